@@ -1,0 +1,287 @@
+/*-------------------------------------------------------------------------
+ *
+ * args.c
+ *	  Checks arguments and makes lines of them.
+ *
+ * Everything that can be wrong with a request is found here, before a lock is
+ * taken or a row is read.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+/* What is wrong with an id, or NULL. */
+const char *
+args_id_fault(const char *id)
+{
+	if (id[0] == '\0')
+		return "must not be empty";
+	if (strlen(id) > STOCK_ID_BYTES_MAX)
+		return "must not be longer than 255 bytes";
+	return NULL;
+}
+
+/* A text argument, or NULL. */
+char *
+args_text(FunctionCallInfo fcinfo, int n)
+{
+	Assert(n < PG_NARGS());
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* A text argument that names something: an id. */
+char *
+args_id(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	char	   *id = args_text(fcinfo, n);
+	const char *fault = id == NULL ? "must not be null" : args_id_fault(id);
+
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s %s", name, fault)));
+	return id;
+}
+
+static int64
+quantity_check(int64 quantity, const char *name)
+{
+	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must be between 1 and " INT64_FORMAT, name,
+							   STOCK_QUANTITY_MAX),
+						errdetail("It is " INT64_FORMAT ".", quantity)));
+	return quantity;
+}
+
+int64
+args_quantity(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must not be null", name)));
+	return quantity_check(PG_GETARG_INT64(n), name);
+}
+
+/*
+ * The strategy is checked by name.  All give the same answers; they differ in
+ * who waits.
+ */
+void
+args_strategy(FunctionCallInfo fcinfo, int n)
+{
+	char *strategy = args_text(fcinfo, n);
+
+	if (strategy == NULL || strcmp(strategy, "auto") == 0 ||
+		strcmp(strategy, "pessimistic") == 0 ||
+		strcmp(strategy, "optimistic") == 0 ||
+		strcmp(strategy, "advisory") == 0)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("there is no strategy \"%s\"", strategy),
+		 errhint(
+			 "The strategies are auto, pessimistic, optimistic and advisory.")));
+}
+
+/* When a reservation made now ends: argument ttl, else the setting. */
+TimestampTz
+args_expiry(FunctionCallInfo fcinfo, int n)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end;
+
+	if (n < 0 || PG_ARGISNULL(n))
+	{
+		if (pgstock_reservation_ttl == 0)
+			return DT_NOEND;
+		return now + (int64) pgstock_reservation_ttl * USECS_PER_SEC;
+	}
+	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												  TimestampTzGetDatum(now),
+												  PG_GETARG_DATUM(n)));
+	if (end < now)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("ttl must not be negative"),
+			 errhint(
+				 "Give an interval such as '15 minutes', or '0' for a reservation that never expires.")));
+	return end == now ? DT_NOEND : end;
+}
+
+Line *
+line_new(char *product_id, char *location, int64 quantity)
+{
+	Line *line = palloc(sizeof(Line));
+
+	line->product_id = product_id;
+	line->location = location;
+	line->quantity = quantity;
+	return line;
+}
+
+/* The order in which levels are locked, byte by byte. */
+int
+key_compare(const char *product_a, const char *location_a,
+			const char *product_b, const char *location_b)
+{
+	int difference = strcmp(product_a, product_b);
+
+	return difference != 0 ? difference : strcmp(location_a, location_b);
+}
+
+static int
+line_compare(const ListCell *a, const ListCell *b)
+{
+	const Line *x = lfirst(a);
+	const Line *y = lfirst(b);
+
+	return key_compare(x->product_id, x->location, y->product_id, y->location);
+}
+
+/* Sorts lines and adds up those of the same product and location. */
+List *
+lines_merge(List *lines)
+{
+	List	 *merged = NIL;
+	ListCell *cell;
+
+	list_sort(lines, line_compare);
+	foreach(cell, lines)
+	{
+		Line *line = lfirst(cell);
+		Line *last = merged == NIL ? NULL : llast(merged);
+
+		if (last != NULL && key_compare(last->product_id, last->location,
+										line->product_id, line->location) == 0)
+			last->quantity = quantity_check(last->quantity + line->quantity,
+											"quantity");
+		else
+			merged = lappend(merged, line);
+	}
+	return merged;
+}
+
+static void
+items_error(int n, const char *what)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+		 errmsg("items are not valid"), errdetail("Item %d: %s.", n, what),
+		 errhint(
+			 "Give a JSON array such as [{\"product_id\": \"SKU-1\", \"quantity\": 2}].")));
+}
+
+/* An id in an item: a string, or a number as it is written. */
+static char *
+item_id(JsonbValue *object, const char *name, int n)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
+													 name, strlen(name), NULL);
+	char	   *id;
+
+	if (value == NULL || value->type == jbvNull)
+		return NULL;
+	if (value->type == jbvString)
+		id = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvNumeric)
+		id = numeric_normalize(value->val.numeric);
+	else
+	{
+		items_error(n,
+					psprintf("\"%s\" is neither a string nor a number", name));
+		return NULL;
+	}
+	if (args_id_fault(id) != NULL)
+		items_error(n, psprintf("\"%s\" %s", name, args_id_fault(id)));
+	return id;
+}
+
+/* A quantity in an item: a JSON integer. */
+static int64
+item_quantity(JsonbValue *object, int n)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
+													 "quantity", 8, NULL);
+	char	   *digits;
+	int64		quantity;
+
+	if (value == NULL)
+		items_error(n, "\"quantity\" is missing");
+	if (value->type != jbvNumeric)
+		items_error(n, "\"quantity\" is not a number");
+	/* Its own text, since 1.0 is no integer in JSON. */
+	digits = DatumGetCString(
+		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	if (strspn(digits, "-0123456789") != strlen(digits) || strlen(digits) > 17)
+		items_error(
+			n, psprintf(
+				   "\"quantity\" is %.40s, which is not an integer up to 2^53",
+				   digits));
+	quantity = strtoll(digits, NULL, 10);
+	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
+		items_error(
+			n, psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
+						digits));
+	return quantity;
+}
+
+/* The lines of an argument "items", sorted and merged. */
+List *
+args_items(Jsonb *items)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(&items->root);
+	JsonbValue		   value;
+	JsonbIteratorToken token;
+	List			  *lines = NIL;
+
+	if (!JB_ROOT_IS_ARRAY(items) || JB_ROOT_IS_SCALAR(items))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+			 errmsg("items must be a JSON array"),
+			 errhint(
+				 "Give a JSON array such as [{\"product_id\": \"SKU-1\", \"quantity\": 2}].")));
+	if (JB_ROOT_COUNT(items) < 1 || JB_ROOT_COUNT(items) > pgstock_max_lines)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("items must have between 1 and %d lines",
+						pgstock_max_lines),
+				 errdetail("There are %d.", JB_ROOT_COUNT(items)),
+				 errhint("The limit is the setting pgstock.max_lines.")));
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		int	  n = list_length(lines) + 1;
+		char *product_id;
+		char *location;
+
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvBinary ||
+			!JsonContainerIsObject(value.val.binary.data))
+			items_error(n, "it is not an object");
+		product_id = item_id(&value, "product_id", n);
+		if (product_id == NULL)
+			items_error(n, "\"product_id\" is missing");
+		location = item_id(&value, "location", n);
+		lines = lappend(lines,
+						line_new(product_id, location ? location : STOCK_MAIN,
+								 item_quantity(&value, n)));
+	}
+	return lines_merge(lines);
+}

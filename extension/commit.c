@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * commit.c
+ *	  What happens at COMMIT: early lock release, the fence, the wake-up.
+ *
+ * Early lock release.  A row lock held across the commit's flush caps a hot
+ * product at one sale a flush.  So a transaction that took stock lets its locks
+ * go after its commit record is written, and its client only after the record
+ * is flushed:
+ *
+ *	  XACT_EVENT_PRE_COMMIT		synchronous_commit is remembered and set to off
+ *	  (CommitTransaction)		writes the commit record, leaves the proc array,
+ *								releases the locks
+ *	  RESOURCE_RELEASE_AFTER_LOCKS, commit, first call
+ *								restores the setting, flushes up to the commit
+ *								record, waits for the synchronous standby
+ *	  COMMIT returns
+ *
+ * (XACT_EVENT_COMMIT would be too early: the locks are still held.)  The idea
+ * is DeWitt et al., Implementation Techniques for Main Memory Database Systems,
+ * SIGMOD 1984.
+ *
+ * Invariants:
+ *	1. COMMIT returns only when its record is as durable as the session's
+ *	   synchronous_commit asks; with off or in a prepared transaction nothing
+ *	   of this happens.
+ *	2. The setting is what it was whenever user code can see it: reset at
+ *	   PREPARE, at ABORT, and in the release callback.
+ *	3. Nothing in the release callback can raise an error: the transaction has
+ *	   committed.  (A failed flush is a PANIC, as it is for any commit.)
+ *	4. Others see a commit that a crash can still erase.  So an answer that
+ *	   rests on somebody else's commit acknowledges it, and waits until it is
+ *	   durable: commit_fence_answer.  The relay waits likewise before it
+ *	   publishes what it sees: commit_fence.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "commands/async.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+#include "utils/builtins.h"
+#include "utils/resowner.h"
+
+#include "pgstock.h"
+
+#define WAKE_CHANNEL "pgstock_outbox"
+
+/*
+ * One stuck listener anywhere keeps the notification queue, and when it is
+ * full commits fail.  Above this share of it we leave the hint out: the relay
+ * polls.
+ */
+#define QUEUE_USAGE_MAX	  0.25
+#define QUEUE_CHECK_EVERY 64 /* commits of this backend */
+
+/* What this transaction wants at its commit; all false between transactions. */
+static bool release_early = false;
+static bool fence_answer = false;
+static bool wake_relay = false;
+
+/* Between PRE_COMMIT and the release callback. */
+static bool flush_pending = false;
+static int	saved_synchronous_commit;
+
+static bool queue_is_full = false;
+
+/* This transaction took stock: its locks shall not wait for the flush. */
+void
+commit_release_early(void)
+{
+	release_early = true;
+}
+
+/* This transaction's answer rests on another's commit. */
+void
+commit_fence_answer(void)
+{
+	fence_answer = true;
+}
+
+/* This transaction wrote an event. */
+void
+commit_wake_relay(void)
+{
+	wake_relay = true;
+}
+
+/*
+ * The end of what has been inserted into the WAL, in the form that XLogFlush
+ * takes: at the start of a page the insert position lies behind the page
+ * header, which may not have been written yet.
+ */
+static XLogRecPtr
+insert_end(void)
+{
+	XLogRecPtr lsn = GetXLogInsertRecPtr();
+	uint64	   in_page = lsn % XLOG_BLCKSZ;
+
+	if (in_page == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	if (in_page == SizeOfXLogLongPHD &&
+		XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	return lsn;
+}
+
+static bool
+standby_is_named(void)
+{
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+/*
+ * Waits until the synchronous standby has flushed up to there, if one is
+ * named.  A cancelled SyncRepWaitForLSN returns as if it had succeeded, so the
+ * standby's position is looked at afterwards.
+ */
+static void
+wait_for_standby(XLogRecPtr lsn)
+{
+	XLogRecPtr reached;
+
+	if (!SyncRepRequested() || !standby_is_named())
+		return;
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(lsn, false);
+	RESUME_INTERRUPTS();
+	CHECK_FOR_INTERRUPTS();
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	reached = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+	LWLockRelease(SyncRepLock);
+	if (reached < lsn && standby_is_named())
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("could not wait for the synchronous standby"),
+						errhint("Try again: nothing was changed.")));
+}
+
+/*
+ * Waits until everything that has been visible so far is durable, here and at
+ * the synchronous standby; returns up to where.  May raise an error.
+ */
+XLogRecPtr
+commit_fence(void)
+{
+	XLogRecPtr lsn = insert_end();
+
+	XLogFlush(lsn);
+	wait_for_standby(lsn);
+	return lsn;
+}
+
+/* Sends the hint, unless the queue is in danger. */
+static void
+notify_relay(void)
+{
+	static int until_check = 0;
+
+	if (until_check-- == 0)
+	{
+		Datum usage = DirectFunctionCall1(pg_notification_queue_usage,
+										  (Datum) 0);
+
+		queue_is_full = DatumGetFloat8(usage) > QUEUE_USAGE_MAX;
+		until_check = QUEUE_CHECK_EVERY - 1;
+	}
+	if (!queue_is_full)
+		Async_Notify(WAKE_CHANNEL, NULL);
+}
+
+static void
+before_commit(void)
+{
+	if (wake_relay && pgstock_notify)
+		notify_relay();
+
+	/* A transaction with an xid flushes beyond what its answer rests on. */
+	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		(void) commit_fence();
+
+	if (release_early && pgstock_early_lock_release &&
+		synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
+		TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		saved_synchronous_commit = synchronous_commit;
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+		flush_pending = true;
+	}
+}
+
+static void
+forget(void)
+{
+	release_early = false;
+	fence_answer = false;
+	wake_relay = false;
+}
+
+/* After an error between PRE_COMMIT and the commit record. */
+static void
+restore_setting(void)
+{
+	if (flush_pending)
+		synchronous_commit = saved_synchronous_commit;
+	flush_pending = false;
+}
+
+static void
+on_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+			forget();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			restore_setting();
+			forget();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
+}
+
+/*
+ * From version 17 on the callback comes for child owners first: the first call
+ * of the phase does it.
+ */
+static void
+on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+		   void *arg)
+{
+	if (!flush_pending || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
+		!is_top_level)
+		return;
+	Assert(!XLogRecPtrIsInvalid(XactLastCommitEnd));
+	restore_setting();
+	XLogFlush(XactLastCommitEnd);
+	SyncRepWaitForLSN(XactLastCommitEnd, true);
+}
+
+void
+commit_init(void)
+{
+	RegisterXactCallback(on_transaction, NULL);
+	RegisterResourceReleaseCallback(on_release, NULL);
+}

@@ -1,0 +1,402 @@
+/*-------------------------------------------------------------------------
+ *
+ * failed.c
+ *	  Messages that failed: waiting for another try, or given up.
+ *
+ * One row a message from its first failure to its end.  Giving up is one
+ * transaction: the archive (the same row), the record in the dead letter topic
+ * (through the outbox, as everything that leaves), and the inbox's result.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "commands/sequence.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+/* While an order has not arrived, it is looked for this often. */
+#define ORDER_LOOK_MS 1000
+
+/* ---- The relay's settings ---- */
+
+static JsonbValue *
+option(Jsonb *options, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&options->root, name,
+													 strlen(name), NULL);
+
+	if (value == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" is missing", name)));
+	return value;
+}
+
+static int64
+option_int64(JsonbValue *value, const char *name)
+{
+	if (value->type != jbvNumeric)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" is not a number", name)));
+	return DatumGetInt64(
+		DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+}
+
+static char *
+option_text(JsonbValue *value, const char *name)
+{
+	if (value->type != jbvString)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" is not a string", name)));
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+InboxOptions
+inbox_options(Jsonb *options)
+{
+	InboxOptions o = {0};
+	JsonbValue	*delays;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("options must be a JSON object")));
+	o.group = option_text(option(options, "group"), "group");
+	o.dlq_topic = option_text(option(options, "dlq_topic"), "dlq_topic");
+	o.order_wait_ms = option_int64(option(options, "order_wait_ms"),
+								   "order_wait_ms");
+	delays = option(options, "retry_delays_ms");
+	if (delays->type != jbvBinary ||
+		!JsonContainerIsArray(delays->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" is not an array", "retry_delays_ms")));
+	o.retry_count = JsonContainerSize(delays->val.binary.data);
+	o.retry_delays_ms = palloc(sizeof(int64) * Max(1, o.retry_count));
+	for (int i = 0; i < o.retry_count; i++)
+		o.retry_delays_ms[i] =
+			option_int64(getIthJsonbValueFromContainer(delays->val.binary.data,
+													   i),
+						 "retry_delays_ms");
+	return o;
+}
+
+/* ---- Classes of failure ---- */
+
+/* Whether trying again cannot help: data that no try will change. */
+static bool
+is_permanent(const char *sqlstate)
+{
+	return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
+		   strncmp(sqlstate, "SK", 2) == 0;
+}
+
+/* What becomes of a message whose handler raised an error. */
+Outcome
+failed_classify(const InboxOptions *options, const Message *message,
+				const char *sqlstate, const char *error)
+{
+	Outcome outcome = {.reason = error, .sqlstate = sqlstate};
+
+	if (is_permanent(sqlstate))
+	{
+		outcome.result = "dead";
+		outcome.error_class = "permanent";
+	}
+	else if (message->attempts > options->retry_count)
+	{
+		outcome.result = "dead";
+		outcome.error_class = "retries";
+	}
+	else
+	{
+		outcome.result = "waiting";
+		outcome.error_class = "retry";
+	}
+	return outcome;
+}
+
+/* When a waiting message is tried next. */
+static TimestampTz
+next_try(Work *work, const InboxOptions *options, const Message *message,
+		 const Outcome *outcome)
+{
+	int	  i = message->attempts - 1;
+	int64 delay_ms = 0;
+
+	if (strcmp(outcome->error_class, "order") == 0)
+		delay_ms = Min(ORDER_LOOK_MS, options->order_wait_ms);
+	else if (strcmp(outcome->error_class, "retry") == 0)
+	{
+		Assert(i >= 0 && i < options->retry_count);
+		delay_ms = options->retry_delays_ms[i];
+	}
+	return work->now + delay_ms * 1000;
+}
+
+/* ---- The dead letter ---- */
+
+static List *
+header_add(List *headers, const char *name, const char *value)
+{
+	Header *header = palloc(sizeof(Header));
+
+	header->name = name;
+	header->name_len = strlen(name);
+	header->value = value;
+	header->value_len = strlen(value);
+	return lappend(headers, header);
+}
+
+/* To the message's own headers: what happened, by the names of KIP-1191. */
+static List *
+dead_headers(Work *work, const InboxOptions *options, const Message *message,
+			 const Outcome *outcome, List *headers)
+{
+	headers = header_add(headers, "__dlq.errors.topic", message->topic);
+	headers = header_add(headers, "__dlq.errors.partition",
+						 psprintf("%d", message->partition));
+	headers = header_add(headers, "__dlq.errors.offset",
+						 psprintf(INT64_FORMAT, message->offset));
+	headers = header_add(headers, "__dlq.errors.group", options->group);
+	headers = header_add(headers, "__dlq.errors.delivery.count",
+						 psprintf("%d", message->attempts));
+	headers = header_add(headers, "__dlq.errors.message", outcome->reason);
+	if (outcome->sqlstate != NULL)
+		headers = header_add(headers, "__dlq.errors.sqlstate",
+							 outcome->sqlstate);
+	headers = header_add(headers, "__dlq.errors.class", outcome->error_class);
+	return header_add(headers, "__dlq.errors.failed.time",
+					  event_time(work->now));
+}
+
+static char *
+dead_topic(const InboxOptions *options, const char *topic)
+{
+	const char *mark = strstr(options->dlq_topic, "{topic}");
+
+	if (mark == NULL)
+		return pstrdup(options->dlq_topic);
+	return psprintf("%.*s%s%s", (int) (mark - options->dlq_topic),
+					options->dlq_topic, topic, mark + strlen("{topic}"));
+}
+
+/*
+ * Key, value and headers go out unchanged.  What is too large for that stays
+ * in the archive, and a record of headers alone says where it came from.
+ */
+static void
+dead_letter(Work *work, const InboxOptions *options, const Message *message,
+			Outcome *outcome)
+{
+	OutboxRecord record = {
+		.topic = dead_topic(options, message->topic),
+		.event_type = "DeadLetter",
+		.format = 'r',
+	};
+
+	event_new_id(&record.event_id);
+	record.headers = headers_pack(
+		dead_headers(work, options, message, outcome,
+					 headers_unpack(message->headers)));
+	if (message->key != NULL)
+	{
+		record.key = VARDATA_ANY(message->key);
+		record.key_len = VARSIZE_ANY_EXHDR(message->key);
+	}
+	if (message->value != NULL)
+	{
+		record.payload = VARDATA_ANY(message->value);
+		record.payload_len = VARSIZE_ANY_EXHDR(message->value);
+	}
+	if (outbox_record_bytes(&record) > pgstock_max_event_bytes)
+	{
+		outcome
+			->reason = psprintf("%s; it is too large for the dead letter topic",
+								outcome->reason);
+		record.headers = headers_pack(
+			dead_headers(work, options, message, outcome, NIL));
+		record.key = NULL;
+		record.key_len = 0;
+		record.payload = NULL;
+		record.payload_len = 0;
+	}
+	outbox_append(work, &record);
+}
+
+/* ---- The row ---- */
+
+enum
+{
+	FAILED_ID = 1,
+	FAILED_TOPIC,
+	FAILED_PARTITION,
+	FAILED_OFFSET,
+	FAILED_EVENT_ID,
+	FAILED_KEY,
+	FAILED_VALUE,
+	FAILED_HEADERS,
+	FAILED_SENT_AT,
+	FAILED_ORDER,
+	FAILED_ATTEMPTS,
+	FAILED_NEXT_RETRY_AT,
+	FAILED_STATE,
+	FAILED_CLASS,
+	FAILED_SQLSTATE,
+	FAILED_ERROR,
+	FAILED_TRACE_ID,
+	FAILED_FIRST_AT,
+	FAILED_ARCHIVED_AT,
+	FAILED_HANDLED
+};
+
+static const char *
+row_state(const Outcome *outcome)
+{
+	if (strcmp(outcome->result, "waiting") == 0)
+		return "waiting";
+	if (strcmp(outcome->result, "dead") == 0)
+		return "archived";
+	return "retried"; /* a later try ended it well */
+}
+
+static void
+row_fill(Work *work, const InboxOptions *options, const Message *message,
+		 const Outcome *outcome, TupleTableSlot *slot)
+{
+	const char *state = row_state(outcome);
+
+	row_put(slot, FAILED_ID, Int64GetDatum(message->failed_id));
+	row_put_text(slot, FAILED_TOPIC, message->topic);
+	row_put(slot, FAILED_PARTITION, Int32GetDatum(message->partition));
+	row_put(slot, FAILED_OFFSET, Int64GetDatum(message->offset));
+	row_put_text(slot, FAILED_EVENT_ID, message->event_id);
+	row_put_bytes(slot, FAILED_KEY, message->key);
+	row_put_bytes(slot, FAILED_VALUE, message->value);
+	row_put_bytes(slot, FAILED_HEADERS, message->headers);
+	if (message->sent_at_ms >= 0)
+		row_put(slot, FAILED_SENT_AT,
+				TimestampTzGetDatum(message_time(message->sent_at_ms)));
+	row_put_text(slot, FAILED_ORDER, message->order_id);
+	row_put(slot, FAILED_ATTEMPTS, Int32GetDatum(message->attempts));
+	row_put_text(slot, FAILED_STATE, state);
+	row_put_text(slot, FAILED_CLASS,
+				 outcome->error_class ? outcome->error_class : "none");
+	row_put_text(slot, FAILED_SQLSTATE, outcome->sqlstate);
+	row_put_text(slot, FAILED_ERROR,
+				 outcome->reason ? outcome->reason : outcome->result);
+	row_put_text(slot, FAILED_TRACE_ID, message->trace_id);
+	row_put(slot, FAILED_FIRST_AT,
+			TimestampTzGetDatum(message->first_failed_at));
+	row_put(slot, FAILED_HANDLED, BoolGetDatum(false));
+	if (strcmp(state, "waiting") == 0)
+		row_put(slot, FAILED_NEXT_RETRY_AT,
+				TimestampTzGetDatum(next_try(work, options, message, outcome)));
+	if (strcmp(state, "archived") == 0)
+		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(work->now));
+}
+
+/*
+ * Notes that a message failed, or how one that had failed ended.  A dead one
+ * goes to its dead letter topic too.
+ */
+void
+failed_store(Work *work, const InboxOptions *options, Message *message,
+			 Outcome *outcome)
+{
+	Table *table = table_use(work, TABLE_FAILED_EVENT);
+	bool   is_new = message->failed_id == 0;
+
+	if (strcmp(outcome->result, "dead") == 0)
+		dead_letter(work, options, message, outcome);
+	if (is_new)
+	{
+		message->failed_id = nextval_internal(table_sequence(work,
+															 "failed_event_id"),
+											  false);
+		message->first_failed_at = work->now;
+	}
+	row_fill(work, options, message, outcome, table_new_row(table));
+	if (is_new)
+		table_insert(work, table);
+	else
+		table_update(work, table, &message->failed_tid);
+}
+
+/* Whether an earlier message of the same topic and key waits. */
+bool
+failed_key_waits(Work *work, const Message *message)
+{
+	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
+	ScanKeyData	  keys[2];
+	IndexScanDesc scan;
+	bool		  waits;
+
+	if (message->key == NULL)
+		return false;
+	table_key_text(&keys[0], 1, message->topic);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,
+				PointerGetDatum(message->key));
+	scan = table_scan_begin(work, table, "failed_event_waiting", 2, keys);
+	waits = table_scan_next(scan, table) &&
+			(message->failed_id == 0 ||
+			 row_get_int64(table->slot, FAILED_ID) < message->failed_id);
+	table_scan_end(scan);
+	return waits;
+}
+
+static Message *
+row_read(TupleTableSlot *slot)
+{
+	Message	   *message = palloc0(sizeof(Message));
+	TimestampTz sent_at = row_get_time(slot, FAILED_SENT_AT, DT_NOBEGIN);
+
+	message->failed_id = row_get_int64(slot, FAILED_ID);
+	message->failed_tid = slot->tts_tid;
+	message->topic = row_get_text(slot, FAILED_TOPIC);
+	message->partition = row_get_int32(slot, FAILED_PARTITION);
+	message->offset = row_get_int64(slot, FAILED_OFFSET);
+	message->event_id = row_get_text(slot, FAILED_EVENT_ID);
+	message->key = row_get_bytes(slot, FAILED_KEY);
+	message->value = row_get_bytes(slot, FAILED_VALUE);
+	message->headers = row_get_bytes(slot, FAILED_HEADERS);
+	message->sent_at_ms = sent_at == DT_NOBEGIN ? -1 : message_time_ms(sent_at);
+	message->attempts = row_get_int32(slot, FAILED_ATTEMPTS);
+	message->first_failed_at = row_get_time(slot, FAILED_FIRST_AT, 0);
+	return message;
+}
+
+/* The waiting messages whose time has come, the longest due first. */
+List *
+failed_due(Work *work, int max_rows)
+{
+	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	List		 *due = NIL;
+
+	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(work->now));
+	scan = table_scan_begin(work, table, "failed_event_due", 1, &key);
+	while (list_length(due) < max_rows && table_scan_next(scan, table))
+		due = lappend(due, row_read(table->slot));
+	table_scan_end(scan);
+	return due;
+}
+
+/* Locks a message's row; false if it no longer waits. */
+bool
+failed_lock(Work *work, Message *message)
+{
+	Table *table = table_use(work, TABLE_FAILED_EVENT);
+
+	if (!table_lock_row(table, &message->failed_tid))
+		return false;
+	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0;
+}

@@ -1,0 +1,645 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox.c
+ *	  A batch of messages from Kafka, applied in one transaction.
+ *
+ * Inbox rows, effects, their events and the next offset of each partition are
+ * one commit.  The batch collects the locks of all its messages and takes them
+ * in the one order (work.c); then each message is applied in turn, in memory.
+ * No message can make the batch fail for what it holds: it is parsed first,
+ * and the handlers look before they act.
+ *
+ * An id that was seen before is a duplicate, whatever the body.  A key whose
+ * earlier message waits, waits behind it; everything else flows.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_relay_apply);
+PG_FUNCTION_INFO_V1(pgstock_relay_apply_failed);
+
+#define LOCK_CLASS_INBOX 0x7065
+
+enum
+{
+	INBOX_TOPIC = 1,
+	INBOX_PARTITION,
+	INBOX_OFFSET,
+	INBOX_EVENT_ID,
+	INBOX_DEDUP_ID,
+	INBOX_KEY,
+	INBOX_ORDER,
+	INBOX_RESULT,
+	INBOX_REASON,
+	INBOX_TRACE_ID,
+	INBOX_RECEIVED_AT
+};
+enum
+{
+	OFFSET_TOPIC = 1,
+	OFFSET_PARTITION,
+	OFFSET_NEXT
+};
+enum
+{
+	REFUSED_ORDER = 1,
+	REFUSED_REASON,
+	REFUSED_AT
+};
+
+/* ---- Refused orders ---- */
+
+/* Brings the order's row into the table's slot. */
+static bool
+refused_read(Work *work, Table *table, const char *order_id)
+{
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	bool		  found;
+
+	table_key_text(&key, 1, order_id);
+	scan = table_scan_begin(work, table, "refused_order_pkey", 1, &key);
+	found = table_scan_next(scan, table);
+	if (found)
+		ExecMaterializeSlot(table->slot);
+	table_scan_end(scan);
+	return found;
+}
+
+/* Why an incoming order was refused; NULL if it was not. */
+const char *
+refused_find(Work *work, const char *order_id)
+{
+	Table	 *table = table_use(work, TABLE_REFUSED_ORDER);
+	ListCell *cell;
+
+	/* By an earlier message of this batch? */
+	foreach(cell, work->refused)
+	{
+		const char **pair = lfirst(cell);
+
+		if (strcmp(pair[0], order_id) == 0)
+			return pair[1];
+	}
+	return refused_read(work, table, order_id)
+			   ? row_get_text(table->slot, REFUSED_REASON)
+			   : NULL;
+}
+
+/* Notes it, to be written at the end of the batch. */
+void
+refused_store(Work *work, const char *order_id, const char *reason)
+{
+	const char **pair = palloc(sizeof(char *) * 2);
+
+	pair[0] = order_id;
+	pair[1] = reason;
+	/* The latest first: it is the one that counts. */
+	work->refused = lcons(pair, work->refused);
+}
+
+/* Writes what was noted. */
+void
+refused_write(Work *work)
+{
+	Table	 *table = table_use(work, TABLE_REFUSED_ORDER);
+	List	 *written = NIL;
+	ListCell *cell;
+
+	foreach(cell, work->refused)
+	{
+		const char	  **pair = lfirst(cell);
+		ItemPointerData tid;
+		bool			found;
+		TupleTableSlot *slot;
+
+		if (list_member(written, makeString(pstrdup(pair[0]))))
+			continue;
+		written = lappend(written, makeString(pstrdup(pair[0])));
+		found = refused_read(work, table, pair[0]);
+		tid = table->slot->tts_tid;
+		slot = table_new_row(table);
+		row_put_text(slot, REFUSED_ORDER, pair[0]);
+		row_put_text(slot, REFUSED_REASON, pair[1]);
+		row_put(slot, REFUSED_AT, TimestampTzGetDatum(work->now));
+		if (found)
+			table_update(work, table, &tid);
+		else
+			table_insert(work, table);
+	}
+}
+
+/* ---- Rows of the inbox ---- */
+
+void
+inbox_lock_id(const char *event_id)
+{
+	lock_name(LOCK_CLASS_INBOX, event_id);
+}
+
+/* Brings the row of the message that took effect into the table's slot. */
+static bool
+inbox_read(Work *work, Table *table, const char *event_id)
+{
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	bool		  found;
+
+	table_key_text(&key, 1, event_id);
+	scan = table_scan_begin(work, table, "inbox_dedup", 1, &key);
+	found = table_scan_next(scan, table);
+	if (found)
+		ExecMaterializeSlot(table->slot);
+	table_scan_end(scan);
+	return found;
+}
+
+static void
+inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
+		   bool duplicate)
+{
+	const Outcome *outcome = &message->outcome;
+
+	row_put_text(slot, INBOX_TOPIC, message->topic);
+	row_put(slot, INBOX_PARTITION, Int32GetDatum(message->partition));
+	row_put(slot, INBOX_OFFSET, Int64GetDatum(message->offset));
+	row_put_text(slot, INBOX_EVENT_ID, message->event_id);
+	if (!duplicate)
+		row_put_text(slot, INBOX_DEDUP_ID, message->event_id);
+	row_put_bytes(slot, INBOX_KEY, message->key);
+	row_put_text(slot, INBOX_ORDER, message->order_id);
+	row_put_text(slot, INBOX_RESULT, outcome->result);
+	row_put_text(slot, INBOX_REASON, outcome->reason);
+	row_put_text(slot, INBOX_TRACE_ID, message->trace_id);
+	row_put(slot, INBOX_RECEIVED_AT, TimestampTzGetDatum(work->now));
+}
+
+static bool
+is_result(const Message *message, const char *result)
+{
+	return message->outcome.result != NULL &&
+		   strcmp(message->outcome.result, result) == 0;
+}
+
+static void
+inbox_insert(Work *work, const Message *message)
+{
+	Table *table = table_use(work, TABLE_INBOX);
+
+	inbox_fill(work, message, table_new_row(table),
+			   is_result(message, "duplicate"));
+	table_insert(work, table);
+}
+
+/* A message that waited has come to an end. */
+void
+inbox_finish(Work *work, const Message *message)
+{
+	Table		   *table = table_use(work, TABLE_INBOX);
+	ItemPointerData tid;
+
+	if (!inbox_read(work, table, message->event_id))
+		return; /* its row is beyond retention */
+	tid = table->slot->tts_tid;
+	inbox_fill(work, message, table_new_row(table), false);
+	table_update(work, table, &tid);
+}
+
+/* ---- Offsets ---- */
+
+static void
+offset_store(Work *work, const char *topic, int partition, int64 next)
+{
+	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	ScanKeyData		keys[2];
+	IndexScanDesc	scan;
+	ItemPointerData tid;
+	bool			found;
+	TupleTableSlot *slot;
+
+	table_key_text(&keys[0], 1, topic);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(partition));
+	scan = table_scan_begin(work, table, "inbox_offset_pkey", 2, keys);
+	found = table_scan_next(scan, table);
+	tid = table->slot->tts_tid;
+	table_scan_end(scan);
+	if (found)
+		found = table_lock_row(table, &tid);
+
+	slot = table_new_row(table);
+	row_put_text(slot, OFFSET_TOPIC, topic);
+	row_put(slot, OFFSET_PARTITION, Int32GetDatum(partition));
+	row_put(slot, OFFSET_NEXT, Int64GetDatum(next));
+	if (found)
+		table_update(work, table, &tid);
+	else
+		table_insert(work, table);
+}
+
+static int
+partition_compare(const ListCell *a, const ListCell *b)
+{
+	const Message *x = lfirst(a);
+	const Message *y = lfirst(b);
+	int			   difference = strcmp(x->topic, y->topic);
+
+	if (difference != 0)
+		return difference;
+	if (x->partition != y->partition)
+		return x->partition < y->partition ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Moves each partition of the batch behind its last message. */
+static void
+offsets_store(Work *work, List *messages)
+{
+	List	 *sorted = list_copy(messages);
+	ListCell *cell;
+
+	list_sort(sorted, partition_compare);
+	foreach(cell, sorted)
+	{
+		Message	 *message = lfirst(cell);
+		ListCell *next = lnext(sorted, cell);
+		Message	 *following = next ? lfirst(next) : NULL;
+
+		if (following == NULL || following->partition != message->partition ||
+			strcmp(following->topic, message->topic) != 0)
+			offset_store(work, message->topic, message->partition,
+						 message->offset + 1);
+	}
+}
+
+/* ---- The batch ---- */
+
+static int
+event_id_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((Message *) lfirst(a))->event_id,
+				  ((Message *) lfirst(b))->event_id);
+}
+
+/*
+ * Locks the ids in their order, and finds the duplicates: of what was seen
+ * before, and of an earlier message of this batch.  (list_sort is not stable,
+ * so equal ids are told apart by their offsets.)
+ */
+static void
+find_duplicates(Work *work, List *messages)
+{
+	Table	 *table = table_use(work, TABLE_INBOX);
+	List	 *sorted = list_copy(messages);
+	ListCell *cell;
+
+	list_sort(sorted, event_id_compare);
+	foreach(cell, sorted)
+		inbox_lock_id(((Message *) lfirst(cell))->event_id);
+	work_refresh_snapshot();
+	foreach(cell, messages)
+	{
+		Message *message = lfirst(cell);
+
+		if (!inbox_read(work, table, message->event_id))
+			continue;
+		commit_fence_answer();
+		message->outcome.result = "duplicate";
+		/* The very same record, read again: it has its row. */
+		message->known = row_get_int64(table->slot, INBOX_OFFSET) ==
+							 message->offset &&
+						 row_get_int32(table->slot, INBOX_PARTITION) ==
+							 message->partition &&
+						 strcmp(row_get_text(table->slot, INBOX_TOPIC),
+								message->topic) == 0;
+	}
+}
+
+/* Whether a message of the list has the same id, before this one. */
+static bool
+seen_in_batch(HTAB *seen, const char *event_id)
+{
+	bool found;
+	char name[STOCK_ID_BYTES_MAX + 64];
+
+	strlcpy(name, event_id, sizeof(name));
+	hash_search(seen, name, HASH_ENTER, &found);
+	return found;
+}
+
+static void
+find_duplicates_in_batch(List *messages)
+{
+	HASHCTL control = {.keysize = STOCK_ID_BYTES_MAX + 64,
+					   .entrysize = STOCK_ID_BYTES_MAX + 64};
+	HTAB *seen = hash_create("ids of a batch", list_length(messages), &control,
+							 HASH_ELEM | HASH_STRINGS);
+	ListCell *cell;
+
+	foreach(cell, messages)
+	{
+		Message *message = lfirst(cell);
+
+		if (seen_in_batch(seen, message->event_id))
+			message->outcome.result = "duplicate";
+	}
+	hash_destroy(seen);
+}
+
+/* Parses a message, and decides what needs no look at stock. */
+static void
+message_prepare(Message *message)
+{
+	const Handler *handler = handler_find(message->topic);
+
+	message->wants_lines = handler != NULL && handler->wants_lines;
+	message_parse(message);
+	if (handler == NULL)
+		message->outcome = (Outcome){.result = "skipped",
+									 .reason = "no_handler"};
+	else if (message->poison != NULL)
+	{
+		message->attempts = 1;
+		message->outcome = (Outcome){.result = "dead",
+									 .reason = message->poison,
+									 .error_class = "poison"};
+	}
+}
+
+/* Locks what the undecided messages need, in the one order. */
+static void
+lock_batch(Work *work, List *messages)
+{
+	ListCell *cell;
+
+	foreach(cell, messages)
+	{
+		Message *message = lfirst(cell);
+
+		if (message->outcome.result == NULL)
+			work_want_order(work, message->order_id);
+	}
+	work_lock_orders(work);
+	foreach(cell, messages)
+	{
+		Message *message = lfirst(cell);
+
+		if (message->outcome.result == NULL)
+			handler_want_levels(work, message);
+	}
+	work_read_levels(work);
+	work_lock_levels(work);
+}
+
+static bool
+same_key(const Message *a, const Message *b)
+{
+	return a->key != NULL && b->key != NULL &&
+		   strcmp(a->topic, b->topic) == 0 &&
+		   VARSIZE_ANY_EXHDR(a->key) == VARSIZE_ANY_EXHDR(b->key) &&
+		   memcmp(VARDATA_ANY(a->key), VARDATA_ANY(b->key),
+				  VARSIZE_ANY_EXHDR(a->key)) == 0;
+}
+
+/* Whether the message must wait behind an earlier one of its key. */
+static bool
+must_queue(Work *work, const Message *message, List *waiting)
+{
+	ListCell *cell;
+
+	foreach(cell, waiting)
+	{
+		if (same_key(message, lfirst(cell)))
+			return true;
+	}
+	return failed_key_waits(work, message);
+}
+
+/* Applies the messages in turn, and writes what became of each. */
+static void
+apply_batch(Work *work, const InboxOptions *options, List *messages)
+{
+	List	 *waiting = NIL;
+	ListCell *cell;
+
+	foreach(cell, messages)
+	{
+		Message *message = lfirst(cell);
+		Outcome *outcome = &message->outcome;
+
+		if (outcome->result == NULL)
+		{
+			if (must_queue(work, message, waiting))
+				*outcome =
+					(Outcome){.result = "waiting",
+							  .reason = "an earlier message of its key waits",
+							  .error_class = "queue"};
+			else
+				*outcome = handler_apply(work, message);
+		}
+		if (is_result(message, "waiting"))
+			waiting = lappend(waiting, message);
+		if (is_result(message, "waiting") || is_result(message, "dead"))
+			failed_store(work, options, message, outcome);
+		if (!message->known)
+			inbox_insert(work, message);
+	}
+	refused_write(work);
+	offsets_store(work, messages);
+}
+
+/* ---- The SQL functions ---- */
+
+/* One array argument, NULLs allowed or not. */
+static int
+array_arg(FunctionCallInfo fcinfo, int n, Oid type, int16 length, bool by_value,
+		  char align, Datum **values, bool **nulls)
+{
+	int count;
+
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument %d must not be null", n + 1)));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), type, length, by_value, align,
+					  values, nulls, &count);
+	return count;
+}
+
+static bytea *
+bytes_or_null(Datum value, bool isnull)
+{
+	return isnull ? NULL : DatumGetByteaPP(value);
+}
+
+/* The batch of the arguments 0 to 6, parsed. */
+static List *
+messages_from_args(FunctionCallInfo fcinfo)
+{
+	static const struct
+	{
+		Oid	  type;
+		int16 length;
+		bool  by_value;
+		char  align;
+	} types[7] = {
+		{TEXTOID, -1, false, TYPALIGN_INT},
+		{INT4OID, 4, true, TYPALIGN_INT},
+		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+		{BYTEAOID, -1, false, TYPALIGN_INT},
+		{BYTEAOID, -1, false, TYPALIGN_INT},
+		{BYTEAOID, -1, false, TYPALIGN_INT},
+	};
+	Datum *v[7];
+	bool  *nulls[7];
+	int	   count = 0;
+	List  *messages = NIL;
+
+	for (int i = 0; i < 7; i++)
+	{
+		int n = array_arg(fcinfo, i, types[i].type, types[i].length,
+						  types[i].by_value, types[i].align, &v[i], &nulls[i]);
+
+		if (i > 0 && n != count)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the arrays of a batch must be of equal length")));
+		count = n;
+	}
+	for (int i = 0; i < count; i++)
+	{
+		Message *message = palloc0(sizeof(Message));
+
+		if (nulls[0][i] || nulls[1][i] || nulls[2][i] || nulls[3][i])
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg(
+					 "topic, partition, offset and timestamp must not be null")));
+		message->topic = TextDatumGetCString(v[0][i]);
+		message->partition = DatumGetInt32(v[1][i]);
+		message->offset = DatumGetInt64(v[2][i]);
+		message->sent_at_ms = DatumGetInt64(v[3][i]);
+		message->key = bytes_or_null(v[4][i], nulls[4][i]);
+		message->value = bytes_or_null(v[5][i], nulls[5][i]);
+		message->headers = bytes_or_null(v[6][i], nulls[6][i]);
+		message_prepare(message);
+		messages = lappend(messages, message);
+	}
+	return messages;
+}
+
+static int
+outcome_compare(const ListCell *a, const ListCell *b)
+{
+	const Message *x = lfirst(a);
+	const Message *y = lfirst(b);
+	int			   difference = strcmp(x->topic, y->topic);
+
+	if (difference == 0)
+		difference = strcmp(x->outcome.result, y->outcome.result);
+	if (difference == 0)
+		difference = strcmp(x->outcome.reason ? x->outcome.reason : "",
+							y->outcome.reason ? y->outcome.reason : "");
+	return difference;
+}
+
+/* Returns how many messages of each topic came to each result and reason. */
+Datum
+inbox_return(FunctionCallInfo fcinfo, List *messages)
+{
+	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell	  *cell;
+	int64		   n = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	list_sort(messages, outcome_compare);
+	foreach(cell, messages)
+	{
+		Message	 *message = lfirst(cell);
+		ListCell *next = lnext(messages, cell);
+		Datum	  values[4];
+		bool	  nulls[4] = {0};
+
+		n++;
+		if (next != NULL && outcome_compare(cell, next) == 0)
+			continue;
+		values[0] = CStringGetTextDatum(message->topic);
+		values[1] = CStringGetTextDatum(message->outcome.result);
+		nulls[2] = message->outcome.reason == NULL;
+		values[2] = nulls[2] ? (Datum) 0
+							 : CStringGetTextDatum(message->outcome.reason);
+		values[3] = Int64GetDatum(n);
+		tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
+		n = 0;
+	}
+	return (Datum) 0;
+}
+
+static InboxOptions
+options_arg(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("options must not be null")));
+	return inbox_options(PG_GETARG_JSONB_P(n));
+}
+
+/* relay_apply(…): docs/relay-protocol.md */
+Datum
+pgstock_relay_apply(PG_FUNCTION_ARGS)
+{
+	InboxOptions options = options_arg(fcinfo, 7);
+	List		*messages = messages_from_args(fcinfo);
+	Work		 work;
+
+	work_begin(&work, "relay_apply()");
+	find_duplicates_in_batch(messages);
+	find_duplicates(&work, messages);
+	lock_batch(&work, messages);
+	apply_batch(&work, &options, messages);
+	work_end(&work);
+	return inbox_return(fcinfo, messages);
+}
+
+/* relay_apply_failed(…): one message that made its batch fail */
+Datum
+pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
+{
+	InboxOptions options = options_arg(fcinfo, 7);
+	List		*messages = messages_from_args(fcinfo);
+	char		*sqlstate = args_text(fcinfo, 8);
+	char		*error = args_text(fcinfo, 9);
+	Message		*message;
+	Work		 work;
+
+	if (list_length(messages) != 1 || sqlstate == NULL || error == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("one message, its SQLSTATE and its error are needed")));
+	message = linitial(messages);
+
+	work_begin(&work, "relay_apply_failed()");
+	find_duplicates(&work, messages);
+	if (message->outcome.result == NULL)
+	{
+		message->attempts = 1;
+		message->outcome = failed_classify(&options, message, sqlstate, error);
+	}
+	apply_batch(&work, &options, messages);
+	work_end(&work);
+	return inbox_return(fcinfo, messages);
+}

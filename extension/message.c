@@ -1,0 +1,464 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.c
+ *	  An incoming message, parsed: bytes in, fields or the reason out.
+ *
+ * Nothing here raises an error for what a message holds: a message that can
+ * never be applied is poison, and message->poison says why in words that help
+ * the person who finds it in the dead letters.  jansson rather than jsonb,
+ * since it tells 3 from 3.0 and 1e6, refuses duplicate keys, \u0000, invalid
+ * UTF-8 and deep nesting, and does all that by a return code.  Its trees are
+ * malloc'd and live in message_parse only.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <jansson.h>
+
+#include "mb/pg_wchar.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+#define EVENT_VERSION_MAX 1
+
+/* Names that we know, in both spellings; the rest comes back as attributes. */
+static const char *const known_names[] = {
+	"event_id",
+	"eventId",
+	"event_type",
+	"eventType",
+	"event_version",
+	"eventVersion",
+	"timestamp",
+	"order_id",
+	"orderId",
+	"user_id",
+	"userId",
+	"payment_id",
+	"paymentId",
+	"status",
+	"reason",
+	"failed_reason",
+	"failedReason",
+	"trace_id",
+	"traceId",
+	"items",
+	"product_quantity_map",
+	"productQuantityMap",
+};
+
+/* Notes the first thing that is wrong. */
+static void
+poison(Message *message, const char *reason)
+{
+	if (message->poison == NULL)
+		message->poison = pstrdup(reason);
+}
+
+/* jansson's strings are UTF-8. */
+static char *
+from_utf8(const char *utf8)
+{
+	return pstrdup(pg_any_to_server((char *) utf8, strlen(utf8), PG_UTF8));
+}
+
+/* jansson quotes what it met; keep what is surely text. */
+static char *
+printable(const char *bytes)
+{
+	char *copy = pstrdup(bytes);
+
+	for (char *c = copy; *c != '\0'; c++)
+	{
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	}
+	return copy;
+}
+
+/* A member by either of its names; two different values are poison. */
+static json_t *
+member(Message *message, json_t *object, const char *snake, const char *camel)
+{
+	json_t *one = json_object_get(object, snake);
+	json_t *other = json_object_get(object, camel);
+
+	if (one != NULL && other != NULL && !json_equal(one, other))
+		poison(message, psprintf("\"%s\" and \"%s\" have different values",
+								 snake, camel));
+	if (one == NULL)
+		one = other;
+	return json_is_null(one) ? NULL : one;
+}
+
+/* An id: a string, or an integer as it is written. */
+static char *
+id_value(Message *message, const json_t *value, const char *name)
+{
+	char *id;
+
+	if (value == NULL)
+		return NULL;
+	if (json_is_integer(value))
+		id = psprintf("%lld", (long long) json_integer_value(value));
+	else if (json_is_string(value))
+		id = from_utf8(json_string_value(value));
+	else
+	{
+		poison(message,
+			   psprintf("\"%s\" is neither a string nor an integer", name));
+		return NULL;
+	}
+	if (args_id_fault(id) != NULL)
+	{
+		poison(message, psprintf("\"%s\" %s", name, args_id_fault(id)));
+		return NULL;
+	}
+	return id;
+}
+
+static char *
+text_value(Message *message, const json_t *value, const char *name)
+{
+	if (value == NULL)
+		return NULL;
+	if (!json_is_string(value))
+	{
+		poison(message, psprintf("\"%s\" is not a string", name));
+		return NULL;
+	}
+	return from_utf8(json_string_value(value));
+}
+
+/* ---- The lines of an order ---- */
+
+static void
+add_line(Message *message, char *product_id, char *location,
+		 const json_t *quantity, int64 *total)
+{
+	int64 n = json_is_integer(quantity) ? (int64) json_integer_value(quantity)
+										: 0;
+
+	if (quantity == NULL)
+		poison(message, "a \"quantity\" is missing");
+	else if (!json_is_integer(quantity))
+		poison(message, "a \"quantity\" is not an integer");
+	else if (n < 1 || n > STOCK_QUANTITY_MAX)
+		poison(message, "a \"quantity\" is not between 1 and 2^53");
+	else if ((*total += n) > STOCK_QUANTITY_MAX)
+		poison(message, "the quantities add up to more than 2^53");
+	if (message->poison == NULL)
+		message->lines = lappend(message->lines,
+								 line_new(product_id, location, n));
+}
+
+static void
+parse_item(Message *message, json_t *item, int64 *total)
+{
+	char *product_id;
+	char *location;
+
+	if (!json_is_object(item))
+	{
+		poison(message, "an item is not an object");
+		return;
+	}
+	product_id = id_value(message,
+						  member(message, item, "product_id", "productId"),
+						  "product_id");
+	location = id_value(message, json_object_get(item, "location"), "location");
+	if (product_id == NULL)
+		poison(message, "a \"product_id\" is missing");
+	add_line(message, product_id, location ? location : STOCK_MAIN,
+			 json_object_get(item, "quantity"), total);
+}
+
+static void
+parse_quantity_map(Message *message, json_t *map, int64 *total)
+{
+	const char *key;
+	json_t	   *quantity;
+
+	if (!json_is_object(map))
+	{
+		poison(message, "\"productQuantityMap\" is not an object");
+		return;
+	}
+	json_object_foreach(map, key, quantity)
+	{
+		char *product_id = from_utf8(key);
+
+		if (args_id_fault(product_id) != NULL)
+			poison(message,
+				   psprintf("a product id %s", args_id_fault(product_id)));
+		add_line(message, product_id, STOCK_MAIN, quantity, total);
+	}
+}
+
+static void
+parse_lines(Message *message, json_t *root)
+{
+	json_t *items = json_object_get(root, "items");
+	json_t *map = member(message, root, "product_quantity_map",
+						 "productQuantityMap");
+	json_t *item;
+	size_t	i;
+	size_t	n = json_is_array(items) ? json_array_size(items)
+									 : json_object_size(map);
+	int64	total = 0;
+
+	if (items != NULL && map != NULL)
+		poison(message, "there are both \"items\" and \"productQuantityMap\"");
+	else if (items == NULL && map == NULL)
+		poison(message, "\"items\" is missing");
+	else if (items != NULL && !json_is_array(items))
+		poison(message, "\"items\" is not an array");
+	else if (n > (size_t) pgstock_max_lines)
+		poison(message,
+			   psprintf("there are more than %d lines", pgstock_max_lines));
+	if (message->poison != NULL)
+		return;
+	if (map != NULL)
+		parse_quantity_map(message, map, &total);
+	json_array_foreach(items, i, item) parse_item(message, item, &total);
+	if (message->lines == NIL)
+		poison(message, "there is no line in it");
+	if (message->poison == NULL)
+		message->lines = lines_merge(message->lines);
+}
+
+/* ---- Time ---- */
+
+/* RFC 3339; false if it is not. */
+static bool
+parse_rfc3339(const char *text_form, TimestampTz *at)
+{
+	struct pg_tm tm = {0};
+	int			 used = 0;
+	int			 hours = 0;
+	int			 minutes = 0;
+	fsec_t		 fsec = 0;
+	int			 tz = 0;
+
+	if (sscanf(text_form, "%4d-%2d-%2d%*[Tt ]%2d:%2d:%2d%n", &tm.tm_year,
+			   &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec,
+			   &used) != 6 ||
+		used == 0)
+		return false;
+	if (text_form[used] == '.')
+	{
+		double fraction = strtod(text_form + used, NULL);
+		int	   digits = strspn(text_form + used + 1, "0123456789");
+
+		if (digits == 0)
+			return false;
+		fsec = (fsec_t) (fraction * USECS_PER_SEC);
+		used += 1 + digits;
+	}
+	if (text_form[used] == '+' || text_form[used] == '-')
+	{
+		int zone_used = 0;
+
+		if (sscanf(text_form + used + 1, "%2d:%2d%n", &hours, &minutes,
+				   &zone_used) != 2 ||
+			text_form[used + 1 + zone_used] != '\0')
+			return false;
+		tz = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) *
+			 (text_form[used] == '+' ? -1 : 1);
+	}
+	else if (pg_strcasecmp(text_form + used, "Z") != 0)
+		return false;
+	if (ValidateDate(DTK_DATE_M, false, false, false, &tm) != 0 ||
+		tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+		return false;
+	return tm2timestamp(&tm, fsec, &tz, at) == 0;
+}
+
+/* Kafka's time, epoch milliseconds, as ours. */
+TimestampTz
+message_time(int64 ms)
+{
+	return (ms - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+					 SECS_PER_DAY * 1000) *
+		   1000;
+}
+
+int64
+message_time_ms(TimestampTz at)
+{
+	return at / 1000 + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+						   SECS_PER_DAY * 1000;
+}
+
+static void
+parse_time(Message *message, const json_t *value)
+{
+	int64 ms = message->sent_at_ms;
+
+	if (ms >= 0)
+		message->happened_at = message_time(ms);
+	if (value == NULL || json_is_null(value))
+		return;
+	if (json_is_integer(value))
+	{
+		ms = (int64) json_integer_value(value);
+		if (ms >= 0 && ms < INT64CONST(253402300800000))
+		{
+			message->happened_at = message_time(ms);
+			return;
+		}
+	}
+	if (!json_is_string(value) ||
+		!parse_rfc3339(json_string_value(value), &message->happened_at))
+		poison(message,
+			   "\"timestamp\" is neither RFC 3339 nor epoch milliseconds");
+}
+
+/* ---- The whole ---- */
+
+/* What is left when the known names are gone, as JSON. */
+static void
+parse_attributes(Message *message, json_t *root)
+{
+	char *dump;
+
+	for (size_t i = 0; i < lengthof(known_names); i++)
+		json_object_del(root, known_names[i]);
+	if (json_object_size(root) == 0)
+		return;
+	dump = json_dumps(root, JSON_COMPACT);
+	if (dump == NULL)
+		return;
+	message->attributes = from_utf8(dump);
+	free(dump);
+}
+
+static void
+parse_version(Message *message, const json_t *value)
+{
+	if (value == NULL)
+		return;
+	if (!json_is_integer(value) || json_integer_value(value) < 1)
+		poison(message, "\"event_version\" is not a positive integer");
+	else if (json_integer_value(value) > EVENT_VERSION_MAX)
+		poison(message,
+			   psprintf("event_version %lld is newer than the newest known, %d",
+						(long long) json_integer_value(value),
+						EVENT_VERSION_MAX));
+}
+
+static void
+parse_object(Message *message, json_t *root)
+{
+	char   *event_id = id_value(message,
+								member(message, root, "event_id", "eventId"),
+								"event_id");
+	json_t *reason = member(message, root, "failed_reason", "failedReason");
+
+	if (message->event_id == NULL)
+		message->event_id = event_id;
+	message->order_id = id_value(message,
+								 member(message, root, "order_id", "orderId"),
+								 "order_id");
+	if (message->order_id == NULL)
+		poison(message, "\"order_id\" is missing");
+	message->user_id = id_value(message,
+								member(message, root, "user_id", "userId"),
+								"user_id");
+	message->payment_id = id_value(message,
+								   member(message, root, "payment_id",
+										  "paymentId"),
+								   "payment_id");
+	message->event_type = text_value(message,
+									 member(message, root, "event_type",
+											"eventType"),
+									 "event_type");
+	if (message->trace_id == NULL)
+		message->trace_id = id_value(message,
+									 member(message, root, "trace_id",
+											"traceId"),
+									 "trace_id");
+	message->status = text_value(message,
+								 member(message, root, "status", "status"),
+								 "status");
+	if (reason == NULL)
+		reason = member(message, root, "reason", "reason");
+	message->reason = text_value(message, reason, "reason");
+	parse_version(message,
+				  member(message, root, "event_version", "eventVersion"));
+	parse_time(message, json_object_get(root, "timestamp"));
+	if (message->wants_lines)
+		parse_lines(message, root);
+	parse_attributes(message, root);
+}
+
+/* A header that can serve as an id, or NULL. */
+static char *
+header_id(List *headers, const char *name)
+{
+	const Header *header = headers_find(headers, name);
+	char		 *id;
+
+	if (header == NULL || header->value == NULL || header->value_len == 0 ||
+		header->value_len > STOCK_ID_BYTES_MAX ||
+		memchr(header->value, 0, header->value_len) != NULL ||
+		!pg_verify_mbstr(PG_UTF8, header->value, header->value_len, true))
+		return NULL;
+	id = pnstrdup(header->value, header->value_len);
+	return from_utf8(id);
+}
+
+static void
+parse_headers(Message *message)
+{
+	List					*headers = headers_unpack(message->headers);
+	static const char *const id_names[] = {"ce_id", "event_id", "id"};
+
+	for (int i = 0; i < lengthof(id_names) && message->event_id == NULL; i++)
+		message->event_id = header_id(headers, id_names[i]);
+	message->traceparent = header_id(headers, "traceparent");
+	if (message->traceparent == NULL)
+		message->traceparent = header_id(headers, "ce_traceparent");
+	if (message->traceparent != NULL && !is_traceparent(message->traceparent))
+		message->traceparent = NULL;
+	if (message->traceparent != NULL)
+		message->trace_id = pnstrdup(message->traceparent + 3, 32);
+}
+
+/* Reads the message's value and headers into its fields. */
+void
+message_parse(Message *message)
+{
+	json_error_t error;
+	json_t		*root = NULL;
+
+	parse_headers(message);
+	message->happened_at = GetCurrentTimestamp();
+	if (message->value == NULL)
+		poison(message, "the message has no value (a tombstone)");
+	else if (VARSIZE_ANY_EXHDR(message->value) == 0)
+		poison(message, "the value is empty");
+	else
+	{
+		root = json_loadb(VARDATA_ANY(message->value),
+						  VARSIZE_ANY_EXHDR(message->value),
+						  JSON_REJECT_DUPLICATES, &error);
+		if (root == NULL)
+			poison(message,
+				   psprintf("the value is not valid JSON: %s (byte %d)",
+							printable(error.text), error.position));
+		else if (!json_is_object(root))
+			poison(message, "the value is not a JSON object");
+		else
+			parse_object(message, root);
+	}
+	json_decref(root);
+	if (message->event_id == NULL)
+		message->event_id = psprintf("%s/%d/" INT64_FORMAT, message->topic,
+									 message->partition, message->offset);
+}

@@ -1,0 +1,87 @@
+/*-------------------------------------------------------------------------
+ *
+ * pgstock.c
+ *	  Module start: settings and callbacks.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "pgstock.h"
+
+PG_MODULE_MAGIC;
+
+/*---- GUC variables ----*/
+
+int	  pgstock_reservation_ttl; /* seconds, 0: never ends */
+bool  pgstock_early_lock_release;
+bool  pgstock_notify;
+int	  pgstock_max_lines;
+int	  pgstock_max_event_bytes;
+int	  pgstock_history_retention; /* seconds, 0: keeps all */
+char *pgstock_trace_id;
+char *pgstock_actor;
+
+static void
+define_stock_settings(void)
+{
+	DefineCustomIntVariable("pgstock.reservation_ttl",
+							"How long a reservation lasts that names no ttl.",
+							"0 means for ever.", &pgstock_reservation_ttl,
+							30 * 60, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL,
+							NULL, NULL);
+	DefineCustomIntVariable("pgstock.max_lines",
+							"The most lines that one request may have.", NULL,
+							&pgstock_max_lines, 1000, 1, 100000, PGC_USERSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgstock.history_retention",
+		"How long movements and ended reservations are kept.", "0 keeps all.",
+		&pgstock_history_retention, 90 * 86400, 0, INT_MAX, PGC_SIGHUP,
+		GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("pgstock.actor",
+							   "Who acts, beside the role, for the ledger.",
+							   "Appended to the role's name after a slash.",
+							   &pgstock_actor, "", PGC_USERSET, 0, NULL, NULL,
+							   NULL);
+}
+
+static void
+define_outbox_settings(void)
+{
+	DefineCustomBoolVariable("pgstock.early_lock_release",
+							 "Lets row locks go before the commit is flushed.",
+							 "The client still waits for the flush.",
+							 &pgstock_early_lock_release, true, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgstock.notify",
+							 "Wakes the relay when an event commits.",
+							 "When off, the relay finds events by polling.",
+							 &pgstock_notify, true, PGC_USERSET, 0, NULL, NULL,
+							 NULL);
+	DefineCustomIntVariable("pgstock.max_event_bytes",
+							"The largest event, with its key and headers.",
+							"The topics' max.message.bytes must take it.",
+							&pgstock_max_event_bytes, 1000000, 1024,
+							100 * 1024 * 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("pgstock.trace_id",
+							   "Goes into every event of the transaction.",
+							   "A W3C traceparent is recognised.",
+							   &pgstock_trace_id, "", PGC_USERSET, 0, NULL,
+							   NULL, NULL);
+}
+
+void
+_PG_init(void)
+{
+	define_stock_settings();
+	define_outbox_settings();
+	MarkGUCPrefixReserved("pgstock");
+	commit_init();
+}

@@ -1,0 +1,492 @@
+/*-------------------------------------------------------------------------
+ *
+ * pgstock.h
+ *	  The map of the module: its types, and its functions by file.
+ *
+ * A call is one unit of work: it collects what it needs, locks it in the one
+ * order, decides in memory, and writes at the end.
+ *
+ *		args.c		checks arguments, makes lines of them
+ *		work.c		the unit of work: begin, lock, write, end
+ *		stock.c		levels in memory: what fits, take, give back
+ *		reserve.c	the functions that take
+ *		settle.c	confirm, release, roll back: the state table
+ *		supply.c	stock that comes in
+ *		event.c		what happened, as JSON
+ *		outbox.c	an event becomes a row
+ *		handlers.c	what an incoming message does
+ *		failed.c	a message that failed: waits, or dead letter and archive
+ *		retry.c		another try
+ *		message.c	an incoming message, parsed
+ *		inbox.c		a batch of messages, applied
+ *		commit.c	what happens at COMMIT: early lock release, fence, NOTIFY
+ *		table.c		rows in and out of tables, without SQL
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGSTOCK_H
+#define PGSTOCK_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* SQLSTATEs of our own, class SK; docs/sql-api.md lists them. */
+#define ERRCODE_SK_INSUFFICIENT	   MAKE_SQLSTATE('S', 'K', '0', '0', '1')
+#define ERRCODE_SK_UNKNOWN_PRODUCT MAKE_SQLSTATE('S', 'K', '0', '0', '2')
+#define ERRCODE_SK_UNKNOWN_ORDER   MAKE_SQLSTATE('S', 'K', '0', '0', '4')
+#define ERRCODE_SK_WRONG_STATE	   MAKE_SQLSTATE('S', 'K', '0', '0', '5')
+#define ERRCODE_SK_KEY_REUSED	   MAKE_SQLSTATE('S', 'K', '0', '0', '7')
+
+#define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
+#define STOCK_ID_BYTES_MAX 255
+#define STOCK_MAIN		   "main" /* the default location */
+
+/* The tables of schema pgstock_internal, in the order of table_names[]. */
+typedef enum TableId
+{
+	TABLE_LEVEL,
+	TABLE_RESERVATION,
+	TABLE_MOVEMENT,
+	TABLE_IDEMPOTENCY,
+	TABLE_OUTBOX,
+	TABLE_INBOX,
+	TABLE_INBOX_OFFSET,
+	TABLE_FAILED_EVENT,
+	TABLE_REFUSED_ORDER,
+	TABLE_COUNT
+} TableId;
+
+/* A table in use by one call. */
+typedef struct Table
+{
+	Relation		rel;	/* NULL until it is used */
+	TupleTableSlot *slot;	/* to read into and to write from */
+	ResultRelInfo  *target; /* its indexes, open; NULL until written */
+} Table;
+
+/* A level's row, or the wish for it. */
+typedef struct Level
+{
+	char		   *product_id;
+	char		   *location;
+	ItemPointerData tid;	/* valid when known and not is_new */
+	bool			known;	/* there is such a level */
+	bool			is_new; /* made by this call, to be inserted */
+	bool			locked;
+	bool			dirty;
+	int64			on_hand;
+	int64			reserved;
+	int64			safety;
+	int64			backorder_limit;
+	int				slot;
+	int				slots;
+	int64			version;
+} Level;
+
+/* The states of a line; the values are what the table holds. */
+typedef enum LineState
+{
+	LINE_RESERVED = 'r',
+	LINE_CONFIRMED = 'c',
+	LINE_RELEASED = 'l',
+	LINE_ROLLED_BACK = 'b',
+	LINE_RETURNED = 't',
+	LINE_EXPIRED = 'e',
+	LINE_SHORTFALL = 's'
+} LineState;
+
+/* A reservation's row: one product and location of an order. */
+typedef struct Reservation
+{
+	struct Order   *order;
+	int				attempt;
+	char		   *product_id;
+	char		   *location;
+	int				slot;
+	int64			quantity;
+	LineState		state;
+	char		   *user_id; /* or NULL, as the next ones */
+	char		   *reason;
+	char		   *payment_id;
+	TimestampTz		created_at;
+	TimestampTz		expires_at; /* DT_NOEND: never */
+	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
+	ItemPointerData tid;		/* valid unless is_new */
+	bool			is_new;
+	bool			dirty;
+} Reservation;
+
+/* An order, with all lines that it ever had. */
+typedef struct Order
+{
+	char *order_id;
+	bool  loaded;
+	int	  attempt; /* the latest, 0: it has no line yet */
+	List *lines;   /* of Reservation, every attempt */
+} Order;
+
+/* One line of a request: merged, so no two have the same key. */
+typedef struct Line
+{
+	char *product_id;
+	char *location;
+	int64 quantity;
+} Line;
+
+/* A request to reserve. */
+typedef struct Request
+{
+	char	   *order_id;
+	char	   *user_id;		 /* or NULL */
+	char	   *idempotency_key; /* or NULL */
+	TimestampTz expires_at;
+	TupleDesc	answer_desc; /* stock_result; only with a key */
+	bool		whole_order; /* the lines are the order, not a part of it */
+	List	   *lines;		 /* of Line, sorted by product and location */
+} Request;
+
+/* What a call answers for a line: stock_result. */
+typedef struct Answer
+{
+	char	   *order_id;
+	char	   *product_id; /* NULL: the order is unknown */
+	char	   *location;
+	int64		requested;
+	int64		granted;
+	const char *status;
+	int64		available;
+	int64		version;
+	TimestampTz expires_at; /* DT_NOEND: none */
+	bool		replayed;
+} Answer;
+
+/* What an event tells besides its items; NULL where it does not. */
+typedef struct Event
+{
+	const char *type;
+	const char *topic;
+	const char *order_id;
+	const char *user_id;
+	const char *reason;
+	const char *payment_id;
+	TimestampTz expires_at; /* DT_NOEND: not told */
+	bool		replayed;
+	bool		wanted; /* items carry wanted and available */
+	List	   *items;	/* of Answer */
+} Event;
+
+/* A movement to be written to the ledger. */
+typedef struct Movement
+{
+	const char *kind;
+	Level	   *level;
+	int64		on_hand_delta;
+	int64		reserved_delta;
+	const char *order_id;
+	const char *reason;
+	const char *reference;
+	pg_uuid_t	event_id;
+	bool		has_event;
+} Movement;
+
+/* The unit of work: all that one call touches. */
+typedef struct Work
+{
+	TimestampTz now;
+	const char *actor;
+	const char *traceparent;  /* or NULL */
+	const char *trace_id;	  /* or NULL */
+	const char *causation_id; /* the incoming event, or NULL */
+	const char *attributes;	  /* JSON object that comes back, or NULL */
+	EState	   *estate;
+	Oid			schema; /* pgstock_internal */
+	Table		tables[TABLE_COUNT];
+	List	   *orders; /* of Order, sorted once locked */
+	List	   *strays; /* of Reservation: changed lines of others */
+	List	   *levels; /* of Level, sorted once locked */
+	bool		orders_locked;
+	bool		levels_locked;
+	List	   *movements; /* of Movement, to be written */
+	List	   *refused;   /* of order id and reason, latest first */
+} Work;
+
+/* A header's name and value; value NULL: a null value. */
+typedef struct Header
+{
+	const char *name;
+	int			name_len;
+	const char *value;
+	int			value_len;
+} Header;
+
+/* A record to be published. */
+typedef struct OutboxRecord
+{
+	pg_uuid_t	event_id;
+	const char *topic;
+	const char *event_type;
+	const char *key; /* NULL: none */
+	int			key_len;
+	const char *payload; /* NULL: a tombstone */
+	int			payload_len;
+	bytea	   *headers;	 /* packed, or NULL */
+	const char *traceparent; /* or NULL */
+	char		format;		 /* j, b or r: see sql/tables.sql */
+} OutboxRecord;
+
+/* What became of a message. */
+typedef struct Outcome
+{
+	const char *result;		 /* applied, skipped, waiting, dead, duplicate */
+	const char *reason;		 /* or NULL */
+	const char *error_class; /* of waiting and dead: poison, order, retry … */
+	const char *sqlstate;	 /* or NULL */
+} Outcome;
+
+/* A message from Kafka and what was read in it. */
+typedef struct Message
+{
+	const char *topic;
+	int			partition;
+	int64		offset;
+	int64		sent_at_ms; /* -1: unknown */
+	bytea	   *key;		/* or NULL */
+	bytea	   *value;		/* NULL: a tombstone */
+	bytea	   *headers;	/* packed, or NULL */
+
+	bool wants_lines; /* the handler reserves: lines are needed */
+
+	/* Set by message_parse. */
+	const char *event_id;
+	const char *order_id; /* or NULL, as all that follow */
+	const char *user_id;
+	const char *payment_id;
+	const char *status;
+	const char *reason;
+	const char *event_type;
+	const char *trace_id;
+	const char *traceparent;
+	const char *attributes;	 /* JSON object of what we do not know */
+	List	   *lines;		 /* of Line, sorted and merged */
+	TimestampTz happened_at; /* the event's own time, else Kafka's */
+	const char *poison;		 /* why it can never be applied */
+
+	/* Of one that failed before. */
+	int64			failed_id; /* 0: it did not */
+	ItemPointerData failed_tid;
+	int				attempts; /* that ended in a failure, this one included */
+	TimestampTz		first_failed_at;
+
+	Outcome outcome;
+	bool	known; /* this very record has its inbox row */
+} Message;
+
+/* A built-in handler. */
+typedef struct Handler
+{
+	const char *topic;
+	bool		wants_lines;
+	Outcome (*apply)(Work *work, Message *message, Order *order);
+} Handler;
+
+/* What the relay's settings say; see docs/relay-protocol.md. */
+typedef struct InboxOptions
+{
+	const char *group;
+	const char *dlq_topic; /* with {topic} in it */
+	int64		order_wait_ms;
+	int			retry_count;
+	int64	   *retry_delays_ms;
+} InboxOptions;
+
+/* in pgstock.c */
+extern PGDLLEXPORT void _PG_init(void);
+extern int				pgstock_reservation_ttl;
+extern bool				pgstock_early_lock_release;
+extern bool				pgstock_notify;
+extern int				pgstock_max_lines;
+extern int				pgstock_max_event_bytes;
+extern int				pgstock_history_retention;
+extern char			   *pgstock_trace_id;
+extern char			   *pgstock_actor;
+
+/* in args.c */
+extern char		  *args_id(FunctionCallInfo fcinfo, int n, const char *name);
+extern char		  *args_text(FunctionCallInfo fcinfo, int n);
+extern const char *args_id_fault(const char *id);
+extern int64 args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
+extern void	 args_strategy(FunctionCallInfo fcinfo, int n);
+extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
+extern List		  *args_items(Jsonb *items);
+extern Line		  *line_new(char *product_id, char *location, int64 quantity);
+extern List		  *lines_merge(List *lines);
+extern int		   key_compare(const char *product_a, const char *location_a,
+							   const char *product_b, const char *location_b);
+
+/* in commit.c */
+extern void		  commit_init(void);
+extern void		  commit_release_early(void);
+extern void		  commit_fence_answer(void);
+extern void		  commit_wake_relay(void);
+extern XLogRecPtr commit_fence(void);
+
+/* in event.c */
+extern char		*event_time(TimestampTz at);
+extern pg_uuid_t event_emit(Work *work, const Event *event);
+extern void		 event_emit_level(Work *work, Level *level, const char *kind,
+								  const char *reference);
+extern void		 event_emit_refusal(Work *work, const char *order_id,
+									const char *user_id, const char *reason,
+									List *answers, bool replayed);
+extern void		 event_new_id(pg_uuid_t *id);
+
+/* in failed.c */
+extern InboxOptions inbox_options(Jsonb *options);
+extern Outcome		failed_classify(const InboxOptions *options,
+									const Message *message, const char *sqlstate,
+									const char *error);
+extern void			failed_store(Work *work, const InboxOptions *options,
+								 Message *message, Outcome *outcome);
+extern bool			failed_key_waits(Work *work, const Message *message);
+extern List		   *failed_due(Work *work, int max_rows);
+extern bool			failed_lock(Work *work, Message *message);
+
+/* in handlers.c */
+extern const Handler *handler_find(const char *topic);
+extern void			  handler_want_levels(Work *work, const Message *message);
+extern Outcome		  handler_apply(Work *work, Message *message);
+
+/* in headers.c */
+extern bytea		*headers_pack(List *headers);
+extern List			*headers_unpack(bytea *packed);
+extern const Header *headers_find(List *headers, const char *name);
+extern List			*headers_from_jsonb(Jsonb *object);
+
+/* in idempotency.c */
+extern void	 idempotency_lock(const char *key);
+extern List *idempotency_find(Work *work, const Request *request);
+extern void	 idempotency_store(Work *work, const Request *request,
+							   List *answers);
+
+/* in inbox.c */
+extern void		   inbox_lock_id(const char *event_id);
+extern void		   inbox_finish(Work *work, const Message *message);
+extern Datum	   inbox_return(FunctionCallInfo fcinfo, List *messages);
+extern const char *refused_find(Work *work, const char *order_id);
+extern void refused_store(Work *work, const char *order_id, const char *reason);
+extern void refused_write(Work *work);
+
+/* in message.c */
+extern void		   message_parse(Message *message);
+extern TimestampTz message_time(int64 ms);
+extern int64	   message_time_ms(TimestampTz at);
+
+/* in outbox.c */
+extern void		   outbox_append(Work *work, const OutboxRecord *record);
+extern int		   outbox_record_bytes(const OutboxRecord *record);
+extern const char *outbox_topic_fault(const char *topic);
+
+/* in reserve.c */
+extern List *reserve_apply(Work *work, const Request *request, bool *granted);
+extern bool	 reserve_could_fit(Work *work, const Request *request);
+extern List *reserve_refuse(Work *work, const Request *request,
+							const char *otherwise);
+extern void	 reserve_want_levels(Work *work, const Request *request);
+
+/* in answer.c */
+extern Answer *answer_new(const char *order_id, const char *product_id,
+						  const char *location, int64 requested);
+extern void	   answer_level(Answer *answer, const Level *level);
+extern Datum   answer_datum(const Answer *answer, TupleDesc desc);
+extern Answer *answer_from_datum(Datum row, TupleDesc desc);
+extern Datum   answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
+extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
+
+/* in settle.c */
+typedef enum SettleVerb
+{
+	SETTLE_CONFIRM,
+	SETTLE_RELEASE,
+	SETTLE_ROLLBACK
+} SettleVerb;
+
+extern List *settle_apply(Work *work, SettleVerb verb, Order *order,
+						  const char *reason, const char *payment_id,
+						  List *items);
+extern void	 settle_expire_line(Work *work, Reservation *line);
+extern void	 settle_want_levels(Work *work, const Order *order);
+
+/* in stock.c */
+extern int64		level_free(const Level *level);
+extern int64		level_available(const Level *level);
+extern void			level_change(Work *work, Level *level, int64 on_hand_delta,
+								 int64 reserved_delta, const char *kind,
+								 const char *order_id, const char *reason,
+								 const char *reference);
+extern void			stock_link_event(Work *work, int first_movement,
+									 const pg_uuid_t *event_id);
+extern bool			line_is_due(const Work *work, const Reservation *line);
+extern bool			line_is_live(const Work *work, const Reservation *line);
+extern void			line_end(Work *work, Reservation *line, LineState state,
+							 const char *reason);
+extern Reservation *order_line(const Order *order, int attempt,
+							   const char *product_id, const char *location);
+extern bool			order_is_live(const Work *work, const Order *order);
+
+/* in table.c */
+extern Table		  *table_use(Work *work, TableId id);
+extern Oid			   table_sequence(Work *work, const char *name);
+extern TupleTableSlot *table_new_row(Table *table);
+extern void			   table_insert(Work *work, Table *table);
+extern void			   table_update(Work *work, Table *table, ItemPointer tid);
+extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
+										const char *index, int nkeys,
+										ScanKey keys);
+extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
+extern void			   table_scan_end(IndexScanDesc scan);
+extern bool			   table_lock_row(Table *table, ItemPointer tid);
+extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
+extern void	  tables_close(Work *work);
+extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
+extern void	  row_put_text(TupleTableSlot *slot, AttrNumber column,
+						   const char *value);
+extern void	  row_put_bytes(TupleTableSlot *slot, AttrNumber column,
+							bytea *value);
+extern char	 *row_get_text(TupleTableSlot *slot, AttrNumber column);
+extern bytea *row_get_bytes(TupleTableSlot *slot, AttrNumber column);
+extern int32  row_get_int32(TupleTableSlot *slot, AttrNumber column);
+extern int64  row_get_int64(TupleTableSlot *slot, AttrNumber column);
+extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
+								TimestampTz if_null);
+
+/* in work.c */
+extern void	  work_begin(Work *work, const char *function);
+extern void	  work_end(Work *work);
+extern void	  work_refresh_snapshot(void);
+extern void	  work_reset_trace(Work *work);
+extern bool	  is_traceparent(const char *id);
+extern Order *work_want_order(Work *work, const char *order_id);
+extern void	  work_lock_orders(Work *work);
+extern Level *work_want_level(Work *work, const char *product_id,
+							  const char *location);
+extern List	 *work_due_lines(Work *work, const Level *level);
+extern void	  work_read_levels(Work *work);
+extern void	  work_lock_levels(Work *work);
+extern Level *work_level(Work *work, const char *product_id,
+						 const char *location);
+extern Order *work_order(Work *work, const char *order_id);
+extern void	  lock_name(int lock_class, const char *name);
+
+#endif /* PGSTOCK_H */

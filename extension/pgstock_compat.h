@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * pgstock_compat.h
+ *	  Every difference between server versions, and no other place has one.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGSTOCK_COMPAT_H
+#define PGSTOCK_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+
+#if PG_VERSION_NUM < 150000
+#error "pgstock needs PostgreSQL 15 or newer"
+#endif
+
+/*
+ * Inserts the index entries of a tuple just inserted or updated.  "update" is
+ * only a hint to the index, and would need a range table.
+ */
+static inline void
+compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot,
+						   EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* Updates a tuple that we have locked; true if its indexes need entries. */
+static inline bool
+compat_update_tuple(Relation rel, ItemPointer tid, TupleTableSlot *slot,
+					Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes which;
+
+	simple_table_tuple_update(rel, tid, slot, snapshot, &which);
+	return which != TU_None;
+#else
+	bool indexes;
+
+	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
+	return indexes;
+#endif
+}
+
+static inline IndexScanDesc
+compat_index_beginscan(Relation rel, Relation index, Snapshot snapshot,
+					   int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+#endif /* PGSTOCK_COMPAT_H */

@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock.c
+ *	  Levels and lines in memory: what is free, and every way to change it.
+ *
+ * Every change of a level goes through level_change, which keeps the promise
+ * (never negative, never oversold), counts the version and notes the movement;
+ * so a level and its ledger cannot part.  A line changes state only while its
+ * level is locked: a level's lock covers the lines that count in it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "catalog/pg_type.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+/* What can be taken without a back-order; negative when beyond it. */
+int64
+level_free(const Level *level)
+{
+	return level->on_hand - level->reserved - level->safety;
+}
+
+/* What can be taken: the same sum as in the view stock_levels. */
+int64
+level_available(const Level *level)
+{
+	return Max(0, level_free(level) + level->backorder_limit);
+}
+
+/* Changes a locked level and notes the movement. */
+void
+level_change(Work *work, Level *level, int64 on_hand_delta,
+			 int64 reserved_delta, const char *kind, const char *order_id,
+			 const char *reason, const char *reference)
+{
+	Movement *movement = palloc0(sizeof(Movement));
+
+	Assert(level->locked && level->known);
+	level->on_hand += on_hand_delta;
+	level->reserved += reserved_delta;
+	level->version++;
+	level->dirty = true;
+	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
+		elog(ERROR, "level of \"%s\" at \"%s\" would become negative",
+			 level->product_id, level->location);
+	/* What takes must leave the promise standing. */
+	if ((on_hand_delta < reserved_delta) &&
+		level->on_hand - level->reserved < -level->backorder_limit)
+		elog(ERROR, "level of \"%s\" at \"%s\" would be oversold",
+			 level->product_id, level->location);
+
+	movement->kind = kind;
+	movement->level = level;
+	movement->on_hand_delta = on_hand_delta;
+	movement->reserved_delta = reserved_delta;
+	movement->order_id = order_id;
+	movement->reason = reason;
+	movement->reference = reference;
+	work->movements = lappend(work->movements, movement);
+}
+
+/* Tells the movements from the given one on which event speaks of them. */
+void
+stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
+{
+	ListCell *cell;
+
+	for_each_from(cell, work->movements, first_movement)
+	{
+		Movement *movement = lfirst(cell);
+
+		movement->event_id = *event_id;
+		movement->has_event = true;
+	}
+}
+
+/* Reserved, but past its time: counts as expired everywhere. */
+bool
+line_is_due(const Work *work, const Reservation *line)
+{
+	return line->state == LINE_RESERVED && line->expires_at <= work->now;
+}
+
+/* Reserved and not due, or confirmed. */
+bool
+line_is_live(const Work *work, const Reservation *line)
+{
+	return line->state == LINE_CONFIRMED ||
+		   (line->state == LINE_RESERVED && !line_is_due(work, line));
+}
+
+/* Ends a line.  What it means for the level is the caller's to say. */
+void
+line_end(Work *work, Reservation *line, LineState state, const char *reason)
+{
+	Assert(state != LINE_RESERVED && state != LINE_CONFIRMED);
+	line->state = state;
+	line->ended_at = work->now;
+	line->reason = reason ? pstrdup(reason) : NULL;
+	line->dirty = true;
+}
+
+/* A line of an order, or NULL. */
+Reservation *
+order_line(const Order *order, int attempt, const char *product_id,
+		   const char *location)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == attempt &&
+			key_compare(line->product_id, line->location, product_id,
+						location) == 0)
+			return line;
+	}
+	return NULL;
+}
+
+/* Whether a line of the order's latest attempt is live. */
+bool
+order_is_live(const Work *work, const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt && line_is_live(work, line))
+			return true;
+	}
+	return false;
+}

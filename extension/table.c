@@ -1,0 +1,304 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  Rows in and out of pgstock's tables, without SQL.
+ *
+ * Direct table access rather than SPI: no plan to look up or to invalidate,
+ * no search_path, no operator that could be shadowed, and no definer's rights,
+ * since the executor's permission checks are not involved: who may EXECUTE the
+ * function may do what it does.  What the executor would check is therefore
+ * ours to keep: NOT NULL and the invariants of stock.c.  Triggers and CHECK
+ * constraints on these tables are not run.
+ *
+ * Tables are found by name in pgstock_internal at each call (two look-ups in
+ * the system caches), so that DROP and CREATE EXTENSION in one session need
+ * no invalidation of ours.  A table stays open until the call ends; on error
+ * the resource owner closes it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+#include "pgstock_compat.h"
+
+/* by TableId */
+static const char *const table_names[TABLE_COUNT] = {
+	"level", "reservation",	 "movement",	 "idempotency",	  "outbox",
+	"inbox", "inbox_offset", "failed_event", "refused_order",
+};
+
+/* Finds a relation of ours by name. */
+static Oid
+table_find_relation(Work *work, const char *name)
+{
+	Oid oid;
+
+	if (!OidIsValid(work->schema))
+		work->schema = get_namespace_oid("pgstock_internal", false);
+	oid = get_relname_relid(name, work->schema);
+	if (!OidIsValid(oid))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation \"pgstock_internal.%s\" does not exist", name),
+			 errhint(
+				 "Recreate the extension, or update it with ALTER EXTENSION pgstock UPDATE.")));
+	return oid;
+}
+
+/* The table, open for reading and writing until the call ends. */
+Table *
+table_use(Work *work, TableId id)
+{
+	Table *table = &work->tables[id];
+
+	Assert(id < TABLE_COUNT);
+	if (table->rel == NULL)
+	{
+		table->rel = table_open(table_find_relation(work, table_names[id]),
+								RowExclusiveLock);
+		table->slot = table_slot_create(table->rel, NULL);
+	}
+	return table;
+}
+
+/* The sequence's oid, for nextval_internal. */
+Oid
+table_sequence(Work *work, const char *name)
+{
+	return table_find_relation(work, name);
+}
+
+/* Closes what the call has used.  Locks stay until the transaction ends. */
+void
+tables_close(Work *work)
+{
+	for (int i = 0; i < TABLE_COUNT; i++)
+	{
+		Table *table = &work->tables[i];
+
+		if (table->rel == NULL)
+			continue;
+		if (table->target != NULL)
+			ExecCloseIndices(table->target);
+		ExecDropSingleTupleTableSlot(table->slot);
+		table_close(table->rel, NoLock);
+		memset(table, 0, sizeof(*table));
+	}
+	if (work->estate != NULL)
+		FreeExecutorState(work->estate);
+	work->estate = NULL;
+}
+
+/* Opens the indexes for the call's first write. */
+static void
+table_open_indexes(Work *work, Table *table)
+{
+	if (work->estate == NULL)
+		work->estate = CreateExecutorState();
+	if (table->target == NULL)
+	{
+		table->target = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->target, table->rel, 1, NULL, 0);
+		ExecOpenIndices(table->target, false);
+	}
+}
+
+/* An empty row to fill in: all columns NULL. */
+TupleTableSlot *
+table_new_row(Table *table)
+{
+	TupleTableSlot *slot = table->slot;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	return slot;
+}
+
+/* Inserts the row in the table's slot. */
+void
+table_insert(Work *work, Table *table)
+{
+	table_open_indexes(work, table);
+	ExecStoreVirtualTuple(table->slot);
+	simple_table_tuple_insert(table->rel, table->slot);
+	if (table->target->ri_NumIndices > 0)
+		compat_insert_index_tuples(table->target, table->slot, work->estate);
+}
+
+/* Writes the row in the table's slot over the one at tid, which we hold. */
+void
+table_update(Work *work, Table *table, ItemPointer tid)
+{
+	table_open_indexes(work, table);
+	ExecStoreVirtualTuple(table->slot);
+	if (compat_update_tuple(table->rel, tid, table->slot,
+							GetActiveSnapshot()) &&
+		table->target->ri_NumIndices > 0)
+		compat_insert_index_tuples(table->target, table->slot, work->estate);
+}
+
+/* Fills in a key on a text column; all of ours have the C collation. */
+void
+table_key_text(ScanKey key, AttrNumber column, const char *value)
+{
+	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(value));
+}
+
+/*
+ * Begins a scan of a named index under the active snapshot.  Keys number the
+ * index's columns.
+ */
+IndexScanDesc
+table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
+				 ScanKey keys)
+{
+	Relation	  rel = index_open(table_find_relation(work, index),
+								   AccessShareLock);
+	IndexScanDesc scan = compat_index_beginscan(table->rel, rel,
+												GetActiveSnapshot(), nkeys);
+
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
+/* Brings the next row into the table's slot. */
+bool
+table_scan_next(IndexScanDesc scan, Table *table)
+{
+	if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
+		return false;
+	slot_getallattrs(table->slot);
+	return true;
+}
+
+void
+table_scan_end(IndexScanDesc scan)
+{
+	Relation rel = scan->indexRelation;
+
+	index_endscan(scan);
+	index_close(rel, NoLock);
+}
+
+/*
+ * Locks a row that this call has read, waiting for whoever has it, and brings
+ * its newest version into the table's slot and its place into tid.  False if
+ * it has been deleted.  In REPEATABLE READ and above a row that somebody
+ * changed meanwhile is a serialization failure, as it is for UPDATE.
+ */
+bool
+table_lock_row(Table *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_Result	   result;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitBlock, flags,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = table->slot->tts_tid;
+			slot_getallattrs(table->slot);
+			return true;
+		case TM_Deleted:
+			if (!IsolationUsesXactSnapshot())
+				return false;
+			/* FALLTHROUGH */
+		case TM_Updated:
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg(
+					 "could not serialize access due to concurrent update")));
+			break;
+		default:
+			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",
+				 result, RelationGetRelationName(table->rel));
+	}
+	return false;
+}
+
+/* ---- Columns: numbered from 1, as the tables have them ---- */
+
+void
+row_put(TupleTableSlot *slot, AttrNumber column, Datum value)
+{
+	slot->tts_values[column - 1] = value;
+	slot->tts_isnull[column - 1] = false;
+}
+
+void
+row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
+{
+	if (value != NULL)
+		row_put(slot, column, CStringGetTextDatum(value));
+}
+
+char *
+row_get_text(TupleTableSlot *slot, AttrNumber column)
+{
+	if (slot->tts_isnull[column - 1])
+		return NULL;
+	return TextDatumGetCString(slot->tts_values[column - 1]);
+}
+
+int64
+row_get_int64(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetInt64(slot->tts_values[column - 1]);
+}
+
+TimestampTz
+row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
+{
+	if (slot->tts_isnull[column - 1])
+		return if_null;
+	return DatumGetTimestampTz(slot->tts_values[column - 1]);
+}
+
+void
+row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
+{
+	if (value != NULL)
+		row_put(slot, column, PointerGetDatum(value));
+}
+
+/* A copy, so that it outlives the row. */
+bytea *
+row_get_bytes(TupleTableSlot *slot, AttrNumber column)
+{
+	if (slot->tts_isnull[column - 1])
+		return NULL;
+	return DatumGetByteaPCopy(slot->tts_values[column - 1]);
+}
+
+int32
+row_get_int32(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetInt32(slot->tts_values[column - 1]);
+}

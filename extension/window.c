@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * window.c
+ *	  What the outbox window (sql/relay.sql) needs of the WAL.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
+PG_FUNCTION_INFO_V1(pgstock_history_contains);
+
+/*
+ * outbox_fence(OUT lsn pg_lsn, OUT timeline int)
+ *
+ * Called after the window's snapshot was taken: with early lock release what
+ * the snapshot shows may not be durable yet, and after a crash the same xids
+ * would be handed out again.
+ */
+Datum
+pgstock_outbox_fence(PG_FUNCTION_ARGS)
+{
+	TupleDesc desc;
+	Datum	  values[2];
+	bool	  nulls[2] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = LSNGetDatum(commit_fence());
+	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	return HeapTupleGetDatum(
+		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/*
+ * history_contains(timeline int, lsn pg_lsn) RETURNS boolean
+ *
+ * Whether that point lies on this server's present timeline, or on an ancestor
+ * before the fork, and is flushed here.
+ */
+Datum
+pgstock_history_contains(PG_FUNCTION_ARGS)
+{
+	TimeLineID timeline = (TimeLineID) PG_GETARG_INT32(0);
+	XLogRecPtr lsn = PG_GETARG_LSN(1);
+	TimeLineID present = GetWALInsertionTimeLine();
+	List	  *history;
+	bool	   contains;
+
+	if (lsn > GetFlushRecPtr(NULL))
+		PG_RETURN_BOOL(false);
+	if (timeline == present)
+		PG_RETURN_BOOL(true);
+	history = readTimeLineHistory(present);
+	contains = tliInHistory(timeline, history) &&
+			   tliSwitchPoint(timeline, history, NULL) >= lsn;
+	PG_RETURN_BOOL(contains);
+}

@@ -1,0 +1,607 @@
+/*-------------------------------------------------------------------------
+ *
+ * work.c
+ *	  The unit of work: what one call touches, locked in the one order,
+ *	  changed in memory, written at the end.
+ *
+ * Lock order, for every function and batch:
+ *
+ *		inbox ids -> idempotency keys -> order ids -> levels
+ *
+ * each kind sorted by its bytes.  Ids, keys and orders are advisory locks in a
+ * class of our own (lock_name), so that they exist before the row does.  A
+ * level's row lock covers the reservations that count in it: nobody changes a
+ * line without holding its level, and expiry changes lines of an order without
+ * holding the order.  So whoever settles an order reads its lines, locks their
+ * levels, and reads the lines again (work_lock_levels does).
+ *
+ * Writes are: lines, movements, levels.  The hot row comes last, and each row
+ * is written once however often the call has changed it.
+ *
+ * Snapshots: READ COMMITTED takes a new one at the start of the call and
+ * another after the levels are locked; above that the transaction's own one
+ * serves, and a row that changed meanwhile is SQLSTATE 40001.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+/* Columns, as sql/tables.sql has them. */
+enum
+{
+	LEVEL_PRODUCT = 1,
+	LEVEL_LOCATION,
+	LEVEL_SLOT,
+	LEVEL_ON_HAND,
+	LEVEL_RESERVED,
+	LEVEL_SAFETY,
+	LEVEL_BACKORDER_LIMIT,
+	LEVEL_SLOTS,
+	LEVEL_VERSION
+};
+enum
+{
+	LINE_ORDER = 1,
+	LINE_ATTEMPT,
+	LINE_PRODUCT,
+	LINE_LOCATION,
+	LINE_SLOT,
+	LINE_QUANTITY,
+	LINE_STATE,
+	LINE_USER,
+	LINE_CREATED_AT,
+	LINE_EXPIRES_AT,
+	LINE_DUE_AT,
+	LINE_ENDED_AT,
+	LINE_REASON,
+	LINE_PAYMENT
+};
+enum
+{
+	MOVEMENT_ID = 1,
+	MOVEMENT_AT,
+	MOVEMENT_KIND,
+	MOVEMENT_PRODUCT,
+	MOVEMENT_LOCATION,
+	MOVEMENT_ON_HAND,
+	MOVEMENT_RESERVED,
+	MOVEMENT_ORDER,
+	MOVEMENT_ACTOR,
+	MOVEMENT_REASON,
+	MOVEMENT_REFERENCE,
+	MOVEMENT_EVENT
+};
+
+/* ---- Begin and end ---- */
+
+/* The calling role, not the definer of a function around us. */
+static const char *
+current_actor(void)
+{
+	char *role = GetUserNameFromId(GetOuterUserId(), false);
+
+	if (pgstock_actor == NULL || pgstock_actor[0] == '\0')
+		return role;
+	return psprintf("%s/%s", role, pgstock_actor);
+}
+
+/* W3C: version "-" trace id "-" parent id "-" flags, in lower-case hex. */
+bool
+is_traceparent(const char *id)
+{
+	return strlen(id) == 55 && strspn(id, "0123456789abcdef-") == 55 &&
+		   id[2] == '-' && id[35] == '-' && id[52] == '-';
+}
+
+static void
+work_take_snapshot(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* The transaction's own trace, and nothing of a message's. */
+void
+work_reset_trace(Work *work)
+{
+	work->causation_id = NULL;
+	work->attributes = NULL;
+	work->traceparent = NULL;
+	work->trace_id = NULL;
+	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
+		return;
+	work->trace_id = pgstock_trace_id;
+	if (is_traceparent(pgstock_trace_id))
+	{
+		work->traceparent = pgstock_trace_id;
+		work->trace_id = pnstrdup(pgstock_trace_id + 3, 32);
+	}
+}
+
+void
+work_begin(Work *work, const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+
+	memset(work, 0, sizeof(*work));
+	work->now = GetCurrentTimestamp();
+	work->actor = current_actor();
+	work_reset_trace(work);
+	work_take_snapshot();
+}
+
+/* In READ COMMITTED: what others have committed meanwhile. */
+void
+work_refresh_snapshot(void)
+{
+	PopActiveSnapshot();
+	work_take_snapshot();
+}
+
+/* ---- Advisory locks ---- */
+
+/*
+ * Locks a name until the transaction ends.  The class keeps our locks apart
+ * from the application's own advisory locks, which use 1 and 2, and our kinds
+ * apart from each other.
+ */
+void
+lock_name(int lock_class, const char *name)
+{
+	LOCKTAG tag;
+	uint64	hash = DatumGetUInt64(
+		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, lock_class);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* ---- Orders and their lines ---- */
+
+#define LOCK_CLASS_ORDER 0x7067 /* of a 16-bit field */
+
+static int
+order_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((Order *) lfirst(a))->order_id,
+				  ((Order *) lfirst(b))->order_id);
+}
+
+/* The order in this work, or NULL. */
+Order *
+work_order(Work *work, const char *order_id)
+{
+	int low = 0;
+	int high = list_length(work->orders);
+
+	Assert(work->orders_locked);
+	while (low < high)
+	{
+		int	   middle = (low + high) / 2;
+		Order *order = list_nth(work->orders, middle);
+		int	   difference = strcmp(order_id, order->order_id);
+
+		if (difference == 0)
+			return order;
+		if (difference < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/* Says that the order will be needed; to be locked with the others. */
+Order *
+work_want_order(Work *work, const char *order_id)
+{
+	Order *order = palloc0(sizeof(Order));
+
+	Assert(!work->orders_locked);
+	order->order_id = pstrdup(order_id);
+	work->orders = lappend(work->orders, order);
+	return order;
+}
+
+static Reservation *
+line_read(TupleTableSlot *slot, Order *order)
+{
+	Reservation *line = palloc0(sizeof(Reservation));
+
+	line->order = order;
+	line->attempt = DatumGetInt32(slot->tts_values[LINE_ATTEMPT - 1]);
+	line->product_id = row_get_text(slot, LINE_PRODUCT);
+	line->location = row_get_text(slot, LINE_LOCATION);
+	line->slot = DatumGetInt32(slot->tts_values[LINE_SLOT - 1]);
+	line->quantity = row_get_int64(slot, LINE_QUANTITY);
+	line->state = DatumGetChar(slot->tts_values[LINE_STATE - 1]);
+	line->user_id = row_get_text(slot, LINE_USER);
+	line->created_at = row_get_time(slot, LINE_CREATED_AT, 0);
+	line->expires_at = row_get_time(slot, LINE_EXPIRES_AT, DT_NOEND);
+	line->ended_at = row_get_time(slot, LINE_ENDED_AT, DT_NOBEGIN);
+	line->reason = row_get_text(slot, LINE_REASON);
+	line->payment_id = row_get_text(slot, LINE_PAYMENT);
+	line->tid = slot->tts_tid;
+	return line;
+}
+
+/* Reads an order's lines as they are now. */
+static void
+order_load(Work *work, Order *order)
+{
+	Table		 *table = table_use(work, TABLE_RESERVATION);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+
+	table_key_text(&key, 1, order->order_id);
+	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
+	order->lines = NIL;
+	order->attempt = 0;
+	while (table_scan_next(scan, table))
+	{
+		Reservation *line = line_read(table->slot, order);
+
+		order->lines = lappend(order->lines, line);
+		order->attempt = Max(order->attempt, line->attempt);
+	}
+	table_scan_end(scan);
+	order->loaded = true;
+}
+
+/* Locks all wanted orders in their order, and reads their lines. */
+void
+work_lock_orders(Work *work)
+{
+	ListCell *cell;
+	Order	 *last = NULL;
+
+	Assert(!work->orders_locked && !work->levels_locked);
+	list_sort(work->orders, order_compare);
+	foreach(cell, work->orders)
+	{
+		Order *order = lfirst(cell);
+
+		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
+		{
+			work->orders = foreach_delete_current(work->orders, cell);
+			continue;
+		}
+		lock_name(LOCK_CLASS_ORDER, order->order_id);
+		last = order;
+	}
+	work->orders_locked = true;
+
+	/* What others did to these orders before we had the locks. */
+	work_refresh_snapshot();
+	foreach(cell, work->orders)
+		order_load(work, lfirst(cell));
+}
+
+/*
+ * The due lines that count in a level, whatever order they belong to.  Their
+ * orders are not locked and need not be; the level must be before they change.
+ */
+List *
+work_due_lines(Work *work, const Level *level)
+{
+	Table		 *table = table_use(work, TABLE_RESERVATION);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	List		 *due = NIL;
+
+	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(work->now));
+	scan = table_scan_begin(work, table, "reservation_due", 1, &key);
+	while (table_scan_next(scan, table))
+	{
+		char		*order_id;
+		Order		*order;
+		Reservation *line = line_read(table->slot, NULL);
+
+		if (key_compare(line->product_id, line->location, level->product_id,
+						level->location) != 0)
+			continue;
+		order_id = row_get_text(table->slot, LINE_ORDER);
+		order = work_order(work, order_id);
+		if (order == NULL)
+		{
+			order = palloc0(sizeof(Order));
+			order->order_id = order_id;
+			order->lines = list_make1(line);
+			line->order = order;
+		}
+		else
+			/* One row has one place in memory. */
+			line = order_line(order, line->attempt, line->product_id,
+							  line->location);
+		if (line != NULL && line_is_due(work, line))
+			due = lappend(due, line);
+	}
+	table_scan_end(scan);
+	return due;
+}
+
+static void
+line_write(Work *work, Reservation *line)
+{
+	Table		   *table = table_use(work, TABLE_RESERVATION);
+	TupleTableSlot *slot;
+
+	if (!line->is_new && IsolationUsesXactSnapshot() &&
+		!table_lock_row(table, &line->tid))
+		elog(ERROR, "a line of order \"%s\" vanished", line->order->order_id);
+
+	slot = table_new_row(table);
+	row_put_text(slot, LINE_ORDER, line->order->order_id);
+	row_put(slot, LINE_ATTEMPT, Int32GetDatum(line->attempt));
+	row_put_text(slot, LINE_PRODUCT, line->product_id);
+	row_put_text(slot, LINE_LOCATION, line->location);
+	row_put(slot, LINE_SLOT, Int32GetDatum(line->slot));
+	row_put(slot, LINE_QUANTITY, Int64GetDatum(line->quantity));
+	row_put(slot, LINE_STATE, CharGetDatum((char) line->state));
+	row_put_text(slot, LINE_USER, line->user_id);
+	row_put(slot, LINE_CREATED_AT, TimestampTzGetDatum(line->created_at));
+	if (line->expires_at != DT_NOEND)
+	{
+		row_put(slot, LINE_EXPIRES_AT, TimestampTzGetDatum(line->expires_at));
+		if (line->state == LINE_RESERVED)
+			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
+	}
+	if (line->ended_at != DT_NOBEGIN)
+		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
+	row_put_text(slot, LINE_REASON, line->reason);
+	row_put_text(slot, LINE_PAYMENT, line->payment_id);
+
+	if (line->is_new)
+		table_insert(work, table);
+	else
+		table_update(work, table, &line->tid);
+}
+
+/* ---- Levels ---- */
+
+static int
+level_compare(const ListCell *a, const ListCell *b)
+{
+	const Level *x = lfirst(a);
+	const Level *y = lfirst(b);
+
+	return key_compare(x->product_id, x->location, y->product_id, y->location);
+}
+
+/* The level in this work, or NULL. */
+Level *
+work_level(Work *work, const char *product_id, const char *location)
+{
+	int low = 0;
+	int high = list_length(work->levels);
+
+	while (low < high)
+	{
+		int	   middle = (low + high) / 2;
+		Level *level = list_nth(work->levels, middle);
+		int	   difference = key_compare(product_id, location, level->product_id,
+										level->location);
+
+		if (difference == 0)
+			return level;
+		if (difference < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/* Says that the level will be needed; to be locked with the others. */
+Level *
+work_want_level(Work *work, const char *product_id, const char *location)
+{
+	Level *level = palloc0(sizeof(Level));
+
+	Assert(!work->levels_locked);
+	level->product_id = pstrdup(product_id);
+	level->location = pstrdup(location);
+	work->levels = lappend(work->levels, level);
+	return level;
+}
+
+static void
+level_read(Level *level, TupleTableSlot *slot)
+{
+	level->slot = DatumGetInt32(slot->tts_values[LEVEL_SLOT - 1]);
+	level->on_hand = row_get_int64(slot, LEVEL_ON_HAND);
+	level->reserved = row_get_int64(slot, LEVEL_RESERVED);
+	level->safety = row_get_int64(slot, LEVEL_SAFETY);
+	level->backorder_limit = row_get_int64(slot, LEVEL_BACKORDER_LIMIT);
+	level->slots = DatumGetInt32(slot->tts_values[LEVEL_SLOTS - 1]);
+	level->version = row_get_int64(slot, LEVEL_VERSION);
+	level->tid = slot->tts_tid;
+	level->known = true;
+}
+
+/* Finds a level's row without locking it. */
+static void
+level_find(Work *work, Level *level)
+{
+	Table		 *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData	  keys[2];
+	IndexScanDesc scan;
+
+	table_key_text(&keys[0], 1, level->product_id);
+	table_key_text(&keys[1], 2, level->location);
+	scan = table_scan_begin(work, table, "level_pkey", 2, keys);
+	if (table_scan_next(scan, table))
+		level_read(level, table->slot);
+	table_scan_end(scan);
+}
+
+/*
+ * Sorts the wanted levels, and reads them without locking: enough to refuse
+ * what cannot be, and the one index descent of each.
+ */
+void
+work_read_levels(Work *work)
+{
+	ListCell *cell;
+	Level	 *last = NULL;
+
+	Assert(!work->levels_locked);
+	list_sort(work->levels, level_compare);
+	foreach(cell, work->levels)
+	{
+		Level *level = lfirst(cell);
+
+		if (last != NULL &&
+			key_compare(last->product_id, last->location, level->product_id,
+						level->location) == 0)
+		{
+			work->levels = foreach_delete_current(work->levels, cell);
+			continue;
+		}
+		level_find(work, level);
+		last = level;
+	}
+}
+
+/* Locks the levels that were read, in their order, and reads them anew. */
+void
+work_lock_levels(Work *work)
+{
+	Table	 *table = table_use(work, TABLE_LEVEL);
+	ListCell *cell;
+
+	Assert(!work->levels_locked);
+	foreach(cell, work->levels)
+	{
+		Level *level = lfirst(cell);
+
+		if (!level->known || level->is_new)
+			continue;
+		level->known = false;
+		if (table_lock_row(table, &level->tid))
+			level_read(level, table->slot);
+		level->locked = level->known;
+	}
+	work->levels_locked = true;
+	commit_release_early();
+
+	/*
+	 * What others did under these locks before we had them: they may have let
+	 * due lines of our orders go.
+	 */
+	work_refresh_snapshot();
+	foreach(cell, work->orders)
+	{
+		Order *order = lfirst(cell);
+
+		if (order->lines != NIL)
+			order_load(work, order);
+	}
+}
+
+static void
+level_write(Work *work, Level *level)
+{
+	Table		   *table = table_use(work, TABLE_LEVEL);
+	TupleTableSlot *slot = table_new_row(table);
+
+	row_put_text(slot, LEVEL_PRODUCT, level->product_id);
+	row_put_text(slot, LEVEL_LOCATION, level->location);
+	row_put(slot, LEVEL_SLOT, Int32GetDatum(level->slot));
+	row_put(slot, LEVEL_ON_HAND, Int64GetDatum(level->on_hand));
+	row_put(slot, LEVEL_RESERVED, Int64GetDatum(level->reserved));
+	row_put(slot, LEVEL_SAFETY, Int64GetDatum(level->safety));
+	row_put(slot, LEVEL_BACKORDER_LIMIT, Int64GetDatum(level->backorder_limit));
+	row_put(slot, LEVEL_SLOTS, Int32GetDatum(level->slots));
+	row_put(slot, LEVEL_VERSION, Int64GetDatum(level->version));
+	if (level->is_new)
+		table_insert(work, table);
+	else
+		table_update(work, table, &level->tid);
+}
+
+/* ---- The ledger ---- */
+
+static void
+movement_write(Work *work, const Movement *movement, Oid sequence)
+{
+	Table		   *table = table_use(work, TABLE_MOVEMENT);
+	TupleTableSlot *slot = table_new_row(table);
+
+	row_put(slot, MOVEMENT_ID,
+			Int64GetDatum(nextval_internal(sequence, false)));
+	row_put(slot, MOVEMENT_AT, TimestampTzGetDatum(work->now));
+	row_put_text(slot, MOVEMENT_KIND, movement->kind);
+	row_put_text(slot, MOVEMENT_PRODUCT, movement->level->product_id);
+	row_put_text(slot, MOVEMENT_LOCATION, movement->level->location);
+	row_put(slot, MOVEMENT_ON_HAND, Int64GetDatum(movement->on_hand_delta));
+	row_put(slot, MOVEMENT_RESERVED, Int64GetDatum(movement->reserved_delta));
+	row_put_text(slot, MOVEMENT_ORDER, movement->order_id);
+	row_put_text(slot, MOVEMENT_ACTOR, work->actor);
+	row_put_text(slot, MOVEMENT_REASON, movement->reason);
+	row_put_text(slot, MOVEMENT_REFERENCE, movement->reference);
+	if (movement->has_event)
+		row_put(slot, MOVEMENT_EVENT, UUIDPGetDatum(&movement->event_id));
+	table_insert(work, table);
+}
+
+static void
+work_write_movements(Work *work)
+{
+	ListCell *cell;
+	Oid		  sequence;
+
+	if (work->movements == NIL)
+		return;
+	sequence = table_sequence(work, "movement_id");
+	foreach(cell, work->movements)
+		movement_write(work, lfirst(cell), sequence);
+}
+
+/* Writes what has changed, and ends the call. */
+void
+work_end(Work *work)
+{
+	ListCell *cell;
+	ListCell *each;
+
+	foreach(cell, work->orders)
+	{
+		foreach(each, ((Order *) lfirst(cell))->lines)
+		{
+			if (((Reservation *) lfirst(each))->dirty)
+				line_write(work, lfirst(each));
+		}
+	}
+	foreach(cell, work->strays)
+		line_write(work, lfirst(cell));
+	work_write_movements(work);
+	foreach(cell, work->levels)
+	{
+		if (((Level *) lfirst(cell))->dirty)
+			level_write(work, lfirst(cell));
+	}
+	tables_close(work);
+	PopActiveSnapshot();
+	/* What follows in this transaction shall see it. */
+	CommandCounterIncrement();
+}

@@ -1,0 +1,170 @@
+/* ---- Proof and access ---------------------------------------------------- */
+
+/*
+ * Levels, the ledger and the live reservations say the same thing in three
+ * ways; a row is a place where they do not.
+ */
+CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
+	OUT product_id text, OUT location text, OUT what text,
+	OUT expected bigint, OUT found bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+WITH level AS (
+	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
+		   sum(reserved)::bigint AS reserved,
+		   max(backorder_limit) AS backorder_limit
+	  FROM pgstock_internal.level
+	 WHERE $1 IS NULL OR product_id = $1
+	 GROUP BY 1, 2
+), ledger AS (
+	SELECT product_id, location, sum(on_hand_delta)::bigint AS on_hand,
+		   sum(reserved_delta)::bigint AS reserved
+	  FROM pgstock_internal.movement
+	 WHERE $1 IS NULL OR product_id = $1
+	 GROUP BY 1, 2
+), line AS (
+	SELECT product_id, location, sum(quantity)::bigint AS reserved
+	  FROM pgstock_internal.reservation
+	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
+	 GROUP BY 1, 2
+), together AS (
+	SELECT product_id, location,
+		   coalesce(v.on_hand, 0) AS on_hand,
+		   coalesce(v.reserved, 0) AS reserved,
+		   coalesce(v.backorder_limit, 0) AS backorder_limit,
+		   coalesce(g.on_hand, 0) AS ledger_on_hand,
+		   coalesce(g.reserved, 0) AS ledger_reserved,
+		   coalesce(i.reserved, 0) AS lines
+	  FROM level v
+	  FULL JOIN ledger g USING (product_id, location)
+	  FULL JOIN line i USING (product_id, location)
+)
+SELECT product_id, location, c.what, c.expected, c.found
+  FROM together t, LATERAL (VALUES
+	('on_hand: ledger and level', ledger_on_hand, on_hand),
+	('reserved: ledger and level', ledger_reserved, reserved),
+	('reserved: live reservations and level', lines, reserved),
+	('oversold: the least that may be free', greatest(-backorder_limit,
+		on_hand - reserved), on_hand - reserved),
+	('reserved: not negative', greatest(0, reserved), reserved)
+  ) AS c (what, expected, found)
+ WHERE c.expected <> c.found
+ ORDER BY 1, 2, 3
+$$;
+COMMENT ON FUNCTION @extschema@.verify_stock IS
+	'where levels, ledger and live reservations disagree; no row: they hold';
+
+/*
+ * One list, from which grant_stock_access grants and takes back.  What a level
+ * may do is what stands here and nothing else; "admin" is everything.
+ */
+CREATE FUNCTION pgstock_internal.access_list()
+RETURNS TABLE (level text, kind text, name text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+VALUES
+	('reader', 'view', 'stock_levels'), ('reader', 'view', 'stock_reservations'),
+	('reader', 'view', 'stock_movements'), ('reader', 'view', 'stock_outbox'),
+	('reader', 'view', 'stock_inbox'), ('reader', 'view', 'stock_failed_events'),
+	('reader', 'view', 'failed_order_archives'),
+	('reader', 'view', 'stock_admin_actions'),
+	('reader', 'function', 'verify_stock'),
+	('reader', 'function', 'payload_json'),
+	('reader', 'function', 'bytes_text'), ('reader', 'function', 'headers_json'),
+	('app', 'view', 'stock_levels'), ('app', 'view', 'stock_reservations'),
+	('app', 'function', 'reserve_stock'), ('app', 'function', 'reserve_order'),
+	('app', 'function', 'try_reserve_stock'),
+	('app', 'function', 'try_reserve_order'),
+	('app', 'function', 'confirm_stock'), ('app', 'function', 'release_stock'),
+	('app', 'function', 'rollback_stock'), ('app', 'function', 'publish_event'),
+	('app', 'function', 'publish_bytes'),
+	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),
+	('relay', 'function', 'relay_position'),
+	('relay', 'function', 'relay_next_window'),
+	('relay', 'function', 'relay_page'),
+	('relay', 'function', 'relay_store_position'),
+	('relay', 'function', 'relay_adopt'), ('relay', 'function', 'relay_topics'),
+	('relay', 'function', 'relay_offsets'), ('relay', 'function', 'relay_apply'),
+	('relay', 'function', 'relay_apply_failed'),
+	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
+	('relay', 'function', 'relay_purge'), ('relay', 'schema', 'pgstock_internal')
+$$;
+COMMENT ON FUNCTION pgstock_internal.access_list IS
+	'what each access level may do';
+
+/*
+ * Runs with the caller's rights: whoever may grant these things may call it.
+ */
+CREATE FUNCTION @extschema@.grant_stock_access(role name, level text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	object	record;
+BEGIN
+	IF level IS NULL
+		OR level NOT IN ('reader', 'app', 'relay', 'admin', 'none') THEN
+		RAISE EXCEPTION 'there is no access level "%"', level
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'The levels are reader, app, relay, admin and none.';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role
+			USING ERRCODE = 'undefined_object',
+				  HINT = 'Create it first, with CREATE ROLE.';
+	END IF;
+	FOR object IN
+		SELECT e.thing, e.target, level = 'admin' OR EXISTS (
+				SELECT FROM pgstock_internal.access_list() a
+				 WHERE a.level = grant_stock_access.level
+				   AND a.name = e.name) AS granted
+		  FROM (SELECT 'ALL ON FUNCTION', p.oid::regprocedure::text, p.proname
+				  FROM pg_proc p
+				  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass
+								  AND d.objid = p.oid
+				  JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass
+									 AND d.refobjid = x.oid AND d.deptype = 'e'
+				 WHERE x.extname = 'pgstock'
+				UNION ALL
+				SELECT 'SELECT ON', c.oid::regclass::text, c.relname
+				  FROM pg_class c
+				  JOIN pg_depend d ON d.classid = 'pg_class'::regclass
+								  AND d.objid = c.oid
+				  JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass
+									 AND d.refobjid = x.oid AND d.deptype = 'e'
+				 WHERE x.extname = 'pgstock' AND c.relkind = 'v'
+				UNION ALL
+				VALUES ('USAGE ON SCHEMA', 'pgstock_internal',
+						'pgstock_internal'::name)
+			   ) AS e (thing, target, name)
+	LOOP
+		EXECUTE format('REVOKE %s %s FROM %I', object.thing, object.target, role);
+		IF object.granted THEN
+			EXECUTE format('GRANT %s %s TO %I', object.thing, object.target, role);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.grant_stock_access IS
+	'gives a role the level reader, app, relay or admin; none takes it all back';
+
+/* Nothing is open to everybody. */
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgstock_internal FROM PUBLIC;
+DO $$
+DECLARE
+	f	regprocedure;
+BEGIN
+	FOR f IN
+		SELECT p.oid FROM pg_catalog.pg_proc p
+		  JOIN pg_catalog.pg_depend d
+			ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid
+		  JOIN pg_catalog.pg_extension x
+			ON d.refclassid = 'pg_catalog.pg_extension'::regclass
+		   AND d.refobjid = x.oid AND d.deptype = 'e'
+		 WHERE x.extname = 'pgstock'
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+	END LOOP;
+END
+$$;

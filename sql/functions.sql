@@ -1,0 +1,126 @@
+/* ---- What people call --------------------------------------------------- */
+
+CREATE TYPE @extschema@.stock_result AS
+(
+	order_id	text,
+	product_id	text,
+	location	text,
+	requested	bigint,
+	granted		bigint,
+	status		text,
+	available	bigint,
+	expires_at	timestamptz,
+	version		bigint,
+	replayed	boolean
+);
+COMMENT ON TYPE @extschema@.stock_result IS
+	'one line''s answer: it was taken exactly when granted = requested';
+
+CREATE FUNCTION @extschema@.receive_stock(product_id text, quantity bigint,
+	location text DEFAULT 'main', reference text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgstock_receive_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.receive_stock IS
+	'adds pieces to what is on hand, makes product and level if new; the new on_hand';
+
+CREATE FUNCTION @extschema@.reserve_stock(product_id text, quantity bigint,
+	order_id text, user_id text DEFAULT NULL, location text DEFAULT 'main',
+	ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
+	idempotency_key text DEFAULT NULL)
+RETURNS @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_reserve_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.reserve_stock IS
+	'reserves one line for an order; raises SK001 if there is not enough';
+
+CREATE FUNCTION @extschema@.try_reserve_stock(product_id text, quantity bigint,
+	order_id text, user_id text DEFAULT NULL, location text DEFAULT 'main',
+	ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
+	idempotency_key text DEFAULT NULL)
+RETURNS @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_try_reserve_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.try_reserve_stock IS
+	'as reserve_stock, but a refusal is a row whose status says why';
+
+CREATE FUNCTION @extschema@.reserve_order(order_id text, items jsonb,
+	user_id text DEFAULT NULL, ttl interval DEFAULT NULL,
+	strategy text DEFAULT 'auto', idempotency_key text DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_reserve_order' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.reserve_order IS
+	'reserves all lines of an order or none; raises SK001 if one does not fit';
+
+CREATE FUNCTION @extschema@.try_reserve_order(order_id text, items jsonb,
+	user_id text DEFAULT NULL, ttl interval DEFAULT NULL,
+	strategy text DEFAULT 'auto', idempotency_key text DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_try_reserve_order' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.try_reserve_order IS
+	'as reserve_order, but a refusal is rows whose status says why';
+
+CREATE FUNCTION @extschema@.confirm_stock(order_id text,
+	payment_id text DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_confirm_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.confirm_stock IS
+	'the payment arrived: what is reserved is sold; SK004 for an unknown order';
+
+CREATE FUNCTION @extschema@.release_stock(order_id text,
+	reason text DEFAULT NULL, items jsonb DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_release_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.release_stock IS
+	'cancelled before payment: gives back what is reserved, or only these items';
+
+CREATE FUNCTION @extschema@.rollback_stock(order_id text,
+	reason text DEFAULT NULL, items jsonb DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_rollback_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.rollback_stock IS
+	'the order failed: gives back what is reserved or confirmed';
+
+CREATE FUNCTION @extschema@.publish_event(topic text, key text, payload jsonb,
+	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
+	event_id uuid DEFAULT NULL)
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'pgstock_publish_event' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.publish_event IS
+	'an event of the application''s own, published when this transaction commits';
+
+CREATE FUNCTION @extschema@.publish_bytes(topic text, key text, payload bytea,
+	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
+	event_id uuid DEFAULT NULL)
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'pgstock_publish_bytes' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.publish_bytes IS
+	'as publish_event, for a value that is not JSON';
+
+CREATE FUNCTION @extschema@.handle_order_created(payload jsonb, message jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_handle_order_created' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.handle_order_created IS
+	'reserves an incoming order, all lines or none';
+
+CREATE FUNCTION @extschema@.handle_payment_success(payload jsonb, message jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_handle_payment_success' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.handle_payment_success IS
+	'confirms a paid order';
+
+CREATE FUNCTION @extschema@.handle_payment_failed(payload jsonb, message jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_handle_payment_failed' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.handle_payment_failed IS
+	'releases an order whose payment failed';
+
+CREATE FUNCTION @extschema@.handle_order_cancelled(payload jsonb, message jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_handle_order_cancelled' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.handle_order_cancelled IS
+	'releases a cancelled order, or rolls back what is already paid';
+
+CREATE FUNCTION @extschema@.handle_order_failed(payload jsonb, message jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_handle_order_failed' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.handle_order_failed IS
+	'rolls back a failed order';
+

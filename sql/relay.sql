@@ -1,0 +1,433 @@
+/* ---- What the relay calls: docs/relay-protocol.md ----------------------- */
+
+/*
+ * A stretch of the outbox: the rows whose transaction is visible in s2 and not
+ * in s1 (PgQ's window).  The relay keeps it as text and never looks inside.
+ *
+ * floor and next_floor are outbox_seq's value read before the snapshots s1 and
+ * s2 were taken: a transaction that got its xid after s1 drew its seq after
+ * that, so it lies above floor.  ceiling is the value read after s2: nothing
+ * visible in s2 lies above it.  So a page is one walk of the index on seq from
+ * floor to ceiling, beside the few transactions that were running in s1.
+ *
+ * A restored window covers rows that carry xids of another history: there s1
+ * and floor belong to that history, and only rows up to ceiling are meant.
+ */
+CREATE TYPE pgstock_internal.outbox_window AS
+(
+	system_id	bigint,
+	"database"	oid,
+	incarnation	uuid,
+	timeline	int,
+	lsn			pg_lsn,
+	s1			pg_snapshot,
+	floor		bigint,
+	s2			pg_snapshot,
+	next_floor	bigint,
+	ceiling		bigint,
+	restored	boolean
+);
+COMMENT ON TYPE pgstock_internal.outbox_window IS
+	'rows visible in s2 and not in s1, and the history in which that holds';
+
+CREATE FUNCTION pgstock_internal.outbox_fence(OUT lsn pg_lsn, OUT timeline int)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgstock_outbox_fence' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.outbox_fence IS
+	'waits until all that is visible now is durable, at the standby too';
+
+CREATE FUNCTION pgstock_internal.history_contains(timeline int, lsn pg_lsn)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_history_contains' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.history_contains IS
+	'whether this server''s present history went through that point';
+
+CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
+	OUT extension_version text, OUT "database" text, OUT inbox_group text,
+	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int)
+RETURNS record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 1, e.extversion, current_database()::text, i.inbox_group,
+	   pg_is_in_recovery(),
+	   current_setting('shared_preload_libraries') ~ '\mpgstock\M',
+	   current_setting('pgstock.max_event_bytes')::int
+  FROM pg_extension e, pgstock_internal.incarnation i
+ WHERE e.extname = 'pgstock'
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_hello IS
+	'who is there: the relay compares relay_api before it does anything';
+
+/*
+ * Advisory, so that the lead ends with the session; the epoch is what protects
+ * (relay_store_position), for a leader may be alive and not know it was cut off.
+ */
+CREATE FUNCTION pgstock_internal.relay_lead()
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first	CONSTANT text := ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0,
+								 '1:1:', 0, 0, false)::text;
+	lead	bigint;
+BEGIN
+	IF NOT pg_try_advisory_lock(x'706773746f636b'::bigint) THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO pgstock_internal.relay_position AS p
+	VALUES (true, first, 0, true, 1, clock_timestamp())
+	ON CONFLICT (one) DO UPDATE SET epoch = p.epoch + 1
+	RETURNING p.epoch INTO lead;
+	RETURN lead;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_lead IS
+	'the epoch if this session leads the outbox from now on, NULL if another does';
+
+CREATE FUNCTION pgstock_internal.relay_position(OUT "window" text,
+	OUT seq bigint, OUT finished boolean)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w		pgstock_internal.outbox_window;
+	sys		bigint;
+	inc		uuid;
+	foreigner	text;
+BEGIN
+	SELECT p."window", p.seq, p.finished INTO STRICT "window", seq, finished
+	  FROM pgstock_internal.relay_position p;
+	w := "window"::pgstock_internal.outbox_window;
+	SELECT system_identifier INTO sys FROM pg_control_system();
+	SELECT id INTO inc FROM pgstock_internal.incarnation;
+
+	IF w.system_id IS NULL THEN
+		/* Never published.  Rows from the future came with a dump. */
+		IF EXISTS (SELECT FROM pgstock_internal.outbox o
+				   WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
+			foreigner := 'the outbox holds rows of another database';
+		END IF;
+	ELSIF w.system_id <> sys THEN
+		foreigner := 'it was stored in another database cluster';
+	ELSIF w."database" <> (SELECT oid FROM pg_database
+						   WHERE datname = current_database())
+		OR w.incarnation <> inc THEN
+		foreigner := 'it was stored in another database';
+	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
+		foreigner := format('it was stored at %s on timeline %s, where this '
+							'server has never been', w.lsn, w.timeline);
+	END IF;
+	IF foreigner IS NOT NULL THEN
+		RAISE EXCEPTION 'the outbox position belongs to another history'
+			USING ERRCODE = 'SK020', DETAIL = foreigner || '.',
+				  HINT = 'Run "pgstock-relay adopt" to see what would be '
+						 'published, and with --execute to go on from here.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_position IS
+	'the stored position; SK020 if this database did not live through it';
+
+CREATE FUNCTION pgstock_internal.relay_next_window("window" text)
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w	pgstock_internal.outbox_window
+		:= "window"::pgstock_internal.outbox_window;
+BEGIN
+	w.s1 := w.s2;
+	w.floor := w.next_floor;
+	w.restored := false;
+	/* Each statement has its own snapshot; their order is the proof. */
+	SELECT last_value INTO w.next_floor FROM pgstock_internal.outbox_seq;
+	w.s2 := pg_current_snapshot();
+	SELECT last_value INTO w.ceiling FROM pgstock_internal.outbox_seq;
+	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
+	  FROM pgstock_internal.outbox_fence() f;
+	IF w.system_id IS NULL THEN
+		SELECT c.system_identifier, d.oid, i.id
+		  INTO w.system_id, w."database", w.incarnation
+		  FROM pg_control_system() c, pg_database d,
+			   pgstock_internal.incarnation i
+		 WHERE d.datname = current_database();
+	END IF;
+	RETURN w::text;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_next_window IS
+	'what is visible now and was not before; all of it durable';
+
+/*
+ * Two statements rather than one, and conditions on xid that no index can
+ * serve: the planner is left no choice but the walk along seq.  (With one, a
+ * generic plan once walked all that is retained.)
+ */
+CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
+	max_rows int)
+RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
+	event_type text, payload bytea, headers bytea, traceparent text,
+	created_at timestamptz, format "char")
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	w		pgstock_internal.outbox_window
+			:= "window"::pgstock_internal.outbox_window;
+	walk	bigint := greatest(after_seq, w.floor);
+	s1_max	xid8 := pg_snapshot_xmax(w.s1);
+	late	xid8[];
+BEGIN
+	IF w.restored THEN
+		RETURN QUERY
+			SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
+				   o.payload, o.headers, o.traceparent, o.created_at, o.format
+			  FROM pgstock_internal.outbox o
+			 WHERE o.seq > after_seq AND o.seq <= w.ceiling
+			   AND (o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1))
+			 ORDER BY o.seq LIMIT max_rows;
+		RETURN;
+	END IF;
+	/* Those that ran when s1 was taken and have ended since. */
+	late := ARRAY(SELECT x FROM pg_snapshot_xip(w.s1) x
+				  WHERE pg_visible_in_snapshot(x, w.s2));
+	IF late = '{}' THEN
+		RETURN QUERY
+			SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
+				   o.payload, o.headers, o.traceparent, o.created_at, o.format
+			  FROM pgstock_internal.outbox o
+			 WHERE o.seq > walk AND o.seq <= w.ceiling
+			   AND (o.xid >= s1_max) IS TRUE
+			   AND pg_visible_in_snapshot(o.xid, w.s2)
+			 ORDER BY o.seq LIMIT max_rows;
+	ELSE
+		RETURN QUERY
+			SELECT m.seq, m.id, m.aggregatetype, m.aggregateid, m.type,
+				   m.payload, m.headers, m.traceparent, m.created_at, m.format
+			  FROM (SELECT l.*
+					  FROM unnest(late) x,
+						   LATERAL (SELECT o.*
+									  FROM pgstock_internal.outbox o
+									 WHERE o.xid = x AND o.seq > after_seq
+									 ORDER BY o.seq LIMIT max_rows) l
+					UNION ALL
+					(SELECT o.*
+					   FROM pgstock_internal.outbox o
+					  WHERE o.seq > walk AND o.seq <= w.ceiling
+						AND (o.xid >= s1_max) IS TRUE
+						AND pg_visible_in_snapshot(o.xid, w.s2)
+					  ORDER BY o.seq LIMIT max_rows)) m
+			 ORDER BY m.seq LIMIT max_rows;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_page IS
+	'the window''s rows above after_seq, by seq; fewer than max_rows: its end';
+
+CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
+	seq bigint, finished boolean, epoch bigint)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_internal.relay_position p
+	   SET "window" = $1, seq = $2, finished = $3, stored_at = clock_timestamp()
+	 WHERE p.epoch = $4;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'another relay leads the outbox'
+			USING ERRCODE = 'SK021', DETAIL = format(
+				'Epoch %s has been overtaken.', $4);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
+	'all up to here is acknowledged by Kafka; SK021 if a newer epoch leads';
+
+/*
+ * Rows written after the restore carry xids of this history, those before it
+ * of another, and no column tells which.  But a native row lies above the
+ * foreign floor (the sequence came along), and an unpublished foreign one is
+ * above that floor or not visible in the foreign s1: so "above the floor or
+ * not visible in s1" misses neither, and doubles only what was in flight.
+ * The lock makes sure that no open writer holds a row below the ceiling.
+ */
+CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean)
+RETURNS TABLE (found text, value text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p	pgstock_internal.relay_position;
+	w	pgstock_internal.outbox_window;
+	n	bigint;
+	oldest	timestamptz;
+BEGIN
+	IF execute THEN
+		LOCK TABLE pgstock_internal.outbox IN SHARE MODE;
+	END IF;
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	IF FOUND THEN
+		w := p."window"::pgstock_internal.outbox_window;
+		IF p.finished THEN
+			w.s1 := w.s2;
+			w.floor := w.next_floor;
+		END IF;
+	ELSE
+		w.s1 := '1:1:';
+		w.floor := 0;
+	END IF;
+	SELECT coalesce(max(o.seq), 0) INTO w.ceiling FROM pgstock_internal.outbox o;
+	SELECT last_value INTO w.next_floor FROM pgstock_internal.outbox_seq;
+	w.s2 := pg_current_snapshot();
+	w.restored := true;
+	SELECT c.system_identifier, d.oid, i.id
+	  INTO w.system_id, w."database", w.incarnation
+	  FROM pg_control_system() c, pg_database d, pgstock_internal.incarnation i
+	 WHERE d.datname = current_database();
+	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
+	  FROM pgstock_internal.outbox_fence() f;
+	SELECT count(*), min(o.created_at) INTO n, oldest
+	  FROM pgstock_internal.outbox o
+	 WHERE o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1);
+
+	IF execute THEN
+		INSERT INTO pgstock_internal.relay_position AS q
+		VALUES (true, w::text, 0, false, 1, clock_timestamp())
+		ON CONFLICT (one) DO UPDATE
+		   SET "window" = excluded."window", seq = 0, finished = false,
+			   epoch = q.epoch + 1, stored_at = excluded.stored_at;
+		INSERT INTO pgstock_internal.admin_action
+		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
+				format('%s events to publish', n));
+	END IF;
+	RETURN QUERY VALUES
+		('events to publish', n::text),
+		('oldest of them', coalesce(oldest::text, 'none')),
+		('last stored', coalesce(p.stored_at::text, 'never'));
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_adopt IS
+	'goes on from a position of another history; only shows it unless execute';
+
+CREATE FUNCTION pgstock_internal.relay_topics()
+RETURNS TABLE (topic text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'stock-events' UNION SELECT 'stock-freeze-failed'
+ UNION SELECT e.topic FROM pgstock_internal.event_topic e
+		WHERE e.topic IS NOT NULL
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_topics IS
+	'topics that stock events go to';
+
+CREATE FUNCTION pgstock_internal.relay_offsets(topics text[])
+RETURNS TABLE (topic text, partition int, next_offset bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT o.topic, o.partition, o.next_offset
+  FROM pgstock_internal.inbox_offset o
+ WHERE o.topic = ANY (topics)
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
+	'where the database stands in each partition';
+
+CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
+	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
+	headers bytea[], options jsonb, OUT topic text, OUT result text,
+	OUT reason text, OUT n bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.relay_apply IS
+	'a batch of messages: inbox rows, effects, events and offsets at once';
+
+CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
+	partitions int[], offsets bigint[], timestamps bigint[], keys bytea[],
+	"values" bytea[], headers bytea[], options jsonb, sqlstate text,
+	message text, OUT topic text, OUT result text, OUT reason text,
+	OUT n bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
+	'a message that failed alone: waits for another try, or is given up';
+
+CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
+	OUT topic text, OUT result text, OUT reason text, OUT n bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.relay_retry IS
+	'tries again what waits and is due';
+
+CREATE FUNCTION pgstock_internal.relay_metrics()
+RETURNS TABLE (name text, labels text, value double precision)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+WITH published AS MATERIALIZED (
+	SELECT w.s1, w.s2, w.floor, w.next_floor, p.seq, p.finished
+	  FROM pgstock_internal.relay_position p,
+		   LATERAL (SELECT (p."window"::pgstock_internal.outbox_window).*) w
+), pending AS (
+	SELECT count(*) AS n, min(o.created_at) AS oldest
+	  FROM pgstock_internal.outbox o, published p
+	 WHERE (o.seq > CASE WHEN p.finished THEN p.next_floor ELSE p.floor END
+			AND NOT pg_visible_in_snapshot(o.xid, CASE WHEN p.finished
+										   THEN p.s2 ELSE p.s1 END)
+			AND (p.finished OR o.seq > p.seq))
+)
+SELECT 'outbox_pending_events', '', n::float8 FROM pending
+UNION ALL
+SELECT 'outbox_oldest_pending_seconds', '',
+	   coalesce(extract(epoch FROM clock_timestamp() - oldest), 0)::float8
+  FROM pending
+UNION ALL
+SELECT 'outbox_table_bytes', '',
+	   pg_total_relation_size('pgstock_internal.outbox')::float8
+UNION ALL
+SELECT 'inbox_waiting_keys', '', count(DISTINCT (f.topic, f.key))::float8
+  FROM pgstock_internal.failed_event f WHERE f.state = 'waiting'
+UNION ALL
+SELECT 'archive_open', '', count(*)::float8
+  FROM pgstock_internal.failed_event f
+ WHERE f.archived_at IS NOT NULL AND NOT f.handled
+UNION ALL
+SELECT 'reservations_open', '', count(*)::float8
+  FROM pgstock_internal.reservation r WHERE r.state = 'r'
+UNION ALL
+SELECT 'reservations_overdue', '', count(*)::float8
+  FROM pgstock_internal.reservation r
+ WHERE r.state = 'r' AND r.expires_at <= clock_timestamp()
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
+	'the gauges that only the database knows';
+
+/*
+ * Only what is acknowledged may go: rows below the floor that the stored
+ * position no longer needs, and no row of a transaction that it still awaits.
+ */
+CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
+	dedup_retention interval)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w	pgstock_internal.outbox_window;
+	n	bigint;
+	m	bigint;
+BEGIN
+	w := (SELECT p."window"::pgstock_internal.outbox_window
+			FROM pgstock_internal.relay_position p);
+	DELETE FROM pgstock_internal.outbox o
+	 WHERE o.seq <= w.floor AND pg_visible_in_snapshot(o.xid, w.s1)
+	   AND NOT w.restored AND o.created_at < clock_timestamp() - retention;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	DELETE FROM pgstock_internal.inbox i
+	 WHERE i.received_at < clock_timestamp() - dedup_retention
+	   AND i.result <> 'waiting';
+	GET DIAGNOSTICS m = ROW_COUNT;
+	DELETE FROM pgstock_internal.refused_order r
+	 WHERE r.refused_at < clock_timestamp() - dedup_retention;
+	DELETE FROM pgstock_internal.idempotency k
+	 WHERE k.created_at < clock_timestamp() - interval '24 hours';
+	RETURN n + m;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_purge IS
+	'lets go what is older than its retention and surely published';

@@ -1,0 +1,299 @@
+/* sql/pgstock--1.0.sql */
+
+\echo Use "CREATE EXTENSION pgstock" to load this file. \quit
+
+/*
+ * Tables live in pgstock_internal, where nobody but the owner may write; the
+ * functions and views that people use live in @extschema@.  CREATE SCHEMA
+ * fails if the schema is there already, so no object in it can be somebody
+ * else's.
+ *
+ * Every text that is a key has COLLATE "C": C code compares keys by their
+ * bytes and locks them in that order, so the indexes must agree.
+ */
+CREATE SCHEMA pgstock_internal;
+COMMENT ON SCHEMA pgstock_internal IS
+	'tables of pgstock and the functions that its relay calls';
+
+/* ---- Stock ------------------------------------------------------------- */
+
+/*
+ * No foreign key, no trigger and no index on a changing column: an update of
+ * a hot row must stay on its page (HOT) and take no further lock.
+ */
+CREATE TABLE pgstock_internal.level
+(
+	product_id		text COLLATE "C" NOT NULL,
+	location		text COLLATE "C" NOT NULL,
+	slot			int NOT NULL,
+	on_hand			bigint NOT NULL,
+	reserved		bigint NOT NULL,
+	safety			bigint NOT NULL,
+	backorder_limit	bigint NOT NULL,
+	slots			int NOT NULL,
+	version			bigint NOT NULL,
+	CONSTRAINT level_pkey PRIMARY KEY (product_id, location, slot)
+		WITH (fillfactor = 90)
+) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02,
+		autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE pgstock_internal.level IS
+	'what is there and what of it is reserved, for a product at a location';
+COMMENT ON COLUMN pgstock_internal.level.version IS
+	'rises with every change of the level';
+
+/*
+ * An order's lines carry the number of the attempt: an order that has ended
+ * may be reserved again, and its earlier lines stay as they ended.
+ */
+CREATE TABLE pgstock_internal.reservation
+(
+	order_id	text COLLATE "C" NOT NULL,
+	attempt		int NOT NULL,
+	product_id	text COLLATE "C" NOT NULL,
+	location	text COLLATE "C" NOT NULL,
+	slot		int NOT NULL,
+	quantity	bigint NOT NULL,
+	state		"char" NOT NULL,
+	user_id		text,
+	created_at	timestamptz NOT NULL,
+	expires_at	timestamptz,
+	due_at		timestamptz,
+	ended_at	timestamptz,
+	reason		text,
+	payment_id	text,
+	CONSTRAINT reservation_pkey
+		PRIMARY KEY (order_id, attempt, product_id, location)
+) WITH (fillfactor = 80);
+CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
+COMMENT ON TABLE pgstock_internal.reservation IS
+	'the lines of orders; a level''s lock covers the lines that count in it';
+COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
+	'expires_at while the line is reserved, else NULL: what the index holds';
+COMMENT ON COLUMN pgstock_internal.reservation.state IS
+	'r reserved, c confirmed, l released, b rolled_back, t returned, e expired, s shortfall';
+
+CREATE SEQUENCE pgstock_internal.movement_id;
+CREATE TABLE pgstock_internal.movement
+(
+	id				bigint NOT NULL
+		DEFAULT nextval('pgstock_internal.movement_id'),
+	at				timestamptz NOT NULL,
+	kind			text NOT NULL,
+	product_id		text COLLATE "C" NOT NULL,
+	location		text COLLATE "C" NOT NULL,
+	on_hand_delta	bigint NOT NULL,
+	reserved_delta	bigint NOT NULL,
+	order_id		text COLLATE "C",
+	actor			text NOT NULL,
+	reason			text,
+	reference		text,
+	event_id		uuid,
+	CONSTRAINT movement_pkey PRIMARY KEY (id)
+);
+ALTER SEQUENCE pgstock_internal.movement_id
+	OWNED BY pgstock_internal.movement.id;
+COMMENT ON TABLE pgstock_internal.movement IS
+	'the ledger: every change of every level, only ever appended to';
+
+CREATE TABLE pgstock_internal.idempotency
+(
+	key			text COLLATE "C" NOT NULL,
+	request		bigint NOT NULL,
+	answer		text[] NOT NULL,
+	created_at	timestamptz NOT NULL,
+	CONSTRAINT idempotency_pkey PRIMARY KEY (key)
+);
+COMMENT ON TABLE pgstock_internal.idempotency IS
+	'explicit idempotency keys, the hash of their request and the answer given';
+COMMENT ON COLUMN pgstock_internal.idempotency.answer IS
+	'rows of stock_result in their text form';
+
+/* ---- Outbox ------------------------------------------------------------ */
+
+/*
+ * The names are Debezium's where the thing is the same (id, aggregatetype,
+ * aggregateid, type, payload), so that its connector can read the table.
+ * Rows are never updated.  seq is drawn while the level's lock is held: it is
+ * the order of the locks.  xid is the top-level transaction, for the window.
+ */
+CREATE SEQUENCE pgstock_internal.outbox_seq;
+CREATE TABLE pgstock_internal.outbox
+(
+	seq				bigint NOT NULL
+		DEFAULT nextval('pgstock_internal.outbox_seq'),
+	xid				xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	id				uuid NOT NULL,
+	aggregatetype	text NOT NULL,
+	aggregateid		bytea,
+	type			text NOT NULL,
+	payload			bytea,
+	headers			bytea,
+	traceparent		text,
+	created_at		timestamptz NOT NULL,
+	format			"char" NOT NULL,
+	CONSTRAINT outbox_pkey PRIMARY KEY (seq)
+);
+CREATE INDEX outbox_xid ON pgstock_internal.outbox (xid, seq);
+ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
+COMMENT ON TABLE pgstock_internal.outbox IS
+	'events, one row a Kafka record, written in the transaction they tell of';
+COMMENT ON COLUMN pgstock_internal.outbox.aggregatetype IS 'the Kafka topic';
+COMMENT ON COLUMN pgstock_internal.outbox.aggregateid IS 'the Kafka key';
+COMMENT ON COLUMN pgstock_internal.outbox.headers IS
+	'the application''s own headers, packed (docs/relay-protocol.md)';
+COMMENT ON COLUMN pgstock_internal.outbox.format IS
+	'j JSON, b bytes, r raw: only the stored headers go out (dead letters)';
+
+CREATE TABLE pgstock_internal.event_topic
+(
+	event_type	text COLLATE "C" NOT NULL,
+	topic		text,
+	CONSTRAINT event_topic_pkey PRIMARY KEY (event_type)
+);
+COMMENT ON TABLE pgstock_internal.event_topic IS
+	'where an event type goes, if not where it goes by default';
+
+/*
+ * This database's own identity.  Its row is not dumped: a restored database
+ * gets a new incarnation, and thereby knows that the stored position speaks
+ * of another history.
+ */
+CREATE TABLE pgstock_internal.incarnation
+(
+	id				uuid NOT NULL DEFAULT gen_random_uuid(),
+	inbox_group		text NOT NULL
+		DEFAULT 'pgstock-' || lpad((random() * 99999999)::int::text, 8, '0'),
+	CONSTRAINT incarnation_pkey PRIMARY KEY (id)
+);
+INSERT INTO pgstock_internal.incarnation DEFAULT VALUES;
+COMMENT ON TABLE pgstock_internal.incarnation IS
+	'who this database is; drawn at CREATE EXTENSION, never dumped';
+
+CREATE TABLE pgstock_internal.relay_position
+(
+	one				boolean NOT NULL DEFAULT true,
+	"window"		text NOT NULL,
+	seq				bigint NOT NULL,
+	finished		boolean NOT NULL,
+	epoch			bigint NOT NULL,
+	stored_at		timestamptz NOT NULL,
+	CONSTRAINT relay_position_pkey PRIMARY KEY (one),
+	CONSTRAINT relay_position_one CHECK (one)
+) WITH (fillfactor = 10);
+COMMENT ON TABLE pgstock_internal.relay_position IS
+	'how far Kafka has acknowledged the outbox';
+
+/* ---- Inbox ------------------------------------------------------------- */
+
+/*
+ * dedup_id is the event id of the message that took effect; a duplicate's row
+ * has none, so that it can stand beside it.
+ */
+CREATE TABLE pgstock_internal.inbox
+(
+	topic		text COLLATE "C" NOT NULL,
+	partition	int NOT NULL,
+	"offset"	bigint NOT NULL,
+	event_id	text COLLATE "C" NOT NULL,
+	dedup_id	text COLLATE "C",
+	key			bytea,
+	order_id	text COLLATE "C",
+	result		text NOT NULL,
+	reason		text,
+	trace_id	text,
+	received_at	timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX inbox_dedup ON pgstock_internal.inbox (dedup_id);
+CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
+COMMENT ON TABLE pgstock_internal.inbox IS
+	'every incoming message once, with what became of it';
+
+CREATE TABLE pgstock_internal.refused_order
+(
+	order_id	text COLLATE "C" NOT NULL,
+	reason		text NOT NULL,
+	refused_at	timestamptz NOT NULL,
+	CONSTRAINT refused_order_pkey PRIMARY KEY (order_id)
+);
+COMMENT ON TABLE pgstock_internal.refused_order IS
+	'incoming orders that were refused: they are known, though they have no line';
+
+CREATE TABLE pgstock_internal.inbox_offset
+(
+	topic		text COLLATE "C" NOT NULL,
+	partition	int NOT NULL,
+	next_offset	bigint NOT NULL,
+	CONSTRAINT inbox_offset_pkey PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 10);
+COMMENT ON TABLE pgstock_internal.inbox_offset IS
+	'the next offset of each partition, moved in the transaction of the batch';
+
+/*
+ * One row for a message from its first failure to its end; the archive is
+ * the same row once it has been given up.
+ */
+CREATE SEQUENCE pgstock_internal.failed_event_id;
+CREATE TABLE pgstock_internal.failed_event
+(
+	id				bigint NOT NULL
+		DEFAULT nextval('pgstock_internal.failed_event_id'),
+	topic			text COLLATE "C" NOT NULL,
+	partition		int NOT NULL,
+	"offset"		bigint NOT NULL,
+	event_id		text COLLATE "C" NOT NULL,
+	key				bytea,
+	value			bytea,
+	headers			bytea,
+	sent_at			timestamptz,
+	order_id		text COLLATE "C",
+	attempts		int NOT NULL,
+	next_retry_at	timestamptz,
+	state			text NOT NULL,
+	class			text NOT NULL,
+	sqlstate		text,
+	error			text NOT NULL,
+	trace_id		text,
+	first_failed_at	timestamptz NOT NULL,
+	archived_at		timestamptz,
+	handled			boolean NOT NULL,
+	handled_at		timestamptz,
+	handled_by		text,
+	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
+);
+CREATE INDEX failed_event_waiting
+	ON pgstock_internal.failed_event (topic, key, id) WHERE state = 'waiting';
+CREATE INDEX failed_event_due
+	ON pgstock_internal.failed_event (next_retry_at, id) WHERE state = 'waiting';
+ALTER SEQUENCE pgstock_internal.failed_event_id
+	OWNED BY pgstock_internal.failed_event.id;
+COMMENT ON TABLE pgstock_internal.failed_event IS
+	'messages that wait for another try, and the archive of those given up';
+
+CREATE TABLE pgstock_internal.admin_action
+(
+	at		timestamptz NOT NULL,
+	actor	text NOT NULL,
+	action	text NOT NULL,
+	target	text NOT NULL,
+	reason	text
+);
+COMMENT ON TABLE pgstock_internal.admin_action IS
+	'what people did by hand: who, what, to what, why';
+
+/* pg_dump takes the rows, and where the sequences stand. */
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.level', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.reservation', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement_id', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.idempotency', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_topic', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_position', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.admin_action', '');
+

@@ -1,0 +1,94 @@
+/* ---- Views -------------------------------------------------------------- */
+
+/* The one place that says what is available; stock.c computes the same. */
+CREATE VIEW @extschema@.stock_levels AS
+SELECT l.product_id, l.location,
+	   sum(l.on_hand)::bigint AS on_hand,
+	   sum(l.reserved)::bigint AS reserved,
+	   max(l.safety) AS safety,
+	   greatest(0, sum(l.on_hand - l.reserved) - max(l.safety)
+				   + max(l.backorder_limit))::bigint AS available,
+	   max(l.version) AS version
+  FROM pgstock_internal.level l
+ GROUP BY l.product_id, l.location;
+COMMENT ON VIEW @extschema@.stock_levels IS
+	'what is on hand, reserved and available, for each product and location';
+
+CREATE VIEW @extschema@.stock_reservations AS
+SELECT r.order_id, r.product_id, r.location, r.quantity, r.user_id,
+	   CASE r.state WHEN 'r' THEN 'reserved' WHEN 'c' THEN 'confirmed'
+					WHEN 'l' THEN 'released' WHEN 'b' THEN 'rolled_back'
+					WHEN 't' THEN 'returned' WHEN 'e' THEN 'expired'
+					WHEN 's' THEN 'shortfall' END AS state,
+	   r.created_at, r.expires_at, r.ended_at, r.reason, r.payment_id
+  FROM pgstock_internal.reservation r;
+COMMENT ON VIEW @extschema@.stock_reservations IS
+	'the lines of orders, live and ended';
+
+CREATE VIEW @extschema@.stock_movements AS
+SELECT m.id, m.at, m.kind, m.product_id, m.location, m.on_hand_delta,
+	   m.reserved_delta, m.order_id, m.actor, m.reason, m.reference, m.event_id
+  FROM pgstock_internal.movement m;
+COMMENT ON VIEW @extschema@.stock_movements IS 'the ledger';
+
+CREATE FUNCTION pgstock_internal.payload_json(payload bytea, format "char")
+RETURNS jsonb LANGUAGE sql STABLE STRICT
+RETURN CASE WHEN format = 'j'
+	THEN pg_catalog.convert_from(payload, 'UTF8')::jsonb
+	ELSE pg_catalog.to_jsonb(payload::text) END;
+COMMENT ON FUNCTION pgstock_internal.payload_json IS
+	'a payload for people: JSON as it is, other bytes as a string of hex';
+
+CREATE FUNCTION pgstock_internal.bytes_text(bytes bytea)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgstock_bytes_text' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION pgstock_internal.bytes_text IS
+	'bytes for people: the text if they are text, else hex';
+
+CREATE FUNCTION pgstock_internal.headers_json(headers bytea)
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pgstock_headers_json' LANGUAGE C STABLE;
+COMMENT ON FUNCTION pgstock_internal.headers_json IS
+	'packed headers for people: a JSON object, bytes that are no text as hex';
+
+CREATE VIEW @extschema@.stock_outbox AS
+SELECT o.seq, o.id AS event_id, o.aggregatetype AS topic,
+	   pgstock_internal.bytes_text(o.aggregateid) AS key,
+	   o.type AS event_type,
+	   pgstock_internal.payload_json(o.payload, o.format) AS payload,
+	   pgstock_internal.headers_json(o.headers) AS headers,
+	   o.created_at
+  FROM pgstock_internal.outbox o;
+COMMENT ON VIEW @extschema@.stock_outbox IS
+	'events written and not yet beyond retention, published or not';
+
+CREATE VIEW @extschema@.stock_inbox AS
+SELECT i.topic, i.partition, i."offset", i.event_id,
+	   pgstock_internal.bytes_text(i.key) AS key, i.order_id, i.result,
+	   i.reason, i.trace_id, i.received_at
+  FROM pgstock_internal.inbox i;
+COMMENT ON VIEW @extschema@.stock_inbox IS
+	'incoming messages and what became of each';
+
+CREATE VIEW @extschema@.stock_failed_events AS
+SELECT f.id, f.topic, f.event_id, pgstock_internal.bytes_text(f.key) AS key,
+	   f.order_id, f.attempts, f.next_retry_at, f.state, f.error,
+	   f.first_failed_at, pgstock_internal.bytes_text(f.value) AS payload
+  FROM pgstock_internal.failed_event f;
+COMMENT ON VIEW @extschema@.stock_failed_events IS
+	'messages that failed: waiting for a try, or ended';
+
+CREATE VIEW @extschema@.failed_order_archives AS
+SELECT f.id, f.order_id, f.topic, f.event_id, f.error AS reason, f.attempts,
+	   pgstock_internal.bytes_text(f.value) AS payload, f.trace_id,
+	   f.archived_at, f.handled, f.handled_at, f.handled_by
+  FROM pgstock_internal.failed_event f
+ WHERE f.archived_at IS NOT NULL;
+COMMENT ON VIEW @extschema@.failed_order_archives IS
+	'messages that were given up and wait for a person';
+
+CREATE VIEW @extschema@.stock_admin_actions AS
+SELECT a.at, a.actor, a.action, a.target, a.reason
+  FROM pgstock_internal.admin_action a;
+COMMENT ON VIEW @extschema@.stock_admin_actions IS 'what people did by hand';
+
