@@ -242,20 +242,23 @@ is_paid(const char *status)
 
 /*
  * Paid after the order was given back: no state changes, but somebody must
- * hear, once.  That it was said is the payment id on the lines.
+ * hear, once for each payment.  That it was said is the payment id on the
+ * lines, where a payment that was confirmed before stands too.
  */
 static Outcome
 paid_too_late(Work *work, Message *message, Order *order)
 {
 	Event event = {.type = "StockShortfall", .order_id = order->order_id};
 	Reservation *line = order_any_line(order);
+	const char	*payment_id = message->payment_id;
 	ListCell	*cell;
 
-	if (line->payment_id != NULL)
-		return skipped("shortfall");
+	if (line->payment_id != NULL &&
+		(payment_id == NULL || strcmp(line->payment_id, payment_id) == 0))
+		return skipped("already");
 	event.user_id = line->user_id;
 	event.reason = end_reason(order_state(work, order));
-	event.payment_id = message->payment_id;
+	event.payment_id = payment_id;
 	event.items = order_answers(work, order);
 	event_emit(work, &event);
 	foreach(cell, order->lines)
@@ -263,8 +266,7 @@ paid_too_late(Work *work, Message *message, Order *order)
 		line = lfirst(cell);
 		if (line->attempt != order->attempt)
 			continue;
-		line->payment_id = pstrdup(message->payment_id ? message->payment_id
-													   : message->event_id);
+		line->payment_id = pstrdup(payment_id ? payment_id : "unknown");
 		line->dirty = true;
 	}
 	return applied();
@@ -291,6 +293,7 @@ paid_though_refused(Work *work, Message *message, Order *order,
 static Outcome
 payment_success(Work *work, Message *message, Order *order)
 {
+	Settle		confirm = {.verb = SETTLE_CONFIRM};
 	const char *refused;
 
 	if (!is_paid(message->status))
@@ -305,8 +308,8 @@ payment_success(Work *work, Message *message, Order *order)
 	{
 		case LINE_RESERVED:
 		case LINE_EXPIRED:
-			(void) settle_apply(work, SETTLE_CONFIRM, order, NULL,
-								message->payment_id, NIL);
+			confirm.payment_id = message->payment_id;
+			(void) settle_apply(work, &confirm, order);
 			return applied();
 		case LINE_CONFIRMED:
 			commit_fence_answer();
@@ -327,12 +330,14 @@ payment_success(Work *work, Message *message, Order *order)
 static Outcome
 give_back(Work *work, Message *message, Order *order, SettleVerb verb)
 {
+	Settle settle = {.verb = verb, .reason = message->reason};
+
 	if (!order_is_live(work, order))
 	{
 		commit_fence_answer();
 		return skipped("already");
 	}
-	(void) settle_apply(work, verb, order, message->reason, NULL, NIL);
+	(void) settle_apply(work, &settle, order);
 	return applied();
 }
 
@@ -411,6 +416,7 @@ handler_want_levels(Work *work, const Message *message)
 	Request request = {.lines = message->lines};
 
 	settle_want_levels(work, order);
+	expire_want_own(work, order);
 	reserve_want_levels(work, &request);
 }
 
@@ -437,6 +443,21 @@ handler_apply(Work *work, Message *message)
 
 /* ---- The SQL functions: by hand, or from a function of the user's ---- */
 
+/* A member of "message" that is a string, or NULL. */
+static const char *
+message_member(Jsonb *object, const char *name)
+{
+	JsonbValue *value;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&object->root, name, strlen(name),
+										 NULL);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
 static Message *
 message_from_args(FunctionCallInfo fcinfo, const Handler *handler)
 {
@@ -451,8 +472,14 @@ message_from_args(FunctionCallInfo fcinfo, const Handler *handler)
 	json = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
 	message->topic = handler->topic;
 	message->wants_lines = handler->wants_lines;
+	message->partition = -1;
 	message->sent_at_ms = -1;
 	message->value = (bytea *) cstring_to_text(json);
+	if (!PG_ARGISNULL(1))
+	{
+		message->event_id = message_member(PG_GETARG_JSONB_P(1), "event_id");
+		message->trace_id = message_member(PG_GETARG_JSONB_P(1), "trace_id");
+	}
 	message_parse(message);
 	if (message->poison != NULL)
 		ereport(ERROR,

@@ -38,6 +38,7 @@ headers_pack(List *headers)
 	{
 		Header *header = lfirst(cell);
 
+		Assert(header->name_len <= PG_UINT16_MAX);
 		pq_sendint16(&buffer, (uint16) header->name_len);
 		pq_sendbytes(&buffer, header->name, header->name_len);
 		pq_sendint32(&buffer, header->value ? header->value_len : -1);
@@ -118,6 +119,11 @@ headers_from_jsonb(Jsonb *object)
 		header = palloc0(sizeof(Header));
 		header->name = key.val.string.val;
 		header->name_len = key.val.string.len;
+		if (header->name_len < 1 || header->name_len > STOCK_ID_BYTES_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a header's name must have between 1 and %d bytes",
+							STOCK_ID_BYTES_MAX)));
 		if (value.type == jbvString)
 		{
 			header->value = value.val.string.val;

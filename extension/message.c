@@ -18,11 +18,18 @@
 
 #include <jansson.h>
 
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "utils/array.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
+
+/* utils/fmgrprotos.h would declare another json_object than jansson's. */
+extern text *cstring_to_text(const char *s);
+extern Datum jsonb_in(PG_FUNCTION_ARGS);
+extern Datum jsonb_delete_array(PG_FUNCTION_ARGS);
 
 #define EVENT_VERSION_MAX 1
 
@@ -321,21 +328,39 @@ parse_time(Message *message, const json_t *value)
 
 /* ---- The whole ---- */
 
-/* What is left when the known names are gone, as JSON. */
+/*
+ * What is left when the known names are gone, as JSON.  Cut out of jsonb,
+ * which keeps numbers as they are written.
+ */
 static void
 parse_attributes(Message *message, json_t *root)
 {
-	char *dump;
+	Datum  names[lengthof(known_names)];
+	Datum  object;
+	Jsonb *rest;
+	char  *json;
 
 	for (size_t i = 0; i < lengthof(known_names); i++)
+	{
 		json_object_del(root, known_names[i]);
+		names[i] = PointerGetDatum(cstring_to_text(known_names[i]));
+	}
 	if (json_object_size(root) == 0)
 		return;
-	dump = json_dumps(root, JSON_COMPACT);
-	if (dump == NULL)
-		return;
-	message->attributes = from_utf8(dump);
-	free(dump);
+	json = pnstrdup(VARDATA_ANY(message->value),
+					VARSIZE_ANY_EXHDR(message->value));
+	object = DirectFunctionCall1(jsonb_in,
+								 CStringGetDatum(pg_any_to_server(json,
+																  strlen(json),
+																  PG_UTF8)));
+	object = DirectFunctionCall2(jsonb_delete_array, object,
+								 PointerGetDatum(
+									 construct_array(names,
+													 lengthof(known_names),
+													 TEXTOID, -1, false,
+													 TYPALIGN_INT)));
+	rest = DatumGetJsonbP(object);
+	message->attributes = JsonbToCString(NULL, &rest->root, VARSIZE(rest));
 }
 
 static void
@@ -458,7 +483,8 @@ message_parse(Message *message)
 			parse_object(message, root);
 	}
 	json_decref(root);
-	if (message->event_id == NULL)
+	/* By hand there is no record that could name it. */
+	if (message->event_id == NULL && message->partition >= 0)
 		message->event_id = psprintf("%s/%d/" INT64_FORMAT, message->topic,
 									 message->partition, message->offset);
 }

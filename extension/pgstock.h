@@ -10,7 +10,8 @@
  *		work.c		the unit of work: begin, lock, write, end
  *		stock.c		levels in memory: what fits, take, give back
  *		reserve.c	the functions that take
- *		settle.c	confirm, release, roll back: the state table
+ *		settle.c	confirm, release, roll back, return, extend: the state table
+ *		expire.c	lines past their time
  *		supply.c	stock that comes in
  *		event.c		what happened, as JSON
  *		outbox.c	an event becomes a row
@@ -47,6 +48,8 @@
 #define ERRCODE_SK_UNKNOWN_PRODUCT MAKE_SQLSTATE('S', 'K', '0', '0', '2')
 #define ERRCODE_SK_UNKNOWN_ORDER   MAKE_SQLSTATE('S', 'K', '0', '0', '4')
 #define ERRCODE_SK_WRONG_STATE	   MAKE_SQLSTATE('S', 'K', '0', '0', '5')
+#define ERRCODE_SK_EXPIRED		   MAKE_SQLSTATE('S', 'K', '0', '0', '6')
+#define ERRCODE_SK_STALE_VERSION   MAKE_SQLSTATE('S', 'K', '0', '1', '1')
 #define ERRCODE_SK_KEY_REUSED	   MAKE_SQLSTATE('S', 'K', '0', '0', '7')
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
@@ -186,6 +189,26 @@ typedef struct Event
 	bool		wanted; /* items carry wanted and available */
 	List	   *items;	/* of Answer */
 } Event;
+
+typedef enum SettleVerb
+{
+	SETTLE_CONFIRM,
+	SETTLE_RELEASE,
+	SETTLE_ROLLBACK,
+	SETTLE_RETURN,
+	SETTLE_EXTEND
+} SettleVerb;
+
+/* What shall become of an order. */
+typedef struct Settle
+{
+	SettleVerb	verb;
+	const char *reason;		/* or NULL */
+	const char *payment_id; /* or NULL; of confirm */
+	List	   *items;		/* of Line: only these; NIL: all */
+	bool		scrap;		/* what returns cannot be sold again */
+	TimestampTz expires_at; /* of extend */
+} Settle;
 
 /* A movement to be written to the ledger. */
 typedef struct Movement
@@ -352,6 +375,13 @@ extern void		 event_emit_refusal(Work *work, const char *order_id,
 									List *answers, bool replayed);
 extern void		 event_new_id(pg_uuid_t *id);
 
+/* in expire.c */
+extern int64 expire_reachable(Work *work, const Level *level, int64 wanted);
+extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
+extern void	 expire_lines(Work *work, List *lines);
+extern List *expire_own(Work *work, const Order *order);
+extern void	 expire_want_own(Work *work, const Order *order);
+
 /* in failed.c */
 extern InboxOptions inbox_options(Jsonb *options);
 extern Outcome		failed_classify(const InboxOptions *options,
@@ -415,17 +445,7 @@ extern Datum   answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
 extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
 
 /* in settle.c */
-typedef enum SettleVerb
-{
-	SETTLE_CONFIRM,
-	SETTLE_RELEASE,
-	SETTLE_ROLLBACK
-} SettleVerb;
-
-extern List *settle_apply(Work *work, SettleVerb verb, Order *order,
-						  const char *reason, const char *payment_id,
-						  List *items);
-extern void	 settle_expire_line(Work *work, Reservation *line);
+extern List *settle_apply(Work *work, const Settle *settle, Order *order);
 extern void	 settle_want_levels(Work *work, const Order *order);
 
 /* in stock.c */
@@ -481,7 +501,7 @@ extern Order *work_want_order(Work *work, const char *order_id);
 extern void	  work_lock_orders(Work *work);
 extern Level *work_want_level(Work *work, const char *product_id,
 							  const char *location);
-extern List	 *work_due_lines(Work *work, const Level *level);
+extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
 extern void	  work_lock_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,

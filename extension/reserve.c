@@ -148,29 +148,6 @@ replay(Work *work, const Order *order, const Request *request)
 
 /* ---- Does it fit? ---- */
 
-static int64
-due_quantity(List *due)
-{
-	int64	  quantity = 0;
-	ListCell *cell;
-
-	foreach(cell, due)
-		quantity += ((Reservation *) lfirst(cell))->quantity;
-	return quantity;
-}
-
-/* What could be taken of a level if its due lines were let go. */
-static int64
-level_reachable(Work *work, const Level *level, int64 wanted)
-{
-	int64 available = level_available(level);
-
-	if (available >= wanted)
-		return available;
-	return Max(0, level_free(level) + level->backorder_limit +
-					  due_quantity(work_due_lines(work, level)));
-}
-
 static const char *
 line_verdict(Work *work, const Line *line)
 {
@@ -178,7 +155,7 @@ line_verdict(Work *work, const Line *line)
 
 	if (!level->known)
 		return "unknown_product";
-	if (level_reachable(work, level, line->quantity) < line->quantity)
+	if (expire_reachable(work, level, line->quantity) < line->quantity)
 		return "insufficient";
 	return NULL;
 }
@@ -222,15 +199,6 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 
 /* ---- Taking ---- */
 
-static void
-let_due_lines_go(Work *work, Level *level)
-{
-	ListCell *cell;
-
-	foreach(cell, work_due_lines(work, level))
-		settle_expire_line(work, lfirst(cell));
-}
-
 /* The row for a line: a new one, or that of the same line that has ended. */
 static Reservation *
 line_row(Work *work, Order *order, int attempt, const Line *line)
@@ -261,11 +229,8 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 									 line->location, line->quantity);
 	Reservation *row;
 
-	if (level_available(level) < line->quantity)
-		let_due_lines_go(work, level);
+	expire_make_room(work, level, line->quantity);
 	row = line_row(work, order, attempt, line);
-	if (line_is_due(work, row))
-		settle_expire_line(work, row);
 
 	answer->status = level_free(level) >= line->quantity ? "granted"
 														 : "backordered";
@@ -299,6 +264,8 @@ take(Work *work, const Request *request, Order *order)
 	ListCell *cell;
 	pg_uuid_t event_id;
 
+	/* A reader shall hear of the end before the new beginning. */
+	expire_lines(work, expire_own(work, order));
 	first_movement = list_length(work->movements);
 	foreach(cell, request->lines)
 		answers = lappend(answers, take_line(work, request, order, attempt,
@@ -409,6 +376,8 @@ reserve(Request *request, const char *function, bool raise)
 		answers = idempotency_find(&work, request);
 		if (answers != NIL)
 		{
+			if (raise && ((Answer *) linitial(answers))->granted == 0)
+				raise_refusal(answers);
 			work_end(&work);
 			return answers;
 		}
@@ -416,6 +385,7 @@ reserve(Request *request, const char *function, bool raise)
 	work_want_order(&work, request->order_id);
 	work_lock_orders(&work);
 	reserve_want_levels(&work, request);
+	expire_want_own(&work, work_order(&work, request->order_id));
 	work_read_levels(&work);
 	if (!is_replay(&work, work_order(&work, request->order_id), request) &&
 		reserve_could_fit(&work, request))

@@ -46,6 +46,14 @@ try_message(Work *work, const InboxOptions *options, Message *message)
 {
 	message->wants_lines = handler_find(message->topic)->wants_lines;
 	message_parse(message);
+	if (message->poison != NULL)
+	{
+		/* It was not when it began to wait; a setting has changed. */
+		message->outcome = (Outcome){.result = "dead",
+									 .reason = message->poison,
+									 .error_class = "poison"};
+		return;
+	}
 	work_want_order(work, message->order_id);
 	work_lock_orders(work);
 	handler_want_levels(work, message);

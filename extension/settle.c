@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settle.c
- *	  What becomes of a reservation: confirm, release, roll back, expire.
+ *	  What becomes of a reservation: confirm, release, roll back, return,
+ *	  extend.  (What becomes of it by itself is in expire.c.)
  *
  * The states are data: rules[] says for each verb and state what happens, and
  * no other edge exists.  A verb speaks of the lines of the order's latest
@@ -22,14 +23,17 @@
 PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
 PG_FUNCTION_INFO_V1(pgstock_release_stock);
 PG_FUNCTION_INFO_V1(pgstock_rollback_stock);
+PG_FUNCTION_INFO_V1(pgstock_return_stock);
+PG_FUNCTION_INFO_V1(pgstock_extend_reservation);
 
-/* What a verb does with a line; the least of an order's lines wins. */
+/* What a verb does with a line. */
 typedef enum Rule
 {
 	RULE_ACT,		/* do it */
 	RULE_RETAKE,	/* take the stock again and do it, or shortfall */
 	RULE_ALREADY,	/* answer "already", change nothing */
 	RULE_SHORTFALL, /* answer the shortfall again */
+	RULE_EXPIRED,	/* SK006 */
 	RULE_REFUSE		/* SK005 */
 } Rule;
 
@@ -54,22 +58,34 @@ static const Rule rules[][COLUMN_COUNT] = {
 						RULE_ALREADY, RULE_ALREADY, RULE_ALREADY},
 	[SETTLE_ROLLBACK] = {RULE_ACT, RULE_ALREADY, RULE_ACT, RULE_ALREADY,
 						 RULE_ALREADY, RULE_ALREADY, RULE_ALREADY},
+	[SETTLE_RETURN] = {RULE_REFUSE, RULE_REFUSE, RULE_ACT, RULE_REFUSE,
+					   RULE_REFUSE, RULE_REFUSE, RULE_REFUSE},
+	[SETTLE_EXTEND] = {RULE_ACT, RULE_EXPIRED, RULE_REFUSE, RULE_REFUSE,
+					   RULE_REFUSE, RULE_REFUSE, RULE_REFUSE},
 };
 
 /* How a verb calls itself, where it leads, and what it tells. */
 static const struct
 {
 	const char *function;
-	const char *done; /* status, and kind of the movement */
-	LineState	state;
-	const char *event_type;
+	const char *name;
+	const char *status;		/* of the answer */
+	const char *kind;		/* of the movement */
+	LineState	state;		/* of a line that it ends */
+	const char *event_type; /* or NULL */
+	bool		must_know;	/* SK004 for an unknown order */
 } verbs[] = {
-	[SETTLE_CONFIRM] = {"confirm_stock()", "confirmed", LINE_CONFIRMED,
-						"StockConfirmed"},
-	[SETTLE_RELEASE] = {"release_stock()", "released", LINE_RELEASED,
-						"StockReleased"},
-	[SETTLE_ROLLBACK] = {"rollback_stock()", "rolled_back", LINE_ROLLED_BACK,
-						 "StockRolledBack"},
+	[SETTLE_CONFIRM] = {"confirm_stock()", "confirm", "confirmed", "confirmed",
+						LINE_CONFIRMED, "StockConfirmed", true},
+	[SETTLE_RELEASE] = {"release_stock()", "release", "released", "released",
+						LINE_RELEASED, "StockReleased", false},
+	[SETTLE_ROLLBACK] = {"rollback_stock()", "roll back", "rolled_back",
+						 "rolled_back", LINE_ROLLED_BACK, "StockRolledBack",
+						 false},
+	[SETTLE_RETURN] = {"return_stock()", "return", "returned", "returned",
+					   LINE_RETURNED, "StockReturned", true},
+	[SETTLE_EXTEND] = {"extend_reservation()", "extend", "granted", "extended",
+					   LINE_RESERVED, NULL, true},
 };
 
 /* One line to act on, and how much of it. */
@@ -171,27 +187,23 @@ shares_of(const Order *order, List *items)
 	return shares;
 }
 
-/* The shares whose rule is one of two. */
+/* The shares of which the rule is this one. */
 static List *
-shares_by_rule(const Work *work, SettleVerb verb, List *shares, Rule one,
-			   Rule other)
+shares_by_rule(const Work *work, SettleVerb verb, List *shares, Rule rule)
 {
 	List	 *chosen = NIL;
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		Share *share = lfirst(cell);
-		Rule   rule = line_rule(work, verb, share->line);
-
-		if (rule == one || rule == other)
-			chosen = lappend(chosen, share);
+		if (line_rule(work, verb, ((Share *) lfirst(cell))->line) == rule)
+			chosen = lappend(chosen, lfirst(cell));
 	}
 	return chosen;
 }
 
 static Answer *
-share_result(Work *work, const Share *share, const char *status)
+share_answer(Work *work, const Share *share, const char *status)
 {
 	Reservation *line = share->line;
 	Answer		*answer = answer_new(line->order->order_id, line->product_id,
@@ -214,7 +226,7 @@ answer_again(Work *work, List *shares, const char *status)
 	commit_fence_answer();
 	foreach(cell, shares)
 	{
-		Answer *answer = share_result(work, lfirst(cell), status);
+		Answer *answer = share_answer(work, lfirst(cell), status);
 
 		answer->replayed = true;
 		answers = lappend(answers, answer);
@@ -222,84 +234,95 @@ answer_again(Work *work, List *shares, const char *status)
 	return answers;
 }
 
-/* What a share's end means for its level. */
+/* What acting on a share means for its level. */
 static void
-share_move(Work *work, SettleVerb verb, const Share *share, const char *reason)
+share_move(Work *work, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 	int64		 quantity = share->quantity;
 	int64		 on_hand = 0;
 	int64		 reserved = 0;
 
-	if (line->state == LINE_RESERVED)
-		reserved = -quantity;
-	if (verb == SETTLE_CONFIRM)
+	if (settle->verb == SETTLE_CONFIRM)
 		on_hand = -quantity;
-	else if (line->state == LINE_CONFIRMED)
+	else if (line->state == LINE_CONFIRMED && !settle->scrap)
 		on_hand = quantity;
+	if (line->state == LINE_RESERVED && settle->verb != SETTLE_EXTEND)
+		reserved = -quantity;
 	level_change(work, settle_level(work, line), on_hand, reserved,
-				 verbs[verb].done, line->order->order_id, reason, NULL);
+				 verbs[settle->verb].kind, line->order->order_id,
+				 settle->reason, NULL);
 }
 
+/* What it means for the line. */
 static void
-share_end(Work *work, SettleVerb verb, const Share *share, const char *reason,
-		  const char *payment_id)
+share_end(Work *work, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 
 	line->dirty = true;
-	if (share->quantity < line->quantity)
+	if (settle->verb == SETTLE_EXTEND)
+		line->expires_at = settle->expires_at;
+	else if (share->quantity < line->quantity)
 		line->quantity -= share->quantity; /* the rest stays as it is */
-	else if (verb == SETTLE_CONFIRM)
+	else if (settle->verb == SETTLE_CONFIRM)
 	{
 		line->state = LINE_CONFIRMED;
 		line->ended_at = DT_NOBEGIN;
 		line->reason = NULL;
-		line->payment_id = payment_id ? pstrdup(payment_id) : NULL;
+		line->payment_id = settle->payment_id ? pstrdup(settle->payment_id)
+											  : NULL;
 	}
 	else
-		line_end(work, line, verbs[verb].state, reason);
+		line_end(work, line, verbs[settle->verb].state, settle->reason);
 }
 
-/* Emits one event for what was done to an order, and returns its answers. */
+/*
+ * The answers for what was done to an order, told in one event if the type is
+ * not NULL.
+ */
 static List *
-settle_emit(Work *work, Event *event, List *shares, const char *status,
-			int first_movement)
+settle_tell(Work *work, const Settle *settle, List *shares, const char *type,
+			const char *status, int first_movement)
 {
 	Share	 *first = linitial(shares);
+	Event	  event = {.type = type,
+					   .order_id = first->line->order->order_id,
+					   .user_id = first->line->user_id,
+					   .reason = settle->reason,
+					   .payment_id = settle->payment_id};
 	ListCell *cell;
 	pg_uuid_t event_id;
 
 	foreach(cell, shares)
-		event->items = lappend(event->items,
-							   share_result(work, lfirst(cell), status));
-	event->order_id = first->line->order->order_id;
-	event->user_id = first->line->user_id;
-	event->expires_at = DT_NOEND;
-	event_id = event_emit(work, event);
+		event.items = lappend(event.items,
+							  share_answer(work, lfirst(cell), status));
+	if (type == NULL)
+		return event.items;
+	event_id = event_emit(work, &event);
 	stock_link_event(work, first_movement, &event_id);
-	return event->items;
+	return event.items;
 }
 
 static List *
-settle_act(Work *work, SettleVerb verb, List *shares, const char *reason,
-		   const char *payment_id)
+settle_act(Work *work, const Settle *settle, List *shares)
 {
-	Event	  event = {.type = verbs[verb].event_type,
-					   .reason = reason,
-					   .payment_id = payment_id};
 	int		  first_movement = list_length(work->movements);
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		share_move(work, verb, lfirst(cell), reason);
-		share_end(work, verb, lfirst(cell), reason, payment_id);
+		share_move(work, settle, lfirst(cell));
+		share_end(work, settle, lfirst(cell));
 	}
-	return settle_emit(work, &event, shares, verbs[verb].done, first_movement);
+	return settle_tell(work, settle, shares, verbs[settle->verb].event_type,
+					   verbs[settle->verb].status, first_movement);
 }
 
-/* Whether what has expired can be taken once more. */
+/*
+ * Whether what has expired can be taken once more.  Due lines of others are
+ * no reason that it cannot: they are let go if with them all of it fits.
+ */
 static bool
 retake_fits(Work *work, List *shares)
 {
@@ -310,22 +333,30 @@ retake_fits(Work *work, List *shares)
 		Share *share = lfirst(cell);
 
 		if (share->line->state == LINE_EXPIRED &&
-			level_available(settle_level(work, share->line)) < share->quantity)
+			expire_reachable(work, settle_level(work, share->line),
+							 share->quantity) < share->quantity)
 			return false;
+	}
+	foreach(cell, shares)
+	{
+		Share *share = lfirst(cell);
+
+		if (share->line->state == LINE_EXPIRED)
+			expire_make_room(work, settle_level(work, share->line),
+							 share->quantity);
 	}
 	return true;
 }
 
 /* Paid, but the stock is gone: what is still held goes back, and one hears. */
 static List *
-settle_shortfall(Work *work, List *shares, const char *payment_id)
+settle_shortfall(Work *work, const Settle *confirm, List *shares)
 {
-	Event	  event = {.type = "StockShortfall",
-					   .reason = "expired",
-					   .payment_id = payment_id};
+	Settle	  settle = *confirm;
 	int		  first_movement = list_length(work->movements);
 	ListCell *cell;
 
+	settle.reason = "expired";
 	foreach(cell, shares)
 	{
 		Share *share = lfirst(cell);
@@ -335,75 +366,70 @@ settle_shortfall(Work *work, List *shares, const char *payment_id)
 						 -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(work, share->line, LINE_SHORTFALL, "expired");
-		share->line->payment_id = payment_id ? pstrdup(payment_id) : NULL;
+		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
+													: NULL;
 	}
-	return settle_emit(work, &event, shares, "shortfall", first_movement);
+	return settle_tell(work, &settle, shares, "StockShortfall", "shortfall",
+					   first_movement);
 }
+
+/* ---- What the rules say ---- */
 
 static void
 wrong_state(const Work *work, SettleVerb verb, const Order *order,
 			const Share *share)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_SK_WRONG_STATE),
-			 errmsg("cannot %.*s order \"%s\": it is %s",
-					(int) strcspn(verbs[verb].function, "_"),
-					verbs[verb].function, order->order_id,
-					line_state_name(work, share->line)),
-			 verb == SETTLE_RELEASE
-				 ? errhint("Use rollback_stock for an order that is confirmed.")
-				 : errhint("Reserve the order again, or refund the payment.")));
+	const char *hint = "Reserve the order again, or refund the payment.";
+
+	if (verb == SETTLE_RELEASE)
+		hint = "Use rollback_stock for an order that is confirmed.";
+	else if (verb == SETTLE_RETURN)
+		hint = "Only what is confirmed can come back.";
+	ereport(ERROR, (errcode(ERRCODE_SK_WRONG_STATE),
+					errmsg("cannot %s order \"%s\": it is %s", verbs[verb].name,
+						   order->order_id, line_state_name(work, share->line)),
+					errhint("%s", hint)));
 }
 
-/*
- * Applies a verb to an order that has lines; its levels are locked.
- */
-List *
-settle_apply(Work *work, SettleVerb verb, Order *order, const char *reason,
-			 const char *payment_id, List *items)
+static void
+has_expired(const Order *order)
 {
-	List *shares = shares_of(order, items);
-	List *chosen;
-	List *refused;
-	List *already;
-	List *shortfall;
+	ereport(ERROR, (errcode(ERRCODE_SK_EXPIRED),
+					errmsg("cannot extend order \"%s\": it has expired",
+						   order->order_id),
+					errhint("Reserve the order again.")));
+}
+
+/* Applies a verb to an order that has lines; its levels are locked. */
+List *
+settle_apply(Work *work, const Settle *settle, Order *order)
+{
+	SettleVerb verb = settle->verb;
+	List	  *shares = shares_of(order, settle->items);
+	List	  *acting = shares_by_rule(work, verb, shares, RULE_ACT);
+	List	  *retaken = shares_by_rule(work, verb, shares, RULE_RETAKE);
+	List	  *already = shares_by_rule(work, verb, shares, RULE_ALREADY);
+	List	  *shortfall = shares_by_rule(work, verb, shares, RULE_SHORTFALL);
+	List	  *refused = shares_by_rule(work, verb, shares, RULE_REFUSE);
 
 	Assert(work->levels_locked && shares != NIL);
-	chosen = shares_by_rule(work, verb, shares, RULE_ACT, RULE_RETAKE);
-	if (chosen != NIL)
+	acting = list_concat(acting, retaken);
+	if (acting != NIL)
 	{
-		if (verb == SETTLE_CONFIRM && !retake_fits(work, chosen))
-			return settle_shortfall(work, chosen, payment_id);
-		return settle_act(work, verb, chosen, reason, payment_id);
+		if (retaken != NIL && !retake_fits(work, acting))
+			return settle_shortfall(work, settle, acting);
+		return settle_act(work, settle, acting);
 	}
-	refused = shares_by_rule(work, verb, shares, RULE_REFUSE, RULE_REFUSE);
-	already = shares_by_rule(work, verb, shares, RULE_ALREADY, RULE_ALREADY);
-	shortfall = shares_by_rule(work, verb, shares, RULE_SHORTFALL,
-							   RULE_SHORTFALL);
 	/* A line given back does not undo that the rest is paid. */
 	if (refused != NIL &&
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
 		wrong_state(work, verb, order, linitial(refused));
 	if (already != NIL)
 		return answer_again(work, already, "already");
-	return answer_again(work, shortfall, "shortfall");
-}
-
-/* Lets a due line go; its level is locked. */
-void
-settle_expire_line(Work *work, Reservation *line)
-{
-	Event event = {.type = "StockExpired"};
-	Share share = {.line = line, .quantity = line->quantity};
-	int	  first_movement = list_length(work->movements);
-
-	Assert(line_is_due(work, line));
-	level_change(work, settle_level(work, line), 0, -line->quantity, "expired",
-				 line->order->order_id, NULL, NULL);
-	line_end(work, line, LINE_EXPIRED, NULL);
-	if (!line->order->loaded)
-		work->strays = lappend(work->strays, line);
-	settle_emit(work, &event, list_make1(&share), "expired", first_movement);
+	if (shortfall != NIL)
+		return answer_again(work, shortfall, "shortfall");
+	has_expired(order);
+	return NIL;
 }
 
 /* Wants the levels of an order's latest attempt. */
@@ -428,72 +454,97 @@ unknown_order(SettleVerb verb, const char *order_id)
 {
 	Answer *answer;
 
-	if (verb == SETTLE_CONFIRM)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_SK_UNKNOWN_ORDER),
-			 errmsg("there is no order \"%s\"", order_id),
-			 errhint(
-				 "A payment without a reservation must not pass in silence: check the order id, or refund.")));
+	if (verbs[verb].must_know)
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
+				 errmsg("there is no order \"%s\"", order_id),
+				 errhint("Check the order id.  If money has moved for it, "
+						 "refund.")));
 	answer = answer_new(order_id, NULL, NULL, 0);
 	answer->status = "unknown_order";
 	return list_make1(answer);
 }
 
-static List *
-settle(SettleVerb verb, const char *order_id, const char *reason,
-	   const char *payment_id, List *items)
+static Datum
+settle_order(FunctionCallInfo fcinfo, const Settle *settle)
 {
+	char  *order_id = args_id(fcinfo, 0, "order_id");
 	Work   work;
 	Order *order;
 	List  *answers;
 
-	work_begin(&work, verbs[verb].function);
+	work_begin(&work, verbs[settle->verb].function);
 	work_want_order(&work, order_id);
 	work_lock_orders(&work);
 	order = work_order(&work, order_id);
 	if (order->lines == NIL)
-		answers = unknown_order(verb, order_id);
+		answers = unknown_order(settle->verb, order_id);
 	else
 	{
 		settle_want_levels(&work, order);
 		work_read_levels(&work);
 		work_lock_levels(&work);
-		answers = settle_apply(&work, verb, order, reason, payment_id, items);
+		answers = settle_apply(&work, settle, order);
 	}
 	work_end(&work);
-	return answers;
+	return answer_return_set(fcinfo, answers);
 }
 
-static Datum
-settle_call(FunctionCallInfo fcinfo, SettleVerb verb)
+static List *
+items_or_all(FunctionCallInfo fcinfo, int n)
 {
-	char *order_id = args_id(fcinfo, 0, "order_id");
-	char *note = args_text(fcinfo, 1);
-	List *items = NIL;
-
-	if (verb == SETTLE_CONFIRM)
-		return answer_return_set(fcinfo,
-								 settle(verb, order_id, NULL, note, NIL));
-	if (!PG_ARGISNULL(2))
-		items = args_items(PG_GETARG_JSONB_P(2));
-	return answer_return_set(fcinfo, settle(verb, order_id, note, NULL, items));
+	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
 }
 
+/* confirm_stock(order_id text, payment_id text) */
 Datum
 pgstock_confirm_stock(PG_FUNCTION_ARGS)
 {
-	return settle_call(fcinfo, SETTLE_CONFIRM);
+	Settle settle = {.verb = SETTLE_CONFIRM,
+					 .payment_id = args_text(fcinfo, 1)};
+
+	return settle_order(fcinfo, &settle);
 }
 
+/* release_stock(order_id text, reason text, items jsonb) */
 Datum
 pgstock_release_stock(PG_FUNCTION_ARGS)
 {
-	return settle_call(fcinfo, SETTLE_RELEASE);
+	Settle settle = {.verb = SETTLE_RELEASE,
+					 .reason = args_text(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle);
 }
 
+/* rollback_stock(order_id text, reason text, items jsonb) */
 Datum
 pgstock_rollback_stock(PG_FUNCTION_ARGS)
 {
-	return settle_call(fcinfo, SETTLE_ROLLBACK);
+	Settle settle = {.verb = SETTLE_ROLLBACK,
+					 .reason = args_text(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle);
+}
+
+/* return_stock(order_id text, items jsonb, restock boolean) */
+Datum
+pgstock_return_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_RETURN,
+					 .items = items_or_all(fcinfo, 1),
+					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
+
+	return settle_order(fcinfo, &settle);
+}
+
+/* extend_reservation(order_id text, ttl interval) */
+Datum
+pgstock_extend_reservation(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_EXTEND,
+					 .expires_at = args_expiry(fcinfo, 1)};
+
+	return settle_order(fcinfo, &settle);
 }

@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * supply.c
- *	  Stock that comes in.
+ *	  What is on hand: received, adjusted, set, moved.
+ *
+ * None of these may leave less than what is reserved (SK001): a reservation is
+ * a promise.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -14,66 +17,222 @@
 #include "pgstock.h"
 
 PG_FUNCTION_INFO_V1(pgstock_receive_stock);
+PG_FUNCTION_INFO_V1(pgstock_adjust_stock);
+PG_FUNCTION_INFO_V1(pgstock_set_stock);
+PG_FUNCTION_INFO_V1(pgstock_move_stock);
 
 #define LOCK_CLASS_LEVEL 0x7068 /* a level that has no row yet */
 
-/*
- * Locks a level, or makes it if there is none: then its name is locked, so
- * that of two sessions one makes it and the other finds it.
- */
-static Level *
-level_lock_or_make(Work *work, const char *product_id, const char *location)
+/* A change of what is on hand, for the ledger and the event. */
+typedef struct Supply
 {
-	Level *level = work_want_level(work, product_id, location);
+	const char *kind;
+	const char *reason;	   /* or NULL */
+	const char *reference; /* or NULL */
+} Supply;
 
+/*
+ * A level that this work has read is made if there is none; its name is
+ * locked first, so that of two sessions one makes it and the other finds it.
+ */
+static void
+level_make_if_new(Work *work, Level *level)
+{
+	if (level->known)
+		return;
+	lock_name(LOCK_CLASS_LEVEL,
+			  psprintf("%s\t%s", level->product_id, level->location));
+	work_refresh_snapshot();
 	work_read_levels(work);
+	if (level->known)
+		return;
+	level->known = true;
+	level->is_new = true;
+	level->locked = true;
+	level->slots = 1;
+}
+
+static void
+require_level(const Level *level)
+{
 	if (!level->known)
-	{
-		lock_name(LOCK_CLASS_LEVEL, psprintf("%s\t%s", product_id, location));
-		work_refresh_snapshot();
-		work_read_levels(work);
-	}
-	if (!level->known)
-	{
-		level->known = true;
-		level->is_new = true;
-		level->locked = true;
-		level->slots = 1;
-	}
-	work_lock_levels(work);
-	return level;
+		ereport(ERROR, (errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
+						errmsg("there is no product \"%s\" at location \"%s\"",
+							   level->product_id, level->location),
+						errhint("Add it with receive_stock, or check the "
+								"spelling.")));
+}
+
+/* Changes what is on hand of a locked level, and tells. */
+static void
+supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
+{
+	if (delta > 0 && level->on_hand > STOCK_QUANTITY_MAX - delta)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("on_hand of product \"%s\" at location \"%s\" would "
+						"exceed " INT64_FORMAT,
+						level->product_id, level->location,
+						STOCK_QUANTITY_MAX)));
+	if (delta < 0 && level->on_hand + delta < level->reserved)
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_INSUFFICIENT),
+				 errmsg("not enough stock of product \"%s\" at location "
+						"\"%s\"",
+						level->product_id, level->location),
+				 errdetail("Product \"%s\": wanted " INT64_FORMAT
+						   ", available " INT64_FORMAT ".",
+						   level->product_id, -delta,
+						   Max(0, level->on_hand - level->reserved)),
+				 errhint("What is reserved cannot be taken away: release or "
+						 "roll back orders first.")));
+	level_change(work, level, delta, 0, supply->kind, NULL, supply->reason,
+				 supply->reference);
+	event_emit_level(work, level, supply->kind, supply->reference);
+}
+
+static char *
+location_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? STOCK_MAIN : args_id(fcinfo, n, "location");
 }
 
 /*
  * receive_stock(product_id text, quantity bigint, location text,
  *				 reference text) RETURNS bigint
- *
- * Adds pieces to what is on hand; the new on_hand is the answer.
  */
 Datum
 pgstock_receive_stock(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  quantity = args_quantity(fcinfo, 1, "quantity");
-	char  *location = PG_ARGISNULL(2) ? STOCK_MAIN
-									  : args_id(fcinfo, 2, "location");
-	char  *reference = args_text(fcinfo, 3);
+	char  *location = location_arg(fcinfo, 2);
+	Supply supply = {.kind = "received", .reference = args_text(fcinfo, 3)};
 	Work   work;
 	Level *level;
 	int64  on_hand;
 
 	work_begin(&work, "receive_stock()");
-	level = level_lock_or_make(&work, product_id, location);
-	if (level->on_hand > STOCK_QUANTITY_MAX - quantity)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg(
-				 "on_hand of product \"%s\" at location \"%s\" would exceed " INT64_FORMAT,
-				 product_id, location, STOCK_QUANTITY_MAX)));
-	level_change(&work, level, quantity, 0, "received", NULL, NULL, reference);
-	event_emit_level(&work, level, "received", reference);
+	level = work_want_level(&work, product_id, location);
+	work_read_levels(&work);
+	level_make_if_new(&work, level);
+	work_lock_levels(&work);
+	supply_change(&work, level, quantity, &supply);
 	on_hand = level->on_hand;
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
+}
+
+/*
+ * adjust_stock(product_id text, delta bigint, reason text, location text)
+ *				RETURNS bigint
+ */
+Datum
+pgstock_adjust_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  delta = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	Supply supply = {.kind = "adjusted", .reason = args_text(fcinfo, 2)};
+	char  *location = location_arg(fcinfo, 3);
+	Work   work;
+	Level *level;
+	int64  on_hand;
+
+	if (delta == 0 || delta < -STOCK_QUANTITY_MAX || delta > STOCK_QUANTITY_MAX)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(
+				 "delta must be a difference other than 0, of at most " INT64_FORMAT,
+				 STOCK_QUANTITY_MAX)));
+	if (supply.reason == NULL || supply.reason[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("reason must not be empty"),
+						errhint("Say why, for whoever reads the ledger.")));
+	work_begin(&work, "adjust_stock()");
+	level = work_want_level(&work, product_id, location);
+	work_read_levels(&work);
+	require_level(level);
+	work_lock_levels(&work);
+	supply_change(&work, level, delta, &supply);
+	on_hand = level->on_hand;
+	work_end(&work);
+	PG_RETURN_INT64(on_hand);
+}
+
+static void
+stale_version(const Level *level, int64 expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_STALE_VERSION),
+			 errmsg("product \"%s\" at location \"%s\" has changed",
+					level->product_id, level->location),
+			 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT
+					   " with on_hand " INT64_FORMAT ".",
+					   expected, level->version, level->on_hand),
+			 errhint("Read stock_levels again and decide anew.")));
+}
+
+/*
+ * set_stock(product_id text, on_hand bigint, expected_version bigint,
+ *			 location text) RETURNS bigint
+ *
+ * Compare-and-set: expected_version 0 stands for a level that is not there.
+ */
+Datum
+pgstock_set_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  on_hand = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
+	char  *location = location_arg(fcinfo, 3);
+	Supply supply = {.kind = "set"};
+	Work   work;
+	Level *level;
+
+	if (on_hand < 0 || on_hand > STOCK_QUANTITY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("on_hand must be between 0 and " INT64_FORMAT,
+							   STOCK_QUANTITY_MAX)));
+	work_begin(&work, "set_stock()");
+	level = work_want_level(&work, product_id, location);
+	work_read_levels(&work);
+	level_make_if_new(&work, level);
+	work_lock_levels(&work);
+	if (!PG_ARGISNULL(2) && level->version != PG_GETARG_INT64(2))
+		stale_version(level, PG_GETARG_INT64(2));
+	supply_change(&work, level, on_hand - level->on_hand, &supply);
+	work_end(&work);
+	PG_RETURN_INT64(on_hand);
+}
+
+/*
+ * move_stock(product_id text, quantity bigint, from_location text,
+ *			  to_location text) RETURNS void
+ */
+Datum
+pgstock_move_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  quantity = args_quantity(fcinfo, 1, "quantity");
+	char  *from = args_id(fcinfo, 2, "from_location");
+	char  *to = args_id(fcinfo, 3, "to_location");
+	Supply supply = {.kind = "moved", .reason = psprintf("%s to %s", from, to)};
+	Work   work;
+	Level *source;
+	Level *target;
+
+	if (strcmp(from, to) == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("from_location and to_location must differ")));
+	work_begin(&work, "move_stock()");
+	source = work_want_level(&work, product_id, from);
+	target = work_want_level(&work, product_id, to);
+	work_read_levels(&work);
+	require_level(source);
+	level_make_if_new(&work, target);
+	work_lock_levels(&work);
+	supply_change(&work, source, -quantity, &supply);
+	supply_change(&work, target, quantity, &supply);
+	work_end(&work);
+	PG_RETURN_VOID();
 }

@@ -11,14 +11,17 @@
 
 #include "access/htup_details.h"
 #include "access/timeline.h"
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/xid8.h"
 
 #include "pgstock.h"
 
 PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
+PG_FUNCTION_INFO_V1(pgstock_next_xid);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 
 /*
@@ -41,6 +44,13 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* next_xid() RETURNS xid8 */
+Datum
+pgstock_next_xid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
 }
 
 /*

@@ -296,11 +296,53 @@ work_lock_orders(Work *work)
 }
 
 /*
- * The due lines that count in a level, whatever order they belong to.  Their
- * orders are not locked and need not be; the level must be before they change.
+ * The one place in memory of a row just read, whatever its order: a line of an
+ * order of this work, one that this work has changed, or a new one.
+ */
+static Reservation *
+line_in_memory(Work *work, const char *order_id, Reservation *line)
+{
+	Order	 *order = work_order(work, order_id);
+	ListCell *cell;
+
+	if (order != NULL)
+		return order_line(order, line->attempt, line->product_id,
+						  line->location);
+	foreach(cell, work->strays)
+	{
+		Reservation *stray = lfirst(cell);
+
+		if (strcmp(stray->order->order_id, order_id) == 0 &&
+			stray->attempt == line->attempt &&
+			key_compare(stray->product_id, stray->location, line->product_id,
+						line->location) == 0)
+			return stray;
+	}
+	order = palloc0(sizeof(Order));
+	order->order_id = pstrdup(order_id);
+	order->lines = list_make1(line);
+	line->order = order;
+	return line;
+}
+
+/* Whether a due line is one that work_due_lines was asked for. */
+static bool
+due_line_is_wanted(Work *work, const Level *level, const Reservation *line)
+{
+	if (level != NULL)
+		return key_compare(line->product_id, line->location, level->product_id,
+						   level->location) == 0;
+	return !work->levels_locked ||
+		   work_level(work, line->product_id, line->location) != NULL;
+}
+
+/*
+ * The due lines that count in a level, or in any; once levels are locked, in
+ * any of those.  Their orders are not locked and need not be; their levels
+ * must be before they change.
  */
 List *
-work_due_lines(Work *work, const Level *level)
+work_due_lines(Work *work, const Level *level, int max_rows)
 {
 	Table		 *table = table_use(work, TABLE_RESERVATION);
 	ScanKeyData	  key;
@@ -310,28 +352,14 @@ work_due_lines(Work *work, const Level *level)
 	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
 				TimestampTzGetDatum(work->now));
 	scan = table_scan_begin(work, table, "reservation_due", 1, &key);
-	while (table_scan_next(scan, table))
+	while (list_length(due) < max_rows && table_scan_next(scan, table))
 	{
-		char		*order_id;
-		Order		*order;
 		Reservation *line = line_read(table->slot, NULL);
 
-		if (key_compare(line->product_id, line->location, level->product_id,
-						level->location) != 0)
+		if (!due_line_is_wanted(work, level, line))
 			continue;
-		order_id = row_get_text(table->slot, LINE_ORDER);
-		order = work_order(work, order_id);
-		if (order == NULL)
-		{
-			order = palloc0(sizeof(Order));
-			order->order_id = order_id;
-			order->lines = list_make1(line);
-			line->order = order;
-		}
-		else
-			/* One row has one place in memory. */
-			line = order_line(order, line->attempt, line->product_id,
-							  line->location);
+		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
+							  line);
 		if (line != NULL && line_is_due(work, line))
 			due = lappend(due, line);
 	}

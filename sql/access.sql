@@ -77,7 +77,9 @@ VALUES
 	('app', 'function', 'try_reserve_stock'),
 	('app', 'function', 'try_reserve_order'),
 	('app', 'function', 'confirm_stock'), ('app', 'function', 'release_stock'),
-	('app', 'function', 'rollback_stock'), ('app', 'function', 'publish_event'),
+	('app', 'function', 'rollback_stock'), ('app', 'function', 'return_stock'),
+	('app', 'function', 'extend_reservation'),
+	('app', 'function', 'publish_event'),
 	('app', 'function', 'publish_bytes'),
 	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),
 	('relay', 'function', 'relay_position'),
@@ -94,11 +96,45 @@ COMMENT ON FUNCTION pgstock_internal.access_list IS
 	'what each access level may do';
 
 /*
- * Runs with the caller's rights: whoever may grant these things may call it.
+ * What there is to grant.  The extension's own schema is left alone if it is
+ * "public": that belongs to everybody, and is not ours to take back.
+ */
+CREATE FUNCTION pgstock_internal.grantable()
+RETURNS TABLE (what text, name text, short text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'ALL ON FUNCTION', p.oid::regprocedure::text, p.proname::text
+  FROM pg_extension x
+  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+				  AND d.refobjid = x.oid AND d.deptype = 'e'
+				  AND d.classid = 'pg_proc'::regclass
+  JOIN pg_proc p ON p.oid = d.objid
+ WHERE x.extname = 'pgstock'
+UNION ALL
+SELECT 'SELECT ON', c.oid::regclass::text, c.relname::text
+  FROM pg_extension x
+  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+				  AND d.refobjid = x.oid AND d.deptype = 'e'
+				  AND d.classid = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'v'
+ WHERE x.extname = 'pgstock'
+UNION ALL
+SELECT 'USAGE ON SCHEMA', 'pgstock_internal', 'pgstock_internal'
+UNION ALL
+SELECT 'USAGE ON SCHEMA', x.extnamespace::regnamespace::text, 'own schema'
+  FROM pg_extension x
+ WHERE x.extname = 'pgstock' AND x.extnamespace IS DISTINCT FROM to_regnamespace('public')
+$$;
+COMMENT ON FUNCTION pgstock_internal.grantable IS
+	'everything that grant_stock_access gives and takes';
+
+/*
+ * Runs with the owner's rights, so that the admin level can give what it has;
+ * it gives nothing but pgstock's own objects, and nobody but admin may call it.
  */
 CREATE FUNCTION @extschema@.grant_stock_access(role name, level text)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	object	record;
@@ -109,39 +145,23 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = 'The levels are reader, app, relay, admin and none.';
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+	IF role IS NULL
+		OR NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
 		RAISE EXCEPTION 'role "%" does not exist', role
 			USING ERRCODE = 'undefined_object',
 				  HINT = 'Create it first, with CREATE ROLE.';
 	END IF;
 	FOR object IN
-		SELECT e.thing, e.target, level = 'admin' OR EXISTS (
+		SELECT o.what, o.name, level = 'admin' OR EXISTS (
 				SELECT FROM pgstock_internal.access_list() a
 				 WHERE a.level = grant_stock_access.level
-				   AND a.name = e.name) AS granted
-		  FROM (SELECT 'ALL ON FUNCTION', p.oid::regprocedure::text, p.proname
-				  FROM pg_proc p
-				  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass
-								  AND d.objid = p.oid
-				  JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass
-									 AND d.refobjid = x.oid AND d.deptype = 'e'
-				 WHERE x.extname = 'pgstock'
-				UNION ALL
-				SELECT 'SELECT ON', c.oid::regclass::text, c.relname
-				  FROM pg_class c
-				  JOIN pg_depend d ON d.classid = 'pg_class'::regclass
-								  AND d.objid = c.oid
-				  JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass
-									 AND d.refobjid = x.oid AND d.deptype = 'e'
-				 WHERE x.extname = 'pgstock' AND c.relkind = 'v'
-				UNION ALL
-				VALUES ('USAGE ON SCHEMA', 'pgstock_internal',
-						'pgstock_internal'::name)
-			   ) AS e (thing, target, name)
+				   AND a.name = o.short)
+			   OR (o.short = 'own schema' AND level <> 'none') AS granted
+		  FROM pgstock_internal.grantable() o
 	LOOP
-		EXECUTE format('REVOKE %s %s FROM %I', object.thing, object.target, role);
+		EXECUTE format('REVOKE %s %s FROM %I', object.what, object.name, role);
 		IF object.granted THEN
-			EXECUTE format('GRANT %s %s TO %I', object.thing, object.target, role);
+			EXECUTE format('GRANT %s %s TO %I', object.what, object.name, role);
 		END IF;
 	END LOOP;
 END
@@ -153,16 +173,11 @@ COMMENT ON FUNCTION @extschema@.grant_stock_access IS
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgstock_internal FROM PUBLIC;
 DO $$
 DECLARE
-	f	regprocedure;
+	f	text;
 BEGIN
 	FOR f IN
-		SELECT p.oid FROM pg_catalog.pg_proc p
-		  JOIN pg_catalog.pg_depend d
-			ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid
-		  JOIN pg_catalog.pg_extension x
-			ON d.refclassid = 'pg_catalog.pg_extension'::regclass
-		   AND d.refobjid = x.oid AND d.deptype = 'e'
-		 WHERE x.extname = 'pgstock'
+		SELECT g.name FROM pgstock_internal.grantable() g
+		 WHERE g.what = 'ALL ON FUNCTION'
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
 	END LOOP;

@@ -23,6 +23,27 @@ AS 'MODULE_PATHNAME', 'pgstock_receive_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.receive_stock IS
 	'adds pieces to what is on hand, makes product and level if new; the new on_hand';
 
+CREATE FUNCTION @extschema@.adjust_stock(product_id text, delta bigint,
+	reason text, location text DEFAULT 'main')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgstock_adjust_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.adjust_stock IS
+	'corrects what is on hand by a difference; the new on_hand';
+
+CREATE FUNCTION @extschema@.set_stock(product_id text, on_hand bigint,
+	expected_version bigint DEFAULT NULL, location text DEFAULT 'main')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgstock_set_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.set_stock IS
+	'sets what is on hand, if the version is the expected one; SK011 if not';
+
+CREATE FUNCTION @extschema@.move_stock(product_id text, quantity bigint,
+	from_location text, to_location text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_move_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.move_stock IS
+	'moves pieces between two locations, both sides or neither';
+
 CREATE FUNCTION @extschema@.reserve_stock(product_id text, quantity bigint,
 	order_id text, user_id text DEFAULT NULL, location text DEFAULT 'main',
 	ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
@@ -77,6 +98,25 @@ RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_rollback_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.rollback_stock IS
 	'the order failed: gives back what is reserved or confirmed';
+
+CREATE FUNCTION @extschema@.return_stock(order_id text,
+	items jsonb DEFAULT NULL, restock boolean DEFAULT true)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_return_stock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.return_stock IS
+	'goods of a confirmed order came back, whole or partly, to be sold again or not';
+
+CREATE FUNCTION @extschema@.extend_reservation(order_id text, ttl interval)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_extend_reservation' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.extend_reservation IS
+	'a reservation lasts that long from now; SK006 if it has expired';
+
+CREATE FUNCTION @extschema@.expire_reservations(max_rows int DEFAULT 1000)
+RETURNS int
+AS 'MODULE_PATHNAME', 'pgstock_expire_reservations' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.expire_reservations IS
+	'lets due reservations go; how many lines';
 
 CREATE FUNCTION @extschema@.publish_event(topic text, key text, payload jsonb,
 	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',

@@ -4,11 +4,15 @@
  * A stretch of the outbox: the rows whose transaction is visible in s2 and not
  * in s1 (PgQ's window).  The relay keeps it as text and never looks inside.
  *
- * floor and next_floor are outbox_seq's value read before the snapshots s1 and
- * s2 were taken: a transaction that got its xid after s1 drew its seq after
- * that, so it lies above floor.  ceiling is the value read after s2: nothing
- * visible in s2 lies above it.  So a page is one walk of the index on seq from
- * floor to ceiling, beside the few transactions that were running in s1.
+ * What makes a page one walk along seq: before snapshot s1 was taken, outbox_seq
+ * stood at floor; after it, the next xid was next_xid.  A transaction with an
+ * xid from next_xid on got it after floor was read, and drew its seq after
+ * that: it lies above floor.  Every other one that s1 does not show was running
+ * then: it is in s1's list, or between s1's xmax and next_xid (a snapshot's
+ * xmax is the latest xid that has completed, plus one, so running xids lie
+ * above it too).  Those few are fetched by xid.  Nothing that s2 shows lies
+ * above ceiling, which was read after s2.  The s2_ members become those of s1
+ * in the next window.
  *
  * A restored window covers rows that carry xids of another history: there s1
  * and floor belong to that history, and only rows up to ceiling are meant.
@@ -22,8 +26,10 @@ CREATE TYPE pgstock_internal.outbox_window AS
 	lsn			pg_lsn,
 	s1			pg_snapshot,
 	floor		bigint,
+	next_xid	xid8,
 	s2			pg_snapshot,
-	next_floor	bigint,
+	s2_floor	bigint,
+	s2_next_xid	xid8,
 	ceiling		bigint,
 	restored	boolean
 );
@@ -35,6 +41,12 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'pgstock_outbox_fence' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_fence IS
 	'waits until all that is visible now is durable, at the standby too';
+
+CREATE FUNCTION pgstock_internal.next_xid()
+RETURNS xid8
+AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.next_xid IS
+	'the xid that the next transaction to need one will get';
 
 CREATE FUNCTION pgstock_internal.history_contains(timeline int, lsn pg_lsn)
 RETURNS boolean
@@ -68,7 +80,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	first	CONSTANT text := ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0,
-								 '1:1:', 0, 0, false)::text;
+								 '1', '1:1:', 0, '1', 0, false)::text;
 	lead	bigint;
 BEGIN
 	IF NOT pg_try_advisory_lock(x'706773746f636b'::bigint) THEN
@@ -136,12 +148,19 @@ DECLARE
 	w	pgstock_internal.outbox_window
 		:= "window"::pgstock_internal.outbox_window;
 BEGIN
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'the outbox is read in READ COMMITTED only'
+			USING ERRCODE = 'invalid_transaction_state',
+				  HINT = 'Set default_transaction_isolation for the relay''s role.';
+	END IF;
 	w.s1 := w.s2;
-	w.floor := w.next_floor;
+	w.floor := w.s2_floor;
+	w.next_xid := w.s2_next_xid;
 	w.restored := false;
 	/* Each statement has its own snapshot; their order is the proof. */
-	SELECT last_value INTO w.next_floor FROM pgstock_internal.outbox_seq;
+	SELECT last_value INTO w.s2_floor FROM pgstock_internal.outbox_seq;
 	w.s2 := pg_current_snapshot();
+	w.s2_next_xid := pgstock_internal.next_xid();
 	SELECT last_value INTO w.ceiling FROM pgstock_internal.outbox_seq;
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
 	  FROM pgstock_internal.outbox_fence() f;
@@ -157,6 +176,38 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_next_window IS
 	'what is visible now and was not before; all of it durable';
+
+/*
+ * The transactions that were running when s1 was taken and that s2 shows, as
+ * far as they wrote events.  Between xmax and next_xid the index is skipped
+ * along: subtransactions use up xids too, so the range may be wide.
+ */
+CREATE FUNCTION pgstock_internal.late_xids(w pgstock_internal.outbox_window)
+RETURNS xid8[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	late	xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(w.s1) x
+							WHERE pg_visible_in_snapshot(x, w.s2));
+	x		xid8 := pg_snapshot_xmax(w.s1);
+BEGIN
+	IF x >= w.next_xid THEN
+		RETURN late;
+	END IF;
+	SELECT o.xid INTO x FROM pgstock_internal.outbox o
+	 WHERE o.xid >= x AND o.xid < w.next_xid ORDER BY o.xid LIMIT 1;
+	WHILE FOUND LOOP
+		IF pg_visible_in_snapshot(x, w.s2) THEN
+			late := late || x;
+		END IF;
+		SELECT o.xid INTO x FROM pgstock_internal.outbox o
+		 WHERE o.xid > x AND o.xid < w.next_xid ORDER BY o.xid LIMIT 1;
+	END LOOP;
+	RETURN late;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.late_xids IS
+	'transactions that s1 left out and that may have drawn their seq before it';
 
 /*
  * Two statements rather than one, and conditions on xid that no index can
@@ -175,7 +226,6 @@ DECLARE
 	w		pgstock_internal.outbox_window
 			:= "window"::pgstock_internal.outbox_window;
 	walk	bigint := greatest(after_seq, w.floor);
-	s1_max	xid8 := pg_snapshot_xmax(w.s1);
 	late	xid8[];
 BEGIN
 	IF w.restored THEN
@@ -188,16 +238,14 @@ BEGIN
 			 ORDER BY o.seq LIMIT max_rows;
 		RETURN;
 	END IF;
-	/* Those that ran when s1 was taken and have ended since. */
-	late := ARRAY(SELECT x FROM pg_snapshot_xip(w.s1) x
-				  WHERE pg_visible_in_snapshot(x, w.s2));
+	late := pgstock_internal.late_xids(w);
 	IF late = '{}' THEN
 		RETURN QUERY
 			SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
 				   o.payload, o.headers, o.traceparent, o.created_at, o.format
 			  FROM pgstock_internal.outbox o
 			 WHERE o.seq > walk AND o.seq <= w.ceiling
-			   AND (o.xid >= s1_max) IS TRUE
+			   AND (o.xid >= w.next_xid) IS TRUE
 			   AND pg_visible_in_snapshot(o.xid, w.s2)
 			 ORDER BY o.seq LIMIT max_rows;
 	ELSE
@@ -214,7 +262,7 @@ BEGIN
 					(SELECT o.*
 					   FROM pgstock_internal.outbox o
 					  WHERE o.seq > walk AND o.seq <= w.ceiling
-						AND (o.xid >= s1_max) IS TRUE
+						AND (o.xid >= w.next_xid) IS TRUE
 						AND pg_visible_in_snapshot(o.xid, w.s2)
 					  ORDER BY o.seq LIMIT max_rows)) m
 			 ORDER BY m.seq LIMIT max_rows;
@@ -269,15 +317,16 @@ BEGIN
 		w := p."window"::pgstock_internal.outbox_window;
 		IF p.finished THEN
 			w.s1 := w.s2;
-			w.floor := w.next_floor;
+			w.floor := w.s2_floor;
 		END IF;
 	ELSE
 		w.s1 := '1:1:';
 		w.floor := 0;
 	END IF;
-	SELECT coalesce(max(o.seq), 0) INTO w.ceiling FROM pgstock_internal.outbox o;
-	SELECT last_value INTO w.next_floor FROM pgstock_internal.outbox_seq;
+	SELECT last_value INTO w.s2_floor FROM pgstock_internal.outbox_seq;
 	w.s2 := pg_current_snapshot();
+	w.s2_next_xid := pgstock_internal.next_xid();
+	w.ceiling := w.s2_floor;
 	w.restored := true;
 	SELECT c.system_identifier, d.oid, i.id
 	  INTO w.system_id, w."database", w.incarnation
@@ -360,17 +409,20 @@ CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-WITH published AS MATERIALIZED (
-	SELECT w.s1, w.s2, w.floor, w.next_floor, p.seq, p.finished
+WITH position AS MATERIALIZED (
+	SELECT w.s2, p.seq, p.finished, d.done,
+		   CASE WHEN w.restored AND NOT p.finished THEN xid8 '0'
+				ELSE pg_snapshot_xmin(d.done) END AS oldest_xid
 	  FROM pgstock_internal.relay_position p,
-		   LATERAL (SELECT (p."window"::pgstock_internal.outbox_window).*) w
+		   LATERAL (SELECT (p."window"::pgstock_internal.outbox_window).*) w,
+		   LATERAL (SELECT CASE WHEN p.finished THEN w.s2 ELSE w.s1 END AS done) d
 ), pending AS (
 	SELECT count(*) AS n, min(o.created_at) AS oldest
-	  FROM pgstock_internal.outbox o, published p
-	 WHERE (o.seq > CASE WHEN p.finished THEN p.next_floor ELSE p.floor END
-			AND NOT pg_visible_in_snapshot(o.xid, CASE WHEN p.finished
-										   THEN p.s2 ELSE p.s1 END)
-			AND (p.finished OR o.seq > p.seq))
+	  FROM position p, pgstock_internal.outbox o
+	 WHERE o.xid >= p.oldest_xid
+	   AND NOT pg_visible_in_snapshot(o.xid, p.done)
+	   AND (p.finished OR o.seq > p.seq
+			OR NOT pg_visible_in_snapshot(o.xid, p.s2))
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL

@@ -1,0 +1,176 @@
+/*-------------------------------------------------------------------------
+ *
+ * expire.c
+ *	  Lines past their time.
+ *
+ * A due line counts as expired everywhere from the moment it is due, though
+ * its row still says reserved; so nothing here is urgent.  A line is let go by
+ * whoever needs its stock, or by expire_reservations, under the lock of its
+ * level and without that of its order.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
+
+static int64
+lines_quantity(List *lines)
+{
+	int64	  quantity = 0;
+	ListCell *cell;
+
+	foreach(cell, lines)
+		quantity += ((Reservation *) lfirst(cell))->quantity;
+	return quantity;
+}
+
+/*
+ * What could be taken of a level if its due lines were let go; they are only
+ * looked at if without them there is not enough.
+ */
+int64
+expire_reachable(Work *work, const Level *level, int64 wanted)
+{
+	int64 available = level_available(level);
+
+	if (available >= wanted)
+		return available;
+	return Max(0, level_free(level) + level->backorder_limit +
+					  lines_quantity(work_due_lines(work, level, INT_MAX)));
+}
+
+/* Lets a locked level's due lines go, if what is wanted needs them. */
+void
+expire_make_room(Work *work, Level *level, int64 wanted)
+{
+	if (level_available(level) < wanted)
+		expire_lines(work, work_due_lines(work, level, INT_MAX));
+}
+
+static int
+order_id_compare(const ListCell *a, const ListCell *b)
+{
+	const Reservation *x = lfirst(a);
+	const Reservation *y = lfirst(b);
+	int				   difference;
+
+	difference = strcmp(x->order->order_id, y->order->order_id);
+	return difference != 0 ? difference
+						   : key_compare(x->product_id, x->location,
+										 y->product_id, y->location);
+}
+
+static Answer *
+expire_line(Work *work, Reservation *line)
+{
+	Level  *level = work_level(work, line->product_id, line->location);
+	Answer *answer = answer_new(line->order->order_id, line->product_id,
+								line->location, line->quantity);
+
+	Assert(level != NULL && line_is_due(work, line));
+	level_change(work, level, 0, -line->quantity, "expired",
+				 line->order->order_id, NULL, NULL);
+	line_end(work, line, LINE_EXPIRED, NULL);
+	/* An order of somebody else's is not in this work: keep its line. */
+	if (!line->order->loaded)
+		work->strays = lappend(work->strays, line);
+	answer->status = "expired";
+	answer_level(answer, level);
+	return answer;
+}
+
+/* Lets due lines go, whose levels are locked: one event for each order. */
+void
+expire_lines(Work *work, List *lines)
+{
+	ListCell *cell;
+	Event	  event = {.type = "StockExpired"};
+	int		  first_movement = list_length(work->movements);
+	pg_uuid_t event_id;
+
+	list_sort(lines, order_id_compare);
+	foreach(cell, lines)
+	{
+		Reservation *line = lfirst(cell);
+		ListCell	*next = lnext(lines, cell);
+
+		event.items = lappend(event.items, expire_line(work, line));
+		if (next != NULL &&
+			strcmp(((Reservation *) lfirst(next))->order->order_id,
+				   line->order->order_id) == 0)
+			continue;
+		event.order_id = line->order->order_id;
+		event.user_id = line->user_id;
+		event_id = event_emit(work, &event);
+		stock_link_event(work, first_movement, &event_id);
+		first_movement = list_length(work->movements);
+		event.items = NIL;
+	}
+}
+
+/* An order's own due lines, of whatever attempt. */
+List *
+expire_own(Work *work, const Order *order)
+{
+	List	 *due = NIL;
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		if (line_is_due(work, lfirst(cell)))
+			due = lappend(due, lfirst(cell));
+	}
+	return due;
+}
+
+/* Wants their levels. */
+void
+expire_want_own(Work *work, const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, expire_own(work, order))
+	{
+		Reservation *line = lfirst(cell);
+
+		work_want_level(work, line->product_id, line->location);
+	}
+}
+
+/* expire_reservations(max_rows int) RETURNS int */
+Datum
+pgstock_expire_reservations(PG_FUNCTION_ARGS)
+{
+	int		  max_rows = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	Work	  work;
+	List	 *lines;
+	ListCell *cell;
+
+	if (max_rows < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_rows must be at least 1")));
+	work_begin(&work, "expire_reservations()");
+	work_lock_orders(&work);
+	foreach(cell, work_due_lines(&work, NULL, max_rows))
+	{
+		Reservation *line = lfirst(cell);
+
+		work_want_level(&work, line->product_id, line->location);
+	}
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	/* Once more: only what is still due now that its level is ours. */
+	lines = work_due_lines(&work, NULL, max_rows);
+	expire_lines(&work, lines);
+	work_end(&work);
+	PG_RETURN_INT32(list_length(lines));
+}
