@@ -22,6 +22,9 @@
 
 #include "pgstock.h"
 
+#define ITEMS_SAMPLE  "[{\"product_id\": \"SKU-1\", \"quantity\": 2}]"
+#define ORDERS_SAMPLE "[{\"order_id\": \"1001\", \"items\": " ITEMS_SAMPLE "}]"
+
 /* What is wrong with an id, or NULL. */
 const char *
 args_id_fault(const char *id)
@@ -96,6 +99,16 @@ args_strategy(FunctionCallInfo fcinfo, int n)
 			 "The strategies are auto, pessimistic, optimistic and advisory.")));
 }
 
+/* When a reservation made now ends that names no ttl. */
+TimestampTz
+default_expiry(void)
+{
+	if (pgstock_reservation_ttl == 0)
+		return DT_NOEND;
+	return GetCurrentTimestamp() +
+		   (int64) pgstock_reservation_ttl * USECS_PER_SEC;
+}
+
 /* When a reservation made now ends: argument ttl, else the setting. */
 TimestampTz
 args_expiry(FunctionCallInfo fcinfo, int n)
@@ -103,12 +116,8 @@ args_expiry(FunctionCallInfo fcinfo, int n)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz end;
 
-	if (n < 0 || PG_ARGISNULL(n))
-	{
-		if (pgstock_reservation_ttl == 0)
-			return DT_NOEND;
-		return now + (int64) pgstock_reservation_ttl * USECS_PER_SEC;
-	}
+	if (PG_ARGISNULL(n))
+		return default_expiry();
 	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												  TimestampTzGetDatum(now),
 												  PG_GETARG_DATUM(n)));
@@ -178,12 +187,10 @@ lines_merge(List *lines)
 static void
 items_error(int n, const char *what)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-		 errmsg("items are not valid"), errdetail("Item %d: %s.", n, what),
-		 errhint(
-			 "Give a JSON array such as [{\"product_id\": \"SKU-1\", \"quantity\": 2}].")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+			 errmsg("items are not valid"), errdetail("Item %d: %s.", n, what),
+			 errhint("Give a JSON array such as %s.", ITEMS_SAMPLE)));
 }
 
 /* An id in an item: a string, or a number as it is written. */
@@ -240,48 +247,104 @@ item_quantity(JsonbValue *object, int n)
 	return quantity;
 }
 
-/* The lines of an argument "items", sorted and merged. */
-List *
-args_items(Jsonb *items)
+static Line *
+item_line(JsonbValue *item, int n)
 {
-	JsonbIterator	  *it = JsonbIteratorInit(&items->root);
+	char *product_id;
+	char *location;
+
+	if (item->type != jbvBinary ||
+		!JsonContainerIsObject(item->val.binary.data))
+		items_error(n, "it is not an object");
+	product_id = item_id(item, "product_id", n);
+	if (product_id == NULL)
+		items_error(n, "\"product_id\" is missing");
+	location = item_id(item, "location", n);
+	return line_new(product_id, location ? location : STOCK_MAIN,
+					item_quantity(item, n));
+}
+
+/* What must be an array of 1 to pgstock.max_lines elements. */
+static void
+check_array(JsonbContainer *array, const char *name, const char *sample)
+{
+	if (!JsonContainerIsArray(array) || JsonContainerIsScalar(array))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("%s must be a JSON array", name),
+						errhint("Give a JSON array such as %s.", sample)));
+	if (JsonContainerSize(array) < 1 ||
+		JsonContainerSize(array) > pgstock_max_lines)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have between 1 and %d elements", name,
+						pgstock_max_lines),
+				 errdetail("There are %d.", JsonContainerSize(array)),
+				 errhint("The limit is the setting pgstock.max_lines.")));
+}
+
+static List *
+items_lines(JsonbContainer *items)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(items);
 	JsonbValue		   value;
 	JsonbIteratorToken token;
 	List			  *lines = NIL;
 
-	if (!JB_ROOT_IS_ARRAY(items) || JB_ROOT_IS_SCALAR(items))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("items must be a JSON array"),
-			 errhint(
-				 "Give a JSON array such as [{\"product_id\": \"SKU-1\", \"quantity\": 2}].")));
-	if (JB_ROOT_COUNT(items) < 1 || JB_ROOT_COUNT(items) > pgstock_max_lines)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("items must have between 1 and %d lines",
-						pgstock_max_lines),
-				 errdetail("There are %d.", JB_ROOT_COUNT(items)),
-				 errhint("The limit is the setting pgstock.max_lines.")));
-
+	check_array(items, "items", ITEMS_SAMPLE);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		int	  n = list_length(lines) + 1;
-		char *product_id;
-		char *location;
-
-		if (token != WJB_ELEM)
-			continue;
-		if (value.type != jbvBinary ||
-			!JsonContainerIsObject(value.val.binary.data))
-			items_error(n, "it is not an object");
-		product_id = item_id(&value, "product_id", n);
-		if (product_id == NULL)
-			items_error(n, "\"product_id\" is missing");
-		location = item_id(&value, "location", n);
-		lines = lappend(lines,
-						line_new(product_id, location ? location : STOCK_MAIN,
-								 item_quantity(&value, n)));
+		if (token == WJB_ELEM)
+			lines = lappend(lines, item_line(&value, list_length(lines) + 1));
 	}
 	return lines_merge(lines);
+}
+
+/* The lines of an argument "items", sorted and merged. */
+List *
+args_items(Jsonb *items)
+{
+	return items_lines(&items->root);
+}
+
+static Request *
+order_request(JsonbValue *order, int n)
+{
+	Request	   *request = palloc0(sizeof(Request));
+	JsonbValue *items;
+
+	if (order->type != jbvBinary ||
+		!JsonContainerIsObject(order->val.binary.data))
+		items_error(n, "it is not an object");
+	request->order_id = item_id(order, "order_id", n);
+	if (request->order_id == NULL)
+		items_error(n, "\"order_id\" is missing");
+	request->user_id = item_id(order, "user_id", n);
+	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
+										 NULL);
+	if (items == NULL || items->type != jbvBinary)
+		items_error(n, "\"items\" is not an array");
+	request->lines = items_lines(items->val.binary.data);
+	request->whole_order = true;
+	request->expires_at = default_expiry();
+	return request;
+}
+
+/* The requests of an argument "orders", in the order given. */
+List *
+args_orders(Jsonb *orders)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(&orders->root);
+	JsonbValue		   value;
+	JsonbIteratorToken token;
+	List			  *requests = NIL;
+
+	check_array(&orders->root, "orders", ORDERS_SAMPLE);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM)
+			requests = lappend(requests,
+							   order_request(&value,
+											 list_length(requests) + 1));
+	}
+	return requests;
 }

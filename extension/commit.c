@@ -177,15 +177,23 @@ notify_relay(void)
 		Async_Notify(WAKE_CHANNEL, NULL);
 }
 
+/* Not so for an xid alone, or one that wrote only to temporary tables. */
+static bool
+commit_will_flush(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		   !XLogRecPtrIsInvalid(XactLastRecEnd);
+}
+
 static void
 before_commit(void)
 {
 	if (wake_relay && pgstock_notify)
 		notify_relay();
 
-	/* A transaction with an xid flushes beyond what its answer rests on. */
+	/* A commit that is flushed covers what its answer rests on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		!commit_will_flush())
 		(void) commit_fence();
 
 	if (release_early && pgstock_early_lock_release &&

@@ -12,10 +12,13 @@
  */
 #include "postgres.h"
 
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+#include "utils/rel.h"
 
 #include "pgstock.h"
 
@@ -119,13 +122,46 @@ json_items(StringInfo json, const Event *event)
 	appendStringInfoChar(json, ']');
 }
 
+/* A row of event_topic: true if there is one, with its topic or NULL. */
+static bool
+topic_set(Work *work, Table *table, const char *event_type, char **topic)
+{
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	bool		  found;
+
+	table_key_text(&key, 1, event_type);
+	scan = table_scan_begin(work, table, "event_topic_pkey", 1, &key);
+	found = table_scan_next(scan, table);
+	if (found)
+		*topic = row_get_text(table->slot, 2);
+	table_scan_end(scan);
+	return found;
+}
+
+/* Where an event type goes; NULL: it is not written (set_event_topic). */
+static const char *
+event_topic(Work *work, const char *event_type, const char *otherwise)
+{
+	Table *table = table_use(work, TABLE_EVENT_TOPIC);
+	char  *topic;
+
+	/* As a rule nothing is set, and that is cheap to see. */
+	if (RelationGetNumberOfBlocks(table->rel) == 0)
+		return otherwise;
+	if (topic_set(work, table, event_type, &topic) ||
+		topic_set(work, table, "*", &topic))
+		return topic;
+	return otherwise;
+}
+
 static void
 event_append(Work *work, const char *topic, const char *type, const char *key,
 			 const pg_uuid_t *id, const StringInfo json)
 {
 	OutboxRecord record = {
 		.event_id = *id,
-		.topic = topic,
+		.topic = event_topic(work, type, topic),
 		.event_type = type,
 		.key = key,
 		.key_len = strlen(key),
@@ -135,7 +171,8 @@ event_append(Work *work, const char *topic, const char *type, const char *key,
 		.format = 'j',
 	};
 
-	outbox_append(work, &record);
+	if (record.topic != NULL)
+		outbox_append(work, &record);
 }
 
 /* Emits what happened to an order; the id by which others refer to it. */
@@ -184,7 +221,8 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_end(&json, work);
 	event_append(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
 				 &id, &json);
-	stock_link_event(work, list_length(work->movements) - 1, &id);
+	if (work->movements != NIL)
+		stock_link_event(work, list_length(work->movements) - 1, &id);
 }
 
 /* Emits that an incoming order was refused. */

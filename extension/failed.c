@@ -17,6 +17,7 @@
 #include "commands/sequence.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -149,8 +150,7 @@ header_add(List *headers, const char *name, const char *value)
 
 	header->name = name;
 	header->name_len = strlen(name);
-	header->value = value;
-	header->value_len = strlen(value);
+	header->value = text_to_utf8(value, strlen(value), &header->value_len);
 	return lappend(headers, header);
 }
 
@@ -253,7 +253,9 @@ enum
 	FAILED_TRACE_ID,
 	FAILED_FIRST_AT,
 	FAILED_ARCHIVED_AT,
-	FAILED_HANDLED
+	FAILED_HANDLED,
+	FAILED_HANDLED_AT,
+	FAILED_HANDLED_BY
 };
 
 static const char *
@@ -295,11 +297,23 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	row_put(slot, FAILED_FIRST_AT,
 			TimestampTzGetDatum(message->first_failed_at));
 	row_put(slot, FAILED_HANDLED, BoolGetDatum(false));
-	if (strcmp(state, "waiting") == 0)
+	/* One that queues is not due by itself: the one before it wakes it. */
+	if (strcmp(state, "waiting") == 0 &&
+		strcmp(outcome->error_class, "queue") != 0)
 		row_put(slot, FAILED_NEXT_RETRY_AT,
 				TimestampTzGetDatum(next_try(work, options, message, outcome)));
 	if (strcmp(state, "archived") == 0)
 		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(work->now));
+	else if (message->archived_at != 0 && message->archived_at != DT_NOBEGIN)
+		row_put(slot, FAILED_ARCHIVED_AT,
+				TimestampTzGetDatum(message->archived_at));
+	/* A try that ends well closes what was archived. */
+	if (strcmp(state, "retried") == 0)
+	{
+		row_put(slot, FAILED_HANDLED, BoolGetDatum(true));
+		row_put(slot, FAILED_HANDLED_AT, TimestampTzGetDatum(work->now));
+		row_put_text(slot, FAILED_HANDLED_BY, work->actor);
+	}
 }
 
 /*
@@ -329,27 +343,97 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 		table_update(work, table, &message->failed_tid);
 }
 
-/* Whether an earlier message of the same topic and key waits. */
-bool
-failed_key_waits(Work *work, const Message *message)
-{
-	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
-	ScanKeyData	  keys[2];
-	IndexScanDesc scan;
-	bool		  waits;
+/* ---- Messages that queue behind one of their key ---- */
 
-	if (message->key == NULL)
-		return false;
+#define LOCK_CLASS_FAILED_KEY 0x7069
+
+/* A scan of the waiting messages of a topic and key, by id. */
+static IndexScanDesc
+waiting_scan(Work *work, Table *table, const Message *message)
+{
+	static ScanKeyData keys[2];
+
 	table_key_text(&keys[0], 1, message->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,
-				PointerGetDatum(message->key));
-	scan = table_scan_begin(work, table, "failed_event_waiting", 2, keys);
+				DirectFunctionCall1(sha256_bytea,
+									PointerGetDatum(message->key)));
+	return table_scan_begin(work, table, "failed_event_waiting", 2, keys);
+}
+
+/* Whether an earlier message of the same topic and key waits. */
+static bool
+earlier_waits(Work *work, const Message *message)
+{
+	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
+	IndexScanDesc scan = waiting_scan(work, table, message);
+	bool		  waits;
+
 	waits = table_scan_next(scan, table) &&
 			(message->failed_id == 0 ||
 			 row_get_int64(table->slot, FAILED_ID) < message->failed_id);
 	table_scan_end(scan);
 	return waits;
 }
+
+/*
+ * Who queues and who ends a queue's head must not pass each other: the one
+ * would wait for a wake-up that the other never sends.
+ */
+static void
+lock_key(const Message *message)
+{
+	int	  length = VARSIZE_ANY_EXHDR(message->key);
+	char *hex = palloc(length * 2 + 1);
+
+	hex_encode(VARDATA_ANY(message->key), length, hex);
+	hex[length * 2] = '\0';
+	lock_name(LOCK_CLASS_FAILED_KEY, psprintf("%s\t%s", message->topic, hex));
+}
+
+/* Whether the message must queue; if so, its key stays locked. */
+bool
+failed_must_queue(Work *work, const Message *message)
+{
+	if (message->key == NULL || !earlier_waits(work, message))
+		return false;
+	lock_key(message);
+	work_refresh_snapshot();
+	return earlier_waits(work, message);
+}
+
+/* Takes a message that queues off the clock: it will be woken. */
+void
+failed_queue(Work *work, Message *message)
+{
+	if (failed_lock(work, message))
+		table_update_column(work, &work->tables[TABLE_FAILED_EVENT],
+							FAILED_NEXT_RETRY_AT, (Datum) 0, true);
+}
+
+/* A message has ended: the next one of its key is due. */
+void
+failed_wake_next(Work *work, const Message *message)
+{
+	Table		   *table = table_use(work, TABLE_FAILED_EVENT);
+	IndexScanDesc	scan;
+	ItemPointerData tid;
+	bool			found = false;
+
+	if (message->key == NULL)
+		return;
+	lock_key(message);
+	work_refresh_snapshot();
+	scan = waiting_scan(work, table, message);
+	while (!found && table_scan_next(scan, table))
+		found = row_get_int64(table->slot, FAILED_ID) != message->failed_id;
+	tid = table->slot->tts_tid;
+	table_scan_end(scan);
+	if (found && table_lock_row(table, &tid))
+		table_update_column(work, table, FAILED_NEXT_RETRY_AT,
+							TimestampTzGetDatum(work->now), false);
+}
+
+/* ---- Reading ---- */
 
 static Message *
 row_read(TupleTableSlot *slot)
@@ -358,7 +442,6 @@ row_read(TupleTableSlot *slot)
 	TimestampTz sent_at = row_get_time(slot, FAILED_SENT_AT, DT_NOBEGIN);
 
 	message->failed_id = row_get_int64(slot, FAILED_ID);
-	message->failed_tid = slot->tts_tid;
 	message->topic = row_get_text(slot, FAILED_TOPIC);
 	message->partition = row_get_int32(slot, FAILED_PARTITION);
 	message->offset = row_get_int64(slot, FAILED_OFFSET);
@@ -369,6 +452,7 @@ row_read(TupleTableSlot *slot)
 	message->sent_at_ms = sent_at == DT_NOBEGIN ? -1 : message_time_ms(sent_at);
 	message->attempts = row_get_int32(slot, FAILED_ATTEMPTS);
 	message->first_failed_at = row_get_time(slot, FAILED_FIRST_AT, 0);
+	message->archived_at = row_get_time(slot, FAILED_ARCHIVED_AT, DT_NOBEGIN);
 	return message;
 }
 
@@ -390,13 +474,24 @@ failed_due(Work *work, int max_rows)
 	return due;
 }
 
-/* Locks a message's row; false if it no longer waits. */
+/*
+ * Locks a message's row; false if it no longer waits.  It is found anew, for
+ * an earlier try of the same call may have woken it.
+ */
 bool
 failed_lock(Work *work, Message *message)
 {
-	Table *table = table_use(work, TABLE_FAILED_EVENT);
+	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	bool		  found;
 
-	if (!table_lock_row(table, &message->failed_tid))
-		return false;
-	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(message->failed_id));
+	scan = table_scan_begin(work, table, "failed_event_pkey", 1, &key);
+	found = table_scan_next(scan, table);
+	message->failed_tid = table->slot->tts_tid;
+	table_scan_end(scan);
+	return found && table_lock_row(table, &message->failed_tid) &&
+		   strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0;
 }

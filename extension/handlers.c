@@ -49,25 +49,21 @@ wait_for_order(void)
 
 /* ---- What is known of an order ---- */
 
-/* The state that the order's latest attempt is in, as its lines agree. */
-static LineState
-order_state(Work *work, const Order *order)
+/* Whether a line of the latest attempt is in that state; due is expired. */
+static bool
+order_has(Work *work, const Order *order, LineState state)
 {
-	LineState state = LINE_RELEASED;
 	ListCell *cell;
 
 	foreach(cell, order->lines)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line->attempt != order->attempt)
-			continue;
-		state = line_is_due(work, line) ? LINE_EXPIRED : line->state;
-		/* A live line speaks for the order, whatever became of others. */
-		if (line_is_live(work, line))
-			break;
+		if (line->attempt == order->attempt &&
+			(line_is_due(work, line) ? LINE_EXPIRED : line->state) == state)
+			return true;
 	}
-	return state;
+	return false;
 }
 
 static Reservation *
@@ -109,24 +105,24 @@ order_answers(Work *work, const Order *order)
 	return answers;
 }
 
+/* How an order ended that has no live line. */
 static const char *
-end_reason(LineState state)
+end_reason(Work *work, const Order *order)
 {
-	switch (state)
+	static const struct
 	{
-		case LINE_EXPIRED:
-			return "expired";
-		case LINE_RELEASED:
-			return "released";
-		case LINE_ROLLED_BACK:
-			return "rolled_back";
-		case LINE_RETURNED:
-			return "returned";
-		case LINE_SHORTFALL:
-			return "shortfall";
-		case LINE_RESERVED:
-		case LINE_CONFIRMED:
-			break;
+		LineState	state;
+		const char *reason;
+	} ends[] = {
+		{LINE_SHORTFALL, "shortfall"},	   {LINE_EXPIRED, "expired"},
+		{LINE_ROLLED_BACK, "rolled_back"}, {LINE_RETURNED, "returned"},
+		{LINE_RELEASED, "released"},
+	};
+
+	for (int i = 0; i < lengthof(ends); i++)
+	{
+		if (order_has(work, order, ends[i].state))
+			return ends[i].reason;
 	}
 	elog(ERROR, "a live order has no reason for its end");
 	return NULL;
@@ -139,26 +135,25 @@ static Outcome
 answer_again(Work *work, const Order *order)
 {
 	Event		 event = {.replayed = true, .order_id = order->order_id};
-	LineState	 state = order_state(work, order);
 	Reservation *line = order_any_line(order);
 
 	commit_fence_answer();
 	event.user_id = line->user_id;
 	event.items = order_answers(work, order);
-	if (state == LINE_CONFIRMED)
-	{
-		event.type = "StockConfirmed";
-		event.payment_id = line->payment_id;
-	}
-	else if (state == LINE_RESERVED)
+	if (order_has(work, order, LINE_RESERVED))
 	{
 		event.type = "StockReserved";
 		event.expires_at = line->expires_at;
 	}
+	else if (order_has(work, order, LINE_CONFIRMED))
+	{
+		event.type = "StockConfirmed";
+		event.payment_id = line->payment_id;
+	}
 	else
 	{
 		event_emit_refusal(work, order->order_id, line->user_id,
-						   end_reason(state), event.items, true);
+						   end_reason(work, order), event.items, true);
 		return applied();
 	}
 	event_emit(work, &event);
@@ -196,10 +191,7 @@ order_created(Work *work, Message *message, Order *order)
 
 	if (order->lines != NIL)
 		return answer_again(work, order);
-	request.expires_at = pgstock_reservation_ttl == 0
-							 ? DT_NOEND
-							 : work->now + (int64) pgstock_reservation_ttl *
-											   USECS_PER_SEC;
+	request.expires_at = default_expiry();
 	if (known != NULL)
 	{
 		/* Refused before: what came in since does not change the answer. */
@@ -257,7 +249,7 @@ paid_too_late(Work *work, Message *message, Order *order)
 		(payment_id == NULL || strcmp(line->payment_id, payment_id) == 0))
 		return skipped("already");
 	event.user_id = line->user_id;
-	event.reason = end_reason(order_state(work, order));
+	event.reason = end_reason(work, order);
 	event.payment_id = payment_id;
 	event.items = order_answers(work, order);
 	event_emit(work, &event);
@@ -304,23 +296,19 @@ payment_success(Work *work, Message *message, Order *order)
 		return refused ? paid_though_refused(work, message, order, refused)
 					   : wait_for_order();
 	}
-	switch (order_state(work, order))
+	if (order_has(work, order, LINE_RESERVED) ||
+		order_has(work, order, LINE_EXPIRED))
 	{
-		case LINE_RESERVED:
-		case LINE_EXPIRED:
-			confirm.payment_id = message->payment_id;
-			(void) settle_apply(work, &confirm, order);
-			return applied();
-		case LINE_CONFIRMED:
-			commit_fence_answer();
-			return skipped("already");
-		case LINE_SHORTFALL:
-			commit_fence_answer();
-			return skipped("shortfall");
-		case LINE_RELEASED:
-		case LINE_ROLLED_BACK:
-		case LINE_RETURNED:
-			break;
+		confirm.payment_id = message->payment_id;
+		(void) settle_apply(work, &confirm, order);
+		return applied();
+	}
+	if (order_has(work, order, LINE_CONFIRMED) ||
+		order_has(work, order, LINE_SHORTFALL))
+	{
+		commit_fence_answer();
+		return skipped(order_has(work, order, LINE_CONFIRMED) ? "already"
+															  : "shortfall");
 	}
 	return paid_too_late(work, message, order);
 }
@@ -355,7 +343,8 @@ payment_failed(Work *work, Message *message, Order *order)
 {
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	if (order_state(work, order) == LINE_CONFIRMED)
+	if (!order_has(work, order, LINE_RESERVED) &&
+		order_has(work, order, LINE_CONFIRMED))
 	{
 		commit_fence_answer();
 		return skipped("confirmed");
@@ -369,9 +358,8 @@ order_cancelled(Work *work, Message *message, Order *order)
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
 	return give_back(work, message, order,
-					 order_state(work, order) == LINE_CONFIRMED
-						 ? SETTLE_ROLLBACK
-						 : SETTLE_RELEASE);
+					 order_has(work, order, LINE_CONFIRMED) ? SETTLE_ROLLBACK
+															: SETTLE_RELEASE);
 }
 
 static Outcome

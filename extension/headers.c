@@ -15,7 +15,6 @@
 #include "postgres.h"
 
 #include "libpq/pqformat.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -117,8 +116,8 @@ headers_from_jsonb(Jsonb *object)
 			continue;
 		(void) JsonbIteratorNext(&it, &value, true);
 		header = palloc0(sizeof(Header));
-		header->name = key.val.string.val;
-		header->name_len = key.val.string.len;
+		header->name = text_to_utf8(key.val.string.val, key.val.string.len,
+									&header->name_len);
 		if (header->name_len < 1 || header->name_len > STOCK_ID_BYTES_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -126,8 +125,9 @@ headers_from_jsonb(Jsonb *object)
 							STOCK_ID_BYTES_MAX)));
 		if (value.type == jbvString)
 		{
-			header->value = value.val.string.val;
-			header->value_len = value.val.string.len;
+			header->value = text_to_utf8(value.val.string.val,
+										 value.val.string.len,
+										 &header->value_len);
 		}
 		else if (value.type != jbvNull)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -144,15 +144,11 @@ headers_from_jsonb(Jsonb *object)
 static char *
 bytes_for_people(const char *bytes, int length)
 {
+	char *string = text_from_utf8(bytes, length);
 	char *hex;
 
-	if (memchr(bytes, 0, length) == NULL &&
-		pg_verify_mbstr(PG_UTF8, bytes, length, true))
-	{
-		char *utf8 = pnstrdup(bytes, length);
-
-		return pg_any_to_server(utf8, length, PG_UTF8);
-	}
+	if (string != NULL)
+		return string;
 	hex = palloc(length * 2 + 3);
 	hex[0] = '\\';
 	hex[1] = 'x';

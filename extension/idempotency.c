@@ -17,6 +17,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
@@ -120,6 +121,30 @@ idempotency_find(Work *work, const Request *request)
 	return answers;
 }
 
+/*
+ * The rows in their text form, the same whatever the session's settings: ISO
+ * dates with their zone are read alike everywhere.
+ */
+static void
+answer_write(List *answers, TupleDesc desc, Datum *rows)
+{
+	int		  level = NewGUCNestLevel();
+	ListCell *cell;
+
+	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	foreach(cell, answers)
+	{
+		Datum row = answer_datum(lfirst(cell), desc);
+
+		rows[foreach_current_index(cell)] = CStringGetTextDatum(
+			OidOutputFunctionCall(F_RECORD_OUT, row));
+	}
+	AtEOXact_GUC(true, level);
+}
+
 /* Stores the answer under the request's key, which is locked. */
 void
 idempotency_store(Work *work, const Request *request, List *answers)
@@ -127,15 +152,8 @@ idempotency_store(Work *work, const Request *request, List *answers)
 	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
-	ListCell	   *cell;
 
-	foreach(cell, answers)
-	{
-		Datum row = answer_datum(lfirst(cell), request->answer_desc);
-
-		rows[foreach_current_index(cell)] = CStringGetTextDatum(
-			OidOutputFunctionCall(F_RECORD_OUT, row));
-	}
+	answer_write(answers, request->answer_desc, rows);
 	slot = table_new_row(table);
 	memset(slot->tts_isnull, false, sizeof(bool) * (KEY_CREATED_AT + 1));
 	slot->tts_values[KEY_KEY] = CStringGetTextDatum(request->idempotency_key);

@@ -144,12 +144,6 @@ refused_write(Work *work)
 
 /* ---- Rows of the inbox ---- */
 
-void
-inbox_lock_id(const char *event_id)
-{
-	lock_name(LOCK_CLASS_INBOX, event_id);
-}
-
 /* Brings the row of the message that took effect into the table's slot. */
 static bool
 inbox_read(Work *work, Table *table, const char *event_id)
@@ -294,22 +288,26 @@ event_id_compare(const ListCell *a, const ListCell *b)
 				  ((Message *) lfirst(b))->event_id);
 }
 
-/*
- * Locks the ids in their order, and finds the duplicates: of what was seen
- * before, and of an earlier message of this batch.  (list_sort is not stable,
- * so equal ids are told apart by their offsets.)
- */
+/* Locks the ids in their order. */
 static void
-find_duplicates(Work *work, List *messages)
+lock_ids(Work *work, List *messages)
 {
-	Table	 *table = table_use(work, TABLE_INBOX);
 	List	 *sorted = list_copy(messages);
 	ListCell *cell;
 
 	list_sort(sorted, event_id_compare);
 	foreach(cell, sorted)
-		inbox_lock_id(((Message *) lfirst(cell))->event_id);
+		lock_name(LOCK_CLASS_INBOX, ((Message *) lfirst(cell))->event_id);
 	work_refresh_snapshot();
+}
+
+/* Finds the messages whose id was seen before. */
+static void
+find_duplicates(Work *work, List *messages)
+{
+	Table	 *table = table_use(work, TABLE_INBOX);
+	ListCell *cell;
+
 	foreach(cell, messages)
 	{
 		Message *message = lfirst(cell);
@@ -360,8 +358,8 @@ find_duplicates_in_batch(List *messages)
 }
 
 /* Parses a message, and decides what needs no look at stock. */
-static void
-message_prepare(Message *message)
+void
+inbox_prepare(Message *message)
 {
 	const Handler *handler = handler_find(message->topic);
 
@@ -379,7 +377,7 @@ message_prepare(Message *message)
 	}
 }
 
-/* Locks what the undecided messages need, in the one order. */
+/* Locks what the undecided messages need, in the one order; ids are locked. */
 static void
 lock_batch(Work *work, List *messages)
 {
@@ -404,6 +402,14 @@ lock_batch(Work *work, List *messages)
 	work_lock_levels(work);
 }
 
+/* Locks ids, orders and levels of messages that will be applied one by one. */
+void
+inbox_lock_messages(Work *work, List *messages)
+{
+	lock_ids(work, messages);
+	lock_batch(work, messages);
+}
+
 static bool
 same_key(const Message *a, const Message *b)
 {
@@ -425,7 +431,7 @@ must_queue(Work *work, const Message *message, List *waiting)
 		if (same_key(message, lfirst(cell)))
 			return true;
 	}
-	return failed_key_waits(work, message);
+	return failed_must_queue(work, message);
 }
 
 /* Applies the messages in turn, and writes what became of each. */
@@ -457,7 +463,6 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 		if (!message->known)
 			inbox_insert(work, message);
 	}
-	refused_write(work);
 	offsets_store(work, messages);
 }
 
@@ -533,10 +538,12 @@ messages_from_args(FunctionCallInfo fcinfo)
 		message->partition = DatumGetInt32(v[1][i]);
 		message->offset = DatumGetInt64(v[2][i]);
 		message->sent_at_ms = DatumGetInt64(v[3][i]);
+		if (!message_time_is_sane(message->sent_at_ms))
+			message->sent_at_ms = -1;
 		message->key = bytes_or_null(v[4][i], nulls[4][i]);
 		message->value = bytes_or_null(v[5][i], nulls[5][i]);
 		message->headers = bytes_or_null(v[6][i], nulls[6][i]);
-		message_prepare(message);
+		inbox_prepare(message);
 		messages = lappend(messages, message);
 	}
 	return messages;
@@ -589,8 +596,8 @@ inbox_return(FunctionCallInfo fcinfo, List *messages)
 	return (Datum) 0;
 }
 
-static InboxOptions
-options_arg(FunctionCallInfo fcinfo, int n)
+InboxOptions
+inbox_options_arg(FunctionCallInfo fcinfo, int n)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -602,12 +609,13 @@ options_arg(FunctionCallInfo fcinfo, int n)
 Datum
 pgstock_relay_apply(PG_FUNCTION_ARGS)
 {
-	InboxOptions options = options_arg(fcinfo, 7);
+	InboxOptions options = inbox_options_arg(fcinfo, 7);
 	List		*messages = messages_from_args(fcinfo);
 	Work		 work;
 
 	work_begin(&work, "relay_apply()");
 	find_duplicates_in_batch(messages);
+	lock_ids(&work, messages);
 	find_duplicates(&work, messages);
 	lock_batch(&work, messages);
 	apply_batch(&work, &options, messages);
@@ -619,7 +627,7 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 Datum
 pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 {
-	InboxOptions options = options_arg(fcinfo, 7);
+	InboxOptions options = inbox_options_arg(fcinfo, 7);
 	List		*messages = messages_from_args(fcinfo);
 	char		*sqlstate = args_text(fcinfo, 8);
 	char		*error = args_text(fcinfo, 9);
@@ -633,6 +641,7 @@ pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 	message = linitial(messages);
 
 	work_begin(&work, "relay_apply_failed()");
+	lock_ids(&work, messages);
 	find_duplicates(&work, messages);
 	if (message->outcome.result == NULL)
 	{

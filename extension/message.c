@@ -19,7 +19,6 @@
 #include <jansson.h>
 
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
@@ -67,25 +66,39 @@ poison(Message *message, const char *reason)
 		message->poison = pstrdup(reason);
 }
 
-/* jansson's strings are UTF-8. */
+/* jansson's strings are UTF-8; NULL and poison if ours cannot hold them. */
 static char *
-from_utf8(const char *utf8)
+from_utf8(Message *message, const char *utf8)
 {
-	return pstrdup(pg_any_to_server((char *) utf8, strlen(utf8), PG_UTF8));
+	char *converted = text_from_utf8(utf8, strlen(utf8));
+
+	if (converted == NULL)
+		poison(message,
+			   "it holds a character that the database's encoding lacks");
+	return converted;
 }
 
-/* jansson quotes what it met; keep what is surely text. */
-static char *
-printable(const char *bytes)
+/* Why jansson refused, without a piece of the payload. */
+static const char *
+json_fault(const json_error_t *error)
 {
-	char *copy = pstrdup(bytes);
-
-	for (char *c = copy; *c != '\0'; c++)
+	switch (json_error_code(error))
 	{
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+		case json_error_duplicate_key:
+			return "a key stands twice in an object";
+		case json_error_stack_overflow:
+			return "it is nested too deeply";
+		case json_error_null_character:
+			return "it holds \\u0000";
+		case json_error_invalid_utf8:
+			return "it is not UTF-8";
+		case json_error_numeric_overflow:
+			return "a number is too large";
+		case json_error_premature_end_of_input:
+			return "it ends too early";
+		default:
+			return "its syntax is wrong";
 	}
-	return copy;
 }
 
 /* A member by either of its names; two different values are poison. */
@@ -114,7 +127,7 @@ id_value(Message *message, const json_t *value, const char *name)
 	if (json_is_integer(value))
 		id = psprintf("%lld", (long long) json_integer_value(value));
 	else if (json_is_string(value))
-		id = from_utf8(json_string_value(value));
+		id = from_utf8(message, json_string_value(value));
 	else
 	{
 		poison(message,
@@ -139,7 +152,7 @@ text_value(Message *message, const json_t *value, const char *name)
 		poison(message, psprintf("\"%s\" is not a string", name));
 		return NULL;
 	}
-	return from_utf8(json_string_value(value));
+	return from_utf8(message, json_string_value(value));
 }
 
 /* ---- The lines of an order ---- */
@@ -198,8 +211,10 @@ parse_quantity_map(Message *message, json_t *map, int64 *total)
 	}
 	json_object_foreach(map, key, quantity)
 	{
-		char *product_id = from_utf8(key);
+		char *product_id = from_utf8(message, key);
 
+		if (product_id == NULL)
+			return;
 		if (args_id_fault(product_id) != NULL)
 			poison(message,
 				   psprintf("a product id %s", args_id_fault(product_id)));
@@ -295,6 +310,13 @@ message_time(int64 ms)
 		   1000;
 }
 
+/* From 1970 to 9999: a producer may write anything into a record's time. */
+bool
+message_time_is_sane(int64 ms)
+{
+	return ms >= 0 && ms < INT64CONST(253402300800000);
+}
+
 int64
 message_time_ms(TimestampTz at)
 {
@@ -314,7 +336,7 @@ parse_time(Message *message, const json_t *value)
 	if (json_is_integer(value))
 	{
 		ms = (int64) json_integer_value(value);
-		if (ms >= 0 && ms < INT64CONST(253402300800000))
+		if (message_time_is_sane(ms))
 		{
 			message->happened_at = message_time(ms);
 			return;
@@ -347,12 +369,15 @@ parse_attributes(Message *message, json_t *root)
 	}
 	if (json_object_size(root) == 0)
 		return;
-	json = pnstrdup(VARDATA_ANY(message->value),
-					VARSIZE_ANY_EXHDR(message->value));
-	object = DirectFunctionCall1(jsonb_in,
-								 CStringGetDatum(pg_any_to_server(json,
-																  strlen(json),
-																  PG_UTF8)));
+	json = text_from_utf8(VARDATA_ANY(message->value),
+						  VARSIZE_ANY_EXHDR(message->value));
+	if (json == NULL)
+	{
+		poison(message,
+			   "it holds a character that the database's encoding lacks");
+		return;
+	}
+	object = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 	object = DirectFunctionCall2(jsonb_delete_array, object,
 								 PointerGetDatum(
 									 construct_array(names,
@@ -427,15 +452,11 @@ static char *
 header_id(List *headers, const char *name)
 {
 	const Header *header = headers_find(headers, name);
-	char		 *id;
 
 	if (header == NULL || header->value == NULL || header->value_len == 0 ||
-		header->value_len > STOCK_ID_BYTES_MAX ||
-		memchr(header->value, 0, header->value_len) != NULL ||
-		!pg_verify_mbstr(PG_UTF8, header->value, header->value_len, true))
+		header->value_len > STOCK_ID_BYTES_MAX)
 		return NULL;
-	id = pnstrdup(header->value, header->value_len);
-	return from_utf8(id);
+	return text_from_utf8(header->value, header->value_len);
 }
 
 static void
@@ -476,7 +497,7 @@ message_parse(Message *message)
 		if (root == NULL)
 			poison(message,
 				   psprintf("the value is not valid JSON: %s (byte %d)",
-							printable(error.text), error.position));
+							json_fault(&error), error.position));
 		else if (!json_is_object(root))
 			poison(message, "the value is not a JSON object");
 		else

@@ -15,7 +15,6 @@
 
 #include "access/xact.h"
 #include "commands/sequence.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -87,15 +86,6 @@ bytes_datum(const char *bytes, int length)
 	return PointerGetDatum(datum);
 }
 
-/* Text goes to Kafka as UTF-8, whatever the database's encoding. */
-static Datum
-utf8_datum(const char *string, int length)
-{
-	char *utf8 = pg_server_to_any((char *) string, length, PG_UTF8);
-
-	return bytes_datum(utf8, utf8 == string ? length : (int) strlen(utf8));
-}
-
 static void
 record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 {
@@ -110,17 +100,12 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 	values[OUTBOX_TOPIC] = CStringGetTextDatum(record->topic);
 	nulls[OUTBOX_KEY] = record->key == NULL;
 	if (record->key != NULL)
-		values[OUTBOX_KEY] = record->format == 'r'
-								 ? bytes_datum(record->key, record->key_len)
-								 : utf8_datum(record->key, record->key_len);
+		values[OUTBOX_KEY] = bytes_datum(record->key, record->key_len);
 	values[OUTBOX_TYPE] = CStringGetTextDatum(record->event_type);
 	nulls[OUTBOX_PAYLOAD] = record->payload == NULL;
 	if (record->payload != NULL)
-		values[OUTBOX_PAYLOAD] = record->format == 'j'
-									 ? utf8_datum(record->payload,
-												  record->payload_len)
-									 : bytes_datum(record->payload,
-												   record->payload_len);
+		values[OUTBOX_PAYLOAD] = bytes_datum(record->payload,
+											 record->payload_len);
 	nulls[OUTBOX_HEADERS] = record->headers == NULL;
 	values[OUTBOX_HEADERS] = PointerGetDatum(record->headers);
 	nulls[OUTBOX_TRACEPARENT] = record->traceparent == NULL;
@@ -130,13 +115,26 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
 }
 
+/* Text goes to Kafka as UTF-8, whatever the database's encoding. */
+static void
+record_to_utf8(OutboxRecord *record)
+{
+	if (record->key != NULL && record->format != 'r')
+		record->key = text_to_utf8(record->key, record->key_len,
+								   &record->key_len);
+	if (record->payload != NULL && record->format == 'j')
+		record->payload = text_to_utf8(record->payload, record->payload_len,
+									   &record->payload_len);
+}
+
 /* Appends a record; it goes out when, and only when, this commits. */
 void
-outbox_append(Work *work, const OutboxRecord *record)
+outbox_append(Work *work, OutboxRecord *record)
 {
 	Table *table = table_use(work, TABLE_OUTBOX);
 
 	Assert(outbox_topic_fault(record->topic) == NULL);
+	record_to_utf8(record);
 	if (outbox_record_bytes(record) > pgstock_max_event_bytes)
 		ereport(
 			ERROR,

@@ -68,6 +68,7 @@ typedef enum TableId
 	TABLE_INBOX_OFFSET,
 	TABLE_FAILED_EVENT,
 	TABLE_REFUSED_ORDER,
+	TABLE_EVENT_TOPIC,
 	TABLE_COUNT
 } TableId;
 
@@ -311,6 +312,7 @@ typedef struct Message
 	ItemPointerData failed_tid;
 	int				attempts; /* that ended in a failure, this one included */
 	TimestampTz		first_failed_at;
+	TimestampTz		archived_at; /* DT_NOBEGIN or 0: it was not */
 
 	Outcome outcome;
 	bool	known; /* this very record has its inbox row */
@@ -352,7 +354,9 @@ extern const char *args_id_fault(const char *id);
 extern int64 args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
 extern void	 args_strategy(FunctionCallInfo fcinfo, int n);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
+extern TimestampTz default_expiry(void);
 extern List		  *args_items(Jsonb *items);
+extern List		  *args_orders(Jsonb *orders);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern List		  *lines_merge(List *lines);
 extern int		   key_compare(const char *product_a, const char *location_a,
@@ -364,6 +368,10 @@ extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
 extern void		  commit_wake_relay(void);
 extern XLogRecPtr commit_fence(void);
+
+/* in encoding.c */
+extern char *text_from_utf8(const char *utf8, int length);
+extern char *text_to_utf8(const char *string, int length, int *utf8_length);
 
 /* in event.c */
 extern char		*event_time(TimestampTz at);
@@ -389,7 +397,9 @@ extern Outcome		failed_classify(const InboxOptions *options,
 									const char *error);
 extern void			failed_store(Work *work, const InboxOptions *options,
 								 Message *message, Outcome *outcome);
-extern bool			failed_key_waits(Work *work, const Message *message);
+extern bool			failed_must_queue(Work *work, const Message *message);
+extern void			failed_queue(Work *work, Message *message);
+extern void			failed_wake_next(Work *work, const Message *message);
 extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);
 
@@ -411,10 +421,12 @@ extern void	 idempotency_store(Work *work, const Request *request,
 							   List *answers);
 
 /* in inbox.c */
-extern void		   inbox_lock_id(const char *event_id);
-extern void		   inbox_finish(Work *work, const Message *message);
-extern Datum	   inbox_return(FunctionCallInfo fcinfo, List *messages);
-extern const char *refused_find(Work *work, const char *order_id);
+extern void			inbox_prepare(Message *message);
+extern void			inbox_lock_messages(Work *work, List *messages);
+extern InboxOptions inbox_options_arg(FunctionCallInfo fcinfo, int n);
+extern void			inbox_finish(Work *work, const Message *message);
+extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
+extern const char  *refused_find(Work *work, const char *order_id);
 extern void refused_store(Work *work, const char *order_id, const char *reason);
 extern void refused_write(Work *work);
 
@@ -422,9 +434,10 @@ extern void refused_write(Work *work);
 extern void		   message_parse(Message *message);
 extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
+extern bool		   message_time_is_sane(int64 ms);
 
 /* in outbox.c */
-extern void		   outbox_append(Work *work, const OutboxRecord *record);
+extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
 
@@ -471,12 +484,14 @@ extern Oid			   table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
 extern void			   table_insert(Work *work, Table *table);
 extern void			   table_update(Work *work, Table *table, ItemPointer tid);
-extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
-										const char *index, int nkeys,
-										ScanKey keys);
-extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
-extern void			   table_scan_end(IndexScanDesc scan);
-extern bool			   table_lock_row(Table *table, ItemPointer tid);
+extern void table_update_column(Work *work, Table *table, AttrNumber column,
+								Datum value, bool isnull);
+extern IndexScanDesc table_scan_begin(Work *work, Table *table,
+									  const char *index, int nkeys,
+									  ScanKey keys);
+extern bool			 table_scan_next(IndexScanDesc scan, Table *table);
+extern void			 table_scan_end(IndexScanDesc scan);
+extern bool			 table_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void	  tables_close(Work *work);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
@@ -503,6 +518,7 @@ extern Level *work_want_level(Work *work, const char *product_id,
 							  const char *location);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
+extern List	 *work_product_levels(Work *work, const char *product_id);
 extern void	  work_lock_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location);

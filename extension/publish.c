@@ -12,13 +12,19 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/uuid.h"
 
 #include "pgstock.h"
 
 PG_FUNCTION_INFO_V1(pgstock_publish_event);
 PG_FUNCTION_INFO_V1(pgstock_publish_bytes);
+PG_FUNCTION_INFO_V1(pgstock_publish_outbox_row);
+PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
 
 /* publish_*(topic, key, payload, event_type, headers, event_id) */
 static Datum
@@ -85,4 +91,140 @@ pgstock_publish_bytes(PG_FUNCTION_ARGS)
 		record.payload_len = VARSIZE_ANY_EXHDR(payload);
 	}
 	return publish(fcinfo, "publish_bytes()", &record);
+}
+
+/* ---- An outbox table that is there already ---- */
+
+/* A column of the inserted row as text, or NULL; it must exist. */
+static char *
+row_column(TriggerData *trigger, const char *name, Oid *type)
+{
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	int		  column = SPI_fnumber(desc, name);
+
+	if (column == SPI_ERROR_NOATTRIBUTE)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("table \"%s\" has no column \"%s\"",
+						RelationGetRelationName(trigger->tg_relation), name),
+				 errhint("publish_outbox_row needs the columns id, "
+						 "aggregatetype, aggregateid, type and payload.")));
+	*type = SPI_gettypeid(desc, column);
+	return SPI_getvalue(trigger->tg_trigtuple, desc, column);
+}
+
+static void
+row_must_be_inserted(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("publish_outbox_row must be an AFTER INSERT trigger "
+						"FOR EACH ROW")));
+}
+
+/* The payload: bytes as they are, anything else in its text form. */
+static void
+row_payload(TriggerData *trigger, OutboxRecord *record)
+{
+	Oid	  type;
+	char *payload = row_column(trigger, "payload", &type);
+
+	if (payload == NULL)
+		return;
+	if (type == BYTEAOID)
+	{
+		bytea *bytes = DatumGetByteaPP(
+			DirectFunctionCall1(byteain, CStringGetDatum(payload)));
+
+		record->payload = VARDATA_ANY(bytes);
+		record->payload_len = VARSIZE_ANY_EXHDR(bytes);
+		return;
+	}
+	record->format = type == JSONBOID || type == JSONOID ? 'j' : 'b';
+	record->payload = payload;
+	record->payload_len = strlen(payload);
+}
+
+/* publish_outbox_row() RETURNS trigger */
+Datum
+pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	OutboxRecord record = {.format = 'b'};
+	Work		 work;
+	Oid			 type;
+	char		*id;
+	char		*aggregate;
+	const char	*fault;
+
+	row_must_be_inserted(fcinfo);
+	id = row_column(trigger, "id", &type);
+	aggregate = row_column(trigger, "aggregatetype", &type);
+	if (id == NULL || aggregate == NULL)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("id and aggregatetype must not be null")));
+	record.event_id = *DatumGetUUIDP(
+		DirectFunctionCall1(uuid_in, CStringGetDatum(id)));
+	record.topic = psprintf("outbox.event.%s", aggregate);
+	fault = outbox_topic_fault(record.topic);
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", fault)));
+	record.key = row_column(trigger, "aggregateid", &type);
+	record.key_len = record.key ? strlen(record.key) : 0;
+	record.event_type = row_column(trigger, "type", &type);
+	if (record.event_type == NULL)
+		record.event_type = record.topic;
+	row_payload(trigger, &record);
+
+	work_begin(&work, "publish_outbox_row()");
+	record.traceparent = work.traceparent;
+	outbox_append(&work, &record);
+	work_end(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- Where stock events go ---- */
+
+/* set_event_topic(event_type text, topic text) RETURNS void */
+Datum
+pgstock_set_event_topic(PG_FUNCTION_ARGS)
+{
+	char		   *event_type = args_id(fcinfo, 0, "event_type");
+	char		   *topic = args_text(fcinfo, 1);
+	const char	   *fault = topic ? outbox_topic_fault(topic) : NULL;
+	Work			work;
+	Table		   *table;
+	ScanKeyData		key;
+	IndexScanDesc	scan;
+	bool			found;
+	ItemPointerData tid;
+	TupleTableSlot *slot;
+
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", fault)));
+	work_begin(&work, "set_event_topic()");
+	table = table_use(&work, TABLE_EVENT_TOPIC);
+	table_key_text(&key, 1, event_type);
+	scan = table_scan_begin(&work, table, "event_topic_pkey", 1, &key);
+	found = table_scan_next(scan, table);
+	tid = table->slot->tts_tid;
+	table_scan_end(scan);
+	found = found && table_lock_row(table, &tid);
+	slot = table_new_row(table);
+	row_put_text(slot, 1, event_type);
+	row_put_text(slot, 2, topic);
+	if (found)
+		table_update(&work, table, &tid);
+	else
+		table_insert(&work, table);
+	work_end(&work);
+	PG_RETURN_VOID();
 }

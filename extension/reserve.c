@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(pgstock_reserve_stock);
 PG_FUNCTION_INFO_V1(pgstock_try_reserve_stock);
 PG_FUNCTION_INFO_V1(pgstock_reserve_order);
 PG_FUNCTION_INFO_V1(pgstock_try_reserve_order);
+PG_FUNCTION_INFO_V1(pgstock_reserve_orders);
 
 static bool
 text_equal(const char *a, const char *b)
@@ -119,6 +120,14 @@ is_replay(Work *work, const Order *order, const Request *request)
 	return true;
 }
 
+/* Whether the order lives with other lines than those asked for. */
+static bool
+is_another_request(Work *work, const Order *order, const Request *request)
+{
+	return request->whole_order && order_is_live(work, order) &&
+		   !order_matches(work, order, request);
+}
+
 /* Answers what was granted before. */
 static List *
 replay(Work *work, const Order *order, const Request *request)
@@ -192,6 +201,9 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 
 		answer->status = verdict ? verdict : otherwise;
 		answer_level(answer, line_level(work, line));
+		if (verdict != NULL)
+			answer->available = expire_reachable(work, line_level(work, line),
+												 line->quantity);
 		answers = lappend(answers, answer);
 	}
 	return answers;
@@ -463,4 +475,58 @@ pgstock_try_reserve_order(PG_FUNCTION_ARGS)
 {
 	return answer_return_set(fcinfo, reserve_many(fcinfo, "try_reserve_order()",
 												  false));
+}
+
+/* ---- Many orders at once ---- */
+
+/* Each order's answer; one that lives with other lines is "already" there. */
+static List *
+reserve_in_batch(Work *work, const Request *request)
+{
+	Order *order = work_order(work, request->order_id);
+	bool   granted;
+
+	if (is_another_request(work, order, request))
+	{
+		commit_fence_answer();
+		return reserve_refuse(work, request, "already");
+	}
+	return reserve_apply(work, request, &granted);
+}
+
+/*
+ * reserve_orders(orders jsonb) RETURNS SETOF stock_result
+ *
+ * The locks of all orders are taken at once, so a batch cannot deadlock with
+ * another; a refusal touches no other order.
+ */
+Datum
+pgstock_reserve_orders(PG_FUNCTION_ARGS)
+{
+	List	 *requests;
+	List	 *answers = NIL;
+	ListCell *cell;
+	Work	  work;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("orders must not be null")));
+	requests = args_orders(PG_GETARG_JSONB_P(0));
+	work_begin(&work, "reserve_orders()");
+	foreach(cell, requests)
+		work_want_order(&work, ((Request *) lfirst(cell))->order_id);
+	work_lock_orders(&work);
+	foreach(cell, requests)
+	{
+		Request *request = lfirst(cell);
+
+		reserve_want_levels(&work, request);
+		expire_want_own(&work, work_order(&work, request->order_id));
+	}
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	foreach(cell, requests)
+		answers = list_concat(answers, reserve_in_batch(&work, lfirst(cell)));
+	work_end(&work);
+	return answer_return_set(fcinfo, answers);
 }

@@ -3,9 +3,10 @@
  * retry.c
  *	  Another try for messages that wait.
  *
- * Each try is a subtransaction, so that one that fails again costs nobody else
- * anything; few enough to a transaction that they slow nobody down (beyond 64
- * subtransactions every snapshot in the cluster does more work).
+ * What all of them need is locked first, in the one order.  Then each try is a
+ * subtransaction, so that one that fails again costs nobody else anything; few
+ * enough to a transaction that they slow nobody down (beyond 64 subtransactions
+ * every snapshot in the cluster does more work).
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -40,20 +41,12 @@ give_up_waiting(Message *message)
 	outcome->reason = "its order did not arrive in time";
 }
 
-/* Applies a message whose row is locked. */
+/* Applies a message whose row is locked, if its parsing has not decided. */
 static void
 try_message(Work *work, const InboxOptions *options, Message *message)
 {
-	message->wants_lines = handler_find(message->topic)->wants_lines;
-	message_parse(message);
-	if (message->poison != NULL)
-	{
-		/* It was not when it began to wait; a setting has changed. */
-		message->outcome = (Outcome){.result = "dead",
-									 .reason = message->poison,
-									 .error_class = "poison"};
+	if (message->outcome.result != NULL)
 		return;
-	}
 	work_want_order(work, message->order_id);
 	work_lock_orders(work);
 	handler_want_levels(work, message);
@@ -65,17 +58,21 @@ try_message(Work *work, const InboxOptions *options, Message *message)
 		give_up_waiting(message);
 }
 
-/* Writes how the try ended; a message that waits on keeps its inbox row. */
+/* Writes how the try ended; one that waits on keeps its place. */
 static void
 store_try(Work *work, const InboxOptions *options, Message *message)
 {
 	failed_store(work, options, message, &message->outcome);
-	if (strcmp(message->outcome.result, "waiting") != 0)
-		inbox_finish(work, message);
-	refused_write(work);
+	if (strcmp(message->outcome.result, "waiting") == 0)
+		return;
+	inbox_finish(work, message);
+	failed_wake_next(work, message);
 }
 
-/* One try, or its failure, in a unit of work of its own. */
+/*
+ * One try, or its failure, in a unit of work of its own.  False if the message
+ * is not to be tried now: another session has ended it, or it must queue.
+ */
 static bool
 retry_message(const InboxOptions *options, Message *message,
 			  const ErrorData *failure)
@@ -84,25 +81,39 @@ retry_message(const InboxOptions *options, Message *message,
 	bool mine;
 
 	work_begin(&work, "relay_retry()");
-	inbox_lock_id(message->event_id);
-	work_refresh_snapshot();
-	mine = failed_lock(&work, message) && !failed_key_waits(&work, message);
-	if (mine)
+	if (failed_must_queue(&work, message))
 	{
-		if (failure == NULL)
-			try_message(&work, options, message);
-		else
-		{
-			message->attempts++;
-			message->outcome = failed_classify(options, message,
-											   unpack_sql_state(
-												   failure->sqlerrcode),
-											   failure->message);
-		}
-		store_try(&work, options, message);
+		failed_queue(&work, message);
+		work_end(&work);
+		return false;
 	}
+	mine = failed_lock(&work, message);
+	if (mine && failure == NULL)
+		try_message(&work, options, message);
+	else if (mine)
+	{
+		message->attempts++;
+		message->outcome = failed_classify(options, message,
+										   unpack_sql_state(
+											   failure->sqlerrcode),
+										   failure->message);
+	}
+	if (mine)
+		store_try(&work, options, message);
 	work_end(&work);
 	return mine;
+}
+
+/* Not the message's fault: the whole call is tried again. */
+static bool
+is_transient(const ErrorData *failure)
+{
+	int category = ERRCODE_TO_CATEGORY(failure->sqlerrcode);
+
+	return category == ERRCODE_OPERATOR_INTERVENTION ||
+		   category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		   category == ERRCODE_TRANSACTION_ROLLBACK ||
+		   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* retry_message, with an error of its own becoming the message's failure. */
@@ -134,13 +145,26 @@ retry_guarded(const InboxOptions *options, Message *message)
 
 	if (failure == NULL)
 		return mine;
-	/* The call was cancelled or the server is in trouble: not its fault. */
-	if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) ==
-			ERRCODE_OPERATOR_INTERVENTION ||
-		ERRCODE_TO_CATEGORY(failure->sqlerrcode) ==
-			ERRCODE_INSUFFICIENT_RESOURCES)
+	if (is_transient(failure))
 		ReThrowError(failure);
 	return retry_message(options, message, failure);
+}
+
+/* The messages that are due, parsed, and all that they need locked. */
+static List *
+lock_due_messages(int max_rows)
+{
+	Work	  work;
+	List	 *due;
+	ListCell *cell;
+
+	work_begin(&work, "relay_retry()");
+	due = failed_due(&work, max_rows);
+	foreach(cell, due)
+		inbox_prepare(lfirst(cell));
+	inbox_lock_messages(&work, due);
+	work_end(&work);
+	return due;
 }
 
 /* relay_retry(max_rows int, options jsonb): docs/relay-protocol.md */
@@ -149,16 +173,11 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 {
 	int			 max_rows = PG_ARGISNULL(0) ? RETRY_ROWS_MAX
 											: Min(PG_GETARG_INT32(0), RETRY_ROWS_MAX);
-	InboxOptions options = inbox_options(PG_GETARG_JSONB_P(1));
+	InboxOptions options = inbox_options_arg(fcinfo, 1);
 	List		*tried = NIL;
-	List		*due;
 	ListCell	*cell;
-	Work		 work;
 
-	work_begin(&work, "relay_retry()");
-	due = failed_due(&work, max_rows);
-	work_end(&work);
-	foreach(cell, due)
+	foreach(cell, lock_due_messages(max_rows))
 	{
 		if (retry_guarded(&options, lfirst(cell)))
 			tried = lappend(tried, lfirst(cell));

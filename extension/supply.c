@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * supply.c
- *	  What is on hand: received, adjusted, set, moved.
+ *	  What is on hand: received, adjusted, set, moved; and what of it is kept
+ *	  back or may be sold ahead.
  *
  * None of these may leave less than what is reserved (SK001): a reservation is
  * a promise.
@@ -20,6 +21,7 @@ PG_FUNCTION_INFO_V1(pgstock_receive_stock);
 PG_FUNCTION_INFO_V1(pgstock_adjust_stock);
 PG_FUNCTION_INFO_V1(pgstock_set_stock);
 PG_FUNCTION_INFO_V1(pgstock_move_stock);
+PG_FUNCTION_INFO_V1(pgstock_configure_product);
 
 #define LOCK_CLASS_LEVEL 0x7068 /* a level that has no row yet */
 
@@ -38,6 +40,8 @@ typedef struct Supply
 static void
 level_make_if_new(Work *work, Level *level)
 {
+	List *siblings;
+
 	if (level->known)
 		return;
 	lock_name(LOCK_CLASS_LEVEL,
@@ -50,6 +54,14 @@ level_make_if_new(Work *work, Level *level)
 	level->is_new = true;
 	level->locked = true;
 	level->slots = 1;
+	/* A new location begins with the product's settings. */
+	siblings = work_product_levels(work, level->product_id);
+	if (siblings != NIL)
+	{
+		level->safety = ((Level *) linitial(siblings))->safety;
+		level->backorder_limit = ((Level *) linitial(siblings))
+									 ->backorder_limit;
+	}
 }
 
 static void
@@ -233,6 +245,72 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 	work_lock_levels(&work);
 	supply_change(&work, source, -quantity, &supply);
 	supply_change(&work, target, quantity, &supply);
+	work_end(&work);
+	PG_RETURN_VOID();
+}
+
+/* A setting: NULL leaves it, -1 takes it away. */
+static void
+setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
+{
+	int64 value;
+
+	if (PG_ARGISNULL(n))
+		return;
+	value = PG_GETARG_INT64(n);
+	if (value < -1 || value > STOCK_QUANTITY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must be between 0 and " INT64_FORMAT
+							   ", or -1 to take it away",
+							   name, STOCK_QUANTITY_MAX)));
+	*setting = Max(0, value);
+}
+
+/*
+ * configure_product(product_id text, safety bigint, backorder_limit bigint,
+ *					 slots int) RETURNS void
+ *
+ * A back-order limit cannot go below what is taken beyond stock already.
+ */
+Datum
+pgstock_configure_product(PG_FUNCTION_ARGS)
+{
+	char	 *product_id = args_id(fcinfo, 0, "product_id");
+	Work	  work;
+	ListCell *cell;
+
+	if (!PG_ARGISNULL(3) && PG_GETARG_INT32(3) > 1)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("a level has one slot in this version"),
+						errhint("Leave slots out.")));
+	work_begin(&work, "configure_product()");
+	foreach(cell, work_product_levels(&work, product_id))
+		work_want_level(&work, product_id, ((Level *) lfirst(cell))->location);
+	if (work.levels == NIL)
+		require_level(work_want_level(&work, product_id, STOCK_MAIN));
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	foreach(cell, work.levels)
+	{
+		Level *level = lfirst(cell);
+
+		setting_arg(fcinfo, 1, "safety", &level->safety);
+		setting_arg(fcinfo, 2, "backorder_limit", &level->backorder_limit);
+		if (level->on_hand - level->reserved < -level->backorder_limit)
+			ereport(ERROR,
+					(errcode(ERRCODE_SK_INSUFFICIENT),
+					 errmsg("more than that is taken beyond stock of product "
+							"\"%s\" at location \"%s\"",
+							product_id, level->location),
+					 errdetail("Product \"%s\": wanted " INT64_FORMAT
+							   ", taken " INT64_FORMAT ".",
+							   product_id, level->backorder_limit,
+							   level->reserved - level->on_hand),
+					 errhint("Receive stock first.")));
+		level->version++;
+		level->dirty = true;
+		event_emit_level(&work, level, "configured", NULL);
+	}
 	work_end(&work);
 	PG_RETURN_VOID();
 }

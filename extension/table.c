@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -38,7 +39,7 @@
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
 	"level", "reservation",	 "movement",	 "idempotency",	  "outbox",
-	"inbox", "inbox_offset", "failed_event", "refused_order",
+	"inbox", "inbox_offset", "failed_event", "refused_order", "event_topic",
 };
 
 /* Finds a relation of ours by name. */
@@ -141,16 +142,43 @@ table_insert(Work *work, Table *table)
 		compat_insert_index_tuples(table->target, table->slot, work->estate);
 }
 
-/* Writes the row in the table's slot over the one at tid, which we hold. */
-void
-table_update(Work *work, Table *table, ItemPointer tid)
+/* Writes what the table's slot holds over the row at tid. */
+static void
+table_overwrite(Work *work, Table *table, ItemPointer tid)
 {
 	table_open_indexes(work, table);
-	ExecStoreVirtualTuple(table->slot);
 	if (compat_update_tuple(table->rel, tid, table->slot,
 							GetActiveSnapshot()) &&
 		table->target->ri_NumIndices > 0)
 		compat_insert_index_tuples(table->target, table->slot, work->estate);
+}
+
+/* Writes the row that was filled in over the one at tid, which we hold. */
+void
+table_update(Work *work, Table *table, ItemPointer tid)
+{
+	ExecStoreVirtualTuple(table->slot);
+	table_overwrite(work, table, tid);
+}
+
+/* Changes one column of the row in the table's slot, which we hold. */
+void
+table_update_column(Work *work, Table *table, AttrNumber column, Datum value,
+					bool isnull)
+{
+	TupleDesc		desc = RelationGetDescr(table->rel);
+	ItemPointerData tid = table->slot->tts_tid;
+	Datum		   *values = palloc0(sizeof(Datum) * desc->natts);
+	bool		   *nulls = palloc0(sizeof(bool) * desc->natts);
+	bool		   *replaced = palloc0(sizeof(bool) * desc->natts);
+	HeapTuple		tuple = ExecCopySlotHeapTuple(table->slot);
+
+	values[column - 1] = value;
+	nulls[column - 1] = isnull;
+	replaced[column - 1] = true;
+	tuple = heap_modify_tuple(tuple, desc, values, nulls, replaced);
+	ExecForceStoreHeapTuple(tuple, table->slot, false);
+	table_overwrite(work, table, &tid);
 }
 
 /* Fills in a key on a text column; all of ours have the C collation. */

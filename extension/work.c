@@ -546,6 +546,30 @@ work_lock_levels(Work *work)
 	}
 }
 
+/* A product's levels at all its locations, read without locking. */
+List *
+work_product_levels(Work *work, const char *product_id)
+{
+	Table		 *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	List		 *levels = NIL;
+
+	table_key_text(&key, 1, product_id);
+	scan = table_scan_begin(work, table, "level_pkey", 1, &key);
+	while (table_scan_next(scan, table))
+	{
+		Level *level = palloc0(sizeof(Level));
+
+		level->product_id = row_get_text(table->slot, LEVEL_PRODUCT);
+		level->location = row_get_text(table->slot, LEVEL_LOCATION);
+		level_read(level, table->slot);
+		levels = lappend(levels, level);
+	}
+	table_scan_end(scan);
+	return levels;
+}
+
 static void
 level_write(Work *work, Level *level)
 {
@@ -623,6 +647,8 @@ work_end(Work *work)
 	foreach(cell, work->strays)
 		line_write(work, lfirst(cell));
 	work_write_movements(work);
+	if (work->refused != NIL)
+		refused_write(work);
 	foreach(cell, work->levels)
 	{
 		if (((Level *) lfirst(cell))->dirty)

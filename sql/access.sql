@@ -1,59 +1,4 @@
-/* ---- Proof and access ---------------------------------------------------- */
-
-/*
- * Levels, the ledger and the live reservations say the same thing in three
- * ways; a row is a place where they do not.
- */
-CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
-	OUT product_id text, OUT location text, OUT what text,
-	OUT expected bigint, OUT found bigint)
-RETURNS SETOF record
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-WITH level AS (
-	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
-		   sum(reserved)::bigint AS reserved,
-		   max(backorder_limit) AS backorder_limit
-	  FROM pgstock_internal.level
-	 WHERE $1 IS NULL OR product_id = $1
-	 GROUP BY 1, 2
-), ledger AS (
-	SELECT product_id, location, sum(on_hand_delta)::bigint AS on_hand,
-		   sum(reserved_delta)::bigint AS reserved
-	  FROM pgstock_internal.movement
-	 WHERE $1 IS NULL OR product_id = $1
-	 GROUP BY 1, 2
-), line AS (
-	SELECT product_id, location, sum(quantity)::bigint AS reserved
-	  FROM pgstock_internal.reservation
-	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
-	 GROUP BY 1, 2
-), together AS (
-	SELECT product_id, location,
-		   coalesce(v.on_hand, 0) AS on_hand,
-		   coalesce(v.reserved, 0) AS reserved,
-		   coalesce(v.backorder_limit, 0) AS backorder_limit,
-		   coalesce(g.on_hand, 0) AS ledger_on_hand,
-		   coalesce(g.reserved, 0) AS ledger_reserved,
-		   coalesce(i.reserved, 0) AS lines
-	  FROM level v
-	  FULL JOIN ledger g USING (product_id, location)
-	  FULL JOIN line i USING (product_id, location)
-)
-SELECT product_id, location, c.what, c.expected, c.found
-  FROM together t, LATERAL (VALUES
-	('on_hand: ledger and level', ledger_on_hand, on_hand),
-	('reserved: ledger and level', ledger_reserved, reserved),
-	('reserved: live reservations and level', lines, reserved),
-	('oversold: the least that may be free', greatest(-backorder_limit,
-		on_hand - reserved), on_hand - reserved),
-	('reserved: not negative', greatest(0, reserved), reserved)
-  ) AS c (what, expected, found)
- WHERE c.expected <> c.found
- ORDER BY 1, 2, 3
-$$;
-COMMENT ON FUNCTION @extschema@.verify_stock IS
-	'where levels, ledger and live reservations disagree; no row: they hold';
+/* ---- Access: who may do what ---------------------------------------------- */
 
 /*
  * One list, from which grant_stock_access grants and takes back.  What a level
@@ -79,6 +24,7 @@ VALUES
 	('app', 'function', 'confirm_stock'), ('app', 'function', 'release_stock'),
 	('app', 'function', 'rollback_stock'), ('app', 'function', 'return_stock'),
 	('app', 'function', 'extend_reservation'),
+	('app', 'function', 'reserve_orders'),
 	('app', 'function', 'publish_event'),
 	('app', 'function', 'publish_bytes'),
 	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),

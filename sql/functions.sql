@@ -118,6 +118,26 @@ AS 'MODULE_PATHNAME', 'pgstock_expire_reservations' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.expire_reservations IS
 	'lets due reservations go; how many lines';
 
+CREATE FUNCTION @extschema@.reserve_orders(orders jsonb)
+RETURNS SETOF @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_reserve_orders' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.reserve_orders IS
+	'many orders at once, each all or none; a refusal touches no other order';
+
+CREATE FUNCTION @extschema@.configure_product(product_id text,
+	safety bigint DEFAULT NULL, backorder_limit bigint DEFAULT NULL,
+	slots int DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_configure_product' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.configure_product IS
+	'safety stock and back-order limit at every location; NULL leaves, -1 takes away';
+
+CREATE FUNCTION @extschema@.set_event_topic(event_type text, topic text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.set_event_topic IS
+	'where an event type goes; NULL: it is not written; type "*": all stock events';
+
 CREATE FUNCTION @extschema@.publish_event(topic text, key text, payload jsonb,
 	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
 	event_id uuid DEFAULT NULL)
@@ -133,6 +153,12 @@ RETURNS uuid
 AS 'MODULE_PATHNAME', 'pgstock_publish_bytes' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.publish_bytes IS
 	'as publish_event, for a value that is not JSON';
+
+CREATE FUNCTION @extschema@.publish_outbox_row()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'pgstock_publish_outbox_row' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.publish_outbox_row IS
+	'AFTER INSERT on a Debezium-style outbox table: the same event through ours';
 
 CREATE FUNCTION @extschema@.handle_order_created(payload jsonb, message jsonb)
 RETURNS void

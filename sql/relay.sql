@@ -58,14 +58,19 @@ CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 	OUT extension_version text, OUT "database" text, OUT inbox_group text,
 	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int)
 RETURNS record
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 1, e.extversion, current_database()::text, i.inbox_group,
-	   pg_is_in_recovery(),
-	   current_setting('shared_preload_libraries') ~ '\mpgstock\M',
-	   current_setting('pgstock.max_event_bytes')::int
-  FROM pg_extension e, pgstock_internal.incarnation i
- WHERE e.extname = 'pgstock'
+BEGIN
+	PERFORM pgstock_internal.next_xid();	/* loads the library: settings */
+	SELECT 1, e.extversion, current_database(), i.inbox_group,
+		   pg_is_in_recovery(),
+		   current_setting('shared_preload_libraries') ~ '\mpgstock\M',
+		   current_setting('pgstock.max_event_bytes')
+	  INTO relay_api, extension_version, "database", inbox_group, in_recovery,
+		   preloaded, max_event_bytes
+	  FROM pg_extension e, pgstock_internal.incarnation i
+	 WHERE e.extname = 'pgstock';
+END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hello IS
 	'who is there: the relay compares relay_api before it does anything';
@@ -158,7 +163,8 @@ BEGIN
 	w.next_xid := w.s2_next_xid;
 	w.restored := false;
 	/* Each statement has its own snapshot; their order is the proof. */
-	SELECT last_value INTO w.s2_floor FROM pgstock_internal.outbox_seq;
+	SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO w.s2_floor
+	  FROM pgstock_internal.outbox_seq; /* a fresh one says 1, undrawn */
 	w.s2 := pg_current_snapshot();
 	w.s2_next_xid := pgstock_internal.next_xid();
 	SELECT last_value INTO w.ceiling FROM pgstock_internal.outbox_seq;
@@ -323,7 +329,8 @@ BEGIN
 		w.s1 := '1:1:';
 		w.floor := 0;
 	END IF;
-	SELECT last_value INTO w.s2_floor FROM pgstock_internal.outbox_seq;
+	SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO w.s2_floor
+	  FROM pgstock_internal.outbox_seq; /* a fresh one says 1, undrawn */
 	w.s2 := pg_current_snapshot();
 	w.s2_next_xid := pgstock_internal.next_xid();
 	w.ceiling := w.s2_floor;

@@ -260,8 +260,10 @@ CREATE TABLE pgstock_internal.failed_event
 	handled_by		text,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
+/* A key may be longer than an index entry: its digest stands for it. */
 CREATE INDEX failed_event_waiting
-	ON pgstock_internal.failed_event (topic, key, id) WHERE state = 'waiting';
+	ON pgstock_internal.failed_event (topic, sha256(key), id)
+	WHERE state = 'waiting';
 CREATE INDEX failed_event_due
 	ON pgstock_internal.failed_event (next_retry_at, id) WHERE state = 'waiting';
 ALTER SEQUENCE pgstock_internal.failed_event_id

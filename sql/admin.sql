@@ -1,0 +1,240 @@
+/* ---- Proof -------------------------------------------------------------- */
+
+/*
+ * Levels, the ledger and the live reservations say the same thing in three
+ * ways; a row is a place where they do not.
+ */
+CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
+	OUT product_id text, OUT location text, OUT what text,
+	OUT expected bigint, OUT found bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+WITH level AS (
+	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
+		   sum(reserved)::bigint AS reserved,
+		   max(backorder_limit) AS backorder_limit
+	  FROM pgstock_internal.level
+	 WHERE $1 IS NULL OR product_id = $1
+	 GROUP BY 1, 2
+), ledger AS (
+	SELECT product_id, location, sum(on_hand_delta)::bigint AS on_hand,
+		   sum(reserved_delta)::bigint AS reserved
+	  FROM pgstock_internal.movement
+	 WHERE $1 IS NULL OR product_id = $1
+	 GROUP BY 1, 2
+), line AS (
+	SELECT product_id, location, sum(quantity)::bigint AS reserved
+	  FROM pgstock_internal.reservation
+	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
+	 GROUP BY 1, 2
+), together AS (
+	SELECT product_id, location,
+		   coalesce(v.on_hand, 0) AS on_hand,
+		   coalesce(v.reserved, 0) AS reserved,
+		   coalesce(v.backorder_limit, 0) AS backorder_limit,
+		   coalesce(g.on_hand, 0) AS ledger_on_hand,
+		   coalesce(g.reserved, 0) AS ledger_reserved,
+		   coalesce(i.reserved, 0) AS lines
+	  FROM level v
+	  FULL JOIN ledger g USING (product_id, location)
+	  FULL JOIN line i USING (product_id, location)
+)
+SELECT product_id, location, c.what, c.expected, c.found
+  FROM together t, LATERAL (VALUES
+	('on_hand: ledger and level', ledger_on_hand, on_hand),
+	('reserved: ledger and level', ledger_reserved, reserved),
+	('reserved: live reservations and level', lines, reserved),
+	('oversold: the least that may be free', greatest(-backorder_limit,
+		on_hand - reserved), on_hand - reserved),
+	('reserved: not negative', greatest(0, reserved), reserved)
+  ) AS c (what, expected, found)
+ WHERE c.expected <> c.found
+ ORDER BY 1, 2, 3
+$$;
+COMMENT ON FUNCTION @extschema@.verify_stock IS
+	'where levels, ledger and live reservations disagree; no row: they hold';
+
+/* ---- By hand, and audited ------------------------------------------------ */
+
+CREATE FUNCTION pgstock_internal.audit(action text, target text, reason text)
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.admin_action
+VALUES (clock_timestamp(),
+		concat_ws('/', session_user,
+				  nullif(current_setting('pgstock.actor', true), '')),
+		action, target, reason)
+$$;
+COMMENT ON FUNCTION pgstock_internal.audit IS
+	'notes who did what by hand, to what, and why';
+
+/*
+ * The level's lock is taken first, so that nothing moves between the look and
+ * the repair.  The ledger is the truth: it is only ever appended to.
+ */
+CREATE FUNCTION pgstock_internal.repair_product(product text, reason text)
+RETURNS TABLE (product_id text, location text, what text, expected bigint,
+	found bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	IF coalesce($2, '') = '' THEN
+		RAISE EXCEPTION 'reason must not be empty'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Say why, for whoever reads stock_admin_actions.';
+	END IF;
+	PERFORM FROM pgstock_internal.level l WHERE l.product_id = product
+	  ORDER BY l.product_id, l.location, l.slot FOR NO KEY UPDATE;
+	RETURN QUERY SELECT * FROM @extschema@.verify_stock(product);
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	UPDATE pgstock_internal.level l
+	   SET on_hand = m.on_hand, reserved = m.reserved, version = l.version + 1
+	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
+				   sum(v.reserved_delta) AS reserved
+			  FROM pgstock_internal.movement v
+			 WHERE v.product_id = product GROUP BY v.location) m
+	 WHERE l.product_id = product AND l.location = m.location
+	   AND (l.on_hand, l.reserved) IS DISTINCT FROM (m.on_hand, m.reserved);
+	PERFORM pgstock_internal.audit('repair_stock', product, $2);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.repair_product IS
+	'what repair_stock does';
+
+CREATE FUNCTION @extschema@.repair_stock(product_id text, reason text,
+	OUT product_id text, OUT location text, OUT what text,
+	OUT expected bigint, OUT found bigint)
+RETURNS SETOF record
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT * FROM pgstock_internal.repair_product($1, $2)
+$$;
+COMMENT ON FUNCTION @extschema@.repair_stock IS
+	'brings a product''s levels to the ledger''s sum; what was found before';
+
+/*
+ * The sum of what goes stays behind as one movement of kind opening, so that
+ * the ledger still adds up to the levels.
+ */
+CREATE FUNCTION @extschema@.purge_history(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n		bigint;
+	more	bigint;
+BEGIN
+	IF before IS NULL OR before > clock_timestamp() THEN
+		RAISE EXCEPTION 'before must be a time in the past'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	WITH gone AS (
+		DELETE FROM pgstock_internal.movement m WHERE m.at < before
+		RETURNING m.*
+	), opening AS (
+		INSERT INTO pgstock_internal.movement (at, kind, product_id, location,
+			on_hand_delta, reserved_delta, actor)
+		SELECT max(g.at), 'opening', g.product_id, g.location,
+			   sum(g.on_hand_delta), sum(g.reserved_delta), session_user
+		  FROM gone g GROUP BY g.product_id, g.location
+		RETURNING 1
+	)
+	SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM opening) INTO n;
+	DELETE FROM pgstock_internal.reservation r
+	 WHERE r.state NOT IN ('r', 'c') AND r.ended_at < before;
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
+	DELETE FROM pgstock_internal.failed_event f
+	 WHERE f.state <> 'waiting' AND f.first_failed_at < before
+	   AND (f.handled OR f.archived_at IS NULL OR f.state = 'discarded');
+	GET DIAGNOSTICS more = ROW_COUNT;
+	RETURN n + more;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.purge_history IS
+	'lets old movements, ended reservations and handled archives go; rows';
+
+CREATE FUNCTION @extschema@.retry_failed_event(id bigint DEFAULT NULL,
+	order_id text DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF ($1 IS NULL) = ($2 IS NULL) THEN
+		RAISE EXCEPTION 'give either an id or an order_id'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	UPDATE pgstock_internal.failed_event f
+	   SET state = 'waiting', next_retry_at = clock_timestamp()
+	 WHERE (f.id = $1 OR f.order_id = $2) AND f.state IN ('waiting', 'archived');
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no failed event to retry'
+			USING ERRCODE = 'no_data_found',
+				  HINT = 'stock_failed_events shows those in state waiting or archived.';
+	END IF;
+	PERFORM pgstock_internal.audit('retry_failed_event',
+		coalesce('id ' || $1, 'order ' || $2), NULL);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.retry_failed_event IS
+	'another try at once, for one failed event or all of an order';
+
+CREATE FUNCTION @extschema@.discard_failed_event(id bigint, reason text)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	event	pgstock_internal.failed_event;
+BEGIN
+	IF coalesce($2, '') = '' THEN
+		RAISE EXCEPTION 'reason must not be empty'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	/* Nobody shall queue behind it unseen. */
+	LOCK TABLE pgstock_internal.failed_event IN SHARE ROW EXCLUSIVE MODE;
+	UPDATE pgstock_internal.failed_event f
+	   SET state = 'discarded', next_retry_at = NULL
+	 WHERE f.id = $1 AND f.state IN ('waiting', 'archived')
+	RETURNING f.* INTO event;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no failed event % to discard', $1
+			USING ERRCODE = 'no_data_found',
+				  HINT = 'stock_failed_events shows those in state waiting or archived.';
+	END IF;
+	UPDATE pgstock_internal.inbox i SET result = 'dead', reason = $2
+	 WHERE i.dedup_id = event.event_id AND i.result = 'waiting';
+	UPDATE pgstock_internal.failed_event f SET next_retry_at = clock_timestamp()
+	 WHERE f.id = (SELECT min(w.id) FROM pgstock_internal.failed_event w
+					WHERE w.state = 'waiting' AND w.topic = event.topic
+					  AND w.key = event.key);
+	PERFORM pgstock_internal.audit('discard_failed_event', 'id ' || $1, $2);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.discard_failed_event IS
+	'gives a failed event up for good; what waits behind it goes on';
+
+CREATE FUNCTION @extschema@.mark_failed_event_handled(id bigint, note text)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_internal.failed_event f
+	   SET handled = true, handled_at = clock_timestamp(),
+		   handled_by = session_user
+	 WHERE f.id = $1 AND f.archived_at IS NOT NULL;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no archived event %', $1
+			USING ERRCODE = 'no_data_found',
+				  HINT = 'failed_order_archives shows them.';
+	END IF;
+	PERFORM pgstock_internal.audit('mark_failed_event_handled', 'id ' || $1, $2);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.mark_failed_event_handled IS
+	'a person has dealt with an archived event';
+
