@@ -351,7 +351,7 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 static IndexScanDesc
 waiting_scan(Work *work, Table *table, const Message *message)
 {
-	static ScanKeyData keys[2];
+	ScanKeyData keys[2];
 
 	table_key_text(&keys[0], 1, message->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,

@@ -325,15 +325,23 @@ line_in_memory(Work *work, const char *order_id, Reservation *line)
 	return line;
 }
 
-/* Whether a due line is one that work_due_lines was asked for. */
-static bool
-due_line_is_wanted(Work *work, const Level *level, const Reservation *line)
+/* A scan of the due lines of a level, or of all. */
+static IndexScanDesc
+due_scan(Work *work, Table *table, const Level *level)
 {
+	ScanKeyData keys[3];
+	int			n = 0;
+
 	if (level != NULL)
-		return key_compare(line->product_id, line->location, level->product_id,
-						   level->location) == 0;
-	return !work->levels_locked ||
-		   work_level(work, line->product_id, line->location) != NULL;
+	{
+		table_key_text(&keys[n++], 1, level->product_id);
+		table_key_text(&keys[n++], 2, level->location);
+	}
+	ScanKeyInit(&keys[n], n + 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(work->now));
+	return table_scan_begin(work, table,
+							level ? "reservation_level_due" : "reservation_due",
+							n + 1, keys);
 }
 
 /*
@@ -345,18 +353,15 @@ List *
 work_due_lines(Work *work, const Level *level, int max_rows)
 {
 	Table		 *table = table_use(work, TABLE_RESERVATION);
-	ScanKeyData	  key;
-	IndexScanDesc scan;
+	IndexScanDesc scan = due_scan(work, table, level);
 	List		 *due = NIL;
 
-	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(work->now));
-	scan = table_scan_begin(work, table, "reservation_due", 1, &key);
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, NULL);
 
-		if (!due_line_is_wanted(work, level, line))
+		if (work->levels_locked &&
+			work_level(work, line->product_id, line->location) == NULL)
 			continue;
 		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
 							  line);

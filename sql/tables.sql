@@ -65,6 +65,8 @@ CREATE TABLE pgstock_internal.reservation
 		PRIMARY KEY (order_id, attempt, product_id, location)
 ) WITH (fillfactor = 80);
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
+CREATE INDEX reservation_level_due
+	ON pgstock_internal.reservation (product_id, location, due_at);
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'the lines of orders; a level''s lock covers the lines that count in it';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
