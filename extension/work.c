@@ -538,9 +538,12 @@ work_lock_levels(Work *work)
 	commit_release_early();
 
 	/*
-	 * What others did under these locks before we had them: they may have let
-	 * due lines of our orders go.
+	 * From here on it is the time of the locks: a level's movements and events
+	 * are in the order of their times.  What others did under these locks
+	 * before we had them counts too: they may have let due lines of our orders
+	 * go.
 	 */
+	work->now = GetCurrentTimestamp();
 	work_refresh_snapshot();
 	foreach(cell, work->orders)
 	{
