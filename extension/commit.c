@@ -61,6 +61,7 @@
  * polls.
  */
 #define QUEUE_USAGE_MAX	  0.25
+#define STANDBY_LOOK_US	  1000
 #define QUEUE_CHECK_EVERY 64 /* commits of this backend */
 
 /* What this transaction wants at its commit; all false between transactions. */
@@ -120,29 +121,39 @@ standby_is_named(void)
 	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 }
 
+/* How far the synchronous standbys are, as this session's setting counts. */
+static XLogRecPtr
+standby_reached(void)
+{
+	int		   mode = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE
+						  ? SYNC_REP_WAIT_WRITE
+						  : SYNC_REP_WAIT_FLUSH;
+	XLogRecPtr reached;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	reached = WalSndCtl->lsn[mode];
+	LWLockRelease(SyncRepLock);
+	return reached;
+}
+
 /*
- * Waits until the synchronous standby has flushed up to there, if one is
- * named.  A cancelled SyncRepWaitForLSN returns as if it had succeeded, so the
- * standby's position is looked at afterwards.
+ * Waits until the synchronous standby has got up to there, if one is named.
+ * SyncRepWaitForLSN alone will not do: cancelled, it returns as if it had
+ * succeeded.
  */
 static void
 wait_for_standby(XLogRecPtr lsn)
 {
-	XLogRecPtr reached;
-
 	if (!SyncRepRequested() || !standby_is_named())
 		return;
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(lsn, false);
 	RESUME_INTERRUPTS();
-	CHECK_FOR_INTERRUPTS();
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	reached = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
-	LWLockRelease(SyncRepLock);
-	if (reached < lsn && standby_is_named())
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("could not wait for the synchronous standby"),
-						errhint("Try again: nothing was changed.")));
+	while (standby_is_named() && standby_reached() < lsn)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(STANDBY_LOOK_US);
+	}
 }
 
 /*

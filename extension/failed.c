@@ -26,6 +26,9 @@
 /* While an order has not arrived, it is looked for this often. */
 #define ORDER_LOOK_MS 1000
 
+/* Stands for the topic in the name of its dead letter topic. */
+#define TOPIC_MARK "{topic}"
+
 /* ---- The relay's settings ---- */
 
 static JsonbValue *
@@ -59,6 +62,20 @@ option_text(JsonbValue *value, const char *name)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+/* The longest topic names are cut, so that what is added still fits. */
+static char *
+dead_topic(const InboxOptions *options, const char *topic)
+{
+	const char *mark = strstr(options->dlq_topic, TOPIC_MARK);
+	int			rest = (int) strlen(options->dlq_topic) - strlen(TOPIC_MARK);
+
+	if (mark == NULL)
+		return pstrdup(options->dlq_topic);
+	return psprintf("%.*s%.*s%s", (int) (mark - options->dlq_topic),
+					options->dlq_topic, OUTBOX_TOPIC_MAX - rest, topic,
+					mark + strlen(TOPIC_MARK));
+}
+
 InboxOptions
 inbox_options(Jsonb *options)
 {
@@ -70,6 +87,10 @@ inbox_options(Jsonb *options)
 						errmsg("options must be a JSON object")));
 	o.group = option_text(option(options, "group"), "group");
 	o.dlq_topic = option_text(option(options, "dlq_topic"), "dlq_topic");
+	if (outbox_topic_fault(dead_topic(&o, "x")) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" makes no legal topic name",
+							   "dlq_topic")));
 	o.order_wait_ms = option_int64(option(options, "order_wait_ms"),
 								   "order_wait_ms");
 	delays = option(options, "retry_delays_ms");
@@ -176,17 +197,6 @@ dead_headers(Work *work, const InboxOptions *options, const Message *message,
 					  event_time(work->now));
 }
 
-static char *
-dead_topic(const InboxOptions *options, const char *topic)
-{
-	const char *mark = strstr(options->dlq_topic, "{topic}");
-
-	if (mark == NULL)
-		return pstrdup(options->dlq_topic);
-	return psprintf("%.*s%s%s", (int) (mark - options->dlq_topic),
-					options->dlq_topic, topic, mark + strlen("{topic}"));
-}
-
 /*
  * Key, value and headers go out unchanged.  What is too large for that stays
  * in the archive, and a record of headers alone says where it came from.
@@ -222,10 +232,13 @@ dead_letter(Work *work, const InboxOptions *options, const Message *message,
 								outcome->reason);
 		record.headers = headers_pack(
 			dead_headers(work, options, message, outcome, NIL));
-		record.key = NULL;
-		record.key_len = 0;
 		record.payload = NULL;
 		record.payload_len = 0;
+	}
+	if (outbox_record_bytes(&record) > pgstock_max_event_bytes)
+	{
+		record.key = NULL;
+		record.key_len = 0;
 	}
 	outbox_append(work, &record);
 }
@@ -492,6 +505,11 @@ failed_lock(Work *work, Message *message)
 	found = table_scan_next(scan, table);
 	message->failed_tid = table->slot->tts_tid;
 	table_scan_end(scan);
-	return found && table_lock_row(table, &message->failed_tid) &&
-		   strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0;
+	if (!found || !table_lock_row(table, &message->failed_tid))
+		return false;
+	/* Another relay may have tried it while we waited. */
+	message->attempts = row_get_int32(table->slot, FAILED_ATTEMPTS);
+	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0 &&
+		   row_get_time(table->slot, FAILED_NEXT_RETRY_AT, DT_NOBEGIN) <=
+			   work->now;
 }

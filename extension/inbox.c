@@ -315,7 +315,7 @@ find_duplicates(Work *work, List *messages)
 		if (!inbox_read(work, table, message->event_id))
 			continue;
 		commit_fence_answer();
-		message->outcome.result = "duplicate";
+		message->outcome = (Outcome){.result = "duplicate"};
 		/* The very same record, read again: it has its row. */
 		message->known = row_get_int64(table->slot, INBOX_OFFSET) ==
 							 message->offset &&
@@ -352,7 +352,7 @@ find_duplicates_in_batch(List *messages)
 		Message *message = lfirst(cell);
 
 		if (seen_in_batch(seen, message->event_id))
-			message->outcome.result = "duplicate";
+			message->outcome = (Outcome){.result = "duplicate"};
 	}
 	hash_destroy(seen);
 }
@@ -537,6 +537,10 @@ messages_from_args(FunctionCallInfo fcinfo)
 		message->topic = TextDatumGetCString(v[0][i]);
 		message->partition = DatumGetInt32(v[1][i]);
 		message->offset = DatumGetInt64(v[2][i]);
+		if (message->partition < 0 || message->offset < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("partition and offset must not be negative")));
 		message->sent_at_ms = DatumGetInt64(v[3][i]);
 		if (!message_time_is_sane(message->sent_at_ms))
 			message->sent_at_ms = -1;

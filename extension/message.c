@@ -18,17 +18,10 @@
 
 #include <jansson.h>
 
-#include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
-
-/* utils/fmgrprotos.h would declare another json_object than jansson's. */
-extern text *cstring_to_text(const char *s);
-extern Datum jsonb_in(PG_FUNCTION_ARGS);
-extern Datum jsonb_delete_array(PG_FUNCTION_ARGS);
 
 #define EVENT_VERSION_MAX 1
 
@@ -191,7 +184,8 @@ parse_item(Message *message, json_t *item, int64 *total)
 	product_id = id_value(message,
 						  member(message, item, "product_id", "productId"),
 						  "product_id");
-	location = id_value(message, json_object_get(item, "location"), "location");
+	location = id_value(message, member(message, item, "location", "location"),
+						"location");
 	if (product_id == NULL)
 		poison(message, "a \"product_id\" is missing");
 	add_line(message, product_id, location ? location : STOCK_MAIN,
@@ -350,42 +344,19 @@ parse_time(Message *message, const json_t *value)
 
 /* ---- The whole ---- */
 
-/*
- * What is left when the known names are gone, as JSON.  Cut out of jsonb,
- * which keeps numbers as they are written.
- */
+/* What we do not know comes back as it was written. */
 static void
-parse_attributes(Message *message, json_t *root)
+parse_attributes(Message *message)
 {
-	Datum  names[lengthof(known_names)];
-	Datum  object;
-	Jsonb *rest;
-	char  *json;
+	char *json = text_from_utf8(VARDATA_ANY(message->value),
+								VARSIZE_ANY_EXHDR(message->value));
 
-	for (size_t i = 0; i < lengthof(known_names); i++)
-	{
-		json_object_del(root, known_names[i]);
-		names[i] = PointerGetDatum(cstring_to_text(known_names[i]));
-	}
-	if (json_object_size(root) == 0)
-		return;
-	json = text_from_utf8(VARDATA_ANY(message->value),
-						  VARSIZE_ANY_EXHDR(message->value));
 	if (json == NULL)
-	{
 		poison(message,
 			   "it holds a character that the database's encoding lacks");
-		return;
-	}
-	object = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-	object = DirectFunctionCall2(jsonb_delete_array, object,
-								 PointerGetDatum(
-									 construct_array(names,
-													 lengthof(known_names),
-													 TEXTOID, -1, false,
-													 TYPALIGN_INT)));
-	rest = DatumGetJsonbP(object);
-	message->attributes = JsonbToCString(NULL, &rest->root, VARSIZE(rest));
+	else
+		message->attributes = attributes_cut(json, strlen(json), known_names,
+											 lengthof(known_names));
 }
 
 static void
@@ -444,7 +415,7 @@ parse_object(Message *message, json_t *root)
 	parse_time(message, json_object_get(root, "timestamp"));
 	if (message->wants_lines)
 		parse_lines(message, root);
-	parse_attributes(message, root);
+	parse_attributes(message);
 }
 
 /* A header that can serve as an id, or NULL. */

@@ -50,7 +50,7 @@ outbox_topic_fault(const char *topic)
 
 	if (length == 0)
 		return "must not be empty";
-	if (length > 249)
+	if (length > OUTBOX_TOPIC_MAX)
 		return "must not be longer than 249 characters";
 	if (strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0)
 		return "must not be \".\" or \"..\"";
@@ -133,7 +133,9 @@ outbox_append(Work *work, OutboxRecord *record)
 {
 	Table *table = table_use(work, TABLE_OUTBOX);
 
-	Assert(outbox_topic_fault(record->topic) == NULL);
+	if (outbox_topic_fault(record->topic) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", outbox_topic_fault(record->topic))));
 	record_to_utf8(record);
 	if (outbox_record_bytes(record) > pgstock_max_event_bytes)
 		ereport(

@@ -54,6 +54,7 @@
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
 #define STOCK_ID_BYTES_MAX 255
+#define OUTBOX_TOPIC_MAX   249	  /* characters: Kafka's limit */
 #define STOCK_MAIN		   "main" /* the default location */
 
 /* The tables of schema pgstock_internal, in the order of table_names[]. */
@@ -361,6 +362,10 @@ extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern List		  *lines_merge(List *lines);
 extern int		   key_compare(const char *product_a, const char *location_a,
 							   const char *product_b, const char *location_b);
+
+/* in attributes.c */
+extern char *attributes_cut(const char *object, int length,
+							const char *const *known, int n);
 
 /* in commit.c */
 extern void		  commit_init(void);

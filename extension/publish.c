@@ -30,16 +30,15 @@ PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
 static Datum
 publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 {
-	char	   *topic = args_text(fcinfo, 0);
-	char	   *key = args_text(fcinfo, 1);
-	char	   *event_type = args_text(fcinfo, 3);
-	const char *fault = topic ? outbox_topic_fault(topic) : "must not be null";
-	Work		work;
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	char	  *topic = args_text(fcinfo, 0);
+	char	  *key = args_text(fcinfo, 1);
+	char	  *event_type = args_text(fcinfo, 3);
+	Work	   work;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
-	if (fault != NULL)
+	if (topic == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("topic %s", fault)));
+						errmsg("topic must not be null")));
 	if (event_type != NULL && event_type[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("event_type must not be empty")));
@@ -161,7 +160,6 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 	Oid			 type;
 	char		*id;
 	char		*aggregate;
-	const char	*fault;
 
 	row_must_be_inserted(fcinfo);
 	id = row_column(trigger, "id", &type);
@@ -172,10 +170,6 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 	record.event_id = *DatumGetUUIDP(
 		DirectFunctionCall1(uuid_in, CStringGetDatum(id)));
 	record.topic = psprintf("outbox.event.%s", aggregate);
-	fault = outbox_topic_fault(record.topic);
-	if (fault != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("topic %s", fault)));
 	record.key = row_column(trigger, "aggregateid", &type);
 	record.key_len = record.key ? strlen(record.key) : 0;
 	record.event_type = row_column(trigger, "type", &type);

@@ -501,7 +501,9 @@ Datum
 pgstock_confirm_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_CONFIRM,
-					 .payment_id = args_text(fcinfo, 1)};
+					 .payment_id = PG_ARGISNULL(1)
+									   ? NULL
+									   : args_id(fcinfo, 1, "payment_id")};
 
 	return settle_order(fcinfo, &settle);
 }

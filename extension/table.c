@@ -119,6 +119,14 @@ table_open_indexes(Work *work, Table *table)
 	}
 }
 
+static void
+serialization_failure(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not serialize access due to concurrent "
+						   "update")));
+}
+
 /* An empty row to fill in: all columns NULL. */
 TupleTableSlot *
 table_new_row(Table *table)
@@ -131,15 +139,48 @@ table_new_row(Table *table)
 	return slot;
 }
 
-/* Inserts the row in the table's slot. */
+static void
+table_do_insert(Work *work, Table *table)
+{
+	simple_table_tuple_insert(table->rel, table->slot);
+	if (table->target->ri_NumIndices > 0)
+		compat_insert_index_tuples(table->target, table->slot, work->estate);
+}
+
+/*
+ * Above READ COMMITTED a row that is there already is one that our snapshot is
+ * too old to show: a conflict to run again, not a mistake of the caller's.
+ */
+static void
+table_insert_serializable(Work *work, Table *table)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		table_do_insert(work, table);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		serialization_failure();
+	}
+	PG_END_TRY();
+}
+
+/* Inserts the row that was filled in. */
 void
 table_insert(Work *work, Table *table)
 {
 	table_open_indexes(work, table);
 	ExecStoreVirtualTuple(table->slot);
-	simple_table_tuple_insert(table->rel, table->slot);
-	if (table->target->ri_NumIndices > 0)
-		compat_insert_index_tuples(table->target, table->slot, work->estate);
+	if (IsolationUsesXactSnapshot())
+		table_insert_serializable(work, table);
+	else
+		table_do_insert(work, table);
 }
 
 /* Writes what the table's slot holds over the row at tid. */
@@ -256,11 +297,7 @@ table_lock_row(Table *table, ItemPointer tid)
 				return false;
 			/* FALLTHROUGH */
 		case TM_Updated:
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg(
-					 "could not serialize access due to concurrent update")));
+			serialization_failure();
 			break;
 		default:
 			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",

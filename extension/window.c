@@ -14,14 +14,19 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/xid8.h"
 
 #include "pgstock.h"
 
+#define LOCK_CLASS_LEAD 0x7064
+
 PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
+PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 
 /*
@@ -51,6 +56,22 @@ Datum
 pgstock_next_xid(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
+}
+
+/*
+ * try_lead() RETURNS boolean
+ *
+ * Takes the session's lock on the lead, in a class that SQL's own advisory
+ * locks cannot reach: nobody else can keep it from the relays.
+ */
+Datum
+pgstock_try_lead(PG_FUNCTION_ARGS)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_LEAD);
+	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) !=
+				   LOCKACQUIRE_NOT_AVAIL);
 }
 
 /*

@@ -48,6 +48,23 @@ AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.next_xid IS
 	'the xid that the next transaction to need one will get';
 
+CREATE FUNCTION pgstock_internal.try_lead()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_try_lead' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.try_lead IS
+	'takes the session''s lock on the outbox''s lead, if it is free';
+
+/* The window before the first one: nothing has been seen. */
+CREATE FUNCTION pgstock_internal.first_window()
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0, '1', '1:1:', 0, '1', 0,
+		   false)::text
+$$;
+COMMENT ON FUNCTION pgstock_internal.first_window IS
+	'the position of an outbox that was never published';
+
 CREATE FUNCTION pgstock_internal.history_contains(timeline int, lsn pg_lsn)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_history_contains' LANGUAGE C VOLATILE STRICT;
@@ -84,15 +101,14 @@ RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	first	CONSTANT text := ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0,
-								 '1', '1:1:', 0, '1', 0, false)::text;
 	lead	bigint;
 BEGIN
-	IF NOT pg_try_advisory_lock(x'706773746f636b'::bigint) THEN
+	IF NOT pgstock_internal.try_lead() THEN
 		RETURN NULL;
 	END IF;
 	INSERT INTO pgstock_internal.relay_position AS p
-	VALUES (true, first, 0, true, 1, clock_timestamp())
+	VALUES (true, pgstock_internal.first_window(), 0, true, 1,
+			clock_timestamp())
 	ON CONFLICT (one) DO UPDATE SET epoch = p.epoch + 1
 	RETURNING p.epoch INTO lead;
 	RETURN lead;
@@ -112,8 +128,13 @@ DECLARE
 	inc		uuid;
 	foreigner	text;
 BEGIN
-	SELECT p."window", p.seq, p.finished INTO STRICT "window", seq, finished
+	SELECT p."window", p.seq, p.finished INTO "window", seq, finished
 	  FROM pgstock_internal.relay_position p;
+	IF NOT FOUND THEN
+		"window" := pgstock_internal.first_window();
+		seq := 0;
+		finished := true;
+	END IF;
 	w := "window"::pgstock_internal.outbox_window;
 	SELECT system_identifier INTO sys FROM pg_control_system();
 	SELECT id INTO inc FROM pgstock_internal.incarnation;
@@ -418,6 +439,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 WITH position AS MATERIALIZED (
 	SELECT w.s2, p.seq, p.finished, d.done,
+		   w.restored AND NOT p.finished AS by_seq,
 		   CASE WHEN w.restored AND NOT p.finished THEN xid8 '0'
 				ELSE pg_snapshot_xmin(d.done) END AS oldest_xid
 	  FROM pgstock_internal.relay_position p,
@@ -427,9 +449,10 @@ WITH position AS MATERIALIZED (
 	SELECT count(*) AS n, min(o.created_at) AS oldest
 	  FROM position p, pgstock_internal.outbox o
 	 WHERE o.xid >= p.oldest_xid
-	   AND NOT pg_visible_in_snapshot(o.xid, p.done)
-	   AND (p.finished OR o.seq > p.seq
-			OR NOT pg_visible_in_snapshot(o.xid, p.s2))
+	   AND CASE WHEN p.by_seq THEN o.seq > p.seq
+		   ELSE NOT pg_visible_in_snapshot(o.xid, p.done)
+			AND (p.finished OR o.seq > p.seq
+				 OR NOT pg_visible_in_snapshot(o.xid, p.s2)) END
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL

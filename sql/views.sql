@@ -31,13 +31,22 @@ SELECT m.id, m.at, m.kind, m.product_id, m.location, m.on_hand_delta,
   FROM pgstock_internal.movement m;
 COMMENT ON VIEW @extschema@.stock_movements IS 'the ledger';
 
+/* JSON that jsonb cannot hold, such as 1e-20000, is shown as a string. */
 CREATE FUNCTION pgstock_internal.payload_json(payload bytea, format "char")
-RETURNS jsonb LANGUAGE sql STABLE STRICT
-RETURN CASE WHEN format = 'j'
-	THEN pg_catalog.convert_from(payload, 'UTF8')::jsonb
-	ELSE pg_catalog.to_jsonb(payload::text) END;
+RETURNS jsonb
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF format = 'j' THEN
+		RETURN convert_from(payload, 'UTF8')::jsonb;
+	END IF;
+	RETURN to_jsonb(pgstock_internal.bytes_text(payload));
+EXCEPTION WHEN data_exception THEN
+	RETURN to_jsonb(payload::text);
+END
+$$;
 COMMENT ON FUNCTION pgstock_internal.payload_json IS
-	'a payload for people: JSON as it is, other bytes as a string of hex';
+	'a payload for people: JSON as it is, other bytes as a string';
 
 CREATE FUNCTION pgstock_internal.bytes_text(bytes bytea)
 RETURNS text
