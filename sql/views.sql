@@ -42,7 +42,7 @@ BEGIN
 	END IF;
 	RETURN to_jsonb(pgstock_internal.bytes_text(payload));
 EXCEPTION WHEN data_exception THEN
-	RETURN to_jsonb(payload::text);
+	RETURN to_jsonb(pgstock_internal.bytes_text(payload));
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.payload_json IS
