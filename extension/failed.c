@@ -341,7 +341,11 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 	bool   is_new = message->failed_id == 0;
 
 	if (strcmp(outcome->result, "dead") == 0)
+	{
+		/* Waiting for its order was not counted, but this was a try. */
+		message->attempts = Max(1, message->attempts);
 		dead_letter(work, options, message, outcome);
+	}
 	if (is_new)
 	{
 		message->failed_id = nextval_internal(table_sequence(work,
