@@ -184,18 +184,31 @@ lines_merge(List *lines)
 	return merged;
 }
 
-static void
-items_error(int n, const char *what)
+/* What is being read, for errors: an item, or an order with its items. */
+typedef struct Place
 {
+	const char *array; /* items or orders */
+	const char *sample;
+	const char *outer; /* "Order 3, " before the item, or "" */
+	int			n;	   /* of the element, from 1 */
+} Place;
+
+static void
+element_error(const Place *place, const char *what)
+{
+	bool order = strcmp(place->array, "orders") == 0 && place->outer[0] == '\0';
+
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("items are not valid"), errdetail("Item %d: %s.", n, what),
-			 errhint("Give a JSON array such as %s.", ITEMS_SAMPLE)));
+			 errmsg("%s are not valid", place->array),
+			 order ? errdetail("Order %d: %s.", place->n, what)
+				   : errdetail("%sItem %d: %s.", place->outer, place->n, what),
+			 errhint("Give a JSON array such as %s.", place->sample)));
 }
 
 /* An id in an item: a string, or a number as it is written. */
 static char *
-item_id(JsonbValue *object, const char *name, int n)
+item_id(JsonbValue *object, const char *name, const Place *place)
 {
 	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
 													 name, strlen(name), NULL);
@@ -209,18 +222,18 @@ item_id(JsonbValue *object, const char *name, int n)
 		id = numeric_normalize(value->val.numeric);
 	else
 	{
-		items_error(n,
-					psprintf("\"%s\" is neither a string nor a number", name));
+		element_error(place, psprintf("\"%s\" is neither a string nor a number",
+									  name));
 		return NULL;
 	}
 	if (args_id_fault(id) != NULL)
-		items_error(n, psprintf("\"%s\" %s", name, args_id_fault(id)));
+		element_error(place, psprintf("\"%s\" %s", name, args_id_fault(id)));
 	return id;
 }
 
 /* A quantity in an item: a JSON integer. */
 static int64
-item_quantity(JsonbValue *object, int n)
+item_quantity(JsonbValue *object, const Place *place)
 {
 	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
 													 "quantity", 8, NULL);
@@ -228,40 +241,42 @@ item_quantity(JsonbValue *object, int n)
 	int64		quantity;
 
 	if (value == NULL)
-		items_error(n, "\"quantity\" is missing");
+		element_error(place, "\"quantity\" is missing");
 	if (value->type != jbvNumeric)
-		items_error(n, "\"quantity\" is not a number");
+		element_error(place, "\"quantity\" is not a number");
 	/* Its own text, since 1.0 is no integer in JSON. */
 	digits = DatumGetCString(
 		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 	if (strspn(digits, "-0123456789") != strlen(digits) || strlen(digits) > 17)
-		items_error(
-			n, psprintf(
-				   "\"quantity\" is %.40s, which is not an integer up to 2^53",
-				   digits));
+		element_error(
+			place,
+			psprintf(
+				"\"quantity\" is %.40s, which is not an integer up to 2^53",
+				digits));
 	quantity = strtoll(digits, NULL, 10);
 	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
-		items_error(
-			n, psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
-						digits));
+		element_error(
+			place,
+			psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
+					 digits));
 	return quantity;
 }
 
 static Line *
-item_line(JsonbValue *item, int n)
+item_line(JsonbValue *item, const Place *place)
 {
 	char *product_id;
 	char *location;
 
 	if (item->type != jbvBinary ||
 		!JsonContainerIsObject(item->val.binary.data))
-		items_error(n, "it is not an object");
-	product_id = item_id(item, "product_id", n);
+		element_error(place, "it is not an object");
+	product_id = item_id(item, "product_id", place);
 	if (product_id == NULL)
-		items_error(n, "\"product_id\" is missing");
-	location = item_id(item, "location", n);
+		element_error(place, "\"product_id\" is missing");
+	location = item_id(item, "location", place);
 	return line_new(product_id, location ? location : STOCK_MAIN,
-					item_quantity(item, n));
+					item_quantity(item, place));
 }
 
 /* What must be an array of 1 to pgstock.max_lines elements. */
@@ -283,18 +298,21 @@ check_array(JsonbContainer *array, const char *name, const char *sample)
 }
 
 static List *
-items_lines(JsonbContainer *items)
+items_lines(JsonbContainer *items, const Place *from)
 {
 	JsonbIterator	  *it = JsonbIteratorInit(items);
 	JsonbValue		   value;
 	JsonbIteratorToken token;
+	Place			   place = *from;
 	List			  *lines = NIL;
 
-	check_array(items, "items", ITEMS_SAMPLE);
+	check_array(items, "items", place.sample);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		if (token == WJB_ELEM)
-			lines = lappend(lines, item_line(&value, list_length(lines) + 1));
+		if (token != WJB_ELEM)
+			continue;
+		place.n = list_length(lines) + 1;
+		lines = lappend(lines, item_line(&value, &place));
 	}
 	return lines_merge(lines);
 }
@@ -303,27 +321,31 @@ items_lines(JsonbContainer *items)
 List *
 args_items(Jsonb *items)
 {
-	return items_lines(&items->root);
+	Place place = {.array = "items", .sample = ITEMS_SAMPLE, .outer = ""};
+
+	return items_lines(&items->root, &place);
 }
 
 static Request *
-order_request(JsonbValue *order, int n)
+order_request(JsonbValue *order, const Place *place)
 {
+	Place		inner = *place;
 	Request	   *request = palloc0(sizeof(Request));
 	JsonbValue *items;
 
 	if (order->type != jbvBinary ||
 		!JsonContainerIsObject(order->val.binary.data))
-		items_error(n, "it is not an object");
-	request->order_id = item_id(order, "order_id", n);
+		element_error(place, "it is not an object");
+	request->order_id = item_id(order, "order_id", place);
 	if (request->order_id == NULL)
-		items_error(n, "\"order_id\" is missing");
-	request->user_id = item_id(order, "user_id", n);
+		element_error(place, "\"order_id\" is missing");
+	request->user_id = item_id(order, "user_id", place);
 	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
 										 NULL);
 	if (items == NULL || items->type != jbvBinary)
-		items_error(n, "\"items\" is not an array");
-	request->lines = items_lines(items->val.binary.data);
+		element_error(place, "\"items\" is not an array");
+	inner.outer = psprintf("Order %d, ", place->n);
+	request->lines = items_lines(items->val.binary.data, &inner);
 	request->whole_order = true;
 	request->expires_at = default_expiry();
 	return request;
@@ -336,15 +358,16 @@ args_orders(Jsonb *orders)
 	JsonbIterator	  *it = JsonbIteratorInit(&orders->root);
 	JsonbValue		   value;
 	JsonbIteratorToken token;
-	List			  *requests = NIL;
+	Place place = {.array = "orders", .sample = ORDERS_SAMPLE, .outer = ""};
+	List *requests = NIL;
 
 	check_array(&orders->root, "orders", ORDERS_SAMPLE);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		if (token == WJB_ELEM)
-			requests = lappend(requests,
-							   order_request(&value,
-											 list_length(requests) + 1));
+		if (token != WJB_ELEM)
+			continue;
+		place.n = list_length(requests) + 1;
+		requests = lappend(requests, order_request(&value, &place));
 	}
 	return requests;
 }

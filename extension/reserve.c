@@ -483,13 +483,18 @@ pgstock_try_reserve_order(PG_FUNCTION_ARGS)
 static List *
 reserve_in_batch(Work *work, const Request *request)
 {
-	Order *order = work_order(work, request->order_id);
-	bool   granted;
+	Order	 *order = work_order(work, request->order_id);
+	bool	  granted;
+	List	 *answers;
+	ListCell *cell;
 
 	if (is_another_request(work, order, request))
 	{
 		commit_fence_answer();
-		return reserve_refuse(work, request, "already");
+		answers = reserve_refuse(work, request, "already");
+		foreach(cell, answers)
+			((Answer *) lfirst(cell))->status = "already";
+		return answers;
 	}
 	return reserve_apply(work, request, &granted);
 }
