@@ -122,36 +122,19 @@ json_items(StringInfo json, const Event *event)
 	appendStringInfoChar(json, ']');
 }
 
-/* A row of event_topic: true if there is one, with its topic or NULL. */
-static bool
-topic_set(Work *work, Table *table, const char *event_type, char **topic)
-{
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	bool		  found;
-
-	table_key_text(&key, 1, event_type);
-	scan = table_scan_begin(work, table, "event_topic_pkey", 1, &key);
-	found = table_scan_next(scan, table);
-	if (found)
-		*topic = row_get_text(table->slot, 2);
-	table_scan_end(scan);
-	return found;
-}
-
 /* Where an event type goes; NULL: it is not written (set_event_topic). */
 static const char *
 event_topic(Work *work, const char *event_type, const char *otherwise)
 {
-	Table *table = table_use(work, TABLE_EVENT_TOPIC);
-	char  *topic;
+	Table		   *table = table_use(work, TABLE_EVENT_TOPIC);
+	ItemPointerData tid;
 
 	/* As a rule nothing is set, and that is cheap to see. */
 	if (RelationGetNumberOfBlocks(table->rel) == 0)
 		return otherwise;
-	if (topic_set(work, table, event_type, &topic) ||
-		topic_set(work, table, "*", &topic))
-		return topic;
+	if (table_find_text(work, table, "event_topic_pkey", event_type, &tid) ||
+		table_find_text(work, table, "event_topic_pkey", "*", &tid))
+		return row_get_text(table->slot, 2);
 	return otherwise;
 }
 

@@ -498,18 +498,14 @@ failed_due(Work *work, int max_rows)
 bool
 failed_lock(Work *work, Message *message)
 {
-	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	bool		  found;
+	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
+	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(message->failed_id));
-	scan = table_scan_begin(work, table, "failed_event_pkey", 1, &key);
-	found = table_scan_next(scan, table);
-	message->failed_tid = table->slot->tts_tid;
-	table_scan_end(scan);
-	if (!found || !table_lock_row(table, &message->failed_tid))
+	if (!table_find(work, table, "failed_event_pkey", 1, &key,
+					&message->failed_tid) ||
+		!table_lock_row(table, &message->failed_tid))
 		return false;
 	/* Another relay may have tried it while we waited. */
 	message->attempts = row_get_int32(table->slot, FAILED_ATTEMPTS);

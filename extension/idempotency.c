@@ -94,15 +94,13 @@ answer_read(Datum answer, TupleDesc desc)
 List *
 idempotency_find(Work *work, const Request *request)
 {
-	Table		 *table = table_use(work, TABLE_IDEMPOTENCY);
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	List		 *answers = NIL;
+	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	ItemPointerData tid;
+	List		   *answers = NIL;
 
 	work_refresh_snapshot();
-	table_key_text(&key, 1, request->idempotency_key);
-	scan = table_scan_begin(work, table, "idempotency_pkey", 1, &key);
-	if (table_scan_next(scan, table))
+	if (table_find_text(work, table, "idempotency_pkey",
+						request->idempotency_key, &tid))
 	{
 		Datum *row = table->slot->tts_values;
 
@@ -117,7 +115,6 @@ idempotency_find(Work *work, const Request *request)
 		/* This rests on somebody else's commit: it must be durable first. */
 		commit_fence_answer();
 	}
-	table_scan_end(scan);
 	return answers;
 }
 

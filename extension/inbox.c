@@ -53,113 +53,8 @@ enum
 	OFFSET_PARTITION,
 	OFFSET_NEXT
 };
-enum
-{
-	REFUSED_ORDER = 1,
-	REFUSED_REASON,
-	REFUSED_AT
-};
-
-/* ---- Refused orders ---- */
-
-/* Brings the order's row into the table's slot. */
-static bool
-refused_read(Work *work, Table *table, const char *order_id)
-{
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	bool		  found;
-
-	table_key_text(&key, 1, order_id);
-	scan = table_scan_begin(work, table, "refused_order_pkey", 1, &key);
-	found = table_scan_next(scan, table);
-	if (found)
-		ExecMaterializeSlot(table->slot);
-	table_scan_end(scan);
-	return found;
-}
-
-/* Why an incoming order was refused; NULL if it was not. */
-const char *
-refused_find(Work *work, const char *order_id)
-{
-	Table	 *table = table_use(work, TABLE_REFUSED_ORDER);
-	ListCell *cell;
-
-	/* By an earlier message of this batch? */
-	foreach(cell, work->refused)
-	{
-		const char **pair = lfirst(cell);
-
-		if (strcmp(pair[0], order_id) == 0)
-			return pair[1];
-	}
-	return refused_read(work, table, order_id)
-			   ? row_get_text(table->slot, REFUSED_REASON)
-			   : NULL;
-}
-
-/* Notes it, to be written at the end of the batch. */
-void
-refused_store(Work *work, const char *order_id, const char *reason)
-{
-	const char **pair = palloc(sizeof(char *) * 2);
-
-	pair[0] = order_id;
-	pair[1] = reason;
-	/* The latest first: it is the one that counts. */
-	work->refused = lcons(pair, work->refused);
-}
-
-/* Writes what was noted. */
-void
-refused_write(Work *work)
-{
-	Table	 *table = table_use(work, TABLE_REFUSED_ORDER);
-	List	 *written = NIL;
-	ListCell *cell;
-
-	foreach(cell, work->refused)
-	{
-		const char	  **pair = lfirst(cell);
-		ItemPointerData tid;
-		bool			found;
-		TupleTableSlot *slot;
-
-		if (list_member(written, makeString(pstrdup(pair[0]))))
-			continue;
-		written = lappend(written, makeString(pstrdup(pair[0])));
-		found = refused_read(work, table, pair[0]);
-		tid = table->slot->tts_tid;
-		slot = table_new_row(table);
-		row_put_text(slot, REFUSED_ORDER, pair[0]);
-		row_put_text(slot, REFUSED_REASON, pair[1]);
-		row_put(slot, REFUSED_AT, TimestampTzGetDatum(work->now));
-		if (found)
-			table_update(work, table, &tid);
-		else
-			table_insert(work, table);
-	}
-}
 
 /* ---- Rows of the inbox ---- */
-
-/* Brings the row of the message that took effect into the table's slot. */
-static bool
-inbox_read(Work *work, Table *table, const char *event_id)
-{
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	bool		  found;
-
-	table_key_text(&key, 1, event_id);
-	scan = table_scan_begin(work, table, "inbox_dedup", 1, &key);
-	found = table_scan_next(scan, table);
-	if (found)
-		ExecMaterializeSlot(table->slot);
-	table_scan_end(scan);
-	return found;
-}
 
 static void
 inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
@@ -205,9 +100,8 @@ inbox_finish(Work *work, const Message *message)
 	Table		   *table = table_use(work, TABLE_INBOX);
 	ItemPointerData tid;
 
-	if (!inbox_read(work, table, message->event_id))
+	if (!table_find_text(work, table, "inbox_dedup", message->event_id, &tid))
 		return; /* its row is beyond retention */
-	tid = table->slot->tts_tid;
 	inbox_fill(work, message, table_new_row(table), false);
 	table_update(work, table, &tid);
 }
@@ -219,7 +113,6 @@ offset_store(Work *work, const char *topic, int partition, int64 next)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
 	ScanKeyData		keys[2];
-	IndexScanDesc	scan;
 	ItemPointerData tid;
 	bool			found;
 	TupleTableSlot *slot;
@@ -227,12 +120,8 @@ offset_store(Work *work, const char *topic, int partition, int64 next)
 	table_key_text(&keys[0], 1, topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(partition));
-	scan = table_scan_begin(work, table, "inbox_offset_pkey", 2, keys);
-	found = table_scan_next(scan, table);
-	tid = table->slot->tts_tid;
-	table_scan_end(scan);
-	if (found)
-		found = table_lock_row(table, &tid);
+	found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid) &&
+			table_lock_row(table, &tid);
 
 	slot = table_new_row(table);
 	row_put_text(slot, OFFSET_TOPIC, topic);
@@ -305,14 +194,16 @@ lock_ids(Work *work, List *messages)
 static void
 find_duplicates(Work *work, List *messages)
 {
-	Table	 *table = table_use(work, TABLE_INBOX);
-	ListCell *cell;
+	Table		   *table = table_use(work, TABLE_INBOX);
+	ListCell	   *cell;
+	ItemPointerData tid;
 
 	foreach(cell, messages)
 	{
 		Message *message = lfirst(cell);
 
-		if (!inbox_read(work, table, message->event_id))
+		if (!table_find_text(work, table, "inbox_dedup", message->event_id,
+							 &tid))
 			continue;
 		commit_fence_answer();
 		message->outcome = (Outcome){.result = "duplicate"};

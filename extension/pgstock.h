@@ -6,22 +6,33 @@
  * A call is one unit of work: it collects what it needs, locks it in the one
  * order, decides in memory, and writes at the end.
  *
- *		args.c		checks arguments, makes lines of them
- *		work.c		the unit of work: begin, lock, write, end
- *		stock.c		levels in memory: what fits, take, give back
- *		reserve.c	the functions that take
- *		settle.c	confirm, release, roll back, return, extend: the state table
- *		expire.c	lines past their time
- *		supply.c	stock that comes in
- *		event.c		what happened, as JSON
- *		outbox.c	an event becomes a row
- *		handlers.c	what an incoming message does
- *		failed.c	a message that failed: waits, or dead letter and archive
- *		retry.c		another try
- *		message.c	an incoming message, parsed
- *		inbox.c		a batch of messages, applied
- *		commit.c	what happens at COMMIT: early lock release, fence, NOTIFY
- *		table.c		rows in and out of tables, without SQL
+ *	Calls and stock
+ *		args.c			checks arguments, makes lines of them
+ *		work.c			the unit of work: begin, lock, write, end
+ *		stock.c			levels and lines in memory, and every way to change them
+ *		reserve.c		the functions that take
+ *		settle.c		confirm, release, roll back, return, extend: the states
+ *		expire.c		lines past their time
+ *		supply.c		what is on hand: receive, adjust, set, move, configure
+ *		idempotency.c	explicit keys and the answers given under them
+ *		answer.c		rows of stock_result
+ *	Out
+ *		event.c			what happened, as JSON
+ *		publish.c		an application's own events
+ *		outbox.c		an event becomes a row
+ *		window.c		what the outbox window needs of the WAL
+ *	In
+ *		inbox.c			a batch of messages, applied
+ *		message.c		a message, parsed; attributes.c what we do not know of it
+ *		handlers.c		what a message does to stock
+ *		refused.c		orders that were refused
+ *		failed.c		a message that failed: waits, or dead letter and archive
+ *		retry.c			another try
+ *	Beneath
+ *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
+ *		table.c			rows in and out of tables, without SQL
+ *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
+ *		pgstock.c		settings and callbacks
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -431,9 +442,6 @@ extern void			inbox_lock_messages(Work *work, List *messages);
 extern InboxOptions inbox_options_arg(FunctionCallInfo fcinfo, int n);
 extern void			inbox_finish(Work *work, const Message *message);
 extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
-extern const char  *refused_find(Work *work, const char *order_id);
-extern void refused_store(Work *work, const char *order_id, const char *reason);
-extern void refused_write(Work *work);
 
 /* in message.c */
 extern void		   message_parse(Message *message);
@@ -445,6 +453,11 @@ extern bool		   message_time_is_sane(int64 ms);
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
+
+/* in refused.c */
+extern const char *refused_find(Work *work, const char *order_id);
+extern void refused_store(Work *work, const char *order_id, const char *reason);
+extern void refused_write(Work *work);
 
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
@@ -496,7 +509,11 @@ extern IndexScanDesc table_scan_begin(Work *work, Table *table,
 									  ScanKey keys);
 extern bool			 table_scan_next(IndexScanDesc scan, Table *table);
 extern void			 table_scan_end(IndexScanDesc scan);
-extern bool			 table_lock_row(Table *table, ItemPointer tid);
+extern bool	  table_find(Work *work, Table *table, const char *index, int nkeys,
+						 ScanKey keys, ItemPointer tid);
+extern bool	  table_find_text(Work *work, Table *table, const char *index,
+							  const char *value, ItemPointer tid);
+extern bool	  table_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void	  tables_close(Work *work);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);

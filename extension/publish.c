@@ -195,8 +195,6 @@ pgstock_set_event_topic(PG_FUNCTION_ARGS)
 	const char	   *fault = topic ? outbox_topic_fault(topic) : NULL;
 	Work			work;
 	Table		   *table;
-	ScanKeyData		key;
-	IndexScanDesc	scan;
 	bool			found;
 	ItemPointerData tid;
 	TupleTableSlot *slot;
@@ -206,12 +204,9 @@ pgstock_set_event_topic(PG_FUNCTION_ARGS)
 						errmsg("topic %s", fault)));
 	work_begin(&work, "set_event_topic()");
 	table = table_use(&work, TABLE_EVENT_TOPIC);
-	table_key_text(&key, 1, event_type);
-	scan = table_scan_begin(&work, table, "event_topic_pkey", 1, &key);
-	found = table_scan_next(scan, table);
-	tid = table->slot->tts_tid;
-	table_scan_end(scan);
-	found = found && table_lock_row(table, &tid);
+	found = table_find_text(&work, table, "event_topic_pkey", event_type,
+							&tid) &&
+			table_lock_row(table, &tid);
 	slot = table_new_row(table);
 	row_put_text(slot, 1, event_type);
 	row_put_text(slot, 2, topic);

@@ -268,6 +268,38 @@ table_scan_end(IndexScanDesc scan)
 }
 
 /*
+ * Brings the first row that an index finds into the table's slot, and its
+ * place into tid; the row stays readable until the slot is used again.
+ */
+bool
+table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
+		   ItemPointer tid)
+{
+	IndexScanDesc scan = table_scan_begin(work, table, index, nkeys, keys);
+	bool		  found = table_scan_next(scan, table);
+
+	if (found)
+	{
+		*tid = table->slot->tts_tid;
+		ExecMaterializeSlot(table->slot);
+		slot_getallattrs(table->slot);
+	}
+	table_scan_end(scan);
+	return found;
+}
+
+/* table_find by a key of one text column. */
+bool
+table_find_text(Work *work, Table *table, const char *index, const char *value,
+				ItemPointer tid)
+{
+	ScanKeyData key;
+
+	table_key_text(&key, 1, value);
+	return table_find(work, table, index, 1, &key, tid);
+}
+
+/*
  * Locks a row that this call has read, waiting for whoever has it, and brings
  * its newest version into the table's slot and its place into tid.  False if
  * it has been deleted.  In REPEATABLE READ and above a row that somebody

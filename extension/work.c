@@ -475,16 +475,14 @@ level_read(Level *level, TupleTableSlot *slot)
 static void
 level_find(Work *work, Level *level)
 {
-	Table		 *table = table_use(work, TABLE_LEVEL);
-	ScanKeyData	  keys[2];
-	IndexScanDesc scan;
+	Table		   *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData		keys[2];
+	ItemPointerData tid;
 
 	table_key_text(&keys[0], 1, level->product_id);
 	table_key_text(&keys[1], 2, level->location);
-	scan = table_scan_begin(work, table, "level_pkey", 2, keys);
-	if (table_scan_next(scan, table))
+	if (table_find(work, table, "level_pkey", 2, keys, &tid))
 		level_read(level, table->slot);
-	table_scan_end(scan);
 }
 
 /*
