@@ -60,6 +60,7 @@
 #define ERRCODE_SK_UNKNOWN_ORDER   MAKE_SQLSTATE('S', 'K', '0', '0', '4')
 #define ERRCODE_SK_WRONG_STATE	   MAKE_SQLSTATE('S', 'K', '0', '0', '5')
 #define ERRCODE_SK_EXPIRED		   MAKE_SQLSTATE('S', 'K', '0', '0', '6')
+#define ERRCODE_SK_LEDGER_DRIFT	   MAKE_SQLSTATE('S', 'K', '0', '1', '0')
 #define ERRCODE_SK_STALE_VERSION   MAKE_SQLSTATE('S', 'K', '0', '1', '1')
 #define ERRCODE_SK_KEY_REUSED	   MAKE_SQLSTATE('S', 'K', '0', '0', '7')
 

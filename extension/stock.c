@@ -35,6 +35,24 @@ level_available(const Level *level)
 	return Max(0, level_free(level) + level->backorder_limit);
 }
 
+/*
+ * The callers have looked before they change: a level that would break its
+ * promise has been written to behind our back.
+ */
+static void
+level_drift(const Level *level)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_LEDGER_DRIFT),
+			 errmsg("level of product \"%s\" at location \"%s\" contradicts "
+					"its ledger",
+					level->product_id, level->location),
+			 errdetail("It would have " INT64_FORMAT
+					   " on hand and " INT64_FORMAT " reserved.",
+					   level->on_hand, level->reserved),
+			 errhint("Look with verify_stock, and mend with repair_stock.")));
+}
+
 /* Changes a locked level and notes the movement. */
 void
 level_change(Work *work, Level *level, int64 on_hand_delta,
@@ -49,13 +67,11 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	level->version++;
 	level->dirty = true;
 	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
-		elog(ERROR, "level of \"%s\" at \"%s\" would become negative",
-			 level->product_id, level->location);
+		level_drift(level);
 	/* What takes must leave the promise standing. */
 	if ((on_hand_delta < reserved_delta) &&
 		level->on_hand - level->reserved < -level->backorder_limit)
-		elog(ERROR, "level of \"%s\" at \"%s\" would be oversold",
-			 level->product_id, level->location);
+		level_drift(level);
 
 	movement->kind = kind;
 	movement->level = level;
