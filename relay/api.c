@@ -1,0 +1,432 @@
+/*
+ * api.c - the database's functions for the relay (docs/relay-protocol.md)
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 2000-01-01, from which PostgreSQL counts, in microseconds since 1970 */
+#define POSTGRES_EPOCH_US INT64_C(946684800000000)
+
+/* types of array elements */
+#define OID_BYTEA 17
+#define OID_INT8 20
+#define OID_INT4 23
+#define OID_TEXT 25
+
+#define FUNCTION(name) "SELECT * FROM pgstock_internal." name
+#define APPLY_PARAMETERS \
+	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
+	" $6::bytea[], $7::bytea[], $8::jsonb"
+
+static const PgStatement statements[API_CALLS] = {
+	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
+	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
+	[API_ECHO] = {"echo", "SELECT pg_catalog.pg_notify('" API_CHANNEL "', '')",
+		0, API_ECHO, 0},
+	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
+	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
+	[API_POSITION] = {"position", FUNCTION("relay_position()"),
+		0, API_POSITION, 0},
+	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text)"),
+		1, API_WINDOW, 0},
+	[API_PAGE] = {"page", FUNCTION("relay_page($1::text, $2::bigint, $3::int)"),
+		3, API_PAGE, 1},
+	[API_STORE] = {"store", FUNCTION("relay_store_position($1::text,"
+		" $2::bigint, $3::boolean, $4::bigint)"), 4, API_STORE, 0},
+	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"),
+		1, API_OFFSETS, 0},
+	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"),
+		8, API_APPLY, 0},
+	[API_APPLY_FAILED] = {"apply_failed", FUNCTION("relay_apply_failed("
+		APPLY_PARAMETERS ", $9::text, $10::text)"), 10, API_APPLY_FAILED, 0},
+	[API_RETRY] = {"retry", FUNCTION("relay_retry($1::int, $2::jsonb)"),
+		2, API_RETRY, 0},
+	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"),
+		0, API_METRICS, 0},
+	[API_PURGE] = {"purge", FUNCTION("relay_purge($1::interval,"
+		" $2::interval)"), 2, API_PURGE, 0},
+	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"),
+		1, API_ADOPT, 0},
+};
+
+/* A number as a text parameter, in memory of the caller's. */
+typedef struct NumberText
+{
+	char		text[24];
+} NumberText;
+
+static PgParam
+text_param(const char *text)
+{
+	return (PgParam){.data = text};
+}
+
+static PgParam
+number_param(NumberText *memory, int64_t number)
+{
+	snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
+	return text_param(memory->text);
+}
+
+static PgParam
+binary_param(const Buf *buf)
+{
+	Assert(buf->len <= INT32_MAX);
+	return (PgParam){.data = buf->data, .length = (int) buf->len, .binary = 1};
+}
+
+/* ---- arrays in binary -------------------------------------------------- */
+
+#define ARRAY_COUNT_AT 12		/* where the number of elements stands */
+
+static void
+array_begin(Buf *array, uint32_t element_type)
+{
+	buf_clear(array);
+	buf_add_u32(array, 1);		/* dimensions */
+	buf_add_u32(array, 1);		/* there may be nulls */
+	buf_add_u32(array, element_type);
+	buf_add_u32(array, 0);		/* elements, see array_end() */
+	buf_add_u32(array, 1);		/* index of the first */
+}
+
+static void
+array_add(Buf *array, Slice element)
+{
+	Assert(element.len <= INT32_MAX);
+	if (element.data == NULL)
+	{
+		buf_add_u32(array, UINT32_MAX);
+		return;
+	}
+	buf_add_u32(array, (uint32_t) element.len);
+	buf_add(array, element.data, element.len);
+}
+
+static void
+array_add_int4(Buf *array, int32_t number)
+{
+	buf_add_u32(array, 4);
+	buf_add_u32(array, (uint32_t) number);
+}
+
+static void
+array_add_int8(Buf *array, int64_t number)
+{
+	buf_add_u32(array, 8);
+	buf_add_u64(array, (uint64_t) number);
+}
+
+static void
+array_end(Buf *array, uint32_t count)
+{
+	for (int i = 0; i < 4; i++)
+		array->data[ARRAY_COUNT_AT + i] = (char) (count >> (24 - 8 * i));
+}
+
+static void
+text_array(Buf *array, char *const *strings)
+{
+	uint32_t	count = 0;
+
+	array_begin(array, OID_TEXT);
+	for (; strings[count] != NULL; count++)
+		array_add(array, (Slice){strings[count], strlen(strings[count])});
+	array_end(array, count);
+}
+
+void
+api_batch_begin(ApiBatch *batch)
+{
+	static const uint32_t types[Lengthof(batch->arrays)] = {
+		OID_TEXT, OID_INT4, OID_INT8, OID_INT8, OID_BYTEA, OID_BYTEA,
+		OID_BYTEA,
+	};
+
+	batch->count = 0;
+	for (size_t i = 0; i < Lengthof(types); i++)
+		array_begin(&batch->arrays[i], types[i]);
+}
+
+void
+api_batch_add(ApiBatch *batch, const ApiMessage *message)
+{
+	Assert(message->topic.data != NULL && message->offset >= 0);
+	array_add(&batch->arrays[0], message->topic);
+	array_add_int4(&batch->arrays[1], message->partition);
+	array_add_int8(&batch->arrays[2], message->offset);
+	array_add_int8(&batch->arrays[3], message->timestamp_ms);
+	array_add(&batch->arrays[4], message->key);
+	array_add(&batch->arrays[5], message->value);
+	array_add(&batch->arrays[6], message->headers);
+	batch->count++;
+}
+
+void
+api_batch_free(ApiBatch *batch)
+{
+	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
+		buf_free(&batch->arrays[i]);
+}
+
+static void
+batch_params(ApiBatch *batch, PgParam *params)
+{
+	Assert(batch->count > 0);
+	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
+	{
+		array_end(&batch->arrays[i], batch->count);
+		params[i] = binary_param(&batch->arrays[i]);
+	}
+}
+
+/* ---- calls ------------------------------------------------------------- */
+
+void
+api_call(PgConn *conn, ApiCall call)
+{
+	Assert(statements[call].nparams == 0);
+	pgconn_call(conn, &statements[call], NULL);
+}
+
+void
+api_call_window(PgConn *conn, const char *window)
+{
+	const PgParam params[] = {text_param(window)};
+
+	pgconn_call(conn, &statements[API_WINDOW], params);
+}
+
+void
+api_call_page(PgConn *conn, const char *window, int64_t after_seq,
+			  uint32_t rows)
+{
+	NumberText	after;
+	NumberText	max;
+	const PgParam params[] = {
+		text_param(window), number_param(&after, after_seq),
+		number_param(&max, rows),
+	};
+
+	pgconn_call(conn, &statements[API_PAGE], params);
+}
+
+void
+api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
+			   int64_t epoch)
+{
+	NumberText	seq_text;
+	NumberText	epoch_text;
+	const PgParam params[] = {
+		text_param(window), number_param(&seq_text, seq),
+		text_param(finished ? "t" : "f"), number_param(&epoch_text, epoch),
+	};
+
+	pgconn_call(conn, &statements[API_STORE], params);
+}
+
+void
+api_call_offsets(PgConn *conn, char *const *topics)
+{
+	Buf			array = {0};
+	PgParam		params[1];
+
+	text_array(&array, topics);
+	params[0] = binary_param(&array);
+	pgconn_call(conn, &statements[API_OFFSETS], params);
+	buf_free(&array);
+}
+
+void
+api_call_retry(PgConn *conn, int rows, const char *options)
+{
+	NumberText	max;
+	const PgParam params[] = {number_param(&max, rows), text_param(options)};
+
+	pgconn_call(conn, &statements[API_RETRY], params);
+}
+
+void
+api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
+{
+	char	   *retention = xasprintf("%" PRId64 " us", retention_us);
+	char	   *dedup = xasprintf("%" PRId64 " us", dedup_us);
+	const PgParam params[] = {text_param(retention), text_param(dedup)};
+
+	pgconn_call(conn, &statements[API_PURGE], params);
+	free(retention);
+	free(dedup);
+}
+
+void
+api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
+{
+	PgParam		params[8];
+
+	batch_params(batch, params);
+	params[7] = text_param(options);
+	pgconn_call(conn, &statements[API_APPLY], params);
+}
+
+void
+api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
+					  const char *sqlstate, const char *message)
+{
+	PgParam		params[10];
+
+	Assert(batch->count == 1);
+	batch_params(batch, params);
+	params[7] = text_param(options);
+	params[8] = text_param(sqlstate);
+	params[9] = text_param(message);
+	pgconn_call(conn, &statements[API_APPLY_FAILED], params);
+}
+
+PGresult *
+api_exec(PGconn *pg, ApiCall call, const PgParam *params)
+{
+	const PgStatement *statement = &statements[call];
+	const char *values[PGCONN_PARAMS_MAX];
+	int			lengths[PGCONN_PARAMS_MAX];
+	int			formats[PGCONN_PARAMS_MAX];
+
+	for (int i = 0; i < statement->nparams; i++)
+	{
+		values[i] = params[i].data;
+		lengths[i] = params[i].length;
+		formats[i] = params[i].binary;
+	}
+	return PQexecParams(pg, statement->sql, statement->nparams, NULL, values,
+						lengths, formats, statement->binary);
+}
+
+PGresult *
+api_exec_offsets(PGconn *pg, char *const *topics)
+{
+	Buf			array = {0};
+	PgParam		params[1];
+	PGresult   *result;
+
+	text_array(&array, topics);
+	params[0] = binary_param(&array);
+	result = api_exec(pg, API_OFFSETS, params);
+	buf_free(&array);
+	return result;
+}
+
+/* ---- answers ----------------------------------------------------------- */
+
+const char *
+api_sqlstate(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+	const char *sqlstate;
+
+	if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
+		return NULL;
+	sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	return sqlstate != NULL ? sqlstate : "";
+}
+
+char *
+api_error_text(const PGresult *result)
+{
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+
+	if (message == NULL)
+		message = PQresultErrorMessage(result);
+	return xasprintf("%s%s%s%s%s", message, detail != NULL ? ": " : "",
+					 detail != NULL ? detail : "", hint != NULL ? " " : "",
+					 hint != NULL ? hint : "");
+}
+
+const char *
+api_text(const PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL
+		: PQgetvalue(result, row, column);
+}
+
+int64_t
+api_int(const PGresult *result, int row, int column)
+{
+	return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+bool
+api_bool(const PGresult *result, int row, int column)
+{
+	return PQgetvalue(result, row, column)[0] == 't';
+}
+
+bool
+api_read_hello(const PGresult *result, ApiHello *hello)
+{
+	if (PQntuples(result) != 1 || PQnfields(result) < 1)
+		return false;
+	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
+	if (hello->relay_api != API_VERSION)
+		return true;			/* the rest may look different */
+	if (PQnfields(result) < 7)
+		return false;
+	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
+			 PQgetvalue(result, 0, 1));
+	snprintf(hello->database, sizeof(hello->database), "%s",
+			 PQgetvalue(result, 0, 2));
+	snprintf(hello->inbox_group, sizeof(hello->inbox_group), "%s",
+			 PQgetvalue(result, 0, 3));
+	hello->in_recovery = api_bool(result, 0, 4);
+	hello->preloaded = api_bool(result, 0, 5);
+	hello->max_event_bytes = (int) api_int(result, 0, 6);
+	return hello->max_event_bytes > 0;
+}
+
+bool
+api_page_is_sound(const PGresult *result)
+{
+	static const int sizes[] = {
+		8, 16, -1, -1, -1, -1, -1, -1, 8, 1,
+	};
+
+	if (PQnfields(result) != (int) Lengthof(sizes))
+		return false;
+	for (int i = 0; i < (int) Lengthof(sizes); i++)
+		if (PQfformat(result, i) != 1 || PQfsize(result, i) != sizes[i])
+			return false;
+	return true;
+}
+
+static Slice
+api_slice(const PGresult *result, int row, int column)
+{
+	if (PQgetisnull(result, row, column))
+		return (Slice){NULL, 0};
+	return (Slice){PQgetvalue(result, row, column),
+		(size_t) PQgetlength(result, row, column)};
+}
+
+void
+api_page_row(const PGresult *result, int row, EventRow *event)
+{
+	*event = (EventRow){
+		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
+		.id = api_slice(result, row, 1),
+		.topic = api_slice(result, row, 2),
+		.key = api_slice(result, row, 3),
+		.type = api_slice(result, row, 4),
+		.payload = api_slice(result, row, 5),
+		.headers = api_slice(result, row, 6),
+		.traceparent = api_slice(result, row, 7),
+		.created_us = (int64_t) read_u64(PQgetvalue(result, row, 8)) +
+			POSTGRES_EPOCH_US,
+		.format = *PQgetvalue(result, row, 9),
+	};
+}

@@ -1,0 +1,111 @@
+/*
+ * api.h - the database's functions for the relay (docs/relay-protocol.md)
+ *
+ * The only part that knows their names, parameters and columns.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_API_H
+#define PGSTOCK_API_H
+
+#include "event.h"
+#include "pgconn.h"
+
+#define API_VERSION 1
+#define API_CHANNEL "pgstock_outbox"
+
+/* SQLSTATEs of ours */
+#define API_FOREIGN_POSITION "SK020"
+#define API_NEWER_LEADER "SK021"
+
+typedef enum ApiCall
+{
+	API_HELLO,
+	API_LISTEN,
+	API_ECHO,					/* a notification to ourselves */
+	API_TOPICS,
+	API_LEAD,
+	API_POSITION,
+	API_WINDOW,
+	API_PAGE,
+	API_STORE,
+	API_OFFSETS,
+	API_APPLY,
+	API_APPLY_FAILED,
+	API_RETRY,
+	API_METRICS,
+	API_PURGE,
+	API_ADOPT,
+	API_CALLS,					/* their number */
+} ApiCall;
+
+/* Calls without parameters, and those with a few. */
+void api_call(PgConn *conn, ApiCall call);
+void api_call_window(PgConn *conn, const char *window);
+void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
+				   uint32_t rows);
+void api_call_store(PgConn *conn, const char *window, int64_t seq,
+					bool finished, int64_t epoch);
+void api_call_offsets(PgConn *conn, char *const *topics);
+void api_call_retry(PgConn *conn, int rows, const char *options);
+void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us);
+
+/* The same, waiting: for commands that are not the loop. */
+PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);
+PGresult *api_exec_offsets(PGconn *pg, char *const *topics);
+
+/* A batch of messages as the parameters of relay_apply(). */
+typedef struct ApiBatch
+{
+	Buf		 arrays[7];			/* topics, partitions, ... in binary */
+	uint32_t count;
+} ApiBatch;
+
+typedef struct ApiMessage
+{
+	Slice	topic;
+	int32_t partition;
+	int64_t offset;
+	int64_t timestamp_ms;		/* -1: none */
+	Slice	key;
+	Slice	value;
+	Slice	headers;			/* packed */
+} ApiMessage;
+
+void api_batch_begin(ApiBatch *batch);
+void api_batch_add(ApiBatch *batch, const ApiMessage *message);
+void api_batch_free(ApiBatch *batch);
+void api_call_apply(PgConn *conn, ApiBatch *batch, const char *options);
+void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
+						   const char *sqlstate, const char *message);
+
+/* ---- answers ---- */
+
+/* NULL if the call went well; "" where the server gave no code */
+const char *api_sqlstate(const PGresult *result);
+
+/* message, detail and hint of an error in one line, freed by the caller */
+char	   *api_error_text(const PGresult *result);
+
+typedef struct ApiHello
+{
+	int	 relay_api;				/* what the database speaks */
+	char extension_version[32];
+	char database[128];
+	char inbox_group[256];
+	bool in_recovery;
+	bool preloaded;
+	int	 max_event_bytes;
+} ApiHello;
+
+/* False: the answer has not the shape that was agreed on. */
+bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
+bool api_page_is_sound(const PGresult *result) MUST_CHECK;
+void api_page_row(const PGresult *result, int row, EventRow *event);
+
+/* text columns */
+const char *api_text(const PGresult *result, int row, int column);
+int64_t		api_int(const PGresult *result, int row, int column);
+bool		api_bool(const PGresult *result, int row, int column);
+
+#endif

@@ -1,0 +1,416 @@
+/*
+ * check.c - commands that look, tell and end: check, adopt
+ *
+ * One line for each thing that has to be right: "ok" or "FAIL", what it is, and
+ * under a FAIL what to do.  These commands wait for their peers; the loop and
+ * its rules are not theirs.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "check.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+#include "kafka.h"
+
+#define BROKER_WAIT_MS 8000
+
+typedef struct Check
+{
+	const Config *config;
+	PGconn	   *pg;				/* NULL: no database */
+	rd_kafka_t *client;			/* NULL: no broker */
+	ApiHello	hello;
+	ExitCode	code;
+} Check;
+
+static void
+good(const char *format, ...) PRINTF_LIKE(1, 2);
+
+static void
+good(const char *format, ...)
+{
+	va_list		args;
+
+	fputs("ok    ", stdout);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+/* todo: the next step, a sentence */
+static void
+bad(Check *check, const char *todo, const char *format, ...)
+	PRINTF_LIKE(3, 4);
+
+static void
+bad(Check *check, const char *todo, const char *format, ...)
+{
+	Buf			line = {0};
+	va_list		args;
+
+	va_start(args, format);
+	buf_vprintf(&line, format, args);
+	va_end(args);
+	while (line.len > 0 && line.data[line.len - 1] == '\n')
+		line.len--;
+	printf("FAIL  %s\n      %s\n", buf_str(&line), todo);
+	buf_free(&line);
+	if (check->code == EXIT_CLEAN)
+		check->code = EXIT_RUNTIME;
+}
+
+/* NULL if the call failed, which is told. */
+static PGresult *
+ask(Check *check, ApiCall call, const PgParam *params, const char *what,
+	const char *todo)
+{
+	PGresult   *result = api_exec(check->pg, call, params);
+	char	   *text;
+
+	if (api_sqlstate(result) == NULL)
+		return result;
+	text = api_error_text(result);
+	bad(check, todo, "%s: %s", what, text);
+	free(text);
+	PQclear(result);
+	return NULL;
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+static bool
+check_database(Check *check)
+{
+	check->pg = pgconn_open_blocking(check->config->conninfo,
+									 check->config->name);
+	if (PQstatus(check->pg) != CONNECTION_OK)
+	{
+		bad(check, "See [postgres] conninfo, pg_hba.conf and the server's log.",
+			"database: %s", PQerrorMessage(check->pg));
+		return false;
+	}
+	good("database: %s on server %d as %s", PQdb(check->pg),
+		 PQserverVersion(check->pg), PQuser(check->pg));
+	return true;
+}
+
+static bool
+check_extension(Check *check)
+{
+	PGresult   *result;
+	bool		sound;
+
+	result = ask(check, API_HELLO, NULL, "extension",
+				 "Run CREATE EXTENSION pgstock in this database, and SELECT "
+				 "grant_stock_access('<this role>', 'relay').");
+	if (result == NULL)
+		return false;
+	sound = api_read_hello(result, &check->hello);
+	PQclear(result);
+	if (!sound || check->hello.relay_api != API_VERSION)
+	{
+		bad(check, "Install matching versions of extension and relay.",
+			"extension: it speaks relay_api %d, this relay %d",
+			check->hello.relay_api, API_VERSION);
+		check->code = EXIT_INCOMPATIBLE;
+		return false;
+	}
+	good("extension: pgstock %s, relay_api %d%s",
+		 check->hello.extension_version, check->hello.relay_api,
+		 check->hello.preloaded ? ", preloaded" : "");
+	return true;
+}
+
+static void
+check_notify(Check *check)
+{
+	PGresult   *listen = ask(check, API_LISTEN, NULL, "listen", "See above.");
+	PGresult   *echo = NULL;
+	PGnotify   *notify = NULL;
+
+	if (listen != NULL)
+		echo = ask(check, API_ECHO, NULL, "notify", "See above.");
+	if (echo != NULL)
+	{
+		PQconsumeInput(check->pg);
+		notify = PQnotifies(check->pg);
+		if (notify != NULL)
+			good("notifications: they arrive");
+		else
+			bad(check, "Connect to PostgreSQL itself, not through a "
+				"transaction pooler.", "notifications: none arrived");
+	}
+	PQfreemem(notify);
+	PQclear(listen);
+	PQclear(echo);
+}
+
+static void
+check_position(Check *check)
+{
+	PGresult   *result = ask(check, API_POSITION, NULL, "position",
+							 "Run \"pgstock-relay adopt\".");
+	PGresult   *metrics;
+
+	if (result == NULL)
+		return;
+	PQclear(result);
+	metrics = ask(check, API_METRICS, NULL, "metrics", "See the server's log.");
+	for (int row = 0; metrics != NULL && row < PQntuples(metrics); row++)
+		if (strcmp(PQgetvalue(metrics, row, 0), "outbox_pending_events") == 0)
+			good("position: valid, %s events to publish",
+				 PQgetvalue(metrics, row, 2));
+	PQclear(metrics);
+}
+
+/* ---- the broker -------------------------------------------------------- */
+
+static const struct rd_kafka_metadata *
+check_broker(Check *check)
+{
+	char		reason[KAFKA_ERROR_MAX];
+	const struct rd_kafka_metadata *metadata = NULL;
+	rd_kafka_resp_err_t error;
+	rd_kafka_conf_t *conf = kafka_conf_new(
+		check->config, (KafkaProperties){{NULL, NULL}},
+		(KafkaProperties){{"log.queue", "false"}, {"log_level", "0"},
+						  {NULL, NULL}});
+
+	check->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+	if (check->client == NULL)
+	{
+		bad(check, "See [kafka].", "broker: %s", reason);
+		return NULL;
+	}
+	error = rd_kafka_metadata(check->client, 1, NULL, &metadata,
+							  BROKER_WAIT_MS);
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		bad(check, "See [kafka] bootstrap.servers and the security settings.",
+			"broker: %s", rd_kafka_err2str(error));
+		return NULL;
+	}
+	good("broker: %d of them, %d topics", metadata->broker_cnt,
+		 metadata->topic_cnt);
+	return metadata;
+}
+
+static const struct rd_kafka_metadata_topic *
+find_topic(const struct rd_kafka_metadata *metadata, const char *name)
+{
+	for (int i = 0; i < metadata->topic_cnt; i++)
+		if (strcmp(metadata->topics[i].topic, name) == 0)
+			return &metadata->topics[i];
+	return NULL;
+}
+
+/* Asks the broker whether it would make the topic, without making it. */
+static void
+check_creation(Check *check, const char *name)
+{
+	char		reason[KAFKA_ERROR_MAX] = "";
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(
+		name, -1, -1, reason, sizeof(reason));
+	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(
+		check->client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	rd_kafka_event_t *event;
+	const char *why = "no answer";
+	size_t		count;
+
+	(void) rd_kafka_AdminOptions_set_validate_only(options, 1, reason,
+												   sizeof(reason));
+	rd_kafka_CreateTopics(check->client, &topic, 1, options, queue);
+	event = rd_kafka_queue_poll(queue, BROKER_WAIT_MS);
+	if (event != NULL && rd_kafka_event_error(event) != 0)
+		why = rd_kafka_event_error_string(event);
+	else if (event != NULL)
+	{
+		const rd_kafka_topic_result_t **results =
+			rd_kafka_CreateTopics_result_topics(
+				rd_kafka_event_CreateTopics_result(event), &count);
+
+		why = count == 1 && rd_kafka_topic_result_error(results[0]) == 0
+			? NULL : rd_kafka_topic_result_error_string(results[0]);
+	}
+	if (why == NULL)
+		good("topic %s: missing, will be made at start", name);
+	else
+		bad(check, "Make it by hand, or allow the relay to.",
+			"topic %s: missing, cannot be made: %s", name, why);
+	rd_kafka_event_destroy(event);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_NewTopic_destroy(topic);
+	rd_kafka_queue_destroy(queue);
+}
+
+static void
+check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
+				const char *name)
+{
+	const struct rd_kafka_metadata_topic *topic = find_topic(metadata, name);
+
+	if (topic == NULL)
+		check_creation(check, name);
+	else
+		good("topic %s: %d partitions", name, topic->partition_cnt);
+}
+
+static void
+check_topics_out(Check *check, const struct rd_kafka_metadata *metadata)
+{
+	PGresult   *topics = ask(check, API_TOPICS, NULL, "topics",
+							 "See the server's log.");
+
+	for (int row = 0; topics != NULL && row < PQntuples(topics); row++)
+		check_topic_out(check, metadata, PQgetvalue(topics, row, 0));
+	PQclear(topics);
+	for (char **topic = check->config->topics; *topic != NULL; topic++)
+	{
+		char	   *dlq = config_dlq_topic(check->config, *topic);
+
+		check_topic_out(check, metadata, dlq);
+		free(dlq);
+	}
+}
+
+/* ---- what a start would consume ---------------------------------------- */
+
+static int64_t
+stored_offset(const PGresult *offsets, const char *topic, int partition)
+{
+	for (int row = 0; row < PQntuples(offsets); row++)
+		if (strcmp(PQgetvalue(offsets, row, 0), topic) == 0 &&
+			api_int(offsets, row, 1) == partition)
+			return api_int(offsets, row, 2);
+	return -1;
+}
+
+/* How many messages of the partition are new; -1 if nobody knows. */
+static int64_t
+count_new(const Check *check, const PGresult *offsets, const char *topic,
+		  int partition, bool *known)
+{
+	int64_t		from = stored_offset(offsets, topic, partition);
+	int64_t		low;
+	int64_t		high;
+
+	if (rd_kafka_query_watermark_offsets(check->client, topic, partition, &low,
+										 &high, BROKER_WAIT_MS) != 0)
+		return -1;
+	*known = *known || from >= 0;
+	if (from < 0 && check->config->first_offset == FIRST_OFFSET_LATEST)
+		from = high;
+	return Max(high - Max(from, low), 0);
+}
+
+static void
+check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
+			   const PGresult *offsets)
+{
+	int64_t		sum = 0;
+	bool		known = false;
+
+	for (int i = 0; i < topic->partition_cnt; i++)
+	{
+		int64_t		count = count_new(check, offsets, topic->topic,
+									  topic->partitions[i].id, &known);
+
+		if (count < 0)
+		{
+			bad(check, "See the broker's log and the relay's permissions.",
+				"topic %s: partition %d gave no offsets", topic->topic,
+				topic->partitions[i].id);
+			return;
+		}
+		sum += count;
+	}
+	good("topic %s: %d partitions, a start would consume %" PRId64
+		 " messages%s", topic->topic, topic->partition_cnt, sum, known ? ""
+		 : check->config->first_offset >= 0 ? " or fewer, by first_offset"
+		 : "; the database knows none of them yet");
+}
+
+static void
+check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
+{
+	char	  **topics = check->config->topics;
+	PGresult   *offsets;
+
+	if (topics[0] == NULL)
+	{
+		good("inbox: no topics to consume");
+		return;
+	}
+	good("inbox: consumer group %s", check->config->group[0] != '\0'
+		 ? check->config->group : check->hello.inbox_group);
+	offsets = api_exec_offsets(check->pg, topics);
+	for (; *topics != NULL; topics++)
+	{
+		const struct rd_kafka_metadata_topic *topic =
+			find_topic(metadata, *topics);
+
+		if (topic == NULL)
+			bad(check, "Topics to consume are never made by the relay: see "
+				"[inbox] topics.", "topic %s: missing", *topics);
+		else
+			check_topic_in(check, topic, offsets);
+	}
+	PQclear(offsets);
+}
+
+/* ---- commands ---------------------------------------------------------- */
+
+ExitCode
+check_run(const Config *config)
+{
+	Check		check = {.config = config};
+	const struct rd_kafka_metadata *metadata;
+	bool		database;
+
+	good("configuration");
+	database = check_database(&check) && check_extension(&check);
+	if (database)
+	{
+		check_notify(&check);
+		check_position(&check);
+	}
+	metadata = check_broker(&check);
+	if (database && metadata != NULL)
+	{
+		check_topics_out(&check, metadata);
+		check_topics_in(&check, metadata);
+	}
+	if (metadata != NULL)
+		rd_kafka_metadata_destroy(metadata);
+	if (check.client != NULL)
+		rd_kafka_destroy(check.client);
+	PQfinish(check.pg);
+	return check.code;
+}
+
+ExitCode
+adopt_run(const Config *config, bool execute)
+{
+	const PgParam params[] = {{.data = execute ? "t" : "f"}};
+	Check		check = {.config = config};
+	PGresult   *result = NULL;
+
+	if (check_database(&check) && check_extension(&check))
+		result = ask(&check, API_ADOPT, params, "adopt",
+					 "See the server's log.");
+	for (int row = 0; result != NULL && row < PQntuples(result); row++)
+		printf("%s: %s\n", PQgetvalue(result, row, 0),
+			   PQgetvalue(result, row, 1));
+	if (result != NULL)
+		puts(execute ? "adopted: the relay goes on from here"
+			 : "nothing was changed: --execute makes it so");
+	PQclear(result);
+	PQfinish(check.pg);
+	return check.code;
+}

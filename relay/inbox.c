@@ -1,0 +1,594 @@
+/*
+ * inbox.c - from Kafka to stock; and the upkeep of the database
+ *
+ * The doing half: it carries out what inbox_core.c decides and reports what
+ * came of it.  Its connection also serves what is not the outbox's business:
+ * what waits for another try, the database's own metrics, the purge.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "consumer.h"
+#include "exit_code.h"
+#include "inbox_core.h"
+
+#define LOG_MODULE "inbox"
+
+struct Inbox
+{
+	Loop	   *loop;
+	const Config *config;
+	Metrics	   *metrics;
+	PgConn	   *conn;
+	Consumer   *consumer;
+	InboxCore	core;
+	PumpState	told_state;		/* last one in the log */
+	ApiBatch	batch;			/* parameters of the present call */
+	int64_t		called_at;		/* ... and when it began */
+	Buf			options;		/* JSON for relay_apply() */
+	char		group[256];		/* the one that is used */
+	char		sqlstate[6];	/* of the message that failed alone */
+	Buf			alone;			/* ... and what the server said */
+	bool		done;
+	ExitCode	exit_code;
+	Buf			trouble;		/* last failure, "" since it went well */
+	LogThrottle db_told;
+	LogThrottle apply_told;
+	LogThrottle consumer_told;
+	LogThrottle upkeep_told;
+};
+
+static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+
+/* ---- trouble ----------------------------------------------------------- */
+
+static void
+inbox_troubled(Inbox *inbox, const char *what, const char *why)
+{
+	buf_clear(&inbox->trouble);
+	buf_printf(&inbox->trouble, "%s: %s", what, why);
+}
+
+static void
+inbox_db_failed(Inbox *inbox, const char *why)
+{
+	inbox_troubled(inbox, "database", why);
+	pgconn_close(inbox->conn);
+	inbox_on_down(&inbox->core, loop_now(inbox->loop));
+	log_throttled(&inbox->db_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not use the database: %s", why);
+}
+
+static void
+inbox_consumer_failed(Inbox *inbox, const char *why)
+{
+	inbox_troubled(inbox, "kafka", why);
+	consumer_close(inbox->consumer);
+	inbox_on_consumer_failed(&inbox->core, loop_now(inbox->loop));
+	log_throttled(&inbox->consumer_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "lost the consumer: %s", why);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static void
+inbox_readable(void *arg)
+{
+	Inbox	   *inbox = arg;
+
+	inbox_on_readable(&inbox->core);
+}
+
+static void
+inbox_rebalanced(void *arg, bool assigned)
+{
+	Inbox	   *inbox = arg;
+
+	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
+	if (assigned)
+		log_recovered(&inbox->consumer_told);
+}
+
+Inbox *
+inbox_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	static const ConsumerHandlers handlers = {
+		.readable = inbox_readable,
+		.rebalance = inbox_rebalanced,
+	};
+	Inbox	   *inbox = xcalloc(1, sizeof(Inbox));
+
+	inbox->loop = loop;
+	inbox->config = config;
+	inbox->metrics = metrics;
+	inbox->conn = pgconn_new(loop, "inbox", inbox_on_conn, inbox);
+	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
+	inbox_core_init(&inbox->core, config->topics[0] != NULL,
+					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
+	return inbox;
+}
+
+void
+inbox_free(Inbox *inbox)
+{
+	if (inbox == NULL)
+		return;
+	consumer_free(inbox->consumer);
+	pgconn_free(inbox->conn);
+	api_batch_free(&inbox->batch);
+	buf_free(&inbox->options);
+	buf_free(&inbox->alone);
+	buf_free(&inbox->trouble);
+	free(inbox);
+}
+
+static void
+inbox_set_options(Inbox *inbox)
+{
+	const Config *config = inbox->config;
+	Buf		   *json = &inbox->options;
+
+	buf_clear(json);
+	buf_add_str(json, "{\"dlq_topic\":");
+	json_string(json, config->dlq_topic);
+	buf_add_str(json, ",\"retry_delays_ms\":[");
+	for (unsigned i = 0; i < config->retry_delays.count; i++)
+		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
+				   config->retry_delays.us[i] / MS_US);
+	buf_printf(json, "],\"order_wait_ms\":%" PRId64
+			   ",\"dedup_retention_ms\":%" PRId64 ",\"group\":",
+			   config->order_wait_us / MS_US,
+			   config->dedup_retention_us / MS_US);
+	json_string(json, inbox->group);
+	buf_add_str(json, "}");
+	buf_str(json);
+}
+
+void
+inbox_reconfigured(Inbox *inbox)
+{
+	inbox_set_options(inbox);
+}
+
+/* ---- answers of the database ------------------------------------------- */
+
+static void
+inbox_take_hello(Inbox *inbox, const PGresult *result)
+{
+	ApiHello	hello;
+
+	if (!api_read_hello(result, &hello))
+	{
+		inbox_db_failed(inbox, "relay_hello() gave no sound answer");
+		return;
+	}
+	if (hello.relay_api != API_VERSION)
+	{
+		/* The outbox says the same, and why. */
+		inbox->exit_code = EXIT_INCOMPATIBLE;
+		inbox->done = true;
+		return;
+	}
+	snprintf(inbox->group, sizeof(inbox->group), "%s",
+			 inbox->config->group[0] != '\0' ? inbox->config->group
+			 : hello.inbox_group);
+	inbox_set_options(inbox);
+	inbox_on_hello(&inbox->core, loop_now(inbox->loop));
+	log_recovered(&inbox->db_told);
+}
+
+static void
+inbox_take_offsets(Inbox *inbox, const PGresult *result)
+{
+	if (!inbox_on_offsets(&inbox->core))
+		return;
+	if (!consumer_place(inbox->consumer, result, inbox->config->first_offset))
+		inbox_consumer_failed(inbox, "could not find where to begin");
+}
+
+/* What became of messages: topic, result, reason, n.  The sum of n. */
+static uint64_t
+inbox_count_results(Inbox *inbox, const PGresult *result)
+{
+	uint64_t	sum = 0;
+
+	for (int row = 0; row < PQntuples(result); row++)
+	{
+		const char *topic = PQgetvalue(result, row, 0);
+		const char *what = PQgetvalue(result, row, 1);
+		int64_t		n = api_int(result, row, 3);
+		bool		dead = strcmp(what, "dead") == 0;
+
+		sum += (uint64_t) n;
+		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
+					  "result", what, NULL) += (double) n;
+		if (dead)
+		{
+			*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic, NULL)
+				+= (double) n;
+			*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
+						  NULL) += (double) n;
+		}
+		log_write(dead ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
+				  "messages topic=%s result=%s reason=%s n=%" PRId64, topic,
+				  what, PQgetvalue(result, row, 2), n);
+	}
+	return sum;
+}
+
+static void
+inbox_take_applied(Inbox *inbox, const PGresult *result)
+{
+	InboxCore  *core = &inbox->core;
+
+	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
+					loop_now(inbox->loop) - inbox->called_at);
+	inbox_count_results(inbox, result);
+	for (uint32_t i = core->from; i < core->to; i++)
+		consumer_applied(inbox->consumer, i);
+	if (inbox_on_applied(core, loop_now(inbox->loop)))
+		consumer_drop(inbox->consumer);
+	buf_clear(&inbox->trouble);
+	log_recovered(&inbox->apply_told);
+}
+
+static void
+inbox_take_metrics(Inbox *inbox, const PGresult *result)
+{
+	metrics_gauges_begin(inbox->metrics);
+	for (int row = 0; row < PQntuples(result); row++)
+		metrics_gauges_add(inbox->metrics, PQgetvalue(result, row, 0),
+						   PQgetvalue(result, row, 1),
+						   strtod(PQgetvalue(result, row, 2), NULL));
+	inbox_on_metrics(&inbox->core, loop_now(inbox->loop));
+}
+
+static void
+inbox_take_answer(Inbox *inbox, const PGresult *result)
+{
+	InboxCore  *core = &inbox->core;
+	int64_t		now = loop_now(inbox->loop);
+
+	switch (core->asked)
+	{
+		case INBOX_ASK_HELLO:
+			inbox_take_hello(inbox, result);
+			break;
+		case INBOX_ASK_OFFSETS:
+			inbox_take_offsets(inbox, result);
+			break;
+		case INBOX_APPLY:
+		case INBOX_APPLY_FAILED:
+			inbox_take_applied(inbox, result);
+			break;
+		case INBOX_ASK_RETRY:
+			inbox_on_retried(core, inbox_count_results(inbox, result), now);
+			break;
+		case INBOX_ASK_METRICS:
+			inbox_take_metrics(inbox, result);
+			break;
+		case INBOX_ASK_PURGE:
+			inbox_on_purged(core, now);
+			break;
+		case INBOX_WAIT:
+		case INBOX_CONNECT:
+		case INBOX_NEW_CONSUMER:
+		case INBOX_SUSPEND:
+		case INBOX_FETCH:
+		case INBOX_COMMIT:
+		case INBOX_CLOSE:
+		case INBOX_DONE:
+			Assert(!"a question to the database");
+	}
+}
+
+/* ---- errors of the database -------------------------------------------- */
+
+static void
+inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
+{
+	InboxCore  *core = &inbox->core;
+	SqlClass	class = sqlstate_class(sqlstate);
+
+	if (core->asked == INBOX_APPLY)
+	{
+		snprintf(inbox->sqlstate, sizeof(inbox->sqlstate), "%s", sqlstate);
+		buf_clear(&inbox->alone);
+		buf_add_str(&inbox->alone, text);
+		buf_str(&inbox->alone);
+	}
+	inbox_troubled(inbox, "batch", text);
+	log_throttled(&inbox->apply_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not apply messages: %s sqlstate=%s n=%u",
+				  text, sqlstate, core->to - core->from);
+	inbox_on_apply_error(core, class, loop_now(inbox->loop));
+}
+
+/* Upkeep that failed waits for its next turn, and harms nothing until then. */
+static void
+inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
+{
+	InboxCore  *core = &inbox->core;
+	int64_t		now = loop_now(inbox->loop);
+	char	   *text = api_error_text(result);
+
+	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
+		inbox_take_apply_error(inbox, sqlstate, text);
+	else if (core->asked == INBOX_ASK_HELLO)
+		inbox_db_failed(inbox, text);
+	else
+	{
+		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+					  "upkeep failed: %s sqlstate=%s", text, sqlstate);
+		if (core->asked == INBOX_ASK_OFFSETS)
+			inbox_on_offsets_failed(core, now);
+		else if (core->asked == INBOX_ASK_RETRY)
+			inbox_on_retried(core, 0, now);
+		else if (core->asked == INBOX_ASK_METRICS)
+			inbox_on_metrics(core, now);
+		else
+			inbox_on_purged(core, now);
+	}
+	free(text);
+}
+
+static void
+inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+{
+	Inbox	   *inbox = arg;
+	const char *sqlstate;
+
+	switch (event)
+	{
+		case PGCONN_UP:
+			inbox_on_connected(&inbox->core);
+			break;
+		case PGCONN_DOWN:
+			inbox_db_failed(inbox, pgconn_error(inbox->conn));
+			break;
+		case PGCONN_NOTIFY:
+			break;
+		case PGCONN_RESULT:
+			sqlstate = api_sqlstate(result);
+			if (sqlstate != NULL)
+				inbox_take_error(inbox, sqlstate, result);
+			else
+				inbox_take_answer(inbox, result);
+			PQclear(result);
+			break;
+	}
+}
+
+/* ---- doing ------------------------------------------------------------- */
+
+static void
+inbox_new_consumer(Inbox *inbox)
+{
+	Buf			error = {0};
+
+	if (consumer_open(inbox->consumer, inbox->config, inbox->group, &error))
+	{
+		inbox_on_consumer_up(&inbox->core);
+		log_info("consumes group=%s", inbox->group);
+	}
+	else
+		inbox_consumer_failed(inbox, buf_str(&error));
+	buf_free(&error);
+}
+
+static void
+inbox_fetch(Inbox *inbox)
+{
+	InboxCore  *core = &inbox->core;
+	ConsumerTaken taken = consumer_take(inbox->consumer);
+
+	if (taken == CONSUMER_FAILED)
+	{
+		inbox_consumer_failed(inbox, consumer_error(inbox->consumer));
+		return;
+	}
+	/* left over from before a barrier: the database says where to begin */
+	if (!core->placed)
+		consumer_drop(inbox->consumer);
+	inbox_on_fetched(core, consumer_count(inbox->consumer),
+					 taken == CONSUMER_DRAINED, loop_now(inbox->loop));
+	if (core->closing && consumer_has_left(inbox->consumer))
+	{
+		consumer_close(inbox->consumer);
+		inbox_on_closed(core);
+	}
+}
+
+/* Fills the parameters with messages from .. to - 1. */
+static void
+inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
+{
+	ApiMessage	message;
+
+	api_batch_begin(&inbox->batch);
+	for (uint32_t i = from; i < to; i++)
+	{
+		/* Headers that the packed form cannot hold are beyond what a broker
+		 * takes; such a message goes without. */
+		if (!consumer_message(inbox->consumer, i, &message))
+			log_warning("headers are left out topic=%s partition=%d offset=%"
+						PRId64, message.topic.data, message.partition,
+						message.offset);
+		api_batch_add(&inbox->batch, &message);
+	}
+	inbox->called_at = loop_now(inbox->loop);
+}
+
+static void
+inbox_apply(Inbox *inbox)
+{
+	inbox_fill_batch(inbox, inbox->core.from, inbox->core.to);
+	api_call_apply(inbox->conn, &inbox->batch, buf_str(&inbox->options));
+}
+
+static void
+inbox_apply_failed(Inbox *inbox)
+{
+	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
+	api_call_apply_failed(inbox->conn, &inbox->batch,
+						  buf_str(&inbox->options), inbox->sqlstate,
+						  buf_str(&inbox->alone));
+}
+
+static void
+inbox_do(Inbox *inbox, InboxAction action)
+{
+	const Config *config = inbox->config;
+	InboxCore  *core = &inbox->core;
+
+	switch (action)
+	{
+		case INBOX_CONNECT:
+			pgconn_connect(inbox->conn, config->conninfo, config->name);
+			break;
+		case INBOX_ASK_HELLO:
+			api_call(inbox->conn, API_HELLO);
+			break;
+		case INBOX_NEW_CONSUMER:
+			inbox_new_consumer(inbox);
+			break;
+		case INBOX_SUSPEND:
+			consumer_suspend(inbox->consumer);
+			inbox_on_suspended(core);
+			break;
+		case INBOX_ASK_OFFSETS:
+			api_call_offsets(inbox->conn, config->topics);
+			break;
+		case INBOX_FETCH:
+			inbox_fetch(inbox);
+			break;
+		case INBOX_APPLY:
+			inbox_apply(inbox);
+			break;
+		case INBOX_APPLY_FAILED:
+			inbox_apply_failed(inbox);
+			break;
+		case INBOX_ASK_RETRY:
+			api_call_retry(inbox->conn, INBOX_RETRY_ROWS,
+						   buf_str(&inbox->options));
+			break;
+		case INBOX_ASK_METRICS:
+			api_call(inbox->conn, API_METRICS);
+			break;
+		case INBOX_ASK_PURGE:
+			api_call_purge(inbox->conn, config->retention_us,
+						   config->dedup_retention_us);
+			break;
+		case INBOX_COMMIT:
+			consumer_commit(inbox->consumer);
+			inbox_on_committed(core);
+			break;
+		case INBOX_CLOSE:
+			consumer_leave(inbox->consumer);
+			break;
+		case INBOX_DONE:
+			inbox->done = true;
+			break;
+		case INBOX_WAIT:
+			break;
+	}
+}
+
+int64_t
+inbox_turn(Inbox *inbox, bool leads)
+{
+	InboxAction action = INBOX_WAIT;
+
+	inbox->core.leads = leads;
+	do
+	{
+		pump_tell(LOG_MODULE, &inbox->told_state, inbox->core.state,
+				  inbox->core.db_retry.failures);
+		if (inbox->done)
+			return NEVER;
+		action = inbox_next(&inbox->core, loop_now(inbox->loop));
+		inbox_do(inbox, action);
+	} while (action != INBOX_WAIT);
+	return inbox_deadline(&inbox->core);
+}
+
+void
+inbox_stop(Inbox *inbox, int64_t stop_by)
+{
+	inbox_on_stop(&inbox->core, stop_by);
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+bool
+inbox_is_done(const Inbox *inbox)
+{
+	return inbox->done;
+}
+
+int
+inbox_exit_code(const Inbox *inbox)
+{
+	return inbox->exit_code;
+}
+
+PumpState
+inbox_state(const Inbox *inbox)
+{
+	return inbox->core.state;
+}
+
+bool
+inbox_is_overdue(const Inbox *inbox)
+{
+	return !inbox->done &&
+		inbox_overdue(&inbox->core, loop_now(inbox->loop));
+}
+
+void
+inbox_refresh_metrics(Inbox *inbox)
+{
+	inbox_on_metrics_wanted(&inbox->core, loop_now(inbox->loop));
+	consumer_measure_lag(inbox->consumer);
+}
+
+/* A member without partitions is ready as well: others have them. */
+bool
+inbox_is_ready(Inbox *inbox, Buf *sentence)
+{
+	const InboxCore *core = &inbox->core;
+	bool		moves = inbox_moves(core, loop_now(inbox->loop));
+	bool		joined = !core->consumes || core->assigned;
+
+	buf_printf(sentence, "inbox: %s", pump_state_name(core->state));
+	if (!core->consumes)
+		buf_add_str(sentence, ", no topics to consume");
+	else if (!joined)
+		buf_add_str(sentence, ", not yet in the consumer group");
+	else if (!consumer_is_assigned(inbox->consumer))
+		buf_add_str(sentence, ", stands by without partitions");
+	if (!moves && inbox->trouble.len > 0)
+		buf_printf(sentence, ", %s", buf_str(&inbox->trouble));
+	return moves && joined;
+}
+
+void
+inbox_status_json(Inbox *inbox, Buf *json)
+{
+	Buf			sentence = {0};
+	bool		ready = inbox_is_ready(inbox, &sentence);
+
+	buf_printf(json, "{\"status\":\"%s\",\"state\":\"%s\",\"assigned\":%s,"
+			   "\"batch\":%u,\"detail\":", ready ? "ok" : "failing",
+			   pump_state_name(inbox->core.state),
+			   inbox->core.assigned ? "true" : "false", inbox->core.size);
+	json_string(json, buf_str(&sentence));
+	buf_add_str(json, "}");
+	buf_free(&sentence);
+}

@@ -1,0 +1,193 @@
+/*
+ * kafka.c - librdkafka's configuration
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "kafka.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "option.h"
+
+/* What the relay's promises rest on; and where to say it instead. */
+static const char *const own_properties[][2] = {
+	{"acks", NULL},
+	{"auto.offset.reset", "[inbox] first_offset"},
+	{"delivery.timeout.ms", NULL},
+	{"enable.auto.commit", NULL},
+	{"enable.auto.offset.store", NULL},
+	{"enable.gapless.guarantee", NULL},
+	{"enable.idempotence", NULL},
+	{"enable.partition.eof", NULL},
+	{"group.id", "[inbox] group"},
+	{"log.queue", NULL},
+	{"max.in.flight", NULL},
+	{"max.in.flight.requests.per.connection", NULL},
+	{"message.max.bytes", "pgstock.max_event_bytes in PostgreSQL"},
+	{"message.send.max.retries", NULL},
+	{"message.timeout.ms", NULL},
+	{"partition.assignment.strategy", NULL},
+	{"request.required.acks", NULL},
+	{"retries", NULL},
+	{"transactional.id", NULL},
+};
+
+bool
+kafka_property_is_secret(const char *property)
+{
+	static const char *const marks[] = {
+		"password", "secret", "key.pem", "oauthbearer.config",
+	};
+
+	for (size_t i = 0; i < Lengthof(marks); i++)
+		if (strstr(property, marks[i]) != NULL)
+			return true;
+	return false;
+}
+
+/* The nearest name in librdkafka's own list of properties. */
+static char *
+nearest_property(const char *property)
+{
+	char	   *list = NULL;
+	size_t		list_size = 0;
+	FILE	   *stream = open_memstream(&list, &list_size);
+	char	   *best = xstrdup("bootstrap.servers");
+	unsigned	best_distance = UINT32_MAX;
+	char	   *rest;
+
+	Assert(stream != NULL);
+	rd_kafka_conf_properties_show(stream);
+	fclose(stream);
+	for (char *line = strtok_r(list, "\n", &rest); line != NULL;
+		 line = strtok_r(NULL, "\n", &rest))
+	{
+		char		name[64];
+		unsigned	distance;
+
+		/* rows of a table: "name   |   C/P   | ..." */
+		if (strchr(line, '|') == NULL || sscanf(line, "%63s", name) != 1 ||
+			strpbrk(name, "-|") != NULL)
+			continue;
+		distance = edit_distance(property, name);
+		if (distance >= best_distance)
+			continue;
+		best_distance = distance;
+		free(best);
+		best = xstrdup(name);
+	}
+	free(list);
+	return best;
+}
+
+bool
+kafka_check_property(const char *property, const char *value, Buf *error)
+{
+	rd_kafka_conf_t *conf;
+	rd_kafka_conf_res_t result;
+	char		reason[KAFKA_ERROR_MAX];
+
+	for (size_t i = 0; i < Lengthof(own_properties); i++)
+		if (strcmp(own_properties[i][0], property) == 0)
+		{
+			buf_printf(error, "\"%s\" in [kafka] is the relay's own%s%s",
+					   property, own_properties[i][1] ? ": use " : "",
+					   own_properties[i][1] ? own_properties[i][1] : "");
+			return false;
+		}
+	conf = rd_kafka_conf_new();
+	result = rd_kafka_conf_set(conf, property, value, reason, sizeof(reason));
+	rd_kafka_conf_destroy(conf);
+	if (result == RD_KAFKA_CONF_OK)
+		return true;
+	if (result == RD_KAFKA_CONF_UNKNOWN)
+	{
+		char	   *nearest = nearest_property(property);
+
+		buf_printf(error, "unknown key \"%s\" in [kafka]: the nearest is "
+				   "\"%s\"", property, nearest);
+		free(nearest);
+	}
+	else if (kafka_property_is_secret(property))
+		buf_printf(error, "\"%s\" in [kafka] has a value that librdkafka "
+				   "refuses", property);
+	else
+		buf_printf(error, "\"%s\" in [kafka]: %s", property, reason);
+	return false;
+}
+
+static void
+conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
+{
+	char		reason[KAFKA_ERROR_MAX];
+
+	if (rd_kafka_conf_set(conf, property, value, reason, sizeof(reason)) ==
+		RD_KAFKA_CONF_OK)
+		return;
+	log_write(LEVEL_ERROR, "kafka", "could not set %s: %s", property, reason);
+	abort();
+}
+
+static void
+conf_set_all(rd_kafka_conf_t *conf, KafkaProperties properties)
+{
+	for (size_t i = 0; properties[i][0] != NULL; i++)
+		conf_must_set(conf, properties[i][0], properties[i][1]);
+}
+
+rd_kafka_conf_t *
+kafka_conf_new(const Config *config, KafkaProperties wishes,
+			   KafkaProperties musts)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char	   *client = xasprintf("pgstock-relay-%s", config->name);
+
+	conf_must_set(conf, "client.id", client);
+	conf_must_set(conf, "log.queue", "true");
+	conf_must_set(conf, "log.connection.close", "false");
+	conf_must_set(conf, "socket.nagle.disable", "true");
+	conf_must_set(conf, "reconnect.backoff.max.ms", "2000");
+	conf_set_all(conf, wishes);
+	for (char **pair = config->kafka; *pair != NULL; pair += 2)
+		conf_must_set(conf, pair[0], pair[1]);
+	conf_set_all(conf, musts);
+	free(client);
+	return conf;
+}
+
+rd_kafka_t *
+kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error)
+{
+	rd_kafka_t *client = rd_kafka_new(type, conf, error, KAFKA_ERROR_MAX);
+
+	if (client == NULL)
+		rd_kafka_conf_destroy(conf);
+	return client;
+}
+
+void
+kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake)
+{
+	const uint64_t one = 1;
+
+	/* librdkafka writes when something comes into an empty queue */
+	rd_kafka_queue_io_event_enable(queue, loop_wake_fd(wake), &one,
+								   sizeof(one));
+	loop_wake_up(wake);
+}
+
+void
+kafka_log_event(rd_kafka_event_t *event, const char *module)
+{
+	const char *facility;
+	const char *text;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return;
+	/* That a broker is away is told by the pump, once. */
+	log_write(level <= 3 && strcmp(facility, "FAIL") != 0 &&
+			  strcmp(facility, "ERROR") != 0 ? LEVEL_WARNING : LEVEL_DEBUG,
+			  module, "%s: %s", facility, text);
+}

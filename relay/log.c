@@ -1,0 +1,183 @@
+/*
+ * log.c - one line an event, to standard error
+ *
+ * A line is built in memory and leaves in one write, so that lines of several
+ * processes do not mix.  Line ends within a message (libpq's have some) become
+ * blanks: one event stays one line, and nobody can forge another.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct
+{
+	const char *name;
+	int			priority;		/* syslog's */
+} levels[] = {
+	[LEVEL_ERROR] = {"error", 3},
+	[LEVEL_WARNING] = {"warning", 4},
+	[LEVEL_INFO] = {"info", 6},
+	[LEVEL_DEBUG] = {"debug", 7},
+};
+
+static LogLevel log_level = LEVEL_INFO;
+static LogFormat log_format = LOG_TEXT;
+
+void
+log_configure(LogLevel level, LogFormat format)
+{
+	Assert(level <= LEVEL_DEBUG);
+	log_level = level;
+	log_format = format;
+}
+
+bool
+log_enabled(LogLevel level)
+{
+	return level <= log_level;
+}
+
+static void
+add_time(Buf *line)
+{
+	struct timespec now;
+	struct tm	utc;
+	char		text[32];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+	buf_printf(line, "%s.%03ldZ", text, now.tv_nsec / 1000000);
+}
+
+void
+json_string(Buf *buf, const char *text)
+{
+	buf_add_str(buf, "\"");
+	for (const unsigned char *c = (const unsigned char *) text; *c != 0; c++)
+	{
+		if (*c == '"' || *c == '\\')
+			buf_printf(buf, "\\%c", *c);
+		else if (*c < 0x20)
+			buf_printf(buf, "\\u%04x", *c);
+		else
+			buf_add(buf, c, 1);
+	}
+	buf_add_str(buf, "\"");
+}
+
+/* Control characters become blanks, and those at the end go. */
+static void
+flatten(Buf *message)
+{
+	for (size_t i = 0; i < message->len; i++)
+		if ((unsigned char) message->data[i] < 0x20)
+			message->data[i] = ' ';
+	while (message->len > 0 && message->data[message->len - 1] == ' ')
+		message->len--;
+}
+
+static void
+add_line(Buf *line, LogLevel level, const char *module, const char *message)
+{
+	bool		journal = getenv("JOURNAL_STREAM") != NULL;
+
+	if (log_format == LOG_JSON)
+	{
+		buf_add_str(line, "{\"time\":\"");
+		add_time(line);
+		buf_printf(line, "\",\"level\":\"%s\",\"module\":\"%s\",\"message\":",
+				   levels[level].name, module);
+		json_string(line, message);
+		buf_add_str(line, "}");
+	}
+	else
+	{
+		if (journal)
+			buf_printf(line, "<%d>", levels[level].priority);
+		else
+		{
+			add_time(line);
+			buf_add_str(line, " ");
+		}
+		buf_printf(line, "%s %s: %s", levels[level].name, module, message);
+	}
+	buf_add_str(line, "\n");
+}
+
+static void
+log_vwrite(LogLevel level, const char *module, unsigned untold,
+		   const char *format, va_list args) PRINTF_LIKE(4, 0);
+
+static void
+log_vwrite(LogLevel level, const char *module, unsigned untold,
+		   const char *format, va_list args)
+{
+	Buf			message = {0};
+	Buf			line = {0};
+	int			saved_errno = errno;
+
+	buf_vprintf(&message, format, args);
+	flatten(&message);
+	if (untold > 0)
+		buf_printf(&message, " repeated=%u", untold);
+	add_line(&line, level, module, buf_str(&message));
+	if (write(STDERR_FILENO, line.data, line.len) < 0)
+	{
+		/* There is nobody left to tell. */
+	}
+	buf_free(&message);
+	buf_free(&line);
+	errno = saved_errno;
+}
+
+void
+log_write(LogLevel level, const char *module, const char *format, ...)
+{
+	va_list		args;
+
+	if (!log_enabled(level))
+		return;
+	va_start(args, format);
+	log_vwrite(level, module, 0, format, args);
+	va_end(args);
+}
+
+bool
+log_due(LogThrottle *throttle, int64_t now, unsigned *untold)
+{
+	if (throttle->told_at != 0 && now - throttle->told_at < LOG_QUIET_US)
+	{
+		throttle->untold++;
+		return false;
+	}
+	*untold = throttle->untold;
+	*throttle = (LogThrottle){.told_at = now};
+	return true;
+}
+
+void
+log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
+			  const char *module, const char *format, ...)
+{
+	va_list		args;
+	unsigned	untold;
+
+	if (!log_enabled(level) || !log_due(throttle, now, &untold))
+		return;
+	va_start(args, format);
+	log_vwrite(level, module, untold, format, args);
+	va_end(args);
+}
+
+void
+log_recovered(LogThrottle *throttle)
+{
+	*throttle = (LogThrottle){0};
+}

@@ -1,0 +1,268 @@
+/*
+ * metrics.c - counters, histograms and gauges, as Prometheus reads them
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "metrics.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIX "pgstock_"
+#define GAUGES_MAX 4096
+
+static const struct
+{
+	const char *name;
+	const char *type;
+	const char *help;
+} metric_names[METRICS] = {
+	[METRIC_PUBLISHED] = {"outbox_published_total", "counter",
+		"Events that Kafka acknowledged."},
+	[METRIC_PUBLISH_ERRORS] = {"outbox_publish_errors_total", "counter",
+		"Losses of the producer, by librdkafka's name of the error."},
+	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
+		"What made the relay look for events."},
+	[METRIC_INBOX_EVENTS] = {"inbox_events_total", "counter",
+		"Messages that were consumed, by what became of them."},
+	[METRIC_DLQ] = {"dlq_total", "counter",
+		"Messages that went to the dead letter topic."},
+	[METRIC_ARCHIVED] = {"archived_total", "counter",
+		"Messages that went to the archive."},
+	[METRIC_LEADER] = {"leader", "gauge",
+		"1 if this relay leads the outbox."},
+	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
+		"How often this relay began or ceased to lead."},
+	[METRIC_LAG] = {"consumer_lag", "gauge",
+		"Messages in the partition that were not applied."},
+	[METRIC_BUILD_INFO] = {"build_info", "gauge",
+		"Versions; always 1."},
+};
+
+static const struct
+{
+	const char *name;
+	const char *help;
+} histogram_names[HISTOGRAMS] = {
+	[HISTOGRAM_COMMIT_TO_ACK] = {"outbox_commit_to_ack_seconds",
+		"From the writing of an event to Kafka's acknowledgement."},
+	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
+		"One call for a batch of messages."},
+};
+
+static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
+	1000, 2000, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
+	2500000, 5000000, 10000000, 30000000, 60000000,
+};
+
+typedef struct Cell
+{
+	char		*labels;		/* ready-made, "" without */
+	double		 value;
+	struct Cell *next;
+} Cell;
+
+typedef struct Gauge
+{
+	char	*name;				/* without the prefix */
+	char	*labels;
+	double	 value;
+} Gauge;
+
+struct Metrics
+{
+	Cell	 *cells[METRICS];
+	Histogram histograms[HISTOGRAMS];
+	Gauge	 *gauges;			/* the database's */
+	size_t	  gauge_count;
+};
+
+Metrics *
+metrics_new(void)
+{
+	return xcalloc(1, sizeof(Metrics));
+}
+
+void
+metrics_free(Metrics *metrics)
+{
+	if (metrics == NULL)
+		return;
+	for (int id = 0; id < METRICS; id++)
+		metrics_forget(metrics, id);
+	metrics_gauges_begin(metrics);
+	free(metrics->gauges);
+	free(metrics);
+}
+
+void
+metrics_forget(Metrics *metrics, MetricId id)
+{
+	while (metrics->cells[id] != NULL)
+	{
+		Cell	   *cell = metrics->cells[id];
+
+		metrics->cells[id] = cell->next;
+		free(cell->labels);
+		free(cell);
+	}
+}
+
+static void
+add_label(Buf *labels, const char *name, const char *value)
+{
+	buf_printf(labels, "%s%s=\"", labels->len > 0 ? "," : "", name);
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '\n')
+			buf_add_str(labels, "\\n");
+		else if (*value == '"' || *value == '\\')
+			buf_printf(labels, "\\%c", *value);
+		else
+			buf_add(labels, value, 1);
+	}
+	buf_add_str(labels, "\"");
+}
+
+double *
+metrics_cell(Metrics *metrics, MetricId id, ...)
+{
+	Buf			labels = {0};
+	Cell	  **cell = &metrics->cells[id];
+	va_list		pairs;
+	const char *name;
+
+	va_start(pairs, id);
+	while ((name = va_arg(pairs, const char *)) != NULL)
+		add_label(&labels, name, va_arg(pairs, const char *));
+	va_end(pairs);
+
+	while (*cell != NULL && strcmp((*cell)->labels, buf_str(&labels)) != 0)
+		cell = &(*cell)->next;
+	if (*cell == NULL)
+	{
+		*cell = xcalloc(1, sizeof(Cell));
+		(*cell)->labels = xstrdup(buf_str(&labels));
+	}
+	buf_free(&labels);
+	return &(*cell)->value;
+}
+
+void
+metrics_observe(Metrics *metrics, HistogramId id, int64_t us)
+{
+	Histogram  *histogram = &metrics->histograms[id];
+	int			bucket = 0;
+
+	us = Max(us, 0);
+	while (bucket < HISTOGRAM_BUCKETS && us > bucket_us[bucket])
+		bucket++;
+	histogram->buckets[bucket]++;
+	histogram->sum += (double) us / 1e6;
+}
+
+void
+metrics_gauges_begin(Metrics *metrics)
+{
+	for (size_t i = 0; i < metrics->gauge_count; i++)
+	{
+		free(metrics->gauges[i].name);
+		free(metrics->gauges[i].labels);
+	}
+	metrics->gauge_count = 0;
+}
+
+void
+metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
+				   double value)
+{
+	size_t		count = metrics->gauge_count;
+
+	if (count == GAUGES_MAX)
+		return;
+	metrics->gauges = xrealloc(metrics->gauges, (count + 1) * sizeof(Gauge));
+	metrics->gauges[count] = (Gauge){
+		.name = xstrdup(name),
+		.labels = xstrdup(labels),
+		.value = value,
+	};
+	metrics->gauge_count++;
+}
+
+/* ---- rendering --------------------------------------------------------- */
+
+static void
+render_head(Buf *to, const char *name, const char *type, const char *help)
+{
+	if (help != NULL)
+		buf_printf(to, "# HELP " PREFIX "%s %s\n", name, help);
+	buf_printf(to, "# TYPE " PREFIX "%s %s\n", name, type);
+}
+
+static void
+render_value(Buf *to, const char *name, const char *labels, double value)
+{
+	buf_printf(to, PREFIX "%s%s%s%s %.17g\n", name, labels[0] ? "{" : "",
+			   labels, labels[0] ? "}" : "", value);
+}
+
+static void
+render_histogram(Buf *to, HistogramId id, const Histogram *histogram)
+{
+	const char *name = histogram_names[id].name;
+	uint64_t	count = 0;
+
+	render_head(to, name, "histogram", histogram_names[id].help);
+	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+	{
+		count += histogram->buckets[i];
+		buf_printf(to, PREFIX "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+				   (double) bucket_us[i] / 1e6, count);
+	}
+	count += histogram->buckets[HISTOGRAM_BUCKETS];
+	buf_printf(to, PREFIX "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, count);
+	buf_printf(to, PREFIX "%s_sum %.6f\n", name, histogram->sum);
+	buf_printf(to, PREFIX "%s_count %" PRIu64 "\n", name, count);
+}
+
+/* Prometheus wants all values of a name together. */
+static void
+render_gauges(const Metrics *metrics, Buf *to)
+{
+	for (size_t i = 0; i < metrics->gauge_count; i++)
+	{
+		const Gauge *first = &metrics->gauges[i];
+		size_t		len = strlen(first->name);
+		bool		total = len > 6 &&
+			strcmp(first->name + len - 6, "_total") == 0;
+		bool		seen = false;
+
+		for (size_t j = 0; j < i; j++)
+			seen |= strcmp(metrics->gauges[j].name, first->name) == 0;
+		if (seen)
+			continue;
+		render_head(to, first->name, total ? "counter" : "gauge", NULL);
+		for (size_t j = i; j < metrics->gauge_count; j++)
+			if (strcmp(metrics->gauges[j].name, first->name) == 0)
+				render_value(to, first->name, metrics->gauges[j].labels,
+							 metrics->gauges[j].value);
+	}
+}
+
+void
+metrics_render(const Metrics *metrics, Buf *to)
+{
+	for (int id = 0; id < METRICS; id++)
+	{
+		if (metrics->cells[id] == NULL)
+			continue;
+		render_head(to, metric_names[id].name, metric_names[id].type,
+					metric_names[id].help);
+		for (const Cell *cell = metrics->cells[id]; cell; cell = cell->next)
+			render_value(to, metric_names[id].name, cell->labels, cell->value);
+	}
+	for (int id = 0; id < HISTOGRAMS; id++)
+		render_histogram(to, id, &metrics->histograms[id]);
+	render_gauges(metrics, to);
+}

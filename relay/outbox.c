@@ -1,0 +1,632 @@
+/*
+ * outbox.c - from the outbox to Kafka
+ *
+ * The doing half: it carries out what outbox_core.c decides and reports what
+ * came of it.  Any error of the database closes the connection and everything
+ * starts again from the stored position; a failure of the producer the same,
+ * but for the connection.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "exit_code.h"
+#include "outbox_core.h"
+#include "sink.h"
+
+#define LOG_MODULE "outbox"
+
+#define EVENT_BYTES_DEFAULT 1000000	/* until the database has told its own */
+
+struct Outbox
+{
+	Loop	   *loop;
+	const Config *config;
+	Metrics	   *metrics;
+	PgConn	   *conn;
+	Sink	   *sink;
+	OutboxCore	core;
+	PumpState	told_state;		/* last one in the log */
+	PGresult   *pages[OUTBOX_PAGES_MAX];	/* rows of core.pages */
+	uint32_t	page_count;
+	Buf			source;			/* ce_source */
+	int			max_event_bytes;
+	int64_t		wall_us;		/* time of day of these reports; 0: not read */
+	bool		echo_heard;
+	bool		leading;		/* as the metrics know it */
+	bool		done;
+	ExitCode	exit_code;
+	Buf			trouble;		/* last failure, "" since it went well */
+	LogThrottle db_told;
+	LogThrottle sink_told;
+};
+
+static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+
+/* ---- trouble ----------------------------------------------------------- */
+
+static void
+outbox_drop_pages(Outbox *outbox)
+{
+	for (uint32_t i = 0; i < outbox->page_count; i++)
+		PQclear(outbox->pages[i]);
+	outbox->page_count = 0;
+}
+
+static void
+outbox_troubled(Outbox *outbox, const char *what, const char *why)
+{
+	buf_clear(&outbox->trouble);
+	buf_printf(&outbox->trouble, "%s: %s", what, why);
+	outbox_drop_pages(outbox);
+}
+
+static void
+outbox_db_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "database", why);
+	pgconn_close(outbox->conn);
+	outbox_on_down(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not use the database: %s", why);
+}
+
+static void
+outbox_sink_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "kafka", why);
+	sink_close(outbox->sink);
+	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "lost the producer, going back to the stored "
+				  "position: %s", why);
+}
+
+static void
+outbox_exit(Outbox *outbox, ExitCode code)
+{
+	outbox->exit_code = code;
+	outbox->done = true;
+}
+
+/* ---- the producer's reports -------------------------------------------- */
+
+static void
+outbox_acked(void *arg, uint64_t id)
+{
+	Outbox	   *outbox = arg;
+	int64_t		created = ring_ack(&outbox->core.ring, id);
+
+	if (created < 0)
+		return;
+	if (outbox->wall_us == 0)
+	{
+		struct timespec wall;
+
+		clock_gettime(CLOCK_REALTIME, &wall);
+		outbox->wall_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	}
+	metrics_observe(outbox->metrics, HISTOGRAM_COMMIT_TO_ACK,
+					outbox->wall_us - created);
+}
+
+static void
+outbox_served(void *arg)
+{
+	Outbox	   *outbox = arg;
+
+	outbox->wall_us = 0;
+	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
+	if (sink_is_known_up(outbox->sink))
+		log_recovered(&outbox->sink_told);
+}
+
+static void
+outbox_sink_gone(void *arg, const char *why)
+{
+	outbox_sink_failed(arg, why);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+Outbox *
+outbox_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	static const SinkHandlers handlers = {
+		.acked = outbox_acked,
+		.served = outbox_served,
+		.failed = outbox_sink_gone,
+	};
+	Outbox	   *outbox = xcalloc(1, sizeof(Outbox));
+
+	outbox->loop = loop;
+	outbox->config = config;
+	outbox->metrics = metrics;
+	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
+	outbox->conn = pgconn_new(loop, "outbox", outbox_on_conn, outbox);
+	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
+	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
+					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
+	outbox_reconfigured(outbox);
+	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
+	return outbox;
+}
+
+void
+outbox_free(Outbox *outbox)
+{
+	if (outbox == NULL)
+		return;
+	outbox_drop_pages(outbox);
+	sink_free(outbox->sink);
+	pgconn_free(outbox->conn);
+	outbox_core_fini(&outbox->core);
+	buf_free(&outbox->source);
+	buf_free(&outbox->trouble);
+	free(outbox);
+}
+
+void
+outbox_reconfigured(Outbox *outbox)
+{
+	outbox->core.poll_us = outbox->config->poll_interval_us;
+	outbox->core.page_rows_max = (uint32_t) outbox->config->batch_rows;
+}
+
+/* ---- answers of the database ------------------------------------------- */
+
+static void
+outbox_take_hello(Outbox *outbox, const PGresult *result)
+{
+	ApiHello	hello;
+
+	if (!api_read_hello(result, &hello))
+	{
+		outbox_db_failed(outbox, "relay_hello() gave no sound answer");
+		return;
+	}
+	if (hello.relay_api != API_VERSION)
+	{
+		log_error("the extension speaks relay_api %d, this relay %d: install "
+				  "matching versions", hello.relay_api, API_VERSION);
+		outbox_exit(outbox, EXIT_INCOMPATIBLE);
+		return;
+	}
+	log_info("connected server_version=%d extension_version=%s database=%s "
+			 "preloaded=%s", pgconn_server_version(outbox->conn),
+			 hello.extension_version, hello.database,
+			 hello.preloaded ? "yes" : "no");
+	buf_clear(&outbox->source);
+	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
+	if (hello.max_event_bytes > outbox->max_event_bytes)
+	{
+		outbox->max_event_bytes = hello.max_event_bytes;
+		outbox_sink_failed(outbox, "it has to take larger events");
+	}
+	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+}
+
+static void
+outbox_take_echo(Outbox *outbox)
+{
+	if (!outbox->echo_heard)
+		log_warning("notifications do not arrive, as behind a transaction "
+					"pooler: events wait for poll_interval");
+	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+}
+
+/* Also where dead letters go: they leave through the outbox like all else. */
+static void
+outbox_take_topics(Outbox *outbox, const PGresult *result)
+{
+	for (int row = 0; row < PQntuples(result); row++)
+		sink_want_topic(outbox->sink, PQgetvalue(result, row, 0));
+	for (char **topic = outbox->config->topics; *topic != NULL; topic++)
+	{
+		char	   *dlq = config_dlq_topic(outbox->config, *topic);
+
+		sink_want_topic(outbox->sink, dlq);
+		free(dlq);
+	}
+	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+}
+
+static void
+outbox_take_lead(Outbox *outbox, const PGresult *result)
+{
+	bool		leads = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
+
+	outbox_on_lead(&outbox->core, leads ? api_int(result, 0, 0) : 0,
+				   loop_now(outbox->loop));
+	buf_clear(&outbox->trouble);
+	log_recovered(&outbox->db_told);
+}
+
+static bool
+outbox_take_page(Outbox *outbox, PGresult *result)
+{
+	uint32_t	rows = (uint32_t) PQntuples(result);
+	EventRow	last = {0};
+
+	if (!api_page_is_sound(result))
+	{
+		outbox_db_failed(outbox, "relay_page() gave other columns");
+		return false;
+	}
+	if (rows > 0)
+		api_page_row(result, (int) rows - 1, &last);
+	if (!outbox_on_page(&outbox->core, rows, PQresultMemorySize(result),
+						last.seq))
+		return false;
+	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
+	outbox->pages[outbox->page_count++] = result;
+	return true;
+}
+
+/* Whether an answer has the rows that its question asks for. */
+static bool
+outbox_is_answer(OutboxAction question, const PGresult *result)
+{
+	if (question != OUTBOX_ASK_POSITION && question != OUTBOX_ASK_WINDOW)
+		return true;
+	return PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
+		PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
+}
+
+/* True if the result is kept. */
+static bool
+outbox_take_answer(Outbox *outbox, PGresult *result)
+{
+	OutboxCore *core = &outbox->core;
+	int64_t		now = loop_now(outbox->loop);
+
+	if (!outbox_is_answer(core->asked, result))
+	{
+		outbox_db_failed(outbox, "the database gave no sound answer");
+		return false;
+	}
+	switch (core->asked)
+	{
+		case OUTBOX_ASK_HELLO:
+			outbox_take_hello(outbox, result);
+			break;
+		case OUTBOX_ASK_LISTEN:
+			outbox->echo_heard = false;
+			outbox_on_step_done(core, now);
+			break;
+		case OUTBOX_ASK_ECHO:
+			outbox_take_echo(outbox);
+			break;
+		case OUTBOX_ASK_TOPICS:
+			outbox_take_topics(outbox, result);
+			break;
+		case OUTBOX_ASK_LEAD:
+			outbox_take_lead(outbox, result);
+			break;
+		case OUTBOX_ASK_POSITION:
+			outbox_on_position(core, PQgetvalue(result, 0, 0),
+							   api_int(result, 0, 1), api_bool(result, 0, 2),
+							   now);
+			break;
+		case OUTBOX_ASK_WINDOW:
+			outbox_on_window(core, PQgetvalue(result, 0, 0));
+			break;
+		case OUTBOX_ASK_PAGE:
+			return outbox_take_page(outbox, result);
+		case OUTBOX_STORE:
+			outbox_on_stored(core, now);
+			break;
+		case OUTBOX_WAIT:
+		case OUTBOX_CONNECT:
+		case OUTBOX_PRODUCE:
+		case OUTBOX_NEW_SINK:
+		case OUTBOX_DONE:
+			Assert(!"a question to the database");
+	}
+	return false;
+}
+
+/* A foreign position stops the whole relay: nothing may be skipped, nothing
+ * consumed, before a person has decided. */
+static void
+outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
+{
+	char	   *text = api_error_text(result);
+
+	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0)
+	{
+		log_error("%s", text);
+		outbox_exit(outbox, EXIT_RUNTIME);
+	}
+	else
+	{
+		char	   *why = xasprintf("%s (SQLSTATE %s)", text, sqlstate);
+
+		outbox_db_failed(outbox, why);
+		free(why);
+	}
+	free(text);
+}
+
+static void
+outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+{
+	Outbox	   *outbox = arg;
+	const char *sqlstate;
+
+	switch (event)
+	{
+		case PGCONN_UP:
+			outbox_on_connected(&outbox->core, loop_now(outbox->loop));
+			break;
+		case PGCONN_DOWN:
+			outbox_db_failed(outbox, pgconn_error(outbox->conn));
+			break;
+		case PGCONN_NOTIFY:
+			outbox->echo_heard = true;
+			*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "notify",
+						  NULL) += 1;
+			outbox_on_wake(&outbox->core);
+			break;
+		case PGCONN_RESULT:
+			sqlstate = api_sqlstate(result);
+			if (sqlstate != NULL)
+				outbox_take_error(outbox, sqlstate, result);
+			else if (outbox_take_answer(outbox, result))
+				break;
+			PQclear(result);
+			break;
+	}
+}
+
+/* ---- doing ------------------------------------------------------------- */
+
+static void
+outbox_new_sink(Outbox *outbox)
+{
+	Buf			error = {0};
+
+	sink_close(outbox->sink);
+	outbox_drop_pages(outbox);
+	if (sink_open(outbox->sink, outbox->config, outbox->max_event_bytes,
+				  &error))
+		outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+	else
+		outbox_sink_failed(outbox, buf_str(&error));
+	buf_free(&error);
+}
+
+static void
+outbox_refused(Outbox *outbox, const EventRow *row)
+{
+	char		id[EVENT_UUID_LEN];
+	char	   *why;
+
+	event_uuid_text(id, row->id.data);
+	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64
+					" topic=%s", sink_refusal(outbox->sink), EVENT_UUID_LEN,
+					id, row->seq, row->topic.data);
+	outbox_sink_failed(outbox, why);
+	free(why);
+}
+
+static void
+outbox_page_done(Outbox *outbox)
+{
+	Assert(outbox->page_count > 0);
+	PQclear(outbox->pages[0]);
+	outbox->page_count--;
+	memmove(&outbox->pages[0], &outbox->pages[1],
+			outbox->page_count * sizeof(PGresult *));
+}
+
+/* As many rows of the oldest page as there is room for. */
+static void
+outbox_produce(Outbox *outbox)
+{
+	OutboxCore *core = &outbox->core;
+	const Slice source = {outbox->source.data, outbox->source.len};
+	int64_t		now = loop_now(outbox->loop);
+	int64_t		row;
+	EventRow	event;
+
+	while ((row = outbox_row(core)) >= 0)
+	{
+		api_page_row(outbox->pages[0], (int) row, &event);
+		switch (sink_produce(outbox->sink, &event, ring_next_id(&core->ring),
+							 (unsigned) outbox->config->header_profile, source))
+		{
+			case SINK_FULL:
+				outbox_on_sink_full(core);
+				return;
+			case SINK_REFUSED:
+				outbox_refused(outbox, &event);
+				return;
+			case SINK_TAKEN:
+				break;
+		}
+		if (outbox_on_produced(core, event.seq, event.created_us, now))
+		{
+			outbox_page_done(outbox);
+			return;
+		}
+	}
+}
+
+static void
+outbox_ask_window(Outbox *outbox)
+{
+	if (outbox->core.polled)
+		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll", NULL)
+			+= 1;
+	api_call_window(outbox->conn, outbox->core.window);
+}
+
+static void
+outbox_do(Outbox *outbox, OutboxAction action)
+{
+	static const ApiCall calls[] = {
+		[OUTBOX_ASK_HELLO] = API_HELLO,
+		[OUTBOX_ASK_LISTEN] = API_LISTEN,
+		[OUTBOX_ASK_ECHO] = API_ECHO,
+		[OUTBOX_ASK_TOPICS] = API_TOPICS,
+		[OUTBOX_ASK_LEAD] = API_LEAD,
+		[OUTBOX_ASK_POSITION] = API_POSITION,
+	};
+	const OutboxCore *core = &outbox->core;
+
+	switch (action)
+	{
+		case OUTBOX_CONNECT:
+			pgconn_connect(outbox->conn, outbox->config->conninfo,
+						   outbox->config->name);
+			break;
+		case OUTBOX_ASK_HELLO:
+		case OUTBOX_ASK_LISTEN:
+		case OUTBOX_ASK_ECHO:
+		case OUTBOX_ASK_TOPICS:
+		case OUTBOX_ASK_LEAD:
+		case OUTBOX_ASK_POSITION:
+			api_call(outbox->conn, calls[action]);
+			break;
+		case OUTBOX_ASK_WINDOW:
+			outbox_ask_window(outbox);
+			break;
+		case OUTBOX_ASK_PAGE:
+			api_call_page(outbox->conn, core->window, core->page_after,
+						  core->page_rows);
+			break;
+		case OUTBOX_STORE:
+			api_call_store(outbox->conn, core->storing.window,
+						   core->storing.seq, core->storing.finished,
+						   core->epoch);
+			break;
+		case OUTBOX_PRODUCE:
+			outbox_produce(outbox);
+			break;
+		case OUTBOX_NEW_SINK:
+			outbox_new_sink(outbox);
+			break;
+		case OUTBOX_DONE:
+			outbox->done = true;
+			break;
+		case OUTBOX_WAIT:
+			break;
+	}
+}
+
+/* The log and the metrics follow the state. */
+static void
+outbox_tell(Outbox *outbox)
+{
+	bool		leads = outbox_leads(&outbox->core);
+
+	pump_tell(LOG_MODULE, &outbox->told_state, outbox->core.state,
+			  outbox->core.db_retry.failures);
+	if (outbox->leading == leads)
+		return;
+	outbox->leading = leads;
+	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
+	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
+	log_info("%s epoch=%" PRId64, leads ? "leads the outbox"
+			 : "leads the outbox no more", outbox->core.epoch);
+}
+
+int64_t
+outbox_turn(Outbox *outbox)
+{
+	OutboxAction action = OUTBOX_WAIT;
+
+	do
+	{
+		outbox_tell(outbox);
+		if (outbox->done)
+			return NEVER;
+		action = outbox_next(&outbox->core, loop_now(outbox->loop));
+		outbox_do(outbox, action);
+	} while (action != OUTBOX_WAIT);
+	return outbox_deadline(&outbox->core);
+}
+
+void
+outbox_stop(Outbox *outbox, int64_t stop_by)
+{
+	outbox_on_stop(&outbox->core, stop_by);
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+bool
+outbox_is_done(const Outbox *outbox)
+{
+	return outbox->done;
+}
+
+int
+outbox_exit_code(const Outbox *outbox)
+{
+	return outbox->exit_code;
+}
+
+PumpState
+outbox_state(const Outbox *outbox)
+{
+	return outbox->core.state;
+}
+
+bool
+outbox_is_leader(const Outbox *outbox)
+{
+	return outbox_leads(&outbox->core);
+}
+
+bool
+outbox_is_overdue(const Outbox *outbox)
+{
+	return !outbox->done &&
+		outbox_overdue(&outbox->core, loop_now(outbox->loop));
+}
+
+bool
+outbox_is_ready(Outbox *outbox, Buf *sentence)
+{
+	const char *missing = sink_missing_topics(outbox->sink);
+	bool		up = sink_is_known_up(outbox->sink);
+	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
+
+	buf_printf(sentence, "outbox: %s, %u events in flight",
+			   pump_state_name(outbox->core.state),
+			   ring_in_flight(&outbox->core.ring));
+	if (!up)
+		buf_add_str(sentence, ", the broker has not answered");
+	if (missing[0] != '\0')
+		buf_printf(sentence, ", missing topics: %s", missing);
+	if (!moves && outbox->trouble.len > 0)
+		buf_printf(sentence, ", %s", buf_str(&outbox->trouble));
+	return moves && up && missing[0] == '\0';
+}
+
+void
+outbox_status_json(Outbox *outbox, Buf *json)
+{
+	Buf			sentence = {0};
+	bool		ready = outbox_is_ready(outbox, &sentence);
+
+	buf_printf(json, "{\"status\":\"%s\",\"state\":\"%s\",\"leader\":%s,"
+			   "\"epoch\":%" PRId64 ",\"in_flight\":%u,\"broker_up\":%s,"
+			   "\"detail\":", ready ? "ok" : "failing",
+			   pump_state_name(outbox->core.state),
+			   outbox_leads(&outbox->core) ? "true" : "false",
+			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
+			   sink_is_known_up(outbox->sink) ? "true" : "false");
+	json_string(json, buf_str(&sentence));
+	buf_add_str(json, "}");
+	buf_free(&sentence);
+}

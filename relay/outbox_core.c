@@ -1,0 +1,468 @@
+/*
+ * outbox_core.c - what to do next between the outbox and Kafka
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox_core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void
+outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed)
+{
+	*core = (OutboxCore){
+		.poll_us = SEC_US,
+		.page_rows_max = 1000,
+		.page_rows = OUTBOX_PAGE_ROWS_FIRST,
+	};
+	ring_init(&core->ring, in_flight_max);
+	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	retry_init(&core->sink_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+}
+
+/* Forgets what was read and what is in flight; the position is read back. */
+static void
+outbox_rewind(OutboxCore *core)
+{
+	for (uint32_t i = 0; i < core->page_count; i++)
+		free(core->pages[i].opens);
+	core->page_count = 0;
+	core->positioned = core->reading = false;
+	core->sink_full = false;
+	ring_reset(&core->ring);
+}
+
+void
+outbox_core_fini(OutboxCore *core)
+{
+	outbox_rewind(core);
+	free(core->window);
+	ring_fini(&core->ring);
+	*core = (OutboxCore){0};
+}
+
+/* ---- deciding ---------------------------------------------------------- */
+
+static OutboxAction
+outbox_ask(OutboxCore *core, OutboxAction question, int64_t now)
+{
+	Assert(core->asked == OUTBOX_WAIT);
+	core->asked = question;
+	core->asked_at = now;
+	return question;
+}
+
+/* When the position is to be stored; NEVER if there is nothing to store. */
+static int64_t
+outbox_store_due(const OutboxCore *core)
+{
+	if (!core->ring.moved)
+		return NEVER;
+	if (core->stopping || core->ring.passed >= OUTBOX_STORE_EVENTS)
+		return 0;
+	if (ring_position_counts(&core->ring))
+		return core->store_at;
+	return core->store_at + OUTBOX_STORE_IDLE_US;
+}
+
+static OutboxAction
+outbox_store(OutboxCore *core, int64_t now)
+{
+	if (!ring_position(&core->ring, &core->storing))
+		Assert(!"a position to store");
+	ring_stored(&core->ring);
+	core->store_at = now + OUTBOX_STORE_US;
+	return outbox_ask(core, OUTBOX_STORE, now);
+}
+
+/* A window is opened in the ring when its first page is at hand: as many as
+ * there are pages may be on the way. */
+static bool
+outbox_may_ask_window(const OutboxCore *core)
+{
+	return !core->reading &&
+		core->page_count < OUTBOX_PAGES_MAX &&
+		core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
+}
+
+/* What to ask the database while everything runs. */
+static OutboxAction
+outbox_next_question(OutboxCore *core, int64_t now)
+{
+	if (!core->positioned)
+		return core->sink_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
+							 : OUTBOX_WAIT;
+	if (now >= outbox_store_due(core))
+		return outbox_store(core, now);
+	if (core->reading && core->page_count < OUTBOX_PAGES_MAX)
+		return outbox_ask(core, OUTBOX_ASK_PAGE, now);
+	if (outbox_may_ask_window(core) && (core->wake || now >= core->poll_at))
+	{
+		core->polled = !core->wake;
+		core->wake = false;
+		core->poll_at = now + core->poll_us;
+		return outbox_ask(core, OUTBOX_ASK_WINDOW, now);
+	}
+	return OUTBOX_WAIT;
+}
+
+static OutboxAction
+outbox_next_streaming(OutboxCore *core, int64_t now)
+{
+	OutboxAction action = OUTBOX_WAIT;
+
+	Assert(core->epoch > 0);
+	if (core->asked == OUTBOX_WAIT)
+		action = outbox_next_question(core, now);
+	if (action == OUTBOX_WAIT && outbox_row(core) >= 0)
+		action = OUTBOX_PRODUCE;
+	return action;
+}
+
+/* Only what is in flight may still arrive, and its position be stored. */
+static OutboxAction
+outbox_next_draining(OutboxCore *core, int64_t now)
+{
+	bool		arrived = ring_in_flight(&core->ring) == 0 || !core->sink_up;
+
+	if (now >= core->stop_by)
+		return OUTBOX_DONE;
+	if (core->asked != OUTBOX_WAIT)
+		return OUTBOX_WAIT;
+	if (core->positioned && core->ring.moved &&
+		(arrived || now >= core->store_at))
+		return outbox_store(core, now);
+	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
+}
+
+OutboxAction
+outbox_next(OutboxCore *core, int64_t now)
+{
+	if (core->stopping && core->state != PUMP_DRAINING)
+		return OUTBOX_DONE;
+	if (core->sink_up && ring_in_flight(&core->ring) > 0 &&
+		now >= core->acked_at + OUTBOX_STALL_US)
+		outbox_on_sink_failed(core, now);
+	if (!core->stopping && !core->sink_up && now >= core->sink_at)
+		return OUTBOX_NEW_SINK;
+
+	switch (core->state)
+	{
+		case PUMP_DOWN:
+			if (now < core->connect_at)
+				return OUTBOX_WAIT;
+			core->state = PUMP_CONNECTING;
+			return outbox_ask(core, OUTBOX_CONNECT, now);
+		case PUMP_CONNECTING:
+			return OUTBOX_WAIT;
+		case PUMP_HANDSHAKE:
+			return core->asked == OUTBOX_WAIT
+				? outbox_ask(core, core->step, now) : OUTBOX_WAIT;
+		case PUMP_LEADER_WAIT:
+			return core->asked == OUTBOX_WAIT && now >= core->lead_at
+				? outbox_ask(core, OUTBOX_ASK_LEAD, now) : OUTBOX_WAIT;
+		case PUMP_STREAMING:
+			return outbox_next_streaming(core, now);
+		case PUMP_DRAINING:
+			return outbox_next_draining(core, now);
+	}
+	Assert(!"a known state");
+}
+
+int64_t
+outbox_deadline(const OutboxCore *core)
+{
+	int64_t		at = core->stopping ? core->stop_by : NEVER;
+
+	if (!core->stopping && !core->sink_up)
+		at = Min(at, core->sink_at);
+	if (core->sink_up && ring_in_flight(&core->ring) > 0)
+		at = Min(at, core->acked_at + OUTBOX_STALL_US);
+	if (core->state == PUMP_DOWN)
+		return Min(at, core->connect_at);
+	if (core->asked != OUTBOX_WAIT)
+		return at;
+	if (core->state == PUMP_LEADER_WAIT)
+		return Min(at, core->lead_at);
+	if (core->state == PUMP_DRAINING && core->ring.moved)
+		return Min(at, core->store_at);
+	if (core->state != PUMP_STREAMING || !core->positioned)
+		return at;
+	at = Min(at, outbox_store_due(core));
+	if (outbox_may_ask_window(core))
+		at = Min(at, core->poll_at);
+	return at;
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+static void
+outbox_answered(OutboxCore *core, OutboxAction question)
+{
+	Assert(core->asked == question);
+	core->asked = OUTBOX_WAIT;
+}
+
+void
+outbox_on_connected(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_CONNECT);
+	Assert(core->state == PUMP_CONNECTING);
+	core->state = PUMP_HANDSHAKE;
+	core->step = OUTBOX_ASK_HELLO;
+}
+
+void
+outbox_on_down(OutboxCore *core, int64_t now)
+{
+	outbox_rewind(core);
+	core->asked = OUTBOX_WAIT;
+	core->epoch = 0;
+	core->state = PUMP_DOWN;
+	core->connect_at = now + retry_failed(&core->db_retry);
+}
+
+void
+outbox_on_step_done(OutboxCore *core, int64_t now)
+{
+	outbox_answered(core, core->step);
+	Assert(core->state == PUMP_HANDSHAKE);
+	if (core->step < OUTBOX_ASK_TOPICS)
+	{
+		core->step++;
+		return;
+	}
+	core->state = PUMP_LEADER_WAIT;
+	core->lead_at = now;
+}
+
+void
+outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
+{
+	outbox_answered(core, OUTBOX_ASK_LEAD);
+	Assert(core->state == PUMP_LEADER_WAIT);
+	Assert(epoch >= 0);
+	core->lead_at = now + OUTBOX_LEAD_US;
+	if (epoch == 0)
+	{
+		retry_succeeded(&core->db_retry);
+		return;
+	}
+	core->epoch = epoch;
+	core->state = PUMP_STREAMING;
+}
+
+static void
+outbox_set_window(OutboxCore *core, const char *window)
+{
+	Assert(window != NULL);
+	free(core->window);
+	core->window = xstrdup(window);
+	core->opened = false;
+}
+
+void
+outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
+				   bool finished, int64_t now)
+{
+	outbox_answered(core, OUTBOX_ASK_POSITION);
+	Assert(!core->positioned && core->page_count == 0);
+	if (core->state != PUMP_STREAMING || !core->sink_up)
+		return;
+	outbox_set_window(core, window);
+	core->positioned = true;
+	core->reading = !finished;
+	core->page_after = finished ? 0 : seq;
+	core->poll_at = now;
+	core->store_at = now + OUTBOX_STORE_US;
+}
+
+void
+outbox_on_window(OutboxCore *core, const char *window)
+{
+	outbox_answered(core, OUTBOX_ASK_WINDOW);
+	retry_succeeded(&core->db_retry);
+	if (!core->positioned)
+		return;
+	Assert(!core->reading);
+	outbox_set_window(core, window);
+	core->reading = true;
+	core->page_after = 0;
+}
+
+void
+outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_STORE);
+}
+
+void
+outbox_on_wake(OutboxCore *core)
+{
+	core->wake = true;
+}
+
+/* Opens and closes windows around pages that have no row left. */
+static void
+outbox_settle(OutboxCore *core)
+{
+	while (core->page_count > 0)
+	{
+		OutboxPage *page = &core->pages[0];
+
+		if (page->opens != NULL)
+		{
+			ring_open(&core->ring, page->opens, page->after_seq);
+			free(page->opens);
+			page->opens = NULL;
+		}
+		if (page->done < page->rows)
+			return;
+		if (page->last)
+			ring_close(&core->ring);
+		core->page_count--;
+		memmove(&core->pages[0], &core->pages[1],
+				core->page_count * sizeof(OutboxPage));
+	}
+}
+
+static void
+outbox_size_pages(OutboxCore *core, uint32_t rows, size_t bytes)
+{
+	size_t		fit = OUTBOX_PAGE_BYTES / Max(bytes / rows, 1);
+
+	fit = Min(fit, 2 * (size_t) core->page_rows);
+	fit = Min(fit, core->page_rows_max);
+	core->page_rows = (uint32_t) Max(fit, 1);
+}
+
+bool
+outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
+			   int64_t last_seq)
+{
+	bool		last = rows < core->page_rows;
+
+	outbox_answered(core, OUTBOX_ASK_PAGE);
+	if (!core->positioned || core->state != PUMP_STREAMING)
+		return false;
+	Assert(core->reading && core->page_count < OUTBOX_PAGES_MAX);
+	Assert(rows <= core->page_rows);
+	Assert(rows == 0 || last_seq > core->page_after);
+
+	core->pages[core->page_count++] = (OutboxPage){
+		.opens = core->opened ? NULL : xstrdup(core->window),
+		.after_seq = core->page_after,
+		.rows = rows,
+		.last = last,
+	};
+	core->opened = true;
+	core->reading = !last;
+	if (rows > 0)
+	{
+		core->page_after = last_seq;
+		outbox_size_pages(core, rows, bytes);
+	}
+	outbox_settle(core);
+	return rows > 0;
+}
+
+/* ---- the producer ------------------------------------------------------ */
+
+void
+outbox_on_sink_up(OutboxCore *core, int64_t now)
+{
+	Assert(!core->sink_up);
+	core->sink_up = true;
+	core->acked_at = now;
+}
+
+void
+outbox_on_sink_failed(OutboxCore *core, int64_t now)
+{
+	outbox_rewind(core);
+	core->sink_up = false;
+	core->sink_at = now + retry_failed(&core->sink_retry);
+}
+
+void
+outbox_on_sink_full(OutboxCore *core)
+{
+	core->sink_full = true;
+}
+
+void
+outbox_on_acked(OutboxCore *core, int64_t now)
+{
+	if (!core->sink_up)
+		return;
+	core->sink_full = false;
+	core->acked_at = now;
+	retry_succeeded(&core->sink_retry);
+}
+
+int64_t
+outbox_row(const OutboxCore *core)
+{
+	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
+		core->sink_full || !ring_has_room(&core->ring))
+		return -1;
+	Assert(core->sink_up && core->positioned);
+	Assert(core->pages[0].done < core->pages[0].rows);
+	return core->pages[0].done;
+}
+
+bool
+outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+				   int64_t now)
+{
+	uint32_t	pages = core->page_count;
+
+	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
+	if (ring_in_flight(&core->ring) == 0)
+		core->acked_at = now;
+	ring_push(&core->ring, seq, created_us);
+	core->pages[0].done++;
+	if (core->pages[0].done < core->pages[0].rows)
+		return false;
+	outbox_settle(core);
+	Assert(core->page_count < pages);
+	return true;
+}
+
+/* ---- stopping, and how it goes ----------------------------------------- */
+
+void
+outbox_on_stop(OutboxCore *core, int64_t stop_by)
+{
+	core->stopping = true;
+	core->stop_by = stop_by;
+	if (core->state == PUMP_STREAMING)
+		core->state = PUMP_DRAINING;
+}
+
+bool
+outbox_leads(const OutboxCore *core)
+{
+	return core->epoch > 0;
+}
+
+bool
+outbox_moves(const OutboxCore *core, int64_t now)
+{
+	if (core->state == PUMP_LEADER_WAIT)
+		return true;
+	return core->state == PUMP_STREAMING && core->positioned &&
+		(ring_in_flight(&core->ring) == 0 ||
+		 now < core->acked_at + 10 * SEC_US);
+}
+
+bool
+outbox_overdue(const OutboxCore *core, int64_t now)
+{
+	int64_t		at = outbox_deadline(core);
+
+	if (core->asked != OUTBOX_WAIT)
+		at = Min(at, core->asked_at + PUMP_ANSWER_US);
+	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
+}
