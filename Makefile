@@ -12,6 +12,7 @@
 # DEV=1       warnings are errors
 # SAN=1       with the sanitizers
 
+PG_CONFIG ?= pg_config
 export PG_CONFIG DESTDIR DEV SAN
 
 VERSION := $(shell cat VERSION)

@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: PostgreSQL
+#
+# dev/lib.sh - what the scripts beside it share; sourced, never run.
+#
+# Where things live.  Servers do not start as root, and the user that they run
+# as may be unable to read this checkout (/root/pgstock, mode 700).  So nothing
+# is built or run in the checkout: it is copied into the run directory, a
+# short path without spaces under /tmp (a Unix socket's path has room for 107
+# bytes, and make cannot do with spaces), and .run is a link to there.
+# PGSTOCK_RUN names another place.
+#
+# Who does it.  Root only installs packages and makes directories; all the
+# rest is done by $TESTER.  Started by somebody else, it is done by them.
+
+set -euo pipefail
+umask 022
+
+# The caller's own settings for PostgreSQL and make must not reach ours.
+for name in ${!PG@} ${!MAKE@} MFLAGS DESTDIR DEV SAN CC CFLAGS; do
+	[[ $name == PGSTOCK_* ]] || unset "$name"
+done
+unset name
+
+# shellcheck disable=SC2034 # used by those that source this
+{
+	HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+	PG_LIB=/usr/lib/postgresql/15
+	PG_SHARE=/usr/share/postgresql/15
+	TESTER=nobody
+}
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+
+say() { printf '%s\n' "$*" >&2; }
+
+die()
+{
+	say "${0##*/}: $*"
+	exit 1
+}
+
+# Prints the run directory of this checkout; makes it when it is not there.
+run_dir()
+{
+	local dir=${PGSTOCK_RUN:-} fd
+
+	if [[ -n $dir ]]; then
+		mkdir -p "$dir"
+		(cd "$dir" && pwd -P)
+		return
+	fi
+
+	# Two that start at once shall agree on one directory.
+	exec {fd}<"$HERE"
+	flock "$fd"
+	dir=$(readlink "$HERE/.run" || true)
+	if [[ ! -O $dir/checkout || $(<"$dir/checkout") != "$HERE" ]]; then
+		dir=$(mktemp -d /tmp/pgstock-XXXXXX)
+		chmod 755 "$dir"
+		# a copied checkout brings the link along, but is not the same one
+		printf '%s\n' "$HERE" >"$dir/checkout"
+		ln -sfn "$dir" "$HERE/.run"
+	fi
+	exec {fd}<&-
+	printf '%s\n' "$dir"
+}
+
+# Makes a directory that $TESTER can write.
+tester_dir()
+{
+	mkdir -p "$1"
+	if ((EUID == 0)); then
+		chown "$TESTER:" "$1"
+	fi
+}
+
+# Runs a command as $TESTER, with a home that is its own.
+as_tester()
+{
+	local home=${TESTER_HOME:?}
+
+	if ((EUID == 0)); then
+		setpriv --reuid="$TESTER" --regid="$(id -g "$TESTER")" --clear-groups \
+			env HOME="$home" TMPDIR="$home" USER="$TESTER" LOGNAME="$TESTER" "$@"
+	else
+		env HOME="$home" TMPDIR="$home" "$@"
+	fi
+}
+
+# Copies the checkout to $1, without what git ignores.  What was built there
+# stays.  Only a file with other bytes is copied, and it gets the present time:
+# make sees what changed, even if it changed to something older.
+copy_tree()
+{
+	local owner=()
+
+	tester_dir "$1"
+	if ((EUID == 0)); then
+		owner=(--chown="$TESTER:$(id -gn "$TESTER")")
+	fi
+	rsync -rlp --checksum --delete --exclude=.git --filter=':- .gitignore' \
+		--chmod=u+rwX,go+rX "${owner[@]}" "$HERE/" "$1/"
+}
+
+# Ends every process that was started with PGSTOCK_MARK=$1 in its environment,
+# daemons too: first asked, then made to.  The mark is a directory made for
+# one run, so no other run's process carries it.
+end_marked()
+{
+	local mark=$1 pids tries
+
+	for tries in TERM 50 KILL 20; do
+		case $tries in
+			TERM | KILL)
+				mapfile -t pids < <(marked "$mark")
+				((${#pids[@]})) || return 0
+				kill "-$tries" "${pids[@]}" 2>/dev/null || true
+				;;
+			*)
+				while ((tries-- > 0)) && [[ -n $(marked "$mark") ]]; do
+					sleep 0.2
+				done
+				;;
+		esac
+	done
+}
+
+# Prints the ids of the processes with that mark, this shell's own excepted.
+marked()
+{
+	local file pid
+
+	for file in /proc/[0-9]*/environ; do
+		pid=${file#/proc/}
+		pid=${pid%/environ}
+		if ((pid != $$ && pid != BASHPID)) &&
+			grep -qzxF "PGSTOCK_MARK=$1" "$file" 2>/dev/null; then
+			printf '%s\n' "$pid"
+		fi
+	done
+}
