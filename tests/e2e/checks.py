@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: PostgreSQL
+"""What a consumer may rely on, held against what it has read."""
+
+import time
+from collections import Counter, defaultdict
+
+POSITION_MS = 200                   # how often the relay stores its position
+SLACK_MS = 1000                     # two busy cores: acknowledgements dawdle
+
+
+def first_occurrences(records):
+    """Each event once, where it came first; in the order of each partition."""
+    seen = set()
+    first = []
+    for record in records:
+        event = record.header("ce_id")
+        if event not in seen:
+            seen.add(event)
+            first.append(record)
+    return first
+
+
+def duplicates(records):
+    """How many records say again what was said before."""
+    return len(records) - len(first_occurrences(records))
+
+
+def of_type(records, event_type):
+    return [record for record in records
+            if record.header("ce_type") == event_type]
+
+
+def check_order(records):
+    """Among first occurrences, ce_sequence rises with the offset by key."""
+    last = defaultdict(int)
+    for record in first_occurrences(records):
+        place = (record.topic, record.key)
+        assert record.sequence > last[place], (
+            f"{place}: {record.sequence} after {last[place]}")
+        last[place] = record.sequence
+
+
+def check_complete(db, records):
+    """Kafka holds each event of the outbox, and nothing that is not there."""
+    written = {str(event) for (event,) in
+               db.sql("SELECT event_id FROM stock_outbox")}
+    read = {record.header("ce_id") for record in records}
+    assert written - read == set(), "events are missing in Kafka"
+    assert read - written == set(), "Kafka has events that are not committed"
+
+
+def stored_at_ms(db):
+    """When the position that a restart goes back to was stored."""
+    return db.value("SELECT floor(extract(epoch FROM stored_at) * 1000)::float8"
+                    " FROM pgstock_internal.relay_position")
+
+
+class Kills:
+    """When something was killed, and from where the relay then goes on. A
+    repeat is excused by a kill if the event was first appended between that
+    kill's last position write (less the slack) and the kill."""
+
+    def __init__(self, db):
+        self.db = db
+        self.times = []
+
+    def kill(self, action):
+        """Do it; the position is read once the database can be asked."""
+        killed = time.time() * 1000
+        action()
+        stored = stored_at_ms(self.db)
+        self.times.append((min(stored, killed), killed))
+
+    def check(self, records):
+        """The topic's timestamps must be the broker's (LogAppendTime)."""
+        for stored, killed in self.times:
+            assert killed - stored < POSITION_MS + SLACK_MS, (
+                f"no position for {killed - stored} ms before a kill")
+        first_at = {r.header("ce_id"): r.timestamp_ms
+                    for r in first_occurrences(records)}
+        seen = set()
+        for record in records:
+            event = record.header("ce_id")
+            if event in seen:
+                assert any(stored - SLACK_MS <= first_at[event]
+                           <= killed + SLACK_MS
+                           for stored, killed in self.times), (
+                    f"repeated: {record}, first at {first_at[event]};"
+                    f" kills: {self.times}")
+            seen.add(event)
+
+
+def check_all(db, records):
+    check_complete(db, records)
+    check_order(records)
+    assert db.drift() == []
+
+
+def inbox_results(db, **where):
+    """How many incoming messages ended how."""
+    condition = " AND ".join(f"{name} = %s" for name in where) or "true"
+    return Counter(dict(db.sql(
+        f"SELECT result, count(*) FROM stock_inbox WHERE {condition}"
+        " GROUP BY 1", tuple(where.values()))))

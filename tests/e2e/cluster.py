@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The real parts that the end-to-end tests and dev/cluster run.
+
+Postgres, Kafka and Relay each start one real server on a port of its own,
+can kill it the hard way, and start it again with what it had. What they need
+is named by the environment:
+
+    PGSTOCK_PGROOT  a private PostgreSQL tree with the extension in it
+    PGSTOCK_KAFKA   a directory with the broker's jars
+    PGSTOCK_RELAY   the relay's binary
+    PGSTOCK_RUN     where all of them keep their files (default: a fresh
+                    directory under /tmp)
+"""
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import closing
+from functools import cached_property
+
+import psycopg2
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+from kafkaio import Tail, producer
+from process import (Proxy, Server, as_server, children_of, pid_alive,
+                     run_tool, wait_until, write_private)
+
+HOST = "127.0.0.1"
+
+
+def need(variable):
+    """The value of an environment variable that names one of the parts."""
+    value = os.environ.get(variable)
+    if not value:
+        raise RuntimeError(f"{variable} is not set")
+    return value
+
+
+class Postgres(Server):
+    """One private cluster. Superuser postgres, trusted on loopback only;
+    members of the role needs_password must give theirs."""
+
+    pdeathsig = "QUIT"              # immediate shutdown, backends too
+
+    def __init__(self, directory, settings=None, detach=False):
+        super().__init__(directory, detach)
+        self.port = self.take_port()
+        self.data = os.path.join(directory, "data")
+        self.settings = {
+            "listen_addresses": f"'{HOST}'",
+            "unix_socket_directories": "''",
+            "max_connections": 200,
+            "max_prepared_transactions": 20,
+            "fsync": "off",         # a killed process loses no page cache
+            "shared_buffers": "128MB",
+            "log_line_prefix": "'%m [%p] %a@%d '",
+            "timezone": "UTC",
+            **(settings or {}),
+        }
+
+    @staticmethod
+    def bin(name):
+        pgroot = need("PGSTOCK_PGROOT")
+        found = shutil.which(name, path=os.path.join(
+            pgroot, "usr/lib/postgresql/15/bin"))
+        assert found, f"no {name} under {pgroot}"
+        return found
+
+    def init(self):
+        run_tool([self.bin("initdb"), "-D", self.data, "-U", "postgres",
+                  "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust",
+                  "--no-sync", "--no-instructions"])
+        with open(os.path.join(self.data, "pg_hba.conf"), "w",
+                  encoding="ascii") as file:
+            file.write("host all +needs_password 127.0.0.1/32 scram-sha-256\n"
+                       "host all all 127.0.0.1/32 trust\n"
+                       "host replication all 127.0.0.1/32 trust\n")
+        with open(os.path.join(self.data, "postgresql.auto.conf"), "a",
+                  encoding="ascii") as file:
+            file.writelines(f"{name} = {value}\n"
+                            for name, value in self.settings.items())
+        return self
+
+    def start(self, timeout=60):
+        self.spawn([self.bin("postgres"), "-D", self.data,
+                    "-p", str(self.port)])
+        wait_until(self.accepts, timeout,
+                   lambda: f"postgres accepts no connection\n{self.tail()}")
+        return self
+
+    def accepts(self):
+        assert self.running, f"postgres ended\n{self.tail()}"
+        try:
+            self.connect().close()
+            return True
+        except psycopg2.OperationalError:
+            return False
+
+    def stop(self, mode=signal.SIGINT):
+        """Fast shutdown by default."""
+        if self.running:
+            self.signal(mode)
+            self.wait_end(60)
+
+    def kill9(self):
+        """Kill the postmaster; its children see it and end by themselves."""
+        children = children_of(self.pid)
+        super().kill9()
+        wait_until(lambda: not any(map(pid_alive, children)), 30,
+                   "children of a killed postmaster are still there")
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def connect(self, db="postgres", **kwargs):
+        kwargs = {"user": "postgres", "connect_timeout": 10,
+                  "options": "-c statement_timeout=60s", **kwargs}
+        return psycopg2.connect(host=HOST, port=self.port, dbname=db, **kwargs)
+
+    def create_database(self, name, extension=True):
+        admin = Database(self, "postgres")
+        admin.sql(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        db = Database(self, name)
+        if extension:
+            db.sql("CREATE EXTENSION pgstock")
+        return db
+
+    def tool_args(self, db):
+        return ["-h", HOST, "-p", str(self.port), "-U", "postgres", "-d", db]
+
+    def dump(self, db, path):
+        run_tool([self.bin("pg_dump"), *self.tool_args(db), "-Fc", "-f", path])
+
+    def restore(self, db, path):
+        run_tool([self.bin("pg_restore"), *self.tool_args(db),
+                  "--exit-on-error", path])
+
+    def started(self):
+        """When shared memory was last made: by a start, or after a crash."""
+        return Database(self, "postgres").value(
+            "SELECT min(backend_start) FROM pg_stat_activity"
+            " WHERE backend_type = 'checkpointer'")
+
+    def kill_backend(self, pid):
+        """Kill one backend; the postmaster ends all others and recovers."""
+        before = self.started()
+        os.kill(pid, signal.SIGKILL)
+
+        def recovered():
+            try:
+                return self.started() not in (before, None)
+            except psycopg2.OperationalError:
+                return False
+        wait_until(recovered, 60, lambda: f"no recovery\n{self.tail()}")
+
+    def backends(self, application_name="%"):
+        rows = Database(self, "postgres").sql(
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s"
+            " AND backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()", (application_name,))
+        return [pid for (pid,) in rows]
+
+
+class Database:
+    """One database of a cluster."""
+
+    def __init__(self, pg, name):
+        self.pg = pg
+        self.name = name
+
+    def connect(self, **kwargs):
+        return self.pg.connect(self.name, **kwargs)
+
+    def sql(self, query, args=None, **kwargs):
+        """Run one statement in a transaction of its own; its rows, if any."""
+        with closing(self.connect(**kwargs)) as conn:
+            conn.autocommit = True
+            with conn.cursor() as cur:
+                cur.execute(query, args)
+                return cur.fetchall() if cur.description else None
+
+    def value(self, query, args=None, **kwargs):
+        ((value,),) = self.sql(query, args, **kwargs)
+        return value
+
+    def conninfo(self, port=None, user="postgres", **more):
+        fields = {"host": HOST, "port": port or self.pg.port,
+                  "dbname": self.name, "user": user, **more}
+        return " ".join(f"{key}={value}" for key, value in fields.items())
+
+    def level(self, product, location="main"):
+        """(on_hand, reserved, available) of one level."""
+        (row,) = self.sql("SELECT on_hand, reserved, available"
+                          " FROM stock_levels WHERE product_id = %s"
+                          " AND location = %s", (product, location))
+        return row
+
+    def drop(self):
+        Database(self.pg, "postgres").sql(
+            f'DROP DATABASE "{self.name}" WITH (FORCE)')
+
+    def drift(self):
+        """What verify_stock() finds wrong: nothing, where all is well."""
+        return self.sql("SELECT * FROM verify_stock()")
+
+
+class Kafka(Server):
+    """One KRaft node, broker and controller in one JVM.
+
+    Two listeners: `brokers` straight, `proxied_brokers` through `proxy`,
+    whose address the broker advertises there, so that clients stay on it.
+    """
+
+    def __init__(self, directory, detach=False, proxied=True):
+        super().__init__(directory, detach)
+        self.port, self.inner_port, self.controller_port = (
+            self.take_port() for _ in range(3))
+        self.proxy = Proxy(self.inner_port) if proxied else None
+        self.brokers = f"{HOST}:{self.port}"
+        self.proxied_brokers = f"{HOST}:{self.proxy.port}" if proxied else None
+        self.config = os.path.join(directory, "server.properties")
+
+    def java(self, main, *args):
+        return ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+                "-cp", os.path.join(need("PGSTOCK_KAFKA"), "*"), main, *args]
+
+    def init(self):
+        direct, inner = self.brokers, f"{HOST}:{self.inner_port}"
+        proxied = self.proxied_brokers or inner
+        controller = f"{HOST}:{self.controller_port}"
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{controller}
+listeners=DIRECT://{direct},PROXIED://{inner},CONTROLLER://{controller}
+advertised.listeners=DIRECT://{direct},PROXIED://{proxied}
+listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=DIRECT
+controller.listener.names=CONTROLLER
+log.dirs={self.directory}/data
+auto.create.topics.enable=false
+num.partitions=3
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.dedupe.buffer.size=2097152
+message.max.bytes=4194304
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+""")
+        run_tool(self.java("kafka.tools.StorageTool", "format", "-t",
+                           "4L6g3nShT-eMCtK--X86sw", "-c", self.config))
+        return self
+
+    def start(self, timeout=60):
+        self.spawn(self.java("kafka.Kafka", self.config))
+        self.wait_ready(timeout)
+        return self
+
+    def wait_ready(self, timeout=60):
+        def up():
+            assert self.running, f"kafka ended\n{self.tail()}"
+            try:
+                return self.admin.list_topics(timeout=1).brokers
+            except Exception:       # the client has no narrower class
+                return False
+        wait_until(up, timeout, lambda: f"kafka is not up\n{self.tail()}")
+
+    def stop(self):
+        if self.running:
+            self.signal(signal.SIGTERM)
+            self.wait_end(60)
+
+    def close(self):
+        super().close()
+        if self.proxy:
+            self.proxy.close()
+
+    @cached_property
+    def admin(self):
+        """One client for good: its requests die with it."""
+        return AdminClient({"bootstrap.servers": self.brokers, "log_level": 0,
+                            "reconnect.backoff.max.ms": 200})
+
+    def topics(self):
+        names = self.admin.list_topics(timeout=10).topics
+        return {name for name in names if not name.startswith("__")}
+
+    def create_topics(self, *names, partitions=3, **config):
+        config = {key.replace("_", "."): str(value)
+                  for key, value in config.items()}
+        futures = self.admin.create_topics(
+            [NewTopic(name, partitions, 1, config=config) for name in names])
+        for future in futures.values():
+            future.result(30)
+        wait_until(lambda: self.topics() >= set(names), 10,
+                   f"the broker does not know {names}")
+
+    def delete_topics(self, *names):
+        if names:
+            for future in self.admin.delete_topics(list(names)).values():
+                future.result(30)
+            wait_until(lambda: not self.topics() & set(names), 10,
+                       f"topics {names} are still there")
+
+    def alter_topic(self, name, **config):
+        resource = ConfigResource("topic", name, set_config={
+            key.replace("_", "."): str(value) for key, value in config.items()})
+        for future in self.admin.alter_configs([resource]).values():
+            future.result(30)
+
+    def producer(self, **config):
+        return producer(self.brokers, **config)
+
+    def tail(self, *topics, lines=25):
+        """A reader of these topics from their start; of the log without."""
+        return Tail(self.brokers, topics) if topics else super().tail(lines)
+
+    def consume(self, *topics):
+        """All records that these topics hold now."""
+        with self.tail(*topics) as tail:
+            return tail.read_to_end()
+
+
+class Relay(Server):
+    """One relay, run from a copy of the binary that the account can reach."""
+
+    def __init__(self, directory, conninfo, brokers, config=None,
+                 detach=False):
+        super().__init__(directory, detach)
+        self.port = self.take_port()
+        self.config = {"relay": {}, "postgres": {}, "kafka": {}, "outbox": {},
+                       "inbox": {}, "http": {}}
+        self.config["postgres"]["conninfo"] = conninfo
+        self.config["kafka"]["bootstrap.servers"] = brokers
+        self.config["http"]["listen"] = f"{HOST}:{self.port}"
+        for section, keys in (config or {}).items():
+            self.config.setdefault(section, {}).update(keys)
+        self.config_path = os.path.join(directory, "relay.conf")
+        self.binary = os.path.join(directory, "pgstock-relay")
+        shutil.copy(need("PGSTOCK_RELAY"), self.binary)
+
+    def write_config(self):
+        write_private(self.config_path, "\n".join(
+            f"[{section}]\n" + "".join(f"{key} = {value}\n"
+                                       for key, value in keys.items())
+            for section, keys in self.config.items()))
+
+    def start(self, wait="/readyz", timeout=30, env=None):
+        self.write_config()
+        self.spawn([self.binary, "run", "--config", self.config_path], env)
+        if wait:
+            self.wait_ok(wait, timeout)
+        return self
+
+    def wait_ok(self, path, timeout=30):
+        def ok():
+            assert self.running, f"the relay ended\n{self.tail()}"
+            return self.get(path)[0] == 200
+        wait_until(ok, timeout, lambda: f"{path}: {self.get(path)}\n"
+                                        f"{self.tail()}")
+
+    def command(self, *args, env=None):
+        """Run another subcommand with this configuration."""
+        self.write_config()
+        return self.run_binary(*args, "--config", self.config_path, env=env)
+
+    def run_binary(self, *args, env=None, timeout=60):
+        return subprocess.run(
+            as_server([self.binary, *args]), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, timeout=timeout, cwd="/",
+            stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+
+    def terminate(self, timeout=30):
+        """SIGTERM: drain; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait_end(timeout)
+
+    def get(self, path):
+        """(status, body) of one HTTP request; status 0: nobody answers."""
+        conn = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            conn.request("GET", path)
+            answer = conn.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError as error:
+            return 0, str(error)
+        finally:
+            conn.close()
+
+    SAMPLE = re.compile(r'^pgstock_(\w+?)(?:\{(.*)\})? (\S+)$')
+    LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+    def samples(self):
+        """[(name without prefix, labels, value)] of /metrics."""
+        status, body = self.get("/metrics")
+        assert status == 200, body
+        found = []
+        for line in body.splitlines():
+            match = self.SAMPLE.match(line)
+            if match:
+                name, labels, value = match.groups()
+                found.append((name, dict(self.LABEL.findall(labels or "")),
+                              float(value)))
+        return found
+
+    def metric(self, name, **labels):
+        """The sum of the samples with this name and these labels."""
+        return sum(value for sample, have, value in self.samples()
+                   if sample == name and labels.items() <= have.items())

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Servers for the session; a database, topics and relays for each test."""
+
+import itertools
+import os
+
+import pytest
+
+from cluster import Kafka, Postgres, Relay
+from process import run_dir
+
+INBOX = ("order-created", "payment-success", "payment-failed",
+         "order-cancelled", "order_failed")
+OUTBOX = ("stock-events", "stock-freeze-failed")
+DLQ = tuple(f"{name}_dlq" for name in INBOX)
+
+serial = itertools.count(1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let the fixtures see how their test ended."""
+    report = (yield).get_result()
+    setattr(item, f"report_{report.when}", report)
+
+
+@pytest.fixture(scope="session")
+def run():
+    return run_dir()
+
+
+@pytest.fixture(scope="session")
+def pg(run):
+    """The cluster that most tests share."""
+    server = Postgres(os.path.join(run, "postgres")).init().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def session_kafka(run):
+    server = Kafka(os.path.join(run, "kafka")).init().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def kafka(session_kafka):
+    """The broker, with the topics of the contract and nothing in them."""
+    session_kafka.proxy.restore()
+    session_kafka.delete_topics(*session_kafka.topics())
+    session_kafka.create_topics(*OUTBOX, *INBOX, *DLQ)
+    return session_kafka
+
+
+@pytest.fixture
+def db(pg):
+    """A database of one's own; whatever a test does, its ledger must hold."""
+    database = pg.create_database(f"t{next(serial)}")
+    yield database
+    drift = database.drift()
+    database.drop()
+    assert drift == []
+
+
+@pytest.fixture
+def relays(run, request):
+    """Makes relays; ends them after the test and shows their logs if it
+    failed."""
+    made = []
+
+    def make(conninfo, brokers, config=None):
+        directory = os.path.join(run, f"relay-{next(serial)}")
+        made.append(Relay(directory, conninfo, brokers, config))
+        return made[-1]
+
+    yield make
+    failed = getattr(request.node, "report_call", None)
+    for relay in made:
+        if failed and failed.failed and os.path.exists(relay.log_path):
+            print(f"--- {relay.log_path}\n{relay.tail(60)}\n"
+                  f"{relay.get('/status')}")
+        relay.close()
+
+
+@pytest.fixture
+def start_relay(relays, db, kafka):
+    """Starts a relay between this test's database and the broker."""
+    def start(config=None, topics=(), env=None, **first):
+        config = {**(config or {})}
+        if topics:
+            config["inbox"] = {"topics": ", ".join(topics),
+                               **config.get("inbox", {})}
+        relay = relays(first.pop("conninfo", None) or db.conninfo(),
+                       first.pop("brokers", None) or kafka.brokers, config)
+        return relay.start(env=env, **first)
+    return start

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Reading and writing topics as an application would."""
+
+import ctypes
+import json
+import time
+import uuid
+from dataclasses import dataclass
+
+from confluent_kafka import (OFFSET_BEGINNING, Consumer, KafkaError, KafkaException,
+                             Producer, TopicPartition)
+
+from process import NotReached
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as a consumer sees it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple              # of (name, bytes or None), in order
+    timestamp_type: int
+    timestamp_ms: int
+
+    @property
+    def json(self):
+        return json.loads(self.value)
+
+    def header(self, name):
+        """The text of the one header with this name; None: there is none."""
+        found = [value for key, value in self.headers if key == name]
+        assert len(found) <= 1, f"header {name} is there {len(found)} times"
+        return found[0].decode() if found else None
+
+    @property
+    def sequence(self):
+        return int(self.header("ce_sequence"))
+
+
+def headers_of(message):
+    """The headers of a message, in order.
+
+    confluent-kafka 1.7.0 hands out None for a null value without counting
+    the reference; enough of them abort the interpreter, so count it here.
+    """
+    headers = tuple(message.headers() or ())
+    for _, value in headers:
+        if value is None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
+    return headers
+
+
+class Tail:
+    """A reader that keeps all it has read, from the start of its topics."""
+
+    def __init__(self, brokers, topics):
+        self.topics = topics
+        self.records = []
+        self.consumer = Consumer({
+            "bootstrap.servers": brokers, "group.id": f"tail-{uuid.uuid4()}",
+            "enable.auto.commit": False, "enable.partition.eof": True,
+            "topic.metadata.refresh.interval.ms": 1000, "log_level": 0,
+            "reconnect.backoff.max.ms": 200, "fetch.wait.max.ms": 20})
+        self.next = {}              # offset to come, of each partition
+        self._assign()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.consumer.close()
+
+    def _assign(self):
+        for topic in self.topics:
+            meta = self.consumer.list_topics(topic, timeout=20).topics[topic]
+            assert not meta.error, f"{topic}: {meta.error}"
+            self.next |= {(topic, number): 0 for number in meta.partitions}
+        self.consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING)
+                              for topic, number in self.next])
+
+    def _poll(self, timeout):
+        for message in self.consumer.consume(10000, timeout):
+            place = (message.topic(), message.partition())
+            if message.error():
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    self.next[place] = message.offset()
+                continue            # the client reconnects by itself
+            self.next[place] = message.offset() + 1
+            kind, timestamp = message.timestamp()
+            self.records.append(Record(
+                *place, message.offset(), message.key(), message.value(),
+                headers_of(message), kind, timestamp))
+
+    def read_to_end(self, timeout=30):
+        """Read all that is there at this moment."""
+        deadline = time.monotonic() + timeout
+        ends = {place: self._end(place, deadline) for place in self.next}
+        while any(self.next[place] < end for place, end in ends.items()):
+            self._poll(0.02)
+            if time.monotonic() > deadline:
+                raise NotReached(f"at {self.next}, not at {ends}")
+        return self.records
+
+    def _end(self, place, deadline):
+        """Where this partition ends now; a broker that has just made it, or
+        just started, may need to be asked again."""
+        while True:
+            try:
+                return self.consumer.get_watermark_offsets(
+                    TopicPartition(*place), timeout=5)[1]
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def until(self, cond, timeout, what):
+        """Read until cond(records) is true; its answer."""
+        deadline = time.monotonic() + timeout
+        while not (answer := cond(self.records)):
+            if time.monotonic() > deadline:
+                raise NotReached(f"not after {timeout} s: {what}; read "
+                                 f"{len(self.records)}: {self.records[-3:]}")
+            self._poll(0.02)
+        return answer
+
+
+def producer(brokers, **config):
+    """A plain application's producer; partitions as Java's would."""
+    config = {key.replace("_", "."): value for key, value in config.items()}
+    return Producer({"bootstrap.servers": brokers, "linger.ms": 2,
+                     "partitioner": "murmur2_random", "log_level": 0,
+                     "message.max.bytes": 8000000, **config})
+
+
+def send(target, topic, value, key=None, headers=None, **kwargs):
+    """Hand one record to a producer; a dict or list goes as JSON."""
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value).encode()
+    target.produce(topic, value=value, key=key, headers=headers, **kwargs)
+
+
+def delivered(target, timeout=30):
+    """Wait until the broker has all that was sent."""
+    left = target.flush(timeout)
+    assert left == 0, f"{left} records were not delivered"
+
+
+def murmur2(data):
+    """The hash of Java's DefaultPartitioner, from its specification."""
+    mask, length = 0xFFFFFFFF, len(data)
+    m, h = 0x5BD1E995, 0x9747B28C ^ length
+    for at in range(0, length - length % 4, 4):
+        k = int.from_bytes(data[at:at + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = h * m & mask ^ k
+    rest = data[length - length % 4:]
+    if rest:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
+
+
+def partition_of(key, partitions):
+    """Where Java's producer puts this key."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Clients at work while something is killed."""
+
+import subprocess
+import threading
+
+import psycopg2
+
+from process import as_server
+
+
+class Clients:
+    """N threads, each with a session, doing `work(cursor, name)` over and
+    over until stop(). A broken session is opened anew; what was acknowledged
+    (work and its commit returned) is kept with its answer.
+    """
+
+    def __init__(self, db, count, work):
+        self.db = db
+        self.work = work
+        self.acknowledged = {}
+        self.broken = 0
+        self.errors = []
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(number,),
+                                         daemon=True)
+                        for number in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a client hangs"
+        assert not self.errors, self.errors[0]
+
+    def _run(self, number):
+        turn = 0
+        conn = None
+        while not self.ending.is_set():
+            turn += 1
+            name = f"o-{number}-{turn}"
+            try:
+                if conn is None:
+                    conn = self.db.connect()
+                with conn, conn.cursor() as cur:
+                    answer = self.work(cur, name)
+                self.acknowledged[name] = answer
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                self.broken += 1    # the server went away: not acknowledged
+                conn = None
+                self.ending.wait(0.05)
+            except Exception as error:  # told by stop(), in the main thread
+                self.errors.append(error)
+                return
+
+
+def together(db, count, work):
+    """Let `count` sessions do work(cursor, number) at the same moment; their
+    answers, or the database errors they met."""
+    gate = threading.Barrier(count)
+    answers = [None] * count
+
+    def one(number):
+        conn = db.connect()
+        try:
+            with conn, conn.cursor() as cur:
+                gate.wait(60)
+                answers[number] = work(cur, number)
+        except psycopg2.Error as error:
+            answers[number] = error
+        finally:
+            conn.close()
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True)
+               for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive(), "a session hangs"
+    return answers
+
+
+class PgBench:
+    """One pgbench run in the background."""
+
+    def __init__(self, db, path, script, clients, transactions, jobs=2):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(script)
+        pg = db.pg
+        self.process = subprocess.Popen(
+            as_server([pg.bin("pgbench"), "-n", "-M", "prepared", "-h", "127.0.0.1",
+                       "-p", str(pg.port), "-U", "postgres",
+                       "-c", str(clients), "-j", str(jobs),
+                       "-t", str(transactions), "-f", path, db.name], "KILL"),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd="/")
+
+    @property
+    def running(self):
+        return self.process.poll() is None
+
+    def finish(self, timeout=120):
+        out, _ = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == 0, out
+        return out

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Processes, ports and waiting: what every server of the cluster stands on.
+
+A server never runs as root, never outlives the test run that started it
+(PR_SET_PDEATHSIG, by setpriv), and is only ever ended by its own pid. The
+detached form, for dev/cluster, is the exception to the second rule.
+"""
+
+import fcntl
+import os
+import pwd
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+UNPRIVILEGED = ("postgres", "nobody")
+
+
+class NotReached(AssertionError):
+    """The condition that wait_until waited for did not come about."""
+
+
+def wait_until(cond, timeout, what, step=0.02):
+    """Return the first true answer of cond(); fail with `what` if none comes.
+
+    `what` may be a function, so that the failure can say how far things got.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = cond()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            text = what() if callable(what) else what
+            raise NotReached(f"not after {timeout} s: {text}")
+        time.sleep(step)
+
+
+def server_user():
+    """The account that servers run as: our own, unless we are root."""
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise RuntimeError(f"root needs one of the users {UNPRIVILEGED}")
+
+
+def make_dir(path):
+    """Make a directory that belongs to the servers' account."""
+    os.makedirs(path, exist_ok=True)
+    user = server_user()
+    if user:
+        os.chown(path, user.pw_uid, user.pw_gid)
+    return path
+
+
+def write_private(path, text):
+    """Write a file that only the servers' account may read."""
+    with open(path, "w", encoding="utf-8") as file:
+        os.chmod(path, 0o600)
+        file.write(text)
+    user = server_user()
+    if user:
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def run_dir():
+    """Where all servers keep their files; the servers' account reaches it."""
+    path = os.environ.get("PGSTOCK_RUN")
+    if not path:
+        path = tempfile.mkdtemp(prefix="pgstock-e2e-", dir="/tmp")
+        os.chmod(path, 0o755)
+    return make_dir(path)
+
+
+def as_server(cmd, pdeathsig=None):
+    """The command line that runs cmd as the servers' account."""
+    prefix = []
+    if pdeathsig:
+        prefix += ["--pdeathsig", pdeathsig]
+    user = server_user()
+    if user:
+        prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}",
+                   "--clear-groups"]
+    return ["setpriv", *prefix, "--", *cmd] if prefix else list(cmd)
+
+
+def run_tool(cmd, **kwargs):
+    """Run a short-lived tool to its end; fail with what it printed."""
+    done = subprocess.run(as_server(cmd), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True,
+                          cwd="/", **kwargs)
+    if done.returncode != 0:
+        raise RuntimeError(f"{cmd[0]} ended with {done.returncode}:\n"
+                           f"{done.stdout}")
+    return done.stdout
+
+
+def pid_alive(pid):
+    """Whether pid runs; a zombie has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children_of(pid):
+    """The pids of the direct children of pid."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="ascii") as stat:
+                if int(stat.read().rsplit(")", 1)[1].split()[1]) == pid:
+                    found.append(int(name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+class Server:
+    """One long-running child: its log, its pid, the ways that it can end."""
+
+    pdeathsig = "KILL"
+
+    def __init__(self, directory, detach=False):
+        self.directory = make_dir(directory)
+        self.log_path = os.path.join(directory, "log")
+        self.pid_path = os.path.join(directory, "pid")
+        self.detach = detach
+        self.process = None
+        self.locks = []
+
+    def take_port(self):
+        """A port of our own until close()."""
+        self.locks.append(PortLock())
+        return self.locks[-1].port
+
+    def close(self):
+        """End whatever still runs, at once, and give the ports back."""
+        if self.running:
+            self.kill9()
+        while self.locks:
+            self.locks.pop().release()
+
+    def spawn(self, cmd, env=None):
+        """Start cmd with its output appended to the log.
+
+        From the main thread only: the death signal comes when the thread
+        that made the child ends, not when the process does.
+        """
+        assert threading.current_thread() is threading.main_thread()
+        assert not self.running
+        pdeathsig = None if self.detach else self.pdeathsig
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                as_server(cmd, pdeathsig), env={**os.environ, **(env or {})},
+                cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=self.detach)
+        with open(self.pid_path, "w", encoding="ascii") as file:
+            file.write(f"{self.process.pid}\n")
+
+    @property
+    def pid(self):
+        """Our child's pid, or the one that an earlier run left detached."""
+        if self.process:
+            return self.process.pid if self.process.poll() is None else None
+        try:
+            with open(self.pid_path, encoding="ascii") as file:
+                pid = int(file.read())
+            cwd = os.readlink(f"/proc/{pid}/cwd")
+        except (OSError, ValueError):
+            return None
+        ours = os.path.realpath(cwd).startswith(
+            os.path.realpath(self.directory))
+        return pid if ours and pid_alive(pid) else None
+
+    @property
+    def running(self):
+        return self.pid is not None
+
+    def signal(self, number):
+        pid = self.pid
+        assert pid, f"{self.directory}: no process to signal"
+        os.kill(pid, number)
+
+    def wait_end(self, timeout=30):
+        """Wait for the process to end; its exit code if it is our child."""
+        wait_until(lambda: not self.running, timeout,
+                   lambda: f"{self.directory} has not ended\n{self.tail()}")
+        return self.process.returncode if self.process else None
+
+    def kill9(self):
+        self.signal(signal.SIGKILL)
+        self.wait_end()
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def tail(self, lines=25):
+        return "\n".join(self.log().splitlines()[-lines:])
+
+
+class PortLock:
+    """A port that is ours, among all runs on this machine, until release().
+
+    The lock is on a file a port, so two runs never choose the same one even
+    while neither has bound it (a server that is being restarted).
+    """
+
+    FIRST, LAST = 20000, 29999      # below the ephemeral range
+
+    def __init__(self):
+        folder = f"/tmp/pgstock-ports-{os.geteuid()}"
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        ports = list(range(self.FIRST, self.LAST + 1))
+        random.shuffle(ports)
+        for port in ports:
+            self.file = open(os.path.join(folder, str(port)), "w",
+                             encoding="ascii")
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._try_bind(port)
+            except OSError:
+                self.file.close()
+                continue
+            self.port = port
+            return
+        raise RuntimeError("no free port")
+
+    @staticmethod
+    def _try_bind(port):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+
+    def release(self):
+        self.file.close()
+
+
+class Proxy:
+    """A TCP proxy before one server, to cut or to stall the link.
+
+    Threads pump bytes; the state is read before every chunk. After cut() a
+    connection is refused as if nobody listened; after stall() bytes stay
+    where they are, as on a network that drops every packet.
+    """
+
+    CHUNK = 65536
+
+    def __init__(self, target_port):
+        self.target = ("127.0.0.1", target_port)
+        self.lock = PortLock()
+        self.port = self.lock.port
+        self.flowing = threading.Event()
+        self.flowing.set()
+        self.pairs = set()
+        self.mutex = threading.Lock()
+        self.listener = None
+        self.restore()
+
+    def restore(self):
+        """Let connections in and bytes flow again."""
+        self.flowing.set()
+        if self.listener:
+            return
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self.listener,),
+                         daemon=True).start()
+
+    def close(self):
+        self.cut()
+        self.lock.release()
+
+    def cut(self):
+        """Close what is open and refuse what comes."""
+        listener, self.listener = self.listener, None
+        if listener:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self.mutex:
+            pairs, self.pairs = self.pairs, set()
+        for pair in pairs:
+            self._close(*pair)
+        self.flowing.set()
+
+    def stall(self):
+        """Keep the connections and move nothing."""
+        self.flowing.clear()
+
+    @staticmethod
+    def _close(*sockets):
+        for one in sockets:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass                 # the peer was first
+            one.close()
+
+    def _accept(self, listener):
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return               # cut
+            try:
+                server = socket.create_connection(self.target)
+            except OSError:
+                client.close()
+                continue
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.mutex:
+                self.pairs.add((client, server))
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=ends,
+                                 daemon=True).start()
+
+    def _pump(self, source, sink):
+        try:
+            while data := source.recv(self.CHUNK):
+                self.flowing.wait()
+                sink.sendall(data)
+        except OSError:
+            pass                     # cut
+        self._close(source, sink)

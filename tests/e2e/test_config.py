@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The relay's command line and configuration: every mistake is named, before
+anything is touched, with an exit code that systemd can act on."""
+
+import pytest
+
+from process import wait_until
+
+OK, RUNTIME, USAGE, INCOMPATIBLE = range(4)
+
+
+@pytest.fixture
+def relay(db, kafka, relays):
+    return relays(db.conninfo(), kafka.brokers)
+
+
+@pytest.mark.parametrize("section, key, value, named", [
+    ("outbox", "poll_intervall", "1s", "poll_interval"),
+    ("inbox", "topic", "a", "topics"),
+    ("outbx", "retention", "7d", "outbox"),
+    ("outbox", "poll_interval", "10", "poll_interval"),
+    ("outbox", "poll_interval", "-1s", "poll_interval"),
+    ("outbox", "poll_interval", "1 fortnight", "poll_interval"),
+    ("outbox", "mode", "exactly-once", "idempotent"),
+    ("outbox", "batch_rows", "0", "batch_rows"),
+    ("outbox", "header_profile", "fancy", "cloudevents"),
+    ("relay", "log_format", "xml", "json"),
+    ("http", "listen", "nowhere", "listen"),
+    ("kafka", "linger.mss", "5", "linger.mss"),
+    ("kafka", "compression.type", "best", "compression.type"),
+])
+def test_bad_configuration(relay, section, key, value, named):
+    relay.config.setdefault(section, {})[key] = value
+    done = relay.command("run")
+    assert done.returncode == USAGE, done.stderr
+    assert named in done.stderr
+    assert relay.command("check").returncode == USAGE
+
+
+@pytest.mark.parametrize("args", [
+    [], ["fly"], ["run", "--wings"], ["run", "--config"], ["run", "extra"],
+    ["run", "--config", "/nonexistent.conf"]], ids=" ".join)
+def test_bad_usage(relay, args):
+    done = relay.run_binary(*args)
+    assert done.returncode == USAGE
+    assert done.stderr
+
+
+def test_sample_is_valid(relay, tmp_path):
+    """What `config` prints is a whole configuration: every key, its default,
+    and nothing that `run` would then refuse."""
+    done = relay.run_binary("config")
+    assert done.returncode == OK
+    for key in ("conninfo", "poll_interval", "retry_delays", "order_wait",
+                "header_profile", "dlq_topic", "listen", "first_offset"):
+        assert key in done.stdout
+    relay.write_config()
+    with open(relay.config_path, "w", encoding="utf-8") as file:
+        file.write(done.stdout)
+    checked = relay.run_binary("check", "--config", relay.config_path)
+    assert checked.returncode != USAGE, checked.stderr
+
+
+def test_version(relay):
+    done = relay.run_binary("--version")
+    assert done.returncode == OK
+    assert done.stdout.startswith("pgstock-relay ")
+
+
+def test_check_of_a_good_one(relay, db, kafka):
+    """And without a file: two options are enough."""
+    done = relay.command("check")
+    assert done.returncode == OK, done.stdout + done.stderr
+    done = relay.run_binary("check", "--postgres", db.conninfo(),
+                            "--kafka", kafka.brokers)
+    assert done.returncode == OK, done.stdout + done.stderr
+
+
+def test_check_of_what_is_away(relay, kafka):
+    """A peer that is away is not a wrong configuration."""
+    relay.config["postgres"]["conninfo"] = \
+        "host=127.0.0.1 port=1 dbname=x user=x"
+    done = relay.command("check")
+    assert done.returncode == RUNTIME, done.stdout + done.stderr
+
+
+def test_check_names_missing_topics(relay, kafka):
+    relay.config["inbox"]["topics"] = "order-created, not-there"
+    done = relay.command("check")
+    assert done.returncode == RUNTIME, done.stdout + done.stderr
+    assert "not-there" in done.stdout + done.stderr
+
+
+def test_password_in_arguments_is_refused(relay, kafka):
+    """Arguments are for everybody to read, in ps."""
+    for conninfo in ("host=127.0.0.1 password=hunter2",
+                     "postgresql://x:hunter2@127.0.0.1/x"):
+        done = relay.run_binary("check", "--postgres", conninfo,
+                                "--kafka", kafka.brokers)
+        assert done.returncode == USAGE
+        assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_incompatible_extension(relay, db):
+    """Another relay_api means other functions: leave at once, by name, and
+    with a code after which systemd does not try again."""
+    definition = db.value("SELECT pg_get_functiondef("
+                          "'pgstock_internal.relay_hello()'::regprocedure)")
+    assert "SELECT 1, " in definition
+    db.sql(definition.replace("SELECT 1, ", "SELECT 4711, "))
+    relay.start(wait=None)
+    assert relay.wait_end(15) == INCOMPATIBLE, relay.tail()
+    assert "4711" in relay.log()
+    assert relay.command("check").returncode == INCOMPATIBLE
+
+
+def test_no_extension_yet(pg, relays, kafka):
+    """The database is there, CREATE EXTENSION is not: said by name."""
+    relay = relays("", kafka.brokers)
+    db = pg.create_database("bare", extension=False)
+    try:
+        relay.config["postgres"]["conninfo"] = db.conninfo()
+        done = relay.command("check")
+        assert done.returncode in (RUNTIME, INCOMPATIBLE)
+        assert "pgstock" in done.stdout + done.stderr
+    finally:
+        db.drop()
+
+
+def test_missing_topics_are_asked_for(relay, db, kafka):
+    """A topic to publish to is made with the broker's defaults; one to
+    consume is not: a typo in [inbox] must not make an empty topic."""
+    kafka.delete_topics("stock-events", "stock-freeze-failed",
+                        "payment-success")
+    relay.config["inbox"]["topics"] = "order-created, payment-success"
+    relay.start(wait="/livez")
+    db.sql("SELECT receive_stock('book', 1)")
+    with_events = {"stock-events", "stock-freeze-failed"}
+    wait_until(lambda: with_events <= kafka.topics(), 10, "topics are made")
+    with kafka.tail("stock-events") as tail:
+        tail.until(len, 10, "the event")
+    assert "payment-success" not in kafka.topics()
+    wait_until(lambda: "payment-success" in relay.log(), 10,
+               lambda: f"the log names what is not there\n{relay.tail()}")

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The relay as an operator meets it: signals, systemd, HTTP, exit codes."""
+
+import json
+import os
+import signal
+import socket
+import time
+import uuid
+
+import pytest
+
+from checks import check_all, of_type
+from load import Clients
+from process import make_dir, wait_until
+
+
+class NotifySocket:
+    """The service manager's end of sd_notify."""
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, f"n{uuid.uuid4().hex[:8]}")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        os.chmod(self.path, 0o777)
+        self.seen = []
+
+    def lines(self):
+        """All lines that came so far."""
+        while True:
+            try:
+                data = self.socket.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return self.seen
+            self.seen += data.decode().splitlines()
+
+    def longest_silence(self, seconds):
+        """The longest time without a WATCHDOG=1, looking for so long."""
+        self.lines()
+        self.seen.clear()
+        silence, last, began = 0, time.monotonic(), time.monotonic()
+        while time.monotonic() - began < seconds:
+            now = time.monotonic()
+            if "WATCHDOG=1" in self.lines():
+                self.seen.clear()
+                last = now
+            silence = max(silence, now - last)
+            time.sleep(0.01)
+        return silence
+
+    def wait(self, text, timeout=10):
+        wait_until(lambda: any(x.startswith(text) for x in self.lines()),
+                   timeout, lambda: f"{text} in {self.seen}")
+
+
+@pytest.fixture
+def manager(run):
+    found = NotifySocket(make_dir(os.path.join(run, "notify")))
+    yield found
+    found.socket.close()
+
+
+def test_systemd(db, kafka, manager, start_relay):
+    """READY once the configuration is valid and the loop turns; WATCHDOG
+    well within its interval; a state to read; READY again after a reload;
+    STOPPING at the end."""
+    relay = start_relay(env={"NOTIFY_SOCKET": manager.path,
+                             "WATCHDOG_USEC": "1000000"})
+    manager.wait("READY=1")
+    manager.wait("STATUS=")
+    assert manager.longest_silence(3) < 0.8
+    relay.signal(signal.SIGHUP)
+    manager.wait("RELOADING=1")
+    manager.wait("READY=1")
+    assert relay.terminate() == 0
+    manager.wait("STOPPING=1")
+
+
+def test_ready_without_peers(db, kafka, manager, relays):
+    """A database that is away is a state, not a failed start: systemd must
+    not restart the relay over and over because of it."""
+    relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
+    relay.start(wait="/livez", env={"NOTIFY_SOCKET": manager.path,
+                                    "WATCHDOG_USEC": "1000000"})
+    manager.wait("READY=1")
+    assert manager.longest_silence(3) < 0.8
+    assert relay.running
+    assert relay.terminate() == 0
+
+
+def test_sigterm_drains(db, kafka, start_relay):
+    """What was fetched is delivered and the position stored, so that the
+    next start repeats nothing."""
+    db.sql("SELECT receive_stock('book', 1000000)")
+    relay = start_relay()
+    with Clients(db, 4, lambda cur, name: cur.execute(
+            "SELECT reserve_stock('book', 1, %s)", (name,))):
+        for _ in range(5):
+            time.sleep(0.4)
+            assert relay.terminate() == 0
+            relay.start(wait=None)
+    total = db.value("SELECT count(*) FROM stock_outbox")
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(r) >= total, 20, f"{total} events")
+        check_all(db, tail.read_to_end())
+        assert len(tail.records) == total
+
+
+def test_second_sigterm_leaves(db, kafka, start_relay):
+    """A drain that cannot end (the broker is stalled) is cut short by a
+    second SIGTERM; nothing is lost by it."""
+    db.sql("SELECT receive_stock('book', 1000)")
+    relay = start_relay(brokers=kafka.proxied_brokers)
+    wait_until(lambda: relay.metric("outbox_published_total") == 1, 10,
+               "the first event")
+    kafka.proxy.stall()
+    db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
+           " FROM generate_series(1, 50) i")
+    wait_until(lambda: relay.metric("outbox_pending_events") > 0, 20,
+               "events are pending")
+    relay.signal(signal.SIGTERM)
+    time.sleep(1)
+    assert relay.running, f"it drains\n{relay.tail()}"
+    relay.terminate(timeout=3)
+    kafka.proxy.restore()
+    relay.start(wait=None)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(of_type(r, "StockReserved")) >= 50, 20, "all")
+        check_all(db, tail.read_to_end())
+
+
+def test_reload(db, kafka, start_relay):
+    """SIGHUP takes a good configuration and refuses a bad one whole: the old
+    one stays, the log names the mistake."""
+    db.sql(f'ALTER DATABASE "{db.name}" SET pgstock.notify = off')
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay({"outbox": {"poll_interval": "1m"}})
+    relay.config["outbox"] = {"poll_interval": "50ms", "batch_row": "7"}
+    relay.write_config()
+    relay.signal(signal.SIGHUP)
+    wait_until(lambda: "batch_row" in relay.log(), 5, "the mistake is named")
+    assert "batch_rows" in relay.log(), "the nearest known key is named"
+    db.sql("SELECT reserve_stock('book', 1, 'o-1')")
+    with kafka.tail("stock-events") as tail:
+        time.sleep(1)
+        assert not of_type(tail.read_to_end(), "StockReserved")
+        assert relay.get("/readyz")[0] == 200
+        del relay.config["outbox"]["batch_row"]
+        relay.write_config()
+        relay.signal(signal.SIGHUP)
+        tail.until(lambda r: of_type(r, "StockReserved"), 5, "the new poll")
+        db.sql("SELECT reserve_stock('book', 1, 'o-2')")
+        tail.until(lambda r: len(of_type(r, "StockReserved")) == 2, 5, "again")
+
+
+def test_http(db, kafka, start_relay):
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay(topics=["order-created"])
+    db.sql("SELECT reserve_stock('book', 1, 'o-1')")
+    out = kafka.producer()
+    out.produce("order-created", value=b"poison")
+    out.flush()
+    wait_until(lambda: relay.metric("outbox_published_total") == 3, 10,
+               lambda: relay.get("/metrics")[1])
+    wait_until(lambda: relay.metric("outbox_pending_events") == 0, 20,
+               "the database's own gauges are read now and then")
+    assert relay.metric("outbox_published_total", topic="stock-events") == 2
+    assert relay.metric("inbox_events_total", topic="order-created",
+                        result="dead") == 1
+    assert relay.metric("outbox_commit_to_ack_seconds_count") == 3
+    assert relay.metric("leader") == 1
+    assert relay.metric("wakeups_total") > 0
+    names = {name for name, _, _ in relay.samples()}
+    assert {"build_info", "reservations_open", "outbox_table_bytes",
+            "outbox_oldest_pending_seconds", "inbox_waiting_keys",
+            "archive_open"} <= names
+    for line in relay.get("/metrics")[1].splitlines():
+        assert line.startswith(("# HELP pgstock_", "# TYPE pgstock_",
+                                "pgstock_")), line
+    status, body = relay.get("/status")
+    assert status == 200 and json.loads(body)["status"]
+    assert relay.get("/livez")[0] == relay.get("/readyz")[0] == 200
+    assert relay.get("/nothing")[0] == 404

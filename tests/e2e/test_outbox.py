@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: PostgreSQL
+"""P2: a committed change has its events, a rolled-back one has none."""
+
+import json
+import statistics
+import time
+from contextlib import closing
+
+import pytest
+
+from checks import check_all, of_type
+
+TRIES = 50
+
+
+@pytest.fixture
+def orders(db):
+    """The application's own table, beside pgstock's."""
+    db.sql("CREATE TABLE orders (id text PRIMARY KEY)")
+    db.sql("SELECT receive_stock('book', 1000)")
+    return db
+
+
+def order(cur, name):
+    cur.execute("INSERT INTO orders VALUES (%s)", (name,))
+    cur.execute("SELECT reserve_stock('book', 1, %s)", (name,))
+
+
+def test_rollback_leaves_nothing(orders, kafka, start_relay):
+    """The promise: stock, order and event are one transaction. A relay that
+    reads what is not committed, or a NOTIFY that outlives its transaction,
+    would tell of an order that never was."""
+    start_relay({"outbox": {"poll_interval": "100ms"}})
+    with closing(orders.connect()) as conn, conn.cursor() as cur:
+        order(cur, "never")
+        conn.rollback()
+        order(cur, "real")
+        conn.commit()
+    assert orders.level("book") == (1000, 1, 999)
+    assert orders.sql("SELECT id FROM orders") == [("real",)]
+    assert orders.value("SELECT count(*) FROM stock_movements"
+                        " WHERE order_id = 'never'") == 0
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: of_type(r, "StockReserved"), 10, "the event")
+        assert [r.key for r in of_type(tail.read_to_end(),
+                                       "StockReserved")] == [b"real"]
+        check_all(orders, tail.records)
+
+
+def test_savepoints(orders, kafka, start_relay):
+    """What a savepoint took back is gone, what stands beside it is not; both
+    share one transaction id, so only visibility tells them apart."""
+    start_relay()
+    with closing(orders.connect()) as conn, conn.cursor() as cur:
+        order(cur, "first")
+        cur.execute("SAVEPOINT s")
+        order(cur, "undone")
+        cur.execute("ROLLBACK TO s")
+        order(cur, "second")
+        cur.execute("SAVEPOINT t")
+        order(cur, "third")
+        cur.execute("RELEASE t")
+        conn.commit()
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(of_type(r, "StockReserved")) == 3, 10,
+                   "three events")
+        assert {r.key for r in of_type(tail.read_to_end(), "StockReserved")
+                } == {b"first", b"second", b"third"}
+        check_all(orders, tail.records)
+    assert orders.level("book") == (1000, 3, 997)
+
+
+def test_in_kafka_within_50_ms_of_commit(orders, kafka, start_relay):
+    """The promise: an event is in Kafka within 50 ms of its commit. The poll
+    is too slow to help (60 s), so it is the NOTIFY that wakes the relay. The
+    time is the broker's own append time, against the moment just before
+    COMMIT was sent."""
+    kafka.alter_topic("stock-events", message_timestamp_type="LogAppendTime")
+    start_relay({"outbox": {"poll_interval": "60s"}})
+    committed = {}
+    with closing(orders.connect()) as conn, conn.cursor() as cur:
+        for number in range(TRIES + 3):
+            order(cur, f"order-{number}")
+            committed[f"order-{number}".encode()] = time.time() * 1000
+            conn.commit()
+            time.sleep(0.03)        # so that each is a wake-up of its own
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(of_type(r, "StockReserved")) == TRIES + 3, 10,
+                   "all events")
+        late = [r.timestamp_ms - committed[r.key]
+                for r in sorted(of_type(tail.records, "StockReserved"),
+                                key=lambda r: r.sequence)][3:]
+    print(f"commit to append: median {statistics.median(late):.1f} ms,"
+          f" max {max(late):.1f} ms")
+    assert statistics.median(late) < 20
+    assert max(late) < 50
+
+
+def test_every_notify_dropped(orders, kafka, start_relay):
+    """The table is the truth, NOTIFY only a hint: with every one of them
+    dropped, the poll finds what was committed."""
+    orders.sql(f'ALTER DATABASE "{orders.name}" SET pgstock.notify = off')
+    relay = start_relay({"outbox": {"poll_interval": "200ms"}})
+    with kafka.tail("stock-events") as tail:
+        tail.read_to_end()
+        for number in range(20):
+            before = relay.metric("wakeups_total", cause="notify")
+            orders.sql("SELECT reserve_stock('book', 1, %s)", (f"o-{number}",))
+            tail.until(lambda r, n=number: len(of_type(r, "StockReserved"))
+                       == n + 1, 5, "the event by the poll")
+            assert relay.metric("wakeups_total", cause="notify") == before
+        check_all(orders, tail.records)
+
+
+def test_backlog_from_before_the_relay(orders, kafka, start_relay):
+    """Events wait in the table for a relay that comes later, however many
+    pages they fill, and one huge transaction is not special."""
+    with closing(orders.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT count(publish_event('stock-events', 'k' || i % 7,"
+                    " jsonb_build_object('i', i)))"
+                    " FROM generate_series(1, 30000) i")
+        conn.commit()
+    start_relay()
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(r) == 30001, 30, "the whole backlog")
+        check_all(orders, tail.records)
+        by_key = {}
+        for record in tail.records:
+            if record.key != b"book":
+                by_key.setdefault(record.key, []).append(record.json["i"])
+        assert all(numbers == sorted(numbers) for numbers in by_key.values())
+        assert json.loads(tail.records[0].value)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: PostgreSQL
+"""P4: either peer may be away, at the start or at any moment after.
+
+Away is a state of the relay, not an end of it; it says so, and goes on by
+itself. The callers of reserve_stock notice nothing.
+"""
+
+import time
+from contextlib import closing
+
+import pytest
+
+from checks import check_all, of_type
+from process import Proxy, wait_until
+
+
+@pytest.fixture
+def link(pg):
+    """A link to the database that can be cut."""
+    proxy = Proxy(pg.port)
+    yield proxy
+    proxy.close()
+
+
+def reserve(db, name):
+    db.sql("SELECT reserve_stock('book', 1, %s)", (name,))
+
+
+def wait_reserved(tail, count, timeout=20):
+    tail.until(lambda r: len(of_type(r, "StockReserved")) >= count, timeout,
+               f"{count} reservations")
+
+
+def test_both_away_at_start(db, kafka, link, start_relay):
+    link.cut()
+    kafka.proxy.cut()
+    relay = start_relay(conninfo=db.conninfo(link.port),
+                        brokers=kafka.proxied_brokers, wait="/livez")
+    status, body = relay.get("/readyz")
+    assert status == 503 and body.strip()
+    db.sql("SELECT receive_stock('book', 100)")
+    reserve(db, "o-1")
+    link.restore()
+    time.sleep(0.5)
+    assert relay.get("/readyz")[0] == 503
+    assert relay.get("/livez")[0] == 200
+    kafka.proxy.restore()
+    relay.wait_ok("/readyz")
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 1)
+        check_all(db, tail.read_to_end())
+
+
+def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
+    """The promise: reserve_stock asks nothing of Kafka. The slowest call
+    while the broker is cut off is nowhere near a timeout of anything."""
+    db.sql("SELECT receive_stock('book', 10000)")
+    relay = start_relay(brokers=kafka.proxied_brokers)
+    slowest = {}
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for state in ("there", "away"):
+            if state == "away":
+                kafka.proxy.cut()
+            slowest[state] = 0
+            for number in range(1000):
+                began = time.monotonic()
+                cur.execute("SELECT reserve_stock('book', 1, %s)",
+                            (f"{state}-{number}",))
+                slowest[state] = max(slowest[state],
+                                     time.monotonic() - began)
+    print(f"slowest call: {slowest}")
+    assert slowest["away"] < 0.5
+    assert relay.get("/livez")[0] == 200
+    kafka.proxy.restore()
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 2000)
+        check_all(db, tail.read_to_end())
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_broker_comes_and_goes(db, kafka, start_relay, how):
+    """Cut: connections break. Stall: they stay, and nothing moves, which
+    only a timer can notice."""
+    db.sql("SELECT receive_stock('book', 1000)")
+    start_relay(brokers=kafka.proxied_brokers)
+    for turn in range(3):
+        for number in range(20):
+            if number == 10:
+                getattr(kafka.proxy, how)()
+            reserve(db, f"o-{turn}-{number}")
+        time.sleep(1)
+        kafka.proxy.restore()
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 60, 60)
+        check_all(db, tail.read_to_end())
+
+
+def test_database_restarted(db, pg, kafka, start_relay):
+    """Cleanly, at once, and with what was under way: the relay is ready
+    again, without a person, as soon as the database is."""
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay(topics=["order-created"])
+    reserve(db, "o-1")
+    pg.restart()
+    reserve(db, "o-2")
+    relay.wait_ok("/readyz")
+    pg.stop()
+    wait_until(lambda: relay.get("/readyz")[0] == 503, 15, "not ready")
+    assert relay.get("/livez")[0] == 200
+    pg.start()
+    reserve(db, "o-3")
+    out = kafka.producer()
+    out.produce("order-created", key=b"o-4", value=b'{"order_id": "o-4",'
+                b' "items": [{"product_id": "book", "quantity": 1}]}')
+    out.flush()
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 4)
+        check_all(db, tail.read_to_end())
+
+
+def test_stalled_database(db, kafka, link, start_relay):
+    """The network drops every packet to the database: the relay must not
+    wait for ever on a connection that will never answer, nor must the
+    server keep its lead for it."""
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay(conninfo=db.conninfo(link.port))
+    link.stall()
+    reserve(db, "o-1")
+    wait_until(lambda: relay.get("/readyz")[0] == 503, 40, "it notices")
+    assert relay.get("/livez")[0] == 200
+    link.cut()
+    link.restore()
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 1)
+        check_all(db, tail.read_to_end())
+
+
+def test_second_relay_stands_by(db, kafka, start_relay):
+    """Two relays on one outbox publish each event once; when the leader is
+    killed the other one leads, with nothing lost."""
+    db.sql("SELECT receive_stock('book', 1000)")
+    first = start_relay({"outbox": {"poll_interval": "200ms"}})
+    other = start_relay({"outbox": {"poll_interval": "200ms"}})
+    assert (first.metric("leader"), other.metric("leader")) == (1, 0)
+    for number in range(20):
+        reserve(db, f"o-{number}")
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 20)
+        assert len(tail.read_to_end()) == 21
+        first.kill9()
+        for number in range(20):
+            reserve(db, f"p-{number}")
+        wait_reserved(tail, 40)
+        assert other.metric("leader") == 1
+        check_all(db, tail.read_to_end())

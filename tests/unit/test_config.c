@@ -1,0 +1,310 @@
+/*
+ * test_config.c - the configuration file and its errors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "event.h"
+#include "option.h"
+
+/* The configuration in a file of that text; NULL and *error if it is wrong. */
+static Config *
+load(const char *text, Buf *error)
+{
+	char		path[] = "/tmp/test_config_XXXXXX";
+	int			fd = mkstemp(path);
+	Config	   *config;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	config = config_load(&(ConfigOverrides){.path = path}, error);
+	unlink(path);
+	return config;
+}
+
+static void
+expect_error(const char *text, const char *part)
+{
+	Buf			error = {0};
+	Config	   *config = load(text, &error);
+
+	assert_null(config);
+	if (strstr(buf_str(&error), part) == NULL)
+		fail_msg("\"%s\" is not in \"%s\"", part, buf_str(&error));
+	buf_free(&error);
+}
+
+#define KAFKA "[kafka]\nbootstrap.servers = b:9092\n"
+
+static void
+defaults_are_the_contract_s(void **state UNUSED)
+{
+	Buf			error = {0};
+	Config	   *config = load(KAFKA, &error);
+
+	assert_non_null(config);
+	assert_true(config->poll_interval_us == SEC_US);
+	assert_int_equal(config->header_profile,
+					 HEADERS_CLOUDEVENTS | HEADERS_PLAIN);
+	assert_true(config->retention_us == INT64_C(7) * 86400 * SEC_US);
+	assert_int_equal(config->topics[0] == NULL, 1);
+	assert_int_equal(config->first_offset, FIRST_OFFSET_EARLIEST);
+	assert_int_equal(config->retry_delays.count, 3);
+	assert_true(config->retry_delays.us[1] == 30 * SEC_US);
+	assert_true(config->order_wait_us == 900 * SEC_US);
+	assert_string_equal(config->dlq_topic, "{topic}_dlq");
+	assert_string_equal(config->http_listen, "127.0.0.1:9187");
+	config_free(config);
+	buf_free(&error);
+}
+
+static void
+values_are_read(void **state UNUSED)
+{
+	Buf			error = {0};
+	Config	   *config = load(
+		"# comment\n[relay]\nlog_level = debug\nlog_format=json\n"
+		"[postgres]\nconninfo = host=h password='a ; b#c'\n" KAFKA
+		"sasl.password = x;y # z\n"
+		"[outbox]\npoll_interval = 250ms\nheader_profile = debezium\n"
+		"[inbox]\ntopics = a, b\nfirst_offset = 2026-01-31T13:00:00+01:00\n"
+		"retry_delays = 1s\n[http]\nlisten =\n", &error);
+	char	   *dlq;
+
+	assert_non_null(config);
+	assert_int_equal(config->log_level, LEVEL_DEBUG);
+	assert_int_equal(config->log_format, LOG_JSON);
+	assert_string_equal(config->conninfo, "host=h password='a ; b#c'");
+	assert_string_equal(config_kafka_get(config, "sasl.password"), "x;y # z");
+	assert_true(config->poll_interval_us == 250 * MS_US);
+	assert_int_equal(config->header_profile, HEADERS_DEBEZIUM);
+	assert_int_equal(strings_count(config->topics), 2);
+	assert_true(config->first_offset == INT64_C(1769860800000));
+	assert_int_equal(config->retry_delays.count, 1);
+	assert_string_equal(config->http_listen, "");
+	dlq = config_dlq_topic(config, "a");
+	assert_string_equal(dlq, "a_dlq");
+	free(dlq);
+	config_free(config);
+	buf_free(&error);
+}
+
+static void
+mistakes_are_named(void **state UNUSED)
+{
+	expect_error(KAFKA "[outbox]\npoll_intervall = 1s\n",
+				 ":4: unknown key \"poll_intervall\" in [outbox]: the nearest "
+				 "is \"poll_interval\" in [outbox]");
+	expect_error(KAFKA "[relay]\npoll_interval = 1s\n",
+				 "\"poll_interval\" in [outbox]");
+	expect_error("[kafka]\nbootstrap.server = x\n",
+				 "the nearest is \"bootstrap.servers\"");
+	expect_error("[out]\nx = 1\n", "unknown section [out]");
+	expect_error("[relay]\nnonsense\n", ":2: neither a [section]");
+	expect_error(KAFKA "[outbox]\npoll_interval = 10\n", "not a duration");
+	expect_error(KAFKA "[outbox]\npoll_interval = 1.5s\n", "not a duration");
+	expect_error(KAFKA "[outbox]\npoll_interval = 99999999999999999d\n",
+				 "not a duration");
+	expect_error(KAFKA "[outbox]\npoll_interval = 1ms\n",
+				 "must be between 10ms and 1m");
+	expect_error(KAFKA "[outbox]\nbatch_rows = 0\n",
+				 "must be between 1 and");
+	expect_error(KAFKA "[outbox]\nbatch_rows = many\n", "whole number");
+	expect_error(KAFKA "[outbox]\nmode = transactional\n",
+				 "not one of idempotent");
+	expect_error(KAFKA "[outbox]\nheader_profile = fancy\n", "not one of");
+	expect_error(KAFKA "[outbox]\nheader_profile =\n", "at least one");
+	expect_error(KAFKA "[outbox]\nbatch_rows = 1\nbatch_rows = 2\n",
+				 "given twice");
+	expect_error(KAFKA "bootstrap.servers = c\n", "given twice");
+	expect_error(KAFKA "[inbox]\nfirst_offset = tomorrow\n", "earliest");
+	expect_error(KAFKA "[inbox]\nretry_delays = 1s, 2\n", "not a duration");
+	expect_error(KAFKA "[inbox]\ntopics = a b\n", "name of a topic");
+	expect_error(KAFKA "[inbox]\ndlq_topic = {topic}!\n", "name of a topic");
+	expect_error("[relay]\nname = a\n", "no broker is named");
+	expect_error(KAFKA "acks = 1\n", "is the relay's own");
+	expect_error(KAFKA "group.id = x\n", "use [inbox] group");
+	expect_error(KAFKA "security.protocol = nonsense\n", "security.protocol");
+}
+
+static void
+secrets_are_in_no_message(void **state UNUSED)
+{
+	Buf			error = {0};
+	char	   *shown = NULL;
+	size_t		size;
+	FILE	   *stream;
+	Config	   *config;
+
+	/* libpq would quote what follows the blank */
+	config = load(KAFKA "[postgres]\nconninfo = password=hid den\n", &error);
+	assert_null(config);
+	assert_null(strstr(buf_str(&error), "den"));
+	buf_clear(&error);
+
+	config = load("[postgres]\nconninfo = password=hidden host=h\n" KAFKA
+				  "sasl.password = hidden\nssl.key.password = hidden\n",
+				  &error);
+	assert_non_null(config);
+	stream = open_memstream(&shown, &size);
+	config_print(config, stream);
+	fclose(stream);
+	assert_null(strstr(shown, "hidden"));
+	assert_non_null(strstr(shown, "sasl.password = ********"));
+	free(shown);
+	config_free(config);
+	buf_free(&error);
+}
+
+static void
+command_line_overrides(void **state UNUSED)
+{
+	static const char *const with_password[] = {
+		"host=h password=x", "postgresql://u:x@h/d", "sslpassword=x",
+	};
+	Buf			error = {0};
+	Config	   *config = config_load(&(ConfigOverrides){
+		.postgres = "host=h", .kafka = "b:1"}, &error);
+
+	assert_non_null(config);
+	assert_string_equal(config->conninfo, "host=h");
+	assert_string_equal(config_kafka_get(config, "bootstrap.servers"), "b:1");
+	config_free(config);
+	for (size_t i = 0; i < Lengthof(with_password); i++)
+	{
+		config = config_load(&(ConfigOverrides){
+			.postgres = with_password[i], .kafka = "b:1"}, &error);
+		assert_null(config);
+		assert_non_null(strstr(buf_str(&error), "holds a password"));
+		buf_clear(&error);
+	}
+	assert_null(config_load(&(ConfigOverrides){.path = "/nonexistent"},
+							&error));
+	assert_non_null(strstr(buf_str(&error), "could not read"));
+	buf_free(&error);
+}
+
+static void
+sample_is_a_configuration(void **state UNUSED)
+{
+	char	   *sample = NULL;
+	size_t		size;
+	FILE	   *stream = open_memstream(&sample, &size);
+	Buf			error = {0};
+	Config	   *config;
+
+	config_print_sample(stream);
+	fclose(stream);
+	for (size_t i = 0; i < options_count; i++)
+		assert_non_null(strstr(sample, options[i].key));
+	config = load(sample, &error);
+	if (config == NULL)
+		fail_msg("%s", buf_str(&error));
+	config_free(config);
+	free(sample);
+	buf_free(&error);
+}
+
+static void
+reload_takes_what_it_can(void **state UNUSED)
+{
+	Buf			error = {0};
+	Buf			restart = {0};
+	Config	   *config = load(KAFKA "[inbox]\ntopics = a\n", &error);
+	Config	   *fresh = load("[kafka]\nbootstrap.servers = other\n"
+							 "[outbox]\npoll_interval = 2s\n"
+							 "[inbox]\ntopics = b\nretry_delays = 5s\n",
+							 &error);
+
+	config_reload(config, fresh, &restart);
+	assert_true(config->poll_interval_us == 2 * SEC_US);
+	assert_int_equal(config->retry_delays.count, 1);
+	assert_string_equal(config->topics[0], "a");
+	assert_string_equal(config_kafka_get(config, "bootstrap.servers"),
+						"b:9092");
+	assert_string_equal(buf_str(&restart), "[inbox] topics, [kafka]");
+	buf_clear(&restart);
+	config_reload(config, config, &restart);
+	assert_int_equal(restart.len, 0);
+	config_free(config);
+	config_free(fresh);
+	buf_free(&restart);
+	buf_free(&error);
+}
+
+/* What an option shows is read again as the same. */
+static void
+every_option_shows_what_it_reads(void **state UNUSED)
+{
+	Buf			error = {0};
+	Buf			text = {0};
+	Buf			again = {0};
+	Config	   *config = load(KAFKA, &error);
+
+	for (size_t i = 0; i < options_count; i++)
+	{
+		option_get(&options[i], config, &text);
+		assert_true(option_set(&options[i], config, buf_str(&text), &error));
+		option_get(&options[i], config, &again);
+		assert_string_equal(buf_str(&text), buf_str(&again));
+	}
+	config_free(config);
+	buf_free(&text);
+	buf_free(&again);
+	buf_free(&error);
+}
+
+static void
+spelling_distance(void **state UNUSED)
+{
+	assert_int_equal(edit_distance("", ""), 0);
+	assert_int_equal(edit_distance("abc", "abc"), 0);
+	assert_int_equal(edit_distance("abc", ""), 3);
+	assert_int_equal(edit_distance("kitten", "sitting"), 3);
+}
+
+static void
+long_lines_are_read_whole(void **state UNUSED)
+{
+	Buf			text = {0};
+	Buf			error = {0};
+	Config	   *config;
+
+	buf_add_str(&text, KAFKA "[relay]\nname = ");
+	for (int i = 0; i < 5000; i++)
+		buf_add_str(&text, "x");
+	buf_add_str(&text, "\n");
+	config = load(buf_str(&text), &error);
+	assert_non_null(config);
+	assert_int_equal(strlen(config->name), 5000);
+	config_free(config);
+	buf_free(&text);
+	buf_free(&error);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults_are_the_contract_s),
+		cmocka_unit_test(values_are_read),
+		cmocka_unit_test(mistakes_are_named),
+		cmocka_unit_test(secrets_are_in_no_message),
+		cmocka_unit_test(command_line_overrides),
+		cmocka_unit_test(sample_is_a_configuration),
+		cmocka_unit_test(reload_takes_what_it_can),
+		cmocka_unit_test(every_option_shows_what_it_reads),
+		cmocka_unit_test(spelling_distance),
+		cmocka_unit_test(long_lines_are_read_whole),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,221 @@
+/*
+ * test_event.c - headers of a record, packed headers
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "event.h"
+
+static const Slice source = {"/pgstock/shop", 13};
+
+static EventRow
+sample_row(void)
+{
+	return (EventRow){
+		.seq = 42,
+		.id = {"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd"
+			   "\xef", 16},
+		.topic = {"stock-events", 12},
+		.key = {"order-1", 7},
+		.type = {"StockReserved", 13},
+		.payload = {"{}", 2},
+		.created_us = INT64_C(1769863496123456),
+		.format = 'j',
+	};
+}
+
+/* The value of the only header of that name, or NULL. */
+static const char *
+value_of(const rd_kafka_headers_t *headers, const char *name)
+{
+	static char value[256];
+	const void *data;
+	size_t		len;
+
+	if (rd_kafka_header_get(headers, 0, name, &data, &len) != 0 ||
+		data == NULL)
+		return NULL;
+	assert_int_not_equal(rd_kafka_header_get(headers, 1, name, &data, &len),
+						 0);
+	assert_int_equal(rd_kafka_header_get(headers, 0, name, &data, &len), 0);
+	assert_true(len < sizeof(value));
+	memcpy(value, data, len);
+	value[len] = '\0';
+	return value;
+}
+
+static void
+default_profile_has_the_contract_s_headers(void **state UNUSED)
+{
+	static const char *const expected[][2] = {
+		{"ce_specversion", "1.0"},
+		{"ce_id", "01234567-89ab-cdef-0123-456789abcdef"},
+		{"ce_source", "/pgstock/shop"},
+		{"ce_type", "StockReserved"},
+		{"ce_time", "2026-01-31T12:44:56.123456Z"},
+		{"ce_subject", "order-1"},
+		{"ce_sequence", "00000000000000000042"},
+		{"content-type", "application/json"},
+		{"event_id", "01234567-89ab-cdef-0123-456789abcdef"},
+		{"event_type", "StockReserved"},
+		{"timestamp", "2026-01-31T12:44:56.123456Z"},
+	};
+	EventRow	row = sample_row();
+	rd_kafka_headers_t *headers =
+		event_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN, source);
+
+	assert_non_null(headers);
+	for (size_t i = 0; i < Lengthof(expected); i++)
+		assert_string_equal(value_of(headers, expected[i][0]), expected[i][1]);
+	assert_int_equal(rd_kafka_header_cnt(headers), Lengthof(expected));
+	rd_kafka_headers_destroy(headers);
+}
+
+static void
+other_profiles_and_formats(void **state UNUSED)
+{
+	EventRow	row = sample_row();
+	rd_kafka_headers_t *headers = event_headers(&row, HEADERS_DEBEZIUM,
+												source);
+
+	assert_int_equal(rd_kafka_header_cnt(headers), 2);
+	assert_string_equal(value_of(headers, "eventType"), "StockReserved");
+	assert_string_equal(value_of(headers, "id"),
+						"01234567-89ab-cdef-0123-456789abcdef");
+	rd_kafka_headers_destroy(headers);
+
+	/* bytes, no key, a trace */
+	row.format = 'b';
+	row.key = (Slice){NULL, 0};
+	row.traceparent = (Slice){"00-1-2-01", 9};
+	headers = event_headers(&row, HEADERS_CLOUDEVENTS, source);
+	assert_string_equal(value_of(headers, "content-type"),
+						"application/octet-stream");
+	assert_null(value_of(headers, "ce_subject"));
+	assert_string_equal(value_of(headers, "traceparent"), "00-1-2-01");
+	assert_string_equal(value_of(headers, "ce_traceparent"), "00-1-2-01");
+	rd_kafka_headers_destroy(headers);
+
+	/* a tombstone has no content */
+	row.payload = (Slice){NULL, 0};
+	headers = event_headers(&row, HEADERS_CLOUDEVENTS, source);
+	assert_null(value_of(headers, "content-type"));
+	rd_kafka_headers_destroy(headers);
+}
+
+static void
+raw_rows_have_stored_headers_only(void **state UNUSED)
+{
+	EventRow	row = sample_row();
+	Buf			packed = {0};
+	rd_kafka_headers_t *headers;
+
+	buf_add_u16(&packed, 1);
+	buf_add_str(&packed, "h");
+	buf_add_u32(&packed, 2);
+	buf_add(&packed, "\0v", 2);
+	row.format = 'r';
+	row.headers = (Slice){packed.data, packed.len};
+	headers = event_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN, source);
+	assert_int_equal(rd_kafka_header_cnt(headers), 1);
+	rd_kafka_headers_destroy(headers);
+
+	/* an application's own follow ours */
+	row.format = 'j';
+	headers = event_headers(&row, HEADERS_DEBEZIUM, source);
+	assert_int_equal(rd_kafka_header_cnt(headers), 3);
+	rd_kafka_headers_destroy(headers);
+	buf_free(&packed);
+}
+
+static void
+packed_headers_survive_the_round_trip(void **state UNUSED)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(4);
+	rd_kafka_headers_t *again = rd_kafka_headers_new(4);
+	Buf			packed = {0};
+	const char *name;
+	const void *value;
+	size_t		len;
+
+	rd_kafka_header_add(headers, "a", 1, "x", 1);
+	rd_kafka_header_add(headers, "a", 1, NULL, 0);
+	rd_kafka_header_add(headers, "", 0, "", 0);
+	rd_kafka_header_add(headers, "bytes", 5, "\0\xff\n", 3);
+	assert_true(headers_pack(headers, &packed));
+	assert_true(headers_unpack((Slice){packed.data, packed.len}, again));
+	assert_int_equal(rd_kafka_header_cnt(again), 4);
+	assert_int_equal(rd_kafka_header_get_all(again, 1, &name, &value, &len),
+					 0);
+	assert_null(value);
+	assert_int_equal(rd_kafka_header_get_all(again, 3, &name, &value, &len),
+					 0);
+	assert_string_equal(name, "bytes");
+	assert_int_equal(len, 3);
+	assert_memory_equal(value, "\0\xff\n", 3);
+	rd_kafka_headers_destroy(headers);
+	rd_kafka_headers_destroy(again);
+	buf_free(&packed);
+}
+
+/* Every way to cut sound headers short is noticed; the memory is exactly as
+ * long as said, so that a sanitizer sees a read beyond it. */
+static void
+damaged_headers_are_refused(void **state UNUSED)
+{
+	static const char sound[] = "\0\1h\0\0\0\2xy";
+	const size_t len = sizeof(sound) - 1;
+	EventRow	row = sample_row();
+
+	for (size_t cut = 1; cut < len; cut++)
+	{
+		char	   *part = xmalloc(cut);
+		rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
+
+		memcpy(part, sound, cut);
+		assert_false(headers_unpack((Slice){part, cut}, headers));
+		row.headers = (Slice){part, cut};
+		assert_null(event_headers(&row, HEADERS_PLAIN, source));
+		rd_kafka_headers_destroy(headers);
+		free(part);
+	}
+	row.headers = (Slice){"\0\1h\xff\xff\xff\xfe", 7};
+	assert_null(event_headers(&row, HEADERS_PLAIN, source));
+}
+
+static void
+times_and_numbers_have_fixed_width(void **state UNUSED)
+{
+	char		text[EVENT_TIME_LEN + 1] = {0};
+	char		seq[EVENT_SEQ_LEN + 1] = {0};
+
+	event_time_text(text, 0);
+	assert_string_equal(text, "1970-01-01T00:00:00.000000Z");
+	event_time_text(text, -1);
+	assert_string_equal(text, "1969-12-31T23:59:59.999999Z");
+	event_time_text(text, INT64_C(951782400000001));
+	assert_string_equal(text, "2000-02-29T00:00:00.000001Z");
+	event_seq_text(seq, INT64_MAX);
+	assert_string_equal(seq, "09223372036854775807");
+	event_seq_text(seq, 0);
+	assert_string_equal(seq, "00000000000000000000");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(default_profile_has_the_contract_s_headers),
+		cmocka_unit_test(other_profiles_and_formats),
+		cmocka_unit_test(raw_rows_have_stored_headers_only),
+		cmocka_unit_test(packed_headers_survive_the_round_trip),
+		cmocka_unit_test(damaged_headers_are_refused),
+		cmocka_unit_test(times_and_numbers_have_fixed_width),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

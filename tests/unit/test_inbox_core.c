@@ -1,0 +1,444 @@
+/*
+ * test_inbox_core.c - what the inbox pump decides
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include "inbox_core.h"
+
+static int64_t now = SEC_US;
+
+static void
+expect(InboxCore *core, InboxAction action)
+{
+	assert_int_equal(inbox_next(core, now), action);
+}
+
+/* Connected, in the group, placed; the first looks at the database done. */
+static void
+stream(InboxCore *core)
+{
+	inbox_core_init(core, true, 99);
+	expect(core, INBOX_CONNECT);
+	inbox_on_connected(core);
+	expect(core, INBOX_ASK_HELLO);
+	inbox_on_hello(core, now);
+	expect(core, INBOX_NEW_CONSUMER);
+	inbox_on_consumer_up(core);
+	expect(core, INBOX_FETCH);
+	inbox_on_rebalance(core, true, now);
+	inbox_on_fetched(core, 0, true, now);
+	for (int i = 0; i < 3; i++)
+		switch (inbox_next(core, now))
+		{
+			case INBOX_ASK_OFFSETS:
+				assert_true(inbox_on_offsets(core));
+				break;
+			case INBOX_ASK_RETRY:
+				inbox_on_retried(core, 0, now);
+				break;
+			case INBOX_ASK_METRICS:
+				inbox_on_metrics(core, now);
+				break;
+			default:
+				fail_msg("an unexpected action");
+		}
+	expect(core, INBOX_WAIT);
+	assert_true(core->placed);
+}
+
+static void
+fetch(InboxCore *core, uint32_t messages)
+{
+	inbox_on_readable(core);
+	expect(core, INBOX_FETCH);
+	inbox_on_fetched(core, messages, true, now);
+}
+
+static void
+nothing_is_read_before_the_database_says_where(void **state UNUSED)
+{
+	InboxCore	core;
+
+	inbox_core_init(&core, true, 1);
+	expect(&core, INBOX_CONNECT);
+	inbox_on_connected(&core);
+	expect(&core, INBOX_ASK_HELLO);
+	expect(&core, INBOX_WAIT);
+	inbox_on_hello(&core, now);
+	expect(&core, INBOX_NEW_CONSUMER);
+	inbox_on_consumer_up(&core);
+	expect(&core, INBOX_FETCH);
+	inbox_on_rebalance(&core, true, now);
+	inbox_on_fetched(&core, 0, true, now);
+	assert_false(core.placed);
+	while (!core.placed)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		assert_int_not_equal(action, INBOX_APPLY);
+		if (action == INBOX_ASK_OFFSETS)
+			assert_true(inbox_on_offsets(&core));
+		else if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		else
+			inbox_on_metrics(&core, now);
+	}
+}
+
+static void
+without_topics_there_is_no_consumer(void **state UNUSED)
+{
+	InboxCore	core;
+
+	inbox_core_init(&core, false, 1);
+	expect(&core, INBOX_CONNECT);
+	inbox_on_connected(&core);
+	expect(&core, INBOX_ASK_HELLO);
+	inbox_on_hello(&core, now);
+	expect(&core, INBOX_ASK_METRICS);
+	inbox_on_metrics(&core, now);
+	expect(&core, INBOX_ASK_RETRY);
+	inbox_on_retried(&core, 0, now);
+	expect(&core, INBOX_WAIT);
+	assert_true(inbox_moves(&core, now));
+}
+
+static void
+a_batch_is_applied_whole_and_committed(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	fetch(&core, 500);
+	expect(&core, INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_int_equal(core.to, 500);
+	inbox_on_readable(&core);
+	expect(&core, INBOX_WAIT);	/* one batch at a time */
+	assert_true(inbox_on_applied(&core, now));
+	expect(&core, INBOX_FETCH);
+	inbox_on_fetched(&core, 0, true, now);
+	expect(&core, INBOX_WAIT);
+	now += INBOX_COMMIT_US;
+	expect(&core, INBOX_COMMIT);
+	inbox_on_committed(&core);
+}
+
+static void
+a_transient_error_tries_the_same_again(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	fetch(&core, 10);
+	expect(&core, INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+	assert_int_equal(core.to, 10);
+	assert_true(core.apply_at > now);
+	expect(&core, INBOX_WAIT);
+	now = core.apply_at;
+	expect(&core, INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_int_equal(core.to, 10);
+	assert_true(inbox_on_applied(&core, now));
+}
+
+/*
+ * Batches of any size with any set of bad messages: every good one is applied,
+ * every bad one given to relay_apply_failed() alone, each once, in order.
+ */
+static void
+halving_finds_each_bad_message(void **state UNUSED)
+{
+	for (uint32_t size = 1; size <= 9; size++)
+		for (uint32_t bad = 0; bad < 1u << size; bad++)
+		{
+			InboxCore	core;
+			uint32_t	done = 0;
+			bool		finished = false;
+			int			calls = 0;
+
+			stream(&core);
+			fetch(&core, size);
+			while (!finished)
+			{
+				InboxAction action = inbox_next(&core, now);
+				uint32_t	range = ((1u << core.to) - 1) &
+					~((1u << core.from) - 1);
+
+				assert_true(calls++ < 100);
+				assert_int_equal(core.from, done);
+				if (action == INBOX_APPLY && (range & bad) != 0)
+				{
+					inbox_on_apply_error(&core, SQL_PERMANENT, now);
+					continue;
+				}
+				if (action == INBOX_APPLY_FAILED)
+				{
+					assert_int_equal(core.to, core.from + 1);
+					assert_int_not_equal(range & bad, 0);
+				}
+				else
+					assert_int_equal(action, INBOX_APPLY);
+				done = core.to;
+				finished = inbox_on_applied(&core, now);
+			}
+			assert_int_equal(done, size);
+		}
+}
+
+static void
+one_bad_of_many_costs_few_calls(void **state UNUSED)
+{
+	InboxCore	core;
+	int			calls = 0;
+	bool		finished = false;
+
+	stream(&core);
+	fetch(&core, 512);
+	while (!finished)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		calls++;
+		if (action == INBOX_APPLY && core.from <= 300 && core.to > 300)
+			inbox_on_apply_error(&core, SQL_PERMANENT, now);
+		else
+			finished = inbox_on_applied(&core, now);
+	}
+	assert_in_range(calls, 10, 25);
+}
+
+static void
+a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
+{
+	InboxCore	core;
+	int64_t		began = now;
+
+	stream(&core);
+	fetch(&core, 5);
+	while (core.size > 0)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		if (action == INBOX_APPLY)
+			inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+		else if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		now = Max(now + 1, Min(core.apply_at, core.retry_at));
+		assert_true(now < began + 2 * INBOX_GIVE_UP_US);
+	}
+	assert_true(now >= began + INBOX_GIVE_UP_US);
+	assert_false(inbox_moves(&core, now) && core.placed);
+	expect(&core, INBOX_SUSPEND);
+	inbox_on_suspended(&core);
+	now += 10 * SEC_US;
+	while (!core.placed)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		else
+		{
+			assert_int_equal(action, INBOX_ASK_OFFSETS);
+			assert_true(inbox_on_offsets(&core));
+		}
+	}
+}
+
+static void
+lost_database_stops_reading(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	fetch(&core, 5);
+	expect(&core, INBOX_APPLY);
+	inbox_on_down(&core, now);
+	assert_int_equal(core.size, 0);
+	expect(&core, INBOX_SUSPEND);
+	inbox_on_suspended(&core);
+	inbox_on_readable(&core);
+	expect(&core, INBOX_FETCH);	/* rebalances are served all the time */
+	inbox_on_fetched(&core, 0, true, now);
+	now = core.connect_at;
+	expect(&core, INBOX_CONNECT);
+	inbox_on_connected(&core);
+	expect(&core, INBOX_ASK_HELLO);
+	inbox_on_hello(&core, now);
+	assert_false(core.placed);
+}
+
+static void
+offsets_asked_before_a_rebalance_are_stale(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	inbox_on_rebalance(&core, false, now);
+	assert_false(core.placed);
+	inbox_on_rebalance(&core, true, now);
+	expect(&core, INBOX_ASK_OFFSETS);
+	inbox_on_rebalance(&core, true, now);
+	assert_false(inbox_on_offsets(&core));
+	expect(&core, INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core));
+}
+
+/* Under a stream of messages, what waits is still looked at every second, and
+ * a long list of what waits does not hold up the messages. */
+static void
+no_work_starves_another(void **state UNUSED)
+{
+	InboxCore	core;
+	int			applied = 0;
+	int			retried = 0;
+
+	stream(&core);
+	for (int i = 0; i < 1000; i++)
+	{
+		InboxAction action;
+
+		inbox_on_readable(&core);
+		action = inbox_next(&core, now);
+		now += 10 * MS_US;
+		if (action == INBOX_FETCH)
+			inbox_on_fetched(&core, 5, false, now);
+		else if (action == INBOX_APPLY)
+		{
+			applied++;
+			assert_true(inbox_on_applied(&core, now));
+		}
+		else if (action == INBOX_ASK_RETRY)
+		{
+			retried++;
+			inbox_on_retried(&core, INBOX_RETRY_ROWS, now);
+		}
+		else
+			inbox_on_committed(&core);
+	}
+	assert_true(applied > 100);
+	assert_true(retried > 100);
+}
+
+static void
+only_the_leader_purges(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	core.retry_at = NEVER;
+	now += INBOX_PURGE_US;
+	expect(&core, INBOX_WAIT);
+	core.leads = true;
+	expect(&core, INBOX_ASK_PURGE);
+	inbox_on_purged(&core, now);
+	expect(&core, INBOX_WAIT);
+}
+
+static void
+metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
+{
+	InboxCore	core;
+	int			asked = 0;
+
+	stream(&core);
+	core.retry_at = NEVER;
+	now += INBOX_METRICS_US;
+	expect(&core, INBOX_WAIT);
+	inbox_on_metrics_wanted(&core, now);
+	for (int second = 0; second < 600; second++)
+	{
+		if (inbox_next(&core, now) == INBOX_ASK_METRICS)
+		{
+			asked++;
+			inbox_on_metrics(&core, now);
+		}
+		now += SEC_US;
+	}
+	/* while it counts, and not more often than they change */
+	assert_in_range(asked, 19, 21);
+}
+
+static void
+stopping_finishes_the_batch_and_leaves_the_group(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	fetch(&core, 5);
+	expect(&core, INBOX_APPLY);
+	inbox_on_stop(&core, now + 10 * SEC_US);
+	expect(&core, INBOX_WAIT);
+	assert_true(inbox_on_applied(&core, now));
+	expect(&core, INBOX_COMMIT);
+	inbox_on_committed(&core);
+	expect(&core, INBOX_CLOSE);
+	expect(&core, INBOX_WAIT);
+	inbox_on_readable(&core);
+	expect(&core, INBOX_FETCH);
+	inbox_on_fetched(&core, 0, true, now);
+	inbox_on_closed(&core);
+	expect(&core, INBOX_DONE);
+
+	stream(&core);				/* a group that does not let go */
+	inbox_on_stop(&core, now + 10 * SEC_US);
+	expect(&core, INBOX_CLOSE);
+	now += 10 * SEC_US;
+	expect(&core, INBOX_DONE);
+}
+
+static void
+stopping_while_connecting_is_safe(void **state UNUSED)
+{
+	InboxCore	core;
+
+	inbox_core_init(&core, true, 3);
+	expect(&core, INBOX_CONNECT);
+	inbox_on_stop(&core, now + SEC_US);
+	expect(&core, INBOX_DONE);
+	inbox_on_connected(&core);
+}
+
+static void
+lost_consumer_comes_back(void **state UNUSED)
+{
+	InboxCore	core;
+
+	stream(&core);
+	fetch(&core, 5);
+	inbox_on_consumer_failed(&core, now);
+	assert_int_equal(core.size, 0);
+	core.retry_at = NEVER;
+	expect(&core, INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == core.consumer_at);
+	now = core.consumer_at;
+	expect(&core, INBOX_NEW_CONSUMER);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_read_before_the_database_says_where),
+		cmocka_unit_test(without_topics_there_is_no_consumer),
+		cmocka_unit_test(a_batch_is_applied_whole_and_committed),
+		cmocka_unit_test(a_transient_error_tries_the_same_again),
+		cmocka_unit_test(halving_finds_each_bad_message),
+		cmocka_unit_test(one_bad_of_many_costs_few_calls),
+		cmocka_unit_test(a_batch_that_fails_for_long_is_given_up),
+		cmocka_unit_test(lost_database_stops_reading),
+		cmocka_unit_test(offsets_asked_before_a_rebalance_are_stale),
+		cmocka_unit_test(no_work_starves_another),
+		cmocka_unit_test(only_the_leader_purges),
+		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
+		cmocka_unit_test(stopping_finishes_the_batch_and_leaves_the_group),
+		cmocka_unit_test(stopping_while_connecting_is_safe),
+		cmocka_unit_test(lost_consumer_comes_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,126 @@
+/*
+ * test_log.c - lines of the log
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* Standard error goes into a file while a test runs. */
+static int	real_stderr;
+static FILE *captured;
+
+static void
+capture(void)
+{
+	captured = tmpfile();
+	assert_non_null(captured);
+	real_stderr = dup(STDERR_FILENO);
+	dup2(fileno(captured), STDERR_FILENO);
+}
+
+static const char *
+release(void)
+{
+	static char text[4096];
+	size_t		len;
+
+	dup2(real_stderr, STDERR_FILENO);
+	close(real_stderr);
+	rewind(captured);
+	len = fread(text, 1, sizeof(text) - 1, captured);
+	text[len] = '\0';
+	fclose(captured);
+	return text;
+}
+
+static int
+count_lines(const char *text)
+{
+	int			lines = 0;
+
+	for (; *text != '\0'; text++)
+		lines += *text == '\n';
+	return lines;
+}
+
+static void
+an_event_is_one_line(void **state UNUSED)
+{
+	const char *text;
+
+	log_configure(LEVEL_INFO, LOG_TEXT);
+	capture();
+	log_write(LEVEL_WARNING, "test", "first\nsecond\r\n\tthird=%d\n", 3);
+	log_write(LEVEL_DEBUG, "test", "not shown");
+	text = release();
+	assert_int_equal(count_lines(text), 1);
+	assert_non_null(strstr(text, "warning test: first second   third=3\n"));
+}
+
+static void
+json_lines_are_json(void **state UNUSED)
+{
+	const char *text;
+
+	log_configure(LEVEL_INFO, LOG_JSON);
+	capture();
+	log_write(LEVEL_ERROR, "test", "a \"quote\" and a \\");
+	text = release();
+	log_configure(LEVEL_INFO, LOG_TEXT);
+	assert_non_null(strstr(text, "\"level\":\"error\",\"module\":\"test\","
+						   "\"message\":\"a \\\"quote\\\" and a \\\\\"}\n"));
+}
+
+static void
+the_journal_gets_priorities_and_no_time(void **state UNUSED)
+{
+	const char *text;
+
+	setenv("JOURNAL_STREAM", "1:2", 1);
+	capture();
+	log_write(LEVEL_WARNING, "test", "hello");
+	text = release();
+	unsetenv("JOURNAL_STREAM");
+	assert_string_equal(text, "<4>warning test: hello\n");
+}
+
+static void
+repeated_failures_are_counted(void **state UNUSED)
+{
+	LogThrottle throttle = {0};
+	const char *text;
+	int64_t		now = 1000 * SEC_US;
+
+	capture();
+	for (int i = 0; i < 100; i++, now += SEC_US)
+		log_throttled(&throttle, now, LEVEL_WARNING, "test", "again");
+	text = release();
+	assert_int_equal(count_lines(text), 4);
+	assert_non_null(strstr(text, "again repeated=29\n"));
+
+	capture();
+	log_recovered(&throttle);
+	log_throttled(&throttle, now, LEVEL_WARNING, "test", "anew");
+	text = release();
+	assert_non_null(strstr(text, "anew\n"));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_event_is_one_line),
+		cmocka_unit_test(json_lines_are_json),
+		cmocka_unit_test(the_journal_gets_priorities_and_no_time),
+		cmocka_unit_test(repeated_failures_are_counted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
