@@ -1,0 +1,49 @@
+--
+-- batch: many orders in one commit, each all or none; one's refusal touches
+-- no other; the answers are in the order of the request
+--
+\set row 'order_id, product_id, location, requested, granted, status, available, replayed'
+SELECT receive_stock('batch-a', 5), receive_stock('batch-b', 2);
+SELECT :row FROM reserve_orders('[
+	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-b", "quantity": 1}, {"product_id": "batch-a", "quantity": 3}]},
+	{"order_id": "batch-1", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]},
+	{"order_id": "batch-3", "user_id": null, "items": [{"product_id": "batch-x", "quantity": 1}]},
+	{"order_id": 4, "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-a", "quantity": 1}]}]');
+SELECT level_of('batch-a'), level_of('batch-b'), lines_of('batch-1'), lines_of('batch-2'), lines_of('4');
+SELECT events_of('batch-1'), events_of('batch-2'), events_of('4');
+-- once more: what was granted is replayed, what was refused is asked anew
+SELECT receive_stock('batch-a', 5);
+SELECT :row FROM reserve_orders('[
+	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]},
+	{"order_id": "batch-1", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]}]');
+-- an order that lives with other lines, or another user: its row says so, the others are taken
+SELECT :row FROM reserve_orders('[{"order_id": "batch-5", "items": [{"product_id": "batch-a", "quantity": 1}]},
+	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-b", "quantity": 9}]},
+	{"order_id": "4", "user_id": "bob", "items": [{"product_id": "batch-a", "quantity": 2}]}]');
+SELECT lines_of('batch-2'), lines_of('batch-5'), events_of('batch-2');
+-- the same order twice in one batch: the second is the first one's replay
+SELECT :row FROM reserve_orders('[
+	{"order_id": "batch-6", "items": [{"product_id": "batch-a", "quantity": 1}]},
+	{"order_id": "batch-6", "items": [{"product_id": "batch-a", "quantity": 1}]}]');
+SELECT events_of('batch-6');
+-- due lines of others make room for as many orders as they can
+SELECT receive_stock('batch-c', 4);
+SELECT status FROM reserve_stock('batch-c', 4, 'batch-7');
+SELECT make_due('batch-7');
+SELECT :row FROM reserve_orders('[
+	{"order_id": "batch-8", "items": [{"product_id": "batch-c", "quantity": 5}]},
+	{"order_id": "batch-9", "items": [{"product_id": "batch-c", "quantity": 3}]},
+	{"order_id": "batch-10", "items": [{"product_id": "batch-c", "quantity": 1}]}]');
+SELECT lines_of('batch-7'), events_of('batch-7'), level_of('batch-c');
+-- a large one
+SELECT status, count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', 'batch-m' || i, 'items',
+	'[{"product_id": "batch-m", "quantity": 1}]'::jsonb)) FROM generate_series(1, 500) i, (SELECT receive_stock('batch-m', 300)) r)) GROUP BY 1 ORDER BY 1;
+-- what cannot be meant
+\pset format unaligned
+\pset tuples_only on
+SELECT o, outcome_of(format('SELECT reserve_orders(%L)', o)) FROM unnest(ARRAY['{}', '7', '[]', '[1]', '[{}]', '[{"order_id": "x"}]',
+	'[{"items": [{"product_id": "a", "quantity": 1}]}]', '[{"order_id": "", "items": [{"product_id": "a", "quantity": 1}]}]',
+	'[{"order_id": "x", "items": {}}]', '[{"order_id": "x", "items": []}]', '[{"order_id": "x", "items": [{"product_id": "a", "quantity": 0}]}]',
+	'[{"order_id": "x", "user_id": "", "items": [{"product_id": "a", "quantity": 1}]}]', '[{"order_id": true, "items": [{"product_id": "a", "quantity": 1}]}]']) o;
+SELECT outcome_of('SELECT reserve_orders(NULL)');
+SELECT * FROM verify_stock();

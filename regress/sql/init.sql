@@ -1,0 +1,102 @@
+--
+-- init: the extension, and what the other tests share
+--
+-- Every test works on products and orders of its own, so that after this one
+-- each can run alone: make installcheck REGRESS="init order".
+--
+CREATE EXTENSION pgstock;
+-- What a command comes to: "ok", or the error as an application sees it.
+CREATE FUNCTION outcome_of(command text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	code	text;
+	message	text;
+	detail	text;
+	hint	text;
+BEGIN
+	EXECUTE command;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE,
+		message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+		hint = PG_EXCEPTION_HINT;
+	RETURN code || ': ' || message
+		|| CASE WHEN detail <> '' THEN E'\n  detail: ' || detail ELSE '' END
+		|| CASE WHEN hint <> '' THEN E'\n  hint: ' || hint ELSE '' END;
+END
+$$;
+-- Lets the time of an order's reserved lines pass.
+CREATE FUNCTION make_due(order_id text) RETURNS void
+LANGUAGE sql AS $$
+UPDATE pgstock_internal.reservation r
+   SET expires_at = '2020-01-01', due_at = '2020-01-01'
+ WHERE r.order_id = $1 AND r.state = 'r'
+$$;
+-- The events with a key, the earliest first.
+CREATE FUNCTION events_of(key text) RETURNS text
+LANGUAGE sql AS $$
+SELECT string_agg(o.event_type, ' ' ORDER BY o.seq)
+  FROM stock_outbox o WHERE o.key = $1
+$$;
+-- A product's level, as "on_hand - reserved, version".
+CREATE FUNCTION level_of(product_id text, location text DEFAULT 'main')
+RETURNS text
+LANGUAGE sql AS $$
+SELECT format('%s - %s, v%s', l.on_hand, l.reserved, l.version)
+  FROM stock_levels l WHERE l.product_id = $1 AND l.location = $2
+$$;
+-- An order's lines as they stand, every attempt.
+CREATE FUNCTION lines_of(order_id text) RETURNS text
+LANGUAGE sql AS $$
+SELECT string_agg(format('%s %s %s', r.product_id, r.quantity, s.state), ', '
+				  ORDER BY r.attempt, r.product_id, r.location)
+  FROM pgstock_internal.reservation r
+  JOIN stock_reservations s USING (order_id, product_id, location, created_at)
+ WHERE r.order_id = $1
+$$;
+-- What the relay would pass as options.
+CREATE FUNCTION relay_options() RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+SELECT '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [10000, 30000, 60000],
+		 "order_wait_ms": 900000, "dedup_retention_ms": 604800000,
+		 "group": "regress"}'::jsonb
+$$;
+-- Headers, packed as docs/relay-protocol.md says.
+CREATE FUNCTION pack_headers(headers jsonb) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $$
+SELECT string_agg(int2send(length(name)::int2) || convert_to(name, 'UTF8')
+				  || CASE WHEN value IS NULL THEN int4send(-1)
+					 ELSE int4send(octet_length(value))
+						  || convert_to(value, 'UTF8') END, '')
+  FROM jsonb_each_text(headers) AS h (name, value)
+$$;
+-- Applies a batch, one object a message: topic, and as wanted partition,
+-- offset, time, key, headers, and the value as json, text or hex.
+CREATE SEQUENCE next_offset MINVALUE 0;
+CREATE FUNCTION apply(batch jsonb, options jsonb DEFAULT relay_options())
+RETURNS TABLE (topic text, result text, reason text, n bigint)
+LANGUAGE sql AS $$
+WITH message AS (
+	SELECT m, i FROM jsonb_array_elements(batch) WITH ORDINALITY AS b (m, i)
+)
+SELECT * FROM pgstock_internal.relay_apply(
+	ARRAY(SELECT m->>'topic' FROM message ORDER BY i),
+	ARRAY(SELECT coalesce((m->>'partition')::int, 0) FROM message ORDER BY i),
+	ARRAY(SELECT coalesce((m->>'offset')::bigint, nextval('next_offset'))
+			FROM message ORDER BY i),
+	ARRAY(SELECT coalesce((m->>'time')::bigint, -1) FROM message ORDER BY i),
+	ARRAY(SELECT convert_to(m->>'key', 'UTF8') FROM message ORDER BY i),
+	ARRAY(SELECT coalesce(convert_to(coalesce(m->>'json', m->>'text'), 'UTF8'),
+						  decode(m->>'hex', 'hex')) FROM message ORDER BY i),
+	ARRAY(SELECT pack_headers(m->'headers') FROM message ORDER BY i),
+	options)
+$$;
+-- The same for one message.
+CREATE FUNCTION apply_one(topic text, value jsonb, key text DEFAULT NULL)
+RETURNS text
+LANGUAGE sql AS $$
+SELECT concat_ws(' ', a.result, a.reason)
+  FROM apply(jsonb_build_array(jsonb_build_object('topic', topic,
+	'json', value) || CASE WHEN key IS NULL THEN '{}'
+					  ELSE jsonb_build_object('key', key) END)) a
+$$;

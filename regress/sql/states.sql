@@ -1,0 +1,128 @@
+--
+-- states: what each verb does in each state of a line, walked cell by cell
+--
+-- "want" is the table of states in the manual.  Each cell is an order of its
+-- own, brought into its state and then met by the verb; beside the answer it
+-- shows what became of the level, the line, the ledger and the stream.
+--
+CREATE TABLE cell (verb text, state text, want text);
+INSERT INTO cell (state, verb, want)
+SELECT state, verb, want
+  FROM (VALUES
+	('reserved',    'confirmed',                  'released', 'rolled_back'),
+	('due',         'confirmed',                  'already',  'already'),
+	('expired',     'confirmed',                  'already',  'already'),
+	('sold out',    'shortfall',                  'already',  'already'),
+	('confirmed',   'already',                    'SK005',    'rolled_back'),
+	('released',    'SK005',                      'already',  'already'),
+	('rolled_back', 'SK005',                      'already',  'already'),
+	('shortfall',   'shortfall',                  'already',  'already'),
+	('unknown',     'SK004',                      'unknown_order', 'unknown_order')
+  ) AS t (state, confirm, release, rollback),
+	LATERAL (VALUES ('confirm', confirm), ('release', release),
+					('rollback', rollback)) AS v (verb, want);
+-- Brings an order for 2 of 5 into a state; "sold out": expired, and its stock gone.
+CREATE PROCEDURE reach(order_id text, product_id text, state text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM receive_stock(product_id, 5);
+	IF state = 'unknown' THEN
+		RETURN;
+	END IF;
+	PERFORM reserve_stock(product_id, 2, order_id, 'ann');
+	IF state IN ('due', 'expired', 'sold out', 'shortfall') THEN
+		PERFORM make_due(order_id);
+	END IF;
+	IF state IN ('expired', 'sold out', 'shortfall') THEN
+		PERFORM reserve_stock(product_id, 5, 'taker of ' || order_id);
+	END IF;
+	IF state = 'expired' THEN
+		PERFORM release_stock('taker of ' || order_id);
+	END IF;
+	IF state IN ('confirmed', 'shortfall') THEN
+		PERFORM confirm_stock(order_id, 'first payment');
+	ELSIF state = 'released' THEN
+		PERFORM release_stock(order_id, 'first reason');
+	ELSIF state = 'rolled_back' THEN
+		PERFORM rollback_stock(order_id, 'first reason');
+	END IF;
+END
+$$;
+-- One cell: the answer, then what it changed.
+CREATE FUNCTION walk(verb text, state text, OUT answer text, OUT replayed boolean,
+	OUT granted bigint, OUT on_hand bigint, OUT reserved bigint, OUT line text,
+	OUT event text, OUT movement text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	o		text := verb || ' ' || state;
+	p		text := 'states-' || o;
+	was		stock_levels;
+	now_is	stock_levels;
+	seqs	bigint;
+	ids		bigint;
+BEGIN
+	CALL reach(o, p, state);
+	SELECT * INTO was FROM stock_levels l WHERE l.product_id = p;
+	seqs := (SELECT max(seq) FROM stock_outbox);
+	ids := (SELECT max(id) FROM stock_movements);
+	BEGIN
+		EXECUTE format('SELECT status, replayed, granted FROM %s_stock(%L, %L)',
+					   verb, o, 'now') INTO STRICT answer, replayed, granted;
+	EXCEPTION WHEN OTHERS THEN
+		answer := SQLSTATE;
+	END;
+	SELECT * INTO now_is FROM stock_levels l WHERE l.product_id = p;
+	on_hand := now_is.on_hand - was.on_hand;
+	reserved := now_is.reserved - was.reserved;
+	SELECT format('%s%s %s', s.state, ' for ' || s.reason, s.payment_id) INTO line
+	  FROM stock_reservations s WHERE s.order_id = o;
+	SELECT string_agg(x.event_type || coalesce(' for ' || (x.payload->>'reason'), '')
+					  || coalesce(' by ' || (x.payload->>'payment_id'), ''), ', '
+					  ORDER BY x.seq) INTO event
+	  FROM stock_outbox x WHERE x.seq > seqs AND x.key = o;
+	SELECT string_agg(m.kind || coalesce(' for ' || m.reason, ''), ', ' ORDER BY m.id)
+	  INTO movement FROM stock_movements m WHERE m.id > ids;
+END
+$$;
+CREATE TABLE walked AS
+SELECT c.*, w.* FROM cell c, LATERAL walk(c.verb, c.state) w;
+-- what is not as the table says: nothing
+SELECT verb, state, want, answer FROM walked WHERE want IS DISTINCT FROM answer;
+-- "already" and the shortfall said again change nothing and say so
+SELECT verb, state FROM walked
+ WHERE (answer IN ('already', 'unknown_order') OR answer ~ '^SK' OR state = 'shortfall')
+   AND (event IS NOT NULL OR movement IS NOT NULL OR on_hand <> 0 OR reserved <> 0
+		OR replayed IS DISTINCT FROM (CASE WHEN answer = 'unknown_order' THEN false
+									  WHEN answer !~ '^SK' THEN true END));
+-- and all of it, to be read
+SELECT verb, state, answer, granted, on_hand, reserved, line, event, movement
+  FROM walked ORDER BY verb, state COLLATE "C";
+-- an order of which one line has expired and is sold: shortfall for all, and
+-- what was still held goes back
+SELECT receive_stock('states-m', 2), receive_stock('states-n', 2);
+SELECT status FROM reserve_order('states-mn', '[{"product_id": "states-m", "quantity": 2},
+	{"product_id": "states-n", "quantity": 2}]');
+SELECT make_due('states-mn');
+SELECT status FROM reserve_stock('states-n', 1, 'states-other');
+SELECT lines_of('states-mn'), level_of('states-m'), level_of('states-n');
+SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn', 'pay');
+SELECT lines_of('states-mn'), level_of('states-m'), level_of('states-n');
+SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn', 'pay');
+-- with room for both again it is confirmed, whether let go or only due
+SELECT status FROM reserve_order('states-mn2', '[{"product_id": "states-m", "quantity": 2},
+	{"product_id": "states-n", "quantity": 1}]');
+SELECT make_due('states-mn2');
+SELECT status FROM reserve_stock('states-m', 1, 'states-other2');
+SELECT status FROM release_stock('states-other2');
+SELECT lines_of('states-mn2');
+SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn2', 'pay');
+SELECT lines_of('states-mn2'), level_of('states-m'), level_of('states-n'), events_of('states-mn2');
+-- a due line of somebody else is no reason for a shortfall
+SELECT receive_stock('states-d', 1);
+SELECT status FROM reserve_stock('states-d', 1, 'states-d1');
+SELECT make_due('states-d1');
+SELECT status FROM reserve_stock('states-d', 1, 'states-d2');
+SELECT make_due('states-d2');
+SELECT status FROM confirm_stock('states-d1', 'pay');
+SELECT lines_of('states-d1'), lines_of('states-d2'), events_of('states-d2'), level_of('states-d');
+SELECT * FROM verify_stock();

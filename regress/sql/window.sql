@@ -1,0 +1,117 @@
+--
+-- window: the outbox as the relay reads it: every event once, by seq; a
+-- position of another history is refused, and adopted by hand
+--
+-- Everything here is one session; late commits have their isolation specs.
+CREATE TABLE held ("window" text);
+-- The next window, read in pages of n rows: the keys of its rows.
+CREATE FUNCTION read_window(max_rows int) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	after_seq	bigint := 0;
+	keys		text[] := '{}';
+	page		record;
+BEGIN
+	LOOP
+		SELECT array_agg(convert_from(p.key, 'UTF8') ORDER BY p.seq) AS keys, count(*) AS n, max(p.seq) AS last, min(p.seq) AS first
+		  INTO page FROM held h, LATERAL pgstock_internal.relay_page(h."window", after_seq, max_rows) p;
+		ASSERT page.first > after_seq OR page.n = 0;
+		keys := keys || page.keys || CASE WHEN page.n < max_rows THEN NULL ELSE '|' END;
+		EXIT WHEN page.n < max_rows;
+		after_seq := page.last;
+	END LOOP;
+	RETURN array_to_string(keys, ' ');
+END
+$$;
+-- who is there
+SELECT relay_api, "database" = current_database() AS here, inbox_group ~ '^pgstock-[0-9]{8}$' AS drawn, in_recovery, preloaded, max_event_bytes
+  FROM pgstock_internal.relay_hello();
+-- the lead: once a session; its position is behind everything that was published, here nothing
+SELECT pgstock_internal.relay_lead() AS epoch \gset
+SELECT pgstock_internal.relay_lead() = :epoch + 1 AS again;
+SELECT :epoch + 1 AS epoch \gset
+SELECT seq, finished FROM pgstock_internal.relay_position();
+INSERT INTO held SELECT pgstock_internal.relay_next_window("window") FROM pgstock_internal.relay_position();
+SELECT (SELECT count(*) FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 1000000)) = count(*) AS all_of_it FROM stock_outbox;
+-- nothing new, in a window of its own
+UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
+SELECT read_window(10);
+-- several transactions; what was rolled back is not there; pages of any size join up
+SELECT publish_event('window', 'a' || i, '1') IS NOT NULL AS id FROM generate_series(1, 3) i;
+BEGIN;
+SELECT publish_event('window', 'b1', '1') IS NOT NULL AS id;
+SAVEPOINT s;
+SELECT publish_event('window', 'gone', '1') IS NOT NULL AS id;
+ROLLBACK TO s;
+SAVEPOINT t;
+SELECT publish_event('window', 'b2', '1') IS NOT NULL AS id;
+COMMIT;
+BEGIN;
+SELECT publish_event('window', 'gone', '1') IS NOT NULL AS id;
+ROLLBACK;
+SELECT publish_event('window', 'c1', '1') IS NOT NULL AS id;
+UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
+SELECT n, read_window(n) FROM unnest('{1,2,3,5,6,7,100}'::int[]) n;
+-- what comes later is not in it
+SELECT publish_event('window', 'd1', '1') IS NOT NULL AS id;
+SELECT read_window(100);
+-- stored half-way it goes on half-way, in this window or, finished, in the next one
+SELECT p.seq AS half FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 3) p ORDER BY 1 DESC LIMIT 1 \gset
+SELECT pgstock_internal.relay_store_position("window", :half, false, :epoch) FROM held;
+SELECT p.seq = :half AS seq, p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(p."window", p.seq, 100) g) AS rest
+  FROM pgstock_internal.relay_position() p;
+SELECT name, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
+SELECT pgstock_internal.relay_store_position("window", :half + 1000, true, :epoch) FROM held;
+SELECT p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(pgstock_internal.relay_next_window(p."window"), 0, 100) g) AS next
+  FROM pgstock_internal.relay_position() p;
+SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
+-- an overtaken leader stores nothing
+SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch - 1)), '\d+ has', 'N has');
+SELECT finished FROM pgstock_internal.relay_position();
+-- a window needs READ COMMITTED: its statements must see what came between them
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT outcome_of('SELECT pgstock_internal.relay_next_window("window") FROM held');
+COMMIT;
+-- a position of another history: another cluster, another database, another incarnation, a timeline never lived
+CREATE FUNCTION stored_with(change text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer	text;
+BEGIN
+	EXECUTE format('UPDATE pgstock_internal.relay_position p SET "window" =
+		jsonb_populate_record(p."window"::pgstock_internal.outbox_window, %s)::text', change);
+	answer := outcome_of('SELECT * FROM pgstock_internal.relay_position()');
+	RAISE EXCEPTION SQLSTATE 'UNDO0' USING MESSAGE = regexp_replace(answer, '[0-9A-F]+/[0-9A-F]+', 'X/X');
+EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+	RETURN SQLERRM;
+END
+$$;
+\pset format unaligned
+\pset tuples_only on
+SELECT stored_with($$'{"system_id": 7}'$$);
+SELECT stored_with($$'{"database": 7}'$$);
+SELECT stored_with($$'{"incarnation": "11111111-2222-4333-8444-555555555555"}'$$);
+SELECT stored_with($$'{"timeline": 77}'$$);
+SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 1000000)$$);
+SELECT stored_with($$'{}'$$);
+DROP FUNCTION stored_with;
+-- adopted: shown first, then done; everything that was not stored goes out once, what comes later after it
+UPDATE pgstock_internal.relay_position p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
+SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
+SELECT found, value FROM pgstock_internal.relay_adopt(false) WHERE found = 'events to publish';
+SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
+SELECT found, value FROM pgstock_internal.relay_adopt(true) WHERE found = 'events to publish';
+SELECT publish_event('window', 'e1', '1') IS NOT NULL AS id;
+SELECT finished FROM pgstock_internal.relay_position();
+UPDATE held SET "window" = (SELECT "window" FROM pgstock_internal.relay_position());
+SELECT read_window(100), read_window(1);
+UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
+SELECT read_window(100);
+SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ has', 'N has');
+SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
+-- purged is only what is stored and old enough
+SELECT pgstock_internal.relay_store_position("window", 0, false, :epoch + 1) FROM held;
+SELECT pgstock_internal.relay_purge('0', '100 years') > 0 AS some;
+SELECT string_agg(key, ' ' ORDER BY seq) FROM stock_outbox WHERE topic = 'window';
+SELECT read_window(100);
+SELECT pg_advisory_unlock_all();
+DROP TABLE held;
+DROP FUNCTION read_window;
