@@ -195,7 +195,7 @@ order_created(Work *work, Message *message, Order *order)
 	if (known != NULL)
 	{
 		/* Refused before: what came in since does not change the answer. */
-		answers = reserve_refuse(work, &request, known);
+		answers = reserve_refuse(work, &request, "refused");
 		event_emit_refusal(work, order->order_id, request.user_id, known,
 						   answers, true);
 		return applied();

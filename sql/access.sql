@@ -33,7 +33,8 @@ VALUES
 	('relay', 'function', 'relay_page'),
 	('relay', 'function', 'relay_store_position'),
 	('relay', 'function', 'relay_adopt'), ('relay', 'function', 'relay_topics'),
-	('relay', 'function', 'relay_offsets'), ('relay', 'function', 'relay_apply'),
+	('relay', 'function', 'relay_offsets'),
+	('relay', 'function', 'relay_begin_offsets'), ('relay', 'function', 'relay_apply'),
 	('relay', 'function', 'relay_apply_failed'),
 	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
 	('relay', 'function', 'relay_purge'), ('relay', 'schema', 'pgstock_internal')

@@ -407,6 +407,22 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
 	'where the database stands in each partition';
 
+/*
+ * Where to begin is decided once for a partition; from then on it is this row
+ * that says so.  A partition that is known keeps its place.
+ */
+CREATE FUNCTION pgstock_internal.relay_begin_offsets(topics text[],
+	partitions int[], offsets bigint[])
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.inbox_offset
+SELECT * FROM unnest(topics, partitions, offsets) ORDER BY 1, 2
+ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
+	'where partitions begin that the database does not know yet';
+
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
