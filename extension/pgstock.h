@@ -516,6 +516,7 @@ extern bool	  table_find_text(Work *work, Table *table, const char *index,
 							  const char *value, ItemPointer tid);
 extern bool	  table_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
+extern void	  table_conflict(void);
 extern void	  tables_close(Work *work);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
 extern void	  row_put_text(TupleTableSlot *slot, AttrNumber column,

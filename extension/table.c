@@ -119,8 +119,9 @@ table_open_indexes(Work *work, Table *table)
 	}
 }
 
-static void
-serialization_failure(void)
+/* Somebody else was faster: the transaction is to be run again. */
+void
+table_conflict(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("could not serialize access due to concurrent "
@@ -166,7 +167,7 @@ table_insert_serializable(Work *work, Table *table)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
-		serialization_failure();
+		table_conflict();
 	}
 	PG_END_TRY();
 }
@@ -329,7 +330,7 @@ table_lock_row(Table *table, ItemPointer tid)
 				return false;
 			/* FALLTHROUGH */
 		case TM_Updated:
-			serialization_failure();
+			table_conflict();
 			break;
 		default:
 			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",

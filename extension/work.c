@@ -266,6 +266,31 @@ order_load(Work *work, Order *order)
 	order->loaded = true;
 }
 
+/*
+ * Above READ COMMITTED our snapshot may be older than the lock: then what
+ * others did to the order in between is a conflict.
+ */
+static void
+order_check_snapshot(Work *work, Order *order)
+{
+	List	 *seen = order->lines;
+	ListCell *cell;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	order_load(work, order);
+	PopActiveSnapshot();
+	if (list_length(seen) != list_length(order->lines))
+		table_conflict();
+	foreach(cell, seen)
+	{
+		Reservation *then = lfirst(cell);
+		Reservation *now = list_nth(order->lines, foreach_current_index(cell));
+
+		if (!ItemPointerEquals(&then->tid, &now->tid))
+			table_conflict();
+	}
+}
+
 /* Locks all wanted orders in their order, and reads their lines. */
 void
 work_lock_orders(Work *work)
@@ -292,7 +317,11 @@ work_lock_orders(Work *work)
 	/* What others did to these orders before we had the locks. */
 	work_refresh_snapshot();
 	foreach(cell, work->orders)
+	{
 		order_load(work, lfirst(cell));
+		if (IsolationUsesXactSnapshot())
+			order_check_snapshot(work, lfirst(cell));
+	}
 }
 
 /*
