@@ -193,6 +193,9 @@ typedef struct Place
 	int			n;	   /* of the element, from 1 */
 } Place;
 
+static void element_error(const Place *place, const char *what)
+	pg_attribute_noreturn();
+
 static void
 element_error(const Place *place, const char *what)
 {

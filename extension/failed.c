@@ -311,6 +311,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 			TimestampTzGetDatum(message->first_failed_at));
 	row_put(slot, FAILED_HANDLED, BoolGetDatum(false));
 	/* One that queues is not due by itself: the one before it wakes it. */
+	Assert(strcmp(state, "waiting") != 0 || outcome->error_class != NULL);
 	if (strcmp(state, "waiting") == 0 &&
 		strcmp(outcome->error_class, "queue") != 0)
 		row_put(slot, FAILED_NEXT_RETRY_AT,

@@ -31,7 +31,8 @@
 PG_FUNCTION_INFO_V1(pgstock_relay_apply);
 PG_FUNCTION_INFO_V1(pgstock_relay_apply_failed);
 
-#define LOCK_CLASS_INBOX 0x7065
+#define LOCK_CLASS_INBOX  0x7065
+#define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
 
 enum
 {
@@ -120,8 +121,15 @@ offset_store(Work *work, const char *topic, int partition, int64 next)
 	table_key_text(&keys[0], 1, topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(partition));
-	found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid) &&
-			table_lock_row(table, &tid);
+	found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid);
+	if (!found)
+	{
+		/* Of two batches one makes the row and the other finds it. */
+		lock_name(LOCK_CLASS_OFFSET, psprintf("%s	%d", topic, partition));
+		work_refresh_snapshot();
+		found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid);
+	}
+	found = found && table_lock_row(table, &tid);
 
 	slot = table_new_row(table);
 	row_put_text(slot, OFFSET_TOPIC, topic);

@@ -17,10 +17,16 @@ SELECT outcome_of($$SELECT confirm_stock('errors-2')$$);
 -- SK005 wrong state
 SELECT outcome_of($$SELECT confirm_stock('errors-1'), release_stock('errors-1')$$);
 SELECT outcome_of($$SELECT release_stock('errors-1'), confirm_stock('errors-1')$$);
+-- SK006 expired
+SELECT status FROM reserve_stock('errors-a', 1, 'errors-3');
+SELECT make_due('errors-3');
+SELECT outcome_of($$SELECT extend_reservation('errors-3', '1 h')$$);
 -- SK007 another request
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1')$$);
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1', idempotency_key => 'errors-k')$$);
--- SK021 another relay leads; SK020 is in "window"
+-- SK011 stale version
+SELECT outcome_of($$SELECT set_stock('errors-a', 9, 1)$$);
+-- SK021 another relay leads; SK020 is in "window", 40001 in the isolation test "snapshots"
 SELECT pgstock_internal.relay_lead() > 0 AS leads;
 SELECT regexp_replace(outcome_of($$SELECT pgstock_internal.relay_store_position('', 0, true, 0)$$), '\d+ has', 'N has');
 SELECT pg_advisory_unlock_all();

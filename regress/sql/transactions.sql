@@ -141,13 +141,6 @@ SET synchronous_commit = off;
 SELECT status, synchronous_commit FROM reserve_stock('tx-a', 1, 'tx-22'), setting;
 SELECT synchronous_commit FROM setting;
 RESET synchronous_commit;
--- with a setting off or on, what is answered is the same
-SET pgstock.early_lock_release = off;
-SET pgstock.notify = off;
-SELECT status FROM reserve_stock('tx-a', 1, 'tx-23');
-SELECT events_of('tx-23');
-RESET pgstock.early_lock_release;
-RESET pgstock.notify;
 DROP VIEW setting;
 DROP TABLE app_order;
 DROP FUNCTION take_one, no_commit;
