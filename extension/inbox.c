@@ -125,7 +125,7 @@ offset_store(Work *work, const char *topic, int partition, int64 next)
 	if (!found)
 	{
 		/* Of two batches one makes the row and the other finds it. */
-		lock_name(LOCK_CLASS_OFFSET, psprintf("%s	%d", topic, partition));
+		lock_name(LOCK_CLASS_OFFSET, psprintf("%s\t%d", topic, partition));
 		work_refresh_snapshot();
 		found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid);
 	}
