@@ -15,12 +15,12 @@
 
 /* types of array elements */
 #define OID_BYTEA 17
-#define OID_INT8 20
-#define OID_INT4 23
-#define OID_TEXT 25
+#define OID_INT8  20
+#define OID_INT4  23
+#define OID_TEXT  25
 
 #define FUNCTION(name) "SELECT * FROM pgstock_internal." name
-#define APPLY_PARAMETERS \
+#define APPLY_PARAMETERS                                              \
 	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
 	" $6::bytea[], $7::bytea[], $8::jsonb"
 
@@ -28,37 +28,42 @@ static const PgStatement statements[API_CALLS] = {
 	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
 	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
 	[API_ECHO] = {"echo", "SELECT pg_catalog.pg_notify('" API_CHANNEL "', '')",
-		0, API_ECHO, 0},
+				  0, API_ECHO, 0},
 	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
 	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
-	[API_POSITION] = {"position", FUNCTION("relay_position()"),
-		0, API_POSITION, 0},
-	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text)"),
-		1, API_WINDOW, 0},
+	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
+					  0},
+	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text)"), 1,
+					API_WINDOW, 0},
 	[API_PAGE] = {"page", FUNCTION("relay_page($1::text, $2::bigint, $3::int)"),
-		3, API_PAGE, 1},
-	[API_STORE] = {"store", FUNCTION("relay_store_position($1::text,"
-		" $2::bigint, $3::boolean, $4::bigint)"), 4, API_STORE, 0},
-	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"),
-		1, API_OFFSETS, 0},
-	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"),
-		8, API_APPLY, 0},
-	[API_APPLY_FAILED] = {"apply_failed", FUNCTION("relay_apply_failed("
-		APPLY_PARAMETERS ", $9::text, $10::text)"), 10, API_APPLY_FAILED, 0},
-	[API_RETRY] = {"retry", FUNCTION("relay_retry($1::int, $2::jsonb)"),
-		2, API_RETRY, 0},
-	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"),
-		0, API_METRICS, 0},
-	[API_PURGE] = {"purge", FUNCTION("relay_purge($1::interval,"
-		" $2::interval)"), 2, API_PURGE, 0},
-	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"),
-		1, API_ADOPT, 0},
+				  3, API_PAGE, 1},
+	[API_STORE] = {"store",
+				   FUNCTION("relay_store_position($1::text,"
+							" $2::bigint, $3::boolean, $4::bigint)"),
+				   4, API_STORE, 0},
+	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
+					 API_OFFSETS, 0},
+	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
+				   API_APPLY, 0},
+	[API_APPLY_FAILED] = {"apply_failed",
+						  FUNCTION("relay_apply_failed(" APPLY_PARAMETERS
+								   ", $9::text, $10::text)"),
+						  10, API_APPLY_FAILED, 0},
+	[API_RETRY] = {"retry", FUNCTION("relay_retry($1::int, $2::jsonb)"), 2,
+				   API_RETRY, 0},
+	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
+	[API_PURGE] = {"purge",
+				   FUNCTION("relay_purge($1::interval,"
+							" $2::interval)"),
+				   2, API_PURGE, 0},
+	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
+				   0},
 };
 
 /* A number as a text parameter, in memory of the caller's. */
 typedef struct NumberText
 {
-	char		text[24];
+	char text[24];
 } NumberText;
 
 static PgParam
@@ -83,17 +88,17 @@ binary_param(const Buf *buf)
 
 /* ---- arrays in binary -------------------------------------------------- */
 
-#define ARRAY_COUNT_AT 12		/* where the number of elements stands */
+#define ARRAY_COUNT_AT 12 /* where the number of elements stands */
 
 static void
 array_begin(Buf *array, uint32_t element_type)
 {
 	buf_clear(array);
-	buf_add_u32(array, 1);		/* dimensions */
-	buf_add_u32(array, 1);		/* there may be nulls */
+	buf_add_u32(array, 1); /* dimensions */
+	buf_add_u32(array, 1); /* there may be nulls */
 	buf_add_u32(array, element_type);
-	buf_add_u32(array, 0);		/* elements, see array_end() */
-	buf_add_u32(array, 1);		/* index of the first */
+	buf_add_u32(array, 0); /* elements, see array_end() */
+	buf_add_u32(array, 1); /* index of the first */
 }
 
 static void
@@ -133,7 +138,7 @@ array_end(Buf *array, uint32_t count)
 static void
 text_array(Buf *array, char *const *strings)
 {
-	uint32_t	count = 0;
+	uint32_t count = 0;
 
 	array_begin(array, OID_TEXT);
 	for (; strings[count] != NULL; count++)
@@ -145,8 +150,7 @@ void
 api_batch_begin(ApiBatch *batch)
 {
 	static const uint32_t types[Lengthof(batch->arrays)] = {
-		OID_TEXT, OID_INT4, OID_INT8, OID_INT8, OID_BYTEA, OID_BYTEA,
-		OID_BYTEA,
+		OID_TEXT, OID_INT4, OID_INT8, OID_INT8, OID_BYTEA, OID_BYTEA, OID_BYTEA,
 	};
 
 	batch->count = 0;
@@ -207,10 +211,11 @@ void
 api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 			  uint32_t rows)
 {
-	NumberText	after;
-	NumberText	max;
+	NumberText	  after;
+	NumberText	  max;
 	const PgParam params[] = {
-		text_param(window), number_param(&after, after_seq),
+		text_param(window),
+		number_param(&after, after_seq),
 		number_param(&max, rows),
 	};
 
@@ -221,11 +226,13 @@ void
 api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
 			   int64_t epoch)
 {
-	NumberText	seq_text;
-	NumberText	epoch_text;
+	NumberText	  seq_text;
+	NumberText	  epoch_text;
 	const PgParam params[] = {
-		text_param(window), number_param(&seq_text, seq),
-		text_param(finished ? "t" : "f"), number_param(&epoch_text, epoch),
+		text_param(window),
+		number_param(&seq_text, seq),
+		text_param(finished ? "t" : "f"),
+		number_param(&epoch_text, epoch),
 	};
 
 	pgconn_call(conn, &statements[API_STORE], params);
@@ -234,8 +241,8 @@ api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
 void
 api_call_offsets(PgConn *conn, char *const *topics)
 {
-	Buf			array = {0};
-	PgParam		params[1];
+	Buf		array = {0};
+	PgParam params[1];
 
 	text_array(&array, topics);
 	params[0] = binary_param(&array);
@@ -246,7 +253,7 @@ api_call_offsets(PgConn *conn, char *const *topics)
 void
 api_call_retry(PgConn *conn, int rows, const char *options)
 {
-	NumberText	max;
+	NumberText	  max;
 	const PgParam params[] = {number_param(&max, rows), text_param(options)};
 
 	pgconn_call(conn, &statements[API_RETRY], params);
@@ -255,8 +262,8 @@ api_call_retry(PgConn *conn, int rows, const char *options)
 void
 api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
 {
-	char	   *retention = xasprintf("%" PRId64 " us", retention_us);
-	char	   *dedup = xasprintf("%" PRId64 " us", dedup_us);
+	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
+	char		 *dedup = xasprintf("%" PRId64 " us", dedup_us);
 	const PgParam params[] = {text_param(retention), text_param(dedup)};
 
 	pgconn_call(conn, &statements[API_PURGE], params);
@@ -267,7 +274,7 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
 void
 api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
 {
-	PgParam		params[8];
+	PgParam params[8];
 
 	batch_params(batch, params);
 	params[7] = text_param(options);
@@ -278,7 +285,7 @@ void
 api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 					  const char *sqlstate, const char *message)
 {
-	PgParam		params[10];
+	PgParam params[10];
 
 	Assert(batch->count == 1);
 	batch_params(batch, params);
@@ -292,9 +299,9 @@ PGresult *
 api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 {
 	const PgStatement *statement = &statements[call];
-	const char *values[PGCONN_PARAMS_MAX];
-	int			lengths[PGCONN_PARAMS_MAX];
-	int			formats[PGCONN_PARAMS_MAX];
+	const char		  *values[PGCONN_PARAMS_MAX];
+	int				   lengths[PGCONN_PARAMS_MAX];
+	int				   formats[PGCONN_PARAMS_MAX];
 
 	for (int i = 0; i < statement->nparams; i++)
 	{
@@ -309,9 +316,9 @@ api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 PGresult *
 api_exec_offsets(PGconn *pg, char *const *topics)
 {
-	Buf			array = {0};
-	PgParam		params[1];
-	PGresult   *result;
+	Buf		  array = {0};
+	PgParam	  params[1];
+	PGresult *result;
 
 	text_array(&array, topics);
 	params[0] = binary_param(&array);
@@ -326,7 +333,7 @@ const char *
 api_sqlstate(const PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);
-	const char *sqlstate;
+	const char	  *sqlstate;
 
 	if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
 		return NULL;
@@ -352,7 +359,7 @@ const char *
 api_text(const PGresult *result, int row, int column)
 {
 	return PQgetisnull(result, row, column) ? NULL
-		: PQgetvalue(result, row, column);
+											: PQgetvalue(result, row, column);
 }
 
 int64_t
@@ -374,7 +381,7 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 		return false;
 	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
 	if (hello->relay_api != API_VERSION)
-		return true;			/* the rest may look different */
+		return true; /* the rest may look different */
 	if (PQnfields(result) < 7)
 		return false;
 	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
@@ -410,7 +417,7 @@ api_slice(const PGresult *result, int row, int column)
 	if (PQgetisnull(result, row, column))
 		return (Slice){NULL, 0};
 	return (Slice){PQgetvalue(result, row, column),
-		(size_t) PQgetlength(result, row, column)};
+				   (size_t) PQgetlength(result, row, column)};
 }
 
 void
@@ -426,7 +433,7 @@ api_page_row(const PGresult *result, int row, EventRow *event)
 		.headers = api_slice(result, row, 6),
 		.traceparent = api_slice(result, row, 7),
 		.created_us = (int64_t) read_u64(PQgetvalue(result, row, 8)) +
-			POSTGRES_EPOCH_US,
+					  POSTGRES_EPOCH_US,
 		.format = *PQgetvalue(result, row, 9),
 	};
 }

@@ -16,13 +16,13 @@
 
 /* SQLSTATEs of ours */
 #define API_FOREIGN_POSITION "SK020"
-#define API_NEWER_LEADER "SK021"
+#define API_NEWER_LEADER	 "SK021"
 
 typedef enum ApiCall
 {
 	API_HELLO,
 	API_LISTEN,
-	API_ECHO,					/* a notification to ourselves */
+	API_ECHO, /* a notification to ourselves */
 	API_TOPICS,
 	API_LEAD,
 	API_POSITION,
@@ -36,7 +36,7 @@ typedef enum ApiCall
 	API_METRICS,
 	API_PURGE,
 	API_ADOPT,
-	API_CALLS,					/* their number */
+	API_CALLS, /* their number */
 } ApiCall;
 
 /* Calls without parameters, and those with a few. */
@@ -57,7 +57,7 @@ PGresult *api_exec_offsets(PGconn *pg, char *const *topics);
 /* A batch of messages as the parameters of relay_apply(). */
 typedef struct ApiBatch
 {
-	Buf		 arrays[7];			/* topics, partitions, ... in binary */
+	Buf		 arrays[7]; /* topics, partitions, ... in binary */
 	uint32_t count;
 } ApiBatch;
 
@@ -66,10 +66,10 @@ typedef struct ApiMessage
 	Slice	topic;
 	int32_t partition;
 	int64_t offset;
-	int64_t timestamp_ms;		/* -1: none */
+	int64_t timestamp_ms; /* -1: none */
 	Slice	key;
 	Slice	value;
-	Slice	headers;			/* packed */
+	Slice	headers; /* packed */
 } ApiMessage;
 
 void api_batch_begin(ApiBatch *batch);
@@ -85,11 +85,11 @@ void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 const char *api_sqlstate(const PGresult *result);
 
 /* message, detail and hint of an error in one line, freed by the caller */
-char	   *api_error_text(const PGresult *result);
+char *api_error_text(const PGresult *result);
 
 typedef struct ApiHello
 {
-	int	 relay_api;				/* what the database speaks */
+	int	 relay_api; /* what the database speaks */
 	char extension_version[32];
 	char database[128];
 	char inbox_group[256];

@@ -21,19 +21,18 @@
 typedef struct Check
 {
 	const Config *config;
-	PGconn	   *pg;				/* NULL: no database */
-	rd_kafka_t *client;			/* NULL: no broker */
-	ApiHello	hello;
-	ExitCode	code;
+	PGconn		 *pg;	  /* NULL: no database */
+	rd_kafka_t	 *client; /* NULL: no broker */
+	ApiHello	  hello;
+	ExitCode	  code;
 } Check;
 
-static void
-good(const char *format, ...) PRINTF_LIKE(1, 2);
+static void good(const char *format, ...) PRINTF_LIKE(1, 2);
 
 static void
 good(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	fputs("ok    ", stdout);
 	va_start(args, format);
@@ -43,15 +42,14 @@ good(const char *format, ...)
 }
 
 /* todo: the next step, a sentence */
-static void
-bad(Check *check, const char *todo, const char *format, ...)
+static void bad(Check *check, const char *todo, const char *format, ...)
 	PRINTF_LIKE(3, 4);
 
 static void
 bad(Check *check, const char *todo, const char *format, ...)
 {
-	Buf			line = {0};
-	va_list		args;
+	Buf		line = {0};
+	va_list args;
 
 	va_start(args, format);
 	buf_vprintf(&line, format, args);
@@ -69,8 +67,8 @@ static PGresult *
 ask(Check *check, ApiCall call, const PgParam *params, const char *what,
 	const char *todo)
 {
-	PGresult   *result = api_exec(check->pg, call, params);
-	char	   *text;
+	PGresult *result = api_exec(check->pg, call, params);
+	char	 *text;
 
 	if (api_sqlstate(result) == NULL)
 		return result;
@@ -102,8 +100,8 @@ check_database(Check *check)
 static bool
 check_extension(Check *check)
 {
-	PGresult   *result;
-	bool		sound;
+	PGresult *result;
+	bool	  sound;
 
 	result = ask(check, API_HELLO, NULL, "extension",
 				 "Run CREATE EXTENSION pgstock in this database, and SELECT "
@@ -129,9 +127,9 @@ check_extension(Check *check)
 static void
 check_notify(Check *check)
 {
-	PGresult   *listen = ask(check, API_LISTEN, NULL, "listen", "See above.");
-	PGresult   *echo = NULL;
-	PGnotify   *notify = NULL;
+	PGresult *listen = ask(check, API_LISTEN, NULL, "listen", "See above.");
+	PGresult *echo = NULL;
+	PGnotify *notify = NULL;
 
 	if (listen != NULL)
 		echo = ask(check, API_ECHO, NULL, "notify", "See above.");
@@ -142,8 +140,10 @@ check_notify(Check *check)
 		if (notify != NULL)
 			good("notifications: they arrive");
 		else
-			bad(check, "Connect to PostgreSQL itself, not through a "
-				"transaction pooler.", "notifications: none arrived");
+			bad(check,
+				"Connect to PostgreSQL itself, not through a "
+				"transaction pooler.",
+				"notifications: none arrived");
 	}
 	PQfreemem(notify);
 	PQclear(listen);
@@ -153,9 +153,9 @@ check_notify(Check *check)
 static void
 check_position(Check *check)
 {
-	PGresult   *result = ask(check, API_POSITION, NULL, "position",
-							 "Run \"pgstock-relay adopt\".");
-	PGresult   *metrics;
+	PGresult *result = ask(check, API_POSITION, NULL, "position",
+						   "Run \"pgstock-relay adopt\".");
+	PGresult *metrics;
 
 	if (result == NULL)
 		return;
@@ -173,13 +173,15 @@ check_position(Check *check)
 static const struct rd_kafka_metadata *
 check_broker(Check *check)
 {
-	char		reason[KAFKA_ERROR_MAX];
+	char							reason[KAFKA_ERROR_MAX];
 	const struct rd_kafka_metadata *metadata = NULL;
-	rd_kafka_resp_err_t error;
-	rd_kafka_conf_t *conf = kafka_conf_new(
-		check->config, (KafkaProperties){{NULL, NULL}},
-		(KafkaProperties){{"log.queue", "false"}, {"log_level", "0"},
-						  {NULL, NULL}});
+	rd_kafka_resp_err_t				error;
+	rd_kafka_conf_t				   *conf = kafka_conf_new(check->config,
+														  (KafkaProperties){{NULL, NULL}},
+														  (KafkaProperties){{"log.queue",
+																			 "false"},
+																			{"log_level", "0"},
+																			{NULL, NULL}});
 
 	check->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 	if (check->client == NULL)
@@ -213,15 +215,16 @@ find_topic(const struct rd_kafka_metadata *metadata, const char *name)
 static void
 check_creation(Check *check, const char *name)
 {
-	char		reason[KAFKA_ERROR_MAX] = "";
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(
-		name, -1, -1, reason, sizeof(reason));
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(
-		check->client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	char				 reason[KAFKA_ERROR_MAX] = "";
+	rd_kafka_queue_t	*queue = rd_kafka_queue_new(check->client);
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, -1, -1, reason,
+													   sizeof(reason));
+	rd_kafka_AdminOptions_t
+					 *options = rd_kafka_AdminOptions_new(check->client,
+														  RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	rd_kafka_event_t *event;
-	const char *why = "no answer";
-	size_t		count;
+	const char		 *why = "no answer";
+	size_t			  count;
 
 	(void) rd_kafka_AdminOptions_set_validate_only(options, 1, reason,
 												   sizeof(reason));
@@ -231,12 +234,13 @@ check_creation(Check *check, const char *name)
 		why = rd_kafka_event_error_string(event);
 	else if (event != NULL)
 	{
-		const rd_kafka_topic_result_t **results =
-			rd_kafka_CreateTopics_result_topics(
+		const rd_kafka_topic_result_t *
+			*results = rd_kafka_CreateTopics_result_topics(
 				rd_kafka_event_CreateTopics_result(event), &count);
 
 		why = count == 1 && rd_kafka_topic_result_error(results[0]) == 0
-			? NULL : rd_kafka_topic_result_error_string(results[0]);
+				  ? NULL
+				  : rd_kafka_topic_result_error_string(results[0]);
 	}
 	if (why == NULL)
 		good("topic %s: missing, will be made at start", name);
@@ -264,15 +268,15 @@ check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 static void
 check_topics_out(Check *check, const struct rd_kafka_metadata *metadata)
 {
-	PGresult   *topics = ask(check, API_TOPICS, NULL, "topics",
-							 "See the server's log.");
+	PGresult *topics = ask(check, API_TOPICS, NULL, "topics",
+						   "See the server's log.");
 
 	for (int row = 0; topics != NULL && row < PQntuples(topics); row++)
 		check_topic_out(check, metadata, PQgetvalue(topics, row, 0));
 	PQclear(topics);
 	for (char **topic = check->config->topics; *topic != NULL; topic++)
 	{
-		char	   *dlq = config_dlq_topic(check->config, *topic);
+		char *dlq = config_dlq_topic(check->config, *topic);
 
 		check_topic_out(check, metadata, dlq);
 		free(dlq);
@@ -296,9 +300,9 @@ static int64_t
 count_new(const Check *check, const PGresult *offsets, const char *topic,
 		  int partition, bool *known)
 {
-	int64_t		from = stored_offset(offsets, topic, partition);
-	int64_t		low;
-	int64_t		high;
+	int64_t from = stored_offset(offsets, topic, partition);
+	int64_t low;
+	int64_t high;
 
 	if (rd_kafka_query_watermark_offsets(check->client, topic, partition, &low,
 										 &high, BROKER_WAIT_MS) != 0)
@@ -313,13 +317,13 @@ static void
 check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 			   const PGresult *offsets)
 {
-	int64_t		sum = 0;
-	bool		known = false;
+	int64_t sum = 0;
+	bool	known = false;
 
 	for (int i = 0; i < topic->partition_cnt; i++)
 	{
-		int64_t		count = count_new(check, offsets, topic->topic,
-									  topic->partitions[i].id, &known);
+		int64_t count = count_new(check, offsets, topic->topic,
+								  topic->partitions[i].id, &known);
 
 		if (count < 0)
 		{
@@ -331,16 +335,19 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 		sum += count;
 	}
 	good("topic %s: %d partitions, a start would consume %" PRId64
-		 " messages%s", topic->topic, topic->partition_cnt, sum, known ? ""
-		 : check->config->first_offset >= 0 ? " or fewer, by first_offset"
-		 : "; the database knows none of them yet");
+		 " messages%s",
+		 topic->topic, topic->partition_cnt, sum,
+		 known ? ""
+		 : check->config->first_offset >= 0
+			 ? " or fewer, by first_offset"
+			 : "; the database knows none of them yet");
 }
 
 static void
 check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 {
-	char	  **topics = check->config->topics;
-	PGresult   *offsets;
+	char	**topics = check->config->topics;
+	PGresult *offsets;
 
 	if (topics[0] == NULL)
 	{
@@ -348,16 +355,19 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 		return;
 	}
 	good("inbox: consumer group %s", check->config->group[0] != '\0'
-		 ? check->config->group : check->hello.inbox_group);
+										 ? check->config->group
+										 : check->hello.inbox_group);
 	offsets = api_exec_offsets(check->pg, topics);
 	for (; *topics != NULL; topics++)
 	{
-		const struct rd_kafka_metadata_topic *topic =
-			find_topic(metadata, *topics);
+		const struct rd_kafka_metadata_topic *topic = find_topic(metadata,
+																 *topics);
 
 		if (topic == NULL)
-			bad(check, "Topics to consume are never made by the relay: see "
-				"[inbox] topics.", "topic %s: missing", *topics);
+			bad(check,
+				"Topics to consume are never made by the relay: see "
+				"[inbox] topics.",
+				"topic %s: missing", *topics);
 		else
 			check_topic_in(check, topic, offsets);
 	}
@@ -369,9 +379,9 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 ExitCode
 check_run(const Config *config)
 {
-	Check		check = {.config = config};
+	Check							check = {.config = config};
 	const struct rd_kafka_metadata *metadata;
-	bool		database;
+	bool							database;
 
 	good("configuration");
 	database = check_database(&check) && check_extension(&check);
@@ -398,8 +408,8 @@ ExitCode
 adopt_run(const Config *config, bool execute)
 {
 	const PgParam params[] = {{.data = execute ? "t" : "f"}};
-	Check		check = {.config = config};
-	PGresult   *result = NULL;
+	Check		  check = {.config = config};
+	PGresult	 *result = NULL;
 
 	if (check_database(&check) && check_extension(&check))
 		result = ask(&check, API_ADOPT, params, "adopt",
@@ -409,7 +419,7 @@ adopt_run(const Config *config, bool execute)
 			   PQgetvalue(result, row, 1));
 	if (result != NULL)
 		puts(execute ? "adopted: the relay goes on from here"
-			 : "nothing was changed: --execute makes it so");
+					 : "nothing was changed: --execute makes it so");
 	PQclear(result);
 	PQfinish(check.pg);
 	return check.code;

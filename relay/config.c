@@ -15,17 +15,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "http.h"
 #include "kafka.h"
 #include "option.h"
 
-#define LINE_MAX_BYTES 65536	/* certificates are long */
-#define OPTIONS_MAX 64
+#define LINE_MAX_BYTES 65536 /* certificates are long */
+#define OPTIONS_MAX	   64
 
 typedef struct Parser
 {
-	Config	   *config;
-	bool		seen[OPTIONS_MAX];
-	Buf		   *error;			/* the first one */
+	Config *config;
+	bool	seen[OPTIONS_MAX];
+	Buf	   *error; /* the first one */
 } Parser;
 
 /* ---- reading the file -------------------------------------------------- */
@@ -34,12 +35,12 @@ static void
 suggest_key(Parser *parser, const char *section, const char *key)
 {
 	const Option *best = NULL;
-	unsigned	best_distance = UINT32_MAX;
+	unsigned	  best_distance = UINT32_MAX;
 
 	for (size_t i = 0; i < options_count; i++)
 	{
-		unsigned	distance = 2 * edit_distance(key, options[i].key) +
-			(strcmp(section, options[i].section) != 0);
+		unsigned distance = 2 * edit_distance(key, options[i].key) +
+							(strcmp(section, options[i].section) != 0);
 
 		if (distance < best_distance)
 		{
@@ -48,15 +49,17 @@ suggest_key(Parser *parser, const char *section, const char *key)
 		}
 	}
 	Assert(best != NULL);
-	buf_printf(parser->error, "unknown key \"%s\" in [%s]: the nearest is "
-			   "\"%s\" in [%s]", key, section, best->key, best->section);
+	buf_printf(parser->error,
+			   "unknown key \"%s\" in [%s]: the nearest is "
+			   "\"%s\" in [%s]",
+			   key, section, best->key, best->section);
 }
 
 static bool
 set_kafka(Parser *parser, const char *property, const char *value)
 {
-	Config	   *config = parser->config;
-	size_t		count = strings_count(config->kafka);
+	Config *config = parser->config;
+	size_t	count = strings_count(config->kafka);
 
 	if (config_kafka_get(config, property) != NULL)
 	{
@@ -77,8 +80,8 @@ static bool
 set_option(Parser *parser, size_t index, const char *value)
 {
 	const Option *option = &options[index];
-	Buf			why = {0};
-	bool		good;
+	Buf			  why = {0};
+	bool		  good;
 
 	if (parser->seen[index])
 	{
@@ -110,7 +113,7 @@ is_section(const char *section)
 static int
 config_line(void *arg, const char *section, const char *key, const char *value)
 {
-	Parser	   *parser = arg;
+	Parser *parser = arg;
 
 	if (parser->error->len > 0)
 		return 0;
@@ -123,7 +126,8 @@ config_line(void *arg, const char *section, const char *key, const char *value)
 	if (is_section(section))
 		suggest_key(parser, section, key);
 	else
-		buf_printf(parser->error, "unknown section [%s]: there are [relay], "
+		buf_printf(parser->error,
+				   "unknown section [%s]: there are [relay], "
 				   "[postgres], [kafka], [outbox], [inbox] and [http]",
 				   section);
 	return 0;
@@ -136,7 +140,7 @@ config_line(void *arg, const char *section, const char *key, const char *value)
 static bool
 config_read(Parser *parser, const char *path)
 {
-	int			line;
+	int line;
 
 	ini_use_stack = false;
 	ini_allow_realloc = true;
@@ -152,9 +156,9 @@ config_read(Parser *parser, const char *path)
 				   strerror(errno));
 	else
 	{
-		char	   *what = parser->error->len > 0
-			? xstrdup(buf_str(parser->error))
-			: xstrdup("neither a [section] nor key = value");
+		char *what = parser->error->len > 0
+						 ? xstrdup(buf_str(parser->error))
+						 : xstrdup("neither a [section] nor key = value");
 
 		buf_clear(parser->error);
 		buf_printf(parser->error, "%s:%d: %s", path, line, what);
@@ -172,17 +176,19 @@ config_read(Parser *parser, const char *path)
 static bool
 check_conninfo(const char *conninfo, Buf *error)
 {
-	char	   *message = NULL;
+	char			 *message = NULL;
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, &message);
-	bool		good = parsed != NULL;
+	bool			  good = parsed != NULL;
 
 	if (!good)
 	{
-		bool		quotable = strstr(conninfo, "pass") == NULL &&
-			strstr(conninfo, "://") == NULL;
+		bool quotable = strstr(conninfo, "pass") == NULL &&
+						strstr(conninfo, "://") == NULL;
 
-		buf_printf(error, "\"conninfo\" in [postgres] is not a connection "
-				   "string%s%s", quotable && message != NULL ? ": " : "",
+		buf_printf(error,
+				   "\"conninfo\" in [postgres] is not a connection "
+				   "string%s%s",
+				   quotable && message != NULL ? ": " : "",
 				   quotable && message != NULL ? message : "");
 		while (error->len > 0 && error->data[error->len - 1] == '\n')
 			error->len--;
@@ -196,7 +202,7 @@ static bool
 conninfo_holds_password(const char *conninfo)
 {
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-	bool		found = false;
+	bool			  found = false;
 
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
@@ -209,11 +215,11 @@ static bool
 is_topic(const char *name)
 {
 	static const char legal[] = "abcdefghijklmnopqrstuvwxyz"
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	size_t		len = strlen(name);
+								"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t			  len = strlen(name);
 
 	return len >= 1 && len <= 249 && strspn(name, legal) == len &&
-		strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+		   strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
 char *
@@ -230,19 +236,23 @@ config_dlq_topic(const Config *config, const char *topic)
 static bool
 check_topics(const Config *config, Buf *error)
 {
-	char	   *dlq = config_dlq_topic(config, "t");
-	bool		good = is_topic(dlq);
+	char *dlq = config_dlq_topic(config, "t");
+	bool  good = is_topic(dlq);
 
 	free(dlq);
 	if (!good)
-		buf_printf(error, "\"%s\" in [inbox] dlq_topic cannot be the name of a "
-				   "topic", config->dlq_topic);
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
+				   "topic",
+				   config->dlq_topic);
 	for (char **topic = config->topics; good && *topic != NULL; topic++)
 	{
 		good = is_topic(*topic);
 		if (!good)
-			buf_printf(error, "\"%s\" in [inbox] topics cannot be the name of "
-					   "a topic", *topic);
+			buf_printf(error,
+					   "\"%s\" in [inbox] topics cannot be the name of "
+					   "a topic",
+					   *topic);
 	}
 	return good;
 }
@@ -253,11 +263,18 @@ config_check(const Config *config, Buf *error)
 	if (!check_conninfo(config->conninfo, error) ||
 		!check_topics(config, error))
 		return false;
+	if (config->http_listen[0] != '\0')
+	{
+		buf_add_str(error, "\"listen\" in [http]: ");
+		if (!http_check_listen(config->http_listen, error))
+			return false;
+		buf_clear(error);
+	}
 	if (config_kafka_get(config, "bootstrap.servers") == NULL &&
 		config_kafka_get(config, "metadata.broker.list") == NULL)
 	{
 		buf_add_str(error, "no broker is named: \"bootstrap.servers\" in "
-					"[kafka], or --kafka");
+						   "[kafka], or --kafka");
 		return false;
 	}
 	return true;
@@ -268,8 +285,8 @@ config_check(const Config *config, Buf *error)
 static Config *
 config_new(void)
 {
-	Config	   *config = xcalloc(1, sizeof(Config));
-	Buf			error = {0};
+	Config *config = xcalloc(1, sizeof(Config));
+	Buf		error = {0};
 
 	Assert(options_count <= OPTIONS_MAX);
 	config->kafka = xcalloc(1, sizeof(char *));
@@ -282,13 +299,14 @@ config_new(void)
 static bool
 config_override(Parser *parser, const ConfigOverrides *from)
 {
-	Config	   *config = parser->config;
+	Config *config = parser->config;
 
 	if (from->postgres != NULL)
 	{
 		if (conninfo_holds_password(from->postgres))
 		{
-			buf_add_str(parser->error, "--postgres holds a password, which "
+			buf_add_str(parser->error,
+						"--postgres holds a password, which "
 						"every user of this machine can read: use the "
 						"configuration file, PGPASSFILE or PGPASSWORD");
 			return false;
@@ -311,7 +329,7 @@ config_override(Parser *parser, const ConfigOverrides *from)
 Config *
 config_load(const ConfigOverrides *from, Buf *error)
 {
-	Parser		parser = {.config = config_new(), .error = error};
+	Parser parser = {.config = config_new(), .error = error};
 
 	if ((from->path == NULL || config_read(&parser, from->path)) &&
 		config_override(&parser, from) && config_check(parser.config, error))
@@ -350,8 +368,8 @@ kafka_equal(const Config *a, const Config *b)
 void
 config_reload(Config *config, const Config *fresh, Buf *restart)
 {
-	Buf			ours = {0};
-	Buf			theirs = {0};
+	Buf ours = {0};
+	Buf theirs = {0};
 
 	for (size_t i = 0; i < options_count; i++)
 	{
@@ -389,7 +407,7 @@ print_help(FILE *to, const char *help)
 {
 	while (help[0] != '\0')
 	{
-		size_t		len = strcspn(help, "\n");
+		size_t len = strcspn(help, "\n");
 
 		fprintf(to, "# %.*s\n", (int) len, help);
 		help += len + (help[len] == '\n');
@@ -401,7 +419,7 @@ print_kafka(const Config *config, FILE *to)
 {
 	fputs("\n[kafka]\n", to);
 	print_help(to, "Any property of librdkafka, as it is: security.protocol, "
-			   "sasl.username, ...");
+				   "sasl.username, ...");
 	if (config == NULL)
 		fputs("bootstrap.servers = localhost:9092\n", to);
 	else

@@ -14,7 +14,7 @@
 
 /* [inbox] first_offset; anything else is milliseconds since 1970 */
 #define FIRST_OFFSET_EARLIEST (-2)
-#define FIRST_OFFSET_LATEST (-1)
+#define FIRST_OFFSET_LATEST	  (-1)
 
 typedef struct Durations
 {
@@ -25,38 +25,38 @@ typedef struct Durations
 typedef struct Config
 {
 	/* [relay] */
-	char	 *name;				/* in application_name and client.id */
-	int64_t	  log_level;		/* LogLevel */
-	int64_t	  log_format;		/* LogFormat */
+	char   *name;		/* in application_name and client.id */
+	int64_t log_level;	/* LogLevel */
+	int64_t log_format; /* LogFormat */
 	/* [postgres] */
-	char	 *conninfo;			/* may hold a secret */
+	char *conninfo; /* may hold a secret */
 	/* [kafka]: name, value, name, value, ..., NULL; may hold secrets */
-	char	**kafka;
+	char **kafka;
 	/* [outbox] */
-	int64_t	  mode;
-	int64_t	  publish_after;
-	int64_t	  poll_interval_us;
-	int64_t	  batch_rows;
-	int64_t	  header_profile;	/* set of HeaderProfile */
-	int64_t	  retention_us;
+	int64_t mode;
+	int64_t publish_after;
+	int64_t poll_interval_us;
+	int64_t batch_rows;
+	int64_t header_profile; /* set of HeaderProfile */
+	int64_t retention_us;
 	/* [inbox] */
 	char	**topics;
-	char	 *group;			/* empty: the database's */
+	char	 *group; /* empty: the database's */
 	int64_t	  first_offset;
 	Durations retry_delays;
 	int64_t	  order_wait_us;
 	int64_t	  dedup_retention_us;
-	char	 *dlq_topic;		/* {topic} stands for the topic */
+	char	 *dlq_topic; /* {topic} stands for the topic */
 	/* [http] */
-	char	 *http_listen;		/* empty: none */
+	char *http_listen; /* empty: none */
 } Config;
 
 /* What the command line says in place of the file. */
 typedef struct ConfigOverrides
 {
-	const char *path;			/* the file, or NULL */
-	const char *postgres;		/* conninfo, or NULL */
-	const char *kafka;			/* bootstrap.servers, or NULL */
+	const char *path;	  /* the file, or NULL */
+	const char *postgres; /* conninfo, or NULL */
+	const char *kafka;	  /* bootstrap.servers, or NULL */
 } ConfigOverrides;
 
 /* NULL and one sentence in *error if anything is wrong. */
@@ -67,16 +67,16 @@ void	config_free(Config *config);
  * Takes over from fresh what may change while running.  The names of options
  * that differ and need a restart are appended to *restart.
  */
-void	config_reload(Config *config, const Config *fresh, Buf *restart);
+void config_reload(Config *config, const Config *fresh, Buf *restart);
 
 /* A file with every key, its default and what it means. */
-void	config_print_sample(FILE *to);
+void config_print_sample(FILE *to);
 
 /* The same with the values in force, secrets masked. */
-void	config_print(const Config *config, FILE *to);
+void config_print(const Config *config, FILE *to);
 
 /* Where dead letters of a topic go; freed by the caller. */
-char   *config_dlq_topic(const Config *config, const char *topic);
+char *config_dlq_topic(const Config *config, const char *topic);
 
 const char *config_kafka_get(const Config *config, const char *property);
 

@@ -25,37 +25,37 @@
 
 typedef struct Partition
 {
-	char	*topic;				/* owned */
-	int32_t	 id;
-	int64_t	 next;				/* offset after the last applied; -1: none */
-	bool	 uncommitted;		/* Kafka does not know next */
+	char   *topic; /* owned */
+	int32_t id;
+	int64_t next;		 /* offset after the last applied; -1: none */
+	bool	uncommitted; /* Kafka does not know next */
 } Partition;
 
 struct Consumer
 {
-	Loop	   *loop;
-	Metrics	   *metrics;
-	ConsumerHandlers handlers;
-	void	   *arg;
-	LoopWake   *wake;
-	rd_kafka_t *client;			/* NULL while closed */
-	rd_kafka_queue_t *queue;	/* messages and rebalances */
-	rd_kafka_queue_t *side_queue;	/* log lines; all, while leaving */
-	bool		leaving;
-	Partition  *partitions;		/* what the group assigned */
-	size_t		partition_count;
+	Loop			   *loop;
+	Metrics			   *metrics;
+	ConsumerHandlers	handlers;
+	void			   *arg;
+	LoopWake		   *wake;
+	rd_kafka_t		   *client;		/* NULL while closed */
+	rd_kafka_queue_t   *queue;		/* messages and rebalances */
+	rd_kafka_queue_t   *side_queue; /* log lines; all, while leaving */
+	bool				leaving;
+	Partition		   *partitions; /* what the group assigned */
+	size_t				partition_count;
 	rd_kafka_message_t *messages[CONSUMER_BATCH_MESSAGES];
-	uint32_t	count;
-	size_t		bytes;			/* of messages */
-	Buf			headers;		/* of the message last asked for */
-	Buf			error;
-	LogThrottle error_told;
+	uint32_t			count;
+	size_t				bytes;	 /* of messages */
+	Buf					headers; /* of the message last asked for */
+	Buf					error;
+	LogThrottle			error_told;
 };
 
 static void
 consumer_woken(void *arg)
 {
-	Consumer   *consumer = arg;
+	Consumer *consumer = arg;
 
 	if (consumer->client != NULL)
 		consumer->handlers.readable(consumer->arg);
@@ -65,7 +65,7 @@ Consumer *
 consumer_new(Loop *loop, Metrics *metrics, const ConsumerHandlers *handlers,
 			 void *arg)
 {
-	Consumer   *consumer = xcalloc(1, sizeof(Consumer));
+	Consumer *consumer = xcalloc(1, sizeof(Consumer));
 
 	consumer->loop = loop;
 	consumer->metrics = metrics;
@@ -107,7 +107,7 @@ consumer_forget_partitions(Consumer *consumer)
 }
 
 static void
-consumer_set_partitions(Consumer *consumer,
+consumer_set_partitions(Consumer							  *consumer,
 						const rd_kafka_topic_partition_list_t *list)
 {
 	consumer_forget_partitions(consumer);
@@ -135,21 +135,19 @@ consumer_partition(Consumer *consumer, const char *topic, int32_t id)
 }
 
 static void
-consumer_assign(Consumer *consumer,
-				const rd_kafka_topic_partition_list_t *list)
+consumer_assign(Consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
 	rd_kafka_resp_err_t error = rd_kafka_assign(consumer->client, list);
 
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-		log_warning("could not assign partitions: %s",
-					rd_kafka_err2str(error));
+		log_warning("could not assign partitions: %s", rd_kafka_err2str(error));
 }
 
 void
 consumer_suspend(Consumer *consumer)
 {
-	rd_kafka_topic_partition_list_t *none =
-		rd_kafka_topic_partition_list_new(0);
+	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(
+		0);
 
 	consumer_drop(consumer);
 	consumer_assign(consumer, none);
@@ -166,12 +164,13 @@ static void
 consumer_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t error,
 				   rd_kafka_topic_partition_list_t *list, void *arg)
 {
-	Consumer   *consumer = arg;
-	bool		assigned = error == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+	Consumer *consumer = arg;
+	bool	  assigned = error == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
 
 	Assert(client == consumer->client);
-	log_info("%s partitions=%d", assigned ? "partitions assigned"
-			 : "partitions revoked", list->cnt);
+	log_info("%s partitions=%d",
+			 assigned ? "partitions assigned" : "partitions revoked",
+			 list->cnt);
 	if (assigned)
 	{
 		consumer_suspend(consumer);
@@ -191,13 +190,12 @@ consumer_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t error,
 static bool
 consumer_subscribe(Consumer *consumer, char *const *topics)
 {
-	rd_kafka_topic_partition_list_t *list =
-		rd_kafka_topic_partition_list_new((int) strings_count(topics));
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		(int) strings_count(topics));
 	rd_kafka_resp_err_t error;
 
 	for (; *topics != NULL; topics++)
-		rd_kafka_topic_partition_list_add(list, *topics,
-										  RD_KAFKA_PARTITION_UA);
+		rd_kafka_topic_partition_list_add(list, *topics, RD_KAFKA_PARTITION_UA);
 	error = rd_kafka_subscribe(consumer->client, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -207,23 +205,26 @@ bool
 consumer_open(Consumer *consumer, const Config *config, const char *group,
 			  Buf *error)
 {
-	char		reason[KAFKA_ERROR_MAX];
-	rd_kafka_conf_t *conf = kafka_conf_new(config, (KafkaProperties){
-		{"session.timeout.ms", "10000"},
-		{"heartbeat.interval.ms", "2000"},
-		{"queued.max.messages.kbytes", "16384"},
-		{"queued.min.messages", "2000"},
-		{"topic.metadata.refresh.interval.ms", "10000"},
-		{NULL, NULL},
-	}, (KafkaProperties){
-		{"group.id", group},
-		{"partition.assignment.strategy", "range"},
-		{"enable.auto.commit", "false"},
-		{"enable.auto.offset.store", "false"},
-		/* where retention has overtaken the database: what is left */
-		{"auto.offset.reset", "earliest"},
-		{NULL, NULL},
-	});
+	char			 reason[KAFKA_ERROR_MAX];
+	rd_kafka_conf_t *conf = kafka_conf_new(
+		config,
+		(KafkaProperties){
+			{"session.timeout.ms", "10000"},
+			{"heartbeat.interval.ms", "2000"},
+			{"queued.max.messages.kbytes", "16384"},
+			{"queued.min.messages", "2000"},
+			{"topic.metadata.refresh.interval.ms", "10000"},
+			{NULL, NULL},
+		},
+		(KafkaProperties){
+			{"group.id", group},
+			{"partition.assignment.strategy", "range"},
+			{"enable.auto.commit", "false"},
+			{"enable.auto.offset.store", "false"},
+			/* where retention has overtaken the database: what is left */
+			{"auto.offset.reset", "earliest"},
+			{NULL, NULL},
+		});
 
 	Assert(consumer->client == NULL && group[0] != '\0');
 	rd_kafka_conf_set_opaque(conf, consumer);
@@ -259,7 +260,8 @@ consumer_leave(Consumer *consumer)
 										  consumer->side_queue);
 	if (error != NULL)
 	{
-		log_debug("could not leave the group: %s", rd_kafka_error_string(error));
+		log_debug("could not leave the group: %s",
+				  rd_kafka_error_string(error));
 		rd_kafka_error_destroy(error);
 	}
 }
@@ -291,15 +293,18 @@ consumer_close(Consumer *consumer)
 
 static void
 take_database_offsets(rd_kafka_topic_partition_list_t *list,
-					  const PGresult *offsets)
+					  const PGresult				  *offsets)
 {
 	for (int row = 0; row < PQntuples(offsets); row++)
 	{
 		rd_kafka_topic_partition_t *partition;
 
-		partition = rd_kafka_topic_partition_list_find(
-			list, api_text(offsets, row, 0),
-			(int32_t) api_int(offsets, row, 1));
+		partition = rd_kafka_topic_partition_list_find(list,
+													   api_text(offsets, row,
+																0),
+													   (int32_t)
+														   api_int(offsets, row,
+																   1));
 		if (partition != NULL)
 			partition->offset = api_int(offsets, row, 2);
 	}
@@ -310,23 +315,23 @@ static bool
 find_by_time(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
 			 int64_t time_ms)
 {
-	rd_kafka_topic_partition_list_t *unknown =
-		rd_kafka_topic_partition_list_new(list->cnt);
-	bool		good = true;
+	rd_kafka_topic_partition_list_t
+		*unknown = rd_kafka_topic_partition_list_new(list->cnt);
+	bool good = true;
 
 	for (int i = 0; i < list->cnt; i++)
 		if (list->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
-			rd_kafka_topic_partition_list_add(
-				unknown, list->elems[i].topic,
-				list->elems[i].partition)->offset = time_ms;
+			rd_kafka_topic_partition_list_add(unknown, list->elems[i].topic,
+											  list->elems[i].partition)
+				->offset = time_ms;
 	if (unknown->cnt > 0)
 		good = rd_kafka_offsets_for_times(consumer->client, unknown,
 										  OFFSETS_FOR_TIME_MS) ==
-			RD_KAFKA_RESP_ERR_NO_ERROR;
+			   RD_KAFKA_RESP_ERR_NO_ERROR;
 	for (int i = 0; good && i < unknown->cnt; i++)
-		rd_kafka_topic_partition_list_find(
-			list, unknown->elems[i].topic,
-			unknown->elems[i].partition)->offset = unknown->elems[i].offset;
+		rd_kafka_topic_partition_list_find(list, unknown->elems[i].topic,
+										   unknown->elems[i].partition)
+			->offset = unknown->elems[i].offset;
 	rd_kafka_topic_partition_list_destroy(unknown);
 	return good;
 }
@@ -335,9 +340,9 @@ bool
 consumer_place(Consumer *consumer, const PGresult *offsets,
 			   int64_t first_offset)
 {
-	rd_kafka_topic_partition_list_t *list =
-		rd_kafka_topic_partition_list_new((int) consumer->partition_count);
-	bool		good = true;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		(int) consumer->partition_count);
+	bool good = true;
 
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		rd_kafka_topic_partition_list_add(list, consumer->partitions[i].topic,
@@ -349,9 +354,11 @@ consumer_place(Consumer *consumer, const PGresult *offsets,
 	{
 		if (list->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
 			list->elems[i].offset = first_offset == FIRST_OFFSET_LATEST
-				? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
+										? RD_KAFKA_OFFSET_END
+										: RD_KAFKA_OFFSET_BEGINNING;
 		consumer->partitions[i].next = list->elems[i].offset >= 0
-			? list->elems[i].offset : -1;
+										   ? list->elems[i].offset
+										   : -1;
 		log_debug("begins topic=%s partition=%d offset=%" PRId64,
 				  list->elems[i].topic, list->elems[i].partition,
 				  list->elems[i].offset);
@@ -435,7 +442,7 @@ consumer_take(Consumer *consumer)
 			return CONSUMER_DRAINED;
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			bool		usable = consumer_take_error(consumer, message);
+			bool usable = consumer_take_error(consumer, message);
 
 			rd_kafka_message_destroy(message);
 			if (!usable)
@@ -460,9 +467,9 @@ bool
 consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 {
 	const rd_kafka_message_t *message;
-	rd_kafka_headers_t *headers;
+	rd_kafka_headers_t		 *headers;
 	rd_kafka_timestamp_type_t type;
-	const char *topic;
+	const char				 *topic;
 
 	Assert(index < consumer->count);
 	message = consumer->messages[index];
@@ -491,7 +498,7 @@ void
 consumer_applied(Consumer *consumer, uint32_t index)
 {
 	const rd_kafka_message_t *message;
-	Partition  *partition;
+	Partition				 *partition;
 
 	Assert(index < consumer->count);
 	message = consumer->messages[index];
@@ -508,18 +515,17 @@ consumer_applied(Consumer *consumer, uint32_t index)
 void
 consumer_commit(Consumer *consumer)
 {
-	rd_kafka_topic_partition_list_t *list =
-		rd_kafka_topic_partition_list_new((int) consumer->partition_count);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		(int) consumer->partition_count);
 
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
-		Partition  *partition = &consumer->partitions[i];
+		Partition *partition = &consumer->partitions[i];
 
 		if (!partition->uncommitted)
 			continue;
-		rd_kafka_topic_partition_list_add(list, partition->topic,
-										  partition->id)->offset =
-			partition->next;
+		rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)
+			->offset = partition->next;
 		partition->uncommitted = false;
 	}
 	/* It is for lag tools: should it fail, the next one says more. */
@@ -534,18 +540,19 @@ consumer_measure_lag(Consumer *consumer)
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		const Partition *partition = &consumer->partitions[i];
-		int64_t		low;
-		int64_t		high;
-		char		id[16];
+		int64_t			 low;
+		int64_t			 high;
+		char			 id[16];
 
 		if (consumer->client == NULL || partition->next < 0 ||
 			rd_kafka_get_watermark_offsets(consumer->client, partition->topic,
 										   partition->id, &low, &high) !=
-			RD_KAFKA_RESP_ERR_NO_ERROR || high < 0)
+				RD_KAFKA_RESP_ERR_NO_ERROR ||
+			high < 0)
 			continue;
 		snprintf(id, sizeof(id), "%d", partition->id);
 		*metrics_cell(consumer->metrics, METRIC_LAG, "topic", partition->topic,
-					  "partition", id, NULL) =
-			(double) Max(high - partition->next, 0);
+					  "partition", id,
+					  NULL) = (double) Max(high - partition->next, 0);
 	}
 }

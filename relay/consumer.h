@@ -16,20 +16,20 @@
 
 /* Limits of one batch; a larger message comes alone. */
 #define CONSUMER_BATCH_MESSAGES 500
-#define CONSUMER_BATCH_BYTES (4 * 1024 * 1024)
+#define CONSUMER_BATCH_BYTES	(4 * 1024 * 1024)
 
 /* rebalance is called from within consumer_take(), the others from the loop. */
 typedef struct ConsumerHandlers
 {
-	void (*readable) (void *arg);
-	void (*rebalance) (void *arg, bool assigned);
+	void (*readable)(void *arg);
+	void (*rebalance)(void *arg, bool assigned);
 } ConsumerHandlers;
 
 typedef enum ConsumerTaken
 {
-	CONSUMER_DRAINED,			/* nothing is left for now */
-	CONSUMER_MORE,				/* the batch is full */
-	CONSUMER_FAILED,			/* of no use any more: consumer_error() */
+	CONSUMER_DRAINED, /* nothing is left for now */
+	CONSUMER_MORE,	  /* the batch is full */
+	CONSUMER_FAILED,  /* of no use any more: consumer_error() */
 } ConsumerTaken;
 
 typedef struct Consumer Consumer;
@@ -38,32 +38,32 @@ Consumer *consumer_new(Loop *loop, Metrics *metrics,
 					   const ConsumerHandlers *handlers, void *arg);
 void	  consumer_free(Consumer *consumer);
 
-bool	  consumer_open(Consumer *consumer, const Config *config,
-						const char *group, Buf *error) MUST_CHECK;
-void	  consumer_close(Consumer *consumer);	/* without leaving the group */
+bool consumer_open(Consumer *consumer, const Config *config, const char *group,
+				   Buf *error) MUST_CHECK;
+void consumer_close(Consumer *consumer); /* without leaving the group */
 const char *consumer_error(const Consumer *consumer);
 
 /* Leaves the group in the background; go on calling consumer_take(). */
-void	  consumer_leave(Consumer *consumer);
-bool	  consumer_has_left(const Consumer *consumer);
+void consumer_leave(Consumer *consumer);
+bool consumer_has_left(const Consumer *consumer);
 
 /* The assigned partitions are read from where the database stands, those that
  * it does not know from first_offset.  The answer is that of relay_offsets(). */
-bool	  consumer_place(Consumer *consumer, const PGresult *offsets,
-						 int64_t first_offset) MUST_CHECK;
-void	  consumer_suspend(Consumer *consumer);	/* no partition is read */
-bool	  consumer_is_assigned(const Consumer *consumer);
+bool consumer_place(Consumer *consumer, const PGresult *offsets,
+					int64_t first_offset) MUST_CHECK;
+void consumer_suspend(Consumer *consumer); /* no partition is read */
+bool consumer_is_assigned(const Consumer *consumer);
 
 /* The batch.  A message belongs to the consumer until consumer_drop(). */
 ConsumerTaken consumer_take(Consumer *consumer) MUST_CHECK;
-uint32_t  consumer_count(const Consumer *consumer);
-bool	  consumer_message(Consumer *consumer, uint32_t index,
-						   ApiMessage *message) MUST_CHECK;
-void	  consumer_applied(Consumer *consumer, uint32_t index);
-void	  consumer_drop(Consumer *consumer);
+uint32_t	  consumer_count(const Consumer *consumer);
+bool		  consumer_message(Consumer *consumer, uint32_t index,
+							   ApiMessage *message) MUST_CHECK;
+void		  consumer_applied(Consumer *consumer, uint32_t index);
+void		  consumer_drop(Consumer *consumer);
 
 /* What was applied, to Kafka, in the background. */
-void	  consumer_commit(Consumer *consumer);
-void	  consumer_measure_lag(Consumer *consumer);
+void consumer_commit(Consumer *consumer);
+void consumer_measure_lag(Consumer *consumer);
 
 #endif

@@ -42,9 +42,9 @@ void
 event_time_text(char *to, int64_t us)
 {
 	static _Thread_local int64_t cached_second = INT64_MIN;
-	static _Thread_local char cached[20];
-	int64_t		second = us / SEC_US;
-	int64_t		fraction = us % SEC_US;
+	static _Thread_local char	 cached[20];
+	int64_t						 second = us / SEC_US;
+	int64_t						 fraction = us % SEC_US;
 
 	if (fraction < 0)
 	{
@@ -53,8 +53,8 @@ event_time_text(char *to, int64_t us)
 	}
 	if (second != cached_second)
 	{
-		time_t		moment = (time_t) second;
-		struct tm	utc;
+		time_t	  moment = (time_t) second;
+		struct tm utc;
 
 		gmtime_r(&moment, &utc);
 		put_digits(cached, 4, (uint64_t) Max(utc.tm_year + 1900, 0));
@@ -101,7 +101,7 @@ static void
 add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row, Slice source,
 				const char *id, const char *created)
 {
-	char		seq[EVENT_SEQ_LEN];
+	char seq[EVENT_SEQ_LEN];
 
 	event_seq_text(seq, row->seq);
 	ADD(headers, "ce_specversion", "1.0", 3);
@@ -129,8 +129,8 @@ rd_kafka_headers_t *
 event_headers(const EventRow *row, unsigned profile, Slice source)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(16);
-	char		id[EVENT_UUID_LEN];
-	char		created[EVENT_TIME_LEN];
+	char				id[EVENT_UUID_LEN];
+	char				created[EVENT_TIME_LEN];
 
 	Assert(row->id.len == 16);
 	if (row->format != 'r')
@@ -206,9 +206,10 @@ headers_pack(const rd_kafka_headers_t *headers, Buf *packed)
 
 	for (size_t i = 0;
 		 rd_kafka_header_get_all(headers, i, &name, &value, &len) ==
-		 RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		 RD_KAFKA_RESP_ERR_NO_ERROR;
+		 i++)
 	{
-		size_t		name_len = strlen(name);
+		size_t name_len = strlen(name);
 
 		if (name_len > UINT16_MAX || len > INT32_MAX)
 			return false;

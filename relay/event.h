@@ -15,9 +15,9 @@
 /* Which headers an event gets; a set of them. */
 typedef enum HeaderProfile
 {
-	HEADERS_CLOUDEVENTS = 1,	/* ce_..., content-type, traceparent */
-	HEADERS_PLAIN = 2,			/* event_id, event_type, timestamp */
-	HEADERS_DEBEZIUM = 4,		/* id, eventType */
+	HEADERS_CLOUDEVENTS = 1, /* ce_..., content-type, traceparent */
+	HEADERS_PLAIN = 2,		 /* event_id, event_type, timestamp */
+	HEADERS_DEBEZIUM = 4,	 /* id, eventType */
 } HeaderProfile;
 
 /* Bytes that belong to somebody else; data NULL: null. */
@@ -30,16 +30,16 @@ typedef struct Slice
 /* One row of relay_page(); it points into the answer. */
 typedef struct EventRow
 {
-	int64_t	seq;
-	Slice	id;					/* 16 bytes */
-	Slice	topic;				/* a C string */
+	int64_t seq;
+	Slice	id;	   /* 16 bytes */
+	Slice	topic; /* a C string */
 	Slice	key;
 	Slice	type;
 	Slice	payload;
-	Slice	headers;			/* packed */
+	Slice	headers; /* packed */
 	Slice	traceparent;
-	int64_t created_us;			/* since 1970 */
-	char	format;				/* j JSON, b bytes, r raw */
+	int64_t created_us; /* since 1970 */
+	char	format;		/* j JSON, b bytes, r raw */
 } EventRow;
 
 /* The record's headers, or NULL if the packed ones are damaged. */
@@ -47,8 +47,8 @@ rd_kafka_headers_t *event_headers(const EventRow *row, unsigned profile,
 								  Slice source) MUST_CHECK;
 
 #define EVENT_UUID_LEN 36
-#define EVENT_TIME_LEN 27		/* 2026-01-31T12:34:56.123456Z */
-#define EVENT_SEQ_LEN 20
+#define EVENT_TIME_LEN 27 /* 2026-01-31T12:34:56.123456Z */
+#define EVENT_SEQ_LEN  20
 
 /* Each fills exactly that many bytes and adds no NUL. */
 void event_uuid_text(char *to, const char *uuid);

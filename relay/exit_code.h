@@ -10,8 +10,8 @@ typedef enum ExitCode
 {
 	EXIT_CLEAN = 0,
 	EXIT_RUNTIME = 1,
-	EXIT_USAGE = 2,				/* command line or configuration */
-	EXIT_INCOMPATIBLE = 3,		/* the extension speaks another language */
+	EXIT_USAGE = 2,		   /* command line or configuration */
+	EXIT_INCOMPATIBLE = 3, /* the extension speaks another language */
 } ExitCode;
 
 #endif

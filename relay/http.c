@@ -16,25 +16,25 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#define CONNECTIONS_MAX 64
+#define CONNECTIONS_MAX		 64
 #define CONNECTION_BYTES_MAX 16384
-#define CONNECTION_IDLE_S 30
+#define CONNECTION_IDLE_S	 30
 
 struct Http
 {
-	Loop	   *loop;
+	Loop			  *loop;
 	struct MHD_Daemon *daemon;
-	LoopIo	   *io;
-	LoopTimer  *timer;
-	HttpHandler handler;
-	void	   *arg;
+	LoopIo			  *io;
+	LoopTimer		  *timer;
+	HttpHandler		   handler;
+	void			  *arg;
 };
 
 static enum MHD_Result
 http_respond(struct MHD_Connection *connection, HttpAnswer *answer)
 {
 	struct MHD_Response *response;
-	enum MHD_Result result;
+	enum MHD_Result		 result;
 
 	response = MHD_create_response_from_buffer(answer->body.len,
 											   answer->body.data,
@@ -75,13 +75,13 @@ http_request(void *arg, struct MHD_Connection *connection, const char *path,
 static void
 http_run(void *arg)
 {
-	Http	   *http = arg;
+	Http				  *http = arg;
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 
 	MHD_run(http->daemon);
 	if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES)
 		loop_timer_set(http->timer, loop_now(http->loop) +
-					   (int64_t) Min(wait_ms, 60000) * MS_US);
+										(int64_t) Min(wait_ms, 60000) * MS_US);
 	else
 		loop_timer_set(http->timer, NEVER);
 }
@@ -101,9 +101,9 @@ http_resolve(const char *listen, Buf *error)
 		.ai_socktype = SOCK_STREAM,
 	};
 	struct addrinfo *found = NULL;
-	const char *colon = strrchr(listen, ':');
-	char	   *host;
-	size_t		len;
+	const char		*colon = strrchr(listen, ':');
+	char			*host;
+	size_t			 len;
 
 	if (colon == NULL)
 	{
@@ -115,8 +115,8 @@ http_resolve(const char *listen, Buf *error)
 		host = xasprintf("%.*s", (int) len - 2, listen + 1);
 	else
 		host = xasprintf("%.*s", (int) len, listen);
-	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints,
-					&found) != 0)
+	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints, &found) !=
+		0)
 	{
 		found = NULL;
 		buf_printf(error, "\"%s\" is not a numeric address and port", listen);
@@ -125,13 +125,24 @@ http_resolve(const char *listen, Buf *error)
 	return found;
 }
 
+bool
+http_check_listen(const char *listen, Buf *error)
+{
+	struct addrinfo *address = http_resolve(listen, error);
+
+	if (address == NULL)
+		return false;
+	freeaddrinfo(address);
+	return true;
+}
+
 Http *
 http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
 		 Buf *error)
 {
-	struct addrinfo *address = http_resolve(listen, error);
-	Http	   *http;
-	unsigned	flags = MHD_USE_EPOLL;
+	struct addrinfo			   *address = http_resolve(listen, error);
+	Http					   *http;
+	unsigned					flags = MHD_USE_EPOLL;
 	const union MHD_DaemonInfo *info;
 
 	if (address == NULL)
@@ -143,13 +154,15 @@ http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
 	if (address->ai_family == AF_INET6)
 		flags |= MHD_USE_IPv6;
 	errno = 0;
-	http->daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, http_request, http,
-		MHD_OPTION_SOCK_ADDR, address->ai_addr,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_BYTES_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) CONNECTION_IDLE_S,
-		MHD_OPTION_END);
+	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_request, http,
+									MHD_OPTION_SOCK_ADDR, address->ai_addr,
+									MHD_OPTION_CONNECTION_LIMIT,
+									(unsigned) CONNECTIONS_MAX,
+									MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+									(size_t) CONNECTION_BYTES_MAX,
+									MHD_OPTION_CONNECTION_TIMEOUT,
+									(unsigned) CONNECTION_IDLE_S,
+									MHD_OPTION_END);
 	freeaddrinfo(address);
 	if (http->daemon == NULL)
 	{

@@ -11,12 +11,12 @@
 typedef struct HttpAnswer
 {
 	unsigned	status;
-	const char *type;			/* Content-Type */
-	Buf			body;			/* freed by http.c */
+	const char *type; /* Content-Type */
+	Buf			body; /* freed by http.c */
 } HttpAnswer;
 
 /* Fills the answer for a path; one that is not touched is 404. */
-typedef void (*HttpHandler) (void *arg, const char *path, HttpAnswer *answer);
+typedef void (*HttpHandler)(void *arg, const char *path, HttpAnswer *answer);
 
 typedef struct Http Http;
 
@@ -24,6 +24,9 @@ typedef struct Http Http;
  * that address cannot be had. */
 Http *http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
 			   Buf *error) MUST_CHECK;
-void  http_free(Http *http);
+/* Whether it is such an address. */
+bool http_check_listen(const char *listen, Buf *error) MUST_CHECK;
+
+void http_free(Http *http);
 
 #endif

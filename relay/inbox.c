@@ -22,26 +22,26 @@
 
 struct Inbox
 {
-	Loop	   *loop;
+	Loop		 *loop;
 	const Config *config;
-	Metrics	   *metrics;
-	PgConn	   *conn;
-	Consumer   *consumer;
-	InboxCore	core;
-	PumpState	told_state;		/* last one in the log */
-	ApiBatch	batch;			/* parameters of the present call */
-	int64_t		called_at;		/* ... and when it began */
-	Buf			options;		/* JSON for relay_apply() */
-	char		group[256];		/* the one that is used */
-	char		sqlstate[6];	/* of the message that failed alone */
-	Buf			alone;			/* ... and what the server said */
-	bool		done;
-	ExitCode	exit_code;
-	Buf			trouble;		/* last failure, "" since it went well */
-	LogThrottle db_told;
-	LogThrottle apply_told;
-	LogThrottle consumer_told;
-	LogThrottle upkeep_told;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Consumer	 *consumer;
+	InboxCore	  core;
+	PumpState	  told_state;  /* last one in the log */
+	ApiBatch	  batch;	   /* parameters of the present call */
+	int64_t		  called_at;   /* ... and when it began */
+	Buf			  options;	   /* JSON for relay_apply() */
+	char		  group[256];  /* the one that is used */
+	char		  sqlstate[6]; /* of the message that failed alone */
+	Buf			  alone;	   /* ... and what the server said */
+	bool		  done;
+	ExitCode	  exit_code;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  apply_told;
+	LogThrottle	  consumer_told;
+	LogThrottle	  upkeep_told;
 };
 
 static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
@@ -80,7 +80,7 @@ inbox_consumer_failed(Inbox *inbox, const char *why)
 static void
 inbox_readable(void *arg)
 {
-	Inbox	   *inbox = arg;
+	Inbox *inbox = arg;
 
 	inbox_on_readable(&inbox->core);
 }
@@ -88,7 +88,7 @@ inbox_readable(void *arg)
 static void
 inbox_rebalanced(void *arg, bool assigned)
 {
-	Inbox	   *inbox = arg;
+	Inbox *inbox = arg;
 
 	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
 	if (assigned)
@@ -102,12 +102,12 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		.readable = inbox_readable,
 		.rebalance = inbox_rebalanced,
 	};
-	Inbox	   *inbox = xcalloc(1, sizeof(Inbox));
+	Inbox *inbox = xcalloc(1, sizeof(Inbox));
 
 	inbox->loop = loop;
 	inbox->config = config;
 	inbox->metrics = metrics;
-	inbox->conn = pgconn_new(loop, "inbox", inbox_on_conn, inbox);
+	inbox->conn = pgconn_new(loop, INBOX_ANSWER_US, inbox_on_conn, inbox);
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
 	inbox_core_init(&inbox->core, config->topics[0] != NULL,
 					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
@@ -132,7 +132,7 @@ static void
 inbox_set_options(Inbox *inbox)
 {
 	const Config *config = inbox->config;
-	Buf		   *json = &inbox->options;
+	Buf			 *json = &inbox->options;
 
 	buf_clear(json);
 	buf_add_str(json, "{\"dlq_topic\":");
@@ -141,8 +141,9 @@ inbox_set_options(Inbox *inbox)
 	for (unsigned i = 0; i < config->retry_delays.count; i++)
 		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
 				   config->retry_delays.us[i] / MS_US);
-	buf_printf(json, "],\"order_wait_ms\":%" PRId64
-			   ",\"dedup_retention_ms\":%" PRId64 ",\"group\":",
+	buf_printf(json,
+			   "],\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
+			   ",\"group\":",
 			   config->order_wait_us / MS_US,
 			   config->dedup_retention_us / MS_US);
 	json_string(json, inbox->group);
@@ -161,7 +162,7 @@ inbox_reconfigured(Inbox *inbox)
 static void
 inbox_take_hello(Inbox *inbox, const PGresult *result)
 {
-	ApiHello	hello;
+	ApiHello hello;
 
 	if (!api_read_hello(result, &hello))
 	{
@@ -177,7 +178,7 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 	}
 	snprintf(inbox->group, sizeof(inbox->group), "%s",
 			 inbox->config->group[0] != '\0' ? inbox->config->group
-			 : hello.inbox_group);
+											 : hello.inbox_group);
 	inbox_set_options(inbox);
 	inbox_on_hello(&inbox->core, loop_now(inbox->loop));
 	log_recovered(&inbox->db_told);
@@ -196,7 +197,7 @@ inbox_take_offsets(Inbox *inbox, const PGresult *result)
 static uint64_t
 inbox_count_results(Inbox *inbox, const PGresult *result)
 {
-	uint64_t	sum = 0;
+	uint64_t sum = 0;
 
 	for (int row = 0; row < PQntuples(result); row++)
 	{
@@ -210,8 +211,8 @@ inbox_count_results(Inbox *inbox, const PGresult *result)
 					  "result", what, NULL) += (double) n;
 		if (dead)
 		{
-			*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic, NULL)
-				+= (double) n;
+			*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
+						  NULL) += (double) n;
 			*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
 						  NULL) += (double) n;
 		}
@@ -225,7 +226,7 @@ inbox_count_results(Inbox *inbox, const PGresult *result)
 static void
 inbox_take_applied(Inbox *inbox, const PGresult *result)
 {
-	InboxCore  *core = &inbox->core;
+	InboxCore *core = &inbox->core;
 
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
 					loop_now(inbox->loop) - inbox->called_at);
@@ -252,8 +253,8 @@ inbox_take_metrics(Inbox *inbox, const PGresult *result)
 static void
 inbox_take_answer(Inbox *inbox, const PGresult *result)
 {
-	InboxCore  *core = &inbox->core;
-	int64_t		now = loop_now(inbox->loop);
+	InboxCore *core = &inbox->core;
+	int64_t	   now = loop_now(inbox->loop);
 
 	switch (core->asked)
 	{
@@ -293,8 +294,8 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 static void
 inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 {
-	InboxCore  *core = &inbox->core;
-	SqlClass	class = sqlstate_class(sqlstate);
+	InboxCore *core = &inbox->core;
+	SqlClass class = sqlstate_class(sqlstate);
 
 	if (core->asked == INBOX_APPLY)
 	{
@@ -314,9 +315,9 @@ inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 static void
 inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 {
-	InboxCore  *core = &inbox->core;
-	int64_t		now = loop_now(inbox->loop);
-	char	   *text = api_error_text(result);
+	InboxCore *core = &inbox->core;
+	int64_t	   now = loop_now(inbox->loop);
+	char	  *text = api_error_text(result);
 
 	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
 		inbox_take_apply_error(inbox, sqlstate, text);
@@ -370,7 +371,7 @@ inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 static void
 inbox_new_consumer(Inbox *inbox)
 {
-	Buf			error = {0};
+	Buf error = {0};
 
 	if (consumer_open(inbox->consumer, inbox->config, inbox->group, &error))
 	{
@@ -385,7 +386,7 @@ inbox_new_consumer(Inbox *inbox)
 static void
 inbox_fetch(Inbox *inbox)
 {
-	InboxCore  *core = &inbox->core;
+	InboxCore	 *core = &inbox->core;
 	ConsumerTaken taken = consumer_take(inbox->consumer);
 
 	if (taken == CONSUMER_FAILED)
@@ -409,7 +410,7 @@ inbox_fetch(Inbox *inbox)
 static void
 inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 {
-	ApiMessage	message;
+	ApiMessage message;
 
 	api_batch_begin(&inbox->batch);
 	for (uint32_t i = from; i < to; i++)
@@ -417,9 +418,9 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 		/* Headers that the packed form cannot hold are beyond what a broker
 		 * takes; such a message goes without. */
 		if (!consumer_message(inbox->consumer, i, &message))
-			log_warning("headers are left out topic=%s partition=%d offset=%"
-						PRId64, message.topic.data, message.partition,
-						message.offset);
+			log_warning(
+				"headers are left out topic=%s partition=%d offset=%" PRId64,
+				message.topic.data, message.partition, message.offset);
 		api_batch_add(&inbox->batch, &message);
 	}
 	inbox->called_at = loop_now(inbox->loop);
@@ -436,16 +437,15 @@ static void
 inbox_apply_failed(Inbox *inbox)
 {
 	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
-	api_call_apply_failed(inbox->conn, &inbox->batch,
-						  buf_str(&inbox->options), inbox->sqlstate,
-						  buf_str(&inbox->alone));
+	api_call_apply_failed(inbox->conn, &inbox->batch, buf_str(&inbox->options),
+						  inbox->sqlstate, buf_str(&inbox->alone));
 }
 
 static void
 inbox_do(Inbox *inbox, InboxAction action)
 {
 	const Config *config = inbox->config;
-	InboxCore  *core = &inbox->core;
+	InboxCore	 *core = &inbox->core;
 
 	switch (action)
 	{
@@ -547,8 +547,7 @@ inbox_state(const Inbox *inbox)
 bool
 inbox_is_overdue(const Inbox *inbox)
 {
-	return !inbox->done &&
-		inbox_overdue(&inbox->core, loop_now(inbox->loop));
+	return !inbox->done && inbox_overdue(&inbox->core, loop_now(inbox->loop));
 }
 
 void
@@ -563,8 +562,8 @@ bool
 inbox_is_ready(Inbox *inbox, Buf *sentence)
 {
 	const InboxCore *core = &inbox->core;
-	bool		moves = inbox_moves(core, loop_now(inbox->loop));
-	bool		joined = !core->consumes || core->assigned;
+	bool			 moves = inbox_moves(core, loop_now(inbox->loop));
+	bool			 joined = !core->consumes || core->assigned;
 
 	buf_printf(sentence, "inbox: %s", pump_state_name(core->state));
 	if (!core->consumes)
@@ -581,12 +580,13 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 void
 inbox_status_json(Inbox *inbox, Buf *json)
 {
-	Buf			sentence = {0};
-	bool		ready = inbox_is_ready(inbox, &sentence);
+	Buf	 sentence = {0};
+	bool ready = inbox_is_ready(inbox, &sentence);
 
-	buf_printf(json, "{\"status\":\"%s\",\"state\":\"%s\",\"assigned\":%s,"
-			   "\"batch\":%u,\"detail\":", ready ? "ok" : "failing",
-			   pump_state_name(inbox->core.state),
+	buf_printf(json,
+			   "{\"status\":\"%s\",\"state\":\"%s\",\"assigned\":%s,"
+			   "\"batch\":%u,\"detail\":",
+			   ready ? "ok" : "failing", pump_state_name(inbox->core.state),
 			   inbox->core.assigned ? "true" : "false", inbox->core.size);
 	json_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");

@@ -14,26 +14,26 @@
 typedef struct Inbox Inbox;
 
 /* config is borrowed and may change, by inbox_reconfigured() only */
-Inbox  *inbox_new(Loop *loop, const Config *config, Metrics *metrics);
-void	inbox_free(Inbox *inbox);
-void	inbox_reconfigured(Inbox *inbox);
+Inbox *inbox_new(Loop *loop, const Config *config, Metrics *metrics);
+void   inbox_free(Inbox *inbox);
+void   inbox_reconfigured(Inbox *inbox);
 
 /* Does all that is to be done now; the time of the next call at the latest.
  * leads: this relay leads the outbox, and so does the upkeep. */
 int64_t inbox_turn(Inbox *inbox, bool leads);
 
-void	inbox_stop(Inbox *inbox, int64_t stop_by);
-bool	inbox_is_done(const Inbox *inbox);
-int		inbox_exit_code(const Inbox *inbox);
+void inbox_stop(Inbox *inbox, int64_t stop_by);
+bool inbox_is_done(const Inbox *inbox);
+int	 inbox_exit_code(const Inbox *inbox);
 
 PumpState inbox_state(const Inbox *inbox);
-bool	inbox_is_overdue(const Inbox *inbox);
+bool	  inbox_is_overdue(const Inbox *inbox);
 
 /* Somebody looks at the metrics: brings those up to date that need it. */
-void	inbox_refresh_metrics(Inbox *inbox);
+void inbox_refresh_metrics(Inbox *inbox);
 
 /* Whether it moves, and a sentence about it for people. */
-bool	inbox_is_ready(Inbox *inbox, Buf *sentence);
-void	inbox_status_json(Inbox *inbox, Buf *json);
+bool inbox_is_ready(Inbox *inbox, Buf *sentence);
+void inbox_status_json(Inbox *inbox, Buf *json);
 
 #endif

@@ -11,7 +11,7 @@ inbox_core_init(InboxCore *core, bool consumes, uint64_t seed)
 	*core = (InboxCore){
 		.consumes = consumes,
 		.commit_at = NEVER,
-		.metrics_until = 1,		/* once at the start */
+		.metrics_until = 1, /* once at the start */
 	};
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
 	retry_init(&core->consumer_retry, 200 * MS_US, 30 * SEC_US, seed + 1);
@@ -40,7 +40,7 @@ inbox_first_due(const InboxCore *core)
 		 core->metrics_at < core->metrics_until ? core->metrics_at : NEVER},
 		{INBOX_ASK_PURGE, core->leads ? core->purge_at : NEVER},
 	};
-	InboxDue	first = {INBOX_WAIT, NEVER};
+	InboxDue first = {INBOX_WAIT, NEVER};
 
 	for (size_t i = 0; i < Lengthof(dues); i++)
 		if (dues[i].at < first.at)
@@ -66,7 +66,7 @@ inbox_ask(InboxCore *core, InboxAction question, int64_t now)
 static InboxAction
 inbox_next_question(InboxCore *core, int64_t now)
 {
-	InboxDue	due;
+	InboxDue due;
 
 	if (inbox_asks(core))
 		return INBOX_WAIT;
@@ -88,7 +88,7 @@ static bool
 inbox_wants_consumer(const InboxCore *core)
 {
 	return core->consumes && !core->consumer_up && !core->stopping &&
-		core->state == PUMP_STREAMING;
+		   core->state == PUMP_STREAMING;
 }
 
 /* A batch under way is let finish, its offsets go to Kafka, then the group is
@@ -132,7 +132,7 @@ inbox_next(InboxCore *core, int64_t now)
 int64_t
 inbox_deadline(const InboxCore *core)
 {
-	int64_t		at = NEVER;
+	int64_t at = NEVER;
 
 	if (core->stopping)
 		return core->stop_by;
@@ -200,7 +200,7 @@ inbox_on_hello(InboxCore *core, int64_t now)
 bool
 inbox_on_offsets(InboxCore *core)
 {
-	bool		stale = core->offsets_stale;
+	bool stale = core->offsets_stale;
 
 	inbox_answered(core, INBOX_ASK_OFFSETS);
 	core->offsets_stale = false;
@@ -250,8 +250,7 @@ inbox_on_metrics_wanted(InboxCore *core, int64_t now)
 static void
 inbox_next_range(InboxCore *core)
 {
-	uint32_t	bad = core->bad_end > core->from ? core->bad_end - core->from
-												 : 0;
+	uint32_t bad = core->bad_end > core->from ? core->bad_end - core->from : 0;
 
 	if (bad == 0)
 		core->to = core->size;
@@ -358,8 +357,7 @@ inbox_on_suspended(InboxCore *core)
 }
 
 void
-inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained,
-				 int64_t now)
+inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained, int64_t now)
 {
 	Assert(core->size == 0);
 	core->readable = !drained;
@@ -399,17 +397,19 @@ inbox_on_stop(InboxCore *core, int64_t stop_by)
 bool
 inbox_moves(const InboxCore *core, int64_t now)
 {
+	if (inbox_asks(core) && now >= core->asked_at + PUMP_SLOW_US)
+		return false;
 	return core->state == PUMP_STREAMING &&
-		(core->failing_since == 0 ||
-		 now < core->failing_since + 10 * SEC_US);
+		   (core->failing_since == 0 ||
+			now < core->failing_since + PUMP_SLOW_US);
 }
 
 bool
 inbox_overdue(const InboxCore *core, int64_t now)
 {
-	int64_t		at = inbox_deadline(core);
+	int64_t at = inbox_deadline(core);
 
 	if (inbox_asks(core))
-		at = Min(at, core->asked_at + PUMP_ANSWER_US);
+		at = Min(at, core->asked_at + INBOX_ANSWER_US);
 	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

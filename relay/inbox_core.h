@@ -23,79 +23,83 @@
 #include "pump.h"
 #include "retry.h"
 
-#define INBOX_RETRY_US (1 * SEC_US)		/* between two looks at what waits */
-#define INBOX_RETRY_ROWS 100			/* taken by one look */
-#define INBOX_PURGE_US (60 * SEC_US)	/* upkeep, by the leader */
-#define INBOX_COMMIT_US (1 * SEC_US)	/* to Kafka, for lag tools */
-#define INBOX_METRICS_US (3 * SEC_US)	/* gauges are at least this old */
+#define INBOX_RETRY_US		  (1 * SEC_US) /* between two looks at what waits */
+#define INBOX_RETRY_ROWS	  100		   /* taken by one look */
+#define INBOX_PURGE_US		  (60 * SEC_US) /* upkeep, by the leader */
+#define INBOX_COMMIT_US		  (1 * SEC_US)	/* to Kafka, for lag tools */
+#define INBOX_METRICS_US	  (3 * SEC_US)	/* gauges are at least this old */
 #define INBOX_METRICS_KEEP_US (60 * SEC_US) /* renewed this long after a look */
 
 /* A batch that fails for so long is given up and read again: the consumer's
  * queue must be served, or the group waits for this relay. */
 #define INBOX_GIVE_UP_US (30 * SEC_US)
 
+/* An answer that takes longer is a lost connection.  A batch may have to wait
+ * for rows that an application holds. */
+#define INBOX_ANSWER_US (60 * SEC_US)
+
 typedef enum InboxAction
 {
-	INBOX_WAIT,					/* nothing before inbox_deadline() */
+	INBOX_WAIT, /* nothing before inbox_deadline() */
 	INBOX_CONNECT,
 	INBOX_ASK_HELLO,
 	INBOX_NEW_CONSUMER,
-	INBOX_SUSPEND,				/* give the consumer no partition */
-	INBOX_ASK_OFFSETS,			/* and place the consumer there */
-	INBOX_FETCH,				/* serve the consumer, take messages */
-	INBOX_APPLY,				/* messages core->from .. core->to - 1 */
-	INBOX_APPLY_FAILED,			/* message core->from, which failed alone */
+	INBOX_SUSPEND,		/* give the consumer no partition */
+	INBOX_ASK_OFFSETS,	/* and place the consumer there */
+	INBOX_FETCH,		/* serve the consumer, take messages */
+	INBOX_APPLY,		/* messages core->from .. core->to - 1 */
+	INBOX_APPLY_FAILED, /* message core->from, which failed alone */
 	INBOX_ASK_RETRY,
 	INBOX_ASK_METRICS,
 	INBOX_ASK_PURGE,
-	INBOX_COMMIT,				/* offsets to Kafka */
-	INBOX_CLOSE,				/* leave the group */
+	INBOX_COMMIT, /* offsets to Kafka */
+	INBOX_CLOSE,  /* leave the group */
 	INBOX_DONE,
 } InboxAction;
 
 typedef struct InboxCore
 {
 	/* settings */
-	bool		consumes;		/* there are topics to consume */
+	bool consumes; /* there are topics to consume */
 
 	/* the database */
 	PumpState	state;
-	InboxAction asked;			/* unanswered question; INBOX_WAIT: none */
+	InboxAction asked; /* unanswered question; INBOX_WAIT: none */
 	int64_t		asked_at;
-	int64_t		connect_at;		/* next try, while DOWN */
+	int64_t		connect_at; /* next try, while DOWN */
 	Retry		db_retry;
-	bool		leads;			/* this relay leads the outbox: does upkeep */
-	int64_t		retry_at;		/* next look at what waits */
-	int64_t		purge_at;		/* next upkeep */
-	int64_t		metrics_at;		/* gauges may be renewed then */
-	int64_t		metrics_until;	/* while somebody looks at them */
+	bool		leads;		   /* this relay leads the outbox: does upkeep */
+	int64_t		retry_at;	   /* next look at what waits */
+	int64_t		purge_at;	   /* next upkeep */
+	int64_t		metrics_at;	   /* gauges may be renewed then */
+	int64_t		metrics_until; /* while somebody looks at them */
 
 	/* the consumer */
 	bool	consumer_up;
-	int64_t consumer_at;		/* next try to make one */
+	int64_t consumer_at; /* next try to make one */
 	Retry	consumer_retry;
-	bool	readable;			/* its queue may hold something */
-	bool	assigned;			/* the group gave it partitions */
-	bool	placed;				/* it reads them from the database's offsets */
-	bool	suspend;			/* what it reads must stop */
-	int64_t offsets_at;			/* ask for offsets then */
-	bool	offsets_stale;		/* asked before the present assignment */
-	int64_t commit_at;			/* offsets are to be committed; NEVER: none */
+	bool	readable;	   /* its queue may hold something */
+	bool	assigned;	   /* the group gave it partitions */
+	bool	placed;		   /* it reads them from the database's offsets */
+	bool	suspend;	   /* what it reads must stop */
+	int64_t offsets_at;	   /* ask for offsets then */
+	bool	offsets_stale; /* asked before the present assignment */
+	int64_t commit_at;	   /* offsets are to be committed; NEVER: none */
 
 	/* the batch */
-	uint32_t size;				/* messages at hand */
-	uint32_t from;				/* those before are applied */
-	uint32_t to;				/* end of the present try */
-	uint32_t bad_end;			/* from .. bad_end - 1 holds a bad message */
-	bool	 alone;				/* message "from" failed by itself */
-	int64_t	 apply_at;			/* try then */
-	int64_t	 failing_since;		/* 0: the last try went well */
+	uint32_t size;			/* messages at hand */
+	uint32_t from;			/* those before are applied */
+	uint32_t to;			/* end of the present try */
+	uint32_t bad_end;		/* from .. bad_end - 1 holds a bad message */
+	bool	 alone;			/* message "from" failed by itself */
+	int64_t	 apply_at;		/* try then */
+	int64_t	 failing_since; /* 0: the last try went well */
 	Retry	 apply_retry;
 
 	/* stopping */
 	bool	stopping;
 	int64_t stop_by;
-	bool	closing;			/* the consumer is leaving the group */
+	bool	closing; /* the consumer is leaving the group */
 } InboxCore;
 
 void inbox_core_init(InboxCore *core, bool consumes, uint64_t seed);

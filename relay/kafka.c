@@ -37,7 +37,10 @@ bool
 kafka_property_is_secret(const char *property)
 {
 	static const char *const marks[] = {
-		"password", "secret", "key.pem", "oauthbearer.config",
+		"password",
+		"secret",
+		"key.pem",
+		"oauthbearer.config",
 	};
 
 	for (size_t i = 0; i < Lengthof(marks); i++)
@@ -50,12 +53,12 @@ kafka_property_is_secret(const char *property)
 static char *
 nearest_property(const char *property)
 {
-	char	   *list = NULL;
-	size_t		list_size = 0;
-	FILE	   *stream = open_memstream(&list, &list_size);
-	char	   *best = xstrdup("bootstrap.servers");
-	unsigned	best_distance = UINT32_MAX;
-	char	   *rest;
+	char	*list = NULL;
+	size_t	 list_size = 0;
+	FILE	*stream = open_memstream(&list, &list_size);
+	char	*best = xstrdup("bootstrap.servers");
+	unsigned best_distance = UINT32_MAX;
+	char	*rest;
 
 	Assert(stream != NULL);
 	rd_kafka_conf_properties_show(stream);
@@ -63,8 +66,8 @@ nearest_property(const char *property)
 	for (char *line = strtok_r(list, "\n", &rest); line != NULL;
 		 line = strtok_r(NULL, "\n", &rest))
 	{
-		char		name[64];
-		unsigned	distance;
+		char	 name[64];
+		unsigned distance;
 
 		/* rows of a table: "name   |   C/P   | ..." */
 		if (strchr(line, '|') == NULL || sscanf(line, "%63s", name) != 1 ||
@@ -84,9 +87,9 @@ nearest_property(const char *property)
 bool
 kafka_check_property(const char *property, const char *value, Buf *error)
 {
-	rd_kafka_conf_t *conf;
+	rd_kafka_conf_t	   *conf;
 	rd_kafka_conf_res_t result;
-	char		reason[KAFKA_ERROR_MAX];
+	char				reason[KAFKA_ERROR_MAX];
 
 	for (size_t i = 0; i < Lengthof(own_properties); i++)
 		if (strcmp(own_properties[i][0], property) == 0)
@@ -103,15 +106,19 @@ kafka_check_property(const char *property, const char *value, Buf *error)
 		return true;
 	if (result == RD_KAFKA_CONF_UNKNOWN)
 	{
-		char	   *nearest = nearest_property(property);
+		char *nearest = nearest_property(property);
 
-		buf_printf(error, "unknown key \"%s\" in [kafka]: the nearest is "
-				   "\"%s\"", property, nearest);
+		buf_printf(error,
+				   "unknown key \"%s\" in [kafka]: the nearest is "
+				   "\"%s\"",
+				   property, nearest);
 		free(nearest);
 	}
 	else if (kafka_property_is_secret(property))
-		buf_printf(error, "\"%s\" in [kafka] has a value that librdkafka "
-				   "refuses", property);
+		buf_printf(error,
+				   "\"%s\" in [kafka] has a value that librdkafka "
+				   "refuses",
+				   property);
 	else
 		buf_printf(error, "\"%s\" in [kafka]: %s", property, reason);
 	return false;
@@ -120,7 +127,7 @@ kafka_check_property(const char *property, const char *value, Buf *error)
 static void
 conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
 {
-	char		reason[KAFKA_ERROR_MAX];
+	char reason[KAFKA_ERROR_MAX];
 
 	if (rd_kafka_conf_set(conf, property, value, reason, sizeof(reason)) ==
 		RD_KAFKA_CONF_OK)
@@ -141,7 +148,7 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 			   KafkaProperties musts)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char	   *client = xasprintf("pgstock-relay-%s", config->name);
+	char			*client = xasprintf("pgstock-relay-%s", config->name);
 
 	conf_must_set(conf, "client.id", client);
 	conf_must_set(conf, "log.queue", "true");
@@ -188,6 +195,8 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 		return;
 	/* That a broker is away is told by the pump, once. */
 	log_write(level <= 3 && strcmp(facility, "FAIL") != 0 &&
-			  strcmp(facility, "ERROR") != 0 ? LEVEL_WARNING : LEVEL_DEBUG,
+					  strcmp(facility, "ERROR") != 0
+				  ? LEVEL_WARNING
+				  : LEVEL_DEBUG,
 			  module, "%s: %s", facility, text);
 }

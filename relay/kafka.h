@@ -11,11 +11,11 @@
 #include "config.h"
 #include "loop.h"
 
-#define KAFKA_ERROR_MAX 512		/* bytes of librdkafka's error texts */
+#define KAFKA_ERROR_MAX 512 /* bytes of librdkafka's error texts */
 
 /* A property and its value from [kafka]; what is wrong goes to *error. */
-bool kafka_check_property(const char *property, const char *value, Buf *error)
-	MUST_CHECK;
+bool kafka_check_property(const char *property, const char *value,
+						  Buf *error) MUST_CHECK;
 bool kafka_property_is_secret(const char *property);
 
 /* A name and a value each, NULL at the end. */

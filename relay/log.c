@@ -18,7 +18,7 @@
 static const struct
 {
 	const char *name;
-	int			priority;		/* syslog's */
+	int			priority; /* syslog's */
 } levels[] = {
 	[LEVEL_ERROR] = {"error", 3},
 	[LEVEL_WARNING] = {"warning", 4},
@@ -26,7 +26,7 @@ static const struct
 	[LEVEL_DEBUG] = {"debug", 7},
 };
 
-static LogLevel log_level = LEVEL_INFO;
+static LogLevel	 log_level = LEVEL_INFO;
 static LogFormat log_format = LOG_TEXT;
 
 void
@@ -47,8 +47,8 @@ static void
 add_time(Buf *line)
 {
 	struct timespec now;
-	struct tm	utc;
-	char		text[32];
+	struct tm		utc;
+	char			text[32];
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
@@ -86,7 +86,7 @@ flatten(Buf *message)
 static void
 add_line(Buf *line, LogLevel level, const char *module, const char *message)
 {
-	bool		journal = getenv("JOURNAL_STREAM") != NULL;
+	bool journal = getenv("JOURNAL_STREAM") != NULL;
 
 	if (log_format == LOG_JSON)
 	{
@@ -111,17 +111,16 @@ add_line(Buf *line, LogLevel level, const char *module, const char *message)
 	buf_add_str(line, "\n");
 }
 
-static void
-log_vwrite(LogLevel level, const char *module, unsigned untold,
-		   const char *format, va_list args) PRINTF_LIKE(4, 0);
+static void log_vwrite(LogLevel level, const char *module, unsigned untold,
+					   const char *format, va_list args) PRINTF_LIKE(4, 0);
 
 static void
 log_vwrite(LogLevel level, const char *module, unsigned untold,
 		   const char *format, va_list args)
 {
-	Buf			message = {0};
-	Buf			line = {0};
-	int			saved_errno = errno;
+	Buf message = {0};
+	Buf line = {0};
+	int saved_errno = errno;
 
 	buf_vprintf(&message, format, args);
 	flatten(&message);
@@ -140,7 +139,7 @@ log_vwrite(LogLevel level, const char *module, unsigned untold,
 void
 log_write(LogLevel level, const char *module, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (!log_enabled(level))
 		return;
@@ -166,8 +165,8 @@ void
 log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
 			  const char *module, const char *format, ...)
 {
-	va_list		args;
-	unsigned	untold;
+	va_list	 args;
+	unsigned untold;
 
 	if (!log_enabled(level) || !log_due(throttle, now, &untold))
 		return;

@@ -35,10 +35,10 @@ void log_write(LogLevel level, const char *module, const char *format, ...)
 	PRINTF_LIKE(3, 4);
 
 /* Each file that logs defines LOG_MODULE. */
-#define log_error(...) log_write(LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
+#define log_error(...)	 log_write(LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
 #define log_warning(...) log_write(LEVEL_WARNING, LOG_MODULE, __VA_ARGS__)
-#define log_info(...) log_write(LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
-#define log_debug(...) log_write(LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__)
+#define log_info(...)	 log_write(LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
+#define log_debug(...)	 log_write(LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__)
 
 /*
  * A failure that repeats is told at most once in LOG_QUIET_US, with the number
@@ -48,8 +48,8 @@ void log_write(LogLevel level, const char *module, const char *format, ...)
 
 typedef struct LogThrottle
 {
-	int64_t	 told_at;			/* 0: never yet */
-	unsigned untold;			/* since then */
+	int64_t	 told_at; /* 0: never yet */
+	unsigned untold;  /* since then */
 } LogThrottle;
 
 bool log_due(LogThrottle *throttle, int64_t now, unsigned *untold) MUST_CHECK;

@@ -25,23 +25,23 @@
 
 struct Loop
 {
-	sd_event   *event;
+	sd_event *event;
 };
 
 struct LoopIo
 {
 	sd_event_source *source;
-	LoopIoHandler handler;
-	void	   *arg;
-	uint32_t	events;			/* wanted now */
+	LoopIoHandler	 handler;
+	void			*arg;
+	uint32_t		 events; /* wanted now */
 };
 
 struct LoopTimer
 {
 	sd_event_source *source;
-	LoopHandler handler;
-	void	   *arg;
-	int64_t		at;				/* NEVER: off */
+	LoopHandler		 handler;
+	void			*arg;
+	int64_t			 at; /* NEVER: off */
 };
 
 struct LoopWake
@@ -64,7 +64,7 @@ loop_check(int result, const char *what)
 Loop *
 loop_new(void)
 {
-	Loop	   *loop = xcalloc(1, sizeof(Loop));
+	Loop *loop = xcalloc(1, sizeof(Loop));
 
 	loop_check(sd_event_new(&loop->event), "make an event loop");
 	return loop;
@@ -88,7 +88,7 @@ loop_turn(Loop *loop)
 int64_t
 loop_now(const Loop *loop)
 {
-	uint64_t	now;
+	uint64_t now;
 
 	loop_check(sd_event_now(loop->event, CLOCK_MONOTONIC, &now),
 			   "read the clock");
@@ -101,7 +101,7 @@ static int
 loop_io_ready(sd_event_source *source UNUSED, int fd UNUSED, uint32_t events,
 			  void *arg)
 {
-	LoopIo	   *io = arg;
+	LoopIo *io = arg;
 
 	io->handler(io->arg, events);
 	return 0;
@@ -111,7 +111,7 @@ LoopIo *
 loop_io_new(Loop *loop, int fd, uint32_t events, LoopIoHandler handler,
 			void *arg)
 {
-	LoopIo	   *io = xcalloc(1, sizeof(LoopIo));
+	LoopIo *io = xcalloc(1, sizeof(LoopIo));
 
 	Assert(fd >= 0 && handler != NULL);
 	io->handler = handler;
@@ -147,7 +147,7 @@ loop_io_free(LoopIo *io)
 static int
 loop_timer_due(sd_event_source *source UNUSED, uint64_t at UNUSED, void *arg)
 {
-	LoopTimer  *timer = arg;
+	LoopTimer *timer = arg;
 
 	timer->at = NEVER;
 	timer->handler(timer->arg);
@@ -157,7 +157,7 @@ loop_timer_due(sd_event_source *source UNUSED, uint64_t at UNUSED, void *arg)
 LoopTimer *
 loop_timer_new(Loop *loop, LoopHandler handler, void *arg)
 {
-	LoopTimer  *timer = xcalloc(1, sizeof(LoopTimer));
+	LoopTimer *timer = xcalloc(1, sizeof(LoopTimer));
 
 	timer->handler = handler;
 	timer->arg = arg;
@@ -180,8 +180,9 @@ loop_timer_set(LoopTimer *timer, int64_t at)
 	if (at != NEVER)
 		loop_check(sd_event_source_set_time(timer->source, (uint64_t) at),
 				   "set a timer");
-	loop_check(sd_event_source_set_enabled(timer->source, at == NEVER
-										   ? SD_EVENT_OFF : SD_EVENT_ONESHOT),
+	loop_check(sd_event_source_set_enabled(timer->source,
+										   at == NEVER ? SD_EVENT_OFF
+													   : SD_EVENT_ONESHOT),
 			   "set a timer");
 }
 
@@ -203,7 +204,7 @@ typedef struct LoopSignal
 } LoopSignal;
 
 static int
-loop_signal_came(sd_event_source *source UNUSED,
+loop_signal_came(sd_event_source *source			 UNUSED,
 				 const struct signalfd_siginfo *info UNUSED, void *arg)
 {
 	const LoopSignal *watch = arg;
@@ -215,9 +216,9 @@ loop_signal_came(sd_event_source *source UNUSED,
 void
 loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg)
 {
-	LoopSignal *watch = xcalloc(1, sizeof(LoopSignal));
+	LoopSignal		*watch = xcalloc(1, sizeof(LoopSignal));
 	sd_event_source *source;
-	sigset_t	set;
+	sigset_t		 set;
 
 	watch->handler = handler;
 	watch->arg = arg;
@@ -237,8 +238,8 @@ loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg)
 static void
 loop_wake_came(void *arg, uint32_t events UNUSED)
 {
-	LoopWake   *wake = arg;
-	uint64_t	count;
+	LoopWake *wake = arg;
+	uint64_t  count;
 
 	if (read(wake->fd, &count, sizeof(count)) > 0)
 		wake->handler(wake->arg);
@@ -247,7 +248,7 @@ loop_wake_came(void *arg, uint32_t events UNUSED)
 LoopWake *
 loop_wake_new(Loop *loop, LoopHandler handler, void *arg)
 {
-	LoopWake   *wake = xcalloc(1, sizeof(LoopWake));
+	LoopWake *wake = xcalloc(1, sizeof(LoopWake));
 
 	wake->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	loop_check(wake->fd < 0 ? -errno : 0, "make an eventfd");
@@ -269,7 +270,7 @@ loop_wake_up(LoopWake *wake)
 	const uint64_t one = 1;
 
 	if (write(wake->fd, &one, sizeof(one)) < 0)
-		Assert(errno == EAGAIN);	/* it is awake already */
+		Assert(errno == EAGAIN); /* it is awake already */
 }
 
 void
@@ -287,8 +288,8 @@ loop_wake_free(LoopWake *wake)
 void
 loop_notify(const char *format, ...)
 {
-	Buf			state = {0};
-	va_list		args;
+	Buf		state = {0};
+	va_list args;
 
 	va_start(args, format);
 	buf_vprintf(&state, format, args);
@@ -300,7 +301,7 @@ loop_notify(const char *format, ...)
 int64_t
 loop_watchdog_us(void)
 {
-	uint64_t	limit;
+	uint64_t limit;
 
 	if (sd_watchdog_enabled(0, &limit) <= 0)
 		return 0;

@@ -43,10 +43,10 @@ static const char usage[] =
 typedef struct Arguments
 {
 	ConfigOverrides from;
-	const char *command;		/* NULL: none */
-	bool		execute;
-	bool		version;
-	bool		help;
+	const char	   *command; /* NULL: none */
+	bool			execute;
+	bool			version;
+	bool			help;
 } Arguments;
 
 /* getopt_long() tells what is wrong. */
@@ -62,7 +62,7 @@ parse_arguments(int argc, char **argv, Arguments *arguments)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	int			found;
+	int found;
 
 	while ((found = getopt_long(argc, argv, "", known, NULL)) != -1)
 	{
@@ -99,7 +99,7 @@ command_config(const Arguments *arguments, const Config *config)
 
 static ExitCode
 command_check(const Arguments *arguments __attribute__((unused)),
-			  const Config *config)
+			  const Config	  *config)
 {
 	return check_run(config);
 }
@@ -113,7 +113,7 @@ command_adopt(const Arguments *arguments, const Config *config)
 static const struct
 {
 	const char *name;
-	ExitCode	(*run) (const Arguments *arguments, const Config *config);
+	ExitCode (*run)(const Arguments *arguments, const Config *config);
 } commands[] = {
 	{"check", command_check},
 	{"config", command_config},
@@ -124,12 +124,13 @@ static const struct
 static ExitCode
 run_command(const Arguments *arguments, size_t index)
 {
-	Buf			error = {0};
-	Config	   *config = NULL;
-	ExitCode	code = EXIT_USAGE;
-	bool		sample = commands[index].run == command_config &&
-		arguments->from.path == NULL && arguments->from.postgres == NULL &&
-		arguments->from.kafka == NULL;
+	Buf		 error = {0};
+	Config	*config = NULL;
+	ExitCode code = EXIT_USAGE;
+	bool	 sample = commands[index].run == command_config &&
+				  arguments->from.path == NULL &&
+				  arguments->from.postgres == NULL &&
+				  arguments->from.kafka == NULL;
 
 	if (!sample)
 		config = config_load(&arguments->from, &error);
@@ -145,7 +146,7 @@ run_command(const Arguments *arguments, size_t index)
 int
 main(int argc, char **argv)
 {
-	Arguments	arguments = {0};
+	Arguments arguments = {0};
 
 	if (!parse_arguments(argc, argv, &arguments))
 	{
@@ -172,7 +173,9 @@ main(int argc, char **argv)
 	for (size_t i = 0; i < Lengthof(commands); i++)
 		if (strcmp(arguments.command, commands[i].name) == 0)
 			return run_command(&arguments, i);
-	fprintf(stderr, "pgstock-relay: unknown command \"%s\"\n"
-			"Try \"pgstock-relay --help\".\n", arguments.command);
+	fprintf(stderr,
+			"pgstock-relay: unknown command \"%s\"\n"
+			"Try \"pgstock-relay --help\".\n",
+			arguments.command);
 	return EXIT_USAGE;
 }

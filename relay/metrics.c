@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX "pgstock_"
+#define PREFIX	   "pgstock_"
 #define GAUGES_MAX 4096
 
 static const struct
@@ -19,25 +19,25 @@ static const struct
 	const char *help;
 } metric_names[METRICS] = {
 	[METRIC_PUBLISHED] = {"outbox_published_total", "counter",
-		"Events that Kafka acknowledged."},
-	[METRIC_PUBLISH_ERRORS] = {"outbox_publish_errors_total", "counter",
-		"Losses of the producer, by librdkafka's name of the error."},
+						  "Events that Kafka acknowledged."},
+	[METRIC_PUBLISH_ERRORS] =
+		{"outbox_publish_errors_total", "counter",
+		 "Losses of the producer, by librdkafka's name of the error."},
 	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
-		"What made the relay look for events."},
-	[METRIC_INBOX_EVENTS] = {"inbox_events_total", "counter",
-		"Messages that were consumed, by what became of them."},
+						"What made the relay look for events."},
+	[METRIC_INBOX_EVENTS] =
+		{"inbox_events_total", "counter",
+		 "Messages that were consumed, by what became of them."},
 	[METRIC_DLQ] = {"dlq_total", "counter",
-		"Messages that went to the dead letter topic."},
+					"Messages that went to the dead letter topic."},
 	[METRIC_ARCHIVED] = {"archived_total", "counter",
-		"Messages that went to the archive."},
-	[METRIC_LEADER] = {"leader", "gauge",
-		"1 if this relay leads the outbox."},
+						 "Messages that went to the archive."},
+	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
 	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
-		"How often this relay began or ceased to lead."},
+							   "How often this relay began or ceased to lead."},
 	[METRIC_LAG] = {"consumer_lag", "gauge",
-		"Messages in the partition that were not applied."},
-	[METRIC_BUILD_INFO] = {"build_info", "gauge",
-		"Versions; always 1."},
+					"Messages in the partition that were not applied."},
+	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 
 static const struct
@@ -45,36 +45,37 @@ static const struct
 	const char *name;
 	const char *help;
 } histogram_names[HISTOGRAMS] = {
-	[HISTOGRAM_COMMIT_TO_ACK] = {"outbox_commit_to_ack_seconds",
-		"From the writing of an event to Kafka's acknowledgement."},
+	[HISTOGRAM_COMMIT_TO_ACK] =
+		{"outbox_commit_to_ack_seconds",
+		 "From the writing of an event to Kafka's acknowledgement."},
 	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
-		"One call for a batch of messages."},
+						 "One call for a batch of messages."},
 };
 
 static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
-	1000, 2000, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
-	2500000, 5000000, 10000000, 30000000, 60000000,
+	1000,	2000,	 5000,	  10000,   25000,	 50000,	   100000,	 250000,
+	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
 };
 
 typedef struct Cell
 {
-	char		*labels;		/* ready-made, "" without */
+	char		*labels; /* ready-made, "" without */
 	double		 value;
 	struct Cell *next;
 } Cell;
 
 typedef struct Gauge
 {
-	char	*name;				/* without the prefix */
-	char	*labels;
-	double	 value;
+	char  *name; /* without the prefix */
+	char  *labels;
+	double value;
 } Gauge;
 
 struct Metrics
 {
 	Cell	 *cells[METRICS];
 	Histogram histograms[HISTOGRAMS];
-	Gauge	 *gauges;			/* the database's */
+	Gauge	 *gauges; /* the database's */
 	size_t	  gauge_count;
 };
 
@@ -101,7 +102,7 @@ metrics_forget(Metrics *metrics, MetricId id)
 {
 	while (metrics->cells[id] != NULL)
 	{
-		Cell	   *cell = metrics->cells[id];
+		Cell *cell = metrics->cells[id];
 
 		metrics->cells[id] = cell->next;
 		free(cell->labels);
@@ -152,8 +153,8 @@ metrics_cell(Metrics *metrics, MetricId id, ...)
 void
 metrics_observe(Metrics *metrics, HistogramId id, int64_t us)
 {
-	Histogram  *histogram = &metrics->histograms[id];
-	int			bucket = 0;
+	Histogram *histogram = &metrics->histograms[id];
+	int		   bucket = 0;
 
 	us = Max(us, 0);
 	while (bucket < HISTOGRAM_BUCKETS && us > bucket_us[bucket])
@@ -177,7 +178,7 @@ void
 metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 				   double value)
 {
-	size_t		count = metrics->gauge_count;
+	size_t count = metrics->gauge_count;
 
 	if (count == GAUGES_MAX)
 		return;
@@ -233,10 +234,9 @@ render_gauges(const Metrics *metrics, Buf *to)
 	for (size_t i = 0; i < metrics->gauge_count; i++)
 	{
 		const Gauge *first = &metrics->gauges[i];
-		size_t		len = strlen(first->name);
-		bool		total = len > 6 &&
-			strcmp(first->name + len - 6, "_total") == 0;
-		bool		seen = false;
+		size_t		 len = strlen(first->name);
+		bool total = len > 6 && strcmp(first->name + len - 6, "_total") == 0;
+		bool seen = false;
 
 		for (size_t j = 0; j < i; j++)
 			seen |= strcmp(metrics->gauges[j].name, first->name) == 0;

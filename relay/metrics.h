@@ -10,17 +10,17 @@
 
 typedef enum MetricId
 {
-	METRIC_PUBLISHED,			/* {topic} */
-	METRIC_PUBLISH_ERRORS,		/* {class} */
-	METRIC_WAKEUPS,				/* {cause} */
-	METRIC_INBOX_EVENTS,		/* {topic,result} */
-	METRIC_DLQ,					/* {topic} */
-	METRIC_ARCHIVED,			/* {topic} */
+	METRIC_PUBLISHED,	   /* {topic} */
+	METRIC_PUBLISH_ERRORS, /* {class} */
+	METRIC_WAKEUPS,		   /* {cause} */
+	METRIC_INBOX_EVENTS,   /* {topic,result} */
+	METRIC_DLQ,			   /* {topic} */
+	METRIC_ARCHIVED,	   /* {topic} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
-	METRIC_LAG,					/* {topic,partition} */
+	METRIC_LAG, /* {topic,partition} */
 	METRIC_BUILD_INFO,
-	METRICS,					/* their number */
+	METRICS, /* their number */
 } MetricId;
 
 typedef enum HistogramId
@@ -34,8 +34,8 @@ typedef enum HistogramId
 
 typedef struct Histogram
 {
-	uint64_t buckets[HISTOGRAM_BUCKETS + 1];	/* the last: above all */
-	double	 sum;				/* seconds */
+	uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* the last: above all */
+	double	 sum;							 /* seconds */
 } Histogram;
 
 typedef struct Metrics Metrics;
@@ -47,17 +47,17 @@ void	 metrics_free(Metrics *metrics);
  * The value with these labels, made if new; it stays where it is as long as
  * metrics does.  Pairs of name and value, NULL at the end.
  */
-double	*metrics_cell(Metrics *metrics, MetricId id, ...)
+double *metrics_cell(Metrics *metrics, MetricId id, ...)
 	__attribute__((sentinel));
-void	 metrics_forget(Metrics *metrics, MetricId id);	/* all its values */
+void metrics_forget(Metrics *metrics, MetricId id); /* all its values */
 
-void	 metrics_observe(Metrics *metrics, HistogramId id, int64_t us);
+void metrics_observe(Metrics *metrics, HistogramId id, int64_t us);
 
 /* Gauges that the database knows, renewed as a whole. */
-void	 metrics_gauges_begin(Metrics *metrics);
-void	 metrics_gauges_add(Metrics *metrics, const char *name,
-							const char *labels, double value);
+void metrics_gauges_begin(Metrics *metrics);
+void metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
+						double value);
 
-void	 metrics_render(const Metrics *metrics, Buf *to);
+void metrics_render(const Metrics *metrics, Buf *to);
 
 #endif

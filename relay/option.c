@@ -23,66 +23,67 @@ static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const modes[] = {"idempotent", NULL};
 static const char *const publish_afters[] = {"auto", NULL};
 static const char *const profiles[] = {
-	"cloudevents", "plain", "debezium", NULL,
+	"cloudevents",
+	"plain",
+	"debezium",
+	NULL,
 };
 
 #define AT(field) offsetof(Config, field)
 
 const Option options[] = {
 	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 0, 0, NULL,
-		"Tells relays apart: in application_name and Kafka's client.id."},
-	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level),
-		"info", NULL, 0, 0, log_levels, "error, warning, info or debug."},
+	 "Tells relays apart: in application_name and Kafka's client.id."},
+	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level), "info",
+	 NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"relay", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),
-		"text", NULL, 0, 0, log_formats, "text or json."},
+	 "text", NULL, 0, 0, log_formats, "text or json."},
 	{"postgres", "conninfo", OPTION_STRING, OPTION_SECRET, AT(conninfo), "",
-		"host=localhost dbname=shop user=pgstock_relay", 0, 0, NULL,
-		"A libpq connection string or URI; PG* variables and the password\n"
-		"file work as well."},
+	 "host=localhost dbname=shop user=pgstock_relay", 0, 0, NULL,
+	 "A libpq connection string or URI; PG* variables and the password\n"
+	 "file work as well."},
 	{"outbox", "mode", OPTION_CHOICE, 0, AT(mode), "idempotent", NULL, 0, 0,
-		modes, "How events are produced: idempotent."},
+	 modes, "How events are produced: idempotent."},
 	{"outbox", "publish_after", OPTION_CHOICE, 0, AT(publish_after), "auto",
-		NULL, 0, 0, publish_afters,
-		"auto: an event is published when it is durable, at a synchronous\n"
-		"standby too where there is one."},
+	 NULL, 0, 0, publish_afters,
+	 "auto: an event is published when it is durable, at a synchronous\n"
+	 "standby too where there is one."},
 	{"outbox", "poll_interval", OPTION_DURATION, OPTION_RELOADS,
-		AT(poll_interval_us), "1s", NULL, 10 * MS_US, 60 * SEC_US, NULL,
-		"Looks at least this often, even if no notification arrives."},
-	{"outbox", "batch_rows", OPTION_INT, OPTION_RELOADS, AT(batch_rows),
-		"1000", NULL, 1, 10000, NULL,
-		"Events that are fetched at once."},
-	{"outbox", "header_profile", OPTION_SET, OPTION_RELOADS,
-		AT(header_profile), "cloudevents, plain", NULL, 0, 0, profiles,
-		"Headers of an event: any of cloudevents, plain, debezium."},
+	 AT(poll_interval_us), "1s", NULL, 10 * MS_US, 60 * SEC_US, NULL,
+	 "Looks at least this often, even if no notification arrives."},
+	{"outbox", "batch_rows", OPTION_INT, OPTION_RELOADS, AT(batch_rows), "1000",
+	 NULL, 1, 10000, NULL, "Events that are fetched at once."},
+	{"outbox", "header_profile", OPTION_SET, OPTION_RELOADS, AT(header_profile),
+	 "cloudevents, plain", NULL, 0, 0, profiles,
+	 "Headers of an event: any of cloudevents, plain, debezium."},
 	{"outbox", "retention", OPTION_DURATION, OPTION_RELOADS, AT(retention_us),
-		"7d", NULL, 0, 3650 * DAY_US, NULL,
-		"Published events stay in the outbox this long."},
+	 "7d", NULL, 0, 3650 * DAY_US, NULL,
+	 "Published events stay in the outbox this long."},
 	{"inbox", "topics", OPTION_NAMES, 0, AT(topics), "",
-		"order-created, payment-success, order-cancelled, order_failed",
-		0, 0, NULL, "Topics to consume; without them nothing is."},
-	{"inbox", "group", OPTION_STRING, 0, AT(group), "", "pgstock-12345678",
-		0, 0, NULL,
-		"Consumer group; the database has one of its own as default."},
+	 "order-created, payment-success, order-cancelled, order_failed", 0, 0,
+	 NULL, "Topics to consume; without them nothing is."},
+	{"inbox", "group", OPTION_STRING, 0, AT(group), "", "pgstock-12345678", 0,
+	 0, NULL, "Consumer group; the database has one of its own as default."},
 	{"inbox", "first_offset", OPTION_MOMENT, OPTION_RELOADS, AT(first_offset),
-		"earliest", NULL, 0, 0, NULL,
-		"Where to begin in a partition that the database does not know:\n"
-		"earliest, latest, or a time such as 2026-01-31T12:00:00Z."},
+	 "earliest", NULL, 0, 0, NULL,
+	 "Where to begin in a partition that the database does not know:\n"
+	 "earliest, latest, or a time such as 2026-01-31T12:00:00Z."},
 	{"inbox", "retry_delays", OPTION_DURATIONS, OPTION_RELOADS,
-		AT(retry_delays), "10s, 30s, 60s", NULL, MS_US, 7 * DAY_US, NULL,
-		"Pauses before a failed event is tried again, one for each try."},
-	{"inbox", "order_wait", OPTION_DURATION, OPTION_RELOADS,
-		AT(order_wait_us), "15m", NULL, 0, 30 * DAY_US, NULL,
-		"How long a payment or cancellation waits for its order."},
+	 AT(retry_delays), "10s, 30s, 60s", NULL, MS_US, 7 * DAY_US, NULL,
+	 "Pauses before a failed event is tried again, one for each try."},
+	{"inbox", "order_wait", OPTION_DURATION, OPTION_RELOADS, AT(order_wait_us),
+	 "15m", NULL, 0, 30 * DAY_US, NULL,
+	 "How long a payment or cancellation waits for its order."},
 	{"inbox", "dedup_retention", OPTION_DURATION, OPTION_RELOADS,
-		AT(dedup_retention_us), "7d", NULL, 60 * SEC_US, 3650 * DAY_US, NULL,
-		"Event ids are remembered this long: not shorter than the topics'\n"
-		"retention."},
+	 AT(dedup_retention_us), "7d", NULL, 60 * SEC_US, 3650 * DAY_US, NULL,
+	 "Event ids are remembered this long: not shorter than the topics'\n"
+	 "retention."},
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
-		"{topic}_dlq", NULL, 0, 0, NULL,
-		"Where an event goes that is given up; {topic} is its topic."},
+	 "{topic}_dlq", NULL, 0, 0, NULL,
+	 "Where an event goes that is given up; {topic} is its topic."},
 	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:9187",
-		NULL, 0, 0, NULL,
-		"Address of /metrics, /livez, /readyz and /status; empty: none."},
+	 NULL, 0, 0, NULL,
+	 "Address of /metrics, /livez, /readyz and /status; empty: none."},
 };
 
 const size_t options_count = Lengthof(options);
@@ -94,15 +95,16 @@ static const struct
 	const char *name;
 	int64_t		us;
 } units[] = {
-	{"d", DAY_US}, {"h", INT64_C(3600) * SEC_US}, {"m", 60 * SEC_US},
-	{"s", SEC_US}, {"ms", MS_US},
+	{"d", DAY_US},		{"h", INT64_C(3600) * SEC_US},
+	{"m", 60 * SEC_US}, {"s", SEC_US},
+	{"ms", MS_US},
 };
 
 static bool
 parse_duration(const char *text, int64_t *us)
 {
-	char	   *end;
-	long long	number;
+	char	 *end;
+	long long number;
 
 	errno = 0;
 	number = strtoll(text, &end, 10);
@@ -143,8 +145,7 @@ in_range(const Option *option, int64_t value, bool duration, Buf *error)
 		show_duration(error, option->max);
 	}
 	else
-		buf_printf(error, "%" PRId64 " and %" PRId64, option->min,
-				   option->max);
+		buf_printf(error, "%" PRId64 " and %" PRId64, option->min, option->max);
 	return false;
 }
 
@@ -153,8 +154,10 @@ set_duration(const Option *option, int64_t *us, const char *text, Buf *error)
 {
 	if (!parse_duration(text, us))
 	{
-		buf_printf(error, "\"%s\" is not a duration: a whole number and one "
-				   "of ms, s, m, h, d are wanted, such as 250ms", text);
+		buf_printf(error,
+				   "\"%s\" is not a duration: a whole number and one "
+				   "of ms, s, m, h, d are wanted, such as 250ms",
+				   text);
 		return false;
 	}
 	return in_range(option, *us, true, error);
@@ -164,9 +167,9 @@ static bool
 set_durations(const Option *option, Durations *durations, const char *text,
 			  Buf *error)
 {
-	char	  **items = strings_split(text);
-	size_t		count = strings_count(items);
-	bool		good = count <= RETRY_DELAYS_MAX;
+	char **items = strings_split(text);
+	size_t count = strings_count(items);
+	bool   good = count <= RETRY_DELAYS_MAX;
 
 	if (!good)
 		buf_printf(error, "holds more than %d durations", RETRY_DELAYS_MAX);
@@ -183,7 +186,7 @@ set_durations(const Option *option, Durations *durations, const char *text,
 static bool
 set_int(const Option *option, int64_t *value, const char *text, Buf *error)
 {
-	char	   *end;
+	char *end;
 
 	errno = 0;
 	*value = strtoll(text, &end, 10);
@@ -210,15 +213,15 @@ find_choice(const Option *option, const char *text, Buf *error)
 static bool
 set_choices(const Option *option, int64_t *set, const char *text, Buf *error)
 {
-	char	  **items = strings_split(text);
-	bool		good = items[0] != NULL;
+	char **items = strings_split(text);
+	bool   good = items[0] != NULL;
 
 	if (!good)
 		buf_add_str(error, "must name at least one");
 	*set = 0;
 	for (size_t i = 0; good && items[i] != NULL; i++)
 	{
-		int			choice = find_choice(option, items[i], error);
+		int choice = find_choice(option, items[i], error);
 
 		good = choice >= 0;
 		if (good)
@@ -244,8 +247,10 @@ set_moment(int64_t *moment, const char *text, Buf *error)
 	end = strptime(text, "%Y-%m-%dT%H:%M:%S%z", &utc);
 	if (end == NULL || *end != '\0')
 	{
-		buf_printf(error, "\"%s\" is not earliest, latest or a time such as "
-				   "2026-01-31T12:00:00Z", text);
+		buf_printf(error,
+				   "\"%s\" is not earliest, latest or a time such as "
+				   "2026-01-31T12:00:00Z",
+				   text);
 		return false;
 	}
 	east = utc.tm_gmtoff;
@@ -267,7 +272,7 @@ option_field(const Option *option, const Config *config)
 void
 option_clear(const Option *option, Config *config)
 {
-	void	   *field = option_field(option, config);
+	void *field = option_field(option, config);
 
 	if (option->type == OPTION_STRING)
 	{
@@ -284,7 +289,7 @@ option_clear(const Option *option, Config *config)
 bool
 option_set(const Option *option, Config *config, const char *text, Buf *error)
 {
-	void	   *field = option_field(option, config);
+	void *field = option_field(option, config);
 
 	option_clear(option, config);
 	switch (option->type)
@@ -325,14 +330,15 @@ add_item(Buf *text, const char *item)
 static void
 show_moment(Buf *text, int64_t moment)
 {
-	time_t		second = (time_t) (moment / 1000);
-	struct tm	utc;
-	char		shown[32];
+	time_t	  second = (time_t) (moment / 1000);
+	struct tm utc;
+	char	  shown[32];
 
 	gmtime_r(&second, &utc);
 	strftime(shown, sizeof(shown), "%Y-%m-%dT%H:%M:%SZ", &utc);
 	buf_add_str(text, moment == FIRST_OFFSET_EARLIEST ? "earliest"
-				: moment == FIRST_OFFSET_LATEST ? "latest" : shown);
+					  : moment == FIRST_OFFSET_LATEST ? "latest"
+													  : shown);
 }
 
 static void
@@ -349,7 +355,7 @@ show_durations(Buf *text, const Durations *durations)
 void
 option_get(const Option *option, const Config *config, Buf *text)
 {
-	const void *field = option_field(option, config);
+	const void	  *field = option_field(option, config);
 	const int64_t *number = field;
 
 	buf_clear(text);
@@ -393,20 +399,20 @@ option_get(const Option *option, const Config *config, Buf *text)
 unsigned
 edit_distance(const char *a, const char *b)
 {
-	size_t		a_len = Min(strlen(a), WORD_MAX);
-	size_t		b_len = Min(strlen(b), WORD_MAX);
-	unsigned	row[WORD_MAX + 1];
+	size_t	 a_len = Min(strlen(a), WORD_MAX);
+	size_t	 b_len = Min(strlen(b), WORD_MAX);
+	unsigned row[WORD_MAX + 1];
 
 	for (size_t j = 0; j <= b_len; j++)
 		row[j] = (unsigned) j;
 	for (size_t i = 1; i <= a_len; i++)
 	{
-		unsigned	diagonal = row[0];
+		unsigned diagonal = row[0];
 
 		row[0] = (unsigned) i;
 		for (size_t j = 1; j <= b_len; j++)
 		{
-			unsigned	change = diagonal + (a[i - 1] != b[j - 1]);
+			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
 
 			diagonal = row[j];
 			row[j] = Min(change, Min(row[j], row[j - 1]) + 1);

@@ -23,29 +23,29 @@
 
 #define LOG_MODULE "outbox"
 
-#define EVENT_BYTES_DEFAULT 1000000	/* until the database has told its own */
+#define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
 
 struct Outbox
 {
-	Loop	   *loop;
+	Loop		 *loop;
 	const Config *config;
-	Metrics	   *metrics;
-	PgConn	   *conn;
-	Sink	   *sink;
-	OutboxCore	core;
-	PumpState	told_state;		/* last one in the log */
-	PGresult   *pages[OUTBOX_PAGES_MAX];	/* rows of core.pages */
-	uint32_t	page_count;
-	Buf			source;			/* ce_source */
-	int			max_event_bytes;
-	int64_t		wall_us;		/* time of day of these reports; 0: not read */
-	bool		echo_heard;
-	bool		leading;		/* as the metrics know it */
-	bool		done;
-	ExitCode	exit_code;
-	Buf			trouble;		/* last failure, "" since it went well */
-	LogThrottle db_told;
-	LogThrottle sink_told;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Sink		 *sink;
+	OutboxCore	  core;
+	PumpState	  told_state;			   /* last one in the log */
+	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
+	uint32_t	  page_count;
+	Buf			  source; /* ce_source */
+	int			  max_event_bytes;
+	int64_t		  wall_us; /* time of day of these reports; 0: not read */
+	bool		  echo_heard;
+	bool		  leading; /* as the metrics know it */
+	bool		  done;
+	ExitCode	  exit_code;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  sink_told;
 };
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
@@ -85,8 +85,10 @@ outbox_sink_failed(Outbox *outbox, const char *why)
 	sink_close(outbox->sink);
 	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
 	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
-				  LOG_MODULE, "lost the producer, going back to the stored "
-				  "position: %s", why);
+				  LOG_MODULE,
+				  "lost the producer, going back to the stored "
+				  "position: %s",
+				  why);
 }
 
 static void
@@ -101,8 +103,8 @@ outbox_exit(Outbox *outbox, ExitCode code)
 static void
 outbox_acked(void *arg, uint64_t id)
 {
-	Outbox	   *outbox = arg;
-	int64_t		created = ring_ack(&outbox->core.ring, id);
+	Outbox *outbox = arg;
+	int64_t created = ring_ack(&outbox->core.ring, id);
 
 	if (created < 0)
 		return;
@@ -120,7 +122,7 @@ outbox_acked(void *arg, uint64_t id)
 static void
 outbox_served(void *arg)
 {
-	Outbox	   *outbox = arg;
+	Outbox *outbox = arg;
 
 	outbox->wall_us = 0;
 	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
@@ -144,13 +146,13 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		.served = outbox_served,
 		.failed = outbox_sink_gone,
 	};
-	Outbox	   *outbox = xcalloc(1, sizeof(Outbox));
+	Outbox *outbox = xcalloc(1, sizeof(Outbox));
 
 	outbox->loop = loop;
 	outbox->config = config;
 	outbox->metrics = metrics;
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
-	outbox->conn = pgconn_new(loop, "outbox", outbox_on_conn, outbox);
+	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
 	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
 	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
@@ -176,8 +178,9 @@ outbox_free(Outbox *outbox)
 void
 outbox_reconfigured(Outbox *outbox)
 {
-	outbox->core.poll_us = outbox->config->poll_interval_us;
-	outbox->core.page_rows_max = (uint32_t) outbox->config->batch_rows;
+	outbox_on_settings(&outbox->core, outbox->config->poll_interval_us,
+					   (uint32_t) outbox->config->batch_rows,
+					   loop_now(outbox->loop));
 }
 
 /* ---- answers of the database ------------------------------------------- */
@@ -185,7 +188,7 @@ outbox_reconfigured(Outbox *outbox)
 static void
 outbox_take_hello(Outbox *outbox, const PGresult *result)
 {
-	ApiHello	hello;
+	ApiHello hello;
 
 	if (!api_read_hello(result, &hello))
 	{
@@ -195,14 +198,15 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 	if (hello.relay_api != API_VERSION)
 	{
 		log_error("the extension speaks relay_api %d, this relay %d: install "
-				  "matching versions", hello.relay_api, API_VERSION);
+				  "matching versions",
+				  hello.relay_api, API_VERSION);
 		outbox_exit(outbox, EXIT_INCOMPATIBLE);
 		return;
 	}
 	log_info("connected server_version=%d extension_version=%s database=%s "
-			 "preloaded=%s", pgconn_server_version(outbox->conn),
-			 hello.extension_version, hello.database,
-			 hello.preloaded ? "yes" : "no");
+			 "preloaded=%s",
+			 pgconn_server_version(outbox->conn), hello.extension_version,
+			 hello.database, hello.preloaded ? "yes" : "no");
 	buf_clear(&outbox->source);
 	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
 	if (hello.max_event_bytes > outbox->max_event_bytes)
@@ -230,7 +234,7 @@ outbox_take_topics(Outbox *outbox, const PGresult *result)
 		sink_want_topic(outbox->sink, PQgetvalue(result, row, 0));
 	for (char **topic = outbox->config->topics; *topic != NULL; topic++)
 	{
-		char	   *dlq = config_dlq_topic(outbox->config, *topic);
+		char *dlq = config_dlq_topic(outbox->config, *topic);
 
 		sink_want_topic(outbox->sink, dlq);
 		free(dlq);
@@ -241,7 +245,7 @@ outbox_take_topics(Outbox *outbox, const PGresult *result)
 static void
 outbox_take_lead(Outbox *outbox, const PGresult *result)
 {
-	bool		leads = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
+	bool leads = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
 
 	outbox_on_lead(&outbox->core, leads ? api_int(result, 0, 0) : 0,
 				   loop_now(outbox->loop));
@@ -252,8 +256,8 @@ outbox_take_lead(Outbox *outbox, const PGresult *result)
 static bool
 outbox_take_page(Outbox *outbox, PGresult *result)
 {
-	uint32_t	rows = (uint32_t) PQntuples(result);
-	EventRow	last = {0};
+	uint32_t rows = (uint32_t) PQntuples(result);
+	EventRow last = {0};
 
 	if (!api_page_is_sound(result))
 	{
@@ -277,7 +281,7 @@ outbox_is_answer(OutboxAction question, const PGresult *result)
 	if (question != OUTBOX_ASK_POSITION && question != OUTBOX_ASK_WINDOW)
 		return true;
 	return PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
-		PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
+		   PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
 }
 
 /* True if the result is kept. */
@@ -338,7 +342,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 static void
 outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
 {
-	char	   *text = api_error_text(result);
+	char *text = api_error_text(result);
 
 	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0)
 	{
@@ -347,7 +351,7 @@ outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
 	}
 	else
 	{
-		char	   *why = xasprintf("%s (SQLSTATE %s)", text, sqlstate);
+		char *why = xasprintf("%s (SQLSTATE %s)", text, sqlstate);
 
 		outbox_db_failed(outbox, why);
 		free(why);
@@ -391,7 +395,7 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 static void
 outbox_new_sink(Outbox *outbox)
 {
-	Buf			error = {0};
+	Buf error = {0};
 
 	sink_close(outbox->sink);
 	outbox_drop_pages(outbox);
@@ -406,13 +410,14 @@ outbox_new_sink(Outbox *outbox)
 static void
 outbox_refused(Outbox *outbox, const EventRow *row)
 {
-	char		id[EVENT_UUID_LEN];
-	char	   *why;
+	char  id[EVENT_UUID_LEN];
+	char *why;
 
 	event_uuid_text(id, row->id.data);
 	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64
-					" topic=%s", sink_refusal(outbox->sink), EVENT_UUID_LEN,
-					id, row->seq, row->topic.data);
+					" topic=%s",
+					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq,
+					row->topic.data);
 	outbox_sink_failed(outbox, why);
 	free(why);
 }
@@ -464,8 +469,8 @@ static void
 outbox_ask_window(Outbox *outbox)
 {
 	if (outbox->core.polled)
-		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll", NULL)
-			+= 1;
+		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll",
+					  NULL) += 1;
 	api_call_window(outbox->conn, outbox->core.window);
 }
 
@@ -473,12 +478,9 @@ static void
 outbox_do(Outbox *outbox, OutboxAction action)
 {
 	static const ApiCall calls[] = {
-		[OUTBOX_ASK_HELLO] = API_HELLO,
-		[OUTBOX_ASK_LISTEN] = API_LISTEN,
-		[OUTBOX_ASK_ECHO] = API_ECHO,
-		[OUTBOX_ASK_TOPICS] = API_TOPICS,
-		[OUTBOX_ASK_LEAD] = API_LEAD,
-		[OUTBOX_ASK_POSITION] = API_POSITION,
+		[OUTBOX_ASK_HELLO] = API_HELLO, [OUTBOX_ASK_LISTEN] = API_LISTEN,
+		[OUTBOX_ASK_ECHO] = API_ECHO,	[OUTBOX_ASK_TOPICS] = API_TOPICS,
+		[OUTBOX_ASK_LEAD] = API_LEAD,	[OUTBOX_ASK_POSITION] = API_POSITION,
 	};
 	const OutboxCore *core = &outbox->core;
 
@@ -526,7 +528,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 static void
 outbox_tell(Outbox *outbox)
 {
-	bool		leads = outbox_leads(&outbox->core);
+	bool leads = outbox_leads(&outbox->core);
 
 	pump_tell(LOG_MODULE, &outbox->told_state, outbox->core.state,
 			  outbox->core.db_retry.failures);
@@ -535,8 +537,9 @@ outbox_tell(Outbox *outbox)
 	outbox->leading = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
-	log_info("%s epoch=%" PRId64, leads ? "leads the outbox"
-			 : "leads the outbox no more", outbox->core.epoch);
+	log_info("%s epoch=%" PRId64,
+			 leads ? "leads the outbox" : "leads the outbox no more",
+			 outbox->core.epoch);
 }
 
 int64_t
@@ -591,7 +594,7 @@ bool
 outbox_is_overdue(const Outbox *outbox)
 {
 	return !outbox->done &&
-		outbox_overdue(&outbox->core, loop_now(outbox->loop));
+		   outbox_overdue(&outbox->core, loop_now(outbox->loop));
 }
 
 bool
@@ -616,13 +619,14 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 void
 outbox_status_json(Outbox *outbox, Buf *json)
 {
-	Buf			sentence = {0};
-	bool		ready = outbox_is_ready(outbox, &sentence);
+	Buf	 sentence = {0};
+	bool ready = outbox_is_ready(outbox, &sentence);
 
-	buf_printf(json, "{\"status\":\"%s\",\"state\":\"%s\",\"leader\":%s,"
+	buf_printf(json,
+			   "{\"status\":\"%s\",\"state\":\"%s\",\"leader\":%s,"
 			   "\"epoch\":%" PRId64 ",\"in_flight\":%u,\"broker_up\":%s,"
-			   "\"detail\":", ready ? "ok" : "failing",
-			   pump_state_name(outbox->core.state),
+			   "\"detail\":",
+			   ready ? "ok" : "failing", pump_state_name(outbox->core.state),
 			   outbox_leads(&outbox->core) ? "true" : "false",
 			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
 			   sink_is_known_up(outbox->sink) ? "true" : "false");

@@ -21,18 +21,18 @@ void	outbox_reconfigured(Outbox *outbox);
 /* Does all that is to be done now; the time of the next call at the latest. */
 int64_t outbox_turn(Outbox *outbox);
 
-void	outbox_stop(Outbox *outbox, int64_t stop_by);
-bool	outbox_is_done(const Outbox *outbox);
+void outbox_stop(Outbox *outbox, int64_t stop_by);
+bool outbox_is_done(const Outbox *outbox);
 
 /* EXIT_CLEAN, or why the process has to end. */
-int		outbox_exit_code(const Outbox *outbox);
+int outbox_exit_code(const Outbox *outbox);
 
 PumpState outbox_state(const Outbox *outbox);
-bool	outbox_is_leader(const Outbox *outbox);
-bool	outbox_is_overdue(const Outbox *outbox);
+bool	  outbox_is_leader(const Outbox *outbox);
+bool	  outbox_is_overdue(const Outbox *outbox);
 
 /* Whether it moves, and a sentence about it for people. */
-bool	outbox_is_ready(Outbox *outbox, Buf *sentence);
-void	outbox_status_json(Outbox *outbox, Buf *json);
+bool outbox_is_ready(Outbox *outbox, Buf *sentence);
+void outbox_status_json(Outbox *outbox, Buf *json);
 
 #endif

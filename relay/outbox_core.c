@@ -42,6 +42,16 @@ outbox_core_fini(OutboxCore *core)
 	*core = (OutboxCore){0};
 }
 
+void
+outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
+				   int64_t now)
+{
+	Assert(poll_us > 0 && page_rows_max > 0);
+	core->poll_us = poll_us;
+	core->page_rows_max = page_rows_max;
+	core->poll_at = Min(core->poll_at, now + poll_us);
+}
+
 /* ---- deciding ---------------------------------------------------------- */
 
 static OutboxAction
@@ -81,9 +91,8 @@ outbox_store(OutboxCore *core, int64_t now)
 static bool
 outbox_may_ask_window(const OutboxCore *core)
 {
-	return !core->reading &&
-		core->page_count < OUTBOX_PAGES_MAX &&
-		core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
+	return !core->reading && core->page_count < OUTBOX_PAGES_MAX &&
+		   core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
 }
 
 /* What to ask the database while everything runs. */
@@ -124,7 +133,7 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 static OutboxAction
 outbox_next_draining(OutboxCore *core, int64_t now)
 {
-	bool		arrived = ring_in_flight(&core->ring) == 0 || !core->sink_up;
+	bool arrived = ring_in_flight(&core->ring) == 0 || !core->sink_up;
 
 	if (now >= core->stop_by)
 		return OUTBOX_DONE;
@@ -158,10 +167,12 @@ outbox_next(OutboxCore *core, int64_t now)
 			return OUTBOX_WAIT;
 		case PUMP_HANDSHAKE:
 			return core->asked == OUTBOX_WAIT
-				? outbox_ask(core, core->step, now) : OUTBOX_WAIT;
+					   ? outbox_ask(core, core->step, now)
+					   : OUTBOX_WAIT;
 		case PUMP_LEADER_WAIT:
 			return core->asked == OUTBOX_WAIT && now >= core->lead_at
-				? outbox_ask(core, OUTBOX_ASK_LEAD, now) : OUTBOX_WAIT;
+					   ? outbox_ask(core, OUTBOX_ASK_LEAD, now)
+					   : OUTBOX_WAIT;
 		case PUMP_STREAMING:
 			return outbox_next_streaming(core, now);
 		case PUMP_DRAINING:
@@ -173,7 +184,7 @@ outbox_next(OutboxCore *core, int64_t now)
 int64_t
 outbox_deadline(const OutboxCore *core)
 {
-	int64_t		at = core->stopping ? core->stop_by : NEVER;
+	int64_t at = core->stopping ? core->stop_by : NEVER;
 
 	if (!core->stopping && !core->sink_up)
 		at = Min(at, core->sink_at);
@@ -330,7 +341,7 @@ outbox_settle(OutboxCore *core)
 static void
 outbox_size_pages(OutboxCore *core, uint32_t rows, size_t bytes)
 {
-	size_t		fit = OUTBOX_PAGE_BYTES / Max(bytes / rows, 1);
+	size_t fit = OUTBOX_PAGE_BYTES / Max(bytes / rows, 1);
 
 	fit = Min(fit, 2 * (size_t) core->page_rows);
 	fit = Min(fit, core->page_rows_max);
@@ -338,10 +349,9 @@ outbox_size_pages(OutboxCore *core, uint32_t rows, size_t bytes)
 }
 
 bool
-outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
-			   int64_t last_seq)
+outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 {
-	bool		last = rows < core->page_rows;
+	bool last = rows < core->page_rows;
 
 	outbox_answered(core, OUTBOX_ASK_PAGE);
 	if (!core->positioned || core->state != PUMP_STREAMING)
@@ -416,7 +426,7 @@ bool
 outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 				   int64_t now)
 {
-	uint32_t	pages = core->page_count;
+	uint32_t pages = core->page_count;
 
 	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
 	if (ring_in_flight(&core->ring) == 0)
@@ -450,19 +460,21 @@ outbox_leads(const OutboxCore *core)
 bool
 outbox_moves(const OutboxCore *core, int64_t now)
 {
+	if (core->asked != OUTBOX_WAIT && now >= core->asked_at + PUMP_SLOW_US)
+		return false;
 	if (core->state == PUMP_LEADER_WAIT)
 		return true;
 	return core->state == PUMP_STREAMING && core->positioned &&
-		(ring_in_flight(&core->ring) == 0 ||
-		 now < core->acked_at + 10 * SEC_US);
+		   (ring_in_flight(&core->ring) == 0 ||
+			now < core->acked_at + PUMP_SLOW_US);
 }
 
 bool
 outbox_overdue(const OutboxCore *core, int64_t now)
 {
-	int64_t		at = outbox_deadline(core);
+	int64_t at = outbox_deadline(core);
 
 	if (core->asked != OUTBOX_WAIT)
-		at = Min(at, core->asked_at + PUMP_ANSWER_US);
+		at = Min(at, core->asked_at + OUTBOX_ANSWER_US);
 	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

@@ -32,95 +32,103 @@
 
 /* Pages are asked for with as many rows as should fit into this, and never
  * with more than twice as many as the one before. */
-#define OUTBOX_PAGE_BYTES (4 * 1024 * 1024)
+#define OUTBOX_PAGE_BYTES	   (4 * 1024 * 1024)
 #define OUTBOX_PAGE_ROWS_FIRST 64
 
 /* The position is stored after this time or number of events. */
-#define OUTBOX_STORE_US (200 * MS_US)
+#define OUTBOX_STORE_US		(200 * MS_US)
 #define OUTBOX_STORE_EVENTS 10000
 /* ... and this often when only empty windows went by: the oldest snapshot that
  * the database must remember moves on even where no event is written. */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)
 
-#define OUTBOX_LEAD_US (1 * SEC_US)		/* between two tries to lead */
-#define OUTBOX_STALL_US (120 * SEC_US)	/* in flight and nothing acknowledged */
+#define OUTBOX_LEAD_US	(1 * SEC_US)   /* between two tries to lead */
+#define OUTBOX_STALL_US (120 * SEC_US) /* in flight and nothing acknowledged */
+
+/* An answer that takes longer is a lost connection: a leader that does not
+ * reach its database steps down. */
+#define OUTBOX_ANSWER_US (10 * SEC_US)
 
 typedef enum OutboxAction
 {
-	OUTBOX_WAIT,				/* nothing before outbox_deadline() */
+	OUTBOX_WAIT, /* nothing before outbox_deadline() */
 	OUTBOX_CONNECT,
-	OUTBOX_ASK_HELLO,			/* who is there */
+	OUTBOX_ASK_HELLO, /* who is there */
 	OUTBOX_ASK_LISTEN,
-	OUTBOX_ASK_ECHO,			/* does a notification arrive here? */
-	OUTBOX_ASK_TOPICS,			/* what may be published to */
+	OUTBOX_ASK_ECHO,   /* does a notification arrive here? */
+	OUTBOX_ASK_TOPICS, /* what may be published to */
 	OUTBOX_ASK_LEAD,
 	OUTBOX_ASK_POSITION,
-	OUTBOX_ASK_WINDOW,			/* the one after core->window */
-	OUTBOX_ASK_PAGE,			/* of core->window, above core->page_after */
-	OUTBOX_STORE,				/* core->storing */
-	OUTBOX_PRODUCE,				/* rows of the oldest page */
-	OUTBOX_NEW_SINK,			/* a new producer in place of the old one */
-	OUTBOX_DONE,				/* drained */
+	OUTBOX_ASK_WINDOW, /* the one after core->window */
+	OUTBOX_ASK_PAGE,   /* of core->window, above core->page_after */
+	OUTBOX_STORE,	   /* core->storing */
+	OUTBOX_PRODUCE,	   /* rows of the oldest page */
+	OUTBOX_NEW_SINK,   /* a new producer in place of the old one */
+	OUTBOX_DONE,	   /* drained */
 } OutboxAction;
 
 /* One answer to OUTBOX_ASK_PAGE.  The rows themselves are kept by outbox.c. */
 typedef struct OutboxPage
 {
-	char	*opens;				/* window that begins here, owned, or NULL */
-	int64_t	 after_seq;			/* where it begins, if so */
+	char	*opens;		/* window that begins here, owned, or NULL */
+	int64_t	 after_seq; /* where it begins, if so */
 	uint32_t rows;
-	uint32_t done;				/* rows produced */
-	bool	 last;				/* the window ends here */
+	uint32_t done; /* rows produced */
+	bool	 last; /* the window ends here */
 } OutboxPage;
 
 typedef struct OutboxCore
 {
 	/* settings */
-	int64_t	 poll_us;			/* look at least this often */
-	uint32_t page_rows_max;		/* rows to ask for at once, if small */
+	int64_t	 poll_us;		/* look at least this often */
+	uint32_t page_rows_max; /* rows to ask for at once, if small */
 
 	/* the database */
 	PumpState	 state;
-	OutboxAction asked;			/* unanswered question; OUTBOX_WAIT: none */
+	OutboxAction asked; /* unanswered question; OUTBOX_WAIT: none */
 	int64_t		 asked_at;
-	int64_t		 connect_at;	/* next try, while DOWN */
-	OutboxAction step;			/* next question of the handshake */
+	int64_t		 connect_at; /* next try, while DOWN */
+	OutboxAction step;		 /* next question of the handshake */
 	Retry		 db_retry;
-	int64_t		 lead_at;		/* next try to lead */
-	int64_t		 epoch;			/* of our lead; 0: we do not lead */
+	int64_t		 lead_at; /* next try to lead */
+	int64_t		 epoch;	  /* of our lead; 0: we do not lead */
 
 	/* reading */
-	bool	 positioned;		/* window and seq come from this connection */
-	bool	 reading;			/* window has more pages to ask for */
-	bool	 opened;			/* a page of window was already taken */
-	char	*window;			/* the present one, owned */
-	int64_t	 page_after;		/* seq after which its next page begins */
-	uint32_t page_rows;			/* rows of the next page, or asked for now */
-	bool	 wake;				/* somebody said there is something */
-	int64_t	 poll_at;			/* look then even if nobody says so */
-	bool	 polled;			/* the last look was the clock's idea */
+	bool	 positioned; /* window and seq come from this connection */
+	bool	 reading;	 /* window has more pages to ask for */
+	bool	 opened;	 /* a page of window was already taken */
+	char	*window;	 /* the present one, owned */
+	int64_t	 page_after; /* seq after which its next page begins */
+	uint32_t page_rows;	 /* rows of the next page, or asked for now */
+	bool	 wake;		 /* somebody said there is something */
+	int64_t	 poll_at;	 /* look then even if nobody says so */
+	bool	 polled;	 /* the last look was the clock's idea */
 
 	/* producing */
 	OutboxPage pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
 	Ring	   ring;
 	bool	   sink_up;
-	int64_t	   sink_at;			/* next try to make one */
+	int64_t	   sink_at; /* next try to make one */
 	Retry	   sink_retry;
-	bool	   sink_full;		/* until something is acknowledged */
-	int64_t	   acked_at;		/* last sign of life while events fly */
+	bool	   sink_full; /* until something is acknowledged */
+	int64_t	   acked_at;  /* last sign of life while events fly */
 
 	/* the position */
-	RingPosition storing;		/* what OUTBOX_STORE stores */
-	int64_t		 store_at;		/* not before, unless many events */
+	RingPosition storing;  /* what OUTBOX_STORE stores */
+	int64_t		 store_at; /* not before, unless many events */
 
 	/* stopping */
 	bool	stopping;
-	int64_t stop_by;			/* leave then whatever is in flight */
+	int64_t stop_by; /* leave then whatever is in flight */
 } OutboxCore;
 
 void outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed);
 void outbox_core_fini(OutboxCore *core);
+
+/* Changes the settings; a shorter poll holds at once. */
+void outbox_on_settings(OutboxCore *core, int64_t poll_us,
+						uint32_t page_rows_max, int64_t now);
 
 OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxCore *core);

@@ -19,7 +19,6 @@
 #include <sys/ioctl.h>
 
 #include "log.h"
-#include "pump.h"
 
 #define LOG_MODULE "pgconn"
 
@@ -29,44 +28,43 @@
  * read takes at least half of that.
  */
 #define EMPTY_READS_PLAIN 1
-#define EMPTY_READS_TLS 3
+#define EMPTY_READS_TLS	  3
 
 typedef enum PgConnState
 {
 	PGC_CLOSED,
 	PGC_CONNECTING,
 	PGC_IDLE,
-	PGC_BUSY,					/* a call is under way */
+	PGC_BUSY, /* a call is under way */
 } PgConnState;
 
 struct PgConn
 {
-	Loop	   *loop;
-	const char *name;			/* for the log */
+	Loop		 *loop;
+	int64_t		  answer_us_max; /* limit of one call */
 	PgConnHandler handler;
-	void	   *arg;
-	PgConnState state;
-	PGconn	   *pg;				/* NULL while closed */
-	LoopIo	   *io;
-	LoopTimer  *timer;			/* limit of connecting or of a call */
-	bool		failed;			/* a send failed: the timer reports it */
-	bool		timed_out;
-	uint32_t	prepared;		/* statements that the session knows */
-	uint32_t	preparing;		/* the one that is being prepared */
-	PGresult   *answer;			/* so far */
-	Buf			error;			/* why it is down */
+	void		 *arg;
+	PgConnState	  state;
+	PGconn		 *pg; /* NULL while closed */
+	LoopIo		 *io;
+	LoopTimer	 *timer;	 /* limit of connecting or of a call */
+	bool		  failed;	 /* a send failed: the timer reports it */
+	uint32_t	  prepared;	 /* statements that the session knows */
+	uint32_t	  preparing; /* the one that is being prepared */
+	PGresult	 *answer;	 /* so far */
+	Buf			  error;	 /* why it is down */
 };
 
 static void pgconn_ready(void *arg, uint32_t events);
 static void pgconn_timeout(void *arg);
 
 PgConn *
-pgconn_new(Loop *loop, const char *name, PgConnHandler handler, void *arg)
+pgconn_new(Loop *loop, int64_t answer_us_max, PgConnHandler handler, void *arg)
 {
-	PgConn	   *conn = xcalloc(1, sizeof(PgConn));
+	PgConn *conn = xcalloc(1, sizeof(PgConn));
 
 	conn->loop = loop;
-	conn->name = name;
+	conn->answer_us_max = answer_us_max;
 	conn->handler = handler;
 	conn->arg = arg;
 	conn->timer = loop_timer_new(loop, pgconn_timeout, conn);
@@ -83,7 +81,7 @@ pgconn_close(PgConn *conn)
 	conn->answer = NULL;
 	PQfinish(conn->pg);
 	conn->pg = NULL;
-	conn->failed = conn->timed_out = false;
+	conn->failed = false;
 	conn->prepared = conn->preparing = 0;
 	conn->state = PGC_CLOSED;
 }
@@ -121,7 +119,7 @@ pgconn_backend_pid(const PgConn *conn)
 static void
 pgconn_down(PgConn *conn, const char *why)
 {
-	Buf			error = {0};
+	Buf error = {0};
 
 	buf_add_str(&error, why);
 	buf_str(&error);
@@ -141,7 +139,7 @@ pgconn_down_libpq(PgConn *conn)
 static void
 pgconn_watch(PgConn *conn)
 {
-	int			unsent = conn->failed ? -1 : PQflush(conn->pg);
+	int unsent = conn->failed ? -1 : PQflush(conn->pg);
 
 	if (unsent < 0)
 	{
@@ -158,18 +156,22 @@ pgconn_watch(PgConn *conn)
  * What every session has.  keepalives and tcp_user_timeout on the server's side
  * too: a leader that vanished must not keep its lock.  jit off: calls are short.
  */
-#define SESSION_OPTIONS \
+#define SESSION_OPTIONS                                            \
 	"-c synchronous_commit=on -c jit=off -c tcp_keepalives_idle=3" \
-	" -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3" \
-	" -c tcp_user_timeout=8000"
+	" -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"      \
+	" -c tcp_user_timeout=8000 -c client_encoding=UTF8"            \
+	" -c default_transaction_isolation=read\\ committed"           \
+	" -c default_transaction_read_only=off"                        \
+	" -c client_connection_check_interval=2000"                    \
+	" -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
 
 /* The user's own "options", wherever they come from, and ours after them. */
 static char *
 pgconn_session_options(const char *conninfo)
 {
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-	const char *own = getenv("PGOPTIONS");
-	char	   *options;
+	const char		 *own = getenv("PGOPTIONS");
+	char			 *options;
 
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
@@ -189,18 +191,25 @@ pgconn_start(const char *conninfo, const char *relay_name, bool blocking)
 	char	   *application = xasprintf("pgstock-relay %s", relay_name);
 	char	   *options = pgconn_session_options(conninfo);
 	const char *keywords[] = {
-		"connect_timeout", "keepalives_idle", "keepalives_interval",
-		"keepalives_count", "tcp_user_timeout", "fallback_application_name",
-		"dbname", "options", "target_session_attrs", NULL,
+		"connect_timeout",
+		"keepalives_idle",
+		"keepalives_interval",
+		"keepalives_count",
+		"tcp_user_timeout",
+		"fallback_application_name",
+		"dbname",
+		"options",
+		"target_session_attrs",
+		NULL,
 	};
 	const char *values[] = {
-		"10", "3", "2", "3", "8000", application,
-		conninfo, options, "primary", NULL,
+		"10",		 "3",	   "2",		"3",	   "8000",
+		application, conninfo, options, "primary", NULL,
 	};
-	PGconn	   *pg;
+	PGconn *pg;
 
 	pg = blocking ? PQconnectdbParams(keywords, values, 1)
-		: PQconnectStartParams(keywords, values, 1);
+				  : PQconnectStartParams(keywords, values, 1);
 	free(application);
 	free(options);
 	return pg;
@@ -223,7 +232,7 @@ pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
 void
 pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name)
 {
-	int64_t		now = loop_now(conn->loop);
+	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PGC_CLOSED && conn->pg == NULL);
 	conn->pg = pgconn_start(conninfo, relay_name, false);
@@ -294,7 +303,7 @@ pgconn_send(PgConn *conn, const PgStatement *statement, const PgParam *params)
 	return PQsendQueryPrepared(conn->pg, statement->name, statement->nparams,
 							   values, lengths, formats,
 							   statement->binary) == 1 &&
-		PQpipelineSync(conn->pg) == 1;
+		   PQpipelineSync(conn->pg) == 1;
 }
 
 void
@@ -306,7 +315,7 @@ pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
 
 	conn->state = PGC_BUSY;
 	conn->failed = !pgconn_send(conn, statement, params);
-	loop_timer_set(conn->timer, loop_now(conn->loop) + PUMP_ANSWER_US);
+	loop_timer_set(conn->timer, loop_now(conn->loop) + conn->answer_us_max);
 	pgconn_watch(conn);
 }
 
@@ -348,7 +357,7 @@ pgconn_collect(PgConn *conn)
 {
 	while (!PQisBusy(conn->pg))
 	{
-		PGresult   *result = PQgetResult(conn->pg);
+		PGresult *result = PQgetResult(conn->pg);
 
 		if (result != NULL && pgconn_take(conn, result))
 			return true;
@@ -361,8 +370,8 @@ pgconn_collect(PgConn *conn)
 static void
 pgconn_deliver_notifies(PgConn *conn)
 {
-	PGnotify   *notify;
-	bool		notified = false;
+	PGnotify *notify;
+	bool	  notified = false;
 
 	while ((notify = PQnotifies(conn->pg)) != NULL)
 	{
@@ -378,12 +387,12 @@ static bool
 pgconn_deliver(PgConn *conn)
 {
 	const PGconn *pg = conn->pg;
-	bool		over = conn->state == PGC_BUSY && pgconn_collect(conn);
+	bool		  over = conn->state == PGC_BUSY && pgconn_collect(conn);
 
 	pgconn_deliver_notifies(conn);
 	if (over)
 	{
-		PGresult   *answer = conn->answer;
+		PGresult *answer = conn->answer;
 
 		Assert(answer != NULL);
 		conn->answer = NULL;
@@ -397,8 +406,8 @@ pgconn_deliver(PgConn *conn)
 static void
 pgconn_ready(void *arg, uint32_t events UNUSED)
 {
-	PgConn	   *conn = arg;
-	int			empty_max;
+	PgConn *conn = arg;
+	int		empty_max;
 
 	if (conn->state == PGC_CONNECTING)
 	{
@@ -408,7 +417,7 @@ pgconn_ready(void *arg, uint32_t events UNUSED)
 	empty_max = PQsslInUse(conn->pg) ? EMPTY_READS_TLS : EMPTY_READS_PLAIN;
 	for (int empty = 0; empty < empty_max;)
 	{
-		int			unread = 0;
+		int unread = 0;
 
 		if (PQconsumeInput(conn->pg) != 1)
 		{
@@ -428,7 +437,7 @@ pgconn_ready(void *arg, uint32_t events UNUSED)
 static void
 pgconn_timeout(void *arg)
 {
-	PgConn	   *conn = arg;
+	PgConn *conn = arg;
 
 	if (conn->pg == NULL)
 		pgconn_down(conn, "out of memory");

@@ -11,12 +11,9 @@ const char *
 pump_state_name(PumpState state)
 {
 	static const char *const names[] = {
-		[PUMP_DOWN] = "down",
-		[PUMP_CONNECTING] = "connecting",
-		[PUMP_HANDSHAKE] = "handshake",
-		[PUMP_LEADER_WAIT] = "leader_wait",
-		[PUMP_STREAMING] = "streaming",
-		[PUMP_DRAINING] = "draining",
+		[PUMP_DOWN] = "down",			[PUMP_CONNECTING] = "connecting",
+		[PUMP_HANDSHAKE] = "handshake", [PUMP_LEADER_WAIT] = "leader_wait",
+		[PUMP_STREAMING] = "streaming", [PUMP_DRAINING] = "draining",
 	};
 
 	Assert((size_t) state < Lengthof(names));
@@ -27,7 +24,7 @@ void
 pump_tell(const char *module, PumpState *told, PumpState state,
 		  unsigned failures)
 {
-	bool		again = failures > 1 && state < PUMP_LEADER_WAIT;
+	bool again = failures > 1 && state < PUMP_LEADER_WAIT;
 
 	if (*told == state)
 		return;

@@ -28,24 +28,24 @@
 
 #define LOG_MODULE "relay"
 
-#define DRAIN_US (10 * SEC_US)	/* from SIGTERM to leaving at the latest */
+#define DRAIN_US (10 * SEC_US) /* from SIGTERM to leaving at the latest */
 
 typedef struct Relay
 {
-	ConfigOverrides from;		/* for a reload */
-	Config	   *config;
-	Loop	   *loop;
-	LoopTimer  *turn_timer;		/* wakes the loop for the next turn */
-	LoopTimer  *watchdog_timer;
-	int64_t		watchdog_us;	/* between two signs of life; 0: none wanted */
-	Metrics	   *metrics;
-	Outbox	   *outbox;
-	Inbox	   *inbox;
-	Http	   *http;			/* NULL: not wanted */
-	PumpState	told_outbox;	/* as systemd knows it */
-	PumpState	told_inbox;
-	bool		stopping;
-	bool		hurried;		/* a second SIGTERM */
+	ConfigOverrides from; /* for a reload */
+	Config		   *config;
+	Loop		   *loop;
+	LoopTimer	   *turn_timer; /* wakes the loop for the next turn */
+	LoopTimer	   *watchdog_timer;
+	int64_t			watchdog_us; /* between two signs of life; 0: none wanted */
+	Metrics		   *metrics;
+	Outbox		   *outbox;
+	Inbox		   *inbox;
+	Http		   *http;		 /* NULL: not wanted */
+	PumpState		told_outbox; /* as systemd knows it */
+	PumpState		told_inbox;
+	bool			stopping;
+	bool			hurried; /* a second SIGTERM */
 } Relay;
 
 /* ---- pages ------------------------------------------------------------- */
@@ -53,8 +53,8 @@ typedef struct Relay
 static bool
 relay_is_ready(Relay *relay, Buf *body)
 {
-	bool		outbox = outbox_is_ready(relay->outbox, body);
-	bool		inbox;
+	bool outbox = outbox_is_ready(relay->outbox, body);
+	bool inbox;
 
 	buf_add_str(body, outbox ? ": ok\n" : ": failing\n");
 	inbox = inbox_is_ready(relay->inbox, body);
@@ -71,13 +71,15 @@ relay_is_overdue(const Relay *relay)
 static void
 relay_status(Relay *relay, HttpAnswer *answer)
 {
-	Buf			sentence = {0};
-	bool		ready = relay_is_ready(relay, &sentence);
+	Buf	 sentence = {0};
+	bool ready = relay_is_ready(relay, &sentence);
 
 	buf_free(&sentence);
 	answer->type = "application/json";
-	buf_printf(&answer->body, "{\"status\":\"%s\",\"version\":\"%s\","
-			   "\"name\":", ready ? "ok" : "failing", PGSTOCK_VERSION);
+	buf_printf(&answer->body,
+			   "{\"status\":\"%s\",\"version\":\"%s\","
+			   "\"name\":",
+			   ready ? "ok" : "failing", PGSTOCK_VERSION);
 	json_string(&answer->body, relay->config->name);
 	buf_add_str(&answer->body, ",\"components\":{\"outbox\":");
 	outbox_status_json(relay->outbox, &answer->body);
@@ -89,7 +91,7 @@ relay_status(Relay *relay, HttpAnswer *answer)
 static void
 relay_page(void *arg, const char *path, HttpAnswer *answer)
 {
-	Relay	   *relay = arg;
+	Relay *relay = arg;
 
 	if (strcmp(path, "/metrics") == 0)
 	{
@@ -101,8 +103,8 @@ relay_page(void *arg, const char *path, HttpAnswer *answer)
 	else if (strcmp(path, "/livez") == 0)
 	{
 		answer->status = relay_is_overdue(relay) ? 503 : 200;
-		buf_add_str(&answer->body, answer->status == 200 ? "ok\n"
-					: "a pump hangs\n");
+		buf_add_str(&answer->body,
+					answer->status == 200 ? "ok\n" : "a pump hangs\n");
 	}
 	else if (strcmp(path, "/readyz") == 0)
 		answer->status = relay_is_ready(relay, &answer->body) ? 200 : 503;
@@ -118,8 +120,8 @@ relay_page(void *arg, const char *path, HttpAnswer *answer)
 static void
 relay_on_stop(void *arg)
 {
-	Relay	   *relay = arg;
-	int64_t		stop_by = loop_now(relay->loop) + DRAIN_US;
+	Relay  *relay = arg;
+	int64_t stop_by = loop_now(relay->loop) + DRAIN_US;
 
 	if (relay->stopping)
 	{
@@ -137,13 +139,12 @@ relay_on_stop(void *arg)
 static void
 relay_on_reload(void *arg)
 {
-	Relay	   *relay = arg;
-	Buf			error = {0};
-	Buf			restart = {0};
-	Config	   *fresh;
+	Relay  *relay = arg;
+	Buf		error = {0};
+	Buf		restart = {0};
+	Config *fresh;
 
-	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64,
-				loop_now(relay->loop));
+	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64, loop_now(relay->loop));
 	fresh = config_load(&relay->from, &error);
 	if (fresh == NULL)
 		log_error("configuration is kept as it was: %s", buf_str(&error));
@@ -167,7 +168,7 @@ relay_on_reload(void *arg)
 static void
 relay_on_tell(void *arg)
 {
-	HttpAnswer	answer = {0};
+	HttpAnswer answer = {0};
 
 	relay_status(arg, &answer);
 	log_info("%s", buf_str(&answer.body));
@@ -177,7 +178,7 @@ relay_on_tell(void *arg)
 static void
 relay_on_watchdog(void *arg)
 {
-	Relay	   *relay = arg;
+	Relay *relay = arg;
 
 	if (relay_is_overdue(relay))
 		log_error("a pump hangs: the watchdog is not fed");
@@ -198,7 +199,7 @@ relay_on_turn(void *arg UNUSED)
 static bool
 relay_listen(Relay *relay)
 {
-	Buf			error = {0};
+	Buf error = {0};
 
 	if (relay->config->http_listen[0] == '\0')
 		return true;
@@ -224,15 +225,15 @@ relay_watch_signals(Relay *relay)
 static bool
 relay_start(Relay *relay)
 {
-	char		libpq[16];
+	char libpq[16];
 
 	relay->loop = loop_new();
 	relay_watch_signals(relay);
 	relay->metrics = metrics_new();
 	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
-	*metrics_cell(relay->metrics, METRIC_BUILD_INFO, "version",
-				  PGSTOCK_VERSION, "libpq", libpq, "librdkafka",
-				  rd_kafka_version_str(), NULL) = 1;
+	*metrics_cell(relay->metrics, METRIC_BUILD_INFO, "version", PGSTOCK_VERSION,
+				  "libpq", libpq, "librdkafka", rd_kafka_version_str(),
+				  NULL) = 1;
 	log_info("starts version=%s libpq=%s librdkafka=%s name=%s",
 			 PGSTOCK_VERSION, libpq, rd_kafka_version_str(),
 			 relay->config->name);
@@ -253,8 +254,8 @@ relay_start(Relay *relay)
 static void
 relay_tell_systemd(Relay *relay)
 {
-	PumpState	outbox = outbox_state(relay->outbox);
-	PumpState	inbox = inbox_state(relay->inbox);
+	PumpState outbox = outbox_state(relay->outbox);
+	PumpState inbox = inbox_state(relay->inbox);
 
 	if (outbox == relay->told_outbox && inbox == relay->told_inbox)
 		return;
@@ -267,9 +268,9 @@ relay_tell_systemd(Relay *relay)
 static void
 relay_turn(Relay *relay)
 {
-	int64_t		outbox_at = outbox_turn(relay->outbox);
-	int64_t		inbox_at = inbox_turn(relay->inbox,
-									  outbox_is_leader(relay->outbox));
+	int64_t outbox_at = outbox_turn(relay->outbox);
+	int64_t inbox_at = inbox_turn(relay->inbox,
+								  outbox_is_leader(relay->outbox));
 
 	loop_timer_set(relay->turn_timer, Min(outbox_at, inbox_at));
 	relay_tell_systemd(relay);
@@ -287,7 +288,7 @@ relay_is_over(const Relay *relay)
 static ExitCode
 relay_loop(Relay *relay)
 {
-	int			code;
+	int code;
 
 	relay_turn(relay);
 	while (!relay_is_over(relay))
@@ -321,9 +322,9 @@ relay_end(Relay *relay)
 ExitCode
 relay_run(const ConfigOverrides *from)
 {
-	Relay		relay = {.from = *from};
-	Buf			error = {0};
-	ExitCode	code = EXIT_RUNTIME;
+	Relay	 relay = {.from = *from};
+	Buf		 error = {0};
+	ExitCode code = EXIT_RUNTIME;
 
 	relay.config = config_load(from, &error);
 	if (relay.config == NULL)

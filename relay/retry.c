@@ -31,12 +31,12 @@ next_random(Retry *retry)
 int64_t
 retry_failed(Retry *retry)
 {
-	int64_t		last = Max(retry->pause_us, retry->base_us);
-	int64_t		span = Min(last * 3, retry->cap_us) - retry->base_us + 1;
+	int64_t last = Max(retry->pause_us, retry->base_us);
+	int64_t span = Min(last * 3, retry->cap_us) - retry->base_us + 1;
 
 	Assert(span > 0);
 	retry->pause_us = retry->base_us +
-		(int64_t) ((next_random(retry) >> 1) % (uint64_t) span);
+					  (int64_t) ((next_random(retry) >> 1) % (uint64_t) span);
 	retry->failures++;
 	Assert(retry->pause_us >= retry->base_us);
 	Assert(retry->pause_us <= retry->cap_us);

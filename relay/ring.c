@@ -157,7 +157,7 @@ ring_close(Ring *ring)
 int64_t
 ring_ack(Ring *ring, uint64_t id)
 {
-	RingSlot   *slot;
+	RingSlot *slot;
 
 	Assert(id < ring->tail);
 	if (id < ring->base)

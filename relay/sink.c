@@ -16,42 +16,42 @@
 
 #define LOG_MODULE "sink"
 
-#define TOPIC_BUCKETS 256		/* a power of two */
+#define TOPIC_BUCKETS	 256 /* a power of two */
 #define ADMIN_TIMEOUT_MS 5000
-#define ENSURE_AGAIN_US (5 * SEC_US)
-#define ENSURE_MAX 64			/* topics asked for at once */
+#define ENSURE_AGAIN_US	 (5 * SEC_US)
+#define ENSURE_MAX		 64 /* topics asked for at once */
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
 
 typedef struct SinkTopic
 {
-	char	   *name;
-	bool		unsure;			/* it may be missing in Kafka */
-	size_t		len;			/* of name */
+	char			 *name;
+	bool			  unsure; /* it may be missing in Kafka */
+	size_t			  len;	  /* of name */
 	rd_kafka_topic_t *handle;
-	double	   *published;		/* metric */
-	struct SinkTopic *next;		/* in its bucket */
+	double			 *published; /* metric */
+	struct SinkTopic *next;		 /* in its bucket */
 } SinkTopic;
 
 struct Sink
 {
-	Loop	   *loop;
-	Metrics	   *metrics;
-	SinkHandlers handlers;
-	void	   *arg;
-	LoopWake   *wake;
-	LoopTimer  *ensure_timer;	/* asks for topics that may be missing */
-	rd_kafka_t *producer;		/* NULL while closed */
+	Loop			 *loop;
+	Metrics			 *metrics;
+	SinkHandlers	  handlers;
+	void			 *arg;
+	LoopWake		 *wake;
+	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
+	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;
-	SinkTopic  *topics[TOPIC_BUCKETS];
-	char	  **wanted;			/* topics to be there with any producer */
-	bool		asking;			/* the broker has not answered yet */
-	Buf			missing;		/* topics that could not be made */
-	LogThrottle missing_told;
-	LogThrottle error_told;
-	bool		known_up;
-	Buf			failure;		/* first reason to give this producer up */
-	Buf			refusal;
+	SinkTopic		 *topics[TOPIC_BUCKETS];
+	char			**wanted;  /* topics to be there with any producer */
+	bool			  asking;  /* the broker has not answered yet */
+	Buf				  missing; /* topics that could not be made */
+	LogThrottle		  missing_told;
+	LogThrottle		  error_told;
+	bool			  known_up;
+	Buf				  failure; /* first reason to give this producer up */
+	Buf				  refusal;
 };
 
 static void sink_serve(void *arg);
@@ -60,7 +60,7 @@ static void sink_ensure(void *arg);
 Sink *
 sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 {
-	Sink	   *sink = xcalloc(1, sizeof(Sink));
+	Sink *sink = xcalloc(1, sizeof(Sink));
 
 	sink->loop = loop;
 	sink->metrics = metrics;
@@ -92,7 +92,7 @@ sink_free(Sink *sink)
 static SinkTopic **
 sink_topic_bucket(Sink *sink, Slice name)
 {
-	uint32_t	hash = UINT32_C(2166136261);
+	uint32_t hash = UINT32_C(2166136261);
 
 	for (size_t i = 0; i < name.len; i++)
 		hash = (hash ^ (unsigned char) name.data[i]) * UINT32_C(16777619);
@@ -103,8 +103,8 @@ sink_topic_bucket(Sink *sink, Slice name)
 static SinkTopic *
 sink_topic(Sink *sink, Slice name)
 {
-	SinkTopic **bucket = sink_topic_bucket(sink, name);
-	SinkTopic  *topic;
+	SinkTopic		**bucket = sink_topic_bucket(sink, name);
+	SinkTopic		 *topic;
 	rd_kafka_topic_t *handle;
 
 	for (topic = *bucket; topic != NULL; topic = topic->next)
@@ -134,7 +134,7 @@ sink_forget_topics(Sink *sink)
 	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
 		while (sink->topics[i] != NULL)
 		{
-			SinkTopic  *topic = sink->topics[i];
+			SinkTopic *topic = sink->topics[i];
 
 			sink->topics[i] = topic->next;
 			rd_kafka_topic_destroy(topic->handle);
@@ -152,43 +152,45 @@ sink_forget_topics(Sink *sink)
 static rd_kafka_conf_t *
 sink_conf(const Config *config, int max_event_bytes)
 {
-	char		in_flight[16];
-	char		message_bytes[16];
-	char		queue_kbytes[16];
-	int			message_max = max_event_bytes + MESSAGE_OVERHEAD;
+	char in_flight[16];
+	char message_bytes[16];
+	char queue_kbytes[16];
+	int	 message_max = max_event_bytes + MESSAGE_OVERHEAD;
 
 	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_max);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
 			 Max(8192, 2 * message_max / 1024));
-	return kafka_conf_new(config, (KafkaProperties){
-		{"linger.ms", "0"},
-		{"partitioner", "murmur2_random"},
-		{"sticky.partitioning.linger.ms", "0"},
-		{"queue.buffering.max.kbytes", queue_kbytes},
-		{"topic.metadata.refresh.fast.interval.ms", "50"},
-		{NULL, NULL},
-	}, (KafkaProperties){
-		{"acks", "all"},
-		{"enable.idempotence", "true"},
-		{"enable.gapless.guarantee", "true"},
-		{"message.timeout.ms", "0"},
-		{"message.max.bytes", message_bytes},
-		{"queue.buffering.max.messages", in_flight},
-		{NULL, NULL},
-	});
+	return kafka_conf_new(config,
+						  (KafkaProperties){
+							  {"linger.ms", "0"},
+							  {"partitioner", "murmur2_random"},
+							  {"sticky.partitioning.linger.ms", "0"},
+							  {"queue.buffering.max.kbytes", queue_kbytes},
+							  {"topic.metadata.refresh.fast.interval.ms", "50"},
+							  {NULL, NULL},
+						  },
+						  (KafkaProperties){
+							  {"acks", "all"},
+							  {"enable.idempotence", "true"},
+							  {"enable.gapless.guarantee", "true"},
+							  {"message.timeout.ms", "0"},
+							  {"message.max.bytes", message_bytes},
+							  {"queue.buffering.max.messages", in_flight},
+							  {NULL, NULL},
+						  });
 }
 
 bool
 sink_open(Sink *sink, const Config *config, int max_event_bytes, Buf *error)
 {
-	char		reason[KAFKA_ERROR_MAX];
+	char			 reason[KAFKA_ERROR_MAX];
 	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes);
 
 	Assert(sink->producer == NULL);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
-							 RD_KAFKA_EVENT_LOG |
-							 RD_KAFKA_EVENT_CREATETOPICS_RESULT);
+									   RD_KAFKA_EVENT_LOG |
+									   RD_KAFKA_EVENT_CREATETOPICS_RESULT);
 	sink->producer = kafka_client_new(RD_KAFKA_PRODUCER, conf, reason);
 	if (sink->producer == NULL)
 	{
@@ -227,8 +229,8 @@ sink_refuse(Sink *sink, const char *class, const char *why)
 {
 	buf_clear(&sink->refusal);
 	buf_add_str(&sink->refusal, why);
-	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class", class, NULL)
-		+= 1;
+	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class", class,
+				  NULL) += 1;
 	return SINK_REFUSED;
 }
 
@@ -236,7 +238,7 @@ SinkResult
 sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 			 Slice source)
 {
-	SinkTopic  *topic = sink_topic(sink, row->topic);
+	SinkTopic		   *topic = sink_topic(sink, row->topic);
 	rd_kafka_headers_t *headers;
 	rd_kafka_resp_err_t error;
 
@@ -246,21 +248,21 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 	headers = event_headers(row, profile, source);
 	if (headers == NULL)
 		return sink_refuse(sink, "headers", "its headers are damaged");
-	error = rd_kafka_producev(
-		sink->producer, RD_KAFKA_V_RKT(topic->handle),
-		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-		RD_KAFKA_V_VALUE((void *) (uintptr_t) row->payload.data,
-						 row->payload.len),
-		RD_KAFKA_V_KEY(row->key.data, row->key.len),
-		RD_KAFKA_V_HEADERS(headers),
-		RD_KAFKA_V_OPAQUE((void *) (uintptr_t) id), RD_KAFKA_V_END);
+	error = rd_kafka_producev(sink->producer, RD_KAFKA_V_RKT(topic->handle),
+							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							  RD_KAFKA_V_VALUE((void *) (uintptr_t)
+												   row->payload.data,
+											   row->payload.len),
+							  RD_KAFKA_V_KEY(row->key.data, row->key.len),
+							  RD_KAFKA_V_HEADERS(headers),
+							  RD_KAFKA_V_OPAQUE((void *) (uintptr_t) id),
+							  RD_KAFKA_V_END);
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return SINK_TAKEN;		/* and so were the headers */
+		return SINK_TAKEN; /* and so were the headers */
 	rd_kafka_headers_destroy(headers);
 	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 		return SINK_FULL;
-	return sink_refuse(sink, rd_kafka_err2name(error),
-					   rd_kafka_err2str(error));
+	return sink_refuse(sink, rd_kafka_err2name(error), rd_kafka_err2str(error));
 }
 
 const char *
@@ -287,16 +289,16 @@ static void
 sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 {
 	const rd_kafka_message_t *message;
-	const rd_kafka_topic_t *handle = NULL;
-	SinkTopic  *topic = NULL;
+	const rd_kafka_topic_t	 *handle = NULL;
+	SinkTopic				 *topic = NULL;
 
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			char	   *text = xasprintf("%s (topic %s)",
-										 rd_kafka_err2str(message->err),
-										 rd_kafka_topic_name(message->rkt));
+			char *text = xasprintf("%s (topic %s)",
+								   rd_kafka_err2str(message->err),
+								   rd_kafka_topic_name(message->rkt));
 
 			sink_give_up(sink, message->err, text);
 			free(text);
@@ -308,8 +310,8 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 
 			handle = message->rkt;
 			topic = sink_topic(sink, (Slice){name, strlen(name)});
-			Assert(topic != NULL);
 		}
+		Assert(topic != NULL);
 		*topic->published += 1;
 		sink->handlers.acked(sink->arg,
 							 (uint64_t) (uintptr_t) message->_private);
@@ -321,7 +323,7 @@ static void
 sink_take_error(Sink *sink, rd_kafka_event_t *event)
 {
 	rd_kafka_resp_err_t error = rd_kafka_event_error(event);
-	char		reason[KAFKA_ERROR_MAX];
+	char				reason[KAFKA_ERROR_MAX];
 
 	if (rd_kafka_event_error_is_fatal(event))
 	{
@@ -340,9 +342,9 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 static void
 sink_take_topic(Sink *sink, const rd_kafka_topic_result_t *result)
 {
-	const char *name = rd_kafka_topic_result_name(result);
+	const char		   *name = rd_kafka_topic_result_name(result);
 	rd_kafka_resp_err_t error = rd_kafka_topic_result_error(result);
-	SinkTopic  *topic = sink_topic(sink, (Slice){name, strlen(name)});
+	SinkTopic		   *topic = sink_topic(sink, (Slice){name, strlen(name)});
 
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		log_info("made topic topic=%s", name);
@@ -361,11 +363,10 @@ static void
 sink_take_created(Sink *sink, rd_kafka_event_t *event)
 {
 	const rd_kafka_topic_result_t **topics;
-	size_t		count = 0;
+	size_t							count = 0;
 
 	sink->asking = false;
-	loop_timer_set(sink->ensure_timer,
-				   loop_now(sink->loop) + ENSURE_AGAIN_US);
+	loop_timer_set(sink->ensure_timer, loop_now(sink->loop) + ENSURE_AGAIN_US);
 	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		log_debug("could not ask for topics: %s",
@@ -374,8 +375,10 @@ sink_take_created(Sink *sink, rd_kafka_event_t *event)
 	}
 	sink->known_up = true;
 	buf_clear(&sink->missing);
-	topics = rd_kafka_CreateTopics_result_topics(
-		rd_kafka_event_CreateTopics_result(event), &count);
+	topics =
+		rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(
+												event),
+											&count);
 	for (size_t i = 0; i < count; i++)
 		sink_take_topic(sink, topics[i]);
 	if (sink->missing.len > 0)
@@ -412,7 +415,7 @@ sink_take_event(Sink *sink, rd_kafka_event_t *event)
 static void
 sink_serve(void *arg)
 {
-	Sink	   *sink = arg;
+	Sink			 *sink = arg;
 	rd_kafka_event_t *event;
 
 	if (sink->producer == NULL)
@@ -432,7 +435,7 @@ sink_serve(void *arg)
 void
 sink_want_topic(Sink *sink, const char *name)
 {
-	size_t		count = strings_count(sink->wanted);
+	size_t count = strings_count(sink->wanted);
 
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(sink->wanted[i], name) == 0)
@@ -448,8 +451,8 @@ sink_want_topic(Sink *sink, const char *name)
 static size_t
 sink_unsure_topics(const Sink *sink, rd_kafka_NewTopic_t **topics)
 {
-	char		reason[KAFKA_ERROR_MAX];
-	size_t		count = 0;
+	char   reason[KAFKA_ERROR_MAX];
+	size_t count = 0;
 
 	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
 		for (SinkTopic *topic = sink->topics[i]; topic != NULL;
@@ -468,11 +471,11 @@ sink_unsure_topics(const Sink *sink, rd_kafka_NewTopic_t **topics)
 static void
 sink_ensure(void *arg)
 {
-	Sink	   *sink = arg;
-	rd_kafka_NewTopic_t *topics[ENSURE_MAX];
+	Sink					*sink = arg;
+	rd_kafka_NewTopic_t		*topics[ENSURE_MAX];
 	rd_kafka_AdminOptions_t *admin;
-	char		reason[KAFKA_ERROR_MAX];
-	size_t		count;
+	char					 reason[KAFKA_ERROR_MAX];
+	size_t					 count;
 
 	if (sink->producer == NULL || sink->asking)
 		return;
@@ -481,8 +484,8 @@ sink_ensure(void *arg)
 		return;
 	admin = rd_kafka_AdminOptions_new(sink->producer,
 									  RD_KAFKA_ADMIN_OP_CREATETOPICS);
-	if (rd_kafka_AdminOptions_set_request_timeout(
-			admin, ADMIN_TIMEOUT_MS, reason, sizeof(reason)) !=
+	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_TIMEOUT_MS,
+												  reason, sizeof(reason)) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		Assert(!"a legal timeout");
 	rd_kafka_CreateTopics(sink->producer, topics, count, admin, sink->queue);

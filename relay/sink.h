@@ -21,29 +21,29 @@
 
 typedef enum SinkResult
 {
-	SINK_TAKEN,					/* an acknowledgement will come, or a failure */
-	SINK_FULL,					/* again after the next acknowledgement */
-	SINK_REFUSED,				/* this record cannot be produced */
+	SINK_TAKEN,	  /* an acknowledgement will come, or a failure */
+	SINK_FULL,	  /* again after the next acknowledgement */
+	SINK_REFUSED, /* this record cannot be produced */
 } SinkResult;
 
 /* Called from the loop, never from within a call of sink_...(). */
 typedef struct SinkHandlers
 {
-	void (*acked) (void *arg, uint64_t id);
-	void (*served) (void *arg);	/* after the last of a group of acked() */
-	void (*failed) (void *arg, const char *why);
+	void (*acked)(void *arg, uint64_t id);
+	void (*served)(void *arg); /* after the last of a group of acked() */
+	void (*failed)(void *arg, const char *why);
 } SinkHandlers;
 
 typedef struct Sink Sink;
 
-Sink	  *sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers,
-					void *arg);
-void	   sink_free(Sink *sink);
+Sink *sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers,
+			   void *arg);
+void  sink_free(Sink *sink);
 
 /* What is in flight when it is closed is lost: the owner knows. */
-bool	   sink_open(Sink *sink, const Config *config, int max_event_bytes,
-					 Buf *error) MUST_CHECK;
-void	   sink_close(Sink *sink);
+bool sink_open(Sink *sink, const Config *config, int max_event_bytes,
+			   Buf *error) MUST_CHECK;
+void sink_close(Sink *sink);
 
 SinkResult sink_produce(Sink *sink, const EventRow *row, uint64_t id,
 						unsigned profile, Slice source) MUST_CHECK;
@@ -55,10 +55,10 @@ const char *sink_refusal(const Sink *sink);
  * Asks the broker to make the topic if it is missing, now and with each new
  * producer.  The same is done for a topic when its first event comes.
  */
-void	   sink_want_topic(Sink *sink, const char *name);
+void sink_want_topic(Sink *sink, const char *name);
 
 /* Whether the broker has answered since the producer was opened. */
-bool	   sink_is_known_up(const Sink *sink);
+bool sink_is_known_up(const Sink *sink);
 
 /* Topics that are missing and could not be made, "" if none. */
 const char *sink_missing_topics(Sink *sink);

@@ -64,8 +64,8 @@ xstrdup(const char *string)
 char *
 xasprintf(const char *format, ...)
 {
-	va_list		args;
-	char	   *string;
+	va_list args;
+	char   *string;
 
 	va_start(args, format);
 	if (vasprintf(&string, format, args) < 0)
@@ -78,8 +78,8 @@ xasprintf(const char *format, ...)
 static void
 buf_reserve(Buf *buf, size_t more)
 {
-	size_t		needed = buf->len + more + 1;
-	size_t		size = buf->size == 0 ? 64 : buf->size;
+	size_t needed = buf->len + more + 1;
+	size_t size = buf->size == 0 ? 64 : buf->size;
 
 	Assert(more < ALLOCATION_MAX);
 	if (needed <= buf->size)
@@ -109,8 +109,8 @@ buf_add_str(Buf *buf, const char *string)
 void
 buf_vprintf(Buf *buf, const char *format, va_list args)
 {
-	va_list		again;
-	int			len;
+	va_list again;
+	int		len;
 
 	va_copy(again, args);
 	len = vsnprintf(NULL, 0, format, args);
@@ -124,7 +124,7 @@ buf_vprintf(Buf *buf, const char *format, va_list args)
 void
 buf_printf(Buf *buf, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	buf_vprintf(buf, format, args);
@@ -176,7 +176,7 @@ buf_free(Buf *buf)
 uint16_t
 read_u16(const void *from)
 {
-	uint16_t	value;
+	uint16_t value;
 
 	memcpy(&value, from, sizeof(value));
 	return be16toh(value);
@@ -185,7 +185,7 @@ read_u16(const void *from)
 uint32_t
 read_u32(const void *from)
 {
-	uint32_t	value;
+	uint32_t value;
 
 	memcpy(&value, from, sizeof(value));
 	return be32toh(value);
@@ -194,7 +194,7 @@ read_u32(const void *from)
 uint64_t
 read_u64(const void *from)
 {
-	uint64_t	value;
+	uint64_t value;
 
 	memcpy(&value, from, sizeof(value));
 	return be64toh(value);
@@ -203,8 +203,8 @@ read_u64(const void *from)
 char **
 strings_split(const char *list)
 {
-	char	  **strings = xcalloc(strlen(list) / 2 + 2, sizeof(char *));
-	size_t		count = 0;
+	char **strings = xcalloc(strlen(list) / 2 + 2, sizeof(char *));
+	size_t count = 0;
 
 	for (const char *item = list; *item != '\0';)
 	{
@@ -225,7 +225,7 @@ strings_split(const char *list)
 size_t
 strings_count(char *const *strings)
 {
-	size_t		count = 0;
+	size_t count = 0;
 
 	while (strings[count] != NULL)
 		count++;

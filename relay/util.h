@@ -16,15 +16,15 @@
 #include <stdint.h>
 
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
-#define MUST_CHECK __attribute__((warn_unused_result))
-#define NORETURN __attribute__((noreturn))
-#define UNUSED __attribute__((unused))
+#define MUST_CHECK		  __attribute__((warn_unused_result))
+#define NORETURN		  __attribute__((noreturn))
+#define UNUSED			  __attribute__((unused))
 
 #define Lengthof(array) (sizeof(array) / sizeof((array)[0]))
-#define Min(a, b) ((a) < (b) ? (a) : (b))
-#define Max(a, b) ((a) > (b) ? (a) : (b))
+#define Min(a, b)		((a) < (b) ? (a) : (b))
+#define Max(a, b)		((a) > (b) ? (a) : (b))
 
-#define MS_US INT64_C(1000)
+#define MS_US  INT64_C(1000)
 #define SEC_US INT64_C(1000000)
 
 /* "never", for a moment in microseconds */
@@ -48,21 +48,20 @@ char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2);
  */
 typedef struct Buf
 {
-	char	*data;				/* NULL while nothing was ever added */
-	size_t	 len;				/* bytes in use */
-	size_t	 size;				/* bytes allocated */
+	char  *data; /* NULL while nothing was ever added */
+	size_t len;	 /* bytes in use */
+	size_t size; /* bytes allocated */
 } Buf;
 
-void		buf_add(Buf *buf, const void *data, size_t len);
-void		buf_add_str(Buf *buf, const char *string);
-void		buf_printf(Buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
-void		buf_vprintf(Buf *buf, const char *format, va_list args)
-	PRINTF_LIKE(2, 0);
-void		buf_add_u16(Buf *buf, uint16_t value);	/* network byte order */
-void		buf_add_u32(Buf *buf, uint32_t value);
-void		buf_add_u64(Buf *buf, uint64_t value);
+void buf_add(Buf *buf, const void *data, size_t len);
+void buf_add_str(Buf *buf, const char *string);
+void buf_printf(Buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
+void buf_vprintf(Buf *buf, const char *format, va_list args) PRINTF_LIKE(2, 0);
+void buf_add_u16(Buf *buf, uint16_t value); /* network byte order */
+void buf_add_u32(Buf *buf, uint32_t value);
+void buf_add_u64(Buf *buf, uint64_t value);
 const char *buf_str(Buf *buf);
-void		buf_clear(Buf *buf);	/* keeps the memory */
+void		buf_clear(Buf *buf); /* keeps the memory */
 void		buf_free(Buf *buf);
 
 /* network byte order, from memory of any alignment */
@@ -74,8 +73,8 @@ uint64_t read_u64(const void *from);
  * A list of strings, NULL at its end; split at commas, blanks around each
  * taken off, empty ones left out.
  */
-char	  **strings_split(const char *list);
-size_t		strings_count(char *const *strings);
-void		strings_free(char **strings);
+char **strings_split(const char *list);
+size_t strings_count(char *const *strings);
+void   strings_free(char **strings);
 
 #endif
