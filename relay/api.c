@@ -43,6 +43,10 @@ static const PgStatement statements[API_CALLS] = {
 				   4, API_STORE, 0},
 	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
 					 API_OFFSETS, 0},
+	[API_BEGIN_OFFSETS] = {"begin_offsets",
+						   FUNCTION("relay_begin_offsets($1::text[],"
+									" $2::int[], $3::bigint[])"),
+						   3, API_BEGIN_OFFSETS, 0},
 	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
 				   API_APPLY, 0},
 	[API_APPLY_FAILED] = {"apply_failed",
@@ -248,6 +252,15 @@ api_call_offsets(PgConn *conn, char *const *topics)
 	params[0] = binary_param(&array);
 	pgconn_call(conn, &statements[API_OFFSETS], params);
 	buf_free(&array);
+}
+
+void
+api_call_begin_offsets(PgConn *conn, ApiBatch *beginnings)
+{
+	PgParam params[Lengthof(beginnings->arrays)];
+
+	batch_params(beginnings, params);
+	pgconn_call(conn, &statements[API_BEGIN_OFFSETS], params);
 }
 
 void

@@ -30,6 +30,7 @@ typedef enum ApiCall
 	API_PAGE,
 	API_STORE,
 	API_OFFSETS,
+	API_BEGIN_OFFSETS,
 	API_APPLY,
 	API_APPLY_FAILED,
 	API_RETRY,
@@ -75,6 +76,10 @@ typedef struct ApiMessage
 void api_batch_begin(ApiBatch *batch);
 void api_batch_add(ApiBatch *batch, const ApiMessage *message);
 void api_batch_free(ApiBatch *batch);
+
+/* Where partitions begin that the database does not know; of the messages only
+ * topic, partition and offset count. */
+void api_call_begin_offsets(PgConn *conn, ApiBatch *beginnings);
 void api_call_apply(PgConn *conn, ApiBatch *batch, const char *options);
 void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 						   const char *sqlstate, const char *message);

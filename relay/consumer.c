@@ -19,9 +19,9 @@
 
 #define LOG_MODULE "consumer"
 
-/* The one call that waits: only where first_offset is a time, and only for
- * partitions that the database does not know yet. */
-#define OFFSETS_FOR_TIME_MS 5000
+/* The one call that waits: only for partitions that the database does not know
+ * yet, and only where they do not begin at their start. */
+#define FIND_OFFSETS_MS 5000
 
 typedef struct Partition
 {
@@ -310,52 +310,104 @@ take_database_offsets(rd_kafka_topic_partition_list_t *list,
 	}
 }
 
-/* Offsets at a time, for those partitions that have none yet. */
-static bool
-find_by_time(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
-			 int64_t time_ms)
-{
-	rd_kafka_topic_partition_list_t
-		*unknown = rd_kafka_topic_partition_list_new(list->cnt);
-	bool good = true;
-
-	for (int i = 0; i < list->cnt; i++)
-		if (list->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
-			rd_kafka_topic_partition_list_add(unknown, list->elems[i].topic,
-											  list->elems[i].partition)
-				->offset = time_ms;
-	if (unknown->cnt > 0)
-		good = rd_kafka_offsets_for_times(consumer->client, unknown,
-										  OFFSETS_FOR_TIME_MS) ==
-			   RD_KAFKA_RESP_ERR_NO_ERROR;
-	for (int i = 0; good && i < unknown->cnt; i++)
-		rd_kafka_topic_partition_list_find(list, unknown->elems[i].topic,
-										   unknown->elems[i].partition)
-			->offset = unknown->elems[i].offset;
-	rd_kafka_topic_partition_list_destroy(unknown);
-	return good;
-}
-
-bool
-consumer_place(Consumer *consumer, const PGresult *offsets,
-			   int64_t first_offset)
+/* The assigned partitions, with offsets where the database has them. */
+static rd_kafka_topic_partition_list_t *
+list_from_database(const Consumer *consumer, const PGresult *offsets)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
 		(int) consumer->partition_count);
-	bool good = true;
 
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		rd_kafka_topic_partition_list_add(list, consumer->partitions[i].topic,
 										  consumer->partitions[i].id);
 	take_database_offsets(list, offsets);
-	if (first_offset >= 0)
-		good = find_by_time(consumer, list, first_offset);
+	return list;
+}
+
+/* The first offset at or after a time; END where there is none. */
+static bool
+find_by_time(Consumer *consumer, rd_kafka_topic_partition_list_t *list)
+{
+	if (rd_kafka_offsets_for_times(consumer->client, list, FIND_OFFSETS_MS) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
+	for (int i = 0; i < list->cnt; i++)
+		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return false;
+	return true;
+}
+
+/* The end as a number: what comes from now on comes after it. */
+static bool
+find_end(Consumer *consumer, rd_kafka_topic_partition_t *partition)
+{
+	int64_t low;
+
+	return rd_kafka_query_watermark_offsets(consumer->client, partition->topic,
+											partition->partition, &low,
+											&partition->offset,
+											FIND_OFFSETS_MS) ==
+		   RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static bool
+find_beginnings(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
+				int64_t first_offset)
+{
+	for (int i = 0; i < list->cnt; i++)
+		list->elems[i].offset = first_offset >= 0 ? first_offset
+												  : RD_KAFKA_OFFSET_END;
+	if (first_offset >= 0 && !find_by_time(consumer, list))
+		return false;
+	for (int i = 0; i < list->cnt; i++)
+		if (list->elems[i].offset == RD_KAFKA_OFFSET_END &&
+			!find_end(consumer, &list->elems[i]))
+			return false;
+	return true;
+}
+
+bool
+consumer_find_beginnings(Consumer *consumer, const PGresult *offsets,
+						 int64_t first_offset, ApiBatch *beginnings)
+{
+	rd_kafka_topic_partition_list_t *all = list_from_database(consumer,
+															  offsets);
+	rd_kafka_topic_partition_list_t
+		*unknown = rd_kafka_topic_partition_list_new(all->cnt);
+	bool good;
+
+	/* at the start nothing can be skipped: it need not be remembered */
+	for (int i = 0; first_offset != FIRST_OFFSET_EARLIEST && i < all->cnt; i++)
+		if (all->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
+			rd_kafka_topic_partition_list_add(unknown, all->elems[i].topic,
+											  all->elems[i].partition);
+	good = unknown->cnt == 0 ||
+		   find_beginnings(consumer, unknown, first_offset);
+	api_batch_begin(beginnings);
+	for (int i = 0; good && i < unknown->cnt; i++)
+		api_batch_add(beginnings,
+					  &(ApiMessage){
+						  .topic = {unknown->elems[i].topic,
+									strlen(unknown->elems[i].topic)},
+						  .partition = unknown->elems[i].partition,
+						  .offset = unknown->elems[i].offset,
+						  .timestamp_ms = -1,
+					  });
+	rd_kafka_topic_partition_list_destroy(unknown);
+	rd_kafka_topic_partition_list_destroy(all);
+	return good;
+}
+
+void
+consumer_place(Consumer *consumer, const PGresult *offsets)
+{
+	rd_kafka_topic_partition_list_t *list = list_from_database(consumer,
+															   offsets);
+
 	for (int i = 0; i < list->cnt; i++)
 	{
 		if (list->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
-			list->elems[i].offset = first_offset == FIRST_OFFSET_LATEST
-										? RD_KAFKA_OFFSET_END
-										: RD_KAFKA_OFFSET_BEGINNING;
+			list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
 		consumer->partitions[i].next = list->elems[i].offset >= 0
 										   ? list->elems[i].offset
 										   : -1;
@@ -363,10 +415,8 @@ consumer_place(Consumer *consumer, const PGresult *offsets,
 				  list->elems[i].topic, list->elems[i].partition,
 				  list->elems[i].offset);
 	}
-	if (good)
-		consumer_assign(consumer, list);
+	consumer_assign(consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
-	return good;
 }
 
 /* ---- the batch --------------------------------------------------------- */

@@ -47,10 +47,17 @@ const char *consumer_error(const Consumer *consumer);
 void consumer_leave(Consumer *consumer);
 bool consumer_has_left(const Consumer *consumer);
 
-/* The assigned partitions are read from where the database stands, those that
- * it does not know from first_offset.  The answer is that of relay_offsets(). */
-bool consumer_place(Consumer *consumer, const PGresult *offsets,
-					int64_t first_offset) MUST_CHECK;
+/* Where the assigned partitions begin that the database does not know: decided
+ * once, by first_offset, and then the database's to keep.  None are found where
+ * that is the start.  False: Kafka did not say.  The answer is that of
+ * relay_offsets(). */
+bool consumer_find_beginnings(Consumer *consumer, const PGresult *offsets,
+							  int64_t	first_offset,
+							  ApiBatch *beginnings) MUST_CHECK;
+
+/* The assigned partitions are read from where the database stands, others from
+ * their start. */
+void consumer_place(Consumer *consumer, const PGresult *offsets);
 void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
 

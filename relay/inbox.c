@@ -184,13 +184,37 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 	log_recovered(&inbox->db_told);
 }
 
+/* Partitions that are new to the database are made known to it first; its
+ * answer then is that of relay_offsets() again. */
+static bool
+inbox_asks_beginnings(Inbox *inbox, const PGresult *result)
+{
+	ApiBatch beginnings = {0};
+	bool	 asks = false;
+
+	if (!inbox->core.assigned || inbox->core.offsets_stale)
+		return false;
+	if (!consumer_find_beginnings(inbox->consumer, result,
+								  inbox->config->first_offset, &beginnings))
+	{
+		inbox_on_offsets_failed(&inbox->core, loop_now(inbox->loop));
+		inbox_consumer_failed(inbox, "could not find where to begin");
+		asks = true;
+	}
+	else if (beginnings.count > 0)
+	{
+		api_call_begin_offsets(inbox->conn, &beginnings);
+		asks = true;
+	}
+	api_batch_free(&beginnings);
+	return asks;
+}
+
 static void
 inbox_take_offsets(Inbox *inbox, const PGresult *result)
 {
-	if (!inbox_on_offsets(&inbox->core))
-		return;
-	if (!consumer_place(inbox->consumer, result, inbox->config->first_offset))
-		inbox_consumer_failed(inbox, "could not find where to begin");
+	if (!inbox_asks_beginnings(inbox, result) && inbox_on_offsets(&inbox->core))
+		consumer_place(inbox->consumer, result);
 }
 
 /* What became of messages: topic, result, reason, n.  The sum of n. */

@@ -220,7 +220,8 @@ void
 inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now)
 {
 	inbox_answered(core, INBOX_ASK_RETRY);
-	core->retry_at = rows >= INBOX_RETRY_ROWS ? now : now + INBOX_RETRY_US;
+	/* what was tried may have woken what queued behind it */
+	core->retry_at = rows > 0 ? now : now + INBOX_RETRY_US;
 	retry_succeeded(&core->db_retry);
 }
 

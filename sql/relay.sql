@@ -413,12 +413,16 @@ COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
  */
 CREATE FUNCTION pgstock_internal.relay_begin_offsets(topics text[],
 	partitions int[], offsets bigint[])
-RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS TABLE (topic text, partition int, next_offset bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-INSERT INTO pgstock_internal.inbox_offset
-SELECT * FROM unnest(topics, partitions, offsets) ORDER BY 1, 2
-ON CONFLICT DO NOTHING
+#variable_conflict use_column
+BEGIN
+	INSERT INTO pgstock_internal.inbox_offset
+	SELECT * FROM unnest(topics, partitions, offsets) ORDER BY 1, 2
+	ON CONFLICT DO NOTHING;
+	RETURN QUERY SELECT * FROM pgstock_internal.relay_offsets(topics);
+END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
 	'where partitions begin that the database does not know yet';
