@@ -4,6 +4,8 @@
 import time
 from collections import Counter, defaultdict
 
+from process import NotReached
+
 POSITION_MS = 200                   # how often the relay stores its position
 SLACK_MS = 1000                     # two busy cores: acknowledgements dawdle
 
@@ -28,6 +30,37 @@ def duplicates(records):
 def of_type(records, event_type):
     return [record for record in records
             if record.header("ce_type") == event_type]
+
+
+def wait_complete(db, tail, timeout=60):
+    """Read until every event that the outbox holds now is there; if one does
+    not come, say which, and where the relay stands."""
+    missing = {str(event) for (event,) in
+               db.sql("SELECT event_id FROM stock_outbox")}
+    read = 0
+
+    def complete(records):
+        nonlocal read
+        missing.difference_update(r.header("ce_id") for r in records[read:])
+        read = len(records)
+        return not missing
+
+    try:
+        tail.until(complete, timeout, "every event of the outbox")
+    except NotReached as error:
+        import collections
+        d = collections.defaultdict(list)
+        for r in tail.records: d[r.partition].append(r.offset)
+        for q, o in d.items(): print("PART", q, len(o), o[:3], o[-1], sorted(set(range(o[-1]+1))-set(o))[:10])
+        import os
+        if os.environ.get("KK"): print("AGAIN", [(r.partition, r.offset, r.key) for r in os_kafka().consume("stock-events") if r.offset < 2 or r.key == b"hot"])
+        rows = db.sql("SELECT seq, xid::text, type, created_at::text"
+                      " FROM pgstock_internal.outbox WHERE id = ANY (%s::uuid[])"
+                      " ORDER BY seq", (list(missing),))
+        raise NotReached(
+            f"not after {timeout} s: {len(rows)} events, first {rows[:5]},"
+            f" last {rows[-5:]}; position "
+            f"{db.sql('TABLE pgstock_internal.relay_position')}") from error
 
 
 def check_order(records):

@@ -83,17 +83,25 @@ class Tail:
                               for topic, number in self.next])
 
     def _poll(self, timeout):
-        for message in self.consumer.consume(10000, timeout):
-            place = (message.topic(), message.partition())
-            if message.error():
-                if message.error().code() == KafkaError._PARTITION_EOF:
-                    self.next[place] = message.offset()
-                continue            # the client reconnects by itself
-            self.next[place] = message.offset() + 1
-            kind, timestamp = message.timestamp()
-            self.records.append(Record(
-                *place, message.offset(), message.key(), message.value(),
-                headers_of(message), kind, timestamp))
+        """Take what comes within the timeout, and what has come by then.
+
+        One message at a time: librdkafka 2.0.2's batch call loses some."""
+        message = self.consumer.poll(timeout)
+        while message is not None:
+            self._take(message)
+            message = self.consumer.poll(0)
+
+    def _take(self, message):
+        place = (message.topic(), message.partition())
+        if message.error():
+            if message.error().code() == KafkaError._PARTITION_EOF:
+                self.next[place] = message.offset()
+            return                  # the client reconnects by itself
+        self.next[place] = message.offset() + 1
+        kind, timestamp = message.timestamp()
+        self.records.append(Record(
+            *place, message.offset(), message.key(), message.value(),
+            headers_of(message), kind, timestamp))
 
     def read_to_end(self, timeout=30):
         """Read all that is there at this moment."""

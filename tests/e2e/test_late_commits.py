@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from checks import check_all, of_type
+from checks import check_all, of_type, wait_complete
 from load import Clients
 
 
@@ -134,6 +134,6 @@ def test_a_crowd_of_late_commits(db, kafka, start_relay, isolation):
         time.sleep(6)
     total = db.value("SELECT count(*) FROM stock_outbox")
     with kafka.tail("stock-events") as tail:
-        tail.until(lambda r: len(r) >= total, 10, f"{total} records")
+        wait_complete(db, tail, 20)
         check_all(db, tail.read_to_end())
         assert len(tail.records) == total   # nobody was killed: no repeat

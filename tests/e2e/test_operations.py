@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from checks import check_all, of_type
+from checks import check_all, of_type, wait_complete
 from load import Clients
 from process import make_dir, wait_until
 
@@ -101,7 +101,7 @@ def test_sigterm_drains(db, kafka, start_relay):
             relay.start(wait=None)
     total = db.value("SELECT count(*) FROM stock_outbox")
     with kafka.tail("stock-events") as tail:
-        tail.until(lambda r: len(r) >= total, 20, f"{total} events")
+        wait_complete(db, tail)
         check_all(db, tail.read_to_end())
         assert len(tail.records) == total
 

@@ -8,7 +8,6 @@ from contextlib import closing
 
 import pytest
 
-from checks import of_type
 from kafkaio import murmur2, partition_of
 
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
@@ -134,7 +133,7 @@ def test_own_events(db, kafka, start_relay):
                                         ("tenant", b"7")]
     assert keyless.key is None and keyless.value == b"[]"
     assert "ce_subject" not in names(keyless)
-    check_headers(keyless, db, "stock-events")      # type: the topic
+    check_headers(keyless, db, "stock-events")      # the type is the topic
     assert gone.key == b"gone" and gone.value is None
     assert raw.value == b"\x00\xff\x80"
     check_headers(raw, db, "stock-events", None)

@@ -14,7 +14,7 @@
 static PGresult *
 make_result(int columns, const char *const *values)
 {
-	PGresult   *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	PGresult	*result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
 	PGresAttDesc descriptions[12] = {0};
 
 	for (int i = 0; i < columns; i++)
@@ -35,8 +35,8 @@ hello_is_read(void **state UNUSED)
 		"1", "1.0", "shop", "pgstock-12345678", "f", "t", "1000000",
 	};
 	static const char *const newer[] = {"2"};
-	ApiHello	hello;
-	PGresult   *result = make_result(7, values);
+	ApiHello				 hello;
+	PGresult				*result = make_result(7, values);
 
 	assert_true(api_read_hello(result, &hello));
 	assert_int_equal(hello.relay_api, 1);
@@ -63,9 +63,9 @@ hello_is_read(void **state UNUSED)
 static void
 pages_of_another_shape_are_refused(void **state UNUSED)
 {
-	PGresult   *result = make_result(10, NULL);
+	PGresult *result = make_result(10, NULL);
 
-	assert_false(api_page_is_sound(result));	/* not binary */
+	assert_false(api_page_is_sound(result)); /* not binary */
 	PQclear(result);
 	result = make_result(9, NULL);
 	assert_false(api_page_is_sound(result));
@@ -75,13 +75,17 @@ pages_of_another_shape_are_refused(void **state UNUSED)
 static void
 batches_are_binary_arrays(void **state UNUSED)
 {
-	ApiBatch	batch = {0};
+	ApiBatch		 batch = {0};
 	const ApiMessage message = {
-		.topic = {"t", 1}, .partition = 3, .offset = 77, .timestamp_ms = -1,
-		.key = {NULL, 0}, .value = {"", 0},
+		.topic = {"t", 1},
+		.partition = 3,
+		.offset = 77,
+		.timestamp_ms = -1,
+		.key = {NULL, 0},
+		.value = {"", 0},
 	};
-	static const char text_array[] =
-		"\0\0\0\1\0\0\0\1\0\0\0\x19\0\0\0\0\0\0\0\1\0\0\0\1t";
+	static const char
+		text_array[] = "\0\0\0\1\0\0\0\1\0\0\0\x19\0\0\0\0\0\0\0\1\0\0\0\1t";
 	static const char null_element[] = "\xff\xff\xff\xff";
 	static const char empty_element[] = "\0\0\0\0";
 
@@ -107,8 +111,8 @@ batches_are_binary_arrays(void **state UNUSED)
 static void
 errors_have_a_state(void **state UNUSED)
 {
-	PGresult   *result = PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
-	char	   *text;
+	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
+	char	 *text;
 
 	assert_string_equal(api_sqlstate(result), "");
 	text = api_error_text(result);

@@ -18,7 +18,8 @@ sample_row(void)
 	return (EventRow){
 		.seq = 42,
 		.id = {"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd"
-			   "\xef", 16},
+			   "\xef",
+			   16},
 		.topic = {"stock-events", 12},
 		.key = {"order-1", 7},
 		.type = {"StockReserved", 13},
@@ -28,107 +29,148 @@ sample_row(void)
 	};
 }
 
-/* The value of the only header of that name, or NULL. */
-static const char *
-value_of(const rd_kafka_headers_t *headers, const char *name)
-{
-	static char value[256];
-	const void *data;
-	size_t		len;
+/* Name and value each; NULL at the end. */
+typedef const char *const Headers[][2];
 
-	if (rd_kafka_header_get(headers, 0, name, &data, &len) != 0 ||
-		data == NULL)
-		return NULL;
-	assert_int_not_equal(rd_kafka_header_get(headers, 1, name, &data, &len),
-						 0);
-	assert_int_equal(rd_kafka_header_get(headers, 0, name, &data, &len), 0);
-	assert_true(len < sizeof(value));
-	memcpy(value, data, len);
-	value[len] = '\0';
-	return value;
-}
-
+/* Exactly these, in this order. */
 static void
-default_profile_has_the_contract_s_headers(void **state UNUSED)
+expect_headers(const EventRow *row, unsigned profile, Headers expected)
 {
-	static const char *const expected[][2] = {
-		{"ce_specversion", "1.0"},
-		{"ce_id", "01234567-89ab-cdef-0123-456789abcdef"},
-		{"ce_source", "/pgstock/shop"},
-		{"ce_type", "StockReserved"},
-		{"ce_time", "2026-01-31T12:44:56.123456Z"},
-		{"ce_subject", "order-1"},
-		{"ce_sequence", "00000000000000000042"},
-		{"content-type", "application/json"},
-		{"event_id", "01234567-89ab-cdef-0123-456789abcdef"},
-		{"event_type", "StockReserved"},
-		{"timestamp", "2026-01-31T12:44:56.123456Z"},
-	};
-	EventRow	row = sample_row();
-	rd_kafka_headers_t *headers =
-		event_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN, source);
+	rd_kafka_headers_t *headers = event_headers(row, profile, source);
+	const char		   *name;
+	const void		   *value;
+	size_t				len;
+	size_t				count = 0;
 
 	assert_non_null(headers);
-	for (size_t i = 0; i < Lengthof(expected); i++)
-		assert_string_equal(value_of(headers, expected[i][0]), expected[i][1]);
-	assert_int_equal(rd_kafka_header_cnt(headers), Lengthof(expected));
+	for (; expected[count][0] != NULL; count++)
+	{
+		assert_int_equal(rd_kafka_header_get_all(headers, count, &name, &value,
+												 &len),
+						 RD_KAFKA_RESP_ERR_NO_ERROR);
+		assert_string_equal(name, expected[count][0]);
+		assert_int_equal(len, strlen(expected[count][1]));
+		assert_memory_equal(value, expected[count][1], len);
+	}
+	assert_int_equal(rd_kafka_header_cnt(headers), count);
 	rd_kafka_headers_destroy(headers);
 }
 
+#define ID		"01234567-89ab-cdef-0123-456789abcdef"
+#define CREATED "2026-01-31T12:44:56.123456Z"
+
 static void
-other_profiles_and_formats(void **state UNUSED)
+an_event_has_the_headers_of_the_contract(void **state UNUSED)
 {
-	EventRow	row = sample_row();
-	rd_kafka_headers_t *headers = event_headers(&row, HEADERS_DEBEZIUM,
-												source);
+	EventRow row = sample_row();
 
-	assert_int_equal(rd_kafka_header_cnt(headers), 2);
-	assert_string_equal(value_of(headers, "eventType"), "StockReserved");
-	assert_string_equal(value_of(headers, "id"),
-						"01234567-89ab-cdef-0123-456789abcdef");
-	rd_kafka_headers_destroy(headers);
+	expect_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
+				   (Headers){
+					   {"ce_specversion", "1.0"},
+					   {"ce_id", ID},
+					   {"ce_source", "/pgstock/shop"},
+					   {"ce_type", "StockReserved"},
+					   {"ce_time", CREATED},
+					   {"ce_subject", "order-1"},
+					   {"ce_sequence", "00000000000000000042"},
+					   {"content-type", "application/json"},
+					   {"event_id", ID},
+					   {"event_type", "StockReserved"},
+					   {"timestamp", CREATED},
+					   {NULL, NULL},
+				   });
+	expect_headers(&row, HEADERS_DEBEZIUM,
+				   (Headers){
+					   {"id", ID},
+					   {"eventType", "StockReserved"},
+					   {NULL, NULL},
+				   });
+	expect_headers(&row, HEADERS_PLAIN,
+				   (Headers){
+					   {"event_id", ID},
+					   {"event_type", "StockReserved"},
+					   {"timestamp", CREATED},
+					   {NULL, NULL},
+				   });
+}
 
-	/* bytes, no key, a trace */
+static void
+an_event_of_bytes_with_a_trace_and_without_a_key_says_so(void **state UNUSED)
+{
+	EventRow row = sample_row();
+
 	row.format = 'b';
 	row.key = (Slice){NULL, 0};
 	row.traceparent = (Slice){"00-1-2-01", 9};
-	headers = event_headers(&row, HEADERS_CLOUDEVENTS, source);
-	assert_string_equal(value_of(headers, "content-type"),
-						"application/octet-stream");
-	assert_null(value_of(headers, "ce_subject"));
-	assert_string_equal(value_of(headers, "traceparent"), "00-1-2-01");
-	assert_string_equal(value_of(headers, "ce_traceparent"), "00-1-2-01");
-	rd_kafka_headers_destroy(headers);
-
-	/* a tombstone has no content */
-	row.payload = (Slice){NULL, 0};
-	headers = event_headers(&row, HEADERS_CLOUDEVENTS, source);
-	assert_null(value_of(headers, "content-type"));
-	rd_kafka_headers_destroy(headers);
+	expect_headers(&row, HEADERS_CLOUDEVENTS,
+				   (Headers){
+					   {"ce_specversion", "1.0"},
+					   {"ce_id", ID},
+					   {"ce_source", "/pgstock/shop"},
+					   {"ce_type", "StockReserved"},
+					   {"ce_time", CREATED},
+					   {"ce_sequence", "00000000000000000042"},
+					   {"content-type", "application/octet-stream"},
+					   {"traceparent", "00-1-2-01"},
+					   {"ce_traceparent", "00-1-2-01"},
+					   {NULL, NULL},
+				   });
 }
 
 static void
-raw_rows_have_stored_headers_only(void **state UNUSED)
+a_tombstone_has_no_content_type(void **state UNUSED)
 {
-	EventRow	row = sample_row();
-	Buf			packed = {0};
-	rd_kafka_headers_t *headers;
+	EventRow row = sample_row();
+
+	row.payload = (Slice){NULL, 0};
+	expect_headers(&row, HEADERS_CLOUDEVENTS,
+				   (Headers){
+					   {"ce_specversion", "1.0"},
+					   {"ce_id", ID},
+					   {"ce_source", "/pgstock/shop"},
+					   {"ce_type", "StockReserved"},
+					   {"ce_time", CREATED},
+					   {"ce_subject", "order-1"},
+					   {"ce_sequence", "00000000000000000042"},
+					   {NULL, NULL},
+				   });
+}
+
+static void
+the_application_s_headers_follow_and_are_all_that_a_raw_row_has(
+	void **state UNUSED)
+{
+	EventRow row = sample_row();
+	Buf		 packed = {0};
 
 	buf_add_u16(&packed, 1);
 	buf_add_str(&packed, "h");
 	buf_add_u32(&packed, 2);
-	buf_add(&packed, "\0v", 2);
-	row.format = 'r';
+	buf_add_str(&packed, "v1");
+	buf_add_u16(&packed, 5);
+	buf_add_str(&packed, "ce_id");
+	buf_add_u32(&packed, 0);
 	row.headers = (Slice){packed.data, packed.len};
-	headers = event_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN, source);
-	assert_int_equal(rd_kafka_header_cnt(headers), 1);
-	rd_kafka_headers_destroy(headers);
-
-	/* an application's own follow ours */
-	row.format = 'j';
-	headers = event_headers(&row, HEADERS_DEBEZIUM, source);
-	assert_int_equal(rd_kafka_header_cnt(headers), 3);
-	rd_kafka_headers_destroy(headers);
+	expect_headers(&row, HEADERS_DEBEZIUM,
+				   (Headers){
+					   {"id", ID},
+					   {"eventType", "StockReserved"},
+					   {"h", "v1"},
+					   {"ce_id", ""},
+					   {NULL, NULL},
+				   });
+	row.format = 'r';
+	expect_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
+				   (Headers){
+					   {"h", "v1"},
+					   {"ce_id", ""},
+					   {NULL, NULL},
+				   });
+	row.headers = (Slice){NULL, 0};
+	expect_headers(&row, HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
+				   (Headers){
+					   {NULL, NULL},
+				   });
 	buf_free(&packed);
 }
 
@@ -137,10 +179,10 @@ packed_headers_survive_the_round_trip(void **state UNUSED)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(4);
 	rd_kafka_headers_t *again = rd_kafka_headers_new(4);
-	Buf			packed = {0};
-	const char *name;
-	const void *value;
-	size_t		len;
+	Buf					packed = {0};
+	const char		   *name;
+	const void		   *value;
+	size_t				len;
 
 	rd_kafka_header_add(headers, "a", 1, "x", 1);
 	rd_kafka_header_add(headers, "a", 1, NULL, 0);
@@ -149,11 +191,9 @@ packed_headers_survive_the_round_trip(void **state UNUSED)
 	assert_true(headers_pack(headers, &packed));
 	assert_true(headers_unpack((Slice){packed.data, packed.len}, again));
 	assert_int_equal(rd_kafka_header_cnt(again), 4);
-	assert_int_equal(rd_kafka_header_get_all(again, 1, &name, &value, &len),
-					 0);
+	assert_int_equal(rd_kafka_header_get_all(again, 1, &name, &value, &len), 0);
 	assert_null(value);
-	assert_int_equal(rd_kafka_header_get_all(again, 3, &name, &value, &len),
-					 0);
+	assert_int_equal(rd_kafka_header_get_all(again, 3, &name, &value, &len), 0);
 	assert_string_equal(name, "bytes");
 	assert_int_equal(len, 3);
 	assert_memory_equal(value, "\0\xff\n", 3);
@@ -168,12 +208,12 @@ static void
 damaged_headers_are_refused(void **state UNUSED)
 {
 	static const char sound[] = "\0\1h\0\0\0\2xy";
-	const size_t len = sizeof(sound) - 1;
-	EventRow	row = sample_row();
+	const size_t	  len = sizeof(sound) - 1;
+	EventRow		  row = sample_row();
 
 	for (size_t cut = 1; cut < len; cut++)
 	{
-		char	   *part = xmalloc(cut);
+		char			   *part = xmalloc(cut);
 		rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
 
 		memcpy(part, sound, cut);
@@ -190,8 +230,8 @@ damaged_headers_are_refused(void **state UNUSED)
 static void
 times_and_numbers_have_fixed_width(void **state UNUSED)
 {
-	char		text[EVENT_TIME_LEN + 1] = {0};
-	char		seq[EVENT_SEQ_LEN + 1] = {0};
+	char text[EVENT_TIME_LEN + 1] = {0};
+	char seq[EVENT_SEQ_LEN + 1] = {0};
 
 	event_time_text(text, 0);
 	assert_string_equal(text, "1970-01-01T00:00:00.000000Z");
@@ -209,9 +249,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(default_profile_has_the_contract_s_headers),
-		cmocka_unit_test(other_profiles_and_formats),
-		cmocka_unit_test(raw_rows_have_stored_headers_only),
+		cmocka_unit_test(an_event_has_the_headers_of_the_contract),
+		cmocka_unit_test(
+			an_event_of_bytes_with_a_trace_and_without_a_key_says_so),
+		cmocka_unit_test(a_tombstone_has_no_content_type),
+		cmocka_unit_test(
+			the_application_s_headers_follow_and_are_all_that_a_raw_row_has),
 		cmocka_unit_test(packed_headers_survive_the_round_trip),
 		cmocka_unit_test(damaged_headers_are_refused),
 		cmocka_unit_test(times_and_numbers_have_fixed_width),

@@ -7,69 +7,65 @@
 
 #include "inbox_core.h"
 
-static int64_t now = SEC_US;
+static InboxCore core;
+static int64_t	 now = SEC_US;
 
-static void
-expect(InboxCore *core, InboxAction action)
-{
-	assert_int_equal(inbox_next(core, now), action);
-}
+/* A macro, so that a failure names the line of the test. */
+#define expect(action) assert_int_equal(inbox_next(&core, now), action)
 
 /* Connected, in the group, placed; the first looks at the database done. */
 static void
-stream(InboxCore *core)
+stream(void)
 {
-	inbox_core_init(core, true, 99);
-	expect(core, INBOX_CONNECT);
-	inbox_on_connected(core);
-	expect(core, INBOX_ASK_HELLO);
-	inbox_on_hello(core, now);
-	expect(core, INBOX_NEW_CONSUMER);
-	inbox_on_consumer_up(core);
-	expect(core, INBOX_FETCH);
-	inbox_on_rebalance(core, true, now);
-	inbox_on_fetched(core, 0, true, now);
+	inbox_core_init(&core, true, 99);
+	expect(INBOX_CONNECT);
+	inbox_on_connected(&core);
+	expect(INBOX_ASK_HELLO);
+	inbox_on_hello(&core, now);
+	expect(INBOX_NEW_CONSUMER);
+	inbox_on_consumer_up(&core);
+	expect(INBOX_FETCH);
+	inbox_on_rebalance(&core, true, now);
+	inbox_on_fetched(&core, 0, true, now);
 	for (int i = 0; i < 3; i++)
-		switch (inbox_next(core, now))
+		switch (inbox_next(&core, now))
 		{
 			case INBOX_ASK_OFFSETS:
-				assert_true(inbox_on_offsets(core));
+				assert_true(inbox_on_offsets(&core));
 				break;
 			case INBOX_ASK_RETRY:
-				inbox_on_retried(core, 0, now);
+				inbox_on_retried(&core, 0, now);
 				break;
 			case INBOX_ASK_METRICS:
-				inbox_on_metrics(core, now);
+				inbox_on_metrics(&core, now);
 				break;
 			default:
 				fail_msg("an unexpected action");
 		}
-	expect(core, INBOX_WAIT);
-	assert_true(core->placed);
+	expect(INBOX_WAIT);
+	assert_true(core.placed);
 }
 
 static void
-fetch(InboxCore *core, uint32_t messages)
+fetch(uint32_t messages)
 {
-	inbox_on_readable(core);
-	expect(core, INBOX_FETCH);
-	inbox_on_fetched(core, messages, true, now);
+	inbox_on_readable(&core);
+	expect(INBOX_FETCH);
+	inbox_on_fetched(&core, messages, true, now);
 }
 
 static void
 nothing_is_read_before_the_database_says_where(void **state UNUSED)
 {
-	InboxCore	core;
-
 	inbox_core_init(&core, true, 1);
-	expect(&core, INBOX_CONNECT);
+	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(&core, INBOX_ASK_HELLO);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_ASK_HELLO);
+	expect(INBOX_WAIT);
 	inbox_on_hello(&core, now);
-	expect(&core, INBOX_NEW_CONSUMER);
+	expect(INBOX_NEW_CONSUMER);
 	inbox_on_consumer_up(&core);
-	expect(&core, INBOX_FETCH);
+	expect(INBOX_FETCH);
 	inbox_on_rebalance(&core, true, now);
 	inbox_on_fetched(&core, 0, true, now);
 	assert_false(core.placed);
@@ -90,56 +86,50 @@ nothing_is_read_before_the_database_says_where(void **state UNUSED)
 static void
 without_topics_there_is_no_consumer(void **state UNUSED)
 {
-	InboxCore	core;
-
 	inbox_core_init(&core, false, 1);
-	expect(&core, INBOX_CONNECT);
+	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(&core, INBOX_ASK_HELLO);
+	expect(INBOX_ASK_HELLO);
 	inbox_on_hello(&core, now);
-	expect(&core, INBOX_ASK_METRICS);
+	expect(INBOX_ASK_METRICS);
 	inbox_on_metrics(&core, now);
-	expect(&core, INBOX_ASK_RETRY);
+	expect(INBOX_ASK_RETRY);
 	inbox_on_retried(&core, 0, now);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	assert_true(inbox_moves(&core, now));
 }
 
 static void
 a_batch_is_applied_whole_and_committed(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
-	fetch(&core, 500);
-	expect(&core, INBOX_APPLY);
+	stream();
+	fetch(500);
+	expect(INBOX_APPLY);
 	assert_int_equal(core.from, 0);
 	assert_int_equal(core.to, 500);
 	inbox_on_readable(&core);
-	expect(&core, INBOX_WAIT);	/* one batch at a time */
+	expect(INBOX_WAIT); /* one batch at a time */
 	assert_true(inbox_on_applied(&core, now));
-	expect(&core, INBOX_FETCH);
+	expect(INBOX_FETCH);
 	inbox_on_fetched(&core, 0, true, now);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	now += INBOX_COMMIT_US;
-	expect(&core, INBOX_COMMIT);
+	expect(INBOX_COMMIT);
 	inbox_on_committed(&core);
 }
 
 static void
 a_transient_error_tries_the_same_again(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
-	fetch(&core, 10);
-	expect(&core, INBOX_APPLY);
+	stream();
+	fetch(10);
+	expect(INBOX_APPLY);
 	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
 	assert_int_equal(core.to, 10);
 	assert_true(core.apply_at > now);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	now = core.apply_at;
-	expect(&core, INBOX_APPLY);
+	expect(INBOX_APPLY);
 	assert_int_equal(core.from, 0);
 	assert_int_equal(core.to, 10);
 	assert_true(inbox_on_applied(&core, now));
@@ -155,18 +145,17 @@ halving_finds_each_bad_message(void **state UNUSED)
 	for (uint32_t size = 1; size <= 9; size++)
 		for (uint32_t bad = 0; bad < 1u << size; bad++)
 		{
-			InboxCore	core;
-			uint32_t	done = 0;
-			bool		finished = false;
-			int			calls = 0;
+			uint32_t done = 0;
+			bool	 finished = false;
+			int		 calls = 0;
 
-			stream(&core);
-			fetch(&core, size);
+			stream();
+			fetch(size);
 			while (!finished)
 			{
 				InboxAction action = inbox_next(&core, now);
 				uint32_t	range = ((1u << core.to) - 1) &
-					~((1u << core.from) - 1);
+								 ~((1u << core.from) - 1);
 
 				assert_true(calls++ < 100);
 				assert_int_equal(core.from, done);
@@ -192,12 +181,11 @@ halving_finds_each_bad_message(void **state UNUSED)
 static void
 one_bad_of_many_costs_few_calls(void **state UNUSED)
 {
-	InboxCore	core;
-	int			calls = 0;
-	bool		finished = false;
+	int	 calls = 0;
+	bool finished = false;
 
-	stream(&core);
-	fetch(&core, 512);
+	stream();
+	fetch(512);
 	while (!finished)
 	{
 		InboxAction action = inbox_next(&core, now);
@@ -214,11 +202,10 @@ one_bad_of_many_costs_few_calls(void **state UNUSED)
 static void
 a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 {
-	InboxCore	core;
-	int64_t		began = now;
+	int64_t began = now;
 
-	stream(&core);
-	fetch(&core, 5);
+	stream();
+	fetch(5);
 	while (core.size > 0)
 	{
 		InboxAction action = inbox_next(&core, now);
@@ -232,7 +219,7 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 	}
 	assert_true(now >= began + INBOX_GIVE_UP_US);
 	assert_false(inbox_moves(&core, now) && core.placed);
-	expect(&core, INBOX_SUSPEND);
+	expect(INBOX_SUSPEND);
 	inbox_on_suspended(&core);
 	now += 10 * SEC_US;
 	while (!core.placed)
@@ -250,41 +237,37 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 }
 
 static void
-lost_database_stops_reading(void **state UNUSED)
+a_lost_database_stops_the_reading(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
-	fetch(&core, 5);
-	expect(&core, INBOX_APPLY);
+	stream();
+	fetch(5);
+	expect(INBOX_APPLY);
 	inbox_on_down(&core, now);
 	assert_int_equal(core.size, 0);
-	expect(&core, INBOX_SUSPEND);
+	expect(INBOX_SUSPEND);
 	inbox_on_suspended(&core);
 	inbox_on_readable(&core);
-	expect(&core, INBOX_FETCH);	/* rebalances are served all the time */
+	expect(INBOX_FETCH); /* rebalances are served all the time */
 	inbox_on_fetched(&core, 0, true, now);
 	now = core.connect_at;
-	expect(&core, INBOX_CONNECT);
+	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(&core, INBOX_ASK_HELLO);
+	expect(INBOX_ASK_HELLO);
 	inbox_on_hello(&core, now);
 	assert_false(core.placed);
 }
 
 static void
-offsets_asked_before_a_rebalance_are_stale(void **state UNUSED)
+offsets_asked_for_before_a_rebalance_are_not_used(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
+	stream();
 	inbox_on_rebalance(&core, false, now);
 	assert_false(core.placed);
 	inbox_on_rebalance(&core, true, now);
-	expect(&core, INBOX_ASK_OFFSETS);
+	expect(INBOX_ASK_OFFSETS);
 	inbox_on_rebalance(&core, true, now);
 	assert_false(inbox_on_offsets(&core));
-	expect(&core, INBOX_ASK_OFFSETS);
+	expect(INBOX_ASK_OFFSETS);
 	assert_true(inbox_on_offsets(&core));
 }
 
@@ -293,11 +276,10 @@ offsets_asked_before_a_rebalance_are_stale(void **state UNUSED)
 static void
 no_work_starves_another(void **state UNUSED)
 {
-	InboxCore	core;
-	int			applied = 0;
-	int			retried = 0;
+	int applied = 0;
+	int retried = 0;
 
-	stream(&core);
+	stream();
 	for (int i = 0; i < 1000; i++)
 	{
 		InboxAction action;
@@ -327,28 +309,25 @@ no_work_starves_another(void **state UNUSED)
 static void
 only_the_leader_purges(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
+	stream();
 	core.retry_at = NEVER;
 	now += INBOX_PURGE_US;
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	core.leads = true;
-	expect(&core, INBOX_ASK_PURGE);
+	expect(INBOX_ASK_PURGE);
 	inbox_on_purged(&core, now);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 }
 
 static void
 metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
 {
-	InboxCore	core;
-	int			asked = 0;
+	int asked = 0;
 
-	stream(&core);
+	stream();
 	core.retry_at = NEVER;
 	now += INBOX_METRICS_US;
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	inbox_on_metrics_wanted(&core, now);
 	for (int second = 0; second < 600; second++)
 	{
@@ -366,57 +345,196 @@ metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
 static void
 stopping_finishes_the_batch_and_leaves_the_group(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
-	fetch(&core, 5);
-	expect(&core, INBOX_APPLY);
+	stream();
+	fetch(5);
+	expect(INBOX_APPLY);
 	inbox_on_stop(&core, now + 10 * SEC_US);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	assert_true(inbox_on_applied(&core, now));
-	expect(&core, INBOX_COMMIT);
+	expect(INBOX_COMMIT);
 	inbox_on_committed(&core);
-	expect(&core, INBOX_CLOSE);
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_CLOSE);
+	expect(INBOX_WAIT);
 	inbox_on_readable(&core);
-	expect(&core, INBOX_FETCH);
+	expect(INBOX_FETCH);
 	inbox_on_fetched(&core, 0, true, now);
 	inbox_on_closed(&core);
-	expect(&core, INBOX_DONE);
+	expect(INBOX_DONE);
 
-	stream(&core);				/* a group that does not let go */
+	stream(); /* a group that does not let go */
 	inbox_on_stop(&core, now + 10 * SEC_US);
-	expect(&core, INBOX_CLOSE);
+	expect(INBOX_CLOSE);
 	now += 10 * SEC_US;
-	expect(&core, INBOX_DONE);
+	expect(INBOX_DONE);
 }
 
 static void
 stopping_while_connecting_is_safe(void **state UNUSED)
 {
-	InboxCore	core;
-
 	inbox_core_init(&core, true, 3);
-	expect(&core, INBOX_CONNECT);
+	expect(INBOX_CONNECT);
 	inbox_on_stop(&core, now + SEC_US);
-	expect(&core, INBOX_DONE);
+	expect(INBOX_DONE);
 	inbox_on_connected(&core);
 }
 
 static void
-lost_consumer_comes_back(void **state UNUSED)
+a_lost_consumer_comes_back(void **state UNUSED)
 {
-	InboxCore	core;
-
-	stream(&core);
-	fetch(&core, 5);
+	stream();
+	fetch(5);
 	inbox_on_consumer_failed(&core, now);
 	assert_int_equal(core.size, 0);
 	core.retry_at = NEVER;
-	expect(&core, INBOX_WAIT);
+	expect(INBOX_WAIT);
 	assert_true(inbox_deadline(&core) == core.consumer_at);
 	now = core.consumer_at;
-	expect(&core, INBOX_NEW_CONSUMER);
+	expect(INBOX_NEW_CONSUMER);
+}
+
+/* ---- what goes wrong within a batch ------------------------------------ */
+
+static void
+a_message_alone_is_tried_again_as_such_after_a_transient_error(
+	void **state UNUSED)
+{
+	stream();
+	fetch(1);
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY_FAILED);
+	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+	core.retry_at = NEVER;
+	expect(INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == core.apply_at);
+	now = core.apply_at;
+	expect(INBOX_APPLY_FAILED);
+	assert_true(inbox_on_applied(&core, now));
+	/* the next batch starts with a clean slate */
+	fetch(2);
+	expect(INBOX_APPLY);
+	assert_int_equal(core.to, 2);
+	assert_true(inbox_on_applied(&core, now));
+}
+
+static void
+a_message_that_nothing_can_take_is_tried_ever_more_rarely(void **state UNUSED)
+{
+	int64_t began = now;
+	int		calls = 0;
+
+	stream();
+	core.retry_at = NEVER;
+	fetch(1);
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	while (core.size > 0)
+	{
+		expect(INBOX_APPLY_FAILED);
+		inbox_on_apply_error(&core, SQL_PERMANENT, now);
+		assert_true(core.apply_at > now);
+		now = core.apply_at;
+		calls++;
+	}
+	assert_true(now >= began + INBOX_GIVE_UP_US);
+	assert_in_range(calls, 5, 200);
+	expect(INBOX_SUSPEND);
+}
+
+static void
+a_revocation_is_not_heard_before_the_batch_is_through(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	fetch(3);
+	expect(INBOX_APPLY);
+	inbox_on_readable(&core); /* it waits in the consumer's queue */
+	expect(INBOX_WAIT);
+	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+	expect(INBOX_WAIT);
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, now));
+	expect(INBOX_FETCH);
+	inbox_on_rebalance(&core, false, now);
+	inbox_on_fetched(&core, 0, true, now);
+	assert_false(core.placed);
+	/* what was applied is told to Kafka all the same, and no more is read */
+	now += INBOX_COMMIT_US;
+	expect(INBOX_COMMIT);
+	inbox_on_committed(&core);
+	expect(INBOX_WAIT);
+}
+
+static void
+a_revocation_forgets_what_was_fetched_before_it(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	fetch(3);
+	inbox_on_rebalance(&core, false, now);
+	assert_int_equal(core.size, 0);
+	expect(INBOX_WAIT);
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core));
+	fetch(3);
+	expect(INBOX_APPLY);
+}
+
+static void
+offsets_that_could_not_be_read_are_asked_for_again(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	inbox_on_offsets_failed(&core, now);
+	assert_false(core.placed);
+	expect(INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == core.offsets_at);
+	now = core.offsets_at;
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core));
+}
+
+static void
+a_consumer_lost_while_offsets_are_asked_for_is_not_placed(void **state UNUSED)
+{
+	stream();
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	inbox_on_consumer_failed(&core, now);
+	assert_false(inbox_on_offsets(&core));
+}
+
+/* ---- upkeep ------------------------------------------------------------ */
+
+static void
+what_waits_is_looked_at_every_second_and_at_once_after_a_full_look(
+	void **state UNUSED)
+{
+	stream();
+	expect(INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == now + INBOX_RETRY_US);
+	now += INBOX_RETRY_US;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retried(&core, INBOX_RETRY_ROWS, now);
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retried(&core, 0, now);
+	expect(INBOX_WAIT);
+}
+
+static void
+an_answer_that_does_not_come_is_overdue(void **state UNUSED)
+{
+	stream();
+	fetch(1);
+	expect(INBOX_APPLY);
+	now += INBOX_ANSWER_US + PUMP_GRACE_US;
+	assert_false(inbox_overdue(&core, now));
+	assert_true(inbox_overdue(&core, now + 1));
+	assert_false(inbox_moves(&core, now));
 }
 
 int
@@ -430,14 +548,26 @@ main(void)
 		cmocka_unit_test(halving_finds_each_bad_message),
 		cmocka_unit_test(one_bad_of_many_costs_few_calls),
 		cmocka_unit_test(a_batch_that_fails_for_long_is_given_up),
-		cmocka_unit_test(lost_database_stops_reading),
-		cmocka_unit_test(offsets_asked_before_a_rebalance_are_stale),
+		cmocka_unit_test(a_lost_database_stops_the_reading),
+		cmocka_unit_test(offsets_asked_for_before_a_rebalance_are_not_used),
 		cmocka_unit_test(no_work_starves_another),
 		cmocka_unit_test(only_the_leader_purges),
 		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
 		cmocka_unit_test(stopping_finishes_the_batch_and_leaves_the_group),
 		cmocka_unit_test(stopping_while_connecting_is_safe),
-		cmocka_unit_test(lost_consumer_comes_back),
+		cmocka_unit_test(a_lost_consumer_comes_back),
+		cmocka_unit_test(
+			a_message_alone_is_tried_again_as_such_after_a_transient_error),
+		cmocka_unit_test(
+			a_message_that_nothing_can_take_is_tried_ever_more_rarely),
+		cmocka_unit_test(a_revocation_is_not_heard_before_the_batch_is_through),
+		cmocka_unit_test(a_revocation_forgets_what_was_fetched_before_it),
+		cmocka_unit_test(offsets_that_could_not_be_read_are_asked_for_again),
+		cmocka_unit_test(
+			a_consumer_lost_while_offsets_are_asked_for_is_not_placed),
+		cmocka_unit_test(
+			what_waits_is_looked_at_every_second_and_at_once_after_a_full_look),
+		cmocka_unit_test(an_answer_that_does_not_come_is_overdue),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 #include "log.h"
 
 /* Standard error goes into a file while a test runs. */
-static int	real_stderr;
+static int	 real_stderr;
 static FILE *captured;
 
 static void
@@ -43,7 +43,7 @@ release(void)
 static int
 count_lines(const char *text)
 {
-	int			lines = 0;
+	int lines = 0;
 
 	for (; *text != '\0'; text++)
 		lines += *text == '\n';
@@ -74,7 +74,8 @@ json_lines_are_json(void **state UNUSED)
 	log_write(LEVEL_ERROR, "test", "a \"quote\" and a \\");
 	text = release();
 	log_configure(LEVEL_INFO, LOG_TEXT);
-	assert_non_null(strstr(text, "\"level\":\"error\",\"module\":\"test\","
+	assert_non_null(strstr(text,
+						   "\"level\":\"error\",\"module\":\"test\","
 						   "\"message\":\"a \\\"quote\\\" and a \\\\\"}\n"));
 }
 

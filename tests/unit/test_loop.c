@@ -25,12 +25,12 @@ count(void *arg)
 static void
 timers_fire_once_and_in_time(void **state UNUSED)
 {
-	Loop	   *loop = loop_new();
-	int			fired = 0;
-	int			never = 0;
-	LoopTimer  *timer = loop_timer_new(loop, count, &fired);
-	LoopTimer  *off = loop_timer_new(loop, count, &never);
-	int64_t		due = loop_now(loop) + 20 * MS_US;
+	Loop	  *loop = loop_new();
+	int		   fired = 0;
+	int		   never = 0;
+	LoopTimer *timer = loop_timer_new(loop, count, &fired);
+	LoopTimer *off = loop_timer_new(loop, count, &never);
+	int64_t	   due = loop_now(loop) + 20 * MS_US;
 
 	loop_timer_set(timer, due);
 	loop_timer_set(off, due);
@@ -39,7 +39,7 @@ timers_fire_once_and_in_time(void **state UNUSED)
 	assert_int_equal(fired, 1);
 	assert_int_equal(never, 0);
 	assert_true(loop_now(loop) >= due);
-	loop_timer_set(timer, loop_now(loop));	/* can be set again */
+	loop_timer_set(timer, loop_now(loop)); /* can be set again */
 	loop_turn(loop);
 	assert_int_equal(fired, 2);
 	loop_timer_free(timer);
@@ -50,10 +50,10 @@ timers_fire_once_and_in_time(void **state UNUSED)
 static void
 signals_and_wakes_arrive(void **state UNUSED)
 {
-	Loop	   *loop = loop_new();
-	int			signals = 0;
-	int			wakes = 0;
-	LoopWake   *wake;
+	Loop	 *loop = loop_new();
+	int		  signals = 0;
+	int		  wakes = 0;
+	LoopWake *wake;
 
 	loop_signal(loop, SIGUSR2, count, &signals);
 	wake = loop_wake_new(loop, count, &wakes);
@@ -63,7 +63,7 @@ signals_and_wakes_arrive(void **state UNUSED)
 	while (signals == 0 || wakes == 0)
 		loop_turn(loop);
 	assert_int_equal(signals, 1);
-	assert_int_equal(wakes, 1);	/* two writes are one reading */
+	assert_int_equal(wakes, 1); /* two writes are one reading */
 	loop_wake_free(wake);
 	loop_free(loop);
 }
@@ -81,18 +81,18 @@ hello_page(void *arg UNUSED, const char *path, HttpAnswer *answer)
 
 typedef struct Client
 {
-	int			fd;
-	char		text[4096];
-	size_t		len;
-	bool		closed;
+	int	   fd;
+	char   text[4096];
+	size_t len;
+	bool   closed;
 } Client;
 
 static void
 client_ready(void *arg, uint32_t events UNUSED)
 {
-	Client	   *client = arg;
-	ssize_t		got = read(client->fd, client->text + client->len,
-						   sizeof(client->text) - 1 - client->len);
+	Client *client = arg;
+	ssize_t got = read(client->fd, client->text + client->len,
+					   sizeof(client->text) - 1 - client->len);
 
 	if (got > 0)
 		client->len += (size_t) got;
@@ -107,8 +107,8 @@ free_port(void)
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
-	socklen_t	len = sizeof(address);
-	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(address);
+	int		  fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	assert_int_equal(bind(fd, (struct sockaddr *) &address, len), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *) &address, &len), 0);
@@ -124,13 +124,15 @@ request(Loop *loop, uint16_t port, const char *line, const char *expected)
 		.sin_port = htons(port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
-	Client		client = {.fd = socket(AF_INET, SOCK_STREAM, 0)};
-	LoopIo	   *io;
-	char	   *text = xasprintf("%s HTTP/1.1\r\nHost: x\r\n"
-								 "Connection: close\r\n\r\n", line);
+	Client	client = {.fd = socket(AF_INET, SOCK_STREAM, 0)};
+	LoopIo *io;
+	char   *text = xasprintf("%s HTTP/1.1\r\nHost: x\r\n"
+							   "Connection: close\r\n\r\n",
+							 line);
 
 	assert_int_equal(connect(client.fd, (struct sockaddr *) &address,
-							 sizeof(address)), 0);
+							 sizeof(address)),
+					 0);
 	assert_int_equal(write(client.fd, text, strlen(text)), strlen(text));
 	free(text);
 	io = loop_io_new(loop, client.fd, EPOLLIN, client_ready, &client);
@@ -145,11 +147,11 @@ request(Loop *loop, uint16_t port, const char *line, const char *expected)
 static void
 pages_are_served_by_the_loop(void **state UNUSED)
 {
-	Loop	   *loop = loop_new();
-	uint16_t	port = free_port();
-	char	   *listen = xasprintf("127.0.0.1:%u", port);
-	Buf			error = {0};
-	Http	   *http = http_new(loop, listen, hello_page, NULL, &error);
+	Loop	*loop = loop_new();
+	uint16_t port = free_port();
+	char	*listen = xasprintf("127.0.0.1:%u", port);
+	Buf		 error = {0};
+	Http	*http = http_new(loop, listen, hello_page, NULL, &error);
 
 	if (http == NULL)
 		fail_msg("%s", buf_str(&error));
@@ -171,11 +173,11 @@ addresses_that_are_none_are_refused(void **state UNUSED)
 	static const char *const wrong[] = {
 		"", "9187", "localhost:9187", "127.0.0.1:http", "1.2.3:x",
 	};
-	Loop	   *loop = loop_new();
+	Loop *loop = loop_new();
 
 	for (size_t i = 0; i < Lengthof(wrong); i++)
 	{
-		Buf			error = {0};
+		Buf error = {0};
 
 		assert_null(http_new(loop, wrong[i], hello_page, NULL, &error));
 		assert_int_not_equal(error.len, 0);

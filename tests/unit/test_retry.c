@@ -10,14 +10,14 @@
 static void
 pauses_grow_and_stay_in_bounds(void **state UNUSED)
 {
-	Retry		retry;
-	int64_t		longest = 0;
+	Retry	retry;
+	int64_t longest = 0;
 
 	retry_init(&retry, 100 * MS_US, 5 * SEC_US, 42);
 	for (int i = 0; i < 1000; i++)
 	{
-		int64_t		before = Max(retry.pause_us, retry.base_us);
-		int64_t		pause = retry_failed(&retry);
+		int64_t before = Max(retry.pause_us, retry.base_us);
+		int64_t pause = retry_failed(&retry);
 
 		assert_true(pause >= 100 * MS_US && pause <= 5 * SEC_US);
 		assert_true(pause <= 3 * before);
@@ -30,7 +30,7 @@ pauses_grow_and_stay_in_bounds(void **state UNUSED)
 static void
 success_begins_anew(void **state UNUSED)
 {
-	Retry		retry;
+	Retry retry;
 
 	retry_init(&retry, 10, 100000, 7);
 	for (int i = 0; i < 50; i++)
@@ -43,17 +43,17 @@ success_begins_anew(void **state UNUSED)
 static void
 seeds_repeat_and_differ(void **state UNUSED)
 {
-	Retry		a;
-	Retry		b;
-	Retry		c;
-	int			different = 0;
+	Retry a;
+	Retry b;
+	Retry c;
+	int	  different = 0;
 
 	retry_init(&a, 10, 1000000, 1001);
 	retry_init(&b, 10, 1000000, 1001);
 	retry_init(&c, 10, 1000000, 2001);
 	for (int i = 0; i < 50; i++)
 	{
-		int64_t		pause = retry_failed(&a);
+		int64_t pause = retry_failed(&a);
 
 		assert_true(pause == retry_failed(&b));
 		different += pause != retry_failed(&c);
@@ -68,8 +68,8 @@ transient_states_are_tried_again(void **state UNUSED)
 		"08006", "53300", "57P01", "57014", "40001", "40P01", "55P03",
 	};
 	static const char *const permanent[] = {
-		"40003", "23505", "22P02", "42883", "P0001", "XX000", "SK001", "55006",
-		"",
+		"40003", "23505", "22P02", "42883", "P0001",
+		"XX000", "SK001", "55006", "",
 	};
 
 	assert_int_equal(sqlstate_class(NULL), SQL_TRANSIENT);

@@ -13,7 +13,7 @@
 static uint64_t
 push(Ring *ring, int64_t seq)
 {
-	uint64_t	id = ring_next_id(ring);
+	uint64_t id = ring_next_id(ring);
 
 	ring_push(ring, seq, seq * 10);
 	return id;
@@ -41,8 +41,8 @@ expect_no_position(Ring *ring)
 static void
 position_waits_for_the_oldest(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	ids[3];
+	Ring	 ring;
+	uint64_t ids[3];
 
 	ring_init(&ring, 8);
 	expect_no_position(&ring);
@@ -67,9 +67,9 @@ position_waits_for_the_oldest(void **state UNUSED)
 static void
 closed_window_is_finished_by_its_last_event(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	first;
-	uint64_t	second;
+	Ring	 ring;
+	uint64_t first;
+	uint64_t second;
 
 	ring_init(&ring, 8);
 	ring_open(&ring, "w1", 0);
@@ -89,8 +89,8 @@ closed_window_is_finished_by_its_last_event(void **state UNUSED)
 static void
 empty_windows_move_the_position_but_do_not_count(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	id;
+	Ring	 ring;
+	uint64_t id;
 
 	ring_init(&ring, 4);
 	ring_open(&ring, "w1", 0);
@@ -103,7 +103,7 @@ empty_windows_move_the_position_but_do_not_count(void **state UNUSED)
 	ring_close(&ring);
 	ring_open(&ring, "w3", 0);
 	ring_close(&ring);
-	expect_position(&ring, "w1", 0, true);	/* w2 has not arrived */
+	expect_position(&ring, "w1", 0, true); /* w2 has not arrived */
 	ring_ack(&ring, id);
 	expect_position(&ring, "w3", 0, true);
 	assert_true(ring_position_counts(&ring));
@@ -113,8 +113,8 @@ empty_windows_move_the_position_but_do_not_count(void **state UNUSED)
 static void
 stored_position_is_not_given_again(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	id;
+	Ring	 ring;
+	uint64_t id;
 
 	ring_init(&ring, 4);
 	ring_open(&ring, "w1", 40);
@@ -135,9 +135,9 @@ stored_position_is_not_given_again(void **state UNUSED)
 static void
 reset_forgets_and_ignores_late_acknowledgements(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	old;
-	uint64_t	fresh;
+	Ring	 ring;
+	uint64_t old;
+	uint64_t fresh;
 
 	ring_init(&ring, 4);
 	ring_open(&ring, "w1", 0);
@@ -159,8 +159,8 @@ reset_forgets_and_ignores_late_acknowledgements(void **state UNUSED)
 static void
 room_is_limited(void **state UNUSED)
 {
-	Ring		ring;
-	uint64_t	first;
+	Ring	 ring;
+	uint64_t first;
 
 	ring_init(&ring, 2);
 	ring_open(&ring, "w", 0);
@@ -199,23 +199,23 @@ random_orders_agree_with_the_definition(void **state UNUSED)
 		EVENTS = 5000,
 		CAPACITY = 64,
 	};
-	Ring		ring;
-	bool		acked[EVENTS] = {0};
-	uint64_t	ids[EVENTS];
-	int			pushed = 0;
-	int			arrived = 0;
-	unsigned	seed = 20260131;
+	Ring	 ring;
+	bool	 acked[EVENTS] = {0};
+	uint64_t ids[EVENTS];
+	int		 pushed = 0;
+	int		 arrived = 0;
 
+	begin_dice("ring");
 	ring_init(&ring, CAPACITY);
 	ring_open(&ring, "w", 0);
 	while (arrived < EVENTS)
 	{
 		RingPosition position;
-		int			prefix = 0;
+		int			 prefix = 0;
 
-		if (pushed < EVENTS && ring_has_room(&ring) && rand_r(&seed) % 2)
+		if (pushed < EVENTS && ring_has_room(&ring) && one_in(2))
 		{
-			if (rand_r(&seed) % 4 == 0 && ring_may_open(&ring))
+			if (one_in(4) && ring_may_open(&ring))
 			{
 				ring_close(&ring);
 				ring_open(&ring, "w", 0);
@@ -225,8 +225,8 @@ random_orders_agree_with_the_definition(void **state UNUSED)
 		}
 		else if (pushed > arrived)
 		{
-			int			pick = pushed - 1 -
-				(int) (rand_r(&seed) % Min((unsigned) pushed, CAPACITY));
+			int pick = pushed - 1 -
+					   (int) below(Min((uint32_t) pushed, CAPACITY));
 
 			while (acked[pick])
 				pick = (pick + 1) % pushed;

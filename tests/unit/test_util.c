@@ -5,14 +5,18 @@
  */
 #include "unit.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "util.h"
 
 static void
 buffer_grows_and_stays_a_string(void **state UNUSED)
 {
-	Buf			buf = {0};
+	Buf buf = {0};
 
 	assert_string_equal(buf_str(&buf), "");
 	for (int i = 0; i < 1000; i++)
@@ -29,7 +33,7 @@ buffer_grows_and_stays_a_string(void **state UNUSED)
 static void
 numbers_survive_network_order(void **state UNUSED)
 {
-	Buf			buf = {0};
+	Buf buf = {0};
 
 	buf_add_u16(&buf, 0x1234);
 	buf_add_u32(&buf, 0x89abcdef);
@@ -44,7 +48,7 @@ numbers_survive_network_order(void **state UNUSED)
 static void
 lists_are_split_at_commas(void **state UNUSED)
 {
-	char	  **names = strings_split(" a, b c ,,d ,");
+	char **names = strings_split(" a, b c ,,d ,");
 
 	assert_int_equal(strings_count(names), 3);
 	assert_string_equal(names[0], "a");
@@ -57,6 +61,63 @@ lists_are_split_at_commas(void **state UNUSED)
 	strings_free(NULL);
 }
 
+static void
+bytes_and_text_go_into_one_buffer(void **state UNUSED)
+{
+	Buf buf = {0};
+
+	buf_add(&buf, "a\0b", 3);
+	buf_add(&buf, NULL, 0);
+	buf_printf(&buf, "%s-%d", "c", 7);
+	assert_int_equal(buf.len, 6);
+	assert_memory_equal(buf_str(&buf), "a\0bc-7", 7);
+	for (int i = 0; i < 200; i++)
+		buf_printf(&buf, "%0100d", i);
+	assert_int_equal(buf.len, 6 + 200 * 100);
+	assert_memory_equal(buf.data, "a\0bc-7", 6);
+	buf_free(&buf);
+}
+
+static void
+numbers_are_read_from_any_address(void **state UNUSED)
+{
+	static const char bytes[] = "\xff\x01\x02\x03\x04\x05\x06\x07\x08";
+
+	assert_int_equal(read_u16(bytes + 1), 0x0102);
+	assert_int_equal(read_u32(bytes + 1), 0x01020304);
+	assert_true(read_u64(bytes + 1) == UINT64_C(0x0102030405060708));
+}
+
+/* In a child, whose last words go into a pipe. */
+static void
+a_failed_assertion_says_where_and_ends_the_process(void **state UNUSED)
+{
+	int		pipe_ends[2];
+	char	words[200] = "";
+	size_t	len = 0;
+	ssize_t got;
+	int		status;
+	pid_t	child;
+
+	assert_int_equal(pipe(pipe_ends), 0);
+	child = fork();
+	if (child == 0)
+	{
+		signal(SIGABRT, SIG_DFL);
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+		dup2(pipe_ends[1], STDERR_FILENO);
+		Assert(child != 0);
+	}
+	close(pipe_ends[1]);
+	while ((got = read(pipe_ends[0], words + len, sizeof(words) - 1 - len)) > 0)
+		len += (size_t) got;
+	close(pipe_ends[0]);
+	assert_true(waitpid(child, &status, 0) == child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	assert_non_null(strstr(words, "failed assertion child != 0 at "));
+	assert_non_null(strstr(words, "test_util.c:"));
+}
+
 int
 main(void)
 {
@@ -64,6 +125,9 @@ main(void)
 		cmocka_unit_test(buffer_grows_and_stays_a_string),
 		cmocka_unit_test(numbers_survive_network_order),
 		cmocka_unit_test(lists_are_split_at_commas),
+		cmocka_unit_test(bytes_and_text_go_into_one_buffer),
+		cmocka_unit_test(numbers_are_read_from_any_address),
+		cmocka_unit_test(a_failed_assertion_says_where_and_ends_the_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,169 @@
+/*
+ * outbox_fixture.h - an outbox pump whose database, producer and clock are the
+ * test
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_FIXTURE_H
+#define PGSTOCK_OUTBOX_FIXTURE_H
+
+#include "unit.h"
+
+#include "outbox_core.h"
+
+#define IN_FLIGHT_MAX 16384
+#define EPOCH		  7
+
+static OutboxCore core;
+static int64_t	  now;
+
+static inline int
+begin(void **state UNUSED)
+{
+	outbox_core_init(&core, IN_FLIGHT_MAX, 1);
+	now = 1000 * SEC_US;
+	return 0;
+}
+
+static inline int
+end(void **state UNUSED)
+{
+	outbox_core_fini(&core);
+	return 0;
+}
+
+/* A macro, so that a failure names the line of the test. */
+#define expect(action)		assert_int_equal(outbox_next(&core, now), action)
+#define expect_deadline(at) assert_true(outbox_deadline(&core) == (at))
+
+/* ---- ways to get somewhere --------------------------------------------- */
+
+static inline void
+open_sink(void)
+{
+	expect(OUTBOX_NEW_SINK);
+	outbox_on_sink_up(&core, now);
+}
+
+static inline void
+connect_and_greet(void)
+{
+	expect(OUTBOX_CONNECT);
+	expect(OUTBOX_WAIT);
+	outbox_on_connected(&core, now);
+	for (OutboxAction step = OUTBOX_ASK_HELLO; step <= OUTBOX_ASK_TOPICS;
+		 step++)
+	{
+		expect(step);
+		expect(OUTBOX_WAIT);
+		outbox_on_step_done(&core, now);
+	}
+}
+
+static inline void
+lead(void)
+{
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_POSITION);
+}
+
+/* Streaming, with the position at the end of "w0". */
+static inline void
+stream(void)
+{
+	open_sink();
+	connect_and_greet();
+	lead();
+	outbox_on_position(&core, "w0", 0, true, now);
+}
+
+static inline void
+open_window(const char *window)
+{
+	outbox_on_wake(&core);
+	expect(OUTBOX_ASK_WINDOW);
+	outbox_on_window(&core, window);
+}
+
+/* A page of rows of 100 bytes; the last has that seq. */
+static inline void
+take_page(uint32_t rows, int64_t last_seq)
+{
+	expect(OUTBOX_ASK_PAGE);
+	assert_int_equal(outbox_on_page(&core, rows, (size_t) rows * 100, last_seq),
+					 rows > 0);
+}
+
+/* Produces the oldest page, whose first row has that seq; the first id. */
+static inline uint64_t
+produce_page(int64_t first_seq)
+{
+	uint64_t id = ring_next_id(&core.ring);
+	bool	 done = false;
+
+	for (int64_t row = 0; !done; row++)
+	{
+		assert_int_equal(outbox_row(&core), row);
+		done = outbox_on_produced(&core, first_seq + row, 0, now);
+	}
+	return id;
+}
+
+/* A window of that many rows goes into flight, seq from 1 on; the first id. */
+static inline uint64_t
+fly_window(const char *window, uint32_t rows)
+{
+	uint64_t	 first = ring_next_id(&core.ring);
+	uint32_t	 read = 0;
+	uint32_t	 sent = 0;
+	OutboxAction action;
+
+	open_window(window);
+	while ((action = outbox_next(&core, now)) != OUTBOX_WAIT)
+	{
+		uint32_t page = Min(rows - read, core.page_rows);
+
+		if (action == OUTBOX_PRODUCE)
+		{
+			page = core.pages[0].rows;
+			produce_page(sent + 1);
+			sent += page;
+			continue;
+		}
+		assert_int_equal(action, OUTBOX_ASK_PAGE);
+		read += page;
+		assert_int_equal(outbox_on_page(&core, page, (size_t) page * 100, read),
+						 page > 0);
+	}
+	assert_int_equal(sent, rows);
+	return first;
+}
+
+static inline void
+ack(uint64_t id)
+{
+	assert_true(ring_ack(&core.ring, id) >= 0);
+	outbox_on_acked(&core, now);
+}
+
+static inline void
+ack_all(uint64_t first)
+{
+	while (first < ring_next_id(&core.ring))
+		ack(first++);
+}
+
+static inline void
+expect_stored(const char *window, int64_t seq, bool finished)
+{
+	expect(OUTBOX_STORE);
+	assert_string_equal(core.storing.window, window);
+	assert_true(core.storing.seq == seq);
+	assert_int_equal(core.storing.finished, finished);
+	outbox_on_stored(&core, now);
+}
+
+#define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+#endif

@@ -1,0 +1,595 @@
+/*
+ * test_inbox_simulation.c - a relay that consumes, a peer in its group, and
+ * all that can go wrong
+ *
+ * The database takes batches in one transaction with the next offsets; a bad
+ * message fails each batch that it is in.  The group moves partitions between
+ * the relay and a peer; the relay hears of it when it serves its consumer, and
+ * by then the peer may be at work.
+ *
+ * Checked at each step:
+ * - no message is left out, and none comes twice unless the group had given
+ *   the partition to the peer meanwhile;
+ * - every bad message ends in relay_apply_failed(), alone, and no good one does;
+ * - Kafka is never told an offset that the database has not;
+ * - nothing is read that was not placed by the database's offsets, and the
+ *   core waits for something that is to come.
+ * At the end, when nothing fails any more, every message was taken once.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <string.h>
+
+#include "inbox_core.h"
+
+#define STEPS		 200000
+#define PARTITIONS	 4
+#define MESSAGES_MAX 200000 /* of one partition */
+#define BATCH_MAX	 40
+#define BACKLOG_MAX	 200 /* messages not yet taken */
+
+typedef struct Message
+{
+	bool	 bad;
+	bool	 failed; /* alone, by relay_apply_failed() */
+	uint32_t taken;	 /* by the database: effects, or dead */
+} Message;
+
+typedef struct Partition
+{
+	Message *messages;
+	uint32_t end;		/* messages that there are */
+	uint32_t next;		/* the database's offset */
+	uint32_t committed; /* Kafka's */
+	bool	 ours;		/* as the group has it */
+	bool	 contested; /* taken away, and the relay does not know */
+	bool	 held;		/* the relay believes that it is its own */
+	uint32_t position;	/* of the relay's consumer */
+	uint32_t applied;	/* ... what it has to commit */
+} Partition;
+
+typedef struct Batched
+{
+	uint32_t partition;
+	uint32_t offset;
+} Batched;
+
+typedef struct Counts
+{
+	unsigned applied, duplicates, dead, failures, transient, given_up,
+		rebalances, contests, stale_offsets, connections_lost, consumers_lost,
+		crashes, stops, commits, retries;
+} Counts;
+
+typedef struct World
+{
+	int64_t	  now;
+	bool	  peace; /* nothing fails any more */
+	Counts	  counts;
+	Partition partitions[PARTITIONS];
+	InboxCore core;
+	bool	  rebalance;		   /* waits for the consumer to be served */
+	bool	  reading;			   /* the consumer has partitions to read */
+	uint32_t  offsets[PARTITIONS]; /* the database's, when it was asked */
+	Batched	  batch[BATCH_MAX];
+	uint32_t  batch_count;
+	bool	  slow; /* the database fails for a while */
+} World;
+
+static World world;
+
+/* Something goes wrong that often, while things may. */
+static bool
+fails_one_in(uint32_t n)
+{
+	return !world.peace && one_in(n);
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+/* Deduplicates by id, as the real one does. */
+static void
+take(Partition *partition, uint32_t offset)
+{
+	Message *message = &partition->messages[offset];
+
+	assert_true(offset <= partition->next);
+	if (offset < partition->next)
+	{
+		assert_true(message->taken == 1);
+		world.counts.duplicates++;
+		return;
+	}
+	assert_int_equal(message->taken, 0);
+	message->taken++;
+	partition->next++;
+	world.counts.applied++;
+}
+
+static bool
+batch_is_bad(uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++)
+	{
+		const Batched *at = &world.batch[i];
+
+		if (world.partitions[at->partition].messages[at->offset].bad)
+			return true;
+	}
+	return false;
+}
+
+static void
+apply_batch(const InboxCore *core)
+{
+	for (uint32_t i = core->from; i < core->to; i++)
+	{
+		const Batched *at = &world.batch[i];
+		Partition	  *partition = &world.partitions[at->partition];
+
+		assert_true(at->offset == partition->next || partition->contested);
+		take(partition, at->offset);
+	}
+}
+
+static void
+apply_failed(const InboxCore *core)
+{
+	const Batched *at = &world.batch[core->from];
+	Message *message = &world.partitions[at->partition].messages[at->offset];
+
+	assert_true(core->to == core->from + 1);
+	assert_true(message->bad);
+	message->failed = true;
+	world.counts.dead++;
+	apply_batch(core);
+}
+
+/* The batch's transaction, as far as the server is concerned. */
+static SqlClass
+run_apply(const InboxCore *core, bool *done)
+{
+	*done = false;
+	if (world.slow || fails_one_in(20))
+		return SQL_TRANSIENT;
+	if (core->asked == INBOX_APPLY && batch_is_bad(core->from, core->to))
+		return SQL_PERMANENT;
+	if (core->asked == INBOX_APPLY)
+		apply_batch(core);
+	else
+		apply_failed(core);
+	*done = true;
+	return SQL_PERMANENT;
+}
+
+/* ---- the group --------------------------------------------------------- */
+
+static void
+peer_works(void)
+{
+	Partition *partition = &world.partitions[below(PARTITIONS)];
+
+	if (partition->ours)
+		return;
+	for (uint32_t n = below(6); n > 0 && partition->next < partition->end; n--)
+	{
+		partition->messages[partition->next]
+			.failed = partition->messages[partition->next].bad;
+		take(partition, partition->next);
+	}
+}
+
+static void
+move_partitions(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+	{
+		Partition *partition = &world.partitions[i];
+
+		partition->ours = world.peace || one_in(2);
+		if (partition->held && !partition->ours && !partition->contested)
+		{
+			partition->contested = true;
+			world.counts.contests++;
+		}
+	}
+	world.rebalance = true;
+	inbox_on_readable(&world.core);
+}
+
+static void
+stop_reading(void)
+{
+	world.reading = false;
+	world.batch_count = 0;
+}
+
+/* The relay is no member any more, or a new one. */
+static void
+lose_partitions(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+	{
+		Partition *partition = &world.partitions[i];
+
+		partition->ours = partition->held = partition->contested = false;
+	}
+	world.rebalance = false;
+	stop_reading();
+}
+
+/* ---- the consumer: what consumer.c does -------------------------------- */
+
+static void
+serve_rebalance(void)
+{
+	inbox_on_rebalance(&world.core, false, world.now);
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+	{
+		Partition *partition = &world.partitions[i];
+
+		partition->held = partition->ours;
+		partition->contested = false;
+		partition->applied = 0;
+	}
+	world.rebalance = false;
+	stop_reading();
+	inbox_on_rebalance(&world.core, true, world.now);
+	world.counts.rebalances++;
+}
+
+/* The next message of any partition from that one on; false if none has. */
+static bool
+fetch_one(uint32_t first)
+{
+	for (uint32_t n = 0; world.reading && n < PARTITIONS; n++)
+	{
+		uint32_t   index = (first + n) % PARTITIONS;
+		Partition *partition = &world.partitions[index];
+
+		if (!partition->held || partition->position == partition->end)
+			continue;
+		world.batch[world.batch_count++] = (Batched){
+			.partition = index,
+			.offset = partition->position++,
+		};
+		return true;
+	}
+	return false;
+}
+
+static void
+fetch(void)
+{
+	uint32_t wanted = below(BATCH_MAX) + 1;
+	bool	 drained = false;
+
+	world.batch_count = 0;
+	if (fails_one_in(500))
+	{
+		lose_partitions();
+		inbox_on_consumer_failed(&world.core, world.now);
+		world.counts.consumers_lost++;
+		return;
+	}
+	if (world.rebalance)
+		serve_rebalance();
+	while (world.batch_count < wanted && !drained)
+		drained = !fetch_one(below(PARTITIONS));
+	inbox_on_fetched(&world.core, world.batch_count, drained, world.now);
+	if (world.core.closing && one_in(3))
+	{
+		lose_partitions();
+		inbox_on_closed(&world.core);
+	}
+	else if (world.core.closing)
+		inbox_on_readable(&world.core);
+}
+
+static void
+place(void)
+{
+	if (!inbox_on_offsets(&world.core))
+	{
+		world.counts.stale_offsets++;
+		return;
+	}
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		world.partitions[i].position = world.offsets[i];
+	/* librdkafka takes what a leaving consumer is assigned for nothing */
+	world.reading = !world.core.closing;
+	inbox_on_readable(&world.core);
+}
+
+static void
+commit_offsets(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+	{
+		Partition *partition = &world.partitions[i];
+
+		assert_true(partition->applied <= partition->next);
+		if (partition->applied > 0)
+			partition->committed = partition->applied;
+	}
+	inbox_on_committed(&world.core);
+	world.counts.commits++;
+}
+
+/* ---- the relay: what inbox.c does -------------------------------------- */
+
+static void
+begin_relay(void)
+{
+	inbox_core_init(&world.core, true, roll());
+}
+
+/* Ends as by kill -9; another one begins in its place. */
+static void
+crash(void)
+{
+	lose_partitions();
+	begin_relay();
+}
+
+/* The server may have done what it was asked, and the answer be lost. */
+static void
+lose_connection(void)
+{
+	bool done;
+
+	if ((world.core.asked == INBOX_APPLY ||
+		 world.core.asked == INBOX_APPLY_FAILED) &&
+		one_in(2))
+		(void) run_apply(&world.core, &done);
+	inbox_on_down(&world.core, world.now);
+	world.counts.connections_lost++;
+}
+
+static void
+answer_apply(void)
+{
+	InboxCore *core = &world.core;
+	bool	   done;
+	SqlClass class = run_apply(core, &done);
+	bool suspended = core->suspend;
+
+	if (!done)
+	{
+		inbox_on_apply_error(core, class, world.now);
+		world.counts.failures += class == SQL_PERMANENT;
+		world.counts.transient += class == SQL_TRANSIENT;
+		world.counts.given_up += core->suspend && !suspended;
+		return;
+	}
+	for (uint32_t i = core->from; i < core->to; i++)
+	{
+		const Batched *at = &world.batch[i];
+
+		world.partitions[at->partition].applied = at->offset + 1;
+	}
+	if (inbox_on_applied(core, world.now))
+		world.batch_count = 0;
+}
+
+static void
+answer(void)
+{
+	InboxCore *core = &world.core;
+
+	if (core->asked == INBOX_CONNECT && !fails_one_in(4))
+		inbox_on_connected(core);
+	else if (core->asked == INBOX_CONNECT)
+		lose_connection();
+	else if (core->asked == INBOX_ASK_HELLO)
+		inbox_on_hello(core, world.now);
+	else if (core->asked == INBOX_ASK_OFFSETS && fails_one_in(10))
+		inbox_on_offsets_failed(core, world.now);
+	else if (core->asked == INBOX_ASK_OFFSETS)
+		place();
+	else if (core->asked == INBOX_ASK_RETRY)
+	{
+		inbox_on_retried(core, one_in(4) ? INBOX_RETRY_ROWS : 0, world.now);
+		world.counts.retries++;
+	}
+	else if (core->asked == INBOX_ASK_METRICS)
+		inbox_on_metrics(core, world.now);
+	else if (core->asked == INBOX_ASK_PURGE)
+		inbox_on_purged(core, world.now);
+	else if (core->asked != INBOX_WAIT)
+		answer_apply();
+}
+
+/* The group may change its mind before the answer comes. */
+static void
+ask_offsets(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		world.offsets[i] = world.partitions[i].next;
+	if (fails_one_in(10))
+		move_partitions();
+}
+
+static void
+act(InboxAction action)
+{
+	if (action == INBOX_ASK_OFFSETS)
+		ask_offsets();
+	else if (action == INBOX_NEW_CONSUMER && fails_one_in(4))
+		inbox_on_consumer_failed(&world.core, world.now);
+	else if (action == INBOX_NEW_CONSUMER)
+	{
+		inbox_on_consumer_up(&world.core);
+		move_partitions();
+	}
+	else if (action == INBOX_SUSPEND)
+	{
+		stop_reading();
+		inbox_on_suspended(&world.core);
+	}
+	else if (action == INBOX_FETCH)
+		fetch();
+	else if (action == INBOX_COMMIT)
+		commit_offsets();
+	else if (action == INBOX_CLOSE)
+		stop_reading();
+	else if (action == INBOX_DONE)
+	{
+		crash();
+		world.counts.stops++;
+	}
+}
+
+static void
+turn(void)
+{
+	InboxAction action;
+
+	for (int actions = 0;
+		 (action = inbox_next(&world.core, world.now)) != INBOX_WAIT; actions++)
+	{
+		assert_true(actions < 1000);
+		act(action);
+	}
+	assert_true(!world.reading || world.core.placed);
+	assert_int_equal(world.core.size, world.batch_count);
+	assert_true(inbox_deadline(&world.core) > world.now);
+}
+
+/* ---- what happens ------------------------------------------------------ */
+
+static void
+produce(void)
+{
+	Partition *partition = &world.partitions[below(PARTITIONS)];
+
+	for (uint32_t n = below(8); n > 0; n--)
+	{
+		if (partition->end - partition->next >= BACKLOG_MAX)
+			return;
+		assert_true(partition->end < MESSAGES_MAX);
+		partition->messages[partition->end++].bad = one_in(30);
+	}
+	inbox_on_readable(&world.core);
+}
+
+static void
+trouble(void)
+{
+	uint32_t kind = below(12);
+
+	if (kind < 4 && world.core.state != PUMP_DOWN)
+		lose_connection();
+	else if (kind < 8 && world.core.consumer_up)
+		move_partitions();
+	else if (kind == 8)
+		world.slow = true;
+	else if (kind == 9)
+	{
+		crash();
+		world.counts.crashes++;
+	}
+	else if (kind == 10 && !world.core.stopping)
+		inbox_on_stop(&world.core, world.now + 10 * SEC_US);
+}
+
+static void
+step(void)
+{
+	int64_t next;
+
+	if (!world.peace)
+		produce();
+	if (!world.peace || one_in(100))
+		peer_works();
+	if (one_in(2))
+		answer();
+	if (fails_one_in(300))
+		trouble();
+	if (one_in(200))
+		world.slow = false;
+	world.now += below(20000);
+	turn();
+	next = inbox_deadline(&world.core);
+	if (one_in(world.slow ? 4 : 50) && next != NEVER)
+		world.now = Max(world.now, next);
+	turn();
+}
+
+/* ---- a run ------------------------------------------------------------- */
+
+static bool
+all_is_taken(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		if (world.partitions[i].next < world.partitions[i].end)
+			return false;
+	return true;
+}
+
+static void
+check_messages(void)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		for (uint32_t offset = 0; offset < world.partitions[i].end; offset++)
+		{
+			const Message *message = &world.partitions[i].messages[offset];
+
+			assert_int_equal(message->taken, 1);
+			assert_int_equal(message->failed, message->bad);
+		}
+}
+
+static void
+show(const Counts *counts)
+{
+	printf("%u messages applied, %u duplicates, %u dead, %u failures, %u "
+		   "transient, %u given up, %u commits, %u retries\n",
+		   counts->applied, counts->duplicates, counts->dead, counts->failures,
+		   counts->transient, counts->given_up, counts->commits,
+		   counts->retries);
+	printf("%u rebalances, %u contests, %u stale offsets; lost %u "
+		   "connections, %u consumers; %u crashes, %u stops\n",
+		   counts->rebalances, counts->contests, counts->stale_offsets,
+		   counts->connections_lost, counts->consumers_lost, counts->crashes,
+		   counts->stops);
+}
+
+static void
+whatever_fails_every_message_is_taken_once(void **state UNUSED)
+{
+	const unsigned *counts = (const unsigned *) &world.counts;
+	int				left = 100000;
+
+	world = (World){.now = SEC_US};
+	begin_dice("inbox simulation");
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		world.partitions[i].messages = xcalloc(MESSAGES_MAX, sizeof(Message));
+	begin_relay();
+	for (int i = 0; i < STEPS; i++)
+		step();
+	world.peace = true;
+	while (!all_is_taken())
+	{
+		assert_true(left-- > 0);
+		step();
+	}
+	show(&world.counts);
+	check_messages();
+	for (size_t i = 0; i < sizeof(Counts) / sizeof(unsigned); i++)
+		assert_true(counts[i] > 0);
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		free(world.partitions[i].messages);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(whatever_fails_every_message_is_taken_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

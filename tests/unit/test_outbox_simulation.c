@@ -1,0 +1,440 @@
+/*
+ * test_outbox_simulation.c - two relays, one database, one broker, and all
+ * that can go wrong
+ *
+ * A session can end without its relay knowing; then another may lead, and the
+ * old leader goes on producing what it has read.
+ *
+ * Checked at each step:
+ * - of each key the first occurrences arrive in the order of seq, none left
+ *   out, and nothing that was rolled back arrives;
+ * - the stored position passes no event that was not acknowledged to a relay,
+ *   it never goes back, and only the leader's epoch moves it;
+ * - events in flight, pages and questions stay within their bounds, and the
+ *   core waits for something that is to come.
+ * At the end, when nothing fails any more, all that was committed is there.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox_world.h"
+
+#define STEPS		  200000
+#define RELAYS		  2
+#define IN_FLIGHT_MAX 64 /* the ring's */
+#define PAGE_ROWS_MAX 24
+#define BACKLOG_MAX	  1500 /* committed events not yet in Kafka */
+
+/* What was asked, as it left for the server. */
+typedef struct Question
+{
+	OutboxAction what;
+	Position	 position; /* window and seq of a page, or to be stored */
+	uint32_t	 rows;
+	int64_t		 epoch;
+} Question;
+
+typedef struct Relay
+{
+	OutboxCore core;
+	bool	   session; /* the server still has it */
+	Question   question;
+	Page	   pages[OUTBOX_PAGES_MAX];
+	uint32_t   page_count;
+	Producer   producer;
+} Relay;
+
+static Relay relays[RELAYS];
+
+/* ---- a relay: what outbox.c does --------------------------------------- */
+
+/* The producer ends; some of what it had sent still reaches the broker. */
+static void
+close_producer(Relay *relay)
+{
+	for (uint32_t n = below(8); n > 0 && !world.away; n--)
+		broker_take(&relay->producer, below(PARTITIONS));
+	relay->producer.count = 0;
+}
+
+static void
+end_session(Relay *relay)
+{
+	if (world.leader == relay - relays)
+		world.leader = -1;
+	relay->session = false;
+}
+
+/* The server may have heard the question, and the answer be lost. */
+static void
+lose_connection(Relay *relay)
+{
+	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
+		store_position(&relay->question.position, relay->question.epoch);
+	end_session(relay);
+	relay->page_count = 0;
+	outbox_on_down(&relay->core, world.now);
+	world.counts.connections_lost++;
+}
+
+static void
+begin_relay(Relay *relay)
+{
+	*relay = (Relay){0};
+	outbox_core_init(&relay->core, IN_FLIGHT_MAX, roll());
+	relay->core.page_rows_max = PAGE_ROWS_MAX;
+}
+
+/* Ends as by kill -9; another one begins in its place. */
+static void
+crash(Relay *relay)
+{
+	end_session(relay);
+	close_producer(relay);
+	outbox_core_fini(&relay->core);
+	begin_relay(relay);
+}
+
+static void
+lose_producer(Relay *relay)
+{
+	close_producer(relay);
+	relay->page_count = 0;
+	outbox_on_sink_failed(&relay->core, world.now);
+	world.counts.producers_lost++;
+}
+
+static void
+make_producer(Relay *relay)
+{
+	close_producer(relay);
+	relay->page_count = 0;
+	if (fails_one_in(4))
+	{
+		outbox_on_sink_failed(&relay->core, world.now);
+		world.counts.producers_not_made++;
+	}
+	else
+		outbox_on_sink_up(&relay->core, world.now);
+}
+
+static void
+produce(Relay *relay)
+{
+	OutboxCore *core = &relay->core;
+	int64_t		row;
+
+	while ((row = outbox_row(core)) >= 0)
+	{
+		int64_t seq = relay->pages[0].seqs[row];
+
+		assert_true(row < relay->pages[0].rows);
+		if (relay->producer.count == SINK_MAX)
+		{
+			outbox_on_sink_full(core);
+			world.counts.full++;
+			return;
+		}
+		relay->producer.flying[relay->producer.count++] = (Flying){
+			.id = ring_next_id(&core->ring),
+			.seq = seq,
+		};
+		if (outbox_on_produced(core, seq, 0, world.now))
+		{
+			relay->page_count--;
+			relay->pages[0] = relay->pages[1];
+			return;
+		}
+	}
+}
+
+static void
+ask(Relay *relay, OutboxAction action)
+{
+	const OutboxCore *core = &relay->core;
+
+	relay->question = (Question){.what = action, .epoch = core->epoch};
+	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW)
+		relay->question.position = parse_window(core->window);
+	if (action == OUTBOX_ASK_PAGE)
+	{
+		assert_true(core->page_rows <= OUTBOX_PAGE_ROWS_FIRST);
+		relay->question.position.seq = core->page_after;
+		relay->question.rows = core->page_rows;
+	}
+	if (action == OUTBOX_STORE)
+	{
+		relay->question.position = parse_window(core->storing.window);
+		relay->question.position.seq = core->storing.seq;
+		relay->question.position.finished = core->storing.finished;
+	}
+}
+
+static void
+check_bounds(const Relay *relay)
+{
+	const OutboxCore *core = &relay->core;
+	uint32_t		  pages = 0;
+
+	assert_true(ring_in_flight(&core->ring) <= IN_FLIGHT_MAX);
+	assert_true(core->page_count <= OUTBOX_PAGES_MAX);
+	for (uint32_t i = 0; i < core->page_count; i++)
+		pages += core->pages[i].rows > 0;
+	if (core->positioned)
+		assert_int_equal(pages, relay->page_count);
+	assert_true(outbox_deadline(core) > world.now);
+}
+
+static void
+turn(Relay *relay)
+{
+	for (int actions = 0;; actions++)
+	{
+		bool		 had_sink = relay->core.sink_up;
+		OutboxAction action = outbox_next(&relay->core, world.now);
+
+		assert_true(actions < 1000);
+		world.counts.stalls += had_sink && !relay->core.sink_up;
+		if (action == OUTBOX_WAIT)
+			break;
+		else if (action == OUTBOX_DONE)
+		{
+			crash(relay);
+			world.counts.stops++;
+		}
+		else if (action == OUTBOX_PRODUCE)
+			produce(relay);
+		else if (action == OUTBOX_NEW_SINK)
+			make_producer(relay);
+		else
+			ask(relay, action);
+	}
+	check_bounds(relay);
+}
+
+/* ---- the database's answers -------------------------------------------- */
+
+static void
+answer_lead(Relay *relay)
+{
+	int64_t epoch = 0;
+
+	if (world.leader < 0)
+	{
+		world.leader = (int) (relay - relays);
+		epoch = ++world.epoch;
+	}
+	outbox_on_lead(&relay->core, epoch, world.now);
+}
+
+static void
+answer_position(Relay *relay)
+{
+	char *window = xasprintf("%u-%u", world.position.from, world.position.to);
+
+	outbox_on_position(&relay->core, window, world.position.seq,
+					   world.position.finished, world.now);
+	free(window);
+}
+
+static void
+answer_window(Relay *relay)
+{
+	char *window = xasprintf("%u-%u", relay->question.position.to,
+							 world.commits);
+
+	outbox_on_window(&relay->core, window);
+	free(window);
+}
+
+static void
+answer_page(Relay *relay)
+{
+	Page page = read_page(&relay->question.position, relay->question.rows);
+
+	/* now and then the rows are large, and pages shrink */
+	if (outbox_on_page(&relay->core, page.rows,
+					   (size_t) page.rows << (one_in(8) ? 21 : 8),
+					   page.rows > 0 ? page.seqs[page.rows - 1] : 0))
+		relay->pages[relay->page_count++] = page;
+}
+
+static void
+answer(Relay *relay)
+{
+	OutboxAction asked = relay->core.asked;
+
+	if (asked == OUTBOX_WAIT)
+		return;
+	assert_int_equal(asked, relay->question.what);
+	if (asked == OUTBOX_CONNECT && !fails_one_in(4))
+	{
+		relay->session = true;
+		outbox_on_connected(&relay->core, world.now);
+	}
+	else if (!relay->session)
+		lose_connection(relay);
+	else if (asked == OUTBOX_ASK_LEAD)
+		answer_lead(relay);
+	else if (asked == OUTBOX_ASK_POSITION)
+		answer_position(relay);
+	else if (asked == OUTBOX_ASK_WINDOW)
+		answer_window(relay);
+	else if (asked == OUTBOX_ASK_PAGE)
+		answer_page(relay);
+	else if (asked == OUTBOX_STORE)
+	{
+		store_position(&relay->question.position, relay->question.epoch);
+		outbox_on_stored(&relay->core, world.now);
+	}
+	else
+		outbox_on_step_done(&relay->core, world.now);
+}
+
+/* ---- what happens ------------------------------------------------------ */
+
+static void
+application(void)
+{
+	Transaction *transaction = &world.open[below(OPEN_MAX)];
+
+	if (world.committed_count - world.firsts < BACKLOG_MAX)
+		for (uint32_t n = below(4); n > 0; n--)
+			insert_event(transaction);
+	if (!one_in(3))
+		return;
+	end_transaction(transaction, !one_in(8));
+	for (int i = 0; i < RELAYS; i++)
+		if (relays[i].session && one_in(2))
+			outbox_on_wake(&relays[i].core);
+}
+
+static void
+broker(Relay *relay)
+{
+	uint64_t id;
+
+	if (fails_one_in(3000))
+	{
+		world.away = !world.away;
+		world.counts.outages += world.away;
+	}
+	if (world.away)
+		return;
+	for (uint32_t n = below(10); n > 0; n--)
+		broker_take(&relay->producer, below(PARTITIONS));
+	for (uint32_t n = below(10);
+		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
+	{
+		(void) ring_ack(&relay->core.ring, id);
+		outbox_on_acked(&relay->core, world.now);
+	}
+}
+
+static void
+trouble(Relay *relay)
+{
+	uint32_t kind = below(12);
+
+	if (kind < 4 && relay->core.state != PUMP_DOWN)
+		lose_connection(relay);
+	else if (kind < 7 && relay->session)
+	{
+		end_session(relay); /* and the relay does not know */
+		world.counts.sessions_ended++;
+	}
+	else if (kind < 9 && relay->core.sink_up)
+		lose_producer(relay);
+	else if (kind == 10)
+	{
+		crash(relay);
+		world.counts.crashes++;
+	}
+	else if (kind == 11 && !relay->core.stopping)
+		outbox_on_stop(&relay->core, world.now + 10 * SEC_US);
+}
+
+/* Mostly a moment; now and then until somebody has something to do. */
+static void
+pass_time(void)
+{
+	int64_t next = NEVER;
+
+	world.now += below(20000);
+	if (!one_in(50))
+		return;
+	for (int i = 0; i < RELAYS; i++)
+		next = Min(next, outbox_deadline(&relays[i].core));
+	if (next != NEVER)
+		world.now = Max(world.now, next);
+}
+
+static void
+step(void)
+{
+	Relay *relay = &relays[below(RELAYS)];
+
+	if (!world.peace)
+		application();
+	broker(relay);
+	if (one_in(2))
+		answer(relay);
+	if (fails_one_in(300))
+		trouble(relay);
+	pass_time();
+	for (int i = 0; i < RELAYS; i++)
+		turn(&relays[i]);
+}
+
+/* ---- a run ------------------------------------------------------------- */
+
+static void
+show(const Counts *counts)
+{
+	printf("%u events, %u commits, %u rollbacks, %u pages, %u stores, %u "
+		   "repeats\n",
+		   world.committed_count, counts->commits, counts->rollbacks,
+		   counts->pages, counts->stores, counts->repeats);
+	printf("lost %u connections, %u sessions, %u producers; %u not made, %u "
+		   "stalled, %u full; %u crashes, %u stops, %u outages\n",
+		   counts->connections_lost, counts->sessions_ended,
+		   counts->producers_lost, counts->producers_not_made, counts->stalls,
+		   counts->full, counts->crashes, counts->stops, counts->outages);
+}
+
+static void
+whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
+{
+	const unsigned *counts = (const unsigned *) &world.counts;
+	int				left = 200000;
+
+	begin_world("outbox simulation");
+	for (int i = 0; i < RELAYS; i++)
+		begin_relay(&relays[i]);
+	for (int i = 0; i < STEPS; i++)
+		step();
+	for (int i = 0; i < OPEN_MAX; i++)
+		end_transaction(&world.open[i], true);
+	world.peace = true;
+	world.away = false;
+	while (!all_is_published())
+	{
+		assert_true(left-- > 0);
+		step();
+	}
+	show(&world.counts);
+	for (size_t i = 0; i < sizeof(Counts) / sizeof(unsigned); i++)
+		assert_true(counts[i] > 0);
+	for (int i = 0; i < RELAYS; i++)
+		outbox_core_fini(&relays[i].core);
+	end_world();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(whatever_fails_nothing_is_skipped_or_out_of_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
