@@ -48,12 +48,6 @@ def wait_complete(db, tail, timeout=60):
     try:
         tail.until(complete, timeout, "every event of the outbox")
     except NotReached as error:
-        import collections
-        d = collections.defaultdict(list)
-        for r in tail.records: d[r.partition].append(r.offset)
-        for q, o in d.items(): print("PART", q, len(o), o[:3], o[-1], sorted(set(range(o[-1]+1))-set(o))[:10])
-        import os
-        if os.environ.get("KK"): print("AGAIN", [(r.partition, r.offset, r.key) for r in os_kafka().consume("stock-events") if r.offset < 2 or r.key == b"hot"])
         rows = db.sql("SELECT seq, xid::text, type, created_at::text"
                       " FROM pgstock_internal.outbox WHERE id = ANY (%s::uuid[])"
                       " ORDER BY seq", (list(missing),))

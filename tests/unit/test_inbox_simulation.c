@@ -402,21 +402,12 @@ answer(void)
 		answer_apply();
 }
 
-/* The group may change its mind before the answer comes. */
-static void
-ask_offsets(void)
-{
-	for (uint32_t i = 0; i < PARTITIONS; i++)
-		world.offsets[i] = world.partitions[i].next;
-	if (fails_one_in(10))
-		move_partitions();
-}
-
 static void
 act(InboxAction action)
 {
 	if (action == INBOX_ASK_OFFSETS)
-		ask_offsets();
+		for (uint32_t i = 0; i < PARTITIONS; i++)
+			world.offsets[i] = world.partitions[i].next;
 	else if (action == INBOX_NEW_CONSUMER && fails_one_in(4))
 		inbox_on_consumer_failed(&world.core, world.now);
 	else if (action == INBOX_NEW_CONSUMER)
@@ -508,6 +499,9 @@ step(void)
 		answer();
 	if (fails_one_in(300))
 		trouble();
+	/* the group may change its mind before the offsets are there */
+	if (world.core.asked == INBOX_ASK_OFFSETS && fails_one_in(4))
+		move_partitions();
 	if (one_in(200))
 		world.slow = false;
 	world.now += below(20000);
