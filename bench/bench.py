@@ -7,9 +7,10 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 from cluster import Kafka, Postgres, Relay
-from process import as_server, run_dir, wait_until
+from process import run_dir, wait_until
 
 SECONDS = int(os.environ.get("SECONDS_EACH", "8"))
 CLIENTS = 32
@@ -91,16 +92,15 @@ def cpu_seconds(pid):
 
 
 def drain(db, relay, events, per_transaction):
+    relay.terminate()
     for _ in range(events // per_transaction):
         db.sql("SELECT count(publish_event('bench', 'k' || i,"
                " jsonb_build_object('pad', repeat('x', 280))))"
                " FROM generate_series(1, %s) i", (per_transaction,))
-    before = relay.metric("outbox_published_total", topic="bench") or 0
-    relay.terminate()
     started = time.time()
     relay.start()
     wait_until(lambda: (relay.metric("outbox_published_total", topic="bench")
-                        or 0) >= events, 300, lambda: f"{before}")
+                        or 0) >= events, 300, "all of them are published")
     took = time.time() - started
     row(f"drain {events:,} events, {per_transaction:,} a transaction",
         f"{events / took:,.0f}/s", f"{peak_kb(relay.pid) / 1024:.0f} MB",
@@ -110,7 +110,7 @@ def drain(db, relay, events, per_transaction):
 def latency(db, kafka, rate, seconds=10):
     """clock_timestamp() in the inserting statement to the append time."""
     sent = {}
-    with kafka.tail("latency") as tail, db.connect() as connection:
+    with kafka.tail("latency") as tail, closing(db.connect()) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
         started = time.time()
@@ -123,7 +123,7 @@ def latency(db, kafka, rate, seconds=10):
             at, event = cursor.fetchone()
             sent[event] = float(at)
         tail.until(lambda r: len(r) >= len(sent), 60, "all of them")
-        late = sorted(1000 * (r.timestamp / 1000 - sent[r.header("ce_id")])
+        late = sorted(1000 * (r.timestamp_ms / 1000 - sent[r.header("ce_id")])
                       for r in tail.records if r.header("ce_id") in sent)
     row(f"commit to append, {rate}/s: p50, p99, max (ms)",
         f"{late[len(late) // 2]:.1f}", f"{late[len(late) * 99 // 100]:.1f}",
@@ -133,7 +133,7 @@ def latency(db, kafka, rate, seconds=10):
 def relay(directory):
     pg = Postgres(os.path.join(directory, "rpg")).init().start()
     db = pg.create_database("bench")
-    kafka = Kafka(os.path.join(directory, "kafka"), proxied=False)
+    kafka = Kafka(os.path.join(directory, "kafka"))
     kafka.init().start()
     kafka.create_topics("bench")
     kafka.create_topics("latency", message_timestamp_type="LogAppendTime")
