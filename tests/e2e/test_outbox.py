@@ -154,3 +154,22 @@ def test_backlog_from_before_the_relay(orders, kafka, start_relay):
                 by_key.setdefault(record.key, []).append(record.json["i"])
         assert all(numbers == sorted(numbers) for numbers in by_key.values())
         assert json.loads(tail.records[0].value)
+
+
+def test_topic_that_has_just_been_made(db, kafka, start_relay):
+    """The race: a topic is known, but not all of its many partitions have
+    come up yet. The first batch of a partition is refused and the second,
+    already on its way, is not; who takes the second's success for the
+    first's too has lost the beginning of a key's story."""
+    start_relay()
+    for turn in range(3):
+        topic = f"wide-{turn}"
+        kafka.create_topics(topic, partitions=200)
+        with closing(db.connect()) as conn, conn.cursor() as cur:
+            for _ in range(50):
+                cur.execute("SELECT count(publish_event(%s, 'k' || i, '{}'))"
+                            " FROM generate_series(1, 40) i", (topic,))
+                conn.commit()
+    with kafka.tail("wide-0", "wide-1", "wide-2") as tail:
+        wait_complete(db, tail)
+        check_all(db, tail.records)
