@@ -181,3 +181,18 @@ def test_http(db, kafka, start_relay):
     assert status == 200 and json.loads(body)["status"]
     assert relay.get("/livez")[0] == relay.get("/readyz")[0] == 200
     assert relay.get("/nothing")[0] == 404
+
+
+def test_http_after_a_flood(start_relay):
+    """More connections at once than the server takes: once they are gone it
+    answers again, and a probe does not kill a healthy relay."""
+    relay = start_relay()
+    files = f"/proc/{relay.pid}/fd"
+    before = len(os.listdir(files))
+    flood = [socket.create_connection(("127.0.0.1", relay.port))
+             for _ in range(100)]
+    wait_until(lambda: len(os.listdir(files)) >= before + 60, 10,
+               "the server has taken as many as it takes")
+    for connection in flood:
+        connection.close()
+    wait_until(lambda: relay.get("/livez")[0] == 200, 15, "it answers again")

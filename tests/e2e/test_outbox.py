@@ -162,14 +162,14 @@ def test_topic_that_has_just_been_made(db, kafka, start_relay):
     already on its way, is not; who takes the second's success for the
     first's too has lost the beginning of a key's story."""
     start_relay()
-    for turn in range(3):
-        topic = f"wide-{turn}"
+    topics = [f"wide-{number}" for number in range(8)]
+    for topic in topics:
         kafka.create_topics(topic, partitions=200)
         with closing(db.connect()) as conn, conn.cursor() as cur:
             for _ in range(50):
                 cur.execute("SELECT count(publish_event(%s, 'k' || i, '{}'))"
                             " FROM generate_series(1, 40) i", (topic,))
                 conn.commit()
-    with kafka.tail("wide-0", "wide-1", "wide-2") as tail:
+    with kafka.tail(*topics) as tail:
         wait_complete(db, tail)
         check_all(db, tail.records)
