@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
+
+#define LOG_MODULE "api"
+
 /* 2000-01-01, from which PostgreSQL counts, in microseconds since 1970 */
 #define POSTGRES_EPOCH_US INT64_C(946684800000000)
 
@@ -407,6 +411,17 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	hello->preloaded = api_bool(result, 0, 5);
 	hello->max_event_bytes = (int) api_int(result, 0, 6);
 	return hello->max_event_bytes > 0;
+}
+
+bool
+api_hello_matches(const ApiHello *hello)
+{
+	if (hello->relay_api == API_VERSION)
+		return true;
+	log_error("the extension speaks relay_api %d, this relay %d: install "
+			  "matching versions",
+			  hello->relay_api, API_VERSION);
+	return false;
 }
 
 bool

@@ -105,6 +105,9 @@ typedef struct ApiHello
 
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
+
+/* Whether the extension speaks as we do; if not, says so. */
+bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
 bool api_page_is_sound(const PGresult *result) MUST_CHECK;
 void api_page_row(const PGresult *result, int row, EventRow *event);
 

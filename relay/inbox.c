@@ -169,9 +169,8 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 		inbox_db_failed(inbox, "relay_hello() gave no sound answer");
 		return;
 	}
-	if (hello.relay_api != API_VERSION)
+	if (!api_hello_matches(&hello))
 	{
-		/* The outbox says the same, and why. */
 		inbox->exit_code = EXIT_INCOMPATIBLE;
 		inbox->done = true;
 		return;

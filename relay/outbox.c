@@ -195,11 +195,8 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 		outbox_db_failed(outbox, "relay_hello() gave no sound answer");
 		return;
 	}
-	if (hello.relay_api != API_VERSION)
+	if (!api_hello_matches(&hello))
 	{
-		log_error("the extension speaks relay_api %d, this relay %d: install "
-				  "matching versions",
-				  hello.relay_api, API_VERSION);
 		outbox_exit(outbox, EXIT_INCOMPATIBLE);
 		return;
 	}

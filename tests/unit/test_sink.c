@@ -141,9 +141,9 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 	for (uint64_t id = KEYS; id < 50 * KEYS; id += KEYS)
 	{
 		loop_turn(fixture->loop);
-		if (fixture->failures > 0)
+		/* a producer that has failed may say so before we are told */
+		if (fixture->failures > 0 || produce(fixture, id) != SINK_TAKEN)
 			break;
-		assert_int_equal(produce(fixture, id), SINK_TAKEN);
 	}
 	WAIT_UNTIL(fixture, fixture->failures > 0);
 	for (int i = 0; i < fixture->acked_count; i++)
