@@ -48,6 +48,20 @@ AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.next_xid IS
 	'the xid that the next transaction to need one will get';
 
+/*
+ * Not SELECT last_value: that reads the sequence's page without its lock, and
+ * nextval, whenever it writes WAL, sets last_value 32 ahead for an instant.  A
+ * floor read in that instant has lost events.
+ */
+CREATE FUNCTION pgstock_internal.last_seq()
+RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(pg_sequence_last_value('pgstock_internal.outbox_seq'), 0)
+$$;
+COMMENT ON FUNCTION pgstock_internal.last_seq IS
+	'the latest seq that was drawn; 0: none was';
+
 CREATE FUNCTION pgstock_internal.try_lead()
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_try_lead' LANGUAGE C VOLATILE;
@@ -184,11 +198,10 @@ BEGIN
 	w.next_xid := w.s2_next_xid;
 	w.restored := false;
 	/* Each statement has its own snapshot; their order is the proof. */
-	SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO w.s2_floor
-	  FROM pgstock_internal.outbox_seq; /* a fresh one says 1, undrawn */
+	w.s2_floor := pgstock_internal.last_seq();
 	w.s2 := pg_current_snapshot();
 	w.s2_next_xid := pgstock_internal.next_xid();
-	SELECT last_value INTO w.ceiling FROM pgstock_internal.outbox_seq;
+	w.ceiling := pgstock_internal.last_seq();
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
 	  FROM pgstock_internal.outbox_fence() f;
 	IF w.system_id IS NULL THEN
@@ -350,8 +363,7 @@ BEGIN
 		w.s1 := '1:1:';
 		w.floor := 0;
 	END IF;
-	SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO w.s2_floor
-	  FROM pgstock_internal.outbox_seq; /* a fresh one says 1, undrawn */
+	w.s2_floor := pgstock_internal.last_seq();
 	w.s2 := pg_current_snapshot();
 	w.s2_next_xid := pgstock_internal.next_xid();
 	w.ceiling := w.s2_floor;
