@@ -148,6 +148,11 @@ sink_forget_topics(Sink *sink)
 /*
  * No linger: a lone event leaves at once; under load batches form by themselves
  * while requests are on the wire.
+ *
+ * One request on the wire to a broker: with more, a partition that has just
+ * come up may refuse the first batch and take the second (the broker accepts
+ * any first sequence number of a producer that it does not know), and
+ * librdkafka then reports the first one as delivered with the second.
  */
 static rd_kafka_conf_t *
 sink_conf(const Config *config, int max_event_bytes)
@@ -174,6 +179,7 @@ sink_conf(const Config *config, int max_event_bytes)
 							  {"acks", "all"},
 							  {"enable.idempotence", "true"},
 							  {"enable.gapless.guarantee", "true"},
+							  {"max.in.flight", "1"},
 							  {"message.timeout.ms", "0"},
 							  {"message.max.bytes", message_bytes},
 							  {"queue.buffering.max.messages", in_flight},
@@ -285,6 +291,29 @@ sink_give_up(Sink *sink, rd_kafka_resp_err_t error, const char *text)
 				  rd_kafka_err2name(error), NULL) += 1;
 }
 
+/*
+ * No offset: librdkafka infers the delivery from that of a later batch, which
+ * the broker may have taken without the one before.
+ */
+static bool
+sink_delivered(Sink *sink, const rd_kafka_message_t *message)
+{
+	rd_kafka_resp_err_t error = message->err;
+	char			   *text;
+
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR &&
+		message->offset != RD_KAFKA_OFFSET_INVALID)
+		return true;
+	text = xasprintf("%s (topic %s)",
+					 error == RD_KAFKA_RESP_ERR_NO_ERROR
+						 ? "delivered, but nobody knows where"
+						 : rd_kafka_err2str(error),
+					 rd_kafka_topic_name(message->rkt));
+	sink_give_up(sink, error, text);
+	free(text);
+	return false;
+}
+
 static void
 sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 {
@@ -294,16 +323,8 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
-		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			char *text = xasprintf("%s (topic %s)",
-								   rd_kafka_err2str(message->err),
-								   rd_kafka_topic_name(message->rkt));
-
-			sink_give_up(sink, message->err, text);
-			free(text);
+		if (!sink_delivered(sink, message))
 			continue;
-		}
 		if (message->rkt != handle)
 		{
 			const char *name = rd_kafka_topic_name(message->rkt);
