@@ -446,7 +446,7 @@ outbox_produce(Outbox *outbox)
 							 (unsigned) outbox->config->header_profile, source))
 		{
 			case SINK_FULL:
-				outbox_on_sink_full(core);
+				outbox_on_sink_full(core, now);
 				return;
 			case SINK_REFUSED:
 				outbox_refused(outbox, &event);

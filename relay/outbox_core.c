@@ -145,12 +145,20 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
 }
 
+/* Something of the producer's is to come.  A full producer counts: after a
+ * lost connection it may hold events of which the ring knows nothing. */
+static bool
+outbox_flies(const OutboxCore *core)
+{
+	return core->sink_full || ring_in_flight(&core->ring) > 0;
+}
+
 OutboxAction
 outbox_next(OutboxCore *core, int64_t now)
 {
 	if (core->stopping && core->state != PUMP_DRAINING)
 		return OUTBOX_DONE;
-	if (core->sink_up && ring_in_flight(&core->ring) > 0 &&
+	if (core->sink_up && outbox_flies(core) &&
 		now >= core->acked_at + OUTBOX_STALL_US)
 		outbox_on_sink_failed(core, now);
 	if (!core->stopping && !core->sink_up && now >= core->sink_at)
@@ -188,7 +196,7 @@ outbox_deadline(const OutboxCore *core)
 
 	if (!core->stopping && !core->sink_up)
 		at = Min(at, core->sink_at);
-	if (core->sink_up && ring_in_flight(&core->ring) > 0)
+	if (core->sink_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
 	if (core->state == PUMP_DOWN)
 		return Min(at, core->connect_at);
@@ -396,8 +404,10 @@ outbox_on_sink_failed(OutboxCore *core, int64_t now)
 }
 
 void
-outbox_on_sink_full(OutboxCore *core)
+outbox_on_sink_full(OutboxCore *core, int64_t now)
 {
+	if (!outbox_flies(core))
+		core->acked_at = now;
 	core->sink_full = true;
 }
 
@@ -465,8 +475,7 @@ outbox_moves(const OutboxCore *core, int64_t now)
 	if (core->state == PUMP_LEADER_WAIT)
 		return true;
 	return core->state == PUMP_STREAMING && core->positioned &&
-		   (ring_in_flight(&core->ring) == 0 ||
-			now < core->acked_at + PUMP_SLOW_US);
+		   (!outbox_flies(core) || now < core->acked_at + PUMP_SLOW_US);
 }
 
 bool

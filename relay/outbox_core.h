@@ -152,7 +152,7 @@ bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
 /* the producer */
 void outbox_on_sink_up(OutboxCore *core, int64_t now);
 void outbox_on_sink_failed(OutboxCore *core, int64_t now);
-void outbox_on_sink_full(OutboxCore *core);
+void outbox_on_sink_full(OutboxCore *core, int64_t now);
 void outbox_on_acked(OutboxCore *core, int64_t now);
 
 /* The row of the oldest page to be produced now, or -1. */

@@ -180,7 +180,7 @@ two_pages_at_hand_are_enough(void **state UNUSED)
 	take_page(64, 64);
 	take_page(128, 192);
 	expect(OUTBOX_PRODUCE);
-	outbox_on_sink_full(&core);
+	outbox_on_sink_full(&core, now);
 	expect(OUTBOX_WAIT);
 	outbox_on_acked(&core, now);
 	expect(OUTBOX_PRODUCE);
@@ -237,7 +237,7 @@ a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
 	id = ring_next_id(&core.ring);
 	expect(OUTBOX_PRODUCE);
 	assert_false(outbox_on_produced(&core, 1, 0, now));
-	outbox_on_sink_full(&core);
+	outbox_on_sink_full(&core, now);
 	assert_int_equal(outbox_row(&core), -1);
 	expect(OUTBOX_WAIT);
 	ack(id);

@@ -130,7 +130,7 @@ produce(Relay *relay)
 		assert_true(row < relay->pages[0].rows);
 		if (relay->producer.count == SINK_MAX)
 		{
-			outbox_on_sink_full(core);
+			outbox_on_sink_full(core, world.now);
 			world.counts.full++;
 			return;
 		}

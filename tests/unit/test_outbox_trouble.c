@@ -223,6 +223,25 @@ a_producer_with_nothing_in_flight_is_not_given_up(void **state UNUSED)
 	assert_true(core.sink_up);
 }
 
+static void
+a_producer_that_stays_full_is_given_up(void **state UNUSED)
+{
+	stream();
+	core.poll_us = 3600 * SEC_US;
+	open_window("w1");
+	take_page(1, 1);
+	expect(OUTBOX_PRODUCE);
+	outbox_on_sink_full(&core, now); /* with events of before the rewind */
+	assert_true(outbox_moves(&core, now));
+	now += OUTBOX_STALL_US - 1;
+	expect(OUTBOX_WAIT);
+	assert_false(outbox_moves(&core, now));
+	now++;
+	expect(OUTBOX_WAIT);
+	assert_false(core.sink_up);
+	assert_true(outbox_deadline(&core) == core.sink_at);
+}
+
 /* ---- stopping ---------------------------------------------------------- */
 
 static void
@@ -334,6 +353,7 @@ main(void)
 		test(an_answer_for_the_lost_producer_does_not_reach_the_next),
 		test(a_producer_that_acknowledges_nothing_is_given_up),
 		test(a_producer_with_nothing_in_flight_is_not_given_up),
+		test(a_producer_that_stays_full_is_given_up),
 		test(a_relay_that_does_not_stream_stops_at_once),
 		test(a_stop_lets_what_is_in_flight_arrive_and_stores_it),
 		test(a_stop_waits_for_the_answer_that_is_under_way),
