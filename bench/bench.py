@@ -80,11 +80,6 @@ def stock(directory):
     pg.stop()
 
 
-def peak_kb(pid):
-    with open(f"/proc/{pid}/status", encoding="utf8") as file:
-        return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
-
-
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="utf8") as file:
         fields = file.read().rsplit(")", 1)[1].split()
@@ -103,7 +98,7 @@ def drain(db, relay, events, per_transaction):
                         or 0) >= events, 300, "all of them are published")
     took = time.time() - started
     row(f"drain {events:,} events, {per_transaction:,} a transaction",
-        f"{events / took:,.0f}/s", f"{peak_kb(relay.pid) / 1024:.0f} MB",
+        f"{events / took:,.0f}/s", f"{relay.peak_kb() / 1024:.0f} MB",
         f"{cpu_seconds(relay.pid) / events * 1e6:.1f} us")
 
 

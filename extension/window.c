@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/timeline.h"
 #include "access/transam.h"
@@ -28,6 +29,7 @@ PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
 PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
+PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
 /*
  * outbox_fence(OUT lsn pg_lsn, OUT timeline int)
@@ -97,4 +99,32 @@ pgstock_history_contains(PG_FUNCTION_ARGS)
 	contains = tliInHistory(timeline, history) &&
 			   tliSwitchPoint(timeline, history, NULL) >= lsn;
 	PG_RETURN_BOOL(contains);
+}
+
+static int64
+length_of(FunctionCallInfo fcinfo, int argument)
+{
+	if (PG_ARGISNULL(argument))
+		return 0;
+	return (int64) toast_raw_datum_size(PG_GETARG_DATUM(argument)) - VARHDRSZ;
+}
+
+/*
+ * page_has_room(payload bytea, headers bytea, max_bytes int) RETURNS boolean
+ *
+ * The sum lives as long as one execution of the statement that asks.
+ */
+Datum
+pgstock_page_has_room(PG_FUNCTION_ARGS)
+{
+	int64 *sum = fcinfo->flinfo->fn_extra;
+	int64  before;
+
+	if (sum == NULL)
+		sum = fcinfo->flinfo
+				  ->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+													  sizeof(int64));
+	before = *sum;
+	*sum += length_of(fcinfo, 0) + length_of(fcinfo, 1);
+	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
 }

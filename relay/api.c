@@ -39,8 +39,10 @@ static const PgStatement statements[API_CALLS] = {
 					  0},
 	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text)"), 1,
 					API_WINDOW, 0},
-	[API_PAGE] = {"page", FUNCTION("relay_page($1::text, $2::bigint, $3::int)"),
-				  3, API_PAGE, 1},
+	[API_PAGE] = {"page",
+				  FUNCTION(
+					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
+				  4, API_PAGE, 1},
 	[API_STORE] = {"store",
 				   FUNCTION("relay_store_position($1::text,"
 							" $2::bigint, $3::boolean, $4::bigint)"),
@@ -95,6 +97,10 @@ binary_param(const Buf *buf)
 }
 
 /* ---- arrays in binary -------------------------------------------------- */
+
+/* columns of relay_page() */
+#define PAGE_PAYLOAD 5
+#define PAGE_HEADERS 6
 
 #define ARRAY_COUNT_AT 12 /* where the number of elements stands */
 
@@ -217,14 +223,16 @@ api_call_window(PgConn *conn, const char *window)
 
 void
 api_call_page(PgConn *conn, const char *window, int64_t after_seq,
-			  uint32_t rows)
+			  uint32_t max_rows, uint32_t max_bytes)
 {
 	NumberText	  after;
-	NumberText	  max;
+	NumberText	  rows;
+	NumberText	  bytes;
 	const PgParam params[] = {
 		text_param(window),
 		number_param(&after, after_seq),
-		number_param(&max, rows),
+		number_param(&rows, max_rows),
+		number_param(&bytes, max_bytes),
 	};
 
 	pgconn_call(conn, &statements[API_PAGE], params);
@@ -439,6 +447,18 @@ api_page_is_sound(const PGresult *result)
 	return true;
 }
 
+/* What relay_page() holds against its max_bytes. */
+size_t
+api_page_bytes(const PGresult *result)
+{
+	size_t sum = 0;
+
+	for (int row = 0; row < PQntuples(result); row++)
+		sum += (size_t) (PQgetlength(result, row, PAGE_PAYLOAD) +
+						 PQgetlength(result, row, PAGE_HEADERS));
+	return sum;
+}
+
 static Slice
 api_slice(const PGresult *result, int row, int column)
 {
@@ -457,8 +477,8 @@ api_page_row(const PGresult *result, int row, EventRow *event)
 		.topic = api_slice(result, row, 2),
 		.key = api_slice(result, row, 3),
 		.type = api_slice(result, row, 4),
-		.payload = api_slice(result, row, 5),
-		.headers = api_slice(result, row, 6),
+		.payload = api_slice(result, row, PAGE_PAYLOAD),
+		.headers = api_slice(result, row, PAGE_HEADERS),
 		.traceparent = api_slice(result, row, 7),
 		.created_us = (int64_t) read_u64(PQgetvalue(result, row, 8)) +
 					  POSTGRES_EPOCH_US,

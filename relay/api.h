@@ -44,7 +44,7 @@ typedef enum ApiCall
 void api_call(PgConn *conn, ApiCall call);
 void api_call_window(PgConn *conn, const char *window);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
-				   uint32_t rows);
+				   uint32_t max_rows, uint32_t max_bytes);
 void api_call_store(PgConn *conn, const char *window, int64_t seq,
 					bool finished, int64_t epoch);
 void api_call_offsets(PgConn *conn, char *const *topics);
@@ -109,6 +109,7 @@ bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 /* Whether the extension speaks as we do; if not, says so. */
 bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
 bool api_page_is_sound(const PGresult *result) MUST_CHECK;
+size_t api_page_bytes(const PGresult *result);
 void api_page_row(const PGresult *result, int row, EventRow *event);
 
 /* text columns */

@@ -263,8 +263,7 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 	}
 	if (rows > 0)
 		api_page_row(result, (int) rows - 1, &last);
-	if (!outbox_on_page(&outbox->core, rows, PQresultMemorySize(result),
-						last.seq))
+	if (!outbox_on_page(&outbox->core, rows, api_page_bytes(result), last.seq))
 		return false;
 	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
 	outbox->pages[outbox->page_count++] = result;
@@ -500,7 +499,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			break;
 		case OUTBOX_ASK_PAGE:
 			api_call_page(outbox->conn, core->window, core->page_after,
-						  core->page_rows);
+						  core->page_rows, OUTBOX_PAGE_BYTES);
 			break;
 		case OUTBOX_STORE:
 			api_call_store(outbox->conn, core->storing.window,

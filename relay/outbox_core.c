@@ -14,7 +14,6 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed)
 	*core = (OutboxCore){
 		.poll_us = SEC_US,
 		.page_rows_max = 1000,
-		.page_rows = OUTBOX_PAGE_ROWS_FIRST,
 	};
 	ring_init(&core->ring, in_flight_max);
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
@@ -105,7 +104,10 @@ outbox_next_question(OutboxCore *core, int64_t now)
 	if (now >= outbox_store_due(core))
 		return outbox_store(core, now);
 	if (core->reading && core->page_count < OUTBOX_PAGES_MAX)
+	{
+		core->page_rows = core->page_rows_max;
 		return outbox_ask(core, OUTBOX_ASK_PAGE, now);
+	}
 	if (outbox_may_ask_window(core) && (core->wake || now >= core->poll_at))
 	{
 		core->polled = !core->wake;
@@ -346,20 +348,10 @@ outbox_settle(OutboxCore *core)
 	}
 }
 
-static void
-outbox_size_pages(OutboxCore *core, uint32_t rows, size_t bytes)
-{
-	size_t fit = OUTBOX_PAGE_BYTES / Max(bytes / rows, 1);
-
-	fit = Min(fit, 2 * (size_t) core->page_rows);
-	fit = Min(fit, core->page_rows_max);
-	core->page_rows = (uint32_t) Max(fit, 1);
-}
-
 bool
 outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 {
-	bool last = rows < core->page_rows;
+	bool last = rows < core->page_rows && bytes < OUTBOX_PAGE_BYTES;
 
 	outbox_answered(core, OUTBOX_ASK_PAGE);
 	if (!core->positioned || core->state != PUMP_STREAMING)
@@ -377,10 +369,7 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 	core->opened = true;
 	core->reading = !last;
 	if (rows > 0)
-	{
 		core->page_after = last_seq;
-		outbox_size_pages(core, rows, bytes);
-	}
 	outbox_settle(core);
 	return rows > 0;
 }

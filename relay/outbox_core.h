@@ -30,10 +30,8 @@
 
 #define OUTBOX_PAGES_MAX 2
 
-/* Pages are asked for with as many rows as should fit into this, and never
- * with more than twice as many as the one before. */
-#define OUTBOX_PAGE_BYTES	   (4 * 1024 * 1024)
-#define OUTBOX_PAGE_ROWS_FIRST 64
+/* A page ends with the row that brings its payloads and headers to this. */
+#define OUTBOX_PAGE_BYTES (2 * 1024 * 1024)
 
 /* The position is stored after this time or number of events. */
 #define OUTBOX_STORE_US		(200 * MS_US)
@@ -81,7 +79,7 @@ typedef struct OutboxCore
 {
 	/* settings */
 	int64_t	 poll_us;		/* look at least this often */
-	uint32_t page_rows_max; /* rows to ask for at once, if small */
+	uint32_t page_rows_max; /* rows to ask for at once */
 
 	/* the database */
 	PumpState	 state;
@@ -99,7 +97,7 @@ typedef struct OutboxCore
 	bool	 opened;	 /* a page of window was already taken */
 	char	*window;	 /* the present one, owned */
 	int64_t	 page_after; /* seq after which its next page begins */
-	uint32_t page_rows;	 /* rows of the next page, or asked for now */
+	uint32_t page_rows;	 /* as many were asked for */
 	bool	 wake;		 /* somebody said there is something */
 	int64_t	 poll_at;	 /* look then even if nobody says so */
 	bool	 polled;	 /* the last look was the clock's idea */
@@ -144,7 +142,7 @@ void outbox_on_window(OutboxCore *core, const char *window);
 void outbox_on_stored(OutboxCore *core, int64_t now);
 void outbox_on_wake(OutboxCore *core);
 
-/* False: the rows are of no use (there are none, or the producer was lost
+/* Bytes: of payloads and headers.  False: the rows are of no use (there are none, or the producer was lost
  * meanwhile) and need not be kept. */
 bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
 					int64_t last_seq) MUST_CHECK;

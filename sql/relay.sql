@@ -250,12 +250,25 @@ COMMENT ON FUNCTION pgstock_internal.late_xids IS
 	'transactions that s1 left out and that may have drawn their seq before it';
 
 /*
+ * Keeps a sum from row to row: to be asked once for each, in their order, so
+ * above the LIMIT of a sorted subquery.  It looks at lengths only, which does
+ * not fetch what is stored out of line.  (A window function's sum costs more
+ * than the rest of the page.)
+ */
+CREATE FUNCTION pgstock_internal.page_has_room(payload bytea, headers bytea,
+	max_bytes int)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_page_has_room' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.page_has_room IS
+	'whether the rows before this one have less than max_bytes';
+
+/*
  * Two statements rather than one, and conditions on xid that no index can
  * serve: the planner is left no choice but the walk along seq.  (With one, a
  * generic plan once walked all that is retained.)
  */
 CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
-	max_rows int)
+	max_rows int, max_bytes int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
 	created_at timestamptz, format "char")
@@ -270,47 +283,57 @@ DECLARE
 BEGIN
 	IF w.restored THEN
 		RETURN QUERY
-			SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
-				   o.payload, o.headers, o.traceparent, o.created_at, o.format
-			  FROM pgstock_internal.outbox o
-			 WHERE o.seq > after_seq AND o.seq <= w.ceiling
-			   AND (o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1))
-			 ORDER BY o.seq LIMIT max_rows;
+			SELECT r.*
+			  FROM (SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
+						   o.payload, o.headers, o.traceparent, o.created_at,
+						   o.format
+					  FROM pgstock_internal.outbox o
+					 WHERE o.seq > after_seq AND o.seq <= w.ceiling
+					   AND (o.seq > w.floor
+							OR NOT pg_visible_in_snapshot(o.xid, w.s1))
+					 ORDER BY o.seq LIMIT max_rows) r
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
 		RETURN;
 	END IF;
 	late := pgstock_internal.late_xids(w);
 	IF late = '{}' THEN
 		RETURN QUERY
-			SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
-				   o.payload, o.headers, o.traceparent, o.created_at, o.format
-			  FROM pgstock_internal.outbox o
-			 WHERE o.seq > walk AND o.seq <= w.ceiling
-			   AND (o.xid >= w.next_xid) IS TRUE
-			   AND pg_visible_in_snapshot(o.xid, w.s2)
-			 ORDER BY o.seq LIMIT max_rows;
+			SELECT r.*
+			  FROM (SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
+						   o.payload, o.headers, o.traceparent, o.created_at,
+						   o.format
+					  FROM pgstock_internal.outbox o
+					 WHERE o.seq > walk AND o.seq <= w.ceiling
+					   AND (o.xid >= w.next_xid) IS TRUE
+					   AND pg_visible_in_snapshot(o.xid, w.s2)
+					 ORDER BY o.seq LIMIT max_rows) r
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
 	ELSE
 		RETURN QUERY
-			SELECT m.seq, m.id, m.aggregatetype, m.aggregateid, m.type,
-				   m.payload, m.headers, m.traceparent, m.created_at, m.format
-			  FROM (SELECT l.*
-					  FROM unnest(late) x,
-						   LATERAL (SELECT o.*
-									  FROM pgstock_internal.outbox o
-									 WHERE o.xid = x AND o.seq > after_seq
-									 ORDER BY o.seq LIMIT max_rows) l
-					UNION ALL
-					(SELECT o.*
-					   FROM pgstock_internal.outbox o
-					  WHERE o.seq > walk AND o.seq <= w.ceiling
-						AND (o.xid >= w.next_xid) IS TRUE
-						AND pg_visible_in_snapshot(o.xid, w.s2)
-					  ORDER BY o.seq LIMIT max_rows)) m
-			 ORDER BY m.seq LIMIT max_rows;
+			SELECT r.*
+			  FROM (SELECT m.seq, m.id, m.aggregatetype, m.aggregateid, m.type,
+						   m.payload, m.headers, m.traceparent, m.created_at,
+						   m.format
+					  FROM (SELECT l.*
+							  FROM unnest(late) x,
+								   LATERAL (SELECT o.*
+											  FROM pgstock_internal.outbox o
+											 WHERE o.xid = x AND o.seq > after_seq
+											 ORDER BY o.seq LIMIT max_rows) l
+							UNION ALL
+							(SELECT o.*
+							   FROM pgstock_internal.outbox o
+							  WHERE o.seq > walk AND o.seq <= w.ceiling
+								AND (o.xid >= w.next_xid) IS TRUE
+								AND pg_visible_in_snapshot(o.xid, w.s2)
+							  ORDER BY o.seq LIMIT max_rows)) m
+					 ORDER BY m.seq LIMIT max_rows) r
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
-	'the window''s rows above after_seq, by seq; fewer than max_rows: its end';
+	'the window''s rows above after_seq, by seq, until there are max_rows, or max_bytes of payloads and headers; neither: its end';
 
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)

@@ -13,7 +13,7 @@ DECLARE
 BEGIN
 	LOOP
 		SELECT array_agg(convert_from(p.key, 'UTF8') ORDER BY p.seq) AS keys, count(*) AS n, max(p.seq) AS last, min(p.seq) AS first
-		  INTO page FROM held h, LATERAL pgstock_internal.relay_page(h."window", after_seq, max_rows) p;
+		  INTO page FROM held h, LATERAL pgstock_internal.relay_page(h."window", after_seq, max_rows, 1000000) p;
 		ASSERT page.first > after_seq OR page.n = 0;
 		keys := keys || page.keys || CASE WHEN page.n < max_rows THEN NULL ELSE '|' END;
 		EXIT WHEN page.n < max_rows;
@@ -31,7 +31,7 @@ SELECT pgstock_internal.relay_lead() = :epoch + 1 AS again;
 SELECT :epoch + 1 AS epoch \gset
 SELECT seq, finished FROM pgstock_internal.relay_position();
 INSERT INTO held SELECT pgstock_internal.relay_next_window("window") FROM pgstock_internal.relay_position();
-SELECT (SELECT count(*) FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 1000000)) = count(*) AS all_of_it FROM stock_outbox;
+SELECT (SELECT count(*) FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 1000000, 2000000000)) = count(*) AS all_of_it FROM stock_outbox;
 -- nothing new, in a window of its own
 UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(10);
@@ -55,13 +55,13 @@ SELECT n, read_window(n) FROM unnest('{1,2,3,5,6,7,100}'::int[]) n;
 SELECT publish_event('window', 'd1', '1') IS NOT NULL AS id;
 SELECT read_window(100);
 -- stored half-way it goes on half-way, in this window or, finished, in the next one
-SELECT p.seq AS half FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 3) p ORDER BY 1 DESC LIMIT 1 \gset
+SELECT p.seq AS half FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 3, 1000000) p ORDER BY 1 DESC LIMIT 1 \gset
 SELECT pgstock_internal.relay_store_position("window", :half, false, :epoch) FROM held;
-SELECT p.seq = :half AS seq, p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(p."window", p.seq, 100) g) AS rest
+SELECT p.seq = :half AS seq, p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) g) AS rest
   FROM pgstock_internal.relay_position() p;
 SELECT name, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
 SELECT pgstock_internal.relay_store_position("window", :half + 1000, true, :epoch) FROM held;
-SELECT p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(pgstock_internal.relay_next_window(p."window"), 0, 100) g) AS next
+SELECT p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(pgstock_internal.relay_next_window(p."window"), 0, 100, 1000000) g) AS next
   FROM pgstock_internal.relay_position() p;
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
 -- an overtaken leader stores nothing

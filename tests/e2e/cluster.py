@@ -403,6 +403,11 @@ class Relay(Server):
         finally:
             conn.close()
 
+    def peak_kb(self):
+        """The most memory it has had resident."""
+        with open(f"/proc/{self.pid}/status", encoding="utf8") as file:
+            return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
+
     SAMPLE = re.compile(r'^pgstock_(\w+?)(?:\{(.*)\})? (\S+)$')
     LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 

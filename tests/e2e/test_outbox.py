@@ -173,3 +173,19 @@ def test_topic_that_has_just_been_made(db, kafka, start_relay):
     with kafka.tail(*topics) as tail:
         wait_complete(db, tail)
         check_all(db, tail.records)
+
+
+def test_large_events_after_small_ones(db, kafka, start_relay):
+    """Memory is bounded by bytes, not by the number of rows that fitted last
+    time: a thousand small events, then as many of 900 kB as would fill a
+    page of a thousand rows."""
+    relay = start_relay({"outbox": {"batch_rows": "1000"}})
+    kafka.create_topics("pictures", max_message_bytes=2000000)
+    db.sql("SELECT count(publish_event('pictures', 'k', '{}'))"
+           " FROM generate_series(1, 3000)")
+    db.sql("SELECT count(publish_bytes('pictures', 'k', convert_to("
+           "repeat('x', 900000), 'UTF8'))) FROM generate_series(1, 300)")
+    wait_until(lambda: relay.metric("outbox_published_total",
+                                    topic="pictures") == 3300, 60,
+               "all are published")
+    assert relay.peak_kb() < 60 * 1024

@@ -13,6 +13,7 @@
 
 #define IN_FLIGHT_MAX 16384
 #define EPOCH		  7
+#define PAGE_ROWS	  64
 
 static OutboxCore core;
 static int64_t	  now;
@@ -21,6 +22,7 @@ static inline int
 begin(void **state UNUSED)
 {
 	outbox_core_init(&core, IN_FLIGHT_MAX, 1);
+	core.page_rows_max = PAGE_ROWS;
 	now = 1000 * SEC_US;
 	return 0;
 }

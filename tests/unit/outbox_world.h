@@ -26,6 +26,7 @@
 #define SINK_MAX		80 /* records that a producer takes */
 #define OPEN_MAX		6  /* open transactions */
 #define OPEN_EVENTS_MAX 12 /* of one transaction */
+#define PAGE_ROWS_MAX	24
 #define EVENTS_MAX		1000000
 
 typedef struct Event
@@ -52,7 +53,7 @@ typedef struct Position
 
 typedef struct Page
 {
-	int64_t	 seqs[OUTBOX_PAGE_ROWS_FIRST];
+	int64_t	 seqs[PAGE_ROWS_MAX];
 	uint32_t rows;
 } Page;
 

@@ -152,13 +152,13 @@ a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one(
 
 	stream();
 	open_window("w1");
-	take_page(OUTBOX_PAGE_ROWS_FIRST, OUTBOX_PAGE_ROWS_FIRST);
+	take_page(PAGE_ROWS, PAGE_ROWS);
 	take_page(0, 0);
 	expect(OUTBOX_PRODUCE);
 	id = produce_page(1);
 	ack_all(id);
 	now = core.store_at;
-	expect_stored("w1", OUTBOX_PAGE_ROWS_FIRST, true);
+	expect_stored("w1", PAGE_ROWS, true);
 }
 
 static void
@@ -178,7 +178,7 @@ two_pages_at_hand_are_enough(void **state UNUSED)
 	stream();
 	open_window("w1");
 	take_page(64, 64);
-	take_page(128, 192);
+	take_page(64, 128);
 	expect(OUTBOX_PRODUCE);
 	outbox_on_sink_full(&core, now);
 	expect(OUTBOX_WAIT);
@@ -186,42 +186,37 @@ two_pages_at_hand_are_enough(void **state UNUSED)
 	expect(OUTBOX_PRODUCE);
 	produce_page(1);
 	expect(OUTBOX_ASK_PAGE);
-	assert_true(core.page_after == 192);
+	assert_true(core.page_after == 128);
 }
 
 static void
-pages_grow_up_to_their_bytes_and_rows(void **state UNUSED)
+a_page_that_ends_with_its_bytes_is_not_the_last(void **state UNUSED)
 {
-	uint32_t rows = OUTBOX_PAGE_ROWS_FIRST;
-	int64_t	 read = 0;
-	int64_t	 sent = 0;
-
 	stream();
-	core.page_rows_max = 1000;
 	open_window("w1");
-	for (int i = 0; i < 6; i++)
-	{
-		assert_int_equal(core.page_rows, rows);
-		take_page(rows, read + rows);
-		read += rows;
-		rows = Min(2 * rows, 1000);
-		while (core.page_count == OUTBOX_PAGES_MAX)
-		{
-			uint32_t page = core.pages[0].rows;
+	expect(OUTBOX_ASK_PAGE);
+	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES, 2));
+	expect(OUTBOX_ASK_PAGE);
+	assert_true(core.page_after == 2);
+	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES - 1, 4));
+	produce_page(1);
+	produce_page(3);
+	outbox_on_wake(&core);
+	expect(OUTBOX_ASK_WINDOW);
+}
 
-			produce_page(sent + 1);
-			sent += page;
-		}
-	}
-	/* rows of a megabyte: as many as fit, and one at least */
+/* New settings hold from the next page on. */
+static void
+a_page_is_measured_by_what_was_asked_for(void **state UNUSED)
+{
+	stream();
+	open_window("w1");
 	expect(OUTBOX_ASK_PAGE);
-	read += rows;
-	assert_true(outbox_on_page(&core, rows, (size_t) rows << 20, read));
-	assert_int_equal(core.page_rows, OUTBOX_PAGE_BYTES >> 20);
-	produce_page(sent + 1);
+	outbox_on_settings(&core, SEC_US, 2 * PAGE_ROWS, now);
+	assert_int_equal(core.page_rows, PAGE_ROWS);
+	assert_true(outbox_on_page(&core, PAGE_ROWS, 100, PAGE_ROWS));
 	expect(OUTBOX_ASK_PAGE);
-	assert_true(outbox_on_page(&core, 4, (size_t) 4 << 30, read + 4));
-	assert_int_equal(core.page_rows, 1);
+	assert_int_equal(core.page_rows, 2 * PAGE_ROWS);
 }
 
 /* ---- back-pressure ----------------------------------------------------- */
@@ -389,7 +384,8 @@ main(void)
 		test(a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one),
 		test(the_next_page_is_asked_for_before_this_one_is_produced),
 		test(two_pages_at_hand_are_enough),
-		test(pages_grow_up_to_their_bytes_and_rows),
+		test(a_page_that_ends_with_its_bytes_is_not_the_last),
+		test(a_page_is_measured_by_what_was_asked_for),
 		test(a_full_producer_gets_no_row_until_something_arrives),
 		test(what_is_in_flight_is_bounded),
 		test(windows_in_flight_are_bounded),

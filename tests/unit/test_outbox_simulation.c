@@ -20,8 +20,7 @@
 
 #define STEPS		  200000
 #define RELAYS		  2
-#define IN_FLIGHT_MAX 64 /* the ring's */
-#define PAGE_ROWS_MAX 24
+#define IN_FLIGHT_MAX 64   /* the ring's */
 #define BACKLOG_MAX	  1500 /* committed events not yet in Kafka */
 
 /* What was asked, as it left for the server. */
@@ -157,7 +156,7 @@ ask(Relay *relay, OutboxAction action)
 		relay->question.position = parse_window(core->window);
 	if (action == OUTBOX_ASK_PAGE)
 	{
-		assert_true(core->page_rows <= OUTBOX_PAGE_ROWS_FIRST);
+		assert_true(core->page_rows <= PAGE_ROWS_MAX);
 		relay->question.position.seq = core->page_after;
 		relay->question.rows = core->page_rows;
 	}
@@ -249,11 +248,13 @@ answer_window(Relay *relay)
 static void
 answer_page(Relay *relay)
 {
-	Page page = read_page(&relay->question.position, relay->question.rows);
+	/* now and then the rows are large, and a few make a page */
+	uint32_t few = one_in(8) ? 1U + one_in(2) : UINT32_MAX;
+	Page	 page = read_page(&relay->question.position,
+							  Min(relay->question.rows, few));
 
-	/* now and then the rows are large, and pages shrink */
 	if (outbox_on_page(&relay->core, page.rows,
-					   (size_t) page.rows << (one_in(8) ? 21 : 8),
+					   page.rows == few ? OUTBOX_PAGE_BYTES : 100,
 					   page.rows > 0 ? page.seqs[page.rows - 1] : 0))
 		relay->pages[relay->page_count++] = page;
 }
