@@ -62,6 +62,16 @@ option_text(JsonbValue *value, const char *name)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+/* One that may be missing. */
+static bool
+option_is_true(Jsonb *options, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&options->root, name,
+													 strlen(name), NULL);
+
+	return value != NULL && value->type == jbvBool && value->val.boolean;
+}
+
 /* The longest topic names are cut, so that what is added still fits. */
 static char *
 dead_topic(const InboxOptions *options, const char *topic)
@@ -93,6 +103,7 @@ inbox_options(Jsonb *options)
 							   "dlq_topic")));
 	o.order_wait_ms = option_int64(option(options, "order_wait_ms"),
 								   "order_wait_ms");
+	o.count_attempts = option_is_true(options, "count_attempts");
 	delays = option(options, "retry_delays_ms");
 	if (delays->type != jbvBinary ||
 		!JsonContainerIsArray(delays->val.binary.data))
@@ -117,6 +128,19 @@ is_permanent(const char *sqlstate)
 {
 	return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
 		   strncmp(sqlstate, "SK", 2) == 0;
+}
+
+/* Not the message's fault: the same try again may go well. */
+bool
+failed_is_transient(const ErrorData *failure)
+{
+	int category = ERRCODE_TO_CATEGORY(failure->sqlerrcode);
+
+	return category == ERRCODE_OPERATOR_INTERVENTION ||
+		   category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		   category == ERRCODE_CONNECTION_EXCEPTION ||
+		   category == ERRCODE_TRANSACTION_ROLLBACK ||
+		   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* What becomes of a message whose handler raised an error. */
@@ -268,7 +292,9 @@ enum
 	FAILED_ARCHIVED_AT,
 	FAILED_HANDLED,
 	FAILED_HANDLED_AT,
-	FAILED_HANDLED_BY
+	FAILED_HANDLED_BY,
+	FAILED_STARTED,
+	FAILED_SESSION
 };
 
 static const char *
@@ -310,6 +336,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	row_put(slot, FAILED_FIRST_AT,
 			TimestampTzGetDatum(message->first_failed_at));
 	row_put(slot, FAILED_HANDLED, BoolGetDatum(false));
+	row_put(slot, FAILED_STARTED, Int32GetDatum(0)); /* this try has ended */
 	/* One that queues is not due by itself: the one before it wakes it. */
 	Assert(strcmp(state, "waiting") != 0 || outcome->error_class != NULL);
 	if (strcmp(state, "waiting") == 0 &&
@@ -344,7 +371,7 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 	if (strcmp(outcome->result, "dead") == 0)
 	{
 		/* Waiting for its order was not counted, but this was a try. */
-		message->attempts = Max(1, message->attempts);
+		message->attempts = Max(1, message->attempts + message->started);
 		dead_letter(work, options, message, outcome);
 	}
 	if (is_new)
@@ -423,9 +450,11 @@ failed_must_queue(Work *work, const Message *message)
 void
 failed_queue(Work *work, Message *message)
 {
+	const Change never = {FAILED_NEXT_RETRY_AT, .isnull = true};
+
 	if (failed_lock(work, message))
-		table_update_column(work, &work->tables[TABLE_FAILED_EVENT],
-							FAILED_NEXT_RETRY_AT, (Datum) 0, true);
+		table_update_columns(work, &work->tables[TABLE_FAILED_EVENT], 1,
+							 &never);
 }
 
 /* A message has ended: the next one of its key is due. */
@@ -434,6 +463,8 @@ failed_wake_next(Work *work, const Message *message)
 {
 	Table		   *table = table_use(work, TABLE_FAILED_EVENT);
 	IndexScanDesc	scan;
+	const Change	now = {FAILED_NEXT_RETRY_AT, TimestampTzGetDatum(work->now),
+						   false};
 	ItemPointerData tid;
 	bool			found = false;
 
@@ -447,8 +478,7 @@ failed_wake_next(Work *work, const Message *message)
 	tid = table->slot->tts_tid;
 	table_scan_end(scan);
 	if (found && table_lock_row(table, &tid))
-		table_update_column(work, table, FAILED_NEXT_RETRY_AT,
-							TimestampTzGetDatum(work->now), false);
+		table_update_columns(work, table, 1, &now);
 }
 
 /* ---- Reading ---- */
@@ -471,6 +501,14 @@ row_read(TupleTableSlot *slot)
 	message->attempts = row_get_int32(slot, FAILED_ATTEMPTS);
 	message->first_failed_at = row_get_time(slot, FAILED_FIRST_AT, 0);
 	message->archived_at = row_get_time(slot, FAILED_ARCHIVED_AT, DT_NOBEGIN);
+	message->started = row_get_int32(slot, FAILED_STARTED);
+	if (message->started > 0 &&
+		row_get_int64(slot, FAILED_SESSION) == session_id())
+	{
+		message->recorded = true;
+		message->started--;
+	}
+	message->alone = message->started > 0;
 	return message;
 }
 
@@ -513,4 +551,36 @@ failed_lock(Work *work, Message *message)
 	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0 &&
 		   row_get_time(table->slot, FAILED_NEXT_RETRY_AT, DT_NOBEGIN) <=
 			   work->now;
+}
+
+/*
+ * Sees to it that tries of these messages are on record (partition.c says why);
+ * false if some were not, and the caller is to commit and come again.
+ */
+bool
+failed_record_tries(Work *work, List *messages)
+{
+	static bool first_look = true;
+	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
+	bool		recorded = true;
+	ListCell   *cell;
+
+	foreach(cell, messages)
+	{
+		Message		*message = lfirst(cell);
+		const Change begun[] = {
+			{FAILED_STARTED, Int32GetDatum(message->started + 1), false},
+			{FAILED_SESSION, Int64GetDatum(session_id()), false},
+		};
+
+		if (message->recorded ||
+			(message->user_handlers == NIL && !first_look) ||
+			!failed_lock(work, message))
+			continue;
+		table_update_columns(work, table, lengthof(begun), begun);
+		recorded = false;
+	}
+	if (recorded && messages != NIL)
+		first_look = false;
+	return recorded;
 }

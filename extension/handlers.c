@@ -362,26 +362,59 @@ order_cancelled(Work *work, Message *message, Order *order)
 															: SETTLE_RELEASE);
 }
 
+/* Whether a message tells other lines than the ledger has of the order. */
+static bool
+tells_other_lines(const Order *order, List *told)
+{
+	int		  n = 0;
+	ListCell *cell;
+
+	if (told == NIL)
+		return false;
+	foreach(cell, order->lines)
+		n += ((Reservation *) lfirst(cell))->attempt == order->attempt;
+	foreach(cell, told)
+	{
+		const Line		  *line = lfirst(cell);
+		const Reservation *ours = order_line(order, order->attempt,
+											 line->product_id, line->location);
+
+		if (ours == NULL || ours->quantity != line->quantity)
+			return true;
+	}
+	return n != list_length(told);
+}
+
+/* What it tells of the items is not used: the ledger knows. */
 static Outcome
 order_failed(Work *work, Message *message, Order *order)
 {
+	Outcome outcome;
+
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
 	/* It speaks of an earlier attempt. */
 	if (order->attempt > 1 &&
 		order_any_line(order)->created_at > message->happened_at)
 		return skipped("stale");
-	return give_back(work, message, order, SETTLE_ROLLBACK);
+	outcome = give_back(work, message, order, SETTLE_ROLLBACK);
+	if (strcmp(outcome.result, "applied") == 0 &&
+		tells_other_lines(order, message->told_lines))
+	{
+		outcome.reason = "items_differ";
+		outcome.notable = true;
+	}
+	return outcome;
 }
 
 /* ---- By topic ---- */
 
 static const Handler handlers[] = {
-	{"order-created", true, order_created},
-	{"payment-success", false, payment_success},
-	{"payment-failed", false, payment_failed},
-	{"order-cancelled", false, order_cancelled},
-	{"order_failed", false, order_failed},
+	{"order-created", .wants_lines = true, .apply = order_created},
+	{"payment-success", .apply = payment_success},
+	{"payment-failed", .apply = payment_failed},
+	{"order-cancelled", .apply = order_cancelled},
+	{"order_failed", .compares_lines = true, .apply = order_failed},
 };
 
 /* The handler of a topic, or NULL. */

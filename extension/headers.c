@@ -141,7 +141,7 @@ headers_from_jsonb(Jsonb *object)
 /* ---- For people ---- */
 
 /* Bytes as text if they are text in the server's encoding, else as hex. */
-static char *
+char *
 bytes_for_people(const char *bytes, int length)
 {
 	char *string = text_from_utf8(bytes, length);
@@ -167,12 +167,11 @@ pgstock_bytes_text(PG_FUNCTION_ARGS)
 		bytes_for_people(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes))));
 }
 
-/* headers_json(bytea) RETURNS jsonb */
-Datum
-pgstock_headers_json(PG_FUNCTION_ARGS)
+/* Packed headers, or NULL, as a JSON object. */
+char *
+headers_json(bytea *packed)
 {
-	List		  *headers = PG_ARGISNULL(0) ? NIL
-											 : headers_unpack(PG_GETARG_BYTEA_PP(0));
+	List		  *headers = packed ? headers_unpack(packed) : NIL;
 	StringInfoData json;
 	ListCell	  *cell;
 
@@ -193,5 +192,14 @@ pgstock_headers_json(PG_FUNCTION_ARGS)
 						bytes_for_people(header->value, header->value_len));
 	}
 	appendStringInfoChar(&json, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	return json.data;
+}
+
+/* headers_json(bytea) RETURNS jsonb */
+Datum
+pgstock_headers_json(PG_FUNCTION_ARGS)
+{
+	bytea *packed = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
+
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(headers_json(packed)));
 }

@@ -18,12 +18,7 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
-#include "catalog/pg_type.h"
-#include "funcapi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
@@ -31,8 +26,7 @@
 PG_FUNCTION_INFO_V1(pgstock_relay_apply);
 PG_FUNCTION_INFO_V1(pgstock_relay_apply_failed);
 
-#define LOCK_CLASS_INBOX  0x7065
-#define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
+#define LOCK_CLASS_INBOX 0x7065
 
 enum
 {
@@ -47,12 +41,6 @@ enum
 	INBOX_REASON,
 	INBOX_TRACE_ID,
 	INBOX_RECEIVED_AT
-};
-enum
-{
-	OFFSET_TOPIC = 1,
-	OFFSET_PARTITION,
-	OFFSET_NEXT
 };
 
 /* ---- Rows of the inbox ---- */
@@ -105,75 +93,6 @@ inbox_finish(Work *work, const Message *message)
 		return; /* its row is beyond retention */
 	inbox_fill(work, message, table_new_row(table), false);
 	table_update(work, table, &tid);
-}
-
-/* ---- Offsets ---- */
-
-static void
-offset_store(Work *work, const char *topic, int partition, int64 next)
-{
-	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
-	ScanKeyData		keys[2];
-	ItemPointerData tid;
-	bool			found;
-	TupleTableSlot *slot;
-
-	table_key_text(&keys[0], 1, topic);
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(partition));
-	found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid);
-	if (!found)
-	{
-		/* Of two batches one makes the row and the other finds it. */
-		lock_name(LOCK_CLASS_OFFSET, psprintf("%s\t%d", topic, partition));
-		work_refresh_snapshot();
-		found = table_find(work, table, "inbox_offset_pkey", 2, keys, &tid);
-	}
-	found = found && table_lock_row(table, &tid);
-
-	slot = table_new_row(table);
-	row_put_text(slot, OFFSET_TOPIC, topic);
-	row_put(slot, OFFSET_PARTITION, Int32GetDatum(partition));
-	row_put(slot, OFFSET_NEXT, Int64GetDatum(next));
-	if (found)
-		table_update(work, table, &tid);
-	else
-		table_insert(work, table);
-}
-
-static int
-partition_compare(const ListCell *a, const ListCell *b)
-{
-	const Message *x = lfirst(a);
-	const Message *y = lfirst(b);
-	int			   difference = strcmp(x->topic, y->topic);
-
-	if (difference != 0)
-		return difference;
-	if (x->partition != y->partition)
-		return x->partition < y->partition ? -1 : 1;
-	return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-/* Moves each partition of the batch behind its last message. */
-static void
-offsets_store(Work *work, List *messages)
-{
-	List	 *sorted = list_copy(messages);
-	ListCell *cell;
-
-	list_sort(sorted, partition_compare);
-	foreach(cell, sorted)
-	{
-		Message	 *message = lfirst(cell);
-		ListCell *next = lnext(sorted, cell);
-		Message	 *following = next ? lfirst(next) : NULL;
-
-		if (following == NULL || following->partition != message->partition ||
-			strcmp(following->topic, message->topic) != 0)
-			offset_store(work, message->topic, message->partition,
-						 message->offset + 1);
-	}
 }
 
 /* ---- The batch ---- */
@@ -256,15 +175,46 @@ find_duplicates_in_batch(List *messages)
 	hash_destroy(seen);
 }
 
-/* Parses a message, and decides what needs no look at stock. */
-void
-inbox_prepare(Message *message)
+/* Finds the handler of a message, and parses it as that needs it. */
+static bool
+find_handler(Message *message)
 {
 	const Handler *handler = handler_find(message->topic);
 
-	message->wants_lines = handler != NULL && handler->wants_lines;
-	message_parse(message);
-	if (handler == NULL)
+	if (message->user_handlers != NIL)
+	{
+		message_parse_any(message);
+		message->user = user_handler_choose(message);
+	}
+	if (message->user == NULL && (handler != NULL || !message->user_handlers))
+	{
+		message->wants_lines = handler != NULL && handler->wants_lines;
+		message->compares_lines = handler != NULL && handler->compares_lines;
+		message_parse(message);
+	}
+	/* It may be of a type that has one: that it is broken is what is known. */
+	if (message->user_handlers != NIL && message->event_type == NULL &&
+		message->poison != NULL)
+		return true;
+	return message->user != NULL || handler != NULL;
+}
+
+/* Parses a message, and decides what needs no look at stock. */
+void
+inbox_prepare(const InboxOptions *options, Message *message)
+{
+	int limit = attempts_max(options) - message->attempts;
+
+	if (message->alone && message->started >= limit)
+	{
+		/* Once its reading may be tried, for the archive's sake. */
+		if (message->started == limit)
+			(void) find_handler(message);
+		else
+			message_parse_headers(message);
+		message->outcome = attempts_exhausted(message->started);
+	}
+	else if (!find_handler(message))
 		message->outcome = (Outcome){.result = "skipped",
 									 .reason = "no_handler"};
 	else if (message->poison != NULL)
@@ -274,6 +224,66 @@ inbox_prepare(Message *message)
 									 .reason = message->poison,
 									 .error_class = "poison"};
 	}
+}
+
+/* Whether one of the two must not be in the other's transaction. */
+static bool
+is_of_other_kind(const Message *a, const Message *b)
+{
+	return (a->user_handlers == NIL) != (b->user_handlers == NIL);
+}
+
+/* Cuts a batch to what may be in one transaction, before it is parsed. */
+List *
+inbox_cut(List *messages)
+{
+	ListCell *cell;
+
+	foreach(cell, messages)
+	{
+		const Message *message = lfirst(cell);
+		int			   n = foreach_current_index(cell);
+
+		if (n > 0 && (is_of_other_kind(linitial(messages), message) ||
+					  (message->user_handlers != NIL && n >= USER_BATCH_MAX)))
+			return list_truncate(messages, n);
+	}
+	return messages;
+}
+
+/* Cuts it further: what must be alone is alone. */
+List *
+inbox_cut_alone(List *messages)
+{
+	ListCell *cell;
+
+	foreach(cell, messages)
+	{
+		if (((Message *) lfirst(cell))->alone)
+			return list_truncate(messages, Max(1, foreach_current_index(cell)));
+	}
+	return messages;
+}
+
+/* And once it is parsed: a topic of both kinds, by type. */
+List *
+inbox_cut_parsed(List *messages)
+{
+	const Message *decided = NULL;
+	ListCell	  *cell;
+
+	foreach(cell, messages)
+	{
+		const Message *message = lfirst(cell);
+
+		if (message->outcome.result != NULL)
+			continue;
+		if (decided == NULL)
+			decided = message;
+		else if ((decided->user == NULL) != (message->user == NULL))
+			return list_truncate(messages, foreach_current_index(cell));
+	}
+	return messages;
 }
 
 /* Locks what the undecided messages need, in the one order; ids are locked. */
@@ -286,7 +296,7 @@ lock_batch(Work *work, List *messages)
 	{
 		Message *message = lfirst(cell);
 
-		if (message->outcome.result == NULL)
+		if (message->outcome.result == NULL && message->user == NULL)
 			work_want_order(work, message->order_id);
 	}
 	work_lock_orders(work);
@@ -294,7 +304,7 @@ lock_batch(Work *work, List *messages)
 	{
 		Message *message = lfirst(cell);
 
-		if (message->outcome.result == NULL)
+		if (message->outcome.result == NULL && message->user == NULL)
 			handler_want_levels(work, message);
 	}
 	work_read_levels(work);
@@ -333,10 +343,36 @@ must_queue(Work *work, const Message *message, List *waiting)
 	return failed_must_queue(work, message);
 }
 
-/* Applies the messages in turn, and writes what became of each. */
-static void
+/* Sets a message's outcome; false if the batch is to end before it. */
+static bool
+decide(Work *work, const InboxOptions *options, UserBatch *batch,
+	   Message *message, List *waiting)
+{
+	if (message->outcome.result != NULL)
+		return true;
+	if (must_queue(work, message, waiting))
+	{
+		message->outcome =
+			(Outcome){.result = "waiting",
+					  .reason = "an earlier message of its key waits",
+					  .error_class = "queue"};
+		return true;
+	}
+	if (message->user != NULL)
+		return !user_batch_is_over(batch) &&
+			   user_handler_apply(batch, options, message);
+	message->outcome = handler_apply(work, message);
+	return true;
+}
+
+/*
+ * Applies the messages in turn, and writes what became of each.  Returns those
+ * that were: a batch of users' handlers may end early.
+ */
+static List *
 apply_batch(Work *work, const InboxOptions *options, List *messages)
 {
+	UserBatch batch = {.began_at = GetCurrentTimestamp()};
 	List	 *waiting = NIL;
 	ListCell *cell;
 
@@ -345,15 +381,10 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 		Message *message = lfirst(cell);
 		Outcome *outcome = &message->outcome;
 
-		if (outcome->result == NULL)
+		if (!decide(work, options, &batch, message, waiting))
 		{
-			if (must_queue(work, message, waiting))
-				*outcome =
-					(Outcome){.result = "waiting",
-							  .reason = "an earlier message of its key waits",
-							  .error_class = "queue"};
-			else
-				*outcome = handler_apply(work, message);
+			messages = list_truncate(messages, foreach_current_index(cell));
+			break;
 		}
 		if (is_result(message, "waiting"))
 			waiting = lappend(waiting, message);
@@ -362,166 +393,47 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 		if (!message->known)
 			inbox_insert(work, message);
 	}
-	offsets_store(work, messages);
-}
-
-/* ---- The SQL functions ---- */
-
-/* One array argument, NULLs allowed or not. */
-static int
-array_arg(FunctionCallInfo fcinfo, int n, Oid type, int16 length, bool by_value,
-		  char align, Datum **values, bool **nulls)
-{
-	int count;
-
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument %d must not be null", n + 1)));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), type, length, by_value, align,
-					  values, nulls, &count);
-	return count;
-}
-
-static bytea *
-bytes_or_null(Datum value, bool isnull)
-{
-	return isnull ? NULL : DatumGetByteaPP(value);
-}
-
-/* The batch of the arguments 0 to 6, parsed. */
-static List *
-messages_from_args(FunctionCallInfo fcinfo)
-{
-	static const struct
-	{
-		Oid	  type;
-		int16 length;
-		bool  by_value;
-		char  align;
-	} types[7] = {
-		{TEXTOID, -1, false, TYPALIGN_INT},
-		{INT4OID, 4, true, TYPALIGN_INT},
-		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-		{BYTEAOID, -1, false, TYPALIGN_INT},
-		{BYTEAOID, -1, false, TYPALIGN_INT},
-		{BYTEAOID, -1, false, TYPALIGN_INT},
-	};
-	Datum *v[7];
-	bool  *nulls[7];
-	int	   count = 0;
-	List  *messages = NIL;
-
-	for (int i = 0; i < 7; i++)
-	{
-		int n = array_arg(fcinfo, i, types[i].type, types[i].length,
-						  types[i].by_value, types[i].align, &v[i], &nulls[i]);
-
-		if (i > 0 && n != count)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the arrays of a batch must be of equal length")));
-		count = n;
-	}
-	for (int i = 0; i < count; i++)
-	{
-		Message *message = palloc0(sizeof(Message));
-
-		if (nulls[0][i] || nulls[1][i] || nulls[2][i] || nulls[3][i])
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg(
-					 "topic, partition, offset and timestamp must not be null")));
-		message->topic = TextDatumGetCString(v[0][i]);
-		message->partition = DatumGetInt32(v[1][i]);
-		message->offset = DatumGetInt64(v[2][i]);
-		if (message->partition < 0 || message->offset < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("partition and offset must not be negative")));
-		message->sent_at_ms = DatumGetInt64(v[3][i]);
-		if (!message_time_is_sane(message->sent_at_ms))
-			message->sent_at_ms = -1;
-		message->key = bytes_or_null(v[4][i], nulls[4][i]);
-		message->value = bytes_or_null(v[5][i], nulls[5][i]);
-		message->headers = bytes_or_null(v[6][i], nulls[6][i]);
-		inbox_prepare(message);
-		messages = lappend(messages, message);
-	}
+	Assert(messages != NIL);
+	partitions_move(work, messages);
 	return messages;
 }
 
-static int
-outcome_compare(const ListCell *a, const ListCell *b)
+static void
+prepare_all(const InboxOptions *options, List *messages)
 {
-	const Message *x = lfirst(a);
-	const Message *y = lfirst(b);
-	int			   difference = strcmp(x->topic, y->topic);
+	ListCell *cell;
 
-	if (difference == 0)
-		difference = strcmp(x->outcome.result, y->outcome.result);
-	if (difference == 0)
-		difference = strcmp(x->outcome.reason ? x->outcome.reason : "",
-							y->outcome.reason ? y->outcome.reason : "");
-	return difference;
-}
-
-/* Returns how many messages of each topic came to each result and reason. */
-Datum
-inbox_return(FunctionCallInfo fcinfo, List *messages)
-{
-	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
-	ListCell	  *cell;
-	int64		   n = 0;
-
-	InitMaterializedSRF(fcinfo, 0);
-	list_sort(messages, outcome_compare);
 	foreach(cell, messages)
-	{
-		Message	 *message = lfirst(cell);
-		ListCell *next = lnext(messages, cell);
-		Datum	  values[4];
-		bool	  nulls[4] = {0};
-
-		n++;
-		if (next != NULL && outcome_compare(cell, next) == 0)
-			continue;
-		values[0] = CStringGetTextDatum(message->topic);
-		values[1] = CStringGetTextDatum(message->outcome.result);
-		nulls[2] = message->outcome.reason == NULL;
-		values[2] = nulls[2] ? (Datum) 0
-							 : CStringGetTextDatum(message->outcome.reason);
-		values[3] = Int64GetDatum(n);
-		tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
-		n = 0;
-	}
-	return (Datum) 0;
+		inbox_prepare(options, lfirst(cell));
 }
 
-InboxOptions
-inbox_options_arg(FunctionCallInfo fcinfo, int n)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("options must not be null")));
-	return inbox_options(PG_GETARG_JSONB_P(n));
-}
+/* ---- The SQL functions ---- */
 
 /* relay_apply(…): docs/relay-protocol.md */
 Datum
 pgstock_relay_apply(PG_FUNCTION_ARGS)
 {
 	InboxOptions options = inbox_options_arg(fcinfo, 7);
-	List		*messages = messages_from_args(fcinfo);
+	List		*messages = inbox_messages_arg(fcinfo);
 	Work		 work;
 
 	work_begin(&work, "relay_apply()");
+	user_handlers_find(&work, messages);
+	messages = inbox_cut(messages);
+	if (options.count_attempts && !attempts_record(&work, messages))
+	{
+		work_end(&work);
+		return inbox_return_started(fcinfo, messages);
+	}
+	messages = inbox_cut_alone(messages);
+	prepare_all(&options, messages);
+	messages = inbox_cut_parsed(messages);
 	find_duplicates_in_batch(messages);
 	lock_ids(&work, messages);
 	find_duplicates(&work, messages);
 	lock_batch(&work, messages);
-	apply_batch(&work, &options, messages);
+	if (messages != NIL)
+		messages = apply_batch(&work, &options, messages);
 	work_end(&work);
 	return inbox_return(fcinfo, messages);
 }
@@ -531,7 +443,7 @@ Datum
 pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 {
 	InboxOptions options = inbox_options_arg(fcinfo, 7);
-	List		*messages = messages_from_args(fcinfo);
+	List		*messages = inbox_messages_arg(fcinfo);
 	char		*sqlstate = args_text(fcinfo, 8);
 	char		*error = args_text(fcinfo, 9);
 	Message		*message;
@@ -544,6 +456,8 @@ pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 	message = linitial(messages);
 
 	work_begin(&work, "relay_apply_failed()");
+	user_handlers_find(&work, messages);
+	prepare_all(&options, messages);
 	lock_ids(&work, messages);
 	find_duplicates(&work, messages);
 	if (message->outcome.result == NULL)
@@ -551,7 +465,7 @@ pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 		message->attempts = 1;
 		message->outcome = failed_classify(&options, message, sqlstate, error);
 	}
-	apply_batch(&work, &options, messages);
+	messages = apply_batch(&work, &options, messages);
 	work_end(&work);
 	return inbox_return(fcinfo, messages);
 }

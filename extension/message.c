@@ -248,6 +248,16 @@ parse_lines(Message *message, json_t *root)
 		message->lines = lines_merge(message->lines);
 }
 
+/* The lines that are told and not needed; NIL if they are none. */
+static List *
+told_lines(json_t *root)
+{
+	Message told = {0};
+
+	parse_lines(&told, root);
+	return told.poison == NULL ? told.lines : NIL;
+}
+
 /* ---- Time ---- */
 
 /* RFC 3339; false if it is not. */
@@ -380,6 +390,7 @@ parse_object(Message *message, json_t *root)
 								member(message, root, "event_id", "eventId"),
 								"event_id");
 	json_t *reason = member(message, root, "failed_reason", "failedReason");
+	char   *event_type;
 
 	if (message->event_id == NULL)
 		message->event_id = event_id;
@@ -395,10 +406,11 @@ parse_object(Message *message, json_t *root)
 								   member(message, root, "payment_id",
 										  "paymentId"),
 								   "payment_id");
-	message->event_type = text_value(message,
-									 member(message, root, "event_type",
-											"eventType"),
-									 "event_type");
+	event_type = text_value(message,
+							member(message, root, "event_type", "eventType"),
+							"event_type");
+	if (message->event_type == NULL)
+		message->event_type = event_type;
 	if (message->trace_id == NULL)
 		message->trace_id = id_value(message,
 									 member(message, root, "trace_id",
@@ -415,6 +427,8 @@ parse_object(Message *message, json_t *root)
 	parse_time(message, json_object_get(root, "timestamp"));
 	if (message->wants_lines)
 		parse_lines(message, root);
+	if (message->compares_lines)
+		message->told_lines = told_lines(root);
 	parse_attributes(message);
 }
 
@@ -430,14 +444,28 @@ header_id(List *headers, const char *name)
 	return text_from_utf8(header->value, header->value_len);
 }
 
+/* By hand there is no record that could name it. */
+static void
+name_by_place(Message *message)
+{
+	if (message->event_id == NULL && message->partition >= 0)
+		message->event_id = psprintf("%s/%d/" INT64_FORMAT, message->topic,
+									 message->partition, message->offset);
+}
+
 static void
 parse_headers(Message *message)
 {
 	List					*headers = headers_unpack(message->headers);
 	static const char *const id_names[] = {"ce_id", "event_id", "id"};
+	static const char *const type_names[] = {"ce_type", "event_type",
+											 "eventType"};
 
 	for (int i = 0; i < lengthof(id_names) && message->event_id == NULL; i++)
 		message->event_id = header_id(headers, id_names[i]);
+	for (int i = 0; i < lengthof(type_names) && message->event_type == NULL;
+		 i++)
+		message->event_type = header_id(headers, type_names[i]);
 	message->traceparent = header_id(headers, "traceparent");
 	if (message->traceparent == NULL)
 		message->traceparent = header_id(headers, "ce_traceparent");
@@ -447,36 +475,91 @@ parse_headers(Message *message)
 		message->trace_id = pnstrdup(message->traceparent + 3, 32);
 }
 
+/* Only what names the message: its value may be what ends the process. */
+void
+message_parse_headers(Message *message)
+{
+	parse_headers(message);
+	name_by_place(message);
+}
+
+/* The value as JSON, or NULL and poison. */
+static json_t *
+load_value(Message *message, size_t flags)
+{
+	json_error_t error;
+	json_t		*root;
+
+	if (VARSIZE_ANY_EXHDR(message->value) == 0)
+	{
+		poison(message, "the value is empty");
+		return NULL;
+	}
+	root = json_loadb(VARDATA_ANY(message->value),
+					  VARSIZE_ANY_EXHDR(message->value),
+					  JSON_REJECT_DUPLICATES | flags, &error);
+	if (root == NULL)
+		poison(message, psprintf("the value is not valid JSON: %s (byte %d)",
+								 json_fault(&error), error.position));
+	return root;
+}
+
 /* Reads the message's value and headers into its fields. */
 void
 message_parse(Message *message)
 {
-	json_error_t error;
-	json_t		*root = NULL;
+	json_t *root = NULL;
 
 	parse_headers(message);
 	message->happened_at = GetCurrentTimestamp();
 	if (message->value == NULL)
 		poison(message, "the message has no value (a tombstone)");
-	else if (VARSIZE_ANY_EXHDR(message->value) == 0)
-		poison(message, "the value is empty");
 	else
-	{
-		root = json_loadb(VARDATA_ANY(message->value),
-						  VARSIZE_ANY_EXHDR(message->value),
-						  JSON_REJECT_DUPLICATES, &error);
-		if (root == NULL)
-			poison(message,
-				   psprintf("the value is not valid JSON: %s (byte %d)",
-							json_fault(&error), error.position));
-		else if (!json_is_object(root))
-			poison(message, "the value is not a JSON object");
-		else
-			parse_object(message, root);
-	}
+		root = load_value(message, 0);
+	if (root != NULL && json_is_object(root))
+		parse_object(message, root);
+	else if (root != NULL)
+		poison(message, "the value is not a JSON object");
 	json_decref(root);
-	/* By hand there is no record that could name it. */
-	if (message->event_id == NULL && message->partition >= 0)
-		message->event_id = psprintf("%s/%d/" INT64_FORMAT, message->topic,
-									 message->partition, message->offset);
+	name_by_place(message);
+}
+
+/* A string that can serve as an id, or an integer; else NULL. */
+static char *
+any_id(json_t *object, const char *snake, const char *camel)
+{
+	json_t *value = json_object_get(object, snake);
+	char   *id = NULL;
+
+	if (value == NULL)
+		value = json_object_get(object, camel);
+	if (json_is_integer(value))
+		id = psprintf("%lld", (long long) json_integer_value(value));
+	else if (json_is_string(value))
+		id = text_from_utf8(json_string_value(value),
+							json_string_length(value));
+	return id != NULL && args_id_fault(id) == NULL ? id : NULL;
+}
+
+/*
+ * The same for a handler of a user's: the value may be any JSON, or none at
+ * all, and the names that we know are only looked at.
+ */
+void
+message_parse_any(Message *message)
+{
+	json_t *root = NULL;
+
+	parse_headers(message);
+	if (message->value != NULL)
+		root = load_value(message, JSON_DECODE_ANY);
+	if (message->event_id == NULL)
+		message->event_id = any_id(root, "event_id", "eventId");
+	if (message->event_type == NULL)
+		message->event_type = any_id(root, "event_type", "eventType");
+	if (message->trace_id == NULL)
+		message->trace_id = any_id(root, "trace_id", "traceId");
+	message->order_id = any_id(root, "order_id", "orderId");
+	json_decref(root);
+	name_by_place(message);
 }

@@ -25,6 +25,7 @@ bool  pgstock_notify;
 int	  pgstock_max_lines;
 int	  pgstock_max_event_bytes;
 int	  pgstock_history_retention; /* seconds, 0: keeps all */
+int	  pgstock_handler_timeout;	 /* milliseconds */
 char *pgstock_trace_id;
 char *pgstock_actor;
 
@@ -45,6 +46,12 @@ define_stock_settings(void)
 		"How long movements and ended reservations are kept.", "0 keeps all.",
 		&pgstock_history_retention, 90 * 86400, 0, INT_MAX, PGC_SIGHUP,
 		GUC_UNIT_S, NULL, NULL, NULL);
+	/* At most: the relay takes an answer that is a minute late for lost. */
+	DefineCustomIntVariable("pgstock.handler_timeout",
+							"How long one call of a registered handler may "
+							"take.",
+							NULL, &pgstock_handler_timeout, 10000, 1, 45000,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("pgstock.actor",
 							   "Who acts, beside the role, for the ledger.",
 							   "Appended to the role's name after a slash.",
@@ -84,4 +91,5 @@ _PG_init(void)
 	define_outbox_settings();
 	MarkGUCPrefixReserved("pgstock");
 	commit_init();
+	user_handler_init();
 }

@@ -23,8 +23,11 @@
  *		window.c		what the outbox window needs of the WAL
  *	In
  *		inbox.c			a batch of messages, applied
+ *		inbox_call.c	what the relay's calls bring and what they answer
+ *		partition.c		where partitions stand, and tries that were begun
  *		message.c		a message, parsed; attributes.c what we do not know of it
  *		handlers.c		what a message does to stock
+ *		user_handler.c	handlers that users register, and how they are fenced in
  *		refused.c		orders that were refused
  *		failed.c		a message that failed: waits, or dead letter and archive
  *		retry.c			another try
@@ -79,9 +82,12 @@ typedef enum TableId
 	TABLE_OUTBOX,
 	TABLE_INBOX,
 	TABLE_INBOX_OFFSET,
+	TABLE_INBOX_ATTEMPT,
 	TABLE_FAILED_EVENT,
 	TABLE_REFUSED_ORDER,
 	TABLE_EVENT_TOPIC,
+	TABLE_USER_HANDLER,
+	TABLE_ADMIN_ACTION,
 	TABLE_COUNT
 } TableId;
 
@@ -92,6 +98,14 @@ typedef struct Table
 	TupleTableSlot *slot;	/* to read into and to write from */
 	ResultRelInfo  *target; /* its indexes, open; NULL until written */
 } Table;
+
+/* A column's new value. */
+typedef struct Change
+{
+	AttrNumber column;
+	Datum	   value;
+	bool	   isnull;
+} Change;
 
 /* A level's row, or the wish for it. */
 typedef struct Level
@@ -290,7 +304,17 @@ typedef struct Outcome
 	const char *reason;		 /* or NULL */
 	const char *error_class; /* of waiting and dead: poison, order, retry … */
 	const char *sqlstate;	 /* or NULL */
+	bool		notable;	 /* the log shall name the message */
 } Outcome;
+
+/* A handler that a user has registered for a topic. */
+typedef struct UserHandler
+{
+	const char *event_type; /* "": all that no other one takes */
+	const char *function;	/* qualified and quoted */
+	const char *role;		/* who registered it */
+	const char *search_path;
+} UserHandler;
 
 /* A message from Kafka and what was read in it. */
 typedef struct Message
@@ -303,7 +327,15 @@ typedef struct Message
 	bytea	   *value;		/* NULL: a tombstone */
 	bytea	   *headers;	/* packed, or NULL */
 
-	bool wants_lines; /* the handler reserves: lines are needed */
+	bool			   wants_lines; /* the handler reserves: lines are needed */
+	bool			   compares_lines; /* they are only compared, if any */
+	List			  *user_handlers;  /* of UserHandler: its topic's */
+	const UserHandler *user;		   /* its own one, or NULL */
+
+	/* Tries that were begun and of whose end nothing is known. */
+	bool alone; /* there were: it is applied by itself */
+	int	 started;
+	bool recorded; /* this session's own one is on record */
 
 	/* Set by message_parse. */
 	const char *event_id;
@@ -317,6 +349,7 @@ typedef struct Message
 	const char *traceparent;
 	const char *attributes;	 /* JSON object of what we do not know */
 	List	   *lines;		 /* of Line, sorted and merged */
+	List	   *told_lines;	 /* the same, of a message that only tells them */
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
 	const char *poison;		 /* why it can never be applied */
 
@@ -336,6 +369,7 @@ typedef struct Handler
 {
 	const char *topic;
 	bool		wants_lines;
+	bool		compares_lines;
 	Outcome (*apply)(Work *work, Message *message, Order *order);
 } Handler;
 
@@ -347,7 +381,20 @@ typedef struct InboxOptions
 	int64		order_wait_ms;
 	int			retry_count;
 	int64	   *retry_delays_ms;
+	bool		count_attempts; /* put tries on record before they begin */
 } InboxOptions;
+
+/* At most so many messages of users' handlers are in one transaction: more
+ * than 64 subtransactions slow everybody down. */
+#define USER_BATCH_MAX 50
+
+/* Calls of users' handlers in one transaction. */
+typedef struct UserBatch
+{
+	TimestampTz began_at;
+	int			called;
+	bool		succeeded; /* one has */
+} UserBatch;
 
 /* in pgstock.c */
 extern PGDLLEXPORT void _PG_init(void);
@@ -357,6 +404,7 @@ extern bool				pgstock_notify;
 extern int				pgstock_max_lines;
 extern int				pgstock_max_event_bytes;
 extern int				pgstock_history_retention;
+extern int				pgstock_handler_timeout;
 extern char			   *pgstock_trace_id;
 extern char			   *pgstock_actor;
 
@@ -417,6 +465,8 @@ extern void			failed_store(Work *work, const InboxOptions *options,
 extern bool			failed_must_queue(Work *work, const Message *message);
 extern void			failed_queue(Work *work, Message *message);
 extern void			failed_wake_next(Work *work, const Message *message);
+extern bool			failed_is_transient(const ErrorData *failure);
+extern bool			failed_record_tries(Work *work, List *messages);
 extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);
 
@@ -430,6 +480,8 @@ extern bytea		*headers_pack(List *headers);
 extern List			*headers_unpack(bytea *packed);
 extern const Header *headers_find(List *headers, const char *name);
 extern List			*headers_from_jsonb(Jsonb *object);
+extern char			*headers_json(bytea *packed);
+extern char			*bytes_for_people(const char *bytes, int length);
 
 /* in idempotency.c */
 extern void	 idempotency_lock(const char *key);
@@ -438,14 +490,23 @@ extern void	 idempotency_store(Work *work, const Request *request,
 							   List *answers);
 
 /* in inbox.c */
-extern void			inbox_prepare(Message *message);
-extern void			inbox_lock_messages(Work *work, List *messages);
+extern void	 inbox_prepare(const InboxOptions *options, Message *message);
+extern void	 inbox_lock_messages(Work *work, List *messages);
+extern void	 inbox_finish(Work *work, const Message *message);
+extern List *inbox_cut(List *messages);
+extern List *inbox_cut_alone(List *messages);
+extern List *inbox_cut_parsed(List *messages);
+
+/* in inbox_call.c */
 extern InboxOptions inbox_options_arg(FunctionCallInfo fcinfo, int n);
-extern void			inbox_finish(Work *work, const Message *message);
+extern List		   *inbox_messages_arg(FunctionCallInfo fcinfo);
 extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
+extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
 /* in message.c */
 extern void		   message_parse(Message *message);
+extern void		   message_parse_any(Message *message);
+extern void		   message_parse_headers(Message *message);
 extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
 extern bool		   message_time_is_sane(int64 ms);
@@ -454,6 +515,13 @@ extern bool		   message_time_is_sane(int64 ms);
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
+
+/* in partition.c */
+extern void	   partitions_move(Work *work, List *messages);
+extern bool	   attempts_record(Work *work, List *messages);
+extern int	   attempts_max(const InboxOptions *options);
+extern Outcome attempts_exhausted(int started);
+extern int64   session_id(void);
 
 /* in refused.c */
 extern const char *refused_find(Work *work, const char *order_id);
@@ -503,19 +571,20 @@ extern Oid			   table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
 extern void			   table_insert(Work *work, Table *table);
 extern void			   table_update(Work *work, Table *table, ItemPointer tid);
-extern void table_update_column(Work *work, Table *table, AttrNumber column,
-								Datum value, bool isnull);
-extern IndexScanDesc table_scan_begin(Work *work, Table *table,
-									  const char *index, int nkeys,
-									  ScanKey keys);
-extern bool			 table_scan_next(IndexScanDesc scan, Table *table);
-extern void			 table_scan_end(IndexScanDesc scan);
+extern void			   table_update_columns(Work *work, Table *table, int n,
+											const Change *changes);
+extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
+										const char *index, int nkeys,
+										ScanKey keys);
+extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
+extern void			   table_scan_end(IndexScanDesc scan);
 extern bool	  table_find(Work *work, Table *table, const char *index, int nkeys,
 						 ScanKey keys, ItemPointer tid);
 extern bool	  table_find_text(Work *work, Table *table, const char *index,
 							  const char *value, ItemPointer tid);
 extern bool	  table_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
+extern void	  table_delete(Table *table, ItemPointer tid);
 extern void	  table_conflict(void);
 extern void	  tables_close(Work *work);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
@@ -529,6 +598,15 @@ extern int32  row_get_int32(TupleTableSlot *slot, AttrNumber column);
 extern int64  row_get_int64(TupleTableSlot *slot, AttrNumber column);
 extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
+
+/* in user_handler.c */
+extern void				  user_handler_init(void);
+extern const Message	 *user_handler_message(void);
+extern void				  user_handlers_find(Work *work, List *messages);
+extern const UserHandler *user_handler_choose(const Message *message);
+extern bool				  user_batch_is_over(const UserBatch *batch);
+extern bool user_handler_apply(UserBatch *batch, const InboxOptions *options,
+							   Message *message);
 
 /* in work.c */
 extern void	  work_begin(Work *work, const char *function);

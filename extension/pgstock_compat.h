@@ -14,7 +14,9 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
+#include "utils/acl.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pgstock needs PostgreSQL 15 or newer"
@@ -61,6 +63,17 @@ compat_index_beginscan(Relation rel, Relation index, Snapshot snapshot,
 	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* Whether a role may execute a function. */
+static inline AclResult
+compat_function_access(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
 #endif
 }
 

@@ -104,18 +104,6 @@ retry_message(const InboxOptions *options, Message *message,
 	return mine;
 }
 
-/* Not the message's fault: the whole call is tried again. */
-static bool
-is_transient(const ErrorData *failure)
-{
-	int category = ERRCODE_TO_CATEGORY(failure->sqlerrcode);
-
-	return category == ERRCODE_OPERATOR_INTERVENTION ||
-		   category == ERRCODE_INSUFFICIENT_RESOURCES ||
-		   category == ERRCODE_TRANSACTION_ROLLBACK ||
-		   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
 /* retry_message, with an error of its own becoming the message's failure. */
 static bool
 retry_guarded(const InboxOptions *options, Message *message)
@@ -145,26 +133,66 @@ retry_guarded(const InboxOptions *options, Message *message)
 
 	if (failure == NULL)
 		return mine;
-	if (is_transient(failure))
+	if (failed_is_transient(failure))
 		ReThrowError(failure);
 	return retry_message(options, message, failure);
 }
 
-/* The messages that are due, parsed, and all that they need locked. */
-static List *
-lock_due_messages(int max_rows)
+/*
+ * The same for a handler of a user's, which has a subtransaction of its own.
+ * False if the call is to end before the message.
+ */
+static bool
+retry_user(const InboxOptions *options, UserBatch *batch, Message *message,
+		   List **tried)
+{
+	Work work;
+	bool mine = false;
+	bool go_on = true;
+
+	work_begin(&work, "relay_retry()");
+	if (failed_must_queue(&work, message))
+		failed_queue(&work, message);
+	else
+		mine = failed_lock(&work, message);
+	if (mine && message->outcome.result == NULL)
+		go_on = !user_batch_is_over(batch) &&
+				user_handler_apply(batch, options, message);
+	if (mine && go_on)
+	{
+		store_try(&work, options, message);
+		*tried = lappend(*tried, message);
+	}
+	work_end(&work);
+	return go_on;
+}
+
+/*
+ * The messages that are due, as many as may share a transaction, parsed, and
+ * all that they need locked.  False if tries were put on record instead.
+ */
+static bool
+lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 {
 	Work	  work;
-	List	 *due;
+	bool	  recorded;
 	ListCell *cell;
 
 	work_begin(&work, "relay_retry()");
-	due = failed_due(&work, max_rows);
-	foreach(cell, due)
-		inbox_prepare(lfirst(cell));
-	inbox_lock_messages(&work, due);
+	*due = failed_due(&work, max_rows);
+	user_handlers_find(&work, *due);
+	*due = inbox_cut(*due);
+	recorded = !options->count_attempts || failed_record_tries(&work, *due);
+	if (recorded)
+	{
+		*due = inbox_cut_alone(*due);
+		foreach(cell, *due)
+			inbox_prepare(options, lfirst(cell));
+		*due = inbox_cut_parsed(*due);
+		inbox_lock_messages(&work, *due);
+	}
 	work_end(&work);
-	return due;
+	return recorded;
 }
 
 /* relay_retry(max_rows int, options jsonb): docs/relay-protocol.md */
@@ -174,13 +202,24 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 	int			 max_rows = PG_ARGISNULL(0) ? RETRY_ROWS_MAX
 											: Min(PG_GETARG_INT32(0), RETRY_ROWS_MAX);
 	InboxOptions options = inbox_options_arg(fcinfo, 1);
+	UserBatch	 batch = {.began_at = GetCurrentTimestamp()};
+	List		*due;
 	List		*tried = NIL;
 	ListCell	*cell;
 
-	foreach(cell, lock_due_messages(max_rows))
+	if (!lock_due_messages(&options, max_rows, &due))
+		return inbox_return_started(fcinfo, due);
+	foreach(cell, due)
 	{
-		if (retry_guarded(&options, lfirst(cell)))
-			tried = lappend(tried, lfirst(cell));
+		Message *message = lfirst(cell);
+
+		if (message->user != NULL)
+		{
+			if (!retry_user(&options, &batch, message, &tried))
+				break;
+		}
+		else if (retry_guarded(&options, message))
+			tried = lappend(tried, message);
 	}
 	return inbox_return(fcinfo, tried);
 }

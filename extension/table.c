@@ -38,8 +38,10 @@
 
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
-	"level", "reservation",	 "movement",	 "idempotency",	  "outbox",
-	"inbox", "inbox_offset", "failed_event", "refused_order", "event_topic",
+	"level",		"reservation",	 "movement",	 "idempotency",
+	"outbox",		"inbox",		 "inbox_offset", "inbox_attempt",
+	"failed_event", "refused_order", "event_topic",	 "user_handler",
+	"admin_action",
 };
 
 /* Finds a relation of ours by name. */
@@ -203,10 +205,16 @@ table_update(Work *work, Table *table, ItemPointer tid)
 	table_overwrite(work, table, tid);
 }
 
-/* Changes one column of the row in the table's slot, which we hold. */
+/* Deletes the row at tid, which we hold. */
 void
-table_update_column(Work *work, Table *table, AttrNumber column, Datum value,
-					bool isnull)
+table_delete(Table *table, ItemPointer tid)
+{
+	simple_table_tuple_delete(table->rel, tid, GetActiveSnapshot());
+}
+
+/* Changes columns of the row in the table's slot, which we hold. */
+void
+table_update_columns(Work *work, Table *table, int n, const Change *changes)
 {
 	TupleDesc		desc = RelationGetDescr(table->rel);
 	ItemPointerData tid = table->slot->tts_tid;
@@ -215,9 +223,12 @@ table_update_column(Work *work, Table *table, AttrNumber column, Datum value,
 	bool		   *replaced = palloc0(sizeof(bool) * desc->natts);
 	HeapTuple		tuple = ExecCopySlotHeapTuple(table->slot);
 
-	values[column - 1] = value;
-	nulls[column - 1] = isnull;
-	replaced[column - 1] = true;
+	for (int i = 0; i < n; i++)
+	{
+		values[changes[i].column - 1] = changes[i].value;
+		nulls[changes[i].column - 1] = changes[i].isnull;
+		replaced[changes[i].column - 1] = true;
+	}
 	tuple = heap_modify_tuple(tuple, desc, values, nulls, replaced);
 	ExecForceStoreHeapTuple(tuple, table->slot, false);
 	table_overwrite(work, table, &tid);

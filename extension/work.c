@@ -91,11 +91,14 @@ enum
 
 /* ---- Begin and end ---- */
 
-/* The calling role, not the definer of a function around us. */
+/* The calling role, not the definer of a function around us; in a registered
+ * handler whoever has registered it, not the relay. */
 static const char *
 current_actor(void)
 {
-	char *role = GetUserNameFromId(GetOuterUserId(), false);
+	const Message *cause = user_handler_message();
+	const char	  *role = cause ? cause->user->role
+								: GetUserNameFromId(GetOuterUserId(), false);
 
 	if (pgstock_actor == NULL || pgstock_actor[0] == '\0')
 		return role;
@@ -116,14 +119,17 @@ work_take_snapshot(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-/* The transaction's own trace, and nothing of a message's. */
+/* The transaction's own trace, and nothing of a message's; in a registered
+ * handler the trace of the message that it handles. */
 void
 work_reset_trace(Work *work)
 {
-	work->causation_id = NULL;
+	const Message *cause = user_handler_message();
+
+	work->causation_id = cause ? cause->event_id : NULL;
 	work->attributes = NULL;
-	work->traceparent = NULL;
-	work->trace_id = NULL;
+	work->traceparent = cause ? cause->traceparent : NULL;
+	work->trace_id = cause ? cause->trace_id : NULL;
 	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
 		return;
 	work->trace_id = pgstock_trace_id;

@@ -142,8 +142,8 @@ inbox_set_options(Inbox *inbox)
 		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
 				   config->retry_delays.us[i] / MS_US);
 	buf_printf(json,
-			   "],\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
-			   ",\"group\":",
+			   "],\"count_attempts\":true,\"order_wait_ms\":%" PRId64
+			   ",\"dedup_retention_ms\":%" PRId64 ",\"group\":",
 			   config->order_wait_us / MS_US,
 			   config->dedup_retention_us / MS_US);
 	json_string(json, inbox->group);
@@ -216,33 +216,48 @@ inbox_take_offsets(Inbox *inbox, const PGresult *result)
 		consumer_place(inbox->consumer, result);
 }
 
-/* What became of messages: topic, result, reason, n.  The sum of n. */
-static uint64_t
+/* One row of what became of messages; how many came to something. */
+static uint32_t
+inbox_count_result(Inbox *inbox, const PGresult *result, int row)
+{
+	const char *topic = PQgetvalue(result, row, 0);
+	const char *what = PQgetvalue(result, row, 1);
+	const char *reason = PQgetvalue(result, row, 2);
+	int64_t		n = api_int(result, row, 3);
+	const char *message = api_text(result, row, 5);
+	bool		waits = strcmp(what, "waiting") == 0;
+
+	if (strcmp(what, "started") == 0)
+		return 0;
+	*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic, "result",
+				  what, NULL) += (double) n;
+	if (strcmp(what, "dead") == 0)
+	{
+		*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
+					  NULL) += (double) n;
+		*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
+					  NULL) += (double) n;
+	}
+	if (strcmp(reason, "items_differ") == 0)
+		*metrics_cell(inbox->metrics, METRIC_DIFFERENCES, "topic", topic,
+					  NULL) += (double) n;
+	for (int64_t i = 0; !waits && i < n; i++)
+		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
+						api_int(result, row, 4));
+	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
+			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
+			  what, reason, n, message != NULL ? " " : "",
+			  message != NULL ? message : "");
+	return (uint32_t) n;
+}
+
+static uint32_t
 inbox_count_results(Inbox *inbox, const PGresult *result)
 {
-	uint64_t sum = 0;
+	uint32_t sum = 0;
 
 	for (int row = 0; row < PQntuples(result); row++)
-	{
-		const char *topic = PQgetvalue(result, row, 0);
-		const char *what = PQgetvalue(result, row, 1);
-		int64_t		n = api_int(result, row, 3);
-		bool		dead = strcmp(what, "dead") == 0;
-
-		sum += (uint64_t) n;
-		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
-					  "result", what, NULL) += (double) n;
-		if (dead)
-		{
-			*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
-						  NULL) += (double) n;
-			*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
-						  NULL) += (double) n;
-		}
-		log_write(dead ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
-				  "messages topic=%s result=%s reason=%s n=%" PRId64, topic,
-				  what, PQgetvalue(result, row, 2), n);
-	}
+		sum += inbox_count_result(inbox, result, row);
 	return sum;
 }
 
@@ -250,13 +265,18 @@ static void
 inbox_take_applied(Inbox *inbox, const PGresult *result)
 {
 	InboxCore *core = &inbox->core;
+	uint32_t   applied = inbox_count_results(inbox, result);
 
+	if (applied > core->to - core->from)
+	{
+		inbox_db_failed(inbox, "relay_apply() gave no sound answer");
+		return;
+	}
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
 					loop_now(inbox->loop) - inbox->called_at);
-	inbox_count_results(inbox, result);
-	for (uint32_t i = core->from; i < core->to; i++)
+	for (uint32_t i = core->from; i < core->from + applied; i++)
 		consumer_applied(inbox->consumer, i);
-	if (inbox_on_applied(core, loop_now(inbox->loop)))
+	if (inbox_on_applied(core, applied, loop_now(inbox->loop)))
 		consumer_drop(inbox->consumer);
 	buf_clear(&inbox->trouble);
 	log_recovered(&inbox->apply_told);
@@ -292,7 +312,8 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			inbox_take_applied(inbox, result);
 			break;
 		case INBOX_ASK_RETRY:
-			inbox_on_retried(core, inbox_count_results(inbox, result), now);
+			inbox_count_results(inbox, result);
+			inbox_on_retried(core, (uint64_t) PQntuples(result), now);
 			break;
 		case INBOX_ASK_METRICS:
 			inbox_take_metrics(inbox, result);

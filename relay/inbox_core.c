@@ -261,16 +261,17 @@ inbox_next_range(InboxCore *core)
 }
 
 bool
-inbox_on_applied(InboxCore *core, int64_t now)
+inbox_on_applied(InboxCore *core, uint32_t applied, int64_t now)
 {
 	Assert(core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED);
 	Assert(core->from < core->to && core->to <= core->size);
+	Assert(applied <= core->to - core->from);
 	core->asked = INBOX_WAIT;
 	retry_succeeded(&core->apply_retry);
 	retry_succeeded(&core->db_retry);
 	core->failing_since = 0;
 	core->alone = false;
-	core->from = core->to;
+	core->from += applied;
 	core->apply_at = now;
 	if (core->commit_at == NEVER)
 		core->commit_at = now + INBOX_COMMIT_US;

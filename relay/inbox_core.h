@@ -9,8 +9,8 @@
  * - Messages are consumed only from where the database stands.  Whenever that
  *   is not known (no connection, a new assignment, a batch given up) the
  *   consumer is given no partition; then relay_offsets() says where to begin.
- * - One batch at a time, one transaction a batch.  What failed for a moment is
- *   tried again as it is; what failed for good is halved until the message
+ * - One batch at a time, one transaction a batch or the part of it that the
+ *   database takes at once.  What failed for a moment is tried again as it is; what failed for good is halved until the message
  *   that is to blame is alone.
  * - What is committed to Kafka follows what the database committed.
  * - Of what is due, the oldest goes first: no kind of work starves another.
@@ -119,8 +119,11 @@ void inbox_on_metrics(InboxCore *core, int64_t now);
 void inbox_on_purged(InboxCore *core, int64_t now);
 void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
 
-/* True: the whole batch is applied, its messages can go. */
-bool inbox_on_applied(InboxCore *core, int64_t now) MUST_CHECK;
+/* The first "applied" messages of those that were asked for; none: their try is
+ * on record now, and can begin.  True: the whole batch is applied, its messages
+ * can go. */
+bool inbox_on_applied(InboxCore *core, uint32_t applied,
+					  int64_t now) MUST_CHECK;
 void inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now);
 
 /* the consumer */

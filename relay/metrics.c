@@ -32,6 +32,9 @@ static const struct
 					"Messages that went to the dead letter topic."},
 	[METRIC_ARCHIVED] = {"archived_total", "counter",
 						 "Messages that went to the archive."},
+	[METRIC_DIFFERENCES] =
+		{"inbox_differences_total", "counter",
+		 "Messages that told other items than the ledger has."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
 	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
 							   "How often this relay began or ceased to lead."},
@@ -40,21 +43,32 @@ static const struct
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 
-static const struct
-{
-	const char *name;
-	const char *help;
-} histogram_names[HISTOGRAMS] = {
-	[HISTOGRAM_COMMIT_TO_ACK] =
-		{"outbox_commit_to_ack_seconds",
-		 "From the writing of an event to Kafka's acknowledgement."},
-	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
-						 "One call for a batch of messages."},
-};
-
 static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
 	1000,	2000,	 5000,	  10000,   25000,	 50000,	   100000,	 250000,
 	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
+};
+
+static const int64_t bucket_attempts[HISTOGRAM_BUCKETS] = {
+	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 100,
+};
+
+static const struct
+{
+	const char	  *name;
+	const char	  *help;
+	const int64_t *bounds;
+	double		   unit; /* what a bound of 1 stands for */
+} histogram_names[HISTOGRAMS] = {
+	[HISTOGRAM_COMMIT_TO_ACK] =
+		{"outbox_commit_to_ack_seconds",
+		 "From the writing of an event to Kafka's acknowledgement.", bucket_us,
+		 1e-6},
+	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
+						 "One call for a batch of messages.", bucket_us, 1e-6},
+	[HISTOGRAM_ATTEMPTS] =
+		{"inbox_attempts",
+		 "How often a message was tried until it came to its end.",
+		 bucket_attempts, 1},
 };
 
 typedef struct Cell
@@ -151,16 +165,17 @@ metrics_cell(Metrics *metrics, MetricId id, ...)
 }
 
 void
-metrics_observe(Metrics *metrics, HistogramId id, int64_t us)
+metrics_observe(Metrics *metrics, HistogramId id, int64_t value)
 {
-	Histogram *histogram = &metrics->histograms[id];
-	int		   bucket = 0;
+	Histogram	  *histogram = &metrics->histograms[id];
+	const int64_t *bounds = histogram_names[id].bounds;
+	int			   bucket = 0;
 
-	us = Max(us, 0);
-	while (bucket < HISTOGRAM_BUCKETS && us > bucket_us[bucket])
+	value = Max(value, 0);
+	while (bucket < HISTOGRAM_BUCKETS && value > bounds[bucket])
 		bucket++;
 	histogram->buckets[bucket]++;
-	histogram->sum += (double) us / 1e6;
+	histogram->sum += (double) value * histogram_names[id].unit;
 }
 
 void
@@ -219,7 +234,9 @@ render_histogram(Buf *to, HistogramId id, const Histogram *histogram)
 	{
 		count += histogram->buckets[i];
 		buf_printf(to, PREFIX "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
-				   (double) bucket_us[i] / 1e6, count);
+				   (double) histogram_names[id].bounds[i] *
+					   histogram_names[id].unit,
+				   count);
 	}
 	count += histogram->buckets[HISTOGRAM_BUCKETS];
 	buf_printf(to, PREFIX "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, count);

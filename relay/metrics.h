@@ -16,6 +16,7 @@ typedef enum MetricId
 	METRIC_INBOX_EVENTS,   /* {topic,result} */
 	METRIC_DLQ,			   /* {topic} */
 	METRIC_ARCHIVED,	   /* {topic} */
+	METRIC_DIFFERENCES,	   /* {topic} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG, /* {topic,partition} */
@@ -27,6 +28,7 @@ typedef enum HistogramId
 {
 	HISTOGRAM_COMMIT_TO_ACK,
 	HISTOGRAM_INBOX,
+	HISTOGRAM_ATTEMPTS, /* not a time but a number */
 	HISTOGRAMS,
 } HistogramId;
 
@@ -35,7 +37,7 @@ typedef enum HistogramId
 typedef struct Histogram
 {
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* the last: above all */
-	double	 sum;							 /* seconds */
+	double	 sum;							 /* in its own unit */
 } Histogram;
 
 typedef struct Metrics Metrics;
@@ -51,7 +53,8 @@ double *metrics_cell(Metrics *metrics, MetricId id, ...)
 	__attribute__((sentinel));
 void metrics_forget(Metrics *metrics, MetricId id); /* all its values */
 
-void metrics_observe(Metrics *metrics, HistogramId id, int64_t us);
+/* Of a time, microseconds. */
+void metrics_observe(Metrics *metrics, HistogramId id, int64_t value);
 
 /* Gauges that the database knows, renewed as a whole. */
 void metrics_gauges_begin(Metrics *metrics);

@@ -13,6 +13,7 @@ VALUES
 	('reader', 'view', 'stock_movements'), ('reader', 'view', 'stock_outbox'),
 	('reader', 'view', 'stock_inbox'), ('reader', 'view', 'stock_failed_events'),
 	('reader', 'view', 'failed_order_archives'),
+	('reader', 'view', 'stock_handlers'),
 	('reader', 'view', 'stock_admin_actions'),
 	('reader', 'function', 'verify_stock'),
 	('reader', 'function', 'payload_json'),

@@ -160,6 +160,13 @@ AS 'MODULE_PATHNAME', 'pgstock_publish_outbox_row' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.publish_outbox_row IS
 	'AFTER INSERT on a Debezium-style outbox table: the same event through ours';
 
+CREATE FUNCTION @extschema@.register_handler(topic text, handler text,
+	event_type text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_register_handler' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.register_handler IS
+	'a function f(payload jsonb, message jsonb) for an incoming topic or a type in it; NULL removes';
+
 CREATE FUNCTION @extschema@.handle_order_created(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_order_created' LANGUAGE C VOLATILE;

@@ -465,24 +465,25 @@ COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
-	OUT reason text, OUT n bigint)
+	OUT reason text, OUT n bigint, OUT attempts int, OUT message text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply IS
-	'a batch of messages: inbox rows, effects, events and offsets at once';
+	'the first messages of a batch: inbox rows, effects, events and offsets at once';
 
 CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 	partitions int[], offsets bigint[], timestamps bigint[], keys bytea[],
 	"values" bytea[], headers bytea[], options jsonb, sqlstate text,
-	message text, OUT topic text, OUT result text, OUT reason text,
-	OUT n bigint)
+	error text, OUT topic text, OUT result text, OUT reason text,
+	OUT n bigint, OUT attempts int, OUT message text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
 	'a message that failed alone: waits for another try, or is given up';
 
 CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
-	OUT topic text, OUT result text, OUT reason text, OUT n bigint)
+	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
+	OUT attempts int, OUT message text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_retry IS

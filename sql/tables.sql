@@ -231,6 +231,43 @@ COMMENT ON TABLE pgstock_internal.inbox_offset IS
 	'the next offset of each partition, moved in the transaction of the batch';
 
 /*
+ * Not dumped: a restored database has no tries under way.
+ */
+CREATE TABLE pgstock_internal.inbox_attempt
+(
+	topic			text COLLATE "C" NOT NULL,
+	partition		int NOT NULL,
+	first_offset	bigint NOT NULL,
+	last_offset		bigint NOT NULL,
+	started			int NOT NULL,
+	session			bigint NOT NULL,
+	suspect_to		bigint NOT NULL,
+	started_at		timestamptz NOT NULL,
+	CONSTRAINT inbox_attempt_pkey PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 10);
+COMMENT ON TABLE pgstock_internal.inbox_attempt IS
+	'the latest try of each partition that was put on record before it began';
+COMMENT ON COLUMN pgstock_internal.inbox_attempt.started IS
+	'how many sessions began a try at first_offset; all but the last were cut short';
+COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
+	'up to this offset messages are applied one at a time';
+
+/* The type is empty where the handler has all of the topic that is left. */
+CREATE TABLE pgstock_internal.user_handler
+(
+	topic		text COLLATE "C" NOT NULL,
+	event_type	text COLLATE "C" NOT NULL,
+	handler		text NOT NULL,
+	role		text NOT NULL,
+	search_path	text NOT NULL,
+	CONSTRAINT user_handler_pkey PRIMARY KEY (topic, event_type)
+);
+COMMENT ON TABLE pgstock_internal.user_handler IS
+	'functions that users have registered for incoming messages';
+COMMENT ON COLUMN pgstock_internal.user_handler.role IS
+	'who registered it: it runs with their rights';
+
+/*
  * One row for a message from its first failure to its end; the archive is
  * the same row once it has been given up.
  */
@@ -260,6 +297,8 @@ CREATE TABLE pgstock_internal.failed_event
 	handled			boolean NOT NULL,
 	handled_at		timestamptz,
 	handled_by		text,
+	started			int NOT NULL DEFAULT 0,
+	session			bigint,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
 /* A key may be longer than an index entry: its digest stands for it. */
@@ -270,6 +309,10 @@ CREATE INDEX failed_event_due
 	ON pgstock_internal.failed_event (next_retry_at, id) WHERE state = 'waiting';
 ALTER SEQUENCE pgstock_internal.failed_event_id
 	OWNED BY pgstock_internal.failed_event.id;
+COMMENT ON COLUMN pgstock_internal.failed_event.started IS
+	'tries that were begun and of whose end nothing is known';
+COMMENT ON COLUMN pgstock_internal.failed_event.session IS
+	'the session that began the latest of them';
 COMMENT ON TABLE pgstock_internal.failed_event IS
 	'messages that wait for another try, and the archive of those given up';
 
@@ -297,6 +340,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_position', ''
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.admin_action', '');

@@ -79,6 +79,12 @@ SELECT i.topic, i.partition, i."offset", i.event_id,
 COMMENT ON VIEW @extschema@.stock_inbox IS
 	'incoming messages and what became of each';
 
+CREATE VIEW @extschema@.stock_handlers AS
+SELECT h.topic, nullif(h.event_type, '') AS event_type, h.handler, h.role
+  FROM pgstock_internal.user_handler h;
+COMMENT ON VIEW @extschema@.stock_handlers IS
+	'functions registered for incoming messages, and with whose rights they run';
+
 CREATE VIEW @extschema@.stock_failed_events AS
 SELECT f.id, f.topic, f.event_id, pgstock_internal.bytes_text(f.key) AS key,
 	   f.order_id, f.attempts, f.next_retry_at, f.state, f.error,

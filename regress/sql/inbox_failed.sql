@@ -29,10 +29,10 @@ SELECT * FROM failing WHERE event_id = 'inf-e1';
 SELECT apply_one('order-created', '{"order_id": "inf-2", "items": [{"product_id": "inf-a", "quantity": 1}]}', 'key');
 SELECT apply_one('payment-failed', '{"order_id": "inf-x"}', 'other key');
 SELECT lines_of('inf-1'), lines_of('inf-2');
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options());
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options());
 SELECT later();
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options());
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options());
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options());
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options());
 SELECT lines_of('inf-1'), lines_of('inf-2');
 SELECT event_id, state, attempts, result, reason FROM failing WHERE event_id = 'inf-e1';
 -- it fails each time: 10, 30, 60 seconds, then a dead letter
@@ -40,13 +40,13 @@ SELECT failed('inf-e2', '42883', '{"order_id": "inf-3", "items": [{"product_id":
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
 ALTER TABLE pgstock_internal.movement RENAME TO movement_away;
 SELECT later();
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
 SELECT later();
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
 SELECT later();
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
 ALTER TABLE pgstock_internal.movement_away RENAME TO movement;
 SELECT order_id, reason, attempts, handled FROM failed_order_archives WHERE event_id = 'inf-e2';
@@ -60,7 +60,7 @@ SELECT a.result FROM pgstock_internal.relay_apply_failed('{order-created}', '{0}
 SELECT failed('inf-e5', 'P0001', '{"order_id": "inf-5", "items": [{"product_id": "inf-a", "quantity": 1}, {"product_id": "inf-b", "quantity": 1}]}');
 SELECT later();
 SET pgstock.max_lines = 1;
-SELECT * FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 RESET pgstock.max_lines;
 -- what is a duplicate or poison anyway needs no class
 SELECT failed('inf-e1', 'P0001', '{"order_id": "inf-1"}'), failed('inf-e6', 'P0001', '[]'), failed('inf-e7', 'P0001', '{}', 'no-topic');

@@ -5,7 +5,7 @@
 SELECT receive_stock('inw-a', 100);
 CREATE FUNCTION retry(options jsonb DEFAULT relay_options())
 RETURNS TABLE (topic text, result text, reason text, n bigint) LANGUAGE sql AS $$
-SELECT * FROM pgstock_internal.relay_retry(100, options)
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(100, options)
 $$;
 -- Lets the time pass until everything that is tried by the clock is due.
 CREATE FUNCTION later() RETURNS void LANGUAGE sql AS $$
@@ -70,7 +70,7 @@ SELECT result, n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'payme
 SELECT later();
 SELECT sum(n) FROM retry();
 SELECT count(*) FROM waiting WHERE NOT later;
-SELECT * FROM pgstock_internal.relay_retry(3, relay_options());
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(3, relay_options());
 -- none is lost, none is left behind
 SELECT apply_one('order-created', '{"order_id": "inw-m", "items": [{"product_id": "inw-a", "quantity": 1}]}');
 SELECT later();

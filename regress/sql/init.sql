@@ -79,7 +79,7 @@ LANGUAGE sql AS $$
 WITH message AS (
 	SELECT m, i FROM jsonb_array_elements(batch) WITH ORDINALITY AS b (m, i)
 )
-SELECT * FROM pgstock_internal.relay_apply(
+SELECT r.topic, r.result, r.reason, r.n FROM pgstock_internal.relay_apply(
 	ARRAY(SELECT m->>'topic' FROM message ORDER BY i),
 	ARRAY(SELECT coalesce((m->>'partition')::int, 0) FROM message ORDER BY i),
 	ARRAY(SELECT coalesce((m->>'offset')::bigint, nextval('next_offset'))
@@ -89,7 +89,7 @@ SELECT * FROM pgstock_internal.relay_apply(
 	ARRAY(SELECT coalesce(convert_to(coalesce(m->>'json', m->>'text'), 'UTF8'),
 						  decode(m->>'hex', 'hex')) FROM message ORDER BY i),
 	ARRAY(SELECT pack_headers(m->'headers') FROM message ORDER BY i),
-	options)
+	options) r
 $$;
 -- The same for one message.
 CREATE FUNCTION apply_one(topic text, value jsonb, key text DEFAULT NULL)

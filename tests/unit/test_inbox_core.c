@@ -109,7 +109,7 @@ a_batch_is_applied_whole_and_committed(void **state UNUSED)
 	assert_int_equal(core.to, 500);
 	inbox_on_readable(&core);
 	expect(INBOX_WAIT); /* one batch at a time */
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 	expect(INBOX_FETCH);
 	inbox_on_fetched(&core, 0, true, now);
 	expect(INBOX_WAIT);
@@ -132,7 +132,7 @@ a_transient_error_tries_the_same_again(void **state UNUSED)
 	expect(INBOX_APPLY);
 	assert_int_equal(core.from, 0);
 	assert_int_equal(core.to, 10);
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 }
 
 /*
@@ -172,7 +172,7 @@ halving_finds_each_bad_message(void **state UNUSED)
 				else
 					assert_int_equal(action, INBOX_APPLY);
 				done = core.to;
-				finished = inbox_on_applied(&core, now);
+				finished = inbox_on_applied(&core, core.to - core.from, now);
 			}
 			assert_int_equal(done, size);
 		}
@@ -194,7 +194,7 @@ one_bad_of_many_costs_few_calls(void **state UNUSED)
 		if (action == INBOX_APPLY && core.from <= 300 && core.to > 300)
 			inbox_on_apply_error(&core, SQL_PERMANENT, now);
 		else
-			finished = inbox_on_applied(&core, now);
+			finished = inbox_on_applied(&core, core.to - core.from, now);
 	}
 	assert_in_range(calls, 10, 25);
 }
@@ -292,7 +292,7 @@ no_work_starves_another(void **state UNUSED)
 		else if (action == INBOX_APPLY)
 		{
 			applied++;
-			assert_true(inbox_on_applied(&core, now));
+			assert_true(inbox_on_applied(&core, core.to - core.from, now));
 		}
 		else if (action == INBOX_ASK_RETRY)
 		{
@@ -350,7 +350,7 @@ stopping_finishes_the_batch_and_leaves_the_group(void **state UNUSED)
 	expect(INBOX_APPLY);
 	inbox_on_stop(&core, now + 10 * SEC_US);
 	expect(INBOX_WAIT);
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 	expect(INBOX_COMMIT);
 	inbox_on_committed(&core);
 	expect(INBOX_CLOSE);
@@ -409,12 +409,12 @@ a_message_alone_is_tried_again_as_such_after_a_transient_error(
 	assert_true(inbox_deadline(&core) == core.apply_at);
 	now = core.apply_at;
 	expect(INBOX_APPLY_FAILED);
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 	/* the next batch starts with a clean slate */
 	fetch(2);
 	expect(INBOX_APPLY);
 	assert_int_equal(core.to, 2);
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 }
 
 static void
@@ -454,7 +454,7 @@ a_revocation_is_not_heard_before_the_batch_is_through(void **state UNUSED)
 	expect(INBOX_WAIT);
 	now = core.apply_at;
 	expect(INBOX_APPLY);
-	assert_true(inbox_on_applied(&core, now));
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 	expect(INBOX_FETCH);
 	inbox_on_rebalance(&core, false, now);
 	inbox_on_fetched(&core, 0, true, now);

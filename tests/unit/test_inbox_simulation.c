@@ -370,7 +370,7 @@ answer_apply(void)
 
 		world.partitions[at->partition].applied = at->offset + 1;
 	}
-	if (inbox_on_applied(core, world.now))
+	if (inbox_on_applied(core, core->to - core->from, world.now))
 		world.batch_count = 0;
 }
 

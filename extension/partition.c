@@ -1,0 +1,291 @@
+/*-------------------------------------------------------------------------
+ *
+ * partition.c
+ *	  What the database knows of each partition: its next offset, and which
+ *	  tries of its messages were begun.
+ *
+ * A message that ends the process (a crash of the backend, of the relay) leaves
+ * no trace of its try.  So a try that could end so is put on record first, in a
+ * transaction of its own: one small row a partition.  Whoever finds a row of
+ * another session that begins where the partition still stands knows that this
+ * try came to nothing; then what it held is applied one message at a time, and
+ * a message that was begun alone too often is given up.
+ *
+ * On record are the tries of handlers of users, and of everything else the
+ * first try of each partition in a session: where a process has died, that is
+ * the one which holds the message.  All others cost nothing.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+#define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
+
+/* A partition's name as a key in memory. */
+#define PARTITION_NAME_BYTES (STOCK_ID_BYTES_MAX + 16)
+
+enum
+{
+	OFFSET_TOPIC = 1,
+	OFFSET_PARTITION,
+	OFFSET_NEXT
+};
+enum
+{
+	ATTEMPT_TOPIC = 1,
+	ATTEMPT_PARTITION,
+	ATTEMPT_FIRST,
+	ATTEMPT_LAST,
+	ATTEMPT_STARTED,
+	ATTEMPT_SESSION,
+	ATTEMPT_SUSPECT_TO,
+	ATTEMPT_STARTED_AT
+};
+
+/* The messages of one partition in a batch. */
+typedef struct Stretch
+{
+	Message *first;
+	Message *last;
+} Stretch;
+
+static int
+partition_compare(const ListCell *a, const ListCell *b)
+{
+	const Message *x = lfirst(a);
+	const Message *y = lfirst(b);
+	int			   difference = strcmp(x->topic, y->topic);
+
+	if (difference != 0)
+		return difference;
+	if (x->partition != y->partition)
+		return x->partition < y->partition ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* A List of Stretch, sorted by topic and partition. */
+static List *
+stretches(List *messages)
+{
+	List	 *sorted = list_copy(messages);
+	List	 *all = NIL;
+	Stretch	 *stretch = NULL;
+	ListCell *cell;
+
+	list_sort(sorted, partition_compare);
+	foreach(cell, sorted)
+	{
+		Message *message = lfirst(cell);
+
+		if (stretch == NULL || stretch->last->partition != message->partition ||
+			strcmp(stretch->last->topic, message->topic) != 0)
+		{
+			stretch = palloc(sizeof(Stretch));
+			stretch->first = message;
+			all = lappend(all, stretch);
+		}
+		stretch->last = message;
+	}
+	return all;
+}
+
+/* Finds and locks a partition's row in a table whose key it is. */
+static bool
+find_partition(Work *work, Table *table, const char *index,
+			   const Message *message, ItemPointer tid)
+{
+	ScanKeyData keys[2];
+
+	table_key_text(&keys[0], 1, message->topic);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(message->partition));
+	if (!table_find(work, table, index, 2, keys, tid))
+	{
+		/* Of two batches one makes the row and the other finds it. */
+		lock_name(LOCK_CLASS_OFFSET,
+				  psprintf("%s\t%d", message->topic, message->partition));
+		work_refresh_snapshot();
+		if (!table_find(work, table, index, 2, keys, tid))
+			return false;
+	}
+	return table_lock_row(table, tid);
+}
+
+/* ---- Offsets ---- */
+
+static void
+offset_store(Work *work, const Message *last)
+{
+	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	ItemPointerData tid;
+	bool			found;
+	TupleTableSlot *slot;
+
+	found = find_partition(work, table, "inbox_offset_pkey", last, &tid);
+	slot = table_new_row(table);
+	row_put_text(slot, OFFSET_TOPIC, last->topic);
+	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
+	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
+	if (found)
+		table_update(work, table, &tid);
+	else
+		table_insert(work, table);
+}
+
+/* Moves each partition of the batch behind its last message. */
+void
+partitions_move(Work *work, List *messages)
+{
+	ListCell *cell;
+
+	foreach(cell, stretches(messages))
+		offset_store(work, ((Stretch *) lfirst(cell))->last);
+}
+
+/* ---- Tries that were begun ---- */
+
+/* How many tries end with the process before a message is given up. */
+int
+attempts_max(const InboxOptions *options)
+{
+	return Max(options->retry_count + 1, 2);
+}
+
+/* Tells this session from every other one, of any relay. */
+int64
+session_id(void)
+{
+	return MyStartTimestamp ^ ((int64) MyProcPid << 40);
+}
+
+/*
+ * Up to where this session has to look at a partition's record: behind that
+ * its tries are nobody's business.  In memory, since it is of this session.
+ */
+static int64 *
+careful_to(const Message *message)
+{
+	typedef struct Entry
+	{
+		char  name[PARTITION_NAME_BYTES];
+		int64 offset;
+	} Entry;
+	static HTAB *partitions = NULL;
+	HASHCTL		 control = {.keysize = PARTITION_NAME_BYTES,
+							.entrysize = sizeof(Entry)};
+	char		 name[PARTITION_NAME_BYTES];
+	Entry		*entry;
+	bool		 found;
+
+	if (partitions == NULL)
+		partitions = hash_create("partitions of this session", 64, &control,
+								 HASH_ELEM | HASH_STRINGS);
+	snprintf(name, sizeof(name), "%d\t%s", message->partition, message->topic);
+	entry = hash_search(partitions, name, HASH_ENTER, &found);
+	if (!found)
+		entry->offset = PG_INT64_MAX;
+	return &entry->offset;
+}
+
+/*
+ * Sees to it that the try of a stretch is on record; false if it was not.  Sets
+ * on its first message whether it must be alone, and how often it was begun.
+ */
+static bool
+attempt_record(Work *work, const Stretch *stretch)
+{
+	Table		   *table = table_use(work, TABLE_INBOX_ATTEMPT);
+	Message		   *first = stretch->first;
+	ItemPointerData tid;
+	TupleTableSlot *slot;
+	int64			suspect_to = -1;
+	int64			last = stretch->last->offset;
+	int				started = 0;
+	bool			found;
+
+	found = find_partition(work, table, "inbox_attempt_pkey", first, &tid);
+	if (found)
+	{
+		suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
+		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
+		{
+			bool mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
+						session_id();
+
+			started = row_get_int32(table->slot, ATTEMPT_STARTED) - mine;
+			if (!mine)
+				suspect_to = Max(suspect_to,
+								 row_get_int64(table->slot, ATTEMPT_LAST));
+			if (mine)
+				last = -1; /* is on record */
+		}
+	}
+	first->alone = first->offset <= suspect_to;
+	first->started = started;
+	if (last < 0)
+	{
+		*careful_to(first) = suspect_to;
+		return true;
+	}
+
+	slot = table_new_row(table);
+	row_put_text(slot, ATTEMPT_TOPIC, first->topic);
+	row_put(slot, ATTEMPT_PARTITION, Int32GetDatum(first->partition));
+	row_put(slot, ATTEMPT_FIRST, Int64GetDatum(first->offset));
+	row_put(slot, ATTEMPT_LAST,
+			Int64GetDatum(first->alone ? first->offset : last));
+	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(started + 1));
+	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
+	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(suspect_to));
+	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
+	if (found)
+		table_update(work, table, &tid);
+	else
+		table_insert(work, table);
+	return false;
+}
+
+/*
+ * Sees to it that the tries of a batch are on record; false if some were not,
+ * and the caller is to commit and come again.
+ */
+bool
+attempts_record(Work *work, List *messages)
+{
+	bool	  recorded = true;
+	ListCell *cell;
+
+	foreach(cell, stretches(messages))
+	{
+		const Stretch *stretch = lfirst(cell);
+
+		if (stretch->first->user_handlers == NIL &&
+			stretch->first->offset > *careful_to(stretch->first))
+			continue;
+		recorded &= attempt_record(work, stretch);
+	}
+	return recorded;
+}
+
+/* What became of a message whose tries ended with the process. */
+Outcome
+attempts_exhausted(int started)
+{
+	return (Outcome){
+		.result = "dead",
+		.reason = psprintf("%d tries ended with the process that made them",
+						   started),
+		.error_class = "crash",
+	};
+}

@@ -1,0 +1,96 @@
+--
+-- attempts: tries are on record before they begin, so that a message which
+-- ends the process each time is found and given up.  A session that ends
+-- between the record and the try stands for the process that died.
+--
+SELECT receive_stock('att-a', 100);
+CREATE SCHEMA att;
+CREATE TABLE att.seen (id int);
+CREATE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO att.seen VALUES ((payload->>$$id$$)::int)';
+SELECT register_handler('att-user', 'att.note');
+-- A batch of a topic, from an offset on; what comes back.
+CREATE FUNCTION att.batch(topic text, first int, last int, retries int DEFAULT 3) RETURNS text LANGUAGE sql AS $$
+SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C"), 'nothing')
+  FROM (SELECT jsonb_agg(jsonb_build_object('topic', topic, 'offset', i, 'headers', jsonb_build_object('ce_id', topic || i),
+			'json', jsonb_build_object('id', i, 'order_id', topic || '-' || i, 'items', '[{"product_id": "att-a", "quantity": 1}]'::jsonb)) ORDER BY i) AS batch FROM generate_series(first, last) i) b,
+	   LATERAL apply(b.batch, relay_options() || jsonb_build_object('count_attempts', true, 'retry_delays_ms', (SELECT coalesce(jsonb_agg(1000), '[]') FROM generate_series(1, retries)))) r
+$$;
+CREATE VIEW att.record AS SELECT topic, first_offset, last_offset, started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic ~ '^(att|order-cr)' ORDER BY topic;
+-- a built-in handler's first try in a session is on record, the others cost nothing
+SELECT att.batch('order-created', 0, 4);
+SELECT * FROM att.record;
+SELECT att.batch('order-created', 0, 4), att.batch('order-created', 5, 9);
+SELECT * FROM att.record;
+-- those of users' handlers all are
+SELECT att.batch('att-user', 0, 4);
+SELECT att.batch('att-user', 0, 4);
+SELECT att.batch('att-user', 5, 9);
+SELECT * FROM att.record;
+-- the process dies: what the try held is applied one at a time, up to its end
+\c -
+SELECT att.batch('att-user', 5, 12);
+SELECT * FROM att.record;
+SELECT att.batch('att-user', 5, 12), att.batch('att-user', 6, 12);
+SELECT att.batch('att-user', 6, 12), att.batch('att-user', 7, 12);
+-- and dies again, with the one that is to blame
+SELECT * FROM att.record;
+\c -
+SELECT att.batch('att-user', 7, 12);
+\c -
+SELECT att.batch('att-user', 7, 12);
+\c -
+SELECT att.batch('att-user', 7, 12);
+SELECT * FROM att.record;
+\c -
+-- four times is enough
+SELECT att.batch('att-user', 7, 12);
+SELECT att.batch('att-user', 7, 12);
+SELECT order_id, reason, attempts FROM failed_order_archives WHERE event_id = 'att-user7';
+SELECT headers->>'__dlq.errors.class' AS class, headers->>'__dlq.errors.delivery.count' AS deliveries FROM stock_outbox WHERE headers->>'ce_id' = 'att-user7';
+-- the others go on, and once the suspects are through, together again
+SELECT att.batch('att-user', 8, 12), att.batch('att-user', 9, 12);
+SELECT att.batch('att-user', 9, 12);
+SELECT att.batch('att-user', 10, 12), att.batch('att-user', 10, 12);
+SELECT * FROM att.record;
+SELECT id FROM att.seen ORDER BY id;
+-- the same with a built-in one, and with no delays to retry by; a batch that died once is no reason to give up
+SELECT att.batch('order-created', 10, 12, 0);
+\c -
+SELECT att.batch('order-created', 10, 12, 0);
+\c -
+SELECT att.batch('order-created', 10, 12, 0);
+SELECT att.batch('order-created', 10, 12, 0);
+SELECT att.batch('order-created', 11, 12, 0), att.batch('order-created', 11, 12, 0);
+SELECT att.batch('order-created', 12, 14, 0), att.batch('order-created', 12, 14, 0);
+SELECT att.batch('order-created', 13, 16, 0);
+SELECT order_id, reason, attempts FROM failed_order_archives WHERE event_id = 'order-created10';
+SELECT lines_of('order-created-9'), lines_of('order-created-10'), lines_of('order-created-16');
+-- one that waits for another try: its tries count the same
+CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+SELECT att.batch('att-user', 13, 14), att.batch('att-user', 13, 14);
+CREATE FUNCTION att.retry() RETURNS text LANGUAGE sql AS $$
+SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C", r.n), 'nothing')
+  FROM pgstock_internal.relay_retry(50, relay_options() || '{"count_attempts": true}') r WHERE r.topic = 'att-user'
+$$;
+UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'att-user' AND state = 'waiting';
+SELECT att.retry();
+\c -
+SELECT att.retry();
+SELECT started, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
+SELECT att.retry();
+SELECT started, attempts, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
+\c -
+SELECT att.retry();
+\c -
+SELECT att.retry();
+\c -
+SELECT att.retry();
+SELECT att.retry();
+SELECT event_id, attempts, state, error FROM stock_failed_events WHERE topic = 'att-user' ORDER BY id;
+DELETE FROM pgstock_internal.failed_event WHERE topic = 'att-user';
+DELETE FROM pgstock_internal.user_handler;
+\set VERBOSITY terse
+SET client_min_messages = warning;
+DROP SCHEMA att CASCADE;
+RESET client_min_messages;
+SELECT * FROM verify_stock();
