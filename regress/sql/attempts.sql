@@ -87,6 +87,13 @@ SELECT att.retry();
 SELECT att.retry();
 SELECT att.retry();
 SELECT event_id, attempts, state, error FROM stock_failed_events WHERE topic = 'att-user' ORDER BY id;
+-- on record is what may share a transaction: no more than fifty, and of one kind
+CREATE TEMP TABLE kinds AS SELECT jsonb_agg(jsonb_build_object('topic', 'att-user', 'partition', 1, 'offset', i, 'json', '{}'::jsonb)) AS mine,
+	'[{"topic": "payment-failed", "partition": 77, "offset": 0, "json": {}}]'::jsonb AS built_in FROM generate_series(0, 59) i;
+SELECT result, n FROM kinds, apply(built_in || mine, relay_options() || '{"count_attempts": true}');
+SELECT topic, first_offset, last_offset FROM pgstock_internal.inbox_attempt WHERE partition <> 0 ORDER BY topic;
+SELECT result, n FROM kinds, apply(mine || built_in, relay_options() || '{"count_attempts": true}');
+SELECT topic, first_offset, last_offset FROM pgstock_internal.inbox_attempt WHERE partition <> 0 ORDER BY topic;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'att-user';
 DELETE FROM pgstock_internal.user_handler;
 \set VERBOSITY terse

@@ -58,4 +58,15 @@ SELECT handle_payment_failed('{"order_id": "inb-h1"}', NULL), handle_order_cance
 SELECT lines_of('inb-h1'), lines_of('inb-h2'), lines_of('inb-h3');
 SELECT level_of('inb-a');
 DROP TABLE met, seen;
+SELECT receive_stock('inb-a', 20), receive_stock('inb-b', 20);
+-- items that an order_failed tells are compared: others than the ledger's are noted, and the ledger's given back
+SELECT count(*) FROM unnest('{same,map,more,fewer,other,elsewhere}'::text[]) t, LATERAL reserve_order('inb-d-' || t, '[{"product_id": "inb-a", "quantity": 2}, {"product_id": "inb-b", "quantity": 1}]');
+SELECT d.name, a.result, a.reason, a.message ~ 'event_id=inb-e-' AS named
+  FROM (VALUES ('same', '{"items": [{"product_id": "inb-b", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}]}'::jsonb),
+			   ('map', '{"productQuantityMap": {"inb-a": 2, "inb-b": 1}}'), ('more', '{"productQuantityMap": {"inb-a": 2, "inb-b": 2}}'),
+			   ('fewer', '{"productQuantityMap": {"inb-a": 2}}'), ('other', '{"productQuantityMap": {"inb-a": 2, "inb-c": 1}}'),
+			   ('elsewhere', '{"items": [{"product_id": "inb-a", "quantity": 2}, {"product_id": "inb-b", "quantity": 1, "location": "east"}]}')) d (name, told),
+	   LATERAL pgstock_internal.relay_apply('{order_failed}', '{0}', ARRAY[nextval('next_offset')], '{-1}', '{NULL}',
+			ARRAY[convert_to((d.told || jsonb_build_object('order_id', 'inb-d-' || d.name, 'event_id', 'inb-e-' || d.name))::text, 'UTF8')], '{NULL}', relay_options()) a;
+SELECT lines_of('inb-d-same'), lines_of('inb-d-other');
 SELECT * FROM verify_stock();

@@ -6,6 +6,8 @@ all that a handler can do wrong, between messages that do nothing of the kind.
 """
 
 import json
+import os
+import re
 
 import psycopg2
 import pytest
@@ -13,7 +15,6 @@ import pytest
 from checks import inbox_results
 from kafkaio import delivered, send
 from process import wait_until
-from test_access import PASSWORD, role  # noqa: F401 (a fixture)
 from test_inbox import order
 
 QUICK = {"inbox": {"retry_delays": "200ms, 200ms"}}
@@ -74,9 +75,12 @@ ACTS = {
 
 @pytest.fixture
 def shop(db):
-    """The handler, registered by a role that owns nothing else."""
+    """The handler, registered by a role that owns nothing else; and a role
+    for the relay, which owns nothing either."""
     db.sql(SCHEMA)
-    name = f"{db.name}_shop"
+    name, relay = f"{db.name}_shop", f"{db.name}_relay"
+    db.sql(f"CREATE ROLE {relay} LOGIN;"
+           f"SELECT grant_stock_access('{relay}', 'relay')")
     db.sql(f"""CREATE ROLE {name};
         GRANT USAGE ON SCHEMA shop TO {name};
         GRANT ALL ON ALL TABLES IN SCHEMA shop TO {name};
@@ -84,8 +88,9 @@ def shop(db):
     db.sql(f"SET ROLE {name}; SELECT register_handler('shop', 'shop.run');"
            f"SELECT grant_stock_access('{name}', 'none')")
     yield db
-    db.sql(f"SELECT grant_stock_access('{name}', 'none');"
-           f"DROP OWNED BY {name}; DROP ROLE {name}")
+    for gone in (name, relay):
+        db.sql(f"SELECT grant_stock_access('{gone}', 'none');"
+               f"DROP OWNED BY {gone}; DROP ROLE {gone}")
 
 
 def put(kafka, *messages):
@@ -118,8 +123,7 @@ def wait_ends(db, relay, count, timeout=60):
                lambda: f"of {count}: {ends(db)}\n{relay.tail()}")
 
 
-@pytest.mark.parametrize("role", ["relay"], indirect=True)  # noqa: F811
-def test_nothing_touches_others(shop, role, kafka, start_relay):  # noqa: F811
+def test_nothing_touches_others(shop, kafka, start_relay):
     """Between any two of them stands a message that must be applied, and
     orders go on beside them; the relay's own role may do nothing."""
     db = shop
@@ -135,8 +139,7 @@ def test_nothing_touches_others(shop, role, kafka, start_relay):  # noqa: F811
         send(out, "order-created", order(number))
     delivered(out)
     relay = start_relay(QUICK, topics=["shop", "order-created"],
-                        conninfo=db.conninfo(user=role,
-                                              password=PASSWORD))
+                        conninfo=db.conninfo(user=f"{db.name}_relay"))
     wait_ends(db, relay, len(messages))
     expected = {name: "applied" if well else "dead"
                 for name, (_, well) in ACTS.items()}
@@ -227,3 +230,45 @@ def test_that_ends_the_relay(db, kafka, start_relay):
     wait_ends(db, relay, 7)
     assert list(ends(db).values()).count("applied") == 6
     assert kills >= 3
+
+
+def documented_example():
+    """What docs/events.md says to type."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        "../../docs/events.md")
+    with open(path, encoding="utf8") as file:
+        text = file.read()
+    (commands,) = re.findall(r"```\n(CREATE SCHEMA shop;.*?)```", text, re.S)
+    ((record, names),) = re.findall(
+        r"\$ echo '(.*?)' \|\n *kcat .*? -t parcels -P -K: (.*?)\n", text)
+    return commands, record, dict(re.findall(r"-H (\w+)=(\S+)", names))
+
+
+def test_documented_example(db, kafka, start_relay):
+    """Typed as it stands it works, and says whose doing it is."""
+    commands, record, headers = documented_example()
+    kafka.create_topics("parcels", "parcels_dlq", "notifications")
+    db.sql(commands)
+    relay = start_relay(topics=["parcels"])
+    key, value = record.split(":", 1)
+    out = kafka.producer()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    send(out, "parcels", value, key=key, headers={
+        **headers, "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    send(out, "parcels", value, key=key, headers=headers)
+    send(out, "parcels", value, key=key, headers={"ce_type": "ParcelLost"})
+    send(out, "parcels", "no JSON", key=key, headers={
+        **headers, "ce_id": "parcel-8", "trace_id": "t",
+        "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    delivered(out)
+    wait_until(lambda: len(inbox_results(db)) == 4, 20, relay.tail)
+    assert inbox_results(db) == {"applied": 1, "duplicate": 1, "skipped": 1,
+                                 "dead": 1}
+    assert db.sql("SELECT order_id, carrier, shipped_at > now() - '1 h'::"
+                  "interval FROM shop.shipment") == [("order-7", "DHL", True)]
+    with kafka.tail("notifications") as tail:
+        (told,) = tail.until(lambda r: r, 20, "the handler's own event")
+    assert told.header("traceparent").split("-")[1] == trace
+    # the one that was given up: in the archive and in the log, by its trace
+    assert db.value("SELECT trace_id FROM failed_order_archives") == trace
+    assert f"event_id=parcel-8 trace_id={trace}" in relay.tail()

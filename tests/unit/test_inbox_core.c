@@ -118,6 +118,41 @@ a_batch_is_applied_whole_and_committed(void **state UNUSED)
 	inbox_on_committed(&core);
 }
 
+/* The database takes as many as go into one transaction; none, when it has put
+ * the try on record first. */
+static void
+the_rest_of_a_batch_follows(void **state UNUSED)
+{
+	stream();
+	fetch(10);
+	expect(INBOX_APPLY);
+	assert_false(inbox_on_applied(&core, 0, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_false(inbox_on_applied(&core, 4, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 4);
+	assert_int_equal(core.to, 10);
+
+	/* the second half of what is left holds a bad one, alone it is started */
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY);
+	assert_int_equal(core.to, 7);
+	assert_false(inbox_on_applied(&core, 1, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 5);
+	assert_true(core.to > 5 && core.to < 10);
+	while (core.from < 9)
+	{
+		assert_false(inbox_on_applied(&core, core.to - core.from, now));
+		expect(INBOX_APPLY);
+	}
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY_FAILED);
+	assert_true(inbox_on_applied(&core, 1, now));
+	expect(INBOX_WAIT);
+}
+
 static void
 a_transient_error_tries_the_same_again(void **state UNUSED)
 {
@@ -544,6 +579,7 @@ main(void)
 		cmocka_unit_test(nothing_is_read_before_the_database_says_where),
 		cmocka_unit_test(without_topics_there_is_no_consumer),
 		cmocka_unit_test(a_batch_is_applied_whole_and_committed),
+		cmocka_unit_test(the_rest_of_a_batch_follows),
 		cmocka_unit_test(a_transient_error_tries_the_same_again),
 		cmocka_unit_test(halving_finds_each_bad_message),
 		cmocka_unit_test(one_bad_of_many_costs_few_calls),

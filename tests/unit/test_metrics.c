@@ -57,6 +57,21 @@ histograms_are_cumulative(void **state UNUSED)
 	metrics_free(metrics);
 }
 
+static void
+attempts_are_numbers(void **state UNUSED)
+{
+	Metrics *metrics = metrics_new();
+
+	metrics_observe(metrics, HISTOGRAM_ATTEMPTS, 1);
+	metrics_observe(metrics, HISTOGRAM_ATTEMPTS, 4);
+	expect(metrics, "pgstock_inbox_attempts_bucket{le=\"1\"} 1\n"
+					"pgstock_inbox_attempts_bucket{le=\"2\"} 1\n"
+					"pgstock_inbox_attempts_bucket{le=\"3\"} 1\n"
+					"pgstock_inbox_attempts_bucket{le=\"4\"} 2\n");
+	expect(metrics, "pgstock_inbox_attempts_sum 5.000000\n");
+	metrics_free(metrics);
+}
+
 /* Values of one name stand together, whatever order the database gave. */
 static void
 gauges_are_grouped_and_replaced(void **state UNUSED)
@@ -184,6 +199,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cells_stay_where_they_are),
 		cmocka_unit_test(histograms_are_cumulative),
+		cmocka_unit_test(attempts_are_numbers),
 		cmocka_unit_test(gauges_are_grouped_and_replaced),
 		cmocka_unit_test(every_line_is_of_prometheus_text_format),
 		cmocka_unit_test(what_is_forgotten_is_not_shown_any_more),
