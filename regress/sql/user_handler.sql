@@ -46,6 +46,8 @@ SELECT receive_stock('uh-a', 10);
 SELECT register_handler('order-created', 'uh.note', 'Draft');
 SELECT result, reason, n FROM apply('[{"topic": "order-created", "json": {"order_id": "uh-1", "items": [{"product_id": "uh-a", "quantity": 1}]}}]');
 SELECT result, reason, n FROM apply('[{"topic": "order-created", "headers": {"ce_type": "Draft"}, "json": {"order_id": "uh-2"}}]');
+-- one of each kind: the second one is for the next transaction
+SELECT result, reason, n FROM apply('[{"topic": "order-created", "headers": {"ce_type": "Draft"}, "json": {}}, {"topic": "order-created", "json": {"order_id": "uh-8", "items": [{"product_id": "uh-a", "quantity": 1}]}}]');
 SELECT register_handler('order-created', 'uh.note');
 SELECT apply_one('order-created', '{"order_id": "uh-3", "items": [{"product_id": "uh-a", "quantity": 1}]}');
 SELECT topic, event_type, handler, role = current_user AS mine FROM stock_handlers ORDER BY 1, 2;
