@@ -138,6 +138,7 @@ line_new(char *product_id, char *location, int64 quantity)
 
 	line->product_id = product_id;
 	line->location = location;
+	line->slot = SLOT_MAIN;
 	line->quantity = quantity;
 	return line;
 }

@@ -72,7 +72,8 @@ order_id_compare(const ListCell *a, const ListCell *b)
 static Answer *
 expire_line(Work *work, Reservation *line)
 {
-	Level  *level = work_level(work, line->product_id, line->location);
+	Level  *level = work_level(work, line->product_id, line->location,
+							   line->slot);
 	Answer *answer = answer_new(line->order->order_id, line->product_id,
 								line->location, line->quantity);
 
@@ -142,7 +143,7 @@ expire_want_own(Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(work, line->product_id, line->location);
+		work_want_level(work, line->product_id, line->location, line->slot);
 	}
 }
 
@@ -164,7 +165,7 @@ pgstock_expire_reservations(PG_FUNCTION_ARGS)
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(&work, line->product_id, line->location);
+		work_want_level(&work, line->product_id, line->location, line->slot);
 	}
 	work_read_levels(&work);
 	work_lock_levels(&work);

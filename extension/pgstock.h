@@ -71,6 +71,7 @@
 #define STOCK_ID_BYTES_MAX 255
 #define OUTBOX_TOPIC_MAX   249	  /* characters: Kafka's limit */
 #define STOCK_MAIN		   "main" /* the default location */
+#define SLOT_MAIN		   0	  /* ordinary stock; a sale's are below it */
 
 /* The tables of schema pgstock_internal, in the order of table_names[]. */
 typedef enum TableId
@@ -173,6 +174,7 @@ typedef struct Line
 {
 	char *product_id;
 	char *location;
+	int	  slot;
 	int64 quantity;
 } Line;
 
@@ -617,13 +619,13 @@ extern bool	  is_traceparent(const char *id);
 extern Order *work_want_order(Work *work, const char *order_id);
 extern void	  work_lock_orders(Work *work);
 extern Level *work_want_level(Work *work, const char *product_id,
-							  const char *location);
+							  const char *location, int slot);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
 extern List	 *work_product_levels(Work *work, const char *product_id);
 extern void	  work_lock_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
-						 const char *location);
+						 const char *location, int slot);
 extern Order *work_order(Work *work, const char *order_id);
 extern void	  lock_name(int lock_class, const char *name);
 

@@ -43,7 +43,8 @@ text_equal(const char *a, const char *b)
 static Level *
 line_level(Work *work, const Line *line)
 {
-	Level *level = work_level(work, line->product_id, line->location);
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
 
 	Assert(level != NULL);
 	return level;
@@ -302,7 +303,7 @@ reserve_want_levels(Work *work, const Request *request)
 	{
 		Line *line = lfirst(cell);
 
-		work_want_level(work, line->product_id, line->location);
+		work_want_level(work, line->product_id, line->location, line->slot);
 	}
 }
 

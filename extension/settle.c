@@ -141,7 +141,8 @@ line_rule(const Work *work, SettleVerb verb, const Reservation *line)
 static Level *
 settle_level(Work *work, const Reservation *line)
 {
-	Level *level = work_level(work, line->product_id, line->location);
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
 
 	Assert(level != NULL);
 	return level;
@@ -443,7 +444,7 @@ settle_want_levels(Work *work, const Order *order)
 		Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt)
-			work_want_level(work, line->product_id, line->location);
+			work_want_level(work, line->product_id, line->location, line->slot);
 	}
 }
 

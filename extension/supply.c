@@ -125,7 +125,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	int64  on_hand;
 
 	work_begin(&work, "receive_stock()");
-	level = work_want_level(&work, product_id, location);
+	level = work_want_level(&work, product_id, location, SLOT_MAIN);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
@@ -162,7 +162,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 						errmsg("reason must not be empty"),
 						errhint("Say why, for whoever reads the ledger.")));
 	work_begin(&work, "adjust_stock()");
-	level = work_want_level(&work, product_id, location);
+	level = work_want_level(&work, product_id, location, SLOT_MAIN);
 	work_read_levels(&work);
 	require_level(level);
 	work_lock_levels(&work);
@@ -206,7 +206,7 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 						errmsg("on_hand must be between 0 and " INT64_FORMAT,
 							   STOCK_QUANTITY_MAX)));
 	work_begin(&work, "set_stock()");
-	level = work_want_level(&work, product_id, location);
+	level = work_want_level(&work, product_id, location, SLOT_MAIN);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
@@ -237,8 +237,8 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("from_location and to_location must differ")));
 	work_begin(&work, "move_stock()");
-	source = work_want_level(&work, product_id, from);
-	target = work_want_level(&work, product_id, to);
+	source = work_want_level(&work, product_id, from, SLOT_MAIN);
+	target = work_want_level(&work, product_id, to, SLOT_MAIN);
 	work_read_levels(&work);
 	require_level(source);
 	level_make_if_new(&work, target);
@@ -285,9 +285,11 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 						errhint("Leave slots out.")));
 	work_begin(&work, "configure_product()");
 	foreach(cell, work_product_levels(&work, product_id))
-		work_want_level(&work, product_id, ((Level *) lfirst(cell))->location);
+		work_want_level(&work, product_id, ((Level *) lfirst(cell))->location,
+						SLOT_MAIN);
 	if (work.levels == NIL)
-		require_level(work_want_level(&work, product_id, STOCK_MAIN));
+		require_level(
+			work_want_level(&work, product_id, STOCK_MAIN, SLOT_MAIN));
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	foreach(cell, work.levels)

@@ -395,8 +395,11 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	{
 		Reservation *line = line_read(table->slot, NULL);
 
+		if (level != NULL && line->slot != level->slot)
+			continue;
 		if (work->levels_locked &&
-			work_level(work, line->product_id, line->location) == NULL)
+			work_level(work, line->product_id, line->location, line->slot) ==
+				NULL)
 			continue;
 		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
 							  line);
@@ -446,18 +449,29 @@ line_write(Work *work, Reservation *line)
 
 /* ---- Levels ---- */
 
+/* How a key lies to a level: by product, location and slot. */
+static int
+level_compare_key(const Level *level, const char *product_id,
+				  const char *location, int slot)
+{
+	int difference = key_compare(product_id, location, level->product_id,
+								 level->location);
+
+	return difference != 0 ? difference
+						   : (slot > level->slot) - (slot < level->slot);
+}
+
 static int
 level_compare(const ListCell *a, const ListCell *b)
 {
 	const Level *x = lfirst(a);
-	const Level *y = lfirst(b);
 
-	return key_compare(x->product_id, x->location, y->product_id, y->location);
+	return level_compare_key(lfirst(b), x->product_id, x->location, x->slot);
 }
 
 /* The level in this work, or NULL. */
 Level *
-work_level(Work *work, const char *product_id, const char *location)
+work_level(Work *work, const char *product_id, const char *location, int slot)
 {
 	int low = 0;
 	int high = list_length(work->levels);
@@ -466,8 +480,7 @@ work_level(Work *work, const char *product_id, const char *location)
 	{
 		int	   middle = (low + high) / 2;
 		Level *level = list_nth(work->levels, middle);
-		int	   difference = key_compare(product_id, location, level->product_id,
-										level->location);
+		int difference = level_compare_key(level, product_id, location, slot);
 
 		if (difference == 0)
 			return level;
@@ -481,13 +494,15 @@ work_level(Work *work, const char *product_id, const char *location)
 
 /* Says that the level will be needed; to be locked with the others. */
 Level *
-work_want_level(Work *work, const char *product_id, const char *location)
+work_want_level(Work *work, const char *product_id, const char *location,
+				int slot)
 {
 	Level *level = palloc0(sizeof(Level));
 
 	Assert(!work->levels_locked);
 	level->product_id = pstrdup(product_id);
 	level->location = pstrdup(location);
+	level->slot = slot;
 	work->levels = lappend(work->levels, level);
 	return level;
 }
@@ -511,12 +526,14 @@ static void
 level_find(Work *work, Level *level)
 {
 	Table		   *table = table_use(work, TABLE_LEVEL);
-	ScanKeyData		keys[2];
+	ScanKeyData		keys[3];
 	ItemPointerData tid;
 
 	table_key_text(&keys[0], 1, level->product_id);
 	table_key_text(&keys[1], 2, level->location);
-	if (table_find(work, table, "level_pkey", 2, keys, &tid))
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(level->slot));
+	if (table_find(work, table, "level_pkey", 3, keys, &tid))
 		level_read(level, table->slot);
 }
 
@@ -537,8 +554,8 @@ work_read_levels(Work *work)
 		Level *level = lfirst(cell);
 
 		if (last != NULL &&
-			key_compare(last->product_id, last->location, level->product_id,
-						level->location) == 0)
+			level_compare_key(last, level->product_id, level->location,
+							  level->slot) == 0)
 		{
 			work->levels = foreach_delete_current(work->levels, cell);
 			continue;
