@@ -43,6 +43,20 @@ answer_level(Answer *answer, const Level *level)
 	answer->version = level->version;
 }
 
+/* The answer for a line as it stands, or for this much of it. */
+Answer *
+answer_of_line(Work *work, const Reservation *line, int64 quantity)
+{
+	Answer *answer = answer_new(line->order->order_id, line->product_id,
+								line->location, quantity);
+
+	if (line->slot < SLOT_MAIN)
+		answer->activity_id = line->activity_id;
+	answer_level(answer, work_level(work, line->product_id, line->location,
+									line->slot));
+	return answer;
+}
+
 static Datum
 text_or_null(const char *value, bool *isnull)
 {

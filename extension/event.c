@@ -117,6 +117,7 @@ json_items(StringInfo json, const Event *event)
 		}
 		json_int64(json, "remaining_stock", item->available);
 		json_int64(json, "version", item->version);
+		json_text(json, "activity_id", item->activity_id);
 		appendStringInfoChar(json, '}');
 	}
 	appendStringInfoChar(json, ']');
@@ -170,6 +171,7 @@ event_emit(Work *work, const Event *event)
 	json_begin(&json, work, &id, event->type);
 	json_text(&json, "order_id", event->order_id);
 	json_text(&json, "user_id", event->user_id);
+	json_text(&json, "activity_id", event->activity_id);
 	json_text(&json, "payment_id", event->payment_id);
 	json_text(&json, "reason", event->reason);
 	/* Zero is what an initializer leaves out. */
@@ -184,7 +186,7 @@ event_emit(Work *work, const Event *event)
 	return id;
 }
 
-/* Emits the level that its latest movement made. */
+/* Emits the level that the movements made of which no event speaks yet. */
 void
 event_emit_level(Work *work, Level *level, const char *kind,
 				 const char *reference)
@@ -196,7 +198,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_begin(&json, work, &id, "StockLevelChanged");
 	json_text(&json, "product_id", level->product_id);
 	json_text(&json, "location", level->location);
-	json_int64(&json, "on_hand", level->on_hand);
+	json_int64(&json, "on_hand", level_on_hand(work, level));
 	json_int64(&json, "available", level_available(level));
 	json_int64(&json, "version", level->version);
 	json_text(&json, "kind", kind);
@@ -204,8 +206,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_end(&json, work);
 	event_append(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
 				 &id, &json);
-	if (work->movements != NIL)
-		stock_link_event(work, list_length(work->movements) - 1, &id);
+	stock_link_event(work, 0, &id);
 }
 
 /* Emits that an incoming order was refused. */

@@ -74,8 +74,7 @@ expire_line(Work *work, Reservation *line)
 {
 	Level  *level = work_level(work, line->product_id, line->location,
 							   line->slot);
-	Answer *answer = answer_new(line->order->order_id, line->product_id,
-								line->location, line->quantity);
+	Answer *answer;
 
 	Assert(level != NULL && line_is_due(work, line));
 	level_change(work, level, 0, -line->quantity, "expired",
@@ -84,8 +83,8 @@ expire_line(Work *work, Reservation *line)
 	/* An order of somebody else's is not in this work: keep its line. */
 	if (!line->order->loaded)
 		work->strays = lappend(work->strays, line);
+	answer = answer_of_line(work, line, line->quantity);
 	answer->status = "expired";
-	answer_level(answer, level);
 	return answer;
 }
 

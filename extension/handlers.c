@@ -95,11 +95,8 @@ order_answers(Work *work, const Order *order)
 
 		if (line->attempt != order->attempt)
 			continue;
-		answer = answer_new(order->order_id, line->product_id, line->location,
-							line->quantity);
+		answer = answer_of_line(work, line, line->quantity);
 		answer->status = "refused";
-		answer_level(answer, work_level(work, line->product_id, line->location,
-										line->slot));
 		answers = lappend(answers, answer);
 	}
 	return answers;

@@ -14,6 +14,7 @@
  *		settle.c		confirm, release, roll back, return, extend: the states
  *		expire.c		lines past their time
  *		supply.c		what is on hand: receive, adjust, set, move, configure
+ *		sale.c			flash sales: a quota of its own, a limit for each user
  *		idempotency.c	explicit keys and the answers given under them
  *		answer.c		rows of stock_result
  *	Out
@@ -66,6 +67,7 @@
 #define ERRCODE_SK_LEDGER_DRIFT	   MAKE_SQLSTATE('S', 'K', '0', '1', '0')
 #define ERRCODE_SK_STALE_VERSION   MAKE_SQLSTATE('S', 'K', '0', '1', '1')
 #define ERRCODE_SK_KEY_REUSED	   MAKE_SQLSTATE('S', 'K', '0', '0', '7')
+#define ERRCODE_SK_NOT_OPEN		   MAKE_SQLSTATE('S', 'K', '0', '0', '8')
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
 #define STOCK_ID_BYTES_MAX 255
@@ -89,6 +91,7 @@ typedef enum TableId
 	TABLE_EVENT_TOPIC,
 	TABLE_USER_HANDLER,
 	TABLE_ADMIN_ACTION,
+	TABLE_SALE,
 	TABLE_COUNT
 } TableId;
 
@@ -118,6 +121,7 @@ typedef struct Level
 	bool			is_new; /* made by this call, to be inserted */
 	bool			locked;
 	bool			dirty;
+	bool			gone; /* its row is to be deleted */
 	int64			on_hand;
 	int64			reserved;
 	int64			safety;
@@ -152,6 +156,7 @@ typedef struct Reservation
 	char		   *user_id; /* or NULL, as the next ones */
 	char		   *reason;
 	char		   *payment_id;
+	char		   *activity_id; /* of the sale that it was bought in */
 	TimestampTz		created_at;
 	TimestampTz		expires_at; /* DT_NOEND: never */
 	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
@@ -183,6 +188,7 @@ typedef struct Request
 {
 	char	   *order_id;
 	char	   *user_id;		 /* or NULL */
+	char	   *activity_id;	 /* the sale, or NULL */
 	char	   *idempotency_key; /* or NULL */
 	TimestampTz expires_at;
 	TupleDesc	answer_desc; /* stock_result; only with a key */
@@ -203,6 +209,7 @@ typedef struct Answer
 	int64		version;
 	TimestampTz expires_at; /* DT_NOEND: none */
 	bool		replayed;
+	const char *activity_id; /* the level is this sale's quota, or NULL */
 } Answer;
 
 /* What an event tells besides its items; NULL where it does not. */
@@ -212,6 +219,7 @@ typedef struct Event
 	const char *topic;
 	const char *order_id;
 	const char *user_id;
+	const char *activity_id;
 	const char *reason;
 	const char *payment_id;
 	TimestampTz expires_at; /* DT_NOEND: not told */
@@ -533,6 +541,7 @@ extern void refused_write(Work *work);
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
 extern bool	 reserve_could_fit(Work *work, const Request *request);
+extern bool	 reserve_is_replay(Work *work, const Request *request);
 extern List *reserve_refuse(Work *work, const Request *request,
 							const char *otherwise);
 extern void	 reserve_want_levels(Work *work, const Request *request);
@@ -541,28 +550,37 @@ extern void	 reserve_want_levels(Work *work, const Request *request);
 extern Answer *answer_new(const char *order_id, const char *product_id,
 						  const char *location, int64 requested);
 extern void	   answer_level(Answer *answer, const Level *level);
+extern Answer *answer_of_line(Work *work, const Reservation *line,
+							  int64 quantity);
 extern Datum   answer_datum(const Answer *answer, TupleDesc desc);
 extern Answer *answer_from_datum(Datum row, TupleDesc desc);
 extern Datum   answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
 extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
+
+/* in sale.c */
+extern bool sale_allows(Work *work, const Reservation *line);
 
 /* in settle.c */
 extern List *settle_apply(Work *work, const Settle *settle, Order *order);
 extern void	 settle_want_levels(Work *work, const Order *order);
 
 /* in stock.c */
-extern int64		level_free(const Level *level);
-extern int64		level_available(const Level *level);
-extern void			level_change(Work *work, Level *level, int64 on_hand_delta,
-								 int64 reserved_delta, const char *kind,
-								 const char *order_id, const char *reason,
-								 const char *reference);
-extern void			stock_link_event(Work *work, int first_movement,
-									 const pg_uuid_t *event_id);
-extern bool			line_is_due(const Work *work, const Reservation *line);
-extern bool			line_is_live(const Work *work, const Reservation *line);
-extern void			line_end(Work *work, Reservation *line, LineState state,
-							 const char *reason);
+extern int64 level_free(const Level *level);
+extern int64 level_available(const Level *level);
+extern int64 level_on_hand(Work *work, const Level *level);
+extern void	 level_must_exist(const Level *level);
+extern void	 level_insufficient(const char *product_id, const char *location,
+								int64 wanted, int64 available, const char *hint);
+extern void	 level_change(Work *work, Level *level, int64 on_hand_delta,
+						  int64 reserved_delta, const char *kind,
+						  const char *order_id, const char *reason,
+						  const char *reference);
+extern void	 stock_link_event(Work *work, int first_movement,
+							  const pg_uuid_t *event_id);
+extern bool	 line_is_due(const Work *work, const Reservation *line);
+extern bool	 line_is_live(const Work *work, const Reservation *line);
+extern void	 line_end(Work *work, Reservation *line, LineState state,
+					  const char *reason);
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
 extern bool			order_is_live(const Work *work, const Order *order);
@@ -622,7 +640,10 @@ extern Level *work_want_level(Work *work, const char *product_id,
 							  const char *location, int slot);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
-extern List	 *work_product_levels(Work *work, const char *product_id);
+extern List	 *work_sale_lines(Work *work, const char *activity_id,
+							  const char *user_id);
+extern List	 *work_product_levels(Work *work, const char *product_id,
+								  bool sales);
 extern void	  work_lock_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);

@@ -66,6 +66,15 @@ key_reused(const Request *request)
 			 "Repeat the same request, release the order first, or use another order id.")));
 }
 
+/* Whether a live line is what is asked for. */
+static bool
+line_matches(const Reservation *line, const Line *asked, const Request *request)
+{
+	return line->quantity == asked->quantity &&
+		   text_equal(line->user_id, request->user_id) &&
+		   text_equal(line->activity_id, request->activity_id);
+}
+
 /* Whether the order's live lines are exactly what is asked for. */
 static bool
 order_matches(Work *work, const Order *order, const Request *request)
@@ -89,17 +98,17 @@ order_matches(Work *work, const Order *order, const Request *request)
 									   asked->location);
 
 		if (line == NULL || !line_is_live(work, line) ||
-			line->quantity != asked->quantity ||
-			!text_equal(line->user_id, request->user_id))
+			!line_matches(line, asked, request))
 			return false;
 	}
 	return true;
 }
 
 /* Whether this request was granted before and its reservation lives. */
-static bool
-is_replay(Work *work, const Order *order, const Request *request)
+bool
+reserve_is_replay(Work *work, const Request *request)
 {
+	Order		*order = work_order(work, request->order_id);
 	Line		*asked = linitial(request->lines);
 	Reservation *line;
 
@@ -115,8 +124,7 @@ is_replay(Work *work, const Order *order, const Request *request)
 					  asked->location);
 	if (line == NULL || !line_is_live(work, line))
 		return false;
-	if (line->quantity != asked->quantity ||
-		!text_equal(line->user_id, request->user_id))
+	if (!line_matches(line, asked, request))
 		key_reused(request);
 	return true;
 }
@@ -250,6 +258,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
 				 NULL, NULL);
 	row->slot = level->slot;
+	row->activity_id = request->activity_id;
 	row->quantity = line->quantity;
 	row->state = LINE_RESERVED;
 	row->user_id = request->user_id;
@@ -262,6 +271,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 
 	answer->granted = line->quantity;
 	answer->expires_at = request->expires_at;
+	answer->activity_id = request->activity_id;
 	answer_level(answer, level);
 	return answer;
 }
@@ -269,7 +279,10 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 static List *
 take(Work *work, const Request *request, Order *order)
 {
-	Event	  event = {.type = "StockReserved", .order_id = order->order_id};
+	Event	  event = {.type = request->activity_id ? "FlashSalePurchased"
+													: "StockReserved",
+					   .order_id = order->order_id,
+					   .activity_id = request->activity_id};
 	int		  attempt = order_is_live(work, order) ? order->attempt
 												   : order->attempt + 1;
 	int		  first_movement;
@@ -317,7 +330,7 @@ reserve_apply(Work *work, const Request *request, bool *granted)
 	Order *order = work_order(work, request->order_id);
 
 	*granted = true;
-	if (is_replay(work, order, request))
+	if (reserve_is_replay(work, request))
 		return replay(work, order, request);
 	*granted = reserve_could_fit(work, request);
 	if (!*granted)
@@ -359,17 +372,10 @@ raise_refusal(List *answers)
 					 errhint(
 						 "Add it with receive_stock, or check the spelling.")));
 		if (strcmp(answer->status, "insufficient") == 0)
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_SK_INSUFFICIENT),
-				 errmsg("not enough stock of product \"%s\" at location \"%s\"",
-						answer->product_id, answer->location),
-				 errdetail("Product \"%s\": wanted " INT64_FORMAT
-						   ", available " INT64_FORMAT ".",
-						   answer->product_id, answer->requested,
-						   answer->available),
-				 errhint(
-					 "Ask for less, or try again when stock has come in.")));
+			level_insufficient(
+				answer->product_id, answer->location, answer->requested,
+				answer->available,
+				"Ask for less, or try again when stock has come in.");
 	}
 	elog(ERROR, "refused without a reason");
 }
@@ -400,8 +406,7 @@ reserve(Request *request, const char *function, bool raise)
 	reserve_want_levels(&work, request);
 	expire_want_own(&work, work_order(&work, request->order_id));
 	work_read_levels(&work);
-	if (!is_replay(&work, work_order(&work, request->order_id), request) &&
-		reserve_could_fit(&work, request))
+	if (!reserve_is_replay(&work, request) && reserve_could_fit(&work, request))
 		work_lock_levels(&work);
 	answers = reserve_apply(&work, request, &granted);
 	if (!granted && raise)

@@ -207,13 +207,11 @@ static Answer *
 share_answer(Work *work, const Share *share, const char *status)
 {
 	Reservation *line = share->line;
-	Answer		*answer = answer_new(line->order->order_id, line->product_id,
-									 line->location, share->quantity);
+	Answer		*answer = answer_of_line(work, line, share->quantity);
 
 	answer->status = status;
 	answer->granted = line->state == LINE_SHORTFALL ? 0 : share->quantity;
 	answer->expires_at = line->expires_at;
-	answer_level(answer, settle_level(work, line));
 	return answer;
 }
 
@@ -322,7 +320,8 @@ settle_act(Work *work, const Settle *settle, List *shares)
 
 /*
  * Whether what has expired can be taken once more.  Due lines of others are
- * no reason that it cannot: they are let go if with them all of it fits.
+ * no reason that it cannot: they are let go if with them all of it fits.  A
+ * sale's limit is one: its user may have bought again.
  */
 static bool
 retake_fits(Work *work, List *shares)
@@ -336,6 +335,8 @@ retake_fits(Work *work, List *shares)
 		if (share->line->state == LINE_EXPIRED &&
 			expire_reachable(work, settle_level(work, share->line),
 							 share->quantity) < share->quantity)
+			return false;
+		if (!line_is_live(work, share->line) && !sale_allows(work, share->line))
 			return false;
 	}
 	foreach(cell, shares)

@@ -35,6 +35,63 @@ level_available(const Level *level)
 	return Max(0, level_free(level) + level->backorder_limit);
 }
 
+/* What is there of it, with what is set apart for sales: as in the view. */
+int64
+level_on_hand(Work *work, const Level *level)
+{
+	int64	  on_hand = level->on_hand;
+	ListCell *cell;
+
+	Assert(level->slot == SLOT_MAIN);
+	foreach(cell, work_product_levels(work, level->product_id, true))
+	{
+		Level *sale = lfirst(cell);
+
+		if (strcmp(sale->location, level->location) == 0 &&
+			work_level(work, sale->product_id, sale->location, sale->slot) ==
+				NULL)
+			on_hand += sale->on_hand;
+	}
+	/* One that this call has opened or closed is as it is in memory. */
+	foreach(cell, work->levels)
+	{
+		Level *sale = lfirst(cell);
+
+		if (sale->slot < SLOT_MAIN &&
+			key_compare(sale->product_id, sale->location, level->product_id,
+						level->location) == 0)
+			on_hand += sale->on_hand;
+	}
+	return on_hand;
+}
+
+/* Raises SK002 for a level that is not there. */
+void
+level_must_exist(const Level *level)
+{
+	if (!level->known)
+		ereport(ERROR, (errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
+						errmsg("there is no product \"%s\" at location \"%s\"",
+							   level->product_id, level->location),
+						errhint("Add it with receive_stock, or check the "
+								"spelling.")));
+}
+
+/* Raises SK001. */
+void
+level_insufficient(const char *product_id, const char *location, int64 wanted,
+				   int64 available, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_INSUFFICIENT),
+			 errmsg("not enough stock of product \"%s\" at location \"%s\"",
+					product_id, location),
+			 errdetail("Product \"%s\": wanted " INT64_FORMAT
+					   ", available " INT64_FORMAT ".",
+					   product_id, wanted, available),
+			 errhint("%s", hint)));
+}
+
 /*
  * The callers have looked before they change: a level that would break its
  * promise has been written to behind our back.

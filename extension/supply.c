@@ -55,7 +55,7 @@ level_make_if_new(Work *work, Level *level)
 	level->locked = true;
 	level->slots = 1;
 	/* A new location begins with the product's settings. */
-	siblings = work_product_levels(work, level->product_id);
+	siblings = work_product_levels(work, level->product_id, false);
 	if (siblings != NIL)
 	{
 		level->safety = ((Level *) linitial(siblings))->safety;
@@ -64,22 +64,11 @@ level_make_if_new(Work *work, Level *level)
 	}
 }
 
-static void
-require_level(const Level *level)
-{
-	if (!level->known)
-		ereport(ERROR, (errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
-						errmsg("there is no product \"%s\" at location \"%s\"",
-							   level->product_id, level->location),
-						errhint("Add it with receive_stock, or check the "
-								"spelling.")));
-}
-
 /* Changes what is on hand of a locked level, and tells. */
 static void
 supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 {
-	if (delta > 0 && level->on_hand > STOCK_QUANTITY_MAX - delta)
+	if (delta > 0 && level_on_hand(work, level) > STOCK_QUANTITY_MAX - delta)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("on_hand of product \"%s\" at location \"%s\" would "
@@ -87,17 +76,10 @@ supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 						level->product_id, level->location,
 						STOCK_QUANTITY_MAX)));
 	if (delta < 0 && level->on_hand + delta < level->reserved)
-		ereport(ERROR,
-				(errcode(ERRCODE_SK_INSUFFICIENT),
-				 errmsg("not enough stock of product \"%s\" at location "
-						"\"%s\"",
-						level->product_id, level->location),
-				 errdetail("Product \"%s\": wanted " INT64_FORMAT
-						   ", available " INT64_FORMAT ".",
-						   level->product_id, -delta,
-						   Max(0, level->on_hand - level->reserved)),
-				 errhint("What is reserved cannot be taken away: release or "
-						 "roll back orders first.")));
+		level_insufficient(level->product_id, level->location, -delta,
+						   Max(0, level->on_hand - level->reserved),
+						   "What is reserved cannot be taken away: release or "
+						   "roll back orders first.");
 	level_change(work, level, delta, 0, supply->kind, NULL, supply->reason,
 				 supply->reference);
 	event_emit_level(work, level, supply->kind, supply->reference);
@@ -130,7 +112,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
 	supply_change(&work, level, quantity, &supply);
-	on_hand = level->on_hand;
+	on_hand = level_on_hand(&work, level);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -164,10 +146,10 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 	work_begin(&work, "adjust_stock()");
 	level = work_want_level(&work, product_id, location, SLOT_MAIN);
 	work_read_levels(&work);
-	require_level(level);
+	level_must_exist(level);
 	work_lock_levels(&work);
 	supply_change(&work, level, delta, &supply);
-	on_hand = level->on_hand;
+	on_hand = level_on_hand(&work, level);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -212,7 +194,7 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 	work_lock_levels(&work);
 	if (!PG_ARGISNULL(2) && level->version != PG_GETARG_INT64(2))
 		stale_version(level, PG_GETARG_INT64(2));
-	supply_change(&work, level, on_hand - level->on_hand, &supply);
+	supply_change(&work, level, on_hand - level_on_hand(&work, level), &supply);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -240,7 +222,7 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 	source = work_want_level(&work, product_id, from, SLOT_MAIN);
 	target = work_want_level(&work, product_id, to, SLOT_MAIN);
 	work_read_levels(&work);
-	require_level(source);
+	level_must_exist(source);
 	level_make_if_new(&work, target);
 	work_lock_levels(&work);
 	supply_change(&work, source, -quantity, &supply);
@@ -284,11 +266,11 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 						errmsg("a level has one slot in this version"),
 						errhint("Leave slots out.")));
 	work_begin(&work, "configure_product()");
-	foreach(cell, work_product_levels(&work, product_id))
+	foreach(cell, work_product_levels(&work, product_id, false))
 		work_want_level(&work, product_id, ((Level *) lfirst(cell))->location,
 						SLOT_MAIN);
 	if (work.levels == NIL)
-		require_level(
+		level_must_exist(
 			work_want_level(&work, product_id, STOCK_MAIN, SLOT_MAIN));
 	work_read_levels(&work);
 	work_lock_levels(&work);

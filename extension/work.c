@@ -15,6 +15,11 @@
  * holding the order.  So whoever settles an order reads its lines, locks their
  * levels, and reads the lines again (work_lock_levels does).
  *
+ * A sale's quota is a level of its own, with a slot below SLOT_MAIN.  When the
+ * sale closes, that level's row goes and its lines count in the main slot from
+ * then on.  Whoever wanted the row and does not get it any more takes the main
+ * slot's instead: that comes later in the order of the locks.
+ *
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
  *
@@ -71,7 +76,8 @@ enum
 	LINE_DUE_AT,
 	LINE_ENDED_AT,
 	LINE_REASON,
-	LINE_PAYMENT
+	LINE_PAYMENT,
+	LINE_ACTIVITY
 };
 enum
 {
@@ -245,6 +251,7 @@ line_read(TupleTableSlot *slot, Order *order)
 	line->ended_at = row_get_time(slot, LINE_ENDED_AT, DT_NOBEGIN);
 	line->reason = row_get_text(slot, LINE_REASON);
 	line->payment_id = row_get_text(slot, LINE_PAYMENT);
+	line->activity_id = row_get_text(slot, LINE_ACTIVITY);
 	line->tid = slot->tts_tid;
 	return line;
 }
@@ -410,6 +417,33 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	return due;
 }
 
+/* The lines bought in a sale, by one user or by all, live and ended. */
+List *
+work_sale_lines(Work *work, const char *activity_id, const char *user_id)
+{
+	Table		 *table = table_use(work, TABLE_RESERVATION);
+	ScanKeyData	  keys[2];
+	IndexScanDesc scan;
+	List		 *lines = NIL;
+
+	table_key_text(&keys[0], 1, activity_id);
+	if (user_id != NULL)
+		table_key_text(&keys[1], 2, user_id);
+	scan = table_scan_begin(work, table, "reservation_sale", user_id ? 2 : 1,
+							keys);
+	while (table_scan_next(scan, table))
+	{
+		Reservation *line = line_read(table->slot, NULL);
+
+		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
+							  line);
+		if (line != NULL)
+			lines = lappend(lines, line);
+	}
+	table_scan_end(scan);
+	return lines;
+}
+
 static void
 line_write(Work *work, Reservation *line)
 {
@@ -440,6 +474,7 @@ line_write(Work *work, Reservation *line)
 		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
 	row_put_text(slot, LINE_REASON, line->reason);
 	row_put_text(slot, LINE_PAYMENT, line->payment_id);
+	row_put_text(slot, LINE_ACTIVITY, line->activity_id);
 
 	if (line->is_new)
 		table_insert(work, table);
@@ -565,6 +600,29 @@ work_read_levels(Work *work)
 	}
 }
 
+/* A sale that has closed: its lines count in the main slot now. */
+static void
+level_want_heir(Work *work, const Level *sale, int place)
+{
+	Level *heir;
+
+	for (place++; place < list_length(work->levels); place++)
+	{
+		int difference = level_compare_key(list_nth(work->levels, place),
+										   sale->product_id, sale->location,
+										   SLOT_MAIN);
+
+		if (difference == 0)
+			return;
+		if (difference < 0)
+			break;
+	}
+	heir = work_want_level(work, sale->product_id, sale->location, SLOT_MAIN);
+	work->levels = list_delete_last(work->levels);
+	work->levels = list_insert_nth(work->levels, place, heir);
+	level_find(work, heir);
+}
+
 /* Locks the levels that were read, in their order, and reads them anew. */
 void
 work_lock_levels(Work *work)
@@ -577,12 +635,17 @@ work_lock_levels(Work *work)
 	{
 		Level *level = lfirst(cell);
 
-		if (!level->known || level->is_new)
+		if (level->is_new)
 			continue;
-		level->known = false;
-		if (table_lock_row(table, &level->tid))
-			level_read(level, table->slot);
-		level->locked = level->known;
+		if (level->known)
+		{
+			level->known = false;
+			if (table_lock_row(table, &level->tid))
+				level_read(level, table->slot);
+			level->locked = level->known;
+		}
+		if (!level->known && level->slot < SLOT_MAIN)
+			level_want_heir(work, level, foreach_current_index(cell));
 	}
 	work->levels_locked = true;
 	commit_release_early();
@@ -604,9 +667,12 @@ work_lock_levels(Work *work)
 	}
 }
 
-/* A product's levels at all its locations, read without locking. */
+/*
+ * A product's levels at all its locations, or those of its sales, read without
+ * locking.
+ */
 List *
-work_product_levels(Work *work, const char *product_id)
+work_product_levels(Work *work, const char *product_id, bool sales)
 {
 	Table		 *table = table_use(work, TABLE_LEVEL);
 	ScanKeyData	  key;
@@ -622,7 +688,8 @@ work_product_levels(Work *work, const char *product_id)
 		level->product_id = row_get_text(table->slot, LEVEL_PRODUCT);
 		level->location = row_get_text(table->slot, LEVEL_LOCATION);
 		level_read(level, table->slot);
-		levels = lappend(levels, level);
+		if ((level->slot < SLOT_MAIN) == sales)
+			levels = lappend(levels, level);
 	}
 	table_scan_end(scan);
 	return levels;
@@ -634,6 +701,11 @@ level_write(Work *work, Level *level)
 	Table		   *table = table_use(work, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
 
+	if (level->gone)
+	{
+		table_delete(table, &level->tid);
+		return;
+	}
 	row_put_text(slot, LEVEL_PRODUCT, level->product_id);
 	row_put_text(slot, LEVEL_LOCATION, level->location);
 	row_put(slot, LEVEL_SLOT, Int32GetDatum(level->slot));

@@ -26,6 +26,7 @@ VALUES
 	('app', 'function', 'rollback_stock'), ('app', 'function', 'return_stock'),
 	('app', 'function', 'extend_reservation'),
 	('app', 'function', 'reserve_orders'),
+	('app', 'function', 'purchase_flash_sale'),
 	('app', 'function', 'publish_event'),
 	('app', 'function', 'publish_bytes'),
 	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),

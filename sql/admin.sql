@@ -28,6 +28,15 @@ WITH level AS (
 	  FROM pgstock_internal.reservation
 	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
 	 GROUP BY 1, 2
+), quota AS (
+	SELECT product_id, location, slot, on_hand, reserved
+	  FROM pgstock_internal.level
+	 WHERE slot < 0 AND ($1 IS NULL OR product_id = $1)
+), quota_line AS (
+	SELECT product_id, location, slot, sum(quantity)::bigint AS lines
+	  FROM pgstock_internal.reservation
+	 WHERE state = 'r' AND slot < 0 AND ($1 IS NULL OR product_id = $1)
+	 GROUP BY 1, 2, 3
 ), together AS (
 	SELECT product_id, location,
 		   coalesce(v.on_hand, 0) AS on_hand,
@@ -48,6 +57,16 @@ SELECT product_id, location, c.what, c.expected, c.found
 	('oversold: the least that may be free', greatest(-backorder_limit,
 		on_hand - reserved), on_hand - reserved),
 	('reserved: not negative', greatest(0, reserved), reserved)
+  ) AS c (what, expected, found)
+ WHERE c.expected <> c.found
+UNION ALL
+SELECT product_id, location, c.what, c.expected, c.found
+  FROM quota FULL JOIN quota_line USING (product_id, location, slot),
+	   LATERAL (VALUES
+	('reserved: live purchases and quota of a sale',
+		coalesce(lines, 0), coalesce(reserved, 0)),
+	('oversold: the least that may be left of a sale',
+		greatest(0, on_hand - reserved), on_hand - reserved)
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
  ORDER BY 1, 2, 3
@@ -92,13 +111,36 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
+	/* A sale's quota by its purchases, for the ledger knows no slots. */
+	UPDATE pgstock_internal.level l
+	   SET on_hand = greatest(l.on_hand, i.reserved), reserved = i.reserved,
+		   version = l.version + 1
+	  FROM (SELECT q.location, q.slot,
+				   coalesce(sum(r.quantity), 0) AS reserved
+			  FROM pgstock_internal.level q
+			  LEFT JOIN pgstock_internal.reservation r
+				ON (r.product_id, r.location, r.slot)
+				 = (q.product_id, q.location, q.slot) AND r.state = 'r'
+			 WHERE q.product_id = product AND q.slot < 0
+			 GROUP BY q.location, q.slot) i
+	 WHERE l.product_id = product
+	   AND (l.location, l.slot) = (i.location, i.slot)
+	   AND (l.reserved <> i.reserved OR l.on_hand < i.reserved);
+	/* Then the main slot holds whatever else the ledger has. */
 	UPDATE pgstock_internal.level l
 	   SET on_hand = m.on_hand, reserved = m.reserved, version = l.version + 1
-	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
-				   sum(v.reserved_delta) AS reserved
-			  FROM pgstock_internal.movement v
-			 WHERE v.product_id = product GROUP BY v.location) m
-	 WHERE l.product_id = product AND l.location = m.location
+	  FROM (SELECT v.location, sum(v.on_hand) AS on_hand,
+				   sum(v.reserved) AS reserved
+			  FROM (SELECT g.location, g.on_hand_delta AS on_hand,
+						   g.reserved_delta AS reserved
+					  FROM pgstock_internal.movement g
+					 WHERE g.product_id = product
+					UNION ALL
+					SELECT q.location, -q.on_hand, -q.reserved
+					  FROM pgstock_internal.level q
+					 WHERE q.product_id = product AND q.slot < 0) v
+			 GROUP BY v.location) m
+	 WHERE l.product_id = product AND l.location = m.location AND l.slot = 0
 	   AND (l.on_hand, l.reserved) IS DISTINCT FROM (m.on_hand, m.reserved);
 	PERFORM pgstock_internal.audit('repair_stock', product, $2);
 END

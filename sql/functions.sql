@@ -124,6 +124,28 @@ AS 'MODULE_PATHNAME', 'pgstock_reserve_orders' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.reserve_orders IS
 	'many orders at once, each all or none; a refusal touches no other order';
 
+CREATE FUNCTION @extschema@.open_flash_sale(activity_id text,
+	product_id text, quantity bigint, per_user_limit bigint DEFAULT 1,
+	starts_at timestamptz DEFAULT now(), ends_at timestamptz DEFAULT NULL,
+	location text DEFAULT 'main')
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_open_flash_sale' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.open_flash_sale IS
+	'sets a quota of a product apart, to be bought in that time, so much by each user';
+
+CREATE FUNCTION @extschema@.purchase_flash_sale(activity_id text, user_id text,
+	order_id text, quantity bigint DEFAULT 1)
+RETURNS @extschema@.stock_result
+AS 'MODULE_PATHNAME', 'pgstock_purchase_flash_sale' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.purchase_flash_sale IS
+	'reserves from a sale''s quota for an order; a refusal is a row whose status says why';
+
+CREATE FUNCTION @extschema@.close_flash_sale(activity_id text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgstock_close_flash_sale' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.close_flash_sale IS
+	'ends a sale: what is left, and what comes back later, is ordinary stock again';
+
 CREATE FUNCTION @extschema@.configure_product(product_id text,
 	safety bigint DEFAULT NULL, backorder_limit bigint DEFAULT NULL,
 	slots int DEFAULT NULL)

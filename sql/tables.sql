@@ -54,25 +54,58 @@ CREATE TABLE pgstock_internal.reservation
 	slot		int NOT NULL,
 	quantity	bigint NOT NULL,
 	state		"char" NOT NULL,
-	user_id		text,
+	user_id		text COLLATE "C",
 	created_at	timestamptz NOT NULL,
 	expires_at	timestamptz,
 	due_at		timestamptz,
 	ended_at	timestamptz,
 	reason		text,
 	payment_id	text,
+	activity_id	text COLLATE "C",
 	CONSTRAINT reservation_pkey
 		PRIMARY KEY (order_id, attempt, product_id, location)
 ) WITH (fillfactor = 80);
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
+CREATE INDEX reservation_sale
+	ON pgstock_internal.reservation (activity_id, user_id)
+	WHERE activity_id IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'the lines of orders; a level''s lock covers the lines that count in it';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
 	'expires_at while the line is reserved, else NULL: what the index holds';
 COMMENT ON COLUMN pgstock_internal.reservation.state IS
 	'r reserved, c confirmed, l released, b rolled_back, t returned, e expired, s shortfall';
+
+COMMENT ON COLUMN pgstock_internal.reservation.activity_id IS
+	'the flash sale in which the line was bought';
+COMMENT ON COLUMN pgstock_internal.reservation.slot IS
+	'of the level in which the line counts';
+
+/*
+ * The quota of a sale that is open is a level with the slot of the sale's row,
+ * below zero; slot numbers are never used twice.
+ */
+CREATE SEQUENCE pgstock_internal.sale_number AS int;
+CREATE TABLE pgstock_internal.sale
+(
+	activity_id		text COLLATE "C" NOT NULL,
+	product_id		text COLLATE "C" NOT NULL,
+	location		text COLLATE "C" NOT NULL,
+	slot			int NOT NULL
+		DEFAULT -nextval('pgstock_internal.sale_number'),
+	quantity		bigint NOT NULL,
+	per_user_limit	bigint NOT NULL,
+	starts_at		timestamptz NOT NULL,
+	ends_at			timestamptz,
+	opened_at		timestamptz NOT NULL,
+	closed_at		timestamptz,
+	CONSTRAINT sale_pkey PRIMARY KEY (activity_id)
+);
+ALTER SEQUENCE pgstock_internal.sale_number OWNED BY pgstock_internal.sale.slot;
+COMMENT ON TABLE pgstock_internal.sale IS
+	'flash sales, open and closed';
 
 CREATE SEQUENCE pgstock_internal.movement_id;
 CREATE TABLE pgstock_internal.movement
@@ -330,6 +363,8 @@ COMMENT ON TABLE pgstock_internal.admin_action IS
 /* pg_dump takes the rows, and where the sequences stand. */
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.level', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.reservation', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale_number', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.idempotency', '');

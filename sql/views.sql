@@ -1,14 +1,20 @@
 /* ---- Views -------------------------------------------------------------- */
 
-/* The one place that says what is available; stock.c computes the same. */
+/*
+ * The one place that says what is available; stock.c computes the same.  A
+ * slot below zero is the quota of a sale: it is there, and may be reserved, but
+ * is not available to others.
+ */
 CREATE VIEW @extschema@.stock_levels AS
 SELECT l.product_id, l.location,
 	   sum(l.on_hand)::bigint AS on_hand,
 	   sum(l.reserved)::bigint AS reserved,
-	   max(l.safety) AS safety,
-	   greatest(0, sum(l.on_hand - l.reserved) - max(l.safety)
-				   + max(l.backorder_limit))::bigint AS available,
-	   max(l.version) AS version
+	   max(l.safety) FILTER (WHERE l.slot >= 0) AS safety,
+	   greatest(0, sum(l.on_hand - l.reserved) FILTER (WHERE l.slot >= 0)
+				   - max(l.safety) FILTER (WHERE l.slot >= 0)
+				   + max(l.backorder_limit) FILTER (WHERE l.slot >= 0)
+		)::bigint AS available,
+	   max(l.version) FILTER (WHERE l.slot >= 0) AS version
   FROM pgstock_internal.level l
  GROUP BY l.product_id, l.location;
 COMMENT ON VIEW @extschema@.stock_levels IS
