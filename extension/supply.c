@@ -76,10 +76,12 @@ supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 						level->product_id, level->location,
 						STOCK_QUANTITY_MAX)));
 	if (delta < 0 && level->on_hand + delta < level->reserved)
-		level_insufficient(level->product_id, level->location, -delta,
-						   Max(0, level->on_hand - level->reserved),
-						   "What is reserved cannot be taken away: release or "
-						   "roll back orders first.");
+		level_insufficient(
+			level->product_id, level->location, -delta,
+			Max(0, level->on_hand - level->reserved),
+			"What is reserved, or set apart for a sale, cannot be "
+			"taken away: release or roll back orders, or close "
+			"the sale, first.");
 	level_change(work, level, delta, 0, supply->kind, NULL, supply->reason,
 				 supply->reference);
 	event_emit_level(work, level, supply->kind, supply->reference);

@@ -69,6 +69,7 @@ SELECT state FROM stock_reservations WHERE order_id = 'sale-u2';
 -- nor do they let ordinary buyers in, or ordinary stock the sale's
 SELECT make_due('sale-u3');
 SELECT status FROM try_reserve_stock('sale-a', 13, 'sale-0');
+SELECT status FROM try_reserve_stock('sale-a', 13, 'sale-u3');
 SELECT status FROM reserve_stock('sale-a', 12, 'sale-0');
 SELECT status FROM purchase_flash_sale('s', 'user-11', 'sale-u11', 2);
 -- what is on hand counts the quota; it is not the admin's to take while the sale is open
@@ -108,15 +109,26 @@ SELECT location, on_hand, reserved, available FROM stock_levels WHERE product_id
 SELECT open_flash_sale('mix', 'sale-a', 1), status FROM reserve_stock('sale-b', 1, 'sale-m', 'ann');
 SELECT status FROM purchase_flash_sale('mix', 'ann', 'sale-m');
 SELECT product_id, status, available FROM release_stock('sale-m', items => '[{"product_id": "sale-a", "quantity": 1}]');
+-- two payments too late, in one batch: the limit counts what the batch itself has done
+SELECT receive_stock('sale-c', 5), open_flash_sale('c', 'sale-c', 5);
+SELECT status FROM purchase_flash_sale('c', 'ann', 'sale-c1');
+SELECT make_due('sale-c1');
+SELECT status FROM purchase_flash_sale('c', 'ann', 'sale-c2');
+SELECT make_due('sale-c2');
+SELECT topic, result, reason FROM apply('[{"topic": "payment-success", "json": {"order_id": "sale-c1"}}, {"topic": "payment-success", "json": {"order_id": "sale-c2"}}]');
+SELECT lines_of('sale-c1'), lines_of('sale-c2');
 -- the ledger and the stream
 SELECT kind, on_hand_delta, reserved_delta, order_id, reference, event_id IS NOT NULL AS has_event FROM stock_movements WHERE product_id = 'sale-a' AND kind ~ '^sale' ORDER BY id;
 SELECT event_type, payload - '{event_id,event_type,timestamp,event_version,expires_at,items}'::text[] AS payload, jsonb_path_query_array(payload, '$.items[*]') AS items
   FROM stock_outbox WHERE key IN ('sale-1', 'sale-m') OR (key = 'sale-a' AND payload->>'kind' ~ 'sale') ORDER BY seq;
 SELECT * FROM verify_stock();
 -- drift of a quota is found and mended
+SELECT status FROM purchase_flash_sale('mix', 'bob', 'sale-n');
 UPDATE pgstock_internal.level SET reserved = 3 WHERE product_id = 'sale-a' AND slot < 0;
 SELECT product_id, what, expected, found FROM verify_stock();
 SELECT count(*) FROM repair_stock('sale-a', 'test');
 SELECT * FROM verify_stock();
-SELECT close_flash_sale('mix'), count(*) FROM pgstock_internal.level WHERE slot < 0;
+SELECT slot < 0 AS quota, on_hand, reserved FROM pgstock_internal.level WHERE product_id = 'sale-a' ORDER BY slot;
+SELECT close_flash_sale('mix'), close_flash_sale('c');
+SELECT count(*) FROM pgstock_internal.level WHERE slot < 0;
 DROP VIEW pieces;

@@ -6,6 +6,7 @@ before any of them has committed; the sale closes while it is bought from. A
 count that was read before the lock sells too much, to all or to one.
 """
 
+import os
 import random
 import threading
 from collections import Counter
@@ -217,6 +218,28 @@ def test_closed_while_it_sells(db):
     assert (on_hand, reserved) == (100000 - sold, held)
     assert available == on_hand - reserved
     assert db.value("SELECT count(*) FROM pgstock_internal.level") == 1
+
+
+def test_a_sale_survives_dump_and_restore(db, pg, run):
+    """Quota, limit and purchases go with the dump, and a sale opened after
+    it gets a quota of its own."""
+    db.sql("SELECT receive_stock('hot', 10)")
+    db.sql("SELECT open_flash_sale('sale', 'hot', 3)")
+    db.sql("SELECT purchase_flash_sale('sale', 'ann', 'o-1')")
+    path = os.path.join(run, "sale.dump")
+    pg.dump(db.name, path)
+    other = pg.create_database("restored_sale", extension=False)
+    try:
+        pg.restore(other.name, path)
+        status = "SELECT status FROM purchase_flash_sale(%s, %s, %s)"
+        assert other.value(status, ("sale", "ann", "o-2")) == "over_limit"
+        assert other.value(status, ("sale", "bob", "o-2")) == "granted"
+        other.sql("SELECT open_flash_sale('next', 'hot', 7)")
+        assert other.value(status, ("next", "ann", "o-3")) == "granted"
+        assert quota(other) == (3, 2) and quota(other, "next") == (7, 1)
+        assert other.drift() == []
+    finally:
+        other.drop()
 
 
 def test_from_purchase_to_payment_through_kafka(db, kafka, start_relay):
