@@ -92,6 +92,7 @@ typedef enum TableId
 	TABLE_USER_HANDLER,
 	TABLE_ADMIN_ACTION,
 	TABLE_SALE,
+	TABLE_SALE_ORDER,
 	TABLE_COUNT
 } TableId;
 
@@ -640,8 +641,7 @@ extern Level *work_want_level(Work *work, const char *product_id,
 							  const char *location, int slot);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
-extern List	 *work_sale_lines(Work *work, const char *activity_id,
-							  const char *user_id);
+extern List	 *work_order_lines(Work *work, const char *order_id);
 extern List	 *work_product_levels(Work *work, const char *product_id,
 								  bool sales);
 extern void	  work_lock_levels(Work *work);

@@ -11,9 +11,10 @@
  * The quota's row is what the buyers of a sale lock, and nothing else.
  *
  * A user's count is no number that is kept, but the sum of his live lines in
- * the sale; so it cannot drift, and what is given back, in whatever way, makes
- * him free again.  It needs no lock of its own: all those lines lie under the
- * lock of the quota's row, which a purchase holds when it counts for good.
+ * the sale (sale_order finds them); so it cannot drift, and what is given back,
+ * in whatever way, makes him free again.  It needs no lock of its own: all
+ * those lines lie under the lock of the quota's row, which a purchase holds
+ * when it counts for good.
  *
  * Closing a sale moves the quota's row into the product's main slot, with all
  * its lines, in whatever state they are, and deletes it.  That the row is there
@@ -50,6 +51,13 @@ enum
 	SALE_ENDS_AT,
 	SALE_OPENED_AT,
 	SALE_CLOSED_AT
+};
+
+enum
+{
+	BOUGHT_ACTIVITY = 1,
+	BOUGHT_USER,
+	BOUGHT_ORDER
 };
 
 typedef struct Sale
@@ -111,6 +119,106 @@ sale_insert(Work *work, const Sale *sale)
 	table_insert(work, table);
 }
 
+/* ---- Who bought what ---- */
+
+static IndexScanDesc
+bought_scan(Work *work, Table *table, const char *activity_id,
+			const char *user_id)
+{
+	ScanKeyData keys[2];
+
+	table_key_text(&keys[0], 1, activity_id);
+	if (user_id != NULL)
+		table_key_text(&keys[1], 2, user_id);
+	return table_scan_begin(work, table, "sale_order_pkey", user_id ? 2 : 1,
+							keys);
+}
+
+static int
+text_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* The orders of a sale, of one user or of all, each once. */
+static List *
+sale_orders(Work *work, const char *activity_id, const char *user_id)
+{
+	Table		 *table = table_use(work, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(work, table, activity_id, user_id);
+	List		 *orders = NIL;
+	ListCell	 *cell;
+	const char	 *last = NULL;
+
+	while (table_scan_next(scan, table))
+		orders = lappend(orders, row_get_text(table->slot, BOUGHT_ORDER));
+	table_scan_end(scan);
+	list_sort(orders, text_compare);
+	foreach(cell, orders)
+	{
+		if (last != NULL && strcmp(last, lfirst(cell)) == 0)
+			orders = foreach_delete_current(orders, cell);
+		else
+			last = lfirst(cell);
+	}
+	return orders;
+}
+
+/* The lines bought in a sale, by one user or by all, live and ended. */
+static List *
+sale_lines(Work *work, const char *activity_id, const char *user_id)
+{
+	List	 *lines = NIL;
+	ListCell *cell;
+	ListCell *each;
+
+	foreach(cell, sale_orders(work, activity_id, user_id))
+	{
+		foreach(each, work_order_lines(work, lfirst(cell)))
+		{
+			Reservation *line = lfirst(each);
+
+			if (line->activity_id != NULL &&
+				strcmp(line->activity_id, activity_id) == 0 &&
+				(user_id == NULL || strcmp(line->user_id, user_id) == 0))
+				lines = lappend(lines, line);
+		}
+	}
+	return lines;
+}
+
+/* Notes that an order has a line in the sale; it may have had one before. */
+static void
+bought_note(Work *work, const Request *request)
+{
+	Table		   *table = table_use(work, TABLE_SALE_ORDER);
+	TupleTableSlot *slot;
+	ScanKeyData		keys[3];
+	ItemPointerData tid;
+
+	table_key_text(&keys[0], 1, request->activity_id);
+	table_key_text(&keys[1], 2, request->user_id);
+	table_key_text(&keys[2], 3, request->order_id);
+	if (table_find(work, table, "sale_order_pkey", 3, keys, &tid))
+		return;
+	slot = table_new_row(table);
+	row_put_text(slot, BOUGHT_ACTIVITY, request->activity_id);
+	row_put_text(slot, BOUGHT_USER, request->user_id);
+	row_put_text(slot, BOUGHT_ORDER, request->order_id);
+	table_insert(work, table);
+}
+
+static void
+bought_forget(Work *work, const char *activity_id)
+{
+	Table		 *table = table_use(work, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(work, table, activity_id, NULL);
+
+	while (table_scan_next(scan, table))
+		table_delete(table, &table->slot->tts_tid);
+	table_scan_end(scan);
+}
+
 /* ---- The limit ---- */
 
 /* How many pieces of the sale a user has: reserved and not due, or paid. */
@@ -120,7 +228,7 @@ user_pieces(Work *work, const Sale *sale, const char *user_id)
 	int64	  pieces = 0;
 	ListCell *cell;
 
-	foreach(cell, work_sale_lines(work, sale->activity_id, user_id))
+	foreach(cell, sale_lines(work, sale->activity_id, user_id))
 	{
 		Reservation *line = lfirst(cell);
 
@@ -280,23 +388,26 @@ static List *
 purchase(Work *work, const Sale *sale, const Request *request)
 {
 	const char *fault;
+	List	   *answers;
 	bool		granted;
 
 	reserve_want_levels(work, request);
 	expire_want_own(work, work_order(work, request->order_id));
 	work_read_levels(work);
-	if (!reserve_is_replay(work, request))
+	if (reserve_is_replay(work, request))
+		return reserve_apply(work, request, &granted);
+	fault = purchase_fault(work, sale, request);
+	if (fault == NULL && reserve_could_fit(work, request))
 	{
+		work_lock_levels(work);
 		fault = purchase_fault(work, sale, request);
-		if (fault == NULL && reserve_could_fit(work, request))
-		{
-			work_lock_levels(work);
-			fault = purchase_fault(work, sale, request);
-		}
-		if (fault != NULL)
-			return purchase_refuse(work, request, fault);
 	}
-	return reserve_apply(work, request, &granted);
+	if (fault != NULL)
+		return purchase_refuse(work, request, fault);
+	answers = reserve_apply(work, request, &granted);
+	if (granted)
+		bought_note(work, request);
+	return answers;
 }
 
 static List *
@@ -360,7 +471,7 @@ not_open(const char *activity_id, const char *why)
 static void
 lines_move(Work *work, const Sale *sale)
 {
-	List	 *lines = work_sale_lines(work, sale->activity_id, NULL);
+	List	 *lines = sale_lines(work, sale->activity_id, NULL);
 	List	 *due = NIL;
 	ListCell *cell;
 
@@ -426,6 +537,7 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	if (sale->closed || !quota->known)
 		not_open(activity_id, "It was closed before.");
 	lines_move(&work, sale);
+	bought_forget(&work, activity_id);
 	left = quota->on_hand - quota->reserved;
 	quota_give_back(&work, sale, home, quota);
 	(void) sale_find(&work, activity_id);

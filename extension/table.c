@@ -41,7 +41,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"level",		"reservation",	 "movement",	 "idempotency",
 	"outbox",		"inbox",		 "inbox_offset", "inbox_attempt",
 	"failed_event", "refused_order", "event_topic",	 "user_handler",
-	"admin_action", "sale",
+	"admin_action", "sale",			 "sale_order",
 };
 
 /* Finds a relation of ours by name. */

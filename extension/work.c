@@ -417,26 +417,22 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	return due;
 }
 
-/* The lines bought in a sale, by one user or by all, live and ended. */
+/* An order's lines as they are now, also of one that is not in this work. */
 List *
-work_sale_lines(Work *work, const char *activity_id, const char *user_id)
+work_order_lines(Work *work, const char *order_id)
 {
 	Table		 *table = table_use(work, TABLE_RESERVATION);
-	ScanKeyData	  keys[2];
+	ScanKeyData	  key;
 	IndexScanDesc scan;
 	List		 *lines = NIL;
 
-	table_key_text(&keys[0], 1, activity_id);
-	if (user_id != NULL)
-		table_key_text(&keys[1], 2, user_id);
-	scan = table_scan_begin(work, table, "reservation_sale", user_id ? 2 : 1,
-							keys);
+	table_key_text(&key, 1, order_id);
+	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
 	while (table_scan_next(scan, table))
 	{
-		Reservation *line = line_read(table->slot, NULL);
+		Reservation *line = line_in_memory(work, order_id,
+										   line_read(table->slot, NULL));
 
-		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
-							  line);
 		if (line != NULL)
 			lines = lappend(lines, line);
 	}
