@@ -84,4 +84,5 @@ _PG_init(void)
 	define_outbox_settings();
 	MarkGUCPrefixReserved("pgstock");
 	commit_init();
+	keeper_init();
 }
