@@ -15,7 +15,7 @@ import pytest
 
 from checks import check_all, of_type, wait_complete
 from cluster import Database, Postgres
-from process import wait_until
+from process import run_tool, wait_until
 
 LATE_S = 0.3        # an idle server needs 0.1 s; two busy cores may dawdle
 PRELOAD = {"shared_preload_libraries": "pgstock"}
@@ -269,6 +269,38 @@ def test_processes_that_die_are_replaced(kept, preloaded):
     preloaded.restart()
     kept.sql("SELECT reserve_stock('a', 1, 'late', ttl => '10 ms')")
     wait_expired(kept, 41)
+
+
+def test_a_look_that_fails_is_repeated(kept):
+    """Whatever it was: the database is not forgotten."""
+    kept.sql("SELECT receive_stock('a', 10)")
+    kept.sql("ALTER FUNCTION pgstock_internal.expire_due RENAME TO away")
+    kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 ms')")
+    wait_until(lambda: "expire_due(integer) does not exist"
+               in kept.pg.log(), 20, "no look has failed")
+    kept.sql("ALTER FUNCTION pgstock_internal.away RENAME TO expire_due")
+    wait_expired(kept, 1)
+
+
+def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
+    kept.sql("SELECT receive_stock('a', 10)")
+    kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 h')")
+    standby = Postgres(os.path.join(run, "postgres-standby"), PRELOAD)
+    run_tool([standby.bin("pg_basebackup"), *preloaded.tool_args("postgres")[:6],
+              "-D", standby.data, "-R", "-c", "fast"])
+    try:
+        standby.start()
+        copy = Database(standby, kept.name)
+        assert copy.value("SELECT pg_is_in_recovery()")
+        assert copy.level("a") == (10, 1, 9)
+        assert sessions(standby, "pgstock keeper") == []
+        copy.sql("SELECT pg_promote()")
+        copy.sql("SELECT reserve_stock('a', 1, 'new', ttl => '1 ms')")
+        wait_expired(copy, 1)
+        assert len(sessions(standby, "pgstock keeper")) == 1
+        assert copy.drift() == []
+    finally:
+        standby.close()
 
 
 def test_the_relay_steps_in_for_a_server_that_cannot(run, kafka, relays):
