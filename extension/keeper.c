@@ -77,7 +77,7 @@
 #define PURGE_EVERY_MS	 60000 /* a database, when nothing was left to purge */
 #define LIFE_MS			 1000  /* of a worker */
 #define AFTER_FAILURE_MS 5000
-#define LATE_MS			 5000 /* later than that, somebody else had better */
+#define LATE_MS			 2000 /* later than that, somebody else had better */
 
 PG_FUNCTION_INFO_V1(pgstock_keeper_is_here);
 PG_FUNCTION_INFO_V1(pgstock_keeper_call);
@@ -91,6 +91,7 @@ typedef struct Kept
 	Oid				 database; /* InvalidOid: the place is free */
 	pg_atomic_uint64 look_at;  /* TimestampTz */
 	TimestampTz		 purge_at; /* the worker's */
+	TimestampTz		 retry_at; /* the launcher's: no worker before */
 	Latch			*worker;   /* of the one that is there, or NULL */
 	bool			 looking;  /* it has not come to the end of its look */
 } Kept;
@@ -315,6 +316,22 @@ worker_look(Kept *kept)
 	kept->looking = false;
 }
 
+/* Whatever the database says for its sessions. */
+static void
+worker_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"pgstock.actor", "keeper"},
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET,
+						PGC_S_SESSION);
+}
+
 static void
 worker_leave(int code, Datum arg)
 {
@@ -329,7 +346,6 @@ pgstock_keeper_worker_main(Datum arg)
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												  LIFE_MS);
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(worker_leave, PointerGetDatum(kept));
@@ -337,9 +353,7 @@ pgstock_keeper_worker_main(Datum arg)
 	if (!OidIsValid(database))
 		return; /* dropped meanwhile */
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	SetConfigOption("pgstock.actor", "keeper", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-					PGC_S_SESSION);
+	worker_settings();
 
 	for (;;)
 	{
@@ -383,7 +397,7 @@ keep_database(Oid database)
 		told = true;
 		return;
 	}
-	kept->purge_at = 0;
+	kept->purge_at = kept->retry_at = 0;
 	kept->worker = NULL;
 	kept->looking = false;
 	pg_atomic_write_u64(&kept->look_at, (uint64) GetCurrentTimestamp());
@@ -429,6 +443,18 @@ list_databases(void)
 	}
 }
 
+/* Perhaps because the database has been dropped: look at the list. */
+static void
+worker_failed(Kept *kept)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	kept->looking = false;
+	kept->retry_at = TimestampTzPlusMilliseconds(now, AFTER_FAILURE_MS);
+	(void) look_by(kept, now);
+	keeper->list = true;
+}
+
 /* Forgets workers that have ended. */
 static void
 reap_workers(void)
@@ -443,9 +469,7 @@ reap_workers(void)
 			continue;
 		worker->kept->worker = NULL;
 		if (worker->kept->looking)
-			(void) look_by(worker->kept,
-						   TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   AFTER_FAILURE_MS));
+			worker_failed(worker->kept);
 		pfree(worker->handle);
 		worker->handle = NULL;
 	}
@@ -462,6 +486,12 @@ has_worker(const Kept *kept)
 	return false;
 }
 
+static TimestampTz
+start_at(Kept *kept)
+{
+	return Max(look_at(kept), kept->retry_at);
+}
+
 /* The database without a worker that is to be looked at first, or NULL. */
 static Kept *
 first_database(void)
@@ -473,7 +503,7 @@ first_database(void)
 		Kept *kept = &keeper->kept[i];
 
 		if (kept->database != InvalidOid && !has_worker(kept) &&
-			(first == NULL || look_at(kept) < look_at(first)))
+			(first == NULL || start_at(kept) < start_at(first)))
 			first = kept;
 	}
 	return first;
@@ -496,6 +526,7 @@ start_worker(Started *worker, Kept *kept)
 	settings.bgw_main_arg = Int32GetDatum((int32) (kept - keeper->kept));
 	settings.bgw_notify_pid = MyProcPid;
 	worker->kept = kept;
+	kept->looking = true;
 	return RegisterDynamicBackgroundWorker(&settings, &worker->handle);
 }
 
@@ -514,8 +545,8 @@ start_workers(void)
 		kept = first_database();
 		if (kept == NULL)
 			return DT_NOEND;
-		if (look_at(kept) > now)
-			return look_at(kept);
+		if (start_at(kept) > now)
+			return start_at(kept);
 		if (!start_worker(&started[i], kept))
 			return TimestampTzPlusMilliseconds(now, 1000);
 	}
@@ -557,12 +588,17 @@ pgstock_keeper_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz wake_at;
 
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		reap_workers();
 		if (keeper->list || now >= list_at)
 		{
 			list_databases();
 			list_at = TimestampTzPlusMilliseconds(now, LIST_EVERY_MS);
 		}
-		reap_workers();
 		wake_at = Min(start_workers(), list_at);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -32,6 +32,8 @@ static const struct
 					"Messages that went to the dead letter topic."},
 	[METRIC_ARCHIVED] = {"archived_total", "counter",
 						 "Messages that went to the archive."},
+	[METRIC_ENDS] = {"reservation_ends_total", "counter",
+					 "Events that tell of an order's end, as they went out."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
 	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
 							   "How often this relay began or ceased to lead."},

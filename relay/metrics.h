@@ -16,6 +16,7 @@ typedef enum MetricId
 	METRIC_INBOX_EVENTS,   /* {topic,result} */
 	METRIC_DLQ,			   /* {topic} */
 	METRIC_ARCHIVED,	   /* {topic} */
+	METRIC_ENDS,		   /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG, /* {topic,partition} */

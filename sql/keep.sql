@@ -54,15 +54,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	began	timestamptz := clock_timestamp();
-	expired	int := pgstock_internal.expire_free(max_rows);
 BEGIN
-	IF expired = 0 AND pgstock_internal.until_due('-infinity') <= 0 THEN
+	IF pgstock_internal.expire_free(max_rows) = 0 AND pgstock_internal.until_due('-infinity') <= 0 THEN
 		PERFORM pgstock_internal.expire_first(max_rows);
 	END IF;
 	RETURN pgstock_internal.until_due('-infinity');
-EXCEPTION WHEN lock_not_available THEN
-	/* What has become due meanwhile was not tried yet. */
-	RETURN least(1000000, pgstock_internal.until_due(began));
+EXCEPTION
+	WHEN lock_not_available THEN
+		/* What has become due meanwhile was not tried yet. */
+		RETURN least(1000000, pgstock_internal.until_due(began));
+	WHEN program_limit_exceeded THEN
+		/* An order of many lines, whose event is too large: line by line. */
+		PERFORM pgstock_internal.expire_first(1);
+		RETURN 0;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.expire_due IS

@@ -530,7 +530,7 @@ SELECT 'reservations_open', '', count(*)::float8
 UNION ALL
 SELECT 'reservations_overdue', '', count(*)::float8
   FROM pgstock_internal.reservation r
- WHERE r.state = 'r' AND r.expires_at <= clock_timestamp()
+ WHERE r.due_at <= clock_timestamp()
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 	'the gauges that only the database knows';

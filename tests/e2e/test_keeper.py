@@ -77,6 +77,14 @@ def sessions(server, kind):
         "SELECT pid FROM pg_stat_activity WHERE backend_type = %s", (kind,))]
 
 
+def alter_system(db, what):
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("LOAD 'pgstock'")       # it must know the setting
+        cur.execute(f"ALTER SYSTEM {what}")
+        cur.execute("SELECT pg_reload_conf()")
+
+
 def make_due(db):
     """Everything that is reserved is past its time, and somebody notices: a
     row that is changed behind the functions' back tells nobody."""
@@ -169,6 +177,8 @@ def test_an_idle_database_has_nobody_in_it(kept, preloaded):
         copy.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)",
                  (f"d-{turn}", f"{turn * 100 + 1} ms"))
     admin.sql(f'DROP DATABASE "{copy.name}"')      # without FORCE
+    time.sleep(2)       # in which nothing keeps trying to get in
+    assert preloaded.log().count(f'database "{copy.name}" does not exist') < 3
 
 
 def test_a_level_that_is_kept_does_not_hold_up_others(either):
@@ -246,6 +256,10 @@ def test_kill_9_in_the_middle(way, run, kafka, relays):
             ends = {record.key for record in
                     of_type(tail.records, "StockExpired")}
             assert len(ends) == orders + 1
+        told = relay.metric("reservation_ends_total", state="expired")
+        assert told >= orders + 1
+        wait_until(lambda: relay.metric("reservations_overdue") == 0, 20,
+                   "some are still overdue")
         assert relay.terminate() == 0
     finally:
         server.close()
@@ -303,6 +317,22 @@ def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
         standby.close()
 
 
+def test_an_order_whose_event_is_too_large(either):
+    """It has grown piece by piece; it must not hold up all others."""
+    either.sql("SELECT count(receive_stock('a-' || i, 9)), count(reserve_stock("
+               "'a-' || i, 1, 'o', ttl => '1 h')) FROM generate_series(1, 30) i")
+    either.sql("SELECT reserve_stock('a-1', 1, 'z', ttl => '1 h')")
+    alter_system(either, "SET pgstock.max_event_bytes = 1500")
+    try:
+        wait_until(lambda: either.value("SELECT current_setting("
+                                        "'pgstock.max_event_bytes', true)")
+                   == "1500", 10, "the setting")
+        make_due(either)
+        wait_expired(either, 32)
+    finally:
+        alter_system(either, "RESET pgstock.max_event_bytes")
+
+
 def test_the_relay_steps_in_for_a_server_that_cannot(run, kafka, relays):
     """Preloaded, but there is no room for a worker."""
     server = Postgres(os.path.join(run, "postgres-full"), {
@@ -319,8 +349,10 @@ def test_the_relay_steps_in_for_a_server_that_cannot(run, kafka, relays):
         server.close()
 
 
-def test_old_history_goes(either):
+@pytest.mark.parametrize("way", ["preloaded", "relay"])
+def test_old_history_goes(way, request):
     """At history_retention, in batches; the ledger still adds up."""
+    either = request.getfixturevalue("kept" if way == "preloaded" else "db")
     either.sql("SELECT receive_stock('a', 100000), receive_stock('b', 1)")
     either.sql("DO $$ BEGIN FOR i IN 1..3000 LOOP"
                " PERFORM reserve_stock('a', 1, 'o-' || i);"
@@ -332,8 +364,10 @@ def test_old_history_goes(either):
     either.sql("UPDATE pgstock_internal.movement SET at = at - interval '91 d'")
     either.sql("UPDATE pgstock_internal.reservation"
                " SET ended_at = ended_at - interval '91 d'")
-    if either.pg.settings.get("shared_preload_libraries"):
-        either.pg.restart()         # looks at every database, then each minute
+    if way == "preloaded":          # at its start, then each minute
+        either.pg.restart()
+    else:
+        request.getfixturevalue("start_relay")()
     wait_until(lambda: either.value(
         "SELECT count(*) FROM stock_movements WHERE kind <> 'opening'") == 0,
         90, lambda: either.sql("SELECT kind, count(*) FROM stock_movements"
