@@ -110,10 +110,10 @@ typedef struct ApiHello
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 
 /* Whether the extension speaks as we do; if not, says so. */
-bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
-bool api_page_is_sound(const PGresult *result) MUST_CHECK;
+bool   api_hello_matches(const ApiHello *hello) MUST_CHECK;
+bool   api_page_is_sound(const PGresult *result) MUST_CHECK;
 size_t api_page_bytes(const PGresult *result);
-void api_page_row(const PGresult *result, int row, EventRow *event);
+void   api_page_row(const PGresult *result, int row, EventRow *event);
 
 /* text columns */
 const char *api_text(const PGresult *result, int row, int column);
