@@ -223,6 +223,7 @@ forget(void)
 	release_early = false;
 	fence_answer = false;
 	wake_relay = false;
+	keeper_forget();
 }
 
 /* After an error between PRE_COMMIT and the commit record. */
@@ -243,6 +244,7 @@ on_transaction(XactEvent event, void *arg)
 			before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			keeper_tell();
 			forget();
 			break;
 		case XACT_EVENT_ABORT:

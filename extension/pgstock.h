@@ -35,6 +35,7 @@
  *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
  *		table.c			rows in and out of tables, without SQL
  *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
+ *		keeper.c		what runs by itself, where the module is preloaded
  *		pgstock.c		settings and callbacks
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -503,6 +504,12 @@ extern List		   *inbox_messages_arg(FunctionCallInfo fcinfo);
 extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
 extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
+/* in keeper.c */
+extern void keeper_init(void);
+extern void keeper_want(TimestampTz due_at);
+extern void keeper_tell(void);
+extern void keeper_forget(void);
+
 /* in message.c */
 extern void		   message_parse(Message *message);
 extern void		   message_parse_any(Message *message);
@@ -583,6 +590,7 @@ extern bool	  table_find(Work *work, Table *table, const char *index, int nkeys,
 extern bool	  table_find_text(Work *work, Table *table, const char *index,
 							  const char *value, ItemPointer tid);
 extern bool	  table_lock_row(Table *table, ItemPointer tid);
+extern bool	  table_try_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void	  table_delete(Table *table, ItemPointer tid);
 extern void	  table_conflict(void);
@@ -622,6 +630,7 @@ extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern void	  work_read_levels(Work *work);
 extern List	 *work_product_levels(Work *work, const char *product_id);
 extern void	  work_lock_levels(Work *work);
+extern void	  work_lock_free_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location);
 extern Order *work_order(Work *work, const char *order_id);

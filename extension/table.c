@@ -311,14 +311,8 @@ table_find_text(Work *work, Table *table, const char *index, const char *value,
 	return table_find(work, table, index, 1, &key, tid);
 }
 
-/*
- * Locks a row that this call has read, waiting for whoever has it, and brings
- * its newest version into the table's slot and its place into tid.  False if
- * it has been deleted.  In REPEATABLE READ and above a row that somebody
- * changed meanwhile is a serialization failure, as it is for UPDATE.
- */
-bool
-table_lock_row(Table *table, ItemPointer tid)
+static bool
+lock_row(Table *table, ItemPointer tid, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
@@ -328,14 +322,15 @@ table_lock_row(Table *table, ItemPointer tid)
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
 							  GetCurrentCommandId(false),
-							  LockTupleNoKeyExclusive, LockWaitBlock, flags,
-							  &failure);
+							  LockTupleNoKeyExclusive, policy, flags, &failure);
 	switch (result)
 	{
 		case TM_Ok:
 			*tid = table->slot->tts_tid;
 			slot_getallattrs(table->slot);
 			return true;
+		case TM_WouldBlock:
+			return false;
 		case TM_Deleted:
 			if (!IsolationUsesXactSnapshot())
 				return false;
@@ -348,6 +343,25 @@ table_lock_row(Table *table, ItemPointer tid)
 				 result, RelationGetRelationName(table->rel));
 	}
 	return false;
+}
+
+/*
+ * Locks a row that this call has read, waiting for whoever has it, and brings
+ * its newest version into the table's slot and its place into tid.  False if
+ * it has been deleted.  In REPEATABLE READ and above a row that somebody
+ * changed meanwhile is a serialization failure, as it is for UPDATE.
+ */
+bool
+table_lock_row(Table *table, ItemPointer tid)
+{
+	return lock_row(table, tid, LockWaitBlock);
+}
+
+/* The same without waiting: false too if somebody has it. */
+bool
+table_try_lock_row(Table *table, ItemPointer tid)
+{
+	return lock_row(table, tid, LockWaitSkip);
 }
 
 /* ---- Columns: numbered from 1, as the tables have them ---- */

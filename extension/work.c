@@ -431,7 +431,10 @@ line_write(Work *work, Reservation *line)
 	{
 		row_put(slot, LINE_EXPIRES_AT, TimestampTzGetDatum(line->expires_at));
 		if (line->state == LINE_RESERVED)
+		{
 			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
+			keeper_want(line->expires_at);
+		}
 	}
 	if (line->ended_at != DT_NOBEGIN)
 		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
@@ -548,6 +551,32 @@ work_read_levels(Work *work)
 	}
 }
 
+/* What follows once the levels are locked. */
+static void
+levels_are_locked(Work *work)
+{
+	ListCell *cell;
+
+	work->levels_locked = true;
+	commit_release_early();
+
+	/*
+	 * From here on it is the time of the locks: a level's movements and events
+	 * are in the order of their times.  What others did under these locks
+	 * before we had them counts too: they may have let due lines of our orders
+	 * go.
+	 */
+	work->now = GetCurrentTimestamp();
+	work_refresh_snapshot();
+	foreach(cell, work->orders)
+	{
+		Order *order = lfirst(cell);
+
+		if (order->lines != NIL)
+			order_load(work, order);
+	}
+}
+
 /* Locks the levels that were read, in their order, and reads them anew. */
 void
 work_lock_levels(Work *work)
@@ -567,24 +596,30 @@ work_lock_levels(Work *work)
 			level_read(level, table->slot);
 		level->locked = level->known;
 	}
-	work->levels_locked = true;
-	commit_release_early();
+	levels_are_locked(work);
+}
 
-	/*
-	 * From here on it is the time of the locks: a level's movements and events
-	 * are in the order of their times.  What others did under these locks
-	 * before we had them counts too: they may have let due lines of our orders
-	 * go.
-	 */
-	work->now = GetCurrentTimestamp();
-	work_refresh_snapshot();
-	foreach(cell, work->orders)
+/* The same without waiting: levels that somebody has leave the work. */
+void
+work_lock_free_levels(Work *work)
+{
+	Table	 *table = table_use(work, TABLE_LEVEL);
+	ListCell *cell;
+
+	Assert(!work->levels_locked);
+	foreach(cell, work->levels)
 	{
-		Order *order = lfirst(cell);
+		Level *level = lfirst(cell);
 
-		if (order->lines != NIL)
-			order_load(work, order);
+		if (level->known && table_try_lock_row(table, &level->tid))
+		{
+			level_read(level, table->slot);
+			level->locked = true;
+		}
+		else
+			work->levels = foreach_delete_current(work->levels, cell);
 	}
+	levels_are_locked(work);
 }
 
 /* A product's levels at all its locations, read without locking. */

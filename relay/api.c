@@ -64,8 +64,10 @@ static const PgStatement statements[API_CALLS] = {
 	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
 	[API_PURGE] = {"purge",
 				   FUNCTION("relay_purge($1::interval,"
-							" $2::interval)"),
-				   2, API_PURGE, 0},
+							" $2::interval, $3::int)"),
+				   3, API_PURGE, 0},
+	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,
+					0},
 	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
 				   0},
 };
@@ -285,15 +287,29 @@ api_call_retry(PgConn *conn, int rows, const char *options)
 }
 
 void
-api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
+api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 {
+	NumberText	  max;
 	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
 	char		 *dedup = xasprintf("%" PRId64 " us", dedup_us);
-	const PgParam params[] = {text_param(retention), text_param(dedup)};
+	const PgParam params[] = {
+		text_param(retention),
+		text_param(dedup),
+		number_param(&max, rows),
+	};
 
 	pgconn_call(conn, &statements[API_PURGE], params);
 	free(retention);
 	free(dedup);
+}
+
+void
+api_call_expire(PgConn *conn, int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {number_param(&max, rows)};
+
+	pgconn_call(conn, &statements[API_EXPIRE], params);
 }
 
 void

@@ -36,6 +36,7 @@ typedef enum ApiCall
 	API_RETRY,
 	API_METRICS,
 	API_PURGE,
+	API_EXPIRE,
 	API_ADOPT,
 	API_CALLS, /* their number */
 } ApiCall;
@@ -49,7 +50,9 @@ void api_call_store(PgConn *conn, const char *window, int64_t seq,
 					bool finished, int64_t epoch);
 void api_call_offsets(PgConn *conn, char *const *topics);
 void api_call_retry(PgConn *conn, int rows, const char *options);
-void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us);
+void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us,
+					int rows);
+void api_call_expire(PgConn *conn, int rows);
 
 /* The same, waiting: for commands that are not the loop. */
 PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);

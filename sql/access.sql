@@ -38,7 +38,8 @@ VALUES
 	('relay', 'function', 'relay_begin_offsets'), ('relay', 'function', 'relay_apply'),
 	('relay', 'function', 'relay_apply_failed'),
 	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
-	('relay', 'function', 'relay_purge'), ('relay', 'schema', 'pgstock_internal')
+	('relay', 'function', 'relay_purge'), ('relay', 'function', 'relay_expire'),
+	('relay', 'schema', 'pgstock_internal')
 $$;
 COMMENT ON FUNCTION pgstock_internal.access_list IS
 	'what each access level may do';

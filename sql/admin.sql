@@ -119,41 +119,71 @@ COMMENT ON FUNCTION @extschema@.repair_stock IS
 
 /*
  * The sum of what goes stays behind as one movement of kind opening, so that
- * the ledger still adds up to the levels.
+ * the ledger still adds up to the levels.  Its id is negative: it comes before
+ * all others, and the oldest of those are found at 1.  A batch looks at no more
+ * than the oldest rows, for ids and times rise together; max_rows NULL: at all.
  */
-CREATE FUNCTION @extschema@.purge_history(before timestamptz)
+CREATE FUNCTION pgstock_internal.purge_batch(before timestamptz, max_rows int)
 RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	n		bigint;
 	more	bigint;
 BEGIN
+	WITH gone AS (
+		DELETE FROM pgstock_internal.movement m
+		 WHERE m.id = ANY (ARRAY(
+			SELECT h.id
+			  FROM (SELECT o.id, o.at FROM pgstock_internal.movement o
+					 WHERE o.id > 0 ORDER BY o.id LIMIT max_rows) h
+			 WHERE h.at < before))
+		RETURNING m.*
+	), opening AS (
+		INSERT INTO pgstock_internal.movement AS m (id, at, kind, product_id,
+			location, on_hand_delta, reserved_delta, actor)
+		SELECT -nextval('pgstock_internal.movement_id'), max(g.at), 'opening',
+			   g.product_id, g.location, sum(g.on_hand_delta),
+			   sum(g.reserved_delta), session_user
+		  FROM gone g GROUP BY g.product_id, g.location
+		ON CONFLICT (product_id, location) WHERE kind = 'opening' DO UPDATE
+		   SET at = greatest(m.at, excluded.at), actor = excluded.actor,
+			   on_hand_delta = m.on_hand_delta + excluded.on_hand_delta,
+			   reserved_delta = m.reserved_delta + excluded.reserved_delta
+	)
+	SELECT count(*) INTO n FROM gone;
+	DELETE FROM pgstock_internal.reservation r
+	 WHERE r.ctid = ANY (ARRAY(
+		SELECT o.ctid FROM pgstock_internal.reservation o
+		 WHERE o.state NOT IN ('r', 'c') AND o.ended_at < before
+		 ORDER BY o.ended_at LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
+	DELETE FROM pgstock_internal.failed_event f
+	 WHERE f.id = ANY (ARRAY(
+		SELECT o.id FROM pgstock_internal.failed_event o
+		 WHERE o.state <> 'waiting' AND o.first_failed_at < before
+		   AND (o.handled OR o.archived_at IS NULL OR o.state = 'discarded')
+		 LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	RETURN n + more;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_batch IS
+	'lets go what is older: at most so many rows of each kind';
+
+/* The row that is locked stands for the purge: one at a time. */
+CREATE FUNCTION @extschema@.purge_history(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
 	IF before IS NULL OR before > clock_timestamp() THEN
 		RAISE EXCEPTION 'before must be a time in the past'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	WITH gone AS (
-		DELETE FROM pgstock_internal.movement m WHERE m.at < before
-		RETURNING m.*
-	), opening AS (
-		INSERT INTO pgstock_internal.movement (at, kind, product_id, location,
-			on_hand_delta, reserved_delta, actor)
-		SELECT max(g.at), 'opening', g.product_id, g.location,
-			   sum(g.on_hand_delta), sum(g.reserved_delta), session_user
-		  FROM gone g GROUP BY g.product_id, g.location
-		RETURNING 1
-	)
-	SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM opening) INTO n;
-	DELETE FROM pgstock_internal.reservation r
-	 WHERE r.state NOT IN ('r', 'c') AND r.ended_at < before;
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
-	DELETE FROM pgstock_internal.failed_event f
-	 WHERE f.state <> 'waiting' AND f.first_failed_at < before
-	   AND (f.handled OR f.archived_at IS NULL OR f.state = 'discarded');
-	GET DIAGNOSTICS more = ROW_COUNT;
-	RETURN n + more;
+	PERFORM FROM pgstock_internal.incarnation FOR NO KEY UPDATE;
+	RETURN pgstock_internal.purge_batch(before, NULL);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS

@@ -67,6 +67,9 @@ CREATE TABLE pgstock_internal.reservation
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
+/* What purge_history looks for; neither open nor sold lines are in it. */
+CREATE INDEX reservation_ended
+	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'the lines of orders; a level''s lock covers the lines that count in it';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
@@ -92,6 +95,9 @@ CREATE TABLE pgstock_internal.movement
 	event_id		uuid,
 	CONSTRAINT movement_pkey PRIMARY KEY (id)
 );
+/* What purge_history leaves behind; the index costs other rows nothing. */
+CREATE UNIQUE INDEX movement_opening
+	ON pgstock_internal.movement (product_id, location) WHERE kind = 'opening';
 ALTER SEQUENCE pgstock_internal.movement_id
 	OWNED BY pgstock_internal.movement.id;
 COMMENT ON TABLE pgstock_internal.movement IS
@@ -105,6 +111,8 @@ CREATE TABLE pgstock_internal.idempotency
 	created_at	timestamptz NOT NULL,
 	CONSTRAINT idempotency_pkey PRIMARY KEY (key)
 );
+CREATE INDEX idempotency_created
+	ON pgstock_internal.idempotency USING brin (created_at);
 COMMENT ON TABLE pgstock_internal.idempotency IS
 	'explicit idempotency keys, the hash of their request and the answer given';
 COMMENT ON COLUMN pgstock_internal.idempotency.answer IS
@@ -217,6 +225,8 @@ CREATE TABLE pgstock_internal.refused_order
 	refused_at	timestamptz NOT NULL,
 	CONSTRAINT refused_order_pkey PRIMARY KEY (order_id)
 );
+CREATE INDEX refused_order_refused
+	ON pgstock_internal.refused_order USING brin (refused_at);
 COMMENT ON TABLE pgstock_internal.refused_order IS
 	'incoming orders that were refused: they are known, though they have no line';
 
