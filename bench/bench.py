@@ -126,6 +126,28 @@ def latency(db, kafka, rate, seconds=10):
         f"{late[-1]:.1f}")
 
 
+def audit(db, relay, events=1_000_000):
+    """The outbox against its topics; the figure to reach is 30 s."""
+    have = db.value("SELECT count(*) FROM stock_outbox")
+    db.sql("SELECT count(publish_event('bench', 'k' || i,"
+           " jsonb_build_object('pad', repeat('x', 280))))"
+           " FROM generate_series(1, %s) i", (events - have,))
+    wait_until(lambda: db.value(
+        "SELECT value::bigint FROM pgstock_internal.relay_status()"
+        " WHERE name = 'pending_events'") == 0, 300, "all are published")
+    before = os.times()
+    started = time.time()
+    done = relay.run_binary("audit", "--config", relay.config_path,
+                            timeout=300)
+    took = time.time() - started
+    after = os.times()
+    assert done.returncode == 0, done.stdout
+    cpu = (after.children_user + after.children_system
+           - before.children_user - before.children_system)
+    row(f"audit of {events:,} events", f"{took:.1f} s", "",
+        f"{cpu / events * 1e6:.1f} us")
+
+
 def relay(directory):
     pg = Postgres(os.path.join(directory, "rpg")).init().start()
     db = pg.create_database("bench")
@@ -139,6 +161,7 @@ def relay(directory):
     latency(db, kafka, 100)
     latency(db, kafka, 500)
     drain(db, daemon, 200_000, 1_000)
+    audit(db, daemon)
     daemon.terminate()
     kafka.stop()
     pg.stop()

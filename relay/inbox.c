@@ -631,6 +631,7 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 		buf_add_str(sentence, ", not yet in the consumer group");
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
+	absent_sentence(consumer_absent(inbox->consumer), sentence);
 	if (!moves && inbox->trouble.len > 0)
 		buf_printf(sentence, ", %s", buf_str(&inbox->trouble));
 	return moves && joined;

@@ -437,10 +437,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.topic, o.partition, o.next_offset
   FROM pgstock_internal.inbox_offset o
- WHERE o.topic = ANY (topics)
+ WHERE topics IS NULL OR o.topic = ANY (topics)
+ ORDER BY 1, 2
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
-	'where the database stands in each partition';
+	'where the database stands in each partition; NULL: of all topics';
 
 /*
  * Where to begin is decided once for a partition; from then on it is this row

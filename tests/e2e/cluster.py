@@ -13,6 +13,7 @@ is named by the environment:
 """
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -323,6 +324,18 @@ broker.heartbeat.interval.ms=500
             key.replace("_", "."): str(value) for key, value in config.items()})
         for future in self.admin.alter_configs([resource]).values():
             future.result(30)
+
+    def delete_records(self, place):
+        """Let a partition begin at an offset, as retention does."""
+        path = os.path.join(self.directory, "delete-records.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"version": 1, "partitions": [
+                {"topic": place.topic, "partition": place.partition,
+                 "offset": place.offset}]}, file)
+        os.chmod(path, 0o644)
+        run_tool(self.java("org.apache.kafka.tools.DeleteRecordsCommand",
+                           "--bootstrap-server", self.brokers,
+                           "--offset-json-file", path))
 
     def producer(self, **config):
         return producer(self.brokers, **config)
