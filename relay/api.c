@@ -321,7 +321,7 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 	const PgParam params[] = {
 		text_param(retention),
 		text_param(dedup),
-		number_param(&max, rows),
+		api_number(&max, rows),
 	};
 
 	pgconn_call(conn, &statements[API_PURGE], params);
@@ -333,7 +333,7 @@ void
 api_call_expire(PgConn *conn, int rows)
 {
 	NumberText	  max;
-	const PgParam params[] = {number_param(&max, rows)};
+	const PgParam params[] = {api_number(&max, rows)};
 
 	pgconn_call(conn, &statements[API_EXPIRE], params);
 }
