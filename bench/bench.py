@@ -74,6 +74,11 @@ def stock(directory):
     bench.pair("one hot product : bare UPDATE of one row",
                "SELECT reserve_stock('p1', 1, gen_random_uuid()::text);",
                "UPDATE bare SET n = n + 1 WHERE id = 1;")
+    db.sql("SELECT configure_product('p3', slots => 16)")
+    held = ("BEGIN;\nSELECT reserve_stock('%s', 1, gen_random_uuid()::text);\n"
+            "\\sleep 5 ms\nCOMMIT;")
+    bench.pair("one hot product held 5 ms, 16 slots : one row",
+               held % "p3", held % "p4")
     bench.pair("refusals : SELECT 1",
                "SELECT try_reserve_stock('p2', 10000000000,"
                " gen_random_uuid()::text);", "SELECT 1;")

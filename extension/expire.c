@@ -44,9 +44,11 @@ expire_reachable(Work *work, const Level *level, int64 wanted)
 {
 	int64 available = level_available(level);
 
+	if (work->levels_locked)
+		level_require(level, wanted);
 	if (available >= wanted)
 		return available;
-	return Max(0, level_free(level) + level->backorder_limit +
+	return Max(0, level_free(level) + level_sum(level).backorder_limit +
 					  lines_quantity(work_due_lines(work, level, INT_MAX)));
 }
 
@@ -74,7 +76,8 @@ order_id_compare(const ListCell *a, const ListCell *b)
 static Answer *
 expire_line(Work *work, Reservation *line)
 {
-	Level  *level = work_level(work, line->product_id, line->location);
+	Level  *level = work_level(work, line->product_id, line->location,
+							   line->slot);
 	Answer *answer = answer_new(line->order->order_id, line->product_id,
 								line->location, line->quantity);
 
@@ -128,8 +131,13 @@ expire_own(Work *work, const Order *order)
 
 	foreach(cell, order->lines)
 	{
-		if (line_is_due(work, lfirst(cell)))
-			due = lappend(due, lfirst(cell));
+		Reservation *line = lfirst(cell);
+
+		/* One that fell due while we waited for locks is left to others. */
+		if (work->levels_locked && !work_holds_line(work, line))
+			continue;
+		if (line_is_due(work, line))
+			due = lappend(due, line);
 	}
 	return due;
 }
@@ -144,7 +152,7 @@ expire_want_own(Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(work, line->product_id, line->location);
+		work_want_level(work, line->product_id, line->location, line->slot);
 	}
 }
 
@@ -165,7 +173,7 @@ expire_batch(int first, int max_rows, bool wait)
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(&work, line->product_id, line->location);
+		work_want_level(&work, line->product_id, line->location, line->slot);
 	}
 	work_read_levels(&work);
 	if (wait)

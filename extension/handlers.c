@@ -98,8 +98,8 @@ order_answers(Work *work, const Order *order)
 		answer = answer_new(order->order_id, line->product_id, line->location,
 							line->quantity);
 		answer->status = "refused";
-		answer_level(answer,
-					 work_level(work, line->product_id, line->location));
+		answer_level(answer, work_level(work, line->product_id, line->location,
+										line->slot));
 		answers = lappend(answers, answer);
 	}
 	return answers;

@@ -141,7 +141,8 @@ line_rule(const Work *work, SettleVerb verb, const Reservation *line)
 static Level *
 settle_level(Work *work, const Reservation *line)
 {
-	Level *level = work_level(work, line->product_id, line->location);
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
 
 	Assert(level != NULL);
 	return level;
@@ -432,7 +433,10 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 	return NIL;
 }
 
-/* Wants the levels of an order's latest attempt. */
+/*
+ * Wants the slots of an order's latest attempt; for what has expired also the
+ * stock to take it again, wherever that is.
+ */
 void
 settle_want_levels(Work *work, const Order *order)
 {
@@ -442,8 +446,12 @@ settle_want_levels(Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line->attempt == order->attempt)
-			work_want_level(work, line->product_id, line->location);
+		if (line->attempt != order->attempt)
+			continue;
+		work_want_level(work, line->product_id, line->location, line->slot);
+		if (line_column(work, line) == COLUMN_EXPIRED)
+			work_want_stock(work, line->product_id, line->location,
+							line->quantity);
 	}
 }
 

@@ -311,8 +311,14 @@ table_find_text(Work *work, Table *table, const char *index, const char *value,
 	return table_find(work, table, index, 1, &key, tid);
 }
 
-static bool
-lock_row(Table *table, ItemPointer tid, LockWaitPolicy policy)
+/*
+ * Locks a row that this call has read, waiting for whoever has it, and brings
+ * its newest version into the table's slot and its place into tid.  False if
+ * it has been deleted.  In REPEATABLE READ and above a row that somebody
+ * changed meanwhile is a serialization failure, as it is for UPDATE.
+ */
+bool
+table_lock_row(Table *table, ItemPointer tid)
 {
 	TM_FailureData failure;
 	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
@@ -322,15 +328,14 @@ lock_row(Table *table, ItemPointer tid, LockWaitPolicy policy)
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
 							  GetCurrentCommandId(false),
-							  LockTupleNoKeyExclusive, policy, flags, &failure);
+							  LockTupleNoKeyExclusive, LockWaitBlock, flags,
+							  &failure);
 	switch (result)
 	{
 		case TM_Ok:
 			*tid = table->slot->tts_tid;
 			slot_getallattrs(table->slot);
 			return true;
-		case TM_WouldBlock:
-			return false;
 		case TM_Deleted:
 			if (!IsolationUsesXactSnapshot())
 				return false;
@@ -346,22 +351,35 @@ lock_row(Table *table, ItemPointer tid, LockWaitPolicy policy)
 }
 
 /*
- * Locks a row that this call has read, waiting for whoever has it, and brings
- * its newest version into the table's slot and its place into tid.  False if
- * it has been deleted.  In REPEATABLE READ and above a row that somebody
- * changed meanwhile is a serialization failure, as it is for UPDATE.
+ * Locks the very version of a row that this call has read, without waiting:
+ * TM_Ok, and its place is brought into tid, or TM_WouldBlock if somebody holds
+ * it, or TM_Updated if somebody has changed it.
  */
-bool
-table_lock_row(Table *table, ItemPointer tid)
-{
-	return lock_row(table, tid, LockWaitBlock);
-}
-
-/* The same without waiting: false too if somebody has it. */
-bool
+TM_Result
 table_try_lock_row(Table *table, ItemPointer tid)
 {
-	return lock_row(table, tid, LockWaitSkip);
+	TM_FailureData failure;
+	TM_Result	   result;
+
+	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitSkip, 0,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = table->slot->tts_tid;
+			return TM_Ok;
+		case TM_WouldBlock:
+			return TM_WouldBlock;
+		case TM_Updated:
+		case TM_Deleted:
+			return TM_Updated;
+		default:
+			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",
+				 result, RelationGetRelationName(table->rel));
+	}
+	return result;
 }
 
 /* ---- Columns: numbered from 1, as the tables have them ---- */

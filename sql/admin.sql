@@ -13,7 +13,7 @@ AS $$
 WITH level AS (
 	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
 		   sum(reserved)::bigint AS reserved,
-		   max(backorder_limit) AS backorder_limit
+		   sum(backorder_limit)::bigint AS backorder_limit
 	  FROM pgstock_internal.level
 	 WHERE $1 IS NULL OR product_id = $1
 	 GROUP BY 1, 2
@@ -23,10 +23,14 @@ WITH level AS (
 	  FROM pgstock_internal.movement
 	 WHERE $1 IS NULL OR product_id = $1
 	 GROUP BY 1, 2
-), line AS (
-	SELECT product_id, location, sum(quantity)::bigint AS reserved
+), slot_line AS (
+	SELECT product_id, location, slot, sum(quantity)::bigint AS reserved
 	  FROM pgstock_internal.reservation
 	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
+	 GROUP BY 1, 2, 3
+), line AS (
+	SELECT product_id, location, sum(reserved)::bigint AS reserved
+	  FROM slot_line
 	 GROUP BY 1, 2
 ), together AS (
 	SELECT product_id, location,
@@ -50,6 +54,21 @@ SELECT product_id, location, c.what, c.expected, c.found
 	('reserved: not negative', greatest(0, reserved), reserved)
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
+UNION ALL
+/* Each slot by itself: its lines, and what it may give without the others. */
+SELECT product_id, location, c.what || slot, c.expected, c.found
+  FROM (SELECT l.*, on_hand - reserved + backorder_limit
+					- CASE WHEN pooled THEN 0 ELSE safety END AS free
+		  FROM pgstock_internal.level l) v
+  LEFT JOIN slot_line i USING (product_id, location, slot),
+	   LATERAL (VALUES
+	('reserved: live reservations and slot ', coalesce(i.reserved, 0),
+		v.reserved),
+	('oversold: the least that may be free in slot ', greatest(v.free, 0),
+		v.free)
+  ) AS c (what, expected, found)
+ WHERE v.slots_made > 1 AND ($1 IS NULL OR product_id = $1)
+   AND c.expected <> c.found
  ORDER BY 1, 2, 3
 $$;
 COMMENT ON FUNCTION @extschema@.verify_stock IS
@@ -92,14 +111,43 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
+	/* With slots: the settings to the first. */
 	UPDATE pgstock_internal.level l
-	   SET on_hand = m.on_hand, reserved = m.reserved, version = l.version + 1
+	   SET safety = s.safety, backorder_limit = s.backorder_limit
+	  FROM (SELECT v.location, sum(v.safety) AS safety,
+				   sum(v.backorder_limit) AS backorder_limit
+			  FROM pgstock_internal.level v
+			 WHERE v.product_id = product GROUP BY v.location) s
+	 WHERE l.product_id = product AND l.location = s.location AND l.slot = 0
+	   AND l.slots_made > 1;
+	/* With slots, each keeps what its lines hold, and the first the rest. */
+	UPDATE pgstock_internal.level l
+	   SET on_hand = r.reserved, reserved = r.reserved, safety = 0,
+		   backorder_limit = 0, pooled = true
+	  FROM (SELECT v.location, v.slot, coalesce(sum(i.quantity), 0) AS reserved
+			  FROM pgstock_internal.level v
+			  LEFT JOIN pgstock_internal.reservation i
+				ON i.product_id = v.product_id AND i.location = v.location
+			   AND i.slot = v.slot AND i.state = 'r'
+			 WHERE v.product_id = product AND v.slot > 0 GROUP BY 1, 2) r
+	 WHERE l.product_id = product AND (l.location, l.slot)
+		   = (r.location, r.slot);
+	UPDATE pgstock_internal.level l
+	   SET on_hand = l.on_hand + m.on_hand - s.on_hand,
+		   reserved = l.reserved + m.reserved - s.reserved,
+		   pooled = l.slots_made > 1, version = l.version + 1
 	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
 				   sum(v.reserved_delta) AS reserved
 			  FROM pgstock_internal.movement v
 			 WHERE v.product_id = product GROUP BY v.location) m
-	 WHERE l.product_id = product AND l.location = m.location
-	   AND (l.on_hand, l.reserved) IS DISTINCT FROM (m.on_hand, m.reserved);
+	  JOIN (SELECT v.location, sum(v.on_hand) AS on_hand,
+				   sum(v.reserved) AS reserved
+			  FROM pgstock_internal.level v
+			 WHERE v.product_id = product GROUP BY v.location) s
+	 USING (location)
+	 WHERE l.product_id = product AND l.location = m.location AND l.slot = 0
+	   AND (l.slots_made > 1 OR (s.on_hand, s.reserved)
+			IS DISTINCT FROM (m.on_hand, m.reserved));
 	PERFORM pgstock_internal.audit('repair_stock', product, $2);
 END
 $$;

@@ -20,6 +20,9 @@ COMMENT ON SCHEMA pgstock_internal IS
 /*
  * No foreign key, no trigger and no index on a changing column: an update of
  * a hot row must stay on its page (HOT) and take no further lock.
+ *
+ * With slots a level is the sum of its rows: safety and backorder_limit too are
+ * each slot's part of the setting.
  */
 CREATE TABLE pgstock_internal.level
 (
@@ -32,6 +35,8 @@ CREATE TABLE pgstock_internal.level
 	backorder_limit	bigint NOT NULL,
 	slots			int NOT NULL,
 	version			bigint NOT NULL,
+	slots_made		int NOT NULL,
+	pooled			boolean NOT NULL,
 	CONSTRAINT level_pkey PRIMARY KEY (product_id, location, slot)
 		WITH (fillfactor = 90)
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02,
@@ -39,7 +44,13 @@ CREATE TABLE pgstock_internal.level
 COMMENT ON TABLE pgstock_internal.level IS
 	'what is there and what of it is reserved, for a product at a location';
 COMMENT ON COLUMN pgstock_internal.level.version IS
-	'rises with every change of the level';
+	'rises with every change of the level; with slots, the sum of theirs does';
+COMMENT ON COLUMN pgstock_internal.level.slots IS
+	'the slots that a call which takes begins with: 0 to slots - 1';
+COMMENT ON COLUMN pgstock_internal.level.slots_made IS
+	'the slots that there are: those, and those taken away with lines in them';
+COMMENT ON COLUMN pgstock_internal.level.pooled IS
+	'all slots together lack what is kept back: only who holds all may take';
 
 /*
  * An order's lines carry the number of the attempt: an order that has ended

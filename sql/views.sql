@@ -5,10 +5,10 @@ CREATE VIEW @extschema@.stock_levels AS
 SELECT l.product_id, l.location,
 	   sum(l.on_hand)::bigint AS on_hand,
 	   sum(l.reserved)::bigint AS reserved,
-	   max(l.safety) AS safety,
-	   greatest(0, sum(l.on_hand - l.reserved) - max(l.safety)
-				   + max(l.backorder_limit))::bigint AS available,
-	   max(l.version) AS version
+	   sum(l.safety)::bigint AS safety,
+	   greatest(0, sum(l.on_hand - l.reserved - l.safety
+					   + l.backorder_limit))::bigint AS available,
+	   sum(l.version)::bigint AS version
   FROM pgstock_internal.level l
  GROUP BY l.product_id, l.location;
 COMMENT ON VIEW @extschema@.stock_levels IS
