@@ -32,6 +32,7 @@ class Mutant(OwnTree):
         source = os.path.join(directory, "source")
         shutil.copytree(os.path.join(SOURCE, "extension"),
                         os.path.join(source, "extension"))
+        shutil.copy(os.path.join(SOURCE, "VERSION"), source)
         path = os.path.join(source, "extension", file)
         with open(path, encoding="utf-8") as code:
             text = code.read()
