@@ -22,6 +22,8 @@ from mutant import NO_FENCE, NO_FLUSH, Mutant
 from process import NotReached, wait_until
 from slow import SETTINGS, disk_stands_still, power_cut, slow_disk
 
+pytestmark = pytest.mark.proof
+
 KILLS = 20
 PRODUCTS = ("hot", "hot", "warm", "cold")
 FATES = (None, "confirm", "release")

@@ -26,6 +26,8 @@ import pytest
 from model import (ACT, AGAIN, ALREADY, RETAKE, STATUS, Answer, Effect,
                    Ledger, Orders, Reading, Refusal)
 
+pytestmark = pytest.mark.proof
+
 SESSIONS = 8
 OPERATIONS = int(os.environ.get("PGSTOCK_OPERATIONS", 100_000))
 PRODUCTS = [f"p{n}" for n in range(6)]

@@ -22,6 +22,8 @@ from mutant import NO_FENCE, NO_STANDBY, Mutant
 from process import Proxy, make_dir, run_tool, wait_until
 from test_kills import ECHOES, Asker
 
+pytestmark = pytest.mark.proof
+
 NAME = "mirror"
 PROMISES = {"off": False, "local": False, "remote_write": True, "on": True,
             "remote_apply": True}

@@ -20,6 +20,8 @@ from load import Clients
 from mutant import SOURCE, OwnTree
 from process import wait_until
 
+pytestmark = pytest.mark.proof
+
 SHARE = "usr/share/postgresql/15/extension"
 
 STEP = """

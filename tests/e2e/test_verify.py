@@ -3,6 +3,10 @@
 
 import time
 
+import pytest
+
+pytestmark = pytest.mark.proof
+
 PRODUCTS, MOVEMENTS_EACH = 10_000, 100
 LIMIT_S = 60
 
