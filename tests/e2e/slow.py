@@ -4,7 +4,7 @@
 import os
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from process import children_of, pid_alive, wait_until
 
@@ -45,6 +45,7 @@ def power_cut(pg):
     postmaster is gone."""
     pids = [pg.pid, *children_of(pg.pid)]
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it saw the end, and was faster
+            os.kill(pid, signal.SIGKILL)
     pg.wait_end()
     wait_until(lambda: not any(map(pid_alive, pids)), 30, "they end")
