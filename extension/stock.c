@@ -204,6 +204,17 @@ level_even_out(Level *level)
 	}
 }
 
+/* Whatever brings goods in: sums stay exact in any JSON. */
+static void
+level_too_full(const Level *level)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+			 errmsg("on_hand of product \"%s\" at location \"%s\" would "
+					"exceed " INT64_FORMAT,
+					level->product_id, level->location, STOCK_QUANTITY_MAX)));
+}
+
 /* Changes a locked level and notes the movement. */
 void
 level_change(Work *work, Level *level, int64 on_hand_delta,
@@ -217,6 +228,8 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	level->reserved += reserved_delta;
 	level->version++;
 	level->dirty = true;
+	if (on_hand_delta > 0 && level_sum(level).on_hand > STOCK_QUANTITY_MAX)
+		level_too_full(level);
 	level_even_out(level);
 	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
 		level_drift(level);

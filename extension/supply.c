@@ -105,13 +105,6 @@ supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 {
 	Level sum = level_sum(level);
 
-	if (delta > 0 && sum.on_hand > STOCK_QUANTITY_MAX - delta)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("on_hand of product \"%s\" at location \"%s\" would "
-						"exceed " INT64_FORMAT,
-						level->product_id, level->location,
-						STOCK_QUANTITY_MAX)));
 	if (delta < 0 && sum.on_hand + delta < sum.reserved)
 		ereport(ERROR,
 				(errcode(ERRCODE_SK_INSUFFICIENT),
