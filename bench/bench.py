@@ -74,6 +74,11 @@ def stock(directory):
     bench.pair("one hot product : bare UPDATE of one row",
                "SELECT reserve_stock('p1', 1, gen_random_uuid()::text);",
                "UPDATE bare SET n = n + 1 WHERE id = 1;")
+    db.sql("SELECT configure_product('p3', slots => 16)")
+    held = ("BEGIN;\nSELECT reserve_stock('%s', 1, gen_random_uuid()::text);\n"
+            "\\sleep 5 ms\nCOMMIT;")
+    bench.pair("one hot product held 5 ms, 16 slots : one row",
+               held % "p3", held % "p4")
     bench.pair("refusals : SELECT 1",
                "SELECT try_reserve_stock('p2', 10000000000,"
                " gen_random_uuid()::text);", "SELECT 1;")
@@ -126,6 +131,28 @@ def latency(db, kafka, rate, seconds=10):
         f"{late[-1]:.1f}")
 
 
+def audit(db, relay, events=1_000_000):
+    """The outbox against its topics; the figure to reach is 30 s."""
+    have = db.value("SELECT count(*) FROM stock_outbox")
+    db.sql("SELECT count(publish_event('bench', 'k' || i,"
+           " jsonb_build_object('pad', repeat('x', 280))))"
+           " FROM generate_series(1, %s) i", (events - have,))
+    wait_until(lambda: db.value(
+        "SELECT value::bigint FROM pgstock_internal.relay_status()"
+        " WHERE name = 'pending_events'") == 0, 300, "all are published")
+    before = os.times()
+    started = time.time()
+    done = relay.run_binary("audit", "--config", relay.config_path,
+                            timeout=300)
+    took = time.time() - started
+    after = os.times()
+    assert done.returncode == 0, done.stdout
+    cpu = (after.children_user + after.children_system
+           - before.children_user - before.children_system)
+    row(f"audit of {events:,} events", f"{took:.1f} s", "",
+        f"{cpu / events * 1e6:.1f} us")
+
+
 def relay(directory):
     pg = Postgres(os.path.join(directory, "rpg")).init().start()
     db = pg.create_database("bench")
@@ -139,6 +166,7 @@ def relay(directory):
     latency(db, kafka, 100)
     latency(db, kafka, 500)
     drain(db, daemon, 200_000, 1_000)
+    audit(db, daemon)
     daemon.terminate()
     kafka.stop()
     pg.stop()

@@ -40,7 +40,7 @@ answer_level(Answer *answer, const Level *level)
 	if (!level->known)
 		return;
 	answer->available = level_available(level);
-	answer->version = level->version;
+	answer->version = level_sum(level).version;
 }
 
 /* The answer for a line as it stands, or for this much of it. */

@@ -78,25 +78,28 @@ args_quantity(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
- * The strategy is checked by name.  All give the same answers; they differ in
- * who waits.
+ * The strategy by its name.  All give the same answers; they differ in who
+ * waits (see level.c).
  */
-void
+Strategy
 args_strategy(FunctionCallInfo fcinfo, int n)
 {
 	char *strategy = args_text(fcinfo, n);
 
 	if (strategy == NULL || strcmp(strategy, "auto") == 0 ||
-		strcmp(strategy, "pessimistic") == 0 ||
-		strcmp(strategy, "optimistic") == 0 ||
-		strcmp(strategy, "advisory") == 0)
-		return;
+		strcmp(strategy, "pessimistic") == 0)
+		return STRATEGY_WAIT;
+	if (strcmp(strategy, "optimistic") == 0)
+		return STRATEGY_OPTIMISTIC;
+	if (strcmp(strategy, "advisory") == 0)
+		return STRATEGY_ADVISORY;
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		 errmsg("there is no strategy \"%s\"", strategy),
 		 errhint(
 			 "The strategies are auto, pessimistic, optimistic and advisory.")));
+	return STRATEGY_WAIT;
 }
 
 /* When a reservation made now ends that names no ttl. */

@@ -47,9 +47,11 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/resowner.h"
+#include "utils/wait_event.h"
 
 #include "pgstock.h"
 
@@ -61,7 +63,7 @@
  * polls.
  */
 #define QUEUE_USAGE_MAX	  0.25
-#define STANDBY_LOOK_US	  1000
+#define STANDBY_LOOK_MS	  1
 #define QUEUE_CHECK_EVERY 64 /* commits of this backend */
 
 /* What this transaction wants at its commit; all false between transactions. */
@@ -138,21 +140,19 @@ standby_reached(void)
 
 /*
  * Waits until the synchronous standby has got up to there, if one is named.
- * SyncRepWaitForLSN alone will not do: cancelled, it returns as if it had
- * succeeded.
+ * Not by SyncRepWaitForLSN: cancelled, or with the postmaster gone, it returns
+ * as if it had succeeded, and has used the cancel up.
  */
 static void
 wait_for_standby(XLogRecPtr lsn)
 {
-	if (!SyncRepRequested() || !standby_is_named())
+	if (!SyncRepRequested())
 		return;
-	HOLD_INTERRUPTS();
-	SyncRepWaitForLSN(lsn, false);
-	RESUME_INTERRUPTS();
 	while (standby_is_named() && standby_reached() < lsn)
 	{
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(STANDBY_LOOK_US);
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 STANDBY_LOOK_MS, WAIT_EVENT_SYNC_REP);
 	}
 }
 
@@ -223,6 +223,7 @@ forget(void)
 	release_early = false;
 	fence_answer = false;
 	wake_relay = false;
+	keeper_forget();
 }
 
 /* After an error between PRE_COMMIT and the commit record. */
@@ -243,6 +244,7 @@ on_transaction(XactEvent event, void *arg)
 			before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			keeper_tell();
 			forget();
 			break;
 		case XACT_EVENT_ABORT:

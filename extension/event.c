@@ -193,6 +193,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 {
 	StringInfoData json;
 	pg_uuid_t	   id;
+	Level		   sum = level_sum(level);
 
 	event_new_id(&id);
 	json_begin(&json, work, &id, "StockLevelChanged");
@@ -200,7 +201,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_text(&json, "location", level->location);
 	json_int64(&json, "on_hand", level_on_hand(work, level));
 	json_int64(&json, "available", level_available(level));
-	json_int64(&json, "version", level->version);
+	json_int64(&json, "version", sum.version);
 	json_text(&json, "kind", kind);
 	json_text(&json, "reference", reference);
 	json_end(&json, work);

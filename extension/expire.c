@@ -21,6 +21,8 @@
 #include "pgstock.h"
 
 PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
+PG_FUNCTION_INFO_V1(pgstock_expire_free);
+PG_FUNCTION_INFO_V1(pgstock_expire_first);
 
 static int64
 lines_quantity(List *lines)
@@ -42,9 +44,11 @@ expire_reachable(Work *work, const Level *level, int64 wanted)
 {
 	int64 available = level_available(level);
 
+	if (work->levels_locked)
+		level_require(level, wanted);
 	if (available >= wanted)
 		return available;
-	return Max(0, level_free(level) + level->backorder_limit +
+	return Max(0, level_free(level) + level_sum(level).backorder_limit +
 					  lines_quantity(work_due_lines(work, level, INT_MAX)));
 }
 
@@ -126,8 +130,13 @@ expire_own(Work *work, const Order *order)
 
 	foreach(cell, order->lines)
 	{
-		if (line_is_due(work, lfirst(cell)))
-			due = lappend(due, lfirst(cell));
+		Reservation *line = lfirst(cell);
+
+		/* One that fell due while we waited for locks is left to others. */
+		if (work->levels_locked && !work_holds_line(work, line))
+			continue;
+		if (line_is_due(work, line))
+			due = lappend(due, line);
 	}
 	return due;
 }
@@ -146,31 +155,61 @@ expire_want_own(Work *work, const Order *order)
 	}
 }
 
-/* expire_reservations(max_rows int) RETURNS int */
-Datum
-pgstock_expire_reservations(PG_FUNCTION_ARGS)
+/*
+ * Lets up to max_rows due lines go, of the levels of the first few of them;
+ * their number.  If it is not to wait, levels that somebody has are left out.
+ */
+static int
+expire_batch(int first, int max_rows, bool wait)
 {
-	int		  max_rows = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
 	Work	  work;
 	List	 *lines;
 	ListCell *cell;
 
-	if (max_rows < 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("max_rows must be at least 1")));
 	work_begin(&work, "expire_reservations()");
 	work_lock_orders(&work);
-	foreach(cell, work_due_lines(&work, NULL, max_rows))
+	foreach(cell, work_due_lines(&work, NULL, first))
 	{
 		Reservation *line = lfirst(cell);
 
 		work_want_level(&work, line->product_id, line->location, line->slot);
 	}
 	work_read_levels(&work);
-	work_lock_levels(&work);
+	if (wait)
+		work_lock_levels(&work);
+	else
+		work_lock_free_levels(&work);
 	/* Once more: only what is still due now that its level is ours. */
 	lines = work_due_lines(&work, NULL, max_rows);
 	expire_lines(&work, lines);
 	work_end(&work);
-	PG_RETURN_INT32(list_length(lines));
+	return list_length(lines);
+}
+
+/* expire_reservations(max_rows int) RETURNS int */
+Datum
+pgstock_expire_reservations(PG_FUNCTION_ARGS)
+{
+	int max_rows = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+
+	if (max_rows < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_rows must be at least 1")));
+	PG_RETURN_INT32(expire_batch(max_rows, max_rows, true));
+}
+
+/* expire_free(max_rows int) RETURNS int */
+Datum
+pgstock_expire_free(PG_FUNCTION_ARGS)
+{
+	int max_rows = PG_GETARG_INT32(0);
+
+	PG_RETURN_INT32(expire_batch(max_rows, max_rows, false));
+}
+
+/* expire_first(max_rows int) RETURNS int */
+Datum
+pgstock_expire_first(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(expire_batch(1, PG_GETARG_INT32(0), true));
 }

@@ -92,4 +92,5 @@ _PG_init(void)
 	MarkGUCPrefixReserved("pgstock");
 	commit_init();
 	user_handler_init();
+	keeper_init();
 }

@@ -9,6 +9,7 @@
  *	Calls and stock
  *		args.c			checks arguments, makes lines of them
  *		work.c			the unit of work: begin, lock, write, end
+ *		level.c			levels in it: slots, strategies, their locks
  *		stock.c			levels and lines in memory, and every way to change them
  *		reserve.c		the functions that take
  *		settle.c		confirm, release, roll back, return, extend: the states
@@ -36,6 +37,7 @@
  *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
  *		table.c			rows in and out of tables, without SQL
  *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
+ *		keeper.c		what runs by itself, where the module is preloaded
  *		pgstock.c		settings and callbacks
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -71,9 +73,10 @@
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
 #define STOCK_ID_BYTES_MAX 255
+#define STOCK_SLOTS_MAX	   64
 #define OUTBOX_TOPIC_MAX   249	  /* characters: Kafka's limit */
 #define STOCK_MAIN		   "main" /* the default location */
-#define SLOT_MAIN		   0	  /* ordinary stock; a sale's are below it */
+#define SLOT_MAIN		   0 /* a level's first row; a sale's is below it */
 
 /* The tables of schema pgstock_internal, in the order of table_names[]. */
 typedef enum TableId
@@ -112,11 +115,16 @@ typedef struct Change
 	bool	   isnull;
 } Change;
 
-/* A level's row, or the wish for it. */
+/*
+ * A row of a level, or the wish for it.  With slots a level is several rows,
+ * whose sum it is.
+ */
 typedef struct Level
 {
 	char		   *product_id;
 	char		   *location;
+	struct Level   *first;	/* the level's first row */
+	struct Level   *next;	/* its next row, or NULL */
 	ItemPointerData tid;	/* valid when known and not is_new */
 	bool			known;	/* there is such a level */
 	bool			is_new; /* made by this call, to be inserted */
@@ -128,9 +136,22 @@ typedef struct Level
 	int64			safety;
 	int64			backorder_limit;
 	int				slot;
-	int				slots;
+	int				slots;		/* from which a call takes first */
+	int				slots_made; /* that there are, those included */
+	bool			pooled;		/* only who holds all slots may take */
 	int64			version;
+	int64			wanted; /* wish, of the first: to be taken from any slot */
+	bool			whole;	/* wish, of the first: all slots */
+	bool			named;	/* wish: this slot */
 } Level;
+
+/* How a call that takes gets at its levels: who waits for whom. */
+typedef enum Strategy
+{
+	STRATEGY_WAIT, /* auto and pessimistic: for the row */
+	STRATEGY_OPTIMISTIC,
+	STRATEGY_ADVISORY
+} Strategy;
 
 /* The states of a line; the values are what the table holds. */
 typedef enum LineState
@@ -191,6 +212,7 @@ typedef struct Request
 	char	   *user_id;		 /* or NULL */
 	char	   *activity_id;	 /* the sale, or NULL */
 	char	   *idempotency_key; /* or NULL */
+	Strategy	strategy;
 	TimestampTz expires_at;
 	TupleDesc	answer_desc; /* stock_result; only with a key */
 	bool		whole_order; /* the lines are the order, not a part of it */
@@ -277,7 +299,8 @@ typedef struct Work
 	Table		tables[TABLE_COUNT];
 	List	   *orders; /* of Order, sorted once locked */
 	List	   *strays; /* of Reservation: changed lines of others */
-	List	   *levels; /* of Level, sorted once locked */
+	List	   *levels; /* of Level: wishes; first rows, sorted, once read */
+	Strategy	strategy;
 	bool		orders_locked;
 	bool		levels_locked;
 	List	   *movements; /* of Movement, to be written */
@@ -423,8 +446,8 @@ extern char			   *pgstock_actor;
 extern char		  *args_id(FunctionCallInfo fcinfo, int n, const char *name);
 extern char		  *args_text(FunctionCallInfo fcinfo, int n);
 extern const char *args_id_fault(const char *id);
-extern int64 args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
-extern void	 args_strategy(FunctionCallInfo fcinfo, int n);
+extern int64	args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
+extern Strategy args_strategy(FunctionCallInfo fcinfo, int n);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern TimestampTz default_expiry(void);
 extern List		  *args_items(Jsonb *items);
@@ -514,6 +537,29 @@ extern List		   *inbox_messages_arg(FunctionCallInfo fcinfo);
 extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
 extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
+/* in keeper.c */
+extern void keeper_init(void);
+extern void keeper_want(TimestampTz due_at);
+extern void keeper_tell(void);
+extern void keeper_forget(void);
+
+/* in level.c */
+extern Level *work_want_whole_level(Work *work, const char *product_id,
+									const char *location);
+extern Level *work_want_level(Work *work, const char *product_id,
+							  const char *location, int slot);
+extern void	  work_want_stock(Work *work, const char *product_id,
+							  const char *location, int slot, int64 quantity);
+extern void	  work_read_levels(Work *work);
+extern List	 *work_product_levels(Work *work, const char *product_id,
+								  bool sales);
+extern void	  work_lock_levels(Work *work);
+extern void	  work_lock_free_levels(Work *work);
+extern void	  work_write_levels(Work *work);
+extern Level *work_level(Work *work, const char *product_id,
+						 const char *location, int slot);
+extern Level *level_append(Level *last);
+
 /* in message.c */
 extern void		   message_parse(Message *message);
 extern void		   message_parse_any(Message *message);
@@ -566,22 +612,27 @@ extern List *settle_apply(Work *work, const Settle *settle, Order *order);
 extern void	 settle_want_levels(Work *work, const Order *order);
 
 /* in stock.c */
-extern int64 level_free(const Level *level);
-extern int64 level_available(const Level *level);
-extern int64 level_on_hand(Work *work, const Level *level);
-extern void	 level_must_exist(const Level *level);
-extern void	 level_insufficient(const char *product_id, const char *location,
-								int64 wanted, int64 available, const char *hint);
-extern void	 level_change(Work *work, Level *level, int64 on_hand_delta,
-						  int64 reserved_delta, const char *kind,
-						  const char *order_id, const char *reason,
-						  const char *reference);
-extern void	 stock_link_event(Work *work, int first_movement,
-							  const pg_uuid_t *event_id);
-extern bool	 line_is_due(const Work *work, const Reservation *line);
-extern bool	 line_is_live(const Work *work, const Reservation *line);
-extern void	 line_end(Work *work, Reservation *line, LineState state,
-					  const char *reason);
+extern int64  level_free(const Level *level);
+extern int64  level_available(const Level *level);
+extern int64  level_on_hand(Work *work, const Level *level);
+extern void	  level_must_exist(const Level *level);
+extern void	  level_insufficient(const char *product_id, const char *location,
+								 int64 wanted, int64 available, const char *hint);
+extern int64  slot_free(const Level *slot);
+extern Level  level_sum(const Level *level);
+extern Level *level_slot_to_take(Level *level);
+extern void	  level_require(const Level *level, int64 wanted);
+extern void	  level_even_out(Level *level);
+extern void	  level_change(Work *work, Level *level, int64 on_hand_delta,
+						   int64 reserved_delta, const char *kind,
+						   const char *order_id, const char *reason,
+						   const char *reference);
+extern void	  stock_link_event(Work *work, int first_movement,
+							   const pg_uuid_t *event_id);
+extern bool	  line_is_due(const Work *work, const Reservation *line);
+extern bool	  line_is_live(const Work *work, const Reservation *line);
+extern void	  line_end(Work *work, Reservation *line, LineState state,
+					   const char *reason);
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
 extern bool			order_is_live(const Work *work, const Order *order);
@@ -599,11 +650,12 @@ extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
 extern void			   table_scan_end(IndexScanDesc scan);
-extern bool	  table_find(Work *work, Table *table, const char *index, int nkeys,
-						 ScanKey keys, ItemPointer tid);
-extern bool	  table_find_text(Work *work, Table *table, const char *index,
-							  const char *value, ItemPointer tid);
-extern bool	  table_lock_row(Table *table, ItemPointer tid);
+extern bool table_find(Work *work, Table *table, const char *index, int nkeys,
+					   ScanKey keys, ItemPointer tid);
+extern bool table_find_text(Work *work, Table *table, const char *index,
+							const char *value, ItemPointer tid);
+extern bool table_lock_row(Table *table, ItemPointer tid);
+extern TM_Result table_try_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void	  table_delete(Table *table, ItemPointer tid);
 extern void	  table_conflict(void);
@@ -637,16 +689,10 @@ extern void	  work_reset_trace(Work *work);
 extern bool	  is_traceparent(const char *id);
 extern Order *work_want_order(Work *work, const char *order_id);
 extern void	  work_lock_orders(Work *work);
-extern Level *work_want_level(Work *work, const char *product_id,
-							  const char *location, int slot);
+extern bool	  work_holds_line(Work *work, const Reservation *line);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
-extern void	  work_read_levels(Work *work);
 extern List	 *work_order_lines(Work *work, const char *order_id);
-extern List	 *work_product_levels(Work *work, const char *product_id,
-								  bool sales);
-extern void	  work_lock_levels(Work *work);
-extern Level *work_level(Work *work, const char *product_id,
-						 const char *location, int slot);
+extern void	  work_load_orders_again(Work *work);
 extern Order *work_order(Work *work, const char *order_id);
 extern void	  lock_name(int lock_class, const char *name);
 

@@ -251,6 +251,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 	Reservation *row;
 
 	expire_make_room(work, level, line->quantity);
+	level = level_slot_to_take(level);
 	row = line_row(work, order, attempt, line);
 
 	answer->status = level_free(level) >= line->quantity ? "granted"
@@ -316,7 +317,8 @@ reserve_want_levels(Work *work, const Request *request)
 	{
 		Line *line = lfirst(cell);
 
-		work_want_level(work, line->product_id, line->location, line->slot);
+		work_want_stock(work, line->product_id, line->location, line->slot,
+						line->quantity);
 	}
 }
 
@@ -389,6 +391,7 @@ reserve(Request *request, const char *function, bool raise)
 	bool  granted = true;
 
 	work_begin(&work, function);
+	work.strategy = request->strategy;
 	if (request->idempotency_key != NULL)
 	{
 		idempotency_lock(request->idempotency_key);
@@ -429,7 +432,7 @@ reserve_one(FunctionCallInfo fcinfo, const char *function, bool raise)
 	request.user_id = PG_ARGISNULL(3) ? NULL : args_id(fcinfo, 3, "user_id");
 	location = PG_ARGISNULL(4) ? STOCK_MAIN : args_id(fcinfo, 4, "location");
 	request.expires_at = args_expiry(fcinfo, 5);
-	args_strategy(fcinfo, 6);
+	request.strategy = args_strategy(fcinfo, 6);
 	request_key(fcinfo, 7, &request);
 	request.lines = list_make1(line_new(product_id, location, quantity));
 	return reserve(&request, function, raise);
@@ -448,7 +451,7 @@ reserve_many(FunctionCallInfo fcinfo, const char *function, bool raise)
 	request.whole_order = true;
 	request.user_id = PG_ARGISNULL(2) ? NULL : args_id(fcinfo, 2, "user_id");
 	request.expires_at = args_expiry(fcinfo, 3);
-	args_strategy(fcinfo, 4);
+	request.strategy = args_strategy(fcinfo, 4);
 	request_key(fcinfo, 5, &request);
 	return reserve(&request, function, raise);
 }

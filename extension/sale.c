@@ -287,23 +287,24 @@ sale_args(FunctionCallInfo fcinfo)
 	return sale;
 }
 
-/* Takes the quota out of the main slot; due reservations do not stand in it. */
+/* Takes the quota out of the level; due reservations do not stand in it. */
 static void
 quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 {
 	/* A sale sells what is there: nothing of it is a back-order. */
-	int64 wanted = sale->quantity + home->backorder_limit;
+	int64 ahead = level_sum(home).backorder_limit;
+	int64 wanted = sale->quantity + ahead;
 	int64 reachable = expire_reachable(work, home, wanted);
 
 	if (reachable < wanted)
 		level_insufficient(sale->product_id, sale->location, sale->quantity,
-						   Max(0, reachable - home->backorder_limit),
+						   Max(0, reachable - ahead),
 						   "Set less apart, or receive stock first.");
 	expire_make_room(work, home, wanted);
 	quota->known = true;
 	quota->is_new = true;
 	quota->locked = true;
-	quota->slots = 1;
+	quota->slots = quota->slots_made = 1;
 	level_change(work, home, -sale->quantity, 0, "sale_opened", NULL, NULL,
 				 sale->activity_id);
 	level_change(work, quota, sale->quantity, 0, "sale_opened", NULL, NULL,
@@ -335,7 +336,7 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 						errhint("Give each sale an activity_id of its own.")));
 	sale.slot = -(int) nextval_internal(table_sequence(&work, "sale_number"),
 										false);
-	home = work_want_level(&work, sale.product_id, sale.location, SLOT_MAIN);
+	home = work_want_whole_level(&work, sale.product_id, sale.location);
 	quota = work_want_level(&work, sale.product_id, sale.location, sale.slot);
 	work_read_levels(&work);
 	level_must_exist(home);
@@ -529,7 +530,7 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	sale = sale_find(&work, activity_id);
 	if (sale == NULL)
 		not_open(activity_id, "It was never opened.");
-	home = work_want_level(&work, sale->product_id, sale->location, SLOT_MAIN);
+	home = work_want_whole_level(&work, sale->product_id, sale->location);
 	quota = work_want_level(&work, sale->product_id, sale->location,
 							sale->slot);
 	work_read_levels(&work);

@@ -434,7 +434,10 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 	return NIL;
 }
 
-/* Wants the levels of an order's latest attempt. */
+/*
+ * Wants the slots of an order's latest attempt; for what has expired also the
+ * stock to take it again, wherever that is.
+ */
 void
 settle_want_levels(Work *work, const Order *order)
 {
@@ -444,8 +447,12 @@ settle_want_levels(Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line->attempt == order->attempt)
-			work_want_level(work, line->product_id, line->location, line->slot);
+		if (line->attempt != order->attempt)
+			continue;
+		work_want_level(work, line->product_id, line->location, line->slot);
+		if (line_column(work, line) == COLUMN_EXPIRED)
+			work_want_stock(work, line->product_id, line->location, line->slot,
+							line->quantity);
 	}
 }
 

@@ -3,6 +3,14 @@
  * stock.c
  *	  Levels and lines in memory: what is free, and every way to change it.
  *
+ * A level of several rows, slots, is their sum; but a call that holds a few of
+ * them decides by those alone.  That works because no slot is promised more
+ * than it can give by itself: each has a part of what is kept back and of what
+ * may be sold ahead.  Whoever holds several evens them out.  If all together
+ * lack what is to be kept back, no slot may give anything, though a release may
+ * make one look as if it could: then the level is pooled, and only who holds
+ * all slots may take.
+ *
  * Every change of a level goes through level_change, which keeps the promise
  * (never negative, never oversold), counts the version and notes the movement;
  * so a level and its ledger cannot part.  A line changes state only while its
@@ -21,46 +29,117 @@
 
 #include "pgstock.h"
 
+/* What can be taken of one slot, back-orders included; negative: beyond it. */
+int64
+slot_free(const Level *slot)
+{
+	return slot->on_hand - slot->reserved - slot->safety +
+		   slot->backorder_limit;
+}
+
+/*
+ * All slots of a level as one row.  Those that are not locked count as they
+ * were read.
+ */
+Level
+level_sum(const Level *level)
+{
+	Level sum = *level->first;
+
+	for (const Level *row = level->first->next; row != NULL; row = row->next)
+	{
+		sum.on_hand += row->on_hand;
+		sum.reserved += row->reserved;
+		sum.safety += row->safety;
+		sum.backorder_limit += row->backorder_limit;
+		sum.version += row->version;
+	}
+	return sum;
+}
+
 /* What can be taken without a back-order; negative when beyond it. */
 int64
 level_free(const Level *level)
 {
-	return level->on_hand - level->reserved - level->safety;
+	Level sum = level_sum(level);
+
+	return sum.on_hand - sum.reserved - sum.safety;
 }
 
 /* What can be taken: the same sum as in the view stock_levels. */
 int64
 level_available(const Level *level)
 {
-	return Max(0, level_free(level) + level->backorder_limit);
+	int64 free = 0;
+
+	for (const Level *row = level->first; row != NULL; row = row->next)
+		free += slot_free(row);
+	return Max(0, free);
 }
 
-/* What is there of it, with what is set apart for sales: as in the view. */
+/* The locked slot that has most: what is taken will count in it. */
+Level *
+level_slot_to_take(Level *level)
+{
+	Level *most = NULL;
+
+	for (Level *row = level->first; row != NULL; row = row->next)
+	{
+		if (row->locked && (most == NULL || slot_free(row) > slot_free(most)))
+			most = row;
+	}
+	Assert(most != NULL);
+	return most;
+}
+
+/*
+ * Who is to say whether so much fits must hold slots that suffice, or all.  As
+ * a rule that is so.  It is not if a line expired while its slot was waited
+ * for: waiting for other slots now could be a deadlock, so run it again.
+ */
+void
+level_require(const Level *level, int64 wanted)
+{
+	int64 held = 0;
+	bool  all = true;
+
+	for (const Level *row = level->first; row != NULL; row = row->next)
+	{
+		if (row->locked)
+			held += slot_free(row);
+		else
+			all = all && !row->known;
+	}
+	if (!all && held < wanted)
+		table_conflict();
+}
+
+/*
+ * What is there of a level and of the sales that it feeds: as in the view.  A
+ * level of this work is as it is in memory, another as it is read.
+ */
 int64
 level_on_hand(Work *work, const Level *level)
 {
-	int64	  on_hand = level->on_hand;
+	int64	  on_hand = 0;
 	ListCell *cell;
 
-	Assert(level->slot == SLOT_MAIN);
-	foreach(cell, work_product_levels(work, level->product_id, true))
-	{
-		Level *sale = lfirst(cell);
-
-		if (strcmp(sale->location, level->location) == 0 &&
-			work_level(work, sale->product_id, sale->location, sale->slot) ==
-				NULL)
-			on_hand += sale->on_hand;
-	}
-	/* One that this call has opened or closed is as it is in memory. */
 	foreach(cell, work->levels)
 	{
-		Level *sale = lfirst(cell);
+		const Level *own = lfirst(cell);
 
-		if (sale->slot < SLOT_MAIN &&
-			key_compare(sale->product_id, sale->location, level->product_id,
+		if (key_compare(own->product_id, own->location, level->product_id,
 						level->location) == 0)
-			on_hand += sale->on_hand;
+			on_hand += level_sum(own).on_hand;
+	}
+	foreach(cell, work_product_levels(work, level->product_id, true))
+	{
+		const Level *other = lfirst(cell);
+
+		if (strcmp(other->location, level->location) == 0 &&
+			work_level(work, other->product_id, other->location, other->slot) ==
+				NULL)
+			on_hand += level_sum(other).on_hand;
 	}
 	return on_hand;
 }
@@ -110,6 +189,89 @@ level_drift(const Level *level)
 			 errhint("Look with verify_stock, and mend with repair_stock.")));
 }
 
+/* The part of the i-th of n. */
+static int64
+part(int64 total, int n, int i)
+{
+	return total / n + (i < total % n ? 1 : 0);
+}
+
+static void
+slot_set(Level *slot, int64 on_hand, int64 safety, int64 backorder_limit,
+		 bool pooled)
+{
+	if (slot->on_hand == on_hand && slot->safety == safety &&
+		slot->backorder_limit == backorder_limit && slot->pooled == pooled)
+		return;
+	slot->on_hand = on_hand;
+	slot->safety = safety;
+	slot->backorder_limit = backorder_limit;
+	slot->pooled = pooled;
+	slot->dirty = true;
+}
+
+/*
+ * Gives the locked slots of a level equal parts of what they have together.
+ * What is reserved stays where its lines count; slots no longer in use keep
+ * just that.
+ */
+void
+level_even_out(Level *level)
+{
+	Level sum = {0};
+	int	  held = 0;
+	int	  used = 0;
+	int	  i = 0;
+	bool  all = true;
+	int64 free;
+
+	for (Level *row = level->first; row != NULL; row = row->next)
+	{
+		all = all && row->locked;
+		if (!row->locked)
+			continue;
+		held++;
+		used += row->slot < level->slots;
+		sum.on_hand += row->on_hand - row->reserved;
+		sum.safety += row->safety;
+		sum.backorder_limit += row->backorder_limit;
+	}
+	/* Without a slot in use, or with less than nothing, there is no part. */
+	if (held < 2 || used == 0 || sum.on_hand < -sum.backorder_limit)
+		return;
+	free = sum.on_hand - sum.safety + sum.backorder_limit;
+	for (Level *row = level->first; row != NULL; row = row->next)
+	{
+		int64 safety = 0;
+		int64 ahead = 0;
+		int64 here = 0; /* not reserved, and what may be sold ahead */
+
+		if (!row->locked)
+			continue;
+		if (row->slot < level->slots)
+		{
+			safety = part(sum.safety, used, i);
+			ahead = part(sum.backorder_limit, used, i);
+			here = free >= 0 ? safety + part(free, used, i)
+							 : part(sum.on_hand + sum.backorder_limit, used, i);
+			i++;
+		}
+		slot_set(row, row->reserved + here - ahead, safety, ahead,
+				 all ? free < 0 : row->pooled);
+	}
+}
+
+/* Whatever brings goods in: sums stay exact in any JSON. */
+static void
+level_too_full(const Level *level)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+			 errmsg("on_hand of product \"%s\" at location \"%s\" would "
+					"exceed " INT64_FORMAT,
+					level->product_id, level->location, STOCK_QUANTITY_MAX)));
+}
+
 /* Changes a locked level and notes the movement. */
 void
 level_change(Work *work, Level *level, int64 on_hand_delta,
@@ -123,6 +285,9 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	level->reserved += reserved_delta;
 	level->version++;
 	level->dirty = true;
+	if (on_hand_delta > 0 && level_on_hand(work, level) > STOCK_QUANTITY_MAX)
+		level_too_full(level);
+	level_even_out(level);
 	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
 		level_drift(level);
 	/* What takes must leave the promise standing. */

@@ -33,6 +33,28 @@ typedef struct Supply
 	const char *reference; /* or NULL */
 } Supply;
 
+/* Makes the slots that a level lacks, empty; it is locked with all it has. */
+static void
+level_make_slots(Level *first, int slots)
+{
+	Level *row = first;
+	int	   made = Max(slots, first->slots_made);
+
+	for (;; row = row->next)
+	{
+		row->slots = slots;
+		row->slots_made = made;
+		row->dirty = true;
+		if (row->slot + 1 == made)
+			break;
+		if (row->next == NULL)
+		{
+			row->next = level_append(row);
+			row->next->known = row->next->is_new = row->next->locked = true;
+		}
+	}
+}
+
 /*
  * A level that this work has read is made if there is none; its name is
  * locked first, so that of two sessions one makes it and the other finds it.
@@ -41,6 +63,7 @@ static void
 level_make_if_new(Work *work, Level *level)
 {
 	List *siblings;
+	Level settings;
 
 	if (level->known)
 		return;
@@ -53,14 +76,15 @@ level_make_if_new(Work *work, Level *level)
 	level->known = true;
 	level->is_new = true;
 	level->locked = true;
-	level->slots = 1;
+	level->slots = level->slots_made = 1;
 	/* A new location begins with the product's settings. */
 	siblings = work_product_levels(work, level->product_id, false);
 	if (siblings != NIL)
 	{
-		level->safety = ((Level *) linitial(siblings))->safety;
-		level->backorder_limit = ((Level *) linitial(siblings))
-									 ->backorder_limit;
+		settings = level_sum(linitial(siblings));
+		level->safety = settings.safety;
+		level->backorder_limit = settings.backorder_limit;
+		level_make_slots(level, settings.slots);
 	}
 }
 
@@ -68,17 +92,12 @@ level_make_if_new(Work *work, Level *level)
 static void
 supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 {
-	if (delta > 0 && level_on_hand(work, level) > STOCK_QUANTITY_MAX - delta)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("on_hand of product \"%s\" at location \"%s\" would "
-						"exceed " INT64_FORMAT,
-						level->product_id, level->location,
-						STOCK_QUANTITY_MAX)));
-	if (delta < 0 && level->on_hand + delta < level->reserved)
+	Level sum = level_sum(level);
+
+	if (delta < 0 && sum.on_hand + delta < sum.reserved)
 		level_insufficient(
 			level->product_id, level->location, -delta,
-			Max(0, level->on_hand - level->reserved),
+			Max(0, sum.on_hand - sum.reserved),
 			"What is reserved, or set apart for a sale, cannot be "
 			"taken away: release or roll back orders, or close "
 			"the sale, first.");
@@ -109,7 +128,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	int64  on_hand;
 
 	work_begin(&work, "receive_stock()");
-	level = work_want_level(&work, product_id, location, SLOT_MAIN);
+	level = work_want_whole_level(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
@@ -146,7 +165,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 						errmsg("reason must not be empty"),
 						errhint("Say why, for whoever reads the ledger.")));
 	work_begin(&work, "adjust_stock()");
-	level = work_want_level(&work, product_id, location, SLOT_MAIN);
+	level = work_want_whole_level(&work, product_id, location);
 	work_read_levels(&work);
 	level_must_exist(level);
 	work_lock_levels(&work);
@@ -184,19 +203,22 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 	Supply supply = {.kind = "set"};
 	Work   work;
 	Level *level;
+	Level  sum;
 
 	if (on_hand < 0 || on_hand > STOCK_QUANTITY_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("on_hand must be between 0 and " INT64_FORMAT,
 							   STOCK_QUANTITY_MAX)));
 	work_begin(&work, "set_stock()");
-	level = work_want_level(&work, product_id, location, SLOT_MAIN);
+	level = work_want_whole_level(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
-	if (!PG_ARGISNULL(2) && level->version != PG_GETARG_INT64(2))
-		stale_version(level, PG_GETARG_INT64(2));
-	supply_change(&work, level, on_hand - level_on_hand(&work, level), &supply);
+	sum = level_sum(level);
+	sum.on_hand = level_on_hand(&work, level);
+	if (!PG_ARGISNULL(2) && sum.version != PG_GETARG_INT64(2))
+		stale_version(&sum, PG_GETARG_INT64(2));
+	supply_change(&work, level, on_hand - sum.on_hand, &supply);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -221,8 +243,8 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("from_location and to_location must differ")));
 	work_begin(&work, "move_stock()");
-	source = work_want_level(&work, product_id, from, SLOT_MAIN);
-	target = work_want_level(&work, product_id, to, SLOT_MAIN);
+	source = work_want_whole_level(&work, product_id, from);
+	target = work_want_whole_level(&work, product_id, to);
 	work_read_levels(&work);
 	level_must_exist(source);
 	level_make_if_new(&work, target);
@@ -250,11 +272,38 @@ setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
 	*setting = Max(0, value);
 }
 
+static int
+slots_arg(FunctionCallInfo fcinfo, int n, int slots)
+{
+	int value = PG_ARGISNULL(n) ? slots : PG_GETARG_INT32(n);
+
+	if (value != -1 && (value < 1 || value > STOCK_SLOTS_MAX))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("slots must be between 1 and %d, or -1 to take "
+							   "them away",
+							   STOCK_SLOTS_MAX)));
+	return Max(1, value);
+}
+
+/* Settles what a level's slots share; the first row gets it all before. */
+static void
+level_configure(Level *first, const Level *sum)
+{
+	for (Level *row = first; row != NULL; row = row->next)
+		row->safety = row->backorder_limit = 0;
+	first->safety = sum->safety;
+	first->backorder_limit = sum->backorder_limit;
+	first->version++;
+	level_make_slots(first, sum->slots);
+	level_even_out(first);
+}
+
 /*
  * configure_product(product_id text, safety bigint, backorder_limit bigint,
  *					 slots int) RETURNS void
  *
  * A back-order limit cannot go below what is taken beyond stock already.
+ * Slots that are taken away keep their rows, for the lines that count in them.
  */
 Datum
 pgstock_configure_product(PG_FUNCTION_ARGS)
@@ -263,26 +312,23 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 	Work	  work;
 	ListCell *cell;
 
-	if (!PG_ARGISNULL(3) && PG_GETARG_INT32(3) > 1)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("a level has one slot in this version"),
-						errhint("Leave slots out.")));
 	work_begin(&work, "configure_product()");
 	foreach(cell, work_product_levels(&work, product_id, false))
-		work_want_level(&work, product_id, ((Level *) lfirst(cell))->location,
-						SLOT_MAIN);
+		work_want_whole_level(&work, product_id,
+							  ((Level *) lfirst(cell))->location);
 	if (work.levels == NIL)
-		level_must_exist(
-			work_want_level(&work, product_id, STOCK_MAIN, SLOT_MAIN));
+		level_must_exist(work_want_whole_level(&work, product_id, STOCK_MAIN));
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	foreach(cell, work.levels)
 	{
 		Level *level = lfirst(cell);
+		Level  sum = level_sum(level);
 
-		setting_arg(fcinfo, 1, "safety", &level->safety);
-		setting_arg(fcinfo, 2, "backorder_limit", &level->backorder_limit);
-		if (level->on_hand - level->reserved < -level->backorder_limit)
+		setting_arg(fcinfo, 1, "safety", &sum.safety);
+		setting_arg(fcinfo, 2, "backorder_limit", &sum.backorder_limit);
+		sum.slots = slots_arg(fcinfo, 3, sum.slots);
+		if (sum.on_hand - sum.reserved < -sum.backorder_limit)
 			ereport(ERROR,
 					(errcode(ERRCODE_SK_INSUFFICIENT),
 					 errmsg("more than that is taken beyond stock of product "
@@ -290,11 +336,10 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 							product_id, level->location),
 					 errdetail("Product \"%s\": wanted " INT64_FORMAT
 							   ", taken " INT64_FORMAT ".",
-							   product_id, level->backorder_limit,
-							   level->reserved - level->on_hand),
+							   product_id, sum.backorder_limit,
+							   sum.reserved - sum.on_hand),
 					 errhint("Receive stock first.")));
-		level->version++;
-		level->dirty = true;
+		level_configure(level, &sum);
 		event_emit_level(&work, level, "configured", NULL);
 	}
 	work_end(&work);

@@ -350,6 +350,38 @@ table_lock_row(Table *table, ItemPointer tid)
 	return false;
 }
 
+/*
+ * Locks the very version of a row that this call has read, without waiting:
+ * TM_Ok, and its place is brought into tid, or TM_WouldBlock if somebody holds
+ * it, or TM_Updated if somebody has changed it.
+ */
+TM_Result
+table_try_lock_row(Table *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+	TM_Result	   result;
+
+	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitSkip, 0,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = table->slot->tts_tid;
+			return TM_Ok;
+		case TM_WouldBlock:
+			return TM_WouldBlock;
+		case TM_Updated:
+		case TM_Deleted:
+			return TM_Updated;
+		default:
+			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",
+				 result, RelationGetRelationName(table->rel));
+	}
+	return result;
+}
+
 /* ---- Columns: numbered from 1, as the tables have them ---- */
 
 void

@@ -6,7 +6,7 @@
  *
  * Lock order, for every function and batch:
  *
- *		inbox ids -> idempotency keys -> order ids -> levels
+ *		inbox ids -> idempotency keys -> order ids -> levels (see level.c)
  *
  * each kind sorted by its bytes.  Ids, keys and orders are advisory locks in a
  * class of our own (lock_name), so that they exist before the row does.  A
@@ -14,11 +14,6 @@
  * line without holding its level, and expiry changes lines of an order without
  * holding the order.  So whoever settles an order reads its lines, locks their
  * levels, and reads the lines again (work_lock_levels does).
- *
- * A sale's quota is a level of its own, with a slot below SLOT_MAIN.  When the
- * sale closes, that level's row goes and its lines count in the main slot from
- * then on.  Whoever wanted the row and does not get it any more takes the main
- * slot's instead: that comes later in the order of the locks.
  *
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
@@ -49,18 +44,6 @@
 #include "pgstock.h"
 
 /* Columns, as sql/tables.sql has them. */
-enum
-{
-	LEVEL_PRODUCT = 1,
-	LEVEL_LOCATION,
-	LEVEL_SLOT,
-	LEVEL_ON_HAND,
-	LEVEL_RESERVED,
-	LEVEL_SAFETY,
-	LEVEL_BACKORDER_LIMIT,
-	LEVEL_SLOTS,
-	LEVEL_VERSION
-};
 enum
 {
 	LINE_ORDER = 1,
@@ -386,6 +369,16 @@ due_scan(Work *work, Table *table, const Level *level)
 							n + 1, keys);
 }
 
+/* Whether the slot in which the line counts is locked. */
+bool
+work_holds_line(Work *work, const Reservation *line)
+{
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
+
+	return level != NULL && level->locked;
+}
+
 /*
  * The due lines that count in a level, or in any; once levels are locked, in
  * any of those.  Their orders are not locked and need not be; their levels
@@ -402,11 +395,9 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	{
 		Reservation *line = line_read(table->slot, NULL);
 
-		if (level != NULL && line->slot != level->slot)
+		if (work->levels_locked && !work_holds_line(work, line))
 			continue;
-		if (work->levels_locked &&
-			work_level(work, line->product_id, line->location, line->slot) ==
-				NULL)
+		if (level != NULL && Min(line->slot, 0) != Min(level->slot, 0))
 			continue;
 		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
 							  line);
@@ -440,6 +431,21 @@ work_order_lines(Work *work, const char *order_id)
 	return lines;
 }
 
+/* The lines of the orders that have any, as they are now. */
+void
+work_load_orders_again(Work *work)
+{
+	ListCell *cell;
+
+	foreach(cell, work->orders)
+	{
+		Order *order = lfirst(cell);
+
+		if (order->lines != NIL)
+			order_load(work, order);
+	}
+}
+
 static void
 line_write(Work *work, Reservation *line)
 {
@@ -464,7 +470,10 @@ line_write(Work *work, Reservation *line)
 	{
 		row_put(slot, LINE_EXPIRES_AT, TimestampTzGetDatum(line->expires_at));
 		if (line->state == LINE_RESERVED)
+		{
 			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
+			keeper_want(line->expires_at);
+		}
 	}
 	if (line->ended_at != DT_NOBEGIN)
 		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
@@ -476,245 +485,6 @@ line_write(Work *work, Reservation *line)
 		table_insert(work, table);
 	else
 		table_update(work, table, &line->tid);
-}
-
-/* ---- Levels ---- */
-
-/* How a key lies to a level: by product, location and slot. */
-static int
-level_compare_key(const Level *level, const char *product_id,
-				  const char *location, int slot)
-{
-	int difference = key_compare(product_id, location, level->product_id,
-								 level->location);
-
-	return difference != 0 ? difference
-						   : (slot > level->slot) - (slot < level->slot);
-}
-
-static int
-level_compare(const ListCell *a, const ListCell *b)
-{
-	const Level *x = lfirst(a);
-
-	return level_compare_key(lfirst(b), x->product_id, x->location, x->slot);
-}
-
-/* The level in this work, or NULL. */
-Level *
-work_level(Work *work, const char *product_id, const char *location, int slot)
-{
-	int low = 0;
-	int high = list_length(work->levels);
-
-	while (low < high)
-	{
-		int	   middle = (low + high) / 2;
-		Level *level = list_nth(work->levels, middle);
-		int difference = level_compare_key(level, product_id, location, slot);
-
-		if (difference == 0)
-			return level;
-		if (difference < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return NULL;
-}
-
-/* Says that the level will be needed; to be locked with the others. */
-Level *
-work_want_level(Work *work, const char *product_id, const char *location,
-				int slot)
-{
-	Level *level = palloc0(sizeof(Level));
-
-	Assert(!work->levels_locked);
-	level->product_id = pstrdup(product_id);
-	level->location = pstrdup(location);
-	level->slot = slot;
-	work->levels = lappend(work->levels, level);
-	return level;
-}
-
-static void
-level_read(Level *level, TupleTableSlot *slot)
-{
-	level->slot = DatumGetInt32(slot->tts_values[LEVEL_SLOT - 1]);
-	level->on_hand = row_get_int64(slot, LEVEL_ON_HAND);
-	level->reserved = row_get_int64(slot, LEVEL_RESERVED);
-	level->safety = row_get_int64(slot, LEVEL_SAFETY);
-	level->backorder_limit = row_get_int64(slot, LEVEL_BACKORDER_LIMIT);
-	level->slots = DatumGetInt32(slot->tts_values[LEVEL_SLOTS - 1]);
-	level->version = row_get_int64(slot, LEVEL_VERSION);
-	level->tid = slot->tts_tid;
-	level->known = true;
-}
-
-/* Finds a level's row without locking it. */
-static void
-level_find(Work *work, Level *level)
-{
-	Table		   *table = table_use(work, TABLE_LEVEL);
-	ScanKeyData		keys[3];
-	ItemPointerData tid;
-
-	table_key_text(&keys[0], 1, level->product_id);
-	table_key_text(&keys[1], 2, level->location);
-	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(level->slot));
-	if (table_find(work, table, "level_pkey", 3, keys, &tid))
-		level_read(level, table->slot);
-}
-
-/*
- * Sorts the wanted levels, and reads them without locking: enough to refuse
- * what cannot be, and the one index descent of each.
- */
-void
-work_read_levels(Work *work)
-{
-	ListCell *cell;
-	Level	 *last = NULL;
-
-	Assert(!work->levels_locked);
-	list_sort(work->levels, level_compare);
-	foreach(cell, work->levels)
-	{
-		Level *level = lfirst(cell);
-
-		if (last != NULL &&
-			level_compare_key(last, level->product_id, level->location,
-							  level->slot) == 0)
-		{
-			work->levels = foreach_delete_current(work->levels, cell);
-			continue;
-		}
-		level_find(work, level);
-		last = level;
-	}
-}
-
-/* A sale that has closed: its lines count in the main slot now. */
-static void
-level_want_heir(Work *work, const Level *sale, int place)
-{
-	Level *heir;
-
-	for (place++; place < list_length(work->levels); place++)
-	{
-		int difference = level_compare_key(list_nth(work->levels, place),
-										   sale->product_id, sale->location,
-										   SLOT_MAIN);
-
-		if (difference == 0)
-			return;
-		if (difference < 0)
-			break;
-	}
-	heir = work_want_level(work, sale->product_id, sale->location, SLOT_MAIN);
-	work->levels = list_delete_last(work->levels);
-	work->levels = list_insert_nth(work->levels, place, heir);
-	level_find(work, heir);
-}
-
-/* Locks the levels that were read, in their order, and reads them anew. */
-void
-work_lock_levels(Work *work)
-{
-	Table	 *table = table_use(work, TABLE_LEVEL);
-	ListCell *cell;
-
-	Assert(!work->levels_locked);
-	foreach(cell, work->levels)
-	{
-		Level *level = lfirst(cell);
-
-		if (level->is_new)
-			continue;
-		if (level->known)
-		{
-			level->known = false;
-			if (table_lock_row(table, &level->tid))
-				level_read(level, table->slot);
-			level->locked = level->known;
-		}
-		if (!level->known && level->slot < SLOT_MAIN)
-			level_want_heir(work, level, foreach_current_index(cell));
-	}
-	work->levels_locked = true;
-	commit_release_early();
-
-	/*
-	 * From here on it is the time of the locks: a level's movements and events
-	 * are in the order of their times.  What others did under these locks
-	 * before we had them counts too: they may have let due lines of our orders
-	 * go.
-	 */
-	work->now = GetCurrentTimestamp();
-	work_refresh_snapshot();
-	foreach(cell, work->orders)
-	{
-		Order *order = lfirst(cell);
-
-		if (order->lines != NIL)
-			order_load(work, order);
-	}
-}
-
-/*
- * A product's levels at all its locations, or those of its sales, read without
- * locking.
- */
-List *
-work_product_levels(Work *work, const char *product_id, bool sales)
-{
-	Table		 *table = table_use(work, TABLE_LEVEL);
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-	List		 *levels = NIL;
-
-	table_key_text(&key, 1, product_id);
-	scan = table_scan_begin(work, table, "level_pkey", 1, &key);
-	while (table_scan_next(scan, table))
-	{
-		Level *level = palloc0(sizeof(Level));
-
-		level->product_id = row_get_text(table->slot, LEVEL_PRODUCT);
-		level->location = row_get_text(table->slot, LEVEL_LOCATION);
-		level_read(level, table->slot);
-		if ((level->slot < SLOT_MAIN) == sales)
-			levels = lappend(levels, level);
-	}
-	table_scan_end(scan);
-	return levels;
-}
-
-static void
-level_write(Work *work, Level *level)
-{
-	Table		   *table = table_use(work, TABLE_LEVEL);
-	TupleTableSlot *slot = table_new_row(table);
-
-	if (level->gone)
-	{
-		table_delete(table, &level->tid);
-		return;
-	}
-	row_put_text(slot, LEVEL_PRODUCT, level->product_id);
-	row_put_text(slot, LEVEL_LOCATION, level->location);
-	row_put(slot, LEVEL_SLOT, Int32GetDatum(level->slot));
-	row_put(slot, LEVEL_ON_HAND, Int64GetDatum(level->on_hand));
-	row_put(slot, LEVEL_RESERVED, Int64GetDatum(level->reserved));
-	row_put(slot, LEVEL_SAFETY, Int64GetDatum(level->safety));
-	row_put(slot, LEVEL_BACKORDER_LIMIT, Int64GetDatum(level->backorder_limit));
-	row_put(slot, LEVEL_SLOTS, Int32GetDatum(level->slots));
-	row_put(slot, LEVEL_VERSION, Int64GetDatum(level->version));
-	if (level->is_new)
-		table_insert(work, table);
-	else
-		table_update(work, table, &level->tid);
 }
 
 /* ---- The ledger ---- */
@@ -775,11 +545,7 @@ work_end(Work *work)
 	work_write_movements(work);
 	if (work->refused != NIL)
 		refused_write(work);
-	foreach(cell, work->levels)
-	{
-		if (((Level *) lfirst(cell))->dirty)
-			level_write(work, lfirst(cell));
-	}
+	work_write_levels(work);
 	tables_close(work);
 	PopActiveSnapshot();
 	/* What follows in this transaction shall see it. */

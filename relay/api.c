@@ -64,17 +64,45 @@ static const PgStatement statements[API_CALLS] = {
 	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
 	[API_PURGE] = {"purge",
 				   FUNCTION("relay_purge($1::interval,"
-							" $2::interval)"),
-				   2, API_PURGE, 0},
+							" $2::interval, $3::int)"),
+				   3, API_PURGE, 0},
+	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,
+					0},
 	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
 				   0},
+	[API_STATUS] = {"status",
+					"SELECT name, value, value #>> '{}'"
+					" FROM pgstock_internal.relay_status()",
+					0, API_STATUS, 0},
+	[API_OUTBOX_RANGE] = {"outbox_range", FUNCTION("relay_outbox_range()"), 0,
+						  API_OUTBOX_RANGE, 0},
+	[API_REPLAY] = {"replay",
+					FUNCTION("relay_replay(ROW($1::bigint, $2::bigint,"
+							 " $3::timestamptz, $4::timestamptz, $5::text)"
+							 "::pgstock_internal.replay_filter, $6::bigint,"
+							 " $7::int, $8::boolean, $9::text)"),
+					9, API_REPLAY, 0},
+	[API_REWIND] = {"rewind",
+					FUNCTION("relay_rewind($1::text, $2::int[], $3::bigint[],"
+							 " $4::text)"),
+					4, API_REWIND, 0},
+	[API_FAILED] = {"failed",
+					FUNCTION("relay_failed($1::bigint, $2::text, $3::text,"
+							 " $4::timestamptz, $5::text, $6::text,"
+							 " $7::bigint, $8::int)"),
+					8, API_FAILED, 0},
+	[API_FAILED_ACT] = {"failed_act",
+						FUNCTION("relay_failed_act($1::text, $2::bigint,"
+								 " $3::text)"),
+						3, API_FAILED_ACT, 0},
+	[API_AUDIT_PAGE] = {"audit_page",
+						FUNCTION("relay_audit_page($1::timestamptz, $2::bigint,"
+								 " $3::bigint, $4::int)"),
+						4, API_AUDIT_PAGE, 1},
+	[API_AUDIT_HOLDS] = {"audit_holds",
+						 FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2,
+						 API_AUDIT_HOLDS, 0},
 };
-
-/* A number as a text parameter, in memory of the caller's. */
-typedef struct NumberText
-{
-	char text[24];
-} NumberText;
 
 static PgParam
 text_param(const char *text)
@@ -82,8 +110,8 @@ text_param(const char *text)
 	return (PgParam){.data = text};
 }
 
-static PgParam
-number_param(NumberText *memory, int64_t number)
+PgParam
+api_number(NumberText *memory, int64_t number)
 {
 	snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
 	return text_param(memory->text);
@@ -193,8 +221,8 @@ api_batch_free(ApiBatch *batch)
 		buf_free(&batch->arrays[i]);
 }
 
-static void
-batch_params(ApiBatch *batch, PgParam *params)
+void
+api_batch_params(ApiBatch *batch, PgParam *params)
 {
 	Assert(batch->count > 0);
 	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
@@ -230,9 +258,9 @@ api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 	NumberText	  bytes;
 	const PgParam params[] = {
 		text_param(window),
-		number_param(&after, after_seq),
-		number_param(&rows, max_rows),
-		number_param(&bytes, max_bytes),
+		api_number(&after, after_seq),
+		api_number(&rows, max_rows),
+		api_number(&bytes, max_bytes),
 	};
 
 	pgconn_call(conn, &statements[API_PAGE], params);
@@ -246,9 +274,9 @@ api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
 	NumberText	  epoch_text;
 	const PgParam params[] = {
 		text_param(window),
-		number_param(&seq_text, seq),
+		api_number(&seq_text, seq),
 		text_param(finished ? "t" : "f"),
-		number_param(&epoch_text, epoch),
+		api_number(&epoch_text, epoch),
 	};
 
 	pgconn_call(conn, &statements[API_STORE], params);
@@ -271,7 +299,7 @@ api_call_begin_offsets(PgConn *conn, ApiBatch *beginnings)
 {
 	PgParam params[Lengthof(beginnings->arrays)];
 
-	batch_params(beginnings, params);
+	api_batch_params(beginnings, params);
 	pgconn_call(conn, &statements[API_BEGIN_OFFSETS], params);
 }
 
@@ -279,17 +307,22 @@ void
 api_call_retry(PgConn *conn, int rows, const char *options)
 {
 	NumberText	  max;
-	const PgParam params[] = {number_param(&max, rows), text_param(options)};
+	const PgParam params[] = {api_number(&max, rows), text_param(options)};
 
 	pgconn_call(conn, &statements[API_RETRY], params);
 }
 
 void
-api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
+api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 {
+	NumberText	  max;
 	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
 	char		 *dedup = xasprintf("%" PRId64 " us", dedup_us);
-	const PgParam params[] = {text_param(retention), text_param(dedup)};
+	const PgParam params[] = {
+		text_param(retention),
+		text_param(dedup),
+		api_number(&max, rows),
+	};
 
 	pgconn_call(conn, &statements[API_PURGE], params);
 	free(retention);
@@ -297,11 +330,20 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us)
 }
 
 void
+api_call_expire(PgConn *conn, int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {api_number(&max, rows)};
+
+	pgconn_call(conn, &statements[API_EXPIRE], params);
+}
+
+void
 api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
 {
 	PgParam params[8];
 
-	batch_params(batch, params);
+	api_batch_params(batch, params);
 	params[7] = text_param(options);
 	pgconn_call(conn, &statements[API_APPLY], params);
 }
@@ -313,7 +355,7 @@ api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 	PgParam params[10];
 
 	Assert(batch->count == 1);
-	batch_params(batch, params);
+	api_batch_params(batch, params);
 	params[7] = text_param(options);
 	params[8] = text_param(sqlstate);
 	params[9] = text_param(message);
@@ -345,7 +387,8 @@ api_exec_offsets(PGconn *pg, char *const *topics)
 	PgParam	  params[1];
 	PGresult *result;
 
-	text_array(&array, topics);
+	if (topics != NULL)
+		text_array(&array, topics);
 	params[0] = binary_param(&array);
 	result = api_exec(pg, API_OFFSETS, params);
 	buf_free(&array);
@@ -459,13 +502,20 @@ api_page_bytes(const PGresult *result)
 	return sum;
 }
 
-static Slice
+Slice
 api_slice(const PGresult *result, int row, int column)
 {
 	if (PQgetisnull(result, row, column))
 		return (Slice){NULL, 0};
 	return (Slice){PQgetvalue(result, row, column),
 				   (size_t) PQgetlength(result, row, column)};
+}
+
+int64_t
+api_binary_time(const PGresult *result, int row, int column)
+{
+	return (int64_t) read_u64(PQgetvalue(result, row, column)) +
+		   POSTGRES_EPOCH_US;
 }
 
 void
@@ -480,8 +530,7 @@ api_page_row(const PGresult *result, int row, EventRow *event)
 		.payload = api_slice(result, row, PAGE_PAYLOAD),
 		.headers = api_slice(result, row, PAGE_HEADERS),
 		.traceparent = api_slice(result, row, 7),
-		.created_us = (int64_t) read_u64(PQgetvalue(result, row, 8)) +
-					  POSTGRES_EPOCH_US,
+		.created_us = api_binary_time(result, row, 8),
 		.format = *PQgetvalue(result, row, 9),
 	};
 }

@@ -36,7 +36,16 @@ typedef enum ApiCall
 	API_RETRY,
 	API_METRICS,
 	API_PURGE,
+	API_EXPIRE,
 	API_ADOPT,
+	API_STATUS,
+	API_OUTBOX_RANGE,
+	API_REPLAY,
+	API_REWIND,
+	API_FAILED,
+	API_FAILED_ACT,
+	API_AUDIT_PAGE,
+	API_AUDIT_HOLDS,
 	API_CALLS, /* their number */
 } ApiCall;
 
@@ -49,11 +58,21 @@ void api_call_store(PgConn *conn, const char *window, int64_t seq,
 					bool finished, int64_t epoch);
 void api_call_offsets(PgConn *conn, char *const *topics);
 void api_call_retry(PgConn *conn, int rows, const char *options);
-void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us);
+void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us,
+					int rows);
+void api_call_expire(PgConn *conn, int rows);
+
+/* A number as a text parameter, in memory of the caller's. */
+typedef struct NumberText
+{
+	char text[24];
+} NumberText;
+
+PgParam api_number(NumberText *memory, int64_t number);
 
 /* The same, waiting: for commands that are not the loop. */
 PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);
-PGresult *api_exec_offsets(PGconn *pg, char *const *topics);
+PGresult *api_exec_offsets(PGconn *pg, char *const *topics); /* NULL: all */
 
 /* A batch of messages as the parameters of relay_apply(). */
 typedef struct ApiBatch
@@ -74,6 +93,8 @@ typedef struct ApiMessage
 } ApiMessage;
 
 void api_batch_begin(ApiBatch *batch);
+/* params: one for each array */
+void api_batch_params(ApiBatch *batch, PgParam *params);
 void api_batch_add(ApiBatch *batch, const ApiMessage *message);
 void api_batch_free(ApiBatch *batch);
 
@@ -116,5 +137,9 @@ void   api_page_row(const PGresult *result, int row, EventRow *event);
 const char *api_text(const PGresult *result, int row, int column);
 int64_t		api_int(const PGresult *result, int row, int column);
 bool		api_bool(const PGresult *result, int row, int column);
+
+/* binary columns */
+Slice	api_slice(const PGresult *result, int row, int column);
+int64_t api_binary_time(const PGresult *result, int row, int column);
 
 #endif

@@ -19,8 +19,9 @@
 
 #define LOG_MODULE "consumer"
 
-/* The one call that waits: only for partitions that the database does not know
- * yet, and only where they do not begin at their start. */
+/* What waits: only for partitions that the database does not know
+ * yet, and only where they do not begin at their start; and for topics that
+ * were missing. */
 #define FIND_OFFSETS_MS 5000
 
 typedef struct Partition
@@ -50,6 +51,7 @@ struct Consumer
 	Buf					headers; /* of the message last asked for */
 	Buf					error;
 	LogThrottle			error_told;
+	Absent				absent;
 };
 
 static void
@@ -84,6 +86,7 @@ consumer_free(Consumer *consumer)
 	loop_wake_free(consumer->wake);
 	buf_free(&consumer->headers);
 	buf_free(&consumer->error);
+	absent_forget_all(&consumer->absent);
 	free(consumer);
 }
 
@@ -160,6 +163,28 @@ consumer_is_assigned(const Consumer *consumer)
 	return consumer->partition_count > 0;
 }
 
+const Absent *
+consumer_absent(const Consumer *consumer)
+{
+	return &consumer->absent;
+}
+
+/* A topic that is made later brings a rebalance, if not always a partition for
+ * us.  Few are missing, and seldom: it may wait for the broker. */
+static void
+consumer_look_for_absent(Consumer *consumer)
+{
+	char **topics = consumer->absent.topics;
+
+	consumer->absent = (Absent){0};
+	for (char **topic = topics; topics != NULL && *topic != NULL; topic++)
+		if (kafka_has_topic(consumer->client, *topic, FIND_OFFSETS_MS))
+			log_info("topic is there now topic=%s", *topic);
+		else
+			(void) absent_note(&consumer->absent, *topic);
+	strings_free(topics);
+}
+
 static void
 consumer_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t error,
 				   rd_kafka_topic_partition_list_t *list, void *arg)
@@ -175,6 +200,7 @@ consumer_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t error,
 	{
 		consumer_suspend(consumer);
 		consumer_set_partitions(consumer, list);
+		consumer_look_for_absent(consumer);
 	}
 	else
 	{
@@ -460,6 +486,17 @@ consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
 	char		reason[KAFKA_ERROR_MAX];
 	const char *text = rd_kafka_message_errstr(message);
 
+	if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
+		message->rkt != NULL)
+	{
+		const char *topic = rd_kafka_topic_name(message->rkt);
+
+		if (absent_note(&consumer->absent, topic))
+			log_warning("topic to consume is missing: is its name right? "
+						"topic=%s",
+						topic);
+		return true;
+	}
 	if (message->err != RD_KAFKA_RESP_ERR__FATAL)
 	{
 		log_throttled(&consumer->error_told, loop_now(consumer->loop),

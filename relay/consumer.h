@@ -9,6 +9,7 @@
 #ifndef PGSTOCK_CONSUMER_H
 #define PGSTOCK_CONSUMER_H
 
+#include "absent.h"
 #include "api.h"
 #include "kafka.h"
 #include "loop.h"
@@ -60,6 +61,9 @@ bool consumer_find_beginnings(Consumer *consumer, const PGresult *offsets,
 void consumer_place(Consumer *consumer, const PGresult *offsets);
 void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
+
+/* Of the topics to consume those that the broker has not. */
+const Absent *consumer_absent(const Consumer *consumer);
 
 /* The batch.  A message belongs to the consumer until consumer_drop(). */
 ConsumerTaken consumer_take(Consumer *consumer) MUST_CHECK;

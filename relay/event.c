@@ -27,6 +27,25 @@ event_uuid_text(char *to, const char *uuid)
 	}
 }
 
+const char *const event_ends[EVENT_ENDS] = {
+	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
+};
+
+int
+event_end(const EventRow *row)
+{
+	static const char *const types[EVENT_ENDS] = {
+		"StockConfirmed", "StockReleased", "StockRolledBack",
+		"StockReturned",  "StockExpired",  "StockShortfall",
+	};
+
+	for (int i = 0; row->format == 'j' && i < EVENT_ENDS; i++)
+		if (strlen(types[i]) == row->type.len &&
+			memcmp(types[i], row->type.data, row->type.len) == 0)
+			return i;
+	return -1;
+}
+
 /* The number right-aligned in exactly len digits, zeros before it. */
 static void
 put_digits(char *to, int len, uint64_t number)

@@ -46,6 +46,13 @@ typedef struct EventRow
 rd_kafka_headers_t *event_headers(const EventRow *row, unsigned profile,
 								  Slice source) MUST_CHECK;
 
+/* The states in which an order's reservation ends. */
+#define EVENT_ENDS 6
+extern const char *const event_ends[EVENT_ENDS];
+
+/* Which of them the event tells of, or -1. */
+int event_end(const EventRow *row);
+
 #define EVENT_UUID_LEN 36
 #define EVENT_TIME_LEN 27 /* 2026-01-31T12:34:56.123456Z */
 #define EVENT_SEQ_LEN  20

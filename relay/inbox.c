@@ -293,6 +293,13 @@ inbox_take_metrics(Inbox *inbox, const PGresult *result)
 	inbox_on_metrics(&inbox->core, loop_now(inbox->loop));
 }
 
+/* The one number of an answer; 0 if it has none. */
+static uint64_t
+inbox_number(const PGresult *result)
+{
+	return PQntuples(result) == 1 ? (uint64_t) api_int(result, 0, 0) : 0;
+}
+
 static void
 inbox_take_answer(Inbox *inbox, const PGresult *result)
 {
@@ -319,7 +326,10 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			inbox_take_metrics(inbox, result);
 			break;
 		case INBOX_ASK_PURGE:
-			inbox_on_purged(core, now);
+			inbox_on_purged(core, inbox_number(result), now);
+			break;
+		case INBOX_ASK_EXPIRE:
+			inbox_on_expired(core, (int64_t) inbox_number(result), now);
 			break;
 		case INBOX_WAIT:
 		case INBOX_CONNECT:
@@ -377,8 +387,10 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 			inbox_on_retried(core, 0, now);
 		else if (core->asked == INBOX_ASK_METRICS)
 			inbox_on_metrics(core, now);
+		else if (core->asked == INBOX_ASK_EXPIRE)
+			inbox_on_expired(core, INBOX_FAILED_US, now);
 		else
-			inbox_on_purged(core, now);
+			inbox_on_purged(core, 0, now);
 	}
 	free(text);
 }
@@ -527,7 +539,10 @@ inbox_do(Inbox *inbox, InboxAction action)
 			break;
 		case INBOX_ASK_PURGE:
 			api_call_purge(inbox->conn, config->retention_us,
-						   config->dedup_retention_us);
+						   config->dedup_retention_us, INBOX_PURGE_ROWS);
+			break;
+		case INBOX_ASK_EXPIRE:
+			api_call_expire(inbox->conn, INBOX_EXPIRE_ROWS);
 			break;
 		case INBOX_COMMIT:
 			consumer_commit(inbox->consumer);
@@ -616,6 +631,7 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 		buf_add_str(sentence, ", not yet in the consumer group");
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
+	absent_sentence(consumer_absent(inbox->consumer), sentence);
 	if (!moves && inbox->trouble.len > 0)
 		buf_printf(sentence, ", %s", buf_str(&inbox->trouble));
 	return moves && joined;

@@ -39,6 +39,7 @@ inbox_first_due(const InboxCore *core)
 		{INBOX_ASK_METRICS,
 		 core->metrics_at < core->metrics_until ? core->metrics_at : NEVER},
 		{INBOX_ASK_PURGE, core->leads ? core->purge_at : NEVER},
+		{INBOX_ASK_EXPIRE, core->leads ? core->expire_at : NEVER},
 	};
 	InboxDue first = {INBOX_WAIT, NEVER};
 
@@ -194,7 +195,7 @@ inbox_on_hello(InboxCore *core, int64_t now)
 	Assert(core->state == PUMP_HANDSHAKE);
 	core->state = PUMP_STREAMING;
 	core->retry_at = core->offsets_at = now;
-	core->purge_at = now + INBOX_PURGE_US;
+	core->purge_at = core->expire_at = now;
 }
 
 bool
@@ -233,10 +234,18 @@ inbox_on_metrics(InboxCore *core, int64_t now)
 }
 
 void
-inbox_on_purged(InboxCore *core, int64_t now)
+inbox_on_purged(InboxCore *core, uint64_t rows, int64_t now)
 {
 	inbox_answered(core, INBOX_ASK_PURGE);
-	core->purge_at = now + INBOX_PURGE_US;
+	core->purge_at = rows > 0 ? now : now + INBOX_PURGE_US;
+}
+
+/* The database says when there will be something to do; 0: there is more. */
+void
+inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now)
+{
+	inbox_answered(core, INBOX_ASK_EXPIRE);
+	core->expire_at = now + Min(Max(wait_us, 0), INBOX_EXPIRE_US_MAX);
 }
 
 void

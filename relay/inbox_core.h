@@ -26,6 +26,10 @@
 #define INBOX_RETRY_US		  (1 * SEC_US) /* between two looks at what waits */
 #define INBOX_RETRY_ROWS	  100		   /* taken by one look */
 #define INBOX_PURGE_US		  (60 * SEC_US) /* upkeep, by the leader */
+#define INBOX_FAILED_US		  (1 * SEC_US)	/* until upkeep is tried again */
+#define INBOX_PURGE_ROWS	  1000			/* of each kind, by one call */
+#define INBOX_EXPIRE_ROWS	  1000			/* lines, by one call */
+#define INBOX_EXPIRE_US_MAX	  (60 * SEC_US) /* however long the answer says */
 #define INBOX_COMMIT_US		  (1 * SEC_US)	/* to Kafka, for lag tools */
 #define INBOX_METRICS_US	  (3 * SEC_US)	/* gauges are at least this old */
 #define INBOX_METRICS_KEEP_US (60 * SEC_US) /* renewed this long after a look */
@@ -52,8 +56,9 @@ typedef enum InboxAction
 	INBOX_ASK_RETRY,
 	INBOX_ASK_METRICS,
 	INBOX_ASK_PURGE,
-	INBOX_COMMIT, /* offsets to Kafka */
-	INBOX_CLOSE,  /* leave the group */
+	INBOX_ASK_EXPIRE, /* let due reservations go */
+	INBOX_COMMIT,	  /* offsets to Kafka */
+	INBOX_CLOSE,	  /* leave the group */
 	INBOX_DONE,
 } InboxAction;
 
@@ -71,6 +76,7 @@ typedef struct InboxCore
 	bool		leads;		   /* this relay leads the outbox: does upkeep */
 	int64_t		retry_at;	   /* next look at what waits */
 	int64_t		purge_at;	   /* next upkeep */
+	int64_t		expire_at;	   /* ... of reservations */
 	int64_t		metrics_at;	   /* gauges may be renewed then */
 	int64_t		metrics_until; /* while somebody looks at them */
 
@@ -116,7 +122,8 @@ bool inbox_on_offsets(InboxCore *core) MUST_CHECK;
 void inbox_on_offsets_failed(InboxCore *core, int64_t now);
 void inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now);
 void inbox_on_metrics(InboxCore *core, int64_t now);
-void inbox_on_purged(InboxCore *core, int64_t now);
+void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t now);
+void inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now);
 void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
 
 /* The first "applied" messages of those that were asked for; none: their try is

@@ -33,6 +33,9 @@ rd_kafka_conf_t *kafka_conf_new(const Config *config, KafkaProperties wishes,
 rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 							 char *error) MUST_CHECK;
 
+/* Waits for the broker's answer; without one the topic is not there. */
+bool kafka_has_topic(rd_kafka_t *client, const char *topic, int wait_ms);
+
 /* From now on the queue wakes the loop, also for what it holds already. */
 void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 

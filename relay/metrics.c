@@ -35,6 +35,8 @@ static const struct
 	[METRIC_DIFFERENCES] =
 		{"inbox_differences_total", "counter",
 		 "Messages that told other items than the ledger has."},
+	[METRIC_ENDS] = {"reservation_ends_total", "counter",
+					 "Events that tell of an order's end, as they went out."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
 	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
 							   "How often this relay began or ceased to lead."},

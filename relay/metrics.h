@@ -17,6 +17,7 @@ typedef enum MetricId
 	METRIC_DLQ,			   /* {topic} */
 	METRIC_ARCHIVED,	   /* {topic} */
 	METRIC_DIFFERENCES,	   /* {topic} */
+	METRIC_ENDS,		   /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG, /* {topic,partition} */

@@ -39,6 +39,7 @@ struct Outbox
 	Buf			  source; /* ce_source */
 	int			  max_event_bytes;
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
+	double		 *ends[EVENT_ENDS]; /* metrics */
 	bool		  echo_heard;
 	bool		  leading; /* as the metrics know it */
 	bool		  done;
@@ -158,6 +159,9 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
 	outbox_reconfigured(outbox);
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
+	for (int end = 0; end < EVENT_ENDS; end++)
+		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
+										 event_ends[end], NULL);
 	return outbox;
 }
 
@@ -428,6 +432,15 @@ outbox_page_done(Outbox *outbox)
 			outbox->page_count * sizeof(PGresult *));
 }
 
+static void
+outbox_count_end(Outbox *outbox, const EventRow *row)
+{
+	int end = event_end(row);
+
+	if (end >= 0)
+		*outbox->ends[end] += 1;
+}
+
 /* As many rows of the oldest page as there is room for. */
 static void
 outbox_produce(Outbox *outbox)
@@ -453,6 +466,7 @@ outbox_produce(Outbox *outbox)
 			case SINK_TAKEN:
 				break;
 		}
+		outbox_count_end(outbox, &event);
 		if (outbox_on_produced(core, event.seq, event.created_us, now))
 		{
 			outbox_page_done(outbox);

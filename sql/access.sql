@@ -39,7 +39,16 @@ VALUES
 	('relay', 'function', 'relay_begin_offsets'), ('relay', 'function', 'relay_apply'),
 	('relay', 'function', 'relay_apply_failed'),
 	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
-	('relay', 'function', 'relay_purge'), ('relay', 'schema', 'pgstock_internal')
+	('relay', 'function', 'relay_purge'), ('relay', 'function', 'relay_expire'),
+	('relay', 'function', 'relay_status'),
+	('relay', 'function', 'relay_outbox_range'),
+	('relay', 'function', 'relay_replay'),
+	('relay', 'function', 'relay_rewind'),
+	('relay', 'function', 'relay_failed'),
+	('relay', 'function', 'relay_failed_act'),
+	('relay', 'function', 'relay_audit_page'),
+	('relay', 'function', 'relay_audit_holds'),
+	('relay', 'schema', 'pgstock_internal')
 $$;
 COMMENT ON FUNCTION pgstock_internal.access_list IS
 	'what each access level may do';

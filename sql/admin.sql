@@ -13,7 +13,7 @@ AS $$
 WITH level AS (
 	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
 		   sum(reserved)::bigint AS reserved,
-		   max(backorder_limit) AS backorder_limit
+		   sum(backorder_limit)::bigint AS backorder_limit
 	  FROM pgstock_internal.level
 	 WHERE $1 IS NULL OR product_id = $1
 	 GROUP BY 1, 2
@@ -23,20 +23,15 @@ WITH level AS (
 	  FROM pgstock_internal.movement
 	 WHERE $1 IS NULL OR product_id = $1
 	 GROUP BY 1, 2
-), line AS (
-	SELECT product_id, location, sum(quantity)::bigint AS reserved
+), slot_line AS (
+	SELECT product_id, location, slot, sum(quantity)::bigint AS reserved
 	  FROM pgstock_internal.reservation
 	 WHERE state = 'r' AND ($1 IS NULL OR product_id = $1)
-	 GROUP BY 1, 2
-), quota AS (
-	SELECT product_id, location, slot, on_hand, reserved
-	  FROM pgstock_internal.level
-	 WHERE slot < 0 AND ($1 IS NULL OR product_id = $1)
-), quota_line AS (
-	SELECT product_id, location, slot, sum(quantity)::bigint AS lines
-	  FROM pgstock_internal.reservation
-	 WHERE state = 'r' AND slot < 0 AND ($1 IS NULL OR product_id = $1)
 	 GROUP BY 1, 2, 3
+), line AS (
+	SELECT product_id, location, sum(reserved)::bigint AS reserved
+	  FROM slot_line
+	 GROUP BY 1, 2
 ), together AS (
 	SELECT product_id, location,
 		   coalesce(v.on_hand, 0) AS on_hand,
@@ -60,15 +55,34 @@ SELECT product_id, location, c.what, c.expected, c.found
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
 UNION ALL
+/* Each sale's quota by itself: its lines, and never oversold. */
 SELECT product_id, location, c.what, c.expected, c.found
-  FROM quota FULL JOIN quota_line USING (product_id, location, slot),
+  FROM (SELECT * FROM pgstock_internal.level
+		 WHERE slot < 0 AND ($1 IS NULL OR product_id = $1)) v
+  FULL JOIN (SELECT * FROM slot_line WHERE slot < 0) i
+	   USING (product_id, location, slot),
 	   LATERAL (VALUES
 	('reserved: live purchases and quota of a sale',
-		coalesce(lines, 0), coalesce(reserved, 0)),
+		coalesce(i.reserved, 0), coalesce(v.reserved, 0)),
 	('oversold: the least that may be left of a sale',
-		greatest(0, on_hand - reserved), on_hand - reserved)
+		greatest(0, v.on_hand - v.reserved), v.on_hand - v.reserved)
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
+UNION ALL
+/* Each slot by itself: its lines, and what it may give without the others. */
+SELECT product_id, location, c.what || slot, c.expected, c.found
+  FROM (SELECT l.*, on_hand - reserved + backorder_limit
+					- CASE WHEN pooled THEN 0 ELSE safety END AS free
+		  FROM pgstock_internal.level l) v
+  LEFT JOIN slot_line i USING (product_id, location, slot),
+	   LATERAL (VALUES
+	('reserved: live reservations and slot ', coalesce(i.reserved, 0),
+		v.reserved),
+	('oversold: the least that may be free in slot ', greatest(v.free, 0),
+		v.free)
+  ) AS c (what, expected, found)
+ WHERE v.slots_made > 1 AND ($1 IS NULL OR product_id = $1)
+   AND c.expected <> c.found
  ORDER BY 1, 2, 3
 $$;
 COMMENT ON FUNCTION @extschema@.verify_stock IS
@@ -126,22 +140,44 @@ BEGIN
 	 WHERE l.product_id = product
 	   AND (l.location, l.slot) = (i.location, i.slot)
 	   AND (l.reserved <> i.reserved OR l.on_hand < i.reserved);
-	/* Then the main slot holds whatever else the ledger has. */
+	/* With slots: the settings to the first. */
 	UPDATE pgstock_internal.level l
-	   SET on_hand = m.on_hand, reserved = m.reserved, version = l.version + 1
-	  FROM (SELECT v.location, sum(v.on_hand) AS on_hand,
+	   SET safety = s.safety, backorder_limit = s.backorder_limit
+	  FROM (SELECT v.location, sum(v.safety) AS safety,
+				   sum(v.backorder_limit) AS backorder_limit
+			  FROM pgstock_internal.level v
+			 WHERE v.product_id = product GROUP BY v.location) s
+	 WHERE l.product_id = product AND l.location = s.location AND l.slot = 0
+	   AND l.slots_made > 1;
+	/* With slots, each keeps what its lines hold. */
+	UPDATE pgstock_internal.level l
+	   SET on_hand = r.reserved, reserved = r.reserved, safety = 0,
+		   backorder_limit = 0, pooled = true
+	  FROM (SELECT v.location, v.slot, coalesce(sum(i.quantity), 0) AS reserved
+			  FROM pgstock_internal.level v
+			  LEFT JOIN pgstock_internal.reservation i
+				ON i.product_id = v.product_id AND i.location = v.location
+			   AND i.slot = v.slot AND i.state = 'r'
+			 WHERE v.product_id = product AND v.slot > 0 GROUP BY 1, 2) r
+	 WHERE l.product_id = product AND (l.location, l.slot)
+		   = (r.location, r.slot);
+	/* The first row has whatever else the ledger has. */
+	UPDATE pgstock_internal.level l
+	   SET on_hand = l.on_hand + m.on_hand - s.on_hand,
+		   reserved = l.reserved + m.reserved - s.reserved,
+		   pooled = l.slots_made > 1, version = l.version + 1
+	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
+				   sum(v.reserved_delta) AS reserved
+			  FROM pgstock_internal.movement v
+			 WHERE v.product_id = product GROUP BY v.location) m
+	  JOIN (SELECT v.location, sum(v.on_hand) AS on_hand,
 				   sum(v.reserved) AS reserved
-			  FROM (SELECT g.location, g.on_hand_delta AS on_hand,
-						   g.reserved_delta AS reserved
-					  FROM pgstock_internal.movement g
-					 WHERE g.product_id = product
-					UNION ALL
-					SELECT q.location, -q.on_hand, -q.reserved
-					  FROM pgstock_internal.level q
-					 WHERE q.product_id = product AND q.slot < 0) v
-			 GROUP BY v.location) m
+			  FROM pgstock_internal.level v
+			 WHERE v.product_id = product GROUP BY v.location) s
+	 USING (location)
 	 WHERE l.product_id = product AND l.location = m.location AND l.slot = 0
-	   AND (l.on_hand, l.reserved) IS DISTINCT FROM (m.on_hand, m.reserved);
+	   AND (l.slots_made > 1 OR (s.on_hand, s.reserved)
+			IS DISTINCT FROM (m.on_hand, m.reserved));
 	PERFORM pgstock_internal.audit('repair_stock', product, $2);
 END
 $$;
@@ -161,41 +197,71 @@ COMMENT ON FUNCTION @extschema@.repair_stock IS
 
 /*
  * The sum of what goes stays behind as one movement of kind opening, so that
- * the ledger still adds up to the levels.
+ * the ledger still adds up to the levels.  Its id is negative: it comes before
+ * all others, and the oldest of those are found at 1.  A batch looks at no more
+ * than the oldest rows, for ids and times rise together; max_rows NULL: at all.
  */
-CREATE FUNCTION @extschema@.purge_history(before timestamptz)
+CREATE FUNCTION pgstock_internal.purge_batch(before timestamptz, max_rows int)
 RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	n		bigint;
 	more	bigint;
 BEGIN
+	WITH gone AS (
+		DELETE FROM pgstock_internal.movement m
+		 WHERE m.id = ANY (ARRAY(
+			SELECT h.id
+			  FROM (SELECT o.id, o.at FROM pgstock_internal.movement o
+					 WHERE o.id > 0 ORDER BY o.id LIMIT max_rows) h
+			 WHERE h.at < before))
+		RETURNING m.*
+	), opening AS (
+		INSERT INTO pgstock_internal.movement AS m (id, at, kind, product_id,
+			location, on_hand_delta, reserved_delta, actor)
+		SELECT -nextval('pgstock_internal.movement_id'), max(g.at), 'opening',
+			   g.product_id, g.location, sum(g.on_hand_delta),
+			   sum(g.reserved_delta), session_user
+		  FROM gone g GROUP BY g.product_id, g.location
+		ON CONFLICT (product_id, location) WHERE kind = 'opening' DO UPDATE
+		   SET at = greatest(m.at, excluded.at), actor = excluded.actor,
+			   on_hand_delta = m.on_hand_delta + excluded.on_hand_delta,
+			   reserved_delta = m.reserved_delta + excluded.reserved_delta
+	)
+	SELECT count(*) INTO n FROM gone;
+	DELETE FROM pgstock_internal.reservation r
+	 WHERE r.ctid = ANY (ARRAY(
+		SELECT o.ctid FROM pgstock_internal.reservation o
+		 WHERE o.state NOT IN ('r', 'c') AND o.ended_at < before
+		 ORDER BY o.ended_at LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
+	DELETE FROM pgstock_internal.failed_event f
+	 WHERE f.id = ANY (ARRAY(
+		SELECT o.id FROM pgstock_internal.failed_event o
+		 WHERE o.state <> 'waiting' AND o.first_failed_at < before
+		   AND (o.handled OR o.archived_at IS NULL OR o.state = 'discarded')
+		 LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	RETURN n + more;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_batch IS
+	'lets go what is older: at most so many rows of each kind';
+
+/* The row that is locked stands for the purge: one at a time. */
+CREATE FUNCTION @extschema@.purge_history(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
 	IF before IS NULL OR before > clock_timestamp() THEN
 		RAISE EXCEPTION 'before must be a time in the past'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	WITH gone AS (
-		DELETE FROM pgstock_internal.movement m WHERE m.at < before
-		RETURNING m.*
-	), opening AS (
-		INSERT INTO pgstock_internal.movement (at, kind, product_id, location,
-			on_hand_delta, reserved_delta, actor)
-		SELECT max(g.at), 'opening', g.product_id, g.location,
-			   sum(g.on_hand_delta), sum(g.reserved_delta), session_user
-		  FROM gone g GROUP BY g.product_id, g.location
-		RETURNING 1
-	)
-	SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM opening) INTO n;
-	DELETE FROM pgstock_internal.reservation r
-	 WHERE r.state NOT IN ('r', 'c') AND r.ended_at < before;
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
-	DELETE FROM pgstock_internal.failed_event f
-	 WHERE f.state <> 'waiting' AND f.first_failed_at < before
-	   AND (f.handled OR f.archived_at IS NULL OR f.state = 'discarded');
-	GET DIAGNOSTICS more = ROW_COUNT;
-	RETURN n + more;
+	PERFORM FROM pgstock_internal.incarnation FOR NO KEY UPDATE;
+	RETURN pgstock_internal.purge_batch(before, NULL);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS

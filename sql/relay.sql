@@ -437,10 +437,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.topic, o.partition, o.next_offset
   FROM pgstock_internal.inbox_offset o
- WHERE o.topic = ANY (topics)
+ WHERE topics IS NULL OR o.topic = ANY (topics)
+ ORDER BY 1, 2
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
-	'where the database stands in each partition';
+	'where the database stands in each partition; NULL: of all topics';
 
 /*
  * Where to begin is decided once for a partition; from then on it is this row
@@ -531,7 +532,7 @@ SELECT 'reservations_open', '', count(*)::float8
 UNION ALL
 SELECT 'reservations_overdue', '', count(*)::float8
   FROM pgstock_internal.reservation r
- WHERE r.state = 'r' AND r.expires_at <= clock_timestamp()
+ WHERE r.due_at <= clock_timestamp()
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 	'the gauges that only the database knows';
@@ -539,33 +540,48 @@ COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 /*
  * Only what is acknowledged may go: rows below the floor that the stored
  * position no longer needs, and no row of a transaction that it still awaits.
+ * A batch each: no transaction of the purge is long.
  */
 CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
-	dedup_retention interval)
+	dedup_retention interval, max_rows int)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	w	pgstock_internal.outbox_window;
-	n	bigint;
-	m	bigint;
+	w		pgstock_internal.outbox_window;
+	n		bigint;
+	more	bigint;
 BEGIN
 	w := (SELECT p."window"::pgstock_internal.outbox_window
 			FROM pgstock_internal.relay_position p);
 	DELETE FROM pgstock_internal.outbox o
-	 WHERE o.seq <= w.floor AND pg_visible_in_snapshot(o.xid, w.s1)
-	   AND NOT w.restored AND o.created_at < clock_timestamp() - retention;
+	 WHERE o.seq = ANY (ARRAY(
+		SELECT h.seq
+		  FROM (SELECT f.seq, f.xid, f.created_at
+				  FROM pgstock_internal.outbox f
+				 WHERE f.seq <= w.floor ORDER BY f.seq LIMIT max_rows) h
+		 WHERE pg_visible_in_snapshot(h.xid, w.s1)
+		   AND NOT w.restored AND h.created_at < clock_timestamp() - retention));
 	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM pgstock_internal.inbox i
-	 WHERE i.received_at < clock_timestamp() - dedup_retention
-	   AND i.result <> 'waiting';
-	GET DIAGNOSTICS m = ROW_COUNT;
+	 WHERE i.ctid = ANY (ARRAY(
+		SELECT o.ctid FROM pgstock_internal.inbox o
+		 WHERE o.received_at < clock_timestamp() - dedup_retention
+		   AND o.result <> 'waiting' LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
 	DELETE FROM pgstock_internal.refused_order r
-	 WHERE r.refused_at < clock_timestamp() - dedup_retention;
-	DELETE FROM pgstock_internal.idempotency k
-	 WHERE k.created_at < clock_timestamp() - interval '24 hours';
-	RETURN n + m;
+	 WHERE r.order_id = ANY (ARRAY(
+		SELECT o.order_id FROM pgstock_internal.refused_order o
+		 WHERE o.refused_at < clock_timestamp() - dedup_retention
+		 LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
+	IF NOT pgstock_internal.keeper_is_here() THEN
+		n := n + pgstock_internal.purge_old(max_rows);
+	END IF;
+	RETURN n;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_purge IS
-	'lets go what is older than its retention and surely published';
+	'lets go a batch of what is past its retention and surely published; rows';

@@ -20,6 +20,9 @@ COMMENT ON SCHEMA pgstock_internal IS
 /*
  * No foreign key, no trigger and no index on a changing column: an update of
  * a hot row must stay on its page (HOT) and take no further lock.
+ *
+ * With slots a level is the sum of its rows: safety and backorder_limit too are
+ * each slot's part of the setting.
  */
 CREATE TABLE pgstock_internal.level
 (
@@ -32,6 +35,8 @@ CREATE TABLE pgstock_internal.level
 	backorder_limit	bigint NOT NULL,
 	slots			int NOT NULL,
 	version			bigint NOT NULL,
+	slots_made		int NOT NULL,
+	pooled			boolean NOT NULL,
 	CONSTRAINT level_pkey PRIMARY KEY (product_id, location, slot)
 		WITH (fillfactor = 90)
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02,
@@ -39,7 +44,13 @@ CREATE TABLE pgstock_internal.level
 COMMENT ON TABLE pgstock_internal.level IS
 	'what is there and what of it is reserved, for a product at a location';
 COMMENT ON COLUMN pgstock_internal.level.version IS
-	'rises with every change of the level';
+	'rises with every change of the level; with slots, the sum of theirs does';
+COMMENT ON COLUMN pgstock_internal.level.slots IS
+	'the slots that a call which takes begins with: 0 to slots - 1';
+COMMENT ON COLUMN pgstock_internal.level.slots_made IS
+	'the slots that there are: those, and those taken away with lines in them';
+COMMENT ON COLUMN pgstock_internal.level.pooled IS
+	'all slots together lack what is kept back: only who holds all may take';
 
 /*
  * An order's lines carry the number of the attempt: an order that has ended
@@ -68,6 +79,9 @@ CREATE TABLE pgstock_internal.reservation
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
+/* What purge_history looks for; neither open nor sold lines are in it. */
+CREATE INDEX reservation_ended
+	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'the lines of orders; a level''s lock covers the lines that count in it';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
@@ -136,6 +150,9 @@ CREATE TABLE pgstock_internal.movement
 	event_id		uuid,
 	CONSTRAINT movement_pkey PRIMARY KEY (id)
 );
+/* What purge_history leaves behind; the index costs other rows nothing. */
+CREATE UNIQUE INDEX movement_opening
+	ON pgstock_internal.movement (product_id, location) WHERE kind = 'opening';
 ALTER SEQUENCE pgstock_internal.movement_id
 	OWNED BY pgstock_internal.movement.id;
 COMMENT ON TABLE pgstock_internal.movement IS
@@ -149,6 +166,8 @@ CREATE TABLE pgstock_internal.idempotency
 	created_at	timestamptz NOT NULL,
 	CONSTRAINT idempotency_pkey PRIMARY KEY (key)
 );
+CREATE INDEX idempotency_created
+	ON pgstock_internal.idempotency USING brin (created_at);
 COMMENT ON TABLE pgstock_internal.idempotency IS
 	'explicit idempotency keys, the hash of their request and the answer given';
 COMMENT ON COLUMN pgstock_internal.idempotency.answer IS
@@ -261,6 +280,8 @@ CREATE TABLE pgstock_internal.refused_order
 	refused_at	timestamptz NOT NULL,
 	CONSTRAINT refused_order_pkey PRIMARY KEY (order_id)
 );
+CREATE INDEX refused_order_refused
+	ON pgstock_internal.refused_order USING brin (refused_at);
 COMMENT ON TABLE pgstock_internal.refused_order IS
 	'incoming orders that were refused: they are known, though they have no line';
 

@@ -9,12 +9,10 @@ CREATE VIEW @extschema@.stock_levels AS
 SELECT l.product_id, l.location,
 	   sum(l.on_hand)::bigint AS on_hand,
 	   sum(l.reserved)::bigint AS reserved,
-	   max(l.safety) FILTER (WHERE l.slot >= 0) AS safety,
-	   greatest(0, sum(l.on_hand - l.reserved) FILTER (WHERE l.slot >= 0)
-				   - max(l.safety) FILTER (WHERE l.slot >= 0)
-				   + max(l.backorder_limit) FILTER (WHERE l.slot >= 0)
-		)::bigint AS available,
-	   max(l.version) FILTER (WHERE l.slot >= 0) AS version
+	   sum(l.safety)::bigint AS safety,
+	   greatest(0, sum(l.on_hand - l.reserved - l.safety + l.backorder_limit)
+				   FILTER (WHERE l.slot >= 0))::bigint AS available,
+	   sum(l.version) FILTER (WHERE l.slot >= 0)::bigint AS version
   FROM pgstock_internal.level l
  GROUP BY l.product_id, l.location;
 COMMENT ON VIEW @extschema@.stock_levels IS

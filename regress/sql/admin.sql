@@ -34,6 +34,14 @@ SELECT lines_of('admin-1') AS sold, lines_of('admin-2') AS reserved, lines_of('a
 SELECT * FROM verify_stock();
 SELECT purge_history(now() - interval '100 days');
 SELECT outcome_of('SELECT purge_history(now() + interval ''1 h'')'), outcome_of('SELECT purge_history(NULL)');
+-- by itself: a batch at a time; what comes later goes into the same opening
+SELECT receive_stock('admin-c', 5), receive_stock('admin-c', 5);
+UPDATE pgstock_internal.movement SET at = now() - interval '1 year' WHERE kind <> 'opening';
+SELECT count(*) > 3 AS batches FROM generate_series(1, 30) WHERE pgstock_internal.purge_old(500) > 0;
+SELECT count(*) FROM stock_movements WHERE kind <> 'opening';
+SELECT kind, location, on_hand_delta, reserved_delta, at < now() - interval '100 days' AS old
+  FROM stock_movements WHERE product_id IN ('admin-a', 'admin-c') ORDER BY product_id COLLATE "C", id;
+SELECT * FROM verify_stock();
 -- failed events: two wait, one for its order and one behind it; one is poison
 CREATE VIEW failing AS SELECT f.event_id, f.state, f.attempts, f.next_retry_at <= now() AS due, f.error, i.result, i.reason, a.handled, a.handled_by = session_user AS by_me
   FROM stock_failed_events f LEFT JOIN stock_inbox i ON i.event_id = f.event_id LEFT JOIN failed_order_archives a USING (id)

@@ -64,4 +64,15 @@ SELECT status, replayed FROM reserve_stock('expiry-f', 1, 'expiry-10');
 SELECT lines_of('expiry-10'), level_of('expiry-e'), level_of('expiry-f'), events_of('expiry-10');
 -- one that never ends is never due
 SELECT granted, status FROM try_reserve_stock('expiry-e', 3, 'expiry-11');
+-- by itself: a batch at a time, until nothing is due
+SELECT receive_stock('expiry-g', 9), receive_stock('expiry-h', 9);
+SELECT count(*) FROM reserve_orders('[{"order_id": "expiry-12", "items": [{"product_id": "expiry-g", "quantity": 1}, {"product_id": "expiry-h", "quantity": 1}]},
+	{"order_id": "expiry-13", "items": [{"product_id": "expiry-g", "quantity": 1}]}, {"order_id": "expiry-14", "items": [{"product_id": "expiry-h", "quantity": 1}]}]');
+SELECT make_due(o) FROM unnest('{expiry-12,expiry-13,expiry-14}'::text[]) o;
+SELECT pgstock_internal.keeper_is_here(), pgstock_internal.expire_due(3), pgstock_internal.relay_expire(3) > 0 AS later;
+SELECT lines_of('expiry-12'), lines_of('expiry-13'), lines_of('expiry-14');
+SELECT key, jsonb_array_length(payload->'items') FROM stock_outbox WHERE event_type = 'StockExpired' AND key ~ 'expiry-1[234]' ORDER BY 1, seq;
+-- when the next one is due; nothing at all: a minute
+SELECT status FROM reserve_stock('expiry-g', 1, 'expiry-15', ttl => '20 s');
+SELECT pgstock_internal.expire_due(3) BETWEEN 10000000 AND 20000000 AS next, pgstock_internal.relay_expire(3), pgstock_internal.until_due('3000-01-01');
 SELECT * FROM verify_stock();

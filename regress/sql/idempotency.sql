@@ -62,7 +62,7 @@ SELECT outcome_of($$SELECT reserve_stock('key-a', 1, 'key-9', idempotency_key =>
 SELECT count(*) AS kept FROM pgstock_internal.idempotency WHERE key ~ '^k';
 UPDATE pgstock_internal.idempotency SET created_at = now() - interval '23:59' WHERE key = 'k1';
 UPDATE pgstock_internal.idempotency SET created_at = now() - interval '24:01' WHERE key = 'k2';
-SELECT pgstock_internal.relay_purge('100 years', '100 years');
+SELECT pgstock_internal.relay_purge('100 years', '100 years', 1000);
 SELECT replayed FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT count(*) AS kept FROM pgstock_internal.idempotency WHERE key = 'k2';
 SELECT * FROM verify_stock();

@@ -1,50 +1,8 @@
 --
 -- returns: goods come back, whole or partly, to be sold again or not; a
--- reservation is given more time; due ones are let go by hand
+-- reservation is given more time; due ones are let go by hand (all the states: "states")
 --
 \set row 'product_id, location, requested, granted, status, available, version, replayed'
--- each state that the two verbs can meet; the others have their cells in "states"
-CREATE FUNCTION meet(verb text, state text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	o	text := verb || ' ' || state;
-	was	text;
-BEGIN
-	PERFORM receive_stock('returns-' || o, 5), reserve_stock('returns-' || o, 2, o);
-	IF state IN ('due', 'expired', 'shortfall') THEN
-		PERFORM make_due(o);
-	END IF;
-	IF state IN ('expired', 'shortfall') THEN
-		PERFORM reserve_stock('returns-' || o, 5, 'taker of ' || o);
-	END IF;
-	IF state IN ('confirmed', 'shortfall', 'returned') THEN
-		PERFORM confirm_stock(o);
-	END IF;
-	IF state = 'released' THEN
-		PERFORM release_stock(o);
-	ELSIF state = 'rolled_back' THEN
-		PERFORM rollback_stock(o);
-	ELSIF state = 'returned' THEN
-		PERFORM return_stock(o);
-	END IF;
-	was := level_of('returns-' || o);
-	BEGIN
-		IF verb = 'return' THEN
-			RETURN (SELECT status FROM return_stock(o)) || ', ' || was || ' -> ' || level_of('returns-' || o);
-		ELSIF verb = 'extend' THEN
-			RETURN (SELECT status FROM extend_reservation(o, '1 day')) || ', ' || was || ' -> ' || level_of('returns-' || o);
-		ELSE
-			EXECUTE format('SELECT status FROM %I(%L)', verb || '_stock', o) INTO STRICT verb;
-			RETURN verb || ', ' || was || ' -> ' || level_of('returns-' || o);
-		END IF;
-	EXCEPTION WHEN OTHERS THEN
-		RETURN SQLSTATE || ': ' || SQLERRM;
-	END;
-END
-$$;
-SELECT v AS verb, s AS state, meet(v, s)
-  FROM unnest('{return,extend}'::text[]) v, unnest('{reserved,due,expired,confirmed,released,rolled_back,returned,shortfall}'::text[]) s
- ORDER BY 1 DESC, 2;
-SELECT v AS verb, meet(v, 'returned') FROM unnest('{confirm,release,rollback}'::text[]) v;
 SELECT outcome_of($$SELECT return_stock('returns-none')$$), outcome_of($$SELECT extend_reservation('returns-none', '1 h')$$);
 -- some pieces now, some later, some not to be sold again; the rest stays sold
 SELECT receive_stock('returns-a', 10), receive_stock('returns-b', 10);
@@ -80,5 +38,4 @@ SELECT expire_reservations(NULL);
 SELECT lines_of('returns-2'), lines_of('returns-3'), level_of('returns-a'), level_of('returns-b');
 SELECT key, event_type, payload->>'user_id' AS user_id, jsonb_array_length(payload->'items') AS items FROM stock_outbox WHERE event_type = 'StockExpired' AND key ~ '^returns-[0-9]' ORDER BY seq;
 SELECT outcome_of($$SELECT expire_reservations(0)$$);
-DROP FUNCTION meet;
 SELECT * FROM verify_stock();

@@ -9,18 +9,24 @@ CREATE TABLE cell (verb text, state text, want text);
 INSERT INTO cell (state, verb, want)
 SELECT state, verb, want
   FROM (VALUES
-	('reserved',    'confirmed',                  'released', 'rolled_back'),
-	('due',         'confirmed',                  'already',  'already'),
-	('expired',     'confirmed',                  'already',  'already'),
-	('sold out',    'shortfall',                  'already',  'already'),
-	('confirmed',   'already',                    'SK005',    'rolled_back'),
-	('released',    'SK005',                      'already',  'already'),
-	('rolled_back', 'SK005',                      'already',  'already'),
-	('shortfall',   'shortfall',                  'already',  'already'),
-	('unknown',     'SK004',                      'unknown_order', 'unknown_order')
-  ) AS t (state, confirm, release, rollback),
-	LATERAL (VALUES ('confirm', confirm), ('release', release),
-					('rollback', rollback)) AS v (verb, want);
+	('reserved',    'confirmed', 'released', 'rolled_back', 'SK005',    'granted'),
+	('due',         'confirmed', 'already',  'already',     'SK005',    'SK006'),
+	('expired',     'confirmed', 'already',  'already',     'SK005',    'SK006'),
+	('sold out',    'shortfall', 'already',  'already',     'SK005',    'SK006'),
+	('confirmed',   'already',   'SK005',    'rolled_back', 'returned', 'SK005'),
+	('released',    'SK005',     'already',  'already',     'SK005',    'SK005'),
+	('rolled_back', 'SK005',     'already',  'already',     'SK005',    'SK005'),
+	('returned',    'SK005',     'already',  'already',     'SK005',    'SK005'),
+	('shortfall',   'shortfall', 'already',  'already',     'SK005',    'SK005'),
+	('unknown',     'SK004',     'unknown_order', 'unknown_order', 'SK004', 'SK004')
+  ) AS t (state, confirm, release, rollback, return, extend),
+	LATERAL (VALUES ('confirm', confirm), ('release', release), ('rollback', rollback),
+					('return', return), ('extend', extend)) AS v (verb, want);
+CREATE TABLE verb (verb text, call text);
+INSERT INTO verb VALUES
+	('confirm', 'confirm_stock(%L, ''now'')'), ('release', 'release_stock(%L, ''now'')'),
+	('rollback', 'rollback_stock(%L, ''now'')'), ('return', 'return_stock(%L)'),
+	('extend', 'extend_reservation(%L, ''1 day'')');
 -- Brings an order for 2 of 5 into a state; "sold out": expired, and its stock gone.
 CREATE PROCEDURE reach(order_id text, product_id text, state text)
 LANGUAGE plpgsql AS $$
@@ -39,8 +45,11 @@ BEGIN
 	IF state = 'expired' THEN
 		PERFORM release_stock('taker of ' || order_id);
 	END IF;
-	IF state IN ('confirmed', 'shortfall') THEN
+	IF state IN ('confirmed', 'returned', 'shortfall') THEN
 		PERFORM confirm_stock(order_id, 'first payment');
+	END IF;
+	IF state = 'returned' THEN
+		PERFORM return_stock(order_id);
 	ELSIF state = 'released' THEN
 		PERFORM release_stock(order_id, 'first reason');
 	ELSIF state = 'rolled_back' THEN
@@ -50,12 +59,12 @@ END
 $$;
 -- One cell: the answer, then what it changed.
 CREATE FUNCTION walk(verb text, state text, OUT answer text, OUT replayed boolean,
-	OUT granted bigint, OUT on_hand bigint, OUT reserved bigint, OUT line text,
-	OUT event text, OUT movement text)
+	OUT granted bigint, OUT on_hand bigint, OUT reserved bigint, OUT was_state text,
+	OUT is_state text, OUT line text, OUT event text, OUT movement text)
 LANGUAGE plpgsql AS $$
 DECLARE
-	o		text := verb || ' ' || state;
-	p		text := 'states-' || o;
+	o		text := 'states-' || verb || ' ' || state;
+	p		text := o;
 	was		stock_levels;
 	now_is	stock_levels;
 	seqs	bigint;
@@ -65,16 +74,17 @@ BEGIN
 	SELECT * INTO was FROM stock_levels l WHERE l.product_id = p;
 	seqs := (SELECT max(seq) FROM stock_outbox);
 	ids := (SELECT max(id) FROM stock_movements);
+	was_state := (SELECT s.state FROM stock_reservations s WHERE s.order_id = o);
 	BEGIN
-		EXECUTE format('SELECT status, replayed, granted FROM %s_stock(%L, %L)',
-					   verb, o, 'now') INTO STRICT answer, replayed, granted;
+		EXECUTE format('SELECT status, replayed, granted FROM '
+					   || (SELECT v.call FROM verb v WHERE v.verb = walk.verb), o) INTO STRICT answer, replayed, granted;
 	EXCEPTION WHEN OTHERS THEN
 		answer := SQLSTATE;
 	END;
 	SELECT * INTO now_is FROM stock_levels l WHERE l.product_id = p;
 	on_hand := now_is.on_hand - was.on_hand;
 	reserved := now_is.reserved - was.reserved;
-	SELECT format('%s%s %s', s.state, ' for ' || s.reason, s.payment_id) INTO line
+	SELECT s.state, format('%s%s %s', s.state, ' for ' || s.reason, s.payment_id) INTO is_state, line
 	  FROM stock_reservations s WHERE s.order_id = o;
 	SELECT string_agg(x.event_type || coalesce(' for ' || (x.payload->>'reason'), '')
 					  || coalesce(' by ' || (x.payload->>'payment_id'), ''), ', '
@@ -94,6 +104,8 @@ SELECT verb, state FROM walked
    AND (event IS NOT NULL OR movement IS NOT NULL OR on_hand <> 0 OR reserved <> 0
 		OR replayed IS DISTINCT FROM (CASE WHEN answer = 'unknown_order' THEN false
 									  WHEN answer !~ '^SK' THEN true END));
+-- the edges that there are
+SELECT DISTINCT was_state, verb, is_state FROM walked WHERE was_state <> is_state ORDER BY 1, 2, 3;
 -- and all of it, to be read
 SELECT verb, state, answer, granted, on_hand, reserved, line, event, movement
   FROM walked ORDER BY verb, state COLLATE "C";

@@ -24,7 +24,7 @@ DELETE FROM pgstock_internal.level WHERE product_id = 'verify-b' AND location = 
 SELECT * FROM verify_stock();
 ROLLBACK;
 BEGIN;
-INSERT INTO pgstock_internal.level SELECT 'verify-c', location, slot, 1, 0, 0, 0, 1, 1 FROM pgstock_internal.level WHERE product_id = 'verify-a';
+INSERT INTO pgstock_internal.level SELECT 'verify-c', location, slot, 1, 0, 0, 0, 1, 1, 1, false FROM pgstock_internal.level WHERE product_id = 'verify-a';
 SELECT * FROM verify_stock();
 ROLLBACK;
 -- the ledger

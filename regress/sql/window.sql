@@ -109,7 +109,7 @@ SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_pos
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
 -- purged is only what is stored and old enough
 SELECT pgstock_internal.relay_store_position("window", 0, false, :epoch + 1) FROM held;
-SELECT pgstock_internal.relay_purge('0', '100 years') > 0 AS some;
+SELECT pgstock_internal.relay_purge('0', '100 years', 1000000) > 0 AS some;
 SELECT string_agg(key, ' ' ORDER BY seq) FROM stock_outbox WHERE topic = 'window';
 SELECT read_window(100);
 SELECT pg_advisory_unlock_all();

@@ -13,6 +13,7 @@ is named by the environment:
 """
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -44,6 +45,7 @@ class Postgres(Server):
     members of the role needs_password must give theirs."""
 
     pdeathsig = "QUIT"              # immediate shutdown, backends too
+    environment = None              # more of it than ours
 
     def __init__(self, directory, settings=None, detach=False):
         super().__init__(directory, detach)
@@ -86,7 +88,7 @@ class Postgres(Server):
 
     def start(self, timeout=60):
         self.spawn([self.bin("postgres"), "-D", self.data,
-                    "-p", str(self.port)])
+                    "-p", str(self.port)], self.environment)
         wait_until(self.accepts, timeout,
                    lambda: f"postgres accepts no connection\n{self.tail()}")
         return self
@@ -323,6 +325,18 @@ broker.heartbeat.interval.ms=500
             key.replace("_", "."): str(value) for key, value in config.items()})
         for future in self.admin.alter_configs([resource]).values():
             future.result(30)
+
+    def delete_records(self, place):
+        """Let a partition begin at an offset, as retention does."""
+        path = os.path.join(self.directory, "delete-records.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"version": 1, "partitions": [
+                {"topic": place.topic, "partition": place.partition,
+                 "offset": place.offset}]}, file)
+        os.chmod(path, 0o644)
+        run_tool(self.java("org.apache.kafka.tools.DeleteRecordsCommand",
+                           "--bootstrap-server", self.brokers,
+                           "--offset-json-file", path))
 
     def producer(self, **config):
         return producer(self.brokers, **config)

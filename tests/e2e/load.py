@@ -12,12 +12,14 @@ from process import as_server
 class Clients:
     """N threads, each with a session, doing `work(cursor, name)` over and
     over until stop(). A broken session is opened anew; what was acknowledged
-    (work and its commit returned) is kept with its answer.
+    (work and its commit returned) is kept with its answer. With `again`, what
+    was not is asked for once more, under the same name.
     """
 
-    def __init__(self, db, count, work):
+    def __init__(self, db, count, work, again=False):
         self.db = db
         self.work = work
+        self.again = again
         self.acknowledged = {}
         self.broken = 0
         self.errors = []
@@ -55,6 +57,7 @@ class Clients:
                 self.acknowledged[name] = answer
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 self.broken += 1    # the server went away: not acknowledged
+                turn -= self.again
                 conn = None
                 self.ending.wait(0.05)
             except Exception as error:  # told by stop(), in the main thread

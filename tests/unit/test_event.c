@@ -245,6 +245,23 @@ times_and_numbers_have_fixed_width(void **state UNUSED)
 	assert_string_equal(seq, "00000000000000000000");
 }
 
+static void
+an_order_s_end_is_known_by_its_event(void **state UNUSED)
+{
+	EventRow row = sample_row();
+
+	assert_int_equal(event_end(&row), -1);
+	row.type = (Slice){"StockExpired", 12};
+	assert_string_equal(event_ends[event_end(&row)], "expired");
+	row.format = 'r';
+	assert_int_equal(event_end(&row), -1);
+	row.format = 'j';
+	row.type = (Slice){"StockExpiredNot", 15};
+	assert_int_equal(event_end(&row), -1);
+	row.type = (Slice){"StockShortfallX", 14};
+	assert_string_equal(event_ends[event_end(&row)], "shortfall");
+}
+
 int
 main(void)
 {
@@ -258,6 +275,7 @@ main(void)
 		cmocka_unit_test(packed_headers_survive_the_round_trip),
 		cmocka_unit_test(damaged_headers_are_refused),
 		cmocka_unit_test(times_and_numbers_have_fixed_width),
+		cmocka_unit_test(an_order_s_end_is_known_by_its_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -349,9 +349,82 @@ only_the_leader_purges(void **state UNUSED)
 	now += INBOX_PURGE_US;
 	expect(INBOX_WAIT);
 	core.leads = true;
-	expect(INBOX_ASK_PURGE);
-	inbox_on_purged(&core, now);
+	core.expire_at = NEVER;
+	expect(INBOX_ASK_PURGE); /* once at the start, too */
+	inbox_on_purged(&core, 0, now);
 	expect(INBOX_WAIT);
+}
+
+/* A batch that found something is followed by the next one at once. */
+static void
+a_long_purge_goes_on_in_batches(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.expire_at = NEVER;
+	core.leads = true;
+	now += INBOX_PURGE_US;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, INBOX_PURGE_ROWS, now);
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, now);
+	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US);
+}
+
+static void
+reservations_are_let_go_when_the_database_says(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.purge_at = NEVER;
+	expect(INBOX_WAIT);
+	core.leads = true;
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, 300 * MS_US, now);
+	expect(INBOX_WAIT);
+	assert_int_equal(inbox_deadline(&core), now + 300 * MS_US);
+	now += 300 * MS_US;
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, 0, now); /* there are more */
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, INT64_MAX, now);
+	assert_true(core.expire_at == now + INBOX_EXPIRE_US_MAX);
+	core.leads = false;
+	now = core.expire_at;
+	expect(INBOX_WAIT);
+}
+
+/* 100,000 lines that are due at once are many batches; orders and payments
+ * come in between. */
+static void
+a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
+{
+	int applied = 0;
+	int expired = 0;
+
+	stream();
+	core.leads = true;
+	core.purge_at = NEVER;
+	for (int i = 0; i < 400; i++)
+	{
+		InboxAction action;
+
+		inbox_on_readable(&core);
+		action = inbox_next(&core, now);
+		now += 1 * MS_US;
+		if (action == INBOX_FETCH)
+			inbox_on_fetched(&core, 5, false, now);
+		else if (action == INBOX_APPLY)
+		{
+			applied++;
+			assert_true(inbox_on_applied(&core, now));
+		}
+		else
+		{
+			assert_int_equal(action, INBOX_ASK_EXPIRE);
+			expired++;
+			inbox_on_expired(&core, 0, now);
+		}
+	}
+	assert_in_range(applied, expired - 2, expired + 2);
 }
 
 static void
@@ -588,6 +661,9 @@ main(void)
 		cmocka_unit_test(offsets_asked_for_before_a_rebalance_are_not_used),
 		cmocka_unit_test(no_work_starves_another),
 		cmocka_unit_test(only_the_leader_purges),
+		cmocka_unit_test(a_long_purge_goes_on_in_batches),
+		cmocka_unit_test(reservations_are_let_go_when_the_database_says),
+		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
 		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
 		cmocka_unit_test(stopping_finishes_the_batch_and_leaves_the_group),
 		cmocka_unit_test(stopping_while_connecting_is_safe),

@@ -324,6 +324,7 @@ static void
 begin_relay(void)
 {
 	inbox_core_init(&world.core, true, roll());
+	world.core.leads = true;
 }
 
 /* Ends as by kill -9; another one begins in its place. */
@@ -397,7 +398,9 @@ answer(void)
 	else if (core->asked == INBOX_ASK_METRICS)
 		inbox_on_metrics(core, world.now);
 	else if (core->asked == INBOX_ASK_PURGE)
-		inbox_on_purged(core, world.now);
+		inbox_on_purged(core, one_in(4) ? INBOX_PURGE_ROWS : 0, world.now);
+	else if (core->asked == INBOX_ASK_EXPIRE)
+		inbox_on_expired(core, one_in(4) ? 0 : SEC_US, world.now);
 	else if (core->asked != INBOX_WAIT)
 		answer_apply();
 }

@@ -1,0 +1,266 @@
+/*
+ * cmd_status.c - who leads, what is pending, failed and consumed
+ *
+ * It asks the database, and the broker for what only that one knows: no relay
+ * need run.  The keys of --json are a promise (docs/relay.md).
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+typedef struct Status
+{
+	Command		command;
+	rd_kafka_t *client; /* NULL: no broker */
+	bool		json;
+	Buf			problems; /* JSON strings, or lines */
+	Buf			body;	  /* of what is printed */
+} Status;
+
+static void problem(Status *status, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void
+problem(Status *status, const char *format, ...)
+{
+	Buf		line = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vprintf(&line, format, args);
+	va_end(args);
+	if (status->json)
+	{
+		if (status->problems.len > 0)
+			buf_add_str(&status->problems, ",");
+		json_string(&status->problems, buf_str(&line));
+	}
+	else
+		buf_printf(&status->problems, "problem: %s\n", buf_str(&line));
+	buf_free(&line);
+}
+
+/* json: the value in JSON; plain: as it is shown, NULL for none. */
+static void
+field(Status *status, const char *name, const char *json, const char *plain)
+{
+	if (status->json)
+		buf_printf(&status->body, ",\"%s\":%s", name,
+				   json != NULL ? json : "null");
+	else
+		buf_printf(&status->body, "%s: %s\n", name,
+				   plain != NULL ? plain : "-");
+}
+
+static void
+text_field(Status *status, const char *name, const char *text)
+{
+	Buf json = {0};
+
+	json_string(&json, text);
+	field(status, name, buf_str(&json), text);
+	buf_free(&json);
+}
+
+/* ---- what the database knows ------------------------------------------- */
+
+static void
+add_versions(Status *status)
+{
+	const ApiHello *hello = &status->command.hello;
+	NumberText		memory;
+	const char	   *api = api_number(&memory, hello->relay_api).data;
+
+	text_field(status, "relay_version", PGSTOCK_VERSION);
+	text_field(status, "extension_version", hello->extension_version);
+	field(status, "relay_api", api, api);
+	text_field(status, "database", hello->database);
+	text_field(status, "inbox_group", command_group(&status->command));
+}
+
+static bool
+add_database(Status *status)
+{
+	PGresult *rows = command_checked(api_exec(status->command.pg, API_STATUS,
+											  NULL),
+									 "status");
+
+	if (rows == NULL)
+		return false;
+	for (int row = 0; row < PQntuples(rows); row++)
+	{
+		const char *name = api_text(rows, row, 0);
+		const char *plain = api_text(rows, row, 2);
+
+		field(status, name, api_text(rows, row, 1), plain);
+		if (strcmp(name, "leader") == 0 && plain == NULL)
+			problem(status, "no relay leads the outbox");
+		if (strcmp(name, "position_trouble") == 0 && plain != NULL)
+			problem(status,
+					"the outbox position belongs to another history: %s",
+					plain);
+	}
+	PQclear(rows);
+	return true;
+}
+
+/* ---- what the broker knows --------------------------------------------- */
+
+static const struct rd_kafka_metadata *
+find_broker(Status *status)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+
+	status->client = command_broker(&status->command);
+	if (status->client != NULL)
+		metadata = command_metadata(status->client, NULL);
+	if (metadata == NULL)
+		problem(status, "the broker does not answer");
+	return metadata;
+}
+
+static void
+add_missing(Status *status, const struct rd_kafka_metadata *metadata)
+{
+	Buf list = {0};
+
+	for (char **topic = status->command.config->topics; *topic != NULL; topic++)
+	{
+		if (metadata == NULL || command_topic(metadata, *topic) != NULL)
+			continue;
+		if (list.len > 0)
+			buf_add_str(&list, status->json ? "," : ", ");
+		if (status->json)
+			json_string(&list, *topic);
+		else
+			buf_add_str(&list, *topic);
+		problem(status, "topic \"%s\" of [inbox] does not exist", *topic);
+	}
+	if (status->json)
+		buf_printf(&status->body, ",\"missing_topics\":[%s]", buf_str(&list));
+	else if (list.len > 0)
+		buf_printf(&status->body, "missing_topics: %s\n", buf_str(&list));
+	buf_free(&list);
+}
+
+/* -1: nobody knows. */
+static int64_t
+end_of(const Status *status, const struct rd_kafka_metadata *metadata,
+	   const char *topic, int32_t partition)
+{
+	int64_t low;
+	int64_t high;
+
+	if (metadata == NULL || command_topic(metadata, topic) == NULL ||
+		rd_kafka_query_watermark_offsets(status->client, topic, partition, &low,
+										 &high, COMMAND_BROKER_MS) != 0)
+		return -1;
+	return high;
+}
+
+static void
+add_consumer(Status *status, const PGresult *offsets, int row, int64_t end)
+{
+	const char *topic = PQgetvalue(offsets, row, 0);
+	int64_t		next = api_int(offsets, row, 2);
+
+	if (!status->json)
+	{
+		buf_printf(&status->body, "consumed %s/%s: %" PRId64, topic,
+				   PQgetvalue(offsets, row, 1), next);
+		if (end >= 0)
+			buf_printf(&status->body, " of %" PRId64, end);
+		buf_add_str(&status->body, "\n");
+		return;
+	}
+	buf_printf(&status->body, "%s{\"topic\":", row > 0 ? "," : "");
+	json_string(&status->body, topic);
+	buf_printf(&status->body, ",\"partition\":%s,\"next_offset\":%" PRId64,
+			   PQgetvalue(offsets, row, 1), next);
+	if (end >= 0)
+		buf_printf(&status->body,
+				   ",\"end_offset\":%" PRId64 ",\"lag\":%" PRId64 "}", end,
+				   Max(end - next, 0));
+	else
+		buf_add_str(&status->body, ",\"end_offset\":null,\"lag\":null}");
+}
+
+static bool
+add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
+{
+	PGresult *offsets = command_checked(api_exec_offsets(status->command.pg,
+														 NULL),
+										"offsets");
+
+	if (offsets == NULL)
+		return false;
+	if (status->json)
+		buf_add_str(&status->body, ",\"consumers\":[");
+	for (int row = 0; row < PQntuples(offsets); row++)
+		add_consumer(status, offsets, row,
+					 end_of(status, metadata, PQgetvalue(offsets, row, 0),
+							(int32_t) api_int(offsets, row, 1)));
+	if (status->json)
+		buf_add_str(&status->body, "]");
+	PQclear(offsets);
+	return true;
+}
+
+/* ---- the command ------------------------------------------------------- */
+
+static bool
+collect(Status *status)
+{
+	const struct rd_kafka_metadata *metadata;
+	bool							good;
+
+	add_versions(status);
+	if (!add_database(status))
+		return false;
+	metadata = find_broker(status);
+	field(status, "broker", metadata != NULL ? "true" : "false",
+		  metadata != NULL ? "answers" : "away");
+	add_missing(status, metadata);
+	good = add_consumers(status, metadata);
+	if (metadata != NULL)
+		rd_kafka_metadata_destroy(metadata);
+	return good;
+}
+
+static void
+print(Status *status)
+{
+	const char *word = status->problems.len == 0 ? "ok" : "failing";
+
+	if (status->json)
+		printf("{\"status\":\"%s\",\"problems\":[%s]%s}\n", word,
+			   buf_str(&status->problems), buf_str(&status->body));
+	else
+		printf("status: %s\n%s%s", word, buf_str(&status->problems),
+			   buf_str(&status->body));
+}
+
+ExitCode
+cmd_status(const Arguments *arguments, const Config *config)
+{
+	Status	 status = {.json = arguments->values[ARG_JSON] != NULL};
+	ExitCode code;
+
+	if (command_open(&status.command, config))
+	{
+		if (collect(&status))
+			print(&status);
+		else
+			status.command.code = EXIT_RUNTIME;
+	}
+	code = status.command.code;
+	if (status.client != NULL)
+		rd_kafka_destroy(status.client);
+	command_close(&status.command);
+	buf_free(&status.problems);
+	buf_free(&status.body);
+	return code;
+}

@@ -1,0 +1,192 @@
+/*
+ * command.c - what the commands share that do one thing and end
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "command.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void
+command_say(const char *format, ...)
+{
+	Buf		line = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vprintf(&line, format, args);
+	va_end(args);
+	while (line.len > 0 && line.data[line.len - 1] == '\n')
+		line.len--;
+	fprintf(stderr, "pgstock-relay: %s\n", buf_str(&line));
+	buf_free(&line);
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+PGresult *
+command_checked(PGresult *result, const char *what)
+{
+	char *text;
+
+	if (api_sqlstate(result) == NULL)
+		return result;
+	text = api_error_text(result);
+	command_say("%s: %s", what, text);
+	free(text);
+	PQclear(result);
+	return NULL;
+}
+
+bool
+command_open(Command *command, const Config *config)
+{
+	PGresult *result;
+	bool	  sound;
+
+	*command = (Command){.config = config, .code = EXIT_RUNTIME};
+	command->pg = pgconn_open_blocking(config->conninfo, config->name);
+	if (PQstatus(command->pg) != CONNECTION_OK)
+	{
+		command_say("database: %s", PQerrorMessage(command->pg));
+		return false;
+	}
+	result = command_checked(api_exec(command->pg, API_HELLO, NULL),
+							 "extension");
+	if (result == NULL)
+		return false;
+	sound = api_read_hello(result, &command->hello);
+	PQclear(result);
+	if (sound && command->hello.relay_api == API_VERSION)
+	{
+		command->code = EXIT_CLEAN;
+		return true;
+	}
+	command_say("the extension speaks relay_api %d, this relay %d: install "
+				"matching versions",
+				command->hello.relay_api, API_VERSION);
+	command->code = EXIT_INCOMPATIBLE;
+	return false;
+}
+
+void
+command_close(Command *command)
+{
+	PQfinish(command->pg);
+	command->pg = NULL;
+}
+
+/* ---- the broker -------------------------------------------------------- */
+
+const char *
+command_group(const Command *command)
+{
+	return command->config->group[0] != '\0' ? command->config->group
+											 : command->hello.inbox_group;
+}
+
+rd_kafka_t *
+command_broker(const Command *command)
+{
+	char			 reason[KAFKA_ERROR_MAX];
+	rd_kafka_conf_t *conf = kafka_conf_new(
+		command->config,
+		(KafkaProperties){
+			/* where these are reached, 2.0.2 rests for a whole second */
+			{"queued.min.messages", "150000"},
+			{"queued.max.messages.kbytes", "65536"},
+			{"fetch.wait.max.ms", "20"},
+			{NULL, NULL},
+		},
+		(KafkaProperties){
+			{"log.queue", "false"},
+			{"log_level", "0"},
+			{"enable.auto.commit", "false"},
+			{"enable.auto.offset.store", "false"},
+			{"enable.partition.eof", "true"},
+			{"auto.offset.reset", "earliest"},
+			{"group.id", command_group(command)},
+			{NULL, NULL},
+		});
+	rd_kafka_t *client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+
+	if (client == NULL)
+		command_say("broker: %s", reason);
+	return client;
+}
+
+const struct rd_kafka_metadata *
+command_metadata(rd_kafka_t *client, const char *topic)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+	rd_kafka_topic_t			   *handle = NULL;
+	rd_kafka_resp_err_t				error;
+
+	if (topic != NULL)
+		handle = rd_kafka_topic_new(client, topic, NULL);
+	error = rd_kafka_metadata(client, handle == NULL, handle, &metadata,
+							  COMMAND_BROKER_MS);
+	if (handle != NULL)
+		rd_kafka_topic_destroy(handle);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return metadata;
+	command_say("broker: %s", rd_kafka_err2str(error));
+	return NULL;
+}
+
+const struct rd_kafka_metadata_topic *
+command_topic(const struct rd_kafka_metadata *metadata, const char *name)
+{
+	for (int i = 0; i < metadata->topic_cnt; i++)
+		if (strcmp(metadata->topics[i].topic, name) == 0 &&
+			metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return &metadata->topics[i];
+	return NULL;
+}
+
+/* ---- arguments and progress -------------------------------------------- */
+
+bool
+command_point(const char *option, const char *text, const char *number,
+			  Point *point)
+{
+	*point = (Point){.text = text, .number = -1, .moment_us = -1};
+	if (parse_number(text, &point->number))
+		return true;
+	point->number = -1;
+	if (parse_moment(text, &point->moment_us))
+		return true;
+	command_say("--%s: \"%s\" is neither %s nor a time such as "
+				"2026-01-31T12:00:00Z",
+				option, text, number);
+	return false;
+}
+
+ExitCode
+command_misused(const Arguments *arguments)
+{
+	Buf usage = {0};
+
+	arguments_usage(arguments, &usage);
+	fprintf(stderr, "\n%s", buf_str(&usage));
+	buf_free(&usage);
+	return EXIT_USAGE;
+}
+
+void
+command_progress(const char *what, int64_t count)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%" PRId64 " %s", count, what);
+}
+
+void
+command_progress_end(void)
+{
+	if (isatty(STDERR_FILENO))
+		fputc('\n', stderr);
+}

@@ -1,0 +1,376 @@
+/* ---- What the relay's commands call: docs/relay-protocol.md -------------- */
+
+/*
+ * Plain SQL without settings of its own, so that the planner inlines it: it is
+ * asked once a row.  Whoever calls it has search_path pinned.
+ */
+CREATE TYPE pgstock_internal.outbox_progress AS
+(
+	done		pg_snapshot,
+	s2			pg_snapshot,
+	seq			bigint,
+	finished	boolean,
+	by_seq		boolean
+);
+COMMENT ON TYPE pgstock_internal.outbox_progress IS
+	'how far Kafka has acknowledged the outbox, ready to be asked about a row';
+
+CREATE FUNCTION pgstock_internal.progress()
+RETURNS pgstock_internal.outbox_progress
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p	pgstock_internal.relay_position;
+	w	pgstock_internal.outbox_window;
+BEGIN
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	IF NOT FOUND THEN
+		RETURN ROW('1:1:', '1:1:', 0, true, false);
+	END IF;
+	w := p."window"::pgstock_internal.outbox_window;
+	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
+			   p.finished, w.restored AND NOT p.finished);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.progress IS
+	'the stored position, as is_pending takes it';
+
+CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
+	p pgstock_internal.outbox_progress)
+RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+SELECT CASE WHEN (p).by_seq THEN seq > (p).seq
+	   ELSE NOT pg_catalog.pg_visible_in_snapshot(xid, (p).done)
+		AND ((p).finished OR seq > (p).seq
+			 OR NOT pg_catalog.pg_visible_in_snapshot(xid, (p).s2)) END
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_pending IS
+	'whether the position does not yet say that Kafka has this row';
+
+CREATE FUNCTION pgstock_internal.utc_text(at timestamptz)
+RETURNS text
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+COMMENT ON FUNCTION pgstock_internal.utc_text IS 'a moment as events have it';
+
+/*
+ * Names and values rather than columns: a further one breaks nobody.  The
+ * leader is whoever holds the lock of try_lead (extension/window.c).
+ */
+CREATE FUNCTION pgstock_internal.relay_status()
+RETURNS TABLE (name text, value jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	trouble	text;
+	lead	record;
+	p		pgstock_internal.relay_position;
+BEGIN
+	BEGIN
+		PERFORM pgstock_internal.relay_position();
+	EXCEPTION WHEN SQLSTATE 'SK020' THEN
+		GET STACKED DIAGNOSTICS trouble = PG_EXCEPTION_DETAIL;
+	END;
+	SELECT a.pid, a.application_name, a.backend_start INTO lead
+	  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+	 WHERE l.locktype = 'advisory' AND l.objsubid = 28772 AND l.granted
+	   AND l."database" = (SELECT d.oid FROM pg_database d
+							WHERE d.datname = current_database());
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	RETURN QUERY VALUES
+		('server_version', to_jsonb(current_setting('server_version'))),
+		('in_recovery', to_jsonb(pg_is_in_recovery())),
+		('leader', to_jsonb(lead.application_name)),
+		('leader_pid', to_jsonb(lead.pid)),
+		('leader_since', to_jsonb(pgstock_internal.utc_text(lead.backend_start))),
+		('epoch', to_jsonb(p.epoch)),
+		('position_valid', to_jsonb(trouble IS NULL)),
+		('position_trouble', to_jsonb(trouble)),
+		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at)));
+	RETURN QUERY
+		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
+		  FROM pgstock_internal.relay_metrics() m
+		 WHERE m.name IN ('outbox_pending_events',
+						  'outbox_oldest_pending_seconds', 'archive_open');
+	RETURN QUERY
+		SELECT s.state, to_jsonb(count(f.state))
+		  FROM (VALUES ('failed_waiting', 'waiting'),
+					   ('failed_archived', 'archived')) AS s (state, word)
+		  LEFT JOIN pgstock_internal.failed_event f ON f.state = s.word
+		 GROUP BY s.state ORDER BY s.state DESC;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_status IS
+	'who leads, how far it is, what waits: asked of the database alone';
+
+/* ---- The outbox again ----------------------------------------------------- */
+
+/*
+ * A copy is known by its last header, replay_of with the seq of the first one:
+ * 35 bytes in the packed form.  Nothing else about a copy is different but seq.
+ */
+CREATE FUNCTION pgstock_internal.replay_header(seq bigint)
+RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT '\x0009'::bytea || 'replay_of'::bytea || '\x00000014'::bytea
+	   || convert_to(lpad(seq::text, 20, '0'), 'UTF8')
+$$;
+COMMENT ON FUNCTION pgstock_internal.replay_header IS
+	'the header that marks a copy, packed';
+
+CREATE FUNCTION pgstock_internal.is_copy(headers bytea)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+AS $$
+SELECT headers IS NOT NULL AND pg_catalog.length(headers) >= 35
+   AND pg_catalog.substring(headers, pg_catalog.length(headers) - 34, 15)
+	   = '\x00097265706c61795f6f6600000014'::pg_catalog.bytea
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_copy IS
+	'whether an event with these headers was written by a replay';
+
+CREATE TYPE pgstock_internal.replay_filter AS
+(
+	from_seq	bigint,
+	to_seq		bigint,
+	from_time	timestamptz,
+	to_time		timestamptz,
+	topic		text
+);
+COMMENT ON TYPE pgstock_internal.replay_filter IS
+	'which events of the outbox are meant; NULL: does not matter';
+
+CREATE FUNCTION pgstock_internal.relay_outbox_range(OUT first_seq bigint,
+	OUT last_seq bigint, OUT first_at text)
+RETURNS record
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT f.seq, pgstock_internal.last_seq(),
+	   pgstock_internal.utc_text(f.created_at)
+  FROM (VALUES (1)) AS one
+  LEFT JOIN (SELECT o.seq, o.created_at FROM pgstock_internal.outbox o
+			  ORDER BY o.seq LIMIT 1) f ON true
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_outbox_range IS
+	'what retention has left of the outbox';
+
+/*
+ * What is pending goes out anyway, and a copy's original is there to be copied
+ * again: neither is meant.
+ */
+CREATE FUNCTION pgstock_internal.replayable(f pgstock_internal.replay_filter,
+	after_seq bigint, max_rows int)
+RETURNS SETOF pgstock_internal.outbox
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p	pgstock_internal.outbox_progress := pgstock_internal.progress();
+BEGIN
+	RETURN QUERY
+		SELECT o.* FROM pgstock_internal.outbox o
+		 WHERE o.seq > after_seq AND o.seq >= f.from_seq AND o.seq <= f.to_seq
+		   AND (f.from_time IS NULL OR o.created_at >= f.from_time)
+		   AND (f.to_time IS NULL OR o.created_at <= f.to_time)
+		   AND (f.topic IS NULL OR o.aggregatetype = f.topic)
+		   AND NOT pgstock_internal.is_copy(o.headers)
+		   AND NOT pgstock_internal.is_pending(o.xid, o.seq, p)
+		 ORDER BY o.seq LIMIT max_rows;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.replayable IS
+	'published events that a replay would write again';
+
+/*
+ * A page of a replay, a transaction of its own.  As in outbox.c the xid is
+ * there before the first seq is drawn: the window's floor rests on that.  The
+ * copies go out behind what is written already; new events find their places
+ * among them by the locks that they draw their seq under, as ever.
+ */
+CREATE FUNCTION pgstock_internal.relay_replay(f pgstock_internal.replay_filter,
+	after_seq bigint, max_rows int, execute boolean, reason text,
+	OUT events bigint, OUT first_seq bigint, OUT last_seq bigint,
+	OUT first_at text, OUT last_at text)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_internal.relay_position();
+	IF NOT execute THEN
+		SELECT count(*), min(r.seq), max(r.seq),
+			   pgstock_internal.utc_text(min(r.created_at)),
+			   pgstock_internal.utc_text(max(r.created_at))
+		  INTO events, first_seq, last_seq, first_at, last_at
+		  FROM pgstock_internal.replayable(f, after_seq, max_rows) r;
+		RETURN;
+	END IF;
+	PERFORM pg_current_xact_id();
+	WITH page AS MATERIALIZED (
+		SELECT * FROM pgstock_internal.replayable(f, after_seq, max_rows)
+	), copies AS (
+		INSERT INTO pgstock_internal.outbox (id, aggregatetype, aggregateid,
+			type, payload, headers, traceparent, created_at, format)
+		SELECT r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
+			   coalesce(r.headers, '') || pgstock_internal.replay_header(r.seq),
+			   r.traceparent, r.created_at, r.format
+		  FROM page r ORDER BY r.seq
+	)
+	SELECT count(*), min(r.seq), max(r.seq),
+		   pgstock_internal.utc_text(min(r.created_at)),
+		   pgstock_internal.utc_text(max(r.created_at))
+	  INTO events, first_seq, last_seq, first_at, last_at FROM page r;
+	IF events = 0 THEN
+		RETURN;
+	END IF;
+	IF after_seq = 0 THEN
+		PERFORM pgstock_internal.audit('replay', concat_ws(' ',
+			'seq', f.from_seq, 'to', f.to_seq, 'from ' || f.from_time,
+			'to ' || f.to_time, 'topic ' || f.topic), reason);
+	END IF;
+	PERFORM pg_notify('pgstock_outbox', '');
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_replay IS
+	'writes published events to the outbox again, a page at a time; only counts '
+	'them unless execute';
+
+/* ---- The inbox again ------------------------------------------------------ */
+
+/* Only ever back: to skip messages is not what this is for. */
+CREATE FUNCTION pgstock_internal.relay_rewind(topic text, partitions int[],
+	offsets bigint[], reason text)
+RETURNS TABLE (partition int, was bigint, is_now bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+		WITH wanted AS (
+			SELECT o.partition, o.next_offset AS was,
+				   least(o.next_offset, t.target) AS target
+			  FROM pgstock_internal.inbox_offset o
+			  JOIN unnest(partitions, offsets) AS t (id, target)
+				ON t.id = o.partition
+			 WHERE o.topic = $1
+			   FOR UPDATE OF o
+		), moved AS (
+			UPDATE pgstock_internal.inbox_offset o SET next_offset = w.target
+			  FROM wanted w WHERE o.topic = $1 AND o.partition = w.partition
+							  AND o.next_offset > w.target
+		)
+		SELECT w.partition, w.was, w.target FROM wanted w ORDER BY 1;
+	PERFORM pgstock_internal.audit('rewind', 'topic ' || $1, reason);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_rewind IS
+	'moves the next offsets of a topic back; messages are read again';
+
+/* ---- Failed messages ------------------------------------------------------ */
+
+/* A page ends at 4 MiB of payload too, so that whoever pages needs no more. */
+CREATE FUNCTION pgstock_internal.relay_failed(only_id bigint,
+	only_state text, only_topic text, since timestamptz, only_sqlstate text,
+	only_order text, after_id bigint, max_rows int)
+RETURNS TABLE (id bigint, topic text, partition int, "offset" bigint,
+	event_id text, key text, order_id text, state text, class text,
+	sqlstate text, attempts int, next_retry_at text, error text,
+	first_failed_at text, archived_at text, handled boolean, handled_at text,
+	handled_by text, trace_id text, headers text, payload text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+		SELECT f.id, f.topic::text, f.partition, f."offset",
+			   f.event_id::text, pgstock_internal.bytes_text(f.key),
+			   f.order_id::text, f.state, f.class, f.sqlstate, f.attempts,
+			   pgstock_internal.utc_text(f.next_retry_at), f.error,
+			   pgstock_internal.utc_text(f.first_failed_at),
+			   pgstock_internal.utc_text(f.archived_at), f.handled,
+			   pgstock_internal.utc_text(f.handled_at), f.handled_by,
+			   f.trace_id, pgstock_internal.headers_json(f.headers)::text,
+			   pgstock_internal.bytes_text(f.value)
+		  FROM (SELECT w.*, sum(length(w.value)) OVER (ORDER BY w.id)
+							- length(w.value) AS bytes_before
+				  FROM (SELECT * FROM pgstock_internal.failed_event e
+						 WHERE e.id > after_id
+						   AND (only_id IS NULL OR e.id = only_id)
+						   AND (only_state IS NULL OR e.state = only_state)
+						   AND (only_topic IS NULL OR e.topic = only_topic)
+						   AND (since IS NULL OR e.first_failed_at >= since)
+						   AND (only_sqlstate IS NULL
+								OR e.sqlstate = only_sqlstate)
+						   AND (only_order IS NULL OR e.order_id = only_order)
+						 ORDER BY e.id LIMIT max_rows) w) f
+		 WHERE coalesce(f.bytes_before, 0) < 4194304
+		 ORDER BY f.id;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_failed IS
+	'failed messages by id, above after_id; NULL: does not matter';
+
+CREATE FUNCTION pgstock_internal.relay_failed_act(action text, id bigint,
+	reason text)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	CASE action
+		WHEN 'retry' THEN
+			PERFORM @extschema@.retry_failed_event($2);
+		WHEN 'discard' THEN
+			PERFORM @extschema@.discard_failed_event($2, $3);
+		WHEN 'handled' THEN
+			PERFORM @extschema@.mark_failed_event_handled($2, $3);
+	END CASE;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_failed_act IS
+	'retry, discard or handled: what the functions of those names do';
+
+/* ---- Audit ---------------------------------------------------------------- */
+
+/* Of a raw event the bytes, for it carries no id; of others not. */
+CREATE FUNCTION pgstock_internal.relay_audit_page(from_time timestamptz,
+	after_seq bigint, to_seq bigint, max_rows int)
+RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,
+	copy boolean, copy_of text, format "char", event_type text, key bytea,
+	payload bytea, headers bytea, created_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	p	pgstock_internal.outbox_progress := pgstock_internal.progress();
+BEGIN
+	RETURN QUERY
+		SELECT o.seq, o.id, o.aggregatetype,
+			   pgstock_internal.is_pending(o.xid, o.seq, p),
+			   pgstock_internal.is_copy(o.headers),
+			   CASE WHEN pgstock_internal.is_copy(o.headers)
+				    THEN convert_from(substring(o.headers
+									from length(o.headers) - 19), 'UTF8') END,
+			   o.format, o.type,
+			   CASE WHEN o.format = 'r' THEN o.aggregateid END,
+			   CASE WHEN o.format = 'r' THEN o.payload END,
+			   CASE WHEN o.format = 'r' THEN o.headers END, o.created_at
+		  FROM pgstock_internal.outbox o
+		 WHERE o.seq > after_seq AND o.seq <= to_seq
+		   AND (from_time IS NULL OR o.created_at >= from_time)
+		 ORDER BY o.seq LIMIT max_rows;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_audit_page IS
+	'events of the outbox above after_seq, as far as an audit compares them';
+
+CREATE FUNCTION pgstock_internal.relay_audit_holds(seq bigint, event_id uuid)
+RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pgstock_internal.outbox o
+				WHERE o.seq = $1 AND o.id = $2)
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_audit_holds IS
+	'whether the outbox has this event by now';

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A server on a disk that is slow, or stands still: see slow_wal.c."""
+
+import os
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+
+from process import children_of, pid_alive, wait_until
+
+# Nobody but who must flushes: the WAL writer sleeps, and nothing fills up.
+SETTINGS = {"fsync": "on", "wal_writer_delay": "'10s'",
+            "wal_writer_flush_after": "'1GB'", "wal_buffers": "'64MB'",
+            "autovacuum": "off", "shared_preload_libraries": "pgstock"}
+
+
+def gate_of(pg):
+    return os.path.join(pg.directory, "gate")
+
+
+def slow_disk(pg, flush_us=0):
+    """Put the server on such a disk, from its next start on."""
+    library = os.path.join(pg.directory, "slow_wal.so")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
+                    os.path.join(os.path.dirname(__file__), "slow_wal.c"),
+                    "-ldl"], check=True)
+    pg.environment = {"LD_PRELOAD": library, "SLOW_WAL_GATE": gate_of(pg),
+                      "SLOW_WAL_FLUSH_US": str(flush_us)}
+    return pg
+
+
+@contextmanager
+def disk_stands_still(pg):
+    """Meanwhile no WAL reaches the disk."""
+    with open(gate_of(pg), "w", encoding="ascii"):
+        pass
+    try:
+        yield
+    finally:
+        os.unlink(gate_of(pg))
+
+
+def power_cut(pg):
+    """All processes at once: who waits for the disk does not see that the
+    postmaster is gone."""
+    pids = [pg.pid, *children_of(pg.pid)]
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it saw the end, and was faster
+            os.kill(pid, signal.SIGKILL)
+    pg.wait_end()
+    wait_until(lambda: not any(map(pid_alive, pids)), 30, "they end")

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The commands that an operator types: status, failed, replay, rewind."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from checks import of_type, wait_complete
+from kafkaio import delivered, send
+from process import wait_until
+
+OK, RUNTIME, USAGE = range(3)
+
+
+def poison(kafka, n=1, value=b"=poison"):
+    out = kafka.producer()
+    for i in range(n):
+        send(out, "order-created", value, key=f"k{i}".encode())
+    delivered(out)
+
+
+def wait_failed(db, n):
+    wait_until(lambda: db.value("SELECT count(*) FROM failed_order_archives")
+               == n, 20, f"{n} messages are given up")
+    return [row for (row,) in
+            db.sql("SELECT id FROM failed_order_archives ORDER BY id")]
+
+
+def published(relay, n):
+    wait_until(lambda: relay.metric("outbox_published_total") >= n, 20,
+               lambda: relay.get("/metrics")[1])
+
+
+def actions(db, action):
+    return db.sql("SELECT target, reason FROM stock_admin_actions"
+                  " WHERE action = %s ORDER BY at", (action,))
+
+
+def run_ok(relay, *args):
+    done = relay.command(*args)
+    assert done.returncode == OK, done.stdout + done.stderr
+    return done.stdout
+
+
+# ---- usage ------------------------------------------------------------------
+
+@pytest.mark.parametrize("args, named", [
+    (["replay"], "--from"),
+    (["replay", "--from", "yesterday"], "yesterday"),
+    (["replay", "--from", "7", "--to", "6"], "--to"),
+    (["replay", "--from", "1", "--csv"], "--csv"),
+    (["rewind", "--topic", "t"], "--to"),
+    (["rewind", "--topic", "t", "--to", "-5"], "-5"),
+    (["failed"], "failed"),
+    (["failed", "fly"], "fly"),
+    (["failed", "show"], "id"),
+    (["failed", "show", "x"], "x"),
+    (["failed", "show", "1", "2"], "2"),
+    (["failed", "list", "--state", "lost"], "lost"),
+    (["failed", "list", "--since", "1d"], "1d"),
+    (["failed", "retry"], "filter"),
+    (["failed", "retry", "1", "--topic", "t"], "filter"),
+    (["failed", "discard", "1"], "--reason"),
+    (["failed", "discard", "1", "--reason", ""], "reason"),
+    (["failed", "handled", "--note", "x"], "id"),
+    (["failed", "export"], "--csv"),
+    (["audit", "--from", "x"], "x"),
+    (["status", "--jsn"], "--jsn"),
+], ids=" ".join)
+def test_usage(relays, args, named):
+    """A mistake is named, and what would be right is shown, before anything
+    is touched."""
+    relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
+    done = relay.command(*args)
+    assert done.returncode == USAGE, done.stderr
+    assert named in done.stderr
+    assert f"  {args[0]}" in done.stderr.split("Usage:")[1]
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "replay", "rewind", "audit",
+                                     "failed", "failed retry", "adopt"])
+def test_help(relays, command):
+    relay = relays("", "")
+    done = relay.run_binary(*command.split(), "--help")
+    assert done.returncode == OK
+    assert f"  {command}" in done.stdout and not done.stderr
+
+
+def test_no_password_in_argv(relays):
+    relay = relays("", "")
+    for command in (["status"], ["audit"], ["failed", "list"]):
+        done = relay.run_binary(*command, "--kafka", "127.0.0.1:1",
+                                "--postgres", "host=x password=hunter2")
+        assert done.returncode == USAGE
+        assert "password" in done.stderr and "hunter2" not in done.stderr
+
+
+def test_away(relays):
+    """A database that is away is no mistake of usage."""
+    relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
+    for command in (["status"], ["audit"], ["failed", "list"],
+                    ["replay", "--from", "1"], ["failed", "retry", "1"],
+                    ["rewind", "--topic", "t", "--to", "0"]):
+        assert relay.command(*command).returncode == RUNTIME
+
+
+# ---- status -----------------------------------------------------------------
+
+KEYS = {
+    "status", "problems", "relay_version", "extension_version", "relay_api",
+    "database", "inbox_group", "server_version", "in_recovery", "leader",
+    "leader_pid", "leader_since", "epoch", "position_valid",
+    "position_trouble", "position_stored_at", "pending_events",
+    "oldest_pending_seconds", "archive_open", "failed_waiting",
+    "failed_archived", "broker", "missing_topics", "consumers"}
+
+
+def test_status(db, kafka, start_relay):
+    """It says the same whether or not a relay runs, but for who leads."""
+    db.sql("SELECT receive_stock('book', 10)")
+    relay = start_relay(topics=["order-created"])
+    published(relay, 1)
+    poison(kafka)
+    wait_failed(db, 1)
+    wait_until(lambda: json.loads(run_ok(relay, "status", "--json"))
+               ["pending_events"] == 0, 20, "all is published")
+    known = json.loads(run_ok(relay, "status", "--json"))
+    assert set(known) == KEYS
+    assert known["status"] == "ok" and known["problems"] == []
+    assert known["leader"] and known["leader_pid"] and known["epoch"] == 1
+    assert known["failed_archived"] == known["archive_open"] == 1
+    assert known["missing_topics"] == []
+    assert sum(c["next_offset"] for c in known["consumers"]) == 1
+    assert all(c["lag"] == 0 and c["topic"] == "order-created"
+               for c in known["consumers"])
+    assert relay.terminate() == OK
+    db.sql("SELECT receive_stock('book', 10)")
+    known = json.loads(run_ok(relay, "status", "--json"))
+    assert set(known) == KEYS
+    assert known["leader"] is None and known["pending_events"] == 1
+    assert known["problems"] == ["no relay leads the outbox"]
+    text = run_ok(relay, "status")
+    assert "pending_events: 1\n" in text and "problem: no relay" in text
+
+
+def test_status_of_a_foreign_position(db, kafka, start_relay):
+    relay = start_relay()
+    assert relay.terminate() == OK
+    db.sql("UPDATE pgstock_internal.incarnation SET id = gen_random_uuid()")
+    known = json.loads(run_ok(relay, "status", "--json"))
+    assert not known["position_valid"]
+    assert "another database" in known["position_trouble"]
+
+
+def test_missing_topic(db, kafka, start_relay):
+    """A typo in [inbox] topics does not stay silent; once the topic is made,
+    all is well."""
+    relay = start_relay(topics=["order-created", "order-creatd"])
+    wait_until(lambda: "order-creatd" in relay.get("/readyz")[1], 20,
+               lambda: relay.get("/readyz"))
+    assert relay.get("/readyz")[0] == 200, "the other topic is consumed"
+    assert "order-creatd" in relay.log()
+    known = json.loads(run_ok(relay, "status", "--json"))
+    assert known["missing_topics"] == ["order-creatd"]
+    assert known["status"] == "failing"
+    kafka.create_topics("order-creatd")
+    wait_until(lambda: "order-creatd" not in relay.get("/readyz")[1], 40,
+               lambda: relay.get("/readyz"))
+
+
+# ---- failed -----------------------------------------------------------------
+
+def test_failed(db, kafka, start_relay):
+    relay = start_relay(topics=["order-created"])
+    poison(kafka, 3)
+    one, two, three = wait_failed(db, 3)
+    listed = run_ok(relay, "failed", "list").splitlines()
+    assert [line.split("\t")[0] for line in listed] == [
+        "id", str(one), str(two), str(three)]
+    for filters in (["--state", "archived"], ["--topic", "order-created"],
+                    ["--since", "2020-01-31T12:00:00Z"]):
+        assert len(run_ok(relay, "failed", "list", *filters).splitlines()) == 4
+    for filters in (["--state", "waiting"], ["--topic", "other"],
+                    ["--since", "2100-01-31T12:00:00Z"],
+                    ["--sqlstate", "22P02"], ["--order", "o-1"]):
+        assert len(run_ok(relay, "failed", "list", *filters).splitlines()) == 1
+    shown = run_ok(relay, "failed", "show", str(two))
+    assert f"id: {two}\n" in shown and "payload: =poison\n" in shown
+
+    run_ok(relay, "failed", "handled", str(one), "--note", "mailed the shop")
+    run_ok(relay, "failed", "discard", str(two), "--reason", "a test")
+    assert db.sql("SELECT state, handled FROM pgstock_internal.failed_event"
+                  " ORDER BY id") == [("archived", True), ("discarded", False),
+                                      ("archived", False)]
+    assert actions(db, "mark_failed_event_handled") == [
+        (f"id {one}", "mailed the shop")]
+    assert actions(db, "discard_failed_event") == [(f"id {two}", "a test")]
+
+    done = relay.command("failed", "retry", "999999", str(three))
+    assert done.returncode == RUNTIME and "no failed event" in done.stderr
+    assert actions(db, "retry_failed_event") == [(f"id {three}", None)], \
+        "one that fails does not hinder the next"
+    done = relay.command("failed", "show", "999999")
+    assert done.returncode == RUNTIME and "999999" in done.stderr
+
+
+def test_failed_retry_by_filter(db, kafka, start_relay):
+    """Messages that failed for a reason which is gone: all of them again,
+    by the same path, and the archive is closed."""
+    relay = start_relay(topics=["payment-success"],
+                        config={"inbox": {"order_wait": "0s"}})
+    out = kafka.producer()
+    for i in range(3):
+        send(out, "payment-success", {"order_id": f"o-{i}"}, key=b"k%d" % i)
+    delivered(out)
+    wait_failed(db, 3)
+    db.sql("SELECT receive_stock('book', 10)")
+    db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
+           " FROM generate_series(0, 2) i")
+    run_ok(relay, "failed", "retry", "--topic", "payment-success")
+    wait_until(lambda: db.value(
+        "SELECT count(*) FROM stock_reservations WHERE state = 'confirmed'")
+        == 3, 20, "all are paid")
+    assert len(actions(db, "retry_failed_event")) == 3
+    listed = run_ok(relay, "failed", "list", "--state", "archived")
+    assert len(listed.splitlines()) == 1
+
+
+def test_export(db, kafka, start_relay):
+    """Safe to open as a spreadsheet, in constant memory however many."""
+    relay = start_relay(topics=["order-created"])
+    poison(kafka, 1)
+    wait_failed(db, 1)
+    assert relay.terminate() == OK
+    header, row = csv.reader(io.StringIO(
+        run_ok(relay, "failed", "export", "--csv"), newline=""))
+    found = dict(zip(header, row))
+    assert found["payload"] == "'=poison" and found["topic"] == "order-created"
+    db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
+           ' "offset", event_id, value, attempts, state, class, error,'
+           " first_failed_at, handled) SELECT 'x', 0, i, 'e', E'+a\"b,\\n',"
+           " 1, 'discarded', 'poison', '@x', now(), true"
+           " FROM generate_series(1, 20000) i")
+    done = relay.command("failed", "export", "--csv", "--topic", "x")
+    assert not done.stderr, "progress is for a terminal"
+    rows = list(csv.DictReader(io.StringIO(done.stdout, newline="")))
+    assert len(rows) == 20000
+    assert {r["payload"] for r in rows} == {"'+a\"b,\n"}
+    assert [int(r["offset"]) for r in rows] == list(range(1, 20001))
+
+
+# ---- replay -----------------------------------------------------------------
+
+def test_replay(db, kafka, start_relay):
+    """Again through the outbox: the same event under the same id, marked,
+    behind what was there; new events keep their order."""
+    relay = start_relay()
+    db.sql("SELECT receive_stock('book', 100)")
+    db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
+           " FROM generate_series(1, 10) i")
+    db.sql("SELECT publish_event('stock-events', 'o-1', '{\"a\": 1}',"
+           " headers => '{\"h\": \"v\"}')")
+    published(relay, 12)
+    first, last = db.sql("SELECT min(seq), max(seq) FROM stock_outbox")[0]
+    wait_until(lambda: json.loads(run_ok(relay, "status", "--json"))
+               ["pending_events"] == 0, 20, "the position is stored")
+    told = run_ok(relay, "replay", "--from", str(first + 1), "--dry-run")
+    assert told.startswith("would replay 11 events")
+    assert db.value("SELECT count(*) FROM stock_outbox") == 12
+    assert not actions(db, "replay")
+    told = run_ok(relay, "replay", "--from", str(first + 1), "--to",
+                  str(first + 2), "--reason", "a reader lost its disk")
+    assert told.startswith("replayed 2 events")
+    told = run_ok(relay, "replay", "--from", str(last), "--topic",
+                  "stock-events")
+    assert told.startswith("replayed 1 events")
+    run_ok(relay, "replay", "--from", "1", "--topic", "other")
+    db.sql("SELECT reserve_stock('book', 1, 'o-11')")
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail)
+        tail.until(lambda r: len(r) == 16, 20, "all and the copies")
+        copies = [r for r in tail.records if r.header("replay_of")]
+        originals = {r.sequence: r for r in tail.records
+                     if not r.header("replay_of")}
+    assert sorted(int(r.header("replay_of")) for r in copies) == [
+        first + 1, first + 2, last]
+    for copy in copies:
+        original = originals[int(copy.header("replay_of"))]
+        assert (copy.key, copy.value) == (original.key, original.value)
+        for name in ("ce_id", "ce_time", "ce_type", "h"):
+            assert copy.header(name) == original.header(name)
+        assert copy.sequence > last
+    assert [reason for _, reason in actions(db, "replay")] == [
+        "a reader lost its disk", None]
+
+
+def test_replay_by_time(db, kafka, start_relay):
+    """--to is included; copies are not copied again; what is not published
+    yet goes out anyway and is left alone."""
+    relay = start_relay()
+    for i in range(3):
+        db.sql("SELECT publish_event('stock-events', 'k', '%s')", (i,))
+    published(relay, 3)
+    wait_until(lambda: json.loads(run_ok(relay, "status", "--json"))
+               ["pending_events"] == 0, 20, "the position is stored")
+    moments = [row for (row,) in db.sql(
+        "SELECT to_char(created_at AT TIME ZONE 'UTC',"
+        " 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM stock_outbox ORDER BY seq")]
+    told = run_ok(relay, "replay", "--from", moments[1], "--to", moments[1])
+    assert told.startswith("replayed 1 events")
+    published(relay, 4)
+    assert relay.terminate() == OK
+    db.sql("SELECT publish_event('stock-events', 'k', '3')")
+    told = run_ok(relay, "replay", "--from", "1", "--dry-run")
+    assert told.startswith("would replay 3 events")
+    assert len(actions(db, "replay")) == 1
+
+
+# ---- rewind -----------------------------------------------------------------
+
+def test_rewind(db, kafka, start_relay):
+    """Read again: what is remembered is a duplicate, what is not takes
+    effect; refused while a relay consumes."""
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay(topics=["order-created"])
+    out = kafka.producer()
+    for i in range(9):
+        send(out, "order-created", {"order_id": f"o-{i}", "items": [
+            {"product_id": "book", "quantity": 1}]}, key=b"k%d" % i)
+    delivered(out)
+    wait_until(lambda: db.value("SELECT count(*) FROM stock_reservations")
+               == 9, 20, "all are reserved")
+    done = relay.command("rewind", "--topic", "order-created", "--to", "0")
+    assert done.returncode == RUNTIME and "stop it first" in done.stderr
+    assert not actions(db, "rewind")
+    assert relay.terminate() == OK
+
+    done = relay.command("rewind", "--topic", "no-such-topic", "--to", "0")
+    assert done.returncode == RUNTIME and "no-such-topic" in done.stderr
+    told = run_ok(relay, "rewind", "--topic", "order-created", "--to",
+                  "2100-01-01T00:00:00Z")
+    assert "0 offsets" in told, "nothing is as late as that"
+    told = run_ok(relay, "rewind", "--topic", "order-created", "--to", "1000")
+    assert "0 offsets" in told
+    told = run_ok(relay, "rewind", "--topic", "order-created", "--to",
+                  "2020-01-01T00:00:00Z", "--reason", "a test")
+    assert "9 offsets" in told
+    assert "0 offsets" in run_ok(relay, "rewind", "--topic", "order-created",
+                                 "--to", "2"), "never on"
+    assert actions(db, "rewind")[-2] == (
+        "topic order-created", "to 2020-01-01T00:00:00Z: a test")
+    db.sql("DELETE FROM pgstock_internal.inbox WHERE order_id = 'o-4'")
+    relay.start()
+    wait_until(lambda: relay.metric("inbox_events_total",
+                                    result="duplicate") == 8, 20,
+               lambda: relay.get("/metrics")[1])
+    assert db.value("SELECT count(*) FROM stock_reservations") == 9
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail)
+        assert len(of_type(tail.read_to_end(), "StockReserved")) == 10
+
+
+def test_rewind_after_kill(db, kafka, start_relay):
+    """A relay that was killed is a member until the group forgets it."""
+    relay = start_relay(topics=["order-created"])
+    poison(kafka)
+    wait_failed(db, 1)
+    relay.kill9()
+    wait_until(lambda: relay.command("rewind", "--topic", "order-created",
+                                     "--to", "0").returncode == OK,
+               30, "the group is free")
+
+
+def test_as_the_relays_role(db, kafka, start_relay):
+    """The level `relay` is enough for every command, and the act is noted
+    under that role's name."""
+    role = f"relay_{db.name}"
+    db.sql(f"CREATE ROLE {role} LOGIN")
+    db.sql("SELECT grant_stock_access(%s, 'relay')", (role,))
+    db.sql("SELECT receive_stock('book', 10)")
+    relay = start_relay(topics=["order-created"],
+                        conninfo=db.conninfo(user=role))
+    published(relay, 1)
+    poison(kafka)
+    (one,) = wait_failed(db, 1)
+    run_ok(relay, "failed", "export", "--csv")
+    run_ok(relay, "failed", "show", str(one))
+    run_ok(relay, "failed", "handled", str(one), "--note", "x")
+    run_ok(relay, "failed", "discard", str(one), "--reason", "x")
+    wait_until(lambda: json.loads(run_ok(relay, "status", "--json"))
+               ["pending_events"] == 0, 20, "all is published")
+    run_ok(relay, "replay", "--from", "1")
+    assert relay.terminate() == OK
+    run_ok(relay, "rewind", "--topic", "order-created", "--to", "0")
+    run_ok(relay, "audit")
+    assert {actor for (actor,) in db.sql(
+        "SELECT actor FROM stock_admin_actions")} == {role}
+    db.sql("SELECT grant_stock_access(%s, 'none')", (role,))
+    db.sql(f"DROP ROLE {role}")

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: PostgreSQL
+"""What runs by itself: due reservations are let go, and old history.
+
+Two ways lead to it. Where pgstock is preloaded, the server does it: a
+launcher starts a worker in the database that has something due. Elsewhere the
+relay asks for it. Most tests here are told both ways; the rest are about what
+the worker must not do: miss a line, block a DROP, double anything.
+"""
+
+import os
+import time
+from contextlib import closing
+
+import pytest
+
+from checks import check_all, of_type, wait_complete
+from cluster import Database, Postgres
+from process import run_tool, wait_until
+
+LATE_S = 0.3        # an idle server needs 0.1 s; two busy cores may dawdle
+PRELOAD = {"shared_preload_libraries": "pgstock"}
+
+
+@pytest.fixture(scope="module")
+def preloaded(run):
+    server = Postgres(os.path.join(run, "postgres-keeper"),
+                      PRELOAD).init().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def kept(preloaded):
+    """A database of the preloaded server."""
+    database = preloaded.create_database(f"k{time.monotonic_ns()}")
+    yield database
+    drift = database.drift()
+    database.drop()
+    assert drift == []
+
+
+@pytest.fixture(params=["preloaded", "relay"])
+def either(request):
+    """A database where things run by themselves, one way or the other."""
+    if request.param == "preloaded":
+        return request.getfixturevalue("kept")
+    request.getfixturevalue("start_relay")()
+    return request.getfixturevalue("db")
+
+
+def lines(db, state):
+    return db.value("SELECT count(*) FROM stock_reservations"
+                    " WHERE state = %s", (state,))
+
+
+def written(db, state):
+    """What the rows themselves say: a due line counts as expired unwritten."""
+    return db.value("SELECT count(*) FROM pgstock_internal.reservation"
+                    " WHERE state = %s", (state,))
+
+
+def wait_expired(db, number, timeout=20):
+    wait_until(lambda: written(db, "e") == number, timeout,
+               lambda: f"{written(db, 'e')} lines of {number} have expired")
+
+
+def lateness(db):
+    """By order: seconds from when it was due to when it was let go."""
+    return dict(db.sql(
+        "SELECT order_id, extract(epoch FROM ended_at - expires_at)::float8"
+        " FROM stock_reservations WHERE state = 'expired'"))
+
+
+
+def sessions(server, kind):
+    return [pid for (pid,) in Database(server, "postgres").sql(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = %s", (kind,))]
+
+
+def alter_system(db, what):
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("LOAD 'pgstock'")       # it must know the setting
+        cur.execute(f"ALTER SYSTEM {what}")
+        cur.execute("SELECT pg_reload_conf()")
+
+
+def make_due(db):
+    """Everything that is reserved is past its time, and somebody notices: a
+    row that is changed behind the functions' back tells nobody."""
+    db.sql("UPDATE pgstock_internal.reservation SET expires_at = now(),"
+           " due_at = now() WHERE state = 'r'")
+    db.sql("SELECT receive_stock('alarm', 1)")
+    db.sql("SELECT reserve_stock('alarm', 1, 'alarm', ttl => '1 ms')")
+
+
+def reserve_many(db, orders, products=100, each=10):
+    """Orders of many lines; the number of lines."""
+    db.sql("SELECT count(receive_stock('p-' || i, 1000000))"
+           " FROM generate_series(0, %s) i", (products - 1,))
+    db.sql("""
+        SELECT count(*) FROM (SELECT (reserve_orders(jsonb_agg(jsonb_build_object(
+            'order_id', 'o-' || o, 'items', (SELECT jsonb_agg(jsonb_build_object(
+                'product_id', 'p-' || (o * 7 + i) %% %s, 'quantity', 1))
+              FROM generate_series(1, %s) i))))).*
+          FROM generate_series(1, %s) o GROUP BY o / 90) r""",
+           (products, each, orders))
+    return orders * each
+
+
+def check_once(db, orders, per_order):
+    """Each line was let go once, and each order was told of."""
+    assert db.value("SELECT count(*) FROM stock_movements"
+                    " WHERE kind = 'expired'") == orders * per_order + 1
+    told = db.sql("SELECT key, sum(jsonb_array_length(payload->'items'))"
+                  " FROM stock_outbox WHERE event_type = 'StockExpired'"
+                  " AND key LIKE 'o-%%' GROUP BY key")
+    assert {number for _, number in told} == {per_order}
+    assert len(told) == orders
+    assert db.drift() == []
+
+
+def test_each_goes_when_it_is_due(either):
+    either.sql("SELECT receive_stock('a', 100)")
+    either.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
+    for turn in range(5):
+        either.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)",
+                   (f"o-{turn}", f"{2000 - 150 * turn} ms"))
+    wait_expired(either, 5)
+    late = lateness(either)
+    print(late)
+    assert max(late.values()) < LATE_S, late
+    assert either.level("a") == (100, 1, 99)
+
+
+def test_an_earlier_one_wakes_the_server(kept):
+    """Each is earlier than what it sleeps for; the shortest lives too."""
+    kept.sql("SELECT receive_stock('a', 1000)")
+    kept.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
+    with closing(kept.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for turn in range(30):
+            cur.execute("SELECT reserve_stock('a', 1, %s, ttl => %s)",
+                        (f"o-{turn}", f"{turn * 13 % 120 + 1} ms"))
+            if turn % 3 == 0:
+                wait_expired(kept, turn + 1)
+    wait_expired(kept, 30)
+    late = lateness(kept)
+    print(sorted(late.values()))
+    assert max(late.values()) < LATE_S, late
+
+
+def test_an_idle_database_has_nobody_in_it(kept, preloaded):
+    """DROP, RENAME, TEMPLATE and the extension's DDL go through."""
+    kept.sql("SELECT receive_stock('a', 1000)")
+    kept.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
+    wait_until(lambda: not sessions(preloaded, "pgstock keeper worker"), 10,
+               "a worker stays")
+    assert len(sessions(preloaded, "pgstock keeper")) == 1
+    for turn in range(100):         # one is due every 100 ms, all the time
+        kept.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)",
+                 (f"o-{turn}", f"{500 + turn * 100} ms"))
+    admin = Database(preloaded, "postgres")
+    admin.sql(f'CREATE DATABASE "{kept.name}-copy" TEMPLATE "{kept.name}"')
+    admin.sql(f'ALTER DATABASE "{kept.name}" RENAME TO "{kept.name}-old"')
+    admin.sql(f'ALTER DATABASE "{kept.name}-old" RENAME TO "{kept.name}"')
+    copy = Database(preloaded, f"{kept.name}-copy")
+    copy.sql("SELECT reserve_stock('a', 1, 'new', ttl => '1 ms')")
+    wait_expired(copy, 101, 30)
+    kept.sql("DROP EXTENSION pgstock")
+    kept.sql("DROP SCHEMA IF EXISTS pgstock_internal")
+    kept.sql("CREATE EXTENSION pgstock")
+    kept.sql("SELECT receive_stock('a', 2)")
+    kept.sql("SELECT reserve_stock('a', 1, 'again', ttl => '200 ms')")
+    wait_expired(kept, 1)
+    for turn in range(100):
+        copy.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)",
+                 (f"d-{turn}", f"{turn * 100 + 1} ms"))
+    oid = copy.value("SELECT oid FROM pg_database"
+                     " WHERE datname = current_database()")
+    admin.sql(f'DROP DATABASE "{copy.name}"')      # without FORCE
+    # One that waited to get in finds it gone; nobody keeps trying.
+    kept.sql("SELECT reserve_stock('a', 1, 'later', ttl => '1500 ms')")
+    wait_expired(kept, 2)
+    assert preloaded.log().count(f"database {oid} does not exist") < 3
+
+
+def test_a_level_that_is_kept_does_not_hold_up_others(either):
+    """An application sits in its transaction with one product's lock."""
+    either.sql("SELECT receive_stock('kept', 10), receive_stock('free', 10),"
+               " receive_stock('zzz', 10)")
+    for product in ("free", "kept", "zzz"):
+        either.sql("SELECT reserve_stock(%s, 1, %s, ttl => '1500 ms')",
+                   (product, product))
+    with closing(either.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT reserve_stock('kept', 1, 'app')")
+        wait_expired(either, 2)
+        late = lateness(either)
+        assert max(late.values()) < LATE_S, late
+        with closing(either.connect()) as other, other.cursor() as buyer:
+            # nobody waits for them while they wait for "kept"
+            buyer.execute("SET lock_timeout = '1s'")
+            for turn in range(20):
+                buyer.execute("SELECT reserve_stock('free', 1, %s)",
+                              (f"buyer-{turn % 5}",))
+                other.commit()
+        conn.commit()
+    wait_expired(either, 3)
+
+
+@pytest.mark.parametrize("orders", [2000])
+def test_a_long_backlog_lets_others_work(either, orders):
+    """And all who let lines go at once double nothing."""
+    reserve_many(either, orders)
+    either.sql("SELECT receive_stock('hot', 1000000)")
+    make_due(either)
+    began = time.monotonic()
+    slowest = 0
+    with closing(either.connect()) as conn, conn.cursor() as cur, \
+            closing(either.connect()) as hand, hand.cursor() as by_hand:
+        conn.autocommit = hand.autocommit = True
+        turn = 0
+        while written(either, "e") < orders * 10 + 1:
+            before = time.monotonic()
+            cur.execute("SELECT reserve_stock('hot', 1, %s)", (f"h-{turn}",))
+            cur.execute("SELECT reserve_stock(%s, 1, %s)",
+                        (f"p-{turn % 100}", f"g-{turn}"))
+            slowest = max(slowest, time.monotonic() - before)
+            if turn % 10 == 0:
+                by_hand.execute("SELECT expire_reservations(50)")
+            turn += 1
+            assert time.monotonic() - began < 60
+    print(f"{orders * 10} lines in {time.monotonic() - began:.1f} s,"
+          f" slowest call of {turn}: {slowest * 1000:.0f} ms")
+    assert slowest < 1
+    check_once(either, orders, 10)
+
+
+@pytest.mark.parametrize("way", ["preloaded", "relay"])
+def test_kill_9_in_the_middle(way, run, kafka, relays):
+    """The server goes down with lines half let go, and goes on by itself."""
+    server = Postgres(os.path.join(run, f"postgres-kill-{way}"),
+                      PRELOAD if way == "preloaded" else {}).init().start()
+    try:
+        db = server.create_database("shop")
+        orders = 1000
+        reserve_many(db, orders)
+        relay = relays(db.conninfo(), kafka.brokers).start()
+        make_due(db)
+        for part in (1, 3, 6):
+            wait_until(lambda n=part: written(db, "e") >= n * orders, 60,
+                       "nothing is let go")
+            server.kill9()
+            server.start()
+        wait_expired(db, orders * 10 + 1, 60)
+        check_once(db, orders, 10)
+        with kafka.tail("stock-events") as tail:
+            wait_complete(db, tail)
+            check_all(db, tail.records)
+            ends = {record.key for record in
+                    of_type(tail.records, "StockExpired")}
+            assert len(ends) == orders + 1
+        told = relay.metric("reservation_ends_total", state="expired")
+        assert told >= orders + 1
+        wait_until(lambda: relay.metric("reservations_overdue") == 0, 20,
+                   "some are still overdue")
+        assert relay.terminate() == 0
+    finally:
+        server.close()
+
+
+def test_processes_that_die_are_replaced(kept, preloaded):
+    """A worker's crash restarts the server, a launcher's end the launcher."""
+    kept.sql("SELECT receive_stock('a', 1000)")
+    for turn in range(40):
+        kept.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)",
+                 (f"o-{turn}", f"{turn * 250 + 1} ms"))
+    (launcher,) = sessions(preloaded, "pgstock keeper")
+    os.kill(launcher, 15)
+    wait_until(lambda: sessions(preloaded, "pgstock keeper")
+               not in ([], [launcher]), 20, "no new launcher")
+    wait_until(lambda: sessions(preloaded, "pgstock keeper worker"), 20,
+               "no worker")
+    for pid in sessions(preloaded, "pgstock keeper worker"):
+        preloaded.kill_backend(pid)
+    wait_expired(kept, 40, 30)
+    preloaded.restart()
+    kept.sql("SELECT reserve_stock('a', 1, 'late', ttl => '10 ms')")
+    wait_expired(kept, 41)
+
+
+def test_a_look_that_fails_is_repeated(kept):
+    """Whatever it was: the database is not forgotten."""
+    kept.sql("SELECT receive_stock('a', 10)")
+    kept.sql("ALTER FUNCTION pgstock_internal.expire_due RENAME TO away")
+    kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 ms')")
+    wait_until(lambda: "expire_due(integer) does not exist"
+               in kept.pg.log(), 20, "no look has failed")
+    kept.sql("ALTER FUNCTION pgstock_internal.away RENAME TO expire_due")
+    wait_expired(kept, 1)
+
+
+def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
+    kept.sql("SELECT receive_stock('a', 10)")
+    kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 h')")
+    standby = Postgres(os.path.join(run, "postgres-standby"), PRELOAD)
+    run_tool([standby.bin("pg_basebackup"), *preloaded.tool_args("postgres")[:6],
+              "-D", standby.data, "-R", "-c", "fast"])
+    try:
+        standby.start()
+        copy = Database(standby, kept.name)
+        assert copy.value("SELECT pg_is_in_recovery()")
+        assert copy.level("a") == (10, 1, 9)
+        assert sessions(standby, "pgstock keeper") == []
+        copy.sql("SELECT pg_promote()")
+        copy.sql("SELECT reserve_stock('a', 1, 'new', ttl => '1 ms')")
+        wait_expired(copy, 1)
+        assert len(sessions(standby, "pgstock keeper")) == 1
+        assert copy.drift() == []
+    finally:
+        standby.close()
+
+
+def test_an_order_whose_event_is_too_large(either):
+    """It has grown piece by piece; it must not hold up all others."""
+    either.sql("SELECT count(receive_stock('a-' || i, 9)), count(reserve_stock("
+               "'a-' || i, 1, 'o', ttl => '1 h')) FROM generate_series(1, 30) i")
+    either.sql("SELECT reserve_stock('a-1', 1, 'z', ttl => '1 h')")
+    alter_system(either, "SET pgstock.max_event_bytes = 1500")
+    try:
+        wait_until(lambda: either.value("SELECT current_setting("
+                                        "'pgstock.max_event_bytes', true)")
+                   == "1500", 10, "the setting")
+        make_due(either)
+        wait_expired(either, 32)
+    finally:
+        alter_system(either, "RESET pgstock.max_event_bytes")
+
+
+def test_the_relay_steps_in_for_a_server_that_cannot(run, kafka, relays):
+    """Preloaded, but there is no room for a worker."""
+    server = Postgres(os.path.join(run, "postgres-full"), {
+        **PRELOAD, "max_worker_processes": 1,
+        "max_logical_replication_workers": 0}).init().start()
+    try:
+        db = server.create_database("shop")
+        db.sql("SELECT receive_stock('a', 10)")
+        db.sql("SELECT reserve_stock('a', 1, 'o', ttl => '10 ms')")
+        relays(db.conninfo(), kafka.brokers).start()
+        wait_expired(db, 1, 30)
+        assert db.drift() == []
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("way", ["preloaded", "relay"])
+def test_old_history_goes(way, request):
+    """At history_retention, in batches; the ledger still adds up."""
+    either = request.getfixturevalue("kept" if way == "preloaded" else "db")
+    either.sql("SELECT receive_stock('a', 100000), receive_stock('b', 1)")
+    either.sql("DO $$ BEGIN FOR i IN 1..3000 LOOP"
+               " PERFORM reserve_stock('a', 1, 'o-' || i);"
+               " PERFORM release_stock('o-' || i); END LOOP; END $$")
+    either.sql("SELECT reserve_stock('a', 2, 'stays')")
+    either.sql("SELECT try_reserve_stock('a', 1, 'k', idempotency_key => 'k')")
+    either.sql("UPDATE pgstock_internal.idempotency"
+               " SET created_at = now() - interval '25 h'")
+    either.sql("UPDATE pgstock_internal.movement SET at = at - interval '91 d'")
+    either.sql("UPDATE pgstock_internal.reservation"
+               " SET ended_at = ended_at - interval '91 d'")
+    if way == "preloaded":          # at its start, then each minute
+        either.pg.restart()
+    else:
+        request.getfixturevalue("start_relay")()
+    wait_until(lambda: either.value(
+        "SELECT count(*) FROM stock_movements WHERE kind <> 'opening'") == 0,
+        90, lambda: either.sql("SELECT kind, count(*) FROM stock_movements"
+                               " GROUP BY 1"))
+    wait_until(lambda: lines(either, "released") == 0
+               and either.value("SELECT count(*) FROM"
+                                " pgstock_internal.idempotency") == 0,
+               30, "ended lines and keys")
+    assert either.sql("SELECT product_id, on_hand_delta, reserved_delta"
+                      " FROM stock_movements ORDER BY 1") == [
+                          ("a", 100000, 3), ("b", 1, 0)]
+    assert lines(either, "reserved") == 2
+    assert either.drift() == []

@@ -1,0 +1,677 @@
+# SPDX-License-Identifier: PostgreSQL
+"""P1: levels, ledger and reservations agree, and every answer was true.
+
+Sessions call every function of the stock core at random, in transactions with
+savepoints and rollbacks too, over a few products that are always short. Each
+answer is compared at once with what the order's own past asks for, and at the
+end with the ledger: each acknowledged change is one row of it at the version
+that the answer named, nothing else is there, no answer looked back behind
+what was known when it was asked, no refusal came while the request fitted.
+
+A failure names its seed. PGSTOCK_SEED=n runs that one again,
+PGSTOCK_OPERATIONS=n is how many calls.
+"""
+
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from model import (ACT, AGAIN, ALREADY, RETAKE, STATUS, Answer, Effect,
+                   Ledger, Orders, Reading, Refusal)
+
+pytestmark = pytest.mark.proof
+
+SESSIONS = 8
+OPERATIONS = int(os.environ.get("PGSTOCK_OPERATIONS", 100_000))
+PRODUCTS = [f"p{n}" for n in range(6)]
+LOCATIONS = ["main", "east", "west"]
+START = 20
+SOON = "3 milliseconds"         # a ttl that is over before one looks again
+
+SUPPLY = """
+CREATE FUNCTION supply(command text, product text, OUT location text,
+    OUT on_hand bigint, OUT reserved bigint, OUT available bigint,
+    OUT version bigint) RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command;
+    RETURN QUERY SELECT l.location, l.on_hand, l.reserved, l.available,
+        l.version FROM stock_levels l WHERE l.product_id = product;
+END $$
+"""
+
+
+class Conflict(Exception):
+    """The server asks for the whole transaction again."""
+
+
+class World:
+    """What all sessions share."""
+
+    def __init__(self, db, seed, mode):
+        self.db, self.seed, self.mode = db, seed, mode
+        self.ledger = Ledger()
+        self.known = {}         # level: the highest version that was told
+        self.mutex = threading.Lock()
+        self.errors = []
+        self.counts = Counter()
+
+    def publish(self, entries, seen):
+        with self.mutex:
+            self.ledger.add(entries)
+            for level, version in seen.items():
+                self.known[level] = max(version, self.known.get(level, 0))
+
+
+class Session(threading.Thread):
+    """One connection, with orders of its own."""
+
+    def __init__(self, world, number, calls):
+        super().__init__(daemon=True)
+        self.world, self.number, self.calls = world, number, calls
+        self.random = random.Random(f"{world.seed}/{number}")
+        self.orders = Orders()
+        self.names = 0
+        self.conn = world.db.connect()
+        self.conn.autocommit = True
+        self.cur = self.conn.cursor()
+        self.cur.execute("SET deadlock_timeout = '10ms'")
+        self.entries = []       # of this transaction
+        self.seen = {}
+        self.inside = False     # a transaction block
+        self.floor_at_start = None
+        self.doing = None
+
+    def run(self):
+        try:
+            with closing(self.conn):
+                while self.calls > 0 and not self.world.errors:
+                    self.transaction()
+        except Exception as error:      # told by the test
+            self.world.errors.append(
+                f"session {self.number}, {self.doing}: {error!r}")
+
+    # ---- Transactions ----
+
+    def transaction(self):
+        """One call by itself, or some in a block, parts of it taken back."""
+        alone = self.world.mode == "single" or self.random.random() < 0.5
+        isolation = self.random.choice(["", "", " ISOLATION LEVEL REPEATABLE"
+                                        " READ", " ISOLATION LEVEL"
+                                        " SERIALIZABLE"])
+        self.entries, self.seen = [], {}
+        mark = len(self.orders.journal)
+        commit = True
+        try:
+            if alone:
+                self.step()
+            else:
+                self.cur.execute("BEGIN" + isolation)
+                self.inside = True
+                if isolation:           # it reads as of its first statement
+                    with self.world.mutex:
+                        self.floor_at_start = dict(self.world.known)
+                    self.cur.execute("SELECT 1")
+                for _ in range(self.random.randint(1, 5)):
+                    self.part()
+                commit = self.random.random() < 0.8
+                self.cur.execute("COMMIT" if commit else "ROLLBACK")
+        except Conflict:
+            commit = False
+            self.world.counts["conflict"] += 1
+        except psycopg2.errors.SerializationFailure:
+            commit = False              # at COMMIT
+            self.world.counts["conflict"] += 1
+        if self.inside and self.conn.info.transaction_status:
+            self.cur.execute("ROLLBACK")
+        self.inside, self.floor_at_start = False, None
+        if commit:
+            self.orders.journal.clear()
+            self.world.publish(self.entries, self.seen)
+        else:
+            self.orders.back_to(mark)
+
+    def part(self):
+        """A call, within a savepoint that is now and then rolled back to."""
+        if self.random.random() < 0.7:
+            self.step()
+            return
+        kept = (len(self.orders.journal), len(self.entries), dict(self.seen))
+        self.cur.execute("SAVEPOINT part")
+        for _ in range(self.random.randint(1, 2)):
+            self.step()
+        if self.random.random() < 0.5:
+            self.cur.execute("RELEASE SAVEPOINT part")
+        else:
+            self.cur.execute("ROLLBACK TO SAVEPOINT part")
+            self.orders.back_to(kept[0])
+            del self.entries[kept[1]:]
+            self.seen = kept[2]
+
+    def step(self):
+        self.calls -= 1
+        call, = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        getattr(self, call)()
+        self.world.counts[call] += 1
+
+    # ---- One call ----
+
+    def floor(self, level):
+        known = (self.world.known if self.floor_at_start is None
+                 else self.floor_at_start)
+        return max(known.get(level, 0), self.seen.get(level, 0)
+                   if self.inside else 0)
+
+    def call(self, query, args, levels):
+        """(rows, SQLSTATE). What was known of the levels is noted before."""
+        self.doing = self.cur.mogrify(query, args).decode()
+        self.floors = {level: self.floor(level) for level in levels}
+        self.asked = time.time()
+        rows, code, self.error = None, None, None
+        try:
+            self.cur.execute(("SAVEPOINT call; " if self.inside else "")
+                             + self.doing)
+            rows = self.cur.fetchall()
+        except psycopg2.Error as error:
+            code, self.error = error.pgcode, error
+            if code == "40P01" and self.world.mode == "single":
+                raise
+            if code in ("40001", "40P01"):
+                raise Conflict from error
+            if self.inside:
+                self.cur.execute("ROLLBACK TO SAVEPOINT call")
+        self.given = time.time()
+        self.world.counts[code or "answered"] += 1
+        return rows, code
+
+    def note(self, kind, level, entry):
+        self.entries.append((kind, level, entry))
+
+    def effect(self, level, version, effect):
+        self.note("effect", level, (version, effect))
+        self.see(level, version)
+
+    def see(self, level, version):
+        self.seen[level] = max(version, self.seen.get(level, 0))
+
+    def read(self, answer, taken=False):
+        self.note("reading", answer.level, Reading(
+            answer.version, self.floors[answer.level], self.asked, self.given,
+            answer.available, answer.status, answer.requested,
+            order=answer.order if taken else None))
+        self.see(answer.level, answer.version)
+
+    def refused(self, level, wanted, taking):
+        """An error named no version: it was one up to the present one."""
+        detail = self.error.diag.message_detail
+        available = int(detail.rsplit("available ", 1)[1].rstrip("."))
+        self.cur.execute("SELECT max(version) FROM stock_levels WHERE"
+                         " (product_id, location) = (%s, %s)", level)
+        ((last,),) = self.cur.fetchall()
+        self.note("refusal", level, Refusal(
+            self.floors[level], last, wanted, available, taking))
+
+    # ---- Taking ----
+
+    def pick_level(self):
+        return self.random.choice(PRODUCTS), self.random.choice(LOCATIONS)
+
+    def pick_order(self):
+        """One of our orders, as a rule a late one, or one that nobody knows;
+        never one whose time is just running out."""
+        known = list(self.orders.lines)
+        if not known or self.random.random() < 0.02:
+            return f"unknown-{self.number}-{self.random.randrange(10**6)}"
+        order = self.random.choice(known[-30:] if self.random.random() < 0.8
+                                   else known)
+        self.wait_due(order)
+        return order
+
+    def wait_due(self, order):
+        soon = time.time() + 10
+        ends = [line.expires for line in self.orders.lines.get(order, ())
+                if line.expires and line.expires < soon]
+        while ends and time.time() <= max(ends) + 0.0002:
+            time.sleep(0.001)
+
+    def new_name(self):
+        self.names += 1
+        return f"o-{self.number}-{self.names}"
+
+    def pick_request(self):
+        """(order, user, {level: quantity}); now and then one made before."""
+        if self.orders.lines and self.random.random() < 0.2:
+            order = self.pick_order()
+            _, lines = self.orders.latest(order)
+            asked = {line.level: line.quantity for line in lines}
+            if asked and self.random.random() < 0.8:
+                return order, lines[0].user, asked
+        else:
+            order = self.new_name()
+        asked = {self.pick_level(): self.random.randint(1, 6)
+                 for _ in range(self.random.randint(1, 3))}
+        return order, self.random.choice([None, "ann"]), asked
+
+    def pick_terms(self):
+        return (self.random.choice([None, None, "0", "1 hour", SOON]),
+                self.random.choice(["auto", "auto", "pessimistic",
+                                    "optimistic", "advisory"]))
+
+    def pick_key(self):
+        """(key, what the key must answer), mostly none."""
+        dice = self.random.random()
+        if dice < 0.85:
+            return None, None
+        keys = list(self.orders.keys)
+        if dice < 0.92 or not keys:
+            return f"k-{self.new_name()}", None
+        key = self.random.choice(keys)
+        return key, self.orders.keys[key]
+
+    def one(self):
+        self.reserve(whole=False)
+
+    def many(self):
+        self.reserve(whole=True)
+
+    def reserve(self, whole):
+        raising = self.random.random() < 0.3
+        order, user, asked = self.pick_request()
+        key, stored = self.pick_key()
+        if stored and self.random.random() < 0.7:
+            order, user, asked, was_whole = stored[0]
+            whole = was_whole if len(asked) == 1 else True
+            asked = dict(asked)
+        self.wait_due(order)
+        if not whole:
+            level = self.random.choice(sorted(asked))
+            asked = {level: asked[level]}
+        ttl, strategy = self.pick_terms()
+        verb = "reserve" if raising else "try_reserve"
+        if whole:
+            query = f"SELECT * FROM {verb}_order(%s, %s, %s, %s, %s, %s)"
+            args = [order, items_of(asked, self.random), user]
+        else:
+            ((product, location), quantity), = asked.items()
+            query = (f"SELECT * FROM {verb}_stock(%s, %s, %s, %s, %s,"
+                     " %s, %s, %s)")
+            args = [product, quantity, order, user, location]
+        rows, code = self.call(query, args + [ttl, strategy, key], asked)
+        request = (order, user, tuple(sorted(asked.items())), whole)
+        if stored and stored[0][:3] != request[:3]:
+            assert code == "SK007", code
+            return
+        if stored:
+            self.check_stored(stored[1], rows, code, raising)
+            return
+        rule = self.orders.reserve_rule(order, asked, user, whole, self.asked)
+        answers = answers_of(rows)
+        self.check_reserve(rule, order, user, asked, answers, code, raising)
+        if key and answers:
+            self.orders.put(self.orders.keys, key, (request, answers))
+
+    def check_stored(self, stored, rows, code, raising):
+        if raising and stored[0].granted == 0:
+            assert code in ("SK001", "SK002"), code
+            return
+        assert code is None, code
+        assert answers_of(rows) == [a._replace(replayed=True) for a in stored]
+
+    def check_reserve(self, rule, order, user, asked, answers, code, raising):
+        if rule == "SK007":
+            assert code == "SK007", (code, answers)
+            return
+        if code:
+            assert raising and rule == "take" and code == "SK001", (rule, code)
+            product = self.error.diag.message_detail.split('"')[1]
+            wanted = int(self.error.diag.message_detail
+                         .split("wanted ")[1].split(",")[0])
+            levels = [level for level in asked if level[0] == product
+                      and f'"{level[1]}"' in self.error.diag.message_primary]
+            assert len(levels) == 1 and asked[levels[0]] == wanted
+            self.refused(levels[0], wanted, taking=True)
+            return
+        assert {a.level: a.requested for a in answers} == asked
+        assert {a.order for a in answers} == {order}
+        assert [a.level for a in answers] == sorted(asked)
+        if rule == "replay":
+            lines = {line.level: line
+                     for line in self.orders.latest(order)[1]}
+            for a in answers:
+                assert (a.granted, a.status, a.replayed, a.expires) == (
+                    a.requested, "granted", True, lines[a.level].expires), a
+                self.read(a)
+            return
+        assert not any(a.replayed for a in answers)
+        if answers[0].granted == 0:
+            assert not raising
+            assert all(a.granted == 0 for a in answers)
+            words = {a.status for a in answers}
+            assert "insufficient" in words, words
+            assert words <= {"insufficient", "refused"}, words
+            for a in answers:
+                self.read(a)
+            return
+        for a in answers:
+            assert a.granted == a.requested, a
+            assert a.status in ("granted", "backordered"), a
+            self.read(a, taken=True)
+        for level, version, effect in self.orders.take(
+                order, asked, user, answers, self.asked):
+            self.effect(level, version, effect)
+
+    def batch(self):
+        requests = {}
+        for _ in range(self.random.randint(1, 5)):
+            order, user, asked = self.pick_request()
+            requests[order] = (user, asked)
+        for order in requests:
+            self.wait_due(order)
+        levels = {level for _, asked in requests.values() for level in asked}
+        rows, code = self.call("SELECT * FROM reserve_orders(%s)", [json.dumps(
+            [{"order_id": order, "items": json.loads(
+                items_of(asked, self.random)),
+              **({"user_id": user} if user else {})}
+             for order, (user, asked) in requests.items()])], levels)
+        assert code is None, code
+        by_order = defaultdict(list)
+        for a in answers_of(rows):
+            by_order[a.order].append(a)
+        assert list(by_order) == list(requests)
+        for order, (user, asked) in requests.items():
+            rule = self.orders.reserve_rule(order, asked, user, True,
+                                            self.asked)
+            if rule != "SK007":
+                self.check_reserve(rule, order, user, asked, by_order[order],
+                                   None, False)
+                continue
+            for a in by_order[order]:
+                assert (a.granted, a.status) == (0, "already"), a
+
+    # ---- What becomes of an order ----
+
+    def confirm(self):
+        self.settle("confirm", "SELECT * FROM confirm_stock(%s, 'P')")
+
+    def release(self):
+        self.settle("release", "SELECT * FROM release_stock(%s, 'R', %s)")
+
+    def rollback(self):
+        self.settle("rollback", "SELECT * FROM rollback_stock(%s, 'B', %s)")
+
+    def give_back(self):
+        restock = self.random.random() < 0.7
+        self.settle("return", "SELECT * FROM return_stock(%s, %s,"
+                    f" {restock})", restock)
+
+    def extend(self):
+        ttl = self.random.choice(["1 hour", "0", SOON])
+        self.settle("extend", "SELECT * FROM extend_reservation(%s,"
+                    f" '{ttl}')")
+
+    def settle(self, verb, query, restock=True):
+        order = self.pick_order()
+        items = None
+        _, lines = self.orders.latest(order)
+        if query.count("%s") == 2 and lines and self.random.random() < 0.3:
+            items = {line.level: self.random.randint(1, line.quantity)
+                     for line in self.random.sample(
+                         lines, self.random.randint(1, len(lines)))}
+            if self.random.random() < 0.03:
+                items[self.pick_level()] = 7
+        args = [order]
+        if query.count("%s") == 2:
+            args.append(items and items_of(items, self.random))
+        rows, code = self.call(query, args, {line.level for line in lines})
+        rule, shares = self.orders.settle_rule(verb, order, items, self.asked)
+        answers = answers_of(rows)
+        if rule in (ACT, RETAKE, ALREADY, AGAIN):
+            assert code is None, (rule, code)
+            self.check_settle(verb, rule, order, shares, answers, restock)
+        elif rule == "unknown_order":
+            assert [(a.order, a.product, a.status) for a in answers] == [
+                (order, None, "unknown_order")]
+        else:
+            assert code == rule, (code, rule)
+
+    def check_settle(self, verb, rule, order, shares, answers, restock):
+        assert ({a.level: a.requested for a in answers}
+                == {line.level: quantity for line, quantity in shares})
+        words = {a.status for a in answers}
+        assert len(words) == 1
+        word, = words
+        if rule in (ALREADY, AGAIN):
+            assert word == ("already" if rule == ALREADY else "shortfall")
+            assert all(a.replayed for a in answers)
+            for a in answers:
+                self.read(a._replace(status=None))
+            return
+        assert not any(a.replayed for a in answers)
+        assert word == STATUS[verb] or (rule == RETAKE and word == "shortfall")
+        if word == "shortfall":
+            assert not any(a.granted for a in answers)
+            self.note("shortfall", None, [(a.level, Reading(
+                a.version, self.floors[a.level], self.asked, self.given,
+                a.available, "shortfall", a.requested, order=order))
+                for a in answers])
+            for a in answers:
+                self.see(a.level, a.version)
+        else:
+            assert all(a.granted == a.requested for a in answers)
+            for a in answers:
+                self.read(a._replace(status=None))
+        for level, version, effect in self.orders.settle(
+                verb, order, shares, answers, restock):
+            self.effect(level, version, effect)
+
+    def expire(self):
+        rows, code = self.call("SELECT expire_reservations(%s)",
+                               [self.random.randint(1, 20)], ())
+        assert code is None and rows[0][0] <= 20
+
+    # ---- What is on hand ----
+
+    def supply(self, query, args, product):
+        """Run it and read the product's levels; {location: Reading}."""
+        rows, code = self.call(
+            "SELECT * FROM supply(%s, %s)",
+            [self.cur.mogrify(query, args).decode(), product],
+            [(product, location) for location in LOCATIONS])
+        found = {}
+        for location, on_hand, reserved, available, version in rows or ():
+            level = (product, location)
+            found[location] = Reading(
+                version, self.floors[level], self.asked, self.given, available,
+                on_hand=on_hand, reserved=reserved)
+            self.note("reading", level, found[location])
+            self.see(level, version)
+        return found, code
+
+    def receive(self):
+        (product, location), quantity = self.pick_level(), self.random.randint(
+            1, 12)
+        found, code = self.supply("SELECT receive_stock(%s, %s, %s, 'note')",
+                                  [product, quantity, location], product)
+        assert code is None, code
+        self.effect((product, location), found[location].version,
+                    Effect("received", None, quantity, 0))
+
+    def adjust(self):
+        product, location = self.pick_level()
+        delta = self.random.choice([-8, -3, -1, 1, 2])
+        found, code = self.supply("SELECT adjust_stock(%s, %s, 'count', %s)",
+                                  [product, delta, location], product)
+        if code:
+            assert code == "SK001" and delta < 0
+            self.refused((product, location), -delta, taking=False)
+            return
+        self.effect((product, location), found[location].version,
+                    Effect("adjusted", None, delta, 0))
+
+    def set_level(self):
+        """Compare and set: with a version that is known, which may be old."""
+        product, location = self.pick_level()
+        on_hand = self.random.randint(0, 40)
+        version = self.floor((product, location))
+        given = self.random.choice([None, version])
+        found, code = self.supply("SELECT set_stock(%s, %s, %s, %s)",
+                                  [product, on_hand, given, location], product)
+        if code == "SK011":
+            assert given is not None
+            return
+        if code:
+            assert code == "SK001", code
+            return
+        assert given in (None, found[location].version - 1), "not as expected"
+        self.effect((product, location), found[location].version,
+                    Effect("set", None, None, 0, on_hand=on_hand))
+
+    def move(self):
+        product = self.random.choice(PRODUCTS)
+        here, there = self.random.sample(LOCATIONS, 2)
+        quantity = self.random.randint(1, 8)
+        found, code = self.supply("SELECT move_stock(%s, %s, %s, %s)",
+                                  [product, quantity, here, there], product)
+        if code:
+            assert code == "SK001", code
+            self.refused((product, here), quantity, taking=False)
+            return
+        for location, delta in ((here, -quantity), (there, quantity)):
+            self.effect((product, location), found[location].version,
+                        Effect("moved", None, delta, 0))
+
+    def configure(self):
+        product = self.random.choice(PRODUCTS)
+        safety, limit = (self.random.choice([None, None, -1, 2, 5])
+                         for _ in range(2))
+        found, code = self.supply("SELECT configure_product(%s, %s, %s)",
+                                  [product, safety, limit], product)
+        if code:
+            assert code == "SK001" and limit is not None, code
+            return
+        for location in LOCATIONS:
+            self.note("setting", (product, location),
+                      (found[location].version, (safety, limit)))
+
+    def verify(self):
+        """It holds at every moment, whatever is under way."""
+        rows, code = self.call("SELECT * FROM verify_stock(%s)",
+                               [self.random.choice([None] + PRODUCTS)], ())
+        assert code is None and rows == [], rows
+
+
+WEIGHTS = {"one": 25, "many": 14, "batch": 4, "confirm": 12, "release": 8,
+           "rollback": 7, "give_back": 6, "extend": 5, "expire": 1,
+           "receive": 8, "adjust": 3, "set_level": 1, "move": 3,
+           "configure": 1, "verify": 0.1}
+
+
+def items_of(asked, rng):
+    """Items as JSON, in any order, now and then one in two parts."""
+    items = []
+    for (product, location), quantity in asked.items():
+        parts = [quantity]
+        if quantity > 1 and rng.random() < 0.2:
+            parts = [1, quantity - 1]
+        for part in parts:
+            items.append({"product_id": product, "quantity": part,
+                          **({"location": location} if location != "main"
+                             or rng.random() < 0.5 else {})})
+    rng.shuffle(items)
+    return json.dumps(items)
+
+
+def answers_of(rows):
+    return [Answer(*row[:7], row[7] and row[7].timestamp(), *row[8:])
+            for row in rows or ()]
+
+
+def check_orders(db, world, sessions):
+    """The lines as they stand, and what the stream was told of each order."""
+    lines = defaultdict(dict)
+    for order, attempt, product, location, quantity, state, user, until in (
+            db.sql("SELECT order_id, attempt, product_id, location, quantity,"
+                   " CASE state WHEN 'r' THEN 'reserved' WHEN 'c' THEN"
+                   " 'confirmed' WHEN 'l' THEN 'released' WHEN 'b' THEN"
+                   " 'rolled_back' WHEN 't' THEN 'returned' WHEN 'e' THEN"
+                   " 'expired' WHEN 's' THEN 'shortfall' END, user_id,"
+                   " expires_at FROM pgstock_internal.reservation")):
+        lines[order][attempt, product, location] = (
+            quantity, state, user, until and until.timestamp())
+    told = defaultdict(list)
+    for order, event, items in db.sql(
+            "SELECT key, event_type, payload->'items' FROM stock_outbox"
+            " WHERE event_type <> 'StockLevelChanged' ORDER BY seq"):
+        told[order].append((event, frozenset(
+            ((i["product_id"], i["location"]), i["quantity"])
+            for i in items)))
+    now = time.time()
+    for session in sessions:
+        for order, ours in session.orders.lines.items():
+            theirs = lines.pop(order)
+            for line in ours:
+                found = theirs.pop((line.attempt, *line.level))
+                state = line.state
+                if found[1] == "expired":
+                    assert line.column(now) == "due", (order, line, found)
+                    assert line.level in world.ledger.expired[order]
+                    state = "expired"
+                assert found == (line.quantity, state, line.user,
+                                 line.expires), (order, line, found)
+            assert theirs == {}, (order, theirs)
+            said = told.pop(order)
+            assert [x for x in said if x[0] != "StockExpired"] == list(
+                session.orders.told[order]), (order, said)
+    assert lines == {} and told == {}, "orders that nobody made"
+
+
+def check_world(db, world, sessions):
+    movements, levels = defaultdict(list), {}
+    for product, location, *rest in db.sql(
+            "SELECT product_id, location, kind, order_id, on_hand_delta,"
+            " reserved_delta, extract(epoch FROM at)::float8"
+            " FROM pgstock_internal.movement ORDER BY id"):
+        movements[product, location].append(tuple(rest))
+    for product, location, *rest in db.sql(
+            "SELECT product_id, location, on_hand, reserved, version"
+            " FROM stock_levels"):
+        levels[product, location] = tuple(rest)
+    world.ledger.check(movements, levels)
+    check_orders(db, world, sessions)
+    assert db.drift() == []
+
+
+@pytest.mark.parametrize("mode", ["single", "blocks"])
+def test_random_calls(db, mode):
+    """`single`: every call commits by itself, and then none may ever meet a
+    deadlock: there is one lock order. `blocks`: transactions of many calls
+    take locks as their application likes, and may."""
+    seed = int(os.environ.get("PGSTOCK_SEED") or random.randrange(10**6))
+    print(f"PGSTOCK_SEED={seed} PGSTOCK_OPERATIONS={OPERATIONS}")
+    db.sql(SUPPLY)
+    world = World(db, seed, mode)
+    for product in PRODUCTS:
+        for location in LOCATIONS:
+            db.sql("SELECT receive_stock(%s, %s, %s)",
+                   (product, START, location))
+            world.publish([("effect", (product, location),
+                            (1, Effect("received", None, START, 0)))],
+                          {(product, location): 1})
+    began = time.monotonic()
+    sessions = [Session(world, number, OPERATIONS // 2 // SESSIONS)
+                for number in range(SESSIONS)]
+    for session in sessions:
+        session.start()
+    for session in sessions:
+        session.join(600)
+        assert not session.is_alive(), "a session hangs"
+    assert not world.errors, f"seed {seed}: {world.errors}"
+    took = time.monotonic() - began
+    check_world(db, world, sessions)
+    print(f"{took:.0f} s; {dict(world.counts)}")

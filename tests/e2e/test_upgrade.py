@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: PostgreSQL
+"""ALTER EXTENSION pgstock UPDATE: from the oldest version that is shipped, with
+data in it and clients at work, to what a fresh installation would have.
+
+The version after the present one is made here, so that there is always a step
+to test: the present install script, a step that replaces one function and adds
+another, and an install script that has both.
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from cluster import Database
+from load import Clients
+from mutant import SOURCE, OwnTree
+from process import wait_until
+
+pytestmark = pytest.mark.proof
+
+SHARE = "usr/share/postgresql/15/extension"
+
+STEP = """
+CREATE OR REPLACE FUNCTION pgstock_internal.last_seq()
+RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(pg_sequence_last_value('pgstock_internal.outbox_seq'), 0) + 0
+$$;
+CREATE FUNCTION @extschema@.stock_is_next()
+RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT true
+$$;
+COMMENT ON FUNCTION @extschema@.stock_is_next IS 'this is the next version';
+REVOKE ALL ON FUNCTION @extschema@.stock_is_next FROM PUBLIC;
+CREATE INDEX movement_next ON pgstock_internal.movement (order_id);
+"""
+
+# Everything that belongs to the extension, with all that can be said of it.
+CATALOG = {
+    "objects": "SELECT pg_describe_object(classid, objid, 0),"
+               " obj_description(objid, classid::regclass::name)"
+               " FROM own",
+    "functions": "SELECT pg_get_functiondef(p.oid), p.proacl::text"
+                 " FROM own JOIN pg_proc p ON p.oid = objid"
+                 " AND classid = 'pg_proc'::regclass AND p.prokind = 'f'",
+    "relations": "SELECT c.oid::regclass::text, c.relkind, c.relacl::text,"
+                 " c.reloptions::text, c.relpersistence,"
+                 " CASE c.relkind WHEN 'v' THEN pg_get_viewdef(c.oid) END"
+                 " FROM own JOIN pg_class c ON c.oid = objid"
+                 " AND classid = 'pg_class'::regclass",
+    "columns": "SELECT c.oid::regclass::text, a.attname,"
+               " format_type(a.atttypid, a.atttypmod), a.attnotnull,"
+               " a.attacl::text, a.attcollation::regcollation::text,"
+               " pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, attnum)"
+               " FROM own JOIN pg_class c ON c.oid = objid"
+               " AND classid = 'pg_class'::regclass"
+               " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+               " AND NOT a.attisdropped"
+               " LEFT JOIN pg_attrdef d ON (adrelid, adnum) = (attrelid, attnum)",
+    "row types": "SELECT t.oid::regtype::text, a.attname, a.attnum,"
+                 " format_type(a.atttypid, a.atttypmod)"
+                 " FROM own JOIN pg_type t ON t.oid = objid"
+                 " AND classid = 'pg_type'::regclass"
+                 " JOIN pg_attribute a ON a.attrelid = t.typrelid",
+    "indexes": "SELECT pg_get_indexdef(i.indexrelid) FROM own"
+               " JOIN pg_index i ON i.indrelid = objid",
+    "constraints": "SELECT conrelid::regclass::text, conname,"
+                   " pg_get_constraintdef(o.oid) FROM own"
+                   " JOIN pg_constraint o ON o.conrelid = objid",
+    "sequences": "SELECT seqrelid::regclass::text, seqcache, seqstart,"
+                 " seqincrement, seqmax, seqcycle FROM own"
+                 " JOIN pg_sequence ON seqrelid = objid",
+    "schemas": "SELECT nspname, nspacl::text FROM pg_namespace"
+               " WHERE nspname = 'pgstock_internal'",
+    "dumped": "SELECT unnest(extconfig)::regclass::text, unnest(extcondition)"
+              " FROM pg_extension WHERE extname = 'pgstock'",
+}
+OWN = ("WITH own AS (SELECT d.classid, d.objid FROM pg_extension x"
+       " JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass"
+       " AND d.refobjid = x.oid AND d.deptype = 'e'"
+       " WHERE x.extname = 'pgstock') ")
+
+
+def catalog(db):
+    return {name: sorted(map(repr, db.sql(OWN + query)))
+            for name, query in CATALOG.items()}
+
+
+def differences(a, b):
+    return {name: set(a[name]) ^ set(b[name]) for name in CATALOG
+            if a[name] != b[name]}
+
+
+def versions(directory):
+    """Those with an install script, the oldest first."""
+    found = [re.match(r"pgstock--([0-9.]+)\.sql", os.path.basename(path))
+             for path in glob.glob(os.path.join(directory, "pgstock--*.sql"))]
+    return sorted((match[1] for match in found if match), key=lambda v: [
+        int(part) for part in v.split(".")])
+
+
+class Server(OwnTree):
+    """A server that also knows the version after ours; `step` leads there."""
+
+    def __init__(self, directory, step=STEP):
+        super().__init__(directory)
+        self.share = os.path.join(self.pgroot, SHARE)
+        self.oldest = versions(self.share)[0]
+        self.present = self.setting("default_version")
+        self.next = self.present + "1"
+        install = self.read(f"pgstock--{self.present}.sql")
+        self.write(f"pgstock--{self.next}.sql", install + STEP)
+        self.write(f"pgstock--{self.present}--{self.next}.sql", step)
+        control = self.read("pgstock.control")
+        self.write("pgstock.control", control.replace(
+            f"'{self.present}'", f"'{self.next}'"))
+
+    def read(self, name):
+        with open(os.path.join(self.share, name), encoding="utf-8") as file:
+            return file.read()
+
+    def write(self, name, text):
+        path = os.path.join(self.share, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+
+    def setting(self, name):
+        return re.search(rf"^{name} *= *'(.*)'", self.read("pgstock.control"),
+                         re.M)[1]
+
+    def database(self, name, version):
+        db = self.create_database(name, extension=False)
+        db.sql(f"CREATE EXTENSION pgstock VERSION '{version}'")
+        return db
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    one = Server(os.path.join(run, "postgres-upgrade")).init().start()
+    Database(one, "postgres").sql("CREATE ROLE up_app; CREATE ROLE up_reader")
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize("target", ["present", "next"])
+def test_update_under_load(server, target):
+    """Every step there is, from the first version, while clients work: none of
+    them meets an error, and all stands as in a fresh installation."""
+    target = getattr(server, target)
+    db = server.database(f"from_oldest_{target}", server.oldest)
+    fresh = server.database(f"fresh_{target}", target)
+    db.sql("SELECT receive_stock('p' || i, 1000000) FROM generate_series(0, 9)"
+           " i")
+    db.sql("SELECT reserve_stock('p1', 1, 'old-' || i, idempotency_key =>"
+           " 'k-' || i) FROM generate_series(1, 200) i")
+    db.sql("SELECT confirm_stock('old-' || i) FROM generate_series(1, 100) i")
+    for one in (db, fresh):
+        one.sql("SELECT grant_stock_access('up_app', 'app'),"
+                " grant_stock_access('up_reader', 'reader')")
+
+    def work(cur, name):
+        cur.execute("SELECT status FROM reserve_stock(%s, 1, %s)",
+                    (f"p{hash(name) % 10}", name))
+        assert cur.fetchone()[0] == "granted"
+        cur.execute("SELECT count(*) FROM confirm_stock(%s)", (name,))
+
+    with Clients(db, 6, work) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 200, 60, "a start")
+        db.sql(f"ALTER EXTENSION pgstock UPDATE TO '{target}'")
+        far = len(clients.acknowledged) + 200
+        wait_until(lambda: len(clients.acknowledged) > far, 60,
+                   "the clients go on")
+    assert clients.broken == 0
+    assert db.value("SELECT extversion FROM pg_extension"
+                    " WHERE extname = 'pgstock'") == target
+    assert differences(catalog(db), catalog(fresh)) == {}
+    there = {order for (order,) in db.sql(
+        "SELECT order_id FROM stock_reservations WHERE state = 'confirmed'")}
+    assert clients.acknowledged.keys() <= there
+    assert db.value("SELECT replayed FROM reserve_stock('p1', 1, 'old-200',"
+                    " idempotency_key => 'k-200')")
+    assert db.drift() == []
+
+
+def test_the_step_is_real(server):
+    """What the test above compares differs before the step."""
+    present = server.database("present_only", server.present)
+    nxt = server.database("next_only", server.next)
+    assert differences(catalog(present), catalog(nxt)).keys() == {
+        "objects", "functions", "indexes"}
+
+
+@pytest.mark.parametrize("forgotten", [
+    "COMMENT ON FUNCTION @extschema@.stock_is_next IS 'this is the next"
+    " version';\n", "REVOKE ALL ON FUNCTION @extschema@.stock_is_next FROM"
+    " PUBLIC;\n", " + 0", "CREATE INDEX movement_next ON"
+    " pgstock_internal.movement (order_id);\n"])
+def test_what_a_step_forgets_is_seen(server, forgotten):
+    assert forgotten in STEP
+    step = f"pgstock--{server.present}--{server.next}.sql"
+    server.write(step, STEP.replace(forgotten, ""))
+    name = f"forgot_{abs(hash(forgotten))}"
+    db = server.database(name, server.present)
+    db.sql("ALTER EXTENSION pgstock UPDATE")
+    server.write(step, STEP)
+    fresh = server.database(name + "_not", server.next)
+    assert differences(catalog(db), catalog(fresh)) != {}
+
+
+def test_next_version_is_begun(run):
+    """What the frame for a new version leaves behind fits together."""
+    tree = os.path.join(run, "next-version")
+    shutil.copytree(SOURCE, tree, symlinks=True,
+                    ignore=shutil.ignore_patterns(".git", ".run", "*.o"))
+    with open(os.path.join(tree, "VERSION"), encoding="ascii") as file:
+        old = file.read().strip()
+    new = f"{int(old.split('.')[0]) + 1}.0"
+    subprocess.run([os.path.join(tree, "dev/next-version"), new], check=True)
+    subprocess.run([os.path.join(tree, "dev/checkver")], check=True)
+    assert {f"pgstock--{old}.sql", f"pgstock--{old}--{new}.sql"} <= set(
+        os.listdir(os.path.join(tree, "sql")))
