@@ -125,6 +125,7 @@ typedef struct Level
 	int				slot;
 	int				slots;
 	int64			version;
+	int64			due; /* of due lines, -1: not counted; until locked */
 } Level;
 
 /* The states of a line; the values are what the table holds. */
@@ -433,6 +434,7 @@ extern void		  commit_init(void);
 extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
 extern void		  commit_wake_relay(void);
+extern void		  commit_want_hints(void);
 extern XLogRecPtr commit_fence(void);
 
 /* in encoding.c */
@@ -450,7 +452,7 @@ extern void		 event_emit_refusal(Work *work, const char *order_id,
 extern void		 event_new_id(pg_uuid_t *id);
 
 /* in expire.c */
-extern int64 expire_reachable(Work *work, const Level *level, int64 wanted);
+extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern void	 expire_lines(Work *work, List *lines);
 extern List *expire_own(Work *work, const Order *order);
@@ -573,6 +575,7 @@ extern Reservation *order_line(const Order *order, int attempt,
 extern bool			order_is_live(const Work *work, const Order *order);
 
 /* in table.c */
+extern void			   table_init(void);
 extern Table		  *table_use(Work *work, TableId id);
 extern Oid			   table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);

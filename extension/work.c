@@ -506,6 +506,7 @@ level_read(Level *level, TupleTableSlot *slot)
 	level->slots = DatumGetInt32(slot->tts_values[LEVEL_SLOTS - 1]);
 	level->version = row_get_int64(slot, LEVEL_VERSION);
 	level->tid = slot->tts_tid;
+	level->due = -1;
 	level->known = true;
 }
 
