@@ -45,6 +45,7 @@ class Postgres(Server):
     members of the role needs_password must give theirs."""
 
     pdeathsig = "QUIT"              # immediate shutdown, backends too
+    environment = None              # more of it than ours
 
     def __init__(self, directory, settings=None, detach=False):
         super().__init__(directory, detach)
@@ -87,7 +88,7 @@ class Postgres(Server):
 
     def start(self, timeout=60):
         self.spawn([self.bin("postgres"), "-D", self.data,
-                    "-p", str(self.port)])
+                    "-p", str(self.port)], self.environment)
         wait_until(self.accepts, timeout,
                    lambda: f"postgres accepts no connection\n{self.tail()}")
         return self
