@@ -587,6 +587,7 @@ extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
 										const char *index, int nkeys,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
+extern bool			   table_scan_back(IndexScanDesc scan, Table *table);
 extern void			   table_scan_end(IndexScanDesc scan);
 extern bool	  table_find(Work *work, Table *table, const char *index, int nkeys,
 						 ScanKey keys, ItemPointer tid);

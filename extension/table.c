@@ -304,14 +304,32 @@ table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
 	return scan;
 }
 
+static bool
+table_scan_step(IndexScanDesc scan, Table *table, ScanDirection direction)
+{
+	if (!index_getnext_slot(scan, direction, table->slot))
+		return false;
+	slot_getallattrs(table->slot);
+	return true;
+}
+
 /* Brings the next row into the table's slot. */
 bool
 table_scan_next(IndexScanDesc scan, Table *table)
 {
-	if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
-		return false;
-	slot_getallattrs(table->slot);
-	return true;
+	return table_scan_step(scan, table, ForwardScanDirection);
+}
+
+/*
+ * The same from the other end.  For a key of one row it is the fast one: equal
+ * keys lie in the order of their places in the table, so the version that is
+ * to be seen comes, as a rule, before thousands of older ones that a held
+ * snapshot keeps.
+ */
+bool
+table_scan_back(IndexScanDesc scan, Table *table)
+{
+	return table_scan_step(scan, table, BackwardScanDirection);
 }
 
 void
@@ -324,15 +342,16 @@ table_scan_end(IndexScanDesc scan)
 }
 
 /*
- * Brings the first row that an index finds into the table's slot, and its
- * place into tid; the row stays readable until the slot is used again.
+ * Brings the row that an index finds (the last one, if there are more) into
+ * the table's slot, and its place into tid; it stays readable until the slot
+ * is used again.
  */
 bool
 table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
 		   ItemPointer tid)
 {
 	IndexScanDesc scan = table_scan_begin(work, table, index, nkeys, keys);
-	bool		  found = table_scan_next(scan, table);
+	bool		  found = table_scan_back(scan, table);
 
 	if (found)
 	{
