@@ -10,6 +10,7 @@
  *		args.c			checks arguments, makes lines of them
  *		work.c			the unit of work: begin, lock, write, end
  *		stock.c			levels and lines in memory, and every way to change them
+ *		newest.c		where a level's newest version was seen last
  *		reserve.c		the functions that take
  *		settle.c		confirm, release, roll back, return, extend: the states
  *		expire.c		lines past their time
@@ -107,6 +108,20 @@ typedef struct Change
 	Datum	   value;
 	bool	   isnull;
 } Change;
+
+/* A level's columns, as sql/tables.sql has them. */
+enum
+{
+	LEVEL_PRODUCT = 1,
+	LEVEL_LOCATION,
+	LEVEL_SLOT,
+	LEVEL_ON_HAND,
+	LEVEL_RESERVED,
+	LEVEL_SAFETY,
+	LEVEL_BACKORDER_LIMIT,
+	LEVEL_SLOTS,
+	LEVEL_VERSION
+};
 
 /* A level's row, or the wish for it. */
 typedef struct Level
@@ -519,6 +534,10 @@ extern void		   message_parse_headers(Message *message);
 extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
 extern bool		   message_time_is_sane(int64 ms);
+
+/* in newest.c */
+extern void newest_note(const Work *work, const Level *level);
+extern bool newest_find(const Work *work, Table *table, const Level *level);
 
 /* in outbox.c */
 extern void		   outbox_append(Work *work, OutboxRecord *record);

@@ -46,18 +46,6 @@
 /* Columns, as sql/tables.sql has them. */
 enum
 {
-	LEVEL_PRODUCT = 1,
-	LEVEL_LOCATION,
-	LEVEL_SLOT,
-	LEVEL_ON_HAND,
-	LEVEL_RESERVED,
-	LEVEL_SAFETY,
-	LEVEL_BACKORDER_LIMIT,
-	LEVEL_SLOTS,
-	LEVEL_VERSION
-};
-enum
-{
 	LINE_ORDER = 1,
 	LINE_ATTEMPT,
 	LINE_PRODUCT,
@@ -518,6 +506,11 @@ level_find(Work *work, Level *level)
 	ScanKeyData		keys[2];
 	ItemPointerData tid;
 
+	if (newest_find(work, table, level))
+	{
+		level_read(level, table->slot);
+		return;
+	}
 	table_key_text(&keys[0], 1, level->product_id);
 	table_key_text(&keys[1], 2, level->location);
 	if (table_find(work, table, "level_pkey", 2, keys, &tid))
@@ -596,6 +589,8 @@ work_lock_levels(Work *work)
 		if (table_lock_row(table, &level->tid))
 			level_read(level, table->slot);
 		level->locked = level->known;
+		if (level->locked)
+			newest_note(work, level);
 	}
 	levels_are_locked(work);
 }
