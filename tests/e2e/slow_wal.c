@@ -81,6 +81,6 @@ fdatasync(int fd)
 	if (next == NULL)
 		*(void **) &next = dlsym(RTLD_NEXT, "fdatasync");
 	if (us != NULL)
-		usleep((useconds_t) atoi(us));
+		usleep((useconds_t) strtoul(us, NULL, 10));
 	return next(fd);
 }
