@@ -175,7 +175,7 @@ def test_lead_sees_what_went_without_a_hint(db, pg):
     def locks(granted):
         return db.value("SELECT count(*) FROM pg_locks WHERE locktype ="
                         " 'advisory' AND objsubid = %s AND granted = %s",
-                        (0x706b, granted))
+                        (0x706f, granted))
 
     def start(threads, work, *args):
         threads.append(threading.Thread(target=work, args=args))
