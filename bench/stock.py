@@ -52,7 +52,7 @@ def cpu_seconds(pid, reaped=False):
     try:
         with open(f"/proc/{pid}/stat", encoding="utf8") as file:
             fields = file.read().rsplit(")", 1)[1].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(map(int, fields[11:15 if reaped else 13])) \
         / os.sysconf("SC_CLK_TCK")
