@@ -16,12 +16,6 @@ def row(what, *cells):
     print(f"{what:52}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf8") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def drain(db, relay, events, per_transaction):
     relay.terminate()
     for _ in range(events // per_transaction):
