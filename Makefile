@@ -36,11 +36,11 @@ lint format demo demo-stop:
 bench:
 	bench/run
 
-bench-inbound:
-	bench/run inbound
+bench-stock bench-relay bench-inbound:
+	bench/run $(@:bench-%=%)
 
 dist:
 	git archive --prefix=pgstock-$(VERSION)/ -o pgstock-$(VERSION).tar.gz HEAD
 
 .PHONY: all install clean check check-fast unit regress isolation e2e lint \
-	format demo demo-stop bench bench-inbound dist
+	format demo demo-stop bench bench-stock bench-relay bench-inbound dist

@@ -2,9 +2,6 @@
 """Figures, each a ratio or a rate of one run: see bench/run."""
 
 import os
-import re
-import statistics
-import subprocess
 import sys
 import time
 from contextlib import closing
@@ -12,84 +9,11 @@ from contextlib import closing
 from cluster import Kafka, Postgres, Relay
 from kafkaio import delivered
 from process import children_of, run_dir, wait_until
-
-SECONDS = int(os.environ.get("SECONDS_EACH", "8"))
-CLIENTS = 32
-ROUNDS = 3
-HERE = os.path.dirname(os.path.abspath(__file__))
+from stock import cpu_seconds, stock
 
 
 def row(what, *cells):
     print(f"{what:52}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
-
-
-class Bench:
-    """pgbench with one script of one statement."""
-
-    def __init__(self, db, directory):
-        self.db, self.directory = db, directory
-
-    def rate(self, script):
-        path = os.path.join(self.directory, "script.sql")
-        with open(path, "w", encoding="utf8") as file:
-            file.write(script)
-        os.chmod(path, 0o644)
-        done = subprocess.run(
-            [Postgres.bin("pgbench"), "-n", "-M", "prepared", "-c",
-             str(CLIENTS), "-j", "2", "-T", str(SECONDS), "-f", path,
-             "-h", "127.0.0.1", "-p", str(self.db.pg.port), "-U", "postgres",
-             self.db.name],
-            capture_output=True, text=True, check=True)
-        return float(re.search(r"tps = ([0-9.]+)", done.stdout).group(1))
-
-    def pair(self, what, ours, theirs):
-        """A B A B …, medians, and the median of the ratios."""
-        a, b = [], []
-        for _ in range(ROUNDS):
-            a.append(self.rate(ours))
-            b.append(self.rate(theirs))
-        ratio = statistics.median(x / y for x, y in zip(a, b))
-        row(what, f"{statistics.median(a):,.0f}/s",
-            f"{statistics.median(b):,.0f}/s", f"{ratio:.2f}x")
-
-
-def stock(directory):
-    pg = Postgres(os.path.join(directory, "pg"), {"fsync": "on"})
-    pg.init().start()
-    db = pg.create_database("bench")
-    db.sql("SELECT receive_stock('p' || i, 1000000000)"
-           " FROM generate_series(1, 10000) i")
-    with open(os.path.join(HERE, "by_hand.sql"), encoding="utf8") as file:
-        db.sql(file.read())
-    db.sql("CREATE TABLE bare (id int PRIMARY KEY, n bigint)"
-           " WITH (fillfactor = 30); INSERT INTO bare VALUES (1, 0)")
-    bench = Bench(db, directory)
-    row(f"stock, {CLIENTS} clients", "pgstock", "against", "ratio")
-    many = "\\set p random(1, 10000)\n"
-    bench.pair("reserve over 10,000 products : PL/pgSQL by hand",
-               many + "SELECT reserve_stock('p' || :p, 1,"
-               " gen_random_uuid()::text);",
-               many + "SELECT by_hand.reserve('p' || :p, 1,"
-               " gen_random_uuid()::text);")
-    bench.pair("one hot product : bare UPDATE of one row",
-               "SELECT reserve_stock('p1', 1, gen_random_uuid()::text);",
-               "UPDATE bare SET n = n + 1 WHERE id = 1;")
-    db.sql("SELECT configure_product('p3', slots => 16)")
-    held = ("BEGIN;\nSELECT reserve_stock('%s', 1, gen_random_uuid()::text);\n"
-            "\\sleep 5 ms\nCOMMIT;")
-    bench.pair("one hot product held 5 ms, 16 slots : one row",
-               held % "p3", held % "p4")
-    bench.pair("refusals : SELECT 1",
-               "SELECT try_reserve_stock('p2', 10000000000,"
-               " gen_random_uuid()::text);", "SELECT 1;")
-    assert db.drift() == []
-    pg.stop()
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf8") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def drain(db, relay, events, per_transaction):

@@ -33,6 +33,12 @@
  *	   durable: commit_fence_answer.  The relay waits likewise before it
  *	   publishes what it sees: commit_fence.
  *
+ * The wake-up.  NOTIFY takes a lock of the whole database until the commit is
+ * written, so it is left out where nobody waits for it: the leading relay holds
+ * the hint lock exclusively, and a writer that gets it shared (it never waits)
+ * sends none and keeps it until its commit is visible.  So when a relay has the
+ * lock, all that went without a hint can be seen.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -48,6 +54,8 @@
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/resowner.h"
@@ -64,7 +72,8 @@
  */
 #define QUEUE_USAGE_MAX	  0.25
 #define STANDBY_LOOK_MS	  1
-#define QUEUE_CHECK_EVERY 64 /* commits of this backend */
+#define LOCK_CLASS_HINT	  0x706f /* of a 16-bit field */
+#define QUEUE_CHECK_EVERY 64	 /* commits of this backend */
 
 /* What this transaction wants at its commit; all false between transactions. */
 static bool release_early = false;
@@ -188,6 +197,36 @@ notify_relay(void)
 		Async_Notify(WAKE_CHANNEL, NULL);
 }
 
+static LOCKTAG
+hint_lock(void)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_HINT);
+	return tag;
+}
+
+/*
+ * From now on until it ends this session is told of every commit with an
+ * event; it sees those of which nobody was.
+ */
+void
+commit_want_hints(void)
+{
+	LOCKTAG tag = hint_lock();
+
+	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+}
+
+/* If not, we hold the lock until we are visible. */
+static bool
+hint_is_wanted(void)
+{
+	LOCKTAG tag = hint_lock();
+
+	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* Not so for an xid alone, or one that wrote only to temporary tables. */
 static bool
 commit_will_flush(void)
@@ -199,7 +238,7 @@ commit_will_flush(void)
 static void
 before_commit(void)
 {
-	if (wake_relay && pgstock_notify)
+	if (wake_relay && pgstock_notify && hint_is_wanted())
 		notify_relay();
 
 	/* A commit that is flushed covers what its answer rests on. */

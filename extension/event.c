@@ -24,14 +24,26 @@
 
 #define TOPIC_EVENTS   "stock-events"
 #define TOPIC_FAILURES "stock-freeze-failed"
+#define ID_DRAW		   64
 
-/* A random (version 4) UUID. */
+/*
+ * A random (version 4) UUID.  The random bytes are drawn for many at once: a
+ * draw of 16 costs as much as one of 1,000.
+ */
 void
 event_new_id(pg_uuid_t *id)
 {
-	if (!pg_strong_random(id->data, UUID_LEN))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not generate random values")));
+	static pg_uuid_t drawn[ID_DRAW];
+	static int		 left = 0;
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(drawn, sizeof(drawn)))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+							errmsg("could not generate random values")));
+		left = ID_DRAW;
+	}
+	*id = drawn[--left];
 	id->data[6] = (id->data[6] & 0x0f) | 0x40;
 	id->data[8] = (id->data[8] & 0x3f) | 0x80;
 }

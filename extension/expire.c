@@ -37,10 +37,11 @@ lines_quantity(List *lines)
 
 /*
  * What could be taken of a level if its due lines were let go; they are only
- * looked at if without them there is not enough.
+ * looked at if without them there is not enough.  Until the levels are locked
+ * all looks are at one snapshot, and the first one will do.
  */
 int64
-expire_reachable(Work *work, const Level *level, int64 wanted)
+expire_reachable(Work *work, Level *level, int64 wanted)
 {
 	int64 available = level_available(level);
 
@@ -48,8 +49,10 @@ expire_reachable(Work *work, const Level *level, int64 wanted)
 		level_require(level, wanted);
 	if (available >= wanted)
 		return available;
+	if (level->due < 0 || work->levels_locked)
+		level->due = lines_quantity(work_due_lines(work, level, INT_MAX));
 	return Max(0, level_free(level) + level_sum(level).backorder_limit +
-					  lines_quantity(work_due_lines(work, level, INT_MAX)));
+					  level->due);
 }
 
 /* Lets a locked level's due lines go, if what is wanted needs them. */

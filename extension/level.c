@@ -46,22 +46,6 @@
 #define OPTIMISTIC_TRIES	3
 #define OPTIMISTIC_PAUSE_US 10000
 
-/* Columns, as sql/tables.sql has them. */
-enum
-{
-	LEVEL_PRODUCT = 1,
-	LEVEL_LOCATION,
-	LEVEL_SLOT,
-	LEVEL_ON_HAND,
-	LEVEL_RESERVED,
-	LEVEL_SAFETY,
-	LEVEL_BACKORDER_LIMIT,
-	LEVEL_SLOTS,
-	LEVEL_VERSION,
-	LEVEL_SLOTS_MADE,
-	LEVEL_POOLED
-};
-
 /* ---- Finding them in the work ---- */
 
 /* Slots of one level are the same here; a negative one is its own level. */
@@ -123,6 +107,7 @@ level_new(char *product_id, char *location, int slot)
 	level->location = location;
 	level->slot = slot;
 	level->first = level;
+	level->due = -1;
 	return level;
 }
 
@@ -190,44 +175,22 @@ level_append(Level *last)
 	return row;
 }
 
-/* A scan of a level's rows from one slot on; of a negative one, it alone. */
-static IndexScanDesc
-level_scan(Work *work, Table *table, const Level *level, int slot)
-{
-	ScanKeyData keys[3];
-
-	table_key_text(&keys[0], 1, level->product_id);
-	table_key_text(&keys[1], 2, level->location);
-	if (slot < 0)
-		ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
-					Int32GetDatum(slot));
-	else
-		ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT4GE,
-					Int32GetDatum(slot));
-	return table_scan_begin(work, table, "level_pkey", 3, keys);
-}
-
-/* Reads a level's rows without locking them. */
+/* Reads one row as the snapshot has it. */
 static void
-level_load(Work *work, Level *first)
+row_load(Work *work, Level *row)
 {
-	Table		 *table = table_use(work, TABLE_LEVEL);
-	IndexScanDesc scan = level_scan(work, table, first, first->slot);
-	Level		 *row = first;
+	Table		   *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData		keys[3];
+	ItemPointerData tid;
 
-	first->known = false;
-	first->next = NULL;
-	if (table_scan_next(scan, table))
-	{
+	table_key_text(&keys[0], 1, row->product_id);
+	table_key_text(&keys[1], 2, row->location);
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(row->slot));
+	row->known = newest_find(work, table, row) ||
+				 table_find(work, table, "level_pkey", 3, keys, &tid);
+	if (row->known)
 		level_read(row, table->slot);
-		while (row->slot + 1 < first->slots_made &&
-			   table_scan_next(scan, table))
-		{
-			row = level_append(row);
-			level_read(row, table->slot);
-		}
-	}
-	table_scan_end(scan);
 }
 
 /*
@@ -239,9 +202,15 @@ static void
 level_load_rest(Work *work, Level *first)
 {
 	Table		 *table = table_use(work, TABLE_LEVEL);
-	IndexScanDesc scan = level_scan(work, table, first, 0);
+	ScanKeyData	  keys[3];
+	IndexScanDesc scan;
 	Level		 *last = NULL;
 
+	table_key_text(&keys[0], 1, first->product_id);
+	table_key_text(&keys[1], 2, first->location);
+	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT4GE,
+				Int32GetDatum(0));
+	scan = table_scan_begin(work, table, "level_pkey", 3, keys);
 	while (table_scan_next(scan, table))
 	{
 		Level *row = last == NULL ? first : last->next;
@@ -253,6 +222,16 @@ level_load_rest(Work *work, Level *first)
 		last = row;
 	}
 	table_scan_end(scan);
+}
+
+/* Reads a level's rows without locking them. */
+static void
+level_load(Work *work, Level *first)
+{
+	first->next = NULL;
+	row_load(work, first);
+	if (first->known && first->slots_made > 1)
+		level_load_rest(work, first);
 }
 
 /* Whether there are more slots than were read. */
@@ -268,17 +247,10 @@ level_lacks_rows(const Level *first)
 
 /* Reads one row again, as others have left it. */
 static void
-level_load_again(Work *work, Level *level)
+row_load_again(Work *work, Level *row)
 {
-	Table		 *table = table_use(work, TABLE_LEVEL);
-	IndexScanDesc scan;
-
 	work_refresh_snapshot();
-	scan = level_scan(work, table, level, level->slot);
-	level->known = table_scan_next(scan, table);
-	if (level->known)
-		level_read(level, table->slot);
-	table_scan_end(scan);
+	row_load(work, row);
 }
 
 /* Adds a wish to those for the same level. */
@@ -390,6 +362,8 @@ row_try_lock(Work *work, Level *row)
 	TM_Result result = table_try_lock_row(table, &row->tid);
 
 	row->locked = result == TM_Ok;
+	if (row->locked)
+		newest_note(work, row);
 	return result;
 }
 
@@ -403,7 +377,7 @@ row_lock_optimistic(Work *work, Level *row)
 			optimistic_conflict(row);
 		pg_usleep(OPTIMISTIC_PAUSE_US);
 		CHECK_FOR_INTERRUPTS();
-		level_load_again(work, row);
+		row_load_again(work, row);
 	}
 }
 
@@ -422,6 +396,8 @@ row_lock(Work *work, Level *row)
 	if (row->known)
 		level_read(row, table->slot);
 	row->locked = row->known;
+	if (row->locked)
+		newest_note(work, row);
 }
 
 /* The slot after this one; after the last in use, the first. */
@@ -456,7 +432,7 @@ level_lock_one(Work *work, Level *first)
 				return true;
 			if (result == TM_WouldBlock)
 				break;
-			level_load_again(work, row);
+			row_load_again(work, row);
 		}
 		row = next_in_use(row);
 	}
@@ -615,7 +591,7 @@ work_lock_free_levels(Work *work)
 				if (!row->known || !row->named ||
 					row_try_lock(work, row) != TM_Updated)
 					break;
-				level_load_again(work, row);
+				row_load_again(work, row);
 			}
 		}
 	}

@@ -93,4 +93,5 @@ _PG_init(void)
 	commit_init();
 	user_handler_init();
 	keeper_init();
+	table_init();
 }

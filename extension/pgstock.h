@@ -11,6 +11,7 @@
  *		work.c			the unit of work: begin, lock, write, end
  *		level.c			levels in it: slots, strategies, their locks
  *		stock.c			levels and lines in memory, and every way to change them
+ *		newest.c		where a level's newest version was seen last
  *		reserve.c		the functions that take
  *		settle.c		confirm, release, roll back, return, extend: the states
  *		expire.c		lines past their time
@@ -115,6 +116,22 @@ typedef struct Change
 	bool	   isnull;
 } Change;
 
+/* A level's columns, as sql/tables.sql has them. */
+enum
+{
+	LEVEL_PRODUCT = 1,
+	LEVEL_LOCATION,
+	LEVEL_SLOT,
+	LEVEL_ON_HAND,
+	LEVEL_RESERVED,
+	LEVEL_SAFETY,
+	LEVEL_BACKORDER_LIMIT,
+	LEVEL_SLOTS,
+	LEVEL_VERSION,
+	LEVEL_SLOTS_MADE,
+	LEVEL_POOLED
+};
+
 /*
  * A row of a level, or the wish for it.  With slots a level is several rows,
  * whose sum it is.
@@ -143,6 +160,7 @@ typedef struct Level
 	int64			wanted; /* wish, of the first: to be taken from any slot */
 	bool			whole;	/* wish, of the first: all slots */
 	bool			named;	/* wish: this slot */
+	int64			due;	/* of due lines, -1: not counted; until locked */
 } Level;
 
 /* How a call that takes gets at its levels: who waits for whom. */
@@ -466,6 +484,7 @@ extern void		  commit_init(void);
 extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
 extern void		  commit_wake_relay(void);
+extern void		  commit_want_hints(void);
 extern XLogRecPtr commit_fence(void);
 
 /* in encoding.c */
@@ -483,7 +502,7 @@ extern void		 event_emit_refusal(Work *work, const char *order_id,
 extern void		 event_new_id(pg_uuid_t *id);
 
 /* in expire.c */
-extern int64 expire_reachable(Work *work, const Level *level, int64 wanted);
+extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern void	 expire_lines(Work *work, List *lines);
 extern List *expire_own(Work *work, const Order *order);
@@ -568,6 +587,10 @@ extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
 extern bool		   message_time_is_sane(int64 ms);
 
+/* in newest.c */
+extern void newest_note(const Work *work, const Level *level);
+extern bool newest_find(const Work *work, Table *table, const Level *level);
+
 /* in outbox.c */
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
@@ -638,6 +661,7 @@ extern Reservation *order_line(const Order *order, int attempt,
 extern bool			order_is_live(const Work *work, const Order *order);
 
 /* in table.c */
+extern void			   table_init(void);
 extern Table		  *table_use(Work *work, TableId id);
 extern Oid			   table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
@@ -649,6 +673,7 @@ extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
 										const char *index, int nkeys,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
+extern bool			   table_scan_back(IndexScanDesc scan, Table *table);
 extern void			   table_scan_end(IndexScanDesc scan);
 extern bool table_find(Work *work, Table *table, const char *index, int nkeys,
 					   ScanKey keys, ItemPointer tid);

@@ -10,10 +10,10 @@
  * ours to keep: NOT NULL and the invariants of stock.c.  Triggers and CHECK
  * constraints on these tables are not run.
  *
- * Tables are found by name in pgstock_internal at each call (two look-ups in
- * the system caches), so that DROP and CREATE EXTENSION in one session need
- * no invalidation of ours.  A table stays open until the call ends; on error
- * the resource owner closes it.
+ * Tables are found by name in pgstock_internal; their oids are kept until a
+ * relation of that oid changes (DROP and CREATE EXTENSION in one session, a
+ * rename), as the server's own caches keep them.  A table stays open until the
+ * call ends; on error the resource owner closes it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -28,6 +28,7 @@
 #include "catalog/pg_collation.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -35,6 +36,8 @@
 
 #include "pgstock.h"
 #include "pgstock_compat.h"
+
+#define KNOWN_MAX 64 /* more than there are relations */
 
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
@@ -44,12 +47,48 @@ static const char *const table_names[TABLE_COUNT] = {
 	"admin_action", "sale",			 "sale_order",
 };
 
-/* Finds a relation of ours by name. */
+/*
+ * Relations found before, by the address of their name: all names are string
+ * constants, and one that stands in two files is kept twice.
+ */
+static struct
+{
+	const char *name;
+	Oid			oid;
+} known[KNOWN_MAX];
+static int known_count = 0;
+
+/* Relation oid has changed; InvalidOid: any may have. */
+static void
+table_on_change(Datum arg, Oid oid)
+{
+	for (int i = 0; i < known_count; i++)
+	{
+		if (oid == InvalidOid || known[i].oid == oid)
+		{
+			known_count = 0;
+			return;
+		}
+	}
+}
+
+void
+table_init(void)
+{
+	CacheRegisterRelcacheCallback(table_on_change, (Datum) 0);
+}
+
+/* Finds a relation of ours by its name, a string constant. */
 static Oid
 table_find_relation(Work *work, const char *name)
 {
 	Oid oid;
 
+	for (int i = 0; i < known_count; i++)
+	{
+		if (known[i].name == name)
+			return known[i].oid;
+	}
 	if (!OidIsValid(work->schema))
 		work->schema = get_namespace_oid("pgstock_internal", false);
 	oid = get_relname_relid(name, work->schema);
@@ -60,6 +99,11 @@ table_find_relation(Work *work, const char *name)
 			 errmsg("relation \"pgstock_internal.%s\" does not exist", name),
 			 errhint(
 				 "Recreate the extension, or update it with ALTER EXTENSION pgstock UPDATE.")));
+	if (known_count < KNOWN_MAX)
+	{
+		known[known_count].name = name;
+		known[known_count++].oid = oid;
+	}
 	return oid;
 }
 
@@ -260,14 +304,32 @@ table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
 	return scan;
 }
 
+static bool
+table_scan_step(IndexScanDesc scan, Table *table, ScanDirection direction)
+{
+	if (!index_getnext_slot(scan, direction, table->slot))
+		return false;
+	slot_getallattrs(table->slot);
+	return true;
+}
+
 /* Brings the next row into the table's slot. */
 bool
 table_scan_next(IndexScanDesc scan, Table *table)
 {
-	if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
-		return false;
-	slot_getallattrs(table->slot);
-	return true;
+	return table_scan_step(scan, table, ForwardScanDirection);
+}
+
+/*
+ * The same from the other end.  For a key of one row it is the fast one: equal
+ * keys lie in the order of their places in the table, so the version that is
+ * to be seen comes, as a rule, before thousands of older ones that a held
+ * snapshot keeps.
+ */
+bool
+table_scan_back(IndexScanDesc scan, Table *table)
+{
+	return table_scan_step(scan, table, BackwardScanDirection);
 }
 
 void
@@ -280,15 +342,16 @@ table_scan_end(IndexScanDesc scan)
 }
 
 /*
- * Brings the first row that an index finds into the table's slot, and its
- * place into tid; the row stays readable until the slot is used again.
+ * Brings the row that an index finds (the last one, if there are more) into
+ * the table's slot, and its place into tid; it stays readable until the slot
+ * is used again.
  */
 bool
 table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
 		   ItemPointer tid)
 {
 	IndexScanDesc scan = table_scan_begin(work, table, index, nkeys, keys);
-	bool		  found = table_scan_next(scan, table);
+	bool		  found = table_scan_back(scan, table);
 
 	if (found)
 	{
