@@ -549,8 +549,11 @@ levels_are_locked(Work *work)
 	work_refresh_snapshot();
 	foreach(cell, work->levels)
 	{
-		if (((Level *) lfirst(cell))->next != NULL)
-			level_load_rest(work, lfirst(cell));
+		Level *level = lfirst(cell);
+
+		Assert(level != NULL);
+		if (level->next != NULL)
+			level_load_rest(work, level);
 	}
 	work_load_orders_again(work);
 }

@@ -408,6 +408,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_position', ''
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');

@@ -30,7 +30,7 @@ SELECT format('o-%s-%s', p, k / 2), 1, 'p' || p, 'main', 0, 1,
        CASE WHEN k = 100 THEN 'r' WHEN k % 4 = 2 THEN 'c' ELSE 'l' END, now()
   FROM step, generate_series(1, 10000) p WHERE kind = 'reserved';
 INSERT INTO pgstock_internal.level
-SELECT 'p' || p, 'main', 0, 975, 1, 0, 0, 1, 100
+SELECT 'p' || p, 'main', 0, 975, 1, 0, 0, 1, 100, 1, false
   FROM generate_series(1, 10000) p;
 """
 
