@@ -38,7 +38,8 @@ COMMENT ON VIEW @extschema@.stock_movements IS 'the ledger';
 /* JSON that jsonb cannot hold, such as 1e-20000, is shown as a string. */
 CREATE FUNCTION pgstock_internal.payload_json(payload bytea, format "char")
 RETURNS jsonb
-LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF format = 'j' THEN
