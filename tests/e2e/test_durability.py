@@ -72,7 +72,7 @@ def test_no_acknowledged_reservation_is_lost(db, pg, kafka, start_relay):
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail)
         time.sleep(0.5)             # whatever else may come
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 def test_the_control_does_lose(db, pg):

@@ -270,5 +270,5 @@ def test_from_purchase_to_payment_through_kafka(db, kafka, start_relay):
         changed = [r.json for r in tail.records if r.key == b"hot"]
         assert [(c["kind"], c["on_hand"], c["available"]) for c in changed] == [
             ("received", 10, 10), ("sale_opened", 10, 7)]
-        check_all(db, tail.records)
+        check_all(db, tail)
     assert quota(db) == (2, 0)

@@ -82,7 +82,7 @@ def test_life_of_orders_everything_twice(db, kafka, start_relay):
             "o-4": ["StockReserved", "StockConfirmed", "StockRolledBack"],
             "o-5": ["StockReserved", "StockConfirmed", "StockRolledBack"],
             "o-6": ["StockReserved", "StockRolledBack"]}
-        check_all(db, tail.records)
+        check_all(db, tail)
         for record in tail.records:
             if record.key == b"o-1":
                 assert record.json["causation_id"] in ("created-1", "paid-1")

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from checks import check_all, of_type, wait_complete
+from checks import check_all, of_type
 from cluster import Database, Postgres
 from process import run_tool, wait_until
 
@@ -255,8 +255,7 @@ def test_kill_9_in_the_middle(way, run, kafka, relays):
         wait_expired(db, orders * 10 + 1, 60)
         check_once(db, orders, 10)
         with kafka.tail("stock-events") as tail:
-            wait_complete(db, tail)
-            check_all(db, tail.records)
+            check_all(db, tail)
             ends = {record.key for record in
                     of_type(tail.records, "StockExpired")}
             assert len(ends) == orders + 1

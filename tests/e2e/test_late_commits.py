@@ -46,7 +46,7 @@ def test_early_transaction_commits_late(db, kafka, start_relay):
             early.commit()
             tail.until(lambda r: "early" in keys(r), 5, "the early one")
         assert len(tail.read_to_end()) == 35
-        check_all(db, tail.records)
+        check_all(db, tail)
 
 
 def test_nobody_waits_for_an_open_transaction(db, pg, kafka, start_relay):
@@ -75,7 +75,7 @@ def test_nobody_waits_for_an_open_transaction(db, pg, kafka, start_relay):
                 assert "open" not in keys(tail.records)
                 writer.commit()
                 tail.until(lambda r: "open" in keys(r), 5, "the writer's own")
-                check_all(db, tail.read_to_end())
+                check_all(db, tail)
     finally:
         elsewhere.drop()
 
@@ -104,7 +104,7 @@ def test_prepared_transaction(db, kafka, start_relay):
             conn.tpc_rollback(found[f"{db.name}-dropped"])
             conn.tpc_commit(found[f"{db.name}-kept"])
         tail.until(lambda r: keys(r) == ["kept"], 5, "the prepared one")
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
     assert db.level("book") == (100, 1, 99)
     assert db.level("other") == (9, 0, 9)
 
@@ -137,7 +137,7 @@ def test_a_crowd_of_late_commits(db, kafka, start_relay, isolation):
     total = db.value("SELECT count(*) FROM stock_outbox")
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail, 20)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
         assert len(tail.records) == total   # nobody was killed: no repeat
 
 

@@ -45,7 +45,7 @@ def test_rollback_leaves_nothing(orders, kafka, start_relay):
         tail.until(lambda r: of_type(r, "StockReserved"), 10, "the event")
         assert [r.key for r in of_type(tail.read_to_end(),
                                        "StockReserved")] == [b"real"]
-        check_all(orders, tail.records)
+        check_all(orders, tail)
 
 
 def test_very_first_event(db, kafka, start_relay):
@@ -80,7 +80,7 @@ def test_savepoints(orders, kafka, start_relay):
                    "three events")
         assert {r.key for r in of_type(tail.read_to_end(), "StockReserved")
                 } == {b"first", b"second", b"third"}
-        check_all(orders, tail.records)
+        check_all(orders, tail)
     assert orders.level("book") == (1000, 3, 997)
 
 
@@ -133,7 +133,7 @@ def test_every_notify_dropped(orders, kafka, start_relay):
             tail.until(lambda r, n=number: len(of_type(r, "StockReserved"))
                        == n + 1, 5, "the event by the poll")
             assert relay.metric("wakeups_total", cause="notify") == before
-        check_all(orders, tail.records)
+        check_all(orders, tail)
 
 
 def test_backlog_from_before_the_relay(orders, kafka, start_relay):
@@ -147,7 +147,7 @@ def test_backlog_from_before_the_relay(orders, kafka, start_relay):
     start_relay()
     with kafka.tail("stock-events") as tail:
         tail.until(lambda r: len(r) == 30001, 30, "the whole backlog")
-        check_all(orders, tail.records)
+        check_all(orders, tail)
         by_key = {}
         for record in tail.records:
             if record.key != b"book":
@@ -171,8 +171,7 @@ def test_topic_that_has_just_been_made(db, kafka, start_relay):
                             " FROM generate_series(1, 40) i", (topic,))
                 conn.commit()
     with kafka.tail(*topics) as tail:
-        wait_complete(db, tail)
-        check_all(db, tail.records)
+        check_all(db, tail)
 
 
 def test_large_events_after_small_ones(db, kafka, start_relay):

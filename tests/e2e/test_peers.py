@@ -48,7 +48,7 @@ def test_both_away_at_start(db, kafka, link, start_relay):
     relay.wait_ok("/readyz")
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 1)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
@@ -75,7 +75,7 @@ def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
     kafka.proxy.restore()
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 2000)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
@@ -93,7 +93,7 @@ def test_broker_comes_and_goes(db, kafka, start_relay, how):
         kafka.proxy.restore()
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 60, 60)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 def test_database_restarted(db, pg, kafka, start_relay):
@@ -116,7 +116,7 @@ def test_database_restarted(db, pg, kafka, start_relay):
     out.flush()
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 4)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 def test_stalled_database(db, kafka, link, start_relay):
@@ -133,7 +133,7 @@ def test_stalled_database(db, kafka, link, start_relay):
     link.restore()
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 1)
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)
 
 
 def test_second_relay_stands_by(db, kafka, start_relay):
@@ -153,4 +153,4 @@ def test_second_relay_stands_by(db, kafka, start_relay):
             reserve(db, f"p-{number}")
         wait_reserved(tail, 40)
         assert other.metric("leader") == 1
-        check_all(db, tail.read_to_end())
+        check_all(db, tail)

@@ -114,7 +114,7 @@ def test_hundred_orders_through_kafka(db, kafka, start_relay):
         assert {r.json["reason"] for r in failed} == {"insufficient"}
         (line,) = failed[0].json["items"]
         assert (line["wanted"], line["available"]) == (1, 0)
-        check_all(db, tail.records)
+        check_all(db, tail)
     check_ten_sold(db)
     assert inbox_results(db) == {"applied": BUYERS}
 
