@@ -499,7 +499,11 @@ WITH position AS MATERIALIZED (
 		   w.restored AND NOT p.finished AS by_seq,
 		   CASE WHEN w.restored AND NOT p.finished THEN xid8 '0'
 				ELSE pg_snapshot_xmin(d.done) END AS oldest_xid
-	  FROM pgstock_internal.relay_position p,
+	  FROM (SELECT r."window", r.seq, r.finished
+			  FROM pgstock_internal.relay_position r
+			 UNION ALL
+			SELECT pgstock_internal.first_window(), 0, true
+			 WHERE NOT EXISTS (SELECT FROM pgstock_internal.relay_position)) p,
 		   LATERAL (SELECT (p."window"::pgstock_internal.outbox_window).*) w,
 		   LATERAL (SELECT CASE WHEN p.finished THEN w.s2 ELSE w.s1 END AS done) d
 ), pending AS (

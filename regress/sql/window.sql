@@ -25,6 +25,8 @@ $$;
 -- who is there
 SELECT relay_api, "database" = current_database() AS here, inbox_group ~ '^pgstock-[0-9]{8}$' AS drawn, in_recovery, preloaded, max_event_bytes
   FROM pgstock_internal.relay_hello();
+-- nothing was ever published: all of it is pending
+SELECT m.value = (SELECT count(*) FROM stock_outbox) AS all_pending FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
 -- the lead: once a session; its position is behind everything that was published, here nothing
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_lead() = :epoch + 1 AS again;
