@@ -19,6 +19,7 @@
 #define CONNECTIONS_MAX		 64
 #define CONNECTION_BYTES_MAX 16384
 #define CONNECTION_IDLE_S	 30
+#define RUN_AGAIN_MS		 200
 
 struct Http
 {
@@ -26,6 +27,7 @@ struct Http
 	struct MHD_Daemon *daemon;
 	LoopIo			  *io;
 	LoopTimer		  *timer;
+	unsigned		   connections; /* after the last run */
 	HttpHandler		   handler;
 	void			  *arg;
 };
@@ -72,18 +74,29 @@ http_request(void *arg, struct MHD_Connection *connection, const char *path,
 	return result;
 }
 
+/*
+ * At its limit of connections libmicrohttpd (0.9.75) stops to listen, and
+ * begins again only in a run that starts with fewer of them, which nothing may
+ * bring about.  So while there are connections, and once after the last, it
+ * runs by the clock.
+ */
 static void
 http_run(void *arg)
 {
 	Http				  *http = arg;
+	unsigned			   before = http->connections;
 	MHD_UNSIGNED_LONG_LONG wait_ms;
+	int64_t				   at = NEVER;
 
 	MHD_run(http->daemon);
+	http->connections = MHD_get_daemon_info(http->daemon,
+											MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+							->num_connections;
 	if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES)
-		loop_timer_set(http->timer, loop_now(http->loop) +
-										(int64_t) Min(wait_ms, 60000) * MS_US);
-	else
-		loop_timer_set(http->timer, NEVER);
+		at = loop_now(http->loop) + (int64_t) Min(wait_ms, 60000) * MS_US;
+	if (http->connections > 0 || before > 0)
+		at = Min(at, loop_now(http->loop) + RUN_AGAIN_MS * MS_US);
+	loop_timer_set(http->timer, at);
 }
 
 static void
