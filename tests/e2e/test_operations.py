@@ -115,7 +115,7 @@ def test_second_sigterm_leaves(db, kafka, start_relay):
     kafka.proxy.stall()
     db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
            " FROM generate_series(1, 50) i")
-    wait_until(lambda: relay.metric("outbox_pending_events") > 0, 20,
+    wait_until(lambda: relay.metric("outbox_pending_events") >= 50, 20,
                "events are pending")
     relay.signal(signal.SIGTERM)
     time.sleep(1)
