@@ -301,16 +301,16 @@ count_new(const Check *check, const PGresult *offsets, const char *topic,
 		  int partition, bool *known)
 {
 	int64_t from = stored_offset(offsets, topic, partition);
-	int64_t low;
-	int64_t high;
+	int64_t first;
+	int64_t end;
 
-	if (rd_kafka_query_watermark_offsets(check->client, topic, partition, &low,
-										 &high, BROKER_WAIT_MS) != 0)
+	if (kafka_find_range(check->client, topic, partition, &first, &end,
+						 BROKER_WAIT_MS) != 0)
 		return -1;
 	*known = *known || from >= 0;
 	if (from < 0 && check->config->first_offset == FIRST_OFFSET_LATEST)
-		from = high;
-	return Max(high - Max(from, low), 0);
+		from = end;
+	return Max(end - Max(from, first), 0);
 }
 
 static void

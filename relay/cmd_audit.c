@@ -225,8 +225,8 @@ add_partition(Comparison *c, rd_kafka_t *client, const char *topic, int32_t id)
 									 .first_seq = INT64_MAX};
 	rd_kafka_resp_err_t error;
 
-	error = rd_kafka_query_watermark_offsets(client, topic, id, &partition.low,
-											 &partition.end, COMMAND_BROKER_MS);
+	error = kafka_find_range(client, topic, id, &partition.low, &partition.end,
+							 COMMAND_BROKER_MS);
 	if (error != 0)
 	{
 		command_say("topic \"%s\", partition %d: %s", topic, id,

@@ -92,39 +92,20 @@ nobody_consumes(Command *command, rd_kafka_t *client, const char *topic)
 
 /* ---- where to ---------------------------------------------------------- */
 
-static bool
-find_by_time(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list)
-{
-	rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(client, list,
-														   COMMAND_BROKER_MS);
-
-	for (int i = 0; error == 0 && i < list->cnt; i++)
-		error = list->elems[i].err;
-	if (error != 0)
-		command_say("could not find offsets: %s", rd_kafka_err2str(error));
-	return error == 0;
-}
-
 /* Between what the partition has and what will come. */
-static bool
+static rd_kafka_resp_err_t
 clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
 {
-	int64_t				low;
-	int64_t				high;
-	rd_kafka_resp_err_t error;
+	int64_t				first;
+	int64_t				end;
+	rd_kafka_resp_err_t error = kafka_find_range(client, partition->topic,
+												 partition->partition, &first,
+												 &end, COMMAND_BROKER_MS);
 
-	error = rd_kafka_query_watermark_offsets(client, partition->topic,
-											 partition->partition, &low, &high,
-											 COMMAND_BROKER_MS);
-	if (error != 0)
-	{
-		command_say("could not find offsets: %s", rd_kafka_err2str(error));
-		return false;
-	}
-	if (partition->offset < 0 || partition->offset > high)
-		partition->offset = high; /* END: nothing is as late as that */
-	partition->offset = Max(partition->offset, low);
-	return true;
+	if (partition->offset < 0 || partition->offset > end)
+		partition->offset = end; /* END: nothing is as late as that */
+	partition->offset = Max(partition->offset, first);
+	return error;
 }
 
 static bool
@@ -133,29 +114,30 @@ find_targets(rd_kafka_t *client, const struct rd_kafka_metadata_topic *topic,
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
 		topic->partition_cnt);
-	bool good = true;
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 	for (int i = 0; i < topic->partition_cnt; i++)
 		rd_kafka_topic_partition_list_add(list, topic->topic,
 										  topic->partitions[i].id)
 			->offset = to->number >= 0 ? to->number : to->moment_us / 1000;
 	if (to->number < 0)
-		good = find_by_time(client, list);
+		error = kafka_find_offsets(client, list, COMMAND_BROKER_MS);
 	api_batch_begin(targets);
-	for (int i = 0; good && i < list->cnt; i++)
+	for (int i = 0; error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
 	{
-		good = clamp(client, &list->elems[i]);
-		if (good)
-			api_batch_add(targets,
-						  &(ApiMessage){
-							  .topic = {topic->topic, strlen(topic->topic)},
-							  .partition = list->elems[i].partition,
-							  .offset = list->elems[i].offset,
-							  .timestamp_ms = -1,
-						  });
+		error = clamp(client, &list->elems[i]);
+		api_batch_add(targets,
+					  &(ApiMessage){
+						  .topic = {topic->topic, strlen(topic->topic)},
+						  .partition = list->elems[i].partition,
+						  .offset = list->elems[i].offset,
+						  .timestamp_ms = -1,
+					  });
 	}
 	rd_kafka_topic_partition_list_destroy(list);
-	return good;
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		command_say("could not find offsets: %s", rd_kafka_err2str(error));
+	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 /* ---- the command ------------------------------------------------------- */

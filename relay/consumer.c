@@ -350,44 +350,24 @@ list_from_database(const Consumer *consumer, const PGresult *offsets)
 	return list;
 }
 
-/* The first offset at or after a time; END where there is none. */
-static bool
-find_by_time(Consumer *consumer, rd_kafka_topic_partition_list_t *list)
-{
-	if (rd_kafka_offsets_for_times(consumer->client, list, FIND_OFFSETS_MS) !=
-		RD_KAFKA_RESP_ERR_NO_ERROR)
-		return false;
-	for (int i = 0; i < list->cnt; i++)
-		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
-			return false;
-	return true;
-}
-
-/* The end as a number: what comes from now on comes after it. */
-static bool
-find_end(Consumer *consumer, rd_kafka_topic_partition_t *partition)
-{
-	int64_t low;
-
-	return rd_kafka_query_watermark_offsets(consumer->client, partition->topic,
-											partition->partition, &low,
-											&partition->offset,
-											FIND_OFFSETS_MS) ==
-		   RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
 static bool
 find_beginnings(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
 				int64_t first_offset)
 {
+	int64_t first;
+
 	for (int i = 0; i < list->cnt; i++)
 		list->elems[i].offset = first_offset >= 0 ? first_offset
 												  : RD_KAFKA_OFFSET_END;
-	if (first_offset >= 0 && !find_by_time(consumer, list))
+	if (first_offset >= 0 &&
+		kafka_find_offsets(consumer->client, list, FIND_OFFSETS_MS) != 0)
 		return false;
+	/* the end as a number: what comes from now on comes after it */
 	for (int i = 0; i < list->cnt; i++)
 		if (list->elems[i].offset == RD_KAFKA_OFFSET_END &&
-			!find_end(consumer, &list->elems[i]))
+			kafka_find_range(consumer->client, list->elems[i].topic,
+							 list->elems[i].partition, &first,
+							 &list->elems[i].offset, FIND_OFFSETS_MS) != 0)
 			return false;
 	return true;
 }

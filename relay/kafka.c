@@ -190,6 +190,51 @@ kafka_has_topic(rd_kafka_t *client, const char *topic, int wait_ms)
 	return found;
 }
 
+rd_kafka_resp_err_t
+kafka_find_offsets(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list,
+				   int wait_ms)
+{
+	rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(client, list,
+														   wait_ms);
+
+	for (int i = 0; error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+		error = list->elems[i].err;
+	return error;
+}
+
+static rd_kafka_resp_err_t
+find_offset(rd_kafka_t *client, const char *topic, int32_t partition,
+			int64_t *offset, int wait_ms)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		1);
+	rd_kafka_resp_err_t error;
+
+	rd_kafka_topic_partition_list_add(list, topic, partition)->offset = *offset;
+	error = kafka_find_offsets(client, list, wait_ms);
+	*offset = list->elems[0].offset;
+	rd_kafka_topic_partition_list_destroy(list);
+	return error;
+}
+
+/*
+ * Not rd_kafka_query_watermark_offsets(): before librdkafka 2.3 it waits for
+ * ever where the partition's leader does not answer (librdkafka #2588).
+ */
+rd_kafka_resp_err_t
+kafka_find_range(rd_kafka_t *client, const char *topic, int32_t partition,
+				 int64_t *first, int64_t *end, int wait_ms)
+{
+	rd_kafka_resp_err_t error;
+
+	*first = RD_KAFKA_OFFSET_BEGINNING;
+	*end = RD_KAFKA_OFFSET_END;
+	error = find_offset(client, topic, partition, first, wait_ms);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		error = find_offset(client, topic, partition, end, wait_ms);
+	return error;
+}
+
 void
 kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake)
 {

@@ -36,6 +36,19 @@ rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 /* Waits for the broker's answer; without one the topic is not there. */
 bool kafka_has_topic(rd_kafka_t *client, const char *topic, int wait_ms);
 
+/*
+ * In place of each offset, which is a time in ms or RD_KAFKA_OFFSET_BEGINNING
+ * or END, the offset that is there; END: nothing is as late as that.
+ */
+rd_kafka_resp_err_t kafka_find_offsets(rd_kafka_t					   *client,
+									   rd_kafka_topic_partition_list_t *list,
+									   int wait_ms) MUST_CHECK;
+
+/* The first offset of a partition, and the one that comes next. */
+rd_kafka_resp_err_t kafka_find_range(rd_kafka_t *client, const char *topic,
+									 int32_t partition, int64_t *first,
+									 int64_t *end, int wait_ms) MUST_CHECK;
+
 /* From now on the queue wakes the loop, also for what it holds already. */
 void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 

@@ -7,8 +7,8 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from confluent_kafka import (OFFSET_BEGINNING, Consumer, KafkaError, KafkaException,
-                             Producer, TopicPartition)
+from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError,
+                             KafkaException, Producer, TopicPartition)
 
 from process import NotReached
 
@@ -106,24 +106,29 @@ class Tail:
     def read_to_end(self, timeout=30):
         """Read all that is there at this moment."""
         deadline = time.monotonic() + timeout
-        ends = {place: self._end(place, deadline) for place in self.next}
+        ends = self._ends(deadline)
         while any(self.next[place] < end for place, end in ends.items()):
             self._poll(0.02)
             if time.monotonic() > deadline:
                 raise NotReached(f"at {self.next}, not at {ends}")
         return self.records
 
-    def _end(self, place, deadline):
-        """Where this partition ends now; a broker that has just made it, or
-        just started, may need to be asked again."""
+    def _ends(self, deadline):
+        """Where the partitions end now; a broker that has just made them, or
+        just started, may need to be asked again.
+
+        Not get_watermark_offsets(): librdkafka 2.0.2 may wait in it for ever."""
+        asked = [TopicPartition(*place, OFFSET_END) for place in self.next]
         while True:
             try:
-                return self.consumer.get_watermark_offsets(
-                    TopicPartition(*place), timeout=5)[1]
+                ends = self.consumer.offsets_for_times(asked, timeout=5)
+                if not any(end.error for end in ends):
+                    return {(e.topic, e.partition): e.offset for e in ends}
             except KafkaException:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+                pass
+            if time.monotonic() > deadline:
+                raise NotReached(f"the broker does not tell the ends of {asked}")
+            time.sleep(0.1)
 
     def until(self, cond, timeout, what):
         """Read until cond(records) is true; its answer."""
