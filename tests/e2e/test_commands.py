@@ -147,8 +147,11 @@ def test_status(db, kafka, start_relay):
 
 
 def test_status_of_a_foreign_position(db, kafka, start_relay):
+    db.sql("SELECT publish_event('stock-events', 'k', '{}')")
     relay = start_relay()
-    assert relay.terminate() == OK
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail)
+    assert relay.terminate() == OK, "and has stored how far it got"
     db.sql("UPDATE pgstock_internal.incarnation SET id = gen_random_uuid()")
     known = json.loads(run_ok(relay, "status", "--json"))
     assert not known["position_valid"]
