@@ -1,53 +1,5 @@
 /* ---- What the relay's commands call: docs/relay-protocol.md -------------- */
 
-/*
- * Plain SQL without settings of its own, so that the planner inlines it: it is
- * asked once a row.  Whoever calls it has search_path pinned.
- */
-CREATE TYPE pgstock_internal.outbox_progress AS
-(
-	done		pg_snapshot,
-	s2			pg_snapshot,
-	seq			bigint,
-	finished	boolean,
-	by_seq		boolean
-);
-COMMENT ON TYPE pgstock_internal.outbox_progress IS
-	'how far Kafka has acknowledged the outbox, ready to be asked about a row';
-
-CREATE FUNCTION pgstock_internal.progress()
-RETURNS pgstock_internal.outbox_progress
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	p	pgstock_internal.relay_position;
-	w	pgstock_internal.outbox_window;
-BEGIN
-	SELECT * INTO p FROM pgstock_internal.relay_position;
-	IF NOT FOUND THEN
-		RETURN ROW('1:1:', '1:1:', 0, true, false);
-	END IF;
-	w := p."window"::pgstock_internal.outbox_window;
-	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
-			   p.finished, w.restored AND NOT p.finished);
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.progress IS
-	'the stored position, as is_pending takes it';
-
-CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
-	p pgstock_internal.outbox_progress)
-RETURNS boolean
-LANGUAGE sql STABLE
-AS $$
-SELECT CASE WHEN (p).by_seq THEN seq > (p).seq
-	   ELSE NOT pg_catalog.pg_visible_in_snapshot(xid, (p).done)
-		AND ((p).finished OR seq > (p).seq
-			 OR NOT pg_catalog.pg_visible_in_snapshot(xid, (p).s2)) END
-$$;
-COMMENT ON FUNCTION pgstock_internal.is_pending IS
-	'whether the position does not yet say that Kafka has this row';
-
 CREATE FUNCTION pgstock_internal.utc_text(at timestamptz)
 RETURNS text
 LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
@@ -76,7 +28,7 @@ BEGIN
 	END;
 	SELECT a.pid, a.application_name, a.backend_start INTO lead
 	  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-	 WHERE l.locktype = 'advisory' AND l.objsubid = 28772 AND l.granted
+	 WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
 	   AND l."database" = (SELECT d.oid FROM pg_database d
 							WHERE d.datname = current_database());
 	SELECT * INTO p FROM pgstock_internal.relay_position;
@@ -293,19 +245,16 @@ BEGIN
 			   pgstock_internal.utc_text(f.handled_at), f.handled_by,
 			   f.trace_id, pgstock_internal.headers_json(f.headers)::text,
 			   pgstock_internal.bytes_text(f.value)
-		  FROM (SELECT w.*, sum(length(w.value)) OVER (ORDER BY w.id)
-							- length(w.value) AS bytes_before
-				  FROM (SELECT * FROM pgstock_internal.failed_event e
-						 WHERE e.id > after_id
-						   AND (only_id IS NULL OR e.id = only_id)
-						   AND (only_state IS NULL OR e.state = only_state)
-						   AND (only_topic IS NULL OR e.topic = only_topic)
-						   AND (since IS NULL OR e.first_failed_at >= since)
-						   AND (only_sqlstate IS NULL
-								OR e.sqlstate = only_sqlstate)
-						   AND (only_order IS NULL OR e.order_id = only_order)
-						 ORDER BY e.id LIMIT max_rows) w) f
-		 WHERE coalesce(f.bytes_before, 0) < 4194304
+		  FROM (SELECT * FROM pgstock_internal.failed_event e
+				 WHERE e.id > after_id
+				   AND (only_id IS NULL OR e.id = only_id)
+				   AND (only_state IS NULL OR e.state = only_state)
+				   AND (only_topic IS NULL OR e.topic = only_topic)
+				   AND (since IS NULL OR e.first_failed_at >= since)
+				   AND (only_sqlstate IS NULL OR e.sqlstate = only_sqlstate)
+				   AND (only_order IS NULL OR e.order_id = only_order)
+				 ORDER BY e.id LIMIT max_rows) f
+		 WHERE pgstock_internal.page_has_room(f.value, f.headers, 4194304)
 		 ORDER BY f.id;
 END
 $$;

@@ -490,30 +490,68 @@ AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_retry IS
 	'tries again what waits and is due';
 
+/* ---- How far Kafka has acknowledged the outbox --------------------------- */
+
+CREATE TYPE pgstock_internal.outbox_progress AS
+(
+	done		pg_snapshot,
+	s2			pg_snapshot,
+	seq			bigint,
+	finished	boolean,
+	by_seq		boolean
+);
+COMMENT ON TYPE pgstock_internal.outbox_progress IS
+	'how far Kafka has acknowledged the outbox, ready to be asked about a row';
+
+CREATE FUNCTION pgstock_internal.progress()
+RETURNS pgstock_internal.outbox_progress
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p	pgstock_internal.relay_position;
+	w	pgstock_internal.outbox_window;
+BEGIN
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	IF NOT FOUND THEN
+		RETURN ROW('1:1:', '1:1:', 0, true, false);
+	END IF;
+	w := p."window"::pgstock_internal.outbox_window;
+	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
+			   p.finished, w.restored AND NOT p.finished);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.progress IS
+	'the stored position, as is_pending takes it';
+
+/*
+ * Plain SQL without settings of its own, so that the planner inlines it: it is
+ * asked once a row.  Whoever calls it has search_path pinned.
+ */
+CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
+	p pgstock_internal.outbox_progress)
+RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+SELECT CASE WHEN (p).by_seq THEN seq > (p).seq
+	   ELSE NOT pg_catalog.pg_visible_in_snapshot(xid, (p).done)
+		AND ((p).finished OR seq > (p).seq
+			 OR NOT pg_catalog.pg_visible_in_snapshot(xid, (p).s2)) END
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_pending IS
+	'whether the position does not yet say that Kafka has this row';
+
 CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 WITH position AS MATERIALIZED (
-	SELECT w.s2, p.seq, p.finished, d.done,
-		   w.restored AND NOT p.finished AS by_seq,
-		   CASE WHEN w.restored AND NOT p.finished THEN xid8 '0'
-				ELSE pg_snapshot_xmin(d.done) END AS oldest_xid
-	  FROM (SELECT r."window", r.seq, r.finished
-			  FROM pgstock_internal.relay_position r
-			 UNION ALL
-			SELECT pgstock_internal.first_window(), 0, true
-			 WHERE NOT EXISTS (SELECT FROM pgstock_internal.relay_position)) p,
-		   LATERAL (SELECT (p."window"::pgstock_internal.outbox_window).*) w,
-		   LATERAL (SELECT CASE WHEN p.finished THEN w.s2 ELSE w.s1 END AS done) d
+	SELECT pgstock_internal.progress() AS p
 ), pending AS (
 	SELECT count(*) AS n, min(o.created_at) AS oldest
-	  FROM position p, pgstock_internal.outbox o
-	 WHERE o.xid >= p.oldest_xid
-	   AND CASE WHEN p.by_seq THEN o.seq > p.seq
-		   ELSE NOT pg_visible_in_snapshot(o.xid, p.done)
-			AND (p.finished OR o.seq > p.seq
-				 OR NOT pg_visible_in_snapshot(o.xid, p.s2)) END
+	  FROM position, pgstock_internal.outbox o
+	 WHERE o.xid >= CASE WHEN (p).by_seq THEN xid8 '0'
+						 ELSE pg_snapshot_xmin((p).done) END
+	   AND pgstock_internal.is_pending(o.xid, o.seq, p)
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL
