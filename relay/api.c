@@ -423,6 +423,19 @@ api_error_text(const PGresult *result)
 					 hint != NULL ? hint : "");
 }
 
+char *
+api_failure(PGresult **result)
+{
+	char *text;
+
+	if (api_sqlstate(*result) == NULL)
+		return NULL;
+	text = api_error_text(*result);
+	PQclear(*result);
+	*result = NULL;
+	return text;
+}
+
 const char *
 api_text(const PGresult *result, int row, int column)
 {

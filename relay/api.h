@@ -113,6 +113,10 @@ const char *api_sqlstate(const PGresult *result);
 /* message, detail and hint of an error in one line, freed by the caller */
 char *api_error_text(const PGresult *result);
 
+/* The same if the call failed, whose result is then cleared to NULL; else NULL.
+ * For free(). */
+char *api_failure(PGresult **result) MUST_CHECK;
+
 typedef struct ApiHello
 {
 	int	 relay_api; /* what the database speaks */

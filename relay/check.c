@@ -52,10 +52,8 @@ bad(Check *check, const char *todo, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	buf_vprintf(&line, format, args);
+	buf_vline(&line, format, args);
 	va_end(args);
-	while (line.len > 0 && line.data[line.len - 1] == '\n')
-		line.len--;
 	printf("FAIL  %s\n      %s\n", buf_str(&line), todo);
 	buf_free(&line);
 	if (check->code == EXIT_CLEAN)
@@ -68,15 +66,12 @@ ask(Check *check, ApiCall call, const PgParam *params, const char *what,
 	const char *todo)
 {
 	PGresult *result = api_exec(check->pg, call, params);
-	char	 *text;
+	char	 *text = api_failure(&result);
 
-	if (api_sqlstate(result) == NULL)
-		return result;
-	text = api_error_text(result);
-	bad(check, todo, "%s: %s", what, text);
+	if (text != NULL)
+		bad(check, todo, "%s: %s", what, text);
 	free(text);
-	PQclear(result);
-	return NULL;
+	return result;
 }
 
 /* ---- the database ------------------------------------------------------ */

@@ -18,10 +18,8 @@ command_say(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	buf_vprintf(&line, format, args);
+	buf_vline(&line, format, args);
 	va_end(args);
-	while (line.len > 0 && line.data[line.len - 1] == '\n')
-		line.len--;
 	fprintf(stderr, "pgstock-relay: %s\n", buf_str(&line));
 	buf_free(&line);
 }
@@ -31,15 +29,12 @@ command_say(const char *format, ...)
 PGresult *
 command_checked(PGresult *result, const char *what)
 {
-	char *text;
+	char *text = api_failure(&result);
 
-	if (api_sqlstate(result) == NULL)
-		return result;
-	text = api_error_text(result);
-	command_say("%s: %s", what, text);
+	if (text != NULL)
+		command_say("%s: %s", what, text);
 	free(text);
-	PQclear(result);
-	return NULL;
+	return result;
 }
 
 bool

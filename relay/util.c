@@ -122,6 +122,14 @@ buf_vprintf(Buf *buf, const char *format, va_list args)
 }
 
 void
+buf_vline(Buf *buf, const char *format, va_list args)
+{
+	buf_vprintf(buf, format, args);
+	while (buf->len > 0 && buf->data[buf->len - 1] == '\n')
+		buf->len--;
+}
+
+void
 buf_printf(Buf *buf, const char *format, ...)
 {
 	va_list args;
