@@ -22,10 +22,7 @@
 #error "pgstock needs PostgreSQL 15 or newer"
 #endif
 
-/*
- * Inserts the index entries of a tuple just inserted or updated.  "update" is
- * only a hint to the index, and would need a range table.
- */
+/* Inserts the index entries of a tuple just inserted. */
 static inline void
 compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot,
 						   EState *estate)

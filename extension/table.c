@@ -21,11 +21,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "executor/executor.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -230,15 +233,52 @@ table_insert(Work *work, Table *table)
 		table_do_insert(work, table);
 }
 
+static bool
+index_wants(IndexInfo *index, EState *estate)
+{
+	if (index->ii_Predicate != NIL && index->ii_PredicateState == NULL)
+		index->ii_PredicateState = ExecPrepareQual(index->ii_Predicate, estate);
+	return index->ii_ReadyForInserts &&
+		   ExecQual(index->ii_PredicateState, GetPerTupleExprContext(estate));
+}
+
+/*
+ * Enters a new version of a row into the indexes.  ExecInsertIndexTuples()
+ * would check again that the primary key is unique, and visit each version of
+ * the row for that: thousands of a hot row while a snapshot is held, with the
+ * row locked.  No update of ours changes a primary key.
+ */
+static void
+table_index_version(Table *table, EState *estate)
+{
+	const ResultRelInfo *target = table->target;
+
+	GetPerTupleExprContext(estate)->ecxt_scantuple = table->slot;
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		Relation   index = target->ri_IndexRelationDescs[i];
+		IndexInfo *info = target->ri_IndexRelationInfo[i];
+		bool	   is_key = index->rd_index->indisprimary;
+		Datum	   values[INDEX_MAX_KEYS];
+		bool	   nulls[INDEX_MAX_KEYS];
+
+		if (!index_wants(info, estate))
+			continue;
+		FormIndexDatum(info, table->slot, estate, values, nulls);
+		index_insert(index, values, nulls, &table->slot->tts_tid, table->rel,
+					 is_key || !info->ii_Unique ? UNIQUE_CHECK_NO
+												: UNIQUE_CHECK_YES,
+					 is_key, info);
+	}
+}
+
 /* Writes what the table's slot holds over the row at tid. */
 static void
 table_overwrite(Work *work, Table *table, ItemPointer tid)
 {
 	table_open_indexes(work, table);
-	if (compat_update_tuple(table->rel, tid, table->slot,
-							GetActiveSnapshot()) &&
-		table->target->ri_NumIndices > 0)
-		compat_insert_index_tuples(table->target, table->slot, work->estate);
+	if (compat_update_tuple(table->rel, tid, table->slot, GetActiveSnapshot()))
+		table_index_version(table, work->estate);
 }
 
 /* Writes the row that was filled in over the one at tid, which we hold. */
