@@ -4,96 +4,16 @@
 import os
 import sys
 import time
-from contextlib import closing
 
 from cluster import Kafka, Postgres, Relay
 from kafkaio import delivered
 from process import children_of, run_dir, wait_until
+from relay import relay
 from stock import cpu_seconds, stock
 
 
 def row(what, *cells):
     print(f"{what:52}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
-
-
-def drain(db, relay, events, per_transaction):
-    relay.terminate()
-    for _ in range(events // per_transaction):
-        db.sql("SELECT count(publish_event('bench', 'k' || i,"
-               " jsonb_build_object('pad', repeat('x', 280))))"
-               " FROM generate_series(1, %s) i", (per_transaction,))
-    started = time.time()
-    relay.start()
-    wait_until(lambda: (relay.metric("outbox_published_total", topic="bench")
-                        or 0) >= events, 300, "all of them are published")
-    took = time.time() - started
-    row(f"drain {events:,} events, {per_transaction:,} a transaction",
-        f"{events / took:,.0f}/s", f"{relay.peak_kb() / 1024:.0f} MB",
-        f"{cpu_seconds(relay.pid) / events * 1e6:.1f} us")
-
-
-def latency(db, kafka, rate, seconds=10):
-    """clock_timestamp() in the inserting statement to the append time."""
-    sent = {}
-    with kafka.tail("latency") as tail, closing(db.connect()) as connection:
-        connection.autocommit = True
-        cursor = connection.cursor()
-        started = time.time()
-        for n in range(rate * seconds):
-            pause = started + n / rate - time.time()
-            if pause > 0:
-                time.sleep(pause)
-            cursor.execute("SELECT extract(epoch FROM clock_timestamp()),"
-                           " publish_event('latency', 'k', '{}')")
-            at, event = cursor.fetchone()
-            sent[event] = float(at)
-        tail.until(lambda r: len(r) >= len(sent), 60, "all of them")
-        late = sorted(1000 * (r.timestamp_ms / 1000 - sent[r.header("ce_id")])
-                      for r in tail.records if r.header("ce_id") in sent)
-    row(f"commit to append, {rate}/s: p50, p99, max (ms)",
-        f"{late[len(late) // 2]:.1f}", f"{late[len(late) * 99 // 100]:.1f}",
-        f"{late[-1]:.1f}")
-
-
-def audit(db, relay, events=1_000_000):
-    """The outbox against its topics; the figure to reach is 30 s."""
-    have = db.value("SELECT count(*) FROM stock_outbox")
-    db.sql("SELECT count(publish_event('bench', 'k' || i,"
-           " jsonb_build_object('pad', repeat('x', 280))))"
-           " FROM generate_series(1, %s) i", (events - have,))
-    wait_until(lambda: db.value(
-        "SELECT value::bigint FROM pgstock_internal.relay_status()"
-        " WHERE name = 'pending_events'") == 0, 300, "all are published")
-    before = os.times()
-    started = time.time()
-    done = relay.run_binary("audit", "--config", relay.config_path,
-                            timeout=300)
-    took = time.time() - started
-    after = os.times()
-    assert done.returncode == 0, done.stdout
-    cpu = (after.children_user + after.children_system
-           - before.children_user - before.children_system)
-    row(f"audit of {events:,} events", f"{took:.1f} s", "",
-        f"{cpu / events * 1e6:.1f} us")
-
-
-def relay(directory):
-    pg = Postgres(os.path.join(directory, "rpg")).init().start()
-    db = pg.create_database("bench")
-    kafka = Kafka(os.path.join(directory, "kafka"))
-    kafka.init().start()
-    kafka.create_topics("bench")
-    kafka.create_topics("latency", message_timestamp_type="LogAppendTime")
-    daemon = Relay(os.path.join(directory, "relay"), db.conninfo(),
-                   kafka.brokers).start()
-    row("relay", "rate", "peak RSS", "CPU/event")
-    latency(db, kafka, 100)
-    latency(db, kafka, 500)
-    drain(db, daemon, 200_000, 1_000)
-    audit(db, daemon)
-    daemon.terminate()
-    kafka.stop()
-    pg.stop()
 
 
 def put_orders(kafka, orders, products):
