@@ -513,7 +513,7 @@ DECLARE
 BEGIN
 	SELECT * INTO p FROM pgstock_internal.relay_position;
 	IF NOT FOUND THEN
-		RETURN ROW('1:1:', '1:1:', 0, true, false);
+		RETURN ROW(pg_snapshot '1:1:', pg_snapshot '1:1:', bigint '0', true, false);
 	END IF;
 	w := p."window"::pgstock_internal.outbox_window;
 	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
