@@ -92,11 +92,11 @@ def as_server(cmd, pdeathsig=None):
     return ["setpriv", *prefix, "--", *cmd] if prefix else list(cmd)
 
 
-def run_tool(cmd, **kwargs):
+def run_tool(cmd, cwd="/", **kwargs):
     """Run a short-lived tool to its end; fail with what it printed."""
     done = subprocess.run(as_server(cmd), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True,
-                          cwd="/", **kwargs)
+                          stderr=subprocess.STDOUT, text=True, cwd=cwd,
+                          **kwargs)
     if done.returncode != 0:
         raise RuntimeError(f"{cmd[0]} ended with {done.returncode}:\n"
                            f"{done.stdout}")

@@ -30,9 +30,9 @@ PROMISES = {"off": False, "local": False, "remote_write": True, "on": True,
 
 
 class Pair:
-    """A primary and its synchronous standby."""
+    """A primary and its standby."""
 
-    def __init__(self, primary, directory, name="shop"):
+    def __init__(self, primary, directory, name="shop", synchronous=True):
         self.primary = primary.init().start()
         self.standby = Postgres(directory)
         self.link = Proxy(primary.port)
@@ -41,11 +41,14 @@ class Pair:
                   "-c", "fast", "-d", f"host={HOST} port={self.link.port}"
                   f" user=postgres application_name={NAME}"])
         self.standby.start()
-        self.on_primary("ALTER SYSTEM SET synchronous_standby_names = 'mirror'")
-        self.on_primary("SELECT pg_reload_conf()")
+        if synchronous:
+            self.on_primary("ALTER SYSTEM SET synchronous_standby_names ="
+                            " 'mirror'")
+            self.on_primary("SELECT pg_reload_conf()")
         wait_until(lambda: self.on_primary(
-            "SELECT sync_state FROM pg_stat_replication") == [("sync",)], 30,
-            "the standby is a synchronous one")
+            "SELECT sync_state FROM pg_stat_replication") == [
+                ("sync" if synchronous else "async",)], 30,
+            "the standby is there")
         self.db = primary.create_database(name)
         self.copy = Database(self.standby, name)
         self.db.sql("SELECT receive_stock('book', 1000000)",
