@@ -126,8 +126,8 @@ insert_end(void)
 	return lsn;
 }
 
-static bool
-standby_is_named(void)
+bool
+commit_standby_is_named(void)
 {
 	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 }
@@ -157,7 +157,7 @@ wait_for_standby(XLogRecPtr lsn)
 {
 	if (!SyncRepRequested())
 		return;
-	while (standby_is_named() && standby_reached() < lsn)
+	while (commit_standby_is_named() && standby_reached() < lsn)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -166,16 +166,18 @@ wait_for_standby(XLogRecPtr lsn)
 }
 
 /*
- * Waits until everything that has been visible so far is durable, here and at
- * the synchronous standby; returns up to where.  May raise an error.
+ * Waits until everything that has been visible so far is durable, here and, if
+ * it is to be so, at the synchronous standby; returns up to where.  May raise
+ * an error.
  */
 XLogRecPtr
-commit_fence(void)
+commit_fence(bool at_standby)
 {
 	XLogRecPtr lsn = insert_end();
 
 	XLogFlush(lsn);
-	wait_for_standby(lsn);
+	if (at_standby)
+		wait_for_standby(lsn);
 	return lsn;
 }
 
@@ -244,7 +246,7 @@ before_commit(void)
 	/* A commit that is flushed covers what its answer rests on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
 		!commit_will_flush())
-		(void) commit_fence();
+		(void) commit_fence(true);
 
 	if (release_early && pgstock_early_lock_release &&
 		synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&

@@ -485,7 +485,8 @@ extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
 extern void		  commit_wake_relay(void);
 extern void		  commit_want_hints(void);
-extern XLogRecPtr commit_fence(void);
+extern bool		  commit_standby_is_named(void);
+extern XLogRecPtr commit_fence(bool at_standby);
 
 /* in encoding.c */
 extern char *text_from_utf8(const char *utf8, int length);

@@ -31,8 +31,32 @@ PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
+/* Whether the fence goes as far as the synchronous standby. */
+static bool
+fence_at_standby(const char *publish_after)
+{
+	if (strcmp(publish_after, "local") == 0)
+		return false;
+	if (strcmp(publish_after, "auto") == 0)
+		return true;
+	if (strcmp(publish_after, "remote_flush") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("publish_after must be auto, local or "
+							   "remote_flush, not \"%s\"",
+							   publish_after)));
+	if (!commit_standby_is_named())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nothing is published, for no synchronous standby is "
+						"named"),
+				 errdetail("publish_after is remote_flush."),
+				 errhint("Set synchronous_standby_names, or publish_after = "
+						 "auto for the relay.")));
+	return true;
+}
+
 /*
- * outbox_fence(OUT lsn pg_lsn, OUT timeline int)
+ * outbox_fence(publish_after text, OUT lsn pg_lsn, OUT timeline int)
  *
  * Called after the window's snapshot was taken: with early lock release what
  * the snapshot shows may not be durable yet, and after a crash the same xids
@@ -44,10 +68,11 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Datum	  values[2];
 	bool	  nulls[2] = {0};
+	bool at_standby = fence_at_standby(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	values[0] = LSNGetDatum(commit_fence());
+	values[0] = LSNGetDatum(commit_fence(at_standby));
 	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));

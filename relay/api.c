@@ -37,8 +37,8 @@ static const PgStatement statements[API_CALLS] = {
 	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
 	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
 					  0},
-	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text)"), 1,
-					API_WINDOW, 0},
+	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text, $2::text)"),
+					2, API_WINDOW, 0},
 	[API_PAGE] = {"page",
 				  FUNCTION(
 					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
@@ -242,9 +242,9 @@ api_call(PgConn *conn, ApiCall call)
 }
 
 void
-api_call_window(PgConn *conn, const char *window)
+api_call_window(PgConn *conn, const char *window, const char *publish_after)
 {
-	const PgParam params[] = {text_param(window)};
+	const PgParam params[] = {text_param(window), text_param(publish_after)};
 
 	pgconn_call(conn, &statements[API_WINDOW], params);
 }

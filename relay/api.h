@@ -51,7 +51,8 @@ typedef enum ApiCall
 
 /* Calls without parameters, and those with a few. */
 void api_call(PgConn *conn, ApiCall call);
-void api_call_window(PgConn *conn, const char *window);
+void api_call_window(PgConn *conn, const char *window,
+					 const char *publish_after);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 				   uint32_t max_rows, uint32_t max_bytes);
 void api_call_store(PgConn *conn, const char *window, int64_t seq,

@@ -34,7 +34,7 @@ typedef struct Config
 	char **kafka;
 	/* [outbox] */
 	int64_t mode;
-	int64_t publish_after;
+	int64_t publish_after; /* of config_publish_afters */
 	int64_t poll_interval_us;
 	int64_t batch_rows;
 	int64_t header_profile; /* set of HeaderProfile */
@@ -50,6 +50,9 @@ typedef struct Config
 	/* [http] */
 	char *http_listen; /* empty: none */
 } Config;
+
+/* The choices of publish_after, as the database knows them too. */
+extern const char *const config_publish_afters[];
 
 /* What the command line says in place of the file. */
 typedef struct ConfigOverrides

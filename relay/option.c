@@ -21,7 +21,8 @@ static const char *const log_levels[] = {
 };
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const modes[] = {"idempotent", NULL};
-static const char *const publish_afters[] = {"auto", NULL};
+const char *const config_publish_afters[] = {"auto", "local", "remote_flush",
+											 NULL};
 static const char *const profiles[] = {
 	"cloudevents",
 	"plain",
@@ -45,9 +46,10 @@ const Option options[] = {
 	{"outbox", "mode", OPTION_CHOICE, 0, AT(mode), "idempotent", NULL, 0, 0,
 	 modes, "How events are produced: idempotent."},
 	{"outbox", "publish_after", OPTION_CHOICE, 0, AT(publish_after), "auto",
-	 NULL, 0, 0, publish_afters,
-	 "auto: an event is published when it is durable, at a synchronous\n"
-	 "standby too where there is one."},
+	 NULL, 0, 0, config_publish_afters,
+	 "auto: an event is published when it is durable, at the synchronous\n"
+	 "standby too where one is named. local: when it is here, whatever the\n"
+	 "standby has. remote_flush: not as long as no standby is named."},
 	{"outbox", "poll_interval", OPTION_DURATION, OPTION_RELOADS,
 	 AT(poll_interval_us), "1s", NULL, 10 * MS_US, 60 * SEC_US, NULL,
 	 "Looks at least this often, even if no notification arrives."},

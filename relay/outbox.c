@@ -481,7 +481,8 @@ outbox_ask_window(Outbox *outbox)
 	if (outbox->core.polled)
 		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll",
 					  NULL) += 1;
-	api_call_window(outbox->conn, outbox->core.window);
+	api_call_window(outbox->conn, outbox->core.window,
+					config_publish_afters[outbox->config->publish_after]);
 }
 
 static void

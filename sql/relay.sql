@@ -36,11 +36,12 @@ CREATE TYPE pgstock_internal.outbox_window AS
 COMMENT ON TYPE pgstock_internal.outbox_window IS
 	'rows visible in s2 and not in s1, and the history in which that holds';
 
-CREATE FUNCTION pgstock_internal.outbox_fence(OUT lsn pg_lsn, OUT timeline int)
+CREATE FUNCTION pgstock_internal.outbox_fence(publish_after text,
+	OUT lsn pg_lsn, OUT timeline int)
 RETURNS record
-AS 'MODULE_PATHNAME', 'pgstock_outbox_fence' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_outbox_fence' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.outbox_fence IS
-	'waits until all that is visible now is durable, at the standby too';
+	'waits until all that is visible now is durable: here (local), at the synchronous standby too if one is named (auto), or not without one (remote_flush)';
 
 CREATE FUNCTION pgstock_internal.next_xid()
 RETURNS xid8
@@ -180,7 +181,8 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_position IS
 	'the stored position; SK020 if this database did not live through it';
 
-CREATE FUNCTION pgstock_internal.relay_next_window("window" text)
+CREATE FUNCTION pgstock_internal.relay_next_window("window" text,
+	publish_after text DEFAULT 'auto')
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -203,7 +205,7 @@ BEGIN
 	w.s2_next_xid := pgstock_internal.next_xid();
 	w.ceiling := pgstock_internal.last_seq();
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
-	  FROM pgstock_internal.outbox_fence() f;
+	  FROM pgstock_internal.outbox_fence(publish_after) f;
 	IF w.system_id IS NULL THEN
 		SELECT c.system_identifier, d.oid, i.id
 		  INTO w.system_id, w."database", w.incarnation
@@ -396,7 +398,7 @@ BEGIN
 	  FROM pg_control_system() c, pg_database d, pgstock_internal.incarnation i
 	 WHERE d.datname = current_database();
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
-	  FROM pgstock_internal.outbox_fence() f;
+	  FROM pgstock_internal.outbox_fence('auto') f;
 	SELECT count(*), min(o.created_at) INTO n, oldest
 	  FROM pgstock_internal.outbox o
 	 WHERE o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1);

@@ -42,9 +42,7 @@ class Pair:
                   f" user=postgres application_name={NAME}"])
         self.standby.start()
         if synchronous:
-            self.on_primary("ALTER SYSTEM SET synchronous_standby_names ="
-                            " 'mirror'")
-            self.on_primary("SELECT pg_reload_conf()")
+            self.name_standby()
         wait_until(lambda: self.on_primary(
             "SELECT sync_state FROM pg_stat_replication") == [
                 ("sync" if synchronous else "async",)], 30,
@@ -53,6 +51,11 @@ class Pair:
         self.copy = Database(self.standby, name)
         self.db.sql("SELECT receive_stock('book', 1000000)",
                     options="-c synchronous_commit=remote_apply")
+
+    def name_standby(self):
+        self.on_primary("ALTER SYSTEM SET synchronous_standby_names ="
+                        f" '{NAME}'")
+        self.on_primary("SELECT pg_reload_conf()")
 
     def on_primary(self, query):
         return Database(self.primary, "postgres").sql(query)
@@ -313,6 +316,39 @@ def test_a_replay_waits_for_the_standby(pair):
 
 def test_without_the_fence_it_is_told_and_gone(pair):
     assert told_and_gone(pair(NO_FENCE)) is True
+
+
+def test_publish_after_local(pair, kafka, relays):
+    """Who says so gets events that the standby does not have yet."""
+    it = pair()
+    relay = relays(it.db.conninfo(), kafka.brokers,
+                   {"outbox": {"publish_after": "local"}}).start()
+    with kafka.tail("stock-events") as tail:
+        wait_complete(it.db, tail)
+        with it.cut_off():
+            it.db.sql("SELECT reserve_stock('book', 1, 'early')",
+                      options="-c synchronous_commit=local")
+            tail.until(lambda r: any(x.key == b"early" for x in r), 10,
+                       "it is published")
+            assert "early" not in states(it.copy)
+    relay.wait_ok("/readyz")
+
+
+def test_publish_after_remote_flush(pair, kafka, relays):
+    """Nothing goes out that only one server has; the relay says why, and
+    goes on by itself once a standby is named."""
+    it = pair()
+    it.on_primary("ALTER SYSTEM RESET synchronous_standby_names")
+    it.on_primary("SELECT pg_reload_conf()")
+    relay = relays(it.db.conninfo(), kafka.brokers,
+                   {"outbox": {"publish_after": "remote_flush"}}).start(None)
+    wait_until(lambda: "no synchronous standby is named" in relay.log(), 20,
+               relay.tail)
+    with kafka.tail("stock-events") as tail:
+        assert tail.read_to_end() == []
+        it.name_standby()
+        wait_complete(it.db, tail)
+    relay.wait_ok("/readyz")
 
 
 def test_relay_publishes_nothing_before(pair, kafka, relays):
