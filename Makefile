@@ -36,11 +36,12 @@ lint format demo demo-stop:
 bench:
 	bench/run
 
-bench-stock bench-relay bench-inbound:
+bench-stock bench-relay bench-inbound bench-debezium:
 	bench/run $(@:bench-%=%)
 
 dist:
 	git archive --prefix=pgstock-$(VERSION)/ -o pgstock-$(VERSION).tar.gz HEAD
 
 .PHONY: all install clean check check-fast unit regress isolation e2e lint \
-	format demo demo-stop bench bench-stock bench-relay bench-inbound dist
+	format demo demo-stop bench bench-stock bench-relay bench-inbound \
+	bench-debezium dist

@@ -8,6 +8,7 @@ import time
 from cluster import Kafka, Postgres, Relay
 from kafkaio import delivered
 from process import children_of, run_dir, wait_until
+from debezium import debezium
 from relay import relay
 from stock import cpu_seconds, stock
 
@@ -80,3 +81,5 @@ if __name__ == "__main__":
         relay(base)
     if sys.argv[1] in ("all", "inbound"):
         inbound(base)
+    if sys.argv[1] == "debezium":
+        debezium(base)

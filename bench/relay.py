@@ -8,13 +8,14 @@ clock has whole milliseconds.
 """
 
 import os
+import re
 import statistics
 import subprocess
 import time
 from contextlib import contextmanager
 
 from cluster import Kafka, Postgres, Relay
-from process import as_server, wait_until
+from process import as_server, make_dir, wait_until
 from stock import HERE, ROUNDS, SECONDS, cell, cpu_seconds
 
 EVENTS = int(os.environ.get("EVENTS", "500000"))
@@ -30,12 +31,12 @@ TIMED = ("SELECT publish_event('latency', 'k' || :client_id,"
 class Bench:
     """A server, a broker and a relay with nothing else to do."""
 
-    def __init__(self, directory, broker):
-        self.directory = directory
-        self.pg = Postgres(os.path.join(directory, "rpg"), {"fsync": "on"})
-        self.pg.init().start()
+    def __init__(self, directory, settings=None):
+        self.directory = make_dir(directory)
+        self.pg = Postgres(os.path.join(directory, "pg"),
+                           {"fsync": "on", **(settings or {})}).init().start()
         self.db = self.pg.create_database("bench")
-        self.kafka = Kafka(os.path.join(directory, broker)).init().start()
+        self.kafka = Kafka(os.path.join(directory, "kafka")).init().start()
         self.kafka.create_topics("bench", "alone")
         self.kafka.create_topics("latency",
                                  message_timestamp_type="LogAppendTime")
@@ -93,10 +94,9 @@ def write_backlog(bench, events, each):
                      " END LOOP; END $$", (each,))
 
 
-def drain(bench, each):
+def drain(bench):
     """Events a second, start and first connection included, the CPU seconds
     of a million, and the most memory."""
-    write_backlog(bench, EVENTS, each)
     started = time.time()
     bench.relay.start(wait=None)
     wait_until(lambda: bench.relay.get("/readyz")[0] == 200
@@ -121,7 +121,8 @@ def drains(bench):
     for each in (100, 1):
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(drain(bench, each))
+            write_backlog(bench, EVENTS, each)
+            ours.append(drain(bench))
             theirs.append(alone(bench))
         rate, cpu, peak = map(statistics.median, zip(*ours))
         other, other_cpu = map(statistics.median, zip(*theirs))
@@ -133,20 +134,22 @@ def drains(bench):
 
 # ---- Latency, and what streaming costs ---------------------------------------
 
-def latency(bench, rate):
+def latency(bench, rate, publisher):
     """p50, p95, p99 and max in ms of single-row commits at this rate, and the
-    relay's share of a core meanwhile."""
-    before = len(bench.kafka.consume("latency"))
-    cpu, started = cpu_seconds(bench.relay.pid), time.time()
-    bench.pgbench(TIMED, WRITERS, "-R", str(rate), "-T", str(SECONDS)
-                  ).communicate()
-    share = (cpu_seconds(bench.relay.pid) - cpu) / (time.time() - started)
-    wait_until(lambda: bench.db.value(
-        "SELECT value::bigint FROM pgstock_internal.relay_status()"
-        " WHERE name = 'pending_events'") == 0, 60, "all is published")
+    publisher's share of a core meanwhile."""
+    before = bench.kafka.count("latency")
+    cpu, started = cpu_seconds(publisher.pid), time.time()
+    out, _ = bench.pgbench(TIMED, WRITERS, "-R", str(rate), "-T", str(SECONDS)
+                           ).communicate()
+    share = (cpu_seconds(publisher.pid) - cpu) / (time.time() - started)
+    count = int(re.search(r"processed: (\d+)", out).group(1))
+    wait_until(lambda: bench.kafka.count("latency") >= before + count, 60,
+               "all is published", step=0.5)
+    records = sorted(bench.kafka.consume("latency"),
+                     key=lambda r: r.timestamp_ms)
     late = sorted(r.timestamp_ms - 1000 * r.json["at"]
-                  for r in bench.kafka.consume("latency")[before:])
-    cell(f"latency at {rate:,}/s ({len(late) / SECONDS:,.0f}/s came)",
+                  for r in records[before:])
+    cell(f"at {rate:,}/s ({count / SECONDS:,.0f}/s came)",
          *(f"{late[min(int(len(late) * part), len(late) - 1)]:.1f} ms"
            for part in (0.5, 0.95, 0.99, 1)), f"{100 * share:.1f} %")
 
@@ -156,7 +159,7 @@ def latencies(bench):
          "of a core")
     with bench.streaming():
         for rate in RATES:
-            latency(bench, rate)
+            latency(bench, rate, bench.relay)
 
 
 def writers(bench):
@@ -222,7 +225,7 @@ def audit(bench):
 
 
 def relay(directory):
-    bench = Bench(directory, "rkafka")
+    bench = Bench(os.path.join(directory, "relay-bench"))
     first_event(bench)
     idle(bench)
     latencies(bench)

@@ -106,18 +106,19 @@ class Tail:
     def read_to_end(self, timeout=30):
         """Read all that is there at this moment."""
         deadline = time.monotonic() + timeout
-        ends = self._ends(deadline)
+        ends = self.ends(timeout)
         while any(self.next[place] < end for place, end in ends.items()):
             self._poll(0.02)
             if time.monotonic() > deadline:
                 raise NotReached(f"at {self.next}, not at {ends}")
         return self.records
 
-    def _ends(self, deadline):
+    def ends(self, timeout=30):
         """Where the partitions end now; a broker that has just made them, or
         just started, may need to be asked again.
 
         Not get_watermark_offsets(): librdkafka 2.0.2 may wait in it for ever."""
+        deadline = time.monotonic() + timeout
         asked = [TopicPartition(*place, OFFSET_END) for place in self.next]
         while True:
             try:
