@@ -79,7 +79,7 @@ args_quantity(FunctionCallInfo fcinfo, int n, const char *name)
 
 /*
  * The strategy by its name.  All give the same answers; they differ in who
- * waits (see level.c).
+ * waits (see level_lock.c).
  */
 Strategy
 args_strategy(FunctionCallInfo fcinfo, int n)

@@ -9,7 +9,8 @@
  *	Calls and stock
  *		args.c			checks arguments, makes lines of them
  *		work.c			the unit of work: begin, lock, write, end
- *		level.c			levels in it: slots, strategies, their locks
+ *		level.c			levels in it: wished for, read, written
+ *		level_lock.c	their locks: slots, strategies, the one order
  *		stock.c			levels and lines in memory, and every way to change them
  *		newest.c		where a level's newest version was seen last
  *		reserve.c		the functions that take
@@ -573,12 +574,19 @@ extern void	  work_want_stock(Work *work, const char *product_id,
 extern void	  work_read_levels(Work *work);
 extern List	 *work_product_levels(Work *work, const char *product_id,
 								  bool sales);
-extern void	  work_lock_levels(Work *work);
-extern void	  work_lock_free_levels(Work *work);
 extern void	  work_write_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);
 extern Level *level_append(Level *last);
+extern void	  level_read(Level *level, TupleTableSlot *slot);
+extern void	  level_load_rest(Work *work, Level *first);
+extern void	  level_load_row_again(Work *work, Level *row);
+extern bool	  level_lacks_rows(const Level *first);
+extern void	  level_want_heir(Work *work, const Level *sale, int place);
+
+/* in level_lock.c */
+extern void work_lock_levels(Work *work);
+extern void work_lock_free_levels(Work *work);
 
 /* in message.c */
 extern void		   message_parse(Message *message);

@@ -6,7 +6,8 @@
  *
  * Lock order, for every function and batch:
  *
- *		inbox ids -> idempotency keys -> order ids -> levels (see level.c)
+ *		inbox ids -> idempotency keys -> order ids -> levels (see
+ *		level_lock.c)
  *
  * each kind sorted by its bytes.  Ids, keys and orders are advisory locks in a
  * class of our own (lock_name), so that they exist before the row does.  A
