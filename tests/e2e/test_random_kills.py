@@ -30,6 +30,7 @@ SECONDS = int(os.environ.get("PGSTOCK_KILL_SECONDS", "40"))
 WAYS = {"leader": 5, "any relay": 2, "both relays": 1, "backend": 3,
         "postmaster": 3, "broker": 3, "broker and leader": 1}
 MODES = ["idempotent"]
+FLIGHT_MS = 5000                # until a producer has found a broker again
 PAUSE = SECONDS / 60_000        # of a client: the reader holds all records
 
 
@@ -117,6 +118,6 @@ def test_whatever_dies(db, kafka, start_relay, mode):
         if mode == "transactional":
             assert again == 0
         else:
-            chaos.kills.check_repeats(tail.records)
+            chaos.kills.check_repeats(tail.records, FLIGHT_MS)
     print(f"{dict(chaos.counts)}; {len(clients.acknowledged)} orders,"
           f" {len(tail.records)} records, {again} of them repeated")
