@@ -149,6 +149,9 @@ CREATE FUNCTION pgstock_internal.relay_replay(f pgstock_internal.replay_filter,
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_variable
+DECLARE
+	part	int;
 BEGIN
 	PERFORM pgstock_internal.relay_position();
 	IF NOT execute THEN
@@ -160,12 +163,13 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM pg_current_xact_id();
+	part := pgstock_internal.outbox_lock_part();
 	WITH page AS MATERIALIZED (
 		SELECT * FROM pgstock_internal.replayable(f, after_seq, max_rows)
 	), copies AS (
-		INSERT INTO pgstock_internal.outbox (id, aggregatetype, aggregateid,
-			type, payload, headers, traceparent, created_at, format)
-		SELECT r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
+		INSERT INTO pgstock_internal.outbox (part, id, aggregatetype,
+			aggregateid, type, payload, headers, traceparent, created_at, format)
+		SELECT part, r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
 			   coalesce(r.headers, '') || pgstock_internal.replay_header(r.seq),
 			   r.traceparent, r.created_at, r.format
 		  FROM page r ORDER BY r.seq

@@ -409,6 +409,8 @@ BEGIN
 		ON CONFLICT (one) DO UPDATE
 		   SET "window" = excluded."window", seq = 0, finished = false,
 			   epoch = q.epoch + 1, stored_at = excluded.stored_at;
+		/* Their seals are of another history. */
+		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		INSERT INTO pgstock_internal.admin_action
 		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
 				format('%s events to publish', n));
@@ -562,7 +564,8 @@ SELECT 'outbox_oldest_pending_seconds', '',
   FROM pending
 UNION ALL
 SELECT 'outbox_table_bytes', '',
-	   pg_total_relation_size('pgstock_internal.outbox')::float8
+	   sum(pg_total_relation_size(i.inhrelid))::float8
+  FROM pg_inherits i WHERE i.inhparent = 'pgstock_internal.outbox'::regclass
 UNION ALL
 SELECT 'inbox_waiting_keys', '', count(DISTINCT (f.topic, f.key))::float8
   FROM pgstock_internal.failed_event f WHERE f.state = 'waiting'
@@ -581,39 +584,22 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 	'the gauges that only the database knows';
 
-/*
- * Only what is acknowledged may go: rows below the floor that the stored
- * position no longer needs, and no row of a transaction that it still awaits.
- * A batch each: no transaction of the purge is long.
- */
+/* A batch each: no transaction of the purge is long. */
 CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
 	dedup_retention interval, max_rows int)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	w		pgstock_internal.outbox_window;
 	n		bigint;
 	more	bigint;
 BEGIN
-	w := (SELECT p."window"::pgstock_internal.outbox_window
-			FROM pgstock_internal.relay_position p);
-	DELETE FROM pgstock_internal.outbox o
-	 WHERE o.seq = ANY (ARRAY(
-		SELECT h.seq
-		  FROM (SELECT f.seq, f.xid, f.created_at
-				  FROM pgstock_internal.outbox f
-				 WHERE f.seq <= w.floor ORDER BY f.seq LIMIT max_rows) h
-		 WHERE pg_visible_in_snapshot(h.xid, w.s1)
-		   AND NOT w.restored AND h.created_at < clock_timestamp() - retention));
-	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM pgstock_internal.inbox i
 	 WHERE i.ctid = ANY (ARRAY(
 		SELECT o.ctid FROM pgstock_internal.inbox o
 		 WHERE o.received_at < clock_timestamp() - dedup_retention
 		   AND o.result <> 'waiting' LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
+	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM pgstock_internal.refused_order r
 	 WHERE r.order_id = ANY (ARRAY(
 		SELECT o.order_id FROM pgstock_internal.refused_order o
@@ -624,8 +610,9 @@ BEGIN
 	IF NOT pgstock_internal.keeper_is_here() THEN
 		n := n + pgstock_internal.purge_old(max_rows);
 	END IF;
-	RETURN n;
+	/* Last: the parts that it locks are locked until the transaction ends. */
+	RETURN n + pgstock_internal.outbox_rotate(retention);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_purge IS
-	'lets go a batch of what is past its retention and surely published; rows';
+	'a batch of what is past its retention, a step of the outbox''s rotation; 0: no more';

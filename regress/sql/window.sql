@@ -109,11 +109,6 @@ UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(100);
 SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ has', 'N has');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
--- purged is only what is stored and old enough
-SELECT pgstock_internal.relay_store_position("window", 0, false, :epoch + 1) FROM held;
-SELECT pgstock_internal.relay_purge('0', '100 years', 1000000) > 0 AS some;
-SELECT string_agg(key, ' ' ORDER BY seq) FROM stock_outbox WHERE topic = 'window';
-SELECT read_window(100);
 SELECT pg_advisory_unlock_all();
 DROP TABLE held;
 DROP FUNCTION read_window;
