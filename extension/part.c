@@ -25,6 +25,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -45,7 +46,7 @@ enum
 
 PG_FUNCTION_INFO_V1(pgstock_outbox_lock_part);
 PG_FUNCTION_INFO_V1(pgstock_outbox_part_switched);
-PG_FUNCTION_INFO_V1(pgstock_outbox_try_lock_part);
+PG_FUNCTION_INFO_V1(pgstock_try_lock_table);
 
 /* The part that is written, as far as this backend knows. */
 static struct
@@ -70,13 +71,11 @@ part_init(void)
 }
 
 static Oid
-part_oid(int number)
+find_table(const char *name)
 {
-	char name[NAMEDATALEN];
+	Oid schema = get_namespace_oid("pgstock_internal", false);
 
-	snprintf(name, sizeof(name), "outbox_%d", number);
-	return get_relname_relid(name,
-							 get_namespace_oid("pgstock_internal", false));
+	return get_relname_relid(name, schema);
 }
 
 /*
@@ -98,7 +97,7 @@ part_find(Work *work)
 		written.number = DatumGetInt16(
 			table->slot->tts_values[PART_NUMBER - 1]);
 	PopActiveSnapshot();
-	written.oid = part_oid(written.number);
+	written.oid = find_table(psprintf("outbox_%d", written.number));
 }
 
 /* Locks the part that is written until the transaction ends. */
@@ -134,9 +133,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 Datum
 pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 {
-	Oid schema = get_namespace_oid("pgstock_internal", false);
-
-	CacheInvalidateRelcacheByRelid(get_relname_relid("outbox_part", schema));
+	CacheInvalidateRelcacheByRelid(find_table("outbox_part"));
 	PG_RETURN_VOID();
 }
 
@@ -176,20 +173,20 @@ try_lock_all(List *oids, LOCKMODE mode)
 static List *
 indexes_and_toast(Oid oid)
 {
-	Relation part = table_open(oid, NoLock);
-	List	*oids = RelationGetIndexList(part);
+	Relation table = table_open(oid, NoLock);
+	List	*oids = RelationGetIndexList(table);
 
-	if (OidIsValid(part->rd_rel->reltoastrelid))
-		oids = lappend_oid(oids, part->rd_rel->reltoastrelid);
-	table_close(part, NoLock);
+	if (OidIsValid(table->rd_rel->reltoastrelid))
+		oids = lappend_oid(oids, table->rd_rel->reltoastrelid);
+	table_close(table, NoLock);
 	return oids;
 }
 
-/* outbox_try_lock_part(part int, readers boolean) RETURNS boolean */
+/* try_lock_table(name text, readers boolean) RETURNS boolean */
 Datum
-pgstock_outbox_try_lock_part(PG_FUNCTION_ARGS)
+pgstock_try_lock_table(PG_FUNCTION_ARGS)
 {
-	Oid		 oid = part_oid(PG_GETARG_INT32(0));
+	Oid		 oid = find_table(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	bool	 readers = PG_GETARG_BOOL(1);
 	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
 

@@ -107,6 +107,52 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hello IS
 	'who is there: the relay compares relay_api before it does anything';
 
+CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_try_lock_table' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.try_lock_table IS
+	'locks a table of ours against writers, and readers too; false if somebody has it';
+
+/*
+ * To be called with the row of relay_epoch locked.  A table is emptied when a
+ * thousand positions have gone into the other one, minutes after its own last
+ * row: so a snapshot that finds it empty is older than that.
+ */
+CREATE FUNCTION pgstock_internal.put_position("window" text, seq bigint,
+	finished boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n		bigint := coalesce((SELECT p.n + 1
+								  FROM pgstock_internal.relay_position p), 0);
+	even	boolean := n / 1000 % 2 = 0;
+	name	text := CASE WHEN even THEN 'position_even' ELSE 'position_odd' END;
+BEGIN
+	IF n % 1000 = 0 AND pgstock_internal.try_lock_table(name, true) THEN
+		EXECUTE format('TRUNCATE pgstock_internal.%I', name);
+	END IF;
+	IF even THEN
+		INSERT INTO pgstock_internal.position_even VALUES (n, $1, $2, $3);
+	ELSE
+		INSERT INTO pgstock_internal.position_odd VALUES (n, $1, $2, $3);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.put_position IS
+	'makes this the position';
+
+CREATE FUNCTION pgstock_internal.raise_epoch()
+RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.relay_epoch AS e VALUES (true, 1)
+ON CONFLICT (one) DO UPDATE SET epoch = e.epoch + 1
+RETURNING epoch
+$$;
+COMMENT ON FUNCTION pgstock_internal.raise_epoch IS
+	'from now on no earlier leader can store a position; the new epoch';
+
 /*
  * Advisory, so that the lead ends with the session; the epoch is what protects
  * (relay_store_position), for a leader may be alive and not know it was cut off.
@@ -121,11 +167,11 @@ BEGIN
 	IF NOT pgstock_internal.try_lead() THEN
 		RETURN NULL;
 	END IF;
-	INSERT INTO pgstock_internal.relay_position AS p
-	VALUES (true, pgstock_internal.first_window(), 0, true, 1,
-			clock_timestamp())
-	ON CONFLICT (one) DO UPDATE SET epoch = p.epoch + 1
-	RETURNING p.epoch INTO lead;
+	lead := pgstock_internal.raise_epoch();
+	IF NOT EXISTS (SELECT FROM pgstock_internal.relay_position) THEN
+		PERFORM pgstock_internal.put_position(pgstock_internal.first_window(),
+											  0, true);
+	END IF;
 	RETURN lead;
 END
 $$;
@@ -343,14 +389,14 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	UPDATE pgstock_internal.relay_position p
-	   SET "window" = $1, seq = $2, finished = $3, stored_at = clock_timestamp()
-	 WHERE p.epoch = $4;
+	PERFORM FROM pgstock_internal.relay_epoch e
+	  WHERE e.epoch = $4 FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'another relay leads the outbox'
 			USING ERRCODE = 'SK021', DETAIL = format(
 				'Epoch %s has been overtaken.', $4);
 	END IF;
+	PERFORM pgstock_internal.put_position($1, $2, $3);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
@@ -404,11 +450,8 @@ BEGIN
 	 WHERE o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1);
 
 	IF execute THEN
-		INSERT INTO pgstock_internal.relay_position AS q
-		VALUES (true, w::text, 0, false, 1, clock_timestamp())
-		ON CONFLICT (one) DO UPDATE
-		   SET "window" = excluded."window", seq = 0, finished = false,
-			   epoch = q.epoch + 1, stored_at = excluded.stored_at;
+		PERFORM pgstock_internal.raise_epoch();
+		PERFORM pgstock_internal.put_position(w::text, 0, false);
 		/* Their seals are of another history. */
 		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		INSERT INTO pgstock_internal.admin_action

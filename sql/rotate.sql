@@ -32,12 +32,6 @@ AS 'MODULE_PATHNAME', 'pgstock_outbox_part_switched' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_part_switched IS
 	'tells all sessions at commit to look again which part is written';
 
-CREATE FUNCTION pgstock_internal.outbox_try_lock_part(part int, readers boolean)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'pgstock_outbox_try_lock_part' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION pgstock_internal.outbox_try_lock_part IS
-	'locks a part against writers, and readers too; false if somebody has it';
-
 CREATE FUNCTION pgstock_internal.outbox_seal()
 RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -45,7 +39,7 @@ AS $$
 WITH sealed AS (
 	UPDATE pgstock_internal.outbox_part p
 	   SET state = 's', since = DEFAULT, xid = DEFAULT
-	 WHERE p.state = 'l' AND pgstock_internal.outbox_try_lock_part(p.part, false)
+	 WHERE p.state = 'l' AND pgstock_internal.try_lock_table('outbox_' || p.part, false)
 	RETURNING 1
 )
 SELECT count(*) FROM sealed
@@ -70,7 +64,7 @@ BEGIN
 		 WHERE o.state = 's' AND o.since < clock_timestamp() - retention
 		   AND pg_visible_in_snapshot(o.xid, p.done) ORDER BY o.since
 	LOOP
-		IF pgstock_internal.outbox_try_lock_part(old, true) THEN
+		IF pgstock_internal.try_lock_table('outbox_' || old, true) THEN
 			EXECUTE format('TRUNCATE pgstock_internal.outbox_%s', old);
 			DELETE FROM pgstock_internal.outbox_part o WHERE o.part = old;
 			n := n + 1;

@@ -284,18 +284,47 @@ INSERT INTO pgstock_internal.incarnation DEFAULT VALUES;
 COMMENT ON TABLE pgstock_internal.incarnation IS
 	'who this database is; drawn at CREATE EXTENSION, never dumped';
 
-CREATE TABLE pgstock_internal.relay_position
+/*
+ * The position is written some times a second, for ever.  As a row that is
+ * updated it would leave a version each time while somebody holds a snapshot.
+ * So each is a row of its own, in two tables by turns, of which the other one
+ * is emptied before it is used again (put_position).
+ */
+CREATE TABLE pgstock_internal.position_even
 (
-	one				boolean NOT NULL DEFAULT true,
+	n				bigint NOT NULL,
 	"window"		text NOT NULL,
 	seq				bigint NOT NULL,
 	finished		boolean NOT NULL,
+	stored_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT position_even_pkey PRIMARY KEY (n)
+);
+COMMENT ON TABLE pgstock_internal.position_even IS
+	'positions, of which the one with the greatest n counts: see relay_position';
+CREATE TABLE pgstock_internal.position_odd
+	(LIKE pgstock_internal.position_even INCLUDING DEFAULTS,
+	 CONSTRAINT position_odd_pkey PRIMARY KEY (n));
+COMMENT ON TABLE pgstock_internal.position_odd IS
+	'positions, as in position_even';
+
+CREATE TABLE pgstock_internal.relay_epoch
+(
+	one				boolean NOT NULL DEFAULT true,
 	epoch			bigint NOT NULL,
-	stored_at		timestamptz NOT NULL,
-	CONSTRAINT relay_position_pkey PRIMARY KEY (one),
-	CONSTRAINT relay_position_one CHECK (one)
-) WITH (fillfactor = 10);
-COMMENT ON TABLE pgstock_internal.relay_position IS
+	CONSTRAINT relay_epoch_pkey PRIMARY KEY (one),
+	CONSTRAINT relay_epoch_one CHECK (one)
+);
+COMMENT ON TABLE pgstock_internal.relay_epoch IS
+	'how often the lead of the outbox was taken; who stores a position locks it';
+
+CREATE VIEW pgstock_internal.relay_position AS
+SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n
+  FROM pgstock_internal.relay_epoch e,
+	   (SELECT * FROM pgstock_internal.position_even
+		 UNION ALL
+		SELECT * FROM pgstock_internal.position_odd
+		 ORDER BY n DESC LIMIT 1) p;
+COMMENT ON VIEW pgstock_internal.relay_position IS
 	'how far Kafka has acknowledged the outbox';
 
 /* ---- Inbox ------------------------------------------------------------- */
@@ -461,7 +490,9 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_6', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_part', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_topic', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_position', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_epoch', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_even', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_odd', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');

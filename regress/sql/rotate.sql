@@ -76,7 +76,7 @@ TABLE parts;
 TABLE rows;
 -- with a position of another history nothing is emptied
 BEGIN;
-UPDATE pgstock_internal.relay_position p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
+UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of($$SELECT purge('0')$$), 5);
 -- nor while the rows of one are published; what was sealed in it is sealed anew
 INSERT INTO pgstock_internal.outbox_part VALUES (6, 's', '2001-01-01', '3');
