@@ -78,6 +78,38 @@ def test_under_load_with_kills(shop, pg, kafka, start_relay):
     assert set(clients.acknowledged) <= reserved
 
 
+def due(db, part, state):
+    """The part has been in this state for longer than the retention."""
+    return db.value("SELECT count(*) FROM pgstock_internal.outbox_part"
+                    " WHERE (part, state) = (%s, %s) AND since <"
+                    " clock_timestamp() - %s * interval '1.5 s'",
+                    (part, state, RETENTION_S)) == 1
+
+
+def test_a_long_transaction_and_a_relay_far_behind(shop, kafka, start_relay):
+    """What a transaction wrote that ended after its part was left, and what
+    nobody has published yet, stays, however old it is."""
+    start_relay(RELAY, brokers=kafka.proxied_brokers)
+    with kafka.tail("stock-events") as tail, \
+            Clients(shop, 2, reserve) as clients, \
+            closing(shop.connect()) as slow, slow.cursor() as cur:
+        cur.execute("SELECT pgstock_internal.outbox_lock_part()")
+        ((part,),) = cur.fetchall()
+        reserve(cur, "slow-1")
+        wait_until(lambda: due(shop, part, "l"), 30,
+                   lambda: f"part {part} is left, not sealed: {parts(shop)}")
+        kafka.proxy.stall()
+        reserve(cur, "slow-2")
+        slow.commit()
+        wait_until(lambda: due(shop, part, "s"), 30,
+                   lambda: f"part {part} is sealed, not empty: {parts(shop)}")
+        kafka.proxy.restore()
+        wait_until(lambda: not due(shop, part, "s"), 30,
+                   lambda: f"part {part} is emptied: {parts(shop)}")
+        clients.stop()
+        all_published(shop, tail)
+
+
 def test_while_a_dump_runs(shop, pg, run, kafka, start_relay):
     """pg_dump has a lock on every part until it ends. A truncation that waits
     for it makes everybody wait who comes behind."""
