@@ -118,6 +118,7 @@ CREATE FUNCTION pgstock_internal.replayable(f pgstock_internal.replay_filter,
 	after_seq bigint, max_rows int)
 RETURNS SETOF pgstock_internal.outbox
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 DECLARE
 	p	pgstock_internal.outbox_progress := pgstock_internal.progress();
@@ -293,6 +294,7 @@ RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,
 	copy boolean, copy_of text, format "char", event_type text, key bytea,
 	payload bytea, headers bytea, created_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -312,8 +312,12 @@ COMMENT ON FUNCTION pgstock_internal.page_has_room IS
 
 /*
  * Two statements rather than one, and conditions on xid that no index can
- * serve: the planner is left no choice but the walk along seq.  (With one, a
- * generic plan once walked all that is retained.)
+ * serve, and settings: the planner is left no choice but the walk along seq,
+ * merged from the parts' indexes.  (With one statement a generic plan once
+ * walked all that is retained; and one that was made while parts were empty
+ * sorts the whole window for each page.)  What must be sorted nevertheless, the
+ * rows of late transactions, is few; without jit = off the price that is put on
+ * it would have the query compiled.
  */
 CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
 	max_rows int, max_bytes int)
@@ -321,6 +325,8 @@ RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
 	created_at timestamptz, format "char")
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+	SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
