@@ -131,11 +131,11 @@ table_use(Work *work, TableId id)
 	Assert(id < TABLE_COUNT);
 	if (table->rel == NULL)
 	{
-		Oid oid = id == TABLE_OUTBOX
-					  ? part_lock(work)
-					  : table_find_relation(work, table_names[id]);
-
-		table->rel = table_open(oid, RowExclusiveLock);
+		if (id == TABLE_OUTBOX)
+			table->rel = table_open(part_lock(work), NoLock);
+		else
+			table->rel = table_open(table_find_relation(work, table_names[id]),
+									RowExclusiveLock);
 		table->slot = table_slot_create(table->rel, NULL);
 	}
 	return table;

@@ -593,18 +593,33 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.is_pending IS
 	'whether the position does not yet say that Kafka has this row';
 
+/*
+ * Planned each time, with the position at hand: a plan for any position reads
+ * all that is retained.
+ */
+CREATE FUNCTION pgstock_internal.pending(OUT n bigint, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+	p		pgstock_internal.outbox_progress := pgstock_internal.progress();
+	first	xid8 := CASE WHEN p.by_seq THEN xid8 '0'
+					ELSE pg_snapshot_xmin(p.done) END;
+BEGIN
+	SELECT count(*), min(o.created_at) INTO n, oldest
+	  FROM pgstock_internal.outbox o
+	 WHERE o.xid >= first AND pgstock_internal.is_pending(o.xid, o.seq, p);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.pending IS
+	'how many events Kafka has not acknowledged, and since when';
+
 CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-WITH position AS MATERIALIZED (
-	SELECT pgstock_internal.progress() AS p
-), pending AS (
-	SELECT count(*) AS n, min(o.created_at) AS oldest
-	  FROM position, pgstock_internal.outbox o
-	 WHERE o.xid >= CASE WHEN (p).by_seq THEN xid8 '0'
-						 ELSE pg_snapshot_xmin((p).done) END
-	   AND pgstock_internal.is_pending(o.xid, o.seq, p)
+WITH pending AS MATERIALIZED (
+	SELECT * FROM pgstock_internal.pending()
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL

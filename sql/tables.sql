@@ -323,7 +323,8 @@ SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n
 	   (SELECT * FROM pgstock_internal.position_even
 		 UNION ALL
 		SELECT * FROM pgstock_internal.position_odd
-		 ORDER BY n DESC LIMIT 1) p;
+		 ORDER BY n DESC LIMIT 1) p
+ LIMIT 1;
 COMMENT ON VIEW pgstock_internal.relay_position IS
 	'how far Kafka has acknowledged the outbox';
 

@@ -209,6 +209,15 @@ def test_few_new_ones_beside_many(db):
             conn.commit()
             assert blocks < 300
         print(f"{blocks} blocks for 100 of 200,100")
+        cur.execute("ANALYZE pgstock_internal.outbox")
+        cur.execute("SELECT pgstock_internal.relay_store_position(%s, 0, true,"
+                    " pgstock_internal.relay_lead())", (after,))
+        conn.commit()
+        before = blocks_of_outbox(cur)
+        cur.execute("SELECT value FROM pgstock_internal.relay_metrics()"
+                    " WHERE name = 'outbox_pending_events'")
+        assert cur.fetchall() == [(0,)]
+        assert blocks_of_outbox(cur) - before < 100
 
 
 def test_publication_sees_inserts_only(run):
