@@ -5,7 +5,7 @@ CREATE TABLE by_hand.level (LIKE pgstock_internal.level INCLUDING ALL);
 CREATE TABLE by_hand.reservation
 	(LIKE pgstock_internal.reservation INCLUDING ALL);
 CREATE TABLE by_hand.movement (LIKE pgstock_internal.movement INCLUDING ALL);
-CREATE TABLE by_hand.outbox (LIKE pgstock_internal.outbox INCLUDING ALL);
+CREATE TABLE by_hand.outbox (LIKE pgstock_internal.outbox_1 INCLUDING ALL);
 INSERT INTO by_hand.level SELECT * FROM pgstock_internal.level;
 
 CREATE FUNCTION by_hand.reserve(product text, quantity bigint, ord text)
@@ -33,14 +33,14 @@ BEGIN
 		reserved_delta, order_id, actor, event_id)
 	VALUES (t, 'reserved', product, 'main', 0, quantity, ord, current_user, e);
 	INSERT INTO by_hand.outbox (id, aggregatetype, aggregateid, type, payload,
-		created_at, format)
+		created_at, format, part)
 	VALUES (e, 'stock-events', convert_to(ord, 'UTF8'), 'StockReserved',
 			convert_to(json_build_object('event_id', e, 'event_type',
 				'StockReserved', 'event_version', 1, 'timestamp', t, 'order_id',
 				ord, 'items', json_build_array(json_build_object('product_id',
 					product, 'location', 'main', 'quantity', quantity,
 					'remaining_stock', l.on_hand - l.reserved, 'version',
-					l.version)))::text, 'UTF8'), t, 'j');
+					l.version)))::text, 'UTF8'), t, 'j', 1);
 	RETURN l.on_hand - l.reserved;
 END
 $$;

@@ -33,7 +33,8 @@ enum
 	OUTBOX_HEADERS,
 	OUTBOX_TRACEPARENT,
 	OUTBOX_CREATED_AT,
-	OUTBOX_FORMAT
+	OUTBOX_FORMAT,
+	OUTBOX_PART
 };
 
 /*
@@ -92,7 +93,7 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 	Datum *values = slot->tts_values;
 	bool  *nulls = slot->tts_isnull;
 
-	memset(nulls, false, sizeof(bool) * (OUTBOX_FORMAT + 1));
+	memset(nulls, false, sizeof(bool) * (OUTBOX_PART + 1));
 	values[OUTBOX_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	values[OUTBOX_SEQ] = Int64GetDatum(
 		nextval_internal(table_sequence(work, "outbox_seq"), false));
@@ -113,6 +114,7 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 		values[OUTBOX_TRACEPARENT] = CStringGetTextDatum(record->traceparent);
 	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(work->now);
 	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
+	values[OUTBOX_PART] = Int16GetDatum(work->part);
 }
 
 /* Text goes to Kafka as UTF-8, whatever the database's encoding. */

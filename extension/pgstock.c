@@ -94,4 +94,5 @@ _PG_init(void)
 	user_handler_init();
 	keeper_init();
 	table_init();
+	part_init();
 }

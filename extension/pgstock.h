@@ -23,7 +23,7 @@
  *	Out
  *		event.c			what happened, as JSON
  *		publish.c		an application's own events
- *		outbox.c		an event becomes a row
+ *		outbox.c		an event becomes a row; part.c which table it goes to
  *		window.c		what the outbox window needs of the WAL
  *	In
  *		inbox.c			a batch of messages, applied
@@ -87,7 +87,8 @@ typedef enum TableId
 	TABLE_RESERVATION,
 	TABLE_MOVEMENT,
 	TABLE_IDEMPOTENCY,
-	TABLE_OUTBOX,
+	TABLE_OUTBOX, /* the part that is written: see part.c */
+	TABLE_OUTBOX_PART,
 	TABLE_INBOX,
 	TABLE_INBOX_OFFSET,
 	TABLE_INBOX_ATTEMPT,
@@ -316,6 +317,7 @@ typedef struct Work
 	EState	   *estate;
 	Oid			schema; /* pgstock_internal */
 	Table		tables[TABLE_COUNT];
+	int16		part;	/* of the outbox, once that is in use */
 	List	   *orders; /* of Order, sorted once locked */
 	List	   *strays; /* of Reservation: changed lines of others */
 	List	   *levels; /* of Level: wishes; first rows, sorted, once read */
@@ -604,6 +606,10 @@ extern bool newest_find(const Work *work, Table *table, const Level *level);
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
+
+/* in part.c */
+extern void part_init(void);
+extern Oid	part_lock(Work *work);
 
 /* in partition.c */
 extern void	   partitions_move(Work *work, List *messages);

@@ -44,10 +44,22 @@
 
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
-	"level",		"reservation",	 "movement",	 "idempotency",
-	"outbox",		"inbox",		 "inbox_offset", "inbox_attempt",
-	"failed_event", "refused_order", "event_topic",	 "user_handler",
-	"admin_action", "sale",			 "sale_order",
+	"level",
+	"reservation",
+	"movement",
+	"idempotency",
+	NULL,
+	"outbox_part",
+	"inbox",
+	"inbox_offset",
+	"inbox_attempt",
+	"failed_event",
+	"refused_order",
+	"event_topic",
+	"user_handler",
+	"admin_action",
+	"sale",
+	"sale_order",
 };
 
 /*
@@ -119,8 +131,11 @@ table_use(Work *work, TableId id)
 	Assert(id < TABLE_COUNT);
 	if (table->rel == NULL)
 	{
-		table->rel = table_open(table_find_relation(work, table_names[id]),
-								RowExclusiveLock);
+		if (id == TABLE_OUTBOX)
+			table->rel = table_open(part_lock(work), NoLock);
+		else
+			table->rel = table_open(table_find_relation(work, table_names[id]),
+									RowExclusiveLock);
 		table->slot = table_slot_create(table->rel, NULL);
 	}
 	return table;

@@ -326,7 +326,8 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			inbox_take_metrics(inbox, result);
 			break;
 		case INBOX_ASK_PURGE:
-			inbox_on_purged(core, inbox_number(result), now);
+			inbox_on_purged(core, inbox_number(result),
+							inbox->config->retention_us, now);
 			break;
 		case INBOX_ASK_EXPIRE:
 			inbox_on_expired(core, (int64_t) inbox_number(result), now);
@@ -390,7 +391,7 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 		else if (core->asked == INBOX_ASK_EXPIRE)
 			inbox_on_expired(core, INBOX_FAILED_US, now);
 		else
-			inbox_on_purged(core, 0, now);
+			inbox_on_purged(core, 0, inbox->config->retention_us, now);
 	}
 	free(text);
 }

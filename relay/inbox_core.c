@@ -234,10 +234,13 @@ inbox_on_metrics(InboxCore *core, int64_t now)
 }
 
 void
-inbox_on_purged(InboxCore *core, uint64_t rows, int64_t now)
+inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
+				int64_t now)
 {
+	int64_t pause = Min(INBOX_PURGE_US, retention_us / INBOX_PURGE_SHARE);
+
 	inbox_answered(core, INBOX_ASK_PURGE);
-	core->purge_at = rows > 0 ? now : now + INBOX_PURGE_US;
+	core->purge_at = rows > 0 ? now : now + Max(pause, INBOX_PURGE_US_MIN);
 }
 
 /* The database says when there will be something to do; 0: there is more. */

@@ -25,7 +25,9 @@
 
 #define INBOX_RETRY_US		  (1 * SEC_US) /* between two looks at what waits */
 #define INBOX_RETRY_ROWS	  100		   /* taken by one look */
-#define INBOX_PURGE_US		  (60 * SEC_US) /* upkeep, by the leader */
+#define INBOX_PURGE_US		  (60 * SEC_US) /* upkeep, by the leader ... */
+#define INBOX_PURGE_SHARE	  8 /* ... and so often in a retention ... */
+#define INBOX_PURGE_US_MIN	  (1 * SEC_US)	/* ... but not more often */
 #define INBOX_FAILED_US		  (1 * SEC_US)	/* until upkeep is tried again */
 #define INBOX_PURGE_ROWS	  1000			/* of each kind, by one call */
 #define INBOX_EXPIRE_ROWS	  1000			/* lines, by one call */
@@ -122,7 +124,8 @@ bool inbox_on_offsets(InboxCore *core) MUST_CHECK;
 void inbox_on_offsets_failed(InboxCore *core, int64_t now);
 void inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now);
 void inbox_on_metrics(InboxCore *core, int64_t now);
-void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t now);
+void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
+					 int64_t now);
 void inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now);
 void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
 

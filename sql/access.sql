@@ -75,6 +75,7 @@ SELECT 'SELECT ON', c.oid::regclass::text, c.relname::text
 				  AND d.refobjid = x.oid AND d.deptype = 'e'
 				  AND d.classid = 'pg_class'::regclass
   JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'v'
+				 AND c.relnamespace = x.extnamespace
  WHERE x.extname = 'pgstock'
 UNION ALL
 SELECT 'USAGE ON SCHEMA', 'pgstock_internal', 'pgstock_internal'

@@ -118,6 +118,7 @@ CREATE FUNCTION pgstock_internal.replayable(f pgstock_internal.replay_filter,
 	after_seq bigint, max_rows int)
 RETURNS SETOF pgstock_internal.outbox
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 DECLARE
 	p	pgstock_internal.outbox_progress := pgstock_internal.progress();
@@ -149,6 +150,9 @@ CREATE FUNCTION pgstock_internal.relay_replay(f pgstock_internal.replay_filter,
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_variable
+DECLARE
+	part	int;
 BEGIN
 	PERFORM pgstock_internal.relay_position();
 	IF NOT execute THEN
@@ -160,12 +164,13 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM pg_current_xact_id();
+	part := pgstock_internal.outbox_lock_part();
 	WITH page AS MATERIALIZED (
 		SELECT * FROM pgstock_internal.replayable(f, after_seq, max_rows)
 	), copies AS (
-		INSERT INTO pgstock_internal.outbox (id, aggregatetype, aggregateid,
-			type, payload, headers, traceparent, created_at, format)
-		SELECT r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
+		INSERT INTO pgstock_internal.outbox (part, id, aggregatetype,
+			aggregateid, type, payload, headers, traceparent, created_at, format)
+		SELECT part, r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
 			   coalesce(r.headers, '') || pgstock_internal.replay_header(r.seq),
 			   r.traceparent, r.created_at, r.format
 		  FROM page r ORDER BY r.seq
@@ -289,6 +294,7 @@ RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,
 	copy boolean, copy_of text, format "char", event_type text, key bytea,
 	payload bytea, headers bytea, created_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 #variable_conflict use_column
 DECLARE

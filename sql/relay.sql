@@ -107,6 +107,52 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hello IS
 	'who is there: the relay compares relay_api before it does anything';
 
+CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_try_lock_table' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.try_lock_table IS
+	'locks a table of ours against writers, and readers too; false if somebody has it';
+
+/*
+ * To be called with the row of relay_epoch locked.  A table is emptied when a
+ * thousand positions have gone into the other one, minutes after its own last
+ * row: so a snapshot that finds it empty is older than that.
+ */
+CREATE FUNCTION pgstock_internal.put_position("window" text, seq bigint,
+	finished boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n		bigint := coalesce((SELECT p.n + 1
+								  FROM pgstock_internal.relay_position p), 0);
+	even	boolean := n / 1000 % 2 = 0;
+	name	text := CASE WHEN even THEN 'position_even' ELSE 'position_odd' END;
+BEGIN
+	IF n % 1000 = 0 AND pgstock_internal.try_lock_table(name, true) THEN
+		EXECUTE format('TRUNCATE pgstock_internal.%I', name);
+	END IF;
+	IF even THEN
+		INSERT INTO pgstock_internal.position_even VALUES (n, $1, $2, $3);
+	ELSE
+		INSERT INTO pgstock_internal.position_odd VALUES (n, $1, $2, $3);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.put_position IS
+	'makes this the position';
+
+CREATE FUNCTION pgstock_internal.raise_epoch()
+RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.relay_epoch AS e VALUES (true, 1)
+ON CONFLICT (one) DO UPDATE SET epoch = e.epoch + 1
+RETURNING epoch
+$$;
+COMMENT ON FUNCTION pgstock_internal.raise_epoch IS
+	'from now on no earlier leader can store a position; the new epoch';
+
 /*
  * Advisory, so that the lead ends with the session; the epoch is what protects
  * (relay_store_position), for a leader may be alive and not know it was cut off.
@@ -121,11 +167,11 @@ BEGIN
 	IF NOT pgstock_internal.try_lead() THEN
 		RETURN NULL;
 	END IF;
-	INSERT INTO pgstock_internal.relay_position AS p
-	VALUES (true, pgstock_internal.first_window(), 0, true, 1,
-			clock_timestamp())
-	ON CONFLICT (one) DO UPDATE SET epoch = p.epoch + 1
-	RETURNING p.epoch INTO lead;
+	lead := pgstock_internal.raise_epoch();
+	IF NOT EXISTS (SELECT FROM pgstock_internal.relay_position) THEN
+		PERFORM pgstock_internal.put_position(pgstock_internal.first_window(),
+											  0, true);
+	END IF;
 	RETURN lead;
 END
 $$;
@@ -266,8 +312,12 @@ COMMENT ON FUNCTION pgstock_internal.page_has_room IS
 
 /*
  * Two statements rather than one, and conditions on xid that no index can
- * serve: the planner is left no choice but the walk along seq.  (With one, a
- * generic plan once walked all that is retained.)
+ * serve, and settings: the planner is left no choice but the walk along seq,
+ * merged from the parts' indexes.  (With one statement a generic plan once
+ * walked all that is retained; and one that was made while parts were empty
+ * sorts the whole window for each page.)  What must be sorted nevertheless, the
+ * rows of late transactions, is few; without jit = off the price that is put on
+ * it would have the query compiled.
  */
 CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
 	max_rows int, max_bytes int)
@@ -275,6 +325,8 @@ RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
 	created_at timestamptz, format "char")
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+	SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -343,14 +395,14 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	UPDATE pgstock_internal.relay_position p
-	   SET "window" = $1, seq = $2, finished = $3, stored_at = clock_timestamp()
-	 WHERE p.epoch = $4;
+	PERFORM FROM pgstock_internal.relay_epoch e
+	  WHERE e.epoch = $4 FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'another relay leads the outbox'
 			USING ERRCODE = 'SK021', DETAIL = format(
 				'Epoch %s has been overtaken.', $4);
 	END IF;
+	PERFORM pgstock_internal.put_position($1, $2, $3);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
@@ -404,11 +456,10 @@ BEGIN
 	 WHERE o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1);
 
 	IF execute THEN
-		INSERT INTO pgstock_internal.relay_position AS q
-		VALUES (true, w::text, 0, false, 1, clock_timestamp())
-		ON CONFLICT (one) DO UPDATE
-		   SET "window" = excluded."window", seq = 0, finished = false,
-			   epoch = q.epoch + 1, stored_at = excluded.stored_at;
+		PERFORM pgstock_internal.raise_epoch();
+		PERFORM pgstock_internal.put_position(w::text, 0, false);
+		/* Their seals are of another history. */
+		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		INSERT INTO pgstock_internal.admin_action
 		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
 				format('%s events to publish', n));
@@ -542,18 +593,33 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.is_pending IS
 	'whether the position does not yet say that Kafka has this row';
 
+/*
+ * Planned each time, with the position at hand: a plan for any position reads
+ * all that is retained.
+ */
+CREATE FUNCTION pgstock_internal.pending(OUT n bigint, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+	p		pgstock_internal.outbox_progress := pgstock_internal.progress();
+	first	xid8 := CASE WHEN p.by_seq THEN xid8 '0'
+					ELSE pg_snapshot_xmin(p.done) END;
+BEGIN
+	SELECT count(*), min(o.created_at) INTO n, oldest
+	  FROM pgstock_internal.outbox o
+	 WHERE o.xid >= first AND pgstock_internal.is_pending(o.xid, o.seq, p);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.pending IS
+	'how many events Kafka has not acknowledged, and since when';
+
 CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-WITH position AS MATERIALIZED (
-	SELECT pgstock_internal.progress() AS p
-), pending AS (
-	SELECT count(*) AS n, min(o.created_at) AS oldest
-	  FROM position, pgstock_internal.outbox o
-	 WHERE o.xid >= CASE WHEN (p).by_seq THEN xid8 '0'
-						 ELSE pg_snapshot_xmin((p).done) END
-	   AND pgstock_internal.is_pending(o.xid, o.seq, p)
+WITH pending AS MATERIALIZED (
+	SELECT * FROM pgstock_internal.pending()
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL
@@ -562,7 +628,8 @@ SELECT 'outbox_oldest_pending_seconds', '',
   FROM pending
 UNION ALL
 SELECT 'outbox_table_bytes', '',
-	   pg_total_relation_size('pgstock_internal.outbox')::float8
+	   sum(pg_total_relation_size(i.inhrelid))::float8
+  FROM pg_inherits i WHERE i.inhparent = 'pgstock_internal.outbox'::regclass
 UNION ALL
 SELECT 'inbox_waiting_keys', '', count(DISTINCT (f.topic, f.key))::float8
   FROM pgstock_internal.failed_event f WHERE f.state = 'waiting'
@@ -581,39 +648,22 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 	'the gauges that only the database knows';
 
-/*
- * Only what is acknowledged may go: rows below the floor that the stored
- * position no longer needs, and no row of a transaction that it still awaits.
- * A batch each: no transaction of the purge is long.
- */
+/* A batch each: no transaction of the purge is long. */
 CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
 	dedup_retention interval, max_rows int)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	w		pgstock_internal.outbox_window;
 	n		bigint;
 	more	bigint;
 BEGIN
-	w := (SELECT p."window"::pgstock_internal.outbox_window
-			FROM pgstock_internal.relay_position p);
-	DELETE FROM pgstock_internal.outbox o
-	 WHERE o.seq = ANY (ARRAY(
-		SELECT h.seq
-		  FROM (SELECT f.seq, f.xid, f.created_at
-				  FROM pgstock_internal.outbox f
-				 WHERE f.seq <= w.floor ORDER BY f.seq LIMIT max_rows) h
-		 WHERE pg_visible_in_snapshot(h.xid, w.s1)
-		   AND NOT w.restored AND h.created_at < clock_timestamp() - retention));
-	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM pgstock_internal.inbox i
 	 WHERE i.ctid = ANY (ARRAY(
 		SELECT o.ctid FROM pgstock_internal.inbox o
 		 WHERE o.received_at < clock_timestamp() - dedup_retention
 		   AND o.result <> 'waiting' LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
+	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM pgstock_internal.refused_order r
 	 WHERE r.order_id = ANY (ARRAY(
 		SELECT o.order_id FROM pgstock_internal.refused_order o
@@ -624,8 +674,9 @@ BEGIN
 	IF NOT pgstock_internal.keeper_is_here() THEN
 		n := n + pgstock_internal.purge_old(max_rows);
 	END IF;
-	RETURN n;
+	/* Last: the parts that it locks are locked until the transaction ends. */
+	RETURN n + pgstock_internal.outbox_rotate(retention);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_purge IS
-	'lets go a batch of what is past its retention and surely published; rows';
+	'a batch of what is past its retention, a step of the outbox''s rotation; 0: no more';

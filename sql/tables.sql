@@ -180,6 +180,10 @@ COMMENT ON COLUMN pgstock_internal.idempotency.answer IS
  * aggregateid, type, payload), so that its connector can read the table.
  * Rows are never updated.  seq is drawn while the level's lock is held: it is
  * the order of the locks.  xid is the top-level transaction, for the window.
+ *
+ * Nothing is deleted either: rows lie in parts, which are written in turn and
+ * emptied as a whole (sql/rotate.sql).  Each part has indexes of its own rather
+ * than of the whole outbox, so that one added later can be dumped and restored.
  */
 CREATE SEQUENCE pgstock_internal.outbox_seq;
 CREATE TABLE pgstock_internal.outbox
@@ -196,9 +200,8 @@ CREATE TABLE pgstock_internal.outbox
 	traceparent		text,
 	created_at		timestamptz NOT NULL,
 	format			"char" NOT NULL,
-	CONSTRAINT outbox_pkey PRIMARY KEY (seq)
-);
-CREATE INDEX outbox_xid ON pgstock_internal.outbox (xid, seq);
+	part			smallint NOT NULL
+) PARTITION BY LIST (part);
 ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
 COMMENT ON TABLE pgstock_internal.outbox IS
 	'events, one row a Kafka record, written in the transaction they tell of';
@@ -208,6 +211,53 @@ COMMENT ON COLUMN pgstock_internal.outbox.headers IS
 	'the application''s own headers, packed (docs/relay-protocol.md)';
 COMMENT ON COLUMN pgstock_internal.outbox.format IS
 	'j JSON, b bytes, r raw: only the stored headers go out (dead letters)';
+COMMENT ON COLUMN pgstock_internal.outbox.part IS
+	'n: the row lies in outbox_n';
+
+/*
+ * Attached, rather than created as a partition: that would lock out those who
+ * read the outbox, and wait for them.  To vacuum a part for its inserts would
+ * be work for nothing: its rows do not stay.
+ */
+CREATE FUNCTION pgstock_internal.outbox_add_part(part int)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE pgstock_internal.outbox_%1$s
+		(LIKE pgstock_internal.outbox INCLUDING DEFAULTS,
+		 CONSTRAINT outbox_%1$s_pkey PRIMARY KEY (seq))
+		WITH (autovacuum_vacuum_insert_threshold = -1,
+			  toast.autovacuum_vacuum_insert_threshold = -1)', part);
+	EXECUTE format('CREATE INDEX outbox_%1$s_xid
+		ON pgstock_internal.outbox_%1$s (xid, seq)', part);
+	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
+				   part, 'a part of the outbox');
+	EXECUTE format('ALTER TABLE pgstock_internal.outbox ATTACH PARTITION
+		pgstock_internal.outbox_%1$s FOR VALUES IN (%1$s)', part);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.outbox_add_part IS
+	'adds an empty part to the outbox';
+SELECT pgstock_internal.outbox_add_part(n) FROM pg_catalog.generate_series(1, 6) n;
+
+/* Where no row says so it is part 1 that is written. */
+CREATE TABLE pgstock_internal.outbox_part
+(
+	part	smallint NOT NULL,
+	state	"char" NOT NULL,
+	since	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	xid		xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	CONSTRAINT outbox_part_pkey PRIMARY KEY (part)
+);
+CREATE UNIQUE INDEX outbox_part_written ON pgstock_internal.outbox_part (state)
+ WHERE state = 'w';
+COMMENT ON TABLE pgstock_internal.outbox_part IS
+	'parts of the outbox that are in use; the others are empty';
+COMMENT ON COLUMN pgstock_internal.outbox_part.state IS
+	'w written; l left, open transactions may have rows there; s sealed, none has';
+COMMENT ON COLUMN pgstock_internal.outbox_part.xid IS
+	'the transaction that brought it into its state';
 
 CREATE TABLE pgstock_internal.event_topic
 (
@@ -234,18 +284,48 @@ INSERT INTO pgstock_internal.incarnation DEFAULT VALUES;
 COMMENT ON TABLE pgstock_internal.incarnation IS
 	'who this database is; drawn at CREATE EXTENSION, never dumped';
 
-CREATE TABLE pgstock_internal.relay_position
+/*
+ * The position is written some times a second, for ever.  As a row that is
+ * updated it would leave a version each time while somebody holds a snapshot.
+ * So each is a row of its own, in two tables by turns, of which the other one
+ * is emptied before it is used again (put_position).
+ */
+CREATE TABLE pgstock_internal.position_even
 (
-	one				boolean NOT NULL DEFAULT true,
+	n				bigint NOT NULL,
 	"window"		text NOT NULL,
 	seq				bigint NOT NULL,
 	finished		boolean NOT NULL,
+	stored_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT position_even_pkey PRIMARY KEY (n)
+);
+COMMENT ON TABLE pgstock_internal.position_even IS
+	'positions, of which the one with the greatest n counts: see relay_position';
+CREATE TABLE pgstock_internal.position_odd
+	(LIKE pgstock_internal.position_even INCLUDING DEFAULTS,
+	 CONSTRAINT position_odd_pkey PRIMARY KEY (n));
+COMMENT ON TABLE pgstock_internal.position_odd IS
+	'positions, as in position_even';
+
+CREATE TABLE pgstock_internal.relay_epoch
+(
+	one				boolean NOT NULL DEFAULT true,
 	epoch			bigint NOT NULL,
-	stored_at		timestamptz NOT NULL,
-	CONSTRAINT relay_position_pkey PRIMARY KEY (one),
-	CONSTRAINT relay_position_one CHECK (one)
-) WITH (fillfactor = 10);
-COMMENT ON TABLE pgstock_internal.relay_position IS
+	CONSTRAINT relay_epoch_pkey PRIMARY KEY (one),
+	CONSTRAINT relay_epoch_one CHECK (one)
+);
+COMMENT ON TABLE pgstock_internal.relay_epoch IS
+	'how often the lead of the outbox was taken; who stores a position locks it';
+
+CREATE VIEW pgstock_internal.relay_position AS
+SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n
+  FROM pgstock_internal.relay_epoch e,
+	   (SELECT * FROM pgstock_internal.position_even
+		 UNION ALL
+		SELECT * FROM pgstock_internal.position_odd
+		 ORDER BY n DESC LIMIT 1) p
+ LIMIT 1;
+COMMENT ON VIEW pgstock_internal.relay_position IS
 	'how far Kafka has acknowledged the outbox';
 
 /* ---- Inbox ------------------------------------------------------------- */
@@ -402,9 +482,18 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_1', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_2', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_3', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_4', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_5', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_6', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_part', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_topic', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_position', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_epoch', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_even', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_odd', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');

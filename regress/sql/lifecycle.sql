@@ -68,7 +68,10 @@ DROP ROLE regress_life_app;
 -- it is not moved, and not installed twice, nor beside a schema of that name that is not ours
 ALTER EXTENSION pgstock SET SCHEMA public;
 CREATE EXTENSION pgstock;
+-- a part of the outbox that was added later goes with it
+SELECT pgstock_internal.outbox_add_part(7);
 DROP EXTENSION pgstock;
+SELECT to_regclass('pgstock_internal.outbox_7');
 CREATE SCHEMA pgstock_internal;
 CREATE TABLE pgstock_internal.level (a int);
 CREATE EXTENSION pgstock;

@@ -78,7 +78,7 @@ CREATE FUNCTION stored_with(change text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer	text;
 BEGIN
-	EXECUTE format('UPDATE pgstock_internal.relay_position p SET "window" =
+	EXECUTE format('UPDATE pgstock_internal.position_even p SET "window" =
 		jsonb_populate_record(p."window"::pgstock_internal.outbox_window, %s)::text', change);
 	answer := outcome_of('SELECT * FROM pgstock_internal.relay_position()');
 	RAISE EXCEPTION SQLSTATE 'UNDO0' USING MESSAGE = regexp_replace(answer, '[0-9A-F]+/[0-9A-F]+', 'X/X');
@@ -96,7 +96,7 @@ SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 100
 SELECT stored_with($$'{}'$$);
 DROP FUNCTION stored_with;
 -- adopted: shown first, then done; everything that was not stored goes out once, what comes later after it
-UPDATE pgstock_internal.relay_position p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
+UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
 SELECT found, value FROM pgstock_internal.relay_adopt(false) WHERE found = 'events to publish';
 SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
@@ -109,11 +109,6 @@ UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(100);
 SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ has', 'N has');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
--- purged is only what is stored and old enough
-SELECT pgstock_internal.relay_store_position("window", 0, false, :epoch + 1) FROM held;
-SELECT pgstock_internal.relay_purge('0', '100 years', 1000000) > 0 AS some;
-SELECT string_agg(key, ' ' ORDER BY seq) FROM stock_outbox WHERE topic = 'window';
-SELECT read_window(100);
 SELECT pg_advisory_unlock_all();
 DROP TABLE held;
 DROP FUNCTION read_window;

@@ -361,7 +361,7 @@ only_the_leader_purges(void **state UNUSED)
 	core.leads = true;
 	core.expire_at = NEVER;
 	expect(INBOX_ASK_PURGE); /* once at the start, too */
-	inbox_on_purged(&core, 0, now);
+	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
 	expect(INBOX_WAIT);
 }
 
@@ -374,10 +374,25 @@ a_long_purge_goes_on_in_batches(void **state UNUSED)
 	core.leads = true;
 	now += INBOX_PURGE_US;
 	expect(INBOX_ASK_PURGE);
-	inbox_on_purged(&core, INBOX_PURGE_ROWS, now);
+	inbox_on_purged(&core, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
 	expect(INBOX_ASK_PURGE);
-	inbox_on_purged(&core, 0, now);
+	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
 	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US);
+}
+
+static void
+a_short_retention_is_looked_at_more_often(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.expire_at = NEVER;
+	core.leads = true;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, 80 * SEC_US, now);
+	assert_int_equal(inbox_deadline(&core), now + 10 * SEC_US);
+	now += 10 * SEC_US;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, 0, now);
+	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US_MIN);
 }
 
 static void
@@ -661,6 +676,7 @@ main(void)
 		cmocka_unit_test(no_work_starves_another),
 		cmocka_unit_test(only_the_leader_purges),
 		cmocka_unit_test(a_long_purge_goes_on_in_batches),
+		cmocka_unit_test(a_short_retention_is_looked_at_more_often),
 		cmocka_unit_test(reservations_are_let_go_when_the_database_says),
 		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
 		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),

@@ -398,7 +398,8 @@ answer(void)
 	else if (core->asked == INBOX_ASK_METRICS)
 		inbox_on_metrics(core, world.now);
 	else if (core->asked == INBOX_ASK_PURGE)
-		inbox_on_purged(core, one_in(4) ? INBOX_PURGE_ROWS : 0, world.now);
+		inbox_on_purged(core, one_in(4) ? INBOX_PURGE_ROWS : 0, 3600 * SEC_US,
+						world.now);
 	else if (core->asked == INBOX_ASK_EXPIRE)
 		inbox_on_expired(core, one_in(4) ? 0 : SEC_US, world.now);
 	else if (core->asked != INBOX_WAIT)
