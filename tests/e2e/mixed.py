@@ -124,7 +124,7 @@ def when(text):
 @dataclass
 class Line:
     quantity: int
-    state: str = "reserved"         # confirmed, gone
+    state: str = "reserved"         # gone: let go, for it was due
 
 
 @dataclass
@@ -242,6 +242,7 @@ class Shop:
                 self.let_go(name, product)
             if taken:
                 self.on_hand[product] -= line.quantity
+                line.state = "reserved"
         order.become("confirmed" if taken else "shortfall", now)
         order.payment = message.number
         return (("StockConfirmed", None, lines) if taken
@@ -272,10 +273,10 @@ class Shop:
         """Whether there was a moment, not before `now`, at which the order's
         state was this reason to do nothing."""
         order = self.orders.get(message.order)
-        if order is None:
-            return reason == "unknown_order" and message.topic != PAID
         if reason == "not_paid":
             return message.topic == PAID and not message.paid
+        if order is None:
+            return reason == "unknown_order" and message.topic != PAID
         states = {state for until, state in order.past if until >= now}
         states.add(order.state)
         if order.expires <= now or any(
