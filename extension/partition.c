@@ -100,7 +100,7 @@ stretches(List *messages)
 	return all;
 }
 
-/* Finds and locks a partition's row in a table whose key it is. */
+/* Finds a partition's row in a table whose key it is. */
 static bool
 find_partition(Work *work, Table *table, const char *index,
 			   const Message *message, ItemPointer tid)
@@ -110,19 +110,41 @@ find_partition(Work *work, Table *table, const char *index,
 	table_key_text(&keys[0], 1, message->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(message->partition));
-	if (!table_find(work, table, index, 2, keys, tid))
+	return table_find(work, table, index, 2, keys, tid);
+}
+
+/* Finds and locks it. */
+static bool
+lock_partition(Work *work, Table *table, const char *index,
+			   const Message *message, ItemPointer tid)
+{
+	if (!find_partition(work, table, index, message, tid))
 	{
 		/* Of two batches one makes the row and the other finds it. */
 		lock_name(LOCK_CLASS_OFFSET,
 				  psprintf("%s\t%d", message->topic, message->partition));
 		work_refresh_snapshot();
-		if (!table_find(work, table, index, 2, keys, tid))
+		if (!find_partition(work, table, index, message, tid))
 			return false;
 	}
 	return table_lock_row(table, tid);
 }
 
 /* ---- Offsets ---- */
+
+/*
+ * Whether the partition stands behind the message: it was applied before.  A
+ * relay that was cut off from its group may come with what another one has.
+ */
+bool
+partition_is_behind(Work *work, const Message *message)
+{
+	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	ItemPointerData tid;
+
+	return find_partition(work, table, "inbox_offset_pkey", message, &tid) &&
+		   row_get_int64(table->slot, OFFSET_NEXT) > message->offset;
+}
 
 static void
 offset_store(Work *work, const Message *last)
@@ -132,7 +154,7 @@ offset_store(Work *work, const Message *last)
 	bool			found;
 	TupleTableSlot *slot;
 
-	found = find_partition(work, table, "inbox_offset_pkey", last, &tid);
+	found = lock_partition(work, table, "inbox_offset_pkey", last, &tid);
 	slot = table_new_row(table);
 	row_put_text(slot, OFFSET_TOPIC, last->topic);
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
@@ -214,7 +236,7 @@ attempt_record(Work *work, const Stretch *stretch)
 	int				started = 0;
 	bool			found;
 
-	found = find_partition(work, table, "inbox_attempt_pkey", first, &tid);
+	found = lock_partition(work, table, "inbox_attempt_pkey", first, &tid);
 	if (found)
 	{
 		suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
