@@ -574,7 +574,7 @@ failed_record_tries(Work *work, List *messages)
 		};
 
 		if (message->recorded ||
-			(message->user_handlers == NIL && !first_look) ||
+			(message->user_handlers == NIL && !first_look && !message->alone) ||
 			!failed_lock(work, message))
 			continue;
 		table_update_columns(work, table, lengthof(begun), begun);

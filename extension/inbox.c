@@ -427,12 +427,11 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	work_begin(&work, "relay_apply()");
 	user_handlers_find(&work, messages);
 	messages = inbox_cut(messages);
-	if (options.count_attempts && !attempts_record(&work, messages))
+	if (options.count_attempts && !attempts_record(&work, &messages))
 	{
 		work_end(&work);
 		return inbox_return_started(fcinfo, messages);
 	}
-	messages = inbox_cut_alone(messages);
 	prepare_all(&options, messages);
 	messages = inbox_cut_parsed(messages);
 	find_duplicates_in_batch(messages);

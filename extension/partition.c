@@ -220,44 +220,61 @@ careful_to(const Message *message)
 	return &entry->offset;
 }
 
+/* What is on record of a partition's tries. */
+typedef struct Attempt
+{
+	ItemPointerData tid;
+	bool			found;
+	bool			mine;		/* this very try, of this session */
+	int				started;	/* tries of others at the same message */
+	int64			suspect_to; /* up to here all are tried alone */
+} Attempt;
+
 /*
- * Sees to it that the try of a stretch is on record; false if it was not.  Sets
- * on its first message whether it must be alone, and how often it was begun.
+ * Locks and reads it.  Sets on the stretch's first message whether it must be
+ * alone, and how often it was begun.
  */
+static void
+attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
+{
+	Table	*table = table_use(work, TABLE_INBOX_ATTEMPT);
+	Message *first = stretch->first;
+
+	*attempt = (Attempt){.suspect_to = -1};
+	attempt->found = lock_partition(work, table, "inbox_attempt_pkey", first,
+									&attempt->tid);
+	if (attempt->found)
+	{
+		attempt->suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
+		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
+		{
+			attempt->mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
+							session_id();
+			attempt->started = row_get_int32(table->slot, ATTEMPT_STARTED) -
+							   attempt->mine;
+			if (!attempt->mine)
+				attempt->suspect_to = Max(attempt->suspect_to,
+										  row_get_int64(table->slot,
+														ATTEMPT_LAST));
+		}
+	}
+	first->alone = first->offset <= attempt->suspect_to;
+	first->started = attempt->started;
+}
+
+/* Sees to it that the try of a stretch is on record; false if it was not. */
 static bool
 attempt_record(Work *work, const Stretch *stretch)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_ATTEMPT);
-	Message		   *first = stretch->first;
-	ItemPointerData tid;
+	const Message  *first = stretch->first;
+	Attempt			attempt;
 	TupleTableSlot *slot;
-	int64			suspect_to = -1;
-	int64			last = stretch->last->offset;
-	int				started = 0;
-	bool			found;
 
-	found = lock_partition(work, table, "inbox_attempt_pkey", first, &tid);
-	if (found)
+	attempt_look(work, stretch, &attempt);
+	if (attempt.mine)
 	{
-		suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
-		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
-		{
-			bool mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
-						session_id();
-
-			started = row_get_int32(table->slot, ATTEMPT_STARTED) - mine;
-			if (!mine)
-				suspect_to = Max(suspect_to,
-								 row_get_int64(table->slot, ATTEMPT_LAST));
-			if (mine)
-				last = -1; /* is on record */
-		}
-	}
-	first->alone = first->offset <= suspect_to;
-	first->started = started;
-	if (last < 0)
-	{
-		*careful_to(first) = suspect_to;
+		*careful_to(first) = attempt.suspect_to;
 		return true;
 	}
 
@@ -265,37 +282,48 @@ attempt_record(Work *work, const Stretch *stretch)
 	row_put_text(slot, ATTEMPT_TOPIC, first->topic);
 	row_put(slot, ATTEMPT_PARTITION, Int32GetDatum(first->partition));
 	row_put(slot, ATTEMPT_FIRST, Int64GetDatum(first->offset));
-	row_put(slot, ATTEMPT_LAST,
-			Int64GetDatum(first->alone ? first->offset : last));
-	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(started + 1));
+	row_put(slot, ATTEMPT_LAST, Int64GetDatum(stretch->last->offset));
+	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(attempt.started + 1));
 	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
-	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(suspect_to));
+	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(attempt.suspect_to));
 	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
-	if (found)
-		table_update(work, table, &tid);
+	if (attempt.found)
+		table_update(work, table, &attempt.tid);
 	else
 		table_insert(work, table);
 	return false;
 }
 
+/* Whether the tries of a stretch are to be on record at all. */
+static bool
+attempt_is_noted(const Stretch *stretch)
+{
+	return stretch->first->user_handlers != NIL ||
+		   stretch->first->offset <= *careful_to(stretch->first);
+}
+
 /*
- * Sees to it that the tries of a batch are on record; false if some were not,
- * and the caller is to commit and come again.
+ * Cuts a batch to what is tried at once, and sees to it that these tries are
+ * on record; false if some were not, and the caller is to commit and come
+ * again.  Of what is cut off no try begins, so none is counted.
  */
 bool
-attempts_record(Work *work, List *messages)
+attempts_record(Work *work, List **messages)
 {
 	bool	  recorded = true;
+	Attempt	  attempt;
 	ListCell *cell;
 
-	foreach(cell, stretches(messages))
+	foreach(cell, stretches(*messages))
 	{
-		const Stretch *stretch = lfirst(cell);
-
-		if (stretch->first->user_handlers == NIL &&
-			stretch->first->offset > *careful_to(stretch->first))
-			continue;
-		recorded &= attempt_record(work, stretch);
+		if (attempt_is_noted(lfirst(cell)))
+			attempt_look(work, lfirst(cell), &attempt);
+	}
+	*messages = inbox_cut_alone(*messages);
+	foreach(cell, stretches(*messages))
+	{
+		if (attempt_is_noted(lfirst(cell)))
+			recorded &= attempt_record(work, lfirst(cell));
 	}
 	return recorded;
 }

@@ -608,7 +608,7 @@ extern const char *outbox_topic_fault(const char *topic);
 /* in partition.c */
 extern void	   partitions_move(Work *work, List *messages);
 extern bool	   partition_is_behind(Work *work, const Message *message);
-extern bool	   attempts_record(Work *work, List *messages);
+extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
 extern int64   session_id(void);
