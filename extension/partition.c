@@ -58,6 +58,7 @@ typedef struct Stretch
 {
 	Message *first;
 	Message *last;
+	bool	 is_news; /* once applied: not all of it was seen before */
 } Stretch;
 
 static int
@@ -91,11 +92,13 @@ stretches(List *messages)
 		if (stretch == NULL || stretch->last->partition != message->partition ||
 			strcmp(stretch->last->topic, message->topic) != 0)
 		{
-			stretch = palloc(sizeof(Stretch));
+			stretch = palloc0(sizeof(Stretch));
 			stretch->first = message;
 			all = lappend(all, stretch);
 		}
 		stretch->last = message;
+		stretch->is_news |= message->outcome.result != NULL &&
+							strcmp(message->outcome.result, "duplicate") != 0;
 	}
 	return all;
 }
@@ -147,14 +150,18 @@ partition_is_behind(Work *work, const Message *message)
 }
 
 static void
-offset_store(Work *work, const Message *last)
+offset_store(Work *work, const Stretch *stretch)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	const Message  *last = stretch->last;
 	ItemPointerData tid;
 	bool			found;
 	TupleTableSlot *slot;
 
 	found = lock_partition(work, table, "inbox_offset_pkey", last, &tid);
+	if (found && !stretch->is_news &&
+		row_get_int64(table->slot, OFFSET_NEXT) > last->offset)
+		return;
 	slot = table_new_row(table);
 	row_put_text(slot, OFFSET_TOPIC, last->topic);
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
@@ -165,14 +172,17 @@ offset_store(Work *work, const Message *last)
 		table_insert(work, table);
 }
 
-/* Moves each partition of the batch behind its last message. */
+/*
+ * Moves each partition of the batch behind its last message.  Back as well, for
+ * a topic may have been made anew; but not for what others have brought already.
+ */
 void
 partitions_move(Work *work, List *messages)
 {
 	ListCell *cell;
 
 	foreach(cell, stretches(messages))
-		offset_store(work, ((Stretch *) lfirst(cell))->last);
+		offset_store(work, lfirst(cell));
 }
 
 /* ---- Tries that were begun ---- */
