@@ -107,6 +107,7 @@ typedef struct Table
 	Relation		rel;	/* NULL until it is used */
 	TupleTableSlot *slot;	/* to read into and to write from */
 	ResultRelInfo  *target; /* its indexes, open; NULL until written */
+	IndexScanDesc	idle;	/* the scan that ended last, or NULL */
 } Table;
 
 /* A column's new value. */
@@ -684,7 +685,7 @@ extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
 extern bool			   table_scan_back(IndexScanDesc scan, Table *table);
-extern void			   table_scan_end(IndexScanDesc scan);
+extern void			   table_scan_end(Table *table, IndexScanDesc scan);
 extern bool table_find(Work *work, Table *table, const char *index, int nkeys,
 					   ScanKey keys, ItemPointer tid);
 extern bool table_find_text(Work *work, Table *table, const char *index,

@@ -98,10 +98,11 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
     db.sql("SELECT receive_stock('book', 10000)")
     messages = [("order-created", order(n)) for n in range(1000)]
     messages += [("payment-success", paid(n)) for n in range(0, 1000, 2)]
+    # both stand at the beginning before there is anything
+    relays = [start_relay({"inbox": {**QUICK["inbox"], "group": group}},
+                          topics=TOPICS) for group in ("a", "b")]
     put(kafka, *messages)
     put(kafka, *messages[::10])             # duplicates have a row as well
-    relays = [start_relay({"inbox": {**QUICK["inbox"], "group": group}},
-                          topics=TOPICS, wait=None) for group in ("a", "b")]
     ends = {(place.topic, place.partition): place.offset for place in
             kafka_ends(kafka)}
     for relay in relays:
