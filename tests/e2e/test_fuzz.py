@@ -26,7 +26,7 @@ from mutant import Sanitized
 
 pytestmark = pytest.mark.proof
 
-MESSAGES = int(os.environ.get("PGSTOCK_MESSAGES") or 20_000)
+MESSAGES = int(os.environ.get("PGSTOCK_MESSAGES") or 10_000)
 DEPTH_MAX = 2048
 sys.setrecursionlimit(4 * DEPTH_MAX)    # the parser's, which nests
 OWN, NOBODY = "mine", "nobody-listens"
