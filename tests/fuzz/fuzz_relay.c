@@ -115,13 +115,13 @@ fuzz_message(const Input *whole)
 		return;
 	api_batch_begin(&batch);
 	for (int i = 0; i < 1 + (sizes.data[0] & 3); i++)
-		api_batch_add(&batch,
-					  &(ApiMessage){
-						  .topic = {"t", 1},
-						  .offset = i,
-						  .key = take(&input, (uint8_t) sizes.data[1]),
-						  .value = take(&input, (uint8_t) sizes.data[2]),
-					  });
+	{
+		ApiMessage message = {.topic = {"t", 1}, .offset = i};
+
+		message.key = take(&input, (uint8_t) sizes.data[1]);
+		message.value = take(&input, (uint8_t) sizes.data[2]);
+		api_batch_add(&batch, &message);
+	}
 	api_batch_params(&batch, params);
 	for (size_t i = 0; i < Lengthof(params); i++)
 		Assert(params[i].binary && params[i].length >= 20);
