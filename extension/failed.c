@@ -416,7 +416,7 @@ earlier_waits(Work *work, const Message *message)
 	waits = table_scan_next(scan, table) &&
 			(message->failed_id == 0 ||
 			 row_get_int64(table->slot, FAILED_ID) < message->failed_id);
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return waits;
 }
 
@@ -476,7 +476,7 @@ failed_wake_next(Work *work, const Message *message)
 	while (!found && table_scan_next(scan, table))
 		found = row_get_int64(table->slot, FAILED_ID) != message->failed_id;
 	tid = table->slot->tts_tid;
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	if (found && table_lock_row(table, &tid))
 		table_update_columns(work, table, 1, &now);
 }
@@ -526,7 +526,7 @@ failed_due(Work *work, int max_rows)
 	scan = table_scan_begin(work, table, "failed_event_due", 1, &key);
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
 		due = lappend(due, row_read(table->slot));
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return due;
 }
 
@@ -574,7 +574,7 @@ failed_record_tries(Work *work, List *messages)
 		};
 
 		if (message->recorded ||
-			(message->user_handlers == NIL && !first_look) ||
+			(message->user_handlers == NIL && !first_look && !message->alone) ||
 			!failed_lock(work, message))
 			continue;
 		table_update_columns(work, table, lengthof(begun), begun);

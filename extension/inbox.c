@@ -117,6 +117,14 @@ lock_ids(Work *work, List *messages)
 	work_refresh_snapshot();
 }
 
+static bool
+is_of_record(TupleTableSlot *slot, const Message *message)
+{
+	return row_get_int64(slot, INBOX_OFFSET) == message->offset &&
+		   row_get_int32(slot, INBOX_PARTITION) == message->partition &&
+		   strcmp(row_get_text(slot, INBOX_TOPIC), message->topic) == 0;
+}
+
 /* Finds the messages whose id was seen before. */
 static void
 find_duplicates(Work *work, List *messages)
@@ -134,13 +142,12 @@ find_duplicates(Work *work, List *messages)
 			continue;
 		commit_fence_answer();
 		message->outcome = (Outcome){.result = "duplicate"};
-		/* The very same record, read again: it has its row. */
-		message->known = row_get_int64(table->slot, INBOX_OFFSET) ==
-							 message->offset &&
-						 row_get_int32(table->slot, INBOX_PARTITION) ==
-							 message->partition &&
-						 strcmp(row_get_text(table->slot, INBOX_TOPIC),
-								message->topic) == 0;
+		/*
+		 * The very same record, read again: it has its row.  If it was a
+		 * duplicate then too, that row is another one than what was found.
+		 */
+		message->known = is_of_record(table->slot, message) ||
+						 partition_is_behind(work, message);
 	}
 }
 
@@ -420,12 +427,11 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	work_begin(&work, "relay_apply()");
 	user_handlers_find(&work, messages);
 	messages = inbox_cut(messages);
-	if (options.count_attempts && !attempts_record(&work, messages))
+	if (options.count_attempts && !attempts_record(&work, &messages))
 	{
 		work_end(&work);
 		return inbox_return_started(fcinfo, messages);
 	}
-	messages = inbox_cut_alone(messages);
 	prepare_all(&options, messages);
 	messages = inbox_cut_parsed(messages);
 	find_duplicates_in_batch(messages);

@@ -201,7 +201,7 @@ level_load_rest(Work *work, Level *first)
 			level_read(row, table->slot);
 		last = row;
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 }
 
 /* Reads a level's rows without locking them. */
@@ -340,7 +340,7 @@ work_product_levels(Work *work, const char *product_id, bool sales)
 		}
 		level_read(row, table->slot);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return levels;
 }
 

@@ -260,49 +260,72 @@ told_lines(json_t *root)
 
 /* ---- Time ---- */
 
-/* RFC 3339; false if it is not. */
+/* One of the characters, then so many digits, of a number up to max. */
 static bool
-parse_rfc3339(const char *text_form, TimestampTz *at)
+take_number(const char **at, const char *before, int digits, int max, int *n)
+{
+	if (before[0] != '\0' && (**at == '\0' || strchr(before, *(*at)++) == NULL))
+		return false;
+	for (*n = 0; digits > 0; digits--, (*at)++)
+	{
+		if (**at < '0' || **at > '9')
+			return false;
+		*n = *n * 10 + (**at - '0');
+	}
+	return *n <= max;
+}
+
+/* What stands behind the seconds: digits below the microsecond do not count. */
+static bool
+take_fraction(const char **at, fsec_t *fsec)
+{
+	int unit = USECS_PER_SEC / 10;
+
+	*fsec = 0;
+	if (**at != '.')
+		return true;
+	if (strspn(++*at, "0123456789") == 0)
+		return false;
+	for (; **at >= '0' && **at <= '9'; (*at)++, unit /= 10)
+		*fsec += (**at - '0') * unit;
+	return true;
+}
+
+/* The zone, as seconds to the west, and the end. */
+static bool
+take_zone(const char *at, int *tz)
+{
+	bool east = *at == '+';
+	int	 hours;
+	int	 minutes;
+
+	*tz = 0;
+	if (pg_strcasecmp(at, "Z") == 0)
+		return true;
+	if (!take_number(&at, "+-", 2, 23, &hours) ||
+		!take_number(&at, ":", 2, 59, &minutes))
+		return false;
+	*tz = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) * (east ? -1 : 1);
+	return *at == '\0';
+}
+
+/* RFC 3339, to the letter; false if it is not. */
+static bool
+parse_rfc3339(const char *at, TimestampTz *to)
 {
 	struct pg_tm tm = {0};
-	int			 used = 0;
-	int			 hours = 0;
-	int			 minutes = 0;
-	fsec_t		 fsec = 0;
-	int			 tz = 0;
+	fsec_t		 fsec;
+	int			 tz;
 
-	if (sscanf(text_form, "%4d-%2d-%2d%*[Tt ]%2d:%2d:%2d%n", &tm.tm_year,
-			   &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec,
-			   &used) != 6 ||
-		used == 0)
-		return false;
-	if (text_form[used] == '.')
-	{
-		double fraction = strtod(text_form + used, NULL);
-		int	   digits = strspn(text_form + used + 1, "0123456789");
-
-		if (digits == 0)
-			return false;
-		fsec = (fsec_t) (fraction * USECS_PER_SEC);
-		used += 1 + digits;
-	}
-	if (text_form[used] == '+' || text_form[used] == '-')
-	{
-		int zone_used = 0;
-
-		if (sscanf(text_form + used + 1, "%2d:%2d%n", &hours, &minutes,
-				   &zone_used) != 2 ||
-			text_form[used + 1 + zone_used] != '\0')
-			return false;
-		tz = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) *
-			 (text_form[used] == '+' ? -1 : 1);
-	}
-	else if (pg_strcasecmp(text_form + used, "Z") != 0)
-		return false;
-	if (ValidateDate(DTK_DATE_M, false, false, false, &tm) != 0 ||
-		tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
-		return false;
-	return tm2timestamp(&tm, fsec, &tz, at) == 0;
+	return take_number(&at, "", 4, 9999, &tm.tm_year) &&
+		   take_number(&at, "-", 2, MONTHS_PER_YEAR, &tm.tm_mon) &&
+		   take_number(&at, "-", 2, 31, &tm.tm_mday) &&
+		   take_number(&at, "Tt ", 2, 23, &tm.tm_hour) &&
+		   take_number(&at, ":", 2, 59, &tm.tm_min) &&
+		   take_number(&at, ":", 2, 60, &tm.tm_sec) &&
+		   take_fraction(&at, &fsec) && take_zone(at, &tz) &&
+		   ValidateDate(DTK_DATE_M, false, false, false, &tm) == 0 &&
+		   tm2timestamp(&tm, fsec, &tz, to) == 0;
 }
 
 /* Kafka's time, epoch milliseconds, as ours. */

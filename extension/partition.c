@@ -58,6 +58,7 @@ typedef struct Stretch
 {
 	Message *first;
 	Message *last;
+	bool	 is_news; /* once applied: not all of it was seen before */
 } Stretch;
 
 static int
@@ -91,16 +92,18 @@ stretches(List *messages)
 		if (stretch == NULL || stretch->last->partition != message->partition ||
 			strcmp(stretch->last->topic, message->topic) != 0)
 		{
-			stretch = palloc(sizeof(Stretch));
+			stretch = palloc0(sizeof(Stretch));
 			stretch->first = message;
 			all = lappend(all, stretch);
 		}
 		stretch->last = message;
+		stretch->is_news |= message->outcome.result != NULL &&
+							strcmp(message->outcome.result, "duplicate") != 0;
 	}
 	return all;
 }
 
-/* Finds and locks a partition's row in a table whose key it is. */
+/* Finds a partition's row in a table whose key it is. */
 static bool
 find_partition(Work *work, Table *table, const char *index,
 			   const Message *message, ItemPointer tid)
@@ -110,13 +113,21 @@ find_partition(Work *work, Table *table, const char *index,
 	table_key_text(&keys[0], 1, message->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(message->partition));
-	if (!table_find(work, table, index, 2, keys, tid))
+	return table_find(work, table, index, 2, keys, tid);
+}
+
+/* Finds and locks it. */
+static bool
+lock_partition(Work *work, Table *table, const char *index,
+			   const Message *message, ItemPointer tid)
+{
+	if (!find_partition(work, table, index, message, tid))
 	{
 		/* Of two batches one makes the row and the other finds it. */
 		lock_name(LOCK_CLASS_OFFSET,
 				  psprintf("%s\t%d", message->topic, message->partition));
 		work_refresh_snapshot();
-		if (!table_find(work, table, index, 2, keys, tid))
+		if (!find_partition(work, table, index, message, tid))
 			return false;
 	}
 	return table_lock_row(table, tid);
@@ -124,15 +135,33 @@ find_partition(Work *work, Table *table, const char *index,
 
 /* ---- Offsets ---- */
 
-static void
-offset_store(Work *work, const Message *last)
+/*
+ * Whether the partition stands behind the message: it was applied before.  A
+ * relay that was cut off from its group may come with what another one has.
+ */
+bool
+partition_is_behind(Work *work, const Message *message)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	ItemPointerData tid;
+
+	return find_partition(work, table, "inbox_offset_pkey", message, &tid) &&
+		   row_get_int64(table->slot, OFFSET_NEXT) > message->offset;
+}
+
+static void
+offset_store(Work *work, const Stretch *stretch)
+{
+	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	const Message  *last = stretch->last;
 	ItemPointerData tid;
 	bool			found;
 	TupleTableSlot *slot;
 
-	found = find_partition(work, table, "inbox_offset_pkey", last, &tid);
+	found = lock_partition(work, table, "inbox_offset_pkey", last, &tid);
+	if (found && !stretch->is_news &&
+		row_get_int64(table->slot, OFFSET_NEXT) > last->offset)
+		return;
 	slot = table_new_row(table);
 	row_put_text(slot, OFFSET_TOPIC, last->topic);
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
@@ -143,14 +172,17 @@ offset_store(Work *work, const Message *last)
 		table_insert(work, table);
 }
 
-/* Moves each partition of the batch behind its last message. */
+/*
+ * Moves each partition of the batch behind its last message.  Back as well, for
+ * a topic may have been made anew; but not for what others have brought already.
+ */
 void
 partitions_move(Work *work, List *messages)
 {
 	ListCell *cell;
 
 	foreach(cell, stretches(messages))
-		offset_store(work, ((Stretch *) lfirst(cell))->last);
+		offset_store(work, lfirst(cell));
 }
 
 /* ---- Tries that were begun ---- */
@@ -198,44 +230,61 @@ careful_to(const Message *message)
 	return &entry->offset;
 }
 
+/* What is on record of a partition's tries. */
+typedef struct Attempt
+{
+	ItemPointerData tid;
+	bool			found;
+	bool			mine;		/* this very try, of this session */
+	int				started;	/* tries of others at the same message */
+	int64			suspect_to; /* up to here all are tried alone */
+} Attempt;
+
 /*
- * Sees to it that the try of a stretch is on record; false if it was not.  Sets
- * on its first message whether it must be alone, and how often it was begun.
+ * Locks and reads it.  Sets on the stretch's first message whether it must be
+ * alone, and how often it was begun.
  */
+static void
+attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
+{
+	Table	*table = table_use(work, TABLE_INBOX_ATTEMPT);
+	Message *first = stretch->first;
+
+	*attempt = (Attempt){.suspect_to = -1};
+	attempt->found = lock_partition(work, table, "inbox_attempt_pkey", first,
+									&attempt->tid);
+	if (attempt->found)
+	{
+		attempt->suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
+		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
+		{
+			attempt->mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
+							session_id();
+			attempt->started = row_get_int32(table->slot, ATTEMPT_STARTED) -
+							   attempt->mine;
+			if (!attempt->mine)
+				attempt->suspect_to = Max(attempt->suspect_to,
+										  row_get_int64(table->slot,
+														ATTEMPT_LAST));
+		}
+	}
+	first->alone = first->offset <= attempt->suspect_to;
+	first->started = attempt->started;
+}
+
+/* Sees to it that the try of a stretch is on record; false if it was not. */
 static bool
 attempt_record(Work *work, const Stretch *stretch)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_ATTEMPT);
-	Message		   *first = stretch->first;
-	ItemPointerData tid;
+	const Message  *first = stretch->first;
+	Attempt			attempt;
 	TupleTableSlot *slot;
-	int64			suspect_to = -1;
-	int64			last = stretch->last->offset;
-	int				started = 0;
-	bool			found;
 
-	found = find_partition(work, table, "inbox_attempt_pkey", first, &tid);
-	if (found)
+	attempt_look(work, stretch, &attempt);
+	if (attempt.mine)
 	{
-		suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
-		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
-		{
-			bool mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
-						session_id();
-
-			started = row_get_int32(table->slot, ATTEMPT_STARTED) - mine;
-			if (!mine)
-				suspect_to = Max(suspect_to,
-								 row_get_int64(table->slot, ATTEMPT_LAST));
-			if (mine)
-				last = -1; /* is on record */
-		}
-	}
-	first->alone = first->offset <= suspect_to;
-	first->started = started;
-	if (last < 0)
-	{
-		*careful_to(first) = suspect_to;
+		*careful_to(first) = attempt.suspect_to;
 		return true;
 	}
 
@@ -243,37 +292,48 @@ attempt_record(Work *work, const Stretch *stretch)
 	row_put_text(slot, ATTEMPT_TOPIC, first->topic);
 	row_put(slot, ATTEMPT_PARTITION, Int32GetDatum(first->partition));
 	row_put(slot, ATTEMPT_FIRST, Int64GetDatum(first->offset));
-	row_put(slot, ATTEMPT_LAST,
-			Int64GetDatum(first->alone ? first->offset : last));
-	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(started + 1));
+	row_put(slot, ATTEMPT_LAST, Int64GetDatum(stretch->last->offset));
+	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(attempt.started + 1));
 	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
-	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(suspect_to));
+	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(attempt.suspect_to));
 	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
-	if (found)
-		table_update(work, table, &tid);
+	if (attempt.found)
+		table_update(work, table, &attempt.tid);
 	else
 		table_insert(work, table);
 	return false;
 }
 
+/* Whether the tries of a stretch are to be on record at all. */
+static bool
+attempt_is_noted(const Stretch *stretch)
+{
+	return stretch->first->user_handlers != NIL ||
+		   stretch->first->offset <= *careful_to(stretch->first);
+}
+
 /*
- * Sees to it that the tries of a batch are on record; false if some were not,
- * and the caller is to commit and come again.
+ * Cuts a batch to what is tried at once, and sees to it that these tries are
+ * on record; false if some were not, and the caller is to commit and come
+ * again.  Of what is cut off no try begins, so none is counted.
  */
 bool
-attempts_record(Work *work, List *messages)
+attempts_record(Work *work, List **messages)
 {
 	bool	  recorded = true;
+	Attempt	  attempt;
 	ListCell *cell;
 
-	foreach(cell, stretches(messages))
+	foreach(cell, stretches(*messages))
 	{
-		const Stretch *stretch = lfirst(cell);
-
-		if (stretch->first->user_handlers == NIL &&
-			stretch->first->offset > *careful_to(stretch->first))
-			continue;
-		recorded &= attempt_record(work, stretch);
+		if (attempt_is_noted(lfirst(cell)))
+			attempt_look(work, lfirst(cell), &attempt);
+	}
+	*messages = inbox_cut_alone(*messages);
+	foreach(cell, stretches(*messages))
+	{
+		if (attempt_is_noted(lfirst(cell)))
+			recorded &= attempt_record(work, lfirst(cell));
 	}
 	return recorded;
 }

@@ -108,6 +108,7 @@ typedef struct Table
 	Relation		rel;	/* NULL until it is used */
 	TupleTableSlot *slot;	/* to read into and to write from */
 	ResultRelInfo  *target; /* its indexes, open; NULL until written */
+	IndexScanDesc	idle;	/* the scan that ended last, or NULL */
 } Table;
 
 /* A column's new value. */
@@ -613,7 +614,8 @@ extern Oid	part_lock(Work *work);
 
 /* in partition.c */
 extern void	   partitions_move(Work *work, List *messages);
-extern bool	   attempts_record(Work *work, List *messages);
+extern bool	   partition_is_behind(Work *work, const Message *message);
+extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
 extern int64   session_id(void);
@@ -689,7 +691,7 @@ extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
 extern bool			   table_scan_back(IndexScanDesc scan, Table *table);
-extern void			   table_scan_end(IndexScanDesc scan);
+extern void			   table_scan_end(Table *table, IndexScanDesc scan);
 extern bool table_find(Work *work, Table *table, const char *index, int nkeys,
 					   ScanKey keys, ItemPointer tid);
 extern bool table_find_text(Work *work, Table *table, const char *index,

@@ -182,10 +182,11 @@ lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 	*due = failed_due(&work, max_rows);
 	user_handlers_find(&work, *due);
 	*due = inbox_cut(*due);
+	/* before they are put on record: what is cut off is not tried */
+	*due = inbox_cut_alone(*due);
 	recorded = !options->count_attempts || failed_record_tries(&work, *due);
 	if (recorded)
 	{
-		*due = inbox_cut_alone(*due);
 		foreach(cell, *due)
 			inbox_prepare(options, lfirst(cell));
 		*due = inbox_cut_parsed(*due);

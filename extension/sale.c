@@ -152,7 +152,7 @@ sale_orders(Work *work, const char *activity_id, const char *user_id)
 
 	while (table_scan_next(scan, table))
 		orders = lappend(orders, row_get_text(table->slot, BOUGHT_ORDER));
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	list_sort(orders, text_compare);
 	foreach(cell, orders)
 	{
@@ -216,7 +216,7 @@ bought_forget(Work *work, const char *activity_id)
 
 	while (table_scan_next(scan, table))
 		table_delete(table, &table->slot->tts_tid);
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 }
 
 /* ---- The limit ---- */

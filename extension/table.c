@@ -148,6 +148,15 @@ table_sequence(Work *work, const char *name)
 	return table_find_relation(work, name);
 }
 
+static void
+scan_close(IndexScanDesc scan)
+{
+	Relation rel = scan->indexRelation;
+
+	index_endscan(scan);
+	index_close(rel, NoLock);
+}
+
 /* Closes what the call has used.  Locks stay until the transaction ends. */
 void
 tables_close(Work *work)
@@ -158,6 +167,8 @@ tables_close(Work *work)
 
 		if (table->rel == NULL)
 			continue;
+		if (table->idle != NULL)
+			scan_close(table->idle);
 		if (table->target != NULL)
 			ExecCloseIndices(table->target);
 		ExecDropSingleTupleTableSlot(table->slot);
@@ -344,17 +355,26 @@ table_key_text(ScanKey key, AttrNumber column, const char *value)
 
 /*
  * Begins a scan of a named index under the active snapshot.  Keys number the
- * index's columns.
+ * index's columns.  A batch looks hundreds of times into the same index: the
+ * scan that ended last is kept for the next one.
  */
 IndexScanDesc
 table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
 				 ScanKey keys)
 {
-	Relation	  rel = index_open(table_find_relation(work, index),
-								   AccessShareLock);
-	IndexScanDesc scan = compat_index_beginscan(table->rel, rel,
-												GetActiveSnapshot(), nkeys);
+	Oid			  oid = table_find_relation(work, index);
+	IndexScanDesc scan = table->idle;
 
+	if (scan != NULL && scan->indexRelation->rd_id == oid &&
+		scan->numberOfKeys == nkeys)
+	{
+		table->idle = NULL;
+		scan->xs_snapshot = GetActiveSnapshot();
+	}
+	else
+		scan = compat_index_beginscan(table->rel,
+									  index_open(oid, AccessShareLock),
+									  GetActiveSnapshot(), nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	return scan;
 }
@@ -388,12 +408,13 @@ table_scan_back(IndexScanDesc scan, Table *table)
 }
 
 void
-table_scan_end(IndexScanDesc scan)
+table_scan_end(Table *table, IndexScanDesc scan)
 {
-	Relation rel = scan->indexRelation;
-
-	index_endscan(scan);
-	index_close(rel, NoLock);
+	if (table->idle != NULL)
+		scan_close(table->idle);
+	table->idle = scan;
+	/* it must not hold up who wants to tidy the page */
+	table_index_fetch_reset(scan->xs_heapfetch);
 }
 
 /*
@@ -414,7 +435,7 @@ table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
 		ExecMaterializeSlot(table->slot);
 		slot_getallattrs(table->slot);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return found;
 }
 

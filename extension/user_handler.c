@@ -147,7 +147,7 @@ topic_handlers(Work *work, const char *topic)
 		handler->search_path = row_get_text(table->slot, HANDLER_SEARCH_PATH);
 		handlers = lappend(handlers, handler);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return handlers;
 }
 

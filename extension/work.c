@@ -259,7 +259,7 @@ order_load(Work *work, Order *order)
 		order->lines = lappend(order->lines, line);
 		order->attempt = Max(order->attempt, line->attempt);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	order->loaded = true;
 }
 
@@ -405,7 +405,7 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 		if (line != NULL && line_is_due(work, line))
 			due = lappend(due, line);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return due;
 }
 
@@ -428,7 +428,7 @@ work_order_lines(Work *work, const char *order_id)
 		if (line != NULL)
 			lines = lappend(lines, line);
 	}
-	table_scan_end(scan);
+	table_scan_end(table, scan);
 	return lines;
 }
 

@@ -33,6 +33,11 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 22, "json": {"event_id": "inbb-e9", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 5}]}},
 	{"topic": "order-created", "offset": 23, "json": {"event_id": "inbb-e10", "order_id": "inbb-10", "items": "none"}},
 	{"topic": "order-created", "offset": 24, "json": {"event_id": "inbb-e10", "order_id": "inbb-10", "items": [{"product_id": "inbb-b", "quantity": 1}]}}]');
+-- a second relay with the same records: no second row, of duplicates neither
+SELECT * FROM apply('[
+	{"topic": "order-created", "offset": 21, "json": {"event_id": "inbb-e9", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 1}]}},
+	{"topic": "order-created", "offset": 22, "json": {"event_id": "inbb-e9", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 5}]}},
+	{"topic": "order-created", "offset": 24, "json": {"event_id": "inbb-e10", "order_id": "inbb-10", "items": [{"product_id": "inbb-b", "quantity": 1}]}}]');
 SELECT lines_of('inbb-9'), lines_of('inbb-10');
 SELECT topic, "offset", event_id, order_id, result FROM stock_inbox WHERE event_id ~ '^inbb-' AND ("offset" >= 20 OR result = 'duplicate') ORDER BY "offset", topic;
 -- where the id comes from: ce_id, event_id, id among the headers, the body, the place

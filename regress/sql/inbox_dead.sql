@@ -32,7 +32,7 @@ SELECT poison(jsonb_build_object('order_id', 'ind-1', 'items', (SELECT jsonb_agg
 -- version and time
 SELECT v, poison(format('{"order_id": "ind-1", %s}', v), 'order_failed') FROM unnest(ARRAY['"event_version": 2', '"event_version": 0', '"event_version": "1"',
 	'"eventVersion": 1.0', '"timestamp": "yesterday"', '"timestamp": "2026-02-30T00:00:00Z"', '"timestamp": "2026-01-01T00:00:00"', '"timestamp": "2026-01-01T25:00:00Z"',
-	'"timestamp": "2026-01-01T00:00:00.Z"', '"timestamp": -1', '"timestamp": 1.5', '"timestamp": {}']) v;
+	'"timestamp": "2026-01-01T00:00:00.Z"', '"timestamp": "2026-01-01T-1:+5: 9Z"', '"timestamp": "2026-01-01TT00:00:00Z"', '"timestamp": "2026-01-01T00:00:00.5e300Z"', '"timestamp": "2026-01-01T00:00:00+24:00"', '"timestamp": "2026-01-01T00:00:00+-1:00"', '"timestamp": "2026-01-01T00:00:00Z "', '"timestamp": -1', '"timestamp": 1.5', '"timestamp": {}']) v;
 \pset tuples_only off
 \pset format aligned
 -- nothing of that took effect, and all of it is archived and published

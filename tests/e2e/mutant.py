@@ -24,29 +24,48 @@ class OwnTree(Postgres):
         return os.path.join(self.pgroot, LIB, "bin", name)
 
 
-class Mutant(OwnTree):
-    """A server whose extension was built with `new` in the place of `old`."""
-
-    def __init__(self, directory, file, old, new, settings=None):
-        super().__init__(directory, settings)
-        source = os.path.join(directory, "source")
+    def build(self, make_args, change=lambda text: text, file="pgstock.h"):
+        """Install an extension made from our source, with a file changed."""
+        source = os.path.join(self.directory, "source")
         shutil.copytree(os.path.join(SOURCE, "extension"),
                         os.path.join(source, "extension"))
         shutil.copy(os.path.join(SOURCE, "VERSION"), source)
         path = os.path.join(source, "extension", file)
         with open(path, encoding="utf-8") as code:
             text = code.read()
-        assert text.count(old) == 1, f"{file} has {text.count(old)} of: {old}"
         with open(path, "w", encoding="utf-8") as code:
-            code.write(text.replace(old, new))
+            code.write(change(text))
         subprocess.run(
             ["make", "-s", "-C", os.path.join(source, "extension"),
-             "pgstock.so", "with_llvm=no", "PG_CFLAGS=-Wno-unused-function",
+             "pgstock.so", "with_llvm=no", *make_args,
              "PG_CONFIG=" + os.path.join(need("PGSTOCK_PGROOT"), LIB,
                                          "bin/pg_config")],
             check=True, stdout=subprocess.DEVNULL)
         shutil.copy(os.path.join(source, "extension/pgstock.so"),
                     os.path.join(self.pgroot, LIB, "lib"))
+
+
+class Mutant(OwnTree):
+    """A server whose extension was built with `new` in the place of `old`."""
+
+    def __init__(self, directory, file, old, new, settings=None):
+        super().__init__(directory, settings)
+
+        def change(text):
+            assert text.count(old) == 1, (
+                f"{file} has {text.count(old)} of: {old}")
+            return text.replace(old, new)
+        self.build(["PG_CFLAGS=-Wno-unused-function"], change, file)
+
+
+class Sanitized(OwnTree):
+    """A server whose extension checks itself, by assertions and by
+    UndefinedBehaviorSanitizer; what they find ends the backend."""
+
+    def __init__(self, directory, settings=None):
+        super().__init__(directory, settings)
+        self.build(["COPT=-DUSE_ASSERT_CHECKING=1 -fsanitize=undefined"
+                    " -fno-sanitize-recover=all -fno-omit-frame-pointer"])
 
 
 # Mutants of commit.c, each without one of its guards.

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: PostgreSQL
+"""P3: every order in which messages may arrive ends with the stock right.
+
+What one message meets in each state of its order is walked in the regression
+tests (inbox_payment, inbox_back, inbox_waiting); here it is what only Kafka and
+relays can bring about.
+"""
+
+import os
+import time
+
+from confluent_kafka import Consumer, TopicPartition
+
+from checks import check_all, inbox_results
+from process import wait_until
+from test_inbox import (QUICK, TOPICS, handled, order, put, states,
+                        types_by_key)
+
+BACKLOG = int(os.environ.get("PGSTOCK_MESSAGES") or 3000)
+
+
+def paid(number):
+    return {"order_id": f"o-{number}", "event_id": f"paid-{number}",
+            "payment_id": f"payment-{number}"}
+
+
+def test_failure_before_its_order(db, kafka, start_relay):
+    """Each of what gives back comes first: the order is reserved when it
+    comes, and given back at once."""
+    db.sql("SELECT receive_stock('book', 10)")
+    start_relay(QUICK, topics=TOPICS)
+    put(kafka, *[(topic, {"order_id": f"o-{n}", "event_id": f"early-{n}"})
+                 for n, topic in enumerate(TOPICS[2:])])
+    wait_until(lambda: inbox_results(db) == {"waiting": 3}, 15,
+               lambda: f"they wait: {inbox_results(db)}")
+    put(kafka, *[("order-created", order(n)) for n in range(3)])
+    handled(db, 6)
+    assert states(db) == {"o-0": "released", "o-1": "released",
+                          "o-2": "rolled_back"}
+    assert db.level("book") == (10, 0, 10)
+    with kafka.tail("stock-events") as tail:
+        check_all(db, tail)
+        told = types_by_key(tail)
+    assert told == {"o-0": ["StockReserved", "StockReleased"],
+                    "o-1": ["StockReserved", "StockReleased"],
+                    "o-2": ["StockReserved", "StockRolledBack"]}
+
+
+def test_late_failure_of_an_earlier_attempt(db, kafka, start_relay):
+    """An order fails, is reserved again and paid; then the failure is told
+    once more, by somebody slow: the paid attempt is not meant."""
+    db.sql("SELECT receive_stock('book', 10)")
+    start_relay(QUICK, topics=TOPICS)
+    put(kafka, ("order-created", order(1)))
+    handled(db, 1)
+    failed_at = int(time.time() * 1000)
+    put(kafka, ("order_failed", {"order_id": "o-1", "event_id": "f-1"}))
+    handled(db, 2)
+    db.sql("SELECT reserve_stock('book', 2, 'o-1')")
+    put(kafka, ("payment-success", paid(1)))
+    handled(db, 3)
+    put(kafka, ("order_failed", {"order_id": "o-1", "event_id": "f-2",
+                                 "timestamp": failed_at}))
+    handled(db, 4)
+    assert db.sql("SELECT result, reason FROM stock_inbox"
+                  " WHERE event_id = 'f-2'") == [("skipped", "stale")]
+    assert db.level("book") == (8, 0, 8)
+
+
+def test_group_is_ahead_of_the_database(db, kafka, start_relay):
+    """As after a promotion or a restore: the group has committed what the
+    database has lost. The database's word counts."""
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay(QUICK, topics=TOPICS)
+    put(kafka, *[("order-created", order(n)) for n in range(20)])
+    handled(db, 20)
+    relay.terminate()
+    put(kafka, *[("order-created", order(n)) for n in range(20, 40)],
+        *[("payment-success", paid(n)) for n in range(40)])
+    group = db.value("SELECT inbox_group FROM pgstock_internal.relay_hello()")
+    ahead = Consumer({"bootstrap.servers": kafka.brokers, "group.id": group,
+                      "enable.auto.commit": False})
+    places = [TopicPartition(topic, number) for topic in TOPICS
+              for number in range(3)]
+    for place in places:
+        place.offset = ahead.get_watermark_offsets(place, timeout=10)[1]
+    ahead.commit(offsets=places, asynchronous=False)
+    ahead.close()
+    relay.start()
+    handled(db, 80)
+    assert set(states(db).values()) == {"confirmed"}
+    assert db.level("book") == (60, 0, 60)
+
+
+def test_two_relays_with_the_same_messages(db, kafka, start_relay):
+    """Two groups by mistake, or a relay that was cut off and does not know:
+    both bring every message, and each takes effect once and has one row."""
+    db.sql("SELECT receive_stock('book', 10000)")
+    messages = [("order-created", order(n)) for n in range(1000)]
+    messages += [("payment-success", paid(n)) for n in range(0, 1000, 2)]
+    # both stand at the beginning before there is anything
+    relays = [start_relay({"inbox": {**QUICK["inbox"], "group": group}},
+                          topics=TOPICS) for group in ("a", "b")]
+    put(kafka, *messages)
+    put(kafka, *messages[::10])             # duplicates have a row as well
+    ends = {(place.topic, place.partition): place.offset for place in
+            kafka_ends(kafka)}
+    for relay in relays:
+        wait_until(lambda r=relay: r.metric("inbox_events_total") >= 1650, 60,
+                   lambda r=relay: r.get("/metrics")[1])
+    wait_until(lambda: not inbox_results(db)["waiting"], 30, "nothing waits")
+    assert db.sql("SELECT count(*), count(DISTINCT (topic, partition,"
+                  ' "offset")) FROM stock_inbox') == [(1650, 1650)]
+    assert inbox_results(db) == {"applied": 1500, "duplicate": 150}
+    assert db.level("book") == (9500, 500, 9000)
+    assert {(topic, partition): offset for topic, partition, offset in db.sql(
+        "SELECT * FROM pgstock_internal.relay_offsets(NULL)")} == ends
+
+
+def kafka_ends(kafka):
+    """Where the partitions that hold anything end."""
+    with kafka.tail(*TOPICS) as tail:
+        tail.read_to_end()
+        return [TopicPartition(*place, end) for place, end in tail.next.items()
+                if end > 0]
+
+
+def test_backlog_with_payments_first(db, kafka, start_relay):
+    """After an hour's outage the topics are read side by side: thousands of
+    payments come before their orders, some orders are cancelled too. All of
+    them end within the wait, and none holds up the others for long."""
+    db.sql("SELECT receive_stock('book', %s)", (BACKLOG,))
+    start_relay(QUICK, topics=TOPICS)
+    put(kafka, *[("payment-success", paid(n)) for n in range(BACKLOG)],
+        *[("order-cancelled", {"order_id": f"o-{n}", "event_id": f"off-{n}"})
+          for n in range(0, BACKLOG, 10)])
+    early = BACKLOG + BACKLOG // 10
+    wait_until(lambda: inbox_results(db) == {"waiting": early}, 120,
+               lambda: f"they wait: {inbox_results(db)}")
+    began = time.monotonic()
+    put(kafka, *[("order-created", order(n)) for n in range(BACKLOG)])
+    handled(db, BACKLOG + early, 120)
+    print(f"{BACKLOG} orders whose payments waited:"
+          f" {time.monotonic() - began:.1f} s")
+    # a cancellation may have been first, and then the payment was too late
+    kept = sum(state == "confirmed" for state in states(db).values())
+    assert BACKLOG * 9 // 10 == kept
+    assert db.level("book") == (BACKLOG - kept, 0, BACKLOG - kept)
+    with kafka.tail("stock-events") as tail:
+        check_all(db, tail)
