@@ -258,7 +258,14 @@ check_topics(const Config *config, Buf *error)
 }
 
 static bool
-config_check(const Config *config, Buf *error)
+names_broker(const Config *config)
+{
+	return config_kafka_get(config, "bootstrap.servers") != NULL ||
+		   config_kafka_get(config, "metadata.broker.list") != NULL;
+}
+
+static bool
+config_check(const Config *config, bool offline, Buf *error)
 {
 	if (!check_conninfo(config->conninfo, error) ||
 		!check_topics(config, error))
@@ -270,8 +277,7 @@ config_check(const Config *config, Buf *error)
 			return false;
 		buf_clear(error);
 	}
-	if (config_kafka_get(config, "bootstrap.servers") == NULL &&
-		config_kafka_get(config, "metadata.broker.list") == NULL)
+	if (!offline && !names_broker(config))
 	{
 		buf_add_str(error, "no broker is named: \"bootstrap.servers\" in "
 						   "[kafka], or --kafka");
@@ -332,7 +338,8 @@ config_load(const ConfigOverrides *from, Buf *error)
 	Parser parser = {.config = config_new(), .error = error};
 
 	if ((from->path == NULL || config_read(&parser, from->path)) &&
-		config_override(&parser, from) && config_check(parser.config, error))
+		config_override(&parser, from) &&
+		config_check(parser.config, from->offline, error))
 		return parser.config;
 	buf_str(error);
 	config_free(parser.config);

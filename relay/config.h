@@ -60,6 +60,7 @@ typedef struct ConfigOverrides
 	const char *path;	  /* the file, or NULL */
 	const char *postgres; /* conninfo, or NULL */
 	const char *kafka;	  /* bootstrap.servers, or NULL */
+	bool		offline;  /* no broker need be named: none is asked */
 } ConfigOverrides;
 
 /* NULL and one sentence in *error if anything is wrong. */

@@ -98,6 +98,17 @@ def test_no_password_in_argv(relays):
         assert "password" in done.stderr and "hunter2" not in done.stderr
 
 
+def test_no_broker_is_needed(relays, db):
+    """Commands that ask the database alone need no [kafka]."""
+    relay = relays("", "")
+    for command in (["failed", "list"], ["failed", "export", "--csv"],
+                    ["replay", "--from", "1", "--dry-run"], ["adopt"]):
+        done = relay.run_binary(*command, "--postgres", db.conninfo())
+        assert done.returncode == OK, done.stderr
+    done = relay.run_binary("audit", "--postgres", db.conninfo())
+    assert done.returncode == USAGE and "bootstrap.servers" in done.stderr
+
+
 def test_away(relays):
     """A database that is away is no mistake of usage."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
