@@ -34,6 +34,7 @@
  *		user_handler.c	handlers that users register, and how they are fenced in
  *		refused.c		orders that were refused
  *		failed.c		a message that failed: waits, or dead letter and archive
+ *		alert.c			has a person told of it
  *		retry.c			another try
  *	Beneath
  *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
@@ -98,6 +99,7 @@ typedef enum TableId
 	TABLE_ADMIN_ACTION,
 	TABLE_SALE,
 	TABLE_SALE_ORDER,
+	TABLE_ALERT,
 	TABLE_COUNT
 } TableId;
 
@@ -435,6 +437,7 @@ typedef struct InboxOptions
 	int			retry_count;
 	int64	   *retry_delays_ms;
 	bool		count_attempts; /* put tries on record before they begin */
+	bool		alert;			/* a person is to be told of what is given up */
 } InboxOptions;
 
 /* At most so many messages of users' handlers are in one transaction: more
@@ -460,6 +463,9 @@ extern int				pgstock_history_retention;
 extern int				pgstock_handler_timeout;
 extern char			   *pgstock_trace_id;
 extern char			   *pgstock_actor;
+
+/* in alert.c */
+extern void alert_store(Work *work, const Message *message);
 
 /* in args.c */
 extern char		  *args_id(FunctionCallInfo fcinfo, int n, const char *name);

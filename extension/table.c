@@ -47,7 +47,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"level",		"reservation",	 "movement",	 "idempotency",
 	"outbox",		"inbox",		 "inbox_offset", "inbox_attempt",
 	"failed_event", "refused_order", "event_topic",	 "user_handler",
-	"admin_action", "sale",			 "sale_order",
+	"admin_action", "sale",			 "sale_order",	 "alert",
 };
 
 /*

@@ -18,6 +18,7 @@
 #include "http.h"
 #include "kafka.h"
 #include "option.h"
+#include "webhook_allow.h"
 
 #define LINE_MAX_BYTES 65536 /* certificates are long */
 #define OPTIONS_MAX	   64
@@ -128,7 +129,8 @@ config_line(void *arg, const char *section, const char *key, const char *value)
 	else
 		buf_printf(parser->error,
 				   "unknown section [%s]: there are [relay], "
-				   "[postgres], [kafka], [outbox], [inbox] and [http]",
+				   "[postgres], [kafka], [outbox], [inbox], [http] and "
+				   "[webhook]",
 				   section);
 	return 0;
 }
@@ -268,7 +270,7 @@ static bool
 config_check(const Config *config, bool offline, Buf *error)
 {
 	if (!check_conninfo(config->conninfo, error) ||
-		!check_topics(config, error))
+		!check_topics(config, error) || !webhook_check(config, error))
 		return false;
 	if (config->http_listen[0] != '\0')
 	{

@@ -142,8 +142,10 @@ inbox_set_options(Inbox *inbox)
 		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
 				   config->retry_delays.us[i] / MS_US);
 	buf_printf(json,
-			   "],\"count_attempts\":true,\"order_wait_ms\":%" PRId64
-			   ",\"dedup_retention_ms\":%" PRId64 ",\"group\":",
+			   "],\"count_attempts\":true,\"alert\":%s,"
+			   "\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
+			   ",\"group\":",
+			   config->webhook_url[0] != '\0' ? "true" : "false",
 			   config->order_wait_us / MS_US,
 			   config->dedup_retention_us / MS_US);
 	json_string(json, inbox->group);

@@ -42,6 +42,8 @@ static const struct
 							   "How often this relay began or ceased to lead."},
 	[METRIC_LAG] = {"consumer_lag", "gauge",
 					"Messages in the partition that were not applied."},
+	[METRIC_WEBHOOK] = {"webhook_total", "counter",
+						"Requests that were to tell alerts, by their end."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 

@@ -20,7 +20,8 @@ typedef enum MetricId
 	METRIC_ENDS,		   /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
-	METRIC_LAG, /* {topic,partition} */
+	METRIC_LAG,		/* {topic,partition} */
+	METRIC_WEBHOOK, /* {result} */
 	METRIC_BUILD_INFO,
 	METRICS, /* their number */
 } MetricId;

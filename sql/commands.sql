@@ -46,7 +46,8 @@ BEGIN
 		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
 		  FROM pgstock_internal.relay_metrics() m
 		 WHERE m.name IN ('outbox_pending_events',
-						  'outbox_oldest_pending_seconds', 'archive_open');
+						  'outbox_oldest_pending_seconds', 'archive_open',
+						  'webhook_waiting');
 	RETURN QUERY
 		SELECT s.state, to_jsonb(count(f.state))
 		  FROM (VALUES ('failed_waiting', 'waiting'),

@@ -569,7 +569,10 @@ SELECT 'inbox_waiting_keys', '', count(DISTINCT (f.topic, f.key))::float8
 UNION ALL
 SELECT 'archive_open', '', count(*)::float8
   FROM pgstock_internal.failed_event f
- WHERE f.archived_at IS NOT NULL AND NOT f.handled
+ WHERE f.archived_at IS NOT NULL AND NOT f.handled AND f.state <> 'discarded'
+UNION ALL
+SELECT 'webhook_waiting', '', count(*)::float8
+  FROM pgstock_internal.alert a WHERE a.next_try_at IS NOT NULL
 UNION ALL
 SELECT 'reservations_open', '', count(*)::float8
   FROM pgstock_internal.reservation r WHERE r.state = 'r'
