@@ -106,6 +106,7 @@ inbox_options(Jsonb *options)
 								   "order_wait_ms");
 	o.count_attempts = option_is_true(options, "count_attempts");
 	o.alert = option_is_true(options, "alert");
+	o.careful = option_is_true(options, "careful");
 	delays = option(options, "retry_delays_ms");
 	if (delays->type != jbvBinary ||
 		!JsonContainerIsArray(delays->val.binary.data))
@@ -143,6 +144,16 @@ failed_is_transient(const ErrorData *failure)
 		   category == ERRCODE_CONNECTION_EXCEPTION ||
 		   category == ERRCODE_TRANSACTION_ROLLBACK ||
 		   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+/* Why a try failed, for people. */
+const char *
+failed_reason(const ErrorData *failure)
+{
+	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return failure->message;
+	return psprintf("another session has locked what it needs: %s",
+					failure->message);
 }
 
 /* What becomes of a message whose handler raised an error. */

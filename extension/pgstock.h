@@ -36,6 +36,7 @@
  *		failed.c		a message that failed: waits, or dead letter and archive
  *		alert.c			has a person told of it
  *		retry.c			another try
+ *		careful.c		one message after another, where locks cannot be had
  *	Beneath
  *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
  *		table.c			rows in and out of tables, without SQL
@@ -438,6 +439,7 @@ typedef struct InboxOptions
 	int64	   *retry_delays_ms;
 	bool		count_attempts; /* put tries on record before they begin */
 	bool		alert;			/* a person is to be told of what is given up */
+	bool		careful; /* locks cannot be had: each message by itself */
 } InboxOptions;
 
 /* At most so many messages of users' handlers are in one transaction: more
@@ -451,6 +453,14 @@ typedef struct UserBatch
 	int			called;
 	bool		succeeded; /* one has */
 } UserBatch;
+
+/* A call that takes one message after another. */
+typedef struct Careful
+{
+	TimestampTz began_at;
+	int			tried;
+	List	   *locked; /* of Line: what one has waited for in vain */
+} Careful;
 
 /* in pgstock.c */
 extern PGDLLEXPORT void _PG_init(void);
@@ -485,6 +495,14 @@ extern int		   key_compare(const char *product_a, const char *location_a,
 /* in attributes.c */
 extern char *attributes_cut(const char *object, int length,
 							const char *const *known, int n);
+
+/* in careful.c */
+extern void		  careful_begin(Careful *careful);
+extern bool		  careful_is_over(const Careful *careful);
+extern void		  careful_wait(const Careful *careful, const Message *message);
+extern void		  careful_note(Careful *careful, const Message *message,
+							   const ErrorData *failure);
+extern ErrorData *guard_call(void (*step)(void *), void *arg);
 
 /* in commit.c */
 extern void		  commit_init(void);
@@ -527,6 +545,7 @@ extern bool			failed_must_queue(Work *work, const Message *message);
 extern void			failed_queue(Work *work, Message *message);
 extern void			failed_wake_next(Work *work, const Message *message);
 extern bool			failed_is_transient(const ErrorData *failure);
+extern const char  *failed_reason(const ErrorData *failure);
 extern bool			failed_record_tries(Work *work, List *messages);
 extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);

@@ -75,8 +75,10 @@ static const struct
 							 FILTERS_SYNOPSIS, "Lists failed messages."},
 	[COMMAND_FAILED_SHOW] = {"failed show", OFFLINE, 0, 1, 1, "ID",
 							 "Shows all that is known of one."},
-	[COMMAND_FAILED_RETRY] = {"failed retry", FILTERS | OFFLINE, 0, 0, MANY,
-							  "ID... | " FILTERS_SYNOPSIS,
+	[COMMAND_FAILED_RETRY] = {"failed retry",
+							  FILTERS | BIT(ARG_REASON) | OFFLINE, 0, 0, MANY,
+							  "ID... [--reason TEXT] | [--reason TEXT]\n"
+							  "      " FILTERS_SYNOPSIS,
 							  "Tries again at once: those with these ids, or "
 							  "all that the filter finds."},
 	[COMMAND_FAILED_DISCARD] = {"failed discard", BIT(ARG_REASON) | OFFLINE,

@@ -270,7 +270,7 @@ AS $$
 BEGIN
 	CASE action
 		WHEN 'retry' THEN
-			PERFORM @extschema@.retry_failed_event($2);
+			PERFORM pgstock_internal.retry_failed($2, NULL, $3);
 		WHEN 'discard' THEN
 			PERFORM @extschema@.discard_failed_event($2, $3);
 		WHEN 'handled' THEN

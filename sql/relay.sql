@@ -470,7 +470,8 @@ CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
 	OUT reason text, OUT n bigint, OUT attempts int, OUT message text)
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE
+	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_apply IS
 	'the first messages of a batch: inbox rows, effects, events and offsets at once';
 
@@ -488,7 +489,8 @@ CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
 	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
 	OUT attempts int, OUT message text)
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE
+	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_retry IS
 	'tries again what waits and is due';
 

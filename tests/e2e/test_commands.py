@@ -234,11 +234,13 @@ def test_failed_retry_by_filter(db, kafka, start_relay):
     db.sql("SELECT receive_stock('book', 10)")
     db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
            " FROM generate_series(0, 2) i")
-    run_ok(relay, "failed", "retry", "--topic", "payment-success")
+    run_ok(relay, "failed", "retry", "--topic", "payment-success",
+           "--reason", "orders were late")
     wait_until(lambda: db.value(
         "SELECT count(*) FROM stock_reservations WHERE state = 'confirmed'")
         == 3, 20, "all are paid")
-    assert len(actions(db, "retry_failed_event")) == 3
+    assert [reason for _, reason in actions(db, "retry_failed_event")] == [
+        "orders were late"] * 3
     listed = run_ok(relay, "failed", "list", "--state", "archived")
     assert len(listed.splitlines()) == 1
 
