@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "consumer.h"
@@ -220,6 +221,27 @@ inbox_take_offsets(Inbox *inbox, const PGresult *result)
 		consumer_place(inbox->consumer, result);
 }
 
+/* times: an array of milliseconds, {1,2}; NULL: none */
+static void
+inbox_observe_orders(Inbox *inbox, const char *times)
+{
+	struct timespec wall;
+	int64_t			now_us;
+
+	if (times == NULL)
+		return;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	now_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	while (times[0] == '{' || times[0] == ',')
+	{
+		char *end;
+
+		metrics_observe(inbox->metrics, HISTOGRAM_ORDER,
+						now_us - strtoll(times + 1, &end, 10) * MS_US);
+		times = end;
+	}
+}
+
 /* One row of what became of messages; how many came to something. */
 static uint32_t
 inbox_count_result(Inbox *inbox, const PGresult *result, int row)
@@ -248,6 +270,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 	for (int64_t i = 0; !waits && i < n; i++)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
 						api_int(result, row, 4));
+	inbox_observe_orders(inbox, api_text(result, row, 6));
 	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
 			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
 			  what, reason, n, message != NULL ? " " : "",

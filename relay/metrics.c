@@ -69,6 +69,10 @@ static const struct
 		 1e-6},
 	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
 						 "One call for a batch of messages.", bucket_us, 1e-6},
+	[HISTOGRAM_ORDER] =
+		{"order_answer_seconds",
+		 "From an order-created's time in Kafka to the commit that answered it.",
+		 bucket_us, 1e-6},
 	[HISTOGRAM_ATTEMPTS] =
 		{"inbox_attempts",
 		 "How often a message was tried until it came to its end.",

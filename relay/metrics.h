@@ -31,6 +31,7 @@ typedef enum HistogramId
 	HISTOGRAM_COMMIT_TO_ACK,
 	HISTOGRAM_INBOX,
 	HISTOGRAM_ATTEMPTS, /* not a time but a number */
+	HISTOGRAM_ORDER,
 	HISTOGRAMS,
 } HistogramId;
 

@@ -223,7 +223,11 @@ COMMENT ON FUNCTION pgstock_internal.relay_rewind IS
 
 /* ---- Failed messages ------------------------------------------------------ */
 
-/* A page ends at 4 MiB of payload too, so that whoever pages needs no more. */
+/*
+ * A page ends at 4 MiB of payload too, so that whoever pages needs no more.
+ * Without sorts the planner walks along the ids: else each page of a million
+ * rows would look at all that follow it.
+ */
 CREATE FUNCTION pgstock_internal.relay_failed(only_id bigint,
 	only_state text, only_topic text, since timestamptz, only_sqlstate text,
 	only_order text, after_id bigint, max_rows int)
@@ -233,6 +237,7 @@ RETURNS TABLE (id bigint, topic text, partition int, "offset" bigint,
 	first_failed_at text, archived_at text, handled boolean, handled_at text,
 	handled_by text, trace_id text, headers text, payload text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_sort = off
 AS $$
 #variable_conflict use_column
 BEGIN

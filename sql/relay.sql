@@ -468,7 +468,8 @@ COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
-	OUT reason text, OUT n bigint, OUT attempts int, OUT message text)
+	OUT reason text, OUT n bigint, OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';
@@ -479,7 +480,8 @@ CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 	partitions int[], offsets bigint[], timestamps bigint[], keys bytea[],
 	"values" bytea[], headers bytea[], options jsonb, sqlstate text,
 	error text, OUT topic text, OUT result text, OUT reason text,
-	OUT n bigint, OUT attempts int, OUT message text)
+	OUT n bigint, OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
@@ -487,7 +489,8 @@ COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
 
 CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
 	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
-	OUT attempts int, OUT message text)
+	OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';

@@ -73,6 +73,10 @@ def test_one_product_is_locked(db, kafka, start_relay):
     wait_until(lambda: (reserved(db, "book"), reserved(db, "pen"))
                == (100, 150), 60, lambda: f"{inbox_results(db)}")
     assert inbox_results(db) == {"applied": 250}
+    assert relay.metric("order_answer_seconds_count") == 250
+    assert relay.metric("order_answer_seconds_sum") > 100 * 5, (
+        "the time that they waited is in it")
+    assert relay.metric("inbox_attempts_bucket", le="1") < 250
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)
 
