@@ -5,6 +5,7 @@ it is allowed."""
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -210,6 +211,29 @@ def test_a_receiver_that_hangs_holds_up_nobody(db, kafka, start_relay, hook,
                lambda: relay.get("/metrics")[1])
     assert 4 < time.monotonic() - hook.requests[0].at < 8
     assert "Timeout was reached" in relay.log()
+
+
+def test_a_resolver_that_hangs_holds_up_nobody(db, kafka, start_relay, run):
+    """The name is looked up aside, and nobody waits for the end of that."""
+    library = os.path.join(run, "slow_names.so")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
+                    os.path.join(os.path.dirname(__file__), "slow_names.c"),
+                    "-ldl"], check=True)
+    db.sql("SELECT receive_stock('book', 100)")
+    relay = start_relay({"webhook": {"url": "https://alerts.slow/s3cret"}},
+                        topics=["order-created"], env={"LD_PRELOAD": library})
+    poison(kafka, 1)
+    longest = 0
+    while not relay.metric("webhook_total", result="failed"):
+        began = time.monotonic()
+        db.sql("SELECT reserve_stock('book', 1, gen_random_uuid()::text)")
+        wait_until(lambda: relay.metric("outbox_pending_events") >= 0, 5,
+                   "an answer")
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.05)
+    assert longest < 2
+    assert "Timeout was reached" in relay.log()
+    assert relay.terminate() == 0
 
 
 def test_many_at_once(db, kafka, start_relay, hook, webhook):
