@@ -143,7 +143,7 @@ urls_have_a_form(void **state UNUSED)
 						"");
 	expect_fault("http://h/s3cret", "", "https://");
 	expect_fault("ftp://h/s3cret", "", "https://");
-	expect_fault("file:///etc/s3cret", "", "[webhook]");
+	expect_fault("gopher://h/s3cret", "", "must begin");
 	expect_fault("h/s3cret", "", "not a URL");
 	expect_fault("https://", "", "not a URL");
 	expect_fault("https://h:99999/s3cret", "", "not a URL");
