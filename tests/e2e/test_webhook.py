@@ -117,6 +117,8 @@ def test_archived_orders_are_told(db, kafka, start_relay, hook, webhook):
         assert request.json["relay"] == "main"
         assert request.is_signed(SECRET.encode())
         assert not request.is_signed(b"another")
+        request.body += b" "
+        assert not request.is_signed(SECRET.encode())
     assert relay.metric("webhook_total", result="sent") == len(hook.requests)
     assert relay.metric("webhook_total", result="failed") == 0
     keeps_secrets(relay)
