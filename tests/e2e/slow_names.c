@@ -14,8 +14,8 @@
 #define SLOW_S 25
 
 int
-getaddrinfo(const char *name, const char *service,
-			const struct addrinfo *hints, struct addrinfo **answer)
+getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+			struct addrinfo **answer)
 {
 	int (*next)(const char *, const char *, const struct addrinfo *,
 				struct addrinfo **) = NULL;
