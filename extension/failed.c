@@ -5,7 +5,8 @@
  *
  * One row a message from its first failure to its end.  Giving up is one
  * transaction: the archive (the same row), the record in the dead letter topic
- * (through the outbox, as everything that leaves), and the inbox's result.
+ * (through the outbox, as everything that leaves), the alert that a relay will
+ * send to whoever wants to be told, and the inbox's result.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -104,6 +105,8 @@ inbox_options(Jsonb *options)
 	o.order_wait_ms = option_int64(option(options, "order_wait_ms"),
 								   "order_wait_ms");
 	o.count_attempts = option_is_true(options, "count_attempts");
+	o.alert = option_is_true(options, "alert");
+	o.careful = option_is_true(options, "careful");
 	delays = option(options, "retry_delays_ms");
 	if (delays->type != jbvBinary ||
 		!JsonContainerIsArray(delays->val.binary.data))
@@ -141,6 +144,16 @@ failed_is_transient(const ErrorData *failure)
 		   category == ERRCODE_CONNECTION_EXCEPTION ||
 		   category == ERRCODE_TRANSACTION_ROLLBACK ||
 		   failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+/* Why a try failed, for people. */
+const char *
+failed_reason(const ErrorData *failure)
+{
+	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return failure->message;
+	return psprintf("another session has locked what it needs: %s",
+					failure->message);
 }
 
 /* What becomes of a message whose handler raised an error. */
@@ -359,7 +372,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 
 /*
  * Notes that a message failed, or how one that had failed ended.  A dead one
- * goes to its dead letter topic too.
+ * goes to its dead letter topic too, and a person is told.
  */
 void
 failed_store(Work *work, const InboxOptions *options, Message *message,
@@ -386,6 +399,8 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 		table_insert(work, table);
 	else
 		table_update(work, table, &message->failed_tid);
+	if (options->alert && strcmp(outcome->result, "dead") == 0)
+		alert_store(work, message);
 }
 
 /* ---- Messages that queue behind one of their key ---- */

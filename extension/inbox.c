@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -414,6 +415,78 @@ prepare_all(const InboxOptions *options, List *messages)
 		inbox_prepare(options, lfirst(cell));
 }
 
+/* ---- One by one ---- */
+
+/* A message and, of one that was tried in vain, why. */
+typedef struct Alone
+{
+	const InboxOptions *options;
+	Message			   *message;
+	const Careful	   *careful;  /* NULL: waits for its locks */
+	const char		   *sqlstate; /* NULL: it is to be tried */
+	const char		   *error;
+} Alone;
+
+/* A batch of one, also as a step of guard_call. */
+static void
+apply_alone(void *arg)
+{
+	Alone	*alone = arg;
+	Message *message = alone->message;
+	List	*one = list_make1(message);
+	Work	 work;
+
+	work_begin(&work, "relay_apply()");
+	user_handlers_find(&work, one);
+	inbox_prepare(alone->options, message);
+	if (alone->careful != NULL)
+		careful_wait(alone->careful, message);
+	lock_ids(&work, one);
+	find_duplicates(&work, one);
+	if (message->outcome.result == NULL && alone->sqlstate != NULL)
+	{
+		message->attempts = 1;
+		message->outcome = failed_classify(alone->options, message,
+										   alone->sqlstate, alone->error);
+	}
+	lock_batch(&work, one);
+	(void) apply_batch(&work, alone->options, one);
+	work_end(&work);
+}
+
+/*
+ * Applies the messages one after another; one that fails is tried again later.
+ * Returns those that came to something.
+ */
+static List *
+apply_one_by_one(const InboxOptions *options, List *messages)
+{
+	Careful	  careful;
+	ListCell *cell;
+
+	careful_begin(&careful);
+	foreach(cell, messages)
+	{
+		Message	  *message = lfirst(cell);
+		Message	   untried = *message;
+		Alone	   alone = {options, message, &careful, NULL, NULL};
+		ErrorData *failure;
+
+		if (careful_is_over(&careful))
+			return list_truncate(messages, foreach_current_index(cell));
+		failure = guard_call(apply_alone, &alone);
+		careful_note(&careful, message, failure);
+		if (failure == NULL)
+			continue;
+		*message = untried;
+		alone.sqlstate = unpack_sql_state(failure->sqlerrcode);
+		alone.error = failed_reason(failure);
+		apply_alone(&alone);
+		CommandCounterIncrement();
+	}
+	return messages;
+}
+
 /* ---- The SQL functions ---- */
 
 /* relay_apply(…): docs/relay-protocol.md */
@@ -431,6 +504,12 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	{
 		work_end(&work);
 		return inbox_return_started(fcinfo, messages);
+	}
+	if (options.careful && messages != NIL &&
+		((Message *) linitial(messages))->user_handlers == NIL)
+	{
+		work_end(&work);
+		return inbox_return(fcinfo, apply_one_by_one(&options, messages));
 	}
 	prepare_all(&options, messages);
 	messages = inbox_cut_parsed(messages);
@@ -452,26 +531,11 @@ pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 	List		*messages = inbox_messages_arg(fcinfo);
 	char		*sqlstate = args_text(fcinfo, 8);
 	char		*error = args_text(fcinfo, 9);
-	Message		*message;
-	Work		 work;
 
 	if (list_length(messages) != 1 || sqlstate == NULL || error == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("one message, its SQLSTATE and its error are needed")));
-	message = linitial(messages);
-
-	work_begin(&work, "relay_apply_failed()");
-	user_handlers_find(&work, messages);
-	prepare_all(&options, messages);
-	lock_ids(&work, messages);
-	find_duplicates(&work, messages);
-	if (message->outcome.result == NULL)
-	{
-		message->attempts = 1;
-		message->outcome = failed_classify(&options, message, sqlstate, error);
-	}
-	messages = apply_batch(&work, &options, messages);
-	work_end(&work);
+	apply_alone(&(Alone){&options, linitial(messages), NULL, sqlstate, error});
 	return inbox_return(fcinfo, messages);
 }

@@ -151,6 +151,28 @@ message_name(const Message *message)
 	return name.data;
 }
 
+/* When the orders were sent that are answered now: the relay tells how long
+ * they have waited. */
+static Datum
+sent_array(const List *messages, int first, int n, bool *isnull)
+{
+	Datum *times = palloc(sizeof(Datum) * n);
+	int	   count = 0;
+
+	for (int i = first; i < first + n; i++)
+	{
+		const Message *message = list_nth(messages, i);
+
+		if (strcmp(message->topic, "order-created") == 0 &&
+			strcmp(message->outcome.result, "applied") == 0 &&
+			message->sent_at_ms >= 0)
+			times[count++] = Int64GetDatum(message->sent_at_ms);
+	}
+	*isnull = count == 0;
+	return PointerGetDatum(construct_array(times, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 /*
  * Returns how many messages of each topic came to each result and reason, in
  * how many tries; a notable one has a row of its own that names it.
@@ -160,7 +182,7 @@ inbox_return(FunctionCallInfo fcinfo, List *messages)
 {
 	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell	  *cell;
-	int64		   n = 0;
+	int			   n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	list_sort(messages, outcome_compare);
@@ -168,8 +190,8 @@ inbox_return(FunctionCallInfo fcinfo, List *messages)
 	{
 		Message	 *message = lfirst(cell);
 		ListCell *next = lnext(messages, cell);
-		Datum	  values[6];
-		bool	  nulls[6] = {0};
+		Datum	  values[7];
+		bool	  nulls[7] = {0};
 
 		n++;
 		if (next != NULL && !is_notable(message) && !is_notable(lfirst(next)) &&
@@ -185,6 +207,8 @@ inbox_return(FunctionCallInfo fcinfo, List *messages)
 		nulls[5] = !is_notable(message);
 		values[5] = nulls[5] ? (Datum) 0
 							 : CStringGetTextDatum(message_name(message));
+		values[6] = sent_array(messages, foreach_current_index(cell) - n + 1, n,
+							   &nulls[6]);
 		tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
 		n = 0;
 	}

@@ -34,7 +34,9 @@
  *		user_handler.c	handlers that users register, and how they are fenced in
  *		refused.c		orders that were refused
  *		failed.c		a message that failed: waits, or dead letter and archive
+ *		alert.c			has a person told of it
  *		retry.c			another try
+ *		careful.c		one message after another, where locks cannot be had
  *	Beneath
  *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
  *		table.c			rows in and out of tables, without SQL
@@ -99,6 +101,7 @@ typedef enum TableId
 	TABLE_ADMIN_ACTION,
 	TABLE_SALE,
 	TABLE_SALE_ORDER,
+	TABLE_ALERT,
 	TABLE_COUNT
 } TableId;
 
@@ -438,6 +441,8 @@ typedef struct InboxOptions
 	int			retry_count;
 	int64	   *retry_delays_ms;
 	bool		count_attempts; /* put tries on record before they begin */
+	bool		alert;			/* a person is to be told of what is given up */
+	bool		careful; /* locks cannot be had: each message by itself */
 } InboxOptions;
 
 /* At most so many messages of users' handlers are in one transaction: more
@@ -452,6 +457,14 @@ typedef struct UserBatch
 	bool		succeeded; /* one has */
 } UserBatch;
 
+/* A call that takes one message after another. */
+typedef struct Careful
+{
+	TimestampTz began_at;
+	int			tried;
+	List	   *locked; /* of Line: what one has waited for in vain */
+} Careful;
+
 /* in pgstock.c */
 extern PGDLLEXPORT void _PG_init(void);
 extern int				pgstock_reservation_ttl;
@@ -463,6 +476,9 @@ extern int				pgstock_history_retention;
 extern int				pgstock_handler_timeout;
 extern char			   *pgstock_trace_id;
 extern char			   *pgstock_actor;
+
+/* in alert.c */
+extern void alert_store(Work *work, const Message *message);
 
 /* in args.c */
 extern char		  *args_id(FunctionCallInfo fcinfo, int n, const char *name);
@@ -482,6 +498,14 @@ extern int		   key_compare(const char *product_a, const char *location_a,
 /* in attributes.c */
 extern char *attributes_cut(const char *object, int length,
 							const char *const *known, int n);
+
+/* in careful.c */
+extern void		  careful_begin(Careful *careful);
+extern bool		  careful_is_over(const Careful *careful);
+extern void		  careful_wait(const Careful *careful, const Message *message);
+extern void		  careful_note(Careful *careful, const Message *message,
+							   const ErrorData *failure);
+extern ErrorData *guard_call(void (*step)(void *), void *arg);
 
 /* in commit.c */
 extern void		  commit_init(void);
@@ -524,6 +548,7 @@ extern bool			failed_must_queue(Work *work, const Message *message);
 extern void			failed_queue(Work *work, Message *message);
 extern void			failed_wake_next(Work *work, const Message *message);
 extern bool			failed_is_transient(const ErrorData *failure);
+extern const char  *failed_reason(const ErrorData *failure);
 extern bool			failed_record_tries(Work *work, List *messages);
 extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);

@@ -4,9 +4,7 @@
  *	  Another try for messages that wait.
  *
  * What all of them need is locked first, in the one order.  Then each try is a
- * subtransaction, so that one that fails again costs nobody else anything; few
- * enough to a transaction that they slow nobody down (beyond 64 subtransactions
- * every snapshot in the cluster does more work).
+ * subtransaction, so that one that fails again costs nobody else anything.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -14,10 +12,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
@@ -96,7 +91,7 @@ retry_message(const InboxOptions *options, Message *message,
 		message->outcome = failed_classify(options, message,
 										   unpack_sql_state(
 											   failure->sqlerrcode),
-										   failure->message);
+										   failed_reason(failure));
 	}
 	if (mine)
 		store_try(&work, options, message);
@@ -104,36 +99,40 @@ retry_message(const InboxOptions *options, Message *message,
 	return mine;
 }
 
-/* retry_message, with an error of its own becoming the message's failure. */
-static bool
-retry_guarded(const InboxOptions *options, Message *message)
+/* A try as a step of guard_call. */
+typedef struct Try
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile failure = NULL;
-	volatile bool mine = false;
+	const InboxOptions *options;
+	Message			   *message;
+	bool				mine;
+} Try;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		mine = retry_message(options, message, NULL);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		failure = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+static void
+retry_step(void *arg)
+{
+	Try *step = arg;
 
+	step->mine = retry_message(step->options, step->message, NULL);
+}
+
+/*
+ * retry_message, with an error of its own becoming the message's failure.  One
+ * that may pass is the call's, which the relay makes again; if it does not
+ * pass, the relay comes carefully.
+ */
+static bool
+retry_guarded(const InboxOptions *options, Careful *careful, Message *message)
+{
+	Try		   step = {options, message, false};
+	ErrorData *failure;
+
+	if (options->careful)
+		careful_wait(careful, message);
+	failure = guard_call(retry_step, &step);
+	careful_note(careful, message, failure);
 	if (failure == NULL)
-		return mine;
-	if (failed_is_transient(failure))
+		return step.mine;
+	if (failed_is_transient(failure) && !options->careful)
 		ReThrowError(failure);
 	return retry_message(options, message, failure);
 }
@@ -169,7 +168,8 @@ retry_user(const InboxOptions *options, UserBatch *batch, Message *message,
 
 /*
  * The messages that are due, as many as may share a transaction, parsed, and
- * all that they need locked.  False if tries were put on record instead.
+ * all that they need locked: carefully, each takes its own locks.  False if
+ * tries were put on record instead.
  */
 static bool
 lock_due_messages(const InboxOptions *options, int max_rows, List **due)
@@ -190,7 +190,8 @@ lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 		foreach(cell, *due)
 			inbox_prepare(options, lfirst(cell));
 		*due = inbox_cut_parsed(*due);
-		inbox_lock_messages(&work, *due);
+		if (!options->careful)
+			inbox_lock_messages(&work, *due);
 	}
 	work_end(&work);
 	return recorded;
@@ -204,22 +205,26 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 											: Min(PG_GETARG_INT32(0), RETRY_ROWS_MAX);
 	InboxOptions options = inbox_options_arg(fcinfo, 1);
 	UserBatch	 batch = {.began_at = GetCurrentTimestamp()};
+	Careful		 careful;
 	List		*due;
 	List		*tried = NIL;
 	ListCell	*cell;
 
+	careful_begin(&careful);
 	if (!lock_due_messages(&options, max_rows, &due))
 		return inbox_return_started(fcinfo, due);
 	foreach(cell, due)
 	{
 		Message *message = lfirst(cell);
 
+		if (options.careful && careful_is_over(&careful))
+			break;
 		if (message->user != NULL)
 		{
 			if (!retry_user(&options, &batch, message, &tried))
 				break;
 		}
-		else if (retry_guarded(&options, message))
+		else if (retry_guarded(&options, &careful, message))
 			tried = lappend(tried, message);
 	}
 	return inbox_return(fcinfo, tried);

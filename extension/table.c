@@ -60,6 +60,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"admin_action",
 	"sale",
 	"sale_order",
+	"alert",
 };
 
 /*

@@ -380,6 +380,9 @@ call_as_registered(const Message *message)
 	(void) set_config_option("search_path", message->user->search_path,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
+	/* the relay's own is for the locks of pgstock */
+	(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	limit_begin();
 	call_function(message);
 	limit_end();

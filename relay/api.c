@@ -68,6 +68,11 @@ static const PgStatement statements[API_CALLS] = {
 				   3, API_PURGE, 0},
 	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,
 					0},
+	[API_ALERTS] = {"alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"), 2,
+					API_ALERTS, 0},
+	[API_ALERTED] = {"alerted",
+					 FUNCTION("relay_alerted($1::bigint[], $2::boolean)"), 2,
+					 API_ALERTED, 0},
 	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
 				   0},
 	[API_STATUS] = {"status",
@@ -336,6 +341,35 @@ api_call_expire(PgConn *conn, int rows)
 	const PgParam params[] = {api_number(&max, rows)};
 
 	pgconn_call(conn, &statements[API_EXPIRE], params);
+}
+
+void
+api_call_alerts(PgConn *conn, int64_t backlog, int rows)
+{
+	NumberText	  limit;
+	NumberText	  max;
+	const PgParam params[] = {
+		api_number(&limit, backlog),
+		api_number(&max, rows),
+	};
+
+	pgconn_call(conn, &statements[API_ALERTS], params);
+}
+
+void
+api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
+{
+	Buf		ids = {0};
+	PgParam params[2];
+
+	array_begin(&ids, OID_INT8);
+	for (int row = 0; row < PQntuples(alerts); row++)
+		array_add_int8(&ids, api_int(alerts, row, 0));
+	array_end(&ids, (uint32_t) PQntuples(alerts));
+	params[0] = binary_param(&ids);
+	params[1] = text_param(sent ? "t" : "f");
+	pgconn_call(conn, &statements[API_ALERTED], params);
+	buf_free(&ids);
 }
 
 void

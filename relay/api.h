@@ -37,6 +37,8 @@ typedef enum ApiCall
 	API_METRICS,
 	API_PURGE,
 	API_EXPIRE,
+	API_ALERTS,
+	API_ALERTED,
 	API_ADOPT,
 	API_STATUS,
 	API_OUTBOX_RANGE,
@@ -62,6 +64,9 @@ void api_call_retry(PgConn *conn, int rows, const char *options);
 void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us,
 					int rows);
 void api_call_expire(PgConn *conn, int rows);
+void api_call_alerts(PgConn *conn, int64_t backlog, int rows);
+/* alerts: an answer to that, whose rows were sent, or were not */
+void api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent);
 
 /* A number as a text parameter, in memory of the caller's. */
 typedef struct NumberText

@@ -16,6 +16,7 @@
 #define COMMON                                                              \
 	(BIT(ARG_CONFIG) | BIT(ARG_POSTGRES) | BIT(ARG_KAFKA) | BIT(ARG_HELP) | \
 	 BIT(ARG_VERSION))
+#define OFFLINE BIT(ARGS) /* asks the database alone */
 #define FILTERS                                                             \
 	(BIT(ARG_STATE) | BIT(ARG_TOPIC) | BIT(ARG_SINCE) | BIT(ARG_SQLSTATE) | \
 	 BIT(ARG_ORDER))
@@ -27,7 +28,7 @@
 static const struct
 {
 	const char *name;
-	unsigned	allowed; /* besides COMMON */
+	unsigned	allowed; /* besides COMMON; and OFFLINE */
 	unsigned	required;
 	int			operands_min;
 	int			operands_max;
@@ -45,12 +46,13 @@ static const struct
 	[COMMAND_CONFIG] = {"config", 0, 0, 0, 0, "",
 						"Prints a sample configuration; with --config, the one "
 						"in force, secrets masked."},
-	[COMMAND_ADOPT] = {"adopt", BIT(ARG_EXECUTE), 0, 0, 0, "[--execute]",
+	[COMMAND_ADOPT] = {"adopt", BIT(ARG_EXECUTE) | OFFLINE, 0, 0, 0,
+					   "[--execute]",
 					   "After a restore: shows what would be published; with "
 					   "--execute goes on from there."},
 	[COMMAND_REPLAY] = {"replay",
 						BIT(ARG_FROM) | BIT(ARG_TO) | BIT(ARG_TOPIC) |
-							BIT(ARG_DRY_RUN) | BIT(ARG_REASON),
+							BIT(ARG_DRY_RUN) | BIT(ARG_REASON) | OFFLINE,
 						BIT(ARG_FROM), 0, 0,
 						"--from TIME|SEQ [--to TIME|SEQ] [--topic TOPIC]\n"
 						"      [--reason TEXT] [--dry-run]",
@@ -69,24 +71,27 @@ static const struct
 					   "Compares the outbox with its topics and names what is "
 					   "missing or doubled.\n"
 					   "Exit code 1 if anything is."},
-	[COMMAND_FAILED_LIST] = {"failed list", FILTERS, 0, 0, 0, FILTERS_SYNOPSIS,
-							 "Lists failed messages."},
-	[COMMAND_FAILED_SHOW] = {"failed show", 0, 0, 1, 1, "ID",
+	[COMMAND_FAILED_LIST] = {"failed list", FILTERS | OFFLINE, 0, 0, 0,
+							 FILTERS_SYNOPSIS, "Lists failed messages."},
+	[COMMAND_FAILED_SHOW] = {"failed show", OFFLINE, 0, 1, 1, "ID",
 							 "Shows all that is known of one."},
-	[COMMAND_FAILED_RETRY] = {"failed retry", FILTERS, 0, 0, MANY,
-							  "ID... | " FILTERS_SYNOPSIS,
+	[COMMAND_FAILED_RETRY] = {"failed retry",
+							  FILTERS | BIT(ARG_REASON) | OFFLINE, 0, 0, MANY,
+							  "ID... [--reason TEXT] | [--reason TEXT]\n"
+							  "      " FILTERS_SYNOPSIS,
 							  "Tries again at once: those with these ids, or "
 							  "all that the filter finds."},
-	[COMMAND_FAILED_DISCARD] = {"failed discard", BIT(ARG_REASON),
+	[COMMAND_FAILED_DISCARD] = {"failed discard", BIT(ARG_REASON) | OFFLINE,
 								BIT(ARG_REASON), 1, MANY, "ID... --reason TEXT",
 								"Gives up for good; what waits behind it goes "
 								"on."},
-	[COMMAND_FAILED_HANDLED] = {"failed handled", BIT(ARG_NOTE), BIT(ARG_NOTE),
-								1, MANY, "ID... --note TEXT",
+	[COMMAND_FAILED_HANDLED] = {"failed handled", BIT(ARG_NOTE) | OFFLINE,
+								BIT(ARG_NOTE), 1, MANY, "ID... --note TEXT",
 								"Notes that a person has dealt with an "
 								"archived one."},
-	[COMMAND_FAILED_EXPORT] = {"failed export", FILTERS | BIT(ARG_CSV),
-							   BIT(ARG_CSV), 0, 0, "--csv " FILTERS_SYNOPSIS,
+	[COMMAND_FAILED_EXPORT] = {"failed export",
+							   FILTERS | BIT(ARG_CSV) | OFFLINE, BIT(ARG_CSV),
+							   0, 0, "--csv " FILTERS_SYNOPSIS,
 							   "Writes them to standard output, safe to open "
 							   "as a spreadsheet."},
 };
@@ -247,6 +252,12 @@ arguments_parse(int argc, char **argv, Arguments *arguments, Buf *error)
 	return named && check_use(arguments, error);
 }
 
+bool
+arguments_are_offline(const Arguments *arguments)
+{
+	return (commands[arguments->command].allowed & OFFLINE) != 0;
+}
+
 /* ---- help -------------------------------------------------------------- */
 
 static const char intro[] =
@@ -293,6 +304,8 @@ void
 arguments_usage(const Arguments *arguments, Buf *text)
 {
 	bool all = arguments->command == COMMANDS && arguments->group == NULL;
+	bool offline = arguments->command != COMMANDS &&
+				   arguments_are_offline(arguments);
 
 	buf_add_str(text, all ? intro : "Usage: pgstock-relay\n");
 	for (int i = 0; i < COMMANDS; i++)
@@ -300,9 +313,11 @@ arguments_usage(const Arguments *arguments, Buf *text)
 			(arguments->group != NULL &&
 			 begins_with_word(commands[i].name, arguments->group)))
 			add_usage(text, (CommandId) i);
-	buf_add_str(text, all ? outro
-						  : "with --config FILE, or --postgres CONNINFO and "
-							"--kafka BROKERS\n");
+	if (all)
+		buf_add_str(text, outro);
+	else
+		buf_printf(text, "with --config FILE, or --postgres CONNINFO%s\n",
+				   offline ? "" : " and --kafka BROKERS");
 	(void) buf_str(text);
 }
 

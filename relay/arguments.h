@@ -66,6 +66,9 @@ typedef struct Arguments
 bool arguments_parse(int argc, char **argv, Arguments *arguments,
 					 Buf *error) MUST_CHECK;
 
+/* Whether the command asks the database alone, so that no broker is needed. */
+bool arguments_are_offline(const Arguments *arguments);
+
 /* The usage of the command, or of all that begin with the group, or of all. */
 void arguments_usage(const Arguments *arguments, Buf *text);
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alert_format.h"
 #include "api.h"
 #include "kafka.h"
 
@@ -369,6 +370,20 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 	PQclear(offsets);
 }
 
+/* Its form was checked with the configuration; no alert is sent to try it. */
+static void
+check_webhook(const Config *config)
+{
+	if (config->webhook_url[0] == '\0')
+		good("webhook: no url, no alerts are sent");
+	else
+		good("webhook: format %s, %s, %s",
+			 alert_format_names[config->webhook_format],
+			 config->webhook_secret[0] != '\0' ? "signed" : "not signed",
+			 config->webhook_allow[0] != NULL ? "only where \"allow\" says"
+											  : "to public addresses only");
+}
+
 /* ---- commands ---------------------------------------------------------- */
 
 ExitCode
@@ -385,6 +400,7 @@ check_run(const Config *config)
 		check_notify(&check);
 		check_position(&check);
 	}
+	check_webhook(config);
 	metadata = check_broker(&check);
 	if (database && metadata != NULL)
 	{

@@ -18,6 +18,7 @@
 #include "http.h"
 #include "kafka.h"
 #include "option.h"
+#include "webhook_allow.h"
 
 #define LINE_MAX_BYTES 65536 /* certificates are long */
 #define OPTIONS_MAX	   64
@@ -128,7 +129,8 @@ config_line(void *arg, const char *section, const char *key, const char *value)
 	else
 		buf_printf(parser->error,
 				   "unknown section [%s]: there are [relay], "
-				   "[postgres], [kafka], [outbox], [inbox] and [http]",
+				   "[postgres], [kafka], [outbox], [inbox], [http] and "
+				   "[webhook]",
 				   section);
 	return 0;
 }
@@ -258,10 +260,17 @@ check_topics(const Config *config, Buf *error)
 }
 
 static bool
-config_check(const Config *config, Buf *error)
+names_broker(const Config *config)
+{
+	return config_kafka_get(config, "bootstrap.servers") != NULL ||
+		   config_kafka_get(config, "metadata.broker.list") != NULL;
+}
+
+static bool
+config_check(const Config *config, bool offline, Buf *error)
 {
 	if (!check_conninfo(config->conninfo, error) ||
-		!check_topics(config, error))
+		!check_topics(config, error) || !webhook_check(config, error))
 		return false;
 	if (config->http_listen[0] != '\0')
 	{
@@ -270,8 +279,7 @@ config_check(const Config *config, Buf *error)
 			return false;
 		buf_clear(error);
 	}
-	if (config_kafka_get(config, "bootstrap.servers") == NULL &&
-		config_kafka_get(config, "metadata.broker.list") == NULL)
+	if (!offline && !names_broker(config))
 	{
 		buf_add_str(error, "no broker is named: \"bootstrap.servers\" in "
 						   "[kafka], or --kafka");
@@ -332,7 +340,8 @@ config_load(const ConfigOverrides *from, Buf *error)
 	Parser parser = {.config = config_new(), .error = error};
 
 	if ((from->path == NULL || config_read(&parser, from->path)) &&
-		config_override(&parser, from) && config_check(parser.config, error))
+		config_override(&parser, from) &&
+		config_check(parser.config, from->offline, error))
 		return parser.config;
 	buf_str(error);
 	config_free(parser.config);

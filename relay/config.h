@@ -49,6 +49,14 @@ typedef struct Config
 	char	 *dlq_topic; /* {topic} stands for the topic */
 	/* [http] */
 	char *http_listen; /* empty: none */
+	/* [webhook] */
+	char   *webhook_url;	/* a secret; empty: no alerts */
+	char   *webhook_secret; /* empty: no signature */
+	int64_t webhook_format; /* index of alert_formats */
+	int64_t webhook_backlog;
+	char  **webhook_allow; /* hosts and networks */
+	char   *webhook_ca;	   /* empty: the system's */
+	int64_t webhook_allow_http;
 } Config;
 
 /* The choices of publish_after, as the database knows them too. */
@@ -60,6 +68,7 @@ typedef struct ConfigOverrides
 	const char *path;	  /* the file, or NULL */
 	const char *postgres; /* conninfo, or NULL */
 	const char *kafka;	  /* bootstrap.servers, or NULL */
+	bool		offline;  /* no broker need be named: none is asked */
 } ConfigOverrides;
 
 /* NULL and one sentence in *error if anything is wrong. */

@@ -16,7 +16,8 @@ csv_add_cell(Buf *line, const char *text)
 	if (line->len > 0)
 		buf_add_str(line, ",");
 	buf_add_str(line, "\"");
-	if (text != NULL && text[0] != '\0' && strchr("=+-@\t\r", text[0]) != NULL)
+	if (text != NULL && text[0] != '\0' &&
+		strchr("=+-@\t\r\n", text[0]) != NULL)
 		buf_add_str(line, "'");
 	for (; text != NULL && text[0] != '\0';)
 	{

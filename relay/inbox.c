@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "consumer.h"
@@ -32,6 +33,7 @@ struct Inbox
 	ApiBatch	  batch;	   /* parameters of the present call */
 	int64_t		  called_at;   /* ... and when it began */
 	Buf			  options;	   /* JSON for relay_apply() */
+	bool		  careful;	   /* ... as it says */
 	char		  group[256];  /* the one that is used */
 	char		  sqlstate[6]; /* of the message that failed alone */
 	Buf			  alone;	   /* ... and what the server said */
@@ -142,8 +144,11 @@ inbox_set_options(Inbox *inbox)
 		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
 				   config->retry_delays.us[i] / MS_US);
 	buf_printf(json,
-			   "],\"count_attempts\":true,\"order_wait_ms\":%" PRId64
-			   ",\"dedup_retention_ms\":%" PRId64 ",\"group\":",
+			   "],\"count_attempts\":true,\"careful\":%s,\"alert\":%s,"
+			   "\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
+			   ",\"group\":",
+			   inbox->careful ? "true" : "false",
+			   config->webhook_url[0] != '\0' ? "true" : "false",
 			   config->order_wait_us / MS_US,
 			   config->dedup_retention_us / MS_US);
 	json_string(json, inbox->group);
@@ -216,6 +221,27 @@ inbox_take_offsets(Inbox *inbox, const PGresult *result)
 		consumer_place(inbox->consumer, result);
 }
 
+/* times: an array of milliseconds, {1,2}; NULL: none */
+static void
+inbox_observe_orders(Inbox *inbox, const char *times)
+{
+	struct timespec wall;
+	int64_t			now_us;
+
+	if (times == NULL)
+		return;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	now_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	while (times[0] == '{' || times[0] == ',')
+	{
+		char *end;
+
+		metrics_observe(inbox->metrics, HISTOGRAM_ORDER,
+						now_us - strtoll(times + 1, &end, 10) * MS_US);
+		times = end;
+	}
+}
+
 /* One row of what became of messages; how many came to something. */
 static uint32_t
 inbox_count_result(Inbox *inbox, const PGresult *result, int row)
@@ -244,6 +270,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 	for (int64_t i = 0; !waits && i < n; i++)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
 						api_int(result, row, 4));
+	inbox_observe_orders(inbox, api_text(result, row, 6));
 	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
 			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
 			  what, reason, n, message != NULL ? " " : "",
@@ -385,7 +412,7 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 		if (core->asked == INBOX_ASK_OFFSETS)
 			inbox_on_offsets_failed(core, now);
 		else if (core->asked == INBOX_ASK_RETRY)
-			inbox_on_retried(core, 0, now);
+			inbox_on_retry_error(core, sqlstate_class(sqlstate), now);
 		else if (core->asked == INBOX_ASK_METRICS)
 			inbox_on_metrics(core, now);
 		else if (core->asked == INBOX_ASK_EXPIRE)
@@ -421,6 +448,22 @@ inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			PQclear(result);
 			break;
 	}
+}
+
+/* The options for a call now. */
+static const char *
+inbox_options(Inbox *inbox)
+{
+	bool careful = inbox_is_careful(&inbox->core, loop_now(inbox->loop));
+
+	if (careful != inbox->careful)
+	{
+		inbox->careful = careful;
+		inbox_set_options(inbox);
+		log_info("%s", careful ? "locks cannot be had: applies one by one"
+							   : "applies in batches again");
+	}
+	return buf_str(&inbox->options);
 }
 
 /* ---- doing ------------------------------------------------------------- */
@@ -487,7 +530,7 @@ static void
 inbox_apply(Inbox *inbox)
 {
 	inbox_fill_batch(inbox, inbox->core.from, inbox->core.to);
-	api_call_apply(inbox->conn, &inbox->batch, buf_str(&inbox->options));
+	api_call_apply(inbox->conn, &inbox->batch, inbox_options(inbox));
 }
 
 static void
@@ -532,8 +575,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 			inbox_apply_failed(inbox);
 			break;
 		case INBOX_ASK_RETRY:
-			api_call_retry(inbox->conn, INBOX_RETRY_ROWS,
-						   buf_str(&inbox->options));
+			api_call_retry(inbox->conn, INBOX_RETRY_ROWS, inbox_options(inbox));
 			break;
 		case INBOX_ASK_METRICS:
 			api_call(inbox->conn, API_METRICS);

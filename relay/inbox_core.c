@@ -226,6 +226,27 @@ inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now)
 	retry_succeeded(&core->db_retry);
 }
 
+static void
+inbox_be_careful(InboxCore *core, int64_t now)
+{
+	core->careful_until = now + INBOX_CAREFUL_US;
+	core->wary_until = now + INBOX_WARY_US;
+}
+
+void
+inbox_on_retry_error(InboxCore *core, SqlClass class, int64_t now)
+{
+	inbox_on_retried(core, 0, now);
+	if (class == SQL_TRANSIENT)
+		inbox_be_careful(core, now);
+}
+
+bool
+inbox_is_careful(const InboxCore *core, int64_t now)
+{
+	return now < core->careful_until;
+}
+
 void
 inbox_on_metrics(InboxCore *core, int64_t now)
 {
@@ -319,6 +340,10 @@ inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now)
 	if (core->failing_since == 0)
 		core->failing_since = now;
 	core->apply_at = now + retry_failed(&core->apply_retry);
+	if (class == SQL_TRANSIENT &&
+		(now - core->failing_since >= INBOX_PATIENCE_US ||
+		 now < core->wary_until))
+		inbox_be_careful(core, now);
 	if (now - core->failing_since >= INBOX_GIVE_UP_US)
 	{
 		core->suspend = true;

@@ -40,6 +40,16 @@
  * queue must be served, or the group waits for this relay. */
 #define INBOX_GIVE_UP_US (30 * SEC_US)
 
+/*
+ * What fails for a moment and does not pass is, as a rule, somebody's lock.
+ * After so long, messages are applied carefully for a while: each by itself,
+ * and those that still fail wait for a graded retry.  Who was careful not long
+ * ago loses patience at once.
+ */
+#define INBOX_PATIENCE_US (3 * SEC_US)
+#define INBOX_CAREFUL_US  (10 * SEC_US)
+#define INBOX_WARY_US	  (60 * SEC_US)
+
 /* An answer that takes longer is a lost connection.  A batch may have to wait
  * for rows that an application holds. */
 #define INBOX_ANSWER_US (60 * SEC_US)
@@ -103,6 +113,8 @@ typedef struct InboxCore
 	int64_t	 apply_at;		/* try then */
 	int64_t	 failing_since; /* 0: the last try went well */
 	Retry	 apply_retry;
+	int64_t	 careful_until; /* each message by itself */
+	int64_t	 wary_until;	/* the next failure makes careful at once */
 
 	/* stopping */
 	bool	stopping;
@@ -123,6 +135,7 @@ void inbox_on_hello(InboxCore *core, int64_t now);
 bool inbox_on_offsets(InboxCore *core) MUST_CHECK;
 void inbox_on_offsets_failed(InboxCore *core, int64_t now);
 void inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now);
+void inbox_on_retry_error(InboxCore *core, SqlClass class, int64_t now);
 void inbox_on_metrics(InboxCore *core, int64_t now);
 void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
 					 int64_t now);
@@ -149,6 +162,7 @@ void inbox_on_closed(InboxCore *core);
 
 void inbox_on_stop(InboxCore *core, int64_t stop_by);
 
+bool inbox_is_careful(const InboxCore *core, int64_t now);
 bool inbox_moves(const InboxCore *core, int64_t now);
 bool inbox_overdue(const InboxCore *core, int64_t now);
 

@@ -55,6 +55,7 @@ run_command(const Arguments *arguments)
 		.path = arguments->values[ARG_CONFIG],
 		.postgres = arguments->values[ARG_POSTGRES],
 		.kafka = arguments->values[ARG_KAFKA],
+		.offline = arguments_are_offline(arguments),
 	};
 	bool none = from.path == NULL && from.postgres == NULL &&
 				from.kafka == NULL;

@@ -42,6 +42,8 @@ static const struct
 							   "How often this relay began or ceased to lead."},
 	[METRIC_LAG] = {"consumer_lag", "gauge",
 					"Messages in the partition that were not applied."},
+	[METRIC_WEBHOOK] = {"webhook_total", "counter",
+						"Requests that were to tell alerts, by their end."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 
@@ -67,6 +69,10 @@ static const struct
 		 1e-6},
 	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
 						 "One call for a batch of messages.", bucket_us, 1e-6},
+	[HISTOGRAM_ORDER] =
+		{"order_answer_seconds",
+		 "From an order-created's time in Kafka to the commit that answered it.",
+		 bucket_us, 1e-6},
 	[HISTOGRAM_ATTEMPTS] =
 		{"inbox_attempts",
 		 "How often a message was tried until it came to its end.",

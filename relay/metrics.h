@@ -20,7 +20,8 @@ typedef enum MetricId
 	METRIC_ENDS,		   /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
-	METRIC_LAG, /* {topic,partition} */
+	METRIC_LAG,		/* {topic,partition} */
+	METRIC_WEBHOOK, /* {result} */
 	METRIC_BUILD_INFO,
 	METRICS, /* their number */
 } MetricId;
@@ -30,6 +31,7 @@ typedef enum HistogramId
 	HISTOGRAM_COMMIT_TO_ACK,
 	HISTOGRAM_INBOX,
 	HISTOGRAM_ATTEMPTS, /* not a time but a number */
+	HISTOGRAM_ORDER,
 	HISTOGRAMS,
 } HistogramId;
 

@@ -8,6 +8,8 @@
  */
 #include "option.h"
 
+#include "alert_format.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const modes[] = {"idempotent", NULL};
 const char *const config_publish_afters[] = {"auto", "local", "remote_flush",
 											 NULL};
+static const char *const no_yes[] = {"no", "yes", NULL};
 static const char *const profiles[] = {
 	"cloudevents",
 	"plain",
@@ -86,6 +89,30 @@ const Option options[] = {
 	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:9187",
 	 NULL, 0, 0, NULL,
 	 "Address of /metrics, /livez, /readyz and /status; empty: none."},
+	{"webhook", "url", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
+	 AT(webhook_url), "", "https://hooks.example.com/stock", 0, 0, NULL,
+	 "Where alerts go: of messages that were given up, and of their backlog;\n"
+	 "without it none are sent."},
+	{"webhook", "secret", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
+	 AT(webhook_secret), "", "a long random text", 0, 0, NULL,
+	 "Alerts are signed with it."},
+	{"webhook", "format", OPTION_CHOICE, OPTION_RELOADS, AT(webhook_format),
+	 "json", NULL, 0, 0, alert_format_names,
+	 "json, or a message for the chat of dingtalk, wecom or slack."},
+	{"webhook", "backlog", OPTION_INT, OPTION_RELOADS, AT(webhook_backlog),
+	 "10", NULL, 0, 1000000000, NULL,
+	 "Alerts if more messages than that are given up and not handled."},
+	{"webhook", "allow", OPTION_NAMES, OPTION_RELOADS, AT(webhook_allow), "",
+	 "alerts.example.com, 10.1.0.0/16", 0, 0, NULL,
+	 "Hosts that url may name, and networks that it may lead to; without\n"
+	 "networks: any public address, no other."},
+	{"webhook", "ca", OPTION_STRING, OPTION_RELOADS, AT(webhook_ca), "",
+	 "/etc/ssl/certs/company.pem", 0, 0, NULL,
+	 "Certificates to trust in place of the system's."},
+	{"webhook", "allow_http", OPTION_CHOICE, OPTION_RELOADS,
+	 AT(webhook_allow_http), "no", NULL, 0, 0, no_yes,
+	 "yes: url may begin with http://, and what is sent can be read on its\n"
+	 "way."},
 };
 
 const size_t options_count = Lengthof(options);

@@ -25,6 +25,7 @@
 #include "loop.h"
 #include "metrics.h"
 #include "outbox.h"
+#include "webhook.h"
 
 #define LOG_MODULE "relay"
 
@@ -41,6 +42,7 @@ typedef struct Relay
 	Metrics		   *metrics;
 	Outbox		   *outbox;
 	Inbox		   *inbox;
+	Webhook		   *webhook;
 	Http		   *http;		 /* NULL: not wanted */
 	PumpState		told_outbox; /* as systemd knows it */
 	PumpState		told_inbox;
@@ -85,6 +87,8 @@ relay_status(Relay *relay, HttpAnswer *answer)
 	outbox_status_json(relay->outbox, &answer->body);
 	buf_add_str(&answer->body, ",\"inbox\":");
 	inbox_status_json(relay->inbox, &answer->body);
+	buf_add_str(&answer->body, ",\"webhook\":");
+	webhook_status_json(relay->webhook, &answer->body);
 	buf_add_str(&answer->body, "}}\n");
 }
 
@@ -134,6 +138,7 @@ relay_on_stop(void *arg)
 				DRAIN_US + 5 * SEC_US);
 	outbox_stop(relay->outbox, stop_by);
 	inbox_stop(relay->inbox, stop_by);
+	webhook_stop(relay->webhook);
 }
 
 static void
@@ -242,6 +247,7 @@ relay_start(Relay *relay)
 										   relay);
 	relay->outbox = outbox_new(relay->loop, relay->config, relay->metrics);
 	relay->inbox = inbox_new(relay->loop, relay->config, relay->metrics);
+	relay->webhook = webhook_new(relay->loop, relay->config, relay->metrics);
 	if (!relay_listen(relay))
 		return false;
 	relay->watchdog_us = loop_watchdog_us();
@@ -269,10 +275,12 @@ static void
 relay_turn(Relay *relay)
 {
 	int64_t outbox_at = outbox_turn(relay->outbox);
-	int64_t inbox_at = inbox_turn(relay->inbox,
-								  outbox_is_leader(relay->outbox));
+	bool	leads = outbox_is_leader(relay->outbox);
+	int64_t inbox_at = inbox_turn(relay->inbox, leads);
+	int64_t webhook_at = webhook_turn(relay->webhook, leads);
 
-	loop_timer_set(relay->turn_timer, Min(outbox_at, inbox_at));
+	loop_timer_set(relay->turn_timer,
+				   Min(Min(outbox_at, inbox_at), webhook_at));
 	relay_tell_systemd(relay);
 }
 
@@ -282,7 +290,8 @@ relay_is_over(const Relay *relay)
 	if (relay->hurried || outbox_exit_code(relay->outbox) != EXIT_CLEAN ||
 		inbox_exit_code(relay->inbox) != EXIT_CLEAN)
 		return true;
-	return outbox_is_done(relay->outbox) && inbox_is_done(relay->inbox);
+	return outbox_is_done(relay->outbox) && inbox_is_done(relay->inbox) &&
+		   webhook_is_done(relay->webhook);
 }
 
 static ExitCode
@@ -310,6 +319,7 @@ static void
 relay_end(Relay *relay)
 {
 	http_free(relay->http);
+	webhook_free(relay->webhook);
 	inbox_free(relay->inbox);
 	outbox_free(relay->outbox);
 	loop_timer_free(relay->watchdog_timer);

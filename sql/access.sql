@@ -40,6 +40,7 @@ VALUES
 	('relay', 'function', 'relay_apply_failed'),
 	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
 	('relay', 'function', 'relay_purge'), ('relay', 'function', 'relay_expire'),
+	('relay', 'function', 'relay_alerts'), ('relay', 'function', 'relay_alerted'),
 	('relay', 'function', 'relay_status'),
 	('relay', 'function', 'relay_outbox_range'),
 	('relay', 'function', 'relay_replay'),

@@ -267,8 +267,8 @@ $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS
 	'lets old movements, ended reservations and handled archives go; rows';
 
-CREATE FUNCTION @extschema@.retry_failed_event(id bigint DEFAULT NULL,
-	order_id text DEFAULT NULL)
+CREATE FUNCTION pgstock_internal.retry_failed(id bigint, order_id text,
+	reason text)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -286,8 +286,18 @@ BEGIN
 				  HINT = 'stock_failed_events shows those in state waiting or archived.';
 	END IF;
 	PERFORM pgstock_internal.audit('retry_failed_event',
-		coalesce('id ' || $1, 'order ' || $2), NULL);
+		coalesce('id ' || $1, 'order ' || $2), $3);
 END
+$$;
+COMMENT ON FUNCTION pgstock_internal.retry_failed IS
+	'what retry_failed_event does, with a reason';
+
+CREATE FUNCTION @extschema@.retry_failed_event(id bigint DEFAULT NULL,
+	order_id text DEFAULT NULL)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.retry_failed($1, $2, NULL)
 $$;
 COMMENT ON FUNCTION @extschema@.retry_failed_event IS
 	'another try at once, for one failed event or all of an order';

@@ -46,7 +46,8 @@ BEGIN
 		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
 		  FROM pgstock_internal.relay_metrics() m
 		 WHERE m.name IN ('outbox_pending_events',
-						  'outbox_oldest_pending_seconds', 'archive_open');
+						  'outbox_oldest_pending_seconds', 'archive_open',
+						  'webhook_waiting');
 	RETURN QUERY
 		SELECT s.state, to_jsonb(count(f.state))
 		  FROM (VALUES ('failed_waiting', 'waiting'),
@@ -227,7 +228,11 @@ COMMENT ON FUNCTION pgstock_internal.relay_rewind IS
 
 /* ---- Failed messages ------------------------------------------------------ */
 
-/* A page ends at 4 MiB of payload too, so that whoever pages needs no more. */
+/*
+ * A page ends at 4 MiB of payload too, so that whoever pages needs no more.
+ * Without sorts the planner walks along the ids: else each page of a million
+ * rows would look at all that follow it.
+ */
 CREATE FUNCTION pgstock_internal.relay_failed(only_id bigint,
 	only_state text, only_topic text, since timestamptz, only_sqlstate text,
 	only_order text, after_id bigint, max_rows int)
@@ -237,6 +242,7 @@ RETURNS TABLE (id bigint, topic text, partition int, "offset" bigint,
 	first_failed_at text, archived_at text, handled boolean, handled_at text,
 	handled_by text, trace_id text, headers text, payload text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_sort = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -274,7 +280,7 @@ AS $$
 BEGIN
 	CASE action
 		WHEN 'retry' THEN
-			PERFORM @extschema@.retry_failed_event($2);
+			PERFORM pgstock_internal.retry_failed($2, NULL, $3);
 		WHEN 'discard' THEN
 			PERFORM @extschema@.discard_failed_event($2, $3);
 		WHEN 'handled' THEN

@@ -519,9 +519,11 @@ COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
-	OUT reason text, OUT n bigint, OUT attempts int, OUT message text)
+	OUT reason text, OUT n bigint, OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE
+	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_apply IS
 	'the first messages of a batch: inbox rows, effects, events and offsets at once';
 
@@ -529,7 +531,8 @@ CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 	partitions int[], offsets bigint[], timestamps bigint[], keys bytea[],
 	"values" bytea[], headers bytea[], options jsonb, sqlstate text,
 	error text, OUT topic text, OUT result text, OUT reason text,
-	OUT n bigint, OUT attempts int, OUT message text)
+	OUT n bigint, OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
@@ -537,9 +540,11 @@ COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
 
 CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
 	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
-	OUT attempts int, OUT message text)
+	OUT attempts int, OUT message text,
+	OUT sent_ms bigint[])
 RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE
+	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_retry IS
 	'tries again what waits and is due';
 
@@ -636,7 +641,10 @@ SELECT 'inbox_waiting_keys', '', count(DISTINCT (f.topic, f.key))::float8
 UNION ALL
 SELECT 'archive_open', '', count(*)::float8
   FROM pgstock_internal.failed_event f
- WHERE f.archived_at IS NOT NULL AND NOT f.handled
+ WHERE f.archived_at IS NOT NULL AND NOT f.handled AND f.state <> 'discarded'
+UNION ALL
+SELECT 'webhook_waiting', '', count(*)::float8
+  FROM pgstock_internal.alert a WHERE a.next_try_at IS NOT NULL
 UNION ALL
 SELECT 'reservations_open', '', count(*)::float8
   FROM pgstock_internal.reservation r WHERE r.state = 'r'

@@ -461,6 +461,32 @@ COMMENT ON COLUMN pgstock_internal.failed_event.session IS
 COMMENT ON TABLE pgstock_internal.failed_event IS
 	'messages that wait for another try, and the archive of those given up';
 
+/* What is open is looked at every few seconds where alerts are wanted. */
+CREATE INDEX failed_event_open ON pgstock_internal.failed_event (id)
+	WHERE archived_at IS NOT NULL AND NOT handled AND state <> 'discarded';
+
+/*
+ * Written in the transaction that gives a message up, deleted once it was sent.
+ * The one without a message is of the backlog: it is there while that is too
+ * long, and has no next try once it was sent.
+ */
+CREATE SEQUENCE pgstock_internal.alert_id;
+CREATE TABLE pgstock_internal.alert
+(
+	id			bigint NOT NULL DEFAULT nextval('pgstock_internal.alert_id'),
+	failed_id	bigint,
+	made_at		timestamptz NOT NULL,
+	attempts	int NOT NULL,
+	next_try_at	timestamptz,
+	CONSTRAINT alert_pkey PRIMARY KEY (id)
+);
+CREATE INDEX alert_due ON pgstock_internal.alert (next_try_at, id);
+CREATE UNIQUE INDEX alert_backlog ON pgstock_internal.alert ((true))
+	WHERE failed_id IS NULL;
+ALTER SEQUENCE pgstock_internal.alert_id OWNED BY pgstock_internal.alert.id;
+COMMENT ON TABLE pgstock_internal.alert IS
+	'what the relay''s webhook is still to tell';
+
 CREATE TABLE pgstock_internal.admin_action
 (
 	at		timestamptz NOT NULL,
@@ -501,5 +527,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_attempt', '')
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.alert', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.alert_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.admin_action', '');
 

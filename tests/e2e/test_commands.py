@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: PostgreSQL
 """The commands that an operator types: status, failed, replay, rewind."""
 
+import contextlib
 import csv
 import io
 import json
+import os
+import subprocess
 
 import pytest
 
 from checks import of_type, wait_complete
 from kafkaio import delivered, send
-from process import wait_until
+from process import as_server, wait_until
 
 OK, RUNTIME, USAGE = range(3)
 
@@ -98,6 +101,17 @@ def test_no_password_in_argv(relays):
         assert "password" in done.stderr and "hunter2" not in done.stderr
 
 
+def test_no_broker_is_needed(relays, db):
+    """Commands that ask the database alone need no [kafka]."""
+    relay = relays("", "")
+    for command in (["failed", "list"], ["failed", "export", "--csv"],
+                    ["replay", "--from", "1", "--dry-run"], ["adopt"]):
+        done = relay.run_binary(*command, "--postgres", db.conninfo())
+        assert done.returncode == OK, done.stderr
+    done = relay.run_binary("audit", "--postgres", db.conninfo())
+    assert done.returncode == USAGE and "bootstrap.servers" in done.stderr
+
+
 def test_away(relays):
     """A database that is away is no mistake of usage."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
@@ -114,7 +128,7 @@ KEYS = {
     "database", "inbox_group", "server_version", "in_recovery", "leader",
     "leader_pid", "leader_since", "epoch", "position_valid",
     "position_trouble", "position_stored_at", "pending_events",
-    "oldest_pending_seconds", "archive_open", "failed_waiting",
+    "oldest_pending_seconds", "archive_open", "webhook_waiting", "failed_waiting",
     "failed_archived", "broker", "missing_topics", "consumers"}
 
 
@@ -223,11 +237,13 @@ def test_failed_retry_by_filter(db, kafka, start_relay):
     db.sql("SELECT receive_stock('book', 10)")
     db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
            " FROM generate_series(0, 2) i")
-    run_ok(relay, "failed", "retry", "--topic", "payment-success")
+    run_ok(relay, "failed", "retry", "--topic", "payment-success",
+           "--reason", "orders were late")
     wait_until(lambda: db.value(
         "SELECT count(*) FROM stock_reservations WHERE state = 'confirmed'")
         == 3, 20, "all are paid")
-    assert len(actions(db, "retry_failed_event")) == 3
+    assert [reason for _, reason in actions(db, "retry_failed_event")] == [
+        "orders were late"] * 3
     listed = run_ok(relay, "failed", "list", "--state", "archived")
     assert len(listed.splitlines()) == 1
 
@@ -253,6 +269,43 @@ def test_export(db, kafka, start_relay):
     assert len(rows) == 20000
     assert {r["payload"] for r in rows} == {"'+a\"b,\n"}
     assert [int(r["offset"]) for r in rows] == list(range(1, 20001))
+
+
+def test_export_of_many(db, relays, run):
+    """The memory of a few, however many there are, and a person at a terminal
+    sees how far it is."""
+    relay = relays(db.conninfo(), "127.0.0.1:1")
+    relay.write_config()
+    db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
+           ' "offset", event_id, value, attempts, state, class, error,'
+           " first_failed_at, handled) SELECT CASE WHEN i <= 5000 THEN 'few'"
+           " ELSE 'many' END, 0, i, 'e', repeat('x', 300)::bytea, 1,"
+           " 'discarded', 'poison', 'x', now(), true"
+           " FROM generate_series(1, 200000) i")
+    peaks = []
+    for topic, rows in (("few", 5000), ("many", 195000)):
+        terminal, end = os.openpty()
+        path = os.path.join(run, f"{topic}.csv")
+        with open(path, "wb") as file:
+            process = subprocess.Popen(
+                as_server([relay.binary, "failed", "export", "--csv",
+                           "--topic", topic, "--config", relay.config_path]),
+                stdout=file, stderr=end, cwd="/")
+            os.close(end)
+            told = b""
+            with contextlib.suppress(OSError):      # its end
+                while chunk := os.read(terminal, 65536):
+                    told += chunk
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        os.close(terminal)
+        assert process.returncode == OK, told
+        assert f"\r{rows} rows".encode() in told
+        with open(path, "rb") as file:
+            assert sum(1 for _ in file) == rows + 1
+        os.unlink(path)
+        peaks.append(usage.ru_maxrss)
+    assert peaks[1] - peaks[0] < 2048, f"KiB at the most: {peaks}"
 
 
 # ---- replay -----------------------------------------------------------------

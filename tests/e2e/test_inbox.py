@@ -88,6 +88,10 @@ def test_life_of_orders_everything_twice(db, kafka, start_relay):
                 assert record.json["causation_id"] in ("created-1", "paid-1")
     assert relay.metric("inbox_events_total", result="applied") == 14
     assert relay.metric("inbox_events_total", result="duplicate") == 14
+    assert relay.metric("order_answer_seconds_count") == 6
+    assert relay.metric("inbox_attempts_count") == 28
+    assert relay.metric("inbox_attempts_bucket", le="1") == 28
+    assert 0 < relay.metric("order_answer_seconds_sum") < 6 * 20
 
 
 def test_known_order_is_answered_again(db, kafka, start_relay):

@@ -38,6 +38,7 @@ formulas_are_not(void **state UNUSED)
 	expect_cell("@SUM(A1)", "\"'@SUM(A1)\"");
 	expect_cell("\t=1", "\"'\t=1\"");
 	expect_cell("\r=1", "\"'\r=1\"");
+	expect_cell("\n=1", "\"'\n=1\"");
 	expect_cell("=\"a\"", "\"'=\"\"a\"\"\"");
 	expect_cell("a=1", "\"a=1\"");
 	expect_cell("'=1", "\"'=1\"");

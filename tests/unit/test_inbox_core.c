@@ -170,6 +170,72 @@ a_transient_error_tries_the_same_again(void **state UNUSED)
 	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 }
 
+/* One try that comes to what "class" says. */
+static void
+fail_apply(SqlClass class)
+{
+	now = Max(now, core.apply_at);
+	core.retry_at = core.metrics_at = core.commit_at = NEVER;
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, class, now);
+}
+
+static void
+what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
+{
+	int64_t failing_since;
+
+	stream();
+	fetch(10);
+	fail_apply(SQL_TRANSIENT);
+	failing_since = now;
+	assert_false(inbox_is_careful(&core, now)); /* it may pass */
+	while (!inbox_is_careful(&core, now))
+		fail_apply(SQL_TRANSIENT);
+	assert_true(now - failing_since >= INBOX_PATIENCE_US);
+	assert_true(now - failing_since < INBOX_GIVE_UP_US);
+	assert_int_equal(core.to, 10); /* the database says how many */
+
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 10, now));
+	core.commit_at = NEVER;
+	now += INBOX_CAREFUL_US;
+	assert_false(inbox_is_careful(&core, now));
+
+	/* it is still there: the first failure is enough */
+	fetch(10);
+	fail_apply(SQL_TRANSIENT);
+	assert_true(inbox_is_careful(&core, now));
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 10, now));
+	core.commit_at = NEVER;
+
+	/* after some time in peace there is patience again */
+	now += INBOX_WARY_US;
+	fetch(10);
+	fail_apply(SQL_PERMANENT);
+	fail_apply(SQL_TRANSIENT);
+	assert_false(inbox_is_careful(&core, now));
+}
+
+static void
+retries_that_fail_for_a_moment_are_made_carefully(void **state UNUSED)
+{
+	stream();
+	now = core.retry_at;
+	core.metrics_at = NEVER;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retry_error(&core, SQL_PERMANENT, now);
+	assert_false(inbox_is_careful(&core, now));
+	now = core.retry_at;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retry_error(&core, SQL_TRANSIENT, now);
+	assert_true(inbox_is_careful(&core, now));
+	assert_true(core.retry_at > now);
+}
+
 /*
  * Batches of any size with any set of bad messages: every good one is applied,
  * every bad one given to relay_apply_failed() alone, each once, in order.
@@ -668,6 +734,8 @@ main(void)
 		cmocka_unit_test(a_batch_is_applied_whole_and_committed),
 		cmocka_unit_test(the_rest_of_a_batch_follows),
 		cmocka_unit_test(a_transient_error_tries_the_same_again),
+		cmocka_unit_test(what_does_not_pass_makes_careful_for_a_while),
+		cmocka_unit_test(retries_that_fail_for_a_moment_are_made_carefully),
 		cmocka_unit_test(halving_finds_each_bad_message),
 		cmocka_unit_test(one_bad_of_many_costs_few_calls),
 		cmocka_unit_test(a_batch_that_fails_for_long_is_given_up),

@@ -172,7 +172,7 @@ every_line_is_of_prometheus_text_format(void **state UNUSED)
 		check_line(line, typed, sizeof(typed));
 		lines++;
 	}
-	assert_in_range(lines, 40, 80);
+	assert_in_range(lines, 40, 120);
 	buf_free(&text);
 	metrics_free(metrics);
 }

@@ -1,0 +1,94 @@
+/* ---- What a person is told: docs/relay-protocol.md ------------------------- */
+
+/* As relay/alert_format.c sends it, but for what a chat cannot take. */
+CREATE FUNCTION pgstock_internal.alert_line(f pgstock_internal.failed_event)
+RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT concat_ws(', ', 'order ' || (f).order_id, 'topic ' || (f).topic,
+				 'failed event ' || (f).id) || ': ' || (f).error
+$$;
+COMMENT ON FUNCTION pgstock_internal.alert_line IS
+	'what a person is told of a message that was given up, in one line';
+
+/*
+ * The backlog is told when it becomes too long, and not again before it was
+ * short enough.  The look at it ends at the limit, for it is taken every few
+ * seconds; only the number that is told is counted.
+ */
+CREATE FUNCTION pgstock_internal.relay_alerts(backlog bigint, max_rows int)
+RETURNS TABLE (id bigint, alert jsonb, line text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	open	bigint;
+BEGIN
+	SELECT count(*) INTO open
+	  FROM (SELECT FROM pgstock_internal.failed_event f
+			 WHERE f.archived_at IS NOT NULL AND NOT f.handled
+			   AND f.state <> 'discarded' LIMIT backlog + 1) o;
+	IF open <= backlog THEN
+		DELETE FROM pgstock_internal.alert a WHERE a.failed_id IS NULL;
+	ELSIF NOT EXISTS (SELECT FROM pgstock_internal.alert a
+					   WHERE a.failed_id IS NULL) THEN
+		INSERT INTO pgstock_internal.alert (made_at, attempts, next_try_at)
+		VALUES (clock_timestamp(), 0, clock_timestamp())
+		ON CONFLICT DO NOTHING;
+	END IF;
+	RETURN QUERY
+		SELECT a.id, jsonb_build_object('id', a.id, 'kind', 'archived',
+				'at', pgstock_internal.utc_text(a.made_at),
+				'failed_id', a.failed_id, 'order_id', f.order_id,
+				'topic', f.topic, 'partition', f.partition,
+				'offset', f."offset", 'event_id', f.event_id,
+				'trace_id', f.trace_id, 'state', f.state, 'class', f.class,
+				'sqlstate', f.sqlstate, 'reason', f.error,
+				'attempts', f.attempts),
+			   coalesce(pgstock_internal.alert_line(f),
+						'failed event ' || a.failed_id)
+		  FROM (SELECT * FROM pgstock_internal.alert w
+				 WHERE w.next_try_at <= clock_timestamp()
+				 ORDER BY w.next_try_at, w.id LIMIT max_rows) a
+		  LEFT JOIN pgstock_internal.failed_event f ON f.id = a.failed_id
+		 WHERE a.failed_id IS NOT NULL
+		UNION ALL
+		SELECT a.id, jsonb_build_object('id', a.id, 'kind', 'backlog',
+				'at', pgstock_internal.utc_text(a.made_at),
+				'archive_open', n.open, 'backlog', backlog),
+			   format('%s messages are given up and not handled, more than %s',
+					  n.open, backlog)
+		  FROM pgstock_internal.alert a,
+			   (SELECT count(*) AS open FROM pgstock_internal.failed_event f
+				 WHERE f.archived_at IS NOT NULL AND NOT f.handled
+				   AND f.state <> 'discarded') n
+		 WHERE a.failed_id IS NULL AND a.next_try_at <= clock_timestamp()
+		 ORDER BY 1;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_alerts IS
+	'what a person is to be told now; the backlog is looked at first';
+
+/* Pauses of 5 s and twice as long each time, 10 minutes at most. */
+CREATE FUNCTION pgstock_internal.relay_alerted(ids bigint[], sent boolean)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF sent THEN
+		DELETE FROM pgstock_internal.alert a
+		 WHERE a.id = ANY (ids) AND a.failed_id IS NOT NULL;
+		UPDATE pgstock_internal.alert a SET next_try_at = NULL
+		 WHERE a.id = ANY (ids);
+	ELSE
+		UPDATE pgstock_internal.alert a
+		   SET attempts = a.attempts + 1,
+			   next_try_at = clock_timestamp()
+				+ least(interval '10 minutes',
+						interval '5 seconds' * 2 ^ least(a.attempts, 10))
+		 WHERE a.id = ANY (ids);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_alerted IS
+	'these were told, or could not be and are to be tried again';
