@@ -39,6 +39,8 @@ static const PgStatement statements[API_CALLS] = {
 					  0},
 	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text, $2::text)"),
 					2, API_WINDOW, 0},
+	[API_POSITION_OF] = {"position_of", FUNCTION("relay_position($1::bytea)"),
+						 1, API_POSITION_OF, 0},
 	[API_PAGE] = {"page",
 				  FUNCTION(
 					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
@@ -122,11 +124,21 @@ api_number(NumberText *memory, int64_t number)
 	return text_param(memory->text);
 }
 
+PgParam
+api_bytes(Slice bytes)
+{
+	Assert(bytes.len <= INT32_MAX);
+	return (PgParam){
+		.data = bytes.data,
+		.length = (int) bytes.len,
+		.binary = 1,
+	};
+}
+
 static PgParam
 binary_param(const Buf *buf)
 {
-	Assert(buf->len <= INT32_MAX);
-	return (PgParam){.data = buf->data, .length = (int) buf->len, .binary = 1};
+	return api_bytes((Slice){buf->data, buf->len});
 }
 
 /* ---- arrays in binary -------------------------------------------------- */
@@ -244,6 +256,14 @@ api_call(PgConn *conn, ApiCall call)
 {
 	Assert(statements[call].nparams == 0);
 	pgconn_call(conn, &statements[call], NULL);
+}
+
+void
+api_call_position(PgConn *conn, Slice kafka)
+{
+	const PgParam params[] = {api_bytes(kafka)};
+
+	pgconn_call(conn, &statements[API_POSITION_OF], params);
 }
 
 void
@@ -497,7 +517,7 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
 	if (hello->relay_api != API_VERSION)
 		return true; /* the rest may look different */
-	if (PQnfields(result) < 7)
+	if (PQnfields(result) < 8)
 		return false;
 	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
 			 PQgetvalue(result, 0, 1));
@@ -508,6 +528,8 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	hello->in_recovery = api_bool(result, 0, 4);
 	hello->preloaded = api_bool(result, 0, 5);
 	hello->max_event_bytes = (int) api_int(result, 0, 6);
+	snprintf(hello->incarnation, sizeof(hello->incarnation), "%s",
+			 PQgetvalue(result, 0, 7));
 	return hello->max_event_bytes > 0;
 }
 

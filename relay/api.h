@@ -17,6 +17,7 @@
 /* SQLSTATEs of ours */
 #define API_FOREIGN_POSITION "SK020"
 #define API_NEWER_LEADER	 "SK021"
+#define API_DAMAGED_POSITION "SK022"
 
 typedef enum ApiCall
 {
@@ -26,6 +27,7 @@ typedef enum ApiCall
 	API_TOPICS,
 	API_LEAD,
 	API_POSITION,
+	API_POSITION_OF, /* with the one that Kafka has */
 	API_WINDOW,
 	API_PAGE,
 	API_STORE,
@@ -53,6 +55,7 @@ typedef enum ApiCall
 
 /* Calls without parameters, and those with a few. */
 void api_call(PgConn *conn, ApiCall call);
+void api_call_position(PgConn *conn, Slice kafka); /* data NULL: none */
 void api_call_window(PgConn *conn, const char *window,
 					 const char *publish_after);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
@@ -75,6 +78,7 @@ typedef struct NumberText
 } NumberText;
 
 PgParam api_number(NumberText *memory, int64_t number);
+PgParam api_bytes(Slice bytes); /* data NULL: NULL */
 
 /* The same, waiting: for commands that are not the loop. */
 PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);
@@ -132,6 +136,7 @@ typedef struct ApiHello
 	bool in_recovery;
 	bool preloaded;
 	int	 max_event_bytes;
+	char incarnation[64];
 } ApiHello;
 
 /* False: the answer has not the shape that was agreed on. */

@@ -16,6 +16,7 @@
 #include "alert_format.h"
 #include "api.h"
 #include "kafka.h"
+#include "position.h"
 
 #define BROKER_WAIT_MS 8000
 
@@ -146,12 +147,15 @@ check_notify(Check *check)
 	PQclear(echo);
 }
 
+/* kafka: the position topic's, data NULL: none */
 static void
-check_position(Check *check)
+check_position(Check *check, Slice kafka)
 {
-	PGresult *result = ask(check, API_POSITION, NULL, "position",
-						   "Run \"pgstock-relay adopt\".");
-	PGresult *metrics;
+	const PgParam params[] = {api_bytes(kafka)};
+	PGresult	 *result = ask(check, API_POSITION_OF, params, "position",
+							   "Run \"pgstock-relay adopt\", or mend the "
+								   "position topic.");
+	PGresult	 *metrics;
 
 	if (result == NULL)
 		return;
@@ -207,14 +211,13 @@ find_topic(const struct rd_kafka_metadata *metadata, const char *name)
 	return NULL;
 }
 
-/* Asks the broker whether it would make the topic, without making it. */
+/* Asks the broker whether it would make the topic, without making it.  Takes
+ * topic over. */
 static void
-check_creation(Check *check, const char *name)
+check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 {
-	char				 reason[KAFKA_ERROR_MAX] = "";
-	rd_kafka_queue_t	*queue = rd_kafka_queue_new(check->client);
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, -1, -1, reason,
-													   sizeof(reason));
+	char			  reason[KAFKA_ERROR_MAX] = "";
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
 	rd_kafka_AdminOptions_t
 					 *options = rd_kafka_AdminOptions_new(check->client,
 														  RD_KAFKA_ADMIN_OP_CREATETOPICS);
@@ -254,9 +257,12 @@ check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 				const char *name)
 {
 	const struct rd_kafka_metadata_topic *topic = find_topic(metadata, name);
+	char								  reason[KAFKA_ERROR_MAX];
 
 	if (topic == NULL)
-		check_creation(check, name);
+		check_creation(check, name,
+					   rd_kafka_NewTopic_new(name, -1, -1, reason,
+											 sizeof(reason)));
 	else
 		good("topic %s: %d partitions", name, topic->partition_cnt);
 }
@@ -277,6 +283,143 @@ check_topics_out(Check *check, const struct rd_kafka_metadata *metadata)
 		check_topic_out(check, metadata, dlq);
 		free(dlq);
 	}
+}
+
+/* ---- transactional mode ------------------------------------------------ */
+
+/* A topic's setting; NULL if the broker does not say.  Freed by the caller. */
+static char *
+topic_setting(const Check *check, const char *topic, const char *setting)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
+	rd_kafka_ConfigResource_t
+		*wanted = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+	const rd_kafka_ConfigResource_t **found;
+	const rd_kafka_ConfigEntry_t	**entries;
+	rd_kafka_event_t				 *event;
+	size_t							  count = 0;
+	char							 *value = NULL;
+
+	rd_kafka_DescribeConfigs(check->client, &wanted, 1, NULL, queue);
+	event = rd_kafka_queue_poll(queue, BROKER_WAIT_MS);
+	if (event != NULL && rd_kafka_event_error(event) == 0)
+	{
+		found = rd_kafka_DescribeConfigs_result_resources(
+			rd_kafka_event_DescribeConfigs_result(event), &count);
+		entries = rd_kafka_ConfigResource_configs(found[0], &count);
+		for (size_t i = 0; i < count; i++)
+			if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), setting) == 0)
+				value = xstrdup(rd_kafka_ConfigEntry_value(entries[i]));
+	}
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_ConfigResource_destroy(wanted);
+	rd_kafka_queue_destroy(queue);
+	return value;
+}
+
+static bool
+check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
+					 const char *name)
+{
+	const struct rd_kafka_metadata_topic *topic = find_topic(metadata, name);
+	char								 *cleanup;
+	bool								  right;
+
+	if (topic == NULL)
+	{
+		check_creation(check, name, position_new_topic(name));
+		return false;
+	}
+	cleanup = topic_setting(check, name, "cleanup.policy");
+	right = topic->partition_cnt == 1 &&
+			(cleanup == NULL || strcmp(cleanup, "compact") == 0);
+	if (right)
+		good("position topic %s", name);
+	else
+		bad(check, "It must have one partition and be compacted: mend it.",
+			"position topic %s: %d partitions, cleanup.policy %s", name,
+			topic->partition_cnt, cleanup != NULL ? cleanup : "unknown");
+	free(cleanup);
+	return right;
+}
+
+static bool
+somebody_leads(Check *check)
+{
+	PGresult *status = ask(check, API_STATUS, NULL, "status",
+						   "See the server's log.");
+	bool	  leads = false;
+
+	for (int row = 0; status != NULL && row < PQntuples(status); row++)
+		if (strcmp(PQgetvalue(status, row, 0), "leader") == 0)
+			leads = !PQgetisnull(status, row, 2);
+	PQclear(status);
+	return leads;
+}
+
+/* To try it is to fence whoever has it: so only if nobody has. */
+static void
+check_transactional_id(Check *check, const char *id)
+{
+	char			  reason[KAFKA_ERROR_MAX];
+	rd_kafka_t		 *producer;
+	rd_kafka_error_t *error;
+
+	if (somebody_leads(check))
+	{
+		good("transactional.id %s: in use by the relay that leads", id);
+		return;
+	}
+	producer = kafka_client_new(RD_KAFKA_PRODUCER,
+								kafka_conf_new(check->config,
+											   (KafkaProperties){{NULL, NULL}},
+											   (KafkaProperties){
+												   {"log.queue", "false"},
+												   {"log_level", "0"},
+												   {"transactional.id", id},
+												   {NULL, NULL},
+											   }),
+								reason);
+	if (producer == NULL)
+	{
+		bad(check, "See [kafka].", "transactional.id %s: %s", id, reason);
+		return;
+	}
+	error = rd_kafka_init_transactions(producer, BROKER_WAIT_MS);
+	if (error == NULL)
+		good("transactional.id %s", id);
+	else
+		bad(check, "Allow the relay Describe and Write on it.",
+			"transactional.id %s: %s", id, rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	rd_kafka_destroy(producer);
+}
+
+static void
+check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
+{
+	const atomic_bool stop = false;
+	char			 *topic = position_topic(check->hello.incarnation);
+	char			 *id = position_transactional_id(check->hello.incarnation);
+	Buf				  record = {0};
+	Buf				  error = {0};
+	Slice			  kafka = {NULL, 0};
+	bool			  found = false;
+
+	check_transactional_id(check, id);
+	if (check_position_topic(check, metadata, topic) &&
+		!position_read(position_reader_conf(check->config), topic, &stop,
+					   &record, &found, &error))
+		bad(check, "Allow the relay Read and Write on it.", "%s",
+			buf_str(&error));
+	if (found)
+		kafka = (Slice){buf_str(&record), record.len};
+	check_position(check, kafka);
+	buf_free(&record);
+	buf_free(&error);
+	free(topic);
+	free(id);
 }
 
 /* ---- what a start would consume ---------------------------------------- */
@@ -391,19 +534,23 @@ check_run(const Config *config)
 {
 	Check							check = {.config = config};
 	const struct rd_kafka_metadata *metadata;
-	bool							database;
+	bool transactional = config->mode == MODE_TRANSACTIONAL;
+	bool database;
 
 	good("configuration");
 	database = check_database(&check) && check_extension(&check);
 	if (database)
 	{
 		check_notify(&check);
-		check_position(&check);
+		if (!transactional)
+			check_position(&check, (Slice){NULL, 0});
 	}
 	check_webhook(config);
 	metadata = check_broker(&check);
 	if (database && metadata != NULL)
 	{
+		if (transactional)
+			check_transactions(&check, metadata);
 		check_topics_out(&check, metadata);
 		check_topics_in(&check, metadata);
 	}

@@ -16,6 +16,10 @@
 #define FIRST_OFFSET_EARLIEST (-2)
 #define FIRST_OFFSET_LATEST	  (-1)
 
+/* [outbox] mode */
+#define MODE_IDEMPOTENT	   0
+#define MODE_TRANSACTIONAL 1
+
 typedef struct Durations
 {
 	unsigned count;

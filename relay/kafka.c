@@ -30,7 +30,8 @@ static const char *const own_properties[][2] = {
 	{"partition.assignment.strategy", NULL},
 	{"request.required.acks", NULL},
 	{"retries", NULL},
-	{"transactional.id", NULL},
+	{"transaction.timeout.ms", NULL},
+	{"transactional.id", "[outbox] mode"},
 };
 
 bool

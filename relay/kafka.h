@@ -13,6 +13,9 @@
 
 #define KAFKA_ERROR_MAX 512 /* bytes of librdkafka's error texts */
 
+/* How long the broker leaves a transaction open of which it hears nothing. */
+#define KAFKA_TRANSACTION_MS 30000
+
 /* A property and its value from [kafka]; what is wrong goes to *error. */
 bool kafka_check_property(const char *property, const char *value,
 						  Buf *error) MUST_CHECK;

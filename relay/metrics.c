@@ -23,6 +23,8 @@ static const struct
 	[METRIC_PUBLISH_ERRORS] =
 		{"outbox_publish_errors_total", "counter",
 		 "Losses of the producer, by librdkafka's name of the error."},
+	[METRIC_TRANSACTIONS] = {"outbox_transactions_total", "counter",
+							 "Transactions committed, in transactional mode."},
 	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
 						"What made the relay look for events."},
 	[METRIC_INBOX_EVENTS] =

@@ -12,12 +12,13 @@ typedef enum MetricId
 {
 	METRIC_PUBLISHED,	   /* {topic} */
 	METRIC_PUBLISH_ERRORS, /* {class} */
-	METRIC_WAKEUPS,		   /* {cause} */
-	METRIC_INBOX_EVENTS,   /* {topic,result} */
-	METRIC_DLQ,			   /* {topic} */
-	METRIC_ARCHIVED,	   /* {topic} */
-	METRIC_DIFFERENCES,	   /* {topic} */
-	METRIC_ENDS,		   /* {state} */
+	METRIC_TRANSACTIONS,
+	METRIC_WAKEUPS,		 /* {cause} */
+	METRIC_INBOX_EVENTS, /* {topic,result} */
+	METRIC_DLQ,			 /* {topic} */
+	METRIC_ARCHIVED,	 /* {topic} */
+	METRIC_DIFFERENCES,	 /* {topic} */
+	METRIC_ENDS,		 /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG,		/* {topic,partition} */

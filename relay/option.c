@@ -22,7 +22,7 @@ static const char *const log_levels[] = {
 	"error", "warning", "info", "debug", NULL,
 };
 static const char *const log_formats[] = {"text", "json", NULL};
-static const char *const modes[] = {"idempotent", NULL};
+static const char *const modes[] = {"idempotent", "transactional", NULL};
 const char *const config_publish_afters[] = {"auto", "local", "remote_flush",
 											 NULL};
 static const char *const no_yes[] = {"no", "yes", NULL};
@@ -47,7 +47,9 @@ const Option options[] = {
 	 "A libpq connection string or URI; PG* variables and the password\n"
 	 "file work as well."},
 	{"outbox", "mode", OPTION_CHOICE, 0, AT(mode), "idempotent", NULL, 0, 0,
-	 modes, "How events are produced: idempotent."},
+	 modes,
+	 "idempotent: each event at least once.  transactional: once, for\n"
+	 "consumers that read only what is committed, some ms later."},
 	{"outbox", "publish_after", OPTION_CHOICE, 0, AT(publish_after), "auto",
 	 NULL, 0, 0, config_publish_afters,
 	 "auto: an event is published when it is durable, at the synchronous\n"

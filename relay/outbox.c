@@ -19,6 +19,7 @@
 #include "api.h"
 #include "exit_code.h"
 #include "outbox_core.h"
+#include "position.h"
 #include "sink.h"
 
 #define LOG_MODULE "outbox"
@@ -38,6 +39,10 @@ struct Outbox
 	uint32_t	  page_count;
 	Buf			  source; /* ce_source */
 	int			  max_event_bytes;
+	char		 *incarnation;	  /* the database's, in transactional mode */
+	Buf			  kafka_position; /* as the position topic had it */
+	bool		  kafka_has_position;
+	Buf			  record;  /* being made for that topic */
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
 	double		 *ends[EVENT_ENDS]; /* metrics */
 	bool		  echo_heard;
@@ -74,6 +79,8 @@ outbox_db_failed(Outbox *outbox, const char *why)
 {
 	outbox_troubled(outbox, "database", why);
 	pgconn_close(outbox->conn);
+	if (outbox->core.transactional)
+		sink_close(outbox->sink); /* who leads no more leaves Kafka alone */
 	outbox_on_down(&outbox->core, loop_now(outbox->loop));
 	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
@@ -131,6 +138,32 @@ outbox_served(void *arg)
 		log_recovered(&outbox->sink_told);
 }
 
+/* Transactional: all that flies is acknowledged at once. */
+static void
+outbox_committed(void *arg)
+{
+	Outbox	   *outbox = arg;
+	const Ring *ring = &outbox->core.ring;
+
+	while (ring_in_flight(ring) > 0)
+		outbox_acked(outbox, ring_first_id(ring));
+	outbox->wall_us = 0;
+	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
+	log_recovered(&outbox->sink_told);
+}
+
+static void
+outbox_sink_opened(void *arg, Slice position)
+{
+	Outbox *outbox = arg;
+
+	buf_clear(&outbox->kafka_position);
+	outbox->kafka_has_position = position.data != NULL;
+	if (outbox->kafka_has_position)
+		buf_add(&outbox->kafka_position, position.data, position.len);
+	outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+}
+
 static void
 outbox_sink_gone(void *arg, const char *why)
 {
@@ -146,6 +179,8 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		.acked = outbox_acked,
 		.served = outbox_served,
 		.failed = outbox_sink_gone,
+		.opened = outbox_sink_opened,
+		.committed = outbox_committed,
 	};
 	Outbox *outbox = xcalloc(1, sizeof(Outbox));
 
@@ -156,6 +191,7 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
 	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
 	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
+					 config->mode == MODE_TRANSACTIONAL,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
 	outbox_reconfigured(outbox);
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
@@ -174,6 +210,9 @@ outbox_free(Outbox *outbox)
 	sink_free(outbox->sink);
 	pgconn_free(outbox->conn);
 	outbox_core_fini(&outbox->core);
+	free(outbox->incarnation);
+	buf_free(&outbox->kafka_position);
+	buf_free(&outbox->record);
 	buf_free(&outbox->source);
 	buf_free(&outbox->trouble);
 	free(outbox);
@@ -210,10 +249,16 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 			 hello.database, hello.preloaded ? "yes" : "no");
 	buf_clear(&outbox->source);
 	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
+	if (outbox->core.transactional)
+	{
+		free(outbox->incarnation);
+		outbox->incarnation = xstrdup(hello.incarnation);
+	}
 	if (hello.max_event_bytes > outbox->max_event_bytes)
 	{
 		outbox->max_event_bytes = hello.max_event_bytes;
-		outbox_sink_failed(outbox, "it has to take larger events");
+		if (!outbox->core.transactional) /* there is none yet */
+			outbox_sink_failed(outbox, "it has to take larger events");
 	}
 	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
 }
@@ -330,6 +375,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 		case OUTBOX_WAIT:
 		case OUTBOX_CONNECT:
 		case OUTBOX_PRODUCE:
+		case OUTBOX_COMMIT:
 		case OUTBOX_NEW_SINK:
 		case OUTBOX_DONE:
 			Assert(!"a question to the database");
@@ -337,14 +383,15 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 	return false;
 }
 
-/* A foreign position stops the whole relay: nothing may be skipped, nothing
- * consumed, before a person has decided. */
+/* A position that is foreign or damaged stops the whole relay: nothing may be
+ * skipped, nothing consumed, before a person has decided. */
 static void
 outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
 {
 	char *text = api_error_text(result);
 
-	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0)
+	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0 ||
+		strcmp(sqlstate, API_DAMAGED_POSITION) == 0)
 	{
 		log_error("%s", text);
 		outbox_exit(outbox, EXIT_RUNTIME);
@@ -399,11 +446,11 @@ outbox_new_sink(Outbox *outbox)
 
 	sink_close(outbox->sink);
 	outbox_drop_pages(outbox);
-	if (sink_open(outbox->sink, outbox->config, outbox->max_event_bytes,
-				  &error))
-		outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
-	else
+	if (!sink_open(outbox->sink, outbox->config, outbox->max_event_bytes,
+				   outbox->incarnation, &error))
 		outbox_sink_failed(outbox, buf_str(&error));
+	else if (!outbox->core.transactional)
+		outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
 	buf_free(&error);
 }
 
@@ -420,6 +467,44 @@ outbox_refused(Outbox *outbox, const EventRow *row)
 					row->topic.data);
 	outbox_sink_failed(outbox, why);
 	free(why);
+}
+
+static void
+outbox_commit(Outbox *outbox)
+{
+	OutboxCore		  *core = &outbox->core;
+	const RingPosition position = ring_end(&core->ring);
+	int64_t			   now = loop_now(outbox->loop);
+
+	position_write(&outbox->record, &position, core->epoch);
+	switch (sink_commit(outbox->sink,
+						(Slice){outbox->record.data, outbox->record.len}))
+	{
+		case SINK_FULL:
+			outbox_on_sink_full(core, now);
+			break;
+		case SINK_REFUSED:
+			outbox_sink_failed(outbox, sink_refusal(outbox->sink));
+			break;
+		case SINK_TAKEN:
+			outbox_on_committing(core, now);
+			break;
+	}
+}
+
+/* What the position topic had is the database's to judge. */
+static void
+outbox_ask_position(Outbox *outbox)
+{
+	Slice kafka = {NULL, 0};
+
+	if (outbox->kafka_has_position)
+		kafka = (Slice){buf_str(&outbox->kafka_position),
+						outbox->kafka_position.len};
+	if (outbox->core.transactional)
+		api_call_position(outbox->conn, kafka);
+	else
+		api_call(outbox->conn, API_POSITION);
 }
 
 static void
@@ -491,7 +576,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 	static const ApiCall calls[] = {
 		[OUTBOX_ASK_HELLO] = API_HELLO, [OUTBOX_ASK_LISTEN] = API_LISTEN,
 		[OUTBOX_ASK_ECHO] = API_ECHO,	[OUTBOX_ASK_TOPICS] = API_TOPICS,
-		[OUTBOX_ASK_LEAD] = API_LEAD,	[OUTBOX_ASK_POSITION] = API_POSITION,
+		[OUTBOX_ASK_LEAD] = API_LEAD,
 	};
 	const OutboxCore *core = &outbox->core;
 
@@ -506,8 +591,10 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_ASK_ECHO:
 		case OUTBOX_ASK_TOPICS:
 		case OUTBOX_ASK_LEAD:
-		case OUTBOX_ASK_POSITION:
 			api_call(outbox->conn, calls[action]);
+			break;
+		case OUTBOX_ASK_POSITION:
+			outbox_ask_position(outbox);
 			break;
 		case OUTBOX_ASK_WINDOW:
 			outbox_ask_window(outbox);
@@ -523,6 +610,9 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			break;
 		case OUTBOX_PRODUCE:
 			outbox_produce(outbox);
+			break;
+		case OUTBOX_COMMIT:
+			outbox_commit(outbox);
 			break;
 		case OUTBOX_NEW_SINK:
 			outbox_new_sink(outbox);
@@ -615,6 +705,8 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 	bool		up = sink_is_known_up(outbox->sink);
 	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
 
+	if (outbox->core.transactional && !outbox_leads(&outbox->core))
+		up = true; /* who stands by asks nothing of it */
 	buf_printf(sentence, "outbox: %s, %u events in flight",
 			   pump_state_name(outbox->core.state),
 			   ring_in_flight(&outbox->core.ring));
@@ -634,10 +726,12 @@ outbox_status_json(Outbox *outbox, Buf *json)
 	bool ready = outbox_is_ready(outbox, &sentence);
 
 	buf_printf(json,
-			   "{\"status\":\"%s\",\"state\":\"%s\",\"leader\":%s,"
-			   "\"epoch\":%" PRId64 ",\"in_flight\":%u,\"broker_up\":%s,"
+			   "{\"status\":\"%s\",\"state\":\"%s\",\"mode\":\"%s\","
+			   "\"leader\":%s,\"epoch\":%" PRId64
+			   ",\"in_flight\":%u,\"broker_up\":%s,"
 			   "\"detail\":",
 			   ready ? "ok" : "failing", pump_state_name(outbox->core.state),
+			   outbox->core.transactional ? "transactional" : "idempotent",
 			   outbox_leads(&outbox->core) ? "true" : "false",
 			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
 			   sink_is_known_up(outbox->sink) ? "true" : "false");

@@ -9,11 +9,13 @@
 #include <string.h>
 
 void
-outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed)
+outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
+				 uint64_t seed)
 {
 	*core = (OutboxCore){
 		.poll_us = SEC_US,
 		.page_rows_max = 1000,
+		.transactional = transactional,
 	};
 	ring_init(&core->ring, in_flight_max);
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
@@ -28,7 +30,7 @@ outbox_rewind(OutboxCore *core)
 		free(core->pages[i].opens);
 	core->page_count = 0;
 	core->positioned = core->reading = false;
-	core->sink_full = false;
+	core->sink_full = core->committing = false;
 	ring_reset(&core->ring);
 }
 
@@ -118,6 +120,26 @@ outbox_next_question(OutboxCore *core, int64_t now)
 	return OUTBOX_WAIT;
 }
 
+/*
+ * An event alone is not held back; under load a transaction takes what came
+ * while the one before was committed.
+ */
+static bool
+outbox_may_commit(const OutboxCore *core)
+{
+	return core->transactional && !core->committing && !core->sink_full &&
+		   ring_in_flight(&core->ring) > 0;
+}
+
+static bool
+outbox_commit_due(const OutboxCore *core, int64_t now)
+{
+	return outbox_may_commit(core) &&
+		   ((core->page_count == 0 && !core->reading) || core->stopping ||
+			!ring_has_room(&core->ring) ||
+			now >= core->begun_at + OUTBOX_COMMIT_US);
+}
+
 static OutboxAction
 outbox_next_streaming(OutboxCore *core, int64_t now)
 {
@@ -126,9 +148,11 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 	Assert(core->epoch > 0);
 	if (core->asked == OUTBOX_WAIT)
 		action = outbox_next_question(core, now);
-	if (action == OUTBOX_WAIT && outbox_row(core) >= 0)
-		action = OUTBOX_PRODUCE;
-	return action;
+	if (action != OUTBOX_WAIT)
+		return action;
+	if (outbox_commit_due(core, now))
+		return OUTBOX_COMMIT;
+	return outbox_row(core) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
 }
 
 /* Only what is in flight may still arrive, and its position be stored. */
@@ -139,6 +163,8 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 
 	if (now >= core->stop_by)
 		return OUTBOX_DONE;
+	if (outbox_commit_due(core, now))
+		return OUTBOX_COMMIT;
 	if (core->asked != OUTBOX_WAIT)
 		return OUTBOX_WAIT;
 	if (core->positioned && core->ring.moved &&
@@ -155,6 +181,13 @@ outbox_flies(const OutboxCore *core)
 	return core->sink_full || ring_in_flight(&core->ring) > 0;
 }
 
+static bool
+outbox_may_open_sink(const OutboxCore *core)
+{
+	return !core->stopping && !core->sink_up && !core->sink_opening &&
+		   (!core->transactional || core->state == PUMP_STREAMING);
+}
+
 OutboxAction
 outbox_next(OutboxCore *core, int64_t now)
 {
@@ -163,8 +196,11 @@ outbox_next(OutboxCore *core, int64_t now)
 	if (core->sink_up && outbox_flies(core) &&
 		now >= core->acked_at + OUTBOX_STALL_US)
 		outbox_on_sink_failed(core, now);
-	if (!core->stopping && !core->sink_up && now >= core->sink_at)
+	if (outbox_may_open_sink(core) && now >= core->sink_at)
+	{
+		core->sink_opening = true;
 		return OUTBOX_NEW_SINK;
+	}
 
 	switch (core->state)
 	{
@@ -196,10 +232,12 @@ outbox_deadline(const OutboxCore *core)
 {
 	int64_t at = core->stopping ? core->stop_by : NEVER;
 
-	if (!core->stopping && !core->sink_up)
+	if (outbox_may_open_sink(core))
 		at = Min(at, core->sink_at);
 	if (core->sink_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
+	if (outbox_may_commit(core))
+		at = Min(at, core->begun_at + OUTBOX_COMMIT_US);
 	if (core->state == PUMP_DOWN)
 		return Min(at, core->connect_at);
 	if (core->asked != OUTBOX_WAIT)
@@ -238,6 +276,8 @@ void
 outbox_on_down(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
+	if (core->transactional)
+		core->sink_up = core->sink_opening = false;
 	core->asked = OUTBOX_WAIT;
 	core->epoch = 0;
 	core->state = PUMP_DOWN;
@@ -264,13 +304,13 @@ outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
 	outbox_answered(core, OUTBOX_ASK_LEAD);
 	Assert(core->state == PUMP_LEADER_WAIT);
 	Assert(epoch >= 0);
+	core->epoch = epoch;
 	core->lead_at = now + OUTBOX_LEAD_US;
 	if (epoch == 0)
 	{
 		retry_succeeded(&core->db_retry);
 		return;
 	}
-	core->epoch = epoch;
 	core->state = PUMP_STREAMING;
 }
 
@@ -379,7 +419,10 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 void
 outbox_on_sink_up(OutboxCore *core, int64_t now)
 {
+	if (!core->sink_opening)
+		return;
 	Assert(!core->sink_up);
+	core->sink_opening = false;
 	core->sink_up = true;
 	core->acked_at = now;
 }
@@ -388,8 +431,12 @@ void
 outbox_on_sink_failed(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
-	core->sink_up = false;
+	core->sink_up = core->sink_opening = false;
 	core->sink_at = now + retry_failed(&core->sink_retry);
+	if (!core->transactional || core->state != PUMP_STREAMING)
+		return;
+	core->state = PUMP_LEADER_WAIT;
+	core->lead_at = core->sink_at;
 }
 
 void
@@ -407,6 +454,26 @@ outbox_on_acked(OutboxCore *core, int64_t now)
 		return;
 	core->sink_full = false;
 	core->acked_at = now;
+	if (!core->transactional)
+		retry_succeeded(&core->sink_retry);
+}
+
+void
+outbox_on_committing(OutboxCore *core, int64_t now)
+{
+	Assert(outbox_may_commit(core));
+	core->committing = true;
+	core->acked_at = now;
+}
+
+void
+outbox_on_committed(OutboxCore *core, int64_t now)
+{
+	if (!core->committing)
+		return;
+	Assert(core->sink_up && ring_in_flight(&core->ring) == 0);
+	core->committing = false;
+	core->acked_at = now;
 	retry_succeeded(&core->sink_retry);
 }
 
@@ -414,7 +481,7 @@ int64_t
 outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->sink_full || !ring_has_room(&core->ring))
+		core->sink_full || core->committing || !ring_has_room(&core->ring))
 		return -1;
 	Assert(core->sink_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);
@@ -429,7 +496,7 @@ outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 
 	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
 	if (ring_in_flight(&core->ring) == 0)
-		core->acked_at = now;
+		core->acked_at = core->begun_at = now;
 	ring_push(&core->ring, seq, created_us);
 	core->pages[0].done++;
 	if (core->pages[0].done < core->pages[0].rows)
@@ -462,7 +529,7 @@ outbox_moves(const OutboxCore *core, int64_t now)
 	if (core->asked != OUTBOX_WAIT && now >= core->asked_at + PUMP_SLOW_US)
 		return false;
 	if (core->state == PUMP_LEADER_WAIT)
-		return true;
+		return core->epoch == 0; /* else its producer was lost */
 	return core->state == PUMP_STREAMING && core->positioned &&
 		   (!outbox_flies(core) || now < core->acked_at + PUMP_SLOW_US);
 }

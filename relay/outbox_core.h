@@ -19,6 +19,15 @@
  *   acknowledged (ring.h).
  * - All that waits has a limit: two pages, the ring's events and windows.
  *
+ * In transactional mode what is produced is held back until OUTBOX_COMMIT puts
+ * it and the position behind it into Kafka at once:
+ * - Who makes a producer fences the one before.  So only a leader makes one,
+ *   and whoever loses it asks for the lead again before the next: a leader of
+ *   yesterday learns there that it is none, and leaves the new one alone.
+ * - A lost connection loses the producer too.
+ * - What is in flight is acknowledged when it is committed, all of it or none;
+ *   the database's position is written behind.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #ifndef PGSTOCK_OUTBOX_CORE_H
@@ -39,6 +48,10 @@
 /* ... and this often when only empty windows went by: the oldest snapshot that
  * the database must remember moves on even where no event is written. */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)
+
+/* A transaction is committed as soon as no further row is at hand, but after
+ * this time in any case, or when the ring is full. */
+#define OUTBOX_COMMIT_US (100 * MS_US)
 
 #define OUTBOX_LEAD_US	(1 * SEC_US)   /* between two tries to lead */
 #define OUTBOX_STALL_US (120 * SEC_US) /* in flight and nothing acknowledged */
@@ -61,6 +74,7 @@ typedef enum OutboxAction
 	OUTBOX_ASK_PAGE,   /* of core->window, above core->page_after */
 	OUTBOX_STORE,	   /* core->storing */
 	OUTBOX_PRODUCE,	   /* rows of the oldest page */
+	OUTBOX_COMMIT,	   /* what is in flight, and ring_end() */
 	OUTBOX_NEW_SINK,   /* a new producer in place of the old one */
 	OUTBOX_DONE,	   /* drained */
 } OutboxAction;
@@ -80,6 +94,7 @@ typedef struct OutboxCore
 	/* settings */
 	int64_t	 poll_us;		/* look at least this often */
 	uint32_t page_rows_max; /* rows to ask for at once */
+	bool	 transactional; /* never changes */
 
 	/* the database */
 	PumpState	 state;
@@ -89,7 +104,7 @@ typedef struct OutboxCore
 	OutboxAction step;		 /* next question of the handshake */
 	Retry		 db_retry;
 	int64_t		 lead_at; /* next try to lead */
-	int64_t		 epoch;	  /* of our lead; 0: we do not lead */
+	int64_t		 epoch;	  /* of our latest lead; 0: we do not lead */
 
 	/* reading */
 	bool	 positioned; /* window and seq come from this connection */
@@ -107,10 +122,13 @@ typedef struct OutboxCore
 	uint32_t   page_count;
 	Ring	   ring;
 	bool	   sink_up;
-	int64_t	   sink_at; /* next try to make one */
+	bool	   sink_opening; /* it was asked for */
+	int64_t	   sink_at;		 /* next try to make one */
 	Retry	   sink_retry;
 	bool	   sink_full; /* until something is acknowledged */
 	int64_t	   acked_at;  /* last sign of life while events fly */
+	bool	   committing;
+	int64_t	   begun_at; /* first event of this transaction, if any flies */
 
 	/* the position */
 	RingPosition storing;  /* what OUTBOX_STORE stores */
@@ -121,7 +139,8 @@ typedef struct OutboxCore
 	int64_t stop_by; /* leave then whatever is in flight */
 } OutboxCore;
 
-void outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed);
+void outbox_core_init(OutboxCore *core, uint32_t in_flight_max,
+					  bool transactional, uint64_t seed);
 void outbox_core_fini(OutboxCore *core);
 
 /* Changes the settings; a shorter poll holds at once. */
@@ -152,6 +171,10 @@ void outbox_on_sink_up(OutboxCore *core, int64_t now);
 void outbox_on_sink_failed(OutboxCore *core, int64_t now);
 void outbox_on_sink_full(OutboxCore *core, int64_t now);
 void outbox_on_acked(OutboxCore *core, int64_t now);
+
+/* A commit has begun; it is done, and all that flew is acknowledged. */
+void outbox_on_committing(OutboxCore *core, int64_t now);
+void outbox_on_committed(OutboxCore *core, int64_t now);
 
 /* The row of the oldest page to be produced now, or -1. */
 int64_t outbox_row(const OutboxCore *core);

@@ -71,6 +71,12 @@ ring_in_flight(const Ring *ring)
 }
 
 uint64_t
+ring_first_id(const Ring *ring)
+{
+	return ring->head;
+}
+
+uint64_t
 ring_next_id(const Ring *ring)
 {
 	return ring->tail;
@@ -120,6 +126,7 @@ ring_open(Ring *ring, const char *window, int64_t after_seq)
 	*ring_window(ring, ring->window_count - 1) = (RingWindow){
 		.text = xstrdup(window),
 		.seq = after_seq,
+		.last = after_seq,
 		.end = ring->tail,
 	};
 }
@@ -136,6 +143,7 @@ ring_push(Ring *ring, int64_t seq, int64_t created_us)
 
 	ring->tail++;
 	window->end = ring->tail;
+	window->last = seq;
 	*ring_slot(ring, ring->tail - 1) = (RingSlot){
 		.seq = seq,
 		.created_us = created_us,
@@ -168,6 +176,20 @@ ring_ack(Ring *ring, uint64_t id)
 	if (id == ring->head)
 		ring_advance(ring);
 	return slot->created_us;
+}
+
+RingPosition
+ring_end(Ring *ring)
+{
+	const RingWindow *window;
+
+	Assert(ring->window_count > 0);
+	window = ring_window(ring, ring->window_count - 1);
+	return (RingPosition){
+		.window = window->text,
+		.seq = window->last,
+		.finished = window->closed,
+	};
 }
 
 bool

@@ -33,6 +33,7 @@ typedef struct RingWindow
 {
 	char	*text;	 /* opaque, owned */
 	int64_t	 seq;	 /* all up to here is passed */
+	int64_t	 last;	 /* seq of its last event so far */
 	uint64_t end;	 /* id after its last event so far */
 	bool	 closed; /* no further event will come */
 } RingWindow;
@@ -79,6 +80,13 @@ void	 ring_close(Ring *ring);
 
 /* When the acknowledged event was written; -1 if it was forgotten. */
 int64_t ring_ack(Ring *ring, uint64_t id);
+
+/* The oldest event not passed; with ring_next_id() all that are in flight. */
+uint64_t ring_first_id(const Ring *ring);
+
+/* The position behind all that was pushed, acknowledged or not; something is
+ * in flight. */
+RingPosition ring_end(Ring *ring);
 
 /* The position, if it differs from the stored one. */
 bool ring_position(Ring *ring, RingPosition *position) MUST_CHECK;

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "position.h"
+#include "transaction.h"
+
 #define LOG_MODULE "sink"
 
 #define TOPIC_BUCKETS	 256 /* a power of two */
@@ -22,6 +25,8 @@
 #define ENSURE_MAX		 64 /* topics asked for at once */
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
+/* what is no event: a transaction's position */
+#define POSITION_ID UINT64_MAX
 
 typedef struct SinkTopic
 {
@@ -30,6 +35,7 @@ typedef struct SinkTopic
 	size_t			  len;	  /* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published; /* metric */
+	double			  taken;	 /* transactional: since the last commit */
 	struct SinkTopic *next;		 /* in its bucket */
 } SinkTopic;
 
@@ -43,6 +49,8 @@ struct Sink
 	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
 	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;
+	Transaction		 *transaction;	  /* it owns the producer in that mode */
+	char			 *position_topic; /* NULL: idempotent */
 	SinkTopic		 *topics[TOPIC_BUCKETS];
 	char			**wanted;  /* topics to be there with any producer */
 	bool			  asking;  /* the broker has not answered yet */
@@ -56,10 +64,19 @@ struct Sink
 
 static void sink_serve(void *arg);
 static void sink_ensure(void *arg);
+static void sink_opened(void *arg, Slice position);
+static void sink_committed(void *arg);
+static void sink_transaction_failed(void *arg, rd_kafka_resp_err_t error,
+									const char *why);
 
 Sink *
 sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 {
+	static const TransactionHandlers on_transaction = {
+		.opened = sink_opened,
+		.committed = sink_committed,
+		.failed = sink_transaction_failed,
+	};
 	Sink *sink = xcalloc(1, sizeof(Sink));
 
 	sink->loop = loop;
@@ -69,6 +86,7 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 	sink->wanted = xcalloc(1, sizeof(char *));
 	sink->wake = loop_wake_new(loop, sink_serve, sink);
 	sink->ensure_timer = loop_timer_new(loop, sink_ensure, sink);
+	sink->transaction = transaction_new(loop, &on_transaction, sink);
 	return sink;
 }
 
@@ -78,6 +96,7 @@ sink_free(Sink *sink)
 	if (sink == NULL)
 		return;
 	sink_close(sink);
+	transaction_free(sink->transaction);
 	loop_wake_free(sink->wake);
 	loop_timer_free(sink->ensure_timer);
 	strings_free(sink->wanted);
@@ -153,16 +172,22 @@ sink_forget_topics(Sink *sink)
  * come up may refuse the first batch and take the second (the broker accepts
  * any first sequence number of a producer that it does not know), and
  * librdkafka then reports the first one as delivered with the second.
+ *
+ * A transaction needs no guarantee of its own against gaps, for a failed record
+ * fails all of it, and its records wait no longer than itself.
  */
 static rd_kafka_conf_t *
-sink_conf(const Config *config, int max_event_bytes)
+sink_conf(const Config *config, int max_event_bytes, const char *transactional)
 {
 	char in_flight[16];
 	char message_bytes[16];
 	char queue_kbytes[16];
+	char timeout[16];
 	int	 message_max = max_event_bytes + MESSAGE_OVERHEAD;
+	bool once = transactional != NULL;
 
-	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX);
+	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX + once);
+	snprintf(timeout, sizeof(timeout), "%d", KAFKA_TRANSACTION_MS);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_max);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
 			 Max(8192, 2 * message_max / 1024));
@@ -178,21 +203,30 @@ sink_conf(const Config *config, int max_event_bytes)
 						  (KafkaProperties){
 							  {"acks", "all"},
 							  {"enable.idempotence", "true"},
-							  {"enable.gapless.guarantee", "true"},
 							  {"max.in.flight", "1"},
-							  {"message.timeout.ms", "0"},
 							  {"message.max.bytes", message_bytes},
 							  {"queue.buffering.max.messages", in_flight},
+							  {once ? "transactional.id"
+									: "enable.gapless.guarantee",
+							   once ? transactional : "true"},
+							  {once ? "transaction.timeout.ms"
+									: "message.timeout.ms",
+							   once ? timeout : "0"},
 							  {NULL, NULL},
 						  });
 }
 
 bool
-sink_open(Sink *sink, const Config *config, int max_event_bytes, Buf *error)
+sink_open(Sink *sink, const Config *config, int max_event_bytes,
+		  const char *incarnation, Buf *error)
 {
 	char			 reason[KAFKA_ERROR_MAX];
-	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes);
+	char			*transactional = incarnation != NULL
+										 ? position_transactional_id(incarnation)
+										 : NULL;
+	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes, transactional);
 
+	free(transactional);
 	Assert(sink->producer == NULL);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
 									   RD_KAFKA_EVENT_LOG |
@@ -208,6 +242,12 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes, Buf *error)
 	kafka_queue_wakes(sink->queue, sink->wake);
 	for (char **name = sink->wanted; *name != NULL; name++)
 		(void) sink_topic(sink, (Slice){*name, strlen(*name)});
+	if (incarnation != NULL)
+	{
+		sink->position_topic = position_topic(incarnation);
+		transaction_open(sink->transaction, sink->producer, config,
+						 sink->position_topic);
+	}
 	return true;
 }
 
@@ -220,7 +260,12 @@ sink_close(Sink *sink)
 	rd_kafka_queue_io_event_enable(sink->queue, -1, NULL, 0);
 	sink_forget_topics(sink);
 	rd_kafka_queue_destroy(sink->queue);
-	rd_kafka_destroy(sink->producer);
+	if (sink->position_topic != NULL)
+		transaction_close(sink->transaction);
+	else
+		rd_kafka_destroy(sink->producer);
+	free(sink->position_topic);
+	sink->position_topic = NULL;
 	sink->queue = NULL;
 	sink->producer = NULL;
 	sink->known_up = sink->asking = false;
@@ -235,6 +280,7 @@ sink_refuse(Sink *sink, const char *class, const char *why)
 {
 	buf_clear(&sink->refusal);
 	buf_add_str(&sink->refusal, why);
+	buf_str(&sink->refusal);
 	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class", class,
 				  NULL) += 1;
 	return SINK_REFUSED;
@@ -271,6 +317,33 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 	return sink_refuse(sink, rd_kafka_err2name(error), rd_kafka_err2str(error));
 }
 
+SinkResult
+sink_commit(Sink *sink, Slice position)
+{
+	rd_kafka_resp_err_t error;
+
+	Assert(sink->position_topic != NULL);
+	error = rd_kafka_producev(sink->producer,
+							  RD_KAFKA_V_TOPIC(sink->position_topic),
+							  RD_KAFKA_V_PARTITION(0),
+							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							  RD_KAFKA_V_KEY(POSITION_KEY,
+											 strlen(POSITION_KEY)),
+							  RD_KAFKA_V_VALUE((void *) (uintptr_t)
+												   position.data,
+											   position.len),
+							  RD_KAFKA_V_OPAQUE(
+								  (void *) (uintptr_t) POSITION_ID),
+							  RD_KAFKA_V_END);
+	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		return SINK_FULL;
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return sink_refuse(sink, rd_kafka_err2name(error),
+						   rd_kafka_err2str(error));
+	transaction_commit(sink->transaction);
+	return SINK_TAKEN;
+}
+
 const char *
 sink_refusal(const Sink *sink)
 {
@@ -293,7 +366,8 @@ sink_give_up(Sink *sink, rd_kafka_resp_err_t error, const char *text)
 
 /*
  * No offset: librdkafka infers the delivery from that of a later batch, which
- * the broker may have taken without the one before.
+ * the broker may have taken without the one before.  (A lost transaction purges
+ * its records; why it was lost is what its commit says.)
  */
 static bool
 sink_delivered(Sink *sink, const rd_kafka_message_t *message)
@@ -304,6 +378,14 @@ sink_delivered(Sink *sink, const rd_kafka_message_t *message)
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR &&
 		message->offset != RD_KAFKA_OFFSET_INVALID)
 		return true;
+	if (sink->position_topic != NULL &&
+		(error == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
+		 error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT))
+	{
+		if (!transaction_is_busy(sink->transaction))
+			transaction_commit(sink->transaction);
+		return false;
+	}
 	text = xasprintf("%s (topic %s)",
 					 error == RD_KAFKA_RESP_ERR_NO_ERROR
 						 ? "delivered, but nobody knows where"
@@ -323,7 +405,9 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
-		if (!sink_delivered(sink, message))
+		uint64_t id = (uint64_t) (uintptr_t) message->_private;
+
+		if (!sink_delivered(sink, message) || id == POSITION_ID)
 			continue;
 		if (message->rkt != handle)
 		{
@@ -333,9 +417,13 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			topic = sink_topic(sink, (Slice){name, strlen(name)});
 		}
 		Assert(topic != NULL);
+		if (sink->position_topic != NULL)
+		{
+			topic->taken++;
+			continue;
+		}
 		*topic->published += 1;
-		sink->handlers.acked(sink->arg,
-							 (uint64_t) (uintptr_t) message->_private);
+		sink->handlers.acked(sink->arg, id);
 	}
 	sink->known_up = true;
 }
@@ -449,6 +537,44 @@ sink_serve(void *arg)
 	sink->handlers.served(sink->arg);
 	if (sink->failure.len > 0)
 		sink->handlers.failed(sink->arg, buf_str(&sink->failure));
+}
+
+/* ---- what becomes of transactions -------------------------------------- */
+
+static void
+sink_opened(void *arg, Slice position)
+{
+	Sink *sink = arg;
+
+	sink->known_up = true;
+	sink->handlers.opened(sink->arg, position);
+}
+
+/* What was delivered is published from now on. */
+static void
+sink_committed(void *arg)
+{
+	Sink *sink = arg;
+
+	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+		for (SinkTopic *topic = sink->topics[i]; topic != NULL;
+			 topic = topic->next)
+		{
+			*topic->published += topic->taken;
+			topic->taken = 0;
+		}
+	*metrics_cell(sink->metrics, METRIC_TRANSACTIONS, NULL) += 1;
+	sink->known_up = true;
+	sink->handlers.committed(sink->arg);
+}
+
+static void
+sink_transaction_failed(void *arg, rd_kafka_resp_err_t error, const char *why)
+{
+	Sink *sink = arg;
+
+	sink_give_up(sink, error, why);
+	sink->handlers.failed(sink->arg, buf_str(&sink->failure));
 }
 
 /* ---- topics that should be there --------------------------------------- */

@@ -6,6 +6,10 @@
  * after it may be in Kafka already) and its owner starts again from the stored
  * position with a new one.
  *
+ * In transactional mode (transaction.h) it is the same, but that what was
+ * produced is acknowledged by its commit, all at once, and that opening takes
+ * a while.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #ifndef PGSTOCK_SINK_H
@@ -32,6 +36,9 @@ typedef struct SinkHandlers
 	void (*acked)(void *arg, uint64_t id);
 	void (*served)(void *arg); /* after the last of a group of acked() */
 	void (*failed)(void *arg, const char *why);
+	/* transactional: instead of acked; the position that Kafka has, if any */
+	void (*opened)(void *arg, Slice position);
+	void (*committed)(void *arg);
 } SinkHandlers;
 
 typedef struct Sink Sink;
@@ -40,13 +47,20 @@ Sink *sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers,
 			   void *arg);
 void  sink_free(Sink *sink);
 
-/* What is in flight when it is closed is lost: the owner knows. */
+/*
+ * What is in flight when it is closed is lost: the owner knows.  With a
+ * database's incarnation it is transactional, and may be used once opened() was
+ * called; NULL: idempotent.
+ */
 bool sink_open(Sink *sink, const Config *config, int max_event_bytes,
-			   Buf *error) MUST_CHECK;
+			   const char *incarnation, Buf *error) MUST_CHECK;
 void sink_close(Sink *sink);
 
 SinkResult sink_produce(Sink *sink, const EventRow *row, uint64_t id,
 						unsigned profile, Slice source) MUST_CHECK;
+
+/* Transactional: commits what was produced, and this position with it. */
+SinkResult sink_commit(Sink *sink, Slice position) MUST_CHECK;
 
 /* Why the last record was refused. */
 const char *sink_refusal(const Sink *sink);

@@ -88,7 +88,8 @@ COMMENT ON FUNCTION pgstock_internal.history_contains IS
 
 CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 	OUT extension_version text, OUT "database" text, OUT inbox_group text,
-	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int)
+	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int,
+	OUT incarnation uuid)
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -97,9 +98,9 @@ BEGIN
 	SELECT 1, e.extversion, current_database(), i.inbox_group,
 		   pg_is_in_recovery(),
 		   current_setting('shared_preload_libraries') ~ '\mpgstock\M',
-		   current_setting('pgstock.max_event_bytes')
+		   current_setting('pgstock.max_event_bytes'), i.id
 	  INTO relay_api, extension_version, "database", inbox_group, in_recovery,
-		   preloaded, max_event_bytes
+		   preloaded, max_event_bytes, incarnation
 	  FROM pg_extension e, pgstock_internal.incarnation i
 	 WHERE e.extname = 'pgstock';
 END
@@ -128,14 +129,15 @@ DECLARE
 								  FROM pgstock_internal.relay_position p), 0);
 	even	boolean := n / 1000 % 2 = 0;
 	name	text := CASE WHEN even THEN 'position_even' ELSE 'position_odd' END;
+	led		bigint := (SELECT e.epoch FROM pgstock_internal.relay_epoch e);
 BEGIN
 	IF n % 1000 = 0 AND pgstock_internal.try_lock_table(name, true) THEN
 		EXECUTE format('TRUNCATE pgstock_internal.%I', name);
 	END IF;
 	IF even THEN
-		INSERT INTO pgstock_internal.position_even VALUES (n, $1, $2, $3);
+		INSERT INTO pgstock_internal.position_even VALUES (n, $1, $2, $3, led);
 	ELSE
-		INSERT INTO pgstock_internal.position_odd VALUES (n, $1, $2, $3);
+		INSERT INTO pgstock_internal.position_odd VALUES (n, $1, $2, $3, led);
 	END IF;
 END
 $$;
@@ -178,43 +180,106 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_lead IS
 	'the epoch if this session leads the outbox from now on, NULL if another does';
 
-CREATE FUNCTION pgstock_internal.relay_position(OUT "window" text,
-	OUT seq bigint, OUT finished boolean)
+/* NULL: this database lived through that window. */
+CREATE FUNCTION pgstock_internal.foreign_because(w pgstock_internal.outbox_window)
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF w.system_id <> (SELECT system_identifier FROM pg_control_system()) THEN
+		RETURN 'it was stored in another database cluster';
+	ELSIF w."database" <> (SELECT oid FROM pg_database
+						   WHERE datname = current_database())
+		OR w.incarnation <> (SELECT id FROM pgstock_internal.incarnation) THEN
+		RETURN 'it was stored in another database';
+	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
+		RETURN format('it was stored at %s on timeline %s, where this server '
+					  'has never been', w.lsn, w.timeline);
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.foreign_because IS
+	'why a window that was stored is none of this database''s history';
+
+/*
+ * The position that a transaction left in Kafka, beside its events.  What is
+ * no such thing is an error and not "none": the database's own position may
+ * be behind, and going on from there would double events in silence.
+ */
+CREATE FUNCTION pgstock_internal.kafka_position(kafka bytea,
+	OUT "window" pgstock_internal.outbox_window, OUT seq bigint,
+	OUT finished boolean, OUT epoch bigint)
+RETURNS record
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p	jsonb;
+	why	text;
+BEGIN
+	p := convert_from(kafka, 'UTF8');
+	"window" := (p ->> 'window')::pgstock_internal.outbox_window;
+	seq := (p ->> 'seq')::bigint;
+	finished := (p ->> 'finished')::boolean;
+	epoch := (p ->> 'epoch')::bigint;
+	IF "window" IS NOT NULL AND seq IS NOT NULL AND finished IS NOT NULL
+		AND epoch IS NOT NULL THEN
+		RETURN;
+	END IF;
+	RAISE EXCEPTION 'a part of it is missing';
+EXCEPTION WHEN data_exception OR raise_exception THEN
+	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
+	RAISE EXCEPTION 'the outbox position in Kafka is damaged'
+		USING ERRCODE = 'SK022', DETAIL = why || '.',
+			  HINT = 'Find out who writes to the position topic. Without the '
+					 'topic the relay goes on from the database''s own '
+					 'position: stop it, delete the topic, start it.';
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.kafka_position IS
+	'a record of the position topic, taken apart; SK022 if it is none';
+
+/*
+ * Within one lead Kafka's position is never behind: the row is written behind
+ * it.  Over several leads the later one counts, for it began where the one
+ * before had come to; with the same number of lead in two histories, the later
+ * place in the WAL.
+ */
+CREATE FUNCTION pgstock_internal.relay_position(kafka bytea = NULL,
+	OUT "window" text, OUT seq bigint, OUT finished boolean)
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	p		pgstock_internal.relay_position;
 	w		pgstock_internal.outbox_window;
-	sys		bigint;
-	inc		uuid;
+	k		record;
 	foreigner	text;
 BEGIN
-	SELECT p."window", p.seq, p.finished INTO "window", seq, finished
-	  FROM pgstock_internal.relay_position p;
-	IF NOT FOUND THEN
-		"window" := pgstock_internal.first_window();
-		seq := 0;
-		finished := true;
-	END IF;
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	"window" := coalesce(p."window", pgstock_internal.first_window());
+	seq := coalesce(p.seq, 0);
+	finished := coalesce(p.finished, true);
 	w := "window"::pgstock_internal.outbox_window;
-	SELECT system_identifier INTO sys FROM pg_control_system();
-	SELECT id INTO inc FROM pgstock_internal.incarnation;
 
-	IF w.system_id IS NULL THEN
-		/* Never published.  Rows from the future came with a dump. */
-		IF EXISTS (SELECT FROM pgstock_internal.outbox o
-				   WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
-			foreigner := 'the outbox holds rows of another database';
+	IF kafka IS NOT NULL THEN
+		k := pgstock_internal.kafka_position(kafka);
+		IF pgstock_internal.foreign_because(k."window") IS NULL
+			AND (k.epoch, (k."window").lsn)
+				>= (coalesce(p.stored_epoch, 0), coalesce(w.lsn, '0/0')) THEN
+			"window" := k."window"::text;
+			seq := k.seq;
+			finished := k.finished;
+			RETURN;
 		END IF;
-	ELSIF w.system_id <> sys THEN
-		foreigner := 'it was stored in another database cluster';
-	ELSIF w."database" <> (SELECT oid FROM pg_database
-						   WHERE datname = current_database())
-		OR w.incarnation <> inc THEN
-		foreigner := 'it was stored in another database';
-	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
-		foreigner := format('it was stored at %s on timeline %s, where this '
-							'server has never been', w.lsn, w.timeline);
+	END IF;
+
+	/* Never published: rows from the future came with a dump. */
+	IF w.system_id IS NOT NULL THEN
+		foreigner := pgstock_internal.foreign_because(w);
+	ELSIF EXISTS (SELECT FROM pgstock_internal.outbox o
+				  WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
+		foreigner := 'the outbox holds rows of another database';
 	END IF;
 	IF foreigner IS NOT NULL THEN
 		RAISE EXCEPTION 'the outbox position belongs to another history'
@@ -225,7 +290,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_position IS
-	'the stored position; SK020 if this database did not live through it';
+	'the stored position, or Kafka''s if that is given and further; SK020 if this database did not live through it';
 
 CREATE FUNCTION pgstock_internal.relay_next_window("window" text,
 	publish_after text DEFAULT 'auto')

@@ -296,6 +296,7 @@ CREATE TABLE pgstock_internal.position_even
 	"window"		text NOT NULL,
 	seq				bigint NOT NULL,
 	finished		boolean NOT NULL,
+	stored_epoch	bigint NOT NULL,
 	stored_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT position_even_pkey PRIMARY KEY (n)
 );
@@ -318,7 +319,8 @@ COMMENT ON TABLE pgstock_internal.relay_epoch IS
 	'how often the lead of the outbox was taken; who stores a position locks it';
 
 CREATE VIEW pgstock_internal.relay_position AS
-SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n
+SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n,
+	   p.stored_epoch
   FROM pgstock_internal.relay_epoch e,
 	   (SELECT * FROM pgstock_internal.position_even
 		 UNION ALL
@@ -327,6 +329,8 @@ SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n
  LIMIT 1;
 COMMENT ON VIEW pgstock_internal.relay_position IS
 	'how far Kafka has acknowledged the outbox';
+COMMENT ON COLUMN pgstock_internal.relay_position.stored_epoch IS
+	'the lead that stored it; epoch is the present one';
 
 /* ---- Inbox ------------------------------------------------------------- */
 

@@ -95,6 +95,26 @@ SELECT stored_with($$'{"timeline": 77}'$$);
 SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 1000000)$$);
 SELECT stored_with($$'{}'$$);
 DROP FUNCTION stored_with;
+-- Kafka's position: of the same lead or a later one it counts, of an earlier one or of another history it does not
+CREATE FUNCTION kafka(led bigint, change jsonb = '{}') RETURNS bytea LANGUAGE sql AS $$
+SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
+	'seq', 777, 'finished', false, 'epoch', led)::text, 'UTF8') FROM pgstock_internal.relay_position p
+$$;
+SELECT p.seq = 777 AND NOT p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1)) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch - 1)) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, '{"lsn": "0/1"}')) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"lsn": "0/1"}')) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(NULL) p;
+-- what is no position at all
+SELECT outcome_of('SELECT * FROM pgstock_internal.relay_position(''hello'')');
+SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', bad)), 5)
+  FROM (VALUES ('\xff'::bytea), (''), ('5'), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1}')) v (bad)
+UNION ALL
+SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', kafka(7, '{"system_id": null}'))), 5);
+DROP FUNCTION kafka;
 -- adopted: shown first, then done; everything that was not stored goes out once, what comes later after it
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);

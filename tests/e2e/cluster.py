@@ -326,6 +326,11 @@ broker.heartbeat.interval.ms=500
         for future in self.admin.alter_configs([resource]).values():
             future.result(30)
 
+    def topic_config(self, name):
+        resource = ConfigResource("topic", name)
+        (future,) = self.admin.describe_configs([resource]).values()
+        return {entry.name: entry.value for entry in future.result(30).values()}
+
     def delete_records(self, place):
         """Let a partition begin at an offset, as retention does."""
         path = os.path.join(self.directory, "delete-records.json")

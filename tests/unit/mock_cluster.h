@@ -37,6 +37,9 @@ typedef struct Fixture
 	int						 acked_count;
 	Buf						 failure; /* of the producer, the last one */
 	int						 failures;
+	bool					 opened; /* transactional */
+	Buf						 position;
+	int						 committed;
 	Consumer				*consumer;
 	bool					 readable;
 	int						 assigned; /* rebalances that gave partitions */
@@ -70,6 +73,23 @@ on_failed(void *arg, const char *why)
 }
 
 static inline void
+on_opened(void *arg, Slice position)
+{
+	Fixture *fixture = arg;
+
+	fixture->opened = true;
+	buf_clear(&fixture->position);
+	buf_add(&fixture->position, position.data, position.len);
+	buf_str(&fixture->position);
+}
+
+static inline void
+on_committed(void *arg)
+{
+	((Fixture *) arg)->committed++;
+}
+
+static inline void
 on_readable(void *arg)
 {
 	((Fixture *) arg)->readable = true;
@@ -95,7 +115,13 @@ on_tick(void *arg)
 static inline int
 set_up(void **state)
 {
-	static const SinkHandlers sink_handlers = {on_acked, on_served, on_failed};
+	static const SinkHandlers sink_handlers = {
+		.acked = on_acked,
+		.served = on_served,
+		.failed = on_failed,
+		.opened = on_opened,
+		.committed = on_committed,
+	};
 	static const ConsumerHandlers consumer_handlers = {
 		on_readable,
 		on_rebalance,
@@ -144,6 +170,7 @@ tear_down(void **state)
 	rd_kafka_mock_cluster_destroy(fixture->cluster);
 	rd_kafka_destroy(fixture->owner);
 	buf_free(&fixture->failure);
+	buf_free(&fixture->position);
 	free(fixture);
 	return 0;
 }
@@ -153,7 +180,7 @@ open_sink(Fixture *fixture)
 {
 	Buf error = {0};
 
-	if (!sink_open(fixture->sink, fixture->config, 1000000, &error))
+	if (!sink_open(fixture->sink, fixture->config, 1000000, NULL, &error))
 		fail_msg("%s", buf_str(&error));
 	buf_free(&error);
 }

@@ -21,7 +21,7 @@ static int64_t	  now;
 static inline int
 begin(void **state UNUSED)
 {
-	outbox_core_init(&core, IN_FLIGHT_MAX, 1);
+	outbox_core_init(&core, IN_FLIGHT_MAX, false, 1);
 	core.page_rows_max = PAGE_ROWS;
 	now = 1000 * SEC_US;
 	return 0;

@@ -8,6 +8,11 @@
  * order; what is taken is acknowledged later, in any order, or never, if the
  * producer is lost before.
  *
+ * With transactions: the records of one count when it is committed, with the
+ * position that goes with them.  A later producer fences all earlier ones and
+ * ends what they left open; before that, a commit whose producer is gone may
+ * still take effect, or not.
+ *
  * Both check what they are told: see test_outbox_simulation.c.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -49,6 +54,7 @@ typedef struct Position
 	uint32_t to;   /* ... and up to this */
 	int64_t	 seq;
 	bool	 finished;
+	int64_t	 epoch; /* of the lead that stored it; 0: there is none */
 } Position;
 
 typedef struct Page
@@ -68,6 +74,11 @@ typedef struct Producer
 {
 	Flying	 flying[SINK_MAX]; /* in the order of production */
 	uint32_t count;
+	/* transactional */
+	bool	 opening;
+	bool	 committing;
+	int64_t	 number;   /* the latest is not fenced; 0: not yet known */
+	Position position; /* read when it was opened; then: to be committed */
 } Producer;
 
 /* How often each thing happened; none may be missing from a run. */
@@ -77,7 +88,6 @@ typedef struct Counts
 	unsigned rollbacks;
 	unsigned pages;
 	unsigned stores;
-	unsigned repeats; /* events that came to Kafka again */
 	unsigned connections_lost;
 	unsigned sessions_ended; /* unknown to their relay */
 	unsigned producers_lost;
@@ -89,11 +99,24 @@ typedef struct Counts
 	unsigned outages;
 } Counts;
 
+typedef struct TransactionCounts
+{
+	unsigned committed;
+	unsigned unheard; /* committed, and its relay does not know */
+	unsigned late;	  /* ... because it had given the producer up */
+	unsigned aborted;
+	unsigned fenced;
+	unsigned by_row; /* positions of which the database's was further */
+} TransactionCounts;
+
 typedef struct World
 {
-	int64_t now;
-	bool	peace; /* nothing fails any more */
-	Counts	counts;
+	int64_t			  now;
+	bool			  peace; /* nothing fails any more */
+	bool			  transactional;
+	Counts			  counts;
+	TransactionCounts transactions;
+	unsigned		  repeats; /* events that came to Kafka again */
 	/* the database */
 	Event	   *events; /* by seq; 0 is not used */
 	int64_t		last_seq;
@@ -112,6 +135,8 @@ typedef struct World
 	uint32_t key_firsts[KEYS]; /* events of the key that are there */
 	uint32_t firsts;
 	bool	 away;
+	int64_t	 producers; /* transactional ones so far */
+	Position kafka_position;
 } World;
 
 static World world;
@@ -234,6 +259,7 @@ store_position(const Position *position, int64_t epoch)
 	assert_true(epoch == world.epoch);
 	check_position(position);
 	world.position = *position;
+	world.position.epoch = epoch;
 	world.counts.stores++;
 }
 
@@ -247,17 +273,32 @@ append(int64_t seq)
 
 	assert_true(event->commit > 0);
 	assert_true(event->nth <= *firsts);
+	assert_true(!world.transactional || event->nth == *firsts);
 	if (event->nth == *firsts)
 	{
 		++*firsts;
 		world.firsts++;
 	}
 	else
-		world.counts.repeats++;
+		world.repeats++;
+}
+
+/* Transactional: what was sent is there, all of it or none. */
+static inline void
+broker_commit(Producer *producer)
+{
+	assert_true(producer->number == world.producers);
+	for (uint32_t i = 0; i < producer->count; i++)
+	{
+		append(producer->flying[i].seq);
+		world.events[producer->flying[i].seq].acked = true;
+	}
+	world.kafka_position = producer->position;
+	world.transactions.committed++;
 }
 
 /* The partition takes the producer's next record, if there is one. */
-static inline void
+static inline bool
 broker_take(Producer *producer, uint32_t partition)
 {
 	for (uint32_t i = 0; i < producer->count; i++)
@@ -267,10 +308,12 @@ broker_take(Producer *producer, uint32_t partition)
 		if (flying->taken ||
 			world.events[flying->seq].key % PARTITIONS != partition)
 			continue;
-		append(flying->seq);
+		if (!world.transactional)
+			append(flying->seq);
 		flying->taken = true;
-		return;
+		return true;
 	}
+	return false;
 }
 
 /* Any record that was taken comes back; false if there is none. */

@@ -32,11 +32,11 @@ static void
 hello_is_read(void **state UNUSED)
 {
 	static const char *const values[] = {
-		"1", "1.0", "shop", "pgstock-12345678", "f", "t", "1000000",
+		"1", "1.0", "shop", "pgstock-12345678", "f", "t", "1000000", "an-id",
 	};
 	static const char *const newer[] = {"2"};
 	ApiHello				 hello;
-	PGresult				*result = make_result(7, values);
+	PGresult				*result = make_result(8, values);
 
 	assert_true(api_read_hello(result, &hello));
 	assert_int_equal(hello.relay_api, 1);
@@ -44,6 +44,7 @@ hello_is_read(void **state UNUSED)
 	assert_string_equal(hello.inbox_group, "pgstock-12345678");
 	assert_true(hello.preloaded && !hello.in_recovery);
 	assert_int_equal(hello.max_event_bytes, 1000000);
+	assert_string_equal(hello.incarnation, "an-id");
 	PQclear(result);
 
 	/* another version may have other columns: the number is enough */
@@ -55,7 +56,7 @@ hello_is_read(void **state UNUSED)
 	result = make_result(3, values);
 	assert_false(api_read_hello(result, &hello));
 	PQclear(result);
-	result = make_result(7, NULL);
+	result = make_result(8, NULL);
 	assert_false(api_read_hello(result, &hello));
 	PQclear(result);
 }

@@ -118,8 +118,8 @@ mistakes_are_named(void **state UNUSED)
 				 "must be between 10ms and 1m");
 	expect_error(KAFKA "[outbox]\nbatch_rows = 0\n", "must be between 1 and");
 	expect_error(KAFKA "[outbox]\nbatch_rows = many\n", "whole number");
-	expect_error(KAFKA "[outbox]\nmode = transactional\n",
-				 "not one of idempotent");
+	expect_error(KAFKA "[outbox]\nmode = once\n",
+				 "not one of idempotent, transactional");
 	expect_error(KAFKA "[outbox]\nheader_profile = fancy\n", "not one of");
 	expect_error(KAFKA "[outbox]\nheader_profile =\n", "at least one");
 	expect_error(KAFKA "[outbox]\nbatch_rows = 1\nbatch_rows = 2\n",

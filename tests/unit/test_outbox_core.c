@@ -246,7 +246,7 @@ what_is_in_flight_is_bounded(void **state UNUSED)
 	uint64_t id;
 
 	outbox_core_fini(&core);
-	outbox_core_init(&core, 4, 1);
+	outbox_core_init(&core, 4, false, 1);
 	stream();
 	open_window("w1");
 	take_page(10, 10);

@@ -3,7 +3,8 @@
  * that can go wrong
  *
  * A session can end without its relay knowing; then another may lead, and the
- * old leader goes on producing what it has read.
+ * old leader goes on producing what it has read.  Once in idempotent mode, once
+ * in transactional mode.
  *
  * Checked at each step:
  * - of each key the first occurrences arrive in the order of seq, none left
@@ -11,7 +12,9 @@
  * - the stored position passes no event that was not acknowledged to a relay,
  *   it never goes back, and only the leader's epoch moves it;
  * - events in flight, pages and questions stay within their bounds, and the
- *   core waits for something that is to come.
+ *   core waits for something that is to come;
+ * - in transactional mode nothing arrives again, in whatever state a relay, its
+ *   connection, its producer or a commit is lost.
  * At the end, when nothing fails any more, all that was committed is there.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -40,19 +43,24 @@ typedef struct Relay
 	Page	   pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
 	Producer   producer;
+	Producer   orphan; /* given up while it committed */
+	int64_t	   led;	   /* epoch of its last producer */
 } Relay;
 
 static Relay relays[RELAYS];
 
 /* ---- a relay: what outbox.c does --------------------------------------- */
 
-/* The producer ends; some of what it had sent still reaches the broker. */
+/* The producer ends; some of what it had sent still reaches the broker, a
+ * commit perhaps later. */
 static void
 close_producer(Relay *relay)
 {
 	for (uint32_t n = below(8); n > 0 && !world.away; n--)
-		broker_take(&relay->producer, below(PARTITIONS));
-	relay->producer.count = 0;
+		(void) broker_take(&relay->producer, below(PARTITIONS));
+	if (relay->producer.committing)
+		relay->orphan = relay->producer;
+	relay->producer = (Producer){0};
 }
 
 static void
@@ -70,6 +78,8 @@ lose_connection(Relay *relay)
 	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
 		store_position(&relay->question.position, relay->question.epoch);
 	end_session(relay);
+	if (world.transactional)
+		close_producer(relay);
 	relay->page_count = 0;
 	outbox_on_down(&relay->core, world.now);
 	world.counts.connections_lost++;
@@ -78,8 +88,8 @@ lose_connection(Relay *relay)
 static void
 begin_relay(Relay *relay)
 {
-	*relay = (Relay){0};
-	outbox_core_init(&relay->core, IN_FLIGHT_MAX, roll());
+	*relay = (Relay){.orphan = relay->orphan};
+	outbox_core_init(&relay->core, IN_FLIGHT_MAX, world.transactional, roll());
 	relay->core.page_rows_max = PAGE_ROWS_MAX;
 }
 
@@ -102,9 +112,12 @@ lose_producer(Relay *relay)
 	world.counts.producers_lost++;
 }
 
+/* Who fences the producer before has just heard that it leads. */
 static void
 make_producer(Relay *relay)
 {
+	assert_true(!world.transactional || relay->core.epoch > relay->led);
+	relay->led = relay->core.epoch;
 	close_producer(relay);
 	relay->page_count = 0;
 	if (fails_one_in(4))
@@ -112,8 +125,51 @@ make_producer(Relay *relay)
 		outbox_on_sink_failed(&relay->core, world.now);
 		world.counts.producers_not_made++;
 	}
+	else if (world.transactional)
+		relay->producer.opening = true;
 	else
 		outbox_on_sink_up(&relay->core, world.now);
+}
+
+/* Something is on its way, and then there is room again. */
+static bool
+is_full(const Relay *relay)
+{
+	const Producer *producer = &relay->producer;
+
+	if (!world.transactional)
+		return producer->count == SINK_MAX;
+	return producer->count > 0 &&
+		   !producer->flying[producer->count - 1].taken && fails_one_in(200);
+}
+
+static Position
+parse_position(const RingPosition *stored, int64_t epoch)
+{
+	Position position = parse_window(stored->window);
+
+	position.seq = stored->seq;
+	position.finished = stored->finished;
+	position.epoch = epoch;
+	return position;
+}
+
+static void
+commit(Relay *relay)
+{
+	OutboxCore		  *core = &relay->core;
+	const RingPosition end = ring_end(&core->ring);
+
+	assert_int_equal(relay->producer.count, ring_in_flight(&core->ring));
+	if (is_full(relay))
+	{
+		outbox_on_sink_full(core, world.now);
+		world.counts.full++;
+		return;
+	}
+	relay->producer.position = parse_position(&end, core->epoch);
+	relay->producer.committing = true;
+	outbox_on_committing(core, world.now);
 }
 
 static void
@@ -122,12 +178,13 @@ produce(Relay *relay)
 	OutboxCore *core = &relay->core;
 	int64_t		row;
 
+	assert_true(!world.transactional || relay->producer.number > 0);
 	while ((row = outbox_row(core)) >= 0)
 	{
 		int64_t seq = relay->pages[0].seqs[row];
 
 		assert_true(row < relay->pages[0].rows);
-		if (relay->producer.count == SINK_MAX)
+		if (is_full(relay))
 		{
 			outbox_on_sink_full(core, world.now);
 			world.counts.full++;
@@ -161,11 +218,7 @@ ask(Relay *relay, OutboxAction action)
 		relay->question.rows = core->page_rows;
 	}
 	if (action == OUTBOX_STORE)
-	{
-		relay->question.position = parse_window(core->storing.window);
-		relay->question.position.seq = core->storing.seq;
-		relay->question.position.finished = core->storing.finished;
-	}
+		relay->question.position = parse_position(&core->storing, core->epoch);
 }
 
 static void
@@ -202,6 +255,8 @@ turn(Relay *relay)
 		}
 		else if (action == OUTBOX_PRODUCE)
 			produce(relay);
+		else if (action == OUTBOX_COMMIT)
+			commit(relay);
 		else if (action == OUTBOX_NEW_SINK)
 			make_producer(relay);
 		else
@@ -217,7 +272,7 @@ answer_lead(Relay *relay)
 {
 	int64_t epoch = 0;
 
-	if (world.leader < 0)
+	if (world.leader < 0 || world.leader == relay - relays)
 	{
 		world.leader = (int) (relay - relays);
 		epoch = ++world.epoch;
@@ -228,10 +283,20 @@ answer_lead(Relay *relay)
 static void
 answer_position(Relay *relay)
 {
-	char *window = xasprintf("%u-%u", world.position.from, world.position.to);
+	const Position *row = &world.position;
+	const Position *kafka = &relay->producer.position;
+	const Position *position = row;
+	char		   *window;
 
-	outbox_on_position(&relay->core, window, world.position.seq,
-					   world.position.finished, world.now);
+	if (kafka->epoch > row->epoch ||
+		(kafka->epoch > 0 && kafka->epoch == row->epoch &&
+		 kafka->to >= row->to))
+		position = kafka;
+	else
+		world.transactions.by_row++;
+	window = xasprintf("%u-%u", position->from, position->to);
+	outbox_on_position(&relay->core, window, position->seq, position->finished,
+					   world.now);
 	free(window);
 }
 
@@ -309,6 +374,81 @@ application(void)
 			outbox_on_wake(&relays[i].core);
 }
 
+/* ... and the position is read; in between others may do the same. */
+static void
+open_transactional(Relay *relay)
+{
+	Producer *producer = &relay->producer;
+
+	if (producer->number == 0)
+	{
+		producer->number = ++world.producers;
+		return;
+	}
+	producer->position = world.kafka_position;
+	producer->opening = false;
+	outbox_on_sink_up(&relay->core, world.now);
+}
+
+static void
+end_commit(Relay *relay)
+{
+	Producer *producer = &relay->producer;
+
+	if (producer->number != world.producers)
+	{
+		world.transactions.fenced++;
+		lose_producer(relay);
+		return;
+	}
+	if (fails_one_in(20))
+	{
+		producer->committing = false;
+		world.transactions.aborted++;
+		lose_producer(relay);
+		return;
+	}
+	broker_commit(producer);
+	if (fails_one_in(20))
+	{
+		producer->committing = false; /* that was it */
+		world.transactions.unheard++;
+		lose_producer(relay);
+		return;
+	}
+	producer->count = 0;
+	producer->committing = false;
+	while (ring_in_flight(&relay->core.ring) > 0)
+		(void) ring_ack(&relay->core.ring, ring_first_id(&relay->core.ring));
+	outbox_on_committed(&relay->core, world.now);
+}
+
+static void
+broker_of_transactions(Relay *relay)
+{
+	Producer *producer = &relay->producer;
+
+	if (relay->orphan.committing && one_in(30))
+	{
+		if (relay->orphan.number == world.producers && one_in(2))
+		{
+			broker_commit(&relay->orphan);
+			world.transactions.late++;
+		}
+		relay->orphan.committing = false;
+	}
+	if (producer->opening && one_in(3))
+		open_transactional(relay);
+	for (uint32_t n = below(20); n > 0; n--)
+		if (broker_take(producer, below(PARTITIONS)))
+			outbox_on_acked(&relay->core, world.now);
+	for (uint32_t i = 0; i < producer->count; i++)
+		if (!producer->flying[i].taken)
+			return;
+	if (producer->committing && one_in(3))
+		end_commit(relay);
+}
+
 static void
 broker(Relay *relay)
 {
@@ -321,8 +461,13 @@ broker(Relay *relay)
 	}
 	if (world.away)
 		return;
+	if (world.transactional)
+	{
+		broker_of_transactions(relay);
+		return;
+	}
 	for (uint32_t n = below(10); n > 0; n--)
-		broker_take(&relay->producer, below(PARTITIONS));
+		(void) broker_take(&relay->producer, below(PARTITIONS));
 	for (uint32_t n = below(10);
 		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
 	{
@@ -394,7 +539,7 @@ show(const Counts *counts)
 	printf("%u events, %u commits, %u rollbacks, %u pages, %u stores, %u "
 		   "repeats\n",
 		   world.committed_count, counts->commits, counts->rollbacks,
-		   counts->pages, counts->stores, counts->repeats);
+		   counts->pages, counts->stores, world.repeats);
 	printf("lost %u connections, %u sessions, %u producers; %u not made, %u "
 		   "stalled, %u full; %u crashes, %u stops, %u outages\n",
 		   counts->connections_lost, counts->sessions_ended,
@@ -403,14 +548,24 @@ show(const Counts *counts)
 }
 
 static void
-whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
+check_counts(const void *counts, size_t size)
 {
-	const unsigned *counts = (const unsigned *) &world.counts;
-	int				left = 200000;
+	for (size_t i = 0; i < size / sizeof(unsigned); i++)
+		assert_true(((const unsigned *) counts)[i] > 0);
+}
 
-	begin_world("outbox simulation");
+static void
+run(const char *simulation, bool transactional)
+{
+	int left = 200000;
+
+	begin_world(simulation);
+	world.transactional = transactional;
 	for (int i = 0; i < RELAYS; i++)
+	{
+		relays[i] = (Relay){0};
 		begin_relay(&relays[i]);
+	}
 	for (int i = 0; i < STEPS; i++)
 		step();
 	for (int i = 0; i < OPEN_MAX; i++)
@@ -423,11 +578,30 @@ whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
 		step();
 	}
 	show(&world.counts);
-	for (size_t i = 0; i < sizeof(Counts) / sizeof(unsigned); i++)
-		assert_true(counts[i] > 0);
+	check_counts(&world.counts, sizeof(Counts));
 	for (int i = 0; i < RELAYS; i++)
 		outbox_core_fini(&relays[i].core);
 	end_world();
+}
+
+static void
+whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
+{
+	run("outbox simulation", false);
+	assert_true(world.repeats > 0);
+}
+
+static void
+in_transactions_whatever_fails_nothing_is_doubled_either(void **state UNUSED)
+{
+	const TransactionCounts *counts = &world.transactions;
+
+	run("outbox simulation with transactions", true);
+	printf("%u committed, %u of them unheard and %u late; %u aborted, %u "
+		   "fenced; %u times the row was further\n",
+		   counts->committed, counts->unheard, counts->late, counts->aborted,
+		   counts->fenced, counts->by_row);
+	check_counts(counts, sizeof(TransactionCounts));
 }
 
 int
@@ -435,6 +609,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whatever_fails_nothing_is_skipped_or_out_of_order),
+		cmocka_unit_test(
+			in_transactions_whatever_fails_nothing_is_doubled_either),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,8 @@ an_event_that_cannot_be_produced_is_refused_with_the_reason(void **state)
 	row.payload.len = 10;
 	row.headers = (Slice){"\xff", 1};
 	expect_refusal(fixture, &row, "headers are damaged");
+	/* and nothing of the reason before */
+	assert_string_equal(sink_refusal(fixture->sink), "its headers are damaged");
 	row.headers = (Slice){NULL, 0};
 	memset(large, 'x', 600);
 	row.topic = (Slice){large, 600};

@@ -1,0 +1,50 @@
+/*
+ * position.h - the outbox's position in Kafka
+ *
+ * In transactional mode each transaction carries, beside its events, a record
+ * that says how far the outbox was read.  It goes to a compacted topic of one
+ * partition that belongs to this database alone: nobody else's open
+ * transaction can hide its end from whoever reads it.  The record is JSON; the
+ * database takes it apart (docs/relay-protocol.md).
+ *
+ * What is said to wait does so until the broker answers or *stop is true.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_POSITION_H
+#define PGSTOCK_POSITION_H
+
+#include <stdatomic.h>
+
+#include "kafka.h"
+#include "ring.h"
+
+#define POSITION_KEY "outbox"
+
+/* Names by the database's incarnation; freed by the caller. */
+char *position_topic(const char *incarnation);
+char *position_transactional_id(const char *incarnation);
+
+/* The record's value. */
+void position_write(Buf *record, const RingPosition *position, int64_t epoch);
+
+/* The topic as it is to be; freed by the caller. */
+rd_kafka_NewTopic_t *position_new_topic(const char *topic);
+
+/* Makes the topic if it is missing.  Waits; false, and why in *error, if it is
+ * not there at the end. */
+bool position_ensure_topic(rd_kafka_t *client, const char *topic,
+						   const atomic_bool *stop, Buf *error) MUST_CHECK;
+
+rd_kafka_conf_t *position_reader_conf(const Config *config);
+
+/*
+ * The last committed record goes to *record.  If there is none, *found is
+ * false.  Takes conf over.  Waits; false, and why in *error, if the topic could
+ * not be read to its end.
+ */
+bool position_read(rd_kafka_conf_t *conf, const char *topic,
+				   const atomic_bool *stop, Buf *record, bool *found,
+				   Buf *error) MUST_CHECK;
+
+#endif

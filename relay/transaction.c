@@ -1,0 +1,272 @@
+/*
+ * transaction.c - a transactional producer, and its calls that wait
+ *
+ * A call belongs to its thread until that says "ended"; then the loop joins the
+ * thread and has the call.  The one thing that it says before is "left": the
+ * producer was given up, and there is no use in waiting on.  Then the producer
+ * lives as long as the call, and a new one may be at work beside it, which has
+ * fenced it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "transaction.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "position.h"
+
+#define SLICE_MS 1000 /* between two looks at whether anybody still waits */
+
+/* As long as the coordinator leaves a transaction open (sink.c). */
+#define COMMIT_SLICES (KAFKA_TRANSACTION_MS / SLICE_MS)
+
+typedef struct Call
+{
+	struct Call		*next; /* among those that were left */
+	pthread_t		 thread;
+	atomic_bool		 left;	/* set by the loop */
+	atomic_bool		 ended; /* set by the thread, its last act but waking */
+	LoopWake		*wake;
+	rd_kafka_t		*producer;
+	rd_kafka_conf_t *reader; /* to open: for the position; NULL: to commit */
+	char			*topic;	 /* the position's */
+	/* the answer */
+	rd_kafka_resp_err_t code;
+	Buf					error; /* empty: it went well */
+	Buf					position;
+	bool				found;
+} Call;
+
+struct Transaction
+{
+	TransactionHandlers handlers;
+	void			   *arg;
+	LoopWake		   *wake;
+	rd_kafka_t		   *producer; /* NULL: closed */
+	Call			   *call;	  /* NULL: none runs */
+	Call			   *left;	  /* that run, or ended and were not joined */
+};
+
+/* ---- in the thread ----------------------------------------------------- */
+
+static void
+call_failed(Call *call, rd_kafka_error_t *error)
+{
+	call->code = rd_kafka_error_code(error);
+	buf_add_str(&call->error, rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+}
+
+/* A broker that is away is no failure: as long as somebody waits for it. */
+static bool
+call_init(Call *call)
+{
+	rd_kafka_error_t *error;
+
+	while ((error = rd_kafka_init_transactions(call->producer, SLICE_MS)) !=
+			   NULL &&
+		   rd_kafka_error_is_retriable(error) && !call->left)
+		rd_kafka_error_destroy(error);
+	if (error == NULL)
+		return true;
+	call_failed(call, error);
+	return false;
+}
+
+/* To resume after a slice is to wait on: it sends nothing again. */
+static bool
+call_commit(Call *call)
+{
+	rd_kafka_error_t *error = NULL;
+
+	for (int i = 0; i < COMMIT_SLICES && !call->left; i++)
+	{
+		if (error != NULL)
+			rd_kafka_error_destroy(error);
+		error = rd_kafka_commit_transaction(call->producer, SLICE_MS);
+		if (error == NULL)
+			return true;
+		if (rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR__TIMED_OUT ||
+			!rd_kafka_error_is_retriable(error))
+			break;
+	}
+	if (error != NULL)
+		call_failed(call, error);
+	return false;
+}
+
+static bool
+call_begin(Call *call)
+{
+	rd_kafka_error_t *error = rd_kafka_begin_transaction(call->producer);
+
+	if (error == NULL)
+		return true;
+	call_failed(call, error);
+	return false;
+}
+
+static bool
+call_open(Call *call)
+{
+	rd_kafka_conf_t *reader = call->reader;
+
+	if (!position_ensure_topic(call->producer, call->topic, &call->left,
+							   &call->error) ||
+		!call_init(call))
+		return false;
+	call->reader = NULL; /* it is taken */
+	return position_read(reader, call->topic, &call->left, &call->position,
+						 &call->found, &call->error);
+}
+
+static void
+call_free(Call *call)
+{
+	if (call->reader != NULL)
+		rd_kafka_conf_destroy(call->reader);
+	free(call->topic);
+	buf_free(&call->error);
+	buf_free(&call->position);
+	free(call);
+}
+
+static void *
+call_run(void *arg)
+{
+	Call *call = arg;
+
+	if (call->topic != NULL ? call_open(call) : call_commit(call))
+		(void) call_begin(call);
+	call->ended = true;
+	loop_wake_up(call->wake);
+	return NULL;
+}
+
+/* ---- in the loop ------------------------------------------------------- */
+
+static void
+transaction_call(Transaction *transaction, Call *call)
+{
+	Assert(transaction->call == NULL);
+	call->wake = transaction->wake;
+	call->producer = transaction->producer;
+	transaction->call = call;
+	if (pthread_create(&call->thread, NULL, call_run, call) != 0)
+	{
+		log_write(LEVEL_ERROR, "transaction", "could not start a thread");
+		abort();
+	}
+}
+
+/* Waits for the thread, which is at its end if it said so. */
+static void
+transaction_bury(Transaction *transaction)
+{
+	Call *call = transaction->left;
+
+	transaction->left = call->next;
+	pthread_join(call->thread, NULL);
+	rd_kafka_destroy(call->producer);
+	call_free(call);
+}
+
+static void
+transaction_tell(Transaction *transaction, Call *call)
+{
+	const TransactionHandlers *handlers = &transaction->handlers;
+	Slice					   position = {NULL, 0};
+
+	if (call->found)
+		position = (Slice){buf_str(&call->position), call->position.len};
+	if (call->error.len > 0)
+		handlers->failed(transaction->arg, call->code, buf_str(&call->error));
+	else if (call->topic == NULL)
+		handlers->committed(transaction->arg);
+	else
+		handlers->opened(transaction->arg, position);
+}
+
+static void
+transaction_on_wake(void *arg)
+{
+	Transaction *transaction = arg;
+	Call		*call = transaction->call;
+
+	while (transaction->left != NULL && transaction->left->ended)
+		transaction_bury(transaction);
+	if (call == NULL || !call->ended)
+		return;
+	pthread_join(call->thread, NULL);
+	transaction->call = NULL;
+	transaction_tell(transaction, call);
+	call_free(call);
+}
+
+Transaction *
+transaction_new(Loop *loop, const TransactionHandlers *handlers, void *arg)
+{
+	Transaction *transaction = xcalloc(1, sizeof(Transaction));
+
+	transaction->handlers = *handlers;
+	transaction->arg = arg;
+	transaction->wake = loop_wake_new(loop, transaction_on_wake, transaction);
+	return transaction;
+}
+
+void
+transaction_free(Transaction *transaction)
+{
+	if (transaction == NULL)
+		return;
+	Assert(transaction->producer == NULL && transaction->call == NULL);
+	while (transaction->left != NULL)
+		transaction_bury(transaction);
+	loop_wake_free(transaction->wake);
+	free(transaction);
+}
+
+void
+transaction_open(Transaction *transaction, rd_kafka_t *producer,
+				 const Config *config, const char *topic)
+{
+	Call *call = xcalloc(1, sizeof(Call));
+
+	Assert(transaction->producer == NULL);
+	transaction->producer = producer;
+	call->reader = position_reader_conf(config);
+	call->topic = xstrdup(topic);
+	transaction_call(transaction, call);
+}
+
+void
+transaction_commit(Transaction *transaction)
+{
+	Assert(transaction->producer != NULL);
+	transaction_call(transaction, xcalloc(1, sizeof(Call)));
+}
+
+void
+transaction_close(Transaction *transaction)
+{
+	Call *call = transaction->call;
+
+	if (transaction->producer != NULL && call == NULL)
+		rd_kafka_destroy(transaction->producer);
+	if (call != NULL)
+	{
+		call->left = true;
+		call->next = transaction->left;
+		transaction->left = call;
+	}
+	transaction->producer = NULL;
+	transaction->call = NULL;
+}
+
+bool
+transaction_is_busy(const Transaction *transaction)
+{
+	return transaction->call != NULL;
+}

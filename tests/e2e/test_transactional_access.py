@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Transactional mode with a broker that asks for permissions: what docs/relay.md
+says is enough, and each one that is missing is named."""
+
+import os
+
+import pytest
+
+from checks import check_all, duplicates
+from cluster import HOST, Kafka
+from process import run_tool, wait_until
+from test_transactional import MODE, position_topic
+
+USER, PASSWORD = "relay", "a-password-for-tests"
+
+
+class StrictKafka(Kafka):
+    """A broker with one more listener, on which a user has what was allowed to
+    it and nothing else; whoever comes by the others may do everything."""
+
+    def init(self):
+        super().init()
+        port = self.take_port()
+        self.strict_brokers = f"{HOST}:{port}"
+        with open(self.config, encoding="utf-8") as file:
+            text = file.read()
+        for key, value in (
+                ("listeners=", f"STRICT://{self.strict_brokers},"),
+                ("advertised.listeners=", f"STRICT://{self.strict_brokers},"),
+                ("listener.security.protocol.map=", "STRICT:SASL_PLAINTEXT,")):
+            text = text.replace(f"\n{key}", f"\n{key}{value}", 1)
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(text + f"""\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+sasl.enabled.mechanisms=PLAIN
+listener.name.strict.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_{USER}="{PASSWORD}";
+""")
+        return self
+
+    def allow(self, *what, action="--add"):
+        run_tool(self.java("org.apache.kafka.tools.AclCommand",
+                           "--bootstrap-server", self.brokers, action,
+                           "--force", "--allow-principal", f"User:{USER}",
+                           *what))
+
+    def forbid(self, *what):
+        self.allow(*what, action="--remove")
+
+
+@pytest.fixture(scope="module")
+def session_kafka(run):
+    server = StrictKafka(os.path.join(run, "kafka-strict")).init().start()
+    yield server
+    server.close()
+
+
+def operations(*names):
+    return [word for name in names for word in ("--operation", name)]
+
+
+def test_permissions(db, kafka, relays):
+    topic = position_topic(db)
+    identity = topic.replace("position-", "")
+    needs = {
+        "id": ("--transactional-id", identity,
+               *operations("Describe", "Write")),
+        "position": ("--topic", topic,
+                     *operations("Read", "Write", "Describe", "Create")),
+        "events": ("--topic", "stock-events", "--topic", "stock-freeze-failed",
+                   *operations("Write", "Describe", "Create")),
+    }
+    said = {
+        "id": ("Transactional Id authorization failed",
+               f"FAIL  transactional.id {identity}: "),
+        "position": (f"position topic {topic} is missing and cannot be made:"
+                     " Broker: Topic authorization failed",
+                     f"FAIL  topic {topic}: missing, cannot be made: "),
+        "events": ("TOPIC_AUTHORIZATION_FAILED",
+                   "FAIL  topic stock-events: missing, cannot be made: "),
+    }
+    relay = relays(db.conninfo(), kafka.strict_brokers, {
+        **MODE, "kafka": {"security.protocol": "sasl_plaintext",
+                          "sasl.mechanism": "PLAIN", "sasl.username": USER,
+                          "sasl.password": PASSWORD}})
+    relay.start(wait=None)
+    db.sql("SELECT publish_event('stock-events', 'k', '{}')"
+           " FROM generate_series(1, 100)")
+    for need in ("position", "id", "events"):
+        log, line = said[need]
+        wait_until(lambda text=log: text in relay.log(), 30,
+                   lambda text=log: f"{text}\n{relay.tail()}")
+        assert relay.get("/readyz")[0] == 503
+        relay.terminate()               # so that check may try
+        check = relay.command("check")
+        assert check.returncode == 1
+        assert line in check.stdout, check.stdout
+        relay.start(wait=None)
+        kafka.allow(*needs[need])
+    relay.wait_ok("/readyz", 60)
+    assert relay.command("check").returncode == 0
+
+    # taken away while it runs: it says so, and goes on when it is back
+    kafka.forbid(*needs["id"])
+    relay.config["relay"]["log_level"] = "info"
+    db.sql("SELECT publish_event('stock-events', 'k', '{}')")
+    wait_until(lambda: relay.log().count(said["id"][0]) > 1, 30,
+               lambda: relay.tail())
+    kafka.allow(*needs["id"])
+    db.sql("SELECT publish_event('stock-events', 'k', '{}')")
+    with kafka.tail("stock-events") as tail:
+        check_all(db, tail)
+        assert duplicates(tail.records) == 0

@@ -1,0 +1,285 @@
+/*
+ * test_outbox_transactions.c - what the outbox pump decides in transactional
+ * mode
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox_fixture.h"
+
+static int
+begin_transactional(void **state UNUSED)
+{
+	outbox_core_init(&core, IN_FLIGHT_MAX, true, 1);
+	core.page_rows_max = PAGE_ROWS;
+	now = 1000 * SEC_US;
+	return 0;
+}
+
+#define test_once(name) \
+	cmocka_unit_test_setup_teardown(name, begin_transactional, end)
+
+/* ---- ways to get somewhere --------------------------------------------- */
+
+static void
+lead_and_open(void)
+{
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	open_sink();
+	expect(OUTBOX_ASK_POSITION);
+	outbox_on_position(&core, "w0", 0, true, now);
+}
+
+static void
+stream_transactional(void)
+{
+	connect_and_greet();
+	lead_and_open();
+}
+
+/* A window with one page of rows, produced; seq from 1 on. */
+static void
+fly_page(const char *window, uint32_t rows)
+{
+	open_window(window);
+	take_page(rows, rows);
+	expect(OUTBOX_PRODUCE);
+	produce_page(1);
+}
+
+static void
+expect_commit(const char *window, int64_t seq, bool finished)
+{
+	RingPosition position;
+
+	expect(OUTBOX_COMMIT);
+	position = ring_end(&core.ring);
+	assert_string_equal(position.window, window);
+	assert_true(position.seq == seq);
+	assert_int_equal(position.finished, finished);
+	outbox_on_committing(&core, now);
+}
+
+static void
+committed(void)
+{
+	while (ring_in_flight(&core.ring) > 0)
+		assert_true(ring_ack(&core.ring, ring_first_id(&core.ring)) >= 0);
+	outbox_on_committed(&core, now);
+}
+
+/* ---- the producer ------------------------------------------------------ */
+
+static void
+only_who_leads_makes_a_producer(void **state UNUSED)
+{
+	connect_and_greet();
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, 0, now);
+	expect(OUTBOX_WAIT);
+	now += OUTBOX_LEAD_US;
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_NEW_SINK);
+	expect(OUTBOX_WAIT); /* it takes as long as it takes */
+	expect_deadline(NEVER);
+	now += 60 * SEC_US;
+	expect(OUTBOX_WAIT);
+	outbox_on_sink_up(&core, now);
+	expect(OUTBOX_ASK_POSITION);
+}
+
+static void
+after_the_loss_of_a_producer_the_lead_is_asked_for_again(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	outbox_on_sink_failed(&core, now);
+	expect(OUTBOX_WAIT);
+	assert_int_equal(core.state, PUMP_LEADER_WAIT);
+	assert_true(outbox_leads(&core));
+	assert_false(outbox_moves(&core, now));
+	expect_deadline(core.lead_at);
+	now = core.lead_at;
+	lead_and_open();
+}
+
+static void
+a_leader_of_yesterday_makes_no_producer(void **state UNUSED)
+{
+	stream_transactional();
+	outbox_on_sink_failed(&core, now);
+	now = core.lead_at;
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, 0, now);
+	assert_false(outbox_leads(&core));
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + OUTBOX_LEAD_US);
+}
+
+static void
+a_lost_connection_loses_the_producer(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	expect(OUTBOX_COMMIT);
+	outbox_on_committing(&core, now);
+	outbox_on_down(&core, now);
+	assert_false(core.sink_up);
+	assert_int_equal(ring_in_flight(&core.ring), 0);
+	outbox_on_committed(&core, now); /* too late: nobody knows of it */
+	now = core.connect_at;
+	connect_and_greet();
+	lead_and_open();
+}
+
+/* ---- when to commit ---------------------------------------------------- */
+
+static void
+an_event_alone_is_committed_at_once(void **state UNUSED)
+{
+	stream_transactional();
+	open_window("w1");
+	take_page(1, 7);
+	expect(OUTBOX_PRODUCE);
+	produce_page(7);
+	expect_commit("w1", 7, true);
+	expect(OUTBOX_WAIT);
+	committed();
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 7, true);
+	expect(OUTBOX_WAIT);
+}
+
+static void
+meanwhile_it_reads_and_produces_nothing(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 1);
+	expect_commit("w1", 1, true);
+	open_window("w2");
+	take_page(5, 20);
+	open_window("w3");
+	take_page(2, 30);
+	expect(OUTBOX_WAIT);
+	assert_true(outbox_row(&core) == -1);
+	assert_false(core.ring.moved);
+	committed();
+	expect(OUTBOX_PRODUCE);
+	produce_page(16);
+	expect(OUTBOX_PRODUCE);
+	produce_page(29);
+	expect_commit("w3", 30, true);
+}
+
+static void
+more_of_the_window_is_waited_for_but_not_long(void **state UNUSED)
+{
+	stream_transactional();
+	open_window("w1");
+	take_page(PAGE_ROWS, 100);
+	expect(OUTBOX_ASK_PAGE);
+	expect(OUTBOX_PRODUCE);
+	produce_page(100 - PAGE_ROWS + 1);
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + OUTBOX_COMMIT_US);
+	now += OUTBOX_COMMIT_US;
+	expect_commit("w1", 100, false);
+}
+
+static void
+a_full_ring_is_committed(void **state UNUSED)
+{
+	outbox_core_fini(&core);
+	outbox_core_init(&core, 4, true, 1);
+	core.page_rows_max = PAGE_ROWS;
+	stream_transactional();
+	open_window("w1");
+	take_page(6, 6);
+	expect(OUTBOX_PRODUCE);
+	for (int64_t seq = 1; seq <= 4; seq++)
+		assert_false(outbox_on_produced(&core, seq, 0, now));
+	expect_commit("w1", 4, false);
+	committed();
+	expect(OUTBOX_PRODUCE);
+}
+
+static void
+a_full_producer_is_waited_for(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	expect(OUTBOX_COMMIT);
+	outbox_on_sink_full(&core, now); /* no room for the position */
+	expect(OUTBOX_WAIT);
+	outbox_on_acked(&core, now);
+	assert_int_equal(ring_in_flight(&core.ring), 3);
+	expect_commit("w1", 3, true);
+}
+
+/* A commit of which nobody ever hears is as bad as a broker that is silent. */
+static void
+a_commit_that_stalls_ends_the_producer(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	expect_commit("w1", 3, true);
+	now += OUTBOX_STALL_US;
+	expect(OUTBOX_WAIT);
+	assert_int_equal(core.state, PUMP_LEADER_WAIT);
+	assert_false(core.sink_up);
+}
+
+/* ---- stopping ---------------------------------------------------------- */
+
+static void
+what_flies_is_committed_before_the_end(void **state UNUSED)
+{
+	stream_transactional();
+	open_window("w1");
+	take_page(PAGE_ROWS, 100);
+	expect(OUTBOX_ASK_PAGE);
+	expect(OUTBOX_PRODUCE);
+	produce_page(100 - PAGE_ROWS + 1);
+	outbox_on_stop(&core, now + 10 * SEC_US);
+	expect_commit("w1", 100, false);
+	expect(OUTBOX_WAIT);
+	assert_false(outbox_on_page(&core, 1, 100, 101));
+	committed();
+	expect_stored("w1", 100, false);
+	expect(OUTBOX_DONE);
+}
+
+static void
+a_commit_that_lasts_does_not_hold_the_end_up(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	expect_commit("w1", 3, true);
+	outbox_on_stop(&core, now + 10 * SEC_US);
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + 10 * SEC_US);
+	now += 10 * SEC_US;
+	expect(OUTBOX_DONE);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test_once(only_who_leads_makes_a_producer),
+		test_once(after_the_loss_of_a_producer_the_lead_is_asked_for_again),
+		test_once(a_leader_of_yesterday_makes_no_producer),
+		test_once(a_lost_connection_loses_the_producer),
+		test_once(an_event_alone_is_committed_at_once),
+		test_once(meanwhile_it_reads_and_produces_nothing),
+		test_once(more_of_the_window_is_waited_for_but_not_long),
+		test_once(a_full_ring_is_committed),
+		test_once(a_full_producer_is_waited_for),
+		test_once(a_commit_that_stalls_ends_the_producer),
+		test_once(what_flies_is_committed_before_the_end),
+		test_once(a_commit_that_lasts_does_not_hold_the_end_up),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,219 @@
+/*
+ * test_transaction.c - the transactional producer, on librdkafka's mock cluster
+ *
+ * The mock cluster knows no marks of commits and fences nobody: what a reader
+ * sees, and what becomes of a fenced one, is in tests/e2e/test_transactional.py.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "mock_cluster.h"
+
+#define INCARNATION "11111111-2222-4333-8444-555555555555"
+
+/* numbers in Kafka's protocol */
+#define PRODUCE_REQUEST		   0
+#define INIT_PRODUCER_REQUEST  22
+#define ADD_PARTITIONS_REQUEST 24
+#define END_TXN_REQUEST		   26
+
+static void
+begin_opening(Fixture *fixture)
+{
+	Buf error = {0};
+
+	fixture->opened = false;
+	if (!sink_open(fixture->sink, fixture->config, 1000000, INCARNATION,
+				   &error))
+		fail_msg("%s", buf_str(&error));
+	buf_free(&error);
+}
+
+static void
+open_transactional(Fixture *fixture)
+{
+	begin_opening(fixture);
+	WAIT_UNTIL(fixture, fixture->opened);
+}
+
+static int
+set_up_topic(void **state)
+{
+	int failed = set_up(state);
+
+	rd_kafka_mock_topic_create(((Fixture *) *state)->cluster,
+							   "pgstock-position-" INCARNATION, 1, 1);
+	return failed;
+}
+
+static void
+commit(Fixture *fixture, const char *position)
+{
+	assert_int_equal(sink_commit(fixture->sink,
+								 (Slice){position, strlen(position)}),
+					 SINK_TAKEN);
+}
+
+static double
+published(Fixture *fixture)
+{
+	return *metrics_cell(fixture->metrics, METRIC_PUBLISHED, "topic", TOPIC,
+						 NULL);
+}
+
+static void
+what_is_committed_counts_and_its_position_is_read_back(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	assert_string_equal(buf_str(&fixture->position), "");
+	for (int n = 1; n <= 3; n++)
+	{
+		char position[8];
+
+		snprintf(position, sizeof(position), "p%d", n);
+		for (uint64_t id = 0; id < 100; id++)
+			assert_int_equal(produce(fixture, id), SINK_TAKEN);
+		commit(fixture, position);
+		WAIT_UNTIL(fixture, fixture->committed == n);
+		assert_true(published(fixture) == 100 * n);
+	}
+	assert_int_equal(fixture->acked_count, 0);
+	assert_true(*metrics_cell(fixture->metrics, METRIC_TRANSACTIONS, NULL) ==
+				3);
+
+	sink_close(fixture->sink);
+	open_transactional(fixture);
+	assert_string_equal(buf_str(&fixture->position), "p3");
+	assert_int_equal(fixture->failures, 0);
+}
+
+/* The loop turns, and serves, while the broker is away. */
+static void
+opening_waits_for_a_broker_that_is_away(void **state)
+{
+	Fixture *fixture = *state;
+
+	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
+	begin_opening(fixture);
+	for (int i = 0; i < 100; i++)
+		loop_turn(fixture->loop);
+	assert_false(fixture->opened);
+	assert_false(sink_is_known_up(fixture->sink));
+	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
+	WAIT_UNTIL(fixture, fixture->opened);
+	assert_true(sink_is_known_up(fixture->sink));
+	assert_int_equal(fixture->failures, 0);
+}
+
+/* A call that lasts longer than one wait for it is resumed. */
+static void
+opening_takes_as_long_as_the_broker_does(void **state)
+{
+	Fixture *fixture = *state;
+
+	rd_kafka_mock_broker_set_rtt(fixture->cluster, 1, 600);
+	begin_opening(fixture);
+	WAIT_UNTIL(fixture, fixture->opened || fixture->failures > 0);
+	assert_int_equal(fixture->failures, 0);
+}
+
+static void
+expect_failure(Fixture *fixture, const char *why)
+{
+	WAIT_UNTIL(fixture, fixture->failures > 0);
+	if (strstr(buf_str(&fixture->failure), why) == NULL)
+		fail_msg("\"%s\" is not in \"%s\"", why, buf_str(&fixture->failure));
+	assert_int_equal(fixture->failures, 1);
+	assert_int_equal(fixture->committed, 0);
+	assert_true(published(fixture) == 0);
+}
+
+static void
+a_producer_that_may_not_be_opened_says_why(void **state)
+{
+	Fixture *fixture = *state;
+
+	rd_kafka_mock_push_request_errors(
+		fixture->cluster, INIT_PRODUCER_REQUEST, 1,
+		RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+	begin_opening(fixture);
+	expect_failure(fixture, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED");
+	assert_false(fixture->opened);
+}
+
+/* None of them is a success: what has become of the transaction is for the
+ * next producer to find out. */
+static void
+whatever_ends_a_commit_ends_the_producer(void **state)
+{
+	static const struct
+	{
+		int16_t				request;
+		rd_kafka_resp_err_t error;
+		const char		   *why;
+	} cases[] = {
+		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "FENCED"},
+		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+		 "INVALID_TXN_STATE"},
+		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_UNKNOWN, "UNKNOWN"},
+		{ADD_PARTITIONS_REQUEST, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		 "TOPIC_AUTHORIZATION_FAILED"},
+		{ADD_PARTITIONS_REQUEST, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+		 "FENCED"},
+		{PRODUCE_REQUEST, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		 "authorization failed"},
+	};
+	Fixture *fixture = *state;
+
+	for (size_t i = 0; i < Lengthof(cases); i++)
+	{
+		fixture->failures = 0;
+		open_transactional(fixture);
+		rd_kafka_mock_push_request_errors(fixture->cluster, cases[i].request, 1,
+										  cases[i].error);
+		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		commit(fixture, "p");
+		expect_failure(fixture, cases[i].why);
+		rd_kafka_mock_clear_request_errors(fixture->cluster, cases[i].request);
+	}
+}
+
+/* Its answer is nobody's any more, and its successor need not wait for it. */
+static void
+a_producer_may_be_closed_while_it_commits_or_opens(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
+	commit(fixture, "lost");
+	sink_close(fixture->sink);
+	begin_opening(fixture);
+	sink_close(fixture->sink);
+	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
+	open_transactional(fixture);
+	assert_int_equal(produce(fixture, 2), SINK_TAKEN);
+	commit(fixture, "p");
+	WAIT_UNTIL(fixture, fixture->committed == 1);
+	assert_int_equal(fixture->failures, 0);
+}
+
+#define test_topic(name) \
+	cmocka_unit_test_setup_teardown(name, set_up_topic, tear_down)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test_topic(what_is_committed_counts_and_its_position_is_read_back),
+		test_topic(opening_waits_for_a_broker_that_is_away),
+		test_topic(opening_takes_as_long_as_the_broker_does),
+		test_topic(a_producer_that_may_not_be_opened_says_why),
+		test_topic(whatever_ends_a_commit_ends_the_producer),
+		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
