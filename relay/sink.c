@@ -15,29 +15,15 @@
 #include <string.h>
 
 #include "position.h"
+#include "topics.h"
 #include "transaction.h"
 
 #define LOG_MODULE "sink"
 
-#define TOPIC_BUCKETS	 256 /* a power of two */
-#define ADMIN_TIMEOUT_MS 5000
-#define ENSURE_AGAIN_US	 (5 * SEC_US)
-#define ENSURE_MAX		 64 /* topics asked for at once */
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
 /* what is no event: a transaction's position */
 #define POSITION_ID UINT64_MAX
-
-typedef struct SinkTopic
-{
-	char			 *name;
-	bool			  unsure; /* it may be missing in Kafka */
-	size_t			  len;	  /* of name */
-	rd_kafka_topic_t *handle;
-	double			 *published; /* metric */
-	double			  taken;	 /* transactional: since the last commit */
-	struct SinkTopic *next;		 /* in its bucket */
-} SinkTopic;
 
 struct Sink
 {
@@ -46,16 +32,11 @@ struct Sink
 	SinkHandlers	  handlers;
 	void			 *arg;
 	LoopWake		 *wake;
-	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
-	rd_kafka_t		 *producer;		/* NULL while closed */
+	rd_kafka_t		 *producer; /* NULL while closed */
 	rd_kafka_queue_t *queue;
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
 	char			 *position_topic; /* NULL: idempotent */
-	SinkTopic		 *topics[TOPIC_BUCKETS];
-	char			**wanted;  /* topics to be there with any producer */
-	bool			  asking;  /* the broker has not answered yet */
-	Buf				  missing; /* topics that could not be made */
-	LogThrottle		  missing_told;
+	Topics			 *topics;
 	LogThrottle		  error_told;
 	bool			  known_up;
 	Buf				  failure; /* first reason to give this producer up */
@@ -63,7 +44,6 @@ struct Sink
 };
 
 static void sink_serve(void *arg);
-static void sink_ensure(void *arg);
 static void sink_opened(void *arg, Slice position);
 static void sink_committed(void *arg);
 static void sink_transaction_failed(void *arg, rd_kafka_resp_err_t error,
@@ -83,9 +63,8 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 	sink->metrics = metrics;
 	sink->handlers = *handlers;
 	sink->arg = arg;
-	sink->wanted = xcalloc(1, sizeof(char *));
 	sink->wake = loop_wake_new(loop, sink_serve, sink);
-	sink->ensure_timer = loop_timer_new(loop, sink_ensure, sink);
+	sink->topics = topics_new(loop, metrics);
 	sink->transaction = transaction_new(loop, &on_transaction, sink);
 	return sink;
 }
@@ -98,68 +77,10 @@ sink_free(Sink *sink)
 	sink_close(sink);
 	transaction_free(sink->transaction);
 	loop_wake_free(sink->wake);
-	loop_timer_free(sink->ensure_timer);
-	strings_free(sink->wanted);
-	buf_free(&sink->missing);
+	topics_free(sink->topics);
 	buf_free(&sink->failure);
 	buf_free(&sink->refusal);
 	free(sink);
-}
-
-/* ---- topics ------------------------------------------------------------ */
-
-static SinkTopic **
-sink_topic_bucket(Sink *sink, Slice name)
-{
-	uint32_t hash = UINT32_C(2166136261);
-
-	for (size_t i = 0; i < name.len; i++)
-		hash = (hash ^ (unsigned char) name.data[i]) * UINT32_C(16777619);
-	return &sink->topics[hash & (TOPIC_BUCKETS - 1)];
-}
-
-/* NULL if librdkafka does not like the name. */
-static SinkTopic *
-sink_topic(Sink *sink, Slice name)
-{
-	SinkTopic		**bucket = sink_topic_bucket(sink, name);
-	SinkTopic		 *topic;
-	rd_kafka_topic_t *handle;
-
-	for (topic = *bucket; topic != NULL; topic = topic->next)
-		if (topic->len == name.len &&
-			memcmp(topic->name, name.data, name.len) == 0)
-			return topic;
-	handle = rd_kafka_topic_new(sink->producer, name.data, NULL);
-	if (handle == NULL)
-		return NULL;
-	topic = xcalloc(1, sizeof(SinkTopic));
-	topic->name = xstrdup(name.data);
-	topic->len = name.len;
-	topic->handle = handle;
-	topic->unsure = true;
-	if (!sink->asking)
-		loop_timer_set(sink->ensure_timer, loop_now(sink->loop));
-	topic->published = metrics_cell(sink->metrics, METRIC_PUBLISHED, "topic",
-									name.data, NULL);
-	topic->next = *bucket;
-	*bucket = topic;
-	return topic;
-}
-
-static void
-sink_forget_topics(Sink *sink)
-{
-	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
-		while (sink->topics[i] != NULL)
-		{
-			SinkTopic *topic = sink->topics[i];
-
-			sink->topics[i] = topic->next;
-			rd_kafka_topic_destroy(topic->handle);
-			free(topic->name);
-			free(topic);
-		}
 }
 
 /* ---- opening and closing ----------------------------------------------- */
@@ -240,8 +161,7 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes,
 	sink->queue = rd_kafka_queue_get_main(sink->producer);
 	rd_kafka_set_log_queue(sink->producer, sink->queue);
 	kafka_queue_wakes(sink->queue, sink->wake);
-	for (char **name = sink->wanted; *name != NULL; name++)
-		(void) sink_topic(sink, (Slice){*name, strlen(*name)});
+	topics_open(sink->topics, sink->producer, sink->queue);
 	if (incarnation != NULL)
 	{
 		sink->position_topic = position_topic(incarnation);
@@ -256,9 +176,8 @@ sink_close(Sink *sink)
 {
 	if (sink->producer == NULL)
 		return;
-	loop_timer_set(sink->ensure_timer, NEVER);
 	rd_kafka_queue_io_event_enable(sink->queue, -1, NULL, 0);
-	sink_forget_topics(sink);
+	topics_close(sink->topics);
 	rd_kafka_queue_destroy(sink->queue);
 	if (sink->position_topic != NULL)
 		transaction_close(sink->transaction);
@@ -268,9 +187,8 @@ sink_close(Sink *sink)
 	sink->position_topic = NULL;
 	sink->queue = NULL;
 	sink->producer = NULL;
-	sink->known_up = sink->asking = false;
+	sink->known_up = false;
 	buf_clear(&sink->failure);
-	buf_clear(&sink->missing);
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -290,7 +208,7 @@ SinkResult
 sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 			 Slice source)
 {
-	SinkTopic		   *topic = sink_topic(sink, row->topic);
+	Topic			   *topic = topics_find(sink->topics, row->topic);
 	rd_kafka_headers_t *headers;
 	rd_kafka_resp_err_t error;
 
@@ -401,7 +319,7 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 {
 	const rd_kafka_message_t *message;
 	const rd_kafka_topic_t	 *handle = NULL;
-	SinkTopic				 *topic = NULL;
+	Topic					 *topic = NULL;
 
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
@@ -414,12 +332,12 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			const char *name = rd_kafka_topic_name(message->rkt);
 
 			handle = message->rkt;
-			topic = sink_topic(sink, (Slice){name, strlen(name)});
+			topic = topics_find(sink->topics, (Slice){name, strlen(name)});
 		}
 		Assert(topic != NULL);
 		if (sink->position_topic != NULL)
 		{
-			topic->taken++;
+			topic->held++;
 			continue;
 		}
 		*topic->published += 1;
@@ -447,57 +365,6 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 				  rd_kafka_event_error_string(event));
 }
 
-/* One topic of the broker's answer. */
-static void
-sink_take_topic(Sink *sink, const rd_kafka_topic_result_t *result)
-{
-	const char		   *name = rd_kafka_topic_result_name(result);
-	rd_kafka_resp_err_t error = rd_kafka_topic_result_error(result);
-	SinkTopic		   *topic = sink_topic(sink, (Slice){name, strlen(name)});
-
-	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		log_info("made topic topic=%s", name);
-	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-	{
-		buf_printf(&sink->missing, "%s%s (%s)",
-				   sink->missing.len > 0 ? ", " : "", name,
-				   rd_kafka_err2name(error));
-		return;
-	}
-	if (topic != NULL)
-		topic->unsure = false;
-}
-
-static void
-sink_take_created(Sink *sink, rd_kafka_event_t *event)
-{
-	const rd_kafka_topic_result_t **topics;
-	size_t							count = 0;
-
-	sink->asking = false;
-	loop_timer_set(sink->ensure_timer, loop_now(sink->loop) + ENSURE_AGAIN_US);
-	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		log_debug("could not ask for topics: %s",
-				  rd_kafka_event_error_string(event));
-		return;
-	}
-	sink->known_up = true;
-	buf_clear(&sink->missing);
-	topics =
-		rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(
-												event),
-											&count);
-	for (size_t i = 0; i < count; i++)
-		sink_take_topic(sink, topics[i]);
-	if (sink->missing.len > 0)
-		log_throttled(&sink->missing_told, loop_now(sink->loop), LEVEL_WARNING,
-					  LOG_MODULE, "topics are missing and cannot be made: %s",
-					  buf_str(&sink->missing));
-	else
-		loop_timer_set(sink->ensure_timer, loop_now(sink->loop));
-}
-
 static void
 sink_take_event(Sink *sink, rd_kafka_event_t *event)
 {
@@ -510,7 +377,8 @@ sink_take_event(Sink *sink, rd_kafka_event_t *event)
 			sink_take_error(sink, event);
 			break;
 		case RD_KAFKA_EVENT_CREATETOPICS_RESULT:
-			sink_take_created(sink, event);
+			if (topics_take_created(sink->topics, event))
+				sink->known_up = true;
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			kafka_log_event(event, LOG_MODULE);
@@ -556,13 +424,7 @@ sink_committed(void *arg)
 {
 	Sink *sink = arg;
 
-	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
-		for (SinkTopic *topic = sink->topics[i]; topic != NULL;
-			 topic = topic->next)
-		{
-			*topic->published += topic->taken;
-			topic->taken = 0;
-		}
+	topics_committed(sink->topics);
 	*metrics_cell(sink->metrics, METRIC_TRANSACTIONS, NULL) += 1;
 	sink->known_up = true;
 	sink->handlers.committed(sink->arg);
@@ -577,70 +439,6 @@ sink_transaction_failed(void *arg, rd_kafka_resp_err_t error, const char *why)
 	sink->handlers.failed(sink->arg, buf_str(&sink->failure));
 }
 
-/* ---- topics that should be there --------------------------------------- */
-
-void
-sink_want_topic(Sink *sink, const char *name)
-{
-	size_t count = strings_count(sink->wanted);
-
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(sink->wanted[i], name) == 0)
-			return;
-	sink->wanted = xrealloc(sink->wanted, (count + 2) * sizeof(char *));
-	sink->wanted[count] = xstrdup(name);
-	sink->wanted[count + 1] = NULL;
-	if (sink->producer != NULL)
-		(void) sink_topic(sink, (Slice){name, strlen(name)});
-}
-
-/* Those of which nobody knows yet whether they are there. */
-static size_t
-sink_unsure_topics(const Sink *sink, rd_kafka_NewTopic_t **topics)
-{
-	char   reason[KAFKA_ERROR_MAX];
-	size_t count = 0;
-
-	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
-		for (SinkTopic *topic = sink->topics[i]; topic != NULL;
-			 topic = topic->next)
-		{
-			if (!topic->unsure || count == ENSURE_MAX)
-				continue;
-			topics[count] = rd_kafka_NewTopic_new(topic->name, -1, -1, reason,
-												  sizeof(reason));
-			count += topics[count] != NULL;
-		}
-	return count;
-}
-
-/* The broker's own defaults: how many partitions and copies is its affair. */
-static void
-sink_ensure(void *arg)
-{
-	Sink					*sink = arg;
-	rd_kafka_NewTopic_t		*topics[ENSURE_MAX];
-	rd_kafka_AdminOptions_t *admin;
-	char					 reason[KAFKA_ERROR_MAX];
-	size_t					 count;
-
-	if (sink->producer == NULL || sink->asking)
-		return;
-	count = sink_unsure_topics(sink, topics);
-	if (count == 0)
-		return;
-	admin = rd_kafka_AdminOptions_new(sink->producer,
-									  RD_KAFKA_ADMIN_OP_CREATETOPICS);
-	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_TIMEOUT_MS,
-												  reason, sizeof(reason)) !=
-		RD_KAFKA_RESP_ERR_NO_ERROR)
-		Assert(!"a legal timeout");
-	rd_kafka_CreateTopics(sink->producer, topics, count, admin, sink->queue);
-	sink->asking = true;
-	rd_kafka_AdminOptions_destroy(admin);
-	rd_kafka_NewTopic_destroy_array(topics, count);
-}
-
 bool
 sink_is_known_up(const Sink *sink)
 {
@@ -650,5 +448,11 @@ sink_is_known_up(const Sink *sink)
 const char *
 sink_missing_topics(Sink *sink)
 {
-	return buf_str(&sink->missing);
+	return topics_missing(sink->topics);
+}
+
+void
+sink_want_topic(Sink *sink, const char *name)
+{
+	topics_want(sink->topics, name);
 }

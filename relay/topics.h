@@ -1,0 +1,51 @@
+/*
+ * topics.h - the topics that are published to
+ *
+ * Each is asked for when its first event comes, or earlier for those that are
+ * wanted, and made by the broker with its own defaults if it is missing.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_TOPICS_H
+#define PGSTOCK_TOPICS_H
+
+#include "event.h"
+#include "kafka.h"
+#include "metrics.h"
+
+typedef struct Topic
+{
+	char			 *name;
+	bool			  unsure; /* it may be missing in Kafka */
+	size_t			  len;	  /* of name */
+	rd_kafka_topic_t *handle;
+	double			 *published; /* metric */
+	double			  held;		 /* delivered, to be published by a commit */
+	struct Topic	 *next;		 /* in its bucket */
+} Topic;
+
+typedef struct Topics Topics;
+
+Topics *topics_new(Loop *loop, Metrics *metrics);
+void	topics_free(Topics *topics); /* they are closed */
+
+/* With a new producer; its queue gets what topics_take_created() takes. */
+void topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue);
+void topics_close(Topics *topics);
+
+/* The topic is to be there with any producer. */
+void topics_want(Topics *topics, const char *name);
+
+/* NULL if librdkafka does not like the name. */
+Topic *topics_find(Topics *topics, Slice name);
+
+/* What is held counts as published. */
+void topics_committed(Topics *topics);
+
+/* RD_KAFKA_EVENT_CREATETOPICS_RESULT; whether the broker answered. */
+bool topics_take_created(Topics *topics, rd_kafka_event_t *event);
+
+/* Those that are missing and could not be made, "" if none. */
+const char *topics_missing(Topics *topics);
+
+#endif
