@@ -8,7 +8,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "outbox.h"
+#include "outbox_private.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,43 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "api.h"
-#include "exit_code.h"
-#include "outbox_core.h"
 #include "position.h"
-#include "sink.h"
 
 #define LOG_MODULE "outbox"
 
 #define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
-
-struct Outbox
-{
-	Loop		 *loop;
-	const Config *config;
-	Metrics		 *metrics;
-	PgConn		 *conn;
-	Sink		 *sink;
-	OutboxCore	  core;
-	PumpState	  told_state;			   /* last one in the log */
-	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
-	uint32_t	  page_count;
-	Buf			  source; /* ce_source */
-	int			  max_event_bytes;
-	char		 *incarnation;	  /* the database's, in transactional mode */
-	Buf			  kafka_position; /* as the position topic had it */
-	bool		  kafka_has_position;
-	Buf			  record;  /* being made for that topic */
-	int64_t		  wall_us; /* time of day of these reports; 0: not read */
-	double		 *ends[EVENT_ENDS]; /* metrics */
-	bool		  echo_heard;
-	bool		  leading; /* as the metrics know it */
-	bool		  done;
-	ExitCode	  exit_code;
-	Buf			  trouble; /* last failure, "" since it went well */
-	LogThrottle	  db_told;
-	LogThrottle	  sink_told;
-};
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
 
@@ -74,7 +42,7 @@ outbox_troubled(Outbox *outbox, const char *what, const char *why)
 	outbox_drop_pages(outbox);
 }
 
-static void
+void
 outbox_db_failed(Outbox *outbox, const char *why)
 {
 	outbox_troubled(outbox, "database", why);
@@ -86,7 +54,7 @@ outbox_db_failed(Outbox *outbox, const char *why)
 				  LOG_MODULE, "could not use the database: %s", why);
 }
 
-static void
+void
 outbox_sink_failed(Outbox *outbox, const char *why)
 {
 	outbox_troubled(outbox, "kafka", why);
@@ -99,7 +67,7 @@ outbox_sink_failed(Outbox *outbox, const char *why)
 				  why);
 }
 
-static void
+void
 outbox_exit(Outbox *outbox, ExitCode code)
 {
 	outbox->exit_code = code;
@@ -226,185 +194,7 @@ outbox_reconfigured(Outbox *outbox)
 					   loop_now(outbox->loop));
 }
 
-/* ---- answers of the database ------------------------------------------- */
-
-static void
-outbox_take_hello(Outbox *outbox, const PGresult *result)
-{
-	ApiHello hello;
-
-	if (!api_read_hello(result, &hello))
-	{
-		outbox_db_failed(outbox, "relay_hello() gave no sound answer");
-		return;
-	}
-	if (!api_hello_matches(&hello))
-	{
-		outbox_exit(outbox, EXIT_INCOMPATIBLE);
-		return;
-	}
-	log_info("connected server_version=%d extension_version=%s database=%s "
-			 "preloaded=%s",
-			 pgconn_server_version(outbox->conn), hello.extension_version,
-			 hello.database, hello.preloaded ? "yes" : "no");
-	buf_clear(&outbox->source);
-	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
-	if (outbox->core.transactional)
-	{
-		free(outbox->incarnation);
-		outbox->incarnation = xstrdup(hello.incarnation);
-	}
-	if (hello.max_event_bytes > outbox->max_event_bytes)
-	{
-		outbox->max_event_bytes = hello.max_event_bytes;
-		if (!outbox->core.transactional) /* there is none yet */
-			outbox_sink_failed(outbox, "it has to take larger events");
-	}
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
-}
-
-static void
-outbox_take_echo(Outbox *outbox)
-{
-	if (!outbox->echo_heard)
-		log_warning("notifications do not arrive, as behind a transaction "
-					"pooler: events wait for poll_interval");
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
-}
-
-/* Also where dead letters go: they leave through the outbox like all else. */
-static void
-outbox_take_topics(Outbox *outbox, const PGresult *result)
-{
-	for (int row = 0; row < PQntuples(result); row++)
-		sink_want_topic(outbox->sink, PQgetvalue(result, row, 0));
-	for (char **topic = outbox->config->topics; *topic != NULL; topic++)
-	{
-		char *dlq = config_dlq_topic(outbox->config, *topic);
-
-		sink_want_topic(outbox->sink, dlq);
-		free(dlq);
-	}
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
-}
-
-static void
-outbox_take_lead(Outbox *outbox, const PGresult *result)
-{
-	bool leads = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
-
-	outbox_on_lead(&outbox->core, leads ? api_int(result, 0, 0) : 0,
-				   loop_now(outbox->loop));
-	buf_clear(&outbox->trouble);
-	log_recovered(&outbox->db_told);
-}
-
-static bool
-outbox_take_page(Outbox *outbox, PGresult *result)
-{
-	uint32_t rows = (uint32_t) PQntuples(result);
-	EventRow last = {0};
-
-	if (!api_page_is_sound(result))
-	{
-		outbox_db_failed(outbox, "relay_page() gave other columns");
-		return false;
-	}
-	if (rows > 0)
-		api_page_row(result, (int) rows - 1, &last);
-	if (!outbox_on_page(&outbox->core, rows, api_page_bytes(result), last.seq))
-		return false;
-	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
-	outbox->pages[outbox->page_count++] = result;
-	return true;
-}
-
-/* Whether an answer has the rows that its question asks for. */
-static bool
-outbox_is_answer(OutboxAction question, const PGresult *result)
-{
-	if (question != OUTBOX_ASK_POSITION && question != OUTBOX_ASK_WINDOW)
-		return true;
-	return PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
-		   PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
-}
-
-/* True if the result is kept. */
-static bool
-outbox_take_answer(Outbox *outbox, PGresult *result)
-{
-	OutboxCore *core = &outbox->core;
-	int64_t		now = loop_now(outbox->loop);
-
-	if (!outbox_is_answer(core->asked, result))
-	{
-		outbox_db_failed(outbox, "the database gave no sound answer");
-		return false;
-	}
-	switch (core->asked)
-	{
-		case OUTBOX_ASK_HELLO:
-			outbox_take_hello(outbox, result);
-			break;
-		case OUTBOX_ASK_LISTEN:
-			outbox->echo_heard = false;
-			outbox_on_step_done(core, now);
-			break;
-		case OUTBOX_ASK_ECHO:
-			outbox_take_echo(outbox);
-			break;
-		case OUTBOX_ASK_TOPICS:
-			outbox_take_topics(outbox, result);
-			break;
-		case OUTBOX_ASK_LEAD:
-			outbox_take_lead(outbox, result);
-			break;
-		case OUTBOX_ASK_POSITION:
-			outbox_on_position(core, PQgetvalue(result, 0, 0),
-							   api_int(result, 0, 1), api_bool(result, 0, 2),
-							   now);
-			break;
-		case OUTBOX_ASK_WINDOW:
-			outbox_on_window(core, PQgetvalue(result, 0, 0));
-			break;
-		case OUTBOX_ASK_PAGE:
-			return outbox_take_page(outbox, result);
-		case OUTBOX_STORE:
-			outbox_on_stored(core, now);
-			break;
-		case OUTBOX_WAIT:
-		case OUTBOX_CONNECT:
-		case OUTBOX_PRODUCE:
-		case OUTBOX_COMMIT:
-		case OUTBOX_NEW_SINK:
-		case OUTBOX_DONE:
-			Assert(!"a question to the database");
-	}
-	return false;
-}
-
-/* A position that is foreign or damaged stops the whole relay: nothing may be
- * skipped, nothing consumed, before a person has decided. */
-static void
-outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
-{
-	char *text = api_error_text(result);
-
-	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0 ||
-		strcmp(sqlstate, API_DAMAGED_POSITION) == 0)
-	{
-		log_error("%s", text);
-		outbox_exit(outbox, EXIT_RUNTIME);
-	}
-	else
-	{
-		char *why = xasprintf("%s (SQLSTATE %s)", text, sqlstate);
-
-		outbox_db_failed(outbox, why);
-		free(why);
-	}
-	free(text);
-}
+/* ---- the database ------------------------------------------------------ */
 
 static void
 outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)

@@ -1,0 +1,53 @@
+/*
+ * outbox_private.h - what outbox.c and outbox_answers.c share
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_PRIVATE_H
+#define PGSTOCK_OUTBOX_PRIVATE_H
+
+#include "api.h"
+#include "exit_code.h"
+#include "outbox.h"
+#include "outbox_core.h"
+#include "sink.h"
+
+struct Outbox
+{
+	Loop		 *loop;
+	const Config *config;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Sink		 *sink;
+	OutboxCore	  core;
+	PumpState	  told_state;			   /* last one in the log */
+	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
+	uint32_t	  page_count;
+	Buf			  source; /* ce_source */
+	int			  max_event_bytes;
+	char		 *incarnation;	  /* the database's, in transactional mode */
+	Buf			  kafka_position; /* as the position topic had it */
+	bool		  kafka_has_position;
+	Buf			  record;  /* being made for that topic */
+	int64_t		  wall_us; /* time of day of these reports; 0: not read */
+	double		 *ends[EVENT_ENDS]; /* metrics */
+	bool		  echo_heard;
+	bool		  leading; /* as the metrics know it */
+	bool		  done;
+	ExitCode	  exit_code;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  sink_told;
+};
+
+/* in outbox.c: everything starts again, from the connection or the producer */
+void outbox_db_failed(Outbox *outbox, const char *why);
+void outbox_sink_failed(Outbox *outbox, const char *why);
+void outbox_exit(Outbox *outbox, ExitCode code);
+
+/* in outbox_answers.c; the answer is true if the result is kept */
+bool outbox_take_answer(Outbox *outbox, PGresult *result) MUST_CHECK;
+void outbox_take_error(Outbox *outbox, const char *sqlstate,
+					   const PGresult *result);
+
+#endif
