@@ -644,6 +644,7 @@ extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
 extern int64   session_id(void);
+extern bool	   session_is_alive(int64 id);
 
 /* in refused.c */
 extern const char *refused_find(Work *work, const char *order_id);
