@@ -39,6 +39,8 @@ static const PgStatement statements[API_CALLS] = {
 					  0},
 	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text, $2::text)"),
 					2, API_WINDOW, 0},
+	[API_SLEEP] = {"sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
+				   API_SLEEP, 0},
 	[API_PAGE] = {"page",
 				  FUNCTION(
 					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
@@ -247,11 +249,12 @@ api_call(PgConn *conn, ApiCall call)
 }
 
 void
-api_call_window(PgConn *conn, const char *window, const char *publish_after)
+api_call_window(PgConn *conn, ApiCall call, const char *window,
+				const char *publish_after)
 {
 	const PgParam params[] = {text_param(window), text_param(publish_after)};
 
-	pgconn_call(conn, &statements[API_WINDOW], params);
+	pgconn_call(conn, &statements[call], params);
 }
 
 void

@@ -27,6 +27,7 @@ typedef enum ApiCall
 	API_LEAD,
 	API_POSITION,
 	API_WINDOW,
+	API_SLEEP,
 	API_PAGE,
 	API_STORE,
 	API_OFFSETS,
@@ -53,7 +54,8 @@ typedef enum ApiCall
 
 /* Calls without parameters, and those with a few. */
 void api_call(PgConn *conn, ApiCall call);
-void api_call_window(PgConn *conn, const char *window,
+/* API_WINDOW or API_SLEEP */
+void api_call_window(PgConn *conn, ApiCall call, const char *window,
 					 const char *publish_after);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 				   uint32_t max_rows, uint32_t max_bytes);

@@ -40,6 +40,7 @@ struct Outbox
 	int			  max_event_bytes;
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
 	double		 *ends[EVENT_ENDS]; /* metrics */
+	double		 *wakeups[CAUSES];
 	bool		  echo_heard;
 	bool		  leading; /* as the metrics know it */
 	bool		  done;
@@ -147,6 +148,12 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		.served = outbox_served,
 		.failed = outbox_sink_gone,
 	};
+	static const char *const causes[] = {
+		[CAUSE_NOTIFY] = "notify",
+		[CAUSE_POLL] = "poll",
+		[CAUSE_AWAKE] = "awake",
+		[CAUSE_WRITERS] = "writers",
+	};
 	Outbox *outbox = xcalloc(1, sizeof(Outbox));
 
 	outbox->loop = loop;
@@ -158,6 +165,9 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
 	outbox_reconfigured(outbox);
+	for (int cause = 0; cause < CAUSES; cause++)
+		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
+											  causes[cause], NULL);
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
 	for (int end = 0; end < EVENT_ENDS; end++)
 		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
@@ -278,10 +288,16 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 static bool
 outbox_is_answer(OutboxAction question, const PGresult *result)
 {
-	if (question != OUTBOX_ASK_POSITION && question != OUTBOX_ASK_WINDOW)
-		return true;
-	return PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
-		   PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
+	static const int columns[] = {
+		[OUTBOX_ASK_POSITION] = 3,
+		[OUTBOX_ASK_WINDOW] = 1,
+		[OUTBOX_ASK_SLEEP] = 2,
+		[OUTBOX_DONE] = 0,
+	};
+
+	return columns[question] == 0 ||
+		   (PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
+			PQnfields(result) >= columns[question]);
 }
 
 /* True if the result is kept. */
@@ -321,6 +337,10 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 			break;
 		case OUTBOX_ASK_WINDOW:
 			outbox_on_window(core, PQgetvalue(result, 0, 0));
+			break;
+		case OUTBOX_ASK_SLEEP:
+			outbox_on_sleep(core, PQgetvalue(result, 0, 0),
+							api_bool(result, 0, 1), now);
 			break;
 		case OUTBOX_ASK_PAGE:
 			return outbox_take_page(outbox, result);
@@ -375,8 +395,6 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			break;
 		case PGCONN_NOTIFY:
 			outbox->echo_heard = true;
-			*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "notify",
-						  NULL) += 1;
 			outbox_on_wake(&outbox->core);
 			break;
 		case PGCONN_RESULT:
@@ -476,12 +494,10 @@ outbox_produce(Outbox *outbox)
 }
 
 static void
-outbox_ask_window(Outbox *outbox)
+outbox_look(Outbox *outbox, ApiCall call)
 {
-	if (outbox->core.polled)
-		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll",
-					  NULL) += 1;
-	api_call_window(outbox->conn, outbox->core.window,
+	*outbox->wakeups[outbox->core.cause] += 1;
+	api_call_window(outbox->conn, call, outbox->core.window,
 					config_publish_afters[outbox->config->publish_after]);
 }
 
@@ -510,7 +526,10 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			api_call(outbox->conn, calls[action]);
 			break;
 		case OUTBOX_ASK_WINDOW:
-			outbox_ask_window(outbox);
+			outbox_look(outbox, API_WINDOW);
+			break;
+		case OUTBOX_ASK_SLEEP:
+			outbox_look(outbox, API_SLEEP);
 			break;
 		case OUTBOX_ASK_PAGE:
 			api_call_page(outbox->conn, core->window, core->page_after,

@@ -27,7 +27,7 @@ outbox_rewind(OutboxCore *core)
 	for (uint32_t i = 0; i < core->page_count; i++)
 		free(core->pages[i].opens);
 	core->page_count = 0;
-	core->positioned = core->reading = false;
+	core->positioned = core->reading = core->asleep = false;
 	core->sink_full = false;
 	ring_reset(&core->ring);
 }
@@ -94,6 +94,35 @@ outbox_may_ask_window(const OutboxCore *core)
 		   core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
 }
 
+static OutboxCause
+outbox_cause(const OutboxCore *core)
+{
+	if (core->wake)
+		return CAUSE_NOTIFY;
+	if (core->asleep)
+		return CAUSE_POLL;
+	return core->vain > OUTBOX_VAIN_LOOKS ? CAUSE_WRITERS : CAUSE_AWAKE;
+}
+
+/* A look for sleep holds off writers that commit meanwhile: not where there was
+ * something just before. */
+static OutboxAction
+outbox_look(OutboxCore *core, int64_t now)
+{
+	int64_t pace = OUTBOX_AWAKE_US;
+	bool	tired;
+
+	core->cause = outbox_cause(core);
+	if (core->wake)
+		core->vain = 0;
+	core->wake = core->asleep = false;
+	tired = core->vain >= OUTBOX_VAIN_LOOKS;
+	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
+		pace *= 2;
+	core->poll_at = now + Min(pace, core->poll_us);
+	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_ASK_WINDOW, now);
+}
+
 /* What to ask the database while everything runs. */
 static OutboxAction
 outbox_next_question(OutboxCore *core, int64_t now)
@@ -109,12 +138,7 @@ outbox_next_question(OutboxCore *core, int64_t now)
 		return outbox_ask(core, OUTBOX_ASK_PAGE, now);
 	}
 	if (outbox_may_ask_window(core) && (core->wake || now >= core->poll_at))
-	{
-		core->polled = !core->wake;
-		core->wake = false;
-		core->poll_at = now + core->poll_us;
-		return outbox_ask(core, OUTBOX_ASK_WINDOW, now);
-	}
+		return outbox_look(core, now);
 	return OUTBOX_WAIT;
 }
 
@@ -295,33 +319,10 @@ outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 	core->positioned = true;
 	core->reading = !finished;
 	core->page_after = finished ? 0 : seq;
+	core->wake = false;
+	core->vain = 0;
 	core->poll_at = now;
 	core->store_at = now + OUTBOX_STORE_US;
-}
-
-void
-outbox_on_window(OutboxCore *core, const char *window)
-{
-	outbox_answered(core, OUTBOX_ASK_WINDOW);
-	retry_succeeded(&core->db_retry);
-	if (!core->positioned)
-		return;
-	Assert(!core->reading);
-	outbox_set_window(core, window);
-	core->reading = true;
-	core->page_after = 0;
-}
-
-void
-outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
-{
-	outbox_answered(core, OUTBOX_STORE);
-}
-
-void
-outbox_on_wake(OutboxCore *core)
-{
-	core->wake = true;
 }
 
 /* Opens and closes windows around pages that have no row left. */
@@ -348,6 +349,65 @@ outbox_settle(OutboxCore *core)
 	}
 }
 
+static void
+outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
+{
+	Assert(core->page_count < OUTBOX_PAGES_MAX);
+	core->pages[core->page_count++] = (OutboxPage){
+		.opens = core->opened ? NULL : xstrdup(core->window),
+		.after_seq = core->page_after,
+		.rows = rows,
+		.last = last,
+	};
+	core->opened = true;
+	core->reading = !last;
+	outbox_settle(core);
+}
+
+/* False: the producer was lost meanwhile. */
+static bool
+outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
+{
+	outbox_answered(core, question);
+	retry_succeeded(&core->db_retry);
+	if (!core->positioned)
+		return false;
+	Assert(!core->reading);
+	outbox_set_window(core, window);
+	core->reading = true;
+	core->page_after = 0;
+	return true;
+}
+
+void
+outbox_on_window(OutboxCore *core, const char *window)
+{
+	(void) outbox_take_window(core, OUTBOX_ASK_WINDOW, window);
+}
+
+void
+outbox_on_sleep(OutboxCore *core, const char *window, bool asleep, int64_t now)
+{
+	if (!outbox_take_window(core, OUTBOX_ASK_SLEEP, window) || !asleep)
+		return;
+	outbox_add_page(core, 0, true);
+	core->asleep = true;
+	core->vain = OUTBOX_VAIN_LOOKS;
+	core->poll_at = now + core->poll_us;
+}
+
+void
+outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_STORE);
+}
+
+void
+outbox_on_wake(OutboxCore *core)
+{
+	core->wake = true;
+}
+
 bool
 outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 {
@@ -360,17 +420,13 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 	Assert(rows <= core->page_rows);
 	Assert(rows == 0 || last_seq > core->page_after);
 
-	core->pages[core->page_count++] = (OutboxPage){
-		.opens = core->opened ? NULL : xstrdup(core->window),
-		.after_seq = core->page_after,
-		.rows = rows,
-		.last = last,
-	};
-	core->opened = true;
-	core->reading = !last;
+	if (rows > 0)
+		core->vain = 0;
+	else if (!core->opened)
+		core->vain++;
+	outbox_add_page(core, rows, last);
 	if (rows > 0)
 		core->page_after = last_seq;
-	outbox_settle(core);
 	return rows > 0;
 }
 

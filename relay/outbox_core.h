@@ -18,6 +18,8 @@
  * - The position passes an event only when it and all before it are
  *   acknowledged (ring.h).
  * - All that waits has a limit: two pages, the ring's events and windows.
+ * - It waits for a hint only when the database says that there is nothing and
+ *   that it will be told; until then it looks by itself.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -47,6 +49,13 @@
  * reach its database steps down. */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
+/* An awake relay looks again after this time, twice as long for each look that
+ * found nothing, up to the longest; after so many it tries to sleep.  Writers
+ * do not need to wake it then: a gap of a few ms costs them nothing. */
+#define OUTBOX_AWAKE_US		500
+#define OUTBOX_AWAKE_MAX_US (8 * MS_US)
+#define OUTBOX_VAIN_LOOKS	2
+
 typedef enum OutboxAction
 {
 	OUTBOX_WAIT, /* nothing before outbox_deadline() */
@@ -58,6 +67,7 @@ typedef enum OutboxAction
 	OUTBOX_ASK_LEAD,
 	OUTBOX_ASK_POSITION,
 	OUTBOX_ASK_WINDOW, /* the one after core->window */
+	OUTBOX_ASK_SLEEP,  /* the same, and if it is empty to be woken */
 	OUTBOX_ASK_PAGE,   /* of core->window, above core->page_after */
 	OUTBOX_STORE,	   /* core->storing */
 	OUTBOX_PRODUCE,	   /* rows of the oldest page */
@@ -74,6 +84,16 @@ typedef struct OutboxPage
 	uint32_t done; /* rows produced */
 	bool	 last; /* the window ends here */
 } OutboxPage;
+
+/* What made it look. */
+typedef enum OutboxCause
+{
+	CAUSE_NOTIFY,  /* somebody said there is something */
+	CAUSE_POLL,	   /* slept, and nobody said anything for poll_us */
+	CAUSE_AWAKE,   /* there was something just before */
+	CAUSE_WRITERS, /* could not sleep: somebody was about to commit */
+	CAUSES,		   /* their number */
+} OutboxCause;
 
 typedef struct OutboxCore
 {
@@ -92,15 +112,17 @@ typedef struct OutboxCore
 	int64_t		 epoch;	  /* of our lead; 0: we do not lead */
 
 	/* reading */
-	bool	 positioned; /* window and seq come from this connection */
-	bool	 reading;	 /* window has more pages to ask for */
-	bool	 opened;	 /* a page of window was already taken */
-	char	*window;	 /* the present one, owned */
-	int64_t	 page_after; /* seq after which its next page begins */
-	uint32_t page_rows;	 /* as many were asked for */
-	bool	 wake;		 /* somebody said there is something */
-	int64_t	 poll_at;	 /* look then even if nobody says so */
-	bool	 polled;	 /* the last look was the clock's idea */
+	bool		positioned; /* window and seq come from this connection */
+	bool		reading;	/* window has more pages to ask for */
+	bool		opened;		/* a page of window was already taken */
+	char	   *window;		/* the present one, owned */
+	int64_t		page_after; /* seq after which its next page begins */
+	uint32_t	page_rows;	/* as many were asked for */
+	bool		wake;		/* somebody said there is something */
+	bool		asleep;		/* somebody will say so */
+	uint32_t	vain;		/* looks since the last one that found something */
+	int64_t		poll_at;	/* look then even if nobody says so */
+	OutboxCause cause;		/* of the last look */
 
 	/* producing */
 	OutboxPage pages[OUTBOX_PAGES_MAX];
@@ -139,6 +161,9 @@ void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
 void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 						bool finished, int64_t now);
 void outbox_on_window(OutboxCore *core, const char *window);
+/* asleep: the window is empty, and outbox_on_wake() will follow */
+void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
+					 int64_t now);
 void outbox_on_stored(OutboxCore *core, int64_t now);
 void outbox_on_wake(OutboxCore *core);
 

@@ -389,6 +389,34 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
 	'the window''s rows above after_seq, by seq, until there are max_rows, or max_bytes of payloads and headers; neither: its end';
 
+CREATE FUNCTION pgstock_internal.want_hints(wanted boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_want_hints' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.want_hints IS
+	'whether this session is told from now on of each commit with an event';
+
+/*
+ * The lock before the snapshot, and nothing found in it: extension/wakeup.c has
+ * the proof that nothing is slept through.
+ */
+CREATE FUNCTION pgstock_internal.relay_sleep("window" text,
+	publish_after text DEFAULT 'auto', OUT next_window text,
+	OUT asleep boolean)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	asleep := pgstock_internal.want_hints(true);
+	next_window := pgstock_internal.relay_next_window("window", publish_after);
+	IF asleep AND EXISTS
+		(SELECT FROM pgstock_internal.relay_page(next_window, 0, 1, 1)) THEN
+		asleep := pgstock_internal.want_hints(false);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_sleep IS
+	'the next window; asleep: it is empty, and the session is told when there is more';
+
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)
 RETURNS void

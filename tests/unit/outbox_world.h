@@ -37,10 +37,20 @@ typedef struct Event
 	bool	 acked;	 /* to a relay */
 } Event;
 
+/* Where a transaction is: extension/wakeup.c. */
+typedef enum Stage
+{
+	STAGE_OPEN,
+	STAGE_SILENT,	 /* about to commit, or just visible; holds the hint lock */
+	STAGE_HINTING,	 /* about to commit, and to tell */
+	STAGE_UNCOUNTED, /* the same, of which nobody is told: COMMIT PREPARED */
+} Stage;
+
 typedef struct Transaction
 {
 	int64_t	 seqs[OPEN_EVENTS_MAX];
 	uint32_t count;
+	Stage	 stage;
 } Transaction;
 
 typedef struct Position
@@ -87,6 +97,11 @@ typedef struct Counts
 	unsigned crashes;
 	unsigned stops;
 	unsigned outages;
+	unsigned silent; /* commits of which nobody was told, nobody sleeping */
+	unsigned hints;
+	unsigned sleeps;
+	unsigned in_the_way; /* no sleep: a silent one was about to commit */
+	unsigned found;		 /* no sleep: there was something */
 } Counts;
 
 typedef struct World
@@ -107,7 +122,10 @@ typedef struct World
 	Position	position;
 	int64_t		epoch;
 	int			leader;	   /* index of a relay, or -1 */
+	bool		idle;	   /* the application does little */
 	uint32_t	all_acked; /* the first so many of committed are */
+	int			sleeper;   /* who holds the hint lock, or -1 */
+	uint32_t promised; /* the latest commit that is not to be slept through */
 	/* the broker */
 	uint32_t key_firsts[KEYS]; /* events of the key that are there */
 	uint32_t firsts;
@@ -300,7 +318,7 @@ broker_acknowledge(Producer *producer, uint64_t *id)
 static inline void
 begin_world(const char *simulation)
 {
-	world = (World){.now = SEC_US, .leader = -1};
+	world = (World){.now = SEC_US, .leader = -1, .sleeper = -1};
 	begin_dice(simulation);
 	world.position.finished = true;
 	world.events = xcalloc(EVENTS_MAX, sizeof(Event));

@@ -11,7 +11,9 @@
  * - the stored position passes no event that was not acknowledged to a relay,
  *   it never goes back, and only the leader's epoch moves it;
  * - events in flight, pages and questions stay within their bounds, and the
- *   core waits for something that is to come.
+ *   core waits for something that is to come;
+ * - who sleeps, untold, has seen all that was committed, and who does not sleep
+ *   looks every few milliseconds.
  * At the end, when nothing fails any more, all that was committed is there.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -30,12 +32,15 @@ typedef struct Question
 	Position	 position; /* window and seq of a page, or to be stored */
 	uint32_t	 rows;
 	int64_t		 epoch;
+	bool		 begun; /* the hint lock was tried */
 } Question;
 
 typedef struct Relay
 {
 	OutboxCore core;
-	bool	   session; /* the server still has it */
+	bool	   session;	 /* the server still has it */
+	bool	   notified; /* and has not read a notification */
+	bool	   message;	 /* one is on its way to the client */
 	Question   question;
 	Page	   pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
@@ -60,7 +65,9 @@ end_session(Relay *relay)
 {
 	if (world.leader == relay - relays)
 		world.leader = -1;
-	relay->session = false;
+	if (world.sleeper == relay - relays)
+		world.sleeper = -1;
+	relay->session = relay->notified = relay->message = false;
 }
 
 /* The server may have heard the question, and the answer be lost. */
@@ -152,7 +159,8 @@ ask(Relay *relay, OutboxAction action)
 	const OutboxCore *core = &relay->core;
 
 	relay->question = (Question){.what = action, .epoch = core->epoch};
-	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW)
+	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW ||
+		action == OUTBOX_ASK_SLEEP)
 		relay->question.position = parse_window(core->window);
 	if (action == OUTBOX_ASK_PAGE)
 	{
@@ -183,6 +191,22 @@ check_bounds(const Relay *relay)
 	assert_true(outbox_deadline(core) > world.now);
 }
 
+/* One that cannot take more, or waits for an answer, need not look. */
+static void
+check_sleep(const Relay *relay)
+{
+	const OutboxCore *core = &relay->core;
+
+	if (core->state != PUMP_STREAMING || !core->positioned ||
+		core->asked != OUTBOX_WAIT || core->reading || core->page_count > 0 ||
+		core->ring.window_count + OUTBOX_PAGES_MAX >= RING_WINDOWS_MAX)
+		return;
+	if (!core->asleep)
+		assert_true(outbox_deadline(core) <= world.now + OUTBOX_AWAKE_MAX_US);
+	else if (relay->session && !relay->notified && !relay->message)
+		assert_true(parse_window(core->window).to >= world.promised);
+}
+
 static void
 turn(Relay *relay)
 {
@@ -208,6 +232,7 @@ turn(Relay *relay)
 			ask(relay, action);
 	}
 	check_bounds(relay);
+	check_sleep(relay);
 }
 
 /* ---- the database's answers -------------------------------------------- */
@@ -245,6 +270,63 @@ answer_window(Relay *relay)
 	free(window);
 }
 
+/* The end of a transaction that neither sleeps on nor writes. */
+static void
+let_go(Relay *relay)
+{
+	if (world.sleeper != relay - relays)
+		return;
+	world.sleeper = -1;
+	relay->message = true;
+}
+
+static bool
+somebody_is_silent(void)
+{
+	for (int i = 0; i < OPEN_MAX; i++)
+		if (world.open[i].stage == STAGE_SILENT)
+			return true;
+	return false;
+}
+
+/* First the lock, and some time after it the snapshot. */
+static void
+answer_sleep(Relay *relay)
+{
+	Question *question = &relay->question;
+	int		  me = (int) (relay - relays);
+	bool	  found;
+	bool	  read;
+	char	 *window;
+
+	if (!question->begun)
+	{
+		question->begun = true;
+		if (somebody_is_silent())
+			world.counts.in_the_way++;
+		else
+			world.sleeper = me;
+		return;
+	}
+	found = world.commit_ends[question->position.to] < world.committed_count;
+	world.counts.found += found;
+	if (found && world.sleeper == me)
+		world.sleeper = -1;
+	world.counts.sleeps += world.sleeper == me;
+	window = xasprintf("%u-%u", question->position.to, world.commits);
+	/* a notification comes with the answer, and is read before it */
+	read = relay->notified && one_in(2);
+	if (read)
+		outbox_on_wake(&relay->core);
+	outbox_on_sleep(&relay->core, window, world.sleeper == me, world.now);
+	free(window);
+	if (!read)
+		return;
+	relay->notified = false;
+	if (world.sleeper == me)
+		world.sleeper = -1;
+}
+
 static void
 answer_page(Relay *relay)
 {
@@ -274,6 +356,11 @@ answer(Relay *relay)
 	}
 	else if (!relay->session)
 		lose_connection(relay);
+	else if (asked == OUTBOX_ASK_SLEEP)
+	{
+		answer_sleep(relay);
+		return;
+	}
 	else if (asked == OUTBOX_ASK_LEAD)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)
@@ -289,24 +376,88 @@ answer(Relay *relay)
 	}
 	else
 		outbox_on_step_done(&relay->core, world.now);
+	if (asked != OUTBOX_STORE)
+		let_go(relay);
+}
+
+/* The session reads its notifications when nothing is asked; the client may
+ * have to wait for the message. */
+static void
+notify(Relay *relay)
+{
+	if (relay->message)
+	{
+		relay->message = false;
+		outbox_on_wake(&relay->core);
+	}
+	if (relay->notified && relay->core.asked == OUTBOX_WAIT)
+	{
+		relay->notified = false;
+		relay->message = true;
+		let_go(relay);
+	}
 }
 
 /* ---- what happens ------------------------------------------------------ */
+
+static void
+prepare_commit(Transaction *transaction)
+{
+	if (one_in(8))
+		transaction->stage = STAGE_UNCOUNTED;
+	else
+		transaction->stage = world.sleeper < 0 ? STAGE_SILENT : STAGE_HINTING;
+}
+
+static void
+tell_listeners(void)
+{
+	for (int i = 0; i < RELAYS; i++)
+		relays[i].notified = relays[i].session;
+}
+
+static void
+commit(Transaction *transaction)
+{
+	bool writes = transaction->count > 0;
+
+	end_transaction(transaction, true);
+	world.counts.silent += writes && transaction->stage == STAGE_SILENT;
+	world.counts.hints += transaction->stage == STAGE_HINTING;
+	if (writes && transaction->stage != STAGE_UNCOUNTED)
+		world.promised = world.commits;
+	if (transaction->stage == STAGE_HINTING)
+		tell_listeners();
+	/* the lock goes a moment after the commit is visible */
+	if (transaction->stage != STAGE_SILENT || !writes)
+		transaction->stage = STAGE_OPEN;
+}
 
 static void
 application(void)
 {
 	Transaction *transaction = &world.open[below(OPEN_MAX)];
 
+	if (one_in(50))
+		world.idle = !world.idle;
+	if (transaction->stage != STAGE_OPEN)
+	{
+		commit(transaction);
+		return;
+	}
+	if (world.idle && !one_in(20))
+		return;
 	if (world.committed_count - world.firsts < BACKLOG_MAX)
 		for (uint32_t n = below(4); n > 0; n--)
 			insert_event(transaction);
-	if (!one_in(3))
+	if (one_in(200))
+		tell_listeners(); /* of somebody else's notification */
+	if (!one_in(3) || transaction->count == 0)
 		return;
-	end_transaction(transaction, !one_in(8));
-	for (int i = 0; i < RELAYS; i++)
-		if (relays[i].session && one_in(2))
-			outbox_on_wake(&relays[i].core);
+	if (one_in(8))
+		end_transaction(transaction, false);
+	else
+		prepare_commit(transaction);
 }
 
 static void
@@ -379,6 +530,7 @@ step(void)
 	broker(relay);
 	if (one_in(2))
 		answer(relay);
+	notify(relay);
 	if (fails_one_in(300))
 		trouble(relay);
 	pass_time();
@@ -400,6 +552,10 @@ show(const Counts *counts)
 		   counts->connections_lost, counts->sessions_ended,
 		   counts->producers_lost, counts->producers_not_made, counts->stalls,
 		   counts->full, counts->crashes, counts->stops, counts->outages);
+	printf("%u silent commits, %u hints; %u sleeps, no sleep %u times for "
+		   "writers, %u for events\n",
+		   counts->silent, counts->hints, counts->sleeps, counts->in_the_way,
+		   counts->found);
 }
 
 static void
@@ -414,7 +570,10 @@ whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
 	for (int i = 0; i < STEPS; i++)
 		step();
 	for (int i = 0; i < OPEN_MAX; i++)
+	{
 		end_transaction(&world.open[i], true);
+		world.open[i].stage = STAGE_OPEN;
+	}
 	world.peace = true;
 	world.away = false;
 	while (!all_is_published())

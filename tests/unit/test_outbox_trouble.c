@@ -232,6 +232,7 @@ a_producer_that_stays_full_is_given_up(void **state UNUSED)
 	take_page(1, 1);
 	expect(OUTBOX_PRODUCE);
 	outbox_on_sink_full(&core, now); /* with events of before the rewind */
+	doze();
 	assert_true(outbox_moves(&core, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);
