@@ -18,6 +18,7 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, uint64_t seed)
 	ring_init(&core->ring, in_flight_max);
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
 	retry_init(&core->sink_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	held_init(&core->held, seed);
 }
 
 /* Forgets what was read and what is in flight; the position is read back. */
@@ -36,6 +37,7 @@ void
 outbox_core_fini(OutboxCore *core)
 {
 	outbox_rewind(core);
+	held_fini(&core->held);
 	free(core->window);
 	ring_fini(&core->ring);
 	*core = (OutboxCore){0};
@@ -123,15 +125,48 @@ outbox_look(OutboxCore *core, int64_t now)
 	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_ASK_WINDOW, now);
 }
 
+static OutboxAction
+outbox_set_aside(OutboxCore *core, int64_t now)
+{
+	core->held.aside_asked = core->held.aside_count;
+	return outbox_ask(core, OUTBOX_SET_ASIDE, now);
+}
+
+/* What the held topics want of the database: first of all, to be stored. */
+static OutboxAction
+outbox_held_question(OutboxCore *core, int64_t now)
+{
+	if (core->held.aside_count > 0)
+		return outbox_set_aside(core, now);
+	held_start(&core->held, now);
+	if (core->held.state == LANE_READING)
+		return outbox_ask(core, OUTBOX_ASK_HELD_PAGE, now);
+	if (core->held.state == LANE_CROSSING)
+		return outbox_ask(core, OUTBOX_CROSS_OFF, now);
+	return OUTBOX_WAIT;
+}
+
 /* What to ask the database while everything runs. */
 static OutboxAction
 outbox_next_question(OutboxCore *core, int64_t now)
 {
+	OutboxAction question;
+
+	if (!core->held.known)
+		return outbox_ask(core, OUTBOX_ASK_HELD, now);
+	if (held_has_unstored(&core->held))
+	{
+		held_store(&core->held);
+		return outbox_ask(core, OUTBOX_HOLD, now);
+	}
 	if (!core->positioned)
 		return core->sink_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
 							 : OUTBOX_WAIT;
 	if (now >= outbox_store_due(core))
 		return outbox_store(core, now);
+	question = outbox_held_question(core, now);
+	if (question != OUTBOX_WAIT)
+		return question;
 	if (core->reading && core->page_count < OUTBOX_PAGES_MAX)
 	{
 		core->page_rows = core->page_rows_max;
@@ -150,9 +185,13 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 	Assert(core->epoch > 0);
 	if (core->asked == OUTBOX_WAIT)
 		action = outbox_next_question(core, now);
-	if (action == OUTBOX_WAIT && outbox_row(core) >= 0)
-		action = OUTBOX_PRODUCE;
-	return action;
+	if (action != OUTBOX_WAIT)
+		return action;
+	if (core->held.state == LANE_FLYING && !core->held.lane_up)
+		return OUTBOX_NEW_LANE;
+	if (held_may_send(&core->held))
+		return OUTBOX_PRODUCE_HELD;
+	return outbox_row(core) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
 }
 
 /* Only what is in flight may still arrive, and its position be stored. */
@@ -165,6 +204,8 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 		return OUTBOX_DONE;
 	if (core->asked != OUTBOX_WAIT)
 		return OUTBOX_WAIT;
+	if (core->positioned && core->held.aside_count > 0)
+		return outbox_set_aside(core, now);
 	if (core->positioned && core->ring.moved &&
 		(arrived || now >= core->store_at))
 		return outbox_store(core, now);
@@ -189,6 +230,9 @@ outbox_next(OutboxCore *core, int64_t now)
 		outbox_on_sink_failed(core, now);
 	if (!core->stopping && !core->sink_up && now >= core->sink_at)
 		return OUTBOX_NEW_SINK;
+	held_tick(&core->held, now);
+	if (core->held.state == LANE_IDLE && core->held.lane_up)
+		return OUTBOX_CLOSE_LANE;
 
 	switch (core->state)
 	{
@@ -215,6 +259,14 @@ outbox_next(OutboxCore *core, int64_t now)
 	Assert(!"a known state");
 }
 
+/* A held topic may be tried as soon as it is due. */
+static bool
+outbox_may_try(const OutboxCore *core)
+{
+	return core->state == PUMP_STREAMING && core->positioned &&
+		   core->asked == OUTBOX_WAIT;
+}
+
 int64_t
 outbox_deadline(const OutboxCore *core)
 {
@@ -224,6 +276,7 @@ outbox_deadline(const OutboxCore *core)
 		at = Min(at, core->sink_at);
 	if (core->sink_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
+	at = Min(at, held_deadline(&core->held, outbox_may_try(core)));
 	if (core->state == PUMP_DOWN)
 		return Min(at, core->connect_at);
 	if (core->asked != OUTBOX_WAIT)
@@ -242,7 +295,7 @@ outbox_deadline(const OutboxCore *core)
 
 /* ---- the database ------------------------------------------------------ */
 
-static void
+void
 outbox_answered(OutboxCore *core, OutboxAction question)
 {
 	Assert(core->asked == question);
@@ -262,6 +315,7 @@ void
 outbox_on_down(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
+	held_reset(&core->held);
 	core->asked = OUTBOX_WAIT;
 	core->epoch = 0;
 	core->state = PUMP_DOWN;
@@ -470,16 +524,16 @@ int64_t
 outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->sink_full || !ring_has_room(&core->ring))
+		core->sink_full || core->held.waits || !ring_has_room(&core->ring))
 		return -1;
 	Assert(core->sink_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);
 	return core->pages[0].done;
 }
 
-bool
-outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
-				   int64_t now)
+/* The row at hand has gone its way. */
+static bool
+outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 {
 	uint32_t pages = core->page_count;
 
@@ -495,6 +549,20 @@ outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 	return true;
 }
 
+bool
+outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+				   int64_t now)
+{
+	return outbox_on_row(core, seq, created_us, now);
+}
+
+bool
+outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+{
+	held_put_aside(&core->held, ring_next_id(&core->ring), seq);
+	return outbox_on_row(core, seq, created_us, now);
+}
+
 /* ---- stopping, and how it goes ----------------------------------------- */
 
 void
@@ -502,6 +570,7 @@ outbox_on_stop(OutboxCore *core, int64_t stop_by)
 {
 	core->stopping = true;
 	core->stop_by = stop_by;
+	held_stop(&core->held);
 	if (core->state == PUMP_STREAMING)
 		core->state = PUMP_DRAINING;
 }

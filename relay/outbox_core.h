@@ -20,12 +20,15 @@
  * - All that waits has a limit: two pages, the ring's events and windows.
  * - It waits for a hint only when the database says that there is nothing and
  *   that it will be told; until then it looks by itself.
+ * - A topic that the broker refuses is held (held.h): its events are set aside
+ *   in the database, and that is their acknowledgement.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #ifndef PGSTOCK_OUTBOX_CORE_H
 #define PGSTOCK_OUTBOX_CORE_H
 
+#include "held.h"
 #include "pump.h"
 #include "retry.h"
 #include "ring.h"
@@ -66,13 +69,21 @@ typedef enum OutboxAction
 	OUTBOX_ASK_TOPICS, /* what may be published to */
 	OUTBOX_ASK_LEAD,
 	OUTBOX_ASK_POSITION,
-	OUTBOX_ASK_WINDOW, /* the one after core->window */
-	OUTBOX_ASK_SLEEP,  /* the same, and if it is empty to be woken */
-	OUTBOX_ASK_PAGE,   /* of core->window, above core->page_after */
-	OUTBOX_STORE,	   /* core->storing */
-	OUTBOX_PRODUCE,	   /* rows of the oldest page */
-	OUTBOX_NEW_SINK,   /* a new producer in place of the old one */
-	OUTBOX_DONE,	   /* drained */
+	OUTBOX_ASK_WINDOW,	  /* the one after core->window */
+	OUTBOX_ASK_SLEEP,	  /* the same, and if it is empty to be woken */
+	OUTBOX_ASK_PAGE,	  /* of core->window, above core->page_after */
+	OUTBOX_STORE,		  /* core->storing */
+	OUTBOX_ASK_HELD,	  /* which topics are held */
+	OUTBOX_HOLD,		  /* core->held.storing */
+	OUTBOX_SET_ASIDE,	  /* the first core->held.aside_asked */
+	OUTBOX_ASK_HELD_PAGE, /* of core->held.topic */
+	OUTBOX_CROSS_OFF,	  /* held_cross_off() */
+	OUTBOX_NEW_LANE,
+	OUTBOX_CLOSE_LANE,
+	OUTBOX_PRODUCE_HELD, /* rows of the held page */
+	OUTBOX_PRODUCE,		 /* rows of the oldest page */
+	OUTBOX_NEW_SINK,	 /* a new producer in place of the old one */
+	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
 
 /* One answer to OUTBOX_ASK_PAGE.  The rows themselves are kept by outbox.c. */
@@ -134,6 +145,9 @@ typedef struct OutboxCore
 	bool	   sink_full; /* until something is acknowledged */
 	int64_t	   acked_at;  /* last sign of life while events fly */
 
+	/* held topics */
+	Held held;
+
 	/* the position */
 	RingPosition storing;  /* what OUTBOX_STORE stores */
 	int64_t		 store_at; /* not before, unless many events */
@@ -178,14 +192,34 @@ void outbox_on_sink_failed(OutboxCore *core, int64_t now);
 void outbox_on_sink_full(OutboxCore *core, int64_t now);
 void outbox_on_acked(OutboxCore *core, int64_t now);
 
-/* The row of the oldest page to be produced now, or -1. */
+/* The row of the oldest page to be produced or set aside now, or -1. */
 int64_t outbox_row(const OutboxCore *core);
 
-/* The row was taken by the producer; true if its page is finished with. */
+/* The row was taken by the producer, or is to be set aside as held_way() said;
+ * true if its page is finished with. */
 bool outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 						int64_t now) MUST_CHECK;
+bool outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us,
+					 int64_t now) MUST_CHECK;
+
+/* The producer is lost because the broker refused a record of this topic.
+ * False: that is nothing new, and a failure like another. */
+bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now) MUST_CHECK;
+
+/* held topics; before outbox_on_held(), held_load() for each */
+void outbox_on_held(OutboxCore *core);
+void outbox_on_hold_stored(OutboxCore *core);
+void outbox_on_asides_stored(OutboxCore *core, int64_t now);
+bool outbox_on_held_page(OutboxCore *core, uint32_t rows, size_t bytes,
+						 int64_t now) MUST_CHECK;
+bool outbox_on_crossed_off(OutboxCore *core, bool let_go,
+						   int64_t now) MUST_CHECK;
 
 void outbox_on_stop(OutboxCore *core, int64_t stop_by);
+
+/* The core's own: the question has its answer. */
+void outbox_answered(OutboxCore *core, OutboxAction question);
 
 /* for /readyz, metrics and the watchdog */
 bool outbox_leads(const OutboxCore *core);

@@ -20,6 +20,9 @@
 #define ADMIN_TIMEOUT_MS 5000
 #define ENSURE_AGAIN_US	 (5 * SEC_US)
 #define ENSURE_MAX		 64 /* topics asked for at once */
+#define BATCH_BYTES		 1000000
+/* After its fatal error, in which the report of the record is to follow. */
+#define BLAME_US (1 * SEC_US)
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
 
@@ -41,6 +44,7 @@ struct Sink
 	void			 *arg;
 	LoopWake		 *wake;
 	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
+	LoopTimer		 *blame_timer;	/* no report says whose fault it was */
 	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;
 	SinkTopic		 *topics[TOPIC_BUCKETS];
@@ -50,12 +54,16 @@ struct Sink
 	LogThrottle		  missing_told;
 	LogThrottle		  error_told;
 	bool			  known_up;
-	Buf				  failure; /* first reason to give this producer up */
+	Buf				  failure;	   /* first reason to give this producer up */
+	bool			  blaming;	   /* a record was refused: which? */
+	char			 *blamed;	   /* topic of the refused record, or NULL */
+	int				  batch_bytes; /* of one request, until one was refused */
 	Buf				  refusal;
 };
 
 static void sink_serve(void *arg);
 static void sink_ensure(void *arg);
+static void sink_blame_nobody(void *arg);
 
 Sink *
 sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
@@ -69,6 +77,8 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 	sink->wanted = xcalloc(1, sizeof(char *));
 	sink->wake = loop_wake_new(loop, sink_serve, sink);
 	sink->ensure_timer = loop_timer_new(loop, sink_ensure, sink);
+	sink->blame_timer = loop_timer_new(loop, sink_blame_nobody, sink);
+	sink->batch_bytes = BATCH_BYTES;
 	return sink;
 }
 
@@ -80,6 +90,7 @@ sink_free(Sink *sink)
 	sink_close(sink);
 	loop_wake_free(sink->wake);
 	loop_timer_free(sink->ensure_timer);
+	loop_timer_free(sink->blame_timer);
 	strings_free(sink->wanted);
 	buf_free(&sink->missing);
 	buf_free(&sink->failure);
@@ -155,24 +166,28 @@ sink_forget_topics(Sink *sink)
  * librdkafka then reports the first one as delivered with the second.
  */
 static rd_kafka_conf_t *
-sink_conf(const Config *config, int max_event_bytes)
+sink_conf(const Config *config, int max_event_bytes, int batch_max)
 {
 	char in_flight[16];
+	char batch_bytes[16];
 	char message_bytes[16];
 	char queue_kbytes[16];
 	int	 message_max = max_event_bytes + MESSAGE_OVERHEAD;
 
 	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX);
+	snprintf(batch_bytes, sizeof(batch_bytes), "%d", batch_max);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_max);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
 			 Max(8192, 2 * message_max / 1024));
 	return kafka_conf_new(config,
 						  (KafkaProperties){
 							  {"linger.ms", "0"},
+							  {"batch.size", batch_bytes},
 							  {"partitioner", "murmur2_random"},
 							  {"sticky.partitioning.linger.ms", "0"},
 							  {"queue.buffering.max.kbytes", queue_kbytes},
 							  {"topic.metadata.refresh.fast.interval.ms", "50"},
+							  {"topic.metadata.propagation.max.ms", "5000"},
 							  {NULL, NULL},
 						  },
 						  (KafkaProperties){
@@ -191,7 +206,8 @@ bool
 sink_open(Sink *sink, const Config *config, int max_event_bytes, Buf *error)
 {
 	char			 reason[KAFKA_ERROR_MAX];
-	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes);
+	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes,
+									  sink->batch_bytes);
 
 	Assert(sink->producer == NULL);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
@@ -217,15 +233,18 @@ sink_close(Sink *sink)
 	if (sink->producer == NULL)
 		return;
 	loop_timer_set(sink->ensure_timer, NEVER);
+	loop_timer_set(sink->blame_timer, NEVER);
 	rd_kafka_queue_io_event_enable(sink->queue, -1, NULL, 0);
 	sink_forget_topics(sink);
 	rd_kafka_queue_destroy(sink->queue);
 	rd_kafka_destroy(sink->producer);
 	sink->queue = NULL;
 	sink->producer = NULL;
-	sink->known_up = sink->asking = false;
+	sink->known_up = sink->asking = sink->blaming = false;
 	buf_clear(&sink->failure);
 	buf_clear(&sink->missing);
+	free(sink->blamed);
+	sink->blamed = NULL;
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -266,7 +285,8 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return SINK_TAKEN; /* and so were the headers */
 	rd_kafka_headers_destroy(headers);
-	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL ||
+		error == RD_KAFKA_RESP_ERR__FATAL) /* of which we will hear */
 		return SINK_FULL;
 	return sink_refuse(sink, rd_kafka_err2name(error), rd_kafka_err2str(error));
 }
@@ -281,14 +301,30 @@ sink_refusal(const Sink *sink)
 
 /* The first reason counts: what follows it is its consequence. */
 static void
-sink_give_up(Sink *sink, rd_kafka_resp_err_t error, const char *text)
+sink_give_up(Sink *sink, const char *topic, rd_kafka_resp_err_t error,
+			 const char *text)
 {
 	if (sink->failure.len > 0)
 		return;
+	if (topic != NULL)
+		sink->blamed = xstrdup(topic);
 	buf_printf(&sink->failure, "%s: %s", rd_kafka_err2name(error), text);
 	buf_str(&sink->failure);
 	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class",
 				  rd_kafka_err2name(error), NULL) += 1;
+}
+
+/*
+ * The broker's limit is for what it gets at once, which may be many records,
+ * none of them too large: then less at once.
+ */
+static void
+sink_send_less(Sink *sink, rd_kafka_event_t *event, rd_kafka_resp_err_t error)
+{
+	if ((error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+		 error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) &&
+		rd_kafka_event_message_count(event) > 1)
+		sink->batch_bytes = Max(sink->batch_bytes / 4, 1);
 }
 
 /*
@@ -299,17 +335,20 @@ static bool
 sink_delivered(Sink *sink, const rd_kafka_message_t *message)
 {
 	rd_kafka_resp_err_t error = message->err;
+	const char		   *topic = rd_kafka_topic_name(message->rkt);
 	char			   *text;
 
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR &&
 		message->offset != RD_KAFKA_OFFSET_INVALID)
 		return true;
+	if (sink->blaming && !kafka_is_refusal(error))
+		return false; /* goes down with the one that was refused */
 	text = xasprintf("%s (topic %s)",
 					 error == RD_KAFKA_RESP_ERR_NO_ERROR
 						 ? "delivered, but nobody knows where"
 						 : rd_kafka_err2str(error),
-					 rd_kafka_topic_name(message->rkt));
-	sink_give_up(sink, error, text);
+					 topic);
+	sink_give_up(sink, kafka_is_refusal(error) ? topic : NULL, error, text);
 	free(text);
 	return false;
 }
@@ -324,7 +363,10 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
 		if (!sink_delivered(sink, message))
+		{
+			sink_send_less(sink, event, message->err);
 			continue;
+		}
 		if (message->rkt != handle)
 		{
 			const char *name = rd_kafka_topic_name(message->rkt);
@@ -333,6 +375,7 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			topic = sink_topic(sink, (Slice){name, strlen(name)});
 		}
 		Assert(topic != NULL);
+		topic->unsure = false;
 		*topic->published += 1;
 		sink->handlers.acked(sink->arg,
 							 (uint64_t) (uintptr_t) message->_private);
@@ -349,7 +392,11 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 	if (rd_kafka_event_error_is_fatal(event))
 	{
 		error = rd_kafka_fatal_error(sink->producer, reason, sizeof(reason));
-		sink_give_up(sink, error, reason);
+		if (error != RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE)
+			sink_give_up(sink, NULL, error, reason);
+		else if (!sink->blaming)
+			loop_timer_set(sink->blame_timer, loop_now(sink->loop) + BLAME_US);
+		sink->blaming = true;
 		return;
 	}
 	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
@@ -432,6 +479,28 @@ sink_take_event(Sink *sink, rd_kafka_event_t *event)
 	}
 }
 
+static void
+sink_tell_failure(Sink *sink)
+{
+	char *topic = sink->blamed;
+
+	if (sink->failure.len == 0)
+		return;
+	sink->blamed = NULL; /* as it may be closed meanwhile */
+	sink->handlers.failed(sink->arg, topic, buf_str(&sink->failure));
+	free(topic);
+}
+
+static void
+sink_blame_nobody(void *arg)
+{
+	Sink *sink = arg;
+
+	sink_give_up(sink, NULL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
+				 "a record failed, and nobody knows which");
+	sink_tell_failure(sink);
+}
+
 /* Until the queue is empty: what it holds is limited by what is in flight. */
 static void
 sink_serve(void *arg)
@@ -447,8 +516,7 @@ sink_serve(void *arg)
 		rd_kafka_event_destroy(event);
 	}
 	sink->handlers.served(sink->arg);
-	if (sink->failure.len > 0)
-		sink->handlers.failed(sink->arg, buf_str(&sink->failure));
+	sink_tell_failure(sink);
 }
 
 /* ---- topics that should be there --------------------------------------- */
@@ -502,7 +570,10 @@ sink_ensure(void *arg)
 		return;
 	count = sink_unsure_topics(sink, topics);
 	if (count == 0)
+	{
+		buf_clear(&sink->missing);
 		return;
+	}
 	admin = rd_kafka_AdminOptions_new(sink->producer,
 									  RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_TIMEOUT_MS,

@@ -31,7 +31,8 @@ typedef struct SinkHandlers
 {
 	void (*acked)(void *arg, uint64_t id);
 	void (*served)(void *arg); /* after the last of a group of acked() */
-	void (*failed)(void *arg, const char *why);
+	/* topic: the broker refused a record of it; NULL: that was not why */
+	void (*failed)(void *arg, const char *topic, const char *why);
 } SinkHandlers;
 
 typedef struct Sink Sink;

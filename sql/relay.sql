@@ -651,14 +651,21 @@ CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-WITH pending AS MATERIALIZED (
-	SELECT * FROM pgstock_internal.pending()
+WITH held AS MATERIALIZED (
+	SELECT * FROM pgstock_internal.held_status()
+), pending AS MATERIALIZED (
+	SELECT sum(e.n) AS n, min(e.oldest) AS oldest
+	  FROM (SELECT p.n, p.oldest FROM pgstock_internal.pending() p
+			UNION ALL SELECT h.events, h.oldest FROM held h) e
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL
 SELECT 'outbox_oldest_pending_seconds', '',
 	   coalesce(extract(epoch FROM clock_timestamp() - oldest), 0)::float8
   FROM pending
+UNION ALL
+SELECT 'outbox_held_events', format('topic="%s"', h.topic), h.events::float8
+  FROM held h
 UNION ALL
 SELECT 'outbox_table_bytes', '',
 	   sum(pg_total_relation_size(i.inhrelid))::float8

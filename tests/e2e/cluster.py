@@ -217,8 +217,9 @@ class Kafka(Server):
     whose address the broker advertises there, so that clients stay on it.
     """
 
-    def __init__(self, directory, detach=False, proxied=True):
+    def __init__(self, directory, detach=False, proxied=True, settings=""):
         super().__init__(directory, detach)
+        self.settings = settings
         self.port, self.inner_port, self.controller_port = (
             self.take_port() for _ in range(3))
         self.proxy = Proxy(self.inner_port) if proxied else None
@@ -264,7 +265,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-""")
+{self.settings}""")
         run_tool(self.java("kafka.tools.StorageTool", "format", "-t",
                            "4L6g3nShT-eMCtK--X86sw", "-c", self.config))
         return self
@@ -325,6 +326,11 @@ broker.heartbeat.interval.ms=500
             key.replace("_", "."): str(value) for key, value in config.items()})
         for future in self.admin.alter_configs([resource]).values():
             future.result(30)
+
+    def acl(self, *args):
+        """What kafka-acls.sh does."""
+        run_tool(self.java("org.apache.kafka.tools.AclCommand",
+                           "--bootstrap-server", self.brokers, *args))
 
     def delete_records(self, place):
         """Let a partition begin at an offset, as retention does."""

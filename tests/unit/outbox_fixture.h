@@ -67,6 +67,8 @@ lead(void)
 {
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_ASK_POSITION);
 }
 

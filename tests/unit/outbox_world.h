@@ -8,6 +8,8 @@
  * order; what is taken is acknowledged later, in any order, or never, if the
  * producer is lost before.
  *
+ * A topic may refuse events (held_world.h).
+ *
  * Both check what they are told: see test_outbox_simulation.c.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -23,6 +25,7 @@
 
 #define KEYS			40
 #define PARTITIONS		4
+#define TOPICS			3
 #define SINK_MAX		80 /* records that a producer takes */
 #define OPEN_MAX		6  /* open transactions */
 #define OPEN_EVENTS_MAX 12 /* of one transaction */
@@ -34,7 +37,8 @@ typedef struct Event
 	uint32_t key;
 	uint32_t commit; /* 0: open or rolled back */
 	uint32_t nth;	 /* among the committed ones of its key */
-	bool	 acked;	 /* to a relay */
+	bool	 acked;	 /* by Kafka, to a relay */
+	bool	 aside;	 /* in the database, for its topic is held */
 } Event;
 
 /* Where a transaction is: extension/wakeup.c. */
@@ -45,6 +49,13 @@ typedef enum Stage
 	STAGE_HINTING,	 /* about to commit, and to tell */
 	STAGE_UNCOUNTED, /* the same, of which nobody is told: COMMIT PREPARED */
 } Stage;
+
+typedef enum Refuses
+{
+	REFUSES_NONE,
+	REFUSES_ALL,
+	REFUSES_LARGE, /* some events */
+} Refuses;
 
 typedef struct Transaction
 {
@@ -102,6 +113,10 @@ typedef struct Counts
 	unsigned sleeps;
 	unsigned in_the_way; /* no sleep: a silent one was about to commit */
 	unsigned found;		 /* no sleep: there was something */
+	unsigned refusals;
+	unsigned lane_refusals; /* of those */
+	unsigned asides;
+	unsigned let_go; /* topics that flow again */
 } Counts;
 
 typedef struct World
@@ -130,9 +145,31 @@ typedef struct World
 	uint32_t key_firsts[KEYS]; /* events of the key that are there */
 	uint32_t firsts;
 	bool	 away;
+	Refuses	 refuses[TOPICS];
 } World;
 
 static World world;
+
+static inline uint32_t
+topic_of(int64_t seq)
+{
+	return world.events[seq].key % PARTITIONS % TOPICS;
+}
+
+static inline bool
+is_refused(int64_t seq)
+{
+	Refuses refuses = world.refuses[topic_of(seq)];
+
+	return refuses == REFUSES_ALL ||
+		   (refuses == REFUSES_LARGE && seq % 16 == 0);
+}
+
+static inline bool
+is_passed(int64_t seq)
+{
+	return world.events[seq].acked || world.events[seq].aside;
+}
 
 /* Something goes wrong that often, while things may. */
 static inline bool
@@ -237,12 +274,12 @@ check_position(const Position *new)
 		 old->to &&new->finished >= old->finished &&new->seq >= old->seq) ||
 		(new->from == old->from && old->from == old->to));
 	while (world.all_acked < world.committed_count &&
-		   world.events[world.committed[world.all_acked]].acked)
+		   is_passed(world.committed[world.all_acked]))
 		world.all_acked++;
 	assert_true(sure <= world.all_acked);
 	for (uint32_t i = sure; i < world.commit_ends[new->to]; i++)
 		assert_true(world.committed[i] > new->seq ||
-					world.events[world.committed[i]].acked);
+					is_passed(world.committed[i]));
 }
 
 /* Only a session that leads gets here, so the epoch is the present one. */
@@ -274,8 +311,9 @@ append(int64_t seq)
 		world.counts.repeats++;
 }
 
-/* The partition takes the producer's next record, if there is one. */
-static inline void
+/* The partition takes the producer's next record, if there is one; a seq that
+ * it refuses, or 0. */
+static inline int64_t
 broker_take(Producer *producer, uint32_t partition)
 {
 	for (uint32_t i = 0; i < producer->count; i++)
@@ -285,10 +323,13 @@ broker_take(Producer *producer, uint32_t partition)
 		if (flying->taken ||
 			world.events[flying->seq].key % PARTITIONS != partition)
 			continue;
+		if (is_refused(flying->seq))
+			return flying->seq;
 		append(flying->seq);
 		flying->taken = true;
-		return;
+		return 0;
 	}
+	return 0;
 }
 
 /* Any record that was taken comes back; false if there is none. */
@@ -335,14 +376,24 @@ end_world(void)
 }
 
 static inline bool
-all_is_published(void)
+all_is_passed(void)
 {
 	const Position *position = &world.position;
 
-	return world.firsts == world.committed_count &&
-		   world.commit_ends[position->finished ? position->to
+	return world.commit_ends[position->finished ? position->to
 												: position->from] ==
-			   world.committed_count;
+		   world.committed_count;
+}
+
+/* All events of the topic that is never refused. */
+static inline bool
+flowing_topic_is_published(void)
+{
+	for (uint32_t key = 0; key < KEYS; key++)
+		if (key % PARTITIONS % TOPICS == 0 &&
+			world.key_firsts[key] < world.key_commits[key])
+			return false;
+	return true;
 }
 
 #endif

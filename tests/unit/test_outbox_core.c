@@ -55,6 +55,8 @@ a_leader_without_a_producer_does_not_ask_for_the_position(void **state UNUSED)
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_WAIT);
 	expect_deadline(core.sink_at);
 	now = core.sink_at;

@@ -10,15 +10,18 @@
  *   out, and nothing that was rolled back arrives;
  * - the stored position passes no event that was not acknowledged to a relay,
  *   it never goes back, and only the leader's epoch moves it;
+ * - what is set aside is crossed off only when Kafka has it;
  * - events in flight, pages and questions stay within their bounds, and the
  *   core waits for something that is to come;
  * - who sleeps, untold, has seen all that was committed, and who does not sleep
  *   looks every few milliseconds.
- * At the end, when nothing fails any more, all that was committed is there.
+ * When nothing fails any more but that topics are refused, the position passes
+ * all, and all of the topic that is not refused is there.  At the end, when they
+ * are mended, all that was committed is there.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "outbox_world.h"
+#include "held_world.h"
 
 #define STEPS		  200000
 #define RELAYS		  2
@@ -33,6 +36,7 @@ typedef struct Question
 	uint32_t	 rows;
 	int64_t		 epoch;
 	bool		 begun; /* the hint lock was tried */
+	HeldQuestion held;
 } Question;
 
 typedef struct Relay
@@ -45,6 +49,8 @@ typedef struct Relay
 	Page	   pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
 	Producer   producer;
+	HeldPage   held_page;
+	Producer   lane;
 } Relay;
 
 static Relay relays[RELAYS];
@@ -53,11 +59,11 @@ static Relay relays[RELAYS];
 
 /* The producer ends; some of what it had sent still reaches the broker. */
 static void
-close_producer(Relay *relay)
+close_producer(Producer *producer)
 {
 	for (uint32_t n = below(8); n > 0 && !world.away; n--)
-		broker_take(&relay->producer, below(PARTITIONS));
-	relay->producer.count = 0;
+		(void) broker_take(producer, below(PARTITIONS));
+	producer->count = 0;
 }
 
 static void
@@ -76,6 +82,10 @@ lose_connection(Relay *relay)
 {
 	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
 		store_position(&relay->question.position, relay->question.epoch);
+	if (relay->session && relay->core.asked == OUTBOX_SET_ASIDE && one_in(2))
+		set_aside(&relay->question.held);
+	if (relay->session && relay->core.asked == OUTBOX_CROSS_OFF && one_in(2))
+		(void) cross_off(&relay->question.held);
 	end_session(relay);
 	relay->page_count = 0;
 	outbox_on_down(&relay->core, world.now);
@@ -95,7 +105,8 @@ static void
 crash(Relay *relay)
 {
 	end_session(relay);
-	close_producer(relay);
+	close_producer(&relay->producer);
+	close_producer(&relay->lane);
 	outbox_core_fini(&relay->core);
 	begin_relay(relay);
 }
@@ -103,16 +114,33 @@ crash(Relay *relay)
 static void
 lose_producer(Relay *relay)
 {
-	close_producer(relay);
+	close_producer(&relay->producer);
 	relay->page_count = 0;
 	outbox_on_sink_failed(&relay->core, world.now);
 	world.counts.producers_lost++;
 }
 
 static void
+refuse(Relay *relay, int64_t seq)
+{
+	close_producer(&relay->producer);
+	relay->page_count = 0;
+	if (!outbox_on_refused(&relay->core, topic_name(seq), "no", world.now))
+		outbox_on_sink_failed(&relay->core, world.now);
+	world.counts.refusals++;
+}
+
+static void
+lose_lane(Relay *relay)
+{
+	close_producer(&relay->lane);
+	held_on_lane_failed(&relay->core.held, "no", world.now);
+}
+
+static void
 make_producer(Relay *relay)
 {
-	close_producer(relay);
+	close_producer(&relay->producer);
 	relay->page_count = 0;
 	if (fails_one_in(4))
 	{
@@ -124,6 +152,63 @@ make_producer(Relay *relay)
 }
 
 static void
+make_lane(Relay *relay)
+{
+	close_producer(&relay->lane);
+	if (fails_one_in(4))
+		held_on_lane_failed(&relay->core.held, "none", world.now);
+	else
+		relay->core.held.lane_up = true;
+}
+
+static void
+produce_held(Relay *relay)
+{
+	Held *held = &relay->core.held;
+
+	while (held_may_send(held))
+	{
+		int64_t seq = relay->held_page.seqs[held->sent];
+
+		assert_true(held->sent < relay->held_page.rows);
+		if (relay->lane.count == SINK_MAX)
+		{
+			held->lane_full = true;
+			return;
+		}
+		relay->lane.flying[relay->lane.count++] = (Flying){
+			.id = held->sent,
+			.seq = seq,
+		};
+		held_on_sent(held, seq);
+	}
+}
+
+/* True: the row goes to Kafka. */
+static bool
+row_flows(Relay *relay, int64_t seq, bool *page_done)
+{
+	switch (held_way(&relay->core.held, topic_name(seq)))
+	{
+		case HELD_FLOWS:
+			return true;
+		case HELD_ASIDE:
+			*page_done = outbox_on_aside(&relay->core, seq, 0, world.now);
+			break;
+		case HELD_WAITS:
+			break;
+	}
+	return false;
+}
+
+static void
+drop_page(Relay *relay)
+{
+	relay->page_count--;
+	relay->pages[0] = relay->pages[1];
+}
+
+static void
 produce(Relay *relay)
 {
 	OutboxCore *core = &relay->core;
@@ -132,8 +217,23 @@ produce(Relay *relay)
 	while ((row = outbox_row(core)) >= 0)
 	{
 		int64_t seq = relay->pages[0].seqs[row];
+		bool	page_done = false;
 
 		assert_true(row < relay->pages[0].rows);
+		if (!row_flows(relay, seq, &page_done))
+		{
+			if (page_done)
+			{
+				drop_page(relay);
+				return;
+			}
+			continue;
+		}
+		if (is_refused(seq) && one_in(3))
+		{
+			refuse(relay, seq);
+			return;
+		}
 		if (relay->producer.count == SINK_MAX)
 		{
 			outbox_on_sink_full(core, world.now);
@@ -146,11 +246,32 @@ produce(Relay *relay)
 		};
 		if (outbox_on_produced(core, seq, 0, world.now))
 		{
-			relay->page_count--;
-			relay->pages[0] = relay->pages[1];
+			drop_page(relay);
 			return;
 		}
 	}
+}
+
+static void
+ask_held(Relay *relay, OutboxAction action)
+{
+	Held		 *held = &relay->core.held;
+	HeldQuestion *question = &relay->question.held;
+
+	if (action == OUTBOX_HOLD)
+		question->topic = topic_number(held->storing->name);
+	if (action == OUTBOX_ASK_HELD_PAGE || action == OUTBOX_CROSS_OFF)
+		question->topic = topic_number(held->topic->name);
+	if (action == OUTBOX_ASK_HELD_PAGE)
+		relay->question.rows = held->page_rows;
+	if (action == OUTBOX_SET_ASIDE)
+		question->count = held->aside_asked;
+	if (action == OUTBOX_CROSS_OFF)
+		question->count = held_cross_off(held);
+	question->let_go = held->letting_go;
+	memcpy(question->seqs,
+		   action == OUTBOX_SET_ASIDE ? held->aside_seqs : held->seqs,
+		   question->count * sizeof(int64_t));
 }
 
 static void
@@ -174,6 +295,7 @@ ask(Relay *relay, OutboxAction action)
 		relay->question.position.seq = core->storing.seq;
 		relay->question.position.finished = core->storing.finished;
 	}
+	ask_held(relay, action);
 }
 
 static void
@@ -228,6 +350,15 @@ turn(Relay *relay)
 			produce(relay);
 		else if (action == OUTBOX_NEW_SINK)
 			make_producer(relay);
+		else if (action == OUTBOX_NEW_LANE)
+			make_lane(relay);
+		else if (action == OUTBOX_PRODUCE_HELD)
+			produce_held(relay);
+		else if (action == OUTBOX_CLOSE_LANE)
+		{
+			close_producer(&relay->lane);
+			relay->core.held.lane_up = false;
+		}
 		else
 			ask(relay, action);
 	}
@@ -342,6 +473,60 @@ answer_page(Relay *relay)
 }
 
 static void
+answer_held(Relay *relay)
+{
+	for (uint32_t topic = 0; topic < TOPICS; topic++)
+		if (held_world.topics[topic])
+			held_load(&relay->core.held, (char[]){'t', (char) ('0' + topic), 0},
+					  "no", world.now);
+	outbox_on_held(&relay->core);
+}
+
+static void
+answer_held_page(Relay *relay)
+{
+	HeldPage page = read_held(relay->question.held.topic, relay->question.rows);
+
+	if (outbox_on_held_page(&relay->core, page.rows,
+							page.rows == HELD_READ_MAX ? OUTBOX_PAGE_BYTES
+													   : 100,
+							world.now))
+		relay->held_page = page;
+}
+
+/* False: it was not about held topics. */
+static bool
+answer_about_held(Relay *relay)
+{
+	bool let_go;
+
+	switch (relay->core.asked)
+	{
+		case OUTBOX_ASK_HELD:
+			answer_held(relay);
+			return true;
+		case OUTBOX_HOLD:
+			held_world.topics[relay->question.held.topic] = true;
+			outbox_on_hold_stored(&relay->core);
+			return true;
+		case OUTBOX_SET_ASIDE:
+			set_aside(&relay->question.held);
+			outbox_on_asides_stored(&relay->core, world.now);
+			return true;
+		case OUTBOX_ASK_HELD_PAGE:
+			answer_held_page(relay);
+			return true;
+		case OUTBOX_CROSS_OFF:
+			let_go = cross_off(&relay->question.held);
+			assert_true(outbox_on_crossed_off(&relay->core, let_go,
+											  world.now) <= let_go);
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
 answer(Relay *relay)
 {
 	OutboxAction asked = relay->core.asked;
@@ -374,7 +559,7 @@ answer(Relay *relay)
 		store_position(&relay->question.position, relay->question.epoch);
 		outbox_on_stored(&relay->core, world.now);
 	}
-	else
+	else if (!answer_about_held(relay))
 		outbox_on_step_done(&relay->core, world.now);
 	if (asked != OUTBOX_STORE)
 		let_go(relay);
@@ -460,10 +645,29 @@ application(void)
 		prepare_commit(transaction);
 }
 
+/* What the broker does with the held page's records. */
+static void
+broker_lane(Relay *relay)
+{
+	uint64_t row;
+
+	for (uint32_t n = below(40); n > 0; n--)
+	{
+		if (broker_take(&relay->lane, below(PARTITIONS)) == 0)
+			continue;
+		lose_lane(relay);
+		world.counts.lane_refusals++;
+	}
+	for (uint32_t n = below(40);
+		 n > 0 && broker_acknowledge(&relay->lane, &row); n--)
+		held_on_acked(&relay->core.held, row, world.now);
+}
+
 static void
 broker(Relay *relay)
 {
 	uint64_t id;
+	int64_t	 refused;
 
 	if (fails_one_in(3000))
 	{
@@ -472,9 +676,14 @@ broker(Relay *relay)
 	}
 	if (world.away)
 		return;
-	for (uint32_t n = below(10); n > 0; n--)
-		broker_take(&relay->producer, below(PARTITIONS));
-	for (uint32_t n = below(10);
+	broker_lane(relay);
+	for (uint32_t n = below(40); n > 0; n--)
+	{
+		refused = broker_take(&relay->producer, below(PARTITIONS));
+		if (refused > 0)
+			refuse(relay, refused);
+	}
+	for (uint32_t n = below(40);
 		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
 	{
 		(void) ring_ack(&relay->core.ring, id);
@@ -485,7 +694,7 @@ broker(Relay *relay)
 static void
 trouble(Relay *relay)
 {
-	uint32_t kind = below(12);
+	uint32_t kind = below(13);
 
 	if (kind < 4 && relay->core.state != PUMP_DOWN)
 		lose_connection(relay);
@@ -501,6 +710,8 @@ trouble(Relay *relay)
 		crash(relay);
 		world.counts.crashes++;
 	}
+	else if (kind == 12 && relay->core.held.lane_up)
+		lose_lane(relay);
 	else if (kind == 11 && !relay->core.stopping)
 		outbox_on_stop(&relay->core, world.now + 10 * SEC_US);
 }
@@ -527,6 +738,7 @@ step(void)
 
 	if (!world.peace)
 		application();
+	change_minds();
 	broker(relay);
 	if (one_in(2))
 		answer(relay);
@@ -547,6 +759,10 @@ show(const Counts *counts)
 		   "repeats\n",
 		   world.committed_count, counts->commits, counts->rollbacks,
 		   counts->pages, counts->stores, counts->repeats);
+	printf("%u refusals, %u of held topics, %u events set aside, %u topics let "
+		   "go\n",
+		   counts->refusals, counts->lane_refusals, counts->asides,
+		   counts->let_go);
 	printf("lost %u connections, %u sessions, %u producers; %u not made, %u "
 		   "stalled, %u full; %u crashes, %u stops, %u outages\n",
 		   counts->connections_lost, counts->sessions_ended,
@@ -565,6 +781,7 @@ whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
 	int				left = 200000;
 
 	begin_world("outbox simulation");
+	held_world = (HeldWorld){.events = xcalloc(EVENTS_MAX, sizeof(int64_t))};
 	for (int i = 0; i < RELAYS; i++)
 		begin_relay(&relays[i]);
 	for (int i = 0; i < STEPS; i++)
@@ -576,7 +793,16 @@ whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
 	}
 	world.peace = true;
 	world.away = false;
-	while (!all_is_published())
+	for (int topic = 1; topic < TOPICS; topic++)
+		world.refuses[topic] = REFUSES_ALL;
+	while (!all_is_passed() || !flowing_topic_is_published())
+	{
+		assert_true(left-- > 0);
+		step();
+	}
+	memset(world.refuses, 0, sizeof(world.refuses));
+	while (!all_is_passed() || world.firsts < world.committed_count ||
+		   !nothing_is_held())
 	{
 		assert_true(left-- > 0);
 		step();
@@ -586,6 +812,7 @@ whatever_fails_nothing_is_skipped_or_out_of_order(void **state UNUSED)
 		assert_true(counts[i] > 0);
 	for (int i = 0; i < RELAYS; i++)
 		outbox_core_fini(&relays[i].core);
+	free(held_world.events);
 	end_world();
 }
 

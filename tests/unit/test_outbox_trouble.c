@@ -76,6 +76,8 @@ go_to(Stage stage)
 	outbox_on_lead(&core, stage == STAGE_STAND_BY ? 0 : EPOCH, now);
 	if (stage == STAGE_STAND_BY)
 		return;
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_ASK_POSITION);
 	if (stage > STAGE_POSITION)
 		go_streaming_to(stage);
