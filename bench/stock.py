@@ -8,10 +8,8 @@ does; the CPU time of the server's processes for a call much less.
 
 import os
 import re
-import select
 import statistics
 import subprocess
-import threading
 from contextlib import closing, contextmanager
 
 from cluster import Postgres
@@ -161,26 +159,22 @@ class Bench:
             yield
 
     @contextmanager
-    def leader(self):
-        """Somebody who leads and listens, and does nothing else."""
+    def stopped_relay(self):
+        """One that leads and went to sleep, and gets no time since."""
         with closing(self.db.connect()) as connection:
             connection.autocommit = True
-            connection.cursor().execute(
-                "LISTEN pgstock_outbox; SELECT pgstock_internal.relay_lead()")
-            ending = threading.Event()
-
-            def listen():
-                while not ending.wait(0.05):
-                    if select.select([connection], [], [], 0)[0]:
-                        connection.poll()
-                        connection.notifies.clear()
-            thread = threading.Thread(target=listen)
-            thread.start()
-            try:
-                yield
-            finally:
-                ending.set()
-                thread.join()
+            cursor = connection.cursor()
+            cursor.execute(
+                "LISTEN pgstock_outbox; SELECT pgstock_internal.relay_lead();"
+                ' SELECT "window" FROM pgstock_internal.relay_position()')
+            asleep = False
+            while not asleep:
+                cursor.execute("SELECT w, s.* FROM pgstock_internal"
+                               ".relay_next_window(%s) w, LATERAL"
+                               " pgstock_internal.relay_sleep(w) s",
+                               (cursor.fetchone()[0],))
+                asleep = cursor.fetchone()[2]
+            yield
 
     def save(self, path):
         with open(path, "w", encoding="utf8") as file:
@@ -215,7 +209,7 @@ def many(bench):
 
 def wake_up(bench, flush):
     reserve = MANY + "SELECT reserve_stock('p' || :p, 1, 'o' || :o);"
-    with bench.leader():
+    with bench.stopped_relay():
         bench.compare(f"a relay listens, flush {flush}", Arm(reserve),
                       {"pgstock.notify off":
                        Arm(reserve, "-c pgstock.notify=off")})

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * commit.c
- *	  What happens at COMMIT: early lock release, the fence, the wake-up.
+ *	  What happens at COMMIT: early lock release, the fence.
  *
  * Early lock release.  A row lock held across the commit's flush caps a hot
  * product at one sale a flush.  So a transaction that took stock lets its locks
@@ -33,12 +33,6 @@
  *	   durable: commit_fence_answer.  The relay waits likewise before it
  *	   publishes what it sees: commit_fence.
  *
- * The wake-up.  NOTIFY takes a lock of the whole database until the commit is
- * written, so it is left out where nobody waits for it: the leading relay holds
- * the hint lock exclusively, and a writer that gets it shared (it never waits)
- * sends none and keeps it until its commit is visible.  So when a relay has the
- * lock, all that went without a hint can be seen.
- *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -48,43 +42,26 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "commands/async.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "storage/lwlock.h"
-#include "utils/builtins.h"
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #include "pgstock.h"
 
-#define WAKE_CHANNEL "pgstock_outbox"
-
-/*
- * One stuck listener anywhere keeps the notification queue, and when it is
- * full commits fail.  Above this share of it we leave the hint out: the relay
- * polls.
- */
-#define QUEUE_USAGE_MAX	  0.25
-#define STANDBY_LOOK_MS	  1
-#define LOCK_CLASS_HINT	  0x706f /* of a 16-bit field */
-#define QUEUE_CHECK_EVERY 64	 /* commits of this backend */
+#define STANDBY_LOOK_MS 1
 
 /* What this transaction wants at its commit; all false between transactions. */
 static bool release_early = false;
 static bool fence_answer = false;
-static bool wake_relay = false;
 
 /* Between PRE_COMMIT and the release callback. */
 static bool flush_pending = false;
 static int	saved_synchronous_commit;
-
-static bool queue_is_full = false;
 
 /* This transaction took stock: its locks shall not wait for the flush. */
 void
@@ -98,13 +75,6 @@ void
 commit_fence_answer(void)
 {
 	fence_answer = true;
-}
-
-/* This transaction wrote an event. */
-void
-commit_wake_relay(void)
-{
-	wake_relay = true;
 }
 
 /*
@@ -181,54 +151,6 @@ commit_fence(bool at_standby)
 	return lsn;
 }
 
-/* Sends the hint, unless the queue is in danger. */
-static void
-notify_relay(void)
-{
-	static int until_check = 0;
-
-	if (until_check-- == 0)
-	{
-		Datum usage = DirectFunctionCall1(pg_notification_queue_usage,
-										  (Datum) 0);
-
-		queue_is_full = DatumGetFloat8(usage) > QUEUE_USAGE_MAX;
-		until_check = QUEUE_CHECK_EVERY - 1;
-	}
-	if (!queue_is_full)
-		Async_Notify(WAKE_CHANNEL, NULL);
-}
-
-static LOCKTAG
-hint_lock(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_HINT);
-	return tag;
-}
-
-/*
- * From now on until it ends this session is told of every commit with an
- * event; it sees those of which nobody was.
- */
-void
-commit_want_hints(void)
-{
-	LOCKTAG tag = hint_lock();
-
-	(void) LockAcquire(&tag, ExclusiveLock, true, false);
-}
-
-/* If not, we hold the lock until we are visible. */
-static bool
-hint_is_wanted(void)
-{
-	LOCKTAG tag = hint_lock();
-
-	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
-}
-
 /* Not so for an xid alone, or one that wrote only to temporary tables. */
 static bool
 commit_will_flush(void)
@@ -240,9 +162,6 @@ commit_will_flush(void)
 static void
 before_commit(void)
 {
-	if (wake_relay && pgstock_notify && hint_is_wanted())
-		notify_relay();
-
 	/* A commit that is flushed covers what its answer rests on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
 		!commit_will_flush())
@@ -263,7 +182,6 @@ forget(void)
 {
 	release_early = false;
 	fence_answer = false;
-	wake_relay = false;
 	keeper_forget();
 }
 

@@ -517,8 +517,9 @@ row_read(TupleTableSlot *slot)
 	message->first_failed_at = row_get_time(slot, FAILED_FIRST_AT, 0);
 	message->archived_at = row_get_time(slot, FAILED_ARCHIVED_AT, DT_NOBEGIN);
 	message->started = row_get_int32(slot, FAILED_STARTED);
+	/* Every relay looks at what waits: a live session's try is no death. */
 	if (message->started > 0 &&
-		row_get_int64(slot, FAILED_SESSION) == session_id())
+		session_is_alive(row_get_int64(slot, FAILED_SESSION)))
 	{
 		message->recorded = true;
 		message->started--;

@@ -150,5 +150,5 @@ outbox_append(Work *work, OutboxRecord *record)
 				 "Send less, or raise pgstock.max_event_bytes and the broker's message.max.bytes.")));
 	record_put(work, table_new_row(table), record);
 	table_insert(work, table);
-	commit_wake_relay();
+	wakeup_at_commit();
 }

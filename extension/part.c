@@ -22,7 +22,6 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"

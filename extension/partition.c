@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
+#include "pgstock_compat.h"
 
 #define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
 
@@ -194,11 +195,35 @@ attempts_max(const InboxOptions *options)
 	return Max(options->retry_count + 1, 2);
 }
 
+static int64
+session_id_of(TimestampTz started, int pid)
+{
+	return started ^ ((int64) pid << 40);
+}
+
 /* Tells this session from every other one, of any relay. */
 int64
 session_id(void)
 {
-	return MyStartTimestamp ^ ((int64) MyProcPid << 40);
+	return session_id_of(MyStartTimestamp, MyProcPid);
+}
+
+/* Whether the session is still there, so that its try may yet end well. */
+bool
+session_is_alive(int64 id)
+{
+	if (id == session_id())
+		return true;
+	pgstat_clear_backend_activity_snapshot();
+	for (int i = pgstat_fetch_stat_numbackends(); i > 0; i--)
+	{
+		const PgBackendStatus *other = compat_backend_status(i);
+
+		if (session_id_of(other->st_proc_start_timestamp, other->st_procpid) ==
+			id)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -91,6 +91,7 @@ _PG_init(void)
 	define_outbox_settings();
 	MarkGUCPrefixReserved("pgstock");
 	commit_init();
+	wakeup_init();
 	user_handler_init();
 	keeper_init();
 	table_init();

@@ -38,7 +38,8 @@
  *		retry.c			another try
  *		careful.c		one message after another, where locks cannot be had
  *	Beneath
- *		commit.c		what happens at COMMIT: early lock release, fence, NOTIFY
+ *		commit.c		what happens at COMMIT: early lock release, fence
+ *		wakeup.c		NOTIFY, to a relay that sleeps
  *		table.c			rows in and out of tables, without SQL
  *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
  *		keeper.c		what runs by itself, where the module is preloaded
@@ -511,8 +512,6 @@ extern ErrorData *guard_call(void (*step)(void *), void *arg);
 extern void		  commit_init(void);
 extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
-extern void		  commit_wake_relay(void);
-extern void		  commit_want_hints(void);
 extern bool		  commit_standby_is_named(void);
 extern XLogRecPtr commit_fence(bool at_standby);
 
@@ -644,6 +643,7 @@ extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
 extern int64   session_id(void);
+extern bool	   session_is_alive(int64 id);
 
 /* in refused.c */
 extern const char *refused_find(Work *work, const char *order_id);
@@ -747,6 +747,10 @@ extern const UserHandler *user_handler_choose(const Message *message);
 extern bool				  user_batch_is_over(const UserBatch *batch);
 extern bool user_handler_apply(UserBatch *batch, const InboxOptions *options,
 							   Message *message);
+
+/* in wakeup.c */
+extern void wakeup_init(void);
+extern void wakeup_at_commit(void);
 
 /* in work.c */
 extern void	  work_begin(Work *work, const char *function);

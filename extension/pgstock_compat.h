@@ -17,6 +17,7 @@
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pgstock needs PostgreSQL 15 or newer"
@@ -71,6 +72,17 @@ compat_function_access(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* What is known of a backend, by its number among those that there are. */
+static inline const PgBackendStatus *
+compat_backend_status(int n)
+{
+#if PG_VERSION_NUM >= 160000
+	return &pgstat_get_local_beentry_by_index(n)->backendStatus;
+#else
+	return &pgstat_fetch_stat_local_beentry(n)->backendStatus;
 #endif
 }
 

@@ -89,8 +89,7 @@ pgstock_next_xid(PG_FUNCTION_ARGS)
  * try_lead() RETURNS boolean
  *
  * Takes the session's lock on the lead, in a class that SQL's own advisory
- * locks cannot reach: nobody else can keep it from the relays.  Whoever leads
- * is woken: see commit.c.
+ * locks cannot reach: nobody else can keep it from the relays.
  */
 Datum
 pgstock_try_lead(PG_FUNCTION_ARGS)
@@ -98,10 +97,8 @@ pgstock_try_lead(PG_FUNCTION_ARGS)
 	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_LEAD);
-	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		PG_RETURN_BOOL(false);
-	commit_want_hints();
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) !=
+				   LOCKACQUIRE_NOT_AVAIL);
 }
 
 /*

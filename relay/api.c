@@ -41,6 +41,8 @@ static const PgStatement statements[API_CALLS] = {
 					2, API_WINDOW, 0},
 	[API_POSITION_OF] = {"position_of", FUNCTION("relay_position($1::bytea)"),
 						 1, API_POSITION_OF, 0},
+	[API_SLEEP] = {"sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
+				   API_SLEEP, 0},
 	[API_PAGE] = {"page",
 				  FUNCTION(
 					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
@@ -49,6 +51,20 @@ static const PgStatement statements[API_CALLS] = {
 				   FUNCTION("relay_store_position($1::text,"
 							" $2::bigint, $3::boolean, $4::bigint)"),
 				   4, API_STORE, 0},
+	[API_HELD] = {"held", FUNCTION("relay_held_topics()"), 0, API_HELD, 0},
+	[API_HOLD] = {"hold",
+				  FUNCTION("relay_hold($1::text, $2::text, $3::bigint)"), 3,
+				  API_HOLD, 0},
+	[API_SET_ASIDE] = {"set_aside",
+					   FUNCTION("relay_set_aside($1::bigint[], $2::bigint)"), 2,
+					   API_SET_ASIDE, 0},
+	[API_HELD_PAGE] = {"held_page",
+					   FUNCTION("relay_held_page($1::text, $2::int, $3::int)"),
+					   3, API_HELD_PAGE, 1},
+	[API_CROSS_OFF] = {"cross_off",
+					   FUNCTION("relay_cross_off($1::text, $2::bigint[],"
+								" $3::boolean, $4::bigint)"),
+					   4, API_CROSS_OFF, 0},
 	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
 					 API_OFFSETS, 0},
 	[API_BEGIN_OFFSETS] = {"begin_offsets",
@@ -206,6 +222,15 @@ text_array(Buf *array, char *const *strings)
 }
 
 void
+api_int8_array(Buf *array, const int64_t *numbers, uint32_t count)
+{
+	array_begin(array, OID_INT8);
+	for (uint32_t i = 0; i < count; i++)
+		array_add_int8(array, numbers[i]);
+	array_end(array, count);
+}
+
+void
 api_batch_begin(ApiBatch *batch)
 {
 	static const uint32_t types[Lengthof(batch->arrays)] = {
@@ -267,11 +292,18 @@ api_call_position(PgConn *conn, Slice kafka)
 }
 
 void
-api_call_window(PgConn *conn, const char *window, const char *publish_after)
+api_call_with(PgConn *conn, ApiCall call, const PgParam *params)
+{
+	pgconn_call(conn, &statements[call], params);
+}
+
+void
+api_call_window(PgConn *conn, ApiCall call, const char *window,
+				const char *publish_after)
 {
 	const PgParam params[] = {text_param(window), text_param(publish_after)};
 
-	pgconn_call(conn, &statements[API_WINDOW], params);
+	pgconn_call(conn, &statements[call], params);
 }
 
 void

@@ -29,8 +29,14 @@ typedef enum ApiCall
 	API_POSITION,
 	API_POSITION_OF, /* with the one that Kafka has */
 	API_WINDOW,
+	API_SLEEP,
 	API_PAGE,
 	API_STORE,
+	API_HELD,
+	API_HOLD,
+	API_SET_ASIDE,
+	API_HELD_PAGE,
+	API_CROSS_OFF,
 	API_OFFSETS,
 	API_BEGIN_OFFSETS,
 	API_APPLY,
@@ -56,12 +62,22 @@ typedef enum ApiCall
 /* Calls without parameters, and those with a few. */
 void api_call(PgConn *conn, ApiCall call);
 void api_call_position(PgConn *conn, Slice kafka); /* data NULL: none */
-void api_call_window(PgConn *conn, const char *window,
+void api_call_with(PgConn *conn, ApiCall call, const PgParam *params);
+/* API_WINDOW or API_SLEEP */
+void api_call_window(PgConn *conn, ApiCall call, const char *window,
 					 const char *publish_after);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 				   uint32_t max_rows, uint32_t max_bytes);
 void api_call_store(PgConn *conn, const char *window, int64_t seq,
 					bool finished, int64_t epoch);
+void api_call_hold(PgConn *conn, const char *topic, const char *reason,
+				   int64_t epoch);
+void api_call_set_aside(PgConn *conn, const int64_t *seqs, uint32_t count,
+						int64_t epoch);
+void api_call_held_page(PgConn *conn, const char *topic, uint32_t max_rows,
+						uint32_t max_bytes);
+void api_call_cross_off(PgConn *conn, const char *topic, const int64_t *seqs,
+						uint32_t count, bool let_go, int64_t epoch);
 void api_call_offsets(PgConn *conn, char *const *topics);
 void api_call_retry(PgConn *conn, int rows, const char *options);
 void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us,
@@ -79,6 +95,7 @@ typedef struct NumberText
 
 PgParam api_number(NumberText *memory, int64_t number);
 PgParam api_bytes(Slice bytes); /* data NULL: NULL */
+void	api_int8_array(Buf *array, const int64_t *numbers, uint32_t count);
 
 /* The same, waiting: for commands that are not the loop. */
 PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);

@@ -102,6 +102,8 @@ add_database(Status *status)
 			problem(status,
 					"the outbox position belongs to another history: %s",
 					plain);
+		if (strcmp(name, "held_trouble") == 0 && plain != NULL)
+			problem(status, "topics are held back: %s", plain);
 	}
 	PQclear(rows);
 	return true;

@@ -58,4 +58,10 @@ void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 /* Passes a log event of librdkafka on to our log. */
 void kafka_log_event(rd_kafka_event_t *event, const char *module);
 
+/*
+ * What the broker has against a record or its topic: others may do well.  Of
+ * what a client says by itself, only that there is no such topic.
+ */
+bool kafka_is_refusal(rd_kafka_resp_err_t error);
+
 #endif

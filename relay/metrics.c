@@ -22,7 +22,7 @@ static const struct
 						  "Events that Kafka acknowledged."},
 	[METRIC_PUBLISH_ERRORS] =
 		{"outbox_publish_errors_total", "counter",
-		 "Losses of the producer, by librdkafka's name of the error."},
+		 "Losses of a producer, by librdkafka's name of the error."},
 	[METRIC_TRANSACTIONS] = {"outbox_transactions_total", "counter",
 							 "Transactions committed, in transactional mode."},
 	[METRIC_WAKEUPS] = {"wakeups_total", "counter",

@@ -67,6 +67,20 @@ outbox_sink_failed(Outbox *outbox, const char *why)
 				  why);
 }
 
+/* A record that is refused for good: its topic is held, the others flow on. */
+static void
+outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
+{
+	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
+	{
+		outbox_sink_failed(outbox, why);
+		return;
+	}
+	log_warning("topic is held back topic=%s reason=%s", topic, why);
+	outbox_drop_pages(outbox);
+	sink_close(outbox->sink);
+}
+
 void
 outbox_exit(Outbox *outbox, ExitCode code)
 {
@@ -133,9 +147,12 @@ outbox_sink_opened(void *arg, Slice position)
 }
 
 static void
-outbox_sink_gone(void *arg, const char *why)
+outbox_sink_gone(void *arg, const char *topic, const char *why)
 {
-	outbox_sink_failed(arg, why);
+	if (topic != NULL)
+		outbox_topic_refused(arg, topic, why);
+	else
+		outbox_sink_failed(arg, why);
 }
 
 /* ---- life -------------------------------------------------------------- */
@@ -150,6 +167,12 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		.opened = outbox_sink_opened,
 		.committed = outbox_committed,
 	};
+	static const char *const causes[] = {
+		[CAUSE_NOTIFY] = "notify",
+		[CAUSE_POLL] = "poll",
+		[CAUSE_AWAKE] = "awake",
+		[CAUSE_WRITERS] = "writers",
+	};
 	Outbox *outbox = xcalloc(1, sizeof(Outbox));
 
 	outbox->loop = loop;
@@ -158,10 +181,14 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
 	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
 	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
+	outbox->lane = lane_new(loop, config, metrics, &outbox->core);
 	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
 					 config->mode == MODE_TRANSACTIONAL,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
 	outbox_reconfigured(outbox);
+	for (int cause = 0; cause < CAUSES; cause++)
+		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
+											  causes[cause], NULL);
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
 	for (int end = 0; end < EVENT_ENDS; end++)
 		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
@@ -176,6 +203,7 @@ outbox_free(Outbox *outbox)
 		return;
 	outbox_drop_pages(outbox);
 	sink_free(outbox->sink);
+	lane_free(outbox->lane);
 	pgconn_free(outbox->conn);
 	outbox_core_fini(&outbox->core);
 	free(outbox->incarnation);
@@ -212,8 +240,6 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			break;
 		case PGCONN_NOTIFY:
 			outbox->echo_heard = true;
-			*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "notify",
-						  NULL) += 1;
 			outbox_on_wake(&outbox->core);
 			break;
 		case PGCONN_RESULT:
@@ -251,11 +277,9 @@ outbox_refused(Outbox *outbox, const EventRow *row)
 	char *why;
 
 	event_uuid_text(id, row->id.data);
-	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64
-					" topic=%s",
-					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq,
-					row->topic.data);
-	outbox_sink_failed(outbox, why);
+	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64,
+					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq);
+	outbox_topic_refused(outbox, row->topic.data, why);
 	free(why);
 }
 
@@ -316,47 +340,66 @@ outbox_count_end(Outbox *outbox, const EventRow *row)
 		*outbox->ends[end] += 1;
 }
 
+/* False: not now. */
+static bool
+outbox_send(Outbox *outbox, const EventRow *row)
+{
+	const Slice source = {outbox->source.data, outbox->source.len};
+
+	switch (sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
+						 (unsigned) outbox->config->header_profile, source))
+	{
+		case SINK_FULL:
+			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+			return false;
+		case SINK_REFUSED:
+			outbox_refused(outbox, row);
+			return false;
+		case SINK_TAKEN:
+			break;
+	}
+	return true;
+}
+
 /* As many rows of the oldest page as there is room for. */
 static void
 outbox_produce(Outbox *outbox)
 {
 	OutboxCore *core = &outbox->core;
-	const Slice source = {outbox->source.data, outbox->source.len};
 	int64_t		now = loop_now(outbox->loop);
 	int64_t		row;
 	EventRow	event;
+	bool		page_done = false;
 
-	while ((row = outbox_row(core)) >= 0)
+	while (!page_done && (row = outbox_row(core)) >= 0)
 	{
 		api_page_row(outbox->pages[0], (int) row, &event);
-		switch (sink_produce(outbox->sink, &event, ring_next_id(&core->ring),
-							 (unsigned) outbox->config->header_profile, source))
+		switch (held_way(&core->held, event.topic.data))
 		{
-			case SINK_FULL:
-				outbox_on_sink_full(core, now);
+			case HELD_WAITS:
 				return;
-			case SINK_REFUSED:
-				outbox_refused(outbox, &event);
-				return;
-			case SINK_TAKEN:
+			case HELD_ASIDE:
+				page_done = outbox_on_aside(core, event.seq, event.created_us,
+											now);
+				break;
+			case HELD_FLOWS:
+				if (!outbox_send(outbox, &event))
+					return;
+				page_done = outbox_on_produced(core, event.seq,
+											   event.created_us, now);
 				break;
 		}
 		outbox_count_end(outbox, &event);
-		if (outbox_on_produced(core, event.seq, event.created_us, now))
-		{
-			outbox_page_done(outbox);
-			return;
-		}
 	}
+	if (page_done)
+		outbox_page_done(outbox);
 }
 
 static void
-outbox_ask_window(Outbox *outbox)
+outbox_look(Outbox *outbox, ApiCall call)
 {
-	if (outbox->core.polled)
-		*metrics_cell(outbox->metrics, METRIC_WAKEUPS, "cause", "poll",
-					  NULL) += 1;
-	api_call_window(outbox->conn, outbox->core.window,
+	*outbox->wakeups[outbox->core.cause] += 1;
+	api_call_window(outbox->conn, call, outbox->core.window,
 					config_publish_afters[outbox->config->publish_after]);
 }
 
@@ -387,7 +430,10 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			outbox_ask_position(outbox);
 			break;
 		case OUTBOX_ASK_WINDOW:
-			outbox_ask_window(outbox);
+			outbox_look(outbox, API_WINDOW);
+			break;
+		case OUTBOX_ASK_SLEEP:
+			outbox_look(outbox, API_SLEEP);
 			break;
 		case OUTBOX_ASK_PAGE:
 			api_call_page(outbox->conn, core->window, core->page_after,
@@ -397,6 +443,17 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			api_call_store(outbox->conn, core->storing.window,
 						   core->storing.seq, core->storing.finished,
 						   core->epoch);
+			break;
+		case OUTBOX_ASK_HELD:
+		case OUTBOX_HOLD:
+		case OUTBOX_SET_ASIDE:
+		case OUTBOX_ASK_HELD_PAGE:
+		case OUTBOX_CROSS_OFF:
+		case OUTBOX_NEW_LANE:
+		case OUTBOX_CLOSE_LANE:
+		case OUTBOX_PRODUCE_HELD:
+			lane_do(outbox->lane, action, outbox->conn, outbox->max_event_bytes,
+					(Slice){outbox->source.data, outbox->source.len});
 			break;
 		case OUTBOX_PRODUCE:
 			outbox_produce(outbox);
@@ -413,24 +470,6 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_WAIT:
 			break;
 	}
-}
-
-/* The log and the metrics follow the state. */
-static void
-outbox_tell(Outbox *outbox)
-{
-	bool leads = outbox_leads(&outbox->core);
-
-	pump_tell(LOG_MODULE, &outbox->told_state, outbox->core.state,
-			  outbox->core.db_retry.failures);
-	if (outbox->leading == leads)
-		return;
-	outbox->leading = leads;
-	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
-	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
-	log_info("%s epoch=%" PRId64,
-			 leads ? "leads the outbox" : "leads the outbox no more",
-			 outbox->core.epoch);
 }
 
 int64_t
@@ -453,79 +492,4 @@ void
 outbox_stop(Outbox *outbox, int64_t stop_by)
 {
 	outbox_on_stop(&outbox->core, stop_by);
-}
-
-/* ---- how it goes ------------------------------------------------------- */
-
-bool
-outbox_is_done(const Outbox *outbox)
-{
-	return outbox->done;
-}
-
-int
-outbox_exit_code(const Outbox *outbox)
-{
-	return outbox->exit_code;
-}
-
-PumpState
-outbox_state(const Outbox *outbox)
-{
-	return outbox->core.state;
-}
-
-bool
-outbox_is_leader(const Outbox *outbox)
-{
-	return outbox_leads(&outbox->core);
-}
-
-bool
-outbox_is_overdue(const Outbox *outbox)
-{
-	return !outbox->done &&
-		   outbox_overdue(&outbox->core, loop_now(outbox->loop));
-}
-
-bool
-outbox_is_ready(Outbox *outbox, Buf *sentence)
-{
-	const char *missing = sink_missing_topics(outbox->sink);
-	bool		up = sink_is_known_up(outbox->sink);
-	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
-
-	if (outbox->core.transactional && !outbox_leads(&outbox->core))
-		up = true; /* who stands by asks nothing of it */
-	buf_printf(sentence, "outbox: %s, %u events in flight",
-			   pump_state_name(outbox->core.state),
-			   ring_in_flight(&outbox->core.ring));
-	if (!up)
-		buf_add_str(sentence, ", the broker has not answered");
-	if (missing[0] != '\0')
-		buf_printf(sentence, ", missing topics: %s", missing);
-	if (!moves && outbox->trouble.len > 0)
-		buf_printf(sentence, ", %s", buf_str(&outbox->trouble));
-	return moves && up && missing[0] == '\0';
-}
-
-void
-outbox_status_json(Outbox *outbox, Buf *json)
-{
-	Buf	 sentence = {0};
-	bool ready = outbox_is_ready(outbox, &sentence);
-
-	buf_printf(json,
-			   "{\"status\":\"%s\",\"state\":\"%s\",\"mode\":\"%s\","
-			   "\"leader\":%s,\"epoch\":%" PRId64
-			   ",\"in_flight\":%u,\"broker_up\":%s,"
-			   "\"detail\":",
-			   ready ? "ok" : "failing", pump_state_name(outbox->core.state),
-			   outbox->core.transactional ? "transactional" : "idempotent",
-			   outbox_leads(&outbox->core) ? "true" : "false",
-			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
-			   sink_is_known_up(outbox->sink) ? "true" : "false");
-	json_string(json, buf_str(&sentence));
-	buf_add_str(json, "}");
-	buf_free(&sentence);
 }

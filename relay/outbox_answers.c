@@ -105,10 +105,18 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 static bool
 outbox_is_answer(OutboxAction question, const PGresult *result)
 {
-	if (question != OUTBOX_ASK_POSITION && question != OUTBOX_ASK_WINDOW)
-		return true;
-	return PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
-		   PQnfields(result) >= (question == OUTBOX_ASK_POSITION ? 3 : 1);
+	static const int columns[] = {
+		[OUTBOX_ASK_POSITION] = 3,
+		[OUTBOX_ASK_WINDOW] = 1,
+		[OUTBOX_ASK_SLEEP] = 2,
+		[OUTBOX_DONE] = 0,
+	};
+
+	if (question >= OUTBOX_ASK_HELD && question <= OUTBOX_CROSS_OFF)
+		return lane_is_answer(question, result);
+	return columns[question] == 0 ||
+		   (PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
+			PQnfields(result) >= columns[question]);
 }
 
 bool
@@ -148,13 +156,26 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 		case OUTBOX_ASK_WINDOW:
 			outbox_on_window(core, PQgetvalue(result, 0, 0));
 			break;
+		case OUTBOX_ASK_SLEEP:
+			outbox_on_sleep(core, PQgetvalue(result, 0, 0),
+							api_bool(result, 0, 1), now);
+			break;
 		case OUTBOX_ASK_PAGE:
 			return outbox_take_page(outbox, result);
 		case OUTBOX_STORE:
 			outbox_on_stored(core, now);
 			break;
+		case OUTBOX_ASK_HELD:
+		case OUTBOX_HOLD:
+		case OUTBOX_SET_ASIDE:
+		case OUTBOX_ASK_HELD_PAGE:
+		case OUTBOX_CROSS_OFF:
+			return lane_take_answer(outbox->lane, core->asked, result);
 		case OUTBOX_WAIT:
 		case OUTBOX_CONNECT:
+		case OUTBOX_NEW_LANE:
+		case OUTBOX_CLOSE_LANE:
+		case OUTBOX_PRODUCE_HELD:
 		case OUTBOX_PRODUCE:
 		case OUTBOX_COMMIT:
 		case OUTBOX_NEW_SINK:

@@ -20,6 +20,7 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
 	ring_init(&core->ring, in_flight_max);
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
 	retry_init(&core->sink_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	held_init(&core->held, seed);
 }
 
 /* Forgets what was read and what is in flight; the position is read back. */
@@ -29,7 +30,7 @@ outbox_rewind(OutboxCore *core)
 	for (uint32_t i = 0; i < core->page_count; i++)
 		free(core->pages[i].opens);
 	core->page_count = 0;
-	core->positioned = core->reading = false;
+	core->positioned = core->reading = core->asleep = false;
 	core->sink_full = core->committing = false;
 	ring_reset(&core->ring);
 }
@@ -38,6 +39,7 @@ void
 outbox_core_fini(OutboxCore *core)
 {
 	outbox_rewind(core);
+	held_fini(&core->held);
 	free(core->window);
 	ring_fini(&core->ring);
 	*core = (OutboxCore){0};
@@ -96,39 +98,97 @@ outbox_may_ask_window(const OutboxCore *core)
 		   core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
 }
 
+static OutboxCause
+outbox_cause(const OutboxCore *core)
+{
+	if (core->wake)
+		return CAUSE_NOTIFY;
+	if (core->asleep)
+		return CAUSE_POLL;
+	return core->vain > OUTBOX_VAIN_LOOKS ? CAUSE_WRITERS : CAUSE_AWAKE;
+}
+
+/* A look for sleep holds off writers that commit meanwhile: not where there was
+ * something just before. */
+static OutboxAction
+outbox_look(OutboxCore *core, int64_t now)
+{
+	int64_t pace = OUTBOX_AWAKE_US;
+	bool	tired;
+
+	core->cause = outbox_cause(core);
+	if (core->wake)
+		core->vain = 0;
+	core->wake = core->asleep = false;
+	tired = core->vain >= OUTBOX_VAIN_LOOKS;
+	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
+		pace *= 2;
+	core->poll_at = now + Min(pace, core->poll_us);
+	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_ASK_WINDOW, now);
+}
+
+static OutboxAction
+outbox_set_aside(OutboxCore *core, int64_t now)
+{
+	core->held.aside_asked = core->held.aside_count;
+	return outbox_ask(core, OUTBOX_SET_ASIDE, now);
+}
+
+/* What the held topics want of the database: first of all, to be stored. */
+static OutboxAction
+outbox_held_question(OutboxCore *core, int64_t now)
+{
+	if (core->held.aside_count > 0)
+		return outbox_set_aside(core, now);
+	held_start(&core->held, now);
+	if (core->held.state == LANE_READING)
+		return outbox_ask(core, OUTBOX_ASK_HELD_PAGE, now);
+	if (core->held.state == LANE_CROSSING)
+		return outbox_ask(core, OUTBOX_CROSS_OFF, now);
+	return OUTBOX_WAIT;
+}
+
 /* What to ask the database while everything runs. */
 static OutboxAction
 outbox_next_question(OutboxCore *core, int64_t now)
 {
+	OutboxAction question;
+
+	if (!core->held.known)
+		return outbox_ask(core, OUTBOX_ASK_HELD, now);
+	if (held_has_unstored(&core->held))
+	{
+		held_store(&core->held);
+		return outbox_ask(core, OUTBOX_HOLD, now);
+	}
 	if (!core->positioned)
 		return core->sink_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
 							 : OUTBOX_WAIT;
 	if (now >= outbox_store_due(core))
 		return outbox_store(core, now);
+	question = outbox_held_question(core, now);
+	if (question != OUTBOX_WAIT)
+		return question;
 	if (core->reading && core->page_count < OUTBOX_PAGES_MAX)
 	{
 		core->page_rows = core->page_rows_max;
 		return outbox_ask(core, OUTBOX_ASK_PAGE, now);
 	}
 	if (outbox_may_ask_window(core) && (core->wake || now >= core->poll_at))
-	{
-		core->polled = !core->wake;
-		core->wake = false;
-		core->poll_at = now + core->poll_us;
-		return outbox_ask(core, OUTBOX_ASK_WINDOW, now);
-	}
+		return outbox_look(core, now);
 	return OUTBOX_WAIT;
 }
 
 /*
  * An event alone is not held back; under load a transaction takes what came
- * while the one before was committed.
+ * while the one before was committed.  What was set aside must be stored, for
+ * the position that is committed passes it.
  */
 static bool
 outbox_may_commit(const OutboxCore *core)
 {
 	return core->transactional && !core->committing && !core->sink_full &&
-		   ring_in_flight(&core->ring) > 0;
+		   core->held.aside_count == 0 && ring_in_flight(&core->ring) > 0;
 }
 
 static bool
@@ -152,6 +212,10 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 		return action;
 	if (outbox_commit_due(core, now))
 		return OUTBOX_COMMIT;
+	if (core->held.state == LANE_FLYING && !core->held.lane_up)
+		return OUTBOX_NEW_LANE;
+	if (held_may_send(&core->held))
+		return OUTBOX_PRODUCE_HELD;
 	return outbox_row(core) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
 }
 
@@ -167,6 +231,8 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 		return OUTBOX_COMMIT;
 	if (core->asked != OUTBOX_WAIT)
 		return OUTBOX_WAIT;
+	if (core->positioned && core->held.aside_count > 0)
+		return outbox_set_aside(core, now);
 	if (core->positioned && core->ring.moved &&
 		(arrived || now >= core->store_at))
 		return outbox_store(core, now);
@@ -201,6 +267,9 @@ outbox_next(OutboxCore *core, int64_t now)
 		core->sink_opening = true;
 		return OUTBOX_NEW_SINK;
 	}
+	held_tick(&core->held, now);
+	if (core->held.state == LANE_IDLE && core->held.lane_up)
+		return OUTBOX_CLOSE_LANE;
 
 	switch (core->state)
 	{
@@ -227,6 +296,14 @@ outbox_next(OutboxCore *core, int64_t now)
 	Assert(!"a known state");
 }
 
+/* A held topic may be tried as soon as it is due. */
+static bool
+outbox_may_try(const OutboxCore *core)
+{
+	return core->state == PUMP_STREAMING && core->positioned &&
+		   core->asked == OUTBOX_WAIT;
+}
+
 int64_t
 outbox_deadline(const OutboxCore *core)
 {
@@ -236,6 +313,7 @@ outbox_deadline(const OutboxCore *core)
 		at = Min(at, core->sink_at);
 	if (core->sink_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
+	at = Min(at, held_deadline(&core->held, outbox_may_try(core)));
 	if (outbox_may_commit(core))
 		at = Min(at, core->begun_at + OUTBOX_COMMIT_US);
 	if (core->state == PUMP_DOWN)
@@ -256,7 +334,7 @@ outbox_deadline(const OutboxCore *core)
 
 /* ---- the database ------------------------------------------------------ */
 
-static void
+void
 outbox_answered(OutboxCore *core, OutboxAction question)
 {
 	Assert(core->asked == question);
@@ -278,6 +356,7 @@ outbox_on_down(OutboxCore *core, int64_t now)
 	outbox_rewind(core);
 	if (core->transactional)
 		core->sink_up = core->sink_opening = false;
+	held_reset(&core->held);
 	core->asked = OUTBOX_WAIT;
 	core->epoch = 0;
 	core->state = PUMP_DOWN;
@@ -335,33 +414,10 @@ outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 	core->positioned = true;
 	core->reading = !finished;
 	core->page_after = finished ? 0 : seq;
+	core->wake = false;
+	core->vain = 0;
 	core->poll_at = now;
 	core->store_at = now + OUTBOX_STORE_US;
-}
-
-void
-outbox_on_window(OutboxCore *core, const char *window)
-{
-	outbox_answered(core, OUTBOX_ASK_WINDOW);
-	retry_succeeded(&core->db_retry);
-	if (!core->positioned)
-		return;
-	Assert(!core->reading);
-	outbox_set_window(core, window);
-	core->reading = true;
-	core->page_after = 0;
-}
-
-void
-outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
-{
-	outbox_answered(core, OUTBOX_STORE);
-}
-
-void
-outbox_on_wake(OutboxCore *core)
-{
-	core->wake = true;
 }
 
 /* Opens and closes windows around pages that have no row left. */
@@ -388,6 +444,65 @@ outbox_settle(OutboxCore *core)
 	}
 }
 
+static void
+outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
+{
+	Assert(core->page_count < OUTBOX_PAGES_MAX);
+	core->pages[core->page_count++] = (OutboxPage){
+		.opens = core->opened ? NULL : xstrdup(core->window),
+		.after_seq = core->page_after,
+		.rows = rows,
+		.last = last,
+	};
+	core->opened = true;
+	core->reading = !last;
+	outbox_settle(core);
+}
+
+/* False: the producer was lost meanwhile. */
+static bool
+outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
+{
+	outbox_answered(core, question);
+	retry_succeeded(&core->db_retry);
+	if (!core->positioned)
+		return false;
+	Assert(!core->reading);
+	outbox_set_window(core, window);
+	core->reading = true;
+	core->page_after = 0;
+	return true;
+}
+
+void
+outbox_on_window(OutboxCore *core, const char *window)
+{
+	(void) outbox_take_window(core, OUTBOX_ASK_WINDOW, window);
+}
+
+void
+outbox_on_sleep(OutboxCore *core, const char *window, bool asleep, int64_t now)
+{
+	if (!outbox_take_window(core, OUTBOX_ASK_SLEEP, window) || !asleep)
+		return;
+	outbox_add_page(core, 0, true);
+	core->asleep = true;
+	core->vain = OUTBOX_VAIN_LOOKS;
+	core->poll_at = now + core->poll_us;
+}
+
+void
+outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_STORE);
+}
+
+void
+outbox_on_wake(OutboxCore *core)
+{
+	core->wake = true;
+}
+
 bool
 outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 {
@@ -400,17 +515,13 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 	Assert(rows <= core->page_rows);
 	Assert(rows == 0 || last_seq > core->page_after);
 
-	core->pages[core->page_count++] = (OutboxPage){
-		.opens = core->opened ? NULL : xstrdup(core->window),
-		.after_seq = core->page_after,
-		.rows = rows,
-		.last = last,
-	};
-	core->opened = true;
-	core->reading = !last;
+	if (rows > 0)
+		core->vain = 0;
+	else if (!core->opened)
+		core->vain++;
+	outbox_add_page(core, rows, last);
 	if (rows > 0)
 		core->page_after = last_seq;
-	outbox_settle(core);
 	return rows > 0;
 }
 
@@ -481,16 +592,17 @@ int64_t
 outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->sink_full || core->committing || !ring_has_room(&core->ring))
+		core->sink_full || core->committing || core->held.waits ||
+		!ring_has_room(&core->ring))
 		return -1;
 	Assert(core->sink_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);
 	return core->pages[0].done;
 }
 
-bool
-outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
-				   int64_t now)
+/* The row at hand has gone its way. */
+static bool
+outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 {
 	uint32_t pages = core->page_count;
 
@@ -506,6 +618,20 @@ outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 	return true;
 }
 
+bool
+outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+				   int64_t now)
+{
+	return outbox_on_row(core, seq, created_us, now);
+}
+
+bool
+outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+{
+	held_put_aside(&core->held, ring_next_id(&core->ring), seq);
+	return outbox_on_row(core, seq, created_us, now);
+}
+
 /* ---- stopping, and how it goes ----------------------------------------- */
 
 void
@@ -513,6 +639,7 @@ outbox_on_stop(OutboxCore *core, int64_t stop_by)
 {
 	core->stopping = true;
 	core->stop_by = stop_by;
+	held_stop(&core->held);
 	if (core->state == PUMP_STREAMING)
 		core->state = PUMP_DRAINING;
 }

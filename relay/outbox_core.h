@@ -18,6 +18,10 @@
  * - The position passes an event only when it and all before it are
  *   acknowledged (ring.h).
  * - All that waits has a limit: two pages, the ring's events and windows.
+ * - It waits for a hint only when the database says that there is nothing and
+ *   that it will be told; until then it looks by itself.
+ * - A topic that the broker refuses is held (held.h): its events are set aside
+ *   in the database, and that is their acknowledgement.
  *
  * In transactional mode what is produced is held back until OUTBOX_COMMIT puts
  * it and the position behind it into Kafka at once:
@@ -33,6 +37,7 @@
 #ifndef PGSTOCK_OUTBOX_CORE_H
 #define PGSTOCK_OUTBOX_CORE_H
 
+#include "held.h"
 #include "pump.h"
 #include "retry.h"
 #include "ring.h"
@@ -60,6 +65,13 @@
  * reach its database steps down. */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
+/* An awake relay looks again after this time, twice as long for each look that
+ * found nothing, up to the longest; after so many it tries to sleep.  Writers
+ * do not need to wake it then: a gap of a few ms costs them nothing. */
+#define OUTBOX_AWAKE_US		500
+#define OUTBOX_AWAKE_MAX_US (8 * MS_US)
+#define OUTBOX_VAIN_LOOKS	2
+
 typedef enum OutboxAction
 {
 	OUTBOX_WAIT, /* nothing before outbox_deadline() */
@@ -70,13 +82,22 @@ typedef enum OutboxAction
 	OUTBOX_ASK_TOPICS, /* what may be published to */
 	OUTBOX_ASK_LEAD,
 	OUTBOX_ASK_POSITION,
-	OUTBOX_ASK_WINDOW, /* the one after core->window */
-	OUTBOX_ASK_PAGE,   /* of core->window, above core->page_after */
-	OUTBOX_STORE,	   /* core->storing */
-	OUTBOX_PRODUCE,	   /* rows of the oldest page */
-	OUTBOX_COMMIT,	   /* what is in flight, and ring_end() */
-	OUTBOX_NEW_SINK,   /* a new producer in place of the old one */
-	OUTBOX_DONE,	   /* drained */
+	OUTBOX_ASK_WINDOW,	  /* the one after core->window */
+	OUTBOX_ASK_SLEEP,	  /* the same, and if it is empty to be woken */
+	OUTBOX_ASK_PAGE,	  /* of core->window, above core->page_after */
+	OUTBOX_STORE,		  /* core->storing */
+	OUTBOX_ASK_HELD,	  /* which topics are held */
+	OUTBOX_HOLD,		  /* core->held.storing */
+	OUTBOX_SET_ASIDE,	  /* the first core->held.aside_asked */
+	OUTBOX_ASK_HELD_PAGE, /* of core->held.topic */
+	OUTBOX_CROSS_OFF,	  /* held_cross_off() */
+	OUTBOX_NEW_LANE,
+	OUTBOX_CLOSE_LANE,
+	OUTBOX_PRODUCE_HELD, /* rows of the held page */
+	OUTBOX_PRODUCE,		 /* rows of the oldest page */
+	OUTBOX_COMMIT,		 /* what is in flight, and ring_end() */
+	OUTBOX_NEW_SINK,	 /* a new producer in place of the old one */
+	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
 
 /* One answer to OUTBOX_ASK_PAGE.  The rows themselves are kept by outbox.c. */
@@ -88,6 +109,16 @@ typedef struct OutboxPage
 	uint32_t done; /* rows produced */
 	bool	 last; /* the window ends here */
 } OutboxPage;
+
+/* What made it look. */
+typedef enum OutboxCause
+{
+	CAUSE_NOTIFY,  /* somebody said there is something */
+	CAUSE_POLL,	   /* slept, and nobody said anything for poll_us */
+	CAUSE_AWAKE,   /* there was something just before */
+	CAUSE_WRITERS, /* could not sleep: somebody was about to commit */
+	CAUSES,		   /* their number */
+} OutboxCause;
 
 typedef struct OutboxCore
 {
@@ -107,15 +138,17 @@ typedef struct OutboxCore
 	int64_t		 epoch;	  /* of our latest lead; 0: we do not lead */
 
 	/* reading */
-	bool	 positioned; /* window and seq come from this connection */
-	bool	 reading;	 /* window has more pages to ask for */
-	bool	 opened;	 /* a page of window was already taken */
-	char	*window;	 /* the present one, owned */
-	int64_t	 page_after; /* seq after which its next page begins */
-	uint32_t page_rows;	 /* as many were asked for */
-	bool	 wake;		 /* somebody said there is something */
-	int64_t	 poll_at;	 /* look then even if nobody says so */
-	bool	 polled;	 /* the last look was the clock's idea */
+	bool		positioned; /* window and seq come from this connection */
+	bool		reading;	/* window has more pages to ask for */
+	bool		opened;		/* a page of window was already taken */
+	char	   *window;		/* the present one, owned */
+	int64_t		page_after; /* seq after which its next page begins */
+	uint32_t	page_rows;	/* as many were asked for */
+	bool		wake;		/* somebody said there is something */
+	bool		asleep;		/* somebody will say so */
+	uint32_t	vain;		/* looks since the last one that found something */
+	int64_t		poll_at;	/* look then even if nobody says so */
+	OutboxCause cause;		/* of the last look */
 
 	/* producing */
 	OutboxPage pages[OUTBOX_PAGES_MAX];
@@ -129,6 +162,9 @@ typedef struct OutboxCore
 	int64_t	   acked_at;  /* last sign of life while events fly */
 	bool	   committing;
 	int64_t	   begun_at; /* first event of this transaction, if any flies */
+
+	/* held topics */
+	Held held;
 
 	/* the position */
 	RingPosition storing;  /* what OUTBOX_STORE stores */
@@ -158,6 +194,9 @@ void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
 void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 						bool finished, int64_t now);
 void outbox_on_window(OutboxCore *core, const char *window);
+/* asleep: the window is empty, and outbox_on_wake() will follow */
+void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
+					 int64_t now);
 void outbox_on_stored(OutboxCore *core, int64_t now);
 void outbox_on_wake(OutboxCore *core);
 
@@ -176,14 +215,34 @@ void outbox_on_acked(OutboxCore *core, int64_t now);
 void outbox_on_committing(OutboxCore *core, int64_t now);
 void outbox_on_committed(OutboxCore *core, int64_t now);
 
-/* The row of the oldest page to be produced now, or -1. */
+/* The row of the oldest page to be produced or set aside now, or -1. */
 int64_t outbox_row(const OutboxCore *core);
 
-/* The row was taken by the producer; true if its page is finished with. */
+/* The row was taken by the producer, or is to be set aside as held_way() said;
+ * true if its page is finished with. */
 bool outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 						int64_t now) MUST_CHECK;
+bool outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us,
+					 int64_t now) MUST_CHECK;
+
+/* The producer is lost because the broker refused a record of this topic.
+ * False: that is nothing new, and a failure like another. */
+bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now) MUST_CHECK;
+
+/* held topics; before outbox_on_held(), held_load() for each */
+void outbox_on_held(OutboxCore *core);
+void outbox_on_hold_stored(OutboxCore *core);
+void outbox_on_asides_stored(OutboxCore *core, int64_t now);
+bool outbox_on_held_page(OutboxCore *core, uint32_t rows, size_t bytes,
+						 int64_t now) MUST_CHECK;
+bool outbox_on_crossed_off(OutboxCore *core, bool let_go,
+						   int64_t now) MUST_CHECK;
 
 void outbox_on_stop(OutboxCore *core, int64_t stop_by);
+
+/* The core's own: the question has its answer. */
+void outbox_answered(OutboxCore *core, OutboxAction question);
 
 /* for /readyz, metrics and the watchdog */
 bool outbox_leads(const OutboxCore *core);

@@ -1,5 +1,5 @@
 /*
- * outbox_private.h - what outbox.c and outbox_answers.c share
+ * outbox_private.h - the outbox pump, for its own files
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -8,6 +8,8 @@
 
 #include "api.h"
 #include "exit_code.h"
+#include "lane.h"
+#include "log.h"
 #include "outbox.h"
 #include "outbox_core.h"
 #include "sink.h"
@@ -19,6 +21,7 @@ struct Outbox
 	Metrics		 *metrics;
 	PgConn		 *conn;
 	Sink		 *sink;
+	Lane		 *lane; /* for held topics */
 	OutboxCore	  core;
 	PumpState	  told_state;			   /* last one in the log */
 	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
@@ -31,6 +34,7 @@ struct Outbox
 	Buf			  record;  /* being made for that topic */
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
 	double		 *ends[EVENT_ENDS]; /* metrics */
+	double		 *wakeups[CAUSES];
 	bool		  echo_heard;
 	bool		  leading; /* as the metrics know it */
 	bool		  done;
@@ -49,5 +53,8 @@ void outbox_exit(Outbox *outbox, ExitCode code);
 bool outbox_take_answer(Outbox *outbox, PGresult *result) MUST_CHECK;
 void outbox_take_error(Outbox *outbox, const char *sqlstate,
 					   const PGresult *result);
+
+/* in outbox_report.c: the log and the metrics follow the state */
+void outbox_tell(Outbox *outbox);
 
 #endif

@@ -49,8 +49,8 @@ struct PgConn
 	LoopIo		 *io;
 	LoopTimer	 *timer;	 /* limit of connecting or of a call */
 	bool		  failed;	 /* a send failed: the timer reports it */
-	uint32_t	  prepared;	 /* statements that the session knows */
-	uint32_t	  preparing; /* the one that is being prepared */
+	uint64_t	  prepared;	 /* statements that the session knows */
+	uint64_t	  preparing; /* the one that is being prepared */
 	PGresult	 *answer;	 /* so far */
 	Buf			  error;	 /* why it is down */
 };
@@ -287,7 +287,7 @@ pgconn_send(PgConn *conn, const PgStatement *statement, const PgParam *params)
 	const char *values[PGCONN_PARAMS_MAX];
 	int			lengths[PGCONN_PARAMS_MAX];
 	int			formats[PGCONN_PARAMS_MAX];
-	uint32_t	bit = UINT32_C(1) << statement->id;
+	uint64_t	bit = UINT64_C(1) << statement->id;
 
 	Assert(statement->nparams <= PGCONN_PARAMS_MAX);
 	for (int i = 0; i < statement->nparams; i++)
@@ -311,7 +311,7 @@ pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
 {
 	Assert(conn->state == PGC_IDLE);
 	Assert(conn->answer == NULL);
-	Assert(statement->id >= 0 && statement->id < 32);
+	Assert(statement->id >= 0 && statement->id < 64);
 
 	conn->state = PGC_BUSY;
 	conn->failed = !pgconn_send(conn, statement, params);

@@ -20,6 +20,9 @@
 
 #define LOG_MODULE "sink"
 
+#define BATCH_BYTES 1000000
+/* After its fatal error, in which the report of the record is to follow. */
+#define BLAME_US (1 * SEC_US)
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
 /* what is no event: a transaction's position */
@@ -32,6 +35,7 @@ struct Sink
 	SinkHandlers	  handlers;
 	void			 *arg;
 	LoopWake		 *wake;
+	LoopTimer		 *blame_timer; /* no report says whose fault it was */
 	rd_kafka_t		 *producer; /* NULL while closed */
 	rd_kafka_queue_t *queue;
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
@@ -39,11 +43,15 @@ struct Sink
 	Topics			 *topics;
 	LogThrottle		  error_told;
 	bool			  known_up;
-	Buf				  failure; /* first reason to give this producer up */
+	Buf				  failure;	   /* first reason to give this producer up */
+	bool			  blaming;	   /* a record was refused: which? */
+	char			 *blamed;	   /* topic of the refused record, or NULL */
+	int				  batch_bytes; /* of one request, until one was refused */
 	Buf				  refusal;
 };
 
 static void sink_serve(void *arg);
+static void sink_blame_nobody(void *arg);
 static void sink_opened(void *arg, Slice position);
 static void sink_committed(void *arg);
 static void sink_transaction_failed(void *arg, rd_kafka_resp_err_t error,
@@ -64,6 +72,8 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 	sink->handlers = *handlers;
 	sink->arg = arg;
 	sink->wake = loop_wake_new(loop, sink_serve, sink);
+	sink->blame_timer = loop_timer_new(loop, sink_blame_nobody, sink);
+	sink->batch_bytes = BATCH_BYTES;
 	sink->topics = topics_new(loop, metrics);
 	sink->transaction = transaction_new(loop, &on_transaction, sink);
 	return sink;
@@ -77,6 +87,7 @@ sink_free(Sink *sink)
 	sink_close(sink);
 	transaction_free(sink->transaction);
 	loop_wake_free(sink->wake);
+	loop_timer_free(sink->blame_timer);
 	topics_free(sink->topics);
 	buf_free(&sink->failure);
 	buf_free(&sink->refusal);
@@ -98,9 +109,11 @@ sink_free(Sink *sink)
  * fails all of it, and its records wait no longer than itself.
  */
 static rd_kafka_conf_t *
-sink_conf(const Config *config, int max_event_bytes, const char *transactional)
+sink_conf(const Config *config, int max_event_bytes, int batch_max,
+		  const char *transactional)
 {
 	char in_flight[16];
+	char batch_bytes[16];
 	char message_bytes[16];
 	char queue_kbytes[16];
 	char timeout[16];
@@ -108,6 +121,7 @@ sink_conf(const Config *config, int max_event_bytes, const char *transactional)
 	bool once = transactional != NULL;
 
 	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX + once);
+	snprintf(batch_bytes, sizeof(batch_bytes), "%d", batch_max);
 	snprintf(timeout, sizeof(timeout), "%d", KAFKA_TRANSACTION_MS);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_max);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
@@ -115,10 +129,12 @@ sink_conf(const Config *config, int max_event_bytes, const char *transactional)
 	return kafka_conf_new(config,
 						  (KafkaProperties){
 							  {"linger.ms", "0"},
+							  {"batch.size", batch_bytes},
 							  {"partitioner", "murmur2_random"},
 							  {"sticky.partitioning.linger.ms", "0"},
 							  {"queue.buffering.max.kbytes", queue_kbytes},
 							  {"topic.metadata.refresh.fast.interval.ms", "50"},
+							  {"topic.metadata.propagation.max.ms", "5000"},
 							  {NULL, NULL},
 						  },
 						  (KafkaProperties){
@@ -145,7 +161,8 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes,
 	char			*transactional = incarnation != NULL
 										 ? position_transactional_id(incarnation)
 										 : NULL;
-	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes, transactional);
+	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes,
+									  sink->batch_bytes, transactional);
 
 	free(transactional);
 	Assert(sink->producer == NULL);
@@ -176,6 +193,7 @@ sink_close(Sink *sink)
 {
 	if (sink->producer == NULL)
 		return;
+	loop_timer_set(sink->blame_timer, NEVER);
 	rd_kafka_queue_io_event_enable(sink->queue, -1, NULL, 0);
 	topics_close(sink->topics);
 	rd_kafka_queue_destroy(sink->queue);
@@ -187,8 +205,10 @@ sink_close(Sink *sink)
 	sink->position_topic = NULL;
 	sink->queue = NULL;
 	sink->producer = NULL;
-	sink->known_up = false;
+	sink->known_up = sink->blaming = false;
 	buf_clear(&sink->failure);
+	free(sink->blamed);
+	sink->blamed = NULL;
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -202,6 +222,14 @@ sink_refuse(Sink *sink, const char *class, const char *why)
 	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class", class,
 				  NULL) += 1;
 	return SINK_REFUSED;
+}
+
+/* A transaction is lost, and its commit says why. */
+static void
+sink_ask_why(Sink *sink)
+{
+	if (sink->failure.len == 0 && !transaction_is_busy(sink->transaction))
+		transaction_commit(sink->transaction);
 }
 
 SinkResult
@@ -230,8 +258,14 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return SINK_TAKEN; /* and so were the headers */
 	rd_kafka_headers_destroy(headers);
-	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL ||
+		error == RD_KAFKA_RESP_ERR__FATAL) /* of which we will hear */
 		return SINK_FULL;
+	if (sink->position_topic != NULL && error == RD_KAFKA_RESP_ERR__STATE)
+	{
+		sink_ask_why(sink);
+		return SINK_FULL;
+	}
 	return sink_refuse(sink, rd_kafka_err2name(error), rd_kafka_err2str(error));
 }
 
@@ -272,14 +306,30 @@ sink_refusal(const Sink *sink)
 
 /* The first reason counts: what follows it is its consequence. */
 static void
-sink_give_up(Sink *sink, rd_kafka_resp_err_t error, const char *text)
+sink_give_up(Sink *sink, const char *topic, rd_kafka_resp_err_t error,
+			 const char *text)
 {
 	if (sink->failure.len > 0)
 		return;
+	if (topic != NULL)
+		sink->blamed = xstrdup(topic);
 	buf_printf(&sink->failure, "%s: %s", rd_kafka_err2name(error), text);
 	buf_str(&sink->failure);
 	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class",
 				  rd_kafka_err2name(error), NULL) += 1;
+}
+
+/*
+ * The broker's limit is for what it gets at once, which may be many records,
+ * none of them too large: then less at once.
+ */
+static void
+sink_send_less(Sink *sink, rd_kafka_event_t *event, rd_kafka_resp_err_t error)
+{
+	if ((error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+		 error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) &&
+		rd_kafka_event_message_count(event) > 1)
+		sink->batch_bytes = Max(sink->batch_bytes / 4, 1);
 }
 
 /*
@@ -291,6 +341,7 @@ static bool
 sink_delivered(Sink *sink, const rd_kafka_message_t *message)
 {
 	rd_kafka_resp_err_t error = message->err;
+	const char		   *topic = rd_kafka_topic_name(message->rkt);
 	char			   *text;
 
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR &&
@@ -300,16 +351,17 @@ sink_delivered(Sink *sink, const rd_kafka_message_t *message)
 		(error == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
 		 error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT))
 	{
-		if (!transaction_is_busy(sink->transaction))
-			transaction_commit(sink->transaction);
+		sink_ask_why(sink);
 		return false;
 	}
+	if (sink->blaming && !kafka_is_refusal(error))
+		return false; /* goes down with the one that was refused */
 	text = xasprintf("%s (topic %s)",
 					 error == RD_KAFKA_RESP_ERR_NO_ERROR
 						 ? "delivered, but nobody knows where"
 						 : rd_kafka_err2str(error),
-					 rd_kafka_topic_name(message->rkt));
-	sink_give_up(sink, error, text);
+					 topic);
+	sink_give_up(sink, kafka_is_refusal(error) ? topic : NULL, error, text);
 	free(text);
 	return false;
 }
@@ -325,7 +377,12 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 	{
 		uint64_t id = (uint64_t) (uintptr_t) message->_private;
 
-		if (!sink_delivered(sink, message) || id == POSITION_ID)
+		if (!sink_delivered(sink, message))
+		{
+			sink_send_less(sink, event, message->err);
+			continue;
+		}
+		if (id == POSITION_ID)
 			continue;
 		if (message->rkt != handle)
 		{
@@ -335,9 +392,10 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			topic = topics_find(sink->topics, (Slice){name, strlen(name)});
 		}
 		Assert(topic != NULL);
+		topic->unsure = false;
 		if (sink->position_topic != NULL)
 		{
-			topic->held++;
+			topic->uncommitted++;
 			continue;
 		}
 		*topic->published += 1;
@@ -355,7 +413,11 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 	if (rd_kafka_event_error_is_fatal(event))
 	{
 		error = rd_kafka_fatal_error(sink->producer, reason, sizeof(reason));
-		sink_give_up(sink, error, reason);
+		if (error != RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE)
+			sink_give_up(sink, NULL, error, reason);
+		else if (!sink->blaming)
+			loop_timer_set(sink->blame_timer, loop_now(sink->loop) + BLAME_US);
+		sink->blaming = true;
 		return;
 	}
 	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
@@ -388,23 +450,51 @@ sink_take_event(Sink *sink, rd_kafka_event_t *event)
 	}
 }
 
+static void
+sink_tell_failure(Sink *sink)
+{
+	char *topic = sink->blamed;
+
+	if (sink->failure.len == 0)
+		return;
+	sink->blamed = NULL; /* as it may be closed meanwhile */
+	sink->handlers.failed(sink->arg, topic, buf_str(&sink->failure));
+	free(topic);
+}
+
+static void
+sink_blame_nobody(void *arg)
+{
+	Sink *sink = arg;
+
+	sink_give_up(sink, NULL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
+				 "a record failed, and nobody knows which");
+	sink_tell_failure(sink);
+}
+
 /* Until the queue is empty: what it holds is limited by what is in flight. */
 static void
-sink_serve(void *arg)
+sink_take_events(Sink *sink)
 {
-	Sink			 *sink = arg;
 	rd_kafka_event_t *event;
 
-	if (sink->producer == NULL)
-		return;
 	while ((event = rd_kafka_queue_poll(sink->queue, 0)) != NULL)
 	{
 		sink_take_event(sink, event);
 		rd_kafka_event_destroy(event);
 	}
+}
+
+static void
+sink_serve(void *arg)
+{
+	Sink *sink = arg;
+
+	if (sink->producer == NULL)
+		return;
+	sink_take_events(sink);
 	sink->handlers.served(sink->arg);
-	if (sink->failure.len > 0)
-		sink->handlers.failed(sink->arg, buf_str(&sink->failure));
+	sink_tell_failure(sink);
 }
 
 /* ---- what becomes of transactions -------------------------------------- */
@@ -435,8 +525,9 @@ sink_transaction_failed(void *arg, rd_kafka_resp_err_t error, const char *why)
 {
 	Sink *sink = arg;
 
-	sink_give_up(sink, error, why);
-	sink->handlers.failed(sink->arg, buf_str(&sink->failure));
+	sink_take_events(sink); /* the reports know more: which topic */
+	sink_give_up(sink, NULL, error, why);
+	sink_tell_failure(sink);
 }
 
 bool

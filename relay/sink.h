@@ -35,7 +35,8 @@ typedef struct SinkHandlers
 {
 	void (*acked)(void *arg, uint64_t id);
 	void (*served)(void *arg); /* after the last of a group of acked() */
-	void (*failed)(void *arg, const char *why);
+	/* topic: the broker refused a record of it; NULL: that was not why */
+	void (*failed)(void *arg, const char *topic, const char *why);
 	/* transactional: instead of acked; the position that Kafka has, if any */
 	void (*opened)(void *arg, Slice position);
 	void (*committed)(void *arg);

@@ -135,8 +135,8 @@ topics_committed(Topics *topics)
 		for (Topic *topic = topics->buckets[i]; topic != NULL;
 			 topic = topic->next)
 		{
-			*topic->published += topic->held;
-			topic->held = 0;
+			*topic->published += topic->uncommitted;
+			topic->uncommitted = 0;
 		}
 }
 
@@ -191,7 +191,10 @@ topics_ensure(void *arg)
 		return;
 	count = topics_unsure(topics, missing);
 	if (count == 0)
+	{
+		buf_clear(&topics->missing);
 		return;
+	}
 	admin = rd_kafka_AdminOptions_new(topics->producer,
 									  RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_TIMEOUT_MS,

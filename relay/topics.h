@@ -20,7 +20,7 @@ typedef struct Topic
 	size_t			  len;	  /* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published; /* metric */
-	double			  held;		 /* delivered, to be published by a commit */
+	double			  uncommitted; /* delivered, to be published by a commit */
 	struct Topic	 *next;		 /* in its bucket */
 } Topic;
 
@@ -39,7 +39,7 @@ void topics_want(Topics *topics, const char *name);
 /* NULL if librdkafka does not like the name. */
 Topic *topics_find(Topics *topics, Slice name);
 
-/* What is held counts as published. */
+/* What is uncommitted counts as published. */
 void topics_committed(Topics *topics);
 
 /* RD_KAFKA_EVENT_CREATETOPICS_RESULT; whether the broker answered. */

@@ -8,7 +8,7 @@
  * made for that; what the call came to is read when the thread has ended.
  * Delivery reports go to the loop as ever, meanwhile too: a commit waits for
  * somebody to take them.  Why not short waits and "call again to resume":
- * docs/decisions/0012-transactional-mode.md.
+ * docs/decisions/0014-transactional-mode.md.
  *
  * Nothing is tried again with the same producer.  What is not a success may
  * have happened or not; the next producer ends whatever the old one has left

@@ -43,6 +43,18 @@ BEGIN
 		('position_trouble', to_jsonb(trouble)),
 		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at)));
 	RETURN QUERY
+		SELECT 'held_topics', coalesce(jsonb_agg(jsonb_build_object(
+				   'topic', h.topic, 'since', pgstock_internal.utc_text(h.since),
+				   'reason', h.reason, 'tries', h.tries,
+				   'tried_at', pgstock_internal.utc_text(h.tried_at),
+				   'events', h.events)), '[]')
+		  FROM pgstock_internal.held_status() h
+		UNION ALL
+		SELECT 'held_trouble', to_jsonb(string_agg(
+				   format('%s (%s events since %s: %s)', h.topic, h.events,
+						  pgstock_internal.utc_text(h.since), h.reason), '; '))
+		  FROM pgstock_internal.held_status() h;
+	RETURN QUERY
 		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
 		  FROM pgstock_internal.relay_metrics() m
 		 WHERE m.name IN ('outbox_pending_events',
@@ -132,6 +144,8 @@ BEGIN
 		   AND (f.topic IS NULL OR o.aggregatetype = f.topic)
 		   AND NOT pgstock_internal.is_copy(o.headers)
 		   AND NOT pgstock_internal.is_pending(o.xid, o.seq, p)
+		   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
+						   WHERE h.seq = o.seq)
 		 ORDER BY o.seq LIMIT max_rows;
 END
 $$;
@@ -308,7 +322,9 @@ DECLARE
 BEGIN
 	RETURN QUERY
 		SELECT o.seq, o.id, o.aggregatetype,
-			   pgstock_internal.is_pending(o.xid, o.seq, p),
+			   pgstock_internal.is_pending(o.xid, o.seq, p)
+			   OR EXISTS (SELECT FROM pgstock_internal.held_event h
+						  WHERE h.seq = o.seq),
 			   pgstock_internal.is_copy(o.headers),
 			   CASE WHEN pgstock_internal.is_copy(o.headers)
 				    THEN convert_from(substring(o.headers

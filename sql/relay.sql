@@ -240,8 +240,8 @@ COMMENT ON FUNCTION pgstock_internal.kafka_position IS
 	'a record of the position topic, taken apart; SK022 if it is none';
 
 /*
- * Within one lead Kafka's position is never behind: the row is written behind
- * it.  Over several leads the later one counts, for it began where the one
+ * Within one lead the further one counts: Kafka's, for the row is written behind
+ * it, unless what came since was empty or set aside.  Over several leads the later one counts, for it began where the one
  * before had come to; with the same number of lead in two histories, the later
  * place in the WAL.
  */
@@ -265,8 +265,9 @@ BEGIN
 	IF kafka IS NOT NULL THEN
 		k := pgstock_internal.kafka_position(kafka);
 		IF pgstock_internal.foreign_because(k."window") IS NULL
-			AND (k.epoch, (k."window").lsn)
-				>= (coalesce(p.stored_epoch, 0), coalesce(w.lsn, '0/0')) THEN
+			AND (k.epoch, (k."window").lsn, k.finished, k.seq)
+				>= (coalesce(p.stored_epoch, 0), coalesce(w.lsn, '0/0'),
+					finished, seq) THEN
 			"window" := k."window"::text;
 			seq := k.seq;
 			finished := k.finished;
@@ -453,6 +454,34 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
 	'the window''s rows above after_seq, by seq, until there are max_rows, or max_bytes of payloads and headers; neither: its end';
+
+CREATE FUNCTION pgstock_internal.want_hints(wanted boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_want_hints' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.want_hints IS
+	'whether this session is told from now on of each commit with an event';
+
+/*
+ * The lock before the snapshot, and nothing found in it: extension/wakeup.c has
+ * the proof that nothing is slept through.
+ */
+CREATE FUNCTION pgstock_internal.relay_sleep("window" text,
+	publish_after text DEFAULT 'auto', OUT next_window text,
+	OUT asleep boolean)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	asleep := pgstock_internal.want_hints(true);
+	next_window := pgstock_internal.relay_next_window("window", publish_after);
+	IF asleep AND EXISTS
+		(SELECT FROM pgstock_internal.relay_page(next_window, 0, 1, 1)) THEN
+		asleep := pgstock_internal.want_hints(false);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_sleep IS
+	'the next window; asleep: it is empty, and the session is told when there is more';
 
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)
@@ -688,14 +717,21 @@ CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-WITH pending AS MATERIALIZED (
-	SELECT * FROM pgstock_internal.pending()
+WITH held AS MATERIALIZED (
+	SELECT * FROM pgstock_internal.held_status()
+), pending AS MATERIALIZED (
+	SELECT sum(e.n) AS n, min(e.oldest) AS oldest
+	  FROM (SELECT p.n, p.oldest FROM pgstock_internal.pending() p
+			UNION ALL SELECT h.events, h.oldest FROM held h) e
 )
 SELECT 'outbox_pending_events', '', n::float8 FROM pending
 UNION ALL
 SELECT 'outbox_oldest_pending_seconds', '',
 	   coalesce(extract(epoch FROM clock_timestamp() - oldest), 0)::float8
   FROM pending
+UNION ALL
+SELECT 'outbox_held_events', format('topic="%s"', h.topic), h.events::float8
+  FROM held h
 UNION ALL
 SELECT 'outbox_table_bytes', '',
 	   sum(pg_total_relation_size(i.inhrelid))::float8

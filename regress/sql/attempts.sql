@@ -81,7 +81,13 @@ SELECT att.two();
 SELECT partition, first_offset, started FROM pgstock_internal.inbox_attempt WHERE partition IN (81, 82) ORDER BY 1;
 SELECT att.two();
 SELECT lines_of('order-created-9');
--- one that waits for another try: its tries count the same
+-- one that waits for another try: its tries count the same, once the session that made them is gone
+CREATE PROCEDURE att.died() LANGUAGE plpgsql AS $$ BEGIN
+	WHILE (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend') > 1 LOOP
+		PERFORM pg_sleep(0.01);
+		COMMIT;
+	END LOOP;
+END $$;
 CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
 SELECT att.batch('att-user', 13, 14), att.batch('att-user', 13, 14);
 CREATE FUNCTION att.retry() RETURNS text LANGUAGE sql AS $$
@@ -91,15 +97,19 @@ $$;
 UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'att-user' AND state = 'waiting';
 SELECT att.retry();
 \c -
+CALL att.died();
 SELECT att.retry();
 SELECT started, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
 SELECT att.retry();
 SELECT started, attempts, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
 \c -
+CALL att.died();
 SELECT att.retry();
 \c -
+CALL att.died();
 SELECT att.retry();
 \c -
+CALL att.died();
 SELECT att.retry();
 SELECT att.retry();
 SELECT event_id, attempts, state, error FROM stock_failed_events WHERE topic = 'att-user' ORDER BY id;
@@ -112,12 +122,15 @@ SELECT n, result FROM apply('[{"topic": "payment-success", "partition": 83, "off
 CREATE VIEW att.waits AS SELECT string_agg(started::text, ' ' ORDER BY id) AS started FROM pgstock_internal.failed_event WHERE topic = 'payment-success' AND partition = 83;
 UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'payment-success' AND partition = 83;
 \c -
+CALL att.died();
 SELECT att.waiting();
 TABLE att.waits;
 \c -
+CALL att.died();
 SELECT att.waiting();
 TABLE att.waits;
 \c -
+CALL att.died();
 SELECT att.waiting();
 TABLE att.waits;
 SELECT att.waiting();

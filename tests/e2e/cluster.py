@@ -217,8 +217,9 @@ class Kafka(Server):
     whose address the broker advertises there, so that clients stay on it.
     """
 
-    def __init__(self, directory, detach=False, proxied=True):
+    def __init__(self, directory, detach=False, proxied=True, settings=""):
         super().__init__(directory, detach)
+        self.settings = settings
         self.port, self.inner_port, self.controller_port = (
             self.take_port() for _ in range(3))
         self.proxy = Proxy(self.inner_port) if proxied else None
@@ -264,7 +265,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-""")
+{self.settings}""")
         run_tool(self.java("kafka.tools.StorageTool", "format", "-t",
                            "4L6g3nShT-eMCtK--X86sw", "-c", self.config))
         return self
@@ -330,6 +331,11 @@ broker.heartbeat.interval.ms=500
         resource = ConfigResource("topic", name)
         (future,) = self.admin.describe_configs([resource]).values()
         return {entry.name: entry.value for entry in future.result(30).values()}
+
+    def acl(self, *args):
+        """What kafka-acls.sh does."""
+        run_tool(self.java("org.apache.kafka.tools.AclCommand",
+                           "--bootstrap-server", self.brokers, *args))
 
     def delete_records(self, place):
         """Let a partition begin at an offset, as retention does."""

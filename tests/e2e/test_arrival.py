@@ -6,8 +6,10 @@ tests (inbox_payment, inbox_back, inbox_waiting); here it is what only Kafka and
 relays can bring about.
 """
 
+import json
 import os
 import time
+from contextlib import closing
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -148,3 +150,32 @@ def test_backlog_with_payments_first(db, kafka, start_relay):
     assert db.level("book") == (BACKLOG - kept, 0, BACKLOG - kept)
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)
+
+
+def retry(session):
+    """One look at what waits, as a relay takes it."""
+    with session, session.cursor() as cur:
+        cur.execute("SELECT result, n FROM pgstock_internal.relay_retry(50, %s)",
+                    (json.dumps({
+                        "dlq_topic": "{topic}_dlq", "retry_delays_ms": [1000],
+                        "order_wait_ms": 0, "dedup_retention_ms": 60000,
+                        "group": "g", "count_attempts": True}),))
+        return cur.fetchall()
+
+
+def test_two_relays_look_at_what_waits(db):
+    """Every relay looks at all that waits. One has put its tries on record
+    when the other looks: that is no death, and neither counts the other's
+    record as one, however often they meet."""
+    db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
+           ' "offset", event_id, value, attempts, next_retry_at, state, class,'
+           " error, first_failed_at, handled) SELECT 'order_failed', 0, i,"
+           " 'e-' || i, '{\"order_id\": \"none\"}', 0, now(), 'waiting',"
+           " 'order', 'unknown_order', now(), false"
+           " FROM generate_series(1, 3) i")
+    with closing(db.connect()) as one, closing(db.connect()) as other:
+        assert retry(one) == [("started", 3)]
+        assert retry(other) == [("skipped", 3)]
+        assert retry(one) == []
+    assert db.sql("SELECT DISTINCT started, state"
+                  " FROM pgstock_internal.failed_event") == [(0, "retried")]

@@ -127,7 +127,8 @@ KEYS = {
     "status", "problems", "relay_version", "extension_version", "relay_api",
     "database", "inbox_group", "server_version", "in_recovery", "leader",
     "leader_pid", "leader_since", "epoch", "position_valid",
-    "position_trouble", "position_stored_at", "pending_events",
+    "position_trouble", "position_stored_at", "held_topics", "held_trouble",
+    "pending_events",
     "oldest_pending_seconds", "archive_open", "webhook_waiting", "failed_waiting",
     "failed_archived", "broker", "missing_topics", "consumers"}
 

@@ -8,7 +8,6 @@ cluster, stalls everybody.
 """
 
 import random
-import threading
 import time
 from contextlib import closing
 
@@ -16,7 +15,6 @@ import pytest
 
 from checks import check_all, of_type, wait_complete
 from load import Clients
-from process import wait_until
 
 
 def reserve(cur, name):
@@ -166,48 +164,3 @@ def test_floor_is_never_ahead(db):
                 END LOOP;
             END
             $$""")
-
-
-def test_lead_sees_what_went_without_a_hint(db, pg):
-    """A writer that finds no leader wakes nobody. Caught in the middle of its
-    COMMIT (no standby answers), it is not to be seen yet: whoever takes the
-    lead waits until it is."""
-    def locks(granted):
-        return db.value("SELECT count(*) FROM pg_locks WHERE locktype ="
-                        " 'advisory' AND objsubid = %s AND granted = %s",
-                        (0x706f, granted))
-
-    def start(threads, work, *args):
-        threads.append(threading.Thread(target=work, args=args))
-        threads[-1].start()
-        return threads[-1]
-
-    def commit():
-        db.sql("SELECT publish_event('t', 'k', '1')")
-
-    def lead(cur):
-        cur.execute("SELECT pgstock_internal.relay_lead() > 0")
-        cur.execute("SELECT count(*) FROM stock_outbox")
-
-    def standby(name):
-        db.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
-        db.sql("SELECT pg_reload_conf()")
-
-    with closing(db.connect()) as relay, relay.cursor() as cur:
-        relay.autocommit = True
-        standby("nobody")
-        try:
-            writers = []
-            # one does not wait that comes before the setting is known
-            wait_until(lambda: start(writers, commit) and locks(True) > 0, 20,
-                       "no writer is caught", step=0.2)
-            wait_until(lambda: locks(True) == sum(t.is_alive() for t in writers),
-                       20, "all of them are")
-            leader = start([], lead, cur)
-            wait_until(lambda: locks(False) == 1, 20, "the leader waits")
-        finally:
-            standby("")
-        for thread in [leader, *writers]:
-            thread.join(30)
-            assert not thread.is_alive()
-        assert cur.fetchone() == (len(writers),)

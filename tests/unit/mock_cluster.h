@@ -37,6 +37,7 @@ typedef struct Fixture
 	int						 acked_count;
 	Buf						 failure; /* of the producer, the last one */
 	int						 failures;
+	bool					 topic_refused; /* as the last failure said */
 	bool					 opened; /* transactional */
 	Buf						 position;
 	int						 committed;
@@ -61,9 +62,11 @@ on_served(void *arg UNUSED)
 }
 
 static inline void
-on_failed(void *arg, const char *why)
+on_failed(void *arg, const char *topic, const char *why)
 {
 	Fixture *fixture = arg;
+
+	fixture->topic_refused = topic != NULL && strcmp(topic, TOPIC) == 0;
 
 	buf_clear(&fixture->failure);
 	buf_add_str(&fixture->failure, why);

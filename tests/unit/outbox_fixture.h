@@ -67,6 +67,8 @@ lead(void)
 {
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -86,6 +88,30 @@ open_window(const char *window)
 	outbox_on_wake(&core);
 	expect(OUTBOX_ASK_WINDOW);
 	outbox_on_window(&core, window);
+}
+
+/* As after a look that found nothing, with nobody about to commit. */
+static inline void
+doze(void)
+{
+	core.asleep = true;
+	core.vain = OUTBOX_VAIN_LOOKS;
+	core.poll_at = now + core.poll_us;
+}
+
+static inline void
+look_in_vain(void)
+{
+	for (int i = 0; i < OUTBOX_VAIN_LOOKS; i++)
+	{
+		expect(OUTBOX_ASK_WINDOW);
+		outbox_on_window(&core, "w1");
+		expect(OUTBOX_ASK_PAGE);
+		assert_false(outbox_on_page(&core, 0, 0, 0));
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + (OUTBOX_AWAKE_US << i));
+		now += OUTBOX_AWAKE_US << i;
+	}
 }
 
 /* A page of rows of 100 bytes; the last has that seq. */
@@ -112,7 +138,8 @@ produce_page(int64_t first_seq)
 	return id;
 }
 
-/* A window of that many rows goes into flight, seq from 1 on; the first id. */
+/* A window of that many rows goes into flight, seq from 1 on; then nothing
+ * happens any more.  The first id. */
 static inline uint64_t
 fly_window(const char *window, uint32_t rows)
 {
@@ -139,6 +166,7 @@ fly_window(const char *window, uint32_t rows)
 						 page > 0);
 	}
 	assert_int_equal(sent, rows);
+	doze();
 	return first;
 }
 

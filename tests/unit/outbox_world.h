@@ -13,6 +13,8 @@
  * ends what they left open; before that, a commit whose producer is gone may
  * still take effect, or not.
  *
+ * A topic may refuse events (held_world.h).
+ *
  * Both check what they are told: see test_outbox_simulation.c.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -28,6 +30,7 @@
 
 #define KEYS			40
 #define PARTITIONS		4
+#define TOPICS			3
 #define SINK_MAX		80 /* records that a producer takes */
 #define OPEN_MAX		6  /* open transactions */
 #define OPEN_EVENTS_MAX 12 /* of one transaction */
@@ -39,13 +42,32 @@ typedef struct Event
 	uint32_t key;
 	uint32_t commit; /* 0: open or rolled back */
 	uint32_t nth;	 /* among the committed ones of its key */
-	bool	 acked;	 /* to a relay */
+	bool	 acked;	 /* by Kafka, to a relay */
+	bool	 aside;	 /* in the database, for its topic is held */
+	bool	 was_aside;
 } Event;
+
+/* Where a transaction is: extension/wakeup.c. */
+typedef enum Stage
+{
+	STAGE_OPEN,
+	STAGE_SILENT,	 /* about to commit, or just visible; holds the hint lock */
+	STAGE_HINTING,	 /* about to commit, and to tell */
+	STAGE_UNCOUNTED, /* the same, of which nobody is told: COMMIT PREPARED */
+} Stage;
+
+typedef enum Refuses
+{
+	REFUSES_NONE,
+	REFUSES_ALL,
+	REFUSES_LARGE, /* some events */
+} Refuses;
 
 typedef struct Transaction
 {
 	int64_t	 seqs[OPEN_EVENTS_MAX];
 	uint32_t count;
+	Stage	 stage;
 } Transaction;
 
 typedef struct Position
@@ -77,7 +99,7 @@ typedef struct Producer
 	/* transactional */
 	bool	 opening;
 	bool	 committing;
-	int64_t	 number;   /* the latest is not fenced; 0: not yet known */
+	int64_t	 number;   /* the latest is not fenced; 0: none, or not yet */
 	Position position; /* read when it was opened; then: to be committed */
 } Producer;
 
@@ -97,6 +119,15 @@ typedef struct Counts
 	unsigned crashes;
 	unsigned stops;
 	unsigned outages;
+	unsigned silent; /* commits of which nobody was told, nobody sleeping */
+	unsigned hints;
+	unsigned sleeps;
+	unsigned in_the_way; /* no sleep: a silent one was about to commit */
+	unsigned found;		 /* no sleep: there was something */
+	unsigned refusals;
+	unsigned lane_refusals; /* of those */
+	unsigned asides;
+	unsigned let_go; /* topics that flow again */
 } Counts;
 
 typedef struct TransactionCounts
@@ -130,16 +161,41 @@ typedef struct World
 	Position	position;
 	int64_t		epoch;
 	int			leader;	   /* index of a relay, or -1 */
+	bool		idle;	   /* the application does little */
 	uint32_t	all_acked; /* the first so many of committed are */
+	int			sleeper;   /* who holds the hint lock, or -1 */
+	uint32_t promised; /* the latest commit that is not to be slept through */
 	/* the broker */
 	uint32_t key_firsts[KEYS]; /* events of the key that are there */
 	uint32_t firsts;
 	bool	 away;
+	Refuses	 refuses[TOPICS];
 	int64_t	 producers; /* transactional ones so far */
 	Position kafka_position;
 } World;
 
 static World world;
+
+static inline uint32_t
+topic_of(int64_t seq)
+{
+	return world.events[seq].key % PARTITIONS % TOPICS;
+}
+
+static inline bool
+is_refused(int64_t seq)
+{
+	Refuses refuses = world.refuses[topic_of(seq)];
+
+	return refuses == REFUSES_ALL ||
+		   (refuses == REFUSES_LARGE && seq % 16 == 0);
+}
+
+static inline bool
+is_passed(int64_t seq)
+{
+	return world.events[seq].acked || world.events[seq].aside;
+}
 
 /* Something goes wrong that often, while things may. */
 static inline bool
@@ -244,12 +300,12 @@ check_position(const Position *new)
 		 old->to &&new->finished >= old->finished &&new->seq >= old->seq) ||
 		(new->from == old->from && old->from == old->to));
 	while (world.all_acked < world.committed_count &&
-		   world.events[world.committed[world.all_acked]].acked)
+		   is_passed(world.committed[world.all_acked]))
 		world.all_acked++;
 	assert_true(sure <= world.all_acked);
 	for (uint32_t i = sure; i < world.commit_ends[new->to]; i++)
 		assert_true(world.committed[i] > new->seq ||
-					world.events[world.committed[i]].acked);
+					is_passed(world.committed[i]));
 }
 
 /* Only a session that leads gets here, so the epoch is the present one. */
@@ -273,7 +329,8 @@ append(int64_t seq)
 
 	assert_true(event->commit > 0);
 	assert_true(event->nth <= *firsts);
-	assert_true(!world.transactional || event->nth == *firsts);
+	assert_true(!world.transactional || event->nth == *firsts ||
+				event->was_aside);
 	if (event->nth == *firsts)
 	{
 		++*firsts;
@@ -297,8 +354,9 @@ broker_commit(Producer *producer)
 	world.transactions.committed++;
 }
 
-/* The partition takes the producer's next record, if there is one. */
-static inline bool
+/* The partition takes the producer's next record, if there is one; a seq that
+ * it refuses, or 0. */
+static inline int64_t
 broker_take(Producer *producer, uint32_t partition)
 {
 	for (uint32_t i = 0; i < producer->count; i++)
@@ -308,12 +366,14 @@ broker_take(Producer *producer, uint32_t partition)
 		if (flying->taken ||
 			world.events[flying->seq].key % PARTITIONS != partition)
 			continue;
-		if (!world.transactional)
+		if (is_refused(flying->seq))
+			return flying->seq;
+		if (producer->number == 0)
 			append(flying->seq);
 		flying->taken = true;
-		return true;
+		return 0;
 	}
-	return false;
+	return 0;
 }
 
 /* Any record that was taken comes back; false if there is none. */
@@ -343,7 +403,7 @@ broker_acknowledge(Producer *producer, uint64_t *id)
 static inline void
 begin_world(const char *simulation)
 {
-	world = (World){.now = SEC_US, .leader = -1};
+	world = (World){.now = SEC_US, .leader = -1, .sleeper = -1};
 	begin_dice(simulation);
 	world.position.finished = true;
 	world.events = xcalloc(EVENTS_MAX, sizeof(Event));
@@ -360,14 +420,24 @@ end_world(void)
 }
 
 static inline bool
-all_is_published(void)
+all_is_passed(void)
 {
 	const Position *position = &world.position;
 
-	return world.firsts == world.committed_count &&
-		   world.commit_ends[position->finished ? position->to
+	return world.commit_ends[position->finished ? position->to
 												: position->from] ==
-			   world.committed_count;
+		   world.committed_count;
+}
+
+/* All events of the topic that is never refused. */
+static inline bool
+flowing_topic_is_published(void)
+{
+	for (uint32_t key = 0; key < KEYS; key++)
+		if (key % PARTITIONS % TOPICS == 0 &&
+			world.key_firsts[key] < world.key_commits[key])
+			return false;
+	return true;
 }
 
 #endif

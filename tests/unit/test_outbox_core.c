@@ -26,7 +26,7 @@ a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
 	/* it looks at once, without being woken */
 	expect(OUTBOX_ASK_WINDOW);
 	assert_string_equal(core.window, "w0");
-	assert_true(core.polled);
+	assert_int_equal(core.cause, CAUSE_AWAKE);
 }
 
 static void
@@ -55,6 +55,8 @@ a_leader_without_a_producer_does_not_ask_for_the_position(void **state UNUSED)
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_WAIT);
 	expect_deadline(core.sink_at);
 	now = core.sink_at;
@@ -80,6 +82,7 @@ a_window_is_read_produced_and_stored(void **state UNUSED)
 	id = produce_page(11);
 	expect(OUTBOX_WAIT);
 	expect_deadline(core.poll_at);
+	doze();
 
 	ack_all(id);
 	expect(OUTBOX_WAIT);
@@ -89,36 +92,83 @@ a_window_is_read_produced_and_stored(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 }
 
+/* While it is awake nobody needs to wake it, and an interval of a few ms is
+ * enough; it sleeps only when the database says so. */
 static void
-an_empty_window_is_followed_by_the_next_poll(void **state UNUSED)
+who_finds_nothing_sleeps_soon(void **state UNUSED)
 {
 	stream();
 	core.poll_us = 300 * MS_US;
-	expect(OUTBOX_ASK_WINDOW);
-	outbox_on_window(&core, "w1");
-	take_page(0, 0);
+	look_in_vain();
+	expect(OUTBOX_ASK_SLEEP);
+	assert_string_equal(core.window, "w1");
+	assert_int_equal(core.cause, CAUSE_AWAKE);
+	outbox_on_sleep(&core, "w2", true, now);
 	expect(OUTBOX_WAIT);
 	expect_deadline(now + 300 * MS_US);
 	now += 300 * MS_US;
+	expect(OUTBOX_ASK_SLEEP);
+	assert_string_equal(core.window, "w2");
+	assert_int_equal(core.cause, CAUSE_POLL);
+}
+
+static void
+who_may_not_sleep_looks_again_and_again(void **state UNUSED)
+{
+	int64_t pace = OUTBOX_AWAKE_US << OUTBOX_VAIN_LOOKS;
+
+	stream();
+	look_in_vain();
+	for (int i = 0; i < 10; i++)
+	{
+		expect(OUTBOX_ASK_SLEEP);
+		assert_int_equal(core.cause, i == 0 ? CAUSE_AWAKE : CAUSE_WRITERS);
+		outbox_on_sleep(&core, "w2", false, now);
+		take_page(0, 0);
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + pace);
+		now += pace;
+		pace = Min(2 * pace, OUTBOX_AWAKE_MAX_US);
+	}
+	/* what is found then makes it look as often as before */
+	expect(OUTBOX_ASK_SLEEP);
+	outbox_on_sleep(&core, "w3", false, now);
+	take_page(2, 2);
+	expect(OUTBOX_PRODUCE);
+	produce_page(1);
+	now += OUTBOX_AWAKE_MAX_US;
 	expect(OUTBOX_ASK_WINDOW);
-	assert_string_equal(core.window, "w1");
-	assert_true(core.polled);
+	assert_int_equal(core.cause, CAUSE_AWAKE);
+	outbox_on_window(&core, "w4");
+	take_page(0, 0);
+	expect_deadline(now + OUTBOX_AWAKE_US);
 }
 
 static void
 a_notification_brings_the_next_look_forward(void **state UNUSED)
 {
 	stream();
+	doze();
+	outbox_on_wake(&core);
 	expect(OUTBOX_ASK_WINDOW);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
 	/* one that comes while the answer is awaited is not lost */
 	outbox_on_wake(&core);
 	outbox_on_window(&core, "w1");
 	take_page(0, 0);
 	expect(OUTBOX_ASK_WINDOW);
-	assert_false(core.polled);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
 	outbox_on_window(&core, "w2");
 	take_page(0, 0);
 	expect(OUTBOX_WAIT);
+	/* nor one that comes with the answer */
+	doze();
+	now = core.poll_at;
+	expect(OUTBOX_ASK_SLEEP);
+	outbox_on_wake(&core);
+	outbox_on_sleep(&core, "w3", true, now);
+	expect(OUTBOX_ASK_WINDOW);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
 }
 
 static void
@@ -359,11 +409,12 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 	int64_t begun = now;
 
 	stream();
+	doze();
+	now = core.poll_at;
 	while (now < begun + OUTBOX_STORE_US + OUTBOX_STORE_IDLE_US)
 	{
-		expect(OUTBOX_ASK_WINDOW);
-		outbox_on_window(&core, "empty");
-		take_page(0, 0);
+		expect(OUTBOX_ASK_SLEEP);
+		outbox_on_sleep(&core, "empty", true, now);
 		expect(OUTBOX_WAIT);
 		now = outbox_deadline(&core);
 	}
@@ -378,7 +429,8 @@ main(void)
 		test(a_relay_that_does_not_lead_asks_again_every_second),
 		test(a_leader_without_a_producer_does_not_ask_for_the_position),
 		test(a_window_is_read_produced_and_stored),
-		test(an_empty_window_is_followed_by_the_next_poll),
+		test(who_finds_nothing_sleeps_soon),
+		test(who_may_not_sleep_looks_again_and_again),
 		test(a_notification_brings_the_next_look_forward),
 		test(an_unfinished_window_is_gone_on_with_where_it_was_left),
 		test(a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one),

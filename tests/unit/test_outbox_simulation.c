@@ -11,15 +11,20 @@
  *   out, and nothing that was rolled back arrives;
  * - the stored position passes no event that was not acknowledged to a relay,
  *   it never goes back, and only the leader's epoch moves it;
+ * - what is set aside is crossed off only when Kafka has it;
  * - events in flight, pages and questions stay within their bounds, and the
  *   core waits for something that is to come;
- * - in transactional mode nothing arrives again, in whatever state a relay, its
- *   connection, its producer or a commit is lost.
- * At the end, when nothing fails any more, all that was committed is there.
+ * - who sleeps, untold, has seen all that was committed, and who does not sleep
+ *   looks every few milliseconds;
+ * - in transactional mode nothing arrives again but events of held topics, in
+ *   whatever state a relay, its connection, its producer or a commit is lost.
+ * When nothing fails any more but that topics are refused, the position passes
+ * all, and all of the topic that is not refused is there.  At the end, when they
+ * are mended, all that was committed is there.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "outbox_world.h"
+#include "held_world.h"
 
 #define STEPS		  200000
 #define RELAYS		  2
@@ -33,34 +38,46 @@ typedef struct Question
 	Position	 position; /* window and seq of a page, or to be stored */
 	uint32_t	 rows;
 	int64_t		 epoch;
+	bool		 begun; /* the hint lock was tried */
+	HeldQuestion held;
 } Question;
 
 typedef struct Relay
 {
 	OutboxCore core;
-	bool	   session; /* the server still has it */
+	bool	   session;	 /* the server still has it */
+	bool	   notified; /* and has not read a notification */
+	bool	   message;	 /* one is on its way to the client */
 	Question   question;
 	Page	   pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
 	Producer   producer;
 	Producer   orphan; /* given up while it committed */
 	int64_t	   led;	   /* epoch of its last producer */
+	HeldPage   held_page;
+	Producer   lane;
 } Relay;
 
 static Relay relays[RELAYS];
 
 /* ---- a relay: what outbox.c does --------------------------------------- */
 
-/* The producer ends; some of what it had sent still reaches the broker, a
- * commit perhaps later. */
+/* The producer ends; some of what it had sent still reaches the broker. */
 static void
-close_producer(Relay *relay)
+close_producer(Producer *producer)
 {
 	for (uint32_t n = below(8); n > 0 && !world.away; n--)
-		(void) broker_take(&relay->producer, below(PARTITIONS));
+		(void) broker_take(producer, below(PARTITIONS));
+	*producer = (Producer){0};
+}
+
+/* ... a commit perhaps later. */
+static void
+close_main_producer(Relay *relay)
+{
 	if (relay->producer.committing)
 		relay->orphan = relay->producer;
-	relay->producer = (Producer){0};
+	close_producer(&relay->producer);
 }
 
 static void
@@ -68,7 +85,9 @@ end_session(Relay *relay)
 {
 	if (world.leader == relay - relays)
 		world.leader = -1;
-	relay->session = false;
+	if (world.sleeper == relay - relays)
+		world.sleeper = -1;
+	relay->session = relay->notified = relay->message = false;
 }
 
 /* The server may have heard the question, and the answer be lost. */
@@ -77,9 +96,13 @@ lose_connection(Relay *relay)
 {
 	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
 		store_position(&relay->question.position, relay->question.epoch);
+	if (relay->session && relay->core.asked == OUTBOX_SET_ASIDE && one_in(2))
+		set_aside(&relay->question.held);
+	if (relay->session && relay->core.asked == OUTBOX_CROSS_OFF && one_in(2))
+		(void) cross_off(&relay->question.held);
 	end_session(relay);
 	if (world.transactional)
-		close_producer(relay);
+		close_main_producer(relay);
 	relay->page_count = 0;
 	outbox_on_down(&relay->core, world.now);
 	world.counts.connections_lost++;
@@ -98,7 +121,8 @@ static void
 crash(Relay *relay)
 {
 	end_session(relay);
-	close_producer(relay);
+	close_main_producer(relay);
+	close_producer(&relay->lane);
 	outbox_core_fini(&relay->core);
 	begin_relay(relay);
 }
@@ -106,10 +130,27 @@ crash(Relay *relay)
 static void
 lose_producer(Relay *relay)
 {
-	close_producer(relay);
+	close_main_producer(relay);
 	relay->page_count = 0;
 	outbox_on_sink_failed(&relay->core, world.now);
 	world.counts.producers_lost++;
+}
+
+static void
+refuse(Relay *relay, int64_t seq)
+{
+	close_producer(&relay->producer);
+	relay->page_count = 0;
+	if (!outbox_on_refused(&relay->core, topic_name(seq), "no", world.now))
+		outbox_on_sink_failed(&relay->core, world.now);
+	world.counts.refusals++;
+}
+
+static void
+lose_lane(Relay *relay)
+{
+	close_producer(&relay->lane);
+	held_on_lane_failed(&relay->core.held, "no", world.now);
 }
 
 /* Who fences the producer before has just heard that it leads. */
@@ -118,7 +159,7 @@ make_producer(Relay *relay)
 {
 	assert_true(!world.transactional || relay->core.epoch > relay->led);
 	relay->led = relay->core.epoch;
-	close_producer(relay);
+	close_main_producer(relay);
 	relay->page_count = 0;
 	if (fails_one_in(4))
 	{
@@ -155,12 +196,13 @@ parse_position(const RingPosition *stored, int64_t epoch)
 }
 
 static void
-commit(Relay *relay)
+commit_produced(Relay *relay)
 {
 	OutboxCore		  *core = &relay->core;
 	const RingPosition end = ring_end(&core->ring);
 
-	assert_int_equal(relay->producer.count, ring_in_flight(&core->ring));
+	assert_true(relay->producer.count > 0 &&
+				relay->producer.count <= ring_in_flight(&core->ring));
 	if (is_full(relay))
 	{
 		outbox_on_sink_full(core, world.now);
@@ -173,6 +215,63 @@ commit(Relay *relay)
 }
 
 static void
+make_lane(Relay *relay)
+{
+	close_producer(&relay->lane);
+	if (fails_one_in(4))
+		held_on_lane_failed(&relay->core.held, "none", world.now);
+	else
+		relay->core.held.lane_up = true;
+}
+
+static void
+produce_held(Relay *relay)
+{
+	Held *held = &relay->core.held;
+
+	while (held_may_send(held))
+	{
+		int64_t seq = relay->held_page.seqs[held->sent];
+
+		assert_true(held->sent < relay->held_page.rows);
+		if (relay->lane.count == SINK_MAX)
+		{
+			held->lane_full = true;
+			return;
+		}
+		relay->lane.flying[relay->lane.count++] = (Flying){
+			.id = held->sent,
+			.seq = seq,
+		};
+		held_on_sent(held, seq);
+	}
+}
+
+/* True: the row goes to Kafka. */
+static bool
+row_flows(Relay *relay, int64_t seq, bool *page_done)
+{
+	switch (held_way(&relay->core.held, topic_name(seq)))
+	{
+		case HELD_FLOWS:
+			return true;
+		case HELD_ASIDE:
+			*page_done = outbox_on_aside(&relay->core, seq, 0, world.now);
+			break;
+		case HELD_WAITS:
+			break;
+	}
+	return false;
+}
+
+static void
+drop_page(Relay *relay)
+{
+	relay->page_count--;
+	relay->pages[0] = relay->pages[1];
+}
+
+static void
 produce(Relay *relay)
 {
 	OutboxCore *core = &relay->core;
@@ -182,8 +281,23 @@ produce(Relay *relay)
 	while ((row = outbox_row(core)) >= 0)
 	{
 		int64_t seq = relay->pages[0].seqs[row];
+		bool	page_done = false;
 
 		assert_true(row < relay->pages[0].rows);
+		if (!row_flows(relay, seq, &page_done))
+		{
+			if (page_done)
+			{
+				drop_page(relay);
+				return;
+			}
+			continue;
+		}
+		if (is_refused(seq) && one_in(3))
+		{
+			refuse(relay, seq);
+			return;
+		}
 		if (is_full(relay))
 		{
 			outbox_on_sink_full(core, world.now);
@@ -196,11 +310,32 @@ produce(Relay *relay)
 		};
 		if (outbox_on_produced(core, seq, 0, world.now))
 		{
-			relay->page_count--;
-			relay->pages[0] = relay->pages[1];
+			drop_page(relay);
 			return;
 		}
 	}
+}
+
+static void
+ask_held(Relay *relay, OutboxAction action)
+{
+	Held		 *held = &relay->core.held;
+	HeldQuestion *question = &relay->question.held;
+
+	if (action == OUTBOX_HOLD)
+		question->topic = topic_number(held->storing->name);
+	if (action == OUTBOX_ASK_HELD_PAGE || action == OUTBOX_CROSS_OFF)
+		question->topic = topic_number(held->topic->name);
+	if (action == OUTBOX_ASK_HELD_PAGE)
+		relay->question.rows = held->page_rows;
+	if (action == OUTBOX_SET_ASIDE)
+		question->count = held->aside_asked;
+	if (action == OUTBOX_CROSS_OFF)
+		question->count = held_cross_off(held);
+	question->let_go = held->letting_go;
+	memcpy(question->seqs,
+		   action == OUTBOX_SET_ASIDE ? held->aside_seqs : held->seqs,
+		   question->count * sizeof(int64_t));
 }
 
 static void
@@ -209,7 +344,8 @@ ask(Relay *relay, OutboxAction action)
 	const OutboxCore *core = &relay->core;
 
 	relay->question = (Question){.what = action, .epoch = core->epoch};
-	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW)
+	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW ||
+		action == OUTBOX_ASK_SLEEP)
 		relay->question.position = parse_window(core->window);
 	if (action == OUTBOX_ASK_PAGE)
 	{
@@ -219,6 +355,7 @@ ask(Relay *relay, OutboxAction action)
 	}
 	if (action == OUTBOX_STORE)
 		relay->question.position = parse_position(&core->storing, core->epoch);
+	ask_held(relay, action);
 }
 
 static void
@@ -234,6 +371,22 @@ check_bounds(const Relay *relay)
 	if (core->positioned)
 		assert_int_equal(pages, relay->page_count);
 	assert_true(outbox_deadline(core) > world.now);
+}
+
+/* One that cannot take more, or waits for an answer, need not look. */
+static void
+check_sleep(const Relay *relay)
+{
+	const OutboxCore *core = &relay->core;
+
+	if (core->state != PUMP_STREAMING || !core->positioned ||
+		core->asked != OUTBOX_WAIT || core->reading || core->page_count > 0 ||
+		core->ring.window_count + OUTBOX_PAGES_MAX >= RING_WINDOWS_MAX)
+		return;
+	if (!core->asleep)
+		assert_true(outbox_deadline(core) <= world.now + OUTBOX_AWAKE_MAX_US);
+	else if (relay->session && !relay->notified && !relay->message)
+		assert_true(parse_window(core->window).to >= world.promised);
 }
 
 static void
@@ -256,13 +409,23 @@ turn(Relay *relay)
 		else if (action == OUTBOX_PRODUCE)
 			produce(relay);
 		else if (action == OUTBOX_COMMIT)
-			commit(relay);
+			commit_produced(relay);
 		else if (action == OUTBOX_NEW_SINK)
 			make_producer(relay);
+		else if (action == OUTBOX_NEW_LANE)
+			make_lane(relay);
+		else if (action == OUTBOX_PRODUCE_HELD)
+			produce_held(relay);
+		else if (action == OUTBOX_CLOSE_LANE)
+		{
+			close_producer(&relay->lane);
+			relay->core.held.lane_up = false;
+		}
 		else
 			ask(relay, action);
 	}
 	check_bounds(relay);
+	check_sleep(relay);
 }
 
 /* ---- the database's answers -------------------------------------------- */
@@ -280,6 +443,16 @@ answer_lead(Relay *relay)
 	outbox_on_lead(&relay->core, epoch, world.now);
 }
 
+static bool
+is_as_far(const Position *kafka, const Position *row)
+{
+	if (kafka->to != row->to)
+		return kafka->to > row->to;
+	if (kafka->finished != row->finished)
+		return kafka->finished;
+	return kafka->seq >= row->seq;
+}
+
 static void
 answer_position(Relay *relay)
 {
@@ -290,7 +463,7 @@ answer_position(Relay *relay)
 
 	if (kafka->epoch > row->epoch ||
 		(kafka->epoch > 0 && kafka->epoch == row->epoch &&
-		 kafka->to >= row->to))
+		 is_as_far(kafka, row)))
 		position = kafka;
 	else
 		world.transactions.by_row++;
@@ -310,6 +483,63 @@ answer_window(Relay *relay)
 	free(window);
 }
 
+/* The end of a transaction that neither sleeps on nor writes. */
+static void
+let_go(Relay *relay)
+{
+	if (world.sleeper != relay - relays)
+		return;
+	world.sleeper = -1;
+	relay->message = true;
+}
+
+static bool
+somebody_is_silent(void)
+{
+	for (int i = 0; i < OPEN_MAX; i++)
+		if (world.open[i].stage == STAGE_SILENT)
+			return true;
+	return false;
+}
+
+/* First the lock, and some time after it the snapshot. */
+static void
+answer_sleep(Relay *relay)
+{
+	Question *question = &relay->question;
+	int		  me = (int) (relay - relays);
+	bool	  found;
+	bool	  read;
+	char	 *window;
+
+	if (!question->begun)
+	{
+		question->begun = true;
+		if (somebody_is_silent())
+			world.counts.in_the_way++;
+		else
+			world.sleeper = me;
+		return;
+	}
+	found = world.commit_ends[question->position.to] < world.committed_count;
+	world.counts.found += found;
+	if (found && world.sleeper == me)
+		world.sleeper = -1;
+	world.counts.sleeps += world.sleeper == me;
+	window = xasprintf("%u-%u", question->position.to, world.commits);
+	/* a notification comes with the answer, and is read before it */
+	read = relay->notified && one_in(2);
+	if (read)
+		outbox_on_wake(&relay->core);
+	outbox_on_sleep(&relay->core, window, world.sleeper == me, world.now);
+	free(window);
+	if (!read)
+		return;
+	relay->notified = false;
+	if (world.sleeper == me)
+		world.sleeper = -1;
+}
+
 static void
 answer_page(Relay *relay)
 {
@@ -322,6 +552,60 @@ answer_page(Relay *relay)
 					   page.rows == few ? OUTBOX_PAGE_BYTES : 100,
 					   page.rows > 0 ? page.seqs[page.rows - 1] : 0))
 		relay->pages[relay->page_count++] = page;
+}
+
+static void
+answer_held(Relay *relay)
+{
+	for (uint32_t topic = 0; topic < TOPICS; topic++)
+		if (held_world.topics[topic])
+			held_load(&relay->core.held, (char[]){'t', (char) ('0' + topic), 0},
+					  "no", world.now);
+	outbox_on_held(&relay->core);
+}
+
+static void
+answer_held_page(Relay *relay)
+{
+	HeldPage page = read_held(relay->question.held.topic, relay->question.rows);
+
+	if (outbox_on_held_page(&relay->core, page.rows,
+							page.rows == HELD_READ_MAX ? OUTBOX_PAGE_BYTES
+													   : 100,
+							world.now))
+		relay->held_page = page;
+}
+
+/* False: it was not about held topics. */
+static bool
+answer_about_held(Relay *relay)
+{
+	bool let_go;
+
+	switch (relay->core.asked)
+	{
+		case OUTBOX_ASK_HELD:
+			answer_held(relay);
+			return true;
+		case OUTBOX_HOLD:
+			held_world.topics[relay->question.held.topic] = true;
+			outbox_on_hold_stored(&relay->core);
+			return true;
+		case OUTBOX_SET_ASIDE:
+			set_aside(&relay->question.held);
+			outbox_on_asides_stored(&relay->core, world.now);
+			return true;
+		case OUTBOX_ASK_HELD_PAGE:
+			answer_held_page(relay);
+			return true;
+		case OUTBOX_CROSS_OFF:
+			let_go = cross_off(&relay->question.held);
+			assert_true(outbox_on_crossed_off(&relay->core, let_go,
+											  world.now) <= let_go);
+			return true;
+		default:
+			return false;
+	}
 }
 
 static void
@@ -339,6 +623,11 @@ answer(Relay *relay)
 	}
 	else if (!relay->session)
 		lose_connection(relay);
+	else if (asked == OUTBOX_ASK_SLEEP)
+	{
+		answer_sleep(relay);
+		return;
+	}
 	else if (asked == OUTBOX_ASK_LEAD)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)
@@ -352,26 +641,108 @@ answer(Relay *relay)
 		store_position(&relay->question.position, relay->question.epoch);
 		outbox_on_stored(&relay->core, world.now);
 	}
-	else
+	else if (!answer_about_held(relay))
 		outbox_on_step_done(&relay->core, world.now);
+	if (asked != OUTBOX_STORE)
+		let_go(relay);
+}
+
+/* The session reads its notifications when nothing is asked; the client may
+ * have to wait for the message. */
+static void
+notify(Relay *relay)
+{
+	if (relay->message)
+	{
+		relay->message = false;
+		outbox_on_wake(&relay->core);
+	}
+	if (relay->notified && relay->core.asked == OUTBOX_WAIT)
+	{
+		relay->notified = false;
+		relay->message = true;
+		let_go(relay);
+	}
 }
 
 /* ---- what happens ------------------------------------------------------ */
+
+static void
+prepare_commit(Transaction *transaction)
+{
+	if (one_in(8))
+		transaction->stage = STAGE_UNCOUNTED;
+	else
+		transaction->stage = world.sleeper < 0 ? STAGE_SILENT : STAGE_HINTING;
+}
+
+static void
+tell_listeners(void)
+{
+	for (int i = 0; i < RELAYS; i++)
+		relays[i].notified = relays[i].session;
+}
+
+static void
+commit(Transaction *transaction)
+{
+	bool writes = transaction->count > 0;
+
+	end_transaction(transaction, true);
+	world.counts.silent += writes && transaction->stage == STAGE_SILENT;
+	world.counts.hints += transaction->stage == STAGE_HINTING;
+	if (writes && transaction->stage != STAGE_UNCOUNTED)
+		world.promised = world.commits;
+	if (transaction->stage == STAGE_HINTING)
+		tell_listeners();
+	/* the lock goes a moment after the commit is visible */
+	if (transaction->stage != STAGE_SILENT || !writes)
+		transaction->stage = STAGE_OPEN;
+}
 
 static void
 application(void)
 {
 	Transaction *transaction = &world.open[below(OPEN_MAX)];
 
+	if (one_in(50))
+		world.idle = !world.idle;
+	if (transaction->stage != STAGE_OPEN)
+	{
+		commit(transaction);
+		return;
+	}
+	if (world.idle && !one_in(20))
+		return;
 	if (world.committed_count - world.firsts < BACKLOG_MAX)
 		for (uint32_t n = below(4); n > 0; n--)
 			insert_event(transaction);
-	if (!one_in(3))
+	if (one_in(200))
+		tell_listeners(); /* of somebody else's notification */
+	if (!one_in(3) || transaction->count == 0)
 		return;
-	end_transaction(transaction, !one_in(8));
-	for (int i = 0; i < RELAYS; i++)
-		if (relays[i].session && one_in(2))
-			outbox_on_wake(&relays[i].core);
+	if (one_in(8))
+		end_transaction(transaction, false);
+	else
+		prepare_commit(transaction);
+}
+
+/* What the broker does with the held page's records. */
+static void
+broker_lane(Relay *relay)
+{
+	uint64_t row;
+
+	for (uint32_t n = below(40); n > 0; n--)
+	{
+		if (broker_take(&relay->lane, below(PARTITIONS)) == 0)
+			continue;
+		lose_lane(relay);
+		world.counts.lane_refusals++;
+	}
+	for (uint32_t n = below(40);
+		 n > 0 && broker_acknowledge(&relay->lane, &row); n--)
+		held_on_acked(&relay->core.held, row, world.now);
 }
 
 /* ... and the position is read; in between others may do the same. */
@@ -423,14 +794,25 @@ end_commit(Relay *relay)
 	outbox_on_committed(&relay->core, world.now);
 }
 
+/* What it has sent is there, or will be. */
+static bool
+can_commit(const Producer *producer)
+{
+	for (uint32_t i = 0; i < producer->count; i++)
+		if (!producer->flying[i].taken && is_refused(producer->flying[i].seq))
+			return false;
+	return producer->number == world.producers;
+}
+
 static void
 broker_of_transactions(Relay *relay)
 {
 	Producer *producer = &relay->producer;
+	int64_t	  refused;
 
 	if (relay->orphan.committing && one_in(30))
 	{
-		if (relay->orphan.number == world.producers && one_in(2))
+		if (can_commit(&relay->orphan) && one_in(2))
 		{
 			broker_commit(&relay->orphan);
 			world.transactions.late++;
@@ -439,9 +821,17 @@ broker_of_transactions(Relay *relay)
 	}
 	if (producer->opening && one_in(3))
 		open_transactional(relay);
-	for (uint32_t n = below(20); n > 0; n--)
-		if (broker_take(producer, below(PARTITIONS)))
-			outbox_on_acked(&relay->core, world.now);
+	for (uint32_t n = below(20); n > 0 && producer->count > 0; n--)
+	{
+		refused = broker_take(producer, below(PARTITIONS));
+		if (refused > 0)
+		{
+			producer->committing = false; /* it is lost */
+			refuse(relay, refused);
+			return;
+		}
+		outbox_on_acked(&relay->core, world.now);
+	}
 	for (uint32_t i = 0; i < producer->count; i++)
 		if (!producer->flying[i].taken)
 			return;
@@ -453,6 +843,7 @@ static void
 broker(Relay *relay)
 {
 	uint64_t id;
+	int64_t	 refused;
 
 	if (fails_one_in(3000))
 	{
@@ -461,14 +852,19 @@ broker(Relay *relay)
 	}
 	if (world.away)
 		return;
+	broker_lane(relay);
 	if (world.transactional)
 	{
 		broker_of_transactions(relay);
 		return;
 	}
-	for (uint32_t n = below(10); n > 0; n--)
-		(void) broker_take(&relay->producer, below(PARTITIONS));
-	for (uint32_t n = below(10);
+	for (uint32_t n = below(40); n > 0; n--)
+	{
+		refused = broker_take(&relay->producer, below(PARTITIONS));
+		if (refused > 0)
+			refuse(relay, refused);
+	}
+	for (uint32_t n = below(40);
 		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
 	{
 		(void) ring_ack(&relay->core.ring, id);
@@ -479,7 +875,7 @@ broker(Relay *relay)
 static void
 trouble(Relay *relay)
 {
-	uint32_t kind = below(12);
+	uint32_t kind = below(13);
 
 	if (kind < 4 && relay->core.state != PUMP_DOWN)
 		lose_connection(relay);
@@ -495,6 +891,8 @@ trouble(Relay *relay)
 		crash(relay);
 		world.counts.crashes++;
 	}
+	else if (kind == 12 && relay->core.held.lane_up)
+		lose_lane(relay);
 	else if (kind == 11 && !relay->core.stopping)
 		outbox_on_stop(&relay->core, world.now + 10 * SEC_US);
 }
@@ -521,9 +919,11 @@ step(void)
 
 	if (!world.peace)
 		application();
+	change_minds();
 	broker(relay);
 	if (one_in(2))
 		answer(relay);
+	notify(relay);
 	if (fails_one_in(300))
 		trouble(relay);
 	pass_time();
@@ -540,11 +940,19 @@ show(const Counts *counts)
 		   "repeats\n",
 		   world.committed_count, counts->commits, counts->rollbacks,
 		   counts->pages, counts->stores, world.repeats);
+	printf("%u refusals, %u of held topics, %u events set aside, %u topics let "
+		   "go\n",
+		   counts->refusals, counts->lane_refusals, counts->asides,
+		   counts->let_go);
 	printf("lost %u connections, %u sessions, %u producers; %u not made, %u "
 		   "stalled, %u full; %u crashes, %u stops, %u outages\n",
 		   counts->connections_lost, counts->sessions_ended,
 		   counts->producers_lost, counts->producers_not_made, counts->stalls,
 		   counts->full, counts->crashes, counts->stops, counts->outages);
+	printf("%u silent commits, %u hints; %u sleeps, no sleep %u times for "
+		   "writers, %u for events\n",
+		   counts->silent, counts->hints, counts->sleeps, counts->in_the_way,
+		   counts->found);
 }
 
 static void
@@ -561,6 +969,7 @@ run(const char *simulation, bool transactional)
 
 	begin_world(simulation);
 	world.transactional = transactional;
+	held_world = (HeldWorld){.events = xcalloc(EVENTS_MAX, sizeof(int64_t))};
 	for (int i = 0; i < RELAYS; i++)
 	{
 		relays[i] = (Relay){0};
@@ -569,10 +978,22 @@ run(const char *simulation, bool transactional)
 	for (int i = 0; i < STEPS; i++)
 		step();
 	for (int i = 0; i < OPEN_MAX; i++)
+	{
 		end_transaction(&world.open[i], true);
+		world.open[i].stage = STAGE_OPEN;
+	}
 	world.peace = true;
 	world.away = false;
-	while (!all_is_published())
+	for (int topic = 1; topic < TOPICS; topic++)
+		world.refuses[topic] = REFUSES_ALL;
+	while (!all_is_passed() || !flowing_topic_is_published())
+	{
+		assert_true(left-- > 0);
+		step();
+	}
+	memset(world.refuses, 0, sizeof(world.refuses));
+	while (!all_is_passed() || world.firsts < world.committed_count ||
+		   !nothing_is_held())
 	{
 		assert_true(left-- > 0);
 		step();
@@ -581,6 +1002,7 @@ run(const char *simulation, bool transactional)
 	check_counts(&world.counts, sizeof(Counts));
 	for (int i = 0; i < RELAYS; i++)
 		outbox_core_fini(&relays[i].core);
+	free(held_world.events);
 	end_world();
 }
 

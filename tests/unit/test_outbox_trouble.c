@@ -76,6 +76,8 @@ go_to(Stage stage)
 	outbox_on_lead(&core, stage == STAGE_STAND_BY ? 0 : EPOCH, now);
 	if (stage == STAGE_STAND_BY)
 		return;
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
 	expect(OUTBOX_ASK_POSITION);
 	if (stage > STAGE_POSITION)
 		go_streaming_to(stage);
@@ -232,6 +234,7 @@ a_producer_that_stays_full_is_given_up(void **state UNUSED)
 	take_page(1, 1);
 	expect(OUTBOX_PRODUCE);
 	outbox_on_sink_full(&core, now); /* with events of before the rewind */
+	doze();
 	assert_true(outbox_moves(&core, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);

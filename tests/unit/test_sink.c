@@ -113,6 +113,7 @@ an_error_that_stays_ends_the_producer_and_the_next_takes_over(void **state)
 	WAIT_UNTIL(fixture, fixture->failures > 0);
 	assert_int_equal(fixture->acked_count, 0);
 	assert_non_null(strstr(buf_str(&fixture->failure), "authorization failed"));
+	assert_true(fixture->topic_refused);
 	metrics_render(fixture->metrics, &metrics);
 	assert_non_null(strstr(buf_str(&metrics),
 						   "pgstock_outbox_publish_errors_total{class="));
@@ -149,6 +150,7 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 	for (int i = 0; i < fixture->acked_count; i++)
 		assert_true(fixture->acked[i] != 0);
 	assert_int_equal(fixture->failures, 1);
+	assert_true(fixture->topic_refused);
 }
 
 /* The owner has them still, and produces them again. */

@@ -1,0 +1,46 @@
+--
+-- held: topics that the broker refuses, as the relay sets their events aside
+--
+\set VERBOSITY terse
+SELECT pgstock_internal.relay_lead() AS epoch \gset
+SELECT count(publish_event(t, 'k', '{}')) FROM unnest('{a,b,a,b}'::text[]) t;
+SELECT max(seq) - 3 AS first FROM stock_outbox \gset
+-- the position has passed them
+SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window("window"), 0, true, :epoch) FROM pgstock_internal.relay_position();
+
+-- a leader of yesterday changes nothing
+SELECT pgstock_internal.relay_hold('a', 'no', :epoch - 1);
+SELECT pgstock_internal.relay_set_aside(ARRAY[:first], :epoch - 1);
+SELECT pgstock_internal.relay_cross_off('a', '{}', true, :epoch - 1);
+SELECT * FROM pgstock_internal.relay_held_topics();
+
+-- refused again: the reason is the last one, and it was tried twice
+SELECT pgstock_internal.relay_hold('a', 'too large', :epoch);
+SELECT pgstock_internal.relay_hold('a', 'gone', :epoch);
+SELECT * FROM pgstock_internal.relay_held_topics();
+
+-- set aside twice is set aside once; what is not there cannot be
+SELECT pgstock_internal.relay_set_aside(ARRAY[:first + 2], :epoch);
+SELECT pgstock_internal.relay_set_aside(ARRAY[:first, :first + 2], :epoch);
+SELECT pgstock_internal.relay_set_aside(ARRAY[:first, :first + 100], :epoch);
+SELECT seq - :first AS nth, topic, event_type, key FROM pgstock_internal.relay_held_page('a', 10, 1000000);
+SELECT count(*) FROM pgstock_internal.relay_held_page('a', 1, 1000000);
+SELECT count(*) FROM pgstock_internal.relay_held_page('b', 10, 1000000);
+
+-- it is seen: as pending, as held, with the reason
+SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name IN ('outbox_pending_events', 'outbox_held_events');
+SELECT t.held - 'since' - 'tried_at' AS held FROM pgstock_internal.relay_status() s, jsonb_array_elements(s.value) AS t (held) WHERE s.name = 'held_topics';
+SELECT pending, count(*) FROM pgstock_internal.relay_audit_page(NULL, :first - 1, :first + 3, 10) GROUP BY 1 ORDER BY 1;
+
+-- the outbox's rows may go: these are copies
+BEGIN;
+DELETE FROM pgstock_internal.outbox;
+SELECT count(*) FROM pgstock_internal.relay_held_page('a', 10, 1000000);
+ROLLBACK;
+
+-- a topic is let go when nothing of it is left, and not before
+SELECT pgstock_internal.relay_cross_off('a', ARRAY[:first], true, :epoch);
+SELECT pgstock_internal.relay_cross_off('a', ARRAY[:first + 2], false, :epoch);
+SELECT pgstock_internal.relay_cross_off('a', '{}', true, :epoch);
+SELECT * FROM pgstock_internal.relay_held_topics();
+SELECT value FROM pgstock_internal.relay_status() WHERE name LIKE 'held%' ORDER BY name;

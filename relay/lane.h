@@ -1,0 +1,36 @@
+/*
+ * lane.h - what the outbox pump does about held topics (held.h)
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_LANE_H
+#define PGSTOCK_LANE_H
+
+#include "api.h"
+#include "config.h"
+#include "loop.h"
+#include "metrics.h"
+#include "outbox_core.h"
+
+typedef struct Lane Lane;
+
+/* config is borrowed, and so is core, which the lane reports to */
+Lane *lane_new(Loop *loop, const Config *config, Metrics *metrics,
+			   OutboxCore *core);
+void  lane_free(Lane *lane);
+
+/* Carries out one of the actions of held topics. */
+void lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
+			 Slice source);
+
+/* The answer to one of their questions; true if the result is kept. */
+bool lane_take_answer(Lane *lane, OutboxAction question,
+					  PGresult *result) MUST_CHECK;
+
+/* Whether an answer has the columns that its question asks for. */
+bool lane_is_answer(OutboxAction question, const PGresult *result) MUST_CHECK;
+
+/* The held topics and why, for people. */
+void lane_tell(const Lane *lane, Buf *sentence);
+
+#endif

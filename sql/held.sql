@@ -1,0 +1,152 @@
+/* ---- Topics that the broker refuses: docs/relay-protocol.md ------------- */
+
+/*
+ * An event of such a topic is set aside: copied from the outbox, so that the
+ * position may pass it and retention need not wait for it.  It goes when Kafka
+ * has acknowledged it, and the topic flows again when none is left.
+ */
+CREATE TABLE pgstock_internal.held_topic
+(
+	topic		text COLLATE "C" NOT NULL,
+	since		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	reason		text NOT NULL,
+	tries		int NOT NULL DEFAULT 1,
+	tried_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT held_topic_pkey PRIMARY KEY (topic)
+);
+COMMENT ON TABLE pgstock_internal.held_topic IS
+	'topics whose events wait, because the broker refused one';
+
+CREATE TABLE pgstock_internal.held_event
+	(LIKE pgstock_internal.outbox,
+	 CONSTRAINT held_event_pkey PRIMARY KEY (seq));
+CREATE INDEX held_event_topic ON pgstock_internal.held_event (aggregatetype, seq);
+COMMENT ON TABLE pgstock_internal.held_event IS
+	'events of held topics, as the outbox has them';
+
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_topic', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_event', '');
+
+/* As relay_store_position: a leader of yesterday changes nothing. */
+CREATE FUNCTION pgstock_internal.check_lead(epoch bigint)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM FROM pgstock_internal.relay_epoch e
+	  WHERE e.epoch = $1 FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'another relay leads the outbox'
+			USING ERRCODE = 'SK021', DETAIL = format(
+				'Epoch %s has been overtaken.', $1);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.check_lead IS
+	'SK021 unless this epoch leads, and it does until the transaction ends';
+
+CREATE FUNCTION pgstock_internal.relay_held_topics()
+RETURNS TABLE (topic text, reason text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT t.topic, t.reason FROM pgstock_internal.held_topic t ORDER BY 1
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_held_topics IS
+	'topics whose events are to be set aside';
+
+CREATE FUNCTION pgstock_internal.relay_hold(topic text, reason text,
+	epoch bigint)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_internal.check_lead(epoch);
+	INSERT INTO pgstock_internal.held_topic AS t (topic, reason)
+	VALUES ($1, $2)
+	ON CONFLICT ON CONSTRAINT held_topic_pkey DO UPDATE
+	   SET reason = excluded.reason, tries = t.tries + 1,
+		   tried_at = clock_timestamp();
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_hold IS
+	'the broker refused an event of this topic, at first or again';
+
+/* What is set aside already comes again after the loss of a position. */
+CREATE FUNCTION pgstock_internal.relay_set_aside(seqs bigint[], epoch bigint)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
+	PERFORM pgstock_internal.check_lead(epoch);
+	INSERT INTO pgstock_internal.held_event
+	SELECT o.* FROM pgstock_internal.outbox o WHERE o.seq = ANY (seqs)
+	ON CONFLICT DO NOTHING;
+	SELECT count(*) INTO n
+	  FROM pgstock_internal.held_event h WHERE h.seq = ANY (seqs);
+	IF n <> cardinality(seqs) THEN
+		RAISE EXCEPTION 'events to be set aside are gone'
+			USING ERRCODE = 'data_corrupted', DETAIL = format(
+				'%s of %s were found.', n, cardinality(seqs));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_set_aside IS
+	'keeps these events of the outbox for later: the position may pass them';
+
+CREATE FUNCTION pgstock_internal.relay_held_page(of_topic text, max_rows int,
+	max_bytes int)
+RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
+	event_type text, payload bytea, headers bytea, traceparent text,
+	created_at timestamptz, format "char")
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+		SELECT r.*
+		  FROM (SELECT h.seq, h.id, h.aggregatetype, h.aggregateid, h.type,
+					   h.payload, h.headers, h.traceparent, h.created_at,
+					   h.format
+				  FROM pgstock_internal.held_event h
+				 WHERE h.aggregatetype = of_topic ORDER BY h.seq LIMIT max_rows) r
+		 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_held_page IS
+	'the first events that were set aside for the topic, as relay_page has them';
+
+CREATE FUNCTION pgstock_internal.relay_cross_off(topic text, seqs bigint[],
+	let_go boolean, epoch bigint)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_internal.check_lead(epoch);
+	DELETE FROM pgstock_internal.held_event h WHERE h.seq = ANY (seqs);
+	IF NOT let_go OR EXISTS (SELECT FROM pgstock_internal.held_event h
+							  WHERE h.aggregatetype = $1) THEN
+		RETURN false;
+	END IF;
+	DELETE FROM pgstock_internal.held_topic t WHERE t.topic = $1;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_cross_off IS
+	'Kafka has these events; true: the topic had no others and, as let_go wants, is held no more';
+
+CREATE FUNCTION pgstock_internal.held_status()
+RETURNS TABLE (topic text, since timestamptz, reason text, tries int,
+	tried_at timestamptz, events bigint, oldest timestamptz)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT t.topic, t.since, t.reason, t.tries, t.tried_at, e.n, e.oldest
+  FROM pgstock_internal.held_topic t,
+	   LATERAL (SELECT count(*) AS n, min(h.created_at) AS oldest
+				  FROM pgstock_internal.held_event h
+				 WHERE h.aggregatetype = t.topic) e
+ ORDER BY t.topic
+$$;
+COMMENT ON FUNCTION pgstock_internal.held_status IS
+	'what is held, since when and why';

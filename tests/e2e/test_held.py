@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A topic whose events the broker refuses holds back itself and nothing else;
+mended, it flows on, in order, with nothing lost."""
+
+import json
+import os
+
+import pytest
+
+from checks import check_complete, check_order, wait_complete
+from cluster import Kafka
+from process import wait_until
+
+QUICK = {"outbox": {"poll_interval": "100ms"}}
+
+
+@pytest.fixture(scope="module")
+def strict_kafka(run):
+    """A broker that can deny things, to whoever comes."""
+    server = Kafka(os.path.join(run, "strict-kafka"), settings="""\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+""").init().start()
+    yield server
+    server.close()
+
+
+def publish(db, topic, count, size=10, keys=3, first=0):
+    """Events in one transaction, their key by their number."""
+    db.sql("SELECT count(publish_event(%s, 'k' || i %% %s,"
+           " jsonb_build_object('i', i, 'fill', repeat('x', %s))))"
+           " FROM generate_series(%s, %s) i",
+           (topic, keys, size, first, first + count - 1))
+
+
+def held(relay):
+    """{topic: its events that are set aside} as /metrics has it."""
+    return {labels["topic"]: value for name, labels, value in relay.samples()
+            if name == "outbox_held_events"}
+
+
+def wait_held(relay, topics, timeout=30):
+    wait_until(lambda: set(held(relay)) == set(topics), timeout,
+               lambda: f"held: {held(relay)}\n{relay.tail(20)}")
+
+
+def status(relay):
+    done = relay.command("status", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check_named(relay, topic, reason):
+    """Whoever looks sees which topic is held and why; the relay is ready."""
+    code, body = relay.get("/readyz")
+    assert code == 200 and topic in body and reason in body, body
+    known = status(relay)
+    assert known["status"] == "failing"
+    assert any(topic in line and reason in line for line in known["problems"])
+    (row,) = [row for row in known["held_topics"] if row["topic"] == topic]
+    assert reason in row["reason"] and row["events"] > 0 and row["tries"] > 0
+    plain = relay.command("status").stdout
+    assert topic in plain and reason in plain
+    told = [line for line in relay.log().splitlines()
+            if "topic is held back" in line and f"topic={topic} " in line]
+    assert len(told) == 1, told
+
+
+def check_free(relay, db):
+    wait_held(relay, [])
+    known = status(relay)
+    assert known["held_topics"] == [] and known["held_trouble"] is None
+    assert relay.metric("outbox_pending_events") == 0
+    assert db.value("SELECT count(*) FROM pgstock_internal.held_event") == 0
+
+
+def check_all_there(db, kafka, *topics):
+    with kafka.tail(*topics) as tail:
+        wait_complete(db, tail)
+        records = tail.read_to_end()
+    check_complete(db, records)
+    check_order(records)
+
+
+def test_one_event_too_large(db, kafka, start_relay):
+    """The topic takes less than the database allows. Its later events wait,
+    those of another topic do not, through kill -9 and until the limit is
+    raised."""
+    kafka.create_topics("small", max_message_bytes=20000)
+    relay = start_relay(QUICK)
+    publish(db, "small", 10)
+    publish(db, "small", 1, size=100000, first=10)
+    publish(db, "small", 10, first=11)
+    publish(db, "stock-events", 10)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(r) >= 10, 10, "the other topic flows")
+        wait_held(relay, ["small"])
+        check_named(relay, "small", "MSG_SIZE_TOO_LARGE")
+        assert relay.metric("outbox_publish_errors_total",
+                            **{"class": "MSG_SIZE_TOO_LARGE"}) >= 1
+        assert relay.metric("outbox_pending_events") >= 11
+        tries = status(relay)["held_topics"][0]["tries"]
+        for number in range(3):
+            relay.kill9()
+            publish(db, "small", 5, first=21 + 5 * number)
+            publish(db, "stock-events", 5, first=10 + 5 * number)
+            relay.start()
+            seen = 15 + 5 * number
+            tail.until(lambda r, n=seen: len({x.header("ce_id") for x in r})
+                       >= n, 10, "it flows on")
+            wait_held(relay, ["small"])
+    wait_until(lambda: status(relay)["held_topics"][0]["tries"] > tries, 60,
+               "it is tried again")
+    with kafka.tail("small") as tail:
+        assert all(len(r.value) < 20000 for r in tail.read_to_end())
+    kafka.alter_topic("small", max_message_bytes=1000000)
+    check_all_there(db, kafka, "small", "stock-events")
+    check_free(relay, db)
+    assert "topic flows again topic=small" in relay.log()
+    publish(db, "small", 10, first=36)
+    check_all_there(db, kafka, "small", "stock-events")
+
+
+def test_events_too_large_together(db, kafka, start_relay):
+    """Each of them fits; what the producer sends at once does not. Nobody has
+    to mend anything."""
+    kafka.create_topics("small", partitions=1, max_message_bytes=20000)
+    relay = start_relay(QUICK)
+    publish(db, "small", 2000, size=1000)
+    publish(db, "stock-events", 2000, size=1000)
+    check_all_there(db, kafka, "small", "stock-events")
+    check_free(relay, db)
+
+
+def test_no_key_for_a_compacted_topic(db, kafka, start_relay):
+    kafka.create_topics("compact", cleanup_policy="compact")
+    relay = start_relay(QUICK)
+    db.sql("SELECT publish_event('compact', NULL, '{}')")
+    publish(db, "stock-events", 10)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(r) >= 10, 10, "the other topic flows")
+    wait_held(relay, ["compact"])
+    kafka.alter_topic("compact", cleanup_policy="delete")
+    check_all_there(db, kafka, "compact", "stock-events")
+    check_free(relay, db)
+
+
+def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay):
+    """Two topics are held for two reasons: one was deleted, and may not be
+    made again; to the other one nobody may write. Each flows when it is
+    mended, whatever becomes of the other."""
+    kafka = strict_kafka
+    kafka.create_topics("stock-events", "stock-freeze-failed", "gone",
+                        "forbidden")
+    relay = start_relay(QUICK, brokers=kafka.brokers)
+    for topic in ("gone", "forbidden", "stock-events"):
+        publish(db, topic, 10)
+    check_all_there(db, kafka, "stock-events", "gone", "forbidden")
+    kafka.acl("--add", "--allow-principal", "User:*", "--operation", "All",
+              "--cluster", "--topic", "gone", "--topic", "forbidden",
+              "--force")
+    kafka.acl("--add", "--deny-principal", "User:*", "--operation", "Create",
+              "--cluster", "--topic", "gone", "--force")
+    kafka.acl("--add", "--deny-principal", "User:*", "--operation", "Write",
+              "--topic", "forbidden", "--force")
+    kafka.delete_topics("gone")
+    for topic in ("gone", "forbidden", "stock-events"):
+        publish(db, topic, 20, first=10)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len({x.header("ce_id") for x in r}) >= 30, 20,
+                   "the other topic flows")
+    wait_held(relay, ["gone", "forbidden"])
+    check_named(relay, "gone", "_PART")
+    check_named(relay, "forbidden", "AUTHORIZATION_FAILED")
+    relay.kill9()
+    publish(db, "forbidden", 5, first=30)
+    relay.start()
+    wait_held(relay, ["gone", "forbidden"])
+
+    kafka.acl("--remove", "--deny-principal", "User:*", "--operation", "Write",
+              "--topic", "forbidden", "--force")
+    wait_held(relay, ["gone"], 60)
+    kafka.acl("--remove", "--deny-principal", "User:*", "--operation",
+              "Create", "--cluster", "--topic", "gone", "--force")
+    wait_held(relay, [], 60)
+    with kafka.tail("stock-events", "gone", "forbidden") as tail:
+        records = tail.read_to_end()
+    check_order(records)
+    for topic, count in (("gone", 20), ("forbidden", 35),
+                         ("stock-events", 30)):
+        assert len({r.header("ce_id") for r in records
+                    if r.topic == topic}) == count
+    check_free(relay, db)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: PostgreSQL
+"""How a relay that sleeps is woken: extension/wakeup.c.
+
+A writer that finds it awake sends no NOTIFY. If the relay went to sleep
+between the writer's look at that and its commit, nobody would tell it of that
+commit: the event would wait for the next poll.
+"""
+
+import os
+import signal
+import threading
+import time
+from contextlib import closing, contextmanager
+
+from checks import check_all, wait_complete
+from cluster import Postgres
+from load import Clients
+from mutant import Mutant
+from process import wait_until
+from slow import SETTINGS, disk_stands_still, slow_disk
+
+HINT_LOCK = 0x706f
+
+NO_FLUSH = {"options": "-c synchronous_commit=off"}
+
+# The writer does not keep the lock until it is visible.
+UNCOUNTED = ("wakeup.c", "\treturn LockAcquire(&tag, ShareLock, false, true)"
+             " == LOCKACQUIRE_NOT_AVAIL;\n",
+             "\tif (LockAcquire(&tag, ShareLock, false, true) =="
+             " LOCKACQUIRE_NOT_AVAIL)\n\t\treturn true;\n"
+             "\tLockRelease(&tag, ShareLock, false);\n\treturn false;\n")
+
+
+def locks(db, mode):
+    return db.value("SELECT count(*) FROM pg_locks WHERE locktype ="
+                    " 'advisory' AND objsubid = %s AND mode = %s AND database"
+                    " = (SELECT oid FROM pg_database WHERE datname = %s)",
+                    (HINT_LOCK, mode, db.name))
+
+
+def waiting_for(db, event):
+    return db.value("SELECT count(*) FROM pg_stat_activity"
+                    " WHERE wait_event ~ %s AND datname = %s",
+                    (event, db.name)) == 1
+
+
+def is_asleep(db):
+    return locks(db, "ExclusiveLock") == 1
+
+
+@contextmanager
+def caught_in_commit(db):
+    """A writer that has looked at the flag and is not visible yet: it waits
+    for a standby that does not answer."""
+    def standby(name):
+        db.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+        db.sql("SELECT pg_reload_conf()")
+
+    writers = []
+
+    def is_caught():
+        # one does not wait that comes before the setting is known
+        if not any(writer.is_alive() for writer in writers):
+            writers.append(threading.Thread(target=db.sql, args=(
+                "SELECT publish_event('t', 'k', '1')",)))
+            writers[-1].start()
+        return waiting_for(db, "^SyncRep")
+
+    standby("nobody")
+    try:
+        wait_until(is_caught, 20, "no writer is caught")
+        yield
+    finally:
+        standby("")
+        for writer in writers:
+            writer.join(30)
+            assert not writer.is_alive()
+
+
+@contextmanager
+def relay_session(db):
+    """A session that listens, and the window before everything."""
+    with closing(db.connect()) as relay, relay.cursor() as cur:
+        relay.autocommit = True
+        cur.execute("LISTEN pgstock_outbox;"
+                    " SELECT pgstock_internal.first_window()")
+        yield relay, cur, cur.fetchone()[0]
+
+
+def next_window(cur, window):
+    cur.execute("SELECT pgstock_internal.relay_next_window(%s)", (window,))
+    return cur.fetchone()[0]
+
+
+def sleep(cur, window):
+    cur.execute("SELECT * FROM pgstock_internal.relay_sleep(%s)", (window,))
+    return cur.fetchone()
+
+
+def told(relay):
+    """Not by a statement, which would wake it."""
+    relay.poll()
+    return len(relay.notifies)
+
+
+def unseen(db, window):
+    """Events that a relay at the end of that window knows nothing of."""
+    return db.value("SELECT count(*) FROM pgstock_internal.outbox WHERE NOT"
+                    " pg_visible_in_snapshot(xid,"
+                    " (%s::pgstock_internal.outbox_window).s2)", (window,))
+
+
+def a_silent_commit(db):
+    """A relay looks and finds nothing while a writer commits that found it
+    awake: whether it sleeps then, and the window after which it does."""
+    with relay_session(db) as (relay, cur, window):
+        # its fence would wait for that standby too
+        cur.execute("SET synchronous_commit = local")
+        with caught_in_commit(db):
+            window, asleep = sleep(cur, next_window(cur, window))
+        if not asleep:
+            window, slept = sleep(cur, window)
+            assert not slept            # for there was something
+            window, slept = sleep(cur, window)
+            assert slept
+        assert told(relay) == 0
+        return asleep, unseen(db, window)
+
+
+def test_nothing_is_slept_through(db):
+    assert a_silent_commit(db) == (False, 0)
+
+
+def test_the_control_sleeps_through_it(run):
+    """Without the lock that the writer keeps, the relay sleeps, and is not
+    told: the test above can fail."""
+    server = Mutant(os.path.join(run, "uncounted"), *UNCOUNTED).init().start()
+    try:
+        assert a_silent_commit(server.create_database("u")) == (True, 1)
+    finally:
+        server.close()
+
+
+def test_told_of_what_commits_while_it_looks(run):
+    """The snapshot is taken, and the answer not given, for the disk stands
+    still: what commits now is not in the window, so its writer must have
+    found the relay asleep."""
+    server = Postgres(os.path.join(run, "postgres-wakeup"), SETTINGS).init()
+    slow_disk(server).start()
+    db = server.create_database("wakeup")
+    db.sql("CREATE TABLE something (n int)")
+    answers = []
+    with closing(server), relay_session(db) as (relay, cur, window):
+        window = next_window(cur, window)
+        looker = threading.Thread(
+            target=lambda: answers.append(sleep(cur, window)))
+        with disk_stands_still(server):
+            db.sql("INSERT INTO something VALUES (1)", **NO_FLUSH)
+            looker.start()
+            wait_until(lambda: waiting_for(db, "^WAL"), 20, "it looks")
+            db.sql("SELECT publish_event('t', 'k', '1')", **NO_FLUSH)
+        looker.join(30)
+        (window, asleep), = answers
+        assert asleep and unseen(db, window) == 1
+        wait_until(lambda: told(relay) > 0, 10, "it is told")
+
+
+def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
+    """The relay's process gets no time at all. Its session reads the first
+    notification without it, and from then on nobody sends one."""
+    relay = start_relay()
+    db.sql("SELECT receive_stock('book', 100)")
+    wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
+    os.kill(relay.pid, signal.SIGSTOP)
+    try:
+        db.sql("SELECT reserve_stock('book', 1, 'first')")
+        wait_until(lambda: not is_asleep(db), 10, "its session is awake")
+        with closing(db.connect()) as other:
+            other.autocommit = True
+            with other.cursor() as cur:
+                cur.execute("LISTEN pgstock_outbox")
+                for number in range(50):
+                    cur.execute("SELECT reserve_stock('book', 1, %s)",
+                                (f"o-{number}",))
+                cur.execute("SELECT 1")
+            assert other.notifies == []
+    finally:
+        os.kill(relay.pid, signal.SIGCONT)
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail, 10)
+        check_all(db, tail)
+
+
+def test_anybodys_notification(db, kafka, start_relay):
+    """The session lets go of the lock when it reads one of another channel,
+    of which the relay hears nothing: it must be told all the same, or it
+    sleeps on and nobody sends it anything."""
+    relay = start_relay({"outbox": {"poll_interval": "60s"}})
+    for number in range(5):
+        wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
+        before = relay.metric("wakeups_total", cause="notify")
+        db.sql("NOTIFY somebody_else")
+        wait_until(lambda n=before: relay.metric(
+            "wakeups_total", cause="notify") > n, 10, "the relay is awake")
+        db.sql("SELECT publish_event('stock-events', %s, '{}')",
+               (f"e-{number}",))
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail, 10)
+
+
+def test_late_only_by_a_few_ms(db, kafka, start_relay):
+    """Gaps around the time that the relay stays awake, from many sessions,
+    and a poll that is no help: an event that was slept through comes a minute
+    late."""
+    db.sql("SELECT receive_stock('book', 100000)")
+    relay = start_relay({"outbox": {"poll_interval": "60s"}})
+
+    def work(cur, name):
+        number = int(name.split("-")[2])
+        cur.execute("SELECT publish_event('stock-events', %s, '{}')", (name,))
+        time.sleep(0.001 * (number % 40))
+
+    with Clients(db, 4, work):
+        time.sleep(8)
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail, 20)
+        check_all(db, tail)
+    wait_until(lambda: is_asleep(db), 10, "the relay sleeps again")
+    woken = {cause: relay.metric("wakeups_total", cause=cause)
+             for cause in ("notify", "poll", "awake", "writers")}
+    print(woken)
+    assert woken["notify"] > 20 and woken["awake"] > 20
+
+
+def test_awake_under_load(db, kafka, start_relay):
+    """While events come without a pause nobody tells the relay of any."""
+    relay = start_relay({"outbox": {"poll_interval": "60s"}})
+
+    def work(cur, name):
+        cur.execute("SELECT publish_event('stock-events', %s, '{}')", (name,))
+
+    def notified():
+        return relay.metric("wakeups_total", cause="notify")
+
+    with Clients(db, 16, work) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 500, 20, "no load")
+        before, done = notified(), len(clients.acknowledged)
+        wait_until(lambda: len(clients.acknowledged) > done + 5000, 60,
+                   "no progress")
+        assert notified() - before < 100
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail, 20)
+        check_all(db, tail)
