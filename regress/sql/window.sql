@@ -95,12 +95,14 @@ SELECT stored_with($$'{"timeline": 77}'$$);
 SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 1000000)$$);
 SELECT stored_with($$'{}'$$);
 DROP FUNCTION stored_with;
--- Kafka's position: of the same lead or a later one it counts, of an earlier one or of another history it does not
-CREATE FUNCTION kafka(led bigint, change jsonb = '{}') RETURNS bytea LANGUAGE sql AS $$
+-- Kafka's position: of the same lead it counts if it is as far, of a later one too, of an earlier one or of another history it does not
+CREATE FUNCTION kafka(led bigint, change jsonb = '{}', finished boolean = true) RETURNS bytea LANGUAGE sql AS $$
 SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
-	'seq', 777, 'finished', false, 'epoch', led)::text, 'UTF8') FROM pgstock_internal.relay_position p
+	'seq', 777, 'finished', finished, 'epoch', led)::text, 'UTF8') FROM pgstock_internal.relay_position p
 $$;
-SELECT p.seq = 777 AND NOT p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
+SELECT p.seq = 777 AND p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
+SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, finished => false)) p;
+SELECT p.seq = 777 AND NOT p.finished FROM pgstock_internal.relay_position(kafka(:epoch + 1, finished => false)) p;
 SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1)) p;
 SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch - 1)) p;
 SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, '{"lsn": "0/1"}')) p;

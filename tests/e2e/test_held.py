@@ -11,7 +11,12 @@ from checks import check_complete, check_order, wait_complete
 from cluster import Kafka
 from process import wait_until
 
-QUICK = {"outbox": {"poll_interval": "100ms"}}
+MODES = ["idempotent", "transactional"]
+
+
+@pytest.fixture(params=MODES)
+def quick(request):
+    return {"outbox": {"poll_interval": "100ms", "mode": request.param}}
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +87,12 @@ def check_all_there(db, kafka, *topics):
     check_order(records)
 
 
-def test_one_event_too_large(db, kafka, start_relay):
+def test_one_event_too_large(db, kafka, start_relay, quick):
     """The topic takes less than the database allows. Its later events wait,
     those of another topic do not, through kill -9 and until the limit is
     raised."""
     kafka.create_topics("small", max_message_bytes=20000)
-    relay = start_relay(QUICK)
+    relay = start_relay(quick)
     publish(db, "small", 10)
     publish(db, "small", 1, size=100000, first=10)
     publish(db, "small", 10, first=11)
@@ -121,20 +126,20 @@ def test_one_event_too_large(db, kafka, start_relay):
     check_all_there(db, kafka, "small", "stock-events")
 
 
-def test_events_too_large_together(db, kafka, start_relay):
+def test_events_too_large_together(db, kafka, start_relay, quick):
     """Each of them fits; what the producer sends at once does not. Nobody has
     to mend anything."""
     kafka.create_topics("small", partitions=1, max_message_bytes=20000)
-    relay = start_relay(QUICK)
+    relay = start_relay(quick)
     publish(db, "small", 2000, size=1000)
     publish(db, "stock-events", 2000, size=1000)
     check_all_there(db, kafka, "small", "stock-events")
     check_free(relay, db)
 
 
-def test_no_key_for_a_compacted_topic(db, kafka, start_relay):
+def test_no_key_for_a_compacted_topic(db, kafka, start_relay, quick):
     kafka.create_topics("compact", cleanup_policy="compact")
-    relay = start_relay(QUICK)
+    relay = start_relay(quick)
     db.sql("SELECT publish_event('compact', NULL, '{}')")
     publish(db, "stock-events", 10)
     with kafka.tail("stock-events") as tail:
@@ -145,14 +150,14 @@ def test_no_key_for_a_compacted_topic(db, kafka, start_relay):
     check_free(relay, db)
 
 
-def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay):
+def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay, quick):
     """Two topics are held for two reasons: one was deleted, and may not be
     made again; to the other one nobody may write. Each flows when it is
     mended, whatever becomes of the other."""
     kafka = strict_kafka
     kafka.create_topics("stock-events", "stock-freeze-failed", "gone",
                         "forbidden")
-    relay = start_relay(QUICK, brokers=kafka.brokers)
+    relay = start_relay(quick, brokers=kafka.brokers)
     for topic in ("gone", "forbidden", "stock-events"):
         publish(db, topic, 10)
     check_all_there(db, kafka, "stock-events", "gone", "forbidden")

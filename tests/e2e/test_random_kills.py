@@ -29,7 +29,7 @@ pytestmark = pytest.mark.proof
 SECONDS = int(os.environ.get("PGSTOCK_KILL_SECONDS", "40"))
 WAYS = {"leader": 5, "any relay": 2, "both relays": 1, "backend": 3,
         "postmaster": 3, "broker": 3, "broker and leader": 1}
-MODES = ["idempotent"]
+MODES = ["idempotent", "transactional"]
 FLIGHT_MS = 5000                # until a producer has found a broker again
 PAUSE = SECONDS / 60_000        # of a client: the reader holds all records
 

@@ -20,12 +20,23 @@ begin_transactional(void **state UNUSED)
 
 /* ---- ways to get somewhere --------------------------------------------- */
 
+/* Once in a connection. */
+static void
+hear_of_held_topics(void)
+{
+	if (core.held.known)
+		return;
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
+}
+
 static void
 lead_and_open(void)
 {
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
 	open_sink();
+	hear_of_held_topics();
 	expect(OUTBOX_ASK_POSITION);
 	outbox_on_position(&core, "w0", 0, true, now);
 }
@@ -81,6 +92,7 @@ only_who_leads_makes_a_producer(void **state UNUSED)
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
 	expect(OUTBOX_NEW_SINK);
+	hear_of_held_topics();
 	expect(OUTBOX_WAIT); /* it takes as long as it takes */
 	expect_deadline(NEVER);
 	now += 60 * SEC_US;
@@ -146,6 +158,7 @@ an_event_alone_is_committed_at_once(void **state UNUSED)
 	expect_commit("w1", 7, true);
 	expect(OUTBOX_WAIT);
 	committed();
+	doze();
 	now += OUTBOX_STORE_US;
 	expect_stored("w1", 7, true);
 	expect(OUTBOX_WAIT);
@@ -230,6 +243,52 @@ a_commit_that_stalls_ends_the_producer(void **state UNUSED)
 	assert_false(core.sink_up);
 }
 
+/* ---- held topics ------------------------------------------------------- */
+
+/* The position passes it, so it must be stored first. */
+static void
+what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
+{
+	connect_and_greet();
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	open_sink();
+	expect(OUTBOX_ASK_HELD);
+	held_load(&core.held, "t1", "no", NEVER);
+	outbox_on_held(&core);
+	expect(OUTBOX_ASK_POSITION);
+	outbox_on_position(&core, "w0", 0, true, now);
+	open_window("w1");
+	take_page(2, 2);
+	expect(OUTBOX_PRODUCE);
+	assert_false(outbox_on_produced(&core, 1, 0, now));
+	assert_int_equal(held_way(&core.held, "t1"), HELD_ASIDE);
+	assert_true(outbox_on_aside(&core, 2, 0, now));
+	expect(OUTBOX_SET_ASIDE);
+	expect(OUTBOX_WAIT);
+	outbox_on_asides_stored(&core, now);
+	expect_commit("w1", 2, true);
+	committed();
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 2, true);
+}
+
+/* The others do not wait: the lead is asked for at once. */
+static void
+a_refused_topic_is_held_and_the_lead_asked_for_again(void **state UNUSED)
+{
+	stream_transactional();
+	fly_page("w1", 3);
+	assert_true(outbox_on_refused(&core, "t1", "no", now));
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH + 1, now);
+	open_sink();
+	expect(OUTBOX_HOLD);
+	assert_string_equal(core.held.storing->name, "t1");
+	outbox_on_hold_stored(&core);
+	expect(OUTBOX_ASK_POSITION);
+}
+
 /* ---- stopping ---------------------------------------------------------- */
 
 static void
@@ -277,6 +336,8 @@ main(void)
 		test_once(a_full_ring_is_committed),
 		test_once(a_full_producer_is_waited_for),
 		test_once(a_commit_that_stalls_ends_the_producer),
+		test_once(what_is_set_aside_is_stored_before_the_commit),
+		test_once(a_refused_topic_is_held_and_the_lead_asked_for_again),
 		test_once(what_flies_is_committed_before_the_end),
 		test_once(a_commit_that_lasts_does_not_hold_the_end_up),
 	};
