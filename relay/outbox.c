@@ -290,7 +290,8 @@ outbox_commit(Outbox *outbox)
 	const RingPosition position = ring_end(&core->ring);
 	int64_t			   now = loop_now(outbox->loop);
 
-	position_write(&outbox->record, &position, core->epoch);
+	position_write(&outbox->record, &position, core->epoch,
+				   core->held.count > 0);
 	switch (sink_commit(outbox->sink,
 						(Slice){outbox->record.data, outbox->record.len}))
 	{

@@ -26,14 +26,17 @@ position_transactional_id(const char *incarnation)
 }
 
 void
-position_write(Buf *record, const RingPosition *position, int64_t epoch)
+position_write(Buf *record, const RingPosition *position, int64_t epoch,
+			   bool held)
 {
 	buf_clear(record);
 	buf_add_str(record, "{\"window\":");
 	json_string(record, position->window);
 	buf_printf(record,
-			   ",\"seq\":%" PRId64 ",\"finished\":%s,\"epoch\":%" PRId64 "}",
-			   position->seq, position->finished ? "true" : "false", epoch);
+			   ",\"seq\":%" PRId64 ",\"finished\":%s,\"epoch\":%" PRId64
+			   ",\"held\":%s}",
+			   position->seq, position->finished ? "true" : "false", epoch,
+			   held ? "true" : "false");
 }
 
 /* ---- the topic --------------------------------------------------------- */

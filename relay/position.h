@@ -25,8 +25,10 @@
 char *position_topic(const char *incarnation);
 char *position_transactional_id(const char *incarnation);
 
-/* The record's value. */
-void position_write(Buf *record, const RingPosition *position, int64_t epoch);
+/* The record's value.  Held: a topic is, so it may pass what is in the database
+ * only. */
+void position_write(Buf *record, const RingPosition *position, int64_t epoch,
+					bool held);
 
 /* The topic as it is to be; freed by the caller. */
 rd_kafka_NewTopic_t *position_new_topic(const char *topic);

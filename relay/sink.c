@@ -46,6 +46,7 @@ struct Sink
 	Buf				  failure;	   /* first reason to give this producer up */
 	bool			  blaming;	   /* a record was refused: which? */
 	char			 *blamed;	   /* topic of the refused record, or NULL */
+	char			 *kept_out;	   /* of the transaction: a topic, or NULL */
 	int				  batch_bytes; /* of one request, until one was refused */
 	Buf				  refusal;
 };
@@ -208,7 +209,8 @@ sink_close(Sink *sink)
 	sink->known_up = sink->blaming = false;
 	buf_clear(&sink->failure);
 	free(sink->blamed);
-	sink->blamed = NULL;
+	free(sink->kept_out);
+	sink->blamed = sink->kept_out = NULL;
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -428,6 +430,17 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 }
 
 static void
+sink_take_log(Sink *sink, rd_kafka_event_t *event)
+{
+	char *topic = kafka_topic_kept_out(event);
+
+	if (topic == NULL)
+		return;
+	free(sink->kept_out);
+	sink->kept_out = topic;
+}
+
+static void
 sink_take_event(Sink *sink, rd_kafka_event_t *event)
 {
 	switch (rd_kafka_event_type(event))
@@ -444,6 +457,7 @@ sink_take_event(Sink *sink, rd_kafka_event_t *event)
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			kafka_log_event(event, LOG_MODULE);
+			sink_take_log(sink, event);
 			break;
 		default:
 			break;
@@ -523,10 +537,14 @@ sink_committed(void *arg)
 static void
 sink_transaction_failed(void *arg, rd_kafka_resp_err_t error, const char *why)
 {
-	Sink *sink = arg;
+	Sink	   *sink = arg;
+	const char *topic = NULL;
 
-	sink_take_events(sink); /* the reports know more: which topic */
-	sink_give_up(sink, NULL, error, why);
+	sink_take_events(sink); /* what came before knows more: which topic */
+	if (kafka_is_refusal(error) && sink->kept_out != NULL &&
+		strcmp(sink->kept_out, sink->position_topic) != 0)
+		topic = sink->kept_out;
+	sink_give_up(sink, topic, error, why);
 	sink_tell_failure(sink);
 }
 

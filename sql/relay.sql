@@ -209,7 +209,7 @@ COMMENT ON FUNCTION pgstock_internal.foreign_because IS
  */
 CREATE FUNCTION pgstock_internal.kafka_position(kafka bytea,
 	OUT "window" pgstock_internal.outbox_window, OUT seq bigint,
-	OUT finished boolean, OUT epoch bigint)
+	OUT finished boolean, OUT epoch bigint, OUT held boolean)
 RETURNS record
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -222,8 +222,9 @@ BEGIN
 	seq := (p ->> 'seq')::bigint;
 	finished := (p ->> 'finished')::boolean;
 	epoch := (p ->> 'epoch')::bigint;
+	held := (p ->> 'held')::boolean;
 	IF "window" IS NOT NULL AND seq IS NOT NULL AND finished IS NOT NULL
-		AND epoch IS NOT NULL THEN
+		AND epoch IS NOT NULL AND held IS NOT NULL THEN
 		RETURN;
 	END IF;
 	RAISE EXCEPTION 'a part of it is missing';
@@ -244,6 +245,10 @@ COMMENT ON FUNCTION pgstock_internal.kafka_position IS
  * it, unless what came since was empty or set aside.  Over several leads the later one counts, for it began where the one
  * before had come to; with the same number of lead in two histories, the later
  * place in the WAL.
+ *
+ * One that was written while a topic was held may pass events that were set
+ * aside, and a fail-over may have lost those while it kept the window.  Then the
+ * row counts: it has been lost with them.
  */
 CREATE FUNCTION pgstock_internal.relay_position(kafka bytea = NULL,
 	OUT "window" text, OUT seq bigint, OUT finished boolean)
@@ -267,7 +272,10 @@ BEGIN
 		IF pgstock_internal.foreign_because(k."window") IS NULL
 			AND (k.epoch, (k."window").lsn, k.finished, k.seq)
 				>= (coalesce(p.stored_epoch, 0), coalesce(w.lsn, '0/0'),
-					finished, seq) THEN
+					finished, seq)
+			AND (NOT k.held OR (k."window").timeline
+				= (SELECT f.timeline FROM pgstock_internal.outbox_fence('local') f))
+		THEN
 			"window" := k."window"::text;
 			seq := k.seq;
 			finished := k.finished;

@@ -98,7 +98,7 @@ DROP FUNCTION stored_with;
 -- Kafka's position: of the same lead it counts if it is as far, of a later one too, of an earlier one or of another history it does not
 CREATE FUNCTION kafka(led bigint, change jsonb = '{}', finished boolean = true) RETURNS bytea LANGUAGE sql AS $$
 SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
-	'seq', 777, 'finished', finished, 'epoch', led)::text, 'UTF8') FROM pgstock_internal.relay_position p
+	'seq', 777, 'finished', finished, 'epoch', led, 'held', true)::text, 'UTF8') FROM pgstock_internal.relay_position p
 $$;
 SELECT p.seq = 777 AND p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
 SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, finished => false)) p;
@@ -113,7 +113,7 @@ SELECT p.seq = 777 FROM pgstock_internal.relay_position(NULL) p;
 -- what is no position at all
 SELECT outcome_of('SELECT * FROM pgstock_internal.relay_position(''hello'')');
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', bad)), 5)
-  FROM (VALUES ('\xff'::bytea), (''), ('5'), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1}')) v (bad)
+  FROM (VALUES ('\xff'::bytea), (''), ('5'), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1, "held": false}')) v (bad)
 UNION ALL
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', kafka(7, '{"system_id": null}'))), 5);
 DROP FUNCTION kafka;
