@@ -36,7 +36,7 @@ struct Sink
 	void			 *arg;
 	LoopWake		 *wake;
 	LoopTimer		 *blame_timer; /* no report says whose fault it was */
-	rd_kafka_t		 *producer; /* NULL while closed */
+	rd_kafka_t		 *producer;	   /* NULL while closed */
 	rd_kafka_queue_t *queue;
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
 	char			 *position_topic; /* NULL: idempotent */

@@ -19,9 +19,9 @@ typedef struct Topic
 	bool			  unsure; /* it may be missing in Kafka */
 	size_t			  len;	  /* of name */
 	rd_kafka_topic_t *handle;
-	double			 *published; /* metric */
+	double			 *published;   /* metric */
 	double			  uncommitted; /* delivered, to be published by a commit */
-	struct Topic	 *next;		 /* in its bucket */
+	struct Topic	 *next;		   /* in its bucket */
 } Topic;
 
 typedef struct Topics Topics;

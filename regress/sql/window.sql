@@ -98,18 +98,18 @@ DROP FUNCTION stored_with;
 -- Kafka's position: of the same lead it counts if it is as far, of a later one too, of an earlier one or of another history it does not
 CREATE FUNCTION kafka(led bigint, change jsonb = '{}', finished boolean = true) RETURNS bytea LANGUAGE sql AS $$
 SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
-	'seq', 777, 'finished', finished, 'epoch', led, 'held', true)::text, 'UTF8') FROM pgstock_internal.relay_position p
+	'seq', 777777, 'finished', $3, 'epoch', led, 'held', true)::text, 'UTF8') FROM pgstock_internal.relay_position p
 $$;
-SELECT p.seq = 777 AND p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, finished => false)) p;
-SELECT p.seq = 777 AND NOT p.finished FROM pgstock_internal.relay_position(kafka(:epoch + 1, finished => false)) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1)) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch - 1)) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch, '{"lsn": "0/1"}')) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"lsn": "0/1"}')) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
-SELECT p.seq = 777 FROM pgstock_internal.relay_position(NULL) p;
+SELECT p.seq = 777777 AND p.finished FROM pgstock_internal.relay_position(kafka(:epoch)) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, finished => false)) p;
+SELECT p.seq = 777777 AND NOT p.finished FROM pgstock_internal.relay_position(kafka(:epoch + 1, finished => false)) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1)) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch - 1)) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, '{"lsn": "0/1"}')) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"lsn": "0/1"}')) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(NULL) p;
 -- what is no position at all
 SELECT outcome_of('SELECT * FROM pgstock_internal.relay_position(''hello'')');
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', bad)), 5)

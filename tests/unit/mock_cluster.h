@@ -38,7 +38,7 @@ typedef struct Fixture
 	Buf						 failure; /* of the producer, the last one */
 	int						 failures;
 	bool					 topic_refused; /* as the last failure said */
-	bool					 opened; /* transactional */
+	bool					 opened;		/* transactional */
 	Buf						 position;
 	int						 committed;
 	Consumer				*consumer;
