@@ -111,9 +111,13 @@ held_refuse(HeldTopic *topic, const char *reason, int64_t now)
 bool
 held_refused(Held *held, const char *name, const char *reason, int64_t now)
 {
+	HeldTopic *topic;
+
 	if (!held->known || held_find(held, name) != NULL)
 		return false;
-	held_refuse(held_add(held, name), reason, now);
+	topic = held_add(held, name);
+	topic->unseen = true;
+	held_refuse(topic, reason, now);
 	return true;
 }
 
@@ -162,7 +166,10 @@ held_way(Held *held, const char *name)
 		return HELD_FLOWS;
 	held->waits = (held->closing && topic == held->topic) ||
 				  held->aside_count == HELD_ASIDES_MAX;
-	return held->waits ? HELD_WAITS : HELD_ASIDE;
+	if (held->waits)
+		return HELD_WAITS;
+	topic->unseen = false;
+	return HELD_ASIDE;
 }
 
 void
@@ -226,7 +233,7 @@ held_start(Held *held, int64_t now)
 	{
 		HeldTopic *topic = held->topics[i];
 
-		if (now >= topic->try_at &&
+		if (!topic->unseen && now >= topic->try_at &&
 			(held->topic == NULL || topic->try_at < held->topic->try_at))
 			held->topic = topic;
 	}
@@ -247,7 +254,8 @@ held_deadline(const Held *held, bool may_start)
 		at = Min(at, held->fails_at);
 	for (uint32_t i = 0;
 		 may_start && held->state == LANE_IDLE && i < held->count; i++)
-		at = Min(at, held->topics[i]->try_at);
+		if (!held->topics[i]->unseen)
+			at = Min(at, held->topics[i]->try_at);
 	return at;
 }
 

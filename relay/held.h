@@ -21,6 +21,8 @@
  * - A page is read only when all that was set aside is stored.
  * - The first page after a failure is one event: what is refused again and
  *   again takes no others with it.
+ * - A topic is not tried before the event that was refused has come again, and
+ *   is set aside: it would look as if there were none.
  * - A topic is let go only by the page that was read while the outbox waited.
  *
  * The deciding half, pure like outbox_core.h, of which it is a part.
@@ -46,6 +48,7 @@ typedef struct HeldTopic
 	char   *name;
 	char   *reason;	  /* of the last refusal */
 	bool	unstored; /* the database does not know the reason yet */
+	bool	unseen;	  /* since it was refused, no event of it came again */
 	Retry	retry;
 	int64_t try_at;
 } HeldTopic;

@@ -98,6 +98,34 @@ def test_an_asynchronous_standby_that_is_behind(run, kafka, relays):
         pair.close()
 
 
+def test_a_position_that_may_pass_what_was_set_aside(run, kafka, relays):
+    """Transactional mode: Kafka's position counts after a fail-over too, but
+    not if a topic was held. Events of it may have been set aside, and that be
+    lost."""
+    pair = make_pair(run, "held", False)
+    stored = """SELECT p."window", p.seq FROM pgstock_internal.relay_position p"""
+    further = """SELECT (pgstock_internal.relay_position(convert_to(
+        jsonb_build_object('window', p."window", 'seq', p.seq + 1000, 'finished',
+            true, 'epoch', p.stored_epoch, 'held', %s)::text, 'UTF8'))).seq
+            = p.seq + 1000 FROM pgstock_internal.relay_position p"""
+    try:
+        relay = relays(pair.db.conninfo(), kafka.brokers,
+                       {"outbox": {"mode": "transactional"}}).start()
+        sell(pair.db, "both", 1)
+        with kafka.tail("stock-events") as tail:
+            wait_complete(pair.db, tail)
+        assert relay.terminate() == 0
+        assert pair.db.value(further, (True,)) and pair.db.value(further, (False,))
+        wait_until(lambda: pair.copy.sql(stored) == pair.db.sql(stored), 30,
+                   "the standby has the position")
+        pair.primary.kill9()
+        copy = pair.fail_over()
+        assert copy.value(further, (False,)) is True
+        assert copy.value(further, (True,)) is False
+    finally:
+        pair.close()
+
+
 def test_back_to_a_point_in_time(run, kafka, relays):
     archive = make_dir(os.path.join(run, "archive"))
     old = Postgres(os.path.join(run, "before"), {

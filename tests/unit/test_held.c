@@ -10,7 +10,7 @@
 
 /* Streaming, with a topic that was refused and a window behind "w0". */
 static void
-hold(void)
+hold_unseen(void)
 {
 	stream();
 	assert_true(outbox_on_refused(&core, HELD, "too large", now));
@@ -20,6 +20,14 @@ hold(void)
 	outbox_on_hold_stored(&core);
 	expect(OUTBOX_ASK_POSITION);
 	outbox_on_position(&core, "w0", 0, true, now);
+}
+
+/* ... as if its event had come again. */
+static void
+hold(void)
+{
+	hold_unseen();
+	core.held.topics[0]->unseen = false;
 }
 
 static void
@@ -113,6 +121,21 @@ its_events_are_set_aside_and_the_others_flow(void **state UNUSED)
 	ack(id + 1);
 	now += OUTBOX_STORE_US;
 	expect_stored("w1", 3, true);
+}
+
+/* It would seem that there is none. */
+static void
+it_is_not_tried_before_its_event_comes_again(void **state UNUSED)
+{
+	hold_unseen();
+	now = core.held.topics[0]->try_at + SEC_US;
+	core.store_at = NEVER;
+	open_window("w1");
+	take_page(1, 1);
+	expect(OUTBOX_PRODUCE);
+	produce_row(HELD, 1);
+	store_asides(1);
+	read_held(1);
 }
 
 static void
@@ -286,6 +309,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(its_events_are_set_aside_and_the_others_flow),
+		test(it_is_not_tried_before_its_event_comes_again),
 		test(what_is_not_stored_is_not_passed),
 		test(a_try_begins_with_one_event_and_fails_into_a_pause),
 		test(what_arrived_of_a_failed_page_is_crossed_off),
