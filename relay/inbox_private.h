@@ -1,0 +1,56 @@
+/*
+ * inbox_private.h - the inbox pump, for its own files
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_INBOX_PRIVATE_H
+#define PGSTOCK_INBOX_PRIVATE_H
+
+#include "api.h"
+#include "consumer.h"
+#include "exit_code.h"
+#include "inbox.h"
+#include "inbox_core.h"
+#include "log.h"
+
+struct Inbox
+{
+	Loop		 *loop;
+	const Config *config;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Consumer	 *consumer;
+	InboxCore	  core;
+	PumpState	  told_state;  /* last one in the log */
+	ApiBatch	  batch;	   /* parameters of the present call */
+	int64_t		  called_at;   /* ... and when it began */
+	Buf			  options;	   /* JSON for relay_apply() */
+	bool		  careful;	   /* ... as it says */
+	char		  group[256];  /* the one that is used */
+	char		  sqlstate[6]; /* of the message that failed alone */
+	Buf			  alone;	   /* ... and what the server said */
+	bool		  done;
+	ExitCode	  exit_code;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  apply_told;
+	LogThrottle	  consumer_told;
+	LogThrottle	  upkeep_told;
+};
+
+/* trouble: for a person who asks how it goes */
+void inbox_troubled(Inbox *inbox, const char *what, const char *why);
+
+/* The connection or the consumer is closed; it begins again. */
+void inbox_db_failed(Inbox *inbox, const char *why);
+void inbox_consumer_failed(Inbox *inbox, const char *why);
+
+/* The options of relay_apply(), made anew. */
+void inbox_set_options(Inbox *inbox);
+
+/* One answer to what core.asked says, or the error that came instead. */
+void inbox_take_answer(Inbox *inbox, const PGresult *result);
+void inbox_take_error(Inbox *inbox, const char *sqlstate,
+					  const PGresult *result);
+
+#endif
