@@ -15,14 +15,19 @@ MODES = ["idempotent", "transactional"]
 
 
 @pytest.fixture(params=MODES)
-def quick(request):
-    return {"outbox": {"poll_interval": "100ms", "mode": request.param}}
+def mode(request):
+    return request.param
 
 
-@pytest.fixture(scope="module")
-def strict_kafka(run):
+@pytest.fixture
+def quick(mode):
+    return {"outbox": {"poll_interval": "100ms", "mode": mode}}
+
+
+@pytest.fixture
+def strict_kafka(run, mode):
     """A broker that can deny things, to whoever comes."""
-    server = Kafka(os.path.join(run, "strict-kafka"), settings="""\
+    server = Kafka(os.path.join(run, f"strict-kafka-{mode}"), settings="""\
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 """).init().start()
