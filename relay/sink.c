@@ -107,7 +107,9 @@ sink_free(Sink *sink)
  * librdkafka then reports the first one as delivered with the second.
  *
  * A transaction needs no guarantee of its own against gaps, for a failed record
- * fails all of it, and its records wait no longer than itself.
+ * fails all of it, and its records wait no longer than itself.  Where a topic
+ * is gone, its coordinator is asked again and again, and only the topics' list
+ * tells.
  */
 static rd_kafka_conf_t *
 sink_conf(const Config *config, int max_event_bytes, int batch_max,
@@ -136,6 +138,8 @@ sink_conf(const Config *config, int max_event_bytes, int batch_max,
 							  {"queue.buffering.max.kbytes", queue_kbytes},
 							  {"topic.metadata.refresh.fast.interval.ms", "50"},
 							  {"topic.metadata.propagation.max.ms", "5000"},
+							  {"topic.metadata.refresh.interval.ms",
+							   once ? "5000" : "300000"},
 							  {NULL, NULL},
 						  },
 						  (KafkaProperties){
