@@ -10,12 +10,13 @@ pg_stat_activity.
 """
 
 import os
+import time
 from contextlib import contextmanager
 
 import psycopg2
 import pytest
 
-from checks import check_all, wait_complete
+from checks import check_all, stored_at_ms, wait_complete
 from cluster import HOST, Database, Postgres
 from load import Clients
 from mutant import NO_FENCE, NO_STANDBY, Mutant
@@ -331,6 +332,11 @@ def test_publish_after_local(pair, kafka, relays):
             tail.until(lambda r: any(x.key == b"early" for x in r), 10,
                        "it is published")
             assert "early" not in states(it.copy)
+            seen = time.time() * 1000
+            it.db.sql("SELECT reserve_stock('book', 1, 'more')",
+                      options="-c synchronous_commit=local")
+            wait_until(lambda: stored_at_ms(it.db) > seen, 10,
+                       "the position does not wait for the standby either")
     relay.wait_ok("/readyz")
 
 
