@@ -53,6 +53,11 @@ class Pair:
         self.db.sql("SELECT receive_stock('book', 1000000)",
                     options="-c synchronous_commit=remote_apply")
 
+    def both_hosts(self):
+        """A conninfo that finds whichever of the two is the primary."""
+        return (f"host={HOST},{HOST} port={self.primary.port},"
+                f"{self.standby.port} dbname={self.db.name} user=postgres")
+
     def name_standby(self):
         self.on_primary("ALTER SYSTEM SET synchronous_standby_names ="
                         f" '{NAME}'")
@@ -362,9 +367,7 @@ def test_relay_publishes_nothing_before(pair, kafka, relays):
     fail-over the relay goes on at the new primary, and Kafka holds exactly
     what that one has."""
     it = pair()
-    hosts = (f"host={HOST},{HOST} port={it.primary.port},{it.standby.port}"
-             f" dbname={it.db.name} user=postgres")
-    relay = relays(hosts, kafka.brokers).start()
+    relay = relays(it.both_hosts(), kafka.brokers).start()
     local = {"options": "-c synchronous_commit=local"}
     with kafka.tail("stock-events") as tail:
         for number in range(50):
