@@ -10,11 +10,7 @@ from kafkaio import delivered
 from process import children_of, run_dir, wait_until
 from debezium import debezium
 from relay import relay
-from stock import cpu_seconds, stock
-
-
-def row(what, *cells):
-    print(f"{what:52}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+from stock import cell, cpu_seconds, stock
 
 
 def put_orders(kafka, orders, products):
@@ -55,13 +51,13 @@ def inbound(directory):
     wait_until(lambda: published() >= products, 60, "the receipts")
     daemon.terminate()
     daemon.config["inbox"] = {"topics": "order-created"}
-    row("inbound", "rate", "relay CPU/order", "server CPU/order")
+    cell("inbound", "rate", "relay CPU/order", "server CPU/order")
     backends = lambda: sum(map(cpu_seconds, children_of(pg.pid)))
     before, started = backends(), time.time()
     daemon.start()
     wait_until(lambda: published() >= orders, 300, lambda: f"{published()}")
     took = time.time() - started
-    row(f"{orders:,} order-created to StockReserved published",
+    cell(f"{orders:,} order-created to StockReserved published",
         f"{orders / took:,.0f}/s",
         f"{cpu_seconds(daemon.pid) / orders * 1e6:.1f} us",
         f"{(backends() - before) / orders * 1e6:.1f} us")

@@ -64,6 +64,12 @@ typedef struct Config
 } Config;
 
 /* The choices of publish_after, as the database knows them too. */
+enum
+{
+	PUBLISH_AUTO,
+	PUBLISH_LOCAL,
+	PUBLISH_REMOTE_FLUSH
+};
 extern const char *const config_publish_afters[];
 
 /* What the command line says in place of the file. */

@@ -261,7 +261,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 	switch (action)
 	{
 		case INBOX_CONNECT:
-			pgconn_connect(inbox->conn, config->conninfo, config->name);
+			pgconn_connect(inbox->conn, config->conninfo, config->name, "on");
 			break;
 		case INBOX_ASK_HELLO:
 			api_call(inbox->conn, API_HELLO);

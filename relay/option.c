@@ -23,8 +23,12 @@ static const char *const log_levels[] = {
 };
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const modes[] = {"idempotent", "transactional", NULL};
-const char *const config_publish_afters[] = {"auto", "local", "remote_flush",
-											 NULL};
+const char *const		 config_publish_afters[] = {
+		   [PUBLISH_AUTO] = "auto",
+		   [PUBLISH_LOCAL] = "local",
+		   [PUBLISH_REMOTE_FLUSH] = "remote_flush",
+		   NULL,
+};
 static const char *const no_yes[] = {"no", "yes", NULL};
 static const char *const profiles[] = {
 	"cloudevents",

@@ -418,7 +418,10 @@ outbox_do(Outbox *outbox, OutboxAction action)
 	{
 		case OUTBOX_CONNECT:
 			pgconn_connect(outbox->conn, outbox->config->conninfo,
-						   outbox->config->name);
+						   outbox->config->name,
+						   outbox->config->publish_after == PUBLISH_LOCAL
+							   ? "local"
+							   : "on");
 			break;
 		case OUTBOX_ASK_HELLO:
 		case OUTBOX_ASK_LISTEN:

@@ -156,18 +156,18 @@ pgconn_watch(PgConn *conn)
  * What every session has.  keepalives and tcp_user_timeout on the server's side
  * too: a leader that vanished must not keep its lock.  jit off: calls are short.
  */
-#define SESSION_OPTIONS                                            \
-	"-c synchronous_commit=on -c jit=off -c tcp_keepalives_idle=3" \
-	" -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"      \
-	" -c tcp_user_timeout=8000 -c client_encoding=UTF8"            \
-	" -c default_transaction_isolation=read\\ committed"           \
-	" -c default_transaction_read_only=off"                        \
-	" -c client_connection_check_interval=2000"                    \
+#define SESSION_OPTIONS                                       \
+	"-c jit=off -c tcp_keepalives_idle=3"                     \
+	" -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3" \
+	" -c tcp_user_timeout=8000 -c client_encoding=UTF8"       \
+	" -c default_transaction_isolation=read\\ committed"      \
+	" -c default_transaction_read_only=off"                   \
+	" -c client_connection_check_interval=2000"               \
 	" -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
 
 /* The user's own "options", wherever they come from, and ours after them. */
 static char *
-pgconn_session_options(const char *conninfo)
+pgconn_session_options(const char *conninfo, const char *synchronous_commit)
 {
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
 	const char		 *own = getenv("PGOPTIONS");
@@ -176,7 +176,9 @@ pgconn_session_options(const char *conninfo)
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
 			own = o->val;
-	options = xasprintf("%s %s", own != NULL ? own : "", SESSION_OPTIONS);
+	options = xasprintf("%s %s -c synchronous_commit=%s",
+						own != NULL ? own : "", SESSION_OPTIONS,
+						synchronous_commit);
 	PQconninfoFree(parsed);
 	return options;
 }
@@ -186,10 +188,11 @@ pgconn_session_options(const char *conninfo)
  * stands after it promises rest.
  */
 static PGconn *
-pgconn_start(const char *conninfo, const char *relay_name, bool blocking)
+pgconn_start(const char *conninfo, const char *relay_name,
+			 const char *synchronous_commit, bool blocking)
 {
 	char	   *application = xasprintf("pgstock-relay %s", relay_name);
-	char	   *options = pgconn_session_options(conninfo);
+	char	   *options = pgconn_session_options(conninfo, synchronous_commit);
 	const char *keywords[] = {
 		"connect_timeout",
 		"keepalives_idle",
@@ -218,7 +221,7 @@ pgconn_start(const char *conninfo, const char *relay_name, bool blocking)
 PGconn *
 pgconn_open_blocking(const char *conninfo, const char *relay_name)
 {
-	return pgconn_start(conninfo, relay_name, true);
+	return pgconn_start(conninfo, relay_name, "on", true);
 }
 
 static void
@@ -230,12 +233,13 @@ pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
 }
 
 void
-pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name)
+pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
+			   const char *synchronous_commit)
 {
 	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PGC_CLOSED && conn->pg == NULL);
-	conn->pg = pgconn_start(conninfo, relay_name, false);
+	conn->pg = pgconn_start(conninfo, relay_name, synchronous_commit, false);
 	conn->state = PGC_CONNECTING;
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
 	{

@@ -55,8 +55,10 @@ void	pgconn_free(PgConn *conn);
 /* The parameters that every connection of the relay has, beside conninfo. */
 PGconn *pgconn_open_blocking(const char *conninfo, const char *relay_name);
 
-/* The end is PGCONN_UP or PGCONN_DOWN, never before this returns. */
-void pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name);
+/* The end is PGCONN_UP or PGCONN_DOWN, never before this returns.
+ * synchronous_commit: local where a standby that is away shall not matter. */
+void pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
+					const char *synchronous_commit);
 void pgconn_close(PgConn *conn); /* no event */
 
 /* The end is PGCONN_RESULT or PGCONN_DOWN, never before this returns.  The

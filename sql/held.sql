@@ -27,24 +27,6 @@ COMMENT ON TABLE pgstock_internal.held_event IS
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_event', '');
 
-/* As relay_store_position: a leader of yesterday changes nothing. */
-CREATE FUNCTION pgstock_internal.check_lead(epoch bigint)
-RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM FROM pgstock_internal.relay_epoch e
-	  WHERE e.epoch = $1 FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'another relay leads the outbox'
-			USING ERRCODE = 'SK021', DETAIL = format(
-				'Epoch %s has been overtaken.', $1);
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.check_lead IS
-	'SK021 unless this epoch leads, and it does until the transaction ends';
-
 CREATE FUNCTION pgstock_internal.relay_held_topics()
 RETURNS TABLE (topic text, reason text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -491,19 +491,31 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_sleep IS
 	'the next window; asleep: it is empty, and the session is told when there is more';
 
+/* A leader of yesterday changes nothing. */
+CREATE FUNCTION pgstock_internal.check_lead(epoch bigint)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM FROM pgstock_internal.relay_epoch e
+	  WHERE e.epoch = $1 FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'another relay leads the outbox'
+			USING ERRCODE = 'SK021', DETAIL = format(
+				'Epoch %s has been overtaken.', $1);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.check_lead IS
+	'SK021 unless this epoch leads, and it does until the transaction ends';
+
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM FROM pgstock_internal.relay_epoch e
-	  WHERE e.epoch = $4 FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'another relay leads the outbox'
-			USING ERRCODE = 'SK021', DETAIL = format(
-				'Epoch %s has been overtaken.', $4);
-	END IF;
+	PERFORM pgstock_internal.check_lead(epoch);
 	PERFORM pgstock_internal.put_position($1, $2, $3);
 END
 $$;

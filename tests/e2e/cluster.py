@@ -356,10 +356,14 @@ broker.heartbeat.interval.ms=500
         """A reader of these topics from their start; of the log without."""
         return Tail(self.brokers, topics) if topics else super().tail(lines)
 
+    def ends(self, *topics):
+        """{(topic, partition): the offset that comes next}"""
+        with self.tail(*topics) as tail:
+            return tail.ends()
+
     def count(self, topic):
         """How many records a topic has been given."""
-        with self.tail(topic) as tail:
-            return sum(tail.ends().values())
+        return sum(self.ends(topic).values())
 
     def consume(self, *topics):
         """All records that these topics hold now."""

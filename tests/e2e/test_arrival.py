@@ -21,6 +21,10 @@ from test_inbox import (QUICK, TOPICS, handled, order, put, states,
 BACKLOG = int(os.environ.get("PGSTOCK_MESSAGES") or 3000)
 
 
+def put_orders(kafka, numbers):
+    put(kafka, *[("order-created", order(n)) for n in numbers])
+
+
 def paid(number):
     return {"order_id": f"o-{number}", "event_id": f"paid-{number}",
             "payment_id": f"payment-{number}"}
@@ -82,14 +86,14 @@ def test_group_is_ahead_of_the_database(db, kafka, start_relay):
     group = db.value("SELECT inbox_group FROM pgstock_internal.relay_hello()")
     ahead = Consumer({"bootstrap.servers": kafka.brokers, "group.id": group,
                       "enable.auto.commit": False})
-    places = [TopicPartition(topic, number) for topic in TOPICS
-              for number in range(3)]
-    for place in places:
-        place.offset = ahead.get_watermark_offsets(place, timeout=10)[1]
-    ahead.commit(offsets=places, asynchronous=False)
+    ends = kafka.ends(*TOPICS)
+    assert sum(ends.values()) == 80
+    ahead.commit(offsets=[TopicPartition(*place, end)
+                          for place, end in ends.items()], asynchronous=False)
     ahead.close()
     relay.start()
     handled(db, 80)
+    assert inbox_results(db) == {"applied": 80}
     assert set(states(db).values()) == {"confirmed"}
     assert db.level("book") == (60, 0, 60)
 
@@ -105,8 +109,7 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
                           topics=TOPICS) for group in ("a", "b")]
     put(kafka, *messages)
     put(kafka, *messages[::10])             # duplicates have a row as well
-    ends = {(place.topic, place.partition): place.offset for place in
-            kafka_ends(kafka)}
+    ends = {place: end for place, end in kafka.ends(*TOPICS).items() if end}
     for relay in relays:
         wait_until(lambda r=relay: r.metric("inbox_events_total") >= 1650, 60,
                    lambda r=relay: r.get("/metrics")[1])
@@ -119,12 +122,25 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
         "SELECT * FROM pgstock_internal.relay_offsets(NULL)")} == ends
 
 
-def kafka_ends(kafka):
-    """Where the partitions that hold anything end."""
-    with kafka.tail(*TOPICS) as tail:
-        tail.read_to_end()
-        return [TopicPartition(*place, end) for place, end in tail.next.items()
-                if end > 0]
+def test_two_relays_share_and_take_over(db, kafka, start_relay):
+    """A second relay joins in the middle of a stream, the first is killed:
+    partitions change hands twice, and each order is reserved once."""
+    db.sql("SELECT receive_stock('book', 10000)")
+    put_orders(kafka, range(1000))
+    config = {"kafka": {"session.timeout.ms": "6000"}}
+    first = start_relay(config, topics=TOPICS)
+    wait_until(lambda: len(states(db)) > 0, 30, "it has begun")
+    second = start_relay(config, topics=TOPICS)
+    put_orders(kafka, range(1000, 3000))
+    wait_until(lambda: second.metric("inbox_events_total") > 0
+               or len(states(db)) == 3000, 40, "partitions change hands")
+    first.kill9()
+    put_orders(kafka, range(3000, 4000))
+    wait_until(lambda: len(states(db)) == 4000, 60,
+               lambda: f"{inbox_results(db)}\n{second.tail()}")
+    assert db.level("book") == (10000, 4000, 6000)
+    assert inbox_results(db)["applied"] == 4000
+    assert not set(inbox_results(db)) - {"applied", "duplicate"}
 
 
 def test_backlog_with_payments_first(db, kafka, start_relay):

@@ -43,11 +43,6 @@ def check_goes_on(db, tail):
     assert db.drift() == []
 
 
-def both_hosts(pair):
-    return (f"host={HOST},{HOST} port={pair.primary.port},{pair.standby.port}"
-            f" dbname={pair.db.name} user=postgres")
-
-
 def make_pair(run, name, synchronous):
     return Pair(Postgres(os.path.join(run, f"{name}-primary")),
                 os.path.join(run, f"{name}-standby"), synchronous=synchronous)
@@ -56,7 +51,7 @@ def make_pair(run, name, synchronous):
 def test_a_synchronous_standby_under_load(run, kafka, relays):
     pair = make_pair(run, "sync", True)
     try:
-        relay = relays(both_hosts(pair), kafka.brokers).start()
+        relay = relays(pair.both_hosts(), kafka.brokers).start()
         with kafka.tail("stock-events") as tail:
             with Clients(pair.db, 6, lambda cur, name: cur.execute(
                     "SELECT reserve_stock('book', 1, %s)",
@@ -79,7 +74,7 @@ def test_an_asynchronous_standby_that_is_behind(run, kafka, relays):
     numbers are used again there, and none of the new ones is skipped."""
     pair = make_pair(run, "async", False)
     try:
-        relay = relays(both_hosts(pair), kafka.brokers).start()
+        relay = relays(pair.both_hosts(), kafka.brokers).start()
         with kafka.tail("stock-events") as tail:
             sell(pair.db, "both", 30)
             wait_until(lambda: "both-29" in {order for (order,) in pair.copy.sql(

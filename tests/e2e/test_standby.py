@@ -10,12 +10,13 @@ pg_stat_activity.
 """
 
 import os
+import time
 from contextlib import contextmanager
 
 import psycopg2
 import pytest
 
-from checks import check_all, wait_complete
+from checks import check_all, stored_at_ms, wait_complete
 from cluster import HOST, Database, Postgres
 from load import Clients
 from mutant import NO_FENCE, NO_STANDBY, Mutant
@@ -51,6 +52,11 @@ class Pair:
         self.copy = Database(self.standby, name)
         self.db.sql("SELECT receive_stock('book', 1000000)",
                     options="-c synchronous_commit=remote_apply")
+
+    def both_hosts(self):
+        """A conninfo that finds whichever of the two is the primary."""
+        return (f"host={HOST},{HOST} port={self.primary.port},"
+                f"{self.standby.port} dbname={self.db.name} user=postgres")
 
     def name_standby(self):
         self.on_primary("ALTER SYSTEM SET synchronous_standby_names ="
@@ -331,6 +337,11 @@ def test_publish_after_local(pair, kafka, relays):
             tail.until(lambda r: any(x.key == b"early" for x in r), 10,
                        "it is published")
             assert "early" not in states(it.copy)
+            seen = time.time() * 1000
+            it.db.sql("SELECT reserve_stock('book', 1, 'more')",
+                      options="-c synchronous_commit=local")
+            wait_until(lambda: stored_at_ms(it.db) > seen, 10,
+                       "the position does not wait for the standby either")
     relay.wait_ok("/readyz")
 
 
@@ -356,9 +367,7 @@ def test_relay_publishes_nothing_before(pair, kafka, relays):
     fail-over the relay goes on at the new primary, and Kafka holds exactly
     what that one has."""
     it = pair()
-    hosts = (f"host={HOST},{HOST} port={it.primary.port},{it.standby.port}"
-             f" dbname={it.db.name} user=postgres")
-    relay = relays(hosts, kafka.brokers).start()
+    relay = relays(it.both_hosts(), kafka.brokers).start()
     local = {"options": "-c synchronous_commit=local"}
     with kafka.tail("stock-events") as tail:
         for number in range(50):
