@@ -90,6 +90,14 @@ end_session(Relay *relay)
 	relay->session = relay->notified = relay->message = false;
 }
 
+/* The session ends, and the relay does not know. */
+static void
+cut_off(Relay *relay)
+{
+	end_session(relay);
+	world.counts.sessions_ended++;
+}
+
 /* The server may have heard the question, and the answer be lost. */
 static void
 lose_connection(Relay *relay)
@@ -622,7 +630,10 @@ answer(Relay *relay)
 		outbox_on_connected(&relay->core, world.now);
 	}
 	else if (!relay->session)
-		lose_connection(relay);
+	{
+		if (one_in(30)) /* in silence, while another takes over */
+			lose_connection(relay);
+	}
 	else if (asked == OUTBOX_ASK_SLEEP)
 	{
 		answer_sleep(relay);
@@ -810,7 +821,7 @@ broker_of_transactions(Relay *relay)
 	Producer *producer = &relay->producer;
 	int64_t	  refused;
 
-	if (relay->orphan.committing && one_in(30))
+	if (relay->orphan.committing && one_in(8))
 	{
 		if (can_commit(&relay->orphan) && one_in(2))
 		{
@@ -835,7 +846,11 @@ broker_of_transactions(Relay *relay)
 	for (uint32_t i = 0; i < producer->count; i++)
 		if (!producer->flying[i].taken)
 			return;
-	if (producer->committing && one_in(3))
+	if (!producer->committing)
+		return;
+	if (relay->session && fails_one_in(200))
+		cut_off(relay);
+	if (one_in(relay->session ? 3 : 60))
 		end_commit(relay);
 }
 
@@ -880,10 +895,7 @@ trouble(Relay *relay)
 	if (kind < 4 && relay->core.state != PUMP_DOWN)
 		lose_connection(relay);
 	else if (kind < 7 && relay->session)
-	{
-		end_session(relay); /* and the relay does not know */
-		world.counts.sessions_ended++;
-	}
+		cut_off(relay);
 	else if (kind < 9 && relay->core.sink_up)
 		lose_producer(relay);
 	else if (kind == 10)
