@@ -49,17 +49,9 @@ AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.next_xid IS
 	'the xid that the next transaction to need one will get';
 
-/*
- * Not SELECT last_value: that reads the sequence's page without its lock, and
- * nextval, whenever it writes WAL, sets last_value 32 ahead for an instant.  A
- * floor read in that instant has lost events.
- */
 CREATE FUNCTION pgstock_internal.last_seq()
 RETURNS bigint
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT coalesce(pg_sequence_last_value('pgstock_internal.outbox_seq'), 0)
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_last_seq' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.last_seq IS
 	'the latest seq that was drawn; 0: none was';
 
