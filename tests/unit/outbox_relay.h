@@ -336,13 +336,14 @@ ask(Relay *relay, OutboxAction action)
 	const OutboxCore *core = &relay->core;
 
 	relay->question = (Question){.what = action, .epoch = core->epoch};
-	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW ||
+	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_LOOK ||
 		action == OUTBOX_ASK_SLEEP)
 		relay->question.position = parse_window(core->window);
 	if (action == OUTBOX_ASK_PAGE)
+		relay->question.position.seq = core->page_after;
+	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_LOOK)
 	{
 		assert_true(core->page_rows <= PAGE_ROWS_MAX);
-		relay->question.position.seq = core->page_after;
 		relay->question.rows = core->page_rows;
 	}
 	if (action == OUTBOX_STORE)

@@ -73,16 +73,6 @@ answer_position(Relay *relay)
 	free(window);
 }
 
-static void
-answer_window(Relay *relay)
-{
-	char *window = xasprintf("%u-%u", relay->question.position.to,
-							 world.commits);
-
-	outbox_on_window(&relay->core, window);
-	free(window);
-}
-
 /* The end of a transaction that neither sleeps on nor writes. */
 static void
 let_go(Relay *relay)
@@ -152,6 +142,20 @@ answer_page(Relay *relay)
 					   page.rows == few ? OUTBOX_PAGE_BYTES : 100,
 					   page.rows > 0 ? page.seqs[page.rows - 1] : 0))
 		relay->pages[relay->page_count++] = page;
+}
+
+static void
+answer_look(Relay *relay)
+{
+	char *window = xasprintf("%u-%u", relay->question.position.to,
+							 world.commits);
+
+	if (outbox_on_window(&relay->core, window))
+	{
+		relay->question.position = parse_window(window);
+		answer_page(relay);
+	}
+	free(window);
 }
 
 static void
@@ -235,8 +239,8 @@ answer(Relay *relay)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)
 		answer_position(relay);
-	else if (asked == OUTBOX_ASK_WINDOW)
-		answer_window(relay);
+	else if (asked == OUTBOX_LOOK)
+		answer_look(relay);
 	else if (asked == OUTBOX_ASK_PAGE)
 		answer_page(relay);
 	else if (asked == OUTBOX_STORE)
