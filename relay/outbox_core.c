@@ -5,6 +5,7 @@
  */
 #include "outbox_core.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,21 +109,38 @@ outbox_cause(const OutboxCore *core)
 	return core->vain > OUTBOX_VAIN_LOOKS ? CAUSE_WRITERS : CAUSE_AWAKE;
 }
 
+/*
+ * How long after this look the next one is due, by what the look before found.
+ * A look costs the same whatever it finds, and takes that from the writers: the
+ * more there is, the longer may more be waited for.  By the square root, so that
+ * in the balance this time grows as the rate does: 1.5 ms at 2,000 events a
+ * second, 7.5 ms at 10,000.
+ */
+static int64_t
+outbox_pace(const OutboxCore *core)
+{
+	double	gathers = sqrt((double) core->found * OUTBOX_GATHER_US * MS_US);
+	int64_t pace = OUTBOX_AWAKE_US;
+
+	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
+		pace *= 2;
+	return Min(Max(pace, (int64_t) gathers), OUTBOX_AWAKE_MAX_US);
+}
+
 /* A look for sleep holds off writers that commit meanwhile: not where there was
  * something just before. */
 static OutboxAction
 outbox_look(OutboxCore *core, int64_t now)
 {
-	int64_t pace = OUTBOX_AWAKE_US;
+	int64_t pace = outbox_pace(core);
 	bool	tired;
 
 	core->cause = outbox_cause(core);
 	if (core->wake)
 		core->vain = 0;
 	core->wake = core->asleep = false;
+	core->found = 0;
 	tired = core->vain >= OUTBOX_VAIN_LOOKS;
-	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
-		pace *= 2;
 	core->poll_at = now + Min(pace, core->poll_us);
 	core->page_rows = core->page_rows_max;
 	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_LOOK, now);
@@ -519,6 +537,7 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 	Assert(rows <= core->page_rows);
 	Assert(rows == 0 || last_seq > core->page_after);
 
+	core->found += rows;
 	if (rows > 0)
 		core->vain = 0;
 	else if (!core->opened)

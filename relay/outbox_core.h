@@ -65,11 +65,13 @@
  * reach its database steps down. */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
-/* An awake relay looks again after this time, twice as long for each look that
- * found nothing, up to the longest; after so many it tries to sleep.  Writers
- * do not need to wake it then: a gap of a few ms costs them nothing. */
+/* An awake relay looks again after this time, later where there is much
+ * (outbox_pace), and twice as long for each look that found nothing, up to the
+ * longest; after so many it tries to sleep.  Writers do not need to wake it
+ * then: a gap of a few ms costs them nothing. */
 #define OUTBOX_AWAKE_US		500
-#define OUTBOX_AWAKE_MAX_US (8 * MS_US)
+#define OUTBOX_GATHER_US	750 /* for each event that comes in a ms */
+#define OUTBOX_AWAKE_MAX_US (10 * MS_US)
 #define OUTBOX_VAIN_LOOKS	2
 
 typedef enum OutboxAction
@@ -146,6 +148,7 @@ typedef struct OutboxCore
 	uint32_t	page_rows;	/* as many were asked for */
 	bool		wake;		/* somebody said there is something */
 	bool		asleep;		/* somebody will say so */
+	uint64_t	found;		/* rows, since the last look */
 	uint32_t	vain;		/* looks since the last one that found something */
 	int64_t		poll_at;	/* look then even if nobody says so */
 	OutboxCause cause;		/* of the last look */

@@ -111,6 +111,36 @@ who_finds_nothing_sleeps_soon(void **state UNUSED)
 	assert_int_equal(core.cause, CAUSE_POLL);
 }
 
+/* So many rows at each look: how long until the next one. */
+static int64_t
+pace_of(uint32_t rows)
+{
+	for (int i = 0; i < 3; i++)
+	{
+		now = core.poll_at;
+		core.store_at = now + SEC_US; /* that is not what is tested */
+		expect(OUTBOX_LOOK);
+		assert_true(outbox_on_window(&core, "w"));
+		take_page(rows, rows);
+		expect(OUTBOX_PRODUCE);
+		ack_all(produce_page(1));
+	}
+	return core.poll_at - now;
+}
+
+static void
+the_more_there_is_the_later_it_looks_again(void **state UNUSED)
+{
+	stream();
+	assert_true(pace_of(1) == 866);
+	assert_true(pace_of(3) == 1500); /* 2,000 a second */
+	assert_true(pace_of(12) == 3 * MS_US);
+	core.found = UINT32_MAX;
+	now = core.poll_at;
+	expect(OUTBOX_LOOK);
+	assert_true(core.poll_at == now + OUTBOX_AWAKE_MAX_US);
+}
+
 static void
 who_may_not_sleep_looks_again_and_again(void **state UNUSED)
 {
@@ -140,7 +170,7 @@ who_may_not_sleep_looks_again_and_again(void **state UNUSED)
 	assert_int_equal(core.cause, CAUSE_AWAKE);
 	assert_true(outbox_on_window(&core, "w4"));
 	take_page(0, 0);
-	expect_deadline(now + OUTBOX_AWAKE_US);
+	expect_deadline(now + 1224); /* for there were two */
 }
 
 static void
@@ -427,6 +457,7 @@ main(void)
 		test(a_leader_without_a_producer_does_not_ask_for_the_position),
 		test(a_window_is_read_produced_and_stored),
 		test(who_finds_nothing_sleeps_soon),
+		test(the_more_there_is_the_later_it_looks_again),
 		test(who_may_not_sleep_looks_again_and_again),
 		test(a_notification_brings_the_next_look_forward),
 		test(an_unfinished_window_is_gone_on_with_where_it_was_left),
