@@ -183,6 +183,7 @@ position_reader_conf(const Config *config)
 						  (KafkaProperties){
 							  {"log.queue", "false"},
 							  {"log_level", "0"},
+							  {"allow.auto.create.topics", "false"},
 							  {"enable.auto.commit", "false"},
 							  {"enable.partition.eof", "true"},
 							  {"auto.offset.reset", "earliest"},
