@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * window.c
- *	  What the outbox window (sql/relay.sql) needs of the WAL.
+ *	  What the outbox window (sql/relay.sql) needs of the server.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -14,10 +14,13 @@
 #include "access/timeline.h"
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
 #include "utils/xid8.h"
 
@@ -27,6 +30,7 @@
 
 PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
+PG_FUNCTION_INFO_V1(pgstock_last_seq);
 PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
@@ -83,6 +87,28 @@ Datum
 pgstock_next_xid(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
+}
+
+/*
+ * last_seq() RETURNS bigint
+ *
+ * Not SELECT last_value: that reads the sequence's page without its lock, and
+ * nextval, whenever it writes WAL, sets last_value 32 ahead for an instant.  A
+ * floor read in that instant has lost events.
+ */
+Datum
+pgstock_last_seq(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, 1);
+	Oid	  schema = get_namespace_oid("pgstock_internal", false);
+	Datum seq;
+
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = ObjectIdGetDatum(
+		get_relname_relid("outbox_seq", schema));
+	call->args[0].isnull = false;
+	seq = pg_sequence_last_value(call);
+	return call->isnull ? Int64GetDatum(0) : seq; /* none was drawn */
 }
 
 /*

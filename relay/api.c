@@ -37,8 +37,9 @@ static const PgStatement statements[API_CALLS] = {
 	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
 	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
 					  0},
-	[API_WINDOW] = {"window", FUNCTION("relay_next_window($1::text, $2::text)"),
-					2, API_WINDOW, 0},
+	[API_LOOK] = {"look",
+				  FUNCTION("relay_look($1::text, $2::text, $3::int, $4::int)"),
+				  4, API_LOOK, 1},
 	[API_POSITION_OF] = {"position_of", FUNCTION("relay_position($1::bytea)"),
 						 1, API_POSITION_OF, 0},
 	[API_SLEEP] = {"sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
@@ -158,10 +159,6 @@ binary_param(const Buf *buf)
 }
 
 /* ---- arrays in binary -------------------------------------------------- */
-
-/* columns of relay_page() */
-#define PAGE_PAYLOAD 5
-#define PAGE_HEADERS 6
 
 #define ARRAY_COUNT_AT 12 /* where the number of elements stands */
 
@@ -284,59 +281,9 @@ api_call(PgConn *conn, ApiCall call)
 }
 
 void
-api_call_position(PgConn *conn, Slice kafka)
-{
-	const PgParam params[] = {api_bytes(kafka)};
-
-	pgconn_call(conn, &statements[API_POSITION_OF], params);
-}
-
-void
 api_call_with(PgConn *conn, ApiCall call, const PgParam *params)
 {
 	pgconn_call(conn, &statements[call], params);
-}
-
-void
-api_call_window(PgConn *conn, ApiCall call, const char *window,
-				const char *publish_after)
-{
-	const PgParam params[] = {text_param(window), text_param(publish_after)};
-
-	pgconn_call(conn, &statements[call], params);
-}
-
-void
-api_call_page(PgConn *conn, const char *window, int64_t after_seq,
-			  uint32_t max_rows, uint32_t max_bytes)
-{
-	NumberText	  after;
-	NumberText	  rows;
-	NumberText	  bytes;
-	const PgParam params[] = {
-		text_param(window),
-		api_number(&after, after_seq),
-		api_number(&rows, max_rows),
-		api_number(&bytes, max_bytes),
-	};
-
-	pgconn_call(conn, &statements[API_PAGE], params);
-}
-
-void
-api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
-			   int64_t epoch)
-{
-	NumberText	  seq_text;
-	NumberText	  epoch_text;
-	const PgParam params[] = {
-		text_param(window),
-		api_number(&seq_text, seq),
-		text_param(finished ? "t" : "f"),
-		api_number(&epoch_text, epoch),
-	};
-
-	pgconn_call(conn, &statements[API_STORE], params);
 }
 
 void
@@ -576,33 +523,6 @@ api_hello_matches(const ApiHello *hello)
 	return false;
 }
 
-bool
-api_page_is_sound(const PGresult *result)
-{
-	static const int sizes[] = {
-		8, 16, -1, -1, -1, -1, -1, -1, 8, 1,
-	};
-
-	if (PQnfields(result) != (int) Lengthof(sizes))
-		return false;
-	for (int i = 0; i < (int) Lengthof(sizes); i++)
-		if (PQfformat(result, i) != 1 || PQfsize(result, i) != sizes[i])
-			return false;
-	return true;
-}
-
-/* What relay_page() holds against its max_bytes. */
-size_t
-api_page_bytes(const PGresult *result)
-{
-	size_t sum = 0;
-
-	for (int row = 0; row < PQntuples(result); row++)
-		sum += (size_t) (PQgetlength(result, row, PAGE_PAYLOAD) +
-						 PQgetlength(result, row, PAGE_HEADERS));
-	return sum;
-}
-
 Slice
 api_slice(const PGresult *result, int row, int column)
 {
@@ -617,21 +537,4 @@ api_binary_time(const PGresult *result, int row, int column)
 {
 	return (int64_t) read_u64(PQgetvalue(result, row, column)) +
 		   POSTGRES_EPOCH_US;
-}
-
-void
-api_page_row(const PGresult *result, int row, EventRow *event)
-{
-	*event = (EventRow){
-		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
-		.id = api_slice(result, row, 1),
-		.topic = api_slice(result, row, 2),
-		.key = api_slice(result, row, 3),
-		.type = api_slice(result, row, 4),
-		.payload = api_slice(result, row, PAGE_PAYLOAD),
-		.headers = api_slice(result, row, PAGE_HEADERS),
-		.traceparent = api_slice(result, row, 7),
-		.created_us = api_binary_time(result, row, 8),
-		.format = *PQgetvalue(result, row, 9),
-	};
 }

@@ -28,7 +28,7 @@ typedef enum ApiCall
 	API_LEAD,
 	API_POSITION,
 	API_POSITION_OF, /* with the one that Kafka has */
-	API_WINDOW,
+	API_LOOK,
 	API_SLEEP,
 	API_PAGE,
 	API_STORE,
@@ -63,9 +63,10 @@ typedef enum ApiCall
 void api_call(PgConn *conn, ApiCall call);
 void api_call_position(PgConn *conn, Slice kafka); /* data NULL: none */
 void api_call_with(PgConn *conn, ApiCall call, const PgParam *params);
-/* API_WINDOW or API_SLEEP */
-void api_call_window(PgConn *conn, ApiCall call, const char *window,
-					 const char *publish_after);
+void api_call_look(PgConn *conn, const char *window, const char *publish_after,
+				   uint32_t max_rows, uint32_t max_bytes);
+void api_call_sleep(PgConn *conn, const char *window,
+					const char *publish_after);
 void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 				   uint32_t max_rows, uint32_t max_bytes);
 void api_call_store(PgConn *conn, const char *window, int64_t seq,
@@ -160,10 +161,17 @@ typedef struct ApiHello
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 
 /* Whether the extension speaks as we do; if not, says so. */
-bool   api_hello_matches(const ApiHello *hello) MUST_CHECK;
-bool   api_page_is_sound(const PGresult *result) MUST_CHECK;
-size_t api_page_bytes(const PGresult *result);
-void   api_page_row(const PGresult *result, int row, EventRow *event);
+bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
+
+/* A page: an answer to API_PAGE, API_HELD_PAGE or, behind the window that it
+ * begins, to API_LOOK. */
+bool	 api_page_is_sound(const PGresult *result) MUST_CHECK;
+uint32_t api_page_rows(const PGresult *result);
+size_t	 api_page_bytes(const PGresult *result);
+void	 api_page_row(const PGresult *result, uint32_t number, EventRow *event);
+
+/* Borrowed; NULL: it is no sound answer to API_LOOK. */
+const char *api_look_window(const PGresult *result);
 
 /* text columns */
 const char *api_text(const PGresult *result, int row, int column);

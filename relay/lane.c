@@ -98,7 +98,7 @@ lane_take_topics(Lane *lane, const PGresult *result)
 static bool
 lane_take_page(Lane *lane, PGresult *result)
 {
-	if (!outbox_on_held_page(lane->core, (uint32_t) PQntuples(result),
+	if (!outbox_on_held_page(lane->core, api_page_rows(result),
 							 api_page_bytes(result), loop_now(lane->loop)))
 		return false;
 	PQclear(lane->page);
@@ -167,7 +167,7 @@ lane_produce(Lane *lane, Slice source)
 
 	while (held_may_send(held))
 	{
-		api_page_row(lane->page, (int) held->sent, &event);
+		api_page_row(lane->page, held->sent, &event);
 		switch (sink_produce(lane->sink, &event, held->sent,
 							 (unsigned) lane->config->header_profile, source))
 		{

@@ -374,7 +374,7 @@ outbox_produce(Outbox *outbox)
 
 	while (!page_done && (row = outbox_row(core)) >= 0)
 	{
-		api_page_row(outbox->pages[0], (int) row, &event);
+		api_page_row(outbox->pages[0], (uint32_t) row, &event);
 		switch (held_way(&core->held, event.topic.data))
 		{
 			case HELD_WAITS:
@@ -397,11 +397,18 @@ outbox_produce(Outbox *outbox)
 }
 
 static void
-outbox_look(Outbox *outbox, ApiCall call)
+outbox_look(Outbox *outbox, OutboxAction question)
 {
-	*outbox->wakeups[outbox->core.cause] += 1;
-	api_call_window(outbox->conn, call, outbox->core.window,
-					config_publish_afters[outbox->config->publish_after]);
+	const OutboxCore *core = &outbox->core;
+	const char
+		*publish_after = config_publish_afters[outbox->config->publish_after];
+
+	*outbox->wakeups[core->cause] += 1;
+	if (question == OUTBOX_ASK_SLEEP)
+		api_call_sleep(outbox->conn, core->window, publish_after);
+	else
+		api_call_look(outbox->conn, core->window, publish_after,
+					  core->page_rows, OUTBOX_PAGE_BYTES);
 }
 
 static void
@@ -433,11 +440,9 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_ASK_POSITION:
 			outbox_ask_position(outbox);
 			break;
-		case OUTBOX_ASK_WINDOW:
-			outbox_look(outbox, API_WINDOW);
-			break;
+		case OUTBOX_LOOK:
 		case OUTBOX_ASK_SLEEP:
-			outbox_look(outbox, API_SLEEP);
+			outbox_look(outbox, action);
 			break;
 		case OUTBOX_ASK_PAGE:
 			api_call_page(outbox->conn, core->window, core->page_after,

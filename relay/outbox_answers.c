@@ -84,16 +84,11 @@ outbox_take_lead(Outbox *outbox, const PGresult *result)
 static bool
 outbox_take_page(Outbox *outbox, PGresult *result)
 {
-	uint32_t rows = (uint32_t) PQntuples(result);
+	uint32_t rows = api_page_rows(result);
 	EventRow last = {0};
 
-	if (!api_page_is_sound(result))
-	{
-		outbox_db_failed(outbox, "relay_page() gave other columns");
-		return false;
-	}
 	if (rows > 0)
-		api_page_row(result, (int) rows - 1, &last);
+		api_page_row(result, rows - 1, &last);
 	if (!outbox_on_page(&outbox->core, rows, api_page_bytes(result), last.seq))
 		return false;
 	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
@@ -107,13 +102,16 @@ outbox_is_answer(OutboxAction question, const PGresult *result)
 {
 	static const int columns[] = {
 		[OUTBOX_ASK_POSITION] = 3,
-		[OUTBOX_ASK_WINDOW] = 1,
 		[OUTBOX_ASK_SLEEP] = 2,
 		[OUTBOX_DONE] = 0,
 	};
 
 	if (question >= OUTBOX_ASK_HELD && question <= OUTBOX_CROSS_OFF)
 		return lane_is_answer(question, result);
+	if (question == OUTBOX_LOOK)
+		return api_look_window(result) != NULL;
+	if (question == OUTBOX_ASK_PAGE)
+		return api_page_is_sound(result);
 	return columns[question] == 0 ||
 		   (PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
 			PQnfields(result) >= columns[question]);
@@ -153,9 +151,9 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 							   api_int(result, 0, 1), api_bool(result, 0, 2),
 							   now);
 			break;
-		case OUTBOX_ASK_WINDOW:
-			outbox_on_window(core, PQgetvalue(result, 0, 0));
-			break;
+		case OUTBOX_LOOK:
+			return outbox_on_window(core, api_look_window(result)) &&
+				   outbox_take_page(outbox, result);
 		case OUTBOX_ASK_SLEEP:
 			outbox_on_sleep(core, PQgetvalue(result, 0, 0),
 							api_bool(result, 0, 1), now);

@@ -124,7 +124,8 @@ outbox_look(OutboxCore *core, int64_t now)
 	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
 		pace *= 2;
 	core->poll_at = now + Min(pace, core->poll_us);
-	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_ASK_WINDOW, now);
+	core->page_rows = core->page_rows_max;
+	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_LOOK, now);
 }
 
 static OutboxAction
@@ -474,10 +475,13 @@ outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
 	return true;
 }
 
-void
+bool
 outbox_on_window(OutboxCore *core, const char *window)
 {
-	(void) outbox_take_window(core, OUTBOX_ASK_WINDOW, window);
+	if (!outbox_take_window(core, OUTBOX_LOOK, window))
+		return false;
+	core->asked = OUTBOX_ASK_PAGE;
+	return true;
 }
 
 void

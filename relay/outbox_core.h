@@ -82,8 +82,8 @@ typedef enum OutboxAction
 	OUTBOX_ASK_TOPICS, /* what may be published to */
 	OUTBOX_ASK_LEAD,
 	OUTBOX_ASK_POSITION,
-	OUTBOX_ASK_WINDOW,	  /* the one after core->window */
-	OUTBOX_ASK_SLEEP,	  /* the same, and if it is empty to be woken */
+	OUTBOX_LOOK,		  /* the window after core->window, its first page */
+	OUTBOX_ASK_SLEEP,	  /* that window, and if it is empty to be woken */
 	OUTBOX_ASK_PAGE,	  /* of core->window, above core->page_after */
 	OUTBOX_STORE,		  /* core->storing */
 	OUTBOX_ASK_HELD,	  /* which topics are held */
@@ -193,7 +193,9 @@ void outbox_on_step_done(OutboxCore *core, int64_t now);
 void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
 void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 						bool finished, int64_t now);
-void outbox_on_window(OutboxCore *core, const char *window);
+/* The window of OUTBOX_LOOK; its page is to follow, by outbox_on_page(), unless
+ * it is false. */
+bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
 /* asleep: the window is empty, and outbox_on_wake() will follow */
 void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
 					 int64_t now);

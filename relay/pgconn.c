@@ -183,6 +183,16 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit)
 	return options;
 }
 
+/* libpq's own default, prefer, looks for a Kerberos ticket first, and may wait
+ * in our loop for who gives them out. */
+static const char *
+pgconn_gssencmode(void)
+{
+	const char *own = getenv("PGGSSENCMODE");
+
+	return own != NULL ? own : "disable";
+}
+
 /*
  * What stands before "dbname" are defaults that conninfo may override; on what
  * stands after it promises rest.
@@ -199,6 +209,7 @@ pgconn_start(const char *conninfo, const char *relay_name,
 		"keepalives_interval",
 		"keepalives_count",
 		"tcp_user_timeout",
+		"gssencmode",
 		"fallback_application_name",
 		"dbname",
 		"options",
@@ -206,7 +217,7 @@ pgconn_start(const char *conninfo, const char *relay_name,
 		NULL,
 	};
 	const char *values[] = {
-		"10",		 "3",	   "2",		"3",	   "8000",
+		"10",		 "3",	   "2",		"3",	   "8000", pgconn_gssencmode(),
 		application, conninfo, options, "primary", NULL,
 	};
 	PGconn *pg;

@@ -32,6 +32,7 @@ VALUES
 	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),
 	('relay', 'function', 'relay_position'),
 	('relay', 'function', 'relay_next_window'),
+	('relay', 'function', 'relay_look'),
 	('relay', 'function', 'relay_sleep'), ('relay', 'function', 'relay_page'),
 	('relay', 'function', 'relay_store_position'),
 	('relay', 'function', 'relay_held_topics'),

@@ -49,17 +49,9 @@ AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.next_xid IS
 	'the xid that the next transaction to need one will get';
 
-/*
- * Not SELECT last_value: that reads the sequence's page without its lock, and
- * nextval, whenever it writes WAL, sets last_value 32 ahead for an instant.  A
- * floor read in that instant has lost events.
- */
 CREATE FUNCTION pgstock_internal.last_seq()
 RETURNS bigint
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT coalesce(pg_sequence_last_value('pgstock_internal.outbox_seq'), 0)
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_last_seq' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.last_seq IS
 	'the latest seq that was drawn; 0: none was';
 
@@ -471,6 +463,29 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
 	'the window''s rows above after_seq, by seq, until there are max_rows, or max_bytes of payloads and headers; neither: its end';
 
+
+/*
+ * One call for both, since a call costs more than what it does.  A row that has
+ * the window alone comes before those of the page.
+ */
+CREATE FUNCTION pgstock_internal.relay_look("window" text, publish_after text,
+	max_rows int, max_bytes int)
+RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
+	event_type text, payload bytea, headers bytea, traceparent text,
+	created_at timestamptz, format "char", next_window text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w	text := pgstock_internal.relay_next_window("window", publish_after);
+BEGIN
+	next_window := w;
+	RETURN NEXT;
+	RETURN QUERY SELECT p.*, NULL
+				   FROM pgstock_internal.relay_page(w, 0, max_rows, max_bytes) p;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_look IS
+	'the next window, and its first page';
 CREATE FUNCTION pgstock_internal.want_hints(wanted boolean)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_want_hints' LANGUAGE C VOLATILE STRICT;

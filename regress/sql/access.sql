@@ -67,6 +67,7 @@ SET ROLE regress_relay;
 SELECT pgstock_internal.relay_lead() > 0 AS leads;
 SELECT count(*) > 0 AS some FROM (SELECT pgstock_internal.relay_next_window(p."window") AS w FROM pgstock_internal.relay_position() p) x,
 	   LATERAL pgstock_internal.relay_page(w, 0, 10, 1000000);
+SELECT count(l.next_window) AS windows FROM pgstock_internal.relay_position() p, pgstock_internal.relay_look(p."window", 'auto', 10, 1000000) l;
 SELECT s.asleep FROM pgstock_internal.relay_position() p, pgstock_internal.relay_sleep(p."window") s;
 SELECT count(*) > 0 AS some FROM pgstock_internal.relay_metrics();
 SELECT relay_api FROM pgstock_internal.relay_hello();

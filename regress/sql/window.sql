@@ -65,6 +65,9 @@ SELECT name, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pe
 SELECT pgstock_internal.relay_store_position("window", :half + 1000, true, :epoch) FROM held;
 SELECT p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(pgstock_internal.relay_next_window(p."window"), 0, 100, 1000000) g) AS next
   FROM pgstock_internal.relay_position() p;
+-- a look is both at once: a row with the window, then its first page
+SELECT l.next_window IS NOT NULL AS "window", convert_from(l.key, 'UTF8') AS key
+  FROM pgstock_internal.relay_position() p, pgstock_internal.relay_look(p."window", 'auto', 2, 1000000) WITH ORDINALITY l ORDER BY l.ordinality;
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
 -- an overtaken leader stores nothing
 SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch - 1)), '\d+ has', 'N has');

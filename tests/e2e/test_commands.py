@@ -112,6 +112,19 @@ def test_no_broker_is_needed(relays, db):
     assert done.returncode == USAGE and "bootstrap.servers" in done.stderr
 
 
+def test_kerberos_where_it_is_asked_for(relays, db):
+    """gssencmode is disable by default, and only that."""
+    relay, ask = relays("", ""), ["failed", "list", "--postgres"]
+    require = {"PGGSSENCMODE": "require"}
+    done = relay.run_binary(*ask, db.conninfo(), env=require)
+    assert done.returncode == RUNTIME and "GSSAPI" in done.stderr
+    done = relay.run_binary(*ask, db.conninfo() + " gssencmode=disable",
+                            env=require)
+    assert done.returncode == OK, done.stderr
+    done = relay.run_binary(*ask, db.conninfo() + " gssencmode=require")
+    assert done.returncode == RUNTIME and "GSSAPI" in done.stderr
+
+
 def test_away(relays):
     """A database that is away is no mistake of usage."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")

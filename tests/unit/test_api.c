@@ -68,6 +68,9 @@ pages_of_another_shape_are_refused(void **state UNUSED)
 
 	assert_false(api_page_is_sound(result)); /* not binary */
 	PQclear(result);
+	result = make_result(11, NULL);
+	assert_null(api_look_window(result));
+	PQclear(result);
 	result = make_result(9, NULL);
 	assert_false(api_page_is_sound(result));
 	PQclear(result);

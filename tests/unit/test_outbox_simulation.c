@@ -24,409 +24,9 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "held_world.h"
+#include "outbox_relay.h"
 
-#define STEPS		  200000
-#define RELAYS		  2
-#define IN_FLIGHT_MAX 64   /* the ring's */
-#define BACKLOG_MAX	  1500 /* committed events not yet in Kafka */
-
-/* What was asked, as it left for the server. */
-typedef struct Question
-{
-	OutboxAction what;
-	Position	 position; /* window and seq of a page, or to be stored */
-	uint32_t	 rows;
-	int64_t		 epoch;
-	bool		 begun; /* the hint lock was tried */
-	HeldQuestion held;
-} Question;
-
-typedef struct Relay
-{
-	OutboxCore core;
-	bool	   session;	 /* the server still has it */
-	bool	   notified; /* and has not read a notification */
-	bool	   message;	 /* one is on its way to the client */
-	Question   question;
-	Page	   pages[OUTBOX_PAGES_MAX];
-	uint32_t   page_count;
-	Producer   producer;
-	Producer   orphan; /* given up while it committed */
-	int64_t	   led;	   /* epoch of its last producer */
-	HeldPage   held_page;
-	Producer   lane;
-} Relay;
-
-static Relay relays[RELAYS];
-
-/* ---- a relay: what outbox.c does --------------------------------------- */
-
-/* The producer ends; some of what it had sent still reaches the broker. */
-static void
-close_producer(Producer *producer)
-{
-	for (uint32_t n = below(8); n > 0 && !world.away; n--)
-		(void) broker_take(producer, below(PARTITIONS));
-	*producer = (Producer){0};
-}
-
-/* ... a commit perhaps later. */
-static void
-close_main_producer(Relay *relay)
-{
-	if (relay->producer.committing)
-		relay->orphan = relay->producer;
-	close_producer(&relay->producer);
-}
-
-static void
-end_session(Relay *relay)
-{
-	if (world.leader == relay - relays)
-		world.leader = -1;
-	if (world.sleeper == relay - relays)
-		world.sleeper = -1;
-	relay->session = relay->notified = relay->message = false;
-}
-
-/* The server may have heard the question, and the answer be lost. */
-static void
-lose_connection(Relay *relay)
-{
-	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
-		store_position(&relay->question.position, relay->question.epoch);
-	if (relay->session && relay->core.asked == OUTBOX_SET_ASIDE && one_in(2))
-		set_aside(&relay->question.held);
-	if (relay->session && relay->core.asked == OUTBOX_CROSS_OFF && one_in(2))
-		(void) cross_off(&relay->question.held);
-	end_session(relay);
-	if (world.transactional)
-		close_main_producer(relay);
-	relay->page_count = 0;
-	outbox_on_down(&relay->core, world.now);
-	world.counts.connections_lost++;
-}
-
-static void
-begin_relay(Relay *relay)
-{
-	*relay = (Relay){.orphan = relay->orphan};
-	outbox_core_init(&relay->core, IN_FLIGHT_MAX, world.transactional, roll());
-	relay->core.page_rows_max = PAGE_ROWS_MAX;
-}
-
-/* Ends as by kill -9; another one begins in its place. */
-static void
-crash(Relay *relay)
-{
-	end_session(relay);
-	close_main_producer(relay);
-	close_producer(&relay->lane);
-	outbox_core_fini(&relay->core);
-	begin_relay(relay);
-}
-
-static void
-lose_producer(Relay *relay)
-{
-	close_main_producer(relay);
-	relay->page_count = 0;
-	outbox_on_sink_failed(&relay->core, world.now);
-	world.counts.producers_lost++;
-}
-
-static void
-refuse(Relay *relay, int64_t seq)
-{
-	close_producer(&relay->producer);
-	relay->page_count = 0;
-	if (!outbox_on_refused(&relay->core, topic_name(seq), "no", world.now))
-		outbox_on_sink_failed(&relay->core, world.now);
-	world.counts.refusals++;
-}
-
-static void
-lose_lane(Relay *relay)
-{
-	close_producer(&relay->lane);
-	held_on_lane_failed(&relay->core.held, "no", world.now);
-}
-
-/* Who fences the producer before has just heard that it leads. */
-static void
-make_producer(Relay *relay)
-{
-	assert_true(!world.transactional || relay->core.epoch > relay->led);
-	relay->led = relay->core.epoch;
-	close_main_producer(relay);
-	relay->page_count = 0;
-	if (fails_one_in(4))
-	{
-		outbox_on_sink_failed(&relay->core, world.now);
-		world.counts.producers_not_made++;
-	}
-	else if (world.transactional)
-		relay->producer.opening = true;
-	else
-		outbox_on_sink_up(&relay->core, world.now);
-}
-
-/* Something is on its way, and then there is room again. */
-static bool
-is_full(const Relay *relay)
-{
-	const Producer *producer = &relay->producer;
-
-	if (!world.transactional)
-		return producer->count == SINK_MAX;
-	return producer->count > 0 &&
-		   !producer->flying[producer->count - 1].taken && fails_one_in(200);
-}
-
-static Position
-parse_position(const RingPosition *stored, int64_t epoch)
-{
-	Position position = parse_window(stored->window);
-
-	position.seq = stored->seq;
-	position.finished = stored->finished;
-	position.epoch = epoch;
-	return position;
-}
-
-static void
-commit_produced(Relay *relay)
-{
-	OutboxCore		  *core = &relay->core;
-	const RingPosition end = ring_end(&core->ring);
-
-	assert_true(relay->producer.count > 0 &&
-				relay->producer.count <= ring_in_flight(&core->ring));
-	if (is_full(relay))
-	{
-		outbox_on_sink_full(core, world.now);
-		world.counts.full++;
-		return;
-	}
-	relay->producer.position = parse_position(&end, core->epoch);
-	relay->producer.committing = true;
-	outbox_on_committing(core, world.now);
-}
-
-static void
-make_lane(Relay *relay)
-{
-	close_producer(&relay->lane);
-	if (fails_one_in(4))
-		held_on_lane_failed(&relay->core.held, "none", world.now);
-	else
-		relay->core.held.lane_up = true;
-}
-
-static void
-produce_held(Relay *relay)
-{
-	Held *held = &relay->core.held;
-
-	while (held_may_send(held))
-	{
-		int64_t seq = relay->held_page.seqs[held->sent];
-
-		assert_true(held->sent < relay->held_page.rows);
-		if (relay->lane.count == SINK_MAX)
-		{
-			held->lane_full = true;
-			return;
-		}
-		relay->lane.flying[relay->lane.count++] = (Flying){
-			.id = held->sent,
-			.seq = seq,
-		};
-		held_on_sent(held, seq);
-	}
-}
-
-/* True: the row goes to Kafka. */
-static bool
-row_flows(Relay *relay, int64_t seq, bool *page_done)
-{
-	switch (held_way(&relay->core.held, topic_name(seq)))
-	{
-		case HELD_FLOWS:
-			return true;
-		case HELD_ASIDE:
-			*page_done = outbox_on_aside(&relay->core, seq, 0, world.now);
-			break;
-		case HELD_WAITS:
-			break;
-	}
-	return false;
-}
-
-static void
-drop_page(Relay *relay)
-{
-	relay->page_count--;
-	relay->pages[0] = relay->pages[1];
-}
-
-static void
-produce(Relay *relay)
-{
-	OutboxCore *core = &relay->core;
-	int64_t		row;
-
-	assert_true(!world.transactional || relay->producer.number > 0);
-	while ((row = outbox_row(core)) >= 0)
-	{
-		int64_t seq = relay->pages[0].seqs[row];
-		bool	page_done = false;
-
-		assert_true(row < relay->pages[0].rows);
-		if (!row_flows(relay, seq, &page_done))
-		{
-			if (page_done)
-			{
-				drop_page(relay);
-				return;
-			}
-			continue;
-		}
-		if (is_refused(seq) && one_in(3))
-		{
-			refuse(relay, seq);
-			return;
-		}
-		if (is_full(relay))
-		{
-			outbox_on_sink_full(core, world.now);
-			world.counts.full++;
-			return;
-		}
-		relay->producer.flying[relay->producer.count++] = (Flying){
-			.id = ring_next_id(&core->ring),
-			.seq = seq,
-		};
-		if (outbox_on_produced(core, seq, 0, world.now))
-		{
-			drop_page(relay);
-			return;
-		}
-	}
-}
-
-static void
-ask_held(Relay *relay, OutboxAction action)
-{
-	Held		 *held = &relay->core.held;
-	HeldQuestion *question = &relay->question.held;
-
-	if (action == OUTBOX_HOLD)
-		question->topic = topic_number(held->storing->name);
-	if (action == OUTBOX_ASK_HELD_PAGE || action == OUTBOX_CROSS_OFF)
-		question->topic = topic_number(held->topic->name);
-	if (action == OUTBOX_ASK_HELD_PAGE)
-		relay->question.rows = held->page_rows;
-	if (action == OUTBOX_SET_ASIDE)
-		question->count = held->aside_asked;
-	if (action == OUTBOX_CROSS_OFF)
-		question->count = held_cross_off(held);
-	question->let_go = held->letting_go;
-	memcpy(question->seqs,
-		   action == OUTBOX_SET_ASIDE ? held->aside_seqs : held->seqs,
-		   question->count * sizeof(int64_t));
-}
-
-static void
-ask(Relay *relay, OutboxAction action)
-{
-	const OutboxCore *core = &relay->core;
-
-	relay->question = (Question){.what = action, .epoch = core->epoch};
-	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_ASK_WINDOW ||
-		action == OUTBOX_ASK_SLEEP)
-		relay->question.position = parse_window(core->window);
-	if (action == OUTBOX_ASK_PAGE)
-	{
-		assert_true(core->page_rows <= PAGE_ROWS_MAX);
-		relay->question.position.seq = core->page_after;
-		relay->question.rows = core->page_rows;
-	}
-	if (action == OUTBOX_STORE)
-		relay->question.position = parse_position(&core->storing, core->epoch);
-	ask_held(relay, action);
-}
-
-static void
-check_bounds(const Relay *relay)
-{
-	const OutboxCore *core = &relay->core;
-	uint32_t		  pages = 0;
-
-	assert_true(ring_in_flight(&core->ring) <= IN_FLIGHT_MAX);
-	assert_true(core->page_count <= OUTBOX_PAGES_MAX);
-	for (uint32_t i = 0; i < core->page_count; i++)
-		pages += core->pages[i].rows > 0;
-	if (core->positioned)
-		assert_int_equal(pages, relay->page_count);
-	assert_true(outbox_deadline(core) > world.now);
-}
-
-/* One that cannot take more, or waits for an answer, need not look. */
-static void
-check_sleep(const Relay *relay)
-{
-	const OutboxCore *core = &relay->core;
-
-	if (core->state != PUMP_STREAMING || !core->positioned ||
-		core->asked != OUTBOX_WAIT || core->reading || core->page_count > 0 ||
-		core->ring.window_count + OUTBOX_PAGES_MAX >= RING_WINDOWS_MAX)
-		return;
-	if (!core->asleep)
-		assert_true(outbox_deadline(core) <= world.now + OUTBOX_AWAKE_MAX_US);
-	else if (relay->session && !relay->notified && !relay->message)
-		assert_true(parse_window(core->window).to >= world.promised);
-}
-
-static void
-turn(Relay *relay)
-{
-	for (int actions = 0;; actions++)
-	{
-		bool		 had_sink = relay->core.sink_up;
-		OutboxAction action = outbox_next(&relay->core, world.now);
-
-		assert_true(actions < 1000);
-		world.counts.stalls += had_sink && !relay->core.sink_up;
-		if (action == OUTBOX_WAIT)
-			break;
-		else if (action == OUTBOX_DONE)
-		{
-			crash(relay);
-			world.counts.stops++;
-		}
-		else if (action == OUTBOX_PRODUCE)
-			produce(relay);
-		else if (action == OUTBOX_COMMIT)
-			commit_produced(relay);
-		else if (action == OUTBOX_NEW_SINK)
-			make_producer(relay);
-		else if (action == OUTBOX_NEW_LANE)
-			make_lane(relay);
-		else if (action == OUTBOX_PRODUCE_HELD)
-			produce_held(relay);
-		else if (action == OUTBOX_CLOSE_LANE)
-		{
-			close_producer(&relay->lane);
-			relay->core.held.lane_up = false;
-		}
-		else
-			ask(relay, action);
-	}
-	check_bounds(relay);
-	check_sleep(relay);
-}
+#define STEPS 200000
 
 /* ---- the database's answers -------------------------------------------- */
 
@@ -470,16 +70,6 @@ answer_position(Relay *relay)
 	window = xasprintf("%u-%u", position->from, position->to);
 	outbox_on_position(&relay->core, window, position->seq, position->finished,
 					   world.now);
-	free(window);
-}
-
-static void
-answer_window(Relay *relay)
-{
-	char *window = xasprintf("%u-%u", relay->question.position.to,
-							 world.commits);
-
-	outbox_on_window(&relay->core, window);
 	free(window);
 }
 
@@ -555,6 +145,20 @@ answer_page(Relay *relay)
 }
 
 static void
+answer_look(Relay *relay)
+{
+	char *window = xasprintf("%u-%u", relay->question.position.to,
+							 world.commits);
+
+	if (outbox_on_window(&relay->core, window))
+	{
+		relay->question.position = parse_window(window);
+		answer_page(relay);
+	}
+	free(window);
+}
+
+static void
 answer_held(Relay *relay)
 {
 	for (uint32_t topic = 0; topic < TOPICS; topic++)
@@ -622,7 +226,10 @@ answer(Relay *relay)
 		outbox_on_connected(&relay->core, world.now);
 	}
 	else if (!relay->session)
-		lose_connection(relay);
+	{
+		if (one_in(30)) /* in silence, while another takes over */
+			lose_connection(relay);
+	}
 	else if (asked == OUTBOX_ASK_SLEEP)
 	{
 		answer_sleep(relay);
@@ -632,8 +239,8 @@ answer(Relay *relay)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)
 		answer_position(relay);
-	else if (asked == OUTBOX_ASK_WINDOW)
-		answer_window(relay);
+	else if (asked == OUTBOX_LOOK)
+		answer_look(relay);
 	else if (asked == OUTBOX_ASK_PAGE)
 		answer_page(relay);
 	else if (asked == OUTBOX_STORE)
@@ -810,7 +417,7 @@ broker_of_transactions(Relay *relay)
 	Producer *producer = &relay->producer;
 	int64_t	  refused;
 
-	if (relay->orphan.committing && one_in(30))
+	if (relay->orphan.committing && one_in(8))
 	{
 		if (can_commit(&relay->orphan) && one_in(2))
 		{
@@ -835,7 +442,11 @@ broker_of_transactions(Relay *relay)
 	for (uint32_t i = 0; i < producer->count; i++)
 		if (!producer->flying[i].taken)
 			return;
-	if (producer->committing && one_in(3))
+	if (!producer->committing)
+		return;
+	if (relay->session && fails_one_in(200))
+		cut_off(relay);
+	if (one_in(relay->session ? 3 : 60))
 		end_commit(relay);
 }
 
@@ -880,10 +491,7 @@ trouble(Relay *relay)
 	if (kind < 4 && relay->core.state != PUMP_DOWN)
 		lose_connection(relay);
 	else if (kind < 7 && relay->session)
-	{
-		end_session(relay); /* and the relay does not know */
-		world.counts.sessions_ended++;
-	}
+		cut_off(relay);
 	else if (kind < 9 && relay->core.sink_up)
 		lose_producer(relay);
 	else if (kind == 10)
