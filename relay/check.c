@@ -360,13 +360,13 @@ somebody_leads(Check *check)
 
 /* To try it is to fence whoever has it: so only if nobody has. */
 static void
-check_transactional_id(Check *check, const char *id)
+check_transactional_id(Check *check, const char *id, bool in_use)
 {
 	char			  reason[KAFKA_ERROR_MAX];
 	rd_kafka_t		 *producer;
 	rd_kafka_error_t *error;
 
-	if (somebody_leads(check))
+	if (in_use)
 	{
 		good("transactional.id %s: in use by the relay that leads", id);
 		return;
@@ -396,28 +396,44 @@ check_transactional_id(Check *check, const char *id)
 	rd_kafka_destroy(producer);
 }
 
+/* A leader reads it itself, and has a transaction open there: its end is not
+ * to be seen. */
 static void
-check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
+check_position_record(Check *check, const char *topic)
 {
 	const atomic_bool stop = false;
-	char			 *topic = position_topic(check->hello.incarnation);
-	char			 *id = position_transactional_id(check->hello.incarnation);
 	Buf				  record = {0};
 	Buf				  error = {0};
 	Slice			  kafka = {NULL, 0};
 	bool			  found = false;
+	rd_kafka_conf_t	 *conf = position_reader_conf(check->config);
+	rd_kafka_t		 *reader = position_reader_new(conf, &error);
 
-	check_transactional_id(check, id);
-	if (check_position_topic(check, metadata, topic) &&
-		!position_read(position_reader_conf(check->config), topic, &stop,
-					   &record, &found, &error))
+	if (reader == NULL ||
+		!position_read(reader, topic, &stop, &record, &found, &error))
 		bad(check, "Allow the relay Read and Write on it.", "%s",
 			buf_str(&error));
 	if (found)
 		kafka = (Slice){buf_str(&record), record.len};
 	check_position(check, kafka);
+	if (reader != NULL)
+		rd_kafka_destroy(reader);
 	buf_free(&record);
 	buf_free(&error);
+}
+
+static void
+check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
+{
+	char *topic = position_topic(check->hello.incarnation);
+	char *id = position_transactional_id(check->hello.incarnation);
+	bool  in_use = somebody_leads(check);
+
+	check_transactional_id(check, id, in_use);
+	if (check_position_topic(check, metadata, topic) && !in_use)
+		check_position_record(check, topic);
+	else
+		check_position(check, (Slice){NULL, 0});
 	free(topic);
 	free(id);
 }

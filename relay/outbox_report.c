@@ -71,6 +71,8 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 			   ring_in_flight(&outbox->core.ring));
 	if (!up)
 		buf_add_str(sentence, ", the broker has not answered");
+	else if (outbox->core.sink_opening)
+		buf_add_str(sentence, ", the producer is not open yet");
 	if (missing[0] != '\0')
 		buf_printf(sentence, ", missing topics: %s", missing);
 	lane_tell(outbox->lane, sentence);

@@ -7,10 +7,13 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLICE_MS   1000 /* between two looks at *stop */
 #define ADMIN_MS   5000
 #define READ_TRIES (30000 / SLICE_MS) /* without a sign of the broker */
+#define LOOK_US	   100000 /* between two looks for what is to come */
+#define LOOKS	   100
 #define PARTITION  0
 
 char *
@@ -39,6 +42,12 @@ position_write(Buf *record, const RingPosition *position, int64_t epoch,
 			   held ? "true" : "false");
 }
 
+static void
+position_unread(Buf *error, const char *topic, const char *why)
+{
+	buf_printf(error, "position topic %s could not be read: %s", topic, why);
+}
+
 /* ---- the topic --------------------------------------------------------- */
 
 /*
@@ -65,26 +74,30 @@ position_new_topic(const char *topic)
 	return new;
 }
 
-/* How many partitions the topic has, 0: it is not there; waits. */
+/* How many partitions the topic has, and why it has none; waits. */
 static int
-count_partitions(rd_kafka_t *client, const char *topic, const atomic_bool *stop)
+count_partitions(rd_kafka_t *client, const char *topic, const atomic_bool *stop,
+				 rd_kafka_resp_err_t *why)
 {
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
 	const struct rd_kafka_metadata *metadata = NULL;
 	int								count = 0;
 
+	*why = RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
 	while (!*stop && rd_kafka_metadata(client, 0, handle, &metadata,
 									   SLICE_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		;
 	if (metadata != NULL)
 	{
-		if (metadata->topic_cnt == 1 &&
-			metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (metadata->topic_cnt == 1)
+		{
+			*why = metadata->topics[0].err;
 			count = metadata->topics[0].partition_cnt;
+		}
 		rd_kafka_metadata_destroy(metadata);
 	}
 	rd_kafka_topic_destroy(handle);
-	return count;
+	return *why == RD_KAFKA_RESP_ERR_NO_ERROR ? count : 0;
 }
 
 /* What the broker says to our wish for the topic; waits. */
@@ -133,20 +146,27 @@ make_topic(rd_kafka_t *client, const char *name, const atomic_bool *stop,
 }
 
 bool
-position_ensure_topic(rd_kafka_t *client, const char *topic,
+position_ensure_topic(rd_kafka_t *reader, const char *topic,
 					  const atomic_bool *stop, Buf *error)
 {
-	int count = count_partitions(client, topic, stop);
+	rd_kafka_resp_err_t why;
+	int					count = count_partitions(reader, topic, stop, &why);
 
-	if (count == 0 && !make_topic(client, topic, stop, error))
+	if (count == 0 && !make_topic(reader, topic, stop, error))
 		return false;
 	/* whom we ask may hear of it a little later than whom we asked to */
-	while (count == 0 && !*stop)
-		count = count_partitions(client, topic, stop);
+	for (int i = 0; count == 0 && i < LOOKS && !*stop; i++)
+	{
+		usleep(LOOK_US);
+		count = count_partitions(reader, topic, stop, &why);
+	}
 	if (count == 1)
 		return true;
-	buf_printf(error, "position topic %s has %d partitions and not one", topic,
-			   count);
+	if (count == 0)
+		position_unread(error, topic, rd_kafka_err2str(why));
+	else
+		buf_printf(error, "position topic %s has %d partitions and not one",
+				   topic, count);
 	return false;
 }
 
@@ -163,6 +183,7 @@ position_reader_conf(const Config *config)
 						  (KafkaProperties){
 							  {"log.queue", "false"},
 							  {"log_level", "0"},
+							  {"allow.auto.create.topics", "false"},
 							  {"enable.auto.commit", "false"},
 							  {"enable.partition.eof", "true"},
 							  {"auto.offset.reset", "earliest"},
@@ -192,10 +213,24 @@ is_final(rd_kafka_resp_err_t error)
 		   error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
+/* Nothing lies behind what is committed. */
 static bool
-read_to_end(rd_kafka_topic_t *topic, const atomic_bool *stop, Buf *record,
-			bool *found, Buf *error)
+is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
 {
+	int64_t low;
+	int64_t high;
+
+	return rd_kafka_get_watermark_offsets(reader, topic, PARTITION, &low,
+										  &high) ==
+			   RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   offset == high;
+}
+
+static bool
+read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
+			const atomic_bool *stop, Buf *record, bool *found, Buf *error)
+{
+	const char		   *name = rd_kafka_topic_name(topic);
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	int					quiet = 0;
 
@@ -203,48 +238,56 @@ read_to_end(rd_kafka_topic_t *topic, const atomic_bool *stop, Buf *record,
 	{
 		rd_kafka_message_t *message = rd_kafka_consume(topic, PARTITION,
 													   SLICE_MS);
+		int64_t				offset;
 
 		quiet++;
 		if (message == NULL)
 			continue;
 		code = message->err;
+		offset = message->offset;
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			take_record(message, record, found);
 			quiet = 0;
 		}
 		rd_kafka_message_destroy(message);
-		if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF &&
+			is_at_end(reader, name, offset))
 			return true;
 	}
-	buf_printf(error, "position topic %s could not be read: %s",
-			   rd_kafka_topic_name(topic), rd_kafka_err2str(code));
+	position_unread(error, name,
+					code == RD_KAFKA_RESP_ERR__PARTITION_EOF
+						? "a transaction that is open there hides its end"
+						: rd_kafka_err2str(code));
 	return false;
 }
 
-bool
-position_read(rd_kafka_conf_t *conf, const char *topic, const atomic_bool *stop,
-			  Buf *record, bool *found, Buf *error)
+rd_kafka_t *
+position_reader_new(rd_kafka_conf_t *conf, Buf *error)
 {
 	char		reason[KAFKA_ERROR_MAX];
 	rd_kafka_t *reader = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+
+	if (reader == NULL)
+		buf_printf(error, "could not make a consumer: %s", reason);
+	return reader;
+}
+
+bool
+position_read(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
+			  Buf *record, bool *found, Buf *error)
+{
 	rd_kafka_topic_t *handle;
 	bool			  good;
 
 	*found = false;
-	if (reader == NULL)
-	{
-		buf_printf(error, "could not make a consumer: %s", reason);
-		return false;
-	}
 	handle = rd_kafka_topic_new(reader, topic, NULL);
 	Assert(handle != NULL);
 	if (rd_kafka_consume_start(handle, PARTITION, RD_KAFKA_OFFSET_BEGINNING) <
 		0)
 		Assert(!"a partition that nobody else consumes");
-	good = read_to_end(handle, stop, record, found, error);
+	good = read_to_end(reader, handle, stop, record, found, error);
 	rd_kafka_consume_stop(handle, PARTITION);
 	rd_kafka_topic_destroy(handle);
-	rd_kafka_destroy(reader);
 	return good;
 }

@@ -33,19 +33,23 @@ void position_write(Buf *record, const RingPosition *position, int64_t epoch,
 /* The topic as it is to be; freed by the caller. */
 rd_kafka_NewTopic_t *position_new_topic(const char *topic);
 
+rd_kafka_conf_t *position_reader_conf(const Config *config);
+
+/* Takes conf over; NULL, and why in *error, if that fails.  A consumer: where
+ * a producer asks for a topic, the broker may make it as it sees fit. */
+rd_kafka_t *position_reader_new(rd_kafka_conf_t *conf, Buf *error) MUST_CHECK;
+
 /* Makes the topic if it is missing.  Waits; false, and why in *error, if it is
  * not there at the end. */
-bool position_ensure_topic(rd_kafka_t *client, const char *topic,
+bool position_ensure_topic(rd_kafka_t *reader, const char *topic,
 						   const atomic_bool *stop, Buf *error) MUST_CHECK;
-
-rd_kafka_conf_t *position_reader_conf(const Config *config);
 
 /*
  * The last committed record goes to *record.  If there is none, *found is
- * false.  Takes conf over.  Waits; false, and why in *error, if the topic could
- * not be read to its end.
+ * false.  Waits; false, and why in *error, if the topic could not be read to
+ * its end: what lies behind an open transaction may be committed too.
  */
-bool position_read(rd_kafka_conf_t *conf, const char *topic,
+bool position_read(rd_kafka_t *reader, const char *topic,
 				   const atomic_bool *stop, Buf *record, bool *found,
 				   Buf *error) MUST_CHECK;
 

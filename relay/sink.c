@@ -310,14 +310,16 @@ sink_refusal(const Sink *sink)
 
 /* ---- what comes back --------------------------------------------------- */
 
-/* The first reason counts: what follows it is its consequence. */
+/* The first reason counts: what follows it is its consequence.  The position's
+ * topic has no events that could be held back. */
 static void
 sink_give_up(Sink *sink, const char *topic, rd_kafka_resp_err_t error,
 			 const char *text)
 {
 	if (sink->failure.len > 0)
 		return;
-	if (topic != NULL)
+	if (topic != NULL && (sink->position_topic == NULL ||
+						  strcmp(topic, sink->position_topic) != 0))
 		sink->blamed = xstrdup(topic);
 	buf_printf(&sink->failure, "%s: %s", rd_kafka_err2name(error), text);
 	buf_str(&sink->failure);
@@ -545,8 +547,7 @@ sink_transaction_failed(void *arg, rd_kafka_resp_err_t error, const char *why)
 	const char *topic = NULL;
 
 	sink_take_events(sink); /* what came before knows more: which topic */
-	if (kafka_is_refusal(error) && sink->kept_out != NULL &&
-		strcmp(sink->kept_out, sink->position_topic) != 0)
+	if (kafka_is_refusal(error))
 		topic = sink->kept_out;
 	sink_give_up(sink, topic, error, why);
 	sink_tell_failure(sink);

@@ -111,15 +111,19 @@ call_begin(Call *call)
 static bool
 call_open(Call *call)
 {
-	rd_kafka_conf_t *reader = call->reader;
+	rd_kafka_t *reader = position_reader_new(call->reader, &call->error);
+	bool		good;
 
-	if (!position_ensure_topic(call->producer, call->topic, &call->left,
-							   &call->error) ||
-		!call_init(call))
-		return false;
 	call->reader = NULL; /* it is taken */
-	return position_read(reader, call->topic, &call->left, &call->position,
+	if (reader == NULL)
+		return false;
+	good = position_ensure_topic(reader, call->topic, &call->left,
+								 &call->error) &&
+		   call_init(call) &&
+		   position_read(reader, call->topic, &call->left, &call->position,
 						 &call->found, &call->error);
+	rd_kafka_destroy(reader);
+	return good;
 }
 
 static void

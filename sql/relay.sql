@@ -220,7 +220,7 @@ BEGIN
 		RETURN;
 	END IF;
 	RAISE EXCEPTION 'a part of it is missing';
-EXCEPTION WHEN data_exception OR raise_exception THEN
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR raise_exception THEN
 	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
 	RAISE EXCEPTION 'the outbox position in Kafka is damaged'
 		USING ERRCODE = 'SK022', DETAIL = why || '.',
@@ -234,9 +234,11 @@ COMMENT ON FUNCTION pgstock_internal.kafka_position IS
 
 /*
  * Within one lead the further one counts: Kafka's, for the row is written behind
- * it, unless what came since was empty or set aside.  Over several leads the later one counts, for it began where the one
- * before had come to; with the same number of lead in two histories, the later
- * place in the WAL.
+ * it, unless what came since was empty or set aside.  Over several leads the
+ * later one counts, for it began where the one before had come to; with the
+ * same number of lead in two histories, the later place in the WAL.  A commit is
+ * in the WAL before it shows, so two windows may have one place: the later one
+ * shows more.
  *
  * One that was written while a topic was held may pass events that were set
  * aside, and a fail-over may have lost those while it kept the window.  Then the
@@ -251,6 +253,7 @@ DECLARE
 	p		pgstock_internal.relay_position;
 	w		pgstock_internal.outbox_window;
 	k		record;
+	kw		pgstock_internal.outbox_window;
 	foreigner	text;
 BEGIN
 	SELECT * INTO p FROM pgstock_internal.relay_position;
@@ -261,14 +264,19 @@ BEGIN
 
 	IF kafka IS NOT NULL THEN
 		k := pgstock_internal.kafka_position(kafka);
-		IF pgstock_internal.foreign_because(k."window") IS NULL
-			AND (k.epoch, (k."window").lsn, k.finished, k.seq)
+		kw := k."window";
+		IF pgstock_internal.foreign_because(kw) IS NULL
+			AND (k.epoch, kw.lsn, pg_snapshot_xmax(kw.s2),
+				 cardinality(ARRAY(SELECT pg_snapshot_xip(w.s2))),
+				 k.finished, k.seq)
 				>= (coalesce(p.stored_epoch, 0), coalesce(w.lsn, '0/0'),
+					pg_snapshot_xmax(w.s2),
+					cardinality(ARRAY(SELECT pg_snapshot_xip(kw.s2))),
 					finished, seq)
-			AND (NOT k.held OR (k."window").timeline
+			AND (NOT k.held OR kw.timeline
 				= (SELECT f.timeline FROM pgstock_internal.outbox_fence('local') f))
 		THEN
-			"window" := k."window"::text;
+			"window" := kw::text;
 			seq := k.seq;
 			finished := k.finished;
 			RETURN;

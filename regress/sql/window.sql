@@ -113,10 +113,14 @@ SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(NULL) p;
+-- two windows at one place of the WAL: the one that shows more counts, whatever their seqs are and if it is finished
+SELECT pg_snapshot_xmax((p."window"::pgstock_internal.outbox_window).s2) AS xmax FROM pgstock_internal.relay_position p \gset
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:', :xmax, :xmax + 1)), finished => false)) p;
+SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:%1$s', :xmax - 1, :xmax)))) p;
 -- what is no position at all
 SELECT outcome_of('SELECT * FROM pgstock_internal.relay_position(''hello'')');
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', bad)), 5)
-  FROM (VALUES ('\xff'::bytea), (''), ('5'), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1, "held": false}')) v (bad)
+  FROM (VALUES ('\xff'::bytea), (''), ('5'), (repeat('[', 100000)::bytea), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1, "held": false}')) v (bad)
 UNION ALL
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', kafka(7, '{"system_id": null}'))), 5);
 DROP FUNCTION kafka;

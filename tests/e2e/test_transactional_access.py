@@ -61,6 +61,13 @@ def operations(*names):
     return [word for name in names for word in ("--operation", name)]
 
 
+def strict_relay(db, kafka, relays):
+    return relays(db.conninfo(), kafka.strict_brokers, {
+        **MODE, "kafka": {"security.protocol": "sasl_plaintext",
+                          "sasl.mechanism": "PLAIN", "sasl.username": USER,
+                          "sasl.password": PASSWORD}})
+
+
 def test_permissions(db, kafka, relays):
     topic = position_topic(db)
     identity = topic.replace("position-", "")
@@ -81,10 +88,7 @@ def test_permissions(db, kafka, relays):
         "events": ("TOPIC_AUTHORIZATION_FAILED",
                    "FAIL  topic stock-events: missing, cannot be made: "),
     }
-    relay = relays(db.conninfo(), kafka.strict_brokers, {
-        **MODE, "kafka": {"security.protocol": "sasl_plaintext",
-                          "sasl.mechanism": "PLAIN", "sasl.username": USER,
-                          "sasl.password": PASSWORD}})
+    relay = strict_relay(db, kafka, relays)
     relay.start(wait=None)
     db.sql("SELECT publish_event('stock-events', 'k', '{}')"
            " FROM generate_series(1, 100)")
@@ -114,3 +118,18 @@ def test_permissions(db, kafka, relays):
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)
         assert duplicates(tail.records) == 0
+
+
+def test_may_make_topics_and_nothing_else(db, kafka, relays):
+    """It is told that the topic is there, and does not see it: that is no
+    reason to ask for ever, and say nothing."""
+    kafka.create_topics(position_topic(db), partitions=1)
+    kafka.allow("--cluster", *operations("Create"))
+    relay = strict_relay(db, kafka, relays)
+    relay.start(wait=None)
+    try:
+        wait_until(lambda: f"position topic {position_topic(db)} could not be"
+                   " read: Broker: Topic authorization failed" in relay.log(),
+                   30, lambda: relay.tail())
+    finally:
+        kafka.forbid("--cluster", *operations("Create"))

@@ -38,6 +38,7 @@ typedef struct Fixture
 	Buf						 failure; /* of the producer, the last one */
 	int						 failures;
 	bool					 topic_refused; /* as the last failure said */
+	bool					 topic_blamed;	/* this one or another */
 	bool					 opened;		/* transactional */
 	Buf						 position;
 	int						 committed;
@@ -66,8 +67,8 @@ on_failed(void *arg, const char *topic, const char *why)
 {
 	Fixture *fixture = arg;
 
+	fixture->topic_blamed = topic != NULL;
 	fixture->topic_refused = topic != NULL && strcmp(topic, TOPIC) == 0;
-
 	buf_clear(&fixture->failure);
 	buf_add_str(&fixture->failure, why);
 	buf_str(&fixture->failure);

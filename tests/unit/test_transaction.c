@@ -179,6 +179,20 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 	}
 }
 
+/* Its topic has no events that could be held back. */
+static void
+a_position_that_is_refused_is_no_topic_s_fault(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	rd_kafka_mock_push_request_errors(fixture->cluster, PRODUCE_REQUEST, 1,
+									  RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+	commit(fixture, "p");
+	expect_failure(fixture, "MSG_SIZE_TOO_LARGE");
+	assert_false(fixture->topic_blamed);
+}
+
 /* Its answer is nobody's any more, and its successor need not wait for it. */
 static void
 a_producer_may_be_closed_while_it_commits_or_opens(void **state)
@@ -212,6 +226,7 @@ main(void)
 		test_topic(opening_takes_as_long_as_the_broker_does),
 		test_topic(a_producer_that_may_not_be_opened_says_why),
 		test_topic(whatever_ends_a_commit_ends_the_producer),
+		test_topic(a_position_that_is_refused_is_no_topic_s_fault),
 		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
 	};
 
