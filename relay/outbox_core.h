@@ -2,9 +2,10 @@
  * outbox_core.h - what to do next between the outbox and Kafka
  *
  * The deciding half of the outbox pump.  outbox.c tells it what happened
- * (outbox_on_...) and asks what to do (outbox_next) until the answer is
- * OUTBOX_WAIT; it does that and nothing else.  No I/O and no clock in here: the
- * time is an argument, so a simulator can take the place of outbox.c.
+ * (outbox_on_..., outbox_core.c) and asks what to do (outbox_next,
+ * outbox_next.c) until the answer is OUTBOX_WAIT; it does that and nothing
+ * else.  No I/O and no clock in here: the time is an argument, so a simulator
+ * can take the place of outbox.c.
  *
  *	DOWN -> CONNECTING -> HANDSHAKE -> LEADER_WAIT -> STREAMING -> DRAINING
  *	  ^_________________________________|__________________|
@@ -188,6 +189,11 @@ void outbox_on_settings(OutboxCore *core, int64_t poll_us,
 
 OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxCore *core);
+
+/* Parts of that: something of the producer's is to come; there is something to
+ * commit, and nothing in its way. */
+bool outbox_flies(const OutboxCore *core);
+bool outbox_may_commit(const OutboxCore *core);
 
 /* the database */
 void outbox_on_connected(OutboxCore *core, int64_t now);
