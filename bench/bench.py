@@ -35,7 +35,7 @@ def inbound(directory):
     pg = Postgres(os.path.join(directory, "ipg"), {"fsync": "on"})
     pg.init().start()
     db = pg.create_database("bench")
-    kafka = Kafka(os.path.join(directory, "ikafka"))
+    kafka = Kafka(os.path.join(directory, "ikafka"), short=False)
     kafka.init().start()
     kafka.create_topics("order-created", "stock-events", partitions=6)
     db.sql("SELECT receive_stock('p' || i, 1000000)"

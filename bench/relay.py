@@ -36,7 +36,8 @@ class Bench:
         self.pg = Postgres(os.path.join(directory, "pg"),
                            {"fsync": "on", **(settings or {})}).init().start()
         self.db = self.pg.create_database("bench")
-        self.kafka = Kafka(os.path.join(directory, "kafka")).init().start()
+        self.kafka = Kafka(os.path.join(directory, "kafka"), short=False)
+        self.kafka.init().start()
         self.kafka.create_topics("bench", "alone")
         self.kafka.create_topics("latency",
                                  message_timestamp_type="LogAppendTime")

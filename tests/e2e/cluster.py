@@ -217,9 +217,11 @@ class Kafka(Server):
     whose address the broker advertises there, so that clients stay on it.
     """
 
-    def __init__(self, directory, detach=False, proxied=True, settings=""):
+    def __init__(self, directory, detach=False, proxied=True, settings="",
+                 short=True):
         super().__init__(directory, detach)
         self.settings = settings
+        self.short = short      # lives for a test: compiles little
         self.port, self.inner_port, self.controller_port = (
             self.take_port() for _ in range(3))
         self.proxy = Proxy(self.inner_port) if proxied else None
@@ -228,8 +230,9 @@ class Kafka(Server):
         self.config = os.path.join(directory, "server.properties")
 
     def java(self, main, *args):
+        compiler = ["-XX:TieredStopAtLevel=1"] if self.short else []
         return ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+                *compiler, "-Xshare:auto",
                 "-cp", os.path.join(need("PGSTOCK_KAFKA"), "*"), main, *args]
 
     def init(self):
