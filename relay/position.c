@@ -213,6 +213,29 @@ is_final(rd_kafka_resp_err_t error)
 		   error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
+/*
+ * How far what is committed goes at least, as the leader says: the end that a
+ * reader is told of may come from a leader that was just elected, or a replica,
+ * which do not know the whole.  Waits.
+ */
+static rd_kafka_resp_err_t
+find_end(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
+		 int64_t *end)
+{
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int64_t				first;
+
+	for (int i = 0; i < READ_TRIES && !*stop && !is_final(code); i++)
+	{
+		code = kafka_find_range(reader, topic, PARTITION, &first, end,
+								SLICE_MS);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			break;
+		usleep(LOOK_US);
+	}
+	return code;
+}
+
 /* Nothing lies behind what is committed. */
 static bool
 is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
@@ -231,8 +254,15 @@ read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
 			const atomic_bool *stop, Buf *record, bool *found, Buf *error)
 {
 	const char		   *name = rd_kafka_topic_name(topic);
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int64_t				end;
+	rd_kafka_resp_err_t code = find_end(reader, name, stop, &end);
 	int					quiet = 0;
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		position_unread(error, name, rd_kafka_err2str(code));
+		return false;
+	}
 
 	while (quiet < READ_TRIES && !*stop && !is_final(code))
 	{
@@ -251,7 +281,7 @@ read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
 			quiet = 0;
 		}
 		rd_kafka_message_destroy(message);
-		if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF &&
+		if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF && offset >= end &&
 			is_at_end(reader, name, offset))
 			return true;
 	}

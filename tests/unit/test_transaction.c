@@ -12,6 +12,7 @@
 
 /* numbers in Kafka's protocol */
 #define PRODUCE_REQUEST		   0
+#define LIST_OFFSETS_REQUEST   2
 #define INIT_PRODUCER_REQUEST  22
 #define ADD_PARTITIONS_REQUEST 24
 #define END_TXN_REQUEST		   26
@@ -85,6 +86,25 @@ what_is_committed_counts_and_its_position_is_read_back(void **state)
 	sink_close(fixture->sink);
 	open_transactional(fixture);
 	assert_string_equal(buf_str(&fixture->position), "p3");
+	assert_int_equal(fixture->failures, 0);
+}
+
+/* A leader that was just elected does not know yet how far the topic goes. */
+static void
+the_end_of_the_positions_is_asked_for_until_it_is_known(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	commit(fixture, "p1");
+	WAIT_UNTIL(fixture, fixture->committed == 1);
+	sink_close(fixture->sink);
+	rd_kafka_mock_push_request_errors(fixture->cluster, LIST_OFFSETS_REQUEST, 3,
+									  RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+									  RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+									  RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+	open_transactional(fixture);
+	assert_string_equal(buf_str(&fixture->position), "p1");
 	assert_int_equal(fixture->failures, 0);
 }
 
@@ -222,6 +242,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test_topic(what_is_committed_counts_and_its_position_is_read_back),
+		test_topic(the_end_of_the_positions_is_asked_for_until_it_is_known),
 		test_topic(opening_waits_for_a_broker_that_is_away),
 		test_topic(opening_takes_as_long_as_the_broker_does),
 		test_topic(a_producer_that_may_not_be_opened_says_why),
