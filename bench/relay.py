@@ -229,6 +229,7 @@ def relay(directory):
     bench = Bench(os.path.join(directory, "relay-bench"))
     first_event(bench)
     idle(bench)
+    alone(bench)            # the broker compiles what it needs
     latencies(bench)
     writers(bench)
     drains(bench)
