@@ -2,6 +2,7 @@
 """What a consumer may rely on, held against what it has read."""
 
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 
 from process import NotReached
@@ -111,17 +112,27 @@ class Kills:
 
     def check_repeats(self, records, flight_ms=0):
         """The topic's timestamps must be the broker's (LogAppendTime). What
-        was in flight may be appended that long after a kill: by a relay that
-        lives and has not found the broker again yet."""
+        was in flight at a kill may be appended that long after the broker has
+        appended anything again: by a relay that lives and has not found it
+        yet, or out of the socket of one that is dead."""
         first_at = {r.header("ce_id"): r.timestamp_ms
                     for r in first_occurrences(records)}
+        appended = sorted(r.timestamp_ms for r in records)
         seen = set()
+
+        def landed_at(killed):
+            after = bisect_left(appended, killed)
+            if flight_ms and after < len(appended):
+                return appended[after] + flight_ms
+            return killed
+
+        spans = [(stored - SLACK_MS, landed_at(killed) + SLACK_MS)
+                 for stored, killed in self.times]
         for record in records:
             event = record.header("ce_id")
             if event in seen:
-                assert any(stored - SLACK_MS <= first_at[event]
-                           <= killed + SLACK_MS + flight_ms
-                           for stored, killed in self.times), (
+                assert any(start <= first_at[event] <= end
+                           for start, end in spans), (
                     f"repeated: {record}, first at {first_at[event]};"
                     f" kills: {self.times}")
             seen.add(event)
