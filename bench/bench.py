@@ -58,9 +58,9 @@ def inbound(directory):
     wait_until(lambda: published() >= orders, 300, lambda: f"{published()}")
     took = time.time() - started
     cell(f"{orders:,} order-created to StockReserved published",
-        f"{orders / took:,.0f}/s",
-        f"{cpu_seconds(daemon.pid) / orders * 1e6:.1f} us",
-        f"{(backends() - before) / orders * 1e6:.1f} us")
+         f"{orders / took:,.0f}/s",
+         f"{cpu_seconds(daemon.pid) / orders * 1e6:.1f} us",
+         f"{(backends() - before) / orders * 1e6:.1f} us")
     assert db.value("SELECT count(*) FROM stock_reservations"
                     " WHERE state = 'reserved'") == orders
     assert db.drift() == []

@@ -21,12 +21,10 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -69,14 +67,6 @@ part_init(void)
 	CacheRegisterRelcacheCallback(part_on_change, (Datum) 0);
 }
 
-static Oid
-find_table(const char *name)
-{
-	Oid schema = get_namespace_oid("pgstock_internal", false);
-
-	return get_relname_relid(name, schema);
-}
-
 /*
  * Reads it, whatever the transaction's own snapshot shows.  Known is set before
  * that: a switch that is told meanwhile takes it back.
@@ -96,7 +86,7 @@ part_find(Work *work)
 		written.number = DatumGetInt16(
 			table->slot->tts_values[PART_NUMBER - 1]);
 	PopActiveSnapshot();
-	written.oid = find_table(psprintf("outbox_%d", written.number));
+	written.oid = table_oid(psprintf("outbox_%d", written.number));
 }
 
 /* Locks the part that is written until the transaction ends. */
@@ -132,7 +122,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 Datum
 pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(find_table("outbox_part"));
+	CacheInvalidateRelcacheByRelid(table_oid("outbox_part"));
 	PG_RETURN_VOID();
 }
 
@@ -185,7 +175,7 @@ indexes_and_toast(Oid oid)
 Datum
 pgstock_try_lock_table(PG_FUNCTION_ARGS)
 {
-	Oid		 oid = find_table(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Oid		 oid = table_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	bool	 readers = PG_GETARG_BOOL(1);
 	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
 

@@ -703,9 +703,10 @@ extern Reservation *order_line(const Order *order, int attempt,
 extern bool			order_is_live(const Work *work, const Order *order);
 
 /* in table.c */
-extern void			   table_init(void);
-extern Table		  *table_use(Work *work, TableId id);
-extern Oid			   table_sequence(Work *work, const char *name);
+extern void	  table_init(void);
+extern Oid	  table_oid(const char *name); /* InvalidOid: none is ours */
+extern Table *table_use(Work *work, TableId id);
+extern Oid	  table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
 extern void			   table_insert(Work *work, Table *table);
 extern void			   table_update(Work *work, Table *table, ItemPointer tid);

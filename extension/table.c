@@ -123,6 +123,13 @@ table_find_relation(Work *work, const char *name)
 	return oid;
 }
 
+Oid
+table_oid(const char *name)
+{
+	return get_relname_relid(name,
+							 get_namespace_oid("pgstock_internal", false));
+}
+
 /* The table, open for reading and writing until the call ends. */
 Table *
 table_use(Work *work, TableId id)

@@ -14,13 +14,11 @@
 #include "access/timeline.h"
 #include "access/transam.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
 #include "utils/xid8.h"
 
@@ -100,12 +98,10 @@ Datum
 pgstock_last_seq(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, 1);
-	Oid	  schema = get_namespace_oid("pgstock_internal", false);
 	Datum seq;
 
 	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
-	call->args[0].value = ObjectIdGetDatum(
-		get_relname_relid("outbox_seq", schema));
+	call->args[0].value = ObjectIdGetDatum(table_oid("outbox_seq"));
 	call->args[0].isnull = false;
 	seq = pg_sequence_last_value(call);
 	return call->isnull ? Int64GetDatum(0) : seq; /* none was drawn */

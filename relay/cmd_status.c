@@ -153,12 +153,11 @@ static int64_t
 end_of(const Status *status, const struct rd_kafka_metadata *metadata,
 	   const char *topic, int32_t partition)
 {
-	int64_t first;
 	int64_t end;
 
 	if (metadata == NULL || command_topic(metadata, topic) == NULL ||
-		kafka_find_range(status->client, topic, partition, &first, &end,
-						 COMMAND_BROKER_MS) != 0)
+		kafka_find_end(status->client, topic, partition, &end,
+					   COMMAND_BROKER_MS) != 0)
 		return -1;
 	return end;
 }

@@ -354,8 +354,6 @@ static bool
 find_beginnings(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
 				int64_t first_offset)
 {
-	int64_t first;
-
 	for (int i = 0; i < list->cnt; i++)
 		list->elems[i].offset = first_offset >= 0 ? first_offset
 												  : RD_KAFKA_OFFSET_END;
@@ -365,9 +363,9 @@ find_beginnings(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
 	/* the end as a number: what comes from now on comes after it */
 	for (int i = 0; i < list->cnt; i++)
 		if (list->elems[i].offset == RD_KAFKA_OFFSET_END &&
-			kafka_find_range(consumer->client, list->elems[i].topic,
-							 list->elems[i].partition, &first,
-							 &list->elems[i].offset, FIND_OFFSETS_MS) != 0)
+			kafka_find_end(consumer->client, list->elems[i].topic,
+						   list->elems[i].partition, &list->elems[i].offset,
+						   FIND_OFFSETS_MS) != 0)
 			return false;
 	return true;
 }

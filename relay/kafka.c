@@ -218,6 +218,14 @@ find_offset(rd_kafka_t *client, const char *topic, int32_t partition,
 	return error;
 }
 
+rd_kafka_resp_err_t
+kafka_find_end(rd_kafka_t *client, const char *topic, int32_t partition,
+			   int64_t *end, int wait_ms)
+{
+	*end = RD_KAFKA_OFFSET_END;
+	return find_offset(client, topic, partition, end, wait_ms);
+}
+
 /*
  * Not rd_kafka_query_watermark_offsets(): before librdkafka 2.3 it waits for
  * ever where the partition's leader does not answer (librdkafka #2588).

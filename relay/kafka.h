@@ -47,7 +47,10 @@ rd_kafka_resp_err_t kafka_find_offsets(rd_kafka_t					   *client,
 									   rd_kafka_topic_partition_list_t *list,
 									   int wait_ms) MUST_CHECK;
 
-/* The first offset of a partition, and the one that comes next. */
+/* The offset of a partition that comes next; with the first one. */
+rd_kafka_resp_err_t kafka_find_end(rd_kafka_t *client, const char *topic,
+								   int32_t partition, int64_t *end,
+								   int wait_ms) MUST_CHECK;
 rd_kafka_resp_err_t kafka_find_range(rd_kafka_t *client, const char *topic,
 									 int32_t partition, int64_t *first,
 									 int64_t *end, int wait_ms) MUST_CHECK;

@@ -223,12 +223,10 @@ find_end(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
 		 int64_t *end)
 {
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	int64_t				first;
 
 	for (int i = 0; i < READ_TRIES && !*stop && !is_final(code); i++)
 	{
-		code = kafka_find_range(reader, topic, PARTITION, &first, end,
-								SLICE_MS);
+		code = kafka_find_end(reader, topic, PARTITION, end, SLICE_MS);
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
 		usleep(LOOK_US);

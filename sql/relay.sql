@@ -475,13 +475,12 @@ RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	created_at timestamptz, format "char", next_window text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	w	text := pgstock_internal.relay_next_window("window", publish_after);
 BEGIN
-	next_window := w;
+	next_window := pgstock_internal.relay_next_window("window", publish_after);
 	RETURN NEXT;
 	RETURN QUERY SELECT p.*, NULL
-				   FROM pgstock_internal.relay_page(w, 0, max_rows, max_bytes) p;
+				   FROM pgstock_internal.relay_page(next_window, 0, max_rows,
+													max_bytes) p;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_look IS

@@ -165,6 +165,8 @@ fly_window(const char *window, uint32_t rows)
 			produce_page(sent + 1);
 			sent += page;
 		}
+		else if (action != OUTBOX_WAIT)
+			assert_int_equal(action, OUTBOX_ASK_PAGE);
 	} while (action != OUTBOX_WAIT);
 	assert_int_equal(sent, rows);
 	doze();
