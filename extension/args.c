@@ -29,6 +29,7 @@
 const char *
 args_id_fault(const char *id)
 {
+	Assert(id != NULL);
 	if (id[0] == '\0')
 		return "must not be empty";
 	if (strlen(id) > STOCK_ID_BYTES_MAX)

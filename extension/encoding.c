@@ -5,7 +5,13 @@
  *
  * What leaves is converted and may raise an error: its writer is there to read
  * it.  What enters must not: a character that the database cannot hold makes a
- * message poison, not a batch fail.
+ * message poison, not a batch fail.  Neither must a text for people, such as an
+ * error's message, which repeats bytes of its data: what of it is no text is
+ * replaced.
+ *
+ * Every encoding that a server may have holds ASCII as it is.  So ASCII needs
+ * no conversion: MULE_INTERNAL has none, and looking one up costs more than
+ * reading most texts.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -13,43 +19,112 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 
 #include "pgstock.h"
 
+static bool
+is_ascii(const char *string, int length)
+{
+	for (int i = 0; i < length; i++)
+	{
+		if (IS_HIGHBIT_SET(string[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Converts without raising an error; NULL if that cannot be done. */
+static char *
+convert(const char *string, int length, int from, int to)
+{
+	Oid	  conversion = FindDefaultConversionProc(from, to);
+	Size  size = (Size) length * MAX_CONVERSION_GROWTH + 1;
+	char *converted;
+
+	/* A value may have any size, and its text four times that. */
+	if (!OidIsValid(conversion) || size > INT_MAX)
+		return NULL;
+	converted = palloc_extended(size, MCXT_ALLOC_HUGE);
+	if (pg_do_encoding_conversion_buf(conversion, from, to,
+									  (unsigned char *) string, length,
+									  (unsigned char *) converted, (int) size,
+									  true) != length)
+		return NULL;
+	return converted;
+}
+
 /* The text in the server's encoding, or NULL if it does not fit into it. */
 char *
 text_from_utf8(const char *utf8, int length)
 {
-	int	  encoding = GetDatabaseEncoding();
-	Oid	  conversion;
-	int	  size = length * MAX_CONVERSION_GROWTH + 1;
-	char *converted;
+	int encoding = GetDatabaseEncoding();
 
-	if (memchr(utf8, 0, length) != NULL ||
-		!pg_verify_mbstr(PG_UTF8, utf8, length, true))
+	if (memchr(utf8, 0, length) != NULL)
+		return NULL;
+	if (is_ascii(utf8, length))
+		return pnstrdup(utf8, length);
+	if (!pg_verify_mbstr(PG_UTF8, utf8, length, true))
 		return NULL;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pnstrdup(utf8, length);
-	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(conversion))
-		return NULL;
-	converted = palloc(size);
-	if (pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding,
-									  (unsigned char *) utf8, length,
-									  (unsigned char *) converted, size,
-									  true) != length)
-		return NULL;
-	return converted;
+	return convert(utf8, length, PG_UTF8, encoding);
 }
 
 /* The server's text as UTF-8; sets its length. */
 char *
 text_to_utf8(const char *string, int length, int *utf8_length)
 {
-	char *utf8 = pg_server_to_any((char *) string, length, PG_UTF8);
+	char *utf8;
 
-	*utf8_length = utf8 == string ? length : (int) strlen(utf8);
+	*utf8_length = length;
+	if (is_ascii(string, length))
+		return (char *) string;
+	utf8 = pg_server_to_any((char *) string, length, PG_UTF8);
+	if (utf8 != string)
+		*utf8_length = strlen(utf8);
 	return utf8;
+}
+
+/* Whether text_to_utf8 takes it. */
+static bool
+is_convertible(const char *string)
+{
+	int encoding = GetDatabaseEncoding();
+	int length = strlen(string);
+
+	if (is_ascii(string, length))
+		return true;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pg_verify_mbstr(PG_UTF8, string, length, true);
+	return pg_verify_mbstr(encoding, string, length, true) &&
+		   convert(string, length, encoding, PG_UTF8) != NULL;
+}
+
+/*
+ * A text for people, which can leave whatever it was: without its bytes that
+ * are no text, and cut where it is too long, with a mark that says so.
+ */
+char *
+text_for_people(const char *string)
+{
+	int	  length = strlen(string);
+	char *plain = pstrdup(string);
+
+	if (!is_convertible(plain))
+	{
+		for (char *at = plain; *at != '\0'; at++)
+		{
+			if (IS_HIGHBIT_SET(*at))
+				*at = '?';
+		}
+	}
+	if (length <= STOCK_TEXT_BYTES_MAX)
+		return plain;
+	return psprintf("%.*s ... (cut: it has %d bytes)",
+					pg_mbcliplen(plain, length, STOCK_TEXT_BYTES_MAX), plain,
+					length);
 }

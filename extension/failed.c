@@ -381,6 +381,9 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 	Table *table = table_use(work, TABLE_FAILED_EVENT);
 	bool   is_new = message->failed_id == 0;
 
+	/* An error repeats data: it may be of any length, and no text at all. */
+	if (outcome->reason != NULL)
+		outcome->reason = text_for_people(outcome->reason);
 	if (strcmp(outcome->result, "dead") == 0)
 	{
 		/* Waiting for its order was not counted, but this was a try. */

@@ -482,6 +482,7 @@ message_from_args(FunctionCallInfo fcinfo, const Handler *handler)
 	Message *message = palloc0(sizeof(Message));
 	Jsonb	*payload;
 	char	*json;
+	int		 length;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -492,7 +493,9 @@ message_from_args(FunctionCallInfo fcinfo, const Handler *handler)
 	message->wants_lines = handler->wants_lines;
 	message->partition = -1;
 	message->sent_at_ms = -1;
-	message->value = (bytea *) cstring_to_text(json);
+	/* as it would come from Kafka */
+	json = text_to_utf8(json, strlen(json), &length);
+	message->value = (bytea *) cstring_to_text_with_len(json, length);
 	if (!PG_ARGISNULL(1))
 	{
 		message->event_id = message_member(PG_GETARG_JSONB_P(1), "event_id");

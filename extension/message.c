@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 
+#include "mb/pg_wchar.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -59,15 +60,19 @@ poison(Message *message, const char *reason)
 		message->poison = pstrdup(reason);
 }
 
-/* jansson's strings are UTF-8; NULL and poison if ours cannot hold them. */
+/*
+ * jansson's strings are UTF-8; NULL and poison if ours cannot hold them: every
+ * encoding but UTF8 and SQL_ASCII lacks most characters.
+ */
 static char *
-from_utf8(Message *message, const char *utf8)
+from_utf8(Message *message, const char *utf8, const char *name)
 {
 	char *converted = text_from_utf8(utf8, strlen(utf8));
 
 	if (converted == NULL)
-		poison(message,
-			   "it holds a character that the database's encoding lacks");
+		poison(message, psprintf("\"%s\" holds a character that the database's "
+								 "encoding, %s, lacks",
+								 name, GetDatabaseEncodingName()));
 	return converted;
 }
 
@@ -120,13 +125,15 @@ id_value(Message *message, const json_t *value, const char *name)
 	if (json_is_integer(value))
 		id = psprintf("%lld", (long long) json_integer_value(value));
 	else if (json_is_string(value))
-		id = from_utf8(message, json_string_value(value));
+		id = from_utf8(message, json_string_value(value), name);
 	else
 	{
 		poison(message,
 			   psprintf("\"%s\" is neither a string nor an integer", name));
 		return NULL;
 	}
+	if (id == NULL)
+		return NULL;
 	if (args_id_fault(id) != NULL)
 	{
 		poison(message, psprintf("\"%s\" %s", name, args_id_fault(id)));
@@ -145,7 +152,7 @@ text_value(Message *message, const json_t *value, const char *name)
 		poison(message, psprintf("\"%s\" is not a string", name));
 		return NULL;
 	}
-	return from_utf8(message, json_string_value(value));
+	return from_utf8(message, json_string_value(value), name);
 }
 
 /* ---- The lines of an order ---- */
@@ -205,7 +212,7 @@ parse_quantity_map(Message *message, json_t *map, int64 *total)
 	}
 	json_object_foreach(map, key, quantity)
 	{
-		char *product_id = from_utf8(message, key);
+		char *product_id = from_utf8(message, key, "productQuantityMap");
 
 		if (product_id == NULL)
 			return;
@@ -385,8 +392,9 @@ parse_attributes(Message *message)
 								VARSIZE_ANY_EXHDR(message->value));
 
 	if (json == NULL)
-		poison(message,
-			   "it holds a character that the database's encoding lacks");
+		poison(message, psprintf("it holds a character that the database's "
+								 "encoding, %s, lacks",
+								 GetDatabaseEncodingName()));
 	else
 		message->attributes = attributes_cut(json, strlen(json), known_names,
 											 lengthof(known_names));

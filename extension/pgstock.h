@@ -78,10 +78,13 @@
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
 #define STOCK_ID_BYTES_MAX 255
-#define STOCK_SLOTS_MAX	   64
-#define OUTBOX_TOPIC_MAX   249	  /* characters: Kafka's limit */
-#define STOCK_MAIN		   "main" /* the default location */
-#define SLOT_MAIN		   0 /* a level's first row; a sale's is below it */
+/* Of a text for people, a reason or an error: each line of an order repeats it
+ * in the ledger, and an event must have room for it. */
+#define STOCK_TEXT_BYTES_MAX 2000
+#define STOCK_SLOTS_MAX		 64
+#define OUTBOX_TOPIC_MAX	 249	/* characters: Kafka's limit */
+#define STOCK_MAIN			 "main" /* the default location */
+#define SLOT_MAIN			 0 /* a level's first row; a sale's is below it */
 
 /* The tables of schema pgstock_internal, in the order of table_names[]. */
 typedef enum TableId
@@ -518,6 +521,7 @@ extern XLogRecPtr commit_fence(bool at_standby);
 /* in encoding.c */
 extern char *text_from_utf8(const char *utf8, int length);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
+extern char *text_for_people(const char *string);
 
 /* in event.c */
 extern char		*event_time(TimestampTz at);

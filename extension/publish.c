@@ -16,6 +16,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
@@ -127,7 +128,10 @@ row_must_be_inserted(FunctionCallInfo fcinfo)
 						"FOR EACH ROW")));
 }
 
-/* The payload: bytes as they are, anything else in its text form. */
+/*
+ * The payload: bytes as they are, anything else as text, which is UTF-8 in
+ * Kafka.  A domain is what it is made of.
+ */
 static void
 row_payload(TriggerData *trigger, OutboxRecord *record)
 {
@@ -136,6 +140,7 @@ row_payload(TriggerData *trigger, OutboxRecord *record)
 
 	if (payload == NULL)
 		return;
+	type = getBaseType(type);
 	if (type == BYTEAOID)
 	{
 		bytea *bytes = DatumGetByteaPP(
@@ -145,9 +150,16 @@ row_payload(TriggerData *trigger, OutboxRecord *record)
 		record->payload_len = VARSIZE_ANY_EXHDR(bytes);
 		return;
 	}
-	record->format = type == JSONBOID || type == JSONOID ? 'j' : 'b';
-	record->payload = payload;
-	record->payload_len = strlen(payload);
+	/* 'j' is converted by outbox_append */
+	if (type == JSONBOID || type == JSONOID)
+	{
+		record->format = 'j';
+		record->payload = payload;
+		record->payload_len = strlen(payload);
+		return;
+	}
+	record->payload = text_to_utf8(payload, strlen(payload),
+								   &record->payload_len);
 }
 
 /* publish_outbox_row() RETURNS trigger */
