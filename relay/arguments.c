@@ -366,7 +366,7 @@ parse_moment(const char *text, int64_t *us)
 	if (end == NULL)
 		return false;
 	end = strptime(parse_fraction(end, &fraction), "%z", &zone);
-	if (end == NULL || end[0] != '\0')
+	if (end == NULL || end[0] != '\0' || !is_day(&utc))
 		return false;
 	*us = ((int64_t) timegm(&utc) - zone.tm_gmtoff) * SEC_US + fraction;
 	return *us >= 0;

@@ -16,11 +16,12 @@
 #include <string.h>
 
 #include "http.h"
-#include "kafka.h"
+#include "kafka_property.h"
 #include "option.h"
 #include "webhook_allow.h"
 
 #define LINE_MAX_BYTES 65536 /* certificates are long */
+#define FILE_MAX_BYTES 1048576
 #define OPTIONS_MAX	   64
 
 typedef struct Parser
@@ -136,11 +137,67 @@ config_line(void *arg, const char *section, const char *key, const char *value)
 }
 
 /*
+ * libinih reads a line up to a NUL byte, and takes the rest of one that is too
+ * long for a line of its own: both would change what the file says in silence.
+ */
+static bool
+lines_are_whole(const char *path, const char *text, size_t len, Buf *error)
+{
+	const char *begin = text;
+
+	for (int line = 1; begin < text + len; line++)
+	{
+		size_t		rest = (size_t) (text + len - begin);
+		const char *end = memchr(begin, '\n', rest);
+		size_t		line_len = end != NULL ? (size_t) (end - begin) : rest;
+		const char *what = NULL;
+
+		if (memchr(begin, '\0', line_len) != NULL)
+			what = "holds a NUL byte";
+		else if (line_len >= LINE_MAX_BYTES - 1)
+			what = "is longer than 65534 bytes";
+		if (what != NULL)
+		{
+			buf_printf(error, "%s:%d: the line %s", path, line, what);
+			return false;
+		}
+		begin += line_len + 1;
+	}
+	return true;
+}
+
+/* Into text, which is FILE_MAX_BYTES long; the length, or -1 and *error. */
+static ssize_t
+read_file(const char *path, char *text, Buf *error)
+{
+	FILE  *file;
+	size_t len = 0;
+	bool   good;
+
+	errno = 0;
+	file = fopen(path, "re");
+	if (file != NULL)
+		len = fread(text, 1, FILE_MAX_BYTES, file);
+	good = file != NULL && !ferror(file);
+	if (!good)
+		buf_printf(error, "could not read \"%s\": %s", path, strerror(errno));
+	else if (len == FILE_MAX_BYTES)
+	{
+		buf_printf(error, "\"%s\" is larger than %d bytes", path,
+				   FILE_MAX_BYTES - 1);
+		good = false;
+	}
+	if (file != NULL)
+		fclose(file);
+	return good ? (ssize_t) len : -1;
+}
+
+/*
  * Debian's libinih lets a program choose what upstream fixes when it is built:
  * long lines, and no comment inside a value, for a password may hold " ;".
  */
 static bool
-config_read(Parser *parser, const char *path)
+config_parse(Parser *parser, const char *path, const char *text)
 {
 	int line;
 
@@ -149,13 +206,11 @@ config_read(Parser *parser, const char *path)
 	ini_max_line = LINE_MAX_BYTES;
 	ini_allow_inline_comments = false;
 	ini_allow_multiline = false;
-	errno = 0;
-	line = ini_parse(path, config_line, parser);
+	line = ini_parse_string(text, config_line, parser);
 	if (line == 0)
 		return true;
 	if (line < 0)
-		buf_printf(parser->error, "could not read \"%s\": %s", path,
-				   strerror(errno));
+		buf_printf(parser->error, "could not read \"%s\": out of memory", path);
 	else
 	{
 		char *what = parser->error->len > 0
@@ -169,7 +224,58 @@ config_read(Parser *parser, const char *path)
 	return false;
 }
 
+static bool
+config_read(Parser *parser, const char *path)
+{
+	char   *text = xcalloc(1, FILE_MAX_BYTES + 1);
+	ssize_t len = read_file(path, text, parser->error);
+	bool	good = len >= 0 &&
+				lines_are_whole(path, text, (size_t) len, parser->error) &&
+				config_parse(parser, path, text);
+
+	explicit_bzero(text, FILE_MAX_BYTES);
+	free(text);
+	return good;
+}
+
 /* ---- what must hold for the whole -------------------------------------- */
+
+/* What may hold one: libpq's own copy as well. */
+static void
+conninfo_free(PQconninfoOption *parsed)
+{
+	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
+		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
+			explicit_bzero(o->val, strlen(o->val));
+	PQconninfoFree(parsed);
+}
+
+/* libpq would say so at each try to connect, for ever. */
+static bool
+check_ports(const PQconninfoOption *parsed, Buf *error)
+{
+	bool good = true;
+
+	for (const PQconninfoOption *o = parsed; good && o->keyword != NULL; o++)
+	{
+		char **ports;
+
+		if (strcmp(o->keyword, "port") != 0 || o->val == NULL)
+			continue;
+		ports = strings_split(o->val);
+		for (char **port = ports; good && *port != NULL; port++)
+		{
+			good = is_port(*port);
+			if (!good)
+				buf_printf(error,
+						   "\"conninfo\" in [postgres]: port \"%s\" is not a "
+						   "number between 1 and 65535",
+						   *port);
+		}
+		strings_free(ports);
+	}
+	return good;
+}
 
 /*
  * libpq's own message may quote the string, so it is given only where that
@@ -195,7 +301,9 @@ check_conninfo(const char *conninfo, Buf *error)
 		while (error->len > 0 && error->data[error->len - 1] == '\n')
 			error->len--;
 	}
-	PQconninfoFree(parsed);
+	else
+		good = check_ports(parsed, error);
+	conninfo_free(parsed);
 	PQfreemem(message);
 	return good;
 }
@@ -209,7 +317,7 @@ conninfo_holds_password(const char *conninfo)
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
 			found = true;
-	PQconninfoFree(parsed);
+	conninfo_free(parsed);
 	return found;
 }
 
@@ -319,7 +427,7 @@ config_override(Parser *parser, const ConfigOverrides *from)
 						"configuration file, PGPASSFILE or PGPASSWORD");
 			return false;
 		}
-		free(config->conninfo);
+		secret_free(config->conninfo);
 		config->conninfo = xstrdup(from->postgres);
 	}
 	if (from->kafka == NULL)
@@ -329,7 +437,7 @@ config_override(Parser *parser, const ConfigOverrides *from)
 		{
 			free(pair[1]);
 			pair[1] = xstrdup(from->kafka);
-			return true;
+			return kafka_check_property(pair[0], pair[1], parser->error);
 		}
 	return set_kafka(parser, "bootstrap.servers", from->kafka);
 }
@@ -355,7 +463,12 @@ config_free(Config *config)
 		return;
 	for (size_t i = 0; i < options_count; i++)
 		option_clear(&options[i], config);
-	strings_free(config->kafka);
+	for (char **pair = config->kafka; *pair != NULL; pair += 2)
+	{
+		free(pair[0]);
+		secret_free(pair[1]);
+	}
+	free(config->kafka);
 	free(config);
 }
 
@@ -427,8 +540,8 @@ static void
 print_kafka(const Config *config, FILE *to)
 {
 	fputs("\n[kafka]\n", to);
-	print_help(to, "Any property of librdkafka, as it is: security.protocol, "
-				   "sasl.username, ...");
+	print_help(to, "Properties of librdkafka, as they are: security.protocol,\n"
+				   "sasl.username, ... docs/relay.md lists them.");
 	if (config == NULL)
 		fputs("bootstrap.servers = localhost:9092\n", to);
 	else

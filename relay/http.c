@@ -128,6 +128,13 @@ http_resolve(const char *listen, Buf *error)
 		host = xasprintf("%.*s", (int) len - 2, listen + 1);
 	else
 		host = xasprintf("%.*s", (int) len, listen);
+	if (!is_port(colon + 1))
+	{
+		buf_printf(error, "\"%s\" is not a port between 1 and 65535",
+				   colon + 1);
+		free(host);
+		return NULL;
+	}
 	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints, &found) !=
 		0)
 	{

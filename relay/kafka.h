@@ -16,11 +16,6 @@
 /* How long the broker leaves a transaction open of which it hears nothing. */
 #define KAFKA_TRANSACTION_MS 30000
 
-/* A property and its value from [kafka]; what is wrong goes to *error. */
-bool kafka_check_property(const char *property, const char *value,
-						  Buf *error) MUST_CHECK;
-bool kafka_property_is_secret(const char *property);
-
 /* A name and a value each, NULL at the end. */
 typedef const char *const KafkaProperties[][2];
 

@@ -289,6 +289,11 @@ set_moment(int64_t *moment, const char *text, Buf *error)
 		return false;
 	}
 	east = utc.tm_gmtoff;
+	if (!is_day(&utc))
+	{
+		buf_printf(error, "\"%s\" names a day that its month has not", text);
+		return false;
+	}
 	*moment = ((int64_t) timegm(&utc) - east) * 1000;
 	if (*moment < 0)
 	{
@@ -311,7 +316,7 @@ option_clear(const Option *option, Config *config)
 
 	if (option->type == OPTION_STRING)
 	{
-		free(*(char **) field);
+		secret_free(*(char **) field);
 		*(char **) field = NULL;
 	}
 	else if (option->type == OPTION_NAMES)

@@ -97,6 +97,16 @@ sink_free(Sink *sink)
 
 /* ---- opening and closing ----------------------------------------------- */
 
+/* batch.size in [kafka] says at most: the broker may have said less. */
+static int
+sink_batch_bytes(const Config *config, int batch_max)
+{
+	const char *wanted = config_kafka_get(config, "batch.size");
+
+	return wanted == NULL ? batch_max
+						  : (int) Min(strtol(wanted, NULL, 10), batch_max);
+}
+
 /*
  * No linger: a lone event leaves at once; under load batches form by themselves
  * while requests are on the wire.
@@ -124,7 +134,8 @@ sink_conf(const Config *config, int max_event_bytes, int batch_max,
 	bool once = transactional != NULL;
 
 	snprintf(in_flight, sizeof(in_flight), "%d", SINK_IN_FLIGHT_MAX + once);
-	snprintf(batch_bytes, sizeof(batch_bytes), "%d", batch_max);
+	snprintf(batch_bytes, sizeof(batch_bytes), "%d",
+			 sink_batch_bytes(config, batch_max));
 	snprintf(timeout, sizeof(timeout), "%d", KAFKA_TRANSACTION_MS);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_max);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
@@ -132,7 +143,6 @@ sink_conf(const Config *config, int max_event_bytes, int batch_max,
 	return kafka_conf_new(config,
 						  (KafkaProperties){
 							  {"linger.ms", "0"},
-							  {"batch.size", batch_bytes},
 							  {"partitioner", "murmur2_random"},
 							  {"sticky.partitioning.linger.ms", "0"},
 							  {"queue.buffering.max.kbytes", queue_kbytes},
@@ -144,6 +154,7 @@ sink_conf(const Config *config, int max_event_bytes, int batch_max,
 						  },
 						  (KafkaProperties){
 							  {"acks", "all"},
+							  {"batch.size", batch_bytes},
 							  {"enable.idempotence", "true"},
 							  {"max.in.flight", "1"},
 							  {"message.max.bytes", message_bytes},

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* a single allocation above this is a bug, not a need */
 #define ALLOCATION_MAX (SIZE_MAX / 4)
@@ -248,4 +249,35 @@ strings_free(char **strings)
 	for (size_t i = 0; strings[i] != NULL; i++)
 		free(strings[i]);
 	free(strings);
+}
+
+/* ---- values that people write ------------------------------------------ */
+
+void
+secret_free(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
+bool
+is_port(const char *text)
+{
+	size_t len = strlen(text);
+	long   port;
+
+	if (len < 1 || len > 5 || text[strspn(text, "0123456789")] != '\0')
+		return false;
+	port = strtol(text, NULL, 10);
+	return port >= 1 && port <= 65535;
+}
+
+bool
+is_day(const struct tm *day)
+{
+	struct tm same = *day;
+
+	(void) timegm(&same);
+	return same.tm_mday == day->tm_mday && same.tm_mon == day->tm_mon;
 }

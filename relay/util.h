@@ -71,6 +71,16 @@ uint16_t read_u16(const void *from);
 uint32_t read_u32(const void *from);
 uint64_t read_u64(const void *from);
 
+/* A copy of a secret leaves nothing behind; NULL will do. */
+void secret_free(char *secret);
+
+/* 1 to 65535, digits only: strtoul() and getaddrinfo() take more, modulo. */
+bool is_port(const char *text) MUST_CHECK;
+
+/* Not the 31st of February, which timegm() takes for a day in March. */
+struct tm;
+bool is_day(const struct tm *day) MUST_CHECK;
+
 /*
  * A list of strings, NULL at its end; split at commas, blanks around each
  * taken off, empty ones left out.

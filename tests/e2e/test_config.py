@@ -28,6 +28,8 @@ def relay(db, kafka, relays):
     ("http", "listen", "nowhere", "listen"),
     ("kafka", "linger.mss", "5", "linger.mss"),
     ("kafka", "compression.type", "best", "compression.type"),
+    ("kafka", "test.mock.num.brokers", "3", "no event would leave"),
+    ("http", "listen", "127.0.0.1:251016", "not a port"),
 ])
 def test_bad_configuration(relay, section, key, value, named):
     relay.config.setdefault(section, {})[key] = value

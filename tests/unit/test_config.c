@@ -131,9 +131,19 @@ mistakes_are_named(void **state UNUSED)
 	expect_error(KAFKA "[inbox]\ndlq_topic = {topic}!\n", "name of a topic");
 	expect_error("[relay]\nname = a\n", "no broker is named");
 	expect_error(KAFKA "[http]\nlisten = nowhere\n", "\"listen\" in [http]");
-	expect_error(KAFKA "acks = 1\n", "is the relay's own");
+	expect_error(KAFKA "acks = 1\n", "cannot be set");
 	expect_error(KAFKA "group.id = x\n", "use [inbox] group");
 	expect_error(KAFKA "security.protocol = nonsense\n", "security.protocol");
+	expect_error(KAFKA "[http]\nlisten = 127.0.0.1:251016\n",
+				 "not a port between 1 and 65535");
+	expect_error(KAFKA "[http]\nlisten = 127.0.0.1:0\n", "not a port");
+	expect_error(KAFKA "[http]\nlisten = 127.0.0.1:+80\n", "not a port");
+	expect_error(KAFKA "[postgres]\nconninfo = host=a port=251016\n",
+				 "port \"251016\" is not a number between 1 and 65535");
+	expect_error(KAFKA "[postgres]\nconninfo = host=a,b port=5432,0\n",
+				 "port \"0\"");
+	expect_error(KAFKA "[inbox]\nfirst_offset = 2026-02-31T00:00:00Z\n",
+				 "day that its month has not");
 }
 
 static void
@@ -191,6 +201,9 @@ command_line_overrides(void **state UNUSED)
 		assert_non_null(strstr(buf_str(&error), "holds a password"));
 		buf_clear(&error);
 	}
+	assert_null(config_load(&(ConfigOverrides){.kafka = "b:99999"}, &error));
+	assert_non_null(strstr(buf_str(&error), "not host:port"));
+	buf_clear(&error);
 	assert_null(
 		config_load(&(ConfigOverrides){.path = "/nonexistent"}, &error));
 	assert_non_null(strstr(buf_str(&error), "could not read"));
@@ -325,6 +338,34 @@ long_lines_are_read_whole(void **state UNUSED)
 	buf_free(&error);
 }
 
+/* A line of the file that the parser would cut in two, or end early. */
+static void
+a_line_is_read_whole_or_not_at_all(void **state UNUSED)
+{
+	static const char nul[] = KAFKA "client.id = a\0b\n";
+	char			  path[] = "/tmp/test_config_XXXXXX";
+	int				  fd = mkstemp(path);
+	Buf				  text = {0};
+	Buf				  error = {0};
+
+	assert_int_equal(write(fd, nul, sizeof(nul) - 1), sizeof(nul) - 1);
+	close(fd);
+	assert_null(config_load(&(ConfigOverrides){.path = path}, &error));
+	assert_non_null(strstr(buf_str(&error), ":3: the line holds a NUL byte"));
+	unlink(path);
+	buf_free(&error);
+
+	buf_add_str(&text, KAFKA "client.id = ");
+	for (int i = 0; i < 70000; i++)
+		buf_add_str(&text, "x");
+	expect_error(buf_str(&text), ":3: the line is longer than 65534 bytes");
+	while (text.len < 1100000)
+		buf_add_str(&text, "\n# a comment that fills the file");
+	expect_error(buf_str(&text), "is larger than 1048575 bytes");
+	buf_free(&text);
+	expect_error("", "no broker is named");
+}
+
 int
 main(void)
 {
@@ -339,6 +380,7 @@ main(void)
 		cmocka_unit_test(reload_takes_what_it_can),
 		cmocka_unit_test(every_option_shows_what_it_reads),
 		cmocka_unit_test(long_lines_are_read_whole),
+		cmocka_unit_test(a_line_is_read_whole_or_not_at_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
