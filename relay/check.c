@@ -17,6 +17,7 @@
 #include "api.h"
 #include "kafka.h"
 #include "position.h"
+#include "safe_text.h"
 
 #define BROKER_WAIT_MS 8000
 
@@ -34,13 +35,14 @@ static void good(const char *format, ...) PRINTF_LIKE(1, 2);
 static void
 good(const char *format, ...)
 {
+	Buf		line = {0};
 	va_list args;
 
-	fputs("ok    ", stdout);
 	va_start(args, format);
-	vprintf(format, args);
+	buf_vline(&line, format, args);
 	va_end(args);
-	putchar('\n');
+	safe_line(stdout, "ok    %s", buf_str(&line));
+	buf_free(&line);
 }
 
 /* todo: the next step, a sentence */
@@ -56,7 +58,8 @@ bad(Check *check, const char *todo, const char *format, ...)
 	va_start(args, format);
 	buf_vline(&line, format, args);
 	va_end(args);
-	printf("FAIL  %s\n      %s\n", buf_str(&line), todo);
+	safe_line(stdout, "FAIL  %s", buf_str(&line));
+	safe_line(stdout, "      %s", todo);
 	buf_free(&line);
 	if (check->code == EXIT_CLEAN)
 		check->code = EXIT_RUNTIME;
@@ -589,8 +592,8 @@ adopt_run(const Config *config, bool execute)
 		result = ask(&check, API_ADOPT, params, "adopt",
 					 "See the server's log.");
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
-		printf("%s: %s\n", PQgetvalue(result, row, 0),
-			   PQgetvalue(result, row, 1));
+		safe_line(stdout, "%s: %s", PQgetvalue(result, row, 0),
+				  PQgetvalue(result, row, 1));
 	if (result != NULL)
 		puts(execute ? "adopted: the relay goes on from here"
 					 : "nothing was changed: --execute makes it so");

@@ -20,6 +20,7 @@
 #include "api_command.h"
 #include "audit.h"
 #include "command.h"
+#include "safe_text.h"
 
 #define PAGE_ROWS	 10000
 #define STALL_TRIES	 20 /* of STALL_MS each, without a message */
@@ -101,17 +102,22 @@ name_row(const char *what, const ApiAuditRow *row, uint32_t times)
 {
 	char id[EVENT_UUID_LEN + 1] = "";
 	char created[EVENT_TIME_LEN + 1] = "";
+	Buf	 line = {0};
 
 	event_uuid_text(id, row->id.data);
 	event_time_text(created, row->created_us);
-	printf("%s topic=%.*s seq=%" PRId64 " event_id=%s type=%.*s created=%s",
-		   what, (int) row->topic.len, row->topic.data, row->seq, id,
-		   (int) row->type.len, row->type.data, created);
+	buf_printf(&line,
+			   "%s topic=%.*s seq=%" PRId64 " event_id=%s type=%.*s "
+			   "created=%s",
+			   what, (int) row->topic.len, row->topic.data, row->seq, id,
+			   (int) row->type.len, row->type.data, created);
 	if (row->copy)
-		printf(" replay_of=%.*s", (int) row->copy_of.len, row->copy_of.data);
+		buf_printf(&line, " replay_of=%.*s", (int) row->copy_of.len,
+				   row->copy_of.data);
 	if (times > 1)
-		printf(" times=%u", times);
-	putchar('\n');
+		buf_printf(&line, " times=%u", times);
+	safe_line(stdout, "%s", buf_str(&line));
+	buf_free(&line);
 }
 
 static void
@@ -342,10 +348,11 @@ see_record(Comparison *c, const rd_kafka_message_t *message,
 	topic->unknown += unknown;
 	topic->other += !unknown;
 	if (unknown)
-		printf("unknown topic=%s partition=%d offset=%" PRId64 " seq=%" PRId64
-			   " event_id=%s\n",
-			   partition->topic, partition->id, message->offset, record.seq,
-			   id);
+		safe_line(stdout,
+				  "unknown topic=%s partition=%d offset=%" PRId64
+				  " seq=%" PRId64 " event_id=%s",
+				  partition->topic, partition->id, message->offset, record.seq,
+				  id);
 	return true;
 }
 
@@ -439,13 +446,14 @@ report(const Comparison *c)
 	{
 		const Topic *topic = &c->topics[i];
 
-		printf("topic %s: %" PRId64 " events, %" PRId64 " replayed copies, "
-			   "%" PRId64 " pending, %" PRId64 " removed by retention, "
-			   "%" PRId64 " other records; %" PRId64 " missing, %" PRId64
-			   " doubled, %" PRId64 " unknown\n",
-			   topic->name, topic->events, topic->copies, topic->pending,
-			   topic->removed, topic->other, topic->missing, topic->doubled,
-			   topic->unknown);
+		safe_line(stdout,
+				  "topic %s: %" PRId64 " events, %" PRId64 " replayed copies, "
+				  "%" PRId64 " pending, %" PRId64 " removed by retention, "
+				  "%" PRId64 " other records; %" PRId64 " missing, %" PRId64
+				  " doubled, %" PRId64 " unknown",
+				  topic->name, topic->events, topic->copies, topic->pending,
+				  topic->removed, topic->other, topic->missing, topic->doubled,
+				  topic->unknown);
 		clean = clean && topic->missing == 0 && topic->doubled == 0 &&
 				topic->unknown == 0;
 	}

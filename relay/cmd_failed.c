@@ -14,6 +14,7 @@
 #include "api_command.h"
 #include "command.h"
 #include "csv.h"
+#include "safe_text.h"
 
 #define PAGE_ROWS 1000
 
@@ -116,35 +117,59 @@ for_each(Command *command, const Arguments *arguments, const ApiFailed *filter,
 
 /* ---- list, show, export ------------------------------------------------ */
 
-static const char *
-shown(const PGresult *page, int row, FailedColumn column)
+/* What a producer wrote makes neither a row nor a column. */
+static void
+add_shown(Buf *to, const PGresult *page, int row, FailedColumn column)
 {
 	const char *text = api_text(page, row, column);
 
-	return text != NULL && text[0] != '\0' ? text : "-";
+	if (text == NULL || text[0] == '\0')
+		text = "-";
+	safe_add(to, text, strlen(text));
 }
 
 static bool
 list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 		 const PGresult *page, int row)
 {
-	return printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-				  shown(page, row, FAILED_ID), shown(page, row, FAILED_STATE),
-				  shown(page, row, FAILED_TOPIC),
-				  shown(page, row, FAILED_ORDER_ID),
-				  shown(page, row, FAILED_ATTEMPTS),
-				  shown(page, row, FAILED_FIRST_FAILED_AT),
-				  shown(page, row, FAILED_NEXT_RETRY_AT),
-				  shown(page, row, FAILED_ERROR)) > 0;
+	static const FailedColumn columns[] = {
+		FAILED_ID,
+		FAILED_STATE,
+		FAILED_TOPIC,
+		FAILED_ORDER_ID,
+		FAILED_ATTEMPTS,
+		FAILED_FIRST_FAILED_AT,
+		FAILED_NEXT_RETRY_AT,
+		FAILED_ERROR,
+	};
+	Buf	 line = {0};
+	bool good;
+
+	for (size_t i = 0; i < Lengthof(columns); i++)
+	{
+		if (i > 0)
+			buf_add_str(&line, "\t");
+		add_shown(&line, page, row, columns[i]);
+	}
+	good = printf("%s\n", buf_str(&line)) > 0;
+	buf_free(&line);
+	return good;
 }
 
 static bool
 show_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 		 const PGresult *page, int row)
 {
+	Buf text = {0};
+
 	for (int column = 0; column < FAILED_COLUMNS; column++)
-		printf("%s: %s\n", column_names[column],
-			   shown(page, row, (FailedColumn) column));
+	{
+		buf_printf(&text, "%s: ", column_names[column]);
+		add_shown(&text, page, row, (FailedColumn) column);
+		buf_add_str(&text, "\n");
+	}
+	fputs(buf_str(&text), stdout);
+	buf_free(&text);
 	return true;
 }
 

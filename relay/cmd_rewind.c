@@ -15,6 +15,7 @@
 
 #include "api_command.h"
 #include "command.h"
+#include "safe_text.h"
 
 /* ---- who consumes ------------------------------------------------------ */
 
@@ -158,9 +159,9 @@ move(Command *command, const char *topic, ApiBatch *targets, const char *why)
 		int64_t now = api_int(moved, row, 2);
 
 		sum += was - now;
-		printf("%s/%s: %" PRId64 " -> %" PRId64 "%s\n", topic,
-			   PQgetvalue(moved, row, 0), was, now,
-			   was == now ? " (unchanged)" : "");
+		safe_line(stdout, "%s/%s: %" PRId64 " -> %" PRId64 "%s", topic,
+				  PQgetvalue(moved, row, 0), was, now,
+				  was == now ? " (unchanged)" : "");
 	}
 	if (PQntuples(moved) == 0)
 		puts("nothing of this topic has been consumed yet");

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "safe_text.h"
 
 typedef struct Status
 {
@@ -39,7 +40,11 @@ problem(Status *status, const char *format, ...)
 		json_string(&status->problems, buf_str(&line));
 	}
 	else
-		buf_printf(&status->problems, "problem: %s\n", buf_str(&line));
+	{
+		buf_add_str(&status->problems, "problem: ");
+		safe_add(&status->problems, buf_str(&line), line.len);
+		buf_add_str(&status->problems, "\n");
+	}
 	buf_free(&line);
 }
 
@@ -51,8 +56,12 @@ field(Status *status, const char *name, const char *json, const char *plain)
 		buf_printf(&status->body, ",\"%s\":%s", name,
 				   json != NULL ? json : "null");
 	else
-		buf_printf(&status->body, "%s: %s\n", name,
-				   plain != NULL ? plain : "-");
+	{
+		plain = plain != NULL ? plain : "-";
+		buf_printf(&status->body, "%s: ", name);
+		safe_add(&status->body, plain, strlen(plain));
+		buf_add_str(&status->body, "\n");
+	}
 }
 
 static void

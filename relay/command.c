@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "safe_text.h"
+
 void
 command_say(const char *format, ...)
 {
@@ -20,7 +22,7 @@ command_say(const char *format, ...)
 	va_start(args, format);
 	buf_vline(&line, format, args);
 	va_end(args);
-	fprintf(stderr, "pgstock-relay: %s\n", buf_str(&line));
+	safe_line(stderr, "pgstock-relay: %s", buf_str(&line));
 	buf_free(&line);
 }
 

@@ -18,6 +18,7 @@
 #include "http.h"
 #include "kafka_property.h"
 #include "option.h"
+#include "pgconn.h"
 #include "webhook_allow.h"
 
 #define LINE_MAX_BYTES 65536 /* certificates are long */
@@ -240,16 +241,6 @@ config_read(Parser *parser, const char *path)
 
 /* ---- what must hold for the whole -------------------------------------- */
 
-/* What may hold one: libpq's own copy as well. */
-static void
-conninfo_free(PQconninfoOption *parsed)
-{
-	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
-		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
-			explicit_bzero(o->val, strlen(o->val));
-	PQconninfoFree(parsed);
-}
-
 /* libpq would say so at each try to connect, for ever. */
 static bool
 check_ports(const PQconninfoOption *parsed, Buf *error)
@@ -303,7 +294,7 @@ check_conninfo(const char *conninfo, Buf *error)
 	}
 	else
 		good = check_ports(parsed, error);
-	conninfo_free(parsed);
+	pgconn_free_parsed(parsed);
 	PQfreemem(message);
 	return good;
 }
@@ -317,7 +308,7 @@ conninfo_holds_password(const char *conninfo)
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
 			found = true;
-	conninfo_free(parsed);
+	pgconn_free_parsed(parsed);
 	return found;
 }
 

@@ -3,7 +3,8 @@
  *
  * A line is built in memory and leaves in one write, so that lines of several
  * processes do not mix.  Line ends within a message (libpq's have some) become
- * blanks: one event stays one line, and nobody can forge another.
+ * blanks: one event stays one line, and nobody can forge another.  What else a
+ * terminal would obey is escaped.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -14,6 +15,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "safe_text.h"
 
 static const struct
 {
@@ -59,15 +62,28 @@ add_time(Buf *line)
 void
 json_string(Buf *buf, const char *text)
 {
+	size_t len = strlen(text);
+
 	buf_add_str(buf, "\"");
-	for (const unsigned char *c = (const unsigned char *) text; *c != 0; c++)
+	while (len > 0)
 	{
-		if (*c == '"' || *c == '\\')
-			buf_printf(buf, "\\%c", *c);
-		else if (*c < 0x20)
-			buf_printf(buf, "\\u%04x", *c);
+		int32_t code;
+		size_t	size = safe_decode(text, len, &code);
+
+		if (code == '"' || code == '\\')
+			buf_printf(buf, "\\%c", (char) code);
+		else if (code < 0)
+			buf_add_str(buf, "\\ufffd"); /* no UTF-8: no JSON either */
+		else if (safe_is_plain(code))
+			buf_add(buf, text, size);
+		else if (code < 0x10000)
+			buf_printf(buf, "\\u%04x", (unsigned) code);
 		else
-			buf_add(buf, c, 1);
+			buf_printf(buf, "\\u%04x\\u%04x",
+					   0xd800 | (unsigned) (code - 0x10000) >> 10,
+					   0xdc00 | ((unsigned) (code - 0x10000) & 0x3ff));
+		text += size;
+		len -= size;
 	}
 	buf_add_str(buf, "\"");
 }
@@ -76,11 +92,16 @@ json_string(Buf *buf, const char *text)
 static void
 flatten(Buf *message)
 {
+	Buf safe = {0};
+
 	for (size_t i = 0; i < message->len; i++)
 		if ((unsigned char) message->data[i] < 0x20)
 			message->data[i] = ' ';
 	while (message->len > 0 && message->data[message->len - 1] == ' ')
 		message->len--;
+	safe_add(&safe, message->data, message->len);
+	buf_free(message);
+	*message = safe;
 }
 
 static void

@@ -4,10 +4,13 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "check.h"
 #include "command.h"
 #include "relay.h"
+#include "safe_text.h"
 
 static ExitCode
 command_config(const Arguments *arguments UNUSED, const Config *config)
@@ -70,10 +73,24 @@ run_command(const Arguments *arguments)
 	if (error.len == 0)
 		code = run[arguments->command](arguments, config);
 	else
-		fprintf(stderr, "pgstock-relay: %s\n", buf_str(&error));
+		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
 	config_free(config);
 	buf_free(&error);
 	return code;
+}
+
+/*
+ * The configuration holds up to three secrets, libpq and librdkafka copies of
+ * them: none shall be in a core file, and no other process of this user may
+ * look.  (AddressSanitizer looks for leaks from another process.)
+ */
+static void
+hide_memory(void)
+{
+#ifndef __SANITIZE_ADDRESS__
+	(void) prctl(PR_SET_DUMPABLE, 0);
+#endif
+	(void) setrlimit(RLIMIT_CORE, &(struct rlimit){0});
 }
 
 int
@@ -84,11 +101,12 @@ main(int argc, char **argv)
 	Buf		  usage = {0};
 	ExitCode  code = EXIT_CLEAN;
 
+	hide_memory();
 	if (!arguments_parse(argc, argv, &arguments, &error))
 	{
 		arguments_usage(&arguments, &usage);
-		fprintf(stderr, "pgstock-relay: %s\n\n%s", buf_str(&error),
-				buf_str(&usage));
+		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
+		fprintf(stderr, "\n%s", buf_str(&usage));
 		code = EXIT_USAGE;
 	}
 	else if (arguments.values[ARG_VERSION] != NULL)

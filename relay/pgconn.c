@@ -165,6 +165,15 @@ pgconn_watch(PgConn *conn)
 	" -c client_connection_check_interval=2000"               \
 	" -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
 
+void
+pgconn_free_parsed(PQconninfoOption *parsed)
+{
+	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
+		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
+			explicit_bzero(o->val, strlen(o->val));
+	PQconninfoFree(parsed);
+}
+
 /* The user's own "options", wherever they come from, and ours after them. */
 static char *
 pgconn_session_options(const char *conninfo, const char *synchronous_commit)
@@ -179,7 +188,7 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit)
 	options = xasprintf("%s %s -c synchronous_commit=%s",
 						own != NULL ? own : "", SESSION_OPTIONS,
 						synchronous_commit);
-	PQconninfoFree(parsed);
+	pgconn_free_parsed(parsed);
 	return options;
 }
 

@@ -55,6 +55,9 @@ void	pgconn_free(PgConn *conn);
 /* The parameters that every connection of the relay has, beside conninfo. */
 PGconn *pgconn_open_blocking(const char *conninfo, const char *relay_name);
 
+/* PQconninfoFree() that leaves no password behind. */
+void pgconn_free_parsed(PQconninfoOption *parsed);
+
 /* The end is PGCONN_UP or PGCONN_DOWN, never before this returns.
  * synchronous_commit: local where a standby that is away shall not matter. */
 void pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,

@@ -238,6 +238,35 @@ def test_failed(db, kafka, start_relay):
     assert done.returncode == RUNTIME and "999999" in done.stderr
 
 
+def test_failed_shows_no_more_than_it_is(db, kafka, start_relay):
+    """The order id of a message forged a row of `failed list`, and renamed the
+    reader's terminal."""
+    relay = start_relay(topics=["payment-success"],
+                        config={"inbox": {"order_wait": "0s"}})
+    out = kafka.producer()
+    send(out, "payment-success", {
+        "order_id": "o\n99\tarchived\torder-created\to-1\x1b]0;x\x07\u202e"})
+    delivered(out)
+    failed, = wait_failed(db, 1)
+    escaped = "o\\n99\\tarchived\\torder-created\\to-1\\x1b]0;x\\x07\\u{202e}"
+    listed = run_ok(relay, "failed", "list").splitlines()
+    assert [line.split("\t")[0] for line in listed] == ["id", str(failed)]
+    assert listed[1].split("\t")[3] == escaped
+    shown = run_ok(relay, "failed", "show", str(failed))
+    assert f"order_id: {escaped}\n" in shown
+    assert "\x1b" not in shown and len(shown.splitlines()) == 21
+    assert "\x1b" not in relay.log()
+
+
+def test_memory_is_hidden(start_relay):
+    """Secrets are in no core file, and not for others of the same user."""
+    relay = start_relay()
+    assert os.stat(f"/proc/{relay.pid}/environ").st_uid == 0
+    with open(f"/proc/{relay.pid}/limits", encoding="utf-8") as limits:
+        core, = (line for line in limits if line.startswith("Max core"))
+    assert core.split()[4] == "0"
+
+
 def test_failed_retry_by_filter(db, kafka, start_relay):
     """Messages that failed for a reason which is gone: all of them again,
     by the same path, and the archive is closed."""

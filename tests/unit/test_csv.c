@@ -36,12 +36,29 @@ formulas_are_not(void **state UNUSED)
 	expect_cell("+1", "\"'+1\"");
 	expect_cell("-1", "\"'-1\"");
 	expect_cell("@SUM(A1)", "\"'@SUM(A1)\"");
-	expect_cell("\t=1", "\"'\t=1\"");
-	expect_cell("\r=1", "\"'\r=1\"");
-	expect_cell("\n=1", "\"'\n=1\"");
+	expect_cell("\t=1", "\"'\t'=1\"");
+	expect_cell("\r=1", "\"'\r'=1\"");
+	expect_cell("\n=1", "\"'\n'=1\"");
 	expect_cell("=\"a\"", "\"'=\"\"a\"\"\"");
 	expect_cell("a=1", "\"a=1\"");
 	expect_cell("'=1", "\"'=1\"");
+}
+
+/* Read with ';' or a tab between cells, as by a spreadsheet of another
+ * language, a part of a cell of ours is a cell. */
+static void
+formulas_behind_another_separator_are_not(void **state UNUSED)
+{
+	expect_cell("a;=1", "\"a;'=1\"");
+	expect_cell("a;b; =1", "\"a;b;' =1\"");
+	expect_cell("a;\"=1\"", "\"a;'\"\"=1\"\"\"");
+	expect_cell("a\t+1", "\"a\t'+1\"");
+	expect_cell("a\r\n@b", "\"a\r\n'@b\"");
+	expect_cell("a|-1", "\"a|'-1\"");
+	expect_cell(";;=1", "\";;'=1\"");
+	expect_cell("\uff1d1", "\"'\uff1d1\"");
+	expect_cell("[1,-2]", "\"[1,-2]\"");
+	expect_cell("a;b", "\"a;b\"");
 }
 
 static void
@@ -63,6 +80,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cells_are_quoted),
 		cmocka_unit_test(formulas_are_not),
+		cmocka_unit_test(formulas_behind_another_separator_are_not),
 		cmocka_unit_test(lines_hold_cells),
 	};
 

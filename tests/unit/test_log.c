@@ -65,6 +65,20 @@ an_event_is_one_line(void **state UNUSED)
 }
 
 static void
+a_terminal_obeys_nothing_of_it(void **state UNUSED)
+{
+	const char *text;
+
+	log_configure(LEVEL_INFO, LOG_TEXT);
+	capture();
+	log_write(LEVEL_WARNING, "test",
+			  "a\x1b[2Jb\xc2\x9b"
+			  "c\xe2\x80\xae\xff");
+	text = release();
+	assert_non_null(strstr(text, "test: a [2Jb\\u{9b}c\\u{202e}\\xff\n"));
+}
+
+static void
 json_lines_are_json(void **state UNUSED)
 {
 	const char *text;
@@ -118,6 +132,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_event_is_one_line),
+		cmocka_unit_test(a_terminal_obeys_nothing_of_it),
 		cmocka_unit_test(json_lines_are_json),
 		cmocka_unit_test(the_journal_gets_priorities_and_no_time),
 		cmocka_unit_test(repeated_failures_are_counted),
