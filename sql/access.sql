@@ -60,10 +60,7 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.access_list IS
 	'what each access level may do';
 
-/*
- * What there is to grant.  The extension's own schema is left alone if it is
- * "public": that belongs to everybody, and is not ours to take back.
- */
+/* What there is to grant, but for the extension's own schema (grant_schema). */
 CREATE FUNCTION pgstock_internal.grantable()
 RETURNS TABLE (what text, name text, short text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -86,13 +83,62 @@ SELECT 'SELECT ON', c.oid::regclass::text, c.relname::text
  WHERE x.extname = 'pgstock'
 UNION ALL
 SELECT 'USAGE ON SCHEMA', 'pgstock_internal', 'pgstock_internal'
-UNION ALL
-SELECT 'USAGE ON SCHEMA', x.extnamespace::regnamespace::text, 'own schema'
-  FROM pg_extension x
- WHERE x.extname = 'pgstock' AND x.extnamespace IS DISTINCT FROM to_regnamespace('public')
 $$;
 COMMENT ON FUNCTION pgstock_internal.grantable IS
 	'everything that grant_stock_access gives and takes';
+
+/*
+ * Not dumped: where a dump is restored it is the restore that has given the
+ * right.  The role by oid too, for a role of the same name may be another one.
+ */
+CREATE TABLE pgstock_internal.schema_usage
+(
+	role		name NOT NULL,
+	role_oid	oid NOT NULL,
+	CONSTRAINT schema_usage_pkey PRIMARY KEY (role)
+);
+COMMENT ON TABLE pgstock_internal.schema_usage IS
+	'roles that got USAGE on the extension''s schema from grant_stock_access';
+
+/*
+ * A role that may use the schema by another's GRANT keeps that: only what was
+ * given here is taken here.
+ */
+CREATE FUNCTION pgstock_internal.grant_schema(role name, granted boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	schema	pg_namespace;
+	who		oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = $1);
+BEGIN
+	SELECT n.* INTO STRICT schema
+	  FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+	 WHERE x.extname = 'pgstock';
+	IF schema.nspname = 'public' OR schema.nspowner = who THEN
+		RETURN;
+	END IF;
+	DELETE FROM pgstock_internal.schema_usage u
+	 WHERE u.role = $1 AND u.role_oid <> who;
+	IF granted THEN
+		IF NOT EXISTS (SELECT FROM aclexplode(schema.nspacl) a
+						WHERE a.grantee = who
+						  AND a.privilege_type = 'USAGE') THEN
+			EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema.nspname, $1);
+			INSERT INTO pgstock_internal.schema_usage VALUES ($1, who)
+			ON CONFLICT DO NOTHING;
+		END IF;
+		RETURN;
+	END IF;
+	DELETE FROM pgstock_internal.schema_usage u WHERE u.role = $1;
+	IF FOUND THEN
+		EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %I', schema.nspname, $1);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.grant_schema IS
+	'gives USAGE on the extension''s schema, or takes what was given so';
 
 /*
  * Runs with the owner's rights, so that the admin level can give what it has;
@@ -121,8 +167,7 @@ BEGIN
 		SELECT o.what, o.name, level = 'admin' OR EXISTS (
 				SELECT FROM pgstock_internal.access_list() a
 				 WHERE a.level = grant_stock_access.level
-				   AND a.name = o.short)
-			   OR (o.short = 'own schema' AND level <> 'none') AS granted
+				   AND a.name = o.short) AS granted
 		  FROM pgstock_internal.grantable() o
 	LOOP
 		EXECUTE format('REVOKE %s %s FROM %I', object.what, object.name, role);
@@ -130,22 +175,61 @@ BEGIN
 			EXECUTE format('GRANT %s %s TO %I', object.what, object.name, role);
 		END IF;
 	END LOOP;
+	PERFORM pgstock_internal.grant_schema(role, level <> 'none');
 END
 $$;
 COMMENT ON FUNCTION @extschema@.grant_stock_access IS
 	'gives a role the level reader, app, relay or admin; none takes it all back';
 
-/* Nothing is open to everybody. */
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgstock_internal FROM PUBLIC;
+/*
+ * What the owner's default privileges, or PostgreSQL's own, have given to others
+ * when the objects were created.  Types stay open to PUBLIC, as all types are:
+ * they let nobody read or do anything.
+ */
+CREATE FUNCTION pgstock_internal.default_grants()
+RETURNS TABLE (object text, grantee text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH own AS (
+	SELECT d.classid, d.objid
+	  FROM pg_extension x
+	  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+					  AND d.refobjid = x.oid AND d.deptype = 'e'
+	 WHERE x.extname = 'pgstock'
+), object AS (
+	SELECT 'FUNCTION ' || p.oid::regprocedure AS name, p.proowner AS owner,
+		   coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
+	  FROM own JOIN pg_proc p ON p.oid = objid
+	 WHERE classid = 'pg_proc'::regclass
+	UNION ALL
+	SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+		   || c.oid::regclass, c.relowner, c.relacl
+	  FROM own JOIN pg_class c ON c.oid = objid
+	 WHERE classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'v', 'S')
+	UNION ALL
+	SELECT 'TYPE ' || t.oid::regtype, t.typowner, t.typacl
+	  FROM own JOIN pg_type t ON t.oid = objid
+	 WHERE classid = 'pg_type'::regclass
+	UNION ALL
+	SELECT 'SCHEMA ' || n.oid::regnamespace, n.nspowner, n.nspacl
+	  FROM own JOIN pg_namespace n ON n.oid = objid
+	 WHERE classid = 'pg_namespace'::regclass
+)
+SELECT DISTINCT o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC'
+						ELSE a.grantee::regrole::text END
+  FROM object o, aclexplode(o.acl) a
+ WHERE a.grantee <> o.owner AND NOT (o.name LIKE 'TYPE %' AND a.grantee = 0)
+$$;
+COMMENT ON FUNCTION pgstock_internal.default_grants IS
+	'rights on objects of pgstock that somebody other than their owner has';
+
+/* Nobody has any right but by grant_stock_access. */
 DO $$
 DECLARE
-	f	text;
+	g	record;
 BEGIN
-	FOR f IN
-		SELECT g.name FROM pgstock_internal.grantable() g
-		 WHERE g.what = 'ALL ON FUNCTION'
-	LOOP
-		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+	FOR g IN SELECT * FROM pgstock_internal.default_grants() LOOP
+		EXECUTE format('REVOKE ALL ON %s FROM %s', g.object, g.grantee);
 	END LOOP;
 END
 $$;

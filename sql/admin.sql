@@ -1,14 +1,20 @@
 /* ---- Proof -------------------------------------------------------------- */
 
 /*
- * Levels, the ledger and the live reservations say the same thing in three
- * ways; a row is a place where they do not.
+ * A function that runs with the owner's rights calls no other one in the
+ * extension's schema: that schema's owner can rename it and put another schema,
+ * and other functions, under its name.  What two functions share is in
+ * pgstock_internal, where nobody but the owner of pgstock can create anything.
  */
-CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
-	OUT product_id text, OUT location text, OUT what text,
-	OUT expected bigint, OUT found bigint)
-RETURNS SETOF record
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+
+/*
+ * Levels, the ledger and the live reservations hold the same numbers in three
+ * ways; a row is a place where they differ.
+ */
+CREATE FUNCTION pgstock_internal.stock_faults(product text)
+RETURNS TABLE (product_id text, location text, what text, expected bigint,
+	found bigint)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 WITH level AS (
 	SELECT product_id, location, sum(on_hand)::bigint AS on_hand,
@@ -85,6 +91,17 @@ SELECT product_id, location, c.what || slot, c.expected, c.found
    AND c.expected <> c.found
  ORDER BY 1, 2, 3
 $$;
+COMMENT ON FUNCTION pgstock_internal.stock_faults IS
+	'what verify_stock returns';
+
+CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
+	OUT product_id text, OUT location text, OUT what text,
+	OUT expected bigint, OUT found bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT * FROM pgstock_internal.stock_faults($1)
+$$;
 COMMENT ON FUNCTION @extschema@.verify_stock IS
 	'where levels, ledger and live reservations disagree; no row: they hold';
 
@@ -121,7 +138,7 @@ BEGIN
 	END IF;
 	PERFORM FROM pgstock_internal.level l WHERE l.product_id = product
 	  ORDER BY l.product_id, l.location, l.slot FOR NO KEY UPDATE;
-	RETURN QUERY SELECT * FROM @extschema@.verify_stock(product);
+	RETURN QUERY SELECT * FROM pgstock_internal.stock_faults(product);
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
@@ -302,9 +319,9 @@ $$;
 COMMENT ON FUNCTION @extschema@.retry_failed_event IS
 	'another try at once, for one failed event or all of an order';
 
-CREATE FUNCTION @extschema@.discard_failed_event(id bigint, reason text)
+CREATE FUNCTION pgstock_internal.discard_failed(id bigint, reason text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	event	pgstock_internal.failed_event;
@@ -333,12 +350,21 @@ BEGIN
 	PERFORM pgstock_internal.audit('discard_failed_event', 'id ' || $1, $2);
 END
 $$;
+COMMENT ON FUNCTION pgstock_internal.discard_failed IS
+	'what discard_failed_event does';
+
+CREATE FUNCTION @extschema@.discard_failed_event(id bigint, reason text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.discard_failed($1, $2)
+$$;
 COMMENT ON FUNCTION @extschema@.discard_failed_event IS
 	'gives a failed event up for good; what waits behind it goes on';
 
-CREATE FUNCTION @extschema@.mark_failed_event_handled(id bigint, note text)
+CREATE FUNCTION pgstock_internal.mark_failed_handled(id bigint, note text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	UPDATE pgstock_internal.failed_event f
@@ -352,6 +378,15 @@ BEGIN
 	END IF;
 	PERFORM pgstock_internal.audit('mark_failed_event_handled', 'id ' || $1, $2);
 END
+$$;
+COMMENT ON FUNCTION pgstock_internal.mark_failed_handled IS
+	'what mark_failed_event_handled does';
+
+CREATE FUNCTION @extschema@.mark_failed_event_handled(id bigint, note text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.mark_failed_handled($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.mark_failed_event_handled IS
 	'a person has dealt with an archived event';

@@ -90,11 +90,9 @@ COMMENT ON FUNCTION pgstock_internal.replay_header IS
 CREATE FUNCTION pgstock_internal.is_copy(headers bytea)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE
-AS $$
-SELECT headers IS NOT NULL AND pg_catalog.length(headers) >= 35
-   AND pg_catalog.substring(headers, pg_catalog.length(headers) - 34, 15)
-	   = '\x00097265706c61795f6f6600000014'::pg_catalog.bytea
-$$;
+RETURN headers IS NOT NULL AND length(headers) >= 35
+   AND substring(headers, length(headers) - 34, 15)
+	   = '\x00097265706c61795f6f6600000014'::bytea;
 COMMENT ON FUNCTION pgstock_internal.is_copy IS
 	'whether an event with these headers was written by a replay';
 
@@ -296,9 +294,9 @@ BEGIN
 		WHEN 'retry' THEN
 			PERFORM pgstock_internal.retry_failed($2, NULL, $3);
 		WHEN 'discard' THEN
-			PERFORM @extschema@.discard_failed_event($2, $3);
+			PERFORM pgstock_internal.discard_failed($2, $3);
 		WHEN 'handled' THEN
-			PERFORM @extschema@.mark_failed_event_handled($2, $3);
+			PERFORM pgstock_internal.mark_failed_handled($2, $3);
 	END CASE;
 END
 $$;

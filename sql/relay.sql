@@ -719,18 +719,17 @@ COMMENT ON FUNCTION pgstock_internal.progress IS
 
 /*
  * Plain SQL without settings of its own, so that the planner inlines it: it is
- * asked once a row.  Whoever calls it has search_path pinned.
+ * evaluated for each row.  Its body is parsed here and never again, so that no
+ * caller's search_path matters.
  */
 CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
 	p pgstock_internal.outbox_progress)
 RETURNS boolean
 LANGUAGE sql STABLE
-AS $$
-SELECT CASE WHEN (p).by_seq THEN seq > (p).seq
-	   ELSE NOT pg_catalog.pg_visible_in_snapshot(xid, (p).done)
+RETURN CASE WHEN (p).by_seq THEN seq > (p).seq
+	   ELSE NOT pg_visible_in_snapshot(xid, (p).done)
 		AND ((p).finished OR seq > (p).seq
-			 OR NOT pg_catalog.pg_visible_in_snapshot(xid, (p).s2)) END
-$$;
+			 OR NOT pg_visible_in_snapshot(xid, (p).s2)) END;
 COMMENT ON FUNCTION pgstock_internal.is_pending IS
 	'whether the position does not yet say that Kafka has this row';
 

@@ -3,6 +3,14 @@
 \echo Use "CREATE EXTENSION pgstock" to load this file. \quit
 
 /*
+ * A superuser runs this script, and CREATE EXTENSION puts the target schema
+ * into search_path, where its owner may have laid a function or an operator
+ * that fits better than the system's.  From here on only pg_catalog is searched;
+ * every other object is named with its schema.
+ */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+/*
  * Tables live in pgstock_internal, where nobody but the owner may write; the
  * functions and views that people use live in @extschema@.  CREATE SCHEMA
  * fails if the schema is there already, so no object in it can be somebody
@@ -223,6 +231,8 @@ CREATE FUNCTION pgstock_internal.outbox_add_part(part int)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	other	oid;
 BEGIN
 	EXECUTE format('CREATE TABLE pgstock_internal.outbox_%1$s
 		(LIKE pgstock_internal.outbox INCLUDING DEFAULTS,
@@ -233,6 +243,17 @@ BEGIN
 		ON pgstock_internal.outbox_%1$s (xid, seq)', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
+	/* What the owner's default privileges have given to others. */
+	FOR other IN
+		SELECT DISTINCT a.grantee
+		  FROM pg_class c, aclexplode(c.relacl) a
+		 WHERE c.oid = format('pgstock_internal.outbox_%s', part)::regclass
+		   AND a.grantee <> c.relowner
+	LOOP
+		EXECUTE format('REVOKE ALL ON pgstock_internal.outbox_%s FROM %s', part,
+					   CASE other WHEN 0 THEN 'PUBLIC'
+					   ELSE other::regrole::text END);
+	END LOOP;
 	EXECUTE format('ALTER TABLE pgstock_internal.outbox ATTACH PARTITION
 		pgstock_internal.outbox_%1$s FOR VALUES IN (%1$s)', part);
 END

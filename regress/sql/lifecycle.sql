@@ -82,7 +82,7 @@ SELECT count(*) FROM pg_extension WHERE extname = 'pgstock';
 SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
  WHERE x.extname = 'pgstock' AND obj_description(d.objid, d.classid::regclass::text) IS NULL AND c.relkind IS DISTINCT FROM 'S';
--- every table's rows are dumped but for what says which database this is and which tries are under way, and with them where the sequences stand
+-- every table's rows are dumped but for what says which database this is and who got USAGE in it, and with them where the sequences stand
 SELECT c.relname FROM pg_extension x, pg_class c WHERE x.extname = 'pgstock' AND c.relnamespace = 'pgstock_internal'::regnamespace
    AND c.relkind IN ('r', 'S') AND c.oid <> ALL (x.extconfig) ORDER BY 1;
 \c :origin
