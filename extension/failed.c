@@ -307,7 +307,8 @@ enum
 	FAILED_HANDLED_AT,
 	FAILED_HANDLED_BY,
 	FAILED_STARTED,
-	FAILED_SESSION
+	FAILED_SESSION,
+	FAILED_SOURCE
 };
 
 static const char *
@@ -331,6 +332,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	row_put(slot, FAILED_PARTITION, Int32GetDatum(message->partition));
 	row_put(slot, FAILED_OFFSET, Int64GetDatum(message->offset));
 	row_put_text(slot, FAILED_EVENT_ID, message->event_id);
+	row_put_text(slot, FAILED_SOURCE, message->source);
 	row_put_bytes(slot, FAILED_KEY, message->key);
 	row_put_bytes(slot, FAILED_VALUE, message->value);
 	row_put_bytes(slot, FAILED_HEADERS, message->headers);
@@ -512,6 +514,7 @@ row_read(TupleTableSlot *slot)
 	message->partition = row_get_int32(slot, FAILED_PARTITION);
 	message->offset = row_get_int64(slot, FAILED_OFFSET);
 	message->event_id = row_get_text(slot, FAILED_EVENT_ID);
+	message->source = row_get_text(slot, FAILED_SOURCE);
 	message->key = row_get_bytes(slot, FAILED_KEY);
 	message->value = row_get_bytes(slot, FAILED_VALUE);
 	message->headers = row_get_bytes(slot, FAILED_HEADERS);

@@ -9,7 +9,8 @@
  * No message can make the batch fail for what it holds: it is parsed first,
  * and the handlers look before they act.
  *
- * An id that was seen before is a duplicate, whatever the body.  A key whose
+ * An id that was seen before from its source is a duplicate, whatever the body;
+ * its row says what it is one of.  A key whose
  * earlier message waits, waits behind it; everything else flows.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -41,10 +42,23 @@ enum
 	INBOX_RESULT,
 	INBOX_REASON,
 	INBOX_TRACE_ID,
-	INBOX_RECEIVED_AT
+	INBOX_RECEIVED_AT,
+	INBOX_SOURCE,
+	INBOX_VALUE_HASH
 };
 
-/* ---- Rows of the inbox ---- */
+/* ---- Names and rows ---- */
+
+/* Finds the row of the message that was the first of its name. */
+static bool
+inbox_find(Work *work, Table *table, const Message *message, ItemPointer tid)
+{
+	ScanKeyData keys[2];
+
+	table_key_text(&keys[0], 1, message->event_id);
+	table_key_text(&keys[1], 2, message->source);
+	return table_find(work, table, "inbox_dedup", 2, keys, tid);
+}
 
 static void
 inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
@@ -61,9 +75,12 @@ inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
 	row_put_bytes(slot, INBOX_KEY, message->key);
 	row_put_text(slot, INBOX_ORDER, message->order_id);
 	row_put_text(slot, INBOX_RESULT, outcome->result);
-	row_put_text(slot, INBOX_REASON, outcome->reason);
+	row_put_text(slot, INBOX_REASON,
+				 message->first ? message->first : outcome->reason);
 	row_put_text(slot, INBOX_TRACE_ID, message->trace_id);
 	row_put(slot, INBOX_RECEIVED_AT, TimestampTzGetDatum(work->now));
+	row_put_text(slot, INBOX_SOURCE, message->source);
+	row_put(slot, INBOX_VALUE_HASH, Int64GetDatum(name_value_hash(message)));
 }
 
 static bool
@@ -90,7 +107,7 @@ inbox_finish(Work *work, const Message *message)
 	Table		   *table = table_use(work, TABLE_INBOX);
 	ItemPointerData tid;
 
-	if (!table_find_text(work, table, "inbox_dedup", message->event_id, &tid))
+	if (!inbox_find(work, table, message, &tid))
 		return; /* its row is beyond retention */
 	inbox_fill(work, message, table_new_row(table), false);
 	table_update(work, table, &tid);
@@ -99,10 +116,13 @@ inbox_finish(Work *work, const Message *message)
 /* ---- The batch ---- */
 
 static int
-event_id_compare(const ListCell *a, const ListCell *b)
+name_compare(const ListCell *a, const ListCell *b)
 {
-	return strcmp(((Message *) lfirst(a))->event_id,
-				  ((Message *) lfirst(b))->event_id);
+	const Message *x = lfirst(a);
+	const Message *y = lfirst(b);
+	int			   difference = strcmp(x->event_id, y->event_id);
+
+	return difference != 0 ? difference : strcmp(x->source, y->source);
 }
 
 /* Locks the ids in their order. */
@@ -112,9 +132,9 @@ lock_ids(Work *work, List *messages)
 	List	 *sorted = list_copy(messages);
 	ListCell *cell;
 
-	list_sort(sorted, event_id_compare);
+	list_sort(sorted, name_compare);
 	foreach(cell, sorted)
-		lock_name(LOCK_CLASS_INBOX, ((Message *) lfirst(cell))->event_id);
+		lock_name(LOCK_CLASS_INBOX, name_as_text(lfirst(cell)));
 	work_refresh_snapshot();
 }
 
@@ -124,6 +144,30 @@ is_of_record(TupleTableSlot *slot, const Message *message)
 	return row_get_int64(slot, INBOX_OFFSET) == message->offset &&
 		   row_get_int32(slot, INBOX_PARTITION) == message->partition &&
 		   strcmp(row_get_text(slot, INBOX_TOPIC), message->topic) == 0;
+}
+
+/*
+ * The message is one that was seen before: its row says where.  Its id counts,
+ * whatever it holds; but if that is something else, two producers may number
+ * their events alike, so it must not pass in silence.
+ */
+static void
+set_duplicate(Message *message, const char *topic, int partition, int64 offset,
+			  int64 hash)
+{
+	bool same = strcmp(topic, message->topic) == 0 &&
+				hash == name_value_hash(message);
+
+	message->outcome = (Outcome){.result = "duplicate"};
+	message->first = psprintf("%s %s/%d/" INT64_FORMAT,
+							  same ? "seen before at"
+								   : "id_reused: it was that of",
+							  topic, partition, offset);
+	if (!same)
+	{
+		message->outcome.reason = "id_reused";
+		message->outcome.notable = true;
+	}
 }
 
 /* Finds the messages whose id was seen before. */
@@ -138,11 +182,13 @@ find_duplicates(Work *work, List *messages)
 	{
 		Message *message = lfirst(cell);
 
-		if (!table_find_text(work, table, "inbox_dedup", message->event_id,
-							 &tid))
+		if (!inbox_find(work, table, message, &tid))
 			continue;
 		commit_fence_answer();
-		message->outcome = (Outcome){.result = "duplicate"};
+		set_duplicate(message, row_get_text(table->slot, INBOX_TOPIC),
+					  row_get_int32(table->slot, INBOX_PARTITION),
+					  row_get_int64(table->slot, INBOX_OFFSET),
+					  row_get_int64(table->slot, INBOX_VALUE_HASH));
 		/*
 		 * The very same record, read again: it has its row.  If it was a
 		 * duplicate then too, that row is another one than what was found.
@@ -152,35 +198,36 @@ find_duplicates(Work *work, List *messages)
 	}
 }
 
-/* Whether a message of the list has the same id, before this one. */
-static bool
-seen_in_batch(HTAB *seen, const char *event_id)
-{
-	bool found;
-	char name[STOCK_ID_BYTES_MAX + 64];
-
-	strlcpy(name, event_id, sizeof(name));
-	hash_search(seen, name, HASH_ENTER, &found);
-	return found;
-}
-
 static void
 find_duplicates_in_batch(List *messages)
 {
-	HASHCTL control = {.keysize = STOCK_ID_BYTES_MAX + 64,
-					   .entrysize = STOCK_ID_BYTES_MAX + 64};
-	HTAB *seen = hash_create("ids of a batch", list_length(messages), &control,
-							 HASH_ELEM | HASH_STRINGS);
+	typedef struct Seen
+	{
+		char		   name[MESSAGE_NAME_BYTES];
+		const Message *first;
+	} Seen;
+	HASHCTL	  control = {.keysize = MESSAGE_NAME_BYTES,
+						 .entrysize = sizeof(Seen)};
+	HTAB	 *names = hash_create("names of a batch", list_length(messages),
+								  &control, HASH_ELEM | HASH_STRINGS);
 	ListCell *cell;
 
 	foreach(cell, messages)
 	{
 		Message *message = lfirst(cell);
+		char	*name = name_as_text(message);
+		bool	 found;
+		Seen	*seen;
 
-		if (seen_in_batch(seen, message->event_id))
-			message->outcome = (Outcome){.result = "duplicate"};
+		Assert(strlen(name) < MESSAGE_NAME_BYTES);
+		seen = hash_search(names, name, HASH_ENTER, &found);
+		if (!found)
+			seen->first = message;
+		else
+			set_duplicate(message, seen->first->topic, seen->first->partition,
+						  seen->first->offset, name_value_hash(seen->first));
 	}
-	hash_destroy(seen);
+	hash_destroy(names);
 }
 
 /* Finds the handler of a message, and parses it as that needs it. */

@@ -417,14 +417,9 @@ parse_version(Message *message, const json_t *value)
 static void
 parse_object(Message *message, json_t *root)
 {
-	char   *event_id = id_value(message,
-								member(message, root, "event_id", "eventId"),
-								"event_id");
 	json_t *reason = member(message, root, "failed_reason", "failedReason");
 	char   *event_type;
 
-	if (message->event_id == NULL)
-		message->event_id = event_id;
 	message->order_id = id_value(message,
 								 member(message, root, "order_id", "orderId"),
 								 "order_id");
@@ -463,43 +458,18 @@ parse_object(Message *message, json_t *root)
 	parse_attributes(message);
 }
 
-/* A header that can serve as an id, or NULL. */
-static char *
-header_id(List *headers, const char *name)
-{
-	const Header *header = headers_find(headers, name);
-
-	if (header == NULL || header->value == NULL || header->value_len == 0 ||
-		header->value_len > STOCK_ID_BYTES_MAX)
-		return NULL;
-	return text_from_utf8(header->value, header->value_len);
-}
-
-/* By hand there is no record that could name it. */
 static void
-name_by_place(Message *message)
+parse_headers(Message *message, List *headers)
 {
-	if (message->event_id == NULL && message->partition >= 0)
-		message->event_id = psprintf("%s/%d/" INT64_FORMAT, message->topic,
-									 message->partition, message->offset);
-}
-
-static void
-parse_headers(Message *message)
-{
-	List					*headers = headers_unpack(message->headers);
-	static const char *const id_names[] = {"ce_id", "event_id", "id"};
 	static const char *const type_names[] = {"ce_type", "event_type",
 											 "eventType"};
 
-	for (int i = 0; i < lengthof(id_names) && message->event_id == NULL; i++)
-		message->event_id = header_id(headers, id_names[i]);
 	for (int i = 0; i < lengthof(type_names) && message->event_type == NULL;
 		 i++)
-		message->event_type = header_id(headers, type_names[i]);
-	message->traceparent = header_id(headers, "traceparent");
+		message->event_type = name_header(headers, type_names[i]);
+	message->traceparent = name_header(headers, "traceparent");
 	if (message->traceparent == NULL)
-		message->traceparent = header_id(headers, "ce_traceparent");
+		message->traceparent = name_header(headers, "ce_traceparent");
 	if (message->traceparent != NULL && !is_traceparent(message->traceparent))
 		message->traceparent = NULL;
 	if (message->traceparent != NULL)
@@ -510,8 +480,10 @@ parse_headers(Message *message)
 void
 message_parse_headers(Message *message)
 {
-	parse_headers(message);
-	name_by_place(message);
+	List *headers = headers_unpack(message->headers);
+
+	parse_headers(message, headers);
+	name_message(message, headers, NULL);
 }
 
 /* The value as JSON, or NULL and poison. */
@@ -539,20 +511,27 @@ load_value(Message *message, size_t flags)
 void
 message_parse(Message *message)
 {
+	List   *headers = headers_unpack(message->headers);
+	char   *body_id = NULL;
 	json_t *root = NULL;
 
-	parse_headers(message);
+	parse_headers(message, headers);
 	message->happened_at = GetCurrentTimestamp();
 	if (message->value == NULL)
 		poison(message, "the message has no value (a tombstone)");
 	else
 		root = load_value(message, 0);
 	if (root != NULL && json_is_object(root))
+	{
+		body_id = id_value(message,
+						   member(message, root, "event_id", "eventId"),
+						   "event_id");
 		parse_object(message, root);
+	}
 	else if (root != NULL)
 		poison(message, "the value is not a JSON object");
 	json_decref(root);
-	name_by_place(message);
+	name_message(message, headers, body_id);
 }
 
 /* A string that can serve as an id, or an integer; else NULL. */
@@ -579,18 +558,19 @@ any_id(json_t *object, const char *snake, const char *camel)
 void
 message_parse_any(Message *message)
 {
+	List   *headers = headers_unpack(message->headers);
 	json_t *root = NULL;
+	char   *body_id;
 
-	parse_headers(message);
+	parse_headers(message, headers);
 	if (message->value != NULL)
 		root = load_value(message, JSON_DECODE_ANY);
-	if (message->event_id == NULL)
-		message->event_id = any_id(root, "event_id", "eventId");
+	body_id = any_id(root, "event_id", "eventId");
 	if (message->event_type == NULL)
 		message->event_type = any_id(root, "event_type", "eventType");
 	if (message->trace_id == NULL)
 		message->trace_id = any_id(root, "trace_id", "traceId");
 	message->order_id = any_id(root, "order_id", "orderId");
 	json_decref(root);
-	name_by_place(message);
+	name_message(message, headers, body_id);
 }

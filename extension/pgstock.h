@@ -30,6 +30,7 @@
  *		inbox_call.c	what the relay's calls bring and what they answer
  *		partition.c		where partitions stand, and tries that were begun
  *		message.c		a message, parsed; attributes.c what we do not know of it
+ *		name.c			by what a message is known again
  *		handlers.c		what a message does to stock
  *		user_handler.c	handlers that users register, and how they are fenced in
  *		refused.c		orders that were refused
@@ -400,8 +401,9 @@ typedef struct Message
 	int	 started;
 	bool recorded; /* this session's own one is on record */
 
-	/* Set by message_parse. */
+	/* Set by message_parse.  An id is unique within its source. */
 	const char *event_id;
+	const char *source;
 	const char *order_id; /* or NULL, as all that follow */
 	const char *user_id;
 	const char *payment_id;
@@ -423,9 +425,13 @@ typedef struct Message
 	TimestampTz		first_failed_at;
 	TimestampTz		archived_at; /* DT_NOBEGIN or 0: it was not */
 
-	Outcome outcome;
-	bool	known; /* this very record has its inbox row */
+	Outcome		outcome;
+	const char *first; /* of a duplicate: which message it repeats */
+	bool		known; /* this very record has its inbox row */
 } Message;
+
+/* Room for what name_as_text makes: both parts, and a length. */
+#define MESSAGE_NAME_BYTES (2 * STOCK_ID_BYTES_MAX + 128)
 
 /* A built-in handler. */
 typedef struct Handler
@@ -626,6 +632,12 @@ extern void		   message_parse_headers(Message *message);
 extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
 extern bool		   message_time_is_sane(int64 ms);
+
+/* in name.c */
+extern char *name_header(List *headers, const char *name);
+extern void	 name_message(Message *message, List *headers, const char *body_id);
+extern char *name_as_text(const Message *message);
+extern int64 name_value_hash(const Message *message);
 
 /* in newest.c */
 extern void newest_note(const Work *work, const Level *level);

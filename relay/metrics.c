@@ -36,7 +36,8 @@ static const struct
 						 "Messages that went to the archive."},
 	[METRIC_DIFFERENCES] =
 		{"inbox_differences_total", "counter",
-		 "Messages that told other items than the ledger has."},
+		 "Messages that told other items than the ledger has, or had the id of "
+		 "another one."},
 	[METRIC_ENDS] = {"reservation_ends_total", "counter",
 					 "Events that tell of an order's end, as they went out."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},

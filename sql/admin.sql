@@ -342,7 +342,8 @@ BEGIN
 				  HINT = 'stock_failed_events shows those in state waiting or archived.';
 	END IF;
 	UPDATE pgstock_internal.inbox i SET result = 'dead', reason = $2
-	 WHERE i.dedup_id = event.event_id AND i.result = 'waiting';
+	 WHERE i.dedup_id = event.event_id AND i.source = event.source
+	   AND i.result = 'waiting';
 	UPDATE pgstock_internal.failed_event f SET next_retry_at = clock_timestamp()
 	 WHERE f.id = (SELECT min(w.id) FROM pgstock_internal.failed_event w
 					WHERE w.state = 'waiting' AND w.topic = event.topic

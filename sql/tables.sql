@@ -200,7 +200,7 @@ CREATE TABLE pgstock_internal.outbox
 		DEFAULT nextval('pgstock_internal.outbox_seq'),
 	xid				xid8 NOT NULL DEFAULT pg_current_xact_id(),
 	id				uuid NOT NULL,
-	aggregatetype	text NOT NULL,
+	aggregatetype	text COLLATE "C" NOT NULL,
 	aggregateid		bytea,
 	type			text NOT NULL,
 	payload			bytea,
@@ -357,7 +357,8 @@ COMMENT ON COLUMN pgstock_internal.relay_position.stored_epoch IS
 
 /*
  * dedup_id is the event id of the message that took effect; a duplicate's row
- * has none, so that it can stand beside it.
+ * has none, so that it can stand beside it.  An id is unique within its source
+ * only: services count from 1.
  */
 CREATE TABLE pgstock_internal.inbox
 (
@@ -371,9 +372,15 @@ CREATE TABLE pgstock_internal.inbox
 	result		text NOT NULL,
 	reason		text,
 	trace_id	text,
-	received_at	timestamptz NOT NULL
+	received_at	timestamptz NOT NULL,
+	source		text COLLATE "C" NOT NULL,
+	value_hash	bigint NOT NULL
 );
-CREATE UNIQUE INDEX inbox_dedup ON pgstock_internal.inbox (dedup_id);
+CREATE UNIQUE INDEX inbox_dedup ON pgstock_internal.inbox (dedup_id, source);
+COMMENT ON COLUMN pgstock_internal.inbox.source IS
+	'within which the event id is unique: ce_source, else the topic';
+COMMENT ON COLUMN pgstock_internal.inbox.value_hash IS
+	'tells a message that is sent again from another one with its id';
 CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
 COMMENT ON TABLE pgstock_internal.inbox IS
 	'every incoming message once, with what became of it';
@@ -469,6 +476,7 @@ CREATE TABLE pgstock_internal.failed_event
 	handled_by		text,
 	started			int NOT NULL DEFAULT 0,
 	session			bigint,
+	source			text COLLATE "C" NOT NULL,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
 /* A key may be longer than an index entry: its digest stands for it. */

@@ -79,7 +79,7 @@ COMMENT ON VIEW @extschema@.stock_outbox IS
 CREATE VIEW @extschema@.stock_inbox AS
 SELECT i.topic, i.partition, i."offset", i.event_id,
 	   pgstock_internal.bytes_text(i.key) AS key, i.order_id, i.result,
-	   i.reason, i.trace_id, i.received_at
+	   i.reason, i.trace_id, i.received_at, i.source
   FROM pgstock_internal.inbox i;
 COMMENT ON VIEW @extschema@.stock_inbox IS
 	'incoming messages and what became of each';

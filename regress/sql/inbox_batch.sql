@@ -23,7 +23,7 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 11, "json": {"event_id": "inbb-e2", "order_id": "inbb-2", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "order_failed", "offset": 8, "json": {"event_id": "inbb-e6", "order_id": "inbb-3"}},
 	{"topic": "nobody-listens", "offset": 1, "json": {"event_id": "inbb-e8", "order_id": "inbb-1"}}]');
--- the same ids in other records, whatever they say: duplicates with a row
+-- the same ids in other records, whatever they say: duplicates with a row, in their topic
 SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 20, "json": {"event_id": "inbb-e2", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "payment-success", "offset": 20, "headers": {"ce_id": "inbb-e6"}, "text": "not even JSON"}]');

@@ -45,26 +45,26 @@ $$;
 CREATE TABLE ui.latest (id bigint, result text, reason text);
 -- an error, data, a constraint, a deferred one: alone
 CALL ui.batch('', 'SELECT 1/0', '', 'INSERT INTO ui.seen VALUES (0)', '', 'INSERT INTO ui.child VALUES (1, 1)', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 -- a deferred constraint that is kept in the end is kept, also behind others
 CALL ui.batch('', 'INSERT INTO ui.child VALUES (2, 2) | INSERT INTO ui.parent VALUES (2)', 'INSERT INTO ui.child VALUES (3, 3) | INSERT INTO ui.parent VALUES (3)', 'INSERT INTO ui.child VALUES (4, 4)', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT * FROM ui.child;
 -- no more rights than who registered it
 CALL ui.batch('SET ROLE regress_ui_other', 'RESET ROLE', 'SET LOCAL ROLE NONE', 'SET SESSION AUTHORIZATION DEFAULT', $$SELECT set_config('role', 'none', false)$$,
 	$$SELECT set_config('session_authorization', 'default', true)$$, 'CREATE ROLE regress_ui_more SUPERUSER', 'SELECT * FROM pgstock_internal.level', 'ALTER ROLE regress_ui SUPERUSER', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT current_user = session_user AS mine, rolsuper FROM pg_roles WHERE rolname = 'regress_ui';
 -- caught, it changes nothing either
 CALL ui.batch($$DO 'BEGIN RESET ROLE; EXCEPTION WHEN OTHERS THEN NULL; END'$$, 'INSERT INTO pgstock_internal.level VALUES (NULL)');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 -- no end of the transaction
 CALL ui.batch('COMMIT', 'ROLLBACK', $$DO 'BEGIN COMMIT; END'$$, 'SAVEPOINT s', 'SET TRANSACTION ISOLATION LEVEL SERIALIZABLE', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 -- nothing that stays in the session
 PREPARE relays AS SELECT 1;
 CALL ui.batch('LISTEN ui', 'UNLISTEN *', 'PREPARE p AS SELECT 1', 'DEALLOCATE ALL', 'DISCARD ALL', 'DISCARD TEMP', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1', $$LOAD 'pgstock'$$, '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT name FROM pg_prepared_statements;
 SELECT * FROM pg_listening_channels();
 SELECT name FROM pg_cursors;
@@ -72,22 +72,22 @@ DEALLOCATE relays;
 CALL ui.batch($$SET work_mem = '77MB' | SET LOCAL pgstock.actor = 'evil'$$, $$SELECT set_config('search_path', 'evil', false) | SELECT set_config('pgstock.trace_id', 'evil', true)$$,
 	$$INSERT INTO ui.seen SELECT 1000, concat_ws(' ', current_setting('work_mem'), current_setting('pgstock.actor'), current_setting('search_path'), current_setting('pgstock.trace_id'))$$,
 	'SET LOCAL transaction_read_only = on', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT note FROM ui.seen WHERE id = 1000;
 SELECT current_setting('work_mem') = '77MB' AS changed, current_setting('search_path') AS path;
 CALL ui.batch('CREATE TEMP TABLE t (a int) | INSERT INTO t VALUES (1)', 'CREATE TEMP TABLE IF NOT EXISTS t (a int) | INSERT INTO ui.seen SELECT 1001, count(*) FROM t', 'CREATE TEMP TABLE t (a int)', 'SELECT * FROM t');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT note FROM ui.seen WHERE id = 1001;
 SELECT relname FROM pg_class WHERE relname = 't';
 CALL ui.batch('SELECT pg_advisory_lock(1)', 'SELECT pg_advisory_lock(2) | SELECT 1/0', 'SELECT pg_advisory_xact_lock(3)', '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SELECT locktype, objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 -- no more time than it is given, also if it will not stop; another timeout is left alone
 SET pgstock.handler_timeout = '100ms';
 SET statement_timeout = '1min';
 CALL ui.batch('', 'SELECT pg_sleep(60)', '', 'SET statement_timeout = 0 | SELECT pg_sleep(60)', $$DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN EXIT; END; END LOOP; END' | SELECT pg_sleep(60)$$,
 	$$DO 'BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END'$$, '');
-TABLE ui.latest;
+TABLE ui.latest ORDER BY id;
 SET statement_timeout = '300ms';
 SELECT outcome_of('SELECT pg_sleep(60)');
 RESET statement_timeout;

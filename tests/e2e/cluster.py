@@ -123,9 +123,10 @@ class Postgres(Server):
                   "options": "-c statement_timeout=60s", **kwargs}
         return psycopg2.connect(host=HOST, port=self.port, dbname=db, **kwargs)
 
-    def create_database(self, name, extension=True):
+    def create_database(self, name, extension=True, encoding=None):
         admin = Database(self, "postgres")
-        admin.sql(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        other = f" LOCALE 'C' ENCODING '{encoding}'" if encoding else ""
+        admin.sql(f'CREATE DATABASE "{name}" TEMPLATE template0{other}')
         db = Database(self, name)
         if extension:
             db.sql("CREATE EXTENSION pgstock")

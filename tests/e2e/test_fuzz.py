@@ -5,11 +5,13 @@ ends as the contract says.
 Messages of every built-in topic, of a registered handler and of none, bent in
 their members and in their bytes, go to the real extension, built with the
 sanitizers. What each must come to is said a second time here, from the text of
-the contract and with Python's JSON parser.
+the contract and with Python's JSON parser. Databases of other encodings than
+UTF8 lack characters, which may make a message poison there.
 
 PGSTOCK_MESSAGES says how many, PGSTOCK_SEED which ones.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -27,6 +29,7 @@ from mutant import Sanitized
 pytestmark = pytest.mark.proof
 
 MESSAGES = int(os.environ.get("PGSTOCK_MESSAGES") or 10_000)
+ENCODINGS = ("UTF8", "LATIN1", "EUC_JP", "SQL_ASCII")
 DEPTH_MAX = 2048
 sys.setrecursionlimit(4 * DEPTH_MAX)    # the parser's, which nests
 OWN, NOBODY = "mine", "nobody-listens"
@@ -51,7 +54,7 @@ RAW = (*TIMES, "null", "true", "0", "-1", "1", "-0", "9007199254740992",
        "-9223372036854775809", "1.5", "3.0", "1e6", "1E-7", "1e400", "NaN",
        "-Infinity", "01", "+1", ".5", "[]", "{}", "[[]]", '{"a": {"a": 1}}',
        '{"a": 1, "a": 1}', '""', '"x"', '"a\\u0000b"', '"\\ud800"',
-       '"\\ud83d\\ude00"', '"\\udc00x"', '"\\/"', '"\\x"', '"\t"', "'x'",
+       '"\\ud83d\\ude00"', '"\\udc00x"', '"日本"', '"\\u65e5"', '"é\U0001f600"', '"\\/"', '"\\x"', '"\t"', "'x'",
        f'"{"x" * 255}"', f'"{"x" * 256}"', f'"{"é" * 128}"', "[" * 3000,
        "[" * 2000 + "]" * 2000, "[" * 2100 + "]" * 2100, '"paid"', '"failed"',
        '[{"product_id": "book", "quantity": 1}]', "\ufeff", "\0", "2")
@@ -60,7 +63,7 @@ NAMES = ("event_id", "eventId", "event_type", "eventType", "event_version",
          "timestamp", "order_id", "orderId", "user_id", "userId", "payment_id",
          "paymentId", "status", "reason", "failed_reason", "failedReason",
          "trace_id", "traceId", "items", "productQuantityMap", "product_id",
-         "productId", "quantity", "location", "unknown", "", "é", "a\\\\",
+         "productId", "quantity", "location", "unknown", "", "é", "日", "a\\\\",
          "\\u006frder_id")
 
 
@@ -131,10 +134,11 @@ class Maker:
         packed, found = b"", {}
         for _ in range(rng.choice((0, 0, 0, 1, 2))):
             name = rng.choice((b"ce_id", b"event_id", b"id", b"ce_type", b"",
-                               b"traceparent", b"\xff"))
+                               b"ce_source", b"traceparent", b"\xff",
+                               "日".encode()))
             value = rng.choice((None, b"", b"h-%d" % rng.randint(1, 500),
                                 b"x" * 255, b"x" * 256, b"\xff", b"a\0",
-                                TRACE))
+                                "日é\U0001f600".encode(), TRACE))
             packed += struct.pack(">H", len(name)) + name + (
                 struct.pack(">i", -1) if value is None
                 else struct.pack(">i", len(value)) + value)
@@ -294,12 +298,49 @@ def outcomes(topic, value, found):
                                                    "waiting"}
 
 
-def header_id(found):
-    for name in (b"ce_id", b"event_id", b"id"):
-        value = found.get(name)
-        if value and len(value) <= 255 and not set(value) & {0, 255}:
-            return value.decode()
-    return None
+def holds(encoding, text):
+    """Whether a database of that encoding has all of the characters; None:
+    what its conversion and Python's make of them may differ."""
+    if text.isascii() or encoding in ("UTF8", "SQL_ASCII"):
+        return True
+    try:
+        text.encode("latin-1" if encoding == "LATIN1" else "euc-jp")
+    except UnicodeEncodeError:
+        return False
+    return True if encoding == "LATIN1" else None
+
+
+def header_id(found, name, encoding):
+    """Readable where it can be; None: by the digest, or there is none."""
+    value = found.get(name)
+    if not value:
+        return None
+    try:
+        text = value.decode()
+    except ValueError:
+        text = "\0"
+    if len(value) <= 255 and "\0" not in text:
+        if holds(encoding, text):
+            return text
+        if holds(encoding, text) is None:
+            return ...
+    return "sha256:" + hashlib.sha256(value).hexdigest()
+
+
+def source_and_id(topic, found, encoding):
+    """Of a message that names itself in its headers; ...: cannot be said."""
+    named = header_id(found, b"ce_id", encoding)
+    if named:
+        return header_id(found, b"ce_source", encoding) or topic, named
+    return topic, (header_id(found, b"event_id", encoding)
+                   or header_id(found, b"id", encoding))
+
+
+def is_plain(value, encoding):
+    """Whether the database's encoding makes no difference: it may lack a
+    character, and it counts its own bytes."""
+    return (value is None or encoding == "UTF8"
+            or value.isascii() and b"\\u" not in value)
 
 
 def body_id(topic, value):
@@ -322,11 +363,22 @@ def pg(run):
     server.close()
 
 
+@pytest.fixture(params=ENCODINGS)
+def db(pg, request):
+    database = pg.create_database(request.param.lower(),
+                                  encoding=request.param)
+    database.encoding = request.param
+    yield database
+    assert database.drift() == []
+    database.drop()
+
+
 class Inbox:
     """A session that applies, as the relay's does, and what it has seen."""
 
-    def __init__(self, cursor, seed):
+    def __init__(self, cursor, seed, encoding):
         self.cursor = cursor
+        self.encoding = encoding
         self.maker = Maker(seed)
         self.rng = self.maker.rng
         self.seen = set()
@@ -358,24 +410,29 @@ class Inbox:
 
     def check(self, rows):
         self.cursor.execute(
-            'SELECT topic, "offset", event_id, result, reason FROM stock_inbox'
-            " WHERE partition = %s", (self.batches,))
+            'SELECT topic, "offset", source, event_id, result, reason'
+            " FROM stock_inbox WHERE partition = %s", (self.batches,))
         ends = {tuple(row[:2]): row[2:] for row in self.cursor.fetchall()}
         assert len(ends) == len(rows)
         dead = 0
         for topic, offset, _, _, value, _, found in rows:
-            event_id, result, reason = ends[topic, offset]
-            what = (f"{topic} {value and value[:500]} {found}: {event_id}"
-                    f" {result} {reason}")
-            assert (result == "duplicate") == (event_id in self.seen), what
-            self.seen.add(event_id)
+            source, event_id, result, reason = ends[topic, offset]
+            what = (f"{topic} {value and value[:500]} {found}: {source}"
+                    f" {event_id} {result} {reason}")
+            assert (result == "duplicate") == (
+                (source, event_id) in self.seen), what
+            self.seen.add((source, event_id))
             expected = outcomes(topic, value, found)
-            named = header_id(found)
-            if named is None and expected != {"dead"} and topic != NOBODY:
+            plain = topic == NOBODY or is_plain(value, self.encoding)
+            by, named = source_and_id(topic, found, self.encoding)
+            assert by in (..., source), what
+            if (named is None and expected != {"dead"} and topic != NOBODY
+                    and plain):
                 named = (body_id(topic, value)
                          or f"{topic}/{self.batches}/{offset}")
-            assert named in (None, event_id), what
-            assert result == "duplicate" or result in expected, what
+            assert named in (None, ..., event_id), what
+            assert (result == "duplicate" or result in expected
+                    or not plain), what
             dead += result == "dead"
             assert result != "dead" or reason, what
         return dead
@@ -398,13 +455,15 @@ def test_any_bytes(db):
     total = dead = 0
     with closing(db.connect()) as session:
         session.autocommit = True
-        inbox = Inbox(session.cursor(), seed)
-        while total < MESSAGES:
+        session.set_client_encoding("UTF8")
+        inbox = Inbox(session.cursor(), seed, db.encoding)
+        messages = MESSAGES if db.encoding == "UTF8" else MESSAGES // 4
+        while total < messages:
             done, more = inbox.turn()
             total, dead = total + done, dead + more
     assert db.sql("SELECT count(*), count(*) FILTER (WHERE archived_at IS NOT"
                   " NULL) FROM failed_order_archives") == [(dead, dead)]
     assert db.value("SELECT count(*) FROM stock_outbox"
                     " WHERE topic LIKE '%\\_dlq'") == dead
-    assert MESSAGES / 10 < dead < MESSAGES
+    assert messages / 10 < dead < messages
     print(f"{total} messages, {dead} of them dead")
