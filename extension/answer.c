@@ -11,6 +11,7 @@
 
 #include "access/htup_details.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -136,7 +137,10 @@ answer_return_set(FunctionCallInfo fcinfo, List *answers)
 
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, answers)
+	{
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_puttuple(info->setResult,
 							answer_tuple(lfirst(cell), info->setDesc));
+	}
 	return (Datum) 0;
 }

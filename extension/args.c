@@ -14,6 +14,7 @@
 
 #include "common/int.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -317,6 +318,7 @@ items_lines(JsonbContainer *items, const Place *from)
 	check_array(items, "items", place.sample);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(lines) + 1;
@@ -372,6 +374,7 @@ args_orders(Jsonb *orders)
 	check_array(&orders->root, "orders", ORDERS_SAMPLE);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(requests) + 1;

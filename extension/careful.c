@@ -51,21 +51,16 @@ careful_is_over(const Careful *careful)
 static bool
 wants_what_is_locked(const Careful *careful, const Message *message)
 {
-	ListCell *a;
-	ListCell *b;
+	ListCell *cell;
 
-	foreach(a, careful->locked)
+	foreach(cell, message->lines)
 	{
-		const Line *locked = lfirst(a);
+		const Line *line = lfirst(cell);
 
-		foreach(b, message->lines)
-		{
-			const Line *line = lfirst(b);
-
-			if (key_compare(locked->product_id, locked->location,
-							line->product_id, line->location) == 0)
-				return true;
-		}
+		if (name_map_find(&careful->locked,
+						  name_of(line->product_id, line->location, "")) !=
+			NULL)
+			return true;
 	}
 	return false;
 }
@@ -87,10 +82,19 @@ careful_wait(const Careful *careful, const Message *message)
 void
 careful_note(Careful *careful, const Message *message, const ErrorData *failure)
 {
+	ListCell *cell;
+
 	careful->tried++;
-	if (failure != NULL && failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
-		!wants_what_is_locked(careful, message))
-		careful->locked = list_concat(careful->locked, message->lines);
+	if (failure == NULL || failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+		wants_what_is_locked(careful, message))
+		return;
+	foreach(cell, message->lines)
+	{
+		Line *line = lfirst(cell);
+
+		name_map_put(&careful->locked,
+					 name_of(line->product_id, line->location, ""), line);
+	}
 }
 
 /*

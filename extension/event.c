@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -115,6 +116,7 @@ json_items(StringInfo json, const Event *event)
 	{
 		Answer *item = lfirst(cell);
 
+		CHECK_FOR_INTERRUPTS();
 		if (foreach_current_index(cell) > 0)
 			appendStringInfoChar(json, ',');
 		appendStringInfoString(json, "{\"product_id\":");

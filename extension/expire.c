@@ -35,10 +35,34 @@ lines_quantity(List *lines)
 	return quantity;
 }
 
+/* The pieces of a level's due lines, counted once. */
+static int64
+level_due(Work *work, Level *level)
+{
+	Level *first = level->first;
+
+	if (first->due < 0)
+		first->due = lines_quantity(work_due_lines(work, level, INT_MAX));
+	return first->due;
+}
+
+/* A due line of a locked level is about to be no more due. */
+void
+expire_uncount(const Work *work, Level *level, const Reservation *line)
+{
+	Level *first = level->first;
+
+	if (first->due < 0 || !line_is_due(work, line))
+		return;
+	Assert(first->due >= line->quantity);
+	first->due -= line->quantity;
+}
+
 /*
  * What could be taken of a level if its due lines were let go; they are only
- * looked at if without them there is not enough.  Until the levels are locked
- * all looks are at one snapshot, and the first one will do.
+ * looked at if without them there is not enough.  They are counted twice at
+ * most, before the levels are locked and after: all looks before are at one
+ * snapshot, and afterwards nobody else changes them.
  */
 int64
 expire_reachable(Work *work, Level *level, int64 wanted)
@@ -49,17 +73,15 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 		level_require(level, wanted);
 	if (available >= wanted)
 		return available;
-	if (level->due < 0 || work->levels_locked)
-		level->due = lines_quantity(work_due_lines(work, level, INT_MAX));
 	return Max(0, level_free(level) + level_sum(level).backorder_limit +
-					  level->due);
+					  level_due(work, level));
 }
 
 /* Lets a locked level's due lines go, if what is wanted needs them. */
 void
 expire_make_room(Work *work, Level *level, int64 wanted)
 {
-	if (level_available(level) < wanted)
+	if (level_available(level) < wanted && level_due(work, level) > 0)
 		expire_lines(work, work_due_lines(work, level, INT_MAX));
 }
 
@@ -84,12 +106,13 @@ expire_line(Work *work, Reservation *line)
 	Answer *answer;
 
 	Assert(level != NULL && line_is_due(work, line));
+	expire_uncount(work, level, line);
 	level_change(work, level, 0, -line->quantity, "expired",
 				 line->order->order_id, NULL, NULL);
 	line_end(work, line, LINE_EXPIRED, NULL);
 	/* An order of somebody else's is not in this work: keep its line. */
 	if (!line->order->loaded)
-		work->strays = lappend(work->strays, line);
+		work_add_stray(work, line);
 	answer = answer_of_line(work, line, line->quantity);
 	answer->status = "expired";
 	return answer;

@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -85,6 +86,7 @@ answer_read(Datum answer, TupleDesc desc)
 										 TextDatumGetCString(rows[i]),
 										 desc->tdtypeid, -1);
 
+		CHECK_FOR_INTERRUPTS();
 		answers = lappend(answers, answer_from_datum(row, desc));
 	}
 	return answers;
@@ -136,6 +138,7 @@ answer_write(List *answers, TupleDesc desc, Datum *rows)
 	{
 		Datum row = answer_datum(lfirst(cell), desc);
 
+		CHECK_FOR_INTERRUPTS();
 		rows[foreach_current_index(cell)] = CStringGetTextDatum(
 			OidOutputFunctionCall(F_RECORD_OUT, row));
 	}

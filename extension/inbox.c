@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -374,34 +375,32 @@ inbox_lock_messages(Work *work, List *messages)
 	lock_batch(work, messages);
 }
 
-static bool
-same_key(const Message *a, const Message *b)
+/* The name of a message's topic and key: what waits under it, queues. */
+static char *
+key_name(const Message *message)
 {
-	return a->key != NULL && b->key != NULL &&
-		   strcmp(a->topic, b->topic) == 0 &&
-		   VARSIZE_ANY_EXHDR(a->key) == VARSIZE_ANY_EXHDR(b->key) &&
-		   memcmp(VARDATA_ANY(a->key), VARDATA_ANY(b->key),
-				  VARSIZE_ANY_EXHDR(a->key)) == 0;
+	int	  length = VARSIZE_ANY_EXHDR(message->key);
+	char *hex = palloc(length * 2 + 1);
+
+	hex_encode(VARDATA_ANY(message->key), length, hex);
+	hex[length * 2] = '\0';
+	return name_of(message->topic, hex, "");
 }
 
 /* Whether the message must wait behind an earlier one of its key. */
 static bool
-must_queue(Work *work, const Message *message, List *waiting)
+must_queue(Work *work, const Message *message, const NameMap *waiting)
 {
-	ListCell *cell;
-
-	foreach(cell, waiting)
-	{
-		if (same_key(message, lfirst(cell)))
-			return true;
-	}
+	if (message->key != NULL && waiting->entries != NULL &&
+		name_map_find(waiting, key_name(message)) != NULL)
+		return true;
 	return failed_must_queue(work, message);
 }
 
 /* Sets a message's outcome; false if the batch is to end before it. */
 static bool
 decide(Work *work, const InboxOptions *options, UserBatch *batch,
-	   Message *message, List *waiting)
+	   Message *message, const NameMap *waiting)
 {
 	if (message->outcome.result != NULL)
 		return true;
@@ -428,7 +427,7 @@ static List *
 apply_batch(Work *work, const InboxOptions *options, List *messages)
 {
 	UserBatch batch = {.began_at = GetCurrentTimestamp()};
-	List	 *waiting = NIL;
+	NameMap	  waiting = {0};
 	ListCell *cell;
 
 	foreach(cell, messages)
@@ -436,13 +435,13 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 		Message *message = lfirst(cell);
 		Outcome *outcome = &message->outcome;
 
-		if (!decide(work, options, &batch, message, waiting))
+		if (!decide(work, options, &batch, message, &waiting))
 		{
 			messages = list_truncate(messages, foreach_current_index(cell));
 			break;
 		}
-		if (is_result(message, "waiting"))
-			waiting = lappend(waiting, message);
+		if (is_result(message, "waiting") && message->key != NULL)
+			name_map_put(&waiting, key_name(message), message);
 		if (is_result(message, "waiting") || is_result(message, "dead"))
 			failed_store(work, options, message, outcome);
 		if (!message->known)
@@ -459,7 +458,10 @@ prepare_all(const InboxOptions *options, List *messages)
 	ListCell *cell;
 
 	foreach(cell, messages)
+	{
+		CHECK_FOR_INTERRUPTS();
 		inbox_prepare(options, lfirst(cell));
+	}
 }
 
 /* ---- One by one ---- */

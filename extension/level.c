@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 
 #include "pgstock.h"
@@ -49,6 +50,28 @@ level_compare(const ListCell *a, const ListCell *b)
 	return level_compare_key(lfirst(a), y->product_id, y->location, y->slot);
 }
 
+/* Where the levels of a product and location begin in the work's list, or
+ * would; those of its sales come first. */
+int
+work_level_place(const Work *work, const char *product_id, const char *location)
+{
+	int low = 0;
+	int high = list_length(work->levels);
+
+	while (low < high)
+	{
+		int			 middle = (low + high) / 2;
+		const Level *level = list_nth(work->levels, middle);
+
+		if (key_compare(level->product_id, level->location, product_id,
+						location) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* The level's row in this work, or NULL; with SLOT_MAIN, the first. */
 Level *
 work_level(Work *work, const char *product_id, const char *location, int slot)
@@ -56,6 +79,7 @@ work_level(Work *work, const char *product_id, const char *location, int slot)
 	int low = 0;
 	int high = list_length(work->levels);
 
+	CHECK_FOR_INTERRUPTS();
 	while (low < high)
 	{
 		int	   middle = (low + high) / 2;
@@ -310,20 +334,23 @@ level_want_heir(Work *work, const Level *sale, int place)
 }
 
 /*
- * A product's levels at all its locations, read without locking; also those of
- * its sales, or not.
+ * A product's levels at a location, or (NULL) at all of them, read without
+ * locking; also those of its sales, or not.
  */
 List *
-work_product_levels(Work *work, const char *product_id, bool sales)
+work_product_levels(Work *work, const char *product_id, const char *location,
+					bool sales)
 {
 	Table		 *table = table_use(work, TABLE_LEVEL);
-	ScanKeyData	  key;
+	ScanKeyData	  keys[2];
 	IndexScanDesc scan;
 	List		 *levels = NIL;
 	Level		 *row = NULL;
 
-	table_key_text(&key, 1, product_id);
-	scan = table_scan_begin(work, table, "level_pkey", 1, &key);
+	table_key_text(&keys[0], 1, product_id);
+	if (location != NULL)
+		table_key_text(&keys[1], 2, location);
+	scan = table_scan_begin(work, table, "level_pkey", location ? 2 : 1, keys);
 	while (table_scan_next(scan, table))
 	{
 		int slot = row_get_int32(table->slot, LEVEL_SLOT);

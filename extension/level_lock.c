@@ -218,6 +218,7 @@ levels_are_locked(Work *work)
 		Level *level = lfirst(cell);
 
 		Assert(level != NULL);
+		level->due = -1; /* now those that we hold */
 		if (level->next != NULL)
 			level_load_rest(work, level);
 	}

@@ -37,9 +37,10 @@ define_stock_settings(void)
 							"0 means for ever.", &pgstock_reservation_ttl,
 							30 * 60, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL,
 							NULL, NULL);
+	/* The lines of a request are locked together: this protects others. */
 	DefineCustomIntVariable("pgstock.max_lines",
 							"The most lines that one request may have.", NULL,
-							&pgstock_max_lines, 1000, 1, 100000, PGC_USERSET, 0,
+							&pgstock_max_lines, 1000, 1, 100000, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgstock.history_retention",
@@ -51,7 +52,7 @@ define_stock_settings(void)
 							"How long one call of a registered handler may "
 							"take.",
 							NULL, &pgstock_handler_timeout, 10000, 1, 45000,
-							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("pgstock.actor",
 							   "Who acts, beside the role, for the ledger.",
 							   "Appended to the role's name after a slash.",

@@ -13,6 +13,7 @@
  *		level_lock.c	their locks: slots, strategies, the one order
  *		stock.c			levels and lines in memory, and every way to change them
  *		newest.c		where a level's newest version was seen last
+ *		name_map.c		what a call has noted under names
  *		reserve.c		the functions that take
  *		settle.c		confirm, release, roll back, return, extend: the states
  *		expire.c		lines past their time
@@ -86,6 +87,12 @@
 #define OUTBOX_TOPIC_MAX	 249	/* characters: Kafka's limit */
 #define STOCK_MAIN			 "main" /* the default location */
 #define SLOT_MAIN			 0 /* a level's first row; a sale's is below it */
+
+/* Names and what was noted under them; all zero: none yet. */
+typedef struct NameMap
+{
+	struct HTAB *entries;
+} NameMap;
 
 /* The tables of schema pgstock_internal, in the order of table_names[]. */
 typedef enum TableId
@@ -171,7 +178,7 @@ typedef struct Level
 	int64			wanted; /* wish, of the first: to be taken from any slot */
 	bool			whole;	/* wish, of the first: all slots */
 	bool			named;	/* wish: this slot */
-	int64			due;	/* of due lines, -1: not counted; until locked */
+	int64 due; /* of the first: pieces of due lines, -1: not counted */
 } Level;
 
 /* How a call that takes gets at its levels: who waits for whom. */
@@ -222,7 +229,7 @@ typedef struct Order
 	char *order_id;
 	bool  loaded;
 	int	  attempt; /* the latest, 0: it has no line yet */
-	List *lines;   /* of Reservation, every attempt */
+	List *lines;   /* of Reservation, every attempt: by line_compare_key */
 } Order;
 
 /* One line of a request: merged, so no two have the same key. */
@@ -329,12 +336,14 @@ typedef struct Work
 	int16		part;	/* of the outbox, once that is in use */
 	List	   *orders; /* of Order, sorted once locked */
 	List	   *strays; /* of Reservation: changed lines of others */
+	NameMap		stray_names;
 	List	   *levels; /* of Level: wishes; first rows, sorted, once read */
 	Strategy	strategy;
 	bool		orders_locked;
 	bool		levels_locked;
 	List	   *movements; /* of Movement, to be written */
-	List	   *refused;   /* of order id and reason, latest first */
+	List	   *refused;   /* of order id and reason */
+	NameMap		refused_names;
 } Work;
 
 /* A header's name and value; value NULL: a null value. */
@@ -472,7 +481,7 @@ typedef struct Careful
 {
 	TimestampTz began_at;
 	int			tried;
-	List	   *locked; /* of Line: what one has waited for in vain */
+	NameMap		locked; /* of Line: what one has waited for in vain */
 } Careful;
 
 /* in pgstock.c */
@@ -543,6 +552,8 @@ extern void		 event_new_id(pg_uuid_t *id);
 extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern void	 expire_lines(Work *work, List *lines);
+extern void	 expire_uncount(const Work *work, Level *level,
+							const Reservation *line);
 extern List *expire_own(Work *work, const Order *order);
 extern void	 expire_want_own(Work *work, const Order *order);
 
@@ -610,7 +621,9 @@ extern void	  work_want_stock(Work *work, const char *product_id,
 							  const char *location, int slot, int64 quantity);
 extern void	  work_read_levels(Work *work);
 extern List	 *work_product_levels(Work *work, const char *product_id,
-								  bool sales);
+								  const char *location, bool sales);
+extern int	  work_level_place(const Work *work, const char *product_id,
+							   const char *location);
 extern void	  work_write_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);
@@ -638,6 +651,11 @@ extern char *name_header(List *headers, const char *name);
 extern void	 name_message(Message *message, List *headers, const char *body_id);
 extern char *name_as_text(const Message *message);
 extern int64 name_value_hash(const Message *message);
+
+/* in name_map.c */
+extern void *name_map_find(const NameMap *map, const char *name);
+extern void	 name_map_put(NameMap *map, const char *name, void *value);
+extern char *name_of(const char *a, const char *b, const char *c);
 
 /* in newest.c */
 extern void newest_note(const Work *work, const Level *level);
@@ -716,6 +734,7 @@ extern void	  line_end(Work *work, Reservation *line, LineState state,
 					   const char *reason);
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
+extern void			order_add_line(Order *order, Reservation *line);
 extern bool			order_is_live(const Work *work, const Order *order);
 
 /* in table.c */
@@ -780,6 +799,7 @@ extern void	  work_lock_orders(Work *work);
 extern bool	  work_holds_line(Work *work, const Reservation *line);
 extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
 extern List	 *work_order_lines(Work *work, const char *order_id);
+extern void	  work_add_stray(Work *work, Reservation *line);
 extern void	  work_load_orders_again(Work *work);
 extern Order *work_order(Work *work, const char *order_id);
 extern void	  lock_name(int lock_class, const char *name);

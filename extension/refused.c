@@ -32,28 +32,12 @@ typedef struct Refusal
 	const char *reason;
 } Refusal;
 
-/* What this work has noted of the order, or NULL. */
-static Refusal *
-refusal_noted(Work *work, const char *order_id)
-{
-	ListCell *cell;
-
-	foreach(cell, work->refused)
-	{
-		Refusal *refusal = lfirst(cell);
-
-		if (strcmp(refusal->order_id, order_id) == 0)
-			return refusal;
-	}
-	return NULL;
-}
-
 /* Why an incoming order was refused; NULL if it was not. */
 const char *
 refused_find(Work *work, const char *order_id)
 {
 	Table		   *table = table_use(work, TABLE_REFUSED_ORDER);
-	Refusal		   *noted = refusal_noted(work, order_id);
+	Refusal		   *noted = name_map_find(&work->refused_names, order_id);
 	ItemPointerData tid;
 
 	if (noted != NULL)
@@ -67,13 +51,14 @@ refused_find(Work *work, const char *order_id)
 void
 refused_store(Work *work, const char *order_id, const char *reason)
 {
-	Refusal *noted = refusal_noted(work, order_id);
+	Refusal *noted = name_map_find(&work->refused_names, order_id);
 
 	if (noted == NULL)
 	{
 		noted = palloc(sizeof(Refusal));
 		noted->order_id = order_id;
 		work->refused = lappend(work->refused, noted);
+		name_map_put(&work->refused_names, order_id, noted);
 	}
 	noted->reason = reason;
 }

@@ -235,7 +235,7 @@ line_row(Work *work, Order *order, int attempt, const Line *line)
 		row->product_id = line->product_id;
 		row->location = line->location;
 		row->is_new = true;
-		order->lines = lappend(order->lines, row);
+		order_add_line(order, row);
 	}
 	Assert(row->is_new || !line_is_live(work, row));
 	return row;

@@ -146,20 +146,18 @@ sale_orders(Work *work, const char *activity_id, const char *user_id)
 {
 	Table		 *table = table_use(work, TABLE_SALE_ORDER);
 	IndexScanDesc scan = bought_scan(work, table, activity_id, user_id);
+	List		 *found = NIL;
 	List		 *orders = NIL;
 	ListCell	 *cell;
-	const char	 *last = NULL;
 
 	while (table_scan_next(scan, table))
-		orders = lappend(orders, row_get_text(table->slot, BOUGHT_ORDER));
+		found = lappend(found, row_get_text(table->slot, BOUGHT_ORDER));
 	table_scan_end(table, scan);
-	list_sort(orders, text_compare);
-	foreach(cell, orders)
+	list_sort(found, text_compare);
+	foreach(cell, found)
 	{
-		if (last != NULL && strcmp(last, lfirst(cell)) == 0)
-			orders = foreach_delete_current(orders, cell);
-		else
-			last = lfirst(cell);
+		if (orders == NIL || strcmp(llast(orders), lfirst(cell)) != 0)
+			orders = lappend(orders, lfirst(cell));
 	}
 	return orders;
 }
@@ -488,7 +486,7 @@ lines_move(Work *work, const Sale *sale)
 
 		/* What was due is on its way to be written already. */
 		if (!line->dirty)
-			work->strays = lappend(work->strays, line);
+			work_add_stray(work, line);
 		line->dirty = true;
 		line->slot = SLOT_MAIN;
 	}

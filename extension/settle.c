@@ -239,18 +239,19 @@ share_move(Work *work, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 	int64		 quantity = share->quantity;
+	Level		*level = settle_level(work, line);
 	int64		 on_hand = 0;
 	int64		 reserved = 0;
 
+	expire_uncount(work, level, line);
 	if (settle->verb == SETTLE_CONFIRM)
 		on_hand = -quantity;
 	else if (line->state == LINE_CONFIRMED && !settle->scrap)
 		on_hand = quantity;
 	if (line->state == LINE_RESERVED && settle->verb != SETTLE_EXTEND)
 		reserved = -quantity;
-	level_change(work, settle_level(work, line), on_hand, reserved,
-				 verbs[settle->verb].kind, line->order->order_id,
-				 settle->reason, NULL);
+	level_change(work, level, on_hand, reserved, verbs[settle->verb].kind,
+				 line->order->order_id, settle->reason, NULL);
 }
 
 /* What it means for the line. */
@@ -362,10 +363,11 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 	foreach(cell, shares)
 	{
 		Share *share = lfirst(cell);
+		Level *level = settle_level(work, share->line);
 
+		expire_uncount(work, level, share->line);
 		if (share->line->state == LINE_RESERVED)
-			level_change(work, settle_level(work, share->line), 0,
-						 -share->quantity, "released",
+			level_change(work, level, 0, -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(work, share->line, LINE_SHORTFALL, "expired");
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)

@@ -24,6 +24,7 @@
 
 #include "access/stratnum.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
@@ -124,21 +125,23 @@ level_on_hand(Work *work, const Level *level)
 	int64	  on_hand = 0;
 	ListCell *cell;
 
-	foreach(cell, work->levels)
+	for_each_from(cell, work->levels,
+				  work_level_place(work, level->product_id, level->location))
 	{
 		const Level *own = lfirst(cell);
 
 		if (key_compare(own->product_id, own->location, level->product_id,
-						level->location) == 0)
-			on_hand += level_sum(own).on_hand;
+						level->location) != 0)
+			break;
+		on_hand += level_sum(own).on_hand;
 	}
-	foreach(cell, work_product_levels(work, level->product_id, true))
+	foreach(cell,
+			work_product_levels(work, level->product_id, level->location, true))
 	{
 		const Level *other = lfirst(cell);
 
-		if (strcmp(other->location, level->location) == 0 &&
-			work_level(work, other->product_id, other->location, other->slot) ==
-				NULL)
+		if (work_level(work, other->product_id, other->location, other->slot) ==
+			NULL)
 			on_hand += level_sum(other).on_hand;
 	}
 	return on_hand;
@@ -281,6 +284,7 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	Movement *movement = palloc0(sizeof(Movement));
 
 	Assert(level->locked && level->known);
+	CHECK_FOR_INTERRUPTS();
 	level->on_hand += on_hand_delta;
 	level->reserved += reserved_delta;
 	level->version++;
@@ -348,23 +352,61 @@ line_end(Work *work, Reservation *line, LineState state, const char *reason)
 	line->dirty = true;
 }
 
+static int
+line_compare_key(const Reservation *line, int attempt, const char *product_id,
+				 const char *location)
+{
+	if (line->attempt != attempt)
+		return line->attempt < attempt ? -1 : 1;
+	return key_compare(line->product_id, line->location, product_id, location);
+}
+
+/* Where the line is in the order's list, or would be. */
+static int
+order_line_place(const Order *order, int attempt, const char *product_id,
+				 const char *location)
+{
+	int low = 0;
+	int high = list_length(order->lines);
+
+	CHECK_FOR_INTERRUPTS();
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (line_compare_key(list_nth(order->lines, middle), attempt,
+							 product_id, location) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* A line of an order, or NULL. */
 Reservation *
 order_line(const Order *order, int attempt, const char *product_id,
 		   const char *location)
 {
-	ListCell *cell;
+	int			 place = order_line_place(order, attempt, product_id, location);
+	Reservation *line;
 
-	foreach(cell, order->lines)
-	{
-		Reservation *line = lfirst(cell);
+	if (place == list_length(order->lines))
+		return NULL;
+	line = list_nth(order->lines, place);
+	return line_compare_key(line, attempt, product_id, location) == 0 ? line
+																	  : NULL;
+}
 
-		if (line->attempt == attempt &&
-			key_compare(line->product_id, line->location, product_id,
-						location) == 0)
-			return line;
-	}
-	return NULL;
+/* Adds a line at its place; those of a new attempt come at the end. */
+void
+order_add_line(Order *order, Reservation *line)
+{
+	order->lines = list_insert_nth(order->lines,
+								   order_line_place(order, line->attempt,
+													line->product_id,
+													line->location),
+								   line);
 }
 
 /* Whether a line of the order's latest attempt is live. */

@@ -15,6 +15,9 @@
  * rename), as the server's own caches keep them.  A table stays open until the
  * call ends; on error the resource owner closes it.
  *
+ * Every row in or out looks for interrupts, so that no loop over rows is deaf
+ * to a cancel.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -29,6 +32,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -259,6 +263,7 @@ table_insert_serializable(Work *work, Table *table)
 void
 table_insert(Work *work, Table *table)
 {
+	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(work, table);
 	ExecStoreVirtualTuple(table->slot);
 	if (IsolationUsesXactSnapshot())
@@ -310,6 +315,7 @@ table_index_version(Table *table, EState *estate)
 static void
 table_overwrite(Work *work, Table *table, ItemPointer tid)
 {
+	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(work, table);
 	if (compat_update_tuple(table->rel, tid, table->slot, GetActiveSnapshot()))
 		table_index_version(table, work->estate);
@@ -373,6 +379,7 @@ table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
 	Oid			  oid = table_find_relation(work, index);
 	IndexScanDesc scan = table->idle;
 
+	CHECK_FOR_INTERRUPTS();
 	if (scan != NULL && scan->indexRelation->rd_id == oid &&
 		scan->numberOfKeys == nkeys)
 	{
@@ -390,6 +397,7 @@ table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
 static bool
 table_scan_step(IndexScanDesc scan, Table *table, ScanDirection direction)
 {
+	CHECK_FOR_INTERRUPTS();
 	if (!index_getnext_slot(scan, direction, table->slot))
 		return false;
 	slot_getallattrs(table->slot);
@@ -471,6 +479,7 @@ table_lock_row(Table *table, ItemPointer tid)
 	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	TM_Result	   result;
 
+	CHECK_FOR_INTERRUPTS();
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
@@ -508,6 +517,7 @@ table_try_lock_row(Table *table, ItemPointer tid)
 	TM_FailureData failure;
 	TM_Result	   result;
 
+	CHECK_FOR_INTERRUPTS();
 	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
 							  GetCurrentCommandId(false),
 							  LockTupleNoKeyExclusive, LockWaitSkip, 0,

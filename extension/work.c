@@ -165,6 +165,7 @@ lock_name(int lock_class, const char *name)
 	uint64	hash = DatumGetUInt64(
 		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
 
+	CHECK_FOR_INTERRUPTS();
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
 						 (uint32) hash, lock_class);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -292,21 +293,21 @@ order_check_snapshot(Work *work, Order *order)
 void
 work_lock_orders(Work *work)
 {
+	List	 *wanted = work->orders;
 	ListCell *cell;
 	Order	 *last = NULL;
 
 	Assert(!work->orders_locked && !work->levels_locked);
-	list_sort(work->orders, order_compare);
-	foreach(cell, work->orders)
+	list_sort(wanted, order_compare);
+	work->orders = NIL;
+	foreach(cell, wanted)
 	{
 		Order *order = lfirst(cell);
 
 		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
-		{
-			work->orders = foreach_delete_current(work->orders, cell);
 			continue;
-		}
 		lock_name(LOCK_CLASS_ORDER, order->order_id);
+		work->orders = lappend(work->orders, order);
 		last = order;
 	}
 	work->orders_locked = true;
@@ -321,6 +322,23 @@ work_lock_orders(Work *work)
 	}
 }
 
+/* A line's name among those of all orders. */
+static char *
+line_name(const char *order_id, const Reservation *line)
+{
+	return name_of(psprintf("%d %s", line->attempt, order_id), line->product_id,
+				   line->location);
+}
+
+/* Keeps a changed line of an order that is not in this work, to be written. */
+void
+work_add_stray(Work *work, Reservation *line)
+{
+	work->strays = lappend(work->strays, line);
+	name_map_put(&work->stray_names, line_name(line->order->order_id, line),
+				 line);
+}
+
 /*
  * The one place in memory of a row just read, whatever its order: a line of an
  * order of this work, one that this work has changed, or a new one.
@@ -328,22 +346,16 @@ work_lock_orders(Work *work)
 static Reservation *
 line_in_memory(Work *work, const char *order_id, Reservation *line)
 {
-	Order	 *order = work_order(work, order_id);
-	ListCell *cell;
+	Order		*order = work_order(work, order_id);
+	Reservation *stray = NULL;
 
 	if (order != NULL)
 		return order_line(order, line->attempt, line->product_id,
 						  line->location);
-	foreach(cell, work->strays)
-	{
-		Reservation *stray = lfirst(cell);
-
-		if (strcmp(stray->order->order_id, order_id) == 0 &&
-			stray->attempt == line->attempt &&
-			key_compare(stray->product_id, stray->location, line->product_id,
-						line->location) == 0)
-			return stray;
-	}
+	if (work->strays != NIL)
+		stray = name_map_find(&work->stray_names, line_name(order_id, line));
+	if (stray != NULL)
+		return stray;
 	order = palloc0(sizeof(Order));
 	order->order_id = pstrdup(order_id);
 	order->lines = list_make1(line);
