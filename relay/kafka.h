@@ -16,6 +16,11 @@
 /* How long the broker leaves a transaction open of which it hears nothing. */
 #define KAFKA_TRANSACTION_MS 30000
 
+/* Requests, by their numbers in Kafka's protocol. */
+#define KAFKA_PRODUCE		 0
+#define KAFKA_ADD_PARTITIONS 24
+#define KAFKA_END_TXN		 26
+
 /* A name and a value each, NULL at the end. */
 typedef const char *const KafkaProperties[][2];
 

@@ -110,6 +110,12 @@ outbox_acked(void *arg, uint64_t id)
 }
 
 static void
+outbox_arrived(void *arg, uint64_t id)
+{
+	outbox_on_arrived(&((Outbox *) arg)->core, id);
+}
+
+static void
 outbox_served(void *arg)
 {
 	Outbox *outbox = arg;
@@ -162,6 +168,7 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 {
 	static const SinkHandlers handlers = {
 		.acked = outbox_acked,
+		.arrived = outbox_arrived,
 		.served = outbox_served,
 		.failed = outbox_sink_gone,
 		.opened = outbox_sink_opened,

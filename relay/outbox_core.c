@@ -33,7 +33,7 @@ outbox_rewind(OutboxCore *core)
 		free(core->pages[i].opens);
 	core->page_count = 0;
 	core->positioned = core->reading = core->asleep = false;
-	core->sink_full = core->committing = false;
+	core->sink_full = core->closing = core->committing = false;
 	ring_reset(&core->ring);
 }
 
@@ -299,9 +299,16 @@ outbox_on_acked(OutboxCore *core, int64_t now)
 }
 
 void
+outbox_on_arrived(OutboxCore *core, uint64_t id)
+{
+	ring_arrive(&core->ring, id);
+}
+
+void
 outbox_on_committing(OutboxCore *core, int64_t now)
 {
-	Assert(outbox_may_commit(core));
+	Assert(core->closing && outbox_may_commit(core));
+	core->closing = false;
 	core->committing = true;
 	core->acked_at = now;
 }
@@ -321,8 +328,8 @@ int64_t
 outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->sink_full || core->committing || core->held.waits ||
-		!ring_has_room(&core->ring))
+		core->sink_full || core->closing || core->committing ||
+		core->held.waits || !ring_has_room(&core->ring))
 		return -1;
 	Assert(core->sink_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);

@@ -30,6 +30,9 @@
  *   and whoever loses it asks for the lead again before the next: a leader of
  *   yesterday learns there that it is none, and leaves the new one alone.
  * - A lost connection loses the producer too.
+ * - The position is produced when each of its events has arrived, and the
+ *   transaction takes none after that.  So whatever ends a transaction too
+ *   early, it never commits a position without what the position passes.
  * - What is in flight is acknowledged when it is committed, all of it or none;
  *   the database's position is written behind.
  *
@@ -98,7 +101,7 @@ typedef enum OutboxAction
 	OUTBOX_CLOSE_LANE,
 	OUTBOX_PRODUCE_HELD, /* rows of the held page */
 	OUTBOX_PRODUCE,		 /* rows of the oldest page */
-	OUTBOX_COMMIT,		 /* what is in flight, and ring_end() */
+	OUTBOX_COMMIT,		 /* what is in flight, all arrived, and ring_end() */
 	OUTBOX_NEW_SINK,	 /* a new producer in place of the old one */
 	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
@@ -164,6 +167,7 @@ typedef struct OutboxCore
 	Retry	   sink_retry;
 	bool	   sink_full; /* until something is acknowledged */
 	int64_t	   acked_at;  /* last sign of life while events fly */
+	bool	   closing;	  /* the transaction takes no further event */
 	bool	   committing;
 	int64_t	   begun_at; /* first event of this transaction, if any flies */
 
@@ -221,6 +225,8 @@ void outbox_on_sink_up(OutboxCore *core, int64_t now);
 void outbox_on_sink_failed(OutboxCore *core, int64_t now);
 void outbox_on_sink_full(OutboxCore *core, int64_t now);
 void outbox_on_acked(OutboxCore *core, int64_t now);
+/* Transactional: the event is in Kafka, and counts when it is committed. */
+void outbox_on_arrived(OutboxCore *core, uint64_t id);
 
 /* A commit has begun; it is done, and all that flew is acknowledged. */
 void outbox_on_committing(OutboxCore *core, int64_t now);

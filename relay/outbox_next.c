@@ -148,25 +148,45 @@ outbox_next_question(OutboxCore *core, int64_t now)
 	return OUTBOX_WAIT;
 }
 
+static bool
+outbox_may_close(const OutboxCore *core)
+{
+	return core->transactional && !core->closing && !core->committing &&
+		   ring_in_flight(&core->ring) > 0;
+}
+
 /*
  * An event alone is not held back; under load a transaction takes what came
- * while the one before was committed.  What was set aside must be stored, for
- * the position that is committed passes it.
+ * while the one before was committed.
+ */
+static bool
+outbox_close_due(const OutboxCore *core, int64_t now)
+{
+	return outbox_may_close(core) &&
+		   ((core->page_count == 0 && !core->reading) || core->stopping ||
+			!ring_has_room(&core->ring) ||
+			now >= core->begun_at + OUTBOX_COMMIT_US);
+}
+
+/*
+ * What the position passes has arrived: in Kafka, or, set aside, in the
+ * database.
  */
 bool
 outbox_may_commit(const OutboxCore *core)
 {
-	return core->transactional && !core->committing && !core->sink_full &&
-		   core->held.aside_count == 0 && ring_in_flight(&core->ring) > 0;
+	return core->closing && !core->sink_full &&
+		   ring_unarrived(&core->ring) == 0;
 }
 
 static bool
-outbox_commit_due(const OutboxCore *core, int64_t now)
+outbox_commit_due(OutboxCore *core, int64_t now)
 {
-	return outbox_may_commit(core) &&
-		   ((core->page_count == 0 && !core->reading) || core->stopping ||
-			!ring_has_room(&core->ring) ||
-			now >= core->begun_at + OUTBOX_COMMIT_US);
+	if (ring_in_flight(&core->ring) == 0)
+		core->closing = false; /* all of it was set aside */
+	else if (outbox_close_due(core, now))
+		core->closing = true;
+	return outbox_may_commit(core);
 }
 
 static OutboxAction
@@ -283,7 +303,7 @@ outbox_deadline(const OutboxCore *core)
 	if (core->sink_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
 	at = Min(at, held_deadline(&core->held, outbox_may_try(core)));
-	if (outbox_may_commit(core))
+	if (outbox_may_close(core))
 		at = Min(at, core->begun_at + OUTBOX_COMMIT_US);
 	if (core->state == PUMP_DOWN)
 		return Min(at, core->connect_at);

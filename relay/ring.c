@@ -48,6 +48,7 @@ ring_reset(Ring *ring)
 	free(ring->done.text);
 	ring->done = (RingWindow){0};
 	ring->base = ring->head = ring->tail;
+	ring->unarrived = 0;
 	ring->begun = ring->moved = ring->stored_partly = false;
 	ring->passed = 0;
 }
@@ -142,6 +143,7 @@ ring_push(Ring *ring, int64_t seq, int64_t created_us)
 	Assert(!window->closed && window->end == ring->tail);
 
 	ring->tail++;
+	ring->unarrived++;
 	window->end = ring->tail;
 	window->last = seq;
 	*ring_slot(ring, ring->tail - 1) = (RingSlot){
@@ -162,6 +164,30 @@ ring_close(Ring *ring)
 	ring_advance(ring);
 }
 
+static void
+ring_arrived(Ring *ring, RingSlot *slot)
+{
+	if (slot->arrived)
+		return;
+	Assert(ring->unarrived > 0);
+	slot->arrived = true;
+	ring->unarrived--;
+}
+
+void
+ring_arrive(Ring *ring, uint64_t id)
+{
+	Assert(id < ring->tail);
+	if (id >= ring->base)
+		ring_arrived(ring, ring_slot(ring, id));
+}
+
+uint32_t
+ring_unarrived(const Ring *ring)
+{
+	return ring->unarrived;
+}
+
 int64_t
 ring_ack(Ring *ring, uint64_t id)
 {
@@ -173,6 +199,7 @@ ring_ack(Ring *ring, uint64_t id)
 	slot = ring_slot(ring, id);
 	Assert(!slot->acked);
 	slot->acked = true;
+	ring_arrived(ring, slot);
 	if (id == ring->head)
 		ring_advance(ring);
 	return slot->created_us;

@@ -10,7 +10,8 @@
  * Pure: no clock, no I/O, all memory allocated at the start.
  *
  * Invariants: head <= tail <= head + capacity; the windows' event ranges are
- * adjacent and cover head .. tail; all but the youngest window are closed.
+ * adjacent and cover head .. tail; all but the youngest window are closed;
+ * unarrived counts the slots that are neither arrived nor acknowledged.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -27,6 +28,7 @@ typedef struct RingSlot
 	int64_t seq;		/* the event's, rising within a window */
 	int64_t created_us; /* when it was written, for the latency */
 	bool	acked;		/* Kafka has it */
+	bool	arrived;	/* ... within a transaction that is not committed */
 } RingSlot;
 
 typedef struct RingWindow
@@ -45,6 +47,7 @@ typedef struct Ring
 	uint64_t   base;	 /* ids below it belong to before a reset */
 	uint64_t   head;	 /* oldest event not passed */
 	uint64_t   tail;	 /* next id */
+	uint32_t   unarrived;
 	RingWindow windows[RING_WINDOWS_MAX]; /* a ring too */
 	uint32_t   window_head;				  /* index of the oldest */
 	uint32_t   window_count;
@@ -80,6 +83,12 @@ void	 ring_close(Ring *ring);
 
 /* When the acknowledged event was written; -1 if it was forgotten. */
 int64_t ring_ack(Ring *ring, uint64_t id);
+
+/* The event is in the broker's log, and counts when it is committed. */
+void ring_arrive(Ring *ring, uint64_t id);
+
+/* Events in flight that are neither in the broker's log nor acknowledged. */
+uint32_t ring_unarrived(const Ring *ring);
 
 /* The oldest event not passed; with ring_next_id() all that are in flight. */
 uint64_t ring_first_id(const Ring *ring);

@@ -44,6 +44,7 @@ struct Sink
 	LogThrottle		  error_told;
 	bool			  known_up;
 	Buf				  failure;	   /* first reason to give this producer up */
+	bool			  committing;  /* a position was produced */
 	bool			  blaming;	   /* a record was refused: which? */
 	char			 *blamed;	   /* topic of the refused record, or NULL */
 	char			 *kept_out;	   /* of the transaction: a topic, or NULL */
@@ -185,7 +186,10 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes,
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
 									   RD_KAFKA_EVENT_LOG |
 									   RD_KAFKA_EVENT_CREATETOPICS_RESULT);
-	sink->producer = kafka_client_new(RD_KAFKA_PRODUCER, conf, reason);
+	sink->producer = incarnation != NULL
+						 ? transaction_producer_new(sink->transaction, conf,
+													reason)
+						 : kafka_client_new(RD_KAFKA_PRODUCER, conf, reason);
 	if (sink->producer == NULL)
 	{
 		buf_printf(error, "could not make a producer: %s", reason);
@@ -198,8 +202,7 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes,
 	if (incarnation != NULL)
 	{
 		sink->position_topic = position_topic(incarnation);
-		transaction_open(sink->transaction, sink->producer, config,
-						 sink->position_topic);
+		transaction_open(sink->transaction, config, sink->position_topic);
 	}
 	return true;
 }
@@ -221,7 +224,7 @@ sink_close(Sink *sink)
 	sink->position_topic = NULL;
 	sink->queue = NULL;
 	sink->producer = NULL;
-	sink->known_up = sink->blaming = false;
+	sink->known_up = sink->committing = sink->blaming = false;
 	buf_clear(&sink->failure);
 	free(sink->blamed);
 	free(sink->kept_out);
@@ -309,6 +312,7 @@ sink_commit(Sink *sink, Slice position)
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return sink_refuse(sink, rd_kafka_err2name(error),
 						   rd_kafka_err2str(error));
+	sink->committing = true;
 	transaction_commit(sink->transaction);
 	return SINK_TAKEN;
 }
@@ -415,6 +419,7 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 		if (sink->position_topic != NULL)
 		{
 			topic->uncommitted++;
+			sink->handlers.arrived(sink->arg, id);
 			continue;
 		}
 		*topic->published += 1;
@@ -545,6 +550,14 @@ sink_committed(void *arg)
 {
 	Sink *sink = arg;
 
+	if (!sink->committing)
+	{
+		sink_give_up(sink, NULL, RD_KAFKA_RESP_ERR__STATE,
+					 "a transaction that was lost has been committed");
+		sink_tell_failure(sink);
+		return;
+	}
+	sink->committing = false;
 	topics_committed(sink->topics);
 	*metrics_cell(sink->metrics, METRIC_TRANSACTIONS, NULL) += 1;
 	sink->known_up = true;

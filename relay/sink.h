@@ -37,7 +37,9 @@ typedef struct SinkHandlers
 	void (*served)(void *arg); /* after the last of a group of acked() */
 	/* topic: the broker refused a record of it; NULL: that was not why */
 	void (*failed)(void *arg, const char *topic, const char *why);
-	/* transactional: instead of acked; the position that Kafka has, if any */
+	/* transactional, instead of acked: in the log, and not yet committed */
+	void (*arrived)(void *arg, uint64_t id);
+	/* transactional: the position that Kafka has, if any */
 	void (*opened)(void *arg, Slice position);
 	void (*committed)(void *arg);
 } SinkHandlers;

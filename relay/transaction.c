@@ -7,6 +7,12 @@
  * lives as long as the call, and a new one may be at work beside it, which has
  * fenced it.
  *
+ * Every request of the producer is watched from its sending to its answer, by
+ * librdkafka's threads, for librdkafka sends again by itself what was not
+ * answered, and says nothing of it.  What it gave up may still be on its way,
+ * and Kafka's first transaction protocol (before KIP-890) cannot tell it from a
+ * request of the next transaction in the same epoch.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "transaction.h"
@@ -22,6 +28,20 @@
 /* As long as the coordinator leaves a transaction open (sink.c). */
 #define COMMIT_SLICES (KAFKA_TRANSACTION_MS / SLICE_MS)
 
+/* Requests of one transaction; written by librdkafka's threads. */
+typedef struct Traffic
+{
+	atomic_int	ends_sent; /* requests to end the transaction */
+	atomic_bool end_lost;  /* one of them was not answered */
+	atomic_bool lost;	   /* a request was not answered, of any kind */
+} Traffic;
+
+typedef struct Producer
+{
+	rd_kafka_t *client;
+	Traffic		traffic;
+} Producer;
+
 typedef struct Call
 {
 	struct Call		*next; /* among those that were left */
@@ -29,12 +49,13 @@ typedef struct Call
 	atomic_bool		 left;	/* set by the loop */
 	atomic_bool		 ended; /* set by the thread, its last act but waking */
 	LoopWake		*wake;
-	rd_kafka_t		*producer;
+	Producer		*producer;
 	rd_kafka_conf_t *reader; /* to open: for the position; NULL: to commit */
 	char			*topic;	 /* the position's */
 	/* the answer */
 	rd_kafka_resp_err_t code;
-	Buf					error; /* empty: it went well */
+	Buf					error;	   /* empty: it went well */
+	bool				committed; /* ... or only what came after went wrong */
 	Buf					position;
 	bool				found;
 } Call;
@@ -44,10 +65,67 @@ struct Transaction
 	TransactionHandlers handlers;
 	void			   *arg;
 	LoopWake		   *wake;
-	rd_kafka_t		   *producer; /* NULL: closed */
+	Producer		   *producer; /* NULL: closed */
 	Call			   *call;	  /* NULL: none runs */
 	Call			   *left;	  /* that run, or ended and were not joined */
 };
+
+/* ---- in librdkafka's threads ------------------------------------------- */
+
+/* Those that Kafka takes for a part of the present transaction whenever they
+ * come; it tells apart any others. */
+static bool
+is_of_transaction(int16_t request)
+{
+	return request == KAFKA_PRODUCE || request == KAFKA_ADD_PARTITIONS ||
+		   request == KAFKA_END_TXN;
+}
+
+static rd_kafka_resp_err_t
+traffic_on_sent(rd_kafka_t *client UNUSED, int socket UNUSED,
+				const char *broker UNUSED, int32_t broker_id UNUSED,
+				int16_t request, int16_t version UNUSED, int32_t id UNUSED,
+				size_t size UNUSED, void *arg)
+{
+	Traffic *traffic = arg;
+
+	if (request == KAFKA_END_TXN)
+		traffic->ends_sent++;
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* Also called for a request whose connection or time has ended. */
+static rd_kafka_resp_err_t
+traffic_on_answered(rd_kafka_t *client UNUSED, int socket UNUSED,
+					const char *broker UNUSED, int32_t broker_id UNUSED,
+					int16_t request, int16_t version UNUSED, int32_t id UNUSED,
+					size_t size UNUSED, int64_t took UNUSED,
+					rd_kafka_resp_err_t error, void *arg)
+{
+	Traffic *traffic = arg;
+
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR || !is_of_transaction(request))
+		return RD_KAFKA_RESP_ERR_NO_ERROR;
+	traffic->lost = true;
+	if (request == KAFKA_END_TXN)
+		traffic->end_lost = true;
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t
+traffic_on_new(rd_kafka_t *client, const rd_kafka_conf_t *conf UNUSED,
+			   void *arg, char *error UNUSED, size_t error_size UNUSED)
+{
+	rd_kafka_resp_err_t code;
+
+	code = rd_kafka_interceptor_add_on_request_sent(client, "pgstock",
+													traffic_on_sent, arg);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return code;
+	return rd_kafka_interceptor_add_on_response_received(client, "pgstock",
+														 traffic_on_answered,
+														 arg);
+}
 
 /* ---- in the thread ----------------------------------------------------- */
 
@@ -65,8 +143,8 @@ call_init(Call *call)
 {
 	rd_kafka_error_t *error;
 
-	while ((error = rd_kafka_init_transactions(call->producer, SLICE_MS)) !=
-			   NULL &&
+	while ((error = rd_kafka_init_transactions(call->producer->client,
+											   SLICE_MS)) != NULL &&
 		   rd_kafka_error_is_retriable(error) && !call->left)
 		rd_kafka_error_destroy(error);
 	if (error == NULL)
@@ -85,7 +163,7 @@ call_commit(Call *call)
 	{
 		if (error != NULL)
 			rd_kafka_error_destroy(error);
-		error = rd_kafka_commit_transaction(call->producer, SLICE_MS);
+		error = rd_kafka_commit_transaction(call->producer->client, SLICE_MS);
 		if (error == NULL)
 			return true;
 		if (rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR__TIMED_OUT ||
@@ -97,15 +175,49 @@ call_commit(Call *call)
 	return false;
 }
 
+static void
+call_doubt(Call *call, const char *why)
+{
+	call->code = RD_KAFKA_RESP_ERR__TRANSPORT;
+	buf_add_str(&call->error, why);
+}
+
+/*
+ * An answer to one request to commit says that it was committed.  To one of
+ * several, or after one was lost, it may be that another is still to arrive: it
+ * would commit whatever the next transaction has sent by then.  Nor may the
+ * next one begin while anything of this one may come late.
+ */
 static bool
+call_commit_surely(Call *call)
+{
+	const Traffic *traffic = &call->producer->traffic;
+
+	if (!call_commit(call))
+		return false;
+	if (traffic->ends_sent != 1 || traffic->end_lost)
+	{
+		call_doubt(call, "the request to commit was sent again");
+		return false;
+	}
+	call->committed = true;
+	if (!traffic->lost)
+		return true;
+	call_doubt(call, "a request of the transaction was not answered");
+	return false;
+}
+
+static void
 call_begin(Call *call)
 {
-	rd_kafka_error_t *error = rd_kafka_begin_transaction(call->producer);
+	Traffic			 *traffic = &call->producer->traffic;
+	rd_kafka_error_t *error;
 
-	if (error == NULL)
-		return true;
-	call_failed(call, error);
-	return false;
+	traffic->ends_sent = 0;
+	traffic->lost = traffic->end_lost = false;
+	error = rd_kafka_begin_transaction(call->producer->client);
+	if (error != NULL)
+		call_failed(call, error);
 }
 
 static bool
@@ -142,8 +254,8 @@ call_run(void *arg)
 {
 	Call *call = arg;
 
-	if (call->topic != NULL ? call_open(call) : call_commit(call))
-		(void) call_begin(call);
+	if (call->topic != NULL ? call_open(call) : call_commit_surely(call))
+		call_begin(call);
 	call->ended = true;
 	loop_wake_up(call->wake);
 	return NULL;
@@ -165,6 +277,13 @@ transaction_call(Transaction *transaction, Call *call)
 	}
 }
 
+static void
+producer_free(Producer *producer)
+{
+	rd_kafka_destroy(producer->client);
+	free(producer);
+}
+
 /* Waits for the thread, which is at its end if it said so. */
 static void
 transaction_bury(Transaction *transaction)
@@ -173,7 +292,7 @@ transaction_bury(Transaction *transaction)
 
 	transaction->left = call->next;
 	pthread_join(call->thread, NULL);
-	rd_kafka_destroy(call->producer);
+	producer_free(call->producer);
 	call_free(call);
 }
 
@@ -185,11 +304,11 @@ transaction_tell(Transaction *transaction, Call *call)
 
 	if (call->found)
 		position = (Slice){buf_str(&call->position), call->position.len};
+	if (call->committed)
+		handlers->committed(transaction->arg);
 	if (call->error.len > 0)
 		handlers->failed(transaction->arg, call->code, buf_str(&call->error));
-	else if (call->topic == NULL)
-		handlers->committed(transaction->arg);
-	else
+	else if (call->topic != NULL)
 		handlers->opened(transaction->arg, position);
 }
 
@@ -232,14 +351,34 @@ transaction_free(Transaction *transaction)
 	free(transaction);
 }
 
+rd_kafka_t *
+transaction_producer_new(Transaction *transaction, rd_kafka_conf_t *conf,
+						 char *error)
+{
+	Producer *producer = xcalloc(1, sizeof(Producer));
+
+	Assert(transaction->producer == NULL);
+	if (rd_kafka_conf_interceptor_add_on_new(conf, "pgstock", traffic_on_new,
+											 &producer->traffic) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+		Assert(!"no other interceptor has this name");
+	producer->client = kafka_client_new(RD_KAFKA_PRODUCER, conf, error);
+	if (producer->client == NULL)
+	{
+		free(producer);
+		return NULL;
+	}
+	transaction->producer = producer;
+	return producer->client;
+}
+
 void
-transaction_open(Transaction *transaction, rd_kafka_t *producer,
-				 const Config *config, const char *topic)
+transaction_open(Transaction *transaction, const Config *config,
+				 const char *topic)
 {
 	Call *call = xcalloc(1, sizeof(Call));
 
-	Assert(transaction->producer == NULL);
-	transaction->producer = producer;
+	Assert(transaction->producer != NULL);
 	call->reader = position_reader_conf(config);
 	call->topic = xstrdup(topic);
 	transaction_call(transaction, call);
@@ -258,7 +397,7 @@ transaction_close(Transaction *transaction)
 	Call *call = transaction->call;
 
 	if (transaction->producer != NULL && call == NULL)
-		rd_kafka_destroy(transaction->producer);
+		producer_free(transaction->producer);
 	if (call != NULL)
 	{
 		call->left = true;

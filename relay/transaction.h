@@ -10,8 +10,8 @@
  * somebody to take them.  Why not short waits and "call again to resume":
  * docs/decisions/0014-transactional-mode.md.
  *
- * Nothing is tried again with the same producer.  What is not a success may
- * have happened or not; the next producer ends whatever the old one has left
+ * Nothing is tried again with the same producer, and where librdkafka did, its
+ * success is none.  What is not a success may have happened or not; the next producer ends whatever the old one has left
  * open, fences it, and reads the position, which then is what counts.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -28,6 +28,7 @@ typedef struct TransactionHandlers
 	/* NULL, 0: there is no position in Kafka; borrowed */
 	void (*opened)(void *arg, Slice position);
 	void (*committed)(void *arg);
+	/* also right after committed(): the producer is not to be used again */
 	void (*failed)(void *arg, rd_kafka_resp_err_t error, const char *why);
 } TransactionHandlers;
 
@@ -39,12 +40,18 @@ Transaction *transaction_new(Loop *loop, const TransactionHandlers *handlers,
 /* It is closed.  Waits, about a second, for calls that were left. */
 void transaction_free(Transaction *transaction);
 
+/* A producer that belongs to the transaction; conf and error are as in
+ * kafka_client_new(). */
+rd_kafka_t *transaction_producer_new(Transaction	 *transaction,
+									 rd_kafka_conf_t *conf,
+									 char			 *error) MUST_CHECK;
+
 /*
  * Fences every earlier producer of this transactional.id, makes the position
  * topic if need be, reads it, and begins a transaction.
  */
-void transaction_open(Transaction *transaction, rd_kafka_t *producer,
-					  const Config *config, const char *topic);
+void transaction_open(Transaction *transaction, const Config *config,
+					  const char *topic);
 
 /* Commits, and begins the next one. */
 void transaction_commit(Transaction *transaction);

@@ -48,6 +48,7 @@ def session_kafka(run):
 def kafka(session_kafka):
     """The broker, with the topics of the contract and nothing in them."""
     session_kafka.proxy.restore()
+    vars(session_kafka.proxy).pop("serve", None)    # a test's own
     session_kafka.delete_topics(*session_kafka.topics())
     session_kafka.create_topics(*OUTBOX, *INBOX, *DLQ)
     return session_kafka

@@ -41,6 +41,7 @@ typedef struct Fixture
 	bool					 topic_blamed;	/* this one or another */
 	bool					 opened;		/* transactional */
 	Buf						 position;
+	int						 arrived;
 	int						 committed;
 	Consumer				*consumer;
 	bool					 readable;
@@ -55,6 +56,12 @@ on_acked(void *arg, uint64_t id)
 
 	assert_true(fixture->acked_count < (int) Lengthof(fixture->acked));
 	fixture->acked[fixture->acked_count++] = id;
+}
+
+static inline void
+on_arrived(void *arg, uint64_t id UNUSED)
+{
+	((Fixture *) arg)->arrived++;
 }
 
 static inline void
@@ -121,6 +128,7 @@ set_up(void **state)
 {
 	static const SinkHandlers sink_handlers = {
 		.acked = on_acked,
+		.arrived = on_arrived,
 		.served = on_served,
 		.failed = on_failed,
 		.opened = on_opened,

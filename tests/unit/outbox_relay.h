@@ -195,6 +195,8 @@ commit_produced(Relay *relay)
 
 	assert_true(relay->producer.count > 0 &&
 				relay->producer.count <= ring_in_flight(&core->ring));
+	for (uint32_t i = 0; i < relay->producer.count; i++)
+		assert_true(relay->producer.flying[i].reported);
 	if (is_full(relay))
 	{
 		outbox_on_sink_full(core, world.now);

@@ -90,6 +90,7 @@ typedef struct Flying
 	uint64_t id;
 	int64_t	 seq;
 	bool	 taken; /* by the broker: it is in the log */
+	bool	 reported;
 } Flying;
 
 typedef struct Producer
@@ -374,6 +375,23 @@ broker_take(Producer *producer, uint32_t partition)
 		return 0;
 	}
 	return 0;
+}
+
+/* Transactional: reports a record that was taken, once. */
+static inline bool
+broker_report(Producer *producer, uint64_t *id)
+{
+	for (uint32_t i = 0; i < producer->count; i++)
+	{
+		Flying *flying = &producer->flying[i];
+
+		if (!flying->taken || flying->reported)
+			continue;
+		flying->reported = true;
+		*id = flying->id;
+		return true;
+	}
+	return false;
 }
 
 /* Any record that was taken comes back; false if there is none. */

@@ -416,6 +416,7 @@ broker_of_transactions(Relay *relay)
 {
 	Producer *producer = &relay->producer;
 	int64_t	  refused;
+	uint64_t  id;
 
 	if (relay->orphan.committing && one_in(8))
 	{
@@ -439,9 +440,8 @@ broker_of_transactions(Relay *relay)
 		}
 		outbox_on_acked(&relay->core, world.now);
 	}
-	for (uint32_t i = 0; i < producer->count; i++)
-		if (!producer->flying[i].taken)
-			return;
+	for (uint32_t n = below(20); n > 0 && broker_report(producer, &id); n--)
+		outbox_on_arrived(&relay->core, id);
 	if (!producer->committing)
 		return;
 	if (relay->session && fails_one_in(200))

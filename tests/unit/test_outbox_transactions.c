@@ -59,7 +59,16 @@ fly_page(const char *window, uint32_t rows)
 }
 
 static void
-expect_commit(const char *window, int64_t seq, bool finished)
+arrive_all(void)
+{
+	for (uint64_t id = ring_first_id(&core.ring); id < ring_next_id(&core.ring);
+		 id++)
+		outbox_on_arrived(&core, id);
+	outbox_on_acked(&core, now);
+}
+
+static void
+expect_commit_at_once(const char *window, int64_t seq, bool finished)
 {
 	RingPosition position;
 
@@ -69,6 +78,14 @@ expect_commit(const char *window, int64_t seq, bool finished)
 	assert_true(position.seq == seq);
 	assert_int_equal(position.finished, finished);
 	outbox_on_committing(&core, now);
+}
+
+static void
+expect_commit(const char *window, int64_t seq, bool finished)
+{
+	expect(OUTBOX_WAIT);
+	arrive_all();
+	expect_commit_at_once(window, seq, finished);
 }
 
 static void
@@ -134,8 +151,7 @@ a_lost_connection_loses_the_producer(void **state UNUSED)
 {
 	stream_transactional();
 	fly_page("w1", 3);
-	expect(OUTBOX_COMMIT);
-	outbox_on_committing(&core, now);
+	expect_commit("w1", 3, true);
 	outbox_on_down(&core, now);
 	assert_false(core.sink_up);
 	assert_int_equal(ring_in_flight(&core.ring), 0);
@@ -162,6 +178,39 @@ an_event_alone_is_committed_at_once(void **state UNUSED)
 	now += OUTBOX_STORE_US;
 	expect_stored("w1", 7, true);
 	expect(OUTBOX_WAIT);
+}
+
+/*
+ * Whatever ends the transaction before its time, the position is in it only if
+ * all is that it passes.  Nor does it take what comes meanwhile, or it would
+ * never be done.
+ */
+static void
+the_position_waits_for_the_last_event(void **state UNUSED)
+{
+	uint64_t first;
+
+	stream_transactional();
+	fly_page("w1", 3);
+	first = ring_first_id(&core.ring);
+	expect(OUTBOX_WAIT);
+	open_window("w2");
+	take_page(1, 9);
+	doze();
+	expect(OUTBOX_WAIT);
+	assert_true(outbox_row(&core) == -1);
+	for (uint64_t i = 3; i-- > 0;)
+	{
+		now += OUTBOX_COMMIT_US * 3 / 5;
+		expect(OUTBOX_WAIT);
+		assert_true(outbox_deadline(&core) > now);
+		outbox_on_arrived(&core, first + i);
+		outbox_on_acked(&core, now);
+	}
+	expect(OUTBOX_COMMIT);
+	outbox_on_committing(&core, now);
+	committed();
+	expect(OUTBOX_PRODUCE);
 }
 
 static void
@@ -222,12 +271,14 @@ a_full_producer_is_waited_for(void **state UNUSED)
 {
 	stream_transactional();
 	fly_page("w1", 3);
+	expect(OUTBOX_WAIT);
+	arrive_all();
 	expect(OUTBOX_COMMIT);
 	outbox_on_sink_full(&core, now); /* no room for the position */
 	expect(OUTBOX_WAIT);
 	outbox_on_acked(&core, now);
 	assert_int_equal(ring_in_flight(&core.ring), 3);
-	expect_commit("w1", 3, true);
+	expect_commit_at_once("w1", 3, true);
 }
 
 /* A commit of which nobody ever hears is as bad as a broker that is silent. */
@@ -266,11 +317,41 @@ what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
 	assert_true(outbox_on_aside(&core, 2, 0, now));
 	expect(OUTBOX_SET_ASIDE);
 	expect(OUTBOX_WAIT);
+	outbox_on_arrived(&core, ring_first_id(&core.ring));
+	expect(OUTBOX_WAIT);
 	outbox_on_asides_stored(&core, now);
-	expect_commit("w1", 2, true);
+	expect_commit_at_once("w1", 2, true);
 	committed();
 	now += OUTBOX_STORE_US;
 	expect_stored("w1", 2, true);
+}
+
+/* A transaction with nothing else in it has nothing to commit. */
+static void
+what_is_set_aside_alone_is_no_transaction(void **state UNUSED)
+{
+	connect_and_greet();
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	open_sink();
+	expect(OUTBOX_ASK_HELD);
+	held_load(&core.held, "t1", "no", NEVER);
+	outbox_on_held(&core);
+	expect(OUTBOX_ASK_POSITION);
+	outbox_on_position(&core, "w0", 0, true, now);
+	open_window("w1");
+	take_page(1, 1);
+	expect(OUTBOX_PRODUCE);
+	assert_int_equal(held_way(&core.held, "t1"), HELD_ASIDE);
+	assert_true(outbox_on_aside(&core, 1, 0, now));
+	expect(OUTBOX_SET_ASIDE);
+	expect(OUTBOX_WAIT);
+	outbox_on_asides_stored(&core, now);
+	open_window("w2");
+	take_page(1, 2);
+	expect(OUTBOX_PRODUCE);
+	produce_page(2);
+	expect_commit("w2", 2, true);
 }
 
 /* The others do not wait: the lead is asked for at once. */
@@ -331,12 +412,14 @@ main(void)
 		test_once(a_leader_of_yesterday_makes_no_producer),
 		test_once(a_lost_connection_loses_the_producer),
 		test_once(an_event_alone_is_committed_at_once),
+		test_once(the_position_waits_for_the_last_event),
 		test_once(meanwhile_it_reads_and_produces_nothing),
 		test_once(more_of_the_window_is_waited_for_but_not_long),
 		test_once(a_full_ring_is_committed),
 		test_once(a_full_producer_is_waited_for),
 		test_once(a_commit_that_stalls_ends_the_producer),
 		test_once(what_is_set_aside_is_stored_before_the_commit),
+		test_once(what_is_set_aside_alone_is_no_transaction),
 		test_once(a_refused_topic_is_held_and_the_lead_asked_for_again),
 		test_once(what_flies_is_committed_before_the_end),
 		test_once(a_commit_that_lasts_does_not_hold_the_end_up),

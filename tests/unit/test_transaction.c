@@ -11,11 +11,8 @@
 #define INCARNATION "11111111-2222-4333-8444-555555555555"
 
 /* numbers in Kafka's protocol */
-#define PRODUCE_REQUEST		   0
-#define LIST_OFFSETS_REQUEST   2
-#define INIT_PRODUCER_REQUEST  22
-#define ADD_PARTITIONS_REQUEST 24
-#define END_TXN_REQUEST		   26
+#define LIST_OFFSETS_REQUEST  2
+#define INIT_PRODUCER_REQUEST 22
 
 static void
 begin_opening(Fixture *fixture)
@@ -78,6 +75,7 @@ what_is_committed_counts_and_its_position_is_read_back(void **state)
 		commit(fixture, position);
 		WAIT_UNTIL(fixture, fixture->committed == n);
 		assert_true(published(fixture) == 100 * n);
+		assert_int_equal(fixture->arrived, 100 * n);
 	}
 	assert_int_equal(fixture->acked_count, 0);
 	assert_true(*metrics_cell(fixture->metrics, METRIC_TRANSACTIONS, NULL) ==
@@ -173,15 +171,15 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 		rd_kafka_resp_err_t error;
 		const char		   *why;
 	} cases[] = {
-		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "FENCED"},
-		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+		{KAFKA_END_TXN, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "FENCED"},
+		{KAFKA_END_TXN, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
 		 "INVALID_TXN_STATE"},
-		{END_TXN_REQUEST, RD_KAFKA_RESP_ERR_UNKNOWN, "UNKNOWN"},
-		{ADD_PARTITIONS_REQUEST, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		{KAFKA_END_TXN, RD_KAFKA_RESP_ERR_UNKNOWN, "UNKNOWN"},
+		{KAFKA_ADD_PARTITIONS, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
 		 "TOPIC_AUTHORIZATION_FAILED"},
-		{ADD_PARTITIONS_REQUEST, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+		{KAFKA_ADD_PARTITIONS, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
 		 "FENCED"},
-		{PRODUCE_REQUEST, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		{KAFKA_PRODUCE, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
 		 "authorization failed"},
 	};
 	Fixture *fixture = *state;
@@ -199,6 +197,74 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 	}
 }
 
+/*
+ * librdkafka sends a request again whose connection was lost, and says nothing
+ * of it: the first one may still arrive.  One that commits would then commit
+ * whatever the next transaction has sent by then.
+ */
+static void
+what_librdkafka_sent_again_is_the_producer_s_last(void **state)
+{
+	static const struct
+	{
+		int16_t				request;
+		rd_kafka_resp_err_t error;
+		int					committed;
+		const char		   *why;
+	} cases[] = {
+		{KAFKA_END_TXN, RD_KAFKA_RESP_ERR__TRANSPORT, 0,
+		 "the request to commit was sent again"},
+		{KAFKA_END_TXN, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, 0,
+		 "the request to commit was sent again"},
+		{KAFKA_PRODUCE, RD_KAFKA_RESP_ERR__TRANSPORT, 1,
+		 "a request of the transaction was not answered"},
+		{KAFKA_ADD_PARTITIONS, RD_KAFKA_RESP_ERR__TRANSPORT, 1,
+		 "a request of the transaction was not answered"},
+	};
+	Fixture *fixture = *state;
+
+	for (size_t i = 0; i < Lengthof(cases); i++)
+	{
+		fixture->failures = fixture->committed = 0;
+		open_transactional(fixture);
+		rd_kafka_mock_push_request_errors(fixture->cluster, cases[i].request, 1,
+										  cases[i].error);
+		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		commit(fixture, "p");
+		WAIT_UNTIL(fixture, fixture->failures > 0 || fixture->committed > 1);
+		assert_non_null(strstr(buf_str(&fixture->failure), cases[i].why));
+		assert_int_equal(fixture->failures, 1);
+		assert_int_equal(fixture->committed, cases[i].committed);
+		assert_false(fixture->topic_blamed);
+	}
+	fixture->failures = 0;
+	open_transactional(fixture);
+	assert_string_equal(buf_str(&fixture->position), "p");
+}
+
+/* A broker that has to be waited for has answered. */
+static void
+what_the_broker_puts_off_is_no_loss(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	rd_kafka_mock_push_request_errors(
+		fixture->cluster, KAFKA_ADD_PARTITIONS, 2,
+		RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+		RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS);
+	rd_kafka_mock_push_request_errors(
+		fixture->cluster, KAFKA_PRODUCE, 1,
+		RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+	for (int n = 1; n <= 2; n++)
+	{
+		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		commit(fixture, "p");
+		WAIT_UNTIL(fixture, fixture->committed == n);
+	}
+	assert_int_equal(fixture->failures, 0);
+}
+
 /* Its topic has no events that could be held back. */
 static void
 a_position_that_is_refused_is_no_topic_s_fault(void **state)
@@ -206,7 +272,7 @@ a_position_that_is_refused_is_no_topic_s_fault(void **state)
 	Fixture *fixture = *state;
 
 	open_transactional(fixture);
-	rd_kafka_mock_push_request_errors(fixture->cluster, PRODUCE_REQUEST, 1,
+	rd_kafka_mock_push_request_errors(fixture->cluster, KAFKA_PRODUCE, 1,
 									  RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
 	commit(fixture, "p");
 	expect_failure(fixture, "MSG_SIZE_TOO_LARGE");
@@ -247,6 +313,8 @@ main(void)
 		test_topic(opening_takes_as_long_as_the_broker_does),
 		test_topic(a_producer_that_may_not_be_opened_says_why),
 		test_topic(whatever_ends_a_commit_ends_the_producer),
+		test_topic(what_librdkafka_sent_again_is_the_producer_s_last),
+		test_topic(what_the_broker_puts_off_is_no_loss),
 		test_topic(a_position_that_is_refused_is_no_topic_s_fault),
 		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
 	};
