@@ -8,11 +8,14 @@
 
 #include "loop.h"
 
+#define HTTP_LATER 0 /* as status: ask again after http_wake(), or 2 s */
+
 typedef struct HttpAnswer
 {
 	unsigned	status;
-	const char *type; /* Content-Type */
-	Buf			body; /* freed by http.c */
+	const char *type;	  /* Content-Type */
+	Buf			body;	  /* freed by http.c */
+	bool		may_wait; /* the status may be HTTP_LATER */
 } HttpAnswer;
 
 /* Fills the answer for a path; one that is not touched is 404. */
@@ -26,6 +29,9 @@ Http *http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
 			   Buf *error) MUST_CHECK;
 /* Whether it is such an address. */
 bool http_check_listen(const char *listen, Buf *error) MUST_CHECK;
+
+/* Asks again for all answers that were to come later; NULL is fine. */
+void http_wake(Http *http);
 
 void http_free(Http *http);
 
