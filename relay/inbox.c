@@ -83,6 +83,7 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
 	inbox_core_init(&inbox->core, config->topics[0] != NULL,
 					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
+	inbox_begin_metrics(inbox);
 	return inbox;
 }
 
@@ -366,8 +367,18 @@ inbox_is_overdue(const Inbox *inbox)
 void
 inbox_refresh_metrics(Inbox *inbox)
 {
-	inbox_on_metrics_wanted(&inbox->core, loop_now(inbox->loop));
+	int64_t now = loop_now(inbox->loop);
+
+	inbox_on_metrics_wanted(&inbox->core, now);
+	*metrics_cell(inbox->metrics, METRIC_GAUGES_AGE,
+				  NULL) = (double) (now - inbox->gauges_at) / SEC_US;
 	consumer_measure_lag(inbox->consumer);
+}
+
+bool
+inbox_metrics_are_new(const Inbox *inbox)
+{
+	return inbox_gauges_are_new(&inbox->core, loop_now(inbox->loop));
 }
 
 /* A member without partitions is ready as well: others have them. */

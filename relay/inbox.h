@@ -31,6 +31,8 @@ bool	  inbox_is_overdue(const Inbox *inbox);
 
 /* Somebody looks at the metrics: brings those up to date that need it. */
 void inbox_refresh_metrics(Inbox *inbox);
+/* False: newer values of the database's are on their way. */
+bool inbox_metrics_are_new(const Inbox *inbox);
 
 /* Whether it moves, and a sentence about it for people. */
 bool inbox_is_ready(Inbox *inbox, Buf *sentence);

@@ -90,7 +90,29 @@ inbox_observe_orders(Inbox *inbox, const char *times)
 	}
 }
 
-/* One row of what became of messages; how many came to something. */
+void
+inbox_begin_metrics(Inbox *inbox)
+{
+	static const char *const results[] = {"applied", "skipped", "duplicate",
+										  "waiting", "dead"};
+	static const MetricId	 ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
+									  METRIC_DIFFERENCES};
+
+	inbox->gauges_at = loop_now(inbox->loop);
+	for (char **topic = inbox->config->topics; *topic != NULL; topic++)
+	{
+		for (size_t i = 0; i < Lengthof(results); i++)
+			*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", *topic,
+						  "result", results[i], NULL) = 0;
+		for (size_t i = 0; i < Lengthof(ids); i++)
+			*metrics_cell(inbox->metrics, ids[i], "topic", *topic, NULL) = 0;
+	}
+}
+
+/*
+ * One row of what became of messages; how many came to something.  A message
+ * that is tried again and waits on began to wait before: it is counted once.
+ */
 static uint32_t
 inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 {
@@ -103,8 +125,9 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 
 	if (strcmp(what, "started") == 0)
 		return 0;
-	*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic, "result",
-				  what, NULL) += (double) n;
+	if (!waits || inbox->core.asked != INBOX_ASK_RETRY)
+		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
+					  "result", what, NULL) += (double) n;
 	if (strcmp(what, "dead") == 0)
 	{
 		*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
@@ -165,7 +188,8 @@ inbox_take_metrics(Inbox *inbox, const PGresult *result)
 		metrics_gauges_add(inbox->metrics, PQgetvalue(result, row, 0),
 						   PQgetvalue(result, row, 1),
 						   strtod(PQgetvalue(result, row, 2), NULL));
-	inbox_on_metrics(&inbox->core, loop_now(inbox->loop));
+	inbox->gauges_at = loop_now(inbox->loop);
+	inbox_on_metrics(&inbox->core, inbox->gauges_at);
 }
 
 /* The one number of an answer; 0 if it has none. */

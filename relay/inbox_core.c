@@ -278,6 +278,14 @@ inbox_on_metrics_wanted(InboxCore *core, int64_t now)
 	core->metrics_until = now + INBOX_METRICS_KEEP_US;
 }
 
+/* Where the database cannot be asked there will be none. */
+bool
+inbox_gauges_are_new(const InboxCore *core, int64_t now)
+{
+	return core->metrics_at > now || core->state == PUMP_DOWN ||
+		   core->state == PUMP_CONNECTING || core->stopping;
+}
+
 /* ---- the batch --------------------------------------------------------- */
 
 /* The next try: the half that is known to hold a bad message, or the rest. */

@@ -141,6 +141,8 @@ void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
 					 int64_t now);
 void inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now);
 void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
+/* False: newer gauges will be there soon, if somebody wants them. */
+bool inbox_gauges_are_new(const InboxCore *core, int64_t now);
 
 /* The first "applied" messages of those that were asked for; none: their try is
  * on record now, and can begin.  True: the whole batch is applied, its messages

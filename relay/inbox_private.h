@@ -18,6 +18,7 @@ struct Inbox
 	Loop		 *loop;
 	const Config *config;
 	Metrics		 *metrics;
+	int64_t		  gauges_at; /* when the database's were read */
 	PgConn		 *conn;
 	Consumer	 *consumer;
 	InboxCore	  core;
@@ -47,6 +48,9 @@ void inbox_consumer_failed(Inbox *inbox, const char *why);
 
 /* The options of relay_apply(), made anew. */
 void inbox_set_options(Inbox *inbox);
+
+/* Series that are there from the start: a rate from nothing is none. */
+void inbox_begin_metrics(Inbox *inbox);
 
 /* One answer to what core.asked says, or the error that came instead. */
 void inbox_take_answer(Inbox *inbox, const PGresult *result);

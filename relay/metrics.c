@@ -47,7 +47,24 @@ static const struct
 					"Messages in the partition that were not applied."},
 	[METRIC_WEBHOOK] = {"webhook_total", "counter",
 						"Requests that were to tell alerts, by their end."},
+	[METRIC_GAUGES_AGE] = {"gauges_age_seconds", "gauge",
+						   "Age of what was read from the database."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
+};
+
+/* What relay_metrics() in sql/relay.sql returns; a name that ends in _total is
+ * a counter. */
+static const char *const gauge_helps[][2] = {
+	{"outbox_pending_events", "Events that Kafka has not acknowledged."},
+	{"outbox_oldest_pending_seconds",
+	 "Age of the oldest event that Kafka has not acknowledged."},
+	{"outbox_held_events", "Events of a topic that the broker refuses."},
+	{"outbox_table_bytes", "Size of the outbox with its indexes, all parts."},
+	{"inbox_waiting_keys", "Keys with a message that waits for another try."},
+	{"archive_open", "Messages given up that nobody has handled or discarded."},
+	{"webhook_waiting", "Alerts that were not sent yet."},
+	{"reservations_open", "Order lines that are reserved."},
+	{"reservations_overdue", "Reserved order lines past their time."},
 };
 
 static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
@@ -222,8 +239,7 @@ metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 static void
 render_head(Buf *to, const char *name, const char *type, const char *help)
 {
-	if (help != NULL)
-		buf_printf(to, "# HELP " PREFIX "%s %s\n", name, help);
+	buf_printf(to, "# HELP " PREFIX "%s %s\n", name, help);
 	buf_printf(to, "# TYPE " PREFIX "%s %s\n", name, type);
 }
 
@@ -255,6 +271,15 @@ render_histogram(Buf *to, HistogramId id, const Histogram *histogram)
 	buf_printf(to, PREFIX "%s_count %" PRIu64 "\n", name, count);
 }
 
+static const char *
+gauge_help(const char *name)
+{
+	for (size_t i = 0; i < Lengthof(gauge_helps); i++)
+		if (strcmp(gauge_helps[i][0], name) == 0)
+			return gauge_helps[i][1];
+	return METRICS_HELP_MISSING;
+}
+
 /* Prometheus wants all values of a name together. */
 static void
 render_gauges(const Metrics *metrics, Buf *to)
@@ -270,7 +295,8 @@ render_gauges(const Metrics *metrics, Buf *to)
 			seen |= strcmp(metrics->gauges[j].name, first->name) == 0;
 		if (seen)
 			continue;
-		render_head(to, first->name, total ? "counter" : "gauge", NULL);
+		render_head(to, first->name, total ? "counter" : "gauge",
+					gauge_help(first->name));
 		for (size_t j = i; j < metrics->gauge_count; j++)
 			if (strcmp(metrics->gauges[j].name, first->name) == 0)
 				render_value(to, first->name, metrics->gauges[j].labels,

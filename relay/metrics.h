@@ -23,6 +23,7 @@ typedef enum MetricId
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG,		/* {topic,partition} */
 	METRIC_WEBHOOK, /* {result} */
+	METRIC_GAUGES_AGE,
 	METRIC_BUILD_INFO,
 	METRICS, /* their number */
 } MetricId;
@@ -44,6 +45,8 @@ typedef struct Histogram
 	double	 sum;							 /* in its own unit */
 } Histogram;
 
+#define METRICS_HELP_MISSING "As the database has it."
+
 typedef struct Metrics Metrics;
 
 Metrics *metrics_new(void);
@@ -60,7 +63,8 @@ void metrics_forget(Metrics *metrics, MetricId id); /* all its values */
 /* Of a time, microseconds. */
 void metrics_observe(Metrics *metrics, HistogramId id, int64_t value);
 
-/* Gauges that the database knows, renewed as a whole. */
+/* Gauges that the database knows, renewed as a whole; one that metrics.c has no
+ * sentence for gets a general one. */
 void metrics_gauges_begin(Metrics *metrics);
 void metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 						double value);

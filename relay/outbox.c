@@ -197,6 +197,7 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
 											  causes[cause], NULL);
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
+	*metrics_cell(metrics, METRIC_LEADER_CHANGES, NULL) = 0;
 	for (int end = 0; end < EVENT_ENDS; end++)
 		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
 										 event_ends[end], NULL);

@@ -99,9 +99,14 @@ relay_page(void *arg, const char *path, HttpAnswer *answer)
 
 	if (strcmp(path, "/metrics") == 0)
 	{
+		inbox_refresh_metrics(relay->inbox);
+		if (answer->may_wait && !inbox_metrics_are_new(relay->inbox))
+		{
+			answer->status = HTTP_LATER;
+			return;
+		}
 		answer->status = 200;
 		answer->type = "text/plain; version=0.0.4";
-		inbox_refresh_metrics(relay->inbox);
 		metrics_render(relay->metrics, &answer->body);
 	}
 	else if (strcmp(path, "/livez") == 0)
@@ -279,6 +284,8 @@ relay_turn(Relay *relay)
 	int64_t inbox_at = inbox_turn(relay->inbox, leads);
 	int64_t webhook_at = webhook_turn(relay->webhook, leads);
 
+	if (inbox_metrics_are_new(relay->inbox))
+		http_wake(relay->http);
 	loop_timer_set(relay->turn_timer,
 				   Min(Min(outbox_at, inbox_at), webhook_at));
 	relay_tell_systemd(relay);

@@ -67,8 +67,22 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 		.committed = sink_committed,
 		.failed = sink_transaction_failed,
 	};
+	/* what people are woken for; others appear with their first loss */
+	static const rd_kafka_resp_err_t classes[] = {
+		RD_KAFKA_RESP_ERR__TRANSPORT,
+		RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+		RD_KAFKA_RESP_ERR__FENCED,
+		RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+		RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		RD_KAFKA_RESP_ERR_INVALID_RECORD,
+	};
 	Sink *sink = xcalloc(1, sizeof(Sink));
 
+	for (size_t i = 0; i < Lengthof(classes); i++)
+		(void) metrics_cell(metrics, METRIC_PUBLISH_ERRORS, "class",
+							rd_kafka_err2name(classes[i]), NULL);
+	(void) metrics_cell(metrics, METRIC_TRANSACTIONS, NULL);
 	sink->loop = loop;
 	sink->metrics = metrics;
 	sink->handlers = *handlers;

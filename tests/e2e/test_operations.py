@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """The relay as an operator meets it: signals, systemd, HTTP, exit codes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import uuid
 import pytest
 
 from checks import check_all, of_type
+from kafkaio import delivered, send
 from load import Clients
 from process import make_dir, wait_until
 
@@ -182,16 +184,76 @@ def test_http(db, kafka, start_relay):
     assert relay.get("/nothing")[0] == 404
 
 
-def test_http_after_a_flood(start_relay):
-    """More connections at once than the server takes: once they are gone it
-    answers again, and a probe does not kill a healthy relay."""
+def test_alerts_fire_the_first_time(db, kafka, start_relay):
+    """Prometheus takes no increase from a series that was not there before:
+    the first dead payment would wake nobody. All values that labels can have
+    are there from the start, and a message that waits counts once, however
+    often it is looked at."""
+    db.sql("CREATE FUNCTION fails(payload jsonb, message jsonb) RETURNS void"
+           " LANGUAGE plpgsql AS 'BEGIN RAISE ''not today''; END'")
+    db.sql("SELECT register_handler('payment-success', 'fails')")
+    relay = start_relay(topics=["order-created", "payment-success"],
+                        config={"inbox": {"retry_delays": "9ms, 9ms, 9ms"}})
+    results = ("applied", "skipped", "duplicate", "waiting", "dead")
+    first = relay.samples()
+    for topic in ("order-created", "payment-success"):
+        for result in results:
+            assert ("inbox_events_total", {"topic": topic, "result": result},
+                    0.0) in first
+        for name in ("dlq_total", "archived_total",
+                     "inbox_differences_total"):
+            assert (name, {"topic": topic}, 0.0) in first
+    assert {"outbox_transactions_total", "leader_changes_total",
+            "outbox_publish_errors_total"} <= {name for name, _, _ in first}
+    body = relay.get("/metrics")[1]
+    assert "As the database has it." not in body, "each has HELP of its own"
+
+    out = kafka.producer()
+    send(out, "payment-success", {"order_id": "o-9", "payment_id": "p"})
+    delivered(out)
+    wait_until(lambda: relay.metric("inbox_events_total",
+                                    topic="payment-success", result="dead"),
+               20, lambda: relay.get("/metrics")[1])
+    assert db.value("SELECT attempts FROM failed_order_archives") == 4
+    assert relay.metric("inbox_events_total", result="waiting") == 1
+
+
+def test_a_scrape_sees_the_database_as_it_is(db, start_relay):
+    """The relay reads its gauges at the start, and then only if somebody looks:
+    the first scrape had what was true at the start."""
     relay = start_relay()
-    files = f"/proc/{relay.pid}/fd"
-    before = len(os.listdir(files))
-    flood = [socket.create_connection(("127.0.0.1", relay.port))
-             for _ in range(100)]
-    wait_until(lambda: len(os.listdir(files)) >= before + 60, 10,
-               "the server has taken as many as it takes")
-    for connection in flood:
-        connection.close()
-    wait_until(lambda: relay.get("/livez")[0] == 200, 15, "it answers again")
+    db.sql("SELECT receive_stock('book', 5)")
+    db.sql("SELECT reserve_stock('book', 1, 'o-1')")
+    time.sleep(3.1)                     # what was read is used for 3 seconds
+    assert relay.metric("reservations_open") == 1
+    assert relay.metric("gauges_age_seconds") < 4
+
+
+def half_closed(port):
+    """Connections to the port whose client has left (CLOSE_WAIT)."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    return [row for row in rows
+            if row[1].endswith(f":{port:04X}") and row[3] == "08"]
+
+
+def test_http_while_others_drip(start_relay):
+    """More clients than the server has places for, none of which ends its
+    request: a probe does not kill a healthy relay, and who has left is gone."""
+    relay = start_relay()
+    clients = []
+    for _ in range(150):
+        client = socket.create_connection(("127.0.0.1", relay.port))
+        client.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        clients.append(client)
+    for _ in range(5):
+        begun = time.monotonic()
+        assert relay.get("/livez")[0] == 200
+        assert time.monotonic() - begun < 1
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+    for client in clients:
+        client.close()
+    wait_until(lambda: not half_closed(relay.port), 10,
+               "nothing is left of them")

@@ -530,6 +530,25 @@ metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
 	assert_in_range(asked, 19, 21);
 }
 
+/* After a time without a look, the first look waits for new ones. */
+static void
+gauges_are_new_after_they_were_read(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	now += INBOX_METRICS_KEEP_US;
+	assert_false(inbox_gauges_are_new(&core, now));
+	inbox_on_metrics_wanted(&core, now);
+	expect(INBOX_ASK_METRICS);
+	assert_false(inbox_gauges_are_new(&core, now));
+	inbox_on_metrics(&core, now);
+	assert_true(inbox_gauges_are_new(&core, now));
+	/* nobody waits for a database that is away */
+	now += INBOX_METRICS_KEEP_US;
+	inbox_on_down(&core, now);
+	assert_true(inbox_gauges_are_new(&core, now));
+}
+
 static void
 stopping_finishes_the_batch_and_leaves_the_group(void **state UNUSED)
 {
@@ -748,6 +767,7 @@ main(void)
 		cmocka_unit_test(reservations_are_let_go_when_the_database_says),
 		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
 		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
+		cmocka_unit_test(gauges_are_new_after_they_were_read),
 		cmocka_unit_test(stopping_finishes_the_batch_and_leaves_the_group),
 		cmocka_unit_test(stopping_while_connecting_is_safe),
 		cmocka_unit_test(a_lost_consumer_comes_back),

@@ -5,6 +5,7 @@
  */
 #include "unit.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "metrics.h"
@@ -82,8 +83,9 @@ gauges_are_grouped_and_replaced(void **state UNUSED)
 	metrics_gauges_add(metrics, "b_total", "", 2);
 	metrics_gauges_add(metrics, "a", "s=\"2\"", 3);
 	expect(metrics, "# TYPE pgstock_a gauge\npgstock_a{s=\"1\"} 1\n"
-					"pgstock_a{s=\"2\"} 3\n# TYPE pgstock_b_total counter\n"
-					"pgstock_b_total 2\n");
+					"pgstock_a{s=\"2\"} 3\n"
+					"# HELP pgstock_b_total " METRICS_HELP_MISSING "\n"
+					"# TYPE pgstock_b_total counter\npgstock_b_total 2\n");
 	metrics_gauges_begin(metrics);
 	metrics_gauges_add(metrics, "c", "", 0.5);
 	expect(metrics, "# TYPE pgstock_c gauge\npgstock_c 0.5\n");
@@ -117,42 +119,118 @@ after_labels(const char *labels)
 	return labels;
 }
 
-/* name value, name{labels} value, # HELP name text or # TYPE name type */
-static void
-check_line(const char *line, char *typed, size_t size)
+/* What promtool asks of a page: for each name HELP, TYPE and then its values,
+ * all together and each once. */
+typedef struct Page
 {
-	size_t len;
-	char  *end;
+	char *name; /* of HELP and TYPE */
+	char *type;
+	Buf	  names;  /* those that were, each between line ends */
+	Buf	  series; /* the same of name and labels */
+} Page;
 
-	if (strncmp(line, "# HELP pgstock_", 15) == 0)
-		return;
-	if (strncmp(line, "# TYPE pgstock_", 15) == 0)
+static bool
+note(Buf *seen, const char *what, size_t len)
+{
+	char *entry = xasprintf("\n%.*s\n", (int) len, what);
+	bool  fresh = strstr(buf_str(seen), entry) == NULL;
+
+	buf_add_str(seen, entry);
+	free(entry);
+	return fresh;
+}
+
+static void
+take_head(Page *page, const char *line, bool help)
+{
+	size_t len = name_length(line);
+
+	assert_true(strncmp(line, "pgstock_", 8) == 0 && line[len] == ' ' &&
+				line[len + 1] != '\0');
+	if (!help)
 	{
-		len = name_length(line + 7);
-		assert_true(len < size && line[7 + len] == ' ');
-		memcpy(typed, line + 7, len);
-		typed[len] = '\0';
+		static const char *const types[] = {"counter", "gauge", "histogram"};
+		bool					 known = false;
+
+		assert_non_null(page->name);
+		assert_int_equal(strlen(page->name), len);
+		assert_memory_equal(page->name, line, len);
+		assert_null(page->type);
+		page->type = xstrdup(line + len + 1);
+		for (size_t i = 0; i < Lengthof(types); i++)
+			known = known || strcmp(types[i], page->type) == 0;
+		assert_true(known);
 		return;
 	}
-	len = name_length(line);
-	assert_true(len >= strlen(typed));
-	assert_memory_equal(line, typed, strlen(typed));
-	line += len;
-	if (*line == '{')
-		line = after_labels(line);
-	assert_true(*line == ' ');
-	(void) strtod(line + 1, &end);
-	assert_true(end > line + 1 && *end == '\0');
+	if (!note(&page->names, line, len))
+		fail_msg("twice: %s", line);
+	free(page->name);
+	free(page->type);
+	page->name = xasprintf("%.*s", (int) len, line);
+	page->type = NULL;
+}
+
+static void
+take_value(Page *page, const char *line)
+{
+	static const char *const parts[] = {"_bucket", "_sum", "_count"};
+	size_t					 len = name_length(line);
+	size_t					 base = len;
+	const char				*value = line + len;
+	char					*end;
+
+	if (page->type == NULL)
+		fail_msg("without HELP and TYPE: %s", line);
+	for (size_t i = 0; strcmp(page->type, "histogram") == 0 && i < 3; i++)
+		if (len > strlen(parts[i]) && strncmp(line + len - strlen(parts[i]),
+											  parts[i], strlen(parts[i])) == 0)
+			base = len - strlen(parts[i]);
+	if (strlen(page->name) != base || strncmp(page->name, line, base) != 0)
+		fail_msg("not of %s: %s", page->name, line);
+	if (strcmp(page->type, "counter") == 0)
+		assert_string_equal(page->name + base - 6, "_total");
+	if (*value == '{')
+		value = after_labels(value);
+	assert_true(*value == ' ');
+	if (!note(&page->series, line, (size_t) (value - line)))
+		fail_msg("twice: %s", line);
+	(void) strtod(value + 1, &end);
+	assert_true(end > value + 1 && *end == '\0');
+}
+
+static int
+check_page(const Metrics *metrics)
+{
+	Buf	  text = {0};
+	Page  page = {0};
+	char *rest;
+	int	  lines = 0;
+
+	metrics_render(metrics, &text);
+	assert_true(text.data[text.len - 1] == '\n');
+	for (char *line =
+			 strtok_r((char *) (uintptr_t) buf_str(&text), "\n", &rest);
+		 line != NULL; line = strtok_r(NULL, "\n", &rest), lines++)
+		if (line[0] != '#')
+			take_value(&page, line);
+		else if (strncmp(line, "# HELP ", 7) == 0)
+			take_head(&page, line + 7, true);
+		else if (strncmp(line, "# TYPE ", 7) == 0)
+			take_head(&page, line + 7, false);
+		else
+			fail_msg("%s", line);
+	free(page.name);
+	free(page.type);
+	buf_free(&page.names);
+	buf_free(&page.series);
+	buf_free(&text);
+	return lines;
 }
 
 static void
 every_line_is_of_prometheus_text_format(void **state UNUSED)
 {
 	Metrics *metrics = metrics_new();
-	Buf		 text = {0};
-	char	 typed[100] = "";
-	char	*rest;
-	int		 lines = 0;
 
 	*metrics_cell(metrics, METRIC_LAG, "topic", "a} 1 \"\\\n", "partition", "0",
 				  NULL) = 1e300;
@@ -161,19 +239,29 @@ every_line_is_of_prometheus_text_format(void **state UNUSED)
 	*metrics_cell(metrics, METRIC_LEADER, NULL) = 1;
 	metrics_observe(metrics, HISTOGRAM_COMMIT_TO_ACK, INT64_MAX);
 	metrics_gauges_add(metrics, "outbox_pending_events", "", 12345678901.0);
-	metrics_gauges_add(metrics, "reservation_ends_total", "state=\"confirmed\"",
-					   3);
-	metrics_render(metrics, &text);
-	assert_true(text.data[text.len - 1] == '\n');
-	for (char *line =
-			 strtok_r((char *) (uintptr_t) buf_str(&text), "\n", &rest);
-		 line != NULL; line = strtok_r(NULL, "\n", &rest))
-	{
-		check_line(line, typed, sizeof(typed));
-		lines++;
-	}
-	assert_in_range(lines, 40, 120);
-	buf_free(&text);
+	metrics_gauges_add(metrics, "upkeep_failed_total", "step=\"a\"", 3);
+	assert_in_range(check_page(metrics), 40, 120);
+	metrics_free(metrics);
+}
+
+/* Also one that only a newer database knows. */
+static void
+every_series_has_help_and_type(void **state UNUSED)
+{
+	static const char *const gauges[] = {
+		"outbox_pending_events", "outbox_held_events",	 "new_total",
+		"reservations_open",	 "reservations_overdue", "new_gauge",
+	};
+	Metrics *metrics = metrics_new();
+
+	for (int id = 0; id < METRICS; id++)
+		(void) metrics_cell(metrics, (MetricId) id, "x", "1", NULL);
+	for (size_t i = 0; i < Lengthof(gauges); i++)
+		metrics_gauges_add(metrics, gauges[i], "x=\"1\"", 1);
+	assert_in_range(check_page(metrics), METRICS * 3, 200);
+	expect(metrics, "# HELP pgstock_reservations_overdue Reserved order lines "
+					"past their time.\n");
+	expect(metrics, "# HELP pgstock_new_gauge " METRICS_HELP_MISSING "\n");
 	metrics_free(metrics);
 }
 
@@ -202,6 +290,7 @@ main(void)
 		cmocka_unit_test(attempts_are_numbers),
 		cmocka_unit_test(gauges_are_grouped_and_replaced),
 		cmocka_unit_test(every_line_is_of_prometheus_text_format),
+		cmocka_unit_test(every_series_has_help_and_type),
 		cmocka_unit_test(what_is_forgotten_is_not_shown_any_more),
 	};
 
