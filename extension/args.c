@@ -59,6 +59,15 @@ args_id(FunctionCallInfo fcinfo, int n, const char *name)
 	return id;
 }
 
+/* Why something is done, or NULL; what is too long for that is cut. */
+char *
+args_reason(FunctionCallInfo fcinfo, int n)
+{
+	char *reason = args_text(fcinfo, n);
+
+	return reason ? text_for_people(reason) : NULL;
+}
+
 static int64
 quantity_check(int64 quantity, const char *name)
 {
@@ -337,7 +346,7 @@ args_items(Jsonb *items)
 }
 
 static Request *
-order_request(JsonbValue *order, const Place *place)
+order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
 {
 	Place		inner = *place;
 	Request	   *request = palloc0(sizeof(Request));
@@ -357,13 +366,13 @@ order_request(JsonbValue *order, const Place *place)
 	inner.outer = psprintf("Order %d, ", place->n);
 	request->lines = items_lines(items->val.binary.data, &inner);
 	request->whole_order = true;
-	request->expires_at = default_expiry();
+	request->expires_at = expires_at;
 	return request;
 }
 
-/* The requests of an argument "orders", in the order given. */
+/* The requests of an argument "orders", in the order given; all end then. */
 List *
-args_orders(Jsonb *orders)
+args_orders(Jsonb *orders, TimestampTz expires_at)
 {
 	JsonbIterator	  *it = JsonbIteratorInit(&orders->root);
 	JsonbValue		   value;
@@ -378,7 +387,7 @@ args_orders(Jsonb *orders)
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(requests) + 1;
-		requests = lappend(requests, order_request(&value, &place));
+		requests = lappend(requests, order_request(&value, &place, expires_at));
 	}
 	return requests;
 }

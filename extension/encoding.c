@@ -105,6 +105,49 @@ is_convertible(const char *string)
 }
 
 /*
+ * A JSON text in ASCII, as any encoding holds it: a character is another way to
+ * write its code.  The text is valid, so all that is not ASCII is in strings.
+ */
+char *
+json_as_ascii(const char *utf8, int length)
+{
+	const unsigned char *at = (const unsigned char *) utf8;
+	const unsigned char *end = at + length;
+	StringInfoData		 json;
+
+	initStringInfo(&json);
+	while (at < end)
+	{
+		pg_wchar code = utf8_to_unicode(at);
+
+		if (code < 0x80)
+			appendStringInfoChar(&json, (char) code);
+		else if (code < 0x10000)
+			appendStringInfo(&json, "\\u%04x", code);
+		else
+			appendStringInfo(&json, "\\u%04x\\u%04x",
+							 0xd800 + ((code - 0x10000) >> 10),
+							 0xdc00 + ((code - 0x10000) & 0x3ff));
+		at += pg_utf_mblen(at);
+	}
+	return json.data;
+}
+
+/* A text without what is not ASCII, where that cannot be had. */
+char *
+text_as_ascii(const char *string)
+{
+	char *ascii = pstrdup(string);
+
+	for (char *at = ascii; *at != '\0'; at++)
+	{
+		if (IS_HIGHBIT_SET(*at))
+			*at = '?';
+	}
+	return ascii;
+}
+
+/*
  * A text for people, which can leave whatever it was: without its bytes that
  * are no text, and cut where it is too long, with a mark that says so.
  */
@@ -112,16 +155,9 @@ char *
 text_for_people(const char *string)
 {
 	int	  length = strlen(string);
-	char *plain = pstrdup(string);
+	char *plain = is_convertible(string) ? pstrdup(string)
+										 : text_as_ascii(string);
 
-	if (!is_convertible(plain))
-	{
-		for (char *at = plain; *at != '\0'; at++)
-		{
-			if (IS_HIGHBIT_SET(*at))
-				*at = '?';
-		}
-	}
 	if (length <= STOCK_TEXT_BYTES_MAX)
 		return plain;
 	return psprintf("%.*s ... (cut: it has %d bytes)",

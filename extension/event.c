@@ -6,11 +6,18 @@
  * Written by hand into a buffer: no jsonb is built and torn down.  Key order is
  * the one in docs/events.md.
  *
+ * No call and no message may fail because its answer is larger than a record
+ * may be.  So an order's event that is too large goes out in numbered parts,
+ * each an event with items of its own; and where what an incoming message has
+ * brought along leaves no room for them, it stays behind.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <limits.h>
 
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -97,42 +104,57 @@ json_begin(StringInfo json, Work *work, const pg_uuid_t *id, const char *type)
 }
 
 static void
-json_end(StringInfo json, Work *work)
+json_end(StringInfo json, Work *work, bool leave_out)
 {
 	json_text(json, "trace_id", work->trace_id);
 	json_text(json, "causation_id", work->causation_id);
-	if (work->attributes != NULL)
+	if (work->attributes != NULL && leave_out)
+		appendStringInfoString(json, ",\"cut\":[\"attributes\"]");
+	else if (work->attributes != NULL)
 		appendStringInfo(json, ",\"attributes\":%s", work->attributes);
 	appendStringInfoChar(json, '}');
 }
 
 static void
-json_items(StringInfo json, const Event *event)
+json_item(StringInfo json, const Event *event, const Answer *item)
 {
-	ListCell *cell;
-
-	appendStringInfoString(json, ",\"items\":[");
-	foreach(cell, event->items)
+	appendStringInfoString(json, "{\"product_id\":");
+	escape_json(json, item->product_id);
+	json_text(json, "location", item->location);
+	json_int64(json, "quantity", item->requested);
+	if (event->wanted)
 	{
-		Answer *item = lfirst(cell);
+		json_int64(json, "wanted", item->requested);
+		json_int64(json, "available", item->available);
+		json_text(json, "status", item->status);
+	}
+	json_int64(json, "remaining_stock", item->available);
+	json_int64(json, "version", item->version);
+	json_text(json, "activity_id", item->activity_id);
+	appendStringInfoChar(json, '}');
+}
 
+/* What of an event one record holds. */
+typedef struct Part
+{
+	pg_uuid_t id;
+	int		  number; /* from 1; of one: it is the whole event */
+	int		  count;
+	int		  first; /* of the items */
+	int		  n;
+	bool	  leave_out; /* what an incoming message has brought along */
+} Part;
+
+static void
+json_items(StringInfo json, const Event *event, const Part *part)
+{
+	appendStringInfoString(json, ",\"items\":[");
+	for (int i = part->first; i < part->first + part->n; i++)
+	{
 		CHECK_FOR_INTERRUPTS();
-		if (foreach_current_index(cell) > 0)
+		if (i > part->first)
 			appendStringInfoChar(json, ',');
-		appendStringInfoString(json, "{\"product_id\":");
-		escape_json(json, item->product_id);
-		json_text(json, "location", item->location);
-		json_int64(json, "quantity", item->requested);
-		if (event->wanted)
-		{
-			json_int64(json, "wanted", item->requested);
-			json_int64(json, "available", item->available);
-			json_text(json, "status", item->status);
-		}
-		json_int64(json, "remaining_stock", item->available);
-		json_int64(json, "version", item->version);
-		json_text(json, "activity_id", item->activity_id);
-		appendStringInfoChar(json, '}');
+		json_item(json, event, list_nth(event->items, i));
 	}
 	appendStringInfoChar(json, ']');
 }
@@ -153,11 +175,12 @@ event_topic(Work *work, const char *event_type, const char *otherwise)
 	return otherwise;
 }
 
-static void
-event_append(Work *work, const char *topic, const char *type, const char *key,
-			 const pg_uuid_t *id, const StringInfo json)
+/* The record of an event; false if its type is not written. */
+static bool
+event_record(Work *work, const char *topic, const char *type, const char *key,
+			 const pg_uuid_t *id, const StringInfo json, OutboxRecord *record)
 {
-	OutboxRecord record = {
+	*record = (OutboxRecord){
 		.event_id = *id,
 		.topic = event_topic(work, type, topic),
 		.event_type = type,
@@ -168,21 +191,21 @@ event_append(Work *work, const char *topic, const char *type, const char *key,
 		.traceparent = work->traceparent,
 		.format = 'j',
 	};
-
-	if (record.topic != NULL)
-		outbox_append(work, &record);
+	outbox_record_to_utf8(record);
+	return record->topic != NULL;
 }
 
-/* Emits what happened to an order; the id by which others refer to it. */
-pg_uuid_t
-event_emit(Work *work, const Event *event)
+/* The same for a part of an order's event. */
+static bool
+part_record(Work *work, const Event *event, const Part *part,
+			OutboxRecord *record)
 {
 	StringInfoData json;
-	pg_uuid_t	   id;
 
-	Assert(event->order_id != NULL && event->type != NULL);
-	event_new_id(&id);
-	json_begin(&json, work, &id, event->type);
+	json_begin(&json, work, &part->id, event->type);
+	if (part->count > 1)
+		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
+						 part->count);
 	json_text(&json, "order_id", event->order_id);
 	json_text(&json, "user_id", event->user_id);
 	json_text(&json, "activity_id", event->activity_id);
@@ -193,11 +216,150 @@ event_emit(Work *work, const Event *event)
 		json_text(&json, "expires_at", event_time(event->expires_at));
 	if (event->replayed)
 		appendStringInfoString(&json, ",\"replayed\":true");
-	json_items(&json, event);
-	json_end(&json, work);
-	event_append(work, event->topic ? event->topic : TOPIC_EVENTS, event->type,
-				 event->order_id, &id, &json);
-	return id;
+	json_items(&json, event, part);
+	json_end(&json, work, part->leave_out);
+	return event_record(work, event->topic ? event->topic : TOPIC_EVENTS,
+						event->type, event->order_id, &part->id, &json, record);
+}
+
+/* ---- An event that is too large ---- */
+
+/* What of a record is left for items; of none, room for the numbers is left. */
+static int
+room_for_items(Work *work, const Event *event, bool leave_out)
+{
+	Part none = {.number = INT_MAX, .count = INT_MAX, .leave_out = leave_out};
+	OutboxRecord record;
+
+	(void) part_record(work, event, &none, &record);
+	return pgstock_max_event_bytes - outbox_record_bytes(&record);
+}
+
+/* The bytes of each item as it goes out, its comma included; the most. */
+static int
+item_sizes(const Event *event, int *sizes)
+{
+	StringInfoData json;
+	ListCell	  *cell;
+	int			   most = 0;
+
+	initStringInfo(&json);
+	foreach(cell, event->items)
+	{
+		int *size = &sizes[foreach_current_index(cell)];
+
+		CHECK_FOR_INTERRUPTS();
+		resetStringInfo(&json);
+		json_item(&json, event, lfirst(cell));
+		(void) text_to_utf8(json.data, json.len, size);
+		most = Max(most, ++*size);
+	}
+	return most;
+}
+
+/*
+ * Cuts the event's items into parts that fit, or that have one item; the
+ * number of parts.
+ */
+static int
+cut_into_parts(Work *work, const Event *event, Part *parts)
+{
+	int	 items = list_length(event->items);
+	int *sizes = palloc(sizeof(int) * Max(1, items));
+	int	 most = item_sizes(event, sizes);
+	int	 room = room_for_items(work, event, false);
+	bool leave_out = room < most;
+	int	 left;
+	int	 n = 0;
+
+	if (leave_out)
+		room = room_for_items(work, event, true);
+	left = room;
+	parts[0] = (Part){.leave_out = leave_out};
+	for (int i = 0; i < items; i++)
+	{
+		if (parts[n].n > 0 && sizes[i] > left)
+		{
+			parts[++n] = (Part){.first = i, .leave_out = leave_out};
+			left = room;
+		}
+		parts[n].n++;
+		left -= sizes[i];
+	}
+	return n + 1;
+}
+
+/* Tells the movements of a part's items that it speaks of them. */
+static void
+link_part(Work *work, const Event *event, const Part *part)
+{
+	const Answer *first = list_nth(event->items, part->first);
+	const Answer *last = list_nth(event->items, part->first + part->n - 1);
+	ListCell	 *cell;
+
+	CHECK_FOR_INTERRUPTS();
+	foreach(cell, work->movements)
+	{
+		Movement	*movement = lfirst(cell);
+		const Level *level = movement->level;
+
+		if (movement->has_event ||
+			key_compare(level->product_id, level->location, first->product_id,
+						first->location) < 0 ||
+			key_compare(level->product_id, level->location, last->product_id,
+						last->location) > 0)
+			continue;
+		movement->event_id = part->id;
+		movement->has_event = true;
+	}
+}
+
+/* Each part is an event: its id, the event's key, and in their order. */
+static void
+emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
+{
+	Part *parts = palloc(sizeof(Part) * Max(1, list_length(event->items)));
+	int	  count = cut_into_parts(work, event, parts);
+
+	for (int i = 0; i < count; i++)
+	{
+		OutboxRecord record;
+
+		parts[i].number = i + 1;
+		parts[i].count = count;
+		if (i == 0)
+			parts[i].id = *first_id;
+		else
+			event_new_id(&parts[i].id);
+		if (!part_record(work, event, &parts[i], &record))
+			return;
+		record.is_minimal = true;
+		outbox_append(work, &record);
+		/* The first one's are those that its id is then told. */
+		if (i > 0)
+			link_part(work, event, &parts[i]);
+	}
+}
+
+/*
+ * Emits what happened to an order; the id by which others refer to it, which
+ * is that of the first part if there are more.
+ */
+pg_uuid_t
+event_emit(Work *work, const Event *event)
+{
+	Part whole = {.number = 1, .count = 1, .n = list_length(event->items)};
+	OutboxRecord record;
+
+	Assert(event->order_id != NULL && event->type != NULL);
+	event_new_id(&whole.id);
+	if (!part_record(work, event, &whole, &record))
+		return whole.id;
+	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
+		outbox_append(work, &record);
+	else
+		emit_parts(work, event, &whole.id);
+	return whole.id;
 }
 
 /* Emits the level that the movements made of which no event speaks yet. */
@@ -207,6 +369,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 {
 	StringInfoData json;
 	pg_uuid_t	   id;
+	OutboxRecord   record;
 	Level		   sum = level_sum(level);
 
 	event_new_id(&id);
@@ -218,9 +381,10 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_int64(&json, "version", sum.version);
 	json_text(&json, "kind", kind);
 	json_text(&json, "reference", reference);
-	json_end(&json, work);
-	event_append(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
-				 &id, &json);
+	json_end(&json, work, false);
+	if (event_record(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
+					 &id, &json, &record))
+		outbox_append(work, &record);
 	stock_link_event(work, 0, &id);
 }
 

@@ -276,6 +276,7 @@ dead_letter(Work *work, const InboxOptions *options, const Message *message,
 	{
 		record.key = NULL;
 		record.key_len = 0;
+		record.is_minimal = true;
 	}
 	outbox_append(work, &record);
 }
@@ -459,7 +460,7 @@ lock_key(const Message *message)
 bool
 failed_must_queue(Work *work, const Message *message)
 {
-	if (message->key == NULL || !earlier_waits(work, message))
+	if (!message_has_key(message) || !earlier_waits(work, message))
 		return false;
 	lock_key(message);
 	work_refresh_snapshot();
@@ -488,7 +489,7 @@ failed_wake_next(Work *work, const Message *message)
 	ItemPointerData tid;
 	bool			found = false;
 
-	if (message->key == NULL)
+	if (!message_has_key(message))
 		return;
 	lock_key(message);
 	work_refresh_snapshot();

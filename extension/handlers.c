@@ -455,6 +455,8 @@ handler_apply(Work *work, Message *message)
 		work->traceparent = message->traceparent;
 	}
 	outcome = handler->apply(work, message, order);
+	if (outcome.reason == NULL && strcmp(outcome.result, "applied") == 0)
+		outcome.reason = message->remark;
 	work_reset_trace(work);
 	return outcome;
 }

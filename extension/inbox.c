@@ -391,7 +391,7 @@ key_name(const Message *message)
 static bool
 must_queue(Work *work, const Message *message, const NameMap *waiting)
 {
-	if (message->key != NULL && waiting->entries != NULL &&
+	if (message_has_key(message) && waiting->entries != NULL &&
 		name_map_find(waiting, key_name(message)) != NULL)
 		return true;
 	return failed_must_queue(work, message);
@@ -440,7 +440,7 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 			messages = list_truncate(messages, foreach_current_index(cell));
 			break;
 		}
-		if (is_result(message, "waiting") && message->key != NULL)
+		if (is_result(message, "waiting") && message_has_key(message))
 			name_map_put(&waiting, key_name(message), message);
 		if (is_result(message, "waiting") || is_result(message, "dead"))
 			failed_store(work, options, message, outcome);

@@ -142,6 +142,15 @@ id_value(Message *message, const json_t *value, const char *name)
 	return id;
 }
 
+/* An id that need not be there: producers write "" for none. */
+static char *
+optional_id(Message *message, const json_t *value, const char *name)
+{
+	if (json_is_string(value) && json_string_length(value) == 0)
+		return NULL;
+	return id_value(message, value, name);
+}
+
 static char *
 text_value(Message *message, const json_t *value, const char *name)
 {
@@ -153,6 +162,27 @@ text_value(Message *message, const json_t *value, const char *name)
 		return NULL;
 	}
 	return from_utf8(message, json_string_value(value), name);
+}
+
+/*
+ * Why it happened.  It is for people and often a stack trace: whatever it holds
+ * must not keep an order from being given back.
+ */
+static char *
+reason_value(Message *message, const json_t *value)
+{
+	const char *utf8 = json_string_value(value);
+	char	   *reason;
+
+	if (value == NULL)
+		return NULL;
+	if (utf8 == NULL)
+	{
+		poison(message, "\"reason\" is not a string");
+		return NULL;
+	}
+	reason = text_from_utf8(utf8, strlen(utf8));
+	return text_for_people(reason ? reason : text_as_ascii(utf8));
 }
 
 /* ---- The lines of an order ---- */
@@ -191,8 +221,9 @@ parse_item(Message *message, json_t *item, int64 *total)
 	product_id = id_value(message,
 						  member(message, item, "product_id", "productId"),
 						  "product_id");
-	location = id_value(message, member(message, item, "location", "location"),
-						"location");
+	location = optional_id(message,
+						   member(message, item, "location", "location"),
+						   "location");
 	if (product_id == NULL)
 		poison(message, "a \"product_id\" is missing");
 	add_line(message, product_id, location ? location : STOCK_MAIN,
@@ -298,16 +329,20 @@ take_fraction(const char **at, fsec_t *fsec)
 	return true;
 }
 
-/* The zone, as seconds to the west, and the end. */
+/*
+ * The zone, as seconds to the west, and the end.  Many producers leave it out;
+ * what they mean by that is, as a rule, UTC.
+ */
 static bool
-take_zone(const char *at, int *tz)
+take_zone(const char *at, int *tz, bool *missing)
 {
 	bool east = *at == '+';
 	int	 hours;
 	int	 minutes;
 
 	*tz = 0;
-	if (pg_strcasecmp(at, "Z") == 0)
+	*missing = *at == '\0';
+	if (*missing || pg_strcasecmp(at, "Z") == 0)
 		return true;
 	if (!take_number(&at, "+-", 2, 23, &hours) ||
 		!take_number(&at, ":", 2, 59, &minutes))
@@ -316,9 +351,9 @@ take_zone(const char *at, int *tz)
 	return *at == '\0';
 }
 
-/* RFC 3339, to the letter; false if it is not. */
+/* RFC 3339, to the letter, or without its zone; false if it is neither. */
 static bool
-parse_rfc3339(const char *at, TimestampTz *to)
+parse_rfc3339(const char *at, TimestampTz *to, bool *no_zone)
 {
 	struct pg_tm tm = {0};
 	fsec_t		 fsec;
@@ -330,7 +365,7 @@ parse_rfc3339(const char *at, TimestampTz *to)
 		   take_number(&at, "Tt ", 2, 23, &tm.tm_hour) &&
 		   take_number(&at, ":", 2, 59, &tm.tm_min) &&
 		   take_number(&at, ":", 2, 60, &tm.tm_sec) &&
-		   take_fraction(&at, &fsec) && take_zone(at, &tz) &&
+		   take_fraction(&at, &fsec) && take_zone(at, &tz, no_zone) &&
 		   ValidateDate(DTK_DATE_M, false, false, false, &tm) == 0 &&
 		   tm2timestamp(&tm, fsec, &tz, to) == 0;
 }
@@ -362,6 +397,7 @@ static void
 parse_time(Message *message, const json_t *value)
 {
 	int64 ms = message->sent_at_ms;
+	bool  no_zone = false;
 
 	if (ms >= 0)
 		message->happened_at = message_time(ms);
@@ -377,27 +413,28 @@ parse_time(Message *message, const json_t *value)
 		}
 	}
 	if (!json_is_string(value) ||
-		!parse_rfc3339(json_string_value(value), &message->happened_at))
+		!parse_rfc3339(json_string_value(value), &message->happened_at,
+					   &no_zone))
 		poison(message,
 			   "\"timestamp\" is neither RFC 3339 nor epoch milliseconds");
+	if (no_zone)
+		message->remark = "timestamp_without_zone";
 }
 
 /* ---- The whole ---- */
 
-/* What we do not know comes back as it was written. */
+/* What we do not know comes back as it was written, or as can be written. */
 static void
 parse_attributes(Message *message)
 {
-	char *json = text_from_utf8(VARDATA_ANY(message->value),
-								VARSIZE_ANY_EXHDR(message->value));
+	const char *value = VARDATA_ANY(message->value);
+	int			length = VARSIZE_ANY_EXHDR(message->value);
+	char	   *json = text_from_utf8(value, length);
 
 	if (json == NULL)
-		poison(message, psprintf("it holds a character that the database's "
-								 "encoding, %s, lacks",
-								 GetDatabaseEncodingName()));
-	else
-		message->attributes = attributes_cut(json, strlen(json), known_names,
-											 lengthof(known_names));
+		json = json_as_ascii(value, length);
+	message->attributes = attributes_cut(json, strlen(json), known_names,
+										 lengthof(known_names));
 }
 
 static void
@@ -425,29 +462,29 @@ parse_object(Message *message, json_t *root)
 								 "order_id");
 	if (message->order_id == NULL)
 		poison(message, "\"order_id\" is missing");
-	message->user_id = id_value(message,
-								member(message, root, "user_id", "userId"),
-								"user_id");
-	message->payment_id = id_value(message,
-								   member(message, root, "payment_id",
-										  "paymentId"),
-								   "payment_id");
+	message->user_id = optional_id(message,
+								   member(message, root, "user_id", "userId"),
+								   "user_id");
+	message->payment_id = optional_id(message,
+									  member(message, root, "payment_id",
+											 "paymentId"),
+									  "payment_id");
 	event_type = text_value(message,
 							member(message, root, "event_type", "eventType"),
 							"event_type");
 	if (message->event_type == NULL)
 		message->event_type = event_type;
 	if (message->trace_id == NULL)
-		message->trace_id = id_value(message,
-									 member(message, root, "trace_id",
-											"traceId"),
-									 "trace_id");
+		message->trace_id = optional_id(message,
+										member(message, root, "trace_id",
+											   "traceId"),
+										"trace_id");
 	message->status = text_value(message,
 								 member(message, root, "status", "status"),
 								 "status");
 	if (reason == NULL)
 		reason = member(message, root, "reason", "reason");
-	message->reason = text_value(message, reason, "reason");
+	message->reason = reason_value(message, reason);
 	parse_version(message,
 				  member(message, root, "event_version", "eventVersion"));
 	parse_time(message, json_object_get(root, "timestamp"));
@@ -486,9 +523,40 @@ message_parse_headers(Message *message)
 	name_message(message, headers, NULL);
 }
 
-/* The value as JSON, or NULL and poison. */
+/* What a value is that is no object. */
+static const char *
+value_kind(const json_t *value)
+{
+	json_t *inner;
+	bool	twice;
+
+	switch (json_typeof(value))
+	{
+		case JSON_ARRAY:
+			return "the value is a JSON array, not an object";
+		case JSON_INTEGER:
+		case JSON_REAL:
+			return "the value is a JSON number, not an object";
+		case JSON_TRUE:
+		case JSON_FALSE:
+			return "the value is a JSON boolean, not an object";
+		case JSON_NULL:
+			return "the value is JSON's null, not an object";
+		default:
+			break;
+	}
+	inner = json_loadb(json_string_value(value), json_string_length(value), 0,
+					   NULL);
+	twice = inner != NULL;
+	json_decref(inner);
+	return twice ? "the value is a JSON string that holds JSON: it was encoded "
+				   "twice"
+				 : "the value is a JSON string, not an object";
+}
+
+/* The value as JSON of any kind, or NULL and poison. */
 static json_t *
-load_value(Message *message, size_t flags)
+load_value(Message *message)
 {
 	json_error_t error;
 	json_t		*root;
@@ -500,7 +568,7 @@ load_value(Message *message, size_t flags)
 	}
 	root = json_loadb(VARDATA_ANY(message->value),
 					  VARSIZE_ANY_EXHDR(message->value),
-					  JSON_REJECT_DUPLICATES | flags, &error);
+					  JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (root == NULL)
 		poison(message, psprintf("the value is not valid JSON: %s (byte %d)",
 								 json_fault(&error), error.position));
@@ -520,16 +588,16 @@ message_parse(Message *message)
 	if (message->value == NULL)
 		poison(message, "the message has no value (a tombstone)");
 	else
-		root = load_value(message, 0);
+		root = load_value(message);
 	if (root != NULL && json_is_object(root))
 	{
-		body_id = id_value(message,
-						   member(message, root, "event_id", "eventId"),
-						   "event_id");
+		body_id = optional_id(message,
+							  member(message, root, "event_id", "eventId"),
+							  "event_id");
 		parse_object(message, root);
 	}
 	else if (root != NULL)
-		poison(message, "the value is not a JSON object");
+		poison(message, value_kind(root));
 	json_decref(root);
 	name_message(message, headers, body_id);
 }
@@ -564,7 +632,7 @@ message_parse_any(Message *message)
 
 	parse_headers(message, headers);
 	if (message->value != NULL)
-		root = load_value(message, JSON_DECODE_ANY);
+		root = load_value(message);
 	body_id = any_id(root, "event_id", "eventId");
 	if (message->event_type == NULL)
 		message->event_type = any_id(root, "event_type", "eventType");

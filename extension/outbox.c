@@ -43,6 +43,14 @@ enum
  */
 #define RELAY_HEADER_BYTES 512
 
+/*
+ * By so much a record may be too large of which nothing can be left out: no
+ * call and no message fails for what pgstock itself has to say.  All its ids
+ * and a reason, each character escaped, are less; the relay leaves room for
+ * twice that.
+ */
+#define MINIMAL_BYTES_MAX (32 * 1024)
+
 /* What Kafka would say to this topic name; NULL if it takes it. */
 const char *
 outbox_topic_fault(const char *topic)
@@ -118,9 +126,12 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 }
 
 /* Text goes to Kafka as UTF-8, whatever the database's encoding. */
-static void
-record_to_utf8(OutboxRecord *record)
+void
+outbox_record_to_utf8(OutboxRecord *record)
 {
+	if (record->is_utf8)
+		return;
+	record->is_utf8 = true;
 	if (record->key != NULL && record->format != 'r')
 		record->key = text_to_utf8(record->key, record->key_len,
 								   &record->key_len);
@@ -134,12 +145,14 @@ void
 outbox_append(Work *work, OutboxRecord *record)
 {
 	Table *table = table_use(work, TABLE_OUTBOX);
+	int	   bytes_max = pgstock_max_event_bytes +
+					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
 
 	if (outbox_topic_fault(record->topic) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("topic %s", outbox_topic_fault(record->topic))));
-	record_to_utf8(record);
-	if (outbox_record_bytes(record) > pgstock_max_event_bytes)
+	outbox_record_to_utf8(record);
+	if (outbox_record_bytes(record) > bytes_max)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

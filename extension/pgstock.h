@@ -368,6 +368,8 @@ typedef struct OutboxRecord
 	bytea	   *headers;	 /* packed, or NULL */
 	const char *traceparent; /* or NULL */
 	char		format;		 /* j, b or r: see sql/tables.sql */
+	bool		is_utf8;	 /* key and payload are what they will be */
+	bool		is_minimal;	 /* nothing can be left out of it */
 } OutboxRecord;
 
 /* What became of a message. */
@@ -425,6 +427,7 @@ typedef struct Message
 	List	   *lines;		 /* of Line, sorted and merged */
 	List	   *told_lines;	 /* the same, of a message that only tells them */
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
+	const char *remark;		 /* how it was read where that is not certain */
 	const char *poison;		 /* why it can never be applied */
 
 	/* Of one that failed before. */
@@ -438,6 +441,13 @@ typedef struct Message
 	const char *first; /* of a duplicate: which message it repeats */
 	bool		known; /* this very record has its inbox row */
 } Message;
+
+/* Whether a later message of its key waits for it; an empty key is none. */
+static inline bool
+message_has_key(const Message *message)
+{
+	return message->key != NULL && VARSIZE_ANY_EXHDR(message->key) > 0;
+}
 
 /* Room for what name_as_text makes: both parts, and a length. */
 #define MESSAGE_NAME_BYTES (2 * STOCK_ID_BYTES_MAX + 128)
@@ -508,7 +518,8 @@ extern Strategy args_strategy(FunctionCallInfo fcinfo, int n);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern TimestampTz default_expiry(void);
 extern List		  *args_items(Jsonb *items);
-extern List		  *args_orders(Jsonb *orders);
+extern List		  *args_orders(Jsonb *orders, TimestampTz expires_at);
+extern char		  *args_reason(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern List		  *lines_merge(List *lines);
 extern int		   key_compare(const char *product_a, const char *location_a,
@@ -536,6 +547,8 @@ extern XLogRecPtr commit_fence(bool at_standby);
 /* in encoding.c */
 extern char *text_from_utf8(const char *utf8, int length);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
+extern char *json_as_ascii(const char *utf8, int length);
+extern char *text_as_ascii(const char *string);
 extern char *text_for_people(const char *string);
 
 /* in event.c */
@@ -664,6 +677,7 @@ extern bool newest_find(const Work *work, Table *table, const Level *level);
 /* in outbox.c */
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
+extern void		   outbox_record_to_utf8(OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
 
 /* in part.c */

@@ -509,7 +509,7 @@ reserve_in_batch(Work *work, const Request *request)
 }
 
 /*
- * reserve_orders(orders jsonb) RETURNS SETOF stock_result
+ * reserve_orders(orders jsonb, ttl interval) RETURNS SETOF stock_result
  *
  * The locks of all orders are taken at once, so a batch cannot deadlock with
  * another; a refusal touches no other order.
@@ -525,7 +525,7 @@ pgstock_reserve_orders(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("orders must not be null")));
-	requests = args_orders(PG_GETARG_JSONB_P(0));
+	requests = args_orders(PG_GETARG_JSONB_P(0), args_expiry(fcinfo, 1));
 	work_begin(&work, "reserve_orders()");
 	foreach(cell, requests)
 		work_want_order(&work, ((Request *) lfirst(cell))->order_id);

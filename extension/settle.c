@@ -524,7 +524,7 @@ Datum
 pgstock_release_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_RELEASE,
-					 .reason = args_text(fcinfo, 1),
+					 .reason = args_reason(fcinfo, 1),
 					 .items = items_or_all(fcinfo, 2)};
 
 	return settle_order(fcinfo, &settle);
@@ -535,7 +535,7 @@ Datum
 pgstock_rollback_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_ROLLBACK,
-					 .reason = args_text(fcinfo, 1),
+					 .reason = args_reason(fcinfo, 1),
 					 .items = items_or_all(fcinfo, 2)};
 
 	return settle_order(fcinfo, &settle);

@@ -120,9 +120,10 @@ Datum
 pgstock_receive_stock(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
-	int64  quantity = args_quantity(fcinfo, 1, "quantity");
+	bool   nothing = !PG_ARGISNULL(1) && PG_GETARG_INT64(1) == 0;
+	int64  quantity = nothing ? 0 : args_quantity(fcinfo, 1, "quantity");
 	char  *location = location_arg(fcinfo, 2);
-	Supply supply = {.kind = "received", .reference = args_text(fcinfo, 3)};
+	Supply supply = {.kind = "received", .reference = args_reason(fcinfo, 3)};
 	Work   work;
 	Level *level;
 	int64  on_hand;
@@ -131,6 +132,9 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	level = work_want_whole_level(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
+	/* A product may be sold out when it is added; later nothing is a mistake. */
+	if (nothing && !level->is_new)
+		(void) args_quantity(fcinfo, 1, "quantity");
 	work_lock_levels(&work);
 	supply_change(&work, level, quantity, &supply);
 	on_hand = level_on_hand(&work, level);
@@ -147,7 +151,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  delta = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
-	Supply supply = {.kind = "adjusted", .reason = args_text(fcinfo, 2)};
+	Supply supply = {.kind = "adjusted", .reason = args_reason(fcinfo, 2)};
 	char  *location = location_arg(fcinfo, 3);
 	Work   work;
 	Level *level;

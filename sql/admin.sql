@@ -347,7 +347,7 @@ BEGIN
 	UPDATE pgstock_internal.failed_event f SET next_retry_at = clock_timestamp()
 	 WHERE f.id = (SELECT min(w.id) FROM pgstock_internal.failed_event w
 					WHERE w.state = 'waiting' AND w.topic = event.topic
-					  AND w.key = event.key);
+					  AND w.key = event.key AND w.key <> '');
 	PERFORM pgstock_internal.audit('discard_failed_event', 'id ' || $1, $2);
 END
 $$;

@@ -118,7 +118,8 @@ AS 'MODULE_PATHNAME', 'pgstock_expire_reservations' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.expire_reservations IS
 	'lets due reservations go; how many lines';
 
-CREATE FUNCTION @extschema@.reserve_orders(orders jsonb)
+CREATE FUNCTION @extschema@.reserve_orders(
+	orders jsonb, ttl interval DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_reserve_orders' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.reserve_orders IS

@@ -226,7 +226,7 @@ def check_time(value):
     elif value is not None:
         found = re.fullmatch(
             r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(\.\d+)?"
-            r"([Zz]|[+-](\d\d):(\d\d))", value, re.ASCII) if isinstance(
+            r"([Zz]|[+-](\d\d):(\d\d))?", value, re.ASCII) if isinstance(
                 value, str) else None
         need(found)
         date, hour, minute, second, _, _, zone_hour, zone_minute = (
@@ -248,7 +248,7 @@ def check_lines(root):
         for item in root["items"]:
             need(isinstance(item, dict))
             location = item.get("location")
-            need(location is None or is_id(location))
+            need(location in (None, "") or is_id(location))
             lines.append((member(item, "product_id", "productId"),
                           item.get("quantity")))
     else:
@@ -269,7 +269,7 @@ def check_members(topic, root, traced):
         ids.append(("trace_id", "traceId"))
     for names in ids:
         value = member(root, *names)
-        need(value is None or is_id(value))
+        need(value in (None, "") or is_id(value))
     reason = member(root, "failed_reason", "failedReason")
     for value in (member(root, "event_type", "eventType"), root.get("status"),
                   root.get("reason") if reason is None else reason):
@@ -351,7 +351,7 @@ def body_id(topic, value):
             root, dict) else None
         return str(named) if is_id(named) else None
     named = member(root, "event_id", "eventId")
-    return None if named is None else str(named)
+    return None if named in (None, "") else str(named)
 
 
 # ---- the run
