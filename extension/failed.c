@@ -553,6 +553,31 @@ failed_due(Work *work, int max_rows)
 	return due;
 }
 
+/* Finds and locks the row of a message. */
+static bool
+lock_row(Work *work, Message *message)
+{
+	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(message->failed_id));
+	return table_find(work, table, "failed_event_pkey", 1, &key,
+					  &message->failed_tid) &&
+		   table_lock_row(table, &message->failed_tid);
+}
+
+/*
+ * After a user's handler, which may have changed the row: retried or discarded
+ * its own message, or deleted it.  Then the message gets a new row.
+ */
+void
+failed_lock_again(Work *work, Message *message)
+{
+	if (!lock_row(work, message))
+		message->failed_id = 0;
+}
+
 /*
  * Locks a message's row; false if it no longer waits.  It is found anew, for
  * an earlier try of the same call may have woken it.
@@ -560,14 +585,9 @@ failed_due(Work *work, int max_rows)
 bool
 failed_lock(Work *work, Message *message)
 {
-	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
-	ScanKeyData key;
+	Table *table = table_use(work, TABLE_FAILED_EVENT);
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(message->failed_id));
-	if (!table_find(work, table, "failed_event_pkey", 1, &key,
-					&message->failed_tid) ||
-		!table_lock_row(table, &message->failed_tid))
+	if (!lock_row(work, message))
 		return false;
 	/* Another relay may have tried it while we waited. */
 	message->attempts = row_get_int32(table->slot, FAILED_ATTEMPTS);

@@ -33,7 +33,8 @@
  *		message.c		a message, parsed; attributes.c what we do not know of it
  *		name.c			by what a message is known again
  *		handlers.c		what a message does to stock
- *		user_handler.c	handlers that users register, and how they are fenced in
+ *		registration.c	handlers that users register; user_handler.c one call
+ *						of one, fenced in
  *		refused.c		orders that were refused
  *		failed.c		a message that failed: waits, or dead letter and archive
  *		alert.c			has a person told of it
@@ -388,7 +389,14 @@ typedef struct UserHandler
 	const char *event_type; /* "": all that no other one takes */
 	const char *function;	/* qualified and quoted */
 	const char *role;		/* who registered it */
-	const char *search_path;
+
+	/* What the names stood for then, and in which database that was. */
+	Oid	  function_oid;
+	Oid	  owner_oid;
+	Oid	  role_oid;
+	Oid	  schema_oid; /* the extension's */
+	int64 system_id;
+	Oid	  database;
 } UserHandler;
 
 /* A message from Kafka and what was read in it. */
@@ -585,6 +593,7 @@ extern const char  *failed_reason(const ErrorData *failure);
 extern bool			failed_record_tries(Work *work, List *messages);
 extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);
+extern void			failed_lock_again(Work *work, Message *message);
 
 /* in handlers.c */
 extern const Handler *handler_find(const char *topic);
@@ -698,6 +707,13 @@ extern const char *refused_find(Work *work, const char *order_id);
 extern void refused_store(Work *work, const char *order_id, const char *reason);
 extern void refused_write(Work *work);
 
+/* in registration.c */
+extern void				  user_handlers_find(Work *work, List *messages);
+extern const UserHandler *user_handler_choose(const Message *message);
+extern Oid				  registered_role(const Message *message);
+extern Oid				  registered_function(const Message *message);
+extern const char		 *registered_search_path(const Message *message);
+
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
 extern bool	 reserve_could_fit(Work *work, const Request *request);
@@ -785,16 +801,15 @@ extern void	  row_put_bytes(TupleTableSlot *slot, AttrNumber column,
 extern char	 *row_get_text(TupleTableSlot *slot, AttrNumber column);
 extern bytea *row_get_bytes(TupleTableSlot *slot, AttrNumber column);
 extern int32  row_get_int32(TupleTableSlot *slot, AttrNumber column);
+extern Oid	  row_get_oid(TupleTableSlot *slot, AttrNumber column);
 extern int64  row_get_int64(TupleTableSlot *slot, AttrNumber column);
 extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
 
 /* in user_handler.c */
-extern void				  user_handler_init(void);
-extern const Message	 *user_handler_message(void);
-extern void				  user_handlers_find(Work *work, List *messages);
-extern const UserHandler *user_handler_choose(const Message *message);
-extern bool				  user_batch_is_over(const UserBatch *batch);
+extern void			  user_handler_init(void);
+extern const Message *user_handler_message(void);
+extern bool			  user_batch_is_over(const UserBatch *batch);
 extern bool user_handler_apply(UserBatch *batch, const InboxOptions *options,
 							   Message *message);
 

@@ -137,33 +137,68 @@ retry_guarded(const InboxOptions *options, Careful *careful, Message *message)
 	return retry_message(options, message, failure);
 }
 
-/*
- * The same for a handler of a user's, which has a subtransaction of its own.
- * False if the call is to end before the message.
- */
-static bool
-retry_user(const InboxOptions *options, UserBatch *batch, Message *message,
-		   List **tried)
+/* A try of a user's handler as a step of guard_call. */
+typedef struct UserTry
 {
-	Work work;
-	bool mine = false;
-	bool go_on = true;
+	const InboxOptions *options;
+	UserBatch		   *batch;
+	Message			   *message;
+	bool				mine;
+	bool				go_on; /* false: the call is to end before it */
+} UserTry;
+
+static void
+retry_user_step(void *arg)
+{
+	UserTry *step = arg;
+	Message *message = step->message;
+	Work	 work;
 
 	work_begin(&work, "relay_retry()");
 	if (failed_must_queue(&work, message))
 		failed_queue(&work, message);
 	else
-		mine = failed_lock(&work, message);
-	if (mine && message->outcome.result == NULL)
-		go_on = !user_batch_is_over(batch) &&
-				user_handler_apply(batch, options, message);
-	if (mine && go_on)
+		step->mine = failed_lock(&work, message);
+	if (step->mine && message->outcome.result == NULL)
 	{
-		store_try(&work, options, message);
-		*tried = lappend(*tried, message);
+		step->go_on = !user_batch_is_over(step->batch) &&
+					  user_handler_apply(step->batch, step->options, message);
+		if (step->go_on)
+			failed_lock_again(&work, message);
 	}
+	if (step->mine && step->go_on)
+		store_try(&work, step->options, message);
 	work_end(&work);
-	return go_on;
+}
+
+/*
+ * The same for a handler of a user's, which has a subtransaction of its own:
+ * here it is what is written of the try that may fail.  Then the handler has
+ * done nothing, and that error is its failure: no message can make each call
+ * fail and so stop the others.  False if the call is to end before the message.
+ */
+static bool
+retry_user(const InboxOptions *options, UserBatch *batch, Message *message,
+		   List **tried)
+{
+	Message	   untried = *message;
+	UserBatch  before = *batch;
+	UserTry	   step = {options, batch, message, false, true};
+	ErrorData *failure = guard_call(retry_user_step, &step);
+
+	if (failure != NULL)
+	{
+		if (failed_is_transient(failure))
+			ReThrowError(failure);
+		*message = untried;
+		batch->succeeded = before.succeeded;
+		step.go_on = true;
+		step.mine = retry_message(options, message, failure);
+	}
+	batch->called++; /* two subtransactions */
+	if (step.mine && step.go_on)
+		*tried = lappend(*tried, message);
+	return step.go_on;
 }
 
 /*

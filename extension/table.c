@@ -600,3 +600,10 @@ row_get_int32(TupleTableSlot *slot, AttrNumber column)
 	Assert(!slot->tts_isnull[column - 1]);
 	return DatumGetInt32(slot->tts_values[column - 1]);
 }
+
+Oid
+row_get_oid(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetObjectId(slot->tts_values[column - 1]);
+}

@@ -1,24 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * user_handler.c
- *	  Handlers that users register for topics: who they are, and one call.
+ *	  One call of a handler that a user has registered, and its fence.
  *
  * A handler is somebody else's code in our transaction, so a call is fenced in:
  *
- *	- a subtransaction, with SET CONSTRAINTS ALL IMMEDIATE at its end: what a
- *	  deferred constraint has to say is said there, not at COMMIT, where it
- *	  would cost every other message its effect;
- *	- the role that registered it and a search_path fixed then;
+ *	- a subtransaction, with SET CONSTRAINTS ALL IMMEDIATE at its end, from
+ *	  where on no constraint can be deferred any more: a deferred trigger runs
+ *	  there, as the handler's role and in its time, not at COMMIT, where its
+ *	  error would cost every other message its effect;
+ *	- the role that registered it and a search_path of the handler's schema and
+ *	  the extension's (registration.c);
  *	  SECURITY_LOCAL_USERID_CHANGE keeps SET ROLE, RESET ROLE and SET SESSION
  *	  AUTHORIZATION from reaching the relay's role;
  *	- a time limit of our own: statement_timeout is armed once for the relay's
  *	  whole call, and a handler may change it.  The timer fires again and
  *	  again, since a handler can catch the first cancel;
- *	- what would outlive it in the session is taken back (settings, temporary
- *	  tables, session advisory locks) or refused (the utility hook).
+ *	- what would outlive it in the session or the transaction is taken back
+ *	  (settings, temporary objects, session advisory locks, cursors, large
+ *	  objects that are open) or refused (the utility hook).
  *
- * What is left of one call for the next in the same transaction are its locks
- * and the constraint mode.  So a failure counts only where no handler before
+ * What is left of one call for the next in the same transaction are its locks,
+ * the constraint mode and what it notifies of at COMMIT.  So a failure counts only where no handler before
  * it has succeeded in this transaction; else the batch ends before it, and the
  * message comes first in the next one.
  *
@@ -33,35 +36,27 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "funcapi.h"
+#include "libpq/be-fsstubs.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
-#include "storage/bufmgr.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/json.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "pgstock.h"
 #include "pgstock_compat.h"
-
-PG_FUNCTION_INFO_V1(pgstock_register_handler);
-
-#define LOCK_CLASS_HANDLER 0x706b
 
 /* A transient failure is tried again at once so often. */
 #define HANDLER_TRIES 3
@@ -73,122 +68,11 @@ PG_FUNCTION_INFO_V1(pgstock_register_handler);
  * is late for lost. */
 #define BATCH_MS_MAX 5000
 
-enum
-{
-	HANDLER_TOPIC = 1,
-	HANDLER_EVENT_TYPE,
-	HANDLER_FUNCTION,
-	HANDLER_ROLE,
-	HANDLER_SEARCH_PATH
-};
-
 /* The message whose handler runs in this backend, or NULL. */
 static const Message *running;
 
-/* ---- The function ---- */
-
-/*
- * The function that a name stands for, in the present search_path and for the
- * present role; an error if it is not a handler or not theirs to call.
- */
-static Oid
-handler_function(const char *name)
-{
-	Oid		  types[2] = {JSONBOID, JSONBOID};
-	List	 *names = textToQualifiedNameList(cstring_to_text(name));
-	Oid		  function = LookupFuncName(names, 2, types, true);
-	AclResult access;
-
-	if (!OidIsValid(function))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_FUNCTION),
-			 errmsg("function %s(jsonb, jsonb) does not exist", name),
-			 errhint(
-				 "A handler is f(payload jsonb, message jsonb) RETURNS void.")));
-	if (get_func_prokind(function) != PROKIND_FUNCTION ||
-		get_func_rettype(function) != VOIDOID || get_func_retset(function))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-			 errmsg("%s cannot be a handler", name),
-			 errdetail("It is not a function that returns void."),
-			 errhint(
-				 "A handler is f(payload jsonb, message jsonb) RETURNS void.")));
-	access = compat_function_access(function, GetUserId());
-	if (access != ACLCHECK_OK)
-		aclcheck_error(access, OBJECT_FUNCTION, name);
-	return function;
-}
-
-/* ---- Who is registered ---- */
-
-/* The handlers of a topic, a List of UserHandler. */
-static List *
-topic_handlers(Work *work, const char *topic)
-{
-	Table		 *table = table_use(work, TABLE_USER_HANDLER);
-	List		 *handlers = NIL;
-	ScanKeyData	  key;
-	IndexScanDesc scan;
-
-	/* As a rule there is none, and that is cheap to see. */
-	if (RelationGetNumberOfBlocks(table->rel) == 0)
-		return NIL;
-	table_key_text(&key, 1, topic);
-	scan = table_scan_begin(work, table, "user_handler_pkey", 1, &key);
-	while (table_scan_next(scan, table))
-	{
-		UserHandler *handler = palloc(sizeof(UserHandler));
-
-		handler->event_type = row_get_text(table->slot, HANDLER_EVENT_TYPE);
-		handler->function = row_get_text(table->slot, HANDLER_FUNCTION);
-		handler->role = row_get_text(table->slot, HANDLER_ROLE);
-		handler->search_path = row_get_text(table->slot, HANDLER_SEARCH_PATH);
-		handlers = lappend(handlers, handler);
-	}
-	table_scan_end(table, scan);
-	return handlers;
-}
-
-/* Gives each message the handlers of its topic. */
-void
-user_handlers_find(Work *work, List *messages)
-{
-	const Message *last = NULL;
-	ListCell	  *cell;
-
-	foreach(cell, messages)
-	{
-		Message *message = lfirst(cell);
-
-		if (last != NULL && strcmp(last->topic, message->topic) == 0)
-			message->user_handlers = last->user_handlers;
-		else
-			message->user_handlers = topic_handlers(work, message->topic);
-		last = message;
-	}
-}
-
-/* The handler of a message whose type is known: its type's, or the topic's. */
-const UserHandler *
-user_handler_choose(const Message *message)
-{
-	const UserHandler *whole_topic = NULL;
-	ListCell		  *cell;
-
-	foreach(cell, message->user_handlers)
-	{
-		const UserHandler *handler = lfirst(cell);
-
-		if (handler->event_type[0] == '\0')
-			whole_topic = handler;
-		else if (message->event_type != NULL &&
-				 strcmp(handler->event_type, message->event_type) == 0)
-			return handler;
-	}
-	return whole_topic;
-}
+/* The handler has returned, and what it deferred is being done. */
+static bool settling;
 
 /* ---- What a running handler may not do, and what is known of it ---- */
 
@@ -201,6 +85,8 @@ outlives_handler(const Node *command)
 {
 	switch (nodeTag(command))
 	{
+		case T_ConstraintsSetStmt:
+			return settling && ((const ConstraintsSetStmt *) command)->deferred;
 		case T_ListenStmt:
 		case T_UnlistenStmt:
 		case T_PrepareStmt:
@@ -228,8 +114,11 @@ on_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 				 errmsg("%s is not allowed in a handler",
 						GetCommandTagName(
 							CreateCommandTag(statement->utilityStmt))),
-				 errdetail(
-					 "It would outlive the handler in the relay's session.")));
+				 settling
+					 ? errdetail("A trigger that was deferred to the handler's "
+								 "end cannot defer another one.")
+					 : errdetail("It would outlive the handler in the relay's "
+								 "session.")));
 	(next_utility ? next_utility
 				  : standard_ProcessUtility)(statement, query, read_only_tree,
 											 context, params, environment,
@@ -343,15 +232,30 @@ message_datum(const Message *message)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-/* Calls the function, and has all constraints say what they have to say. */
+/*
+ * Does what was deferred.  A trigger that is fired here finds each constraint
+ * immediate and cannot defer any (outlives_handler), so that none is left for
+ * COMMIT, where it would run as the relay's role and without a time limit.
+ */
 static void
-call_function(const Message *message)
+settle_constraints(void)
 {
-	LOCAL_FCINFO(fcinfo, 2);
-	FmgrInfo			flinfo;
 	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
 
-	fmgr_info(handler_function(message->user->function), &flinfo);
+	settling = true;
+	/* "deferred" is false as makeNode leaves it */
+	AfterTriggerSetState(immediate);
+	settling = false;
+}
+
+/* Calls the function, and does what it deferred. */
+static void
+call_function(const Message *message, Oid function)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	FmgrInfo flinfo;
+
+	fmgr_info(function, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
 	fcinfo->args[0].isnull = !payload_datum(message, &fcinfo->args[0].value);
 	fcinfo->args[1].isnull = false;
@@ -362,29 +266,83 @@ call_function(const Message *message)
 						errdetail("The handler %s is STRICT.",
 								  message->user->function)));
 	(void) FunctionCallInvoke(fcinfo);
-	/* "deferred" is false as makeNode leaves it */
-	AfterTriggerSetState(immediate);
+	settle_constraints();
+}
+
+/* ---- What a handler leaves open ---- */
+
+/* The names of the cursors that are open in this session. */
+static List *
+open_cursors(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+	FmgrInfo		flinfo;
+	ReturnSetInfo	result = {.type = T_ReturnSetInfo};
+	TupleTableSlot *slot;
+	List		   *names = NIL;
+
+	fmgr_info(F_PG_CURSOR, &flinfo);
+	result.econtext = CreateStandaloneExprContext();
+	result.allowedModes = SFRM_Materialize;
+	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL,
+							 (Node *) &result);
+	(void) FunctionCallInvoke(fcinfo);
+	slot = MakeSingleTupleTableSlot(result.setDesc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(result.setResult, true, false, slot))
+	{
+		bool isnull;
+
+		names = lappend(names, makeString(TextDatumGetCString(
+								   slot_getattr(slot, 1, &isnull))));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(result.setResult);
+	FreeExprContext(result.econtext, true);
+	return names;
+}
+
+/*
+ * Closes cursors and large objects that the handler has left open: the next
+ * one, of another role, could read them.
+ */
+static void
+close_all_but(List *cursors)
+{
+	ListCell *cell;
+
+	foreach(cell, list_difference(open_cursors(), cursors))
+	{
+		Portal portal = GetPortalByName(strVal(lfirst(cell)));
+
+		if (PortalIsValid(portal))
+			PortalDrop(portal, false);
+	}
+	AtEOXact_LargeObject(true);
 }
 
 /* The call as the role that registered it, and nothing of it left over. */
 static void
 call_as_registered(const Message *message)
 {
-	Oid role = get_role_oid(message->user->role, false);
-	Oid own_role;
-	int own_context;
-	int settings = NewGUCNestLevel();
+	Oid	  role = registered_role(message);
+	Oid	  function;
+	Oid	  own_role;
+	int	  own_context;
+	int	  settings = NewGUCNestLevel();
+	List *cursors = open_cursors();
 
 	GetUserIdAndSecContext(&own_role, &own_context);
 	SetUserIdAndSecContext(role, own_context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) set_config_option("search_path", message->user->search_path,
+	function = registered_function(message);
+	(void) set_config_option("search_path", registered_search_path(message),
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
 	/* the relay's own is for the locks of pgstock */
 	(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	limit_begin();
-	call_function(message);
+	call_function(message, function);
+	close_all_but(cursors);
 	limit_end();
 	if (limit_reached)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
@@ -425,6 +383,7 @@ call_guarded(const Message *message)
 	}
 	PG_END_TRY();
 	running = NULL;
+	settling = false;
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	LockReleaseSession(USER_LOCKMETHOD);
@@ -470,6 +429,8 @@ user_handler_apply(UserBatch *batch, const InboxOptions *options,
 		failure = call_guarded(message);
 		if (failure == NULL)
 		{
+			/* what it did to rows that are ours to write */
+			work_refresh_snapshot();
 			batch->succeeded = true;
 			message->outcome = (Outcome){.result = "applied"};
 			return true;
@@ -486,91 +447,4 @@ user_handler_apply(UserBatch *batch, const InboxOptions *options,
 									   unpack_sql_state(failure->sqlerrcode),
 									   failure_text(failure));
 	return true;
-}
-
-/* ---- Registering ---- */
-
-/* Puts a handler into the table, or takes it out of it. */
-static void
-handler_store(Work *work, const char *topic, const char *event_type,
-			  const char *function, const char *search_path)
-{
-	Table		   *table = table_use(work, TABLE_USER_HANDLER);
-	ScanKeyData		keys[2];
-	ItemPointerData tid;
-	bool			found;
-	TupleTableSlot *slot;
-
-	lock_name(LOCK_CLASS_HANDLER, topic);
-	work_refresh_snapshot();
-	table_key_text(&keys[0], 1, topic);
-	table_key_text(&keys[1], 2, event_type);
-	found = table_find(work, table, "user_handler_pkey", 2, keys, &tid) &&
-			table_lock_row(table, &tid);
-	if (function == NULL)
-	{
-		if (found)
-			table_delete(table, &tid);
-		return;
-	}
-	slot = table_new_row(table);
-	row_put_text(slot, HANDLER_TOPIC, topic);
-	row_put_text(slot, HANDLER_EVENT_TYPE, event_type);
-	row_put_text(slot, HANDLER_FUNCTION, function);
-	row_put_text(slot, HANDLER_ROLE, GetUserNameFromId(GetUserId(), false));
-	row_put_text(slot, HANDLER_SEARCH_PATH, search_path);
-	if (found)
-		table_update(work, table, &tid);
-	else
-		table_insert(work, table);
-}
-
-static void
-audit(Work *work, const char *action, const char *target, const char *reason)
-{
-	Table		   *table = table_use(work, TABLE_ADMIN_ACTION);
-	TupleTableSlot *slot = table_new_row(table);
-
-	row_put(slot, 1, TimestampTzGetDatum(work->now));
-	row_put_text(slot, 2, work->actor);
-	row_put_text(slot, 3, action);
-	row_put_text(slot, 4, target);
-	row_put_text(slot, 5, reason);
-	table_insert(work, table);
-}
-
-/* register_handler(topic text, handler text, event_type text) RETURNS void */
-Datum
-pgstock_register_handler(PG_FUNCTION_ARGS)
-{
-	char *topic = args_id(fcinfo, 0, "topic");
-	char *name = args_text(fcinfo, 1);
-	char *event_type = PG_ARGISNULL(2) ? "" : args_id(fcinfo, 2, "event_type");
-	const char *fault = outbox_topic_fault(topic);
-	char	   *function = NULL;
-	char	   *search_path = NULL;
-	Work		work;
-
-	if (fault != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("topic %s", fault)));
-	if (name != NULL)
-	{
-		Oid	  oid = handler_function(name);
-		char *schema = get_namespace_name(get_func_namespace(oid));
-		char *ours = get_namespace_name(
-			get_func_namespace(fcinfo->flinfo->fn_oid));
-
-		function = quote_qualified_identifier(schema, get_func_name(oid));
-		search_path = psprintf("%s, %s, pg_temp",
-							   pstrdup(quote_identifier(schema)),
-							   pstrdup(quote_identifier(ours)));
-	}
-	work_begin(&work, "register_handler()");
-	handler_store(&work, topic, event_type, function, search_path);
-	audit(&work, "register_handler",
-		  event_type[0] ? psprintf("%s %s", topic, event_type) : topic,
-		  function ? function : "removed");
-	work_end(&work);
-	PG_RETURN_VOID();
 }

@@ -545,6 +545,29 @@ COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
 	'all up to here is acknowledged by Kafka; SK021 if a newer epoch leads';
 
 /*
+ * Registered handlers of another database, taken along where function, owner
+ * and role have kept their names.  Those of this database are left alone: there
+ * another oid is another object.
+ */
+CREATE FUNCTION pgstock_internal.adopt_handlers()
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+UPDATE pgstock_internal.user_handler h
+   SET function_oid = p.oid, owner_oid = p.proowner, role_oid = r.oid,
+	   schema_oid = x.extnamespace, system_id = c.system_identifier,
+	   "database" = d.oid
+  FROM pg_control_system() c, pg_database d, pg_extension x, pg_proc p, pg_roles r
+ WHERE d.datname = current_database() AND x.extname = 'pgstock'
+   AND (h.system_id, h."database") <> (c.system_identifier, d.oid)
+   AND p.oid = to_regprocedure(h.handler || '(jsonb,jsonb)')
+   AND pg_get_userbyid(p.proowner) = h.owner
+   AND r.rolname = h.role
+$$;
+COMMENT ON FUNCTION pgstock_internal.adopt_handlers IS
+	'registered handlers of the database that this one was made from';
+
+/*
  * Rows written after the restore carry xids of this history, those before it
  * of another, and no column tells which.  But a native row lies above the
  * foreign floor (the sequence came along), and an unpublished foreign one is
@@ -594,6 +617,7 @@ BEGIN
 	IF execute THEN
 		PERFORM pgstock_internal.raise_epoch();
 		PERFORM pgstock_internal.put_position(w::text, 0, false);
+		PERFORM pgstock_internal.adopt_handlers();
 		/* Their seals are of another history. */
 		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		INSERT INTO pgstock_internal.admin_action

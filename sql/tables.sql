@@ -429,20 +429,34 @@ COMMENT ON COLUMN pgstock_internal.inbox_attempt.started IS
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
 	'up to this offset messages are applied one at a time';
 
-/* The type is empty where the handler has all of the topic that is left. */
+/*
+ * The type is empty where the handler has all of the topic that is left.  The
+ * oids are those of that database, whose names stood for them: see
+ * extension/registration.c.
+ */
 CREATE TABLE pgstock_internal.user_handler
 (
-	topic		text COLLATE "C" NOT NULL,
-	event_type	text COLLATE "C" NOT NULL,
-	handler		text NOT NULL,
-	role		text NOT NULL,
-	search_path	text NOT NULL,
+	topic			text COLLATE "C" NOT NULL,
+	event_type		text COLLATE "C" NOT NULL,
+	handler			text NOT NULL,
+	role			text NOT NULL,
+	owner			text NOT NULL,
+	function_oid	oid NOT NULL,
+	owner_oid		oid NOT NULL,
+	role_oid		oid NOT NULL,
+	schema_oid		oid NOT NULL,
+	system_id		bigint NOT NULL,
+	"database"		oid NOT NULL,
 	CONSTRAINT user_handler_pkey PRIMARY KEY (topic, event_type)
 );
 COMMENT ON TABLE pgstock_internal.user_handler IS
 	'functions that users have registered for incoming messages';
 COMMENT ON COLUMN pgstock_internal.user_handler.role IS
-	'who registered it: it runs with their rights';
+	'who registered it: it runs with that role''s rights';
+COMMENT ON COLUMN pgstock_internal.user_handler.owner IS
+	'the owner of the function when it was registered';
+COMMENT ON COLUMN pgstock_internal.user_handler.schema_oid IS
+	'the extension''s schema, second in the handler''s search_path';
 
 /*
  * One row for a message from its first failure to its end; the archive is

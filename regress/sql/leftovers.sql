@@ -1,0 +1,149 @@
+--
+-- leftovers: what a handler leaves to be done after it is done in its fence, and
+-- nothing that it does to its own message stops another
+--
+CREATE SCHEMA lo;
+CREATE ROLE regress_lo;
+CREATE ROLE regress_lo_other;
+GRANT USAGE, CREATE ON SCHEMA lo TO regress_lo, regress_lo_other;
+SELECT grant_stock_access('regress_lo', 'admin'), grant_stock_access('regress_lo_other', 'admin');
+-- Runs what the payload says.
+CREATE FUNCTION lo.runs(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	command	text;
+BEGIN
+	FOR command IN SELECT jsonb_array_elements_text(payload->'run') LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;
+CREATE TABLE lo.ran (what text, who text);
+CREATE TABLE lo.first (a int);
+CREATE TABLE lo.second (a int);
+GRANT ALL ON ALL TABLES IN SCHEMA lo TO PUBLIC;
+CREATE FUNCTION lo.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO lo.ran VALUES (tg_table_name, current_user);
+	RETURN NULL;
+END
+$$;
+-- Fired when what was deferred is done, it defers another.
+CREATE FUNCTION lo.defers() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.a = 1 THEN
+		SET CONSTRAINTS ALL DEFERRED;
+	ELSIF NEW.a = 2 THEN
+		BEGIN
+			EXECUTE 'SET CONSTRAINTS lo.second_late DEFERRED';
+		EXCEPTION WHEN OTHERS THEN
+			NULL;
+		END;
+	ELSIF NEW.a = 3 THEN
+		SET CONSTRAINTS ALL IMMEDIATE;
+	END IF;
+	INSERT INTO lo.second VALUES (NEW.a);
+	RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER first_late AFTER INSERT ON lo.first DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lo.defers();
+CREATE CONSTRAINT TRIGGER second_late AFTER INSERT ON lo.second DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lo.note();
+SET ROLE regress_lo;
+SELECT register_handler('lo', 'lo.runs', 'Mine');
+SET ROLE regress_lo_other;
+SELECT register_handler('lo', 'lo.runs', 'Other');
+RESET ROLE;
+CREATE SEQUENCE lo.key;
+-- A transaction, as the relay makes it; each message is "type: command | command".
+CREATE FUNCTION lo.apply(VARIADIC commands text[]) RETURNS TABLE (result text, reason text, n bigint) LANGUAGE sql AS $$
+SELECT a.result, a.reason, a.n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'lo', 'key', nextval('lo.key'), 'headers', jsonb_build_object('ce_type', split_part(c.command, ': ', 1)),
+	'json', jsonb_build_object('order_id', 'lo-' || c.n, 'run', string_to_array(substr(c.command, strpos(c.command, ': ') + 2), ' | '))) ORDER BY c.n)
+	FROM unnest(commands) WITH ORDINALITY AS c (command, n))) a
+$$;
+-- no trigger runs at COMMIT, as the relay's role: what is deferred again is refused, or done
+SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (1)');
+SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (2)', 'Mine: INSERT INTO lo.first VALUES (3)', 'Other: INSERT INTO lo.first VALUES (4)');
+SELECT * FROM lo.ran ORDER BY what, who;
+TRUNCATE lo.ran, lo.first, lo.second;
+-- before that, a handler defers and undefers as it likes
+SELECT * FROM lo.apply('Mine: SET CONSTRAINTS ALL DEFERRED | INSERT INTO lo.first VALUES (4) | SET CONSTRAINTS lo.second_late DEFERRED | INSERT INTO lo.second VALUES (4)');
+SELECT * FROM lo.ran ORDER BY what, who;
+-- in its time
+SET pgstock.handler_timeout = '100ms';
+CREATE FUNCTION lo.sleeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
+CREATE TABLE lo.third (a int);
+GRANT ALL ON lo.third TO PUBLIC;
+CREATE CONSTRAINT TRIGGER third_late AFTER INSERT ON lo.third DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lo.sleeps();
+SELECT * FROM lo.apply('Mine: INSERT INTO lo.third VALUES (1)');
+RESET pgstock.handler_timeout;
+-- a cursor and a large object that were left open are not the next one's to read
+CREATE FUNCTION lo.opens() RETURNS void LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'lo_secret'; BEGIN OPEN c FOR SELECT 'secret'; END $$;
+BEGIN;
+DECLARE mine CURSOR FOR SELECT 'kept';
+SELECT * FROM lo.apply('Mine: SELECT lo.opens() | DECLARE lo_more CURSOR FOR SELECT 1', 'Mine: SELECT lo_from_bytea(16999, ''secret'') | SELECT lo_open(16999, 262144)', 'Other: FETCH lo_secret');
+SELECT name FROM pg_cursors WHERE name !~ 'unnamed' ORDER BY 1;
+FETCH mine;
+SELECT loread(0, 10);
+ROLLBACK;
+SELECT * FROM lo.apply('Mine: LISTEN lo');
+SELECT * FROM lo.apply('Mine: CREATE TEMP TABLE t (a int) ON COMMIT DROP | CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''SELECT 1'' | CREATE TEMP SEQUENCE s | CREATE TYPE pg_temp.e AS ENUM (''a'')');
+SELECT count(*) AS temporary FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema();
+-- A handler that retries or ends its own message, and one that moves its partition: it is done, and what comes behind it too.
+DELETE FROM pgstock_internal.failed_event;
+CREATE FUNCTION lo.second_try(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF (message->>'attempt')::int = 1 THEN
+		RAISE EXCEPTION 'not yet';
+	END IF;
+	EXECUTE payload->>'run';
+	IF (payload->>'fails')::boolean THEN
+		RAISE EXCEPTION 'it fails again';
+	END IF;
+END
+$$;
+SELECT register_handler('lo-own', 'lo.second_try');
+CREATE TABLE lo.own (order_id text, run text, fails boolean);
+INSERT INTO lo.own VALUES
+	('own-1', $$SELECT retry_failed_event(order_id => 'own-1')$$, false),
+	('own-2', $$SELECT retry_failed_event(order_id => 'own-2')$$, true),
+	('own-3', $$SELECT discard_failed_event(id, 'mine') FROM stock_failed_events WHERE order_id = 'own-3'$$, false),
+	('own-4', $$SELECT retry_failed_event(order_id => 'own-5')$$, false),
+	('own-5', 'SELECT 1', false),
+	('own-6', $$DELETE FROM pgstock_internal.failed_event WHERE order_id = 'own-6'$$, false),
+	('own-7', $$DELETE FROM pgstock_internal.inbox WHERE order_id = 'own-7'$$, false),
+	('own-8', $$SELECT pgstock_internal.relay_rewind('lo-own', '{0}', '{0}', 'r')$$, false),
+	('own-9', 'SELECT 1', false);
+CREATE FUNCTION lo.own_batch() RETURNS jsonb LANGUAGE sql AS $$
+SELECT jsonb_agg(jsonb_build_object('topic', 'lo-own', 'offset', substr(order_id, 5)::int, 'key', order_id, 'headers', '{"ce_type": "t"}'::jsonb, 'json', to_jsonb(o)) ORDER BY order_id) FROM lo.own o
+$$;
+SELECT result, reason, n FROM apply(lo.own_batch());
+UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'lo-own' AND state = 'waiting';
+CREATE PROCEDURE lo.retry_all() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1 .. 9 LOOP PERFORM pgstock_internal.relay_retry(50, relay_options()); COMMIT; END LOOP; END $$;
+CALL lo.retry_all();
+SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-own' ORDER BY 1;
+SELECT order_id, result, reason FROM stock_inbox WHERE topic = 'lo-own' ORDER BY 1;
+-- the same in a first try: what a handler does to its own partition does not stop it
+CREATE FUNCTION lo.rewinds(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pgstock_internal.relay_rewind('lo-back', '{0}', '{0}', 'r') $$;
+SELECT register_handler('lo-back', 'lo.rewinds');
+SELECT result, reason, n FROM apply('[{"topic": "lo-back", "offset": 1, "json": {}}]');
+SELECT result, reason, n FROM apply('[{"topic": "lo-back", "offset": 2, "json": {}}, {"topic": "lo-back", "offset": 3, "json": {}}]');
+SELECT next_offset FROM pgstock_internal.inbox_offset WHERE topic = 'lo-back';
+-- an error when the outcome is written is the message's own failure, and not that of the call
+CREATE UNIQUE INDEX lo_one ON pgstock_internal.failed_event (state) WHERE state = 'retried' AND topic <> 'lo-own';
+DELETE FROM pgstock_internal.failed_event;
+SELECT register_handler('lo-breaks', 'lo.second_try');
+INSERT INTO pgstock_internal.failed_event (topic, partition, "offset", event_id, attempts, state, class, error, first_failed_at, handled) VALUES ('lo-other', 0, 0, 'lo-other', 1, 'retried', 'none', 'x', now(), true);
+SELECT result, reason, n FROM apply('[{"topic": "lo-breaks", "json": {"run": "CREATE TABLE lo.made ()", "fails": false}}, {"topic": "lo-own", "json": {"run": "SELECT 1", "fails": false}}]');
+UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE state = 'waiting';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(50, relay_options());
+SELECT topic, state, attempts, error FROM pgstock_internal.failed_event ORDER BY id;
+SELECT to_regclass('lo.made');
+DROP INDEX pgstock_internal.lo_one;
+DELETE FROM pgstock_internal.failed_event;
+DELETE FROM pgstock_internal.user_handler;
+\set VERBOSITY terse
+SET client_min_messages = warning;
+DROP SCHEMA lo CASCADE;
+RESET client_min_messages;
+SELECT grant_stock_access('regress_lo', 'none'), grant_stock_access('regress_lo_other', 'none');
+DROP ROLE regress_lo, regress_lo_other;
+SELECT * FROM verify_stock();
