@@ -165,7 +165,99 @@ audit_has_faults(const Audit *audit)
 	return false;
 }
 
+/* ---- copies ------------------------------------------------------------ */
+
+void
+audit_copy_expect(AuditCopies *copies, uint64_t key)
+{
+	Assert(!copies->sorted);
+	if (copies->count == copies->size)
+	{
+		copies->size = Max(copies->size * 2, 1024);
+		copies->entries = xrealloc(copies->entries,
+								   copies->size * sizeof(AuditCopy));
+	}
+	copies->entries[copies->count++] = (AuditCopy){.key = key, .seq = -1};
+}
+
+static int
+compare_copies(const void *a, const void *b)
+{
+	uint64_t x = ((const AuditCopy *) a)->key;
+	uint64_t y = ((const AuditCopy *) b)->key;
+
+	return (x > y) - (x < y);
+}
+
+void
+audit_copies_sort(AuditCopies *copies)
+{
+	size_t kept = 0;
+
+	if (copies->count > 0)
+		qsort(copies->entries, copies->count, sizeof(AuditCopy),
+			  compare_copies);
+	for (size_t i = 0; i < copies->count; i++)
+		if (kept == 0 ||
+			copies->entries[kept - 1].key != copies->entries[i].key)
+			copies->entries[kept++] = copies->entries[i];
+	copies->count = kept;
+	copies->sorted = true;
+}
+
+void
+audit_copies_free(AuditCopies *copies)
+{
+	free(copies->entries);
+	*copies = (AuditCopies){0};
+}
+
+static AuditCopy *
+find_copy(const AuditCopies *copies, uint64_t key)
+{
+	const AuditCopy wanted = {.key = key};
+
+	Assert(copies->sorted);
+	if (copies->count == 0)
+		return NULL;
+	return bsearch(&wanted, copies->entries, copies->count, sizeof(AuditCopy),
+				   compare_copies);
+}
+
+void
+audit_copy_see(AuditCopies *copies, uint64_t key, int64_t seq)
+{
+	AuditCopy *copy = find_copy(copies, key);
+
+	if (copy == NULL)
+		return;
+	copy->seen = true;
+	copy->seq = Max(copy->seq, seq);
+}
+
+bool
+audit_has_copy(const AuditCopies *copies, uint64_t key, int64_t after)
+{
+	const AuditCopy *copy = find_copy(copies, key);
+
+	return copy != NULL && copy->seen && (after < 0 || copy->seq > after);
+}
+
 /* ---- records ----------------------------------------------------------- */
+
+static bool
+slices_equal(Slice a, Slice b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+bool
+audit_is_ours(const AuditRecord *record, Slice source, Slice incarnation)
+{
+	return slices_equal(record->source, source) &&
+		   (record->incarnation.data == NULL ||
+			slices_equal(record->incarnation, incarnation));
+}
 
 static int
 hex_digit(char c)
@@ -209,14 +301,15 @@ read_uuid(Slice text, char *id)
 void
 audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 {
-	static const char *const names[] = {"ce_id",	 "event_id",
-										"id",		 "replay_of",
-										"ce_source", "ce_sequence"};
-	Slice					 values[Lengthof(names)] = {{NULL, 0}};
-	char					 seq[EVENT_SEQ_LEN + 1] = "";
-	const char				*name;
-	const void				*value;
-	size_t					 len;
+	static const char *const names[] = {
+		"ce_id",	   "event_id",		 "id", "replay_of", "ce_source",
+		"ce_sequence", "ce_incarnation",
+	};
+	Slice		values[Lengthof(names)] = {{NULL, 0}};
+	char		seq[EVENT_SEQ_LEN + 1] = "";
+	const char *name;
+	const void *value;
+	size_t		len;
 
 	*record = (AuditRecord){.seq = -1};
 	if (headers == NULL)
@@ -230,6 +323,7 @@ audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 		record->has_id = read_uuid(values[n], record->id);
 	record->copy_of = values[3];
 	record->source = values[4];
+	record->incarnation = values[6];
 	if (values[5].len == EVENT_SEQ_LEN)
 		memcpy(seq, values[5].data, EVENT_SEQ_LEN);
 	if (!parse_number(seq, &record->seq))

@@ -54,6 +54,35 @@ AuditVerdict audit_judge(Audit *audit, uint64_t key);
 /* Whether anything is not as it should be. */
 bool audit_has_faults(const Audit *audit);
 
+/* ---- copies ---- */
+
+/*
+ * That replay made.  An event of which a copy is in the topic is there, though
+ * its own record is not: the loss was mended.  Its key is that of the first one.
+ */
+typedef struct AuditCopy
+{
+	uint64_t key;
+	int64_t	 seq; /* the greatest that was seen; -1: none says */
+	bool	 seen;
+} AuditCopy;
+
+typedef struct AuditCopies
+{
+	AuditCopy *entries;
+	size_t	   count;
+	size_t	   size; /* allocated */
+	bool	   sorted;
+} AuditCopies;
+
+void audit_copy_expect(AuditCopies *copies, uint64_t key);
+void audit_copies_sort(AuditCopies *copies);
+void audit_copies_free(AuditCopies *copies);
+void audit_copy_see(AuditCopies *copies, uint64_t key, int64_t seq);
+
+/* Whether one was seen; where "after" is not negative, one behind that seq. */
+bool audit_has_copy(const AuditCopies *copies, uint64_t key, int64_t after);
+
 /* ---- what a record says of itself ---- */
 
 typedef struct AuditRecord
@@ -63,7 +92,12 @@ typedef struct AuditRecord
 	int64_t seq; /* -1: it does not say */
 	Slice	copy_of;
 	Slice	source;
+	Slice	incarnation;
 } AuditRecord;
+
+/* Whether this database published it; one of the same name has another
+ * incarnation. */
+bool audit_is_ours(const AuditRecord *record, Slice source, Slice incarnation);
 
 void audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record);
 

@@ -39,23 +39,26 @@ typedef struct Topic
 	int64_t removed; /* by retention, as it seems */
 	int64_t unknown; /* in the topic, not in the outbox */
 	int64_t other;	 /* records that are not of this comparison */
+	int64_t mended;	 /* lost, and there as a copy */
 } Topic;
 
 typedef struct Comparison
 {
-	Command			command;
-	const char	   *from_time; /* NULL: does not matter */
-	int64_t			after_seq;
-	int64_t			to_seq;
-	int64_t			first_seq; /* from here on the outbox is complete */
-	Audit			audit;
-	Topic		   *topics;
-	size_t			topic_count;
-	AuditPartition *partitions;
-	size_t			partition_count;
-	AuditPartition *reading; /* the partition of the last message */
-	Buf				packed;	 /* headers of the last raw one */
-	char			source[160];
+	Command				command;
+	const char		   *from_time; /* NULL: does not matter */
+	int64_t				after_seq;
+	int64_t				to_seq;
+	int64_t				first_seq; /* from here on the outbox is complete */
+	Audit				audit;
+	AuditCopies			copies;
+	Topic			   *topics;
+	size_t				topic_count;
+	AuditPartition	   *partitions;
+	size_t				partition_count;
+	AuditPartition	   *reading; /* the partition of the last message */
+	rd_kafka_resp_err_t trouble; /* of the broker, the last one */
+	Buf					packed;	 /* headers of the last raw one */
+	char				source[160];
 } Comparison;
 
 static Topic *
@@ -82,6 +85,22 @@ row_key(const ApiAuditRow *row)
 	return audit_event_key(row->topic, row->id.data, row->copy_of);
 }
 
+/* What a raw copy has behind the first one's headers: see relay_replay(). */
+#define COPY_HEADER_LEN (2 + 9 + 4 + EVENT_SEQ_LEN)
+
+/* The key of the event that it is a copy of, or of itself. */
+static uint64_t
+first_key(const ApiAuditRow *row)
+{
+	Slice headers = row->headers;
+
+	if (row->format != 'r')
+		return audit_event_key(row->topic, row->id.data, (Slice){NULL, 0});
+	if (row->copy && headers.len >= COPY_HEADER_LEN)
+		headers.len -= COPY_HEADER_LEN;
+	return audit_raw_key(row->topic, row->key, row->payload, headers);
+}
+
 static void
 expect_row(Comparison *c, const ApiAuditRow *row)
 {
@@ -89,7 +108,10 @@ expect_row(Comparison *c, const ApiAuditRow *row)
 
 	c->first_seq = Min(c->first_seq, row->seq);
 	if (row->copy)
+	{
 		topic->copies++;
+		audit_copy_expect(&c->copies, first_key(row));
+	}
 	else
 		topic->events++;
 	topic->pending += row->pending;
@@ -130,6 +152,9 @@ judge_row(Comparison *c, const ApiAuditRow *row)
 		audit_may_be_removed(c->partitions, c->partition_count, row->topic,
 							 row->seq))
 		topic->removed += verdict.missing;
+	else if (verdict.missing > 0 && audit_has_copy(&c->copies, first_key(row),
+												   row->copy ? row->seq : -1))
+		topic->mended += verdict.missing;
 	else if (verdict.missing > 0)
 	{
 		topic->missing += verdict.missing;
@@ -201,6 +226,7 @@ begin_outbox(Comparison *c, const Point *from)
 		good = walk_outbox(c, expect_row);
 	}
 	audit_sort(&c->audit);
+	audit_copies_sort(&c->copies);
 	PQclear(range);
 	PQclear(position);
 	return good;
@@ -223,6 +249,21 @@ add_stock_topics(Comparison *c)
 	return topics != NULL;
 }
 
+/* With the right that is missing, if it is one. */
+static void
+say_topic_error(const char *topic, int32_t partition, rd_kafka_resp_err_t error)
+{
+	bool  denied = error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+	char *where = partition < 0 ? xstrdup("")
+								: xasprintf(", partition %d", partition);
+
+	command_say("topic \"%s\"%s: %s%s", topic, where, rd_kafka_err2str(error),
+				denied ? ": allow the relay's principal Describe and Read on "
+						 "this topic"
+					   : "");
+	free(where);
+}
+
 static bool
 add_partition(Comparison *c, rd_kafka_t *client, const char *topic, int32_t id)
 {
@@ -235,8 +276,7 @@ add_partition(Comparison *c, rd_kafka_t *client, const char *topic, int32_t id)
 							 COMMAND_BROKER_MS);
 	if (error != 0)
 	{
-		command_say("topic \"%s\", partition %d: %s", topic, id,
-					rd_kafka_err2str(error));
+		say_topic_error(topic, id, error);
 		return false;
 	}
 	partition.done = partition.low >= partition.end;
@@ -244,6 +284,26 @@ add_partition(Comparison *c, rd_kafka_t *client, const char *topic, int32_t id)
 							 (c->partition_count + 1) * sizeof(AuditPartition));
 	c->partitions[c->partition_count++] = partition;
 	return true;
+}
+
+/* The list of all topics leaves out those that the relay may not see; asked by
+ * its name, the broker says so. */
+static bool
+is_absent(rd_kafka_t *client, const char *name)
+{
+	const struct rd_kafka_metadata *metadata = command_metadata(client, name);
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+
+	if (metadata == NULL)
+		return false;
+	if (metadata->topic_cnt == 1)
+		error = metadata->topics[0].err;
+	rd_kafka_metadata_destroy(metadata);
+	if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+		error == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION)
+		return true;
+	say_topic_error(name, -1, error);
+	return false;
 }
 
 /* A topic that is not there has no partitions: all its events are missing. */
@@ -258,6 +318,8 @@ add_partitions(Comparison *c, rd_kafka_t *client)
 		const struct rd_kafka_metadata_topic
 			*topic = command_topic(metadata, c->topics[i].name);
 
+		if (topic == NULL)
+			good = is_absent(client, c->topics[i].name);
 		for (int p = 0; topic != NULL && good && p < topic->partition_cnt; p++)
 			good = add_partition(c, client, c->topics[i].name,
 								 topic->partitions[p].id);
@@ -286,6 +348,12 @@ partition_of(Comparison *c, const rd_kafka_message_t *message)
 
 /* ---- records ----------------------------------------------------------- */
 
+static Slice
+slice_of(const char *text)
+{
+	return (Slice){text, strlen(text)};
+}
+
 /* Whether the outbox should have it and does not; -1 if nobody can tell. */
 static int
 is_unknown(Comparison *c, const AuditRecord *record, char *id)
@@ -294,8 +362,9 @@ is_unknown(Comparison *c, const AuditRecord *record, char *id)
 	int		  unknown;
 
 	if (!record->has_id || record->seq < c->first_seq ||
-		record->seq > c->to_seq || record->source.len != strlen(c->source) ||
-		memcmp(record->source.data, c->source, record->source.len) != 0)
+		record->seq > c->to_seq ||
+		!audit_is_ours(record, slice_of(c->source),
+					   slice_of(c->command.hello.incarnation)))
 		return 0;
 	event_uuid_text(id, record->id);
 	held = command_checked(api_exec_audit_holds(c->command.pg, record->seq, id),
@@ -307,18 +376,25 @@ is_unknown(Comparison *c, const AuditRecord *record, char *id)
 
 static bool
 see_raw(Comparison *c, const rd_kafka_message_t *message,
-		const rd_kafka_headers_t *headers)
+		const rd_kafka_headers_t *headers, const AuditRecord *record)
 {
 	const char *topic = rd_kafka_topic_name(message->rkt);
+	Slice		key = {message->key, message->key_len};
+	Slice		value = {message->payload, message->len};
+	size_t		len;
 
 	buf_clear(&c->packed);
 	if (headers != NULL && !headers_pack(headers, &c->packed))
 		return false;
-	return audit_see(&c->audit,
-					 audit_raw_key((Slice){topic, strlen(topic)},
-								   (Slice){message->key, message->key_len},
-								   (Slice){message->payload, message->len},
-								   (Slice){c->packed.data, c->packed.len}));
+	len = c->packed.len;
+	if (record->copy_of.data != NULL && len >= COPY_HEADER_LEN)
+		audit_copy_see(&c->copies,
+					   audit_raw_key(slice_of(topic), key, value,
+									 (Slice){c->packed.data,
+											 len - COPY_HEADER_LEN}),
+					   -1);
+	return audit_see(&c->audit, audit_raw_key(slice_of(topic), key, value,
+											  (Slice){c->packed.data, len}));
 }
 
 static bool
@@ -337,8 +413,12 @@ see_record(Comparison *c, const rd_kafka_message_t *message,
 	audit_read_headers(headers, &record);
 	if (partition->first_seq == INT64_MAX && record.seq >= 0)
 		partition->first_seq = record.seq;
-	if (topic->raw && see_raw(c, message, headers))
+	if (topic->raw && see_raw(c, message, headers, &record))
 		return true;
+	if (record.has_id && record.copy_of.data != NULL)
+		audit_copy_see(&c->copies,
+					   audit_event_key(name, record.id, (Slice){NULL, 0}),
+					   record.seq);
 	if (record.has_id &&
 		audit_see(&c->audit, audit_event_key(name, record.id, record.copy_of)))
 		return true;
@@ -362,8 +442,18 @@ see_message(Comparison *c, const rd_kafka_message_t *message)
 	AuditPartition *partition;
 	bool			good = true;
 
+	if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+	{
+		say_topic_error(message->rkt != NULL ? rd_kafka_topic_name(message->rkt)
+											 : "?",
+						-1, message->err);
+		return false;
+	}
 	if (message->err != 0 && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+	{
+		c->trouble = message->err;
 		return true; /* the client tries again; a stall ends it */
+	}
 	partition = partition_of(c, message);
 	if (partition->done)
 		return true;
@@ -399,7 +489,10 @@ poll_messages(Comparison *c, rd_kafka_t *client)
 			continue;
 		if (message == NULL)
 		{
-			command_say("the broker gives no more messages, though there are");
+			command_say("the broker gives no more messages, though there "
+						"are%s%s",
+						c->trouble != 0 ? ": " : "",
+						c->trouble != 0 ? rd_kafka_err2str(c->trouble) : "");
 			return false;
 		}
 		if (message->err == 0)
@@ -445,15 +538,19 @@ report(const Comparison *c)
 	for (size_t i = 0; i < c->topic_count; i++)
 	{
 		const Topic *topic = &c->topics[i];
+		char		 mended[64] = "";
 
+		if (topic->mended > 0)
+			snprintf(mended, sizeof(mended),
+					 "; %" PRId64 " there as a copy alone", topic->mended);
 		safe_line(stdout,
 				  "topic %s: %" PRId64 " events, %" PRId64 " replayed copies, "
 				  "%" PRId64 " pending, %" PRId64 " removed by retention, "
 				  "%" PRId64 " other records; %" PRId64 " missing, %" PRId64
-				  " doubled, %" PRId64 " unknown",
+				  " doubled, %" PRId64 " unknown%s",
 				  topic->name, topic->events, topic->copies, topic->pending,
 				  topic->removed, topic->other, topic->missing, topic->doubled,
-				  topic->unknown);
+				  topic->unknown, mended);
 		clean = clean && topic->missing == 0 && topic->doubled == 0 &&
 				topic->unknown == 0;
 	}
@@ -494,6 +591,7 @@ cmd_audit(const Arguments *arguments, const Config *config)
 	code = c.command.code;
 	command_close(&c.command);
 	audit_free(&c.audit);
+	audit_copies_free(&c.copies);
 	for (size_t i = 0; i < c.topic_count; i++)
 		free(c.topics[i].name);
 	free(c.topics);

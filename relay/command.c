@@ -31,10 +31,15 @@ command_say(const char *format, ...)
 PGresult *
 command_checked(PGresult *result, const char *what)
 {
-	char *text = api_failure(&result);
+	const char *sqlstate = api_sqlstate(result);
+	bool		denied = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
+	char	   *text = api_failure(&result);
 
 	if (text != NULL)
-		command_say("%s: %s", what, text);
+		command_say("%s: %s%s", what, text,
+					denied ? ": the role of conninfo needs SELECT "
+							 "grant_stock_access('<role>', 'relay')"
+						   : "");
 	free(text);
 	return result;
 }

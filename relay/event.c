@@ -117,20 +117,22 @@ add_header(rd_kafka_headers_t *headers, const char *name, size_t name_len,
 	add_header(headers, name, sizeof(name) - 1, value, len)
 
 static void
-add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row, Slice source,
-				const char *id, const char *created)
+add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row,
+				EventSource source, const char *id, const char *created)
 {
 	char seq[EVENT_SEQ_LEN];
 
 	event_seq_text(seq, row->seq);
 	ADD(headers, "ce_specversion", "1.0", 3);
 	ADD(headers, "ce_id", id, EVENT_UUID_LEN);
-	ADD(headers, "ce_source", source.data, source.len);
+	ADD(headers, "ce_source", source.name.data, source.name.len);
 	ADD(headers, "ce_type", row->type.data, row->type.len);
 	ADD(headers, "ce_time", created, EVENT_TIME_LEN);
 	if (row->key.data != NULL)
 		ADD(headers, "ce_subject", row->key.data, row->key.len);
 	ADD(headers, "ce_sequence", seq, EVENT_SEQ_LEN);
+	ADD(headers, "ce_incarnation", source.incarnation.data,
+		source.incarnation.len);
 	if (row->payload.data != NULL && row->format == 'j')
 		ADD(headers, "content-type", "application/json", 16);
 	else if (row->payload.data != NULL)
@@ -145,9 +147,9 @@ add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row, Slice source,
 }
 
 rd_kafka_headers_t *
-event_headers(const EventRow *row, unsigned profile, Slice source)
+event_headers(const EventRow *row, unsigned profile, EventSource source)
 {
-	rd_kafka_headers_t *headers = rd_kafka_headers_new(16);
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(17);
 	char				id[EVENT_UUID_LEN];
 	char				created[EVENT_TIME_LEN];
 

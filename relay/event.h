@@ -42,9 +42,16 @@ typedef struct EventRow
 	char	format;		/* j JSON, b bytes, r raw */
 } EventRow;
 
+/* The database that an event is of; two may have one name. */
+typedef struct EventSource
+{
+	Slice name;		   /* ce_source */
+	Slice incarnation; /* ce_incarnation */
+} EventSource;
+
 /* The record's headers, or NULL if the packed ones are damaged. */
 rd_kafka_headers_t *event_headers(const EventRow *row, unsigned profile,
-								  Slice source) MUST_CHECK;
+								  EventSource source) MUST_CHECK;
 
 /* The states in which an order's reservation ends. */
 #define EVENT_ENDS 6

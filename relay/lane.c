@@ -160,7 +160,7 @@ lane_open(Lane *lane, int max_event_bytes)
 }
 
 static void
-lane_produce(Lane *lane, Slice source)
+lane_produce(Lane *lane, EventSource source)
 {
 	Held	*held = &lane->core->held;
 	EventRow event;
@@ -196,7 +196,7 @@ lane_cross_off(Lane *lane, PgConn *conn)
 
 void
 lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
-		Slice source)
+		EventSource source)
 {
 	Held   *held = &lane->core->held;
 	int64_t epoch = lane->core->epoch;

@@ -21,7 +21,7 @@ void  lane_free(Lane *lane);
 
 /* Carries out one of the actions of held topics. */
 void lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
-			 Slice source);
+			 EventSource source);
 
 /* The answer to one of their questions; true if the result is kept. */
 bool lane_take_answer(Lane *lane, OutboxAction question,

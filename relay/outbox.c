@@ -218,6 +218,7 @@ outbox_free(Outbox *outbox)
 	buf_free(&outbox->kafka_position);
 	buf_free(&outbox->record);
 	buf_free(&outbox->source);
+	buf_free(&outbox->source_id);
 	buf_free(&outbox->trouble);
 	free(outbox);
 }
@@ -349,11 +350,20 @@ outbox_count_end(Outbox *outbox, const EventRow *row)
 		*outbox->ends[end] += 1;
 }
 
+static EventSource
+outbox_source(const Outbox *outbox)
+{
+	return (EventSource){
+		.name = {outbox->source.data, outbox->source.len},
+		.incarnation = {outbox->source_id.data, outbox->source_id.len},
+	};
+}
+
 /* False: not now. */
 static bool
 outbox_send(Outbox *outbox, const EventRow *row)
 {
-	const Slice source = {outbox->source.data, outbox->source.len};
+	const EventSource source = outbox_source(outbox);
 
 	switch (sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
 						 (unsigned) outbox->config->header_profile, source))
@@ -470,7 +480,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_CLOSE_LANE:
 		case OUTBOX_PRODUCE_HELD:
 			lane_do(outbox->lane, action, outbox->conn, outbox->max_event_bytes,
-					(Slice){outbox->source.data, outbox->source.len});
+					outbox_source(outbox));
 			break;
 		case OUTBOX_PRODUCE:
 			outbox_produce(outbox);

@@ -31,6 +31,8 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 			 hello.database, hello.preloaded ? "yes" : "no");
 	buf_clear(&outbox->source);
 	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
+	buf_clear(&outbox->source_id);
+	buf_add_str(&outbox->source_id, hello.incarnation);
 	if (outbox->core.transactional)
 	{
 		free(outbox->incarnation);

@@ -26,7 +26,8 @@ struct Outbox
 	PumpState	  told_state;			   /* last one in the log */
 	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
 	uint32_t	  page_count;
-	Buf			  source; /* ce_source */
+	Buf			  source;	 /* ce_source */
+	Buf			  source_id; /* ce_incarnation */
 	int			  max_event_bytes;
 	char		 *incarnation;	  /* the database's, in transactional mode */
 	Buf			  kafka_position; /* as the position topic had it */

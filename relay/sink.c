@@ -268,7 +268,7 @@ sink_ask_why(Sink *sink)
 
 SinkResult
 sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
-			 Slice source)
+			 EventSource source)
 {
 	Topic			   *topic = topics_find(sink->topics, row->topic);
 	rd_kafka_headers_t *headers;

@@ -60,7 +60,7 @@ bool sink_open(Sink *sink, const Config *config, int max_event_bytes,
 void sink_close(Sink *sink);
 
 SinkResult sink_produce(Sink *sink, const EventRow *row, uint64_t id,
-						unsigned profile, Slice source) MUST_CHECK;
+						unsigned profile, EventSource source) MUST_CHECK;
 
 /* Transactional: commits what was produced, and this position with it. */
 SinkResult sink_commit(Sink *sink, Slice position) MUST_CHECK;

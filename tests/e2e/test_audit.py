@@ -4,6 +4,7 @@
 import json
 import re
 import time
+import uuid
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -164,6 +165,65 @@ def test_topic_gone(db, kafka, relay):
     code, counts, named = audit(relay)
     assert code == RUNTIME and counts["stock-events"]["missing"] == 11
     assert len(named) == 11
+
+
+def test_replay_mends(db, kafka, relay):
+    """A topic was lost and made again: what the audit named was sent again as
+    it said, and is there. It stayed red until retention ended."""
+    out = kafka.producer()
+    send(out, "order-created", b"poison", key=b"k", headers=[("a", b"1")])
+    delivered(out)
+    wait_until(lambda: db.value("SELECT count(*) FROM failed_order_archives"),
+               20, "a dead letter, which has no headers of ours")
+    settle(relay)
+    assert relay.terminate() == OK
+    for topic in ("stock-events", "order-created_dlq"):
+        kafka.delete_topics(topic)
+        kafka.create_topics(topic)
+    code, counts, named = audit(relay)
+    assert code == RUNTIME and len(named) == 12
+    relay.start()
+    for line in named:
+        seq = re.search(r" seq=(\d+) ", line)[1]
+        assert relay.command("replay", "--from", seq, "--to",
+                             seq).returncode == OK
+    settle(relay)
+    code, counts, named = audit(relay)
+    assert (code, named) == (OK, [])
+    assert counts["stock-events"]["there as a copy alone"] == 11
+    assert counts["order-created_dlq"]["there as a copy alone"] == 1
+
+
+def test_another_database_of_that_name(db, kafka, relay):
+    """Two servers have a database "shop" and share a topic."""
+    seq, event = pick(db)
+    record, = (r for r in kafka.consume("stock-events")
+               if r.header("ce_id") == event)
+    ours = db.value("SELECT id::text FROM pgstock_internal.incarnation")
+    assert record.header("ce_incarnation") == ours
+    out = kafka.producer()
+    for identity in (ours, str(uuid.uuid4())):
+        changed = {"ce_id": str(uuid.uuid4()).encode(),
+                   "ce_incarnation": identity.encode()}
+        changed["event_id"] = changed["ce_id"]
+        send(out, "stock-events", record.value, key=record.key,
+             headers=[(name, changed.get(name, value))
+                      for name, value in record.headers])
+    delivered(out)
+    code, counts, named = audit(relay)
+    assert code == RUNTIME and len(named) == 1
+    assert counts["stock-events"]["unknown"] == 1
+    assert counts["stock-events"]["other records"] == 1
+
+
+def test_a_right_is_missing(db, relay):
+    """Of a role that may nothing it says what it needs."""
+    db.sql("CREATE ROLE blind LOGIN")
+    relay.config["postgres"]["conninfo"] = db.conninfo(user="blind")
+    done = relay.command("audit")
+    db.sql("DROP ROLE blind")
+    assert done.returncode == RUNTIME
+    assert "grant_stock_access('<role>', 'relay')" in done.stderr
 
 
 def test_outbox_retention(db, kafka, relay):

@@ -12,7 +12,7 @@ from kafkaio import murmur2, partition_of
 
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
 CLOUDEVENTS = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time",
-               "ce_subject", "ce_sequence", "content-type"]
+               "ce_subject", "ce_sequence", "ce_incarnation", "content-type"]
 PLAIN = ["event_id", "event_type", "timestamp"]
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -120,6 +120,33 @@ def test_permissions(db, kafka, relays):
         assert duplicates(tail.records) == 0
 
 
+def test_audit_names_the_right_that_is_missing(db, kafka, relays):
+    """It called all events missing, or waited for records that do not come."""
+    db.sql("SELECT publish_event('audited', 'k', '{}')")
+    kafka.create_topics("audited")
+    open_relay = relays(db.conninfo(), kafka.brokers).start()
+    wait_until(lambda: open_relay.metric("outbox_published_total",
+                                         topic="audited"), 20, "published")
+    assert open_relay.terminate() == 0
+    relay = strict_relay(db, kafka, relays)
+    others = ("--topic", "stock-events", "--topic", "stock-freeze-failed",
+              *operations("Describe", "Read"))
+    kafka.allow(*others)
+    what = "allow the relay's principal Describe and Read on this topic"
+    done = relay.command("audit")
+    assert done.returncode == 1 and "missing" not in done.stdout, done.stdout
+    assert f'topic "audited": Broker: Topic authorization failed: {what}' \
+        in done.stderr
+    kafka.allow("--topic", "audited", *operations("Describe"))
+    done = relay.command("audit")
+    assert done.returncode == 1 and what in done.stderr, done.stderr
+    kafka.allow("--topic", "audited", *operations("Read"))
+    done = relay.command("audit")
+    assert done.returncode == 0, done.stdout + done.stderr
+    kafka.forbid("--topic", "audited", *operations("Describe", "Read"))
+    kafka.forbid(*others)
+
+
 def test_may_make_topics_and_nothing_else(db, kafka, relays):
     """It is told that the topic is there, and does not see it: that is no
     reason to ask for ever, and say nothing."""

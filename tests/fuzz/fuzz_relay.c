@@ -96,7 +96,7 @@ fuzz_row(const Input *whole)
 	headers = event_headers(&row,
 							HEADERS_CLOUDEVENTS | HEADERS_PLAIN |
 								HEADERS_DEBEZIUM,
-							(Slice){"/pgstock/shop", 13});
+							(EventSource){{"/pgstock/shop", 13}, {"1f", 2}});
 	if (headers != NULL)
 		rd_kafka_headers_destroy(headers);
 }

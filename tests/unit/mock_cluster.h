@@ -216,7 +216,7 @@ produce(Fixture *fixture, uint64_t id)
 
 	return sink_produce(fixture->sink, &row, id,
 						HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
-						(Slice){"/pgstock/x", 10});
+						(EventSource){{"/pgstock/x", 10}, {"x", 1}});
 }
 
 #define WAIT_UNTIL(fixture, condition)                         \

@@ -167,6 +167,53 @@ headers_say_who(void **state UNUSED)
 	assert_int_equal(record.seq, -1);
 }
 
+/* An event that is lost and was replayed is there; a copy that is lost itself
+ * only by a later one. */
+static void
+a_copy_stands_for_what_was_lost(void **state UNUSED)
+{
+	AuditCopies copies = {0};
+
+	audit_copies_sort(&copies);
+	assert_false(audit_has_copy(&copies, 1, -1));
+	audit_copies_free(&copies);
+	audit_copy_expect(&copies, 2);
+	audit_copy_expect(&copies, 1);
+	audit_copy_expect(&copies, 2);
+	audit_copies_sort(&copies);
+	assert_int_equal(copies.count, 2);
+	assert_false(audit_has_copy(&copies, 1, -1));
+	audit_copy_see(&copies, 1, 40);
+	audit_copy_see(&copies, 1, 30);
+	audit_copy_see(&copies, 3, 30);
+	assert_true(audit_has_copy(&copies, 1, -1));
+	assert_true(audit_has_copy(&copies, 1, 39));
+	assert_false(audit_has_copy(&copies, 1, 40));
+	assert_false(audit_has_copy(&copies, 2, -1));
+	assert_false(audit_has_copy(&copies, 3, -1));
+	audit_copy_see(&copies, 2, -1); /* a raw one says no seq */
+	assert_true(audit_has_copy(&copies, 2, -1));
+	assert_false(audit_has_copy(&copies, 2, 0));
+	audit_copies_free(&copies);
+}
+
+static void
+a_database_of_the_same_name_is_another(void **state UNUSED)
+{
+	AuditRecord record = {.source = SLICE("/pgstock/shop"),
+						  .incarnation = SLICE("1f")};
+
+	assert_true(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
+	assert_false(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("2e")));
+	assert_false(audit_is_ours(&record, SLICE("/pgstock/mall"), SLICE("1f")));
+	record.incarnation = (Slice){"", 0};
+	assert_false(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
+	record.incarnation = NONE; /* it does not say */
+	assert_true(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
+	record.source = NONE;
+	assert_false(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
+}
+
 static void
 retention_removes_what_came_before(void **state UNUSED)
 {
@@ -194,6 +241,8 @@ main(void)
 		cmocka_unit_test(many),
 		cmocka_unit_test(nothing_at_all),
 		cmocka_unit_test(headers_say_who),
+		cmocka_unit_test(a_copy_stands_for_what_was_lost),
+		cmocka_unit_test(a_database_of_the_same_name_is_another),
 		cmocka_unit_test(retention_removes_what_came_before),
 	};
 

@@ -10,7 +10,7 @@
 
 #include "event.h"
 
-static const Slice source = {"/pgstock/shop", 13};
+static const EventSource source = {{"/pgstock/shop", 13}, {"1f0a", 4}};
 
 static EventRow
 sample_row(void)
@@ -73,6 +73,7 @@ an_event_has_the_headers_of_the_contract(void **state UNUSED)
 					   {"ce_time", CREATED},
 					   {"ce_subject", "order-1"},
 					   {"ce_sequence", "00000000000000000042"},
+					   {"ce_incarnation", "1f0a"},
 					   {"content-type", "application/json"},
 					   {"event_id", ID},
 					   {"event_type", "StockReserved"},
@@ -110,6 +111,7 @@ an_event_of_bytes_with_a_trace_and_without_a_key_says_so(void **state UNUSED)
 					   {"ce_type", "StockReserved"},
 					   {"ce_time", CREATED},
 					   {"ce_sequence", "00000000000000000042"},
+					   {"ce_incarnation", "1f0a"},
 					   {"content-type", "application/octet-stream"},
 					   {"traceparent", "00-1-2-01"},
 					   {"ce_traceparent", "00-1-2-01"},
@@ -132,6 +134,7 @@ a_tombstone_has_no_content_type(void **state UNUSED)
 					   {"ce_time", CREATED},
 					   {"ce_subject", "order-1"},
 					   {"ce_sequence", "00000000000000000042"},
+					   {"ce_incarnation", "1f0a"},
 					   {NULL, NULL},
 				   });
 }

@@ -172,7 +172,7 @@ a_closed_producer_reports_nothing_any_more(void **state)
 static void
 expect_refusal(Fixture *fixture, const EventRow *row, const char *why)
 {
-	const Slice source = {"/pgstock/x", 10};
+	const EventSource source = {{"/pgstock/x", 10}, {"x", 1}};
 
 	assert_int_equal(sink_produce(fixture->sink, row, 1, HEADERS_PLAIN, source),
 					 SINK_REFUSED);
