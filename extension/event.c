@@ -216,6 +216,8 @@ part_record(Work *work, const Event *event, const Part *part,
 		json_text(&json, "expires_at", event_time(event->expires_at));
 	if (event->replayed)
 		appendStringInfoString(&json, ",\"replayed\":true");
+	if (event->differs != NULL && !part->leave_out)
+		appendStringInfo(&json, ",\"differs\":%s", event->differs);
 	json_items(&json, event, part);
 	json_end(&json, work, part->leave_out);
 	return event_record(work, event->topic ? event->topic : TOPIC_EVENTS,
@@ -391,7 +393,8 @@ event_emit_level(Work *work, Level *level, const char *kind,
 /* Emits that an incoming order was refused. */
 void
 event_emit_refusal(Work *work, const char *order_id, const char *user_id,
-				   const char *reason, List *results, bool replayed)
+				   const char *reason, List *results, bool replayed,
+				   const char *differs)
 {
 	Event event = {
 		.type = "StockReserveFailed",
@@ -399,6 +402,7 @@ event_emit_refusal(Work *work, const char *order_id, const char *user_id,
 		.order_id = order_id,
 		.user_id = user_id,
 		.reason = reason,
+		.differs = differs,
 		.replayed = replayed,
 		.wanted = true,
 		.items = results,

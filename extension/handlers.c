@@ -26,21 +26,21 @@ PG_FUNCTION_INFO_V1(pgstock_handle_order_failed);
 
 /* ---- Outcomes ---- */
 
-static Outcome
-applied(void)
+Outcome
+outcome_applied(void)
 {
 	return (Outcome){.result = "applied"};
 }
 
-static Outcome
-skipped(const char *reason)
+Outcome
+outcome_skipped(const char *reason)
 {
 	return (Outcome){.result = "skipped", .reason = reason};
 }
 
 /* It came before its order: waits apart from the tries. */
-static Outcome
-wait_for_order(void)
+Outcome
+outcome_wait_for_order(void)
 {
 	return (Outcome){.result = "waiting",
 					 .reason = "unknown_order",
@@ -50,7 +50,7 @@ wait_for_order(void)
 /* ---- What is known of an order ---- */
 
 /* Whether a line of the latest attempt is in that state; due is expired. */
-static bool
+bool
 order_has(Work *work, const Order *order, LineState state)
 {
 	ListCell *cell;
@@ -66,7 +66,7 @@ order_has(Work *work, const Order *order, LineState state)
 	return false;
 }
 
-static Reservation *
+Reservation *
 order_any_line(const Order *order)
 {
 	ListCell *cell;
@@ -82,7 +82,7 @@ order_any_line(const Order *order)
 }
 
 /* The lines of the latest attempt as they would be answered. */
-static List *
+List *
 order_answers(Work *work, const Order *order)
 {
 	List	 *answers = NIL;
@@ -102,9 +102,26 @@ order_answers(Work *work, const Order *order)
 	return answers;
 }
 
+/* When the order's latest attempt began. */
+static TimestampTz
+attempt_began_at(const Order *order)
+{
+	TimestampTz began_at = DT_NOEND;
+	ListCell   *cell;
+
+	foreach(cell, order->lines)
+	{
+		const Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt)
+			began_at = Min(began_at, line->created_at);
+	}
+	return began_at;
+}
+
 /* How an order ended that has no live line. */
-static const char *
-end_reason(Work *work, const Order *order)
+const char *
+order_end_reason(Work *work, const Order *order)
 {
 	static const struct
 	{
@@ -127,13 +144,24 @@ end_reason(Work *work, const Order *order)
 
 /* ---- order-created ---- */
 
-/* Every order-created gets an answer: the last one, for an order we know. */
+/*
+ * Every order-created gets an answer: the last one, for an order we know.  One
+ * that says otherwise than what we know changes nothing, and hears so.
+ */
 static Outcome
-answer_again(Work *work, const Order *order)
+answer_again(Work *work, const Message *message, const Order *order)
 {
-	Event		 event = {.replayed = true, .order_id = order->order_id};
+	Event		 event = {.replayed = true,
+						  .order_id = order->order_id,
+						  .differs = differs_json(message, order)};
 	Reservation *line = order_any_line(order);
+	Outcome		 outcome = outcome_applied();
 
+	if (event.differs != NULL)
+	{
+		outcome.reason = "differs";
+		outcome.notable = true;
+	}
 	commit_fence_answer();
 	event.user_id = line->user_id;
 	event.items = order_answers(work, order);
@@ -150,11 +178,12 @@ answer_again(Work *work, const Order *order)
 	else
 	{
 		event_emit_refusal(work, order->order_id, line->user_id,
-						   end_reason(work, order), event.items, true);
-		return applied();
+						   order_end_reason(work, order), event.items, true,
+						   event.differs);
+		return outcome;
 	}
 	event_emit(work, &event);
-	return applied();
+	return outcome;
 }
 
 /* Why a refused order was refused, from its rows. */
@@ -187,143 +216,110 @@ order_created(Work *work, Message *message, Order *order)
 	bool		granted;
 
 	if (order->lines != NIL)
-		return answer_again(work, order);
+		return answer_again(work, message, order);
 	request.expires_at = default_expiry();
 	if (known != NULL)
 	{
 		/* Refused before: what came in since does not change the answer. */
 		answers = reserve_refuse(work, &request, "refused");
 		event_emit_refusal(work, order->order_id, request.user_id, known,
-						   answers, true);
-		return applied();
+						   answers, true, NULL);
+		return outcome_applied();
 	}
 	answers = reserve_apply(work, &request, &granted);
 	if (!granted)
 	{
 		refused_store(work, order->order_id, refusal_reason(answers));
 		event_emit_refusal(work, order->order_id, request.user_id,
-						   refusal_reason(answers), answers, false);
+						   refusal_reason(answers), answers, false, NULL);
 	}
-	return applied();
-}
-
-/* ---- payment-success ---- */
-
-static bool
-is_paid(const char *status)
-{
-	static const char *const paid[] = {
-		"success",
-		"succeeded",
-		"paid",
-		"completed",
-	};
-
-	if (status == NULL)
-		return true;
-	for (int i = 0; i < lengthof(paid); i++)
-	{
-		if (pg_strcasecmp(status, paid[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Paid after the order was given back: no state changes, but somebody must
- * hear, once for each payment.  That it was said is the payment id on the
- * lines, where a payment that was confirmed before stands too.
- */
-static Outcome
-paid_too_late(Work *work, Message *message, Order *order)
-{
-	Event event = {.type = "StockShortfall", .order_id = order->order_id};
-	Reservation *line = order_any_line(order);
-	const char	*payment_id = message->payment_id;
-	ListCell	*cell;
-
-	if (line->payment_id != NULL &&
-		(payment_id == NULL || strcmp(line->payment_id, payment_id) == 0))
-		return skipped("already");
-	event.user_id = line->user_id;
-	event.reason = end_reason(work, order);
-	event.payment_id = payment_id;
-	event.items = order_answers(work, order);
-	event_emit(work, &event);
-	foreach(cell, order->lines)
-	{
-		line = lfirst(cell);
-		if (line->attempt != order->attempt)
-			continue;
-		line->payment_id = pstrdup(payment_id ? payment_id : "unknown");
-		line->dirty = true;
-	}
-	return applied();
-}
-
-/* Paid though it was refused; the same, for an order that has no line. */
-static Outcome
-paid_though_refused(Work *work, Message *message, Order *order,
-					const char *reason)
-{
-	Event event = {.type = "StockShortfall",
-				   .order_id = order->order_id,
-				   .reason = reason,
-				   .payment_id = message->payment_id,
-				   .user_id = message->user_id};
-
-	if (strcmp(reason, "shortfall") == 0)
-		return skipped("shortfall");
-	event_emit(work, &event);
-	refused_store(work, order->order_id, "shortfall");
-	return applied();
-}
-
-static Outcome
-payment_success(Work *work, Message *message, Order *order)
-{
-	Settle		confirm = {.verb = SETTLE_CONFIRM};
-	const char *refused;
-
-	if (!is_paid(message->status))
-		return skipped("not_paid");
-	if (order->lines == NIL)
-	{
-		refused = refused_find(work, order->order_id);
-		return refused ? paid_though_refused(work, message, order, refused)
-					   : wait_for_order();
-	}
-	if (order_has(work, order, LINE_RESERVED) ||
-		order_has(work, order, LINE_EXPIRED))
-	{
-		confirm.payment_id = message->payment_id;
-		(void) settle_apply(work, &confirm, order);
-		return applied();
-	}
-	if (order_has(work, order, LINE_CONFIRMED) ||
-		order_has(work, order, LINE_SHORTFALL))
-	{
-		commit_fence_answer();
-		return skipped(order_has(work, order, LINE_CONFIRMED) ? "already"
-															  : "shortfall");
-	}
-	return paid_too_late(work, message, order);
+	return outcome_applied();
 }
 
 /* ---- What gives back ---- */
 
-static Outcome
-give_back(Work *work, Message *message, Order *order, SettleVerb verb)
+/*
+ * Whether a message speaks of an attempt before the order's present one: it
+ * would end what was reserved, and perhaps paid, since.  Clocks of services
+ * differ, so one that is older by less than the tolerance counts as of now.  A
+ * first attempt has nothing that it could be confused with, whatever the clocks
+ * say, unless the order was refused before.
+ */
+static bool
+is_stale(Work *work, const Message *message, const Order *order)
 {
-	Settle settle = {.verb = verb, .reason = message->reason};
+	TimestampTz latest = TimestampTzPlusMilliseconds(message->happened_at,
+													 pgstock_clock_tolerance);
 
-	if (!order_is_live(work, order))
+	return latest < attempt_began_at(order) &&
+		   (order->attempt > 1 || refused_find(work, order->order_id) != NULL);
+}
+
+/* The part that a message names, without what its verb does not act on. */
+static List *
+part_to_settle(Work *work, const Order *order, SettleVerb verb, List *part,
+			   bool *live)
+{
+	List	 *items = NIL;
+	ListCell *cell;
+
+	*live = false;
+	foreach(cell, part)
+	{
+		const Line		  *item = lfirst(cell);
+		const Reservation *line = order_line(order, order->attempt,
+											 item->product_id, item->location);
+
+		if (verb == SETTLE_RELEASE && line->state == LINE_CONFIRMED)
+			continue;
+		*live = *live || line_is_live(work, line);
+		items = lappend(items, lfirst(cell));
+	}
+	return items;
+}
+
+/* The outcome of one that names other pieces than the order has. */
+static Outcome
+differing(Outcome outcome)
+{
+	outcome.reason = "items_differ";
+	outcome.notable = true;
+	return outcome;
+}
+
+/* Gives back what a message names, as far as it is the order's. */
+static Outcome
+give_back_part(Work *work, const Message *message, Order *order, Settle *settle)
+{
+	bool	differs;
+	bool	live;
+	List   *part = differs_part(work, order, message->told_lines, &differs);
+	Outcome outcome = outcome_applied();
+
+	settle->items = part_to_settle(work, order, settle->verb, part, &live);
+	if (settle->items != NIL)
+		(void) settle_apply(work, settle, order);
+	if (!live)
 	{
 		commit_fence_answer();
-		return skipped("already");
+		outcome = outcome_skipped(
+			part != NIL && settle->items == NIL ? "confirmed" : "already");
 	}
-	(void) settle_apply(work, &settle, order);
-	return applied();
+	return differs ? differing(outcome) : outcome;
+}
+
+/* Gives back all of an order, or what the message names. */
+static Outcome
+give_back(Work *work, Message *message, Order *order, Settle *settle)
+{
+	bool live = order_is_live(work, order);
+
+	settle->reason = message->reason;
+	if (message->names_part && message->told_lines != NIL)
+		return give_back_part(work, message, order, settle);
+	/* of one that has ended, it notes that it was given up */
+	(void) settle_apply(work, settle, order);
+	return live ? outcome_applied() : outcome_skipped("already");
 }
 
 /* For an order without lines: why there is nothing to give back. */
@@ -331,76 +327,58 @@ static Outcome
 nothing_to_give_back(Work *work, Order *order)
 {
 	if (refused_find(work, order->order_id) != NULL)
-		return skipped("refused");
-	return wait_for_order();
+		return outcome_skipped("refused");
+	return outcome_wait_for_order();
 }
 
+/* Another payment may follow: until then the stock is free. */
 static Outcome
 payment_failed(Work *work, Message *message, Order *order)
 {
+	Settle settle = {.verb = SETTLE_RELEASE, .declined = true};
+
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
+	if (is_stale(work, message, order))
+		return outcome_skipped("stale");
 	if (!order_has(work, order, LINE_RESERVED) &&
 		order_has(work, order, LINE_CONFIRMED))
 	{
 		commit_fence_answer();
-		return skipped("confirmed");
+		return outcome_skipped("confirmed");
 	}
-	return give_back(work, message, order, SETTLE_RELEASE);
+	return give_back(work, message, order, &settle);
 }
 
 static Outcome
 order_cancelled(Work *work, Message *message, Order *order)
 {
+	Settle settle = {.verb = SETTLE_RELEASE};
+
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	return give_back(work, message, order,
-					 order_has(work, order, LINE_CONFIRMED) ? SETTLE_ROLLBACK
-															: SETTLE_RELEASE);
-}
-
-/* Whether a message tells other lines than the ledger has of the order. */
-static bool
-tells_other_lines(const Order *order, List *told)
-{
-	int		  n = 0;
-	ListCell *cell;
-
-	if (told == NIL)
-		return false;
-	foreach(cell, order->lines)
-		n += ((Reservation *) lfirst(cell))->attempt == order->attempt;
-	foreach(cell, told)
-	{
-		const Line		  *line = lfirst(cell);
-		const Reservation *ours = order_line(order, order->attempt,
-											 line->product_id, line->location);
-
-		if (ours == NULL || ours->quantity != line->quantity)
-			return true;
-	}
-	return n != list_length(told);
+	if (is_stale(work, message, order))
+		return outcome_skipped("stale");
+	if (order_has(work, order, LINE_CONFIRMED))
+		settle.verb = SETTLE_ROLLBACK;
+	return give_back(work, message, order, &settle);
 }
 
 /* What it tells of the items is not used: the ledger knows. */
 static Outcome
 order_failed(Work *work, Message *message, Order *order)
 {
+	Settle	settle = {.verb = SETTLE_ROLLBACK};
 	Outcome outcome;
 
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	/* It speaks of an earlier attempt. */
-	if (order->attempt > 1 &&
-		order_any_line(order)->created_at > message->happened_at)
-		return skipped("stale");
-	outcome = give_back(work, message, order, SETTLE_ROLLBACK);
+	if (is_stale(work, message, order))
+		return outcome_skipped("stale");
+	outcome = give_back(work, message, order, &settle);
 	if (strcmp(outcome.result, "applied") == 0 &&
-		tells_other_lines(order, message->told_lines))
-	{
-		outcome.reason = "items_differ";
-		outcome.notable = true;
-	}
+		differs_lines(order, message->told_lines))
+		return differing(outcome);
 	return outcome;
 }
 
@@ -409,8 +387,8 @@ order_failed(Work *work, Message *message, Order *order)
 static const Handler handlers[] = {
 	{"order-created", .wants_lines = true, .apply = order_created},
 	{"payment-success", .apply = payment_success},
-	{"payment-failed", .apply = payment_failed},
-	{"order-cancelled", .apply = order_cancelled},
+	{"payment-failed", .names_part = true, .apply = payment_failed},
+	{"order-cancelled", .names_part = true, .apply = order_cancelled},
 	{"order_failed", .compares_lines = true, .apply = order_failed},
 };
 
@@ -493,6 +471,7 @@ message_from_args(FunctionCallInfo fcinfo, const Handler *handler)
 	json = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
 	message->topic = handler->topic;
 	message->wants_lines = handler->wants_lines;
+	message->names_part = handler->names_part;
 	message->partition = -1;
 	message->sent_at_ms = -1;
 	/* as it would come from Kafka */

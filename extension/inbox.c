@@ -246,6 +246,7 @@ find_handler(Message *message)
 	{
 		message->wants_lines = handler != NULL && handler->wants_lines;
 		message->compares_lines = handler != NULL && handler->compares_lines;
+		message->names_part = handler != NULL && handler->names_part;
 		message_parse(message);
 	}
 	/* It may be of a type that has one: that it is broken is what is known. */

@@ -296,6 +296,19 @@ told_lines(json_t *root)
 	return told.poison == NULL ? told.lines : NIL;
 }
 
+/* The lines that say which part of the order is meant, if any do. */
+static void
+parse_part(Message *message, json_t *root)
+{
+	if (member(message, root, "items", "items") == NULL &&
+		member(message, root, "product_quantity_map", "productQuantityMap") ==
+			NULL)
+		return;
+	parse_lines(message, root);
+	message->told_lines = message->lines;
+	message->lines = NIL;
+}
+
 /* ---- Time ---- */
 
 /* One of the characters, then so many digits, of a number up to max. */
@@ -492,6 +505,8 @@ parse_object(Message *message, json_t *root)
 		parse_lines(message, root);
 	if (message->compares_lines)
 		message->told_lines = told_lines(root);
+	if (message->names_part)
+		parse_part(message, root);
 	parse_attributes(message);
 }
 
@@ -584,7 +599,9 @@ message_parse(Message *message)
 	json_t *root = NULL;
 
 	parse_headers(message, headers);
-	message->happened_at = GetCurrentTimestamp();
+	/* else Kafka's time, else its own: see parse_time */
+	message->happened_at = message->failed_id != 0 ? message->first_failed_at
+												   : GetCurrentTimestamp();
 	if (message->value == NULL)
 		poison(message, "the message has no value (a tombstone)");
 	else

@@ -26,6 +26,7 @@ int	  pgstock_max_lines;
 int	  pgstock_max_event_bytes;
 int	  pgstock_history_retention; /* seconds, 0: keeps all */
 int	  pgstock_handler_timeout;	 /* milliseconds */
+int	  pgstock_clock_tolerance;	 /* milliseconds */
 char *pgstock_trace_id;
 char *pgstock_actor;
 
@@ -52,6 +53,13 @@ define_stock_settings(void)
 							"How long one call of a registered handler may "
 							"take.",
 							NULL, &pgstock_handler_timeout, 10000, 1, 45000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pgstock.clock_tolerance",
+							"By how much the clocks of services may differ.",
+							"An incoming cancellation or failure that is older "
+							"than the order's present attempt by more than "
+							"this is stale.",
+							&pgstock_clock_tolerance, 5000, 0, 86400000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("pgstock.actor",
 							   "Who acts, beside the role, for the ledger.",

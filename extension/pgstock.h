@@ -32,7 +32,8 @@
  *		partition.c		where partitions stand, and tries that were begun
  *		message.c		a message, parsed; attributes.c what we do not know of it
  *		name.c			by what a message is known again
- *		handlers.c		what a message does to stock
+ *		handlers.c		what a message does to stock; payment.c of them the payment
+ *		differ.c		what a message says otherwise than the ledger
  *		registration.c	handlers that users register; user_handler.c one call
  *						of one, fenced in
  *		refused.c		orders that were refused
@@ -115,6 +116,7 @@ typedef enum TableId
 	TABLE_SALE,
 	TABLE_SALE_ORDER,
 	TABLE_ALERT,
+	TABLE_SURPLUS_PAYMENT,
 	TABLE_COUNT
 } TableId;
 
@@ -202,6 +204,14 @@ typedef enum LineState
 	LINE_SHORTFALL = 's'
 } LineState;
 
+/* Whether a payment takes the stock of an ended line again. */
+typedef enum Retake
+{
+	RETAKE_BY_STATE, /* one that has expired: yes; any other: no */
+	RETAKE_YES,		 /* the payment was declined, so another one may come */
+	RETAKE_NO		 /* cancelled, or failed, after it had expired */
+} Retake;
+
 /* A reservation's row: one product and location of an order. */
 typedef struct Reservation
 {
@@ -219,7 +229,8 @@ typedef struct Reservation
 	TimestampTz		created_at;
 	TimestampTz		expires_at; /* DT_NOEND: never */
 	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
-	ItemPointerData tid;		/* valid unless is_new */
+	Retake			retake;
+	ItemPointerData tid; /* valid unless is_new */
 	bool			is_new;
 	bool			dirty;
 } Reservation;
@@ -283,6 +294,7 @@ typedef struct Event
 	const char *reason;
 	const char *payment_id;
 	TimestampTz expires_at; /* DT_NOEND: not told */
+	const char *differs;	/* JSON: what the message says otherwise */
 	bool		replayed;
 	bool		wanted; /* items carry wanted and available */
 	List	   *items;	/* of Answer */
@@ -305,6 +317,8 @@ typedef struct Settle
 	const char *payment_id; /* or NULL; of confirm */
 	List	   *items;		/* of Line: only these; NIL: all */
 	bool		scrap;		/* what returns cannot be sold again */
+	bool		declined;	/* released, but another payment may come */
+	bool		pays;		/* a payment: takes what was declined again too */
 	TimestampTz expires_at; /* of extend */
 } Settle;
 
@@ -345,6 +359,7 @@ typedef struct Work
 	List	   *movements; /* of Movement, to be written */
 	List	   *refused;   /* of order id and reason */
 	NameMap		refused_names;
+	NameMap		surplus; /* payments noted by this work */
 } Work;
 
 /* A header's name and value; value NULL: a null value. */
@@ -412,6 +427,7 @@ typedef struct Message
 
 	bool			   wants_lines; /* the handler reserves: lines are needed */
 	bool			   compares_lines; /* they are only compared, if any */
+	bool			   names_part;	   /* they say what of the order is meant */
 	List			  *user_handlers;  /* of UserHandler: its topic's */
 	const UserHandler *user;		   /* its own one, or NULL */
 
@@ -433,7 +449,7 @@ typedef struct Message
 	const char *traceparent;
 	const char *attributes;	 /* JSON object of what we do not know */
 	List	   *lines;		 /* of Line, sorted and merged */
-	List	   *told_lines;	 /* the same, of a message that only tells them */
+	List	   *told_lines;	 /* the same, of one that does not reserve */
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
 	const char *remark;		 /* how it was read where that is not certain */
 	const char *poison;		 /* why it can never be applied */
@@ -466,6 +482,7 @@ typedef struct Handler
 	const char *topic;
 	bool		wants_lines;
 	bool		compares_lines;
+	bool		names_part;
 	Outcome (*apply)(Work *work, Message *message, Order *order);
 } Handler;
 
@@ -511,6 +528,7 @@ extern int				pgstock_max_lines;
 extern int				pgstock_max_event_bytes;
 extern int				pgstock_history_retention;
 extern int				pgstock_handler_timeout;
+extern int				pgstock_clock_tolerance;
 extern char			   *pgstock_trace_id;
 extern char			   *pgstock_actor;
 
@@ -566,7 +584,8 @@ extern void		 event_emit_level(Work *work, Level *level, const char *kind,
 								  const char *reference);
 extern void		 event_emit_refusal(Work *work, const char *order_id,
 									const char *user_id, const char *reason,
-									List *answers, bool replayed);
+									List *answers, bool replayed,
+									const char *differs);
 extern void		 event_new_id(pg_uuid_t *id);
 
 /* in expire.c */
@@ -596,6 +615,13 @@ extern bool			failed_lock(Work *work, Message *message);
 extern void			failed_lock_again(Work *work, Message *message);
 
 /* in handlers.c */
+extern Outcome		outcome_applied(void);
+extern Outcome		outcome_skipped(const char *reason);
+extern Outcome		outcome_wait_for_order(void);
+extern bool			order_has(Work *work, const Order *order, LineState state);
+extern Reservation *order_any_line(const Order *order);
+extern List		   *order_answers(Work *work, const Order *order);
+extern const char  *order_end_reason(Work *work, const Order *order);
 extern const Handler *handler_find(const char *topic);
 extern void			  handler_want_levels(Work *work, const Message *message);
 extern Outcome		  handler_apply(Work *work, Message *message);
@@ -689,6 +715,15 @@ extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern void		   outbox_record_to_utf8(OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
 
+/* in payment.c */
+extern Outcome payment_success(Work *work, Message *message, Order *order);
+
+/* in differ.c */
+extern bool	 differs_lines(const Order *order, List *told);
+extern char *differs_json(const Message *message, const Order *order);
+extern List *differs_part(Work *work, const Order *order, List *told,
+						  bool *differs);
+
 /* in part.c */
 extern void part_init(void);
 extern Oid	part_lock(Work *work);
@@ -760,6 +795,7 @@ extern void	  stock_link_event(Work *work, int first_movement,
 							   const pg_uuid_t *event_id);
 extern bool	  line_is_due(const Work *work, const Reservation *line);
 extern bool	  line_is_live(const Work *work, const Reservation *line);
+extern bool	  line_is_payable(const Work *work, const Reservation *line);
 extern void	  line_end(Work *work, Reservation *line, LineState state,
 					   const char *reason);
 extern Reservation *order_line(const Order *order, int attempt,

@@ -268,6 +268,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 	row->ended_at = DT_NOBEGIN;
 	row->reason = NULL;
 	row->payment_id = NULL;
+	row->retake = RETAKE_BY_STATE;
 	row->dirty = true;
 
 	answer->granted = line->quantity;

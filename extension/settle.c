@@ -133,9 +133,17 @@ line_state_name(const Work *work, const Reservation *line)
 }
 
 static Rule
-line_rule(const Work *work, SettleVerb verb, const Reservation *line)
+line_rule(const Work *work, const Settle *settle, const Reservation *line)
 {
-	return rules[verb][line_column(work, line)];
+	Rule rule = rules[settle->verb][line_column(work, line)];
+
+	/* A declined payment ends a line for all but the next payment; a
+	 * cancellation after its time, for that one too. */
+	if (settle->pays && line_is_payable(work, line))
+		return RULE_RETAKE;
+	if (settle->pays && rule == RULE_RETAKE)
+		return RULE_REFUSE;
+	return rule;
 }
 
 static Level *
@@ -190,14 +198,14 @@ shares_of(const Order *order, List *items)
 
 /* The shares of which the rule is this one. */
 static List *
-shares_by_rule(const Work *work, SettleVerb verb, List *shares, Rule rule)
+shares_by_rule(const Work *work, const Settle *settle, List *shares, Rule rule)
 {
 	List	 *chosen = NIL;
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		if (line_rule(work, verb, ((Share *) lfirst(cell))->line) == rule)
+		if (line_rule(work, settle, ((Share *) lfirst(cell))->line) == rule)
 			chosen = lappend(chosen, lfirst(cell));
 	}
 	return chosen;
@@ -261,6 +269,8 @@ share_end(Work *work, const Settle *settle, const Share *share)
 	Reservation *line = share->line;
 
 	line->dirty = true;
+	if (settle->verb == SETTLE_CONFIRM)
+		line->retake = RETAKE_BY_STATE;
 	if (settle->verb == SETTLE_EXTEND)
 		line->expires_at = settle->expires_at;
 	else if (share->quantity < line->quantity)
@@ -274,7 +284,33 @@ share_end(Work *work, const Settle *settle, const Share *share)
 											  : NULL;
 	}
 	else
+	{
 		line_end(work, line, verbs[settle->verb].state, settle->reason);
+		line->retake = settle->declined ? RETAKE_YES : RETAKE_BY_STATE;
+	}
+}
+
+/*
+ * Cancelled, or failed, though it has ended by itself or by a declined payment:
+ * its state is what it was, but no payment takes it again.
+ */
+static void
+shares_give_up(Work *work, const Settle *settle, List *shares)
+{
+	ListCell *cell;
+
+	if (settle->declined ||
+		(settle->verb != SETTLE_RELEASE && settle->verb != SETTLE_ROLLBACK))
+		return;
+	foreach(cell, shares)
+	{
+		Reservation *line = ((Share *) lfirst(cell))->line;
+
+		if (!line_is_payable(work, line))
+			continue;
+		line->retake = RETAKE_NO;
+		line->dirty = true;
+	}
 }
 
 /*
@@ -320,7 +356,7 @@ settle_act(Work *work, const Settle *settle, List *shares)
 }
 
 /*
- * Whether what has expired can be taken once more.  Due lines of others are
+ * Whether what has ended can be taken once more.  Due lines of others are
  * no reason that it cannot: they are let go if with them all of it fits.  A
  * sale's limit is one: its user may have bought again.
  */
@@ -333,7 +369,7 @@ retake_fits(Work *work, List *shares)
 	{
 		Share *share = lfirst(cell);
 
-		if (share->line->state == LINE_EXPIRED &&
+		if (share->line->state != LINE_RESERVED &&
 			expire_reachable(work, settle_level(work, share->line),
 							 share->quantity) < share->quantity)
 			return false;
@@ -344,7 +380,7 @@ retake_fits(Work *work, List *shares)
 	{
 		Share *share = lfirst(cell);
 
-		if (share->line->state == LINE_EXPIRED)
+		if (share->line->state != LINE_RESERVED)
 			expire_make_room(work, settle_level(work, share->line),
 							 share->quantity);
 	}
@@ -359,7 +395,12 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 	int		  first_movement = list_length(work->movements);
 	ListCell *cell;
 
-	settle.reason = "expired";
+	settle.reason = "released";
+	foreach(cell, shares)
+	{
+		if (line_column(work, ((Share *) lfirst(cell))->line) == COLUMN_EXPIRED)
+			settle.reason = "expired";
+	}
 	foreach(cell, shares)
 	{
 		Share *share = lfirst(cell);
@@ -369,7 +410,8 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 		if (share->line->state == LINE_RESERVED)
 			level_change(work, level, 0, -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
-		line_end(work, share->line, LINE_SHORTFALL, "expired");
+		line_end(work, share->line, LINE_SHORTFALL, settle.reason);
+		share->line->retake = RETAKE_BY_STATE;
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
 													: NULL;
 	}
@@ -410,14 +452,15 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 {
 	SettleVerb verb = settle->verb;
 	List	  *shares = shares_of(order, settle->items);
-	List	  *acting = shares_by_rule(work, verb, shares, RULE_ACT);
-	List	  *retaken = shares_by_rule(work, verb, shares, RULE_RETAKE);
-	List	  *already = shares_by_rule(work, verb, shares, RULE_ALREADY);
-	List	  *shortfall = shares_by_rule(work, verb, shares, RULE_SHORTFALL);
-	List	  *refused = shares_by_rule(work, verb, shares, RULE_REFUSE);
+	List	  *acting = shares_by_rule(work, settle, shares, RULE_ACT);
+	List	  *retaken = shares_by_rule(work, settle, shares, RULE_RETAKE);
+	List	  *already = shares_by_rule(work, settle, shares, RULE_ALREADY);
+	List	  *shortfall = shares_by_rule(work, settle, shares, RULE_SHORTFALL);
+	List	  *refused = shares_by_rule(work, settle, shares, RULE_REFUSE);
 
 	Assert(work->levels_locked && shares != NIL);
 	acting = list_concat(acting, retaken);
+	shares_give_up(work, settle, shares);
 	if (acting != NIL)
 	{
 		if (retaken != NIL && !retake_fits(work, acting))
@@ -437,8 +480,8 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 }
 
 /*
- * Wants the slots of an order's latest attempt; for what has expired also the
- * stock to take it again, wherever that is.
+ * Wants the slots of an order's latest attempt; for what a payment takes again
+ * also the stock, wherever that is.
  */
 void
 settle_want_levels(Work *work, const Order *order)
@@ -452,7 +495,8 @@ settle_want_levels(Work *work, const Order *order)
 		if (line->attempt != order->attempt)
 			continue;
 		work_want_level(work, line->product_id, line->location, line->slot);
-		if (line_column(work, line) == COLUMN_EXPIRED)
+		if (line_is_payable(work, line) ||
+			line_column(work, line) == COLUMN_EXPIRED)
 			work_want_stock(work, line->product_id, line->location, line->slot,
 							line->quantity);
 	}

@@ -341,6 +341,15 @@ line_is_live(const Work *work, const Reservation *line)
 		   (line->state == LINE_RESERVED && !line_is_due(work, line));
 }
 
+/* Whether a payment takes the line's stock again, if it is there. */
+bool
+line_is_payable(const Work *work, const Reservation *line)
+{
+	if (line_is_due(work, line) || line->state == LINE_EXPIRED)
+		return line->retake != RETAKE_NO;
+	return line->state == LINE_RELEASED && line->retake == RETAKE_YES;
+}
+
 /* Ends a line.  What it means for the level is the caller's to say. */
 void
 line_end(Work *work, Reservation *line, LineState state, const char *reason)

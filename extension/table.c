@@ -65,6 +65,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"sale",
 	"sale_order",
 	"alert",
+	"surplus_payment",
 };
 
 /*

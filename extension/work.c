@@ -61,7 +61,8 @@ enum
 	LINE_ENDED_AT,
 	LINE_REASON,
 	LINE_PAYMENT,
-	LINE_ACTIVITY
+	LINE_ACTIVITY,
+	LINE_RETAKE
 };
 enum
 {
@@ -237,6 +238,10 @@ line_read(TupleTableSlot *slot, Order *order)
 	line->reason = row_get_text(slot, LINE_REASON);
 	line->payment_id = row_get_text(slot, LINE_PAYMENT);
 	line->activity_id = row_get_text(slot, LINE_ACTIVITY);
+	if (!slot->tts_isnull[LINE_RETAKE - 1])
+		line->retake = DatumGetBool(slot->tts_values[LINE_RETAKE - 1])
+						   ? RETAKE_YES
+						   : RETAKE_NO;
 	line->tid = slot->tts_tid;
 	return line;
 }
@@ -493,6 +498,8 @@ line_write(Work *work, Reservation *line)
 	row_put_text(slot, LINE_REASON, line->reason);
 	row_put_text(slot, LINE_PAYMENT, line->payment_id);
 	row_put_text(slot, LINE_ACTIVITY, line->activity_id);
+	if (line->retake != RETAKE_BY_STATE)
+		row_put(slot, LINE_RETAKE, BoolGetDatum(line->retake == RETAKE_YES));
 
 	if (line->is_new)
 		table_insert(work, table);

@@ -135,8 +135,12 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 		*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
 					  NULL) += (double) n;
 	}
-	if (strcmp(reason, "items_differ") == 0 || strcmp(reason, "id_reused") == 0)
+	if (strcmp(reason, "items_differ") == 0 || strcmp(reason, "differs") == 0 ||
+		strcmp(reason, "id_reused") == 0)
 		*metrics_cell(inbox->metrics, METRIC_DIFFERENCES, "topic", topic,
+					  NULL) += (double) n;
+	if (strcmp(reason, "paid_twice") == 0)
+		*metrics_cell(inbox->metrics, METRIC_PAID_TWICE, "topic", topic,
 					  NULL) += (double) n;
 	for (int64_t i = 0; !waits && i < n; i++)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,

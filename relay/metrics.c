@@ -38,6 +38,9 @@ static const struct
 		{"inbox_differences_total", "counter",
 		 "Messages that told other items than the ledger has, or had the id of "
 		 "another one."},
+	[METRIC_PAID_TWICE] =
+		{"inbox_paid_twice_total", "counter",
+		 "Second payments of orders that are paid: each is to be refunded."},
 	[METRIC_ENDS] = {"reservation_ends_total", "counter",
 					 "Events that tell of an order's end, as they went out."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},

@@ -18,6 +18,7 @@ typedef enum MetricId
 	METRIC_DLQ,			 /* {topic} */
 	METRIC_ARCHIVED,	 /* {topic} */
 	METRIC_DIFFERENCES,	 /* {topic} */
+	METRIC_PAID_TWICE,	 /* {topic} */
 	METRIC_ENDS,		 /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,

@@ -845,6 +845,13 @@ BEGIN
 		 LIMIT max_rows));
 	GET DIAGNOSTICS more = ROW_COUNT;
 	n := n + more;
+	DELETE FROM pgstock_internal.surplus_payment p
+	 WHERE p.ctid = ANY (ARRAY(
+		SELECT o.ctid FROM pgstock_internal.surplus_payment o
+		 WHERE o.reported_at < clock_timestamp() - dedup_retention
+		 LIMIT max_rows));
+	GET DIAGNOSTICS more = ROW_COUNT;
+	n := n + more;
 	IF NOT pgstock_internal.keeper_is_here() THEN
 		n := n + pgstock_internal.purge_old(max_rows);
 	END IF;

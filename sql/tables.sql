@@ -81,6 +81,7 @@ CREATE TABLE pgstock_internal.reservation
 	reason		text,
 	payment_id	text,
 	activity_id	text COLLATE "C",
+	retake		boolean,
 	CONSTRAINT reservation_pkey
 		PRIMARY KEY (order_id, attempt, product_id, location)
 ) WITH (fillfactor = 80);
@@ -99,6 +100,8 @@ COMMENT ON COLUMN pgstock_internal.reservation.state IS
 
 COMMENT ON COLUMN pgstock_internal.reservation.activity_id IS
 	'the flash sale in which the line was bought';
+COMMENT ON COLUMN pgstock_internal.reservation.retake IS
+	'whether a payment takes an ended line again; null: if it has expired';
 COMMENT ON COLUMN pgstock_internal.reservation.slot IS
 	'of the level in which the line counts';
 
@@ -397,6 +400,20 @@ CREATE INDEX refused_order_refused
 COMMENT ON TABLE pgstock_internal.refused_order IS
 	'incoming orders that were refused: they are known, though they have no line';
 
+/* payment_id is empty for a payment that has no id: one for each order. */
+CREATE TABLE pgstock_internal.surplus_payment
+(
+	order_id	text COLLATE "C" NOT NULL,
+	payment_id	text COLLATE "C" NOT NULL,
+	reason		text NOT NULL,
+	reported_at	timestamptz NOT NULL,
+	CONSTRAINT surplus_payment_pkey PRIMARY KEY (order_id, payment_id)
+);
+CREATE INDEX surplus_payment_reported
+	ON pgstock_internal.surplus_payment USING brin (reported_at);
+COMMENT ON TABLE pgstock_internal.surplus_payment IS
+	'payments for which nothing was sold: each is reported once';
+
 CREATE TABLE pgstock_internal.inbox_offset
 (
 	topic		text COLLATE "C" NOT NULL,
@@ -569,6 +586,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_even', '')
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_odd', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.surplus_payment', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');

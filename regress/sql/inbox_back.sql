@@ -19,8 +19,9 @@ SELECT status, count(*) FROM met, LATERAL rollback_stock(order_id, 'before') WHE
 SELECT status, count(*) FROM met, LATERAL release_stock(order_id, 'before', '[{"product_id": "inb-a", "quantity": 1}]') WHERE state = 'partly' GROUP BY 1;
 SELECT apply_one('order-created', jsonb_build_object('order_id', order_id, 'items', '[{"product_id": "inb-a", "quantity": 99}]'::jsonb))
   FROM met WHERE state = 'refused';
-UPDATE met SET answer = apply_one(topic, jsonb_build_object('order_id', order_id, 'failedReason', 'it failed',
-	'items', '[{"product_id": "not used", "quantity": -1}]'::jsonb));
+-- the items of an order_failed are not used, whatever they are
+UPDATE met SET answer = apply_one(topic, jsonb_build_object('order_id', order_id, 'failedReason', 'it failed')
+	|| CASE topic WHEN 'order_failed' THEN '{"items": [{"product_id": "not used", "quantity": -1}]}'::jsonb ELSE '{}' END);
 SELECT topic, state, answer, lines_of(order_id),
 	   (SELECT concat_ws(' for ', o.event_type, o.payload->>'reason') FROM stock_outbox o WHERE o.key = order_id ORDER BY seq DESC LIMIT 1) AS last_event
   FROM met ORDER BY topic COLLATE "C", state COLLATE "C";

@@ -132,8 +132,10 @@ class Order:
     lines: dict
     state: str                      # of its lines, or refused
     expires: float = 0
-    payment: Optional[int] = None   # the message that told of one last
-    why: Optional[str] = None
+    payment: Optional[int] = None   # the message that confirmed it, or failed to
+    why: Optional[str] = None       # of one that was refused, or has no stock
+    declined: bool = False          # and released for that: may be paid anew
+    surplus: set = field(default_factory=set)   # messages to be refunded
     past: list = field(default_factory=list)    # [(until, state)]
 
     def is_due(self, now):
@@ -157,6 +159,8 @@ class Shop:
         self.reserved = dict.fromkeys(stock, 0)
         self.holds = defaultdict(dict)          # product: {order: Order}
         self.orders = {}
+        # those with a cancellation or failure that came when they had ended
+        self.given_up = set()
 
     # What is free to be taken: due lines count as let go.
     def fits(self, lines, now):
@@ -208,7 +212,8 @@ class Shop:
                      if state != "refused" else message.lines)
             if state in ("reserved", "confirmed"):
                 return f"Stock{state.capitalize()}", None, lines
-            return "StockReserveFailed", order.why or state, lines
+            return ("StockReserveFailed",
+                    order.why if state == "refused" else state, lines)
         if not self.fits(message.lines, now):
             why = ("unknown_product" if STRANGE in message.lines
                    else "insufficient")
@@ -221,21 +226,29 @@ class Shop:
             self.hold(name, product)
         return "StockReserved", None, message.lines
 
-    def paid(self, message, now, _):
+    def paid(self, message, now, event):
         assert message.paid
         name, order = message.order, self.orders[message.order]
         lines = {p: line.quantity for p, line in order.lines.items()}
-        if order.state == "refused":
-            assert order.why != "shortfall"
-            why, order.why = order.why, "shortfall"
-            return "StockShortfall", why, {}
-        if order.state != "reserved":
-            assert order.state in ("released", "rolled_back")
-            assert order.payment != message.number
-            order.payment = message.number
-            return "StockShortfall", order.state, lines
+        released = order.state == "released"
+        payable = order.state == "reserved" or released and order.declined
+        if (payable and name in self.given_up
+                and (event["event_type"], event.get("reason"))
+                == ("StockShortfall", "released")):
+            payable = False         # the cancellation came first
+            order.why = "released"
+        if not payable:
+            assert order.payment != message.number, message
+            assert message.number not in order.surplus, message
+            order.surplus.add(message.number)
+            if order.state == "confirmed":
+                return "StockConfirmed", "paid_twice", lines
+            return "StockShortfall", order.why or order.state, lines
         gone = {p: line.quantity for p, line in order.lines.items()
-                if line.state == "gone"}
+                if released or line.state == "gone"}
+        why = ("expired" if order.is_due(now)
+               or any(line.state == "gone" for line in order.lines.values())
+               else "released")
         taken = self.fits(gone, now)
         for product, line in order.lines.items():
             if product not in gone:
@@ -245,8 +258,10 @@ class Shop:
                 line.state = "reserved"
         order.become("confirmed" if taken else "shortfall", now)
         order.payment = message.number
-        return (("StockConfirmed", None, lines) if taken
-                else ("StockShortfall", "expired", lines))
+        if taken:
+            return "StockConfirmed", None, lines
+        order.why = why
+        return "StockShortfall", why, lines
 
     def give_back(self, message, now, _):
         name, order = message.order, self.orders[message.order]
@@ -267,6 +282,7 @@ class Shop:
             order.become("rolled_back", now)
             return "StockRolledBack", None, lines
         order.become("released", now)
+        order.declined = message.topic == UNPAID
         return "StockReleased", None, lines
 
     def may_skip(self, message, reason, now):
@@ -284,11 +300,10 @@ class Shop:
             states.add("expired")
         ended = states & {"released", "rolled_back", "expired", "shortfall"}
         if message.topic == PAID:
-            return (reason == "already" and (
-                        "confirmed" in states
-                        or order.payment == message.number)
-                    or reason == "shortfall" and (
-                        "shortfall" in states or order.why == "shortfall"))
+            # each payment has its one answer: this is a copy without an id
+            return reason in ("already", "shortfall") and (
+                order.payment == message.number
+                or message.number in order.surplus)
         return (reason == "refused" and "refused" in states
                 or reason == "confirmed" and "confirmed" in states
                 and message.topic == UNPAID

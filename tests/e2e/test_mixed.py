@@ -23,7 +23,8 @@ import pytest
 from checks import check_order, inbox_results
 from conftest import DLQ, OUTBOX
 from kafkaio import delivered, send
-from mixed import CREATED, PAID, PRODUCTS, TOPICS, Shop, Stream, when
+from mixed import (CANCELLED, CREATED, FAILED, PAID, PRODUCTS, TOPICS, Shop,
+                   Stream, when)
 from mutant import Mutant
 from process import wait_until
 
@@ -213,6 +214,9 @@ def check_letters(run, ends, records):
 def check_model(run, ends):
     """Every event is what its cause had to bring about; the stock follows."""
     shop, told = Shop(run.stock), set()
+    shop.given_up = {message.order for message, result, reason, *_
+                     in ends.values() if message.topic in (CANCELLED, FAILED)
+                     and (result, reason) == ("skipped", "already")}
     for event_type, event in run.db.sql(
             "SELECT event_type, payload"
             "  FROM stock_outbox WHERE topic = ANY (%s)"
