@@ -14,6 +14,7 @@
 # rest is done by $TESTER.  Started by somebody else, it is done by them.
 
 set -euo pipefail
+shopt -s inherit_errexit # what fails within $(...) fails
 umask 022
 
 # The caller's own settings for PostgreSQL and make must not reach ours.
@@ -39,7 +40,49 @@ die()
 	exit 1
 }
 
+# Prints the pid of a server that lives in the run directory $1, if one does.
+server_in()
+{
+	local file pid
+
+	for file in "$1"/*/pid "$1"/*/*/pid; do
+		pid=$(cat "$file" 2>/dev/null || true)
+		if [[ $pid =~ ^[0-9]+$ && -d /proc/$pid ]]; then
+			printf '%s\n' "$pid"
+			return
+		fi
+	done
+}
+
+# Prints the directory that .run leads to, whoever made it, if it is this
+# checkout's: a copied checkout brings the link along.
+known_run_dir()
+{
+	local dir
+
+	dir=$(readlink "$HERE/.run" || true)
+	if [[ -f $dir/checkout && $(<"$dir/checkout") == "$HERE" ]]; then
+		printf '%s\n' "$dir"
+	fi
+}
+
+# Makes a run directory and the link to it.
+new_run_dir()
+{
+	local dir
+
+	[[ -w $HERE ]] || die "$(id -un) cannot write $HERE: do it as" \
+		"$(stat -c %U "$HERE"), name a directory in PGSTOCK_RUN, or copy it"
+	dir=$(mktemp -d /tmp/pgstock-XXXXXX)
+	chmod 755 "$dir"
+	printf '%s\n' "$HERE" >"$dir/checkout"
+	ln -sfn "$dir" "$HERE/.run"
+	printf '%s\n' "$dir"
+}
+
 # Prints the run directory of this checkout; makes it when it is not there.
+# One of another user is left to them, and not at all while servers run in it:
+# nobody would find those again.
 run_dir()
 {
 	local dir=${PGSTOCK_RUN:-} fd
@@ -53,16 +96,26 @@ run_dir()
 	# Two that start at once shall agree on one directory.
 	exec {fd}<"$HERE"
 	flock "$fd"
-	dir=$(readlink "$HERE/.run" || true)
-	if [[ ! -O $dir/checkout || $(<"$dir/checkout") != "$HERE" ]]; then
-		dir=$(mktemp -d /tmp/pgstock-XXXXXX)
-		chmod 755 "$dir"
-		# a copied checkout brings the link along, but is not the same one
-		printf '%s\n' "$HERE" >"$dir/checkout"
-		ln -sfn "$dir" "$HERE/.run"
+	dir=$(known_run_dir)
+	if [[ -n $dir && ! -O $dir/checkout ]]; then
+		[[ -z $(server_in "$dir") ]] || die "servers that" \
+			"$(stat -c %U "$dir/checkout") started run in $dir: stop them first, as" \
+			"that user (dev/demo-stop, dev/cluster stop)"
+		dir=
 	fi
+	[[ -n $dir ]] || dir=$(new_run_dir)
 	exec {fd}<&-
 	printf '%s\n' "$dir"
+}
+
+# Prints where what is fetched is kept, for all checkouts.
+cache_dir()
+{
+	if ((EUID == 0)); then
+		printf '%s\n' "${PGSTOCK_CACHE:-/var/cache/pgstock}"
+	else
+		printf '%s\n' "${PGSTOCK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgstock}"
+	fi
 }
 
 # Makes a directory that $TESTER can write.

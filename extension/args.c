@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
+#include "pgstock_compat.h"
 
 #define ITEMS_SAMPLE  "[{\"product_id\": \"SKU-1\", \"quantity\": 2}]"
 #define ORDERS_SAMPLE "[{\"order_id\": \"1001\", \"items\": " ITEMS_SAMPLE "}]"
@@ -208,8 +209,7 @@ typedef struct Place
 	int			n;	   /* of the element, from 1 */
 } Place;
 
-static void element_error(const Place *place, const char *what)
-	pg_attribute_noreturn();
+pg_noreturn static void element_error(const Place *place, const char *what);
 
 static void
 element_error(const Place *place, const char *what)

@@ -23,6 +23,11 @@
 #error "pgstock needs PostgreSQL 15 or newer"
 #endif
 
+/* Stands before the declaration of a function that does not return. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Inserts the index entries of a tuple just inserted. */
 static inline void
 compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot,
@@ -35,8 +40,18 @@ compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot,
 #endif
 }
 
-/* Updates a tuple that we have locked; true if its indexes need entries. */
-static inline bool
+#if PG_VERSION_NUM < 160000
+/* Which indexes are to know of a tuple's new version. */
+typedef enum TU_UpdateIndexes
+{
+	TU_None,
+	TU_All,
+	TU_Summarizing
+} TU_UpdateIndexes;
+#endif
+
+/* Updates a tuple that we have locked; which of its indexes need an entry. */
+static inline TU_UpdateIndexes
 compat_update_tuple(Relation rel, ItemPointer tid, TupleTableSlot *slot,
 					Snapshot snapshot)
 {
@@ -44,12 +59,28 @@ compat_update_tuple(Relation rel, ItemPointer tid, TupleTableSlot *slot,
 	TU_UpdateIndexes which;
 
 	simple_table_tuple_update(rel, tid, slot, snapshot, &which);
-	return which != TU_None;
+	return which;
 #else
 	bool indexes;
 
 	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
-	return indexes;
+	return indexes ? TU_All : TU_None;
+#endif
+}
+
+/*
+ * Whether this is one of them.  From PostgreSQL 16 on, a new version can be
+ * heap-only although a column of a BRIN index has changed: an entry for it in
+ * any other index would be a corrupt one.
+ */
+static inline bool
+compat_index_needs_entry(const IndexInfo *index, TU_UpdateIndexes which)
+{
+#if PG_VERSION_NUM >= 160000
+	return which == TU_All ||
+		   (which == TU_Summarizing && index->ii_Summarizing);
+#else
+	return which == TU_All;
 #endif
 }
 

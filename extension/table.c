@@ -289,7 +289,7 @@ index_wants(IndexInfo *index, EState *estate)
  * row locked.  No update of ours changes a primary key.
  */
 static void
-table_index_version(Table *table, EState *estate)
+table_index_version(Table *table, EState *estate, TU_UpdateIndexes which)
 {
 	const ResultRelInfo *target = table->target;
 
@@ -302,7 +302,8 @@ table_index_version(Table *table, EState *estate)
 		Datum	   values[INDEX_MAX_KEYS];
 		bool	   nulls[INDEX_MAX_KEYS];
 
-		if (!index_wants(info, estate))
+		if (!compat_index_needs_entry(info, which) ||
+			!index_wants(info, estate))
 			continue;
 		FormIndexDatum(info, table->slot, estate, values, nulls);
 		index_insert(index, values, nulls, &table->slot->tts_tid, table->rel,
@@ -316,10 +317,14 @@ table_index_version(Table *table, EState *estate)
 static void
 table_overwrite(Work *work, Table *table, ItemPointer tid)
 {
+	TU_UpdateIndexes which;
+
 	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(work, table);
-	if (compat_update_tuple(table->rel, tid, table->slot, GetActiveSnapshot()))
-		table_index_version(table, work->estate);
+	which = compat_update_tuple(table->rel, tid, table->slot,
+								GetActiveSnapshot());
+	if (which != TU_None)
+		table_index_version(table, work->estate, which);
 }
 
 /* Writes the row that was filled in over the one at tid, which we hold. */

@@ -71,7 +71,7 @@ SELECT result, reason FROM pgstock_internal.relay_apply('{payment-failed}', '{0}
 SELECT pgstock_internal.relay_purge('100 years', '100 years', 1000), pgstock_internal.relay_hello() IS NOT NULL AS hello;
 SELECT public.grant_stock_access('regress_path', 'none');
 SELECT public.grant_stock_access('regress_path', 'app');
-SELECT product_id, location, on_hand, reserved FROM public.stock_levels WHERE product_id OPERATOR(pg_catalog.=) 'path-a';
+SELECT product_id, location, on_hand, reserved FROM public.stock_levels WHERE product_id OPERATOR(pg_catalog.=) 'path-a' ORDER BY location;
 SELECT pg_catalog.count(*) FROM public.stock_outbox WHERE key OPERATOR(pg_catalog.=) 'path-6';
 SET ROLE regress_path;
 SELECT (public.reserve_stock('path-a', 2, 'path-7')).status;
