@@ -315,14 +315,14 @@ broker.heartbeat.interval.ms=500
             [NewTopic(name, partitions, 1, config=config) for name in names])
         for future in futures.values():
             future.result(30)
-        wait_until(lambda: self.topics() >= set(names), 10,
+        wait_until(lambda: self.topics() >= set(names), 30,
                    f"the broker does not know {names}")
 
     def delete_topics(self, *names):
         if names:
             for future in self.admin.delete_topics(list(names)).values():
                 future.result(30)
-            wait_until(lambda: not self.topics() & set(names), 10,
+            wait_until(lambda: not self.topics() & set(names), 30,
                        f"topics {names} are still there")
 
     def alter_topic(self, name, **config):

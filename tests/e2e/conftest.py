@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Servers for the session; a database, topics and relays for each test."""
+"""Servers for the session; a database, topics and relays for each test.
+
+With pytest -n N --dist loadgroup, N sessions run beside each other, each with
+servers and a directory of its own.  A test goes to whichever has nothing to
+do; a file whose tests share a server of their own stays together.
+"""
 
 import itertools
 import os
@@ -15,6 +20,19 @@ OUTBOX = ("stock-events", "stock-freeze-failed")
 DLQ = tuple(f"{name}_dlq" for name in INBOX)
 
 serial = itertools.count(1)
+
+
+def shares_with_its_file(item):
+    """Whether a test uses something that its file makes once."""
+    return any(one.scope == "module" and one.baseid for name, found in
+               item._fixtureinfo.name2fixturedefs.items() for one in found)
+
+
+@pytest.hookimpl(tryfirst=True)     # before xdist looks at the groups
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if shares_with_its_file(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -19,6 +19,10 @@ import time
 
 UNPRIVILEGED = ("postgres", "nobody")
 
+# The thread that runs the tests, and ends with the process.  In a worker of
+# xdist it need not be the main one.
+RUNNER = threading.current_thread()
+
 
 class NotReached(AssertionError):
     """The condition that wait_until waited for did not come about."""
@@ -77,6 +81,9 @@ def run_dir():
     if not path:
         path = tempfile.mkdtemp(prefix="pgstock-e2e-", dir="/tmp")
         os.chmod(path, 0o755)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:                      # one of several beside each other
+        path = os.path.join(path, worker)
     return make_dir(path)
 
 
@@ -153,10 +160,10 @@ class Server:
     def spawn(self, cmd, env=None):
         """Start cmd with its output appended to the log.
 
-        From the main thread only: the death signal comes when the thread
-        that made the child ends, not when the process does.
+        From the thread that runs the tests only: the death signal comes when
+        the thread that made the child ends, not when the process does.
         """
-        assert threading.current_thread() is threading.main_thread()
+        assert threading.current_thread() is RUNNER
         assert not self.running
         pdeathsig = None if self.detach else self.pdeathsig
         with open(self.log_path, "ab") as log:

@@ -208,6 +208,7 @@ def test_a_level_that_is_kept_does_not_hold_up_others(either):
     wait_expired(either, 3)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("orders", [2000])
 def test_a_long_backlog_lets_others_work(either, orders):
     """And all who let lines go at once double nothing."""

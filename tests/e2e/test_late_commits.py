@@ -47,6 +47,7 @@ def test_early_transaction_commits_late(db, kafka, start_relay):
         check_all(db, tail)
 
 
+@pytest.mark.alone
 def test_nobody_waits_for_an_open_transaction(db, pg, kafka, start_relay):
     """Open for the whole test: one in this database that has written to the
     outbox, one that only holds a snapshot, one in another database with an

@@ -8,6 +8,8 @@ what was in flight; nothing older may come twice.
 
 import os
 
+import pytest
+
 from checks import Kills, check_all, duplicates
 from load import PgBench
 from process import wait_until
@@ -26,6 +28,7 @@ SELECT release_stock(:order_id, 'changed mind');
 """
 
 
+@pytest.mark.alone
 def test_fifty_thousand_with_ten_kills(db, run, kafka, start_relay):
     kafka.alter_topic("stock-events", message_timestamp_type="LogAppendTime")
     db.sql("SELECT receive_stock('p' || i, 1000000)"

@@ -62,6 +62,7 @@ def manager(run):
     found.socket.close()
 
 
+@pytest.mark.alone
 def test_systemd(db, kafka, manager, start_relay):
     """READY once the configuration is valid and the loop turns; WATCHDOG
     well within its interval; a state to read; READY again after a reload;
@@ -136,6 +137,8 @@ def test_reload(db, kafka, start_relay):
     db.sql(f'ALTER DATABASE "{db.name}" SET pgstock.notify = off')
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay({"outbox": {"poll_interval": "1m"}})
+    wait_until(lambda: relay.metric("outbox_published_total") == 1, 10,
+               "the first look has been")
     relay.config["outbox"] = {"poll_interval": "50ms", "batch_row": "7"}
     relay.write_config()
     relay.signal(signal.SIGHUP)

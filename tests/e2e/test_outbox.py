@@ -84,6 +84,7 @@ def test_savepoints(orders, kafka, start_relay):
     assert orders.level("book") == (1000, 3, 997)
 
 
+@pytest.mark.alone
 def test_in_kafka_within_50_ms_of_commit(orders, kafka, start_relay):
     """The promise: an event is in Kafka within 50 ms of its commit. The poll
     is too slow to help (60 s), so it is the NOTIFY that wakes the relay. The

@@ -51,6 +51,7 @@ def test_both_away_at_start(db, kafka, link, start_relay):
         check_all(db, tail)
 
 
+@pytest.mark.alone
 def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
     """The promise: reserve_stock asks nothing of Kafka. The slowest call
     while the broker is cut off is nowhere near a timeout of anything."""

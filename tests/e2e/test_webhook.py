@@ -192,6 +192,7 @@ def test_told_at_least_once(db, kafka, start_relay, hook, webhook):
     keeps_secrets(relay)
 
 
+@pytest.mark.alone
 def test_a_receiver_that_hangs_holds_up_nobody(db, kafka, start_relay, hook,
                                                webhook):
     """5 s, and meanwhile events go in and out as ever."""
