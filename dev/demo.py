@@ -363,7 +363,8 @@ def look_around(unpaid):
             ("is it ready?", f"curl -s {METRICS.replace('metrics', 'readyz')}"),
             ("its log", f"less {shlex.quote(os.environ['RELAY_LOG'])}"),
             ("its config", f"less {shlex.quote(os.environ['RELAY_CONFIG'])}"),
-            ("the end", "sudo dev/demo-stop")):
+            ("the end", ("sudo " if "SUDO_USER" in os.environ else "")
+             + "dev/demo-stop")):
         print(f"    {what:14}{paint('36', command)}")
     print()
 

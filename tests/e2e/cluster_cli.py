@@ -16,6 +16,7 @@ from process import Server, make_dir, run_dir
 
 PARTS = ("relay", "kafka", "postgres")       # in the order of stopping
 DATABASE = "shop"
+RELAY_ROLE = "pgstock_relay"
 INBOX = ("order-created", "payment-success", "payment-failed",
          "order-cancelled", "order_failed")
 OUTBOX = ("stock-events", "stock-freeze-failed")
@@ -44,7 +45,10 @@ def start_parts(root):
     kafka = Kafka(os.path.join(root, "kafka"), detach=True, proxied=False)
     kafka.init().start()
     kafka.create_topics(*OUTBOX, *INBOX, *(f"{name}_dlq" for name in INBOX))
-    relay = Relay(os.path.join(root, "relay"), db.conninfo(), kafka.brokers,
+    db.sql(f"CREATE ROLE {RELAY_ROLE} LOGIN")
+    db.sql("SELECT grant_stock_access(%s, 'relay')", (RELAY_ROLE,))
+    relay = Relay(os.path.join(root, "relay"), db.conninfo(user=RELAY_ROLE),
+                  kafka.brokers,
                   {"inbox": {"topics": ", ".join(INBOX)}}, detach=True)
     return pg, kafka, relay.start()
 

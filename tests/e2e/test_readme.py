@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The README, typed: what it tells a reader to enter works, in its order, and
+answers what it shows."""
+
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from process import (as_server, make_dir, run_tool, wait_until,
+                     write_private)
+
+TOP = os.path.join(os.path.dirname(__file__), "../..")
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00")
+
+
+def text_of(name):
+    with open(os.path.join(TOP, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def blocks(section):
+    """The blocks of code in a section of the README."""
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)",
+                         text_of("README.md"), re.M | re.S)
+    return re.findall(r"^```\n(.*?)^```$", body, re.M | re.S)
+
+
+def commands(section):
+    """The shell's commands in a section, without what is only a remark."""
+    lines = "".join(block for block in blocks(section)
+                    if re.match(r"sudo |make\b|cd ", block))
+    lines = lines.replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in lines.splitlines()]
+
+
+def plain(text):
+    """Without what differs: when it was, and how wide a column is for it."""
+    text = TIMESTAMP.sub("TIME", text)
+    text = re.sub(r" +", " ", re.sub(r"-{2,}", "--", text))
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def psql(db, *args, **kwargs):
+    return subprocess.run(
+        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
+                   "-P", "footer=off", *args]), stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.STDOUT, cwd="/", timeout=60, **kwargs)
+
+
+def typed(db, session):
+    """A session as it is printed, its statements typed anew."""
+    statements = re.findall(r"^=> (.*;)$", session, re.M)
+    assert statements
+    # what psql reads from a pipe it does not show; say where each one stood
+    lines = "".join(f"\\echo '=> {number}'\n{statement}\n"
+                    for number, statement in enumerate(statements))
+    found = psql(db, input=lines)
+    for number, statement in enumerate(statements):
+        found.stdout = found.stdout.replace(f"=> {number}\n",
+                                            f"=> {statement}\n")
+    return found.stdout
+
+
+@pytest.fixture
+def empty(pg):
+    """A database as a reader has one."""
+    database = pg.create_database("readme", extension=False)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def installed(empty):
+    """The same after the README's section Install."""
+    (create,) = [block for block in blocks("Install")
+                 if block.startswith("CREATE EXTENSION")]
+    assert psql(empty, "-c", create).returncode == 0
+    return empty
+
+
+def test_first_calls(installed):
+    sessions = blocks("The first calls")
+    assert len(sessions) >= 3
+    for session in sessions:
+        assert plain(typed(installed, session)) == plain(session)
+
+
+@pytest.fixture
+def role(installed):
+    """The relay's role as it is made there; its password is asked for."""
+    (create,) = [block for block in blocks("The relay under systemd")
+                 if block.startswith("CREATE ROLE")]
+    for statement in ("CREATE ROLE needs_password", create,
+                      "GRANT needs_password TO pgstock_relay"):
+        done = psql(installed, "-v", "ON_ERROR_STOP=1", "-c", statement)
+        assert done.returncode == 0, done.stdout
+    yield re.search(r"PASSWORD '(.*)'", create).group(1)
+    installed.sql("DROP OWNED BY pgstock_relay")
+    installed.sql("DROP ROLE pgstock_relay, needs_password")
+
+
+def test_relay_under_systemd(installed, kafka, run, relays, role):
+    """Its files in a directory instead of /etc/pgstock; `check` as printed."""
+    etc = make_dir(os.path.join(run, "etc"))
+    places = {"/etc/pgstock": etc, "deploy/pgstock-relay.conf":
+              os.path.join(TOP, "deploy/pgstock-relay.conf")}
+    relay = relays(installed.conninfo(user="pgstock_relay"), kafka.brokers)
+
+    def here(word):
+        for place, other in places.items():
+            word = word.replace(place, other)
+        return relay.binary if word == "pgstock-relay" else word
+
+    steps = commands("The relay under systemd")
+    install = next(step for step in steps if "deploy/pgstock-relay.conf" in step)
+    assert install[:2] == ["sudo", "install"]
+    run_tool([here(word) for word in install[1:]])
+
+    config = os.path.join(etc, "pgstock-relay.conf")
+    with open(config, encoding="utf-8") as file:
+        text = file.read()
+    for name, value in (("conninfo", installed.conninfo(user="pgstock_relay")),
+                        ("bootstrap.servers", kafka.brokers),
+                        ("topics", "order-created, payment-success"),
+                        ("listen", f"127.0.0.1:{relay.port}")):
+        text, count = re.subn(rf"^#?{re.escape(name)} = .*$",
+                              f"{name} = {value}", text, flags=re.M)
+        assert count == 1, name
+    write_private(config, text)
+    write_private(os.path.join(etc, "pgpass"),
+                  f"127.0.0.1:{installed.pg.port}:{installed.name}:"
+                  f"pgstock_relay:{role}\n")
+
+    (check,) = [step for step in steps if "check" in step]
+    assert check[0] == "sudo"
+    check = [here(word) for word in check[1:]]
+
+    def run_check(words):
+        return subprocess.run(as_server(words), capture_output=True, text=True,
+                              cwd="/", timeout=60)
+    # a broker that has just made its topics may not yet know their ends
+    wait_until(lambda: run_check(check).returncode == 0, 60,
+               lambda: run_check(check))
+    without = run_check(check[check.index(relay.binary):])
+    assert without.returncode == 1 and "password" in without.stdout, without
+
+
+def test_packages():
+    """Those that are named for a build are those that dev/setup installs."""
+    (install,) = [step for step in commands("Install") if "apt-get" in step]
+    named = set(install[install.index("install") + 1:])
+    setup = text_of("dev/setup")
+    (building,) = re.findall(r"# to build.*?\n(.*?)\t#", setup, re.S)
+    (running,) = re.findall(r"# to run.*?\n(.*?)\n\)", setup, re.S)
+    assert named <= {*building.split(), *running.split()}
+    # those that no Debian is without, and what only dev/ needs
+    assert set(building.split()) - named <= {"libc6-dev", "rsync"}
