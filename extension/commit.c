@@ -29,9 +29,11 @@
  *	3. Nothing in the release callback can raise an error: the transaction has
  *	   committed.  (A failed flush is a PANIC, as it is for any commit.)
  *	4. Others see a commit that a crash can still erase.  So an answer that
- *	   rests on somebody else's commit acknowledges it, and waits until it is
- *	   durable: commit_fence_answer.  The relay waits likewise before it
- *	   publishes what it sees: commit_fence.
+ *	   rests on another session's commit acknowledges it, and waits until it is
+ *	   durable: commit_fence_answer, or commit_fence_error where the answer is
+ *	   an error.  The relay waits likewise before it publishes what it sees:
+ *	   commit_fence.
+ *	5. "Not enough" and "there is none" acknowledge nothing: they do not wait.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -157,6 +159,18 @@ commit_will_flush(void)
 {
 	return TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		   !XLogRecPtrIsInvalid(XactLastRecEnd);
+}
+
+/*
+ * The error that is to be raised next says what another session has committed.
+ * No COMMIT follows it that could wait, so the wait is here, under the locks
+ * that the call holds.
+ */
+void
+commit_fence_error(void)
+{
+	if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+		(void) commit_fence(true);
 }
 
 static void

@@ -107,12 +107,15 @@ idempotency_find(Work *work, const Request *request)
 		Datum *row = table->slot->tts_values;
 
 		if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(request))
+		{
+			commit_fence_error();
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_SK_KEY_REUSED),
 				 errmsg("idempotency key \"%s\" was used for another request",
 						request->idempotency_key),
 				 errhint("Repeat the same request, or draw a new key.")));
+		}
 		answers = answer_read(row[KEY_ANSWER], request->answer_desc);
 		/* This rests on somebody else's commit: it must be durable first. */
 		commit_fence_answer();

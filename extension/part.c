@@ -12,7 +12,9 @@
  *
  * Each backend remembers which part it is until a switch invalidates that, as
  * the server's own caches do: getting a lock takes in what was invalidated
- * before it was given, so to look again costs nothing.
+ * before it was given, so to look again costs nothing.  An invalidation may be of
+ * anything else (debug_discard_caches = 1 makes one of every lock): then the
+ * table is read again under the lock, and what it says decides.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -93,17 +95,23 @@ part_find(Work *work)
 Oid
 part_lock(Work *work)
 {
+	Oid locked;
+
+	if (!written.known || !OidIsValid(written.oid))
+		part_find(work);
 	for (;;)
 	{
-		if (!written.known || !OidIsValid(written.oid))
-			part_find(work);
-		LockRelationOid(written.oid, RowExclusiveLock);
+		locked = written.oid;
+		LockRelationOid(locked, RowExclusiveLock);
 		if (written.known)
 			break;
-		UnlockRelationOid(written.oid, RowExclusiveLock);
+		part_find(work);
+		if (written.oid == locked)
+			break;
+		UnlockRelationOid(locked, RowExclusiveLock);
 	}
 	work->part = written.number;
-	return written.oid;
+	return locked;
 }
 
 /* outbox_lock_part() RETURNS smallint */

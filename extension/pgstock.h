@@ -567,6 +567,7 @@ extern ErrorData *guard_call(void (*step)(void *), void *arg);
 extern void		  commit_init(void);
 extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
+extern void		  commit_fence_error(void);
 extern bool		  commit_standby_is_named(void);
 extern XLogRecPtr commit_fence(bool at_standby);
 

@@ -55,6 +55,7 @@ line_level(Work *work, const Line *line)
 static void
 key_reused(const Request *request)
 {
+	commit_fence_error();
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_SK_KEY_REUSED),

@@ -431,6 +431,7 @@ wrong_state(const Work *work, SettleVerb verb, const Order *order,
 		hint = "Use rollback_stock for an order that is confirmed.";
 	else if (verb == SETTLE_RETURN)
 		hint = "Only what is confirmed can come back.";
+	commit_fence_error();
 	ereport(ERROR, (errcode(ERRCODE_SK_WRONG_STATE),
 					errmsg("cannot %s order \"%s\": it is %s", verbs[verb].name,
 						   order->order_id, line_state_name(work, share->line)),
@@ -440,6 +441,7 @@ wrong_state(const Work *work, SettleVerb verb, const Order *order,
 static void
 has_expired(const Order *order)
 {
+	commit_fence_error();
 	ereport(ERROR, (errcode(ERRCODE_SK_EXPIRED),
 					errmsg("cannot extend order \"%s\": it has expired",
 						   order->order_id),

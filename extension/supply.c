@@ -182,6 +182,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 static void
 stale_version(const Level *level, int64 expected)
 {
+	commit_fence_error();
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_STALE_VERSION),
 			 errmsg("product \"%s\" at location \"%s\" has changed",

@@ -71,5 +71,7 @@ class Sanitized(OwnTree):
 # Mutants of commit.c, each without one of its guards.
 NO_FLUSH = ("commit.c", "\tXLogFlush(XactLastCommitEnd);\n", "")
 NO_FENCE = ("commit.c", "\tfence_answer = true;\n", "")
+NO_ERROR_FENCE = ("commit.c", "SYNCHRONOUS_COMMIT_OFF)\n\t\t(void) commit_fence",
+                  "SYNCHRONOUS_COMMIT_OFF && false)\n\t\t(void) commit_fence")
 NO_STANDBY = ("commit.c", "\tSyncRepWaitForLSN(XactLastCommitEnd, true);\n",
               "")

@@ -18,7 +18,7 @@ import pytest
 
 from cluster import Postgres
 from load import Clients
-from mutant import NO_FENCE, NO_FLUSH, Mutant
+from mutant import NO_ERROR_FENCE, NO_FENCE, NO_FLUSH, Mutant
 from process import NotReached, wait_until
 from slow import SETTINGS, disk_stands_still, power_cut, slow_disk
 
@@ -151,6 +151,16 @@ ECHOES = (
 )
 
 
+# And errors that say what the acts have done, with their SQLSTATEs.
+ERRORS = {
+    "SELECT reserve_stock('book', 2, 'o-1')": "SK007",
+    "SELECT reserve_stock('book', 1, 'o-4', idempotency_key => 'k-1')":
+        "SK007",
+    "SELECT extend_reservation('o-3', '1 hour')": "SK005",
+    "SELECT set_stock('book', 5, expected_version => 1)": "SK011",
+}
+
+
 class Asker(threading.Thread):
     """One session with one question, and the answer if one comes."""
 
@@ -168,8 +178,10 @@ class Asker(threading.Thread):
             with self.conn.cursor() as cur:
                 cur.execute(self.question)
                 self.answer = cur.fetchone()[0]
-        except psycopg2.Error:
-            pass                        # killed
+        except psycopg2.Error as error:
+            if (error.pgcode or "").startswith("SK"):
+                self.answer = error.pgcode
+            # else it was killed
 
 
 def waits_for_disk(db, askers):
@@ -178,7 +190,7 @@ def waits_for_disk(db, askers):
                     ([asker.pid for asker in askers],)) == len(askers)
 
 
-def tell_the_story(db, pg):
+def tell_the_story(db, pg, questions=ECHOES):
     """The acts are committed and seen, not flushed; then the echoes are
     asked for. Which of them were answered before the kill -9?"""
     db.sql("SELECT receive_stock('book', 10), reserve_stock('book', 1, 'o-2'),"
@@ -189,7 +201,7 @@ def tell_the_story(db, pg):
             "SELECT state FROM stock_reservations ORDER BY order_id") == [
                 ("reserved",), ("confirmed",), ("released",)], 20,
             "others see what is not flushed")
-        echoes = [Asker(db, echo) for echo in ECHOES]
+        echoes = [Asker(db, question) for question in questions]
         try:
             wait_until(lambda: waits_for_disk(db, acts + echoes), 10,
                        "all wait for the disk")
@@ -213,4 +225,15 @@ def test_without_the_fence_it_is_told_and_gone(run):
     """The story: a replay is told "granted", kill -9, the row is gone."""
     pg = mutant(run, "no-fence", NO_FENCE)
     assert tell_the_story(pg.create_database("control"), pg)[:3] == [True] * 3
+    pg.close()
+
+
+def test_an_error_waits_for_what_it_says(db, pg):
+    assert tell_the_story(db, pg, ERRORS) == [None] * len(ERRORS)
+
+
+def test_without_the_fence_the_error_is_told_and_gone(run):
+    pg = mutant(run, "no-error-fence", NO_ERROR_FENCE)
+    assert tell_the_story(pg.create_database("control"), pg, ERRORS) == list(
+        ERRORS.values())
     pg.close()
