@@ -4,7 +4,13 @@
  *	  Explicit idempotency keys: the same request again gets the same answer.
  *
  * The request is the order, the user and the merged lines; the order of lines,
- * the ttl and the strategy do not count.  Only its 64-bit hash is kept.
+ * the ttl and the strategy do not count.  Of a verb that settles an order it is
+ * the verb, the order, the lines, the payment, and whether goods are sold again;
+ * the reason does not count.  Only its 64-bit hash is kept.
+ *
+ * What was done stays done, so its answer is given as it was.  But "granted" is
+ * said of what the caller has: of a reservation that has ended it would be a
+ * lie, and whoever believes it ships what is not reserved.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -14,6 +20,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -33,11 +40,19 @@ enum
 	KEY_CREATED_AT
 };
 
-/* Locks a key, so that of two sessions the second sees the first's answer. */
-void
-idempotency_lock(const char *key)
+/* The argument, and the row type in which its answer is stored. */
+Keyed
+idempotency_arg(FunctionCallInfo fcinfo, int n)
 {
-	lock_name(LOCK_CLASS_KEY, key);
+	Keyed keyed = {0};
+
+	if (PG_ARGISNULL(n))
+		return keyed;
+	keyed.key = args_id(fcinfo, n, "idempotency_key");
+	if (get_call_result_type(fcinfo, NULL, &keyed.desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	BlessTupleDesc(keyed.desc);
+	return keyed;
 }
 
 static void
@@ -51,15 +66,17 @@ hash_part(StringInfo buffer, const char *part)
 }
 
 static int64
-request_hash(const Request *request)
+request_hash(const Keyed *keyed, const char *order_id, List *lines)
 {
 	StringInfoData buffer;
 	ListCell	  *cell;
 
 	initStringInfo(&buffer);
-	hash_part(&buffer, request->order_id);
-	hash_part(&buffer, request->user_id);
-	foreach(cell, request->lines)
+	if (keyed->verb != NULL)
+		hash_part(&buffer, keyed->verb);
+	hash_part(&buffer, order_id);
+	hash_part(&buffer, keyed->detail);
+	foreach(cell, lines)
 	{
 		Line *line = lfirst(cell);
 
@@ -92,34 +109,128 @@ answer_read(Datum answer, TupleDesc desc)
 	return answers;
 }
 
-/* The answer given before, or NIL; SK007 if the request was another. */
+/* ---- Reservations that have ended ---- */
+
+static const char *
+end_status(const Work *work, const Reservation *line)
+{
+	if (line_is_due(work, line))
+		return "expired";
+	switch (line->state)
+	{
+		case LINE_RELEASED:
+			return "released";
+		case LINE_ROLLED_BACK:
+			return "rolled_back";
+		case LINE_RETURNED:
+			return "returned";
+		case LINE_EXPIRED:
+			return "expired";
+		case LINE_SHORTFALL:
+			return "shortfall";
+		case LINE_RESERVED:
+		case LINE_CONFIRMED:
+			break;
+	}
+	return NULL;
+}
+
+/*
+ * How the line that an answer speaks of has ended; NULL if it lives.  A line
+ * that is younger than the answer is of another reservation; one that is no
+ * more there has ended long ago.
+ */
+static const char *
+answer_end(const Work *work, const Order *order, const Answer *answer,
+		   TimestampTz answered_at)
+{
+	for (int attempt = order->attempt; attempt > 0; attempt--)
+	{
+		const Reservation *line = order_line(order, attempt, answer->product_id,
+											 answer->location);
+
+		if (line != NULL && line->created_at <= answered_at)
+			return end_status(work, line);
+	}
+	return "released";
+}
+
+static void
+raise_end(const Keyed *keyed, const Answer *answer, const char *end)
+{
+	commit_fence_error();
+	ereport(ERROR,
+			(errcode(strcmp(end, "expired") == 0 ? ERRCODE_SK_EXPIRED
+												 : ERRCODE_SK_WRONG_STATE),
+			 errmsg("the reservation under idempotency key \"%s\" has ended",
+					keyed->key),
+			 errdetail("Product \"%s\" of order \"%s\" is %s.",
+					   answer->product_id, answer->order_id, end),
+			 errhint("To reserve again, draw a new key.")));
+}
+
+/* Makes of "granted" what has become of it. */
+static void
+answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
+				 List *answers, TimestampTz answered_at)
+{
+	const Order *order;
+	ListCell	*cell;
+
+	work_want_order(work, order_id);
+	work_lock_orders(work);
+	order = work_order(work, order_id);
+	foreach(cell, answers)
+	{
+		Answer	   *answer = lfirst(cell);
+		const char *end;
+
+		if (strcmp(answer->status, "granted") != 0 &&
+			strcmp(answer->status, "backordered") != 0)
+			continue;
+		end = answer_end(work, order, answer, answered_at);
+		if (end == NULL)
+			continue;
+		if (keyed->raise)
+			raise_end(keyed, answer, end);
+		answer->status = end;
+		answer->granted = 0;
+	}
+}
+
+/*
+ * The answer given before, or NIL; SK007 if the request was another.  Locks the
+ * key, so that of two sessions the second sees the first's answer.  An answer
+ * has locked the order too.
+ */
 List *
-idempotency_find(Work *work, const Request *request)
+idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
+				 List *lines)
 {
 	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	Datum		   *row = table->slot->tts_values;
 	ItemPointerData tid;
-	List		   *answers = NIL;
+	TimestampTz		answered_at;
+	List		   *answers;
 
+	lock_name(LOCK_CLASS_KEY, keyed->key);
 	work_refresh_snapshot();
-	if (table_find_text(work, table, "idempotency_pkey",
-						request->idempotency_key, &tid))
+	if (!table_find_text(work, table, "idempotency_pkey", keyed->key, &tid))
+		return NIL;
+	if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(keyed, order_id, lines))
 	{
-		Datum *row = table->slot->tts_values;
-
-		if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(request))
-		{
-			commit_fence_error();
-			ereport(
-				ERROR,
+		commit_fence_error();
+		ereport(ERROR,
 				(errcode(ERRCODE_SK_KEY_REUSED),
 				 errmsg("idempotency key \"%s\" was used for another request",
-						request->idempotency_key),
+						keyed->key),
 				 errhint("Repeat the same request, or draw a new key.")));
-		}
-		answers = answer_read(row[KEY_ANSWER], request->answer_desc);
-		/* This rests on somebody else's commit: it must be durable first. */
-		commit_fence_answer();
 	}
+	answers = answer_read(row[KEY_ANSWER], keyed->desc);
+	answered_at = DatumGetTimestampTz(row[KEY_CREATED_AT]);
+	/* This rests on somebody else's commit: it must be durable first. */
+	commit_fence_answer();
+	answers_bring_up(work, keyed, order_id, answers, answered_at);
 	return answers;
 }
 
@@ -150,17 +261,19 @@ answer_write(List *answers, TupleDesc desc, Datum *rows)
 
 /* Stores the answer under the request's key, which is locked. */
 void
-idempotency_store(Work *work, const Request *request, List *answers)
+idempotency_store(Work *work, const Keyed *keyed, const char *order_id,
+				  List *lines, List *answers)
 {
 	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
 
-	answer_write(answers, request->answer_desc, rows);
+	answer_write(answers, keyed->desc, rows);
 	slot = table_new_row(table);
 	memset(slot->tts_isnull, false, sizeof(bool) * (KEY_CREATED_AT + 1));
-	slot->tts_values[KEY_KEY] = CStringGetTextDatum(request->idempotency_key);
-	slot->tts_values[KEY_REQUEST] = Int64GetDatum(request_hash(request));
+	slot->tts_values[KEY_KEY] = CStringGetTextDatum(keyed->key);
+	slot->tts_values[KEY_REQUEST] = Int64GetDatum(
+		request_hash(keyed, order_id, lines));
 	slot->tts_values[KEY_ANSWER] = PointerGetDatum(
 		construct_array(rows, list_length(answers), TEXTOID, -1, false,
 						TYPALIGN_INT));

@@ -253,16 +253,24 @@ typedef struct Line
 	int64 quantity;
 } Line;
 
+/* A request under an explicit idempotency key. */
+typedef struct Keyed
+{
+	const char *key;	/* NULL: none */
+	const char *verb;	/* NULL: it reserves */
+	const char *detail; /* what counts besides order and lines, or NULL */
+	TupleDesc	desc;	/* stock_result; only with a key */
+	bool		raise;	/* a reservation that has ended is an error */
+} Keyed;
+
 /* A request to reserve. */
 typedef struct Request
 {
 	char	   *order_id;
-	char	   *user_id;		 /* or NULL */
-	char	   *activity_id;	 /* the sale, or NULL */
-	char	   *idempotency_key; /* or NULL */
+	char	   *user_id;	 /* or NULL */
+	char	   *activity_id; /* the sale, or NULL */
 	Strategy	strategy;
 	TimestampTz expires_at;
-	TupleDesc	answer_desc; /* stock_result; only with a key */
 	bool		whole_order; /* the lines are the order, not a part of it */
 	List	   *lines;		 /* of Line, sorted by product and location */
 } Request;
@@ -636,10 +644,11 @@ extern char			*headers_json(bytea *packed);
 extern char			*bytes_for_people(const char *bytes, int length);
 
 /* in idempotency.c */
-extern void	 idempotency_lock(const char *key);
-extern List *idempotency_find(Work *work, const Request *request);
-extern void	 idempotency_store(Work *work, const Request *request,
-							   List *answers);
+extern Keyed idempotency_arg(FunctionCallInfo fcinfo, int n);
+extern List *idempotency_find(Work *work, const Keyed *keyed,
+							  const char *order_id, List *lines);
+extern void	 idempotency_store(Work *work, const Keyed *keyed,
+							   const char *order_id, List *lines, List *answers);
 
 /* in inbox.c */
 extern void	 inbox_prepare(const InboxOptions *options, Message *message);

@@ -345,19 +345,6 @@ reserve_apply(Work *work, const Request *request, bool *granted)
 
 /* ---- The SQL functions ---- */
 
-/* Takes the explicit key, and the row type in which its answer is stored. */
-static void
-request_key(FunctionCallInfo fcinfo, int n, Request *request)
-{
-	if (PG_ARGISNULL(n))
-		return;
-	request->idempotency_key = args_id(fcinfo, n, "idempotency_key");
-	if (get_call_result_type(fcinfo, NULL, &request->answer_desc) !=
-		TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	BlessTupleDesc(request->answer_desc);
-}
-
 /* Raises what the refused rows say. */
 static void
 raise_refusal(List *answers)
@@ -386,21 +373,22 @@ raise_refusal(List *answers)
 
 /* Everything around reserve_apply for one request. */
 static List *
-reserve(Request *request, const char *function, bool raise)
+reserve(Request *request, Keyed *keyed, const char *function)
 {
 	Work  work;
 	List *answers;
 	bool  granted = true;
 
+	keyed->detail = request->user_id;
 	work_begin(&work, function);
 	work.strategy = request->strategy;
-	if (request->idempotency_key != NULL)
+	if (keyed->key != NULL)
 	{
-		idempotency_lock(request->idempotency_key);
-		answers = idempotency_find(&work, request);
+		answers = idempotency_find(&work, keyed, request->order_id,
+								   request->lines);
 		if (answers != NIL)
 		{
-			if (raise && ((Answer *) linitial(answers))->granted == 0)
+			if (keyed->raise && ((Answer *) linitial(answers))->granted == 0)
 				raise_refusal(answers);
 			work_end(&work);
 			return answers;
@@ -414,10 +402,11 @@ reserve(Request *request, const char *function, bool raise)
 	if (!reserve_is_replay(&work, request) && reserve_could_fit(&work, request))
 		work_lock_levels(&work);
 	answers = reserve_apply(&work, request, &granted);
-	if (!granted && raise)
+	if (!granted && keyed->raise)
 		raise_refusal(answers);
-	if (request->idempotency_key != NULL)
-		idempotency_store(&work, request, answers);
+	if (keyed->key != NULL)
+		idempotency_store(&work, keyed, request->order_id, request->lines,
+						  answers);
 	work_end(&work);
 	return answers;
 }
@@ -426,6 +415,7 @@ static List *
 reserve_one(FunctionCallInfo fcinfo, const char *function, bool raise)
 {
 	Request request = {0};
+	Keyed	keyed = idempotency_arg(fcinfo, 7);
 	char   *product_id = args_id(fcinfo, 0, "product_id");
 	int64	quantity = args_quantity(fcinfo, 1, "quantity");
 	char   *location;
@@ -435,15 +425,16 @@ reserve_one(FunctionCallInfo fcinfo, const char *function, bool raise)
 	location = PG_ARGISNULL(4) ? STOCK_MAIN : args_id(fcinfo, 4, "location");
 	request.expires_at = args_expiry(fcinfo, 5);
 	request.strategy = args_strategy(fcinfo, 6);
-	request_key(fcinfo, 7, &request);
+	keyed.raise = raise;
 	request.lines = list_make1(line_new(product_id, location, quantity));
-	return reserve(&request, function, raise);
+	return reserve(&request, &keyed, function);
 }
 
 static List *
 reserve_many(FunctionCallInfo fcinfo, const char *function, bool raise)
 {
 	Request request = {0};
+	Keyed	keyed = idempotency_arg(fcinfo, 5);
 
 	request.order_id = args_id(fcinfo, 0, "order_id");
 	if (PG_ARGISNULL(1))
@@ -454,8 +445,8 @@ reserve_many(FunctionCallInfo fcinfo, const char *function, bool raise)
 	request.user_id = PG_ARGISNULL(2) ? NULL : args_id(fcinfo, 2, "user_id");
 	request.expires_at = args_expiry(fcinfo, 3);
 	request.strategy = args_strategy(fcinfo, 4);
-	request_key(fcinfo, 5, &request);
-	return reserve(&request, function, raise);
+	keyed.raise = raise;
+	return reserve(&request, &keyed, function);
 }
 
 Datum

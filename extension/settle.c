@@ -522,26 +522,41 @@ unknown_order(SettleVerb verb, const char *order_id)
 	return list_make1(answer);
 }
 
-static Datum
-settle_order(FunctionCallInfo fcinfo, const Settle *settle)
+static List *
+settle_locked(Work *work, const Settle *settle, const char *order_id)
 {
-	char  *order_id = args_id(fcinfo, 0, "order_id");
-	Work   work;
 	Order *order;
-	List  *answers;
 
-	work_begin(&work, verbs[settle->verb].function);
-	work_want_order(&work, order_id);
-	work_lock_orders(&work);
-	order = work_order(&work, order_id);
+	work_want_order(work, order_id);
+	work_lock_orders(work);
+	order = work_order(work, order_id);
 	if (order->lines == NIL)
-		answers = unknown_order(settle->verb, order_id);
-	else
+		return unknown_order(settle->verb, order_id);
+	settle_want_levels(work, order);
+	work_read_levels(work);
+	work_lock_levels(work);
+	return settle_apply(work, settle, order);
+}
+
+static Datum
+settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
+{
+	char *order_id = args_id(fcinfo, 0, "order_id");
+	Keyed keyed = idempotency_arg(fcinfo, key_arg);
+	Work  work;
+	List *answers = NIL;
+
+	keyed.verb = verbs[settle->verb].name;
+	keyed.detail = settle->scrap ? "scrap" : settle->payment_id;
+	keyed.raise = true;
+	work_begin(&work, verbs[settle->verb].function);
+	if (keyed.key != NULL)
+		answers = idempotency_find(&work, &keyed, order_id, settle->items);
+	if (answers == NIL)
 	{
-		settle_want_levels(&work, order);
-		work_read_levels(&work);
-		work_lock_levels(&work);
-		answers = settle_apply(&work, settle, order);
+		answers = settle_locked(&work, settle, order_id);
+		if (keyed.key != NULL)
+			idempotency_store(&work, &keyed, order_id, settle->items, answers);
 	}
 	work_end(&work);
 	return answer_return_set(fcinfo, answers);
@@ -553,7 +568,7 @@ items_or_all(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
 }
 
-/* confirm_stock(order_id text, payment_id text) */
+/* confirm_stock(order_id text, payment_id text, idempotency_key) */
 Datum
 pgstock_confirm_stock(PG_FUNCTION_ARGS)
 {
@@ -562,10 +577,10 @@ pgstock_confirm_stock(PG_FUNCTION_ARGS)
 									   ? NULL
 									   : args_id(fcinfo, 1, "payment_id")};
 
-	return settle_order(fcinfo, &settle);
+	return settle_order(fcinfo, &settle, 2);
 }
 
-/* release_stock(order_id text, reason text, items jsonb) */
+/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
 Datum
 pgstock_release_stock(PG_FUNCTION_ARGS)
 {
@@ -573,10 +588,10 @@ pgstock_release_stock(PG_FUNCTION_ARGS)
 					 .reason = args_reason(fcinfo, 1),
 					 .items = items_or_all(fcinfo, 2)};
 
-	return settle_order(fcinfo, &settle);
+	return settle_order(fcinfo, &settle, 3);
 }
 
-/* rollback_stock(order_id text, reason text, items jsonb) */
+/* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
 Datum
 pgstock_rollback_stock(PG_FUNCTION_ARGS)
 {
@@ -584,10 +599,10 @@ pgstock_rollback_stock(PG_FUNCTION_ARGS)
 					 .reason = args_reason(fcinfo, 1),
 					 .items = items_or_all(fcinfo, 2)};
 
-	return settle_order(fcinfo, &settle);
+	return settle_order(fcinfo, &settle, 3);
 }
 
-/* return_stock(order_id text, items jsonb, restock boolean) */
+/* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
 Datum
 pgstock_return_stock(PG_FUNCTION_ARGS)
 {
@@ -595,15 +610,15 @@ pgstock_return_stock(PG_FUNCTION_ARGS)
 					 .items = items_or_all(fcinfo, 1),
 					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
 
-	return settle_order(fcinfo, &settle);
+	return settle_order(fcinfo, &settle, 3);
 }
 
-/* extend_reservation(order_id text, ttl interval) */
+/* extend_reservation(order_id text, ttl interval, idempotency_key) */
 Datum
 pgstock_extend_reservation(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_EXTEND,
 					 .expires_at = args_expiry(fcinfo, 1)};
 
-	return settle_order(fcinfo, &settle);
+	return settle_order(fcinfo, &settle, 2);
 }

@@ -96,7 +96,7 @@ inbox_begin_metrics(Inbox *inbox)
 	static const char *const results[] = {"applied", "skipped", "duplicate",
 										  "waiting", "dead"};
 	static const MetricId	 ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
-									  METRIC_DIFFERENCES};
+									  METRIC_DIFFERENCES, METRIC_PAID_TWICE};
 
 	inbox->gauges_at = loop_now(inbox->loop);
 	for (char **topic = inbox->config->topics; *topic != NULL; topic++)

@@ -79,34 +79,38 @@ COMMENT ON FUNCTION @extschema@.try_reserve_order IS
 	'as reserve_order, but a refusal is rows whose status says why';
 
 CREATE FUNCTION @extschema@.confirm_stock(order_id text,
-	payment_id text DEFAULT NULL)
+	payment_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_confirm_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.confirm_stock IS
 	'the payment arrived: what is reserved is sold; SK004 for an unknown order';
 
 CREATE FUNCTION @extschema@.release_stock(order_id text,
-	reason text DEFAULT NULL, items jsonb DEFAULT NULL)
+	reason text DEFAULT NULL, items jsonb DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_release_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.release_stock IS
 	'cancelled before payment: gives back what is reserved, or only these items';
 
 CREATE FUNCTION @extschema@.rollback_stock(order_id text,
-	reason text DEFAULT NULL, items jsonb DEFAULT NULL)
+	reason text DEFAULT NULL, items jsonb DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_rollback_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.rollback_stock IS
 	'the order failed: gives back what is reserved or confirmed';
 
 CREATE FUNCTION @extschema@.return_stock(order_id text,
-	items jsonb DEFAULT NULL, restock boolean DEFAULT true)
+	items jsonb DEFAULT NULL, restock boolean DEFAULT true,
+	idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_return_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.return_stock IS
 	'goods of a confirmed order came back, whole or partly, to be sold again or not';
 
-CREATE FUNCTION @extschema@.extend_reservation(order_id text, ttl interval)
+CREATE FUNCTION @extschema@.extend_reservation(order_id text, ttl interval,
+	idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_extend_reservation' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.extend_reservation IS

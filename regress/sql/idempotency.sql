@@ -1,16 +1,18 @@
 --
--- idempotency: an explicit key gives the stored answer again, also a refusal,
--- and also when what it reserved has ended; another request is SK007
+-- idempotency: an explicit key gives the stored answer again, also a refusal;
+-- another request is SK007; and what it reserved is not "granted" once it has ended
 --
 \set row 'order_id, product_id, requested, granted, status, available, version, replayed'
 SELECT receive_stock('key-a', 10), receive_stock('key-b', 1);
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1',
 							   ttl => '1 day', strategy => 'advisory');
--- through the try form, and once it has ended: the answer that was given
+-- through the try form; and once it has ended: how, for who believes that he has
+-- it ships what is not his
 SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT status FROM release_stock('key-1');
-SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
+SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
+SELECT outcome_of($$SELECT reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1')$$);
 SELECT level_of('key-a'), lines_of('key-1'), events_of('key-1');
 -- another request: quantity, user, product, location, order
 SELECT outcome_of($$SELECT reserve_stock('key-a', 5, 'key-1', 'ann', idempotency_key => 'k1')$$);
@@ -63,6 +65,6 @@ SELECT count(*) AS kept FROM pgstock_internal.idempotency WHERE key ~ '^k';
 UPDATE pgstock_internal.idempotency SET created_at = now() - interval '23:59' WHERE key = 'k1';
 UPDATE pgstock_internal.idempotency SET created_at = now() - interval '24:01' WHERE key = 'k2';
 SELECT pgstock_internal.relay_purge('100 years', '100 years', 1000);
-SELECT replayed FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
+SELECT replayed FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT count(*) AS kept FROM pgstock_internal.idempotency WHERE key = 'k2';
 SELECT * FROM verify_stock();

@@ -85,7 +85,7 @@ SELECT shop_before.retry_failed_event(3), shop_before.discard_failed_event(3, 'r
 SELECT id, state, handled FROM pgstock_internal.failed_event ORDER BY id;
 SELECT action, target FROM shop_before.stock_admin_actions WHERE action ~ 'failed|repair' ORDER BY at;
 SELECT shop_before.grant_stock_access('regress_clerk', 'app');
-SELECT has_schema_privilege('regress_clerk', 'shop_before', 'USAGE') AS ours, has_function_privilege('regress_clerk', 'shop_before.confirm_stock(text, text)', 'EXECUTE') AS function;
+SELECT has_schema_privilege('regress_clerk', 'shop_before', 'USAGE') AS ours, has_function_privilege('regress_clerk', 'shop_before.confirm_stock(text, text, text)', 'EXECUTE') AS function;
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'shop'::regnamespace AND p.proacl IS NOT NULL;
 SELECT (shop_before.reserve_stock('own-a', 1, 'own-2', idempotency_key => 'own-k')).status, pgstock_internal.expire_due(10) IS NOT NULL AS due;
 SELECT pgstock_internal.purge_old(10) AS purged;

@@ -204,7 +204,7 @@ def test_alerts_fire_the_first_time(db, kafka, start_relay):
             assert ("inbox_events_total", {"topic": topic, "result": result},
                     0.0) in first
         for name in ("dlq_total", "archived_total",
-                     "inbox_differences_total"):
+                     "inbox_differences_total", "inbox_paid_twice_total"):
             assert (name, {"topic": topic}, 0.0) in first
     assert {"outbox_transactions_total", "leader_changes_total",
             "outbox_publish_errors_total"} <= {name for name, _, _ in first}
