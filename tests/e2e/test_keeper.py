@@ -300,6 +300,34 @@ def test_a_look_that_fails_is_repeated(kept):
     wait_expired(kept, 1)
 
 
+def test_a_schema_of_our_name_is_not_ours(kept, preloaded):
+    """The story: a database's owner, no superuser, makes a schema that is named
+    as ours, with functions that are named as those that the server's process
+    calls as a superuser. It looks for the extension first."""
+    admin = Database(preloaded, "postgres")
+    mimic = preloaded.create_database("mimic", extension=False)
+    admin.sql("CREATE ROLE mimic LOGIN")
+    admin.sql("ALTER DATABASE mimic OWNER TO mimic")
+    for statement in (
+            "CREATE SCHEMA pgstock_internal",
+            "CREATE TABLE pgstock_internal.ran (who name)",
+            *(f"CREATE FUNCTION pgstock_internal.{name}(max_rows int) RETURNS"
+              " bigint LANGUAGE sql AS 'INSERT INTO pgstock_internal.ran VALUES"
+              " (current_user); SELECT 1000000::bigint'"
+              for name in ("expire_due", "purge_old"))):
+        mimic.sql(statement, user="mimic")
+    looks = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'mimic'"
+    before = admin.value(looks)
+    preloaded.restart()
+    kept.sql("SELECT receive_stock('a', 10)")
+    kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 ms')")
+    wait_expired(kept, 1)
+    wait_until(lambda: admin.value(looks) > before, 30, "nobody looked")
+    assert mimic.sql("SELECT * FROM pgstock_internal.ran") == []
+    mimic.drop()
+    admin.sql("DROP ROLE mimic")
+
+
 def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
     kept.sql("SELECT receive_stock('a', 10)")
     kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 h')")
