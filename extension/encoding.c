@@ -57,11 +57,18 @@ convert(const char *string, int length, int from, int to)
 	return converted;
 }
 
-/* The text in the server's encoding, or NULL if it does not fit into it. */
+/*
+ * The text in the server's encoding, or NULL if it does not fit into it.  Some
+ * conversions make one character of two (a yen sign becomes a backslash in
+ * EUC_JP, which would end a JSON string elsewhere, and two ids would be one):
+ * what does not come back as it was does not fit either.
+ */
 char *
 text_from_utf8(const char *utf8, int length)
 {
-	int encoding = GetDatabaseEncoding();
+	int	  encoding = GetDatabaseEncoding();
+	char *converted;
+	char *back;
 
 	if (memchr(utf8, 0, length) != NULL)
 		return NULL;
@@ -71,7 +78,12 @@ text_from_utf8(const char *utf8, int length)
 		return NULL;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pnstrdup(utf8, length);
-	return convert(utf8, length, PG_UTF8, encoding);
+	converted = convert(utf8, length, PG_UTF8, encoding);
+	if (converted == NULL)
+		return NULL;
+	back = convert(converted, strlen(converted), encoding, PG_UTF8);
+	return back != NULL && strcmp(back, pnstrdup(utf8, length)) == 0 ? converted
+																	 : NULL;
 }
 
 /* The server's text as UTF-8; sets its length. */

@@ -186,12 +186,10 @@ payload_datum(const Message *message, Datum *payload)
 		return false;
 	json = text_from_utf8(VARDATA_ANY(message->value),
 						  VARSIZE_ANY_EXHDR(message->value));
+	/* It is valid: jsonb says which character the encoding lacks. */
 	if (json == NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-			 errmsg(
-				 "the value holds a character that the database's encoding lacks")));
+		json = json_as_ascii(VARDATA_ANY(message->value),
+							 VARSIZE_ANY_EXHDR(message->value));
 	*payload = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 	return true;
 }
