@@ -573,17 +573,27 @@ value_kind(const json_t *value)
 static json_t *
 load_value(Message *message)
 {
+	const char	*value = VARDATA_ANY(message->value);
+	int			 length = VARSIZE_ANY_EXHDR(message->value);
+	const char	*nul = memchr(value, 0, length);
 	json_error_t error;
 	json_t		*root;
 
-	if (VARSIZE_ANY_EXHDR(message->value) == 0)
+	if (length == 0)
 	{
 		poison(message, "the value is empty");
 		return NULL;
 	}
-	root = json_loadb(VARDATA_ANY(message->value),
-					  VARSIZE_ANY_EXHDR(message->value),
-					  JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	/* jansson does not see one behind a number, and takes what follows. */
+	if (nul != NULL)
+	{
+		poison(message, psprintf("the value is not valid JSON: it holds a zero "
+								 "byte (byte %d)",
+								 (int) (nul - value) + 1));
+		return NULL;
+	}
+	root = json_loadb(value, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
+					  &error);
 	if (root == NULL)
 		poison(message, psprintf("the value is not valid JSON: %s (byte %d)",
 								 json_fault(&error), error.position));

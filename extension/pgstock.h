@@ -235,13 +235,15 @@ typedef struct Reservation
 	bool			dirty;
 } Reservation;
 
-/* An order, with all lines that it ever had. */
+/* An order, with all lines that it ever had, or with those asked for. */
 typedef struct Order
 {
 	char *order_id;
 	bool  loaded;
 	int	  attempt; /* the latest, 0: it has no line yet */
 	List *lines;   /* of Reservation, every attempt: by line_compare_key */
+	List *asked;   /* of Line, wish: these will do, and its last line */
+	bool  if_live; /* wish: and a live line of it, if there is one */
 } Order;
 
 /* One line of a request: merged, so no two have the same key. */

@@ -375,9 +375,10 @@ raise_refusal(List *answers)
 static List *
 reserve(Request *request, Keyed *keyed, const char *function)
 {
-	Work  work;
-	List *answers;
-	bool  granted = true;
+	Work   work;
+	Order *order;
+	List  *answers;
+	bool   granted = true;
 
 	keyed->detail = request->user_id;
 	work_begin(&work, function);
@@ -394,7 +395,10 @@ reserve(Request *request, Keyed *keyed, const char *function)
 			return answers;
 		}
 	}
-	work_want_order(&work, request->order_id);
+	order = work_want_order(&work, request->order_id);
+	if (!request->whole_order)
+		order->asked = request->lines;
+	order->if_live = true;
 	work_lock_orders(&work);
 	reserve_want_levels(&work, request);
 	expire_want_own(&work, work_order(&work, request->order_id));

@@ -527,7 +527,7 @@ settle_locked(Work *work, const Settle *settle, const char *order_id)
 {
 	Order *order;
 
-	work_want_order(work, order_id);
+	work_want_order(work, order_id)->asked = settle->items;
 	work_lock_orders(work);
 	order = work_order(work, order_id);
 	if (order->lines == NIL)

@@ -246,6 +246,73 @@ line_read(TupleTableSlot *slot, Order *order)
 	return line;
 }
 
+/*
+ * Reads the order's last line, and goes on from there until one is live, if
+ * that is asked.  As a rule it is the last; false if there is none.
+ */
+static bool
+order_load_last(Work *work, Order *order)
+{
+	Table		 *table = table_use(work, TABLE_RESERVATION);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	Reservation	 *line = NULL;
+	bool		  enough = false;
+
+	table_key_text(&key, 1, order->order_id);
+	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
+	while (!enough && table_scan_back(scan, table))
+	{
+		line = line_read(table->slot, order);
+		if (order->attempt == 0)
+			order->attempt = line->attempt;
+		if (line->attempt != order->attempt)
+			break;
+		enough = !order->if_live || line_is_live(work, line);
+	}
+	table_scan_end(table, scan);
+	if (enough)
+		order->lines = list_make1(line);
+	return enough;
+}
+
+/* Reads a line of the order's latest attempt, if it has it. */
+static void
+order_load_line(Work *work, Order *order, const Line *asked)
+{
+	Table		   *table = table_use(work, TABLE_RESERVATION);
+	ScanKeyData		keys[4];
+	ItemPointerData tid;
+
+	if (order_line(order, order->attempt, asked->product_id, asked->location) !=
+		NULL)
+		return;
+	table_key_text(&keys[0], 1, order->order_id);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(order->attempt));
+	table_key_text(&keys[2], 3, asked->product_id);
+	table_key_text(&keys[3], 4, asked->location);
+	if (table_find(work, table, "reservation_pkey", 4, keys, &tid))
+		order_add_line(order, line_read(table->slot, order));
+}
+
+/*
+ * Reads of an order what is asked for: a call about one line of thousands must
+ * not read them all, or to add them one by one would be quadratic.  False if
+ * that is not enough.
+ */
+static bool
+order_load_asked(Work *work, Order *order)
+{
+	ListCell *cell;
+
+	if (order->asked == NIL || !order_load_last(work, order))
+		return false;
+	foreach(cell, order->asked)
+		order_load_line(work, order, lfirst(cell));
+	return true;
+}
+
 /* Reads an order's lines as they are now. */
 static void
 order_load(Work *work, Order *order)
@@ -254,10 +321,13 @@ order_load(Work *work, Order *order)
 	ScanKeyData	  key;
 	IndexScanDesc scan;
 
-	table_key_text(&key, 1, order->order_id);
-	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
 	order->lines = NIL;
 	order->attempt = 0;
+	order->loaded = true;
+	if (order_load_asked(work, order))
+		return;
+	table_key_text(&key, 1, order->order_id);
+	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
 	while (table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, order);
@@ -266,7 +336,6 @@ order_load(Work *work, Order *order)
 		order->attempt = Max(order->attempt, line->attempt);
 	}
 	table_scan_end(table, scan);
-	order->loaded = true;
 }
 
 /*
@@ -355,8 +424,15 @@ line_in_memory(Work *work, const char *order_id, Reservation *line)
 	Reservation *stray = NULL;
 
 	if (order != NULL)
-		return order_line(order, line->attempt, line->product_id,
-						  line->location);
+	{
+		stray = order_line(order, line->attempt, line->product_id,
+						   line->location);
+		if (stray != NULL || order->asked == NIL)
+			return stray;
+		line->order = order;
+		order_add_line(order, line);
+		return line;
+	}
 	if (work->strays != NIL)
 		stray = name_map_find(&work->stray_names, line_name(order_id, line));
 	if (stray != NULL)

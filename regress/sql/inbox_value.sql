@@ -28,6 +28,9 @@ SELECT apply_one('order_failed', jsonb_build_object('order_id', 'inv-t1', 'times
 -- what a value is that is no object; one that was encoded twice is a common mistake
 SELECT v, (SELECT a.reason FROM apply(jsonb_build_array(jsonb_build_object('topic', 'order_failed', 'text', v))) a) AS reason
   FROM unnest(ARRAY['7', '7.5', '"x"', 'null', 'true', '[]', '"{\"order_id\": 1}"', '"[]"', '"7"', '{]']) v;
+-- a zero byte is none of JSON's, wherever it stands
+SELECT * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'order_failed', 'hex',
+	encode('{"order_id": 27'::bytea || '\x00' || '}'::bytea, 'hex'))));
 -- a product that is sold out when it is added has a level; later nothing is a mistake
 SELECT receive_stock('inv-out', 0), receive_stock('inv', 0, 'inv-shop');
 SELECT level_of('inv-out'), level_of('inv', 'inv-shop'), events_of('inv-out');

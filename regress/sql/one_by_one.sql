@@ -1,0 +1,41 @@
+--
+-- one_by_one: a call about one line of an order reads that line, not all of
+-- them: to add thousands one by one takes time by their number
+--
+SELECT count(receive_stock('one-' || i, 10)) FROM generate_series(1, 600) i;
+-- How many rows of reservations a command reads.
+CREATE FUNCTION rows_read(command text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	before	bigint;
+BEGIN
+	SELECT pg_stat_get_xact_tuples_fetched('pgstock_internal.reservation_pkey'::regclass) INTO before;
+	EXECUTE command;
+	RETURN pg_stat_get_xact_tuples_fetched('pgstock_internal.reservation_pkey'::regclass) - before;
+END
+$$;
+SELECT count(reserve_stock('one-' || i, 2, 'one-order')) FROM generate_series(1, 600) i;
+SELECT rows_read($$SELECT reserve_stock('one-601', 1, 'one-order')$$) < 9 AS few FROM receive_stock('one-601', 10);
+SELECT rows_read($$SELECT reserve_stock('one-300', 2, 'one-order')$$) < 9 AS again,
+	   rows_read($$SELECT release_stock('one-order', items => '[{"product_id": "one-300", "quantity": 1}]')$$) < 9 AS some,
+	   rows_read($$SELECT release_stock('one-order', items => '[{"product_id": "one-99", "quantity": 2}, {"product_id": "one-599", "quantity": 2}]')$$) < 9 AS lines;
+SELECT outcome_of($$SELECT reserve_stock('one-300', 2, 'one-order')$$);
+SELECT outcome_of($$SELECT release_stock('one-order', items => '[{"product_id": "one-none", "quantity": 1}]')$$);
+SELECT state, count(*), sum(quantity) FROM stock_reservations WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;
+-- the line that is last in the order of keys has ended: the order lives, and one more is of the same attempt
+SELECT status FROM release_stock('one-order', items => '[{"product_id": "one-599", "quantity": 2}, {"product_id": "one-98", "quantity": 2}]');
+SELECT status FROM reserve_stock('one-99', 3, 'one-order');
+SELECT attempt, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;
+-- what is due is expired before it is taken again, and others are left alone
+SELECT make_due('one-order');
+SELECT status FROM reserve_stock('one-5', 10, 'one-order');
+SELECT attempt, state, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT status FROM reserve_stock('one-6', 10, 'one-order');
+SELECT status, count(*) FROM release_stock('one-order') GROUP BY 1;
+SELECT status FROM reserve_stock('one-7', 1, 'one-order');
+SELECT attempt, state, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1, 2 ORDER BY 1, 2;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT status FROM reserve_stock('one-8', 1, 'one-order');
+SELECT status FROM release_stock('one-order', items => '[{"product_id": "one-7", "quantity": 1}]');
+COMMIT;
+SELECT * FROM verify_stock() WHERE product_id ~ '^one-';
+DROP FUNCTION rows_read;
