@@ -299,7 +299,7 @@ order_load_line(Work *work, Order *order, const Line *asked)
 /*
  * Reads of an order what is asked for: a call about one line of thousands must
  * not read them all, or to add them one by one would be quadratic.  False if
- * that is not enough.
+ * all of the latest attempt are needed, for none is live.
  */
 static bool
 order_load_asked(Work *work, Order *order)
@@ -318,7 +318,8 @@ static void
 order_load(Work *work, Order *order)
 {
 	Table		 *table = table_use(work, TABLE_RESERVATION);
-	ScanKeyData	  key;
+	ScanKeyData	  keys[2];
+	int			  n = 1;
 	IndexScanDesc scan;
 
 	order->lines = NIL;
@@ -326,8 +327,11 @@ order_load(Work *work, Order *order)
 	order->loaded = true;
 	if (order_load_asked(work, order))
 		return;
-	table_key_text(&key, 1, order->order_id);
-	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
+	table_key_text(&keys[0], 1, order->order_id);
+	if (order->asked != NIL)
+		ScanKeyInit(&keys[n++], 2, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(order->attempt));
+	scan = table_scan_begin(work, table, "reservation_pkey", n, keys);
 	while (table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, order);
