@@ -16,6 +16,8 @@
 #include "access/tableam.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 
@@ -115,6 +117,54 @@ compat_backend_status(int n)
 #else
 	return &pgstat_fetch_stat_local_beentry(n)->backendStatus;
 #endif
+}
+
+/* What SendProcSignal wants beside the pid. */
+static inline int
+compat_proc_number(const PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetNumberFromPGProc(proc);
+#else
+	return proc->backendId;
+#endif
+}
+
+static inline bool
+compat_is_held(const PROCLOCK *held, const LOCKTAG *tag, LOCKMODE mode)
+{
+	return memcmp(&held->tag.myLock->tag, tag, sizeof(LOCKTAG)) == 0 &&
+		   (held->holdMask & LOCKBIT_ON(mode)) != 0;
+}
+
+/* Whether a process holds a lock; the partition's LWLock must be held. */
+static inline bool
+compat_proc_holds(PGPROC *proc, int partition, const LOCKTAG *tag,
+				  LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 160000
+	dlist_iter i;
+
+	dlist_foreach(i, &proc->myProcLocks[partition])
+	{
+		if (compat_is_held(dlist_container(PROCLOCK, procLink, i.cur), tag,
+						   mode))
+			return true;
+	}
+#else
+	SHM_QUEUE *list = &proc->myProcLocks[partition];
+	PROCLOCK  *held = (PROCLOCK *) SHMQueueNext(list, list,
+												offsetof(PROCLOCK, procLink));
+
+	for (; held != NULL;
+		 held = (PROCLOCK *) SHMQueueNext(list, &held->procLink,
+										  offsetof(PROCLOCK, procLink)))
+	{
+		if (compat_is_held(held, tag, mode))
+			return true;
+	}
+#endif
+	return false;
 }
 
 #endif /* PGSTOCK_COMPAT_H */

@@ -3,35 +3,43 @@
  * wakeup.c
  *	  How a relay that sleeps is woken, at no cost while it is awake.
  *
- * NOTIFY takes a lock of the whole database until the commit is written, so it
- * is sent only to a relay that sleeps, and no longer than until it is told.
- * A lock says so, the hint lock: the relay's session holds it exclusively while
- * the relay sleeps.
+ * A wake-up must not be able to fail, nor to hold a caller.  NOTIFY does both:
+ * where its queue is full commits fail, and it keeps a lock of all databases
+ * until the commit is written and a synchronous standby has it.  So a writer
+ * sends none.  It signals the relay's session, which notifies its own client.
+ *
+ * A lock says that there is one that sleeps, the hint lock: the relay's session
+ * holds it exclusively while the relay sleeps.
  *
  *	  Writer						Relay: relay_sleep()
  *	  W1 PRE_COMMIT: tries to		R1 takes the lock, if it is free at once;
  *		 get the lock shared, and	   if not, it stays awake: it looks again
- *		 never waits; if it can't,	   soon
- *		 sends NOTIFY				R2 takes a snapshot and looks
- *	  W2 becomes visible			R3 sleeps if it found nothing; else it lets
- *	  W3 lets go of the lock		   go of the lock
+ *		 never waits				   soon
+ *	  W2 becomes visible			R2 takes a snapshot and looks
+ *	  W3 COMMIT: if it could not,	R3 sleeps if it found nothing; else it
+ *		 signals the session that	   releases the lock
+ *		 holds it now
+ *	  W4 releases the lock
  *
- * Nothing is slept through.  Take a writer that sent no NOTIFY: it held the
- * lock from W1 to W3.  The relay's session held it from R1 until it let go.
- * Both cannot hold it at a time.  If W3 came before R1, the commit was visible
- * before the snapshot of R2, and the relay found it or had it already.  If W1
- * came after the session let go, the relay was not asleep: whenever the session
- * lets go, the relay is told (below), or does it itself, and it looks again.
- * And a writer that sent NOTIFY wakes the relay after W2, as NOTIFY does.
+ * Nothing is slept through.  Take a writer that sent no signal.  If it held the
+ * lock, it did from W1 to W4, and the relay's session from R1 until it released
+ * it.  Both cannot hold it at a time.  If W4 came before R1, the commit was
+ * visible before the snapshot of R2, and the relay found it or had it already.
+ * If W1 came after the session released it, the relay was not asleep: whenever
+ * the session releases it, the relay is notified (below), or does it itself,
+ * and it looks again.  If it did not hold the lock, it found no holder at W3:
+ * the session had released it, or R1 came later, and then R2 too, which shows
+ * the commit.  A session that was found gets the signal after W2.
  * The lock is the flag and the count of those who have read it in one, and
- * a writer that dies lets go of it.
+ * a writer that dies releases it.
  *
- * The session lets go at the end of its next transaction, unless that sleeps on
- * or writes, which is the relay's position.  So it does when it reads the first
- * notification, which the server does without the relay: one hint is enough,
- * even if the relay's process gets no time, or is stopped, and all writers
- * after it send none.  As that notification may be another's, it then sends one
- * to the relay itself.
+ * The session releases the lock at the end of its next transaction, unless that
+ * sleeps on or writes, which is the relay's position.  The signal is the one by
+ * which NOTIFY says that there is something in the queue: the server then looks
+ * there in a transaction of its own, without the relay.  So one signal is
+ * enough, even if the relay's process gets no time, or is stopped, and all
+ * writers after it send none.  In that transaction the session notifies the
+ * relay; it does so too when it reads a notification of another session.
  *
  * What takes no part: PREPARE TRANSACTION, whose COMMIT PREPARED runs nothing
  * of ours, and pgstock.notify = off.  Those are found when the relay looks by
@@ -48,28 +56,32 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "utils/builtins.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
 
 #include "pgstock.h"
+#include "pgstock_compat.h"
 
 #define WAKE_CHANNEL	"pgstock_outbox"
 #define LOCK_CLASS_HINT 0x706f /* of a 16-bit field */
 
-/*
- * One stuck listener anywhere keeps the notification queue, and when it is
- * full commits fail.  Above this share of it we leave the hint out: the relay
- * polls.
- */
-#define QUEUE_USAGE_MAX	  0.25
-#define QUEUE_CHECK_EVERY 64 /* hints of this backend */
-
 PG_FUNCTION_INFO_V1(pgstock_want_hints);
+PG_FUNCTION_INFO_V1(pgstock_wake_relay);
+PG_FUNCTION_INFO_V1(pgstock_relay_echo);
+
+/* A notification to this session's own client, outside of its transaction. */
+typedef enum Echo
+{
+	ECHO_NONE,
+	ECHO_ASKED, /* by this transaction */
+	ECHO_DUE	/* in the next one */
+} Echo;
 
 static bool event_written = false; /* by this transaction */
+static bool found_asleep = false;  /* it has found the lock held */
 static bool asleep = false;		   /* this session holds the lock */
 static bool sleeps_on = false;	   /* and keeps it after this transaction */
-
-static bool queue_is_full = false;
+static Echo echo = ECHO_NONE;
 
 /* This transaction wrote an event. */
 void
@@ -87,22 +99,39 @@ hint_lock(void)
 	return tag;
 }
 
-/* Sends the hint, unless the queue is in danger. */
-static void
-send_hint(void)
+/* The session that holds the lock exclusively, by its process; 0: none. */
+static pid_t
+sleeper_find(const LOCKTAG *tag, int *number)
 {
-	static int until_check = 0;
+	uint32	hash = LockTagHashCode(tag);
+	LWLock *lock = LockHashPartitionLock(hash);
+	pid_t	pid = 0;
 
-	if (until_check-- == 0)
+	LWLockAcquire(lock, LW_SHARED);
+	for (uint32 i = 0; i < ProcGlobal->allProcCount && pid == 0; i++)
 	{
-		Datum usage = DirectFunctionCall1(pg_notification_queue_usage,
-										  (Datum) 0);
+		PGPROC *proc = &ProcGlobal->allProcs[i];
 
-		queue_is_full = DatumGetFloat8(usage) > QUEUE_USAGE_MAX;
-		until_check = QUEUE_CHECK_EVERY - 1;
+		if (!compat_proc_holds(proc, LockHashPartition(hash), tag,
+							   ExclusiveLock))
+			continue;
+		pid = proc->pid;
+		*number = compat_proc_number(proc);
 	}
-	if (!queue_is_full)
-		Async_Notify(WAKE_CHANNEL, NULL);
+	LWLockRelease(lock);
+	return pid;
+}
+
+/* W3 of the banner.  Cannot fail: the transaction has committed. */
+static void
+wake_sleeper(void)
+{
+	LOCKTAG tag = hint_lock();
+	int		number;
+	pid_t	pid = sleeper_find(&tag, &number);
+
+	if (pid != 0)
+		(void) SendProcSignal(pid, PROCSIG_NOTIFY_INTERRUPT, number);
 }
 
 /* W1 of the banner; the lock is the transaction's. */
@@ -115,7 +144,7 @@ relay_sleeps(void)
 }
 
 static void
-let_go(void)
+release_hint_lock(void)
 {
 	LOCKTAG tag = hint_lock();
 
@@ -126,8 +155,8 @@ let_go(void)
 /*
  * want_hints(wanted boolean) RETURNS boolean
  *
- * R1 and R3 of the banner: whether this session is told from now on of every
- * commit with an event, and can see all those of which nobody was.
+ * R1 and R3 of the banner: whether this session is signalled from now on at
+ * every commit with an event, and can see all those without a signal.
  */
 Datum
 pgstock_want_hints(PG_FUNCTION_ARGS)
@@ -139,22 +168,83 @@ pgstock_want_hints(PG_FUNCTION_ARGS)
 		asleep = LockAcquire(&tag, ExclusiveLock, true, true) !=
 				 LOCKACQUIRE_NOT_AVAIL;
 	else if (!sleeps_on && asleep)
-		let_go();
+		release_hint_lock();
 	PG_RETURN_BOOL(asleep);
 }
 
+/* wake_relay() RETURNS void: an event was written by SQL */
+Datum
+pgstock_wake_relay(PG_FUNCTION_ARGS)
+{
+	wakeup_at_commit();
+	PG_RETURN_VOID();
+}
+
 /*
- * The client is told as by NOTIFY.  To read notifications again flushes it,
- * whatever else this transaction is.
+ * relay_echo() RETURNS void
+ *
+ * Whether notifications reach the client of this session, without NOTIFY, which
+ * fails where its queue is full.
  */
+Datum
+pgstock_relay_echo(PG_FUNCTION_ARGS)
+{
+	echo = ECHO_ASKED;
+	PG_RETURN_VOID();
+}
+
+/*
+ * Notifies the client, as NOTIFY would.  To read notifications again flushes
+ * it, whatever else this transaction is.
+ */
+static void
+notify_client(void)
+{
+	NotifyMyFrontEnd(WAKE_CHANNEL, "", MyProcPid);
+	HandleNotifyInterrupt();
+}
+
 static void
 wake_client(void)
 {
 	if (sleeps_on || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	let_go();
-	NotifyMyFrontEnd(WAKE_CHANNEL, "", MyProcPid);
-	HandleNotifyInterrupt();
+	release_hint_lock();
+	notify_client();
+}
+
+static void
+before_commit(void)
+{
+	if (event_written && pgstock_notify)
+		found_asleep = relay_sleeps();
+	if (asleep)
+		wake_client();
+	if (echo == ECHO_DUE)
+	{
+		echo = ECHO_NONE;
+		notify_client();
+	}
+}
+
+static void
+after_commit(void)
+{
+	if (found_asleep)
+		wake_sleeper();
+	if (echo == ECHO_ASKED)
+	{
+		echo = ECHO_DUE;
+		HandleNotifyInterrupt();
+	}
+}
+
+static void
+forget(void)
+{
+	event_written = found_asleep = sleeps_on = false;
+	if (echo == ECHO_ASKED)
+		echo = ECHO_NONE;
 }
 
 static void
@@ -163,16 +253,15 @@ on_transaction(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (event_written && pgstock_notify && relay_sleeps())
-				send_hint();
-			if (asleep)
-				wake_client();
+			before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			after_commit();
+			forget();
+			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			event_written = false;
-			sleeps_on = false;
+			forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:

@@ -40,7 +40,8 @@ def locks(db, mode):
 
 def waiting_for(db, event):
     return db.value("SELECT count(*) FROM pg_stat_activity"
-                    " WHERE wait_event ~ %s AND datname = %s",
+                    " WHERE wait_event ~ %s AND datname = %s"
+                    " AND backend_type = 'client backend'",
                     (event, db.name)) == 1
 
 
