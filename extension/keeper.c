@@ -6,16 +6,18 @@
  *
  * A launcher, connected to no database, sleeps until the first database is to
  * be looked at, and starts a worker in it.  A worker looks, waits for what is
- * due within its second of life, and ends.  So nobody is connected to an idle
- * database: DROP DATABASE, which waits five seconds for others to leave, RENAME
- * and CREATE DATABASE ... TEMPLATE go through.  (They lock the database, and
- * the next worker waits for that lock before it counts as connected.)  A
- * worker's transactions are batches, and hold no lock when it is idle: DROP and
- * ALTER EXTENSION go through as well.
+ * due within its second of life, and ends.  So no session is connected to an
+ * idle database: DROP DATABASE, which waits five seconds for others to leave,
+ * RENAME and CREATE DATABASE ... TEMPLATE go through.  (They lock the database,
+ * and the next worker waits for that lock before it counts as connected.)  A
+ * worker's transactions are batches, and hold no lock when it is idle; each
+ * locks the extension first, and does nothing while DROP EXTENSION has it.
  *
  * Each database has a place in shared memory that says when it is to be looked
  * at: look_at.  It is found by listing the databases, once a minute; one that
  * has not been looked at is due at once, and one without the extension never.
+ *
+ * The worker is in keeper_worker.c.
  *
  * How a line that is due earlier than all others is not missed.  Its writer,
  * when its commit has become visible, lowers look_at to the line's time, if
@@ -32,13 +34,16 @@
  * that the writer's first look, which is a plain read, relies on.  And who
  * lowers sets a latch after; who sleeps resets it before it reads look_at.
  *
- * What nobody tells of (COMMIT PREPARED, rows that a restore copies in, a clock
- * that was set) is found by a look once a minute.
+ * What no commit of ours announces (COMMIT PREPARED, rows that a restore copies
+ * in) is found by a look once a minute.  Where the clock has gone back, times
+ * that were noted before are of no use: all databases are due.
  *
  * A worker that fails leaves "looking" set; the launcher sees to it that the
  * database is looked at again.  After a crash shared memory is made anew, and
  * everything begins by looking at every database.  There is no keeper during
- * recovery: a standby gets its launcher when it is promoted.
+ * recovery: a standby gets its launcher when it is promoted.  Nor is there one in
+ * a server that pg_upgrade has started: what changes there after the dump is
+ * lost, or lies behind a sequence that was dumped before.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -50,8 +55,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -63,7 +66,6 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -74,27 +76,13 @@
 #define WORKERS_MAX	  3 /* at a time: max_worker_processes is 8 by default */
 
 #define LIST_EVERY_MS	 60000 /* databases */
-#define PURGE_EVERY_MS	 60000 /* a database, when nothing was left to purge */
-#define LIFE_MS			 1000  /* of a worker */
 #define AFTER_FAILURE_MS 5000
-#define LATE_MS			 2000 /* later than that, somebody else had better */
+#define LATE_MS			 2000 /* later than that the relay takes over */
 
 PG_FUNCTION_INFO_V1(pgstock_keeper_is_here);
 PG_FUNCTION_INFO_V1(pgstock_keeper_call);
 
 extern PGDLLEXPORT void pgstock_keeper_main(Datum arg);
-extern PGDLLEXPORT void pgstock_keeper_worker_main(Datum arg);
-
-/* A database.  The launcher alone gives places away and takes them back. */
-typedef struct Kept
-{
-	Oid				 database; /* InvalidOid: the place is free */
-	pg_atomic_uint64 look_at;  /* TimestampTz */
-	TimestampTz		 purge_at; /* the worker's */
-	TimestampTz		 retry_at; /* the launcher's: no worker before */
-	Latch			*worker;   /* of the one that is there, or NULL */
-	bool			 looking;  /* it has not come to the end of its look */
-} Kept;
 
 typedef struct Keeper
 {
@@ -147,15 +135,15 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-static TimestampTz
-look_at(Kept *kept)
+TimestampTz
+keeper_look_at(Kept *kept)
 {
 	return (TimestampTz) pg_atomic_read_u64(&kept->look_at);
 }
 
 /* Lowers the time of the next look, never raises it; true if it did. */
-static bool
-look_by(Kept *kept, TimestampTz at)
+bool
+keeper_look_by(Kept *kept, TimestampTz at)
 {
 	uint64 present = pg_atomic_read_u64(&kept->look_at);
 
@@ -168,6 +156,14 @@ look_by(Kept *kept, TimestampTz at)
 	return false;
 }
 
+/* A place by its number, as a worker gets it. */
+Kept *
+keeper_place(int number)
+{
+	Assert(number >= 0 && number < DATABASES_MAX);
+	return &keeper->kept[number];
+}
+
 /* The place of a database, or NULL. */
 static Kept *
 kept_find(Oid database)
@@ -178,6 +174,16 @@ kept_find(Oid database)
 			return &keeper->kept[i];
 	}
 	return NULL;
+}
+
+/* Whether the clock shows less than when it was looked at last. */
+bool
+keeper_clock_went_back(TimestampTz *last)
+{
+	TimestampTz before = *last;
+
+	*last = GetCurrentTimestamp();
+	return *last < before;
 }
 
 /* ---- In every backend ---- */
@@ -223,7 +229,7 @@ keeper_tell(void)
 		told = keeper->list = true;
 		wake(keeper->launcher);
 	}
-	if (kept != NULL && look_by(kept, wanted))
+	if (kept != NULL && keeper_look_by(kept, wanted))
 		wake(kept->worker != NULL ? kept->worker : keeper->launcher);
 }
 
@@ -244,136 +250,7 @@ pgstock_keeper_is_here(PG_FUNCTION_ARGS)
 	Kept	   *kept = keeper != NULL ? kept_find(MyDatabaseId) : NULL;
 
 	PG_RETURN_BOOL(kept != NULL && keeper->launcher != NULL &&
-				   look_at(kept) > late);
-}
-
-/* ---- A worker ---- */
-
-/* Runs a function of the extension, which answers a number, and commits. */
-static int64
-worker_ask(const char *query)
-{
-	bool  isnull;
-	Datum answer;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, query);
-	if (SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "pgstock keeper got no answer to: %s", query);
-	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						   &isnull);
-	Assert(!isnull);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	return DatumGetInt64(answer);
-}
-
-/*
- * The extension's functions are its owner's, a superuser's: without it a schema
- * of that name is somebody else's, whose code we would run.
- */
-static bool
-extension_is_here(void)
-{
-	bool here;
-
-	StartTransactionCommand();
-	here = OidIsValid(get_extension_oid("pgstock", true));
-	CommitTransactionCommand();
-	return here;
-}
-
-/* The banner's three steps. */
-static void
-worker_look(Kept *kept)
-{
-	TimestampTz next = DT_NOEND;
-
-	kept->looking = true;
-	(void) pg_atomic_exchange_u64(&kept->look_at, (uint64) DT_NOEND);
-	if (extension_is_here())
-	{
-		int64 wait_us = worker_ask("SELECT pgstock_internal.expire_due(1000)");
-
-		next = GetCurrentTimestamp() + wait_us;
-		if (wait_us > 0 && kept->purge_at <= GetCurrentTimestamp())
-		{
-			int64 rows = worker_ask("SELECT pgstock_internal.purge_old(1000)");
-
-			kept->purge_at = GetCurrentTimestamp();
-			if (rows == 0)
-				kept->purge_at += PURGE_EVERY_MS * INT64CONST(1000);
-		}
-		next = Min(next, kept->purge_at);
-	}
-	(void) look_by(kept, next);
-	kept->looking = false;
-}
-
-/* Whatever the database says for its sessions. */
-static void
-worker_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"pgstock.actor", "keeper"},
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET,
-						PGC_S_SESSION);
-}
-
-static void
-worker_leave(int code, Datum arg)
-{
-	((Kept *) DatumGetPointer(arg))->worker = NULL;
-}
-
-void
-pgstock_keeper_worker_main(Datum arg)
-{
-	Kept	   *kept = &keeper->kept[DatumGetInt32(arg)];
-	Oid			database = kept->database;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  LIFE_MS);
-
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	before_shmem_exit(worker_leave, PointerGetDatum(kept));
-	kept->worker = MyLatch;
-	if (!OidIsValid(database))
-		return; /* dropped meanwhile */
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	worker_settings();
-
-	for (;;)
-	{
-		TimestampTz now;
-
-		ResetLatch(MyLatch);
-		now = GetCurrentTimestamp();
-		if (look_at(kept) <= now)
-		{
-			worker_look(kept);
-			now = GetCurrentTimestamp();
-		}
-		if (now >= end || look_at(kept) >= end)
-			break;
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, look_at(kept)),
-						 PG_WAIT_EXTENSION);
-		CHECK_FOR_INTERRUPTS();
-	}
+				   keeper_look_at(kept) > late);
 }
 
 /* ---- The launcher ---- */
@@ -451,7 +328,7 @@ worker_failed(Kept *kept)
 
 	kept->looking = false;
 	kept->retry_at = TimestampTzPlusMilliseconds(now, AFTER_FAILURE_MS);
-	(void) look_by(kept, now);
+	(void) keeper_look_by(kept, now);
 	keeper->list = true;
 }
 
@@ -489,7 +366,7 @@ has_worker(const Kept *kept)
 static TimestampTz
 start_at(Kept *kept)
 {
-	return Max(look_at(kept), kept->retry_at);
+	return Max(keeper_look_at(kept), kept->retry_at);
 }
 
 /* The database without a worker that is to be looked at first, or NULL. */
@@ -554,6 +431,20 @@ start_workers(void)
 	return DT_NOEND;
 }
 
+/* All times that were noted lie in the future: they are of no use. */
+static void
+forget_times(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < DATABASES_MAX; i++)
+	{
+		keeper->kept[i].purge_at = keeper->kept[i].retry_at = 0;
+		(void) keeper_look_by(&keeper->kept[i], now);
+	}
+	keeper->list = true;
+}
+
 static void
 launcher_leave(int code, Datum arg)
 {
@@ -572,7 +463,7 @@ launcher_begin(void)
 	for (int i = 0; i < DATABASES_MAX; i++)
 	{
 		keeper->kept[i].worker = NULL;
-		(void) look_by(&keeper->kept[i], GetCurrentTimestamp());
+		(void) keeper_look_by(&keeper->kept[i], GetCurrentTimestamp());
 	}
 	keeper->launcher = MyLatch;
 }
@@ -581,6 +472,7 @@ void
 pgstock_keeper_main(Datum arg)
 {
 	TimestampTz list_at = 0;
+	TimestampTz last = GetCurrentTimestamp();
 
 	launcher_begin();
 	while (!ShutdownRequestPending)
@@ -594,17 +486,20 @@ pgstock_keeper_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		reap_workers();
+		if (keeper_clock_went_back(&last))
+			forget_times();
 		if (keeper->list || now >= list_at)
 		{
 			list_databases();
 			list_at = TimestampTzPlusMilliseconds(now, LIST_EVERY_MS);
 		}
 		wake_at = Min(start_workers(), list_at);
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														 wake_at),
-						 PG_WAIT_EXTENSION);
+		(void)
+			WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														  wake_at),
+						  LIST_EVERY_MS),
+					  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -617,7 +512,7 @@ keeper_init(void)
 {
 	BackgroundWorker settings = {0};
 
-	if (!process_shared_preload_libraries_in_progress)
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	next_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;

@@ -66,6 +66,8 @@
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
@@ -667,10 +669,26 @@ extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
 extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
 /* in keeper.c */
-extern void keeper_init(void);
-extern void keeper_want(TimestampTz due_at);
-extern void keeper_tell(void);
-extern void keeper_forget(void);
+
+/* A database.  The launcher alone gives places away and takes them back. */
+typedef struct Kept
+{
+	Oid				 database; /* InvalidOid: the place is free */
+	pg_atomic_uint64 look_at;  /* TimestampTz */
+	TimestampTz		 purge_at; /* the worker's */
+	TimestampTz		 retry_at; /* the launcher's: no worker before */
+	Latch			*worker;   /* of the one that is there, or NULL */
+	bool			 looking;  /* it has not come to the end of its look */
+} Kept;
+
+extern void		   keeper_init(void);
+extern void		   keeper_want(TimestampTz due_at);
+extern void		   keeper_tell(void);
+extern void		   keeper_forget(void);
+extern Kept		  *keeper_place(int number);
+extern TimestampTz keeper_look_at(Kept *kept);
+extern bool		   keeper_look_by(Kept *kept, TimestampTz at);
+extern bool		   keeper_clock_went_back(TimestampTz *last);
 
 /* in level.c */
 extern Level *work_want_whole_level(Work *work, const char *product_id,
@@ -782,6 +800,18 @@ extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
 
 /* in sale.c */
 extern bool sale_allows(Work *work, const Reservation *line);
+
+/* in session.c */
+
+typedef enum ExtensionHold
+{
+	EXTENSION_HELD,	  /* it is here, and stays until the transaction ends */
+	EXTENSION_ABSENT, /* it is not */
+	EXTENSION_BUSY	  /* it is being dropped */
+} ExtensionHold;
+
+extern void			 session_pin(void);
+extern ExtensionHold session_hold_extension(void);
 
 /* in settle.c */
 extern List *settle_apply(Work *work, const Settle *settle, Order *order);

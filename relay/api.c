@@ -31,8 +31,7 @@
 static const PgStatement statements[API_CALLS] = {
 	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
 	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
-	[API_ECHO] = {"echo", "SELECT pg_catalog.pg_notify('" API_CHANNEL "', '')",
-				  0, API_ECHO, 0},
+	[API_ECHO] = {"echo", FUNCTION("relay_echo()"), 0, API_ECHO, 0},
 	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
 	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
 	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
@@ -82,7 +81,7 @@ static const PgStatement statements[API_CALLS] = {
 				   API_RETRY, 0},
 	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
 	[API_PURGE] = {"purge",
-				   FUNCTION("relay_purge($1::interval,"
+				   FUNCTION("relay_upkeep($1::interval,"
 							" $2::interval, $3::int)"),
 				   3, API_PURGE, 0},
 	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,

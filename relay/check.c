@@ -171,6 +171,24 @@ check_position(Check *check, Slice kafka)
 	PQclear(metrics);
 }
 
+static void
+check_upkeep(Check *check)
+{
+	PGresult   *status = ask(check, API_STATUS, NULL, "status",
+							 "See the server's log.");
+	const char *trouble = NULL;
+
+	for (int row = 0; status != NULL && row < PQntuples(status); row++)
+		if (strcmp(PQgetvalue(status, row, 0), "upkeep_trouble") == 0)
+			trouble = api_text(status, row, 2);
+	if (trouble != NULL)
+		bad(check, "The steps that are not named go on. See the server's log.",
+			"upkeep: it fails in %s", trouble);
+	else if (status != NULL)
+		good("upkeep: no step fails");
+	PQclear(status);
+}
+
 /* ---- the broker -------------------------------------------------------- */
 
 static const struct rd_kafka_metadata *
@@ -561,6 +579,7 @@ check_run(const Config *config)
 	if (database)
 	{
 		check_notify(&check);
+		check_upkeep(&check);
 		if (!transactional)
 			check_position(&check, (Slice){NULL, 0});
 	}

@@ -113,6 +113,8 @@ add_database(Status *status)
 					plain);
 		if (strcmp(name, "held_trouble") == 0 && plain != NULL)
 			problem(status, "topics are held back: %s", plain);
+		if (strcmp(name, "upkeep_trouble") == 0 && plain != NULL)
+			problem(status, "upkeep fails: %s", plain);
 	}
 	PQclear(rows);
 	return true;

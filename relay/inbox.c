@@ -98,6 +98,7 @@ inbox_free(Inbox *inbox)
 	buf_free(&inbox->options);
 	buf_free(&inbox->alone);
 	buf_free(&inbox->trouble);
+	buf_free(&inbox->upkeep_trouble);
 	free(inbox);
 }
 
@@ -397,6 +398,9 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
 	absent_sentence(consumer_absent(inbox->consumer), sentence);
+	if (inbox->core.leads && inbox->upkeep_trouble.len > 0)
+		buf_printf(sentence, ", upkeep fails: %s",
+				   buf_str(&inbox->upkeep_trouble));
 	if (!moves && inbox->trouble.len > 0)
 		buf_printf(sentence, ", %s", buf_str(&inbox->trouble));
 	return moves && joined;

@@ -203,6 +203,29 @@ inbox_number(const PGresult *result)
 	return PQntuples(result) == 1 ? (uint64_t) api_int(result, 0, 0) : 0;
 }
 
+/* What was purged, and which steps of the upkeep fail. */
+static void
+inbox_take_upkeep(Inbox *inbox, const PGresult *result)
+{
+	int64_t		now = loop_now(inbox->loop);
+	const char *trouble = NULL;
+	uint64_t	rows = 0;
+
+	if (PQntuples(result) == 1 && PQnfields(result) >= 2)
+	{
+		rows = (uint64_t) api_int(result, 0, 0);
+		trouble = api_text(result, 0, 1);
+	}
+	buf_clear(&inbox->upkeep_trouble);
+	if (trouble != NULL)
+	{
+		buf_add_str(&inbox->upkeep_trouble, trouble);
+		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+					  "upkeep fails: %s", trouble);
+	}
+	inbox_on_purged(&inbox->core, rows, inbox->config->retention_us, now);
+}
+
 void
 inbox_take_answer(Inbox *inbox, const PGresult *result)
 {
@@ -229,8 +252,7 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			inbox_take_metrics(inbox, result);
 			break;
 		case INBOX_ASK_PURGE:
-			inbox_on_purged(core, inbox_number(result),
-							inbox->config->retention_us, now);
+			inbox_take_upkeep(inbox, result);
 			break;
 		case INBOX_ASK_EXPIRE:
 			inbox_on_expired(core, (int64_t) inbox_number(result), now);
@@ -294,7 +316,11 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 		else if (core->asked == INBOX_ASK_EXPIRE)
 			inbox_on_expired(core, INBOX_FAILED_US, now);
 		else
+		{
+			buf_clear(&inbox->upkeep_trouble);
+			buf_add_str(&inbox->upkeep_trouble, text);
 			inbox_on_purged(core, 0, inbox->config->retention_us, now);
+		}
 	}
 	free(text);
 }

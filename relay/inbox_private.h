@@ -37,6 +37,7 @@ struct Inbox
 	LogThrottle	  apply_told;
 	LogThrottle	  consumer_told;
 	LogThrottle	  upkeep_told;
+	Buf			  upkeep_trouble; /* steps that fail; "" if none does */
 };
 
 /* trouble: for a person who asks how it goes */

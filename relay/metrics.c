@@ -66,6 +66,7 @@ static const char *const gauge_helps[][2] = {
 	{"inbox_waiting_keys", "Keys with a message that waits for another try."},
 	{"archive_open", "Messages given up that nobody has handled or discarded."},
 	{"webhook_waiting", "Alerts that were not sent yet."},
+	{"upkeep_failing", "1 if this step of the upkeep failed when it ran last."},
 	{"reservations_open", "Order lines that are reserved."},
 	{"reservations_overdue", "Reserved order lines past their time."},
 };

@@ -153,17 +153,21 @@ pgconn_watch(PgConn *conn)
 /* ---- connecting -------------------------------------------------------- */
 
 /*
- * What every session has.  keepalives and tcp_user_timeout on the server's side
- * too: a leader that vanished must not keep its lock.  jit off: calls are short.
+ * What every session has, whatever its role or database may set; the rest is
+ * pinned by relay_hello (extension/session.c).  keepalives and tcp_user_timeout
+ * on the server's side too: a leader that vanished must not keep its lock.
  */
 #define SESSION_OPTIONS                                       \
-	"-c jit=off -c tcp_keepalives_idle=3"                     \
+	"-c search_path=pg_catalog,pg_temp"                       \
+	" -c tcp_keepalives_idle=3"                               \
 	" -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3" \
 	" -c tcp_user_timeout=8000 -c client_encoding=UTF8"       \
 	" -c default_transaction_isolation=read\\ committed"      \
 	" -c default_transaction_read_only=off"                   \
 	" -c client_connection_check_interval=2000"               \
-	" -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0"
+	" -c statement_timeout=0 -c lock_timeout=0"               \
+	" -c idle_session_timeout=0"                              \
+	" -c idle_in_transaction_session_timeout=0"
 
 void
 pgconn_free_parsed(PQconninfoOption *parsed)
@@ -185,7 +189,8 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit)
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
 			own = o->val;
-	options = xasprintf("%s %s -c synchronous_commit=%s",
+	/* a role that conninfo itself names is meant */
+	options = xasprintf("-c role=none %s %s -c synchronous_commit=%s",
 						own != NULL ? own : "", SESSION_OPTIONS,
 						synchronous_commit);
 	pgconn_free_parsed(parsed);

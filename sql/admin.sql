@@ -218,20 +218,24 @@ COMMENT ON FUNCTION @extschema@.repair_stock IS
  * all others, and the oldest of those are found at 1.  A batch looks at no more
  * than the oldest rows, for ids and times rise together; max_rows NULL: at all.
  */
-CREATE FUNCTION pgstock_internal.purge_batch(before timestamptz, max_rows int)
+CREATE FUNCTION pgstock_internal.purge_movements(before timestamptz,
+	max_rows int)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	n		bigint;
-	more	bigint;
+	first	bigint;
 BEGIN
+	/* A clock that was ahead for a while has left times that are to come. */
+	SELECT o.id INTO first FROM pgstock_internal.movement o
+	 WHERE o.id > 0 AND o.at <= clock_timestamp() ORDER BY o.id LIMIT 1;
 	WITH gone AS (
 		DELETE FROM pgstock_internal.movement m
 		 WHERE m.id = ANY (ARRAY(
 			SELECT h.id
 			  FROM (SELECT o.id, o.at FROM pgstock_internal.movement o
-					 WHERE o.id > 0 ORDER BY o.id LIMIT max_rows) h
+					 WHERE o.id >= first ORDER BY o.id LIMIT max_rows) h
 			 WHERE h.at < before))
 		RETURNING m.*
 	), opening AS (
@@ -247,38 +251,69 @@ BEGIN
 			   reserved_delta = m.reserved_delta + excluded.reserved_delta
 	)
 	SELECT count(*) INTO n FROM gone;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_movements IS
+	'makes older movements part of the opening ones: at most so many; rows';
+
+CREATE FUNCTION pgstock_internal.purge_reservations(before timestamptz,
+	max_rows int)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
 	DELETE FROM pgstock_internal.reservation r
 	 WHERE r.ctid = ANY (ARRAY(
 		SELECT o.ctid FROM pgstock_internal.reservation o
 		 WHERE o.state NOT IN ('r', 'c') AND o.ended_at < before
 		 ORDER BY o.ended_at LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_reservations IS
+	'deletes lines that ended earlier: at most so many; rows';
+
+CREATE FUNCTION pgstock_internal.purge_failed(before timestamptz, max_rows int)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
 	DELETE FROM pgstock_internal.failed_event f
 	 WHERE f.id = ANY (ARRAY(
 		SELECT o.id FROM pgstock_internal.failed_event o
 		 WHERE o.state <> 'waiting' AND o.first_failed_at < before
 		   AND (o.handled OR o.archived_at IS NULL OR o.state = 'discarded')
 		 LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	RETURN n + more;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
 END
 $$;
-COMMENT ON FUNCTION pgstock_internal.purge_batch IS
-	'lets go what is older: at most so many rows of each kind';
+COMMENT ON FUNCTION pgstock_internal.purge_failed IS
+	'deletes failed messages that ended and are older: at most so many; rows';
 
 /* The row that is locked stands for the purge: one at a time. */
 CREATE FUNCTION @extschema@.purge_history(before timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	own	uuid := (pgstock_internal.draw_incarnation()).id;
 BEGIN
 	IF before IS NULL OR before > clock_timestamp() THEN
 		RAISE EXCEPTION 'before must be a time in the past'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	PERFORM FROM pgstock_internal.incarnation FOR NO KEY UPDATE;
-	RETURN pgstock_internal.purge_batch(before, NULL);
+	PERFORM FROM pgstock_internal.incarnation i
+	  WHERE i.id = own FOR NO KEY UPDATE;
+	RETURN pgstock_internal.purge_movements(before, NULL)
+		 + pgstock_internal.purge_reservations(before, NULL)
+		 + pgstock_internal.purge_failed(before, NULL);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS

@@ -41,7 +41,8 @@ BEGIN
 		('epoch', to_jsonb(p.epoch)),
 		('position_valid', to_jsonb(trouble IS NULL)),
 		('position_trouble', to_jsonb(trouble)),
-		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at)));
+		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at))),
+		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble()));
 	RETURN QUERY
 		SELECT 'held_topics', coalesce(jsonb_agg(jsonb_build_object(
 				   'topic', h.topic, 'since', pgstock_internal.utc_text(h.since),
@@ -81,7 +82,7 @@ CREATE FUNCTION pgstock_internal.replay_header(seq bigint)
 RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT '\x0009'::bytea || 'replay_of'::bytea || '\x00000014'::bytea
+SELECT E'\\x0009'::bytea || 'replay_of'::bytea || E'\\x00000014'::bytea
 	   || convert_to(lpad(seq::text, 20, '0'), 'UTF8')
 $$;
 COMMENT ON FUNCTION pgstock_internal.replay_header IS
@@ -92,7 +93,7 @@ RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN headers IS NOT NULL AND length(headers) >= 35
    AND substring(headers, length(headers) - 34, 15)
-	   = '\x00097265706c61795f6f6600000014'::bytea;
+	   = E'\\x00097265706c61795f6f6600000014'::bytea;
 COMMENT ON FUNCTION pgstock_internal.is_copy IS
 	'whether an event with these headers was written by a replay';
 
@@ -200,7 +201,7 @@ BEGIN
 			'seq', f.from_seq, 'to', f.to_seq, 'from ' || f.from_time,
 			'to ' || f.to_time, 'topic ' || f.topic), reason);
 	END IF;
-	PERFORM pg_notify('pgstock_outbox', '');
+	PERFORM pgstock_internal.wake_relay();
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_replay IS

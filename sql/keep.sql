@@ -72,20 +72,24 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.expire_due IS
 	'lets due lines go; microseconds until it is to be called again';
 
-CREATE FUNCTION pgstock_internal.relay_expire(max_rows int)
+CREATE FUNCTION pgstock_internal.purge_keys(max_rows int)
 RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	n	bigint;
 BEGIN
-	IF pgstock_internal.keeper_is_here() THEN
-		RETURN 10000000;
-	END IF;
-	/* Nobody tells of a line that is due earlier: look every second. */
-	RETURN least(1000000, pgstock_internal.expire_due(max_rows));
+	DELETE FROM pgstock_internal.idempotency k
+	 WHERE k.key = ANY (ARRAY(
+		SELECT o.key FROM pgstock_internal.idempotency o
+		 WHERE o.created_at < clock_timestamp() - interval '24 hours'
+		 LIMIT max_rows));
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
 END
 $$;
-COMMENT ON FUNCTION pgstock_internal.relay_expire IS
-	'expire_due, unless the server does it by itself';
+COMMENT ON FUNCTION pgstock_internal.purge_keys IS
+	'deletes a batch of idempotency keys that are a day old; rows';
 
 /*
  * One batch of what is past pgstock.history_retention, and of keys.  The row
@@ -97,28 +101,33 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	retention	interval := current_setting('pgstock.history_retention');
+	own			uuid := (pgstock_internal.draw_incarnation()).id;
 	n			bigint;
-	more		bigint := 0;
 BEGIN
-	PERFORM FROM pgstock_internal.incarnation FOR NO KEY UPDATE SKIP LOCKED;
+	PERFORM FROM pgstock_internal.incarnation i
+	  WHERE i.id = own FOR NO KEY UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN 0;
 	END IF;
-	DELETE FROM pgstock_internal.idempotency k
-	 WHERE k.key = ANY (ARRAY(
-		SELECT o.key FROM pgstock_internal.idempotency o
-		 WHERE o.created_at < clock_timestamp() - interval '24 hours'
-		 LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
+	n := pgstock_internal.upkeep_step('keys',
+			'SELECT pgstock_internal.purge_keys($2)', NULL, max_rows);
 	IF retention > interval '0' THEN
-		more := pgstock_internal.purge_batch(clock_timestamp() - retention,
-											 max_rows);
+		n := n
+		   + pgstock_internal.upkeep_step('movements',
+				'SELECT pgstock_internal.purge_movements(clock_timestamp() - $1, $2)',
+				retention, max_rows)
+		   + pgstock_internal.upkeep_step('reservations',
+				'SELECT pgstock_internal.purge_reservations(clock_timestamp() - $1, $2)',
+				retention, max_rows)
+		   + pgstock_internal.upkeep_step('archive',
+				'SELECT pgstock_internal.purge_failed(clock_timestamp() - $1, $2)',
+				retention, max_rows);
 	END IF;
-	RETURN n + more;
+	RETURN n;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_old IS
-	'lets go a batch of what is past its retention; rows, 0: no more';
+	'deletes a batch of what is past its retention; rows, 0: no more';
 
 /* From now on: also of what a restore brings next. */
 SELECT pgstock_internal.keeper_call();

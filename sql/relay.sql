@@ -15,7 +15,9 @@
  * in the next window.
  *
  * A restored window covers rows that carry xids of another history: there s1
- * and floor belong to that history, and only rows up to ceiling are meant.
+ * and floor belong to that history, and only rows up to ceiling are meant.  In
+ * those that follow adopted is that ceiling: rows up to it are published, and
+ * their xids say nothing.
  */
 CREATE TYPE pgstock_internal.outbox_window AS
 (
@@ -31,7 +33,8 @@ CREATE TYPE pgstock_internal.outbox_window AS
 	s2_floor	bigint,
 	s2_next_xid	xid8,
 	ceiling		bigint,
-	restored	boolean
+	restored	boolean,
+	adopted		bigint
 );
 COMMENT ON TYPE pgstock_internal.outbox_window IS
 	'rows visible in s2 and not in s1, and the history in which that holds';
@@ -67,7 +70,7 @@ RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0, '1', '1:1:', 0, '1', 0,
-		   false)::text
+		   false, 0)::text
 $$;
 COMMENT ON FUNCTION pgstock_internal.first_window IS
 	'the position of an outbox that was never published';
@@ -78,6 +81,12 @@ AS 'MODULE_PATHNAME', 'pgstock_history_contains' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.history_contains IS
 	'whether this server''s present history went through that point';
 
+CREATE FUNCTION pgstock_internal.pin_settings()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_pin_settings' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.pin_settings IS
+	'what role and database set does not reach this session, as far as the relay rests on it';
+
 CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 	OUT extension_version text, OUT "database" text, OUT inbox_group text,
 	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int,
@@ -85,15 +94,18 @@ CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	own	pgstock_internal.incarnation;
 BEGIN
-	PERFORM pgstock_internal.next_xid();	/* loads the library: settings */
-	SELECT 1, e.extversion, current_database(), i.inbox_group,
+	PERFORM pgstock_internal.pin_settings();
+	own := pgstock_internal.draw_incarnation();
+	SELECT 1, e.extversion, current_database(), own.inbox_group,
 		   pg_is_in_recovery(),
-		   current_setting('shared_preload_libraries') ~ '\mpgstock\M',
-		   current_setting('pgstock.max_event_bytes'), i.id
+		   current_setting('shared_preload_libraries') ~ E'\\mpgstock\\M',
+		   current_setting('pgstock.max_event_bytes'), own.id
 	  INTO relay_api, extension_version, "database", inbox_group, in_recovery,
 		   preloaded, max_event_bytes, incarnation
-	  FROM pg_extension e, pgstock_internal.incarnation i
+	  FROM pg_extension e
 	 WHERE e.extname = 'pgstock';
 END
 $$;
@@ -158,6 +170,9 @@ AS $$
 DECLARE
 	lead	bigint;
 BEGIN
+	/* What is written into a database that is being restored is in the way. */
+	PERFORM pgstock_internal.raise_foreign(
+		pgstock_internal.incomplete_because());
 	IF NOT pgstock_internal.try_lead() THEN
 		RETURN NULL;
 	END IF;
@@ -171,28 +186,6 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_lead IS
 	'the epoch if this session leads the outbox from now on, NULL if another does';
-
-/* NULL: this database lived through that window. */
-CREATE FUNCTION pgstock_internal.foreign_because(w pgstock_internal.outbox_window)
-RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF w.system_id <> (SELECT system_identifier FROM pg_control_system()) THEN
-		RETURN 'it was stored in another database cluster';
-	ELSIF w."database" <> (SELECT oid FROM pg_database
-						   WHERE datname = current_database())
-		OR w.incarnation <> (SELECT id FROM pgstock_internal.incarnation) THEN
-		RETURN 'it was stored in another database';
-	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
-		RETURN format('it was stored at %s on timeline %s, where this server '
-					  'has never been', w.lsn, w.timeline);
-	END IF;
-	RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.foreign_because IS
-	'why a window that was stored is none of this database''s history';
 
 /*
  * The position that a transaction left in Kafka, beside its events.  What is
@@ -254,7 +247,6 @@ DECLARE
 	w		pgstock_internal.outbox_window;
 	k		record;
 	kw		pgstock_internal.outbox_window;
-	foreigner	text;
 BEGIN
 	SELECT * INTO p FROM pgstock_internal.relay_position;
 	"window" := coalesce(p."window", pgstock_internal.first_window());
@@ -283,19 +275,7 @@ BEGIN
 		END IF;
 	END IF;
 
-	/* Never published: rows from the future came with a dump. */
-	IF w.system_id IS NOT NULL THEN
-		foreigner := pgstock_internal.foreign_because(w);
-	ELSIF EXISTS (SELECT FROM pgstock_internal.outbox o
-				  WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
-		foreigner := 'the outbox holds rows of another database';
-	END IF;
-	IF foreigner IS NOT NULL THEN
-		RAISE EXCEPTION 'the outbox position belongs to another history'
-			USING ERRCODE = 'SK020', DETAIL = foreigner || '.',
-				  HINT = 'Run "pgstock-relay adopt" to see what would be '
-						 'published, and with --execute to go on from here.';
-	END IF;
+	PERFORM pgstock_internal.raise_foreign(pgstock_internal.foreign_history());
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_position IS
@@ -318,6 +298,9 @@ BEGIN
 	w.s1 := w.s2;
 	w.floor := w.s2_floor;
 	w.next_xid := w.s2_next_xid;
+	IF w.restored THEN
+		w.adopted := w.ceiling;
+	END IF;
 	w.restored := false;
 	/* Each statement has its own snapshot; their order is the proof. */
 	w.s2_floor := pgstock_internal.last_seq();
@@ -327,11 +310,9 @@ BEGIN
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
 	  FROM pgstock_internal.outbox_fence(publish_after) f;
 	IF w.system_id IS NULL THEN
-		SELECT c.system_identifier, d.oid, i.id
+		SELECT i.system_id, i."database", i.id
 		  INTO w.system_id, w."database", w.incarnation
-		  FROM pg_control_system() c, pg_database d,
-			   pgstock_internal.incarnation i
-		 WHERE d.datname = current_database();
+		  FROM pgstock_internal.draw_incarnation() i;
 	END IF;
 	RETURN w::text;
 END
@@ -407,6 +388,7 @@ DECLARE
 	w		pgstock_internal.outbox_window
 			:= "window"::pgstock_internal.outbox_window;
 	walk	bigint := greatest(after_seq, w.floor);
+	after_late	bigint := greatest(after_seq, w.adopted);
 	late	xid8[];
 BEGIN
 	IF w.restored THEN
@@ -418,7 +400,8 @@ BEGIN
 					  FROM pgstock_internal.outbox o
 					 WHERE o.seq > after_seq AND o.seq <= w.ceiling
 					   AND (o.seq > w.floor
-							OR NOT pg_visible_in_snapshot(o.xid, w.s1))
+							OR (o.seq > w.adopted
+								AND NOT pg_visible_in_snapshot(o.xid, w.s1)))
 					 ORDER BY o.seq LIMIT max_rows) r
 			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
 		RETURN;
@@ -446,7 +429,7 @@ BEGIN
 							  FROM unnest(late) x,
 								   LATERAL (SELECT o.*
 											  FROM pgstock_internal.outbox o
-											 WHERE o.xid = x AND o.seq > after_seq
+											 WHERE o.xid = x AND o.seq > after_late
 											 ORDER BY o.seq LIMIT max_rows) l
 							UNION ALL
 							(SELECT o.*
@@ -485,11 +468,24 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_look IS
 	'the next window, and its first page';
+
 CREATE FUNCTION pgstock_internal.want_hints(wanted boolean)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_want_hints' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.want_hints IS
-	'whether this session is told from now on of each commit with an event';
+	'whether this session is signalled from now on at each commit with an event';
+
+CREATE FUNCTION pgstock_internal.wake_relay()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_wake_relay' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.wake_relay IS
+	'wakes a relay that sleeps, once this transaction has committed';
+
+CREATE FUNCTION pgstock_internal.relay_echo()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_relay_echo' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.relay_echo IS
+	'notifies this session''s client, once this transaction has committed';
 
 /*
  * The lock before the snapshot, and nothing found in it: extension/wakeup.c has
@@ -566,72 +562,6 @@ UPDATE pgstock_internal.user_handler h
 $$;
 COMMENT ON FUNCTION pgstock_internal.adopt_handlers IS
 	'registered handlers of the database that this one was made from';
-
-/*
- * Rows written after the restore carry xids of this history, those before it
- * of another, and no column tells which.  But a native row lies above the
- * foreign floor (the sequence came along), and an unpublished foreign one is
- * above that floor or not visible in the foreign s1: so "above the floor or
- * not visible in s1" misses neither, and doubles only what was in flight.
- * The lock makes sure that no open writer holds a row below the ceiling.
- */
-CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean)
-RETURNS TABLE (found text, value text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	p	pgstock_internal.relay_position;
-	w	pgstock_internal.outbox_window;
-	n	bigint;
-	oldest	timestamptz;
-BEGIN
-	IF execute THEN
-		LOCK TABLE pgstock_internal.outbox IN SHARE MODE;
-	END IF;
-	SELECT * INTO p FROM pgstock_internal.relay_position;
-	IF FOUND THEN
-		w := p."window"::pgstock_internal.outbox_window;
-		IF p.finished THEN
-			w.s1 := w.s2;
-			w.floor := w.s2_floor;
-		END IF;
-	ELSE
-		w.s1 := '1:1:';
-		w.floor := 0;
-	END IF;
-	w.s2_floor := pgstock_internal.last_seq();
-	w.s2 := pg_current_snapshot();
-	w.s2_next_xid := pgstock_internal.next_xid();
-	w.ceiling := w.s2_floor;
-	w.restored := true;
-	SELECT c.system_identifier, d.oid, i.id
-	  INTO w.system_id, w."database", w.incarnation
-	  FROM pg_control_system() c, pg_database d, pgstock_internal.incarnation i
-	 WHERE d.datname = current_database();
-	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
-	  FROM pgstock_internal.outbox_fence('auto') f;
-	SELECT count(*), min(o.created_at) INTO n, oldest
-	  FROM pgstock_internal.outbox o
-	 WHERE o.seq > w.floor OR NOT pg_visible_in_snapshot(o.xid, w.s1);
-
-	IF execute THEN
-		PERFORM pgstock_internal.raise_epoch();
-		PERFORM pgstock_internal.put_position(w::text, 0, false);
-		PERFORM pgstock_internal.adopt_handlers();
-		/* Their seals are of another history. */
-		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
-		INSERT INTO pgstock_internal.admin_action
-		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
-				format('%s events to publish', n));
-	END IF;
-	RETURN QUERY VALUES
-		('events to publish', n::text),
-		('oldest of them', coalesce(oldest::text, 'none')),
-		('last stored', coalesce(p.stored_at::text, 'never'));
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.relay_adopt IS
-	'goes on from a position of another history; only shows it unless execute';
 
 CREATE FUNCTION pgstock_internal.relay_topics()
 RETURNS TABLE (topic text)
@@ -716,7 +646,9 @@ CREATE TYPE pgstock_internal.outbox_progress AS
 	s2			pg_snapshot,
 	seq			bigint,
 	finished	boolean,
-	by_seq		boolean
+	by_seq		boolean,
+	floor		bigint,
+	adopted		bigint
 );
 COMMENT ON TYPE pgstock_internal.outbox_progress IS
 	'how far Kafka has acknowledged the outbox, ready to be asked about a row';
@@ -731,27 +663,33 @@ DECLARE
 BEGIN
 	SELECT * INTO p FROM pgstock_internal.relay_position;
 	IF NOT FOUND THEN
-		RETURN ROW(pg_snapshot '1:1:', pg_snapshot '1:1:', bigint '0', true, false);
+		RETURN ROW(pg_snapshot '1:1:', pg_snapshot '1:1:', bigint '0', true,
+				   false, bigint '0', bigint '0');
 	END IF;
 	w := p."window"::pgstock_internal.outbox_window;
 	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
-			   p.finished, w.restored AND NOT p.finished);
+			   p.finished, w.restored AND NOT p.finished, w.floor,
+			   CASE WHEN w.restored AND p.finished THEN w.ceiling
+					ELSE w.adopted END);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.progress IS
 	'the stored position, as is_pending takes it';
 
 /*
- * Plain SQL without settings of its own, so that the planner inlines it: it is
- * evaluated for each row.  Its body is parsed here and never again, so that no
- * caller's search_path matters.
+ * As relay_page decides.  Plain SQL without settings of its own, so that the
+ * planner inlines it: it is evaluated for each row.  Its body is parsed here and
+ * never again, so that no caller's search_path matters.
  */
 CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
 	p pgstock_internal.outbox_progress)
 RETURNS boolean
 LANGUAGE sql STABLE
 RETURN CASE WHEN (p).by_seq THEN seq > (p).seq
-	   ELSE NOT pg_visible_in_snapshot(xid, (p).done)
+		AND (seq > (p).floor
+			 OR (seq > (p).adopted
+				 AND NOT pg_visible_in_snapshot(xid, (p).done)))
+	   ELSE seq > (p).adopted AND NOT pg_visible_in_snapshot(xid, (p).done)
 		AND ((p).finished OR seq > (p).seq
 			 OR NOT pg_visible_in_snapshot(xid, (p).s2)) END;
 COMMENT ON FUNCTION pgstock_internal.is_pending IS
@@ -812,6 +750,10 @@ UNION ALL
 SELECT 'webhook_waiting', '', count(*)::float8
   FROM pgstock_internal.alert a WHERE a.next_try_at IS NOT NULL
 UNION ALL
+SELECT 'upkeep_failing', format('step="%s"', s.step), count(f.step)::float8
+  FROM pgstock_internal.upkeep_steps() s (step)
+  LEFT JOIN pgstock_internal.upkeep_failure f USING (step) GROUP BY s.step
+UNION ALL
 SELECT 'reservations_open', '', count(*)::float8
   FROM pgstock_internal.reservation r WHERE r.state = 'r'
 UNION ALL
@@ -822,42 +764,3 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
 	'the gauges that only the database knows';
 
-/* A batch each: no transaction of the purge is long. */
-CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
-	dedup_retention interval, max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n		bigint;
-	more	bigint;
-BEGIN
-	DELETE FROM pgstock_internal.inbox i
-	 WHERE i.ctid = ANY (ARRAY(
-		SELECT o.ctid FROM pgstock_internal.inbox o
-		 WHERE o.received_at < clock_timestamp() - dedup_retention
-		   AND o.result <> 'waiting' LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	DELETE FROM pgstock_internal.refused_order r
-	 WHERE r.order_id = ANY (ARRAY(
-		SELECT o.order_id FROM pgstock_internal.refused_order o
-		 WHERE o.refused_at < clock_timestamp() - dedup_retention
-		 LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
-	DELETE FROM pgstock_internal.surplus_payment p
-	 WHERE p.ctid = ANY (ARRAY(
-		SELECT o.ctid FROM pgstock_internal.surplus_payment o
-		 WHERE o.reported_at < clock_timestamp() - dedup_retention
-		 LIMIT max_rows));
-	GET DIAGNOSTICS more = ROW_COUNT;
-	n := n + more;
-	IF NOT pgstock_internal.keeper_is_here() THEN
-		n := n + pgstock_internal.purge_old(max_rows);
-	END IF;
-	/* Last: the parts that it locks are locked until the transaction ends. */
-	RETURN n + pgstock_internal.outbox_rotate(retention);
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.relay_purge IS
-	'a batch of what is past its retention, a step of the outbox''s rotation; 0: no more';

@@ -88,7 +88,7 @@ BEGIN
 	SELECT min(n) FILTER (WHERE u.part IS NULL), max(n) INTO free, last
 	  FROM pg_inherits i
 	  JOIN pg_class c ON c.oid = i.inhrelid
-	 CROSS JOIN LATERAL CAST(substring(c.relname FROM '\d+$') AS int) n
+	 CROSS JOIN LATERAL CAST(substring(c.relname FROM '[0-9]+$') AS int) n
 	  LEFT JOIN pgstock_internal.outbox_part u ON u.part = n
 	 WHERE i.inhparent = 'pgstock_internal.outbox'::regclass;
 	IF free IS NULL THEN
@@ -155,11 +155,17 @@ BEGIN
 	EXCEPTION WHEN lock_not_available THEN
 		RETURN 0;
 	END;
-	PERFORM pgstock_internal.relay_position(),
+	PERFORM pgstock_internal.raise_foreign(pgstock_internal.foreign_history()),
 			set_config('synchronous_commit', 'local', true);
-	RETURN pgstock_internal.outbox_empty(retention)
-		 + pgstock_internal.outbox_seal()
-		 + pgstock_internal.outbox_switch(retention);
+	/* A clock that was ahead for a while has left times that are to come. */
+	UPDATE pgstock_internal.outbox_part SET since = DEFAULT
+	 WHERE since > clock_timestamp();
+	RETURN pgstock_internal.upkeep_step('empty',
+			'SELECT pgstock_internal.outbox_empty($1)', retention, NULL)
+		 + pgstock_internal.upkeep_step('seal',
+			'SELECT pgstock_internal.outbox_seal()', NULL, NULL)
+		 + pgstock_internal.upkeep_step('switch',
+			'SELECT pgstock_internal.outbox_switch($1)', retention, NULL);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_rotate IS

@@ -214,6 +214,8 @@ CREATE TABLE pgstock_internal.outbox
 	part			smallint NOT NULL
 ) PARTITION BY LIST (part);
 ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
+/* No key spans its parts, which have one each. */
+ALTER TABLE pgstock_internal.outbox REPLICA IDENTITY FULL;
 COMMENT ON TABLE pgstock_internal.outbox IS
 	'events, one row a Kafka record, written in the transaction they tell of';
 COMMENT ON COLUMN pgstock_internal.outbox.aggregatetype IS 'the Kafka topic';
@@ -293,22 +295,6 @@ COMMENT ON TABLE pgstock_internal.event_topic IS
 	'where an event type goes, if not where it goes by default';
 
 /*
- * This database's own identity.  Its row is not dumped: a restored database
- * gets a new incarnation, and thereby knows that the stored position speaks
- * of another history.
- */
-CREATE TABLE pgstock_internal.incarnation
-(
-	id				uuid NOT NULL DEFAULT gen_random_uuid(),
-	inbox_group		text NOT NULL
-		DEFAULT 'pgstock-' || lpad((random() * 99999999)::int::text, 8, '0'),
-	CONSTRAINT incarnation_pkey PRIMARY KEY (id)
-);
-INSERT INTO pgstock_internal.incarnation DEFAULT VALUES;
-COMMENT ON TABLE pgstock_internal.incarnation IS
-	'who this database is; drawn at CREATE EXTENSION, never dumped';
-
-/*
  * The position is written some times a second, for ever.  As a row that is
  * updated it would leave a version each time while somebody holds a snapshot.
  * So each is a row of its own, in two tables by turns, of which the other one
@@ -384,6 +370,8 @@ COMMENT ON COLUMN pgstock_internal.inbox.source IS
 	'within which the event id is unique: ce_source, else the topic';
 COMMENT ON COLUMN pgstock_internal.inbox.value_hash IS
 	'tells a message that is sent again from another one with its id';
+/* No column tells one row from all others: a publication needs all of them. */
+ALTER TABLE pgstock_internal.inbox REPLICA IDENTITY FULL;
 CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
 COMMENT ON TABLE pgstock_internal.inbox IS
 	'every incoming message once, with what became of it';
@@ -559,6 +547,7 @@ CREATE TABLE pgstock_internal.admin_action
 	target	text NOT NULL,
 	reason	text
 );
+ALTER TABLE pgstock_internal.admin_action REPLICA IDENTITY FULL;
 COMMENT ON TABLE pgstock_internal.admin_action IS
 	'what people did by hand: who, what, to what, why';
 

@@ -1,0 +1,95 @@
+-- A database that was copied or restored: who it is, and what it is to publish.
+\set SHOW_CONTEXT never
+SELECT current_database() AS origin \gset
+CREATE DATABASE regress_adopt TEMPLATE template0;
+\c regress_adopt
+CREATE EXTENSION pgstock;
+-- the row names the cluster and the database
+SELECT i.system_id = c.system_identifier AS system, i."database" = d.oid AS "database", i.restored
+  FROM pgstock_internal.incarnation i, pg_control_system() c, pg_database d WHERE d.datname = current_database();
+SELECT incarnation AS own, inbox_group AS "group" FROM pgstock_internal.relay_hello() \gset
+SELECT incarnation = :'own' AND inbox_group = :'group' AS the_same, :'group' ~ '^pgstock-[0-9]{8}$' AS named FROM pgstock_internal.relay_hello();
+-- a copy draws its own, once; what was never published needs no adoption
+\c :origin
+CREATE DATABASE regress_adopt_copy TEMPLATE regress_adopt;
+\c regress_adopt_copy
+SELECT incarnation AS copy, inbox_group AS copy_group FROM pgstock_internal.relay_hello() \gset
+SELECT :'copy' <> :'own' AS another, :'copy_group' <> :'group' AS another_group, incarnation = :'copy' AS once FROM pgstock_internal.relay_hello();
+SELECT count(*) FROM pgstock_internal.incarnation;
+SELECT pgstock_internal.relay_lead();
+SELECT finished FROM pgstock_internal.relay_position();
+\c regress_adopt
+DROP DATABASE regress_adopt_copy;
+SELECT incarnation = :'own' AS the_same FROM pgstock_internal.relay_hello();
+-- so does one that has been upgraded: another cluster; a row that a subscription brings is another database's
+UPDATE pgstock_internal.incarnation SET system_id = 7;
+SELECT incarnation <> :'own' AS another FROM pgstock_internal.relay_hello();
+SELECT incarnation AS own FROM pgstock_internal.relay_hello() \gset
+INSERT INTO pgstock_internal.incarnation VALUES (gen_random_uuid(), 'theirs', 7, 7, false);
+SELECT incarnation = :'own' AS own FROM pgstock_internal.relay_hello();
+SELECT pgstock_internal.purge_old(10);
+-- events of another history: a and b published, c not; the position says so, and xids of the future
+SELECT receive_stock('adopt-a', 9);
+SELECT status FROM reserve_stock('adopt-a', 1, 'adopt-1', ttl => '1 h');
+UPDATE pgstock_internal.reservation SET due_at = now(), expires_at = now();
+SELECT publish_event('adopt', k, '1') IS NOT NULL AS id FROM unnest('{a,b,c}'::text[]) k;
+UPDATE pgstock_internal.outbox o SET xid = CASE s.key WHEN 'c' THEN '900000200' ELSE '900000050' END::xid8 FROM stock_outbox s WHERE s.seq = o.seq;
+SELECT seq AS last FROM stock_outbox WHERE key = 'c' \gset
+CREATE FUNCTION position_of(system bigint) RETURNS text LANGUAGE sql AS $$
+SELECT jsonb_populate_record(pgstock_internal.first_window()::pgstock_internal.outbox_window, jsonb_build_object('system_id', system, 'database', 7,
+	'incarnation', '11111111-2222-4333-8444-555555555555', 'timeline', 1, 'lsn', '0/1', 's1', '900000000:900000000:', 's2', '900000100:900000100:',
+	's2_floor', (SELECT seq - 1 FROM stock_outbox WHERE key = 'c')))::text
+$$;
+SELECT pgstock_internal.relay_position();
+SELECT pgstock_internal.raise_epoch(), pgstock_internal.put_position(position_of(7), 0, true);
+SELECT pgstock_internal.relay_position();
+-- nothing expires or is purged by itself before it is adopted
+SELECT pgstock_internal.keeper_expire(10), pgstock_internal.keeper_purge(10), pgstock_internal.relay_expire(10);
+SELECT state FROM pgstock_internal.reservation;
+-- adopted: sequences that lie behind their tables are moved on, first of all
+SELECT setval('pgstock_internal.outbox_seq', 1), setval('pgstock_internal.movement_id', 1, false);
+SELECT * FROM pgstock_internal.relay_adopt(false) WHERE found <> 'last stored' AND found !~ 'oldest';
+SELECT * FROM pgstock_internal.relay_adopt(true) WHERE found <> 'last stored' AND found !~ 'oldest';
+SELECT last_value = :last AS seq FROM pgstock_internal.outbox_seq;
+SELECT last_value > 1 AS movement FROM pgstock_internal.movement_id;
+SELECT * FROM pgstock_internal.catch_up_sequences();
+SELECT m.value FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
+SELECT s.key FROM pgstock_internal.relay_position() p, LATERAL pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) r JOIN stock_outbox s USING (seq) ORDER BY r.seq;
+SELECT pgstock_internal.keeper_expire(10) > 0 AS later;
+SELECT state FROM pgstock_internal.reservation;
+SELECT pgstock_internal.relay_lead() AS epoch \gset
+SELECT pgstock_internal.relay_store_position(p."window", 0, true, :epoch) FROM pgstock_internal.relay_position() p;
+-- what was published counts as published, though its xids are not to be seen; what expired comes after it
+SELECT m.value FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
+SELECT events FROM pgstock_internal.relay_replay(ROW(0, 1000000000, NULL, NULL, 'adopt'), 0, 100, false, 'test');
+SELECT pgstock_internal.relay_next_window(p."window") AS w FROM pgstock_internal.relay_position() p \gset
+SELECT s.event_type FROM pgstock_internal.relay_page(:'w', 0, 100, 1000000) r JOIN stock_outbox s USING (seq) ORDER BY r.seq;
+SELECT pgstock_internal.relay_store_position(:'w', 0, true, :epoch);
+SELECT m.value FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
+SELECT pgstock_internal.relay_next_window(p."window") AS w FROM pgstock_internal.relay_position() p \gset
+SELECT count(*) FROM pgstock_internal.relay_page(:'w', 0, 100, 1000000);
+-- a xid of another history that a running transaction of this one has too is none of its
+SELECT r.seq > :last AS ours FROM pgstock_internal.relay_page(jsonb_populate_record(:'w'::pgstock_internal.outbox_window,
+	'{"s1": "900000040:900000060:900000050", "s2": "900000300:900000300:", "next_xid": "900000060"}')::text, 0, 100, 1000000) r;
+-- restored again: what the first adoption found and published does not come again
+UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
+SELECT publish_event('adopt', 'd', '1') IS NOT NULL AS id;
+SELECT * FROM pgstock_internal.relay_adopt(true) WHERE found = 'events to publish';
+SELECT s.key FROM pgstock_internal.relay_position() p, LATERAL pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) r JOIN stock_outbox s USING (seq) ORDER BY r.seq;
+-- a restore, as pg_dump begins it: nothing is done, and nothing written, before it is adopted
+SELECT pg_advisory_unlock_all();
+DROP EXTENSION pgstock;
+SET row_security = off;
+CREATE EXTENSION pgstock;
+SELECT restored FROM pgstock_internal.incarnation;
+SELECT pgstock_internal.relay_lead();
+SELECT pgstock_internal.relay_position();
+SELECT pgstock_internal.keeper_expire(10);
+SELECT count(*) FROM pgstock_internal.relay_epoch;
+SELECT * FROM pgstock_internal.relay_adopt(true);
+SELECT restored FROM pgstock_internal.incarnation;
+SELECT pgstock_internal.relay_lead();
+SELECT finished FROM pgstock_internal.relay_position();
+RESET row_security;
+\c :origin
+DROP DATABASE regress_adopt;

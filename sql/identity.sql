@@ -1,0 +1,307 @@
+/* ---- Who this database is ------------------------------------------------ */
+
+/*
+ * The identity names the database that it was drawn in, by the cluster's system
+ * identifier and the database's oid.  A copy (CREATE DATABASE ... TEMPLATE, the
+ * extension in template1, pg_upgrade, a logical subscriber) has its original's
+ * row, which is not its own: it draws one when it is asked for the first time.
+ * A physical standby is the same database, and has the same identity.  The row
+ * is not dumped: CREATE EXTENSION draws one in the database that is restored.
+ */
+CREATE TABLE pgstock_internal.incarnation
+(
+	id				uuid NOT NULL,
+	inbox_group		text NOT NULL,
+	system_id		bigint NOT NULL,
+	"database"		oid NOT NULL,
+	restored		boolean NOT NULL,
+	CONSTRAINT incarnation_pkey PRIMARY KEY (id),
+	CONSTRAINT incarnation_of UNIQUE (system_id, "database")
+);
+COMMENT ON TABLE pgstock_internal.incarnation IS
+	'identities; the one of this database names its cluster and oid';
+COMMENT ON COLUMN pgstock_internal.incarnation.inbox_group IS
+	'the consumer group, unless [inbox] group names one';
+COMMENT ON COLUMN pgstock_internal.incarnation.restored IS
+	'a restore created the extension, and the data was not adopted yet';
+
+CREATE FUNCTION pgstock_internal.own_incarnation()
+RETURNS pgstock_internal.incarnation
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT i
+  FROM pgstock_internal.incarnation i, pg_control_system() c, pg_database d
+ WHERE d.datname = current_database() AND i."database" = d.oid
+   AND i.system_id = c.system_identifier
+$$;
+COMMENT ON FUNCTION pgstock_internal.own_incarnation IS
+	'the identity of this database; NULL: it was not drawn yet';
+
+CREATE FUNCTION pgstock_internal.draw_incarnation(restored boolean DEFAULT false)
+RETURNS pgstock_internal.incarnation
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	own	pgstock_internal.incarnation := pgstock_internal.own_incarnation();
+BEGIN
+	IF own.id IS NOT NULL OR pg_is_in_recovery() THEN
+		RETURN own;
+	END IF;
+	INSERT INTO pgstock_internal.incarnation
+	SELECT gen_random_uuid(), 'pgstock-'
+		   || lpad((random() * float8 '99999999')::int::text, 8, '0'),
+		   c.system_identifier, d.oid, $1
+	  FROM pg_control_system() c, pg_database d
+	 WHERE d.datname = current_database()
+	ON CONFLICT ON CONSTRAINT incarnation_of DO NOTHING;
+	own := pgstock_internal.own_incarnation();
+	DELETE FROM pgstock_internal.incarnation i WHERE i.id <> own.id;
+	RETURN own;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.draw_incarnation IS
+	'the identity of this database, drawn now if it has none';
+
+/*
+ * What pg_dump writes sets row_security in its session, before anything else;
+ * hardly anybody who creates an extension by hand does.
+ */
+CREATE FUNCTION pgstock_internal.is_restore()
+RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT s.source = 'session' FROM pg_settings s WHERE s.name = 'row_security'
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_restore IS
+	'whether this session restores what pg_dump wrote';
+
+SELECT pgstock_internal.draw_incarnation(pgstock_internal.is_restore());
+
+/* ---- Whose data this is --------------------------------------------------- */
+
+/*
+ * While a subscription writes the tables, or a restore has not been adopted,
+ * what is in them is not complete, and sequences lie behind it.
+ */
+CREATE FUNCTION pgstock_internal.incomplete_because()
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	own		pgstock_internal.incarnation := pgstock_internal.own_incarnation();
+	writer	name;
+BEGIN
+	SELECT s.subname INTO writer
+	  FROM pg_subscription_rel r
+	  JOIN pg_subscription s ON s.oid = r.srsubid AND s.subenabled
+	  JOIN pg_class c ON c.oid = r.srrelid
+	 WHERE c.relnamespace = 'pgstock_internal'::regnamespace LIMIT 1;
+	IF FOUND THEN
+		RETURN format('subscription "%s" writes its tables', writer);
+	ELSIF own.restored THEN
+		RETURN 'the database was restored from a dump';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.incomplete_because IS
+	'why the data is not to be worked with yet; NULL: it is';
+
+/* NULL: this database lived through that window. */
+CREATE FUNCTION pgstock_internal.foreign_because(w pgstock_internal.outbox_window)
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF w.system_id <> (SELECT system_identifier FROM pg_control_system()) THEN
+		RETURN 'it was stored in another database cluster';
+	ELSIF w."database" <> (SELECT oid FROM pg_database
+						   WHERE datname = current_database())
+		OR w.incarnation
+			IS DISTINCT FROM (pgstock_internal.own_incarnation()).id THEN
+		RETURN 'it was stored in another database';
+	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
+		RETURN format('it was stored at %s on timeline %s, where this server '
+					  'has never been', w.lsn, w.timeline);
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.foreign_because IS
+	'why a window that was stored is none of this database''s history';
+
+CREATE FUNCTION pgstock_internal.foreign_history()
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	why	text := pgstock_internal.incomplete_because();
+	w	pgstock_internal.outbox_window;
+BEGIN
+	IF why IS NOT NULL THEN
+		RETURN why;
+	END IF;
+	SELECT (p."window"::pgstock_internal.outbox_window).* INTO w
+	  FROM pgstock_internal.relay_position p;
+	/* Never published: rows from the future came with a dump. */
+	IF w.system_id IS NOT NULL THEN
+		RETURN pgstock_internal.foreign_because(w);
+	ELSIF EXISTS (SELECT FROM pgstock_internal.outbox o
+				  WHERE o.xid >= pgstock_internal.next_xid()) THEN
+		RETURN 'the outbox holds rows of another database';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.foreign_history IS
+	'why the data is to be adopted first; NULL: this database wrote it';
+
+CREATE FUNCTION pgstock_internal.raise_foreign(why text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF why LIKE 'subscription%' THEN
+		RAISE EXCEPTION 'the outbox is a copy that is still written'
+			USING ERRCODE = 'SK020', DETAIL = why || '.',
+				  HINT = 'Disable or drop the subscription when this database '
+						 'is to take over, then run "pgstock-relay adopt".';
+	ELSIF why IS NOT NULL THEN
+		RAISE EXCEPTION 'the outbox position belongs to another history'
+			USING ERRCODE = 'SK020', DETAIL = why || '.',
+				  HINT = 'Run "pgstock-relay adopt" to see what would be '
+						 'published, and with --execute to go on from here.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.raise_foreign IS
+	'SK020 with that reason; NULL: nothing';
+
+/* ---- Adoption ------------------------------------------------------------- */
+
+/*
+ * Logical replication does not bring the sequences along, and rows that were
+ * written while a dump was restored may lie above what it sets.  A column's
+ * numbers may be the sequence's, negated.
+ */
+CREATE FUNCTION pgstock_internal.catch_up_sequences()
+RETURNS TABLE (sequence text, was bigint, is_now bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	owned	record;
+	top		bigint;
+BEGIN
+	FOR owned IN
+		SELECT d.objid::regclass AS sequence, d.refobjid::regclass AS home,
+			   a.attname AS column_name
+		  FROM pg_depend d
+		  JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
+		  JOIN pg_attribute a ON a.attrelid = d.refobjid
+							 AND a.attnum = d.refobjsubid
+		 WHERE d.classid = 'pg_class'::regclass
+		   AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+		   AND c.relnamespace = 'pgstock_internal'::regnamespace
+		 ORDER BY c.relname
+	LOOP
+		EXECUTE format('SELECT greatest(max(t.%1$I), -min(t.%1$I)) FROM %2$s t',
+					   owned.column_name, owned.home) INTO top;
+		IF owned.sequence = 'pgstock_internal.outbox_seq'::regclass THEN
+			top := greatest(top,
+				(SELECT max(h.seq) FROM pgstock_internal.held_event h),
+				(SELECT greatest(p.seq, w.s2_floor, w.ceiling)
+				   FROM pgstock_internal.relay_position p,
+						CAST(p."window" AS pgstock_internal.outbox_window) w));
+		END IF;
+		was := coalesce(pg_sequence_last_value(owned.sequence), 0);
+		IF top > was THEN
+			sequence := owned.sequence;
+			is_now := setval(owned.sequence, top);
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.catch_up_sequences IS
+	'moves sequences on that lie behind their tables; those that did';
+
+/*
+ * Rows written after the restore carry xids of this history, those before it
+ * of another, and no column tells which.  But a native row lies above the
+ * foreign floor (the sequence came along), and an unpublished foreign one is
+ * above that floor or not visible in the foreign s1: so "above the floor or
+ * not visible in s1" misses neither, and doubles only what was in flight.
+ * Rows that an earlier adoption found (up to adopted) were published by seq.
+ * The lock makes sure that no open writer holds a row below the ceiling.
+ */
+CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean)
+RETURNS TABLE (found text, value text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p		pgstock_internal.relay_position;
+	w		pgstock_internal.outbox_window;
+	own		pgstock_internal.incarnation := pgstock_internal.draw_incarnation();
+	why		text := pgstock_internal.incomplete_because();
+	after	bigint := 0;
+	n		bigint;
+	oldest	timestamptz;
+BEGIN
+	IF why LIKE 'subscription%' THEN
+		PERFORM pgstock_internal.raise_foreign(why);
+	END IF;
+	IF execute THEN
+		LOCK TABLE pgstock_internal.outbox IN SHARE MODE;
+		PERFORM pgstock_internal.catch_up_sequences();
+	END IF;
+	SELECT * INTO p FROM pgstock_internal.relay_position;
+	IF FOUND THEN
+		w := p."window"::pgstock_internal.outbox_window;
+		IF p.finished THEN
+			w.adopted := (pgstock_internal.progress()).adopted;
+			w.s1 := w.s2;
+			w.floor := w.s2_floor;
+		ELSIF w.restored THEN
+			after := p.seq;
+		END IF;
+	ELSE
+		w := pgstock_internal.first_window()::pgstock_internal.outbox_window;
+	END IF;
+	w.s2_floor := pgstock_internal.last_seq();
+	w.s2 := pg_current_snapshot();
+	w.s2_next_xid := pgstock_internal.next_xid();
+	w.ceiling := w.s2_floor;
+	w.restored := true;
+	w.system_id := own.system_id;
+	w."database" := own."database";
+	w.incarnation := own.id;
+	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
+	  FROM pgstock_internal.outbox_fence('auto') f;
+	SELECT count(*), min(o.created_at) INTO n, oldest
+	  FROM pgstock_internal.outbox o
+	 WHERE o.seq > after
+	   AND (o.seq > w.floor OR (o.seq > w.adopted
+								AND NOT pg_visible_in_snapshot(o.xid, w.s1)));
+
+	IF execute THEN
+		PERFORM pgstock_internal.raise_epoch();
+		PERFORM pgstock_internal.put_position(w::text, after, false);
+		PERFORM pgstock_internal.adopt_handlers();
+		/* Their seals are of another history. */
+		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
+		UPDATE pgstock_internal.incarnation i SET restored = false
+		 WHERE i.id = own.id;
+		PERFORM pgstock_internal.keeper_call();
+		INSERT INTO pgstock_internal.admin_action
+		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
+				format('%s events to publish', n));
+	END IF;
+	RETURN QUERY VALUES
+		('events to publish', n::text),
+		('oldest of them', coalesce(oldest::text, 'none')),
+		('last stored', coalesce(p.stored_at::text, 'never'));
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_adopt IS
+	'goes on from a position of another history; only shows it unless execute';
+
