@@ -15,7 +15,9 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -26,6 +28,9 @@
 
 /* While an order has not arrived, it is looked for this often. */
 #define ORDER_LOOK_MS 1000
+
+/* So many failures of a message are kept. */
+#define FAILURES_MAX 20
 
 /* Stands for the topic in the name of its dead letter topic. */
 #define TOPIC_MARK "{topic}"
@@ -309,7 +314,8 @@ enum
 	FAILED_HANDLED_BY,
 	FAILED_STARTED,
 	FAILED_SESSION,
-	FAILED_SOURCE
+	FAILED_SOURCE,
+	FAILED_FAILURES
 };
 
 static const char *
@@ -320,6 +326,80 @@ row_state(const Outcome *outcome)
 	if (strcmp(outcome->result, "dead") == 0)
 		return "archived";
 	return "retried"; /* a later try ended it well */
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+/*
+ * Notes a failure that is another one than that before it: a message that waits
+ * for its order fails each second.  The first ones say most, and the last.
+ */
+static void
+note_failure(Work *work, Message *message, const Outcome *outcome)
+{
+	const Outcome *last = &message->failure;
+
+	if (same_text(outcome->error_class, last->error_class) &&
+		same_text(outcome->sqlstate, last->sqlstate) &&
+		same_text(outcome->reason, last->reason))
+		return;
+	if (list_length(message->failures) == FAILURES_MAX)
+		message->failures = list_delete_last(message->failures);
+	message->failures = lappend(message->failures,
+								psprintf("%s %s%s%s: %s", event_time(work->now),
+										 outcome->error_class,
+										 outcome->sqlstate ? " " : "",
+										 outcome->sqlstate ? outcome->sqlstate
+														   : "",
+										 outcome->reason));
+	message->failure = *outcome;
+}
+
+/* Why it failed: of one that a try has ended well, why it had failed. */
+static void
+row_fill_failure(TupleTableSlot *slot, const Message *message,
+				 const Outcome *outcome, const char *state)
+{
+	const Outcome *failure = strcmp(state, "retried") == 0 ? &message->failure
+														   : outcome;
+	int			   n = list_length(message->failures);
+	Datum		  *texts = palloc(sizeof(Datum) * Max(1, n));
+	ListCell	  *cell;
+
+	row_put_text(slot, FAILED_CLASS,
+				 failure->error_class ? failure->error_class : "none");
+	row_put_text(slot, FAILED_SQLSTATE, failure->sqlstate);
+	row_put_text(slot, FAILED_ERROR,
+				 failure->reason ? failure->reason : outcome->result);
+	foreach(cell, message->failures)
+		texts[foreach_current_index(cell)] = CStringGetTextDatum(lfirst(cell));
+	row_put(slot, FAILED_FAILURES,
+			PointerGetDatum(
+				construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT)));
+}
+
+/* What the row has of that. */
+static void
+row_read_failure(TupleTableSlot *slot, Message *message)
+{
+	Datum *texts;
+	int	   n;
+
+	message->failure = (Outcome){
+		.error_class = row_get_text(slot, FAILED_CLASS),
+		.sqlstate = row_get_text(slot, FAILED_SQLSTATE),
+		.reason = row_get_text(slot, FAILED_ERROR),
+	};
+	deconstruct_array(DatumGetArrayTypeP(slot->tts_values[FAILED_FAILURES - 1]),
+					  TEXTOID, -1, false, TYPALIGN_INT, &texts, NULL, &n);
+	message->failures = NIL;
+	for (int i = 0; i < n; i++)
+		message->failures = lappend(message->failures,
+									TextDatumGetCString(texts[i]));
 }
 
 static void
@@ -343,11 +423,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	row_put_text(slot, FAILED_ORDER, message->order_id);
 	row_put(slot, FAILED_ATTEMPTS, Int32GetDatum(message->attempts));
 	row_put_text(slot, FAILED_STATE, state);
-	row_put_text(slot, FAILED_CLASS,
-				 outcome->error_class ? outcome->error_class : "none");
-	row_put_text(slot, FAILED_SQLSTATE, outcome->sqlstate);
-	row_put_text(slot, FAILED_ERROR,
-				 outcome->reason ? outcome->reason : outcome->result);
+	row_fill_failure(slot, message, outcome, state);
 	row_put_text(slot, FAILED_TRACE_ID, message->trace_id);
 	row_put(slot, FAILED_FIRST_AT,
 			TimestampTzGetDatum(message->first_failed_at));
@@ -387,6 +463,8 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 	/* An error repeats data: it may be of any length, and no text at all. */
 	if (outcome->reason != NULL)
 		outcome->reason = text_for_people(outcome->reason);
+	if (outcome->error_class != NULL)
+		note_failure(work, message, outcome);
 	if (strcmp(outcome->result, "dead") == 0)
 	{
 		/* Waiting for its order was not counted, but this was a try. */
@@ -523,6 +601,7 @@ row_read(TupleTableSlot *slot)
 	message->attempts = row_get_int32(slot, FAILED_ATTEMPTS);
 	message->first_failed_at = row_get_time(slot, FAILED_FIRST_AT, 0);
 	message->archived_at = row_get_time(slot, FAILED_ARCHIVED_AT, DT_NOBEGIN);
+	row_read_failure(slot, message);
 	message->started = row_get_int32(slot, FAILED_STARTED);
 	/* Every relay looks at what waits: a live session's try is no death. */
 	if (message->started > 0 &&
@@ -591,6 +670,7 @@ failed_lock(Work *work, Message *message)
 		return false;
 	/* Another relay may have tried it while we waited. */
 	message->attempts = row_get_int32(table->slot, FAILED_ATTEMPTS);
+	row_read_failure(table->slot, message);
 	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0 &&
 		   row_get_time(table->slot, FAILED_NEXT_RETRY_AT, DT_NOBEGIN) <=
 			   work->now;

@@ -472,6 +472,8 @@ typedef struct Message
 	int				attempts; /* that ended in a failure, this one included */
 	TimestampTz		first_failed_at;
 	TimestampTz		archived_at; /* DT_NOBEGIN or 0: it was not */
+	Outcome			failure;	 /* the last one */
+	List		   *failures; /* of text, each of another kind, with its time */
 
 	Outcome		outcome;
 	const char *first; /* of a duplicate: which message it repeats */

@@ -61,6 +61,7 @@ typedef enum FailedColumn
 	FAILED_TRACE_ID,
 	FAILED_HEADERS,
 	FAILED_PAYLOAD,
+	FAILED_FAILURES,
 	FAILED_COLUMNS, /* their number */
 } FailedColumn;
 

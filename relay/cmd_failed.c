@@ -24,7 +24,7 @@ static const char *const column_names[FAILED_COLUMNS] = {
 	"key",		"order_id",		 "state",	   "class",			  "sqlstate",
 	"attempts", "next_retry_at", "error",	   "first_failed_at", "archived_at",
 	"handled",	"handled_at",	 "handled_by", "trace_id",		  "headers",
-	"payload",
+	"payload",	"failures",
 };
 
 /* False: enough, something failed and was said. */

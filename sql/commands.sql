@@ -253,7 +253,8 @@ RETURNS TABLE (id bigint, topic text, partition int, "offset" bigint,
 	event_id text, key text, order_id text, state text, class text,
 	sqlstate text, attempts int, next_retry_at text, error text,
 	first_failed_at text, archived_at text, handled boolean, handled_at text,
-	handled_by text, trace_id text, headers text, payload text)
+	handled_by text, trace_id text, headers text, payload text,
+	failures text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	SET enable_sort = off
 AS $$
@@ -268,7 +269,8 @@ BEGIN
 			   pgstock_internal.utc_text(f.archived_at), f.handled,
 			   pgstock_internal.utc_text(f.handled_at), f.handled_by,
 			   f.trace_id, pgstock_internal.headers_json(f.headers)::text,
-			   pgstock_internal.bytes_text(f.value)
+			   pgstock_internal.bytes_text(f.value),
+			   array_to_string(f.failures, '; ')
 		  FROM (SELECT * FROM pgstock_internal.failed_event e
 				 WHERE e.id > after_id
 				   AND (only_id IS NULL OR e.id = only_id)

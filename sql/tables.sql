@@ -496,6 +496,7 @@ CREATE TABLE pgstock_internal.failed_event
 	started			int NOT NULL DEFAULT 0,
 	session			bigint,
 	source			text COLLATE "C" NOT NULL,
+	failures		text[] NOT NULL DEFAULT '{}',
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
 /* A key may be longer than an index entry: its digest stands for it. */
@@ -506,6 +507,10 @@ CREATE INDEX failed_event_due
 	ON pgstock_internal.failed_event (next_retry_at, id) WHERE state = 'waiting';
 ALTER SEQUENCE pgstock_internal.failed_event_id
 	OWNED BY pgstock_internal.failed_event.id;
+COMMENT ON COLUMN pgstock_internal.failed_event.error IS
+	'why it failed last; also of one that a later try has ended well';
+COMMENT ON COLUMN pgstock_internal.failed_event.failures IS
+	'each failure that was another one than that before it: when, class, error';
 COMMENT ON COLUMN pgstock_internal.failed_event.started IS
 	'tries that were begun and of whose end nothing is known';
 COMMENT ON COLUMN pgstock_internal.failed_event.session IS

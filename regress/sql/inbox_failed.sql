@@ -35,6 +35,10 @@ SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_opti
 SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options());
 SELECT lines_of('inf-1'), lines_of('inf-2');
 SELECT event_id, state, attempts, result, reason FROM failing WHERE event_id = 'inf-e1';
+-- that it failed, and why, is kept: a person asks days later what was wrong
+SELECT event_id, state, class, sqlstate, error FROM failing WHERE event_id = 'inf-e1';
+SELECT regexp_replace(f, '^\d{4}-\d\d-\d\dT\S+Z', 'TIME') AS failure FROM pgstock_internal.failed_event, unnest(failures) f WHERE event_id = 'inf-e1';
+SELECT failures ~ '^\d{4}-\d\d-\d\dT\S+Z retry P0001: it went "wrong"$' AS shown FROM pgstock_internal.relay_failed(NULL, 'retried', NULL, NULL, NULL, 'inf-1', 0, 10);
 -- it fails each time: 10, 30, 60 seconds, then a dead letter
 SELECT failed('inf-e2', '42883', '{"order_id": "inf-3", "items": [{"product_id": "inf-a", "quantity": 1}]}');
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
@@ -53,6 +57,20 @@ SELECT order_id, reason, attempts, handled FROM failed_order_archives WHERE even
 SELECT topic, headers->>'__dlq.errors.class' AS class, headers->>'__dlq.errors.sqlstate' AS sqlstate, headers->>'__dlq.errors.delivery.count' AS deliveries
   FROM stock_outbox WHERE headers->>'ce_id' = 'inf-e2';
 SELECT lines_of('inf-3'), level_of('inf-a');
+-- each failure that was another one than that before it, and not those that were the same
+SELECT regexp_replace(f, '^\S+', 'TIME') AS failure FROM pgstock_internal.failed_event, unnest(failures) f WHERE event_id = 'inf-e2';
+UPDATE pgstock_internal.failed_event SET state = 'waiting', next_retry_at = now() - interval '1 s' WHERE event_id = 'inf-e2';
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
+SELECT event_id, state, class, sqlstate, error, result FROM failing WHERE event_id = 'inf-e2';
+SELECT lines_of('inf-3');
+-- what waited for its order says so, once
+SELECT apply_one('payment-success', '{"order_id": "inf-late", "event_id": "inf-e8"}');
+SELECT later();
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'payment-success';
+SELECT status FROM reserve_stock('inf-a', 1, 'inf-late');
+SELECT later();
+SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'payment-success';
+SELECT f.event_id, f.state, f.error, array_length(i.failures, 1) FROM stock_failed_events f JOIN pgstock_internal.failed_event i USING (id) WHERE f.event_id = 'inf-e8';
 -- without delays there is one try
 SELECT a.result FROM pgstock_internal.relay_apply_failed('{order-created}', '{0}', ARRAY[nextval('next_offset')], '{-1}', '{NULL}', '{"{\"order_id\": \"inf-4\", \"items\": [{\"product_id\": \"inf-a\", \"quantity\": 1}]}"}', '{NULL}',
 	relay_options() || '{"retry_delays_ms": []}', 'XX000', 'cannot happen') a;
