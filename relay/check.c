@@ -14,26 +14,12 @@
 #include <string.h>
 
 #include "alert_format.h"
-#include "api.h"
-#include "kafka.h"
+#include "check_private.h"
 #include "position.h"
 #include "safe_text.h"
 
-#define BROKER_WAIT_MS 8000
-
-typedef struct Check
-{
-	const Config *config;
-	PGconn		 *pg;	  /* NULL: no database */
-	rd_kafka_t	 *client; /* NULL: no broker */
-	ApiHello	  hello;
-	ExitCode	  code;
-} Check;
-
-static void good(const char *format, ...) PRINTF_LIKE(1, 2);
-
-static void
-good(const char *format, ...)
+void
+check_good(const char *format, ...)
 {
 	Buf		line = {0};
 	va_list args;
@@ -45,12 +31,8 @@ good(const char *format, ...)
 	buf_free(&line);
 }
 
-/* todo: the next step, a sentence */
-static void bad(Check *check, const char *todo, const char *format, ...)
-	PRINTF_LIKE(3, 4);
-
-static void
-bad(Check *check, const char *todo, const char *format, ...)
+void
+check_bad(Check *check, const char *todo, const char *format, ...)
 {
 	Buf		line = {0};
 	va_list args;
@@ -74,7 +56,7 @@ ask(Check *check, ApiCall call, const PgParam *params, const char *what,
 	char	 *text = api_failure(&result);
 
 	if (text != NULL)
-		bad(check, todo, "%s: %s", what, text);
+		check_bad(check, todo, "%s: %s", what, text);
 	free(text);
 	return result;
 }
@@ -88,12 +70,13 @@ check_database(Check *check)
 									 check->config->name);
 	if (PQstatus(check->pg) != CONNECTION_OK)
 	{
-		bad(check, "See [postgres] conninfo, pg_hba.conf and the server's log.",
-			"database: %s", PQerrorMessage(check->pg));
+		check_bad(check,
+				  "See [postgres] conninfo, pg_hba.conf and the server's log.",
+				  "database: %s", PQerrorMessage(check->pg));
 		return false;
 	}
-	good("database: %s on server %d as %s", PQdb(check->pg),
-		 PQserverVersion(check->pg), PQuser(check->pg));
+	check_good("database: %s on server %d as %s", PQdb(check->pg),
+			   PQserverVersion(check->pg), PQuser(check->pg));
 	return true;
 }
 
@@ -112,15 +95,15 @@ check_extension(Check *check)
 	PQclear(result);
 	if (!sound || check->hello.relay_api != API_VERSION)
 	{
-		bad(check, "Install matching versions of extension and relay.",
-			"extension: it speaks relay_api %d, this relay %d",
-			check->hello.relay_api, API_VERSION);
+		check_bad(check, "Install matching versions of extension and relay.",
+				  "extension: it speaks relay_api %d, this relay %d",
+				  check->hello.relay_api, API_VERSION);
 		check->code = EXIT_INCOMPATIBLE;
 		return false;
 	}
-	good("extension: pgstock %s, relay_api %d%s",
-		 check->hello.extension_version, check->hello.relay_api,
-		 check->hello.preloaded ? ", preloaded" : "");
+	check_good("extension: pgstock %s, relay_api %d%s",
+			   check->hello.extension_version, check->hello.relay_api,
+			   check->hello.preloaded ? ", preloaded" : "");
 	return true;
 }
 
@@ -138,12 +121,12 @@ check_notify(Check *check)
 		PQconsumeInput(check->pg);
 		notify = PQnotifies(check->pg);
 		if (notify != NULL)
-			good("notifications: they arrive");
+			check_good("notifications: they arrive");
 		else
-			bad(check,
-				"Connect to PostgreSQL itself, not through a "
-				"transaction pooler.",
-				"notifications: none arrived");
+			check_bad(check,
+					  "Connect to PostgreSQL itself, not through a "
+					  "transaction pooler.",
+					  "notifications: none arrived");
 	}
 	PQfreemem(notify);
 	PQclear(listen);
@@ -166,8 +149,8 @@ check_position(Check *check, Slice kafka)
 	metrics = ask(check, API_METRICS, NULL, "metrics", "See the server's log.");
 	for (int row = 0; metrics != NULL && row < PQntuples(metrics); row++)
 		if (strcmp(PQgetvalue(metrics, row, 0), "outbox_pending_events") == 0)
-			good("position: valid, %s events to publish",
-				 PQgetvalue(metrics, row, 2));
+			check_good("position: valid, %s events to publish",
+					   PQgetvalue(metrics, row, 2));
 	PQclear(metrics);
 }
 
@@ -182,102 +165,22 @@ check_upkeep(Check *check)
 		if (strcmp(PQgetvalue(status, row, 0), "upkeep_trouble") == 0)
 			trouble = api_text(status, row, 2);
 	if (trouble != NULL)
-		bad(check, "The steps that are not named go on. See the server's log.",
-			"upkeep: it fails in %s", trouble);
+		check_bad(check,
+				  "The steps that are not named go on. See the server's log.",
+				  "upkeep: it fails in %s", trouble);
 	else if (status != NULL)
-		good("upkeep: no step fails");
+		check_good("upkeep: no step fails");
 	PQclear(status);
 }
 
-/* ---- the broker -------------------------------------------------------- */
-
-static const struct rd_kafka_metadata *
-check_broker(Check *check)
-{
-	char							reason[KAFKA_ERROR_MAX];
-	const struct rd_kafka_metadata *metadata = NULL;
-	rd_kafka_resp_err_t				error;
-	rd_kafka_conf_t				   *conf = kafka_conf_new(check->config,
-														  (KafkaProperties){{NULL, NULL}},
-														  (KafkaProperties){{"log.queue",
-																			 "false"},
-																			{"log_level", "0"},
-																			{NULL, NULL}});
-
-	check->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
-	if (check->client == NULL)
-	{
-		bad(check, "See [kafka].", "broker: %s", reason);
-		return NULL;
-	}
-	error = rd_kafka_metadata(check->client, 1, NULL, &metadata,
-							  BROKER_WAIT_MS);
-	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		bad(check, "See [kafka] bootstrap.servers and the security settings.",
-			"broker: %s", rd_kafka_err2str(error));
-		return NULL;
-	}
-	good("broker: %d of them, %d topics", metadata->broker_cnt,
-		 metadata->topic_cnt);
-	return metadata;
-}
-
-static const struct rd_kafka_metadata_topic *
-find_topic(const struct rd_kafka_metadata *metadata, const char *name)
-{
-	for (int i = 0; i < metadata->topic_cnt; i++)
-		if (strcmp(metadata->topics[i].topic, name) == 0)
-			return &metadata->topics[i];
-	return NULL;
-}
-
-/* Asks the broker whether it would make the topic, without making it.  Takes
- * topic over. */
-static void
-check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
-{
-	char			  reason[KAFKA_ERROR_MAX] = "";
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
-	rd_kafka_AdminOptions_t
-					 *options = rd_kafka_AdminOptions_new(check->client,
-														  RD_KAFKA_ADMIN_OP_CREATETOPICS);
-	rd_kafka_event_t *event;
-	const char		 *why = "no answer";
-	size_t			  count;
-
-	(void) rd_kafka_AdminOptions_set_validate_only(options, 1, reason,
-												   sizeof(reason));
-	rd_kafka_CreateTopics(check->client, &topic, 1, options, queue);
-	event = rd_kafka_queue_poll(queue, BROKER_WAIT_MS);
-	if (event != NULL && rd_kafka_event_error(event) != 0)
-		why = rd_kafka_event_error_string(event);
-	else if (event != NULL)
-	{
-		const rd_kafka_topic_result_t *
-			*results = rd_kafka_CreateTopics_result_topics(
-				rd_kafka_event_CreateTopics_result(event), &count);
-
-		why = count == 1 && rd_kafka_topic_result_error(results[0]) == 0
-				  ? NULL
-				  : rd_kafka_topic_result_error_string(results[0]);
-	}
-	if (why == NULL)
-		good("topic %s: missing, will be made at start", name);
-	else
-		bad(check, "Make it by hand, or allow the relay to.",
-			"topic %s: missing, cannot be made: %s", name, why);
-	rd_kafka_event_destroy(event);
-	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_NewTopic_destroy(topic);
-	rd_kafka_queue_destroy(queue);
-}
+/* ---- topics to publish to ------------------------------------------------ */
 
 static void
 check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 				const char *name)
 {
-	const struct rd_kafka_metadata_topic *topic = find_topic(metadata, name);
+	const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
+																   name);
 	char								  reason[KAFKA_ERROR_MAX];
 
 	if (topic == NULL)
@@ -285,7 +188,7 @@ check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 					   rd_kafka_NewTopic_new(name, -1, -1, reason,
 											 sizeof(reason)));
 	else
-		good("topic %s: %d partitions", name, topic->partition_cnt);
+		check_good("topic %s: %d partitions", name, topic->partition_cnt);
 }
 
 static void
@@ -343,7 +246,8 @@ static bool
 check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
 					 const char *name)
 {
-	const struct rd_kafka_metadata_topic *topic = find_topic(metadata, name);
+	const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
+																   name);
 	char								 *cleanup;
 	bool								  right;
 
@@ -356,11 +260,12 @@ check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
 	right = topic->partition_cnt == 1 &&
 			(cleanup == NULL || strcmp(cleanup, "compact") == 0);
 	if (right)
-		good("position topic %s", name);
+		check_good("position topic %s", name);
 	else
-		bad(check, "It must have one partition and be compacted: mend it.",
-			"position topic %s: %d partitions, cleanup.policy %s", name,
-			topic->partition_cnt, cleanup != NULL ? cleanup : "unknown");
+		check_bad(check,
+				  "It must have one partition and be compacted: mend it.",
+				  "position topic %s: %d partitions, cleanup.policy %s", name,
+				  topic->partition_cnt, cleanup != NULL ? cleanup : "unknown");
 	free(cleanup);
 	return right;
 }
@@ -389,7 +294,7 @@ check_transactional_id(Check *check, const char *id, bool in_use)
 
 	if (in_use)
 	{
-		good("transactional.id %s: in use by the relay that leads", id);
+		check_good("transactional.id %s: in use by the relay that leads", id);
 		return;
 	}
 	producer = kafka_client_new(RD_KAFKA_PRODUCER,
@@ -404,15 +309,19 @@ check_transactional_id(Check *check, const char *id, bool in_use)
 								reason);
 	if (producer == NULL)
 	{
-		bad(check, "See [kafka].", "transactional.id %s: %s", id, reason);
+		check_bad(check, "See [kafka].", "transactional.id %s: %s", id, reason);
 		return;
 	}
-	error = rd_kafka_init_transactions(producer, BROKER_WAIT_MS);
+	while ((error = rd_kafka_init_transactions(producer, BROKER_WAIT_MS)) !=
+			   NULL &&
+		   check_again(check, rd_kafka_error_code(error)))
+		rd_kafka_error_destroy(error);
+	check->until = 0;
 	if (error == NULL)
-		good("transactional.id %s", id);
+		check_good("transactional.id %s", id);
 	else
-		bad(check, "Allow the relay Describe and Write on it.",
-			"transactional.id %s: %s", id, rd_kafka_error_string(error));
+		check_bad(check, "Allow the relay Describe and Write on it.",
+				  "transactional.id %s: %s", id, rd_kafka_error_string(error));
 	rd_kafka_error_destroy(error);
 	rd_kafka_destroy(producer);
 }
@@ -432,8 +341,8 @@ check_position_record(Check *check, const char *topic)
 
 	if (reader == NULL ||
 		!position_read(reader, topic, &stop, &record, &found, &error))
-		bad(check, "Allow the relay Read and Write on it.", "%s",
-			buf_str(&error));
+		check_bad(check, "Allow the relay Read and Write on it.", "%s",
+				  buf_str(&error));
 	if (found)
 		kafka = (Slice){buf_str(&record), record.len};
 	check_position(check, kafka);
@@ -471,22 +380,24 @@ stored_offset(const PGresult *offsets, const char *topic, int partition)
 	return -1;
 }
 
-/* How many messages of the partition are new; -1 if nobody knows. */
-static int64_t
-count_new(const Check *check, const PGresult *offsets, const char *topic,
-		  int partition, bool *known)
+/* Adds to *sum how many messages of the partition are new. */
+static rd_kafka_resp_err_t
+count_new(Check *check, const PGresult *offsets, const char *topic,
+		  int partition, int64_t *sum, bool *known)
 {
-	int64_t from = stored_offset(offsets, topic, partition);
-	int64_t first;
-	int64_t end;
+	int64_t				from = stored_offset(offsets, topic, partition);
+	int64_t				first;
+	int64_t				end;
+	rd_kafka_resp_err_t error = check_find_range(check, topic, partition,
+												 &first, &end);
 
-	if (kafka_find_range(check->client, topic, partition, &first, &end,
-						 BROKER_WAIT_MS) != 0)
-		return -1;
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return error;
 	*known = *known || from >= 0;
 	if (from < 0 && check->config->first_offset == FIRST_OFFSET_LATEST)
 		from = end;
-	return Max(end - Max(from, first), 0);
+	*sum += Max(end - Max(from, first), 0);
+	return error;
 }
 
 static void
@@ -496,27 +407,34 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 	int64_t sum = 0;
 	bool	known = false;
 
+	if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		check_bad(check, "See the broker's log and the relay's permissions.",
+				  "topic %s: %s", topic->topic, rd_kafka_err2str(topic->err));
+		return;
+	}
 	for (int i = 0; i < topic->partition_cnt; i++)
 	{
-		int64_t count = count_new(check, offsets, topic->topic,
-								  topic->partitions[i].id, &known);
+		int					partition = topic->partitions[i].id;
+		rd_kafka_resp_err_t error = count_new(check, offsets, topic->topic,
+											  partition, &sum, &known);
 
-		if (count < 0)
+		if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			bad(check, "See the broker's log and the relay's permissions.",
-				"topic %s: partition %d gave no offsets", topic->topic,
-				topic->partitions[i].id);
+			check_bad(check,
+					  "See the broker's log and the relay's permissions.",
+					  "topic %s: partition %d gave no offsets: %s",
+					  topic->topic, partition, rd_kafka_err2str(error));
 			return;
 		}
-		sum += count;
 	}
-	good("topic %s: %d partitions, a start would consume %" PRId64
-		 " messages%s",
-		 topic->topic, topic->partition_cnt, sum,
-		 known ? ""
-		 : check->config->first_offset >= 0
-			 ? " or fewer, by first_offset"
-			 : "; the database knows none of them yet");
+	check_good("topic %s: %d partitions, a start would consume %" PRId64
+			   " messages%s",
+			   topic->topic, topic->partition_cnt, sum,
+			   known ? ""
+			   : check->config->first_offset >= 0
+				   ? " or fewer, by first_offset"
+				   : "; the database knows none of them yet");
 }
 
 static void
@@ -527,23 +445,23 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 
 	if (topics[0] == NULL)
 	{
-		good("inbox: no topics to consume");
+		check_good("inbox: no topics to consume");
 		return;
 	}
-	good("inbox: consumer group %s", check->config->group[0] != '\0'
-										 ? check->config->group
-										 : check->hello.inbox_group);
+	check_good("inbox: consumer group %s", check->config->group[0] != '\0'
+											   ? check->config->group
+											   : check->hello.inbox_group);
 	offsets = api_exec_offsets(check->pg, topics);
 	for (; *topics != NULL; topics++)
 	{
-		const struct rd_kafka_metadata_topic *topic = find_topic(metadata,
-																 *topics);
+		const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
+																	   *topics);
 
 		if (topic == NULL)
-			bad(check,
-				"Topics to consume are never made by the relay: see "
-				"[inbox] topics.",
-				"topic %s: missing", *topics);
+			check_bad(check,
+					  "Topics to consume are never made by the relay: see "
+					  "[inbox] topics.",
+					  "topic %s: missing", *topics);
 		else
 			check_topic_in(check, topic, offsets);
 	}
@@ -555,13 +473,14 @@ static void
 check_webhook(const Config *config)
 {
 	if (config->webhook_url[0] == '\0')
-		good("webhook: no url, no alerts are sent");
+		check_good("webhook: no url, no alerts are sent");
 	else
-		good("webhook: format %s, %s, %s",
-			 alert_format_names[config->webhook_format],
-			 config->webhook_secret[0] != '\0' ? "signed" : "not signed",
-			 config->webhook_allow[0] != NULL ? "only where \"allow\" says"
-											  : "to public addresses only");
+		check_good("webhook: format %s, %s, %s",
+				   alert_format_names[config->webhook_format],
+				   config->webhook_secret[0] != '\0' ? "signed" : "not signed",
+				   config->webhook_allow[0] != NULL
+					   ? "only where \"allow\" says"
+					   : "to public addresses only");
 }
 
 /* ---- commands ---------------------------------------------------------- */
@@ -574,7 +493,7 @@ check_run(const Config *config)
 	bool transactional = config->mode == MODE_TRANSACTIONAL;
 	bool database;
 
-	good("configuration");
+	check_good("configuration");
 	database = check_database(&check) && check_extension(&check);
 	if (database)
 	{

@@ -92,7 +92,7 @@ command_group(const Command *command)
 }
 
 rd_kafka_t *
-command_broker(const Command *command)
+command_broker(Command *command)
 {
 	char			 reason[KAFKA_ERROR_MAX];
 	rd_kafka_conf_t *conf = kafka_conf_new(
@@ -106,7 +106,8 @@ command_broker(const Command *command)
 		},
 		(KafkaProperties){
 			{"log.queue", "false"},
-			{"log_level", "0"},
+			{"log_level", "6"},
+			{"log.connection.close", "true"},
 			{"enable.auto.commit", "false"},
 			{"enable.auto.offset.store", "false"},
 			{"enable.partition.eof", "true"},
@@ -114,10 +115,17 @@ command_broker(const Command *command)
 			{"group.id", command_group(command)},
 			{NULL, NULL},
 		});
-	rd_kafka_t *client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+	rd_kafka_t *client;
+	Buf			files = {0};
 
+	kafka_trouble_init(&command->trouble, command->config, conf);
+	client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 	if (client == NULL)
-		command_say("broker: %s", reason);
+	{
+		kafka_name_files(command->config, reason, &files);
+		command_say("broker: %s%s", reason, buf_str(&files));
+	}
+	buf_free(&files);
 	return client;
 }
 
@@ -126,7 +134,9 @@ command_metadata(rd_kafka_t *client, const char *topic)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t			   *handle = NULL;
+	KafkaTrouble				   *trouble = rd_kafka_opaque(client);
 	rd_kafka_resp_err_t				error;
+	Buf								why = {0};
 
 	if (topic != NULL)
 		handle = rd_kafka_topic_new(client, topic, NULL);
@@ -136,7 +146,10 @@ command_metadata(rd_kafka_t *client, const char *topic)
 		rd_kafka_topic_destroy(handle);
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return metadata;
-	command_say("broker: %s", rd_kafka_err2str(error));
+	kafka_trouble_poll(trouble, client);
+	kafka_trouble_explain(trouble, error, &why);
+	command_say("broker: %s", buf_str(&why));
+	buf_free(&why);
 	return NULL;
 }
 

@@ -13,7 +13,7 @@
 #include "arguments.h"
 #include "config.h"
 #include "exit_code.h"
-#include "kafka.h"
+#include "kafka_trouble.h"
 
 /* cmd_*.c, a command each */
 ExitCode cmd_status(const Arguments *arguments, const Config *config);
@@ -35,7 +35,8 @@ typedef struct Command
 	const Config *config;
 	PGconn		 *pg;
 	ApiHello	  hello;
-	ExitCode	  code; /* why there is no pg */
+	KafkaTrouble  trouble; /* of command_broker() */
+	ExitCode	  code;	   /* why there is no pg */
 } Command;
 
 /* "pgstock-relay: ..." on standard error */
@@ -54,7 +55,7 @@ const char *command_group(const Command *command);
 
 /* A client of the broker; it joins no group, whose name is but for the broker's
  * access lists.  NULL and said why. */
-rd_kafka_t *command_broker(const Command *command) MUST_CHECK;
+rd_kafka_t *command_broker(Command *command) MUST_CHECK;
 
 /* What the broker knows of a topic, or of all for NULL; NULL and said why. */
 const struct rd_kafka_metadata *command_metadata(rd_kafka_t *client,
