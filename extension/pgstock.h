@@ -44,7 +44,8 @@
  *	Beneath
  *		commit.c		what happens at COMMIT: early lock release, fence
  *		wakeup.c		NOTIFY, to a relay that sleeps
- *		table.c			rows in and out of tables, without SQL
+ *		table.c			rows in and out of tables, without SQL; columns.c are they
+ *						as we made them
  *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
  *		keeper.c		what runs by itself, where the module is preloaded
  *		pgstock.c		settings and callbacks
@@ -119,6 +120,7 @@ typedef enum TableId
 	TABLE_SALE_ORDER,
 	TABLE_ALERT,
 	TABLE_SURPLUS_PAYMENT,
+	TABLE_OWN_COLUMNS,
 	TABLE_COUNT
 } TableId;
 
@@ -576,6 +578,10 @@ extern void		  careful_wait(const Careful *careful, const Message *message);
 extern void		  careful_note(Careful *careful, const Message *message,
 							   const ErrorData *failure);
 extern ErrorData *guard_call(void (*step)(void *), void *arg);
+
+/* in columns.c */
+extern void columns_check(Work *work, TableId id, const char *name,
+						  Relation rel);
 
 /* in commit.c */
 extern void		  commit_init(void);

@@ -8,7 +8,8 @@
  * since the executor's permission checks are not involved: who may EXECUTE the
  * function may do what it does.  What the executor would check is therefore
  * ours to keep: NOT NULL and the invariants of stock.c.  Triggers and CHECK
- * constraints on these tables are not run.
+ * constraints on these tables are not run, and columns that were added to them
+ * are refused (columns.c).
  *
  * Tables are found by name in pgstock_internal; their oids are kept until a
  * relation of that oid changes (DROP and CREATE EXTENSION in one session, a
@@ -66,6 +67,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"sale_order",
 	"alert",
 	"surplus_payment",
+	"own_columns",
 };
 
 /*
@@ -150,6 +152,8 @@ table_use(Work *work, TableId id)
 			table->rel = table_open(table_find_relation(work, table_names[id]),
 									RowExclusiveLock);
 		table->slot = table_slot_create(table->rel, NULL);
+		columns_check(work, id, id == TABLE_OUTBOX ? "outbox" : table_names[id],
+					  table->rel);
 	}
 	return table;
 }

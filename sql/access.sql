@@ -224,6 +224,33 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.default_grants IS
 	'rights on objects of pgstock that somebody other than their owner has';
 
+/*
+ * Not dumped, for CREATE EXTENSION writes it.  A step to another version that
+ * adds a table or a column calls note_columns at its end.
+ */
+CREATE TABLE pgstock_internal.own_columns
+(
+	relation	text COLLATE "C" NOT NULL,
+	columns		int NOT NULL,
+	CONSTRAINT own_columns_pkey PRIMARY KEY (relation)
+);
+COMMENT ON TABLE pgstock_internal.own_columns IS
+	'how many columns each table was created with: extension/columns.c';
+
+CREATE FUNCTION pgstock_internal.note_columns()
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.own_columns AS o
+SELECT c.relname, c.relnatts FROM pg_class c
+ WHERE c.relnamespace = 'pgstock_internal'::regnamespace
+   AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+ON CONFLICT (relation) DO UPDATE SET columns = excluded.columns
+$$;
+COMMENT ON FUNCTION pgstock_internal.note_columns IS
+	'all columns that the tables have now are pgstock''s';
+SELECT pgstock_internal.note_columns();
+
 /* Nobody has any right but by grant_stock_access. */
 DO $$
 DECLARE
