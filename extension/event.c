@@ -20,7 +20,6 @@
 #include <limits.h>
 
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -167,7 +166,7 @@ event_topic(Work *work, const char *event_type, const char *otherwise)
 	ItemPointerData tid;
 
 	/* As a rule nothing is set, and that is cheap to see. */
-	if (RelationGetNumberOfBlocks(table->rel) == 0)
+	if (table_is_empty(table))
 		return otherwise;
 	if (table_find_text(work, table, "event_topic_pkey", event_type, &tid) ||
 		table_find_text(work, table, "event_topic_pkey", "*", &tid))

@@ -857,6 +857,7 @@ extern bool			order_is_live(const Work *work, const Order *order);
 extern void	  table_init(void);
 extern Oid	  table_oid(const char *name); /* InvalidOid: none is ours */
 extern Table *table_use(Work *work, TableId id);
+extern bool	  table_is_empty(Table *table);
 extern Oid	  table_sequence(Work *work, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
 extern void			   table_insert(Work *work, Table *table);

@@ -28,7 +28,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
-#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -106,7 +105,7 @@ topic_handlers(Work *work, const char *topic)
 	IndexScanDesc scan;
 
 	/* As a rule there is none, and that is cheap to see. */
-	if (RelationGetNumberOfBlocks(table->rel) == 0)
+	if (table_is_empty(table))
 		return NIL;
 	table_key_text(&key, 1, topic);
 	scan = table_scan_begin(work, table, "user_handler_pkey", 1, &key);

@@ -34,6 +34,8 @@
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -156,6 +158,20 @@ table_use(Work *work, TableId id)
 					  table->rel);
 	}
 	return table;
+}
+
+/*
+ * Whether the table has no row, seen at a glance.  For SERIALIZABLE that is a
+ * read of all of it, so that a row that comes is a conflict; the lock is taken
+ * before the look that counts, or a row could come between the two.
+ */
+bool
+table_is_empty(Table *table)
+{
+	if (RelationGetNumberOfBlocks(table->rel) > 0)
+		return false;
+	PredicateLockRelation(table->rel, GetActiveSnapshot());
+	return RelationGetNumberOfBlocks(table->rel) == 0;
 }
 
 /* The sequence's oid, for nextval_internal. */
