@@ -36,6 +36,9 @@ args_id_fault(const char *id)
 		return "must not be empty";
 	if (strlen(id) > STOCK_ID_BYTES_MAX)
 		return "must not be longer than 255 bytes";
+	/* Kept where no event is written, it would fail the one that is. */
+	if (!text_is_convertible(id))
+		return "must be text that UTF-8 has";
 	return NULL;
 }
 

@@ -101,9 +101,9 @@ text_to_utf8(const char *string, int length, int *utf8_length)
 	return utf8;
 }
 
-/* Whether text_to_utf8 takes it. */
-static bool
-is_convertible(const char *string)
+/* Whether text_to_utf8 takes it: in SQL_ASCII a text may be any bytes. */
+bool
+text_is_convertible(const char *string)
 {
 	int encoding = GetDatabaseEncoding();
 	int length = strlen(string);
@@ -167,8 +167,8 @@ char *
 text_for_people(const char *string)
 {
 	int	  length = strlen(string);
-	char *plain = is_convertible(string) ? pstrdup(string)
-										 : text_as_ascii(string);
+	char *plain = text_is_convertible(string) ? pstrdup(string)
+											  : text_as_ascii(string);
 
 	if (length <= STOCK_TEXT_BYTES_MAX)
 		return plain;

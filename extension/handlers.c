@@ -441,19 +441,24 @@ handler_apply(Work *work, Message *message)
 
 /* ---- The SQL functions: by hand, or from a function of the user's ---- */
 
-/* A member of "message" that is a string, or NULL. */
+/* A member of "message" that is an id, or NULL. */
 static const char *
 message_member(Jsonb *object, const char *name)
 {
 	JsonbValue *value;
+	char	   *id;
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		return NULL;
 	value = getKeyJsonValueFromContainer(&object->root, name, strlen(name),
 										 NULL);
-	if (value == NULL || value->type != jbvString)
+	if (value == NULL || value->type != jbvString || value->val.string.len == 0)
 		return NULL;
-	return pnstrdup(value->val.string.val, value->val.string.len);
+	id = pnstrdup(value->val.string.val, value->val.string.len);
+	if (args_id_fault(id) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s of message %s", name, args_id_fault(id))));
+	return id;
 }
 
 static Message *

@@ -593,6 +593,7 @@ extern XLogRecPtr commit_fence(bool at_standby);
 
 /* in encoding.c */
 extern char *text_from_utf8(const char *utf8, int length);
+extern bool	 text_is_convertible(const char *string);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
 extern char *json_as_ascii(const char *utf8, int length);
 extern char *text_as_ascii(const char *string);

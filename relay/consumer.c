@@ -527,7 +527,7 @@ slice_of(const void *data, size_t len)
 }
 
 /* The headers are packed into one buffer: the answer is good until the next
- * call. */
+ * call.  False if a header had to be left out. */
 bool
 consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 {
@@ -535,6 +535,7 @@ consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 	rd_kafka_headers_t		 *headers;
 	rd_kafka_timestamp_type_t type;
 	const char				 *topic;
+	bool					  complete;
 
 	Assert(index < consumer->count);
 	message = consumer->messages[index];
@@ -553,10 +554,9 @@ consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 	if (rd_kafka_message_headers(message, &headers) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return true;
-	if (!headers_pack(headers, &consumer->headers))
-		return false;
+	complete = headers_pack(headers, &consumer->headers);
 	to->headers = (Slice){buf_str(&consumer->headers), consumer->headers.len};
-	return true;
+	return complete;
 }
 
 void

@@ -224,6 +224,7 @@ headers_pack(const rd_kafka_headers_t *headers, Buf *packed)
 	const char *name;
 	const void *value;
 	size_t		len;
+	bool		complete = true;
 
 	for (size_t i = 0;
 		 rd_kafka_header_get_all(headers, i, &name, &value, &len) ==
@@ -233,12 +234,15 @@ headers_pack(const rd_kafka_headers_t *headers, Buf *packed)
 		size_t name_len = strlen(name);
 
 		if (name_len > UINT16_MAX || len > INT32_MAX)
-			return false;
+		{
+			complete = false;
+			continue;
+		}
 		buf_add_u16(packed, (uint16_t) name_len);
 		buf_add(packed, name, name_len);
 		buf_add_u32(packed, value != NULL ? (uint32_t) len : UINT32_MAX);
 		if (value != NULL)
 			buf_add(packed, value, len);
 	}
-	return true;
+	return complete;
 }

@@ -72,6 +72,7 @@ void event_seq_text(char *to, int64_t seq);
 /*
  * Packed headers (docs/relay-protocol.md): for each a 16-bit length of the
  * name, the name, a 32-bit length of the value (-1: null), the value.
+ * headers_pack returns false if it had to leave one out for its length.
  */
 bool headers_unpack(Slice packed, rd_kafka_headers_t *headers) MUST_CHECK;
 bool headers_pack(const rd_kafka_headers_t *headers, Buf *packed) MUST_CHECK;

@@ -228,11 +228,10 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 	api_batch_begin(&inbox->batch);
 	for (uint32_t i = from; i < to; i++)
 	{
-		/* Headers that the packed form cannot hold are beyond what a broker
-		 * takes; such a message goes without. */
+		/* A name of more than 64 KiB; the others count. */
 		if (!consumer_message(inbox->consumer, i, &message))
 			log_warning(
-				"headers are left out topic=%s partition=%d offset=%" PRId64,
+				"header with too long a name is left out topic=%s partition=%d offset=%" PRId64,
 				message.topic.data, message.partition, message.offset);
 		api_batch_add(&inbox->batch, &message);
 	}

@@ -185,9 +185,9 @@ def test_two_relays_look_at_what_waits(db):
     record as one, however often they meet."""
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, next_retry_at, state, class,'
-           " error, first_failed_at, handled) SELECT 'order_failed', 0, i,"
+           " error, first_failed_at, handled, source) SELECT 'order_failed', 0, i,"
            " 'e-' || i, '{\"order_id\": \"none\"}', 0, now(), 'waiting',"
-           " 'order', 'unknown_order', now(), false"
+           " 'order', 'unknown_order', now(), false, 'order_failed'"
            " FROM generate_series(1, 3) i")
     with closing(db.connect()) as one, closing(db.connect()) as other:
         assert retry(one) == [("started", 3)]

@@ -303,8 +303,8 @@ def test_export(db, kafka, start_relay):
     assert found["payload"] == "'=poison" and found["topic"] == "order-created"
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, state, class, error,'
-           " first_failed_at, handled) SELECT 'x', 0, i, 'e', E'+a\"b,\\n',"
-           " 1, 'discarded', 'poison', '@x', now(), true"
+           " first_failed_at, handled, source) SELECT 'x', 0, i, 'e',"
+           " E'+a\"b,\\n', 1, 'discarded', 'poison', '@x', now(), true, 'x'"
            " FROM generate_series(1, 20000) i")
     done = relay.command("failed", "export", "--csv", "--topic", "x")
     assert not done.stderr, "progress is for a terminal"
@@ -321,9 +321,9 @@ def test_export_of_many(db, relays, run):
     relay.write_config()
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, state, class, error,'
-           " first_failed_at, handled) SELECT CASE WHEN i <= 5000 THEN 'few'"
+           " first_failed_at, handled, source) SELECT CASE WHEN i <= 5000 THEN 'few'"
            " ELSE 'many' END, 0, i, 'e', repeat('x', 300)::bytea, 1,"
-           " 'discarded', 'poison', 'x', now(), true"
+           " 'discarded', 'poison', 'x', now(), true, 'x'"
            " FROM generate_series(1, 200000) i")
     peaks = []
     for topic, rows in (("few", 5000), ("many", 195000)):

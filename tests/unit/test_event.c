@@ -205,6 +205,32 @@ packed_headers_survive_the_round_trip(void **state UNUSED)
 	buf_free(&packed);
 }
 
+/* The id may stand beside a header that cannot be packed. */
+static void
+long_names_are_left_out(void **state UNUSED)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(2);
+	rd_kafka_headers_t *again = rd_kafka_headers_new(2);
+	Buf					packed = {0};
+	size_t				len = UINT16_MAX + 1;
+	char			   *name = memset(malloc(len), 'n', len);
+
+	rd_kafka_header_add(headers, name, (ssize_t) len, "x", 1);
+	rd_kafka_header_add(headers, "ce_id", 5, "1", 1);
+	assert_false(headers_pack(headers, &packed));
+	assert_true(headers_unpack((Slice){packed.data, packed.len}, again));
+	assert_int_equal(rd_kafka_header_cnt(again), 1);
+	buf_clear(&packed);
+	rd_kafka_headers_destroy(headers);
+	headers = rd_kafka_headers_new(1);
+	rd_kafka_header_add(headers, name, (ssize_t) len - 1, "x", 1);
+	assert_true(headers_pack(headers, &packed));
+	rd_kafka_headers_destroy(headers);
+	rd_kafka_headers_destroy(again);
+	buf_free(&packed);
+	free(name);
+}
+
 /* Every way to cut sound headers short is noticed; the memory is exactly as
  * long as said, so that a sanitizer sees a read beyond it. */
 static void
@@ -276,6 +302,7 @@ main(void)
 		cmocka_unit_test(
 			the_application_s_headers_follow_and_are_all_that_a_raw_row_has),
 		cmocka_unit_test(packed_headers_survive_the_round_trip),
+		cmocka_unit_test(long_names_are_left_out),
 		cmocka_unit_test(damaged_headers_are_refused),
 		cmocka_unit_test(times_and_numbers_have_fixed_width),
 		cmocka_unit_test(an_order_s_end_is_known_by_its_event),
