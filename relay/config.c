@@ -334,6 +334,30 @@ config_dlq_topic(const Config *config, const char *topic)
 					 config->dlq_topic, topic, mark + strlen("{topic}"));
 }
 
+/* A dead letter that came back would be given up again, for ever. */
+static bool
+check_dlq(const Config *config, const char *topic, Buf *error)
+{
+	char *dlq = config_dlq_topic(config, topic);
+	bool  good = is_topic(dlq);
+
+	if (!good)
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
+				   "topic for \"%s\"",
+				   config->dlq_topic, topic);
+	else if (strcmp(dlq, topic) == 0)
+	{
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic is \"%s\" itself, which is "
+				   "consumed",
+				   config->dlq_topic, topic);
+		good = false;
+	}
+	free(dlq);
+	return good;
+}
+
 static bool
 check_topics(const Config *config, Buf *error)
 {
@@ -354,6 +378,7 @@ check_topics(const Config *config, Buf *error)
 					   "\"%s\" in [inbox] topics cannot be the name of "
 					   "a topic",
 					   *topic);
+		good = good && check_dlq(config, *topic, error);
 	}
 	return good;
 }

@@ -40,7 +40,7 @@ static const char *const profiles[] = {
 #define AT(field) offsetof(Config, field)
 
 const Option options[] = {
-	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 0, 0, NULL,
+	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 1, 48, NULL,
 	 "Tells relays apart: in application_name and Kafka's client.id."},
 	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level), "info",
 	 NULL, 0, 0, log_levels, "error, warning, info or debug."},
@@ -74,7 +74,7 @@ const Option options[] = {
 	 "order-created, payment-success, order-cancelled, order_failed", 0, 0,
 	 NULL, "Topics to consume; without them nothing is."},
 	{"inbox", "group", OPTION_STRING, 0, AT(group), "", "pgstock-12345678", 0,
-	 0, NULL, "Consumer group; the database has one of its own as default."},
+	 255, NULL, "Consumer group; the database has one of its own as default."},
 	{"inbox", "first_offset", OPTION_MOMENT, OPTION_RELOADS, AT(first_offset),
 	 "earliest", NULL, 0, 0, NULL,
 	 "Where to begin in a partition that the database does not know:\n"
@@ -326,6 +326,30 @@ option_clear(const Option *option, Config *config)
 	}
 }
 
+/*
+ * Where there is a limit, the text goes to others that would cut it: what tells
+ * relays or groups apart must not end before it differs.
+ */
+static bool
+is_text(const Option *option, const char *text, Buf *error)
+{
+	size_t len = strlen(text);
+
+	if (option->max == 0)
+		return true;
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
+		{
+			buf_add_str(error, "holds a control character");
+			return false;
+		}
+	if (len >= (size_t) option->min && len <= (size_t) option->max)
+		return true;
+	buf_printf(error, "must have %" PRId64 " to %" PRId64 " bytes", option->min,
+			   option->max);
+	return false;
+}
+
 bool
 option_set(const Option *option, Config *config, const char *text, Buf *error)
 {
@@ -336,7 +360,7 @@ option_set(const Option *option, Config *config, const char *text, Buf *error)
 	{
 		case OPTION_STRING:
 			*(char **) field = xstrdup(text);
-			return true;
+			return is_text(option, text, error);
 		case OPTION_NAMES:
 			*(char ***) field = strings_split(text);
 			return true;

@@ -33,7 +33,7 @@ typedef struct Option
 	size_t			   offset;	/* in Config */
 	const char		  *value;	/* default, as text */
 	const char		  *example; /* shown where there is no default */
-	int64_t			   min;		/* of a number or duration */
+	int64_t			   min;		/* of a number or duration; bytes of a text */
 	int64_t			   max;
 	const char *const *choices; /* NULL at the end */
 	const char		  *help;

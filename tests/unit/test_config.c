@@ -129,6 +129,25 @@ mistakes_are_named(void **state UNUSED)
 	expect_error(KAFKA "[inbox]\nretry_delays = 1s, 2\n", "not a duration");
 	expect_error(KAFKA "[inbox]\ntopics = a b\n", "name of a topic");
 	expect_error(KAFKA "[inbox]\ndlq_topic = {topic}!\n", "name of a topic");
+	expect_error(KAFKA "[inbox]\ntopics = a\ndlq_topic = {topic}\n",
+				 "dlq_topic is \"a\" itself");
+	expect_error(KAFKA "[inbox]\ntopics = a, b\ndlq_topic = b\n",
+				 "dlq_topic is \"b\" itself");
+	expect_error(KAFKA
+				 "[inbox]\ntopics = "
+				 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+				 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+				 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+				 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+				 "aaaaaaaa\n",
+				 "dlq_topic cannot be the name of a topic for");
+	expect_error(KAFKA
+				 "[relay]\nname = "
+				 "a-name-that-postgresql-would-cut-so-that-it-is-not-one\n",
+				 "\"name\" in [relay] must have 1 to 48 bytes");
+	expect_error(KAFKA "[relay]\nname =\n", "must have 1 to 48 bytes");
+	expect_error(KAFKA "[relay]\nname = a\x1b[2Jb\n", "control character");
+	expect_error(KAFKA "[webhook]\nurl = https://h:70000/\n", "url");
 	expect_error("[relay]\nname = a\n", "no broker is named");
 	expect_error(KAFKA "[http]\nlisten = nowhere\n", "\"listen\" in [http]");
 	expect_error(KAFKA "acks = 1\n", "cannot be set");
@@ -326,13 +345,13 @@ long_lines_are_read_whole(void **state UNUSED)
 	Buf		error = {0};
 	Config *config;
 
-	buf_add_str(&text, KAFKA "[relay]\nname = ");
+	buf_add_str(&text, KAFKA "ssl.ca.pem = ");
 	for (int i = 0; i < 5000; i++)
 		buf_add_str(&text, "x");
 	buf_add_str(&text, "\n");
 	config = load(buf_str(&text), &error);
 	assert_non_null(config);
-	assert_int_equal(strlen(config->name), 5000);
+	assert_int_equal(strlen(config_kafka_get(config, "ssl.ca.pem")), 5000);
 	config_free(config);
 	buf_free(&text);
 	buf_free(&error);
