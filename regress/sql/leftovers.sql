@@ -40,6 +40,15 @@ BEGIN
 		END;
 	ELSIF NEW.a = 3 THEN
 		SET CONSTRAINTS ALL IMMEDIATE;
+	ELSIF NEW.a = 5 THEN
+		CREATE TABLE lo.fresh (a int);
+		CREATE CONSTRAINT TRIGGER fresh_late AFTER INSERT ON lo.fresh DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lo.note();
+		BEGIN
+			SET CONSTRAINTS ALL IMMEDIATE;
+			PERFORM 1 / 0;
+		EXCEPTION WHEN division_by_zero THEN
+			INSERT INTO lo.fresh VALUES (5);
+		END;
 	END IF;
 	INSERT INTO lo.second VALUES (NEW.a);
 	RETURN NULL;
@@ -63,6 +72,9 @@ $$;
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (1)');
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (2)', 'Mine: INSERT INTO lo.first VALUES (3)', 'Other: INSERT INTO lo.first VALUES (4)');
 SELECT * FROM lo.ran ORDER BY what, who;
+-- nor that of a trigger which is made while that is done
+SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (5)');
+SELECT * FROM lo.ran WHERE what = 'fresh';
 TRUNCATE lo.ran, lo.first, lo.second;
 -- before that, a handler defers and undefers as it likes
 SELECT * FROM lo.apply('Mine: SET CONSTRAINTS ALL DEFERRED | INSERT INTO lo.first VALUES (4) | SET CONSTRAINTS lo.second_late DEFERRED | INSERT INTO lo.second VALUES (4)');

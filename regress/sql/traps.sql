@@ -91,6 +91,8 @@ BEGIN
 	END LOOP;
 END
 $$;
+CREATE COLLATION shop."C" (provider = libc, locale = 'POSIX');
+CREATE DEFAULT CONVERSION shop.turned FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
 RESET ROLE;
 -- They work.
 \set VERBOSITY terse
@@ -105,7 +107,8 @@ SELECT 'pg_proc'::regclass::oid AS class, oid FROM pg_proc WHERE pronamespace = 
 UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator WHERE oprnamespace = 'shop'::regnamespace
 UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typnamespace = 'shop'::regnamespace
 UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace = 'shop'::regnamespace
-UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast WHERE oid >= 16384;
+UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast WHERE oid >= 16384
+UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation WHERE collnamespace = 'shop'::regnamespace;
 SELECT count(*) > 5000 AS many FROM laid.trap;
 CREATE TABLE laid.depends AS
 SELECT d.classid, d.objid, d.refobjid FROM pg_depend d JOIN laid.trap t ON (t.class, t.oid) = (d.refclassid, d.refobjid);
