@@ -159,3 +159,27 @@ RESET client_min_messages;
 SELECT grant_stock_access('regress_lo', 'none'), grant_stock_access('regress_lo_other', 'none');
 DROP ROLE regress_lo, regress_lo_other;
 SELECT * FROM verify_stock();
+-- an error text that is no text in any encoding stops nobody either
+\set origin :DBNAME
+CREATE DATABASE regress_lo_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
+\c regress_lo_ascii
+CREATE EXTENSION pgstock;
+CREATE FUNCTION fails(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF payload ? 'bad' THEN
+		RAISE EXCEPTION USING MESSAGE = convert_from('\x6e6fff80', 'SQL_ASCII'), DETAIL = convert_from('\xfe', 'SQL_ASCII'), ERRCODE = payload->>'bad';
+	END IF;
+END
+$$;
+SELECT register_handler('ascii', 'fails');
+CREATE FUNCTION ascii_options() RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [0], "order_wait_ms": 900000, "group": "g", "alert": true}'::jsonb $$;
+SELECT r.result, r.reason, r.n FROM pgstock_internal.relay_apply('{ascii,ascii,ascii}', '{0,0,0}', '{1,2,3}', '{-1,-1,-1}', '{k1,k2,k3}',
+	ARRAY[convert_to('{"bad": "P0001"}', 'UTF8'), convert_to('{"bad": "22023"}', 'UTF8'), convert_to('{}', 'UTF8')], '{NULL,NULL,NULL}', ascii_options()) r;
+SELECT r.result, r.reason, r.n FROM pgstock_internal.relay_retry(50, ascii_options()) r;
+SELECT r.result, r.reason, r.n FROM pgstock_internal.relay_retry(50, ascii_options()) r;
+SELECT id, state, error FROM stock_failed_events ORDER BY 1;
+SELECT topic, headers->>'__dlq.errors.message' AS message FROM stock_outbox ORDER BY seq;
+SELECT id, error FROM pgstock_internal.relay_failed(NULL, NULL, NULL, NULL, NULL, NULL, 0, 10);
+SELECT line FROM pgstock_internal.relay_alerts(10, 10) ORDER BY 1;
+\c :origin
+DROP DATABASE regress_lo_ascii;
