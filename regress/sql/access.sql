@@ -75,7 +75,7 @@ SELECT count(*) > 0 AS some FROM pgstock_internal.relay_topics();
 SELECT found FROM pgstock_internal.relay_adopt(false) ORDER BY 1;
 SELECT result, reason FROM pgstock_internal.relay_apply('{payment-failed}', '{0}', '{987654321}', '{-1}', '{NULL}', '{7b7d}', '{NULL}', relay_options());
 SELECT count(*) FROM pgstock_internal.relay_retry(0, relay_options());
-SELECT * FROM pgstock_internal.relay_upkeep('100 years', '100 years', 1000);
+SELECT n >= 0 AS counted, trouble FROM pgstock_internal.relay_upkeep('100 years', '100 years', 1000);
 SELECT pg_advisory_unlock_all();
 SELECT outcome_of($$SELECT reserve_stock('access-a', 1, 'access-3')$$);
 SELECT outcome_of('SELECT * FROM stock_outbox');
