@@ -121,6 +121,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 	Work work;
 
 	work_begin(&work, "outbox_lock_part()");
+	(void) table_sequence(&work, "outbox_seq"); /* that it is as it was made */
 	(void) part_lock(&work);
 	work_end(&work);
 	PG_RETURN_INT16(work.part);

@@ -32,6 +32,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -42,6 +43,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
@@ -174,11 +176,33 @@ table_is_empty(Table *table)
 	return RelationGetNumberOfBlocks(table->rel) == 0;
 }
 
-/* The sequence's oid, for nextval_internal. */
+/*
+ * The sequence's oid, for nextval_internal.  Numbers that a session keeps for
+ * later, or that do not rise, are refused: the outbox's window takes a number
+ * for one that was drawn just now, and would leave out events.
+ */
 Oid
 table_sequence(Work *work, const char *name)
 {
-	return table_find_relation(work, name);
+	Oid				 oid = table_find_relation(work, name);
+	HeapTuple		 tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(oid));
+	Form_pg_sequence form;
+	bool			 as_made;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence %u", oid);
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	as_made = form->seqcache == 1 && form->seqincrement == 1 && !form->seqcycle;
+	ReleaseSysCache(tuple);
+	if (!as_made)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"pgstock_internal.%s\" was altered", name),
+				 errdetail("Its numbers must be drawn one by one, and rise."),
+				 errhint("Run ALTER SEQUENCE pgstock_internal.%s CACHE 1 "
+						 "INCREMENT 1 NO CYCLE.",
+						 name)));
+	return oid;
 }
 
 static void

@@ -269,6 +269,91 @@ def test_kill_9_in_the_middle(way, run, kafka, relays):
         server.close()
 
 
+def test_the_worker_gives_way_to_drop_extension(kept):
+    """The worker looks as soon as the extension is there, and locks what
+    belongs to it in another order than DROP EXTENSION does."""
+    with closing(kept.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for turn in range(40):
+            cur.execute("SELECT receive_stock('a', 100)")
+            for order in range(turn % 4 + 1):
+                cur.execute("SELECT reserve_stock('a', 1, %s, ttl => '1 ms')",
+                            (f"o-{order}",))
+            cur.execute("DROP EXTENSION pgstock")
+            cur.execute("CREATE EXTENSION pgstock")
+        # one that is not committed: the worker waits for nothing, and goes on
+        cur.execute("SELECT receive_stock('a', 100)")
+        cur.execute("BEGIN; DROP EXTENSION pgstock")
+        assert kept.sql("SELECT pid FROM pg_stat_activity WHERE backend_type ="
+                        " 'pgstock keeper worker' AND wait_event_type = 'Lock'"
+                        " AND datname = %s", (kept.name,)) == []
+        cur.execute("ROLLBACK")
+        cur.execute("SELECT reserve_stock('a', 1, 'last', ttl => '1 ms')")
+    wait_expired(kept, 1)
+    assert "deadlock detected" not in kept.pg.log()
+
+
+# What a DBA may set for a database, and none of it for us.
+ODD_SETTINGS = {
+    "role": "odd_role", "search_path": "odd_schema",
+    "standard_conforming_strings": "off", "row_security": "off",
+    "session_replication_role": "replica",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "statement_timeout": "1ms", "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "1ms",
+    "idle_session_timeout": "1s", "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard", "bytea_output": "escape",
+    "TimeZone": "Asia/Kathmandu", "extra_float_digits": "-15",
+    "work_mem": "64", "jit": "on", "jit_above_cost": "0",
+    "transform_null_equals": "on", "array_nulls": "off",
+    "quote_all_identifiers": "on", "enable_indexscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "plpgsql.variable_conflict": "use_variable",
+    "plpgsql.extra_errors": "all", "backslash_quote": "on",
+}
+
+
+def test_no_setting_of_a_database_reaches_us(either, kafka, relays):
+    """Neither the worker nor the relay, whichever of them lets lines expire."""
+    either.sql("SELECT receive_stock('a', 100)")
+    either.sql("DROP ROLE IF EXISTS odd_role")
+    either.sql("CREATE ROLE odd_role")
+    either.sql("LOAD 'plpgsql'")
+    plain = {"options": "".join(f" -c {name}={value}" for name, value in (
+        ("role", "none"), ("search_path", "public"), ("statement_timeout", "0"),
+        ("lock_timeout", "0"), ("default_transaction_read_only", "off"),
+        ("standard_conforming_strings", "on"), ("extra_float_digits", "1"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("default_transaction_isolation", "read\\ committed"),
+        ("idle_session_timeout", "0"), ("session_replication_role", "origin")))}
+    for name, value in ODD_SETTINGS.items():
+        either.sql(f"ALTER DATABASE \"{either.name}\" SET {name} = '{value}'",
+                   **plain)
+    try:
+        relay = relays(either.conninfo(), kafka.brokers).start()
+        for turn in range(3):
+            either.sql("SELECT reserve_stock('a', 1, %s, ttl => '1 s')",
+                       (f"odd-{turn}",), **plain)
+        wait_until(lambda: either.value(
+            "SELECT count(*) FROM pgstock_internal.reservation WHERE"
+            " state = 'e' AND order_id ~ '^odd'", **plain) == 3, 20, "expired")
+        with kafka.tail("stock-events") as tail:
+            tail.until(lambda r: len(of_type(r, "StockExpired")) >= 3, 20,
+                       "all are published")
+        wait_until(lambda: relay.metric("outbox_pending_events") == 0, 20,
+                   "pending is wrong")
+        assert relay.get("/readyz")[0] == 200
+        assert "upkeep" not in relay.log(), relay.tail()
+        assert relay.terminate() == 0
+        done = relay.command("check")
+        assert done.returncode == 0, done.stderr + done.stdout
+    finally:
+        either.sql(f'ALTER DATABASE "{either.name}" RESET ALL', **plain)
+        either.sql("DROP OWNED BY odd_role; DROP ROLE odd_role")
+
+
 def test_processes_that_die_are_replaced(kept, preloaded):
     """A worker's crash restarts the server, a launcher's end the launcher."""
     kept.sql("SELECT receive_stock('a', 1000)")

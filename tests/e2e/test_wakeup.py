@@ -166,6 +166,25 @@ def test_told_of_what_commits_while_it_looks(run):
         wait_until(lambda: told(relay) > 0, 10, "it is told")
 
 
+def test_a_wake_up_holds_nobody(db):
+    """A writer that found the relay asleep waits for its standby.  NOTIFY would
+    hold a lock of all databases meanwhile, and have put something into a queue
+    that may be full; a writer that asks for less is not held up."""
+    with relay_session(db) as (relay, cur, window):
+        cur.execute("SET synchronous_commit = local")
+        window, asleep = sleep(cur, next_window(cur, window))
+        assert asleep
+        with caught_in_commit(db):
+            assert is_asleep(db)
+            assert db.sql("SELECT pid FROM pg_locks WHERE locktype = 'object'"
+                          " AND classid = 'pg_database'::regclass") == []
+            db.sql("SELECT publish_event('t', 'k', '2')", options="-c"
+                   " synchronous_commit=local -c statement_timeout=10s")
+            wait_until(lambda: told(relay) > 0, 10, "it is woken")
+        assert db.value("SELECT pg_notification_queue_usage()") == 0
+        assert unseen(db, window) >= 2
+
+
 def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
     """The relay's process gets no time at all. Its session reads the first
     notification without it, and from then on nobody sends one."""

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Databases that are copies of others, and servers that are being upgraded:
+what is not complete is not worked with.
+
+One server, preloaded, so that a worker would expire what is due within
+milliseconds; what must not happen is shown by a second database of the same
+server, whose line is due at the same moment and does expire.
+"""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from cluster import Database, Postgres
+from process import wait_until
+
+SETTINGS = {"shared_preload_libraries": "pgstock", "wal_level": "logical"}
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    one = Postgres(os.path.join(run, "postgres-copies"), SETTINGS).init()
+    one.start()
+    yield one
+    one.close()
+
+
+def reserve(db, order, ttl):
+    db.sql("SELECT receive_stock('a', 10)")
+    db.sql("SELECT reserve_stock('a', 1, %s, ttl => %s)", (order, ttl))
+
+
+def states(db):
+    """Of the rows as they are written."""
+    return [state for (state,) in db.sql(
+        "SELECT state::text FROM pgstock_internal.reservation ORDER BY 1")]
+
+
+def wait_expired(db):
+    wait_until(lambda: set(states(db)) == {"e"}, 20, lambda: states(db))
+
+
+def make_due(db):
+    db.sql("UPDATE pgstock_internal.reservation SET due_at = now(),"
+           " expires_at = now() WHERE state = 'r'")
+
+
+def adopt(db):
+    return dict(db.sql("SELECT * FROM pgstock_internal.relay_adopt(true)"))
+
+
+def a_look_elsewhere(server, name):
+    """Another database's line has expired meanwhile."""
+    other = server.create_database(name)
+    reserve(other, "o", "1 ms")
+    wait_expired(other)
+    other.drop()
+
+
+def test_nothing_runs_while_pg_upgrade_works(server):
+    """It dumps the schema, with where the sequences stand, and then copies the
+    files: what is written in between lies behind its sequence."""
+    db = server.create_database("upgraded")
+    reserve(db, "o", "1 h")
+    make_due(db)
+    server.stop()
+    before = server.settings
+    server.spawn([server.bin("postgres"), "-D", server.data, "-b",
+                  "-p", str(server.port)])
+    try:
+        wait_until(server.accepts, 60, server.tail)
+        assert db.sql("SELECT pid FROM pg_stat_activity"
+                      " WHERE backend_type ~ 'pgstock'") == []
+        assert db.value("SELECT NOT pgstock_internal.keeper_is_here()")
+    finally:
+        server.stop()
+        assert server.settings is before
+        server.start()
+    wait_expired(db)
+    db.drop()
+
+
+def test_a_dump_is_left_alone_until_it_is_adopted(server):
+    origin = server.create_database("origin")
+    reserve(origin, "o", "1 h")
+    make_due(origin)
+    origin.sql("ALTER DATABASE origin SET timezone = 'UTC'")
+    path = os.path.join(server.directory, "origin.dump")
+    server.dump("origin", path)
+    restored = server.create_database("restored", extension=False)
+    server.restore("restored", path)
+    a_look_elsewhere(server, "meanwhile")
+    assert "r" in states(restored)
+    with pytest.raises(Exception, match="another history"):
+        restored.sql("SELECT pgstock_internal.relay_lead()")
+    adopt(restored)
+    wait_expired(restored)
+    assert restored.drift() == []
+    restored.drop()
+    origin.drop()
+
+
+def test_a_copy_by_template(server):
+    """Each has an identity of its own."""
+    origin = server.create_database("template_of")
+    reserve(origin, "o", "1 h")
+    hello = "SELECT incarnation::text, inbox_group FROM" \
+            " pgstock_internal.relay_hello()"
+    own = origin.sql(hello)
+    Database(server, "postgres").sql(
+        'CREATE DATABASE "copied" TEMPLATE "template_of"')
+    copy = Database(server, "copied")
+    (theirs,), (ours,) = copy.sql(hello), own
+    assert theirs[0] != ours[0] and theirs[1] != ours[1]
+    assert copy.sql(hello) == [theirs] and origin.sql(hello) == own
+    copy.drop()
+    origin.drop()
+
+
+def test_a_subscriber_takes_over(server):
+    """While the subscription writes, nothing else does; then the sequences are
+    brought along, and the identity is the subscriber's own."""
+    origin = server.create_database("publisher")
+    reserve(origin, "o", "1 h")
+    origin.sql("SELECT count(publish_event('t', 'k', '1'))"
+               " FROM generate_series(1, 40)")
+    origin.sql("CREATE PUBLICATION everything FOR ALL TABLES")
+    origin.sql("SELECT pg_create_logical_replication_slot('copies',"
+               " 'pgoutput')")
+    copy = server.create_database("subscriber")
+    own = copy.value("SELECT incarnation FROM pgstock_internal.relay_hello()")
+    copy.sql("CREATE SUBSCRIPTION copies CONNECTION"
+             f" '{origin.conninfo()}' PUBLICATION everything"
+             " WITH (create_slot = false, slot_name = 'copies')")
+    count = "SELECT count(*) FROM pgstock_internal.outbox"
+    wait_until(lambda: copy.value(count) == origin.value(count)
+               and states(copy) == ["r"], 60, lambda: copy.value(count))
+    wait_until(lambda: copy.value("SELECT count(*) FROM pg_subscription_rel"
+                                  " WHERE srsubstate <> 'r'") == 0, 60,
+               "it is not in step")
+    make_due(copy)
+    a_look_elsewhere(server, "meanwhile")
+    assert states(copy) == ["r"]
+    assert own == copy.value(
+        "SELECT incarnation FROM pgstock_internal.relay_hello()")
+    for call in ("relay_adopt(true)", "relay_lead()"):
+        with pytest.raises(Exception, match="still written"):
+            copy.sql(f"SELECT pgstock_internal.{call}")
+    with closing(copy.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("ALTER SUBSCRIPTION copies DISABLE")
+        cur.execute("ALTER SUBSCRIPTION copies SET (slot_name = NONE)")
+        cur.execute("DROP SUBSCRIPTION copies")
+    adopt(copy)
+    wait_expired(copy)
+    copy.sql("SELECT receive_stock('a', 10)")
+    copy.sql("SELECT reserve_stock('a', 1, 'p')")
+    assert copy.drift() == []
+    origin.sql("SELECT pg_drop_replication_slot('copies')")
+    copy.drop()
+    origin.drop()
