@@ -157,7 +157,6 @@ const KafkaProperty kafka_properties[] = {
 	NUMBER("sticky.partitioning.linger.ms", 0, 1000),
 	NUMBER("batch.num.messages", 1, 1000000),
 	NUMBER("batch.size", 1024, 1000000),
-	NUMBER("queue.buffering.backpressure.threshold", 1, 1000000),
 
 	/* the consumer */
 	NUMBER("session.timeout.ms", 6000, 60000),
@@ -206,6 +205,7 @@ static const char *const refusals[][2] = {
 	{"enable.gapless.guarantee", ORDER},
 	{"max.in.flight*", ORDER},
 	{"queuing.strategy", ORDER},
+	{"queue.buffering.backpressure.threshold", ORDER},
 	{"msg_order_cmp", ORDER},
 	{"partitioner_cb", PROGRAM},
 	{"transactional.id", "use [outbox] mode"},

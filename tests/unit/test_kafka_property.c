@@ -175,6 +175,57 @@ addresses_have_real_ports(void **state UNUSED)
 	assert_true(allowed("bootstrap.servers", "ssl://b.example.com:9093"));
 }
 
+/* All numbers at one end of their ranges, the even ones and the odd ones, with
+ * what the relay must have. */
+static void
+expect_client(rd_kafka_type_t type, unsigned greatest, bool transactional)
+{
+	char			 reason[512];
+	char			 number[32];
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_t		*client;
+
+	rd_kafka_conf_set(conf, "group.id", "g", NULL, 0);
+	rd_kafka_conf_set(conf, "enable.idempotence", "true", NULL, 0);
+	rd_kafka_conf_set(conf, "max.in.flight", "1", NULL, 0);
+	if (type == RD_KAFKA_PRODUCER)
+		rd_kafka_conf_set(conf, "message.max.bytes", "1065536", NULL, 0);
+	rd_kafka_conf_set(conf, "log_level", "0", NULL, 0);
+	if (transactional)
+	{
+		rd_kafka_conf_set(conf, "transactional.id", "t", NULL, 0);
+		rd_kafka_conf_set(conf, "transaction.timeout.ms", "30000", NULL, 0);
+	}
+	else
+		rd_kafka_conf_set(conf, "message.timeout.ms", "0", NULL, 0);
+	for (size_t i = 0; i < kafka_properties_count; i++)
+	{
+		const KafkaProperty *property = &kafka_properties[i];
+
+		if (property->value != KAFKA_NUMBER &&
+			property->value != KAFKA_NUMBER_0)
+			continue;
+		snprintf(number, sizeof(number), "%" PRId64,
+				 (greatest >> (i % 2)) & 1 ? property->max : property->min);
+		(void) rd_kafka_conf_set(conf, property->name, number, NULL, 0);
+	}
+	client = rd_kafka_new(type, conf, reason, sizeof(reason));
+	if (client == NULL)
+		fail_msg("ends %u: %s", greatest, reason);
+	rd_kafka_destroy(client);
+}
+
+static void
+all_that_is_allowed_goes_together(void **state UNUSED)
+{
+	for (unsigned greatest = 0; greatest < 4; greatest++)
+	{
+		expect_client(RD_KAFKA_CONSUMER, greatest, false);
+		expect_client(RD_KAFKA_PRODUCER, greatest, false);
+		expect_client(RD_KAFKA_PRODUCER, greatest, true);
+	}
+}
+
 int
 main(void)
 {
@@ -183,6 +234,7 @@ main(void)
 		cmocka_unit_test(each_property_is_judged),
 		cmocka_unit_test(promises_cannot_be_set),
 		cmocka_unit_test(addresses_have_real_ports),
+		cmocka_unit_test(all_that_is_allowed_goes_together),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
