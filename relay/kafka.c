@@ -5,8 +5,11 @@
  */
 #include "kafka.h"
 
+#include <openssl/x509.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void
 conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
@@ -27,6 +30,36 @@ conf_set_all(rd_kafka_conf_t *conf, KafkaProperties properties)
 		conf_must_set(conf, properties[i][0], properties[i][1]);
 }
 
+/*
+ * In a thread of librdkafka's.  The verdict is OpenSSL's own; given as ours,
+ * librdkafka writes it to its log, with the certificate's subject and issuer.
+ * Without that an expired certificate and an unknown authority look the same.
+ */
+static int
+verify_certificate(rd_kafka_t *client UNUSED, const char *broker UNUSED,
+				   int32_t broker_id UNUSED, int *error, int depth UNUSED,
+				   const char *der UNUSED, size_t size UNUSED, char *reason,
+				   size_t reason_size, void *arg UNUSED)
+{
+	if (*error == X509_V_OK)
+		return 1;
+	snprintf(reason, reason_size, "%s", X509_verify_cert_error_string(*error));
+	return 0;
+}
+
+/* Where nothing shall be verified, nothing is. */
+static void
+conf_verify(rd_kafka_conf_t *conf)
+{
+	char   value[16] = "";
+	size_t size = sizeof(value);
+
+	if (rd_kafka_conf_get(conf, "enable.ssl.certificate.verification", value,
+						  &size) != RD_KAFKA_CONF_OK ||
+		strcmp(value, "false") != 0)
+		(void) rd_kafka_conf_set_ssl_cert_verify_cb(conf, verify_certificate);
+}
+
 rd_kafka_conf_t *
 kafka_conf_new(const Config *config, KafkaProperties wishes,
 			   KafkaProperties musts)
@@ -43,6 +76,7 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 	for (char **pair = config->kafka; *pair != NULL; pair += 2)
 		conf_must_set(conf, pair[0], pair[1]);
 	conf_set_all(conf, musts);
+	conf_verify(conf);
 	free(client);
 	return conf;
 }
@@ -141,12 +175,22 @@ kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake)
 void
 kafka_log_event(rd_kafka_event_t *event, const char *module)
 {
-	const char *facility;
-	const char *text;
-	int			level;
+	static LogThrottle certificates;
+	struct timespec	   now;
+	const char		  *facility;
+	const char		  *text;
+	int				   level;
 
 	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
 		return;
+	if (strcmp(facility, "SSLCERTVRFY") == 0)
+	{
+		/* at each try to connect, of each client */
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		log_throttled(&certificates, now.tv_sec * SEC_US, LEVEL_WARNING, module,
+					  "%s", text);
+		return;
+	}
 	/* That a broker is away is told by the pump, once. */
 	log_write(level <= 3 && strcmp(facility, "FAIL") != 0 &&
 					  strcmp(facility, "ERROR") != 0

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 
 from cluster import HOST, Kafka
-from process import make_dir, run_tool
+from process import make_dir, run_tool, wait_until
 
 USER, PASSWORD = "relay", "a-password-for-tests"
 LISTENERS = ("GOOD", "EXPIRED", "OTHER", "SASL")
@@ -140,6 +140,13 @@ def test_the_reason_is_named(db, kafka, relays):
     relay.write_config()
     done = relay.command("status")
     assert "certificate has expired" in done.stderr, done.stderr
+    # and so does the relay that runs, now and then
+    relay.start(wait="/livez")
+    wait_until(lambda: "certificate has expired" in relay.log(), 20,
+               lambda: relay.tail())
+    wait_until(lambda: "Broker transport failure" in relay.get("/readyz")[1]
+               or relay.get("/readyz")[0] == 503, 20, "it is not ready")
+    assert relay.log().count("certificate has expired") < 3
 
 
 def test_a_topic_that_was_just_made(db, kafka, relays):
