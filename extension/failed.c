@@ -78,6 +78,15 @@ option_is_true(Jsonb *options, const char *name)
 	return value != NULL && value->type == jbvBool && value->val.boolean;
 }
 
+static char *
+option_text_or(Jsonb *options, const char *name, char *otherwise)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&options->root, name,
+													 strlen(name), NULL);
+
+	return value != NULL ? option_text(value, name) : otherwise;
+}
+
 /* The longest topic names are cut, so that what is added still fits. */
 static char *
 dead_topic(const InboxOptions *options, const char *topic)
@@ -102,6 +111,7 @@ inbox_options(Jsonb *options)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("options must be a JSON object")));
 	o.group = option_text(option(options, "group"), "group");
+	o.relay = option_text_or(options, "relay", "");
 	o.dlq_topic = option_text(option(options, "dlq_topic"), "dlq_topic");
 	if (outbox_topic_fault(dead_topic(&o, "x")) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -315,7 +325,8 @@ enum
 	FAILED_STARTED,
 	FAILED_SESSION,
 	FAILED_SOURCE,
-	FAILED_FAILURES
+	FAILED_FAILURES,
+	FAILED_PROCESS
 };
 
 static const char *
@@ -603,9 +614,11 @@ row_read(TupleTableSlot *slot)
 	message->archived_at = row_get_time(slot, FAILED_ARCHIVED_AT, DT_NOBEGIN);
 	row_read_failure(slot, message);
 	message->started = row_get_int32(slot, FAILED_STARTED);
-	/* Every relay looks at what waits: a live session's try is no death. */
+	/* Every relay looks at what waits: a live session's try is no death, nor is
+	 * that of a session which this relay has lost. */
 	if (message->started > 0 &&
-		session_is_alive(row_get_int64(slot, FAILED_SESSION)))
+		(row_get_int64(slot, FAILED_PROCESS) == attempts_process() ||
+		 session_is_alive(row_get_int64(slot, FAILED_SESSION))))
 	{
 		message->recorded = true;
 		message->started--;
@@ -694,6 +707,7 @@ failed_record_tries(Work *work, List *messages)
 		const Change begun[] = {
 			{FAILED_STARTED, Int32GetDatum(message->started + 1), false},
 			{FAILED_SESSION, Int64GetDatum(session_id()), false},
+			{FAILED_PROCESS, Int64GetDatum(attempts_process()), false},
 		};
 
 		if (message->recorded ||

@@ -95,6 +95,8 @@ inbox_messages_arg(FunctionCallInfo fcinfo)
 		message->key = bytes_or_null(v[4][i], nulls[4][i]);
 		message->value = bytes_or_null(v[5][i], nulls[5][i]);
 		message->headers = bytes_or_null(v[6][i], nulls[6][i]);
+		message->fingerprint = fingerprint(DatumGetInt64(v[3][i]), message->key,
+										   message->value, message->headers);
 		messages = lappend(messages, message);
 	}
 	return messages;
@@ -234,8 +236,12 @@ inbox_return_started(FunctionCallInfo fcinfo, List *messages)
 InboxOptions
 inbox_options_arg(FunctionCallInfo fcinfo, int n)
 {
+	InboxOptions options;
+
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("options must not be null")));
-	return inbox_options(PG_GETARG_JSONB_P(n));
+	options = inbox_options(PG_GETARG_JSONB_P(n));
+	attempts_begin(&options);
+	return options;
 }

@@ -65,12 +65,15 @@ header_id(List *headers, const char *name)
 	return id != NULL ? id : digest_name(header->value, header->value_len);
 }
 
-/* A record without an id is known by where it stands. */
+/*
+ * A record without an id is known by where it stands and what it is: a topic
+ * made anew under its name has others there.
+ */
 static char *
 place_id(const Message *message)
 {
-	return psprintf("%s/%d/" INT64_FORMAT, message->topic, message->partition,
-					message->offset);
+	return psprintf("%s/%d/" INT64_FORMAT "/%s", message->topic,
+					message->partition, message->offset, message->fingerprint);
 }
 
 /*

@@ -6,10 +6,15 @@
  *
  * A message that ends the process (a crash of the backend, of the relay) leaves
  * no trace of its try.  So a try that could end so is put on record first, in a
- * transaction of its own: one small row a partition.  Whoever finds a row of
- * another session that begins where the partition still stands knows that this
- * try came to nothing; then what it held is applied one message at a time, and
- * a message that was begun alone too often is given up.
+ * transaction of its own: one small row a partition.  A relay that finds a row
+ * of another process which begins where the partition still stands knows that
+ * this try came to nothing; then what it held is applied one message at a time,
+ * and a message that was begun alone too often is given up.
+ *
+ * A lost connection is no death: neither of the relay, nor of the server, which
+ * restarts as a whole when one of its processes dies.  So the process on record
+ * is the relay's together with the server's start, not the session.  A relay
+ * takes a new name for itself when the server has ended its session in a try.
  *
  * On record are the tries of handlers of users, and of everything else the
  * first try of each partition in a session: where a process has died, that is
@@ -22,6 +27,7 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -40,7 +46,8 @@ enum
 {
 	OFFSET_TOPIC = 1,
 	OFFSET_PARTITION,
-	OFFSET_NEXT
+	OFFSET_NEXT,
+	OFFSET_FINGERPRINT
 };
 enum
 {
@@ -49,7 +56,7 @@ enum
 	ATTEMPT_FIRST,
 	ATTEMPT_LAST,
 	ATTEMPT_STARTED,
-	ATTEMPT_SESSION,
+	ATTEMPT_PROCESS,
 	ATTEMPT_SUSPECT_TO,
 	ATTEMPT_STARTED_AT
 };
@@ -167,6 +174,7 @@ offset_store(Work *work, const Stretch *stretch)
 	row_put_text(slot, OFFSET_TOPIC, last->topic);
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
 	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
+	row_put_text(slot, OFFSET_FINGERPRINT, last->fingerprint);
 	if (found)
 		table_update(work, table, &tid);
 	else
@@ -227,6 +235,51 @@ session_is_alive(int64 id)
 }
 
 /*
+ * When the checkpointer started: after a crash of any backend it starts anew,
+ * as at each start of the server.
+ */
+static TimestampTz
+server_started_at(void)
+{
+	static TimestampTz started_at = 0;
+
+	if (started_at != 0)
+		return started_at;
+	pgstat_clear_backend_activity_snapshot();
+	for (int i = pgstat_fetch_stat_numbackends(); i > 0; i--)
+	{
+		const PgBackendStatus *other = compat_backend_status(i);
+
+		if (other->st_backendType == B_CHECKPOINTER)
+			started_at = other->st_proc_start_timestamp;
+	}
+	return started_at;
+}
+
+/* The process whose tries are put on record now; 0: not set. */
+static int64 process = 0;
+
+/* Says for whom this session tries; one that has no name is itself. */
+void
+attempts_begin(const InboxOptions *options)
+{
+	if (options->relay[0] == '\0')
+		process = session_id();
+	else
+		process = (int64)
+			hash_bytes_extended((const unsigned char *) options->relay,
+								strlen(options->relay),
+								(uint64) server_started_at());
+}
+
+int64
+attempts_process(void)
+{
+	Assert(process != 0);
+	return process;
+}
+
+/*
  * Up to where this session has to look at a partition's record: behind that
  * its tries are nobody's business.  In memory, since it is of this session.
  */
@@ -260,7 +313,7 @@ typedef struct Attempt
 {
 	ItemPointerData tid;
 	bool			found;
-	bool			mine;		/* this very try, of this session */
+	bool			mine;		/* this very try, of this process */
 	int				started;	/* tries of others at the same message */
 	int64			suspect_to; /* up to here all are tried alone */
 } Attempt;
@@ -283,8 +336,8 @@ attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
 		attempt->suspect_to = row_get_int64(table->slot, ATTEMPT_SUSPECT_TO);
 		if (row_get_int64(table->slot, ATTEMPT_FIRST) == first->offset)
 		{
-			attempt->mine = row_get_int64(table->slot, ATTEMPT_SESSION) ==
-							session_id();
+			attempt->mine = row_get_int64(table->slot, ATTEMPT_PROCESS) ==
+							attempts_process();
 			attempt->started = row_get_int32(table->slot, ATTEMPT_STARTED) -
 							   attempt->mine;
 			if (!attempt->mine)
@@ -319,7 +372,7 @@ attempt_record(Work *work, const Stretch *stretch)
 	row_put(slot, ATTEMPT_FIRST, Int64GetDatum(first->offset));
 	row_put(slot, ATTEMPT_LAST, Int64GetDatum(stretch->last->offset));
 	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(attempt.started + 1));
-	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
+	row_put(slot, ATTEMPT_PROCESS, Int64GetDatum(attempts_process()));
 	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(attempt.suspect_to));
 	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
 	if (attempt.found)

@@ -30,6 +30,7 @@
  *		inbox.c			a batch of messages, applied
  *		inbox_call.c	what the relay's calls bring and what they answer
  *		partition.c		where partitions stand, and tries that were begun
+ *		fingerprint.c	what tells a record from others that had its place
  *		message.c		a message, parsed; attributes.c what we do not know of it
  *		name.c			by what a message is known again
  *		handlers.c		what a message does to stock; payment.c of them the payment
@@ -434,10 +435,11 @@ typedef struct Message
 	const char *topic;
 	int			partition;
 	int64		offset;
-	int64		sent_at_ms; /* -1: unknown */
-	bytea	   *key;		/* or NULL */
-	bytea	   *value;		/* NULL: a tombstone */
-	bytea	   *headers;	/* packed, or NULL */
+	int64		sent_at_ms;	 /* -1: unknown */
+	bytea	   *key;		 /* or NULL */
+	bytea	   *value;		 /* NULL: a tombstone */
+	bytea	   *headers;	 /* packed, or NULL */
+	const char *fingerprint; /* of the record; NULL: it is not at hand */
 
 	bool			   wants_lines; /* the handler reserves: lines are needed */
 	bool			   compares_lines; /* they are only compared, if any */
@@ -506,6 +508,7 @@ typedef struct Handler
 typedef struct InboxOptions
 {
 	const char *group;
+	const char *relay;	   /* the process; empty: unknown */
 	const char *dlq_topic; /* with {topic} in it */
 	int64		order_wait_ms;
 	int			retry_count;
@@ -767,12 +770,18 @@ extern List *differs_part(Work *work, const Order *order, List *told,
 extern void part_init(void);
 extern Oid	part_lock(Work *work);
 
+/* in fingerprint.c */
+extern const char *fingerprint(int64 time_ms, const bytea *key,
+							   const bytea *value, const bytea *headers);
+
 /* in partition.c */
 extern void	   partitions_move(Work *work, List *messages);
 extern bool	   partition_is_behind(Work *work, const Message *message);
 extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
+extern void	   attempts_begin(const InboxOptions *options);
+extern int64   attempts_process(void);
 extern int64   session_id(void);
 extern bool	   session_is_alive(int64 id);
 

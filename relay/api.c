@@ -67,10 +67,19 @@ static const PgStatement statements[API_CALLS] = {
 					   4, API_CROSS_OFF, 0},
 	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
 					 API_OFFSETS, 0},
-	[API_BEGIN_OFFSETS] = {"begin_offsets",
-						   FUNCTION("relay_begin_offsets($1::text[],"
-									" $2::int[], $3::bigint[])"),
-						   3, API_BEGIN_OFFSETS, 0},
+	[API_BEGIN_TOPIC] = {"begin_topic",
+						 FUNCTION("relay_begin_topic($1::text,"
+								  " $2::bigint[]::int[], $3::bigint[])"),
+						 3, API_BEGIN_TOPIC, 0},
+	[API_MOVE_OFFSET] = {"move_offset",
+						 FUNCTION("relay_move_offset($1::text, $2::int,"
+								  " $3::bigint, $4::bigint,"
+								  " nullif($5::bigint, -1), $6::text)"),
+						 6, API_MOVE_OFFSET, 0},
+	[API_FINGERPRINT] = {"fingerprint",
+						 FUNCTION("relay_fingerprint($1::text, $2::int,"
+								  " $3::bigint, $4::text)"),
+						 4, API_FINGERPRINT, 0},
 	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
 				   API_APPLY, 0},
 	[API_APPLY_FAILED] = {"apply_failed",
@@ -298,12 +307,54 @@ api_call_offsets(PgConn *conn, char *const *topics)
 }
 
 void
-api_call_begin_offsets(PgConn *conn, ApiBatch *beginnings)
+api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
+					 const int64_t *offsets, uint32_t count)
 {
-	PgParam params[Lengthof(beginnings->arrays)];
+	Buf		ids = {0};
+	Buf		places = {0};
+	PgParam params[3];
 
-	api_batch_params(beginnings, params);
-	pgconn_call(conn, &statements[API_BEGIN_OFFSETS], params);
+	api_int8_array(&ids, partitions, count);
+	api_int8_array(&places, offsets, count);
+	params[0] = text_param(topic);
+	params[1] = binary_param(&ids);
+	params[2] = binary_param(&places);
+	pgconn_call(conn, &statements[API_BEGIN_TOPIC], params);
+	buf_free(&ids);
+	buf_free(&places);
+}
+
+void
+api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
+					 int64_t was, int64_t next, int64_t last_missing,
+					 const char *reason)
+{
+	NumberText	  numbers[4];
+	const PgParam params[] = {
+		text_param(topic),
+		api_number(&numbers[0], partition),
+		api_number(&numbers[1], was),
+		api_number(&numbers[2], next),
+		api_number(&numbers[3], last_missing),
+		text_param(reason),
+	};
+
+	pgconn_call(conn, &statements[API_MOVE_OFFSET], params);
+}
+
+void
+api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
+					 int64_t next, const char *fingerprint)
+{
+	NumberText	  numbers[2];
+	const PgParam params[] = {
+		text_param(topic),
+		api_number(&numbers[0], partition),
+		api_number(&numbers[1], next),
+		text_param(fingerprint),
+	};
+
+	pgconn_call(conn, &statements[API_FINGERPRINT], params);
 }
 
 void
@@ -439,6 +490,16 @@ api_sqlstate(const PGresult *result)
 		return NULL;
 	sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	return sqlstate != NULL ? sqlstate : "";
+}
+
+bool
+api_ends_session(const PGresult *result)
+{
+	const char *severity = PQresultErrorField(result,
+											  PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return severity != NULL &&
+		   (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 }
 
 char *

@@ -38,7 +38,9 @@ typedef enum ApiCall
 	API_HELD_PAGE,
 	API_CROSS_OFF,
 	API_OFFSETS,
-	API_BEGIN_OFFSETS,
+	API_BEGIN_TOPIC,
+	API_MOVE_OFFSET,
+	API_FINGERPRINT,
 	API_APPLY,
 	API_APPLY_FAILED,
 	API_RETRY,
@@ -126,9 +128,16 @@ void api_batch_params(ApiBatch *batch, PgParam *params);
 void api_batch_add(ApiBatch *batch, const ApiMessage *message);
 void api_batch_free(ApiBatch *batch);
 
-/* Where partitions begin that the database does not know; of the messages only
- * topic, partition and offset count. */
-void api_call_begin_offsets(PgConn *conn, ApiBatch *beginnings);
+/* Where the partitions of a topic begin that the database does not know. */
+void api_call_begin_topic(PgConn *conn, const char *topic,
+						  const int64_t *partitions, const int64_t *offsets,
+						  uint32_t count);
+/* last_missing: -1 for not known */
+void api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
+						  int64_t was, int64_t next, int64_t last_missing,
+						  const char *reason);
+void api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
+						  int64_t next, const char *fingerprint);
 void api_call_apply(PgConn *conn, ApiBatch *batch, const char *options);
 void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 						   const char *sqlstate, const char *message);
@@ -137,6 +146,9 @@ void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 
 /* NULL if the call went well; "" where the server gave no code */
 const char *api_sqlstate(const PGresult *result);
+
+/* The error is the last that comes from this session. */
+bool api_ends_session(const PGresult *result);
 
 /* message, detail and hint of an error in one line, freed by the caller */
 char *api_error_text(const PGresult *result);

@@ -370,20 +370,36 @@ check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
 
 /* ---- what a start would consume ---------------------------------------- */
 
+typedef struct Consumed
+{
+	int64_t count;	 /* messages that a start would consume */
+	int64_t missing; /* offsets that are gone before they were read */
+	int		anew;	 /* partitions that end before where they were read to */
+	bool	known;	 /* the database knows the topic */
+} Consumed;
+
+/* -1: the database does not know the topic. */
 static int64_t
 stored_offset(const PGresult *offsets, const char *topic, int partition)
 {
+	int64_t offset = -1;
+
 	for (int row = 0; row < PQntuples(offsets); row++)
-		if (strcmp(PQgetvalue(offsets, row, 0), topic) == 0 &&
+	{
+		if (strcmp(PQgetvalue(offsets, row, 0), topic) != 0)
+			continue;
+		if (!PQgetisnull(offsets, row, 1) &&
 			api_int(offsets, row, 1) == partition)
 			return api_int(offsets, row, 2);
-	return -1;
+		offset = 0;
+	}
+	return offset;
 }
 
-/* Adds to *sum how many messages of the partition are new. */
+/* Adds what is new of a partition. */
 static rd_kafka_resp_err_t
-count_new(Check *check, const PGresult *offsets, const char *topic,
-		  int partition, int64_t *sum, bool *known)
+add_consumed(Check *check, const PGresult *offsets, const char *topic,
+			 int partition, Consumed *consumed)
 {
 	int64_t				from = stored_offset(offsets, topic, partition);
 	int64_t				first;
@@ -393,10 +409,17 @@ count_new(Check *check, const PGresult *offsets, const char *topic,
 
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return error;
-	*known = *known || from >= 0;
-	if (from < 0 && check->config->first_offset == FIRST_OFFSET_LATEST)
+	consumed->known |= from >= 0;
+	if (from > end)
+	{
+		consumed->anew++;
+		from = first;
+	}
+	else if (from >= 0)
+		consumed->missing += Max(first - from, 0);
+	else if (check->config->first_offset == FIRST_OFFSET_LATEST)
 		from = end;
-	*sum += Max(end - Max(from, first), 0);
+	consumed->count += Max(end - Max(from, first), 0);
 	return error;
 }
 
@@ -404,8 +427,7 @@ static void
 check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 			   const PGresult *offsets)
 {
-	int64_t sum = 0;
-	bool	known = false;
+	Consumed consumed = {0};
 
 	if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
@@ -416,8 +438,8 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 	for (int i = 0; i < topic->partition_cnt; i++)
 	{
 		int					partition = topic->partitions[i].id;
-		rd_kafka_resp_err_t error = count_new(check, offsets, topic->topic,
-											  partition, &sum, &known);
+		rd_kafka_resp_err_t error = add_consumed(check, offsets, topic->topic,
+												 partition, &consumed);
 
 		if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
@@ -430,11 +452,21 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 	}
 	check_good("topic %s: %d partitions, a start would consume %" PRId64
 			   " messages%s",
-			   topic->topic, topic->partition_cnt, sum,
-			   known ? ""
+			   topic->topic, topic->partition_cnt, consumed.count,
+			   consumed.known ? ""
 			   : check->config->first_offset >= 0
 				   ? " or fewer, by first_offset"
 				   : "; the database knows none of them yet");
+	if (consumed.anew > 0)
+		check_good("topic %s: %d partitions end before the place up to which "
+				   "they were read: made anew, or without their end; a start "
+				   "reads all that they have",
+				   topic->topic, consumed.anew);
+	if (consumed.missing > 0)
+		check_good("topic %s: %" PRId64 " messages are gone that were not "
+				   "read: by retention, or deleted; a start goes on behind "
+				   "them",
+				   topic->topic, consumed.missing);
 }
 
 static void

@@ -449,6 +449,14 @@ see_message(Comparison *c, const rd_kafka_message_t *message)
 						-1, message->err);
 		return false;
 	}
+	if (message->err == RD_KAFKA_RESP_ERR__BAD_MSG)
+	{
+		command_say("a batch did not match its checksum, so its records are "
+					"not known: %s; run it again, and if that does not help, "
+					"look at the broker's disks",
+					rd_kafka_message_errstr(message));
+		return false;
+	}
 	if (message->err != 0 && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
 	{
 		c->trouble = message->err;

@@ -174,11 +174,18 @@ end_of(const Status *status, const struct rd_kafka_metadata *metadata,
 }
 
 static void
-add_consumer(Status *status, const PGresult *offsets, int row, int64_t end)
+add_consumer(Status *status, const PGresult *offsets, int row, int shown,
+			 int64_t end)
 {
 	const char *topic = PQgetvalue(offsets, row, 0);
 	int64_t		next = api_int(offsets, row, 2);
 
+	if (end >= 0 && end < next)
+		problem(status,
+				"partition %s/%s ends at %" PRId64 ", and was read up to "
+				"%" PRId64 ": it was made anew, or lost its end; a relay that "
+				"consumes it reads it from its start",
+				topic, PQgetvalue(offsets, row, 1), end, next);
 	if (!status->json)
 	{
 		buf_printf(&status->body, "consumed %s/%s: %" PRId64, topic,
@@ -188,7 +195,7 @@ add_consumer(Status *status, const PGresult *offsets, int row, int64_t end)
 		buf_add_str(&status->body, "\n");
 		return;
 	}
-	buf_printf(&status->body, "%s{\"topic\":", row > 0 ? "," : "");
+	buf_printf(&status->body, "%s{\"topic\":", shown > 0 ? "," : "");
 	json_string(&status->body, topic);
 	buf_printf(&status->body, ",\"partition\":%s,\"next_offset\":%" PRId64,
 			   PQgetvalue(offsets, row, 1), next);
@@ -206,15 +213,17 @@ add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 	PGresult *offsets = command_checked(api_exec_offsets(status->command.pg,
 														 NULL),
 										"offsets");
+	int		  shown = 0;
 
 	if (offsets == NULL)
 		return false;
 	if (status->json)
 		buf_add_str(&status->body, ",\"consumers\":[");
 	for (int row = 0; row < PQntuples(offsets); row++)
-		add_consumer(status, offsets, row,
-					 end_of(status, metadata, PQgetvalue(offsets, row, 0),
-							(int32_t) api_int(offsets, row, 1)));
+		if (!PQgetisnull(offsets, row, 1))
+			add_consumer(status, offsets, row, shown++,
+						 end_of(status, metadata, PQgetvalue(offsets, row, 0),
+								(int32_t) api_int(offsets, row, 1)));
 	if (status->json)
 		buf_add_str(&status->body, "]");
 	PQclear(offsets);

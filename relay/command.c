@@ -112,6 +112,7 @@ command_broker(Command *command)
 			{"enable.auto.offset.store", "false"},
 			{"enable.partition.eof", "true"},
 			{"auto.offset.reset", "earliest"},
+			{"check.crcs", "true"},
 			{"group.id", command_group(command)},
 			{NULL, NULL},
 		});

@@ -11,7 +11,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "consumer.h"
+#include "consumer_private.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,40 +19,16 @@
 
 #define LOG_MODULE "consumer"
 
-/* What waits: only for partitions that the database does not know
- * yet, and only where they do not begin at their start; and for topics that
- * were missing. */
-#define FIND_OFFSETS_MS 5000
-
-typedef struct Partition
+static void
+consumer_survey_ended(void *arg)
 {
-	char   *topic; /* owned */
-	int32_t id;
-	int64_t next;		 /* offset after the last applied; -1: none */
-	bool	uncommitted; /* Kafka does not know next */
-} Partition;
+	Consumer *consumer = arg;
 
-struct Consumer
-{
-	Loop			   *loop;
-	Metrics			   *metrics;
-	ConsumerHandlers	handlers;
-	void			   *arg;
-	LoopWake		   *wake;
-	rd_kafka_t		   *client;		/* NULL while closed */
-	rd_kafka_queue_t   *queue;		/* messages and rebalances */
-	rd_kafka_queue_t   *side_queue; /* log lines; all, while leaving */
-	bool				leaving;
-	Partition		   *partitions; /* what the group assigned */
-	size_t				partition_count;
-	rd_kafka_message_t *messages[CONSUMER_BATCH_MESSAGES];
-	uint32_t			count;
-	size_t				bytes;	 /* of messages */
-	Buf					headers; /* of the message last asked for */
-	Buf					error;
-	LogThrottle			error_told;
-	Absent				absent;
-};
+	if (consumer->client == NULL)
+		return;
+	consumer_surveyed(consumer);
+	consumer->handlers.surveyed(consumer->arg);
+}
 
 static void
 consumer_woken(void *arg)
@@ -74,6 +50,7 @@ consumer_new(Loop *loop, Metrics *metrics, const ConsumerHandlers *handlers,
 	consumer->handlers = *handlers;
 	consumer->arg = arg;
 	consumer->wake = loop_wake_new(loop, consumer_woken, consumer);
+	consumer->survey = survey_new(loop, consumer_survey_ended, consumer);
 	return consumer;
 }
 
@@ -83,7 +60,10 @@ consumer_free(Consumer *consumer)
 	if (consumer == NULL)
 		return;
 	consumer_close(consumer);
+	survey_free(consumer->survey);
 	loop_wake_free(consumer->wake);
+	strings_free(consumer->unknown);
+	buf_free(&consumer->trouble);
 	buf_free(&consumer->headers);
 	buf_free(&consumer->error);
 	absent_forget_all(&consumer->absent);
@@ -109,6 +89,25 @@ consumer_forget_partitions(Consumer *consumer)
 	metrics_forget(consumer->metrics, METRIC_LAG);
 }
 
+/* From the start, so that a rate sees the first of them. */
+static void
+consumer_show_metrics(const Consumer *consumer)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		const Partition *partition = &consumer->partitions[i];
+		char			 id[16];
+
+		snprintf(id, sizeof(id), "%d", partition->id);
+		(void) metrics_cell(consumer->metrics, METRIC_MISSING, "topic",
+							partition->topic, "partition", id, NULL);
+		(void) metrics_cell(consumer->metrics, METRIC_HISTORIES, "topic",
+							partition->topic, "partition", id, NULL);
+		(void) metrics_cell(consumer->metrics, METRIC_DAMAGED, "topic",
+							partition->topic, NULL);
+	}
+}
+
 static void
 consumer_set_partitions(Consumer							  *consumer,
 						const rd_kafka_topic_partition_list_t *list)
@@ -123,11 +122,13 @@ consumer_set_partitions(Consumer							  *consumer,
 		consumer->partitions[i] = (Partition){
 			.topic = xstrdup(list->elems[i].topic),
 			.id = list->elems[i].partition,
-			.next = -1,
+			.end = -1,
+			.drained_to = -1,
 		};
+	consumer_show_metrics(consumer);
 }
 
-static Partition *
+Partition *
 consumer_partition(Consumer *consumer, const char *topic, int32_t id)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
@@ -137,7 +138,7 @@ consumer_partition(Consumer *consumer, const char *topic, int32_t id)
 	return NULL;
 }
 
-static void
+void
 consumer_assign(Consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
 	rd_kafka_resp_err_t error = rd_kafka_assign(consumer->client, list);
@@ -153,6 +154,8 @@ consumer_suspend(Consumer *consumer)
 		0);
 
 	consumer_drop(consumer);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		consumer->partitions[i].ignored = true;
 	consumer_assign(consumer, none);
 	rd_kafka_topic_partition_list_destroy(none);
 }
@@ -161,28 +164,6 @@ bool
 consumer_is_assigned(const Consumer *consumer)
 {
 	return consumer->partition_count > 0;
-}
-
-const Absent *
-consumer_absent(const Consumer *consumer)
-{
-	return &consumer->absent;
-}
-
-/* A topic that is made later brings a rebalance, if not always a partition for
- * us.  Few are missing, and seldom: it may wait for the broker. */
-static void
-consumer_look_for_absent(Consumer *consumer)
-{
-	char **topics = consumer->absent.topics;
-
-	consumer->absent = (Absent){0};
-	for (char **topic = topics; topics != NULL && *topic != NULL; topic++)
-		if (kafka_has_topic(consumer->client, *topic, FIND_OFFSETS_MS))
-			log_info("topic is there now topic=%s", *topic);
-		else
-			(void) absent_note(&consumer->absent, *topic);
-	strings_free(topics);
 }
 
 static void
@@ -200,7 +181,6 @@ consumer_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t error,
 	{
 		consumer_suspend(consumer);
 		consumer_set_partitions(consumer, list);
-		consumer_look_for_absent(consumer);
 	}
 	else
 	{
@@ -247,18 +227,24 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 			{"partition.assignment.strategy", "range"},
 			{"enable.auto.commit", "false"},
 			{"enable.auto.offset.store", "false"},
-			/* where retention has overtaken the database: what is left */
-			{"auto.offset.reset", "earliest"},
+			/* no place but the one that was asked for: consumer_place.c */
+			{"auto.offset.reset", "error"},
+			{"check.crcs", "true"},
+			{"enable.partition.eof", "true"},
 			{NULL, NULL},
 		});
 
 	Assert(consumer->client == NULL && group[0] != '\0');
+	consumer->topics = config->topics;
+	survey_open(consumer->survey, witness_conf(config));
+	buf_clear(&consumer->trouble);
 	rd_kafka_conf_set_opaque(conf, consumer);
 	rd_kafka_conf_set_rebalance_cb(conf, consumer_rebalance);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_LOG);
 	consumer->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 	if (consumer->client == NULL)
 	{
+		survey_close(consumer->survey);
 		buf_printf(error, "could not make a consumer: %s", reason);
 		return false;
 	}
@@ -303,6 +289,7 @@ consumer_close(Consumer *consumer)
 {
 	if (consumer->client == NULL)
 		return;
+	survey_close(consumer->survey);
 	consumer_drop(consumer);
 	consumer_forget_partitions(consumer);
 	rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
@@ -313,114 +300,6 @@ consumer_close(Consumer *consumer)
 						   RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	consumer->client = NULL;
 	consumer->leaving = false;
-}
-
-/* ---- where to begin ---------------------------------------------------- */
-
-static void
-take_database_offsets(rd_kafka_topic_partition_list_t *list,
-					  const PGresult				  *offsets)
-{
-	for (int row = 0; row < PQntuples(offsets); row++)
-	{
-		rd_kafka_topic_partition_t *partition;
-
-		partition = rd_kafka_topic_partition_list_find(list,
-													   api_text(offsets, row,
-																0),
-													   (int32_t)
-														   api_int(offsets, row,
-																   1));
-		if (partition != NULL)
-			partition->offset = api_int(offsets, row, 2);
-	}
-}
-
-/* The assigned partitions, with offsets where the database has them. */
-static rd_kafka_topic_partition_list_t *
-list_from_database(const Consumer *consumer, const PGresult *offsets)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
-		(int) consumer->partition_count);
-
-	for (size_t i = 0; i < consumer->partition_count; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->partitions[i].topic,
-										  consumer->partitions[i].id);
-	take_database_offsets(list, offsets);
-	return list;
-}
-
-static bool
-find_beginnings(Consumer *consumer, rd_kafka_topic_partition_list_t *list,
-				int64_t first_offset)
-{
-	for (int i = 0; i < list->cnt; i++)
-		list->elems[i].offset = first_offset >= 0 ? first_offset
-												  : RD_KAFKA_OFFSET_END;
-	if (first_offset >= 0 &&
-		kafka_find_offsets(consumer->client, list, FIND_OFFSETS_MS) != 0)
-		return false;
-	/* the end as a number: what comes from now on comes after it */
-	for (int i = 0; i < list->cnt; i++)
-		if (list->elems[i].offset == RD_KAFKA_OFFSET_END &&
-			kafka_find_end(consumer->client, list->elems[i].topic,
-						   list->elems[i].partition, &list->elems[i].offset,
-						   FIND_OFFSETS_MS) != 0)
-			return false;
-	return true;
-}
-
-bool
-consumer_find_beginnings(Consumer *consumer, const PGresult *offsets,
-						 int64_t first_offset, ApiBatch *beginnings)
-{
-	rd_kafka_topic_partition_list_t *all = list_from_database(consumer,
-															  offsets);
-	rd_kafka_topic_partition_list_t
-		*unknown = rd_kafka_topic_partition_list_new(all->cnt);
-	bool good;
-
-	/* at the start nothing can be skipped: it need not be remembered */
-	for (int i = 0; first_offset != FIRST_OFFSET_EARLIEST && i < all->cnt; i++)
-		if (all->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
-			rd_kafka_topic_partition_list_add(unknown, all->elems[i].topic,
-											  all->elems[i].partition);
-	good = unknown->cnt == 0 ||
-		   find_beginnings(consumer, unknown, first_offset);
-	api_batch_begin(beginnings);
-	for (int i = 0; good && i < unknown->cnt; i++)
-		api_batch_add(beginnings,
-					  &(ApiMessage){
-						  .topic = {unknown->elems[i].topic,
-									strlen(unknown->elems[i].topic)},
-						  .partition = unknown->elems[i].partition,
-						  .offset = unknown->elems[i].offset,
-						  .timestamp_ms = -1,
-					  });
-	rd_kafka_topic_partition_list_destroy(unknown);
-	rd_kafka_topic_partition_list_destroy(all);
-	return good;
-}
-
-void
-consumer_place(Consumer *consumer, const PGresult *offsets)
-{
-	rd_kafka_topic_partition_list_t *list = list_from_database(consumer,
-															   offsets);
-
-	for (int i = 0; i < list->cnt; i++)
-	{
-		if (list->elems[i].offset == RD_KAFKA_OFFSET_INVALID)
-			list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
-		consumer->partitions[i].next = list->elems[i].offset >= 0
-										   ? list->elems[i].offset
-										   : -1;
-		log_debug("begins topic=%s partition=%d offset=%" PRId64,
-				  list->elems[i].topic, list->elems[i].partition,
-				  list->elems[i].offset);
-	}
-	consumer_assign(consumer, list);
-	rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* ---- the batch --------------------------------------------------------- */
@@ -457,37 +336,89 @@ consumer_serve_side_queue(Consumer *consumer)
 	}
 }
 
-/* False if the consumer is of no use any more. */
-static bool
-consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
+static void
+consumer_note_absent(Consumer *consumer, const rd_kafka_message_t *message)
 {
-	char		reason[KAFKA_ERROR_MAX];
+	const char *topic = rd_kafka_topic_name(message->rkt);
+
+	if (absent_note(&consumer->absent, topic))
+		log_warning("topic to consume is missing: is its name right? topic=%s",
+					topic);
+}
+
+/* What is wrong with a partition: it is to be placed anew.  Of a batch that is
+ * damaged librdkafka steps over all that it holds. */
+static void
+consumer_take_disturbance(Consumer *consumer, Partition *partition,
+						  const rd_kafka_message_t *message)
+{
+	const char *topic = partition != NULL ? partition->topic : "";
 	const char *text = rd_kafka_message_errstr(message);
+	char		what[256];
 
-	if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
-		message->rkt != NULL)
-	{
-		const char *topic = rd_kafka_topic_name(message->rkt);
+	snprintf(what, sizeof(what), "could not be read: %s",
+			 text != NULL ? text : rd_kafka_err2name(message->err));
+	if (message->err == RD_KAFKA_RESP_ERR__BAD_MSG)
+		*metrics_cell(consumer->metrics, METRIC_DAMAGED, "topic", topic,
+					  NULL) += 1;
+	log_throttled(&consumer->error_told, loop_now(consumer->loop),
+				  LEVEL_WARNING, LOG_MODULE,
+				  "partition %s topic=%s partition=%d", what, topic,
+				  message->partition);
+	consumer_disturb(consumer, partition, what);
+}
 
-		if (absent_note(&consumer->absent, topic))
-			log_warning("topic to consume is missing: is its name right? "
-						"topic=%s",
-						topic);
-		return true;
-	}
-	if (message->err != RD_KAFKA_RESP_ERR__FATAL)
-	{
-		log_throttled(&consumer->error_told, loop_now(consumer->loop),
-					  LEVEL_WARNING, LOG_MODULE, "%s: %s",
-					  rd_kafka_err2name(message->err),
-					  text != NULL ? text : "");
-		return true;
-	}
+static void
+consumer_take_fatal(Consumer *consumer)
+{
+	char reason[KAFKA_ERROR_MAX];
+
 	rd_kafka_fatal_error(consumer->client, reason, sizeof(reason));
 	buf_clear(&consumer->error);
 	buf_add_str(&consumer->error, reason);
 	buf_str(&consumer->error);
-	return false;
+}
+
+/* False if the consumer is of no use any more. */
+static bool
+consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
+{
+	const char *text = rd_kafka_message_errstr(message);
+	Partition  *partition = NULL;
+
+	if (message->rkt != NULL)
+		partition = consumer_partition(consumer,
+									   rd_kafka_topic_name(message->rkt),
+									   message->partition);
+	switch ((int) message->err)
+	{
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+			if (partition != NULL && !partition->ignored)
+				partition->drained_to = message->offset;
+			return true;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+			consumer_take_disturbance(consumer, partition, message);
+			return true;
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			if (message->rkt != NULL)
+			{
+				consumer_note_absent(consumer, message);
+				return true;
+			}
+			break;
+		case RD_KAFKA_RESP_ERR__FATAL:
+			consumer_take_fatal(consumer);
+			return false;
+		default:
+			break;
+	}
+	log_throttled(&consumer->error_told, loop_now(consumer->loop),
+				  LEVEL_WARNING, LOG_MODULE, "%s: %s",
+				  rd_kafka_err2name(message->err), text != NULL ? text : "");
+	return true;
 }
 
 ConsumerTaken
@@ -514,16 +445,15 @@ consumer_take(Consumer *consumer)
 				return CONSUMER_FAILED;
 			continue;
 		}
+		if (!consumer_expects(consumer, message))
+		{
+			rd_kafka_message_destroy(message);
+			continue;
+		}
 		consumer->messages[consumer->count++] = message;
 		consumer->bytes += message->len + message->key_len;
 	}
 	return CONSUMER_MORE;
-}
-
-static Slice
-slice_of(const void *data, size_t len)
-{
-	return (Slice){data, data != NULL ? len : 0};
 }
 
 /* The headers are packed into one buffer: the answer is good until the next
@@ -531,32 +461,8 @@ slice_of(const void *data, size_t len)
 bool
 consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 {
-	const rd_kafka_message_t *message;
-	rd_kafka_headers_t		 *headers;
-	rd_kafka_timestamp_type_t type;
-	const char				 *topic;
-	bool					  complete;
-
 	Assert(index < consumer->count);
-	message = consumer->messages[index];
-	topic = rd_kafka_topic_name(message->rkt);
-	buf_clear(&consumer->headers);
-	*to = (ApiMessage){
-		.topic = {topic, strlen(topic)},
-		.partition = message->partition,
-		.offset = message->offset,
-		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
-		.key = slice_of(message->key, message->key_len),
-		.value = slice_of(message->payload, message->len),
-	};
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		to->timestamp_ms = -1;
-	if (rd_kafka_message_headers(message, &headers) !=
-		RD_KAFKA_RESP_ERR_NO_ERROR)
-		return true;
-	complete = headers_pack(headers, &consumer->headers);
-	to->headers = (Slice){buf_str(&consumer->headers), consumer->headers.len};
-	return complete;
+	return record_read(consumer->messages[index], &consumer->headers, to);
 }
 
 void
@@ -573,6 +479,7 @@ consumer_applied(Consumer *consumer, uint32_t index)
 	Assert(message->offset >= partition->next);
 	partition->next = message->offset + 1;
 	partition->uncommitted = true;
+	consumer_note_witness(consumer, partition, message);
 }
 
 /* ---- what others see --------------------------------------------------- */
@@ -599,25 +506,40 @@ consumer_commit(Consumer *consumer)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+/* Of the partition's messages at hand none is applied before all are. */
+static bool
+consumer_holds(const Consumer *consumer, const Partition *partition)
+{
+	for (uint32_t i = 0; i < consumer->count; i++)
+		if (consumer->messages[i]->partition == partition->id &&
+			consumer->messages[i]->offset >= partition->next &&
+			strcmp(rd_kafka_topic_name(consumer->messages[i]->rkt),
+				   partition->topic) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Where all that is stable was taken and applied there is no lag, though the
+ * last offset applied be lower: what follows are marks of transactions.
+ */
 void
 consumer_measure_lag(Consumer *consumer)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		const Partition *partition = &consumer->partitions[i];
-		int64_t			 low;
-		int64_t			 high;
-		char			 id[16];
+		bool			 drained = partition->drained_to >= partition->next &&
+					   !consumer_holds(consumer, partition);
+		int64_t end = Max(partition->end, partition->drained_to);
+		char	id[16];
 
-		if (consumer->client == NULL || partition->next < 0 ||
-			rd_kafka_get_watermark_offsets(consumer->client, partition->topic,
-										   partition->id, &low, &high) !=
-				RD_KAFKA_RESP_ERR_NO_ERROR ||
-			high < 0)
+		if (consumer->client == NULL || !partition->begun || end < 0)
 			continue;
 		snprintf(id, sizeof(id), "%d", partition->id);
 		*metrics_cell(consumer->metrics, METRIC_LAG, "topic", partition->topic,
 					  "partition", id,
-					  NULL) = (double) Max(high - partition->next, 0);
+					  NULL) = drained ? 0
+									  : (double) Max(end - partition->next, 0);
 	}
 }

@@ -11,6 +11,7 @@
 
 #include "absent.h"
 #include "api.h"
+#include "fingerprint.h"
 #include "kafka.h"
 #include "loop.h"
 #include "metrics.h"
@@ -19,11 +20,13 @@
 #define CONSUMER_BATCH_MESSAGES 500
 #define CONSUMER_BATCH_BYTES	(4 * 1024 * 1024)
 
-/* rebalance is called from within consumer_take(), the others from the loop. */
+/* rebalance is called from within consumer_take(), the others from the loop.
+ * surveyed: the broker has answered consumer_survey(). */
 typedef struct ConsumerHandlers
 {
 	void (*readable)(void *arg);
 	void (*rebalance)(void *arg, bool assigned);
+	void (*surveyed)(void *arg);
 } ConsumerHandlers;
 
 typedef enum ConsumerTaken
@@ -48,22 +51,59 @@ const char *consumer_error(const Consumer *consumer);
 void consumer_leave(Consumer *consumer);
 bool consumer_has_left(const Consumer *consumer);
 
-/* Where the assigned partitions begin that the database does not know: decided
- * once, by first_offset, and then the database's to keep.  None are found where
- * that is the start.  False: Kafka did not say.  The answer is that of
- * relay_offsets(). */
-bool consumer_find_beginnings(Consumer *consumer, const PGresult *offsets,
-							  int64_t	first_offset,
-							  ApiBatch *beginnings) MUST_CHECK;
+/*
+ * Where to begin (consumer_place.c): the database's offsets, an answer to
+ * relay_offsets(); then what the broker has, asked in a thread of its own;
+ * then changes for the database, if there are any, and all of it again; if
+ * there are none, the partitions can be placed.
+ */
+void consumer_take_offsets(Consumer *consumer, const PGresult *offsets);
+void consumer_survey(Consumer *consumer, int64_t first_offset);
+bool consumer_surveys(const Consumer *consumer);
+void consumer_surveyed(Consumer *consumer);
+bool consumer_wants_change(const Consumer *consumer);
+bool consumer_waits(const Consumer *consumer); /* for more from the broker */
 
-/* The assigned partitions are read from where the database stands, others from
- * their start. */
-void consumer_place(Consumer *consumer, const PGresult *offsets);
+typedef struct ConsumerChange
+{
+	enum
+	{
+		CONSUMER_BEGINS, /* a topic: its partitions, and their offsets */
+		CONSUMER_MOVES,	 /* a partition: was, next, why */
+		CONSUMER_LEARNED /* what its record before next is */
+	} kind;
+	char	   *topic;
+	int64_t	   *partitions;
+	int64_t	   *offsets;
+	uint32_t	count; /* of these two */
+	int32_t		partition;
+	int64_t		was;
+	int64_t		next;
+	int64_t		last_missing; /* -1: not known */
+	const char *reason;
+	Fingerprint fingerprint;
+} ConsumerChange;
+
+void consumer_next_change(Consumer *consumer, ConsumerChange *change);
+bool consumer_next_learned(Consumer		  *consumer,
+						   ConsumerChange *change) MUST_CHECK;
+void consumer_change_free(ConsumerChange *change);
+
+void consumer_place(Consumer *consumer);
+
+/* Once it is placed: the last survey does not fit it; something came that
+ * cannot be relied on, so it has to be placed anew; there is something to
+ * learn; all was well since it was placed. */
+bool consumer_is_misplaced(const Consumer *consumer);
+bool consumer_is_disturbed(const Consumer *consumer);
+bool consumer_has_learned(const Consumer *consumer);
+void consumer_is_well(Consumer *consumer);
+
 void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
 
-/* Of the topics to consume those that the broker has not. */
-const Absent *consumer_absent(const Consumer *consumer);
+/* What is wrong, if anything: ", ..." */
+void consumer_sentence(const Consumer *consumer, Buf *sentence);
 
 /* The batch.  A message belongs to the consumer until consumer_drop(). */
 ConsumerTaken consumer_take(Consumer *consumer) MUST_CHECK;

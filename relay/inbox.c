@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define LOG_MODULE "inbox"
@@ -58,6 +59,27 @@ inbox_readable(void *arg)
 }
 
 static void
+inbox_surveyed(void *arg)
+{
+	Inbox	  *inbox = arg;
+	InboxCore *core = &inbox->core;
+	Consumer  *consumer = inbox->consumer;
+	InboxFound found = consumer_waits(consumer) ? INBOX_WAITS : INBOX_FITS;
+
+	if (core->placed)
+	{
+		if (consumer_is_misplaced(consumer))
+			found = INBOX_MISPLACED;
+		else if (!core->disturbed)
+			consumer_is_well(consumer);
+	}
+	else if (consumer_wants_change(consumer))
+		found = INBOX_TO_STORE;
+	if (inbox_on_surveyed(core, found, loop_now(inbox->loop)))
+		consumer_place(consumer);
+}
+
+static void
 inbox_rebalanced(void *arg, bool assigned)
 {
 	Inbox *inbox = arg;
@@ -67,12 +89,26 @@ inbox_rebalanced(void *arg, bool assigned)
 		log_recovered(&inbox->consumer_told);
 }
 
+/*
+ * The database counts the tries that a process has begun and not ended: it may
+ * have died of one.  Not so while it is the same process that comes again, so
+ * this names it.  But a session that the server has ended in a try counts.
+ */
+void
+inbox_rename(Inbox *inbox)
+{
+	if (getrandom(&inbox->process, sizeof(inbox->process), 0) !=
+		sizeof(inbox->process))
+		abort();
+}
+
 Inbox *
 inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 {
 	static const ConsumerHandlers handlers = {
 		.readable = inbox_readable,
 		.rebalance = inbox_rebalanced,
+		.surveyed = inbox_surveyed,
 	};
 	Inbox *inbox = xcalloc(1, sizeof(Inbox));
 
@@ -81,6 +117,7 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	inbox->metrics = metrics;
 	inbox->conn = pgconn_new(loop, INBOX_ANSWER_US, inbox_on_conn, inbox);
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
+	inbox_rename(inbox);
 	inbox_core_init(&inbox->core, config->topics[0] != NULL,
 					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
 	inbox_begin_metrics(inbox);
@@ -118,11 +155,11 @@ inbox_set_options(Inbox *inbox)
 	buf_printf(json,
 			   "],\"count_attempts\":true,\"careful\":%s,\"alert\":%s,"
 			   "\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
-			   ",\"group\":",
+			   ",\"relay\":\"%016" PRIx64 "\",\"group\":",
 			   inbox->careful ? "true" : "false",
 			   config->webhook_url[0] != '\0' ? "true" : "false",
 			   config->order_wait_us / MS_US,
-			   config->dedup_retention_us / MS_US);
+			   config->dedup_retention_us / MS_US, inbox->process);
 	json_string(json, inbox->group);
 	buf_add_str(json, "}");
 	buf_str(json);
@@ -212,6 +249,10 @@ inbox_fetch(Inbox *inbox)
 		consumer_drop(inbox->consumer);
 	inbox_on_fetched(core, consumer_count(inbox->consumer),
 					 taken == CONSUMER_DRAINED, loop_now(inbox->loop));
+	if (consumer_is_disturbed(inbox->consumer))
+		inbox_on_disturbed(core);
+	if (consumer_has_learned(inbox->consumer))
+		inbox_on_learned(core, loop_now(inbox->loop));
 	if (core->closing && consumer_has_left(inbox->consumer))
 	{
 		consumer_close(inbox->consumer);
@@ -254,6 +295,35 @@ inbox_apply_failed(Inbox *inbox)
 }
 
 static void
+inbox_store_place(Inbox *inbox)
+{
+	ConsumerChange change;
+
+	if (!inbox->core.placed)
+		consumer_next_change(inbox->consumer, &change);
+	else if (!consumer_next_learned(inbox->consumer, &change))
+		change = (ConsumerChange){.kind = CONSUMER_LEARNED,
+								  .topic = xstrdup("")};
+	switch (change.kind)
+	{
+		case CONSUMER_BEGINS:
+			api_call_begin_topic(inbox->conn, change.topic, change.partitions,
+								 change.offsets, change.count);
+			break;
+		case CONSUMER_MOVES:
+			api_call_move_offset(inbox->conn, change.topic, change.partition,
+								 change.was, change.next, change.last_missing,
+								 change.reason);
+			break;
+		case CONSUMER_LEARNED:
+			api_call_fingerprint(inbox->conn, change.topic, change.partition,
+								 change.next, change.fingerprint.text);
+			break;
+	}
+	consumer_change_free(&change);
+}
+
+static void
 inbox_do(Inbox *inbox, InboxAction action)
 {
 	const Config *config = inbox->config;
@@ -276,6 +346,13 @@ inbox_do(Inbox *inbox, InboxAction action)
 			break;
 		case INBOX_ASK_OFFSETS:
 			api_call_offsets(inbox->conn, config->topics);
+			break;
+		case INBOX_SURVEY:
+			consumer_survey(inbox->consumer, config->first_offset);
+			inbox_on_survey_begun(core);
+			break;
+		case INBOX_STORE_PLACE:
+			inbox_store_place(inbox);
 			break;
 		case INBOX_FETCH:
 			inbox_fetch(inbox);
@@ -396,7 +473,7 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 		buf_add_str(sentence, ", not yet in the consumer group");
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
-	absent_sentence(consumer_absent(inbox->consumer), sentence);
+	consumer_sentence(inbox->consumer, sentence);
 	if (inbox->core.leads && inbox->upkeep_trouble.len > 0)
 		buf_printf(sentence, ", upkeep fails: %s",
 				   buf_str(&inbox->upkeep_trouble));

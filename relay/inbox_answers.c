@@ -36,37 +36,21 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 	log_recovered(&inbox->db_told);
 }
 
-/* Partitions that are new to the database are made known to it first; its
- * answer then is that of relay_offsets() again. */
-static bool
-inbox_asks_beginnings(Inbox *inbox, const PGresult *result)
-{
-	ApiBatch beginnings = {0};
-	bool	 asks = false;
-
-	if (!inbox->core.assigned || inbox->core.offsets_stale)
-		return false;
-	if (!consumer_find_beginnings(inbox->consumer, result,
-								  inbox->config->first_offset, &beginnings))
-	{
-		inbox_on_offsets_failed(&inbox->core, loop_now(inbox->loop));
-		inbox_consumer_failed(inbox, "could not find where to begin");
-		asks = true;
-	}
-	else if (beginnings.count > 0)
-	{
-		api_call_begin_offsets(inbox->conn, &beginnings);
-		asks = true;
-	}
-	api_batch_free(&beginnings);
-	return asks;
-}
-
 static void
 inbox_take_offsets(Inbox *inbox, const PGresult *result)
 {
-	if (!inbox_asks_beginnings(inbox, result) && inbox_on_offsets(&inbox->core))
-		consumer_place(inbox->consumer, result);
+	if (inbox_on_offsets(&inbox->core, loop_now(inbox->loop)))
+		consumer_take_offsets(inbox->consumer, result);
+}
+
+static void
+inbox_take_stored(Inbox *inbox)
+{
+	bool more = inbox->core.placed ? consumer_has_learned(inbox->consumer)
+								   : !consumer_surveys(inbox->consumer) &&
+										 consumer_wants_change(inbox->consumer);
+
+	inbox_on_stored(&inbox->core, more, loop_now(inbox->loop));
 }
 
 /* times: an array of milliseconds, {1,2}; NULL: none */
@@ -240,6 +224,9 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 		case INBOX_ASK_OFFSETS:
 			inbox_take_offsets(inbox, result);
 			break;
+		case INBOX_STORE_PLACE:
+			inbox_take_stored(inbox);
+			break;
 		case INBOX_APPLY:
 		case INBOX_APPLY_FAILED:
 			inbox_take_applied(inbox, result);
@@ -261,6 +248,7 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 		case INBOX_CONNECT:
 		case INBOX_NEW_CONSUMER:
 		case INBOX_SUSPEND:
+		case INBOX_SURVEY:
 		case INBOX_FETCH:
 		case INBOX_COMMIT:
 		case INBOX_CLOSE:
@@ -299,6 +287,11 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 	int64_t	   now = loop_now(inbox->loop);
 	char	  *text = api_error_text(result);
 
+	if (api_ends_session(result))
+	{
+		inbox_rename(inbox);
+		inbox_set_options(inbox);
+	}
 	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
 		inbox_take_apply_error(inbox, sqlstate, text);
 	else if (core->asked == INBOX_ASK_HELLO)
@@ -307,7 +300,8 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 	{
 		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
 					  "upkeep failed: %s sqlstate=%s", text, sqlstate);
-		if (core->asked == INBOX_ASK_OFFSETS)
+		if (core->asked == INBOX_ASK_OFFSETS ||
+			core->asked == INBOX_STORE_PLACE)
 			inbox_on_offsets_failed(core, now);
 		else if (core->asked == INBOX_ASK_RETRY)
 			inbox_on_retry_error(core, sqlstate_class(sqlstate), now);

@@ -11,11 +11,13 @@ inbox_core_init(InboxCore *core, bool consumes, uint64_t seed)
 	*core = (InboxCore){
 		.consumes = consumes,
 		.commit_at = NEVER,
+		.learned_at = NEVER,
 		.metrics_until = 1, /* once at the start */
 	};
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
 	retry_init(&core->consumer_retry, 200 * MS_US, 30 * SEC_US, seed + 1);
 	retry_init(&core->apply_retry, 20 * MS_US, 5 * SEC_US, seed + 2);
+	retry_init(&core->place_retry, 20 * MS_US, 10 * SEC_US, seed + 3);
 }
 
 /* ---- deciding ---------------------------------------------------------- */
@@ -26,13 +28,22 @@ typedef struct InboxDue
 	int64_t		at;
 } InboxDue;
 
+static int64_t
+inbox_place_at(const InboxCore *core, InboxPlacing placing)
+{
+	return core->assigned && !core->placed && core->placing == placing
+			   ? core->offsets_at
+			   : NEVER;
+}
+
 /* The question to the database that is due first. */
 static InboxDue
 inbox_first_due(const InboxCore *core)
 {
 	const InboxDue dues[] = {
-		{INBOX_ASK_OFFSETS,
-		 core->assigned && !core->placed ? core->offsets_at : NEVER},
+		{INBOX_ASK_OFFSETS, inbox_place_at(core, PLACING_ASK)},
+		{INBOX_STORE_PLACE,
+		 core->placed ? core->learned_at : inbox_place_at(core, PLACING_STORE)},
 		{core->alone ? INBOX_APPLY_FAILED : INBOX_APPLY,
 		 core->size > 0 ? core->apply_at : NEVER},
 		{INBOX_ASK_RETRY, core->retry_at},
@@ -114,19 +125,54 @@ inbox_next_stopping(InboxCore *core, int64_t now)
 	return core->readable ? INBOX_FETCH : INBOX_WAIT;
 }
 
+/* When the broker is to be asked what it has. */
+static int64_t
+inbox_survey_at(const InboxCore *core)
+{
+	if (!core->consumer_up || !core->assigned || core->surveying ||
+		core->state != PUMP_STREAMING)
+		return NEVER;
+	return core->placed ? core->survey_at
+						: inbox_place_at(core, PLACING_SURVEY);
+}
+
+/* When the consumer is to be served, though its queue holds nothing. */
+static int64_t
+inbox_serve_at(const InboxCore *core)
+{
+	return core->consumer_up && core->size == 0 ? core->serve_at : NEVER;
+}
+
+/* What was at hand is applied: nothing more is taken from there. */
+static void
+inbox_place_anew(InboxCore *core, int64_t now)
+{
+	core->suspend = true;
+	core->disturbed = core->placed = false;
+	core->learned_at = NEVER;
+	core->placing = PLACING_ASK;
+	core->offsets_at = now + retry_failed(&core->place_retry);
+}
+
 InboxAction
 inbox_next(InboxCore *core, int64_t now)
 {
 	if (core->stopping)
 		return inbox_next_stopping(core, now);
+	if (core->disturbed && core->size == 0)
+		inbox_place_anew(core, now);
 	if (core->suspend && core->consumer_up)
 		return INBOX_SUSPEND;
 	if (inbox_wants_consumer(core) && now >= core->consumer_at)
 		return INBOX_NEW_CONSUMER;
 	if (core->consumer_up && core->readable && core->size == 0)
 		return INBOX_FETCH;
+	if (now >= inbox_serve_at(core))
+		return INBOX_FETCH;
 	if (core->consumer_up && now >= core->commit_at)
 		return INBOX_COMMIT;
+	if (now >= inbox_survey_at(core))
+		return INBOX_SURVEY;
 	return inbox_next_question(core, now);
 }
 
@@ -141,6 +187,8 @@ inbox_deadline(const InboxCore *core)
 		at = Min(at, core->consumer_at);
 	if (core->consumer_up)
 		at = Min(at, core->commit_at);
+	at = Min(at, inbox_serve_at(core));
+	at = Min(at, inbox_survey_at(core));
 	if (inbox_asks(core))
 		return at;
 	if (core->state == PUMP_DOWN)
@@ -166,7 +214,9 @@ inbox_drop(InboxCore *core)
 	core->size = core->from = core->to = core->bad_end = 0;
 	core->alone = false;
 	core->failing_since = 0;
-	core->placed = false;
+	core->placed = core->disturbed = false;
+	core->learned_at = NEVER;
+	core->placing = PLACING_ASK;
 }
 
 void
@@ -199,22 +249,82 @@ inbox_on_hello(InboxCore *core, int64_t now)
 }
 
 bool
-inbox_on_offsets(InboxCore *core)
+inbox_on_offsets(InboxCore *core, int64_t now)
 {
-	bool stale = core->offsets_stale;
+	bool good = core->assigned && !core->suspend && !core->offsets_stale;
 
 	inbox_answered(core, INBOX_ASK_OFFSETS);
 	core->offsets_stale = false;
-	core->placed = core->assigned && !core->suspend && !stale;
-	return core->placed;
+	if (good)
+	{
+		core->placing = PLACING_SURVEY;
+		core->offsets_at = now;
+	}
+	return good;
 }
 
+/* Also of what was to be stored: all of it is asked again. */
 void
 inbox_on_offsets_failed(InboxCore *core, int64_t now)
 {
-	inbox_answered(core, INBOX_ASK_OFFSETS);
+	Assert(core->asked == INBOX_ASK_OFFSETS ||
+		   core->asked == INBOX_STORE_PLACE);
+	core->asked = INBOX_WAIT;
 	core->offsets_stale = false;
+	core->learned_at = NEVER;
+	if (!core->placed)
+		core->placing = PLACING_ASK;
 	core->offsets_at = now + retry_failed(&core->apply_retry);
+}
+
+void
+inbox_on_survey_begun(InboxCore *core)
+{
+	Assert(!core->surveying);
+	core->surveying = true;
+	if (!core->placed)
+		core->placing = PLACING_WAIT;
+}
+
+bool
+inbox_on_surveyed(InboxCore *core, InboxFound found, int64_t now)
+{
+	core->surveying = false;
+	core->surveyed_at = now;
+	core->survey_at = now + (found == INBOX_WAITS ? INBOX_SURVEY_US_WAIT
+												  : INBOX_SURVEY_US);
+	if (core->placed)
+	{
+		if (found == INBOX_MISPLACED)
+			core->disturbed = true;
+		else if (!core->disturbed && found == INBOX_FITS)
+			retry_succeeded(&core->place_retry);
+		return false;
+	}
+	/* asked before what is the case now */
+	if (core->placing != PLACING_WAIT)
+		return false;
+	if (core->suspend || found == INBOX_TO_STORE)
+	{
+		core->placing = core->suspend ? PLACING_ASK : PLACING_STORE;
+		core->offsets_at = now;
+		return false;
+	}
+	core->placed = true;
+	return true;
+}
+
+void
+inbox_on_stored(InboxCore *core, bool more, int64_t now)
+{
+	inbox_answered(core, INBOX_STORE_PLACE);
+	if (core->placed)
+		core->learned_at = more ? now : NEVER;
+	else if (core->placing == PLACING_STORE && !more)
+	{
+		core->placing = PLACING_ASK;
+		core->offsets_at = now;
+	}
 }
 
 void
@@ -276,6 +386,8 @@ void
 inbox_on_metrics_wanted(InboxCore *core, int64_t now)
 {
 	core->metrics_until = now + INBOX_METRICS_KEEP_US;
+	core->survey_at = Min(core->survey_at,
+						  core->surveyed_at + INBOX_SURVEY_US_MIN);
 }
 
 /* Where the database cannot be asked there will be none. */
@@ -376,6 +488,7 @@ inbox_on_consumer_failed(InboxCore *core, int64_t now)
 {
 	inbox_drop(core);
 	core->consumer_up = core->assigned = core->suspend = false;
+	core->surveying = false;
 	core->commit_at = NEVER;
 	core->consumer_at = now + retry_failed(&core->consumer_retry);
 }
@@ -408,6 +521,7 @@ inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained, int64_t now)
 {
 	Assert(core->size == 0);
 	core->readable = !drained;
+	core->serve_at = now + INBOX_SERVE_US;
 	if (messages == 0)
 		return;
 	Assert(core->placed);
@@ -415,6 +529,18 @@ inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained, int64_t now)
 	core->size = core->to = messages;
 	core->from = core->bad_end = 0;
 	core->apply_at = now;
+}
+
+void
+inbox_on_disturbed(InboxCore *core)
+{
+	core->disturbed = core->placed;
+}
+
+void
+inbox_on_learned(InboxCore *core, int64_t now)
+{
+	core->learned_at = core->placed ? now : NEVER;
 }
 
 void

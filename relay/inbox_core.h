@@ -7,8 +7,9 @@
  *
  * Rules that hold everything together:
  * - Messages are consumed only from where the database stands.  Whenever that
- *   is not known (no connection, a new assignment, a batch given up) the
- *   consumer is given no partition; then relay_offsets() says where to begin.
+ *   is not known (no connection, a new assignment, a batch given up, a partition
+ *   that is not as it was) the consumer is given no partition; then
+ *   relay_offsets() says where to begin, and the broker whether that is there.
  * - One batch at a time, one transaction a batch or the part of it that the
  *   database takes at once.  What failed for a moment is tried again as it is; what failed for good is halved until the message
  *   that is to blame is alone.
@@ -23,16 +24,23 @@
 #include "pump.h"
 #include "retry.h"
 
-#define INBOX_RETRY_US		  (1 * SEC_US) /* between two looks at what waits */
-#define INBOX_RETRY_ROWS	  100		   /* taken by one look */
-#define INBOX_PURGE_US		  (60 * SEC_US) /* upkeep, by the leader ... */
-#define INBOX_PURGE_SHARE	  8 /* ... and so often in a retention ... */
-#define INBOX_PURGE_US_MIN	  (1 * SEC_US)	/* ... but not more often */
-#define INBOX_FAILED_US		  (1 * SEC_US)	/* until upkeep is tried again */
-#define INBOX_PURGE_ROWS	  1000			/* of each kind, by one call */
-#define INBOX_EXPIRE_ROWS	  1000			/* lines, by one call */
-#define INBOX_EXPIRE_US_MAX	  (60 * SEC_US) /* however long the answer says */
-#define INBOX_COMMIT_US		  (1 * SEC_US)	/* to Kafka, for lag tools */
+#define INBOX_RETRY_US		 (1 * SEC_US)  /* between two looks at what waits */
+#define INBOX_RETRY_ROWS	 100		   /* taken by one look */
+#define INBOX_PURGE_US		 (60 * SEC_US) /* upkeep, by the leader ... */
+#define INBOX_PURGE_SHARE	 8 /* ... and so often in a retention ... */
+#define INBOX_PURGE_US_MIN	 (1 * SEC_US)  /* ... but not more often */
+#define INBOX_FAILED_US		 (1 * SEC_US)  /* until upkeep is tried again */
+#define INBOX_PURGE_ROWS	 1000		   /* of each kind, by one call */
+#define INBOX_EXPIRE_ROWS	 1000		   /* lines, by one call */
+#define INBOX_EXPIRE_US_MAX	 (60 * SEC_US) /* however long the answer says */
+#define INBOX_COMMIT_US		 (1 * SEC_US)  /* to Kafka, for lag tools */
+#define INBOX_SURVEY_US		 (10 * SEC_US) /* what the broker has, again */
+#define INBOX_SURVEY_US_WAIT (300 * MS_US) /* ... if it did not say all */
+#define INBOX_SURVEY_US_MIN	 (1 * SEC_US)  /* ... if somebody looks */
+
+/* The consumer is served at least this often, idle or not: one that is not is
+ * put out of its group, after max.poll.interval.ms. */
+#define INBOX_SERVE_US		  (2 * SEC_US)
 #define INBOX_METRICS_US	  (3 * SEC_US)	/* gauges are at least this old */
 #define INBOX_METRICS_KEEP_US (60 * SEC_US) /* renewed this long after a look */
 
@@ -61,7 +69,9 @@ typedef enum InboxAction
 	INBOX_ASK_HELLO,
 	INBOX_NEW_CONSUMER,
 	INBOX_SUSPEND,		/* give the consumer no partition */
-	INBOX_ASK_OFFSETS,	/* and place the consumer there */
+	INBOX_ASK_OFFSETS,	/* where the database stands */
+	INBOX_SURVEY,		/* and what the broker has */
+	INBOX_STORE_PLACE,	/* something for the database follows from that */
 	INBOX_FETCH,		/* serve the consumer, take messages */
 	INBOX_APPLY,		/* messages core->from .. core->to - 1 */
 	INBOX_APPLY_FAILED, /* message core->from, which failed alone */
@@ -73,6 +83,24 @@ typedef enum InboxAction
 	INBOX_CLOSE,	  /* leave the group */
 	INBOX_DONE,
 } InboxAction;
+
+/* How far it is on its way to where the partitions are read from. */
+typedef enum InboxPlacing
+{
+	PLACING_ASK,	/* the database */
+	PLACING_SURVEY, /* the broker */
+	PLACING_WAIT,	/* ... which was asked */
+	PLACING_STORE,	/* in the database; then all of it again */
+} InboxPlacing;
+
+/* What a survey says of where the partitions are read from. */
+typedef enum InboxFound
+{
+	INBOX_FITS,
+	INBOX_WAITS,	 /* the same, but of some the broker did not say it */
+	INBOX_TO_STORE,	 /* not placed: the database has to change first */
+	INBOX_MISPLACED, /* placed: and it does not fit any more */
+} InboxFound;
 
 typedef struct InboxCore
 {
@@ -93,16 +121,24 @@ typedef struct InboxCore
 	int64_t		metrics_until; /* while somebody looks at them */
 
 	/* the consumer */
-	bool	consumer_up;
-	int64_t consumer_at; /* next try to make one */
-	Retry	consumer_retry;
-	bool	readable;	   /* its queue may hold something */
-	bool	assigned;	   /* the group gave it partitions */
-	bool	placed;		   /* it reads them from the database's offsets */
-	bool	suspend;	   /* what it reads must stop */
-	int64_t offsets_at;	   /* ask for offsets then */
-	bool	offsets_stale; /* asked before the present assignment */
-	int64_t commit_at;	   /* offsets are to be committed; NEVER: none */
+	bool		 consumer_up;
+	int64_t		 consumer_at; /* next try to make one */
+	Retry		 consumer_retry;
+	bool		 readable;	  /* its queue may hold something */
+	bool		 assigned;	  /* the group gave it partitions */
+	bool		 placed;	  /* it reads them from the database's offsets */
+	InboxPlacing placing;	  /* ... if it does not yet */
+	bool		 suspend;	  /* what it reads must stop */
+	bool		 disturbed;	  /* ... once what is at hand is applied */
+	int64_t		 learned_at;  /* the database can learn something; NEVER: no */
+	bool		 surveying;	  /* the broker was asked */
+	int64_t		 survey_at;	  /* ask it again, while placed */
+	int64_t		 surveyed_at; /* it answered last */
+	int64_t		 serve_at;	  /* serve the consumer, whatever it has */
+	Retry		 place_retry; /* after disturbances */
+	int64_t		 offsets_at;  /* ask for offsets then */
+	bool		 offsets_stale; /* asked before the present assignment */
+	int64_t		 commit_at;		/* offsets are to be committed; NEVER: none */
 
 	/* the batch */
 	uint32_t size;			/* messages at hand */
@@ -131,9 +167,15 @@ int64_t		inbox_deadline(const InboxCore *core);
 void inbox_on_connected(InboxCore *core);
 void inbox_on_down(InboxCore *core, int64_t now);
 void inbox_on_hello(InboxCore *core, int64_t now);
-/* True: the consumer is to be placed there now. */
-bool inbox_on_offsets(InboxCore *core) MUST_CHECK;
+/* True: they are of use, and the broker is asked next. */
+bool inbox_on_offsets(InboxCore *core, int64_t now) MUST_CHECK;
 void inbox_on_offsets_failed(InboxCore *core, int64_t now);
+void inbox_on_survey_begun(InboxCore *core);
+/* True: the consumer is to be placed there now. */
+bool inbox_on_surveyed(InboxCore *core, InboxFound found,
+					   int64_t now) MUST_CHECK;
+/* more: there is more to be stored */
+void inbox_on_stored(InboxCore *core, bool more, int64_t now);
 void inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now);
 void inbox_on_retry_error(InboxCore *core, SqlClass class, int64_t now);
 void inbox_on_metrics(InboxCore *core, int64_t now);
@@ -159,6 +201,8 @@ void inbox_on_rebalance(InboxCore *core, bool assigned, int64_t now);
 void inbox_on_suspended(InboxCore *core);
 void inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained,
 					  int64_t now);
+void inbox_on_disturbed(InboxCore *core);
+void inbox_on_learned(InboxCore *core, int64_t now);
 void inbox_on_committed(InboxCore *core);
 void inbox_on_closed(InboxCore *core);
 

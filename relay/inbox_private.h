@@ -28,6 +28,7 @@ struct Inbox
 	Buf			  options;	   /* JSON for relay_apply() */
 	bool		  careful;	   /* ... as it says */
 	char		  group[256];  /* the one that is used */
+	uint64_t	  process;	   /* this relay's, for tries that are begun */
 	char		  sqlstate[6]; /* of the message that failed alone */
 	Buf			  alone;	   /* ... and what the server said */
 	bool		  done;
@@ -46,6 +47,9 @@ void inbox_troubled(Inbox *inbox, const char *what, const char *why);
 /* The connection or the consumer is closed; it begins again. */
 void inbox_db_failed(Inbox *inbox, const char *why);
 void inbox_consumer_failed(Inbox *inbox, const char *why);
+
+/* What this process is called from now on: another one. */
+void inbox_rename(Inbox *inbox);
 
 /* The options of relay_apply(), made anew. */
 void inbox_set_options(Inbox *inbox);

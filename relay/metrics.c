@@ -41,6 +41,13 @@ static const struct
 	[METRIC_PAID_TWICE] =
 		{"inbox_paid_twice_total", "counter",
 		 "Second payments of orders that are paid: each is to be refunded."},
+	[METRIC_MISSING] = {"inbox_missing_messages_total", "counter",
+						"Offsets that were gone before they were read."},
+	[METRIC_HISTORIES] =
+		{"inbox_histories_total", "counter",
+		 "Partitions found with other records than those that were read."},
+	[METRIC_DAMAGED] = {"inbox_damaged_batches_total", "counter",
+						"Batches that did not match their checksum, by fetch."},
 	[METRIC_ENDS] = {"reservation_ends_total", "counter",
 					 "Events that tell of an order's end, as they went out."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},

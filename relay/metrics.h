@@ -19,6 +19,9 @@ typedef enum MetricId
 	METRIC_ARCHIVED,	 /* {topic} */
 	METRIC_DIFFERENCES,	 /* {topic} */
 	METRIC_PAID_TWICE,	 /* {topic} */
+	METRIC_MISSING,		 /* {topic,partition} */
+	METRIC_HISTORIES,	 /* {topic,partition} */
+	METRIC_DAMAGED,		 /* {topic} */
 	METRIC_ENDS,		 /* {state} */
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,

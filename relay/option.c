@@ -77,8 +77,9 @@ const Option options[] = {
 	 255, NULL, "Consumer group; the database has one of its own as default."},
 	{"inbox", "first_offset", OPTION_MOMENT, OPTION_RELOADS, AT(first_offset),
 	 "earliest", NULL, 0, 0, NULL,
-	 "Where to begin in a partition that the database does not know:\n"
-	 "earliest, latest, or a time such as 2026-01-31T12:00:00Z."},
+	 "Where to begin in a topic that the database does not know: earliest,\n"
+	 "latest, or a time such as 2026-01-31T12:00:00Z. Partitions that it gets\n"
+	 "later, and a topic that is made later, are read from their start."},
 	{"inbox", "retry_delays", OPTION_DURATIONS, OPTION_RELOADS,
 	 AT(retry_delays), "10s, 30s, 60s", NULL, MS_US, 7 * DAY_US, NULL,
 	 "Pauses before a failed event is tried again, one for each try."},
@@ -350,6 +351,22 @@ is_text(const Option *option, const char *text, Buf *error)
 	return false;
 }
 
+static bool
+set_names(char ***field, const char *text, Buf *error)
+{
+	char **names = strings_split(text);
+
+	*field = names;
+	for (size_t i = 0; names[i] != NULL; i++)
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(names[i], names[j]) == 0)
+			{
+				buf_printf(error, "names \"%s\" twice", names[i]);
+				return false;
+			}
+	return true;
+}
+
 bool
 option_set(const Option *option, Config *config, const char *text, Buf *error)
 {
@@ -362,8 +379,7 @@ option_set(const Option *option, Config *config, const char *text, Buf *error)
 			*(char **) field = xstrdup(text);
 			return is_text(option, text, error);
 		case OPTION_NAMES:
-			*(char ***) field = strings_split(text);
-			return true;
+			return set_names(field, text, error);
 		case OPTION_INT:
 			return set_int(option, field, text, error);
 		case OPTION_CHOICE:

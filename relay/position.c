@@ -187,6 +187,7 @@ position_reader_conf(const Config *config)
 							  {"enable.auto.commit", "false"},
 							  {"enable.partition.eof", "true"},
 							  {"auto.offset.reset", "earliest"},
+							  {"check.crcs", "true"},
 							  {"isolation.level", "read_committed"},
 							  {NULL, NULL},
 						  });
@@ -204,11 +205,13 @@ take_record(const rd_kafka_message_t *message, Buf *record, bool *found)
 		buf_add(record, message->payload, message->len);
 }
 
-/* Whether waiting does not help. */
+/* Whether waiting does not help.  librdkafka steps over a damaged batch: what
+ * it held would be missed. */
 static bool
 is_final(rd_kafka_resp_err_t error)
 {
 	return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+		   error == RD_KAFKA_RESP_ERR__BAD_MSG ||
 		   error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
 		   error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }

@@ -56,6 +56,16 @@ BEGIN
 						  pgstock_internal.utc_text(h.since), h.reason), '; '))
 		  FROM pgstock_internal.held_status() h;
 	RETURN QUERY
+		SELECT 'missing_messages', coalesce(jsonb_agg(jsonb_build_object(
+				   'topic', g.topic, 'partition', g.partition,
+				   'first_offset', g.first_offset,
+				   'last_offset', g.last_offset, 'reason', g.reason,
+				   'next_offset', g.next_offset,
+				   'found_at', pgstock_internal.utc_text(g.found_at))
+				   ORDER BY g.found_at DESC), '[]')
+		  FROM (SELECT * FROM pgstock_internal.inbox_gap
+				 ORDER BY found_at DESC LIMIT 100) g;
+	RETURN QUERY
 		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
 		  FROM pgstock_internal.relay_metrics() m
 		 WHERE m.name IN ('outbox_pending_events',
@@ -228,7 +238,8 @@ BEGIN
 			 WHERE o.topic = $1
 			   FOR UPDATE OF o
 		), moved AS (
-			UPDATE pgstock_internal.inbox_offset o SET next_offset = w.target
+			UPDATE pgstock_internal.inbox_offset o
+			   SET next_offset = w.target, fingerprint = NULL
 			  FROM wanted w WHERE o.topic = $1 AND o.partition = w.partition
 							  AND o.next_offset > w.target
 		)

@@ -575,36 +575,82 @@ COMMENT ON FUNCTION pgstock_internal.relay_topics IS
 	'topics that stock events go to';
 
 CREATE FUNCTION pgstock_internal.relay_offsets(topics text[])
-RETURNS TABLE (topic text, partition int, next_offset bigint)
+RETURNS TABLE (topic text, partition int, next_offset bigint, fingerprint text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT o.topic, o.partition, o.next_offset
-  FROM pgstock_internal.inbox_offset o
- WHERE topics IS NULL OR o.topic = ANY (topics)
+SELECT topic, o.partition, o.next_offset, o.fingerprint
+  FROM pgstock_internal.inbox_topic t
+  FULL JOIN pgstock_internal.inbox_offset o USING (topic)
+ WHERE topics IS NULL OR topic = ANY (topics)
  ORDER BY 1, 2
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
 	'where the database stands in each partition; NULL: of all topics';
 
 /*
- * Where to begin is decided once for a partition; from then on it is this row
- * that says so.  A partition that is known keeps its place.
+ * Of two relays that come with the same topic one inserts its row, and the
+ * other one waits for that, and then finds it.
  */
-CREATE FUNCTION pgstock_internal.relay_begin_offsets(topics text[],
+CREATE FUNCTION pgstock_internal.relay_begin_topic(topic text,
 	partitions int[], offsets bigint[])
-RETURNS TABLE (topic text, partition int, next_offset bigint)
+RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 BEGIN
-	INSERT INTO pgstock_internal.inbox_offset
-	SELECT * FROM unnest(topics, partitions, offsets) ORDER BY 1, 2
-	ON CONFLICT DO NOTHING;
-	RETURN QUERY SELECT * FROM pgstock_internal.relay_offsets(topics);
+	INSERT INTO pgstock_internal.inbox_topic VALUES ($1)
+		ON CONFLICT DO NOTHING;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO pgstock_internal.inbox_offset (topic, partition, next_offset)
+	SELECT $1, * FROM unnest(partitions, offsets) ORDER BY 2
+		ON CONFLICT DO NOTHING;
+	RETURN true;
 END
 $$;
-COMMENT ON FUNCTION pgstock_internal.relay_begin_offsets IS
-	'where partitions begin that the database does not know yet';
+COMMENT ON FUNCTION pgstock_internal.relay_begin_topic IS
+	'where a topic begins that the database does not know yet; decided once';
+
+/*
+ * Only from where the caller thinks that the partition stands: another relay
+ * may have it by now.
+ */
+CREATE FUNCTION pgstock_internal.relay_move_offset(topic text, partition int,
+	was bigint, next_offset bigint, last_missing bigint, reason text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO pgstock_internal.inbox_offset AS o
+	VALUES ($1, $2, $4, NULL)
+		ON CONFLICT ON CONSTRAINT inbox_offset_pkey DO UPDATE
+	   SET next_offset = $4, fingerprint = NULL
+	 WHERE o.next_offset = $3;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO pgstock_internal.inbox_gap
+	VALUES ($1, $2, $3, $5, $6, $4);
+	/* its offsets are those of the earlier history */
+	DELETE FROM pgstock_internal.inbox_attempt a
+	 WHERE a.topic = $1 AND a.partition = $2;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_move_offset IS
+	'goes on elsewhere in a partition whose offsets are gone, and notes which';
+
+CREATE FUNCTION pgstock_internal.relay_fingerprint(topic text, partition int,
+	next_offset bigint, fingerprint text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+UPDATE pgstock_internal.inbox_offset o SET fingerprint = $4
+ WHERE o.topic = $1 AND o.partition = $2 AND o.next_offset = $3
+   AND o.fingerprint IS NULL
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_fingerprint IS
+	'what the record before the next offset is, where that was not known';
 
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],

@@ -407,10 +407,48 @@ CREATE TABLE pgstock_internal.inbox_offset
 	topic		text COLLATE "C" NOT NULL,
 	partition	int NOT NULL,
 	next_offset	bigint NOT NULL,
+	fingerprint	text COLLATE "C",
 	CONSTRAINT inbox_offset_pkey PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE pgstock_internal.inbox_offset IS
 	'the next offset of each partition, moved in the transaction of the batch';
+COMMENT ON COLUMN pgstock_internal.inbox_offset.fingerprint IS
+	'of the record before next_offset: proves that the partition still has the '
+	'history that was read; NULL: not known';
+
+/*
+ * first_offset counts once, for all partitions that a topic then has.  Those
+ * that it gets later were empty when they were made: they are read from their
+ * start.  So are all of a topic that was not there yet.
+ */
+CREATE TABLE pgstock_internal.inbox_topic
+(
+	topic		text COLLATE "C" NOT NULL,
+	begun_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT inbox_topic_pkey PRIMARY KEY (topic)
+);
+COMMENT ON TABLE pgstock_internal.inbox_topic IS
+	'topics of which it is decided where they begin';
+
+CREATE TABLE pgstock_internal.inbox_gap
+(
+	topic			text COLLATE "C" NOT NULL,
+	partition		int NOT NULL,
+	first_offset	bigint NOT NULL,
+	last_offset		bigint,
+	reason			text NOT NULL,
+	next_offset		bigint NOT NULL,
+	found_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT inbox_gap_pkey PRIMARY KEY (topic, partition, found_at)
+);
+COMMENT ON TABLE pgstock_internal.inbox_gap IS
+	'offsets that were gone before they were read, and changes of history';
+COMMENT ON COLUMN pgstock_internal.inbox_gap.last_offset IS
+	'NULL: of a history that is gone, nobody knows how far it went';
+COMMENT ON COLUMN pgstock_internal.inbox_gap.reason IS
+	'retention, or history: the partition has other records than those read';
+COMMENT ON COLUMN pgstock_internal.inbox_gap.next_offset IS
+	'where reading went on';
 
 /*
  * Not dumped: a restored database has no tries under way.
@@ -422,7 +460,7 @@ CREATE TABLE pgstock_internal.inbox_attempt
 	first_offset	bigint NOT NULL,
 	last_offset		bigint NOT NULL,
 	started			int NOT NULL,
-	session			bigint NOT NULL,
+	process			bigint NOT NULL,
 	suspect_to		bigint NOT NULL,
 	started_at		timestamptz NOT NULL,
 	CONSTRAINT inbox_attempt_pkey PRIMARY KEY (topic, partition)
@@ -430,7 +468,9 @@ CREATE TABLE pgstock_internal.inbox_attempt
 COMMENT ON TABLE pgstock_internal.inbox_attempt IS
 	'the latest try of each partition that was put on record before it began';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.started IS
-	'how many sessions began a try at first_offset; all but the last were cut short';
+	'how many processes began a try at first_offset; all but the last were cut short';
+COMMENT ON COLUMN pgstock_internal.inbox_attempt.process IS
+	'the relay''s process and the server''s start, as one number';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
 	'up to this offset messages are applied one at a time';
 
@@ -497,6 +537,7 @@ CREATE TABLE pgstock_internal.failed_event
 	session			bigint,
 	source			text COLLATE "C" NOT NULL,
 	failures		text[] NOT NULL DEFAULT '{}',
+	process			bigint,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
 /* A key may be longer than an index entry: its digest stands for it. */
@@ -515,6 +556,8 @@ COMMENT ON COLUMN pgstock_internal.failed_event.started IS
 	'tries that were begun and of whose end nothing is known';
 COMMENT ON COLUMN pgstock_internal.failed_event.session IS
 	'the session that began the latest of them';
+COMMENT ON COLUMN pgstock_internal.failed_event.process IS
+	'the relay''s process and the server''s start, as one number';
 COMMENT ON TABLE pgstock_internal.failed_event IS
 	'messages that wait for another try, and the archive of those given up';
 
@@ -582,6 +625,8 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.surplus_payment', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_topic', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_gap', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');

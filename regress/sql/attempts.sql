@@ -140,6 +140,57 @@ TABLE att.waits;
 SELECT att.waiting();
 TABLE att.waits;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'payment-success' AND partition = 83;
+-- a relay that lives and only loses its connections: none of its tries has killed anything, however many sessions it begins them in
+CREATE FUNCTION att.by(relay text, topic text, first int, last int) RETURNS text LANGUAGE sql AS $$
+SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C"), 'nothing')
+  FROM (SELECT jsonb_agg(jsonb_build_object('topic', topic, 'partition', 90, 'offset', i, 'headers', jsonb_build_object('ce_id', topic || '-by-' || i),
+			'json', jsonb_build_object('id', i)) ORDER BY i) AS batch FROM generate_series(first, last) i) b,
+	   LATERAL apply(b.batch, relay_options() || jsonb_build_object('count_attempts', true, 'relay', relay)) r
+$$;
+CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO att.seen VALUES ((payload->>$$id$$)::int)';
+SELECT att.by('one', 'att-user', 100, 104);
+\c -
+SELECT att.by('one', 'att-user', 100, 104);
+SELECT att.by('one', 'att-user', 105, 109);
+\c -
+BEGIN;
+SELECT att.by('one', 'att-user', 105, 109);
+ROLLBACK;
+\c -
+BEGIN;
+SELECT att.by('one', 'att-user', 105, 109);
+ROLLBACK;
+SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'att-user' AND partition = 90;
+\c -
+SELECT att.by('one', 'att-user', 105, 109);
+-- another process: that one may have died of it
+SELECT att.by('one', 'att-user', 110, 112);
+\c -
+SELECT att.by('two', 'att-user', 110, 112);
+SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'att-user' AND partition = 90;
+SELECT att.by('two', 'att-user', 110, 112);
+-- the same of one that waits for another try
+CREATE FUNCTION att.retry_by(relay text) RETURNS text LANGUAGE sql AS $$
+SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C", r.n), 'nothing')
+  FROM pgstock_internal.relay_retry(50, relay_options() || jsonb_build_object('count_attempts', true, 'relay', relay)) r WHERE r.topic = 'att-user'
+$$;
+CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+SELECT att.by('one', 'att-user', 120, 120);
+SELECT att.by('one', 'att-user', 120, 120);
+UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE event_id = 'att-user-by-120';
+SELECT att.retry_by('one');
+\c -
+CALL att.died();
+BEGIN;
+SELECT att.retry_by('one');
+ROLLBACK;
+\c -
+CALL att.died();
+SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';
+SELECT att.retry_by('two');
+SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';
+DELETE FROM pgstock_internal.failed_event WHERE topic = 'att-user';
+DELETE FROM pgstock_internal.inbox_attempt WHERE partition = 90;
 -- on record is what may share a transaction: no more than fifty, and of one kind
 CREATE TEMP TABLE kinds AS SELECT jsonb_agg(jsonb_build_object('topic', 'att-user', 'partition', 1, 'offset', i, 'json', '{}'::jsonb)) AS mine,
 	'[{"topic": "payment-failed", "partition": 77, "offset": 0, "json": {}}]'::jsonb AS built_in FROM generate_series(0, 59) i;

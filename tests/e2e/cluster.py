@@ -23,7 +23,8 @@ from contextlib import closing
 from functools import cached_property
 
 import psycopg2
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,
+                                   NewTopic)
 
 from kafkaio import Tail, producer
 from process import (Proxy, Server, as_server, children_of, pid_alive,
@@ -324,6 +325,12 @@ broker.heartbeat.interval.ms=500
                 future.result(30)
             wait_until(lambda: not self.topics() & set(names), 30,
                        f"topics {names} are still there")
+
+    def add_partitions(self, name, count):
+        """Until it has so many."""
+        for future in self.admin.create_partitions(
+                [NewPartitions(name, count)]).values():
+            future.result(30)
 
     def alter_topic(self, name, **config):
         resource = ConfigResource("topic", name, set_config={

@@ -47,6 +47,7 @@ typedef struct Fixture
 	bool					 readable;
 	int						 assigned; /* rebalances that gave partitions */
 	int						 revoked;
+	bool					 surveyed;
 } Fixture;
 
 static inline void
@@ -116,6 +117,12 @@ on_rebalance(void *arg, bool assigned)
 }
 
 static inline void
+on_surveyed(void *arg)
+{
+	((Fixture *) arg)->surveyed = true;
+}
+
+static inline void
 on_tick(void *arg)
 {
 	Fixture *fixture = arg;
@@ -137,6 +144,7 @@ set_up(void **state)
 	static const ConsumerHandlers consumer_handlers = {
 		on_readable,
 		on_rebalance,
+		on_surveyed,
 	};
 	Fixture			*fixture = xcalloc(1, sizeof(Fixture));
 	char			 error[KAFKA_ERROR_MAX];

@@ -27,17 +27,19 @@ take(Fixture *fixture, uint32_t messages)
 	return consumer_count(fixture->consumer) >= messages;
 }
 
+/* What the database answers: of two partitions, -1: not known; of the second
+ * one with the fingerprint of the record before, if any. */
 static PGresult *
-offsets(int64_t of_partition_0, int64_t of_partition_1)
+offsets(int64_t of_partition_0, int64_t of_partition_1, const char *fingerprint)
 {
 	PGresult	 *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-	PGresAttDesc  descriptions[3] = {0};
+	PGresAttDesc  descriptions[4] = {0};
 	const int64_t next[] = {of_partition_0, of_partition_1};
 	int			  row = 0;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		descriptions[i].name = (char *) (uintptr_t) "c";
-	PQsetResultAttrs(result, 3, descriptions);
+	PQsetResultAttrs(result, 4, descriptions);
 	for (int i = 0; i < 2; i++)
 	{
 		char text[24];
@@ -48,9 +50,22 @@ offsets(int64_t of_partition_0, int64_t of_partition_1)
 		PQsetvalue(result, row, 1, text, snprintf(text, sizeof(text), "%d", i));
 		PQsetvalue(result, row, 2, text,
 				   snprintf(text, sizeof(text), "%d", (int) next[i]));
+		PQsetvalue(result, row, 3, (char *) (uintptr_t) fingerprint,
+				   i == 1 && fingerprint != NULL ? (int) strlen(fingerprint)
+												 : -1);
 		row++;
 	}
 	return result;
+}
+
+static void
+survey(Fixture *fixture, PGresult *known, int64_t first_offset)
+{
+	fixture->surveyed = false;
+	consumer_take_offsets(fixture->consumer, known);
+	PQclear(known);
+	consumer_survey(fixture->consumer, first_offset);
+	WAIT_UNTIL(fixture, fixture->surveyed);
 }
 
 static void
@@ -61,46 +76,80 @@ join_group(Fixture *fixture)
 	WAIT_UNTIL(fixture, take(fixture, 0) && fixture->assigned == 1);
 }
 
-/* The sum of the offsets at which so many partitions are to begin. */
-static int64_t
-sum_of_beginnings(Fixture *fixture, int64_t first_offset, int64_t known_of_1,
-				  uint32_t count)
+/* Of a hundred messages in two partitions, of a topic that is new to the
+ * database; the mock cluster takes seconds to let a member in, so this is part
+ * of the one test below. */
+static void
+check_beginnings(Fixture *fixture, int64_t first_offset, int64_t sum)
 {
-	PGresult *known = offsets(-1, known_of_1);
-	ApiBatch  beginnings = {0};
-	int64_t	  sum = 0;
+	ConsumerChange change;
 
-	assert_true(consumer_find_beginnings(fixture->consumer, known, first_offset,
-										 &beginnings));
-	assert_int_equal(beginnings.count, count);
-	/* an array's head has 20 bytes, an element's length 4, an offset 8 */
-	for (uint32_t i = 0; i < count; i++)
-		sum += (int64_t) read_u64(beginnings.arrays[2].data + 20 + i * 12 + 4);
-	api_batch_free(&beginnings);
-	PQclear(known);
-	return sum;
+	survey(fixture, offsets(-1, -1, NULL), first_offset);
+	assert_true(consumer_wants_change(fixture->consumer));
+	consumer_next_change(fixture->consumer, &change);
+	assert_int_equal(change.kind, CONSUMER_BEGINS);
+	assert_string_equal(change.topic, TOPIC);
+	assert_int_equal(change.count, 2);
+	assert_int_equal(change.offsets[0] + change.offsets[1], sum);
+	consumer_change_free(&change);
+	assert_false(consumer_wants_change(fixture->consumer));
 }
 
-/* Of a hundred messages in two partitions; the mock cluster takes seconds to
- * let a member in, so this is part of the one test below. */
+/* Beyond the end: the partition has lost what was read of it. */
 static void
-check_beginnings(Fixture *fixture)
+check_move(Fixture *fixture)
 {
-	int64_t of_0 = sum_of_beginnings(fixture, FIRST_OFFSET_LATEST, 5, 1);
+	ConsumerChange change;
 
-	assert_in_range(of_0, 1, 99);
-	assert_true(sum_of_beginnings(fixture, FIRST_OFFSET_LATEST, -1, 2) == 100);
-	/* nothing can be skipped from there: it need not be remembered */
-	(void) sum_of_beginnings(fixture, FIRST_OFFSET_EARLIEST, -1, 0);
+	survey(fixture, offsets(-1, 1000, NULL), FIRST_OFFSET_LATEST);
+	assert_true(consumer_wants_change(fixture->consumer));
+	consumer_next_change(fixture->consumer, &change);
+	assert_int_equal(change.kind, CONSUMER_MOVES);
+	assert_int_equal(change.partition, 1);
+	assert_int_equal(change.was, 1000);
+	assert_int_equal(change.next, 0);
+	assert_string_equal(change.reason, "history");
+	consumer_change_free(&change);
+	assert_false(consumer_wants_change(fixture->consumer));
+}
+
+/* The record before the next offset is another one than was read. */
+static void
+check_refuted(Fixture *fixture)
+{
+	ConsumerChange change;
+
+	survey(fixture, offsets(-1, 5, "1764000000000.00000000"),
+		   FIRST_OFFSET_LATEST);
+	assert_false(consumer_wants_change(fixture->consumer));
+	consumer_place(fixture->consumer);
+	WAIT_UNTIL(fixture,
+			   take(fixture, 0) && consumer_is_disturbed(fixture->consumer));
+	for (uint32_t i = 0; i < consumer_count(fixture->consumer); i++)
+	{
+		ApiMessage message;
+
+		assert_true(consumer_message(fixture->consumer, i, &message));
+		assert_int_equal(message.partition, 0);
+	}
+	consumer_suspend(fixture->consumer);
+	survey(fixture, offsets(-1, 5, "1764000000000.00000000"),
+		   FIRST_OFFSET_LATEST);
+	assert_true(consumer_wants_change(fixture->consumer));
+	consumer_next_change(fixture->consumer, &change);
+	assert_int_equal(change.kind, CONSUMER_MOVES);
+	assert_int_equal(change.was, 5);
+	assert_int_equal(change.next, 0);
+	consumer_change_free(&change);
 }
 
 static void
 messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 {
-	Fixture	 *fixture = *state;
-	PGresult *from = offsets(-1, 5);
-	uint32_t  total = 0;
-	int64_t	  lowest[2] = {INT64_MAX, INT64_MAX};
+	Fixture		  *fixture = *state;
+	ConsumerChange learned;
+	uint32_t	   total = 0;
+	int64_t		   lowest[2] = {INT64_MAX, INT64_MAX};
 
 	open_sink(fixture);
 	for (uint64_t id = 0; id < 100; id++)
@@ -115,9 +164,14 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	}
 	assert_int_equal(consumer_count(fixture->consumer), 0); /* not placed */
 
-	check_beginnings(fixture);
-	consumer_place(fixture->consumer, from);
-	PQclear(from);
+	check_beginnings(fixture, FIRST_OFFSET_LATEST, 100);
+	check_beginnings(fixture, FIRST_OFFSET_EARLIEST, 0);
+	check_move(fixture);
+	check_refuted(fixture);
+	/* partition 0 was added to a topic that is known: from its start */
+	survey(fixture, offsets(-1, 5, NULL), FIRST_OFFSET_LATEST);
+	assert_false(consumer_wants_change(fixture->consumer));
+	consumer_place(fixture->consumer);
 	WAIT_UNTIL(fixture, take(fixture, 95));
 	total = consumer_count(fixture->consumer);
 	assert_int_equal(total, 95);
@@ -132,6 +186,13 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 		consumer_applied(fixture->consumer, i);
 	}
 	assert_true(lowest[0] == 0 && lowest[1] == 5);
+	assert_false(consumer_is_disturbed(fixture->consumer));
+	/* what was not known of the record before the next offset is now */
+	assert_true(consumer_next_learned(fixture->consumer, &learned));
+	assert_int_equal(learned.partition, 1);
+	assert_true(strlen(learned.fingerprint.text) > 9);
+	consumer_change_free(&learned);
+	assert_false(consumer_next_learned(fixture->consumer, &learned));
 	consumer_drop(fixture->consumer);
 	consumer_commit(fixture->consumer);
 

@@ -10,8 +10,32 @@
 static InboxCore core;
 static int64_t	 now = SEC_US;
 
+/* What is next, besides serving an idle consumer and a broker that answers at
+ * once and has what is expected. */
+static InboxAction
+next_action(void)
+{
+	for (;;)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		if (action == INBOX_FETCH && !core.readable)
+			inbox_on_fetched(&core, 0, true, now);
+		else if (action == INBOX_SURVEY)
+		{
+			bool placed = core.placed;
+
+			inbox_on_survey_begun(&core);
+			assert_int_equal(inbox_on_surveyed(&core, INBOX_FITS, now),
+							 !placed);
+		}
+		else
+			return action;
+	}
+}
+
 /* A macro, so that a failure names the line of the test. */
-#define expect(action) assert_int_equal(inbox_next(&core, now), action)
+#define expect(action) assert_int_equal(next_action(), action)
 
 /* Connected, in the group, placed; the first looks at the database done. */
 static void
@@ -28,10 +52,10 @@ stream(void)
 	inbox_on_rebalance(&core, true, now);
 	inbox_on_fetched(&core, 0, true, now);
 	for (int i = 0; i < 3; i++)
-		switch (inbox_next(&core, now))
+		switch (next_action())
 		{
 			case INBOX_ASK_OFFSETS:
-				assert_true(inbox_on_offsets(&core));
+				assert_true(inbox_on_offsets(&core, now));
 				break;
 			case INBOX_ASK_RETRY:
 				inbox_on_retried(&core, 0, now);
@@ -71,11 +95,11 @@ nothing_is_read_before_the_database_says_where(void **state UNUSED)
 	assert_false(core.placed);
 	while (!core.placed)
 	{
-		InboxAction action = inbox_next(&core, now);
+		InboxAction action = next_action();
 
 		assert_int_not_equal(action, INBOX_APPLY);
 		if (action == INBOX_ASK_OFFSETS)
-			assert_true(inbox_on_offsets(&core));
+			assert_true(inbox_on_offsets(&core, now));
 		else if (action == INBOX_ASK_RETRY)
 			inbox_on_retried(&core, 0, now);
 		else
@@ -254,7 +278,7 @@ halving_finds_each_bad_message(void **state UNUSED)
 			fetch(size);
 			while (!finished)
 			{
-				InboxAction action = inbox_next(&core, now);
+				InboxAction action = next_action();
 				uint32_t	range = ((1u << core.to) - 1) &
 								 ~((1u << core.from) - 1);
 
@@ -289,7 +313,7 @@ one_bad_of_many_costs_few_calls(void **state UNUSED)
 	fetch(512);
 	while (!finished)
 	{
-		InboxAction action = inbox_next(&core, now);
+		InboxAction action = next_action();
 
 		calls++;
 		if (action == INBOX_APPLY && core.from <= 300 && core.to > 300)
@@ -309,7 +333,7 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 	fetch(5);
 	while (core.size > 0)
 	{
-		InboxAction action = inbox_next(&core, now);
+		InboxAction action = next_action();
 
 		if (action == INBOX_APPLY)
 			inbox_on_apply_error(&core, SQL_TRANSIENT, now);
@@ -325,14 +349,14 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 	now += 10 * SEC_US;
 	while (!core.placed)
 	{
-		InboxAction action = inbox_next(&core, now);
+		InboxAction action = next_action();
 
 		if (action == INBOX_ASK_RETRY)
 			inbox_on_retried(&core, 0, now);
-		else
+		else if (!core.placed)
 		{
 			assert_int_equal(action, INBOX_ASK_OFFSETS);
-			assert_true(inbox_on_offsets(&core));
+			assert_true(inbox_on_offsets(&core, now));
 		}
 	}
 }
@@ -367,9 +391,9 @@ offsets_asked_for_before_a_rebalance_are_not_used(void **state UNUSED)
 	inbox_on_rebalance(&core, true, now);
 	expect(INBOX_ASK_OFFSETS);
 	inbox_on_rebalance(&core, true, now);
-	assert_false(inbox_on_offsets(&core));
+	assert_false(inbox_on_offsets(&core, now));
 	expect(INBOX_ASK_OFFSETS);
-	assert_true(inbox_on_offsets(&core));
+	assert_true(inbox_on_offsets(&core, now));
 }
 
 /* The next step while messages come without end; those are fetched and applied
@@ -380,7 +404,7 @@ step_in_a_flood(int64_t step_us, int *applied)
 	InboxAction action;
 
 	inbox_on_readable(&core);
-	action = inbox_next(&core, now);
+	action = next_action();
 	now += step_us;
 	if (action == INBOX_FETCH)
 		inbox_on_fetched(&core, 5, false, now);
@@ -443,7 +467,7 @@ a_long_purge_goes_on_in_batches(void **state UNUSED)
 	inbox_on_purged(&core, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
 	expect(INBOX_ASK_PURGE);
 	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
-	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US);
+	assert_int_equal(core.purge_at, now + INBOX_PURGE_US);
 }
 
 static void
@@ -454,7 +478,7 @@ a_short_retention_is_looked_at_more_often(void **state UNUSED)
 	core.leads = true;
 	expect(INBOX_ASK_PURGE);
 	inbox_on_purged(&core, 0, 80 * SEC_US, now);
-	assert_int_equal(inbox_deadline(&core), now + 10 * SEC_US);
+	assert_int_equal(core.purge_at, now + 10 * SEC_US);
 	now += 10 * SEC_US;
 	expect(INBOX_ASK_PURGE);
 	inbox_on_purged(&core, 0, 0, now);
@@ -519,7 +543,7 @@ metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
 	inbox_on_metrics_wanted(&core, now);
 	for (int second = 0; second < 600; second++)
 	{
-		if (inbox_next(&core, now) == INBOX_ASK_METRICS)
+		if (next_action() == INBOX_ASK_METRICS)
 		{
 			asked++;
 			inbox_on_metrics(&core, now);
@@ -684,7 +708,8 @@ a_revocation_forgets_what_was_fetched_before_it(void **state UNUSED)
 	expect(INBOX_WAIT);
 	inbox_on_rebalance(&core, true, now);
 	expect(INBOX_ASK_OFFSETS);
-	assert_true(inbox_on_offsets(&core));
+	assert_true(inbox_on_offsets(&core, now));
+	expect(INBOX_WAIT);
 	fetch(3);
 	expect(INBOX_APPLY);
 }
@@ -702,7 +727,7 @@ offsets_that_could_not_be_read_are_asked_for_again(void **state UNUSED)
 	assert_true(inbox_deadline(&core) == core.offsets_at);
 	now = core.offsets_at;
 	expect(INBOX_ASK_OFFSETS);
-	assert_true(inbox_on_offsets(&core));
+	assert_true(inbox_on_offsets(&core, now));
 }
 
 static void
@@ -712,7 +737,7 @@ a_consumer_lost_while_offsets_are_asked_for_is_not_placed(void **state UNUSED)
 	inbox_on_rebalance(&core, true, now);
 	expect(INBOX_ASK_OFFSETS);
 	inbox_on_consumer_failed(&core, now);
-	assert_false(inbox_on_offsets(&core));
+	assert_false(inbox_on_offsets(&core, now));
 }
 
 /* ---- upkeep ------------------------------------------------------------ */
@@ -739,15 +764,163 @@ an_answer_that_does_not_come_is_overdue(void **state UNUSED)
 	fetch(1);
 	expect(INBOX_APPLY);
 	now += INBOX_ANSWER_US + PUMP_GRACE_US;
+	core.survey_at = NEVER;
 	assert_false(inbox_overdue(&core, now));
 	assert_true(inbox_overdue(&core, now + 1));
 	assert_false(inbox_moves(&core, now));
+}
+
+/* ---- where partitions are read from -------------------------------------- */
+
+/* Asked for offsets, and then for what the broker has. */
+static void
+survey(InboxFound found, bool placed)
+{
+	assert_int_equal(inbox_next(&core, now), INBOX_SURVEY);
+	inbox_on_survey_begun(&core);
+	assert_int_not_equal(inbox_next(&core, now), INBOX_SURVEY);
+	assert_int_equal(inbox_on_surveyed(&core, found, now), placed);
+}
+
+static void
+answer_upkeep_until(InboxAction wanted)
+{
+	InboxAction action;
+
+	for (int i = 0; (action = next_action()) != wanted; i++)
+	{
+		assert_true(i < 10);
+		if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		else if (action == INBOX_ASK_METRICS)
+			inbox_on_metrics(&core, now);
+		else if (action == INBOX_COMMIT)
+			inbox_on_committed(&core);
+		else
+			fail_msg("an unexpected action");
+	}
+}
+
+static void
+an_idle_consumer_is_served(void **state UNUSED)
+{
+	stream();
+	for (int i = 0; i < 1000; i++)
+	{
+		int64_t at = inbox_deadline(&core);
+
+		assert_true(at <= now + INBOX_SERVE_US);
+		now = Max(now, at);
+		answer_upkeep_until(INBOX_WAIT);
+		assert_true(core.serve_at > now);
+	}
+}
+
+static void
+what_the_broker_has_may_change_the_database_first(void **state UNUSED)
+{
+	stream();
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	survey(INBOX_TO_STORE, false);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, true, now);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, false, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	survey(INBOX_TO_STORE, false);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_offsets_failed(&core, now);
+	now += 10 * SEC_US;
+	answer_upkeep_until(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	/* the broker did not say where all begin: it is asked again soon */
+	survey(INBOX_WAITS, true);
+	assert_true(core.placed);
+	assert_true(core.survey_at <= now + SEC_US);
+	now = core.survey_at;
+	survey(INBOX_FITS, false);
+	assert_true(core.survey_at > now + SEC_US);
+}
+
+static void
+an_answer_of_the_broker_to_an_older_question_places_nothing(void **state UNUSED)
+{
+	stream();
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	assert_int_equal(inbox_next(&core, now), INBOX_SURVEY);
+	inbox_on_survey_begun(&core);
+	inbox_on_rebalance(&core, true, now);
+	assert_int_equal(inbox_next(&core, now), INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	assert_false(inbox_on_surveyed(&core, INBOX_FITS, now));
+	survey(INBOX_FITS, true);
+}
+
+static void
+a_disturbed_consumer_is_placed_anew_once_its_batch_is_applied(
+	void **state UNUSED)
+{
+	stream();
+	fetch(3);
+	inbox_on_disturbed(&core);
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 3, now));
+	expect(INBOX_SUSPEND);
+	inbox_on_suspended(&core);
+	assert_false(core.placed);
+	/* the pauses grow, so that a partition that stays bad costs little */
+	for (int i = 0; i < 12; i++)
+	{
+		now = Max(now, core.offsets_at);
+		answer_upkeep_until(INBOX_ASK_OFFSETS);
+		assert_true(inbox_on_offsets(&core, now));
+		survey(INBOX_FITS, true);
+		inbox_on_disturbed(&core);
+		expect(INBOX_SUSPEND);
+		inbox_on_suspended(&core);
+	}
+	assert_int_equal(core.place_retry.failures, 13);
+}
+
+static void
+a_survey_that_does_not_fit_any_more_places_anew(void **state UNUSED)
+{
+	stream();
+	now += INBOX_SURVEY_US;
+	inbox_on_fetched(&core, 0, true, now);
+	core.commit_at = NEVER;
+	survey(INBOX_MISPLACED, false);
+	expect(INBOX_SUSPEND);
+}
+
+static void
+what_was_learned_is_stored_while_it_is_read(void **state UNUSED)
+{
+	stream();
+	inbox_on_learned(&core, now);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, false, now);
+	expect(INBOX_WAIT);
+	assert_true(core.placed);
 }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_idle_consumer_is_served),
+		cmocka_unit_test(what_the_broker_has_may_change_the_database_first),
+		cmocka_unit_test(
+			an_answer_of_the_broker_to_an_older_question_places_nothing),
+		cmocka_unit_test(
+			a_disturbed_consumer_is_placed_anew_once_its_batch_is_applied),
+		cmocka_unit_test(a_survey_that_does_not_fit_any_more_places_anew),
+		cmocka_unit_test(what_was_learned_is_stored_while_it_is_read),
 		cmocka_unit_test(nothing_is_read_before_the_database_says_where),
 		cmocka_unit_test(without_topics_there_is_no_consumer),
 		cmocka_unit_test(a_batch_is_applied_whole_and_committed),

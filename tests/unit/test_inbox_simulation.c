@@ -60,7 +60,7 @@ typedef struct Counts
 {
 	unsigned applied, duplicates, dead, failures, transient, given_up,
 		rebalances, contests, stale_offsets, connections_lost, consumers_lost,
-		crashes, stops, commits, retries;
+		stores, disturbances, late_surveys, crashes, stops, commits, retries;
 } Counts;
 
 typedef struct World
@@ -75,7 +75,8 @@ typedef struct World
 	uint32_t  offsets[PARTITIONS]; /* the database's, when it was asked */
 	Batched	  batch[BATCH_MAX];
 	uint32_t  batch_count;
-	bool	  slow; /* the database fails for a while */
+	bool	  surveying; /* the broker was asked what it has */
+	bool	  slow;		 /* the database fails for a while */
 } World;
 
 static World world;
@@ -216,7 +217,7 @@ lose_partitions(void)
 
 		partition->ours = partition->held = partition->contested = false;
 	}
-	world.rebalance = false;
+	world.rebalance = world.surveying = false;
 	stop_reading();
 }
 
@@ -279,6 +280,11 @@ fetch(void)
 	while (world.batch_count < wanted && !drained)
 		drained = !fetch_one(below(PARTITIONS));
 	inbox_on_fetched(&world.core, world.batch_count, drained, world.now);
+	if (world.core.placed && fails_one_in(100))
+	{
+		inbox_on_disturbed(&world.core);
+		world.counts.disturbances++;
+	}
 	if (world.core.closing && one_in(3))
 	{
 		lose_partitions();
@@ -289,13 +295,30 @@ fetch(void)
 }
 
 static void
-place(void)
+take_offsets(void)
 {
-	if (!inbox_on_offsets(&world.core))
-	{
+	if (!inbox_on_offsets(&world.core, world.now))
 		world.counts.stale_offsets++;
+}
+
+static InboxFound
+what_is_found(void)
+{
+	if (world.core.placed)
+		return fails_one_in(10) ? INBOX_MISPLACED : INBOX_FITS;
+	return fails_one_in(5) ? INBOX_TO_STORE : INBOX_FITS;
+}
+
+static void
+end_survey(void)
+{
+	bool late = !world.core.placed && world.core.placing != PLACING_WAIT;
+
+	world.surveying = false;
+	world.counts.late_surveys += late;
+	if (!inbox_on_surveyed(&world.core, what_is_found(), world.now))
 		return;
-	}
+	assert_true(!late && world.core.consumer_up && world.core.assigned);
 	for (uint32_t i = 0; i < PARTITIONS; i++)
 		world.partitions[i].position = world.offsets[i];
 	/* librdkafka takes what a leaving consumer is assigned for nothing */
@@ -389,7 +412,14 @@ answer(void)
 	else if (core->asked == INBOX_ASK_OFFSETS && fails_one_in(10))
 		inbox_on_offsets_failed(core, world.now);
 	else if (core->asked == INBOX_ASK_OFFSETS)
-		place();
+		take_offsets();
+	else if (core->asked == INBOX_STORE_PLACE && fails_one_in(10))
+		inbox_on_offsets_failed(core, world.now);
+	else if (core->asked == INBOX_STORE_PLACE)
+	{
+		inbox_on_stored(core, fails_one_in(4), world.now);
+		world.counts.stores++;
+	}
 	else if (core->asked == INBOX_ASK_RETRY)
 	{
 		inbox_on_retried(core, one_in(4) ? INBOX_RETRY_ROWS : 0, world.now);
@@ -423,6 +453,12 @@ act(InboxAction action)
 	{
 		stop_reading();
 		inbox_on_suspended(&world.core);
+	}
+	else if (action == INBOX_SURVEY)
+	{
+		assert_true(!world.surveying);
+		world.surveying = true;
+		inbox_on_survey_begun(&world.core);
 	}
 	else if (action == INBOX_FETCH)
 		fetch();
@@ -501,6 +537,8 @@ step(void)
 		peer_works();
 	if (one_in(2))
 		answer();
+	if (world.surveying && one_in(3))
+		end_survey();
 	if (fails_one_in(300))
 		trouble();
 	/* the group may change its mind before the offsets are there */

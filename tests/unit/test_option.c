@@ -189,6 +189,8 @@ a_set_is_any_of_its_choices_in_any_order(void **state UNUSED)
 	set(&config, "header_profile", "plain, plain", &shown);
 	assert_int_equal(config.header_profile, HEADERS_PLAIN);
 	expect_refusal("header_profile", " , ", "must name at least one");
+	expect_refusal("topics", "orders, payments, orders",
+				   "names \"orders\" twice");
 	expect_refusal("header_profile", "plain, fancy", "\"fancy\"");
 	buf_free(&shown);
 }
