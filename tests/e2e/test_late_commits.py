@@ -15,6 +15,7 @@ import pytest
 
 from checks import check_all, of_type, wait_complete
 from load import Clients
+from process import wait_until
 
 
 def reserve(cur, name):
@@ -131,8 +132,9 @@ def test_a_crowd_of_late_commits(db, kafka, start_relay, isolation):
         if random.random() < 0.1:
             cur.connection.rollback()
 
-    with Clients(db, 24, work):
-        time.sleep(6)
+    with Clients(db, 24, work) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 2000, 60,
+                   lambda: f"only {len(clients.acknowledged)} have committed")
     total = db.value("SELECT count(*) FROM stock_outbox")
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail, 20)

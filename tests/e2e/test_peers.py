@@ -41,7 +41,8 @@ def test_both_away_at_start(db, kafka, link, start_relay):
     db.sql("SELECT receive_stock('book', 100)")
     reserve(db, "o-1")
     link.restore()
-    time.sleep(0.5)
+    wait_until(lambda: "outbox: connected" in relay.log(), 20,
+               lambda: relay.tail())
     assert relay.get("/readyz")[0] == 503
     assert relay.get("/livez")[0] == 200
     kafka.proxy.restore()

@@ -46,8 +46,8 @@ def plain(text):
 def psql(db, *args, **kwargs):
     return subprocess.run(
         as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
-                   "-P", "footer=off", *args]), stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.STDOUT, cwd="/", timeout=60, **kwargs)
+                   "-P", "footer=off", *args]), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, cwd="/", timeout=60, **kwargs)
 
 
 def typed(db, session):
@@ -115,7 +115,8 @@ def test_relay_under_systemd(installed, kafka, run, relays, role):
         return relay.binary if word == "pgstock-relay" else word
 
     steps = commands("The relay under systemd")
-    install = next(step for step in steps if "deploy/pgstock-relay.conf" in step)
+    install = next(step for step in steps
+                   if "deploy/pgstock-relay.conf" in step)
     assert install[:2] == ["sudo", "install"]
     run_tool([here(word) for word in install[1:]])
 

@@ -240,16 +240,19 @@ def test_late_only_by_a_few_ms(db, kafka, start_relay):
         cur.execute("SELECT publish_event('stock-events', %s, '{}')", (name,))
         time.sleep(0.001 * (number % 40))
 
-    with Clients(db, 4, work):
-        time.sleep(8)
+    def woken(cause):
+        return relay.metric("wakeups_total", cause=cause)
+
+    with Clients(db, 4, work) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 1000 and
+                   woken("notify") > 20 and woken("awake") > 20, 60,
+                   lambda: relay.get("/metrics")[1])
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail, 20)
         check_all(db, tail)
     wait_until(lambda: is_asleep(db), 10, "the relay sleeps again")
-    woken = {cause: relay.metric("wakeups_total", cause=cause)
-             for cause in ("notify", "poll", "awake", "writers")}
-    print(woken)
-    assert woken["notify"] > 20 and woken["awake"] > 20
+    print({cause: woken(cause)
+           for cause in ("notify", "poll", "awake", "writers")})
 
 
 def test_awake_under_load(db, kafka, start_relay):
