@@ -253,7 +253,8 @@ item_sizes(const Event *event, int *sizes)
 		resetStringInfo(&json);
 		json_item(&json, event, lfirst(cell));
 		(void) text_to_utf8(json.data, json.len, size);
-		most = Max(most, ++*size);
+		*size += 1;
+		most = Max(most, *size);
 	}
 	return most;
 }
