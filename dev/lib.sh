@@ -98,9 +98,9 @@ run_dir()
 	flock "$fd"
 	dir=$(known_run_dir)
 	if [[ -n $dir && ! -O $dir/checkout ]]; then
-		[[ -z $(server_in "$dir") ]] || die "servers that" \
-			"$(stat -c %U "$dir/checkout") started run in $dir: stop them first, as" \
-			"that user (dev/demo-stop, dev/cluster stop)"
+		[[ -z $(server_in "$dir") ]] || die "servers of" \
+			"$(stat -c %U "$dir/checkout") run in $dir: stop them first," \
+			"as that user (dev/demo-stop, dev/cluster stop)"
 		dir=
 	fi
 	[[ -n $dir ]] || dir=$(new_run_dir)
@@ -111,11 +111,10 @@ run_dir()
 # Prints where what is fetched is kept, for all checkouts.
 cache_dir()
 {
-	if ((EUID == 0)); then
-		printf '%s\n' "${PGSTOCK_CACHE:-/var/cache/pgstock}"
-	else
-		printf '%s\n' "${PGSTOCK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgstock}"
-	fi
+	local default=/var/cache
+
+	((EUID == 0)) || default=${XDG_CACHE_HOME:-$HOME/.cache}
+	printf '%s\n' "${PGSTOCK_CACHE:-$default/pgstock}"
 }
 
 # Makes a directory that $TESTER can write.
@@ -134,7 +133,8 @@ as_tester()
 
 	if ((EUID == 0)); then
 		setpriv --reuid="$TESTER" --regid="$(id -g "$TESTER")" --clear-groups \
-			env HOME="$home" TMPDIR="$home" USER="$TESTER" LOGNAME="$TESTER" "$@"
+			env HOME="$home" TMPDIR="$home" USER="$TESTER" LOGNAME="$TESTER" \
+			"$@"
 	else
 		env HOME="$home" TMPDIR="$home" "$@"
 	fi

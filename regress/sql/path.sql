@@ -68,7 +68,7 @@ SELECT pgstock_internal.relay_lead() IS NOT NULL AS leads;
 SELECT pgstock_internal.relay_next_window("window") IS NOT NULL AS w FROM pgstock_internal.relay_position();
 SELECT pg_catalog.min(name) FROM pgstock_internal.relay_metrics();
 SELECT result, reason FROM pgstock_internal.relay_apply('{payment-failed}', '{0}', '{987654322}', '{-1}', '{NULL}', '{7b7d}', '{NULL}', public.relay_options());
-SELECT pgstock_internal.relay_purge('100 years', '100 years', 1000), pgstock_internal.relay_hello() IS NOT NULL AS hello;
+SELECT pgstock_internal.relay_purge('100 years', '100 years', 1000) IS NOT NULL AS purge, pgstock_internal.relay_hello() IS NOT NULL AS hello;
 SELECT public.grant_stock_access('regress_path', 'none');
 SELECT public.grant_stock_access('regress_path', 'app');
 SELECT product_id, location, on_hand, reserved FROM public.stock_levels WHERE product_id OPERATOR(pg_catalog.=) 'path-a' ORDER BY location;
