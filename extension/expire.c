@@ -6,7 +6,9 @@
  * A due line counts as expired everywhere from the moment it is due, though
  * its row still says reserved; so nothing here is urgent.  A line is let go by
  * whoever needs its stock, or by expire_reservations, under the lock of its
- * level and without that of its order.
+ * level.  Its order is locked for the event; where another session has it, the
+ * event is owed: the line has expired, but keeps its due_at, and is found by
+ * that when the order is free.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -19,6 +21,9 @@
 #include "utils/timestamp.h"
 
 #include "pgstock.h"
+
+/* Orders of others that a work keeps locked. */
+#define ORDERS_KEPT_MAX 1000
 
 PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
 PG_FUNCTION_INFO_V1(pgstock_expire_free);
@@ -98,6 +103,7 @@ order_id_compare(const ListCell *a, const ListCell *b)
 										 y->product_id, y->location);
 }
 
+/* Lets a line go, if it is not one whose event alone is owed. */
 static Answer *
 expire_line(Work *work, Reservation *line)
 {
@@ -105,11 +111,15 @@ expire_line(Work *work, Reservation *line)
 							   line->slot);
 	Answer *answer;
 
-	Assert(level != NULL && line_is_due(work, line));
-	expire_uncount(work, level, line);
-	level_change(work, level, 0, -line->quantity, "expired",
-				 line->order->order_id, NULL, NULL);
-	line_end(work, line, LINE_EXPIRED, NULL);
+	Assert(level != NULL && (line_is_due(work, line) || line->owed));
+	if (!line->owed)
+	{
+		expire_uncount(work, level, line);
+		level_change(work, level, 0, -line->quantity, "expired",
+					 line->order->order_id, NULL, NULL);
+		line_end(work, line, LINE_EXPIRED, NULL);
+	}
+	line->dirty = true;
 	/* An order of somebody else's is not in this work: keep its line. */
 	if (!line->order->loaded)
 		work_add_stray(work, line);
@@ -118,36 +128,115 @@ expire_line(Work *work, Reservation *line)
 	return answer;
 }
 
-/* Lets due lines go, whose levels are locked: one event for each order. */
-void
-expire_lines(Work *work, List *lines)
+/* How many lines of an order this work does not hold could make an event. */
+static int
+lines_elsewhere(Work *work, const Reservation *line)
 {
+	int		  n = 0;
 	ListCell *cell;
-	Event	  event = {.type = "StockExpired"};
-	int		  first_movement = list_length(work->movements);
-	pg_uuid_t event_id;
 
-	list_sort(lines, order_id_compare);
-	foreach(cell, lines)
+	foreach(cell, work_order_lines(work, line->order->order_id))
 	{
-		Reservation *line = lfirst(cell);
-		ListCell	*next = lnext(lines, cell);
+		const Reservation *other = lfirst(cell);
 
-		event.items = lappend(event.items, expire_line(work, line));
-		if (next != NULL &&
-			strcmp(((Reservation *) lfirst(next))->order->order_id,
-				   line->order->order_id) == 0)
-			continue;
-		event.order_id = line->order->order_id;
-		event.user_id = line->user_id;
-		event_id = event_emit(work, &event);
-		stock_link_event(work, first_movement, &event_id);
-		first_movement = list_length(work->movements);
-		event.items = NIL;
+		n += (other->state == LINE_RESERVED || other->state == LINE_CONFIRMED ||
+			  other->owed) &&
+			 !work_holds_line(work, other);
 	}
+	return n;
 }
 
-/* An order's own due lines, of whatever attempt. */
+/*
+ * Whether this transaction may tell that lines of an order have expired.  The
+ * events of one order must be in the order of their seq, and a line's level
+ * keeps only that line's so: another session that lets another line go, or adds
+ * one, would commit when it likes.  So the order is locked too.  That comes
+ * after the levels, so it cannot wait: if another session has the order, the
+ * event is owed.  The locks that are kept are limited, for the lock table is
+ * everybody's; beyond, an order is only looked at whose lines are all ours, for
+ * then the next session that locks it waits for one of them.
+ */
+static bool
+may_tell(Work *work, const Reservation *line)
+{
+	const char *order_id = line->order->order_id;
+	bool		alone;
+
+	if (work_order(work, order_id) != NULL)
+		return true;
+	if (!work_try_lock_order(order_id))
+		return false;
+	if (work->orders_kept < ORDERS_KEPT_MAX)
+	{
+		work->orders_kept++;
+		return true;
+	}
+	alone = lines_elsewhere(work, line) == 0;
+	work_unlock_order(order_id);
+	return alone;
+}
+
+/* Lets the due lines of an order go; how many there are of it. */
+static int
+expire_order(Work *work, List *lines, int first, Event *event)
+{
+	Reservation *line = list_nth(lines, first);
+	const char	*order_id = line->order->order_id;
+	bool		 tell = may_tell(work, line);
+	int			 movement = list_length(work->movements);
+	int			 done = 0;
+	ListCell	*cell;
+	pg_uuid_t	 event_id;
+
+	event->items = NIL;
+	event->order_id = order_id;
+	event->user_id = line->user_id;
+	for_each_from(cell, lines, first)
+	{
+		line = lfirst(cell);
+		if (strcmp(line->order->order_id, order_id) != 0)
+			break;
+		if (line->owed && !tell)
+			continue;
+		event->items = lappend(event->items, expire_line(work, line));
+		line->owed = !tell;
+		done++;
+	}
+	if (tell)
+	{
+		event_id = event_emit(work, event);
+		stock_link_event(work, movement, &event_id);
+		return done;
+	}
+	for_each_from(cell, work->movements, movement)((Movement *) lfirst(cell))
+		->untold = true;
+	return done;
+}
+
+/*
+ * Lets due lines go, whose levels are locked: one event for each order, now or
+ * later.  How many lines something was done with.
+ */
+int
+expire_lines(Work *work, List *lines)
+{
+	Event event = {.type = "StockExpired"};
+	int	  done = 0;
+
+	list_sort(lines, order_id_compare);
+	for (int i = 0; i < list_length(lines); i++)
+	{
+		const Reservation *line = list_nth(lines, i);
+
+		if (i == 0 ||
+			strcmp(((Reservation *) list_nth(lines, i - 1))->order->order_id,
+				   line->order->order_id) != 0)
+			done += expire_order(work, lines, i, &event);
+	}
+	return done;
+}
+
+/* An order's own due lines, of whatever attempt, and those with an event owed. */
 List *
 expire_own(Work *work, const Order *order)
 {
@@ -161,7 +250,7 @@ expire_own(Work *work, const Order *order)
 		/* One that fell due while we waited for locks is left to others. */
 		if (work->levels_locked && !work_holds_line(work, line))
 			continue;
-		if (line_is_due(work, line))
+		if (line_is_due(work, line) || line->owed)
 			due = lappend(due, line);
 	}
 	return due;
@@ -183,7 +272,8 @@ expire_want_own(Work *work, const Order *order)
 
 /*
  * Lets up to max_rows due lines go, of the levels of the first few of them;
- * their number.  If it is not to wait, levels that somebody has are left out.
+ * their number.  If it is not to wait, levels that somebody has are left out,
+ * and events of orders that somebody has stay owed.
  */
 static int
 expire_batch(int first, int max_rows, bool wait)
@@ -191,10 +281,21 @@ expire_batch(int first, int max_rows, bool wait)
 	Work	  work;
 	List	 *lines;
 	ListCell *cell;
+	int		  done;
 
 	work_begin(&work, "expire_reservations()");
+	work.orders_locked = true; /* there are none yet */
+	lines = work_due_lines(&work, NULL, first);
+	work.orders_locked = false;
+	foreach(cell, lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (wait && line->owed)
+			work_want_order(&work, line->order->order_id);
+	}
 	work_lock_orders(&work);
-	foreach(cell, work_due_lines(&work, NULL, first))
+	foreach(cell, lines)
 	{
 		Reservation *line = lfirst(cell);
 
@@ -206,10 +307,9 @@ expire_batch(int first, int max_rows, bool wait)
 	else
 		work_lock_free_levels(&work);
 	/* Once more: only what is still due now that its level is ours. */
-	lines = work_due_lines(&work, NULL, max_rows);
-	expire_lines(&work, lines);
+	done = expire_lines(&work, work_due_lines(&work, NULL, max_rows));
 	work_end(&work);
-	return list_length(lines);
+	return done;
 }
 
 /* expire_reservations(max_rows int) RETURNS int */

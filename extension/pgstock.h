@@ -235,7 +235,8 @@ typedef struct Reservation
 	TimestampTz		expires_at; /* DT_NOEND: never */
 	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
 	Retake			retake;
-	ItemPointerData tid; /* valid unless is_new */
+	bool			owed; /* it has expired, and no event says so yet */
+	ItemPointerData tid;  /* valid unless is_new */
 	bool			is_new;
 	bool			dirty;
 } Reservation;
@@ -349,6 +350,7 @@ typedef struct Movement
 	const char *reference;
 	pg_uuid_t	event_id;
 	bool		has_event;
+	bool		untold; /* no event of this work speaks of it */
 } Movement;
 
 /* The unit of work: all that one call touches. */
@@ -367,6 +369,7 @@ typedef struct Work
 	List	   *orders; /* of Order, sorted once locked */
 	List	   *strays; /* of Reservation: changed lines of others */
 	NameMap		stray_names;
+	int			orders_kept; /* of others, locked since their lines expired */
 	List	   *levels; /* of Level: wishes; first rows, sorted, once read */
 	Strategy	strategy;
 	bool		orders_locked;
@@ -616,7 +619,7 @@ extern void		 event_new_id(pg_uuid_t *id);
 /* in expire.c */
 extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
-extern void	 expire_lines(Work *work, List *lines);
+extern int	 expire_lines(Work *work, List *lines);
 extern void	 expire_uncount(const Work *work, Level *level,
 							const Reservation *line);
 extern List *expire_own(Work *work, const Order *order);
@@ -929,5 +932,7 @@ extern void	  work_add_stray(Work *work, Reservation *line);
 extern void	  work_load_orders_again(Work *work);
 extern Order *work_order(Work *work, const char *order_id);
 extern void	  lock_name(int lock_class, const char *name);
+extern bool	  work_try_lock_order(const char *order_id);
+extern void	  work_unlock_order(const char *order_id);
 
 #endif /* PGSTOCK_H */

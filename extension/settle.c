@@ -270,7 +270,10 @@ share_end(Work *work, const Settle *settle, const Share *share)
 
 	line->dirty = true;
 	if (settle->verb == SETTLE_CONFIRM)
+	{
 		line->retake = RETAKE_BY_STATE;
+		line->owed = false; /* it is as if it had not expired */
+	}
 	if (settle->verb == SETTLE_EXTEND)
 		line->expires_at = settle->expires_at;
 	else if (share->quantity < line->quantity)
@@ -412,6 +415,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(work, share->line, LINE_SHORTFALL, settle.reason);
 		share->line->retake = RETAKE_BY_STATE;
+		share->line->owed = false;
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
 													: NULL;
 	}

@@ -319,7 +319,7 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 	{
 		Movement *movement = lfirst(cell);
 
-		if (movement->has_event)
+		if (movement->has_event || movement->untold)
 			continue;
 		movement->event_id = *event_id;
 		movement->has_event = true;

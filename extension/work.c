@@ -14,7 +14,8 @@
  * level's row lock covers the reservations that count in it: nobody changes a
  * line without holding its level, and expiry changes lines of an order without
  * holding the order.  So whoever settles an order reads its lines, locks their
- * levels, and reads the lines again (work_lock_levels does).
+ * levels, and reads the lines again (work_lock_levels does).  For its event
+ * expiry locks the order last, and so without waiting (expire.c).
  *
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
@@ -154,6 +155,18 @@ work_refresh_snapshot(void)
 
 /* ---- Advisory locks ---- */
 
+static LOCKTAG
+name_tag(int lock_class, const char *name)
+{
+	LOCKTAG tag;
+	uint64	hash = DatumGetUInt64(
+		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, lock_class);
+	return tag;
+}
+
 /*
  * Locks a name until the transaction ends.  The class keeps our locks apart
  * from the application's own advisory locks, which use 1 and 2, and our kinds
@@ -162,13 +175,9 @@ work_refresh_snapshot(void)
 void
 lock_name(int lock_class, const char *name)
 {
-	LOCKTAG tag;
-	uint64	hash = DatumGetUInt64(
-		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
+	LOCKTAG tag = name_tag(lock_class, name);
 
 	CHECK_FOR_INTERRUPTS();
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
-						 (uint32) hash, lock_class);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
@@ -207,6 +216,28 @@ work_order(Work *work, const char *order_id)
 	return NULL;
 }
 
+/*
+ * Locks an order beside those of this work, if no other session has it: so it
+ * may come after levels, against the order of the locks.
+ */
+bool
+work_try_lock_order(const char *order_id)
+{
+	LOCKTAG tag = name_tag(LOCK_CLASS_ORDER, order_id);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) !=
+		   LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Takes that back. */
+void
+work_unlock_order(const char *order_id)
+{
+	LOCKTAG tag = name_tag(LOCK_CLASS_ORDER, order_id);
+
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
 /* Says that the order will be needed; to be locked with the others. */
 Order *
 work_want_order(Work *work, const char *order_id)
@@ -235,6 +266,8 @@ line_read(TupleTableSlot *slot, Order *order)
 	line->created_at = row_get_time(slot, LINE_CREATED_AT, 0);
 	line->expires_at = row_get_time(slot, LINE_EXPIRES_AT, DT_NOEND);
 	line->ended_at = row_get_time(slot, LINE_ENDED_AT, DT_NOBEGIN);
+	line->owed = line->state == LINE_EXPIRED &&
+				 !slot->tts_isnull[LINE_DUE_AT - 1];
 	line->reason = row_get_text(slot, LINE_REASON);
 	line->payment_id = row_get_text(slot, LINE_PAYMENT);
 	line->activity_id = row_get_text(slot, LINE_ACTIVITY);
@@ -478,8 +511,8 @@ work_holds_line(Work *work, const Reservation *line)
 }
 
 /*
- * The due lines that count in a level, or in any; once levels are locked, in
- * any of those.  Their orders are not locked and need not be; their levels
+ * The due lines that count in a level, or in any (those too whose event is
+ * still owed); once levels are locked, in any of those.  Their orders are not locked and need not be; their levels
  * must be before they change.
  */
 List *
@@ -499,7 +532,8 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 			continue;
 		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
 							  line);
-		if (line != NULL && line_is_due(work, line))
+		if (line != NULL &&
+			(line_is_due(work, line) || (level == NULL && line->owed)))
 			due = lappend(due, line);
 	}
 	table_scan_end(table, scan);
@@ -567,7 +601,7 @@ line_write(Work *work, Reservation *line)
 	if (line->expires_at != DT_NOEND)
 	{
 		row_put(slot, LINE_EXPIRES_AT, TimestampTzGetDatum(line->expires_at));
-		if (line->state == LINE_RESERVED)
+		if (line->state == LINE_RESERVED || line->owed)
 		{
 			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
 			keeper_want(line->expires_at);

@@ -94,7 +94,7 @@ CREATE INDEX reservation_ended
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'the lines of orders; a level''s lock covers the lines that count in it';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
-	'expires_at while the line is reserved, else NULL: what the index holds';
+	'expires_at while the line is reserved, or has expired and its event is owed, else NULL: what the index holds';
 COMMENT ON COLUMN pgstock_internal.reservation.state IS
 	'r reserved, c confirmed, l released, b rolled_back, t returned, e expired, s shortfall';
 

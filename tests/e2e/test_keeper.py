@@ -54,9 +54,11 @@ def lines(db, state):
 
 
 def written(db, state):
-    """What the rows themselves say: a due line counts as expired unwritten."""
+    """What the rows themselves say: a due line counts as expired unwritten.
+    One that has expired is written when its event is."""
     return db.value("SELECT count(*) FROM pgstock_internal.reservation"
-                    " WHERE state = %s", (state,))
+                    " WHERE state = %s AND (state <> 'e' OR due_at IS NULL)",
+                    (state,))
 
 
 def wait_expired(db, number, timeout=20):
