@@ -386,7 +386,10 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_end(&json, work, false);
 	if (event_record(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
 					 &id, &json, &record))
+	{
+		record.is_minimal = true;
 		outbox_append(work, &record);
+	}
 	stock_link_event(work, 0, &id);
 }
 
