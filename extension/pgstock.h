@@ -800,6 +800,10 @@ extern Oid				  registered_role(const Message *message);
 extern Oid				  registered_function(const Message *message);
 extern const char		 *registered_search_path(const Message *message);
 
+/* in reserved_topic.c */
+extern void topic_must_not_be_position(const char *topic);
+extern void topic_must_be_open(Work *work, const char *topic);
+
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
 extern bool	 reserve_could_fit(Work *work, const Request *request);

@@ -56,6 +56,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 		record->event_id = *PG_GETARG_UUID_P(5);
 
 	work_begin(&work, function);
+	topic_must_be_open(&work, topic);
 	record->traceparent = work.traceparent;
 	outbox_append(&work, record);
 	work_end(&work);
@@ -190,6 +191,7 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 	row_payload(trigger, &record);
 
 	work_begin(&work, "publish_outbox_row()");
+	topic_must_be_open(&work, record.topic);
 	record.traceparent = work.traceparent;
 	outbox_append(&work, &record);
 	work_end(&work);
@@ -214,6 +216,8 @@ pgstock_set_event_topic(PG_FUNCTION_ARGS)
 	if (fault != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("topic %s", fault)));
+	if (topic != NULL)
+		topic_must_not_be_position(topic);
 	work_begin(&work, "set_event_topic()");
 	table = table_use(&work, TABLE_EVENT_TOPIC);
 	found = table_find_text(&work, table, "event_topic_pkey", event_type,

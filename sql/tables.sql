@@ -288,9 +288,10 @@ COMMENT ON COLUMN pgstock_internal.outbox_part.xid IS
 CREATE TABLE pgstock_internal.event_topic
 (
 	event_type	text COLLATE "C" NOT NULL,
-	topic		text,
+	topic		text COLLATE "C",
 	CONSTRAINT event_topic_pkey PRIMARY KEY (event_type)
 );
+CREATE INDEX event_topic_topic ON pgstock_internal.event_topic (topic);
 COMMENT ON TABLE pgstock_internal.event_topic IS
 	'where an event type goes, if not where it goes by default';
 
