@@ -49,10 +49,12 @@ static bool
 has_right(void)
 {
 	oidvector *no_arguments = buildoidvector(NULL, 0);
-	Oid		   right = GetSysCacheOid3(
-			   PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(RIGHT),
-			   PointerGetDatum(no_arguments),
-			   ObjectIdGetDatum(get_namespace_oid("pgstock_internal", false)));
+	Oid		   right = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									   CStringGetDatum(RIGHT),
+									   PointerGetDatum(no_arguments),
+									   ObjectIdGetDatum(
+										   get_namespace_oid("pgstock_internal",
+															 false)));
 
 	return OidIsValid(right) &&
 		   compat_function_access(right, GetUserId()) == ACLCHECK_OK;

@@ -34,6 +34,7 @@ static const PgStatement statements[API_CALLS] = {
 	[API_ECHO] = {"echo", FUNCTION("relay_echo()"), 0, API_ECHO, 0},
 	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
 	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
+	[API_BEAT] = {"beat", FUNCTION("relay_beat()"), 0, API_BEAT, 0},
 	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
 					  0},
 	[API_LOOK] = {"look",
@@ -123,6 +124,9 @@ static const PgStatement statements[API_CALLS] = {
 							 " $4::timestamptz, $5::text, $6::text,"
 							 " $7::bigint, $8::int)"),
 					8, API_FAILED, 0},
+	[API_DISCARD_HELD] = {"discard_held",
+						  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2,
+						  API_DISCARD_HELD, 0},
 	[API_FAILED_ACT] = {"failed_act",
 						FUNCTION("relay_failed_act($1::text, $2::bigint,"
 								 " $3::text)"),
@@ -549,6 +553,19 @@ api_bool(const PGresult *result, int row, int column)
 }
 
 bool
+api_is_pooled(const ApiHello *hello, int backend_pid)
+{
+	return hello->backend_pid != backend_pid;
+}
+
+/* PgBouncer's words about "options"; the server knows it. */
+bool
+api_pooler_refused(const char *error)
+{
+	return strstr(error, "unsupported startup parameter") != NULL;
+}
+
+bool
 api_read_hello(const PGresult *result, ApiHello *hello)
 {
 	if (PQntuples(result) != 1 || PQnfields(result) < 1)
@@ -556,7 +573,7 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
 	if (hello->relay_api != API_VERSION)
 		return true; /* the rest may look different */
-	if (PQnfields(result) < 8)
+	if (PQnfields(result) < 9)
 		return false;
 	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
 			 PQgetvalue(result, 0, 1));
@@ -569,6 +586,7 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	hello->max_event_bytes = (int) api_int(result, 0, 6);
 	snprintf(hello->incarnation, sizeof(hello->incarnation), "%s",
 			 PQgetvalue(result, 0, 7));
+	hello->backend_pid = (int) api_int(result, 0, 8);
 	return hello->max_event_bytes > 0;
 }
 

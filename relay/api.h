@@ -26,6 +26,7 @@ typedef enum ApiCall
 	API_ECHO, /* a notification to ourselves */
 	API_TOPICS,
 	API_LEAD,
+	API_BEAT,
 	API_POSITION,
 	API_POSITION_OF, /* with the one that Kafka has */
 	API_LOOK,
@@ -56,6 +57,7 @@ typedef enum ApiCall
 	API_REWIND,
 	API_FAILED,
 	API_FAILED_ACT,
+	API_DISCARD_HELD,
 	API_AUDIT_PAGE,
 	API_AUDIT_HOLDS,
 	API_CALLS, /* their number */
@@ -167,7 +169,19 @@ typedef struct ApiHello
 	bool preloaded;
 	int	 max_event_bytes;
 	char incarnation[64];
+	int	 backend_pid; /* as the server counts */
 } ApiHello;
+
+#define API_POOLER                                                   \
+	"a connection pooler stands between the relay and PostgreSQL, "  \
+	"which keeps the relay's lock on the lead in a session that is " \
+	"another's a moment later"
+#define API_POOLER_HINT "Let [postgres] conninfo lead to PostgreSQL itself."
+
+/* Whether a session that is not PostgreSQL's own has these ends: it gives
+ * another number than the server, or refuses what only the server may judge. */
+bool api_is_pooled(const ApiHello *hello, int backend_pid);
+bool api_pooler_refused(const char *error);
 
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;

@@ -71,6 +71,10 @@ static const struct
 					   "Compares the outbox with its topics and names what is "
 					   "missing or doubled.\n"
 					   "Exit code 1 if anything is."},
+	[COMMAND_DISCARD] = {"discard", BIT(ARG_REASON) | OFFLINE, BIT(ARG_REASON),
+						 1, MANY, "EVENT_ID... --reason TEXT",
+						 "Gives up events of held topics that the broker never "
+						 "takes; what waits\nbehind them goes on."},
 	[COMMAND_FAILED_LIST] = {"failed list", FILTERS | OFFLINE, 0, 0, 0,
 							 FILTERS_SYNOPSIS, "Lists failed messages."},
 	[COMMAND_FAILED_SHOW] = {"failed show", OFFLINE, 0, 1, 1, "ID",

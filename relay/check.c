@@ -70,6 +70,8 @@ check_database(Check *check)
 									 check->config->name);
 	if (PQstatus(check->pg) != CONNECTION_OK)
 	{
+		if (api_pooler_refused(PQerrorMessage(check->pg)))
+			check_bad(check, API_POOLER_HINT, "database: %s", API_POOLER);
 		check_bad(check,
 				  "See [postgres] conninfo, pg_hba.conf and the server's log.",
 				  "database: %s", PQerrorMessage(check->pg));
@@ -99,6 +101,11 @@ check_extension(Check *check)
 				  "extension: it speaks relay_api %d, this relay %d",
 				  check->hello.relay_api, API_VERSION);
 		check->code = EXIT_INCOMPATIBLE;
+		return false;
+	}
+	if (api_is_pooled(&check->hello, PQbackendPID(check->pg)))
+	{
+		check_bad(check, API_POOLER_HINT, "database: %s", API_POOLER);
 		return false;
 	}
 	check_good("extension: pgstock %s, relay_api %d%s",

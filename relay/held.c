@@ -60,25 +60,55 @@ held_stop(Held *held)
 
 /* ---- topics ------------------------------------------------------------ */
 
+/* The place of the first topic whose name is not before this one. */
+static uint32_t
+held_place(const Held *held, const char *name)
+{
+	uint32_t from = 0;
+	uint32_t to = held->count;
+
+	while (from < to)
+	{
+		uint32_t middle = from + (to - from) / 2;
+
+		if (strcmp(held->topics[middle]->name, name) < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
+}
+
 static HeldTopic *
 held_find(const Held *held, const char *name)
 {
-	for (uint32_t i = 0; i < held->count; i++)
-		if (strcmp(held->topics[i]->name, name) == 0)
-			return held->topics[i];
-	return NULL;
+	uint32_t place = held_place(held, name);
+
+	if (place == held->count || strcmp(held->topics[place]->name, name) != 0)
+		return NULL;
+	return held->topics[place];
+}
+
+bool
+held_suspects(const Held *held)
+{
+	return held->count >= HELD_SUSPECTS;
 }
 
 static HeldTopic *
 held_add(Held *held, const char *name)
 {
 	HeldTopic *topic = xcalloc(1, sizeof(HeldTopic));
+	uint32_t   place = held_place(held, name);
 
 	topic->name = xstrdup(name);
 	retry_init(&topic->retry, SEC_US, 30 * SEC_US, held->seed++);
 	held->topics = xrealloc(held->topics,
 							(held->count + 1) * sizeof(HeldTopic *));
-	held->topics[held->count++] = topic;
+	memmove(&held->topics[place + 1], &held->topics[place],
+			(held->count - place) * sizeof(HeldTopic *));
+	held->topics[place] = topic;
+	held->count++;
 	return topic;
 }
 
@@ -147,10 +177,12 @@ held_store(Held *held)
 static void
 held_let_go(Held *held, HeldTopic *topic)
 {
-	for (uint32_t i = 0; i < held->count; i++)
-		if (held->topics[i] == topic)
-			held->topics[i] = held->topics[held->count - 1];
+	uint32_t place = held_place(held, topic->name);
+
+	Assert(held->topics[place] == topic);
 	held->count--;
+	memmove(&held->topics[place], &held->topics[place + 1],
+			(held->count - place) * sizeof(HeldTopic *));
 	held_free_topic(topic);
 }
 
@@ -224,6 +256,16 @@ held_tick(Held *held, int64_t now)
 		held_fail(held, "the broker does not answer", now);
 }
 
+/* One that was refused less often comes first: those that never will be taken
+ * leave room for those that may. */
+static bool
+held_is_before(const HeldTopic *topic, const HeldTopic *other)
+{
+	if (topic->retry.failures != other->retry.failures)
+		return topic->retry.failures < other->retry.failures;
+	return topic->try_at < other->try_at;
+}
+
 void
 held_start(Held *held, int64_t now)
 {
@@ -234,7 +276,7 @@ held_start(Held *held, int64_t now)
 		HeldTopic *topic = held->topics[i];
 
 		if (!topic->unseen && now >= topic->try_at &&
-			(held->topic == NULL || topic->try_at < held->topic->try_at))
+			(held->topic == NULL || held_is_before(topic, held->topic)))
 			held->topic = topic;
 	}
 	if (held->topic == NULL)

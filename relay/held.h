@@ -34,6 +34,11 @@
 
 #include "retry.h"
 
+/* With so many topics held, no event is sent on trust to a topic of which
+ * nothing is known: each new one that is refused holds up all the others for
+ * seconds, and who may publish may name as many as they like. */
+#define HELD_SUSPECTS 4
+
 #define HELD_ASIDES_MAX 1024 /* set aside and not yet stored */
 #define HELD_PAGE_ROWS	500
 
@@ -71,8 +76,8 @@ typedef enum HeldWay
 
 typedef struct Held
 {
-	bool		known; /* topics are those of the database */
-	HeldTopic **topics;
+	bool		known;	/* topics are those of the database */
+	HeldTopic **topics; /* by name */
 	uint32_t	count;
 	HeldTopic  *storing; /* the database is being told of */
 	uint64_t	seed;
@@ -116,6 +121,9 @@ void held_stop(Held *held);
 void held_load(Held *held, const char *topic, const char *reason, int64_t now);
 bool held_refused(Held *held, const char *topic, const char *reason,
 				  int64_t now);
+
+/* Whether a topic of which nothing is known is to be held unseen. */
+bool held_suspects(const Held *held);
 
 /* Whether a reason is to be stored; that of held->storing is. */
 bool held_has_unstored(const Held *held);

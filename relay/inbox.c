@@ -332,7 +332,8 @@ inbox_do(Inbox *inbox, InboxAction action)
 	switch (action)
 	{
 		case INBOX_CONNECT:
-			pgconn_connect(inbox->conn, config->conninfo, config->name, "on");
+			pgconn_connect(inbox->conn, config->conninfo, config->name, "on",
+						   0);
 			break;
 		case INBOX_ASK_HELLO:
 			api_call(inbox->conn, API_HELLO);

@@ -7,15 +7,16 @@
 
 #include <stdlib.h>
 
-#include "sink.h"
-
 #define LOG_MODULE "outbox"
+
+#define LANE_TOLD_MAX 10 /* topics in a sentence */
 
 struct Lane
 {
 	Loop		 *loop;
 	const Config *config;
 	OutboxCore	 *core;
+	Sink		 *main;
 	Sink		 *sink;
 	PGresult	 *page; /* rows of core->held, or NULL */
 };
@@ -55,7 +56,8 @@ lane_sink_gone(void *arg, const char *topic UNUSED, const char *why)
 /* ---- life -------------------------------------------------------------- */
 
 Lane *
-lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core)
+lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
+		 Sink *main)
 {
 	static const SinkHandlers handlers = {
 		.acked = lane_acked,
@@ -67,7 +69,9 @@ lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core)
 	lane->loop = loop;
 	lane->config = config;
 	lane->core = core;
+	lane->main = main;
 	lane->sink = sink_new(loop, metrics, &handlers, lane);
+	sink_set_probing(lane->sink);
 	return lane;
 }
 
@@ -114,7 +118,10 @@ lane_take_crossed_off(Lane *lane, const PGresult *result)
 
 	if (outbox_on_crossed_off(lane->core, api_bool(result, 0, 0),
 							  loop_now(lane->loop)))
+	{
 		log_info("topic flows again topic=%s", name);
+		sink_want_topic(lane->main, name);
+	}
 	free(name);
 }
 
@@ -174,6 +181,8 @@ lane_produce(Lane *lane, EventSource source)
 			case SINK_FULL:
 				held->lane_full = true;
 				break;
+			case SINK_TOO_LARGE:
+			case SINK_NO_TOPIC:
 			case SINK_REFUSED:
 				lane_failed(lane, sink_refusal(lane->sink));
 				break;
@@ -231,7 +240,9 @@ lane_tell(const Lane *lane, Buf *sentence)
 {
 	const Held *held = &lane->core->held;
 
-	for (uint32_t i = 0; i < held->count; i++)
+	for (uint32_t i = 0; i < Min(held->count, LANE_TOLD_MAX); i++)
 		buf_printf(sentence, "%s%s (%s)", i == 0 ? ", held topics: " : ", ",
 				   held->topics[i]->name, held->topics[i]->reason);
+	if (held->count > LANE_TOLD_MAX)
+		buf_printf(sentence, " and %u others", held->count - LANE_TOLD_MAX);
 }

@@ -11,12 +11,14 @@
 #include "loop.h"
 #include "metrics.h"
 #include "outbox_core.h"
+#include "sink.h"
 
 typedef struct Lane Lane;
 
-/* config is borrowed, and so is core, which the lane reports to */
+/* config is borrowed, and so is core, which the lane reports to, and the
+ * outbox's producer, which hears of topics that flow again */
 Lane *lane_new(Loop *loop, const Config *config, Metrics *metrics,
-			   OutboxCore *core);
+			   OutboxCore *core, Sink *main);
 void  lane_free(Lane *lane);
 
 /* Carries out one of the actions of held topics. */

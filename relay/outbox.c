@@ -20,6 +20,9 @@
 
 #define LOG_MODULE "outbox"
 
+/* What the database says of its limit counts for events that come so soon. */
+#define LIMIT_FRESH_US (1 * SEC_US)
+
 #define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
@@ -188,10 +191,11 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
 	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
 	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
-	outbox->lane = lane_new(loop, config, metrics, &outbox->core);
+	outbox->lane = lane_new(loop, config, metrics, &outbox->core, outbox->sink);
 	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
 					 config->mode == MODE_TRANSACTIONAL,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
+	outbox_beat_every(&outbox->core, OUTBOX_BEAT_US);
 	outbox_reconfigured(outbox);
 	for (int cause = 0; cause < CAUSES; cause++)
 		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
@@ -245,6 +249,8 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			outbox_on_connected(&outbox->core, loop_now(outbox->loop));
 			break;
 		case PGCONN_DOWN:
+			if (api_pooler_refused(pgconn_error(outbox->conn)))
+				outbox_pooled(outbox);
 			outbox_db_failed(outbox, pgconn_error(outbox->conn));
 			break;
 		case PGCONN_NOTIFY:
@@ -279,8 +285,16 @@ outbox_new_sink(Outbox *outbox)
 	buf_free(&error);
 }
 
+/* The event stays where it is, and is set aside when it is looked at again. */
 static void
-outbox_refused(Outbox *outbox, const EventRow *row)
+outbox_doubt(Outbox *outbox, const char *topic, const char *why)
+{
+	log_warning("topic is held back topic=%s reason=%s", topic, why);
+	outbox_on_doubted(&outbox->core, topic, why, loop_now(outbox->loop));
+}
+
+static void
+outbox_refused(Outbox *outbox, const EventRow *row, SinkResult result)
 {
 	char  id[EVENT_UUID_LEN];
 	char *why;
@@ -288,8 +302,50 @@ outbox_refused(Outbox *outbox, const EventRow *row)
 	event_uuid_text(id, row->id.data);
 	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64,
 					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq);
-	outbox_topic_refused(outbox, row->topic.data, why);
+	if (result == SINK_NO_TOPIC)
+		outbox_doubt(outbox, row->topic.data, why);
+	else
+		outbox_topic_refused(outbox, row->topic.data, why);
 	free(why);
+}
+
+/* The limit may have been raised since it was asked for: then another producer
+ * takes it. */
+static void
+outbox_too_large(Outbox *outbox, const EventRow *row)
+{
+	int64_t now = loop_now(outbox->loop);
+
+	if (now < outbox->limit_at + LIMIT_FRESH_US)
+	{
+		outbox_refused(outbox, row, SINK_TOO_LARGE);
+		return;
+	}
+	outbox->limit_asked = true;
+	outbox_beat_now(&outbox->core);
+	outbox_on_sink_full(&outbox->core, now);
+}
+
+/* False: not now, or never. */
+static bool
+outbox_is_trusted(Outbox *outbox, const EventRow *row)
+{
+	if (!held_suspects(&outbox->core.held))
+		return true;
+	switch (sink_topic(outbox->sink, row->topic))
+	{
+		case TOPIC_GOOD:
+			return true;
+		case TOPIC_ASKED:
+			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+			return false;
+		case TOPIC_DOUBTED:
+			break;
+	}
+	outbox_doubt(outbox, row->topic.data,
+				 "the broker does not say that it is there, and many topics "
+				 "are held");
+	return false;
 }
 
 static void
@@ -307,6 +363,8 @@ outbox_commit(Outbox *outbox)
 		case SINK_FULL:
 			outbox_on_sink_full(core, now);
 			break;
+		case SINK_TOO_LARGE:
+		case SINK_NO_TOPIC:
 		case SINK_REFUSED:
 			outbox_sink_failed(outbox, sink_refusal(outbox->sink));
 			break;
@@ -364,20 +422,28 @@ static bool
 outbox_send(Outbox *outbox, const EventRow *row)
 {
 	const EventSource source = outbox_source(outbox);
+	SinkResult		  result;
 
-	switch (sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
-						 (unsigned) outbox->config->header_profile, source))
+	if (!outbox_is_trusted(outbox, row))
+		return false;
+	result = sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
+						  (unsigned) outbox->config->header_profile, source);
+	switch (result)
 	{
 		case SINK_FULL:
 			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
-			return false;
+			break;
+		case SINK_TOO_LARGE:
+			outbox_too_large(outbox, row);
+			break;
+		case SINK_NO_TOPIC:
 		case SINK_REFUSED:
-			outbox_refused(outbox, row);
-			return false;
+			outbox_refused(outbox, row, result);
+			break;
 		case SINK_TAKEN:
 			break;
 	}
-	return true;
+	return result == SINK_TAKEN;
 }
 
 /* As many rows of the oldest page as there is room for. */
@@ -435,7 +501,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 	static const ApiCall calls[] = {
 		[OUTBOX_ASK_HELLO] = API_HELLO, [OUTBOX_ASK_LISTEN] = API_LISTEN,
 		[OUTBOX_ASK_ECHO] = API_ECHO,	[OUTBOX_ASK_TOPICS] = API_TOPICS,
-		[OUTBOX_ASK_LEAD] = API_LEAD,
+		[OUTBOX_ASK_LEAD] = API_LEAD,	[OUTBOX_BEAT] = API_BEAT,
 	};
 	const OutboxCore *core = &outbox->core;
 
@@ -446,13 +512,15 @@ outbox_do(Outbox *outbox, OutboxAction action)
 						   outbox->config->name,
 						   outbox->config->publish_after == PUBLISH_LOCAL
 							   ? "local"
-							   : "on");
+							   : "on",
+						   OUTBOX_IDLE_MS);
 			break;
 		case OUTBOX_ASK_HELLO:
 		case OUTBOX_ASK_LISTEN:
 		case OUTBOX_ASK_ECHO:
 		case OUTBOX_ASK_TOPICS:
 		case OUTBOX_ASK_LEAD:
+		case OUTBOX_BEAT:
 			api_call(outbox->conn, calls[action]);
 			break;
 		case OUTBOX_ASK_POSITION:

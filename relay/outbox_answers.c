@@ -10,6 +10,43 @@
 
 #define LOG_MODULE "outbox"
 
+/* pgstock.max_event_bytes may be raised at any time; a producer has one limit
+ * as long as it lives. */
+static void
+outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
+{
+	outbox->limit_at = loop_now(outbox->loop);
+	if (max_event_bytes <= outbox->max_event_bytes)
+		return;
+	outbox->max_event_bytes = (int) max_event_bytes;
+	if (outbox->core.sink_up || outbox->core.sink_opening)
+		outbox_sink_failed(outbox, "it has to take larger events");
+}
+
+static void
+outbox_take_beat(Outbox *outbox, const PGresult *result)
+{
+	int64_t now = loop_now(outbox->loop);
+
+	outbox_on_beat(&outbox->core, now);
+	outbox_take_limit(outbox, api_int(result, 0, 0));
+	if (outbox->limit_asked)
+		outbox_on_sink_room(&outbox->core); /* for what was too large */
+	outbox->limit_asked = false;
+}
+
+/*
+ * A pooler may give each transaction another session: the lock on the lead
+ * stays behind in one of them, and notifications arrive in another.  It says
+ * what session it is by a number of its own.
+ */
+void
+outbox_pooled(Outbox *outbox)
+{
+	log_error("%s: %s", API_POOLER, API_POOLER_HINT);
+	outbox_exit(outbox, EXIT_USAGE);
+}
+
 static void
 outbox_take_hello(Outbox *outbox, const PGresult *result)
 {
@@ -25,6 +62,11 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 		outbox_exit(outbox, EXIT_INCOMPATIBLE);
 		return;
 	}
+	if (api_is_pooled(&hello, pgconn_backend_pid(outbox->conn)))
+	{
+		outbox_pooled(outbox);
+		return;
+	}
 	log_info("connected server_version=%d extension_version=%s database=%s "
 			 "preloaded=%s",
 			 pgconn_server_version(outbox->conn), hello.extension_version,
@@ -38,12 +80,7 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 		free(outbox->incarnation);
 		outbox->incarnation = xstrdup(hello.incarnation);
 	}
-	if (hello.max_event_bytes > outbox->max_event_bytes)
-	{
-		outbox->max_event_bytes = hello.max_event_bytes;
-		if (!outbox->core.transactional) /* there is none yet */
-			outbox_sink_failed(outbox, "it has to take larger events");
-	}
+	outbox_take_limit(outbox, hello.max_event_bytes);
 	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
 }
 
@@ -51,8 +88,8 @@ static void
 outbox_take_echo(Outbox *outbox)
 {
 	if (!outbox->echo_heard)
-		log_warning("notifications do not arrive, as behind a transaction "
-					"pooler: events wait for poll_interval");
+		log_warning("notifications do not arrive: events wait for "
+					"poll_interval");
 	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
 }
 
@@ -103,6 +140,7 @@ static bool
 outbox_is_answer(OutboxAction question, const PGresult *result)
 {
 	static const int columns[] = {
+		[OUTBOX_BEAT] = 1,
 		[OUTBOX_ASK_POSITION] = 3,
 		[OUTBOX_ASK_SLEEP] = 2,
 		[OUTBOX_DONE] = 0,
@@ -147,6 +185,9 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 			break;
 		case OUTBOX_ASK_LEAD:
 			outbox_take_lead(outbox, result);
+			break;
+		case OUTBOX_BEAT:
+			outbox_take_beat(outbox, result);
 			break;
 		case OUTBOX_ASK_POSITION:
 			outbox_on_position(core, PQgetvalue(result, 0, 0),

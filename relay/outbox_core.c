@@ -226,6 +226,27 @@ outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
 }
 
 void
+outbox_on_beat(OutboxCore *core, int64_t now)
+{
+	outbox_answered(core, OUTBOX_BEAT);
+	core->beat_at = now + core->beat_us;
+}
+
+void
+outbox_beat_every(OutboxCore *core, int64_t us)
+{
+	core->beat_us = us;
+	core->beat_at = 0;
+}
+
+void
+outbox_beat_now(OutboxCore *core)
+{
+	Assert(core->beat_us > 0);
+	core->beat_at = 0;
+}
+
+void
 outbox_on_wake(OutboxCore *core)
 {
 	core->wake = true;
@@ -285,6 +306,12 @@ outbox_on_sink_full(OutboxCore *core, int64_t now)
 	if (!outbox_flies(core))
 		core->acked_at = now;
 	core->sink_full = true;
+}
+
+void
+outbox_on_sink_room(OutboxCore *core)
+{
+	core->sink_full = false;
 }
 
 void

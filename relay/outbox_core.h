@@ -69,6 +69,12 @@
  * reach its database steps down. */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
+/* A session that says nothing for so long is ended by the server, and its lead
+ * with it: its relay may be frozen, while its kernel answers for it. */
+#define OUTBOX_IDLE_MS 10000
+/* So this often it says something in any case. */
+#define OUTBOX_BEAT_US (3 * SEC_US)
+
 /* An awake relay looks again after this time, later where there is much
  * (outbox_pace), and twice as long for each look that found nothing, up to the
  * longest; after so many it tries to sleep.  Writers do not need to wake it
@@ -87,6 +93,7 @@ typedef enum OutboxAction
 	OUTBOX_ASK_ECHO,   /* does a notification arrive here? */
 	OUTBOX_ASK_TOPICS, /* what may be published to */
 	OUTBOX_ASK_LEAD,
+	OUTBOX_BEAT, /* we are there; what may have changed in the database? */
 	OUTBOX_ASK_POSITION,
 	OUTBOX_LOOK,		  /* the window after core->window, its first page */
 	OUTBOX_ASK_SLEEP,	  /* that window, and if it is empty to be woken */
@@ -141,7 +148,9 @@ typedef struct OutboxCore
 	OutboxAction step;		 /* next question of the handshake */
 	Retry		 db_retry;
 	int64_t		 lead_at; /* next try to lead */
-	int64_t		 epoch;	  /* of our latest lead; 0: we do not lead */
+	int64_t		 beat_us; /* between two beats; 0: none are asked for */
+	int64_t		 beat_at;
+	int64_t		 epoch; /* of our latest lead; 0: we do not lead */
 
 	/* reading */
 	bool		positioned; /* window and seq come from this connection */
@@ -191,6 +200,10 @@ void outbox_core_fini(OutboxCore *core);
 void outbox_on_settings(OutboxCore *core, int64_t poll_us,
 						uint32_t page_rows_max, int64_t now);
 
+/* From now on; a beat is due at once, or as soon as it may be asked for. */
+void outbox_beat_every(OutboxCore *core, int64_t us);
+void outbox_beat_now(OutboxCore *core);
+
 OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxCore *core);
 
@@ -213,6 +226,7 @@ bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
 void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
 					 int64_t now);
 void outbox_on_stored(OutboxCore *core, int64_t now);
+void outbox_on_beat(OutboxCore *core, int64_t now);
 void outbox_on_wake(OutboxCore *core);
 
 /* Bytes: of payloads and headers.  False: the rows are of no use (there are none, or the producer was lost
@@ -224,6 +238,7 @@ bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
 void outbox_on_sink_up(OutboxCore *core, int64_t now);
 void outbox_on_sink_failed(OutboxCore *core, int64_t now);
 void outbox_on_sink_full(OutboxCore *core, int64_t now);
+void outbox_on_sink_room(OutboxCore *core);
 void outbox_on_acked(OutboxCore *core, int64_t now);
 /* Transactional: the event is in Kafka, and counts when it is committed. */
 void outbox_on_arrived(OutboxCore *core, uint64_t id);
@@ -246,6 +261,11 @@ bool outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us,
  * False: that is nothing new, and a failure like another. */
 bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 					   int64_t now) MUST_CHECK;
+
+/* Nothing of this topic was sent yet, and nothing is to be: it is held, and
+ * the producer goes on. */
+void outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now);
 
 /* held topics; before outbox_on_held(), held_load() for each */
 void outbox_on_held(OutboxCore *core);

@@ -23,6 +23,14 @@ outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 }
 
 void
+outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
+				  int64_t now)
+{
+	if (!held_refused(&core->held, topic, reason, now))
+		Assert(!"a topic that was not held");
+}
+
+void
 outbox_on_held(OutboxCore *core)
 {
 	outbox_answered(core, OUTBOX_ASK_HELD);

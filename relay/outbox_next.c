@@ -103,6 +103,13 @@ outbox_set_aside(OutboxCore *core, int64_t now)
 	return outbox_ask(core, OUTBOX_SET_ASIDE, now);
 }
 
+static OutboxAction
+outbox_hold(OutboxCore *core, int64_t now)
+{
+	held_store(&core->held);
+	return outbox_ask(core, OUTBOX_HOLD, now);
+}
+
 /* What the held topics want of the database: first of all, to be stored. */
 static OutboxAction
 outbox_held_question(OutboxCore *core, int64_t now)
@@ -126,10 +133,7 @@ outbox_next_question(OutboxCore *core, int64_t now)
 	if (!core->held.known)
 		return outbox_ask(core, OUTBOX_ASK_HELD, now);
 	if (held_has_unstored(&core->held))
-	{
-		held_store(&core->held);
-		return outbox_ask(core, OUTBOX_HOLD, now);
-	}
+		return outbox_hold(core, now);
 	if (!core->positioned)
 		return core->sink_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
 							 : OUTBOX_WAIT;
@@ -221,11 +225,21 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 	if (core->asked != OUTBOX_WAIT)
 		return OUTBOX_WAIT;
 	if (core->positioned && core->held.aside_count > 0)
-		return outbox_set_aside(core, now);
+		return held_has_unstored(&core->held) ? outbox_hold(core, now)
+											  : outbox_set_aside(core, now);
 	if (core->positioned && core->ring.moved &&
 		(arrived || now >= core->store_at))
 		return outbox_store(core, now);
 	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
+}
+
+/* The session is greeted, and has no question. */
+static bool
+outbox_may_beat(const OutboxCore *core)
+{
+	return core->beat_us > 0 && core->asked == OUTBOX_WAIT &&
+		   (core->state == PUMP_LEADER_WAIT || core->state == PUMP_STREAMING ||
+			core->state == PUMP_DRAINING);
 }
 
 /* Something of the producer's is to come.  A full producer counts: after a
@@ -259,6 +273,9 @@ outbox_next(OutboxCore *core, int64_t now)
 	held_tick(&core->held, now);
 	if (core->held.state == LANE_IDLE && core->held.lane_up)
 		return OUTBOX_CLOSE_LANE;
+
+	if (outbox_may_beat(core) && now >= core->beat_at)
+		return outbox_ask(core, OUTBOX_BEAT, now);
 
 	switch (core->state)
 	{
@@ -307,6 +324,8 @@ outbox_deadline(const OutboxCore *core)
 		at = Min(at, core->begun_at + OUTBOX_COMMIT_US);
 	if (core->state == PUMP_DOWN)
 		return Min(at, core->connect_at);
+	if (outbox_may_beat(core))
+		at = Min(at, core->beat_at);
 	if (core->asked != OUTBOX_WAIT)
 		return at;
 	if (core->state == PUMP_LEADER_WAIT)

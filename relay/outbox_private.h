@@ -29,6 +29,8 @@ struct Outbox
 	Buf			  source;	 /* ce_source */
 	Buf			  source_id; /* ce_incarnation */
 	int			  max_event_bytes;
+	int64_t		  limit_at;		  /* when the database has told that */
+	bool		  limit_asked;	  /* an event waits for the answer */
 	char		 *incarnation;	  /* the database's, in transactional mode */
 	Buf			  kafka_position; /* as the position topic had it */
 	bool		  kafka_has_position;
@@ -52,6 +54,7 @@ void outbox_exit(Outbox *outbox, ExitCode code);
 
 /* in outbox_answers.c; the answer is true if the result is kept */
 bool outbox_take_answer(Outbox *outbox, PGresult *result) MUST_CHECK;
+void outbox_pooled(Outbox *outbox);
 void outbox_take_error(Outbox *outbox, const char *sqlstate,
 					   const PGresult *result);
 

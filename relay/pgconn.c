@@ -166,7 +166,6 @@ pgconn_watch(PgConn *conn)
 	" -c default_transaction_read_only=off"                   \
 	" -c client_connection_check_interval=2000"               \
 	" -c statement_timeout=0 -c lock_timeout=0"               \
-	" -c idle_session_timeout=0"                              \
 	" -c idle_in_transaction_session_timeout=0"
 
 void
@@ -180,7 +179,8 @@ pgconn_free_parsed(PQconninfoOption *parsed)
 
 /* The user's own "options", wherever they come from, and ours after them. */
 static char *
-pgconn_session_options(const char *conninfo, const char *synchronous_commit)
+pgconn_session_options(const char *conninfo, const char *synchronous_commit,
+					   int idle_ms)
 {
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
 	const char		 *own = getenv("PGOPTIONS");
@@ -190,9 +190,10 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit)
 		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
 			own = o->val;
 	/* a role that conninfo itself names is meant */
-	options = xasprintf("-c role=none %s %s -c synchronous_commit=%s",
+	options = xasprintf("-c role=none %s %s -c synchronous_commit=%s"
+						" -c idle_session_timeout=%d",
 						own != NULL ? own : "", SESSION_OPTIONS,
-						synchronous_commit);
+						synchronous_commit, idle_ms);
 	pgconn_free_parsed(parsed);
 	return options;
 }
@@ -213,10 +214,11 @@ pgconn_gssencmode(void)
  */
 static PGconn *
 pgconn_start(const char *conninfo, const char *relay_name,
-			 const char *synchronous_commit, bool blocking)
+			 const char *synchronous_commit, int idle_ms, bool blocking)
 {
 	char	   *application = xasprintf("pgstock-relay %s", relay_name);
-	char	   *options = pgconn_session_options(conninfo, synchronous_commit);
+	char	   *options = pgconn_session_options(conninfo, synchronous_commit,
+												 idle_ms);
 	const char *keywords[] = {
 		"connect_timeout",
 		"keepalives_idle",
@@ -246,7 +248,7 @@ pgconn_start(const char *conninfo, const char *relay_name,
 PGconn *
 pgconn_open_blocking(const char *conninfo, const char *relay_name)
 {
-	return pgconn_start(conninfo, relay_name, "on", true);
+	return pgconn_start(conninfo, relay_name, "on", 0, true);
 }
 
 static void
@@ -259,12 +261,13 @@ pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
 
 void
 pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
-			   const char *synchronous_commit)
+			   const char *synchronous_commit, int idle_ms)
 {
 	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PGC_CLOSED && conn->pg == NULL);
-	conn->pg = pgconn_start(conninfo, relay_name, synchronous_commit, false);
+	conn->pg = pgconn_start(conninfo, relay_name, synchronous_commit, idle_ms,
+							false);
 	conn->state = PGC_CONNECTING;
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
 	{

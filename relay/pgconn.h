@@ -59,9 +59,11 @@ PGconn *pgconn_open_blocking(const char *conninfo, const char *relay_name);
 void pgconn_free_parsed(PQconninfoOption *parsed);
 
 /* The end is PGCONN_UP or PGCONN_DOWN, never before this returns.
- * synchronous_commit: local where a standby that is away shall not matter. */
+ * synchronous_commit: local where a standby that is away shall not matter.
+ * idle_ms: the server ends the session that says nothing for so long; 0: never.
+ */
 void pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
-					const char *synchronous_commit);
+					const char *synchronous_commit, int idle_ms);
 void pgconn_close(PgConn *conn); /* no event */
 
 /* The end is PGCONN_RESULT or PGCONN_DOWN, never before this returns.  The

@@ -16,10 +16,18 @@
 #define LOOKS	   100
 #define PARTITION  0
 
+#define TOPIC_PREFIX "pgstock-position-"
+
 char *
 position_topic(const char *incarnation)
 {
-	return xasprintf("pgstock-position-%s", incarnation);
+	return xasprintf(TOPIC_PREFIX "%s", incarnation);
+}
+
+bool
+position_is_topic(const char *topic)
+{
+	return strncmp(topic, TOPIC_PREFIX, strlen(TOPIC_PREFIX)) == 0;
 }
 
 char *

@@ -25,6 +25,9 @@
 char *position_topic(const char *incarnation);
 char *position_transactional_id(const char *incarnation);
 
+/* Of any database: no event may go there. */
+bool position_is_topic(const char *topic);
+
 /* The record's value.  Held: a topic is, so it may pass what is in the database
  * only. */
 void position_write(Buf *record, const RingPosition *position, int64_t epoch,

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "position.h"
-#include "topics.h"
 #include "transaction.h"
 
 #define LOG_MODULE "sink"
@@ -42,6 +41,7 @@ struct Sink
 	char			 *position_topic; /* NULL: idempotent */
 	Topics			 *topics;
 	LogThrottle		  error_told;
+	bool			  probes;
 	bool			  known_up;
 	Buf				  failure;	   /* first reason to give this producer up */
 	bool			  committing;  /* a position was produced */
@@ -96,6 +96,12 @@ sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers, void *arg)
 }
 
 void
+sink_set_probing(Sink *sink)
+{
+	sink->probes = true;
+}
+
+void
 sink_free(Sink *sink)
 {
 	if (sink == NULL)
@@ -138,7 +144,7 @@ sink_batch_bytes(const Config *config, int batch_max)
  */
 static rd_kafka_conf_t *
 sink_conf(const Config *config, int max_event_bytes, int batch_max,
-		  const char *transactional)
+		  const char *transactional, bool probes)
 {
 	char in_flight[16];
 	char batch_bytes[16];
@@ -162,7 +168,8 @@ sink_conf(const Config *config, int max_event_bytes, int batch_max,
 							  {"sticky.partitioning.linger.ms", "0"},
 							  {"queue.buffering.max.kbytes", queue_kbytes},
 							  {"topic.metadata.refresh.fast.interval.ms", "50"},
-							  {"topic.metadata.propagation.max.ms", "5000"},
+							  {"topic.metadata.propagation.max.ms",
+							   probes ? "500" : "5000"},
 							  {"topic.metadata.refresh.interval.ms",
 							   once ? "5000" : "300000"},
 							  {NULL, NULL},
@@ -193,7 +200,8 @@ sink_open(Sink *sink, const Config *config, int max_event_bytes,
 										 ? position_transactional_id(incarnation)
 										 : NULL;
 	rd_kafka_conf_t *conf = sink_conf(config, max_event_bytes,
-									  sink->batch_bytes, transactional);
+									  sink->batch_bytes, transactional,
+									  sink->probes);
 
 	free(transactional);
 	Assert(sink->producer == NULL);
@@ -248,14 +256,14 @@ sink_close(Sink *sink)
 /* ---- producing --------------------------------------------------------- */
 
 static SinkResult
-sink_refuse(Sink *sink, const char *class, const char *why)
+sink_refuse(Sink *sink, SinkResult result, const char *class, const char *why)
 {
 	buf_clear(&sink->refusal);
 	buf_add_str(&sink->refusal, why);
 	buf_str(&sink->refusal);
 	*metrics_cell(sink->metrics, METRIC_PUBLISH_ERRORS, "class", class,
 				  NULL) += 1;
-	return SINK_REFUSED;
+	return result;
 }
 
 /* A transaction is lost, and its commit says why. */
@@ -276,10 +284,15 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 
 	Assert(sink->producer != NULL);
 	if (topic == NULL)
-		return sink_refuse(sink, "topic", "its topic has no legal name");
+		return sink_refuse(sink, SINK_NO_TOPIC, "topic",
+						   "its topic has no legal name");
+	if (position_is_topic(topic->name))
+		return sink_refuse(sink, SINK_NO_TOPIC, "topic",
+						   "its topic is for positions, not for events");
 	headers = event_headers(row, profile, source);
 	if (headers == NULL)
-		return sink_refuse(sink, "headers", "its headers are damaged");
+		return sink_refuse(sink, SINK_REFUSED, "headers",
+						   "its headers are damaged");
 	error = rd_kafka_producev(sink->producer, RD_KAFKA_V_RKT(topic->handle),
 							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
 							  RD_KAFKA_V_VALUE((void *) (uintptr_t)
@@ -300,7 +313,11 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 		sink_ask_why(sink);
 		return SINK_FULL;
 	}
-	return sink_refuse(sink, rd_kafka_err2name(error), rd_kafka_err2str(error));
+	return sink_refuse(sink,
+					   error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+						   ? SINK_TOO_LARGE
+						   : SINK_REFUSED,
+					   rd_kafka_err2name(error), rd_kafka_err2str(error));
 }
 
 SinkResult
@@ -324,7 +341,7 @@ sink_commit(Sink *sink, Slice position)
 	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 		return SINK_FULL;
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return sink_refuse(sink, rd_kafka_err2name(error),
+		return sink_refuse(sink, SINK_REFUSED, rd_kafka_err2name(error),
 						   rd_kafka_err2str(error));
 	sink->committing = true;
 	transaction_commit(sink->transaction);
@@ -339,16 +356,14 @@ sink_refusal(const Sink *sink)
 
 /* ---- what comes back --------------------------------------------------- */
 
-/* The first reason counts: what follows it is its consequence.  The position's
- * topic has no events that could be held back. */
+/* The first reason counts: what follows it is its consequence. */
 static void
 sink_give_up(Sink *sink, const char *topic, rd_kafka_resp_err_t error,
 			 const char *text)
 {
 	if (sink->failure.len > 0)
 		return;
-	if (topic != NULL && (sink->position_topic == NULL ||
-						  strcmp(topic, sink->position_topic) != 0))
+	if (topic != NULL)
 		sink->blamed = xstrdup(topic);
 	buf_printf(&sink->failure, "%s: %s", rd_kafka_err2name(error), text);
 	buf_str(&sink->failure);
@@ -367,6 +382,12 @@ sink_send_less(Sink *sink, rd_kafka_event_t *event, rd_kafka_resp_err_t error)
 		 error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) &&
 		rd_kafka_event_message_count(event) > 1)
 		sink->batch_bytes = Max(sink->batch_bytes / 4, 1);
+}
+
+static bool
+sink_is_position(const rd_kafka_message_t *message)
+{
+	return (uint64_t) (uintptr_t) message->_private == POSITION_ID;
 }
 
 /*
@@ -398,7 +419,11 @@ sink_delivered(Sink *sink, const rd_kafka_message_t *message)
 						 ? "delivered, but nobody knows where"
 						 : rd_kafka_err2str(error),
 					 topic);
-	sink_give_up(sink, kafka_is_refusal(error) ? topic : NULL, error, text);
+	/* the position is no event that could be held back */
+	sink_give_up(sink,
+				 kafka_is_refusal(error) && !sink_is_position(message) ? topic
+																	   : NULL,
+				 error, text);
 	free(text);
 	return false;
 }
@@ -419,7 +444,7 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			sink_send_less(sink, event, message->err);
 			continue;
 		}
-		if (id == POSITION_ID)
+		if (sink_is_position(message))
 			continue;
 		if (message->rkt != handle)
 		{
@@ -429,6 +454,8 @@ sink_take_reports(Sink *sink, rd_kafka_event_t *event)
 			topic = topics_find(sink->topics, (Slice){name, strlen(name)});
 		}
 		Assert(topic != NULL);
+		if (!topic->trusted)
+			topics_want(sink->topics, topic->name);
 		topic->unsure = false;
 		if (sink->position_topic != NULL)
 		{
@@ -607,4 +634,10 @@ void
 sink_want_topic(Sink *sink, const char *name)
 {
 	topics_want(sink->topics, name);
+}
+
+TopicState
+sink_topic(Sink *sink, Slice name)
+{
+	return topics_state(sink->topics, name);
 }

@@ -19,15 +19,18 @@
 #include "kafka.h"
 #include "loop.h"
 #include "metrics.h"
+#include "topics.h"
 
 /* Records that librdkafka may hold; each costs about 2 kB with its headers. */
 #define SINK_IN_FLIGHT_MAX 8192
 
 typedef enum SinkResult
 {
-	SINK_TAKEN,	  /* an acknowledgement will come, or a failure */
-	SINK_FULL,	  /* again after the next acknowledgement */
-	SINK_REFUSED, /* this record cannot be produced */
+	SINK_TAKEN,		/* an acknowledgement will come, or a failure */
+	SINK_FULL,		/* again after the next acknowledgement */
+	SINK_TOO_LARGE, /* this record, for this producer */
+	SINK_NO_TOPIC,	/* no record can be produced to its topic */
+	SINK_REFUSED,	/* this record cannot be produced */
 } SinkResult;
 
 /* Called from the loop, never from within a call of sink_...(). */
@@ -49,6 +52,10 @@ typedef struct Sink Sink;
 Sink *sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers,
 			   void *arg);
 void  sink_free(Sink *sink);
+
+/* For topics that are tried, and tried again: one that is missing is not waited
+ * for. */
+void sink_set_probing(Sink *sink);
 
 /*
  * What is in flight when it is closed is lost: the owner knows.  With a
@@ -73,6 +80,9 @@ const char *sink_refusal(const Sink *sink);
  * producer.  The same is done for a topic when its first event comes.
  */
 void sink_want_topic(Sink *sink, const char *name);
+
+/* What the broker has said of it, or of others (topics.h). */
+TopicState sink_topic(Sink *sink, Slice name);
 
 /* Whether the broker has answered since the producer was opened. */
 bool sink_is_known_up(const Sink *sink);

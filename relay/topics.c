@@ -25,6 +25,7 @@ struct Topics
 	Topic			 *buckets[TOPIC_BUCKETS];
 	char			**wanted;  /* topics to be there with any producer */
 	bool			  asking;  /* the broker has not answered yet */
+	bool			  deaf;	   /* it did not, the last time */
 	Buf				  missing; /* topics that could not be made */
 	LogThrottle		  missing_told;
 };
@@ -108,6 +109,15 @@ topics_forget(Topics *topics)
 		}
 }
 
+static void
+topics_trust(Topics *topics, const char *name)
+{
+	Topic *topic = topics_find(topics, (Slice){name, strlen(name)});
+
+	if (topic != NULL)
+		topic->trusted = true;
+}
+
 void
 topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue)
 {
@@ -115,7 +125,7 @@ topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue)
 	topics->producer = producer;
 	topics->queue = queue;
 	for (char **name = topics->wanted; *name != NULL; name++)
-		(void) topics_find(topics, (Slice){*name, strlen(*name)});
+		topics_trust(topics, *name);
 }
 
 void
@@ -125,7 +135,7 @@ topics_close(Topics *topics)
 	topics_forget(topics);
 	buf_clear(&topics->missing);
 	topics->producer = NULL;
-	topics->asking = false;
+	topics->asking = topics->deaf = false;
 }
 
 void
@@ -154,7 +164,19 @@ topics_want(Topics *topics, const char *name)
 	topics->wanted[count] = xstrdup(name);
 	topics->wanted[count + 1] = NULL;
 	if (topics->producer != NULL)
-		(void) topics_find(topics, (Slice){name, strlen(name)});
+		topics_trust(topics, name);
+}
+
+TopicState
+topics_state(Topics *topics, Slice name)
+{
+	const Topic *topic = topics_find(topics, name);
+
+	if (topic == NULL)
+		return TOPIC_DOUBTED;
+	if (topic->trusted || !topic->unsure)
+		return TOPIC_GOOD;
+	return topic->answered || topics->deaf ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 
 /* Those of which nobody knows yet whether they are there. */
@@ -216,6 +238,8 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 	rd_kafka_resp_err_t error = rd_kafka_topic_result_error(result);
 	Topic *topic = topics_find(topics, (Slice){name, strlen(name)});
 
+	if (topic != NULL)
+		topic->answered = true;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		log_info("made topic topic=%s", name);
 	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
@@ -238,7 +262,8 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 	topics->asking = false;
 	loop_timer_set(topics->ensure_timer,
 				   loop_now(topics->loop) + ENSURE_AGAIN_US);
-	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	topics->deaf = rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (topics->deaf)
 	{
 		log_debug("could not ask for topics: %s",
 				  rd_kafka_event_error_string(event));

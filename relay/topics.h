@@ -16,8 +16,10 @@
 typedef struct Topic
 {
 	char			 *name;
-	bool			  unsure; /* it may be missing in Kafka */
-	size_t			  len;	  /* of name */
+	bool			  unsure;	/* it may be missing in Kafka */
+	bool			  trusted;	/* wanted, or has taken records before */
+	bool			  answered; /* it was asked for, perhaps in vain */
+	size_t			  len;		/* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published;   /* metric */
 	double			  uncommitted; /* delivered, to be published by a commit */
@@ -33,11 +35,21 @@ void	topics_free(Topics *topics); /* they are closed */
 void topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue);
 void topics_close(Topics *topics);
 
-/* The topic is to be there with any producer. */
+/* The topic is to be there with any producer, and is trusted. */
 void topics_want(Topics *topics, const char *name);
 
 /* NULL if librdkafka does not like the name. */
 Topic *topics_find(Topics *topics, Slice name);
+
+/* What is known of a topic that is to get a record. */
+typedef enum TopicState
+{
+	TOPIC_GOOD,	   /* it is there, or is trusted */
+	TOPIC_ASKED,   /* the broker will say */
+	TOPIC_DOUBTED, /* it said nothing good, or nothing */
+} TopicState;
+
+TopicState topics_state(Topics *topics, Slice name);
 
 /* What is uncommitted counts as published. */
 void topics_committed(Topics *topics);

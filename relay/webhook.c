@@ -357,7 +357,7 @@ webhook_turn(Webhook *webhook, bool leads)
 	if (now >= webhook->at && webhook->state == WEBHOOK_DOWN)
 	{
 		webhook->state = WEBHOOK_CONNECTING;
-		pgconn_connect(webhook->conn, config->conninfo, config->name, "on");
+		pgconn_connect(webhook->conn, config->conninfo, config->name, "on", 0);
 	}
 	else if (now >= webhook->at && webhook->state == WEBHOOK_RESTING)
 	{

@@ -31,6 +31,7 @@ VALUES
 	('app', 'function', 'publish_bytes'),
 	('relay', 'function', 'relay_hello'), ('relay', 'function', 'relay_lead'),
 	('relay', 'function', 'relay_echo'),
+	('relay', 'function', 'relay_beat'),
 	('relay', 'function', 'relay_position'),
 	('relay', 'function', 'relay_next_window'),
 	('relay', 'function', 'relay_look'),
@@ -57,6 +58,7 @@ VALUES
 	('relay', 'function', 'relay_rewind'),
 	('relay', 'function', 'relay_failed'),
 	('relay', 'function', 'relay_failed_act'),
+	('relay', 'function', 'relay_discard_held'),
 	('relay', 'function', 'relay_audit_page'),
 	('relay', 'function', 'relay_audit_holds'),
 	('relay', 'schema', 'pgstock_internal')

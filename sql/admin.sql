@@ -398,6 +398,41 @@ $$;
 COMMENT ON FUNCTION @extschema@.discard_failed_event IS
 	'gives a failed event up for good; what waits behind it goes on';
 
+/*
+ * The row of the outbox stays, and is read again after the loss of a position:
+ * it is the audit's row that says that it is not to be set aside once more.
+ */
+CREATE FUNCTION pgstock_internal.discard_held(event_id uuid, reason text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce($2, '') = '' THEN
+		RAISE EXCEPTION 'reason must not be empty'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	DELETE FROM pgstock_internal.held_event h WHERE h.id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no event % to discard', $1
+			USING ERRCODE = 'no_data_found',
+				  HINT = 'Only an event of a held topic can be discarded: '
+						 '"pgstock-relay status" shows the first one of each.';
+	END IF;
+	PERFORM pgstock_internal.audit('discard_held_event', 'event ' || $1, $2);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.discard_held IS
+	'what discard_held_event does';
+
+CREATE FUNCTION @extschema@.discard_held_event(event_id uuid, reason text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.discard_held($1, $2)
+$$;
+COMMENT ON FUNCTION @extschema@.discard_held_event IS
+	'gives up an event that the broker never takes; what waits behind it goes on';
+
 CREATE FUNCTION pgstock_internal.mark_failed_handled(id bigint, note text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -48,7 +48,7 @@ BEGIN
 				   'topic', h.topic, 'since', pgstock_internal.utc_text(h.since),
 				   'reason', h.reason, 'tries', h.tries,
 				   'tried_at', pgstock_internal.utc_text(h.tried_at),
-				   'events', h.events)), '[]')
+				   'events', h.events, 'first_event', h.first_event)), '[]')
 		  FROM pgstock_internal.held_status() h
 		UNION ALL
 		SELECT 'held_trouble', to_jsonb(string_agg(
@@ -317,6 +317,15 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_failed_act IS
 	'retry, discard or handled: what the functions of those names do';
 
+CREATE FUNCTION pgstock_internal.relay_discard_held(event_id uuid, reason text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.discard_held($1, $2)
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_discard_held IS
+	'what discard_held_event does';
+
 /* ---- Audit ---------------------------------------------------------------- */
 
 /* Of a raw event the bytes, for it carries no id; of others not. */
@@ -336,7 +345,8 @@ BEGIN
 		SELECT o.seq, o.id, o.aggregatetype,
 			   pgstock_internal.is_pending(o.xid, o.seq, p)
 			   OR EXISTS (SELECT FROM pgstock_internal.held_event h
-						  WHERE h.seq = o.seq),
+						  WHERE h.seq = o.seq)
+			   OR pgstock_internal.is_discarded(o.id),
 			   pgstock_internal.is_copy(o.headers),
 			   CASE WHEN pgstock_internal.is_copy(o.headers)
 				    THEN convert_from(substring(o.headers

@@ -53,7 +53,18 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hold IS
 	'the broker refused an event of this topic, at first or again';
 
-/* What is set aside already comes again after the loss of a position. */
+/* Inlined; its body is parsed here and never again. */
+CREATE FUNCTION pgstock_internal.is_discarded(event_id uuid)
+RETURNS boolean
+LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM pgstock_internal.admin_action a
+				WHERE a.action = 'discard_held_event'
+				  AND a.target = concat('event ', event_id) COLLATE "C");
+COMMENT ON FUNCTION pgstock_internal.is_discarded IS
+	'whether a person gave this event of a held topic up';
+
+/* What is set aside already comes again after the loss of a position, and so
+ * does what was discarded. */
 CREATE FUNCTION pgstock_internal.relay_set_aside(seqs bigint[], epoch bigint)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -63,10 +74,16 @@ DECLARE
 BEGIN
 	PERFORM pgstock_internal.check_lead(epoch);
 	INSERT INTO pgstock_internal.held_event
-	SELECT o.* FROM pgstock_internal.outbox o WHERE o.seq = ANY (seqs)
+	SELECT o.* FROM pgstock_internal.outbox o
+	 WHERE o.seq = ANY (seqs) AND NOT pgstock_internal.is_discarded(o.id)
 	ON CONFLICT DO NOTHING;
 	SELECT count(*) INTO n
-	  FROM pgstock_internal.held_event h WHERE h.seq = ANY (seqs);
+	  FROM (SELECT h.seq FROM pgstock_internal.held_event h
+			 WHERE h.seq = ANY (seqs)
+			UNION
+			SELECT o.seq FROM pgstock_internal.outbox o
+			 WHERE o.seq = ANY (seqs)
+			   AND pgstock_internal.is_discarded(o.id)) found;
 	IF n <> cardinality(seqs) THEN
 		RAISE EXCEPTION 'events to be set aside are gone'
 			USING ERRCODE = 'data_corrupted', DETAIL = format(
@@ -120,10 +137,12 @@ COMMENT ON FUNCTION pgstock_internal.relay_cross_off IS
 
 CREATE FUNCTION pgstock_internal.held_status()
 RETURNS TABLE (topic text, since timestamptz, reason text, tries int,
-	tried_at timestamptz, events bigint, oldest timestamptz)
+	tried_at timestamptz, events bigint, oldest timestamptz, first_event uuid)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT t.topic, t.since, t.reason, t.tries, t.tried_at, e.n, e.oldest
+SELECT t.topic, t.since, t.reason, t.tries, t.tried_at, e.n, e.oldest,
+	   (SELECT h.id FROM pgstock_internal.held_event h
+		 WHERE h.aggregatetype = t.topic ORDER BY h.seq LIMIT 1)
   FROM pgstock_internal.held_topic t,
 	   LATERAL (SELECT count(*) AS n, min(h.created_at) AS oldest
 				  FROM pgstock_internal.held_event h

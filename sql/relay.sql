@@ -90,7 +90,7 @@ COMMENT ON FUNCTION pgstock_internal.pin_settings IS
 CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 	OUT extension_version text, OUT "database" text, OUT inbox_group text,
 	OUT in_recovery boolean, OUT preloaded boolean, OUT max_event_bytes int,
-	OUT incarnation uuid)
+	OUT incarnation uuid, OUT backend_pid int)
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -102,15 +102,24 @@ BEGIN
 	SELECT 1, e.extversion, current_database(), own.inbox_group,
 		   pg_is_in_recovery(),
 		   current_setting('shared_preload_libraries') ~ E'\\mpgstock\\M',
-		   current_setting('pgstock.max_event_bytes'), own.id
+		   current_setting('pgstock.max_event_bytes'), own.id, pg_backend_pid()
 	  INTO relay_api, extension_version, "database", inbox_group, in_recovery,
-		   preloaded, max_event_bytes, incarnation
+		   preloaded, max_event_bytes, incarnation, backend_pid
 	  FROM pg_extension e
 	 WHERE e.extname = 'pgstock';
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hello IS
 	'who is there: the relay compares relay_api before it does anything';
+
+CREATE FUNCTION pgstock_internal.relay_beat(OUT max_event_bytes int)
+RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT current_setting('pgstock.max_event_bytes')::int
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_beat IS
+	'keeps the session of a relay that lives; and what it is to know';
 
 CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
 RETURNS boolean

@@ -597,6 +597,9 @@ CREATE TABLE pgstock_internal.admin_action
 	reason	text
 );
 ALTER TABLE pgstock_internal.admin_action REPLICA IDENTITY FULL;
+CREATE INDEX admin_action_discarded
+	ON pgstock_internal.admin_action (target COLLATE "C")
+ WHERE action = 'discard_held_event';
 COMMENT ON TABLE pgstock_internal.admin_action IS
 	'what people did by hand: who, what, to what, why';
 

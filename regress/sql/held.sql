@@ -29,8 +29,19 @@ SELECT count(*) FROM pgstock_internal.relay_held_page('b', 10, 1000000);
 
 -- it is seen: as pending, as held, with the reason
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name IN ('outbox_pending_events', 'outbox_held_events');
-SELECT t.held - 'since' - 'tried_at' AS held FROM pgstock_internal.relay_status() s, jsonb_array_elements(s.value) AS t (held) WHERE s.name = 'held_topics';
+SELECT t.held - 'since' - 'tried_at' - 'first_event' AS held, t.held ->> 'first_event' IS NOT NULL AS has_first FROM pgstock_internal.relay_status() s, jsonb_array_elements(s.value) AS t (held) WHERE s.name = 'held_topics';
 SELECT pending, count(*) FROM pgstock_internal.relay_audit_page(NULL, :first - 1, :first + 3, 10) GROUP BY 1 ORDER BY 1;
+
+-- one that will never be taken is given up by hand, on record, and is not set aside again
+BEGIN;
+SELECT discard_held_event(event_id, 'never') FROM pgstock_internal.relay_held_page('a', 1, 1000000);
+SELECT count(*) FROM pgstock_internal.relay_held_page('a', 10, 1000000);
+SELECT pgstock_internal.relay_set_aside(ARRAY[:first, :first + 2], :epoch);
+SELECT count(*) FROM pgstock_internal.relay_held_page('a', 10, 1000000);
+SELECT pending, count(*) FROM pgstock_internal.relay_audit_page(NULL, :first - 1, :first + 3, 10) GROUP BY 1 ORDER BY 1;
+SELECT action, target LIKE 'event ________-%' AS target, reason FROM stock_admin_actions WHERE action = 'discard_held_event';
+SELECT outcome_of($$SELECT discard_held_event('11111111-2222-4333-8444-555555555555', 'never')$$), outcome_of('SELECT discard_held_event(gen_random_uuid(), NULL)');
+ROLLBACK;
 
 -- the outbox's rows may go: these are copies
 BEGIN;

@@ -202,3 +202,89 @@ def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay, quick):
         assert len({r.header("ce_id") for r in records
                     if r.topic == topic}) == count
     check_free(relay, db)
+
+
+def position_topic(db):
+    return "pgstock-position-" + db.value(
+        "SELECT id::text FROM pgstock_internal.incarnation")
+
+
+def first_event(relay, topic):
+    (row,) = [row for row in status(relay)["held_topics"]
+              if row["topic"] == topic]
+    return row["first_event"]
+
+
+def test_event_that_no_topic_takes(db, kafka, start_relay, quick):
+    """An event of which the application says that it is a position: an earlier
+    version took it. It is blamed on its topic, in a transaction too, the
+    others flow, and it goes by a person's word alone, which is on record."""
+    position = position_topic(db)
+    publish(db, "own", 3)
+    db.sql("UPDATE pgstock_internal.outbox SET aggregatetype = %s"
+           " WHERE seq = (SELECT min(seq) FROM pgstock_internal.outbox)",
+           (position,))
+    publish(db, "stock-events", 3)
+    relay = start_relay(quick)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len(r) == 3, 30, "the others flow")
+    wait_held(relay, [position])
+    check_named(relay, position, "for positions, not for events")
+    event = first_event(relay, position)
+    audit = relay.command("audit")
+    assert audit.returncode == 0, audit.stdout
+    for bad in ((event, "--reason", ""), ("x", "--reason", "r"),
+                ("00000000-0000-4000-8000-000000000000", "--reason", "r")):
+        assert relay.command("discard", *bad).returncode == 1
+    assert relay.command("discard", event).returncode == 2
+    done = relay.command("discard", event, "--reason", "a forgery")
+    assert (done.returncode, done.stdout) == (0, f"{event} is discarded\n")
+    wait_held(relay, [], 60)
+    assert db.sql("SELECT action, target, reason FROM stock_admin_actions") == [
+        ("discard_held_event", f"event {event}", "a forgery")]
+    # a relay that has lost its position reads it again, and leaves it
+    relay.terminate()
+    db.sql("SELECT pgstock_internal.put_position("
+           "pgstock_internal.first_window(), 0, true)")
+    if quick["outbox"]["mode"] == "transactional":
+        kafka.delete_topics(position)
+    relay.start()
+    publish(db, "stock-events", 1, first=3)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len({x.header("ce_id") for x in r}) == 4, 30,
+                   "it goes on")
+    assert relay.command("audit").returncode in (0, 1)     # doubled, not missing
+    assert "missing 1" not in relay.command("audit").stdout
+    wait_held(relay, [], 60)
+
+
+def test_many_topics_that_are_refused(db, strict_kafka, start_relay, quick):
+    """Who may publish may name topics that there are not, as many as they like.
+    The first few hold up the others for seconds each, and no more do."""
+    kafka = strict_kafka
+    kafka.create_topics("stock-events", "stock-freeze-failed", "good")
+    kafka.create_topics(position_topic(db), partitions=1,
+                        cleanup_policy="compact")
+    relay = start_relay(quick, brokers=kafka.brokers)
+    kafka.acl("--add", "--allow-principal", "User:*", "--operation", "All",
+              "--cluster", "--topic", "*", "--force")
+    kafka.acl("--add", "--deny-principal", "User:*", "--operation", "Create",
+              "--cluster", "--topic", "*", "--force")
+    for number in range(14):
+        publish(db, f"none-{number}", 2)
+        publish(db, "stock-events", 1, first=number)
+    with kafka.tail("stock-events") as tail:
+        tail.until(lambda r: len({x.header("ce_id") for x in r}) == 14, 60,
+                   "the others flow")
+        wait_held(relay, [f"none-{number}" for number in range(14)])
+        told = relay.get("/readyz")[1]
+        assert "and 4 others" in told, told
+        # one that is there, and of which nothing was known, is soon found out
+        publish(db, "good", 20)
+        publish(db, "stock-events", 20, first=14)
+        tail.until(lambda r: len({x.header("ce_id") for x in r}) == 34, 5,
+                   "nothing is held up any more")
+    with kafka.tail("good") as tail:
+        tail.until(lambda r: len({x.header("ce_id") for x in r}) == 20, 60,
+                   "it comes apart, and before those that never will")
+        check_order(tail.records)

@@ -106,6 +106,7 @@ begin_relay(Relay *relay)
 	*relay = (Relay){.orphan = relay->orphan};
 	outbox_core_init(&relay->core, IN_FLIGHT_MAX, world.transactional, roll());
 	relay->core.page_rows_max = PAGE_ROWS_MAX;
+	outbox_beat_every(&relay->core, OUTBOX_BEAT_US);
 }
 
 /* Ends as by kill -9; another one begins in its place. */

@@ -5,6 +5,8 @@
  */
 #include "outbox_fixture.h"
 
+#include <string.h>
+
 #define HELD  "small"
 #define OTHER "other"
 
@@ -304,6 +306,101 @@ a_refusal_that_is_no_news_is_a_failure(void **state UNUSED)
 	assert_int_equal(core.held.count, 0);
 }
 
+/* ---- many topics ------------------------------------------------------- */
+
+static void
+take_suspect(int number)
+{
+	char name[8];
+
+	snprintf(name, sizeof(name), "t%02d", number);
+	held_load(&core.held, name, "no", now);
+}
+
+static void
+lead_with_suspects(int count)
+{
+	open_sink();
+	connect_and_greet();
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	for (int number = count; number-- > 0;)
+		take_suspect(number);
+	outbox_on_held(&core);
+	expect(OUTBOX_ASK_POSITION);
+	outbox_on_position(&core, "w0", 0, true, now);
+}
+
+static void
+many_held_topics_make_it_suspicious(void **state UNUSED)
+{
+	lead_with_suspects(HELD_SUSPECTS - 1);
+	assert_false(held_suspects(&core.held));
+	assert_true(outbox_on_refused(&core, OTHER, "no", now));
+	assert_true(held_suspects(&core.held));
+	for (uint32_t i = 1; i < core.held.count; i++)
+		assert_true(strcmp(core.held.topics[i - 1]->name,
+						   core.held.topics[i]->name) < 0);
+	assert_false(outbox_on_refused(&core, OTHER, "again", now));
+	assert_false(outbox_on_refused(&core, "t00", "again", now));
+}
+
+/* Nothing of it was sent: the producer and all that flies stay. */
+static void
+a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
+{
+	core.poll_us = 1000 * SEC_US;
+	lead_with_suspects(0);
+	open_window("w1");
+	take_page(3, 3);
+	expect(OUTBOX_PRODUCE);
+	produce_row(OTHER, 1);
+	outbox_on_doubted(&core, HELD, "unknown", now);
+	produce_row(HELD, 2);
+	produce_row(OTHER, 3);
+	assert_true(core.sink_up && core.positioned);
+	assert_int_equal(ring_in_flight(&core.ring), 3);
+	expect(OUTBOX_HOLD);
+	assert_string_equal(core.held.storing->name, HELD);
+	outbox_on_hold_stored(&core);
+	store_asides(1);
+	assert_int_equal(ring_in_flight(&core.ring), 3);
+}
+
+/* What is set aside of a topic that the database does not know is lost to it. */
+static void
+at_the_end_too_the_topic_is_stored_first(void **state UNUSED)
+{
+	lead_with_suspects(0);
+	open_window("w1");
+	take_page(2, 2);
+	expect(OUTBOX_PRODUCE);
+	produce_row(OTHER, 1);
+	outbox_on_doubted(&core, HELD, "unknown", now);
+	produce_row(HELD, 2);
+	outbox_on_stop(&core, now + SEC_US);
+	expect(OUTBOX_HOLD);
+	outbox_on_hold_stored(&core);
+	store_asides(1);
+}
+
+/* Topics that never will be taken leave room for those that may. */
+static void
+who_was_refused_less_often_is_tried_first(void **state UNUSED)
+{
+	lead_with_suspects(20);
+	for (uint32_t i = 0; i < core.held.count; i++)
+	{
+		core.held.topics[i]->retry.failures = 1 + i % 5;
+		core.held.topics[i]->try_at = now - (int64_t) i;
+	}
+	core.held.topics[7]->retry.failures = 0;
+	core.held.topics[7]->try_at = now;
+	expect(OUTBOX_ASK_HELD_PAGE);
+	assert_string_equal(core.held.topic->name, "t07");
+}
+
 int
 main(void)
 {
@@ -319,6 +416,10 @@ main(void)
 		test(as_many_as_wait_to_be_stored_have_a_limit),
 		test(whoever_stops_tries_no_more),
 		test(a_refusal_that_is_no_news_is_a_failure),
+		test(many_held_topics_make_it_suspicious),
+		test(a_doubted_topic_is_held_at_no_cost),
+		test(at_the_end_too_the_topic_is_stored_first),
+		test(who_was_refused_less_often_is_tried_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -448,6 +448,33 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 	expect_stored("empty", 0, true);
 }
 
+/* The server ends a session that says nothing: also one that has nothing to
+ * ask, for its broker is away, or another relay leads. */
+static void
+a_session_that_has_nothing_to_ask_says_that_it_is_there(void **state UNUSED)
+{
+	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	expect(OUTBOX_NEW_SINK); /* and none comes */
+	connect_and_greet();
+	expect(OUTBOX_BEAT);
+	expect(OUTBOX_WAIT);
+	outbox_on_beat(&core, now);
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
+	for (int i = 0; i < 10; i++)
+	{
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + OUTBOX_BEAT_US);
+		now += OUTBOX_BEAT_US;
+		expect(OUTBOX_BEAT);
+		outbox_on_beat(&core, now);
+	}
+	outbox_beat_now(&core);
+	expect(OUTBOX_BEAT);
+}
+
 int
 main(void)
 {
@@ -474,6 +501,7 @@ main(void)
 		test(the_position_does_not_pass_what_is_not_acknowledged),
 		test(a_window_within_is_stored_as_unfinished),
 		test(empty_windows_are_stored_once_a_minute),
+		test(a_session_that_has_nothing_to_ask_says_that_it_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

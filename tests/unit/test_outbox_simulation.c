@@ -235,6 +235,8 @@ answer(Relay *relay)
 		answer_sleep(relay);
 		return;
 	}
+	else if (asked == OUTBOX_BEAT)
+		outbox_on_beat(&relay->core, world.now);
 	else if (asked == OUTBOX_ASK_LEAD)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)

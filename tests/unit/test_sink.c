@@ -170,12 +170,13 @@ a_closed_producer_reports_nothing_any_more(void **state)
 }
 
 static void
-expect_refusal(Fixture *fixture, const EventRow *row, const char *why)
+expect_refusal(Fixture *fixture, const EventRow *row, SinkResult result,
+			   const char *why)
 {
 	const EventSource source = {{"/pgstock/x", 10}, {"x", 1}};
 
 	assert_int_equal(sink_produce(fixture->sink, row, 1, HEADERS_PLAIN, source),
-					 SINK_REFUSED);
+					 result);
 	if (strstr(sink_refusal(fixture->sink), why) == NULL)
 		fail_msg("\"%s\" is not in \"%s\"", why, sink_refusal(fixture->sink));
 }
@@ -194,16 +195,18 @@ an_event_that_cannot_be_produced_is_refused_with_the_reason(void **state)
 	};
 
 	open_sink(fixture);
-	expect_refusal(fixture, &row, "too large");
+	expect_refusal(fixture, &row, SINK_TOO_LARGE, "too large");
 	row.payload.len = 10;
 	row.headers = (Slice){"\xff", 1};
-	expect_refusal(fixture, &row, "headers are damaged");
+	expect_refusal(fixture, &row, SINK_REFUSED, "headers are damaged");
 	/* and nothing of the reason before */
 	assert_string_equal(sink_refusal(fixture->sink), "its headers are damaged");
 	row.headers = (Slice){NULL, 0};
 	memset(large, 'x', 600);
 	row.topic = (Slice){large, 600};
-	expect_refusal(fixture, &row, "no legal name");
+	expect_refusal(fixture, &row, SINK_NO_TOPIC, "no legal name");
+	row.topic = (Slice){"pgstock-position-x", 18};
+	expect_refusal(fixture, &row, SINK_NO_TOPIC, "for positions");
 	assert_int_equal(fixture->failures, 0);
 	free(large);
 }

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The relay's session with the database: whose it is, and what it is told."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from checks import check_complete, duplicates, wait_complete
+from cluster import HOST
+from process import Server, wait_until, write_private
+
+MODES = ["idempotent", "transactional"]
+
+
+# ---- a relay whose process is frozen -----------------------------------------
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frozen_relay_loses_the_lead(db, kafka, start_relay, mode):
+    """The race: the leader is stopped, and its kernel goes on answering, so no
+    keepalive tells. The server ends the session that says nothing for 10 s."""
+    config = {"outbox": {"mode": mode}}
+    old = start_relay({**config, "relay": {"name": "old"}})
+    new = start_relay({**config, "relay": {"name": "new"}})
+    db.sql("SELECT publish_event('own', 'k', '{}')")
+    wait_until(lambda: old.metric("outbox_published_total") == 1, 30,
+               "the old one leads")
+    old.signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    db.sql("SELECT publish_event('own', 'k', '{}')")
+    wait_until(lambda: new.metric("outbox_published_total") >= 1, 60,
+               "the new one leads")
+    took = time.monotonic() - begun
+    old.signal(signal.SIGCONT)
+    assert took < 30, f"it took {took} s"
+    wait_until(lambda: old.metric("leader") == 0, 30, "the old one knows")
+    with kafka.tail("own") as tail:
+        wait_complete(db, tail)
+        if mode == "transactional":
+            assert duplicates(tail.read_to_end()) == 0
+        check_complete(db, tail.records)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_idle_relay_keeps_its_session(db, kafka, start_relay, mode):
+    """Nothing to publish, and a broker that is away: the session lives."""
+    relay = start_relay({"outbox": {"mode": mode, "poll_interval": "60s"}},
+                        brokers=kafka.proxied_brokers)
+    session = db.value("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+                       " WHERE application_name LIKE 'pgstock-relay %'"
+                       " AND datname = current_database()")
+    kafka.proxy.cut()
+    db.sql("SELECT publish_event('stock-events', 'k', '{}')")
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() > begun + 15, 20, "as long as it takes")
+    assert db.value("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'pgstock-relay %'"
+                    " AND datname = current_database()") == session
+    assert "could not use the database" not in relay.log()
+
+
+# ---- a pooler between --------------------------------------------------------
+
+class Pooler(Server):
+    """PgBouncer, as one finds it."""
+
+    def __init__(self, directory, pg, mode, ignores):
+        super().__init__(directory)
+        self.port = self.take_port()
+        self.config = os.path.join(directory, "pgbouncer.ini")
+        write_private(self.config, f"""\
+[databases]
+* = host={HOST} port={pg.port} user=postgres
+[pgbouncer]
+listen_addr = {HOST}
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+ignore_startup_parameters = {ignores}
+""")
+
+    def start(self):
+        self.spawn(["pgbouncer", self.config])
+        wait_until(lambda: "process up" in self.log(), 30, self.tail)
+        return self
+
+
+SENTENCE = "a connection pooler stands between the relay and PostgreSQL"
+
+
+@pytest.mark.parametrize("mode, ignores", [
+    ("transaction", "extra_float_digits"),  # refuses what the session needs
+    ("transaction", "options, extra_float_digits"),
+    ("session", "options, extra_float_digits")])
+def test_pooler_is_refused(db, pg, run, kafka, relays, mode, ignores):
+    pooler = Pooler(os.path.join(run, f"pooler-{mode}-{len(ignores)}"), pg, mode,
+                    ignores).start()
+    try:
+        relay = relays(db.conninfo(port=pooler.port), kafka.brokers)
+        relay.start(wait=None)
+        assert relay.wait_end() == 2, relay.tail()
+        assert SENTENCE in relay.log()
+        check = relay.command("check")
+        assert check.returncode != 0
+        assert f"FAIL  database: {SENTENCE}" in check.stdout
+        assert "lead to PostgreSQL itself" in check.stdout
+    finally:
+        pooler.close()
+
+
+# ---- a limit that is raised --------------------------------------------------
+
+@pytest.fixture
+def limit(pg):
+    """Sets pgstock.max_event_bytes for all sessions, as an administrator does."""
+    def reload(command):
+        conn = pg.connect()
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            cur.execute("LOAD 'pgstock'")       # which knows the setting
+            cur.execute(f"ALTER SYSTEM {command}")
+            cur.execute("SELECT pg_reload_conf()")
+        conn.close()
+
+    yield lambda size: reload(f"SET pgstock.max_event_bytes = {size}")
+    reload("RESET pgstock.max_event_bytes")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_raised_limit_reaches_the_running_relay(db, kafka, start_relay, limit,
+                                                mode):
+    relay = start_relay({"outbox": {"mode": mode}})
+    db.sql("SELECT publish_event('own', 'k', '1')")
+    wait_until(lambda: relay.metric("outbox_published_total") == 1, 30,
+               "it publishes")
+    limit(3_000_000)
+    wait_until(lambda: db.value(
+        "SELECT current_setting('pgstock.max_event_bytes')"
+        " FROM pgstock_internal.relay_hello()") == "3000000", 10, "the limit")
+    db.sql("SELECT publish_event('own', 'k', to_jsonb(repeat('x', 2000000)))")
+    db.sql("SELECT publish_event('own', 'k', '2')")
+    with kafka.tail("own") as tail:
+        wait_complete(db, tail)
+        assert [len(r.value) for r in tail.records] == [1, 2000002, 1]
+    assert "topic is held back" not in relay.log()
