@@ -42,7 +42,6 @@ static const char *const pinned[][2] = {
 	{"lock_timeout", "0"},
 	{"transaction_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
-	{"idle_session_timeout", "0"},
 	/* how a function's text is read */
 	{"standard_conforming_strings", "on"},
 	{"transform_null_equals", "off"},

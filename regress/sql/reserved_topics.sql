@@ -12,7 +12,7 @@ SELECT grant_stock_access('regress_publisher', 'app');
 GRANT INSERT ON outbox TO regress_publisher;
 SELECT set_event_topic('StockReserved', 'reservations');
 SELECT apply_one('order-created', '7', 'topics-8');
-INSERT INTO pgstock_internal.inbox_offset VALUES ('outbox.event.read-back', 0, 0);
+INSERT INTO pgstock_internal.inbox_offset (topic, partition, next_offset) VALUES ('outbox.event.read-back', 0, 0);
 CREATE FUNCTION topics_handler(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS '';
 SELECT register_handler('topics-handled', 'topics_handler');
 CREATE TABLE topic_asked (topic text);

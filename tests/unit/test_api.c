@@ -32,11 +32,12 @@ static void
 hello_is_read(void **state UNUSED)
 {
 	static const char *const values[] = {
-		"1", "1.0", "shop", "pgstock-12345678", "f", "t", "1000000", "an-id",
+		"1",	   "1.0",	"shop", "pgstock-12345678", "f", "t",
+		"1000000", "an-id", "77",
 	};
 	static const char *const newer[] = {"2"};
 	ApiHello				 hello;
-	PGresult				*result = make_result(8, values);
+	PGresult				*result = make_result(9, values);
 
 	assert_true(api_read_hello(result, &hello));
 	assert_int_equal(hello.relay_api, 1);
@@ -45,6 +46,8 @@ hello_is_read(void **state UNUSED)
 	assert_true(hello.preloaded && !hello.in_recovery);
 	assert_int_equal(hello.max_event_bytes, 1000000);
 	assert_string_equal(hello.incarnation, "an-id");
+	assert_false(api_is_pooled(&hello, 77));
+	assert_true(api_is_pooled(&hello, 78));
 	PQclear(result);
 
 	/* another version may have other columns: the number is enough */
@@ -56,7 +59,7 @@ hello_is_read(void **state UNUSED)
 	result = make_result(3, values);
 	assert_false(api_read_hello(result, &hello));
 	PQclear(result);
-	result = make_result(8, NULL);
+	result = make_result(9, NULL);
 	assert_false(api_read_hello(result, &hello));
 	PQclear(result);
 }
