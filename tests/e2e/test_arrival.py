@@ -119,7 +119,9 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
     assert inbox_results(db) == {"applied": 1500, "duplicate": 150}
     assert db.level("book") == (9500, 500, 9000)
     assert {(topic, partition): offset for topic, partition, offset in db.sql(
-        "SELECT * FROM pgstock_internal.relay_offsets(NULL)")} == ends
+        "SELECT topic, partition, next_offset"
+        " FROM pgstock_internal.relay_offsets(NULL)"
+        " WHERE next_offset > 0")} == ends
 
 
 def test_two_relays_share_and_take_over(db, kafka, start_relay):
