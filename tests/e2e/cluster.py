@@ -87,7 +87,7 @@ class Postgres(Server):
                             for name, value in self.settings.items())
         return self
 
-    def start(self, timeout=60):
+    def start(self, timeout=180):
         self.spawn([self.bin("postgres"), "-D", self.data,
                     "-p", str(self.port)], self.environment)
         wait_until(self.accepts, timeout,
@@ -275,12 +275,12 @@ broker.heartbeat.interval.ms=500
                            "4L6g3nShT-eMCtK--X86sw", "-c", self.config))
         return self
 
-    def start(self, timeout=60):
+    def start(self, timeout=180):
         self.spawn(self.java("kafka.Kafka", self.config))
         self.wait_ready(timeout)
         return self
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=180):
         def up():
             assert self.running, f"kafka ended\n{self.tail()}"
             try:
