@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A server on a disk that is slow, or stands still: see slow_wal.c."""
+"""A server on a disk that is slow, or stands still (slow_wal.c), or with a clock
+that jumps (set_clock.c)."""
 
 import os
 import signal
@@ -38,6 +39,31 @@ def disk_stands_still(pg):
         yield
     finally:
         os.unlink(gate_of(pg))
+
+
+def ahead_of(pg):
+    return os.path.join(pg.directory, "ahead")
+
+
+def settable_clock(pg):
+    """Give the server a clock that clock_is_ahead sets."""
+    library = os.path.join(pg.directory, "set_clock.so")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
+                    os.path.join(os.path.dirname(__file__), "set_clock.c"),
+                    "-ldl"], check=True)
+    pg.environment = {"LD_PRELOAD": library, "SET_CLOCK_AHEAD": ahead_of(pg)}
+    return pg
+
+
+@contextmanager
+def clock_is_ahead(pg):
+    """Meanwhile it is a month later."""
+    with open(ahead_of(pg), "w", encoding="ascii"):
+        pass
+    try:
+        yield
+    finally:
+        os.unlink(ahead_of(pg))
 
 
 def power_cut(pg):

@@ -16,6 +16,7 @@ import pytest
 from checks import check_all, of_type
 from cluster import Database, Postgres
 from process import run_tool, wait_until
+from slow import clock_is_ahead, settable_clock
 
 LATE_S = 0.3        # an idle server needs 0.1 s; two busy cores may dawdle
 PRELOAD = {"shared_preload_libraries": "pgstock"}
@@ -293,6 +294,29 @@ def test_the_worker_gives_way_to_drop_extension(kept):
         cur.execute("SELECT reserve_stock('a', 1, 'last', ttl => '1 ms')")
     wait_expired(kept, 1)
     assert "deadlock detected" not in kept.pg.log()
+
+
+def test_a_clock_that_was_ahead(run):
+    """Whatever was noted then (the next look, the next purge) lies a month
+    ahead; the worker is gone a second later all the same."""
+    server = settable_clock(Postgres(os.path.join(run, "postgres-clock"),
+                                     PRELOAD).init()).start()
+    try:
+        db = server.create_database("clock")
+        db.sql("SELECT receive_stock('a', 10)")
+        db.sql("SELECT reserve_stock('a', 1, 'plain', ttl => '0')")
+        with clock_is_ahead(server):
+            db.sql("SELECT reserve_stock('a', 1, 'ahead', ttl => '1 ms')")
+            wait_expired(db, 1)
+        wait_until(lambda: not sessions(server, "pgstock keeper worker"), 20,
+                   "a worker stays")
+        # nothing announces this one: only a look finds it
+        db.sql("UPDATE pgstock_internal.reservation SET due_at = now(),"
+               " expires_at = now() WHERE order_id = 'plain'")
+        db.sql("SELECT pg_reload_conf()")       # it looks at the clock
+        wait_expired(db, 2)
+    finally:
+        server.close()
 
 
 # What a DBA may set for a database, and none of it for us.

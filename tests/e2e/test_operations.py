@@ -264,3 +264,26 @@ def test_http_while_others_drip(start_relay):
         client.close()
     wait_until(lambda: not half_closed(relay.port), 10,
                "nothing is left of them")
+
+
+def test_a_step_of_the_upkeep_that_fails_is_named(db, kafka, start_relay):
+    """The others go on, and so does the relay; metric, page and check have the
+    reason until it works again."""
+    def failing():
+        return relay.metric("upkeep_failing", step="refused_orders")
+
+    db.sql("ALTER TABLE pgstock_internal.refused_order RENAME TO away")
+    relay = start_relay({"outbox": {"retention": "8s"}})
+    wait_until(failing, 20, relay.tail)
+    assert relay.metric("upkeep_failing") == 1
+    wait_until(lambda: "upkeep fails: refused_orders" in relay.get("/readyz")[1],
+               20, lambda: relay.get("/readyz"))
+    assert relay.get("/readyz")[0] == 200
+    check = relay.command("check")
+    assert check.returncode == 1
+    assert "upkeep: it fails in refused_orders" in check.stdout + check.stderr
+    db.sql("ALTER TABLE pgstock_internal.away RENAME TO refused_order")
+    wait_until(lambda: not failing(), 20, relay.tail)
+    wait_until(lambda: "upkeep" not in relay.get("/readyz")[1], 20,
+               lambda: relay.get("/readyz"))
+    assert relay.command("check").returncode == 0
