@@ -409,12 +409,12 @@ answer(void)
 		lose_connection();
 	else if (core->asked == INBOX_ASK_HELLO)
 		inbox_on_hello(core, world.now);
-	else if (core->asked == INBOX_ASK_OFFSETS && fails_one_in(10))
+	else if ((core->asked == INBOX_ASK_OFFSETS ||
+			  core->asked == INBOX_STORE_PLACE) &&
+			 fails_one_in(10))
 		inbox_on_offsets_failed(core, world.now);
 	else if (core->asked == INBOX_ASK_OFFSETS)
 		take_offsets();
-	else if (core->asked == INBOX_STORE_PLACE && fails_one_in(10))
-		inbox_on_offsets_failed(core, world.now);
 	else if (core->asked == INBOX_STORE_PLACE)
 	{
 		inbox_on_stored(core, fails_one_in(4), world.now);
