@@ -111,13 +111,13 @@ topic_must_be_open(Work *work, const char *topic)
 		taken = "Dead letters go to it.";
 	else
 		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		 errmsg("role \"%s\" may not publish to topic \"%s\"",
-				GetUserNameFromId(GetUserId(), false), topic),
-		 errdetail_internal("%s", taken),
-		 errhint(
-			 "Publish to a topic of the application's own, or have GRANT EXECUTE ON FUNCTION pgstock_internal." RIGHT
-			 "() run for the role.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" may not publish to topic \"%s\"",
+					GetUserNameFromId(GetUserId(), false), topic),
+			 errdetail_internal("%s", taken),
+			 errhint(
+				 "Publish to a topic of the application's own, or have GRANT "
+				 "EXECUTE ON FUNCTION pgstock_internal." RIGHT
+				 "() run for the role.")));
 }

@@ -553,19 +553,6 @@ api_bool(const PGresult *result, int row, int column)
 }
 
 bool
-api_is_pooled(const ApiHello *hello, int backend_pid)
-{
-	return hello->backend_pid != backend_pid;
-}
-
-/* PgBouncer's words about "options"; the server knows it. */
-bool
-api_pooler_refused(const char *error)
-{
-	return strstr(error, "unsupported startup parameter") != NULL;
-}
-
-bool
 api_read_hello(const PGresult *result, ApiHello *hello)
 {
 	if (PQntuples(result) != 1 || PQnfields(result) < 1)
@@ -588,17 +575,6 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 			 PQgetvalue(result, 0, 7));
 	hello->backend_pid = (int) api_int(result, 0, 8);
 	return hello->max_event_bytes > 0;
-}
-
-bool
-api_hello_matches(const ApiHello *hello)
-{
-	if (hello->relay_api == API_VERSION)
-		return true;
-	log_error("the extension speaks relay_api %d, this relay %d: install "
-			  "matching versions",
-			  hello->relay_api, API_VERSION);
-	return false;
 }
 
 Slice

@@ -5,12 +5,42 @@
  */
 #include "api.h"
 
+#include <string.h>
+
+#include "log.h"
+
+#define LOG_MODULE "api"
+
 /* Columns of a page, and of a look, which has the window in one more. */
 #define PAGE_COLUMNS 10
 #define PAGE_PAYLOAD 5
 #define PAGE_HEADERS 6
 #define LOOK_COLUMNS (PAGE_COLUMNS + 1)
 #define LOOK_WINDOW	 PAGE_COLUMNS
+
+bool
+api_is_pooled(const ApiHello *hello, int backend_pid)
+{
+	return hello->backend_pid != backend_pid;
+}
+
+/* PgBouncer's words about "options"; the server knows it. */
+bool
+api_pooler_refused(const char *error)
+{
+	return strstr(error, "unsupported startup parameter") != NULL;
+}
+
+bool
+api_hello_matches(const ApiHello *hello)
+{
+	if (hello->relay_api == API_VERSION)
+		return true;
+	log_error("the extension speaks relay_api %d, this relay %d: install "
+			  "matching versions",
+			  hello->relay_api, API_VERSION);
+	return false;
+}
 
 void
 api_call_position(PgConn *conn, Slice kafka)

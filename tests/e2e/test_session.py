@@ -47,16 +47,15 @@ def test_idle_relay_keeps_its_session(db, kafka, start_relay, mode):
     """Nothing to publish, and a broker that is away: the session lives."""
     relay = start_relay({"outbox": {"mode": mode, "poll_interval": "60s"}},
                         brokers=kafka.proxied_brokers)
-    session = db.value("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
-                       " WHERE application_name LIKE 'pgstock-relay %'"
-                       " AND datname = current_database()")
+    sessions = ("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'pgstock-relay %'"
+                " AND datname = current_database()")
+    begun_with = db.value(sessions)
     kafka.proxy.cut()
     db.sql("SELECT publish_event('stock-events', 'k', '{}')")
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() > begun + 15, 20, "as long as it takes")
-    assert db.value("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
-                    " WHERE application_name LIKE 'pgstock-relay %'"
-                    " AND datname = current_database()") == session
+    assert db.value(sessions) == begun_with
     assert "could not use the database" not in relay.log()
 
 
@@ -95,8 +94,8 @@ SENTENCE = "a connection pooler stands between the relay and PostgreSQL"
     ("transaction", "options, extra_float_digits"),
     ("session", "options, extra_float_digits")])
 def test_pooler_is_refused(db, pg, run, kafka, relays, mode, ignores):
-    pooler = Pooler(os.path.join(run, f"pooler-{mode}-{len(ignores)}"), pg, mode,
-                    ignores).start()
+    directory = os.path.join(run, f"pooler-{mode}-{len(ignores)}")
+    pooler = Pooler(directory, pg, mode, ignores).start()
     try:
         relay = relays(db.conninfo(port=pooler.port), kafka.brokers)
         relay.start(wait=None)
@@ -114,7 +113,7 @@ def test_pooler_is_refused(db, pg, run, kafka, relays, mode, ignores):
 
 @pytest.fixture
 def limit(pg):
-    """Sets pgstock.max_event_bytes for all sessions, as an administrator does."""
+    """Sets pgstock.max_event_bytes for all sessions."""
     def reload(command):
         conn = pg.connect()
         conn.autocommit = True

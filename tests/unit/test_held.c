@@ -368,7 +368,7 @@ a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 	assert_int_equal(ring_in_flight(&core.ring), 3);
 }
 
-/* What is set aside of a topic that the database does not know is lost to it. */
+/* What is set aside of a topic that is not stored would never come back. */
 static void
 at_the_end_too_the_topic_is_stored_first(void **state UNUSED)
 {
