@@ -19,6 +19,21 @@
 
 static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
 
+/*
+ * The database counts the tries that a process has begun and not ended: it may
+ * have died of one.  Not so while it is the same process that comes again, so
+ * this names it.  An answer that is lost while a try is put on record is no
+ * death; one that is lost in the try itself may be the session's, so then it is
+ * named anew.
+ */
+void
+inbox_rename(Inbox *inbox)
+{
+	if (getrandom(&inbox->process, sizeof(inbox->process), 0) !=
+		sizeof(inbox->process))
+		abort();
+}
+
 /* ---- trouble ----------------------------------------------------------- */
 
 void
@@ -28,10 +43,27 @@ inbox_troubled(Inbox *inbox, const char *what, const char *why)
 	buf_printf(&inbox->trouble, "%s: %s", what, why);
 }
 
+/*
+ * What a lost connection means for the tries on record.  An answer that is lost
+ * while a try is put on record is no death; so the next call may begin it, and
+ * if that is lost as well, the session may have died of it: under another name
+ * it is counted.
+ */
+static void
+inbox_lost_call(Inbox *inbox, bool asked, bool *announced)
+{
+	if (asked && *announced)
+		inbox_rename(inbox);
+	*announced = asked && !*announced;
+}
+
 void
 inbox_db_failed(Inbox *inbox, const char *why)
 {
 	inbox_troubled(inbox, "database", why);
+	inbox_lost_call(inbox, inbox->core.asked == INBOX_APPLY, &inbox->announced);
+	inbox_lost_call(inbox, inbox->core.asked == INBOX_ASK_RETRY,
+					&inbox->retry_announced);
 	pgconn_close(inbox->conn);
 	inbox_on_down(&inbox->core, loop_now(inbox->loop));
 	log_throttled(&inbox->db_told, loop_now(inbox->loop), LEVEL_WARNING,
@@ -87,19 +119,6 @@ inbox_rebalanced(void *arg, bool assigned)
 	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
 	if (assigned)
 		log_recovered(&inbox->consumer_told);
-}
-
-/*
- * The database counts the tries that a process has begun and not ended: it may
- * have died of one.  Not so while it is the same process that comes again, so
- * this names it.  But a session that the server has ended in a try counts.
- */
-void
-inbox_rename(Inbox *inbox)
-{
-	if (getrandom(&inbox->process, sizeof(inbox->process), 0) !=
-		sizeof(inbox->process))
-		abort();
 }
 
 Inbox *

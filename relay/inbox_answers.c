@@ -147,12 +147,21 @@ inbox_count_results(Inbox *inbox, const PGresult *result)
 	return sum;
 }
 
+/* Whether tries are on record now, and begin with the next call. */
+static bool
+inbox_is_announced(const PGresult *result)
+{
+	return PQntuples(result) > 0 &&
+		   strcmp(PQgetvalue(result, 0, 1), "started") == 0;
+}
+
 static void
 inbox_take_applied(Inbox *inbox, const PGresult *result)
 {
 	InboxCore *core = &inbox->core;
 	uint32_t   applied = inbox_count_results(inbox, result);
 
+	inbox->announced = inbox_is_announced(result);
 	if (applied > core->to - core->from)
 	{
 		inbox_db_failed(inbox, "relay_apply() gave no sound answer");
@@ -233,6 +242,7 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			break;
 		case INBOX_ASK_RETRY:
 			inbox_count_results(inbox, result);
+			inbox->retry_announced = inbox_is_announced(result);
 			inbox_on_retried(core, (uint64_t) PQntuples(result), now);
 			break;
 		case INBOX_ASK_METRICS:

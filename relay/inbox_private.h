@@ -22,13 +22,15 @@ struct Inbox
 	PgConn		 *conn;
 	Consumer	 *consumer;
 	InboxCore	  core;
-	PumpState	  told_state;  /* last one in the log */
-	ApiBatch	  batch;	   /* parameters of the present call */
-	int64_t		  called_at;   /* ... and when it began */
-	Buf			  options;	   /* JSON for relay_apply() */
-	bool		  careful;	   /* ... as it says */
-	char		  group[256];  /* the one that is used */
-	uint64_t	  process;	   /* this relay's, for tries that are begun */
+	PumpState	  told_state; /* last one in the log */
+	ApiBatch	  batch;	  /* parameters of the present call */
+	int64_t		  called_at;  /* ... and when it began */
+	Buf			  options;	  /* JSON for relay_apply() */
+	bool		  careful;	  /* ... as it says */
+	char		  group[256]; /* the one that is used */
+	uint64_t	  process;	  /* this relay's, for tries that are begun */
+	bool		  announced;  /* the next call begins a try on record */
+	bool		  retry_announced;
 	char		  sqlstate[6]; /* of the message that failed alone */
 	Buf			  alone;	   /* ... and what the server said */
 	bool		  done;
