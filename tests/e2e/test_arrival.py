@@ -107,6 +107,9 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
     # both stand at the beginning before there is anything
     relays = [start_relay({"inbox": {**QUICK["inbox"], "group": group}},
                           topics=TOPICS) for group in ("a", "b")]
+    for relay in relays:
+        wait_until(lambda r=relay: r.get("/metrics")[1].count(
+            "\npgstock_consumer_lag{") == 3 * len(TOPICS), 20, relay.tail)
     put(kafka, *messages)
     put(kafka, *messages[::10])             # duplicates have a row as well
     ends = {place: end for place, end in kafka.ends(*TOPICS).items() if end}
