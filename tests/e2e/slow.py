@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A server on a disk that is slow, or stands still (slow_wal.c), or with a clock
+"""A server on a disk that is slow or stands still (slow_wal.c), or with a clock
 that jumps (set_clock.c)."""
 
 import os

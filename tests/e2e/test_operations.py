@@ -276,7 +276,8 @@ def test_a_step_of_the_upkeep_that_fails_is_named(db, kafka, start_relay):
     relay = start_relay({"outbox": {"retention": "8s"}})
     wait_until(failing, 20, relay.tail)
     assert relay.metric("upkeep_failing") == 1
-    wait_until(lambda: "upkeep fails: refused_orders" in relay.get("/readyz")[1],
+    wait_until(lambda: "upkeep fails: refused_orders"
+               in relay.get("/readyz")[1],
                20, lambda: relay.get("/readyz"))
     assert relay.get("/readyz")[0] == 200
     check = relay.command("check")
