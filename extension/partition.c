@@ -39,6 +39,9 @@
 
 #define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
 
+/* How old a record is before it bears witness: a relay looks every 10 s. */
+#define HEIR_MS 30000
+
 /* A partition's name as a key in memory. */
 #define PARTITION_NAME_BYTES (STOCK_ID_BYTES_MAX + 16)
 
@@ -47,7 +50,12 @@ enum
 	OFFSET_TOPIC = 1,
 	OFFSET_PARTITION,
 	OFFSET_NEXT,
-	OFFSET_FINGERPRINT
+	OFFSET_FINGERPRINT,
+	OFFSET_WITNESS_OFFSET,
+	OFFSET_WITNESS,
+	OFFSET_HEIR_OFFSET,
+	OFFSET_HEIR,
+	OFFSET_HEIR_SINCE
 };
 enum
 {
@@ -157,28 +165,85 @@ partition_is_behind(Work *work, const Message *message)
 		   row_get_int64(table->slot, OFFSET_NEXT) > message->offset;
 }
 
+static Change
+change_int64(AttrNumber column, int64 value)
+{
+	return (Change){column, Int64GetDatum(value), false};
+}
+
+static Change
+change_text(AttrNumber column, const char *value)
+{
+	return (Change){column, value ? CStringGetTextDatum(value) : 0, !value};
+}
+
+/* A clock that went back is no reason to wait. */
+static bool
+heir_is_old(TimestampTz since, TimestampTz now)
+{
+	return since > now || TimestampDifferenceExceeds(since, now, HEIR_MS);
+}
+
+/*
+ * A relay takes seconds to notice that a partition has another history.  If it
+ * ends before that, the record before the next offset is of the new one, and
+ * proves nothing.  So one that was applied well before it stands beside it, the
+ * witness; and its heir, which gets old enough meanwhile.
+ */
+static int
+witness_changes(const Work *work, TupleTableSlot *row, Change *changes)
+{
+	int64		last_offset = row_get_int64(row, OFFSET_NEXT) - 1;
+	char	   *last = row_get_text(row, OFFSET_FINGERPRINT);
+	char	   *heir = row_get_text(row, OFFSET_HEIR);
+	TimestampTz since = row_get_time(row, OFFSET_HEIR_SINCE, 0);
+	int			n = 0;
+
+	if (last == NULL || (heir != NULL && !heir_is_old(since, work->now)))
+		return 0;
+	changes[n++] = change_int64(OFFSET_WITNESS_OFFSET,
+								heir ? row_get_int64(row, OFFSET_HEIR_OFFSET)
+									 : last_offset);
+	changes[n++] = change_text(OFFSET_WITNESS, heir ? heir : last);
+	changes[n++] = change_int64(OFFSET_HEIR_OFFSET, last_offset);
+	changes[n++] = change_text(OFFSET_HEIR, last);
+	changes[n++] = change_int64(OFFSET_HEIR_SINCE, work->now);
+	return n;
+}
+
+static void
+offset_insert(Work *work, Table *table, const Message *last)
+{
+	TupleTableSlot *slot = table_new_row(table);
+
+	row_put_text(slot, OFFSET_TOPIC, last->topic);
+	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
+	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
+	row_put_text(slot, OFFSET_FINGERPRINT, last->fingerprint);
+	table_insert(work, table);
+}
+
 static void
 offset_store(Work *work, const Stretch *stretch)
 {
 	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
 	const Message  *last = stretch->last;
 	ItemPointerData tid;
-	bool			found;
-	TupleTableSlot *slot;
+	Change			changes[7];
+	int				n;
 
-	found = lock_partition(work, table, "inbox_offset_pkey", last, &tid);
-	if (found && !stretch->is_news &&
+	if (!lock_partition(work, table, "inbox_offset_pkey", last, &tid))
+	{
+		offset_insert(work, table, last);
+		return;
+	}
+	if (!stretch->is_news &&
 		row_get_int64(table->slot, OFFSET_NEXT) > last->offset)
 		return;
-	slot = table_new_row(table);
-	row_put_text(slot, OFFSET_TOPIC, last->topic);
-	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
-	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
-	row_put_text(slot, OFFSET_FINGERPRINT, last->fingerprint);
-	if (found)
-		table_update(work, table, &tid);
-	else
-		table_insert(work, table);
+	n = witness_changes(work, table->slot, changes);
+	changes[n++] = change_int64(OFFSET_NEXT, last->offset + 1);
+	changes[n++] = change_text(OFFSET_FINGERPRINT, last->fingerprint);
+	table_update_columns(work, table, n, changes);
 }
 
 /*

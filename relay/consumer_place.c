@@ -53,6 +53,8 @@ partition_take_offset(Partition *partition, const PGresult *offsets)
 	int64_t		next = 0;
 	const char *fingerprint = NULL;
 
+	partition->proved = partition->fresh = (Proof){0};
+	partition->heard = false;
 	for (int row = 0; row < PQntuples(offsets); row++)
 	{
 		if (strcmp(PQgetvalue(offsets, row, 0), partition->topic) != 0 ||
@@ -61,6 +63,12 @@ partition_take_offset(Partition *partition, const PGresult *offsets)
 			continue;
 		next = api_int(offsets, row, 2);
 		fingerprint = api_text(offsets, row, 3);
+		if (PQgetisnull(offsets, row, 5))
+			continue;
+		partition->proved.offset = api_int(offsets, row, 4);
+		snprintf(partition->proved.fingerprint.text,
+				 sizeof(partition->proved.fingerprint.text), "%s",
+				 api_text(offsets, row, 5));
 	}
 	if (fingerprint == NULL)
 		fingerprint = "";
@@ -128,15 +136,20 @@ note_absent(Consumer *consumer)
 	strings_free(topics);
 }
 
-/* One that is gone, by retention, says nothing: the next one may. */
+/* One that is gone, by retention, says nothing: the next one may.  But one that
+ * did not come, for the broker was slow, is waited for: the next one may be of
+ * another history already. */
 static void
 hear_witness(const Consumer *consumer, Partition *partition)
 {
 	const Witness *witness = survey_witness(consumer->survey, partition->topic,
 											partition->id);
+	bool		   gone;
 
 	if (witness == NULL || witness->offset != partition->proved.offset)
 		return;
+	gone = survey_range(consumer->survey, partition->topic, partition->id)
+			   .first > witness->offset;
 	if (witness->found == witness->offset &&
 		strcmp(witness->fingerprint.text, partition->proved.fingerprint.text) !=
 			0)
@@ -146,7 +159,7 @@ hear_witness(const Consumer *consumer, Partition *partition)
 		partition->proved = partition->fresh = (Proof){0};
 		return;
 	}
-	if (!partition->heard)
+	if (!partition->heard || (witness->found < 0 && !gone))
 		return;
 	partition->proved = partition->fresh;
 	partition->fresh = (Proof){0};
@@ -400,7 +413,6 @@ place_partition(Consumer *consumer, Partition *partition,
 	partition->expected = partition->next;
 	partition->drained_to = -1;
 	partition->learned.text[0] = '\0';
-	partition->proved = partition->fresh = (Proof){0};
 	if (partition->waits)
 		return;
 	rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)
@@ -434,7 +446,7 @@ prove(Consumer *consumer, Partition *partition,
 	(void) record_read(message, &consumer->headers, &record);
 	found = fingerprint_of(&record);
 	partition->proving = false;
-	partition->proved = (Proof){message->offset, found};
+	consumer_note_witness(consumer, partition, message);
 	if (partition->fingerprint.text[0] == '\0')
 	{
 		partition->learned = found;

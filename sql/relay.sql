@@ -584,10 +584,12 @@ COMMENT ON FUNCTION pgstock_internal.relay_topics IS
 	'topics that stock events go to';
 
 CREATE FUNCTION pgstock_internal.relay_offsets(topics text[])
-RETURNS TABLE (topic text, partition int, next_offset bigint, fingerprint text)
+RETURNS TABLE (topic text, partition int, next_offset bigint,
+	fingerprint text, witness_offset bigint, witness text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT topic, o.partition, o.next_offset, o.fingerprint
+SELECT topic, o.partition, o.next_offset, o.fingerprint, o.witness_offset,
+	   o.witness
   FROM pgstock_internal.inbox_topic t
   FULL JOIN pgstock_internal.inbox_offset o USING (topic)
  WHERE topics IS NULL OR topic = ANY (topics)
@@ -631,9 +633,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	INSERT INTO pgstock_internal.inbox_offset AS o
-	VALUES ($1, $2, $4, NULL)
+	VALUES ($1, $2, $4)
 		ON CONFLICT ON CONSTRAINT inbox_offset_pkey DO UPDATE
-	   SET next_offset = $4, fingerprint = NULL
+	   SET next_offset = $4, fingerprint = NULL, witness_offset = NULL,
+		   witness = NULL, heir_offset = NULL, heir = NULL, heir_since = NULL
 	 WHERE o.next_offset = $3;
 	IF NOT FOUND THEN
 		RETURN false;

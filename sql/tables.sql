@@ -409,6 +409,11 @@ CREATE TABLE pgstock_internal.inbox_offset
 	partition	int NOT NULL,
 	next_offset	bigint NOT NULL,
 	fingerprint	text COLLATE "C",
+	witness_offset	bigint,
+	witness		text COLLATE "C",
+	heir_offset	bigint,
+	heir		text COLLATE "C",
+	heir_since	timestamptz,
 	CONSTRAINT inbox_offset_pkey PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE pgstock_internal.inbox_offset IS
@@ -416,6 +421,11 @@ COMMENT ON TABLE pgstock_internal.inbox_offset IS
 COMMENT ON COLUMN pgstock_internal.inbox_offset.fingerprint IS
 	'of the record before next_offset: proves that the partition still has the '
 	'history that was read; NULL: not known';
+COMMENT ON COLUMN pgstock_internal.inbox_offset.witness IS
+	'fingerprint of the record at witness_offset: older than any that a relay '
+	'may have applied before it noticed another history; NULL: none yet';
+COMMENT ON COLUMN pgstock_internal.inbox_offset.heir IS
+	'fingerprint of the record at heir_offset, which is the next witness';
 
 /*
  * first_offset counts once, for all partitions that a topic then has.  Those

@@ -48,4 +48,22 @@ SELECT m - 'found_at' AS missing FROM pgstock_internal.relay_status() s, jsonb_a
 -- a rewind goes to a place of which nothing is known yet
 SELECT * FROM pgstock_internal.relay_rewind('hist-new', '{1}', '{6}', 'a test');
 SELECT * FROM hist_offsets('hist-new') WHERE partition = 1;
-DROP FUNCTION hist_offsets, hist_order;
+-- an older record bears witness: the first that is known, and later one that is old enough, however the clock went
+CREATE FUNCTION hist_witness() RETURNS text LANGUAGE sql AS $$
+SELECT format('next %s, witness %s %s, heir %s %s', next_offset, witness_offset, left(witness, 13), heir_offset, left(heir, 13))
+  FROM pgstock_internal.inbox_offset WHERE topic = 'hist-w'
+$$;
+CREATE FUNCTION hist_apply(n int) RETURNS text LANGUAGE sql AS $$
+SELECT result FROM apply(jsonb_build_array(jsonb_build_object('topic', 'hist-w', 'partition', 0, 'offset', n, 'time', 1764000000000 + n, 'text', 'x')))
+$$;
+SELECT n, hist_apply(n), hist_witness() FROM generate_series(0, 3) n;
+UPDATE pgstock_internal.inbox_offset SET heir_since = heir_since - interval '31 seconds' WHERE topic = 'hist-w';
+SELECT n, hist_apply(n), hist_witness() FROM generate_series(4, 5) n;
+UPDATE pgstock_internal.inbox_offset SET heir_since = heir_since + interval '30 days' WHERE topic = 'hist-w';
+SELECT n, hist_apply(n), hist_witness() FROM generate_series(6, 7) n;
+SELECT witness_offset, left(witness, 13) FROM pgstock_internal.relay_offsets('{hist-w}');
+-- a rewind leaves it; another history has none yet
+SELECT * FROM pgstock_internal.relay_rewind('hist-w', '{0}', '{2}', 'a test');
+SELECT hist_witness(), hist_apply(2), hist_witness();
+SELECT pgstock_internal.relay_move_offset('hist-w', 0, 3, 0, NULL, 'history'), hist_witness();
+DROP FUNCTION hist_offsets, hist_order, hist_witness, hist_apply;

@@ -16,7 +16,7 @@ SELECT * FROM apply('[
 SELECT lines_of('inbb-1'), lines_of('inbb-2'), lines_of('inbb-3'), lines_of('inbb-4'), level_of('inbb-a'), level_of('inbb-b');
 SELECT events_of('inbb-1'), events_of('inbb-2'), events_of('inbb-3');
 SELECT topic, partition, "offset", event_id, order_id, result, reason FROM stock_inbox WHERE event_id ~ '^inbb-' ORDER BY event_id;
-SELECT * FROM pgstock_internal.relay_offsets('{order-created,payment-success,order_failed,nobody-listens,none}')
+SELECT topic, partition, next_offset, fingerprint FROM pgstock_internal.relay_offsets('{order-created,payment-success,order_failed,nobody-listens,none}')
  WHERE topic <> 'order_failed' OR partition = 0 ORDER BY 1, 2;
 -- the same records again: duplicates, and no second row for any of them
 SELECT * FROM apply('[

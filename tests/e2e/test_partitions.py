@@ -96,6 +96,19 @@ def test_topic_made_anew_under_a_running_relay(db, kafka, sold, count):
     assert inbox_results(db) == {"applied": 50 + count}
 
 
+def test_topic_made_anew_under_a_relay_that_ends_before_it_looks(db, kafka,
+                                                                 sold):
+    """It has read on at the same offset, and the record before the next one
+    is of the new history: an older one tells."""
+    made_anew(kafka)
+    put_orders(kafka, range(100, 220))
+    wait_until(lambda: len(reserved(db)) > 50, 60, sold.tail)
+    sold.kill9()
+    sold.start()
+    until_reserved(db, sold, [*range(50), *range(100, 220)])
+    assert inbox_results(db) == {"applied": 50 + 120}
+
+
 def test_topic_that_lost_its_tail(db, kafka, sold):
     """The same messages again, but for the last ones: what they do is done,
     and what comes in the place of the lost ones is new. It has to be the same

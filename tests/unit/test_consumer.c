@@ -27,19 +27,28 @@ take(Fixture *fixture, uint32_t messages)
 	return consumer_count(fixture->consumer) >= messages;
 }
 
+static void
+put_text(PGresult *result, int row, int column, const char *text)
+{
+	PQsetvalue(result, row, column, (char *) (uintptr_t) text,
+			   text != NULL ? (int) strlen(text) : -1);
+}
+
 /* What the database answers: of two partitions, -1: not known; of the second
- * one with the fingerprint of the record before, if any. */
+ * one with the fingerprint of the record before, and of the one at offset 2, if
+ * any. */
 static PGresult *
-offsets(int64_t of_partition_0, int64_t of_partition_1, const char *fingerprint)
+offsets_with(int64_t of_partition_0, int64_t of_partition_1,
+			 const char *fingerprint, const char *witness)
 {
 	PGresult	 *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-	PGresAttDesc  descriptions[4] = {0};
+	PGresAttDesc  descriptions[6] = {0};
 	const int64_t next[] = {of_partition_0, of_partition_1};
 	int			  row = 0;
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 6; i++)
 		descriptions[i].name = (char *) (uintptr_t) "c";
-	PQsetResultAttrs(result, 4, descriptions);
+	PQsetResultAttrs(result, 6, descriptions);
 	for (int i = 0; i < 2; i++)
 	{
 		char text[24];
@@ -50,12 +59,18 @@ offsets(int64_t of_partition_0, int64_t of_partition_1, const char *fingerprint)
 		PQsetvalue(result, row, 1, text, snprintf(text, sizeof(text), "%d", i));
 		PQsetvalue(result, row, 2, text,
 				   snprintf(text, sizeof(text), "%d", (int) next[i]));
-		PQsetvalue(result, row, 3, (char *) (uintptr_t) fingerprint,
-				   i == 1 && fingerprint != NULL ? (int) strlen(fingerprint)
-												 : -1);
+		put_text(result, row, 3, i == 1 ? fingerprint : NULL);
+		put_text(result, row, 4, i == 1 && witness != NULL ? "2" : NULL);
+		put_text(result, row, 5, i == 1 ? witness : NULL);
 		row++;
 	}
 	return result;
+}
+
+static PGresult *
+offsets(int64_t of_partition_0, int64_t of_partition_1, const char *fingerprint)
+{
+	return offsets_with(of_partition_0, of_partition_1, fingerprint, NULL);
 }
 
 static void
@@ -143,6 +158,24 @@ check_refuted(Fixture *fixture)
 	consumer_change_free(&change);
 }
 
+/* The one before is what it was, but an older one is not: the relay that read
+ * on in another history ended before it saw that. */
+static void
+check_witness(Fixture *fixture)
+{
+	ConsumerChange change;
+
+	survey(fixture, offsets_with(-1, 5, NULL, "1764000000000.00000000"),
+		   FIRST_OFFSET_LATEST);
+	assert_true(consumer_wants_change(fixture->consumer));
+	consumer_next_change(fixture->consumer, &change);
+	assert_int_equal(change.kind, CONSUMER_MOVES);
+	assert_int_equal(change.was, 5);
+	assert_int_equal(change.next, 0);
+	assert_string_equal(change.reason, "history");
+	consumer_change_free(&change);
+}
+
 static void
 messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 {
@@ -168,6 +201,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	check_beginnings(fixture, FIRST_OFFSET_EARLIEST, 0);
 	check_move(fixture);
 	check_refuted(fixture);
+	check_witness(fixture);
 	/* partition 0 was added to a topic that is known: from its start */
 	survey(fixture, offsets(-1, 5, NULL), FIRST_OFFSET_LATEST);
 	assert_false(consumer_wants_change(fixture->consumer));
