@@ -16,6 +16,10 @@
  * is the relay's together with the server's start, not the session.  A relay
  * takes a new name for itself when the server has ended its session in a try.
  *
+ * Two relays may bring the same messages.  What another one has on record is no
+ * death while its session lives.  Each puts its own try there once, and then
+ * tries, whosever record it finds: else they would take turns for ever.
+ *
  * On record are the tries of handlers of users, and of everything else the
  * first try of each partition in a session: where a process has died, that is
  * the one which holds the message.  All others cost nothing.
@@ -66,7 +70,8 @@ enum
 	ATTEMPT_STARTED,
 	ATTEMPT_PROCESS,
 	ATTEMPT_SUSPECT_TO,
-	ATTEMPT_STARTED_AT
+	ATTEMPT_STARTED_AT,
+	ATTEMPT_SESSION
 };
 
 /* The messages of one partition in a batch. */
@@ -344,23 +349,22 @@ attempts_process(void)
 	return process;
 }
 
-/*
- * Up to where this session has to look at a partition's record: behind that
- * its tries are nobody's business.  In memory, since it is of this session.
- */
-static int64 *
-careful_to(const Message *message)
+/* What this session has in memory of a partition. */
+typedef struct Own
 {
-	typedef struct Entry
-	{
-		char  name[PARTITION_NAME_BYTES];
-		int64 offset;
-	} Entry;
+	char  name[PARTITION_NAME_BYTES];
+	int64 careful_to;  /* behind that its tries are nobody's business */
+	int64 recorded_at; /* the first message of the try it put on record last */
+} Own;
+
+static Own *
+own(const Message *message)
+{
 	static HTAB *partitions = NULL;
 	HASHCTL		 control = {.keysize = PARTITION_NAME_BYTES,
-							.entrysize = sizeof(Entry)};
+							.entrysize = sizeof(Own)};
 	char		 name[PARTITION_NAME_BYTES];
-	Entry		*entry;
+	Own			*entry;
 	bool		 found;
 
 	if (partitions == NULL)
@@ -369,8 +373,11 @@ careful_to(const Message *message)
 	snprintf(name, sizeof(name), "%d\t%s", message->partition, message->topic);
 	entry = hash_search(partitions, name, HASH_ENTER, &found);
 	if (!found)
-		entry->offset = PG_INT64_MAX;
-	return &entry->offset;
+	{
+		entry->careful_to = PG_INT64_MAX;
+		entry->recorded_at = -1;
+	}
+	return entry;
 }
 
 /* What is on record of a partition's tries. */
@@ -379,6 +386,7 @@ typedef struct Attempt
 	ItemPointerData tid;
 	bool			found;
 	bool			mine;		/* this very try, of this process */
+	bool			lives;		/* or of another one, whose session lives */
 	int				started;	/* tries of others at the same message */
 	int64			suspect_to; /* up to here all are tried alone */
 } Attempt;
@@ -403,9 +411,12 @@ attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
 		{
 			attempt->mine = row_get_int64(table->slot, ATTEMPT_PROCESS) ==
 							attempts_process();
+			attempt->lives = !attempt->mine &&
+							 session_is_alive(
+								 row_get_int64(table->slot, ATTEMPT_SESSION));
 			attempt->started = row_get_int32(table->slot, ATTEMPT_STARTED) -
-							   attempt->mine;
-			if (!attempt->mine)
+							   (attempt->mine || attempt->lives);
+			if (!attempt->mine && !attempt->lives)
 				attempt->suspect_to = Max(attempt->suspect_to,
 										  row_get_int64(table->slot,
 														ATTEMPT_LAST));
@@ -425,9 +436,10 @@ attempt_record(Work *work, const Stretch *stretch)
 	TupleTableSlot *slot;
 
 	attempt_look(work, stretch, &attempt);
-	if (attempt.mine)
+	if (attempt.mine ||
+		(attempt.lives && own(first)->recorded_at == first->offset))
 	{
-		*careful_to(first) = attempt.suspect_to;
+		own(first)->careful_to = attempt.suspect_to;
 		return true;
 	}
 
@@ -440,6 +452,8 @@ attempt_record(Work *work, const Stretch *stretch)
 	row_put(slot, ATTEMPT_PROCESS, Int64GetDatum(attempts_process()));
 	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(attempt.suspect_to));
 	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
+	own(first)->recorded_at = first->offset;
 	if (attempt.found)
 		table_update(work, table, &attempt.tid);
 	else
@@ -452,7 +466,7 @@ static bool
 attempt_is_noted(const Stretch *stretch)
 {
 	return stretch->first->user_handlers != NIL ||
-		   stretch->first->offset <= *careful_to(stretch->first);
+		   stretch->first->offset <= own(stretch->first)->careful_to;
 }
 
 /*

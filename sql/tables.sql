@@ -474,6 +474,7 @@ CREATE TABLE pgstock_internal.inbox_attempt
 	process			bigint NOT NULL,
 	suspect_to		bigint NOT NULL,
 	started_at		timestamptz NOT NULL,
+	"session"		bigint NOT NULL,
 	CONSTRAINT inbox_attempt_pkey PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE pgstock_internal.inbox_attempt IS
@@ -482,6 +483,8 @@ COMMENT ON COLUMN pgstock_internal.inbox_attempt.started IS
 	'how many processes began a try at first_offset; all but the last were cut short';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.process IS
 	'the relay''s process and the server''s start, as one number';
+COMMENT ON COLUMN pgstock_internal.inbox_attempt."session" IS
+	'the session that put it on record; while it lives, its try is no death';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
 	'up to this offset messages are applied one at a time';
 
