@@ -15,7 +15,8 @@
  *	  AUTHORIZATION from reaching the relay's role;
  *	- a time limit of our own: statement_timeout is armed once for the relay's
  *	  whole call, and a handler may change it.  The timer fires again and
- *	  again, since a handler can catch the first cancel;
+ *	  again, since a handler can catch a cancel; one that catches them all
+ *	  ends with its session, for else it would keep its locks for ever;
  *	- what would outlive it in the session or the transaction is taken back
  *	  (settings, temporary objects, session advisory locks, cursors, large
  *	  objects that are open) or refused (the utility hook).
@@ -63,6 +64,9 @@
 
 /* Of a timer whose first cancel was caught. */
 #define CANCEL_AGAIN_MS 100
+
+/* A handler that catches so many cancels ends with its process. */
+#define CANCELS_CAUGHT_MAX 20
 
 /* A batch that has taken so long is committed: the relay takes an answer that
  * is late for lost. */
@@ -143,11 +147,16 @@ user_handler_message(void)
 
 static TimeoutId			 limit_timer; /* 0: not yet registered */
 static volatile sig_atomic_t limit_reached;
+static volatile sig_atomic_t cancels_caught;
 
-/* In a signal handler. */
+/* In a signal handler.  A cancel that is pending no more was raised. */
 static void
 on_limit(void)
 {
+	if (limit_reached && !QueryCancelPending)
+		cancels_caught++;
+	if (cancels_caught >= CANCELS_CAUGHT_MAX)
+		ProcDiePending = true;
 	limit_reached = true;
 	InterruptPending = true;
 	QueryCancelPending = true;
@@ -160,6 +169,7 @@ limit_begin(void)
 	if (limit_timer == 0)
 		limit_timer = RegisterTimeout(USER_TIMEOUT, on_limit);
 	limit_reached = false;
+	cancels_caught = 0;
 	enable_timeout_every(limit_timer,
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													 pgstock_handler_timeout),
@@ -246,12 +256,30 @@ settle_constraints(void)
 	settling = false;
 }
 
+/* Why the session ends: the error itself speaks of an administrator. */
+static void
+say_why_it_ends(void *arg)
+{
+	const Message *message = arg;
+
+	if (cancels_caught >= CANCELS_CAUGHT_MAX)
+		errcontext(
+			"handler %s of topic \"%s\", which took longer than %d ms and "
+			"caught each cancellation",
+			message->user->function, message->topic, pgstock_handler_timeout);
+}
+
 /* Calls the function, and does what it deferred. */
 static void
 call_function(const Message *message, Oid function)
 {
 	LOCAL_FCINFO(fcinfo, 2);
-	FmgrInfo flinfo;
+	FmgrInfo			 flinfo;
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = say_why_it_ends,
+		.arg = unconstify(Message *, message),
+	};
 
 	fmgr_info(function, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
@@ -263,8 +291,10 @@ call_function(const Message *message, Oid function)
 						errmsg("the message has no value (a tombstone)"),
 						errdetail("The handler %s is STRICT.",
 								  message->user->function)));
+	error_context_stack = &context;
 	(void) FunctionCallInvoke(fcinfo);
 	settle_constraints();
+	error_context_stack = context.previous;
 }
 
 /* ---- What a handler leaves open ---- */

@@ -166,18 +166,23 @@ def test_nothing_touches_others(shop, kafka, start_relay):
 TERMINATE = "SELECT pg_terminate_backend(pg_backend_pid())"
 KILL = ("DO $do$BEGIN EXECUTE format('COPY shop.relay FROM PROGRAM %L',"
         " 'kill -9 ' || pg_backend_pid()); END$do$")
+CATCH = ("DO $do$BEGIN LOOP BEGIN PERFORM pg_sleep(100);"
+         " EXCEPTION WHEN query_canceled THEN END; END LOOP; END$do$")
 SECOND = "DO $do$BEGIN IF $attempt = 1 THEN RAISE 'again'; END IF; END$do$"
 
 
 @pytest.mark.parametrize("commands", [[TERMINATE], [KILL],
-                                      [SECOND, TERMINATE]],
-                         ids=["terminated", "killed", "at its second try"])
+                                      [SECOND, TERMINATE], [CATCH]],
+                         ids=["terminated", "killed", "at its second try",
+                              "catches each cancel"])
 def test_that_ends_its_backend(db, kafka, start_relay, commands):
     """It takes the session with it, so that no error says which it was."""
     kafka.create_topics("shop", "shop_dlq")
     db.sql("SELECT receive_stock('book', 100)")
     db.sql(SCHEMA)
     db.sql("SELECT register_handler('shop', 'shop.run')")
+    if commands == [CATCH]:
+        db.sql(f"ALTER DATABASE {db.name} SET pgstock.handler_timeout = '1s'")
     relay = start_relay(QUICK, topics=["shop", "order-created"])
     put(kafka, *[(f"before {n}", []) for n in range(10)],
         ("bad", commands), *[(f"after {n}", []) for n in range(10)])
