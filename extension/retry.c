@@ -6,12 +6,18 @@
  * What all of them need is locked first, in the one order.  Then each try is a
  * subtransaction, so that one that fails again costs nobody else anything.
  *
+ * What fails at COMMIT is no try's error: a foreign table that a handler wrote
+ * to may refuse there.  So a session remembers what it tried in a transaction
+ * that did not commit: each of these is then tried alone, and if that does not
+ * commit either, it has failed.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -20,6 +26,67 @@
 PG_FUNCTION_INFO_V1(pgstock_relay_retry);
 
 #define RETRY_ROWS_MAX 50
+
+/* ---- Transactions that did not commit ---- */
+
+/* What handlers of users were called for in this session's last try. */
+typedef struct LastTry
+{
+	int	  count;
+	int64 ids[RETRY_ROWS_MAX];
+	bool  open;	  /* its transaction has not ended */
+	bool  failed; /* it has, without its commit */
+} LastTry;
+
+static LastTry last_try;
+
+static void
+on_transaction_end(XactEvent event, void *arg)
+{
+	if (!last_try.open ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE &&
+		 event != XACT_EVENT_ABORT))
+		return;
+	last_try.open = false;
+	last_try.failed = event == XACT_EVENT_ABORT;
+}
+
+static void
+watch_transactions(void)
+{
+	static bool watching = false;
+
+	if (!watching)
+		RegisterXactCallback(on_transaction_end, NULL);
+	watching = true;
+}
+
+static bool
+did_not_commit(const LastTry *last, const Message *message)
+{
+	for (int i = 0; last->failed && i < last->count; i++)
+	{
+		if (last->ids[i] == message->failed_id)
+			return true;
+	}
+	return false;
+}
+
+/* What was in a transaction that did not commit is tried alone. */
+static void
+part_uncommitted(List *due)
+{
+	ListCell *cell;
+
+	foreach(cell, due)
+	{
+		Message *message = lfirst(cell);
+
+		message->alone |= did_not_commit(&last_try, message);
+	}
+}
+
+/* ---- One try ---- */
 
 /* What an order that never came means to the message that waits for it. */
 static void
@@ -216,6 +283,7 @@ lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 	work_begin(&work, "relay_retry()");
 	*due = failed_due(&work, max_rows);
 	user_handlers_find(&work, *due);
+	part_uncommitted(*due);
 	*due = inbox_cut(*due);
 	/* before they are put on record: what is cut off is not tried */
 	*due = inbox_cut_alone(*due);
@@ -232,6 +300,30 @@ lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 	return recorded;
 }
 
+/*
+ * A handler of a user's, unless the message was alone in a transaction that did
+ * not commit.  False if the call is to end before the message.
+ */
+static bool
+retry_user_or_fail(const InboxOptions *options, const LastTry *before,
+				   UserBatch *batch, Message *message, List **tried)
+{
+	ErrorData failure = {
+		.sqlerrcode = ERRCODE_TRANSACTION_ROLLBACK,
+		.message = "the transaction of its try failed at COMMIT; the "
+				   "server's log says why",
+	};
+
+	if (before->count != 1 || !did_not_commit(before, message))
+	{
+		last_try.ids[last_try.count++] = message->failed_id;
+		return retry_user(options, batch, message, tried);
+	}
+	if (retry_message(options, message, &failure))
+		*tried = lappend(*tried, message);
+	return true;
+}
+
 /* relay_retry(max_rows int, options jsonb): docs/relay-protocol.md */
 Datum
 pgstock_relay_retry(PG_FUNCTION_ARGS)
@@ -241,13 +333,17 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 	InboxOptions options = inbox_options_arg(fcinfo, 1);
 	UserBatch	 batch = {.began_at = GetCurrentTimestamp()};
 	Careful		 careful;
+	LastTry		 before;
 	List		*due;
 	List		*tried = NIL;
 	ListCell	*cell;
 
+	watch_transactions();
 	careful_begin(&careful);
 	if (!lock_due_messages(&options, max_rows, &due))
 		return inbox_return_started(fcinfo, due);
+	before = last_try;
+	last_try = (LastTry){0};
 	foreach(cell, due)
 	{
 		Message *message = lfirst(cell);
@@ -256,11 +352,12 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 			break;
 		if (message->user != NULL)
 		{
-			if (!retry_user(&options, &batch, message, &tried))
+			if (!retry_user_or_fail(&options, &before, &batch, message, &tried))
 				break;
 		}
 		else if (retry_guarded(&options, &careful, message))
 			tried = lappend(tried, message);
 	}
+	last_try.open = true;
 	return inbox_return(fcinfo, tried);
 }

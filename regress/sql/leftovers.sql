@@ -100,7 +100,10 @@ SELECT * FROM lo.apply('Mine: LISTEN lo');
 SELECT * FROM lo.apply('Mine: CREATE TEMP TABLE t (a int) ON COMMIT DROP | CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''SELECT 1'' | CREATE TEMP SEQUENCE s | CREATE TYPE pg_temp.e AS ENUM (''a'')');
 SELECT count(*) AS temporary FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema();
 -- A handler that retries or ends its own message, and one that moves its partition: it is done, and what comes behind it too.
+-- Room on the page: an assertion of PostgreSQL's forbids that a row moves to another one once a subtransaction has changed it and was rolled back.
 DELETE FROM pgstock_internal.failed_event;
+ALTER TABLE pgstock_internal.failed_event SET (fillfactor = 10);
+VACUUM pgstock_internal.failed_event;
 CREATE FUNCTION lo.second_try(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF (message->>'attempt')::int = 1 THEN
@@ -133,6 +136,30 @@ CREATE PROCEDURE lo.retry_all() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1 .. 9 LOO
 CALL lo.retry_all();
 SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-own' ORDER BY 1;
 SELECT order_id, result, reason FROM stock_inbox WHERE topic = 'lo-own' ORDER BY 1;
+-- A try whose transaction does not commit: what was in it is tried alone, and what does not commit alone has failed.
+SELECT register_handler('lo-commit', 'lo.second_try');
+SELECT result, n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'lo-commit', 'json', jsonb_build_object('order_id', 'commit-' || n, 'run', 'SELECT 1'))) FROM generate_series(1, 3) n));
+CREATE FUNCTION lo.retry_due(first text, OUT tried text) LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE pgstock_internal.failed_event f SET next_retry_at = CASE f.order_id WHEN first THEN '2020-01-01' ELSE '2020-01-02' END::timestamptz WHERE f.topic = 'lo-commit' AND f.state = 'waiting';
+	SELECT string_agg(concat_ws(' ', r.result, r.reason), ', ') INTO tried FROM pgstock_internal.relay_retry(50, relay_options()) r;
+END
+$$;
+BEGIN;
+SELECT lo.retry_due('commit-1');
+ROLLBACK;
+SELECT lo.retry_due('commit-1');
+BEGIN;
+SELECT lo.retry_due('commit-2');
+ROLLBACK;
+BEGIN;
+SELECT lo.retry_due('commit-2');
+ROLLBACK;
+SELECT lo.retry_due('commit-2');
+SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
+SELECT lo.retry_due('commit-2');
+SELECT f.order_id, f.state, f.attempts FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
+DELETE FROM pgstock_internal.failed_event WHERE topic = 'lo-commit';
 -- the same in a first try: what a handler does to its own partition does not stop it
 CREATE FUNCTION lo.rewinds(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pgstock_internal.relay_rewind('lo-back', '{0}', '{0}', 'r') $$;
 SELECT register_handler('lo-back', 'lo.rewinds');
@@ -153,6 +180,7 @@ DROP INDEX pgstock_internal.lo_one;
 DELETE FROM pgstock_internal.failed_event;
 DELETE FROM pgstock_internal.user_handler;
 \set VERBOSITY terse
+ALTER TABLE pgstock_internal.failed_event RESET (fillfactor);
 SET client_min_messages = warning;
 DROP SCHEMA lo CASCADE;
 RESET client_min_messages;
