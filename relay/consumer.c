@@ -361,6 +361,10 @@ consumer_take_disturbance(Consumer *consumer, Partition *partition,
 	if (message->err == RD_KAFKA_RESP_ERR__BAD_MSG)
 		*metrics_cell(consumer->metrics, METRIC_DAMAGED, "topic", topic,
 					  NULL) += 1;
+	if (partition != NULL &&
+		(message->err == RD_KAFKA_RESP_ERR__BAD_MSG ||
+		 message->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION))
+		consumer_hold(consumer, partition);
 	log_throttled(&consumer->error_told, loop_now(consumer->loop),
 				  LEVEL_WARNING, LOG_MODULE,
 				  "partition %s topic=%s partition=%d", what, topic,

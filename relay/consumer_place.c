@@ -24,6 +24,11 @@
 
 #define LOG_MODULE "consumer"
 
+/* To place one partition anew stops all others for a moment: one whose batch is
+ * damaged where it lies must not do that all the time. */
+#define FAILURES_AT_ONCE 3
+#define HOLD_US			 (30 * SEC_US)
+
 /* ---- what the database knows ------------------------------------------- */
 
 static bool
@@ -390,6 +395,12 @@ consumer_is_misplaced(const Consumer *consumer)
 	{
 		const Partition *partition = &consumer->partitions[i];
 
+		if (partition->hold_to > 0)
+		{
+			if (loop_now(consumer->loop) >= partition->hold_to)
+				return true;
+			continue;
+		}
 		if (partition->waits
 				? decide(consumer, partition).kind != PLACEMENT_WAIT
 				: partition->refuted || (partition->end >= 0 &&
@@ -407,13 +418,15 @@ place_partition(Consumer *consumer, Partition *partition,
 {
 	Placement to = decide(consumer, partition);
 
+	if (loop_now(consumer->loop) >= partition->hold_to)
+		partition->hold_to = 0;
 	partition->waits = to.kind != PLACEMENT_READ && to.kind != PLACEMENT_PROVE;
-	partition->ignored = partition->waits;
+	partition->ignored = partition->waits || partition->hold_to > 0;
 	partition->proving = to.kind == PLACEMENT_PROVE;
 	partition->expected = partition->next;
 	partition->drained_to = -1;
 	partition->learned.text[0] = '\0';
-	if (partition->waits)
+	if (partition->ignored)
 		return;
 	rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)
 		->offset = to.from;
@@ -482,6 +495,7 @@ consumer_expects(Consumer *consumer, const rd_kafka_message_t *message)
 	}
 	/* compacted away, or a transaction's mark: there is nothing to compare */
 	partition->proving = false;
+	partition->failures = 0;
 	partition->expected = message->offset + 1;
 	return true;
 }
@@ -526,6 +540,22 @@ consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
 			consumer->partitions[i].ignored = true;
 }
 
+void
+consumer_hold(const Consumer *consumer, Partition *partition)
+{
+	if (++partition->failures >= FAILURES_AT_ONCE)
+		partition->hold_to = loop_now(consumer->loop) + HOLD_US;
+}
+
+static bool
+holds_any(const Consumer *consumer)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		if (consumer->partitions[i].hold_to > 0)
+			return true;
+	return false;
+}
+
 bool
 consumer_is_disturbed(const Consumer *consumer)
 {
@@ -541,7 +571,8 @@ consumer_has_learned(const Consumer *consumer)
 void
 consumer_is_well(Consumer *consumer)
 {
-	buf_clear(&consumer->trouble);
+	if (!holds_any(consumer))
+		buf_clear(&consumer->trouble);
 }
 
 void

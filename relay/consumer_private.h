@@ -36,6 +36,8 @@ typedef struct Partition
 	bool		refuted;  /* the record before next is another one */
 	Fingerprint learned;  /* of that, where the database does not know it */
 	int64_t		expected; /* no offset below that is to come */
+	unsigned	failures; /* damaged batches, one after another */
+	int64_t		hold_to;  /* it is left out until then; 0: it is not */
 	Proof		proved;	  /* a record that was applied, and is still there */
 	Proof		fresh;	  /* a newer one, that was not looked for yet */
 	bool		heard;	  /* fresh is older than the question under way */
@@ -93,5 +95,8 @@ bool consumer_expects(Consumer *consumer, const rd_kafka_message_t *message);
  * until it is placed anew. */
 void consumer_disturb(Consumer *consumer, Partition *partition,
 					  const char *what);
+
+/* A batch of it is damaged: if that goes on, it is left out for a while. */
+void consumer_hold(const Consumer *consumer, Partition *partition);
 
 #endif

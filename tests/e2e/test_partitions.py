@@ -229,18 +229,21 @@ def test_topic_that_is_made_later(db, kafka, start_relay):
 # ---- damage, lag -----------------------------------------------------------
 
 class Flipped:
-    """A server's end of a connection, with a bit flipped on its way once."""
+    """A server's end of a connection, with a bit flipped on its way: once, or
+    each time."""
 
     seen = 0
+    quantity = b'"quantity": 1}'
+    again = False
 
     def __init__(self, end):
         self.end = end
 
     def recv(self, size):
         data = self.end.recv(size)
-        if not Flipped.seen and b'"quantity": 1}' in data:
-            Flipped.seen = 1
-            data = data.replace(b'"quantity": 1}', b'"quantity": 9}', 1)
+        if self.quantity in data and (self.again or not self.seen):
+            Flipped.seen += 1
+            data = data.replace(self.quantity, b'"quantity": 9}', 1)
         return data
 
     def shutdown(self, how):
@@ -250,12 +253,11 @@ class Flipped:
         self.end.close()
 
 
-def test_bit_flipped_on_the_way(db, kafka, start_relay):
-    """A quantity of 1 that arrives as 9 is not applied; the batch is read
-    again, and so are those behind it."""
-    db.sql("SELECT receive_stock('book', 1000)")
+def flip(kafka, quantity, again):
+    """An order of so many is damaged for all clients of the proxy."""
     pump = kafka.proxy._pump
-    Flipped.seen = 0
+    Flipped.seen, Flipped.again = 0, again
+    Flipped.quantity = f'"quantity": {quantity}}}'.encode()
 
     def serve(client, server):
         for ends in ((client, server), (Flipped(server), client)):
@@ -264,6 +266,13 @@ def test_bit_flipped_on_the_way(db, kafka, start_relay):
     kafka.proxy.cut()
     kafka.proxy.serve = serve
     kafka.proxy.restore()
+
+
+def test_bit_flipped_on_the_way(db, kafka, start_relay):
+    """A quantity of 1 that arrives as 9 is not applied; the batch is read
+    again, and so are those behind it."""
+    db.sql("SELECT receive_stock('book', 1000)")
+    flip(kafka, 1, again=False)
     relay = start_relay(topics=[TOPIC], brokers=kafka.proxied_brokers)
     wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
     put_orders(kafka, range(40))
@@ -271,6 +280,39 @@ def test_bit_flipped_on_the_way(db, kafka, start_relay):
     assert Flipped.seen == 1
     assert relay.metric("inbox_damaged_batches_total", topic=TOPIC) >= 1
     assert inbox_results(db) == {"applied": 40}
+
+
+def test_damaged_batch_stops_its_partition_alone(db, kafka, start_relay):
+    """It is damaged where it lies. The other partitions go on at their pace:
+    the relay does not look at it with each of their batches."""
+    db.sql("SELECT receive_stock('book', 9000)")
+    flip(kafka, 3, again=True)
+    made_anew(kafka, partitions=2)
+    relay = start_relay(topics=[TOPIC], brokers=kafka.proxied_brokers)
+    wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
+    out = kafka.producer()
+
+    def put(partition, number, quantity):
+        out.produce(TOPIC, json.dumps({"order_id": f"o-{number}", "items": [
+            {"product_id": "book", "quantity": quantity}]}).encode(),
+            key=f"o-{number}".encode(), partition=partition)
+
+    def damaged():
+        return relay.metric("inbox_damaged_batches_total", topic=TOPIC)
+
+    put(0, 0, 3)
+    delivered(out)
+    wait_until(lambda: damaged() >= 3, 30, relay.tail)
+    before = damaged()
+    for batch in range(12):
+        for number in range(500):
+            put(1, 1 + batch * 500 + number, 1)
+        delivered(out)
+        wait_until(lambda n=batch: len(reserved(db)) == (n + 1) * 500, 60,
+                   relay.tail)
+    assert damaged() - before <= 3
+    assert "order-created/0 could not be read" in relay.get("/readyz")[1]
+    assert "o-0" not in reserved(db)
 
 
 def test_lag_of_transactional_producers(db, kafka, start_relay):
