@@ -245,8 +245,8 @@ order_created(Work *work, Message *message, Order *order)
  * first attempt has nothing that it could be confused with, whatever the clocks
  * say, unless the order was refused before.
  */
-static bool
-is_stale(Work *work, const Message *message, const Order *order)
+bool
+message_is_stale(Work *work, const Message *message, const Order *order)
 {
 	TimestampTz latest = TimestampTzPlusMilliseconds(message->happened_at,
 													 pgstock_clock_tolerance);
@@ -339,7 +339,7 @@ payment_failed(Work *work, Message *message, Order *order)
 
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	if (is_stale(work, message, order))
+	if (message_is_stale(work, message, order))
 		return outcome_skipped("stale");
 	if (!order_has(work, order, LINE_RESERVED) &&
 		order_has(work, order, LINE_CONFIRMED))
@@ -357,7 +357,7 @@ order_cancelled(Work *work, Message *message, Order *order)
 
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	if (is_stale(work, message, order))
+	if (message_is_stale(work, message, order))
 		return outcome_skipped("stale");
 	if (order_has(work, order, LINE_CONFIRMED))
 		settle.verb = SETTLE_ROLLBACK;
@@ -373,7 +373,7 @@ order_failed(Work *work, Message *message, Order *order)
 
 	if (order->lines == NIL)
 		return nothing_to_give_back(work, order);
-	if (is_stale(work, message, order))
+	if (message_is_stale(work, message, order))
 		return outcome_skipped("stale");
 	outcome = give_back(work, message, order, &settle);
 	if (strcmp(outcome.result, "applied") == 0 &&

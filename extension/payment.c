@@ -9,8 +9,10 @@
  * payment is reported once, however often it arrives and among whichever
  * others (surplus_payment).
  *
- * No payment is stale: one whose order was reserved anew since pays for the
- * new attempt, for to pass it over would be to keep the money.
+ * No payment is stale that has bought nothing yet: one whose order was reserved
+ * anew since pays for the new attempt, for to pass it over would be to keep the
+ * money.  One that is to be refunded pays for nothing more; nor does one that
+ * paid for an earlier attempt, if it is told late.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -201,10 +203,72 @@ surplus_reason(Work *work, const Order *order)
 	return order_end_reason(work, order);
 }
 
-/* Nothing to do: it is the payment that was dealt with. */
-static Outcome
-seen_before(Work *work, const Order *order)
+/*
+ * What became of a payment in an earlier attempt of the order, if that is its
+ * end; else NULL.
+ */
+static const char *
+ended_before(Work *work, const Message *message, const Order *order)
 {
+	bool	  paid = false;
+	ListCell *cell;
+
+	if (message->payment_id == NULL)
+		return NULL;
+	foreach(cell, order->lines)
+	{
+		const Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt || line->payment_id == NULL ||
+			strcmp(line->payment_id, message->payment_id) != 0)
+			continue;
+		if (line->state == LINE_SHORTFALL)
+			return "shortfall";
+		paid = true;
+	}
+	return paid && message_is_stale(work, message, order) ? "stale" : NULL;
+}
+
+/* Whether lines that have no payment's id are paid by this one now. */
+static bool
+is_new_to_lines(const Message *message, const Order *order)
+{
+	ListCell *cell;
+
+	if (message->payment_id == NULL)
+		return false;
+	foreach(cell, order->lines)
+	{
+		const Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt && line->payment_id != NULL &&
+			strcmp(line->payment_id, message->payment_id) == 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Nothing to do: it is the payment that was dealt with.  Lines that do not know
+ * theirs keep it, so that the next one is another.
+ */
+static Outcome
+seen_before(Work *work, const Message *message, Order *order)
+{
+	bool	  is_new = is_new_to_lines(message, order);
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (!is_new || line->attempt != order->attempt ||
+			line->payment_id != NULL ||
+			(line->state != LINE_CONFIRMED && line->state != LINE_SHORTFALL))
+			continue;
+		line->payment_id = pstrdup(message->payment_id);
+		line->dirty = true;
+	}
 	commit_fence_answer();
 	return outcome_skipped(order_has(work, order, LINE_SHORTFALL) ? "shortfall"
 																  : "already");
@@ -217,6 +281,7 @@ payment_success(Work *work, Message *message, Order *order)
 						   .payment_id = message->payment_id,
 						   .pays = true};
 	const char *refused;
+	const char *ended;
 
 	if (!is_paid(message->status))
 		return outcome_skipped("not_paid");
@@ -232,13 +297,19 @@ payment_success(Work *work, Message *message, Order *order)
 		return refused ? report_shortfall(work, message, order, refused)
 					   : outcome_wait_for_order();
 	}
+	ended = ended_before(work, message, order);
+	if (ended != NULL)
+	{
+		commit_fence_answer();
+		return outcome_skipped(ended);
+	}
 	if (is_payable(work, order))
 	{
 		(void) settle_apply(work, &confirm, order);
 		return outcome_applied();
 	}
 	if (may_be_theirs(message, order))
-		return seen_before(work, order);
+		return seen_before(work, message, order);
 	if (order_has(work, order, LINE_CONFIRMED))
 		return report_paid_twice(work, message, order);
 	return report_shortfall(work, message, order, surplus_reason(work, order));

@@ -650,6 +650,8 @@ extern bool			order_has(Work *work, const Order *order, LineState state);
 extern Reservation *order_any_line(const Order *order);
 extern List		   *order_answers(Work *work, const Order *order);
 extern const char  *order_end_reason(Work *work, const Order *order);
+extern bool			message_is_stale(Work *work, const Message *message,
+									 const Order *order);
 extern const Handler *handler_find(const char *topic);
 extern void			  handler_want_levels(Work *work, const Message *message);
 extern Outcome		  handler_apply(Work *work, Message *message);

@@ -90,6 +90,21 @@ SELECT message ~ 'order_id=ipa-t' AS named, reason FROM pgstock_internal.relay_a
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-h');
 SELECT status FROM confirm_stock('ipa-h');
 SELECT tell('payment-success', 'ipa-h', 'A');
+-- then it was: another one is another
+SELECT tell('payment-success', 'ipa-h', 'A'), tell('payment-success', 'ipa-h', 'B'), tell('payment-success', 'ipa-h', 'A'), heard('ipa-h');
+-- reserved anew: what was reported pays for nothing more, nor does what was paid before, told late; told anew it does
+SELECT count(receive_stock('ipa-n' || i, 1)) FROM generate_series(1, 2) i;
+SELECT status FROM reserve_stock('ipa-n1', 1, 'ipa-n1');
+SELECT make_due('ipa-n1');
+SELECT status FROM reserve_stock('ipa-n1', 1, 'ipa-n1-taker');
+SELECT tell('payment-success', 'ipa-n1', 'A'), lines_of('ipa-n1'), receive_stock('ipa-n1', 1) > 0;
+SELECT status FROM reserve_stock('ipa-n1', 1, 'ipa-n1');
+SELECT tell('payment-success', 'ipa-n1', 'A'), tell('payment-success', 'ipa-n1', 'B'), lines_of('ipa-n1'), heard('ipa-n1');
+SELECT status FROM reserve_stock('ipa-n2', 1, 'ipa-n2');
+SELECT tell('payment-success', 'ipa-n2', 'A'), tell('order_failed', 'ipa-n2');
+SELECT status FROM reserve_stock('ipa-n2', 1, 'ipa-n2');
+SELECT tell('payment-success', 'ipa-n2', 'A', '{"timestamp": "2020-01-01T00:00:00Z"}'), lines_of('ipa-n2');
+SELECT tell('payment-success', 'ipa-n2', 'A'), lines_of('ipa-n2'), heard('ipa-n2');
 -- what is reported is remembered as long as ids are
 SELECT count(*) > 10 AS remembered FROM pgstock_internal.surplus_payment;
 UPDATE pgstock_internal.surplus_payment SET reported_at = now() - interval '8 days' WHERE order_id <> 'ipa-t';
