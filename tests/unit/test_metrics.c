@@ -152,7 +152,11 @@ take_head(Page *page, const char *line, bool help)
 		static const char *const types[] = {"counter", "gauge", "histogram"};
 		bool					 known = false;
 
-		assert_non_null(page->name);
+		if (page->name == NULL)
+		{
+			fail_msg("TYPE before HELP: %s", line);
+			return;
+		}
 		assert_int_equal(strlen(page->name), len);
 		assert_memory_equal(page->name, line, len);
 		assert_null(page->type);
@@ -180,7 +184,10 @@ take_value(Page *page, const char *line)
 	char					*end;
 
 	if (page->type == NULL)
+	{
 		fail_msg("without HELP and TYPE: %s", line);
+		return;
+	}
 	for (size_t i = 0; strcmp(page->type, "histogram") == 0 && i < 3; i++)
 		if (len > strlen(parts[i]) && strncmp(line + len - strlen(parts[i]),
 											  parts[i], strlen(parts[i])) == 0)
