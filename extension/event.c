@@ -103,15 +103,25 @@ json_begin(StringInfo json, Work *work, const pg_uuid_t *id, const char *type)
 }
 
 static void
-json_end(StringInfo json, Work *work, bool leave_out)
+json_end(StringInfo json, Work *work, bool with_attributes)
 {
 	json_text(json, "trace_id", work->trace_id);
 	json_text(json, "causation_id", work->causation_id);
-	if (work->attributes != NULL && leave_out)
-		appendStringInfoString(json, ",\"cut\":[\"attributes\"]");
-	else if (work->attributes != NULL)
+	if (work->attributes != NULL && with_attributes)
 		appendStringInfo(json, ",\"attributes\":%s", work->attributes);
 	appendStringInfoChar(json, '}');
+}
+
+/* What was left out is named. */
+static void
+json_cut(StringInfo json, const Work *work, const Event *event)
+{
+	if (work->attributes == NULL && event->differs == NULL)
+		return;
+	appendStringInfo(json, ",\"cut\":[%s%s%s]",
+					 event->differs ? "\"differs\"" : "",
+					 event->differs && work->attributes ? "," : "",
+					 work->attributes ? "\"attributes\"" : "");
 }
 
 static void
@@ -218,7 +228,9 @@ part_record(Work *work, const Event *event, const Part *part,
 	if (event->differs != NULL && !part->leave_out)
 		appendStringInfo(&json, ",\"differs\":%s", event->differs);
 	json_items(&json, event, part);
-	json_end(&json, work, part->leave_out);
+	if (part->leave_out)
+		json_cut(&json, work, event);
+	json_end(&json, work, !part->leave_out);
 	return event_record(work, event->topic ? event->topic : TOPIC_EVENTS,
 						event->type, event->order_id, &part->id, &json, record);
 }
@@ -383,7 +395,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_int64(&json, "version", sum.version);
 	json_text(&json, "kind", kind);
 	json_text(&json, "reference", reference);
-	json_end(&json, work, false);
+	json_end(&json, work, true);
 	if (event_record(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
 					 &id, &json, &record))
 	{

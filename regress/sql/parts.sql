@@ -35,6 +35,10 @@ SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'ite
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-6', 'items', many(1, 2), 'note', repeat('n', 998500)));
 SELECT key, payload::jsonb->'part' AS part, payload::jsonb->'parts' AS parts, payload::jsonb->'cut' AS cut, length(payload::jsonb->'attributes'->>'note') AS note
   FROM stock_outbox WHERE key ~ '^parts-[456]' ORDER BY seq;
+-- nor is it silent of what differs, where that stays behind too
+SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'items', many(2, 2), 'note', repeat('n', 999000)));
+SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'items', many(2, 2), 'note', 'n'));
+SELECT payload::jsonb->'cut' AS cut, payload::jsonb ? 'differs' AS differs, payload::jsonb ? 'attributes' AS attributes FROM stock_outbox WHERE key = 'parts-5' ORDER BY seq DESC LIMIT 2;
 -- a reason is for people: a stack trace of a megabyte does not keep stock from coming back
 SELECT apply_one('order_failed', jsonb_build_object('order_id', 'parts-4', 'reason', repeat('at x.y(z) ', 130000)));
 SELECT apply_one('order_failed', jsonb_build_object('order_id', 'parts-5', 'reason', repeat(E'\u0001', 130000)));
