@@ -22,10 +22,28 @@
 
 #include "pgstock.h"
 
+#define COPY_MARK "replay_of" /* replay_header() in sql/commands.sql */
+
 PG_FUNCTION_INFO_V1(pgstock_publish_event);
 PG_FUNCTION_INFO_V1(pgstock_publish_bytes);
 PG_FUNCTION_INFO_V1(pgstock_publish_outbox_row);
 PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
+
+/* The caller's headers.  One is ours: it would make the event one that no
+ * replay writes again, and that an audit takes for another one. */
+static bytea *
+own_headers(Jsonb *object)
+{
+	List *headers = headers_from_jsonb(object);
+
+	if (headers_find(headers, COPY_MARK) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("header \"%s\" is pgstock's own", COPY_MARK),
+				 errdetail("It marks what pgstock-relay replay has written."),
+				 errhint("Choose another name.")));
+	return headers_pack(headers);
+}
 
 /* publish_*(topic, key, payload, event_type, headers, event_id) */
 static Datum
@@ -48,8 +66,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	record->key = key;
 	record->key_len = key ? strlen(key) : 0;
 	if (!PG_ARGISNULL(4))
-		record->headers = headers_pack(
-			headers_from_jsonb(PG_GETARG_JSONB_P(4)));
+		record->headers = own_headers(PG_GETARG_JSONB_P(4));
 	if (PG_ARGISNULL(5))
 		event_new_id(&record->event_id);
 	else

@@ -49,6 +49,8 @@ SELECT coalesce(quote_literal(left(t, 12)), 'NULL'), outcome_of(format('SELECT p
 SELECT left(t, 12), outcome_of(format('SELECT publish_bytes(%L, %L, NULL)', t, 'k')) FROM unnest(ARRAY['...', 'A-z_0.9', repeat('t', 249)]) t;
 -- other arguments
 SELECT outcome_of($$SELECT publish_event('publish_g', 'k', '{}', '')$$);
+-- the mark of a copy is pgstock's
+SELECT outcome_of(format('SELECT %s(%L, NULL, NULL, headers => %L)', f, 'publish_g', '{"tenant": "acme", "replay_of": "00000000000000000001"}')) FROM unnest('{publish_event,publish_bytes}'::text[]) f;
 SELECT outcome_of(format('SELECT publish_event(%L, %L, %L, headers => %L)', 'publish_g', 'k', '{}', h))
   FROM unnest('{[],7,"\"x\"","{\"a\": 1}","{\"a\": true}","{\"a\": {}}","{\"a\": []}"}'::text[]) h;
 -- a header's name is short: its length must fit where it is packed
