@@ -171,19 +171,6 @@ set_duplicate(Message *message, const char *topic, int partition, int64 offset,
 	}
 }
 
-/*
- * A message that was begun too often has no name but its place, if reading it
- * may be what ends the process.  Another relay may have got past it meanwhile,
- * under its own name: then it has its row.
- */
-static bool
-is_behind_unnamed(Work *work, const Message *message)
-{
-	return message->outcome.error_class != NULL &&
-		   strcmp(message->outcome.error_class, "crash") == 0 &&
-		   partition_is_behind(work, message);
-}
-
 /* Finds the messages whose id was seen before. */
 static void
 find_duplicates(Work *work, List *messages)
@@ -198,7 +185,7 @@ find_duplicates(Work *work, List *messages)
 
 		if (!inbox_find(work, table, message, &tid))
 		{
-			if (!is_behind_unnamed(work, message))
+			if (!partition_is_behind_unnamed(work, message))
 				continue;
 			commit_fence_answer();
 			message->outcome = (Outcome){.result = "duplicate"};

@@ -170,6 +170,19 @@ partition_is_behind(Work *work, const Message *message)
 		   row_get_int64(table->slot, OFFSET_NEXT) > message->offset;
 }
 
+/*
+ * A message that was begun too often has no name but its place, if reading it
+ * may be what ends the process.  Another relay may have got past it meanwhile,
+ * under its own name: then it has its row.
+ */
+bool
+partition_is_behind_unnamed(Work *work, const Message *message)
+{
+	return message->outcome.error_class != NULL &&
+		   strcmp(message->outcome.error_class, "crash") == 0 &&
+		   partition_is_behind(work, message);
+}
+
 static Change
 change_int64(AttrNumber column, int64 value)
 {

@@ -35,8 +35,7 @@
  *		name.c			by what a message is known again
  *		handlers.c		what a message does to stock; payment.c of them the payment
  *		differ.c		what a message says otherwise than the ledger
- *		registration.c	handlers that users register; user_handler.c one call
- *						of one, fenced in
+ *		registration.c	handlers that users register; user_handler.c calls
  *		refused.c		orders that were refused
  *		failed.c		a message that failed: waits, or dead letter and archive
  *		alert.c			has a person told of it
@@ -44,7 +43,7 @@
  *		careful.c		one message after another, where locks cannot be had
  *	Beneath
  *		commit.c		what happens at COMMIT: early lock release, fence
- *		wakeup.c		NOTIFY, to a relay that sleeps
+ *		wakeup.c		a signal, to a relay that sleeps
  *		table.c			rows in and out of tables, without SQL; columns.c are they
  *						as we made them
  *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
@@ -158,10 +157,8 @@ enum
 	LEVEL_POOLED
 };
 
-/*
- * A row of a level, or the wish for it.  With slots a level is several rows,
- * whose sum it is.
- */
+/* A row of a level, or the wish for it.  With slots a level is several rows,
+ * whose sum it is. */
 typedef struct Level
 {
 	char		   *product_id;
@@ -782,6 +779,7 @@ extern const char *fingerprint(int64 time_ms, const bytea *key,
 /* in partition.c */
 extern void	   partitions_move(Work *work, List *messages);
 extern bool	   partition_is_behind(Work *work, const Message *message);
+extern bool	   partition_is_behind_unnamed(Work *work, const Message *message);
 extern bool	   attempts_record(Work *work, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
