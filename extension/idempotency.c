@@ -136,13 +136,11 @@ end_status(const Work *work, const Reservation *line)
 }
 
 /*
- * How the line that an answer speaks of has ended; NULL if it lives.  A line
- * that is younger than the answer is of another reservation; one that is no
- * more there has ended long ago.
+ * The line that an answer speaks of; NULL if it is no more there.  One that is
+ * younger than the answer is of another reservation.
  */
-static const char *
-answer_end(const Work *work, const Order *order, const Answer *answer,
-		   TimestampTz answered_at)
+static const Reservation *
+answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
 {
 	for (int attempt = order->attempt; attempt > 0; attempt--)
 	{
@@ -150,9 +148,9 @@ answer_end(const Work *work, const Order *order, const Answer *answer,
 											 answer->location);
 
 		if (line != NULL && line->created_at <= answered_at)
-			return end_status(work, line);
+			return line;
 	}
-	return "released";
+	return NULL;
 }
 
 static void
@@ -182,15 +180,22 @@ answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
 	order = work_order(work, order_id);
 	foreach(cell, answers)
 	{
-		Answer	   *answer = lfirst(cell);
-		const char *end;
+		Answer			  *answer = lfirst(cell);
+		const Reservation *line;
+		const char		  *end;
 
 		if (strcmp(answer->status, "granted") != 0 &&
 			strcmp(answer->status, "backordered") != 0)
 			continue;
-		end = answer_end(work, order, answer, answered_at);
+		line = answer_line(order, answer, answered_at);
+		/* what is no more there has ended long ago */
+		end = line != NULL ? end_status(work, line) : "released";
 		if (end == NULL)
+		{
+			/* a part of it may have been given back */
+			answer->granted = Min(answer->granted, line->quantity);
 			continue;
+		}
 		if (keyed->raise)
 			raise_end(keyed, answer, end);
 		answer->status = end;

@@ -89,5 +89,12 @@ SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quanti
 SELECT status FROM release_stock('idv-part', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
 SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8');
 SELECT outcome_of($$SELECT reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8')$$);
+-- a part of a line was given back: what is left of it is granted, before it is sold and after
+SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');
+SELECT status FROM release_stock('idv-less', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
+SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');
+SELECT status FROM confirm_stock('idv-less');
+SELECT status FROM return_stock('idv-less', '[{"product_id": "idv-b", "quantity": 1}]');
+SELECT :row FROM reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');
 DROP FUNCTION one, ends;
 SELECT * FROM verify_stock();
