@@ -130,6 +130,22 @@ compat_proc_number(const PGPROC *proc)
 #endif
 }
 
+/*
+ * Gets a lock if that takes no wait and no error: also not where the table of
+ * locks is full.
+ */
+static inline bool
+compat_try_lock(const LOCKTAG *tag, LOCKMODE mode, bool of_session)
+{
+#if PG_VERSION_NUM >= 180000
+	return LockAcquireExtended(tag, mode, of_session, true, false, NULL,
+							   false) != LOCKACQUIRE_NOT_AVAIL;
+#else
+	return LockAcquireExtended(tag, mode, of_session, true, false, NULL) !=
+		   LOCKACQUIRE_NOT_AVAIL;
+#endif
+}
+
 static inline bool
 compat_is_held(const PROCLOCK *held, const LOCKTAG *tag, LOCKMODE mode)
 {

@@ -134,13 +134,16 @@ wake_sleeper(void)
 		(void) SendProcSignal(pid, PROCSIG_NOTIFY_INTERRUPT, number);
 }
 
-/* W1 of the banner; the lock is the transaction's. */
+/*
+ * W1 of the banner; the lock is the transaction's.  Where the table of locks is
+ * full, it is as if the relay slept: W3 will see.
+ */
 static bool
 relay_sleeps(void)
 {
 	LOCKTAG tag = hint_lock();
 
-	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+	return !compat_try_lock(&tag, ShareLock, false);
 }
 
 static void
@@ -165,8 +168,7 @@ pgstock_want_hints(PG_FUNCTION_ARGS)
 
 	sleeps_on = PG_GETARG_BOOL(0);
 	if (sleeps_on && !asleep)
-		asleep = LockAcquire(&tag, ExclusiveLock, true, true) !=
-				 LOCKACQUIRE_NOT_AVAIL;
+		asleep = compat_try_lock(&tag, ExclusiveLock, true);
 	else if (!sleeps_on && asleep)
 		release_hint_lock();
 	PG_RETURN_BOOL(asleep);

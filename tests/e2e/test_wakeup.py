@@ -24,10 +24,9 @@ HINT_LOCK = 0x706f
 NO_FLUSH = {"options": "-c synchronous_commit=off"}
 
 # The writer does not keep the lock until it is visible.
-UNCOUNTED = ("wakeup.c", "\treturn LockAcquire(&tag, ShareLock, false, true)"
-             " == LOCKACQUIRE_NOT_AVAIL;\n",
-             "\tif (LockAcquire(&tag, ShareLock, false, true) =="
-             " LOCKACQUIRE_NOT_AVAIL)\n\t\treturn true;\n"
+UNCOUNTED = ("wakeup.c", "\treturn !compat_try_lock(&tag, ShareLock, false);\n",
+             "\tif (!compat_try_lock(&tag, ShareLock, false))"
+             "\n\t\treturn true;\n"
              "\tLockRelease(&tag, ShareLock, false);\n\treturn false;\n")
 
 
