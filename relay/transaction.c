@@ -32,7 +32,6 @@
 typedef struct Traffic
 {
 	atomic_int	ends_sent; /* requests to end the transaction */
-	atomic_bool end_lost;  /* one of them was not answered */
 	atomic_bool lost;	   /* a request was not answered, of any kind */
 } Traffic;
 
@@ -104,11 +103,8 @@ traffic_on_answered(rd_kafka_t *client UNUSED, int socket UNUSED,
 {
 	Traffic *traffic = arg;
 
-	if (error == RD_KAFKA_RESP_ERR_NO_ERROR || !is_of_transaction(request))
-		return RD_KAFKA_RESP_ERR_NO_ERROR;
-	traffic->lost = true;
-	if (request == KAFKA_END_TXN)
-		traffic->end_lost = true;
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR && is_of_transaction(request))
+		traffic->lost = true;
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -183,10 +179,10 @@ call_doubt(Call *call, const char *why)
 }
 
 /*
- * An answer to one request to commit says that it was committed.  To one of
- * several, or after one was lost, it may be that another is still to arrive: it
- * would commit whatever the next transaction has sent by then.  Nor may the
- * next one begin while anything of this one may come late.
+ * An answer to the one request to commit says that it was committed.  Of
+ * several, another may still be to arrive: it would commit whatever the next
+ * transaction has sent by then.  Nor may the next one begin while anything of
+ * this one may come late.
  */
 static bool
 call_commit_surely(Call *call)
@@ -195,7 +191,7 @@ call_commit_surely(Call *call)
 
 	if (!call_commit(call))
 		return false;
-	if (traffic->ends_sent != 1 || traffic->end_lost)
+	if (traffic->ends_sent != 1)
 	{
 		call_doubt(call, "the request to commit was sent again");
 		return false;
@@ -214,7 +210,7 @@ call_begin(Call *call)
 	rd_kafka_error_t *error;
 
 	traffic->ends_sent = 0;
-	traffic->lost = traffic->end_lost = false;
+	traffic->lost = false;
 	error = rd_kafka_begin_transaction(call->producer->client);
 	if (error != NULL)
 		call_failed(call, error);
