@@ -169,6 +169,26 @@ COMMENT ON FUNCTION pgstock_internal.raise_epoch IS
 	'from now on no earlier leader can store a position; the new epoch';
 
 /*
+ * idle_session_timeout ends the session of a leader whose process is frozen, but
+ * not while the server still has an answer to write: tcp_user_timeout does that,
+ * and a Unix socket has nothing like it.  So another relay ends it.
+ */
+CREATE FUNCTION pgstock_internal.end_frozen_leader()
+RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
+   AND l."database" = (SELECT d.oid FROM pg_database d
+						WHERE d.datname = current_database())
+   AND a.client_addr IS NULL AND a.wait_event = 'ClientWrite'
+   AND a.query_start < clock_timestamp() - interval '10 seconds'
+$$;
+COMMENT ON FUNCTION pgstock_internal.end_frozen_leader IS
+	'ends the session of a local leader that has not taken its answer for 10 s';
+
+/*
  * Advisory, so that the lead ends with the session; the epoch is what protects
  * (relay_store_position), for a leader may be alive and not know it was cut off.
  */
@@ -183,6 +203,7 @@ BEGIN
 	PERFORM pgstock_internal.raise_foreign(
 		pgstock_internal.incomplete_because());
 	IF NOT pgstock_internal.try_lead() THEN
+		PERFORM pgstock_internal.end_frozen_leader();
 		RETURN NULL;
 	END IF;
 	lead := pgstock_internal.raise_epoch();

@@ -4,11 +4,14 @@
 import os
 import signal
 import time
+from contextlib import closing
 
+import psycopg2
 import pytest
+from psycopg2.extensions import POLL_OK
 
 from checks import check_complete, duplicates, wait_complete
-from cluster import HOST
+from cluster import HOST, Postgres
 from process import Server, wait_until, write_private
 
 MODES = ["idempotent", "transactional"]
@@ -40,6 +43,33 @@ def test_frozen_relay_loses_the_lead(db, kafka, start_relay, mode):
         if mode == "transactional":
             assert duplicates(tail.read_to_end()) == 0
         check_complete(db, tail.records)
+
+
+def test_leader_that_does_not_take_its_answer(run):
+    """The same while the server has a page to write: its session is not idle
+    then. TCP gives up by itself, a Unix socket never does."""
+    directory = os.path.join(run, "answer")
+    server = Postgres(directory, {
+        "unix_socket_directories": f"'{directory}'"}).init().start()
+    with closing(server):
+        with open(os.path.join(server.data, "pg_hba.conf"), "a",
+                  encoding="ascii") as file:
+            file.write("local all all trust\n")
+        db = server.create_database("answer")
+        db.sql("SELECT pg_reload_conf()")
+        old = psycopg2.connect(
+            host=directory, port=server.port, dbname=db.name, user="postgres",
+            async_=True, options="-c idle_session_timeout=10000")
+        with closing(old):
+            wait_until(lambda: old.poll() == POLL_OK, 20, "it connects")
+            cur = old.cursor()
+            cur.execute("SELECT pgstock_internal.relay_lead()")
+            wait_until(lambda: old.poll() == POLL_OK, 20, "it leads")
+            cur.execute("SELECT repeat('x', 1000)"
+                        " FROM generate_series(1, 100000)")
+            assert db.value("SELECT pgstock_internal.relay_lead()") is None
+            wait_until(lambda: db.value("SELECT pgstock_internal.relay_lead()"),
+                       30, "the new one leads")
 
 
 @pytest.mark.parametrize("mode", MODES)

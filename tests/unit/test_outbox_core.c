@@ -475,6 +475,28 @@ a_session_that_has_nothing_to_ask_says_that_it_is_there(void **state UNUSED)
 	expect(OUTBOX_BEAT);
 }
 
+/* Or its position could not be stored. */
+static void
+so_does_one_whose_relay_ends(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 1);
+	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	expect(OUTBOX_BEAT);
+	outbox_on_beat(&core, now);
+	outbox_on_stop(&core, now + 10 * SEC_US);
+	expect_deadline(now + OUTBOX_BEAT_US);
+	now += OUTBOX_BEAT_US;
+	expect(OUTBOX_BEAT);
+	outbox_on_beat(&core, now);
+	expect(OUTBOX_WAIT);
+	ack(id);
+	expect_stored("w1", 1, true);
+	expect(OUTBOX_DONE);
+}
+
 int
 main(void)
 {
@@ -502,6 +524,7 @@ main(void)
 		test(a_window_within_is_stored_as_unfinished),
 		test(empty_windows_are_stored_once_a_minute),
 		test(a_session_that_has_nothing_to_ask_says_that_it_is_there),
+		test(so_does_one_whose_relay_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
