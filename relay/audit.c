@@ -296,8 +296,8 @@ read_uuid(Slice text, char *id)
 	return true;
 }
 
-/* In one pass, for there is one for each record; of headers of the same name
- * the last counts. */
+/* In one pass, for there is one for each record.  Of headers of the same name
+ * the first counts: those of an application follow ours. */
 void
 audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 {
@@ -306,6 +306,7 @@ audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 		"ce_sequence", "ce_incarnation",
 	};
 	Slice		values[Lengthof(names)] = {{NULL, 0}};
+	bool		seen[Lengthof(names)] = {false};
 	char		seq[EVENT_SEQ_LEN + 1] = "";
 	const char *name;
 	const void *value;
@@ -317,8 +318,11 @@ audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 	for (size_t i = 0;
 		 rd_kafka_header_get_all(headers, i, &name, &value, &len) == 0; i++)
 		for (size_t n = 0; n < Lengthof(names); n++)
-			if (strcmp(name, names[n]) == 0)
+			if (!seen[n] && strcmp(name, names[n]) == 0)
+			{
+				seen[n] = true;
 				values[n] = (Slice){value, value != NULL ? len : 0};
+			}
 	for (size_t n = 0; n < 3 && !record->has_id; n++)
 		record->has_id = read_uuid(values[n], record->id);
 	record->copy_of = values[3];

@@ -167,6 +167,24 @@ headers_say_who(void **state UNUSED)
 	assert_int_equal(record.seq, -1);
 }
 
+/* An application's own header, which follows ours, takes the place of none. */
+static void
+first_header_counts(void **state UNUSED)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(4);
+	AuditRecord			record;
+
+	rd_kafka_header_add(headers, "ce_sequence", -1, "00000000000000000042", -1);
+	rd_kafka_header_add(headers, "ce_incarnation", -1, "ours", -1);
+	rd_kafka_header_add(headers, "ce_incarnation", -1, "another", -1);
+	rd_kafka_header_add(headers, "ce_sequence", -1, "00000000000000000001", -1);
+	audit_read_headers(headers, &record);
+	assert_int_equal(record.seq, 42);
+	assert_int_equal(record.incarnation.len, 4);
+	assert_memory_equal(record.incarnation.data, "ours", 4);
+	rd_kafka_headers_destroy(headers);
+}
+
 /* An event that is lost and was replayed is there; a copy that is lost itself
  * only by a later one. */
 static void
@@ -241,6 +259,7 @@ main(void)
 		cmocka_unit_test(many),
 		cmocka_unit_test(nothing_at_all),
 		cmocka_unit_test(headers_say_who),
+		cmocka_unit_test(first_header_counts),
 		cmocka_unit_test(a_copy_stands_for_what_was_lost),
 		cmocka_unit_test(a_database_of_the_same_name_is_another),
 		cmocka_unit_test(retention_removes_what_came_before),
