@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/json.h"
 
 #include "pgstock.h"
 
@@ -137,6 +138,19 @@ outcome_compare(const ListCell *a, const ListCell *b)
 	return difference != 0 ? difference : tries(x) - tries(y);
 }
 
+/* A producer's text, as a value in the log: it makes no field of its own. */
+static void
+append_field(StringInfo line, const char *name, const char *value)
+{
+	bool plain = value[0] != '\0' && strpbrk(value, " =\"\\\t\r\n") == NULL;
+
+	appendStringInfo(line, " %s=", name);
+	if (plain)
+		appendStringInfoString(line, value);
+	else
+		escape_json(line, value);
+}
+
 /* Which message it was, for the log. */
 static char *
 message_name(const Message *message)
@@ -144,12 +158,13 @@ message_name(const Message *message)
 	StringInfoData name;
 
 	initStringInfo(&name);
-	appendStringInfo(&name, "partition=%d offset=" INT64_FORMAT " event_id=%s",
-					 message->partition, message->offset, message->event_id);
+	appendStringInfo(&name, "partition=%d offset=" INT64_FORMAT,
+					 message->partition, message->offset);
+	append_field(&name, "event_id", message->event_id);
 	if (message->order_id != NULL)
-		appendStringInfo(&name, " order_id=%s", message->order_id);
+		append_field(&name, "order_id", message->order_id);
 	if (message->trace_id != NULL)
-		appendStringInfo(&name, " trace_id=%s", message->trace_id);
+		append_field(&name, "trace_id", message->trace_id);
 	return name.data;
 }
 

@@ -59,5 +59,9 @@ SELECT * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'payment-succe
 SELECT topic, key, payload, headers ? 'ce_id' AS own_headers, headers->>'__dlq.errors.message' AS message
   FROM stock_outbox WHERE topic = 'payment-success_dlq' ORDER BY seq DESC LIMIT 1;
 SELECT length(payload), reason FROM failed_order_archives WHERE event_id = 'ind-e4';
+-- the message of the log: what a producer wrote makes no field of its own
+SELECT message FROM unnest(ARRAY['ind-l1', 'ind-l2 result=applied', E'ind-l3\n"\\', 'ind-l4=']) id,
+	LATERAL pgstock_internal.relay_apply('{order-created}', '{93}', '{1}', '{-1}', '{NULL}', ARRAY['{'::bytea],
+		ARRAY[pack_headers(jsonb_build_object('ce_id', id))], relay_options()) ORDER BY id;
 DROP FUNCTION poison;
 SELECT * FROM verify_stock();
