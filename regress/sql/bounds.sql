@@ -87,8 +87,8 @@ SELECT set_event_topic('*', NULL);
 SELECT grows($$SELECT count(*) FROM reserve_order('bounds-again', lines(%n, '''bounds-'' || i'))$$,
 			 $$SELECT count(*) FROM reserve_order('bounds-again', lines(%n, '''bounds-'' || i'))$$, 1000);
 -- one product at many locations: what is on hand of each
-SELECT count(receive_stock('bounds-at', 10, 'l' || i)) FROM generate_series(1, 1600) i;
-SELECT grows($$SELECT count(*) FROM reserve_order('bounds-at', lines(%n, '''bounds-at''', '''l'' || i')), confirm_stock('bounds-at')$$,
+SELECT grows($$SELECT count(receive_stock('bounds-at', 10, 'l' || i)) FROM generate_series(1, %n) i;
+			   SELECT count(*) FROM reserve_order('bounds-at', lines(%n, '''bounds-at''', '''l'' || i')), confirm_stock('bounds-at')$$,
 			 $$SELECT count(*) FROM return_stock('bounds-at')$$, 100);
 -- due lines, and a batch of orders that would need them: some let them go, and
 -- are written; some are refused in spite of them

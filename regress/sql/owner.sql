@@ -22,12 +22,16 @@ CREATE EXTENSION pgstock SCHEMA shop;
 SELECT * FROM pgstock_internal.default_grants();
 SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'pgstock_internal'::regnamespace AND c.relkind IN ('r', 'p', 'v')
    AND has_table_privilege('regress_clerk', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
+SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'pgstock_internal'::regnamespace AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('regress_clerk', c.oid, 'USAGE, SELECT, UPDATE') END;
+SELECT t.oid::regtype FROM pg_type t, aclexplode(t.typacl) a WHERE t.typnamespace IN ('pgstock_internal'::regnamespace, 'shop'::regnamespace) AND a.grantee = 'regress_clerk'::regrole;
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace IN ('pgstock_internal'::regnamespace, 'shop'::regnamespace) AND has_function_privilege('regress_clerk', p.oid, 'EXECUTE');
 SELECT has_schema_privilege('regress_clerk', 'pgstock_internal', 'USAGE, CREATE') AS schema, has_type_privilege('regress_clerk', 'shop.stock_result', 'USAGE') AS type;
 -- nor of what comes later
 SELECT pgstock_internal.outbox_add_part(7);
 SELECT grantee::regrole FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'pgstock_internal.outbox_7'::regclass AND a.grantee <> c.relowner;
--- USAGE on the schema: given and taken, but never what others gave
+-- USAGE on the schema: given and taken, but never what others gave, nor its owner's
+SELECT shop.grant_stock_access('regress_keeper', 'admin'), shop.grant_stock_access('regress_keeper', 'none');
+SELECT has_schema_privilege('regress_keeper', 'shop', 'USAGE') AS usage;
 CREATE ROLE regress_own_usage;
 SET ROLE regress_keeper;
 GRANT USAGE ON SCHEMA shop TO regress_own_usage;
