@@ -6,6 +6,7 @@ A server never runs as root, never outlives the test run that started it
 detached form, for dev/cluster, is the exception to the second rule.
 """
 
+import fcntl
 import os
 import pwd
 import random
@@ -218,23 +219,25 @@ class Server:
 class PortLock:
     """A port that is ours, among all runs on this machine, until release().
 
-    The lock is a Unix socket with an abstract name, one for each port: two runs
-    never choose the same one, whichever users they run as, even while neither
-    has bound it (a server that is being restarted).
+    The lock is on a file a port, so two runs never choose the same one even
+    while neither has bound it (a server that is being restarted).
     """
 
     FIRST, LAST = 20000, 29999      # below the ephemeral range
 
     def __init__(self):
+        folder = f"/tmp/pgstock-ports-{os.geteuid()}"
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         ports = list(range(self.FIRST, self.LAST + 1))
         random.shuffle(ports)
         for port in ports:
-            self.lock = socket.socket(socket.AF_UNIX)
+            self.file = open(os.path.join(folder, str(port)), "w",
+                             encoding="ascii")
             try:
-                self.lock.bind(f"\0pgstock-port-{port}")
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._try_bind(port)
             except OSError:
-                self.lock.close()
+                self.file.close()
                 continue
             self.port = port
             return
@@ -247,7 +250,7 @@ class PortLock:
             probe.bind(("127.0.0.1", port))
 
     def release(self):
-        self.lock.close()
+        self.file.close()
 
 
 class Proxy:

@@ -143,18 +143,68 @@ def test_pooler_is_refused(db, pg, run, kafka, relays, mode, ignores):
 
 @pytest.fixture
 def limit(pg):
-    """Sets pgstock.max_event_bytes for all sessions."""
-    def reload(command):
+    """Sets pgstock.max_event_bytes for all sessions, also of the next test."""
+    def shown(cur):
+        cur.execute("SHOW pgstock.max_event_bytes")
+        return cur.fetchone()[0]
+
+    def reload(command, size):
         conn = pg.connect()
         conn.autocommit = True
         with conn.cursor() as cur:
             cur.execute("LOAD 'pgstock'")       # which knows the setting
             cur.execute(f"ALTER SYSTEM {command}")
             cur.execute("SELECT pg_reload_conf()")
+            wait_until(lambda: shown(cur) == str(size), 10, "the limit")
         conn.close()
 
-    yield lambda size: reload(f"SET pgstock.max_event_bytes = {size}")
-    reload("RESET pgstock.max_event_bytes")
+    yield lambda size: reload(f"SET pgstock.max_event_bytes = {size}", size)
+    reload("RESET pgstock.max_event_bytes", 1_000_000)
+
+
+def wait_limit(db, size):
+    wait_until(lambda: db.value(
+        "SELECT current_setting('pgstock.max_event_bytes')"
+        " FROM pgstock_internal.relay_hello()") == str(size), 10, "the limit")
+
+
+# As it counts against the limit.
+SIZES = """
+SELECT s.event_type, jsonb_array_length(s.payload->'items'),
+       octet_length(o.payload) + 2 * octet_length(o.aggregateid)
+       + 2 * octet_length(o.type) + 512
+  FROM stock_outbox s JOIN pgstock_internal.outbox o USING (seq)
+ ORDER BY seq"""
+
+
+def test_what_pgstock_says_is_written_under_the_smallest_limit(db, limit):
+    """Of an event with one item nothing can be left out."""
+    order, product = "o" * 255, "a" * 255
+    limit(1024)
+    wait_limit(db, 1024)
+    db.sql("SELECT receive_stock(%s, 9)", (product,))
+    db.sql("SELECT reserve_stock(%s, 1, %s)", (product, order))
+    db.sql("SELECT confirm_stock(%s)", (order,))
+    said = [(kind, items, size > 1024)
+            for kind, items, size in db.sql(SIZES)]
+    assert said == [("StockLevelChanged", None, True),
+                    ("StockReserved", 1, True), ("StockConfirmed", 1, True)]
+
+
+def test_parts_keep_within_the_limit(db, limit):
+    """Whatever is left of it: each key leaves a little less room for items."""
+    limit(1600)
+    wait_limit(db, 1600)
+    db.sql("SELECT count(receive_stock('a-' || i, 900))"
+           " FROM generate_series(100, 129) i")
+    db.sql("""
+        SELECT count(*) FROM generate_series(1, 99) n, reserve_order(
+            repeat('o', n), (SELECT jsonb_agg(jsonb_build_object(
+                'product_id', 'a-' || i, 'quantity', 1))
+                FROM generate_series(100, 129) i))""")
+    sizes = [size for _, items, size in db.sql(SIZES) if items and items > 1]
+    assert len(sizes) > 400
+    assert 1570 < max(sizes) <= 1600
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -165,9 +215,7 @@ def test_raised_limit_reaches_the_running_relay(db, kafka, start_relay, limit,
     wait_until(lambda: relay.metric("outbox_published_total") == 1, 30,
                "it publishes")
     limit(3_000_000)
-    wait_until(lambda: db.value(
-        "SELECT current_setting('pgstock.max_event_bytes')"
-        " FROM pgstock_internal.relay_hello()") == "3000000", 10, "the limit")
+    wait_limit(db, 3_000_000)
     db.sql("SELECT publish_event('own', 'k', to_jsonb(repeat('x', 2000000)))")
     db.sql("SELECT publish_event('own', 'k', '2')")
     with kafka.tail("own") as tail:
