@@ -8,10 +8,12 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "safe_text.h"
+#include "witness.h"
 
 typedef struct Status
 {
@@ -173,38 +175,75 @@ end_of(const Status *status, const struct rd_kafka_metadata *metadata,
 	return end;
 }
 
-static void
-add_consumer(Status *status, const PGresult *offsets, int row, int shown,
-			 int64_t end)
+/* How far a partition was read. */
+typedef struct Place
 {
-	const char *topic = PQgetvalue(offsets, row, 0);
-	int64_t		next = api_int(offsets, row, 2);
+	char   *topic;
+	int32_t id;
+	int64_t next;
+	int64_t end; /* the last stable offset; -1: nobody knows */
+	int64_t lag;
+} Place;
 
-	if (end >= 0 && end < next)
+static void
+add_place(Status *status, const Place *place, bool first)
+{
+	if (place->end >= 0 && place->end < place->next)
 		problem(status,
-				"partition %s/%s ends at %" PRId64 ", and was read up to "
+				"partition %s/%d ends at %" PRId64 ", and was read up to "
 				"%" PRId64 ": it was made anew, or lost its end; a relay that "
 				"consumes it reads it from its start",
-				topic, PQgetvalue(offsets, row, 1), end, next);
+				place->topic, place->id, place->end, place->next);
 	if (!status->json)
 	{
-		buf_printf(&status->body, "consumed %s/%s: %" PRId64, topic,
-				   PQgetvalue(offsets, row, 1), next);
-		if (end >= 0)
-			buf_printf(&status->body, " of %" PRId64, end);
+		buf_printf(&status->body, "consumed %s/%d: %" PRId64, place->topic,
+				   place->id, place->next);
+		if (place->end >= 0)
+			buf_printf(&status->body, " of %" PRId64 "%s", place->end,
+					   place->end > place->next && place->lag == 0
+						   ? ", no message follows"
+						   : "");
 		buf_add_str(&status->body, "\n");
 		return;
 	}
-	buf_printf(&status->body, "%s{\"topic\":", shown > 0 ? "," : "");
-	json_string(&status->body, topic);
-	buf_printf(&status->body, ",\"partition\":%s,\"next_offset\":%" PRId64,
-			   PQgetvalue(offsets, row, 1), next);
-	if (end >= 0)
+	buf_printf(&status->body, "%s{\"topic\":", first ? "" : ",");
+	json_string(&status->body, place->topic);
+	buf_printf(&status->body, ",\"partition\":%d,\"next_offset\":%" PRId64,
+			   place->id, place->next);
+	if (place->end >= 0)
 		buf_printf(&status->body,
-				   ",\"end_offset\":%" PRId64 ",\"lag\":%" PRId64 "}", end,
-				   Max(end - next, 0));
+				   ",\"end_offset\":%" PRId64 ",\"lag\":%" PRId64 "}",
+				   place->end, place->lag);
 	else
 		buf_add_str(&status->body, ",\"end_offset\":null,\"lag\":null}");
+}
+
+/* Where no message follows there is no lag, though the end be further on: marks
+ * of transactions have offsets too. */
+static void
+measure_lags(const Status *status, Place *places, size_t count)
+{
+	const atomic_bool stop = false;
+	Witness			 *nexts = xcalloc(count + 1, sizeof(Witness));
+	size_t			  n = 0;
+
+	for (size_t i = 0; i < count; i++)
+	{
+		places[i].lag = Max(places[i].end - places[i].next, 0);
+		if (places[i].lag > 0)
+			nexts[n++] = (Witness){
+				.topic = places[i].topic,
+				.id = places[i].id,
+				.offset = places[i].next,
+			};
+	}
+	if (n > 0)
+		witness_read(status->client, nexts, n, &stop);
+	n = 0;
+	for (size_t i = 0; i < count; i++)
+		if (places[i].lag > 0 && nexts[n++].ended)
+			places[i].lag = 0;
+	free(nexts);
 }
 
 static bool
@@ -213,19 +252,32 @@ add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 	PGresult *offsets = command_checked(api_exec_offsets(status->command.pg,
 														 NULL),
 										"offsets");
-	int		  shown = 0;
+	Place	 *places;
+	size_t	  count = 0;
 
 	if (offsets == NULL)
 		return false;
+	places = xcalloc((size_t) PQntuples(offsets) + 1, sizeof(Place));
+	for (int row = 0; row < PQntuples(offsets); row++)
+	{
+		Place *place = &places[count];
+
+		if (PQgetisnull(offsets, row, 1))
+			continue;
+		place->topic = PQgetvalue(offsets, row, 0);
+		place->id = (int32_t) api_int(offsets, row, 1);
+		place->next = api_int(offsets, row, 2);
+		place->end = end_of(status, metadata, place->topic, place->id);
+		count++;
+	}
+	measure_lags(status, places, count);
 	if (status->json)
 		buf_add_str(&status->body, ",\"consumers\":[");
-	for (int row = 0; row < PQntuples(offsets); row++)
-		if (!PQgetisnull(offsets, row, 1))
-			add_consumer(status, offsets, row, shown++,
-						 end_of(status, metadata, PQgetvalue(offsets, row, 0),
-								(int32_t) api_int(offsets, row, 1)));
+	for (size_t i = 0; i < count; i++)
+		add_place(status, &places[i], i == 0);
 	if (status->json)
 		buf_add_str(&status->body, "]");
+	free(places);
 	PQclear(offsets);
 	return true;
 }

@@ -87,6 +87,7 @@ take_first(Witness *witnesses, bool *waits, size_t count,
 		waits[i] = false;
 		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			take(&witnesses[i], message);
+		witnesses[i].ended = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
 		return true;
 	}
 	return false;
@@ -125,6 +126,7 @@ witness_read(rd_kafka_t *client, Witness *witnesses, size_t count,
 	for (size_t i = 0; i < count; i++)
 	{
 		witnesses[i].found = -1;
+		witnesses[i].ended = false;
 		handles[i] = rd_kafka_topic_new(client, witnesses[i].topic, NULL);
 		Assert(handles[i] != NULL);
 		waits[i] = rd_kafka_consume_start_queue(handles[i], witnesses[i].id,

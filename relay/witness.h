@@ -24,7 +24,8 @@ typedef struct Witness
 	char	   *topic; /* owned */
 	int32_t		id;
 	int64_t		offset;
-	int64_t		found;		 /* the offset that came first; -1: none did */
+	int64_t		found; /* the offset that came first; -1: none did */
+	bool		ended; /* none follows: from a client that hears of ends */
 	Fingerprint fingerprint; /* of what was found */
 } Witness;
 

@@ -233,7 +233,7 @@ class Flipped:
     each time."""
 
     seen = 0
-    quantity = b'"quantity": 1}'
+    change = (b"", b"")
     again = False
 
     def __init__(self, end):
@@ -241,9 +241,9 @@ class Flipped:
 
     def recv(self, size):
         data = self.end.recv(size)
-        if self.quantity in data and (self.again or not self.seen):
+        if self.change[0] in data and (self.again or not self.seen):
             Flipped.seen += 1
-            data = data.replace(self.quantity, b'"quantity": 9}', 1)
+            data = data.replace(*self.change, 1)
         return data
 
     def shutdown(self, how):
@@ -253,11 +253,11 @@ class Flipped:
         self.end.close()
 
 
-def flip(kafka, quantity, again):
-    """An order of so many is damaged for all clients of the proxy."""
+def flip(kafka, old, new, again=False):
+    """What comes from the broker through the proxy is damaged."""
     pump = kafka.proxy._pump
     Flipped.seen, Flipped.again = 0, again
-    Flipped.quantity = f'"quantity": {quantity}}}'.encode()
+    Flipped.change = (old, new)
 
     def serve(client, server):
         for ends in ((client, server), (Flipped(server), client)):
@@ -270,12 +270,14 @@ def flip(kafka, quantity, again):
 
 def test_bit_flipped_on_the_way(db, kafka, start_relay):
     """A quantity of 1 that arrives as 9 is not applied; the batch is read
-    again, and so are those behind it."""
+    again, as are those that came with it."""
     db.sql("SELECT receive_stock('book', 1000)")
-    flip(kafka, 1, again=False)
+    made_anew(kafka)
+    for first in range(0, 40, 10):
+        put_orders(kafka, range(first, first + 10))
+    order = b'"o-15", "items": [{"product_id": "book", "quantity": '
+    flip(kafka, order + b"1", order + b"9")
     relay = start_relay(topics=[TOPIC], brokers=kafka.proxied_brokers)
-    wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
-    put_orders(kafka, range(40))
     until_reserved(db, relay, range(40))
     assert Flipped.seen == 1
     assert relay.metric("inbox_damaged_batches_total", topic=TOPIC) >= 1
@@ -286,7 +288,7 @@ def test_damaged_batch_stops_its_partition_alone(db, kafka, start_relay):
     """It is damaged where it lies. The other partitions go on at their pace:
     the relay does not look at it with each of their batches."""
     db.sql("SELECT receive_stock('book', 9000)")
-    flip(kafka, 3, again=True)
+    flip(kafka, b'"quantity": 3}', b'"quantity": 9}', again=True)
     made_anew(kafka, partitions=2)
     relay = start_relay(topics=[TOPIC], brokers=kafka.proxied_brokers)
     wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
@@ -315,6 +317,23 @@ def test_damaged_batch_stops_its_partition_alone(db, kafka, start_relay):
     assert "o-0" not in reserved(db)
 
 
+def audited(relay):
+    done = relay.command("audit")
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_bit_flipped_before_an_audit(db, kafka, start_relay):
+    """What could not be read is said to be so, not to be missing."""
+    db.sql("SELECT receive_stock('book', 1000)")
+    relay = start_relay(brokers=kafka.proxied_brokers)
+    wait_until(lambda: audited(relay)[0] == 0, 20, lambda: audited(relay))
+    flip(kafka, b'"book"', b'"bool"')
+    code, said = audited(relay)
+    assert Flipped.seen == 1
+    assert code == 1 and "a batch did not match its checksum" in said, said
+    assert audited(relay)[0] == 0
+
+
 def test_lag_of_transactional_producers(db, kafka, start_relay):
     """Marks of transactions are no messages, and what is not committed is
     not to be had."""
@@ -337,6 +356,9 @@ def test_lag_of_transactional_producers(db, kafka, start_relay):
     relay.terminate()                   # it looks for the end as it starts
     relay.start()
     wait_until(lambda: lag() == ["0"], 20, lambda: f"{lag()}")
+    (known,) = status(relay)["consumers"]
+    assert (known["next_offset"], known["end_offset"], known["lag"]) == (
+        5, 6, 0)
     out.begin_transaction()
     for number in range(3, 9):
         send(out, TOPIC, {"order_id": f"o-{number}", "items": [
