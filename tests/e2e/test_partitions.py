@@ -317,6 +317,10 @@ def test_damaged_batch_stops_its_partition_alone(db, kafka, start_relay):
     assert "o-0" not in reserved(db)
 
 
+def until_published(relay):
+    wait_until(lambda: status(relay)["pending_events"] == 0, 40, relay.tail)
+
+
 def audited(relay):
     done = relay.command("audit")
     return done.returncode, done.stdout + done.stderr
@@ -326,12 +330,28 @@ def test_bit_flipped_before_an_audit(db, kafka, start_relay):
     """What could not be read is said to be so, not to be missing."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay(brokers=kafka.proxied_brokers)
-    wait_until(lambda: audited(relay)[0] == 0, 20, lambda: audited(relay))
+    until_published(relay)
     flip(kafka, b'"book"', b'"bool"')
     code, said = audited(relay)
     assert Flipped.seen == 1
     assert code == 1 and "a batch did not match its checksum" in said, said
     assert audited(relay)[0] == 0
+
+
+def test_bit_flipped_in_the_position(db, kafka, start_relay):
+    """A position that arrives as another one is not taken."""
+    db.sql("SELECT receive_stock('book', 1) FROM generate_series(1, 5)")
+    relay = start_relay({"outbox": {"mode": "transactional"}},
+                        brokers=kafka.proxied_brokers)
+    until_published(relay)
+    relay.terminate()
+    flip(kafka, b'"epoch":1,', b'"epoch":9,')
+    relay.start()
+    db.sql("SELECT receive_stock('book', 1)")
+    until_published(relay)
+    assert audited(relay)[0] == 0, audited(relay)
+    assert Flipped.seen == 1
+    assert "could not be read: Local: Bad message format" in relay.log()
 
 
 def test_lag_of_transactional_producers(db, kafka, start_relay):
