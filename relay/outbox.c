@@ -20,9 +20,6 @@
 
 #define LOG_MODULE "outbox"
 
-/* What the database says of its limit counts for events that come so soon. */
-#define LIMIT_FRESH_US (1 * SEC_US)
-
 #define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
@@ -310,13 +307,13 @@ outbox_refused(Outbox *outbox, const EventRow *row, SinkResult result)
 }
 
 /* The limit may have been raised since it was asked for: then another producer
- * takes it. */
+ * takes it.  What was said after the event had come counts for it. */
 static void
 outbox_too_large(Outbox *outbox, const EventRow *row)
 {
 	int64_t now = loop_now(outbox->loop);
 
-	if (now < outbox->limit_at + LIMIT_FRESH_US)
+	if (outbox->limit_at > outbox->page_at)
 	{
 		outbox_refused(outbox, row, SINK_TOO_LARGE);
 		return;

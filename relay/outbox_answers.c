@@ -130,6 +130,7 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 		api_page_row(result, rows - 1, &last);
 	if (!outbox_on_page(&outbox->core, rows, api_page_bytes(result), last.seq))
 		return false;
+	outbox->page_at = loop_now(outbox->loop);
 	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
 	outbox->pages[outbox->page_count++] = result;
 	return true;

@@ -31,6 +31,7 @@ struct Outbox
 	int			  max_event_bytes;
 	int64_t		  limit_at;		  /* when the database has told that */
 	bool		  limit_asked;	  /* an event waits for the answer */
+	int64_t		  page_at;		  /* when the newest page came */
 	char		 *incarnation;	  /* the database's, in transactional mode */
 	Buf			  kafka_position; /* as the position topic had it */
 	bool		  kafka_has_position;
