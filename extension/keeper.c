@@ -35,8 +35,8 @@
  * lowers sets a latch after; who sleeps resets it before it reads look_at.
  *
  * What no commit of ours announces (COMMIT PREPARED, rows that a restore copies
- * in) is found by a look once a minute.  Where the clock has gone back, times
- * that were noted before are of no use: all databases are due.
+ * in) is found by a look once a minute.  So a time that lies further ahead was
+ * noted by a clock that was ahead, and is of no use: the database is due.
  *
  * A worker that fails leaves "looking" set; the launcher sees to it that the
  * database is looked at again.  After a crash shared memory is made anew, and
@@ -75,7 +75,6 @@
 #define DATABASES_MAX 1024
 #define WORKERS_MAX	  3 /* at a time: max_worker_processes is 8 by default */
 
-#define LIST_EVERY_MS	 60000 /* databases */
 #define AFTER_FAILURE_MS 5000
 #define LATE_MS			 2000 /* later than that the relay takes over */
 
@@ -174,16 +173,6 @@ kept_find(Oid database)
 			return &keeper->kept[i];
 	}
 	return NULL;
-}
-
-/* Whether the clock shows less than when it was looked at last. */
-bool
-keeper_clock_went_back(TimestampTz *last)
-{
-	TimestampTz before = *last;
-
-	*last = GetCurrentTimestamp();
-	return *last < before;
 }
 
 /* ---- In every backend ---- */
@@ -431,18 +420,28 @@ start_workers(void)
 	return DT_NOEND;
 }
 
-/* All times that were noted lie in the future: they are of no use. */
+/*
+ * Takes back what was noted while the clock was ahead, whoever noted it.  It is
+ * known by lying further ahead than a clock that runs on can put it.
+ */
 static void
-forget_times(void)
+mend_times(TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz latest = TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS +
+															  AFTER_FAILURE_MS);
 
 	for (int i = 0; i < DATABASES_MAX; i++)
 	{
-		keeper->kept[i].purge_at = keeper->kept[i].retry_at = 0;
-		(void) keeper_look_by(&keeper->kept[i], now);
+		Kept	   *kept = &keeper->kept[i];
+		TimestampTz at = keeper_look_at(kept);
+
+		if (kept->purge_at > latest)
+			kept->purge_at = 0;
+		if (kept->retry_at > latest)
+			kept->retry_at = 0;
+		if (at > latest && at != DT_NOEND)
+			(void) keeper_look_by(kept, now);
 	}
-	keeper->list = true;
 }
 
 static void
@@ -472,7 +471,6 @@ void
 pgstock_keeper_main(Datum arg)
 {
 	TimestampTz list_at = 0;
-	TimestampTz last = GetCurrentTimestamp();
 
 	launcher_begin();
 	while (!ShutdownRequestPending)
@@ -486,19 +484,19 @@ pgstock_keeper_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		reap_workers();
-		if (keeper_clock_went_back(&last))
-			forget_times();
-		if (keeper->list || now >= list_at)
+		mend_times(now);
+		if (keeper->list || now >= list_at ||
+			list_at > TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS))
 		{
 			list_databases();
-			list_at = TimestampTzPlusMilliseconds(now, LIST_EVERY_MS);
+			list_at = TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS);
 		}
 		wake_at = Min(start_workers(), list_at);
 		(void)
 			WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					  Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 														  wake_at),
-						  LIST_EVERY_MS),
+						  KEEPER_EVERY_MS),
 					  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

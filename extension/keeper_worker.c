@@ -24,9 +24,8 @@
 
 #include "pgstock.h"
 
-#define PURGE_EVERY_MS 60000 /* when nothing was left to purge */
-#define LIFE_MS		   1000
-#define GIVE_WAY_MS	   1000 /* to DROP EXTENSION */
+#define LIFE_MS		1000
+#define GIVE_WAY_MS 1000 /* to DROP EXTENSION */
 
 extern PGDLLEXPORT void pgstock_keeper_worker_main(Datum arg);
 
@@ -96,7 +95,7 @@ worker_purge(Kept *kept)
 	(void) worker_ask("SELECT pgstock_internal.keeper_purge(1000)", &rows);
 	kept->purge_at = GetCurrentTimestamp();
 	if (rows == 0)
-		kept->purge_at += PURGE_EVERY_MS * INT64CONST(1000);
+		kept->purge_at += KEEPER_EVERY_MS * INT64CONST(1000);
 	return kept->purge_at;
 }
 
@@ -139,8 +138,8 @@ pgstock_keeper_worker_main(Datum arg)
 {
 	Kept	   *kept = keeper_place(DatumGetInt32(arg));
 	Oid			database = kept->database;
-	TimestampTz last = GetCurrentTimestamp();
-	TimestampTz end = TimestampTzPlusMilliseconds(last, LIFE_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  LIFE_MS);
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -163,8 +162,8 @@ pgstock_keeper_worker_main(Datum arg)
 			now = GetCurrentTimestamp();
 		}
 		if (now >= end || keeper_look_at(kept) >= end ||
-			keeper_clock_went_back(&last))
-			break;
+			end > TimestampTzPlusMilliseconds(now, LIFE_MS))
+			break; /* the last: the clock has gone back */
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 TimestampDifferenceMilliseconds(now,

@@ -683,6 +683,7 @@ extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
 extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
 /* in keeper.c */
+#define KEEPER_EVERY_MS 60000 /* a look at a database, at the latest */
 
 /* A database.  The launcher alone gives places away and takes them back. */
 typedef struct Kept
@@ -702,7 +703,6 @@ extern void		   keeper_forget(void);
 extern Kept		  *keeper_place(int number);
 extern TimestampTz keeper_look_at(Kept *kept);
 extern bool		   keeper_look_by(Kept *kept, TimestampTz at);
-extern bool		   keeper_clock_went_back(TimestampTz *last);
 
 /* in level.c */
 extern Level *work_want_whole_level(Work *work, const char *product_id,
