@@ -3,6 +3,7 @@
 
 import ctypes
 import json
+import struct
 import time
 import uuid
 from dataclasses import dataclass
@@ -39,6 +40,34 @@ class Record:
     @property
     def sequence(self):
         return int(self.header("ce_sequence"))
+
+    @property
+    def place_id(self):
+        """The id of a record without one: its place, and its fingerprint
+        (docs/relay-protocol.md)."""
+        packed = b"".join(with_length(name.encode(), ">H")
+                          + with_length(value) for name, value in self.headers)
+        crc = crc32c(b"".join(map(with_length, (
+            self.key, self.value, packed if self.headers else None))))
+        return (f"{self.topic}/{self.partition}/{self.offset}"
+                f"/{self.timestamp_ms}.{crc:08x}")
+
+
+def with_length(data, form=">i"):
+    """Bytes behind their length, in network byte order; -1: there are none."""
+    if data is None:
+        return struct.pack(form, -1)
+    return struct.pack(form, len(data)) + data
+
+
+def crc32c(data):
+    """CRC-32C (RFC 3720, 12.1)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def headers_of(message):

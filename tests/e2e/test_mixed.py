@@ -163,6 +163,12 @@ class Run:
 
 # ---- what must hold
 
+def name_of(run, record):
+    """The message that a record is of, and by what it is known again."""
+    message = run.stream.messages[int(record.header("number"))]
+    return message, message.event_id or record.place_id
+
+
 def check_ends(run, records):
     """Each record of Kafka has one row, and each message one end."""
     rows = {}
@@ -173,10 +179,10 @@ def check_ends(run, records):
         rows[row[:3]] = row[3:]
     places = {(r.topic, r.partition, r.offset): r for r in records}
     assert places.keys() == rows.keys()
+    named = {place: name_of(run, record) for place, record in places.items()}
     ends, copies = {}, 0
     for place, (event_id, result, reason, at) in rows.items():
-        message = run.stream.messages[int(places[place].header("number"))]
-        name = message.event_id or "%s/%d/%d" % place
+        message, name = named[place]
         assert event_id == name, place
         if result == "duplicate":
             copies += 1
@@ -184,9 +190,7 @@ def check_ends(run, records):
         assert name not in ends, f"{name}: {ends[name]} and {result}"
         ends[name] = (message, result, reason, at, place)
     assert len(ends) + copies == len(rows)
-    assert {message.event_id or "%s/%d/%d" % place for place, message in (
-        (place, run.stream.messages[int(record.header("number"))])
-        for place, record in places.items())} == ends.keys()
+    assert {name for _, name in named.values()} == ends.keys()
     for name, (message, result, *_) in ends.items():
         assert not message.is_poison or result == "dead", name
     return ends
