@@ -34,6 +34,7 @@ PARTS = ("payment-failed", "order-cancelled")     # may name a part of an order
 DEPTH_MAX = 2048
 sys.setrecursionlimit(4 * DEPTH_MAX)    # the parser's, which nests
 OWN, NOBODY = "mine", "nobody-listens"
+QUEUES = "an earlier message of its key waits"
 OPTIONS = json.dumps({
     "dlq_topic": "{topic}_dlq", "retry_delays_ms": [10000],
     "order_wait_ms": 900000, "dedup_retention_ms": 604800000, "group": "fuzz"})
@@ -386,6 +387,7 @@ class Inbox:
         self.maker = Maker(seed)
         self.rng = self.maker.rng
         self.seen = set()
+        self.waiting = set()        # topics and keys
         self.batches = 0
 
     def batch(self):
@@ -419,7 +421,7 @@ class Inbox:
         ends = {tuple(row[:2]): row[2:] for row in self.cursor.fetchall()}
         assert len(ends) == len(rows)
         dead = 0
-        for topic, offset, _, _, value, _, found in rows:
+        for topic, offset, _, key, value, _, found in rows:
             source, event_id, result, reason = ends[topic, offset]
             what = (f"{topic} {value and value[:500]} {found}: {source}"
                     f" {event_id} {result} {reason}")
@@ -437,8 +439,13 @@ class Inbox:
                 assert named or event_id.startswith(
                     f"{topic}/{self.batches}/{offset}/"), what
             assert named in (None, ..., event_id), what
+            queues = reason == QUEUES
+            if result not in ("duplicate", "dead"):
+                assert queues == ((topic, key) in self.waiting), what
             assert (result == "duplicate" or result in expected
-                    or not plain), what
+                    or queues and expected != {"dead"} or not plain), what
+            if result == "waiting" and key:
+                self.waiting.add((topic, key))
             dead += result == "dead"
             assert result != "dead" or reason, what
         return dead
