@@ -96,6 +96,8 @@ differing_lines(Differing *d, List *given, List *known)
 										 : key_compare(a->product_id, a->location,
 													   b->product_id, b->location);
 
+		Assert(order > 0 || a != NULL);
+		Assert(order < 0 || b != NULL);
 		differing_line(d, order <= 0 ? a->product_id : b->product_id,
 					   order <= 0 ? a->location : b->location,
 					   order <= 0 ? a->quantity : 0,

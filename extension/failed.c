@@ -460,10 +460,7 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	}
 }
 
-/*
- * Notes that a message failed, or how one that had failed ended.  A dead one
- * goes to its dead letter topic too, and a person is told.
- */
+/* Stores a failure, or how it ended; a dead message's dead letter and alert. */
 void
 failed_store(Work *work, const InboxOptions *options, Message *message,
 			 Outcome *outcome)
@@ -478,6 +475,7 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 		note_failure(work, message, outcome);
 	if (strcmp(outcome->result, "dead") == 0)
 	{
+		Assert(outcome->reason != NULL && outcome->error_class != NULL);
 		/* Waiting for its order was not counted, but this was a try. */
 		message->attempts = Max(1, message->attempts + message->started);
 		dead_letter(work, options, message, outcome);
