@@ -26,6 +26,9 @@
 
 #include "pgstock.h"
 
+/* Of one character. */
+#define MAX_UTF8_BYTES 4
+
 static bool
 is_ascii(const char *string, int length)
 {
@@ -141,6 +144,64 @@ json_as_ascii(const char *utf8, int length)
 							 0xd800 + ((code - 0x10000) >> 10),
 							 0xdc00 + ((code - 0x10000) & 0x3ff));
 		at += pg_utf_mblen(at);
+	}
+	return json.data;
+}
+
+/*
+ * Whether the server converts from UTF-8 at all: into SQL_ASCII, which is any
+ * bytes, and into MULE_INTERNAL it does not, and its JSON parser then takes no
+ * escape of a character that is not ASCII.
+ */
+bool
+encoding_has_conversion(void)
+{
+	int encoding = GetDatabaseEncoding();
+
+	return encoding == PG_UTF8 ||
+		   OidIsValid(FindDefaultConversionProc(PG_UTF8, encoding));
+}
+
+/* The code of the four digits of an escape. */
+static pg_wchar
+escaped_code(const char *digits)
+{
+	return (pg_wchar) strtoul(pnstrdup(digits, 4), NULL, 16);
+}
+
+/*
+ * A JSON text with its characters that are not ASCII written out.  The text is
+ * valid: an escape is whole, and of a surrogate both halves are there.
+ */
+char *
+json_without_escapes(const char *utf8, int length)
+{
+	const char	  *end = utf8 + length;
+	StringInfoData json;
+
+	initStringInfo(&json);
+	for (const char *at = utf8; at < end;)
+	{
+		pg_wchar	  code = 0;
+		int			  size = *at == '\\' ? 2 : 1;
+		unsigned char character[MAX_UTF8_BYTES + 1] = {0};
+
+		if (size == 2 && at[1] == 'u')
+		{
+			size = 6;
+			code = escaped_code(at + 2);
+			if (is_utf16_surrogate_first(code))
+			{
+				code = surrogate_pair_to_codepoint(code, escaped_code(at + 8));
+				size = 12;
+			}
+		}
+		if (code < 0x80)
+			appendBinaryStringInfo(&json, at, size);
+		else
+			appendStringInfoString(&json,
+								   (char *) unicode_to_utf8(code, character));
+		at += size;
 	}
 	return json.data;
 }

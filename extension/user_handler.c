@@ -41,6 +41,7 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "libpq/be-fsstubs.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/latch.h"
@@ -186,21 +187,43 @@ limit_end(void)
 
 /* ---- The call ---- */
 
+/*
+ * The value, which is valid JSON, as the server's parser takes it.  A character
+ * that the encoding lacks is an error that no other try mends: of class 22.
+ */
+static char *
+payload_json(const char *utf8, int length)
+{
+	bool  converts = encoding_has_conversion();
+	char *json;
+
+	if (!converts)
+	{
+		utf8 = json_without_escapes(utf8, length);
+		length = strlen(utf8);
+	}
+	json = text_from_utf8(utf8, length);
+	if (json == NULL && !converts)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("the value holds a character that the database's "
+						"encoding, %s, lacks",
+						GetDatabaseEncodingName())));
+	/* jsonb says which character the encoding lacks */
+	return json != NULL ? json : json_as_ascii(utf8, length);
+}
+
 /* The value as jsonb; NULL for a tombstone. */
 static bool
 payload_datum(const Message *message, Datum *payload)
 {
-	char *json;
-
 	if (message->value == NULL)
 		return false;
-	json = text_from_utf8(VARDATA_ANY(message->value),
-						  VARSIZE_ANY_EXHDR(message->value));
-	/* It is valid: jsonb says which character the encoding lacks. */
-	if (json == NULL)
-		json = json_as_ascii(VARDATA_ANY(message->value),
-							 VARSIZE_ANY_EXHDR(message->value));
-	*payload = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+	*payload = DirectFunctionCall1(jsonb_in,
+								   CStringGetDatum(
+									   payload_json(VARDATA_ANY(message->value),
+													VARSIZE_ANY_EXHDR(
+														message->value))));
 	return true;
 }
 

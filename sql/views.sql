@@ -35,7 +35,8 @@ SELECT m.id, m.at, m.kind, m.product_id, m.location, m.on_hand_delta,
   FROM pgstock_internal.movement m;
 COMMENT ON VIEW @extschema@.stock_movements IS 'the ledger';
 
-/* JSON that jsonb cannot hold, such as 1e-20000, is shown as a string. */
+/* JSON that jsonb cannot hold, such as 1e-20000, is shown as a string; so is an
+ * escape or a character that no conversion brings into the encoding. */
 CREATE FUNCTION pgstock_internal.payload_json(payload bytea, format "char")
 RETURNS jsonb
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
@@ -46,7 +47,8 @@ BEGIN
 		RETURN convert_from(payload, 'UTF8')::jsonb;
 	END IF;
 	RETURN to_jsonb(pgstock_internal.bytes_text(payload));
-EXCEPTION WHEN data_exception THEN
+EXCEPTION WHEN data_exception OR feature_not_supported
+			   OR undefined_function THEN
 	RETURN to_jsonb(pgstock_internal.bytes_text(payload));
 END
 $$;

@@ -344,7 +344,7 @@ def source_and_id(topic, found, encoding):
 def is_plain(value, encoding):
     """Whether the database's encoding makes no difference: it may lack a
     character, and it counts its own bytes."""
-    return (value is None or encoding == "UTF8"
+    return (value is None or encoding in ("UTF8", "SQL_ASCII")
             or value.isascii() and b"\\u" not in value)
 
 
