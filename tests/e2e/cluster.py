@@ -196,6 +196,13 @@ class Database:
                   "dbname": self.name, "user": user, **more}
         return " ".join(f"{key}={value}" for key, value in fields.items())
 
+    def require_password(self, role):
+        """The role must give its password from now on.  The first
+        call makes the cluster's role for that, which stays: tests share it."""
+        self.sql("DO $$ BEGIN CREATE ROLE needs_password; EXCEPTION"
+                 " WHEN duplicate_object THEN NULL; END $$")
+        self.sql(f'GRANT needs_password TO "{role}"')
+
     def level(self, product, location="main"):
         """(on_hand, reserved, available) of one level."""
         (row,) = self.sql("SELECT on_hand, reserved, available"

@@ -20,10 +20,8 @@ SECRETS = (PASSWORD, BROKER_SECRET)
 def role(db, request):
     """A login role that must give its password, with one access level."""
     name = f"{db.name}_{request.param}"
-    db.sql("DO $$ BEGIN CREATE ROLE needs_password; EXCEPTION"
-           " WHEN duplicate_object THEN NULL; END $$")
-    db.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' IN ROLE"
-           " needs_password")
+    db.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    db.require_password(name)
     db.sql("SELECT grant_stock_access(%s, %s)", (name, request.param))
     yield name
     db.sql(f"DROP OWNED BY {name}")

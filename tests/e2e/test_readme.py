@@ -93,13 +93,12 @@ def role(installed):
     """The relay's role as it is made there; its password is asked for."""
     (create,) = [block for block in blocks("The relay under systemd")
                  if block.startswith("CREATE ROLE")]
-    for statement in ("CREATE ROLE needs_password", create,
-                      "GRANT needs_password TO pgstock_relay"):
-        done = psql(installed, "-v", "ON_ERROR_STOP=1", "-c", statement)
-        assert done.returncode == 0, done.stdout
+    done = psql(installed, "-v", "ON_ERROR_STOP=1", "-c", create)
+    assert done.returncode == 0, done.stdout
+    installed.require_password("pgstock_relay")
     yield re.search(r"PASSWORD '(.*)'", create).group(1)
     installed.sql("DROP OWNED BY pgstock_relay")
-    installed.sql("DROP ROLE pgstock_relay, needs_password")
+    installed.sql("DROP ROLE pgstock_relay")
 
 
 def test_relay_under_systemd(installed, kafka, run, relays, role):
