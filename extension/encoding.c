@@ -24,6 +24,7 @@
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 
+#include "encoding.h"
 #include "pgstock.h"
 
 /* Of one character. */

@@ -599,8 +599,6 @@ extern char *text_from_utf8(const char *utf8, int length);
 extern bool	 text_is_convertible(const char *string);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
 extern char *json_as_ascii(const char *utf8, int length);
-extern char *json_without_escapes(const char *utf8, int length);
-extern bool	 encoding_has_conversion(void);
 extern char *text_as_ascii(const char *string);
 extern char *text_for_people(const char *string);
 

@@ -57,6 +57,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "encoding.h"
 #include "pgstock.h"
 #include "pgstock_compat.h"
 

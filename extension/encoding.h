@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * encoding.h
+ *	  What jsonb takes of a JSON text, where nothing converts from UTF-8.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ENCODING_H
+#define ENCODING_H
+
+extern char *json_without_escapes(const char *utf8, int length);
+extern bool	 encoding_has_conversion(void);
+
+#endif /* ENCODING_H */
