@@ -68,6 +68,7 @@
 PG_FUNCTION_INFO_V1(pgstock_want_hints);
 PG_FUNCTION_INFO_V1(pgstock_wake_relay);
 PG_FUNCTION_INFO_V1(pgstock_relay_echo);
+PG_FUNCTION_INFO_V1(pgstock_relay_beat);
 
 /* A notification to this session's own client, outside of its transaction. */
 typedef enum Echo
@@ -193,6 +194,19 @@ pgstock_relay_echo(PG_FUNCTION_ARGS)
 {
 	echo = ECHO_ASKED;
 	PG_RETURN_VOID();
+}
+
+/*
+ * relay_beat(OUT max_event_bytes int) RETURNS int
+ *
+ * A session that sleeps sleeps on: it still holds the lock, and R2 has shown
+ * all that was written before it took it.
+ */
+Datum
+pgstock_relay_beat(PG_FUNCTION_ARGS)
+{
+	sleeps_on = asleep;
+	PG_RETURN_INT32(pgstock_max_event_bytes);
 }
 
 /*

@@ -114,12 +114,9 @@ COMMENT ON FUNCTION pgstock_internal.relay_hello IS
 
 CREATE FUNCTION pgstock_internal.relay_beat(OUT max_event_bytes int)
 RETURNS int
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT current_setting('pgstock.max_event_bytes')::int
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_relay_beat' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_beat IS
-	'keeps the session of a relay that lives; and what it is to know';
+	'keeps the session of a relay that lives, asleep if it is; returns what the relay has to know';
 
 CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
 RETURNS boolean
