@@ -318,9 +318,8 @@ class Session(threading.Thread):
                 request, answers, self.orders.latest(order)[0]))
 
     def stored_now(self, attempt, answer):
-        """What a stored answer has to be now: that it was granted holds while
-        the reservation lives. Two answers where the line may be another one
-        that took its place."""
+        """What a stored answer has to be now: what is left of its line, while
+        that lives. Two answers where another line may have its place."""
         again = answer._replace(replayed=True)
         if answer.granted == 0:
             return {again}
@@ -329,8 +328,9 @@ class Session(threading.Thread):
         ended = {again._replace(granted=0, status=status) for status in (
             "released", "rolled_back", "returned", "expired", "shortfall")}
         if line.live(self.asked):
-            return {again} | (ended if line.expires != answer.expires
-                              else set())
+            left = again._replace(granted=min(again.granted, line.quantity))
+            return {left} | (ended if line.expires != answer.expires
+                             else set())
         status = line.column(self.asked)
         return {a for a in ended
                 if a.status == ("expired" if status == DUE else status)}
