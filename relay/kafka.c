@@ -91,23 +91,6 @@ kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error)
 	return client;
 }
 
-bool
-kafka_has_topic(rd_kafka_t *client, const char *topic, int wait_ms)
-{
-	const struct rd_kafka_metadata *metadata = NULL;
-	rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
-	bool			  found;
-
-	found = rd_kafka_metadata(client, 0, handle, &metadata, wait_ms) ==
-				RD_KAFKA_RESP_ERR_NO_ERROR &&
-			metadata->topic_cnt == 1 &&
-			metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR;
-	if (metadata != NULL)
-		rd_kafka_metadata_destroy(metadata);
-	rd_kafka_topic_destroy(handle);
-	return found;
-}
-
 rd_kafka_resp_err_t
 kafka_find_offsets(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list,
 				   int wait_ms)

@@ -36,9 +36,6 @@ rd_kafka_conf_t *kafka_conf_new(const Config *config, KafkaProperties wishes,
 rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 							 char *error) MUST_CHECK;
 
-/* Waits for the broker's answer; without one the topic is not there. */
-bool kafka_has_topic(rd_kafka_t *client, const char *topic, int wait_ms);
-
 /*
  * In place of each offset, which is a time in ms or RD_KAFKA_OFFSET_BEGINNING
  * or END, the offset that is there; END: nothing is as late as that.
