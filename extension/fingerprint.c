@@ -8,7 +8,7 @@
  * records at the same places.  A record's time and the checksum of its bytes
  * tell them apart, and are the same however often and by whomever it is read.
  *
- * The relay makes the same (relay/fingerprint.c, docs/relay-protocol.md).
+ * The relay makes the same (relay/kafka/fingerprint.c, docs/relay-protocol.md).
  *
  * SPDX-License-Identifier: PostgreSQL
  *

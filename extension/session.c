@@ -11,7 +11,7 @@
  *
  * What must hold before a session's first statement (role, search_path,
  * timeouts) the relay asks for when it connects: SESSION_OPTIONS in
- * relay/pgconn.c.
+ * common/pg_connection.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  *

@@ -7,10 +7,10 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "check.h"
-#include "command.h"
-#include "relay.h"
-#include "safe_text.h"
+#include "commands/check.h"
+#include "commands/command.h"
+#include "common/safe_text.h"
+#include "daemon.h"
 
 static ExitCode
 command_config(const Arguments *arguments UNUSED, const Config *config)

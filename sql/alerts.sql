@@ -1,6 +1,6 @@
 /* ---- What a person is told: docs/relay-protocol.md ------------------------- */
 
-/* As relay/alert_format.c sends it, but for what a chat cannot take. */
+/* As relay/alerts/format.c sends it, but for what a chat cannot take. */
 CREATE FUNCTION pgstock_internal.alert_line(f pgstock_internal.failed_event)
 RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

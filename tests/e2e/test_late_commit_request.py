@@ -7,9 +7,9 @@ producer, and has success. Then the first one arrives and ends the transaction
 that is open by now, wherever that stands. What may go wrong: a position is
 committed without the events that it passes, which are lost; or events without
 their position, which come twice. What guards against it: the position is
-produced when all its events have arrived (relay/outbox_next.c), and a commit
+produced when all its events have arrived (relay/outbox/decide.c), and a commit
 that was asked for twice ends the producer, so that its late request meets
-another epoch (relay/transaction.c).
+another epoch (relay/kafka/transaction.c).
 """
 
 import threading

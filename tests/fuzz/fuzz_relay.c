@@ -12,15 +12,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "api.h"
-#include "arguments.h"
-#include "audit.h"
-#include "config.h"
-#include "csv.h"
-#include "http.h"
-#include "metrics.h"
-#include "option.h"
-#include "safe_text.h"
+#include "commands/arguments.h"
+#include "commands/audit_compare.h"
+#include "common/csv.h"
+#include "common/http_server.h"
+#include "common/metrics.h"
+#include "common/safe_text.h"
+#include "config/config.h"
+#include "config/option.h"
+#include "db/api.h"
 
 #define WORDS_MAX 16
 

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "consumer.h"
-#include "sink.h"
+#include "kafka/consumer.h"
+#include "kafka/producer.h"
 
 #include <librdkafka/rdkafka_mock.h>
 

@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-#include "outbox_core.h"
+#include "outbox/state.h"
 
 #define IN_FLIGHT_MAX 16384
 #define EPOCH		  7

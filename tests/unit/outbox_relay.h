@@ -1,5 +1,5 @@
 /*
- * outbox_relay.h - a relay of the outbox's simulation: what outbox.c does
+ * outbox_relay.h - a relay of the outbox's simulation: what outbox/pump.c does
  *
  * It carries out what the core under test decides, in a world that may lose
  * its session, its producer or itself at any step.
@@ -44,7 +44,7 @@ typedef struct Relay
 
 static Relay relays[RELAYS];
 
-/* ---- a relay: what outbox.c does --------------------------------------- */
+/* ---- a relay: what outbox/pump.c does ---------------------------------- */
 
 /* The producer ends; some of what it had sent still reaches the broker. */
 static void

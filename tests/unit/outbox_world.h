@@ -26,7 +26,7 @@
 
 #include <string.h>
 
-#include "outbox_core.h"
+#include "outbox/state.h"
 
 #define KEYS			40
 #define PARTITIONS		4

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "alert_format.h"
+#include "alerts/format.h"
 
 static const AlertFormat *
 format(const char *name)

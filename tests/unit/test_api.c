@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
+#include "db/api.h"
 
 /* An answer such as libpq would give; values in text. */
 static PGresult *

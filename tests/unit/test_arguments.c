@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "arguments.h"
+#include "commands/arguments.h"
 
 #define WORDS_MAX 16
 

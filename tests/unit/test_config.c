@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "event.h"
-#include "option.h"
+#include "config/config.h"
+#include "config/option.h"
+#include "kafka/record.h"
 
 /* The configuration in a file of that text; NULL and *error if it is wrong. */
 static Config *

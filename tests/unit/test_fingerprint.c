@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "fingerprint.h"
+#include "kafka/fingerprint.h"
 
 static Slice
 slice(const char *text)

@@ -22,7 +22,7 @@
 
 #include <string.h>
 
-#include "inbox_core.h"
+#include "inbox/state.h"
 
 #define STEPS		 200000
 #define PARTITIONS	 4
@@ -341,7 +341,7 @@ commit_offsets(void)
 	world.counts.commits++;
 }
 
-/* ---- the relay: what inbox.c does -------------------------------------- */
+/* ---- the relay: what inbox/pump.c does -------------------------------- */
 
 static void
 begin_relay(void)

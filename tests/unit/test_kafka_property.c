@@ -18,7 +18,7 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "kafka_property.h"
+#include "config/kafka_property.h"
 
 static bool
 allowed(const char *property, const char *value)

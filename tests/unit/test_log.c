@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "common/log.h"
 
 /* Standard error goes into a file while a test runs. */
 static int	 real_stderr;

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http.h"
-#include "loop.h"
+#include "common/http_server.h"
+#include "common/loop.h"
 
 static void
 count(void *arg)

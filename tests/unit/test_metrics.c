@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metrics.h"
+#include "common/metrics.h"
 
 static void
 expect(const Metrics *metrics, const char *part)

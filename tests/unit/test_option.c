@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-#include "event.h"
-#include "option.h"
+#include "config/option.h"
+#include "kafka/record.h"
 
 static const Option *
 option_named(const char *key)

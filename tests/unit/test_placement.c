@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "placement.h"
+#include "kafka/placement.h"
 
 /* A macro, so that a failure names the line of the test. */
 #define expect(next_, refuted_, first_, end_, kind_, from_) \

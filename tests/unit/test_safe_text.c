@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
-#include "safe_text.h"
+#include "common/log.h"
+#include "common/safe_text.h"
 
 static void
 shown_as(const char *text, const char *safe, const char *json)

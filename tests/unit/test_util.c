@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "util.h"
+#include "common/util.h"
 
 static void
 buffer_grows_and_stays_a_string(void **state UNUSED)

@@ -20,7 +20,7 @@
 /* needs what stands above */
 #include <cmocka.h>
 
-#include "util.h"
+#include "common/util.h"
 
 /* Of the only simulation in a program. */
 static uint64_t dice UNUSED;

@@ -1,0 +1,39 @@
+/*
+ * backoff.h - how long to wait before the next try
+ *
+ * Exponential with decorrelated jitter: each pause is drawn between base and
+ * three times the one before, up to a cap, so that many relays that lost the
+ * same server do not come back in step.  Pure: the random numbers come from a
+ * seed, so that a simulation repeats.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_COMMON_BACKOFF_H
+#define PGSTOCK_COMMON_BACKOFF_H
+
+#include "common/util.h"
+
+typedef struct Retry
+{
+	int64_t	 base_us;  /* the shortest pause */
+	int64_t	 cap_us;   /* the longest one */
+	int64_t	 pause_us; /* the last one; 0: none since success */
+	unsigned failures; /* in a row */
+	uint64_t random;   /* state of the generator, never 0 */
+} Retry;
+
+void retry_init(Retry *retry, int64_t base_us, int64_t cap_us, uint64_t seed);
+int64_t retry_failed(Retry *retry) MUST_CHECK; /* the pause from now */
+void	retry_succeeded(Retry *retry);
+
+/* What to do about an SQL error. */
+typedef enum SqlClass
+{
+	SQL_TRANSIENT, /* the same call again, after a pause */
+	SQL_PERMANENT, /* again would end the same way */
+} SqlClass;
+
+/* sqlstate: five characters, or NULL where the connection broke */
+SqlClass sqlstate_class(const char *sqlstate);
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * exit_code.h - what the process tells when it ends
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_COMMON_EXIT_CODE_H
+#define PGSTOCK_COMMON_EXIT_CODE_H
+
+typedef enum ExitCode
+{
+	EXIT_CLEAN = 0,
+	EXIT_RUNTIME = 1,
+	EXIT_USAGE = 2,		   /* command line or configuration */
+	EXIT_INCOMPATIBLE = 3, /* the extension speaks another language */
+} ExitCode;
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * http_client.h - one HTTP POST at a time, by libcurl on the loop
+ *
+ * Nothing in it blocks: names are looked up in a thread of libcurl's, and a
+ * request that takes longer than POST_US_MAX has failed.  There are no
+ * redirects, no proxy and no connection that outlives its request, so that the
+ * address which is judged is the one that is talked to.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_COMMON_HTTP_CLIENT_H
+#define PGSTOCK_COMMON_HTTP_CLIENT_H
+
+#include <sys/socket.h>
+
+#include "common/loop.h"
+
+#define POST_US_MAX		(5 * SEC_US)
+#define POST_ANSWER_MAX 4096 /* bytes that are kept of an answer's body */
+
+typedef struct PostRequest
+{
+	const char		  *url;		/* in no message of ours */
+	const char		  *ca;		/* file of certificates; "": the system's */
+	bool			   plain;	/* http will do */
+	const char *const *headers; /* NULL at its end */
+	const Buf		  *body;
+} PostRequest;
+
+typedef struct PostAnswer
+{
+	int			status;	 /* of HTTP; 0: no answer came, see error */
+	const char *body;	 /* its beginning */
+	const char *error;	 /* a phrase that names neither host nor path; NULL: an
+						 * answer came */
+	bool		refused; /* no address was allowed */
+} PostAnswer;
+
+typedef struct Post Post;
+typedef bool (*PostAllows)(void *arg, const struct sockaddr *address);
+typedef void (*PostHandler)(void *arg, const PostAnswer *answer);
+
+Post *post_new(Loop *loop, PostAllows allows, PostHandler handler, void *arg);
+void  post_free(Post *post); /* NULL is fine */
+
+/* The end is one call of the handler, never before this returns.  The request
+ * need not outlive the call. */
+void post_send(Post *post, const PostRequest *request);
+void post_cancel(Post *post); /* the handler is not called */
+
+#endif

@@ -1,0 +1,203 @@
+/*
+ * log.c - one line an event, to standard error
+ *
+ * A line is built in memory and leaves in one write, so that lines of several
+ * processes do not mix.  Line ends within a message (libpq's have some) become
+ * blanks: one event stays one line, and nobody can forge another.  What else a
+ * terminal would obey is escaped.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/safe_text.h"
+
+static const struct
+{
+	const char *name;
+	int			priority; /* syslog's */
+} levels[] = {
+	[LEVEL_ERROR] = {"error", 3},
+	[LEVEL_WARNING] = {"warning", 4},
+	[LEVEL_INFO] = {"info", 6},
+	[LEVEL_DEBUG] = {"debug", 7},
+};
+
+static LogLevel	 log_level = LEVEL_INFO;
+static LogFormat log_format = LOG_TEXT;
+
+void
+log_configure(LogLevel level, LogFormat format)
+{
+	Assert(level <= LEVEL_DEBUG);
+	log_level = level;
+	log_format = format;
+}
+
+bool
+log_enabled(LogLevel level)
+{
+	return level <= log_level;
+}
+
+static void
+add_time(Buf *line)
+{
+	struct timespec now;
+	struct tm		utc;
+	char			text[32];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+	buf_printf(line, "%s.%03ldZ", text, now.tv_nsec / 1000000);
+}
+
+void
+json_string(Buf *buf, const char *text)
+{
+	size_t len = strlen(text);
+
+	buf_add_str(buf, "\"");
+	while (len > 0)
+	{
+		int32_t code;
+		size_t	size = safe_decode(text, len, &code);
+
+		if (code == '"' || code == '\\')
+			buf_printf(buf, "\\%c", (char) code);
+		else if (code < 0)
+			buf_add_str(buf, "\\ufffd"); /* no UTF-8: no JSON either */
+		else if (safe_is_plain(code))
+			buf_add(buf, text, size);
+		else if (code < 0x10000)
+			buf_printf(buf, "\\u%04x", (unsigned) code);
+		else
+			buf_printf(buf, "\\u%04x\\u%04x",
+					   0xd800 | (unsigned) (code - 0x10000) >> 10,
+					   0xdc00 | ((unsigned) (code - 0x10000) & 0x3ff));
+		text += size;
+		len -= size;
+	}
+	buf_add_str(buf, "\"");
+}
+
+/* Control characters become blanks, and those at the end go. */
+static void
+flatten(Buf *message)
+{
+	Buf safe = {0};
+
+	for (size_t i = 0; i < message->len; i++)
+		if ((unsigned char) message->data[i] < 0x20)
+			message->data[i] = ' ';
+	while (message->len > 0 && message->data[message->len - 1] == ' ')
+		message->len--;
+	safe_add(&safe, message->data, message->len);
+	buf_free(message);
+	*message = safe;
+}
+
+static void
+add_line(Buf *line, LogLevel level, const char *module, const char *message)
+{
+	bool journal = getenv("JOURNAL_STREAM") != NULL;
+
+	if (log_format == LOG_JSON)
+	{
+		buf_add_str(line, "{\"time\":\"");
+		add_time(line);
+		buf_printf(line, "\",\"level\":\"%s\",\"module\":\"%s\",\"message\":",
+				   levels[level].name, module);
+		json_string(line, message);
+		buf_add_str(line, "}");
+	}
+	else
+	{
+		if (journal)
+			buf_printf(line, "<%d>", levels[level].priority);
+		else
+		{
+			add_time(line);
+			buf_add_str(line, " ");
+		}
+		buf_printf(line, "%s %s: %s", levels[level].name, module, message);
+	}
+	buf_add_str(line, "\n");
+}
+
+static void log_vwrite(LogLevel level, const char *module, unsigned untold,
+					   const char *format, va_list args) PRINTF_LIKE(4, 0);
+
+static void
+log_vwrite(LogLevel level, const char *module, unsigned untold,
+		   const char *format, va_list args)
+{
+	Buf message = {0};
+	Buf line = {0};
+	int saved_errno = errno;
+
+	buf_vprintf(&message, format, args);
+	flatten(&message);
+	if (untold > 0)
+		buf_printf(&message, " repeated=%u", untold);
+	add_line(&line, level, module, buf_str(&message));
+	if (write(STDERR_FILENO, line.data, line.len) < 0)
+	{
+		/* There is nobody left to tell. */
+	}
+	buf_free(&message);
+	buf_free(&line);
+	errno = saved_errno;
+}
+
+void
+log_write(LogLevel level, const char *module, const char *format, ...)
+{
+	va_list args;
+
+	if (!log_enabled(level))
+		return;
+	va_start(args, format);
+	log_vwrite(level, module, 0, format, args);
+	va_end(args);
+}
+
+bool
+log_due(LogThrottle *throttle, int64_t now, unsigned *untold)
+{
+	if (throttle->told_at != 0 && now - throttle->told_at < LOG_QUIET_US)
+	{
+		throttle->untold++;
+		return false;
+	}
+	*untold = throttle->untold;
+	*throttle = (LogThrottle){.told_at = now};
+	return true;
+}
+
+void
+log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
+			  const char *module, const char *format, ...)
+{
+	va_list	 args;
+	unsigned untold;
+
+	if (!log_enabled(level) || !log_due(throttle, now, &untold))
+		return;
+	va_start(args, format);
+	log_vwrite(level, module, untold, format, args);
+	va_end(args);
+}
+
+void
+log_recovered(LogThrottle *throttle)
+{
+	*throttle = (LogThrottle){0};
+}

@@ -1,0 +1,67 @@
+/*
+ * log.h - one line an event, to standard error
+ *
+ * Text:  [time] level module: message key=value ...
+ * JSON:  {"time":...,"level":...,"module":...,"message":...}
+ *
+ * Where standard error is the journal, the time is left out and the level is
+ * the prefix <N> that journald understands.  Secrets never reach this file:
+ * whoever builds a message leaves them out.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_COMMON_LOG_H
+#define PGSTOCK_COMMON_LOG_H
+
+#include "common/util.h"
+
+typedef enum LogLevel
+{
+	LEVEL_ERROR,
+	LEVEL_WARNING,
+	LEVEL_INFO,
+	LEVEL_DEBUG,
+} LogLevel;
+
+typedef enum LogFormat
+{
+	LOG_TEXT,
+	LOG_JSON,
+} LogFormat;
+
+void log_configure(LogLevel level, LogFormat format);
+bool log_enabled(LogLevel level);
+void log_write(LogLevel level, const char *module, const char *format, ...)
+	PRINTF_LIKE(3, 4);
+
+/* Each file that logs defines LOG_MODULE. */
+#define log_error(...)	 log_write(LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
+#define log_warning(...) log_write(LEVEL_WARNING, LOG_MODULE, __VA_ARGS__)
+#define log_info(...)	 log_write(LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
+#define log_debug(...)	 log_write(LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__)
+
+/*
+ * A failure that repeats is told at most once in LOG_QUIET_US, with the number
+ * of times that it was not.  The caller gives the time.
+ */
+#define LOG_QUIET_US (30 * SEC_US)
+
+typedef struct LogThrottle
+{
+	int64_t	 told_at; /* 0: never yet */
+	unsigned untold;  /* since then */
+} LogThrottle;
+
+bool log_due(LogThrottle *throttle, int64_t now, unsigned *untold) MUST_CHECK;
+void log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
+				   const char *module, const char *format, ...)
+	PRINTF_LIKE(5, 6);
+
+/* What was throttled is over: the next failure is told at once. */
+void log_recovered(LogThrottle *throttle);
+
+/* Appends text as a JSON string, quotes included; bytes that are not UTF-8
+ * are passed on as they are. */
+void json_string(Buf *buf, const char *text);
+
+#endif

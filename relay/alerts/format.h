@@ -1,0 +1,47 @@
+/*
+ * format.h - alerts as the body of a request, for one channel or another
+ *
+ * A further channel is a function that writes its body, and a line in the two
+ * tables of format.c.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_ALERTS_FORMAT_H
+#define PGSTOCK_ALERTS_FORMAT_H
+
+#include "common/util.h"
+
+typedef struct Alert
+{
+	const char *json; /* an object: all that is known */
+	const char *line; /* the same for people, in short */
+} Alert;
+
+typedef struct AlertBatch
+{
+	const char	*relay; /* who tells */
+	const Alert *alerts;
+	size_t		 count; /* at least 1 */
+} AlertBatch;
+
+typedef struct AlertFormat
+{
+	void (*write)(const AlertBatch *batch, Buf *body);
+	/* The channel's own signature, where it wants it in the url; or NULL. */
+	void (*sign_url)(Buf *url, const char *secret, int64_t now_ms);
+	/* Whether the body of an answer with status 200 says that all is well;
+	 * NULL: the status said so. */
+	bool (*is_accepted)(const char *answer);
+} AlertFormat;
+
+/* In the order of the names; NULL at the end of those. */
+extern const char *const alert_format_names[];
+extern const AlertFormat alert_formats[];
+
+#define ALERT_SIGNATURE_LEN 64 /* hexadecimal digits */
+
+/* HMAC-SHA256 of "<seconds>.<body>" under the secret. */
+void alert_signature(const char *secret, int64_t now_s, const Buf *body,
+					 char signature[ALERT_SIGNATURE_LEN + 1]);
+
+#endif

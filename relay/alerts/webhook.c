@@ -1,0 +1,408 @@
+/*
+ * webhook.c - tells a person what was given up
+ *
+ * A connection of its own, only while this relay leads and a url is set: a
+ * batch of messages that waits for a lock must not delay the alert.  Then, in
+ * a circle: look (relay_alerts), send what was found in one request, say how
+ * that went (relay_alerted), rest.  What could not be sent has a time for its
+ * next try in the database, so that a restart does not hurry it.
+ *
+ * Nothing here makes the relay unready: stock and events do not depend on it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "alerts/webhook.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "alerts/destination.h"
+#include "alerts/format.h"
+#include "common/backoff.h"
+#include "common/http_client.h"
+#include "db/api.h"
+
+#define LOG_MODULE "webhook"
+
+/* A database that does not answer: the alerts can wait. */
+#define WEBHOOK_ANSWER_US (15 * SEC_US)
+
+typedef enum WebhookState
+{
+	WEBHOOK_OFF, /* nothing is wanted of this relay */
+	WEBHOOK_DOWN,
+	WEBHOOK_CONNECTING,
+	WEBHOOK_RESTING,
+	WEBHOOK_LOOKING,
+	WEBHOOK_SENDING,
+	WEBHOOK_NOTING, /* says how it went */
+} WebhookState;
+
+struct Webhook
+{
+	Loop		 *loop;
+	const Config *config;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Post		 *post; /* NULL before the first request */
+	WebhookState  state;
+	int64_t		  at;	  /* next try to connect, or next look */
+	PGresult	 *alerts; /* what is being sent; NULL: nothing */
+	Retry		  retry;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  post_told;
+	bool		  stopping;
+};
+
+static void webhook_on_conn(void *arg, PgConnEvent event, PGresult *result);
+static bool webhook_allows_address(void *arg, const struct sockaddr *address);
+static void webhook_posted(void *arg, const PostAnswer *answer);
+
+/* ---- life -------------------------------------------------------------- */
+
+Webhook *
+webhook_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	static const char *const results[] = {"sent", "failed", "refused"};
+	Webhook					*webhook = xcalloc(1, sizeof(Webhook));
+
+	webhook->loop = loop;
+	webhook->config = config;
+	webhook->metrics = metrics;
+	webhook->conn = pgconn_new(loop, WEBHOOK_ANSWER_US, webhook_on_conn,
+							   webhook);
+	retry_init(&webhook->retry, 500 * MS_US, 30 * SEC_US,
+			   (uint64_t) getpid() * 17 + (uint64_t) loop_now(loop));
+	for (size_t i = 0; i < Lengthof(results); i++)
+		*metrics_cell(metrics, METRIC_WEBHOOK, "result", results[i], NULL) = 0;
+	return webhook;
+}
+
+static void
+webhook_drop(Webhook *webhook)
+{
+	PQclear(webhook->alerts);
+	webhook->alerts = NULL;
+}
+
+/* Whatever is under way is let go; it will be found again. */
+static void
+webhook_close(Webhook *webhook, WebhookState state)
+{
+	if (webhook->post != NULL)
+		post_cancel(webhook->post);
+	webhook_drop(webhook);
+	pgconn_close(webhook->conn);
+	webhook->state = state;
+}
+
+void
+webhook_free(Webhook *webhook)
+{
+	if (webhook == NULL)
+		return;
+	webhook_close(webhook, WEBHOOK_OFF);
+	post_free(webhook->post);
+	pgconn_free(webhook->conn);
+	buf_free(&webhook->trouble);
+	free(webhook);
+}
+
+/* ---- trouble ----------------------------------------------------------- */
+
+static void
+webhook_troubled(Webhook *webhook, const char *what, const char *why)
+{
+	buf_clear(&webhook->trouble);
+	buf_printf(&webhook->trouble, "%s: %s", what, why);
+	buf_str(&webhook->trouble);
+}
+
+static void
+webhook_db_failed(Webhook *webhook, const char *why)
+{
+	int64_t now = loop_now(webhook->loop);
+
+	webhook_troubled(webhook, "database", why);
+	webhook_close(webhook, WEBHOOK_DOWN);
+	webhook->at = now + retry_failed(&webhook->retry);
+	log_throttled(&webhook->db_told, now, LEVEL_WARNING, LOG_MODULE,
+				  "could not use the database: %s", why);
+}
+
+/* ---- a request --------------------------------------------------------- */
+
+static bool
+webhook_allows_address(void *arg, const struct sockaddr *address)
+{
+	const Webhook *webhook = arg;
+
+	return webhook_allows(webhook->config->webhook_allow, address);
+}
+
+static const AlertFormat *
+webhook_format(const Webhook *webhook)
+{
+	return &alert_formats[webhook->config->webhook_format];
+}
+
+static void
+webhook_write_body(const Webhook *webhook, Buf *body)
+{
+	Alert	   alerts[WEBHOOK_ALERTS_MAX + 1]; /* the backlog's is one more */
+	AlertBatch batch = {.relay = webhook->config->name, .alerts = alerts};
+	size_t	   rows = (size_t) PQntuples(webhook->alerts);
+
+	for (; batch.count < Min(rows, Lengthof(alerts)); batch.count++)
+		alerts[batch.count] = (Alert){
+			.json = PQgetvalue(webhook->alerts, (int) batch.count, 1),
+			.line = PQgetvalue(webhook->alerts, (int) batch.count, 2),
+		};
+	webhook_format(webhook)->write(&batch, body);
+}
+
+/* The signature stands in two headers, and in the url where the channel has
+ * one of its own. */
+static void
+webhook_send(Webhook *webhook)
+{
+	const Config	  *config = webhook->config;
+	const AlertFormat *format = webhook_format(webhook);
+	const char		  *secret = config->webhook_secret;
+	bool			   signs = secret[0] != '\0';
+	int64_t			   now_s = (int64_t) time(NULL);
+	char			   digits[ALERT_SIGNATURE_LEN + 1];
+	char *stamp = xasprintf("X-Pgstock-Timestamp: %" PRId64, now_s);
+	char *signature = NULL;
+	Buf	  url = {0};
+	Buf	  body = {0};
+
+	webhook_write_body(webhook, &body);
+	alert_signature(secret, now_s, &body, digits);
+	signature = xasprintf("X-Pgstock-Signature: sha256=%s", digits);
+	buf_add_str(&url, config->webhook_url);
+	if (signs && format->sign_url != NULL)
+		format->sign_url(&url, secret, now_s * 1000);
+	post_send(webhook->post,
+			  &(PostRequest){
+				  .url = buf_str(&url),
+				  .ca = config->webhook_ca,
+				  .plain = config->webhook_allow_http,
+				  .headers = (const char
+								  *const[]){"Content-Type: application/json",
+											stamp, signs ? signature : NULL,
+											NULL},
+				  .body = &body,
+			  });
+	free(stamp);
+	free(signature);
+	buf_free(&url);
+	buf_free(&body);
+}
+
+/* NULL if the alerts were taken, else why not. */
+static const char *
+webhook_fault(const Webhook *webhook, const PostAnswer *answer, Buf *text)
+{
+	const AlertFormat *format = webhook_format(webhook);
+
+	if (answer->error != NULL)
+		return answer->error;
+	if (answer->status < 200 || answer->status > 299)
+		buf_printf(text, "HTTP status %d", answer->status);
+	else if (format->is_accepted != NULL && !format->is_accepted(answer->body))
+		buf_add_str(text, "its answer does not say errcode 0");
+	return text->len > 0 ? buf_str(text) : NULL;
+}
+
+static void
+webhook_posted(void *arg, const PostAnswer *answer)
+{
+	Webhook	   *webhook = arg;
+	Buf			text = {0};
+	const char *fault = webhook_fault(webhook, answer, &text);
+
+	Assert(webhook->state == WEBHOOK_SENDING);
+	*metrics_cell(webhook->metrics, METRIC_WEBHOOK, "result",
+				  fault == NULL		? "sent"
+				  : answer->refused ? "refused"
+									: "failed",
+				  NULL) += 1;
+	if (fault == NULL)
+	{
+		buf_clear(&webhook->trouble);
+		log_recovered(&webhook->post_told);
+		log_info("alerts sent n=%d", PQntuples(webhook->alerts));
+	}
+	else
+	{
+		webhook_troubled(webhook, "request", fault);
+		log_throttled(&webhook->post_told, loop_now(webhook->loop),
+					  LEVEL_WARNING, LOG_MODULE,
+					  "alerts could not be sent, tries again: %s n=%d", fault,
+					  PQntuples(webhook->alerts));
+	}
+	webhook->state = WEBHOOK_NOTING;
+	api_call_alerted(webhook->conn, webhook->alerts, fault == NULL);
+	webhook_drop(webhook);
+	buf_free(&text);
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+static void
+webhook_rest(Webhook *webhook)
+{
+	webhook->state = WEBHOOK_RESTING;
+	webhook->at = loop_now(webhook->loop) + WEBHOOK_LOOK_US;
+}
+
+/* Keeps the result if there is something to tell. */
+static void
+webhook_found(Webhook *webhook, PGresult *result)
+{
+	retry_succeeded(&webhook->retry);
+	log_recovered(&webhook->db_told);
+	if (PQntuples(result) == 0 || webhook->stopping ||
+		webhook->config->webhook_url[0] == '\0')
+	{
+		PQclear(result);
+		webhook_rest(webhook);
+		return;
+	}
+	if (webhook->post == NULL)
+		webhook->post = post_new(webhook->loop, webhook_allows_address,
+								 webhook_posted, webhook);
+	webhook->alerts = result;
+	webhook->state = WEBHOOK_SENDING;
+	webhook_send(webhook);
+}
+
+static void
+webhook_answered(Webhook *webhook, PGresult *result)
+{
+	if (api_sqlstate(result) != NULL)
+	{
+		char *text = api_error_text(result);
+
+		PQclear(result);
+		webhook_db_failed(webhook, text);
+		free(text);
+	}
+	else if (webhook->state == WEBHOOK_LOOKING)
+		webhook_found(webhook, result);
+	else
+	{
+		Assert(webhook->state == WEBHOOK_NOTING);
+		PQclear(result);
+		webhook_rest(webhook);
+	}
+}
+
+static void
+webhook_on_conn(void *arg, PgConnEvent event, PGresult *result)
+{
+	Webhook *webhook = arg;
+
+	switch (event)
+	{
+		case PGCONN_UP:
+			webhook->state = WEBHOOK_RESTING;
+			webhook->at = loop_now(webhook->loop);
+			break;
+		case PGCONN_DOWN:
+			webhook_db_failed(webhook, pgconn_error(webhook->conn));
+			break;
+		case PGCONN_NOTIFY:
+			break;
+		case PGCONN_RESULT:
+			webhook_answered(webhook, result);
+			break;
+	}
+}
+
+/* ---- turns ------------------------------------------------------------- */
+
+static bool
+webhook_is_busy(const Webhook *webhook)
+{
+	return webhook->state == WEBHOOK_SENDING ||
+		   webhook->state == WEBHOOK_NOTING;
+}
+
+int64_t
+webhook_turn(Webhook *webhook, bool leads)
+{
+	const Config *config = webhook->config;
+	int64_t		  now = loop_now(webhook->loop);
+	bool wanted = leads && config->webhook_url[0] != '\0' && !webhook->stopping;
+
+	if (webhook_is_busy(webhook))
+		return NEVER;
+	if (!wanted)
+	{
+		if (webhook->state != WEBHOOK_OFF)
+			webhook_close(webhook, WEBHOOK_OFF);
+		return NEVER;
+	}
+	if (webhook->state == WEBHOOK_OFF)
+	{
+		webhook->state = WEBHOOK_DOWN;
+		webhook->at = now;
+	}
+	if (now >= webhook->at && webhook->state == WEBHOOK_DOWN)
+	{
+		webhook->state = WEBHOOK_CONNECTING;
+		pgconn_connect(webhook->conn, config->conninfo, config->name, "on", 0);
+	}
+	else if (now >= webhook->at && webhook->state == WEBHOOK_RESTING)
+	{
+		webhook->state = WEBHOOK_LOOKING;
+		api_call_alerts(webhook->conn, config->webhook_backlog,
+						WEBHOOK_ALERTS_MAX);
+	}
+	return webhook->state == WEBHOOK_DOWN || webhook->state == WEBHOOK_RESTING
+			   ? webhook->at
+			   : NEVER;
+}
+
+void
+webhook_stop(Webhook *webhook)
+{
+	webhook->stopping = true;
+}
+
+bool
+webhook_is_done(const Webhook *webhook)
+{
+	return !webhook_is_busy(webhook);
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+bool
+webhook_is_well(const Webhook *webhook)
+{
+	return webhook->state == WEBHOOK_OFF || webhook->trouble.len == 0;
+}
+
+void
+webhook_status_json(Webhook *webhook, Buf *json)
+{
+	const char *detail = "sends alerts";
+
+	if (webhook->config->webhook_url[0] == '\0')
+		detail = "no url: sends no alerts";
+	else if (webhook->state == WEBHOOK_OFF)
+		detail = "the relay that leads sends alerts";
+	else if (webhook->trouble.len > 0)
+		detail = buf_str(&webhook->trouble);
+	buf_printf(json, "{\"status\":\"%s\",\"detail\":",
+			   webhook_is_well(webhook) ? "ok" : "failing");
+	json_string(json, detail);
+	buf_add_str(json, "}");
+}

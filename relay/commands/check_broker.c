@@ -1,0 +1,217 @@
+/*
+ * check_broker.c - what "check" asks the broker, with patience
+ *
+ * A broker that has just started, or that was asked of a topic which has just
+ * been made, gives errors that pass.  To ask once and call it a failure is wrong
+ * as often as not to say which error it was.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "commands/check_private.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRY_MS	  1000 /* of the first answer: a final error is seen between */
+#define PAUSE_US  (100 * MS_US)
+#define SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
+
+static int64_t
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
+}
+
+bool
+check_again(Check *check, rd_kafka_resp_err_t error)
+{
+	if (check->until == 0)
+		check->until = now_us() + BROKER_WAIT_MS * MS_US;
+	kafka_trouble_poll(&check->trouble, check->client);
+	if (kafka_error_passes(error) && !kafka_trouble_is_final(&check->trouble) &&
+		now_us() < check->until)
+	{
+		usleep(PAUSE_US);
+		return true;
+	}
+	check->until = 0;
+	return false;
+}
+
+/* ---- metadata ---------------------------------------------------------- */
+
+const struct rd_kafka_metadata_topic *
+check_find_topic(const struct rd_kafka_metadata *metadata, const char *name)
+{
+	for (int i = 0; i < metadata->topic_cnt; i++)
+		if (strcmp(metadata->topics[i].topic, name) == 0)
+			return &metadata->topics[i];
+	return NULL;
+}
+
+/* Whether each topic to consume is there, and its partitions have leaders. */
+static bool
+is_settled(const Check *check, const struct rd_kafka_metadata *metadata)
+{
+	for (char **name = check->config->topics; *name != NULL; name++)
+	{
+		const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
+																	   *name);
+
+		if (topic == NULL || kafka_error_passes(topic->err))
+			return false;
+		for (int i = 0; i < topic->partition_cnt; i++)
+			if (topic->partitions[i].leader < 0)
+				return false;
+	}
+	return true;
+}
+
+static const struct rd_kafka_metadata *
+ask_metadata(Check *check)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+	rd_kafka_resp_err_t				error;
+	Buf								why = {0};
+
+	do
+		error = rd_kafka_metadata(check->client, 1, NULL, &metadata, TRY_MS);
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
+	check->until = 0;
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return metadata;
+	kafka_trouble_explain(&check->trouble, error, &why);
+	check_bad(check, "See [kafka] bootstrap.servers and the security settings.",
+			  "broker: %s", buf_str(&why));
+	buf_free(&why);
+	return NULL;
+}
+
+static bool
+make_client(Check *check)
+{
+	char			 reason[KAFKA_ERROR_MAX];
+	Buf				 files = {0};
+	rd_kafka_conf_t *conf = kafka_conf_new(check->config,
+										   (KafkaProperties){{NULL, NULL}},
+										   (KafkaProperties){
+											   {"log.queue", "false"},
+											   {"log_level", "6"},
+											   {"log.connection.close", "true"},
+											   {NULL, NULL},
+										   });
+
+	kafka_trouble_init(&check->trouble, check->config, conf);
+	check->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+	if (check->client != NULL)
+		return true;
+	kafka_name_files(check->config, reason, &files);
+	check_bad(check, "See [kafka].", "broker: %s%s", reason, buf_str(&files));
+	buf_free(&files);
+	return false;
+}
+
+const struct rd_kafka_metadata *
+check_broker(Check *check)
+{
+	const struct rd_kafka_metadata *metadata;
+	int64_t							settle_until;
+
+	if (!make_client(check))
+		return NULL;
+	metadata = ask_metadata(check);
+	settle_until = now_us() + SETTLE_MS * MS_US;
+	while (metadata != NULL && !is_settled(check, metadata) &&
+		   now_us() < settle_until)
+	{
+		rd_kafka_metadata_destroy(metadata);
+		usleep(PAUSE_US);
+		metadata = ask_metadata(check);
+	}
+	if (metadata != NULL)
+		check_good("broker: %d of them, %d topics", metadata->broker_cnt,
+				   metadata->topic_cnt);
+	return metadata;
+}
+
+/* ---- topics ------------------------------------------------------------ */
+
+/* The answer to one question; what a person is told goes to *why. */
+static rd_kafka_resp_err_t
+would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
+{
+	char			  reason[KAFKA_ERROR_MAX] = "";
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
+	rd_kafka_AdminOptions_t
+					   *options = rd_kafka_AdminOptions_new(check->client,
+															RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	rd_kafka_event_t   *event;
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	size_t				count;
+
+	(void) rd_kafka_AdminOptions_set_validate_only(options, 1, reason,
+												   sizeof(reason));
+	rd_kafka_CreateTopics(check->client, &topic, 1, options, queue);
+	event = rd_kafka_queue_poll(queue, BROKER_WAIT_MS);
+	buf_clear(why);
+	if (event != NULL)
+		error = rd_kafka_event_error(event);
+	if (event != NULL && error == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		const rd_kafka_topic_result_t *
+			*results = rd_kafka_CreateTopics_result_topics(
+				rd_kafka_event_CreateTopics_result(event), &count);
+
+		Assert(count == 1);
+		error = rd_kafka_topic_result_error(results[0]);
+		if (rd_kafka_topic_result_error_string(results[0]) != NULL)
+			buf_add_str(why, rd_kafka_topic_result_error_string(results[0]));
+	}
+	else
+		buf_add_str(why, event != NULL ? rd_kafka_event_error_string(event)
+									   : "no answer");
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_queue_destroy(queue);
+	return error;
+}
+
+void
+check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
+{
+	Buf					why = {0};
+	rd_kafka_resp_err_t error;
+
+	do
+		error = would_create(check, topic, &why);
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
+	check->until = 0;
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		check_good("topic %s: missing, will be made at start", name);
+	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+		check_good("topic %s: has just been made", name);
+	else
+		check_bad(check, "Make it by hand, or allow the relay to.",
+				  "topic %s: missing, cannot be made: %s", name, buf_str(&why));
+	rd_kafka_NewTopic_destroy(topic);
+	buf_free(&why);
+}
+
+rd_kafka_resp_err_t
+check_find_range(Check *check, const char *topic, int partition, int64_t *first,
+				 int64_t *end)
+{
+	rd_kafka_resp_err_t error;
+
+	do
+		error = kafka_find_range(check->client, topic, partition, first, end,
+								 BROKER_WAIT_MS);
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
+	check->until = 0;
+	return error;
+}

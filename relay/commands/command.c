@@ -1,0 +1,208 @@
+/*
+ * command.c - what the commands share that do one thing and end
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "commands/command.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/safe_text.h"
+
+void
+command_say(const char *format, ...)
+{
+	Buf		line = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vline(&line, format, args);
+	va_end(args);
+	safe_line(stderr, "pgstock-relay: %s", buf_str(&line));
+	buf_free(&line);
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+PGresult *
+command_checked(PGresult *result, const char *what)
+{
+	const char *sqlstate = api_sqlstate(result);
+	bool		denied = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
+	char	   *text = api_failure(&result);
+
+	if (text != NULL)
+		command_say("%s: %s%s", what, text,
+					denied ? ": the role of conninfo needs SELECT "
+							 "grant_stock_access('<role>', 'relay')"
+						   : "");
+	free(text);
+	return result;
+}
+
+bool
+command_open(Command *command, const Config *config)
+{
+	PGresult *result;
+	bool	  sound;
+
+	*command = (Command){.config = config, .code = EXIT_RUNTIME};
+	command->pg = pgconn_open_blocking(config->conninfo, config->name);
+	if (PQstatus(command->pg) != CONNECTION_OK)
+	{
+		command_say("database: %s", PQerrorMessage(command->pg));
+		return false;
+	}
+	result = command_checked(api_exec(command->pg, API_HELLO, NULL),
+							 "extension");
+	if (result == NULL)
+		return false;
+	sound = api_read_hello(result, &command->hello);
+	PQclear(result);
+	if (sound && command->hello.relay_api == API_VERSION)
+	{
+		command->code = EXIT_CLEAN;
+		return true;
+	}
+	command_say("the extension speaks relay_api %d, this relay %d: install "
+				"matching versions",
+				command->hello.relay_api, API_VERSION);
+	command->code = EXIT_INCOMPATIBLE;
+	return false;
+}
+
+void
+command_close(Command *command)
+{
+	PQfinish(command->pg);
+	command->pg = NULL;
+}
+
+/* ---- the broker -------------------------------------------------------- */
+
+const char *
+command_group(const Command *command)
+{
+	return command->config->group[0] != '\0' ? command->config->group
+											 : command->hello.inbox_group;
+}
+
+rd_kafka_t *
+command_broker(Command *command)
+{
+	char			 reason[KAFKA_ERROR_MAX];
+	rd_kafka_conf_t *conf = kafka_conf_new(
+		command->config,
+		(KafkaProperties){
+			/* where these are reached, 2.0.2 rests for a whole second */
+			{"queued.min.messages", "150000"},
+			{"queued.max.messages.kbytes", "65536"},
+			{"fetch.wait.max.ms", "20"},
+			{NULL, NULL},
+		},
+		(KafkaProperties){
+			{"log.queue", "false"},
+			{"log_level", "6"},
+			{"log.connection.close", "true"},
+			{"enable.auto.commit", "false"},
+			{"enable.auto.offset.store", "false"},
+			{"enable.partition.eof", "true"},
+			{"auto.offset.reset", "earliest"},
+			{"check.crcs", "true"},
+			{"group.id", command_group(command)},
+			{NULL, NULL},
+		});
+	rd_kafka_t *client;
+	Buf			files = {0};
+
+	kafka_trouble_init(&command->trouble, command->config, conf);
+	client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
+	if (client == NULL)
+	{
+		kafka_name_files(command->config, reason, &files);
+		command_say("broker: %s%s", reason, buf_str(&files));
+	}
+	buf_free(&files);
+	return client;
+}
+
+const struct rd_kafka_metadata *
+command_metadata(rd_kafka_t *client, const char *topic)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+	rd_kafka_topic_t			   *handle = NULL;
+	KafkaTrouble				   *trouble = rd_kafka_opaque(client);
+	rd_kafka_resp_err_t				error;
+	Buf								why = {0};
+
+	if (topic != NULL)
+		handle = rd_kafka_topic_new(client, topic, NULL);
+	error = rd_kafka_metadata(client, handle == NULL, handle, &metadata,
+							  COMMAND_BROKER_MS);
+	if (handle != NULL)
+		rd_kafka_topic_destroy(handle);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return metadata;
+	kafka_trouble_poll(trouble, client);
+	kafka_trouble_explain(trouble, error, &why);
+	command_say("broker: %s", buf_str(&why));
+	buf_free(&why);
+	return NULL;
+}
+
+const struct rd_kafka_metadata_topic *
+command_topic(const struct rd_kafka_metadata *metadata, const char *name)
+{
+	for (int i = 0; i < metadata->topic_cnt; i++)
+		if (strcmp(metadata->topics[i].topic, name) == 0 &&
+			metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return &metadata->topics[i];
+	return NULL;
+}
+
+/* ---- arguments and progress -------------------------------------------- */
+
+bool
+command_point(const char *option, const char *text, const char *number,
+			  Point *point)
+{
+	*point = (Point){.text = text, .number = -1, .moment_us = -1};
+	if (parse_number(text, &point->number))
+		return true;
+	point->number = -1;
+	if (parse_moment(text, &point->moment_us))
+		return true;
+	command_say("--%s: \"%s\" is neither %s nor a time such as "
+				"2026-01-31T12:00:00Z",
+				option, text, number);
+	return false;
+}
+
+ExitCode
+command_misused(const Arguments *arguments)
+{
+	Buf usage = {0};
+
+	arguments_usage(arguments, &usage);
+	fprintf(stderr, "\n%s", buf_str(&usage));
+	buf_free(&usage);
+	return EXIT_USAGE;
+}
+
+void
+command_progress(const char *what, int64_t count)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%" PRId64 " %s", count, what);
+}
+
+void
+command_progress_end(void)
+{
+	if (isatty(STDERR_FILENO))
+		fputc('\n', stderr);
+}

@@ -1,0 +1,41 @@
+/*
+ * discard.c - gives up events that the broker never takes
+ *
+ * Each is a transaction of its own; one that fails does not hinder the next.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <stdio.h>
+
+#include "commands/command.h"
+
+static bool
+discard(Command *command, const char *event_id, const char *reason)
+{
+	const PgParam params[] = {{.data = event_id}, {.data = reason}};
+	PGresult	 *result = api_exec(command->pg, API_DISCARD_HELD, params);
+
+	result = command_checked(result, "discard");
+	if (result == NULL)
+		command->code = EXIT_RUNTIME;
+	else
+		printf("%s is discarded\n", event_id);
+	PQclear(result);
+	return PQstatus(command->pg) == CONNECTION_OK;
+}
+
+ExitCode
+cmd_discard(const Arguments *arguments, const Config *config)
+{
+	Command	 command;
+	ExitCode code;
+
+	if (command_open(&command, config))
+		for (int i = 0; i < arguments->operand_count; i++)
+			if (!discard(&command, arguments->operands[i],
+						 arguments->values[ARG_REASON]))
+				break;
+	code = command.code;
+	command_close(&command);
+	return code;
+}

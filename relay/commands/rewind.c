@@ -1,0 +1,224 @@
+/*
+ * rewind.c - messages of a topic, to be read again
+ *
+ * The database says where the relays read, but a relay asks only when it is
+ * given partitions.  So none may consume the topic meanwhile: the group is
+ * asked for its members first.  What was applied and is still remembered is a
+ * duplicate when it comes again.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands/command.h"
+#include "common/safe_text.h"
+#include "db/api_command.h"
+
+/* ---- who consumes ------------------------------------------------------ */
+
+static bool
+member_reads(const rd_kafka_MemberDescription_t *member, const char *topic)
+{
+	const rd_kafka_MemberAssignment_t
+		*assignment = rd_kafka_MemberDescription_assignment(member);
+	const rd_kafka_topic_partition_list_t
+		*partitions = assignment != NULL
+						  ? rd_kafka_MemberAssignment_partitions(assignment)
+						  : NULL;
+
+	for (int i = 0; partitions != NULL && i < partitions->cnt; i++)
+		if (strcmp(partitions->elems[i].topic, topic) == 0)
+			return true;
+	return false;
+}
+
+static bool
+group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
+			  const char								*topic)
+{
+	size_t members = rd_kafka_ConsumerGroupDescription_member_count(group);
+	rd_kafka_consumer_group_state_t
+		state = rd_kafka_ConsumerGroupDescription_state(group);
+
+	for (size_t i = 0; i < members; i++)
+	{
+		const rd_kafka_MemberDescription_t
+			*member = rd_kafka_ConsumerGroupDescription_member(group, i);
+
+		/* while the group shares out, nobody knows who gets what */
+		if (state == RD_KAFKA_CONSUMER_GROUP_STATE_STABLE &&
+			!member_reads(member, topic))
+			continue;
+		command_say("relay \"%s\" at %s consumes topic \"%s\", or is about "
+					"to: stop it first; after a kill the group forgets it in "
+					"10 s",
+					rd_kafka_MemberDescription_client_id(member),
+					rd_kafka_MemberDescription_host(member), topic);
+		return false;
+	}
+	return true;
+}
+
+static bool
+nobody_consumes(Command *command, rd_kafka_t *client, const char *topic)
+{
+	const char		 *group = command_group(command);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_event_t *event;
+	const rd_kafka_ConsumerGroupDescription_t **groups;
+	size_t										count = 0;
+	bool										is_free = false;
+
+	rd_kafka_DescribeConsumerGroups(client, &group, 1, NULL, queue);
+	event = rd_kafka_queue_poll(queue, COMMAND_BROKER_MS);
+	if (event == NULL || rd_kafka_event_error(event) != 0)
+		command_say("could not ask for consumer group \"%s\": %s", group,
+					event != NULL ? rd_kafka_event_error_string(event)
+								  : "no answer");
+	else
+	{
+		groups = rd_kafka_DescribeConsumerGroups_result_groups(
+			rd_kafka_event_DescribeConsumerGroups_result(event), &count);
+		Assert(count == 1);
+		is_free = group_is_free(groups[0], topic);
+	}
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_queue_destroy(queue);
+	return is_free;
+}
+
+/* ---- where to ---------------------------------------------------------- */
+
+/* Between what the partition has and what will come. */
+static rd_kafka_resp_err_t
+clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
+{
+	int64_t				first;
+	int64_t				end;
+	rd_kafka_resp_err_t error = kafka_find_range(client, partition->topic,
+												 partition->partition, &first,
+												 &end, COMMAND_BROKER_MS);
+
+	if (partition->offset < 0 || partition->offset > end)
+		partition->offset = end; /* END: nothing is as late as that */
+	partition->offset = Max(partition->offset, first);
+	return error;
+}
+
+static bool
+find_targets(rd_kafka_t *client, const struct rd_kafka_metadata_topic *topic,
+			 const Point *to, ApiBatch *targets)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		topic->partition_cnt);
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	for (int i = 0; i < topic->partition_cnt; i++)
+		rd_kafka_topic_partition_list_add(list, topic->topic,
+										  topic->partitions[i].id)
+			->offset = to->number >= 0 ? to->number : to->moment_us / 1000;
+	if (to->number < 0)
+		error = kafka_find_offsets(client, list, COMMAND_BROKER_MS);
+	api_batch_begin(targets);
+	for (int i = 0; error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+	{
+		error = clamp(client, &list->elems[i]);
+		api_batch_add(targets,
+					  &(ApiMessage){
+						  .topic = {topic->topic, strlen(topic->topic)},
+						  .partition = list->elems[i].partition,
+						  .offset = list->elems[i].offset,
+						  .timestamp_ms = -1,
+					  });
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		command_say("could not find offsets: %s", rd_kafka_err2str(error));
+	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* ---- the command ------------------------------------------------------- */
+
+static bool
+move(Command *command, const char *topic, ApiBatch *targets, const char *why)
+{
+	int64_t	  sum = 0;
+	PGresult *moved = command_checked(api_exec_rewind(command->pg, topic,
+													  targets, why),
+									  "rewind");
+
+	if (moved == NULL)
+		return false;
+	for (int row = 0; row < PQntuples(moved); row++)
+	{
+		int64_t was = api_int(moved, row, 1);
+		int64_t now = api_int(moved, row, 2);
+
+		sum += was - now;
+		safe_line(stdout, "%s/%s: %" PRId64 " -> %" PRId64 "%s", topic,
+				  PQgetvalue(moved, row, 0), was, now,
+				  was == now ? " (unchanged)" : "");
+	}
+	if (PQntuples(moved) == 0)
+		puts("nothing of this topic has been consumed yet");
+	else
+		printf("%" PRId64 " offsets will be read again; ids that are still "
+			   "remembered are duplicates\n",
+			   sum);
+	PQclear(moved);
+	return true;
+}
+
+static bool
+rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
+			 const Point *to)
+{
+	const char					   *topic = arguments->values[ARG_TOPIC];
+	const char					   *reason = arguments->values[ARG_REASON];
+	const struct rd_kafka_metadata *metadata = command_metadata(client, topic);
+	const struct rd_kafka_metadata_topic *found = NULL;
+	ApiBatch							  targets = {0};
+	char *why = xasprintf("to %s%s%s", to->text, reason != NULL ? ": " : "",
+						  reason != NULL ? reason : "");
+	bool  good;
+
+	if (metadata != NULL)
+		found = command_topic(metadata, topic);
+	if (metadata != NULL && found == NULL)
+		command_say("there is no topic \"%s\"", topic);
+	good = found != NULL && nobody_consumes(command, client, topic) &&
+		   find_targets(client, found, to, &targets) &&
+		   move(command, topic, &targets, why);
+	if (metadata != NULL)
+		rd_kafka_metadata_destroy(metadata);
+	api_batch_free(&targets);
+	free(why);
+	return good;
+}
+
+ExitCode
+cmd_rewind(const Arguments *arguments, const Config *config)
+{
+	Command		command;
+	Point		to;
+	rd_kafka_t *client;
+	ExitCode	code;
+
+	if (!command_point("to", arguments->values[ARG_TO], "an offset", &to))
+		return command_misused(arguments);
+	if (command_open(&command, config))
+	{
+		client = command_broker(&command);
+		if (client == NULL || !rewind_topic(&command, client, arguments, &to))
+			command.code = EXIT_RUNTIME;
+		if (client != NULL)
+			rd_kafka_destroy(client);
+	}
+	code = command.code;
+	command_close(&command);
+	return code;
+}

@@ -1,0 +1,105 @@
+/*
+ * config.h - the configuration: one table for parse, reload, show and sample
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_CONFIG_CONFIG_H
+#define PGSTOCK_CONFIG_CONFIG_H
+
+#include <stdio.h>
+
+#include "common/log.h"
+
+#define RETRY_DELAYS_MAX 16
+
+/* [inbox] first_offset; anything else is milliseconds since 1970 */
+#define FIRST_OFFSET_EARLIEST (-2)
+#define FIRST_OFFSET_LATEST	  (-1)
+
+/* [outbox] mode */
+#define MODE_IDEMPOTENT	   0
+#define MODE_TRANSACTIONAL 1
+
+typedef struct Durations
+{
+	unsigned count;
+	int64_t	 us[RETRY_DELAYS_MAX];
+} Durations;
+
+typedef struct Config
+{
+	/* [relay] */
+	char   *name;		/* in application_name and client.id */
+	int64_t log_level;	/* LogLevel */
+	int64_t log_format; /* LogFormat */
+	/* [postgres] */
+	char *conninfo; /* may hold a secret */
+	/* [kafka]: name, value, name, value, ..., NULL; may hold secrets */
+	char **kafka;
+	/* [outbox] */
+	int64_t mode;
+	int64_t publish_after; /* of config_publish_afters */
+	int64_t poll_interval_us;
+	int64_t batch_rows;
+	int64_t header_profile; /* set of HeaderProfile */
+	int64_t retention_us;
+	/* [inbox] */
+	char	**topics;
+	char	 *group; /* empty: the database's */
+	int64_t	  first_offset;
+	Durations retry_delays;
+	int64_t	  order_wait_us;
+	int64_t	  dedup_retention_us;
+	char	 *dlq_topic; /* {topic} stands for the topic */
+	/* [http] */
+	char *http_listen; /* empty: none */
+	/* [webhook] */
+	char   *webhook_url;	/* a secret; empty: no alerts */
+	char   *webhook_secret; /* empty: no signature */
+	int64_t webhook_format; /* index of alert_formats */
+	int64_t webhook_backlog;
+	char  **webhook_allow; /* hosts and networks */
+	char   *webhook_ca;	   /* empty: the system's */
+	int64_t webhook_allow_http;
+} Config;
+
+/* The choices of publish_after, as the database knows them too. */
+enum
+{
+	PUBLISH_AUTO,
+	PUBLISH_LOCAL,
+	PUBLISH_REMOTE_FLUSH
+};
+extern const char *const config_publish_afters[];
+
+/* What the command line says in place of the file. */
+typedef struct ConfigOverrides
+{
+	const char *path;	  /* the file, or NULL */
+	const char *postgres; /* conninfo, or NULL */
+	const char *kafka;	  /* bootstrap.servers, or NULL */
+	bool		offline;  /* no broker need be named: none is asked */
+} ConfigOverrides;
+
+/* NULL and one sentence in *error if anything is wrong. */
+Config *config_load(const ConfigOverrides *from, Buf *error) MUST_CHECK;
+void	config_free(Config *config);
+
+/*
+ * Takes over from fresh what may change while running.  The names of options
+ * that differ and need a restart are appended to *restart.
+ */
+void config_reload(Config *config, const Config *fresh, Buf *restart);
+
+/* A file with every key, its default and what it means. */
+void config_print_sample(FILE *to);
+
+/* The same with the values in force, secrets masked. */
+void config_print(const Config *config, FILE *to);
+
+/* Where dead letters of a topic go; freed by the caller. */
+char *config_dlq_topic(const Config *config, const char *topic);
+
+const char *config_kafka_get(const Config *config, const char *property);
+
+#endif

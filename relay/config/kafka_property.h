@@ -1,0 +1,41 @@
+/*
+ * kafka_property.h - the properties of librdkafka that [kafka] may set
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_CONFIG_KAFKA_PROPERTY_H
+#define PGSTOCK_CONFIG_KAFKA_PROPERTY_H
+
+#include "common/util.h"
+
+typedef enum KafkaValue
+{
+	KAFKA_TEXT,		 /* librdkafka judges it */
+	KAFKA_ADDRESSES, /* host:port, ... */
+	KAFKA_FLAG,		 /* true or false */
+	KAFKA_NUMBER,	 /* min to max */
+	KAFKA_NUMBER_0,	 /* the same, or 0 */
+	KAFKA_CHOICE,	 /* one of choices */
+} KafkaValue;
+
+typedef struct KafkaProperty
+{
+	const char *name;
+	KafkaValue	value;
+	int64_t		min;
+	int64_t		max;
+	const char *choices; /* comma-separated */
+} KafkaProperty;
+
+extern const KafkaProperty kafka_properties[];
+extern const size_t		   kafka_properties_count;
+
+/* A property and its value from [kafka]; what is wrong goes to *error. */
+bool kafka_check_property(const char *property, const char *value,
+						  Buf *error) MUST_CHECK;
+bool kafka_property_is_secret(const char *property);
+
+/* Why a property cannot be set; NULL: it can, or nobody knows it. */
+const char *kafka_property_refusal(const char *property);
+
+#endif

@@ -1,0 +1,361 @@
+/*
+ * daemon.c - the daemon: start, loop, stop
+ *
+ * One thread.  Handlers of the loop record what happened; after each of them
+ * the two pumps decide and act (relay_turn), then the process sleeps until
+ * something happens or the next moment that one of them named.
+ *
+ * READY is told when the configuration is good and the loop turns: a database
+ * or broker that is away is a state, not a failed start.  The watchdog is fed
+ * only while neither pump is overdue for what it said it would do.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "daemon.h"
+
+#include <inttypes.h>
+#include <libpq-fe.h>
+#include <malloc.h>
+#include <signal.h>
+#include <string.h>
+
+#include "alerts/webhook.h"
+#include "common/http_server.h"
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "inbox/pump.h"
+#include "kafka/client.h"
+#include "outbox/pump.h"
+
+#define LOG_MODULE "relay"
+
+#define DRAIN_US (10 * SEC_US) /* from SIGTERM to leaving at the latest */
+
+typedef struct Relay
+{
+	ConfigOverrides from; /* for a reload */
+	Config		   *config;
+	Loop		   *loop;
+	LoopTimer	   *turn_timer; /* wakes the loop for the next turn */
+	LoopTimer	   *watchdog_timer;
+	int64_t			watchdog_us; /* between two signs of life; 0: none wanted */
+	Metrics		   *metrics;
+	Outbox		   *outbox;
+	Inbox		   *inbox;
+	Webhook		   *webhook;
+	Http		   *http;		 /* NULL: not wanted */
+	PumpState		told_outbox; /* as systemd knows it */
+	PumpState		told_inbox;
+	bool			stopping;
+	bool			hurried; /* a second SIGTERM */
+} Relay;
+
+/* ---- pages ------------------------------------------------------------- */
+
+static bool
+relay_is_ready(Relay *relay, Buf *body)
+{
+	bool outbox = outbox_is_ready(relay->outbox, body);
+	bool inbox;
+
+	buf_add_str(body, outbox ? ": ok\n" : ": failing\n");
+	inbox = inbox_is_ready(relay->inbox, body);
+	buf_add_str(body, inbox ? ": ok\n" : ": failing\n");
+	return outbox && inbox && !relay->stopping;
+}
+
+static bool
+relay_is_overdue(const Relay *relay)
+{
+	return outbox_is_overdue(relay->outbox) || inbox_is_overdue(relay->inbox);
+}
+
+static void
+relay_status(Relay *relay, HttpAnswer *answer)
+{
+	Buf	 sentence = {0};
+	bool ready = relay_is_ready(relay, &sentence);
+
+	buf_free(&sentence);
+	answer->type = "application/json";
+	buf_printf(&answer->body,
+			   "{\"status\":\"%s\",\"version\":\"%s\","
+			   "\"name\":",
+			   ready ? "ok" : "failing", PGSTOCK_VERSION);
+	json_string(&answer->body, relay->config->name);
+	buf_add_str(&answer->body, ",\"components\":{\"outbox\":");
+	outbox_status_json(relay->outbox, &answer->body);
+	buf_add_str(&answer->body, ",\"inbox\":");
+	inbox_status_json(relay->inbox, &answer->body);
+	buf_add_str(&answer->body, ",\"webhook\":");
+	webhook_status_json(relay->webhook, &answer->body);
+	buf_add_str(&answer->body, "}}\n");
+}
+
+static void
+relay_page(void *arg, const char *path, HttpAnswer *answer)
+{
+	Relay *relay = arg;
+
+	if (strcmp(path, "/metrics") == 0)
+	{
+		inbox_refresh_metrics(relay->inbox);
+		if (answer->may_wait && !inbox_metrics_are_new(relay->inbox))
+		{
+			answer->status = HTTP_LATER;
+			return;
+		}
+		answer->status = 200;
+		answer->type = "text/plain; version=0.0.4";
+		metrics_render(relay->metrics, &answer->body);
+	}
+	else if (strcmp(path, "/livez") == 0)
+	{
+		answer->status = relay_is_overdue(relay) ? 503 : 200;
+		buf_add_str(&answer->body,
+					answer->status == 200 ? "ok\n" : "a pump hangs\n");
+	}
+	else if (strcmp(path, "/readyz") == 0)
+		answer->status = relay_is_ready(relay, &answer->body) ? 200 : 503;
+	else if (strcmp(path, "/status") == 0)
+	{
+		answer->status = 200;
+		relay_status(relay, answer);
+	}
+}
+
+/* ---- signals and timers ------------------------------------------------ */
+
+static void
+relay_on_stop(void *arg)
+{
+	Relay  *relay = arg;
+	int64_t stop_by = loop_now(relay->loop) + DRAIN_US;
+
+	if (relay->stopping)
+	{
+		relay->hurried = true;
+		return;
+	}
+	relay->stopping = true;
+	log_info("stops, lets what is in flight arrive");
+	loop_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64,
+				DRAIN_US + 5 * SEC_US);
+	outbox_stop(relay->outbox, stop_by);
+	inbox_stop(relay->inbox, stop_by);
+	webhook_stop(relay->webhook);
+}
+
+static void
+relay_on_reload(void *arg)
+{
+	Relay  *relay = arg;
+	Buf		error = {0};
+	Buf		restart = {0};
+	Config *fresh;
+
+	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64, loop_now(relay->loop));
+	fresh = config_load(&relay->from, &error);
+	if (fresh == NULL)
+		log_error("configuration is kept as it was: %s", buf_str(&error));
+	else
+	{
+		config_reload(relay->config, fresh, &restart);
+		log_configure((LogLevel) relay->config->log_level,
+					  (LogFormat) relay->config->log_format);
+		outbox_reconfigured(relay->outbox);
+		inbox_reconfigured(relay->inbox);
+		log_info("configuration reloaded");
+		if (restart.len > 0)
+			log_warning("these need a restart: %s", buf_str(&restart));
+	}
+	config_free(fresh);
+	buf_free(&error);
+	buf_free(&restart);
+	loop_notify("READY=1");
+}
+
+static void
+relay_on_tell(void *arg)
+{
+	HttpAnswer answer = {0};
+
+	relay_status(arg, &answer);
+	log_info("%s", buf_str(&answer.body));
+	buf_free(&answer.body);
+}
+
+static void
+relay_on_watchdog(void *arg)
+{
+	Relay *relay = arg;
+
+	if (relay_is_overdue(relay))
+		log_error("a pump hangs: the watchdog is not fed");
+	else
+		loop_notify("WATCHDOG=1");
+	loop_timer_set(relay->watchdog_timer,
+				   loop_now(relay->loop) + relay->watchdog_us / 2);
+}
+
+static void
+relay_on_turn(void *arg UNUSED)
+{
+	/* waking up was all */
+}
+
+/* ---- start, loop, stop ------------------------------------------------- */
+
+static bool
+relay_listen(Relay *relay)
+{
+	Buf error = {0};
+
+	if (relay->config->http_listen[0] == '\0')
+		return true;
+	relay->http = http_new(relay->loop, relay->config->http_listen, relay_page,
+						   relay, &error);
+	if (relay->http == NULL)
+		log_error("%s", buf_str(&error));
+	buf_free(&error);
+	return relay->http != NULL;
+}
+
+static void
+relay_watch_signals(Relay *relay)
+{
+	signal(SIGPIPE, SIG_IGN);
+	loop_signal(relay->loop, SIGTERM, relay_on_stop, relay);
+	loop_signal(relay->loop, SIGINT, relay_on_stop, relay);
+	loop_signal(relay->loop, SIGHUP, relay_on_reload, relay);
+	loop_signal(relay->loop, SIGUSR1, relay_on_tell, relay);
+}
+
+/* Order matters: signals are blocked before librdkafka starts threads. */
+static bool
+relay_start(Relay *relay)
+{
+	char libpq[16];
+
+	relay->loop = loop_new();
+	relay_watch_signals(relay);
+	relay->metrics = metrics_new();
+	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
+	*metrics_cell(relay->metrics, METRIC_BUILD_INFO, "version", PGSTOCK_VERSION,
+				  "libpq", libpq, "librdkafka", rd_kafka_version_str(),
+				  NULL) = 1;
+	log_info("starts version=%s libpq=%s librdkafka=%s name=%s",
+			 PGSTOCK_VERSION, libpq, rd_kafka_version_str(),
+			 relay->config->name);
+	relay->turn_timer = loop_timer_new(relay->loop, relay_on_turn, relay);
+	relay->watchdog_timer = loop_timer_new(relay->loop, relay_on_watchdog,
+										   relay);
+	relay->outbox = outbox_new(relay->loop, relay->config, relay->metrics);
+	relay->inbox = inbox_new(relay->loop, relay->config, relay->metrics);
+	relay->webhook = webhook_new(relay->loop, relay->config, relay->metrics);
+	if (!relay_listen(relay))
+		return false;
+	relay->watchdog_us = loop_watchdog_us();
+	if (relay->watchdog_us > 0)
+		loop_timer_set(relay->watchdog_timer, loop_now(relay->loop));
+	loop_notify("READY=1");
+	return true;
+}
+
+static void
+relay_tell_systemd(Relay *relay)
+{
+	PumpState outbox = outbox_state(relay->outbox);
+	PumpState inbox = inbox_state(relay->inbox);
+
+	if (outbox == relay->told_outbox && inbox == relay->told_inbox)
+		return;
+	relay->told_outbox = outbox;
+	relay->told_inbox = inbox;
+	loop_notify("STATUS=outbox %s, inbox %s", pump_state_name(outbox),
+				pump_state_name(inbox));
+}
+
+static void
+relay_turn(Relay *relay)
+{
+	int64_t outbox_at = outbox_turn(relay->outbox);
+	bool	leads = outbox_is_leader(relay->outbox);
+	int64_t inbox_at = inbox_turn(relay->inbox, leads);
+	int64_t webhook_at = webhook_turn(relay->webhook, leads);
+
+	if (inbox_metrics_are_new(relay->inbox))
+		http_wake(relay->http);
+	loop_timer_set(relay->turn_timer,
+				   Min(Min(outbox_at, inbox_at), webhook_at));
+	relay_tell_systemd(relay);
+}
+
+static bool
+relay_is_over(const Relay *relay)
+{
+	if (relay->hurried || outbox_exit_code(relay->outbox) != EXIT_CLEAN ||
+		inbox_exit_code(relay->inbox) != EXIT_CLEAN)
+		return true;
+	return outbox_is_done(relay->outbox) && inbox_is_done(relay->inbox) &&
+		   webhook_is_done(relay->webhook);
+}
+
+static ExitCode
+relay_loop(Relay *relay)
+{
+	int code;
+
+	relay_turn(relay);
+	while (!relay_is_over(relay))
+	{
+		loop_turn(relay->loop);
+		relay_turn(relay);
+	}
+	code = outbox_exit_code(relay->outbox);
+	if (code == EXIT_CLEAN)
+		code = inbox_exit_code(relay->inbox);
+	if (code == EXIT_CLEAN && relay->hurried)
+		code = EXIT_RUNTIME;
+	log_info("ends exit_code=%d", code);
+	return (ExitCode) code;
+}
+
+/* In reverse order of the start. */
+static void
+relay_end(Relay *relay)
+{
+	http_free(relay->http);
+	webhook_free(relay->webhook);
+	inbox_free(relay->inbox);
+	outbox_free(relay->outbox);
+	loop_timer_free(relay->watchdog_timer);
+	loop_timer_free(relay->turn_timer);
+	metrics_free(relay->metrics);
+	loop_free(relay->loop);
+	config_free(relay->config);
+}
+
+ExitCode
+relay_run(const ConfigOverrides *from)
+{
+	Relay	 relay = {.from = *from};
+	Buf		 error = {0};
+	ExitCode code = EXIT_RUNTIME;
+
+	relay.config = config_load(from, &error);
+	if (relay.config == NULL)
+	{
+		log_error("%s", buf_str(&error));
+		buf_free(&error);
+		return EXIT_USAGE;
+	}
+	log_configure((LogLevel) relay.config->log_level,
+				  (LogFormat) relay.config->log_format);
+	/* librdkafka's threads do not need heaps of their own */
+	mallopt(M_ARENA_MAX, 2);
+	if (relay_start(&relay))
+		code = relay_loop(&relay);
+	relay_end(&relay);
+	return code;
+}

@@ -1,0 +1,15 @@
+/*
+ * daemon.h - the daemon
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_DAEMON_H
+#define PGSTOCK_DAEMON_H
+
+#include "common/exit_code.h"
+#include "config/config.h"
+
+/* Runs until it is told to stop or cannot go on. */
+ExitCode relay_run(const ConfigOverrides *from);
+
+#endif

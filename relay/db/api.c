@@ -1,0 +1,594 @@
+/*
+ * api.c - the database's functions for the relay (docs/relay-protocol.md)
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "db/api.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+
+#define LOG_MODULE "api"
+
+/* 2000-01-01, from which PostgreSQL counts, in microseconds since 1970 */
+#define POSTGRES_EPOCH_US INT64_C(946684800000000)
+
+/* types of array elements */
+#define OID_BYTEA 17
+#define OID_INT8  20
+#define OID_INT4  23
+#define OID_TEXT  25
+
+#define FUNCTION(name) "SELECT * FROM pgstock_internal." name
+#define APPLY_PARAMETERS                                              \
+	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
+	" $6::bytea[], $7::bytea[], $8::jsonb"
+
+static const PgStatement statements[API_CALLS] = {
+	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
+	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
+	[API_ECHO] = {"echo", FUNCTION("relay_echo()"), 0, API_ECHO, 0},
+	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
+	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
+	[API_BEAT] = {"beat", FUNCTION("relay_beat()"), 0, API_BEAT, 0},
+	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
+					  0},
+	[API_LOOK] = {"look",
+				  FUNCTION("relay_look($1::text, $2::text, $3::int, $4::int)"),
+				  4, API_LOOK, 1},
+	[API_POSITION_OF] = {"position_of", FUNCTION("relay_position($1::bytea)"),
+						 1, API_POSITION_OF, 0},
+	[API_SLEEP] = {"sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
+				   API_SLEEP, 0},
+	[API_PAGE] = {"page",
+				  FUNCTION(
+					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
+				  4, API_PAGE, 1},
+	[API_STORE] = {"store",
+				   FUNCTION("relay_store_position($1::text,"
+							" $2::bigint, $3::boolean, $4::bigint)"),
+				   4, API_STORE, 0},
+	[API_HELD] = {"held", FUNCTION("relay_held_topics()"), 0, API_HELD, 0},
+	[API_HOLD] = {"hold",
+				  FUNCTION("relay_hold($1::text, $2::text, $3::bigint)"), 3,
+				  API_HOLD, 0},
+	[API_SET_ASIDE] = {"set_aside",
+					   FUNCTION("relay_set_aside($1::bigint[], $2::bigint)"), 2,
+					   API_SET_ASIDE, 0},
+	[API_HELD_PAGE] = {"held_page",
+					   FUNCTION("relay_held_page($1::text, $2::int, $3::int)"),
+					   3, API_HELD_PAGE, 1},
+	[API_CROSS_OFF] = {"cross_off",
+					   FUNCTION("relay_cross_off($1::text, $2::bigint[],"
+								" $3::boolean, $4::bigint)"),
+					   4, API_CROSS_OFF, 0},
+	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
+					 API_OFFSETS, 0},
+	[API_BEGIN_TOPIC] = {"begin_topic",
+						 FUNCTION("relay_begin_topic($1::text,"
+								  " $2::bigint[]::int[], $3::bigint[])"),
+						 3, API_BEGIN_TOPIC, 0},
+	[API_MOVE_OFFSET] = {"move_offset",
+						 FUNCTION("relay_move_offset($1::text, $2::int,"
+								  " $3::bigint, $4::bigint,"
+								  " nullif($5::bigint, -1), $6::text)"),
+						 6, API_MOVE_OFFSET, 0},
+	[API_FINGERPRINT] = {"fingerprint",
+						 FUNCTION("relay_fingerprint($1::text, $2::int,"
+								  " $3::bigint, $4::text)"),
+						 4, API_FINGERPRINT, 0},
+	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
+				   API_APPLY, 0},
+	[API_APPLY_FAILED] = {"apply_failed",
+						  FUNCTION("relay_apply_failed(" APPLY_PARAMETERS
+								   ", $9::text, $10::text)"),
+						  10, API_APPLY_FAILED, 0},
+	[API_RETRY] = {"retry", FUNCTION("relay_retry($1::int, $2::jsonb)"), 2,
+				   API_RETRY, 0},
+	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
+	[API_PURGE] = {"purge",
+				   FUNCTION("relay_upkeep($1::interval,"
+							" $2::interval, $3::int)"),
+				   3, API_PURGE, 0},
+	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,
+					0},
+	[API_ALERTS] = {"alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"), 2,
+					API_ALERTS, 0},
+	[API_ALERTED] = {"alerted",
+					 FUNCTION("relay_alerted($1::bigint[], $2::boolean)"), 2,
+					 API_ALERTED, 0},
+	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
+				   0},
+	[API_STATUS] = {"status",
+					"SELECT name, value, value #>> '{}'"
+					" FROM pgstock_internal.relay_status()",
+					0, API_STATUS, 0},
+	[API_OUTBOX_RANGE] = {"outbox_range", FUNCTION("relay_outbox_range()"), 0,
+						  API_OUTBOX_RANGE, 0},
+	[API_REPLAY] = {"replay",
+					FUNCTION("relay_replay(ROW($1::bigint, $2::bigint,"
+							 " $3::timestamptz, $4::timestamptz, $5::text)"
+							 "::pgstock_internal.replay_filter, $6::bigint,"
+							 " $7::int, $8::boolean, $9::text)"),
+					9, API_REPLAY, 0},
+	[API_REWIND] = {"rewind",
+					FUNCTION("relay_rewind($1::text, $2::int[], $3::bigint[],"
+							 " $4::text)"),
+					4, API_REWIND, 0},
+	[API_FAILED] = {"failed",
+					FUNCTION("relay_failed($1::bigint, $2::text, $3::text,"
+							 " $4::timestamptz, $5::text, $6::text,"
+							 " $7::bigint, $8::int)"),
+					8, API_FAILED, 0},
+	[API_DISCARD_HELD] = {"discard_held",
+						  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2,
+						  API_DISCARD_HELD, 0},
+	[API_FAILED_ACT] = {"failed_act",
+						FUNCTION("relay_failed_act($1::text, $2::bigint,"
+								 " $3::text)"),
+						3, API_FAILED_ACT, 0},
+	[API_AUDIT_PAGE] = {"audit_page",
+						FUNCTION("relay_audit_page($1::timestamptz, $2::bigint,"
+								 " $3::bigint, $4::int)"),
+						4, API_AUDIT_PAGE, 1},
+	[API_AUDIT_HOLDS] = {"audit_holds",
+						 FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2,
+						 API_AUDIT_HOLDS, 0},
+};
+
+static PgParam
+text_param(const char *text)
+{
+	return (PgParam){.data = text};
+}
+
+PgParam
+api_number(NumberText *memory, int64_t number)
+{
+	snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
+	return text_param(memory->text);
+}
+
+PgParam
+api_bytes(Slice bytes)
+{
+	Assert(bytes.len <= INT32_MAX);
+	return (PgParam){
+		.data = bytes.data,
+		.length = (int) bytes.len,
+		.binary = 1,
+	};
+}
+
+static PgParam
+binary_param(const Buf *buf)
+{
+	return api_bytes((Slice){buf->data, buf->len});
+}
+
+/* ---- arrays in binary -------------------------------------------------- */
+
+#define ARRAY_COUNT_AT 12 /* where the number of elements stands */
+
+static void
+array_begin(Buf *array, uint32_t element_type)
+{
+	buf_clear(array);
+	buf_add_u32(array, 1); /* dimensions */
+	buf_add_u32(array, 1); /* there may be nulls */
+	buf_add_u32(array, element_type);
+	buf_add_u32(array, 0); /* elements, see array_end() */
+	buf_add_u32(array, 1); /* index of the first */
+}
+
+static void
+array_add(Buf *array, Slice element)
+{
+	Assert(element.len <= INT32_MAX);
+	if (element.data == NULL)
+	{
+		buf_add_u32(array, UINT32_MAX);
+		return;
+	}
+	buf_add_u32(array, (uint32_t) element.len);
+	buf_add(array, element.data, element.len);
+}
+
+static void
+array_add_int4(Buf *array, int32_t number)
+{
+	buf_add_u32(array, 4);
+	buf_add_u32(array, (uint32_t) number);
+}
+
+static void
+array_add_int8(Buf *array, int64_t number)
+{
+	buf_add_u32(array, 8);
+	buf_add_u64(array, (uint64_t) number);
+}
+
+static void
+array_end(Buf *array, uint32_t count)
+{
+	for (int i = 0; i < 4; i++)
+		array->data[ARRAY_COUNT_AT + i] = (char) (count >> (24 - 8 * i));
+}
+
+static void
+text_array(Buf *array, char *const *strings)
+{
+	uint32_t count = 0;
+
+	array_begin(array, OID_TEXT);
+	for (; strings[count] != NULL; count++)
+		array_add(array, (Slice){strings[count], strlen(strings[count])});
+	array_end(array, count);
+}
+
+void
+api_int8_array(Buf *array, const int64_t *numbers, uint32_t count)
+{
+	array_begin(array, OID_INT8);
+	for (uint32_t i = 0; i < count; i++)
+		array_add_int8(array, numbers[i]);
+	array_end(array, count);
+}
+
+void
+api_batch_begin(ApiBatch *batch)
+{
+	static const uint32_t types[Lengthof(batch->arrays)] = {
+		OID_TEXT, OID_INT4, OID_INT8, OID_INT8, OID_BYTEA, OID_BYTEA, OID_BYTEA,
+	};
+
+	batch->count = 0;
+	for (size_t i = 0; i < Lengthof(types); i++)
+		array_begin(&batch->arrays[i], types[i]);
+}
+
+void
+api_batch_add(ApiBatch *batch, const ApiMessage *message)
+{
+	Assert(message->topic.data != NULL && message->offset >= 0);
+	array_add(&batch->arrays[0], message->topic);
+	array_add_int4(&batch->arrays[1], message->partition);
+	array_add_int8(&batch->arrays[2], message->offset);
+	array_add_int8(&batch->arrays[3], message->timestamp_ms);
+	array_add(&batch->arrays[4], message->key);
+	array_add(&batch->arrays[5], message->value);
+	array_add(&batch->arrays[6], message->headers);
+	batch->count++;
+}
+
+void
+api_batch_free(ApiBatch *batch)
+{
+	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
+		buf_free(&batch->arrays[i]);
+}
+
+void
+api_batch_params(ApiBatch *batch, PgParam *params)
+{
+	Assert(batch->count > 0);
+	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
+	{
+		array_end(&batch->arrays[i], batch->count);
+		params[i] = binary_param(&batch->arrays[i]);
+	}
+}
+
+/* ---- calls ------------------------------------------------------------- */
+
+void
+api_call(PgConn *conn, ApiCall call)
+{
+	Assert(statements[call].nparams == 0);
+	pgconn_call(conn, &statements[call], NULL);
+}
+
+void
+api_call_with(PgConn *conn, ApiCall call, const PgParam *params)
+{
+	pgconn_call(conn, &statements[call], params);
+}
+
+void
+api_call_offsets(PgConn *conn, char *const *topics)
+{
+	Buf		array = {0};
+	PgParam params[1];
+
+	text_array(&array, topics);
+	params[0] = binary_param(&array);
+	pgconn_call(conn, &statements[API_OFFSETS], params);
+	buf_free(&array);
+}
+
+void
+api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
+					 const int64_t *offsets, uint32_t count)
+{
+	Buf		ids = {0};
+	Buf		places = {0};
+	PgParam params[3];
+
+	api_int8_array(&ids, partitions, count);
+	api_int8_array(&places, offsets, count);
+	params[0] = text_param(topic);
+	params[1] = binary_param(&ids);
+	params[2] = binary_param(&places);
+	pgconn_call(conn, &statements[API_BEGIN_TOPIC], params);
+	buf_free(&ids);
+	buf_free(&places);
+}
+
+void
+api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
+					 int64_t was, int64_t next, int64_t last_missing,
+					 const char *reason)
+{
+	NumberText	  numbers[4];
+	const PgParam params[] = {
+		text_param(topic),
+		api_number(&numbers[0], partition),
+		api_number(&numbers[1], was),
+		api_number(&numbers[2], next),
+		api_number(&numbers[3], last_missing),
+		text_param(reason),
+	};
+
+	pgconn_call(conn, &statements[API_MOVE_OFFSET], params);
+}
+
+void
+api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
+					 int64_t next, const char *fingerprint)
+{
+	NumberText	  numbers[2];
+	const PgParam params[] = {
+		text_param(topic),
+		api_number(&numbers[0], partition),
+		api_number(&numbers[1], next),
+		text_param(fingerprint),
+	};
+
+	pgconn_call(conn, &statements[API_FINGERPRINT], params);
+}
+
+void
+api_call_retry(PgConn *conn, int rows, const char *options)
+{
+	NumberText	  max;
+	const PgParam params[] = {api_number(&max, rows), text_param(options)};
+
+	pgconn_call(conn, &statements[API_RETRY], params);
+}
+
+void
+api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
+{
+	NumberText	  max;
+	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
+	char		 *dedup = xasprintf("%" PRId64 " us", dedup_us);
+	const PgParam params[] = {
+		text_param(retention),
+		text_param(dedup),
+		api_number(&max, rows),
+	};
+
+	pgconn_call(conn, &statements[API_PURGE], params);
+	free(retention);
+	free(dedup);
+}
+
+void
+api_call_expire(PgConn *conn, int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {api_number(&max, rows)};
+
+	pgconn_call(conn, &statements[API_EXPIRE], params);
+}
+
+void
+api_call_alerts(PgConn *conn, int64_t backlog, int rows)
+{
+	NumberText	  limit;
+	NumberText	  max;
+	const PgParam params[] = {
+		api_number(&limit, backlog),
+		api_number(&max, rows),
+	};
+
+	pgconn_call(conn, &statements[API_ALERTS], params);
+}
+
+void
+api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
+{
+	Buf		ids = {0};
+	PgParam params[2];
+
+	array_begin(&ids, OID_INT8);
+	for (int row = 0; row < PQntuples(alerts); row++)
+		array_add_int8(&ids, api_int(alerts, row, 0));
+	array_end(&ids, (uint32_t) PQntuples(alerts));
+	params[0] = binary_param(&ids);
+	params[1] = text_param(sent ? "t" : "f");
+	pgconn_call(conn, &statements[API_ALERTED], params);
+	buf_free(&ids);
+}
+
+void
+api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
+{
+	PgParam params[8];
+
+	api_batch_params(batch, params);
+	params[7] = text_param(options);
+	pgconn_call(conn, &statements[API_APPLY], params);
+}
+
+void
+api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
+					  const char *sqlstate, const char *message)
+{
+	PgParam params[10];
+
+	Assert(batch->count == 1);
+	api_batch_params(batch, params);
+	params[7] = text_param(options);
+	params[8] = text_param(sqlstate);
+	params[9] = text_param(message);
+	pgconn_call(conn, &statements[API_APPLY_FAILED], params);
+}
+
+PGresult *
+api_exec(PGconn *pg, ApiCall call, const PgParam *params)
+{
+	const PgStatement *statement = &statements[call];
+	const char		  *values[PGCONN_PARAMS_MAX];
+	int				   lengths[PGCONN_PARAMS_MAX];
+	int				   formats[PGCONN_PARAMS_MAX];
+
+	for (int i = 0; i < statement->nparams; i++)
+	{
+		values[i] = params[i].data;
+		lengths[i] = params[i].length;
+		formats[i] = params[i].binary;
+	}
+	return PQexecParams(pg, statement->sql, statement->nparams, NULL, values,
+						lengths, formats, statement->binary);
+}
+
+PGresult *
+api_exec_offsets(PGconn *pg, char *const *topics)
+{
+	Buf		  array = {0};
+	PgParam	  params[1];
+	PGresult *result;
+
+	if (topics != NULL)
+		text_array(&array, topics);
+	params[0] = binary_param(&array);
+	result = api_exec(pg, API_OFFSETS, params);
+	buf_free(&array);
+	return result;
+}
+
+/* ---- answers ----------------------------------------------------------- */
+
+const char *
+api_sqlstate(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+	const char	  *sqlstate;
+
+	if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
+		return NULL;
+	sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	return sqlstate != NULL ? sqlstate : "";
+}
+
+bool
+api_ends_session(const PGresult *result)
+{
+	const char *severity = PQresultErrorField(result,
+											  PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return severity != NULL &&
+		   (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
+char *
+api_error_text(const PGresult *result)
+{
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+
+	if (message == NULL)
+		message = PQresultErrorMessage(result);
+	return xasprintf("%s%s%s%s%s", message, detail != NULL ? ": " : "",
+					 detail != NULL ? detail : "", hint != NULL ? " " : "",
+					 hint != NULL ? hint : "");
+}
+
+char *
+api_failure(PGresult **result)
+{
+	char *text;
+
+	if (api_sqlstate(*result) == NULL)
+		return NULL;
+	text = api_error_text(*result);
+	PQclear(*result);
+	*result = NULL;
+	return text;
+}
+
+const char *
+api_text(const PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL
+											: PQgetvalue(result, row, column);
+}
+
+int64_t
+api_int(const PGresult *result, int row, int column)
+{
+	return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+bool
+api_bool(const PGresult *result, int row, int column)
+{
+	return PQgetvalue(result, row, column)[0] == 't';
+}
+
+bool
+api_read_hello(const PGresult *result, ApiHello *hello)
+{
+	if (PQntuples(result) != 1 || PQnfields(result) < 1)
+		return false;
+	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
+	if (hello->relay_api != API_VERSION)
+		return true; /* the rest may look different */
+	if (PQnfields(result) < 9)
+		return false;
+	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
+			 PQgetvalue(result, 0, 1));
+	snprintf(hello->database, sizeof(hello->database), "%s",
+			 PQgetvalue(result, 0, 2));
+	snprintf(hello->inbox_group, sizeof(hello->inbox_group), "%s",
+			 PQgetvalue(result, 0, 3));
+	hello->in_recovery = api_bool(result, 0, 4);
+	hello->preloaded = api_bool(result, 0, 5);
+	hello->max_event_bytes = (int) api_int(result, 0, 6);
+	snprintf(hello->incarnation, sizeof(hello->incarnation), "%s",
+			 PQgetvalue(result, 0, 7));
+	hello->backend_pid = (int) api_int(result, 0, 8);
+	return hello->max_event_bytes > 0;
+}
+
+Slice
+api_slice(const PGresult *result, int row, int column)
+{
+	if (PQgetisnull(result, row, column))
+		return (Slice){NULL, 0};
+	return (Slice){PQgetvalue(result, row, column),
+				   (size_t) PQgetlength(result, row, column)};
+}
+
+int64_t
+api_binary_time(const PGresult *result, int row, int column)
+{
+	return (int64_t) read_u64(PQgetvalue(result, row, column)) +
+		   POSTGRES_EPOCH_US;
+}

@@ -1,0 +1,184 @@
+/*
+ * api_outbox.c - the database's functions for the outbox, and its pages
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "db/api.h"
+
+#include <string.h>
+
+#include "common/log.h"
+
+#define LOG_MODULE "api"
+
+/* Columns of a page, and of a look, which has the window in one more. */
+#define PAGE_COLUMNS 10
+#define PAGE_PAYLOAD 5
+#define PAGE_HEADERS 6
+#define LOOK_COLUMNS (PAGE_COLUMNS + 1)
+#define LOOK_WINDOW	 PAGE_COLUMNS
+
+bool
+api_is_pooled(const ApiHello *hello, int backend_pid)
+{
+	return hello->backend_pid != backend_pid;
+}
+
+/* PgBouncer's words about "options"; the server knows it. */
+bool
+api_pooler_refused(const char *error)
+{
+	return strstr(error, "unsupported startup parameter") != NULL;
+}
+
+bool
+api_hello_matches(const ApiHello *hello)
+{
+	if (hello->relay_api == API_VERSION)
+		return true;
+	log_error("the extension speaks relay_api %d, this relay %d: install "
+			  "matching versions",
+			  hello->relay_api, API_VERSION);
+	return false;
+}
+
+void
+api_call_position(PgConn *conn, Slice kafka)
+{
+	const PgParam params[] = {api_bytes(kafka)};
+
+	api_call_with(conn, API_POSITION_OF, params);
+}
+
+void
+api_call_look(PgConn *conn, const char *window, const char *publish_after,
+			  uint32_t max_rows, uint32_t max_bytes)
+{
+	NumberText	  rows;
+	NumberText	  bytes;
+	const PgParam params[] = {
+		{.data = window},
+		{.data = publish_after},
+		api_number(&rows, max_rows),
+		api_number(&bytes, max_bytes),
+	};
+
+	api_call_with(conn, API_LOOK, params);
+}
+
+void
+api_call_sleep(PgConn *conn, const char *window, const char *publish_after)
+{
+	const PgParam params[] = {{.data = window}, {.data = publish_after}};
+
+	api_call_with(conn, API_SLEEP, params);
+}
+
+void
+api_call_page(PgConn *conn, const char *window, int64_t after_seq,
+			  uint32_t max_rows, uint32_t max_bytes)
+{
+	NumberText	  after;
+	NumberText	  rows;
+	NumberText	  bytes;
+	const PgParam params[] = {
+		{.data = window},
+		api_number(&after, after_seq),
+		api_number(&rows, max_rows),
+		api_number(&bytes, max_bytes),
+	};
+
+	api_call_with(conn, API_PAGE, params);
+}
+
+void
+api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
+			   int64_t epoch)
+{
+	NumberText	  seq_text;
+	NumberText	  epoch_text;
+	const PgParam params[] = {
+		{.data = window},
+		api_number(&seq_text, seq),
+		{.data = finished ? "t" : "f"},
+		api_number(&epoch_text, epoch),
+	};
+
+	api_call_with(conn, API_STORE, params);
+}
+
+/* ---- pages ------------------------------------------------------------- */
+
+static bool
+api_columns_are(const PGresult *result, int columns)
+{
+	static const int sizes[LOOK_COLUMNS] = {
+		8, 16, -1, -1, -1, -1, -1, -1, 8, 1, -1,
+	};
+
+	if (PQnfields(result) != columns)
+		return false;
+	for (int i = 0; i < columns; i++)
+		if (PQfformat(result, i) != 1 || PQfsize(result, i) != sizes[i])
+			return false;
+	return true;
+}
+
+bool
+api_page_is_sound(const PGresult *result)
+{
+	return api_columns_are(result, PAGE_COLUMNS);
+}
+
+const char *
+api_look_window(const PGresult *result)
+{
+	if (!api_columns_are(result, LOOK_COLUMNS) || PQntuples(result) == 0 ||
+		PQgetisnull(result, 0, LOOK_WINDOW))
+		return NULL;
+	return PQgetvalue(result, 0, LOOK_WINDOW);
+}
+
+/* The row of the window is none of the page's. */
+static int
+api_page_first(const PGresult *result)
+{
+	return PQnfields(result) == LOOK_COLUMNS ? 1 : 0;
+}
+
+uint32_t
+api_page_rows(const PGresult *result)
+{
+	return (uint32_t) (PQntuples(result) - api_page_first(result));
+}
+
+/* What relay_page() holds against its max_bytes. */
+size_t
+api_page_bytes(const PGresult *result)
+{
+	size_t sum = 0;
+
+	for (int row = api_page_first(result); row < PQntuples(result); row++)
+		sum += (size_t) (PQgetlength(result, row, PAGE_PAYLOAD) +
+						 PQgetlength(result, row, PAGE_HEADERS));
+	return sum;
+}
+
+void
+api_page_row(const PGresult *result, uint32_t number, EventRow *event)
+{
+	int row = api_page_first(result) + (int) number;
+
+	*event = (EventRow){
+		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
+		.id = api_slice(result, row, 1),
+		.topic = api_slice(result, row, 2),
+		.key = api_slice(result, row, 3),
+		.type = api_slice(result, row, 4),
+		.payload = api_slice(result, row, PAGE_PAYLOAD),
+		.headers = api_slice(result, row, PAGE_HEADERS),
+		.traceparent = api_slice(result, row, 7),
+		.created_us = api_binary_time(result, row, 8),
+		.format = *PQgetvalue(result, row, 9),
+	};
+}

@@ -1,0 +1,330 @@
+/*
+ * answers.c - what the database said to the inbox pump
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox/private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LOG_MODULE "inbox"
+
+static void
+inbox_take_hello(Inbox *inbox, const PGresult *result)
+{
+	ApiHello hello;
+
+	if (!api_read_hello(result, &hello))
+	{
+		inbox_db_failed(inbox, "relay_hello() gave no sound answer");
+		return;
+	}
+	if (!api_hello_matches(&hello))
+	{
+		inbox->exit_code = EXIT_INCOMPATIBLE;
+		inbox->done = true;
+		return;
+	}
+	snprintf(inbox->group, sizeof(inbox->group), "%s",
+			 inbox->config->group[0] != '\0' ? inbox->config->group
+											 : hello.inbox_group);
+	inbox_set_options(inbox);
+	inbox_on_hello(&inbox->core, loop_now(inbox->loop));
+	log_recovered(&inbox->db_told);
+}
+
+static void
+inbox_take_offsets(Inbox *inbox, const PGresult *result)
+{
+	if (inbox_on_offsets(&inbox->core, loop_now(inbox->loop)))
+		consumer_take_offsets(inbox->consumer, result);
+}
+
+static void
+inbox_take_stored(Inbox *inbox)
+{
+	bool more = inbox->core.placed ? consumer_has_learned(inbox->consumer)
+								   : !consumer_surveys(inbox->consumer) &&
+										 consumer_wants_change(inbox->consumer);
+
+	inbox_on_stored(&inbox->core, more, loop_now(inbox->loop));
+}
+
+/* times: an array of milliseconds, {1,2}; NULL: none */
+static void
+inbox_observe_orders(Inbox *inbox, const char *times)
+{
+	struct timespec wall;
+	int64_t			now_us;
+
+	if (times == NULL)
+		return;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	now_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	while (times[0] == '{' || times[0] == ',')
+	{
+		char *end;
+
+		metrics_observe(inbox->metrics, HISTOGRAM_ORDER,
+						now_us - strtoll(times + 1, &end, 10) * MS_US);
+		times = end;
+	}
+}
+
+void
+inbox_begin_metrics(Inbox *inbox)
+{
+	static const char *const results[] = {"applied", "skipped", "duplicate",
+										  "waiting", "dead"};
+	static const MetricId	 ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
+									  METRIC_DIFFERENCES, METRIC_PAID_TWICE};
+
+	inbox->gauges_at = loop_now(inbox->loop);
+	for (char **topic = inbox->config->topics; *topic != NULL; topic++)
+	{
+		for (size_t i = 0; i < Lengthof(results); i++)
+			*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", *topic,
+						  "result", results[i], NULL) = 0;
+		for (size_t i = 0; i < Lengthof(ids); i++)
+			*metrics_cell(inbox->metrics, ids[i], "topic", *topic, NULL) = 0;
+	}
+}
+
+/*
+ * One row of what became of messages; how many came to something.  A message
+ * that is tried again and waits on began to wait before: it is counted once.
+ */
+static uint32_t
+inbox_count_result(Inbox *inbox, const PGresult *result, int row)
+{
+	const char *topic = PQgetvalue(result, row, 0);
+	const char *what = PQgetvalue(result, row, 1);
+	const char *reason = PQgetvalue(result, row, 2);
+	int64_t		n = api_int(result, row, 3);
+	const char *message = api_text(result, row, 5);
+	bool		waits = strcmp(what, "waiting") == 0;
+
+	if (strcmp(what, "started") == 0)
+		return 0;
+	if (!waits || inbox->core.asked != INBOX_ASK_RETRY)
+		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
+					  "result", what, NULL) += (double) n;
+	if (strcmp(what, "dead") == 0)
+	{
+		*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
+					  NULL) += (double) n;
+		*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
+					  NULL) += (double) n;
+	}
+	if (strcmp(reason, "items_differ") == 0 || strcmp(reason, "differs") == 0 ||
+		strcmp(reason, "id_reused") == 0)
+		*metrics_cell(inbox->metrics, METRIC_DIFFERENCES, "topic", topic,
+					  NULL) += (double) n;
+	if (strcmp(reason, "paid_twice") == 0)
+		*metrics_cell(inbox->metrics, METRIC_PAID_TWICE, "topic", topic,
+					  NULL) += (double) n;
+	for (int64_t i = 0; !waits && i < n; i++)
+		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
+						api_int(result, row, 4));
+	inbox_observe_orders(inbox, api_text(result, row, 6));
+	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
+			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
+			  what, reason, n, message != NULL ? " " : "",
+			  message != NULL ? message : "");
+	return (uint32_t) n;
+}
+
+static uint32_t
+inbox_count_results(Inbox *inbox, const PGresult *result)
+{
+	uint32_t sum = 0;
+
+	for (int row = 0; row < PQntuples(result); row++)
+		sum += inbox_count_result(inbox, result, row);
+	return sum;
+}
+
+/* Whether tries are on record now, and begin with the next call. */
+static bool
+inbox_is_announced(const PGresult *result)
+{
+	return PQntuples(result) > 0 &&
+		   strcmp(PQgetvalue(result, 0, 1), "started") == 0;
+}
+
+static void
+inbox_take_applied(Inbox *inbox, const PGresult *result)
+{
+	InboxCore *core = &inbox->core;
+	uint32_t   applied = inbox_count_results(inbox, result);
+
+	inbox->announced = inbox_is_announced(result);
+	if (applied > core->to - core->from)
+	{
+		inbox_db_failed(inbox, "relay_apply() gave no sound answer");
+		return;
+	}
+	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
+					loop_now(inbox->loop) - inbox->called_at);
+	for (uint32_t i = core->from; i < core->from + applied; i++)
+		consumer_applied(inbox->consumer, i);
+	if (inbox_on_applied(core, applied, loop_now(inbox->loop)))
+		consumer_drop(inbox->consumer);
+	buf_clear(&inbox->trouble);
+	log_recovered(&inbox->apply_told);
+}
+
+static void
+inbox_take_metrics(Inbox *inbox, const PGresult *result)
+{
+	metrics_gauges_begin(inbox->metrics);
+	for (int row = 0; row < PQntuples(result); row++)
+		metrics_gauges_add(inbox->metrics, PQgetvalue(result, row, 0),
+						   PQgetvalue(result, row, 1),
+						   strtod(PQgetvalue(result, row, 2), NULL));
+	inbox->gauges_at = loop_now(inbox->loop);
+	inbox_on_metrics(&inbox->core, inbox->gauges_at);
+}
+
+/* The one number of an answer; 0 if it has none. */
+static uint64_t
+inbox_number(const PGresult *result)
+{
+	return PQntuples(result) == 1 ? (uint64_t) api_int(result, 0, 0) : 0;
+}
+
+/* What was purged, and which steps of the upkeep fail. */
+static void
+inbox_take_upkeep(Inbox *inbox, const PGresult *result)
+{
+	int64_t		now = loop_now(inbox->loop);
+	const char *trouble = NULL;
+	uint64_t	rows = 0;
+
+	if (PQntuples(result) == 1 && PQnfields(result) >= 2)
+	{
+		rows = (uint64_t) api_int(result, 0, 0);
+		trouble = api_text(result, 0, 1);
+	}
+	buf_clear(&inbox->upkeep_trouble);
+	if (trouble != NULL)
+	{
+		buf_add_str(&inbox->upkeep_trouble, trouble);
+		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+					  "upkeep fails: %s", trouble);
+	}
+	inbox_on_purged(&inbox->core, rows, inbox->config->retention_us, now);
+}
+
+void
+inbox_take_answer(Inbox *inbox, const PGresult *result)
+{
+	InboxCore *core = &inbox->core;
+	int64_t	   now = loop_now(inbox->loop);
+
+	switch (core->asked)
+	{
+		case INBOX_ASK_HELLO:
+			inbox_take_hello(inbox, result);
+			break;
+		case INBOX_ASK_OFFSETS:
+			inbox_take_offsets(inbox, result);
+			break;
+		case INBOX_STORE_PLACE:
+			inbox_take_stored(inbox);
+			break;
+		case INBOX_APPLY:
+		case INBOX_APPLY_FAILED:
+			inbox_take_applied(inbox, result);
+			break;
+		case INBOX_ASK_RETRY:
+			inbox_count_results(inbox, result);
+			inbox->retry_announced = inbox_is_announced(result);
+			inbox_on_retried(core, (uint64_t) PQntuples(result), now);
+			break;
+		case INBOX_ASK_METRICS:
+			inbox_take_metrics(inbox, result);
+			break;
+		case INBOX_ASK_PURGE:
+			inbox_take_upkeep(inbox, result);
+			break;
+		case INBOX_ASK_EXPIRE:
+			inbox_on_expired(core, (int64_t) inbox_number(result), now);
+			break;
+		case INBOX_WAIT:
+		case INBOX_CONNECT:
+		case INBOX_NEW_CONSUMER:
+		case INBOX_SUSPEND:
+		case INBOX_SURVEY:
+		case INBOX_FETCH:
+		case INBOX_COMMIT:
+		case INBOX_CLOSE:
+		case INBOX_DONE:
+			Assert(!"a question to the database");
+	}
+}
+
+/* ---- errors ------------------------------------------------------------ */
+
+static void
+inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
+{
+	InboxCore *core = &inbox->core;
+	SqlClass class = sqlstate_class(sqlstate);
+
+	if (core->asked == INBOX_APPLY)
+	{
+		snprintf(inbox->sqlstate, sizeof(inbox->sqlstate), "%s", sqlstate);
+		buf_clear(&inbox->alone);
+		buf_add_str(&inbox->alone, text);
+		buf_str(&inbox->alone);
+	}
+	inbox_troubled(inbox, "batch", text);
+	log_throttled(&inbox->apply_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not apply messages: %s sqlstate=%s n=%u",
+				  text, sqlstate, core->to - core->from);
+	inbox_on_apply_error(core, class, loop_now(inbox->loop));
+}
+
+/* Upkeep that failed waits for its next turn, and harms nothing until then. */
+void
+inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
+{
+	InboxCore *core = &inbox->core;
+	int64_t	   now = loop_now(inbox->loop);
+	char	  *text = api_error_text(result);
+
+	if (api_ends_session(result))
+	{
+		inbox_rename(inbox);
+		inbox_set_options(inbox);
+	}
+	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
+		inbox_take_apply_error(inbox, sqlstate, text);
+	else if (core->asked == INBOX_ASK_HELLO)
+		inbox_db_failed(inbox, text);
+	else
+	{
+		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+					  "upkeep failed: %s sqlstate=%s", text, sqlstate);
+		if (core->asked == INBOX_ASK_OFFSETS ||
+			core->asked == INBOX_STORE_PLACE)
+			inbox_on_offsets_failed(core, now);
+		else if (core->asked == INBOX_ASK_RETRY)
+			inbox_on_retry_error(core, sqlstate_class(sqlstate), now);
+		else if (core->asked == INBOX_ASK_METRICS)
+			inbox_on_metrics(core, now);
+		else if (core->asked == INBOX_ASK_EXPIRE)
+			inbox_on_expired(core, INBOX_FAILED_US, now);
+		else
+		{
+			buf_clear(&inbox->upkeep_trouble);
+			buf_add_str(&inbox->upkeep_trouble, text);
+			inbox_on_purged(core, 0, inbox->config->retention_us, now);
+		}
+	}
+	free(text);
+}

@@ -1,0 +1,519 @@
+/*
+ * pump.c - from Kafka to stock; and the upkeep of the database
+ *
+ * The doing half: it carries out what state.c decides and reports what
+ * came of it.  Its connection also serves what is not the outbox's business:
+ * what waits for another try, the database's own metrics, the purge.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox/private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define LOG_MODULE "inbox"
+
+static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+
+/*
+ * The database counts the tries that a process has begun and not ended: it may
+ * have died of one.  Not so while it is the same process that comes again, so
+ * this names it.  An answer that is lost while a try is put on record is no
+ * death; one that is lost in the try itself may be the session's, so then it is
+ * named anew.
+ */
+void
+inbox_rename(Inbox *inbox)
+{
+	if (getrandom(&inbox->process, sizeof(inbox->process), 0) !=
+		sizeof(inbox->process))
+		abort();
+}
+
+/* ---- trouble ----------------------------------------------------------- */
+
+void
+inbox_troubled(Inbox *inbox, const char *what, const char *why)
+{
+	buf_clear(&inbox->trouble);
+	buf_printf(&inbox->trouble, "%s: %s", what, why);
+}
+
+/*
+ * What a lost connection means for the tries on record.  An answer that is lost
+ * while a try is put on record is no death; so the next call may begin it, and
+ * if that is lost as well, the session may have died of it: under another name
+ * it is counted.
+ */
+static void
+inbox_lost_call(Inbox *inbox, bool asked, bool *announced)
+{
+	if (asked && *announced)
+		inbox_rename(inbox);
+	*announced = asked && !*announced;
+}
+
+void
+inbox_db_failed(Inbox *inbox, const char *why)
+{
+	inbox_troubled(inbox, "database", why);
+	inbox_lost_call(inbox, inbox->core.asked == INBOX_APPLY, &inbox->announced);
+	inbox_lost_call(inbox, inbox->core.asked == INBOX_ASK_RETRY,
+					&inbox->retry_announced);
+	pgconn_close(inbox->conn);
+	inbox_on_down(&inbox->core, loop_now(inbox->loop));
+	log_throttled(&inbox->db_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not use the database: %s", why);
+}
+
+void
+inbox_consumer_failed(Inbox *inbox, const char *why)
+{
+	inbox_troubled(inbox, "kafka", why);
+	consumer_close(inbox->consumer);
+	inbox_on_consumer_failed(&inbox->core, loop_now(inbox->loop));
+	log_throttled(&inbox->consumer_told, loop_now(inbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "lost the consumer: %s", why);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static void
+inbox_readable(void *arg)
+{
+	Inbox *inbox = arg;
+
+	inbox_on_readable(&inbox->core);
+}
+
+static void
+inbox_surveyed(void *arg)
+{
+	Inbox	  *inbox = arg;
+	InboxCore *core = &inbox->core;
+	Consumer  *consumer = inbox->consumer;
+	InboxFound found = consumer_waits(consumer) ? INBOX_WAITS : INBOX_FITS;
+
+	if (core->placed)
+	{
+		if (consumer_is_misplaced(consumer))
+			found = INBOX_MISPLACED;
+		else if (!core->disturbed)
+			consumer_is_well(consumer);
+	}
+	else if (consumer_wants_change(consumer))
+		found = INBOX_TO_STORE;
+	if (inbox_on_surveyed(core, found, loop_now(inbox->loop)))
+		consumer_place(consumer);
+}
+
+static void
+inbox_rebalanced(void *arg, bool assigned)
+{
+	Inbox *inbox = arg;
+
+	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
+	if (assigned)
+		log_recovered(&inbox->consumer_told);
+}
+
+Inbox *
+inbox_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	static const ConsumerHandlers handlers = {
+		.readable = inbox_readable,
+		.rebalance = inbox_rebalanced,
+		.surveyed = inbox_surveyed,
+	};
+	Inbox *inbox = xcalloc(1, sizeof(Inbox));
+
+	inbox->loop = loop;
+	inbox->config = config;
+	inbox->metrics = metrics;
+	inbox->conn = pgconn_new(loop, INBOX_ANSWER_US, inbox_on_conn, inbox);
+	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
+	inbox_rename(inbox);
+	inbox_core_init(&inbox->core, config->topics[0] != NULL,
+					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
+	inbox_begin_metrics(inbox);
+	return inbox;
+}
+
+void
+inbox_free(Inbox *inbox)
+{
+	if (inbox == NULL)
+		return;
+	consumer_free(inbox->consumer);
+	pgconn_free(inbox->conn);
+	api_batch_free(&inbox->batch);
+	buf_free(&inbox->options);
+	buf_free(&inbox->alone);
+	buf_free(&inbox->trouble);
+	buf_free(&inbox->upkeep_trouble);
+	free(inbox);
+}
+
+void
+inbox_set_options(Inbox *inbox)
+{
+	const Config *config = inbox->config;
+	Buf			 *json = &inbox->options;
+
+	buf_clear(json);
+	buf_add_str(json, "{\"dlq_topic\":");
+	json_string(json, config->dlq_topic);
+	buf_add_str(json, ",\"retry_delays_ms\":[");
+	for (unsigned i = 0; i < config->retry_delays.count; i++)
+		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
+				   config->retry_delays.us[i] / MS_US);
+	buf_printf(json,
+			   "],\"count_attempts\":true,\"careful\":%s,\"alert\":%s,"
+			   "\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
+			   ",\"relay\":\"%016" PRIx64 "\",\"group\":",
+			   inbox->careful ? "true" : "false",
+			   config->webhook_url[0] != '\0' ? "true" : "false",
+			   config->order_wait_us / MS_US,
+			   config->dedup_retention_us / MS_US, inbox->process);
+	json_string(json, inbox->group);
+	buf_add_str(json, "}");
+	buf_str(json);
+}
+
+void
+inbox_reconfigured(Inbox *inbox)
+{
+	inbox_set_options(inbox);
+}
+
+/* ---- the database -------------------------------------------------------- */
+
+static void
+inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+{
+	Inbox	   *inbox = arg;
+	const char *sqlstate;
+
+	switch (event)
+	{
+		case PGCONN_UP:
+			inbox_on_connected(&inbox->core);
+			break;
+		case PGCONN_DOWN:
+			inbox_db_failed(inbox, pgconn_error(inbox->conn));
+			break;
+		case PGCONN_NOTIFY:
+			break;
+		case PGCONN_RESULT:
+			sqlstate = api_sqlstate(result);
+			if (sqlstate != NULL)
+				inbox_take_error(inbox, sqlstate, result);
+			else
+				inbox_take_answer(inbox, result);
+			PQclear(result);
+			break;
+	}
+}
+
+/* The options for a call now. */
+static const char *
+inbox_options(Inbox *inbox)
+{
+	bool careful = inbox_is_careful(&inbox->core, loop_now(inbox->loop));
+
+	if (careful != inbox->careful)
+	{
+		inbox->careful = careful;
+		inbox_set_options(inbox);
+		log_info("%s", careful ? "locks cannot be had: applies one by one"
+							   : "applies in batches again");
+	}
+	return buf_str(&inbox->options);
+}
+
+/* ---- doing ------------------------------------------------------------- */
+
+static void
+inbox_new_consumer(Inbox *inbox)
+{
+	Buf error = {0};
+
+	if (consumer_open(inbox->consumer, inbox->config, inbox->group, &error))
+	{
+		inbox_on_consumer_up(&inbox->core);
+		log_info("consumes group=%s", inbox->group);
+	}
+	else
+		inbox_consumer_failed(inbox, buf_str(&error));
+	buf_free(&error);
+}
+
+static void
+inbox_fetch(Inbox *inbox)
+{
+	InboxCore	 *core = &inbox->core;
+	ConsumerTaken taken = consumer_take(inbox->consumer);
+
+	if (taken == CONSUMER_FAILED)
+	{
+		inbox_consumer_failed(inbox, consumer_error(inbox->consumer));
+		return;
+	}
+	/* left over from before a barrier: the database says where to begin */
+	if (!core->placed)
+		consumer_drop(inbox->consumer);
+	inbox_on_fetched(core, consumer_count(inbox->consumer),
+					 taken == CONSUMER_DRAINED, loop_now(inbox->loop));
+	if (consumer_is_disturbed(inbox->consumer))
+		inbox_on_disturbed(core);
+	if (consumer_has_learned(inbox->consumer))
+		inbox_on_learned(core, loop_now(inbox->loop));
+	if (core->closing && consumer_has_left(inbox->consumer))
+	{
+		consumer_close(inbox->consumer);
+		inbox_on_closed(core);
+	}
+}
+
+/* Fills the parameters with messages from .. to - 1. */
+static void
+inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
+{
+	ApiMessage message;
+
+	api_batch_begin(&inbox->batch);
+	for (uint32_t i = from; i < to; i++)
+	{
+		/* A name of more than 64 KiB; the others count. */
+		if (!consumer_message(inbox->consumer, i, &message))
+			log_warning(
+				"header with too long a name is left out topic=%s partition=%d offset=%" PRId64,
+				message.topic.data, message.partition, message.offset);
+		api_batch_add(&inbox->batch, &message);
+	}
+	inbox->called_at = loop_now(inbox->loop);
+}
+
+static void
+inbox_apply(Inbox *inbox)
+{
+	inbox_fill_batch(inbox, inbox->core.from, inbox->core.to);
+	api_call_apply(inbox->conn, &inbox->batch, inbox_options(inbox));
+}
+
+static void
+inbox_apply_failed(Inbox *inbox)
+{
+	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
+	api_call_apply_failed(inbox->conn, &inbox->batch, buf_str(&inbox->options),
+						  inbox->sqlstate, buf_str(&inbox->alone));
+}
+
+static void
+inbox_store_place(Inbox *inbox)
+{
+	ConsumerChange change;
+
+	if (!inbox->core.placed)
+		consumer_next_change(inbox->consumer, &change);
+	else if (!consumer_next_learned(inbox->consumer, &change))
+		change = (ConsumerChange){.kind = CONSUMER_LEARNED,
+								  .topic = xstrdup("")};
+	switch (change.kind)
+	{
+		case CONSUMER_BEGINS:
+			api_call_begin_topic(inbox->conn, change.topic, change.partitions,
+								 change.offsets, change.count);
+			break;
+		case CONSUMER_MOVES:
+			api_call_move_offset(inbox->conn, change.topic, change.partition,
+								 change.was, change.next, change.last_missing,
+								 change.reason);
+			break;
+		case CONSUMER_LEARNED:
+			api_call_fingerprint(inbox->conn, change.topic, change.partition,
+								 change.next, change.fingerprint.text);
+			break;
+	}
+	consumer_change_free(&change);
+}
+
+static void
+inbox_do(Inbox *inbox, InboxAction action)
+{
+	const Config *config = inbox->config;
+	InboxCore	 *core = &inbox->core;
+
+	switch (action)
+	{
+		case INBOX_CONNECT:
+			pgconn_connect(inbox->conn, config->conninfo, config->name, "on",
+						   0);
+			break;
+		case INBOX_ASK_HELLO:
+			api_call(inbox->conn, API_HELLO);
+			break;
+		case INBOX_NEW_CONSUMER:
+			inbox_new_consumer(inbox);
+			break;
+		case INBOX_SUSPEND:
+			consumer_suspend(inbox->consumer);
+			inbox_on_suspended(core);
+			break;
+		case INBOX_ASK_OFFSETS:
+			api_call_offsets(inbox->conn, config->topics);
+			break;
+		case INBOX_SURVEY:
+			consumer_survey(inbox->consumer, config->first_offset);
+			inbox_on_survey_begun(core);
+			break;
+		case INBOX_STORE_PLACE:
+			inbox_store_place(inbox);
+			break;
+		case INBOX_FETCH:
+			inbox_fetch(inbox);
+			break;
+		case INBOX_APPLY:
+			inbox_apply(inbox);
+			break;
+		case INBOX_APPLY_FAILED:
+			inbox_apply_failed(inbox);
+			break;
+		case INBOX_ASK_RETRY:
+			api_call_retry(inbox->conn, INBOX_RETRY_ROWS, inbox_options(inbox));
+			break;
+		case INBOX_ASK_METRICS:
+			api_call(inbox->conn, API_METRICS);
+			break;
+		case INBOX_ASK_PURGE:
+			api_call_purge(inbox->conn, config->retention_us,
+						   config->dedup_retention_us, INBOX_PURGE_ROWS);
+			break;
+		case INBOX_ASK_EXPIRE:
+			api_call_expire(inbox->conn, INBOX_EXPIRE_ROWS);
+			break;
+		case INBOX_COMMIT:
+			consumer_commit(inbox->consumer);
+			inbox_on_committed(core);
+			break;
+		case INBOX_CLOSE:
+			consumer_leave(inbox->consumer);
+			break;
+		case INBOX_DONE:
+			inbox->done = true;
+			break;
+		case INBOX_WAIT:
+			break;
+	}
+}
+
+int64_t
+inbox_turn(Inbox *inbox, bool leads)
+{
+	InboxAction action = INBOX_WAIT;
+
+	inbox->core.leads = leads;
+	do
+	{
+		pump_tell(LOG_MODULE, &inbox->told_state, inbox->core.state,
+				  inbox->core.db_retry.failures);
+		if (inbox->done)
+			return NEVER;
+		action = inbox_next(&inbox->core, loop_now(inbox->loop));
+		inbox_do(inbox, action);
+	} while (action != INBOX_WAIT);
+	return inbox_deadline(&inbox->core);
+}
+
+void
+inbox_stop(Inbox *inbox, int64_t stop_by)
+{
+	inbox_on_stop(&inbox->core, stop_by);
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+bool
+inbox_is_done(const Inbox *inbox)
+{
+	return inbox->done;
+}
+
+int
+inbox_exit_code(const Inbox *inbox)
+{
+	return inbox->exit_code;
+}
+
+PumpState
+inbox_state(const Inbox *inbox)
+{
+	return inbox->core.state;
+}
+
+bool
+inbox_is_overdue(const Inbox *inbox)
+{
+	return !inbox->done && inbox_overdue(&inbox->core, loop_now(inbox->loop));
+}
+
+void
+inbox_refresh_metrics(Inbox *inbox)
+{
+	int64_t now = loop_now(inbox->loop);
+
+	inbox_on_metrics_wanted(&inbox->core, now);
+	*metrics_cell(inbox->metrics, METRIC_GAUGES_AGE,
+				  NULL) = (double) (now - inbox->gauges_at) / SEC_US;
+	consumer_measure_lag(inbox->consumer);
+}
+
+bool
+inbox_metrics_are_new(const Inbox *inbox)
+{
+	return inbox_gauges_are_new(&inbox->core, loop_now(inbox->loop));
+}
+
+/* A member without partitions is ready as well: others have them. */
+bool
+inbox_is_ready(Inbox *inbox, Buf *sentence)
+{
+	const InboxCore *core = &inbox->core;
+	bool			 moves = inbox_moves(core, loop_now(inbox->loop));
+	bool			 joined = !core->consumes || core->assigned;
+
+	buf_printf(sentence, "inbox: %s", pump_state_name(core->state));
+	if (!core->consumes)
+		buf_add_str(sentence, ", no topics to consume");
+	else if (!joined)
+		buf_add_str(sentence, ", not yet in the consumer group");
+	else if (!consumer_is_assigned(inbox->consumer))
+		buf_add_str(sentence, ", stands by without partitions");
+	consumer_sentence(inbox->consumer, sentence);
+	if (inbox->core.leads && inbox->upkeep_trouble.len > 0)
+		buf_printf(sentence, ", upkeep fails: %s",
+				   buf_str(&inbox->upkeep_trouble));
+	if (!moves && inbox->trouble.len > 0)
+		buf_printf(sentence, ", %s", buf_str(&inbox->trouble));
+	return moves && joined;
+}
+
+void
+inbox_status_json(Inbox *inbox, Buf *json)
+{
+	Buf	 sentence = {0};
+	bool ready = inbox_is_ready(inbox, &sentence);
+
+	buf_printf(json,
+			   "{\"status\":\"%s\",\"state\":\"%s\",\"assigned\":%s,"
+			   "\"batch\":%u,\"detail\":",
+			   ready ? "ok" : "failing", pump_state_name(inbox->core.state),
+			   inbox->core.assigned ? "true" : "false", inbox->core.size);
+	json_string(json, buf_str(&sentence));
+	buf_add_str(json, "}");
+	buf_free(&sentence);
+}

@@ -1,0 +1,41 @@
+/*
+ * pump.h - from Kafka to stock; and the upkeep of the database
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_INBOX_PUMP_H
+#define PGSTOCK_INBOX_PUMP_H
+
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "config/config.h"
+#include "db/session_state.h"
+
+typedef struct Inbox Inbox;
+
+/* config is borrowed and may change, by inbox_reconfigured() only */
+Inbox *inbox_new(Loop *loop, const Config *config, Metrics *metrics);
+void   inbox_free(Inbox *inbox);
+void   inbox_reconfigured(Inbox *inbox);
+
+/* Does all that is to be done now; the time of the next call at the latest.
+ * leads: this relay leads the outbox, and so does the upkeep. */
+int64_t inbox_turn(Inbox *inbox, bool leads);
+
+void inbox_stop(Inbox *inbox, int64_t stop_by);
+bool inbox_is_done(const Inbox *inbox);
+int	 inbox_exit_code(const Inbox *inbox);
+
+PumpState inbox_state(const Inbox *inbox);
+bool	  inbox_is_overdue(const Inbox *inbox);
+
+/* Somebody looks at the metrics: brings those up to date that need it. */
+void inbox_refresh_metrics(Inbox *inbox);
+/* False: newer values of the database's are on their way. */
+bool inbox_metrics_are_new(const Inbox *inbox);
+
+/* Whether it moves, and a sentence about it for people. */
+bool inbox_is_ready(Inbox *inbox, Buf *sentence);
+void inbox_status_json(Inbox *inbox, Buf *json);
+
+#endif

@@ -1,0 +1,589 @@
+/*
+ * consumer_place.c - where the consumer begins in each partition
+ *
+ * The database's next offset is worth what its partition's history is: a topic
+ * that was made anew, or has lost its tail with a broker, has other records at
+ * the same offsets, or none.  So the record before the next one, which was
+ * applied, is read once more and compared; only then those behind it are taken.
+ * What cannot be seen so (all of the partition is gone) the broker's first and
+ * end offset show, asked for by survey.c.
+ *
+ * librdkafka 2.0.2 does not notice when a topic is made anew between two of its
+ * requests: it goes on at the same offset.  So while it is read each partition
+ * has a witness, a record that was applied, which is looked for again with each
+ * survey.  If it is another one, the partition is read from its start: what was
+ * applied of the new history meanwhile is a duplicate then.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "kafka/consumer_private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_MODULE "consumer"
+
+/* To place one partition anew stops all others for a moment: one whose batch is
+ * damaged where it lies must not do that all the time. */
+#define FAILURES_AT_ONCE 3
+#define HOLD_US			 (30 * SEC_US)
+
+/* ---- what the database knows ------------------------------------------- */
+
+static bool
+database_knows(const PGresult *offsets, const char *topic)
+{
+	for (int row = 0; row < PQntuples(offsets); row++)
+		if (strcmp(PQgetvalue(offsets, row, 0), topic) == 0)
+			return true;
+	return false;
+}
+
+static void
+list_unknown(Consumer *consumer, const PGresult *offsets)
+{
+	Absent unknown = {0};
+
+	strings_free(consumer->unknown);
+	for (char *const *topic = consumer->topics; *topic != NULL; topic++)
+		if (!database_knows(offsets, *topic))
+			(void) absent_note(&unknown, *topic);
+	consumer->unknown = unknown.topics;
+}
+
+static void
+partition_take_offset(Partition *partition, const PGresult *offsets)
+{
+	int64_t		next = 0;
+	const char *fingerprint = NULL;
+
+	partition->proved = partition->fresh = (Proof){0};
+	partition->heard = false;
+	for (int row = 0; row < PQntuples(offsets); row++)
+	{
+		if (strcmp(PQgetvalue(offsets, row, 0), partition->topic) != 0 ||
+			PQgetisnull(offsets, row, 1) ||
+			api_int(offsets, row, 1) != partition->id)
+			continue;
+		next = api_int(offsets, row, 2);
+		fingerprint = api_text(offsets, row, 3);
+		if (PQgetisnull(offsets, row, 5))
+			continue;
+		partition->proved.offset = api_int(offsets, row, 4);
+		snprintf(partition->proved.fingerprint.text,
+				 sizeof(partition->proved.fingerprint.text), "%s",
+				 api_text(offsets, row, 5));
+	}
+	if (fingerprint == NULL)
+		fingerprint = "";
+	partition->moves = false;
+	/* a place that was found anew */
+	if (fingerprint[0] == '\0')
+		partition->refuted = partition->told = false;
+	partition->next = next;
+	snprintf(partition->fingerprint.text, sizeof(partition->fingerprint.text),
+			 "%s", fingerprint);
+	partition->begun = database_knows(offsets, partition->topic);
+}
+
+void
+consumer_take_offsets(Consumer *consumer, const PGresult *offsets)
+{
+	list_unknown(consumer, offsets);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		partition_take_offset(&consumer->partitions[i], offsets);
+}
+
+/* ---- what the broker knows --------------------------------------------- */
+
+bool
+consumer_surveys(const Consumer *consumer)
+{
+	return survey_runs(consumer->survey);
+}
+
+void
+consumer_survey(Consumer *consumer, int64_t first_offset)
+{
+	Assert(consumer->client != NULL);
+	survey_prepare(consumer->survey, first_offset);
+	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
+		survey_add_topic(consumer->survey, *topic);
+	for (char **topic = consumer->absent.topics; topic && *topic; topic++)
+		survey_add_topic(consumer->survey, *topic);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		Partition *partition = &consumer->partitions[i];
+
+		survey_add_partition(consumer->survey, partition->topic, partition->id);
+		partition->asked_at = partition->next;
+		partition->heard = partition->fresh.fingerprint.text[0] != '\0';
+		if (partition->proved.fingerprint.text[0] != '\0')
+			survey_add_witness(consumer->survey, partition->topic,
+							   partition->id, partition->proved.offset);
+	}
+	survey_begin(consumer->survey, consumer->client);
+}
+
+/* Topics that are there, or are not, since the last time. */
+static void
+note_absent(Consumer *consumer)
+{
+	char **topics = consumer->absent.topics;
+
+	consumer->absent = (Absent){0};
+	for (char **topic = topics; topics != NULL && *topic != NULL; topic++)
+		if (survey_topic(consumer->survey, *topic) == SURVEY_PRESENT)
+			log_info("topic is there now topic=%s", *topic);
+		else
+			(void) absent_note(&consumer->absent, *topic);
+	strings_free(topics);
+}
+
+/* One that is gone, by retention, says nothing: the next one may.  But one that
+ * did not come, for the broker was slow, is waited for: the next one may be of
+ * another history already. */
+static void
+hear_witness(const Consumer *consumer, Partition *partition)
+{
+	const Witness *witness = survey_witness(consumer->survey, partition->topic,
+											partition->id);
+	bool		   gone;
+
+	if (witness == NULL || witness->offset != partition->proved.offset)
+		return;
+	gone = survey_range(consumer->survey, partition->topic, partition->id)
+			   .first > witness->offset;
+	if (witness->found == witness->offset &&
+		strcmp(witness->fingerprint.text, partition->proved.fingerprint.text) !=
+			0)
+	{
+		/* it has said so, once: it is of a history that is gone */
+		partition->refuted = true;
+		partition->proved = partition->fresh = (Proof){0};
+		return;
+	}
+	if (!partition->heard || (witness->found < 0 && !gone))
+		return;
+	partition->proved = partition->fresh;
+	partition->fresh = (Proof){0};
+}
+
+void
+consumer_note_witness(Consumer *consumer, Partition *partition,
+					  const rd_kafka_message_t *message)
+{
+	Proof	  *proof = &partition->fresh;
+	ApiMessage record;
+
+	if (partition->proved.fingerprint.text[0] == '\0')
+		proof = &partition->proved;
+	if (proof->fingerprint.text[0] != '\0')
+		return;
+	(void) record_read(message, &consumer->headers, &record);
+	*proof = (Proof){message->offset, fingerprint_of(&record)};
+}
+
+void
+consumer_surveyed(Consumer *consumer)
+{
+	note_absent(consumer);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		Partition *partition = &consumer->partitions[i];
+
+		partition->end = survey_range(consumer->survey, partition->topic,
+									  partition->id)
+							 .end;
+		hear_witness(consumer, partition);
+	}
+}
+
+/* ---- deciding ---------------------------------------------------------- */
+
+static Placement
+decide(const Consumer *consumer, const Partition *partition)
+{
+	SurveyRange range = survey_range(consumer->survey, partition->topic,
+									 partition->id);
+
+	if (!partition->begun)
+		return (Placement){.kind = PLACEMENT_WAIT};
+	return placement_decide(&(PlacementFacts){
+		.next = partition->next,
+		.refuted = partition->refuted,
+		.first = range.first,
+		.end = range.end,
+	});
+}
+
+/* Whether the broker said where each partition of a topic begins. */
+static bool
+can_begin(const Consumer *consumer, const char *topic)
+{
+	SurveyFound found = survey_topic(consumer->survey, topic);
+
+	if (found != SURVEY_PRESENT)
+		return found == SURVEY_ABSENT;
+	for (int32_t id = 0; id < survey_partitions(consumer->survey, topic); id++)
+		if (survey_range(consumer->survey, topic, id).begin < 0)
+			return false;
+	return true;
+}
+
+static void
+begin_topic(const Consumer *consumer, const char *topic, ConsumerChange *change)
+{
+	int32_t count = survey_partitions(consumer->survey, topic);
+
+	*change = (ConsumerChange){
+		.kind = CONSUMER_BEGINS,
+		.topic = xstrdup(topic),
+		.partitions = xcalloc((size_t) count + 1, sizeof(int64_t)),
+		.offsets = xcalloc((size_t) count + 1, sizeof(int64_t)),
+		.count = (uint32_t) count,
+	};
+	for (int32_t id = 0; id < count; id++)
+	{
+		change->partitions[id] = id;
+		change->offsets[id] = survey_range(consumer->survey, topic, id).begin;
+		log_debug("begins topic=%s partition=%d offset=%" PRId64, topic, id,
+				  change->offsets[id]);
+	}
+}
+
+static void
+tell_move(Consumer *consumer, Partition *partition, const Placement *to)
+{
+	bool gone = to->last_missing >= 0;
+	char id[16];
+
+	if (partition->told)
+		return;
+	partition->told = true;
+	snprintf(id, sizeof(id), "%d", partition->id);
+	if (gone)
+	{
+		*metrics_cell(consumer->metrics, METRIC_MISSING, "topic",
+					  partition->topic, "partition", id,
+					  NULL) += (double) (to->last_missing - partition->next +
+										 1);
+		log_warning("messages were gone before they were read: the topic's "
+					"retention is too short, or somebody deleted them topic=%s "
+					"partition=%d first_missing=%" PRId64
+					" last_missing=%" PRId64,
+					partition->topic, partition->id, partition->next,
+					to->last_missing);
+		return;
+	}
+	*metrics_cell(consumer->metrics, METRIC_HISTORIES, "topic",
+				  partition->topic, "partition", id, NULL) += 1;
+	log_warning("partition has other records than those that were read: the "
+				"topic was made anew, or lost its end; reads all that it has, "
+				"what was applied before is a duplicate topic=%s partition=%d "
+				"next_offset=%" PRId64 " first=%" PRId64 " end=%" PRId64,
+				partition->topic, partition->id, partition->next, to->from,
+				partition->end);
+}
+
+static char *
+unknown_that_can_begin(const Consumer *consumer)
+{
+	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
+		if (can_begin(consumer, *topic))
+			return *topic;
+	return NULL;
+}
+
+static Partition *
+partition_that_moves(const Consumer *consumer, Placement *to)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		Partition *partition = &consumer->partitions[i];
+
+		*to = decide(consumer, partition);
+		if (to->kind == PLACEMENT_MOVE && !partition->moves)
+			return partition;
+	}
+	return NULL;
+}
+
+bool
+consumer_wants_change(const Consumer *consumer)
+{
+	Placement to;
+
+	return unknown_that_can_begin(consumer) != NULL ||
+		   partition_that_moves(consumer, &to) != NULL;
+}
+
+bool
+consumer_waits(const Consumer *consumer)
+{
+	if (consumer->unknown != NULL && consumer->unknown[0] != NULL)
+		return true;
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		if (decide(consumer, &consumer->partitions[i]).kind == PLACEMENT_WAIT)
+			return true;
+	return false;
+}
+
+static void
+forget_unknown(Consumer *consumer, const char *topic)
+{
+	Absent rest = {0};
+
+	for (char **other = consumer->unknown; *other != NULL; other++)
+		if (strcmp(*other, topic) != 0)
+			(void) absent_note(&rest, *other);
+	strings_free(consumer->unknown);
+	consumer->unknown = rest.topics;
+}
+
+void
+consumer_next_change(Consumer *consumer, ConsumerChange *change)
+{
+	const char *topic = unknown_that_can_begin(consumer);
+	Partition  *partition;
+	Placement	to;
+
+	if (topic != NULL)
+	{
+		if (survey_topic(consumer->survey, topic) == SURVEY_ABSENT &&
+			absent_note(&consumer->absent, topic))
+			log_warning("topic to consume is missing: is its name right? "
+						"topic=%s",
+						topic);
+		begin_topic(consumer, topic, change);
+		forget_unknown(consumer, change->topic);
+		return;
+	}
+	partition = partition_that_moves(consumer, &to);
+	Assert(partition != NULL);
+	partition->moves = true;
+	tell_move(consumer, partition, &to);
+	*change = (ConsumerChange){
+		.kind = CONSUMER_MOVES,
+		.topic = xstrdup(partition->topic),
+		.partition = partition->id,
+		.was = partition->next,
+		.next = to.from,
+		.last_missing = to.last_missing,
+		.reason = to.reason,
+	};
+}
+
+void
+consumer_change_free(ConsumerChange *change)
+{
+	free(change->topic);
+	free(change->partitions);
+	free(change->offsets);
+	*change = (ConsumerChange){0};
+}
+
+/* Whether what the broker says now is other than what it was placed by.  That
+ * its first offset is past the next one is no news: that may be at hand. */
+bool
+consumer_is_misplaced(const Consumer *consumer)
+{
+	if (unknown_that_can_begin(consumer) != NULL)
+		return true;
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		const Partition *partition = &consumer->partitions[i];
+
+		if (partition->hold_to > 0)
+		{
+			if (loop_now(consumer->loop) >= partition->hold_to)
+				return true;
+			continue;
+		}
+		if (partition->waits
+				? decide(consumer, partition).kind != PLACEMENT_WAIT
+				: partition->refuted || (partition->end >= 0 &&
+										 partition->end < partition->asked_at))
+			return true;
+	}
+	return false;
+}
+
+/* ---- reading ----------------------------------------------------------- */
+
+static void
+place_partition(Consumer *consumer, Partition *partition,
+				rd_kafka_topic_partition_list_t *list)
+{
+	Placement to = decide(consumer, partition);
+
+	if (loop_now(consumer->loop) >= partition->hold_to)
+		partition->hold_to = 0;
+	partition->waits = to.kind != PLACEMENT_READ && to.kind != PLACEMENT_PROVE;
+	partition->ignored = partition->waits || partition->hold_to > 0;
+	partition->proving = to.kind == PLACEMENT_PROVE;
+	partition->expected = partition->next;
+	partition->drained_to = -1;
+	partition->learned.text[0] = '\0';
+	if (partition->ignored)
+		return;
+	rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)
+		->offset = to.from;
+	log_debug("reads topic=%s partition=%d offset=%" PRId64 "%s",
+			  partition->topic, partition->id, to.from,
+			  partition->proving ? " as proof" : "");
+}
+
+void
+consumer_place(Consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		(int) consumer->partition_count);
+
+	consumer->disturbed = consumer->learned = false;
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		place_partition(consumer, &consumer->partitions[i], list);
+	consumer_assign(consumer, list);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* The record before the next one has arrived. */
+static void
+prove(Consumer *consumer, Partition *partition,
+	  const rd_kafka_message_t *message)
+{
+	ApiMessage	record;
+	Fingerprint found;
+
+	(void) record_read(message, &consumer->headers, &record);
+	found = fingerprint_of(&record);
+	partition->proving = false;
+	consumer_note_witness(consumer, partition, message);
+	if (partition->fingerprint.text[0] == '\0')
+	{
+		partition->learned = found;
+		consumer->learned = true;
+	}
+	else if (strcmp(partition->fingerprint.text, found.text) != 0)
+	{
+		partition->refuted = true;
+		consumer_disturb(consumer, partition,
+						 "has other records than those that were read");
+	}
+}
+
+bool
+consumer_expects(Consumer *consumer, const rd_kafka_message_t *message)
+{
+	Partition *partition = consumer_partition(consumer,
+											  rd_kafka_topic_name(message->rkt),
+											  message->partition);
+
+	if (partition == NULL || partition->ignored)
+		return false;
+	partition->drained_to = -1;
+	if (partition->proving && message->offset == partition->next - 1)
+	{
+		prove(consumer, partition, message);
+		return false;
+	}
+	if (message->offset < partition->expected)
+	{
+		consumer_disturb(consumer, partition, "went back");
+		return false;
+	}
+	/* compacted away, or a transaction's mark: there is nothing to compare */
+	partition->proving = false;
+	partition->failures = 0;
+	partition->expected = message->offset + 1;
+	return true;
+}
+
+bool
+consumer_next_learned(Consumer *consumer, ConsumerChange *change)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		Partition *partition = &consumer->partitions[i];
+
+		if (partition->learned.text[0] == '\0')
+			continue;
+		*change = (ConsumerChange){
+			.kind = CONSUMER_LEARNED,
+			.topic = xstrdup(partition->topic),
+			.partition = partition->id,
+			.next = partition->next,
+			.fingerprint = partition->learned,
+		};
+		partition->learned.text[0] = '\0';
+		return true;
+	}
+	consumer->learned = false;
+	return false;
+}
+
+/* ---- trouble ----------------------------------------------------------- */
+
+void
+consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
+{
+	consumer->disturbed = true;
+	buf_clear(&consumer->trouble);
+	if (partition != NULL)
+		buf_printf(&consumer->trouble, "%s/%d ", partition->topic,
+				   partition->id);
+	buf_add_str(&consumer->trouble, what);
+	buf_str(&consumer->trouble);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		if (partition == NULL || partition == &consumer->partitions[i])
+			consumer->partitions[i].ignored = true;
+}
+
+void
+consumer_hold(const Consumer *consumer, Partition *partition)
+{
+	if (++partition->failures >= FAILURES_AT_ONCE)
+		partition->hold_to = loop_now(consumer->loop) + HOLD_US;
+}
+
+static bool
+holds_any(const Consumer *consumer)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		if (consumer->partitions[i].hold_to > 0)
+			return true;
+	return false;
+}
+
+bool
+consumer_is_disturbed(const Consumer *consumer)
+{
+	return consumer->disturbed;
+}
+
+bool
+consumer_has_learned(const Consumer *consumer)
+{
+	return consumer->learned;
+}
+
+void
+consumer_is_well(Consumer *consumer)
+{
+	if (!holds_any(consumer))
+		buf_clear(&consumer->trouble);
+}
+
+void
+consumer_sentence(const Consumer *consumer, Buf *sentence)
+{
+	absent_sentence(&consumer->absent, sentence);
+	if (consumer->trouble.len > 0)
+		buf_printf(sentence, ", %s", consumer->trouble.data);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+		if (consumer->partitions[i].waits)
+			buf_printf(sentence, ", %s/%d waits for the broker",
+					   consumer->partitions[i].topic,
+					   consumer->partitions[i].id);
+}

@@ -1,0 +1,102 @@
+/*
+ * consumer_private.h - the consumer, for its own files
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_KAFKA_CONSUMER_PRIVATE_H
+#define PGSTOCK_KAFKA_CONSUMER_PRIVATE_H
+
+#include "kafka/consumer.h"
+#include "kafka/fingerprint.h"
+#include "kafka/placement.h"
+#include "kafka/survey.h"
+
+/* A record that was applied, to be found again. */
+typedef struct Proof
+{
+	int64_t		offset;
+	Fingerprint fingerprint; /* "": there is none */
+} Proof;
+
+typedef struct Partition
+{
+	char   *topic; /* owned */
+	int32_t id;
+
+	/* the database's, and ours from then on */
+	bool		begun;		 /* its topic is known there */
+	int64_t		next;		 /* offset after the last applied */
+	Fingerprint fingerprint; /* of the record before it, when placed */
+	bool		uncommitted; /* Kafka does not know next */
+
+	/* how it is read */
+	bool		waits;	  /* not at all: the broker has to answer first */
+	bool		proving;  /* the record before next is still to come */
+	bool		ignored;  /* until it is placed anew: something was wrong */
+	bool		refuted;  /* the record before next is another one */
+	Fingerprint learned;  /* of that, where the database does not know it */
+	int64_t		expected; /* no offset below that is to come */
+	unsigned	failures; /* damaged batches, one after another */
+	int64_t		hold_to;  /* it is left out until then; 0: it is not */
+	Proof		proved;	  /* a record that was applied, and is still there */
+	Proof		fresh;	  /* a newer one, that was not looked for yet */
+	bool		heard;	  /* fresh is older than the question under way */
+
+	/* the broker's */
+	int64_t end;		/* last stable offset; -1: not known */
+	int64_t drained_to; /* all before was taken, and nothing since */
+	int64_t asked_at;	/* next, when it was last asked for the end */
+	bool	moves;		/* the database is asked to move it */
+	bool	told;		/* ... which is in the log */
+} Partition;
+
+struct Consumer
+{
+	Loop			   *loop;
+	Metrics			   *metrics;
+	ConsumerHandlers	handlers;
+	void			   *arg;
+	LoopWake		   *wake;
+	rd_kafka_t		   *client;		/* NULL while closed */
+	rd_kafka_queue_t   *queue;		/* messages and rebalances */
+	rd_kafka_queue_t   *side_queue; /* log lines; all, while leaving */
+	bool				leaving;
+	char *const		   *topics;	 /* the configuration's */
+	char			  **unknown; /* of these the database does not know */
+	Survey			   *survey;
+	Partition		   *partitions; /* what the group assigned */
+	size_t				partition_count;
+	bool				disturbed; /* it is to be placed anew */
+	bool				learned;   /* a partition has learned a fingerprint */
+	Buf					trouble;   /* what disturbed it last */
+	rd_kafka_message_t *messages[CONSUMER_BATCH_MESSAGES];
+	uint32_t			count;
+	size_t				bytes;	 /* of messages */
+	Buf					headers; /* of the message last asked for */
+	Buf					error;
+	LogThrottle			error_told;
+	Absent				absent;
+};
+
+/* NULL: it is not ours. */
+Partition *consumer_partition(Consumer *consumer, const char *topic,
+							  int32_t id);
+void	   consumer_assign(Consumer								 *consumer,
+						   const rd_kafka_topic_partition_list_t *list);
+
+/* The message was applied: it can be looked for. */
+void consumer_note_witness(Consumer *consumer, Partition *partition,
+						   const rd_kafka_message_t *message);
+
+/* Whether the message is news, and not the proof or out of its turn. */
+bool consumer_expects(Consumer *consumer, const rd_kafka_message_t *message);
+
+/* Something is wrong with the partition, NULL: with all: what comes is ignored
+ * until it is placed anew. */
+void consumer_disturb(Consumer *consumer, Partition *partition,
+					  const char *what);
+
+/* A batch of it is damaged: if that goes on, it is left out for a while. */
+void consumer_hold(const Consumer *consumer, Partition *partition);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * fingerprint.h - what tells a record from others that had its place
+ *
+ * Pure.  The same as extension/fingerprint.c makes; docs/relay-protocol.md has
+ * its definition.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_KAFKA_FINGERPRINT_H
+#define PGSTOCK_KAFKA_FINGERPRINT_H
+
+#include "db/api.h"
+
+#define FINGERPRINT_MAX 32 /* with its final zero */
+
+typedef struct Fingerprint
+{
+	char text[FINGERPRINT_MAX]; /* "": not known */
+} Fingerprint;
+
+Fingerprint fingerprint_of(const ApiMessage *message);
+
+#endif

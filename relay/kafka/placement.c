@@ -1,0 +1,35 @@
+/*
+ * placement.c - where reading of a partition begins
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "kafka/placement.h"
+
+Placement
+placement_decide(const PlacementFacts *facts)
+{
+	bool known = facts->first >= 0;
+
+	Assert(facts->next >= 0);
+	Assert(!known || facts->first <= facts->end);
+	if (facts->refuted && !known)
+		return (Placement){.kind = PLACEMENT_WAIT};
+	/* Whatever the history is: all that is left of it is read. */
+	if (known && facts->first > facts->next)
+		return (Placement){
+			.kind = PLACEMENT_MOVE,
+			.from = facts->first,
+			.reason = "retention",
+			.last_missing = facts->first - 1,
+		};
+	if (known && (facts->refuted || facts->end < facts->next))
+		return (Placement){
+			.kind = PLACEMENT_MOVE,
+			.from = facts->first,
+			.reason = "history",
+			.last_missing = -1,
+		};
+	if (facts->next == 0 || facts->first == facts->next)
+		return (Placement){.kind = PLACEMENT_READ, .from = facts->next};
+	return (Placement){.kind = PLACEMENT_PROVE, .from = facts->next - 1};
+}

@@ -1,0 +1,59 @@
+/*
+ * position_topic.h - the outbox's position in Kafka
+ *
+ * In transactional mode each transaction carries, beside its events, a record
+ * that says how far the outbox was read.  It goes to a compacted topic of one
+ * partition that belongs to this database alone: nobody else's open
+ * transaction can hide its end from whoever reads it.  The record is JSON; the
+ * database takes it apart (docs/relay-protocol.md).
+ *
+ * What is said to wait does so until the broker answers or *stop is true.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_KAFKA_POSITION_TOPIC_H
+#define PGSTOCK_KAFKA_POSITION_TOPIC_H
+
+#include <stdatomic.h>
+
+#include "kafka/client.h"
+#include "outbox/in_flight.h"
+
+#define POSITION_KEY "outbox"
+
+/* Names by the database's incarnation; freed by the caller. */
+char *position_topic(const char *incarnation);
+char *position_transactional_id(const char *incarnation);
+
+/* Of any database: no event may go there. */
+bool position_is_topic(const char *topic);
+
+/* The record's value.  Held: a topic is, so it may pass what is in the database
+ * only. */
+void position_write(Buf *record, const RingPosition *position, int64_t epoch,
+					bool held);
+
+/* The topic as it is to be; freed by the caller. */
+rd_kafka_NewTopic_t *position_new_topic(const char *topic);
+
+rd_kafka_conf_t *position_reader_conf(const Config *config);
+
+/* Takes conf over; NULL, and why in *error, if that fails.  A consumer: where
+ * a producer asks for a topic, the broker may make it as it sees fit. */
+rd_kafka_t *position_reader_new(rd_kafka_conf_t *conf, Buf *error) MUST_CHECK;
+
+/* Makes the topic if it is missing.  Waits; false, and why in *error, if it is
+ * not there at the end. */
+bool position_ensure_topic(rd_kafka_t *reader, const char *topic,
+						   const atomic_bool *stop, Buf *error) MUST_CHECK;
+
+/*
+ * The last committed record goes to *record.  If there is none, *found is
+ * false.  Waits; false, and why in *error, if the topic could not be read to
+ * its end: what lies behind an open transaction may be committed too.
+ */
+bool position_read(rd_kafka_t *reader, const char *topic,
+				   const atomic_bool *stop, Buf *record, bool *found,
+				   Buf *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,293 @@
+/*
+ * topics.c - the topics that are published to
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "kafka/topics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_MODULE "topics"
+
+#define TOPIC_BUCKETS	 256 /* a power of two */
+#define ADMIN_TIMEOUT_MS 5000
+#define ENSURE_AGAIN_US	 (5 * SEC_US)
+#define ENSURE_MAX		 64 /* topics asked for at once */
+
+struct Topics
+{
+	Loop			 *loop;
+	Metrics			 *metrics;
+	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
+	rd_kafka_t		 *producer;		/* NULL while closed */
+	rd_kafka_queue_t *queue;		/* the producer's */
+	Topic			 *buckets[TOPIC_BUCKETS];
+	char			**wanted;  /* topics to be there with any producer */
+	bool			  asking;  /* the broker has not answered yet */
+	bool			  deaf;	   /* it did not, the last time */
+	Buf				  missing; /* topics that could not be made */
+	LogThrottle		  missing_told;
+};
+
+static void topics_ensure(void *arg);
+
+Topics *
+topics_new(Loop *loop, Metrics *metrics)
+{
+	Topics *topics = xcalloc(1, sizeof(Topics));
+
+	topics->loop = loop;
+	topics->metrics = metrics;
+	topics->wanted = xcalloc(1, sizeof(char *));
+	topics->ensure_timer = loop_timer_new(loop, topics_ensure, topics);
+	return topics;
+}
+
+void
+topics_free(Topics *topics)
+{
+	Assert(topics->producer == NULL);
+	loop_timer_free(topics->ensure_timer);
+	strings_free(topics->wanted);
+	buf_free(&topics->missing);
+	free(topics);
+}
+
+/* ---- by name ----------------------------------------------------------- */
+
+static Topic **
+topics_bucket(Topics *topics, Slice name)
+{
+	uint32_t hash = UINT32_C(2166136261);
+
+	for (size_t i = 0; i < name.len; i++)
+		hash = (hash ^ (unsigned char) name.data[i]) * UINT32_C(16777619);
+	return &topics->buckets[hash & (TOPIC_BUCKETS - 1)];
+}
+
+Topic *
+topics_find(Topics *topics, Slice name)
+{
+	Topic			**bucket = topics_bucket(topics, name);
+	Topic			 *topic;
+	rd_kafka_topic_t *handle;
+
+	for (topic = *bucket; topic != NULL; topic = topic->next)
+		if (topic->len == name.len &&
+			memcmp(topic->name, name.data, name.len) == 0)
+			return topic;
+	handle = rd_kafka_topic_new(topics->producer, name.data, NULL);
+	if (handle == NULL)
+		return NULL;
+	topic = xcalloc(1, sizeof(Topic));
+	topic->name = xstrdup(name.data);
+	topic->len = name.len;
+	topic->handle = handle;
+	topic->unsure = true;
+	if (!topics->asking)
+		loop_timer_set(topics->ensure_timer, loop_now(topics->loop));
+	topic->published = metrics_cell(topics->metrics, METRIC_PUBLISHED, "topic",
+									name.data, NULL);
+	topic->next = *bucket;
+	*bucket = topic;
+	return topic;
+}
+
+static void
+topics_forget(Topics *topics)
+{
+	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+		while (topics->buckets[i] != NULL)
+		{
+			Topic *topic = topics->buckets[i];
+
+			topics->buckets[i] = topic->next;
+			rd_kafka_topic_destroy(topic->handle);
+			free(topic->name);
+			free(topic);
+		}
+}
+
+static void
+topics_trust(Topics *topics, const char *name)
+{
+	Topic *topic = topics_find(topics, (Slice){name, strlen(name)});
+
+	if (topic != NULL)
+		topic->trusted = true;
+}
+
+void
+topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue)
+{
+	Assert(topics->producer == NULL);
+	topics->producer = producer;
+	topics->queue = queue;
+	for (char **name = topics->wanted; *name != NULL; name++)
+		topics_trust(topics, *name);
+}
+
+void
+topics_close(Topics *topics)
+{
+	loop_timer_set(topics->ensure_timer, NEVER);
+	topics_forget(topics);
+	buf_clear(&topics->missing);
+	topics->producer = NULL;
+	topics->asking = topics->deaf = false;
+}
+
+void
+topics_committed(Topics *topics)
+{
+	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+		for (Topic *topic = topics->buckets[i]; topic != NULL;
+			 topic = topic->next)
+		{
+			*topic->published += topic->uncommitted;
+			topic->uncommitted = 0;
+		}
+}
+
+/* ---- that they are there ----------------------------------------------- */
+
+void
+topics_want(Topics *topics, const char *name)
+{
+	size_t count = strings_count(topics->wanted);
+
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(topics->wanted[i], name) == 0)
+			return;
+	topics->wanted = xrealloc(topics->wanted, (count + 2) * sizeof(char *));
+	topics->wanted[count] = xstrdup(name);
+	topics->wanted[count + 1] = NULL;
+	if (topics->producer != NULL)
+		topics_trust(topics, name);
+}
+
+TopicState
+topics_state(Topics *topics, Slice name)
+{
+	const Topic *topic = topics_find(topics, name);
+
+	if (topic == NULL)
+		return TOPIC_DOUBTED;
+	if (topic->trusted || !topic->unsure)
+		return TOPIC_GOOD;
+	return topic->answered || topics->deaf ? TOPIC_DOUBTED : TOPIC_ASKED;
+}
+
+/* Those of which nobody knows yet whether they are there. */
+static size_t
+topics_unsure(const Topics *topics, rd_kafka_NewTopic_t **missing)
+{
+	char   reason[KAFKA_ERROR_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+		for (Topic *topic = topics->buckets[i]; topic != NULL;
+			 topic = topic->next)
+		{
+			if (!topic->unsure || count == ENSURE_MAX)
+				continue;
+			missing[count] = rd_kafka_NewTopic_new(topic->name, -1, -1, reason,
+												   sizeof(reason));
+			count += missing[count] != NULL;
+		}
+	return count;
+}
+
+/* The broker's own defaults: how many partitions and copies is its affair. */
+static void
+topics_ensure(void *arg)
+{
+	Topics					*topics = arg;
+	rd_kafka_NewTopic_t		*missing[ENSURE_MAX];
+	rd_kafka_AdminOptions_t *admin;
+	char					 reason[KAFKA_ERROR_MAX];
+	size_t					 count;
+
+	if (topics->producer == NULL || topics->asking)
+		return;
+	count = topics_unsure(topics, missing);
+	if (count == 0)
+	{
+		buf_clear(&topics->missing);
+		return;
+	}
+	admin = rd_kafka_AdminOptions_new(topics->producer,
+									  RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_TIMEOUT_MS,
+												  reason, sizeof(reason)) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+		Assert(!"a legal timeout");
+	rd_kafka_CreateTopics(topics->producer, missing, count, admin,
+						  topics->queue);
+	topics->asking = true;
+	rd_kafka_AdminOptions_destroy(admin);
+	rd_kafka_NewTopic_destroy_array(missing, count);
+}
+
+/* One topic of the broker's answer. */
+static void
+topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
+{
+	const char		   *name = rd_kafka_topic_result_name(result);
+	rd_kafka_resp_err_t error = rd_kafka_topic_result_error(result);
+	Topic *topic = topics_find(topics, (Slice){name, strlen(name)});
+
+	if (topic != NULL)
+		topic->answered = true;
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		log_info("made topic topic=%s", name);
+	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+	{
+		buf_printf(&topics->missing, "%s%s (%s)",
+				   topics->missing.len > 0 ? ", " : "", name,
+				   rd_kafka_err2name(error));
+		return;
+	}
+	if (topic != NULL)
+		topic->unsure = false;
+}
+
+bool
+topics_take_created(Topics *topics, rd_kafka_event_t *event)
+{
+	const rd_kafka_topic_result_t **results;
+	size_t							count = 0;
+
+	topics->asking = false;
+	loop_timer_set(topics->ensure_timer,
+				   loop_now(topics->loop) + ENSURE_AGAIN_US);
+	topics->deaf = rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (topics->deaf)
+	{
+		log_debug("could not ask for topics: %s",
+				  rd_kafka_event_error_string(event));
+		return false;
+	}
+	buf_clear(&topics->missing);
+	results =
+		rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(
+												event),
+											&count);
+	for (size_t i = 0; i < count; i++)
+		topics_take(topics, results[i]);
+	if (topics->missing.len > 0)
+		log_throttled(&topics->missing_told, loop_now(topics->loop),
+					  LEVEL_WARNING, LOG_MODULE,
+					  "topics are missing and cannot be made: %s",
+					  buf_str(&topics->missing));
+	else
+		loop_timer_set(topics->ensure_timer, loop_now(topics->loop));
+	return true;
+}
+
+const char *
+topics_missing(Topics *topics)
+{
+	return buf_str(&topics->missing);
+}

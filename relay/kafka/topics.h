@@ -1,0 +1,63 @@
+/*
+ * topics.h - the topics that are published to
+ *
+ * Each is asked for when its first event comes, or earlier for those that are
+ * wanted, and made by the broker with its own defaults if it is missing.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_KAFKA_TOPICS_H
+#define PGSTOCK_KAFKA_TOPICS_H
+
+#include "common/metrics.h"
+#include "kafka/client.h"
+#include "kafka/record.h"
+
+typedef struct Topic
+{
+	char			 *name;
+	bool			  unsure;	/* it may be missing in Kafka */
+	bool			  trusted;	/* wanted, or has taken records before */
+	bool			  answered; /* it was asked for, perhaps in vain */
+	size_t			  len;		/* of name */
+	rd_kafka_topic_t *handle;
+	double			 *published;   /* metric */
+	double			  uncommitted; /* delivered, to be published by a commit */
+	struct Topic	 *next;		   /* in its bucket */
+} Topic;
+
+typedef struct Topics Topics;
+
+Topics *topics_new(Loop *loop, Metrics *metrics);
+void	topics_free(Topics *topics); /* they are closed */
+
+/* With a new producer; its queue gets what topics_take_created() takes. */
+void topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue);
+void topics_close(Topics *topics);
+
+/* The topic is to be there with any producer, and is trusted. */
+void topics_want(Topics *topics, const char *name);
+
+/* NULL if librdkafka does not like the name. */
+Topic *topics_find(Topics *topics, Slice name);
+
+/* What is known of a topic that is to get a record. */
+typedef enum TopicState
+{
+	TOPIC_GOOD,	   /* it is there, or is trusted */
+	TOPIC_ASKED,   /* the broker will say */
+	TOPIC_DOUBTED, /* it said nothing good, or nothing */
+} TopicState;
+
+TopicState topics_state(Topics *topics, Slice name);
+
+/* What is uncommitted counts as published. */
+void topics_committed(Topics *topics);
+
+/* RD_KAFKA_EVENT_CREATETOPICS_RESULT; whether the broker answered. */
+bool topics_take_created(Topics *topics, rd_kafka_event_t *event);
+
+/* Those that are missing and could not be made, "" if none. */
+const char *topics_missing(Topics *topics);
+
+#endif

@@ -1,0 +1,248 @@
+/*
+ * held_lane.c - what the outbox pump does about held topics
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox/held_lane.h"
+
+#include <stdlib.h>
+
+#define LOG_MODULE "outbox"
+
+#define LANE_TOLD_MAX 10 /* topics in a sentence */
+
+struct Lane
+{
+	Loop		 *loop;
+	const Config *config;
+	OutboxCore	 *core;
+	Sink		 *main;
+	Sink		 *sink;
+	PGresult	 *page; /* rows of core->held, or NULL */
+};
+
+/* ---- the producer's reports -------------------------------------------- */
+
+static void
+lane_acked(void *arg, uint64_t id)
+{
+	Lane *lane = arg;
+
+	held_on_acked(&lane->core->held, id, loop_now(lane->loop));
+}
+
+static void
+lane_served(void *arg UNUSED)
+{
+}
+
+static void
+lane_failed(Lane *lane, const char *why)
+{
+	const HeldTopic *topic = lane->core->held.topic;
+
+	log_debug("held topic was tried in vain topic=%s reason=%s",
+			  topic != NULL ? topic->name : "", why);
+	held_on_lane_failed(&lane->core->held, why, loop_now(lane->loop));
+	sink_close(lane->sink);
+}
+
+static void
+lane_sink_gone(void *arg, const char *topic UNUSED, const char *why)
+{
+	lane_failed(arg, why);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+Lane *
+lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
+		 Sink *main)
+{
+	static const SinkHandlers handlers = {
+		.acked = lane_acked,
+		.served = lane_served,
+		.failed = lane_sink_gone,
+	};
+	Lane *lane = xcalloc(1, sizeof(Lane));
+
+	lane->loop = loop;
+	lane->config = config;
+	lane->core = core;
+	lane->main = main;
+	lane->sink = sink_new(loop, metrics, &handlers, lane);
+	sink_set_probing(lane->sink);
+	return lane;
+}
+
+void
+lane_free(Lane *lane)
+{
+	PQclear(lane->page);
+	sink_free(lane->sink);
+	free(lane);
+}
+
+/* ---- answers of the database ------------------------------------------- */
+
+static void
+lane_take_topics(Lane *lane, const PGresult *result)
+{
+	for (int row = 0; row < PQntuples(result); row++)
+	{
+		const char *topic = PQgetvalue(result, row, 0);
+		const char *reason = PQgetvalue(result, row, 1);
+
+		held_load(&lane->core->held, topic, reason, loop_now(lane->loop));
+		log_warning("topic is held back topic=%s reason=%s", topic, reason);
+	}
+	outbox_on_held(lane->core);
+}
+
+static bool
+lane_take_page(Lane *lane, PGresult *result)
+{
+	if (!outbox_on_held_page(lane->core, api_page_rows(result),
+							 api_page_bytes(result), loop_now(lane->loop)))
+		return false;
+	PQclear(lane->page);
+	lane->page = result;
+	return true;
+}
+
+static void
+lane_take_crossed_off(Lane *lane, const PGresult *result)
+{
+	const HeldTopic *topic = lane->core->held.topic;
+	char			*name = xstrdup(topic != NULL ? topic->name : "");
+
+	if (outbox_on_crossed_off(lane->core, api_bool(result, 0, 0),
+							  loop_now(lane->loop)))
+	{
+		log_info("topic flows again topic=%s", name);
+		sink_want_topic(lane->main, name);
+	}
+	free(name);
+}
+
+bool
+lane_is_answer(OutboxAction question, const PGresult *result)
+{
+	if (question == OUTBOX_ASK_HELD)
+		return PQnfields(result) >= 2;
+	if (question == OUTBOX_ASK_HELD_PAGE)
+		return api_page_is_sound(result);
+	return PQntuples(result) == 1;
+}
+
+bool
+lane_take_answer(Lane *lane, OutboxAction question, PGresult *result)
+{
+	if (question == OUTBOX_ASK_HELD_PAGE)
+		return lane_take_page(lane, result);
+	if (question == OUTBOX_ASK_HELD)
+		lane_take_topics(lane, result);
+	else if (question == OUTBOX_HOLD)
+		outbox_on_hold_stored(lane->core);
+	else if (question == OUTBOX_SET_ASIDE)
+		outbox_on_asides_stored(lane->core, loop_now(lane->loop));
+	else
+		lane_take_crossed_off(lane, result);
+	return false;
+}
+
+/* ---- doing ------------------------------------------------------------- */
+
+static void
+lane_open(Lane *lane, int max_event_bytes)
+{
+	Buf error = {0};
+
+	sink_close(lane->sink);
+	if (sink_open(lane->sink, lane->config, max_event_bytes, NULL, &error))
+		lane->core->held.lane_up = true;
+	else
+		lane_failed(lane, buf_str(&error));
+	buf_free(&error);
+}
+
+static void
+lane_produce(Lane *lane, EventSource source)
+{
+	Held	*held = &lane->core->held;
+	EventRow event;
+
+	while (held_may_send(held))
+	{
+		api_page_row(lane->page, held->sent, &event);
+		switch (sink_produce(lane->sink, &event, held->sent,
+							 (unsigned) lane->config->header_profile, source))
+		{
+			case SINK_FULL:
+				held->lane_full = true;
+				break;
+			case SINK_TOO_LARGE:
+			case SINK_NO_TOPIC:
+			case SINK_REFUSED:
+				lane_failed(lane, sink_refusal(lane->sink));
+				break;
+			case SINK_TAKEN:
+				held_on_sent(held, event.seq);
+				break;
+		}
+	}
+}
+
+static void
+lane_cross_off(Lane *lane, PgConn *conn)
+{
+	Held	*held = &lane->core->held;
+	uint32_t count = held_cross_off(held);
+
+	api_call_cross_off(conn, held->topic->name, held->seqs, count,
+					   held->letting_go, lane->core->epoch);
+}
+
+void
+lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
+		EventSource source)
+{
+	Held   *held = &lane->core->held;
+	int64_t epoch = lane->core->epoch;
+
+	if (action == OUTBOX_ASK_HELD)
+		api_call(conn, API_HELD);
+	else if (action == OUTBOX_HOLD)
+		api_call_hold(conn, held->storing->name, held->storing->reason, epoch);
+	else if (action == OUTBOX_SET_ASIDE)
+		api_call_set_aside(conn, held->aside_seqs, held->aside_asked, epoch);
+	else if (action == OUTBOX_ASK_HELD_PAGE)
+		api_call_held_page(conn, held->topic->name, held->page_rows,
+						   OUTBOX_PAGE_BYTES);
+	else if (action == OUTBOX_CROSS_OFF)
+		lane_cross_off(lane, conn);
+	else if (action == OUTBOX_NEW_LANE)
+		lane_open(lane, max_event_bytes);
+	else if (action == OUTBOX_PRODUCE_HELD)
+		lane_produce(lane, source);
+	else
+	{
+		Assert(action == OUTBOX_CLOSE_LANE);
+		sink_close(lane->sink);
+		held->lane_up = false;
+	}
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+void
+lane_tell(const Lane *lane, Buf *sentence)
+{
+	const Held *held = &lane->core->held;
+
+	for (uint32_t i = 0; i < Min(held->count, LANE_TOLD_MAX); i++)
+		buf_printf(sentence, "%s%s (%s)", i == 0 ? ", held topics: " : ", ",
+				   held->topics[i]->name, held->topics[i]->reason);
+	if (held->count > LANE_TOLD_MAX)
+		buf_printf(sentence, " and %u others", held->count - LANE_TOLD_MAX);
+}

@@ -1,0 +1,38 @@
+/*
+ * held_lane.h - what the outbox pump does about held topics (held_topics.h)
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_HELD_LANE_H
+#define PGSTOCK_OUTBOX_HELD_LANE_H
+
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "config/config.h"
+#include "db/api.h"
+#include "kafka/producer.h"
+#include "outbox/state.h"
+
+typedef struct Lane Lane;
+
+/* config is borrowed, and so is core, which the lane reports to, and the
+ * outbox's producer, which hears of topics that flow again */
+Lane *lane_new(Loop *loop, const Config *config, Metrics *metrics,
+			   OutboxCore *core, Sink *main);
+void  lane_free(Lane *lane);
+
+/* Carries out one of the actions of held topics. */
+void lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
+			 EventSource source);
+
+/* The answer to one of their questions; true if the result is kept. */
+bool lane_take_answer(Lane *lane, OutboxAction question,
+					  PGresult *result) MUST_CHECK;
+
+/* Whether an answer has the columns that its question asks for. */
+bool lane_is_answer(OutboxAction question, const PGresult *result) MUST_CHECK;
+
+/* The held topics and why, for people. */
+void lane_tell(const Lane *lane, Buf *sentence);
+
+#endif

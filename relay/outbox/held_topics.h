@@ -1,0 +1,158 @@
+/*
+ * held_topics.h - topics whose events the broker refuses, and their return
+ *
+ * A refused record would hold back all that comes after it.  So its topic is
+ * held: what the outbox has for it is set aside, which for the position is as
+ * good as an acknowledgement, and everything else flows.  From time to time a
+ * held topic is tried by a producer of its own, the lane, so that one more
+ * refusal disturbs nobody:
+ *
+ *	IDLE -> READING -> FLYING -> CROSSING -> READING ... -> IDLE
+ *
+ * A page is read, produced, acknowledged, crossed off; then the next is read.
+ * When one did not fill, the topic is closing: the outbox waits before the
+ * topic's next event, rather than setting it aside, until what was set aside
+ * meanwhile is out as well.  Then nothing is left, and the topic flows again.
+ *
+ * Rules that hold it together:
+ * - A page begins with the oldest event there is.  An event that was set aside
+ *   late can be older than what was read before; so nothing but the database
+ *   says where to go on.
+ * - A page is read only when all that was set aside is stored.
+ * - The first page after a failure is one event: what is refused again and
+ *   again takes no others with it.
+ * - A topic is not tried before the event that was refused has come again, and
+ *   is set aside: it would look as if there were none.
+ * - A topic is let go only by the page that was read while the outbox waited.
+ *
+ * The deciding half, pure like state.h, of which it is a part.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_HELD_TOPICS_H
+#define PGSTOCK_OUTBOX_HELD_TOPICS_H
+
+#include "common/backoff.h"
+
+/* With so many topics held, no event is sent on trust to a topic of which
+ * nothing is known: each new one that is refused holds up all the others for
+ * seconds, and who may publish may name as many as they like. */
+#define HELD_SUSPECTS 4
+
+#define HELD_ASIDES_MAX 1024 /* set aside and not yet stored */
+#define HELD_PAGE_ROWS	500
+
+/* A try without any acknowledgement for so long has failed. */
+#define HELD_TRY_US (10 * SEC_US)
+
+/* The outbox waits no longer for a topic that is closing. */
+#define HELD_CLOSING_US (1 * SEC_US)
+
+typedef struct HeldTopic
+{
+	char   *name;
+	char   *reason;	  /* of the last refusal */
+	bool	unstored; /* the database does not know the reason yet */
+	bool	unseen;	  /* since it was refused, no event of it came again */
+	Retry	retry;
+	int64_t try_at;
+} HeldTopic;
+
+typedef enum LaneState
+{
+	LANE_IDLE,
+	LANE_READING,  /* a page is to be asked for, or was */
+	LANE_FLYING,   /* its rows are produced and acknowledged */
+	LANE_CROSSING, /* what was acknowledged is to be crossed off, or is */
+} LaneState;
+
+/* What to do with a row. */
+typedef enum HeldWay
+{
+	HELD_FLOWS, /* to Kafka */
+	HELD_ASIDE,
+	HELD_WAITS,
+} HeldWay;
+
+typedef struct Held
+{
+	bool		known;	/* topics are those of the database */
+	HeldTopic **topics; /* by name */
+	uint32_t	count;
+	HeldTopic  *storing; /* the database is being told of */
+	uint64_t	seed;
+
+	/* set aside and not yet stored, in the ring under these ids */
+	int64_t	 aside_seqs[HELD_ASIDES_MAX];
+	uint64_t aside_ids[HELD_ASIDES_MAX];
+	uint32_t aside_count;
+	uint32_t aside_asked; /* the first so many are being stored */
+
+	/* the lane */
+	LaneState  state;
+	HeldTopic *topic;	  /* that is tried; NULL while idle */
+	bool	   lane_up;	  /* there is a producer */
+	bool	   lane_full; /* until something is acknowledged */
+	bool	   waits;	  /* the outbox does, before a row */
+	uint32_t   page_rows;
+	uint32_t   rows;	/* of the page */
+	uint32_t   sent;	/* of them */
+	uint32_t   arrived; /* of those */
+	bool	   last;	/* the page has all there was */
+	bool	   failed;	/* the try ends with what has arrived */
+	bool	   closing;
+	bool	   letting_go; /* it was asked for */
+	int64_t	   closing_by;
+	int64_t	   fails_at; /* unless something is acknowledged */
+	int64_t	   seqs[HELD_PAGE_ROWS];
+	bool	   acked[HELD_PAGE_ROWS];
+} Held;
+
+void held_init(Held *held, uint64_t seed);
+void held_fini(Held *held);
+
+/* The connection is lost: all this is to be learned again. */
+void held_reset(Held *held);
+
+/* No further try. */
+void held_stop(Held *held);
+
+/* From the database; or refused now, false if it was held already. */
+void held_load(Held *held, const char *topic, const char *reason, int64_t now);
+bool held_refused(Held *held, const char *topic, const char *reason,
+				  int64_t now);
+
+/* Whether a topic of which nothing is known is to be held unseen. */
+bool held_suspects(const Held *held);
+
+/* Whether a reason is to be stored; that of held->storing is. */
+bool held_has_unstored(const Held *held);
+void held_store(Held *held);
+
+/* HELD_WAITS: until held->waits is false. */
+HeldWay held_way(Held *held, const char *topic) MUST_CHECK;
+
+/* An event's place in the ring, to be acknowledged when it is stored. */
+void held_put_aside(Held *held, uint64_t id, int64_t seq);
+
+/* The first so many are stored. */
+void held_asides_stored(Held *held);
+
+/* What is due by the clock; and a try of a topic, if one is due. */
+void	held_tick(Held *held, int64_t now);
+void	held_start(Held *held, int64_t now);
+int64_t held_deadline(const Held *held, bool may_start);
+
+/* False: the rows are of no use. */
+bool held_on_page(Held *held, uint32_t rows, bool full, int64_t now) MUST_CHECK;
+bool held_may_send(const Held *held);
+void held_on_sent(Held *held, int64_t seq);
+void held_on_acked(Held *held, uint64_t row, int64_t now);
+void held_on_lane_failed(Held *held, const char *reason, int64_t now);
+
+/* The seqs to be crossed off come first in held->seqs; how many. */
+uint32_t held_cross_off(Held *held);
+/* True: the topic flows again, and is known no more. */
+bool held_on_crossed_off(Held *held, bool let_go, int64_t now);
+
+#endif

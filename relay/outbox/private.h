@@ -1,0 +1,65 @@
+/*
+ * private.h - the outbox pump, for its own files
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_PRIVATE_H
+#define PGSTOCK_OUTBOX_PRIVATE_H
+
+#include "common/exit_code.h"
+#include "common/log.h"
+#include "db/api.h"
+#include "kafka/producer.h"
+#include "outbox/held_lane.h"
+#include "outbox/pump.h"
+#include "outbox/state.h"
+
+struct Outbox
+{
+	Loop		 *loop;
+	const Config *config;
+	Metrics		 *metrics;
+	PgConn		 *conn;
+	Sink		 *sink;
+	Lane		 *lane; /* for held topics */
+	OutboxCore	  core;
+	PumpState	  told_state;			   /* last one in the log */
+	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
+	uint32_t	  page_count;
+	Buf			  source;	 /* ce_source */
+	Buf			  source_id; /* ce_incarnation */
+	int			  max_event_bytes;
+	int64_t		  limit_at;		  /* when the database has told that */
+	bool		  limit_asked;	  /* an event waits for the answer */
+	int64_t		  page_at;		  /* when the newest page came */
+	char		 *incarnation;	  /* the database's, in transactional mode */
+	Buf			  kafka_position; /* as the position topic had it */
+	bool		  kafka_has_position;
+	Buf			  record;  /* being made for that topic */
+	int64_t		  wall_us; /* time of day of these reports; 0: not read */
+	double		 *ends[EVENT_ENDS]; /* metrics */
+	double		 *wakeups[CAUSES];
+	bool		  echo_heard;
+	bool		  leading; /* as the metrics know it */
+	bool		  done;
+	ExitCode	  exit_code;
+	Buf			  trouble; /* last failure, "" since it went well */
+	LogThrottle	  db_told;
+	LogThrottle	  sink_told;
+};
+
+/* in pump.c: everything starts again, from the connection or the producer */
+void outbox_db_failed(Outbox *outbox, const char *why);
+void outbox_sink_failed(Outbox *outbox, const char *why);
+void outbox_exit(Outbox *outbox, ExitCode code);
+
+/* in answers.c; the answer is true if the result is kept */
+bool outbox_take_answer(Outbox *outbox, PGresult *result) MUST_CHECK;
+void outbox_pooled(Outbox *outbox);
+void outbox_take_error(Outbox *outbox, const char *sqlstate,
+					   const PGresult *result);
+
+/* in report.c: the log and the metrics follow the state */
+void outbox_tell(Outbox *outbox);
+
+#endif

@@ -1,0 +1,587 @@
+/*
+ * pump.c - from the outbox to Kafka
+ *
+ * The doing half: it carries out what state.c decides and reports what
+ * came of it.  Any error of the database closes the connection and everything
+ * starts again from the stored position; a failure of the producer the same,
+ * but for the connection.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox/private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kafka/position_topic.h"
+
+#define LOG_MODULE "outbox"
+
+#define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
+
+static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+
+/* ---- trouble ----------------------------------------------------------- */
+
+static void
+outbox_drop_pages(Outbox *outbox)
+{
+	for (uint32_t i = 0; i < outbox->page_count; i++)
+		PQclear(outbox->pages[i]);
+	outbox->page_count = 0;
+}
+
+static void
+outbox_troubled(Outbox *outbox, const char *what, const char *why)
+{
+	buf_clear(&outbox->trouble);
+	buf_printf(&outbox->trouble, "%s: %s", what, why);
+	outbox_drop_pages(outbox);
+}
+
+void
+outbox_db_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "database", why);
+	pgconn_close(outbox->conn);
+	if (outbox->core.transactional)
+		sink_close(outbox->sink); /* who leads no more leaves Kafka alone */
+	outbox_on_down(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not use the database: %s", why);
+}
+
+void
+outbox_sink_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "kafka", why);
+	sink_close(outbox->sink);
+	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE,
+				  "lost the producer, going back to the stored "
+				  "position: %s",
+				  why);
+}
+
+/* A record that is refused for good: its topic is held, the others flow on. */
+static void
+outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
+{
+	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
+	{
+		outbox_sink_failed(outbox, why);
+		return;
+	}
+	log_warning("topic is held back topic=%s reason=%s", topic, why);
+	outbox_drop_pages(outbox);
+	sink_close(outbox->sink);
+}
+
+void
+outbox_exit(Outbox *outbox, ExitCode code)
+{
+	outbox->exit_code = code;
+	outbox->done = true;
+}
+
+/* ---- the producer's reports -------------------------------------------- */
+
+static void
+outbox_acked(void *arg, uint64_t id)
+{
+	Outbox *outbox = arg;
+	int64_t created = ring_ack(&outbox->core.ring, id);
+
+	if (created < 0)
+		return;
+	if (outbox->wall_us == 0)
+	{
+		struct timespec wall;
+
+		clock_gettime(CLOCK_REALTIME, &wall);
+		outbox->wall_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	}
+	metrics_observe(outbox->metrics, HISTOGRAM_COMMIT_TO_ACK,
+					outbox->wall_us - created);
+}
+
+static void
+outbox_arrived(void *arg, uint64_t id)
+{
+	outbox_on_arrived(&((Outbox *) arg)->core, id);
+}
+
+static void
+outbox_served(void *arg)
+{
+	Outbox *outbox = arg;
+
+	outbox->wall_us = 0;
+	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
+	if (sink_is_known_up(outbox->sink))
+		log_recovered(&outbox->sink_told);
+}
+
+/* Transactional: all that flies is acknowledged at once. */
+static void
+outbox_committed(void *arg)
+{
+	Outbox	   *outbox = arg;
+	const Ring *ring = &outbox->core.ring;
+
+	while (ring_in_flight(ring) > 0)
+		outbox_acked(outbox, ring_first_id(ring));
+	outbox->wall_us = 0;
+	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
+	log_recovered(&outbox->sink_told);
+}
+
+static void
+outbox_sink_opened(void *arg, Slice position)
+{
+	Outbox *outbox = arg;
+
+	buf_clear(&outbox->kafka_position);
+	outbox->kafka_has_position = position.data != NULL;
+	if (outbox->kafka_has_position)
+		buf_add(&outbox->kafka_position, position.data, position.len);
+	outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+}
+
+static void
+outbox_sink_gone(void *arg, const char *topic, const char *why)
+{
+	if (topic != NULL)
+		outbox_topic_refused(arg, topic, why);
+	else
+		outbox_sink_failed(arg, why);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+Outbox *
+outbox_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	static const SinkHandlers handlers = {
+		.acked = outbox_acked,
+		.arrived = outbox_arrived,
+		.served = outbox_served,
+		.failed = outbox_sink_gone,
+		.opened = outbox_sink_opened,
+		.committed = outbox_committed,
+	};
+	static const char *const causes[] = {
+		[CAUSE_NOTIFY] = "notify",
+		[CAUSE_POLL] = "poll",
+		[CAUSE_AWAKE] = "awake",
+		[CAUSE_WRITERS] = "writers",
+	};
+	Outbox *outbox = xcalloc(1, sizeof(Outbox));
+
+	outbox->loop = loop;
+	outbox->config = config;
+	outbox->metrics = metrics;
+	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
+	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
+	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
+	outbox->lane = lane_new(loop, config, metrics, &outbox->core, outbox->sink);
+	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
+					 config->mode == MODE_TRANSACTIONAL,
+					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
+	outbox_beat_every(&outbox->core, OUTBOX_BEAT_US);
+	outbox_reconfigured(outbox);
+	for (int cause = 0; cause < CAUSES; cause++)
+		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
+											  causes[cause], NULL);
+	*metrics_cell(metrics, METRIC_LEADER, NULL) = 0;
+	*metrics_cell(metrics, METRIC_LEADER_CHANGES, NULL) = 0;
+	for (int end = 0; end < EVENT_ENDS; end++)
+		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
+										 event_ends[end], NULL);
+	return outbox;
+}
+
+void
+outbox_free(Outbox *outbox)
+{
+	if (outbox == NULL)
+		return;
+	outbox_drop_pages(outbox);
+	sink_free(outbox->sink);
+	lane_free(outbox->lane);
+	pgconn_free(outbox->conn);
+	outbox_core_fini(&outbox->core);
+	free(outbox->incarnation);
+	buf_free(&outbox->kafka_position);
+	buf_free(&outbox->record);
+	buf_free(&outbox->source);
+	buf_free(&outbox->source_id);
+	buf_free(&outbox->trouble);
+	free(outbox);
+}
+
+void
+outbox_reconfigured(Outbox *outbox)
+{
+	outbox_on_settings(&outbox->core, outbox->config->poll_interval_us,
+					   (uint32_t) outbox->config->batch_rows,
+					   loop_now(outbox->loop));
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+static void
+outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+{
+	Outbox	   *outbox = arg;
+	const char *sqlstate;
+
+	switch (event)
+	{
+		case PGCONN_UP:
+			outbox_on_connected(&outbox->core, loop_now(outbox->loop));
+			break;
+		case PGCONN_DOWN:
+			if (api_pooler_refused(pgconn_error(outbox->conn)))
+				outbox_pooled(outbox);
+			outbox_db_failed(outbox, pgconn_error(outbox->conn));
+			break;
+		case PGCONN_NOTIFY:
+			outbox->echo_heard = true;
+			outbox_on_wake(&outbox->core);
+			break;
+		case PGCONN_RESULT:
+			sqlstate = api_sqlstate(result);
+			if (sqlstate != NULL)
+				outbox_take_error(outbox, sqlstate, result);
+			else if (outbox_take_answer(outbox, result))
+				break;
+			PQclear(result);
+			break;
+	}
+}
+
+/* ---- doing ------------------------------------------------------------- */
+
+static void
+outbox_new_sink(Outbox *outbox)
+{
+	Buf error = {0};
+
+	sink_close(outbox->sink);
+	outbox_drop_pages(outbox);
+	if (!sink_open(outbox->sink, outbox->config, outbox->max_event_bytes,
+				   outbox->incarnation, &error))
+		outbox_sink_failed(outbox, buf_str(&error));
+	else if (!outbox->core.transactional)
+		outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+	buf_free(&error);
+}
+
+/* The event stays where it is, and is set aside when it is looked at again. */
+static void
+outbox_doubt(Outbox *outbox, const char *topic, const char *why)
+{
+	log_warning("topic is held back topic=%s reason=%s", topic, why);
+	outbox_on_doubted(&outbox->core, topic, why, loop_now(outbox->loop));
+}
+
+static void
+outbox_refused(Outbox *outbox, const EventRow *row, SinkResult result)
+{
+	char  id[EVENT_UUID_LEN];
+	char *why;
+
+	event_uuid_text(id, row->id.data);
+	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64,
+					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq);
+	if (result == SINK_NO_TOPIC)
+		outbox_doubt(outbox, row->topic.data, why);
+	else
+		outbox_topic_refused(outbox, row->topic.data, why);
+	free(why);
+}
+
+/* The limit may have been raised since it was asked for: then another producer
+ * takes it.  What was said after the event had come counts for it. */
+static void
+outbox_too_large(Outbox *outbox, const EventRow *row)
+{
+	int64_t now = loop_now(outbox->loop);
+
+	if (outbox->limit_at > outbox->page_at)
+	{
+		outbox_refused(outbox, row, SINK_TOO_LARGE);
+		return;
+	}
+	outbox->limit_asked = true;
+	outbox_beat_now(&outbox->core);
+	outbox_on_sink_full(&outbox->core, now);
+}
+
+/* False: not now, or never. */
+static bool
+outbox_is_trusted(Outbox *outbox, const EventRow *row)
+{
+	if (!held_suspects(&outbox->core.held))
+		return true;
+	switch (sink_topic(outbox->sink, row->topic))
+	{
+		case TOPIC_GOOD:
+			return true;
+		case TOPIC_ASKED:
+			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+			return false;
+		case TOPIC_DOUBTED:
+			break;
+	}
+	outbox_doubt(outbox, row->topic.data,
+				 "the broker does not say that it is there, and many topics "
+				 "are held");
+	return false;
+}
+
+static void
+outbox_commit(Outbox *outbox)
+{
+	OutboxCore		  *core = &outbox->core;
+	const RingPosition position = ring_end(&core->ring);
+	int64_t			   now = loop_now(outbox->loop);
+
+	position_write(&outbox->record, &position, core->epoch,
+				   core->held.count > 0);
+	switch (sink_commit(outbox->sink,
+						(Slice){outbox->record.data, outbox->record.len}))
+	{
+		case SINK_FULL:
+			outbox_on_sink_full(core, now);
+			break;
+		case SINK_TOO_LARGE:
+		case SINK_NO_TOPIC:
+		case SINK_REFUSED:
+			outbox_sink_failed(outbox, sink_refusal(outbox->sink));
+			break;
+		case SINK_TAKEN:
+			outbox_on_committing(core, now);
+			break;
+	}
+}
+
+/* What the position topic had is the database's to judge. */
+static void
+outbox_ask_position(Outbox *outbox)
+{
+	Slice kafka = {NULL, 0};
+
+	if (outbox->kafka_has_position)
+		kafka = (Slice){buf_str(&outbox->kafka_position),
+						outbox->kafka_position.len};
+	if (outbox->core.transactional)
+		api_call_position(outbox->conn, kafka);
+	else
+		api_call(outbox->conn, API_POSITION);
+}
+
+static void
+outbox_page_done(Outbox *outbox)
+{
+	Assert(outbox->page_count > 0);
+	PQclear(outbox->pages[0]);
+	outbox->page_count--;
+	memmove(&outbox->pages[0], &outbox->pages[1],
+			outbox->page_count * sizeof(PGresult *));
+}
+
+static void
+outbox_count_end(Outbox *outbox, const EventRow *row)
+{
+	int end = event_end(row);
+
+	if (end >= 0)
+		*outbox->ends[end] += 1;
+}
+
+static EventSource
+outbox_source(const Outbox *outbox)
+{
+	return (EventSource){
+		.name = {outbox->source.data, outbox->source.len},
+		.incarnation = {outbox->source_id.data, outbox->source_id.len},
+	};
+}
+
+/* False: not now. */
+static bool
+outbox_send(Outbox *outbox, const EventRow *row)
+{
+	const EventSource source = outbox_source(outbox);
+	SinkResult		  result;
+
+	if (!outbox_is_trusted(outbox, row))
+		return false;
+	result = sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
+						  (unsigned) outbox->config->header_profile, source);
+	switch (result)
+	{
+		case SINK_FULL:
+			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+			break;
+		case SINK_TOO_LARGE:
+			outbox_too_large(outbox, row);
+			break;
+		case SINK_NO_TOPIC:
+		case SINK_REFUSED:
+			outbox_refused(outbox, row, result);
+			break;
+		case SINK_TAKEN:
+			break;
+	}
+	return result == SINK_TAKEN;
+}
+
+/* As many rows of the oldest page as there is room for. */
+static void
+outbox_produce(Outbox *outbox)
+{
+	OutboxCore *core = &outbox->core;
+	int64_t		now = loop_now(outbox->loop);
+	int64_t		row;
+	EventRow	event;
+	bool		page_done = false;
+
+	while (!page_done && (row = outbox_row(core)) >= 0)
+	{
+		api_page_row(outbox->pages[0], (uint32_t) row, &event);
+		switch (held_way(&core->held, event.topic.data))
+		{
+			case HELD_WAITS:
+				return;
+			case HELD_ASIDE:
+				page_done = outbox_on_aside(core, event.seq, event.created_us,
+											now);
+				break;
+			case HELD_FLOWS:
+				if (!outbox_send(outbox, &event))
+					return;
+				page_done = outbox_on_produced(core, event.seq,
+											   event.created_us, now);
+				break;
+		}
+		outbox_count_end(outbox, &event);
+	}
+	if (page_done)
+		outbox_page_done(outbox);
+}
+
+static void
+outbox_look(Outbox *outbox, OutboxAction question)
+{
+	const OutboxCore *core = &outbox->core;
+	const char
+		*publish_after = config_publish_afters[outbox->config->publish_after];
+
+	*outbox->wakeups[core->cause] += 1;
+	if (question == OUTBOX_ASK_SLEEP)
+		api_call_sleep(outbox->conn, core->window, publish_after);
+	else
+		api_call_look(outbox->conn, core->window, publish_after,
+					  core->page_rows, OUTBOX_PAGE_BYTES);
+}
+
+static void
+outbox_do(Outbox *outbox, OutboxAction action)
+{
+	static const ApiCall calls[] = {
+		[OUTBOX_ASK_HELLO] = API_HELLO, [OUTBOX_ASK_LISTEN] = API_LISTEN,
+		[OUTBOX_ASK_ECHO] = API_ECHO,	[OUTBOX_ASK_TOPICS] = API_TOPICS,
+		[OUTBOX_ASK_LEAD] = API_LEAD,	[OUTBOX_BEAT] = API_BEAT,
+	};
+	const OutboxCore *core = &outbox->core;
+
+	switch (action)
+	{
+		case OUTBOX_CONNECT:
+			pgconn_connect(outbox->conn, outbox->config->conninfo,
+						   outbox->config->name,
+						   outbox->config->publish_after == PUBLISH_LOCAL
+							   ? "local"
+							   : "on",
+						   OUTBOX_IDLE_MS);
+			break;
+		case OUTBOX_ASK_HELLO:
+		case OUTBOX_ASK_LISTEN:
+		case OUTBOX_ASK_ECHO:
+		case OUTBOX_ASK_TOPICS:
+		case OUTBOX_ASK_LEAD:
+		case OUTBOX_BEAT:
+			api_call(outbox->conn, calls[action]);
+			break;
+		case OUTBOX_ASK_POSITION:
+			outbox_ask_position(outbox);
+			break;
+		case OUTBOX_LOOK:
+		case OUTBOX_ASK_SLEEP:
+			outbox_look(outbox, action);
+			break;
+		case OUTBOX_ASK_PAGE:
+			api_call_page(outbox->conn, core->window, core->page_after,
+						  core->page_rows, OUTBOX_PAGE_BYTES);
+			break;
+		case OUTBOX_STORE:
+			api_call_store(outbox->conn, core->storing.window,
+						   core->storing.seq, core->storing.finished,
+						   core->epoch);
+			break;
+		case OUTBOX_ASK_HELD:
+		case OUTBOX_HOLD:
+		case OUTBOX_SET_ASIDE:
+		case OUTBOX_ASK_HELD_PAGE:
+		case OUTBOX_CROSS_OFF:
+		case OUTBOX_NEW_LANE:
+		case OUTBOX_CLOSE_LANE:
+		case OUTBOX_PRODUCE_HELD:
+			lane_do(outbox->lane, action, outbox->conn, outbox->max_event_bytes,
+					outbox_source(outbox));
+			break;
+		case OUTBOX_PRODUCE:
+			outbox_produce(outbox);
+			break;
+		case OUTBOX_COMMIT:
+			outbox_commit(outbox);
+			break;
+		case OUTBOX_NEW_SINK:
+			outbox_new_sink(outbox);
+			break;
+		case OUTBOX_DONE:
+			outbox->done = true;
+			break;
+		case OUTBOX_WAIT:
+			break;
+	}
+}
+
+int64_t
+outbox_turn(Outbox *outbox)
+{
+	OutboxAction action = OUTBOX_WAIT;
+
+	do
+	{
+		outbox_tell(outbox);
+		if (outbox->done)
+			return NEVER;
+		action = outbox_next(&outbox->core, loop_now(outbox->loop));
+		outbox_do(outbox, action);
+	} while (action != OUTBOX_WAIT);
+	return outbox_deadline(&outbox->core);
+}
+
+void
+outbox_stop(Outbox *outbox, int64_t stop_by)
+{
+	outbox_on_stop(&outbox->core, stop_by);
+}

@@ -1,0 +1,435 @@
+/*
+ * state.c - what has happened between the outbox and Kafka
+ *
+ * decide.c decides what follows from it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void
+outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
+				 uint64_t seed)
+{
+	*core = (OutboxCore){
+		.poll_us = SEC_US,
+		.page_rows_max = 1000,
+		.transactional = transactional,
+	};
+	ring_init(&core->ring, in_flight_max);
+	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	retry_init(&core->sink_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	held_init(&core->held, seed);
+}
+
+/* Forgets what was read and what is in flight; the position is read back. */
+static void
+outbox_rewind(OutboxCore *core)
+{
+	for (uint32_t i = 0; i < core->page_count; i++)
+		free(core->pages[i].opens);
+	core->page_count = 0;
+	core->positioned = core->reading = core->asleep = false;
+	core->sink_full = core->closing = core->committing = false;
+	ring_reset(&core->ring);
+}
+
+void
+outbox_core_fini(OutboxCore *core)
+{
+	outbox_rewind(core);
+	held_fini(&core->held);
+	free(core->window);
+	ring_fini(&core->ring);
+	*core = (OutboxCore){0};
+}
+
+void
+outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
+				   int64_t now)
+{
+	Assert(poll_us > 0 && page_rows_max > 0);
+	core->poll_us = poll_us;
+	core->page_rows_max = page_rows_max;
+	core->poll_at = Min(core->poll_at, now + poll_us);
+}
+
+/* ---- the database ------------------------------------------------------ */
+
+void
+outbox_answered(OutboxCore *core, OutboxAction question)
+{
+	Assert(core->asked == question);
+	core->asked = OUTBOX_WAIT;
+}
+
+void
+outbox_on_connected(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_CONNECT);
+	Assert(core->state == PUMP_CONNECTING);
+	core->state = PUMP_HANDSHAKE;
+	core->step = OUTBOX_ASK_HELLO;
+}
+
+void
+outbox_on_down(OutboxCore *core, int64_t now)
+{
+	outbox_rewind(core);
+	if (core->transactional)
+		core->sink_up = core->sink_opening = false;
+	held_reset(&core->held);
+	core->asked = OUTBOX_WAIT;
+	core->epoch = 0;
+	core->state = PUMP_DOWN;
+	core->connect_at = now + retry_failed(&core->db_retry);
+}
+
+void
+outbox_on_step_done(OutboxCore *core, int64_t now)
+{
+	outbox_answered(core, core->step);
+	Assert(core->state == PUMP_HANDSHAKE);
+	if (core->step < OUTBOX_ASK_TOPICS)
+	{
+		core->step++;
+		return;
+	}
+	core->state = PUMP_LEADER_WAIT;
+	core->lead_at = now;
+}
+
+void
+outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
+{
+	outbox_answered(core, OUTBOX_ASK_LEAD);
+	Assert(core->state == PUMP_LEADER_WAIT);
+	Assert(epoch >= 0);
+	core->epoch = epoch;
+	core->lead_at = now + OUTBOX_LEAD_US;
+	if (epoch == 0)
+	{
+		retry_succeeded(&core->db_retry);
+		return;
+	}
+	core->state = PUMP_STREAMING;
+}
+
+static void
+outbox_set_window(OutboxCore *core, const char *window)
+{
+	Assert(window != NULL);
+	free(core->window);
+	core->window = xstrdup(window);
+	core->opened = false;
+}
+
+void
+outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
+				   bool finished, int64_t now)
+{
+	outbox_answered(core, OUTBOX_ASK_POSITION);
+	Assert(!core->positioned && core->page_count == 0);
+	if (core->state != PUMP_STREAMING || !core->sink_up)
+		return;
+	outbox_set_window(core, window);
+	core->positioned = true;
+	core->reading = !finished;
+	core->page_after = finished ? 0 : seq;
+	core->wake = false;
+	core->vain = 0;
+	core->poll_at = now;
+	core->store_at = now + OUTBOX_STORE_US;
+}
+
+/* Opens and closes windows around pages that have no row left. */
+static void
+outbox_settle(OutboxCore *core)
+{
+	while (core->page_count > 0)
+	{
+		OutboxPage *page = &core->pages[0];
+
+		if (page->opens != NULL)
+		{
+			ring_open(&core->ring, page->opens, page->after_seq);
+			free(page->opens);
+			page->opens = NULL;
+		}
+		if (page->done < page->rows)
+			return;
+		if (page->last)
+			ring_close(&core->ring);
+		core->page_count--;
+		memmove(&core->pages[0], &core->pages[1],
+				core->page_count * sizeof(OutboxPage));
+	}
+}
+
+static void
+outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
+{
+	Assert(core->page_count < OUTBOX_PAGES_MAX);
+	core->pages[core->page_count++] = (OutboxPage){
+		.opens = core->opened ? NULL : xstrdup(core->window),
+		.after_seq = core->page_after,
+		.rows = rows,
+		.last = last,
+	};
+	core->opened = true;
+	core->reading = !last;
+	outbox_settle(core);
+}
+
+/* False: the producer was lost meanwhile. */
+static bool
+outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
+{
+	outbox_answered(core, question);
+	retry_succeeded(&core->db_retry);
+	if (!core->positioned)
+		return false;
+	Assert(!core->reading);
+	outbox_set_window(core, window);
+	core->reading = true;
+	core->page_after = 0;
+	return true;
+}
+
+bool
+outbox_on_window(OutboxCore *core, const char *window)
+{
+	if (!outbox_take_window(core, OUTBOX_LOOK, window))
+		return false;
+	core->asked = OUTBOX_ASK_PAGE;
+	return true;
+}
+
+void
+outbox_on_sleep(OutboxCore *core, const char *window, bool asleep, int64_t now)
+{
+	if (!outbox_take_window(core, OUTBOX_ASK_SLEEP, window) || !asleep)
+		return;
+	outbox_add_page(core, 0, true);
+	core->asleep = true;
+	core->vain = OUTBOX_VAIN_LOOKS;
+	core->poll_at = now + core->poll_us;
+}
+
+void
+outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
+{
+	outbox_answered(core, OUTBOX_STORE);
+}
+
+void
+outbox_on_beat(OutboxCore *core, int64_t now)
+{
+	outbox_answered(core, OUTBOX_BEAT);
+	core->beat_at = now + core->beat_us;
+}
+
+void
+outbox_beat_every(OutboxCore *core, int64_t us)
+{
+	core->beat_us = us;
+	core->beat_at = 0;
+}
+
+void
+outbox_beat_now(OutboxCore *core)
+{
+	Assert(core->beat_us > 0);
+	core->beat_at = 0;
+}
+
+void
+outbox_on_wake(OutboxCore *core)
+{
+	core->wake = true;
+}
+
+bool
+outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
+{
+	bool last = rows < core->page_rows && bytes < OUTBOX_PAGE_BYTES;
+
+	outbox_answered(core, OUTBOX_ASK_PAGE);
+	if (!core->positioned || core->state != PUMP_STREAMING)
+		return false;
+	Assert(core->reading && core->page_count < OUTBOX_PAGES_MAX);
+	Assert(rows <= core->page_rows);
+	Assert(rows == 0 || last_seq > core->page_after);
+
+	core->found += rows;
+	if (rows > 0)
+		core->vain = 0;
+	else if (!core->opened)
+		core->vain++;
+	outbox_add_page(core, rows, last);
+	if (rows > 0)
+		core->page_after = last_seq;
+	return rows > 0;
+}
+
+/* ---- the producer ------------------------------------------------------ */
+
+void
+outbox_on_sink_up(OutboxCore *core, int64_t now)
+{
+	if (!core->sink_opening)
+		return;
+	Assert(!core->sink_up);
+	core->sink_opening = false;
+	core->sink_up = true;
+	core->acked_at = now;
+}
+
+void
+outbox_on_sink_failed(OutboxCore *core, int64_t now)
+{
+	outbox_rewind(core);
+	core->sink_up = core->sink_opening = false;
+	core->sink_at = now + retry_failed(&core->sink_retry);
+	if (!core->transactional || core->state != PUMP_STREAMING)
+		return;
+	core->state = PUMP_LEADER_WAIT;
+	core->lead_at = core->sink_at;
+}
+
+void
+outbox_on_sink_full(OutboxCore *core, int64_t now)
+{
+	if (!outbox_flies(core))
+		core->acked_at = now;
+	core->sink_full = true;
+}
+
+void
+outbox_on_sink_room(OutboxCore *core)
+{
+	core->sink_full = false;
+}
+
+void
+outbox_on_acked(OutboxCore *core, int64_t now)
+{
+	if (!core->sink_up)
+		return;
+	core->sink_full = false;
+	core->acked_at = now;
+	if (!core->transactional)
+		retry_succeeded(&core->sink_retry);
+}
+
+void
+outbox_on_arrived(OutboxCore *core, uint64_t id)
+{
+	ring_arrive(&core->ring, id);
+}
+
+void
+outbox_on_committing(OutboxCore *core, int64_t now)
+{
+	Assert(core->closing && outbox_may_commit(core));
+	core->closing = false;
+	core->committing = true;
+	core->acked_at = now;
+}
+
+void
+outbox_on_committed(OutboxCore *core, int64_t now)
+{
+	if (!core->committing)
+		return;
+	Assert(core->sink_up && ring_in_flight(&core->ring) == 0);
+	core->committing = false;
+	core->acked_at = now;
+	retry_succeeded(&core->sink_retry);
+}
+
+int64_t
+outbox_row(const OutboxCore *core)
+{
+	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
+		core->sink_full || core->closing || core->committing ||
+		core->held.waits || !ring_has_room(&core->ring))
+		return -1;
+	Assert(core->sink_up && core->positioned);
+	Assert(core->pages[0].done < core->pages[0].rows);
+	return core->pages[0].done;
+}
+
+/* The row at hand has gone its way. */
+static bool
+outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+{
+	uint32_t pages = core->page_count;
+
+	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
+	if (ring_in_flight(&core->ring) == 0)
+		core->acked_at = core->begun_at = now;
+	ring_push(&core->ring, seq, created_us);
+	core->pages[0].done++;
+	if (core->pages[0].done < core->pages[0].rows)
+		return false;
+	outbox_settle(core);
+	Assert(core->page_count < pages);
+	return true;
+}
+
+bool
+outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+				   int64_t now)
+{
+	return outbox_on_row(core, seq, created_us, now);
+}
+
+bool
+outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+{
+	held_put_aside(&core->held, ring_next_id(&core->ring), seq);
+	return outbox_on_row(core, seq, created_us, now);
+}
+
+/* ---- stopping, and how it goes ----------------------------------------- */
+
+void
+outbox_on_stop(OutboxCore *core, int64_t stop_by)
+{
+	core->stopping = true;
+	core->stop_by = stop_by;
+	held_stop(&core->held);
+	if (core->state == PUMP_STREAMING)
+		core->state = PUMP_DRAINING;
+}
+
+bool
+outbox_leads(const OutboxCore *core)
+{
+	return core->epoch > 0;
+}
+
+bool
+outbox_moves(const OutboxCore *core, int64_t now)
+{
+	if (core->asked != OUTBOX_WAIT && now >= core->asked_at + PUMP_SLOW_US)
+		return false;
+	if (core->state == PUMP_LEADER_WAIT)
+		return core->epoch == 0; /* else its producer was lost */
+	return core->state == PUMP_STREAMING && core->positioned &&
+		   (!outbox_flies(core) || now < core->acked_at + PUMP_SLOW_US);
+}
+
+bool
+outbox_overdue(const OutboxCore *core, int64_t now)
+{
+	int64_t at = outbox_deadline(core);
+
+	if (core->asked != OUTBOX_WAIT)
+		at = Min(at, core->asked_at + OUTBOX_ANSWER_US);
+	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
+}

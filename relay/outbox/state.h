@@ -1,0 +1,289 @@
+/*
+ * state.h - what to do next between the outbox and Kafka
+ *
+ * The deciding half of the outbox pump.  pump.c tells it what happened
+ * (outbox_on_..., state.c) and asks what to do (outbox_next,
+ * decide.c) until the answer is OUTBOX_WAIT; it does that and nothing
+ * else.  No I/O and no clock in here: the time is an argument, so a simulator
+ * can take the place of pump.c.
+ *
+ *	DOWN -> CONNECTING -> HANDSHAKE -> LEADER_WAIT -> STREAMING -> DRAINING
+ *	  ^_________________________________|__________________|
+ *
+ * Rules that hold everything together:
+ * - One question to the database at a time.  The next page is asked for before
+ *   the present one is produced, so the server reads while we produce.
+ * - The position is only ever taken from the database: after each connection
+ *   and after each loss of the producer it is read back, and what was in
+ *   flight is forgotten (it may come twice, it cannot be lost).
+ * - The position passes an event only when it and all before it are
+ *   acknowledged (in_flight.h).
+ * - All that waits has a limit: two pages, the ring's events and windows.
+ * - It waits for a hint only when the database says that there is nothing and
+ *   that it will be told; until then it looks by itself.
+ * - A topic that the broker refuses is held (held_topics.h): its events are set
+ *   aside in the database, and that is their acknowledgement.
+ *
+ * In transactional mode what is produced is held back until OUTBOX_COMMIT puts
+ * it and the position behind it into Kafka at once:
+ * - Who makes a producer fences the one before.  So only a leader makes one,
+ *   and whoever loses it asks for the lead again before the next: a leader of
+ *   yesterday learns there that it is none, and leaves the new one alone.
+ * - A lost connection loses the producer too.
+ * - The position is produced when each of its events has arrived, and the
+ *   transaction takes none after that.  So whatever ends a transaction too
+ *   early, it never commits a position without what the position passes.
+ * - What is in flight is acknowledged when it is committed, all of it or none;
+ *   the database's position is written behind.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_OUTBOX_STATE_H
+#define PGSTOCK_OUTBOX_STATE_H
+
+#include "common/backoff.h"
+#include "db/session_state.h"
+#include "outbox/held_topics.h"
+#include "outbox/in_flight.h"
+
+#define OUTBOX_PAGES_MAX 2
+
+/* A page ends with the row that brings its payloads and headers to this. */
+#define OUTBOX_PAGE_BYTES (2 * 1024 * 1024)
+
+/* The position is stored after this time or number of events. */
+#define OUTBOX_STORE_US		(200 * MS_US)
+#define OUTBOX_STORE_EVENTS 10000
+/* ... and this often when only empty windows went by: the oldest snapshot that
+ * the database must remember moves on even where no event is written. */
+#define OUTBOX_STORE_IDLE_US (60 * SEC_US)
+
+/* A transaction is committed as soon as no further row is at hand, but after
+ * this time in any case, or when the ring is full. */
+#define OUTBOX_COMMIT_US (100 * MS_US)
+
+#define OUTBOX_LEAD_US	(1 * SEC_US)   /* between two tries to lead */
+#define OUTBOX_STALL_US (120 * SEC_US) /* in flight and nothing acknowledged */
+
+/* An answer that takes longer is a lost connection: a leader that does not
+ * reach its database steps down. */
+#define OUTBOX_ANSWER_US (10 * SEC_US)
+
+/* A session that says nothing for so long is ended by the server, and its lead
+ * with it: its relay may be frozen, while its kernel answers for it. */
+#define OUTBOX_IDLE_MS 10000
+/* So this often it says something in any case. */
+#define OUTBOX_BEAT_US (3 * SEC_US)
+
+/* An awake relay looks again after this time, later where there is much
+ * (outbox_pace), and twice as long for each look that found nothing, up to the
+ * longest; after so many it tries to sleep.  Writers do not need to wake it
+ * then: a gap of a few ms costs them nothing. */
+#define OUTBOX_AWAKE_US		500
+#define OUTBOX_GATHER_US	750 /* for each event that comes in a ms */
+#define OUTBOX_AWAKE_MAX_US (10 * MS_US)
+#define OUTBOX_VAIN_LOOKS	2
+
+typedef enum OutboxAction
+{
+	OUTBOX_WAIT, /* nothing before outbox_deadline() */
+	OUTBOX_CONNECT,
+	OUTBOX_ASK_HELLO, /* who is there */
+	OUTBOX_ASK_LISTEN,
+	OUTBOX_ASK_ECHO,   /* does a notification arrive here? */
+	OUTBOX_ASK_TOPICS, /* what may be published to */
+	OUTBOX_ASK_LEAD,
+	OUTBOX_BEAT, /* we are there; what may have changed in the database? */
+	OUTBOX_ASK_POSITION,
+	OUTBOX_LOOK,		  /* the window after core->window, its first page */
+	OUTBOX_ASK_SLEEP,	  /* that window, and if it is empty to be woken */
+	OUTBOX_ASK_PAGE,	  /* of core->window, above core->page_after */
+	OUTBOX_STORE,		  /* core->storing */
+	OUTBOX_ASK_HELD,	  /* which topics are held */
+	OUTBOX_HOLD,		  /* core->held.storing */
+	OUTBOX_SET_ASIDE,	  /* the first core->held.aside_asked */
+	OUTBOX_ASK_HELD_PAGE, /* of core->held.topic */
+	OUTBOX_CROSS_OFF,	  /* held_cross_off() */
+	OUTBOX_NEW_LANE,
+	OUTBOX_CLOSE_LANE,
+	OUTBOX_PRODUCE_HELD, /* rows of the held page */
+	OUTBOX_PRODUCE,		 /* rows of the oldest page */
+	OUTBOX_COMMIT,		 /* what is in flight, all arrived, and ring_end() */
+	OUTBOX_NEW_SINK,	 /* a new producer in place of the old one */
+	OUTBOX_DONE,		 /* drained */
+} OutboxAction;
+
+/* One answer to OUTBOX_ASK_PAGE.  The rows themselves are kept by pump.c. */
+typedef struct OutboxPage
+{
+	char	*opens;		/* window that begins here, owned, or NULL */
+	int64_t	 after_seq; /* where it begins, if so */
+	uint32_t rows;
+	uint32_t done; /* rows produced */
+	bool	 last; /* the window ends here */
+} OutboxPage;
+
+/* What made it look. */
+typedef enum OutboxCause
+{
+	CAUSE_NOTIFY,  /* somebody said there is something */
+	CAUSE_POLL,	   /* slept, and nobody said anything for poll_us */
+	CAUSE_AWAKE,   /* there was something just before */
+	CAUSE_WRITERS, /* could not sleep: somebody was about to commit */
+	CAUSES,		   /* their number */
+} OutboxCause;
+
+typedef struct OutboxCore
+{
+	/* settings */
+	int64_t	 poll_us;		/* look at least this often */
+	uint32_t page_rows_max; /* rows to ask for at once */
+	bool	 transactional; /* never changes */
+
+	/* the database */
+	PumpState	 state;
+	OutboxAction asked; /* unanswered question; OUTBOX_WAIT: none */
+	int64_t		 asked_at;
+	int64_t		 connect_at; /* next try, while DOWN */
+	OutboxAction step;		 /* next question of the handshake */
+	Retry		 db_retry;
+	int64_t		 lead_at; /* next try to lead */
+	int64_t		 beat_us; /* between two beats; 0: none are asked for */
+	int64_t		 beat_at;
+	int64_t		 epoch; /* of our latest lead; 0: we do not lead */
+
+	/* reading */
+	bool		positioned; /* window and seq come from this connection */
+	bool		reading;	/* window has more pages to ask for */
+	bool		opened;		/* a page of window was already taken */
+	char	   *window;		/* the present one, owned */
+	int64_t		page_after; /* seq after which its next page begins */
+	uint32_t	page_rows;	/* as many were asked for */
+	bool		wake;		/* somebody said there is something */
+	bool		asleep;		/* somebody will say so */
+	uint64_t	found;		/* rows, since the last look */
+	uint32_t	vain;		/* looks since the last one that found something */
+	int64_t		poll_at;	/* look then even if nobody says so */
+	OutboxCause cause;		/* of the last look */
+
+	/* producing */
+	OutboxPage pages[OUTBOX_PAGES_MAX];
+	uint32_t   page_count;
+	Ring	   ring;
+	bool	   sink_up;
+	bool	   sink_opening; /* it was asked for */
+	int64_t	   sink_at;		 /* next try to make one */
+	Retry	   sink_retry;
+	bool	   sink_full; /* until something is acknowledged */
+	int64_t	   acked_at;  /* last sign of life while events fly */
+	bool	   closing;	  /* the transaction takes no further event */
+	bool	   committing;
+	int64_t	   begun_at; /* first event of this transaction, if any flies */
+
+	/* held topics */
+	Held held;
+
+	/* the position */
+	RingPosition storing;  /* what OUTBOX_STORE stores */
+	int64_t		 store_at; /* not before, unless many events */
+
+	/* stopping */
+	bool	stopping;
+	int64_t stop_by; /* leave then whatever is in flight */
+} OutboxCore;
+
+void outbox_core_init(OutboxCore *core, uint32_t in_flight_max,
+					  bool transactional, uint64_t seed);
+void outbox_core_fini(OutboxCore *core);
+
+/* Changes the settings; a shorter poll holds at once. */
+void outbox_on_settings(OutboxCore *core, int64_t poll_us,
+						uint32_t page_rows_max, int64_t now);
+
+/* From now on; a beat is due at once, or as soon as it may be asked for. */
+void outbox_beat_every(OutboxCore *core, int64_t us);
+void outbox_beat_now(OutboxCore *core);
+
+OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
+int64_t		 outbox_deadline(const OutboxCore *core);
+
+/* Parts of that: something of the producer's is to come; there is something to
+ * commit, and nothing in its way. */
+bool outbox_flies(const OutboxCore *core);
+bool outbox_may_commit(const OutboxCore *core);
+
+/* the database */
+void outbox_on_connected(OutboxCore *core, int64_t now);
+void outbox_on_down(OutboxCore *core, int64_t now);
+void outbox_on_step_done(OutboxCore *core, int64_t now);
+void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
+void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
+						bool finished, int64_t now);
+/* The window of OUTBOX_LOOK; its page is to follow, by outbox_on_page(), unless
+ * it is false. */
+bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
+/* asleep: the window is empty, and outbox_on_wake() will follow */
+void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
+					 int64_t now);
+void outbox_on_stored(OutboxCore *core, int64_t now);
+void outbox_on_beat(OutboxCore *core, int64_t now);
+void outbox_on_wake(OutboxCore *core);
+
+/* Bytes: of payloads and headers.  False: the rows are of no use (there are
+ * none, or the producer was lost meanwhile) and need not be kept. */
+bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
+					int64_t last_seq) MUST_CHECK;
+
+/* the producer */
+void outbox_on_sink_up(OutboxCore *core, int64_t now);
+void outbox_on_sink_failed(OutboxCore *core, int64_t now);
+void outbox_on_sink_full(OutboxCore *core, int64_t now);
+void outbox_on_sink_room(OutboxCore *core);
+void outbox_on_acked(OutboxCore *core, int64_t now);
+/* Transactional: the event is in Kafka, and counts when it is committed. */
+void outbox_on_arrived(OutboxCore *core, uint64_t id);
+
+/* A commit has begun; it is done, and all that flew is acknowledged. */
+void outbox_on_committing(OutboxCore *core, int64_t now);
+void outbox_on_committed(OutboxCore *core, int64_t now);
+
+/* The row of the oldest page to be produced or set aside now, or -1. */
+int64_t outbox_row(const OutboxCore *core);
+
+/* The row was taken by the producer, or is to be set aside as held_way() said;
+ * true if its page is finished with. */
+bool outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+						int64_t now) MUST_CHECK;
+bool outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us,
+					 int64_t now) MUST_CHECK;
+
+/* The producer is lost because the broker refused a record of this topic.
+ * False: that is nothing new, and a failure like another. */
+bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now) MUST_CHECK;
+
+/* Nothing of this topic was sent yet, and nothing is to be: it is held, and
+ * the producer goes on. */
+void outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now);
+
+/* held topics; before outbox_on_held(), held_load() for each */
+void outbox_on_held(OutboxCore *core);
+void outbox_on_hold_stored(OutboxCore *core);
+void outbox_on_asides_stored(OutboxCore *core, int64_t now);
+bool outbox_on_held_page(OutboxCore *core, uint32_t rows, size_t bytes,
+						 int64_t now) MUST_CHECK;
+bool outbox_on_crossed_off(OutboxCore *core, bool let_go,
+						   int64_t now) MUST_CHECK;
+
+void outbox_on_stop(OutboxCore *core, int64_t stop_by);
+
+/* The core's own: the question has its answer. */
+void outbox_answered(OutboxCore *core, OutboxAction question);
+
+/* for /readyz, metrics and the watchdog */
+bool outbox_leads(const OutboxCore *core);
+bool outbox_moves(const OutboxCore *core, int64_t now);
+bool outbox_overdue(const OutboxCore *core, int64_t now);
+
+#endif

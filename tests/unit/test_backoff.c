@@ -1,0 +1,93 @@
+/*
+ * test_backoff.c - pauses between tries, classes of SQL errors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include "common/backoff.h"
+
+static void
+pauses_grow_and_stay_in_bounds(void **state UNUSED)
+{
+	Retry	retry;
+	int64_t longest = 0;
+
+	retry_init(&retry, 100 * MS_US, 5 * SEC_US, 42);
+	for (int i = 0; i < 1000; i++)
+	{
+		int64_t before = Max(retry.pause_us, retry.base_us);
+		int64_t pause = retry_failed(&retry);
+
+		assert_true(pause >= 100 * MS_US && pause <= 5 * SEC_US);
+		assert_true(pause <= 3 * before);
+		longest = Max(longest, pause);
+	}
+	assert_true(longest > 3 * SEC_US);
+	assert_int_equal(retry.failures, 1000);
+}
+
+static void
+success_begins_anew(void **state UNUSED)
+{
+	Retry retry;
+
+	retry_init(&retry, 10, 100000, 7);
+	for (int i = 0; i < 50; i++)
+		assert_true(retry_failed(&retry) > 0);
+	retry_succeeded(&retry);
+	assert_int_equal(retry.failures, 0);
+	assert_true(retry_failed(&retry) <= 30);
+}
+
+static void
+seeds_repeat_and_differ(void **state UNUSED)
+{
+	Retry a;
+	Retry b;
+	Retry c;
+	int	  different = 0;
+
+	retry_init(&a, 10, 1000000, 1001);
+	retry_init(&b, 10, 1000000, 1001);
+	retry_init(&c, 10, 1000000, 2001);
+	for (int i = 0; i < 50; i++)
+	{
+		int64_t pause = retry_failed(&a);
+
+		assert_true(pause == retry_failed(&b));
+		different += pause != retry_failed(&c);
+	}
+	assert_true(different > 25);
+}
+
+static void
+transient_states_are_tried_again(void **state UNUSED)
+{
+	static const char *const transient[] = {
+		"08006", "53300", "57P01", "57014", "40001", "40P01", "55P03",
+	};
+	static const char *const permanent[] = {
+		"40003", "23505", "22P02", "42883", "P0001",
+		"XX000", "SK001", "55006", "",
+	};
+
+	assert_int_equal(sqlstate_class(NULL), SQL_TRANSIENT);
+	for (size_t i = 0; i < Lengthof(transient); i++)
+		assert_int_equal(sqlstate_class(transient[i]), SQL_TRANSIENT);
+	for (size_t i = 0; i < Lengthof(permanent); i++)
+		assert_int_equal(sqlstate_class(permanent[i]), SQL_PERMANENT);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pauses_grow_and_stay_in_bounds),
+		cmocka_unit_test(success_begins_anew),
+		cmocka_unit_test(seeds_repeat_and_differ),
+		cmocka_unit_test(transient_states_are_tried_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

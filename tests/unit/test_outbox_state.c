@@ -1,0 +1,531 @@
+/*
+ * test_outbox_state.c - what the outbox pump decides while all goes well
+ *
+ * One decision at a time.  What all of them together promise is in
+ * test_outbox_simulation.c.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox_fixture.h"
+
+/* ---- start, lead ------------------------------------------------------- */
+
+static void
+a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
+{
+	open_sink();
+	assert_false(outbox_moves(&core, now));
+	connect_and_greet();
+	assert_int_equal(core.state, PUMP_LEADER_WAIT);
+	assert_false(outbox_leads(&core));
+	lead();
+	assert_true(outbox_leads(&core));
+	assert_false(outbox_moves(&core, now));
+	outbox_on_position(&core, "w0", 0, true, now);
+	assert_true(outbox_moves(&core, now));
+	/* it looks at once, without being woken */
+	expect(OUTBOX_LOOK);
+	assert_string_equal(core.window, "w0");
+	assert_int_equal(core.cause, CAUSE_AWAKE);
+}
+
+static void
+a_relay_that_does_not_lead_asks_again_every_second(void **state UNUSED)
+{
+	open_sink();
+	connect_and_greet();
+	for (int i = 0; i < 3; i++)
+	{
+		expect(OUTBOX_ASK_LEAD);
+		outbox_on_lead(&core, 0, now);
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + OUTBOX_LEAD_US);
+		assert_false(outbox_leads(&core));
+		assert_true(outbox_moves(&core, now)); /* it stands by: ready */
+		now += OUTBOX_LEAD_US;
+	}
+	lead();
+}
+
+static void
+a_leader_without_a_producer_does_not_ask_for_the_position(void **state UNUSED)
+{
+	expect(OUTBOX_NEW_SINK);
+	outbox_on_sink_failed(&core, now);
+	connect_and_greet();
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
+	expect(OUTBOX_WAIT);
+	expect_deadline(core.sink_at);
+	now = core.sink_at;
+	open_sink();
+	expect(OUTBOX_ASK_POSITION);
+}
+
+/* ---- windows and pages ------------------------------------------------- */
+
+static void
+a_window_is_read_produced_and_stored(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	expect(OUTBOX_LOOK);
+	assert_true(outbox_on_window(&core, "w1"));
+	assert_string_equal(core.window, "w1");
+	assert_true(core.page_after == 0);
+	assert_true(outbox_on_page(&core, 2, 200, 12));
+	expect(OUTBOX_PRODUCE);
+	id = produce_page(11);
+	expect(OUTBOX_WAIT);
+	expect_deadline(core.poll_at);
+	doze();
+
+	ack_all(id);
+	expect(OUTBOX_WAIT);
+	expect_deadline(core.store_at);
+	now = core.store_at;
+	expect_stored("w1", 12, true);
+	expect(OUTBOX_WAIT);
+}
+
+/* While it is awake nobody needs to wake it, and an interval of a few ms is
+ * enough; it sleeps only when the database says so. */
+static void
+who_finds_nothing_sleeps_soon(void **state UNUSED)
+{
+	stream();
+	core.poll_us = 300 * MS_US;
+	look_in_vain();
+	expect(OUTBOX_ASK_SLEEP);
+	assert_string_equal(core.window, "w1");
+	assert_int_equal(core.cause, CAUSE_AWAKE);
+	outbox_on_sleep(&core, "w2", true, now);
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + 300 * MS_US);
+	now += 300 * MS_US;
+	expect(OUTBOX_ASK_SLEEP);
+	assert_string_equal(core.window, "w2");
+	assert_int_equal(core.cause, CAUSE_POLL);
+}
+
+/* So many rows at each look: how long until the next one. */
+static int64_t
+pace_of(uint32_t rows)
+{
+	for (int i = 0; i < 3; i++)
+	{
+		now = core.poll_at;
+		core.store_at = now + SEC_US; /* that is not what is tested */
+		expect(OUTBOX_LOOK);
+		assert_true(outbox_on_window(&core, "w"));
+		take_page(rows, rows);
+		expect(OUTBOX_PRODUCE);
+		ack_all(produce_page(1));
+	}
+	return core.poll_at - now;
+}
+
+static void
+the_more_there_is_the_later_it_looks_again(void **state UNUSED)
+{
+	stream();
+	assert_true(pace_of(1) == 866);
+	assert_true(pace_of(3) == 1500); /* 2,000 a second */
+	assert_true(pace_of(12) == 3 * MS_US);
+	core.found = UINT32_MAX;
+	now = core.poll_at;
+	expect(OUTBOX_LOOK);
+	assert_true(core.poll_at == now + OUTBOX_AWAKE_MAX_US);
+}
+
+static void
+who_may_not_sleep_looks_again_and_again(void **state UNUSED)
+{
+	int64_t pace = OUTBOX_AWAKE_US << OUTBOX_VAIN_LOOKS;
+
+	stream();
+	look_in_vain();
+	for (int i = 0; i < 10; i++)
+	{
+		expect(OUTBOX_ASK_SLEEP);
+		assert_int_equal(core.cause, i == 0 ? CAUSE_AWAKE : CAUSE_WRITERS);
+		outbox_on_sleep(&core, "w2", false, now);
+		take_page(0, 0);
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + pace);
+		now += pace;
+		pace = Min(2 * pace, OUTBOX_AWAKE_MAX_US);
+	}
+	/* what is found then makes it look as often as before */
+	expect(OUTBOX_ASK_SLEEP);
+	outbox_on_sleep(&core, "w3", false, now);
+	take_page(2, 2);
+	expect(OUTBOX_PRODUCE);
+	produce_page(1);
+	now += OUTBOX_AWAKE_MAX_US;
+	expect(OUTBOX_LOOK);
+	assert_int_equal(core.cause, CAUSE_AWAKE);
+	assert_true(outbox_on_window(&core, "w4"));
+	take_page(0, 0);
+	expect_deadline(now + 1224); /* for there were two */
+}
+
+static void
+a_notification_brings_the_next_look_forward(void **state UNUSED)
+{
+	stream();
+	doze();
+	outbox_on_wake(&core);
+	expect(OUTBOX_LOOK);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
+	/* one that comes while the answer is awaited is not lost */
+	outbox_on_wake(&core);
+	assert_true(outbox_on_window(&core, "w1"));
+	take_page(0, 0);
+	expect(OUTBOX_LOOK);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
+	assert_true(outbox_on_window(&core, "w2"));
+	take_page(0, 0);
+	expect(OUTBOX_WAIT);
+	/* nor one that comes with the answer */
+	doze();
+	now = core.poll_at;
+	expect(OUTBOX_ASK_SLEEP);
+	outbox_on_wake(&core);
+	outbox_on_sleep(&core, "w3", true, now);
+	expect(OUTBOX_LOOK);
+	assert_int_equal(core.cause, CAUSE_NOTIFY);
+}
+
+static void
+an_unfinished_window_is_gone_on_with_where_it_was_left(void **state UNUSED)
+{
+	uint64_t id;
+
+	open_sink();
+	connect_and_greet();
+	lead();
+	outbox_on_position(&core, "w5", 77, false, now);
+	expect(OUTBOX_ASK_PAGE);
+	assert_string_equal(core.window, "w5");
+	assert_true(core.page_after == 77);
+	assert_true(outbox_on_page(&core, 1, 100, 80));
+	expect(OUTBOX_LOOK); /* the next one, while this one is produced */
+	expect(OUTBOX_PRODUCE);
+	id = produce_page(80);
+	assert_true(outbox_on_window(&core, "w6"));
+	take_page(0, 0);
+	ack_all(id);
+	now = core.store_at;
+	expect_stored("w6", 0, true);
+}
+
+static void
+a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one(
+	void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	open_window("w1");
+	take_page(PAGE_ROWS, PAGE_ROWS);
+	take_page(0, 0);
+	expect(OUTBOX_PRODUCE);
+	id = produce_page(1);
+	ack_all(id);
+	now = core.store_at;
+	expect_stored("w1", PAGE_ROWS, true);
+}
+
+static void
+the_next_page_is_asked_for_before_this_one_is_produced(void **state UNUSED)
+{
+	stream();
+	open_window("w1");
+	take_page(64, 64);
+	expect(OUTBOX_ASK_PAGE);
+	assert_true(core.page_after == 64);
+	expect(OUTBOX_PRODUCE);
+}
+
+static void
+two_pages_at_hand_are_enough(void **state UNUSED)
+{
+	stream();
+	open_window("w1");
+	take_page(64, 64);
+	take_page(64, 128);
+	expect(OUTBOX_PRODUCE);
+	outbox_on_sink_full(&core, now);
+	expect(OUTBOX_WAIT);
+	outbox_on_acked(&core, now);
+	expect(OUTBOX_PRODUCE);
+	produce_page(1);
+	expect(OUTBOX_ASK_PAGE);
+	assert_true(core.page_after == 128);
+}
+
+static void
+a_page_that_ends_with_its_bytes_is_not_the_last(void **state UNUSED)
+{
+	stream();
+	open_window("w1");
+	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES, 2));
+	expect(OUTBOX_ASK_PAGE);
+	assert_true(core.page_after == 2);
+	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES - 1, 4));
+	produce_page(1);
+	produce_page(3);
+	outbox_on_wake(&core);
+	expect(OUTBOX_LOOK);
+}
+
+/* New settings hold from the next page on. */
+static void
+a_page_is_measured_by_what_was_asked_for(void **state UNUSED)
+{
+	stream();
+	open_window("w1");
+	outbox_on_settings(&core, SEC_US, 2 * PAGE_ROWS, now);
+	assert_int_equal(core.page_rows, PAGE_ROWS);
+	assert_true(outbox_on_page(&core, PAGE_ROWS, 100, PAGE_ROWS));
+	expect(OUTBOX_ASK_PAGE);
+	assert_int_equal(core.page_rows, 2 * PAGE_ROWS);
+}
+
+/* ---- back-pressure ----------------------------------------------------- */
+
+static void
+a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	open_window("w1");
+	take_page(3, 3);
+	id = ring_next_id(&core.ring);
+	expect(OUTBOX_PRODUCE);
+	assert_false(outbox_on_produced(&core, 1, 0, now));
+	outbox_on_sink_full(&core, now);
+	assert_int_equal(outbox_row(&core), -1);
+	expect(OUTBOX_WAIT);
+	ack(id);
+	expect(OUTBOX_PRODUCE);
+	assert_int_equal(outbox_row(&core), 1);
+}
+
+static void
+what_is_in_flight_is_bounded(void **state UNUSED)
+{
+	uint64_t id;
+
+	outbox_core_fini(&core);
+	outbox_core_init(&core, 4, false, 1);
+	stream();
+	open_window("w1");
+	take_page(10, 10);
+	id = ring_next_id(&core.ring);
+	expect(OUTBOX_PRODUCE);
+	for (int64_t seq = 1; seq <= 4; seq++)
+		assert_false(outbox_on_produced(&core, seq, 0, now));
+	assert_int_equal(outbox_row(&core), -1);
+	expect(OUTBOX_WAIT);
+	ack(id + 1);
+	assert_int_equal(outbox_row(&core), -1); /* the oldest is still there */
+	ack(id);
+	assert_int_equal(outbox_row(&core), 4);
+}
+
+static void
+windows_in_flight_are_bounded(void **state UNUSED)
+{
+	uint64_t first;
+
+	stream();
+	first = fly_window("w", 1);
+	while (core.ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX)
+		fly_window("w", 1);
+	outbox_on_wake(&core);
+	expect(OUTBOX_WAIT);
+	expect_deadline(core.acked_at + OUTBOX_STALL_US);
+	ack(first);
+	expect(OUTBOX_LOOK);
+}
+
+/* ---- the position ------------------------------------------------------ */
+
+static void
+the_position_is_stored_after_200_ms(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 9);
+	ack_all(id);
+	now = core.store_at - 1;
+	expect(OUTBOX_WAIT);
+	now++;
+	expect_stored("w1", 9, true);
+
+	id = fly_window("w2", 9);
+	ack_all(id);
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + 200 * MS_US);
+}
+
+static void
+the_position_is_stored_after_10000_events(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 10001);
+	for (int i = 0; i < 9999; i++)
+		ack(id++);
+	expect(OUTBOX_WAIT);
+	ack(id++);
+	expect_stored("w1", 10000, false);
+	ack(id);
+	expect(OUTBOX_WAIT);
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 10001, true);
+}
+
+static void
+the_position_does_not_pass_what_is_not_acknowledged(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 3);
+	ack(id + 1);
+	ack(id + 2);
+	now += OUTBOX_STORE_US;
+	expect(OUTBOX_WAIT);
+	ack(id);
+	expect_stored("w1", 3, true);
+}
+
+static void
+a_window_within_is_stored_as_unfinished(void **state UNUSED)
+{
+	uint64_t first;
+	uint64_t second;
+
+	stream();
+	first = fly_window("w1", 2);
+	second = fly_window("w2", 2);
+	ack(second + 1);
+	ack(first);
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 1, false);
+	ack(first + 1);
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 2, true);
+	ack(second);
+	now += OUTBOX_STORE_US;
+	expect_stored("w2", 2, true);
+}
+
+static void
+empty_windows_are_stored_once_a_minute(void **state UNUSED)
+{
+	int64_t begun = now;
+
+	stream();
+	doze();
+	now = core.poll_at;
+	while (now < begun + OUTBOX_STORE_US + OUTBOX_STORE_IDLE_US)
+	{
+		expect(OUTBOX_ASK_SLEEP);
+		outbox_on_sleep(&core, "empty", true, now);
+		expect(OUTBOX_WAIT);
+		now = outbox_deadline(&core);
+	}
+	expect_stored("empty", 0, true);
+}
+
+/* The server ends a session that says nothing: also one that has nothing to
+ * ask, for its broker is away, or another relay leads. */
+static void
+a_session_that_has_nothing_to_ask_says_that_it_is_there(void **state UNUSED)
+{
+	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	expect(OUTBOX_NEW_SINK); /* and none comes */
+	connect_and_greet();
+	expect(OUTBOX_BEAT);
+	expect(OUTBOX_WAIT);
+	outbox_on_beat(&core, now);
+	expect(OUTBOX_ASK_LEAD);
+	outbox_on_lead(&core, EPOCH, now);
+	expect(OUTBOX_ASK_HELD);
+	outbox_on_held(&core);
+	for (int i = 0; i < 10; i++)
+	{
+		expect(OUTBOX_WAIT);
+		expect_deadline(now + OUTBOX_BEAT_US);
+		now += OUTBOX_BEAT_US;
+		expect(OUTBOX_BEAT);
+		outbox_on_beat(&core, now);
+	}
+	outbox_beat_now(&core);
+	expect(OUTBOX_BEAT);
+}
+
+/* Or its position could not be stored. */
+static void
+so_does_one_whose_relay_ends(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 1);
+	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	expect(OUTBOX_BEAT);
+	outbox_on_beat(&core, now);
+	outbox_on_stop(&core, now + 10 * SEC_US);
+	expect_deadline(now + OUTBOX_BEAT_US);
+	now += OUTBOX_BEAT_US;
+	expect(OUTBOX_BEAT);
+	outbox_on_beat(&core, now);
+	expect(OUTBOX_WAIT);
+	ack(id);
+	expect_stored("w1", 1, true);
+	expect(OUTBOX_DONE);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test(a_start_goes_from_handshake_over_lead_to_the_position),
+		test(a_relay_that_does_not_lead_asks_again_every_second),
+		test(a_leader_without_a_producer_does_not_ask_for_the_position),
+		test(a_window_is_read_produced_and_stored),
+		test(who_finds_nothing_sleeps_soon),
+		test(the_more_there_is_the_later_it_looks_again),
+		test(who_may_not_sleep_looks_again_and_again),
+		test(a_notification_brings_the_next_look_forward),
+		test(an_unfinished_window_is_gone_on_with_where_it_was_left),
+		test(a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one),
+		test(the_next_page_is_asked_for_before_this_one_is_produced),
+		test(two_pages_at_hand_are_enough),
+		test(a_page_that_ends_with_its_bytes_is_not_the_last),
+		test(a_page_is_measured_by_what_was_asked_for),
+		test(a_full_producer_gets_no_row_until_something_arrives),
+		test(what_is_in_flight_is_bounded),
+		test(windows_in_flight_are_bounded),
+		test(the_position_is_stored_after_200_ms),
+		test(the_position_is_stored_after_10000_events),
+		test(the_position_does_not_pass_what_is_not_acknowledged),
+		test(a_window_within_is_stored_as_unfinished),
+		test(empty_windows_are_stored_once_a_minute),
+		test(a_session_that_has_nothing_to_ask_says_that_it_is_there),
+		test(so_does_one_whose_relay_ends),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
