@@ -154,8 +154,9 @@ pgconn_watch(PgConn *conn)
 
 /*
  * What every session has, whatever its role or database may set; the rest is
- * pinned by relay_hello (extension/session.c).  keepalives and tcp_user_timeout
- * on the server's side too: a leader that vanished must not keep its lock.
+ * pinned by relay_hello (extension/base/session.c).  keepalives and
+ * tcp_user_timeout on the server's side too: a leader that vanished must not
+ * keep its lock.
  */
 #define SESSION_OPTIONS                                       \
 	"-c search_path=pg_catalog,pg_temp"                       \

@@ -1,54 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * pgstock.h
- *	  The map of the module: its types, and its functions by file.
+ *	  The types of the module, and its functions by file.
  *
  * A call is one unit of work: it collects what it needs, locks it in the one
  * order, decides in memory, and writes at the end.
  *
- *	Calls and stock
- *		args.c			checks arguments, makes lines of them
- *		work.c			the unit of work: begin, lock, write, end
- *		level.c			levels in it: wished for, read, written
- *		level_lock.c	their locks: slots, strategies, the one order
- *		stock.c			levels and lines in memory, and every way to change them
- *		newest.c		where a level's newest version was seen last
- *		name_map.c		what a call has noted under names
- *		reserve.c		the functions that take
- *		settle.c		confirm, release, roll back, return, extend: the states
- *		expire.c		lines past their time
- *		supply.c		what is on hand: receive, adjust, set, move, configure
- *		sale.c			flash sales: a quota of its own, a limit for each user
- *		idempotency.c	explicit keys and the answers given under them
- *		answer.c		rows of stock_result
- *	Out
- *		event.c			what happened, as JSON
- *		publish.c		an application's own events
- *		outbox.c		an event becomes a row; part.c which table it goes to
- *		window.c		what the outbox window needs of the WAL
- *	In
- *		inbox.c			a batch of messages, applied
- *		inbox_call.c	what the relay's calls bring and what they answer
- *		partition.c		where partitions stand, and tries that were begun
- *		fingerprint.c	what tells a record from others that had its place
- *		message.c		a message, parsed; attributes.c what we do not know of it
- *		name.c			by what a message is known again
- *		handlers.c		what a message does to stock; payment.c of them the payment
- *		differ.c		what a message says otherwise than the ledger
- *		registration.c	handlers that users register; user_handler.c calls
- *		refused.c		orders that were refused
- *		failed.c		a message that failed: waits, or dead letter and archive
- *		alert.c			has a person told of it
- *		retry.c			another try
- *		careful.c		one message after another, where locks cannot be had
- *	Beneath
- *		commit.c		what happens at COMMIT: early lock release, fence
- *		wakeup.c		a signal, to a relay that sleeps
- *		table.c			rows in and out of tables, without SQL; columns.c are they
- *						as we made them
- *		headers.c		Kafka headers, packed; encoding.c to and from UTF-8
- *		keeper.c		what runs by itself, where the module is preloaded
- *		pgstock.c		settings and callbacks
+ * docs/HACKING.md has the map of the files.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -106,7 +64,7 @@ typedef enum TableId
 	TABLE_RESERVATION,
 	TABLE_MOVEMENT,
 	TABLE_IDEMPOTENCY,
-	TABLE_OUTBOX, /* the part that is written: see part.c */
+	TABLE_OUTBOX, /* the part that is written: see outbox/rotation.c */
 	TABLE_OUTBOX_PART,
 	TABLE_INBOX,
 	TABLE_INBOX_OFFSET,
@@ -574,7 +532,7 @@ extern int		   key_compare(const char *product_a, const char *location_a,
 extern char *attributes_cut(const char *object, int length,
 							const char *const *known, int n);
 
-/* in careful.c */
+/* in lock_patience.c */
 extern void		  careful_begin(Careful *careful);
 extern bool		  careful_is_over(const Careful *careful);
 extern void		  careful_wait(const Careful *careful, const Message *message);
@@ -586,7 +544,7 @@ extern ErrorData *guard_call(void (*step)(void *), void *arg);
 extern void columns_check(Work *work, TableId id, const char *name,
 						  Relation rel);
 
-/* in commit.c */
+/* in durability.c */
 extern void		  commit_init(void);
 extern void		  commit_release_early(void);
 extern void		  commit_fence_answer(void);
@@ -594,7 +552,7 @@ extern void		  commit_fence_error(void);
 extern bool		  commit_standby_is_named(void);
 extern XLogRecPtr commit_fence(bool at_standby);
 
-/* in encoding.c */
+/* in utf8.c */
 extern char *text_from_utf8(const char *utf8, int length);
 extern bool	 text_is_convertible(const char *string);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
@@ -602,7 +560,7 @@ extern char *json_as_ascii(const char *utf8, int length);
 extern char *text_as_ascii(const char *string);
 extern char *text_for_people(const char *string);
 
-/* in event.c */
+/* in stock_event.c */
 extern char		*event_time(TimestampTz at);
 extern pg_uuid_t event_emit(Work *work, const Event *event);
 extern void		 event_emit_level(Work *work, Level *level, const char *kind,
@@ -639,7 +597,7 @@ extern List		   *failed_due(Work *work, int max_rows);
 extern bool			failed_lock(Work *work, Message *message);
 extern void			failed_lock_again(Work *work, Message *message);
 
-/* in handlers.c */
+/* in builtin_handlers.c */
 extern Outcome		outcome_applied(void);
 extern Outcome		outcome_skipped(const char *reason);
 extern Outcome		outcome_wait_for_order(void);
@@ -668,7 +626,7 @@ extern List *idempotency_find(Work *work, const Keyed *keyed,
 extern void	 idempotency_store(Work *work, const Keyed *keyed,
 							   const char *order_id, List *lines, List *answers);
 
-/* in inbox.c */
+/* in apply.c */
 extern void	 inbox_prepare(const InboxOptions *options, Message *message);
 extern void	 inbox_lock_messages(Work *work, List *messages);
 extern void	 inbox_finish(Work *work, const Message *message);
@@ -676,13 +634,13 @@ extern List *inbox_cut(List *messages);
 extern List *inbox_cut_alone(List *messages);
 extern List *inbox_cut_parsed(List *messages);
 
-/* in inbox_call.c */
+/* in batch_args.c */
 extern InboxOptions inbox_options_arg(FunctionCallInfo fcinfo, int n);
 extern List		   *inbox_messages_arg(FunctionCallInfo fcinfo);
 extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
 extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
 
-/* in keeper.c */
+/* in launcher.c */
 #define KEEPER_EVERY_MS 60000 /* a look at a database, at the latest */
 
 /* A database.  The launcher alone gives places away and takes them back. */
@@ -738,7 +696,7 @@ extern TimestampTz message_time(int64 ms);
 extern int64	   message_time_ms(TimestampTz at);
 extern bool		   message_time_is_sane(int64 ms);
 
-/* in name.c */
+/* in message_id.c */
 extern char *name_header(List *headers, const char *name);
 extern void	 name_message(Message *message, List *headers, const char *body_id);
 extern char *name_as_text(const Message *message);
@@ -749,11 +707,11 @@ extern void *name_map_find(const NameMap *map, const char *name);
 extern void	 name_map_put(NameMap *map, const char *name, void *value);
 extern char *name_of(const char *a, const char *b, const char *c);
 
-/* in newest.c */
+/* in row_version_hint.c */
 extern void newest_note(const Work *work, const Level *level);
 extern bool newest_find(const Work *work, Table *table, const Level *level);
 
-/* in outbox.c */
+/* in record.c */
 extern void		   outbox_append(Work *work, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern void		   outbox_record_to_utf8(OutboxRecord *record);
@@ -762,13 +720,13 @@ extern const char *outbox_topic_fault(const char *topic);
 /* in payment.c */
 extern Outcome payment_success(Work *work, Message *message, Order *order);
 
-/* in differ.c */
+/* in order_difference.c */
 extern bool	 differs_lines(const Order *order, List *told);
 extern char *differs_json(const Message *message, const Order *order);
 extern List *differs_part(Work *work, const Order *order, List *told,
 						  bool *differs);
 
-/* in part.c */
+/* in outbox/rotation.c */
 extern void part_init(void);
 extern Oid	part_lock(Work *work);
 
@@ -776,7 +734,7 @@ extern Oid	part_lock(Work *work);
 extern const char *fingerprint(int64 time_ms, const bytea *key,
 							   const bytea *value, const bytea *headers);
 
-/* in partition.c */
+/* in inbox/partition.c */
 extern void	   partitions_move(Work *work, List *messages);
 extern bool	   partition_is_behind(Work *work, const Message *message);
 extern bool	   partition_is_behind_unnamed(Work *work, const Message *message);
@@ -788,12 +746,12 @@ extern int64   attempts_process(void);
 extern int64   session_id(void);
 extern bool	   session_is_alive(int64 id);
 
-/* in refused.c */
+/* in refused_order.c */
 extern const char *refused_find(Work *work, const char *order_id);
 extern void refused_store(Work *work, const char *order_id, const char *reason);
 extern void refused_write(Work *work);
 
-/* in registration.c */
+/* in handler_registration.c */
 extern void				  user_handlers_find(Work *work, List *messages);
 extern const UserHandler *user_handler_choose(const Message *message);
 extern Oid				  registered_role(const Message *message);
@@ -823,7 +781,7 @@ extern Answer *answer_from_datum(Datum row, TupleDesc desc);
 extern Datum   answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
 extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
 
-/* in sale.c */
+/* in flash_sale.c */
 extern bool sale_allows(Work *work, const Reservation *line);
 
 /* in session.c */

@@ -240,7 +240,7 @@ CREATE TABLE pgstock_internal.own_columns
 	CONSTRAINT own_columns_pkey PRIMARY KEY (relation)
 );
 COMMENT ON TABLE pgstock_internal.own_columns IS
-	'how many columns each table was created with: extension/columns.c';
+	'how many columns each table was created with: extension/base/columns.c';
 
 CREATE FUNCTION pgstock_internal.note_columns()
 RETURNS void

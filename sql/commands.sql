@@ -10,7 +10,7 @@ COMMENT ON FUNCTION pgstock_internal.utc_text IS 'a moment as events have it';
 
 /*
  * Names and values rather than columns: a further one breaks nobody.  The
- * leader is whoever holds the lock of try_lead (extension/window.c).
+ * leader is whoever holds the lock of try_lead (extension/outbox/window.c).
  */
 CREATE FUNCTION pgstock_internal.relay_status()
 RETURNS TABLE (name text, value jsonb)
@@ -162,7 +162,7 @@ COMMENT ON FUNCTION pgstock_internal.replayable IS
 	'published events that a replay would write again';
 
 /*
- * A page of a replay, a transaction of its own.  As in outbox.c the xid is
+ * A page of a replay, a transaction of its own.  As in record.c the xid is
  * there before the first seq is drawn: the window's floor rests on that.  The
  * copies go out behind what is written already; new events find their places
  * among them by the locks that they draw their seq under, as ever.

@@ -165,7 +165,7 @@ AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.set_event_topic IS
 	'where an event type goes; NULL: it is not written; type "*": all stock events';
 
-/* EXECUTE on it is a right of its own: extension/reserved_topic.c. */
+/* EXECUTE on it is a right of its own: extension/outbox/reserved_topic.c. */
 CREATE FUNCTION pgstock_internal.publish_to_any_topic()
 RETURNS void
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

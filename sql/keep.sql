@@ -1,9 +1,10 @@
 /* ---- What runs by itself ------------------------------------------------- */
 
 /*
- * Where pgstock is preloaded, a server process does it (extension/keeper.c);
- * elsewhere the relay that leads asks for it.  Both at once would be harmless:
- * all of it is decided under the locks that everybody takes.
+ * Where pgstock is preloaded, a server process does it
+ * (extension/worker/launcher.c); elsewhere the relay that leads asks for it.
+ * Both at once would be harmless: all of it is decided under the locks that
+ * everybody takes.
  */
 
 CREATE FUNCTION pgstock_internal.keeper_is_here()

@@ -515,8 +515,8 @@ COMMENT ON FUNCTION pgstock_internal.relay_echo IS
 	'notifies this session''s client, once this transaction has committed';
 
 /*
- * The lock before the snapshot, and nothing found in it: extension/wakeup.c has
- * the proof that nothing is slept through.
+ * The lock before the snapshot, and nothing found in it:
+ * extension/outbox/wakeup.c has the proof that nothing is slept through.
  */
 CREATE FUNCTION pgstock_internal.relay_sleep("window" text,
 	publish_after text DEFAULT 'auto', OUT next_window text,

@@ -7,7 +7,7 @@
  *		empty -> written -> left -> sealed -> empty
  *
  * written		The only one that gets rows.  A writer locks it and then looks
- *				again whether it still is that one (extension/part.c).
+ *				again whether it still is that one (extension/outbox/rotation.c).
  * left			Transactions that were open when it was left may have rows in
  *				it.  Each has a lock on it; when a lock that excludes theirs is
  *				free, none is left.

@@ -491,7 +491,7 @@ COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
 /*
  * The type is empty where the handler has all of the topic that is left.  The
  * oids are those of that database, whose names stood for them: see
- * extension/registration.c.
+ * extension/inbox/handler_registration.c.
  */
 CREATE TABLE pgstock_internal.user_handler
 (

@@ -1,8 +1,8 @@
 /*
  * fingerprint.h - what tells a record from others that had its place
  *
- * Pure.  The same as extension/fingerprint.c makes; docs/relay-protocol.md has
- * its definition.
+ * Pure.  The same as extension/inbox/fingerprint.c makes;
+ * docs/relay-protocol.md has its definition.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -68,10 +68,11 @@ class Sanitized(OwnTree):
                     " -fno-sanitize-recover=all -fno-omit-frame-pointer"])
 
 
-# Mutants of commit.c, each without one of its guards.
-NO_FLUSH = ("commit.c", "\tXLogFlush(XactLastCommitEnd);\n", "")
-NO_FENCE = ("commit.c", "\tfence_answer = true;\n", "")
-NO_ERROR_FENCE = ("commit.c", "SYNCHRONOUS_COMMIT_OFF)\n\t\t(void) commit_fence",
+# Mutants of base/durability.c, each without one of its guards.
+NO_FLUSH = ("base/durability.c", "\tXLogFlush(XactLastCommitEnd);\n", "")
+NO_FENCE = ("base/durability.c", "\tfence_answer = true;\n", "")
+NO_ERROR_FENCE = ("base/durability.c",
+                  "SYNCHRONOUS_COMMIT_OFF)\n\t\t(void) commit_fence",
                   "SYNCHRONOUS_COMMIT_OFF && false)\n\t\t(void) commit_fence")
-NO_STANDBY = ("commit.c", "\tSyncRepWaitForLSN(XactLastCommitEnd, true);\n",
-              "")
+NO_STANDBY = ("base/durability.c",
+              "\tSyncRepWaitForLSN(XactLastCommitEnd, true);\n", "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""How a relay that sleeps is woken: extension/wakeup.c.
+"""How a relay that sleeps is woken: extension/outbox/wakeup.c.
 
 A writer that finds it awake sends no NOTIFY. If the relay went to sleep
 between the writer's look at that and its commit, nobody would tell it of that
@@ -24,7 +24,8 @@ HINT_LOCK = 0x706f
 NO_FLUSH = {"options": "-c synchronous_commit=off"}
 
 # The writer does not keep the lock until it is visible.
-UNCOUNTED = ("wakeup.c", "\treturn !compat_try_lock(&tag, ShareLock, false);\n",
+UNCOUNTED = ("outbox/wakeup.c",
+             "\treturn !compat_try_lock(&tag, ShareLock, false);\n",
              "\tif (!compat_try_lock(&tag, ShareLock, false))"
              "\n\t\treturn true;\n"
              "\tLockRelease(&tag, ShareLock, false);\n\treturn false;\n")

@@ -47,7 +47,7 @@ typedef struct Event
 	bool	 was_aside;
 } Event;
 
-/* Where a transaction is: extension/wakeup.c. */
+/* Where a transaction is: extension/outbox/wakeup.c. */
 typedef enum Stage
 {
 	STAGE_OPEN,

@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/durability.c
+ *	  What happens at COMMIT: early lock release, the fence.
+ *
+ * Early lock release.  A row lock held across the commit's flush caps a hot
+ * product at one sale a flush.  So a transaction that took stock lets its locks
+ * go after its commit record is written, and its client only after the record
+ * is flushed:
+ *
+ *	  XACT_EVENT_PRE_COMMIT		synchronous_commit is remembered and set to off
+ *	  (CommitTransaction)		writes the commit record, leaves the proc array,
+ *								releases the locks
+ *	  RESOURCE_RELEASE_AFTER_LOCKS, commit, first call
+ *								restores the setting, flushes up to the commit
+ *								record, waits for the synchronous standby
+ *	  COMMIT returns
+ *
+ * (XACT_EVENT_COMMIT would be too early: the locks are still held.)  The idea
+ * is DeWitt et al., Implementation Techniques for Main Memory Database Systems,
+ * SIGMOD 1984.
+ *
+ * Invariants:
+ *	1. COMMIT returns only when its record is as durable as the session's
+ *	   synchronous_commit asks; with off or in a prepared transaction nothing
+ *	   of this happens.
+ *	2. The setting is what it was whenever user code can see it: reset at
+ *	   PREPARE, at ABORT, and in the release callback.
+ *	3. Nothing in the release callback can raise an error: the transaction has
+ *	   committed.  (A failed flush is a PANIC, as it is for any commit.)
+ *	4. Others see a commit that a crash can still erase.  So an answer that
+ *	   rests on another session's commit acknowledges it, and waits until it is
+ *	   durable: commit_fence_answer, or commit_fence_error where the answer is
+ *	   an error.  The relay waits likewise before it publishes what it sees:
+ *	   commit_fence.
+ *	5. "Not enough" and "there is none" acknowledge nothing: they do not wait.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "utils/resowner.h"
+#include "utils/wait_event.h"
+
+#include "pgstock.h"
+
+#define STANDBY_LOOK_MS 1
+
+/* What this transaction wants at its commit; all false between transactions. */
+static bool release_early = false;
+static bool fence_answer = false;
+
+/* Between PRE_COMMIT and the release callback. */
+static bool flush_pending = false;
+static int	saved_synchronous_commit;
+
+/* This transaction took stock: its locks shall not wait for the flush. */
+void
+commit_release_early(void)
+{
+	release_early = true;
+}
+
+/* This transaction's answer rests on another's commit. */
+void
+commit_fence_answer(void)
+{
+	fence_answer = true;
+}
+
+/*
+ * The end of what has been inserted into the WAL, in the form that XLogFlush
+ * takes: at the start of a page the insert position lies behind the page
+ * header, which may not have been written yet.
+ */
+static XLogRecPtr
+insert_end(void)
+{
+	XLogRecPtr lsn = GetXLogInsertRecPtr();
+	uint64	   in_page = lsn % XLOG_BLCKSZ;
+
+	if (in_page == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	if (in_page == SizeOfXLogLongPHD &&
+		XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	return lsn;
+}
+
+bool
+commit_standby_is_named(void)
+{
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+/* How far the synchronous standbys are, as this session's setting counts. */
+static XLogRecPtr
+standby_reached(void)
+{
+	int		   mode = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE
+						  ? SYNC_REP_WAIT_WRITE
+						  : SYNC_REP_WAIT_FLUSH;
+	XLogRecPtr reached;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	reached = WalSndCtl->lsn[mode];
+	LWLockRelease(SyncRepLock);
+	return reached;
+}
+
+/*
+ * Waits until the synchronous standby has got up to there, if one is named.
+ * Not by SyncRepWaitForLSN: cancelled, or with the postmaster gone, it returns
+ * as if it had succeeded, and has used the cancel up.
+ */
+static void
+wait_for_standby(XLogRecPtr lsn)
+{
+	if (!SyncRepRequested())
+		return;
+	while (commit_standby_is_named() && standby_reached() < lsn)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 STANDBY_LOOK_MS, WAIT_EVENT_SYNC_REP);
+	}
+}
+
+/*
+ * Waits until everything that has been visible so far is durable, here and, if
+ * it is to be so, at the synchronous standby; returns up to where.  May raise
+ * an error.
+ */
+XLogRecPtr
+commit_fence(bool at_standby)
+{
+	XLogRecPtr lsn = insert_end();
+
+	XLogFlush(lsn);
+	if (at_standby)
+		wait_for_standby(lsn);
+	return lsn;
+}
+
+/* Not so for an xid alone, or one that wrote only to temporary tables. */
+static bool
+commit_will_flush(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		   !XLogRecPtrIsInvalid(XactLastRecEnd);
+}
+
+/*
+ * The error that is to be raised next says what another session has committed.
+ * No COMMIT follows it that could wait, so the wait is here, under the locks
+ * that the call holds.
+ */
+void
+commit_fence_error(void)
+{
+	if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+		(void) commit_fence(true);
+}
+
+static void
+before_commit(void)
+{
+	/* A commit that is flushed covers what its answer rests on. */
+	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
+		!commit_will_flush())
+		(void) commit_fence(true);
+
+	if (release_early && pgstock_early_lock_release &&
+		synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
+		TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		saved_synchronous_commit = synchronous_commit;
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+		flush_pending = true;
+	}
+}
+
+static void
+forget(void)
+{
+	release_early = false;
+	fence_answer = false;
+	keeper_forget();
+}
+
+/* After an error between PRE_COMMIT and the commit record. */
+static void
+restore_setting(void)
+{
+	if (flush_pending)
+		synchronous_commit = saved_synchronous_commit;
+	flush_pending = false;
+}
+
+static void
+on_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+			keeper_tell();
+			forget();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			restore_setting();
+			forget();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
+}
+
+/*
+ * From version 17 on the callback comes for child owners first: the first call
+ * of the phase does it.
+ */
+static void
+on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+		   void *arg)
+{
+	if (!flush_pending || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
+		!is_top_level)
+		return;
+	Assert(!XLogRecPtrIsInvalid(XactLastCommitEnd));
+	restore_setting();
+	XLogFlush(XactLastCommitEnd);
+	SyncRepWaitForLSN(XactLastCommitEnd, true);
+}
+
+void
+commit_init(void)
+{
+	RegisterXactCallback(on_transaction, NULL);
+	RegisterResourceReleaseCallback(on_release, NULL);
+}

@@ -1,0 +1,659 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/table.c
+ *	  Rows in and out of pgstock's tables, without SQL.
+ *
+ * Direct table access rather than SPI: no plan to look up or to invalidate,
+ * no search_path, no operator that could be shadowed, and no definer's rights,
+ * since the executor's permission checks are not involved: who may EXECUTE the
+ * function may do what it does.  What the executor would check is therefore
+ * ours to keep: NOT NULL and the invariants of stock.c.  Triggers and CHECK
+ * constraints on these tables are not run, and columns that were added to them
+ * are refused (columns.c).
+ *
+ * Tables are found by name in pgstock_internal; their oids are kept until a
+ * relation of that oid changes (DROP and CREATE EXTENSION in one session, a
+ * rename), as the server's own caches keep them.  A table stays open until the
+ * call ends; on error the resource owner closes it.
+ *
+ * Every row in or out looks for interrupts, so that no loop over rows is deaf
+ * to a cancel.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_sequence.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "pgstock.h"
+
+#define KNOWN_MAX 64 /* more than there are relations */
+
+/* by TableId */
+static const char *const table_names[TABLE_COUNT] = {
+	"level",
+	"reservation",
+	"movement",
+	"idempotency",
+	NULL,
+	"outbox_part",
+	"inbox",
+	"inbox_offset",
+	"inbox_attempt",
+	"failed_event",
+	"refused_order",
+	"event_topic",
+	"user_handler",
+	"admin_action",
+	"sale",
+	"sale_order",
+	"alert",
+	"surplus_payment",
+	"own_columns",
+};
+
+/*
+ * Relations found before, by the address of their name: all names are string
+ * constants, and one that stands in two files is kept twice.
+ */
+static struct
+{
+	const char *name;
+	Oid			oid;
+} known[KNOWN_MAX];
+static int known_count = 0;
+
+/* Relation oid has changed; InvalidOid: any may have. */
+static void
+table_on_change(Datum arg, Oid oid)
+{
+	for (int i = 0; i < known_count; i++)
+	{
+		if (oid == InvalidOid || known[i].oid == oid)
+		{
+			known_count = 0;
+			return;
+		}
+	}
+}
+
+void
+table_init(void)
+{
+	CacheRegisterRelcacheCallback(table_on_change, (Datum) 0);
+}
+
+/* Finds a relation of ours by its name, a string constant. */
+static Oid
+table_find_relation(Work *work, const char *name)
+{
+	Oid oid;
+
+	for (int i = 0; i < known_count; i++)
+	{
+		if (known[i].name == name)
+			return known[i].oid;
+	}
+	if (!OidIsValid(work->schema))
+		work->schema = get_namespace_oid("pgstock_internal", false);
+	oid = get_relname_relid(name, work->schema);
+	if (!OidIsValid(oid))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation \"pgstock_internal.%s\" does not exist", name),
+			 errhint(
+				 "Recreate the extension, or update it with ALTER EXTENSION pgstock UPDATE.")));
+	if (known_count < KNOWN_MAX)
+	{
+		known[known_count].name = name;
+		known[known_count++].oid = oid;
+	}
+	return oid;
+}
+
+Oid
+table_oid(const char *name)
+{
+	return get_relname_relid(name,
+							 get_namespace_oid("pgstock_internal", false));
+}
+
+/* The table, open for reading and writing until the call ends. */
+Table *
+table_use(Work *work, TableId id)
+{
+	Table *table = &work->tables[id];
+
+	Assert(id < TABLE_COUNT);
+	if (table->rel == NULL)
+	{
+		if (id == TABLE_OUTBOX)
+			table->rel = table_open(part_lock(work), NoLock);
+		else
+			table->rel = table_open(table_find_relation(work, table_names[id]),
+									RowExclusiveLock);
+		table->slot = table_slot_create(table->rel, NULL);
+		columns_check(work, id, id == TABLE_OUTBOX ? "outbox" : table_names[id],
+					  table->rel);
+	}
+	return table;
+}
+
+/*
+ * Whether the table has no row, seen at a glance.  For SERIALIZABLE that is a
+ * read of all of it, so that a row that comes is a conflict; the lock is taken
+ * before the look that counts, or a row could come between the two.
+ */
+bool
+table_is_empty(Table *table)
+{
+	if (RelationGetNumberOfBlocks(table->rel) > 0)
+		return false;
+	PredicateLockRelation(table->rel, GetActiveSnapshot());
+	return RelationGetNumberOfBlocks(table->rel) == 0;
+}
+
+/*
+ * The sequence's oid, for nextval_internal.  Numbers that a session keeps for
+ * later, or that do not rise, are refused: the outbox's window takes a number
+ * for one that was drawn just now, and would leave out events.
+ */
+Oid
+table_sequence(Work *work, const char *name)
+{
+	Oid				 oid = table_find_relation(work, name);
+	HeapTuple		 tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(oid));
+	Form_pg_sequence form;
+	bool			 as_made;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence %u", oid);
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	as_made = form->seqcache == 1 && form->seqincrement == 1 && !form->seqcycle;
+	ReleaseSysCache(tuple);
+	if (!as_made)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"pgstock_internal.%s\" was altered", name),
+				 errdetail("Its numbers must be drawn one by one, and rise."),
+				 errhint("Run ALTER SEQUENCE pgstock_internal.%s CACHE 1 "
+						 "INCREMENT 1 NO CYCLE.",
+						 name)));
+	return oid;
+}
+
+static void
+scan_close(IndexScanDesc scan)
+{
+	Relation rel = scan->indexRelation;
+
+	index_endscan(scan);
+	index_close(rel, NoLock);
+}
+
+/* Closes what the call has used.  Locks stay until the transaction ends. */
+void
+tables_close(Work *work)
+{
+	for (int i = 0; i < TABLE_COUNT; i++)
+	{
+		Table *table = &work->tables[i];
+
+		if (table->rel == NULL)
+			continue;
+		if (table->idle != NULL)
+			scan_close(table->idle);
+		if (table->target != NULL)
+			ExecCloseIndices(table->target);
+		ExecDropSingleTupleTableSlot(table->slot);
+		table_close(table->rel, NoLock);
+		memset(table, 0, sizeof(*table));
+	}
+	if (work->estate != NULL)
+		FreeExecutorState(work->estate);
+	work->estate = NULL;
+}
+
+/* Opens the indexes for the call's first write. */
+static void
+table_open_indexes(Work *work, Table *table)
+{
+	if (work->estate == NULL)
+		work->estate = CreateExecutorState();
+	if (table->target == NULL)
+	{
+		table->target = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->target, table->rel, 1, NULL, 0);
+		ExecOpenIndices(table->target, false);
+	}
+}
+
+/* Somebody else was faster: the transaction is to be run again. */
+void
+table_conflict(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not serialize access due to concurrent "
+						   "update")));
+}
+
+/* An empty row to fill in: all columns NULL. */
+TupleTableSlot *
+table_new_row(Table *table)
+{
+	TupleTableSlot *slot = table->slot;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	return slot;
+}
+
+static void
+table_do_insert(Work *work, Table *table)
+{
+	simple_table_tuple_insert(table->rel, table->slot);
+	if (table->target->ri_NumIndices > 0)
+		compat_insert_index_tuples(table->target, table->slot, work->estate);
+}
+
+/*
+ * Above READ COMMITTED a row that is there already is one that our snapshot is
+ * too old to show: a conflict to run again, not a mistake of the caller's.
+ */
+static void
+table_insert_serializable(Work *work, Table *table)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		table_do_insert(work, table);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		table_conflict();
+	}
+	PG_END_TRY();
+}
+
+/* Inserts the row that was filled in. */
+void
+table_insert(Work *work, Table *table)
+{
+	CHECK_FOR_INTERRUPTS();
+	table_open_indexes(work, table);
+	ExecStoreVirtualTuple(table->slot);
+	if (IsolationUsesXactSnapshot())
+		table_insert_serializable(work, table);
+	else
+		table_do_insert(work, table);
+}
+
+static bool
+index_wants(IndexInfo *index, EState *estate)
+{
+	if (index->ii_Predicate != NIL && index->ii_PredicateState == NULL)
+		index->ii_PredicateState = ExecPrepareQual(index->ii_Predicate, estate);
+	return index->ii_ReadyForInserts &&
+		   ExecQual(index->ii_PredicateState, GetPerTupleExprContext(estate));
+}
+
+/*
+ * Enters a new version of a row into the indexes.  ExecInsertIndexTuples()
+ * would check again that the primary key is unique, and visit each version of
+ * the row for that: thousands of a hot row while a snapshot is held, with the
+ * row locked.  No update of ours changes a primary key.
+ */
+static void
+table_index_version(Table *table, EState *estate, TU_UpdateIndexes which)
+{
+	const ResultRelInfo *target = table->target;
+
+	GetPerTupleExprContext(estate)->ecxt_scantuple = table->slot;
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		Relation   index = target->ri_IndexRelationDescs[i];
+		IndexInfo *info = target->ri_IndexRelationInfo[i];
+		bool	   is_key = index->rd_index->indisprimary;
+		Datum	   values[INDEX_MAX_KEYS];
+		bool	   nulls[INDEX_MAX_KEYS];
+
+		if (!compat_index_needs_entry(info, which) ||
+			!index_wants(info, estate))
+			continue;
+		FormIndexDatum(info, table->slot, estate, values, nulls);
+		index_insert(index, values, nulls, &table->slot->tts_tid, table->rel,
+					 is_key || !info->ii_Unique ? UNIQUE_CHECK_NO
+												: UNIQUE_CHECK_YES,
+					 is_key, info);
+	}
+}
+
+/* Writes what the table's slot holds over the row at tid. */
+static void
+table_overwrite(Work *work, Table *table, ItemPointer tid)
+{
+	TU_UpdateIndexes which;
+
+	CHECK_FOR_INTERRUPTS();
+	table_open_indexes(work, table);
+	which = compat_update_tuple(table->rel, tid, table->slot,
+								GetActiveSnapshot());
+	if (which != TU_None)
+		table_index_version(table, work->estate, which);
+}
+
+/* Writes the row that was filled in over the one at tid, which we hold. */
+void
+table_update(Work *work, Table *table, ItemPointer tid)
+{
+	ExecStoreVirtualTuple(table->slot);
+	table_overwrite(work, table, tid);
+}
+
+/* Deletes the row at tid, which we hold. */
+void
+table_delete(Table *table, ItemPointer tid)
+{
+	simple_table_tuple_delete(table->rel, tid, GetActiveSnapshot());
+}
+
+/* Changes columns of the row in the table's slot, which we hold. */
+void
+table_update_columns(Work *work, Table *table, int n, const Change *changes)
+{
+	TupleDesc		desc = RelationGetDescr(table->rel);
+	ItemPointerData tid = table->slot->tts_tid;
+	Datum		   *values = palloc0(sizeof(Datum) * desc->natts);
+	bool		   *nulls = palloc0(sizeof(bool) * desc->natts);
+	bool		   *replaced = palloc0(sizeof(bool) * desc->natts);
+	HeapTuple		tuple = ExecCopySlotHeapTuple(table->slot);
+
+	for (int i = 0; i < n; i++)
+	{
+		values[changes[i].column - 1] = changes[i].value;
+		nulls[changes[i].column - 1] = changes[i].isnull;
+		replaced[changes[i].column - 1] = true;
+	}
+	tuple = heap_modify_tuple(tuple, desc, values, nulls, replaced);
+	ExecForceStoreHeapTuple(tuple, table->slot, false);
+	table_overwrite(work, table, &tid);
+}
+
+/* Fills in a key on a text column; all of ours have the C collation. */
+void
+table_key_text(ScanKey key, AttrNumber column, const char *value)
+{
+	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(value));
+}
+
+/*
+ * Begins a scan of a named index under the active snapshot.  Keys number the
+ * index's columns.  A batch looks hundreds of times into the same index: the
+ * scan that ended last is kept for the next one.
+ */
+IndexScanDesc
+table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
+				 ScanKey keys)
+{
+	Oid			  oid = table_find_relation(work, index);
+	IndexScanDesc scan = table->idle;
+
+	CHECK_FOR_INTERRUPTS();
+	if (scan != NULL && scan->indexRelation->rd_id == oid &&
+		scan->numberOfKeys == nkeys)
+	{
+		table->idle = NULL;
+		scan->xs_snapshot = GetActiveSnapshot();
+	}
+	else
+		scan = compat_index_beginscan(table->rel,
+									  index_open(oid, AccessShareLock),
+									  GetActiveSnapshot(), nkeys);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
+static bool
+table_scan_step(IndexScanDesc scan, Table *table, ScanDirection direction)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!index_getnext_slot(scan, direction, table->slot))
+		return false;
+	slot_getallattrs(table->slot);
+	return true;
+}
+
+/* Brings the next row into the table's slot. */
+bool
+table_scan_next(IndexScanDesc scan, Table *table)
+{
+	return table_scan_step(scan, table, ForwardScanDirection);
+}
+
+/*
+ * The same from the other end.  For a key of one row it is the fast one: equal
+ * keys lie in the order of their places in the table, so the version that is
+ * to be seen comes, as a rule, before thousands of older ones that a held
+ * snapshot keeps.
+ */
+bool
+table_scan_back(IndexScanDesc scan, Table *table)
+{
+	return table_scan_step(scan, table, BackwardScanDirection);
+}
+
+void
+table_scan_end(Table *table, IndexScanDesc scan)
+{
+	if (table->idle != NULL)
+		scan_close(table->idle);
+	table->idle = scan;
+	/* it must not hold up who wants to tidy the page */
+	table_index_fetch_reset(scan->xs_heapfetch);
+}
+
+/*
+ * Brings the row that an index finds (the last one, if there are more) into
+ * the table's slot, and its place into tid; it stays readable until the slot
+ * is used again.
+ */
+bool
+table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
+		   ItemPointer tid)
+{
+	IndexScanDesc scan = table_scan_begin(work, table, index, nkeys, keys);
+	bool		  found = table_scan_back(scan, table);
+
+	if (found)
+	{
+		*tid = table->slot->tts_tid;
+		ExecMaterializeSlot(table->slot);
+		slot_getallattrs(table->slot);
+	}
+	table_scan_end(table, scan);
+	return found;
+}
+
+/* table_find by a key of one text column. */
+bool
+table_find_text(Work *work, Table *table, const char *index, const char *value,
+				ItemPointer tid)
+{
+	ScanKeyData key;
+
+	table_key_text(&key, 1, value);
+	return table_find(work, table, index, 1, &key, tid);
+}
+
+/*
+ * Locks a row that this call has read, waiting for whoever has it, and brings
+ * its newest version into the table's slot and its place into tid.  False if
+ * it has been deleted.  In REPEATABLE READ and above a row that somebody
+ * changed meanwhile is a serialization failure, as it is for UPDATE.
+ */
+bool
+table_lock_row(Table *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_Result	   result;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitBlock, flags,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = table->slot->tts_tid;
+			slot_getallattrs(table->slot);
+			return true;
+		case TM_Deleted:
+			if (!IsolationUsesXactSnapshot())
+				return false;
+			/* FALLTHROUGH */
+		case TM_Updated:
+			table_conflict();
+			break;
+		default:
+			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",
+				 result, RelationGetRelationName(table->rel));
+	}
+	return false;
+}
+
+/*
+ * Locks the very version of a row that this call has read, without waiting:
+ * TM_Ok, and its place is brought into tid, or TM_WouldBlock if somebody holds
+ * it, or TM_Updated if somebody has changed it.
+ */
+TM_Result
+table_try_lock_row(Table *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+	TM_Result	   result;
+
+	CHECK_FOR_INTERRUPTS();
+	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitSkip, 0,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = table->slot->tts_tid;
+			return TM_Ok;
+		case TM_WouldBlock:
+			return TM_WouldBlock;
+		case TM_Updated:
+		case TM_Deleted:
+			return TM_Updated;
+		default:
+			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",
+				 result, RelationGetRelationName(table->rel));
+	}
+	return result;
+}
+
+/* ---- Columns: numbered from 1, as the tables have them ---- */
+
+void
+row_put(TupleTableSlot *slot, AttrNumber column, Datum value)
+{
+	slot->tts_values[column - 1] = value;
+	slot->tts_isnull[column - 1] = false;
+}
+
+void
+row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
+{
+	if (value != NULL)
+		row_put(slot, column, CStringGetTextDatum(value));
+}
+
+char *
+row_get_text(TupleTableSlot *slot, AttrNumber column)
+{
+	if (slot->tts_isnull[column - 1])
+		return NULL;
+	return TextDatumGetCString(slot->tts_values[column - 1]);
+}
+
+int64
+row_get_int64(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetInt64(slot->tts_values[column - 1]);
+}
+
+TimestampTz
+row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
+{
+	if (slot->tts_isnull[column - 1])
+		return if_null;
+	return DatumGetTimestampTz(slot->tts_values[column - 1]);
+}
+
+void
+row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
+{
+	if (value != NULL)
+		row_put(slot, column, PointerGetDatum(value));
+}
+
+/* A copy, so that it outlives the row. */
+bytea *
+row_get_bytes(TupleTableSlot *slot, AttrNumber column)
+{
+	if (slot->tts_isnull[column - 1])
+		return NULL;
+	return DatumGetByteaPCopy(slot->tts_values[column - 1]);
+}
+
+int32
+row_get_int32(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetInt32(slot->tts_values[column - 1]);
+}
+
+Oid
+row_get_oid(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!slot->tts_isnull[column - 1]);
+	return DatumGetObjectId(slot->tts_values[column - 1]);
+}

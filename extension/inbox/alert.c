@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox/alert.c
+ *	  Has a person told of a message that was given up.
+ *
+ * The alert is a row of the transaction that gives the message up, so that
+ * there is neither one without the other; the relay sends it afterwards, as
+ * often as it takes (sql/alerts.sql).
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/sequence.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+enum
+{
+	ALERT_ID = 1,
+	ALERT_FAILED_ID,
+	ALERT_MADE_AT,
+	ALERT_ATTEMPTS,
+	ALERT_NEXT_TRY_AT
+};
+
+void
+alert_store(Work *work, const Message *message)
+{
+	Table		   *table = table_use(work, TABLE_ALERT);
+	TupleTableSlot *slot = table_new_row(table);
+
+	Assert(message->failed_id != 0);
+	row_put(slot, ALERT_ID,
+			Int64GetDatum(
+				nextval_internal(table_sequence(work, "alert_id"), false)));
+	row_put(slot, ALERT_FAILED_ID, Int64GetDatum(message->failed_id));
+	row_put(slot, ALERT_MADE_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, ALERT_ATTEMPTS, Int32GetDatum(0));
+	row_put(slot, ALERT_NEXT_TRY_AT, TimestampTzGetDatum(work->now));
+	table_insert(work, table);
+}

@@ -1,0 +1,341 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/expire.c
+ *	  Lines past their time.
+ *
+ * A due line counts as expired everywhere from the moment it is due, though
+ * its row still says reserved; so nothing here is urgent.  A line is let go by
+ * whoever needs its stock, or by expire_reservations, under the lock of its
+ * level.  Its order is locked for the event; where another session has it, the
+ * event is owed: the line has expired, but keeps its due_at, and is found by
+ * that when the order is free.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+/* Orders of others that a work keeps locked. */
+#define ORDERS_KEPT_MAX 1000
+
+PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
+PG_FUNCTION_INFO_V1(pgstock_expire_free);
+PG_FUNCTION_INFO_V1(pgstock_expire_first);
+
+static int64
+lines_quantity(List *lines)
+{
+	int64	  quantity = 0;
+	ListCell *cell;
+
+	foreach(cell, lines)
+		quantity += ((Reservation *) lfirst(cell))->quantity;
+	return quantity;
+}
+
+/* The pieces of a level's due lines, counted once. */
+static int64
+level_due(Work *work, Level *level)
+{
+	Level *first = level->first;
+
+	if (first->due < 0)
+		first->due = lines_quantity(work_due_lines(work, level, INT_MAX));
+	return first->due;
+}
+
+/* A due line of a locked level is about to be no more due. */
+void
+expire_uncount(const Work *work, Level *level, const Reservation *line)
+{
+	Level *first = level->first;
+
+	if (first->due < 0 || !line_is_due(work, line))
+		return;
+	Assert(first->due >= line->quantity);
+	first->due -= line->quantity;
+}
+
+/*
+ * What could be taken of a level if its due lines were let go; they are only
+ * looked at if without them there is not enough.  They are counted twice at
+ * most, before the levels are locked and after: all looks before are at one
+ * snapshot, and afterwards nobody else changes them.
+ */
+int64
+expire_reachable(Work *work, Level *level, int64 wanted)
+{
+	int64 available = level_available(level);
+
+	if (work->levels_locked)
+		level_require(level, wanted);
+	if (available >= wanted)
+		return available;
+	return Max(0, level_free(level) + level_sum(level).backorder_limit +
+					  level_due(work, level));
+}
+
+/* Lets a locked level's due lines go, if what is wanted needs them. */
+void
+expire_make_room(Work *work, Level *level, int64 wanted)
+{
+	if (level_available(level) < wanted && level_due(work, level) > 0)
+		expire_lines(work, work_due_lines(work, level, INT_MAX));
+}
+
+static int
+order_id_compare(const ListCell *a, const ListCell *b)
+{
+	const Reservation *x = lfirst(a);
+	const Reservation *y = lfirst(b);
+	int				   difference;
+
+	difference = strcmp(x->order->order_id, y->order->order_id);
+	return difference != 0 ? difference
+						   : key_compare(x->product_id, x->location,
+										 y->product_id, y->location);
+}
+
+/* Lets a line go, if it is not one whose event alone is owed. */
+static Answer *
+expire_line(Work *work, Reservation *line)
+{
+	Level  *level = work_level(work, line->product_id, line->location,
+							   line->slot);
+	Answer *answer;
+
+	Assert(level != NULL && (line_is_due(work, line) || line->owed));
+	if (!line->owed)
+	{
+		expire_uncount(work, level, line);
+		level_change(work, level, 0, -line->quantity, "expired",
+					 line->order->order_id, NULL, NULL);
+		line_end(work, line, LINE_EXPIRED, NULL);
+	}
+	line->dirty = true;
+	/* An order of somebody else's is not in this work: keep its line. */
+	if (!line->order->loaded)
+		work_add_stray(work, line);
+	answer = answer_of_line(work, line, line->quantity);
+	answer->status = "expired";
+	return answer;
+}
+
+/* How many lines of an order this work does not hold could make an event. */
+static int
+lines_elsewhere(Work *work, const Reservation *line)
+{
+	int		  n = 0;
+	ListCell *cell;
+
+	foreach(cell, work_order_lines(work, line->order->order_id))
+	{
+		const Reservation *other = lfirst(cell);
+
+		n += (other->state == LINE_RESERVED || other->state == LINE_CONFIRMED ||
+			  other->owed) &&
+			 !work_holds_line(work, other);
+	}
+	return n;
+}
+
+/*
+ * Whether this transaction may tell that lines of an order have expired.  The
+ * events of one order must be in the order of their seq, and a line's level
+ * keeps only that line's so: another session that lets another line go, or adds
+ * one, would commit when it likes.  So the order is locked too.  That comes
+ * after the levels, so it cannot wait: if another session has the order, the
+ * event is owed.  The locks that are kept are limited, for the lock table is
+ * everybody's; beyond, an order is only looked at whose lines are all ours, for
+ * then the next session that locks it waits for one of them.
+ */
+static bool
+may_tell(Work *work, const Reservation *line)
+{
+	const char *order_id = line->order->order_id;
+	bool		alone;
+
+	if (work_order(work, order_id) != NULL)
+		return true;
+	if (!work_try_lock_order(order_id))
+		return false;
+	if (work->orders_kept < ORDERS_KEPT_MAX)
+	{
+		work->orders_kept++;
+		return true;
+	}
+	alone = lines_elsewhere(work, line) == 0;
+	work_unlock_order(order_id);
+	return alone;
+}
+
+/* Lets the due lines of an order go; how many there are of it. */
+static int
+expire_order(Work *work, List *lines, int first, Event *event)
+{
+	Reservation *line = list_nth(lines, first);
+	const char	*order_id = line->order->order_id;
+	bool		 tell = may_tell(work, line);
+	int			 movement = list_length(work->movements);
+	int			 done = 0;
+	ListCell	*cell;
+	pg_uuid_t	 event_id;
+
+	event->items = NIL;
+	event->order_id = order_id;
+	event->user_id = line->user_id;
+	for_each_from(cell, lines, first)
+	{
+		line = lfirst(cell);
+		if (strcmp(line->order->order_id, order_id) != 0)
+			break;
+		if (line->owed && !tell)
+			continue;
+		event->items = lappend(event->items, expire_line(work, line));
+		line->owed = !tell;
+		done++;
+	}
+	if (tell)
+	{
+		event_id = event_emit(work, event);
+		stock_link_event(work, movement, &event_id);
+		return done;
+	}
+	for_each_from(cell, work->movements, movement)((Movement *) lfirst(cell))
+		->untold = true;
+	return done;
+}
+
+/*
+ * Lets due lines go, whose levels are locked: one event for each order, now or
+ * later.  How many lines something was done with.
+ */
+int
+expire_lines(Work *work, List *lines)
+{
+	Event event = {.type = "StockExpired"};
+	int	  done = 0;
+
+	list_sort(lines, order_id_compare);
+	for (int i = 0; i < list_length(lines); i++)
+	{
+		const Reservation *line = list_nth(lines, i);
+
+		if (i == 0 ||
+			strcmp(((Reservation *) list_nth(lines, i - 1))->order->order_id,
+				   line->order->order_id) != 0)
+			done += expire_order(work, lines, i, &event);
+	}
+	return done;
+}
+
+/* An order's own due lines, of whatever attempt, and those with an event owed. */
+List *
+expire_own(Work *work, const Order *order)
+{
+	List	 *due = NIL;
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		/* One that fell due while we waited for locks is left to others. */
+		if (work->levels_locked && !work_holds_line(work, line))
+			continue;
+		if (line_is_due(work, line) || line->owed)
+			due = lappend(due, line);
+	}
+	return due;
+}
+
+/* Wants their levels. */
+void
+expire_want_own(Work *work, const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, expire_own(work, order))
+	{
+		Reservation *line = lfirst(cell);
+
+		work_want_level(work, line->product_id, line->location, line->slot);
+	}
+}
+
+/*
+ * Lets up to max_rows due lines go, of the levels of the first few of them;
+ * their number.  If it is not to wait, levels that somebody has are left out,
+ * and events of orders that somebody has stay owed.
+ */
+static int
+expire_batch(int first, int max_rows, bool wait)
+{
+	Work	  work;
+	List	 *lines;
+	ListCell *cell;
+	int		  done;
+
+	work_begin(&work, "expire_reservations()");
+	work.orders_locked = true; /* there are none yet */
+	lines = work_due_lines(&work, NULL, first);
+	work.orders_locked = false;
+	foreach(cell, lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (wait && line->owed)
+			work_want_order(&work, line->order->order_id);
+	}
+	work_lock_orders(&work);
+	foreach(cell, lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		work_want_level(&work, line->product_id, line->location, line->slot);
+	}
+	work_read_levels(&work);
+	if (wait)
+		work_lock_levels(&work);
+	else
+		work_lock_free_levels(&work);
+	/* Once more: only what is still due now that its level is ours. */
+	done = expire_lines(&work, work_due_lines(&work, NULL, max_rows));
+	work_end(&work);
+	return done;
+}
+
+/* expire_reservations(max_rows int) RETURNS int */
+Datum
+pgstock_expire_reservations(PG_FUNCTION_ARGS)
+{
+	int max_rows = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+
+	if (max_rows < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_rows must be at least 1")));
+	PG_RETURN_INT32(expire_batch(max_rows, max_rows, true));
+}
+
+/* expire_free(max_rows int) RETURNS int */
+Datum
+pgstock_expire_free(PG_FUNCTION_ARGS)
+{
+	int max_rows = PG_GETARG_INT32(0);
+
+	PG_RETURN_INT32(expire_batch(max_rows, max_rows, false));
+}
+
+/* expire_first(max_rows int) RETURNS int */
+Datum
+pgstock_expire_first(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(expire_batch(1, PG_GETARG_INT32(0), true));
+}

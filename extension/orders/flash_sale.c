@@ -1,0 +1,547 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/flash_sale.c
+ *	  Flash sales: a quota of a product's stock, set apart, with a window of
+ *	  time and a limit for each user.
+ *
+ * The quota is a level of its own beside the product's: the same product and
+ * location, a slot below SLOT_MAIN.  So a purchase is a reservation like any
+ * other, only that its line counts in that slot: it expires, is confirmed,
+ * released, rolled back and returned by the code that does so for all lines.
+ * The quota's row is what the buyers of a sale lock, and nothing else.
+ *
+ * A user's count is no number that is kept, but the sum of his live lines in
+ * the sale (sale_order finds them); so it cannot drift, and what is given back,
+ * in whatever way, makes him free again.  It needs no lock of its own: all
+ * those lines lie under the lock of the quota's row, which a purchase holds
+ * when it counts for good.
+ *
+ * Closing a sale moves the quota's row into the product's main slot, with all
+ * its lines, in whatever state they are, and deletes it.  That the row is there
+ * is what "not closed" means to whoever has waited for its lock.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/sequence.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_open_flash_sale);
+PG_FUNCTION_INFO_V1(pgstock_purchase_flash_sale);
+PG_FUNCTION_INFO_V1(pgstock_close_flash_sale);
+
+#define LOCK_CLASS_SALE 0x706d /* a sale to be opened */
+
+/* Columns, as sql/tables.sql has them. */
+enum
+{
+	SALE_ACTIVITY = 1,
+	SALE_PRODUCT,
+	SALE_LOCATION,
+	SALE_SLOT,
+	SALE_QUANTITY,
+	SALE_PER_USER_LIMIT,
+	SALE_STARTS_AT,
+	SALE_ENDS_AT,
+	SALE_OPENED_AT,
+	SALE_CLOSED_AT
+};
+
+enum
+{
+	BOUGHT_ACTIVITY = 1,
+	BOUGHT_USER,
+	BOUGHT_ORDER
+};
+
+typedef struct Sale
+{
+	char	   *activity_id;
+	char	   *product_id;
+	char	   *location;
+	int			slot;	  /* of the quota's level */
+	int64		quantity; /* of the quota when it was opened */
+	int64		per_user_limit;
+	TimestampTz starts_at;
+	TimestampTz ends_at; /* DT_NOEND: when it is closed */
+	bool		closed;
+} Sale;
+
+/* ---- Sales as rows ---- */
+
+/* The sale, with its row in the table's slot; or NULL. */
+static Sale *
+sale_find(Work *work, const char *activity_id)
+{
+	Table		   *table = table_use(work, TABLE_SALE);
+	TupleTableSlot *slot = table->slot;
+	ItemPointerData tid;
+	Sale		   *sale;
+
+	if (!table_find_text(work, table, "sale_pkey", activity_id, &tid))
+		return NULL;
+	sale = palloc0(sizeof(Sale));
+	sale->activity_id = row_get_text(slot, SALE_ACTIVITY);
+	sale->product_id = row_get_text(slot, SALE_PRODUCT);
+	sale->location = row_get_text(slot, SALE_LOCATION);
+	sale->slot = row_get_int32(slot, SALE_SLOT);
+	sale->quantity = row_get_int64(slot, SALE_QUANTITY);
+	sale->per_user_limit = row_get_int64(slot, SALE_PER_USER_LIMIT);
+	sale->starts_at = row_get_time(slot, SALE_STARTS_AT, DT_NOBEGIN);
+	sale->ends_at = row_get_time(slot, SALE_ENDS_AT, DT_NOEND);
+	sale->closed = row_get_time(slot, SALE_CLOSED_AT, DT_NOEND) != DT_NOEND;
+	Assert(sale->slot < SLOT_MAIN);
+	return sale;
+}
+
+static void
+sale_insert(Work *work, const Sale *sale)
+{
+	Table		   *table = table_use(work, TABLE_SALE);
+	TupleTableSlot *slot = table_new_row(table);
+
+	row_put_text(slot, SALE_ACTIVITY, sale->activity_id);
+	row_put_text(slot, SALE_PRODUCT, sale->product_id);
+	row_put_text(slot, SALE_LOCATION, sale->location);
+	row_put(slot, SALE_SLOT, Int32GetDatum(sale->slot));
+	row_put(slot, SALE_QUANTITY, Int64GetDatum(sale->quantity));
+	row_put(slot, SALE_PER_USER_LIMIT, Int64GetDatum(sale->per_user_limit));
+	row_put(slot, SALE_STARTS_AT, TimestampTzGetDatum(sale->starts_at));
+	if (sale->ends_at != DT_NOEND)
+		row_put(slot, SALE_ENDS_AT, TimestampTzGetDatum(sale->ends_at));
+	row_put(slot, SALE_OPENED_AT, TimestampTzGetDatum(work->now));
+	table_insert(work, table);
+}
+
+/* ---- Who bought what ---- */
+
+static IndexScanDesc
+bought_scan(Work *work, Table *table, const char *activity_id,
+			const char *user_id)
+{
+	ScanKeyData keys[2];
+
+	table_key_text(&keys[0], 1, activity_id);
+	if (user_id != NULL)
+		table_key_text(&keys[1], 2, user_id);
+	return table_scan_begin(work, table, "sale_order_pkey", user_id ? 2 : 1,
+							keys);
+}
+
+static int
+text_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* The orders of a sale, of one user or of all, each once. */
+static List *
+sale_orders(Work *work, const char *activity_id, const char *user_id)
+{
+	Table		 *table = table_use(work, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(work, table, activity_id, user_id);
+	List		 *found = NIL;
+	List		 *orders = NIL;
+	ListCell	 *cell;
+
+	while (table_scan_next(scan, table))
+		found = lappend(found, row_get_text(table->slot, BOUGHT_ORDER));
+	table_scan_end(table, scan);
+	list_sort(found, text_compare);
+	foreach(cell, found)
+	{
+		if (orders == NIL || strcmp(llast(orders), lfirst(cell)) != 0)
+			orders = lappend(orders, lfirst(cell));
+	}
+	return orders;
+}
+
+/* The lines bought in a sale, by one user or by all, live and ended. */
+static List *
+sale_lines(Work *work, const char *activity_id, const char *user_id)
+{
+	List	 *lines = NIL;
+	ListCell *cell;
+	ListCell *each;
+
+	foreach(cell, sale_orders(work, activity_id, user_id))
+	{
+		foreach(each, work_order_lines(work, lfirst(cell)))
+		{
+			Reservation *line = lfirst(each);
+
+			if (line->activity_id != NULL &&
+				strcmp(line->activity_id, activity_id) == 0 &&
+				(user_id == NULL || strcmp(line->user_id, user_id) == 0))
+				lines = lappend(lines, line);
+		}
+	}
+	return lines;
+}
+
+/* Notes that an order has a line in the sale; it may have had one before. */
+static void
+bought_note(Work *work, const Request *request)
+{
+	Table		   *table = table_use(work, TABLE_SALE_ORDER);
+	TupleTableSlot *slot;
+	ScanKeyData		keys[3];
+	ItemPointerData tid;
+
+	table_key_text(&keys[0], 1, request->activity_id);
+	table_key_text(&keys[1], 2, request->user_id);
+	table_key_text(&keys[2], 3, request->order_id);
+	if (table_find(work, table, "sale_order_pkey", 3, keys, &tid))
+		return;
+	slot = table_new_row(table);
+	row_put_text(slot, BOUGHT_ACTIVITY, request->activity_id);
+	row_put_text(slot, BOUGHT_USER, request->user_id);
+	row_put_text(slot, BOUGHT_ORDER, request->order_id);
+	table_insert(work, table);
+}
+
+static void
+bought_forget(Work *work, const char *activity_id)
+{
+	Table		 *table = table_use(work, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(work, table, activity_id, NULL);
+
+	while (table_scan_next(scan, table))
+		table_delete(table, &table->slot->tts_tid);
+	table_scan_end(table, scan);
+}
+
+/* ---- The limit ---- */
+
+/* How many pieces of the sale a user has: reserved and not due, or paid. */
+static int64
+user_pieces(Work *work, const Sale *sale, const char *user_id)
+{
+	int64	  pieces = 0;
+	ListCell *cell;
+
+	foreach(cell, sale_lines(work, sale->activity_id, user_id))
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line_is_live(work, line))
+			pieces += line->quantity;
+	}
+	return pieces;
+}
+
+/*
+ * Whether the limit lets a line that has ended live again.  What has left its
+ * sale is ordinary stock.
+ */
+bool
+sale_allows(Work *work, const Reservation *line)
+{
+	Sale *sale;
+
+	Assert(!line_is_live(work, line));
+	if (line->slot >= SLOT_MAIN)
+		return true;
+	sale = sale_find(work, line->activity_id);
+	return user_pieces(work, sale, line->user_id) + line->quantity <=
+		   sale->per_user_limit;
+}
+
+/* ---- Opening ---- */
+
+static TimestampTz
+time_arg(FunctionCallInfo fcinfo, int n, TimestampTz if_null)
+{
+	return PG_ARGISNULL(n) ? if_null : PG_GETARG_TIMESTAMPTZ(n);
+}
+
+static Sale
+sale_args(FunctionCallInfo fcinfo)
+{
+	Sale sale = {
+		.activity_id = args_id(fcinfo, 0, "activity_id"),
+		.product_id = args_id(fcinfo, 1, "product_id"),
+		.quantity = args_quantity(fcinfo, 2, "quantity"),
+		.per_user_limit = PG_ARGISNULL(3)
+							  ? 1
+							  : args_quantity(fcinfo, 3, "per_user_limit"),
+		.starts_at = time_arg(fcinfo, 4, GetCurrentTransactionStartTimestamp()),
+		.ends_at = time_arg(fcinfo, 5, DT_NOEND),
+		.location = PG_ARGISNULL(6) ? STOCK_MAIN
+									: args_id(fcinfo, 6, "location"),
+	};
+
+	if (sale.ends_at <= sale.starts_at)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("ends_at must be after starts_at"),
+						errhint("Leave ends_at out for a sale that lasts until "
+								"it is closed.")));
+	return sale;
+}
+
+/* Takes the quota out of the level; due reservations do not stand in it. */
+static void
+quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
+{
+	/* A sale sells what is there: nothing of it is a back-order. */
+	int64 ahead = level_sum(home).backorder_limit;
+	int64 wanted = sale->quantity + ahead;
+	int64 reachable = expire_reachable(work, home, wanted);
+
+	if (reachable < wanted)
+		level_insufficient(sale->product_id, sale->location, sale->quantity,
+						   Max(0, reachable - ahead),
+						   "Set less apart, or receive stock first.");
+	expire_make_room(work, home, wanted);
+	quota->known = true;
+	quota->is_new = true;
+	quota->locked = true;
+	quota->slots = quota->slots_made = 1;
+	level_change(work, home, -sale->quantity, 0, "sale_opened", NULL, NULL,
+				 sale->activity_id);
+	level_change(work, quota, sale->quantity, 0, "sale_opened", NULL, NULL,
+				 sale->activity_id);
+	event_emit_level(work, home, "sale_opened", sale->activity_id);
+}
+
+/*
+ * open_flash_sale(activity_id text, product_id text, quantity bigint,
+ *				   per_user_limit bigint, starts_at timestamptz,
+ *				   ends_at timestamptz, location text) RETURNS void
+ */
+Datum
+pgstock_open_flash_sale(PG_FUNCTION_ARGS)
+{
+	Sale   sale = sale_args(fcinfo);
+	Work   work;
+	Level *home;
+	Level *quota;
+
+	work_begin(&work, "open_flash_sale()");
+	/* Of two sessions one opens it, and the other finds it. */
+	lock_name(LOCK_CLASS_SALE, sale.activity_id);
+	work_lock_orders(&work);
+	if (sale_find(&work, sale.activity_id) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("flash sale \"%s\" was opened before",
+							   sale.activity_id),
+						errhint("Give each sale an activity_id of its own.")));
+	sale.slot = -(int) nextval_internal(table_sequence(&work, "sale_number"),
+										false);
+	home = work_want_whole_level(&work, sale.product_id, sale.location);
+	quota = work_want_level(&work, sale.product_id, sale.location, sale.slot);
+	work_read_levels(&work);
+	level_must_exist(home);
+	work_lock_levels(&work);
+	quota_take(&work, &sale, home, quota);
+	sale_insert(&work, &sale);
+	work_end(&work);
+	PG_RETURN_VOID();
+}
+
+/* ---- Purchase ---- */
+
+/* Why a purchase is refused whatever is left, or NULL. */
+static const char *
+purchase_fault(Work *work, const Sale *sale, const Request *request)
+{
+	Line *line = linitial(request->lines);
+
+	if (sale->closed || work->now < sale->starts_at ||
+		work->now >= sale->ends_at)
+		return "not_open";
+	/* Closed while we waited for its lock. */
+	if (!work_level(work, sale->product_id, sale->location, sale->slot)->known)
+		return "not_open";
+	if (user_pieces(work, sale, request->user_id) + line->quantity >
+		sale->per_user_limit)
+		return "over_limit";
+	return NULL;
+}
+
+static List *
+purchase_refuse(Work *work, const Request *request, const char *status)
+{
+	Line   *line = linitial(request->lines);
+	Answer *answer = answer_new(request->order_id, line->product_id,
+								line->location, line->quantity);
+
+	answer->status = status;
+	answer_level(answer, work_level(work, line->product_id, line->location,
+									line->slot));
+	return list_make1(answer);
+}
+
+/*
+ * Window, limit and quota in one step.  As in reserve.c, a refusal is answered
+ * from an unlocked read; whoever is not refused so is looked at again under
+ * the lock.
+ */
+static List *
+purchase(Work *work, const Sale *sale, const Request *request)
+{
+	const char *fault;
+	List	   *answers;
+	bool		granted;
+
+	reserve_want_levels(work, request);
+	expire_want_own(work, work_order(work, request->order_id));
+	work_read_levels(work);
+	if (reserve_is_replay(work, request))
+		return reserve_apply(work, request, &granted);
+	fault = purchase_fault(work, sale, request);
+	if (fault == NULL && reserve_could_fit(work, request))
+	{
+		work_lock_levels(work);
+		fault = purchase_fault(work, sale, request);
+	}
+	if (fault != NULL)
+		return purchase_refuse(work, request, fault);
+	answers = reserve_apply(work, request, &granted);
+	if (granted)
+		bought_note(work, request);
+	return answers;
+}
+
+static List *
+unknown_sale(const Request *request, int64 quantity)
+{
+	Answer *answer = answer_new(request->order_id, NULL, NULL, quantity);
+
+	answer->status = "not_open";
+	return list_make1(answer);
+}
+
+/*
+ * purchase_flash_sale(activity_id text, user_id text, order_id text,
+ *					   quantity bigint) RETURNS stock_result
+ */
+Datum
+pgstock_purchase_flash_sale(PG_FUNCTION_ARGS)
+{
+	Request request = {
+		.activity_id = args_id(fcinfo, 0, "activity_id"),
+		.user_id = args_id(fcinfo, 1, "user_id"),
+		.order_id = args_id(fcinfo, 2, "order_id"),
+		.expires_at = default_expiry(),
+	};
+	int64 quantity = PG_ARGISNULL(3) ? 1 : args_quantity(fcinfo, 3, "quantity");
+	Work  work;
+	Sale *sale;
+	Line *line;
+	List *answers;
+
+	work_begin(&work, "purchase_flash_sale()");
+	work_want_order(&work, request.order_id);
+	work_lock_orders(&work);
+	sale = sale_find(&work, request.activity_id);
+	if (sale == NULL)
+		answers = unknown_sale(&request, quantity);
+	else
+	{
+		line = line_new(sale->product_id, sale->location, quantity);
+		line->slot = sale->closed ? SLOT_MAIN : sale->slot;
+		request.lines = list_make1(line);
+		answers = purchase(&work, sale, &request);
+	}
+	work_end(&work);
+	return answer_return_row(fcinfo, linitial(answers));
+}
+
+/* ---- Closing ---- */
+
+static void
+not_open(const char *activity_id, const char *why)
+{
+	ereport(ERROR, (errcode(ERRCODE_SK_NOT_OPEN),
+					errmsg("flash sale \"%s\" is not open", activity_id),
+					errdetail("%s", why),
+					errhint("Only what open_flash_sale has opened can be "
+							"closed, and once.")));
+}
+
+/* Moves a sale's lines to the main slot; those that are due are let go. */
+static void
+lines_move(Work *work, const Sale *sale)
+{
+	List	 *lines = sale_lines(work, sale->activity_id, NULL);
+	List	 *due = NIL;
+	ListCell *cell;
+
+	foreach(cell, lines)
+	{
+		if (line_is_due(work, lfirst(cell)))
+			due = lappend(due, lfirst(cell));
+	}
+	expire_lines(work, due);
+	foreach(cell, lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		/* What was due is on its way to be written already. */
+		if (!line->dirty)
+			work_add_stray(work, line);
+		line->dirty = true;
+		line->slot = SLOT_MAIN;
+	}
+}
+
+/* Moves the whole level of the quota into the main slot. */
+static void
+quota_give_back(Work *work, const Sale *sale, Level *home, Level *quota)
+{
+	int64 on_hand = quota->on_hand;
+	int64 reserved = quota->reserved;
+
+	level_change(work, quota, -on_hand, -reserved, "sale_closed", NULL, NULL,
+				 sale->activity_id);
+	level_change(work, home, on_hand, reserved, "sale_closed", NULL, NULL,
+				 sale->activity_id);
+	quota->gone = true;
+	event_emit_level(work, home, "sale_closed", sale->activity_id);
+}
+
+/*
+ * close_flash_sale(activity_id text) RETURNS bigint
+ *
+ * The number that was left, and is ordinary stock again.
+ */
+Datum
+pgstock_close_flash_sale(PG_FUNCTION_ARGS)
+{
+	char  *activity_id = args_id(fcinfo, 0, "activity_id");
+	Work   work;
+	Sale  *sale;
+	Level *home;
+	Level *quota;
+	Change closed = {.column = SALE_CLOSED_AT};
+	int64  left;
+
+	work_begin(&work, "close_flash_sale()");
+	work_lock_orders(&work);
+	sale = sale_find(&work, activity_id);
+	if (sale == NULL)
+		not_open(activity_id, "It was never opened.");
+	home = work_want_whole_level(&work, sale->product_id, sale->location);
+	quota = work_want_level(&work, sale->product_id, sale->location,
+							sale->slot);
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	if (sale->closed || !quota->known)
+		not_open(activity_id, "It was closed before.");
+	lines_move(&work, sale);
+	bought_forget(&work, activity_id);
+	left = quota->on_hand - quota->reserved;
+	quota_give_back(&work, sale, home, quota);
+	(void) sale_find(&work, activity_id);
+	closed.value = TimestampTzGetDatum(work.now);
+	table_update_columns(&work, table_use(&work, TABLE_SALE), 1, &closed);
+	work_end(&work);
+	PG_RETURN_INT64(left);
+}

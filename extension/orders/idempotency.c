@@ -1,0 +1,287 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/idempotency.c
+ *	  Explicit idempotency keys: the same request again gets the same answer.
+ *
+ * The request is the order, the user and the merged lines; the order of lines,
+ * the ttl and the strategy do not count.  Of a verb that settles an order it is
+ * the verb, the order, the lines, the payment, and whether goods are sold again;
+ * the reason does not count.  Only its 64-bit hash is kept.
+ *
+ * What was done stays done, so its answer is given as it was.  But "granted" is
+ * said of what the caller has: of a reservation that has ended it would be a
+ * lie, and whoever believes it ships what is not reserved.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+#define LOCK_CLASS_KEY 0x7066
+
+enum
+{
+	KEY_KEY,
+	KEY_REQUEST,
+	KEY_ANSWER,
+	KEY_CREATED_AT
+};
+
+/* The argument, and the row type in which its answer is stored. */
+Keyed
+idempotency_arg(FunctionCallInfo fcinfo, int n)
+{
+	Keyed keyed = {0};
+
+	if (PG_ARGISNULL(n))
+		return keyed;
+	keyed.key = args_id(fcinfo, n, "idempotency_key");
+	if (get_call_result_type(fcinfo, NULL, &keyed.desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	BlessTupleDesc(keyed.desc);
+	return keyed;
+}
+
+static void
+hash_part(StringInfo buffer, const char *part)
+{
+	/* Length first: no two different requests give the same bytes. */
+	if (part == NULL)
+		appendStringInfoString(buffer, "-;");
+	else
+		appendStringInfo(buffer, "%zu:%s;", strlen(part), part);
+}
+
+static int64
+request_hash(const Keyed *keyed, const char *order_id, List *lines)
+{
+	StringInfoData buffer;
+	ListCell	  *cell;
+
+	initStringInfo(&buffer);
+	if (keyed->verb != NULL)
+		hash_part(&buffer, keyed->verb);
+	hash_part(&buffer, order_id);
+	hash_part(&buffer, keyed->detail);
+	foreach(cell, lines)
+	{
+		Line *line = lfirst(cell);
+
+		hash_part(&buffer, line->product_id);
+		hash_part(&buffer, line->location);
+		appendStringInfo(&buffer, INT64_FORMAT ";", line->quantity);
+	}
+	return (int64) DatumGetUInt64(
+		hash_any_extended((unsigned char *) buffer.data, buffer.len, 0));
+}
+
+static List *
+answer_read(Datum answer, TupleDesc desc)
+{
+	Datum *rows;
+	int	   n;
+	List  *answers = NIL;
+
+	deconstruct_array(DatumGetArrayTypeP(answer), TEXTOID, -1, false,
+					  TYPALIGN_INT, &rows, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		Datum row = OidInputFunctionCall(F_RECORD_IN,
+										 TextDatumGetCString(rows[i]),
+										 desc->tdtypeid, -1);
+
+		CHECK_FOR_INTERRUPTS();
+		answers = lappend(answers, answer_from_datum(row, desc));
+	}
+	return answers;
+}
+
+/* ---- Reservations that have ended ---- */
+
+static const char *
+end_status(const Work *work, const Reservation *line)
+{
+	if (line_is_due(work, line))
+		return "expired";
+	switch (line->state)
+	{
+		case LINE_RELEASED:
+			return "released";
+		case LINE_ROLLED_BACK:
+			return "rolled_back";
+		case LINE_RETURNED:
+			return "returned";
+		case LINE_EXPIRED:
+			return "expired";
+		case LINE_SHORTFALL:
+			return "shortfall";
+		case LINE_RESERVED:
+		case LINE_CONFIRMED:
+			break;
+	}
+	return NULL;
+}
+
+/*
+ * The line that an answer speaks of; NULL if it is no more there.  One that is
+ * younger than the answer is of another reservation.
+ */
+static const Reservation *
+answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
+{
+	for (int attempt = order->attempt; attempt > 0; attempt--)
+	{
+		const Reservation *line = order_line(order, attempt, answer->product_id,
+											 answer->location);
+
+		if (line != NULL && line->created_at <= answered_at)
+			return line;
+	}
+	return NULL;
+}
+
+static void
+raise_end(const Keyed *keyed, const Answer *answer, const char *end)
+{
+	commit_fence_error();
+	ereport(ERROR,
+			(errcode(strcmp(end, "expired") == 0 ? ERRCODE_SK_EXPIRED
+												 : ERRCODE_SK_WRONG_STATE),
+			 errmsg("the reservation under idempotency key \"%s\" has ended",
+					keyed->key),
+			 errdetail("Product \"%s\" of order \"%s\" is %s.",
+					   answer->product_id, answer->order_id, end),
+			 errhint("To reserve again, draw a new key.")));
+}
+
+/* Makes of "granted" what has become of it. */
+static void
+answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
+				 List *answers, TimestampTz answered_at)
+{
+	const Order *order;
+	ListCell	*cell;
+
+	work_want_order(work, order_id);
+	work_lock_orders(work);
+	order = work_order(work, order_id);
+	foreach(cell, answers)
+	{
+		Answer			  *answer = lfirst(cell);
+		const Reservation *line;
+		const char		  *end;
+
+		if (strcmp(answer->status, "granted") != 0 &&
+			strcmp(answer->status, "backordered") != 0)
+			continue;
+		line = answer_line(order, answer, answered_at);
+		/* what is no more there has ended long ago */
+		end = line != NULL ? end_status(work, line) : "released";
+		if (end == NULL)
+		{
+			/* a part of it may have been given back */
+			answer->granted = Min(answer->granted, line->quantity);
+			continue;
+		}
+		if (keyed->raise)
+			raise_end(keyed, answer, end);
+		answer->status = end;
+		answer->granted = 0;
+	}
+}
+
+/*
+ * The answer given before, or NIL; SK007 if the request was another.  Locks the
+ * key, so that of two sessions the second sees the first's answer.  An answer
+ * has locked the order too.
+ */
+List *
+idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
+				 List *lines)
+{
+	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	Datum		   *row = table->slot->tts_values;
+	ItemPointerData tid;
+	TimestampTz		answered_at;
+	List		   *answers;
+
+	lock_name(LOCK_CLASS_KEY, keyed->key);
+	work_refresh_snapshot();
+	if (!table_find_text(work, table, "idempotency_pkey", keyed->key, &tid))
+		return NIL;
+	if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(keyed, order_id, lines))
+	{
+		commit_fence_error();
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_KEY_REUSED),
+				 errmsg("idempotency key \"%s\" was used for another request",
+						keyed->key),
+				 errhint("Repeat the same request, or draw a new key.")));
+	}
+	answers = answer_read(row[KEY_ANSWER], keyed->desc);
+	answered_at = DatumGetTimestampTz(row[KEY_CREATED_AT]);
+	/* This rests on somebody else's commit: it must be durable first. */
+	commit_fence_answer();
+	answers_bring_up(work, keyed, order_id, answers, answered_at);
+	return answers;
+}
+
+/*
+ * The rows in their text form, the same whatever the session's settings: ISO
+ * dates with their zone are read alike everywhere.
+ */
+static void
+answer_write(List *answers, TupleDesc desc, Datum *rows)
+{
+	int		  level = NewGUCNestLevel();
+	ListCell *cell;
+
+	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	foreach(cell, answers)
+	{
+		Datum row = answer_datum(lfirst(cell), desc);
+
+		CHECK_FOR_INTERRUPTS();
+		rows[foreach_current_index(cell)] = CStringGetTextDatum(
+			OidOutputFunctionCall(F_RECORD_OUT, row));
+	}
+	AtEOXact_GUC(true, level);
+}
+
+/* Stores the answer under the request's key, which is locked. */
+void
+idempotency_store(Work *work, const Keyed *keyed, const char *order_id,
+				  List *lines, List *answers)
+{
+	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
+	TupleTableSlot *slot;
+
+	answer_write(answers, keyed->desc, rows);
+	slot = table_new_row(table);
+	memset(slot->tts_isnull, false, sizeof(bool) * (KEY_CREATED_AT + 1));
+	slot->tts_values[KEY_KEY] = CStringGetTextDatum(keyed->key);
+	slot->tts_values[KEY_REQUEST] = Int64GetDatum(
+		request_hash(keyed, order_id, lines));
+	slot->tts_values[KEY_ANSWER] = PointerGetDatum(
+		construct_array(rows, list_length(answers), TEXTOID, -1, false,
+						TYPALIGN_INT));
+	slot->tts_values[KEY_CREATED_AT] = TimestampTzGetDatum(work->now);
+	table_insert(work, table);
+}

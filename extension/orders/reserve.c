@@ -1,0 +1,544 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/reserve.c
+ *	  The functions that take: reserve_stock, reserve_order, their try_ forms.
+ *
+ * All lines of a request are checked before the first is taken, so nothing has
+ * to be undone.  A request that cannot fit is refused from an unlocked read:
+ * no lock, no xid, no WAL.  The answer is true for the snapshot it was read in.
+ *
+ * A due reservation must never be the reason of a refusal: where a line lacks
+ * stock, due ones of its level are let go, but only if with them the whole
+ * request fits.
+ *
+ * Without an explicit key, a live line (an order's live lines) is its own
+ * idempotency key: the same request again is answered, not taken again.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_reserve_stock);
+PG_FUNCTION_INFO_V1(pgstock_try_reserve_stock);
+PG_FUNCTION_INFO_V1(pgstock_reserve_order);
+PG_FUNCTION_INFO_V1(pgstock_try_reserve_order);
+PG_FUNCTION_INFO_V1(pgstock_reserve_orders);
+
+static bool
+text_equal(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return strcmp(a, b) == 0;
+}
+
+static Level *
+line_level(Work *work, const Line *line)
+{
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
+
+	Assert(level != NULL);
+	return level;
+}
+
+/* ---- Replays ---- */
+
+static void
+key_reused(const Request *request)
+{
+	commit_fence_error();
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_SK_KEY_REUSED),
+		 errmsg("order \"%s\" is already reserved by another request",
+				request->order_id),
+		 errdetail(
+			 "Its live lines, their quantities or its user differ from this request."),
+		 errhint(
+			 "Repeat the same request, release the order first, or use another order id.")));
+}
+
+/* Whether a live line is what is asked for. */
+static bool
+line_matches(const Reservation *line, const Line *asked, const Request *request)
+{
+	return line->quantity == asked->quantity &&
+		   text_equal(line->user_id, request->user_id) &&
+		   text_equal(line->activity_id, request->activity_id);
+}
+
+/* Whether the order's live lines are exactly what is asked for. */
+static bool
+order_matches(Work *work, const Order *order, const Request *request)
+{
+	ListCell *cell;
+	int		  live = 0;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt && line_is_live(work, line))
+			live++;
+	}
+	if (live != list_length(request->lines))
+		return false;
+	foreach(cell, request->lines)
+	{
+		Line		*asked = lfirst(cell);
+		Reservation *line = order_line(order, order->attempt, asked->product_id,
+									   asked->location);
+
+		if (line == NULL || !line_is_live(work, line) ||
+			!line_matches(line, asked, request))
+			return false;
+	}
+	return true;
+}
+
+/* Whether this request was granted before and its reservation lives. */
+bool
+reserve_is_replay(Work *work, const Request *request)
+{
+	Order		*order = work_order(work, request->order_id);
+	Line		*asked = linitial(request->lines);
+	Reservation *line;
+
+	if (!order_is_live(work, order))
+		return false;
+	if (request->whole_order)
+	{
+		if (!order_matches(work, order, request))
+			key_reused(request);
+		return true;
+	}
+	line = order_line(order, order->attempt, asked->product_id,
+					  asked->location);
+	if (line == NULL || !line_is_live(work, line))
+		return false;
+	if (!line_matches(line, asked, request))
+		key_reused(request);
+	return true;
+}
+
+/* Whether the order lives with other lines than those asked for. */
+static bool
+is_another_request(Work *work, const Order *order, const Request *request)
+{
+	return request->whole_order && order_is_live(work, order) &&
+		   !order_matches(work, order, request);
+}
+
+/* Answers what was granted before. */
+static List *
+replay(Work *work, const Order *order, const Request *request)
+{
+	List	 *answers = NIL;
+	ListCell *cell;
+
+	/* This rests on somebody else's commit: it must be durable first. */
+	commit_fence_answer();
+	foreach(cell, request->lines)
+	{
+		Line		*asked = lfirst(cell);
+		Reservation *line = order_line(order, order->attempt, asked->product_id,
+									   asked->location);
+		Answer		*answer = answer_new(order->order_id, asked->product_id,
+										 asked->location, asked->quantity);
+
+		answer->granted = asked->quantity;
+		answer->status = "granted";
+		answer->replayed = true;
+		answer->expires_at = line->expires_at;
+		answer_level(answer, line_level(work, asked));
+		answers = lappend(answers, answer);
+	}
+	return answers;
+}
+
+/* ---- Does it fit? ---- */
+
+static const char *
+line_verdict(Work *work, const Line *line)
+{
+	Level *level = line_level(work, line);
+
+	if (!level->known)
+		return "unknown_product";
+	if (expire_reachable(work, level, line->quantity) < line->quantity)
+		return "insufficient";
+	return NULL;
+}
+
+/* Whether every line fits.  Without locks, only a "no" is an answer. */
+bool
+reserve_could_fit(Work *work, const Request *request)
+{
+	ListCell *cell;
+
+	foreach(cell, request->lines)
+	{
+		if (line_verdict(work, lfirst(cell)) != NULL)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A row for each line, saying which does not fit; the others are "otherwise".
+ */
+List *
+reserve_refuse(Work *work, const Request *request, const char *otherwise)
+{
+	List	 *answers = NIL;
+	ListCell *cell;
+
+	foreach(cell, request->lines)
+	{
+		Line	   *line = lfirst(cell);
+		const char *verdict = line_verdict(work, line);
+		Answer	   *answer = answer_new(request->order_id, line->product_id,
+										line->location, line->quantity);
+
+		answer->status = verdict ? verdict : otherwise;
+		answer_level(answer, line_level(work, line));
+		if (verdict != NULL)
+			answer->available = expire_reachable(work, line_level(work, line),
+												 line->quantity);
+		answers = lappend(answers, answer);
+	}
+	return answers;
+}
+
+/* ---- Taking ---- */
+
+/* The row for a line: a new one, or that of the same line that has ended. */
+static Reservation *
+line_row(Work *work, Order *order, int attempt, const Line *line)
+{
+	Reservation *row = order_line(order, attempt, line->product_id,
+								  line->location);
+
+	if (row == NULL)
+	{
+		row = palloc0(sizeof(Reservation));
+		row->order = order;
+		row->attempt = attempt;
+		row->product_id = line->product_id;
+		row->location = line->location;
+		row->is_new = true;
+		order_add_line(order, row);
+	}
+	Assert(row->is_new || !line_is_live(work, row));
+	return row;
+}
+
+static Answer *
+take_line(Work *work, const Request *request, Order *order, int attempt,
+		  const Line *line)
+{
+	Level		*level = line_level(work, line);
+	Answer		*answer = answer_new(order->order_id, line->product_id,
+									 line->location, line->quantity);
+	Reservation *row;
+
+	expire_make_room(work, level, line->quantity);
+	level = level_slot_to_take(level);
+	row = line_row(work, order, attempt, line);
+
+	answer->status = level_free(level) >= line->quantity ? "granted"
+														 : "backordered";
+	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
+				 NULL, NULL);
+	row->slot = level->slot;
+	row->activity_id = request->activity_id;
+	row->quantity = line->quantity;
+	row->state = LINE_RESERVED;
+	row->user_id = request->user_id;
+	row->created_at = work->now;
+	row->expires_at = request->expires_at;
+	row->ended_at = DT_NOBEGIN;
+	row->reason = NULL;
+	row->payment_id = NULL;
+	row->retake = RETAKE_BY_STATE;
+	row->owed = false;
+	row->dirty = true;
+
+	answer->granted = line->quantity;
+	answer->expires_at = request->expires_at;
+	answer->activity_id = request->activity_id;
+	answer_level(answer, level);
+	return answer;
+}
+
+static List *
+take(Work *work, const Request *request, Order *order)
+{
+	Event	  event = {.type = request->activity_id ? "FlashSalePurchased"
+													: "StockReserved",
+					   .order_id = order->order_id,
+					   .activity_id = request->activity_id};
+	int		  attempt = order_is_live(work, order) ? order->attempt
+												   : order->attempt + 1;
+	int		  first_movement;
+	List	 *answers = NIL;
+	ListCell *cell;
+	pg_uuid_t event_id;
+
+	/* A reader shall hear of the end before the new beginning. */
+	expire_lines(work, expire_own(work, order));
+	first_movement = list_length(work->movements);
+	foreach(cell, request->lines)
+		answers = lappend(answers, take_line(work, request, order, attempt,
+											 lfirst(cell)));
+	order->attempt = attempt;
+
+	event.user_id = request->user_id;
+	event.expires_at = request->expires_at;
+	event.items = answers;
+	event_id = event_emit(work, &event);
+	stock_link_event(work, first_movement, &event_id);
+	return answers;
+}
+
+/* Wants the levels that a request takes from. */
+void
+reserve_want_levels(Work *work, const Request *request)
+{
+	ListCell *cell;
+
+	foreach(cell, request->lines)
+	{
+		Line *line = lfirst(cell);
+
+		work_want_stock(work, line->product_id, line->location, line->slot,
+						line->quantity);
+	}
+}
+
+/*
+ * Takes all lines or none.  Orders must be locked and levels locked; or levels
+ * only read, where that was enough to know that it is a replay or a refusal.
+ */
+List *
+reserve_apply(Work *work, const Request *request, bool *granted)
+{
+	Order *order = work_order(work, request->order_id);
+
+	*granted = true;
+	if (reserve_is_replay(work, request))
+		return replay(work, order, request);
+	*granted = reserve_could_fit(work, request);
+	if (!*granted)
+		return reserve_refuse(work, request, "refused");
+	Assert(work->levels_locked);
+	return take(work, request, order);
+}
+
+/* ---- The SQL functions ---- */
+
+/* Raises what the refused rows say. */
+static void
+raise_refusal(List *answers)
+{
+	ListCell *cell;
+
+	foreach(cell, answers)
+	{
+		Answer *answer = lfirst(cell);
+
+		if (strcmp(answer->status, "unknown_product") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
+					 errmsg("there is no product \"%s\" at location \"%s\"",
+							answer->product_id, answer->location),
+					 errhint(
+						 "Add it with receive_stock, or check the spelling.")));
+		if (strcmp(answer->status, "insufficient") == 0)
+			level_insufficient(
+				answer->product_id, answer->location, answer->requested,
+				answer->available,
+				"Ask for less, or try again when stock has come in.");
+	}
+	elog(ERROR, "refused without a reason");
+}
+
+/* Everything around reserve_apply for one request. */
+static List *
+reserve(Request *request, Keyed *keyed, const char *function)
+{
+	Work   work;
+	Order *order;
+	List  *answers;
+	bool   granted = true;
+
+	keyed->detail = request->user_id;
+	work_begin(&work, function);
+	work.strategy = request->strategy;
+	if (keyed->key != NULL)
+	{
+		answers = idempotency_find(&work, keyed, request->order_id,
+								   request->lines);
+		if (answers != NIL)
+		{
+			if (keyed->raise && ((Answer *) linitial(answers))->granted == 0)
+				raise_refusal(answers);
+			work_end(&work);
+			return answers;
+		}
+	}
+	order = work_want_order(&work, request->order_id);
+	if (!request->whole_order)
+		order->asked = request->lines;
+	order->if_live = true;
+	work_lock_orders(&work);
+	reserve_want_levels(&work, request);
+	expire_want_own(&work, work_order(&work, request->order_id));
+	work_read_levels(&work);
+	if (!reserve_is_replay(&work, request) && reserve_could_fit(&work, request))
+		work_lock_levels(&work);
+	answers = reserve_apply(&work, request, &granted);
+	if (!granted && keyed->raise)
+		raise_refusal(answers);
+	if (keyed->key != NULL)
+		idempotency_store(&work, keyed, request->order_id, request->lines,
+						  answers);
+	work_end(&work);
+	return answers;
+}
+
+static List *
+reserve_one(FunctionCallInfo fcinfo, const char *function, bool raise)
+{
+	Request request = {0};
+	Keyed	keyed = idempotency_arg(fcinfo, 7);
+	char   *product_id = args_id(fcinfo, 0, "product_id");
+	int64	quantity = args_quantity(fcinfo, 1, "quantity");
+	char   *location;
+
+	request.order_id = args_id(fcinfo, 2, "order_id");
+	request.user_id = PG_ARGISNULL(3) ? NULL : args_id(fcinfo, 3, "user_id");
+	location = PG_ARGISNULL(4) ? STOCK_MAIN : args_id(fcinfo, 4, "location");
+	request.expires_at = args_expiry(fcinfo, 5);
+	request.strategy = args_strategy(fcinfo, 6);
+	keyed.raise = raise;
+	request.lines = list_make1(line_new(product_id, location, quantity));
+	return reserve(&request, &keyed, function);
+}
+
+static List *
+reserve_many(FunctionCallInfo fcinfo, const char *function, bool raise)
+{
+	Request request = {0};
+	Keyed	keyed = idempotency_arg(fcinfo, 5);
+
+	request.order_id = args_id(fcinfo, 0, "order_id");
+	if (PG_ARGISNULL(1))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("items must not be null")));
+	request.lines = args_items(PG_GETARG_JSONB_P(1));
+	request.whole_order = true;
+	request.user_id = PG_ARGISNULL(2) ? NULL : args_id(fcinfo, 2, "user_id");
+	request.expires_at = args_expiry(fcinfo, 3);
+	request.strategy = args_strategy(fcinfo, 4);
+	keyed.raise = raise;
+	return reserve(&request, &keyed, function);
+}
+
+Datum
+pgstock_reserve_stock(PG_FUNCTION_ARGS)
+{
+	return answer_return_row(fcinfo,
+							 linitial(
+								 reserve_one(fcinfo, "reserve_stock()", true)));
+}
+
+Datum
+pgstock_try_reserve_stock(PG_FUNCTION_ARGS)
+{
+	return answer_return_row(fcinfo,
+							 linitial(reserve_one(fcinfo, "try_reserve_stock()",
+												  false)));
+}
+
+Datum
+pgstock_reserve_order(PG_FUNCTION_ARGS)
+{
+	return answer_return_set(fcinfo,
+							 reserve_many(fcinfo, "reserve_order()", true));
+}
+
+Datum
+pgstock_try_reserve_order(PG_FUNCTION_ARGS)
+{
+	return answer_return_set(fcinfo, reserve_many(fcinfo, "try_reserve_order()",
+												  false));
+}
+
+/* ---- Many orders at once ---- */
+
+/* Each order's answer; one that lives with other lines is "already" there. */
+static List *
+reserve_in_batch(Work *work, const Request *request)
+{
+	Order	 *order = work_order(work, request->order_id);
+	bool	  granted;
+	List	 *answers;
+	ListCell *cell;
+
+	if (is_another_request(work, order, request))
+	{
+		commit_fence_answer();
+		answers = reserve_refuse(work, request, "already");
+		foreach(cell, answers)
+			((Answer *) lfirst(cell))->status = "already";
+		return answers;
+	}
+	return reserve_apply(work, request, &granted);
+}
+
+/*
+ * reserve_orders(orders jsonb, ttl interval) RETURNS SETOF stock_result
+ *
+ * The locks of all orders are taken at once, so a batch cannot deadlock with
+ * another; a refusal touches no other order.
+ */
+Datum
+pgstock_reserve_orders(PG_FUNCTION_ARGS)
+{
+	List	 *requests;
+	List	 *answers = NIL;
+	ListCell *cell;
+	Work	  work;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("orders must not be null")));
+	requests = args_orders(PG_GETARG_JSONB_P(0), args_expiry(fcinfo, 1));
+	work_begin(&work, "reserve_orders()");
+	foreach(cell, requests)
+		work_want_order(&work, ((Request *) lfirst(cell))->order_id);
+	work_lock_orders(&work);
+	foreach(cell, requests)
+	{
+		Request *request = lfirst(cell);
+
+		reserve_want_levels(&work, request);
+		expire_want_own(&work, work_order(&work, request->order_id));
+	}
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	foreach(cell, requests)
+		answers = list_concat(answers, reserve_in_batch(&work, lfirst(cell)));
+	work_end(&work);
+	return answer_return_set(fcinfo, answers);
+}

@@ -1,0 +1,628 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/settle.c
+ *	  What becomes of a reservation: confirm, release, roll back, return,
+ *	  extend.  (What becomes of it by itself is in expire.c.)
+ *
+ * The states are data: rules[] says for each verb and state what happens, and
+ * no other edge exists.  A verb speaks of the lines of the order's latest
+ * attempt.  Where their states differ, the verb acts on those that it can act
+ * on; only if there is none do the others decide the answer.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
+PG_FUNCTION_INFO_V1(pgstock_release_stock);
+PG_FUNCTION_INFO_V1(pgstock_rollback_stock);
+PG_FUNCTION_INFO_V1(pgstock_return_stock);
+PG_FUNCTION_INFO_V1(pgstock_extend_reservation);
+
+/* What a verb does with a line. */
+typedef enum Rule
+{
+	RULE_ACT,		/* do it */
+	RULE_RETAKE,	/* take the stock again and do it, or shortfall */
+	RULE_ALREADY,	/* answer "already", change nothing */
+	RULE_SHORTFALL, /* answer the shortfall again */
+	RULE_EXPIRED,	/* SK006 */
+	RULE_REFUSE		/* SK005 */
+} Rule;
+
+/* The columns of the table; due is reserved past its time. */
+typedef enum Column
+{
+	COLUMN_RESERVED,
+	COLUMN_EXPIRED, /* or due */
+	COLUMN_CONFIRMED,
+	COLUMN_RELEASED,
+	COLUMN_ROLLED_BACK,
+	COLUMN_RETURNED,
+	COLUMN_SHORTFALL,
+	COLUMN_COUNT
+} Column;
+
+/* The states as data: design section 2, row for row. */
+static const Rule rules[][COLUMN_COUNT] = {
+	[SETTLE_CONFIRM] = {RULE_ACT, RULE_RETAKE, RULE_ALREADY, RULE_REFUSE,
+						RULE_REFUSE, RULE_REFUSE, RULE_SHORTFALL},
+	[SETTLE_RELEASE] = {RULE_ACT, RULE_ALREADY, RULE_REFUSE, RULE_ALREADY,
+						RULE_ALREADY, RULE_ALREADY, RULE_ALREADY},
+	[SETTLE_ROLLBACK] = {RULE_ACT, RULE_ALREADY, RULE_ACT, RULE_ALREADY,
+						 RULE_ALREADY, RULE_ALREADY, RULE_ALREADY},
+	[SETTLE_RETURN] = {RULE_REFUSE, RULE_REFUSE, RULE_ACT, RULE_REFUSE,
+					   RULE_REFUSE, RULE_REFUSE, RULE_REFUSE},
+	[SETTLE_EXTEND] = {RULE_ACT, RULE_EXPIRED, RULE_REFUSE, RULE_REFUSE,
+					   RULE_REFUSE, RULE_REFUSE, RULE_REFUSE},
+};
+
+/* How a verb calls itself, where it leads, and what it tells. */
+static const struct
+{
+	const char *function;
+	const char *name;
+	const char *status;		/* of the answer */
+	const char *kind;		/* of the movement */
+	LineState	state;		/* of a line that it ends */
+	const char *event_type; /* or NULL */
+	bool		must_know;	/* SK004 for an unknown order */
+} verbs[] = {
+	[SETTLE_CONFIRM] = {"confirm_stock()", "confirm", "confirmed", "confirmed",
+						LINE_CONFIRMED, "StockConfirmed", true},
+	[SETTLE_RELEASE] = {"release_stock()", "release", "released", "released",
+						LINE_RELEASED, "StockReleased", false},
+	[SETTLE_ROLLBACK] = {"rollback_stock()", "roll back", "rolled_back",
+						 "rolled_back", LINE_ROLLED_BACK, "StockRolledBack",
+						 false},
+	[SETTLE_RETURN] = {"return_stock()", "return", "returned", "returned",
+					   LINE_RETURNED, "StockReturned", true},
+	[SETTLE_EXTEND] = {"extend_reservation()", "extend", "granted", "extended",
+					   LINE_RESERVED, NULL, true},
+};
+
+/* One line to act on, and how much of it. */
+typedef struct Share
+{
+	Reservation *line;
+	int64		 quantity;
+} Share;
+
+static Column
+line_column(const Work *work, const Reservation *line)
+{
+	if (line_is_due(work, line))
+		return COLUMN_EXPIRED;
+	switch (line->state)
+	{
+		case LINE_RESERVED:
+			return COLUMN_RESERVED;
+		case LINE_CONFIRMED:
+			return COLUMN_CONFIRMED;
+		case LINE_RELEASED:
+			return COLUMN_RELEASED;
+		case LINE_ROLLED_BACK:
+			return COLUMN_ROLLED_BACK;
+		case LINE_RETURNED:
+			return COLUMN_RETURNED;
+		case LINE_EXPIRED:
+			return COLUMN_EXPIRED;
+		case LINE_SHORTFALL:
+			return COLUMN_SHORTFALL;
+	}
+	elog(ERROR, "unexpected state \"%c\" of a reservation", line->state);
+	return COLUMN_COUNT;
+}
+
+static const char *
+line_state_name(const Work *work, const Reservation *line)
+{
+	static const char *const names[COLUMN_COUNT] = {
+		"reserved",	   "expired",  "confirmed", "released",
+		"rolled_back", "returned", "shortfall",
+	};
+
+	return names[line_column(work, line)];
+}
+
+static Rule
+line_rule(const Work *work, const Settle *settle, const Reservation *line)
+{
+	Rule rule = rules[settle->verb][line_column(work, line)];
+
+	/* A declined payment ends a line for all but the next payment; a
+	 * cancellation after its time, for that one too. */
+	if (settle->pays && line_is_payable(work, line))
+		return RULE_RETAKE;
+	if (settle->pays && rule == RULE_RETAKE)
+		return RULE_REFUSE;
+	return rule;
+}
+
+static Level *
+settle_level(Work *work, const Reservation *line)
+{
+	Level *level = work_level(work, line->product_id, line->location,
+							  line->slot);
+
+	Assert(level != NULL);
+	return level;
+}
+
+/* Which lines, and how much of each: all of the latest attempt, or items. */
+static List *
+shares_of(const Order *order, List *items)
+{
+	List	 *shares = NIL;
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+		Share		*share = palloc(sizeof(Share));
+
+		if (line->attempt != order->attempt || items != NIL)
+			continue;
+		share->line = line;
+		share->quantity = line->quantity;
+		shares = lappend(shares, share);
+	}
+	foreach(cell, items)
+	{
+		Line  *item = lfirst(cell);
+		Share *share = palloc(sizeof(Share));
+
+		share->line = order_line(order, order->attempt, item->product_id,
+								 item->location);
+		share->quantity = item->quantity;
+		if (share->line == NULL || share->line->quantity < item->quantity)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("order \"%s\" does not hold " INT64_FORMAT
+							" of product \"%s\" at location \"%s\"",
+							order->order_id, item->quantity, item->product_id,
+							item->location),
+					 errdetail("It holds " INT64_FORMAT ".",
+							   share->line ? share->line->quantity : 0)));
+		shares = lappend(shares, share);
+	}
+	return shares;
+}
+
+/* The shares of which the rule is this one. */
+static List *
+shares_by_rule(const Work *work, const Settle *settle, List *shares, Rule rule)
+{
+	List	 *chosen = NIL;
+	ListCell *cell;
+
+	foreach(cell, shares)
+	{
+		if (line_rule(work, settle, ((Share *) lfirst(cell))->line) == rule)
+			chosen = lappend(chosen, lfirst(cell));
+	}
+	return chosen;
+}
+
+static Answer *
+share_answer(Work *work, const Share *share, const char *status)
+{
+	Reservation *line = share->line;
+	Answer		*answer = answer_of_line(work, line, share->quantity);
+
+	answer->status = status;
+	answer->granted = line->state == LINE_SHORTFALL ? 0 : share->quantity;
+	answer->expires_at = line->expires_at;
+	return answer;
+}
+
+/* Answers that change nothing. */
+static List *
+answer_again(Work *work, List *shares, const char *status)
+{
+	List	 *answers = NIL;
+	ListCell *cell;
+
+	commit_fence_answer();
+	foreach(cell, shares)
+	{
+		Answer *answer = share_answer(work, lfirst(cell), status);
+
+		answer->replayed = true;
+		answers = lappend(answers, answer);
+	}
+	return answers;
+}
+
+/* What acting on a share means for its level. */
+static void
+share_move(Work *work, const Settle *settle, const Share *share)
+{
+	Reservation *line = share->line;
+	int64		 quantity = share->quantity;
+	Level		*level = settle_level(work, line);
+	int64		 on_hand = 0;
+	int64		 reserved = 0;
+
+	expire_uncount(work, level, line);
+	if (settle->verb == SETTLE_CONFIRM)
+		on_hand = -quantity;
+	else if (line->state == LINE_CONFIRMED && !settle->scrap)
+		on_hand = quantity;
+	if (line->state == LINE_RESERVED && settle->verb != SETTLE_EXTEND)
+		reserved = -quantity;
+	level_change(work, level, on_hand, reserved, verbs[settle->verb].kind,
+				 line->order->order_id, settle->reason, NULL);
+}
+
+/* What it means for the line. */
+static void
+share_end(Work *work, const Settle *settle, const Share *share)
+{
+	Reservation *line = share->line;
+
+	line->dirty = true;
+	if (settle->verb == SETTLE_CONFIRM)
+	{
+		line->retake = RETAKE_BY_STATE;
+		line->owed = false; /* it is as if it had not expired */
+	}
+	if (settle->verb == SETTLE_EXTEND)
+		line->expires_at = settle->expires_at;
+	else if (share->quantity < line->quantity)
+		line->quantity -= share->quantity; /* the rest stays as it is */
+	else if (settle->verb == SETTLE_CONFIRM)
+	{
+		line->state = LINE_CONFIRMED;
+		line->ended_at = DT_NOBEGIN;
+		line->reason = NULL;
+		line->payment_id = settle->payment_id ? pstrdup(settle->payment_id)
+											  : NULL;
+	}
+	else
+	{
+		line_end(work, line, verbs[settle->verb].state, settle->reason);
+		line->retake = settle->declined ? RETAKE_YES : RETAKE_BY_STATE;
+	}
+}
+
+/*
+ * Cancelled, or failed, though it has ended by itself or by a declined payment:
+ * its state is what it was, but no payment takes it again.
+ */
+static void
+shares_give_up(Work *work, const Settle *settle, List *shares)
+{
+	ListCell *cell;
+
+	if (settle->declined ||
+		(settle->verb != SETTLE_RELEASE && settle->verb != SETTLE_ROLLBACK))
+		return;
+	foreach(cell, shares)
+	{
+		Reservation *line = ((Share *) lfirst(cell))->line;
+
+		if (!line_is_payable(work, line))
+			continue;
+		line->retake = RETAKE_NO;
+		line->dirty = true;
+	}
+}
+
+/*
+ * The answers for what was done to an order, told in one event if the type is
+ * not NULL.
+ */
+static List *
+settle_tell(Work *work, const Settle *settle, List *shares, const char *type,
+			const char *status, int first_movement)
+{
+	Share	 *first = linitial(shares);
+	Event	  event = {.type = type,
+					   .order_id = first->line->order->order_id,
+					   .user_id = first->line->user_id,
+					   .reason = settle->reason,
+					   .payment_id = settle->payment_id};
+	ListCell *cell;
+	pg_uuid_t event_id;
+
+	foreach(cell, shares)
+		event.items = lappend(event.items,
+							  share_answer(work, lfirst(cell), status));
+	if (type == NULL)
+		return event.items;
+	event_id = event_emit(work, &event);
+	stock_link_event(work, first_movement, &event_id);
+	return event.items;
+}
+
+static List *
+settle_act(Work *work, const Settle *settle, List *shares)
+{
+	int		  first_movement = list_length(work->movements);
+	ListCell *cell;
+
+	foreach(cell, shares)
+	{
+		share_move(work, settle, lfirst(cell));
+		share_end(work, settle, lfirst(cell));
+	}
+	return settle_tell(work, settle, shares, verbs[settle->verb].event_type,
+					   verbs[settle->verb].status, first_movement);
+}
+
+/*
+ * Whether what has ended can be taken once more.  Due lines of others are
+ * no reason that it cannot: they are let go if with them all of it fits.  A
+ * sale's limit is one: its user may have bought again.
+ */
+static bool
+retake_fits(Work *work, List *shares)
+{
+	ListCell *cell;
+
+	foreach(cell, shares)
+	{
+		Share *share = lfirst(cell);
+
+		if (share->line->state != LINE_RESERVED &&
+			expire_reachable(work, settle_level(work, share->line),
+							 share->quantity) < share->quantity)
+			return false;
+		if (!line_is_live(work, share->line) && !sale_allows(work, share->line))
+			return false;
+	}
+	foreach(cell, shares)
+	{
+		Share *share = lfirst(cell);
+
+		if (share->line->state != LINE_RESERVED)
+			expire_make_room(work, settle_level(work, share->line),
+							 share->quantity);
+	}
+	return true;
+}
+
+/* Paid, but the stock is gone: what is still held goes back, and one hears. */
+static List *
+settle_shortfall(Work *work, const Settle *confirm, List *shares)
+{
+	Settle	  settle = *confirm;
+	int		  first_movement = list_length(work->movements);
+	ListCell *cell;
+
+	settle.reason = "released";
+	foreach(cell, shares)
+	{
+		if (line_column(work, ((Share *) lfirst(cell))->line) == COLUMN_EXPIRED)
+			settle.reason = "expired";
+	}
+	foreach(cell, shares)
+	{
+		Share *share = lfirst(cell);
+		Level *level = settle_level(work, share->line);
+
+		expire_uncount(work, level, share->line);
+		if (share->line->state == LINE_RESERVED)
+			level_change(work, level, 0, -share->quantity, "released",
+						 share->line->order->order_id, "shortfall", NULL);
+		line_end(work, share->line, LINE_SHORTFALL, settle.reason);
+		share->line->retake = RETAKE_BY_STATE;
+		share->line->owed = false;
+		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
+													: NULL;
+	}
+	return settle_tell(work, &settle, shares, "StockShortfall", "shortfall",
+					   first_movement);
+}
+
+/* ---- What the rules say ---- */
+
+static void
+wrong_state(const Work *work, SettleVerb verb, const Order *order,
+			const Share *share)
+{
+	const char *hint = "Reserve the order again, or refund the payment.";
+
+	if (verb == SETTLE_RELEASE)
+		hint = "Use rollback_stock for an order that is confirmed.";
+	else if (verb == SETTLE_RETURN)
+		hint = "Only what is confirmed can come back.";
+	commit_fence_error();
+	ereport(ERROR, (errcode(ERRCODE_SK_WRONG_STATE),
+					errmsg("cannot %s order \"%s\": it is %s", verbs[verb].name,
+						   order->order_id, line_state_name(work, share->line)),
+					errhint("%s", hint)));
+}
+
+static void
+has_expired(const Order *order)
+{
+	commit_fence_error();
+	ereport(ERROR, (errcode(ERRCODE_SK_EXPIRED),
+					errmsg("cannot extend order \"%s\": it has expired",
+						   order->order_id),
+					errhint("Reserve the order again.")));
+}
+
+/* Applies a verb to an order that has lines; its levels are locked. */
+List *
+settle_apply(Work *work, const Settle *settle, Order *order)
+{
+	SettleVerb verb = settle->verb;
+	List	  *shares = shares_of(order, settle->items);
+	List	  *acting = shares_by_rule(work, settle, shares, RULE_ACT);
+	List	  *retaken = shares_by_rule(work, settle, shares, RULE_RETAKE);
+	List	  *already = shares_by_rule(work, settle, shares, RULE_ALREADY);
+	List	  *shortfall = shares_by_rule(work, settle, shares, RULE_SHORTFALL);
+	List	  *refused = shares_by_rule(work, settle, shares, RULE_REFUSE);
+
+	Assert(work->levels_locked && shares != NIL);
+	acting = list_concat(acting, retaken);
+	shares_give_up(work, settle, shares);
+	if (acting != NIL)
+	{
+		if (retaken != NIL && !retake_fits(work, acting))
+			return settle_shortfall(work, settle, acting);
+		return settle_act(work, settle, acting);
+	}
+	/* A line given back does not undo that the rest is paid. */
+	if (refused != NIL &&
+		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
+		wrong_state(work, verb, order, linitial(refused));
+	if (already != NIL)
+		return answer_again(work, already, "already");
+	if (shortfall != NIL)
+		return answer_again(work, shortfall, "shortfall");
+	has_expired(order);
+	return NIL;
+}
+
+/*
+ * Wants the slots of an order's latest attempt; for what a payment takes again
+ * also the stock, wherever that is.
+ */
+void
+settle_want_levels(Work *work, const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt != order->attempt)
+			continue;
+		work_want_level(work, line->product_id, line->location, line->slot);
+		if (line_is_payable(work, line) ||
+			line_column(work, line) == COLUMN_EXPIRED)
+			work_want_stock(work, line->product_id, line->location, line->slot,
+							line->quantity);
+	}
+}
+
+/* ---- The SQL functions ---- */
+
+static List *
+unknown_order(SettleVerb verb, const char *order_id)
+{
+	Answer *answer;
+
+	if (verbs[verb].must_know)
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
+				 errmsg("there is no order \"%s\"", order_id),
+				 errhint("Check the order id.  If money has moved for it, "
+						 "refund.")));
+	answer = answer_new(order_id, NULL, NULL, 0);
+	answer->status = "unknown_order";
+	return list_make1(answer);
+}
+
+static List *
+settle_locked(Work *work, const Settle *settle, const char *order_id)
+{
+	Order *order;
+
+	work_want_order(work, order_id)->asked = settle->items;
+	work_lock_orders(work);
+	order = work_order(work, order_id);
+	if (order->lines == NIL)
+		return unknown_order(settle->verb, order_id);
+	settle_want_levels(work, order);
+	work_read_levels(work);
+	work_lock_levels(work);
+	return settle_apply(work, settle, order);
+}
+
+static Datum
+settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
+{
+	char *order_id = args_id(fcinfo, 0, "order_id");
+	Keyed keyed = idempotency_arg(fcinfo, key_arg);
+	Work  work;
+	List *answers = NIL;
+
+	keyed.verb = verbs[settle->verb].name;
+	keyed.detail = settle->scrap ? "scrap" : settle->payment_id;
+	keyed.raise = true;
+	work_begin(&work, verbs[settle->verb].function);
+	if (keyed.key != NULL)
+		answers = idempotency_find(&work, &keyed, order_id, settle->items);
+	if (answers == NIL)
+	{
+		answers = settle_locked(&work, settle, order_id);
+		if (keyed.key != NULL)
+			idempotency_store(&work, &keyed, order_id, settle->items, answers);
+	}
+	work_end(&work);
+	return answer_return_set(fcinfo, answers);
+}
+
+static List *
+items_or_all(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
+}
+
+/* confirm_stock(order_id text, payment_id text, idempotency_key) */
+Datum
+pgstock_confirm_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_CONFIRM,
+					 .payment_id = PG_ARGISNULL(1)
+									   ? NULL
+									   : args_id(fcinfo, 1, "payment_id")};
+
+	return settle_order(fcinfo, &settle, 2);
+}
+
+/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
+Datum
+pgstock_release_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_RELEASE,
+					 .reason = args_reason(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
+Datum
+pgstock_rollback_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_ROLLBACK,
+					 .reason = args_reason(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
+Datum
+pgstock_return_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_RETURN,
+					 .items = items_or_all(fcinfo, 1),
+					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* extend_reservation(order_id text, ttl interval, idempotency_key) */
+Datum
+pgstock_extend_reservation(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_EXTEND,
+					 .expires_at = args_expiry(fcinfo, 1)};
+
+	return settle_order(fcinfo, &settle, 2);
+}

@@ -1,0 +1,427 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/stock_event.c
+ *	  What happened to stock, as the JSON that Kafka's readers see.
+ *
+ * Written by hand into a buffer: no jsonb is built and torn down.  Key order is
+ * the one in docs/events.md.
+ *
+ * No call and no message may fail because its answer is larger than a record
+ * may be.  So an order's event that is too large goes out in numbered parts,
+ * each an event with items of its own; and where what an incoming message has
+ * brought along leaves no room for them, it stays behind.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "utils/rel.h"
+
+#include "pgstock.h"
+
+#define TOPIC_EVENTS   "stock-events"
+#define TOPIC_FAILURES "stock-freeze-failed"
+#define ID_DRAW		   64
+
+/*
+ * A random (version 4) UUID.  The random bytes are drawn for many at once: a
+ * draw of 16 costs as much as one of 1,000.
+ */
+void
+event_new_id(pg_uuid_t *id)
+{
+	static pg_uuid_t drawn[ID_DRAW];
+	static int		 left = 0;
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(drawn, sizeof(drawn)))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+							errmsg("could not generate random values")));
+		left = ID_DRAW;
+	}
+	*id = drawn[--left];
+	id->data[6] = (id->data[6] & 0x0f) | 0x40;
+	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+}
+
+/* ---- JSON ---- */
+
+static void
+json_text(StringInfo json, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	appendStringInfo(json, ",\"%s\":", name);
+	escape_json(json, value);
+}
+
+static void
+json_int64(StringInfo json, const char *name, int64 value)
+{
+	appendStringInfo(json, ",\"%s\":" INT64_FORMAT, name, value);
+}
+
+/* RFC 3339 in UTC with microseconds. */
+char *
+event_time(TimestampTz at)
+{
+	struct pg_tm tm;
+	fsec_t		 fsec;
+
+	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year,
+					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+					(int) fsec);
+}
+
+static void
+json_begin(StringInfo json, Work *work, const pg_uuid_t *id, const char *type)
+{
+	char hex[2 * UUID_LEN];
+
+	hex_encode((const char *) id->data, UUID_LEN, hex);
+	initStringInfo(json);
+	appendStringInfo(json,
+					 "{\"event_id\":\"%.8s-%.4s-%.4s-%.4s-%.12s\","
+					 "\"event_type\":\"%s\",\"event_version\":1,"
+					 "\"timestamp\":\"%s\"",
+					 hex, hex + 8, hex + 12, hex + 16, hex + 20, type,
+					 event_time(work->now));
+}
+
+static void
+json_end(StringInfo json, Work *work, bool with_attributes)
+{
+	json_text(json, "trace_id", work->trace_id);
+	json_text(json, "causation_id", work->causation_id);
+	if (work->attributes != NULL && with_attributes)
+		appendStringInfo(json, ",\"attributes\":%s", work->attributes);
+	appendStringInfoChar(json, '}');
+}
+
+/* What was left out is named. */
+static void
+json_cut(StringInfo json, const Work *work, const Event *event)
+{
+	if (work->attributes == NULL && event->differs == NULL)
+		return;
+	appendStringInfo(json, ",\"cut\":[%s%s%s]",
+					 event->differs ? "\"differs\"" : "",
+					 event->differs && work->attributes ? "," : "",
+					 work->attributes ? "\"attributes\"" : "");
+}
+
+static void
+json_item(StringInfo json, const Event *event, const Answer *item)
+{
+	appendStringInfoString(json, "{\"product_id\":");
+	escape_json(json, item->product_id);
+	json_text(json, "location", item->location);
+	json_int64(json, "quantity", item->requested);
+	if (event->wanted)
+	{
+		json_int64(json, "wanted", item->requested);
+		json_int64(json, "available", item->available);
+		json_text(json, "status", item->status);
+	}
+	json_int64(json, "remaining_stock", item->available);
+	json_int64(json, "version", item->version);
+	json_text(json, "activity_id", item->activity_id);
+	appendStringInfoChar(json, '}');
+}
+
+/* What of an event one record holds. */
+typedef struct Part
+{
+	pg_uuid_t id;
+	int		  number; /* from 1; of one: it is the whole event */
+	int		  count;
+	int		  first; /* of the items */
+	int		  n;
+	bool	  leave_out; /* what an incoming message has brought along */
+} Part;
+
+static void
+json_items(StringInfo json, const Event *event, const Part *part)
+{
+	appendStringInfoString(json, ",\"items\":[");
+	for (int i = part->first; i < part->first + part->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (i > part->first)
+			appendStringInfoChar(json, ',');
+		json_item(json, event, list_nth(event->items, i));
+	}
+	appendStringInfoChar(json, ']');
+}
+
+/* Where an event type goes; NULL: it is not written (set_event_topic). */
+static const char *
+event_topic(Work *work, const char *event_type, const char *otherwise)
+{
+	Table		   *table = table_use(work, TABLE_EVENT_TOPIC);
+	ItemPointerData tid;
+
+	/* As a rule nothing is set, and that is cheap to see. */
+	if (table_is_empty(table))
+		return otherwise;
+	if (table_find_text(work, table, "event_topic_pkey", event_type, &tid) ||
+		table_find_text(work, table, "event_topic_pkey", "*", &tid))
+		return row_get_text(table->slot, 2);
+	return otherwise;
+}
+
+/* The record of an event; false if its type is not written. */
+static bool
+event_record(Work *work, const char *topic, const char *type, const char *key,
+			 const pg_uuid_t *id, const StringInfo json, OutboxRecord *record)
+{
+	*record = (OutboxRecord){
+		.event_id = *id,
+		.topic = event_topic(work, type, topic),
+		.event_type = type,
+		.key = key,
+		.key_len = strlen(key),
+		.payload = json->data,
+		.payload_len = json->len,
+		.traceparent = work->traceparent,
+		.format = 'j',
+	};
+	outbox_record_to_utf8(record);
+	return record->topic != NULL;
+}
+
+/* The same for a part of an order's event. */
+static bool
+part_record(Work *work, const Event *event, const Part *part,
+			OutboxRecord *record)
+{
+	StringInfoData json;
+
+	json_begin(&json, work, &part->id, event->type);
+	if (part->count > 1)
+		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
+						 part->count);
+	json_text(&json, "order_id", event->order_id);
+	json_text(&json, "user_id", event->user_id);
+	json_text(&json, "activity_id", event->activity_id);
+	json_text(&json, "payment_id", event->payment_id);
+	json_text(&json, "reason", event->reason);
+	/* Zero is what an initializer leaves out. */
+	if (event->expires_at != 0 && event->expires_at != DT_NOEND)
+		json_text(&json, "expires_at", event_time(event->expires_at));
+	if (event->replayed)
+		appendStringInfoString(&json, ",\"replayed\":true");
+	if (event->differs != NULL && !part->leave_out)
+		appendStringInfo(&json, ",\"differs\":%s", event->differs);
+	json_items(&json, event, part);
+	if (part->leave_out)
+		json_cut(&json, work, event);
+	json_end(&json, work, !part->leave_out);
+	return event_record(work, event->topic ? event->topic : TOPIC_EVENTS,
+						event->type, event->order_id, &part->id, &json, record);
+}
+
+/* ---- An event that is too large ---- */
+
+/* What of a record is left for items; of none, room for the numbers is left. */
+static int
+room_for_items(Work *work, const Event *event, bool leave_out)
+{
+	Part none = {.number = INT_MAX, .count = INT_MAX, .leave_out = leave_out};
+	OutboxRecord record;
+
+	(void) part_record(work, event, &none, &record);
+	return pgstock_max_event_bytes - outbox_record_bytes(&record);
+}
+
+/* The bytes of each item as it goes out, its comma included; the most. */
+static int
+item_sizes(const Event *event, int *sizes)
+{
+	StringInfoData json;
+	ListCell	  *cell;
+	int			   most = 0;
+
+	initStringInfo(&json);
+	foreach(cell, event->items)
+	{
+		int *size = &sizes[foreach_current_index(cell)];
+
+		CHECK_FOR_INTERRUPTS();
+		resetStringInfo(&json);
+		json_item(&json, event, lfirst(cell));
+		(void) text_to_utf8(json.data, json.len, size);
+		*size += 1;
+		most = Max(most, *size);
+	}
+	return most;
+}
+
+/*
+ * Cuts the event's items into parts that fit, or that have one item; the
+ * number of parts.
+ */
+static int
+cut_into_parts(Work *work, const Event *event, Part *parts)
+{
+	int	 items = list_length(event->items);
+	int *sizes = palloc(sizeof(int) * Max(1, items));
+	int	 most = item_sizes(event, sizes);
+	int	 room = room_for_items(work, event, false);
+	bool leave_out = room < most;
+	int	 left;
+	int	 n = 0;
+
+	if (leave_out)
+		room = room_for_items(work, event, true);
+	left = room;
+	parts[0] = (Part){.leave_out = leave_out};
+	for (int i = 0; i < items; i++)
+	{
+		if (parts[n].n > 0 && sizes[i] > left)
+		{
+			parts[++n] = (Part){.first = i, .leave_out = leave_out};
+			left = room;
+		}
+		parts[n].n++;
+		left -= sizes[i];
+	}
+	return n + 1;
+}
+
+/* Tells the movements of a part's items that it speaks of them. */
+static void
+link_part(Work *work, const Event *event, const Part *part)
+{
+	const Answer *first = list_nth(event->items, part->first);
+	const Answer *last = list_nth(event->items, part->first + part->n - 1);
+	ListCell	 *cell;
+
+	CHECK_FOR_INTERRUPTS();
+	foreach(cell, work->movements)
+	{
+		Movement	*movement = lfirst(cell);
+		const Level *level = movement->level;
+
+		if (movement->has_event || movement->untold ||
+			key_compare(level->product_id, level->location, first->product_id,
+						first->location) < 0 ||
+			key_compare(level->product_id, level->location, last->product_id,
+						last->location) > 0)
+			continue;
+		movement->event_id = part->id;
+		movement->has_event = true;
+	}
+}
+
+/* Each part is an event: its id, the event's key, and in their order. */
+static void
+emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
+{
+	Part *parts = palloc(sizeof(Part) * Max(1, list_length(event->items)));
+	int	  count = cut_into_parts(work, event, parts);
+
+	for (int i = 0; i < count; i++)
+	{
+		OutboxRecord record;
+
+		parts[i].number = i + 1;
+		parts[i].count = count;
+		if (i == 0)
+			parts[i].id = *first_id;
+		else
+			event_new_id(&parts[i].id);
+		if (!part_record(work, event, &parts[i], &record))
+			return;
+		record.is_minimal = true;
+		outbox_append(work, &record);
+		/* The first one's are those that its id is then told. */
+		if (i > 0)
+			link_part(work, event, &parts[i]);
+	}
+}
+
+/*
+ * Emits what happened to an order; the id by which others refer to it, which
+ * is that of the first part if there are more.
+ */
+pg_uuid_t
+event_emit(Work *work, const Event *event)
+{
+	Part whole = {.number = 1, .count = 1, .n = list_length(event->items)};
+	OutboxRecord record;
+
+	Assert(event->order_id != NULL && event->type != NULL);
+	event_new_id(&whole.id);
+	if (!part_record(work, event, &whole, &record))
+		return whole.id;
+	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
+		outbox_append(work, &record);
+	else
+		emit_parts(work, event, &whole.id);
+	return whole.id;
+}
+
+/* Emits the level that the movements made of which no event speaks yet. */
+void
+event_emit_level(Work *work, Level *level, const char *kind,
+				 const char *reference)
+{
+	StringInfoData json;
+	pg_uuid_t	   id;
+	OutboxRecord   record;
+	Level		   sum = level_sum(level);
+
+	event_new_id(&id);
+	json_begin(&json, work, &id, "StockLevelChanged");
+	json_text(&json, "product_id", level->product_id);
+	json_text(&json, "location", level->location);
+	json_int64(&json, "on_hand", level_on_hand(work, level));
+	json_int64(&json, "available", level_available(level));
+	json_int64(&json, "version", sum.version);
+	json_text(&json, "kind", kind);
+	json_text(&json, "reference", reference);
+	json_end(&json, work, true);
+	if (event_record(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
+					 &id, &json, &record))
+	{
+		record.is_minimal = true;
+		outbox_append(work, &record);
+	}
+	stock_link_event(work, 0, &id);
+}
+
+/* Emits that an incoming order was refused. */
+void
+event_emit_refusal(Work *work, const char *order_id, const char *user_id,
+				   const char *reason, List *results, bool replayed,
+				   const char *differs)
+{
+	Event event = {
+		.type = "StockReserveFailed",
+		.topic = TOPIC_FAILURES,
+		.order_id = order_id,
+		.user_id = user_id,
+		.reason = reason,
+		.differs = differs,
+		.replayed = replayed,
+		.wanted = true,
+		.items = results,
+	};
+
+	event_emit(work, &event);
+}

@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/supply.c
+ *	  What is on hand: received, adjusted, set, moved; and what of it is kept
+ *	  back or may be sold ahead.
+ *
+ * None of these may leave less than what is reserved (SK001): a reservation is
+ * a promise.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "pgstock.h"
+
+PG_FUNCTION_INFO_V1(pgstock_receive_stock);
+PG_FUNCTION_INFO_V1(pgstock_adjust_stock);
+PG_FUNCTION_INFO_V1(pgstock_set_stock);
+PG_FUNCTION_INFO_V1(pgstock_move_stock);
+PG_FUNCTION_INFO_V1(pgstock_configure_product);
+
+#define LOCK_CLASS_LEVEL 0x7068 /* a level that has no row yet */
+
+/* A change of what is on hand, for the ledger and the event. */
+typedef struct Supply
+{
+	const char *kind;
+	const char *reason;	   /* or NULL */
+	const char *reference; /* or NULL */
+} Supply;
+
+/* Makes the slots that a level lacks, empty; it is locked with all it has. */
+static void
+level_make_slots(Level *first, int slots)
+{
+	Level *row = first;
+	int	   made = Max(slots, first->slots_made);
+
+	for (;; row = row->next)
+	{
+		row->slots = slots;
+		row->slots_made = made;
+		row->dirty = true;
+		if (row->slot + 1 == made)
+			break;
+		if (row->next == NULL)
+		{
+			row->next = level_append(row);
+			row->next->known = row->next->is_new = row->next->locked = true;
+		}
+	}
+}
+
+/*
+ * A level that this work has read is made if there is none; its name is
+ * locked first, so that of two sessions one makes it and the other finds it.
+ */
+static void
+level_make_if_new(Work *work, Level *level)
+{
+	List *siblings;
+	Level settings;
+
+	if (level->known)
+		return;
+	lock_name(LOCK_CLASS_LEVEL,
+			  psprintf("%s\t%s", level->product_id, level->location));
+	work_refresh_snapshot();
+	work_read_levels(work);
+	if (level->known)
+		return;
+	level->known = true;
+	level->is_new = true;
+	level->locked = true;
+	level->slots = level->slots_made = 1;
+	/* A new location begins with the product's settings. */
+	siblings = work_product_levels(work, level->product_id, NULL, false);
+	if (siblings != NIL)
+	{
+		settings = level_sum(linitial(siblings));
+		level->safety = settings.safety;
+		level->backorder_limit = settings.backorder_limit;
+		level_make_slots(level, settings.slots);
+	}
+}
+
+/* Changes what is on hand of a locked level, and tells. */
+static void
+supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
+{
+	Level sum = level_sum(level);
+
+	if (delta < 0 && sum.on_hand + delta < sum.reserved)
+		level_insufficient(
+			level->product_id, level->location, -delta,
+			Max(0, sum.on_hand - sum.reserved),
+			"What is reserved, or set apart for a sale, cannot be "
+			"taken away: release or roll back orders, or close "
+			"the sale, first.");
+	level_change(work, level, delta, 0, supply->kind, NULL, supply->reason,
+				 supply->reference);
+	event_emit_level(work, level, supply->kind, supply->reference);
+}
+
+static char *
+location_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? STOCK_MAIN : args_id(fcinfo, n, "location");
+}
+
+/*
+ * receive_stock(product_id text, quantity bigint, location text,
+ *				 reference text) RETURNS bigint
+ */
+Datum
+pgstock_receive_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	bool   nothing = !PG_ARGISNULL(1) && PG_GETARG_INT64(1) == 0;
+	int64  quantity = nothing ? 0 : args_quantity(fcinfo, 1, "quantity");
+	char  *location = location_arg(fcinfo, 2);
+	Supply supply = {.kind = "received", .reference = args_reason(fcinfo, 3)};
+	Work   work;
+	Level *level;
+	int64  on_hand;
+
+	work_begin(&work, "receive_stock()");
+	level = work_want_whole_level(&work, product_id, location);
+	work_read_levels(&work);
+	level_make_if_new(&work, level);
+	/* A product may be sold out when it is added; later nothing is a mistake. */
+	if (nothing && !level->is_new)
+		(void) args_quantity(fcinfo, 1, "quantity");
+	work_lock_levels(&work);
+	supply_change(&work, level, quantity, &supply);
+	on_hand = level_on_hand(&work, level);
+	work_end(&work);
+	PG_RETURN_INT64(on_hand);
+}
+
+/*
+ * adjust_stock(product_id text, delta bigint, reason text, location text)
+ *				RETURNS bigint
+ */
+Datum
+pgstock_adjust_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  delta = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	Supply supply = {.kind = "adjusted", .reason = args_reason(fcinfo, 2)};
+	char  *location = location_arg(fcinfo, 3);
+	Work   work;
+	Level *level;
+	int64  on_hand;
+
+	if (delta == 0 || delta < -STOCK_QUANTITY_MAX || delta > STOCK_QUANTITY_MAX)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(
+				 "delta must be a difference other than 0, of at most " INT64_FORMAT,
+				 STOCK_QUANTITY_MAX)));
+	if (supply.reason == NULL || supply.reason[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("reason must not be empty"),
+						errhint("Say why, for whoever reads the ledger.")));
+	work_begin(&work, "adjust_stock()");
+	level = work_want_whole_level(&work, product_id, location);
+	work_read_levels(&work);
+	level_must_exist(level);
+	work_lock_levels(&work);
+	supply_change(&work, level, delta, &supply);
+	on_hand = level_on_hand(&work, level);
+	work_end(&work);
+	PG_RETURN_INT64(on_hand);
+}
+
+static void
+stale_version(const Level *level, int64 expected)
+{
+	commit_fence_error();
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_STALE_VERSION),
+			 errmsg("product \"%s\" at location \"%s\" has changed",
+					level->product_id, level->location),
+			 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT
+					   " with on_hand " INT64_FORMAT ".",
+					   expected, level->version, level->on_hand),
+			 errhint("Read stock_levels again and decide anew.")));
+}
+
+/*
+ * set_stock(product_id text, on_hand bigint, expected_version bigint,
+ *			 location text) RETURNS bigint
+ *
+ * Compare-and-set: expected_version 0 stands for a level that is not there.
+ */
+Datum
+pgstock_set_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  on_hand = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
+	char  *location = location_arg(fcinfo, 3);
+	Supply supply = {.kind = "set"};
+	Work   work;
+	Level *level;
+	Level  sum;
+
+	if (on_hand < 0 || on_hand > STOCK_QUANTITY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("on_hand must be between 0 and " INT64_FORMAT,
+							   STOCK_QUANTITY_MAX)));
+	work_begin(&work, "set_stock()");
+	level = work_want_whole_level(&work, product_id, location);
+	work_read_levels(&work);
+	level_make_if_new(&work, level);
+	work_lock_levels(&work);
+	sum = level_sum(level);
+	sum.on_hand = level_on_hand(&work, level);
+	if (!PG_ARGISNULL(2) && sum.version != PG_GETARG_INT64(2))
+		stale_version(&sum, PG_GETARG_INT64(2));
+	supply_change(&work, level, on_hand - sum.on_hand, &supply);
+	work_end(&work);
+	PG_RETURN_INT64(on_hand);
+}
+
+/*
+ * move_stock(product_id text, quantity bigint, from_location text,
+ *			  to_location text) RETURNS void
+ */
+Datum
+pgstock_move_stock(PG_FUNCTION_ARGS)
+{
+	char  *product_id = args_id(fcinfo, 0, "product_id");
+	int64  quantity = args_quantity(fcinfo, 1, "quantity");
+	char  *from = args_id(fcinfo, 2, "from_location");
+	char  *to = args_id(fcinfo, 3, "to_location");
+	Supply supply = {.kind = "moved", .reason = psprintf("%s to %s", from, to)};
+	Work   work;
+	Level *source;
+	Level *target;
+
+	if (strcmp(from, to) == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("from_location and to_location must differ")));
+	work_begin(&work, "move_stock()");
+	source = work_want_whole_level(&work, product_id, from);
+	target = work_want_whole_level(&work, product_id, to);
+	work_read_levels(&work);
+	level_must_exist(source);
+	level_make_if_new(&work, target);
+	work_lock_levels(&work);
+	supply_change(&work, source, -quantity, &supply);
+	supply_change(&work, target, quantity, &supply);
+	work_end(&work);
+	PG_RETURN_VOID();
+}
+
+/* A setting: NULL leaves it, -1 takes it away. */
+static void
+setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
+{
+	int64 value;
+
+	if (PG_ARGISNULL(n))
+		return;
+	value = PG_GETARG_INT64(n);
+	if (value < -1 || value > STOCK_QUANTITY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must be between 0 and " INT64_FORMAT
+							   ", or -1 to take it away",
+							   name, STOCK_QUANTITY_MAX)));
+	*setting = Max(0, value);
+}
+
+static int
+slots_arg(FunctionCallInfo fcinfo, int n, int slots)
+{
+	int value = PG_ARGISNULL(n) ? slots : PG_GETARG_INT32(n);
+
+	if (value != -1 && (value < 1 || value > STOCK_SLOTS_MAX))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("slots must be between 1 and %d, or -1 to take "
+							   "them away",
+							   STOCK_SLOTS_MAX)));
+	return Max(1, value);
+}
+
+/* Settles what a level's slots share; the first row gets it all before. */
+static void
+level_configure(Level *first, const Level *sum)
+{
+	for (Level *row = first; row != NULL; row = row->next)
+		row->safety = row->backorder_limit = 0;
+	first->safety = sum->safety;
+	first->backorder_limit = sum->backorder_limit;
+	first->version++;
+	level_make_slots(first, sum->slots);
+	level_even_out(first);
+}
+
+/*
+ * configure_product(product_id text, safety bigint, backorder_limit bigint,
+ *					 slots int) RETURNS void
+ *
+ * A back-order limit cannot go below what is taken beyond stock already.
+ * Slots that are taken away keep their rows, for the lines that count in them.
+ */
+Datum
+pgstock_configure_product(PG_FUNCTION_ARGS)
+{
+	char	 *product_id = args_id(fcinfo, 0, "product_id");
+	Work	  work;
+	ListCell *cell;
+
+	work_begin(&work, "configure_product()");
+	foreach(cell, work_product_levels(&work, product_id, NULL, false))
+		work_want_whole_level(&work, product_id,
+							  ((Level *) lfirst(cell))->location);
+	if (work.levels == NIL)
+		level_must_exist(work_want_whole_level(&work, product_id, STOCK_MAIN));
+	work_read_levels(&work);
+	work_lock_levels(&work);
+	foreach(cell, work.levels)
+	{
+		Level *level = lfirst(cell);
+		Level  sum = level_sum(level);
+
+		setting_arg(fcinfo, 1, "safety", &sum.safety);
+		setting_arg(fcinfo, 2, "backorder_limit", &sum.backorder_limit);
+		sum.slots = slots_arg(fcinfo, 3, sum.slots);
+		if (sum.on_hand - sum.reserved < -sum.backorder_limit)
+			ereport(ERROR,
+					(errcode(ERRCODE_SK_INSUFFICIENT),
+					 errmsg("more than that is taken beyond stock of product "
+							"\"%s\" at location \"%s\"",
+							product_id, level->location),
+					 errdetail("Product \"%s\": wanted " INT64_FORMAT
+							   ", taken " INT64_FORMAT ".",
+							   product_id, sum.backorder_limit,
+							   sum.reserved - sum.on_hand),
+					 errhint("Receive stock first.")));
+		level_configure(level, &sum);
+		event_emit_level(&work, level, "configured", NULL);
+	}
+	work_end(&work);
+	PG_RETURN_VOID();
+}

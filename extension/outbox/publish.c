@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox/publish.c
+ *	  An application's own events through the same outbox.
+ *
+ * What Kafka would refuse later is refused here, while the caller can still do
+ * something about it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "pgstock.h"
+
+#define COPY_MARK "replay_of" /* replay_header() in sql/commands.sql */
+
+PG_FUNCTION_INFO_V1(pgstock_publish_event);
+PG_FUNCTION_INFO_V1(pgstock_publish_bytes);
+PG_FUNCTION_INFO_V1(pgstock_publish_outbox_row);
+PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
+
+/* The caller's headers.  One is ours: it would make the event one that no
+ * replay writes again, and that an audit takes for another one. */
+static bytea *
+own_headers(Jsonb *object)
+{
+	List *headers = headers_from_jsonb(object);
+
+	if (headers_find(headers, COPY_MARK) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("header \"%s\" is pgstock's own", COPY_MARK),
+				 errdetail("It marks what pgstock-relay replay has written."),
+				 errhint("Choose another name.")));
+	return headers_pack(headers);
+}
+
+/* publish_*(topic, key, payload, event_type, headers, event_id) */
+static Datum
+publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
+{
+	char	  *topic = args_text(fcinfo, 0);
+	char	  *key = args_text(fcinfo, 1);
+	char	  *event_type = args_text(fcinfo, 3);
+	Work	   work;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+
+	if (topic == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic must not be null")));
+	if (event_type != NULL && event_type[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("event_type must not be empty")));
+	record->topic = topic;
+	record->event_type = event_type ? event_type : topic;
+	record->key = key;
+	record->key_len = key ? strlen(key) : 0;
+	if (!PG_ARGISNULL(4))
+		record->headers = own_headers(PG_GETARG_JSONB_P(4));
+	if (PG_ARGISNULL(5))
+		event_new_id(&record->event_id);
+	else
+		record->event_id = *PG_GETARG_UUID_P(5);
+
+	work_begin(&work, function);
+	topic_must_be_open(&work, topic);
+	record->traceparent = work.traceparent;
+	outbox_append(&work, record);
+	work_end(&work);
+	*id = record->event_id;
+	PG_RETURN_UUID_P(id);
+}
+
+Datum
+pgstock_publish_event(PG_FUNCTION_ARGS)
+{
+	OutboxRecord record = {.format = 'j'};
+
+	if (!PG_ARGISNULL(2))
+	{
+		Jsonb *payload = PG_GETARG_JSONB_P(2);
+
+		record.payload = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
+		record.payload_len = strlen(record.payload);
+	}
+	return publish(fcinfo, "publish_event()", &record);
+}
+
+Datum
+pgstock_publish_bytes(PG_FUNCTION_ARGS)
+{
+	OutboxRecord record = {.format = 'b'};
+
+	if (!PG_ARGISNULL(2))
+	{
+		bytea *payload = PG_GETARG_BYTEA_PP(2);
+
+		record.payload = VARDATA_ANY(payload);
+		record.payload_len = VARSIZE_ANY_EXHDR(payload);
+	}
+	return publish(fcinfo, "publish_bytes()", &record);
+}
+
+/* ---- An outbox table that is there already ---- */
+
+/* A column of the inserted row as text, or NULL; it must exist. */
+static char *
+row_column(TriggerData *trigger, const char *name, Oid *type)
+{
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	int		  column = SPI_fnumber(desc, name);
+
+	if (column == SPI_ERROR_NOATTRIBUTE)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("table \"%s\" has no column \"%s\"",
+						RelationGetRelationName(trigger->tg_relation), name),
+				 errhint("publish_outbox_row needs the columns id, "
+						 "aggregatetype, aggregateid, type and payload.")));
+	*type = SPI_gettypeid(desc, column);
+	return SPI_getvalue(trigger->tg_trigtuple, desc, column);
+}
+
+static void
+row_must_be_inserted(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("publish_outbox_row must be an AFTER INSERT trigger "
+						"FOR EACH ROW")));
+}
+
+/*
+ * The payload: bytes as they are, anything else as text, which is UTF-8 in
+ * Kafka.  A domain is what it is made of.
+ */
+static void
+row_payload(TriggerData *trigger, OutboxRecord *record)
+{
+	Oid	  type;
+	char *payload = row_column(trigger, "payload", &type);
+
+	if (payload == NULL)
+		return;
+	type = getBaseType(type);
+	if (type == BYTEAOID)
+	{
+		bytea *bytes = DatumGetByteaPP(
+			DirectFunctionCall1(byteain, CStringGetDatum(payload)));
+
+		record->payload = VARDATA_ANY(bytes);
+		record->payload_len = VARSIZE_ANY_EXHDR(bytes);
+		return;
+	}
+	/* 'j' is converted by outbox_append */
+	if (type == JSONBOID || type == JSONOID)
+	{
+		record->format = 'j';
+		record->payload = payload;
+		record->payload_len = strlen(payload);
+		return;
+	}
+	record->payload = text_to_utf8(payload, strlen(payload),
+								   &record->payload_len);
+}
+
+/* publish_outbox_row() RETURNS trigger */
+Datum
+pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	OutboxRecord record = {.format = 'b'};
+	Work		 work;
+	Oid			 type;
+	char		*id;
+	char		*aggregate;
+
+	row_must_be_inserted(fcinfo);
+	id = row_column(trigger, "id", &type);
+	aggregate = row_column(trigger, "aggregatetype", &type);
+	if (id == NULL || aggregate == NULL)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("id and aggregatetype must not be null")));
+	record.event_id = *DatumGetUUIDP(
+		DirectFunctionCall1(uuid_in, CStringGetDatum(id)));
+	record.topic = psprintf("outbox.event.%s", aggregate);
+	record.key = row_column(trigger, "aggregateid", &type);
+	record.key_len = record.key ? strlen(record.key) : 0;
+	record.event_type = row_column(trigger, "type", &type);
+	if (record.event_type == NULL)
+		record.event_type = record.topic;
+	row_payload(trigger, &record);
+
+	work_begin(&work, "publish_outbox_row()");
+	topic_must_be_open(&work, record.topic);
+	record.traceparent = work.traceparent;
+	outbox_append(&work, &record);
+	work_end(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- Where stock events go ---- */
+
+/* set_event_topic(event_type text, topic text) RETURNS void */
+Datum
+pgstock_set_event_topic(PG_FUNCTION_ARGS)
+{
+	char		   *event_type = args_id(fcinfo, 0, "event_type");
+	char		   *topic = args_text(fcinfo, 1);
+	const char	   *fault = topic ? outbox_topic_fault(topic) : NULL;
+	Work			work;
+	Table		   *table;
+	bool			found;
+	ItemPointerData tid;
+	TupleTableSlot *slot;
+
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", fault)));
+	if (topic != NULL)
+		topic_must_not_be_position(topic);
+	work_begin(&work, "set_event_topic()");
+	table = table_use(&work, TABLE_EVENT_TOPIC);
+	found = table_find_text(&work, table, "event_topic_pkey", event_type,
+							&tid) &&
+			table_lock_row(table, &tid);
+	slot = table_new_row(table);
+	row_put_text(slot, 1, event_type);
+	row_put_text(slot, 2, topic);
+	if (found)
+		table_update(&work, table, &tid);
+	else
+		table_insert(&work, table);
+	work_end(&work);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,167 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox/record.c
+ *	  An event becomes a row, in the transaction that it tells of.
+ *
+ * The row gets the top-level transaction's id before it draws its seq: the
+ * window's floor (sql/relay.sql) rests on that order.  seq is drawn while the
+ * level's lock is held, so that it is the order of the locks.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "pgstock.h"
+
+enum
+{
+	OUTBOX_SEQ,
+	OUTBOX_XID,
+	OUTBOX_ID,
+	OUTBOX_TOPIC,
+	OUTBOX_KEY,
+	OUTBOX_TYPE,
+	OUTBOX_PAYLOAD,
+	OUTBOX_HEADERS,
+	OUTBOX_TRACEPARENT,
+	OUTBOX_CREATED_AT,
+	OUTBOX_FORMAT,
+	OUTBOX_PART
+};
+
+/*
+ * What the relay adds to a record besides the stored headers: names and
+ * numbers of fixed length; the topic, type, key and traceparent once more.
+ */
+#define RELAY_HEADER_BYTES 512
+
+/*
+ * By so much a record may be too large of which nothing can be left out: no
+ * call and no message fails for what pgstock itself has to say.  All its ids
+ * and a reason, each character escaped, are less; the relay leaves room for
+ * twice that.
+ */
+#define MINIMAL_BYTES_MAX (32 * 1024)
+
+/* What Kafka would say to this topic name; NULL if it takes it. */
+const char *
+outbox_topic_fault(const char *topic)
+{
+	size_t length = strlen(topic);
+
+	if (length == 0)
+		return "must not be empty";
+	if (length > OUTBOX_TOPIC_MAX)
+		return "must not be longer than 249 characters";
+	if (strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0)
+		return "must not be \".\" or \"..\"";
+	if (strspn(
+			topic,
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
+		length)
+		return "must consist of letters, digits, \".\", \"_\" and \"-\"";
+	return NULL;
+}
+
+/* The bytes that count against pgstock.max_event_bytes. */
+int
+outbox_record_bytes(const OutboxRecord *record)
+{
+	int64 bytes = (int64) record->key_len + record->payload_len;
+
+	if (record->headers != NULL)
+		bytes += VARSIZE_ANY_EXHDR(record->headers);
+	if (record->format != 'r')
+		bytes += RELAY_HEADER_BYTES + record->key_len +
+				 2 * strlen(record->event_type);
+	return (int) Min(bytes, INT_MAX);
+}
+
+static Datum
+bytes_datum(const char *bytes, int length)
+{
+	bytea *datum = palloc(VARHDRSZ + length);
+
+	SET_VARSIZE(datum, VARHDRSZ + length);
+	memcpy(VARDATA(datum), bytes, length);
+	return PointerGetDatum(datum);
+}
+
+static void
+record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
+{
+	Datum *values = slot->tts_values;
+	bool  *nulls = slot->tts_isnull;
+
+	memset(nulls, false, sizeof(bool) * (OUTBOX_PART + 1));
+	values[OUTBOX_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[OUTBOX_SEQ] = Int64GetDatum(
+		nextval_internal(table_sequence(work, "outbox_seq"), false));
+	values[OUTBOX_ID] = UUIDPGetDatum(&record->event_id);
+	values[OUTBOX_TOPIC] = CStringGetTextDatum(record->topic);
+	nulls[OUTBOX_KEY] = record->key == NULL;
+	if (record->key != NULL)
+		values[OUTBOX_KEY] = bytes_datum(record->key, record->key_len);
+	values[OUTBOX_TYPE] = CStringGetTextDatum(record->event_type);
+	nulls[OUTBOX_PAYLOAD] = record->payload == NULL;
+	if (record->payload != NULL)
+		values[OUTBOX_PAYLOAD] = bytes_datum(record->payload,
+											 record->payload_len);
+	nulls[OUTBOX_HEADERS] = record->headers == NULL;
+	values[OUTBOX_HEADERS] = PointerGetDatum(record->headers);
+	nulls[OUTBOX_TRACEPARENT] = record->traceparent == NULL;
+	if (record->traceparent != NULL)
+		values[OUTBOX_TRACEPARENT] = CStringGetTextDatum(record->traceparent);
+	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(work->now);
+	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
+	values[OUTBOX_PART] = Int16GetDatum(work->part);
+}
+
+/* Text goes to Kafka as UTF-8, whatever the database's encoding. */
+void
+outbox_record_to_utf8(OutboxRecord *record)
+{
+	if (record->is_utf8)
+		return;
+	record->is_utf8 = true;
+	if (record->key != NULL && record->format != 'r')
+		record->key = text_to_utf8(record->key, record->key_len,
+								   &record->key_len);
+	if (record->payload != NULL && record->format == 'j')
+		record->payload = text_to_utf8(record->payload, record->payload_len,
+									   &record->payload_len);
+}
+
+/* Appends a record; it goes out when, and only when, this commits. */
+void
+outbox_append(Work *work, OutboxRecord *record)
+{
+	Table *table = table_use(work, TABLE_OUTBOX);
+	int	   bytes_max = pgstock_max_event_bytes +
+					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
+
+	if (outbox_topic_fault(record->topic) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", outbox_topic_fault(record->topic))));
+	outbox_record_to_utf8(record);
+	if (outbox_record_bytes(record) > bytes_max)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("event is too large for topic \"%s\"", record->topic),
+			 errdetail("With key and headers it has %d bytes; the limit is %d.",
+					   outbox_record_bytes(record), pgstock_max_event_bytes),
+			 errhint(
+				 "Send less, or raise pgstock.max_event_bytes and the broker's message.max.bytes.")));
+	record_put(work, table_new_row(table), record);
+	table_insert(work, table);
+	wakeup_at_commit();
+}

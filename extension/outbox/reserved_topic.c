@@ -1,0 +1,123 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox/reserved_topic.c
+ *	  Topics that an application's own events may not go to.
+ *
+ * Whoever reads a topic of pgstock's takes each record for pgstock's own word:
+ * a forged StockConfirmed ships goods, a forged payment-success sells them, and
+ * a record in the position topic stops all publishing.  So to publish there
+ * takes the right that an administrator has; the position topic takes nobody's
+ * events.  The role that counts is the current one: the definer in a function
+ * with SECURITY DEFINER, the registrant in a registered handler.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "pgstock.h"
+
+#define POSITION_PREFIX "pgstock-position-"
+#define DLQ_SUFFIX		"_dlq" /* of [inbox] dlq_topic, as it is by default */
+
+/* The function whose EXECUTE is the right; nobody calls it. */
+#define RIGHT "publish_to_any_topic"
+
+void
+topic_must_not_be_position(const char *topic)
+{
+	if (strncmp(topic, POSITION_PREFIX, strlen(POSITION_PREFIX)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" is pgstock's own", topic),
+				 errdetail("The relay keeps its position in topics that begin "
+						   "with \"%s\".",
+						   POSITION_PREFIX),
+				 errhint("Choose another name.")));
+}
+
+static bool
+has_right(void)
+{
+	oidvector *no_arguments = buildoidvector(NULL, 0);
+	Oid		   right = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									   CStringGetDatum(RIGHT),
+									   PointerGetDatum(no_arguments),
+									   ObjectIdGetDatum(
+										   get_namespace_oid("pgstock_internal",
+															 false)));
+
+	return OidIsValid(right) &&
+		   compat_function_access(right, GetUserId()) == ACLCHECK_OK;
+}
+
+static bool
+is_known(Work *work, TableId id, const char *index, const char *topic)
+{
+	ItemPointerData tid;
+
+	return table_find_text(work, table_use(work, id), index, topic, &tid);
+}
+
+static bool
+is_for_stock_events(Work *work, const char *topic)
+{
+	return strcmp(topic, "stock-events") == 0 ||
+		   strcmp(topic, "stock-freeze-failed") == 0 ||
+		   is_known(work, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
+}
+
+static bool
+is_consumed(Work *work, const char *topic)
+{
+	return is_known(work, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
+		   is_known(work, TABLE_USER_HANDLER, "user_handler_pkey", topic);
+}
+
+static bool
+is_for_dead_letters(Work *work, const char *topic)
+{
+	size_t length = strlen(topic);
+	size_t suffix = strlen(DLQ_SUFFIX);
+
+	return length > suffix &&
+		   strcmp(topic + length - suffix, DLQ_SUFFIX) == 0 &&
+		   is_consumed(work, pnstrdup(topic, length - suffix));
+}
+
+/* To publish there is for an application's own events. */
+void
+topic_must_be_open(Work *work, const char *topic)
+{
+	const char *taken;
+
+	topic_must_not_be_position(topic);
+	if (has_right())
+		return;
+	if (is_for_stock_events(work, topic))
+		taken = "Stock events go to it.";
+	else if (is_consumed(work, topic))
+		taken = "pgstock consumes it.";
+	else if (is_for_dead_letters(work, topic))
+		taken = "Dead letters go to it.";
+	else
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" may not publish to topic \"%s\"",
+					GetUserNameFromId(GetUserId(), false), topic),
+			 errdetail_internal("%s", taken),
+			 errhint(
+				 "Publish to a topic of the application's own, or have GRANT "
+				 "EXECUTE ON FUNCTION pgstock_internal." RIGHT
+				 "() run for the role.")));
+}

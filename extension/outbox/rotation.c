@@ -1,0 +1,199 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox/rotation.c
+ *	  Which part of the outbox is written.
+ *
+ * The outbox lies in parts, outbox_1, outbox_2 ...; one of them is written, and
+ * a part that nobody needs any more is truncated (sql/rotate.sql).  So a writer
+ * must not put its row into a part that is being left: it locks the part and
+ * then makes sure that this still is the one.  Hence, once the switch to
+ * another part has told all sessions, whoever finds the old one free of
+ * writers' locks knows that no open transaction has a row there or will have.
+ *
+ * Each backend remembers which part it is until a switch invalidates that, as
+ * the server's own caches do: getting a lock takes in what was invalidated
+ * before it was given, so to look again costs nothing.  An invalidation may be of
+ * anything else (debug_discard_caches = 1 makes one of every lock): then the
+ * table is read again under the lock, and what it says decides.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "pgstock.h"
+
+#define PART_FIRST 1 /* where the table does not say */
+
+/* A reader keeps a part for a page, and comes again at once. */
+#define PART_TRIES	20
+#define PART_TRY_US 1000
+
+enum
+{
+	PART_NUMBER = 1
+};
+
+PG_FUNCTION_INFO_V1(pgstock_outbox_lock_part);
+PG_FUNCTION_INFO_V1(pgstock_outbox_part_switched);
+PG_FUNCTION_INFO_V1(pgstock_try_lock_table);
+
+/* The part that is written, as far as this backend knows. */
+static struct
+{
+	bool  known;
+	int16 number;
+	Oid	  oid;
+	Oid	  table; /* outbox_part, which says so */
+} written;
+
+static void
+part_on_change(Datum arg, Oid oid)
+{
+	if (oid == InvalidOid || oid == written.table)
+		written.known = false;
+}
+
+void
+part_init(void)
+{
+	CacheRegisterRelcacheCallback(part_on_change, (Datum) 0);
+}
+
+/*
+ * Reads it, whatever the transaction's own snapshot shows.  Known is set before
+ * that: a switch that is told meanwhile takes it back.
+ */
+static void
+part_find(Work *work)
+{
+	Table		   *table = table_use(work, TABLE_OUTBOX_PART);
+	ItemPointerData tid;
+
+	written.table = RelationGetRelid(table->rel);
+	written.oid = InvalidOid;
+	written.known = true;
+	PushActiveSnapshot(GetLatestSnapshot());
+	written.number = PART_FIRST;
+	if (table_find(work, table, "outbox_part_written", 0, NULL, &tid))
+		written.number = DatumGetInt16(
+			table->slot->tts_values[PART_NUMBER - 1]);
+	PopActiveSnapshot();
+	written.oid = table_oid(psprintf("outbox_%d", written.number));
+}
+
+/* Locks the part that is written until the transaction ends. */
+Oid
+part_lock(Work *work)
+{
+	Oid locked;
+
+	if (!written.known || !OidIsValid(written.oid))
+		part_find(work);
+	for (;;)
+	{
+		locked = written.oid;
+		LockRelationOid(locked, RowExclusiveLock);
+		if (written.known)
+			break;
+		part_find(work);
+		if (written.oid == locked)
+			break;
+		UnlockRelationOid(locked, RowExclusiveLock);
+	}
+	work->part = written.number;
+	return locked;
+}
+
+/* outbox_lock_part() RETURNS smallint */
+Datum
+pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
+{
+	Work work;
+
+	work_begin(&work, "outbox_lock_part()");
+	(void) table_sequence(&work, "outbox_seq"); /* that it is as it was made */
+	(void) part_lock(&work);
+	work_end(&work);
+	PG_RETURN_INT16(work.part);
+}
+
+/* outbox_part_switched() RETURNS void */
+Datum
+pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(table_oid("outbox_part"));
+	PG_RETURN_VOID();
+}
+
+/* ---- Locks that are taken if they are free ---- */
+
+static bool
+try_lock(Oid oid, LOCKMODE mode)
+{
+	for (int i = 0; i < PART_TRIES; i++)
+	{
+		if (ConditionalLockRelationOid(oid, mode))
+			return true;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(PART_TRY_US);
+	}
+	return false;
+}
+
+/* Locks all of them, or none. */
+static bool
+try_lock_all(List *oids, LOCKMODE mode)
+{
+	ListCell *cell;
+
+	foreach(cell, oids)
+	{
+		if (try_lock(lfirst_oid(cell), mode))
+			continue;
+		for (int i = 0; i < foreach_current_index(cell); i++)
+			UnlockRelationOid(list_nth_oid(oids, i), mode);
+		return false;
+	}
+	return true;
+}
+
+/* TRUNCATE locks them too, and would wait for whoever has one of them. */
+static List *
+indexes_and_toast(Oid oid)
+{
+	Relation table = table_open(oid, NoLock);
+	List	*oids = RelationGetIndexList(table);
+
+	if (OidIsValid(table->rd_rel->reltoastrelid))
+		oids = lappend_oid(oids, table->rd_rel->reltoastrelid);
+	table_close(table, NoLock);
+	return oids;
+}
+
+/* try_lock_table(name text, readers boolean) RETURNS boolean */
+Datum
+pgstock_try_lock_table(PG_FUNCTION_ARGS)
+{
+	Oid		 oid = table_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	bool	 readers = PG_GETARG_BOOL(1);
+	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
+
+	if (!try_lock(oid, mode))
+		PG_RETURN_BOOL(false);
+	if (readers && !try_lock_all(indexes_and_toast(oid), mode))
+	{
+		UnlockRelationOid(oid, mode);
+		PG_RETURN_BOOL(false);
+	}
+	PG_RETURN_BOOL(true);
+}

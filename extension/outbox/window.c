@@ -1,0 +1,177 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox/window.c
+ *	  What the outbox window (sql/relay.sql) needs of the server.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/timeline.h"
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/pg_lsn.h"
+#include "utils/xid8.h"
+
+#include "pgstock.h"
+
+#define LOCK_CLASS_LEAD 0x7064
+
+PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
+PG_FUNCTION_INFO_V1(pgstock_next_xid);
+PG_FUNCTION_INFO_V1(pgstock_last_seq);
+PG_FUNCTION_INFO_V1(pgstock_try_lead);
+PG_FUNCTION_INFO_V1(pgstock_history_contains);
+PG_FUNCTION_INFO_V1(pgstock_page_has_room);
+
+/* Whether the fence goes as far as the synchronous standby. */
+static bool
+fence_at_standby(const char *publish_after)
+{
+	if (strcmp(publish_after, "local") == 0)
+		return false;
+	if (strcmp(publish_after, "auto") == 0)
+		return true;
+	if (strcmp(publish_after, "remote_flush") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("publish_after must be auto, local or "
+							   "remote_flush, not \"%s\"",
+							   publish_after)));
+	if (!commit_standby_is_named())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nothing is published, for no synchronous standby is "
+						"named"),
+				 errdetail("publish_after is remote_flush."),
+				 errhint("Set synchronous_standby_names, or publish_after = "
+						 "auto for the relay.")));
+	return true;
+}
+
+/*
+ * outbox_fence(publish_after text, OUT lsn pg_lsn, OUT timeline int)
+ *
+ * Called after the window's snapshot was taken: with early lock release what
+ * the snapshot shows may not be durable yet, and after a crash the same xids
+ * would be handed out again.
+ */
+Datum
+pgstock_outbox_fence(PG_FUNCTION_ARGS)
+{
+	TupleDesc desc;
+	Datum	  values[2];
+	bool	  nulls[2] = {0};
+	bool at_standby = fence_at_standby(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = LSNGetDatum(commit_fence(at_standby));
+	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	return HeapTupleGetDatum(
+		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* next_xid() RETURNS xid8 */
+Datum
+pgstock_next_xid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
+}
+
+/*
+ * last_seq() RETURNS bigint
+ *
+ * Not SELECT last_value: that reads the sequence's page without its lock, and
+ * nextval, whenever it writes WAL, sets last_value 32 ahead for an instant.  A
+ * floor read in that instant has lost events.
+ */
+Datum
+pgstock_last_seq(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, 1);
+	Datum seq;
+
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = ObjectIdGetDatum(table_oid("outbox_seq"));
+	call->args[0].isnull = false;
+	seq = pg_sequence_last_value(call);
+	return call->isnull ? Int64GetDatum(0) : seq; /* none was drawn */
+}
+
+/*
+ * try_lead() RETURNS boolean
+ *
+ * Takes the session's lock on the lead, in a class that SQL's own advisory
+ * locks cannot reach: nobody else can keep it from the relays.
+ */
+Datum
+pgstock_try_lead(PG_FUNCTION_ARGS)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_LEAD);
+	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) !=
+				   LOCKACQUIRE_NOT_AVAIL);
+}
+
+/*
+ * history_contains(timeline int, lsn pg_lsn) RETURNS boolean
+ *
+ * Whether that point lies on this server's present timeline, or on an ancestor
+ * before the fork, and is flushed here.
+ */
+Datum
+pgstock_history_contains(PG_FUNCTION_ARGS)
+{
+	TimeLineID timeline = (TimeLineID) PG_GETARG_INT32(0);
+	XLogRecPtr lsn = PG_GETARG_LSN(1);
+	TimeLineID present = GetWALInsertionTimeLine();
+	List	  *history;
+	bool	   contains;
+
+	if (lsn > GetFlushRecPtr(NULL))
+		PG_RETURN_BOOL(false);
+	if (timeline == present)
+		PG_RETURN_BOOL(true);
+	history = readTimeLineHistory(present);
+	contains = tliInHistory(timeline, history) &&
+			   tliSwitchPoint(timeline, history, NULL) >= lsn;
+	PG_RETURN_BOOL(contains);
+}
+
+static int64
+length_of(FunctionCallInfo fcinfo, int argument)
+{
+	if (PG_ARGISNULL(argument))
+		return 0;
+	return (int64) toast_raw_datum_size(PG_GETARG_DATUM(argument)) - VARHDRSZ;
+}
+
+/*
+ * page_has_room(payload bytea, headers bytea, max_bytes int) RETURNS boolean
+ *
+ * The sum lives as long as one execution of the statement that asks.
+ */
+Datum
+pgstock_page_has_room(PG_FUNCTION_ARGS)
+{
+	int64 *sum = fcinfo->flinfo->fn_extra;
+	int64  before;
+
+	if (sum == NULL)
+		sum = fcinfo->flinfo
+				  ->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+													  sizeof(int64));
+	before = *sum;
+	*sum += length_of(fcinfo, 0) + length_of(fcinfo, 1);
+	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
+}

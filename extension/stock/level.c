@@ -1,0 +1,419 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock/level.c
+ *	  Levels in a unit of work: wished for, read, written.
+ *
+ * A level is one row, or several: slots, each with a part of the stock, of
+ * what is kept back and of what may be sold ahead.  The work's list holds the
+ * first row of each level, and the others hang on it.  A line counts in one
+ * slot, and that row's lock covers it.
+ *
+ * A row with a negative slot is a level of its own: a sale's quota.  When the
+ * sale closes, that row goes and its lines count in SLOT_MAIN from then on.
+ * Whoever wanted the row and does not get it any more takes that slot's
+ * instead: it comes later in the order of the locks.
+ *
+ * Locking them is level_lock.c.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+
+#include "pgstock.h"
+
+/* ---- Finding them in the work ---- */
+
+/* Slots of one level are the same here; a negative one is its own level. */
+static int
+level_compare_key(const Level *level, const char *product_id,
+				  const char *location, int slot)
+{
+	int difference = key_compare(level->product_id, level->location, product_id,
+								 location);
+
+	if (difference != 0)
+		return difference;
+	return Min(level->slot, 0) - Min(slot, 0);
+}
+
+static int
+level_compare(const ListCell *a, const ListCell *b)
+{
+	const Level *y = lfirst(b);
+
+	return level_compare_key(lfirst(a), y->product_id, y->location, y->slot);
+}
+
+/* Where the levels of a product and location begin in the work's list, or
+ * would; those of its sales come first. */
+int
+work_level_place(const Work *work, const char *product_id, const char *location)
+{
+	int low = 0;
+	int high = list_length(work->levels);
+
+	while (low < high)
+	{
+		int			 middle = (low + high) / 2;
+		const Level *level = list_nth(work->levels, middle);
+
+		if (key_compare(level->product_id, level->location, product_id,
+						location) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The level's row in this work, or NULL; with SLOT_MAIN, the first. */
+Level *
+work_level(Work *work, const char *product_id, const char *location, int slot)
+{
+	int low = 0;
+	int high = list_length(work->levels);
+
+	CHECK_FOR_INTERRUPTS();
+	while (low < high)
+	{
+		int	   middle = (low + high) / 2;
+		Level *level = list_nth(work->levels, middle);
+		int difference = level_compare_key(level, product_id, location, slot);
+
+		if (difference == 0)
+		{
+			while (level != NULL && level->slot != slot)
+				level = level->next;
+			return level;
+		}
+		if (difference > 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/* ---- Wishes ---- */
+
+static Level *
+level_new(char *product_id, char *location, int slot)
+{
+	Level *level = palloc0(sizeof(Level));
+
+	level->product_id = product_id;
+	level->location = location;
+	level->slot = slot;
+	level->first = level;
+	level->due = -1;
+	return level;
+}
+
+/* Says that one slot will be needed: a line counts in it. */
+Level *
+work_want_level(Work *work, const char *product_id, const char *location,
+				int slot)
+{
+	Level *level = level_new(pstrdup(product_id), pstrdup(location), slot);
+
+	Assert(!work->levels_locked);
+	level->named = true;
+	work->levels = lappend(work->levels, level);
+	return level;
+}
+
+/* Says that the level will be needed, with all its slots. */
+Level *
+work_want_whole_level(Work *work, const char *product_id, const char *location)
+{
+	Level *level = work_want_level(work, product_id, location, SLOT_MAIN);
+
+	level->whole = true;
+	return level;
+}
+
+/* Says that so much will be taken, from whichever slot, or from a sale's. */
+void
+work_want_stock(Work *work, const char *product_id, const char *location,
+				int slot, int64 quantity)
+{
+	Level *level = work_want_level(work, product_id, location,
+								   Min(slot, SLOT_MAIN));
+
+	level->named = false;
+	level->wanted = quantity;
+}
+
+/* ---- Reading ---- */
+
+void
+level_read(Level *level, TupleTableSlot *slot)
+{
+	level->slot = row_get_int32(slot, LEVEL_SLOT);
+	level->on_hand = row_get_int64(slot, LEVEL_ON_HAND);
+	level->reserved = row_get_int64(slot, LEVEL_RESERVED);
+	level->safety = row_get_int64(slot, LEVEL_SAFETY);
+	level->backorder_limit = row_get_int64(slot, LEVEL_BACKORDER_LIMIT);
+	level->slots = row_get_int32(slot, LEVEL_SLOTS);
+	level->version = row_get_int64(slot, LEVEL_VERSION);
+	level->slots_made = row_get_int32(slot, LEVEL_SLOTS_MADE);
+	level->pooled = DatumGetBool(slot->tts_values[LEVEL_POOLED - 1]);
+	level->tid = slot->tts_tid;
+	level->known = true;
+}
+
+/* Hangs a row on its level, behind the last one. */
+Level *
+level_append(Level *last)
+{
+	Level *row = level_new(last->product_id, last->location, last->slot + 1);
+
+	row->first = last->first;
+	last->next = row;
+	return row;
+}
+
+/* Reads one row as the snapshot has it. */
+static void
+row_load(Work *work, Level *row)
+{
+	Table		   *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData		keys[3];
+	ItemPointerData tid;
+
+	table_key_text(&keys[0], 1, row->product_id);
+	table_key_text(&keys[1], 2, row->location);
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(row->slot));
+	row->known = newest_find(work, table, row) ||
+				 table_find(work, table, "level_pkey", 3, keys, &tid);
+	if (row->known)
+		level_read(row, table->slot);
+}
+
+/*
+ * Reads the slots that are not locked as the snapshot has them, those too that
+ * were made since the level was read.  What went between slots that we hold
+ * and others is in it, so that their sum is what it was at that moment.
+ */
+void
+level_load_rest(Work *work, Level *first)
+{
+	Table		 *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData	  keys[3];
+	IndexScanDesc scan;
+	Level		 *last = NULL;
+
+	table_key_text(&keys[0], 1, first->product_id);
+	table_key_text(&keys[1], 2, first->location);
+	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT4GE,
+				Int32GetDatum(0));
+	scan = table_scan_begin(work, table, "level_pkey", 3, keys);
+	while (table_scan_next(scan, table))
+	{
+		Level *row = last == NULL ? first : last->next;
+
+		if (row == NULL)
+			row = level_append(last);
+		if (!row->locked)
+			level_read(row, table->slot);
+		last = row;
+	}
+	table_scan_end(table, scan);
+}
+
+/* Reads a level's rows without locking them. */
+static void
+level_load(Work *work, Level *first)
+{
+	first->next = NULL;
+	row_load(work, first);
+	if (first->known && first->slots_made > 1)
+		level_load_rest(work, first);
+}
+
+/* Whether there are more slots than were read. */
+bool
+level_lacks_rows(const Level *first)
+{
+	const Level *last = first;
+
+	while (last->next != NULL)
+		last = last->next;
+	return last->slot + 1 < first->slots_made;
+}
+
+/* Reads one row again, as others have left it. */
+void
+level_load_row_again(Work *work, Level *row)
+{
+	work_refresh_snapshot();
+	row_load(work, row);
+}
+
+/* Adds a wish to those for the same level. */
+static void
+level_add_wish(Level *first, const Level *wish)
+{
+	first->wanted += wish->wanted;
+	first->whole = first->whole || wish->whole;
+	for (Level *row = first; row != NULL; row = row->next)
+	{
+		if (row->slot == wish->slot)
+			row->named = row->named || wish->named;
+	}
+}
+
+/*
+ * Sorts and merges the wanted levels, and reads them without locking: enough
+ * to refuse what cannot be, and the one index descent of each.
+ */
+void
+work_read_levels(Work *work)
+{
+	List	 *wishes = work->levels;
+	ListCell *cell;
+	Level	 *first = NULL;
+
+	Assert(!work->levels_locked);
+	list_sort(wishes, level_compare);
+	work->levels = NIL;
+	foreach(cell, wishes)
+	{
+		Level *wish = lfirst(cell);
+
+		if (first == NULL || level_compare_key(first, wish->product_id,
+											   wish->location, wish->slot) != 0)
+		{
+			first = wish;
+			if (wish->slot > 0)
+				first = level_new(wish->product_id, wish->location, 0);
+			level_load(work, first);
+			work->levels = lappend(work->levels, first);
+		}
+		if (wish != first)
+			level_add_wish(first, wish);
+	}
+}
+
+/*
+ * The level of a sale that has closed is not there: its lines count in the main
+ * slot now, and what is to be taken comes from there.  That level comes later in
+ * the order of the locks.
+ */
+void
+level_want_heir(Work *work, const Level *sale, int place)
+{
+	Level *heir = NULL;
+
+	for (place++; place < list_length(work->levels) && heir == NULL; place++)
+	{
+		Level *next = list_nth(work->levels, place);
+		int	   difference = level_compare_key(next, sale->product_id,
+											  sale->location, SLOT_MAIN);
+
+		if (difference > 0)
+			break;
+		if (difference == 0)
+			heir = next;
+	}
+	if (heir == NULL)
+	{
+		heir = level_new(sale->product_id, sale->location, SLOT_MAIN);
+		level_load(work, heir);
+		work->levels = list_insert_nth(work->levels, place, heir);
+	}
+	heir->named = true;
+	heir->wanted += sale->wanted;
+}
+
+/*
+ * A product's levels at a location, or (NULL) at all of them, read without
+ * locking; also those of its sales, or not.
+ */
+List *
+work_product_levels(Work *work, const char *product_id, const char *location,
+					bool sales)
+{
+	Table		 *table = table_use(work, TABLE_LEVEL);
+	ScanKeyData	  keys[2];
+	IndexScanDesc scan;
+	List		 *levels = NIL;
+	Level		 *row = NULL;
+
+	table_key_text(&keys[0], 1, product_id);
+	if (location != NULL)
+		table_key_text(&keys[1], 2, location);
+	scan = table_scan_begin(work, table, "level_pkey", location ? 2 : 1, keys);
+	while (table_scan_next(scan, table))
+	{
+		int slot = row_get_int32(table->slot, LEVEL_SLOT);
+
+		if (slot < 0 && !sales)
+			continue;
+		if (slot > 0 && row != NULL)
+			row = level_append(row);
+		else
+		{
+			row = level_new(pstrdup(product_id),
+							row_get_text(table->slot, LEVEL_LOCATION), 0);
+			levels = lappend(levels, row);
+		}
+		level_read(row, table->slot);
+	}
+	table_scan_end(table, scan);
+	return levels;
+}
+
+/* ---- Writing ---- */
+
+static void
+row_write(Work *work, Level *level)
+{
+	Table		   *table = table_use(work, TABLE_LEVEL);
+	TupleTableSlot *slot = table_new_row(table);
+
+	if (level->gone)
+	{
+		table_delete(table, &level->tid);
+		return;
+	}
+	row_put_text(slot, LEVEL_PRODUCT, level->product_id);
+	row_put_text(slot, LEVEL_LOCATION, level->location);
+	row_put(slot, LEVEL_SLOT, Int32GetDatum(level->slot));
+	row_put(slot, LEVEL_ON_HAND, Int64GetDatum(level->on_hand));
+	row_put(slot, LEVEL_RESERVED, Int64GetDatum(level->reserved));
+	row_put(slot, LEVEL_SAFETY, Int64GetDatum(level->safety));
+	row_put(slot, LEVEL_BACKORDER_LIMIT, Int64GetDatum(level->backorder_limit));
+	row_put(slot, LEVEL_SLOTS, Int32GetDatum(level->slots));
+	row_put(slot, LEVEL_VERSION, Int64GetDatum(level->version));
+	row_put(slot, LEVEL_SLOTS_MADE, Int32GetDatum(level->slots_made));
+	row_put(slot, LEVEL_POOLED, BoolGetDatum(level->pooled));
+	if (level->is_new)
+		table_insert(work, table);
+	else
+		table_update(work, table, &level->tid);
+}
+
+/* Writes the rows of all levels that have changed. */
+void
+work_write_levels(Work *work)
+{
+	ListCell *cell;
+
+	foreach(cell, work->levels)
+	{
+		for (Level *row = lfirst(cell); row != NULL; row = row->next)
+		{
+			Assert(row->locked || !row->dirty);
+			if (row->dirty)
+				row_write(work, row);
+		}
+	}
+}

@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock/level_lock.c
+ *	  The levels of a unit of work are locked: strategies, slots, one order.
+ *
+ * Lock order: by product, location, slot; products' names, which strategy
+ * advisory locks, come before all rows.  A call that takes looks for a slot in
+ * two passes:
+ *
+ * - The first takes one slot or none, never waits, and takes only one that
+ *	 alone suffices.  It locks the very version that it has read, so it cannot
+ *	 find itself with a slot that does not.
+ * - The second holds no slot when it starts, visits all in slot order and waits
+ *	 for each, until those that it holds suffice together.  Only who holds all
+ *	 may say that there is not enough.
+ *
+ * So nobody waits for a slot while holding a later one, and nobody is refused
+ * for stock that somebody else has locked.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+#define LOCK_CLASS_PRODUCT	0x706e /* of a 16-bit field */
+#define OPTIMISTIC_TRIES	3
+#define OPTIMISTIC_PAUSE_US 10000
+
+static void
+optimistic_conflict(const Level *level)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("product \"%s\" at location \"%s\" was changed by others "
+					"at each of %d tries",
+					level->product_id, level->location, OPTIMISTIC_TRIES),
+			 errdetail("Product \"%s\": wanted " INT64_FORMAT
+					   ", available " INT64_FORMAT " when last read.",
+					   level->product_id, level->first->wanted,
+					   level_available(level)),
+			 errhint("Run the transaction again, or use strategy auto, which "
+					 "waits.")));
+}
+
+/*
+ * Locks the very version of the row that was read, or says why not: somebody
+ * has changed it (TM_Updated) or holds it (TM_WouldBlock).
+ */
+static TM_Result
+row_try_lock(Work *work, Level *row)
+{
+	Table	 *table = table_use(work, TABLE_LEVEL);
+	TM_Result result = table_try_lock_row(table, &row->tid);
+
+	row->locked = result == TM_Ok;
+	if (row->locked)
+		newest_note(work, row);
+	return result;
+}
+
+/* Locks a row without ever waiting for anybody's lock. */
+static void
+row_lock_optimistic(Work *work, Level *row)
+{
+	for (int try = 1; row->known && row_try_lock(work, row) != TM_Ok; try++)
+	{
+		if (try == OPTIMISTIC_TRIES)
+			optimistic_conflict(row);
+		pg_usleep(OPTIMISTIC_PAUSE_US);
+		CHECK_FOR_INTERRUPTS();
+		level_load_row_again(work, row);
+	}
+}
+
+/* Locks a row and reads it anew. */
+static void
+row_lock(Work *work, Level *row)
+{
+	Table *table = table_use(work, TABLE_LEVEL);
+
+	if (work->strategy == STRATEGY_OPTIMISTIC)
+	{
+		row_lock_optimistic(work, row);
+		return;
+	}
+	row->known = table_lock_row(table, &row->tid);
+	if (row->known)
+		level_read(row, table->slot);
+	row->locked = row->known;
+	if (row->locked)
+		newest_note(work, row);
+}
+
+/* The slot after this one; after the last in use, the first. */
+static Level *
+next_in_use(const Level *row)
+{
+	Level *next = row->next;
+
+	return next != NULL && next->slot < row->first->slots ? next : row->first;
+}
+
+/* The first pass: one slot that alone suffices, without waiting, or none. */
+static bool
+level_lock_one(Work *work, Level *first)
+{
+	Level *row = first;
+
+	if (first->slots == 1)
+		return false;
+	for (int i = MyProcPid % first->slots; i > 0; i--)
+		row = next_in_use(row);
+	for (int i = 0; i < first->slots; i++)
+	{
+		for (int try = 0; try < OPTIMISTIC_TRIES; try++)
+		{
+			TM_Result result;
+
+			if (!row->known || row->pooled || slot_free(row) < first->wanted)
+				break;
+			result = row_try_lock(work, row);
+			if (result == TM_Ok)
+				return true;
+			if (result == TM_WouldBlock)
+				break;
+			level_load_row_again(work, row);
+		}
+		row = next_in_use(row);
+	}
+	return false;
+}
+
+/*
+ * The second pass, and all there is to it for a level of one row.  What is
+ * wanted as such is locked in any case.
+ */
+static void
+level_lock_in_order(Work *work, Level *first)
+{
+	int64 held = 0;
+
+	for (Level *row = first; row != NULL; row = row->next)
+	{
+		bool lacking = first->wanted > 0 &&
+					   (held < first->wanted || first->pooled);
+
+		if (!first->whole && !row->named && !lacking)
+			continue;
+		row_lock(work, row);
+		if (!row->locked)
+			continue;
+		held += Max(0, slot_free(row));
+		if (row->slot == 0 && level_lacks_rows(first))
+		{
+			work_refresh_snapshot();
+			level_load_rest(work, first);
+		}
+	}
+}
+
+static void
+level_lock(Work *work, Level *first)
+{
+	bool take_only = first->wanted > 0 && !first->whole && !first->pooled;
+
+	if (!first->known || first->is_new)
+		return;
+	for (Level *row = first; row != NULL; row = row->next)
+		take_only = take_only && !row->named;
+	if (!take_only || !level_lock_one(work, first))
+		level_lock_in_order(work, first);
+}
+
+/* The products that are taken from, by name; the levels are sorted. */
+static void
+lock_products(Work *work)
+{
+	const char *last = NULL;
+	ListCell   *cell;
+
+	foreach(cell, work->levels)
+	{
+		Level *level = lfirst(cell);
+
+		if (level->wanted == 0 ||
+			(last != NULL && strcmp(last, level->product_id) == 0))
+			continue;
+		lock_name(LOCK_CLASS_PRODUCT, level->product_id);
+		last = level->product_id;
+	}
+}
+
+/* What follows once the levels are locked. */
+static void
+levels_are_locked(Work *work)
+{
+	ListCell *cell;
+
+	work->levels_locked = true;
+	commit_release_early();
+
+	/*
+	 * From here on it is the time of the locks: a level's movements and events
+	 * are in the order of their times.  What others did under these locks
+	 * before we had them counts too: they may have let due lines of our orders
+	 * go.
+	 */
+	work->now = GetCurrentTimestamp();
+	work_refresh_snapshot();
+	foreach(cell, work->levels)
+	{
+		Level *level = lfirst(cell);
+
+		Assert(level != NULL);
+		level->due = -1; /* now those that we hold */
+		if (level->next != NULL)
+			level_load_rest(work, level);
+	}
+	work_load_orders_again(work);
+}
+
+/* Locks the levels that were read, in their order, and reads them anew. */
+void
+work_lock_levels(Work *work)
+{
+	ListCell *cell;
+
+	Assert(!work->levels_locked);
+	if (work->strategy == STRATEGY_ADVISORY)
+		lock_products(work);
+	foreach(cell, work->levels)
+	{
+		Level *level = lfirst(cell);
+
+		level_lock(work, level);
+		if (level->slot < SLOT_MAIN && !level->known)
+			level_want_heir(work, level, foreach_current_index(cell));
+	}
+	levels_are_locked(work);
+}
+
+/* The same without waiting: a slot that somebody has stays unlocked. */
+void
+work_lock_free_levels(Work *work)
+{
+	ListCell *cell;
+
+	Assert(!work->levels_locked);
+	foreach(cell, work->levels)
+	{
+		for (Level *row = lfirst(cell); row != NULL; row = row->next)
+		{
+			for (int try = 0; try < OPTIMISTIC_TRIES; try++)
+			{
+				if (!row->known || !row->named ||
+					row_try_lock(work, row) != TM_Updated)
+					break;
+				level_load_row_again(work, row);
+			}
+		}
+	}
+	levels_are_locked(work);
+}

@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker/worker.c
+ *	  The worker that launcher.c starts in a database: looks, and ends.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "pgstock.h"
+
+#define LIFE_MS		1000
+#define GIVE_WAY_MS 1000 /* to DROP EXTENSION */
+
+extern PGDLLEXPORT void pgstock_keeper_worker_main(Datum arg);
+
+/*
+ * Runs a function of the extension, which answers a number, and commits.  The
+ * extension's functions are its owner's, a superuser's: without it a schema of
+ * that name is another owner's, whose code we would run.
+ */
+static ExtensionHold
+worker_ask(const char *query, int64 *answer)
+{
+	ExtensionHold hold;
+	bool		  isnull;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	hold = session_hold_extension();
+	if (hold != EXTENSION_HELD)
+	{
+		CommitTransactionCommand();
+		return hold;
+	}
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, query);
+	if (SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "pgstock keeper got no answer to: %s", query);
+	*answer = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull));
+	Assert(!isnull);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return hold;
+}
+
+/* Lets due lines expire; when to do so again. */
+static TimestampTz
+worker_expire(void)
+{
+	int64 wait_us = 0;
+
+	switch (worker_ask("SELECT pgstock_internal.keeper_expire(1000)", &wait_us))
+	{
+		case EXTENSION_HELD:
+			return GetCurrentTimestamp() + wait_us;
+		case EXTENSION_BUSY:
+			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											   GIVE_WAY_MS);
+		case EXTENSION_ABSENT:
+			break;
+	}
+	return DT_NOEND;
+}
+
+/* Purges a batch, where it is time; when to do so again. */
+static TimestampTz
+worker_purge(Kept *kept)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		rows = 0;
+
+	if (kept->purge_at > now)
+		return kept->purge_at;
+	(void) worker_ask("SELECT pgstock_internal.keeper_purge(1000)", &rows);
+	kept->purge_at = GetCurrentTimestamp();
+	if (rows == 0)
+		kept->purge_at += KEEPER_EVERY_MS * INT64CONST(1000);
+	return kept->purge_at;
+}
+
+/* The banner's three steps. */
+static void
+worker_look(Kept *kept)
+{
+	TimestampTz next;
+
+	kept->looking = true;
+	(void) pg_atomic_exchange_u64(&kept->look_at, (uint64) DT_NOEND);
+	next = worker_expire();
+	if (next != DT_NOEND && next > GetCurrentTimestamp())
+		next = Min(next, worker_purge(kept));
+	(void) keeper_look_by(kept, next);
+	kept->looking = false;
+}
+
+/* Whatever role and database say for their sessions. */
+static void
+worker_settings(void)
+{
+	session_pin();
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET,
+					PGC_S_SESSION);
+	SetConfigOption("pgstock.actor", "keeper", PGC_SUSET, PGC_S_SESSION);
+	/* less than deadlock_timeout: the worker gives way */
+	SetConfigOption("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION);
+}
+
+static void
+worker_leave(int code, Datum arg)
+{
+	((Kept *) DatumGetPointer(arg))->worker = NULL;
+}
+
+void
+pgstock_keeper_worker_main(Datum arg)
+{
+	Kept	   *kept = keeper_place(DatumGetInt32(arg));
+	Oid			database = kept->database;
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  LIFE_MS);
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	before_shmem_exit(worker_leave, PointerGetDatum(kept));
+	kept->worker = MyLatch;
+	if (!OidIsValid(database))
+		return; /* dropped meanwhile */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	worker_settings();
+
+	for (;;)
+	{
+		TimestampTz now;
+
+		ResetLatch(MyLatch);
+		now = GetCurrentTimestamp();
+		if (keeper_look_at(kept) <= now)
+		{
+			worker_look(kept);
+			now = GetCurrentTimestamp();
+		}
+		if (now >= end || keeper_look_at(kept) >= end ||
+			end > TimestampTzPlusMilliseconds(now, LIFE_MS))
+			break; /* the last: the clock has gone back */
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now,
+														 keeper_look_at(kept)),
+						 PG_WAIT_EXTENSION);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
