@@ -1,8 +1,8 @@
-/* ---- Access: who may do what ---------------------------------------------- */
+/* ---- Access rights ------------------------------------------------------- */
 
 /*
- * One list, from which grant_stock_access grants and takes back.  What a level
- * may do is what stands here and nothing else; "admin" is everything.
+ * The only list of rights; grant_stock_access grants and revokes by it.  A
+ * level has the rights listed here and no others; "admin" has all.
  */
 CREATE FUNCTION pgstock_internal.access_list()
 RETURNS TABLE (level text, kind text, name text)
@@ -64,9 +64,12 @@ VALUES
 	('relay', 'schema', 'pgstock_internal')
 $$;
 COMMENT ON FUNCTION pgstock_internal.access_list IS
-	'what each access level may do';
+	'returns the rights of each access level';
 
-/* What there is to grant, but for the extension's own schema (grant_schema). */
+/*
+ * All objects that can be granted, except the extension's own schema (see
+ * grant_schema).
+ */
 CREATE FUNCTION pgstock_internal.grantable()
 RETURNS TABLE (what text, name text, short text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -91,11 +94,12 @@ UNION ALL
 SELECT 'USAGE ON SCHEMA', 'pgstock_internal', 'pgstock_internal'
 $$;
 COMMENT ON FUNCTION pgstock_internal.grantable IS
-	'everything that grant_stock_access gives and takes';
+	'returns the objects on which grant_stock_access grants and revokes '
+	'rights';
 
 /*
- * Not dumped: where a dump is restored it is the restore that has given the
- * right.  The role by oid too, for a role of the same name may be another one.
+ * Not dumped: in a restored database the right comes from the dump's own
+ * GRANT.  With the role's oid, because another role can get the same name.
  */
 CREATE TABLE pgstock_internal.schema_usage
 (
@@ -104,11 +108,12 @@ CREATE TABLE pgstock_internal.schema_usage
 	CONSTRAINT schema_usage_pkey PRIMARY KEY (role)
 );
 COMMENT ON TABLE pgstock_internal.schema_usage IS
-	'roles that got USAGE on the extension''s schema from grant_stock_access';
+	'roles to which grant_stock_access granted USAGE on the extension''s '
+	'schema';
 
 /*
- * A role that may use the schema by another's GRANT keeps that: only what was
- * given here is taken here.
+ * A USAGE right that another GRANT gave remains: only rights granted here are
+ * revoked.
  */
 CREATE FUNCTION pgstock_internal.grant_schema(role name, granted boolean)
 RETURNS void
@@ -144,11 +149,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.grant_schema IS
-	'gives USAGE on the extension''s schema, or takes what was given so';
+	'grants USAGE on the extension''s schema to a role, or revokes it if '
+	'granted here';
 
 /*
- * Runs with the owner's rights, so that the admin level can give what it has;
- * it gives nothing but pgstock's own objects, and nobody but admin may call it.
+ * Runs with the owner's rights, so that the admin level can grant its own
+ * rights.  It grants only rights on objects of pgstock, and only admin may
+ * call it.
  */
 CREATE FUNCTION @extschema@.grant_stock_access(role name, level text)
 RETURNS void
@@ -185,12 +192,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.grant_stock_access IS
-	'gives a role the level reader, app, relay or admin; none takes it all back';
+	'replaces the rights of a role by those of access level reader, app, '
+	'relay, admin or none; 22023 for another level, 42704 for an unknown role';
 
 /*
- * What the owner's default privileges, or PostgreSQL's own, have given to others
- * when the objects were created.  Types stay open to PUBLIC, as all types are:
- * they let nobody read or do anything.
+ * Rights that the owner's default privileges, or PostgreSQL's own defaults,
+ * gave to other roles when the objects were created.  Types keep USAGE for
+ * PUBLIC, which gives access to no data.
  */
 CREATE FUNCTION pgstock_internal.default_grants()
 RETURNS TABLE (object text, grantee text)
@@ -227,11 +235,12 @@ SELECT DISTINCT o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC'
  WHERE a.grantee <> o.owner AND NOT (o.name LIKE 'TYPE %' AND a.grantee = 0)
 $$;
 COMMENT ON FUNCTION pgstock_internal.default_grants IS
-	'rights on objects of pgstock that somebody other than their owner has';
+	'returns the rights that roles other than the owner have on objects of '
+	'pgstock';
 
 /*
- * Not dumped, for CREATE EXTENSION writes it.  A step to another version that
- * adds a table or a column calls note_columns at its end.
+ * Not dumped, because CREATE EXTENSION fills it.  An update script that adds a
+ * table or a column must call note_columns at its end.
  */
 CREATE TABLE pgstock_internal.own_columns
 (
@@ -240,7 +249,8 @@ CREATE TABLE pgstock_internal.own_columns
 	CONSTRAINT own_columns_pkey PRIMARY KEY (relation)
 );
 COMMENT ON TABLE pgstock_internal.own_columns IS
-	'how many columns each table was created with: extension/base/columns.c';
+	'number of columns of each table at its creation: see '
+	'extension/base/columns.c';
 
 CREATE FUNCTION pgstock_internal.note_columns()
 RETURNS void
@@ -253,10 +263,10 @@ SELECT c.relname, c.relnatts FROM pg_class c
 ON CONFLICT (relation) DO UPDATE SET columns = excluded.columns
 $$;
 COMMENT ON FUNCTION pgstock_internal.note_columns IS
-	'all columns that the tables have now are pgstock''s';
+	'records the current columns of the tables as those of pgstock';
 SELECT pgstock_internal.note_columns();
 
-/* Nobody has any right but by grant_stock_access. */
+/* All rights are granted by grant_stock_access only. */
 DO $$
 DECLARE
 	g	record;

@@ -1,15 +1,15 @@
-/* ---- Proof -------------------------------------------------------------- */
+/* ---- Verification and repair --------------------------------------------- */
 
 /*
- * A function that runs with the owner's rights calls no other one in the
- * extension's schema: that schema's owner can rename it and put another schema,
- * and other functions, under its name.  What two functions share is in
- * pgstock_internal, where nobody but the owner of pgstock can create anything.
+ * A function with the owner's rights must not call another function in the
+ * extension's schema: the owner of that schema could rename it and put other
+ * functions under its name.  Code shared by two functions is in
+ * pgstock_internal, where only the owner of pgstock can create objects.
  */
 
 /*
- * Levels, the ledger and the live reservations hold the same numbers in three
- * ways; a row is a place where they differ.
+ * Levels, the ledger and the live reservations represent the same quantities
+ * in three ways; each row is a difference between them.
  */
 CREATE FUNCTION pgstock_internal.stock_faults(product text)
 RETURNS TABLE (product_id text, location text, what text, expected bigint,
@@ -61,7 +61,7 @@ SELECT product_id, location, c.what, c.expected, c.found
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
 UNION ALL
-/* Each sale's quota by itself: its lines, and never oversold. */
+/* Quotas of sales: their lines, and not oversold. */
 SELECT product_id, location, c.what, c.expected, c.found
   FROM (SELECT * FROM pgstock_internal.level
 		 WHERE slot < 0 AND ($1 IS NULL OR product_id = $1)) v
@@ -75,7 +75,7 @@ SELECT product_id, location, c.what, c.expected, c.found
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
 UNION ALL
-/* Each slot by itself: its lines, and what it may give without the others. */
+/* Slots: their lines, and not oversold without the other slots. */
 SELECT product_id, location, c.what || slot, c.expected, c.found
   FROM (SELECT l.*, on_hand - reserved + backorder_limit
 					- CASE WHEN pooled THEN 0 ELSE safety END AS free
@@ -92,7 +92,7 @@ SELECT product_id, location, c.what || slot, c.expected, c.found
  ORDER BY 1, 2, 3
 $$;
 COMMENT ON FUNCTION pgstock_internal.stock_faults IS
-	'what verify_stock returns';
+	'returns the differences for verify_stock; NULL for all products';
 
 CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
 	OUT product_id text, OUT location text, OUT what text,
@@ -103,9 +103,10 @@ AS $$
 SELECT * FROM pgstock_internal.stock_faults($1)
 $$;
 COMMENT ON FUNCTION @extschema@.verify_stock IS
-	'where levels, ledger and live reservations disagree; no row: they hold';
+	'compares levels, ledger and live reservations of one product or of all '
+	'(NULL) and returns the differences; no row: they agree';
 
-/* ---- By hand, and audited ------------------------------------------------ */
+/* ---- Administrative actions ---------------------------------------------- */
 
 CREATE FUNCTION pgstock_internal.audit(action text, target text, reason text)
 RETURNS void
@@ -118,11 +119,11 @@ VALUES (clock_timestamp(),
 		action, target, reason)
 $$;
 COMMENT ON FUNCTION pgstock_internal.audit IS
-	'notes who did what by hand, to what, and why';
+	'records an administrative action of the current user';
 
 /*
- * The level's lock is taken first, so that nothing moves between the look and
- * the repair.  The ledger is the truth: it is only ever appended to.
+ * The level is locked first, so that it does not change between comparison and
+ * repair.  The ledger is authoritative, because it is append-only.
  */
 CREATE FUNCTION pgstock_internal.repair_product(product text, reason text)
 RETURNS TABLE (product_id text, location text, what text, expected bigint,
@@ -142,7 +143,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
-	/* A sale's quota by its purchases, for the ledger knows no slots. */
+	/* Quotas by their purchases: movements do not contain slots. */
 	UPDATE pgstock_internal.level l
 	   SET on_hand = greatest(l.on_hand, i.reserved), reserved = i.reserved,
 		   version = l.version + 1
@@ -157,7 +158,7 @@ BEGIN
 	 WHERE l.product_id = product
 	   AND (l.location, l.slot) = (i.location, i.slot)
 	   AND (l.reserved <> i.reserved OR l.on_hand < i.reserved);
-	/* With slots: the settings to the first. */
+	/* With slots, slot 0 gets safety stock and back-order limit. */
 	UPDATE pgstock_internal.level l
 	   SET safety = s.safety, backorder_limit = s.backorder_limit
 	  FROM (SELECT v.location, sum(v.safety) AS safety,
@@ -166,7 +167,7 @@ BEGIN
 			 WHERE v.product_id = product GROUP BY v.location) s
 	 WHERE l.product_id = product AND l.location = s.location AND l.slot = 0
 	   AND l.slots_made > 1;
-	/* With slots, each keeps what its lines hold. */
+	/* Each other slot keeps the stock of its lines. */
 	UPDATE pgstock_internal.level l
 	   SET on_hand = r.reserved, reserved = r.reserved, safety = 0,
 		   backorder_limit = 0, pooled = true
@@ -178,7 +179,7 @@ BEGIN
 			 WHERE v.product_id = product AND v.slot > 0 GROUP BY 1, 2) r
 	 WHERE l.product_id = product AND (l.location, l.slot)
 		   = (r.location, r.slot);
-	/* The first row has whatever else the ledger has. */
+	/* Slot 0 gets the rest of the ledger's sum. */
 	UPDATE pgstock_internal.level l
 	   SET on_hand = l.on_hand + m.on_hand - s.on_hand,
 		   reserved = l.reserved + m.reserved - s.reserved,
@@ -199,7 +200,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.repair_product IS
-	'what repair_stock does';
+	'sets the levels of a product to the sums of the ledger, for repair_stock';
 
 CREATE FUNCTION @extschema@.repair_stock(product_id text, reason text,
 	OUT product_id text, OUT location text, OUT what text,
@@ -210,13 +211,15 @@ AS $$
 SELECT * FROM pgstock_internal.repair_product($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.repair_stock IS
-	'brings a product''s levels to the ledger''s sum; what was found before';
+	'sets the levels of a product to the sums of the ledger and returns the '
+	'differences found before; the reason is required';
 
 /*
- * The sum of what goes stays behind as one movement of kind opening, so that
- * the ledger still adds up to the levels.  Its id is negative: it comes before
- * all others, and the oldest of those are found at 1.  A batch looks at no more
- * than the oldest rows, for ids and times rise together; max_rows NULL: at all.
+ * For each level, the sum of the deleted movements is added to one movement of
+ * kind "opening", so that the ledger still adds up to the level.  Its id is
+ * negative, so it precedes all others, and the oldest of these are found from
+ * id 1.  A batch reads no more than the oldest max_rows rows, because ids and
+ * times rise together; with NULL, all rows.
  */
 CREATE FUNCTION pgstock_internal.purge_movements(before timestamptz,
 	max_rows int)
@@ -227,7 +230,7 @@ DECLARE
 	n		bigint;
 	first	bigint;
 BEGIN
-	/* A clock that was ahead for a while has left times that are to come. */
+	/* Skip times in the future, from a clock that was ahead for a while. */
 	SELECT o.id INTO first FROM pgstock_internal.movement o
 	 WHERE o.id > 0 AND o.at <= clock_timestamp() ORDER BY o.id LIMIT 1;
 	WITH gone AS (
@@ -255,7 +258,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_movements IS
-	'makes older movements part of the opening ones: at most so many; rows';
+	'replaces movements older than before by opening movements, at most '
+	'max_rows of them; returns their number';
 
 CREATE FUNCTION pgstock_internal.purge_reservations(before timestamptz,
 	max_rows int)
@@ -275,7 +279,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_reservations IS
-	'deletes lines that ended earlier: at most so many; rows';
+	'deletes lines that ended before a time, at most max_rows of them; '
+	'returns their number';
 
 CREATE FUNCTION pgstock_internal.purge_failed(before timestamptz, max_rows int)
 RETURNS bigint
@@ -295,9 +300,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_failed IS
-	'deletes failed messages that ended and are older: at most so many; rows';
+	'deletes failed messages that have ended and first failed before a time, '
+	'at most max_rows of them; returns their number';
 
-/* The row that is locked stands for the purge: one at a time. */
+/* The lock on the row serializes purges. */
 CREATE FUNCTION @extschema@.purge_history(before timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -317,7 +323,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS
-	'lets old movements, ended reservations and handled archives go; rows';
+	'replaces older movements by opening movements, deletes ended '
+	'reservations and handled archived messages; before must be in the past; '
+	'returns the number of rows';
 
 CREATE FUNCTION pgstock_internal.retry_failed(id bigint, order_id text,
 	reason text)
@@ -342,7 +350,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.retry_failed IS
-	'what retry_failed_event does, with a reason';
+	'schedules failed messages for another try at once, and records the '
+	'reason';
 
 CREATE FUNCTION @extschema@.retry_failed_event(id bigint DEFAULT NULL,
 	order_id text DEFAULT NULL)
@@ -352,7 +361,8 @@ AS $$
 SELECT pgstock_internal.retry_failed($1, $2, NULL)
 $$;
 COMMENT ON FUNCTION @extschema@.retry_failed_event IS
-	'another try at once, for one failed event or all of an order';
+	'schedules another try at once for one failed message or for all of an '
+	'order (exactly one argument is required); P0002 if there is none';
 
 CREATE FUNCTION pgstock_internal.discard_failed(id bigint, reason text)
 RETURNS void
@@ -365,7 +375,7 @@ BEGIN
 		RAISE EXCEPTION 'reason must not be empty'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	/* Nobody shall queue behind it unseen. */
+	/* Prevents messages from queueing behind it unnoticed. */
 	LOCK TABLE pgstock_internal.failed_event IN SHARE ROW EXCLUSIVE MODE;
 	UPDATE pgstock_internal.failed_event f
 	   SET state = 'discarded', next_retry_at = NULL
@@ -387,7 +397,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.discard_failed IS
-	'what discard_failed_event does';
+	'discards a failed message, for discard_failed_event';
 
 CREATE FUNCTION @extschema@.discard_failed_event(id bigint, reason text)
 RETURNS void
@@ -396,11 +406,12 @@ AS $$
 SELECT pgstock_internal.discard_failed($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.discard_failed_event IS
-	'gives a failed event up for good; what waits behind it goes on';
+	'discards a failed event; messages waiting behind it are processed; the '
+	'reason is required; P0002 if there is none';
 
 /*
- * The row of the outbox stays, and is read again after the loss of a position:
- * it is the audit's row that says that it is not to be set aside once more.
+ * The row of the outbox remains and is read again after the loss of a
+ * position.  The row of admin_action prevents it from being set aside again.
  */
 CREATE FUNCTION pgstock_internal.discard_held(event_id uuid, reason text)
 RETURNS void
@@ -422,7 +433,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.discard_held IS
-	'what discard_held_event does';
+	'discards an event of a held topic, for discard_held_event';
 
 CREATE FUNCTION @extschema@.discard_held_event(event_id uuid, reason text)
 RETURNS void
@@ -431,7 +442,9 @@ AS $$
 SELECT pgstock_internal.discard_held($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.discard_held_event IS
-	'gives up an event that the broker never takes; what waits behind it goes on';
+	'discards an event of a held topic that the broker will never accept; '
+	'later events of the topic are published; the reason is required; P0002 '
+	'if there is none';
 
 CREATE FUNCTION pgstock_internal.mark_failed_handled(id bigint, note text)
 RETURNS void
@@ -451,7 +464,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.mark_failed_handled IS
-	'what mark_failed_event_handled does';
+	'marks an archived message as handled, for mark_failed_event_handled';
 
 CREATE FUNCTION @extschema@.mark_failed_event_handled(id bigint, note text)
 RETURNS void
@@ -460,5 +473,6 @@ AS $$
 SELECT pgstock_internal.mark_failed_handled($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.mark_failed_event_handled IS
-	'a person has dealt with an archived event';
+	'marks an archived message as handled by the current user; P0002 if there '
+	'is none';
 

@@ -1,6 +1,9 @@
-/* ---- What a person is told: docs/relay-protocol.md ------------------------- */
+/* ---- Alerts: docs/relay-protocol.md -------------------------------------- */
 
-/* As relay/alerts/format.c sends it, but for what a chat cannot take. */
+/*
+ * Chat programs get the text with their control characters replaced
+ * (relay/alerts/format.c).
+ */
 CREATE FUNCTION pgstock_internal.alert_line(f pgstock_internal.failed_event)
 RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -9,12 +12,13 @@ SELECT concat_ws(', ', 'order ' || (f).order_id, 'topic ' || (f).topic,
 				 'failed event ' || (f).id) || ': ' || (f).error
 $$;
 COMMENT ON FUNCTION pgstock_internal.alert_line IS
-	'what a person is told of a message that was given up, in one line';
+	'returns the text of an alert for a dead-lettered message, in one line';
 
 /*
- * The backlog is told when it becomes too long, and not again before it was
- * short enough.  The look at it ends at the limit, for it is taken every few
- * seconds; only the number that is told is counted.
+ * The backlog alert is sent when the backlog exceeds its limit, and only once
+ * until it is within the limit again.  The first count, made every few
+ * seconds, ends at the limit; the exact number is counted only for an alert to
+ * send.
  */
 CREATE FUNCTION pgstock_internal.relay_alerts(backlog bigint, max_rows int)
 RETURNS TABLE (id bigint, alert jsonb, line text)
@@ -67,9 +71,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_alerts IS
-	'what a person is to be told now; the backlog is looked at first';
+	'creates or deletes the backlog alert as needed, and returns the alerts '
+	'that are due, at most max_rows and the backlog alert';
 
-/* Pauses of 5 s and twice as long each time, 10 minutes at most. */
+/* Delays from 5 s, doubled each time, to at most 10 minutes. */
 CREATE FUNCTION pgstock_internal.relay_alerted(ids bigint[], sent boolean)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -91,4 +96,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_alerted IS
-	'these were told, or could not be and are to be tried again';
+	'records that alerts were sent, or schedules another try';

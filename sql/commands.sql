@@ -1,4 +1,4 @@
-/* ---- What the relay's commands call: docs/relay-protocol.md -------------- */
+/* ---- Functions that the relay's commands call: docs/relay-protocol.md ---- */
 
 CREATE FUNCTION pgstock_internal.utc_text(at timestamptz)
 RETURNS text
@@ -6,11 +6,13 @@ LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;
-COMMENT ON FUNCTION pgstock_internal.utc_text IS 'a moment as events have it';
+COMMENT ON FUNCTION pgstock_internal.utc_text IS
+	'formats a time as in events: UTC, microseconds, ISO 8601';
 
 /*
- * Names and values rather than columns: a further one breaks nobody.  The
- * leader is whoever holds the lock of try_lead (extension/outbox/window.c).
+ * Names and values instead of columns, so that a new name breaks no client.
+ * The leader is the session that holds the lock of try_lead
+ * (extension/outbox/window.c).
  */
 CREATE FUNCTION pgstock_internal.relay_status()
 RETURNS TABLE (name text, value jsonb)
@@ -80,13 +82,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_status IS
-	'who leads, how far it is, what waits: asked of the database alone';
+	'returns the leading relay, its position and the backlog, from the '
+	'database alone';
 
-/* ---- The outbox again ----------------------------------------------------- */
+/* ---- Replay of the outbox ------------------------------------------------ */
 
 /*
- * A copy is known by its last header, replay_of with the seq of the first one:
- * 35 bytes in the packed form.  Nothing else about a copy is different but seq.
+ * A copy is recognized by its last header, replay_of with the seq of the
+ * original: 35 bytes in packed form.  Apart from that header, only seq
+ * differs.
  */
 CREATE FUNCTION pgstock_internal.replay_header(seq bigint)
 RETURNS bytea
@@ -96,7 +100,7 @@ SELECT E'\\x0009'::bytea || 'replay_of'::bytea || E'\\x00000014'::bytea
 	   || convert_to(lpad(seq::text, 20, '0'), 'UTF8')
 $$;
 COMMENT ON FUNCTION pgstock_internal.replay_header IS
-	'the header that marks a copy, packed';
+	'returns the header that marks a copy, in packed form';
 
 CREATE FUNCTION pgstock_internal.is_copy(headers bytea)
 RETURNS boolean
@@ -105,7 +109,7 @@ RETURN headers IS NOT NULL AND length(headers) >= 35
    AND substring(headers, length(headers) - 34, 15)
 	   = E'\\x00097265706c61795f6f6600000014'::bytea;
 COMMENT ON FUNCTION pgstock_internal.is_copy IS
-	'whether an event with these headers was written by a replay';
+	'returns whether an event with these headers was written by a replay';
 
 CREATE TYPE pgstock_internal.replay_filter AS
 (
@@ -116,7 +120,7 @@ CREATE TYPE pgstock_internal.replay_filter AS
 	topic		text
 );
 COMMENT ON TYPE pgstock_internal.replay_filter IS
-	'which events of the outbox are meant; NULL: does not matter';
+	'filter for events of the outbox; NULL: any';
 
 CREATE FUNCTION pgstock_internal.relay_outbox_range(OUT first_seq bigint,
 	OUT last_seq bigint, OUT first_at text)
@@ -130,11 +134,11 @@ SELECT f.seq, pgstock_internal.last_seq(),
 			  ORDER BY o.seq LIMIT 1) f ON true
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_outbox_range IS
-	'what retention has left of the outbox';
+	'returns the oldest event in the outbox and the latest seq';
 
 /*
- * What is pending goes out anyway, and a copy's original is there to be copied
- * again: neither is meant.
+ * Pending events are published in any case, and of a copy the original can be
+ * copied again; so neither is included.
  */
 CREATE FUNCTION pgstock_internal.replayable(f pgstock_internal.replay_filter,
 	after_seq bigint, max_rows int)
@@ -159,13 +163,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.replayable IS
-	'published events that a replay would write again';
+	'returns published events that match the filter and are not copies';
 
 /*
- * A page of a replay, a transaction of its own.  As in record.c the xid is
- * there before the first seq is drawn: the window's floor rests on that.  The
- * copies go out behind what is written already; new events find their places
- * among them by the locks that they draw their seq under, as ever.
+ * One page of a replay, in a transaction of its own.  As in
+ * extension/outbox/record.c, the xid is assigned before the first seq is
+ * drawn: the floor of a window depends on that.  The copies are published
+ * after all rows written so far.  New events are ordered among them by the
+ * locks under which they draw their seq, as always.
  */
 CREATE FUNCTION pgstock_internal.relay_replay(f pgstock_internal.replay_filter,
 	after_seq bigint, max_rows int, execute boolean, reason text,
@@ -215,12 +220,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_replay IS
-	'writes published events to the outbox again, a page at a time; only counts '
-	'them unless execute';
+	'writes published events to the outbox again, one page per call; only '
+	'counts them unless execute is true';
 
-/* ---- The inbox again ------------------------------------------------------ */
+/* ---- Rewind of the inbox ------------------------------------------------- */
 
-/* Only ever back: to skip messages is not what this is for. */
+/* Only back: messages cannot be skipped with this function. */
 CREATE FUNCTION pgstock_internal.relay_rewind(topic text, partitions int[],
 	offsets bigint[], reason text)
 RETURNS TABLE (partition int, was bigint, is_now bigint)
@@ -248,14 +253,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_rewind IS
-	'moves the next offsets of a topic back; messages are read again';
+	'moves the next offsets of a topic back, so that messages are read again';
 
-/* ---- Failed messages ------------------------------------------------------ */
+/* ---- Failed messages ----------------------------------------------------- */
 
 /*
- * A page ends at 4 MiB of payload too, so that whoever pages needs no more.
- * Without sorts the planner walks along the ids: else each page of a million
- * rows would look at all that follow it.
+ * A page also ends at 4 MiB of payload and headers, which bounds the client's
+ * memory.  Without sorts, the planner scans the index on id; otherwise each
+ * page of a million rows would read all rows that follow it.
  */
 CREATE FUNCTION pgstock_internal.relay_failed(only_id bigint,
 	only_state text, only_topic text, since timestamptz, only_sqlstate text,
@@ -296,7 +301,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_failed IS
-	'failed messages by id, above after_id; NULL: does not matter';
+	'returns failed messages with ids above after_id, in order of id; NULL '
+	'for a filter: any';
 
 CREATE FUNCTION pgstock_internal.relay_failed_act(action text, id bigint,
 	reason text)
@@ -315,7 +321,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_failed_act IS
-	'retry, discard or handled: what the functions of those names do';
+	'retries, discards or marks as handled, like the public function for each';
 
 CREATE FUNCTION pgstock_internal.relay_discard_held(event_id uuid, reason text)
 RETURNS void
@@ -324,11 +330,11 @@ AS $$
 SELECT pgstock_internal.discard_held($1, $2)
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_discard_held IS
-	'what discard_held_event does';
+	'discards an event of a held topic, like discard_held_event';
 
-/* ---- Audit ---------------------------------------------------------------- */
+/* ---- Audit --------------------------------------------------------------- */
 
-/* Of a raw event the bytes, for it carries no id; of others not. */
+/* Raw events have no id in their record, so their bytes are returned. */
 CREATE FUNCTION pgstock_internal.relay_audit_page(from_time timestamptz,
 	after_seq bigint, to_seq bigint, max_rows int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,
@@ -362,7 +368,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_audit_page IS
-	'events of the outbox above after_seq, as far as an audit compares them';
+	'returns events of the outbox above after_seq with the columns that the '
+	'audit compares';
 
 CREATE FUNCTION pgstock_internal.relay_audit_holds(seq bigint, event_id uuid)
 RETURNS boolean
@@ -372,4 +379,4 @@ SELECT EXISTS (SELECT FROM pgstock_internal.outbox o
 				WHERE o.seq = $1 AND o.id = $2)
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_audit_holds IS
-	'whether the outbox has this event by now';
+	'returns whether the outbox contains an event';

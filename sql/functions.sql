@@ -1,4 +1,4 @@
-/* ---- What people call --------------------------------------------------- */
+/* ---- Public functions ---------------------------------------------------- */
 
 CREATE TYPE @extschema@.stock_result AS
 (
@@ -14,35 +14,42 @@ CREATE TYPE @extschema@.stock_result AS
 	replayed	boolean
 );
 COMMENT ON TYPE @extschema@.stock_result IS
-	'one line''s answer: it was taken exactly when granted = requested';
+	'result of one line of an order: granted is equal to requested, or 0; '
+	'status gives the reason';
 
 CREATE FUNCTION @extschema@.receive_stock(product_id text, quantity bigint,
 	location text DEFAULT 'main', reference text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_receive_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.receive_stock IS
-	'adds pieces to what is on hand, makes product and level if new; the new on_hand';
+	'adds 1 to 2^53 pieces to stock on hand (0 only to create a level), '
+	'creating product and level if needed; returns the new on_hand';
 
 CREATE FUNCTION @extschema@.adjust_stock(product_id text, delta bigint,
 	reason text, location text DEFAULT 'main')
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_adjust_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.adjust_stock IS
-	'corrects what is on hand by a difference; the new on_hand';
+	'changes stock on hand by a difference other than 0; returns the new '
+	'on_hand; SK002 for an unknown product, SK001 if less than the reserved '
+	'stock would remain';
 
 CREATE FUNCTION @extschema@.set_stock(product_id text, on_hand bigint,
 	expected_version bigint DEFAULT NULL, location text DEFAULT 'main')
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_set_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.set_stock IS
-	'sets what is on hand, if the version is the expected one; SK011 if not';
+	'sets stock on hand to 0 to 2^53 pieces and returns it; SK011 if the '
+	'level''s version is not expected_version (0: no level exists, NULL: '
+	'any), SK001 if less than the reserved stock would remain';
 
 CREATE FUNCTION @extschema@.move_stock(product_id text, quantity bigint,
 	from_location text, to_location text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_move_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.move_stock IS
-	'moves pieces between two locations, both sides or neither';
+	'moves pieces from one location to another, creating the target level if '
+	'needed; SK002 for an unknown product, SK001 for insufficient stock';
 
 CREATE FUNCTION @extschema@.reserve_stock(product_id text, quantity bigint,
 	order_id text, user_id text DEFAULT NULL, location text DEFAULT 'main',
@@ -51,7 +58,9 @@ CREATE FUNCTION @extschema@.reserve_stock(product_id text, quantity bigint,
 RETURNS @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_reserve_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.reserve_stock IS
-	'reserves one line for an order; raises SK001 if there is not enough';
+	'reserves one line for an order until ttl has passed; SK001 for '
+	'insufficient stock, SK002 for an unknown product, SK007 if order or key '
+	'are in use for another request';
 
 CREATE FUNCTION @extschema@.try_reserve_stock(product_id text, quantity bigint,
 	order_id text, user_id text DEFAULT NULL, location text DEFAULT 'main',
@@ -60,7 +69,8 @@ CREATE FUNCTION @extschema@.try_reserve_stock(product_id text, quantity bigint,
 RETURNS @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_try_reserve_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.try_reserve_stock IS
-	'as reserve_stock, but a refusal is a row whose status says why';
+	'reserves one line for an order like reserve_stock, but returns a status '
+	'instead of raising SK001 or SK002';
 
 CREATE FUNCTION @extschema@.reserve_order(order_id text, items jsonb,
 	user_id text DEFAULT NULL, ttl interval DEFAULT NULL,
@@ -68,7 +78,9 @@ CREATE FUNCTION @extschema@.reserve_order(order_id text, items jsonb,
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_reserve_order' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.reserve_order IS
-	'reserves all lines of an order or none; raises SK001 if one does not fit';
+	'reserves all lines of an order or none, until ttl has passed; SK001 for '
+	'insufficient stock, SK002 for an unknown product, SK007 if order or key '
+	'are in use for another request';
 
 CREATE FUNCTION @extschema@.try_reserve_order(order_id text, items jsonb,
 	user_id text DEFAULT NULL, ttl interval DEFAULT NULL,
@@ -76,14 +88,17 @@ CREATE FUNCTION @extschema@.try_reserve_order(order_id text, items jsonb,
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_try_reserve_order' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.try_reserve_order IS
-	'as reserve_order, but a refusal is rows whose status says why';
+	'reserves all lines of an order or none like reserve_order, but returns a '
+	'status for each line instead of raising SK001 or SK002';
 
 CREATE FUNCTION @extschema@.confirm_stock(order_id text,
 	payment_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_confirm_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.confirm_stock IS
-	'the payment arrived: what is reserved is sold; SK004 for an unknown order';
+	'sells the reserved lines of a paid order; returns status shortfall if '
+	'expired stock is no longer available; SK004 for an unknown order, SK005 '
+	'for an order in another state';
 
 CREATE FUNCTION @extschema@.release_stock(order_id text,
 	reason text DEFAULT NULL, items jsonb DEFAULT NULL,
@@ -91,7 +106,8 @@ CREATE FUNCTION @extschema@.release_stock(order_id text,
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_release_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.release_stock IS
-	'cancelled before payment: gives back what is reserved, or only these items';
+	'releases the reserved lines of an order, or the given items, before '
+	'payment; SK005 for a confirmed order';
 
 CREATE FUNCTION @extschema@.rollback_stock(order_id text,
 	reason text DEFAULT NULL, items jsonb DEFAULT NULL,
@@ -99,7 +115,8 @@ CREATE FUNCTION @extschema@.rollback_stock(order_id text,
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_rollback_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.rollback_stock IS
-	'the order failed: gives back what is reserved or confirmed';
+	'returns the reserved or confirmed lines of a failed order, or the given '
+	'items, to stock';
 
 CREATE FUNCTION @extschema@.return_stock(order_id text,
 	items jsonb DEFAULT NULL, restock boolean DEFAULT true,
@@ -107,27 +124,33 @@ CREATE FUNCTION @extschema@.return_stock(order_id text,
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_return_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.return_stock IS
-	'goods of a confirmed order came back, whole or partly, to be sold again or not';
+	'records returned goods of a confirmed order, or the given items, and '
+	'adds them to stock on hand if restock is true; SK004 for an unknown '
+	'order, SK005 for an order that is not confirmed';
 
 CREATE FUNCTION @extschema@.extend_reservation(order_id text, ttl interval,
 	idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_extend_reservation' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.extend_reservation IS
-	'a reservation lasts that long from now; SK006 if it has expired';
+	'sets the expiry time of a reservation to the current time plus ttl; '
+	'SK004 for an unknown order, SK006 if the reservation has expired, SK005 '
+	'in any other state';
 
 CREATE FUNCTION @extschema@.expire_reservations(max_rows int DEFAULT 1000)
 RETURNS int
 AS 'MODULE_PATHNAME', 'pgstock_expire_reservations' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.expire_reservations IS
-	'lets due reservations go; how many lines';
+	'expires at most max_rows due lines and returns their number; waits for '
+	'locked levels';
 
 CREATE FUNCTION @extschema@.reserve_orders(
 	orders jsonb, ttl interval DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_reserve_orders' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.reserve_orders IS
-	'many orders at once, each all or none; a refusal touches no other order';
+	'reserves up to pgstock.max_lines orders, each completely or not at all; '
+	'returns a status for each line and raises no error for a refusal';
 
 CREATE FUNCTION @extschema@.open_flash_sale(activity_id text,
 	product_id text, quantity bigint, per_user_limit bigint DEFAULT 1,
@@ -136,20 +159,24 @@ CREATE FUNCTION @extschema@.open_flash_sale(activity_id text,
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_open_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.open_flash_sale IS
-	'sets a quota of a product apart, to be bought in that time, so much by each user';
+	'opens a flash sale: sets a quota of 1 to 2^53 pieces apart, for sale '
+	'between starts_at and ends_at with a limit for each user; SK001 for '
+	'insufficient stock, 22023 if activity_id was used before';
 
 CREATE FUNCTION @extschema@.purchase_flash_sale(activity_id text, user_id text,
 	order_id text, quantity bigint DEFAULT 1)
 RETURNS @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_purchase_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.purchase_flash_sale IS
-	'reserves from a sale''s quota for an order; a refusal is a row whose status says why';
+	'reserves pieces from the quota of a flash sale; returns status not_open, '
+	'over_limit or insufficient for a refusal';
 
 CREATE FUNCTION @extschema@.close_flash_sale(activity_id text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_close_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.close_flash_sale IS
-	'ends a sale: what is left, and what comes back later, is ordinary stock again';
+	'closes a flash sale and returns the number of pieces left in its quota, '
+	'which become ordinary stock; SK008 if the sale is not open';
 
 CREATE FUNCTION @extschema@.configure_product(product_id text,
 	safety bigint DEFAULT NULL, backorder_limit bigint DEFAULT NULL,
@@ -157,21 +184,29 @@ CREATE FUNCTION @extschema@.configure_product(product_id text,
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_configure_product' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.configure_product IS
-	'safety stock and back-order limit at every location; NULL leaves, -1 takes away';
+	'sets safety stock, back-order limit (both 0 to 2^53 pieces) and number '
+	'of slots (1 to 64) of a product at all locations; NULL keeps a setting, '
+	'-1 removes it; SK001 if the limit is below the quantity already '
+	'back-ordered';
 
 CREATE FUNCTION @extschema@.set_event_topic(event_type text, topic text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.set_event_topic IS
-	'where an event type goes; NULL: it is not written; type "*": all stock events';
+	'sets the topic of an event type, or of all stock events for event_type '
+	'''*''; NULL: events of the type are not written';
 
-/* EXECUTE on it is a right of its own: extension/outbox/reserved_topic.c. */
+/*
+ * The function does nothing: EXECUTE on it is the privilege (see
+ * extension/outbox/reserved_topic.c).
+ */
 CREATE FUNCTION pgstock_internal.publish_to_any_topic()
 RETURNS void
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS '';
 COMMENT ON FUNCTION pgstock_internal.publish_to_any_topic IS
-	'who may execute it may publish to topics of stock events and of the inbox';
+	'does nothing; roles with EXECUTE on it may publish to topics of stock '
+	'events and of the inbox';
 
 CREATE FUNCTION @extschema@.publish_event(topic text, key text, payload jsonb,
 	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
@@ -179,7 +214,9 @@ CREATE FUNCTION @extschema@.publish_event(topic text, key text, payload jsonb,
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'pgstock_publish_event' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.publish_event IS
-	'an event of the application''s own, published when this transaction commits';
+	'writes an event with a JSON payload, which is published if the '
+	'transaction commits; returns event_id; 54000 if it exceeds '
+	'pgstock.max_event_bytes, 42501 if the topic is reserved';
 
 CREATE FUNCTION @extschema@.publish_bytes(topic text, key text, payload bytea,
 	event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
@@ -187,48 +224,56 @@ CREATE FUNCTION @extschema@.publish_bytes(topic text, key text, payload bytea,
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'pgstock_publish_bytes' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.publish_bytes IS
-	'as publish_event, for a value that is not JSON';
+	'writes an event like publish_event, with a payload that need not be JSON';
 
 CREATE FUNCTION @extschema@.publish_outbox_row()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'pgstock_publish_outbox_row' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.publish_outbox_row IS
-	'AFTER INSERT on a Debezium-style outbox table: the same event through ours';
+	'trigger for AFTER INSERT FOR EACH ROW on a Debezium-style outbox table: '
+	'publishes the inserted event';
 
 CREATE FUNCTION @extschema@.register_handler(topic text, handler text,
 	event_type text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_register_handler' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.register_handler IS
-	'a function f(payload jsonb, message jsonb) for an incoming topic or a type in it; NULL removes';
+	'registers a function f(payload jsonb, message jsonb) as handler of a '
+	'topic, or of one event type in it, to run as the current role; NULL as '
+	'handler removes it; 42883, 42P13 or 42501 if it cannot be called';
 
 CREATE FUNCTION @extschema@.handle_order_created(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_order_created' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_order_created IS
-	'reserves an incoming order, all lines or none';
+	'applies an order-created message: reserves all lines of the order or '
+	'none; 22023 for an invalid payload';
 
 CREATE FUNCTION @extschema@.handle_payment_success(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_payment_success' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_payment_success IS
-	'confirms a paid order';
+	'applies a payment-success message: confirms the order; 22023 for an '
+	'invalid payload, SK004 for an unknown order';
 
 CREATE FUNCTION @extschema@.handle_payment_failed(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_payment_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_payment_failed IS
-	'releases an order whose payment failed';
+	'applies a payment-failed message: releases the order; 22023 for an '
+	'invalid payload, SK004 for an unknown order';
 
 CREATE FUNCTION @extschema@.handle_order_cancelled(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_order_cancelled' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_order_cancelled IS
-	'releases a cancelled order, or rolls back what is already paid';
+	'applies an order-cancelled message: releases the order, or rolls it back '
+	'if it is paid; 22023 for an invalid payload, SK004 for an unknown order';
 
 CREATE FUNCTION @extschema@.handle_order_failed(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_order_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_order_failed IS
-	'rolls back a failed order';
+	'applies an order_failed message: rolls the order back; 22023 for an '
+	'invalid payload, SK004 for an unknown order';
 

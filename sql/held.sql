@@ -1,9 +1,10 @@
-/* ---- Topics that the broker refuses: docs/relay-protocol.md ------------- */
+/* ---- Held topics: docs/relay-protocol.md --------------------------------- */
 
 /*
- * An event of such a topic is set aside: copied from the outbox, so that the
- * position may pass it and retention need not wait for it.  It goes when Kafka
- * has acknowledged it, and the topic flows again when none is left.
+ * An event of a held topic is set aside: it is copied here from the outbox, so
+ * that the position can move past it and retention need not wait for it.  Its
+ * copy is deleted when Kafka has acknowledged it, and the topic is resumed
+ * when no copy is left.
  */
 CREATE TABLE pgstock_internal.held_topic
 (
@@ -15,14 +16,15 @@ CREATE TABLE pgstock_internal.held_topic
 	CONSTRAINT held_topic_pkey PRIMARY KEY (topic)
 );
 COMMENT ON TABLE pgstock_internal.held_topic IS
-	'topics whose events wait, because the broker refused one';
+	'topics whose events are set aside, because the broker refused one of '
+	'them';
 
 CREATE TABLE pgstock_internal.held_event
 	(LIKE pgstock_internal.outbox,
 	 CONSTRAINT held_event_pkey PRIMARY KEY (seq));
 CREATE INDEX held_event_topic ON pgstock_internal.held_event (aggregatetype, seq);
 COMMENT ON TABLE pgstock_internal.held_event IS
-	'events of held topics, as the outbox has them';
+	'events of held topics, with the columns of the outbox';
 
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.held_event', '');
@@ -34,7 +36,7 @@ AS $$
 SELECT t.topic, t.reason FROM pgstock_internal.held_topic t ORDER BY 1
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_held_topics IS
-	'topics whose events are to be set aside';
+	'returns the topics whose events are to be set aside, and why';
 
 CREATE FUNCTION pgstock_internal.relay_hold(topic text, reason text,
 	epoch bigint)
@@ -51,9 +53,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hold IS
-	'the broker refused an event of this topic, at first or again';
+	'holds a topic whose event the broker refused, or records another '
+	'refusal; SK021 if another relay leads';
 
-/* Inlined; its body is parsed here and never again. */
+/* Inlined; parsed when it is created, so search_path has no effect. */
 CREATE FUNCTION pgstock_internal.is_discarded(event_id uuid)
 RETURNS boolean
 LANGUAGE sql STABLE
@@ -61,10 +64,12 @@ RETURN EXISTS (SELECT FROM pgstock_internal.admin_action a
 				WHERE a.action = 'discard_held_event'
 				  AND a.target = concat('event ', event_id) COLLATE "C");
 COMMENT ON FUNCTION pgstock_internal.is_discarded IS
-	'whether a person gave this event of a held topic up';
+	'returns whether an administrator discarded this event of a held topic';
 
-/* What is set aside already comes again after the loss of a position, and so
- * does what was discarded. */
+/*
+ * After the loss of a position, events are set aside again that are here
+ * already or that were discarded.
+ */
 CREATE FUNCTION pgstock_internal.relay_set_aside(seqs bigint[], epoch bigint)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -92,7 +97,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_set_aside IS
-	'keeps these events of the outbox for later: the position may pass them';
+	'copies events of the outbox that are to be published later, so that the '
+	'position can move past them; SK021 if another relay leads';
 
 CREATE FUNCTION pgstock_internal.relay_held_page(of_topic text, max_rows int,
 	max_bytes int)
@@ -114,7 +120,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_held_page IS
-	'the first events that were set aside for the topic, as relay_page has them';
+	'returns the first events that were set aside for a topic, in the form of '
+	'relay_page';
 
 CREATE FUNCTION pgstock_internal.relay_cross_off(topic text, seqs bigint[],
 	let_go boolean, epoch bigint)
@@ -133,7 +140,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_cross_off IS
-	'Kafka has these events; true: the topic had no others and, as let_go wants, is held no more';
+	'deletes events that Kafka has acknowledged; if let_go is true and the '
+	'topic has no others, resumes it and returns true; SK021 if another relay '
+	'leads';
 
 CREATE FUNCTION pgstock_internal.held_status()
 RETURNS TABLE (topic text, since timestamptz, reason text, tries int,
@@ -150,4 +159,5 @@ SELECT t.topic, t.since, t.reason, t.tries, t.tried_at, e.n, e.oldest,
  ORDER BY t.topic
 $$;
 COMMENT ON FUNCTION pgstock_internal.held_status IS
-	'what is held, since when and why';
+	'returns the held topics: since when, why, and the number and age of '
+	'their events';

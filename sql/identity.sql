@@ -1,12 +1,13 @@
-/* ---- Who this database is ------------------------------------------------ */
+/* ---- Identity of the database -------------------------------------------- */
 
 /*
- * The identity names the database that it was drawn in, by the cluster's system
- * identifier and the database's oid.  A copy (CREATE DATABASE ... TEMPLATE, the
- * extension in template1, pg_upgrade, a logical subscriber) has its original's
- * row, which is not its own: it draws one when it is asked for the first time.
- * A physical standby is the same database, and has the same identity.  The row
- * is not dumped: CREATE EXTENSION draws one in the database that is restored.
+ * The identity refers to its database by the system identifier of the cluster
+ * and the oid of the database.  A copy (CREATE DATABASE ... TEMPLATE, the
+ * extension in template1, pg_upgrade, a logical subscriber) contains the row
+ * of the original database, which does not match, and draws its own at the
+ * first request.  A physical standby is the same database and has the same
+ * identity.  The row is not dumped: in a restored database, CREATE EXTENSION
+ * draws a new one.
  */
 CREATE TABLE pgstock_internal.incarnation
 (
@@ -19,11 +20,12 @@ CREATE TABLE pgstock_internal.incarnation
 	CONSTRAINT incarnation_of UNIQUE (system_id, "database")
 );
 COMMENT ON TABLE pgstock_internal.incarnation IS
-	'identities; the one of this database names its cluster and oid';
+	'identities; that of this database matches its cluster and oid';
 COMMENT ON COLUMN pgstock_internal.incarnation.inbox_group IS
-	'the consumer group, unless [inbox] group names one';
+	'consumer group, unless [inbox] group is set';
 COMMENT ON COLUMN pgstock_internal.incarnation.restored IS
-	'a restore created the extension, and the data was not adopted yet';
+	'true if the extension was created by a restore and the data is not yet '
+	'adopted';
 
 CREATE FUNCTION pgstock_internal.own_incarnation()
 RETURNS pgstock_internal.incarnation
@@ -35,7 +37,7 @@ SELECT i
    AND i.system_id = c.system_identifier
 $$;
 COMMENT ON FUNCTION pgstock_internal.own_incarnation IS
-	'the identity of this database; NULL: it was not drawn yet';
+	'returns the identity of this database; NULL if none is drawn yet';
 
 CREATE FUNCTION pgstock_internal.draw_incarnation(restored boolean DEFAULT false)
 RETURNS pgstock_internal.incarnation
@@ -60,11 +62,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.draw_incarnation IS
-	'the identity of this database, drawn now if it has none';
+	'returns the identity of this database, drawing it if there is none';
 
 /*
- * What pg_dump writes sets row_security in its session, before anything else;
- * hardly anybody who creates an extension by hand does.
+ * The output of pg_dump sets row_security in the session before anything else,
+ * which an interactive CREATE EXTENSION hardly ever does.
  */
 CREATE FUNCTION pgstock_internal.is_restore()
 RETURNS boolean
@@ -73,15 +75,15 @@ AS $$
 SELECT s.source = 'session' FROM pg_settings s WHERE s.name = 'row_security'
 $$;
 COMMENT ON FUNCTION pgstock_internal.is_restore IS
-	'whether this session restores what pg_dump wrote';
+	'returns whether this session restores the output of pg_dump';
 
 SELECT pgstock_internal.draw_incarnation(pgstock_internal.is_restore());
 
-/* ---- Whose data this is --------------------------------------------------- */
+/* ---- Origin of the data -------------------------------------------------- */
 
 /*
- * While a subscription writes the tables, or a restore has not been adopted,
- * what is in them is not complete, and sequences lie behind it.
+ * While a subscription writes to the tables, or before a restored database is
+ * adopted, the tables are incomplete and the sequences lag behind them.
  */
 CREATE FUNCTION pgstock_internal.incomplete_because()
 RETURNS text
@@ -105,9 +107,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.incomplete_because IS
-	'why the data is not to be worked with yet; NULL: it is';
+	'returns why the data is incomplete and must not be used yet; NULL if it '
+	'is complete';
 
-/* NULL: this database lived through that window. */
+/* NULL: the window belongs to the history of this database. */
 CREATE FUNCTION pgstock_internal.foreign_because(w pgstock_internal.outbox_window)
 RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -128,7 +131,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.foreign_because IS
-	'why a window that was stored is none of this database''s history';
+	'returns why a stored window does not belong to the history of this '
+	'database; NULL if it does';
 
 CREATE FUNCTION pgstock_internal.foreign_history()
 RETURNS text
@@ -143,7 +147,7 @@ BEGIN
 	END IF;
 	SELECT (p."window"::pgstock_internal.outbox_window).* INTO w
 	  FROM pgstock_internal.relay_position p;
-	/* Never published: rows from the future came with a dump. */
+	/* Nothing was published here: rows with future xids were restored. */
 	IF w.system_id IS NOT NULL THEN
 		RETURN pgstock_internal.foreign_because(w);
 	ELSIF EXISTS (SELECT FROM pgstock_internal.outbox o
@@ -154,7 +158,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.foreign_history IS
-	'why the data is to be adopted first; NULL: this database wrote it';
+	'returns why the data has to be adopted first; NULL if this database '
+	'wrote it';
 
 CREATE FUNCTION pgstock_internal.raise_foreign(why text)
 RETURNS void
@@ -175,14 +180,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.raise_foreign IS
-	'SK020 with that reason; NULL: nothing';
+	'raises SK020 with the given reason; NULL: no error';
 
-/* ---- Adoption ------------------------------------------------------------- */
+/* ---- Adoption ------------------------------------------------------------ */
 
 /*
- * Logical replication does not bring the sequences along, and rows that were
- * written while a dump was restored may lie above what it sets.  A column's
- * numbers may be the sequence's, negated.
+ * Logical replication does not copy sequences, and rows written while a dump
+ * was restored may be above the values that it sets.  A column may contain the
+ * negated values of its sequence.
  */
 CREATE FUNCTION pgstock_internal.catch_up_sequences()
 RETURNS TABLE (sequence text, was bigint, is_now bigint)
@@ -223,16 +228,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.catch_up_sequences IS
-	'moves sequences on that lie behind their tables; those that did';
+	'advances sequences that lag behind their tables, and returns these';
 
 /*
- * Rows written after the restore carry xids of this history, those before it
- * of another, and no column tells which.  But a native row lies above the
- * foreign floor (the sequence came along), and an unpublished foreign one is
- * above that floor or not visible in the foreign s1: so "above the floor or
- * not visible in s1" misses neither, and doubles only what was in flight.
- * Rows that an earlier adoption found (up to adopted) were published by seq.
- * The lock makes sure that no open writer holds a row below the ceiling.
+ * Rows written after the restore have xids of this history, earlier rows have
+ * xids of another history, and no column distinguishes them.  But rows of this
+ * history are above the restored floor, because the sequence was restored too;
+ * and an unpublished row of the other history is above that floor or not
+ * visible in the restored s1.  So the condition "above floor or not visible in
+ * s1" misses neither, and repeats only the events that were in flight.  Rows
+ * that an earlier adoption found (up to adopted) were published by seq.  The
+ * lock ensures that no open transaction has a row below ceiling.
  */
 CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean)
 RETURNS TABLE (found text, value text)
@@ -287,7 +293,7 @@ BEGIN
 		PERFORM pgstock_internal.raise_epoch();
 		PERFORM pgstock_internal.put_position(w::text, after, false);
 		PERFORM pgstock_internal.adopt_handlers();
-		/* Their seals are of another history. */
+		/* They were sealed in another history. */
 		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		UPDATE pgstock_internal.incarnation i SET restored = false
 		 WHERE i.id = own.id;
@@ -303,5 +309,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_adopt IS
-	'goes on from a position of another history; only shows it unless execute';
+	'accepts data of another history, so that publishing continues with it; '
+	'only reports what would be published unless execute is true';
 

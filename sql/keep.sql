@@ -1,35 +1,37 @@
-/* ---- What runs by itself ------------------------------------------------- */
+/* ---- Expiry and retention ------------------------------------------------ */
 
 /*
- * Where pgstock is preloaded, a server process does it
- * (extension/worker/launcher.c); elsewhere the relay that leads asks for it.
- * Both at once would be harmless: all of it is decided under the locks that
- * everybody takes.
+ * Where pgstock is preloaded, a background worker calls these functions (see
+ * extension/worker/launcher.c); elsewhere the relay that leads does.  Both at
+ * the same time are harmless, because all decisions are made under the usual
+ * locks.
  */
 
 CREATE FUNCTION pgstock_internal.keeper_is_here()
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_keeper_is_here' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.keeper_is_here IS
-	'whether a server process keeps this database, and is not late';
+	'returns whether a background worker serves this database without delay';
 
 CREATE FUNCTION pgstock_internal.keeper_call()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_keeper_call' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.keeper_call IS
-	'lets it look at this database once this transaction has committed';
+	'requests a run of the background worker when this transaction commits';
 
 CREATE FUNCTION pgstock_internal.expire_free(max_rows int)
 RETURNS int
 AS 'MODULE_PATHNAME', 'pgstock_expire_free' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.expire_free IS
-	'expire_reservations, but for levels that somebody has: it does not wait';
+	'expires at most max_rows due lines, skipping locked levels; returns '
+	'their number';
 
 CREATE FUNCTION pgstock_internal.expire_first(max_rows int)
 RETURNS int
 AS 'MODULE_PATHNAME', 'pgstock_expire_first' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.expire_first IS
-	'expire_reservations, of the level whose line is due first: waits for it';
+	'expires at most max_rows lines of the level with the line that is due '
+	'first, waiting for its lock; returns their number';
 
 CREATE FUNCTION pgstock_internal.until_due(after timestamptz)
 RETURNS bigint
@@ -41,12 +43,13 @@ SELECT coalesce(greatest(0, least(60000000, 1000000 *
  WHERE r.due_at > after
 $$;
 COMMENT ON FUNCTION pgstock_internal.until_due IS
-	'microseconds until the first line after then is due, a minute at most';
+	'returns the microseconds until the first line after a time is due, at '
+	'most 60 s';
 
 /*
- * A batch must not hold the levels that it has while it waits for one that an
- * application keeps: so it takes those that are free.  If none is, it waits for
- * one alone, and not for long.
+ * A batch must not keep its levels locked while it waits for a level that an
+ * application has locked, so it takes the unlocked ones.  If there are none,
+ * it waits for a single level, for at most lock_timeout.
  */
 CREATE FUNCTION pgstock_internal.expire_due(max_rows int)
 RETURNS bigint
@@ -62,16 +65,16 @@ BEGIN
 	RETURN pgstock_internal.until_due('-infinity');
 EXCEPTION
 	WHEN lock_not_available THEN
-		/* What has become due meanwhile was not tried yet. */
+		/* Lines that became due since then were not tried. */
 		RETURN least(1000000, pgstock_internal.until_due(began));
 	WHEN program_limit_exceeded THEN
-		/* An order of many lines, whose event is too large: line by line. */
+		/* The event of an order with many lines is too large: line by line. */
 		PERFORM pgstock_internal.expire_first(1);
 		RETURN 0;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.expire_due IS
-	'lets due lines go; microseconds until it is to be called again';
+	'expires due lines; returns the microseconds until the next call';
 
 CREATE FUNCTION pgstock_internal.purge_keys(max_rows int)
 RETURNS bigint
@@ -90,11 +93,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_keys IS
-	'deletes a batch of idempotency keys that are a day old; rows';
+	'deletes idempotency keys older than 24 hours, at most max_rows of them; '
+	'returns their number';
 
 /*
- * One batch of what is past pgstock.history_retention, and of keys.  The row
- * that is locked stands for the purge: one at a time, and nobody waits.
+ * One batch of the rows older than pgstock.history_retention, and of
+ * idempotency keys.  The lock on the row serializes purges without waiting.
  */
 CREATE FUNCTION pgstock_internal.purge_old(max_rows int)
 RETURNS bigint
@@ -128,8 +132,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_old IS
-	'deletes a batch of what is past its retention; rows, 0: no more';
+	'deletes a batch of rows past their retention; returns their number, 0 if '
+	'none is left';
 
-/* From now on: also of what a restore brings next. */
+/* From here on; this includes rows that a restore loads later. */
 SELECT pgstock_internal.keeper_call();
 

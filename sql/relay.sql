@@ -1,23 +1,23 @@
-/* ---- What the relay calls: docs/relay-protocol.md ----------------------- */
+/* ---- Functions that the relay calls: docs/relay-protocol.md -------------- */
 
 /*
- * A stretch of the outbox: the rows whose transaction is visible in s2 and not
- * in s1 (PgQ's window).  The relay keeps it as text and never looks inside.
+ * A window of the outbox: the rows whose transaction is visible in s2 and not
+ * in s1 (as in PgQ).  The relay stores it as text and never parses it.
  *
- * What makes a page one walk along seq: before snapshot s1 was taken, outbox_seq
- * stood at floor; after it, the next xid was next_xid.  A transaction with an
- * xid from next_xid on got it after floor was read, and drew its seq after
- * that: it lies above floor.  Every other one that s1 does not show was running
- * then: it is in s1's list, or between s1's xmax and next_xid (a snapshot's
- * xmax is the latest xid that has completed, plus one, so running xids lie
- * above it too).  Those few are fetched by xid.  Nothing that s2 shows lies
- * above ceiling, which was read after s2.  The s2_ members become those of s1
- * in the next window.
+ * Why a page is one index scan along seq: before snapshot s1 was taken,
+ * outbox_seq stood at floor; after it, the next xid was next_xid.  A
+ * transaction with an xid of next_xid or above was assigned it after floor was
+ * read and drew its seq after that, so its seq is above floor.  Every other
+ * transaction that s1 does not show was running at that time: its xid is in
+ * s1's list of xids, or between s1's xmax and next_xid (a snapshot's xmax is
+ * the latest completed xid plus one, so running xids can lie above it too).
+ * These few are fetched by xid.  No row that s2 shows is above ceiling, which
+ * was read after s2.  The s2_ members become those of s1 in the next window.
  *
- * A restored window covers rows that carry xids of another history: there s1
- * and floor belong to that history, and only rows up to ceiling are meant.  In
- * those that follow adopted is that ceiling: rows up to it are published, and
- * their xids say nothing.
+ * A restored window covers rows with xids of another history: s1 and floor
+ * belong to that history, and only rows up to ceiling are in the window.  In
+ * the windows that follow, adopted is that ceiling: rows up to it are
+ * published, and their xids are not comparable.
  */
 CREATE TYPE pgstock_internal.outbox_window AS
 (
@@ -37,34 +37,38 @@ CREATE TYPE pgstock_internal.outbox_window AS
 	adopted		bigint
 );
 COMMENT ON TYPE pgstock_internal.outbox_window IS
-	'rows visible in s2 and not in s1, and the history in which that holds';
+	'window of the outbox: the rows visible in s2 and not in s1, and the '
+	'history in which that is true';
 
 CREATE FUNCTION pgstock_internal.outbox_fence(publish_after text,
 	OUT lsn pg_lsn, OUT timeline int)
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgstock_outbox_fence' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.outbox_fence IS
-	'waits until all that is visible now is durable: here (local), at the synchronous standby too if one is named (auto), or not without one (remote_flush)';
+	'waits until everything visible now is durable: locally (local), also on '
+	'the synchronous standby if one is configured (auto), or with an error if '
+	'none is (remote_flush); returns the place in the WAL';
 
 CREATE FUNCTION pgstock_internal.next_xid()
 RETURNS xid8
 AS 'MODULE_PATHNAME', 'pgstock_next_xid' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.next_xid IS
-	'the xid that the next transaction to need one will get';
+	'returns the xid that will be assigned next';
 
 CREATE FUNCTION pgstock_internal.last_seq()
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_last_seq' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.last_seq IS
-	'the latest seq that was drawn; 0: none was';
+	'returns the latest seq that was drawn; 0 if none';
 
 CREATE FUNCTION pgstock_internal.try_lead()
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_try_lead' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.try_lead IS
-	'takes the session''s lock on the outbox''s lead, if it is free';
+	'acquires the session-level advisory lock of the outbox''s lead if it is '
+	'free; returns whether it did';
 
-/* The window before the first one: nothing has been seen. */
+/* The window before the first one, in which no row is visible. */
 CREATE FUNCTION pgstock_internal.first_window()
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -73,19 +77,20 @@ SELECT ROW(NULL, NULL, NULL, NULL, NULL, '1:1:', 0, '1', '1:1:', 0, '1', 0,
 		   false, 0)::text
 $$;
 COMMENT ON FUNCTION pgstock_internal.first_window IS
-	'the position of an outbox that was never published';
+	'returns the position of an outbox that was never published';
 
 CREATE FUNCTION pgstock_internal.history_contains(timeline int, lsn pg_lsn)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_history_contains' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.history_contains IS
-	'whether this server''s present history went through that point';
+	'returns whether the history of this server contains a place in the WAL';
 
 CREATE FUNCTION pgstock_internal.pin_settings()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_pin_settings' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.pin_settings IS
-	'what role and database set does not reach this session, as far as the relay rests on it';
+	'overrides role and database settings that the relay''s session must not '
+	'have';
 
 CREATE FUNCTION pgstock_internal.relay_hello(OUT relay_api int,
 	OUT extension_version text, OUT "database" text, OUT inbox_group text,
@@ -110,24 +115,28 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_hello IS
-	'who is there: the relay compares relay_api before it does anything';
+	'identifies the server to a relay, which checks relay_api before any '
+	'other call';
 
 CREATE FUNCTION pgstock_internal.relay_beat(OUT max_event_bytes int)
 RETURNS int
 AS 'MODULE_PATHNAME', 'pgstock_relay_beat' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_beat IS
-	'keeps the session of a relay that lives, asleep if it is; returns what the relay has to know';
+	'keeps the session of a relay open, which ends after 10 s without a '
+	'query; a sleeping relay keeps sleeping; returns pgstock.max_event_bytes';
 
 CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_try_lock_table' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.try_lock_table IS
-	'locks a table of ours against writers, and readers too; false if somebody has it';
+	'locks a table of pgstock against writers, and also against readers if '
+	'readers is true; returns false if the lock is not free';
 
 /*
- * To be called with the row of relay_epoch locked.  A table is emptied when a
- * thousand positions have gone into the other one, minutes after its own last
- * row: so a snapshot that finds it empty is older than that.
+ * The caller must have locked the row of relay_epoch.  A table is truncated
+ * when 1000 positions have been inserted into the other one, which is minutes
+ * after its own last row.  So only a snapshot older than that can find it
+ * empty.
  */
 CREATE FUNCTION pgstock_internal.put_position("window" text, seq bigint,
 	finished boolean)
@@ -152,7 +161,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.put_position IS
-	'makes this the position';
+	'stores a position';
 
 CREATE FUNCTION pgstock_internal.raise_epoch()
 RETURNS bigint
@@ -163,12 +172,14 @@ ON CONFLICT (one) DO UPDATE SET epoch = e.epoch + 1
 RETURNING epoch
 $$;
 COMMENT ON FUNCTION pgstock_internal.raise_epoch IS
-	'from now on no earlier leader can store a position; the new epoch';
+	'raises the epoch, so that no earlier leader can store a position; '
+	'returns the new epoch';
 
 /*
- * idle_session_timeout ends the session of a leader whose process is frozen, but
- * not while the server still has an answer to write: tcp_user_timeout does that,
- * and a Unix socket has nothing like it.  So another relay ends it.
+ * idle_session_timeout ends the session of a leader whose process is frozen,
+ * except while the server still has a result to send.  In that case
+ * tcp_user_timeout ends it, but Unix-domain sockets have no such timeout.  So
+ * a relay that waits for the lead ends the session.
  */
 CREATE FUNCTION pgstock_internal.end_frozen_leader()
 RETURNS void
@@ -183,11 +194,13 @@ SELECT pg_terminate_backend(a.pid)
    AND a.query_start < clock_timestamp() - interval '10 seconds'
 $$;
 COMMENT ON FUNCTION pgstock_internal.end_frozen_leader IS
-	'ends the session of a local leader that has not taken its answer for 10 s';
+	'terminates the session of a leader on a Unix-domain socket that has not '
+	'received its result for 10 s';
 
 /*
- * Advisory, so that the lead ends with the session; the epoch is what protects
- * (relay_store_position), for a leader may be alive and not know it was cut off.
+ * The lead is an advisory lock, so that it ends with the session.  The epoch
+ * is what prevents damage (relay_store_position), because a leader may still
+ * run without knowing that its connection is lost.
  */
 CREATE FUNCTION pgstock_internal.relay_lead()
 RETURNS bigint
@@ -196,7 +209,7 @@ AS $$
 DECLARE
 	lead	bigint;
 BEGIN
-	/* What is written into a database that is being restored is in the way. */
+	/* Rows written while a dump is being restored would conflict with it. */
 	PERFORM pgstock_internal.raise_foreign(
 		pgstock_internal.incomplete_because());
 	IF NOT pgstock_internal.try_lead() THEN
@@ -212,12 +225,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_lead IS
-	'the epoch if this session leads the outbox from now on, NULL if another does';
+	'takes the lead of the outbox and returns the new epoch; NULL if another '
+	'session leads; SK020 if the data is restored and not adopted, or written '
+	'by a subscription';
 
 /*
- * The position that a transaction left in Kafka, beside its events.  What is
- * no such thing is an error and not "none": the database's own position may
- * be behind, and going on from there would double events in silence.
+ * The position that a transaction stored in Kafka together with its events.  A
+ * record that cannot be parsed raises an error rather than being ignored: the
+ * database's own position may be behind it, and continuing from there would
+ * publish events twice unnoticed.
  */
 CREATE FUNCTION pgstock_internal.kafka_position(kafka bytea,
 	OUT "window" pgstock_internal.outbox_window, OUT seq bigint,
@@ -250,19 +266,21 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR raise_exception THEN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.kafka_position IS
-	'a record of the position topic, taken apart; SK022 if it is none';
+	'parses a record of the position topic; SK022 if it is not valid';
 
 /*
- * Within one lead the further one counts: Kafka's, for the row is written behind
- * it, unless what came since was empty or set aside.  Over several leads the
- * later one counts, for it began where the one before had come to; with the
- * same number of lead in two histories, the later place in the WAL.  A commit is
- * in the WAL before it shows, so two windows may have one place: the later one
- * shows more.
+ * Within one lead the position that is further ahead is current.  That is
+ * Kafka's, because the row is stored after it, unless all later events were
+ * empty windows or set aside.  Of positions of different leads that of the
+ * later lead is current, because it continued from the one before.  If two
+ * histories have the same epoch, the later place in the WAL decides.  A commit
+ * is in the WAL before it becomes visible, so two windows can have the same
+ * place; the later one shows more transactions.
  *
- * One that was written while a topic was held may pass events that were set
- * aside, and a fail-over may have lost those while it kept the window.  Then the
- * row counts: it has been lost with them.
+ * A position stored in Kafka while a topic was held may be ahead of events
+ * that were set aside, and a fail-over may have lost their rows but not the
+ * window.  Then the row in the database is current, because it was lost with
+ * them.
  */
 CREATE FUNCTION pgstock_internal.relay_position(kafka bytea = NULL,
 	OUT "window" text, OUT seq bigint, OUT finished boolean)
@@ -306,7 +324,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_position IS
-	'the stored position, or Kafka''s if that is given and further; SK020 if this database did not live through it';
+	'returns the current position, which is the record of the position topic '
+	'if that is given and ahead of the stored row; SK020 if it belongs to '
+	'another history, SK022 if the record is not valid';
 
 CREATE FUNCTION pgstock_internal.relay_next_window("window" text,
 	publish_after text DEFAULT 'auto')
@@ -329,7 +349,7 @@ BEGIN
 		w.adopted := w.ceiling;
 	END IF;
 	w.restored := false;
-	/* Each statement has its own snapshot; their order is the proof. */
+	/* Each statement has its own snapshot; the order of these is essential. */
 	w.s2_floor := pgstock_internal.last_seq();
 	w.s2 := pg_current_snapshot();
 	w.s2_next_xid := pgstock_internal.next_xid();
@@ -345,12 +365,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_next_window IS
-	'what is visible now and was not before; all of it durable';
+	'returns the window that follows a finished one; all its rows are durable';
 
 /*
- * The transactions that were running when s1 was taken and that s2 shows, as
- * far as they wrote events.  Between xmax and next_xid the index is skipped
- * along: subtransactions use up xids too, so the range may be wide.
+ * The transactions that were running when s1 was taken, are visible in s2 and
+ * wrote events.  The range from xmax to next_xid may be wide, because
+ * subtransactions consume xids too, so a loop of index lookups skips from one
+ * xid to the next.
  */
 CREATE FUNCTION pgstock_internal.late_xids(w pgstock_internal.outbox_window)
 RETURNS xid8[]
@@ -377,29 +398,31 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.late_xids IS
-	'transactions that s1 left out and that may have drawn their seq before it';
+	'returns the transactions of a window that may have drawn a seq below '
+	'floor';
 
 /*
- * Keeps a sum from row to row: to be asked once for each, in their order, so
- * above the LIMIT of a sorted subquery.  It looks at lengths only, which does
- * not fetch what is stored out of line.  (A window function's sum costs more
- * than the rest of the page.)
+ * Adds up the sizes of successive rows: to be called once for each row in
+ * order, hence above the LIMIT of a sorted subquery.  It reads only the
+ * lengths, so TOASTed values are not fetched.  (A window function would cost
+ * more than the rest of the page.)
  */
 CREATE FUNCTION pgstock_internal.page_has_room(payload bytea, headers bytea,
 	max_bytes int)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_page_has_room' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.page_has_room IS
-	'whether the rows before this one have less than max_bytes';
+	'returns whether the rows before this one have fewer than max_bytes bytes '
+	'of payload and headers';
 
 /*
- * Two statements rather than one, and conditions on xid that no index can
- * serve, and settings: the planner is left no choice but the walk along seq,
- * merged from the parts' indexes.  (With one statement a generic plan once
- * walked all that is retained; and one that was made while parts were empty
- * sorts the whole window for each page.)  What must be sorted nevertheless, the
- * rows of late transactions, is few; without jit = off the price that is put on
- * it would have the query compiled.
+ * The planner must choose the scan along seq, merged from the indexes of the
+ * parts.  Hence two statements instead of one, conditions on xid that no index
+ * supports, and the settings below.  (With one statement, a generic plan read
+ * all retained rows; and a plan made while parts were empty sorts the whole
+ * window for each page.)  The rows of late transactions have to be sorted
+ * nevertheless, but they are few; jit = off, because the cost added for that
+ * sort would cause JIT compilation.
  */
 CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
 	max_rows int, max_bytes int)
@@ -471,12 +494,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
-	'the window''s rows above after_seq, by seq, until there are max_rows, or max_bytes of payloads and headers; neither: its end';
+	'returns the rows of a window above after_seq in order of seq, up to '
+	'max_rows rows and until their payloads and headers reach max_bytes '
+	'bytes; no row: the window is finished';
 
 
 /*
- * One call for both, since a call costs more than what it does.  A row that has
- * the window alone comes before those of the page.
+ * One call for both, because the round trip costs more than the work.  The
+ * first row contains only the window; the rows of the page follow.
  */
 CREATE FUNCTION pgstock_internal.relay_look("window" text, publish_after text,
 	max_rows int, max_bytes int)
@@ -494,29 +519,30 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_look IS
-	'the next window, and its first page';
+	'returns the next window and its first page';
 
 CREATE FUNCTION pgstock_internal.want_hints(wanted boolean)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_want_hints' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_internal.want_hints IS
-	'whether this session is signalled from now on at each commit with an event';
+	'sets whether committing transactions that wrote events notify this '
+	'session; returns whether they do';
 
 CREATE FUNCTION pgstock_internal.wake_relay()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_wake_relay' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.wake_relay IS
-	'wakes a relay that sleeps, once this transaction has committed';
+	'wakes a sleeping relay when this transaction commits';
 
 CREATE FUNCTION pgstock_internal.relay_echo()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_relay_echo' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_echo IS
-	'notifies this session''s client, once this transaction has committed';
+	'notifies the client of this session when this transaction commits';
 
 /*
- * The lock before the snapshot, and nothing found in it:
- * extension/outbox/wakeup.c has the proof that nothing is slept through.
+ * The lock is taken before the snapshot, and the relay sleeps only if the
+ * window is empty: extension/outbox/wakeup.c proves that no commit is missed.
  */
 CREATE FUNCTION pgstock_internal.relay_sleep("window" text,
 	publish_after text DEFAULT 'auto', OUT next_window text,
@@ -534,9 +560,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_sleep IS
-	'the next window; asleep: it is empty, and the session is told when there is more';
+	'returns the next window; asleep is true if it is empty and the session '
+	'will be notified of the next event';
 
-/* A leader of yesterday changes nothing. */
+/* Prevents writes by a relay that has lost the lead. */
 CREATE FUNCTION pgstock_internal.check_lead(epoch bigint)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -552,7 +579,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.check_lead IS
-	'SK021 unless this epoch leads, and it does until the transaction ends';
+	'locks the epoch until the end of the transaction; SK021 if another one '
+	'is current';
 
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)
@@ -565,12 +593,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
-	'all up to here is acknowledged by Kafka; SK021 if a newer epoch leads';
+	'stores how far Kafka has acknowledged the outbox; SK021 if another relay '
+	'leads';
 
 /*
- * Registered handlers of another database, taken along where function, owner
- * and role have kept their names.  Those of this database are left alone: there
- * another oid is another object.
+ * Handlers registered in another database are taken over if function, owner
+ * and role have the same names here.  Handlers registered in this database are
+ * not changed: there a different oid is a different object.
  */
 CREATE FUNCTION pgstock_internal.adopt_handlers()
 RETURNS void
@@ -588,7 +617,8 @@ UPDATE pgstock_internal.user_handler h
    AND r.rolname = h.role
 $$;
 COMMENT ON FUNCTION pgstock_internal.adopt_handlers IS
-	'registered handlers of the database that this one was made from';
+	'takes over handlers registered in the database of which this one is a '
+	'copy';
 
 CREATE FUNCTION pgstock_internal.relay_topics()
 RETURNS TABLE (topic text)
@@ -599,7 +629,7 @@ SELECT 'stock-events' UNION SELECT 'stock-freeze-failed'
 		WHERE e.topic IS NOT NULL
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_topics IS
-	'topics that stock events go to';
+	'returns the topics of stock events';
 
 CREATE FUNCTION pgstock_internal.relay_offsets(topics text[])
 RETURNS TABLE (topic text, partition int, next_offset bigint,
@@ -614,11 +644,12 @@ SELECT topic, o.partition, o.next_offset, o.fingerprint, o.witness_offset,
  ORDER BY 1, 2
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_offsets IS
-	'where the database stands in each partition; NULL: of all topics';
+	'returns the next offset of each partition with its fingerprints; NULL '
+	'for all topics';
 
 /*
- * Of two relays that come with the same topic one inserts its row, and the
- * other one waits for that, and then finds it.
+ * Of two relays that begin the same topic, one inserts its row; the other
+ * waits for that transaction and then returns false.
  */
 CREATE FUNCTION pgstock_internal.relay_begin_topic(topic text,
 	partitions int[], offsets bigint[])
@@ -638,11 +669,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_begin_topic IS
-	'where a topic begins that the database does not know yet; decided once';
+	'stores the first offsets of a topic without any; returns false if '
+	'another relay was first';
 
 /*
- * Only from where the caller thinks that the partition stands: another relay
- * may have it by now.
+ * Moves the offset only from the expected value: another relay may have been
+ * assigned the partition in the meantime.
  */
 CREATE FUNCTION pgstock_internal.relay_move_offset(topic text, partition int,
 	was bigint, next_offset bigint, last_missing bigint, reason text)
@@ -661,14 +693,16 @@ BEGIN
 	END IF;
 	INSERT INTO pgstock_internal.inbox_gap
 	VALUES ($1, $2, $3, $5, $6, $4);
-	/* its offsets are those of the earlier history */
+	/* Its offsets belong to the earlier history. */
 	DELETE FROM pgstock_internal.inbox_attempt a
 	 WHERE a.topic = $1 AND a.partition = $2;
 	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_move_offset IS
-	'goes on elsewhere in a partition whose offsets are gone, and notes which';
+	'continues at another offset in a partition that lost records, and '
+	'records the missing offsets; returns false if the next offset is not the '
+	'expected one';
 
 CREATE FUNCTION pgstock_internal.relay_fingerprint(topic text, partition int,
 	next_offset bigint, fingerprint text)
@@ -680,7 +714,8 @@ UPDATE pgstock_internal.inbox_offset o SET fingerprint = $4
    AND o.fingerprint IS NULL
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_fingerprint IS
-	'what the record before the next offset is, where that was not known';
+	'stores the fingerprint of the record before the next offset, if it is '
+	'not known';
 
 CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
@@ -691,7 +726,9 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_apply IS
-	'the first messages of a batch: inbox rows, effects, events and offsets at once';
+	'applies the first messages of a batch; writes inbox rows, effects, '
+	'events and next offsets in one transaction; returns the number of '
+	'messages by result';
 
 CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 	partitions int[], offsets bigint[], timestamps bigint[], keys bytea[],
@@ -702,7 +739,8 @@ CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
-	'a message that failed alone: waits for another try, or is given up';
+	'records the failure of a message that failed alone: schedules another '
+	'try or dead-letters it';
 
 CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
 	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
@@ -712,9 +750,9 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';
 COMMENT ON FUNCTION pgstock_internal.relay_retry IS
-	'tries again what waits and is due';
+	'tries waiting messages that are due again, at most max_rows of them';
 
-/* ---- How far Kafka has acknowledged the outbox --------------------------- */
+/* ---- Progress of the outbox ---------------------------------------------- */
 
 CREATE TYPE pgstock_internal.outbox_progress AS
 (
@@ -727,7 +765,8 @@ CREATE TYPE pgstock_internal.outbox_progress AS
 	adopted		bigint
 );
 COMMENT ON TYPE pgstock_internal.outbox_progress IS
-	'how far Kafka has acknowledged the outbox, ready to be asked about a row';
+	'how far Kafka has acknowledged the outbox, in the form that is_pending '
+	'takes';
 
 CREATE FUNCTION pgstock_internal.progress()
 RETURNS pgstock_internal.outbox_progress
@@ -750,12 +789,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.progress IS
-	'the stored position, as is_pending takes it';
+	'returns the stored position in the form that is_pending takes';
 
 /*
- * As relay_page decides.  Plain SQL without settings of its own, so that the
- * planner inlines it: it is evaluated for each row.  Its body is parsed here and
- * never again, so that no caller's search_path matters.
+ * The same decision as in relay_page.  It is a plain SQL function without
+ * settings, so that the planner inlines it, because it is evaluated for each
+ * row.  Its body is parsed when it is created, so the caller's search_path has
+ * no effect.
  */
 CREATE FUNCTION pgstock_internal.is_pending(xid xid8, seq bigint,
 	p pgstock_internal.outbox_progress)
@@ -769,11 +809,12 @@ RETURN CASE WHEN (p).by_seq THEN seq > (p).seq
 		AND ((p).finished OR seq > (p).seq
 			 OR NOT pg_visible_in_snapshot(xid, (p).s2)) END;
 COMMENT ON FUNCTION pgstock_internal.is_pending IS
-	'whether the position does not yet say that Kafka has this row';
+	'returns whether a row of the outbox is not yet acknowledged according to '
+	'the position';
 
 /*
- * Planned each time, with the position at hand: a plan for any position reads
- * all that is retained.
+ * Planned for each call with the actual position, because a generic plan reads
+ * all retained rows.
  */
 CREATE FUNCTION pgstock_internal.pending(OUT n bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -790,7 +831,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.pending IS
-	'how many events Kafka has not acknowledged, and since when';
+	'returns the number of events that Kafka has not acknowledged, and the '
+	'time of the oldest';
 
 CREATE FUNCTION pgstock_internal.relay_metrics()
 RETURNS TABLE (name text, labels text, value double precision)
@@ -838,5 +880,5 @@ SELECT 'reservations_overdue', '', count(*)::float8
  WHERE r.due_at <= clock_timestamp()
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
-	'the gauges that only the database knows';
+	'returns the gauges that are computed from the database';
 

@@ -1,36 +1,40 @@
 /* ---- Rotation of the outbox ---------------------------------------------- */
 
 /*
- * Rows are not deleted one by one.  They lie in parts; one of them is written,
- * and a part all of whose rows may go is truncated.  A part's life:
+ * Rows are not deleted one by one.  The outbox consists of parts, of which one
+ * is written, and a part is truncated when all its rows are published and past
+ * their retention.  The states of a part:
  *
  *		empty -> written -> left -> sealed -> empty
  *
- * written		The only one that gets rows.  A writer locks it and then looks
- *				again whether it still is that one (extension/outbox/rotation.c).
- * left			Transactions that were open when it was left may have rows in
- *				it.  Each has a lock on it; when a lock that excludes theirs is
- *				free, none is left.
- * sealed		By a transaction that began its commit after the last of them had
- *				ended.  So a snapshot that shows the seal shows all the rows:
- *				once such a snapshot is published, so are they.
+ * written		The only part that rows are inserted into.  A writer locks it and
+ *				then checks again that it is still in this state
+ *				(extension/outbox/rotation.c).
+ * left			Transactions that were open at the switch may have rows in it.
+ *				Each of them holds a lock on it; when a conflicting lock is
+ *				available, all have ended.
+ * sealed		Set by a transaction that began its commit after the last of
+ *				them had ended.  So a snapshot that shows the seal shows all
+ *				rows, and when a window up to such a snapshot is published, so
+ *				are they.
  *
- * Nobody ever waits for a rotation, nor a rotation for anybody: locks are taken
- * if they are free.  While somebody has all the parts that could be used next
- * (pg_dump has every one), a further one is added; it stays.
+ * The rotation blocks no session and waits for none: it takes only locks that
+ * are available.  If all parts that could be written next are locked (pg_dump
+ * locks all), a new part is added; it is never removed.
  */
 
 CREATE FUNCTION pgstock_internal.outbox_lock_part()
 RETURNS smallint
 AS 'MODULE_PATHNAME', 'pgstock_outbox_lock_part' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_lock_part IS
-	'the part that is written, locked so that it cannot be emptied';
+	'returns the part to write, locked so that it cannot be truncated';
 
 CREATE FUNCTION pgstock_internal.outbox_part_switched()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_outbox_part_switched' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_part_switched IS
-	'tells all sessions at commit to look again which part is written';
+	'invalidates the cached part of all sessions when this transaction '
+	'commits';
 
 CREATE FUNCTION pgstock_internal.outbox_seal()
 RETURNS bigint
@@ -45,7 +49,8 @@ WITH sealed AS (
 SELECT count(*) FROM sealed
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_seal IS
-	'seals the parts that no open transaction has rows in; how many';
+	'seals the parts in which no open transaction has rows; returns their '
+	'number';
 
 CREATE FUNCTION pgstock_internal.outbox_empty(retention interval)
 RETURNS bigint
@@ -57,7 +62,7 @@ DECLARE
 	n	bigint := 0;
 BEGIN
 	IF p.by_seq THEN
-		RETURN 0;	/* the snapshots of a restored window are not of here */
+		RETURN 0;	/* its snapshots are of another history */
 	END IF;
 	FOR old IN
 		SELECT o.part FROM pgstock_internal.outbox_part o
@@ -74,9 +79,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_empty IS
-	'empties sealed parts that are published and past retention; how many';
+	'truncates sealed parts that are published and past their retention; '
+	'returns their number';
 
-/* An empty part, added if there is none; NULL if that is not possible now. */
+/* An empty part, added if necessary; NULL if a lock is not available. */
 CREATE FUNCTION pgstock_internal.outbox_next_part()
 RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -103,9 +109,10 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_next_part IS
-	'an empty part of the outbox, a new one if need be';
+	'returns an empty part of the outbox, added if necessary; NULL if that is '
+	'not possible now';
 
-/* Four parts to a retention: so what is kept is that and a quarter. */
+/* A switch each quarter of the retention: rows stay 5/4 of it at most. */
 CREATE FUNCTION pgstock_internal.outbox_switch(retention interval)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -136,13 +143,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_switch IS
-	'lets another part be written when it is time; whether it did';
+	'switches to another part after a quarter of the retention; returns 1 if '
+	'it did, else 0';
 
 /*
- * Sealing comes before switching: a part is sealed only after the transaction
- * that left it has told all sessions.  The lock makes the steps of several
- * callers one after another.  A synchronous standby that is away shall not keep
- * the locks here.
+ * Parts are sealed before the switch, so that a part is sealed only after the
+ * transaction that left it has sent its invalidation to all sessions.  The
+ * lock serializes concurrent callers.  Commits are local, so that the locks
+ * are not held while a synchronous standby is unavailable.
  */
 CREATE FUNCTION pgstock_internal.outbox_rotate(retention interval)
 RETURNS bigint
@@ -157,7 +165,7 @@ BEGIN
 	END;
 	PERFORM pgstock_internal.raise_foreign(pgstock_internal.foreign_history()),
 			set_config('synchronous_commit', 'local', true);
-	/* A clock that was ahead for a while has left times that are to come. */
+	/* Correct times in the future, from a clock that was ahead for a while. */
 	UPDATE pgstock_internal.outbox_part SET since = DEFAULT
 	 WHERE since > clock_timestamp();
 	RETURN pgstock_internal.upkeep_step('empty',
@@ -169,4 +177,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_rotate IS
-	'one step of the rotation, for what is published and older; 0: nothing to do';
+	'runs one step of the rotation for rows past their retention; returns the '
+	'number of parts changed, 0 if nothing is left to do';

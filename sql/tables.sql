@@ -3,34 +3,33 @@
 \echo Use "CREATE EXTENSION pgstock" to load this file. \quit
 
 /*
- * A superuser runs this script, and CREATE EXTENSION puts the target schema
- * into search_path, where its owner may have laid a function or an operator
- * that fits better than the system's.  From here on only pg_catalog is searched;
- * every other object is named with its schema.
+ * CREATE EXTENSION runs this script as a superuser with the target schema in
+ * search_path.  The owner of that schema could have created functions or
+ * operators there that match better than the system's.  So search_path is
+ * reduced to pg_catalog, and every other object is named with its schema.
  */
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 /*
- * Tables live in pgstock_internal, where nobody but the owner may write; the
- * functions and views that people use live in @extschema@.  CREATE SCHEMA
- * fails if the schema is there already, so no object in it can be somebody
- * else's.
+ * Tables are in pgstock_internal, which only its owner may write to; the
+ * public functions and views are in @extschema@.  CREATE SCHEMA fails if the
+ * schema exists, so no object in it belongs to another user.
  *
- * Every text that is a key has COLLATE "C": C code compares keys by their
- * bytes and locks them in that order, so the indexes must agree.
+ * Text columns that are keys have COLLATE "C": the C code compares keys byte
+ * by byte and locks them in that order, and the indexes must agree.
  */
 CREATE SCHEMA pgstock_internal;
 COMMENT ON SCHEMA pgstock_internal IS
-	'tables of pgstock and the functions that its relay calls';
+	'tables of pgstock and functions for its relay';
 
-/* ---- Stock ------------------------------------------------------------- */
+/* ---- Stock --------------------------------------------------------------- */
 
 /*
- * No foreign key, no trigger and no index on a changing column: an update of
- * a hot row must stay on its page (HOT) and take no further lock.
+ * There are no foreign keys, no triggers and no indexes on changing columns,
+ * so that updates of a hot row are HOT updates and take no further locks.
  *
- * With slots a level is the sum of its rows: safety and backorder_limit too are
- * each slot's part of the setting.
+ * A level with slots is the sum of its rows, safety and backorder_limit
+ * included.
  */
 CREATE TABLE pgstock_internal.level
 (
@@ -50,19 +49,22 @@ CREATE TABLE pgstock_internal.level
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02,
 		autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE pgstock_internal.level IS
-	'what is there and what of it is reserved, for a product at a location';
+	'stock on hand and reserved stock of each product and location';
 COMMENT ON COLUMN pgstock_internal.level.version IS
-	'rises with every change of the level; with slots, the sum of theirs does';
+	'counter raised by every change of the level; with slots, their sum is '
+	'the level''s version';
 COMMENT ON COLUMN pgstock_internal.level.slots IS
-	'the slots that a call which takes begins with: 0 to slots - 1';
+	'number of slots that take reservations: 0 to slots - 1';
 COMMENT ON COLUMN pgstock_internal.level.slots_made IS
-	'the slots that there are: those, and those taken away with lines in them';
+	'number of slots that exist, including removed slots that still have '
+	'lines';
 COMMENT ON COLUMN pgstock_internal.level.pooled IS
-	'all slots together lack what is kept back: only who holds all may take';
+	'true if the slots together are short of the safety stock: reserving then '
+	'requires the locks of all slots';
 
 /*
- * An order's lines carry the number of the attempt: an order that has ended
- * may be reserved again, and its earlier lines stay as they ended.
+ * Lines carry the attempt number: an order that has ended can be reserved
+ * again, and the lines of its earlier attempts keep their final state.
  */
 CREATE TABLE pgstock_internal.reservation
 (
@@ -88,26 +90,30 @@ CREATE TABLE pgstock_internal.reservation
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
-/* What purge_history looks for; neither open nor sold lines are in it. */
+/* For purge_history: contains neither reserved nor confirmed lines. */
 CREATE INDEX reservation_ended
 	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.reservation IS
-	'the lines of orders; a level''s lock covers the lines that count in it';
+	'lines of orders; a line is protected by the lock of the level in which '
+	'it counts';
 COMMENT ON COLUMN pgstock_internal.reservation.due_at IS
-	'expires_at while the line is reserved, or has expired and its event is owed, else NULL: what the index holds';
+	'expires_at while the line is reserved or its StockExpired event is owed, '
+	'else NULL; indexed';
 COMMENT ON COLUMN pgstock_internal.reservation.state IS
-	'r reserved, c confirmed, l released, b rolled_back, t returned, e expired, s shortfall';
+	'r reserved, c confirmed, l released, b rolled_back, t returned, e '
+	'expired, s shortfall';
 
 COMMENT ON COLUMN pgstock_internal.reservation.activity_id IS
-	'the flash sale in which the line was bought';
+	'flash sale in which the line was bought';
 COMMENT ON COLUMN pgstock_internal.reservation.retake IS
-	'whether a payment takes an ended line again; null: if it has expired';
+	'whether a payment reserves an ended line again; NULL: only if it has '
+	'expired';
 COMMENT ON COLUMN pgstock_internal.reservation.slot IS
-	'of the level in which the line counts';
+	'slot of the level in which the line counts';
 
 /*
- * The quota of a sale that is open is a level with the slot of the sale's row,
- * below zero; slot numbers are never used twice.
+ * The quota of an open flash sale is a level row with the slot number of its
+ * sale, which is negative and never used again.
  */
 CREATE SEQUENCE pgstock_internal.sale_number AS int;
 CREATE TABLE pgstock_internal.sale
@@ -130,8 +136,8 @@ COMMENT ON TABLE pgstock_internal.sale IS
 	'flash sales, open and closed';
 
 /*
- * Rather than an index on reservation: that would cost those who buy in no
- * sale a tenth of their time.
+ * A separate table, because an index on reservation made reservations outside
+ * flash sales about 10 % slower.
  */
 CREATE TABLE pgstock_internal.sale_order
 (
@@ -141,7 +147,7 @@ CREATE TABLE pgstock_internal.sale_order
 	CONSTRAINT sale_order_pkey PRIMARY KEY (activity_id, user_id, order_id)
 );
 COMMENT ON TABLE pgstock_internal.sale_order IS
-	'whose orders have lines in which flash sale, until it is closed';
+	'orders of each user in each open flash sale';
 
 CREATE SEQUENCE pgstock_internal.movement_id;
 CREATE TABLE pgstock_internal.movement
@@ -161,13 +167,16 @@ CREATE TABLE pgstock_internal.movement
 	event_id		uuid,
 	CONSTRAINT movement_pkey PRIMARY KEY (id)
 );
-/* What purge_history leaves behind; the index costs other rows nothing. */
+/*
+ * The opening movements that purge_history writes; costs nothing for other
+ * rows.
+ */
 CREATE UNIQUE INDEX movement_opening
 	ON pgstock_internal.movement (product_id, location) WHERE kind = 'opening';
 ALTER SEQUENCE pgstock_internal.movement_id
 	OWNED BY pgstock_internal.movement.id;
 COMMENT ON TABLE pgstock_internal.movement IS
-	'the ledger: every change of every level, only ever appended to';
+	'ledger: every change of every level, append-only';
 
 CREATE TABLE pgstock_internal.idempotency
 (
@@ -180,21 +189,23 @@ CREATE TABLE pgstock_internal.idempotency
 CREATE INDEX idempotency_created
 	ON pgstock_internal.idempotency USING brin (created_at);
 COMMENT ON TABLE pgstock_internal.idempotency IS
-	'explicit idempotency keys, the hash of their request and the answer given';
+	'explicit idempotency keys with a hash of the request and its result';
 COMMENT ON COLUMN pgstock_internal.idempotency.answer IS
-	'rows of stock_result in their text form';
+	'rows of stock_result as text';
 
-/* ---- Outbox ------------------------------------------------------------ */
+/* ---- Outbox -------------------------------------------------------------- */
 
 /*
- * The names are Debezium's where the thing is the same (id, aggregatetype,
- * aggregateid, type, payload), so that its connector can read the table.
- * Rows are never updated.  seq is drawn while the level's lock is held: it is
- * the order of the locks.  xid is the top-level transaction, for the window.
+ * Columns that match Debezium's outbox table have its names (id,
+ * aggregatetype, aggregateid, type, payload), so that its connector can read
+ * this table.  Rows are never updated.  seq is drawn while the level's lock is
+ * held, so it follows the order of the locks.  xid is the top-level
+ * transaction; windows depend on it.
  *
- * Nothing is deleted either: rows lie in parts, which are written in turn and
- * emptied as a whole (sql/rotate.sql).  Each part has indexes of its own rather
- * than of the whole outbox, so that one added later can be dumped and restored.
+ * Rows are never deleted either: the outbox consists of parts, which are
+ * written in turn and truncated as a whole (sql/rotate.sql).  Each part has
+ * its own indexes rather than partitions of a partitioned index, so that a
+ * part added later can be dumped and restored.
  */
 CREATE SEQUENCE pgstock_internal.outbox_seq;
 CREATE TABLE pgstock_internal.outbox
@@ -214,23 +225,25 @@ CREATE TABLE pgstock_internal.outbox
 	part			smallint NOT NULL
 ) PARTITION BY LIST (part);
 ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
-/* No key spans its parts, which have one each. */
+/* No key spans the parts; each has its own. */
 ALTER TABLE pgstock_internal.outbox REPLICA IDENTITY FULL;
 COMMENT ON TABLE pgstock_internal.outbox IS
-	'events, one row a Kafka record, written in the transaction they tell of';
-COMMENT ON COLUMN pgstock_internal.outbox.aggregatetype IS 'the Kafka topic';
-COMMENT ON COLUMN pgstock_internal.outbox.aggregateid IS 'the Kafka key';
+	'events, one row per Kafka record, written by the transaction that they '
+	'describe';
+COMMENT ON COLUMN pgstock_internal.outbox.aggregatetype IS 'Kafka topic';
+COMMENT ON COLUMN pgstock_internal.outbox.aggregateid IS 'Kafka key';
 COMMENT ON COLUMN pgstock_internal.outbox.headers IS
-	'the application''s own headers, packed (docs/relay-protocol.md)';
+	'application headers, packed (docs/relay-protocol.md)';
 COMMENT ON COLUMN pgstock_internal.outbox.format IS
-	'j JSON, b bytes, r raw: only the stored headers go out (dead letters)';
+	'j JSON, b bytes, r raw: a dead letter, published with the stored headers '
+	'only';
 COMMENT ON COLUMN pgstock_internal.outbox.part IS
-	'n: the row lies in outbox_n';
+	'number of the part: rows with n are in outbox_n';
 
 /*
- * Attached, rather than created as a partition: that would lock out those who
- * read the outbox, and wait for them.  To vacuum a part for its inserts would
- * be work for nothing: its rows do not stay.
+ * ATTACH PARTITION, because CREATE TABLE ... PARTITION OF would need an ACCESS
+ * EXCLUSIVE lock on the outbox.  Insert-driven vacuum is off, because the rows
+ * are soon truncated.
  */
 CREATE FUNCTION pgstock_internal.outbox_add_part(part int)
 RETURNS void
@@ -248,7 +261,7 @@ BEGIN
 		ON pgstock_internal.outbox_%1$s (xid, seq)', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
-	/* What the owner's default privileges have given to others. */
+	/* Revokes rights granted by the owner's default privileges. */
 	FOR other IN
 		SELECT DISTINCT a.grantee
 		  FROM pg_class c, aclexplode(c.relacl) a
@@ -267,7 +280,7 @@ COMMENT ON FUNCTION pgstock_internal.outbox_add_part IS
 	'adds an empty part to the outbox';
 SELECT pgstock_internal.outbox_add_part(n) FROM pg_catalog.generate_series(1, 6) n;
 
-/* Where no row says so it is part 1 that is written. */
+/* If no row is in state 'w', part 1 is written. */
 CREATE TABLE pgstock_internal.outbox_part
 (
 	part	smallint NOT NULL,
@@ -279,11 +292,12 @@ CREATE TABLE pgstock_internal.outbox_part
 CREATE UNIQUE INDEX outbox_part_written ON pgstock_internal.outbox_part (state)
  WHERE state = 'w';
 COMMENT ON TABLE pgstock_internal.outbox_part IS
-	'parts of the outbox that are in use; the others are empty';
+	'parts of the outbox in use; all others are empty';
 COMMENT ON COLUMN pgstock_internal.outbox_part.state IS
-	'w written; l left, open transactions may have rows there; s sealed, none has';
+	'w written; l left, open transactions may still have rows in it; s '
+	'sealed, no open transaction has rows in it';
 COMMENT ON COLUMN pgstock_internal.outbox_part.xid IS
-	'the transaction that brought it into its state';
+	'transaction that set this state';
 
 CREATE TABLE pgstock_internal.event_topic
 (
@@ -293,13 +307,13 @@ CREATE TABLE pgstock_internal.event_topic
 );
 CREATE INDEX event_topic_topic ON pgstock_internal.event_topic (topic);
 COMMENT ON TABLE pgstock_internal.event_topic IS
-	'where an event type goes, if not where it goes by default';
+	'topics of event types that are not published to their default topic';
 
 /*
- * The position is written some times a second, for ever.  As a row that is
- * updated it would leave a version each time while somebody holds a snapshot.
- * So each is a row of its own, in two tables by turns, of which the other one
- * is emptied before it is used again (put_position).
+ * The position is stored several times a second.  Updates of a single row
+ * would leave dead versions for as long as any snapshot is held.  So each
+ * position is inserted as a new row, into two tables in turn; each table is
+ * truncated before it is used again (put_position).
  */
 CREATE TABLE pgstock_internal.position_even
 (
@@ -312,12 +326,13 @@ CREATE TABLE pgstock_internal.position_even
 	CONSTRAINT position_even_pkey PRIMARY KEY (n)
 );
 COMMENT ON TABLE pgstock_internal.position_even IS
-	'positions, of which the one with the greatest n counts: see relay_position';
+	'stored positions; the row with the greatest n in both tables is current: '
+	'see relay_position';
 CREATE TABLE pgstock_internal.position_odd
 	(LIKE pgstock_internal.position_even INCLUDING DEFAULTS,
 	 CONSTRAINT position_odd_pkey PRIMARY KEY (n));
 COMMENT ON TABLE pgstock_internal.position_odd IS
-	'positions, as in position_even';
+	'stored positions, as in position_even';
 
 CREATE TABLE pgstock_internal.relay_epoch
 (
@@ -327,7 +342,8 @@ CREATE TABLE pgstock_internal.relay_epoch
 	CONSTRAINT relay_epoch_one CHECK (one)
 );
 COMMENT ON TABLE pgstock_internal.relay_epoch IS
-	'how often the lead of the outbox was taken; who stores a position locks it';
+	'number of times the lead of the outbox was taken; locked by each '
+	'transaction that stores a position';
 
 CREATE VIEW pgstock_internal.relay_position AS
 SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n,
@@ -341,14 +357,14 @@ SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n,
 COMMENT ON VIEW pgstock_internal.relay_position IS
 	'how far Kafka has acknowledged the outbox';
 COMMENT ON COLUMN pgstock_internal.relay_position.stored_epoch IS
-	'the lead that stored it; epoch is the present one';
+	'epoch of the relay that stored the position; epoch is the current one';
 
-/* ---- Inbox ------------------------------------------------------------- */
+/* ---- Inbox --------------------------------------------------------------- */
 
 /*
- * dedup_id is the event id of the message that took effect; a duplicate's row
- * has none, so that it can stand beside it.  An id is unique within its source
- * only: services count from 1.
+ * dedup_id is the event id of the message that took effect; the row of a
+ * duplicate has none, so that both can exist.  Event ids are unique only
+ * within a source, because some services number their events from 1.
  */
 CREATE TABLE pgstock_internal.inbox
 (
@@ -368,14 +384,15 @@ CREATE TABLE pgstock_internal.inbox
 );
 CREATE UNIQUE INDEX inbox_dedup ON pgstock_internal.inbox (dedup_id, source);
 COMMENT ON COLUMN pgstock_internal.inbox.source IS
-	'within which the event id is unique: ce_source, else the topic';
+	'scope in which the event id is unique: header ce_source, else the topic';
 COMMENT ON COLUMN pgstock_internal.inbox.value_hash IS
-	'tells a message that is sent again from another one with its id';
-/* No column tells one row from all others: a publication needs all of them. */
+	'hash of the value, to distinguish a redelivered message from another one '
+	'with the same id';
+/* There is no unique key, so logical replication needs the full row. */
 ALTER TABLE pgstock_internal.inbox REPLICA IDENTITY FULL;
 CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
 COMMENT ON TABLE pgstock_internal.inbox IS
-	'every incoming message once, with what became of it';
+	'incoming messages and their results';
 
 CREATE TABLE pgstock_internal.refused_order
 (
@@ -387,9 +404,9 @@ CREATE TABLE pgstock_internal.refused_order
 CREATE INDEX refused_order_refused
 	ON pgstock_internal.refused_order USING brin (refused_at);
 COMMENT ON TABLE pgstock_internal.refused_order IS
-	'incoming orders that were refused: they are known, though they have no line';
+	'incoming orders that were refused: known orders without lines';
 
-/* payment_id is empty for a payment that has no id: one for each order. */
+/* payment_id is empty if the payment has no id; then one row per order. */
 CREATE TABLE pgstock_internal.surplus_payment
 (
 	order_id	text COLLATE "C" NOT NULL,
@@ -401,7 +418,8 @@ CREATE TABLE pgstock_internal.surplus_payment
 CREATE INDEX surplus_payment_reported
 	ON pgstock_internal.surplus_payment USING brin (reported_at);
 COMMENT ON TABLE pgstock_internal.surplus_payment IS
-	'payments for which nothing was sold: each is reported once';
+	'payments reported as surplus, because nothing was sold for them; each is '
+	'reported once';
 
 CREATE TABLE pgstock_internal.inbox_offset
 (
@@ -417,20 +435,22 @@ CREATE TABLE pgstock_internal.inbox_offset
 	CONSTRAINT inbox_offset_pkey PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE pgstock_internal.inbox_offset IS
-	'the next offset of each partition, moved in the transaction of the batch';
+	'next offset of each partition, updated in the transaction that applies '
+	'the batch';
 COMMENT ON COLUMN pgstock_internal.inbox_offset.fingerprint IS
-	'of the record before next_offset: proves that the partition still has the '
-	'history that was read; NULL: not known';
+	'fingerprint of the record before next_offset, which shows that the '
+	'partition still has the history that was read; NULL: not known';
 COMMENT ON COLUMN pgstock_internal.inbox_offset.witness IS
-	'fingerprint of the record at witness_offset: older than any that a relay '
-	'may have applied before it noticed another history; NULL: none yet';
+	'fingerprint of the record at witness_offset, which was applied long '
+	'enough ago that a relay would have noticed another history before; NULL: '
+	'none yet';
 COMMENT ON COLUMN pgstock_internal.inbox_offset.heir IS
-	'fingerprint of the record at heir_offset, which is the next witness';
+	'fingerprint of the record at heir_offset, the next witness';
 
 /*
- * first_offset counts once, for all partitions that a topic then has.  Those
- * that it gets later were empty when they were made: they are read from their
- * start.  So are all of a topic that was not there yet.
+ * A topic has a row here once its first offsets are decided.  Partitions added
+ * later were empty when they were created and are read from offset 0, and so
+ * are all partitions of a topic that did not exist at that time.
  */
 CREATE TABLE pgstock_internal.inbox_topic
 (
@@ -439,7 +459,7 @@ CREATE TABLE pgstock_internal.inbox_topic
 	CONSTRAINT inbox_topic_pkey PRIMARY KEY (topic)
 );
 COMMENT ON TABLE pgstock_internal.inbox_topic IS
-	'topics of which it is decided where they begin';
+	'topics whose first offsets were decided';
 
 CREATE TABLE pgstock_internal.inbox_gap
 (
@@ -453,16 +473,21 @@ CREATE TABLE pgstock_internal.inbox_gap
 	CONSTRAINT inbox_gap_pkey PRIMARY KEY (topic, partition, found_at)
 );
 COMMENT ON TABLE pgstock_internal.inbox_gap IS
-	'offsets that were gone before they were read, and changes of history';
+	'offsets deleted by the broker before they were read, and changes of '
+	'history';
 COMMENT ON COLUMN pgstock_internal.inbox_gap.last_offset IS
-	'NULL: of a history that is gone, nobody knows how far it went';
+	'last missing offset; NULL: not known, because the partition has another '
+	'history';
 COMMENT ON COLUMN pgstock_internal.inbox_gap.reason IS
-	'retention, or history: the partition has other records than those read';
+	'retention: the records were deleted; history: the partition has another '
+	'history';
 COMMENT ON COLUMN pgstock_internal.inbox_gap.next_offset IS
-	'where reading went on';
+	'offset at which reading continued';
 
 /*
- * Not dumped: a restored database has no tries under way.
+ * The sessions of the tries recorded here do not exist in a restored database,
+ * so the rows are not dumped: they would be counted as tries that ended with
+ * their process.
  */
 CREATE TABLE pgstock_internal.inbox_attempt
 (
@@ -478,20 +503,22 @@ CREATE TABLE pgstock_internal.inbox_attempt
 	CONSTRAINT inbox_attempt_pkey PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE pgstock_internal.inbox_attempt IS
-	'the latest try of each partition that was put on record before it began';
+	'latest try of each partition that was recorded before it began';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.started IS
-	'how many processes began a try at first_offset; all but the last were cut short';
+	'number of processes that began a try at first_offset; all except the '
+	'last one ended during their try';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.process IS
-	'the relay''s process and the server''s start, as one number';
+	'hash of the relay''s name and the server''s start time';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt."session" IS
-	'the session that put it on record; while it lives, its try is no death';
+	'session that recorded the try; while it is connected, the try is in '
+	'progress';
 COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
-	'up to this offset messages are applied one at a time';
+	'last offset of the messages that are applied one at a time';
 
 /*
- * The type is empty where the handler has all of the topic that is left.  The
- * oids are those of that database, whose names stood for them: see
- * extension/inbox/handler_registration.c.
+ * event_type is empty if the handler is for all types of the topic that have
+ * no handler of their own.  The oids are valid in the database given by
+ * system_id and database only: see extension/inbox/handler_registration.c.
  */
 CREATE TABLE pgstock_internal.user_handler
 (
@@ -509,17 +536,17 @@ CREATE TABLE pgstock_internal.user_handler
 	CONSTRAINT user_handler_pkey PRIMARY KEY (topic, event_type)
 );
 COMMENT ON TABLE pgstock_internal.user_handler IS
-	'functions that users have registered for incoming messages';
+	'functions registered as handlers of incoming messages';
 COMMENT ON COLUMN pgstock_internal.user_handler.role IS
-	'who registered it: it runs with that role''s rights';
+	'role that registered the handler, which runs with its rights';
 COMMENT ON COLUMN pgstock_internal.user_handler.owner IS
-	'the owner of the function when it was registered';
+	'owner of the function when it was registered';
 COMMENT ON COLUMN pgstock_internal.user_handler.schema_oid IS
-	'the extension''s schema, second in the handler''s search_path';
+	'schema of the extension, second in the handler''s search_path';
 
 /*
- * One row for a message from its first failure to its end; the archive is
- * the same row once it has been given up.
+ * A message has one row from its first failure to its end; the archive
+ * consists of the rows with archived_at.
  */
 CREATE SEQUENCE pgstock_internal.failed_event_id;
 CREATE TABLE pgstock_internal.failed_event
@@ -554,7 +581,7 @@ CREATE TABLE pgstock_internal.failed_event
 	process			bigint,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (id)
 );
-/* A key may be longer than an index entry: its digest stands for it. */
+/* By digest, because a key may be longer than an index entry. */
 CREATE INDEX failed_event_waiting
 	ON pgstock_internal.failed_event (topic, sha256(key), id)
 	WHERE state = 'waiting';
@@ -563,26 +590,28 @@ CREATE INDEX failed_event_due
 ALTER SEQUENCE pgstock_internal.failed_event_id
 	OWNED BY pgstock_internal.failed_event.id;
 COMMENT ON COLUMN pgstock_internal.failed_event.error IS
-	'why it failed last; also of one that a later try has ended well';
+	'latest error; kept when a later try succeeds';
 COMMENT ON COLUMN pgstock_internal.failed_event.failures IS
-	'each failure that was another one than that before it: when, class, error';
+	'distinct consecutive failures: time, class, error';
 COMMENT ON COLUMN pgstock_internal.failed_event.started IS
-	'tries that were begun and of whose end nothing is known';
+	'number of tries that began and whose end was not recorded';
 COMMENT ON COLUMN pgstock_internal.failed_event.session IS
-	'the session that began the latest of them';
+	'session that began the latest of these tries';
 COMMENT ON COLUMN pgstock_internal.failed_event.process IS
-	'the relay''s process and the server''s start, as one number';
+	'hash of the relay''s name and the server''s start time';
 COMMENT ON TABLE pgstock_internal.failed_event IS
-	'messages that wait for another try, and the archive of those given up';
+	'messages waiting for another try, and the archive of dead-lettered '
+	'messages';
 
-/* What is open is looked at every few seconds where alerts are wanted. */
+/* With a webhook, open archived messages are counted every few seconds. */
 CREATE INDEX failed_event_open ON pgstock_internal.failed_event (id)
 	WHERE archived_at IS NOT NULL AND NOT handled AND state <> 'discarded';
 
 /*
- * Written in the transaction that gives a message up, deleted once it was sent.
- * The one without a message is of the backlog: it is there while that is too
- * long, and has no next try once it was sent.
+ * A row is inserted by the transaction that dead-letters a message, and
+ * deleted once the alert was sent.  The row without failed_id is the backlog
+ * alert: it exists while the backlog is over its limit, and next_try_at is
+ * NULL once it was sent.
  */
 CREATE SEQUENCE pgstock_internal.alert_id;
 CREATE TABLE pgstock_internal.alert
@@ -599,7 +628,7 @@ CREATE UNIQUE INDEX alert_backlog ON pgstock_internal.alert ((true))
 	WHERE failed_id IS NULL;
 ALTER SEQUENCE pgstock_internal.alert_id OWNED BY pgstock_internal.alert.id;
 COMMENT ON TABLE pgstock_internal.alert IS
-	'what the relay''s webhook is still to tell';
+	'alerts that the relay''s webhook has not sent yet';
 
 CREATE TABLE pgstock_internal.admin_action
 (
@@ -614,9 +643,9 @@ CREATE INDEX admin_action_discarded
 	ON pgstock_internal.admin_action (target COLLATE "C")
  WHERE action = 'discard_held_event';
 COMMENT ON TABLE pgstock_internal.admin_action IS
-	'what people did by hand: who, what, to what, why';
+	'administrative actions: time, actor, action, target and reason';
 
-/* pg_dump takes the rows, and where the sequences stand. */
+/* Contents of tables and sequences that pg_dump includes. */
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.level', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.reservation', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale', '');

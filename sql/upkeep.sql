@@ -1,8 +1,8 @@
-/* ---- Steps of the upkeep -------------------------------------------------- */
+/* ---- Steps of the upkeep ------------------------------------------------- */
 
 /*
- * Each step fails alone: in a subtransaction, with the reason on record until it
- * has succeeded again.  The record is in the metrics, in /readyz and check.
+ * Each step runs in a subtransaction of its own.  Its failure is recorded
+ * until it succeeds again, and reported by the metrics, /readyz and "check".
  */
 CREATE TABLE pgstock_internal.upkeep_failure
 (
@@ -13,7 +13,7 @@ CREATE TABLE pgstock_internal.upkeep_failure
 	CONSTRAINT upkeep_failure_pkey PRIMARY KEY (step)
 );
 COMMENT ON TABLE pgstock_internal.upkeep_failure IS
-	'steps of the upkeep whose latest run has failed';
+	'steps of the upkeep whose latest run failed';
 
 CREATE FUNCTION pgstock_internal.upkeep_steps()
 RETURNS SETOF text
@@ -24,7 +24,7 @@ VALUES ('expire'), ('keys'), ('movements'), ('reservations'), ('archive'),
 	   ('empty'), ('seal'), ('switch')
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_steps IS
-	'the names of the steps';
+	'returns the names of the steps';
 
 CREATE FUNCTION pgstock_internal.upkeep_worked(step text)
 RETURNS void
@@ -33,9 +33,9 @@ AS $$
 DELETE FROM pgstock_internal.upkeep_failure f WHERE f.step = $1
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_worked IS
-	'takes the step''s failure off the record';
+	'deletes the failure record of a step';
 
-/* What a lock or another transaction was in the way of is no failure. */
+/* A conflict over a lock or with another transaction is not a failure. */
 CREATE FUNCTION pgstock_internal.upkeep_failed(step text, sqlstate text,
 	error text)
 RETURNS void
@@ -54,7 +54,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_failed IS
-	'puts the step''s failure on record';
+	'records the failure of a step';
 
 CREATE FUNCTION pgstock_internal.upkeep_step(step text, query text,
 	period interval, max_rows int)
@@ -75,7 +75,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_step IS
-	'runs a step ($1 of its query is period, $2 max_rows); its answer, 0: it failed';
+	'runs a query as a step ($1: period, $2: max_rows) and returns its '
+	'result; 0 if it failed';
 
 CREATE FUNCTION pgstock_internal.upkeep_trouble()
 RETURNS text
@@ -87,9 +88,9 @@ SELECT string_agg(format('%s since %s: %s (SQLSTATE %s)', f.step,
   FROM pgstock_internal.upkeep_failure f
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_trouble IS
-	'what fails, since when and why; NULL: nothing does';
+	'returns the failing steps with time and error; NULL if there are none';
 
-/* ---- Who calls it --------------------------------------------------------- */
+/* ---- Entry points of the upkeep ------------------------------------------ */
 
 CREATE FUNCTION pgstock_internal.keeper_expire(max_rows int)
 RETURNS bigint
@@ -99,7 +100,7 @@ DECLARE
 	wait_us	bigint;
 BEGIN
 	IF pgstock_internal.foreign_history() IS NOT NULL THEN
-		RETURN 10000000;	/* adoption asks for a look */
+		RETURN 10000000;	/* adoption requests a run */
 	END IF;
 	BEGIN
 		wait_us := pgstock_internal.expire_due(max_rows);
@@ -112,7 +113,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.keeper_expire IS
-	'expire_due, where the data is this database''s own; microseconds until it is to be called again';
+	'calls expire_due unless the data has to be adopted first; returns the '
+	'microseconds until the next call';
 
 CREATE FUNCTION pgstock_internal.keeper_purge(max_rows int)
 RETURNS bigint
@@ -126,7 +128,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.keeper_purge IS
-	'purge_old, where the data is this database''s own';
+	'calls purge_old unless the data has to be adopted first';
 
 CREATE FUNCTION pgstock_internal.relay_expire(max_rows int)
 RETURNS bigint
@@ -136,12 +138,13 @@ BEGIN
 	IF pgstock_internal.keeper_is_here() THEN
 		RETURN 10000000;
 	END IF;
-	/* No commit announces a line that is due earlier: look every second. */
+	/* Commits do not announce earlier due times here: poll each second. */
 	RETURN least(1000000, pgstock_internal.keeper_expire(max_rows));
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_expire IS
-	'keeper_expire, unless the server does it by itself';
+	'calls keeper_expire unless the background worker does; returns the '
+	'microseconds until the next call';
 
 CREATE FUNCTION pgstock_internal.purge_inbox(retention interval, max_rows int)
 RETURNS bigint
@@ -160,7 +163,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_inbox IS
-	'deletes a batch of incoming ids past their retention; rows';
+	'deletes inbox rows past their retention, at most max_rows of them; '
+	'returns their number';
 
 CREATE FUNCTION pgstock_internal.purge_refused(retention interval, max_rows int)
 RETURNS bigint
@@ -179,7 +183,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_refused IS
-	'deletes a batch of refused orders past their retention; rows';
+	'deletes refused orders past their retention, at most max_rows of them; '
+	'returns their number';
 
 CREATE FUNCTION pgstock_internal.purge_surplus(retention interval, max_rows int)
 RETURNS bigint
@@ -198,9 +203,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.purge_surplus IS
-	'deletes a batch of surplus payments past their retention; rows';
+	'deletes surplus payments past their retention, at most max_rows of them; '
+	'returns their number';
 
-/* A batch each: no transaction of the purge is long. */
+/* One batch of each, so that no transaction is long. */
 CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
 	dedup_retention interval, max_rows int)
 RETURNS bigint
@@ -221,12 +227,14 @@ BEGIN
 	IF NOT pgstock_internal.keeper_is_here() THEN
 		n := n + pgstock_internal.keeper_purge(max_rows);
 	END IF;
-	/* Last: the parts that it locks are locked until the transaction ends. */
+	/* Last, because parts stay locked until the end of the transaction. */
 	RETURN n + pgstock_internal.outbox_rotate(retention);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_purge IS
-	'a batch of what is past its retention, a step of the outbox''s rotation; 0: no more';
+	'deletes a batch of rows past their retention and runs one step of the '
+	'outbox''s rotation; returns the number of rows and parts, 0 if nothing '
+	'is left to do';
 
 CREATE FUNCTION pgstock_internal.relay_upkeep(retention interval,
 	dedup_retention interval, max_rows int, OUT n bigint, OUT trouble text)
@@ -239,5 +247,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_upkeep IS
-	'relay_purge, and which steps of the upkeep fail';
+	'calls relay_purge and returns its result and the failing steps';
 

@@ -1,9 +1,9 @@
-/* ---- Views -------------------------------------------------------------- */
+/* ---- Views --------------------------------------------------------------- */
 
 /*
- * The one place that says what is available; stock.c computes the same.  A
- * slot below zero is the quota of a sale: it is there, and may be reserved, but
- * is not available to others.
+ * The definition of "available"; stock.c computes the same.  Slots below zero
+ * are the quotas of flash sales: their pieces are on hand and can be reserved
+ * in the sale, but are not available otherwise.
  */
 CREATE VIEW @extschema@.stock_levels AS
 SELECT l.product_id, l.location,
@@ -16,7 +16,7 @@ SELECT l.product_id, l.location,
   FROM pgstock_internal.level l
  GROUP BY l.product_id, l.location;
 COMMENT ON VIEW @extschema@.stock_levels IS
-	'what is on hand, reserved and available, for each product and location';
+	'stock on hand, reserved and available of each product and location';
 
 CREATE VIEW @extschema@.stock_reservations AS
 SELECT r.order_id, r.product_id, r.location, r.quantity, r.user_id,
@@ -27,16 +27,20 @@ SELECT r.order_id, r.product_id, r.location, r.quantity, r.user_id,
 	   r.created_at, r.expires_at, r.ended_at, r.reason, r.payment_id
   FROM pgstock_internal.reservation r;
 COMMENT ON VIEW @extschema@.stock_reservations IS
-	'the lines of orders, live and ended';
+	'lines of orders, open and ended';
 
 CREATE VIEW @extschema@.stock_movements AS
 SELECT m.id, m.at, m.kind, m.product_id, m.location, m.on_hand_delta,
 	   m.reserved_delta, m.order_id, m.actor, m.reason, m.reference, m.event_id
   FROM pgstock_internal.movement m;
-COMMENT ON VIEW @extschema@.stock_movements IS 'the ledger';
+COMMENT ON VIEW @extschema@.stock_movements IS
+	'ledger: every change of every level';
 
-/* JSON that jsonb cannot hold, such as 1e-20000, is shown as a string; so is an
- * escape or a character that no conversion brings into the encoding. */
+/*
+ * JSON that jsonb cannot represent, such as 1e-20000, is returned as a string,
+ * and so is JSON with an escape or a character that the database encoding
+ * lacks.
+ */
 CREATE FUNCTION pgstock_internal.payload_json(payload bytea, format "char")
 RETURNS jsonb
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
@@ -53,19 +57,20 @@ EXCEPTION WHEN data_exception OR feature_not_supported
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.payload_json IS
-	'a payload for people: JSON as it is, other bytes as a string';
+	'converts a payload for display: JSON unchanged, other bytes to a string';
 
 CREATE FUNCTION pgstock_internal.bytes_text(bytes bytea)
 RETURNS text
 AS 'MODULE_PATHNAME', 'pgstock_bytes_text' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION pgstock_internal.bytes_text IS
-	'bytes for people: the text if they are text, else hex';
+	'converts bytes for display: valid text unchanged, other bytes to hex';
 
 CREATE FUNCTION pgstock_internal.headers_json(headers bytea)
 RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pgstock_headers_json' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_internal.headers_json IS
-	'packed headers for people: a JSON object, bytes that are no text as hex';
+	'converts packed headers for display, to a JSON object; values that are '
+	'not text are in hex';
 
 CREATE VIEW @extschema@.stock_outbox AS
 SELECT o.seq, o.id AS event_id, o.aggregatetype AS topic,
@@ -76,7 +81,7 @@ SELECT o.seq, o.id AS event_id, o.aggregatetype AS topic,
 	   o.created_at
   FROM pgstock_internal.outbox o;
 COMMENT ON VIEW @extschema@.stock_outbox IS
-	'events written and not yet beyond retention, published or not';
+	'events in the outbox, published or not, until their retention ends';
 
 CREATE VIEW @extschema@.stock_inbox AS
 SELECT i.topic, i.partition, i."offset", i.event_id,
@@ -84,13 +89,14 @@ SELECT i.topic, i.partition, i."offset", i.event_id,
 	   i.reason, i.trace_id, i.received_at, i.source
   FROM pgstock_internal.inbox i;
 COMMENT ON VIEW @extschema@.stock_inbox IS
-	'incoming messages and what became of each';
+	'incoming messages and their results';
 
 CREATE VIEW @extschema@.stock_handlers AS
 SELECT h.topic, nullif(h.event_type, '') AS event_type, h.handler, h.role
   FROM pgstock_internal.user_handler h;
 COMMENT ON VIEW @extschema@.stock_handlers IS
-	'functions registered for incoming messages, and with whose rights they run';
+	'functions registered as handlers of incoming messages, and the roles '
+	'that they run as';
 
 CREATE VIEW @extschema@.stock_failed_events AS
 SELECT f.id, f.topic, f.event_id, pgstock_internal.bytes_text(f.key) AS key,
@@ -98,7 +104,7 @@ SELECT f.id, f.topic, f.event_id, pgstock_internal.bytes_text(f.key) AS key,
 	   f.first_failed_at, pgstock_internal.bytes_text(f.value) AS payload
   FROM pgstock_internal.failed_event f;
 COMMENT ON VIEW @extschema@.stock_failed_events IS
-	'messages that failed: waiting for a try, or ended';
+	'incoming messages that failed: waiting, archived, retried or discarded';
 
 CREATE VIEW @extschema@.failed_order_archives AS
 SELECT f.id, f.order_id, f.topic, f.event_id, f.error AS reason, f.attempts,
@@ -107,10 +113,12 @@ SELECT f.id, f.order_id, f.topic, f.event_id, f.error AS reason, f.attempts,
   FROM pgstock_internal.failed_event f
  WHERE f.archived_at IS NOT NULL;
 COMMENT ON VIEW @extschema@.failed_order_archives IS
-	'messages that were given up and wait for a person';
+	'dead-lettered messages with payload and error, and whether they were '
+	'handled';
 
 CREATE VIEW @extschema@.stock_admin_actions AS
 SELECT a.at, a.actor, a.action, a.target, a.reason
   FROM pgstock_internal.admin_action a;
-COMMENT ON VIEW @extschema@.stock_admin_actions IS 'what people did by hand';
+COMMENT ON VIEW @extschema@.stock_admin_actions IS
+	'administrative actions: time, actor, action, target and reason';
 
