@@ -1,0 +1,85 @@
+/*
+ * inbox_fixture.h - an inbox pump whose database, consumer and clock are the
+ * test
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_INBOX_FIXTURE_H
+#define PGSTOCK_INBOX_FIXTURE_H
+
+#include "unit.h"
+
+#include "inbox/state.h"
+
+static InboxCore core;
+static int64_t	 now = SEC_US;
+
+/* What is next, besides serving an idle consumer and a broker that answers at
+ * once and has what is expected. */
+static inline InboxAction
+next_action(void)
+{
+	for (;;)
+	{
+		InboxAction action = inbox_next(&core, now);
+
+		if (action == INBOX_FETCH && !core.readable)
+			inbox_on_fetched(&core, 0, true, now);
+		else if (action == INBOX_SURVEY)
+		{
+			bool placed = core.placed;
+
+			inbox_on_survey_begun(&core);
+			assert_int_equal(inbox_on_surveyed(&core, INBOX_FITS, now),
+							 !placed);
+		}
+		else
+			return action;
+	}
+}
+
+/* A macro, so that a failure names the line of the test. */
+#define expect(action) assert_int_equal(next_action(), action)
+
+/* Connected, in the group, placed; the first looks at the database done. */
+static inline void
+stream(void)
+{
+	inbox_core_init(&core, true, 99);
+	expect(INBOX_CONNECT);
+	inbox_on_connected(&core);
+	expect(INBOX_ASK_HELLO);
+	inbox_on_hello(&core, now);
+	expect(INBOX_NEW_CONSUMER);
+	inbox_on_consumer_up(&core);
+	expect(INBOX_FETCH);
+	inbox_on_rebalance(&core, true, now);
+	inbox_on_fetched(&core, 0, true, now);
+	for (int i = 0; i < 3; i++)
+		switch (next_action())
+		{
+			case INBOX_ASK_OFFSETS:
+				assert_true(inbox_on_offsets(&core, now));
+				break;
+			case INBOX_ASK_RETRY:
+				inbox_on_retried(&core, 0, now);
+				break;
+			case INBOX_ASK_METRICS:
+				inbox_on_metrics(&core, now);
+				break;
+			default:
+				fail_msg("an unexpected action");
+		}
+	expect(INBOX_WAIT);
+	assert_true(core.placed);
+}
+
+static inline void
+fetch(uint32_t messages)
+{
+	inbox_on_readable(&core);
+	expect(INBOX_FETCH);
+	inbox_on_fetched(&core, messages, true, now);
+}
+
+#endif

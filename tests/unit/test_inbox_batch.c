@@ -1,0 +1,312 @@
+/*
+ * test_inbox_batch.c - the inbox pump applies a batch, and what fails in it
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox_fixture.h"
+
+static void
+a_batch_is_applied_whole_and_committed(void **state UNUSED)
+{
+	stream();
+	fetch(500);
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_int_equal(core.to, 500);
+	inbox_on_readable(&core);
+	expect(INBOX_WAIT); /* one batch at a time */
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
+	expect(INBOX_FETCH);
+	inbox_on_fetched(&core, 0, true, now);
+	expect(INBOX_WAIT);
+	now += INBOX_COMMIT_US;
+	expect(INBOX_COMMIT);
+	inbox_on_committed(&core);
+}
+
+/* The database takes as many as go into one transaction; none, when it has put
+ * the try on record first. */
+static void
+the_rest_of_a_batch_follows(void **state UNUSED)
+{
+	stream();
+	fetch(10);
+	expect(INBOX_APPLY);
+	assert_false(inbox_on_applied(&core, 0, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_false(inbox_on_applied(&core, 4, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 4);
+	assert_int_equal(core.to, 10);
+
+	/* the second half of what is left holds a bad one, alone it is started */
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY);
+	assert_int_equal(core.to, 7);
+	assert_false(inbox_on_applied(&core, 1, now));
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 5);
+	assert_true(core.to > 5 && core.to < 10);
+	while (core.from < 9)
+	{
+		assert_false(inbox_on_applied(&core, core.to - core.from, now));
+		expect(INBOX_APPLY);
+	}
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY_FAILED);
+	assert_true(inbox_on_applied(&core, 1, now));
+	expect(INBOX_WAIT);
+}
+
+static void
+a_transient_error_tries_the_same_again(void **state UNUSED)
+{
+	stream();
+	fetch(10);
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+	assert_int_equal(core.to, 10);
+	assert_true(core.apply_at > now);
+	expect(INBOX_WAIT);
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_int_equal(core.from, 0);
+	assert_int_equal(core.to, 10);
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
+}
+
+/* One try that comes to what "class" says. */
+static void
+fail_apply(SqlClass class)
+{
+	now = Max(now, core.apply_at);
+	core.retry_at = core.metrics_at = core.commit_at = NEVER;
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, class, now);
+}
+
+static void
+what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
+{
+	int64_t failing_since;
+
+	stream();
+	fetch(10);
+	fail_apply(SQL_TRANSIENT);
+	failing_since = now;
+	assert_false(inbox_is_careful(&core, now)); /* it may pass */
+	while (!inbox_is_careful(&core, now))
+		fail_apply(SQL_TRANSIENT);
+	assert_true(now - failing_since >= INBOX_PATIENCE_US);
+	assert_true(now - failing_since < INBOX_GIVE_UP_US);
+	assert_int_equal(core.to, 10); /* the database says how many */
+
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 10, now));
+	core.commit_at = NEVER;
+	now += INBOX_CAREFUL_US;
+	assert_false(inbox_is_careful(&core, now));
+
+	/* it is still there: the first failure is enough */
+	fetch(10);
+	fail_apply(SQL_TRANSIENT);
+	assert_true(inbox_is_careful(&core, now));
+	now = core.apply_at;
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 10, now));
+	core.commit_at = NEVER;
+
+	/* after some time in peace there is patience again */
+	now += INBOX_WARY_US;
+	fetch(10);
+	fail_apply(SQL_PERMANENT);
+	fail_apply(SQL_TRANSIENT);
+	assert_false(inbox_is_careful(&core, now));
+}
+
+static void
+retries_that_fail_for_a_moment_are_made_carefully(void **state UNUSED)
+{
+	stream();
+	now = core.retry_at;
+	core.metrics_at = NEVER;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retry_error(&core, SQL_PERMANENT, now);
+	assert_false(inbox_is_careful(&core, now));
+	now = core.retry_at;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retry_error(&core, SQL_TRANSIENT, now);
+	assert_true(inbox_is_careful(&core, now));
+	assert_true(core.retry_at > now);
+}
+
+/*
+ * Batches of any size with any set of bad messages: every good one is applied,
+ * every bad one given to relay_apply_failed() alone, each once, in order.
+ */
+static void
+halving_finds_each_bad_message(void **state UNUSED)
+{
+	for (uint32_t size = 1; size <= 9; size++)
+		for (uint32_t bad = 0; bad < 1u << size; bad++)
+		{
+			uint32_t done = 0;
+			bool	 finished = false;
+			int		 calls = 0;
+
+			stream();
+			fetch(size);
+			while (!finished)
+			{
+				InboxAction action = next_action();
+				uint32_t	range = ((1u << core.to) - 1) &
+								 ~((1u << core.from) - 1);
+
+				assert_true(calls++ < 100);
+				assert_int_equal(core.from, done);
+				if (action == INBOX_APPLY && (range & bad) != 0)
+				{
+					inbox_on_apply_error(&core, SQL_PERMANENT, now);
+					continue;
+				}
+				if (action == INBOX_APPLY_FAILED)
+				{
+					assert_int_equal(core.to, core.from + 1);
+					assert_int_not_equal(range & bad, 0);
+				}
+				else
+					assert_int_equal(action, INBOX_APPLY);
+				done = core.to;
+				finished = inbox_on_applied(&core, core.to - core.from, now);
+			}
+			assert_int_equal(done, size);
+		}
+}
+
+static void
+one_bad_of_many_costs_few_calls(void **state UNUSED)
+{
+	int	 calls = 0;
+	bool finished = false;
+
+	stream();
+	fetch(512);
+	while (!finished)
+	{
+		InboxAction action = next_action();
+
+		calls++;
+		if (action == INBOX_APPLY && core.from <= 300 && core.to > 300)
+			inbox_on_apply_error(&core, SQL_PERMANENT, now);
+		else
+			finished = inbox_on_applied(&core, core.to - core.from, now);
+	}
+	assert_in_range(calls, 10, 25);
+}
+
+static void
+a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
+{
+	int64_t began = now;
+
+	stream();
+	fetch(5);
+	while (core.size > 0)
+	{
+		InboxAction action = next_action();
+
+		if (action == INBOX_APPLY)
+			inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+		else if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		now = Max(now + 1, Min(core.apply_at, core.retry_at));
+		assert_true(now < began + 2 * INBOX_GIVE_UP_US);
+	}
+	assert_true(now >= began + INBOX_GIVE_UP_US);
+	assert_false(inbox_moves(&core, now) && core.placed);
+	expect(INBOX_SUSPEND);
+	inbox_on_suspended(&core);
+	now += 10 * SEC_US;
+	while (!core.placed)
+	{
+		InboxAction action = next_action();
+
+		if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		else if (!core.placed)
+		{
+			assert_int_equal(action, INBOX_ASK_OFFSETS);
+			assert_true(inbox_on_offsets(&core, now));
+		}
+	}
+}
+
+static void
+a_message_alone_is_tried_again_as_such_after_a_transient_error(
+	void **state UNUSED)
+{
+	stream();
+	fetch(1);
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	expect(INBOX_APPLY_FAILED);
+	inbox_on_apply_error(&core, SQL_TRANSIENT, now);
+	core.retry_at = NEVER;
+	expect(INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == core.apply_at);
+	now = core.apply_at;
+	expect(INBOX_APPLY_FAILED);
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
+	/* the next batch starts with a clean slate */
+	fetch(2);
+	expect(INBOX_APPLY);
+	assert_int_equal(core.to, 2);
+	assert_true(inbox_on_applied(&core, core.to - core.from, now));
+}
+
+static void
+a_message_that_nothing_can_take_is_tried_ever_more_rarely(void **state UNUSED)
+{
+	int64_t began = now;
+	int		calls = 0;
+
+	stream();
+	core.retry_at = NEVER;
+	fetch(1);
+	expect(INBOX_APPLY);
+	inbox_on_apply_error(&core, SQL_PERMANENT, now);
+	while (core.size > 0)
+	{
+		expect(INBOX_APPLY_FAILED);
+		inbox_on_apply_error(&core, SQL_PERMANENT, now);
+		assert_true(core.apply_at > now);
+		now = core.apply_at;
+		calls++;
+	}
+	assert_true(now >= began + INBOX_GIVE_UP_US);
+	assert_in_range(calls, 5, 200);
+	expect(INBOX_SUSPEND);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_batch_is_applied_whole_and_committed),
+		cmocka_unit_test(the_rest_of_a_batch_follows),
+		cmocka_unit_test(a_transient_error_tries_the_same_again),
+		cmocka_unit_test(what_does_not_pass_makes_careful_for_a_while),
+		cmocka_unit_test(retries_that_fail_for_a_moment_are_made_carefully),
+		cmocka_unit_test(halving_finds_each_bad_message),
+		cmocka_unit_test(one_bad_of_many_costs_few_calls),
+		cmocka_unit_test(a_batch_that_fails_for_long_is_given_up),
+		cmocka_unit_test(
+			a_message_alone_is_tried_again_as_such_after_a_transient_error),
+		cmocka_unit_test(
+			a_message_that_nothing_can_take_is_tried_ever_more_rarely),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,163 @@
+/*
+ * test_inbox_placement.c - which offsets the inbox pump reads from
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox_fixture.h"
+
+/* Asked for offsets, and then for what the broker has. */
+static void
+survey(InboxFound found, bool placed)
+{
+	assert_int_equal(inbox_next(&core, now), INBOX_SURVEY);
+	inbox_on_survey_begun(&core);
+	assert_int_not_equal(inbox_next(&core, now), INBOX_SURVEY);
+	assert_int_equal(inbox_on_surveyed(&core, found, now), placed);
+}
+
+static void
+answer_upkeep_until(InboxAction wanted)
+{
+	InboxAction action;
+
+	for (int i = 0; (action = next_action()) != wanted; i++)
+	{
+		assert_true(i < 10);
+		if (action == INBOX_ASK_RETRY)
+			inbox_on_retried(&core, 0, now);
+		else if (action == INBOX_ASK_METRICS)
+			inbox_on_metrics(&core, now);
+		else if (action == INBOX_COMMIT)
+			inbox_on_committed(&core);
+		else
+			fail_msg("an unexpected action");
+	}
+}
+
+static void
+an_idle_consumer_is_served(void **state UNUSED)
+{
+	stream();
+	for (int i = 0; i < 1000; i++)
+	{
+		int64_t at = inbox_deadline(&core);
+
+		assert_true(at <= now + INBOX_SERVE_US);
+		now = Max(now, at);
+		if (i < 900)
+			answer_upkeep_until(INBOX_WAIT);
+		else /* the database answers no more, so nothing else is due */
+			(void) next_action();
+		assert_true(core.serve_at > now);
+	}
+}
+
+static void
+what_the_broker_has_may_change_the_database_first(void **state UNUSED)
+{
+	stream();
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	survey(INBOX_TO_STORE, false);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, true, now);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, false, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	survey(INBOX_TO_STORE, false);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_offsets_failed(&core, now);
+	now += 10 * SEC_US;
+	answer_upkeep_until(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	/* the broker did not say where all begin: it is asked again soon */
+	survey(INBOX_WAITS, true);
+	assert_true(core.placed);
+	assert_true(core.survey_at <= now + SEC_US);
+	now = core.survey_at;
+	survey(INBOX_FITS, false);
+	assert_true(core.survey_at > now + SEC_US);
+}
+
+static void
+an_answer_of_the_broker_to_an_older_question_places_nothing(void **state UNUSED)
+{
+	stream();
+	inbox_on_rebalance(&core, true, now);
+	expect(INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	assert_int_equal(inbox_next(&core, now), INBOX_SURVEY);
+	inbox_on_survey_begun(&core);
+	inbox_on_rebalance(&core, true, now);
+	assert_int_equal(inbox_next(&core, now), INBOX_ASK_OFFSETS);
+	assert_true(inbox_on_offsets(&core, now));
+	assert_false(inbox_on_surveyed(&core, INBOX_FITS, now));
+	survey(INBOX_FITS, true);
+}
+
+static void
+a_disturbed_consumer_is_placed_anew_once_its_batch_is_applied(
+	void **state UNUSED)
+{
+	stream();
+	fetch(3);
+	inbox_on_disturbed(&core);
+	expect(INBOX_APPLY);
+	assert_true(inbox_on_applied(&core, 3, now));
+	expect(INBOX_SUSPEND);
+	inbox_on_suspended(&core);
+	assert_false(core.placed);
+	/* the pauses grow, so that a partition that stays bad costs little */
+	for (int i = 0; i < 12; i++)
+	{
+		now = Max(now, core.offsets_at);
+		answer_upkeep_until(INBOX_ASK_OFFSETS);
+		assert_true(inbox_on_offsets(&core, now));
+		survey(INBOX_FITS, true);
+		inbox_on_disturbed(&core);
+		expect(INBOX_SUSPEND);
+		inbox_on_suspended(&core);
+	}
+	assert_int_equal(core.place_retry.failures, 13);
+}
+
+static void
+a_survey_that_does_not_fit_any_more_places_anew(void **state UNUSED)
+{
+	stream();
+	now += INBOX_SURVEY_US;
+	inbox_on_fetched(&core, 0, true, now);
+	core.commit_at = NEVER;
+	survey(INBOX_MISPLACED, false);
+	expect(INBOX_SUSPEND);
+}
+
+static void
+what_was_learned_is_stored_while_it_is_read(void **state UNUSED)
+{
+	stream();
+	inbox_on_learned(&core, now);
+	expect(INBOX_STORE_PLACE);
+	inbox_on_stored(&core, false, now);
+	expect(INBOX_WAIT);
+	assert_true(core.placed);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_idle_consumer_is_served),
+		cmocka_unit_test(what_the_broker_has_may_change_the_database_first),
+		cmocka_unit_test(
+			an_answer_of_the_broker_to_an_older_question_places_nothing),
+		cmocka_unit_test(
+			a_disturbed_consumer_is_placed_anew_once_its_batch_is_applied),
+		cmocka_unit_test(a_survey_that_does_not_fit_any_more_places_anew),
+		cmocka_unit_test(what_was_learned_is_stored_while_it_is_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,217 @@
+/*
+ * test_inbox_upkeep.c - the inbox pump retries, purges, expires and measures
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "inbox_fixture.h"
+
+/* The next step while messages come without end; those are fetched and applied
+ * here. */
+static InboxAction
+step_in_a_flood(int64_t step_us, int *applied)
+{
+	InboxAction action;
+
+	inbox_on_readable(&core);
+	action = next_action();
+	now += step_us;
+	if (action == INBOX_FETCH)
+		inbox_on_fetched(&core, 5, false, now);
+	else if (action == INBOX_APPLY)
+	{
+		++*applied;
+		assert_true(inbox_on_applied(&core, core.to - core.from, now));
+	}
+	return action;
+}
+
+/* Under a stream of messages, what waits is still looked at every second, and
+ * a long list of what waits does not hold up the messages. */
+static void
+no_work_starves_another(void **state UNUSED)
+{
+	int applied = 0;
+	int retried = 0;
+
+	stream();
+	for (int i = 0; i < 1000; i++)
+	{
+		InboxAction action = step_in_a_flood(10 * MS_US, &applied);
+
+		if (action == INBOX_ASK_RETRY)
+		{
+			retried++;
+			inbox_on_retried(&core, INBOX_RETRY_ROWS, now);
+		}
+		else if (action != INBOX_FETCH && action != INBOX_APPLY)
+			inbox_on_committed(&core);
+	}
+	assert_true(applied > 100);
+	assert_true(retried > 100);
+}
+
+static void
+what_waits_is_looked_at_every_second_and_at_once_after_a_find(
+	void **state UNUSED)
+{
+	stream();
+	expect(INBOX_WAIT);
+	assert_true(inbox_deadline(&core) == now + INBOX_RETRY_US);
+	now += INBOX_RETRY_US;
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retried(&core, 1, now); /* it may have woken another */
+	expect(INBOX_ASK_RETRY);
+	inbox_on_retried(&core, 0, now);
+	expect(INBOX_WAIT);
+}
+
+static void
+only_the_leader_purges(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	now += INBOX_PURGE_US;
+	expect(INBOX_WAIT);
+	core.leads = true;
+	core.expire_at = NEVER;
+	expect(INBOX_ASK_PURGE); /* once at the start, too */
+	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
+	expect(INBOX_WAIT);
+}
+
+/* A batch that found something is followed by the next one at once. */
+static void
+a_long_purge_goes_on_in_batches(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.expire_at = NEVER;
+	core.leads = true;
+	now += INBOX_PURGE_US;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
+	assert_int_equal(core.purge_at, now + INBOX_PURGE_US);
+}
+
+static void
+a_short_retention_is_looked_at_more_often(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.expire_at = NEVER;
+	core.leads = true;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, 80 * SEC_US, now);
+	assert_int_equal(core.purge_at, now + 10 * SEC_US);
+	now += 10 * SEC_US;
+	expect(INBOX_ASK_PURGE);
+	inbox_on_purged(&core, 0, 0, now);
+	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US_MIN);
+}
+
+static void
+reservations_are_let_go_when_the_database_says(void **state UNUSED)
+{
+	stream();
+	core.retry_at = core.purge_at = NEVER;
+	expect(INBOX_WAIT);
+	core.leads = true;
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, 300 * MS_US, now);
+	expect(INBOX_WAIT);
+	assert_int_equal(inbox_deadline(&core), now + 300 * MS_US);
+	now += 300 * MS_US;
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, 0, now); /* there are more */
+	expect(INBOX_ASK_EXPIRE);
+	inbox_on_expired(&core, INT64_MAX, now);
+	assert_true(core.expire_at == now + INBOX_EXPIRE_US_MAX);
+	core.leads = false;
+	now = core.expire_at;
+	expect(INBOX_WAIT);
+}
+
+/* 100,000 lines that are due at once are many batches; orders and payments
+ * come in between. */
+static void
+a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
+{
+	int applied = 0;
+	int expired = 0;
+
+	stream();
+	core.leads = true;
+	core.purge_at = NEVER;
+	for (int i = 0; i < 400; i++)
+	{
+		InboxAction action = step_in_a_flood(MS_US, &applied);
+
+		if (action == INBOX_FETCH || action == INBOX_APPLY)
+			continue;
+		assert_int_equal(action, INBOX_ASK_EXPIRE);
+		expired++;
+		inbox_on_expired(&core, 0, now);
+	}
+	assert_in_range(applied, expired - 2, expired + 2);
+}
+
+static void
+metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
+{
+	int asked = 0;
+
+	stream();
+	core.retry_at = NEVER;
+	now += INBOX_METRICS_US;
+	expect(INBOX_WAIT);
+	inbox_on_metrics_wanted(&core, now);
+	for (int second = 0; second < 600; second++)
+	{
+		if (next_action() == INBOX_ASK_METRICS)
+		{
+			asked++;
+			inbox_on_metrics(&core, now);
+		}
+		now += SEC_US;
+	}
+	/* while it counts, and not more often than they change */
+	assert_in_range(asked, 19, 21);
+}
+
+/* After a time without a look, the first look waits for new ones. */
+static void
+gauges_are_new_after_they_were_read(void **state UNUSED)
+{
+	stream();
+	core.retry_at = NEVER;
+	now += INBOX_METRICS_KEEP_US;
+	assert_false(inbox_gauges_are_new(&core, now));
+	inbox_on_metrics_wanted(&core, now);
+	expect(INBOX_ASK_METRICS);
+	assert_false(inbox_gauges_are_new(&core, now));
+	inbox_on_metrics(&core, now);
+	assert_true(inbox_gauges_are_new(&core, now));
+	/* nobody waits for a database that is away */
+	now += INBOX_METRICS_KEEP_US;
+	inbox_on_down(&core, now);
+	assert_true(inbox_gauges_are_new(&core, now));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_work_starves_another),
+		cmocka_unit_test(
+			what_waits_is_looked_at_every_second_and_at_once_after_a_find),
+		cmocka_unit_test(only_the_leader_purges),
+		cmocka_unit_test(a_long_purge_goes_on_in_batches),
+		cmocka_unit_test(a_short_retention_is_looked_at_more_often),
+		cmocka_unit_test(reservations_are_let_go_when_the_database_says),
+		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
+		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
+		cmocka_unit_test(gauges_are_new_after_they_were_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
