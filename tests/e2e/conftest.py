@@ -19,6 +19,9 @@ INBOX = ("order-created", "payment-success", "payment-failed",
 OUTBOX = ("stock-events", "stock-freeze-failed")
 DLQ = tuple(f"{name}_dlq" for name in INBOX)
 
+# what they assert is shown as in a test
+pytest.register_assert_rewrite("model_calls", "model_session")
+
 serial = itertools.count(1)
 
 
