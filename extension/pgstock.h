@@ -91,6 +91,30 @@ typedef struct Table
 	IndexScanDesc	idle;	/* the scan that ended last, or NULL */
 } Table;
 
+/* The message that a registered handler is called for, and its role. */
+typedef struct Cause
+{
+	const char *role;		 /* that registered the handler */
+	const char *event_id;	 /* of the message */
+	const char *traceparent; /* or NULL */
+	const char *trace_id;	 /* or NULL */
+} Cause;
+
+/* One call of an SQL function. */
+typedef struct Call
+{
+	TimestampTz now;
+	const char *actor;
+	const char *traceparent;  /* or NULL */
+	const char *trace_id;	  /* or NULL */
+	const char *causation_id; /* the incoming event, or NULL */
+	const char *attributes;	  /* JSON object that comes back, or NULL */
+	EState	   *estate;
+	Oid			schema; /* pgstock_internal */
+	Table		tables[TABLE_COUNT];
+	int16		part; /* of the outbox, once that is in use */
+} Call;
+
 /* A column's new value. */
 typedef struct Change
 {
@@ -311,28 +335,19 @@ typedef struct Movement
 /* The unit of work: all that one call touches. */
 typedef struct Work
 {
-	TimestampTz now;
-	const char *actor;
-	const char *traceparent;  /* or NULL */
-	const char *trace_id;	  /* or NULL */
-	const char *causation_id; /* the incoming event, or NULL */
-	const char *attributes;	  /* JSON object that comes back, or NULL */
-	EState	   *estate;
-	Oid			schema; /* pgstock_internal */
-	Table		tables[TABLE_COUNT];
-	int16		part;	/* of the outbox, once that is in use */
-	List	   *orders; /* of Order, sorted once locked */
-	List	   *strays; /* of Reservation: changed lines of others */
-	NameMap		stray_names;
-	int			orders_kept; /* of others, locked since their lines expired */
-	List	   *levels; /* of Level: wishes; first rows, sorted, once read */
-	Strategy	strategy;
-	bool		orders_locked;
-	bool		levels_locked;
-	List	   *movements; /* of Movement, to be written */
-	List	   *refused;   /* of order id and reason */
-	NameMap		refused_names;
-	NameMap		surplus; /* payments noted by this work */
+	Call	 call;
+	List	*orders; /* of Order, sorted once locked */
+	List	*strays; /* of Reservation: changed lines of others */
+	NameMap	 stray_names;
+	int		 orders_kept; /* of others, locked since their lines expired */
+	List	*levels;	  /* of Level: wishes; first rows, sorted, once read */
+	Strategy strategy;
+	bool	 orders_locked;
+	bool	 levels_locked;
+	List	*movements; /* of Movement, to be written */
+	List	*refused;	/* of order id and reason */
+	NameMap	 refused_names;
+	NameMap	 surplus; /* payments noted by this work */
 } Work;
 
 /* A header's name and value; value NULL: a null value. */
@@ -510,7 +525,7 @@ extern char			   *pgstock_trace_id;
 extern char			   *pgstock_actor;
 
 /* in alert.c */
-extern void alert_store(Work *work, const Message *message);
+extern void alert_store(Call *call, const Message *message);
 
 /* in args.c */
 extern char		  *args_id(FunctionCallInfo fcinfo, int n, const char *name);
@@ -532,6 +547,15 @@ extern int		   key_compare(const char *product_a, const char *location_a,
 extern char *attributes_cut(const char *object, int length,
 							const char *const *known, int n);
 
+/* in call.c */
+extern void	 call_set_cause(const Cause *cause);
+extern void	 call_begin(Call *call, const char *function);
+extern void	 call_end(Call *call);
+extern void	 call_refresh_snapshot(void);
+extern void	 call_reset_trace(Call *call);
+extern bool	 traceparent_is_valid(const char *value);
+extern char *traceparent_trace_id(const char *value);
+
 /* in lock_patience.c */
 extern void		  careful_begin(Careful *careful);
 extern bool		  careful_is_over(const Careful *careful);
@@ -541,7 +565,7 @@ extern void		  careful_note(Careful *careful, const Message *message,
 extern ErrorData *guard_call(void (*step)(void *), void *arg);
 
 /* in columns.c */
-extern void columns_check(Work *work, TableId id, const char *name,
+extern void columns_check(Call *call, TableId id, const char *name,
 						  Relation rel);
 
 /* in durability.c */
@@ -575,7 +599,7 @@ extern void		 event_new_id(pg_uuid_t *id);
 extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern int	 expire_lines(Work *work, List *lines);
-extern void	 expire_uncount(const Work *work, Level *level,
+extern void	 expire_uncount(const Call *call, Level *level,
 							const Reservation *line);
 extern List *expire_own(Work *work, const Order *order);
 extern void	 expire_want_own(Work *work, const Order *order);
@@ -585,26 +609,26 @@ extern InboxOptions inbox_options(Jsonb *options);
 extern Outcome		failed_classify(const InboxOptions *options,
 									const Message *message, const char *sqlstate,
 									const char *error);
-extern void			failed_store(Work *work, const InboxOptions *options,
+extern void			failed_store(Call *call, const InboxOptions *options,
 								 Message *message, Outcome *outcome);
-extern bool			failed_must_queue(Work *work, const Message *message);
-extern void			failed_queue(Work *work, Message *message);
-extern void			failed_wake_next(Work *work, const Message *message);
+extern bool			failed_must_queue(Call *call, const Message *message);
+extern void			failed_queue(Call *call, Message *message);
+extern void			failed_wake_next(Call *call, const Message *message);
 extern bool			failed_is_transient(const ErrorData *failure);
 extern const char  *failed_reason(const ErrorData *failure);
-extern bool			failed_record_tries(Work *work, List *messages);
-extern List		   *failed_due(Work *work, int max_rows);
-extern bool			failed_lock(Work *work, Message *message);
-extern void			failed_lock_again(Work *work, Message *message);
+extern bool			failed_record_tries(Call *call, List *messages);
+extern List		   *failed_due(Call *call, int max_rows);
+extern bool			failed_lock(Call *call, Message *message);
+extern void			failed_lock_again(Call *call, Message *message);
 
 /* in builtin_handlers.c */
 extern Outcome		outcome_applied(void);
 extern Outcome		outcome_skipped(const char *reason);
 extern Outcome		outcome_wait_for_order(void);
-extern bool			order_has(Work *work, const Order *order, LineState state);
+extern bool			order_has(Call *call, const Order *order, LineState state);
 extern Reservation *order_any_line(const Order *order);
 extern List		   *order_answers(Work *work, const Order *order);
-extern const char  *order_end_reason(Work *work, const Order *order);
+extern const char  *order_end_reason(Call *call, const Order *order);
 extern bool			message_is_stale(Work *work, const Message *message,
 									 const Order *order);
 extern const Handler *handler_find(const char *topic);
@@ -623,13 +647,13 @@ extern char			*bytes_for_people(const char *bytes, int length);
 extern Keyed idempotency_arg(FunctionCallInfo fcinfo, int n);
 extern List *idempotency_find(Work *work, const Keyed *keyed,
 							  const char *order_id, List *lines);
-extern void	 idempotency_store(Work *work, const Keyed *keyed,
+extern void	 idempotency_store(Call *call, const Keyed *keyed,
 							   const char *order_id, List *lines, List *answers);
 
 /* in apply.c */
 extern void	 inbox_prepare(const InboxOptions *options, Message *message);
 extern void	 inbox_lock_messages(Work *work, List *messages);
-extern void	 inbox_finish(Work *work, const Message *message);
+extern void	 inbox_finish(Call *call, const Message *message);
 extern List *inbox_cut(List *messages);
 extern List *inbox_cut_alone(List *messages);
 extern List *inbox_cut_parsed(List *messages);
@@ -670,7 +694,7 @@ extern Level *work_want_level(Work *work, const char *product_id,
 extern void	  work_want_stock(Work *work, const char *product_id,
 							  const char *location, int slot, int64 quantity);
 extern void	  work_read_levels(Work *work);
-extern List	 *work_product_levels(Work *work, const char *product_id,
+extern List	 *work_product_levels(Call *call, const char *product_id,
 								  const char *location, bool sales);
 extern int	  work_level_place(const Work *work, const char *product_id,
 							   const char *location);
@@ -679,8 +703,8 @@ extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);
 extern Level *level_append(Level *last);
 extern void	  level_read(Level *level, TupleTableSlot *slot);
-extern void	  level_load_rest(Work *work, Level *first);
-extern void	  level_load_row_again(Work *work, Level *row);
+extern void	  level_load_rest(Call *call, Level *first);
+extern void	  level_load_row_again(Call *call, Level *row);
 extern bool	  level_lacks_rows(const Level *first);
 extern void	  level_want_heir(Work *work, const Level *sale, int place);
 
@@ -708,11 +732,11 @@ extern void	 name_map_put(NameMap *map, const char *name, void *value);
 extern char *name_of(const char *a, const char *b, const char *c);
 
 /* in row_version_hint.c */
-extern void newest_note(const Work *work, const Level *level);
-extern bool newest_find(const Work *work, Table *table, const Level *level);
+extern void newest_note(const Call *call, const Level *level);
+extern bool newest_find(const Call *call, Table *table, const Level *level);
 
 /* in record.c */
-extern void		   outbox_append(Work *work, OutboxRecord *record);
+extern void		   outbox_append(Call *call, OutboxRecord *record);
 extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern void		   outbox_record_to_utf8(OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
@@ -723,22 +747,22 @@ extern Outcome payment_success(Work *work, Message *message, Order *order);
 /* in order_difference.c */
 extern bool	 differs_lines(const Order *order, List *told);
 extern char *differs_json(const Message *message, const Order *order);
-extern List *differs_part(Work *work, const Order *order, List *told,
+extern List *differs_part(Call *call, const Order *order, List *told,
 						  bool *differs);
 
 /* in outbox/rotation.c */
 extern void part_init(void);
-extern Oid	part_lock(Work *work);
+extern Oid	part_lock(Call *call);
 
 /* in fingerprint.c */
 extern const char *fingerprint(int64 time_ms, const bytea *key,
 							   const bytea *value, const bytea *headers);
 
 /* in inbox/partition.c */
-extern void	   partitions_move(Work *work, List *messages);
-extern bool	   partition_is_behind(Work *work, const Message *message);
-extern bool	   partition_is_behind_unnamed(Work *work, const Message *message);
-extern bool	   attempts_record(Work *work, List **messages);
+extern void	   partitions_move(Call *call, List *messages);
+extern bool	   partition_is_behind(Call *call, const Message *message);
+extern bool	   partition_is_behind_unnamed(Call *call, const Message *message);
+extern bool	   attempts_record(Call *call, List **messages);
 extern int	   attempts_max(const InboxOptions *options);
 extern Outcome attempts_exhausted(int started);
 extern void	   attempts_begin(const InboxOptions *options);
@@ -752,7 +776,7 @@ extern void refused_store(Work *work, const char *order_id, const char *reason);
 extern void refused_write(Work *work);
 
 /* in handler_registration.c */
-extern void				  user_handlers_find(Work *work, List *messages);
+extern void				  user_handlers_find(Call *call, List *messages);
 extern const UserHandler *user_handler_choose(const Message *message);
 extern Oid				  registered_role(const Message *message);
 extern Oid				  registered_function(const Message *message);
@@ -760,7 +784,7 @@ extern const char		 *registered_search_path(const Message *message);
 
 /* in reserved_topic.c */
 extern void topic_must_not_be_position(const char *topic);
-extern void topic_must_be_open(Work *work, const char *topic);
+extern void topic_must_be_open(Call *call, const char *topic);
 
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
@@ -818,43 +842,43 @@ extern void	  level_change(Work *work, Level *level, int64 on_hand_delta,
 						   const char *reference);
 extern void	  stock_link_event(Work *work, int first_movement,
 							   const pg_uuid_t *event_id);
-extern bool	  line_is_due(const Work *work, const Reservation *line);
-extern bool	  line_is_live(const Work *work, const Reservation *line);
-extern bool	  line_is_payable(const Work *work, const Reservation *line);
-extern void	  line_end(Work *work, Reservation *line, LineState state,
+extern bool	  line_is_due(const Call *call, const Reservation *line);
+extern bool	  line_is_live(const Call *call, const Reservation *line);
+extern bool	  line_is_payable(const Call *call, const Reservation *line);
+extern void	  line_end(Call *call, Reservation *line, LineState state,
 					   const char *reason);
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
 extern void			order_add_line(Order *order, Reservation *line);
-extern bool			order_is_live(const Work *work, const Order *order);
+extern bool			order_is_live(const Call *call, const Order *order);
 
 /* in table.c */
 extern void	  table_init(void);
 extern Oid	  table_oid(const char *name); /* InvalidOid: none is ours */
-extern Table *table_use(Work *work, TableId id);
+extern Table *table_use(Call *call, TableId id);
 extern bool	  table_is_empty(Table *table);
-extern Oid	  table_sequence(Work *work, const char *name);
+extern Oid	  table_sequence(Call *call, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
-extern void			   table_insert(Work *work, Table *table);
-extern void			   table_update(Work *work, Table *table, ItemPointer tid);
-extern void			   table_update_columns(Work *work, Table *table, int n,
+extern void			   table_insert(Call *call, Table *table);
+extern void			   table_update(Call *call, Table *table, ItemPointer tid);
+extern void			   table_update_columns(Call *call, Table *table, int n,
 											const Change *changes);
-extern IndexScanDesc   table_scan_begin(Work *work, Table *table,
+extern IndexScanDesc   table_scan_begin(Call *call, Table *table,
 										const char *index, int nkeys,
 										ScanKey keys);
 extern bool			   table_scan_next(IndexScanDesc scan, Table *table);
 extern bool			   table_scan_back(IndexScanDesc scan, Table *table);
 extern void			   table_scan_end(Table *table, IndexScanDesc scan);
-extern bool table_find(Work *work, Table *table, const char *index, int nkeys,
+extern bool table_find(Call *call, Table *table, const char *index, int nkeys,
 					   ScanKey keys, ItemPointer tid);
-extern bool table_find_text(Work *work, Table *table, const char *index,
+extern bool table_find_text(Call *call, Table *table, const char *index,
 							const char *value, ItemPointer tid);
 extern bool table_lock_row(Table *table, ItemPointer tid);
 extern TM_Result table_try_lock_row(Table *table, ItemPointer tid);
 extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void	  table_delete(Table *table, ItemPointer tid);
 extern void	  table_conflict(void);
-extern void	  tables_close(Work *work);
+extern void	  tables_close(Call *call);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
 extern void	  row_put_text(TupleTableSlot *slot, AttrNumber column,
 						   const char *value);
@@ -869,9 +893,8 @@ extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
 
 /* in user_handler.c */
-extern void			  user_handler_init(void);
-extern const Message *user_handler_message(void);
-extern bool			  user_batch_is_over(const UserBatch *batch);
+extern void user_handler_init(void);
+extern bool user_batch_is_over(const UserBatch *batch);
 extern bool user_handler_apply(UserBatch *batch, const InboxOptions *options,
 							   Message *message);
 
@@ -882,9 +905,6 @@ extern void wakeup_at_commit(void);
 /* in work.c */
 extern void	  work_begin(Work *work, const char *function);
 extern void	  work_end(Work *work);
-extern void	  work_refresh_snapshot(void);
-extern void	  work_reset_trace(Work *work);
-extern bool	  is_traceparent(const char *id);
 extern Order *work_want_order(Work *work, const char *order_id);
 extern void	  work_lock_orders(Work *work);
 extern bool	  work_holds_line(Work *work, const Reservation *line);

@@ -47,26 +47,26 @@ refuse(const char *table, const char *column)
 
 /* How many columns the table was created with; all, where nothing says so. */
 static int
-created_with(Work *work, const char *name)
+created_with(Call *call, const char *name)
 {
-	Table		   *own = table_use(work, TABLE_OWN_COLUMNS);
+	Table		   *own = table_use(call, TABLE_OWN_COLUMNS);
 	ItemPointerData tid;
 
-	if (!table_find_text(work, own, "own_columns_pkey", name, &tid))
+	if (!table_find_text(call, own, "own_columns_pkey", name, &tid))
 		return MaxAttrNumber;
 	return row_get_int32(own->slot, OWN_COLUMNS);
 }
 
 /* Refuses a table that has got more columns. */
 void
-columns_check(Work *work, TableId id, const char *name, Relation rel)
+columns_check(Call *call, TableId id, const char *name, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	int		  own;
 
 	if (desc->natts == looked_at[id] || id == TABLE_OWN_COLUMNS)
 		return;
-	own = created_with(work, name);
+	own = created_with(call, name);
 	for (int i = own; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped)

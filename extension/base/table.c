@@ -107,7 +107,7 @@ table_init(void)
 
 /* Finds a relation of ours by its name, a string constant. */
 static Oid
-table_find_relation(Work *work, const char *name)
+table_find_relation(Call *call, const char *name)
 {
 	Oid oid;
 
@@ -116,9 +116,9 @@ table_find_relation(Work *work, const char *name)
 		if (known[i].name == name)
 			return known[i].oid;
 	}
-	if (!OidIsValid(work->schema))
-		work->schema = get_namespace_oid("pgstock_internal", false);
-	oid = get_relname_relid(name, work->schema);
+	if (!OidIsValid(call->schema))
+		call->schema = get_namespace_oid("pgstock_internal", false);
+	oid = get_relname_relid(name, call->schema);
 	if (!OidIsValid(oid))
 		ereport(
 			ERROR,
@@ -143,20 +143,20 @@ table_oid(const char *name)
 
 /* The table, open for reading and writing until the call ends. */
 Table *
-table_use(Work *work, TableId id)
+table_use(Call *call, TableId id)
 {
-	Table *table = &work->tables[id];
+	Table *table = &call->tables[id];
 
 	Assert(id < TABLE_COUNT);
 	if (table->rel == NULL)
 	{
 		if (id == TABLE_OUTBOX)
-			table->rel = table_open(part_lock(work), NoLock);
+			table->rel = table_open(part_lock(call), NoLock);
 		else
-			table->rel = table_open(table_find_relation(work, table_names[id]),
+			table->rel = table_open(table_find_relation(call, table_names[id]),
 									RowExclusiveLock);
 		table->slot = table_slot_create(table->rel, NULL);
-		columns_check(work, id, id == TABLE_OUTBOX ? "outbox" : table_names[id],
+		columns_check(call, id, id == TABLE_OUTBOX ? "outbox" : table_names[id],
 					  table->rel);
 	}
 	return table;
@@ -182,9 +182,9 @@ table_is_empty(Table *table)
  * for one that was drawn just now, and would leave out events.
  */
 Oid
-table_sequence(Work *work, const char *name)
+table_sequence(Call *call, const char *name)
 {
-	Oid				 oid = table_find_relation(work, name);
+	Oid				 oid = table_find_relation(call, name);
 	HeapTuple		 tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(oid));
 	Form_pg_sequence form;
 	bool			 as_made;
@@ -216,11 +216,11 @@ scan_close(IndexScanDesc scan)
 
 /* Closes what the call has used.  Locks stay until the transaction ends. */
 void
-tables_close(Work *work)
+tables_close(Call *call)
 {
 	for (int i = 0; i < TABLE_COUNT; i++)
 	{
-		Table *table = &work->tables[i];
+		Table *table = &call->tables[i];
 
 		if (table->rel == NULL)
 			continue;
@@ -232,17 +232,17 @@ tables_close(Work *work)
 		table_close(table->rel, NoLock);
 		memset(table, 0, sizeof(*table));
 	}
-	if (work->estate != NULL)
-		FreeExecutorState(work->estate);
-	work->estate = NULL;
+	if (call->estate != NULL)
+		FreeExecutorState(call->estate);
+	call->estate = NULL;
 }
 
 /* Opens the indexes for the call's first write. */
 static void
-table_open_indexes(Work *work, Table *table)
+table_open_indexes(Call *call, Table *table)
 {
-	if (work->estate == NULL)
-		work->estate = CreateExecutorState();
+	if (call->estate == NULL)
+		call->estate = CreateExecutorState();
 	if (table->target == NULL)
 	{
 		table->target = makeNode(ResultRelInfo);
@@ -273,11 +273,11 @@ table_new_row(Table *table)
 }
 
 static void
-table_do_insert(Work *work, Table *table)
+table_do_insert(Call *call, Table *table)
 {
 	simple_table_tuple_insert(table->rel, table->slot);
 	if (table->target->ri_NumIndices > 0)
-		compat_insert_index_tuples(table->target, table->slot, work->estate);
+		compat_insert_index_tuples(table->target, table->slot, call->estate);
 }
 
 /*
@@ -285,13 +285,13 @@ table_do_insert(Work *work, Table *table)
  * too old to show: a conflict to run again, not a mistake of the caller's.
  */
 static void
-table_insert_serializable(Work *work, Table *table)
+table_insert_serializable(Call *call, Table *table)
 {
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		table_do_insert(work, table);
+		table_do_insert(call, table);
 	}
 	PG_CATCH();
 	{
@@ -306,15 +306,15 @@ table_insert_serializable(Work *work, Table *table)
 
 /* Inserts the row that was filled in. */
 void
-table_insert(Work *work, Table *table)
+table_insert(Call *call, Table *table)
 {
 	CHECK_FOR_INTERRUPTS();
-	table_open_indexes(work, table);
+	table_open_indexes(call, table);
 	ExecStoreVirtualTuple(table->slot);
 	if (IsolationUsesXactSnapshot())
-		table_insert_serializable(work, table);
+		table_insert_serializable(call, table);
 	else
-		table_do_insert(work, table);
+		table_do_insert(call, table);
 }
 
 static bool
@@ -359,24 +359,24 @@ table_index_version(Table *table, EState *estate, TU_UpdateIndexes which)
 
 /* Writes what the table's slot holds over the row at tid. */
 static void
-table_overwrite(Work *work, Table *table, ItemPointer tid)
+table_overwrite(Call *call, Table *table, ItemPointer tid)
 {
 	TU_UpdateIndexes which;
 
 	CHECK_FOR_INTERRUPTS();
-	table_open_indexes(work, table);
+	table_open_indexes(call, table);
 	which = compat_update_tuple(table->rel, tid, table->slot,
 								GetActiveSnapshot());
 	if (which != TU_None)
-		table_index_version(table, work->estate, which);
+		table_index_version(table, call->estate, which);
 }
 
 /* Writes the row that was filled in over the one at tid, which we hold. */
 void
-table_update(Work *work, Table *table, ItemPointer tid)
+table_update(Call *call, Table *table, ItemPointer tid)
 {
 	ExecStoreVirtualTuple(table->slot);
-	table_overwrite(work, table, tid);
+	table_overwrite(call, table, tid);
 }
 
 /* Deletes the row at tid, which we hold. */
@@ -388,7 +388,7 @@ table_delete(Table *table, ItemPointer tid)
 
 /* Changes columns of the row in the table's slot, which we hold. */
 void
-table_update_columns(Work *work, Table *table, int n, const Change *changes)
+table_update_columns(Call *call, Table *table, int n, const Change *changes)
 {
 	TupleDesc		desc = RelationGetDescr(table->rel);
 	ItemPointerData tid = table->slot->tts_tid;
@@ -405,7 +405,7 @@ table_update_columns(Work *work, Table *table, int n, const Change *changes)
 	}
 	tuple = heap_modify_tuple(tuple, desc, values, nulls, replaced);
 	ExecForceStoreHeapTuple(tuple, table->slot, false);
-	table_overwrite(work, table, &tid);
+	table_overwrite(call, table, &tid);
 }
 
 /* Fills in a key on a text column; all of ours have the C collation. */
@@ -423,10 +423,10 @@ table_key_text(ScanKey key, AttrNumber column, const char *value)
  * scan that ended last is kept for the next one.
  */
 IndexScanDesc
-table_scan_begin(Work *work, Table *table, const char *index, int nkeys,
+table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 				 ScanKey keys)
 {
-	Oid			  oid = table_find_relation(work, index);
+	Oid			  oid = table_find_relation(call, index);
 	IndexScanDesc scan = table->idle;
 
 	CHECK_FOR_INTERRUPTS();
@@ -489,10 +489,10 @@ table_scan_end(Table *table, IndexScanDesc scan)
  * is used again.
  */
 bool
-table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
+table_find(Call *call, Table *table, const char *index, int nkeys, ScanKey keys,
 		   ItemPointer tid)
 {
-	IndexScanDesc scan = table_scan_begin(work, table, index, nkeys, keys);
+	IndexScanDesc scan = table_scan_begin(call, table, index, nkeys, keys);
 	bool		  found = table_scan_back(scan, table);
 
 	if (found)
@@ -507,13 +507,13 @@ table_find(Work *work, Table *table, const char *index, int nkeys, ScanKey keys,
 
 /* table_find by a key of one text column. */
 bool
-table_find_text(Work *work, Table *table, const char *index, const char *value,
+table_find_text(Call *call, Table *table, const char *index, const char *value,
 				ItemPointer tid)
 {
 	ScanKeyData key;
 
 	table_key_text(&key, 1, value);
-	return table_find(work, table, index, 1, &key, tid);
+	return table_find(call, table, index, 1, &key, tid);
 }
 
 /*

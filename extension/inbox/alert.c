@@ -28,18 +28,18 @@ enum
 };
 
 void
-alert_store(Work *work, const Message *message)
+alert_store(Call *call, const Message *message)
 {
-	Table		   *table = table_use(work, TABLE_ALERT);
+	Table		   *table = table_use(call, TABLE_ALERT);
 	TupleTableSlot *slot = table_new_row(table);
 
 	Assert(message->failed_id != 0);
 	row_put(slot, ALERT_ID,
 			Int64GetDatum(
-				nextval_internal(table_sequence(work, "alert_id"), false)));
+				nextval_internal(table_sequence(call, "alert_id"), false)));
 	row_put(slot, ALERT_FAILED_ID, Int64GetDatum(message->failed_id));
-	row_put(slot, ALERT_MADE_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, ALERT_MADE_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, ALERT_ATTEMPTS, Int32GetDatum(0));
-	row_put(slot, ALERT_NEXT_TRY_AT, TimestampTzGetDatum(work->now));
-	table_insert(work, table);
+	row_put(slot, ALERT_NEXT_TRY_AT, TimestampTzGetDatum(call->now));
+	table_insert(call, table);
 }

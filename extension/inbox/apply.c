@@ -52,17 +52,17 @@ enum
 
 /* Finds the row of the message that was the first of its name. */
 static bool
-inbox_find(Work *work, Table *table, const Message *message, ItemPointer tid)
+inbox_find(Call *call, Table *table, const Message *message, ItemPointer tid)
 {
 	ScanKeyData keys[2];
 
 	table_key_text(&keys[0], 1, message->event_id);
 	table_key_text(&keys[1], 2, message->source);
-	return table_find(work, table, "inbox_dedup", 2, keys, tid);
+	return table_find(call, table, "inbox_dedup", 2, keys, tid);
 }
 
 static void
-inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
+inbox_fill(Call *call, const Message *message, TupleTableSlot *slot,
 		   bool duplicate)
 {
 	const Outcome *outcome = &message->outcome;
@@ -79,7 +79,7 @@ inbox_fill(Work *work, const Message *message, TupleTableSlot *slot,
 	row_put_text(slot, INBOX_REASON,
 				 message->first ? message->first : outcome->reason);
 	row_put_text(slot, INBOX_TRACE_ID, message->trace_id);
-	row_put(slot, INBOX_RECEIVED_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, INBOX_RECEIVED_AT, TimestampTzGetDatum(call->now));
 	row_put_text(slot, INBOX_SOURCE, message->source);
 	row_put(slot, INBOX_VALUE_HASH, Int64GetDatum(name_value_hash(message)));
 }
@@ -92,26 +92,26 @@ is_result(const Message *message, const char *result)
 }
 
 static void
-inbox_insert(Work *work, const Message *message)
+inbox_insert(Call *call, const Message *message)
 {
-	Table *table = table_use(work, TABLE_INBOX);
+	Table *table = table_use(call, TABLE_INBOX);
 
-	inbox_fill(work, message, table_new_row(table),
+	inbox_fill(call, message, table_new_row(table),
 			   is_result(message, "duplicate"));
-	table_insert(work, table);
+	table_insert(call, table);
 }
 
 /* A message that waited has come to an end. */
 void
-inbox_finish(Work *work, const Message *message)
+inbox_finish(Call *call, const Message *message)
 {
-	Table		   *table = table_use(work, TABLE_INBOX);
+	Table		   *table = table_use(call, TABLE_INBOX);
 	ItemPointerData tid;
 
-	if (!inbox_find(work, table, message, &tid))
+	if (!inbox_find(call, table, message, &tid))
 		return; /* its row is beyond retention */
-	inbox_fill(work, message, table_new_row(table), false);
-	table_update(work, table, &tid);
+	inbox_fill(call, message, table_new_row(table), false);
+	table_update(call, table, &tid);
 }
 
 /* ---- The batch ---- */
@@ -128,7 +128,7 @@ name_compare(const ListCell *a, const ListCell *b)
 
 /* Locks the ids in their order. */
 static void
-lock_ids(Work *work, List *messages)
+lock_ids(Call *call, List *messages)
 {
 	List	 *sorted = list_copy(messages);
 	ListCell *cell;
@@ -136,7 +136,7 @@ lock_ids(Work *work, List *messages)
 	list_sort(sorted, name_compare);
 	foreach(cell, sorted)
 		lock_name(LOCK_CLASS_INBOX, name_as_text(lfirst(cell)));
-	work_refresh_snapshot();
+	call_refresh_snapshot();
 }
 
 static bool
@@ -173,9 +173,9 @@ set_duplicate(Message *message, const char *topic, int partition, int64 offset,
 
 /* Finds the messages whose id was seen before. */
 static void
-find_duplicates(Work *work, List *messages)
+find_duplicates(Call *call, List *messages)
 {
-	Table		   *table = table_use(work, TABLE_INBOX);
+	Table		   *table = table_use(call, TABLE_INBOX);
 	ListCell	   *cell;
 	ItemPointerData tid;
 
@@ -183,9 +183,9 @@ find_duplicates(Work *work, List *messages)
 	{
 		Message *message = lfirst(cell);
 
-		if (!inbox_find(work, table, message, &tid))
+		if (!inbox_find(call, table, message, &tid))
 		{
-			if (!partition_is_behind_unnamed(work, message))
+			if (!partition_is_behind_unnamed(call, message))
 				continue;
 			commit_fence_answer();
 			message->outcome = (Outcome){.result = "duplicate"};
@@ -202,7 +202,7 @@ find_duplicates(Work *work, List *messages)
 		 * duplicate then too, that row is another one than what was found.
 		 */
 		message->known = is_of_record(table->slot, message) ||
-						 partition_is_behind(work, message);
+						 partition_is_behind(call, message);
 	}
 }
 
@@ -379,7 +379,7 @@ lock_batch(Work *work, List *messages)
 void
 inbox_lock_messages(Work *work, List *messages)
 {
-	lock_ids(work, messages);
+	lock_ids(&work->call, messages);
 	lock_batch(work, messages);
 }
 
@@ -397,12 +397,12 @@ key_name(const Message *message)
 
 /* Whether the message must wait behind an earlier one of its key. */
 static bool
-must_queue(Work *work, const Message *message, const NameMap *waiting)
+must_queue(Call *call, const Message *message, const NameMap *waiting)
 {
 	if (message_has_key(message) && waiting->entries != NULL &&
 		name_map_find(waiting, key_name(message)) != NULL)
 		return true;
-	return failed_must_queue(work, message);
+	return failed_must_queue(call, message);
 }
 
 /* Sets a message's outcome; false if the batch is to end before it. */
@@ -412,7 +412,7 @@ decide(Work *work, const InboxOptions *options, UserBatch *batch,
 {
 	if (message->outcome.result != NULL)
 		return true;
-	if (must_queue(work, message, waiting))
+	if (must_queue(&work->call, message, waiting))
 	{
 		message->outcome =
 			(Outcome){.result = "waiting",
@@ -451,12 +451,12 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 		if (is_result(message, "waiting") && message_has_key(message))
 			name_map_put(&waiting, key_name(message), message);
 		if (is_result(message, "waiting") || is_result(message, "dead"))
-			failed_store(work, options, message, outcome);
+			failed_store(&work->call, options, message, outcome);
 		if (!message->known)
-			inbox_insert(work, message);
+			inbox_insert(&work->call, message);
 	}
 	Assert(messages != NIL);
-	partitions_move(work, messages);
+	partitions_move(&work->call, messages);
 	return messages;
 }
 
@@ -494,12 +494,12 @@ apply_alone(void *arg)
 	Work	 work;
 
 	work_begin(&work, "relay_apply()");
-	user_handlers_find(&work, one);
+	user_handlers_find(&work.call, one);
 	inbox_prepare(alone->options, message);
 	if (alone->careful != NULL)
 		careful_wait(alone->careful, message);
-	lock_ids(&work, one);
-	find_duplicates(&work, one);
+	lock_ids(&work.call, one);
+	find_duplicates(&work.call, one);
 	if (message->outcome.result == NULL && alone->sqlstate != NULL)
 	{
 		message->attempts = 1;
@@ -555,9 +555,9 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	Work		 work;
 
 	work_begin(&work, "relay_apply()");
-	user_handlers_find(&work, messages);
+	user_handlers_find(&work.call, messages);
 	messages = inbox_cut(messages);
-	if (options.count_attempts && !attempts_record(&work, &messages))
+	if (options.count_attempts && !attempts_record(&work.call, &messages))
 	{
 		work_end(&work);
 		return inbox_return_started(fcinfo, messages);
@@ -571,8 +571,8 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	prepare_all(&options, messages);
 	messages = inbox_cut_parsed(messages);
 	find_duplicates_in_batch(messages);
-	lock_ids(&work, messages);
-	find_duplicates(&work, messages);
+	lock_ids(&work.call, messages);
+	find_duplicates(&work.call, messages);
 	lock_batch(&work, messages);
 	if (messages != NIL)
 		messages = apply_batch(&work, &options, messages);

@@ -51,7 +51,7 @@ outcome_wait_for_order(void)
 
 /* Whether a line of the latest attempt is in that state; due is expired. */
 bool
-order_has(Work *work, const Order *order, LineState state)
+order_has(Call *call, const Order *order, LineState state)
 {
 	ListCell *cell;
 
@@ -60,7 +60,7 @@ order_has(Work *work, const Order *order, LineState state)
 		Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt &&
-			(line_is_due(work, line) ? LINE_EXPIRED : line->state) == state)
+			(line_is_due(call, line) ? LINE_EXPIRED : line->state) == state)
 			return true;
 	}
 	return false;
@@ -121,7 +121,7 @@ attempt_began_at(const Order *order)
 
 /* How an order ended that has no live line. */
 const char *
-order_end_reason(Work *work, const Order *order)
+order_end_reason(Call *call, const Order *order)
 {
 	static const struct
 	{
@@ -135,7 +135,7 @@ order_end_reason(Work *work, const Order *order)
 
 	for (int i = 0; i < lengthof(ends); i++)
 	{
-		if (order_has(work, order, ends[i].state))
+		if (order_has(call, order, ends[i].state))
 			return ends[i].reason;
 	}
 	elog(ERROR, "a live order has no reason for its end");
@@ -165,12 +165,12 @@ answer_again(Work *work, const Message *message, const Order *order)
 	commit_fence_answer();
 	event.user_id = line->user_id;
 	event.items = order_answers(work, order);
-	if (order_has(work, order, LINE_RESERVED))
+	if (order_has(&work->call, order, LINE_RESERVED))
 	{
 		event.type = "StockReserved";
 		event.expires_at = line->expires_at;
 	}
-	else if (order_has(work, order, LINE_CONFIRMED))
+	else if (order_has(&work->call, order, LINE_CONFIRMED))
 	{
 		event.type = "StockConfirmed";
 		event.payment_id = line->payment_id;
@@ -178,8 +178,8 @@ answer_again(Work *work, const Message *message, const Order *order)
 	else
 	{
 		event_emit_refusal(work, order->order_id, line->user_id,
-						   order_end_reason(work, order), event.items, true,
-						   event.differs);
+						   order_end_reason(&work->call, order), event.items,
+						   true, event.differs);
 		return outcome;
 	}
 	event_emit(work, &event);
@@ -257,7 +257,7 @@ message_is_stale(Work *work, const Message *message, const Order *order)
 
 /* The part that a message names, without what its verb does not act on. */
 static List *
-part_to_settle(Work *work, const Order *order, SettleVerb verb, List *part,
+part_to_settle(Call *call, const Order *order, SettleVerb verb, List *part,
 			   bool *live)
 {
 	List	 *items = NIL;
@@ -272,7 +272,7 @@ part_to_settle(Work *work, const Order *order, SettleVerb verb, List *part,
 
 		if (verb == SETTLE_RELEASE && line->state == LINE_CONFIRMED)
 			continue;
-		*live = *live || line_is_live(work, line);
+		*live = *live || line_is_live(call, line);
 		items = lappend(items, lfirst(cell));
 	}
 	return items;
@@ -293,10 +293,12 @@ give_back_part(Work *work, const Message *message, Order *order, Settle *settle)
 {
 	bool	differs;
 	bool	live;
-	List   *part = differs_part(work, order, message->told_lines, &differs);
+	List   *part = differs_part(&work->call, order, message->told_lines,
+								&differs);
 	Outcome outcome = outcome_applied();
 
-	settle->items = part_to_settle(work, order, settle->verb, part, &live);
+	settle->items = part_to_settle(&work->call, order, settle->verb, part,
+								   &live);
 	if (settle->items != NIL)
 		(void) settle_apply(work, settle, order);
 	if (!live)
@@ -312,7 +314,7 @@ give_back_part(Work *work, const Message *message, Order *order, Settle *settle)
 static Outcome
 give_back(Work *work, Message *message, Order *order, Settle *settle)
 {
-	bool live = order_is_live(work, order);
+	bool live = order_is_live(&work->call, order);
 
 	settle->reason = message->reason;
 	if (message->names_part && message->told_lines != NIL)
@@ -341,8 +343,8 @@ payment_failed(Work *work, Message *message, Order *order)
 		return nothing_to_give_back(work, order);
 	if (message_is_stale(work, message, order))
 		return outcome_skipped("stale");
-	if (!order_has(work, order, LINE_RESERVED) &&
-		order_has(work, order, LINE_CONFIRMED))
+	if (!order_has(&work->call, order, LINE_RESERVED) &&
+		order_has(&work->call, order, LINE_CONFIRMED))
 	{
 		commit_fence_answer();
 		return outcome_skipped("confirmed");
@@ -359,7 +361,7 @@ order_cancelled(Work *work, Message *message, Order *order)
 		return nothing_to_give_back(work, order);
 	if (message_is_stale(work, message, order))
 		return outcome_skipped("stale");
-	if (order_has(work, order, LINE_CONFIRMED))
+	if (order_has(&work->call, order, LINE_CONFIRMED))
 		settle.verb = SETTLE_ROLLBACK;
 	return give_back(work, message, order, &settle);
 }
@@ -425,17 +427,17 @@ handler_apply(Work *work, Message *message)
 	Outcome		   outcome;
 
 	Assert(handler != NULL && order != NULL && message->poison == NULL);
-	work->causation_id = message->event_id;
-	work->attributes = message->attributes;
+	work->call.causation_id = message->event_id;
+	work->call.attributes = message->attributes;
 	if (message->trace_id != NULL)
 	{
-		work->trace_id = message->trace_id;
-		work->traceparent = message->traceparent;
+		work->call.trace_id = message->trace_id;
+		work->call.traceparent = message->traceparent;
 	}
 	outcome = handler->apply(work, message, order);
 	if (outcome.reason == NULL && strcmp(outcome.result, "applied") == 0)
 		outcome.reason = message->remark;
-	work_reset_trace(work);
+	call_reset_trace(&work->call);
 	return outcome;
 }
 

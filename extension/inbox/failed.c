@@ -198,7 +198,7 @@ failed_classify(const InboxOptions *options, const Message *message,
 
 /* When a waiting message is tried next. */
 static TimestampTz
-next_try(Work *work, const InboxOptions *options, const Message *message,
+next_try(Call *call, const InboxOptions *options, const Message *message,
 		 const Outcome *outcome)
 {
 	int	  i = message->attempts - 1;
@@ -211,7 +211,7 @@ next_try(Work *work, const InboxOptions *options, const Message *message,
 		Assert(i >= 0 && i < options->retry_count);
 		delay_ms = options->retry_delays_ms[i];
 	}
-	return work->now + delay_ms * 1000;
+	return call->now + delay_ms * 1000;
 }
 
 /* ---- The dead letter ---- */
@@ -229,7 +229,7 @@ header_add(List *headers, const char *name, const char *value)
 
 /* To the message's own headers: what happened, by the names of KIP-1191. */
 static List *
-dead_headers(Work *work, const InboxOptions *options, const Message *message,
+dead_headers(Call *call, const InboxOptions *options, const Message *message,
 			 const Outcome *outcome, List *headers)
 {
 	headers = header_add(headers, "__dlq.errors.topic", message->topic);
@@ -246,7 +246,7 @@ dead_headers(Work *work, const InboxOptions *options, const Message *message,
 							 outcome->sqlstate);
 	headers = header_add(headers, "__dlq.errors.class", outcome->error_class);
 	return header_add(headers, "__dlq.errors.failed.time",
-					  event_time(work->now));
+					  event_time(call->now));
 }
 
 /*
@@ -254,7 +254,7 @@ dead_headers(Work *work, const InboxOptions *options, const Message *message,
  * in the archive, and a record of headers alone says where it came from.
  */
 static void
-dead_letter(Work *work, const InboxOptions *options, const Message *message,
+dead_letter(Call *call, const InboxOptions *options, const Message *message,
 			Outcome *outcome)
 {
 	OutboxRecord record = {
@@ -265,7 +265,7 @@ dead_letter(Work *work, const InboxOptions *options, const Message *message,
 
 	event_new_id(&record.event_id);
 	record.headers = headers_pack(
-		dead_headers(work, options, message, outcome,
+		dead_headers(call, options, message, outcome,
 					 headers_unpack(message->headers)));
 	if (message->key != NULL)
 	{
@@ -283,7 +283,7 @@ dead_letter(Work *work, const InboxOptions *options, const Message *message,
 			->reason = psprintf("%s; it is too large for the dead letter topic",
 								outcome->reason);
 		record.headers = headers_pack(
-			dead_headers(work, options, message, outcome, NIL));
+			dead_headers(call, options, message, outcome, NIL));
 		record.payload = NULL;
 		record.payload_len = 0;
 	}
@@ -293,7 +293,7 @@ dead_letter(Work *work, const InboxOptions *options, const Message *message,
 		record.key_len = 0;
 		record.is_minimal = true;
 	}
-	outbox_append(work, &record);
+	outbox_append(call, &record);
 }
 
 /* ---- The row ---- */
@@ -350,7 +350,7 @@ same_text(const char *a, const char *b)
  * for its order fails each second.  The first ones say most, and the last.
  */
 static void
-note_failure(Work *work, Message *message, const Outcome *outcome)
+note_failure(Call *call, Message *message, const Outcome *outcome)
 {
 	const Outcome *last = &message->failure;
 
@@ -361,7 +361,7 @@ note_failure(Work *work, Message *message, const Outcome *outcome)
 	if (list_length(message->failures) == FAILURES_MAX)
 		message->failures = list_delete_last(message->failures);
 	message->failures = lappend(message->failures,
-								psprintf("%s %s%s%s: %s", event_time(work->now),
+								psprintf("%s %s%s%s: %s", event_time(call->now),
 										 outcome->error_class,
 										 outcome->sqlstate ? " " : "",
 										 outcome->sqlstate ? outcome->sqlstate
@@ -414,7 +414,7 @@ row_read_failure(TupleTableSlot *slot, Message *message)
 }
 
 static void
-row_fill(Work *work, const InboxOptions *options, const Message *message,
+row_fill(Call *call, const InboxOptions *options, const Message *message,
 		 const Outcome *outcome, TupleTableSlot *slot)
 {
 	const char *state = row_state(outcome);
@@ -445,9 +445,9 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	if (strcmp(state, "waiting") == 0 &&
 		strcmp(outcome->error_class, "queue") != 0)
 		row_put(slot, FAILED_NEXT_RETRY_AT,
-				TimestampTzGetDatum(next_try(work, options, message, outcome)));
+				TimestampTzGetDatum(next_try(call, options, message, outcome)));
 	if (strcmp(state, "archived") == 0)
-		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(work->now));
+		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(call->now));
 	else if (message->archived_at != 0 && message->archived_at != DT_NOBEGIN)
 		row_put(slot, FAILED_ARCHIVED_AT,
 				TimestampTzGetDatum(message->archived_at));
@@ -455,45 +455,45 @@ row_fill(Work *work, const InboxOptions *options, const Message *message,
 	if (strcmp(state, "retried") == 0)
 	{
 		row_put(slot, FAILED_HANDLED, BoolGetDatum(true));
-		row_put(slot, FAILED_HANDLED_AT, TimestampTzGetDatum(work->now));
-		row_put_text(slot, FAILED_HANDLED_BY, work->actor);
+		row_put(slot, FAILED_HANDLED_AT, TimestampTzGetDatum(call->now));
+		row_put_text(slot, FAILED_HANDLED_BY, call->actor);
 	}
 }
 
 /* Stores a failure, or how it ended; a dead message's dead letter and alert. */
 void
-failed_store(Work *work, const InboxOptions *options, Message *message,
+failed_store(Call *call, const InboxOptions *options, Message *message,
 			 Outcome *outcome)
 {
-	Table *table = table_use(work, TABLE_FAILED_EVENT);
+	Table *table = table_use(call, TABLE_FAILED_EVENT);
 	bool   is_new = message->failed_id == 0;
 
 	/* An error repeats data: it may be of any length, and no text at all. */
 	if (outcome->reason != NULL)
 		outcome->reason = text_for_people(outcome->reason);
 	if (outcome->error_class != NULL)
-		note_failure(work, message, outcome);
+		note_failure(call, message, outcome);
 	if (strcmp(outcome->result, "dead") == 0)
 	{
 		Assert(outcome->reason != NULL && outcome->error_class != NULL);
 		/* Waiting for its order was not counted, but this was a try. */
 		message->attempts = Max(1, message->attempts + message->started);
-		dead_letter(work, options, message, outcome);
+		dead_letter(call, options, message, outcome);
 	}
 	if (is_new)
 	{
-		message->failed_id = nextval_internal(table_sequence(work,
+		message->failed_id = nextval_internal(table_sequence(call,
 															 "failed_event_id"),
 											  false);
-		message->first_failed_at = work->now;
+		message->first_failed_at = call->now;
 	}
-	row_fill(work, options, message, outcome, table_new_row(table));
+	row_fill(call, options, message, outcome, table_new_row(table));
 	if (is_new)
-		table_insert(work, table);
+		table_insert(call, table);
 	else
-		table_update(work, table, &message->failed_tid);
+		table_update(call, table, &message->failed_tid);
 	if (options->alert && strcmp(outcome->result, "dead") == 0)
-		alert_store(work, message);
+		alert_store(call, message);
 }
 
 /* ---- Messages that queue behind one of their key ---- */
@@ -502,7 +502,7 @@ failed_store(Work *work, const InboxOptions *options, Message *message,
 
 /* A scan of the waiting messages of a topic and key, by id. */
 static IndexScanDesc
-waiting_scan(Work *work, Table *table, const Message *message)
+waiting_scan(Call *call, Table *table, const Message *message)
 {
 	ScanKeyData keys[2];
 
@@ -510,15 +510,15 @@ waiting_scan(Work *work, Table *table, const Message *message)
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,
 				DirectFunctionCall1(sha256_bytea,
 									PointerGetDatum(message->key)));
-	return table_scan_begin(work, table, "failed_event_waiting", 2, keys);
+	return table_scan_begin(call, table, "failed_event_waiting", 2, keys);
 }
 
 /* Whether an earlier message of the same topic and key waits. */
 static bool
-earlier_waits(Work *work, const Message *message)
+earlier_waits(Call *call, const Message *message)
 {
-	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
-	IndexScanDesc scan = waiting_scan(work, table, message);
+	Table		 *table = table_use(call, TABLE_FAILED_EVENT);
+	IndexScanDesc scan = waiting_scan(call, table, message);
 	bool		  waits;
 
 	waits = table_scan_next(scan, table) &&
@@ -545,33 +545,33 @@ lock_key(const Message *message)
 
 /* Whether the message must queue; if so, its key stays locked. */
 bool
-failed_must_queue(Work *work, const Message *message)
+failed_must_queue(Call *call, const Message *message)
 {
-	if (!message_has_key(message) || !earlier_waits(work, message))
+	if (!message_has_key(message) || !earlier_waits(call, message))
 		return false;
 	lock_key(message);
-	work_refresh_snapshot();
-	return earlier_waits(work, message);
+	call_refresh_snapshot();
+	return earlier_waits(call, message);
 }
 
 /* Takes a message that queues off the clock: it will be woken. */
 void
-failed_queue(Work *work, Message *message)
+failed_queue(Call *call, Message *message)
 {
 	const Change never = {FAILED_NEXT_RETRY_AT, .isnull = true};
 
-	if (failed_lock(work, message))
-		table_update_columns(work, &work->tables[TABLE_FAILED_EVENT], 1,
+	if (failed_lock(call, message))
+		table_update_columns(call, &call->tables[TABLE_FAILED_EVENT], 1,
 							 &never);
 }
 
 /* A message has ended: the next one of its key is due. */
 void
-failed_wake_next(Work *work, const Message *message)
+failed_wake_next(Call *call, const Message *message)
 {
-	Table		   *table = table_use(work, TABLE_FAILED_EVENT);
+	Table		   *table = table_use(call, TABLE_FAILED_EVENT);
 	IndexScanDesc	scan;
-	const Change	now = {FAILED_NEXT_RETRY_AT, TimestampTzGetDatum(work->now),
+	const Change	now = {FAILED_NEXT_RETRY_AT, TimestampTzGetDatum(call->now),
 						   false};
 	ItemPointerData tid;
 	bool			found = false;
@@ -579,14 +579,14 @@ failed_wake_next(Work *work, const Message *message)
 	if (!message_has_key(message))
 		return;
 	lock_key(message);
-	work_refresh_snapshot();
-	scan = waiting_scan(work, table, message);
+	call_refresh_snapshot();
+	scan = waiting_scan(call, table, message);
 	while (!found && table_scan_next(scan, table))
 		found = row_get_int64(table->slot, FAILED_ID) != message->failed_id;
 	tid = table->slot->tts_tid;
 	table_scan_end(table, scan);
 	if (found && table_lock_row(table, &tid))
-		table_update_columns(work, table, 1, &now);
+		table_update_columns(call, table, 1, &now);
 }
 
 /* ---- Reading ---- */
@@ -627,16 +627,16 @@ row_read(TupleTableSlot *slot)
 
 /* The waiting messages whose time has come, the longest due first. */
 List *
-failed_due(Work *work, int max_rows)
+failed_due(Call *call, int max_rows)
 {
-	Table		 *table = table_use(work, TABLE_FAILED_EVENT);
+	Table		 *table = table_use(call, TABLE_FAILED_EVENT);
 	ScanKeyData	  key;
 	IndexScanDesc scan;
 	List		 *due = NIL;
 
 	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(work->now));
-	scan = table_scan_begin(work, table, "failed_event_due", 1, &key);
+				TimestampTzGetDatum(call->now));
+	scan = table_scan_begin(call, table, "failed_event_due", 1, &key);
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
 		due = lappend(due, row_read(table->slot));
 	table_scan_end(table, scan);
@@ -645,14 +645,14 @@ failed_due(Work *work, int max_rows)
 
 /* Finds and locks the row of a message. */
 static bool
-lock_row(Work *work, Message *message)
+lock_row(Call *call, Message *message)
 {
-	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
+	Table	   *table = table_use(call, TABLE_FAILED_EVENT);
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(message->failed_id));
-	return table_find(work, table, "failed_event_pkey", 1, &key,
+	return table_find(call, table, "failed_event_pkey", 1, &key,
 					  &message->failed_tid) &&
 		   table_lock_row(table, &message->failed_tid);
 }
@@ -662,9 +662,9 @@ lock_row(Work *work, Message *message)
  * its own message, or deleted it.  Then the message gets a new row.
  */
 void
-failed_lock_again(Work *work, Message *message)
+failed_lock_again(Call *call, Message *message)
 {
-	if (!lock_row(work, message))
+	if (!lock_row(call, message))
 		message->failed_id = 0;
 }
 
@@ -673,18 +673,18 @@ failed_lock_again(Work *work, Message *message)
  * an earlier try of the same call may have woken it.
  */
 bool
-failed_lock(Work *work, Message *message)
+failed_lock(Call *call, Message *message)
 {
-	Table *table = table_use(work, TABLE_FAILED_EVENT);
+	Table *table = table_use(call, TABLE_FAILED_EVENT);
 
-	if (!lock_row(work, message))
+	if (!lock_row(call, message))
 		return false;
 	/* Another relay may have tried it while we waited. */
 	message->attempts = row_get_int32(table->slot, FAILED_ATTEMPTS);
 	row_read_failure(table->slot, message);
 	return strcmp(row_get_text(table->slot, FAILED_STATE), "waiting") == 0 &&
 		   row_get_time(table->slot, FAILED_NEXT_RETRY_AT, DT_NOBEGIN) <=
-			   work->now;
+			   call->now;
 }
 
 /*
@@ -692,10 +692,10 @@ failed_lock(Work *work, Message *message)
  * why); false if some were not, and the caller is to commit and come again.
  */
 bool
-failed_record_tries(Work *work, List *messages)
+failed_record_tries(Call *call, List *messages)
 {
 	static bool first_look = true;
-	Table	   *table = table_use(work, TABLE_FAILED_EVENT);
+	Table	   *table = table_use(call, TABLE_FAILED_EVENT);
 	bool		recorded = true;
 	ListCell   *cell;
 
@@ -710,9 +710,9 @@ failed_record_tries(Work *work, List *messages)
 
 		if (message->recorded ||
 			(message->user_handlers == NIL && !first_look && !message->alone) ||
-			!failed_lock(work, message))
+			!failed_lock(call, message))
 			continue;
-		table_update_columns(work, table, lengthof(begun), begun);
+		table_update_columns(call, table, lengthof(begun), begun);
 		recorded = false;
 	}
 	if (recorded && messages != NIL)

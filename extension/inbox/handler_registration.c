@@ -97,9 +97,9 @@ handler_function(const char *name)
 
 /* The handlers of a topic, a List of UserHandler. */
 static List *
-topic_handlers(Work *work, const char *topic)
+topic_handlers(Call *call, const char *topic)
 {
-	Table		 *table = table_use(work, TABLE_USER_HANDLER);
+	Table		 *table = table_use(call, TABLE_USER_HANDLER);
 	List		 *handlers = NIL;
 	ScanKeyData	  key;
 	IndexScanDesc scan;
@@ -108,7 +108,7 @@ topic_handlers(Work *work, const char *topic)
 	if (table_is_empty(table))
 		return NIL;
 	table_key_text(&key, 1, topic);
-	scan = table_scan_begin(work, table, "user_handler_pkey", 1, &key);
+	scan = table_scan_begin(call, table, "user_handler_pkey", 1, &key);
 	while (table_scan_next(scan, table))
 	{
 		UserHandler *handler = palloc(sizeof(UserHandler));
@@ -130,7 +130,7 @@ topic_handlers(Work *work, const char *topic)
 
 /* Gives each message the handlers of its topic. */
 void
-user_handlers_find(Work *work, List *messages)
+user_handlers_find(Call *call, List *messages)
 {
 	const Message *last = NULL;
 	ListCell	  *cell;
@@ -142,7 +142,7 @@ user_handlers_find(Work *work, List *messages)
 		if (last != NULL && strcmp(last->topic, message->topic) == 0)
 			message->user_handlers = last->user_handlers;
 		else
-			message->user_handlers = topic_handlers(work, message->topic);
+			message->user_handlers = topic_handlers(call, message->topic);
 		last = message;
 	}
 }
@@ -257,20 +257,20 @@ registered_search_path(const Message *message)
 
 /* Puts a handler into the table, or takes it out of it. */
 static void
-handler_store(Work *work, const char *topic, const char *event_type,
+handler_store(Call *call, const char *topic, const char *event_type,
 			  const UserHandler *handler)
 {
-	Table		   *table = table_use(work, TABLE_USER_HANDLER);
+	Table		   *table = table_use(call, TABLE_USER_HANDLER);
 	ScanKeyData		keys[2];
 	ItemPointerData tid;
 	bool			found;
 	TupleTableSlot *slot;
 
 	lock_name(LOCK_CLASS_HANDLER, topic);
-	work_refresh_snapshot();
+	call_refresh_snapshot();
 	table_key_text(&keys[0], 1, topic);
 	table_key_text(&keys[1], 2, event_type);
-	found = table_find(work, table, "user_handler_pkey", 2, keys, &tid) &&
+	found = table_find(call, table, "user_handler_pkey", 2, keys, &tid) &&
 			table_lock_row(table, &tid);
 	if (handler == NULL)
 	{
@@ -293,23 +293,23 @@ handler_store(Work *work, const char *topic, const char *event_type,
 	row_put(slot, HANDLER_SYSTEM_ID, Int64GetDatum(handler->system_id));
 	row_put(slot, HANDLER_DATABASE, ObjectIdGetDatum(handler->database));
 	if (found)
-		table_update(work, table, &tid);
+		table_update(call, table, &tid);
 	else
-		table_insert(work, table);
+		table_insert(call, table);
 }
 
 static void
-audit(Work *work, const char *action, const char *target, const char *reason)
+audit(Call *call, const char *action, const char *target, const char *reason)
 {
-	Table		   *table = table_use(work, TABLE_ADMIN_ACTION);
+	Table		   *table = table_use(call, TABLE_ADMIN_ACTION);
 	TupleTableSlot *slot = table_new_row(table);
 
-	row_put(slot, 1, TimestampTzGetDatum(work->now));
-	row_put_text(slot, 2, work->actor);
+	row_put(slot, 1, TimestampTzGetDatum(call->now));
+	row_put_text(slot, 2, call->actor);
 	row_put_text(slot, 3, action);
 	row_put_text(slot, 4, target);
 	row_put_text(slot, 5, reason);
-	table_insert(work, table);
+	table_insert(call, table);
 }
 
 /* What the name of a function stands for, and who registers it where. */
@@ -342,7 +342,7 @@ pgstock_register_handler(PG_FUNCTION_ARGS)
 	char *event_type = PG_ARGISNULL(2) ? "" : args_id(fcinfo, 2, "event_type");
 	const char	*fault = outbox_topic_fault(topic);
 	UserHandler *handler = NULL;
-	Work		 work;
+	Call		 call;
 
 	if (fault != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -350,11 +350,11 @@ pgstock_register_handler(PG_FUNCTION_ARGS)
 	if (name != NULL)
 		handler = handler_from_name(name,
 									get_func_namespace(fcinfo->flinfo->fn_oid));
-	work_begin(&work, "register_handler()");
-	handler_store(&work, topic, event_type, handler);
-	audit(&work, "register_handler",
+	call_begin(&call, "register_handler()");
+	handler_store(&call, topic, event_type, handler);
+	audit(&call, "register_handler",
 		  event_type[0] ? psprintf("%s %s", topic, event_type) : topic,
 		  handler ? handler->function : "removed");
-	work_end(&work);
+	call_end(&call);
 	PG_RETURN_VOID();
 }

@@ -522,10 +522,11 @@ parse_headers(Message *message, List *headers)
 	message->traceparent = name_header(headers, "traceparent");
 	if (message->traceparent == NULL)
 		message->traceparent = name_header(headers, "ce_traceparent");
-	if (message->traceparent != NULL && !is_traceparent(message->traceparent))
+	if (message->traceparent != NULL &&
+		!traceparent_is_valid(message->traceparent))
 		message->traceparent = NULL;
 	if (message->traceparent != NULL)
-		message->trace_id = pnstrdup(message->traceparent + 3, 32);
+		message->trace_id = traceparent_trace_id(message->traceparent);
 }
 
 /* Only what names the message: its value may be what ends the process. */

@@ -155,7 +155,7 @@ differs_json(const Message *message, const Order *order)
  * more of one than there is: that differs, and is not given back.
  */
 List *
-differs_part(Work *work, const Order *order, List *told, bool *differs)
+differs_part(Call *call, const Order *order, List *told, bool *differs)
 {
 	List	 *part = NIL;
 	ListCell *cell;

@@ -126,7 +126,7 @@ stretches(List *messages)
 
 /* Finds a partition's row in a table whose key it is. */
 static bool
-find_partition(Work *work, Table *table, const char *index,
+find_partition(Call *call, Table *table, const char *index,
 			   const Message *message, ItemPointer tid)
 {
 	ScanKeyData keys[2];
@@ -134,21 +134,21 @@ find_partition(Work *work, Table *table, const char *index,
 	table_key_text(&keys[0], 1, message->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(message->partition));
-	return table_find(work, table, index, 2, keys, tid);
+	return table_find(call, table, index, 2, keys, tid);
 }
 
 /* Finds and locks it. */
 static bool
-lock_partition(Work *work, Table *table, const char *index,
+lock_partition(Call *call, Table *table, const char *index,
 			   const Message *message, ItemPointer tid)
 {
-	if (!find_partition(work, table, index, message, tid))
+	if (!find_partition(call, table, index, message, tid))
 	{
 		/* Of two batches one makes the row and the other finds it. */
 		lock_name(LOCK_CLASS_OFFSET,
 				  psprintf("%s\t%d", message->topic, message->partition));
-		work_refresh_snapshot();
-		if (!find_partition(work, table, index, message, tid))
+		call_refresh_snapshot();
+		if (!find_partition(call, table, index, message, tid))
 			return false;
 	}
 	return table_lock_row(table, tid);
@@ -161,12 +161,12 @@ lock_partition(Work *work, Table *table, const char *index,
  * relay that was cut off from its group may come with what another one has.
  */
 bool
-partition_is_behind(Work *work, const Message *message)
+partition_is_behind(Call *call, const Message *message)
 {
-	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	Table		   *table = table_use(call, TABLE_INBOX_OFFSET);
 	ItemPointerData tid;
 
-	return find_partition(work, table, "inbox_offset_pkey", message, &tid) &&
+	return find_partition(call, table, "inbox_offset_pkey", message, &tid) &&
 		   row_get_int64(table->slot, OFFSET_NEXT) > message->offset;
 }
 
@@ -176,11 +176,11 @@ partition_is_behind(Work *work, const Message *message)
  * under its own name: then it has its row.
  */
 bool
-partition_is_behind_unnamed(Work *work, const Message *message)
+partition_is_behind_unnamed(Call *call, const Message *message)
 {
 	return message->outcome.error_class != NULL &&
 		   strcmp(message->outcome.error_class, "crash") == 0 &&
-		   partition_is_behind(work, message);
+		   partition_is_behind(call, message);
 }
 
 static Change
@@ -209,7 +209,7 @@ heir_is_old(TimestampTz since, TimestampTz now)
  * witness; and its heir, which gets old enough meanwhile.
  */
 static int
-witness_changes(const Work *work, TupleTableSlot *row, Change *changes)
+witness_changes(const Call *call, TupleTableSlot *row, Change *changes)
 {
 	int64		last_offset = row_get_int64(row, OFFSET_NEXT) - 1;
 	char	   *last = row_get_text(row, OFFSET_FINGERPRINT);
@@ -217,7 +217,7 @@ witness_changes(const Work *work, TupleTableSlot *row, Change *changes)
 	TimestampTz since = row_get_time(row, OFFSET_HEIR_SINCE, 0);
 	int			n = 0;
 
-	if (last == NULL || (heir != NULL && !heir_is_old(since, work->now)))
+	if (last == NULL || (heir != NULL && !heir_is_old(since, call->now)))
 		return 0;
 	changes[n++] = change_int64(OFFSET_WITNESS_OFFSET,
 								heir ? row_get_int64(row, OFFSET_HEIR_OFFSET)
@@ -225,12 +225,12 @@ witness_changes(const Work *work, TupleTableSlot *row, Change *changes)
 	changes[n++] = change_text(OFFSET_WITNESS, heir ? heir : last);
 	changes[n++] = change_int64(OFFSET_HEIR_OFFSET, last_offset);
 	changes[n++] = change_text(OFFSET_HEIR, last);
-	changes[n++] = change_int64(OFFSET_HEIR_SINCE, work->now);
+	changes[n++] = change_int64(OFFSET_HEIR_SINCE, call->now);
 	return n;
 }
 
 static void
-offset_insert(Work *work, Table *table, const Message *last)
+offset_insert(Call *call, Table *table, const Message *last)
 {
 	TupleTableSlot *slot = table_new_row(table);
 
@@ -238,30 +238,30 @@ offset_insert(Work *work, Table *table, const Message *last)
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
 	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
 	row_put_text(slot, OFFSET_FINGERPRINT, last->fingerprint);
-	table_insert(work, table);
+	table_insert(call, table);
 }
 
 static void
-offset_store(Work *work, const Stretch *stretch)
+offset_store(Call *call, const Stretch *stretch)
 {
-	Table		   *table = table_use(work, TABLE_INBOX_OFFSET);
+	Table		   *table = table_use(call, TABLE_INBOX_OFFSET);
 	const Message  *last = stretch->last;
 	ItemPointerData tid;
 	Change			changes[7];
 	int				n;
 
-	if (!lock_partition(work, table, "inbox_offset_pkey", last, &tid))
+	if (!lock_partition(call, table, "inbox_offset_pkey", last, &tid))
 	{
-		offset_insert(work, table, last);
+		offset_insert(call, table, last);
 		return;
 	}
 	if (!stretch->is_news &&
 		row_get_int64(table->slot, OFFSET_NEXT) > last->offset)
 		return;
-	n = witness_changes(work, table->slot, changes);
+	n = witness_changes(call, table->slot, changes);
 	changes[n++] = change_int64(OFFSET_NEXT, last->offset + 1);
 	changes[n++] = change_text(OFFSET_FINGERPRINT, last->fingerprint);
-	table_update_columns(work, table, n, changes);
+	table_update_columns(call, table, n, changes);
 }
 
 /*
@@ -269,12 +269,12 @@ offset_store(Work *work, const Stretch *stretch)
  * a topic may have been made anew; but not for what others have brought already.
  */
 void
-partitions_move(Work *work, List *messages)
+partitions_move(Call *call, List *messages)
 {
 	ListCell *cell;
 
 	foreach(cell, stretches(messages))
-		offset_store(work, lfirst(cell));
+		offset_store(call, lfirst(cell));
 }
 
 /* ---- Tries that were begun ---- */
@@ -409,13 +409,13 @@ typedef struct Attempt
  * alone, and how often it was begun.
  */
 static void
-attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
+attempt_look(Call *call, const Stretch *stretch, Attempt *attempt)
 {
-	Table	*table = table_use(work, TABLE_INBOX_ATTEMPT);
+	Table	*table = table_use(call, TABLE_INBOX_ATTEMPT);
 	Message *first = stretch->first;
 
 	*attempt = (Attempt){.suspect_to = -1};
-	attempt->found = lock_partition(work, table, "inbox_attempt_pkey", first,
+	attempt->found = lock_partition(call, table, "inbox_attempt_pkey", first,
 									&attempt->tid);
 	if (attempt->found)
 	{
@@ -441,14 +441,14 @@ attempt_look(Work *work, const Stretch *stretch, Attempt *attempt)
 
 /* Sees to it that the try of a stretch is on record; false if it was not. */
 static bool
-attempt_record(Work *work, const Stretch *stretch)
+attempt_record(Call *call, const Stretch *stretch)
 {
-	Table		   *table = table_use(work, TABLE_INBOX_ATTEMPT);
+	Table		   *table = table_use(call, TABLE_INBOX_ATTEMPT);
 	const Message  *first = stretch->first;
 	Attempt			attempt;
 	TupleTableSlot *slot;
 
-	attempt_look(work, stretch, &attempt);
+	attempt_look(call, stretch, &attempt);
 	if (attempt.mine ||
 		(attempt.lives && own(first)->recorded_at == first->offset))
 	{
@@ -464,13 +464,13 @@ attempt_record(Work *work, const Stretch *stretch)
 	row_put(slot, ATTEMPT_STARTED, Int32GetDatum(attempt.started + 1));
 	row_put(slot, ATTEMPT_PROCESS, Int64GetDatum(attempts_process()));
 	row_put(slot, ATTEMPT_SUSPECT_TO, Int64GetDatum(attempt.suspect_to));
-	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, ATTEMPT_STARTED_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, ATTEMPT_SESSION, Int64GetDatum(session_id()));
 	own(first)->recorded_at = first->offset;
 	if (attempt.found)
-		table_update(work, table, &attempt.tid);
+		table_update(call, table, &attempt.tid);
 	else
-		table_insert(work, table);
+		table_insert(call, table);
 	return false;
 }
 
@@ -488,7 +488,7 @@ attempt_is_noted(const Stretch *stretch)
  * again.  Of what is cut off no try begins, so none is counted.
  */
 bool
-attempts_record(Work *work, List **messages)
+attempts_record(Call *call, List **messages)
 {
 	bool	  recorded = true;
 	Attempt	  attempt;
@@ -497,13 +497,13 @@ attempts_record(Work *work, List **messages)
 	foreach(cell, stretches(*messages))
 	{
 		if (attempt_is_noted(lfirst(cell)))
-			attempt_look(work, lfirst(cell), &attempt);
+			attempt_look(call, lfirst(cell), &attempt);
 	}
 	*messages = inbox_cut_alone(*messages);
 	foreach(cell, stretches(*messages))
 	{
 		if (attempt_is_noted(lfirst(cell)))
-			recorded &= attempt_record(work, lfirst(cell));
+			recorded &= attempt_record(call, lfirst(cell));
 	}
 	return recorded;
 }

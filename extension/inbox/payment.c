@@ -64,7 +64,7 @@ surplus_id(const Message *message)
 static bool
 surplus_is_known(Work *work, const Message *message, const Order *order)
 {
-	Table		   *table = table_use(work, TABLE_SURPLUS_PAYMENT);
+	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
 	const char	   *id = surplus_id(message);
 	ScanKeyData		keys[2];
 	ItemPointerData tid;
@@ -73,22 +73,23 @@ surplus_is_known(Work *work, const Message *message, const Order *order)
 		return true;
 	table_key_text(&keys[0], 1, order->order_id);
 	table_key_text(&keys[1], 2, id);
-	return table_find(work, table, "surplus_payment_pkey", 2, keys, &tid);
+	return table_find(&work->call, table, "surplus_payment_pkey", 2, keys,
+					  &tid);
 }
 
 static void
 surplus_note(Work *work, const Message *message, const Order *order,
 			 const char *reason)
 {
-	Table		   *table = table_use(work, TABLE_SURPLUS_PAYMENT);
+	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
 	const char	   *id = surplus_id(message);
 	TupleTableSlot *slot = table_new_row(table);
 
 	row_put_text(slot, SURPLUS_ORDER, order->order_id);
 	row_put_text(slot, SURPLUS_PAYMENT, id);
 	row_put_text(slot, SURPLUS_REASON, reason);
-	row_put(slot, SURPLUS_REPORTED_AT, TimestampTzGetDatum(work->now));
-	table_insert(work, table);
+	row_put(slot, SURPLUS_REPORTED_AT, TimestampTzGetDatum(work->call.now));
+	table_insert(&work->call, table);
 	/* the row is not visible to this work yet */
 	name_map_put(&work->surplus, name_of(order->order_id, id, ""),
 				 (void *) message);
@@ -138,7 +139,7 @@ report_paid_twice(Work *work, const Message *message, const Order *order)
 
 /* Whether a payment confirms, or takes again, a line of the latest attempt. */
 static bool
-is_payable(const Work *work, const Order *order)
+is_payable(const Call *call, const Order *order)
 {
 	ListCell *cell;
 
@@ -147,8 +148,8 @@ is_payable(const Work *work, const Order *order)
 		const Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt &&
-			(line_is_payable(work, line) || line->state == LINE_RESERVED) &&
-			!(line_is_due(work, line) && line->retake == RETAKE_NO))
+			(line_is_payable(call, line) || line->state == LINE_RESERVED) &&
+			!(line_is_due(call, line) && line->retake == RETAKE_NO))
 			return true;
 	}
 	return false;
@@ -186,11 +187,11 @@ may_be_theirs(const Message *message, const Order *order)
 
 /* Why nothing can be sold for it. */
 static const char *
-surplus_reason(Work *work, const Order *order)
+surplus_reason(Call *call, const Order *order)
 {
 	ListCell *cell;
 
-	if (order_has(work, order, LINE_SHORTFALL))
+	if (order_has(call, order, LINE_SHORTFALL))
 		return order_any_line(order)->reason;
 	foreach(cell, order->lines)
 	{
@@ -200,7 +201,7 @@ surplus_reason(Work *work, const Order *order)
 		if (line->attempt == order->attempt && line->retake == RETAKE_NO)
 			return "released";
 	}
-	return order_end_reason(work, order);
+	return order_end_reason(call, order);
 }
 
 /*
@@ -253,7 +254,7 @@ is_new_to_lines(const Message *message, const Order *order)
  * theirs keep it, so that the next one is another.
  */
 static Outcome
-seen_before(Work *work, const Message *message, Order *order)
+seen_before(Call *call, const Message *message, Order *order)
 {
 	bool	  is_new = is_new_to_lines(message, order);
 	ListCell *cell;
@@ -270,7 +271,7 @@ seen_before(Work *work, const Message *message, Order *order)
 		line->dirty = true;
 	}
 	commit_fence_answer();
-	return outcome_skipped(order_has(work, order, LINE_SHORTFALL) ? "shortfall"
+	return outcome_skipped(order_has(call, order, LINE_SHORTFALL) ? "shortfall"
 																  : "already");
 }
 
@@ -288,8 +289,9 @@ payment_success(Work *work, Message *message, Order *order)
 	if (surplus_is_known(work, message, order))
 	{
 		commit_fence_answer();
-		return outcome_skipped(
-			order_has(work, order, LINE_CONFIRMED) ? "already" : "shortfall");
+		return outcome_skipped(order_has(&work->call, order, LINE_CONFIRMED)
+								   ? "already"
+								   : "shortfall");
 	}
 	if (order->lines == NIL)
 	{
@@ -303,14 +305,15 @@ payment_success(Work *work, Message *message, Order *order)
 		commit_fence_answer();
 		return outcome_skipped(ended);
 	}
-	if (is_payable(work, order))
+	if (is_payable(&work->call, order))
 	{
 		(void) settle_apply(work, &confirm, order);
 		return outcome_applied();
 	}
 	if (may_be_theirs(message, order))
-		return seen_before(work, message, order);
-	if (order_has(work, order, LINE_CONFIRMED))
+		return seen_before(&work->call, message, order);
+	if (order_has(&work->call, order, LINE_CONFIRMED))
 		return report_paid_twice(work, message, order);
-	return report_shortfall(work, message, order, surplus_reason(work, order));
+	return report_shortfall(work, message, order,
+							surplus_reason(&work->call, order));
 }

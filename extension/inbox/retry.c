@@ -116,19 +116,20 @@ try_message(Work *work, const InboxOptions *options, Message *message)
 	work_lock_levels(work);
 	message->outcome = handler_apply(work, message);
 	if (strcmp(message->outcome.result, "waiting") == 0 &&
-		message->first_failed_at + options->order_wait_ms * 1000 <= work->now)
+		message->first_failed_at + options->order_wait_ms * 1000 <=
+			work->call.now)
 		give_up_waiting(message);
 }
 
 /* Writes how the try ended; one that waits on keeps its place. */
 static void
-store_try(Work *work, const InboxOptions *options, Message *message)
+store_try(Call *call, const InboxOptions *options, Message *message)
 {
-	failed_store(work, options, message, &message->outcome);
+	failed_store(call, options, message, &message->outcome);
 	if (strcmp(message->outcome.result, "waiting") == 0)
 		return;
-	inbox_finish(work, message);
-	failed_wake_next(work, message);
+	inbox_finish(call, message);
+	failed_wake_next(call, message);
 }
 
 /*
@@ -143,13 +144,13 @@ retry_message(const InboxOptions *options, Message *message,
 	bool mine;
 
 	work_begin(&work, "relay_retry()");
-	if (failed_must_queue(&work, message))
+	if (failed_must_queue(&work.call, message))
 	{
-		failed_queue(&work, message);
+		failed_queue(&work.call, message);
 		work_end(&work);
 		return false;
 	}
-	mine = failed_lock(&work, message);
+	mine = failed_lock(&work.call, message);
 	if (mine && failure == NULL)
 		try_message(&work, options, message);
 	else if (mine)
@@ -161,7 +162,7 @@ retry_message(const InboxOptions *options, Message *message,
 										   failed_reason(failure));
 	}
 	if (mine)
-		store_try(&work, options, message);
+		store_try(&work.call, options, message);
 	work_end(&work);
 	return mine;
 }
@@ -219,23 +220,23 @@ retry_user_step(void *arg)
 {
 	UserTry *step = arg;
 	Message *message = step->message;
-	Work	 work;
+	Call	 call;
 
-	work_begin(&work, "relay_retry()");
-	if (failed_must_queue(&work, message))
-		failed_queue(&work, message);
+	call_begin(&call, "relay_retry()");
+	if (failed_must_queue(&call, message))
+		failed_queue(&call, message);
 	else
-		step->mine = failed_lock(&work, message);
+		step->mine = failed_lock(&call, message);
 	if (step->mine && message->outcome.result == NULL)
 	{
 		step->go_on = !user_batch_is_over(step->batch) &&
 					  user_handler_apply(step->batch, step->options, message);
 		if (step->go_on)
-			failed_lock_again(&work, message);
+			failed_lock_again(&call, message);
 	}
 	if (step->mine && step->go_on)
-		store_try(&work, step->options, message);
-	work_end(&work);
+		store_try(&call, step->options, message);
+	call_end(&call);
 }
 
 /*
@@ -281,13 +282,14 @@ lock_due_messages(const InboxOptions *options, int max_rows, List **due)
 	ListCell *cell;
 
 	work_begin(&work, "relay_retry()");
-	*due = failed_due(&work, max_rows);
-	user_handlers_find(&work, *due);
+	*due = failed_due(&work.call, max_rows);
+	user_handlers_find(&work.call, *due);
 	part_uncommitted(*due);
 	*due = inbox_cut(*due);
 	/* before they are put on record: what is cut off is not tried */
 	*due = inbox_cut_alone(*due);
-	recorded = !options->count_attempts || failed_record_tries(&work, *due);
+	recorded = !options->count_attempts ||
+			   failed_record_tries(&work.call, *due);
 	if (recorded)
 	{
 		foreach(cell, *due)

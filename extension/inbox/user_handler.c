@@ -138,13 +138,6 @@ user_handler_init(void)
 	ProcessUtility_hook = on_utility;
 }
 
-/* The running handler's message, or NULL: what it does is caused by it. */
-const Message *
-user_handler_message(void)
-{
-	return running;
-}
-
 /* ---- The time limit ---- */
 
 static TimeoutId			 limit_timer; /* 0: not yet registered */
@@ -414,12 +407,17 @@ call_guarded(const Message *message)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile failure = NULL;
+	Cause cause = {.role = message->user->role,
+				   .event_id = message->event_id,
+				   .traceparent = message->traceparent,
+				   .trace_id = message->trace_id};
 
 	if (running != NULL)
 		elog(ERROR, "a handler cannot apply messages");
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	running = message;
+	call_set_cause(&cause);
 	PG_TRY();
 	{
 		call_as_registered(message);
@@ -435,6 +433,7 @@ call_guarded(const Message *message)
 	}
 	PG_END_TRY();
 	running = NULL;
+	call_set_cause(NULL);
 	settling = false;
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
@@ -482,7 +481,7 @@ user_handler_apply(UserBatch *batch, const InboxOptions *options,
 		if (failure == NULL)
 		{
 			/* what it did to rows that are ours to write */
-			work_refresh_snapshot();
+			call_refresh_snapshot();
 			batch->succeeded = true;
 			message->outcome = (Outcome){.result = "applied"};
 			return true;

@@ -53,11 +53,11 @@ level_due(Work *work, Level *level)
 
 /* A due line of a locked level is about to be no more due. */
 void
-expire_uncount(const Work *work, Level *level, const Reservation *line)
+expire_uncount(const Call *call, Level *level, const Reservation *line)
 {
 	Level *first = level->first;
 
-	if (first->due < 0 || !line_is_due(work, line))
+	if (first->due < 0 || !line_is_due(call, line))
 		return;
 	Assert(first->due >= line->quantity);
 	first->due -= line->quantity;
@@ -111,13 +111,13 @@ expire_line(Work *work, Reservation *line)
 							   line->slot);
 	Answer *answer;
 
-	Assert(level != NULL && (line_is_due(work, line) || line->owed));
+	Assert(level != NULL && (line_is_due(&work->call, line) || line->owed));
 	if (!line->owed)
 	{
-		expire_uncount(work, level, line);
+		expire_uncount(&work->call, level, line);
 		level_change(work, level, 0, -line->quantity, "expired",
 					 line->order->order_id, NULL, NULL);
-		line_end(work, line, LINE_EXPIRED, NULL);
+		line_end(&work->call, line, LINE_EXPIRED, NULL);
 	}
 	line->dirty = true;
 	/* An order of somebody else's is not in this work: keep its line. */
@@ -250,7 +250,7 @@ expire_own(Work *work, const Order *order)
 		/* One that fell due while we waited for locks is left to others. */
 		if (work->levels_locked && !work_holds_line(work, line))
 			continue;
-		if (line_is_due(work, line) || line->owed)
+		if (line_is_due(&work->call, line) || line->owed)
 			due = lappend(due, line);
 	}
 	return due;

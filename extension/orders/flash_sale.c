@@ -77,14 +77,14 @@ typedef struct Sale
 
 /* The sale, with its row in the table's slot; or NULL. */
 static Sale *
-sale_find(Work *work, const char *activity_id)
+sale_find(Call *call, const char *activity_id)
 {
-	Table		   *table = table_use(work, TABLE_SALE);
+	Table		   *table = table_use(call, TABLE_SALE);
 	TupleTableSlot *slot = table->slot;
 	ItemPointerData tid;
 	Sale		   *sale;
 
-	if (!table_find_text(work, table, "sale_pkey", activity_id, &tid))
+	if (!table_find_text(call, table, "sale_pkey", activity_id, &tid))
 		return NULL;
 	sale = palloc0(sizeof(Sale));
 	sale->activity_id = row_get_text(slot, SALE_ACTIVITY);
@@ -101,9 +101,9 @@ sale_find(Work *work, const char *activity_id)
 }
 
 static void
-sale_insert(Work *work, const Sale *sale)
+sale_insert(Call *call, const Sale *sale)
 {
-	Table		   *table = table_use(work, TABLE_SALE);
+	Table		   *table = table_use(call, TABLE_SALE);
 	TupleTableSlot *slot = table_new_row(table);
 
 	row_put_text(slot, SALE_ACTIVITY, sale->activity_id);
@@ -115,14 +115,14 @@ sale_insert(Work *work, const Sale *sale)
 	row_put(slot, SALE_STARTS_AT, TimestampTzGetDatum(sale->starts_at));
 	if (sale->ends_at != DT_NOEND)
 		row_put(slot, SALE_ENDS_AT, TimestampTzGetDatum(sale->ends_at));
-	row_put(slot, SALE_OPENED_AT, TimestampTzGetDatum(work->now));
-	table_insert(work, table);
+	row_put(slot, SALE_OPENED_AT, TimestampTzGetDatum(call->now));
+	table_insert(call, table);
 }
 
 /* ---- Who bought what ---- */
 
 static IndexScanDesc
-bought_scan(Work *work, Table *table, const char *activity_id,
+bought_scan(Call *call, Table *table, const char *activity_id,
 			const char *user_id)
 {
 	ScanKeyData keys[2];
@@ -130,7 +130,7 @@ bought_scan(Work *work, Table *table, const char *activity_id,
 	table_key_text(&keys[0], 1, activity_id);
 	if (user_id != NULL)
 		table_key_text(&keys[1], 2, user_id);
-	return table_scan_begin(work, table, "sale_order_pkey", user_id ? 2 : 1,
+	return table_scan_begin(call, table, "sale_order_pkey", user_id ? 2 : 1,
 							keys);
 }
 
@@ -142,10 +142,10 @@ text_compare(const ListCell *a, const ListCell *b)
 
 /* The orders of a sale, of one user or of all, each once. */
 static List *
-sale_orders(Work *work, const char *activity_id, const char *user_id)
+sale_orders(Call *call, const char *activity_id, const char *user_id)
 {
-	Table		 *table = table_use(work, TABLE_SALE_ORDER);
-	IndexScanDesc scan = bought_scan(work, table, activity_id, user_id);
+	Table		 *table = table_use(call, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(call, table, activity_id, user_id);
 	List		 *found = NIL;
 	List		 *orders = NIL;
 	ListCell	 *cell;
@@ -170,7 +170,7 @@ sale_lines(Work *work, const char *activity_id, const char *user_id)
 	ListCell *cell;
 	ListCell *each;
 
-	foreach(cell, sale_orders(work, activity_id, user_id))
+	foreach(cell, sale_orders(&work->call, activity_id, user_id))
 	{
 		foreach(each, work_order_lines(work, lfirst(cell)))
 		{
@@ -187,9 +187,9 @@ sale_lines(Work *work, const char *activity_id, const char *user_id)
 
 /* Notes that an order has a line in the sale; it may have had one before. */
 static void
-bought_note(Work *work, const Request *request)
+bought_note(Call *call, const Request *request)
 {
-	Table		   *table = table_use(work, TABLE_SALE_ORDER);
+	Table		   *table = table_use(call, TABLE_SALE_ORDER);
 	TupleTableSlot *slot;
 	ScanKeyData		keys[3];
 	ItemPointerData tid;
@@ -197,20 +197,20 @@ bought_note(Work *work, const Request *request)
 	table_key_text(&keys[0], 1, request->activity_id);
 	table_key_text(&keys[1], 2, request->user_id);
 	table_key_text(&keys[2], 3, request->order_id);
-	if (table_find(work, table, "sale_order_pkey", 3, keys, &tid))
+	if (table_find(call, table, "sale_order_pkey", 3, keys, &tid))
 		return;
 	slot = table_new_row(table);
 	row_put_text(slot, BOUGHT_ACTIVITY, request->activity_id);
 	row_put_text(slot, BOUGHT_USER, request->user_id);
 	row_put_text(slot, BOUGHT_ORDER, request->order_id);
-	table_insert(work, table);
+	table_insert(call, table);
 }
 
 static void
-bought_forget(Work *work, const char *activity_id)
+bought_forget(Call *call, const char *activity_id)
 {
-	Table		 *table = table_use(work, TABLE_SALE_ORDER);
-	IndexScanDesc scan = bought_scan(work, table, activity_id, NULL);
+	Table		 *table = table_use(call, TABLE_SALE_ORDER);
+	IndexScanDesc scan = bought_scan(call, table, activity_id, NULL);
 
 	while (table_scan_next(scan, table))
 		table_delete(table, &table->slot->tts_tid);
@@ -230,7 +230,7 @@ user_pieces(Work *work, const Sale *sale, const char *user_id)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line_is_live(work, line))
+		if (line_is_live(&work->call, line))
 			pieces += line->quantity;
 	}
 	return pieces;
@@ -245,10 +245,10 @@ sale_allows(Work *work, const Reservation *line)
 {
 	Sale *sale;
 
-	Assert(!line_is_live(work, line));
+	Assert(!line_is_live(&work->call, line));
 	if (line->slot >= SLOT_MAIN)
 		return true;
-	sale = sale_find(work, line->activity_id);
+	sale = sale_find(&work->call, line->activity_id);
 	return user_pieces(work, sale, line->user_id) + line->quantity <=
 		   sale->per_user_limit;
 }
@@ -327,20 +327,20 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 	/* Of two sessions one opens it, and the other finds it. */
 	lock_name(LOCK_CLASS_SALE, sale.activity_id);
 	work_lock_orders(&work);
-	if (sale_find(&work, sale.activity_id) != NULL)
+	if (sale_find(&work.call, sale.activity_id) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("flash sale \"%s\" was opened before",
 							   sale.activity_id),
 						errhint("Give each sale an activity_id of its own.")));
-	sale.slot = -(int) nextval_internal(table_sequence(&work, "sale_number"),
-										false);
+	sale.slot = -(
+		int) nextval_internal(table_sequence(&work.call, "sale_number"), false);
 	home = work_want_whole_level(&work, sale.product_id, sale.location);
 	quota = work_want_level(&work, sale.product_id, sale.location, sale.slot);
 	work_read_levels(&work);
 	level_must_exist(home);
 	work_lock_levels(&work);
 	quota_take(&work, &sale, home, quota);
-	sale_insert(&work, &sale);
+	sale_insert(&work.call, &sale);
 	work_end(&work);
 	PG_RETURN_VOID();
 }
@@ -353,8 +353,8 @@ purchase_fault(Work *work, const Sale *sale, const Request *request)
 {
 	Line *line = linitial(request->lines);
 
-	if (sale->closed || work->now < sale->starts_at ||
-		work->now >= sale->ends_at)
+	if (sale->closed || work->call.now < sale->starts_at ||
+		work->call.now >= sale->ends_at)
 		return "not_open";
 	/* Closed while we waited for its lock. */
 	if (!work_level(work, sale->product_id, sale->location, sale->slot)->known)
@@ -405,7 +405,7 @@ purchase(Work *work, const Sale *sale, const Request *request)
 		return purchase_refuse(work, request, fault);
 	answers = reserve_apply(work, request, &granted);
 	if (granted)
-		bought_note(work, request);
+		bought_note(&work->call, request);
 	return answers;
 }
 
@@ -440,7 +440,7 @@ pgstock_purchase_flash_sale(PG_FUNCTION_ARGS)
 	work_begin(&work, "purchase_flash_sale()");
 	work_want_order(&work, request.order_id);
 	work_lock_orders(&work);
-	sale = sale_find(&work, request.activity_id);
+	sale = sale_find(&work.call, request.activity_id);
 	if (sale == NULL)
 		answers = unknown_sale(&request, quantity);
 	else
@@ -476,7 +476,7 @@ lines_move(Work *work, const Sale *sale)
 
 	foreach(cell, lines)
 	{
-		if (line_is_due(work, lfirst(cell)))
+		if (line_is_due(&work->call, lfirst(cell)))
 			due = lappend(due, lfirst(cell));
 	}
 	expire_lines(work, due);
@@ -525,7 +525,7 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 
 	work_begin(&work, "close_flash_sale()");
 	work_lock_orders(&work);
-	sale = sale_find(&work, activity_id);
+	sale = sale_find(&work.call, activity_id);
 	if (sale == NULL)
 		not_open(activity_id, "It was never opened.");
 	home = work_want_whole_level(&work, sale->product_id, sale->location);
@@ -536,12 +536,13 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	if (sale->closed || !quota->known)
 		not_open(activity_id, "It was closed before.");
 	lines_move(&work, sale);
-	bought_forget(&work, activity_id);
+	bought_forget(&work.call, activity_id);
 	left = quota->on_hand - quota->reserved;
 	quota_give_back(&work, sale, home, quota);
-	(void) sale_find(&work, activity_id);
-	closed.value = TimestampTzGetDatum(work.now);
-	table_update_columns(&work, table_use(&work, TABLE_SALE), 1, &closed);
+	(void) sale_find(&work.call, activity_id);
+	closed.value = TimestampTzGetDatum(work.call.now);
+	table_update_columns(&work.call, table_use(&work.call, TABLE_SALE), 1,
+						 &closed);
 	work_end(&work);
 	PG_RETURN_INT64(left);
 }

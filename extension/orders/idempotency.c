@@ -112,9 +112,9 @@ answer_read(Datum answer, TupleDesc desc)
 /* ---- Reservations that have ended ---- */
 
 static const char *
-end_status(const Work *work, const Reservation *line)
+end_status(const Call *call, const Reservation *line)
 {
-	if (line_is_due(work, line))
+	if (line_is_due(call, line))
 		return "expired";
 	switch (line->state)
 	{
@@ -189,7 +189,7 @@ answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
 			continue;
 		line = answer_line(order, answer, answered_at);
 		/* what is no more there has ended long ago */
-		end = line != NULL ? end_status(work, line) : "released";
+		end = line != NULL ? end_status(&work->call, line) : "released";
 		if (end == NULL)
 		{
 			/* a part of it may have been given back */
@@ -212,15 +212,16 @@ List *
 idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 				 List *lines)
 {
-	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	Table		   *table = table_use(&work->call, TABLE_IDEMPOTENCY);
 	Datum		   *row = table->slot->tts_values;
 	ItemPointerData tid;
 	TimestampTz		answered_at;
 	List		   *answers;
 
 	lock_name(LOCK_CLASS_KEY, keyed->key);
-	work_refresh_snapshot();
-	if (!table_find_text(work, table, "idempotency_pkey", keyed->key, &tid))
+	call_refresh_snapshot();
+	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
+						 &tid))
 		return NIL;
 	if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(keyed, order_id, lines))
 	{
@@ -266,10 +267,10 @@ answer_write(List *answers, TupleDesc desc, Datum *rows)
 
 /* Stores the answer under the request's key, which is locked. */
 void
-idempotency_store(Work *work, const Keyed *keyed, const char *order_id,
+idempotency_store(Call *call, const Keyed *keyed, const char *order_id,
 				  List *lines, List *answers)
 {
-	Table		   *table = table_use(work, TABLE_IDEMPOTENCY);
+	Table		   *table = table_use(call, TABLE_IDEMPOTENCY);
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
 
@@ -282,6 +283,6 @@ idempotency_store(Work *work, const Keyed *keyed, const char *order_id,
 	slot->tts_values[KEY_ANSWER] = PointerGetDatum(
 		construct_array(rows, list_length(answers), TEXTOID, -1, false,
 						TYPALIGN_INT));
-	slot->tts_values[KEY_CREATED_AT] = TimestampTzGetDatum(work->now);
-	table_insert(work, table);
+	slot->tts_values[KEY_CREATED_AT] = TimestampTzGetDatum(call->now);
+	table_insert(call, table);
 }

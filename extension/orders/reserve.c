@@ -78,7 +78,7 @@ line_matches(const Reservation *line, const Line *asked, const Request *request)
 
 /* Whether the order's live lines are exactly what is asked for. */
 static bool
-order_matches(Work *work, const Order *order, const Request *request)
+order_matches(Call *call, const Order *order, const Request *request)
 {
 	ListCell *cell;
 	int		  live = 0;
@@ -87,7 +87,7 @@ order_matches(Work *work, const Order *order, const Request *request)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line->attempt == order->attempt && line_is_live(work, line))
+		if (line->attempt == order->attempt && line_is_live(call, line))
 			live++;
 	}
 	if (live != list_length(request->lines))
@@ -98,7 +98,7 @@ order_matches(Work *work, const Order *order, const Request *request)
 		Reservation *line = order_line(order, order->attempt, asked->product_id,
 									   asked->location);
 
-		if (line == NULL || !line_is_live(work, line) ||
+		if (line == NULL || !line_is_live(call, line) ||
 			!line_matches(line, asked, request))
 			return false;
 	}
@@ -113,17 +113,17 @@ reserve_is_replay(Work *work, const Request *request)
 	Line		*asked = linitial(request->lines);
 	Reservation *line;
 
-	if (!order_is_live(work, order))
+	if (!order_is_live(&work->call, order))
 		return false;
 	if (request->whole_order)
 	{
-		if (!order_matches(work, order, request))
+		if (!order_matches(&work->call, order, request))
 			key_reused(request);
 		return true;
 	}
 	line = order_line(order, order->attempt, asked->product_id,
 					  asked->location);
-	if (line == NULL || !line_is_live(work, line))
+	if (line == NULL || !line_is_live(&work->call, line))
 		return false;
 	if (!line_matches(line, asked, request))
 		key_reused(request);
@@ -132,10 +132,10 @@ reserve_is_replay(Work *work, const Request *request)
 
 /* Whether the order lives with other lines than those asked for. */
 static bool
-is_another_request(Work *work, const Order *order, const Request *request)
+is_another_request(Call *call, const Order *order, const Request *request)
 {
-	return request->whole_order && order_is_live(work, order) &&
-		   !order_matches(work, order, request);
+	return request->whole_order && order_is_live(call, order) &&
+		   !order_matches(call, order, request);
 }
 
 /* Answers what was granted before. */
@@ -223,7 +223,7 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 
 /* The row for a line: a new one, or that of the same line that has ended. */
 static Reservation *
-line_row(Work *work, Order *order, int attempt, const Line *line)
+line_row(Call *call, Order *order, int attempt, const Line *line)
 {
 	Reservation *row = order_line(order, attempt, line->product_id,
 								  line->location);
@@ -238,7 +238,7 @@ line_row(Work *work, Order *order, int attempt, const Line *line)
 		row->is_new = true;
 		order_add_line(order, row);
 	}
-	Assert(row->is_new || !line_is_live(work, row));
+	Assert(row->is_new || !line_is_live(call, row));
 	return row;
 }
 
@@ -253,7 +253,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 
 	expire_make_room(work, level, line->quantity);
 	level = level_slot_to_take(level);
-	row = line_row(work, order, attempt, line);
+	row = line_row(&work->call, order, attempt, line);
 
 	answer->status = level_free(level) >= line->quantity ? "granted"
 														 : "backordered";
@@ -264,7 +264,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 	row->quantity = line->quantity;
 	row->state = LINE_RESERVED;
 	row->user_id = request->user_id;
-	row->created_at = work->now;
+	row->created_at = work->call.now;
 	row->expires_at = request->expires_at;
 	row->ended_at = DT_NOBEGIN;
 	row->reason = NULL;
@@ -287,8 +287,8 @@ take(Work *work, const Request *request, Order *order)
 													: "StockReserved",
 					   .order_id = order->order_id,
 					   .activity_id = request->activity_id};
-	int		  attempt = order_is_live(work, order) ? order->attempt
-												   : order->attempt + 1;
+	int		  attempt = order_is_live(&work->call, order) ? order->attempt
+														  : order->attempt + 1;
 	int		  first_movement;
 	List	 *answers = NIL;
 	ListCell *cell;
@@ -410,7 +410,7 @@ reserve(Request *request, Keyed *keyed, const char *function)
 	if (!granted && keyed->raise)
 		raise_refusal(answers);
 	if (keyed->key != NULL)
-		idempotency_store(&work, keyed, request->order_id, request->lines,
+		idempotency_store(&work.call, keyed, request->order_id, request->lines,
 						  answers);
 	work_end(&work);
 	return answers;
@@ -495,7 +495,7 @@ reserve_in_batch(Work *work, const Request *request)
 	List	 *answers;
 	ListCell *cell;
 
-	if (is_another_request(work, order, request))
+	if (is_another_request(&work->call, order, request))
 	{
 		commit_fence_answer();
 		answers = reserve_refuse(work, request, "already");

@@ -96,9 +96,9 @@ typedef struct Share
 } Share;
 
 static Column
-line_column(const Work *work, const Reservation *line)
+line_column(const Call *call, const Reservation *line)
 {
-	if (line_is_due(work, line))
+	if (line_is_due(call, line))
 		return COLUMN_EXPIRED;
 	switch (line->state)
 	{
@@ -122,24 +122,24 @@ line_column(const Work *work, const Reservation *line)
 }
 
 static const char *
-line_state_name(const Work *work, const Reservation *line)
+line_state_name(const Call *call, const Reservation *line)
 {
 	static const char *const names[COLUMN_COUNT] = {
 		"reserved",	   "expired",  "confirmed", "released",
 		"rolled_back", "returned", "shortfall",
 	};
 
-	return names[line_column(work, line)];
+	return names[line_column(call, line)];
 }
 
 static Rule
-line_rule(const Work *work, const Settle *settle, const Reservation *line)
+line_rule(const Call *call, const Settle *settle, const Reservation *line)
 {
-	Rule rule = rules[settle->verb][line_column(work, line)];
+	Rule rule = rules[settle->verb][line_column(call, line)];
 
 	/* A declined payment ends a line for all but the next payment; a
 	 * cancellation after its time, for that one too. */
-	if (settle->pays && line_is_payable(work, line))
+	if (settle->pays && line_is_payable(call, line))
 		return RULE_RETAKE;
 	if (settle->pays && rule == RULE_RETAKE)
 		return RULE_REFUSE;
@@ -198,14 +198,14 @@ shares_of(const Order *order, List *items)
 
 /* The shares of which the rule is this one. */
 static List *
-shares_by_rule(const Work *work, const Settle *settle, List *shares, Rule rule)
+shares_by_rule(const Call *call, const Settle *settle, List *shares, Rule rule)
 {
 	List	 *chosen = NIL;
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		if (line_rule(work, settle, ((Share *) lfirst(cell))->line) == rule)
+		if (line_rule(call, settle, ((Share *) lfirst(cell))->line) == rule)
 			chosen = lappend(chosen, lfirst(cell));
 	}
 	return chosen;
@@ -251,7 +251,7 @@ share_move(Work *work, const Settle *settle, const Share *share)
 	int64		 on_hand = 0;
 	int64		 reserved = 0;
 
-	expire_uncount(work, level, line);
+	expire_uncount(&work->call, level, line);
 	if (settle->verb == SETTLE_CONFIRM)
 		on_hand = -quantity;
 	else if (line->state == LINE_CONFIRMED && !settle->scrap)
@@ -264,7 +264,7 @@ share_move(Work *work, const Settle *settle, const Share *share)
 
 /* What it means for the line. */
 static void
-share_end(Work *work, const Settle *settle, const Share *share)
+share_end(Call *call, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 
@@ -288,7 +288,7 @@ share_end(Work *work, const Settle *settle, const Share *share)
 	}
 	else
 	{
-		line_end(work, line, verbs[settle->verb].state, settle->reason);
+		line_end(call, line, verbs[settle->verb].state, settle->reason);
 		line->retake = settle->declined ? RETAKE_YES : RETAKE_BY_STATE;
 	}
 }
@@ -298,7 +298,7 @@ share_end(Work *work, const Settle *settle, const Share *share)
  * its state is what it was, but no payment takes it again.
  */
 static void
-shares_give_up(Work *work, const Settle *settle, List *shares)
+shares_give_up(Call *call, const Settle *settle, List *shares)
 {
 	ListCell *cell;
 
@@ -309,7 +309,7 @@ shares_give_up(Work *work, const Settle *settle, List *shares)
 	{
 		Reservation *line = ((Share *) lfirst(cell))->line;
 
-		if (!line_is_payable(work, line))
+		if (!line_is_payable(call, line))
 			continue;
 		line->retake = RETAKE_NO;
 		line->dirty = true;
@@ -352,7 +352,7 @@ settle_act(Work *work, const Settle *settle, List *shares)
 	foreach(cell, shares)
 	{
 		share_move(work, settle, lfirst(cell));
-		share_end(work, settle, lfirst(cell));
+		share_end(&work->call, settle, lfirst(cell));
 	}
 	return settle_tell(work, settle, shares, verbs[settle->verb].event_type,
 					   verbs[settle->verb].status, first_movement);
@@ -376,7 +376,8 @@ retake_fits(Work *work, List *shares)
 			expire_reachable(work, settle_level(work, share->line),
 							 share->quantity) < share->quantity)
 			return false;
-		if (!line_is_live(work, share->line) && !sale_allows(work, share->line))
+		if (!line_is_live(&work->call, share->line) &&
+			!sale_allows(work, share->line))
 			return false;
 	}
 	foreach(cell, shares)
@@ -401,7 +402,8 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 	settle.reason = "released";
 	foreach(cell, shares)
 	{
-		if (line_column(work, ((Share *) lfirst(cell))->line) == COLUMN_EXPIRED)
+		if (line_column(&work->call, ((Share *) lfirst(cell))->line) ==
+			COLUMN_EXPIRED)
 			settle.reason = "expired";
 	}
 	foreach(cell, shares)
@@ -409,11 +411,11 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 		Share *share = lfirst(cell);
 		Level *level = settle_level(work, share->line);
 
-		expire_uncount(work, level, share->line);
+		expire_uncount(&work->call, level, share->line);
 		if (share->line->state == LINE_RESERVED)
 			level_change(work, level, 0, -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
-		line_end(work, share->line, LINE_SHORTFALL, settle.reason);
+		line_end(&work->call, share->line, LINE_SHORTFALL, settle.reason);
 		share->line->retake = RETAKE_BY_STATE;
 		share->line->owed = false;
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
@@ -426,7 +428,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 /* ---- What the rules say ---- */
 
 static void
-wrong_state(const Work *work, SettleVerb verb, const Order *order,
+wrong_state(const Call *call, SettleVerb verb, const Order *order,
 			const Share *share)
 {
 	const char *hint = "Reserve the order again, or refund the payment.";
@@ -438,7 +440,7 @@ wrong_state(const Work *work, SettleVerb verb, const Order *order,
 	commit_fence_error();
 	ereport(ERROR, (errcode(ERRCODE_SK_WRONG_STATE),
 					errmsg("cannot %s order \"%s\": it is %s", verbs[verb].name,
-						   order->order_id, line_state_name(work, share->line)),
+						   order->order_id, line_state_name(call, share->line)),
 					errhint("%s", hint)));
 }
 
@@ -458,15 +460,16 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 {
 	SettleVerb verb = settle->verb;
 	List	  *shares = shares_of(order, settle->items);
-	List	  *acting = shares_by_rule(work, settle, shares, RULE_ACT);
-	List	  *retaken = shares_by_rule(work, settle, shares, RULE_RETAKE);
-	List	  *already = shares_by_rule(work, settle, shares, RULE_ALREADY);
-	List	  *shortfall = shares_by_rule(work, settle, shares, RULE_SHORTFALL);
-	List	  *refused = shares_by_rule(work, settle, shares, RULE_REFUSE);
+	List	  *acting = shares_by_rule(&work->call, settle, shares, RULE_ACT);
+	List *retaken = shares_by_rule(&work->call, settle, shares, RULE_RETAKE);
+	List *already = shares_by_rule(&work->call, settle, shares, RULE_ALREADY);
+	List *shortfall = shares_by_rule(&work->call, settle, shares,
+									 RULE_SHORTFALL);
+	List *refused = shares_by_rule(&work->call, settle, shares, RULE_REFUSE);
 
 	Assert(work->levels_locked && shares != NIL);
 	acting = list_concat(acting, retaken);
-	shares_give_up(work, settle, shares);
+	shares_give_up(&work->call, settle, shares);
 	if (acting != NIL)
 	{
 		if (retaken != NIL && !retake_fits(work, acting))
@@ -476,7 +479,7 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 	/* A line given back does not undo that the rest is paid. */
 	if (refused != NIL &&
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
-		wrong_state(work, verb, order, linitial(refused));
+		wrong_state(&work->call, verb, order, linitial(refused));
 	if (already != NIL)
 		return answer_again(work, already, "already");
 	if (shortfall != NIL)
@@ -501,8 +504,8 @@ settle_want_levels(Work *work, const Order *order)
 		if (line->attempt != order->attempt)
 			continue;
 		work_want_level(work, line->product_id, line->location, line->slot);
-		if (line_is_payable(work, line) ||
-			line_column(work, line) == COLUMN_EXPIRED)
+		if (line_is_payable(&work->call, line) ||
+			line_column(&work->call, line) == COLUMN_EXPIRED)
 			work_want_stock(work, line->product_id, line->location, line->slot,
 							line->quantity);
 	}
@@ -560,7 +563,8 @@ settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
 	{
 		answers = settle_locked(&work, settle, order_id);
 		if (keyed.key != NULL)
-			idempotency_store(&work, &keyed, order_id, settle->items, answers);
+			idempotency_store(&work.call, &keyed, order_id, settle->items,
+							  answers);
 	}
 	work_end(&work);
 	return answer_return_set(fcinfo, answers);

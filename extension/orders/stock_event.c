@@ -88,7 +88,7 @@ event_time(TimestampTz at)
 }
 
 static void
-json_begin(StringInfo json, Work *work, const pg_uuid_t *id, const char *type)
+json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
 {
 	char hex[2 * UUID_LEN];
 
@@ -99,29 +99,29 @@ json_begin(StringInfo json, Work *work, const pg_uuid_t *id, const char *type)
 					 "\"event_type\":\"%s\",\"event_version\":1,"
 					 "\"timestamp\":\"%s\"",
 					 hex, hex + 8, hex + 12, hex + 16, hex + 20, type,
-					 event_time(work->now));
+					 event_time(call->now));
 }
 
 static void
-json_end(StringInfo json, Work *work, bool with_attributes)
+json_end(StringInfo json, Call *call, bool with_attributes)
 {
-	json_text(json, "trace_id", work->trace_id);
-	json_text(json, "causation_id", work->causation_id);
-	if (work->attributes != NULL && with_attributes)
-		appendStringInfo(json, ",\"attributes\":%s", work->attributes);
+	json_text(json, "trace_id", call->trace_id);
+	json_text(json, "causation_id", call->causation_id);
+	if (call->attributes != NULL && with_attributes)
+		appendStringInfo(json, ",\"attributes\":%s", call->attributes);
 	appendStringInfoChar(json, '}');
 }
 
 /* What was left out is named. */
 static void
-json_cut(StringInfo json, const Work *work, const Event *event)
+json_cut(StringInfo json, const Call *call, const Event *event)
 {
-	if (work->attributes == NULL && event->differs == NULL)
+	if (call->attributes == NULL && event->differs == NULL)
 		return;
 	appendStringInfo(json, ",\"cut\":[%s%s%s]",
 					 event->differs ? "\"differs\"" : "",
-					 event->differs && work->attributes ? "," : "",
-					 work->attributes ? "\"attributes\"" : "");
+					 event->differs && call->attributes ? "," : "",
+					 call->attributes ? "\"attributes\"" : "");
 }
 
 static void
@@ -170,34 +170,34 @@ json_items(StringInfo json, const Event *event, const Part *part)
 
 /* Where an event type goes; NULL: it is not written (set_event_topic). */
 static const char *
-event_topic(Work *work, const char *event_type, const char *otherwise)
+event_topic(Call *call, const char *event_type, const char *otherwise)
 {
-	Table		   *table = table_use(work, TABLE_EVENT_TOPIC);
+	Table		   *table = table_use(call, TABLE_EVENT_TOPIC);
 	ItemPointerData tid;
 
 	/* As a rule nothing is set, and that is cheap to see. */
 	if (table_is_empty(table))
 		return otherwise;
-	if (table_find_text(work, table, "event_topic_pkey", event_type, &tid) ||
-		table_find_text(work, table, "event_topic_pkey", "*", &tid))
+	if (table_find_text(call, table, "event_topic_pkey", event_type, &tid) ||
+		table_find_text(call, table, "event_topic_pkey", "*", &tid))
 		return row_get_text(table->slot, 2);
 	return otherwise;
 }
 
 /* The record of an event; false if its type is not written. */
 static bool
-event_record(Work *work, const char *topic, const char *type, const char *key,
+event_record(Call *call, const char *topic, const char *type, const char *key,
 			 const pg_uuid_t *id, const StringInfo json, OutboxRecord *record)
 {
 	*record = (OutboxRecord){
 		.event_id = *id,
-		.topic = event_topic(work, type, topic),
+		.topic = event_topic(call, type, topic),
 		.event_type = type,
 		.key = key,
 		.key_len = strlen(key),
 		.payload = json->data,
 		.payload_len = json->len,
-		.traceparent = work->traceparent,
+		.traceparent = call->traceparent,
 		.format = 'j',
 	};
 	outbox_record_to_utf8(record);
@@ -206,12 +206,12 @@ event_record(Work *work, const char *topic, const char *type, const char *key,
 
 /* The same for a part of an order's event. */
 static bool
-part_record(Work *work, const Event *event, const Part *part,
+part_record(Call *call, const Event *event, const Part *part,
 			OutboxRecord *record)
 {
 	StringInfoData json;
 
-	json_begin(&json, work, &part->id, event->type);
+	json_begin(&json, call, &part->id, event->type);
 	if (part->count > 1)
 		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
 						 part->count);
@@ -229,9 +229,9 @@ part_record(Work *work, const Event *event, const Part *part,
 		appendStringInfo(&json, ",\"differs\":%s", event->differs);
 	json_items(&json, event, part);
 	if (part->leave_out)
-		json_cut(&json, work, event);
-	json_end(&json, work, !part->leave_out);
-	return event_record(work, event->topic ? event->topic : TOPIC_EVENTS,
+		json_cut(&json, call, event);
+	json_end(&json, call, !part->leave_out);
+	return event_record(call, event->topic ? event->topic : TOPIC_EVENTS,
 						event->type, event->order_id, &part->id, &json, record);
 }
 
@@ -239,12 +239,12 @@ part_record(Work *work, const Event *event, const Part *part,
 
 /* What of a record is left for items; of none, room for the numbers is left. */
 static int
-room_for_items(Work *work, const Event *event, bool leave_out)
+room_for_items(Call *call, const Event *event, bool leave_out)
 {
 	Part none = {.number = INT_MAX, .count = INT_MAX, .leave_out = leave_out};
 	OutboxRecord record;
 
-	(void) part_record(work, event, &none, &record);
+	(void) part_record(call, event, &none, &record);
 	return pgstock_max_event_bytes - outbox_record_bytes(&record);
 }
 
@@ -276,18 +276,18 @@ item_sizes(const Event *event, int *sizes)
  * number of parts.
  */
 static int
-cut_into_parts(Work *work, const Event *event, Part *parts)
+cut_into_parts(Call *call, const Event *event, Part *parts)
 {
 	int	 items = list_length(event->items);
 	int *sizes = palloc(sizeof(int) * Max(1, items));
 	int	 most = item_sizes(event, sizes);
-	int	 room = room_for_items(work, event, false);
+	int	 room = room_for_items(call, event, false);
 	bool leave_out = room < most;
 	int	 left;
 	int	 n = 0;
 
 	if (leave_out)
-		room = room_for_items(work, event, true);
+		room = room_for_items(call, event, true);
 	left = room;
 	parts[0] = (Part){.leave_out = leave_out};
 	for (int i = 0; i < items; i++)
@@ -333,7 +333,7 @@ static void
 emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 {
 	Part *parts = palloc(sizeof(Part) * Max(1, list_length(event->items)));
-	int	  count = cut_into_parts(work, event, parts);
+	int	  count = cut_into_parts(&work->call, event, parts);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -345,10 +345,10 @@ emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 			parts[i].id = *first_id;
 		else
 			event_new_id(&parts[i].id);
-		if (!part_record(work, event, &parts[i], &record))
+		if (!part_record(&work->call, event, &parts[i], &record))
 			return;
 		record.is_minimal = true;
-		outbox_append(work, &record);
+		outbox_append(&work->call, &record);
 		/* The first one's are those that its id is then told. */
 		if (i > 0)
 			link_part(work, event, &parts[i]);
@@ -367,10 +367,10 @@ event_emit(Work *work, const Event *event)
 
 	Assert(event->order_id != NULL && event->type != NULL);
 	event_new_id(&whole.id);
-	if (!part_record(work, event, &whole, &record))
+	if (!part_record(&work->call, event, &whole, &record))
 		return whole.id;
 	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
-		outbox_append(work, &record);
+		outbox_append(&work->call, &record);
 	else
 		emit_parts(work, event, &whole.id);
 	return whole.id;
@@ -387,7 +387,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	Level		   sum = level_sum(level);
 
 	event_new_id(&id);
-	json_begin(&json, work, &id, "StockLevelChanged");
+	json_begin(&json, &work->call, &id, "StockLevelChanged");
 	json_text(&json, "product_id", level->product_id);
 	json_text(&json, "location", level->location);
 	json_int64(&json, "on_hand", level_on_hand(work, level));
@@ -395,12 +395,12 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_int64(&json, "version", sum.version);
 	json_text(&json, "kind", kind);
 	json_text(&json, "reference", reference);
-	json_end(&json, work, true);
-	if (event_record(work, TOPIC_EVENTS, "StockLevelChanged", level->product_id,
-					 &id, &json, &record))
+	json_end(&json, &work->call, true);
+	if (event_record(&work->call, TOPIC_EVENTS, "StockLevelChanged",
+					 level->product_id, &id, &json, &record))
 	{
 		record.is_minimal = true;
-		outbox_append(work, &record);
+		outbox_append(&work->call, &record);
 	}
 	stock_link_event(work, 0, &id);
 }

@@ -69,7 +69,7 @@ level_make_if_new(Work *work, Level *level)
 		return;
 	lock_name(LOCK_CLASS_LEVEL,
 			  psprintf("%s\t%s", level->product_id, level->location));
-	work_refresh_snapshot();
+	call_refresh_snapshot();
 	work_read_levels(work);
 	if (level->known)
 		return;
@@ -78,7 +78,7 @@ level_make_if_new(Work *work, Level *level)
 	level->locked = true;
 	level->slots = level->slots_made = 1;
 	/* A new location begins with the product's settings. */
-	siblings = work_product_levels(work, level->product_id, NULL, false);
+	siblings = work_product_levels(&work->call, level->product_id, NULL, false);
 	if (siblings != NIL)
 	{
 		settings = level_sum(linitial(siblings));
@@ -318,7 +318,7 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 	ListCell *cell;
 
 	work_begin(&work, "configure_product()");
-	foreach(cell, work_product_levels(&work, product_id, NULL, false))
+	foreach(cell, work_product_levels(&work.call, product_id, NULL, false))
 		work_want_whole_level(&work, product_id,
 							  ((Level *) lfirst(cell))->location);
 	if (work.levels == NIL)

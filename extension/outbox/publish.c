@@ -52,7 +52,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	char	  *topic = args_text(fcinfo, 0);
 	char	  *key = args_text(fcinfo, 1);
 	char	  *event_type = args_text(fcinfo, 3);
-	Work	   work;
+	Call	   call;
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
 	if (topic == NULL)
@@ -72,11 +72,11 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	else
 		record->event_id = *PG_GETARG_UUID_P(5);
 
-	work_begin(&work, function);
-	topic_must_be_open(&work, topic);
-	record->traceparent = work.traceparent;
-	outbox_append(&work, record);
-	work_end(&work);
+	call_begin(&call, function);
+	topic_must_be_open(&call, topic);
+	record->traceparent = call.traceparent;
+	outbox_append(&call, record);
+	call_end(&call);
 	*id = record->event_id;
 	PG_RETURN_UUID_P(id);
 }
@@ -186,7 +186,7 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	OutboxRecord record = {.format = 'b'};
-	Work		 work;
+	Call		 call;
 	Oid			 type;
 	char		*id;
 	char		*aggregate;
@@ -207,11 +207,11 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 		record.event_type = record.topic;
 	row_payload(trigger, &record);
 
-	work_begin(&work, "publish_outbox_row()");
-	topic_must_be_open(&work, record.topic);
-	record.traceparent = work.traceparent;
-	outbox_append(&work, &record);
-	work_end(&work);
+	call_begin(&call, "publish_outbox_row()");
+	topic_must_be_open(&call, record.topic);
+	record.traceparent = call.traceparent;
+	outbox_append(&call, &record);
+	call_end(&call);
 	return PointerGetDatum(NULL);
 }
 
@@ -224,7 +224,7 @@ pgstock_set_event_topic(PG_FUNCTION_ARGS)
 	char		   *event_type = args_id(fcinfo, 0, "event_type");
 	char		   *topic = args_text(fcinfo, 1);
 	const char	   *fault = topic ? outbox_topic_fault(topic) : NULL;
-	Work			work;
+	Call			call;
 	Table		   *table;
 	bool			found;
 	ItemPointerData tid;
@@ -235,18 +235,18 @@ pgstock_set_event_topic(PG_FUNCTION_ARGS)
 						errmsg("topic %s", fault)));
 	if (topic != NULL)
 		topic_must_not_be_position(topic);
-	work_begin(&work, "set_event_topic()");
-	table = table_use(&work, TABLE_EVENT_TOPIC);
-	found = table_find_text(&work, table, "event_topic_pkey", event_type,
+	call_begin(&call, "set_event_topic()");
+	table = table_use(&call, TABLE_EVENT_TOPIC);
+	found = table_find_text(&call, table, "event_topic_pkey", event_type,
 							&tid) &&
 			table_lock_row(table, &tid);
 	slot = table_new_row(table);
 	row_put_text(slot, 1, event_type);
 	row_put_text(slot, 2, topic);
 	if (found)
-		table_update(&work, table, &tid);
+		table_update(&call, table, &tid);
 	else
-		table_insert(&work, table);
-	work_end(&work);
+		table_insert(&call, table);
+	call_end(&call);
 	PG_RETURN_VOID();
 }

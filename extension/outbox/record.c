@@ -96,7 +96,7 @@ bytes_datum(const char *bytes, int length)
 }
 
 static void
-record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
+record_put(Call *call, TupleTableSlot *slot, const OutboxRecord *record)
 {
 	Datum *values = slot->tts_values;
 	bool  *nulls = slot->tts_isnull;
@@ -104,7 +104,7 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 	memset(nulls, false, sizeof(bool) * (OUTBOX_PART + 1));
 	values[OUTBOX_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	values[OUTBOX_SEQ] = Int64GetDatum(
-		nextval_internal(table_sequence(work, "outbox_seq"), false));
+		nextval_internal(table_sequence(call, "outbox_seq"), false));
 	values[OUTBOX_ID] = UUIDPGetDatum(&record->event_id);
 	values[OUTBOX_TOPIC] = CStringGetTextDatum(record->topic);
 	nulls[OUTBOX_KEY] = record->key == NULL;
@@ -120,9 +120,9 @@ record_put(Work *work, TupleTableSlot *slot, const OutboxRecord *record)
 	nulls[OUTBOX_TRACEPARENT] = record->traceparent == NULL;
 	if (record->traceparent != NULL)
 		values[OUTBOX_TRACEPARENT] = CStringGetTextDatum(record->traceparent);
-	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(work->now);
+	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(call->now);
 	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
-	values[OUTBOX_PART] = Int16GetDatum(work->part);
+	values[OUTBOX_PART] = Int16GetDatum(call->part);
 }
 
 /* Text goes to Kafka as UTF-8, whatever the database's encoding. */
@@ -142,9 +142,9 @@ outbox_record_to_utf8(OutboxRecord *record)
 
 /* Appends a record; it goes out when, and only when, this commits. */
 void
-outbox_append(Work *work, OutboxRecord *record)
+outbox_append(Call *call, OutboxRecord *record)
 {
-	Table *table = table_use(work, TABLE_OUTBOX);
+	Table *table = table_use(call, TABLE_OUTBOX);
 	int	   bytes_max = pgstock_max_event_bytes +
 					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
 
@@ -161,7 +161,7 @@ outbox_append(Work *work, OutboxRecord *record)
 					   outbox_record_bytes(record), pgstock_max_event_bytes),
 			 errhint(
 				 "Send less, or raise pgstock.max_event_bytes and the broker's message.max.bytes.")));
-	record_put(work, table_new_row(table), record);
-	table_insert(work, table);
+	record_put(call, table_new_row(table), record);
+	table_insert(call, table);
 	wakeup_at_commit();
 }

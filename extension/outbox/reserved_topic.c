@@ -61,53 +61,53 @@ has_right(void)
 }
 
 static bool
-is_known(Work *work, TableId id, const char *index, const char *topic)
+is_known(Call *call, TableId id, const char *index, const char *topic)
 {
 	ItemPointerData tid;
 
-	return table_find_text(work, table_use(work, id), index, topic, &tid);
+	return table_find_text(call, table_use(call, id), index, topic, &tid);
 }
 
 static bool
-is_for_stock_events(Work *work, const char *topic)
+is_for_stock_events(Call *call, const char *topic)
 {
 	return strcmp(topic, "stock-events") == 0 ||
 		   strcmp(topic, "stock-freeze-failed") == 0 ||
-		   is_known(work, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
+		   is_known(call, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
 }
 
 static bool
-is_consumed(Work *work, const char *topic)
+is_consumed(Call *call, const char *topic)
 {
-	return is_known(work, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
-		   is_known(work, TABLE_USER_HANDLER, "user_handler_pkey", topic);
+	return is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
+		   is_known(call, TABLE_USER_HANDLER, "user_handler_pkey", topic);
 }
 
 static bool
-is_for_dead_letters(Work *work, const char *topic)
+is_for_dead_letters(Call *call, const char *topic)
 {
 	size_t length = strlen(topic);
 	size_t suffix = strlen(DLQ_SUFFIX);
 
 	return length > suffix &&
 		   strcmp(topic + length - suffix, DLQ_SUFFIX) == 0 &&
-		   is_consumed(work, pnstrdup(topic, length - suffix));
+		   is_consumed(call, pnstrdup(topic, length - suffix));
 }
 
 /* To publish there is for an application's own events. */
 void
-topic_must_be_open(Work *work, const char *topic)
+topic_must_be_open(Call *call, const char *topic)
 {
 	const char *taken;
 
 	topic_must_not_be_position(topic);
 	if (has_right())
 		return;
-	if (is_for_stock_events(work, topic))
+	if (is_for_stock_events(call, topic))
 		taken = "Stock events go to it.";
-	else if (is_consumed(work, topic))
+	else if (is_consumed(call, topic))
 		taken = "pgstock consumes it.";
-	else if (is_for_dead_letters(work, topic))
+	else if (is_for_dead_letters(call, topic))
 		taken = "Dead letters go to it.";
 	else
 		return;

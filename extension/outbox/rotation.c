@@ -74,9 +74,9 @@ part_init(void)
  * that: a switch that is told meanwhile takes it back.
  */
 static void
-part_find(Work *work)
+part_find(Call *call)
 {
-	Table		   *table = table_use(work, TABLE_OUTBOX_PART);
+	Table		   *table = table_use(call, TABLE_OUTBOX_PART);
 	ItemPointerData tid;
 
 	written.table = RelationGetRelid(table->rel);
@@ -84,7 +84,7 @@ part_find(Work *work)
 	written.known = true;
 	PushActiveSnapshot(GetLatestSnapshot());
 	written.number = PART_FIRST;
-	if (table_find(work, table, "outbox_part_written", 0, NULL, &tid))
+	if (table_find(call, table, "outbox_part_written", 0, NULL, &tid))
 		written.number = DatumGetInt16(
 			table->slot->tts_values[PART_NUMBER - 1]);
 	PopActiveSnapshot();
@@ -93,24 +93,24 @@ part_find(Work *work)
 
 /* Locks the part that is written until the transaction ends. */
 Oid
-part_lock(Work *work)
+part_lock(Call *call)
 {
 	Oid locked;
 
 	if (!written.known || !OidIsValid(written.oid))
-		part_find(work);
+		part_find(call);
 	for (;;)
 	{
 		locked = written.oid;
 		LockRelationOid(locked, RowExclusiveLock);
 		if (written.known)
 			break;
-		part_find(work);
+		part_find(call);
 		if (written.oid == locked)
 			break;
 		UnlockRelationOid(locked, RowExclusiveLock);
 	}
-	work->part = written.number;
+	call->part = written.number;
 	return locked;
 }
 
@@ -118,13 +118,13 @@ part_lock(Work *work)
 Datum
 pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 {
-	Work work;
+	Call call;
 
-	work_begin(&work, "outbox_lock_part()");
-	(void) table_sequence(&work, "outbox_seq"); /* that it is as it was made */
-	(void) part_lock(&work);
-	work_end(&work);
-	PG_RETURN_INT16(work.part);
+	call_begin(&call, "outbox_lock_part()");
+	(void) table_sequence(&call, "outbox_seq"); /* that it is as it was made */
+	(void) part_lock(&call);
+	call_end(&call);
+	PG_RETURN_INT16(call.part);
 }
 
 /* outbox_part_switched() RETURNS void */

@@ -181,9 +181,9 @@ level_append(Level *last)
 
 /* Reads one row as the snapshot has it. */
 static void
-row_load(Work *work, Level *row)
+row_load(Call *call, Level *row)
 {
-	Table		   *table = table_use(work, TABLE_LEVEL);
+	Table		   *table = table_use(call, TABLE_LEVEL);
 	ScanKeyData		keys[3];
 	ItemPointerData tid;
 
@@ -191,8 +191,8 @@ row_load(Work *work, Level *row)
 	table_key_text(&keys[1], 2, row->location);
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(row->slot));
-	row->known = newest_find(work, table, row) ||
-				 table_find(work, table, "level_pkey", 3, keys, &tid);
+	row->known = newest_find(call, table, row) ||
+				 table_find(call, table, "level_pkey", 3, keys, &tid);
 	if (row->known)
 		level_read(row, table->slot);
 }
@@ -203,9 +203,9 @@ row_load(Work *work, Level *row)
  * and others is in it, so that their sum is what it was at that moment.
  */
 void
-level_load_rest(Work *work, Level *first)
+level_load_rest(Call *call, Level *first)
 {
-	Table		 *table = table_use(work, TABLE_LEVEL);
+	Table		 *table = table_use(call, TABLE_LEVEL);
 	ScanKeyData	  keys[3];
 	IndexScanDesc scan;
 	Level		 *last = NULL;
@@ -214,7 +214,7 @@ level_load_rest(Work *work, Level *first)
 	table_key_text(&keys[1], 2, first->location);
 	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT4GE,
 				Int32GetDatum(0));
-	scan = table_scan_begin(work, table, "level_pkey", 3, keys);
+	scan = table_scan_begin(call, table, "level_pkey", 3, keys);
 	while (table_scan_next(scan, table))
 	{
 		Level *row = last == NULL ? first : last->next;
@@ -230,12 +230,12 @@ level_load_rest(Work *work, Level *first)
 
 /* Reads a level's rows without locking them. */
 static void
-level_load(Work *work, Level *first)
+level_load(Call *call, Level *first)
 {
 	first->next = NULL;
-	row_load(work, first);
+	row_load(call, first);
 	if (first->known && first->slots_made > 1)
-		level_load_rest(work, first);
+		level_load_rest(call, first);
 }
 
 /* Whether there are more slots than were read. */
@@ -251,10 +251,10 @@ level_lacks_rows(const Level *first)
 
 /* Reads one row again, as others have left it. */
 void
-level_load_row_again(Work *work, Level *row)
+level_load_row_again(Call *call, Level *row)
 {
-	work_refresh_snapshot();
-	row_load(work, row);
+	call_refresh_snapshot();
+	row_load(call, row);
 }
 
 /* Adds a wish to those for the same level. */
@@ -294,7 +294,7 @@ work_read_levels(Work *work)
 			first = wish;
 			if (wish->slot > 0)
 				first = level_new(wish->product_id, wish->location, 0);
-			level_load(work, first);
+			level_load(&work->call, first);
 			work->levels = lappend(work->levels, first);
 		}
 		if (wish != first)
@@ -326,7 +326,7 @@ level_want_heir(Work *work, const Level *sale, int place)
 	if (heir == NULL)
 	{
 		heir = level_new(sale->product_id, sale->location, SLOT_MAIN);
-		level_load(work, heir);
+		level_load(&work->call, heir);
 		work->levels = list_insert_nth(work->levels, place, heir);
 	}
 	heir->named = true;
@@ -338,10 +338,10 @@ level_want_heir(Work *work, const Level *sale, int place)
  * locking; also those of its sales, or not.
  */
 List *
-work_product_levels(Work *work, const char *product_id, const char *location,
+work_product_levels(Call *call, const char *product_id, const char *location,
 					bool sales)
 {
-	Table		 *table = table_use(work, TABLE_LEVEL);
+	Table		 *table = table_use(call, TABLE_LEVEL);
 	ScanKeyData	  keys[2];
 	IndexScanDesc scan;
 	List		 *levels = NIL;
@@ -350,7 +350,7 @@ work_product_levels(Work *work, const char *product_id, const char *location,
 	table_key_text(&keys[0], 1, product_id);
 	if (location != NULL)
 		table_key_text(&keys[1], 2, location);
-	scan = table_scan_begin(work, table, "level_pkey", location ? 2 : 1, keys);
+	scan = table_scan_begin(call, table, "level_pkey", location ? 2 : 1, keys);
 	while (table_scan_next(scan, table))
 	{
 		int slot = row_get_int32(table->slot, LEVEL_SLOT);
@@ -374,9 +374,9 @@ work_product_levels(Work *work, const char *product_id, const char *location,
 /* ---- Writing ---- */
 
 static void
-row_write(Work *work, Level *level)
+row_write(Call *call, Level *level)
 {
-	Table		   *table = table_use(work, TABLE_LEVEL);
+	Table		   *table = table_use(call, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
 
 	if (level->gone)
@@ -396,9 +396,9 @@ row_write(Work *work, Level *level)
 	row_put(slot, LEVEL_SLOTS_MADE, Int32GetDatum(level->slots_made));
 	row_put(slot, LEVEL_POOLED, BoolGetDatum(level->pooled));
 	if (level->is_new)
-		table_insert(work, table);
+		table_insert(call, table);
 	else
-		table_update(work, table, &level->tid);
+		table_update(call, table, &level->tid);
 }
 
 /* Writes the rows of all levels that have changed. */
@@ -413,7 +413,7 @@ work_write_levels(Work *work)
 		{
 			Assert(row->locked || !row->dirty);
 			if (row->dirty)
-				row_write(work, row);
+				row_write(&work->call, row);
 		}
 	}
 }

@@ -53,28 +53,28 @@ optimistic_conflict(const Level *level)
  * has changed it (TM_Updated) or holds it (TM_WouldBlock).
  */
 static TM_Result
-row_try_lock(Work *work, Level *row)
+row_try_lock(Call *call, Level *row)
 {
-	Table	 *table = table_use(work, TABLE_LEVEL);
+	Table	 *table = table_use(call, TABLE_LEVEL);
 	TM_Result result = table_try_lock_row(table, &row->tid);
 
 	row->locked = result == TM_Ok;
 	if (row->locked)
-		newest_note(work, row);
+		newest_note(call, row);
 	return result;
 }
 
 /* Locks a row without ever waiting for anybody's lock. */
 static void
-row_lock_optimistic(Work *work, Level *row)
+row_lock_optimistic(Call *call, Level *row)
 {
-	for (int try = 1; row->known && row_try_lock(work, row) != TM_Ok; try++)
+	for (int try = 1; row->known && row_try_lock(call, row) != TM_Ok; try++)
 	{
 		if (try == OPTIMISTIC_TRIES)
 			optimistic_conflict(row);
 		pg_usleep(OPTIMISTIC_PAUSE_US);
 		CHECK_FOR_INTERRUPTS();
-		level_load_row_again(work, row);
+		level_load_row_again(call, row);
 	}
 }
 
@@ -82,11 +82,11 @@ row_lock_optimistic(Work *work, Level *row)
 static void
 row_lock(Work *work, Level *row)
 {
-	Table *table = table_use(work, TABLE_LEVEL);
+	Table *table = table_use(&work->call, TABLE_LEVEL);
 
 	if (work->strategy == STRATEGY_OPTIMISTIC)
 	{
-		row_lock_optimistic(work, row);
+		row_lock_optimistic(&work->call, row);
 		return;
 	}
 	row->known = table_lock_row(table, &row->tid);
@@ -94,7 +94,7 @@ row_lock(Work *work, Level *row)
 		level_read(row, table->slot);
 	row->locked = row->known;
 	if (row->locked)
-		newest_note(work, row);
+		newest_note(&work->call, row);
 }
 
 /* The slot after this one; after the last in use, the first. */
@@ -108,7 +108,7 @@ next_in_use(const Level *row)
 
 /* The first pass: one slot that alone suffices, without waiting, or none. */
 static bool
-level_lock_one(Work *work, Level *first)
+level_lock_one(Call *call, Level *first)
 {
 	Level *row = first;
 
@@ -124,12 +124,12 @@ level_lock_one(Work *work, Level *first)
 
 			if (!row->known || row->pooled || slot_free(row) < first->wanted)
 				break;
-			result = row_try_lock(work, row);
+			result = row_try_lock(call, row);
 			if (result == TM_Ok)
 				return true;
 			if (result == TM_WouldBlock)
 				break;
-			level_load_row_again(work, row);
+			level_load_row_again(call, row);
 		}
 		row = next_in_use(row);
 	}
@@ -158,8 +158,8 @@ level_lock_in_order(Work *work, Level *first)
 		held += Max(0, slot_free(row));
 		if (row->slot == 0 && level_lacks_rows(first))
 		{
-			work_refresh_snapshot();
-			level_load_rest(work, first);
+			call_refresh_snapshot();
+			level_load_rest(&work->call, first);
 		}
 	}
 }
@@ -173,7 +173,7 @@ level_lock(Work *work, Level *first)
 		return;
 	for (Level *row = first; row != NULL; row = row->next)
 		take_only = take_only && !row->named;
-	if (!take_only || !level_lock_one(work, first))
+	if (!take_only || !level_lock_one(&work->call, first))
 		level_lock_in_order(work, first);
 }
 
@@ -211,8 +211,8 @@ levels_are_locked(Work *work)
 	 * before we had them counts too: they may have let due lines of our orders
 	 * go.
 	 */
-	work->now = GetCurrentTimestamp();
-	work_refresh_snapshot();
+	work->call.now = GetCurrentTimestamp();
+	call_refresh_snapshot();
 	foreach(cell, work->levels)
 	{
 		Level *level = lfirst(cell);
@@ -220,7 +220,7 @@ levels_are_locked(Work *work)
 		Assert(level != NULL);
 		level->due = -1; /* now those that we hold */
 		if (level->next != NULL)
-			level_load_rest(work, level);
+			level_load_rest(&work->call, level);
 	}
 	work_load_orders_again(work);
 }
@@ -259,9 +259,9 @@ work_lock_free_levels(Work *work)
 			for (int try = 0; try < OPTIMISTIC_TRIES; try++)
 			{
 				if (!row->known || !row->named ||
-					row_try_lock(work, row) != TM_Updated)
+					row_try_lock(&work->call, row) != TM_Updated)
 					break;
-				level_load_row_again(work, row);
+				level_load_row_again(&work->call, row);
 			}
 		}
 	}

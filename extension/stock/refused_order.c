@@ -36,13 +36,14 @@ typedef struct Refusal
 const char *
 refused_find(Work *work, const char *order_id)
 {
-	Table		   *table = table_use(work, TABLE_REFUSED_ORDER);
+	Table		   *table = table_use(&work->call, TABLE_REFUSED_ORDER);
 	Refusal		   *noted = name_map_find(&work->refused_names, order_id);
 	ItemPointerData tid;
 
 	if (noted != NULL)
 		return noted->reason;
-	if (!table_find_text(work, table, "refused_order_pkey", order_id, &tid))
+	if (!table_find_text(&work->call, table, "refused_order_pkey", order_id,
+						 &tid))
 		return NULL;
 	return row_get_text(table->slot, REFUSED_REASON);
 }
@@ -67,23 +68,23 @@ refused_store(Work *work, const char *order_id, const char *reason)
 void
 refused_write(Work *work)
 {
-	Table	 *table = table_use(work, TABLE_REFUSED_ORDER);
+	Table	 *table = table_use(&work->call, TABLE_REFUSED_ORDER);
 	ListCell *cell;
 
 	foreach(cell, work->refused)
 	{
 		Refusal		   *refusal = lfirst(cell);
 		ItemPointerData tid;
-		bool found = table_find_text(work, table, "refused_order_pkey",
+		bool found = table_find_text(&work->call, table, "refused_order_pkey",
 									 refusal->order_id, &tid);
 		TupleTableSlot *slot = table_new_row(table);
 
 		row_put_text(slot, REFUSED_ORDER, refusal->order_id);
 		row_put_text(slot, REFUSED_REASON, refusal->reason);
-		row_put(slot, REFUSED_AT, TimestampTzGetDatum(work->now));
+		row_put(slot, REFUSED_AT, TimestampTzGetDatum(work->call.now));
 		if (found)
-			table_update(work, table, &tid);
+			table_update(&work->call, table, &tid);
 		else
-			table_insert(work, table);
+			table_insert(&work->call, table);
 	}
 }

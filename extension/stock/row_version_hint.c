@@ -56,7 +56,7 @@ key_hash(const Level *level)
 
 /* Notes where a level was just locked. */
 void
-newest_note(const Work *work, const Level *level)
+newest_note(const Call *call, const Level *level)
 {
 	uint32 hash = key_hash(level);
 	Note  *note = &notes[hash % NOTES_MAX];
@@ -64,7 +64,7 @@ newest_note(const Work *work, const Level *level)
 	Assert(level->locked);
 	note->hash = hash;
 	note->tid = level->tid;
-	note->noted_at = work->now;
+	note->noted_at = call->now;
 }
 
 /* Follows a row to the version that the snapshot sees. */
@@ -84,7 +84,7 @@ follow(Table *table, ItemPointer tid)
 
 /* Brings the level's row into the table's slot, if we know where it is. */
 bool
-newest_find(const Work *work, Table *table, const Level *level)
+newest_find(const Call *call, Table *table, const Level *level)
 {
 	uint32			hash = key_hash(level);
 	Note		   *note = &notes[hash % NOTES_MAX];
@@ -93,7 +93,7 @@ newest_find(const Work *work, Table *table, const Level *level)
 	if (note->noted_at == 0 || note->hash != hash ||
 		IsolationUsesXactSnapshot())
 		return false;
-	if (TimestampDifferenceExceeds(note->noted_at, work->now, NOTE_AGE_MS) ||
+	if (TimestampDifferenceExceeds(note->noted_at, call->now, NOTE_AGE_MS) ||
 		!follow(table, &tid))
 	{
 		note->noted_at = 0;

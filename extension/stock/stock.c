@@ -135,8 +135,8 @@ level_on_hand(Work *work, const Level *level)
 			break;
 		on_hand += level_sum(own).on_hand;
 	}
-	foreach(cell,
-			work_product_levels(work, level->product_id, level->location, true))
+	foreach(cell, work_product_levels(&work->call, level->product_id,
+									  level->location, true))
 	{
 		const Level *other = lfirst(cell);
 
@@ -328,35 +328,35 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 
 /* Reserved, but past its time: counts as expired everywhere. */
 bool
-line_is_due(const Work *work, const Reservation *line)
+line_is_due(const Call *call, const Reservation *line)
 {
-	return line->state == LINE_RESERVED && line->expires_at <= work->now;
+	return line->state == LINE_RESERVED && line->expires_at <= call->now;
 }
 
 /* Reserved and not due, or confirmed. */
 bool
-line_is_live(const Work *work, const Reservation *line)
+line_is_live(const Call *call, const Reservation *line)
 {
 	return line->state == LINE_CONFIRMED ||
-		   (line->state == LINE_RESERVED && !line_is_due(work, line));
+		   (line->state == LINE_RESERVED && !line_is_due(call, line));
 }
 
 /* Whether a payment takes the line's stock again, if it is there. */
 bool
-line_is_payable(const Work *work, const Reservation *line)
+line_is_payable(const Call *call, const Reservation *line)
 {
-	if (line_is_due(work, line) || line->state == LINE_EXPIRED)
+	if (line_is_due(call, line) || line->state == LINE_EXPIRED)
 		return line->retake != RETAKE_NO;
 	return line->state == LINE_RELEASED && line->retake == RETAKE_YES;
 }
 
 /* Ends a line.  What it means for the level is the caller's to say. */
 void
-line_end(Work *work, Reservation *line, LineState state, const char *reason)
+line_end(Call *call, Reservation *line, LineState state, const char *reason)
 {
 	Assert(state != LINE_RESERVED && state != LINE_CONFIRMED);
 	line->state = state;
-	line->ended_at = work->now;
+	line->ended_at = call->now;
 	line->reason = reason ? pstrdup(reason) : NULL;
 	line->dirty = true;
 }
@@ -420,7 +420,7 @@ order_add_line(Order *order, Reservation *line)
 
 /* Whether a line of the order's latest attempt is live. */
 bool
-order_is_live(const Work *work, const Order *order)
+order_is_live(const Call *call, const Order *order)
 {
 	ListCell *cell;
 
@@ -428,7 +428,7 @@ order_is_live(const Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (line->attempt == order->attempt && line_is_live(work, line))
+		if (line->attempt == order->attempt && line_is_live(call, line))
 			return true;
 	}
 	return false;

@@ -20,9 +20,8 @@
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
  *
- * Snapshots: READ COMMITTED takes a new one at the start of the call and
- * another after the levels are locked; above that the transaction's own one
- * serves, and a row that changed meanwhile is SQLSTATE 40001.
+ * Snapshots are those of the call (base/call.c), with a new one after the orders
+ * and another after the levels are locked.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -83,74 +82,11 @@ enum
 
 /* ---- Begin and end ---- */
 
-/* The calling role, not the definer of a function around us; in a registered
- * handler whoever has registered it, not the relay. */
-static const char *
-current_actor(void)
-{
-	const Message *cause = user_handler_message();
-	const char	  *role = cause ? cause->user->role
-								: GetUserNameFromId(GetOuterUserId(), false);
-
-	if (pgstock_actor == NULL || pgstock_actor[0] == '\0')
-		return role;
-	return psprintf("%s/%s", role, pgstock_actor);
-}
-
-/* W3C: version "-" trace id "-" parent id "-" flags, in lower-case hex. */
-bool
-is_traceparent(const char *id)
-{
-	return strlen(id) == 55 && strspn(id, "0123456789abcdef-") == 55 &&
-		   id[2] == '-' && id[35] == '-' && id[52] == '-';
-}
-
-static void
-work_take_snapshot(void)
-{
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-/* The transaction's own trace, and nothing of a message's; in a registered
- * handler the trace of the message that it handles. */
-void
-work_reset_trace(Work *work)
-{
-	const Message *cause = user_handler_message();
-
-	work->causation_id = cause ? cause->event_id : NULL;
-	work->attributes = NULL;
-	work->traceparent = cause ? cause->traceparent : NULL;
-	work->trace_id = cause ? cause->trace_id : NULL;
-	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
-		return;
-	work->trace_id = pgstock_trace_id;
-	if (is_traceparent(pgstock_trace_id))
-	{
-		work->traceparent = pgstock_trace_id;
-		work->trace_id = pnstrdup(pgstock_trace_id + 3, 32);
-	}
-}
-
 void
 work_begin(Work *work, const char *function)
 {
-	PreventCommandIfReadOnly(function);
-	PreventCommandIfParallelMode(function);
-
 	memset(work, 0, sizeof(*work));
-	work->now = GetCurrentTimestamp();
-	work->actor = current_actor();
-	work_reset_trace(work);
-	work_take_snapshot();
-}
-
-/* In READ COMMITTED: what others have committed meanwhile. */
-void
-work_refresh_snapshot(void)
-{
-	PopActiveSnapshot();
-	work_take_snapshot();
+	call_begin(&work->call, function);
 }
 
 /* ---- Advisory locks ---- */
@@ -284,16 +220,16 @@ line_read(TupleTableSlot *slot, Order *order)
  * that is asked.  As a rule it is the last; false if there is none.
  */
 static bool
-order_load_last(Work *work, Order *order)
+order_load_last(Call *call, Order *order)
 {
-	Table		 *table = table_use(work, TABLE_RESERVATION);
+	Table		 *table = table_use(call, TABLE_RESERVATION);
 	ScanKeyData	  key;
 	IndexScanDesc scan;
 	Reservation	 *line = NULL;
 	bool		  enough = false;
 
 	table_key_text(&key, 1, order->order_id);
-	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
+	scan = table_scan_begin(call, table, "reservation_pkey", 1, &key);
 	while (!enough && table_scan_back(scan, table))
 	{
 		line = line_read(table->slot, order);
@@ -301,7 +237,7 @@ order_load_last(Work *work, Order *order)
 			order->attempt = line->attempt;
 		if (line->attempt != order->attempt)
 			break;
-		enough = !order->if_live || line_is_live(work, line);
+		enough = !order->if_live || line_is_live(call, line);
 	}
 	table_scan_end(table, scan);
 	if (enough)
@@ -311,9 +247,9 @@ order_load_last(Work *work, Order *order)
 
 /* Reads a line of the order's latest attempt, if it has it. */
 static void
-order_load_line(Work *work, Order *order, const Line *asked)
+order_load_line(Call *call, Order *order, const Line *asked)
 {
-	Table		   *table = table_use(work, TABLE_RESERVATION);
+	Table		   *table = table_use(call, TABLE_RESERVATION);
 	ScanKeyData		keys[4];
 	ItemPointerData tid;
 
@@ -325,7 +261,7 @@ order_load_line(Work *work, Order *order, const Line *asked)
 				Int32GetDatum(order->attempt));
 	table_key_text(&keys[2], 3, asked->product_id);
 	table_key_text(&keys[3], 4, asked->location);
-	if (table_find(work, table, "reservation_pkey", 4, keys, &tid))
+	if (table_find(call, table, "reservation_pkey", 4, keys, &tid))
 		order_add_line(order, line_read(table->slot, order));
 }
 
@@ -335,22 +271,22 @@ order_load_line(Work *work, Order *order, const Line *asked)
  * all of the latest attempt are needed, for none is live.
  */
 static bool
-order_load_asked(Work *work, Order *order)
+order_load_asked(Call *call, Order *order)
 {
 	ListCell *cell;
 
-	if (order->asked == NIL || !order_load_last(work, order))
+	if (order->asked == NIL || !order_load_last(call, order))
 		return false;
 	foreach(cell, order->asked)
-		order_load_line(work, order, lfirst(cell));
+		order_load_line(call, order, lfirst(cell));
 	return true;
 }
 
 /* Reads an order's lines as they are now. */
 static void
-order_load(Work *work, Order *order)
+order_load(Call *call, Order *order)
 {
-	Table		 *table = table_use(work, TABLE_RESERVATION);
+	Table		 *table = table_use(call, TABLE_RESERVATION);
 	ScanKeyData	  keys[2];
 	int			  n = 1;
 	IndexScanDesc scan;
@@ -358,13 +294,13 @@ order_load(Work *work, Order *order)
 	order->lines = NIL;
 	order->attempt = 0;
 	order->loaded = true;
-	if (order_load_asked(work, order))
+	if (order_load_asked(call, order))
 		return;
 	table_key_text(&keys[0], 1, order->order_id);
 	if (order->asked != NIL)
 		ScanKeyInit(&keys[n++], 2, BTEqualStrategyNumber, F_INT4EQ,
 					Int32GetDatum(order->attempt));
-	scan = table_scan_begin(work, table, "reservation_pkey", n, keys);
+	scan = table_scan_begin(call, table, "reservation_pkey", n, keys);
 	while (table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, order);
@@ -380,13 +316,13 @@ order_load(Work *work, Order *order)
  * others did to the order in between is a conflict.
  */
 static void
-order_check_snapshot(Work *work, Order *order)
+order_check_snapshot(Call *call, Order *order)
 {
 	List	 *seen = order->lines;
 	ListCell *cell;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	order_load(work, order);
+	order_load(call, order);
 	PopActiveSnapshot();
 	if (list_length(seen) != list_length(order->lines))
 		table_conflict();
@@ -424,12 +360,12 @@ work_lock_orders(Work *work)
 	work->orders_locked = true;
 
 	/* What others did to these orders before we had the locks. */
-	work_refresh_snapshot();
+	call_refresh_snapshot();
 	foreach(cell, work->orders)
 	{
-		order_load(work, lfirst(cell));
+		order_load(&work->call, lfirst(cell));
 		if (IsolationUsesXactSnapshot())
-			order_check_snapshot(work, lfirst(cell));
+			order_check_snapshot(&work->call, lfirst(cell));
 	}
 }
 
@@ -483,7 +419,7 @@ line_in_memory(Work *work, const char *order_id, Reservation *line)
 
 /* A scan of the due lines of a level, or of all. */
 static IndexScanDesc
-due_scan(Work *work, Table *table, const Level *level)
+due_scan(Call *call, Table *table, const Level *level)
 {
 	ScanKeyData keys[3];
 	int			n = 0;
@@ -494,8 +430,8 @@ due_scan(Work *work, Table *table, const Level *level)
 		table_key_text(&keys[n++], 2, level->location);
 	}
 	ScanKeyInit(&keys[n], n + 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(work->now));
-	return table_scan_begin(work, table,
+				TimestampTzGetDatum(call->now));
+	return table_scan_begin(call, table,
 							level ? "reservation_level_due" : "reservation_due",
 							n + 1, keys);
 }
@@ -512,14 +448,14 @@ work_holds_line(Work *work, const Reservation *line)
 
 /*
  * The due lines that count in a level, or in any (those too whose event is
- * still owed); once levels are locked, in any of those.  Their orders are not locked and need not be; their levels
- * must be before they change.
+ * still owed); once levels are locked, in any of those.  Their orders are not
+ * locked and need not be; their levels must be before they change.
  */
 List *
 work_due_lines(Work *work, const Level *level, int max_rows)
 {
-	Table		 *table = table_use(work, TABLE_RESERVATION);
-	IndexScanDesc scan = due_scan(work, table, level);
+	Table		 *table = table_use(&work->call, TABLE_RESERVATION);
+	IndexScanDesc scan = due_scan(&work->call, table, level);
 	List		 *due = NIL;
 
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
@@ -533,7 +469,7 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 		line = line_in_memory(work, row_get_text(table->slot, LINE_ORDER),
 							  line);
 		if (line != NULL &&
-			(line_is_due(work, line) || (level == NULL && line->owed)))
+			(line_is_due(&work->call, line) || (level == NULL && line->owed)))
 			due = lappend(due, line);
 	}
 	table_scan_end(table, scan);
@@ -544,13 +480,13 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 List *
 work_order_lines(Work *work, const char *order_id)
 {
-	Table		 *table = table_use(work, TABLE_RESERVATION);
+	Table		 *table = table_use(&work->call, TABLE_RESERVATION);
 	ScanKeyData	  key;
 	IndexScanDesc scan;
 	List		 *lines = NIL;
 
 	table_key_text(&key, 1, order_id);
-	scan = table_scan_begin(work, table, "reservation_pkey", 1, &key);
+	scan = table_scan_begin(&work->call, table, "reservation_pkey", 1, &key);
 	while (table_scan_next(scan, table))
 	{
 		Reservation *line = line_in_memory(work, order_id,
@@ -574,14 +510,14 @@ work_load_orders_again(Work *work)
 		Order *order = lfirst(cell);
 
 		if (order->lines != NIL)
-			order_load(work, order);
+			order_load(&work->call, order);
 	}
 }
 
 static void
-line_write(Work *work, Reservation *line)
+line_write(Call *call, Reservation *line)
 {
-	Table		   *table = table_use(work, TABLE_RESERVATION);
+	Table		   *table = table_use(call, TABLE_RESERVATION);
 	TupleTableSlot *slot;
 
 	if (!line->is_new && IsolationUsesXactSnapshot() &&
@@ -616,34 +552,34 @@ line_write(Work *work, Reservation *line)
 		row_put(slot, LINE_RETAKE, BoolGetDatum(line->retake == RETAKE_YES));
 
 	if (line->is_new)
-		table_insert(work, table);
+		table_insert(call, table);
 	else
-		table_update(work, table, &line->tid);
+		table_update(call, table, &line->tid);
 }
 
 /* ---- The ledger ---- */
 
 static void
-movement_write(Work *work, const Movement *movement, Oid sequence)
+movement_write(Call *call, const Movement *movement, Oid sequence)
 {
-	Table		   *table = table_use(work, TABLE_MOVEMENT);
+	Table		   *table = table_use(call, TABLE_MOVEMENT);
 	TupleTableSlot *slot = table_new_row(table);
 
 	row_put(slot, MOVEMENT_ID,
 			Int64GetDatum(nextval_internal(sequence, false)));
-	row_put(slot, MOVEMENT_AT, TimestampTzGetDatum(work->now));
+	row_put(slot, MOVEMENT_AT, TimestampTzGetDatum(call->now));
 	row_put_text(slot, MOVEMENT_KIND, movement->kind);
 	row_put_text(slot, MOVEMENT_PRODUCT, movement->level->product_id);
 	row_put_text(slot, MOVEMENT_LOCATION, movement->level->location);
 	row_put(slot, MOVEMENT_ON_HAND, Int64GetDatum(movement->on_hand_delta));
 	row_put(slot, MOVEMENT_RESERVED, Int64GetDatum(movement->reserved_delta));
 	row_put_text(slot, MOVEMENT_ORDER, movement->order_id);
-	row_put_text(slot, MOVEMENT_ACTOR, work->actor);
+	row_put_text(slot, MOVEMENT_ACTOR, call->actor);
 	row_put_text(slot, MOVEMENT_REASON, movement->reason);
 	row_put_text(slot, MOVEMENT_REFERENCE, movement->reference);
 	if (movement->has_event)
 		row_put(slot, MOVEMENT_EVENT, UUIDPGetDatum(&movement->event_id));
-	table_insert(work, table);
+	table_insert(call, table);
 }
 
 static void
@@ -654,9 +590,9 @@ work_write_movements(Work *work)
 
 	if (work->movements == NIL)
 		return;
-	sequence = table_sequence(work, "movement_id");
+	sequence = table_sequence(&work->call, "movement_id");
 	foreach(cell, work->movements)
-		movement_write(work, lfirst(cell), sequence);
+		movement_write(&work->call, lfirst(cell), sequence);
 }
 
 /* Writes what has changed, and ends the call. */
@@ -671,17 +607,14 @@ work_end(Work *work)
 		foreach(each, ((Order *) lfirst(cell))->lines)
 		{
 			if (((Reservation *) lfirst(each))->dirty)
-				line_write(work, lfirst(each));
+				line_write(&work->call, lfirst(each));
 		}
 	}
 	foreach(cell, work->strays)
-		line_write(work, lfirst(cell));
+		line_write(&work->call, lfirst(cell));
 	work_write_movements(work);
 	if (work->refused != NIL)
 		refused_write(work);
 	work_write_levels(work);
-	tables_close(work);
-	PopActiveSnapshot();
-	/* What follows in this transaction shall see it. */
-	CommandCounterIncrement();
+	call_end(&work->call);
 }

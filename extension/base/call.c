@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/call.c
+ *	  One call of an SQL function: its time, actor, trace, snapshot and tables.
+ *
+ * Each function that writes rows begins with call_begin() and ends with
+ * call_end(); the unit of work (stock/work.c) does so too.  After an error
+ * nothing is left to clean up: the resource owner closes the tables, and the
+ * transaction's end pops the snapshot.
+ *
+ * Snapshots: READ COMMITTED takes one at the start of the call, and another
+ * one whenever the call has waited for locks (call_refresh_snapshot).  Above
+ * that the transaction's own snapshot serves, and a row that changed since is
+ * SQLSTATE 40001.
+ *
+ * Cause: what a registered handler does is done for the message that it
+ * handles, and for the role that registered it.  The handler's caller says so
+ * with call_set_cause() before, and takes it back after.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "pgstock.h"
+
+#define TRACEPARENT_BYTES 55
+
+/* What the calls of this backend are caused by; NULL: the client. */
+static const Cause *call_cause;
+
+/* The cause of all calls from here on; NULL: the client.  Must outlive them. */
+void
+call_set_cause(const Cause *cause)
+{
+	Assert(cause == NULL || (call_cause == NULL && cause->role != NULL));
+	call_cause = cause;
+}
+
+/* The calling role, not the definer of a function around us; in a registered
+ * handler the role that registered it, not the relay. */
+static const char *
+call_find_actor(void)
+{
+	const char *role = call_cause ? call_cause->role
+								  : GetUserNameFromId(GetOuterUserId(), false);
+
+	if (pgstock_actor == NULL || pgstock_actor[0] == '\0')
+		return role;
+	return psprintf("%s/%s", role, pgstock_actor);
+}
+
+/* W3C: version "-" trace id "-" parent id "-" flags, in lower-case hex. */
+bool
+traceparent_is_valid(const char *value)
+{
+	return strlen(value) == TRACEPARENT_BYTES &&
+		   strspn(value, "0123456789abcdef-") == TRACEPARENT_BYTES &&
+		   value[2] == '-' && value[35] == '-' && value[52] == '-';
+}
+
+/* The trace id of a valid traceparent. */
+char *
+traceparent_trace_id(const char *value)
+{
+	Assert(traceparent_is_valid(value));
+	return pnstrdup(value + 3, 32);
+}
+
+/* The trace of the transaction or of the cause, and no message's attributes. */
+void
+call_reset_trace(Call *call)
+{
+	call->causation_id = call_cause ? call_cause->event_id : NULL;
+	call->attributes = NULL;
+	call->traceparent = call_cause ? call_cause->traceparent : NULL;
+	call->trace_id = call_cause ? call_cause->trace_id : NULL;
+	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
+		return;
+	call->trace_id = pgstock_trace_id;
+	if (traceparent_is_valid(pgstock_trace_id))
+	{
+		call->traceparent = pgstock_trace_id;
+		call->trace_id = traceparent_trace_id(pgstock_trace_id);
+	}
+}
+
+/* Begins a call of the named function, which writes. */
+void
+call_begin(Call *call, const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+
+	memset(call, 0, sizeof(*call));
+	call->now = GetCurrentTimestamp();
+	call->actor = call_find_actor();
+	call_reset_trace(call);
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* In READ COMMITTED: shows what other sessions have committed since. */
+void
+call_refresh_snapshot(void)
+{
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* Ends the call; the commands after it in this transaction see its rows. */
+void
+call_end(Call *call)
+{
+	tables_close(call);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+}
