@@ -1,9 +1,9 @@
 /*
  * fuzz_relay.c - whatever bytes come from outside, the relay's parsers live
  *
- * A libFuzzer program.  The first byte of an input says which parser it is
- * for, the rest is what that one gets; what can be said of the answer is
- * asserted.  corpus/ holds an input or more for each.
+ * A libFuzzer program.  The first byte of an input selects a parser, the rest
+ * is its input; known properties of the result are asserted.  corpus/ holds one
+ * input or more for each parser.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -35,7 +35,7 @@ typedef struct Input
 
 /* ---- headers of Kafka records ---- */
 
-/* Packed headers that can be read say the same when they are packed again. */
+/* Packed headers that can be read are the same when packed again. */
 static void
 fuzz_headers(const Input *input)
 {
@@ -102,7 +102,7 @@ fuzz_row(const Input *whole)
 		rd_kafka_headers_destroy(headers);
 }
 
-/* ---- what a message becomes on its way to relay_apply() ---- */
+/* ---- a message on its way to relay_apply() ---- */
 
 static void
 fuzz_message(const Input *whole)
@@ -176,7 +176,7 @@ fuzz_arguments(const Input *input)
 	buf_free(&usage);
 }
 
-/* What was read says the same when it is shown and read again. */
+/* A configuration is the same when it is printed and read again. */
 static void
 fuzz_config(const Input *input)
 {
@@ -218,7 +218,7 @@ fuzz_values(const Input *input)
 	buf_free(&error);
 }
 
-/* ---- what is written ---- */
+/* ---- output ---- */
 
 /* Behind the cell that begins here; what it holds goes to *cell. */
 static const char *
@@ -234,7 +234,7 @@ read_cell(const char *at, Buf *cell)
 	return at + 1;
 }
 
-/* Whether a cell, for a reader who separates by ';', a tab or '|' too, begins
+/* Whether a cell, for a reader that also separates by ';', a tab or '|', begins
  * here and is a formula. */
 static bool
 is_formula(const char *cell, const char *at)

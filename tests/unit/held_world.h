@@ -1,6 +1,6 @@
 /*
- * held_world.h - a broker that refuses topics, and a database that remembers
- * what was set aside, for the outbox's simulation
+ * held_world.h - a broker that refuses topics, and a database that stores the
+ * events set aside, for the outbox's simulation
  *
  * Each partition is one of a topic; a topic may refuse all its events, or the
  * large ones among them.
@@ -23,13 +23,13 @@ typedef struct HeldWorld
 
 static HeldWorld held_world;
 
-/* What was asked about held topics, as it left for the server. */
+/* A request about held topics, as it was sent to the server. */
 typedef struct HeldQuestion
 {
 	uint32_t topic;
 	int64_t	 seqs[HELD_ASIDES_MAX];
 	uint32_t count;
-	bool	 let_go;
+	bool	 resume;
 } HeldQuestion;
 
 typedef struct HeldPage
@@ -102,10 +102,10 @@ cross_off(const HeldQuestion *question)
 {
 	for (uint32_t i = 0; i < question->count; i++)
 		forget_aside(question->seqs[i]);
-	if (!question->let_go || read_held(question->topic, 1).rows > 0)
+	if (!question->resume || read_held(question->topic, 1).rows > 0)
 		return false;
 	held_world.topics[question->topic] = false;
-	world.counts.let_go++;
+	world.counts.resumed++;
 	return true;
 }
 

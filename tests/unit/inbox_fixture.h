@@ -14,8 +14,8 @@
 static InboxCore core;
 static int64_t	 now = SEC_US;
 
-/* What is next, besides serving an idle consumer and a broker that answers at
- * once and has what is expected. */
+/* The next action, after an idle consumer is served and a broker has answered
+ * at once that its offsets fit. */
 static inline InboxAction
 next_action(void)
 {
@@ -41,7 +41,7 @@ next_action(void)
 /* A macro, so that a failure names the line of the test. */
 #define expect(action) assert_int_equal(next_action(), action)
 
-/* Connected, in the group, placed; the first looks at the database done. */
+/* Connected, in the group, placed; the first queries are answered. */
 static inline void
 stream(void)
 {

@@ -5,7 +5,7 @@
  * id.  A batch that holds a bad message fails.
  *
  * The group: moves partitions between the relay and a peer that applies
- * messages too; the relay learns of it when it serves its consumer.
+ * messages too; the relay notices when it serves its consumer.
  *
  * Both check what the relay does: see test_inbox_simulation.c.
  *
@@ -40,9 +40,9 @@ typedef struct Partition
 	uint32_t committed; /* Kafka's */
 	bool	 ours;		/* as the group has it */
 	bool	 contested; /* taken away, and the relay does not know */
-	bool	 held;		/* the relay believes that it is its own */
+	bool	 held;		/* the relay takes it for its own */
 	uint32_t position;	/* of the relay's consumer */
-	uint32_t applied;	/* ... what it has to commit */
+	uint32_t applied;	/* ... and what it has to commit to Kafka */
 } Partition;
 
 typedef struct Batched
@@ -70,7 +70,7 @@ typedef struct World
 	uint32_t  offsets[PARTITIONS]; /* the database's, when it was asked */
 	Batched	  batch[BATCH_MAX];
 	uint32_t  batch_count;
-	bool	  surveying; /* the broker was asked what it has */
+	bool	  surveying; /* the broker's offsets are being queried */
 	bool	  slow;		 /* the database fails for a while */
 } World;
 
@@ -202,7 +202,7 @@ stop_reading(void)
 	world.batch_count = 0;
 }
 
-/* The relay is no member any more, or a new one. */
+/* The relay has left the group, or joined it anew. */
 static inline void
 lose_partitions(void)
 {

@@ -1,8 +1,8 @@
 /*
  * mock_cluster.h - producer and consumer on librdkafka's mock cluster
  *
- * The mock cluster lives inside a client of its own; the broker's errors are
- * what it is told to answer.
+ * The mock cluster lives inside a client of its own and returns the errors that
+ * a test sets.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -52,9 +52,10 @@ answer_position(Relay *relay)
 	free(window);
 }
 
-/* The end of a transaction that neither sleeps on nor writes. */
+/* A transaction of the session ends that neither falls asleep nor writes: it
+ * releases the hint lock. */
 static inline void
-let_go(Relay *relay)
+release_hint_lock(Relay *relay)
 {
 	if (world.sleeper != relay - relays)
 		return;
@@ -63,7 +64,7 @@ let_go(Relay *relay)
 }
 
 static inline bool
-somebody_is_silent(void)
+a_commit_is_silent(void)
 {
 	for (int i = 0; i < OPEN_MAX; i++)
 		if (world.open[i].stage == STAGE_SILENT)
@@ -84,7 +85,7 @@ answer_sleep(Relay *relay)
 	if (!question->begun)
 	{
 		question->begun = true;
-		if (somebody_is_silent())
+		if (a_commit_is_silent())
 			world.counts.in_the_way++;
 		else
 			world.sleeper = me;
@@ -96,7 +97,7 @@ answer_sleep(Relay *relay)
 		world.sleeper = -1;
 	world.counts.sleeps += world.sleeper == me;
 	window = xasprintf("%u-%u", question->position.to, world.commits);
-	/* a notification comes with the answer, and is read before it */
+	/* a notification arrives with the answer, and is read before it */
 	read = relay->notified && one_in(2);
 	if (read)
 		outbox_on_wake(&relay->core);
@@ -163,7 +164,7 @@ answer_held_page(Relay *relay)
 static inline bool
 answer_about_held(Relay *relay)
 {
-	bool let_go;
+	bool resumed;
 
 	switch (relay->core.asked)
 	{
@@ -182,9 +183,9 @@ answer_about_held(Relay *relay)
 			answer_held_page(relay);
 			return true;
 		case OUTBOX_CROSS_OFF:
-			let_go = cross_off(&relay->question.held);
-			assert_true(outbox_on_crossed_off(&relay->core, let_go,
-											  world.now) <= let_go);
+			resumed = cross_off(&relay->question.held);
+			assert_true(outbox_on_crossed_off(&relay->core, resumed,
+											  world.now) <= resumed);
 			return true;
 		default:
 			return false;
@@ -206,7 +207,7 @@ answer(Relay *relay)
 	}
 	else if (!relay->session)
 	{
-		if (one_in(30)) /* in silence, while another takes over */
+		if (one_in(30)) /* without notice, while another takes over */
 			lose_connection(relay);
 	}
 	else if (asked == OUTBOX_ASK_SLEEP)
@@ -232,11 +233,11 @@ answer(Relay *relay)
 	else if (!answer_about_held(relay))
 		outbox_on_step_done(&relay->core, world.now);
 	if (asked != OUTBOX_STORE)
-		let_go(relay);
+		release_hint_lock(relay);
 }
 
-/* The session reads its notifications when nothing is asked; the client may
- * have to wait for the message. */
+/* The session reads its notifications when it is idle; its message to the
+ * client may take a moment. */
 static inline void
 notify(Relay *relay)
 {
@@ -249,7 +250,7 @@ notify(Relay *relay)
 	{
 		relay->notified = false;
 		relay->message = true;
-		let_go(relay);
+		release_hint_lock(relay);
 	}
 }
 

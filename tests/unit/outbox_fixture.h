@@ -90,7 +90,8 @@ open_window(const char *window)
 	assert_true(outbox_on_window(&core, window));
 }
 
-/* As after a look that found nothing, with nobody about to commit. */
+/* As after a look that found nothing, while no transaction is about to commit.
+ * */
 static inline void
 doze(void)
 {
@@ -138,8 +139,8 @@ produce_page(int64_t first_seq)
 	return id;
 }
 
-/* A window of that many rows goes into flight, seq from 1 on; then nothing
- * happens any more.  The first id. */
+/* Produces a window of that many rows, seq from 1 on, and then idles; returns
+ * the first id. */
 static inline uint64_t
 fly_window(const char *window, uint32_t rows)
 {

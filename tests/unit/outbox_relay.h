@@ -15,7 +15,7 @@
 #define IN_FLIGHT_MAX 64   /* the ring's */
 #define BACKLOG_MAX	  1500 /* committed events not yet in Kafka */
 
-/* What was asked, as it left for the server. */
+/* A request, as it was sent to the server. */
 typedef struct Question
 {
 	OutboxAction what;
@@ -82,7 +82,7 @@ cut_off(Relay *relay)
 	world.counts.sessions_ended++;
 }
 
-/* The server may have heard the question, and the answer be lost. */
+/* The server may have carried out the request although its answer is lost. */
 static void
 lose_connection(Relay *relay)
 {
@@ -146,7 +146,7 @@ lose_lane(Relay *relay)
 	held_on_lane_failed(&relay->core.held, "no", world.now);
 }
 
-/* Who fences the producer before has just heard that it leads. */
+/* A relay that fences the earlier producer has just got the lead. */
 static void
 make_producer(Relay *relay)
 {
@@ -327,7 +327,7 @@ ask_held(Relay *relay, OutboxAction action)
 		question->count = held->aside_asked;
 	if (action == OUTBOX_CROSS_OFF)
 		question->count = held_cross_off(held);
-	question->let_go = held->letting_go;
+	question->resume = held->letting_go;
 	memcpy(question->seqs,
 		   action == OUTBOX_SET_ASIDE ? held->aside_seqs : held->seqs,
 		   question->count * sizeof(int64_t));
@@ -369,7 +369,7 @@ check_bounds(const Relay *relay)
 	assert_true(outbox_deadline(core) > world.now);
 }
 
-/* One that cannot take more, or waits for an answer, need not look. */
+/* A relay that has no room, or waits for an answer, need not look. */
 static void
 check_sleep(const Relay *relay)
 {

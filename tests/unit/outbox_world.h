@@ -15,7 +15,7 @@
  *
  * A topic may refuse events (held_world.h).
  *
- * Both check what they are told: see test_outbox_simulation.c.
+ * Both check what the relays send: see test_outbox_simulation.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -52,8 +52,8 @@ typedef enum Stage
 {
 	STAGE_OPEN,
 	STAGE_SILENT,	 /* about to commit, or just visible; holds the hint lock */
-	STAGE_HINTING,	 /* about to commit, and to tell */
-	STAGE_UNCOUNTED, /* the same, of which nobody is told: COMMIT PREPARED */
+	STAGE_HINTING,	 /* about to commit, and to notify */
+	STAGE_UNCOUNTED, /* the same without a notification: COMMIT PREPARED */
 } Stage;
 
 typedef enum Refuses
@@ -120,22 +120,22 @@ typedef struct Counts
 	unsigned crashes;
 	unsigned stops;
 	unsigned outages;
-	unsigned silent; /* commits of which nobody was told, nobody sleeping */
+	unsigned silent; /* commits without a notification, while no relay slept */
 	unsigned hints;
 	unsigned sleeps;
 	unsigned in_the_way; /* no sleep: a silent one was about to commit */
-	unsigned found;		 /* no sleep: there was something */
+	unsigned found;		 /* no sleep: there were events */
 	unsigned refusals;
 	unsigned lane_refusals; /* of those */
 	unsigned asides;
-	unsigned let_go; /* topics that flow again */
+	unsigned resumed; /* topics that were held, and are no more */
 } Counts;
 
 typedef struct TransactionCounts
 {
 	unsigned committed;
-	unsigned unheard; /* committed, and its relay does not know */
-	unsigned late;	  /* ... because it had given the producer up */
+	unsigned unconfirmed; /* committed, and its relay does not know */
+	unsigned late;		  /* ... because it had given the producer up */
 	unsigned aborted;
 	unsigned fenced;
 	unsigned by_row; /* positions of which the database's was further */
@@ -148,7 +148,7 @@ typedef struct World
 	bool			  transactional;
 	Counts			  counts;
 	TransactionCounts transactions;
-	unsigned		  repeats; /* events that came to Kafka again */
+	unsigned		  repeats; /* events that reached Kafka again */
 	/* the database */
 	Event	   *events; /* by seq; 0 is not used */
 	int64_t		last_seq;
@@ -164,7 +164,7 @@ typedef struct World
 	int			leader;	   /* index of a relay, or -1 */
 	bool		idle;	   /* the application does little */
 	uint32_t	all_acked; /* the first so many of committed are */
-	int			sleeper;   /* who holds the hint lock, or -1 */
+	int			sleeper;   /* index of the relay with the hint lock, or -1 */
 	uint32_t promised; /* the latest commit that is not to be slept through */
 	/* the broker */
 	uint32_t key_firsts[KEYS]; /* events of the key that are there */
@@ -394,7 +394,7 @@ broker_report(Producer *producer, uint64_t *id)
 	return false;
 }
 
-/* Any record that was taken comes back; false if there is none. */
+/* Acknowledges any record that was taken; false if there is none. */
 static inline bool
 broker_acknowledge(Producer *producer, uint64_t *id)
 {

@@ -52,7 +52,7 @@ bodies_are_what_channels_read(void **state UNUSED)
 				"order \\\"b\\\" x (!channel) " HINT "\"}}");
 }
 
-/* As many lines as fit in what the smallest of them takes. */
+/* As many lines as fit into the smallest channel. */
 static void
 messages_for_chats_are_short(void **state UNUSED)
 {
@@ -73,7 +73,7 @@ messages_for_chats_are_short(void **state UNUSED)
 	buf_free(&text);
 }
 
-/* The values are of another program's. */
+/* The expected values were computed by another program. */
 static void
 signatures_are_those_that_others_compute(void **state UNUSED)
 {

@@ -1,5 +1,5 @@
 /*
- * test_api.c - what the database is sent and what is read from its answers
+ * test_api.c - queries to the database, and how their results are read
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -1,5 +1,5 @@
 /*
- * test_arguments.c - what a command line means, and what is wrong with it
+ * test_arguments.c - parsing of the command line, and its errors
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -1,5 +1,5 @@
 /*
- * test_audit_compare.c - what is missing, doubled, or gone by retention
+ * test_audit_compare.c - finds events that are missing, doubled or expired
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -67,7 +67,7 @@ missing_and_doubled(void **state UNUSED)
 	assert_true(audit_has_faults(&audit));
 	expect_verdict(&audit, 1, 0, 0);
 	expect_verdict(&audit, 2, 1, 0);
-	expect_verdict(&audit, 2, 0, 0); /* told once */
+	expect_verdict(&audit, 2, 0, 0); /* reported once */
 	expect_verdict(&audit, 3, 0, 1);
 	expect_verdict(&audit, 4, 0, 3);
 	expect_verdict(&audit, 4, 0, 0);
@@ -84,7 +84,7 @@ missing_and_doubled(void **state UNUSED)
 	audit_free(&audit);
 }
 
-/* Whatever is lost and doubled at random is found, and nothing else. */
+/* Events lost or doubled at random are all found, and no others. */
 static void
 many(void **state UNUSED)
 {
@@ -167,7 +167,7 @@ headers_say_who(void **state UNUSED)
 	assert_int_equal(record.seq, -1);
 }
 
-/* An application's own header, which follows ours, takes the place of none. */
+/* An application's own header stands behind pgstock's and replaces none. */
 static void
 first_header_counts(void **state UNUSED)
 {
@@ -185,8 +185,8 @@ first_header_counts(void **state UNUSED)
 	rd_kafka_headers_destroy(headers);
 }
 
-/* An event that is lost and was replayed is there; a copy that is lost itself
- * only by a later one. */
+/* A replayed event counts as present although its record is lost; a lost copy
+ * needs a later copy. */
 static void
 a_copy_stands_for_what_was_lost(void **state UNUSED)
 {
@@ -209,7 +209,7 @@ a_copy_stands_for_what_was_lost(void **state UNUSED)
 	assert_false(audit_has_copy(&copies, 1, 40));
 	assert_false(audit_has_copy(&copies, 2, -1));
 	assert_false(audit_has_copy(&copies, 3, -1));
-	audit_copy_see(&copies, 2, -1); /* a raw one says no seq */
+	audit_copy_see(&copies, 2, -1); /* a raw one has no seq */
 	assert_true(audit_has_copy(&copies, 2, -1));
 	assert_false(audit_has_copy(&copies, 2, 0));
 	audit_copies_free(&copies);
@@ -226,7 +226,7 @@ a_database_of_the_same_name_is_another(void **state UNUSED)
 	assert_false(audit_is_ours(&record, SLICE("/pgstock/mall"), SLICE("1f")));
 	record.incarnation = (Slice){"", 0};
 	assert_false(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
-	record.incarnation = NONE; /* it does not say */
+	record.incarnation = NONE; /* it names none */
 	assert_true(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));
 	record.source = NONE;
 	assert_false(audit_is_ours(&record, SLICE("/pgstock/shop"), SLICE("1f")));

@@ -1,5 +1,5 @@
 /*
- * test_client.c - offsets, asked of librdkafka's mock cluster
+ * test_client.c - queries offsets of librdkafka's mock cluster
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -65,7 +65,7 @@ a_partition_that_is_not_there_is_an_error(void **state)
 	rd_kafka_destroy(client);
 }
 
-/* The loop is one thread: what waits for a broker must come back. */
+/* The loop has one thread: a call that waits for a broker must return. */
 static void
 a_broker_that_goes_away_is_not_waited_for_without_end(void **state)
 {

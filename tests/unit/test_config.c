@@ -261,7 +261,7 @@ the_sample_parses_to_the_defaults(void **state UNUSED)
 	buf_free(&error);
 }
 
-/* What is shown can be read again, but for its secrets. */
+/* The printed configuration can be read again, except for secrets. */
 static void
 what_is_shown_parses_to_the_same(void **state UNUSED)
 {
@@ -316,7 +316,7 @@ reload_takes_what_it_can(void **state UNUSED)
 	buf_free(&error);
 }
 
-/* What an option shows is read again as the same. */
+/* The printed value of an option is read back as the same value. */
 static void
 every_option_shows_what_it_reads(void **state UNUSED)
 {

@@ -34,9 +34,8 @@ put_text(PGresult *result, int row, int column, const char *text)
 			   text != NULL ? (int) strlen(text) : -1);
 }
 
-/* What the database answers: of two partitions, -1: not known; of the second
- * one with the fingerprint of the record before, and of the one at offset 2, if
- * any. */
+/* The database's answer for two partitions (-1: not known); for the second with
+ * the fingerprint of the record before, and of the one at offset 2, if any. */
 static PGresult *
 offsets_with(int64_t of_partition_0, int64_t of_partition_1,
 			 const char *fingerprint, const char *witness)
@@ -110,7 +109,7 @@ check_beginnings(Fixture *fixture, int64_t first_offset, int64_t sum)
 	assert_false(consumer_wants_change(fixture->consumer));
 }
 
-/* Beyond the end: the partition has lost what was read of it. */
+/* Beyond the end: the partition has lost records that were read. */
 static void
 check_move(Fixture *fixture)
 {
@@ -128,7 +127,7 @@ check_move(Fixture *fixture)
 	assert_false(consumer_wants_change(fixture->consumer));
 }
 
-/* The record before the next offset is another one than was read. */
+/* The record before the next offset is not the one that was read. */
 static void
 check_refuted(Fixture *fixture)
 {
@@ -158,8 +157,8 @@ check_refuted(Fixture *fixture)
 	consumer_change_free(&change);
 }
 
-/* The one before is what it was, but an older one is not: the relay that read
- * on in another history ended before it saw that. */
+/* The record before is the same, but an older one is not: the relay that read
+ * on in another history ended before it noticed. */
 static void
 check_witness(Fixture *fixture)
 {
@@ -221,7 +220,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	}
 	assert_true(lowest[0] == 0 && lowest[1] == 5);
 	assert_false(consumer_is_disturbed(fixture->consumer));
-	/* what was not known of the record before the next offset is now */
+	/* the record before the next offset is known now */
 	assert_true(consumer_next_learned(fixture->consumer, &learned));
 	assert_int_equal(learned.partition, 1);
 	assert_true(strlen(learned.fingerprint.text) > 9);

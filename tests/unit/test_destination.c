@@ -100,7 +100,7 @@ networks_are_the_only_ones(void **state UNUSED)
 	assert_false(allows("hook.example.com, 10.0.0.0/8", "1.1.1.1"));
 }
 
-/* The url and what "allow" holds, as a configuration has them. */
+/* The url and the value of "allow", as in a configuration. */
 static const char *
 fault(const char *url, const char *allow, bool http)
 {

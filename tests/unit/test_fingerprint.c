@@ -1,5 +1,5 @@
 /*
- * test_fingerprint.c - what tells records apart, as the extension makes it
+ * test_fingerprint.c - fingerprints of records equal those of the extension
  *
  * The numbers are those of regress/expected/history.out.
  *

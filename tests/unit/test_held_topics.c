@@ -24,7 +24,7 @@ hold_unseen(void)
 	outbox_on_position(&core, "w0", 0, true, now);
 }
 
-/* ... as if its event had come again. */
+/* ... as if its event had been read again. */
 static void
 hold(void)
 {
@@ -103,7 +103,8 @@ wait_for_the_try(void)
 	}
 	now = core.held.topics[0]->try_at;
 	core.vain = 0;
-	core.store_at = now + 1000 * SEC_US; /* that is not what is tested */
+	core.store_at = now +
+					1000 * SEC_US; /* storing the position is not tested here */
 }
 
 static void
@@ -120,7 +121,7 @@ its_events_are_set_aside_and_the_others_flow(void **state UNUSED)
 	produce_row(HELD, 3);
 	store_asides(2);
 	now += OUTBOX_STORE_US;
-	expect_stored("w1", 1, false); /* for Kafka has not 2 yet */
+	expect_stored("w1", 1, false); /* event 2 is not in Kafka yet */
 	ack(id + 1);
 	now += OUTBOX_STORE_US;
 	expect_stored("w1", 3, true);
@@ -155,7 +156,7 @@ what_is_not_stored_is_not_passed(void **state UNUSED)
 	expect_stored("w1", 1, true);
 }
 
-/* What is refused each time takes no others with it. */
+/* An event that is refused each time does not affect others. */
 static void
 a_try_begins_with_one_event_and_fails_into_a_pause(void **state UNUSED)
 {
@@ -212,8 +213,8 @@ a_try_without_an_answer_ends(void **state UNUSED)
 	assert_true(core.held.topics[0]->try_at > now);
 }
 
-/* All that there was is out: the outbox waits before the topic's next event,
- * until nothing that was set aside meanwhile is left. */
+/* All events set aside are published: the outbox waits before the topic's next
+ * event until those set aside meanwhile are published too. */
 static void
 mended_it_is_caught_up_with_and_flows(void **state UNUSED)
 {
@@ -228,7 +229,7 @@ mended_it_is_caught_up_with_and_flows(void **state UNUSED)
 	held_on_acked(&core.held, 0, now);
 	store_asides(1);
 	cross_off(1, false);
-	read_held(1); /* 8, and there is no more */
+	read_held(1); /* 8, and no more are left */
 	send_held(1, 8);
 	held_on_acked(&core.held, 0, now);
 	cross_off(1, false);
@@ -247,7 +248,7 @@ the_outbox_waits_a_second_at_most(void **state UNUSED)
 {
 	hold();
 	wait_for_the_try();
-	read_held(0); /* nothing yet: see once more while the outbox waits */
+	read_held(0); /* nothing yet: read once more while the outbox waits */
 	expect(OUTBOX_ASK_HELD_PAGE);
 	assert_int_equal(held_way(&core.held, HELD), HELD_WAITS);
 	assert_true(outbox_deadline(&core) <= now + HELD_CLOSING_US);
@@ -261,7 +262,7 @@ the_outbox_waits_a_second_at_most(void **state UNUSED)
 	open_lane();
 	send_held(1, 1);
 	held_on_acked(&core.held, 0, now);
-	cross_off(1, false); /* as something may have been set aside since */
+	cross_off(1, false); /* another event may have been set aside since */
 }
 
 static void
@@ -282,7 +283,7 @@ as_many_as_wait_to_be_stored_have_a_limit(void **state UNUSED)
 }
 
 static void
-whoever_stops_tries_no_more(void **state UNUSED)
+a_stopping_relay_tries_no_topic(void **state UNUSED)
 {
 	hold();
 	wait_for_the_try();
@@ -346,7 +347,7 @@ many_held_topics_make_it_suspicious(void **state UNUSED)
 	assert_false(outbox_on_refused(&core, "t00", "again", now));
 }
 
-/* Nothing of it was sent: the producer and all that flies stay. */
+/* None of its events was sent: the producer and events in flight remain. */
 static void
 a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 {
@@ -368,7 +369,7 @@ a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 	assert_int_equal(ring_in_flight(&core.ring), 3);
 }
 
-/* What is set aside of a topic that is not stored would never come back. */
+/* Events set aside of a topic that is not stored would never be published. */
 static void
 at_the_end_too_the_topic_is_stored_first(void **state UNUSED)
 {
@@ -385,9 +386,9 @@ at_the_end_too_the_topic_is_stored_first(void **state UNUSED)
 	store_asides(1);
 }
 
-/* Topics that never will be taken leave room for those that may. */
+/* Topics that are refused for good leave room for those that recover. */
 static void
-who_was_refused_less_often_is_tried_first(void **state UNUSED)
+the_topic_refused_least_often_is_tried_first(void **state UNUSED)
 {
 	lead_with_suspects(20);
 	for (uint32_t i = 0; i < core.held.count; i++)
@@ -414,12 +415,12 @@ main(void)
 		test(mended_it_is_caught_up_with_and_flows),
 		test(the_outbox_waits_a_second_at_most),
 		test(as_many_as_wait_to_be_stored_have_a_limit),
-		test(whoever_stops_tries_no_more),
+		test(a_stopping_relay_tries_no_topic),
 		test(a_refusal_that_is_no_news_is_a_failure),
 		test(many_held_topics_make_it_suspicious),
 		test(a_doubted_topic_is_held_at_no_cost),
 		test(at_the_end_too_the_topic_is_stored_first),
-		test(who_was_refused_less_often_is_tried_first),
+		test(the_topic_refused_least_often_is_tried_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,11 @@
 /*
- * test_http_server.c - a health page answers, whatever others do
+ * test_http_server.c - a health page answers, whatever other clients do
  *
- * The story: 64 clients that sent a byte now and then had all the connections
- * there were, for each byte began their time anew; a probe of /livez was not
- * accepted as long as they stayed, and up to three minutes after they had left,
- * for what had ended in the queue was looked at when a place was free.  So a
- * healthy relay was killed.
+ * The story: 64 clients that sent a byte now and then held all connections, for
+ * each byte restarted their timeout.  A probe of /livez was not accepted while
+ * they stayed, and up to three minutes after they had left, for the server
+ * noticed connections that had ended in its queue only when a place was free.
+ * So a healthy relay was killed.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -103,7 +103,7 @@ tear_down(void **state)
 	return 0;
 }
 
-/* A connection that is not waited for; -1: the system has no more. */
+/* A connection that need not be established yet; -1: the system has no more. */
 static int
 connect_to(const Fixture *fixture)
 {
@@ -194,7 +194,7 @@ a_page_is_answered(void **state)
 
 /* More than there are places, each with a byte at each turn. */
 static void
-dripping_clients_keep_nobody_out(void **state)
+dripping_clients_do_not_block_others(void **state)
 {
 	static const char request[] = "GET /livez HTTP/1.1\r\nX: ";
 	Fixture			 *fixture = *state;
@@ -234,7 +234,7 @@ dripping_clients_keep_nobody_out(void **state)
 
 /* Ten thousand, a part of which leaves at once, and probes among them. */
 static void
-ten_thousand_connects_keep_nobody_out(void **state)
+ten_thousand_connects_do_not_block_others(void **state)
 {
 	Fixture *fixture = *state;
 	int		 held[256] = {0};
@@ -273,13 +273,14 @@ an_answer_may_come_later(void **state)
 	say(fd, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
 	while (fixture->asked == 0)
 		loop_turn(fixture->loop);
-	assert_true(probe_takes_us(fixture) < SEC_US); /* others do not wait */
+	/* other clients do not wait */
+	assert_true(probe_takes_us(fixture) < SEC_US);
 	fixture->later = false;
 	http_wake(fixture->http);
 	assert_non_null(strstr(answer_of(fixture, fd), "\r\n\r\nok\n"));
 	assert_int_equal(fixture->asked, 2);
 
-	/* what never comes is not waited for */
+	/* the server does not wait for bytes that never arrive */
 	fixture->later = true;
 	begun = loop_now(fixture->loop);
 	fd = connect_to(fixture);
@@ -303,8 +304,8 @@ main(void)
 #define http_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		http_test(a_page_is_answered),
-		http_test(dripping_clients_keep_nobody_out),
-		http_test(ten_thousand_connects_keep_nobody_out),
+		http_test(dripping_clients_do_not_block_others),
+		http_test(ten_thousand_connects_do_not_block_others),
 		http_test(an_answer_may_come_later),
 	};
 

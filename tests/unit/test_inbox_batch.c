@@ -24,8 +24,8 @@ a_batch_is_applied_whole_and_committed(void **state UNUSED)
 	inbox_on_committed(&core);
 }
 
-/* The database takes as many as go into one transaction; none, when it has put
- * the try on record first. */
+/* The database applies as many messages as fit into one transaction; none when
+ * it first records the try. */
 static void
 the_rest_of_a_batch_follows(void **state UNUSED)
 {
@@ -40,7 +40,7 @@ the_rest_of_a_batch_follows(void **state UNUSED)
 	assert_int_equal(core.from, 4);
 	assert_int_equal(core.to, 10);
 
-	/* the second half of what is left holds a bad one, alone it is started */
+	/* the second half of the rest holds a bad message; alone it is found */
 	inbox_on_apply_error(&core, SQL_PERMANENT, now);
 	expect(INBOX_APPLY);
 	assert_int_equal(core.to, 7);
@@ -76,7 +76,7 @@ a_transient_error_tries_the_same_again(void **state UNUSED)
 	assert_true(inbox_on_applied(&core, core.to - core.from, now));
 }
 
-/* One try that comes to what "class" says. */
+/* One try that fails with an error of that class. */
 static void
 fail_apply(SqlClass class)
 {
@@ -95,12 +95,12 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	fetch(10);
 	fail_apply(SQL_TRANSIENT);
 	failing_since = now;
-	assert_false(inbox_is_careful(&core, now)); /* it may pass */
+	assert_false(inbox_is_careful(&core, now)); /* the error may be transient */
 	while (!inbox_is_careful(&core, now))
 		fail_apply(SQL_TRANSIENT);
 	assert_true(now - failing_since >= INBOX_PATIENCE_US);
 	assert_true(now - failing_since < INBOX_GIVE_UP_US);
-	assert_int_equal(core.to, 10); /* the database says how many */
+	assert_int_equal(core.to, 10); /* the database decides how many */
 
 	now = core.apply_at;
 	expect(INBOX_APPLY);
@@ -109,7 +109,7 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	now += INBOX_CAREFUL_US;
 	assert_false(inbox_is_careful(&core, now));
 
-	/* it is still there: the first failure is enough */
+	/* the cause is still there: the first failure is enough */
 	fetch(10);
 	fail_apply(SQL_TRANSIENT);
 	assert_true(inbox_is_careful(&core, now));
@@ -118,7 +118,7 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	assert_true(inbox_on_applied(&core, 10, now));
 	core.commit_at = NEVER;
 
-	/* after some time in peace there is patience again */
+	/* after some time without a failure there is patience again */
 	now += INBOX_WARY_US;
 	fetch(10);
 	fail_apply(SQL_PERMANENT);

@@ -5,7 +5,7 @@
  */
 #include "inbox_fixture.h"
 
-/* Asked for offsets, and then for what the broker has. */
+/* Queries the offsets, and then the broker's. */
 static void
 survey(InboxFound found, bool placed)
 {
@@ -72,7 +72,7 @@ what_the_broker_has_may_change_the_database_first(void **state UNUSED)
 	now += 10 * SEC_US;
 	answer_upkeep_until(INBOX_ASK_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
-	/* the broker did not say where all begin: it is asked again soon */
+	/* the broker did not report where each begins: it is queried again soon */
 	survey(INBOX_WAITS, true);
 	assert_true(core.placed);
 	assert_true(core.survey_at <= now + SEC_US);

@@ -1,19 +1,19 @@
 /*
  * test_inbox_simulation.c - a relay that consumes, a peer in its group, and
- * all that can go wrong
+ * every fault
  *
  * The database takes batches in one transaction with the next offsets; a bad
  * message fails each batch that it is in.  The group moves partitions between
- * the relay and a peer; the relay hears of it when it serves its consumer, and
- * by then the peer may be at work.
+ * the relay and a peer; the relay notices when it serves its consumer, and by
+ * then the peer may be at work.
  *
  * Checked at each step:
- * - no message is left out, and none comes twice unless the group had given
- *   the partition to the peer meanwhile;
+ * - no message is left out, and none is delivered twice unless the group had
+ *   given the partition to the peer meanwhile;
  * - every bad message ends in relay_apply_failed(), alone, and no good one does;
- * - Kafka is never told an offset that the database has not;
- * - nothing is read that was not placed by the database's offsets, and the
- *   core waits for something that is to come.
+ * - no offset is committed to Kafka before the database has it;
+ * - a partition is read only from the database's offset, and the core always
+ *   waits for something that will happen.
  * At the end, when nothing fails any more, every message was taken once.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -122,7 +122,7 @@ end_survey(void)
 	assert_true(!late && world.core.consumer_up && world.core.assigned);
 	for (uint32_t i = 0; i < PARTITIONS; i++)
 		world.partitions[i].position = world.offsets[i];
-	/* librdkafka takes what a leaving consumer is assigned for nothing */
+	/* librdkafka ignores an assignment of a consumer that is leaving */
 	world.reading = !world.core.closing;
 	inbox_on_readable(&world.core);
 }
@@ -159,7 +159,7 @@ crash(void)
 	begin_relay();
 }
 
-/* The server may have done what it was asked, and the answer be lost. */
+/* The server may have carried out the request although its answer is lost. */
 static void
 lose_connection(void)
 {
@@ -342,7 +342,7 @@ step(void)
 		end_survey();
 	if (fails_one_in(300))
 		trouble();
-	/* the group may change its mind before the offsets are there */
+	/* the group may rebalance again before the offsets arrive */
 	if (world.core.asked == INBOX_ASK_OFFSETS && fails_one_in(4))
 		move_partitions();
 	if (one_in(200))
@@ -415,7 +415,7 @@ whatever_fails_every_message_is_taken_once(void **state UNUSED)
 	}
 	show(&world.counts);
 	check_messages();
-	/* each of these has happened; a batch given up is too rare to insist */
+	/* each of these has happened; a batch given up is too rare to require */
 	world.counts.given_up++;
 	for (size_t i = 0; i < sizeof(Counts) / sizeof(unsigned); i++)
 		assert_true(counts[i] > 0);

@@ -86,7 +86,7 @@ offsets_asked_for_before_a_rebalance_are_not_used(void **state UNUSED)
 }
 
 static void
-a_revocation_is_not_heard_before_the_batch_is_through(void **state UNUSED)
+a_revocation_waits_for_the_end_of_the_batch(void **state UNUSED)
 {
 	stream();
 	core.retry_at = NEVER;
@@ -103,7 +103,7 @@ a_revocation_is_not_heard_before_the_batch_is_through(void **state UNUSED)
 	inbox_on_rebalance(&core, false, now);
 	inbox_on_fetched(&core, 0, true, now);
 	assert_false(core.placed);
-	/* what was applied is told to Kafka all the same, and no more is read */
+	/* applied offsets are still committed to Kafka, and no more is read */
 	now += INBOX_COMMIT_US;
 	expect(INBOX_COMMIT);
 	inbox_on_committed(&core);
@@ -199,7 +199,7 @@ stopping_finishes_the_batch_and_leaves_the_group(void **state UNUSED)
 	inbox_on_closed(&core);
 	expect(INBOX_DONE);
 
-	stream(); /* a group that does not let go */
+	stream(); /* a group that does not answer */
 	inbox_on_stop(&core, now + 10 * SEC_US);
 	expect(INBOX_CLOSE);
 	now += 10 * SEC_US;
@@ -224,7 +224,7 @@ main(void)
 		cmocka_unit_test(without_topics_there_is_no_consumer),
 		cmocka_unit_test(a_lost_database_stops_the_reading),
 		cmocka_unit_test(offsets_asked_for_before_a_rebalance_are_not_used),
-		cmocka_unit_test(a_revocation_is_not_heard_before_the_batch_is_through),
+		cmocka_unit_test(a_revocation_waits_for_the_end_of_the_batch),
 		cmocka_unit_test(a_revocation_forgets_what_was_fetched_before_it),
 		cmocka_unit_test(offsets_that_could_not_be_read_are_asked_for_again),
 		cmocka_unit_test(

@@ -5,8 +5,8 @@
  */
 #include "inbox_fixture.h"
 
-/* The next step while messages come without end; those are fetched and applied
- * here. */
+/* The next action while messages arrive without end; it fetches and applies
+ * them. */
 static InboxAction
 step_in_a_flood(int64_t step_us, int *applied)
 {
@@ -25,8 +25,8 @@ step_in_a_flood(int64_t step_us, int *applied)
 	return action;
 }
 
-/* Under a stream of messages, what waits is still looked at every second, and
- * a long list of what waits does not hold up the messages. */
+/* Under a stream of messages, waiting messages are still retried every second,
+ * and a long list of them does not delay the stream. */
 static void
 no_work_starves_another(void **state UNUSED)
 {
@@ -59,7 +59,7 @@ what_waits_is_looked_at_every_second_and_at_once_after_a_find(
 	assert_true(inbox_deadline(&core) == now + INBOX_RETRY_US);
 	now += INBOX_RETRY_US;
 	expect(INBOX_ASK_RETRY);
-	inbox_on_retried(&core, 1, now); /* it may have woken another */
+	inbox_on_retried(&core, 1, now); /* it may have made another due */
 	expect(INBOX_ASK_RETRY);
 	inbox_on_retried(&core, 0, now);
 	expect(INBOX_WAIT);
@@ -110,7 +110,7 @@ a_short_retention_is_looked_at_more_often(void **state UNUSED)
 }
 
 static void
-reservations_are_let_go_when_the_database_says(void **state UNUSED)
+reservations_expire_when_the_database_reports(void **state UNUSED)
 {
 	stream();
 	core.retry_at = core.purge_at = NEVER;
@@ -131,8 +131,8 @@ reservations_are_let_go_when_the_database_says(void **state UNUSED)
 	expect(INBOX_WAIT);
 }
 
-/* 100,000 lines that are due at once are many batches; orders and payments
- * come in between. */
+/* 100,000 lines that are due at once are many batches; orders and payments are
+ * applied in between. */
 static void
 a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 {
@@ -156,7 +156,7 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 }
 
 static void
-metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
+metrics_are_queried_while_they_are_scraped(void **state UNUSED)
 {
 	int asked = 0;
 
@@ -174,11 +174,11 @@ metrics_are_asked_for_while_somebody_looks(void **state UNUSED)
 		}
 		now += SEC_US;
 	}
-	/* while it counts, and not more often than they change */
+	/* for a time after each scrape, and not more often than they change */
 	assert_in_range(asked, 19, 21);
 }
 
-/* After a time without a look, the first look waits for new ones. */
+/* After a time without a scrape, the first scrape waits for new values. */
 static void
 gauges_are_new_after_they_were_read(void **state UNUSED)
 {
@@ -191,7 +191,7 @@ gauges_are_new_after_they_were_read(void **state UNUSED)
 	assert_false(inbox_gauges_are_new(&core, now));
 	inbox_on_metrics(&core, now);
 	assert_true(inbox_gauges_are_new(&core, now));
-	/* nobody waits for a database that is away */
+	/* a scrape does not wait for a database that is down */
 	now += INBOX_METRICS_KEEP_US;
 	inbox_on_down(&core, now);
 	assert_true(inbox_gauges_are_new(&core, now));
@@ -207,9 +207,9 @@ main(void)
 		cmocka_unit_test(only_the_leader_purges),
 		cmocka_unit_test(a_long_purge_goes_on_in_batches),
 		cmocka_unit_test(a_short_retention_is_looked_at_more_often),
-		cmocka_unit_test(reservations_are_let_go_when_the_database_says),
+		cmocka_unit_test(reservations_expire_when_the_database_reports),
 		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
-		cmocka_unit_test(metrics_are_asked_for_while_somebody_looks),
+		cmocka_unit_test(metrics_are_queried_while_they_are_scraped),
 		cmocka_unit_test(gauges_are_new_after_they_were_read),
 	};
 

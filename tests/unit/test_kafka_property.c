@@ -1,11 +1,11 @@
 /*
- * test_kafka_property.c - what [kafka] may set, and what it may not
+ * test_kafka_property.c - properties that [kafka] may set, and those it may not
  *
- * The story: test.mock.num.brokers in [kafka] made the producer talk to brokers
- * of librdkafka's own, which acknowledged 815 events into nowhere;
- * isolation.level had aborted messages applied.  So nothing that this table
- * does not name can be set, and each property of the librdkafka at hand is
- * either in it or refused with a reason.
+ * The story: test.mock.num.brokers in [kafka] connected the producer to mock
+ * brokers, which acknowledged 815 events that then existed nowhere;
+ * isolation.level made the inbox apply aborted messages.  So only properties
+ * that the table names can be set, and each property of the installed
+ * librdkafka is either in it or refused with a reason.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -109,7 +109,7 @@ the_table_says_what_is_taken(void **state UNUSED)
 	}
 }
 
-/* In librdkafka's own list there is none that nobody has looked at. */
+/* Each property in librdkafka's own list has been judged. */
 static void
 each_property_is_judged(void **state UNUSED)
 {
@@ -176,7 +176,7 @@ addresses_have_real_ports(void **state UNUSED)
 }
 
 /* All numbers at one end of their ranges, the even ones and the odd ones, with
- * what the relay must have. */
+ * the properties that the relay requires. */
 static void
 expect_client(rd_kafka_type_t type, unsigned greatest, bool transactional)
 {

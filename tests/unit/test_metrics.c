@@ -1,5 +1,5 @@
 /*
- * test_metrics.c - what Prometheus reads
+ * test_metrics.c - the metrics page
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -73,7 +73,7 @@ attempts_are_numbers(void **state UNUSED)
 	metrics_free(metrics);
 }
 
-/* Values of one name stand together, whatever order the database gave. */
+/* Values of one name stand together, in whichever order the database gave. */
 static void
 gauges_are_grouped_and_replaced(void **state UNUSED)
 {
@@ -119,7 +119,7 @@ after_labels(const char *labels)
 	return labels;
 }
 
-/* What promtool asks of a page: for each name HELP, TYPE and then its values,
+/* The rules that promtool checks: for each name HELP, TYPE and then its values,
  * all together and each once. */
 typedef struct Page
 {
@@ -251,7 +251,7 @@ every_line_is_of_prometheus_text_format(void **state UNUSED)
 	metrics_free(metrics);
 }
 
-/* Also one that only a newer database knows. */
+/* Also a metric that only a newer database has. */
 static void
 every_series_has_help_and_type(void **state UNUSED)
 {

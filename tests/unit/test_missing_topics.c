@@ -1,5 +1,5 @@
 /*
- * test_missing_topics.c - topics that are not there are noted once, and told
+ * test_missing_topics.c - missing topics are recorded and reported once
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -8,7 +8,7 @@
 #include "kafka/missing_topics.h"
 
 static void
-absent_topics_are_told_once(void **state UNUSED)
+missing_topics_are_reported_once(void **state UNUSED)
 {
 	Absent absent = {0};
 	Buf	   sentence = {0};
@@ -30,7 +30,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(absent_topics_are_told_once),
+		cmocka_unit_test(missing_topics_are_reported_once),
 	};
 
 	return cmocka_run_group_tests_name("absent", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * test_outbox_simulation.c - two relays, one database, one broker, and all
- * that can go wrong
+ * test_outbox_simulation.c - two relays, one database, one broker, and
+ * every fault
  *
  * A session can end without its relay knowing; then another may lead, and the
  * old leader goes on producing what it has read.  Once in idempotent mode, once
@@ -11,16 +11,16 @@
  *   out, and nothing that was rolled back arrives;
  * - the stored position passes no event that was not acknowledged to a relay,
  *   it never goes back, and only the leader's epoch moves it;
- * - what is set aside is crossed off only when Kafka has it;
- * - events in flight, pages and questions stay within their bounds, and the
- *   core waits for something that is to come;
- * - who sleeps, untold, has seen all that was committed, and who does not sleep
- *   looks every few milliseconds;
- * - in transactional mode nothing arrives again but events of held topics, in
- *   whatever state a relay, its connection, its producer or a commit is lost.
- * When nothing fails any more but that topics are refused, the position passes
- * all, and all of the topic that is not refused is there.  At the end, when they
- * are mended, all that was committed is there.
+ * - an event set aside is crossed off only when Kafka has it;
+ * - events in flight, pages and requests stay within their bounds, and the
+ *   core always waits for something that will happen;
+ * - a relay that sleeps, and has no notification, has seen all committed events,
+ *   and a relay that is awake looks every few milliseconds;
+ * - in transactional mode only events of held topics arrive again, in whatever
+ *   state a relay, its connection, its producer or a commit is lost.
+ * Once only the refused topics fail, the position passes all events, and all
+ * events of the other topic are in Kafka.  At the end, when those topics are
+ * accepted again, all committed events are in Kafka.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -40,7 +40,7 @@ prepare_commit(Transaction *transaction)
 }
 
 static void
-tell_listeners(void)
+notify_listeners(void)
 {
 	for (int i = 0; i < RELAYS; i++)
 		relays[i].notified = relays[i].session;
@@ -57,8 +57,8 @@ commit(Transaction *transaction)
 	if (writes && transaction->stage != STAGE_UNCOUNTED)
 		world.promised = world.commits;
 	if (transaction->stage == STAGE_HINTING)
-		tell_listeners();
-	/* the lock goes a moment after the commit is visible */
+		notify_listeners();
+	/* the lock is released a moment after the commit is visible */
 	if (transaction->stage != STAGE_SILENT || !writes)
 		transaction->stage = STAGE_OPEN;
 }
@@ -81,7 +81,7 @@ application(void)
 		for (uint32_t n = below(4); n > 0; n--)
 			insert_event(transaction);
 	if (one_in(200))
-		tell_listeners(); /* of somebody else's notification */
+		notify_listeners(); /* a notification of another channel */
 	if (!one_in(3) || transaction->count == 0)
 		return;
 	if (one_in(8))
@@ -90,7 +90,7 @@ application(void)
 		prepare_commit(transaction);
 }
 
-/* What the broker does with the held page's records. */
+/* The broker takes and acknowledges records of the held page. */
 static void
 broker_lane(Relay *relay)
 {
@@ -108,7 +108,7 @@ broker_lane(Relay *relay)
 		held_on_acked(&relay->core.held, row, world.now);
 }
 
-/* ... and the position is read; in between others may do the same. */
+/* ... and then reads the position; in between others may do the same. */
 static void
 open_transactional(Relay *relay)
 {
@@ -145,8 +145,8 @@ end_commit(Relay *relay)
 	broker_commit(producer);
 	if (fails_one_in(20))
 	{
-		producer->committing = false; /* that was it */
-		world.transactions.unheard++;
+		producer->committing = false; /* its last commit */
+		world.transactions.unconfirmed++;
 		lose_producer(relay);
 		return;
 	}
@@ -157,7 +157,7 @@ end_commit(Relay *relay)
 	outbox_on_committed(&relay->core, world.now);
 }
 
-/* What it has sent is there, or will be. */
+/* All its records are in Kafka, or will be. */
 static bool
 can_commit(const Producer *producer)
 {
@@ -261,7 +261,7 @@ trouble(Relay *relay)
 		outbox_on_stop(&relay->core, world.now + 10 * SEC_US);
 }
 
-/* Mostly a moment; now and then until somebody has something to do. */
+/* Mostly a moment; now and then until a relay has something to do. */
 static void
 pass_time(void)
 {
@@ -304,10 +304,10 @@ show(const Counts *counts)
 		   "repeats\n",
 		   world.committed_count, counts->commits, counts->rollbacks,
 		   counts->pages, counts->stores, world.repeats);
-	printf("%u refusals, %u of held topics, %u events set aside, %u topics let "
-		   "go\n",
+	printf("%u refusals, %u of held topics, %u events set aside, %u topics "
+		   "resumed\n",
 		   counts->refusals, counts->lane_refusals, counts->asides,
-		   counts->let_go);
+		   counts->resumed);
 	printf("lost %u connections, %u sessions, %u producers; %u not made, %u "
 		   "stalled, %u full; %u crashes, %u stops, %u outages\n",
 		   counts->connections_lost, counts->sessions_ended,
@@ -383,10 +383,10 @@ in_transactions_whatever_fails_nothing_is_doubled_either(void **state UNUSED)
 	const TransactionCounts *counts = &world.transactions;
 
 	run("outbox simulation with transactions", true);
-	printf("%u committed, %u of them unheard and %u late; %u aborted, %u "
+	printf("%u committed, %u of them unconfirmed and %u late; %u aborted, %u "
 		   "fenced; %u times the row was further\n",
-		   counts->committed, counts->unheard, counts->late, counts->aborted,
-		   counts->fenced, counts->by_row);
+		   counts->committed, counts->unconfirmed, counts->late,
+		   counts->aborted, counts->fenced, counts->by_row);
 	check_counts(counts, sizeof(TransactionCounts));
 }
 

@@ -1,8 +1,8 @@
 /*
- * test_outbox_state.c - what the outbox pump decides while all goes well
+ * test_outbox_state.c - decisions of the outbox pump without faults
  *
- * One decision at a time.  What all of them together promise is in
- * test_outbox_simulation.c.
+ * One decision at a time.  test_outbox_simulation.c checks what they guarantee
+ * together.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -91,10 +91,10 @@ a_window_is_read_produced_and_stored(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 }
 
-/* While it is awake nobody needs to wake it, and an interval of a few ms is
- * enough; it sleeps only when the database says so. */
+/* While the pump is awake no writer needs to wake it, and an interval of a few
+ * ms is enough; it sleeps only when the database allows it. */
 static void
-who_finds_nothing_sleeps_soon(void **state UNUSED)
+a_pump_that_finds_nothing_sleeps_soon(void **state UNUSED)
 {
 	stream();
 	core.poll_us = 300 * MS_US;
@@ -111,14 +111,15 @@ who_finds_nothing_sleeps_soon(void **state UNUSED)
 	assert_int_equal(core.cause, CAUSE_POLL);
 }
 
-/* So many rows at each look: how long until the next one. */
+/* The interval until the next look if each finds that many rows. */
 static int64_t
 pace_of(uint32_t rows)
 {
 	for (int i = 0; i < 3; i++)
 	{
 		now = core.poll_at;
-		core.store_at = now + SEC_US; /* that is not what is tested */
+		core.store_at = now +
+						SEC_US; /* storing the position is not tested here */
 		expect(OUTBOX_LOOK);
 		assert_true(outbox_on_window(&core, "w"));
 		take_page(rows, rows);
@@ -142,7 +143,7 @@ the_more_there_is_the_later_it_looks_again(void **state UNUSED)
 }
 
 static void
-who_may_not_sleep_looks_again_and_again(void **state UNUSED)
+a_pump_that_may_not_sleep_looks_again_and_again(void **state UNUSED)
 {
 	int64_t pace = OUTBOX_AWAKE_US << OUTBOX_VAIN_LOOKS;
 
@@ -159,7 +160,7 @@ who_may_not_sleep_looks_again_and_again(void **state UNUSED)
 		now += pace;
 		pace = Min(2 * pace, OUTBOX_AWAKE_MAX_US);
 	}
-	/* what is found then makes it look as often as before */
+	/* an event found then makes it look as often as before */
 	expect(OUTBOX_ASK_SLEEP);
 	outbox_on_sleep(&core, "w3", false, now);
 	take_page(2, 2);
@@ -170,7 +171,7 @@ who_may_not_sleep_looks_again_and_again(void **state UNUSED)
 	assert_int_equal(core.cause, CAUSE_AWAKE);
 	assert_true(outbox_on_window(&core, "w4"));
 	take_page(0, 0);
-	expect_deadline(now + 1224); /* for there were two */
+	expect_deadline(now + 1224); /* because it found two */
 }
 
 static void
@@ -181,7 +182,7 @@ a_notification_brings_the_next_look_forward(void **state UNUSED)
 	outbox_on_wake(&core);
 	expect(OUTBOX_LOOK);
 	assert_int_equal(core.cause, CAUSE_NOTIFY);
-	/* one that comes while the answer is awaited is not lost */
+	/* a wake-up while the pump awaits the answer is not lost */
 	outbox_on_wake(&core);
 	assert_true(outbox_on_window(&core, "w1"));
 	take_page(0, 0);
@@ -190,7 +191,7 @@ a_notification_brings_the_next_look_forward(void **state UNUSED)
 	assert_true(outbox_on_window(&core, "w2"));
 	take_page(0, 0);
 	expect(OUTBOX_WAIT);
-	/* nor one that comes with the answer */
+	/* nor one that arrives with the answer */
 	doze();
 	now = core.poll_at;
 	expect(OUTBOX_ASK_SLEEP);
@@ -448,10 +449,10 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 	expect_stored("empty", 0, true);
 }
 
-/* The server ends a session that says nothing: also one that has nothing to
- * ask, for its broker is away, or another relay leads. */
+/* The server ends an idle session; so a session sends a beat also when it has
+ * nothing to query because the broker is down or another relay leads. */
 static void
-a_session_that_has_nothing_to_ask_says_that_it_is_there(void **state UNUSED)
+an_idle_session_sends_a_beat(void **state UNUSED)
 {
 	outbox_beat_every(&core, OUTBOX_BEAT_US);
 	expect(OUTBOX_NEW_SINK); /* and none comes */
@@ -477,7 +478,7 @@ a_session_that_has_nothing_to_ask_says_that_it_is_there(void **state UNUSED)
 
 /* Or its position could not be stored. */
 static void
-so_does_one_whose_relay_ends(void **state UNUSED)
+so_does_the_session_of_a_relay_that_stops(void **state UNUSED)
 {
 	uint64_t id;
 
@@ -505,9 +506,9 @@ main(void)
 		test(a_relay_that_does_not_lead_asks_again_every_second),
 		test(a_leader_without_a_producer_does_not_ask_for_the_position),
 		test(a_window_is_read_produced_and_stored),
-		test(who_finds_nothing_sleeps_soon),
+		test(a_pump_that_finds_nothing_sleeps_soon),
 		test(the_more_there_is_the_later_it_looks_again),
-		test(who_may_not_sleep_looks_again_and_again),
+		test(a_pump_that_may_not_sleep_looks_again_and_again),
 		test(a_notification_brings_the_next_look_forward),
 		test(an_unfinished_window_is_gone_on_with_where_it_was_left),
 		test(a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one),
@@ -523,8 +524,8 @@ main(void)
 		test(the_position_does_not_pass_what_is_not_acknowledged),
 		test(a_window_within_is_stored_as_unfinished),
 		test(empty_windows_are_stored_once_a_minute),
-		test(a_session_that_has_nothing_to_ask_says_that_it_is_there),
-		test(so_does_one_whose_relay_ends),
+		test(an_idle_session_sends_a_beat),
+		test(so_does_the_session_of_a_relay_that_stops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * test_outbox_transactions.c - what the outbox pump decides in transactional
+ * test_outbox_transactions.c - decisions of the outbox pump in transactional
  * mode
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -99,7 +99,7 @@ committed(void)
 /* ---- the producer ------------------------------------------------------ */
 
 static void
-only_who_leads_makes_a_producer(void **state UNUSED)
+only_the_leader_makes_a_producer(void **state UNUSED)
 {
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
@@ -110,7 +110,7 @@ only_who_leads_makes_a_producer(void **state UNUSED)
 	outbox_on_lead(&core, EPOCH, now);
 	expect(OUTBOX_NEW_SINK);
 	hear_of_held_topics();
-	expect(OUTBOX_WAIT); /* it takes as long as it takes */
+	expect(OUTBOX_WAIT); /* opening may take any time */
 	expect_deadline(NEVER);
 	now += 60 * SEC_US;
 	expect(OUTBOX_WAIT);
@@ -134,7 +134,7 @@ after_the_loss_of_a_producer_the_lead_is_asked_for_again(void **state UNUSED)
 }
 
 static void
-a_leader_of_yesterday_makes_no_producer(void **state UNUSED)
+a_former_leader_makes_no_producer(void **state UNUSED)
 {
 	stream_transactional();
 	outbox_on_sink_failed(&core, now);
@@ -155,7 +155,7 @@ a_lost_connection_loses_the_producer(void **state UNUSED)
 	outbox_on_down(&core, now);
 	assert_false(core.sink_up);
 	assert_int_equal(ring_in_flight(&core.ring), 0);
-	outbox_on_committed(&core, now); /* too late: nobody knows of it */
+	outbox_on_committed(&core, now); /* too late: the producer is given up */
 	now = core.connect_at;
 	connect_and_greet();
 	lead_and_open();
@@ -181,9 +181,9 @@ an_event_alone_is_committed_at_once(void **state UNUSED)
 }
 
 /*
- * Whatever ends the transaction before its time, the position is in it only if
- * all is that it passes.  Nor does it take what comes meanwhile, or it would
- * never be done.
+ * Whatever ends the transaction early, it holds the position only if it holds
+ * every event that the position passes.  It takes no event that arrives
+ * meanwhile, or it would never end.
  */
 static void
 the_position_waits_for_the_last_event(void **state UNUSED)
@@ -281,7 +281,7 @@ a_full_producer_is_waited_for(void **state UNUSED)
 	expect_commit_at_once("w1", 3, true);
 }
 
-/* A commit of which nobody ever hears is as bad as a broker that is silent. */
+/* A commit without an answer is as bad as a broker that does not answer. */
 static void
 a_commit_that_stalls_ends_the_producer(void **state UNUSED)
 {
@@ -354,7 +354,7 @@ what_is_set_aside_alone_is_no_transaction(void **state UNUSED)
 	expect_commit("w2", 2, true);
 }
 
-/* The others do not wait: the lead is asked for at once. */
+/* Other topics do not wait: the pump requests the lead at once. */
 static void
 a_refused_topic_is_held_and_the_lead_asked_for_again(void **state UNUSED)
 {
@@ -407,9 +407,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_once(only_who_leads_makes_a_producer),
+		test_once(only_the_leader_makes_a_producer),
 		test_once(after_the_loss_of_a_producer_the_lead_is_asked_for_again),
-		test_once(a_leader_of_yesterday_makes_no_producer),
+		test_once(a_former_leader_makes_no_producer),
 		test_once(a_lost_connection_loses_the_producer),
 		test_once(an_event_alone_is_committed_at_once),
 		test_once(the_position_waits_for_the_last_event),

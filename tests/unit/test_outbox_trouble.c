@@ -1,6 +1,6 @@
 /*
- * test_outbox_trouble.c - what the outbox pump decides when something is lost,
- * and when it is to stop
+ * test_outbox_trouble.c - decisions of the outbox pump when a connection or
+ * producer is lost, and when it stops
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -51,7 +51,7 @@ go_streaming_to(Stage stage)
 	expect(OUTBOX_STORE);
 }
 
-/* To the moment in which that is done or asked for. */
+/* Runs until the pump returns that action. */
 static void
 go_to(Stage stage)
 {
@@ -99,7 +99,7 @@ a_lost_connection_starts_over_from_the_stored_position(void **state)
 		assert_false(outbox_moves(&core, now));
 		assert_int_equal(outbox_row(&core), -1);
 		assert_int_equal(ring_in_flight(&core.ring), 0);
-		/* what was in flight arrives, and counts for nothing */
+		/* events that were in flight arrive, and are not counted */
 		for (uint64_t id = 0; id < flown; id++)
 			assert_true(ring_ack(&core.ring, id) == -1);
 		outbox_on_acked(&core, now);
@@ -153,7 +153,7 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		expect(OUTBOX_WAIT);
 		assert_true(outbox_deadline(&core) == core.sink_at);
 
-		/* the answer to what was asked is of no use any more */
+		/* the answer to the request is obsolete */
 		if (stage == STAGE_POSITION)
 			outbox_on_position(&core, "w0", 0, true, now);
 		else if (stage == STAGE_WINDOW)
@@ -178,7 +178,8 @@ an_answer_for_the_lost_producer_does_not_reach_the_next(void **state UNUSED)
 	outbox_on_sink_failed(&core, now);
 	now = core.sink_at;
 	open_sink();
-	/* the page was asked for in the old life: it is not taken in this one */
+	/* the page was requested for the old producer: the new one does not use it
+	 * */
 	expect(OUTBOX_WAIT);
 	assert_false(outbox_on_page(&core, 2, 200, 2));
 	expect(OUTBOX_ASK_POSITION);
@@ -218,7 +219,7 @@ a_producer_with_nothing_in_flight_is_not_given_up(void **state UNUSED)
 	now += 2 * OUTBOX_STALL_US;
 	expect(OUTBOX_WAIT);
 	assert_true(core.sink_up);
-	/* nor is one that just got its first event for hours */
+	/* nor is a producer that has just got its first event for hours */
 	fly_window("w2", 1);
 	expect(OUTBOX_WAIT);
 	assert_true(core.sink_up);
@@ -260,7 +261,7 @@ a_relay_that_does_not_stream_stops_at_once(void **state)
 }
 
 static void
-a_stop_lets_what_is_in_flight_arrive_and_stores_it(void **state UNUSED)
+a_stop_waits_for_events_in_flight_and_stores_the_position(void **state UNUSED)
 {
 	uint64_t id;
 
@@ -357,7 +358,7 @@ main(void)
 		test(a_producer_with_nothing_in_flight_is_not_given_up),
 		test(a_producer_that_stays_full_is_given_up),
 		test(a_relay_that_does_not_stream_stops_at_once),
-		test(a_stop_lets_what_is_in_flight_arrive_and_stores_it),
+		test(a_stop_waits_for_events_in_flight_and_stores_the_position),
 		test(a_stop_waits_for_the_answer_that_is_under_way),
 		test(an_idle_leader_stops_at_once),
 		test(a_stop_ends_in_time_whatever_is_in_flight),

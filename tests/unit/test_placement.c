@@ -1,5 +1,5 @@
 /*
- * test_placement.c - where reading of a partition begins
+ * test_placement.c - the offset at which reading of a partition begins
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -32,7 +32,7 @@ a_partition_is_read_on_where_the_record_before_proves_it(void **state UNUSED)
 	expect(10, false, 10, 20, PLACEMENT_READ, 10);
 	expect(10, false, 10, 10, PLACEMENT_READ, 10);
 	expect(0, false, 0, 20, PLACEMENT_READ, 0);
-	/* the broker does not say: the proof does */
+	/* the broker does not report it: the proof does */
 	expect(10, false, -1, -1, PLACEMENT_PROVE, 9);
 	expect(0, false, -1, -1, PLACEMENT_READ, 0);
 }
@@ -53,7 +53,7 @@ offsets_that_are_gone_are_named(void **state UNUSED)
 	/* all of them; or, of a partition that was added, its first */
 	expect(10, false, 20, 20, PLACEMENT_MOVE, 20);
 	expect(0, false, 2, 20, PLACEMENT_MOVE, 2);
-	/* whatever its history is, that is all there is */
+	/* in whichever history, these are all its records */
 	expect(10, true, 15, 20, PLACEMENT_MOVE, 15);
 }
 

@@ -39,7 +39,7 @@ every_event_is_acknowledged_once_and_in_the_order_of_its_key(void **state)
 
 /* Bottledwater took errno for the result: an old error for a new one. */
 static void
-a_full_producer_says_so_and_takes_more_once_the_broker_is_back(void **state)
+a_full_producer_reports_it_and_takes_more_once_the_broker_is_back(void **state)
 {
 	Fixture *fixture = *state;
 	uint64_t id = 0;
@@ -78,7 +78,7 @@ a_broker_that_is_away_is_no_failure(void **state)
 	assert_int_equal(fixture->failures, 0);
 }
 
-/* They are librdkafka's affair. */
+/* librdkafka handles them. */
 static void
 errors_of_the_broker_that_pass_are_not_seen(void **state)
 {
@@ -97,7 +97,7 @@ errors_of_the_broker_that_pass_are_not_seen(void **state)
 
 /*
  * Bottledwater counted a failed delivery as delivered.  Here it ends the
- * producer: nothing is acknowledged for it, and the owner is told once.
+ * producer: nothing is acknowledged for it, and the owner is notified once.
  */
 static void
 an_error_that_stays_ends_the_producer_and_the_next_takes_over(void **state)
@@ -127,8 +127,8 @@ an_error_that_stays_ends_the_producer_and_the_next_takes_over(void **state)
 }
 
 /*
- * Later records may be in Kafka by the time the failure is heard of; the one
- * that failed must not count as delivered.
+ * Later records may be in Kafka by the time the failure is reported; the failed
+ * record must not count as delivered.
  */
 static void
 what_failed_is_not_acknowledged_whatever_follows_it(void **state)
@@ -142,7 +142,7 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 	for (uint64_t id = KEYS; id < 50 * KEYS; id += KEYS)
 	{
 		loop_turn(fixture->loop);
-		/* a producer that has failed may say so before we are told */
+		/* a failed producer may refuse records before it reports the failure */
 		if (fixture->failures > 0 || produce(fixture, id) != SINK_TAKEN)
 			break;
 	}
@@ -153,7 +153,7 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 	assert_true(fixture->topic_refused);
 }
 
-/* The owner has them still, and produces them again. */
+/* The owner still has the events, and produces them again. */
 static void
 a_closed_producer_reports_nothing_any_more(void **state)
 {
@@ -199,7 +199,7 @@ an_event_that_cannot_be_produced_is_refused_with_the_reason(void **state)
 	row.payload.len = 10;
 	row.headers = (Slice){"\xff", 1};
 	expect_refusal(fixture, &row, SINK_REFUSED, "headers are damaged");
-	/* and nothing of the reason before */
+	/* without the earlier reason */
 	assert_string_equal(sink_refusal(fixture->sink), "its headers are damaged");
 	row.headers = (Slice){NULL, 0};
 	memset(large, 'x', 600);
@@ -216,7 +216,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(every_event_is_acknowledged_once_and_in_the_order_of_its_key),
-		test(a_full_producer_says_so_and_takes_more_once_the_broker_is_back),
+		test(a_full_producer_reports_it_and_takes_more_once_the_broker_is_back),
 		test(a_broker_that_is_away_is_no_failure),
 		test(errors_of_the_broker_that_pass_are_not_seen),
 		test(an_error_that_stays_ends_the_producer_and_the_next_takes_over),

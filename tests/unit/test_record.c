@@ -96,7 +96,7 @@ an_event_has_the_headers_of_the_contract(void **state UNUSED)
 }
 
 static void
-an_event_of_bytes_with_a_trace_and_without_a_key_says_so(void **state UNUSED)
+an_event_of_bytes_with_a_trace_and_without_a_key(void **state UNUSED)
 {
 	EventRow row = sample_row();
 
@@ -231,8 +231,8 @@ long_names_are_left_out(void **state UNUSED)
 	free(name);
 }
 
-/* Every way to cut sound headers short is noticed; the memory is exactly as
- * long as said, so that a sanitizer sees a read beyond it. */
+/* Sound headers that are cut short anywhere are refused; the memory is exactly
+ * as long as stated, so that a sanitizer finds a read beyond it. */
 static void
 damaged_headers_are_refused(void **state UNUSED)
 {
@@ -296,8 +296,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_event_has_the_headers_of_the_contract),
-		cmocka_unit_test(
-			an_event_of_bytes_with_a_trace_and_without_a_key_says_so),
+		cmocka_unit_test(an_event_of_bytes_with_a_trace_and_without_a_key),
 		cmocka_unit_test(a_tombstone_has_no_content_type),
 		cmocka_unit_test(
 			the_application_s_headers_follow_and_are_all_that_a_raw_row_has),

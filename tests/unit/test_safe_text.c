@@ -1,5 +1,5 @@
 /*
- * test_safe_text.c - texts of others, shown to people
+ * test_safe_text.c - foreign text is made safe to print
  *
  * The story: an order id of "x\n18\tarchived\torder-created\t..." made a row of
  * its own in "failed list", and one with ESC ]0; renamed the terminal.
@@ -66,7 +66,7 @@ bytes_that_are_no_text_are_shown_as_bytes(void **state UNUSED)
 			 "\\xffa", "\"\\ufffda\"");
 }
 
-/* Whatever is put in: one line, of characters that are plain. */
+/* Any input becomes one line of plain characters. */
 static void
 any_bytes_make_one_line(void **state UNUSED)
 {

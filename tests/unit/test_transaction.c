@@ -1,8 +1,9 @@
 /*
  * test_transaction.c - the transactional producer, on librdkafka's mock cluster
  *
- * The mock cluster knows no marks of commits and fences nobody: what a reader
- * sees, and what becomes of a fenced one, is in tests/e2e/test_transactional.py.
+ * The mock cluster has no commit markers and fences no producer:
+ * tests/e2e/test_transactional.py checks what a reader sees and how a fenced
+ * producer ends.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -87,7 +88,7 @@ what_is_committed_counts_and_its_position_is_read_back(void **state)
 	assert_int_equal(fixture->failures, 0);
 }
 
-/* A leader that was just elected does not know yet how far the topic goes. */
+/* A leader that was just elected does not know yet where the topic ends. */
 static void
 the_end_of_the_positions_is_asked_for_until_it_is_known(void **state)
 {
@@ -148,7 +149,7 @@ expect_failure(Fixture *fixture, const char *why)
 }
 
 static void
-a_producer_that_may_not_be_opened_says_why(void **state)
+a_producer_that_may_not_be_opened_reports_the_reason(void **state)
 {
 	Fixture *fixture = *state;
 
@@ -160,8 +161,8 @@ a_producer_that_may_not_be_opened_says_why(void **state)
 	assert_false(fixture->opened);
 }
 
-/* None of them is a success: what has become of the transaction is for the
- * next producer to find out. */
+/* None of them is a success: the next producer finds out how the transaction
+ * ended. */
 static void
 whatever_ends_a_commit_ends_the_producer(void **state)
 {
@@ -198,9 +199,9 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 }
 
 /*
- * librdkafka sends a request again whose connection was lost, and says nothing
- * of it: the first one may still arrive.  One that commits would then commit
- * whatever the next transaction has sent by then.
+ * librdkafka repeats a request whose connection was lost, without reporting it:
+ * the first one may still arrive.  If it commits, it would then commit the records
+ * that the next transaction has sent by then.
  */
 static void
 what_librdkafka_sent_again_is_the_producer_s_last(void **state)
@@ -242,7 +243,7 @@ what_librdkafka_sent_again_is_the_producer_s_last(void **state)
 	assert_string_equal(buf_str(&fixture->position), "p");
 }
 
-/* A broker that has to be waited for has answered. */
+/* A broker that asks for a retry later has answered. */
 static void
 what_the_broker_puts_off_is_no_loss(void **state)
 {
@@ -265,7 +266,7 @@ what_the_broker_puts_off_is_no_loss(void **state)
 	assert_int_equal(fixture->failures, 0);
 }
 
-/* Its topic has no events that could be held back. */
+/* The position's topic has no events that could be held. */
 static void
 a_position_that_is_refused_is_no_topic_s_fault(void **state)
 {
@@ -279,7 +280,7 @@ a_position_that_is_refused_is_no_topic_s_fault(void **state)
 	assert_false(fixture->topic_blamed);
 }
 
-/* Its answer is nobody's any more, and its successor need not wait for it. */
+/* No caller needs its answer, and its successor need not wait for it. */
 static void
 a_producer_may_be_closed_while_it_commits_or_opens(void **state)
 {
@@ -311,7 +312,7 @@ main(void)
 		test_topic(the_end_of_the_positions_is_asked_for_until_it_is_known),
 		test_topic(opening_waits_for_a_broker_that_is_away),
 		test_topic(opening_takes_as_long_as_the_broker_does),
-		test_topic(a_producer_that_may_not_be_opened_says_why),
+		test_topic(a_producer_that_may_not_be_opened_reports_the_reason),
 		test_topic(whatever_ends_a_commit_ends_the_producer),
 		test_topic(what_librdkafka_sent_again_is_the_producer_s_last),
 		test_topic(what_the_broker_puts_off_is_no_loss),

@@ -88,9 +88,9 @@ numbers_are_read_from_any_address(void **state UNUSED)
 	assert_true(read_u64(bytes + 1) == UINT64_C(0x0102030405060708));
 }
 
-/* In a child, whose last words go into a pipe. */
+/* In a child process, whose last output goes into a pipe. */
 static void
-a_failed_assertion_says_where_and_ends_the_process(void **state UNUSED)
+a_failed_assertion_names_its_place_and_ends_the_process(void **state UNUSED)
 {
 	int		pipe_ends[2];
 	char	words[200] = "";
@@ -127,7 +127,8 @@ main(void)
 		cmocka_unit_test(lists_are_split_at_commas),
 		cmocka_unit_test(bytes_and_text_go_into_one_buffer),
 		cmocka_unit_test(numbers_are_read_from_any_address),
-		cmocka_unit_test(a_failed_assertion_says_where_and_ends_the_process),
+		cmocka_unit_test(
+			a_failed_assertion_names_its_place_and_ends_the_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

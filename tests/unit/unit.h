@@ -1,7 +1,7 @@
 /*
  * unit.h - what every unit test needs: cmocka, and dice for simulations
  *
- * A simulation says its seed; PGSTOCK_SEED=<that number> plays it again.
+ * A simulation prints its seed; PGSTOCK_SEED=<that number> repeats it.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
