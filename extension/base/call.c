@@ -29,7 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "base/base.h"
 
 #define TRACEPARENT_BYTES 55
 

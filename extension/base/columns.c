@@ -20,7 +20,7 @@
 
 #include "utils/rel.h"
 
-#include "pgstock.h"
+#include "base/base.h"
 
 enum
 {

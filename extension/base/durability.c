@@ -53,7 +53,7 @@
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
-#include "pgstock.h"
+#include "base/base.h"
 
 #define STANDBY_LOOK_MS 1
 
@@ -196,7 +196,6 @@ forget(void)
 {
 	release_early = false;
 	fence_answer = false;
-	keeper_forget();
 }
 
 /* After an error between PRE_COMMIT and the commit record. */
@@ -217,7 +216,6 @@ on_transaction(XactEvent event, void *arg)
 			before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
-			keeper_tell();
 			forget();
 			break;
 		case XACT_EVENT_ABORT:

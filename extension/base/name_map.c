@@ -16,7 +16,7 @@
 #include "common/hashfn.h"
 #include "utils/hsearch.h"
 
-#include "pgstock.h"
+#include "base/base.h"
 
 #define NAME_MAP_ROOM 64
 

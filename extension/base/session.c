@@ -26,7 +26,7 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 
-#include "pgstock.h"
+#include "base/base.h"
 
 PG_FUNCTION_INFO_V1(pgstock_pin_settings);
 

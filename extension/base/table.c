@@ -36,6 +36,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -46,32 +47,18 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/base.h"
 #include "base/compat.h"
-#include "pgstock.h"
 
 #define KNOWN_MAX 64 /* more than there are relations */
 
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
-	"level",
-	"reservation",
-	"movement",
-	"idempotency",
-	NULL,
-	"outbox_part",
-	"inbox",
-	"inbox_offset",
-	"inbox_attempt",
-	"failed_event",
-	"refused_order",
-	"event_topic",
-	"user_handler",
-	"admin_action",
-	"sale",
-	"sale_order",
-	"alert",
-	"surplus_payment",
-	"own_columns",
+	"level",		 "reservation",		"movement",		 "idempotency",
+	"outbox",		 "outbox_part",		"inbox",		 "inbox_offset",
+	"inbox_attempt", "failed_event",	"refused_order", "event_topic",
+	"user_handler",	 "admin_action",	"sale",			 "sale_order",
+	"alert",		 "surplus_payment", "own_columns",
 };
 
 /*
@@ -120,12 +107,12 @@ table_find_relation(Call *call, const char *name)
 		call->schema = get_namespace_oid("pgstock_internal", false);
 	oid = get_relname_relid(name, call->schema);
 	if (!OidIsValid(oid))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg("relation \"pgstock_internal.%s\" does not exist", name),
-			 errhint(
-				 "Recreate the extension, or update it with ALTER EXTENSION pgstock UPDATE.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"pgstock_internal.%s\" does not exist",
+						name),
+				 errhint("Recreate the extension, or update it with ALTER "
+						 "EXTENSION pgstock UPDATE.")));
 	if (known_count < KNOWN_MAX)
 	{
 		known[known_count].name = name;
@@ -141,25 +128,42 @@ table_oid(const char *name)
 							 get_namespace_oid("pgstock_internal", false));
 }
 
+static void
+table_set_relation(Call *call, TableId id, Relation rel)
+{
+	Table *table = &call->tables[id];
+
+	Assert(table->rel == NULL && table->slot == NULL);
+	table->rel = rel;
+	table->slot = table_slot_create(rel, NULL);
+	columns_check(call, id, table_names[id], rel);
+}
+
 /* The table, open for reading and writing until the call ends. */
 Table *
 table_use(Call *call, TableId id)
 {
 	Table *table = &call->tables[id];
 
-	Assert(id < TABLE_COUNT);
+	Assert(id < TABLE_COUNT && id != TABLE_OUTBOX);
 	if (table->rel == NULL)
-	{
-		if (id == TABLE_OUTBOX)
-			table->rel = table_open(part_lock(call), NoLock);
-		else
-			table->rel = table_open(table_find_relation(call, table_names[id]),
-									RowExclusiveLock);
-		table->slot = table_slot_create(table->rel, NULL);
-		columns_check(call, id, id == TABLE_OUTBOX ? "outbox" : table_names[id],
-					  table->rel);
-	}
+		table_set_relation(call, id,
+						   table_open(table_find_relation(call,
+														  table_names[id]),
+									  RowExclusiveLock));
 	return table;
+}
+
+/* The same of a part of a table; oid is a part that the caller has locked. */
+Table *
+table_use_part(Call *call, TableId id, Oid oid, int16 part)
+{
+	Relation rel = table_open(oid, NoLock);
+
+	Assert(CheckRelationLockedByMe(rel, RowExclusiveLock, true));
+	table_set_relation(call, id, rel);
+	call->tables[id].part = part;
+	return &call->tables[id];
 }
 
 /*

@@ -24,8 +24,8 @@
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 
+#include "base/base.h"
 #include "base/utf8.h"
-#include "pgstock.h"
 
 /* Of one character. */
 #define MAX_UTF8_BYTES 4

@@ -16,7 +16,7 @@
 #include "commands/sequence.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 enum
 {

@@ -15,7 +15,7 @@
  */
 #include "postgres.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* Behind the string that begins at its opening quote. */
 static const char *

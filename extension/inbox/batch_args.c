@@ -15,7 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* One array argument, NULLs allowed or not. */
 static int

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 PG_FUNCTION_INFO_V1(pgstock_handle_order_created);
 PG_FUNCTION_INFO_V1(pgstock_handle_payment_success);

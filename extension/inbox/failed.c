@@ -24,7 +24,7 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* While an order has not arrived, it is looked for this often. */
 #define ORDER_LOOK_MS 1000
@@ -246,7 +246,7 @@ dead_headers(Call *call, const InboxOptions *options, const Message *message,
 							 outcome->sqlstate);
 	headers = header_add(headers, "__dlq.errors.class", outcome->error_class);
 	return header_add(headers, "__dlq.errors.failed.time",
-					  event_time(call->now));
+					  rfc3339_from_time(call->now));
 }
 
 /*
@@ -263,7 +263,7 @@ dead_letter(Call *call, const InboxOptions *options, const Message *message,
 		.format = 'r',
 	};
 
-	event_new_id(&record.event_id);
+	uuid_generate(&record.event_id);
 	record.headers = headers_pack(
 		dead_headers(call, options, message, outcome,
 					 headers_unpack(message->headers)));
@@ -361,7 +361,8 @@ note_failure(Call *call, Message *message, const Outcome *outcome)
 	if (list_length(message->failures) == FAILURES_MAX)
 		message->failures = list_delete_last(message->failures);
 	message->failures = lappend(message->failures,
-								psprintf("%s %s%s%s: %s", event_time(call->now),
+								psprintf("%s %s%s%s: %s",
+										 rfc3339_from_time(call->now),
 										 outcome->error_class,
 										 outcome->sqlstate ? " " : "",
 										 outcome->sqlstate ? outcome->sqlstate

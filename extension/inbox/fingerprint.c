@@ -19,7 +19,7 @@
 #include "port/pg_bswap.h"
 #include "port/pg_crc32c.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* The length first, so that no two records read the same; -1: there is none. */
 static pg_crc32c

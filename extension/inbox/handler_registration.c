@@ -36,7 +36,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 PG_FUNCTION_INFO_V1(pgstock_register_handler);
 

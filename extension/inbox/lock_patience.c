@@ -24,7 +24,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 #define LOCK_TIMEOUT	   "200ms"
 #define LOCK_TIMEOUT_AGAIN "1ms"

@@ -22,7 +22,7 @@
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 #define EVENT_VERSION_MAX 1
 

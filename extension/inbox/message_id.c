@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* A header that can serve as a name, or NULL. */
 char *

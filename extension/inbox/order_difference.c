@@ -16,7 +16,7 @@
 
 #include "utils/json.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* So many lines at most stand in an answer: it is no larger than its order. */
 #define DIFFERING_LINES_MAX 100

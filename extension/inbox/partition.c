@@ -39,7 +39,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 #define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
 

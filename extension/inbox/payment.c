@@ -22,7 +22,7 @@
 
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 enum
 {

@@ -59,7 +59,7 @@
 
 #include "base/compat.h"
 #include "base/utf8.h"
-#include "pgstock.h"
+#include "inbox/inbox.h"
 
 /* A transient failure is tried again at once so often. */
 #define HANDLER_TRIES 3
@@ -250,7 +250,7 @@ message_datum(const Message *message)
 	add_member(&json, "event_type", message->event_type);
 	add_member(&json, "timestamp",
 			   message->sent_at_ms >= 0
-				   ? event_time(message_time(message->sent_at_ms))
+				   ? rfc3339_from_time(message_time(message->sent_at_ms))
 				   : NULL);
 	appendStringInfo(&json, ",\"attempt\":%d,\"headers\":%s}",
 					 message->attempts + 1, headers_json(message->headers));

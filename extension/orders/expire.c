@@ -20,7 +20,7 @@
 
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 /* Orders of others that a work keeps locked. */
 #define ORDERS_KEPT_MAX 1000
@@ -236,7 +236,7 @@ expire_lines(Work *work, List *lines)
 	return done;
 }
 
-/* An order's own due lines, of whatever attempt, and those with an event owed. */
+/* An order's own due lines, of any attempt, and those with an event owed. */
 List *
 expire_own(Work *work, const Order *order)
 {

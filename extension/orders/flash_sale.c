@@ -30,7 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 PG_FUNCTION_INFO_V1(pgstock_open_flash_sale);
 PG_FUNCTION_INFO_V1(pgstock_purchase_flash_sale);

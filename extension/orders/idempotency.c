@@ -5,8 +5,8 @@
  *
  * The request is the order, the user and the merged lines; the order of lines,
  * the ttl and the strategy do not count.  Of a verb that settles an order it is
- * the verb, the order, the lines, the payment, and whether goods are sold again;
- * the reason does not count.  Only its 64-bit hash is kept.
+ * the verb, the order, the lines, the payment, and whether returned goods can
+ * be sold again; the reason does not count.  Only its 64-bit hash is stored.
  *
  * What was done stays done, so its answer is given as it was.  But "granted" is
  * said of what the caller has: of a reservation that has ended it would be a
@@ -28,7 +28,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 #define LOCK_CLASS_KEY 0x7066
 

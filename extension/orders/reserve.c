@@ -24,7 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 PG_FUNCTION_INFO_V1(pgstock_reserve_stock);
 PG_FUNCTION_INFO_V1(pgstock_try_reserve_stock);
@@ -56,15 +56,14 @@ static void
 key_reused(const Request *request)
 {
 	commit_fence_error();
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_SK_KEY_REUSED),
-		 errmsg("order \"%s\" is already reserved by another request",
-				request->order_id),
-		 errdetail(
-			 "Its live lines, their quantities or its user differ from this request."),
-		 errhint(
-			 "Repeat the same request, release the order first, or use another order id.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_KEY_REUSED),
+			 errmsg("order \"%s\" is already reserved by another request",
+					request->order_id),
+			 errdetail("Its live lines, their quantities or its user differ "
+					   "from this request."),
+			 errhint("Repeat the same request, release the order first, or use "
+					 "another order id.")));
 }
 
 /* Whether a live line is what is asked for. */

@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
 PG_FUNCTION_INFO_V1(pgstock_release_stock);

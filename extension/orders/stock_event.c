@@ -27,33 +27,11 @@
 
 #include "utils/rel.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
+#include "outbox/outbox.h"
 
 #define TOPIC_EVENTS   "stock-events"
 #define TOPIC_FAILURES "stock-freeze-failed"
-#define ID_DRAW		   64
-
-/*
- * A random (version 4) UUID.  The random bytes are drawn for many at once: a
- * draw of 16 costs as much as one of 1,000.
- */
-void
-event_new_id(pg_uuid_t *id)
-{
-	static pg_uuid_t drawn[ID_DRAW];
-	static int		 left = 0;
-
-	if (left == 0)
-	{
-		if (!pg_strong_random(drawn, sizeof(drawn)))
-			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-							errmsg("could not generate random values")));
-		left = ID_DRAW;
-	}
-	*id = drawn[--left];
-	id->data[6] = (id->data[6] & 0x0f) | 0x40;
-	id->data[8] = (id->data[8] & 0x3f) | 0x80;
-}
 
 /* ---- JSON ---- */
 
@@ -72,21 +50,6 @@ json_int64(StringInfo json, const char *name, int64 value)
 	appendStringInfo(json, ",\"%s\":" INT64_FORMAT, name, value);
 }
 
-/* RFC 3339 in UTC with microseconds. */
-char *
-event_time(TimestampTz at)
-{
-	struct pg_tm tm;
-	fsec_t		 fsec;
-
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("timestamp out of range")));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year,
-					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-					(int) fsec);
-}
-
 static void
 json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
 {
@@ -99,7 +62,7 @@ json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
 					 "\"event_type\":\"%s\",\"event_version\":1,"
 					 "\"timestamp\":\"%s\"",
 					 hex, hex + 8, hex + 12, hex + 16, hex + 20, type,
-					 event_time(call->now));
+					 rfc3339_from_time(call->now));
 }
 
 static void
@@ -222,7 +185,7 @@ part_record(Call *call, const Event *event, const Part *part,
 	json_text(&json, "reason", event->reason);
 	/* Zero is what an initializer leaves out. */
 	if (event->expires_at != 0 && event->expires_at != DT_NOEND)
-		json_text(&json, "expires_at", event_time(event->expires_at));
+		json_text(&json, "expires_at", rfc3339_from_time(event->expires_at));
 	if (event->replayed)
 		appendStringInfoString(&json, ",\"replayed\":true");
 	if (event->differs != NULL && !part->leave_out)
@@ -344,7 +307,7 @@ emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 		if (i == 0)
 			parts[i].id = *first_id;
 		else
-			event_new_id(&parts[i].id);
+			uuid_generate(&parts[i].id);
 		if (!part_record(&work->call, event, &parts[i], &record))
 			return;
 		record.is_minimal = true;
@@ -366,7 +329,7 @@ event_emit(Work *work, const Event *event)
 	OutboxRecord record;
 
 	Assert(event->order_id != NULL && event->type != NULL);
-	event_new_id(&whole.id);
+	uuid_generate(&whole.id);
 	if (!part_record(&work->call, event, &whole, &record))
 		return whole.id;
 	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
@@ -386,7 +349,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	OutboxRecord   record;
 	Level		   sum = level_sum(level);
 
-	event_new_id(&id);
+	uuid_generate(&id);
 	json_begin(&json, &work->call, &id, "StockLevelChanged");
 	json_text(&json, "product_id", level->product_id);
 	json_text(&json, "location", level->location);

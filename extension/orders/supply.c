@@ -15,7 +15,7 @@
 
 #include "utils/builtins.h"
 
-#include "pgstock.h"
+#include "orders/orders.h"
 
 PG_FUNCTION_INFO_V1(pgstock_receive_stock);
 PG_FUNCTION_INFO_V1(pgstock_adjust_stock);
@@ -132,7 +132,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	level = work_want_whole_level(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
-	/* A product may be sold out when it is added; later nothing is a mistake. */
+	/* A product may be sold out when it is added; later 0 is a mistake. */
 	if (nothing && !level->is_new)
 		(void) args_quantity(fcinfo, 1, "quantity");
 	work_lock_levels(&work);
@@ -158,12 +158,10 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 	int64  on_hand;
 
 	if (delta == 0 || delta < -STOCK_QUANTITY_MAX || delta > STOCK_QUANTITY_MAX)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg(
-				 "delta must be a difference other than 0, of at most " INT64_FORMAT,
-				 STOCK_QUANTITY_MAX)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("delta must be a difference other than 0, "
+							   "of at most " INT64_FORMAT,
+							   STOCK_QUANTITY_MAX)));
 	if (supply.reason == NULL || supply.reason[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("reason must not be empty"),

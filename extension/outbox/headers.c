@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 PG_FUNCTION_INFO_V1(pgstock_headers_json);
 PG_FUNCTION_INFO_V1(pgstock_bytes_text);

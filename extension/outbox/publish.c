@@ -20,7 +20,7 @@
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 #define COPY_MARK "replay_of" /* replay_header() in sql/commands.sql */
 
@@ -68,7 +68,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	if (!PG_ARGISNULL(4))
 		record->headers = own_headers(PG_GETARG_JSONB_P(4));
 	if (PG_ARGISNULL(5))
-		event_new_id(&record->event_id);
+		uuid_generate(&record->event_id);
 	else
 		record->event_id = *PG_GETARG_UUID_P(5);
 

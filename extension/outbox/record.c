@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 enum
 {
@@ -63,10 +63,8 @@ outbox_topic_fault(const char *topic)
 		return "must not be longer than 249 characters";
 	if (strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0)
 		return "must not be \".\" or \"..\"";
-	if (strspn(
-			topic,
-			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
-		length)
+	if (strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789._-") != length)
 		return "must consist of letters, digits, \".\", \"_\" and \"-\"";
 	return NULL;
 }
@@ -96,10 +94,11 @@ bytes_datum(const char *bytes, int length)
 }
 
 static void
-record_put(Call *call, TupleTableSlot *slot, const OutboxRecord *record)
+record_put(Call *call, Table *table, const OutboxRecord *record)
 {
-	Datum *values = slot->tts_values;
-	bool  *nulls = slot->tts_isnull;
+	TupleTableSlot *slot = table_new_row(table);
+	Datum		   *values = slot->tts_values;
+	bool		   *nulls = slot->tts_isnull;
 
 	memset(nulls, false, sizeof(bool) * (OUTBOX_PART + 1));
 	values[OUTBOX_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
@@ -122,7 +121,7 @@ record_put(Call *call, TupleTableSlot *slot, const OutboxRecord *record)
 		values[OUTBOX_TRACEPARENT] = CStringGetTextDatum(record->traceparent);
 	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(call->now);
 	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
-	values[OUTBOX_PART] = Int16GetDatum(call->part);
+	values[OUTBOX_PART] = Int16GetDatum(table->part);
 }
 
 /* Text goes to Kafka as UTF-8, whatever the database's encoding. */
@@ -140,11 +139,25 @@ outbox_record_to_utf8(OutboxRecord *record)
 									   &record->payload_len);
 }
 
+/* The part of the outbox that is written, locked until the transaction ends. */
+static Table *
+outbox_use(Call *call)
+{
+	Table *table = &call->tables[TABLE_OUTBOX];
+	Oid	   oid;
+	int16  part;
+
+	if (table->rel != NULL)
+		return table;
+	part = rotation_lock_part(call, &oid);
+	return table_use_part(call, TABLE_OUTBOX, oid, part);
+}
+
 /* Appends a record; it goes out when, and only when, this commits. */
 void
 outbox_append(Call *call, OutboxRecord *record)
 {
-	Table *table = table_use(call, TABLE_OUTBOX);
+	Table *table = outbox_use(call);
 	int	   bytes_max = pgstock_max_event_bytes +
 					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
 
@@ -159,9 +172,9 @@ outbox_append(Call *call, OutboxRecord *record)
 			 errmsg("event is too large for topic \"%s\"", record->topic),
 			 errdetail("With key and headers it has %d bytes; the limit is %d.",
 					   outbox_record_bytes(record), pgstock_max_event_bytes),
-			 errhint(
-				 "Send less, or raise pgstock.max_event_bytes and the broker's message.max.bytes.")));
-	record_put(call, table_new_row(table), record);
+			 errhint("Send less, or raise pgstock.max_event_bytes and the "
+					 "broker's message.max.bytes.")));
+	record_put(call, table, record);
 	table_insert(call, table);
 	wakeup_at_commit();
 }

@@ -24,7 +24,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 #define POSITION_PREFIX "pgstock-position-"
 #define DLQ_SUFFIX		"_dlq" /* of [inbox] dlq_topic, as it is by default */

@@ -11,10 +11,10 @@
  * writers' locks knows that no open transaction has a row there or will have.
  *
  * Each backend remembers which part it is until a switch invalidates that, as
- * the server's own caches do: getting a lock takes in what was invalidated
- * before it was given, so to look again costs nothing.  An invalidation may be of
- * anything else (debug_discard_caches = 1 makes one of every lock): then the
- * table is read again under the lock, and what it says decides.
+ * the server's own caches do: acquiring a lock processes the invalidations sent
+ * before it was granted, so the second check costs nothing.  An invalidation
+ * may concern anything else (debug_discard_caches = 1 makes one of every lock):
+ * then the table is read again under the lock, and its content decides.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -30,7 +30,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 #define PART_FIRST 1 /* where the table does not say */
 
@@ -57,16 +57,16 @@ static struct
 } written;
 
 static void
-part_on_change(Datum arg, Oid oid)
+rotation_on_change(Datum arg, Oid oid)
 {
 	if (oid == InvalidOid || oid == written.table)
 		written.known = false;
 }
 
 void
-part_init(void)
+rotation_init(void)
 {
-	CacheRegisterRelcacheCallback(part_on_change, (Datum) 0);
+	CacheRegisterRelcacheCallback(rotation_on_change, (Datum) 0);
 }
 
 /*
@@ -74,7 +74,7 @@ part_init(void)
  * that: a switch that is told meanwhile takes it back.
  */
 static void
-part_find(Call *call)
+rotation_find(Call *call)
 {
 	Table		   *table = table_use(call, TABLE_OUTBOX_PART);
 	ItemPointerData tid;
@@ -91,40 +91,45 @@ part_find(Call *call)
 	written.oid = table_oid(psprintf("outbox_%d", written.number));
 }
 
-/* Locks the part that is written until the transaction ends. */
-Oid
-part_lock(Call *call)
+/*
+ * Locks the part that is written until the transaction ends; its number, and
+ * its table.
+ */
+int16
+rotation_lock_part(Call *call, Oid *part)
 {
 	Oid locked;
 
 	if (!written.known || !OidIsValid(written.oid))
-		part_find(call);
+		rotation_find(call);
 	for (;;)
 	{
 		locked = written.oid;
 		LockRelationOid(locked, RowExclusiveLock);
 		if (written.known)
 			break;
-		part_find(call);
+		rotation_find(call);
 		if (written.oid == locked)
 			break;
 		UnlockRelationOid(locked, RowExclusiveLock);
 	}
-	call->part = written.number;
-	return locked;
+	*part = locked;
+	return written.number;
 }
 
 /* outbox_lock_part() RETURNS smallint */
 Datum
 pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 {
-	Call call;
+	Call  call;
+	Oid	  part;
+	int16 number;
 
 	call_begin(&call, "outbox_lock_part()");
 	(void) table_sequence(&call, "outbox_seq"); /* that it is as it was made */
-	(void) part_lock(&call);
+	number = rotation_lock_part(&call, &part);
 	call_end(&call);
-	PG_RETURN_INT16(call.part);
+	PG_RETURN_INT16(number);
 }
 
 /* outbox_part_switched() RETURNS void */

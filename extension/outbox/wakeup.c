@@ -60,7 +60,7 @@
 #include "storage/procsignal.h"
 
 #include "base/compat.h"
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 #define WAKE_CHANNEL	"pgstock_outbox"
 #define LOCK_CLASS_HINT 0x706f /* of a 16-bit field */

@@ -22,7 +22,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/xid8.h"
 
-#include "pgstock.h"
+#include "outbox/outbox.h"
 
 #define LOCK_CLASS_LEAD 0x7064
 

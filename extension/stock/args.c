@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stock/args.c
- *	  Checks arguments and makes lines of them.
+ *	  Arguments about stock, and lines: checked, sorted, merged.
  *
  * Everything that can be wrong with a request is found here, before a lock is
  * taken or a row is read.
@@ -22,55 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "pgstock.h"
-
-#define ITEMS_SAMPLE  "[{\"product_id\": \"SKU-1\", \"quantity\": 2}]"
-#define ORDERS_SAMPLE "[{\"order_id\": \"1001\", \"items\": " ITEMS_SAMPLE "}]"
-
-/* What is wrong with an id, or NULL. */
-const char *
-args_id_fault(const char *id)
-{
-	Assert(id != NULL);
-	if (id[0] == '\0')
-		return "must not be empty";
-	if (strlen(id) > STOCK_ID_BYTES_MAX)
-		return "must not be longer than 255 bytes";
-	/* Kept where no event is written, it would fail the one that is. */
-	if (!text_is_convertible(id))
-		return "must be text that UTF-8 has";
-	return NULL;
-}
-
-/* A text argument, or NULL. */
-char *
-args_text(FunctionCallInfo fcinfo, int n)
-{
-	Assert(n < PG_NARGS());
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-/* A text argument that names something: an id. */
-char *
-args_id(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	char	   *id = args_text(fcinfo, n);
-	const char *fault = id == NULL ? "must not be null" : args_id_fault(id);
-
-	if (fault != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s %s", name, fault)));
-	return id;
-}
-
-/* Why something is done, or NULL; what is too long for that is cut. */
-char *
-args_reason(FunctionCallInfo fcinfo, int n)
-{
-	char *reason = args_text(fcinfo, n);
-
-	return reason ? text_for_people(reason) : NULL;
-}
+#include "stock/stock.h"
 
 static int64
 quantity_check(int64 quantity, const char *name)
@@ -108,12 +60,11 @@ args_strategy(FunctionCallInfo fcinfo, int n)
 		return STRATEGY_OPTIMISTIC;
 	if (strcmp(strategy, "advisory") == 0)
 		return STRATEGY_ADVISORY;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		 errmsg("there is no strategy \"%s\"", strategy),
-		 errhint(
-			 "The strategies are auto, pessimistic, optimistic and advisory.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no strategy \"%s\"", strategy),
+			 errhint("The strategies are auto, pessimistic, optimistic and "
+					 "advisory.")));
 	return STRATEGY_WAIT;
 }
 
@@ -140,12 +91,11 @@ args_expiry(FunctionCallInfo fcinfo, int n)
 												  TimestampTzGetDatum(now),
 												  PG_GETARG_DATUM(n)));
 	if (end < now)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("ttl must not be negative"),
-			 errhint(
-				 "Give an interval such as '15 minutes', or '0' for a reservation that never expires.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("ttl must not be negative"),
+				 errhint("Give an interval such as '15 minutes', or '0' for a "
+						 "reservation that never expires.")));
 	return end == now ? DT_NOEND : end;
 }
 
@@ -201,196 +151,4 @@ lines_merge(List *lines)
 			merged = lappend(merged, line);
 	}
 	return merged;
-}
-
-/* What is being read, for errors: an item, or an order with its items. */
-typedef struct Place
-{
-	const char *array; /* items or orders */
-	const char *sample;
-	const char *outer; /* "Order 3, " before the item, or "" */
-	int			n;	   /* of the element, from 1 */
-} Place;
-
-pg_noreturn static void element_error(const Place *place, const char *what);
-
-static void
-element_error(const Place *place, const char *what)
-{
-	bool order = strcmp(place->array, "orders") == 0 && place->outer[0] == '\0';
-
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("%s are not valid", place->array),
-			 order ? errdetail("Order %d: %s.", place->n, what)
-				   : errdetail("%sItem %d: %s.", place->outer, place->n, what),
-			 errhint("Give a JSON array such as %s.", place->sample)));
-}
-
-/* An id in an item: a string, or a number as it is written. */
-static char *
-item_id(JsonbValue *object, const char *name, const Place *place)
-{
-	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
-													 name, strlen(name), NULL);
-	char	   *id;
-
-	if (value == NULL || value->type == jbvNull)
-		return NULL;
-	if (value->type == jbvString)
-		id = pnstrdup(value->val.string.val, value->val.string.len);
-	else if (value->type == jbvNumeric)
-		id = numeric_normalize(value->val.numeric);
-	else
-	{
-		element_error(place, psprintf("\"%s\" is neither a string nor a number",
-									  name));
-		return NULL;
-	}
-	if (args_id_fault(id) != NULL)
-		element_error(place, psprintf("\"%s\" %s", name, args_id_fault(id)));
-	return id;
-}
-
-/* A quantity in an item: a JSON integer. */
-static int64
-item_quantity(JsonbValue *object, const Place *place)
-{
-	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
-													 "quantity", 8, NULL);
-	char	   *digits;
-	int64		quantity;
-
-	if (value == NULL)
-		element_error(place, "\"quantity\" is missing");
-	if (value->type != jbvNumeric)
-		element_error(place, "\"quantity\" is not a number");
-	/* Its own text, since 1.0 is no integer in JSON. */
-	digits = DatumGetCString(
-		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
-	if (strspn(digits, "-0123456789") != strlen(digits) || strlen(digits) > 17)
-		element_error(
-			place,
-			psprintf(
-				"\"quantity\" is %.40s, which is not an integer up to 2^53",
-				digits));
-	quantity = strtoll(digits, NULL, 10);
-	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
-		element_error(
-			place,
-			psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
-					 digits));
-	return quantity;
-}
-
-static Line *
-item_line(JsonbValue *item, const Place *place)
-{
-	char *product_id;
-	char *location;
-
-	if (item->type != jbvBinary ||
-		!JsonContainerIsObject(item->val.binary.data))
-		element_error(place, "it is not an object");
-	product_id = item_id(item, "product_id", place);
-	if (product_id == NULL)
-		element_error(place, "\"product_id\" is missing");
-	location = item_id(item, "location", place);
-	return line_new(product_id, location ? location : STOCK_MAIN,
-					item_quantity(item, place));
-}
-
-/* What must be an array of 1 to pgstock.max_lines elements. */
-static void
-check_array(JsonbContainer *array, const char *name, const char *sample)
-{
-	if (!JsonContainerIsArray(array) || JsonContainerIsScalar(array))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("%s must be a JSON array", name),
-						errhint("Give a JSON array such as %s.", sample)));
-	if (JsonContainerSize(array) < 1 ||
-		JsonContainerSize(array) > pgstock_max_lines)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must have between 1 and %d elements", name,
-						pgstock_max_lines),
-				 errdetail("There are %d.", JsonContainerSize(array)),
-				 errhint("The limit is the setting pgstock.max_lines.")));
-}
-
-static List *
-items_lines(JsonbContainer *items, const Place *from)
-{
-	JsonbIterator	  *it = JsonbIteratorInit(items);
-	JsonbValue		   value;
-	JsonbIteratorToken token;
-	Place			   place = *from;
-	List			  *lines = NIL;
-
-	check_array(items, "items", place.sample);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (token != WJB_ELEM)
-			continue;
-		place.n = list_length(lines) + 1;
-		lines = lappend(lines, item_line(&value, &place));
-	}
-	return lines_merge(lines);
-}
-
-/* The lines of an argument "items", sorted and merged. */
-List *
-args_items(Jsonb *items)
-{
-	Place place = {.array = "items", .sample = ITEMS_SAMPLE, .outer = ""};
-
-	return items_lines(&items->root, &place);
-}
-
-static Request *
-order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
-{
-	Place		inner = *place;
-	Request	   *request = palloc0(sizeof(Request));
-	JsonbValue *items;
-
-	if (order->type != jbvBinary ||
-		!JsonContainerIsObject(order->val.binary.data))
-		element_error(place, "it is not an object");
-	request->order_id = item_id(order, "order_id", place);
-	if (request->order_id == NULL)
-		element_error(place, "\"order_id\" is missing");
-	request->user_id = item_id(order, "user_id", place);
-	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
-										 NULL);
-	if (items == NULL || items->type != jbvBinary)
-		element_error(place, "\"items\" is not an array");
-	inner.outer = psprintf("Order %d, ", place->n);
-	request->lines = items_lines(items->val.binary.data, &inner);
-	request->whole_order = true;
-	request->expires_at = expires_at;
-	return request;
-}
-
-/* The requests of an argument "orders", in the order given; all end then. */
-List *
-args_orders(Jsonb *orders, TimestampTz expires_at)
-{
-	JsonbIterator	  *it = JsonbIteratorInit(&orders->root);
-	JsonbValue		   value;
-	JsonbIteratorToken token;
-	Place place = {.array = "orders", .sample = ORDERS_SAMPLE, .outer = ""};
-	List *requests = NIL;
-
-	check_array(&orders->root, "orders", ORDERS_SAMPLE);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (token != WJB_ELEM)
-			continue;
-		place.n = list_length(requests) + 1;
-		requests = lappend(requests, order_request(&value, &place, expires_at));
-	}
-	return requests;
 }

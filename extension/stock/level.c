@@ -25,7 +25,7 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 /* ---- Finding them in the work ---- */
 
@@ -303,9 +303,9 @@ work_read_levels(Work *work)
 }
 
 /*
- * The level of a sale that has closed is not there: its lines count in the main
- * slot now, and what is to be taken comes from there.  That level comes later in
- * the order of the locks.
+ * The level of a sale that has closed no longer exists: its lines count in the
+ * main slot, which is requested instead.  The main slot comes later in the lock
+ * order.
  */
 void
 level_want_heir(Work *work, const Level *sale, int place)

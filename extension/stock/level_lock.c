@@ -26,7 +26,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 #define LOCK_CLASS_PRODUCT	0x706e /* of a 16-bit field */
 #define OPTIMISTIC_TRIES	3

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 enum
 {

@@ -26,7 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 #define NOTES_MAX	64 /* levels that a session sells at a time */
 #define NOTE_AGE_MS 1000

@@ -28,7 +28,7 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 /* What can be taken of one slot, back-orders included; negative: beyond it. */
 int64

@@ -20,8 +20,8 @@
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
  *
- * Snapshots are those of the call (base/call.c), with a new one after the orders
- * and another after the levels are locked.
+ * Snapshots are those of the call (base/call.c): a new one after the orders and
+ * another after the levels are locked.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -42,7 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "pgstock.h"
+#include "stock/stock.h"
 
 /* Columns, as sql/tables.sql has them. */
 enum
@@ -540,7 +540,7 @@ line_write(Call *call, Reservation *line)
 		if (line->state == LINE_RESERVED || line->owed)
 		{
 			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
-			keeper_want(line->expires_at);
+			due_time_note(line->expires_at);
 		}
 	}
 	if (line->ended_at != DT_NOBEGIN)

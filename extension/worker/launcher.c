@@ -13,36 +13,19 @@
  * worker's transactions are batches, and hold no lock when it is idle; each
  * locks the extension first, and does nothing while DROP EXTENSION has it.
  *
- * Each database has a place in shared memory that says when it is to be looked
- * at: look_at.  It is found by listing the databases, once a minute; one that
+ * Each database has an entry in shared memory with the time of the next look
+ * (base/due_time.c).  The launcher lists the databases once a minute; one that
  * has not been looked at is due at once, and one without the extension never.
  *
- * The worker is in worker.c.
- *
- * How a line that is due earlier than all others is not missed.  Its writer,
- * when its commit has become visible, lowers look_at to the line's time, if
- * that is earlier, and wakes whoever sleeps.  A worker
- *
- *	  1. sets look_at to infinity,
- *	  2. takes a snapshot and reads the first time that is due, N,
- *	  3. lowers look_at to N, if that is earlier.
- *
- * If the snapshot shows the line, N is not later than it.  If not, its commit
- * became visible after the snapshot was taken, so its writer looked at look_at
- * after step 1: it lowered it, and step 3 only ever lowers.  Becoming visible
- * and taking a snapshot both take ProcArrayLock; that is the memory barrier
- * that the writer's first look, which is a plain read, relies on.  And who
- * lowers sets a latch after; who sleeps resets it before it reads look_at.
- *
- * What no commit of ours announces (COMMIT PREPARED, rows that a restore copies
- * in) is found by a look once a minute.  So a time that lies further ahead was
- * noted by a clock that was ahead, and is of no use: the database is due.
+ * What no commit of ours announces is found by a look once a minute.  So a time
+ * that lies further ahead was noted by a clock that was ahead, and is of no
+ * use: the database is due.
  *
  * A worker that fails leaves "looking" set; the launcher sees to it that the
  * database is looked at again.  After a crash shared memory is made anew, and
- * everything begins by looking at every database.  There is no keeper during
- * recovery: a standby gets its launcher when it is promoted.  Nor is there one in
- * a server that pg_upgrade has started: what changes there after the dump is
+ * everything begins by looking at every database.  There is no launcher during
+ * recovery: a standby starts one when it is promoted.  Nor is there one in a
+ * server that pg_upgrade has started: what changes there after the dump is
  * lost, or lies behind a sequence that was dumped before.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -57,23 +40,19 @@
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "pgstock.h"
+#include "base/due_time.h"
+#include "worker/worker.h"
 
-#define DATABASES_MAX 1024
-#define WORKERS_MAX	  3 /* at a time: max_worker_processes is 8 by default */
+#define WORKERS_MAX 3 /* at a time: max_worker_processes is 8 by default */
 
 #define AFTER_FAILURE_MS 5000
 #define LATE_MS			 2000 /* later than that the relay takes over */
@@ -83,150 +62,20 @@ PG_FUNCTION_INFO_V1(pgstock_keeper_call);
 
 extern PGDLLEXPORT void pgstock_keeper_main(Datum arg);
 
-typedef struct Keeper
-{
-	Latch *launcher; /* NULL: there is none */
-	bool   list;	 /* somebody found no place for his database */
-	Kept   kept[DATABASES_MAX];
-} Keeper;
-
 /* A worker as the launcher knows it. */
 typedef struct Started
 {
 	BackgroundWorkerHandle *handle; /* NULL: none */
-	Kept				   *kept;
+	DueDatabase			   *entry;
 } Started;
 
-static Keeper				  *keeper = NULL; /* NULL: not preloaded */
-static shmem_request_hook_type next_shmem_request_hook = NULL;
-static shmem_startup_hook_type next_shmem_startup_hook = NULL;
-
-/* The earliest time that this transaction wrote; DT_NOEND: none. */
-static TimestampTz wanted = DT_NOEND;
-
 static Started started[WORKERS_MAX];
-
-/* ---- Shared memory ---- */
-
-static void
-shmem_request(void)
-{
-	if (next_shmem_request_hook)
-		next_shmem_request_hook();
-	RequestAddinShmemSpace(sizeof(Keeper));
-}
-
-static void
-shmem_startup(void)
-{
-	bool found;
-
-	if (next_shmem_startup_hook)
-		next_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	keeper = ShmemInitStruct("pgstock keeper", sizeof(Keeper), &found);
-	if (!found)
-	{
-		MemSet(keeper, 0, sizeof(Keeper));
-		for (int i = 0; i < DATABASES_MAX; i++)
-			pg_atomic_init_u64(&keeper->kept[i].look_at, 0);
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
-
-TimestampTz
-keeper_look_at(Kept *kept)
-{
-	return (TimestampTz) pg_atomic_read_u64(&kept->look_at);
-}
-
-/* Lowers the time of the next look, never raises it; true if it did. */
-bool
-keeper_look_by(Kept *kept, TimestampTz at)
-{
-	uint64 present = pg_atomic_read_u64(&kept->look_at);
-
-	while (at < (TimestampTz) present)
-	{
-		if (pg_atomic_compare_exchange_u64(&kept->look_at, &present,
-										   (uint64) at))
-			return true;
-	}
-	return false;
-}
-
-/* A place by its number, as a worker gets it. */
-Kept *
-keeper_place(int number)
-{
-	Assert(number >= 0 && number < DATABASES_MAX);
-	return &keeper->kept[number];
-}
-
-/* The place of a database, or NULL. */
-static Kept *
-kept_find(Oid database)
-{
-	for (int i = 0; i < DATABASES_MAX; i++)
-	{
-		if (keeper->kept[i].database == database)
-			return &keeper->kept[i];
-	}
-	return NULL;
-}
-
-/* ---- In every backend ---- */
-
-/* This transaction writes something that is due then. */
-void
-keeper_want(TimestampTz due_at)
-{
-	if (due_at < wanted)
-		wanted = due_at;
-}
-
-void
-keeper_forget(void)
-{
-	wanted = DT_NOEND;
-}
-
-static void
-wake(Latch *latch)
-{
-	if (latch != NULL)
-		SetLatch(latch);
-}
-
-/*
- * The transaction has become visible: whoever sleeps longer than it wants shall
- * know.  Raises no error, and costs a read if it is not the earliest.
- */
-void
-keeper_tell(void)
-{
-	static Kept *kept = NULL;
-	static bool	 told = false;
-
-	if (keeper == NULL || wanted == DT_NOEND)
-		return;
-	if (kept == NULL || kept->database != MyDatabaseId)
-		kept = kept_find(MyDatabaseId);
-	if (kept == NULL && !told)
-	{
-		/* A new database: the launcher will make a place and look. */
-		told = keeper->list = true;
-		wake(keeper->launcher);
-	}
-	if (kept != NULL && keeper_look_by(kept, wanted))
-		wake(kept->worker != NULL ? kept->worker : keeper->launcher);
-}
 
 /* keeper_call() RETURNS void */
 Datum
 pgstock_keeper_call(PG_FUNCTION_ARGS)
 {
-	keeper_want(GetCurrentTimestamp());
+	due_time_note(GetCurrentTimestamp());
 	PG_RETURN_VOID();
 }
 
@@ -234,12 +83,12 @@ pgstock_keeper_call(PG_FUNCTION_ARGS)
 Datum
 pgstock_keeper_is_here(PG_FUNCTION_ARGS)
 {
-	TimestampTz late = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												   -LATE_MS);
-	Kept	   *kept = keeper != NULL ? kept_find(MyDatabaseId) : NULL;
+	TimestampTz	 late = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													-LATE_MS);
+	DueDatabase *entry = due_times != NULL ? due_time_find(MyDatabaseId) : NULL;
 
-	PG_RETURN_BOOL(kept != NULL && keeper->launcher != NULL &&
-				   keeper_look_at(kept) > late);
+	PG_RETURN_BOOL(entry != NULL && due_times->launcher != NULL &&
+				   due_time_read(entry) > late);
 }
 
 /* ---- The launcher ---- */
@@ -248,39 +97,39 @@ pgstock_keeper_is_here(PG_FUNCTION_ARGS)
 static void
 keep_database(Oid database)
 {
-	static bool told = false;
-	Kept	   *kept = kept_find(database);
+	static bool	 told = false;
+	DueDatabase *entry = due_time_find(database);
 
-	if (kept != NULL)
+	if (entry != NULL)
 		return;
-	kept = kept_find(InvalidOid);
-	if (kept == NULL)
+	entry = due_time_find(InvalidOid);
+	if (entry == NULL)
 	{
 		if (!told)
 			ereport(WARNING, (errmsg("pgstock keeps no more than %d databases",
-									 DATABASES_MAX),
+									 DUE_DATABASES_MAX),
 							  errhint("The relays of the others do it.")));
 		told = true;
 		return;
 	}
-	kept->purge_at = kept->retry_at = 0;
-	kept->worker = NULL;
-	kept->looking = false;
-	pg_atomic_write_u64(&kept->look_at, (uint64) GetCurrentTimestamp());
+	entry->purge_at = entry->retry_at = 0;
+	entry->worker = NULL;
+	entry->looking = false;
+	pg_atomic_write_u64(&entry->due_at, (uint64) GetCurrentTimestamp());
 	pg_write_barrier();
-	kept->database = database;
+	entry->database = database;
 }
 
 /* The databases that one can connect to; the others lose their place. */
 static void
 list_databases(void)
 {
-	bool		  there[DATABASES_MAX] = {false};
+	bool		  there[DUE_DATABASES_MAX] = {false};
 	Relation	  rel;
 	TableScanDesc scan;
 	HeapTuple	  tuple;
 
-	keeper->list = false;
+	due_times->list_is_stale = false;
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
@@ -288,37 +137,37 @@ list_databases(void)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		Kept			*kept;
+		DueDatabase		*entry;
 
 		/* A negative limit other than -1: half dropped. */
 		if (!form->datallowconn || form->datistemplate ||
 			form->datconnlimit < -1)
 			continue;
 		keep_database(form->oid);
-		kept = kept_find(form->oid);
-		if (kept != NULL)
-			there[kept - keeper->kept] = true;
+		entry = due_time_find(form->oid);
+		if (entry != NULL)
+			there[entry - due_times->databases] = true;
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
-	for (int i = 0; i < DATABASES_MAX; i++)
+	for (int i = 0; i < DUE_DATABASES_MAX; i++)
 	{
 		if (!there[i])
-			keeper->kept[i].database = InvalidOid;
+			due_times->databases[i].database = InvalidOid;
 	}
 }
 
 /* Perhaps because the database has been dropped: look at the list. */
 static void
-worker_failed(Kept *kept)
+worker_failed(DueDatabase *entry)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	kept->looking = false;
-	kept->retry_at = TimestampTzPlusMilliseconds(now, AFTER_FAILURE_MS);
-	(void) keeper_look_by(kept, now);
-	keeper->list = true;
+	entry->looking = false;
+	entry->retry_at = TimestampTzPlusMilliseconds(now, AFTER_FAILURE_MS);
+	(void) due_time_lower(entry, now);
+	due_times->list_is_stale = true;
 }
 
 /* Forgets workers that have ended. */
@@ -333,50 +182,50 @@ reap_workers(void)
 		if (worker->handle == NULL ||
 			GetBackgroundWorkerPid(worker->handle, &pid) != BGWH_STOPPED)
 			continue;
-		worker->kept->worker = NULL;
-		if (worker->kept->looking)
-			worker_failed(worker->kept);
+		worker->entry->worker = NULL;
+		if (worker->entry->looking)
+			worker_failed(worker->entry);
 		pfree(worker->handle);
 		worker->handle = NULL;
 	}
 }
 
 static bool
-has_worker(const Kept *kept)
+has_worker(const DueDatabase *entry)
 {
 	for (int i = 0; i < WORKERS_MAX; i++)
 	{
-		if (started[i].handle != NULL && started[i].kept == kept)
+		if (started[i].handle != NULL && started[i].entry == entry)
 			return true;
 	}
 	return false;
 }
 
 static TimestampTz
-start_at(Kept *kept)
+start_at(DueDatabase *entry)
 {
-	return Max(keeper_look_at(kept), kept->retry_at);
+	return Max(due_time_read(entry), entry->retry_at);
 }
 
 /* The database without a worker that is to be looked at first, or NULL. */
-static Kept *
+static DueDatabase *
 first_database(void)
 {
-	Kept *first = NULL;
+	DueDatabase *first = NULL;
 
-	for (int i = 0; i < DATABASES_MAX; i++)
+	for (int i = 0; i < DUE_DATABASES_MAX; i++)
 	{
-		Kept *kept = &keeper->kept[i];
+		DueDatabase *entry = &due_times->databases[i];
 
-		if (kept->database != InvalidOid && !has_worker(kept) &&
-			(first == NULL || start_at(kept) < start_at(first)))
-			first = kept;
+		if (entry->database != InvalidOid && !has_worker(entry) &&
+			(first == NULL || start_at(entry) < start_at(first)))
+			first = entry;
 	}
 	return first;
 }
 
 static bool
-start_worker(Started *worker, Kept *kept)
+start_worker(Started *worker, DueDatabase *entry)
 {
 	BackgroundWorker settings = {0};
 
@@ -389,10 +238,11 @@ start_worker(Started *worker, Kept *kept)
 						 BGWORKER_BACKEND_DATABASE_CONNECTION;
 	settings.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	settings.bgw_restart_time = BGW_NEVER_RESTART;
-	settings.bgw_main_arg = Int32GetDatum((int32) (kept - keeper->kept));
+	settings.bgw_main_arg = Int32GetDatum(
+		(int32) (entry - due_times->databases));
 	settings.bgw_notify_pid = MyProcPid;
-	worker->kept = kept;
-	kept->looking = true;
+	worker->entry = entry;
+	entry->looking = true;
 	return RegisterDynamicBackgroundWorker(&settings, &worker->handle);
 }
 
@@ -404,16 +254,16 @@ start_workers(void)
 
 	for (int i = 0; i < WORKERS_MAX; i++)
 	{
-		Kept *kept;
+		DueDatabase *entry;
 
 		if (started[i].handle != NULL)
 			continue;
-		kept = first_database();
-		if (kept == NULL)
+		entry = first_database();
+		if (entry == NULL)
 			return DT_NOEND;
-		if (start_at(kept) > now)
-			return start_at(kept);
-		if (!start_worker(&started[i], kept))
+		if (start_at(entry) > now)
+			return start_at(entry);
+		if (!start_worker(&started[i], entry))
 			return TimestampTzPlusMilliseconds(now, 1000);
 	}
 	/* The end of one will wake us. */
@@ -427,27 +277,27 @@ start_workers(void)
 static void
 mend_times(TimestampTz now)
 {
-	TimestampTz latest = TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS +
+	TimestampTz latest = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS +
 															  AFTER_FAILURE_MS);
 
-	for (int i = 0; i < DATABASES_MAX; i++)
+	for (int i = 0; i < DUE_DATABASES_MAX; i++)
 	{
-		Kept	   *kept = &keeper->kept[i];
-		TimestampTz at = keeper_look_at(kept);
+		DueDatabase *entry = &due_times->databases[i];
+		TimestampTz	 at = due_time_read(entry);
 
-		if (kept->purge_at > latest)
-			kept->purge_at = 0;
-		if (kept->retry_at > latest)
-			kept->retry_at = 0;
+		if (entry->purge_at > latest)
+			entry->purge_at = 0;
+		if (entry->retry_at > latest)
+			entry->retry_at = 0;
 		if (at > latest && at != DT_NOEND)
-			(void) keeper_look_by(kept, now);
+			(void) due_time_lower(entry, now);
 	}
 }
 
 static void
 launcher_leave(int code, Datum arg)
 {
-	keeper->launcher = NULL;
+	due_times->launcher = NULL;
 }
 
 static void
@@ -459,12 +309,12 @@ launcher_begin(void)
 	before_shmem_exit(launcher_leave, 0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	/* Whatever an earlier launcher knew of its workers. */
-	for (int i = 0; i < DATABASES_MAX; i++)
+	for (int i = 0; i < DUE_DATABASES_MAX; i++)
 	{
-		keeper->kept[i].worker = NULL;
-		(void) keeper_look_by(&keeper->kept[i], GetCurrentTimestamp());
+		due_times->databases[i].worker = NULL;
+		(void) due_time_lower(&due_times->databases[i], GetCurrentTimestamp());
 	}
-	keeper->launcher = MyLatch;
+	due_times->launcher = MyLatch;
 }
 
 void
@@ -485,18 +335,18 @@ pgstock_keeper_main(Datum arg)
 		}
 		reap_workers();
 		mend_times(now);
-		if (keeper->list || now >= list_at ||
-			list_at > TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS))
+		if (due_times->list_is_stale || now >= list_at ||
+			list_at > TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS))
 		{
 			list_databases();
-			list_at = TimestampTzPlusMilliseconds(now, KEEPER_EVERY_MS);
+			list_at = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS);
 		}
 		wake_at = Min(start_workers(), list_at);
 		(void)
 			WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					  Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 														  wake_at),
-						  KEEPER_EVERY_MS),
+						  LOOK_EVERY_MS),
 					  PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -506,17 +356,12 @@ pgstock_keeper_main(Datum arg)
 }
 
 void
-keeper_init(void)
+launcher_init(void)
 {
 	BackgroundWorker settings = {0};
 
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
-	next_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	next_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
-
 	strlcpy(settings.bgw_name, "pgstock keeper", BGW_MAXLEN);
 	strlcpy(settings.bgw_type, "pgstock keeper", BGW_MAXLEN);
 	strlcpy(settings.bgw_library_name, "pgstock", BGW_MAXLEN);

@@ -22,7 +22,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "pgstock.h"
+#include "base/due_time.h"
+#include "worker/worker.h"
 
 #define LIFE_MS		1000
 #define GIVE_WAY_MS 1000 /* to DROP EXTENSION */
@@ -85,33 +86,33 @@ worker_expire(void)
 
 /* Purges a batch, where it is time; when to do so again. */
 static TimestampTz
-worker_purge(Kept *kept)
+worker_purge(DueDatabase *entry)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		rows = 0;
 
-	if (kept->purge_at > now)
-		return kept->purge_at;
+	if (entry->purge_at > now)
+		return entry->purge_at;
 	(void) worker_ask("SELECT pgstock_internal.keeper_purge(1000)", &rows);
-	kept->purge_at = GetCurrentTimestamp();
+	entry->purge_at = GetCurrentTimestamp();
 	if (rows == 0)
-		kept->purge_at += KEEPER_EVERY_MS * INT64CONST(1000);
-	return kept->purge_at;
+		entry->purge_at += LOOK_EVERY_MS * INT64CONST(1000);
+	return entry->purge_at;
 }
 
 /* The banner's three steps. */
 static void
-worker_look(Kept *kept)
+worker_look(DueDatabase *entry)
 {
 	TimestampTz next;
 
-	kept->looking = true;
-	(void) pg_atomic_exchange_u64(&kept->look_at, (uint64) DT_NOEND);
+	entry->looking = true;
+	(void) pg_atomic_exchange_u64(&entry->due_at, (uint64) DT_NOEND);
 	next = worker_expire();
 	if (next != DT_NOEND && next > GetCurrentTimestamp())
-		next = Min(next, worker_purge(kept));
-	(void) keeper_look_by(kept, next);
-	kept->looking = false;
+		next = Min(next, worker_purge(entry));
+	(void) due_time_lower(entry, next);
+	entry->looking = false;
 }
 
 /* Whatever role and database say for their sessions. */
@@ -130,21 +131,21 @@ worker_settings(void)
 static void
 worker_leave(int code, Datum arg)
 {
-	((Kept *) DatumGetPointer(arg))->worker = NULL;
+	((DueDatabase *) DatumGetPointer(arg))->worker = NULL;
 }
 
 void
 pgstock_keeper_worker_main(Datum arg)
 {
-	Kept	   *kept = keeper_place(DatumGetInt32(arg));
-	Oid			database = kept->database;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  LIFE_MS);
+	DueDatabase *entry = &due_times->databases[DatumGetInt32(arg)];
+	Oid			 database = entry->database;
+	TimestampTz	 end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												   LIFE_MS);
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	before_shmem_exit(worker_leave, PointerGetDatum(kept));
-	kept->worker = MyLatch;
+	before_shmem_exit(worker_leave, PointerGetDatum(entry));
+	entry->worker = MyLatch;
 	if (!OidIsValid(database))
 		return; /* dropped meanwhile */
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
@@ -156,18 +157,18 @@ pgstock_keeper_worker_main(Datum arg)
 
 		ResetLatch(MyLatch);
 		now = GetCurrentTimestamp();
-		if (keeper_look_at(kept) <= now)
+		if (due_time_read(entry) <= now)
 		{
-			worker_look(kept);
+			worker_look(entry);
 			now = GetCurrentTimestamp();
 		}
-		if (now >= end || keeper_look_at(kept) >= end ||
+		if (now >= end || due_time_read(entry) >= end ||
 			end > TimestampTzPlusMilliseconds(now, LIFE_MS))
 			break; /* the last: the clock has gone back */
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 TimestampDifferenceMilliseconds(now,
-														 keeper_look_at(kept)),
+														 due_time_read(entry)),
 						 PG_WAIT_EXTENSION);
 		CHECK_FOR_INTERRUPTS();
 	}

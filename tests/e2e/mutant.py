@@ -24,7 +24,7 @@ class OwnTree(Postgres):
         return os.path.join(self.pgroot, LIB, "bin", name)
 
 
-    def build(self, make_args, change=lambda text: text, file="pgstock.h"):
+    def build(self, make_args, change=lambda text: text, file="base/limits.h"):
         """Install an extension made from our source, with a file changed."""
         source = os.path.join(self.directory, "source")
         shutil.copytree(os.path.join(SOURCE, "extension"),

@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/settings.c
+ *	  The settings, pgstock.*: docs/sql-api.md has their meaning.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "base/base.h"
+
+int	  pgstock_reservation_ttl; /* seconds, 0: never ends */
+bool  pgstock_early_lock_release;
+bool  pgstock_notify;
+int	  pgstock_max_lines;
+int	  pgstock_max_event_bytes;
+int	  pgstock_history_retention; /* seconds, 0: keeps all */
+int	  pgstock_handler_timeout;	 /* milliseconds */
+int	  pgstock_clock_tolerance;	 /* milliseconds */
+char *pgstock_trace_id;
+char *pgstock_actor;
+
+static void
+define_stock_settings(void)
+{
+	DefineCustomIntVariable("pgstock.reservation_ttl",
+							"How long a reservation lasts that names no ttl.",
+							"0 means for ever.", &pgstock_reservation_ttl,
+							30 * 60, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL,
+							NULL, NULL);
+	/* The lines of a request are locked together: this protects others. */
+	DefineCustomIntVariable("pgstock.max_lines",
+							"The most lines that one request may have.", NULL,
+							&pgstock_max_lines, 1000, 1, 100000, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgstock.history_retention",
+		"How long movements and ended reservations are kept.", "0 keeps all.",
+		&pgstock_history_retention, 90 * 86400, 0, INT_MAX, PGC_SIGHUP,
+		GUC_UNIT_S, NULL, NULL, NULL);
+	/* At most: the relay takes an answer that is a minute late for lost. */
+	DefineCustomIntVariable("pgstock.handler_timeout",
+							"How long one call of a registered handler may "
+							"take.",
+							NULL, &pgstock_handler_timeout, 10000, 1, 45000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pgstock.clock_tolerance",
+							"By how much the clocks of services may differ.",
+							"An incoming cancellation or failure that is older "
+							"than the order's present attempt by more than "
+							"this is stale.",
+							&pgstock_clock_tolerance, 5000, 0, 86400000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("pgstock.actor",
+							   "Who acts, beside the role, for the ledger.",
+							   "Appended to the role's name after a slash.",
+							   &pgstock_actor, "", PGC_USERSET, 0, NULL, NULL,
+							   NULL);
+}
+
+static void
+define_outbox_settings(void)
+{
+	DefineCustomBoolVariable("pgstock.early_lock_release",
+							 "Lets row locks go before the commit is flushed.",
+							 "The client still waits for the flush.",
+							 &pgstock_early_lock_release, true, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgstock.notify",
+							 "Wakes the relay when an event commits.",
+							 "When off, the relay finds events by polling.",
+							 &pgstock_notify, true, PGC_USERSET, 0, NULL, NULL,
+							 NULL);
+	DefineCustomIntVariable("pgstock.max_event_bytes",
+							"The largest event, with its key and headers.",
+							"The topics' max.message.bytes must take it.",
+							&pgstock_max_event_bytes, 1000000, 1024,
+							100 * 1024 * 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("pgstock.trace_id",
+							   "Goes into every event of the transaction.",
+							   "A W3C traceparent is recognised.",
+							   &pgstock_trace_id, "", PGC_USERSET, 0, NULL,
+							   NULL, NULL);
+}
+
+void
+settings_init(void)
+{
+	define_stock_settings();
+	define_outbox_settings();
+	MarkGUCPrefixReserved("pgstock");
+}

@@ -1,0 +1,216 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/json_args.c
+ *	  The arguments "items" and "orders": JSON arrays.
+ *
+ * Everything that can be wrong with one is found before a lock is taken or a
+ * row is read, and the error names the element.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+#include "base/compat.h"
+#include "orders/orders.h"
+
+#define ITEMS_SAMPLE  "[{\"product_id\": \"SKU-1\", \"quantity\": 2}]"
+#define ORDERS_SAMPLE "[{\"order_id\": \"1001\", \"items\": " ITEMS_SAMPLE "}]"
+
+/* What is being read, for errors: an item, or an order with its items. */
+typedef struct Place
+{
+	const char *array; /* items or orders */
+	const char *sample;
+	const char *outer; /* "Order 3, " before the item, or "" */
+	int			n;	   /* of the element, from 1 */
+} Place;
+
+pg_noreturn static void element_error(const Place *place, const char *what);
+
+static void
+element_error(const Place *place, const char *what)
+{
+	bool order = strcmp(place->array, "orders") == 0 && place->outer[0] == '\0';
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+			 errmsg("%s are not valid", place->array),
+			 order ? errdetail("Order %d: %s.", place->n, what)
+				   : errdetail("%sItem %d: %s.", place->outer, place->n, what),
+			 errhint("Give a JSON array such as %s.", place->sample)));
+}
+
+/* An id in an item: a string, or a number as it is written. */
+static char *
+item_id(JsonbValue *object, const char *name, const Place *place)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
+													 name, strlen(name), NULL);
+	char	   *id;
+
+	if (value == NULL || value->type == jbvNull)
+		return NULL;
+	if (value->type == jbvString)
+		id = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvNumeric)
+		id = numeric_normalize(value->val.numeric);
+	else
+	{
+		element_error(place, psprintf("\"%s\" is neither a string nor a number",
+									  name));
+		return NULL;
+	}
+	if (args_id_fault(id) != NULL)
+		element_error(place, psprintf("\"%s\" %s", name, args_id_fault(id)));
+	return id;
+}
+
+/* A quantity in an item: a JSON integer. */
+static int64
+item_quantity(JsonbValue *object, const Place *place)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
+													 "quantity", 8, NULL);
+	char	   *digits;
+	int64		quantity;
+
+	if (value == NULL)
+		element_error(place, "\"quantity\" is missing");
+	if (value->type != jbvNumeric)
+		element_error(place, "\"quantity\" is not a number");
+	/* Its own text, since 1.0 is no integer in JSON. */
+	digits = DatumGetCString(
+		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	if (strspn(digits, "-0123456789") != strlen(digits) || strlen(digits) > 17)
+		element_error(
+			place,
+			psprintf(
+				"\"quantity\" is %.40s, which is not an integer up to 2^53",
+				digits));
+	quantity = strtoll(digits, NULL, 10);
+	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
+		element_error(
+			place,
+			psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
+					 digits));
+	return quantity;
+}
+
+static Line *
+item_line(JsonbValue *item, const Place *place)
+{
+	char *product_id;
+	char *location;
+
+	if (item->type != jbvBinary ||
+		!JsonContainerIsObject(item->val.binary.data))
+		element_error(place, "it is not an object");
+	product_id = item_id(item, "product_id", place);
+	if (product_id == NULL)
+		element_error(place, "\"product_id\" is missing");
+	location = item_id(item, "location", place);
+	return line_new(product_id, location ? location : STOCK_MAIN,
+					item_quantity(item, place));
+}
+
+/* What must be an array of 1 to pgstock.max_lines elements. */
+static void
+check_array(JsonbContainer *array, const char *name, const char *sample)
+{
+	if (!JsonContainerIsArray(array) || JsonContainerIsScalar(array))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("%s must be a JSON array", name),
+						errhint("Give a JSON array such as %s.", sample)));
+	if (JsonContainerSize(array) < 1 ||
+		JsonContainerSize(array) > pgstock_max_lines)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have between 1 and %d elements", name,
+						pgstock_max_lines),
+				 errdetail("There are %d.", JsonContainerSize(array)),
+				 errhint("The limit is the setting pgstock.max_lines.")));
+}
+
+static List *
+items_lines(JsonbContainer *items, const Place *from)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(items);
+	JsonbValue		   value;
+	JsonbIteratorToken token;
+	Place			   place = *from;
+	List			  *lines = NIL;
+
+	check_array(items, "items", place.sample);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (token != WJB_ELEM)
+			continue;
+		place.n = list_length(lines) + 1;
+		lines = lappend(lines, item_line(&value, &place));
+	}
+	return lines_merge(lines);
+}
+
+/* The lines of an argument "items", sorted and merged. */
+List *
+args_items(Jsonb *items)
+{
+	Place place = {.array = "items", .sample = ITEMS_SAMPLE, .outer = ""};
+
+	return items_lines(&items->root, &place);
+}
+
+static Request *
+order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
+{
+	Place		inner = *place;
+	Request	   *request = palloc0(sizeof(Request));
+	JsonbValue *items;
+
+	if (order->type != jbvBinary ||
+		!JsonContainerIsObject(order->val.binary.data))
+		element_error(place, "it is not an object");
+	request->order_id = item_id(order, "order_id", place);
+	if (request->order_id == NULL)
+		element_error(place, "\"order_id\" is missing");
+	request->user_id = item_id(order, "user_id", place);
+	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
+										 NULL);
+	if (items == NULL || items->type != jbvBinary)
+		element_error(place, "\"items\" is not an array");
+	inner.outer = psprintf("Order %d, ", place->n);
+	request->lines = items_lines(items->val.binary.data, &inner);
+	request->whole_order = true;
+	request->expires_at = expires_at;
+	return request;
+}
+
+/* The requests of an argument "orders", in the order given; all end then. */
+List *
+args_orders(Jsonb *orders, TimestampTz expires_at)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(&orders->root);
+	JsonbValue		   value;
+	JsonbIteratorToken token;
+	Place place = {.array = "orders", .sample = ORDERS_SAMPLE, .outer = ""};
+	List *requests = NIL;
+
+	check_array(&orders->root, "orders", ORDERS_SAMPLE);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (token != WJB_ELEM)
+			continue;
+		place.n = list_length(requests) + 1;
+		requests = lappend(requests, order_request(&value, &place, expires_at));
+	}
+	return requests;
+}

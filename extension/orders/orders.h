@@ -1,0 +1,127 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/orders.h
+ *	  The verbs that SQL calls, and the events that they emit.
+ *
+ * Each verb is a check of arguments, then a unit of work (stock/work.c).
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ORDERS_ORDERS_H
+#define ORDERS_ORDERS_H
+
+#include "postgres.h"
+
+#include "utils/jsonb.h"
+
+#include "stock/stock.h"
+
+/* A request under an explicit idempotency key. */
+typedef struct Keyed
+{
+	const char *key;	/* NULL: none */
+	const char *verb;	/* NULL: it reserves */
+	const char *detail; /* what counts besides order and lines, or NULL */
+	TupleDesc	desc;	/* stock_result; only with a key */
+	bool		raise;	/* a reservation that has ended is an error */
+} Keyed;
+
+/* A request to reserve. */
+typedef struct Request
+{
+	char	   *order_id;
+	char	   *user_id;	 /* or NULL */
+	char	   *activity_id; /* the sale, or NULL */
+	Strategy	strategy;
+	TimestampTz expires_at;
+	bool		whole_order; /* the lines are the order, not a part of it */
+	List	   *lines;		 /* of Line, sorted by product and location */
+} Request;
+
+/* What an event tells besides its items; NULL where it does not. */
+typedef struct Event
+{
+	const char *type;
+	const char *topic;
+	const char *order_id;
+	const char *user_id;
+	const char *activity_id;
+	const char *reason;
+	const char *payment_id;
+	TimestampTz expires_at; /* DT_NOEND: not told */
+	const char *differs;	/* JSON: what the message says otherwise */
+	bool		replayed;
+	bool		wanted; /* items carry wanted and available */
+	List	   *items;	/* of Answer */
+} Event;
+
+typedef enum SettleVerb
+{
+	SETTLE_CONFIRM,
+	SETTLE_RELEASE,
+	SETTLE_ROLLBACK,
+	SETTLE_RETURN,
+	SETTLE_EXTEND
+} SettleVerb;
+
+/* What shall become of an order. */
+typedef struct Settle
+{
+	SettleVerb	verb;
+	const char *reason;		/* or NULL */
+	const char *payment_id; /* or NULL; of confirm */
+	List	   *items;		/* of Line: only these; NIL: all */
+	bool		scrap;		/* what returns cannot be sold again */
+	bool		declined;	/* released, but another payment may come */
+	bool		pays;		/* a payment: takes what was declined again too */
+	TimestampTz expires_at; /* of extend */
+} Settle;
+
+/* in json_args.c */
+extern List *args_items(Jsonb *items);
+extern List *args_orders(Jsonb *orders, TimestampTz expires_at);
+
+/* in idempotency.c */
+extern Keyed idempotency_arg(FunctionCallInfo fcinfo, int n);
+extern List *idempotency_find(Work *work, const Keyed *keyed,
+							  const char *order_id, List *lines);
+
+extern void idempotency_store(Call *call, const Keyed *keyed,
+							  const char *order_id, List *lines, List *answers);
+
+/* in reserve.c */
+extern List *reserve_apply(Work *work, const Request *request, bool *granted);
+extern bool	 reserve_could_fit(Work *work, const Request *request);
+extern bool	 reserve_is_replay(Work *work, const Request *request);
+extern List *reserve_refuse(Work *work, const Request *request,
+							const char *otherwise);
+extern void	 reserve_want_levels(Work *work, const Request *request);
+
+/* in settle.c */
+extern List *settle_apply(Work *work, const Settle *settle, Order *order);
+extern void	 settle_want_levels(Work *work, const Order *order);
+
+/* in expire.c */
+extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
+extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
+extern int	 expire_lines(Work *work, List *lines);
+extern void	 expire_uncount(const Call *call, Level *level,
+							const Reservation *line);
+extern List *expire_own(Work *work, const Order *order);
+extern void	 expire_want_own(Work *work, const Order *order);
+
+/* in flash_sale.c */
+extern bool sale_allows(Work *work, const Reservation *line);
+
+/* in stock_event.c */
+extern pg_uuid_t event_emit(Work *work, const Event *event);
+extern void		 event_emit_level(Work *work, Level *level, const char *kind,
+								  const char *reference);
+extern void		 event_emit_refusal(Work *work, const char *order_id,
+									const char *user_id, const char *reason,
+									List *answers, bool replayed,
+									const char *differs);
+
+#endif /* ORDERS_ORDERS_H */
