@@ -41,6 +41,7 @@ EXCEPTION WHEN query_canceled THEN
 END
 $$;
 CREATE TABLE bounds_items AS SELECT lines(100000, '''bounds-none'' || i') AS items;
+SET debug_discard_caches = 0;
 DO $$BEGIN
 	FOR i IN 1..16000 LOOP
 		PERFORM receive_stock('bounds-' || i, 100);
@@ -49,6 +50,7 @@ DO $$BEGIN
 		END IF;
 	END LOOP;
 END$$;
+RESET debug_discard_caches;
 CREATE TABLE bounds_real AS SELECT lines(16000, '''bounds-'' || i') AS items;
 SET statement_timeout = '20ms';
 SELECT ended($$SELECT count(*) FROM bounds_items, try_reserve_order('bounds-o', items)$$);
@@ -81,6 +83,7 @@ BEGIN
 				  ELSE format('%s times', round((took[3] / least(took[1], took[2]))::numeric)) END;
 END
 $$;
+SET debug_discard_caches = 0;
 -- no event is larger than a record may be
 SELECT set_event_topic('*', NULL);
 -- each line is looked for among the order's lines
@@ -103,6 +106,7 @@ $$;
 SELECT grows('SELECT due(%n)', $$SELECT count(*) FROM reserve_orders(orders(%n, 'bounds-new', 1))$$, 150);
 SELECT grows('SELECT due(%n)', $$SELECT count(*) FROM reserve_orders(orders(%n, 'bounds-new', 1000000))$$, 150);
 SELECT grows('SELECT due(%n)', 'SELECT expire_reservations(%n)', 150);
+RESET debug_discard_caches;
 DELETE FROM pgstock_internal.event_topic;
 RESET pgstock.max_lines;
 SELECT grant_stock_access('pgstock_regress_shop', 'none');

@@ -14,7 +14,9 @@ VACUUM FULL pgstock_internal.level;
 SELECT status, available FROM reserve_stock('new-a', 1, 'new-2');
 SELECT status, available FROM reserve_stock('new-b', 1, 'new-3');
 -- the table ends before the place
+SET debug_discard_caches = 0;
 SELECT count(receive_stock('pad-' || i, 1)) FROM generate_series(1, 300) i;
+RESET debug_discard_caches;
 SELECT receive_stock('new-c', 30);
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-4');
 DELETE FROM pgstock_internal.level WHERE product_id LIKE 'pad%';

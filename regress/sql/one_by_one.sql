@@ -2,7 +2,9 @@
 -- one_by_one: a call about one line of an order reads that line, not all of
 -- them: to add thousands one by one takes time by their number
 --
+SET debug_discard_caches = 0;
 SELECT count(receive_stock('one-' || i, 10)) FROM generate_series(1, 600) i;
+RESET debug_discard_caches;
 -- How many rows of reservations a command reads.
 CREATE FUNCTION rows_read(command text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,7 +15,9 @@ BEGIN
 	RETURN pg_stat_get_xact_tuples_fetched('pgstock_internal.reservation_pkey'::regclass) - before;
 END
 $$;
+SET debug_discard_caches = 0;
 SELECT count(reserve_stock('one-' || i, 2, 'one-order')) FROM generate_series(1, 600) i;
+RESET debug_discard_caches;
 SELECT rows_read($$SELECT reserve_stock('one-601', 1, 'one-order')$$) < 9 AS few FROM receive_stock('one-601', 10);
 SELECT rows_read($$SELECT reserve_stock('one-300', 2, 'one-order')$$) < 9 AS again,
 	   rows_read($$SELECT release_stock('one-order', items => '[{"product_id": "one-300", "quantity": 1}]')$$) < 9 AS some,

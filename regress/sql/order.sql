@@ -54,7 +54,9 @@ SELECT lines_of('order-1');
 SELECT event_type, jsonb_array_length(payload->'items') AS items
   FROM stock_outbox WHERE key = 'order-1' ORDER BY seq;
 -- as many lines as pgstock.max_lines, and no more
+SET debug_discard_caches = 0;
 SELECT count(receive_stock('order-many-' || i, 1)) FROM generate_series(1, 1001) i;
+RESET debug_discard_caches;
 SELECT count(*), count(*) FILTER (WHERE granted = 1) AS granted
   FROM reserve_order('order-5', (
 	SELECT jsonb_agg(jsonb_build_object('product_id', 'order-many-' || i, 'quantity', 1))

@@ -6,7 +6,9 @@ CREATE FUNCTION long_name(i int) RETURNS text LANGUAGE sql AS $$ SELECT rpad('pa
 CREATE FUNCTION many(first int, n int) RETURNS jsonb LANGUAGE sql AS $$
 SELECT jsonb_agg(jsonb_build_object('product_id', long_name(i), 'quantity', 1)) FROM generate_series(first, first + n - 1) i
 $$;
+SET debug_discard_caches = 0;
 SELECT count(receive_stock(long_name(i), 10)) FROM generate_series(1, 2500) i;
+RESET debug_discard_caches;
 SET pgstock.max_lines = 2500;
 -- What went out for an order: parts, and whether all that a part must be is so.
 CREATE VIEW parts AS

@@ -25,6 +25,7 @@ SELECT 'pg_catalog.' || quote_ident(t.typname) AS name, t.typname::text AS short
 GRANT SELECT ON ALL TABLES IN SCHEMA laid TO regress_trapper;
 SELECT count(*) > 300 AS words, (SELECT count(*) > 15 FROM laid.operator) AS operators, (SELECT count(*) > 15 FROM laid.type) AS types FROM laid.word;
 -- Each trap says that it was called.  They are made by who owns the schema.
+SET debug_discard_caches = 0;
 SET ROLE regress_trapper;
 CREATE FUNCTION shop.sprung(what text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the trap was called: %', what; END $$;
 CREATE PROCEDURE shop.lay_trap(name text, arguments text, result text) LANGUAGE plpgsql AS $$
@@ -94,6 +95,7 @@ $$;
 CREATE COLLATION shop."C" (provider = libc, locale = 'POSIX');
 CREATE DEFAULT CONVERSION shop.turned FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
 RESET ROLE;
+RESET debug_discard_caches;
 -- They work.
 \set VERBOSITY terse
 SET search_path = shop, pg_catalog;
