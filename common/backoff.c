@@ -5,8 +5,6 @@
  */
 #include "common/backoff.h"
 
-#include <string.h>
-
 void
 retry_init(Retry *retry, int64_t base_us, int64_t cap_us, uint64_t seed)
 {
@@ -48,19 +46,4 @@ retry_succeeded(Retry *retry)
 {
 	retry->pause_us = 0;
 	retry->failures = 0;
-}
-
-SqlClass
-sqlstate_class(const char *sqlstate)
-{
-	static const char *const transient[] = {
-		"08", "53", "57", "40001", "40P01", "55P03",
-	};
-
-	if (sqlstate == NULL)
-		return SQL_TRANSIENT;
-	for (size_t i = 0; i < Lengthof(transient); i++)
-		if (strncmp(sqlstate, transient[i], strlen(transient[i])) == 0)
-			return SQL_TRANSIENT;
-	return SQL_PERMANENT;
 }

@@ -26,14 +26,4 @@ void retry_init(Retry *retry, int64_t base_us, int64_t cap_us, uint64_t seed);
 int64_t retry_failed(Retry *retry) MUST_CHECK; /* the pause from now */
 void	retry_succeeded(Retry *retry);
 
-/* What to do about an SQL error. */
-typedef enum SqlClass
-{
-	SQL_TRANSIENT, /* the same call again, after a pause */
-	SQL_PERMANENT, /* again would end the same way */
-} SqlClass;
-
-/* sqlstate: five characters, or NULL where the connection broke */
-SqlClass sqlstate_class(const char *sqlstate);
-
 #endif

@@ -268,7 +268,7 @@ post_send(Post *post, const PostRequest *request)
 	post_limit(easy, request);
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "pgstock-relay/" PGSTOCK_VERSION);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, request->agent);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, post->headers);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
 					 (curl_off_t) post->body.len);

@@ -21,6 +21,7 @@
 typedef struct PostRequest
 {
 	const char		  *url;		/* in no message of ours */
+	const char		  *agent;	/* User-Agent */
 	const char		  *ca;		/* file of certificates; "": the system's */
 	bool			   plain;	/* http will do */
 	const char *const *headers; /* NULL at its end */

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/json.h"
+#include "common/rfc3339.h"
 #include "common/safe_text.h"
 
 static const struct
@@ -50,42 +52,10 @@ static void
 add_time(Buf *line)
 {
 	struct timespec now;
-	struct tm		utc;
-	char			text[32];
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &utc);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-	buf_printf(line, "%s.%03ldZ", text, now.tv_nsec / 1000000);
-}
-
-void
-json_string(Buf *buf, const char *text)
-{
-	size_t len = strlen(text);
-
-	buf_add_str(buf, "\"");
-	while (len > 0)
-	{
-		int32_t code;
-		size_t	size = safe_decode(text, len, &code);
-
-		if (code == '"' || code == '\\')
-			buf_printf(buf, "\\%c", (char) code);
-		else if (code < 0)
-			buf_add_str(buf, "\\ufffd"); /* no UTF-8: no JSON either */
-		else if (safe_is_plain(code))
-			buf_add(buf, text, size);
-		else if (code < 0x10000)
-			buf_printf(buf, "\\u%04x", (unsigned) code);
-		else
-			buf_printf(buf, "\\u%04x\\u%04x",
-					   0xd800 | (unsigned) (code - 0x10000) >> 10,
-					   0xdc00 | ((unsigned) (code - 0x10000) & 0x3ff));
-		text += size;
-		len -= size;
-	}
-	buf_add_str(buf, "\"");
+	rfc3339_add_second(line, now.tv_sec);
+	buf_printf(line, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
 /* Control characters become blanks, and those at the end go. */

@@ -60,8 +60,4 @@ void log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
 /* What was throttled is over: the next failure is told at once. */
 void log_recovered(LogThrottle *throttle);
 
-/* Appends text as a JSON string, quotes included; bytes that are not UTF-8
- * are passed on as they are. */
-void json_string(Buf *buf, const char *text);
-
 #endif

@@ -9,106 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX	   "pgstock_"
+/* More than that are left out: a bound of the page, not of the database. */
 #define GAUGES_MAX 4096
-
-static const struct
-{
-	const char *name;
-	const char *type;
-	const char *help;
-} metric_names[METRICS] = {
-	[METRIC_PUBLISHED] = {"outbox_published_total", "counter",
-						  "Events that Kafka acknowledged."},
-	[METRIC_PUBLISH_ERRORS] =
-		{"outbox_publish_errors_total", "counter",
-		 "Losses of a producer, by librdkafka's name of the error."},
-	[METRIC_TRANSACTIONS] = {"outbox_transactions_total", "counter",
-							 "Transactions committed, in transactional mode."},
-	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
-						"What made the relay look for events."},
-	[METRIC_INBOX_EVENTS] =
-		{"inbox_events_total", "counter",
-		 "Messages that were consumed, by what became of them."},
-	[METRIC_DLQ] = {"dlq_total", "counter",
-					"Messages that went to the dead letter topic."},
-	[METRIC_ARCHIVED] = {"archived_total", "counter",
-						 "Messages that went to the archive."},
-	[METRIC_DIFFERENCES] =
-		{"inbox_differences_total", "counter",
-		 "Messages that told other items than the ledger has, or had the id of "
-		 "another one."},
-	[METRIC_PAID_TWICE] =
-		{"inbox_paid_twice_total", "counter",
-		 "Second payments of orders that are paid: each is to be refunded."},
-	[METRIC_MISSING] = {"inbox_missing_messages_total", "counter",
-						"Offsets that were gone before they were read."},
-	[METRIC_HISTORIES] =
-		{"inbox_histories_total", "counter",
-		 "Partitions found with other records than those that were read."},
-	[METRIC_DAMAGED] = {"inbox_damaged_batches_total", "counter",
-						"Batches that did not match their checksum, by fetch."},
-	[METRIC_ENDS] = {"reservation_ends_total", "counter",
-					 "Events that tell of an order's end, as they went out."},
-	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
-	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
-							   "How often this relay began or ceased to lead."},
-	[METRIC_LAG] = {"consumer_lag", "gauge",
-					"Messages in the partition that were not applied."},
-	[METRIC_WEBHOOK] = {"webhook_total", "counter",
-						"Requests that were to tell alerts, by their end."},
-	[METRIC_GAUGES_AGE] = {"gauges_age_seconds", "gauge",
-						   "Age of what was read from the database."},
-	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
-};
-
-/* What relay_metrics() in sql/relay.sql returns; a name that ends in _total is
- * a counter. */
-static const char *const gauge_helps[][2] = {
-	{"outbox_pending_events", "Events that Kafka has not acknowledged."},
-	{"outbox_oldest_pending_seconds",
-	 "Age of the oldest event that Kafka has not acknowledged."},
-	{"outbox_held_events", "Events of a topic that the broker refuses."},
-	{"outbox_table_bytes", "Size of the outbox with its indexes, all parts."},
-	{"inbox_waiting_keys", "Keys with a message that waits for another try."},
-	{"archive_open", "Messages given up that nobody has handled or discarded."},
-	{"webhook_waiting", "Alerts that were not sent yet."},
-	{"upkeep_failing", "1 if this step of the upkeep failed when it ran last."},
-	{"reservations_open", "Order lines that are reserved."},
-	{"reservations_overdue", "Reserved order lines past their time."},
-};
-
-static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
-	1000,	2000,	 5000,	  10000,   25000,	 50000,	   100000,	 250000,
-	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
-};
-
-static const int64_t bucket_attempts[HISTOGRAM_BUCKETS] = {
-	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 100,
-};
-
-static const struct
-{
-	const char	  *name;
-	const char	  *help;
-	const int64_t *bounds;
-	double		   unit; /* what a bound of 1 stands for */
-} histogram_names[HISTOGRAMS] = {
-	[HISTOGRAM_COMMIT_TO_ACK] =
-		{"outbox_commit_to_ack_seconds",
-		 "From the writing of an event to Kafka's acknowledgement.", bucket_us,
-		 1e-6},
-	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
-						 "One call for a batch of messages.", bucket_us, 1e-6},
-	[HISTOGRAM_ORDER] =
-		{"order_answer_seconds",
-		 "From an order-created's time in Kafka to the commit that answered it.",
-		 bucket_us, 1e-6},
-	[HISTOGRAM_ATTEMPTS] =
-		{"inbox_attempts",
-		 "How often a message was tried until it came to its end.",
-		 bucket_attempts, 1},
-};
 
 typedef struct Cell
 {
@@ -124,18 +26,31 @@ typedef struct Gauge
 	double value;
 } Gauge;
 
+typedef struct Histogram
+{
+	uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* the last: above all bounds */
+	double	 sum;							 /* in its own unit */
+} Histogram;
+
 struct Metrics
 {
-	Cell	 *cells[METRICS];
-	Histogram histograms[HISTOGRAMS];
-	Gauge	 *gauges; /* the database's */
-	size_t	  gauge_count;
+	const MetricsTable *table;
+	Cell			  **cells;		/* a list for each family */
+	Histogram		   *histograms; /* one for each family */
+	Gauge			   *gauges;		/* the database's */
+	size_t				gauge_count;
 };
 
 Metrics *
-metrics_new(void)
+metrics_new(const MetricsTable *table)
 {
-	return xcalloc(1, sizeof(Metrics));
+	Metrics *metrics = xcalloc(1, sizeof(Metrics));
+
+	metrics->table = table;
+	metrics->cells = xcalloc((size_t) table->family_count, sizeof(Cell *));
+	metrics->histograms = xcalloc((size_t) table->histogram_count,
+								  sizeof(Histogram));
+	return metrics;
 }
 
 void
@@ -143,28 +58,31 @@ metrics_free(Metrics *metrics)
 {
 	if (metrics == NULL)
 		return;
-	for (int id = 0; id < METRICS; id++)
-		metrics_forget(metrics, id);
+	for (int family = 0; family < metrics->table->family_count; family++)
+		metrics_forget(metrics, family);
 	metrics_gauges_begin(metrics);
+	free(metrics->cells);
+	free(metrics->histograms);
 	free(metrics->gauges);
 	free(metrics);
 }
 
 void
-metrics_forget(Metrics *metrics, MetricId id)
+metrics_forget(Metrics *metrics, int family)
 {
-	while (metrics->cells[id] != NULL)
+	Assert(family >= 0 && family < metrics->table->family_count);
+	while (metrics->cells[family] != NULL)
 	{
-		Cell *cell = metrics->cells[id];
+		Cell *cell = metrics->cells[family];
 
-		metrics->cells[id] = cell->next;
+		metrics->cells[family] = cell->next;
 		free(cell->labels);
 		free(cell);
 	}
 }
 
 static void
-add_label(Buf *labels, const char *name, const char *value)
+metrics_add_label(Buf *labels, const char *name, const char *value)
 {
 	buf_printf(labels, "%s%s=\"", labels->len > 0 ? "," : "", name);
 	for (; *value != '\0'; value++)
@@ -180,16 +98,17 @@ add_label(Buf *labels, const char *name, const char *value)
 }
 
 double *
-metrics_cell(Metrics *metrics, MetricId id, ...)
+metrics_cell(Metrics *metrics, int family, ...)
 {
 	Buf			labels = {0};
-	Cell	  **cell = &metrics->cells[id];
+	Cell	  **cell = &metrics->cells[family];
 	va_list		pairs;
 	const char *name;
 
-	va_start(pairs, id);
+	Assert(family >= 0 && family < metrics->table->family_count);
+	va_start(pairs, family);
 	while ((name = va_arg(pairs, const char *)) != NULL)
-		add_label(&labels, name, va_arg(pairs, const char *));
+		metrics_add_label(&labels, name, va_arg(pairs, const char *));
 	va_end(pairs);
 
 	while (*cell != NULL && strcmp((*cell)->labels, buf_str(&labels)) != 0)
@@ -204,17 +123,18 @@ metrics_cell(Metrics *metrics, MetricId id, ...)
 }
 
 void
-metrics_observe(Metrics *metrics, HistogramId id, int64_t value)
+metrics_observe(Metrics *metrics, int histogram, int64_t value)
 {
-	Histogram	  *histogram = &metrics->histograms[id];
-	const int64_t *bounds = histogram_names[id].bounds;
-	int			   bucket = 0;
+	const HistogramFamily *family = &metrics->table->histograms[histogram];
+	Histogram			  *counts = &metrics->histograms[histogram];
+	int					   bucket = 0;
 
+	Assert(histogram >= 0 && histogram < metrics->table->histogram_count);
 	value = Max(value, 0);
-	while (bucket < HISTOGRAM_BUCKETS && value > bounds[bucket])
+	while (bucket < HISTOGRAM_BUCKETS && value > family->bounds[bucket])
 		bucket++;
-	histogram->buckets[bucket]++;
-	histogram->sum += (double) value * histogram_names[id].unit;
+	counts->buckets[bucket]++;
+	counts->sum += (double) value * family->unit;
 }
 
 void
@@ -248,52 +168,78 @@ metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 /* ---- rendering --------------------------------------------------------- */
 
 static void
-render_head(Buf *to, const char *name, const char *type, const char *help)
+metrics_render_head(const Metrics *metrics, Buf *to, const char *name,
+					const char *type, const char *help)
 {
-	buf_printf(to, "# HELP " PREFIX "%s %s\n", name, help);
-	buf_printf(to, "# TYPE " PREFIX "%s %s\n", name, type);
+	const char *prefix = metrics->table->prefix;
+
+	buf_printf(to, "# HELP %s%s %s\n", prefix, name, help);
+	buf_printf(to, "# TYPE %s%s %s\n", prefix, name, type);
 }
 
 static void
-render_value(Buf *to, const char *name, const char *labels, double value)
+metrics_render_value(const Metrics *metrics, Buf *to, const char *name,
+					 const char *labels, double value)
 {
-	buf_printf(to, PREFIX "%s%s%s%s %.17g\n", name, labels[0] ? "{" : "",
-			   labels, labels[0] ? "}" : "", value);
+	const char *prefix = metrics->table->prefix;
+
+	if (labels[0] != '\0')
+		buf_printf(to, "%s%s{%s} %.17g\n", prefix, name, labels, value);
+	else
+		buf_printf(to, "%s%s %.17g\n", prefix, name, value);
 }
 
 static void
-render_histogram(Buf *to, HistogramId id, const Histogram *histogram)
+metrics_render_family(const Metrics *metrics, Buf *to, int id)
 {
-	const char *name = histogram_names[id].name;
-	uint64_t	count = 0;
+	const MetricFamily *family = &metrics->table->families[id];
 
-	render_head(to, name, "histogram", histogram_names[id].help);
+	if (metrics->cells[id] == NULL)
+		return;
+	metrics_render_head(metrics, to, family->name, family->type, family->help);
+	for (const Cell *cell = metrics->cells[id]; cell; cell = cell->next)
+		metrics_render_value(metrics, to, family->name, cell->labels,
+							 cell->value);
+}
+
+static void
+metrics_render_histogram(const Metrics *metrics, Buf *to, int id)
+{
+	const HistogramFamily *family = &metrics->table->histograms[id];
+	const Histogram		  *histogram = &metrics->histograms[id];
+	const char			  *prefix = metrics->table->prefix;
+	const char			  *name = family->name;
+	uint64_t			   count = 0;
+
+	metrics_render_head(metrics, to, name, "histogram", family->help);
 	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
 	{
+		Assert(i == 0 || family->bounds[i] > family->bounds[i - 1]);
 		count += histogram->buckets[i];
-		buf_printf(to, PREFIX "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
-				   (double) histogram_names[id].bounds[i] *
-					   histogram_names[id].unit,
-				   count);
+		buf_printf(to, "%s%s_bucket{le=\"%g\"} %" PRIu64 "\n", prefix, name,
+				   (double) family->bounds[i] * family->unit, count);
 	}
 	count += histogram->buckets[HISTOGRAM_BUCKETS];
-	buf_printf(to, PREFIX "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, count);
-	buf_printf(to, PREFIX "%s_sum %.6f\n", name, histogram->sum);
-	buf_printf(to, PREFIX "%s_count %" PRIu64 "\n", name, count);
+	buf_printf(to, "%s%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", prefix, name,
+			   count);
+	buf_printf(to, "%s%s_sum %.6f\n", prefix, name, histogram->sum);
+	buf_printf(to, "%s%s_count %" PRIu64 "\n", prefix, name, count);
 }
 
 static const char *
-gauge_help(const char *name)
+metrics_gauge_help(const Metrics *metrics, const char *name)
 {
-	for (size_t i = 0; i < Lengthof(gauge_helps); i++)
-		if (strcmp(gauge_helps[i][0], name) == 0)
-			return gauge_helps[i][1];
+	const MetricsTable *table = metrics->table;
+
+	for (size_t i = 0; i < table->gauge_count; i++)
+		if (strcmp(table->gauges[i].name, name) == 0)
+			return table->gauges[i].help;
 	return METRICS_HELP_MISSING;
 }
 
 /* Prometheus wants all values of a name together. */
 static void
-render_gauges(const Metrics *metrics, Buf *to)
+metrics_render_gauges(const Metrics *metrics, Buf *to)
 {
 	for (size_t i = 0; i < metrics->gauge_count; i++)
 	{
@@ -306,28 +252,26 @@ render_gauges(const Metrics *metrics, Buf *to)
 			seen |= strcmp(metrics->gauges[j].name, first->name) == 0;
 		if (seen)
 			continue;
-		render_head(to, first->name, total ? "counter" : "gauge",
-					gauge_help(first->name));
+		metrics_render_head(metrics, to, first->name,
+							total ? "counter" : "gauge",
+							metrics_gauge_help(metrics, first->name));
 		for (size_t j = i; j < metrics->gauge_count; j++)
-			if (strcmp(metrics->gauges[j].name, first->name) == 0)
-				render_value(to, first->name, metrics->gauges[j].labels,
-							 metrics->gauges[j].value);
+		{
+			const Gauge *gauge = &metrics->gauges[j];
+
+			if (strcmp(gauge->name, first->name) == 0)
+				metrics_render_value(metrics, to, gauge->name, gauge->labels,
+									 gauge->value);
+		}
 	}
 }
 
 void
 metrics_render(const Metrics *metrics, Buf *to)
 {
-	for (int id = 0; id < METRICS; id++)
-	{
-		if (metrics->cells[id] == NULL)
-			continue;
-		render_head(to, metric_names[id].name, metric_names[id].type,
-					metric_names[id].help);
-		for (const Cell *cell = metrics->cells[id]; cell; cell = cell->next)
-			render_value(to, metric_names[id].name, cell->labels, cell->value);
-	}
-	for (int id = 0; id < HISTOGRAMS; id++)
-		render_histogram(to, id, &metrics->histograms[id]);
-	render_gauges(metrics, to);
+	for (int id = 0; id < metrics->table->family_count; id++)
+		metrics_render_family(metrics, to, id);
+	for (int id = 0; id < metrics->table->histogram_count; id++)
+		metrics_render_histogram(metrics, to, id);
+	metrics_render_gauges(metrics, to);
 }

@@ -1,6 +1,8 @@
 /*
  * metrics.h - counters, histograms and gauges, as Prometheus reads them
  *
+ * The daemon lists its metrics in a MetricsTable and names each by its index.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #ifndef PGSTOCK_COMMON_METRICS_H
@@ -8,67 +10,62 @@
 
 #include "common/util.h"
 
-typedef enum MetricId
-{
-	METRIC_PUBLISHED,	   /* {topic} */
-	METRIC_PUBLISH_ERRORS, /* {class} */
-	METRIC_TRANSACTIONS,
-	METRIC_WAKEUPS,		 /* {cause} */
-	METRIC_INBOX_EVENTS, /* {topic,result} */
-	METRIC_DLQ,			 /* {topic} */
-	METRIC_ARCHIVED,	 /* {topic} */
-	METRIC_DIFFERENCES,	 /* {topic} */
-	METRIC_PAID_TWICE,	 /* {topic} */
-	METRIC_MISSING,		 /* {topic,partition} */
-	METRIC_HISTORIES,	 /* {topic,partition} */
-	METRIC_DAMAGED,		 /* {topic} */
-	METRIC_ENDS,		 /* {state} */
-	METRIC_LEADER,
-	METRIC_LEADER_CHANGES,
-	METRIC_LAG,		/* {topic,partition} */
-	METRIC_WEBHOOK, /* {result} */
-	METRIC_GAUGES_AGE,
-	METRIC_BUILD_INFO,
-	METRICS, /* their number */
-} MetricId;
-
-typedef enum HistogramId
-{
-	HISTOGRAM_COMMIT_TO_ACK,
-	HISTOGRAM_INBOX,
-	HISTOGRAM_ATTEMPTS, /* not a time but a number */
-	HISTOGRAM_ORDER,
-	HISTOGRAMS,
-} HistogramId;
-
 #define HISTOGRAM_BUCKETS 15
 
-typedef struct Histogram
+/* Names are without the table's prefix. */
+typedef struct MetricFamily
 {
-	uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* the last: above all */
-	double	 sum;							 /* in its own unit */
-} Histogram;
+	const char *name;
+	const char *type; /* counter or gauge */
+	const char *help;
+} MetricFamily;
+
+typedef struct HistogramFamily
+{
+	const char	  *name;
+	const char	  *help;
+	const int64_t *bounds; /* HISTOGRAM_BUCKETS of them, ascending */
+	double		   unit;   /* what a bound of 1 stands for */
+} HistogramFamily;
+
+typedef struct GaugeHelp
+{
+	const char *name;
+	const char *help;
+} GaugeHelp;
+
+typedef struct MetricsTable
+{
+	const char			  *prefix;
+	const MetricFamily	  *families;
+	int					   family_count;
+	const HistogramFamily *histograms;
+	int					   histogram_count;
+	const GaugeHelp		  *gauges; /* of metrics_gauges_add() */
+	size_t				   gauge_count;
+} MetricsTable;
 
 #define METRICS_HELP_MISSING "As the database has it."
 
 typedef struct Metrics Metrics;
 
-Metrics *metrics_new(void);
+Metrics *metrics_new(const MetricsTable *table);
 void	 metrics_free(Metrics *metrics);
 
 /*
- * The value with these labels, made if new; it stays where it is as long as
- * metrics does.  Pairs of name and value, NULL at the end.
+ * The value of a family with these labels, created as 0 by the first call; it
+ * stays where it is until metrics_forget().  Pairs of name and value, NULL at
+ * the end.
  */
-double *metrics_cell(Metrics *metrics, MetricId id, ...)
+double *metrics_cell(Metrics *metrics, int family, ...)
 	__attribute__((sentinel));
-void metrics_forget(Metrics *metrics, MetricId id); /* all its values */
+void metrics_forget(Metrics *metrics, int family); /* all its values */
 
-/* Of a time, microseconds. */
-void metrics_observe(Metrics *metrics, HistogramId id, int64_t value);
+/* Of a time: microseconds. */
+void metrics_observe(Metrics *metrics, int histogram, int64_t value);
 
-/* Gauges that the database knows, renewed as a whole; one that metrics.c has no
- * sentence for gets a general one. */
+/* Gauges that are read from a database, replaced as a whole.  A name that ends
+ * in _total is a counter; one that the table lacks gets a general HELP. */
 void metrics_gauges_begin(Metrics *metrics);
 void metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 						double value);

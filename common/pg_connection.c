@@ -153,10 +153,9 @@ pgconn_watch(PgConn *conn)
 /* ---- connecting -------------------------------------------------------- */
 
 /*
- * What every session has, whatever its role or database may set; the rest is
- * pinned by relay_hello (extension/base/session.c).  keepalives and
- * tcp_user_timeout on the server's side too: a leader that vanished must not
- * keep its lock.
+ * What every session has, whatever its role or database may set.  keepalives
+ * and tcp_user_timeout on the server's side too: a client that vanished must
+ * not keep its locks.
  */
 #define SESSION_OPTIONS                                       \
 	"-c search_path=pg_catalog,pg_temp"                       \
@@ -214,10 +213,9 @@ pgconn_gssencmode(void)
  * stands after it promises rest.
  */
 static PGconn *
-pgconn_start(const char *conninfo, const char *relay_name,
+pgconn_start(const char *conninfo, const char *application,
 			 const char *synchronous_commit, int idle_ms, bool blocking)
 {
-	char	   *application = xasprintf("pgstock-relay %s", relay_name);
 	char	   *options = pgconn_session_options(conninfo, synchronous_commit,
 												 idle_ms);
 	const char *keywords[] = {
@@ -241,15 +239,14 @@ pgconn_start(const char *conninfo, const char *relay_name,
 
 	pg = blocking ? PQconnectdbParams(keywords, values, 1)
 				  : PQconnectStartParams(keywords, values, 1);
-	free(application);
 	free(options);
 	return pg;
 }
 
 PGconn *
-pgconn_open_blocking(const char *conninfo, const char *relay_name)
+pgconn_open_blocking(const char *conninfo, const char *application)
 {
-	return pgconn_start(conninfo, relay_name, "on", 0, true);
+	return pgconn_start(conninfo, application, "on", 0, true);
 }
 
 static void
@@ -261,13 +258,13 @@ pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
 }
 
 void
-pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
+pgconn_connect(PgConn *conn, const char *conninfo, const char *application,
 			   const char *synchronous_commit, int idle_ms)
 {
 	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PGC_CLOSED && conn->pg == NULL);
-	conn->pg = pgconn_start(conninfo, relay_name, synchronous_commit, idle_ms,
+	conn->pg = pgconn_start(conninfo, application, synchronous_commit, idle_ms,
 							false);
 	conn->state = PGC_CONNECTING;
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)

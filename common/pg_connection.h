@@ -52,8 +52,9 @@ PgConn *pgconn_new(Loop *loop, int64_t answer_us_max, PgConnHandler handler,
 				   void *arg);
 void	pgconn_free(PgConn *conn);
 
-/* The parameters that every connection of the relay has, beside conninfo. */
-PGconn *pgconn_open_blocking(const char *conninfo, const char *relay_name);
+/* Waits for the connection.  application: what application_name is unless the
+ * user sets it.  Never NULL but for lack of memory. */
+PGconn *pgconn_open_blocking(const char *conninfo, const char *application);
 
 /* PQconninfoFree() that leaves no password behind. */
 void pgconn_free_parsed(PQconninfoOption *parsed);
@@ -62,7 +63,7 @@ void pgconn_free_parsed(PQconninfoOption *parsed);
  * synchronous_commit: local where a standby that is away shall not matter.
  * idle_ms: the server ends the session that says nothing for so long; 0: never.
  */
-void pgconn_connect(PgConn *conn, const char *conninfo, const char *relay_name,
+void pgconn_connect(PgConn *conn, const char *conninfo, const char *application,
 					const char *synchronous_commit, int idle_ms);
 void pgconn_close(PgConn *conn); /* no event */
 

@@ -8,10 +8,10 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <endian.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* a single allocation above this is a bug, not a need */
 #define ALLOCATION_MAX (SIZE_MAX / 4)
@@ -274,10 +274,13 @@ is_port(const char *text)
 }
 
 bool
-is_day(const struct tm *day)
+parse_number(const char *text, int64_t *number)
 {
-	struct tm same = *day;
+	char *end;
 
-	(void) timegm(&same);
-	return same.tm_mday == day->tm_mday && same.tm_mon == day->tm_mon;
+	if (text[0] == '\0' || text[strspn(text, "0123456789")] != '\0')
+		return false;
+	errno = 0;
+	*number = strtoll(text, &end, 10);
+	return errno == 0;
 }

@@ -77,9 +77,8 @@ void secret_free(char *secret);
 /* 1 to 65535, digits only: strtoul() and getaddrinfo() take more, modulo. */
 bool is_port(const char *text) MUST_CHECK;
 
-/* Not the 31st of February, which timegm() takes for a day in March. */
-struct tm;
-bool is_day(const struct tm *day) MUST_CHECK;
+/* A number of at least 0, all digits. */
+bool parse_number(const char *text, int64_t *number) MUST_CHECK;
 
 /*
  * A list of strings, NULL at its end; split at commas, blanks around each

@@ -21,8 +21,9 @@
 
 #include "alerts/webhook.h"
 #include "common/http_server.h"
+#include "common/json.h"
+#include "common/log.h"
 #include "common/loop.h"
-#include "common/metrics.h"
 #include "inbox/pump.h"
 #include "kafka/client.h"
 #include "outbox/pump.h"
@@ -239,7 +240,7 @@ relay_start(Relay *relay)
 
 	relay->loop = loop_new();
 	relay_watch_signals(relay);
-	relay->metrics = metrics_new();
+	relay->metrics = metrics_new(&metric_table);
 	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
 	*metrics_cell(relay->metrics, METRIC_BUILD_INFO, "version", PGSTOCK_VERSION,
 				  "libpq", libpq, "librdkafka", rd_kafka_version_str(),

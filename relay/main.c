@@ -59,7 +59,7 @@ run_command(const Arguments *arguments)
 		.path = arguments->values[ARG_CONFIG],
 		.postgres = arguments->values[ARG_POSTGRES],
 		.kafka = arguments->values[ARG_KAFKA],
-		.offline = arguments_are_offline(arguments),
+		.offline = command_line_is_offline(arguments),
 	};
 	bool none = from.path == NULL && from.postgres == NULL &&
 				from.kafka == NULL;
@@ -103,9 +103,9 @@ main(int argc, char **argv)
 	ExitCode  code = EXIT_CLEAN;
 
 	hide_memory();
-	if (!arguments_parse(argc, argv, &arguments, &error))
+	if (!arguments_parse(&command_line, argc, argv, &arguments, &error))
 	{
-		arguments_usage(&arguments, &usage);
+		command_line_usage(&arguments, &usage);
 		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
 		fprintf(stderr, "\n%s", buf_str(&usage));
 		code = EXIT_USAGE;
@@ -114,7 +114,7 @@ main(int argc, char **argv)
 		puts("pgstock-relay " PGSTOCK_VERSION);
 	else if (arguments.values[ARG_HELP] != NULL)
 	{
-		arguments_usage(&arguments, &usage);
+		command_line_usage(&arguments, &usage);
 		fputs(buf_str(&usage), stdout);
 	}
 	else

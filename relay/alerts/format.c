@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/log.h"
+#include "common/json.h"
+#include "config/config.h"
 
 /* WeCom takes 2,048 bytes of text, and a person not much more. */
 #define CHAT_LINES_MAX 10
@@ -174,25 +175,11 @@ errcode_is_zero(const char *answer)
 
 /* ---- the channels ------------------------------------------------------ */
 
-enum
-{
-	FORMAT_JSON,
-	FORMAT_DINGTALK,
-	FORMAT_WECOM,
-	FORMAT_SLACK,
-	FORMATS, /* their number */
-};
-
-const char *const alert_format_names[] = {
-	[FORMAT_JSON] = "json",	  [FORMAT_DINGTALK] = "dingtalk",
-	[FORMAT_WECOM] = "wecom", [FORMAT_SLACK] = "slack",
-	[FORMATS] = NULL,
-};
-
 const AlertFormat alert_formats[] = {
-	[FORMAT_JSON] = {write_json, NULL, NULL},
-	[FORMAT_DINGTALK] = {write_msgtype, sign_dingtalk, errcode_is_zero},
-	[FORMAT_WECOM] = {write_msgtype, NULL, errcode_is_zero},
-	[FORMAT_SLACK] = {write_slack, NULL, NULL},
+	[ALERT_FORMAT_JSON] = {write_json, NULL, NULL},
+	[ALERT_FORMAT_DINGTALK] = {write_msgtype, sign_dingtalk, errcode_is_zero},
+	[ALERT_FORMAT_WECOM] = {write_msgtype, NULL, errcode_is_zero},
+	[ALERT_FORMAT_SLACK] = {write_slack, NULL, NULL},
 };
-_Static_assert(Lengthof(alert_formats) == FORMATS, "a format for each name");
+_Static_assert(Lengthof(alert_formats) == ALERT_FORMATS,
+			   "a format for each name");

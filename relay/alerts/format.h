@@ -1,8 +1,8 @@
 /*
  * format.h - alerts as the body of a request, for one channel or another
  *
- * A further channel is a function that writes its body, and a line in the two
- * tables of format.c.
+ * A further channel is a function that writes its body, a line in the table of
+ * format.c and a name in that of config/options.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -34,8 +34,7 @@ typedef struct AlertFormat
 	bool (*is_accepted)(const char *answer);
 } AlertFormat;
 
-/* In the order of the names; NULL at the end of those. */
-extern const char *const alert_format_names[];
+/* By [webhook] format. */
 extern const AlertFormat alert_formats[];
 
 #define ALERT_SIGNATURE_LEN 64 /* hexadecimal digits */

@@ -19,11 +19,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "alerts/destination.h"
 #include "alerts/format.h"
 #include "common/backoff.h"
+#include "common/destination.h"
 #include "common/http_client.h"
+#include "common/json.h"
+#include "common/log.h"
 #include "db/api.h"
+#include "db/connect.h"
 
 #define LOG_MODULE "webhook"
 
@@ -141,7 +144,7 @@ webhook_allows_address(void *arg, const struct sockaddr *address)
 {
 	const Webhook *webhook = arg;
 
-	return webhook_allows(webhook->config->webhook_allow, address);
+	return destination_allows(webhook->config->webhook_allow, address);
 }
 
 static const AlertFormat *
@@ -190,6 +193,7 @@ webhook_send(Webhook *webhook)
 	post_send(webhook->post,
 			  &(PostRequest){
 				  .url = buf_str(&url),
+				  .agent = "pgstock-relay/" PGSTOCK_VERSION,
 				  .ca = config->webhook_ca,
 				  .plain = config->webhook_allow_http,
 				  .headers = (const char
@@ -357,7 +361,7 @@ webhook_turn(Webhook *webhook, bool leads)
 	if (now >= webhook->at && webhook->state == WEBHOOK_DOWN)
 	{
 		webhook->state = WEBHOOK_CONNECTING;
-		pgconn_connect(webhook->conn, config->conninfo, config->name, "on", 0);
+		db_connect(webhook->conn, config, "on", 0);
 	}
 	else if (now >= webhook->at && webhook->state == WEBHOOK_RESTING)
 	{

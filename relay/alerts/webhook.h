@@ -11,8 +11,8 @@
 #define PGSTOCK_ALERTS_WEBHOOK_H
 
 #include "common/loop.h"
-#include "common/metrics.h"
 #include "config/config.h"
+#include "config/metric_table.h"
 
 /* Between two looks, and so between two requests: chats take 20 a minute. */
 #define WEBHOOK_LOOK_US (3 * SEC_US)

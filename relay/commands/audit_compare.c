@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "commands/arguments.h"
-
 /* ---- keys -------------------------------------------------------------- */
 
 /* FNV-1a; the length goes first, so that parts cannot run into each other. */

@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "alerts/format.h"
 #include "commands/check_private.h"
 #include "common/safe_text.h"
+#include "db/connect.h"
 #include "kafka/position_topic.h"
 
 void
@@ -66,8 +66,7 @@ ask(Check *check, ApiCall call, const PgParam *params, const char *what,
 static bool
 check_database(Check *check)
 {
-	check->pg = pgconn_open_blocking(check->config->conninfo,
-									 check->config->name);
+	check->pg = db_connect_blocking(check->config);
 	if (PQstatus(check->pg) != CONNECTION_OK)
 	{
 		if (api_pooler_refused(PQerrorMessage(check->pg)))
@@ -515,7 +514,7 @@ check_webhook(const Config *config)
 		check_good("webhook: no url, no alerts are sent");
 	else
 		check_good("webhook: format %s, %s, %s",
-				   alert_format_names[config->webhook_format],
+				   config_alert_formats[config->webhook_format],
 				   config->webhook_secret[0] != '\0' ? "signed" : "not signed",
 				   config->webhook_allow[0] != NULL
 					   ? "only where \"allow\" says"

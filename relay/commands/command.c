@@ -11,7 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/rfc3339.h"
 #include "common/safe_text.h"
+#include "db/connect.h"
 
 void
 command_say(const char *format, ...)
@@ -51,7 +53,7 @@ command_open(Command *command, const Config *config)
 	bool	  sound;
 
 	*command = (Command){.config = config, .code = EXIT_RUNTIME};
-	command->pg = pgconn_open_blocking(config->conninfo, config->name);
+	command->pg = db_connect_blocking(config);
 	if (PQstatus(command->pg) != CONNECTION_OK)
 	{
 		command_say("database: %s", PQerrorMessage(command->pg));
@@ -174,11 +176,11 @@ command_point(const char *option, const char *text, const char *number,
 	if (parse_number(text, &point->number))
 		return true;
 	point->number = -1;
-	if (parse_moment(text, &point->moment_us))
+	if (rfc3339_parse(text, &point->moment_us) == RFC3339_VALID)
 		return true;
-	command_say("--%s: \"%s\" is neither %s nor a time such as "
-				"2026-01-31T12:00:00Z",
-				option, text, number);
+	command_say(
+		"--%s: \"%s\" is neither %s nor a time such as " RFC3339_EXAMPLE,
+		option, text, number);
 	return false;
 }
 
@@ -187,7 +189,7 @@ command_misused(const Arguments *arguments)
 {
 	Buf usage = {0};
 
-	arguments_usage(arguments, &usage);
+	command_line_usage(arguments, &usage);
 	fprintf(stderr, "\n%s", buf_str(&usage));
 	buf_free(&usage);
 	return EXIT_USAGE;

@@ -9,7 +9,7 @@
 #ifndef PGSTOCK_COMMANDS_COMMAND_H
 #define PGSTOCK_COMMANDS_COMMAND_H
 
-#include "commands/arguments.h"
+#include "commands/command_line.h"
 #include "common/exit_code.h"
 #include "config/config.h"
 #include "db/api.h"

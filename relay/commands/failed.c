@@ -12,7 +12,8 @@
 #include <string.h>
 
 #include "commands/command.h"
-#include "common/csv.h"
+#include "commands/csv.h"
+#include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
@@ -53,10 +54,9 @@ is_moment(const char *text)
 {
 	int64_t us;
 
-	if (parse_moment(text, &us))
+	if (rfc3339_parse(text, &us) == RFC3339_VALID)
 		return true;
-	command_say("--since: \"%s\" is not a time such as 2026-01-31T12:00:00Z",
-				text);
+	command_say("--since: \"%s\" is not a time such as " RFC3339_EXAMPLE, text);
 	return false;
 }
 

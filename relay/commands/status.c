@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "common/json.h"
 #include "common/safe_text.h"
 #include "kafka/witness.h"
 

@@ -1,5 +1,8 @@
 /*
- * config.h - the configuration: one table for parse, reload, show and sample
+ * config.h - the relay's configuration: its values, from file and command line
+ *
+ * The options and their limits are in options.c; what must hold for several of
+ * them together is in check.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -8,9 +11,7 @@
 
 #include <stdio.h>
 
-#include "common/log.h"
-
-#define RETRY_DELAYS_MAX 16
+#include "common/option.h"
 
 /* [inbox] first_offset; anything else is milliseconds since 1970 */
 #define FIRST_OFFSET_EARLIEST (-2)
@@ -20,11 +21,25 @@
 #define MODE_IDEMPOTENT	   0
 #define MODE_TRANSACTIONAL 1
 
-typedef struct Durations
+/* [outbox] publish_after, as the database knows them too */
+enum
 {
-	unsigned count;
-	int64_t	 us[RETRY_DELAYS_MAX];
-} Durations;
+	PUBLISH_AUTO,
+	PUBLISH_LOCAL,
+	PUBLISH_REMOTE_FLUSH,
+};
+extern const char *const config_publish_afters[];
+
+/* [webhook] format */
+enum
+{
+	ALERT_FORMAT_JSON,
+	ALERT_FORMAT_DINGTALK,
+	ALERT_FORMAT_WECOM,
+	ALERT_FORMAT_SLACK,
+	ALERT_FORMATS, /* their number */
+};
+extern const char *const config_alert_formats[]; /* NULL at the end */
 
 typedef struct Config
 {
@@ -56,29 +71,20 @@ typedef struct Config
 	/* [webhook] */
 	char   *webhook_url;	/* a secret; empty: no alerts */
 	char   *webhook_secret; /* empty: no signature */
-	int64_t webhook_format; /* index of alert_formats */
+	int64_t webhook_format; /* of config_alert_formats */
 	int64_t webhook_backlog;
 	char  **webhook_allow; /* hosts and networks */
 	char   *webhook_ca;	   /* empty: the system's */
-	int64_t webhook_allow_http;
+	bool	webhook_allow_http;
 } Config;
 
-/* The choices of publish_after, as the database knows them too. */
-enum
-{
-	PUBLISH_AUTO,
-	PUBLISH_LOCAL,
-	PUBLISH_REMOTE_FLUSH
-};
-extern const char *const config_publish_afters[];
-
-/* What the command line says in place of the file. */
+/* The command line: its options take the place of the file's. */
 typedef struct ConfigOverrides
 {
 	const char *path;	  /* the file, or NULL */
 	const char *postgres; /* conninfo, or NULL */
 	const char *kafka;	  /* bootstrap.servers, or NULL */
-	bool		offline;  /* no broker need be named: none is asked */
+	bool		offline;  /* the command needs no broker: none need be named */
 } ConfigOverrides;
 
 /* NULL and one sentence in *error if anything is wrong. */

@@ -21,8 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/option.h"
-#include "kafka/client.h"
+#include "common/spelling.h"
 
 #define TEXT(name)                   \
 	{                                \
@@ -317,7 +316,8 @@ nearest_property(const char *property)
 
 	for (size_t i = 0; i < kafka_properties_count; i++)
 	{
-		unsigned distance = edit_distance(property, kafka_properties[i].name);
+		unsigned distance = spelling_distance(property,
+											  kafka_properties[i].name);
 
 		if (distance >= best_distance)
 			continue;

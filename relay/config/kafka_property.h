@@ -8,6 +8,12 @@
 
 #include "common/util.h"
 
+#define KAFKA_ERROR_MAX 512 /* bytes of librdkafka's error texts */
+
+/* The coordinator aborts a transaction that is open for so long without a
+ * request; socket.timeout.ms may not be longer. */
+#define KAFKA_TRANSACTION_MS 30000
+
 typedef enum KafkaValue
 {
 	KAFKA_TEXT,		 /* librdkafka judges it */

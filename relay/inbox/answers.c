@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/sqlstate.h"
+
 #define LOG_MODULE "inbox"
 
 static void

@@ -15,6 +15,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "common/json.h"
+#include "db/connect.h"
+
 #define LOG_MODULE "inbox"
 
 static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
@@ -351,8 +354,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 	switch (action)
 	{
 		case INBOX_CONNECT:
-			pgconn_connect(inbox->conn, config->conninfo, config->name, "on",
-						   0);
+			db_connect(inbox->conn, config, "on", 0);
 			break;
 		case INBOX_ASK_HELLO:
 			api_call(inbox->conn, API_HELLO);

@@ -7,8 +7,8 @@
 #define PGSTOCK_INBOX_PUMP_H
 
 #include "common/loop.h"
-#include "common/metrics.h"
 #include "config/config.h"
+#include "config/metric_table.h"
 #include "db/session_state.h"
 
 typedef struct Inbox Inbox;

@@ -5,6 +5,8 @@
  */
 #include "inbox/state.h"
 
+#include "common/sqlstate.h"
+
 void
 inbox_core_init(InboxCore *core, bool consumes, uint64_t seed)
 {

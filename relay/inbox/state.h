@@ -22,6 +22,7 @@
 #define PGSTOCK_INBOX_STATE_H
 
 #include "common/backoff.h"
+#include "common/sqlstate.h"
 #include "db/session_state.h"
 
 #define INBOX_RETRY_US		 (1 * SEC_US)  /* between two looks at what waits */

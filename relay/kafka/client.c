@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/log.h"
+
 static void
 conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
 {

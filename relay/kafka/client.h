@@ -10,11 +10,7 @@
 
 #include "common/loop.h"
 #include "config/config.h"
-
-#define KAFKA_ERROR_MAX 512 /* bytes of librdkafka's error texts */
-
-/* How long the broker leaves a transaction open of which it hears nothing. */
-#define KAFKA_TRANSACTION_MS 30000
+#include "config/kafka_property.h"
 
 /* Requests, by their numbers in Kafka's protocol. */
 #define KAFKA_PRODUCE		 0

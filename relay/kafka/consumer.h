@@ -10,7 +10,7 @@
 #define PGSTOCK_KAFKA_CONSUMER_H
 
 #include "common/loop.h"
-#include "common/metrics.h"
+#include "config/metric_table.h"
 #include "db/api.h"
 #include "kafka/client.h"
 #include "kafka/fingerprint.h"

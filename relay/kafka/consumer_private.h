@@ -6,6 +6,7 @@
 #ifndef PGSTOCK_KAFKA_CONSUMER_PRIVATE_H
 #define PGSTOCK_KAFKA_CONSUMER_PRIVATE_H
 
+#include "common/log.h"
 #include "kafka/consumer.h"
 #include "kafka/fingerprint.h"
 #include "kafka/placement.h"

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/json.h"
+
 #define SLICE_MS   1000 /* between two looks at *stop */
 #define ADMIN_MS   5000
 #define READ_TRIES (30000 / SLICE_MS) /* without a sign of the broker */

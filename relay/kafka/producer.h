@@ -15,8 +15,9 @@
 #ifndef PGSTOCK_KAFKA_PRODUCER_H
 #define PGSTOCK_KAFKA_PRODUCER_H
 
+#include "common/log.h"
 #include "common/loop.h"
-#include "common/metrics.h"
+#include "config/metric_table.h"
 #include "kafka/client.h"
 #include "kafka/record.h"
 #include "kafka/topics.h"

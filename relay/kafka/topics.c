@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
+
 #define LOG_MODULE "topics"
 
 #define TOPIC_BUCKETS	 256 /* a power of two */

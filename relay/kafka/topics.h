@@ -9,7 +9,7 @@
 #ifndef PGSTOCK_KAFKA_TOPICS_H
 #define PGSTOCK_KAFKA_TOPICS_H
 
-#include "common/metrics.h"
+#include "config/metric_table.h"
 #include "kafka/client.h"
 #include "kafka/record.h"
 

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "kafka/position_topic.h"
 
 #define SLICE_MS 1000 /* between two looks at whether anybody still waits */

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "common/log.h"
+
 #define LOG_MODULE "outbox"
 
 #define LANE_TOLD_MAX 10 /* topics in a sentence */

@@ -7,8 +7,8 @@
 #define PGSTOCK_OUTBOX_HELD_LANE_H
 
 #include "common/loop.h"
-#include "common/metrics.h"
 #include "config/config.h"
+#include "config/metric_table.h"
 #include "db/api.h"
 #include "kafka/producer.h"
 #include "outbox/state.h"

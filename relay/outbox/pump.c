@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "db/connect.h"
 #include "kafka/position_topic.h"
 
 #define LOG_MODULE "outbox"
@@ -505,12 +506,10 @@ outbox_do(Outbox *outbox, OutboxAction action)
 	switch (action)
 	{
 		case OUTBOX_CONNECT:
-			pgconn_connect(outbox->conn, outbox->config->conninfo,
-						   outbox->config->name,
-						   outbox->config->publish_after == PUBLISH_LOCAL
-							   ? "local"
-							   : "on",
-						   OUTBOX_IDLE_MS);
+			db_connect(outbox->conn, outbox->config,
+					   outbox->config->publish_after == PUBLISH_LOCAL ? "local"
+																	  : "on",
+					   OUTBOX_IDLE_MS);
 			break;
 		case OUTBOX_ASK_HELLO:
 		case OUTBOX_ASK_LISTEN:

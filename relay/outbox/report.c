@@ -7,6 +7,8 @@
 
 #include <inttypes.h>
 
+#include "common/json.h"
+
 #define LOG_MODULE "outbox"
 
 void

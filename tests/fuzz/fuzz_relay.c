@@ -7,19 +7,23 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
+#include "commands/audit_compare.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "commands/arguments.h"
-#include "commands/audit_compare.h"
-#include "common/csv.h"
+#include "commands/command_line.h"
+#include "commands/csv.h"
 #include "common/http_server.h"
-#include "common/metrics.h"
+#include "common/json.h"
+#include "common/rfc3339.h"
 #include "common/safe_text.h"
+#include "common/spelling.h"
 #include "config/config.h"
-#include "config/option.h"
+#include "config/metric_table.h"
+#include "config/options.h"
 #include "db/api.h"
 
 #define WORDS_MAX 16
@@ -168,9 +172,9 @@ fuzz_arguments(const Input *input)
 	for (char *word = strtok_r(input->text, "\n", &rest);
 		 word != NULL && count <= WORDS_MAX; word = strtok_r(NULL, "\n", &rest))
 		words[count++] = word;
-	Assert(arguments_parse(count, words, &arguments, &error) ==
+	Assert(arguments_parse(&command_line, count, words, &arguments, &error) ==
 		   (error.len == 0));
-	arguments_usage(&arguments, &usage);
+	command_line_usage(&arguments, &usage);
 	Assert(usage.len > 0);
 	buf_free(&error);
 	buf_free(&usage);
@@ -211,10 +215,10 @@ fuzz_values(const Input *input)
 
 	if (parse_number(input->text, &number))
 		Assert(number >= 0);
-	if (parse_moment(input->text, &number))
+	if (rfc3339_parse(input->text, &number) == RFC3339_VALID)
 		Assert(number >= 0);
 	Assert(http_check_listen(input->text, &error) == (error.len == 0));
-	(void) edit_distance(input->text, "bootstrap.servers");
+	(void) spelling_distance(input->text, "bootstrap.servers");
 	buf_free(&error);
 }
 
@@ -289,7 +293,7 @@ fuzz_csv(const Input *input)
 static void
 fuzz_metrics(const Input *input)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 	Buf		 plain = {0};
 	Buf		 page = {0};
 	size_t	 lines = 0;

@@ -166,7 +166,7 @@ set_up(void **state)
 	fixture->loop = loop_new();
 	fixture->tick = loop_timer_new(fixture->loop, on_tick, fixture);
 	on_tick(fixture);
-	fixture->metrics = metrics_new();
+	fixture->metrics = metrics_new(&metric_table);
 	fixture->sink = sink_new(fixture->loop, fixture->metrics, &sink_handlers,
 							 fixture);
 	fixture->consumer = consumer_new(fixture->loop, fixture->metrics,

@@ -8,13 +8,14 @@
 #include <string.h>
 
 #include "alerts/format.h"
+#include "config/config.h"
 
 static const AlertFormat *
 format(const char *name)
 {
 	int i = 0;
 
-	while (strcmp(alert_format_names[i], name) != 0)
+	while (strcmp(config_alert_formats[i], name) != 0)
 		i++;
 	return &alert_formats[i];
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "commands/arguments.h"
+#include "commands/command_line.h"
 
 #define WORDS_MAX 16
 
@@ -28,7 +28,7 @@ parse(const char *line, Arguments *arguments, Buf *error)
 		argv[argc++] = word;
 	}
 	argv[argc] = NULL;
-	return arguments_parse(argc, argv, arguments, error);
+	return arguments_parse(&command_line, argc, argv, arguments, error);
 }
 
 static Arguments
@@ -55,7 +55,7 @@ expect_bad(const char *line, const char *named)
 	if (strstr(buf_str(&error), named) == NULL)
 		fail_msg("\"%s\": \"%s\" does not say \"%s\"", line, buf_str(&error),
 				 named);
-	arguments_usage(&arguments, &usage);
+	command_line_usage(&arguments, &usage);
 	assert_non_null(strstr(buf_str(&usage), "Usage: "));
 	buf_free(&usage);
 	buf_free(&error);
@@ -108,7 +108,7 @@ expect_usage(const char *line, CommandId command, const char *has,
 	Arguments a = expect_good(line, command);
 	Buf		  usage = {0};
 
-	arguments_usage(&a, &usage);
+	command_line_usage(&a, &usage);
 	assert_non_null(strstr(buf_str(&usage), has));
 	if (has_not != NULL)
 		assert_null(strstr(buf_str(&usage), has_not));
@@ -126,61 +126,6 @@ help_is_the_commands_own(void **state UNUSED)
 				 "  failed show");
 }
 
-static void
-numbers_are_digits(void **state UNUSED)
-{
-	static const char *const bad[] = {"",	"-1", "+1",	 " 1",
-									  "1 ", "1x", "0x1", "9223372036854775808"};
-	int64_t					 number;
-
-	for (size_t i = 0; i < Lengthof(bad); i++)
-		assert_false(parse_number(bad[i], &number));
-	assert_true(parse_number("0", &number) && number == 0);
-	assert_true(parse_number("9223372036854775807", &number));
-	assert_int_equal(number, INT64_MAX);
-}
-
-static void
-moments_have_a_zone(void **state UNUSED)
-{
-	static const struct
-	{
-		const char *text;
-		int64_t		us;
-	} good[] = {
-		{"1970-01-01T00:00:01Z", 1000000},
-		{"1970-01-01 00:00:01Z", 1000000},
-		{"1970-01-01T00:00:00.5Z", 500000},
-		{"1970-01-01T00:00:00.123456789Z", 123456},
-		{"1970-01-01T01:00:00+01:00", 0},
-		{"1970-01-01 02:00:00.25+02", 250000},
-		{"2026-01-31T12:00:00Z", 1769860800000000},
-	};
-	static const char *const bad[] = {
-		"",
-		"1d",
-		"yesterday",
-		"2026-01-31",
-		"2026-01-31T12:00:00",
-		"2026-01-31T12:00Z",
-		"2026-13-31T12:00:00Z",
-		"2026-02-30T12:00:00Z",
-		"2026-01-31T12:00:00Zx",
-		"2026-01-31T12:00:00.Z",
-		"1969-12-31T23:59:59Z",
-	};
-	int64_t us;
-
-	for (size_t i = 0; i < Lengthof(good); i++)
-	{
-		assert_true(parse_moment(good[i].text, &us));
-		assert_int_equal(us, good[i].us);
-	}
-	for (size_t i = 0; i < Lengthof(bad); i++)
-		if (parse_moment(bad[i], &us))
-			fail_msg("\"%s\" is no moment", bad[i]);
-}
-
 int
 main(void)
 {
@@ -188,8 +133,6 @@ main(void)
 		cmocka_unit_test(commands_of_one_and_two_words),
 		cmocka_unit_test(mistakes_are_named),
 		cmocka_unit_test(help_is_the_commands_own),
-		cmocka_unit_test(numbers_are_digits),
-		cmocka_unit_test(moments_have_a_zone),
 	};
 
 	return cmocka_run_group_tests_name("arguments", tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * test_backoff.c - pauses between tries, classes of SQL errors
+ * test_backoff.c - pauses between tries
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -61,24 +61,6 @@ seeds_repeat_and_differ(void **state UNUSED)
 	assert_true(different > 25);
 }
 
-static void
-transient_states_are_tried_again(void **state UNUSED)
-{
-	static const char *const transient[] = {
-		"08006", "53300", "57P01", "57014", "40001", "40P01", "55P03",
-	};
-	static const char *const permanent[] = {
-		"40003", "23505", "22P02", "42883", "P0001",
-		"XX000", "SK001", "55006", "",
-	};
-
-	assert_int_equal(sqlstate_class(NULL), SQL_TRANSIENT);
-	for (size_t i = 0; i < Lengthof(transient); i++)
-		assert_int_equal(sqlstate_class(transient[i]), SQL_TRANSIENT);
-	for (size_t i = 0; i < Lengthof(permanent); i++)
-		assert_int_equal(sqlstate_class(permanent[i]), SQL_PERMANENT);
-}
-
 int
 main(void)
 {
@@ -86,7 +68,6 @@ main(void)
 		cmocka_unit_test(pauses_grow_and_stay_in_bounds),
 		cmocka_unit_test(success_begins_anew),
 		cmocka_unit_test(seeds_repeat_and_differ),
-		cmocka_unit_test(transient_states_are_tried_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "config/config.h"
-#include "config/option.h"
+#include "config/options.h"
 #include "kafka/record.h"
 
 /* The configuration in a file of that text; NULL and *error if it is wrong. */
@@ -108,7 +109,10 @@ mistakes_are_named(void **state UNUSED)
 				 "\"poll_interval\" in [outbox]");
 	expect_error("[kafka]\nbootstrap.server = x\n",
 				 "the nearest is \"bootstrap.servers\"");
-	expect_error("[out]\nx = 1\n", "unknown section [out]");
+	expect_error(
+		"[out]\nx = 1\n",
+		"unknown section [out]: there are [relay], [postgres], [kafka], "
+		"[outbox], [inbox], [http] and [webhook]");
 	expect_error("[relay]\nnonsense\n", ":2: neither a [section]");
 	expect_error(KAFKA "[outbox]\npoll_interval = 10\n", "not a duration");
 	expect_error(KAFKA "[outbox]\npoll_interval = 1.5s\n", "not a duration");
@@ -246,11 +250,11 @@ the_sample_parses_to_the_defaults(void **state UNUSED)
 	config = load(sample, &error);
 	if (config == NULL)
 		fail_msg("%s", buf_str(&error));
-	for (size_t i = 0; i < options_count; i++)
+	for (size_t i = 0; i < relay_options.option_count; i++)
 	{
-		assert_non_null(strstr(sample, options[i].key));
-		option_get(&options[i], config, &from_sample);
-		option_get(&options[i], defaults, &by_default);
+		assert_non_null(strstr(sample, relay_options.options[i].key));
+		option_get(&relay_options.options[i], config, &from_sample);
+		option_get(&relay_options.options[i], defaults, &by_default);
 		assert_string_equal(buf_str(&from_sample), buf_str(&by_default));
 	}
 	config_free(config);
@@ -325,11 +329,12 @@ every_option_shows_what_it_reads(void **state UNUSED)
 	Buf		again = {0};
 	Config *config = load(KAFKA, &error);
 
-	for (size_t i = 0; i < options_count; i++)
+	for (size_t i = 0; i < relay_options.option_count; i++)
 	{
-		option_get(&options[i], config, &text);
-		assert_true(option_set(&options[i], config, buf_str(&text), &error));
-		option_get(&options[i], config, &again);
+		option_get(&relay_options.options[i], config, &text);
+		assert_true(option_set(&relay_options.options[i], config,
+							   buf_str(&text), &error));
+		option_get(&relay_options.options[i], config, &again);
 		assert_string_equal(buf_str(&text), buf_str(&again));
 	}
 	config_free(config);

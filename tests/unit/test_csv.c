@@ -5,7 +5,7 @@
  */
 #include "unit.h"
 
-#include "common/csv.h"
+#include "commands/csv.h"
 
 static void
 expect_cell(const char *text, const char *cell)

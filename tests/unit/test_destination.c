@@ -9,7 +9,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "alerts/destination.h"
+#include "common/destination.h"
+#include "config/check.h"
 
 static bool
 allows(const char *list, const char *address)
@@ -22,8 +23,8 @@ allows(const char *list, const char *address)
 
 	if (!is_v4)
 		assert_int_equal(inet_pton(AF_INET6, address, &v6.sin6_addr), 1);
-	answer = webhook_allows(allow,
-							is_v4 ? (const void *) &v4 : (const void *) &v6);
+	answer = destination_allows(allow, is_v4 ? (const void *) &v4
+											 : (const void *) &v6);
 	strings_free(allow);
 	return answer;
 }
@@ -112,7 +113,7 @@ fault(const char *url, const char *allow, bool http)
 			 .webhook_allow_http = http,
 	 };
 	Buf	 error = {0};
-	bool good = webhook_check(&config, &error);
+	bool good = config_check_webhook(&config, &error);
 
 	snprintf(text, sizeof(text), "%s", buf_str(&error));
 	assert_int_equal(good, text[0] == '\0');

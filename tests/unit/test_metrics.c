@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/metrics.h"
+#include "config/metric_table.h"
 
 static void
 expect(const Metrics *metrics, const char *part)
@@ -24,7 +24,7 @@ expect(const Metrics *metrics, const char *part)
 static void
 cells_stay_where_they_are(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 	double	*cell = metrics_cell(metrics, METRIC_PUBLISHED, "topic", "a", NULL);
 
 	*cell += 2;
@@ -43,7 +43,7 @@ cells_stay_where_they_are(void **state UNUSED)
 static void
 histograms_are_cumulative(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 
 	metrics_observe(metrics, HISTOGRAM_INBOX, -5);
 	metrics_observe(metrics, HISTOGRAM_INBOX, 1000);
@@ -61,7 +61,7 @@ histograms_are_cumulative(void **state UNUSED)
 static void
 attempts_are_numbers(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 
 	metrics_observe(metrics, HISTOGRAM_ATTEMPTS, 1);
 	metrics_observe(metrics, HISTOGRAM_ATTEMPTS, 4);
@@ -77,7 +77,7 @@ attempts_are_numbers(void **state UNUSED)
 static void
 gauges_are_grouped_and_replaced(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 
 	metrics_gauges_add(metrics, "a", "s=\"1\"", 1);
 	metrics_gauges_add(metrics, "b_total", "", 2);
@@ -237,7 +237,7 @@ check_page(const Metrics *metrics)
 static void
 every_line_is_of_prometheus_text_format(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 
 	*metrics_cell(metrics, METRIC_LAG, "topic", "a} 1 \"\\\n", "partition", "0",
 				  NULL) = 1e300;
@@ -259,7 +259,7 @@ every_series_has_help_and_type(void **state UNUSED)
 		"outbox_pending_events", "outbox_held_events",	 "new_total",
 		"reservations_open",	 "reservations_overdue", "new_gauge",
 	};
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 
 	for (int id = 0; id < METRICS; id++)
 		(void) metrics_cell(metrics, (MetricId) id, "x", "1", NULL);
@@ -275,7 +275,7 @@ every_series_has_help_and_type(void **state UNUSED)
 static void
 what_is_forgotten_is_not_shown_any_more(void **state UNUSED)
 {
-	Metrics *metrics = metrics_new();
+	Metrics *metrics = metrics_new(&metric_table);
 	Buf		 text = {0};
 
 	*metrics_cell(metrics, METRIC_LAG, "topic", "t", "partition", "0",

@@ -5,6 +5,8 @@
  */
 #include "mock_cluster.h"
 
+#include "config/metric_table.h"
+
 #define PRODUCE_REQUEST 0 /* its number in Kafka's protocol */
 
 static void

@@ -9,6 +9,8 @@
  */
 #include "mock_cluster.h"
 
+#include "config/metric_table.h"
+
 #define INCARNATION "11111111-2222-4333-8444-555555555555"
 
 /* numbers in Kafka's protocol */

@@ -118,10 +118,25 @@ a_failed_assertion_names_its_place_and_ends_the_process(void **state UNUSED)
 	assert_non_null(strstr(words, "test_util.c:"));
 }
 
+static void
+numbers_are_digits(void **state UNUSED)
+{
+	static const char *const bad[] = {"",	"-1", "+1",	 " 1",
+									  "1 ", "1x", "0x1", "9223372036854775808"};
+	int64_t					 number;
+
+	for (size_t i = 0; i < Lengthof(bad); i++)
+		assert_false(parse_number(bad[i], &number));
+	assert_true(parse_number("0", &number) && number == 0);
+	assert_true(parse_number("9223372036854775807", &number));
+	assert_int_equal(number, INT64_MAX);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(numbers_are_digits),
 		cmocka_unit_test(buffer_grows_and_stays_a_string),
 		cmocka_unit_test(numbers_survive_network_order),
 		cmocka_unit_test(lists_are_split_at_commas),

@@ -13,7 +13,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "common/csv.h"
+#include "commands/csv.h"
 
 #include <string.h>
 

@@ -1,0 +1,15 @@
+/*
+ * json.h - text as JSON
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_COMMON_JSON_H
+#define PGSTOCK_COMMON_JSON_H
+
+#include "common/util.h"
+
+/* Appends text as a JSON string, quotes included.  A byte that is not UTF-8
+ * becomes the replacement character: JSON cannot hold it. */
+void json_string(Buf *json, const char *text);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * check.c - what must hold for the configuration as a whole
+ *
+ * What libpq, librdkafka or the operating system would refuse later, at each
+ * try, is refused here, once.  The text of a secret is in no message.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "config/check.h"
+
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/destination.h"
+#include "common/http_server.h"
+#include "common/pg_connection.h"
+
+/* ---- PostgreSQL -------------------------------------------------------- */
+
+/* libpq would say so at each try to connect, for ever. */
+static bool
+config_check_ports(const PQconninfoOption *parsed, Buf *error)
+{
+	bool good = true;
+
+	for (const PQconninfoOption *o = parsed; good && o->keyword != NULL; o++)
+	{
+		char **ports;
+
+		if (strcmp(o->keyword, "port") != 0 || o->val == NULL)
+			continue;
+		ports = strings_split(o->val);
+		for (char **port = ports; good && *port != NULL; port++)
+		{
+			good = is_port(*port);
+			if (!good)
+				buf_printf(error,
+						   "\"conninfo\" in [postgres]: port \"%s\" is not a "
+						   "number between 1 and 65535",
+						   *port);
+		}
+		strings_free(ports);
+	}
+	return good;
+}
+
+/*
+ * libpq's own message may quote the string, so it is given only where that
+ * cannot hold a password.
+ */
+static bool
+config_check_conninfo(const char *conninfo, Buf *error)
+{
+	char			 *message = NULL;
+	PQconninfoOption *parsed = PQconninfoParse(conninfo, &message);
+	bool			  good = parsed != NULL;
+
+	if (!good)
+	{
+		bool quotable = strstr(conninfo, "pass") == NULL &&
+						strstr(conninfo, "://") == NULL;
+
+		buf_printf(error,
+				   "\"conninfo\" in [postgres] is not a connection "
+				   "string%s%s",
+				   quotable && message != NULL ? ": " : "",
+				   quotable && message != NULL ? message : "");
+		while (error->len > 0 && error->data[error->len - 1] == '\n')
+			error->len--;
+	}
+	else
+		good = config_check_ports(parsed, error);
+	pgconn_free_parsed(parsed);
+	PQfreemem(message);
+	return good;
+}
+
+bool
+config_conninfo_holds_password(const char *conninfo)
+{
+	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
+	bool			  found = false;
+
+	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
+		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
+			found = true;
+	pgconn_free_parsed(parsed);
+	return found;
+}
+
+/* ---- topics ------------------------------------------------------------ */
+
+static bool
+config_is_topic(const char *name)
+{
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyz"
+								"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t			  len = strlen(name);
+
+	return len >= 1 && len <= 249 && strspn(name, legal) == len &&
+		   strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* A dead letter that came back would be given up again, for ever. */
+static bool
+config_check_dlq(const Config *config, const char *topic, Buf *error)
+{
+	char *dlq = config_dlq_topic(config, topic);
+	bool  good = config_is_topic(dlq);
+
+	if (!good)
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
+				   "topic for \"%s\"",
+				   config->dlq_topic, topic);
+	else if (strcmp(dlq, topic) == 0)
+	{
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic is \"%s\" itself, which is "
+				   "consumed",
+				   config->dlq_topic, topic);
+		good = false;
+	}
+	free(dlq);
+	return good;
+}
+
+static bool
+config_check_topics(const Config *config, Buf *error)
+{
+	char *dlq = config_dlq_topic(config, "t");
+	bool  good = config_is_topic(dlq);
+
+	free(dlq);
+	if (!good)
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
+				   "topic",
+				   config->dlq_topic);
+	for (char **topic = config->topics; good && *topic != NULL; topic++)
+	{
+		good = config_is_topic(*topic);
+		if (!good)
+			buf_printf(error,
+					   "\"%s\" in [inbox] topics cannot be the name of "
+					   "a topic",
+					   *topic);
+		good = good && config_check_dlq(config, *topic, error);
+	}
+	return good;
+}
+
+/* ---- alerts ------------------------------------------------------------ */
+
+static bool
+config_check_allow(char *const *allow, Buf *error)
+{
+	for (; *allow != NULL; allow++)
+		if (!destination_is_rule(*allow))
+		{
+			buf_printf(error,
+					   "\"allow\" in [webhook] holds \"%s\", which is neither "
+					   "a host nor a network such as 10.1.0.0/16",
+					   *allow);
+			return false;
+		}
+	return true;
+}
+
+bool
+config_check_webhook(const Config *config, Buf *error)
+{
+	const char *fault;
+
+	if (!config_check_allow(config->webhook_allow, error))
+		return false;
+	if (config->webhook_ca[0] != '\0' && access(config->webhook_ca, R_OK) != 0)
+	{
+		buf_printf(error, "\"ca\" in [webhook]: cannot read \"%s\"",
+				   config->webhook_ca);
+		return false;
+	}
+	if (config->webhook_url[0] == '\0')
+		return true;
+	fault = destination_url_fault(config->webhook_url, config->webhook_allow,
+								  config->webhook_allow_http);
+	if (fault != NULL)
+		buf_printf(error, "\"url\" in [webhook] %s", fault);
+	return fault == NULL;
+}
+
+/* ---- all of it --------------------------------------------------------- */
+
+static bool
+config_names_broker(const Config *config)
+{
+	return config_kafka_get(config, "bootstrap.servers") != NULL ||
+		   config_kafka_get(config, "metadata.broker.list") != NULL;
+}
+
+bool
+config_check(const Config *config, bool offline, Buf *error)
+{
+	if (!config_check_conninfo(config->conninfo, error) ||
+		!config_check_topics(config, error) ||
+		!config_check_webhook(config, error))
+		return false;
+	if (config->http_listen[0] != '\0')
+	{
+		buf_add_str(error, "\"listen\" in [http]: ");
+		if (!http_check_listen(config->http_listen, error))
+			return false;
+		buf_clear(error);
+	}
+	if (!offline && !config_names_broker(config))
+	{
+		buf_add_str(error, "no broker is named: \"bootstrap.servers\" in "
+						   "[kafka], or --kafka");
+		return false;
+	}
+	return true;
+}

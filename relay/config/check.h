@@ -1,0 +1,21 @@
+/*
+ * check.h - what must hold for the configuration as a whole
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_CONFIG_CHECK_H
+#define PGSTOCK_CONFIG_CHECK_H
+
+#include "config/config.h"
+
+/* False, and one sentence in *error, if the relay could not work with it.
+ * offline: without a broker it can. */
+bool config_check(const Config *config, bool offline, Buf *error) MUST_CHECK;
+
+/* The part about [webhook]; its message never holds the url. */
+bool config_check_webhook(const Config *config, Buf *error) MUST_CHECK;
+
+/* A conninfo on a command line can be read by every user of the machine. */
+bool config_conninfo_holds_password(const char *conninfo);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * metric_table.c - the relay's metrics, with their HELP
+ *
+ * docs/operations.md has a row for each; dev/check-options compares.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "config/metric_table.h"
+
+static const MetricFamily families[METRICS] = {
+	[METRIC_PUBLISHED] = {"outbox_published_total", "counter",
+						  "Events that Kafka acknowledged."},
+	[METRIC_PUBLISH_ERRORS] =
+		{"outbox_publish_errors_total", "counter",
+		 "Losses of a producer, by librdkafka's name of the error."},
+	[METRIC_TRANSACTIONS] = {"outbox_transactions_total", "counter",
+							 "Transactions committed, in transactional mode."},
+	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
+						"What made the relay look for events."},
+	[METRIC_INBOX_EVENTS] =
+		{"inbox_events_total", "counter",
+		 "Messages that were consumed, by what became of them."},
+	[METRIC_DLQ] = {"dlq_total", "counter",
+					"Messages that went to the dead letter topic."},
+	[METRIC_ARCHIVED] = {"archived_total", "counter",
+						 "Messages that went to the archive."},
+	[METRIC_DIFFERENCES] =
+		{"inbox_differences_total", "counter",
+		 "Messages that told other items than the ledger has, or had the id of "
+		 "another one."},
+	[METRIC_PAID_TWICE] =
+		{"inbox_paid_twice_total", "counter",
+		 "Second payments of orders that are paid: each is to be refunded."},
+	[METRIC_MISSING] = {"inbox_missing_messages_total", "counter",
+						"Offsets that were gone before they were read."},
+	[METRIC_HISTORIES] =
+		{"inbox_histories_total", "counter",
+		 "Partitions found with other records than those that were read."},
+	[METRIC_DAMAGED] = {"inbox_damaged_batches_total", "counter",
+						"Batches that did not match their checksum, by fetch."},
+	[METRIC_ENDS] = {"reservation_ends_total", "counter",
+					 "Events that tell of an order's end, as they went out."},
+	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
+	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
+							   "How often this relay began or ceased to lead."},
+	[METRIC_LAG] = {"consumer_lag", "gauge",
+					"Messages in the partition that were not applied."},
+	[METRIC_WEBHOOK] = {"webhook_total", "counter",
+						"Requests that were to tell alerts, by their end."},
+	[METRIC_GAUGES_AGE] = {"gauges_age_seconds", "gauge",
+						   "Age of what was read from the database."},
+	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
+};
+
+/* What relay_metrics() in sql/relay.sql returns. */
+static const GaugeHelp gauges[] = {
+	{"outbox_pending_events", "Events that Kafka has not acknowledged."},
+	{"outbox_oldest_pending_seconds",
+	 "Age of the oldest event that Kafka has not acknowledged."},
+	{"outbox_held_events", "Events of a topic that the broker refuses."},
+	{"outbox_table_bytes", "Size of the outbox with its indexes, all parts."},
+	{"inbox_waiting_keys", "Keys with a message that waits for another try."},
+	{"archive_open", "Messages given up that nobody has handled or discarded."},
+	{"webhook_waiting", "Alerts that were not sent yet."},
+	{"upkeep_failing", "1 if this step of the upkeep failed when it ran last."},
+	{"reservations_open", "Order lines that are reserved."},
+	{"reservations_overdue", "Reserved order lines past their time."},
+};
+
+static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
+	1000,	2000,	 5000,	  10000,   25000,	 50000,	   100000,	 250000,
+	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
+};
+
+static const int64_t bucket_attempts[HISTOGRAM_BUCKETS] = {
+	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 100,
+};
+
+static const HistogramFamily histograms[HISTOGRAMS] = {
+	[HISTOGRAM_COMMIT_TO_ACK] =
+		{"outbox_commit_to_ack_seconds",
+		 "From the writing of an event to Kafka's acknowledgement.", bucket_us,
+		 1e-6},
+	[HISTOGRAM_INBOX] = {"inbox_duration_seconds",
+						 "One call for a batch of messages.", bucket_us, 1e-6},
+	[HISTOGRAM_ORDER] =
+		{"order_answer_seconds",
+		 "From an order-created's time in Kafka to the commit of its answer.",
+		 bucket_us, 1e-6},
+	[HISTOGRAM_ATTEMPTS] =
+		{"inbox_attempts",
+		 "How often a message was tried until it came to its end.",
+		 bucket_attempts, 1},
+};
+
+const MetricsTable metric_table = {
+	.prefix = "pgstock_",
+	.families = families,
+	.family_count = METRICS,
+	.histograms = histograms,
+	.histogram_count = HISTOGRAMS,
+	.gauges = gauges,
+	.gauge_count = Lengthof(gauges),
+};

@@ -1,0 +1,38 @@
+/*
+ * connect.c - the relay's sessions: where to, and under which name
+ *
+ * application_name is the program and [relay] name, so that pg_stat_activity
+ * tells the sessions of two relays apart.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "db/connect.h"
+
+#include <stdlib.h>
+
+static char *
+db_application_name(const Config *config)
+{
+	return xasprintf("pgstock-relay %s", config->name);
+}
+
+void
+db_connect(PgConn *conn, const Config *config, const char *synchronous_commit,
+		   int idle_ms)
+{
+	char *application = db_application_name(config);
+
+	pgconn_connect(conn, config->conninfo, application, synchronous_commit,
+				   idle_ms);
+	free(application);
+}
+
+PGconn *
+db_connect_blocking(const Config *config)
+{
+	char   *application = db_application_name(config);
+	PGconn *pg = pgconn_open_blocking(config->conninfo, application);
+
+	free(application);
+	return pg;
+}
