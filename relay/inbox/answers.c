@@ -1,5 +1,7 @@
 /*
- * answers.c - what the database said to the inbox pump
+ * answers.c - the database's answers to the inbox pump
+ *
+ * Each answer ends the call that core.call names.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -33,9 +35,9 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 	snprintf(inbox->group, sizeof(inbox->group), "%s",
 			 inbox->config->group[0] != '\0' ? inbox->config->group
 											 : hello.inbox_group);
-	inbox_set_options(inbox);
+	inbox_write_options(inbox);
 	inbox_on_hello(&inbox->core, loop_now(inbox->loop));
-	log_recovered(&inbox->db_told);
+	log_recovered(&inbox->db_throttle);
 }
 
 static void
@@ -96,8 +98,9 @@ inbox_begin_metrics(Inbox *inbox)
 }
 
 /*
- * One row of what became of messages; how many came to something.  A message
- * that is tried again and waits on began to wait before: it is counted once.
+ * Counts the messages of one row of results; the number of those that have a
+ * result.  A message that is tried again and waits on is counted as waiting by
+ * its first try only.
  */
 static uint32_t
 inbox_count_result(Inbox *inbox, const PGresult *result, int row)
@@ -111,7 +114,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 
 	if (strcmp(what, "started") == 0)
 		return 0;
-	if (!waits || inbox->core.asked != INBOX_ASK_RETRY)
+	if (!waits || inbox->core.call != INBOX_RETRY)
 		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
 					  "result", what, NULL) += (double) n;
 	if (strcmp(what, "dead") == 0)
@@ -149,9 +152,9 @@ inbox_count_results(Inbox *inbox, const PGresult *result)
 	return sum;
 }
 
-/* Whether tries are on record now, and begin with the next call. */
+/* Whether tries were put on record, so that the next call begins them. */
 static bool
-inbox_is_announced(const PGresult *result)
+inbox_is_recorded(const PGresult *result)
 {
 	return PQntuples(result) > 0 &&
 		   strcmp(PQgetvalue(result, 0, 1), "started") == 0;
@@ -163,7 +166,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	InboxCore *core = &inbox->core;
 	uint32_t   applied = inbox_count_results(inbox, result);
 
-	inbox->announced = inbox_is_announced(result);
+	inbox->apply_recorded = inbox_is_recorded(result);
 	if (applied > core->to - core->from)
 	{
 		inbox_db_failed(inbox, "relay_apply() gave no sound answer");
@@ -176,7 +179,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	if (inbox_on_applied(core, applied, loop_now(inbox->loop)))
 		consumer_drop(inbox->consumer);
 	buf_clear(&inbox->trouble);
-	log_recovered(&inbox->apply_told);
+	log_recovered(&inbox->apply_throttle);
 }
 
 static void
@@ -198,7 +201,7 @@ inbox_number(const PGresult *result)
 	return PQntuples(result) == 1 ? (uint64_t) api_int(result, 0, 0) : 0;
 }
 
-/* What was purged, and which steps of the upkeep fail. */
+/* The number of rows that were purged, and which steps of the upkeep fail. */
 static void
 inbox_take_upkeep(Inbox *inbox, const PGresult *result)
 {
@@ -215,7 +218,7 @@ inbox_take_upkeep(Inbox *inbox, const PGresult *result)
 	if (trouble != NULL)
 	{
 		buf_add_str(&inbox->upkeep_trouble, trouble);
-		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+		log_throttled(&inbox->upkeep_throttle, now, LEVEL_WARNING, LOG_MODULE,
 					  "upkeep fails: %s", trouble);
 	}
 	inbox_on_purged(&inbox->core, rows, inbox->config->retention_us, now);
@@ -227,12 +230,12 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 	InboxCore *core = &inbox->core;
 	int64_t	   now = loop_now(inbox->loop);
 
-	switch (core->asked)
+	switch (core->call)
 	{
-		case INBOX_ASK_HELLO:
+		case INBOX_HELLO:
 			inbox_take_hello(inbox, result);
 			break;
-		case INBOX_ASK_OFFSETS:
+		case INBOX_READ_OFFSETS:
 			inbox_take_offsets(inbox, result);
 			break;
 		case INBOX_STORE_PLACE:
@@ -242,18 +245,18 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 		case INBOX_APPLY_FAILED:
 			inbox_take_applied(inbox, result);
 			break;
-		case INBOX_ASK_RETRY:
+		case INBOX_RETRY:
 			inbox_count_results(inbox, result);
-			inbox->retry_announced = inbox_is_announced(result);
+			inbox->retry_recorded = inbox_is_recorded(result);
 			inbox_on_retried(core, (uint64_t) PQntuples(result), now);
 			break;
-		case INBOX_ASK_METRICS:
+		case INBOX_READ_METRICS:
 			inbox_take_metrics(inbox, result);
 			break;
-		case INBOX_ASK_PURGE:
+		case INBOX_PURGE:
 			inbox_take_upkeep(inbox, result);
 			break;
-		case INBOX_ASK_EXPIRE:
+		case INBOX_EXPIRE:
 			inbox_on_expired(core, (int64_t) inbox_number(result), now);
 			break;
 		case INBOX_WAIT:
@@ -277,21 +280,22 @@ inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 	InboxCore *core = &inbox->core;
 	SqlClass class = sqlstate_class(sqlstate);
 
-	if (core->asked == INBOX_APPLY)
+	if (core->call == INBOX_APPLY)
 	{
-		snprintf(inbox->sqlstate, sizeof(inbox->sqlstate), "%s", sqlstate);
-		buf_clear(&inbox->alone);
-		buf_add_str(&inbox->alone, text);
-		buf_str(&inbox->alone);
+		snprintf(inbox->failed_sqlstate, sizeof(inbox->failed_sqlstate), "%s",
+				 sqlstate);
+		buf_clear(&inbox->failed_error);
+		buf_add_str(&inbox->failed_error, text);
+		buf_str(&inbox->failed_error);
 	}
-	inbox_troubled(inbox, "batch", text);
-	log_throttled(&inbox->apply_told, loop_now(inbox->loop), LEVEL_WARNING,
+	inbox_set_trouble(inbox, "batch", text);
+	log_throttled(&inbox->apply_throttle, loop_now(inbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not apply messages: %s sqlstate=%s n=%u",
 				  text, sqlstate, core->to - core->from);
 	inbox_on_apply_error(core, class, loop_now(inbox->loop));
 }
 
-/* Upkeep that failed waits for its next turn, and harms nothing until then. */
+/* The error that an answer is.  Upkeep that failed waits for its next turn. */
 void
 inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 {
@@ -301,25 +305,24 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 
 	if (api_ends_session(result))
 	{
-		inbox_rename(inbox);
-		inbox_set_options(inbox);
+		inbox_new_process_id(inbox);
+		inbox_write_options(inbox);
 	}
-	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
+	if (core->call == INBOX_APPLY || core->call == INBOX_APPLY_FAILED)
 		inbox_take_apply_error(inbox, sqlstate, text);
-	else if (core->asked == INBOX_ASK_HELLO)
+	else if (core->call == INBOX_HELLO)
 		inbox_db_failed(inbox, text);
 	else
 	{
-		log_throttled(&inbox->upkeep_told, now, LEVEL_WARNING, LOG_MODULE,
+		log_throttled(&inbox->upkeep_throttle, now, LEVEL_WARNING, LOG_MODULE,
 					  "upkeep failed: %s sqlstate=%s", text, sqlstate);
-		if (core->asked == INBOX_ASK_OFFSETS ||
-			core->asked == INBOX_STORE_PLACE)
+		if (core->call == INBOX_READ_OFFSETS || core->call == INBOX_STORE_PLACE)
 			inbox_on_offsets_failed(core, now);
-		else if (core->asked == INBOX_ASK_RETRY)
+		else if (core->call == INBOX_RETRY)
 			inbox_on_retry_error(core, sqlstate_class(sqlstate), now);
-		else if (core->asked == INBOX_ASK_METRICS)
+		else if (core->call == INBOX_READ_METRICS)
 			inbox_on_metrics(core, now);
-		else if (core->asked == INBOX_ASK_EXPIRE)
+		else if (core->call == INBOX_EXPIRE)
 			inbox_on_expired(core, INBOX_FAILED_US, now);
 		else
 		{

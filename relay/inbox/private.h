@@ -1,5 +1,6 @@
 /*
- * private.h - the inbox pump, for its own files
+ * private.h - the inbox pump, for its own files: pump.c above answers.c above
+ * failure.c and options.c
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -21,45 +22,55 @@ struct Inbox
 	int64_t		  gauges_at; /* when the database's were read */
 	PgConn		 *conn;
 	Consumer	 *consumer;
-	InboxCore	  core;
-	PumpState	  told_state; /* last one in the log */
-	ApiBatch	  batch;	  /* parameters of the present call */
-	int64_t		  called_at;  /* ... and when it began */
-	Buf			  options;	  /* JSON for relay_apply() */
-	bool		  careful;	  /* ... as it says */
-	char		  group[256]; /* the one that is used */
-	uint64_t	  process;	  /* this relay's, for tries that are begun */
-	bool		  announced;  /* the next call begins a try on record */
-	bool		  retry_announced;
-	char		  sqlstate[6]; /* of the message that failed alone */
-	Buf			  alone;	   /* ... and what the server said */
-	bool		  done;
-	ExitCode	  exit_code;
-	Buf			  trouble; /* last failure, "" since it went well */
-	LogThrottle	  db_told;
-	LogThrottle	  apply_told;
-	LogThrottle	  consumer_told;
-	LogThrottle	  upkeep_told;
-	Buf			  upkeep_trouble; /* steps that fail; "" if none does */
+	InboxCore	  core;			/* written by state.c only */
+	PumpState	  logged_state; /* of the last line in the log */
+	ApiBatch	  batch;		/* parameters of the present call */
+	int64_t		  called_at;	/* ... and when it began */
+	Buf			  options;		/* JSON, see options.c */
+	bool		  one_by_one;	/* ... as it says */
+	char		  group[256];	/* the consumer group in use */
+	/* see failure.c */
+	uint64_t	process_id;
+	bool		apply_recorded; /* the next call begins a try on record */
+	bool		retry_recorded;
+	char		failed_sqlstate[6]; /* of the message that failed by itself */
+	Buf			failed_error;		/* ... with the server's message */
+	bool		done;
+	ExitCode	exit_code;
+	Buf			trouble; /* last failure; empty after a success */
+	LogThrottle db_throttle;
+	LogThrottle apply_throttle;
+	LogThrottle consumer_throttle;
+	LogThrottle upkeep_throttle;
+	Buf			upkeep_trouble; /* steps that fail; empty if none does */
 };
 
-/* trouble: for a person who asks how it goes */
-void inbox_troubled(Inbox *inbox, const char *what, const char *why);
+/* ---- failure.c ---- */
 
-/* The connection or the consumer is closed; it begins again. */
+/* From now on this process is another one for the database. */
+void inbox_new_process_id(Inbox *inbox);
+
+/* The failure that /status and /readyz show. */
+void inbox_set_trouble(Inbox *inbox, const char *what, const char *why);
+
+/* The connection or the consumer is closed, and opened again after a pause. */
 void inbox_db_failed(Inbox *inbox, const char *why);
 void inbox_consumer_failed(Inbox *inbox, const char *why);
 
-/* What this process is called from now on: another one. */
-void inbox_rename(Inbox *inbox);
+/* ---- options.c ---- */
 
-/* The options of relay_apply(), made anew. */
-void inbox_set_options(Inbox *inbox);
+void inbox_write_options(Inbox *inbox);
 
-/* Series that are there from the start: a rate from nothing is none. */
+/* The options for a call now: writes them again if messages are applied in
+ * another way than before, and logs that. */
+const char *inbox_update_options(Inbox *inbox) MUST_CHECK;
+
+/* ---- answers.c ---- */
+
+/* Series that are there from the start: a rate needs a first value. */
 void inbox_begin_metrics(Inbox *inbox);
 
-/* One answer to what core.asked says, or the error that came instead. */
+/* The answer to the call under way, or the error in its place. */
 void inbox_take_answer(Inbox *inbox, const PGresult *result);
 void inbox_take_error(Inbox *inbox, const char *sqlstate,
 					  const PGresult *result);

@@ -1,9 +1,9 @@
 /*
  * pump.c - from Kafka to stock; and the upkeep of the database
  *
- * The doing half: it carries out what state.c decides and reports what
- * came of it.  Its connection also serves what is not the outbox's business:
- * what waits for another try, the database's own metrics, the purge.
+ * The acting half: it carries out what state.c decides and reports the results.
+ * Its connection also serves what is not the outbox's business: messages that
+ * wait for another try, the database's own metrics, the purge.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -11,8 +11,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "common/json.h"
@@ -21,67 +19,6 @@
 #define LOG_MODULE "inbox"
 
 static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
-
-/*
- * The database counts the tries that a process has begun and not ended: it may
- * have died of one.  Not so while it is the same process that comes again, so
- * this names it.  An answer that is lost while a try is put on record is no
- * death; one that is lost in the try itself may be the session's, so then it is
- * named anew.
- */
-void
-inbox_rename(Inbox *inbox)
-{
-	if (getrandom(&inbox->process, sizeof(inbox->process), 0) !=
-		sizeof(inbox->process))
-		abort();
-}
-
-/* ---- trouble ----------------------------------------------------------- */
-
-void
-inbox_troubled(Inbox *inbox, const char *what, const char *why)
-{
-	buf_clear(&inbox->trouble);
-	buf_printf(&inbox->trouble, "%s: %s", what, why);
-}
-
-/*
- * What a lost connection means for the tries on record.  An answer that is lost
- * while a try is put on record is no death; so the next call may begin it, and
- * if that is lost as well, the session may have died of it: under another name
- * it is counted.
- */
-static void
-inbox_lost_call(Inbox *inbox, bool asked, bool *announced)
-{
-	if (asked && *announced)
-		inbox_rename(inbox);
-	*announced = asked && !*announced;
-}
-
-void
-inbox_db_failed(Inbox *inbox, const char *why)
-{
-	inbox_troubled(inbox, "database", why);
-	inbox_lost_call(inbox, inbox->core.asked == INBOX_APPLY, &inbox->announced);
-	inbox_lost_call(inbox, inbox->core.asked == INBOX_ASK_RETRY,
-					&inbox->retry_announced);
-	pgconn_close(inbox->conn);
-	inbox_on_down(&inbox->core, loop_now(inbox->loop));
-	log_throttled(&inbox->db_told, loop_now(inbox->loop), LEVEL_WARNING,
-				  LOG_MODULE, "could not use the database: %s", why);
-}
-
-void
-inbox_consumer_failed(Inbox *inbox, const char *why)
-{
-	inbox_troubled(inbox, "kafka", why);
-	consumer_close(inbox->consumer);
-	inbox_on_consumer_failed(&inbox->core, loop_now(inbox->loop));
-	log_throttled(&inbox->consumer_told, loop_now(inbox->loop), LEVEL_WARNING,
-				  LOG_MODULE, "lost the consumer: %s", why);
-}
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -96,9 +33,9 @@ inbox_readable(void *arg)
 static void
 inbox_surveyed(void *arg)
 {
-	Inbox	  *inbox = arg;
-	InboxCore *core = &inbox->core;
-	Consumer  *consumer = inbox->consumer;
+	Inbox			*inbox = arg;
+	const InboxCore *core = &inbox->core;
+	Consumer		*consumer = inbox->consumer;
 	InboxFound found = consumer_waits(consumer) ? INBOX_WAITS : INBOX_FITS;
 
 	if (core->placed)
@@ -110,7 +47,7 @@ inbox_surveyed(void *arg)
 	}
 	else if (consumer_wants_change(consumer))
 		found = INBOX_TO_STORE;
-	if (inbox_on_surveyed(core, found, loop_now(inbox->loop)))
+	if (inbox_on_surveyed(&inbox->core, found, loop_now(inbox->loop)))
 		consumer_place(consumer);
 }
 
@@ -121,7 +58,7 @@ inbox_rebalanced(void *arg, bool assigned)
 
 	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
 	if (assigned)
-		log_recovered(&inbox->consumer_told);
+		log_recovered(&inbox->consumer_throttle);
 }
 
 Inbox *
@@ -139,7 +76,7 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	inbox->metrics = metrics;
 	inbox->conn = pgconn_new(loop, INBOX_ANSWER_US, inbox_on_conn, inbox);
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
-	inbox_rename(inbox);
+	inbox_new_process_id(inbox);
 	inbox_core_init(&inbox->core, config->topics[0] != NULL,
 					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
 	inbox_begin_metrics(inbox);
@@ -155,42 +92,16 @@ inbox_free(Inbox *inbox)
 	pgconn_free(inbox->conn);
 	api_batch_free(&inbox->batch);
 	buf_free(&inbox->options);
-	buf_free(&inbox->alone);
+	buf_free(&inbox->failed_error);
 	buf_free(&inbox->trouble);
 	buf_free(&inbox->upkeep_trouble);
 	free(inbox);
 }
 
 void
-inbox_set_options(Inbox *inbox)
-{
-	const Config *config = inbox->config;
-	Buf			 *json = &inbox->options;
-
-	buf_clear(json);
-	buf_add_str(json, "{\"dlq_topic\":");
-	json_string(json, config->dlq_topic);
-	buf_add_str(json, ",\"retry_delays_ms\":[");
-	for (unsigned i = 0; i < config->retry_delays.count; i++)
-		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
-				   config->retry_delays.us[i] / MS_US);
-	buf_printf(json,
-			   "],\"count_attempts\":true,\"careful\":%s,\"alert\":%s,"
-			   "\"order_wait_ms\":%" PRId64 ",\"dedup_retention_ms\":%" PRId64
-			   ",\"relay\":\"%016" PRIx64 "\",\"group\":",
-			   inbox->careful ? "true" : "false",
-			   config->webhook_url[0] != '\0' ? "true" : "false",
-			   config->order_wait_us / MS_US,
-			   config->dedup_retention_us / MS_US, inbox->process);
-	json_string(json, inbox->group);
-	buf_add_str(json, "}");
-	buf_str(json);
-}
-
-void
 inbox_reconfigured(Inbox *inbox)
 {
-	inbox_set_options(inbox);
+	inbox_write_options(inbox);
 }
 
 /* ---- the database -------------------------------------------------------- */
@@ -222,23 +133,7 @@ inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 	}
 }
 
-/* The options for a call now. */
-static const char *
-inbox_options(Inbox *inbox)
-{
-	bool careful = inbox_is_careful(&inbox->core, loop_now(inbox->loop));
-
-	if (careful != inbox->careful)
-	{
-		inbox->careful = careful;
-		inbox_set_options(inbox);
-		log_info("%s", careful ? "locks cannot be had: applies one by one"
-							   : "applies in batches again");
-	}
-	return buf_str(&inbox->options);
-}
-
-/* ---- doing ------------------------------------------------------------- */
+/* ---- acting ------------------------------------------------------------ */
 
 static void
 inbox_new_consumer(Inbox *inbox)
@@ -266,7 +161,7 @@ inbox_fetch(Inbox *inbox)
 		inbox_consumer_failed(inbox, consumer_error(inbox->consumer));
 		return;
 	}
-	/* left over from before a barrier: the database says where to begin */
+	/* read before the partitions were suspended: they will be read again */
 	if (!core->placed)
 		consumer_drop(inbox->consumer);
 	inbox_on_fetched(core, consumer_count(inbox->consumer),
@@ -291,11 +186,11 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 	api_batch_begin(&inbox->batch);
 	for (uint32_t i = from; i < to; i++)
 	{
-		/* A name of more than 64 KiB; the others count. */
+		/* a name of more than 64 KiB; the other headers are passed on */
 		if (!consumer_message(inbox->consumer, i, &message))
-			log_warning(
-				"header with too long a name is left out topic=%s partition=%d offset=%" PRId64,
-				message.topic.data, message.partition, message.offset);
+			log_warning("header with too long a name is left out topic=%s "
+						"partition=%d offset=%" PRId64,
+						message.topic.data, message.partition, message.offset);
 		api_batch_add(&inbox->batch, &message);
 	}
 	inbox->called_at = loop_now(inbox->loop);
@@ -305,7 +200,7 @@ static void
 inbox_apply(Inbox *inbox)
 {
 	inbox_fill_batch(inbox, inbox->core.from, inbox->core.to);
-	api_call_apply(inbox->conn, &inbox->batch, inbox_options(inbox));
+	api_call_apply(inbox->conn, &inbox->batch, inbox_update_options(inbox));
 }
 
 static void
@@ -313,7 +208,8 @@ inbox_apply_failed(Inbox *inbox)
 {
 	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
 	api_call_apply_failed(inbox->conn, &inbox->batch, buf_str(&inbox->options),
-						  inbox->sqlstate, buf_str(&inbox->alone));
+						  inbox->failed_sqlstate,
+						  buf_str(&inbox->failed_error));
 }
 
 static void
@@ -356,7 +252,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 		case INBOX_CONNECT:
 			db_connect(inbox->conn, config, "on", 0);
 			break;
-		case INBOX_ASK_HELLO:
+		case INBOX_HELLO:
 			api_call(inbox->conn, API_HELLO);
 			break;
 		case INBOX_NEW_CONSUMER:
@@ -366,7 +262,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 			consumer_suspend(inbox->consumer);
 			inbox_on_suspended(core);
 			break;
-		case INBOX_ASK_OFFSETS:
+		case INBOX_READ_OFFSETS:
 			api_call_offsets(inbox->conn, config->topics);
 			break;
 		case INBOX_SURVEY:
@@ -385,17 +281,18 @@ inbox_do(Inbox *inbox, InboxAction action)
 		case INBOX_APPLY_FAILED:
 			inbox_apply_failed(inbox);
 			break;
-		case INBOX_ASK_RETRY:
-			api_call_retry(inbox->conn, INBOX_RETRY_ROWS, inbox_options(inbox));
+		case INBOX_RETRY:
+			api_call_retry(inbox->conn, INBOX_RETRY_ROWS,
+						   inbox_update_options(inbox));
 			break;
-		case INBOX_ASK_METRICS:
+		case INBOX_READ_METRICS:
 			api_call(inbox->conn, API_METRICS);
 			break;
-		case INBOX_ASK_PURGE:
+		case INBOX_PURGE:
 			api_call_purge(inbox->conn, config->retention_us,
 						   config->dedup_retention_us, INBOX_PURGE_ROWS);
 			break;
-		case INBOX_ASK_EXPIRE:
+		case INBOX_EXPIRE:
 			api_call_expire(inbox->conn, INBOX_EXPIRE_ROWS);
 			break;
 		case INBOX_COMMIT:
@@ -418,10 +315,10 @@ inbox_turn(Inbox *inbox, bool leads)
 {
 	InboxAction action = INBOX_WAIT;
 
-	inbox->core.leads = leads;
+	inbox_on_leads(&inbox->core, leads);
 	do
 	{
-		pump_tell(LOG_MODULE, &inbox->told_state, inbox->core.state,
+		pump_tell(LOG_MODULE, &inbox->logged_state, inbox->core.state,
 				  inbox->core.db_retry.failures);
 		if (inbox->done)
 			return NEVER;
@@ -437,7 +334,7 @@ inbox_stop(Inbox *inbox, int64_t stop_by)
 	inbox_on_stop(&inbox->core, stop_by);
 }
 
-/* ---- how it goes ------------------------------------------------------- */
+/* ---- readiness and metrics --------------------------------------------- */
 
 bool
 inbox_is_done(const Inbox *inbox)
@@ -480,7 +377,7 @@ inbox_metrics_are_new(const Inbox *inbox)
 	return inbox_gauges_are_new(&inbox->core, loop_now(inbox->loop));
 }
 
-/* A member without partitions is ready as well: others have them. */
+/* A member without partitions is ready as well: other members have them. */
 bool
 inbox_is_ready(Inbox *inbox, Buf *sentence)
 {

@@ -18,8 +18,8 @@ Inbox *inbox_new(Loop *loop, const Config *config, Metrics *metrics);
 void   inbox_free(Inbox *inbox);
 void   inbox_reconfigured(Inbox *inbox);
 
-/* Does all that is to be done now; the time of the next call at the latest.
- * leads: this relay leads the outbox, and so does the upkeep. */
+/* Does all that is due; the time of the next call at the latest.  leads: this
+ * relay leads the outbox, so it also does the upkeep. */
 int64_t inbox_turn(Inbox *inbox, bool leads);
 
 void inbox_stop(Inbox *inbox, int64_t stop_by);
@@ -29,12 +29,12 @@ int	 inbox_exit_code(const Inbox *inbox);
 PumpState inbox_state(const Inbox *inbox);
 bool	  inbox_is_overdue(const Inbox *inbox);
 
-/* Somebody looks at the metrics: brings those up to date that need it. */
+/* /metrics is requested: brings those up to date that are not always. */
 void inbox_refresh_metrics(Inbox *inbox);
-/* False: newer values of the database's are on their way. */
+/* False: newer values are being read from the database. */
 bool inbox_metrics_are_new(const Inbox *inbox);
 
-/* Whether it moves, and a sentence about it for people. */
+/* Whether messages are applied, and a sentence about it for people. */
 bool inbox_is_ready(Inbox *inbox, Buf *sentence);
 void inbox_status_json(Inbox *inbox, Buf *json);
 

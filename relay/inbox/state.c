@@ -1,6 +1,11 @@
 /*
  * state.c - what to do next between Kafka and the inbox
  *
+ * The events: each records what happened.  decide.c has the decisions.
+ *
+ * Invariants of a batch, while there is one: from < to <= size, and a message
+ * that fails permanently is below bad_end.  Without one all four are 0.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "inbox/state.h"
@@ -22,209 +27,31 @@ inbox_core_init(InboxCore *core, bool consumes, uint64_t seed)
 	retry_init(&core->place_retry, 20 * MS_US, 10 * SEC_US, seed + 3);
 }
 
-/* ---- deciding ---------------------------------------------------------- */
-
-typedef struct InboxDue
-{
-	InboxAction action;
-	int64_t		at;
-} InboxDue;
-
-static int64_t
-inbox_place_at(const InboxCore *core, InboxPlacing placing)
-{
-	return core->assigned && !core->placed && core->placing == placing
-			   ? core->offsets_at
-			   : NEVER;
-}
-
-/* The question to the database that is due first. */
-static InboxDue
-inbox_first_due(const InboxCore *core)
-{
-	const InboxDue dues[] = {
-		{INBOX_ASK_OFFSETS, inbox_place_at(core, PLACING_ASK)},
-		{INBOX_STORE_PLACE,
-		 core->placed ? core->learned_at : inbox_place_at(core, PLACING_STORE)},
-		{core->alone ? INBOX_APPLY_FAILED : INBOX_APPLY,
-		 core->size > 0 ? core->apply_at : NEVER},
-		{INBOX_ASK_RETRY, core->retry_at},
-		{INBOX_ASK_METRICS,
-		 core->metrics_at < core->metrics_until ? core->metrics_at : NEVER},
-		{INBOX_ASK_PURGE, core->leads ? core->purge_at : NEVER},
-		{INBOX_ASK_EXPIRE, core->leads ? core->expire_at : NEVER},
-	};
-	InboxDue first = {INBOX_WAIT, NEVER};
-
-	for (size_t i = 0; i < Lengthof(dues); i++)
-		if (dues[i].at < first.at)
-			first = dues[i];
-	return first;
-}
-
-static bool
-inbox_asks(const InboxCore *core)
-{
-	return core->asked != INBOX_WAIT;
-}
-
-static InboxAction
-inbox_ask(InboxCore *core, InboxAction question, int64_t now)
-{
-	Assert(!inbox_asks(core));
-	core->asked = question;
-	core->asked_at = now;
-	return question;
-}
-
-static InboxAction
-inbox_next_question(InboxCore *core, int64_t now)
-{
-	InboxDue due;
-
-	if (inbox_asks(core))
-		return INBOX_WAIT;
-	if (core->state == PUMP_DOWN && now >= core->connect_at)
-	{
-		core->state = PUMP_CONNECTING;
-		return inbox_ask(core, INBOX_CONNECT, now);
-	}
-	if (core->state == PUMP_HANDSHAKE)
-		return inbox_ask(core, INBOX_ASK_HELLO, now);
-	if (core->state != PUMP_STREAMING)
-		return INBOX_WAIT;
-	due = inbox_first_due(core);
-	return now >= due.at ? inbox_ask(core, due.action, now) : INBOX_WAIT;
-}
-
-/* The group's name comes from the database: no consumer before its hello. */
-static bool
-inbox_wants_consumer(const InboxCore *core)
-{
-	return core->consumes && !core->consumer_up && !core->stopping &&
-		   core->state == PUMP_STREAMING;
-}
-
-/* A batch under way is let finish, its offsets go to Kafka, then the group is
- * left. */
-static InboxAction
-inbox_next_stopping(InboxCore *core, int64_t now)
-{
-	if (now >= core->stop_by)
-		return INBOX_DONE;
-	if (core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED)
-		return INBOX_WAIT;
-	if (!core->consumer_up)
-		return INBOX_DONE;
-	if (core->commit_at != NEVER)
-		return INBOX_COMMIT;
-	if (!core->closing)
-	{
-		core->closing = true;
-		core->size = 0;
-		return INBOX_CLOSE;
-	}
-	return core->readable ? INBOX_FETCH : INBOX_WAIT;
-}
-
-/* When the broker is to be asked what it has. */
-static int64_t
-inbox_survey_at(const InboxCore *core)
-{
-	if (!core->consumer_up || !core->assigned || core->surveying ||
-		core->state != PUMP_STREAMING)
-		return NEVER;
-	return core->placed ? core->survey_at
-						: inbox_place_at(core, PLACING_SURVEY);
-}
-
-/* When the consumer is to be served, though its queue holds nothing. */
-static int64_t
-inbox_serve_at(const InboxCore *core)
-{
-	return core->consumer_up && core->size == 0 ? core->serve_at : NEVER;
-}
-
-/* What was at hand is applied: nothing more is taken from there. */
-static void
-inbox_place_anew(InboxCore *core, int64_t now)
-{
-	core->suspend = true;
-	core->disturbed = core->placed = false;
-	core->learned_at = NEVER;
-	core->placing = PLACING_ASK;
-	core->offsets_at = now + retry_failed(&core->place_retry);
-}
-
-InboxAction
-inbox_next(InboxCore *core, int64_t now)
-{
-	if (core->stopping)
-		return inbox_next_stopping(core, now);
-	if (core->disturbed && core->size == 0)
-		inbox_place_anew(core, now);
-	if (core->suspend && core->consumer_up)
-		return INBOX_SUSPEND;
-	if (inbox_wants_consumer(core) && now >= core->consumer_at)
-		return INBOX_NEW_CONSUMER;
-	if (core->consumer_up && core->readable && core->size == 0)
-		return INBOX_FETCH;
-	if (now >= inbox_serve_at(core))
-		return INBOX_FETCH;
-	if (core->consumer_up && now >= core->commit_at)
-		return INBOX_COMMIT;
-	if (now >= inbox_survey_at(core))
-		return INBOX_SURVEY;
-	return inbox_next_question(core, now);
-}
-
-int64_t
-inbox_deadline(const InboxCore *core)
-{
-	int64_t at = NEVER;
-
-	if (core->stopping)
-		return core->stop_by;
-	if (inbox_wants_consumer(core))
-		at = Min(at, core->consumer_at);
-	if (core->consumer_up)
-		at = Min(at, core->commit_at);
-	at = Min(at, inbox_serve_at(core));
-	at = Min(at, inbox_survey_at(core));
-	if (inbox_asks(core))
-		return at;
-	if (core->state == PUMP_DOWN)
-		at = Min(at, core->connect_at);
-	if (core->state == PUMP_STREAMING)
-		at = Min(at, inbox_first_due(core).at);
-	return at;
-}
-
 /* ---- the database ------------------------------------------------------ */
 
 static void
-inbox_answered(InboxCore *core, InboxAction question)
+inbox_end_call(InboxCore *core, InboxAction call)
 {
-	Assert(core->asked == question);
-	core->asked = INBOX_WAIT;
+	Assert(core->call == call);
+	core->call = INBOX_WAIT;
 }
 
-/* What the consumer has read is of no use any more. */
+/* The messages that the consumer has read are of no use any more. */
 static void
 inbox_drop(InboxCore *core)
 {
 	core->size = core->from = core->to = core->bad_end = 0;
-	core->alone = false;
+	core->single_failed = false;
 	core->failing_since = 0;
 	core->placed = core->disturbed = false;
 	core->learned_at = NEVER;
-	core->placing = PLACING_ASK;
+	core->placing = PLACING_READ;
 }
 
 void
 inbox_on_connected(InboxCore *core)
 {
-	inbox_answered(core, INBOX_CONNECT);
+	inbox_end_call(core, INBOX_CONNECT);
 	Assert(core->state == PUMP_CONNECTING);
 	core->state = PUMP_HANDSHAKE;
 }
@@ -234,7 +61,7 @@ inbox_on_down(InboxCore *core, int64_t now)
 {
 	core->suspend = core->suspend || core->placed || core->size > 0;
 	inbox_drop(core);
-	core->asked = INBOX_WAIT;
+	core->call = INBOX_WAIT;
 	core->offsets_stale = false;
 	core->state = PUMP_DOWN;
 	core->connect_at = now + retry_failed(&core->db_retry);
@@ -243,7 +70,7 @@ inbox_on_down(InboxCore *core, int64_t now)
 void
 inbox_on_hello(InboxCore *core, int64_t now)
 {
-	inbox_answered(core, INBOX_ASK_HELLO);
+	inbox_end_call(core, INBOX_HELLO);
 	Assert(core->state == PUMP_HANDSHAKE);
 	core->state = PUMP_STREAMING;
 	core->retry_at = core->offsets_at = now;
@@ -255,7 +82,7 @@ inbox_on_offsets(InboxCore *core, int64_t now)
 {
 	bool good = core->assigned && !core->suspend && !core->offsets_stale;
 
-	inbox_answered(core, INBOX_ASK_OFFSETS);
+	inbox_end_call(core, INBOX_READ_OFFSETS);
 	core->offsets_stale = false;
 	if (good)
 	{
@@ -265,17 +92,16 @@ inbox_on_offsets(InboxCore *core, int64_t now)
 	return good;
 }
 
-/* Also of what was to be stored: all of it is asked again. */
+/* Also of a change that was to be stored: placing starts again. */
 void
 inbox_on_offsets_failed(InboxCore *core, int64_t now)
 {
-	Assert(core->asked == INBOX_ASK_OFFSETS ||
-		   core->asked == INBOX_STORE_PLACE);
-	core->asked = INBOX_WAIT;
+	Assert(core->call == INBOX_READ_OFFSETS || core->call == INBOX_STORE_PLACE);
+	core->call = INBOX_WAIT;
 	core->offsets_stale = false;
 	core->learned_at = NEVER;
 	if (!core->placed)
-		core->placing = PLACING_ASK;
+		core->placing = PLACING_READ;
 	core->offsets_at = now + retry_failed(&core->apply_retry);
 }
 
@@ -303,15 +129,16 @@ inbox_on_surveyed(InboxCore *core, InboxFound found, int64_t now)
 			retry_succeeded(&core->place_retry);
 		return false;
 	}
-	/* asked before what is the case now */
+	/* the survey began before the present assignment */
 	if (core->placing != PLACING_WAIT)
 		return false;
 	if (core->suspend || found == INBOX_TO_STORE)
 	{
-		core->placing = core->suspend ? PLACING_ASK : PLACING_STORE;
+		core->placing = core->suspend ? PLACING_READ : PLACING_STORE;
 		core->offsets_at = now;
 		return false;
 	}
+	Assert(core->assigned && core->size == 0);
 	core->placed = true;
 	return true;
 }
@@ -319,12 +146,12 @@ inbox_on_surveyed(InboxCore *core, InboxFound found, int64_t now)
 void
 inbox_on_stored(InboxCore *core, bool more, int64_t now)
 {
-	inbox_answered(core, INBOX_STORE_PLACE);
+	inbox_end_call(core, INBOX_STORE_PLACE);
 	if (core->placed)
 		core->learned_at = more ? now : NEVER;
 	else if (core->placing == PLACING_STORE && !more)
 	{
-		core->placing = PLACING_ASK;
+		core->placing = PLACING_READ;
 		core->offsets_at = now;
 	}
 }
@@ -332,17 +159,17 @@ inbox_on_stored(InboxCore *core, bool more, int64_t now)
 void
 inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now)
 {
-	inbox_answered(core, INBOX_ASK_RETRY);
-	/* what was tried may have woken what queued behind it */
+	inbox_end_call(core, INBOX_RETRY);
+	/* messages that waited behind these may be due now */
 	core->retry_at = rows > 0 ? now : now + INBOX_RETRY_US;
 	retry_succeeded(&core->db_retry);
 }
 
 static void
-inbox_be_careful(InboxCore *core, int64_t now)
+inbox_begin_one_by_one(InboxCore *core, int64_t now)
 {
-	core->careful_until = now + INBOX_CAREFUL_US;
-	core->wary_until = now + INBOX_WARY_US;
+	core->one_by_one_until = now + INBOX_ONE_BY_ONE_US;
+	core->impatient_until = now + INBOX_IMPATIENT_US;
 }
 
 void
@@ -350,19 +177,19 @@ inbox_on_retry_error(InboxCore *core, SqlClass class, int64_t now)
 {
 	inbox_on_retried(core, 0, now);
 	if (class == SQL_TRANSIENT)
-		inbox_be_careful(core, now);
+		inbox_begin_one_by_one(core, now);
 }
 
 bool
-inbox_is_careful(const InboxCore *core, int64_t now)
+inbox_applies_one_by_one(const InboxCore *core, int64_t now)
 {
-	return now < core->careful_until;
+	return now < core->one_by_one_until;
 }
 
 void
 inbox_on_metrics(InboxCore *core, int64_t now)
 {
-	inbox_answered(core, INBOX_ASK_METRICS);
+	inbox_end_call(core, INBOX_READ_METRICS);
 	core->metrics_at = now + INBOX_METRICS_US;
 }
 
@@ -372,15 +199,15 @@ inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
 {
 	int64_t pause = Min(INBOX_PURGE_US, retention_us / INBOX_PURGE_SHARE);
 
-	inbox_answered(core, INBOX_ASK_PURGE);
+	inbox_end_call(core, INBOX_PURGE);
 	core->purge_at = rows > 0 ? now : now + Max(pause, INBOX_PURGE_US_MIN);
 }
 
-/* The database says when there will be something to do; 0: there is more. */
+/* The database returns how long no line will be due; 0: some are. */
 void
 inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now)
 {
-	inbox_answered(core, INBOX_ASK_EXPIRE);
+	inbox_end_call(core, INBOX_EXPIRE);
 	core->expire_at = now + Min(Max(wait_us, 0), INBOX_EXPIRE_US_MAX);
 }
 
@@ -392,7 +219,7 @@ inbox_on_metrics_wanted(InboxCore *core, int64_t now)
 						  core->surveyed_at + INBOX_SURVEY_US_MIN);
 }
 
-/* Where the database cannot be asked there will be none. */
+/* Without a connection there will be none. */
 bool
 inbox_gauges_are_new(const InboxCore *core, int64_t now)
 {
@@ -402,7 +229,7 @@ inbox_gauges_are_new(const InboxCore *core, int64_t now)
 
 /* ---- the batch --------------------------------------------------------- */
 
-/* The next try: the half that is known to hold a bad message, or the rest. */
+/* The next try: half of the range that holds a bad message, or the rest. */
 static void
 inbox_next_range(InboxCore *core)
 {
@@ -418,14 +245,14 @@ inbox_next_range(InboxCore *core)
 bool
 inbox_on_applied(InboxCore *core, uint32_t applied, int64_t now)
 {
-	Assert(core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED);
+	Assert(core->call == INBOX_APPLY || core->call == INBOX_APPLY_FAILED);
 	Assert(core->from < core->to && core->to <= core->size);
 	Assert(applied <= core->to - core->from);
-	core->asked = INBOX_WAIT;
+	core->call = INBOX_WAIT;
 	retry_succeeded(&core->apply_retry);
 	retry_succeeded(&core->db_retry);
 	core->failing_since = 0;
-	core->alone = false;
+	core->single_failed = false;
 	core->from += applied;
 	core->apply_at = now;
 	if (core->commit_at == NEVER)
@@ -442,9 +269,9 @@ inbox_on_applied(InboxCore *core, uint32_t applied, int64_t now)
 void
 inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now)
 {
-	Assert(core->asked == INBOX_APPLY || core->asked == INBOX_APPLY_FAILED);
+	Assert(core->call == INBOX_APPLY || core->call == INBOX_APPLY_FAILED);
 	Assert(core->from < core->to && core->to <= core->size);
-	core->asked = INBOX_WAIT;
+	core->call = INBOX_WAIT;
 
 	if (class == SQL_PERMANENT && core->to - core->from > 1)
 	{
@@ -453,9 +280,9 @@ inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now)
 		core->apply_at = now;
 		return;
 	}
-	if (class == SQL_PERMANENT && !core->alone)
+	if (class == SQL_PERMANENT && !core->single_failed)
 	{
-		core->alone = true;
+		core->single_failed = true;
 		core->apply_at = now;
 		return;
 	}
@@ -464,8 +291,8 @@ inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now)
 	core->apply_at = now + retry_failed(&core->apply_retry);
 	if (class == SQL_TRANSIENT &&
 		(now - core->failing_since >= INBOX_PATIENCE_US ||
-		 now < core->wary_until))
-		inbox_be_careful(core, now);
+		 now < core->impatient_until))
+		inbox_begin_one_by_one(core, now);
 	if (now - core->failing_since >= INBOX_GIVE_UP_US)
 	{
 		core->suspend = true;
@@ -508,7 +335,7 @@ inbox_on_rebalance(InboxCore *core, bool assigned, int64_t now)
 	core->suspend = false;
 	core->assigned = assigned;
 	core->offsets_at = now;
-	core->offsets_stale = core->asked == INBOX_ASK_OFFSETS;
+	core->offsets_stale = core->call == INBOX_READ_OFFSETS;
 }
 
 void
@@ -526,7 +353,7 @@ inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained, int64_t now)
 	core->serve_at = now + INBOX_SERVE_US;
 	if (messages == 0)
 		return;
-	Assert(core->placed);
+	Assert(core->placed && core->assigned);
 	retry_succeeded(&core->consumer_retry);
 	core->size = core->to = messages;
 	core->from = core->bad_end = 0;
@@ -558,7 +385,13 @@ inbox_on_closed(InboxCore *core)
 	core->assigned = core->placed = false;
 }
 
-/* ---- stopping, and how it goes ----------------------------------------- */
+/* ---- leading and stopping ---------------------------------------------- */
+
+void
+inbox_on_leads(InboxCore *core, bool leads)
+{
+	core->leads = leads;
+}
 
 void
 inbox_on_stop(InboxCore *core, int64_t stop_by)
@@ -567,24 +400,4 @@ inbox_on_stop(InboxCore *core, int64_t stop_by)
 	core->stop_by = stop_by;
 	if (core->state == PUMP_STREAMING)
 		core->state = PUMP_DRAINING;
-}
-
-bool
-inbox_moves(const InboxCore *core, int64_t now)
-{
-	if (inbox_asks(core) && now >= core->asked_at + PUMP_SLOW_US)
-		return false;
-	return core->state == PUMP_STREAMING &&
-		   (core->failing_since == 0 ||
-			now < core->failing_since + PUMP_SLOW_US);
-}
-
-bool
-inbox_overdue(const InboxCore *core, int64_t now)
-{
-	int64_t at = inbox_deadline(core);
-
-	if (inbox_asks(core))
-		at = Min(at, core->asked_at + INBOX_ANSWER_US);
-	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

@@ -2,19 +2,24 @@
  * state.h - what to do next between Kafka and the inbox
  *
  * The deciding half of the inbox pump, as outbox/state.h is of the other one:
- * pump.c reports (inbox_on_...), asks (inbox_next) and does.  No I/O, no
- * clock.
+ * pump.c reports events (inbox_on_...), gets the next action (inbox_next) and
+ * carries it out.  No I/O, no clock.
+ *
+ * Only state.c and decide.c write the fields of an InboxCore; all others
+ * read them.
  *
  * Rules that hold everything together:
- * - Messages are consumed only from where the database stands.  Whenever that
- *   is not known (no connection, a new assignment, a batch given up, a partition
- *   that is not as it was) the consumer is given no partition; then
- *   relay_offsets() says where to begin, and the broker whether that is there.
- * - One batch at a time, one transaction a batch or the part of it that the
- *   database takes at once.  What failed for a moment is tried again as it is; what failed for good is halved until the message
- *   that is to blame is alone.
+ * - Messages are consumed only from the offsets that the database has stored.
+ *   While these are not known (no connection, a new assignment, a batch given
+ *   up, a partition with another history) the consumer is given no partition;
+ *   then relay_offsets() returns where to begin, and the broker whether it has
+ *   these offsets.
+ * - One batch at a time, one transaction for a batch or the part of it that the
+ *   database applies at once.  What failed with a transient error is tried
+ *   again as it is; what failed with a permanent one is halved until the
+ *   message that causes it is the only one.
  * - What is committed to Kafka follows what the database committed.
- * - Of what is due, the oldest goes first: no kind of work starves another.
+ * - The oldest action that is due comes first: no kind of work starves another.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -25,82 +30,83 @@
 #include "common/sqlstate.h"
 #include "db/session_state.h"
 
-#define INBOX_RETRY_US		 (1 * SEC_US)  /* between two looks at what waits */
-#define INBOX_RETRY_ROWS	 100		   /* taken by one look */
-#define INBOX_PURGE_US		 (60 * SEC_US) /* upkeep, by the leader ... */
+#define INBOX_RETRY_US		 (1 * SEC_US)  /* between tries of what waits */
+#define INBOX_RETRY_ROWS	 100		   /* tried by one call */
+#define INBOX_PURGE_US		 (60 * SEC_US) /* purge, by the leader ... */
 #define INBOX_PURGE_SHARE	 8 /* ... and so often in a retention ... */
 #define INBOX_PURGE_US_MIN	 (1 * SEC_US)  /* ... but not more often */
-#define INBOX_FAILED_US		 (1 * SEC_US)  /* until upkeep is tried again */
+#define INBOX_FAILED_US		 (1 * SEC_US)  /* until it is tried again */
 #define INBOX_PURGE_ROWS	 1000		   /* of each kind, by one call */
 #define INBOX_EXPIRE_ROWS	 1000		   /* lines, by one call */
-#define INBOX_EXPIRE_US_MAX	 (60 * SEC_US) /* however long the answer says */
+#define INBOX_EXPIRE_US_MAX	 (60 * SEC_US) /* even if the answer says more */
 #define INBOX_COMMIT_US		 (1 * SEC_US)  /* to Kafka, for lag tools */
-#define INBOX_SURVEY_US		 (10 * SEC_US) /* what the broker has, again */
-#define INBOX_SURVEY_US_WAIT (300 * MS_US) /* ... if it did not say all */
-#define INBOX_SURVEY_US_MIN	 (1 * SEC_US)  /* ... if somebody looks */
+#define INBOX_SURVEY_US		 (10 * SEC_US) /* between surveys of the broker */
+#define INBOX_SURVEY_US_WAIT (300 * MS_US) /* ... if the last was incomplete */
+#define INBOX_SURVEY_US_MIN	 (1 * SEC_US)  /* ... if metrics are requested */
 
-/* The consumer is served at least this often, idle or not: one that is not is
- * put out of its group, after max.poll.interval.ms. */
-#define INBOX_SERVE_US		  (2 * SEC_US)
-#define INBOX_METRICS_US	  (3 * SEC_US)	/* gauges are at least this old */
-#define INBOX_METRICS_KEEP_US (60 * SEC_US) /* renewed this long after a look */
+/* The consumer is served at least this often, idle or not: the group removes a
+ * member that is not, after max.poll.interval.ms. */
+#define INBOX_SERVE_US	 (2 * SEC_US)
+#define INBOX_METRICS_US (3 * SEC_US) /* gauges are at least this old */
+#define INBOX_METRICS_KEEP_US \
+	(60 * SEC_US) /* renewed so long after a request */
 
 /* A batch that fails for so long is given up and read again: the consumer's
  * queue must be served, or the group waits for this relay. */
 #define INBOX_GIVE_UP_US (30 * SEC_US)
 
 /*
- * What fails for a moment and does not pass is, as a rule, somebody's lock.
- * After so long, messages are applied carefully for a while: each by itself,
- * and those that still fail wait for a graded retry.  Who was careful not long
- * ago loses patience at once.
+ * A transient error that does not pass is, as a rule, a lock that another
+ * session holds.  After INBOX_PATIENCE_US messages are applied one by one for a
+ * while, and those that still fail wait for a graded retry.  A transient error
+ * within INBOX_IMPATIENT_US of the last time begins that at once.
  */
-#define INBOX_PATIENCE_US (3 * SEC_US)
-#define INBOX_CAREFUL_US  (10 * SEC_US)
-#define INBOX_WARY_US	  (60 * SEC_US)
+#define INBOX_PATIENCE_US	(3 * SEC_US)
+#define INBOX_ONE_BY_ONE_US (10 * SEC_US)
+#define INBOX_IMPATIENT_US	(60 * SEC_US)
 
 /* An answer that takes longer is a lost connection.  A batch may have to wait
- * for rows that an application holds. */
+ * for rows that an application has locked. */
 #define INBOX_ANSWER_US (60 * SEC_US)
 
 typedef enum InboxAction
 {
 	INBOX_WAIT, /* nothing before inbox_deadline() */
 	INBOX_CONNECT,
-	INBOX_ASK_HELLO,
+	INBOX_HELLO,
 	INBOX_NEW_CONSUMER,
 	INBOX_SUSPEND,		/* give the consumer no partition */
-	INBOX_ASK_OFFSETS,	/* where the database stands */
-	INBOX_SURVEY,		/* and what the broker has */
-	INBOX_STORE_PLACE,	/* something for the database follows from that */
+	INBOX_READ_OFFSETS, /* that the database has stored */
+	INBOX_SURVEY,		/* the offsets that the broker has */
+	INBOX_STORE_PLACE,	/* what follows from them for the database */
 	INBOX_FETCH,		/* serve the consumer, take messages */
 	INBOX_APPLY,		/* messages core->from .. core->to - 1 */
-	INBOX_APPLY_FAILED, /* message core->from, which failed alone */
-	INBOX_ASK_RETRY,
-	INBOX_ASK_METRICS,
-	INBOX_ASK_PURGE,
-	INBOX_ASK_EXPIRE, /* let due reservations go */
-	INBOX_COMMIT,	  /* offsets to Kafka */
-	INBOX_CLOSE,	  /* leave the group */
+	INBOX_APPLY_FAILED, /* message core->from, which failed by itself */
+	INBOX_RETRY,		/* messages whose next try is due */
+	INBOX_READ_METRICS,
+	INBOX_PURGE,
+	INBOX_EXPIRE, /* due lines */
+	INBOX_COMMIT, /* offsets to Kafka */
+	INBOX_CLOSE,  /* leave the group */
 	INBOX_DONE,
 } InboxAction;
 
-/* How far it is on its way to where the partitions are read from. */
+/* The next step towards offsets that the partitions can be read from. */
 typedef enum InboxPlacing
 {
-	PLACING_ASK,	/* the database */
-	PLACING_SURVEY, /* the broker */
-	PLACING_WAIT,	/* ... which was asked */
-	PLACING_STORE,	/* in the database; then all of it again */
+	PLACING_READ,	/* the database's offsets */
+	PLACING_SURVEY, /* the broker's */
+	PLACING_WAIT,	/* ... its answer is awaited */
+	PLACING_STORE,	/* a change in the database; then from the start */
 } InboxPlacing;
 
-/* What a survey says of where the partitions are read from. */
+/* The result of a survey for the offsets that the partitions are read from. */
 typedef enum InboxFound
 {
 	INBOX_FITS,
-	INBOX_WAITS,	 /* the same, but of some the broker did not say it */
+	INBOX_WAITS,	 /* the same, but some partitions gave no answer */
 	INBOX_TO_STORE,	 /* not placed: the database has to change first */
-	INBOX_MISPLACED, /* placed: and it does not fit any more */
+	INBOX_MISPLACED, /* placed: the offsets do not fit any more */
 } InboxFound;
 
 typedef struct InboxCore
@@ -110,35 +116,35 @@ typedef struct InboxCore
 
 	/* the database */
 	PumpState	state;
-	InboxAction asked; /* unanswered question; INBOX_WAIT: none */
-	int64_t		asked_at;
+	InboxAction call; /* whose answer is awaited; INBOX_WAIT: none */
+	int64_t		called_at;
 	int64_t		connect_at; /* next try, while DOWN */
 	Retry		db_retry;
-	bool		leads;		   /* this relay leads the outbox: does upkeep */
-	int64_t		retry_at;	   /* next look at what waits */
-	int64_t		purge_at;	   /* next upkeep */
-	int64_t		expire_at;	   /* ... of reservations */
-	int64_t		metrics_at;	   /* gauges may be renewed then */
-	int64_t		metrics_until; /* while somebody looks at them */
+	bool		leads;	  /* this relay leads the outbox: it does upkeep */
+	int64_t		retry_at; /* next try of waiting messages */
+	int64_t		purge_at;
+	int64_t		expire_at;
+	int64_t		metrics_at;	   /* gauges may be read again then */
+	int64_t		metrics_until; /* they are requested until then */
 
 	/* the consumer */
 	bool		 consumer_up;
 	int64_t		 consumer_at; /* next try to make one */
 	Retry		 consumer_retry;
-	bool		 readable;	  /* its queue may hold something */
-	bool		 assigned;	  /* the group gave it partitions */
-	bool		 placed;	  /* it reads them from the database's offsets */
-	InboxPlacing placing;	  /* ... if it does not yet */
-	bool		 suspend;	  /* what it reads must stop */
-	bool		 disturbed;	  /* ... once what is at hand is applied */
-	int64_t		 learned_at;  /* the database can learn something; NEVER: no */
-	bool		 surveying;	  /* the broker was asked */
-	int64_t		 survey_at;	  /* ask it again, while placed */
-	int64_t		 surveyed_at; /* it answered last */
-	int64_t		 serve_at;	  /* serve the consumer, whatever it has */
-	Retry		 place_retry; /* after disturbances */
-	int64_t		 offsets_at;  /* ask for offsets then */
-	bool		 offsets_stale; /* asked before the present assignment */
+	bool		 readable;		/* its queue may hold something */
+	bool		 assigned;		/* the group gave it partitions */
+	bool		 placed;		/* it reads them from the database's offsets */
+	InboxPlacing placing;		/* ... if it does not yet */
+	bool		 suspend;		/* it must not read on */
+	bool		 disturbed;		/* ... once the messages at hand are applied */
+	int64_t		 learned_at;	/* a fingerprint can be stored; NEVER: none */
+	bool		 surveying;		/* the broker's answer is awaited */
+	int64_t		 survey_at;		/* next one, while placed */
+	int64_t		 surveyed_at;	/* its last answer */
+	int64_t		 serve_at;		/* serve the consumer, even if it has nothing */
+	Retry		 place_retry;	/* after disturbances */
+	int64_t		 offsets_at;	/* next step of placing */
+	bool		 offsets_stale; /* read before the present assignment */
 	int64_t		 commit_at;		/* offsets are to be committed; NEVER: none */
 
 	/* the batch */
@@ -146,12 +152,12 @@ typedef struct InboxCore
 	uint32_t from;			/* those before are applied */
 	uint32_t to;			/* end of the present try */
 	uint32_t bad_end;		/* from .. bad_end - 1 holds a bad message */
-	bool	 alone;			/* message "from" failed by itself */
+	bool	 single_failed; /* message "from" failed by itself */
 	int64_t	 apply_at;		/* try then */
 	int64_t	 failing_since; /* 0: the last try went well */
 	Retry	 apply_retry;
-	int64_t	 careful_until; /* each message by itself */
-	int64_t	 wary_until;	/* the next failure makes careful at once */
+	int64_t	 one_by_one_until;
+	int64_t	 impatient_until; /* a transient error begins one by one at once */
 
 	/* stopping */
 	bool	stopping;
@@ -168,7 +174,7 @@ int64_t		inbox_deadline(const InboxCore *core);
 void inbox_on_connected(InboxCore *core);
 void inbox_on_down(InboxCore *core, int64_t now);
 void inbox_on_hello(InboxCore *core, int64_t now);
-/* True: they are of use, and the broker is asked next. */
+/* True: they are of use, and a survey of the broker follows. */
 bool inbox_on_offsets(InboxCore *core, int64_t now) MUST_CHECK;
 void inbox_on_offsets_failed(InboxCore *core, int64_t now);
 void inbox_on_survey_begun(InboxCore *core);
@@ -184,12 +190,11 @@ void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
 					 int64_t now);
 void inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now);
 void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
-/* False: newer gauges will be there soon, if somebody wants them. */
+/* False: newer gauges are being read, or will be after the next request. */
 bool inbox_gauges_are_new(const InboxCore *core, int64_t now);
 
-/* The first "applied" messages of those that were asked for; none: their try is
- * on record now, and can begin.  True: the whole batch is applied, its messages
- * can go. */
+/* The first "applied" messages of the call; none: their try is on record now
+ * and can begin.  True: the whole batch is applied, and can be freed. */
 bool inbox_on_applied(InboxCore *core, uint32_t applied,
 					  int64_t now) MUST_CHECK;
 void inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now);
@@ -207,9 +212,10 @@ void inbox_on_learned(InboxCore *core, int64_t now);
 void inbox_on_committed(InboxCore *core);
 void inbox_on_closed(InboxCore *core);
 
+void inbox_on_leads(InboxCore *core, bool leads);
 void inbox_on_stop(InboxCore *core, int64_t stop_by);
 
-bool inbox_is_careful(const InboxCore *core, int64_t now);
+bool inbox_applies_one_by_one(const InboxCore *core, int64_t now);
 bool inbox_moves(const InboxCore *core, int64_t now);
 bool inbox_overdue(const InboxCore *core, int64_t now);
 

@@ -67,7 +67,7 @@ def test_one_product_is_locked(db, kafka, start_relay):
                    lambda: f"others flow: {inbox_results(db)}")
         wait_until(lambda: relay.metric("inbox_waiting_keys") == 100, 20,
                    lambda: relay.get("/metrics")[1])
-        assert "applies one by one" in relay.log()
+        assert "applying messages one by one" in relay.log()
     db.sql("SELECT retry_failed_event(id) FROM stock_failed_events"
            " WHERE state = 'waiting'")
     wait_until(lambda: (reserved(db, "book"), reserved(db, "pen"))

@@ -48,7 +48,7 @@ stream(void)
 	inbox_core_init(&core, true, 99);
 	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(INBOX_ASK_HELLO);
+	expect(INBOX_HELLO);
 	inbox_on_hello(&core, now);
 	expect(INBOX_NEW_CONSUMER);
 	inbox_on_consumer_up(&core);
@@ -58,13 +58,13 @@ stream(void)
 	for (int i = 0; i < 3; i++)
 		switch (next_action())
 		{
-			case INBOX_ASK_OFFSETS:
+			case INBOX_READ_OFFSETS:
 				assert_true(inbox_on_offsets(&core, now));
 				break;
-			case INBOX_ASK_RETRY:
+			case INBOX_RETRY:
 				inbox_on_retried(&core, 0, now);
 				break;
-			case INBOX_ASK_METRICS:
+			case INBOX_READ_METRICS:
 				inbox_on_metrics(&core, now);
 				break;
 			default:

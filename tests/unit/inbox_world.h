@@ -150,9 +150,9 @@ run_apply(const InboxCore *core, bool *done)
 	*done = false;
 	if (world.slow || fails_one_in(20))
 		return SQL_TRANSIENT;
-	if (core->asked == INBOX_APPLY && batch_is_bad(core->from, core->to))
+	if (core->call == INBOX_APPLY && batch_is_bad(core->from, core->to))
 		return SQL_PERMANENT;
-	if (core->asked == INBOX_APPLY)
+	if (core->call == INBOX_APPLY)
 		apply_batch(core);
 	else
 		apply_failed(core);

@@ -95,8 +95,8 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	fetch(10);
 	fail_apply(SQL_TRANSIENT);
 	failing_since = now;
-	assert_false(inbox_is_careful(&core, now)); /* the error may be transient */
-	while (!inbox_is_careful(&core, now))
+	assert_false(inbox_applies_one_by_one(&core, now)); /* the error may be transient */
+	while (!inbox_applies_one_by_one(&core, now))
 		fail_apply(SQL_TRANSIENT);
 	assert_true(now - failing_since >= INBOX_PATIENCE_US);
 	assert_true(now - failing_since < INBOX_GIVE_UP_US);
@@ -106,24 +106,24 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	expect(INBOX_APPLY);
 	assert_true(inbox_on_applied(&core, 10, now));
 	core.commit_at = NEVER;
-	now += INBOX_CAREFUL_US;
-	assert_false(inbox_is_careful(&core, now));
+	now += INBOX_ONE_BY_ONE_US;
+	assert_false(inbox_applies_one_by_one(&core, now));
 
 	/* the cause is still there: the first failure is enough */
 	fetch(10);
 	fail_apply(SQL_TRANSIENT);
-	assert_true(inbox_is_careful(&core, now));
+	assert_true(inbox_applies_one_by_one(&core, now));
 	now = core.apply_at;
 	expect(INBOX_APPLY);
 	assert_true(inbox_on_applied(&core, 10, now));
 	core.commit_at = NEVER;
 
 	/* after some time without a failure there is patience again */
-	now += INBOX_WARY_US;
+	now += INBOX_IMPATIENT_US;
 	fetch(10);
 	fail_apply(SQL_PERMANENT);
 	fail_apply(SQL_TRANSIENT);
-	assert_false(inbox_is_careful(&core, now));
+	assert_false(inbox_applies_one_by_one(&core, now));
 }
 
 static void
@@ -132,13 +132,13 @@ retries_that_fail_for_a_moment_are_made_carefully(void **state UNUSED)
 	stream();
 	now = core.retry_at;
 	core.metrics_at = NEVER;
-	expect(INBOX_ASK_RETRY);
+	expect(INBOX_RETRY);
 	inbox_on_retry_error(&core, SQL_PERMANENT, now);
-	assert_false(inbox_is_careful(&core, now));
+	assert_false(inbox_applies_one_by_one(&core, now));
 	now = core.retry_at;
-	expect(INBOX_ASK_RETRY);
+	expect(INBOX_RETRY);
 	inbox_on_retry_error(&core, SQL_TRANSIENT, now);
-	assert_true(inbox_is_careful(&core, now));
+	assert_true(inbox_applies_one_by_one(&core, now));
 	assert_true(core.retry_at > now);
 }
 
@@ -219,7 +219,7 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 
 		if (action == INBOX_APPLY)
 			inbox_on_apply_error(&core, SQL_TRANSIENT, now);
-		else if (action == INBOX_ASK_RETRY)
+		else if (action == INBOX_RETRY)
 			inbox_on_retried(&core, 0, now);
 		now = Max(now + 1, Min(core.apply_at, core.retry_at));
 		assert_true(now < began + 2 * INBOX_GIVE_UP_US);
@@ -233,11 +233,11 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 	{
 		InboxAction action = next_action();
 
-		if (action == INBOX_ASK_RETRY)
+		if (action == INBOX_RETRY)
 			inbox_on_retried(&core, 0, now);
 		else if (!core.placed)
 		{
-			assert_int_equal(action, INBOX_ASK_OFFSETS);
+			assert_int_equal(action, INBOX_READ_OFFSETS);
 			assert_true(inbox_on_offsets(&core, now));
 		}
 	}

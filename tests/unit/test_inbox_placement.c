@@ -23,9 +23,9 @@ answer_upkeep_until(InboxAction wanted)
 	for (int i = 0; (action = next_action()) != wanted; i++)
 	{
 		assert_true(i < 10);
-		if (action == INBOX_ASK_RETRY)
+		if (action == INBOX_RETRY)
 			inbox_on_retried(&core, 0, now);
-		else if (action == INBOX_ASK_METRICS)
+		else if (action == INBOX_READ_METRICS)
 			inbox_on_metrics(&core, now);
 		else if (action == INBOX_COMMIT)
 			inbox_on_committed(&core);
@@ -57,20 +57,20 @@ what_the_broker_has_may_change_the_database_first(void **state UNUSED)
 {
 	stream();
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	survey(INBOX_TO_STORE, false);
 	expect(INBOX_STORE_PLACE);
 	inbox_on_stored(&core, true, now);
 	expect(INBOX_STORE_PLACE);
 	inbox_on_stored(&core, false, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	survey(INBOX_TO_STORE, false);
 	expect(INBOX_STORE_PLACE);
 	inbox_on_offsets_failed(&core, now);
 	now += 10 * SEC_US;
-	answer_upkeep_until(INBOX_ASK_OFFSETS);
+	answer_upkeep_until(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	/* the broker did not report where each begins: it is queried again soon */
 	survey(INBOX_WAITS, true);
@@ -86,12 +86,12 @@ an_answer_of_the_broker_to_an_older_question_places_nothing(void **state UNUSED)
 {
 	stream();
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	assert_int_equal(inbox_next(&core, now), INBOX_SURVEY);
 	inbox_on_survey_begun(&core);
 	inbox_on_rebalance(&core, true, now);
-	assert_int_equal(inbox_next(&core, now), INBOX_ASK_OFFSETS);
+	assert_int_equal(inbox_next(&core, now), INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	assert_false(inbox_on_surveyed(&core, INBOX_FITS, now));
 	survey(INBOX_FITS, true);
@@ -113,7 +113,7 @@ a_disturbed_consumer_is_placed_anew_once_its_batch_is_applied(
 	for (int i = 0; i < 12; i++)
 	{
 		now = Max(now, core.offsets_at);
-		answer_upkeep_until(INBOX_ASK_OFFSETS);
+		answer_upkeep_until(INBOX_READ_OFFSETS);
 		assert_true(inbox_on_offsets(&core, now));
 		survey(INBOX_FITS, true);
 		inbox_on_disturbed(&core);

@@ -148,7 +148,7 @@ static void
 begin_relay(void)
 {
 	inbox_core_init(&world.core, true, roll());
-	world.core.leads = true;
+	inbox_on_leads(&world.core, true);
 }
 
 /* Ends as by kill -9; another one begins in its place. */
@@ -165,8 +165,8 @@ lose_connection(void)
 {
 	bool done;
 
-	if ((world.core.asked == INBOX_APPLY ||
-		 world.core.asked == INBOX_APPLY_FAILED) &&
+	if ((world.core.call == INBOX_APPLY ||
+		 world.core.call == INBOX_APPLY_FAILED) &&
 		one_in(2))
 		(void) run_apply(&world.core, &done);
 	inbox_on_down(&world.core, world.now);
@@ -204,43 +204,43 @@ answer(void)
 {
 	InboxCore *core = &world.core;
 
-	if (core->asked == INBOX_CONNECT && !fails_one_in(4))
+	if (core->call == INBOX_CONNECT && !fails_one_in(4))
 		inbox_on_connected(core);
-	else if (core->asked == INBOX_CONNECT)
+	else if (core->call == INBOX_CONNECT)
 		lose_connection();
-	else if (core->asked == INBOX_ASK_HELLO)
+	else if (core->call == INBOX_HELLO)
 		inbox_on_hello(core, world.now);
-	else if ((core->asked == INBOX_ASK_OFFSETS ||
-			  core->asked == INBOX_STORE_PLACE) &&
+	else if ((core->call == INBOX_READ_OFFSETS ||
+			  core->call == INBOX_STORE_PLACE) &&
 			 fails_one_in(10))
 		inbox_on_offsets_failed(core, world.now);
-	else if (core->asked == INBOX_ASK_OFFSETS)
+	else if (core->call == INBOX_READ_OFFSETS)
 		take_offsets();
-	else if (core->asked == INBOX_STORE_PLACE)
+	else if (core->call == INBOX_STORE_PLACE)
 	{
 		inbox_on_stored(core, fails_one_in(4), world.now);
 		world.counts.stores++;
 	}
-	else if (core->asked == INBOX_ASK_RETRY)
+	else if (core->call == INBOX_RETRY)
 	{
 		inbox_on_retried(core, one_in(4) ? INBOX_RETRY_ROWS : 0, world.now);
 		world.counts.retries++;
 	}
-	else if (core->asked == INBOX_ASK_METRICS)
+	else if (core->call == INBOX_READ_METRICS)
 		inbox_on_metrics(core, world.now);
-	else if (core->asked == INBOX_ASK_PURGE)
+	else if (core->call == INBOX_PURGE)
 		inbox_on_purged(core, one_in(4) ? INBOX_PURGE_ROWS : 0, 3600 * SEC_US,
 						world.now);
-	else if (core->asked == INBOX_ASK_EXPIRE)
+	else if (core->call == INBOX_EXPIRE)
 		inbox_on_expired(core, one_in(4) ? 0 : SEC_US, world.now);
-	else if (core->asked != INBOX_WAIT)
+	else if (core->call != INBOX_WAIT)
 		answer_apply();
 }
 
 static void
 act(InboxAction action)
 {
-	if (action == INBOX_ASK_OFFSETS)
+	if (action == INBOX_READ_OFFSETS)
 		for (uint32_t i = 0; i < PARTITIONS; i++)
 			world.offsets[i] = world.partitions[i].next;
 	else if (action == INBOX_NEW_CONSUMER && fails_one_in(4))
@@ -343,7 +343,7 @@ step(void)
 	if (fails_one_in(300))
 		trouble();
 	/* the group may rebalance again before the offsets arrive */
-	if (world.core.asked == INBOX_ASK_OFFSETS && fails_one_in(4))
+	if (world.core.call == INBOX_READ_OFFSETS && fails_one_in(4))
 		move_partitions();
 	if (one_in(200))
 		world.slow = false;

@@ -11,7 +11,7 @@ nothing_is_read_before_the_database_says_where(void **state UNUSED)
 	inbox_core_init(&core, true, 1);
 	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(INBOX_ASK_HELLO);
+	expect(INBOX_HELLO);
 	expect(INBOX_WAIT);
 	inbox_on_hello(&core, now);
 	expect(INBOX_NEW_CONSUMER);
@@ -25,9 +25,9 @@ nothing_is_read_before_the_database_says_where(void **state UNUSED)
 		InboxAction action = next_action();
 
 		assert_int_not_equal(action, INBOX_APPLY);
-		if (action == INBOX_ASK_OFFSETS)
+		if (action == INBOX_READ_OFFSETS)
 			assert_true(inbox_on_offsets(&core, now));
-		else if (action == INBOX_ASK_RETRY)
+		else if (action == INBOX_RETRY)
 			inbox_on_retried(&core, 0, now);
 		else
 			inbox_on_metrics(&core, now);
@@ -40,11 +40,11 @@ without_topics_there_is_no_consumer(void **state UNUSED)
 	inbox_core_init(&core, false, 1);
 	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(INBOX_ASK_HELLO);
+	expect(INBOX_HELLO);
 	inbox_on_hello(&core, now);
-	expect(INBOX_ASK_METRICS);
+	expect(INBOX_READ_METRICS);
 	inbox_on_metrics(&core, now);
-	expect(INBOX_ASK_RETRY);
+	expect(INBOX_RETRY);
 	inbox_on_retried(&core, 0, now);
 	expect(INBOX_WAIT);
 	assert_true(inbox_moves(&core, now));
@@ -66,7 +66,7 @@ a_lost_database_stops_the_reading(void **state UNUSED)
 	now = core.connect_at;
 	expect(INBOX_CONNECT);
 	inbox_on_connected(&core);
-	expect(INBOX_ASK_HELLO);
+	expect(INBOX_HELLO);
 	inbox_on_hello(&core, now);
 	assert_false(core.placed);
 }
@@ -78,10 +78,10 @@ offsets_asked_for_before_a_rebalance_are_not_used(void **state UNUSED)
 	inbox_on_rebalance(&core, false, now);
 	assert_false(core.placed);
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	inbox_on_rebalance(&core, true, now);
 	assert_false(inbox_on_offsets(&core, now));
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 }
 
@@ -120,7 +120,7 @@ a_revocation_forgets_what_was_fetched_before_it(void **state UNUSED)
 	assert_int_equal(core.size, 0);
 	expect(INBOX_WAIT);
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 	expect(INBOX_WAIT);
 	fetch(3);
@@ -133,13 +133,13 @@ offsets_that_could_not_be_read_are_asked_for_again(void **state UNUSED)
 	stream();
 	core.retry_at = NEVER;
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	inbox_on_offsets_failed(&core, now);
 	assert_false(core.placed);
 	expect(INBOX_WAIT);
 	assert_true(inbox_deadline(&core) == core.offsets_at);
 	now = core.offsets_at;
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	assert_true(inbox_on_offsets(&core, now));
 }
 
@@ -148,7 +148,7 @@ a_consumer_lost_while_offsets_are_asked_for_is_not_placed(void **state UNUSED)
 {
 	stream();
 	inbox_on_rebalance(&core, true, now);
-	expect(INBOX_ASK_OFFSETS);
+	expect(INBOX_READ_OFFSETS);
 	inbox_on_consumer_failed(&core, now);
 	assert_false(inbox_on_offsets(&core, now));
 }

@@ -38,7 +38,7 @@ no_work_starves_another(void **state UNUSED)
 	{
 		InboxAction action = step_in_a_flood(10 * MS_US, &applied);
 
-		if (action == INBOX_ASK_RETRY)
+		if (action == INBOX_RETRY)
 		{
 			retried++;
 			inbox_on_retried(&core, INBOX_RETRY_ROWS, now);
@@ -58,9 +58,9 @@ what_waits_is_looked_at_every_second_and_at_once_after_a_find(
 	expect(INBOX_WAIT);
 	assert_true(inbox_deadline(&core) == now + INBOX_RETRY_US);
 	now += INBOX_RETRY_US;
-	expect(INBOX_ASK_RETRY);
+	expect(INBOX_RETRY);
 	inbox_on_retried(&core, 1, now); /* it may have made another due */
-	expect(INBOX_ASK_RETRY);
+	expect(INBOX_RETRY);
 	inbox_on_retried(&core, 0, now);
 	expect(INBOX_WAIT);
 }
@@ -72,9 +72,9 @@ only_the_leader_purges(void **state UNUSED)
 	core.retry_at = NEVER;
 	now += INBOX_PURGE_US;
 	expect(INBOX_WAIT);
-	core.leads = true;
+	inbox_on_leads(&core, true);
 	core.expire_at = NEVER;
-	expect(INBOX_ASK_PURGE); /* once at the start, too */
+	expect(INBOX_PURGE); /* once at the start, too */
 	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
 	expect(INBOX_WAIT);
 }
@@ -85,11 +85,11 @@ a_long_purge_goes_on_in_batches(void **state UNUSED)
 {
 	stream();
 	core.retry_at = core.expire_at = NEVER;
-	core.leads = true;
+	inbox_on_leads(&core, true);
 	now += INBOX_PURGE_US;
-	expect(INBOX_ASK_PURGE);
+	expect(INBOX_PURGE);
 	inbox_on_purged(&core, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
-	expect(INBOX_ASK_PURGE);
+	expect(INBOX_PURGE);
 	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
 	assert_int_equal(core.purge_at, now + INBOX_PURGE_US);
 }
@@ -99,12 +99,12 @@ a_short_retention_is_looked_at_more_often(void **state UNUSED)
 {
 	stream();
 	core.retry_at = core.expire_at = NEVER;
-	core.leads = true;
-	expect(INBOX_ASK_PURGE);
+	inbox_on_leads(&core, true);
+	expect(INBOX_PURGE);
 	inbox_on_purged(&core, 0, 80 * SEC_US, now);
 	assert_int_equal(core.purge_at, now + 10 * SEC_US);
 	now += 10 * SEC_US;
-	expect(INBOX_ASK_PURGE);
+	expect(INBOX_PURGE);
 	inbox_on_purged(&core, 0, 0, now);
 	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US_MIN);
 }
@@ -115,18 +115,18 @@ reservations_expire_when_the_database_reports(void **state UNUSED)
 	stream();
 	core.retry_at = core.purge_at = NEVER;
 	expect(INBOX_WAIT);
-	core.leads = true;
-	expect(INBOX_ASK_EXPIRE);
+	inbox_on_leads(&core, true);
+	expect(INBOX_EXPIRE);
 	inbox_on_expired(&core, 300 * MS_US, now);
 	expect(INBOX_WAIT);
 	assert_int_equal(inbox_deadline(&core), now + 300 * MS_US);
 	now += 300 * MS_US;
-	expect(INBOX_ASK_EXPIRE);
+	expect(INBOX_EXPIRE);
 	inbox_on_expired(&core, 0, now); /* there are more */
-	expect(INBOX_ASK_EXPIRE);
+	expect(INBOX_EXPIRE);
 	inbox_on_expired(&core, INT64_MAX, now);
 	assert_true(core.expire_at == now + INBOX_EXPIRE_US_MAX);
-	core.leads = false;
+	inbox_on_leads(&core, false);
 	now = core.expire_at;
 	expect(INBOX_WAIT);
 }
@@ -140,7 +140,7 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 	int expired = 0;
 
 	stream();
-	core.leads = true;
+	inbox_on_leads(&core, true);
 	core.purge_at = NEVER;
 	for (int i = 0; i < 400; i++)
 	{
@@ -148,7 +148,7 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 
 		if (action == INBOX_FETCH || action == INBOX_APPLY)
 			continue;
-		assert_int_equal(action, INBOX_ASK_EXPIRE);
+		assert_int_equal(action, INBOX_EXPIRE);
 		expired++;
 		inbox_on_expired(&core, 0, now);
 	}
@@ -167,7 +167,7 @@ metrics_are_queried_while_they_are_scraped(void **state UNUSED)
 	inbox_on_metrics_wanted(&core, now);
 	for (int second = 0; second < 600; second++)
 	{
-		if (next_action() == INBOX_ASK_METRICS)
+		if (next_action() == INBOX_READ_METRICS)
 		{
 			asked++;
 			inbox_on_metrics(&core, now);
@@ -187,7 +187,7 @@ gauges_are_new_after_they_were_read(void **state UNUSED)
 	now += INBOX_METRICS_KEEP_US;
 	assert_false(inbox_gauges_are_new(&core, now));
 	inbox_on_metrics_wanted(&core, now);
-	expect(INBOX_ASK_METRICS);
+	expect(INBOX_READ_METRICS);
 	assert_false(inbox_gauges_are_new(&core, now));
 	inbox_on_metrics(&core, now);
 	assert_true(inbox_gauges_are_new(&core, now));
