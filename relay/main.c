@@ -7,8 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "commands/check.h"
-#include "commands/command.h"
+#include "commands/commands.h"
 #include "common/safe_text.h"
 #include "daemon.h"
 
@@ -22,23 +21,11 @@ command_config(const Arguments *arguments UNUSED, const Config *config)
 	return EXIT_CLEAN;
 }
 
-static ExitCode
-command_check(const Arguments *arguments UNUSED, const Config *config)
-{
-	return check_run(config);
-}
-
-static ExitCode
-command_adopt(const Arguments *arguments, const Config *config)
-{
-	return adopt_run(config, arguments->values[ARG_EXECUTE] != NULL);
-}
-
-/* A command that looks at the configuration, does one thing and ends. */
+/* Commands that read the configuration, do one thing and end. */
 static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
-	[COMMAND_CHECK] = command_check,
+	[COMMAND_CHECK] = cmd_check,
 	[COMMAND_CONFIG] = command_config,
-	[COMMAND_ADOPT] = command_adopt,
+	[COMMAND_ADOPT] = cmd_adopt,
 	[COMMAND_STATUS] = cmd_status,
 	[COMMAND_REPLAY] = cmd_replay,
 	[COMMAND_REWIND] = cmd_rewind,

@@ -57,8 +57,8 @@ bool audit_has_faults(const Audit *audit);
 /* ---- copies ---- */
 
 /*
- * That replay made.  An event of which a copy is in the topic is there, though
- * its own record is not: the loss was mended.  Its key is that of the first one.
+ * Made by replay.  An event whose copy is in the topic is there even if its own
+ * record is not: the loss was repaired.  A copy has the key of the original.
  */
 typedef struct AuditCopy
 {

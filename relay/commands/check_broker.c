@@ -1,24 +1,25 @@
 /*
- * check_broker.c - what "check" asks the broker, with patience
+ * check_broker.c - the broker's part of "check"
  *
- * A broker that has just started, or that was asked of a topic which has just
- * been made, gives errors that pass.  To ask once and call it a failure is wrong
- * as often as not to say which error it was.
+ * A broker that has just started returns errors that pass, and so does any
+ * broker about a topic that has just been created: these are retried for
+ * COMMAND_BROKER_MS.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "commands/check_private.h"
+#include "commands/check_parts.h"
 
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define TRY_MS	  1000 /* of the first answer: a final error is seen between */
-#define PAUSE_US  (100 * MS_US)
-#define SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
+#define CHECK_TRY_MS \
+	1000 /* of the first answer: a final error is seen between */
+#define CHECK_PAUSE_US	(100 * MS_US)
+#define CHECK_SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
 
 static int64_t
-now_us(void)
+check_now(void)
 {
 	struct timespec now;
 
@@ -30,12 +31,12 @@ bool
 check_again(Check *check, rd_kafka_resp_err_t error)
 {
 	if (check->until == 0)
-		check->until = now_us() + BROKER_WAIT_MS * MS_US;
+		check->until = check_now() + COMMAND_BROKER_MS * MS_US;
 	kafka_trouble_poll(&check->trouble, check->client);
 	if (kafka_error_passes(error) && !kafka_trouble_is_final(&check->trouble) &&
-		now_us() < check->until)
+		check_now() < check->until)
 	{
-		usleep(PAUSE_US);
+		usleep(CHECK_PAUSE_US);
 		return true;
 	}
 	check->until = 0;
@@ -55,7 +56,8 @@ check_find_topic(const struct rd_kafka_metadata *metadata, const char *name)
 
 /* Whether each topic to consume is there, and its partitions have leaders. */
 static bool
-is_settled(const Check *check, const struct rd_kafka_metadata *metadata)
+check_topics_are_settled(const Check					*check,
+						 const struct rd_kafka_metadata *metadata)
 {
 	for (char **name = check->config->topics; *name != NULL; name++)
 	{
@@ -72,27 +74,29 @@ is_settled(const Check *check, const struct rd_kafka_metadata *metadata)
 }
 
 static const struct rd_kafka_metadata *
-ask_metadata(Check *check)
+check_get_metadata(Check *check)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_resp_err_t				error;
 	Buf								why = {0};
 
 	do
-		error = rd_kafka_metadata(check->client, 1, NULL, &metadata, TRY_MS);
+		error = rd_kafka_metadata(check->client, 1, NULL, &metadata,
+								  CHECK_TRY_MS);
 	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
 	check->until = 0;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return metadata;
 	kafka_trouble_explain(&check->trouble, error, &why);
-	check_bad(check, "See [kafka] bootstrap.servers and the security settings.",
-			  "broker: %s", buf_str(&why));
+	check_fail(check,
+			   "See [kafka] bootstrap.servers and the security settings.",
+			   "broker: %s", buf_str(&why));
 	buf_free(&why);
 	return NULL;
 }
 
 static bool
-make_client(Check *check)
+check_open_client(Check *check)
 {
 	char			 reason[KAFKA_ERROR_MAX];
 	Buf				 files = {0};
@@ -110,7 +114,7 @@ make_client(Check *check)
 	if (check->client != NULL)
 		return true;
 	kafka_name_files(check->config, reason, &files);
-	check_bad(check, "See [kafka].", "broker: %s%s", reason, buf_str(&files));
+	check_fail(check, "See [kafka].", "broker: %s%s", reason, buf_str(&files));
 	buf_free(&files);
 	return false;
 }
@@ -121,42 +125,42 @@ check_broker(Check *check)
 	const struct rd_kafka_metadata *metadata;
 	int64_t							settle_until;
 
-	if (!make_client(check))
+	if (!check_open_client(check))
 		return NULL;
-	metadata = ask_metadata(check);
-	settle_until = now_us() + SETTLE_MS * MS_US;
-	while (metadata != NULL && !is_settled(check, metadata) &&
-		   now_us() < settle_until)
+	metadata = check_get_metadata(check);
+	settle_until = check_now() + CHECK_SETTLE_MS * MS_US;
+	while (metadata != NULL && !check_topics_are_settled(check, metadata) &&
+		   check_now() < settle_until)
 	{
 		rd_kafka_metadata_destroy(metadata);
-		usleep(PAUSE_US);
-		metadata = ask_metadata(check);
+		usleep(CHECK_PAUSE_US);
+		metadata = check_get_metadata(check);
 	}
 	if (metadata != NULL)
-		check_good("broker: %d of them, %d topics", metadata->broker_cnt,
+		check_pass("broker: %d of them, %d topics", metadata->broker_cnt,
 				   metadata->topic_cnt);
 	return metadata;
 }
 
 /* ---- topics ------------------------------------------------------------ */
 
-/* The answer to one question; what a person is told goes to *why. */
+/* One request that creates nothing; what the broker says goes to *why. */
 static rd_kafka_resp_err_t
-would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
+check_would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
 {
-	char			  reason[KAFKA_ERROR_MAX] = "";
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
-	rd_kafka_AdminOptions_t
-					   *options = rd_kafka_AdminOptions_new(check->client,
-															RD_KAFKA_ADMIN_OP_CREATETOPICS);
-	rd_kafka_event_t   *event;
-	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	size_t				count;
+	char					 reason[KAFKA_ERROR_MAX] = "";
+	rd_kafka_queue_t		*queue = rd_kafka_queue_new(check->client);
+	rd_kafka_AdminOptions_t *options;
+	rd_kafka_event_t		*event;
+	rd_kafka_resp_err_t		 error = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	size_t					 count;
 
+	options = rd_kafka_AdminOptions_new(check->client,
+										RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	(void) rd_kafka_AdminOptions_set_validate_only(options, 1, reason,
 												   sizeof(reason));
 	rd_kafka_CreateTopics(check->client, &topic, 1, options, queue);
-	event = rd_kafka_queue_poll(queue, BROKER_WAIT_MS);
+	event = rd_kafka_queue_poll(queue, COMMAND_BROKER_MS);
 	buf_clear(why);
 	if (event != NULL)
 		error = rd_kafka_event_error(event);
@@ -188,16 +192,17 @@ check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 	rd_kafka_resp_err_t error;
 
 	do
-		error = would_create(check, topic, &why);
+		error = check_would_create(check, topic, &why);
 	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
 	check->until = 0;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		check_good("topic %s: missing, will be made at start", name);
+		check_pass("topic %s: missing, will be made at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		check_good("topic %s: has just been made", name);
+		check_pass("topic %s: has just been made", name);
 	else
-		check_bad(check, "Make it by hand, or allow the relay to.",
-				  "topic %s: missing, cannot be made: %s", name, buf_str(&why));
+		check_fail(check, "Make it by hand, or allow the relay to.",
+				   "topic %s: missing, cannot be made: %s", name,
+				   buf_str(&why));
 	rd_kafka_NewTopic_destroy(topic);
 	buf_free(&why);
 }
@@ -210,7 +215,7 @@ check_find_range(Check *check, const char *topic, int partition, int64_t *first,
 
 	do
 		error = kafka_find_range(check->client, topic, partition, first, end,
-								 BROKER_WAIT_MS);
+								 COMMAND_BROKER_MS);
 	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
 	check->until = 0;
 	return error;

@@ -15,19 +15,6 @@
 #include "db/api.h"
 #include "kafka/trouble.h"
 
-/* cmd_*.c, a command each */
-ExitCode cmd_status(const Arguments *arguments, const Config *config);
-ExitCode cmd_replay(const Arguments *arguments, const Config *config);
-ExitCode cmd_rewind(const Arguments *arguments, const Config *config);
-ExitCode cmd_audit(const Arguments *arguments, const Config *config);
-ExitCode cmd_discard(const Arguments *arguments, const Config *config);
-ExitCode cmd_failed_list(const Arguments *arguments, const Config *config);
-ExitCode cmd_failed_show(const Arguments *arguments, const Config *config);
-ExitCode cmd_failed_act(const Arguments *arguments, const Config *config);
-ExitCode cmd_failed_export(const Arguments *arguments, const Config *config);
-
-/* ---- what they share ---- */
-
 /* How long a command waits for an answer of the broker. */
 #define COMMAND_BROKER_MS 8000
 

@@ -19,7 +19,7 @@
 
 /* With = + - @, also with the wide ones of East Asia. */
 static bool
-begins_formula(const char *text)
+csv_begins_formula(const char *text)
 {
 	static const char *const marks[] = {
 		"=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20",
@@ -44,7 +44,7 @@ csv_add_cell(Buf *line, const char *text)
 	{
 		bool separates = strchr(";\t\r\n|", c[0]) != NULL;
 
-		if (begins && (begins_formula(c) ||
+		if (begins && (csv_begins_formula(c) ||
 					   (c == text && strchr("\t\r\n", c[0]) != NULL)))
 			buf_add_str(line, "'");
 		buf_add_str(line, c[0] == '"' ? "\"" : "");

@@ -1,5 +1,5 @@
 /*
- * discard.c - gives up events that the broker never takes
+ * discard_event.c - gives up events that the broker never takes
  *
  * Each is a transaction of its own; one that fails does not hinder the next.
  *
@@ -8,9 +8,10 @@
 #include <stdio.h>
 
 #include "commands/command.h"
+#include "commands/commands.h"
 
 static bool
-discard(Command *command, const char *event_id, const char *reason)
+discard_event(Command *command, const char *event_id, const char *reason)
 {
 	const PgParam params[] = {{.data = event_id}, {.data = reason}};
 	PGresult	 *result = api_exec(command->pg, API_DISCARD_HELD, params);
@@ -32,8 +33,8 @@ cmd_discard(const Arguments *arguments, const Config *config)
 
 	if (command_open(&command, config))
 		for (int i = 0; i < arguments->operand_count; i++)
-			if (!discard(&command, arguments->operands[i],
-						 arguments->values[ARG_REASON]))
+			if (!discard_event(&command, arguments->operands[i],
+							   arguments->values[ARG_REASON]))
 				break;
 	code = command.code;
 	command_close(&command);

@@ -1,9 +1,9 @@
 /*
  * failed.c - failed list, show, retry, discard, handled, export
  *
- * Rows come in pages, so that a million of them need no more memory than a
- * few; each act is a transaction of its own, and one that fails does not hinder
- * the next.
+ * Rows are read in pages, so that a million of them need no more memory than a
+ * few.  Each action is a transaction of its own: one that fails does not keep
+ * the next from being carried out.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/commands.h"
 #include "commands/csv.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
@@ -35,7 +36,7 @@ typedef bool (*FailedHandler)(Command *command, const Arguments *arguments,
 /* ---- filter ------------------------------------------------------------ */
 
 static bool
-is_state(const char *state)
+failed_is_state(const char *state)
 {
 	static const char *const states[] = {"waiting", "archived", "retried",
 										 "discarded"};
@@ -50,7 +51,7 @@ is_state(const char *state)
 }
 
 static bool
-is_moment(const char *text)
+failed_is_moment(const char *text)
 {
 	int64_t us;
 
@@ -61,7 +62,7 @@ is_moment(const char *text)
 }
 
 static bool
-make_filter(const Arguments *arguments, ApiFailed *filter)
+failed_make_filter(const Arguments *arguments, ApiFailed *filter)
 {
 	*filter = (ApiFailed){
 		.id = -1,
@@ -71,12 +72,12 @@ make_filter(const Arguments *arguments, ApiFailed *filter)
 		.sqlstate = arguments->values[ARG_SQLSTATE],
 		.order = arguments->values[ARG_ORDER],
 	};
-	return (filter->state == NULL || is_state(filter->state)) &&
-		   (filter->since == NULL || is_moment(filter->since));
+	return (filter->state == NULL || failed_is_state(filter->state)) &&
+		   (filter->since == NULL || failed_is_moment(filter->since));
 }
 
 static bool
-is_id(const char *text, int64_t *id)
+failed_is_id(const char *text, int64_t *id)
 {
 	if (parse_number(text, id) && *id > 0)
 		return true;
@@ -88,8 +89,8 @@ is_id(const char *text, int64_t *id)
 
 /* The number of rows; -1 if that failed, which was said. */
 static int64_t
-for_each(Command *command, const Arguments *arguments, const ApiFailed *filter,
-		 FailedHandler handler)
+failed_for_each(Command *command, const Arguments *arguments,
+				const ApiFailed *filter, FailedHandler handler)
 {
 	int64_t count = 0;
 	int64_t after = 0;
@@ -119,7 +120,7 @@ for_each(Command *command, const Arguments *arguments, const ApiFailed *filter,
 
 /* What a producer wrote makes neither a row nor a column. */
 static void
-add_shown(Buf *to, const PGresult *page, int row, FailedColumn column)
+failed_add_shown(Buf *to, const PGresult *page, int row, FailedColumn column)
 {
 	const char *text = api_text(page, row, column);
 
@@ -129,8 +130,8 @@ add_shown(Buf *to, const PGresult *page, int row, FailedColumn column)
 }
 
 static bool
-list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
-		 const PGresult *page, int row)
+failed_list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
+				const PGresult *page, int row)
 {
 	static const FailedColumn columns[] = {
 		FAILED_ID,
@@ -149,7 +150,7 @@ list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 	{
 		if (i > 0)
 			buf_add_str(&line, "\t");
-		add_shown(&line, page, row, columns[i]);
+		failed_add_shown(&line, page, row, columns[i]);
 	}
 	good = printf("%s\n", buf_str(&line)) > 0;
 	buf_free(&line);
@@ -157,15 +158,15 @@ list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 }
 
 static bool
-show_row(Command *command UNUSED, const Arguments *arguments UNUSED,
-		 const PGresult *page, int row)
+failed_show_row(Command *command UNUSED, const Arguments *arguments UNUSED,
+				const PGresult *page, int row)
 {
 	Buf text = {0};
 
 	for (int column = 0; column < FAILED_COLUMNS; column++)
 	{
 		buf_printf(&text, "%s: ", column_names[column]);
-		add_shown(&text, page, row, (FailedColumn) column);
+		failed_add_shown(&text, page, row, (FailedColumn) column);
 		buf_add_str(&text, "\n");
 	}
 	fputs(buf_str(&text), stdout);
@@ -174,8 +175,8 @@ show_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 }
 
 static bool
-export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
-		   const PGresult *page, int row)
+failed_export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
+				  const PGresult *page, int row)
 {
 	static int64_t count;
 	Buf			   line = {0};
@@ -191,9 +192,9 @@ export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 	return good;
 }
 
-/* What was printed has to have got where it was to go. */
+/* What was failed_end_output has to have got where it was to go. */
 static ExitCode
-printed(int64_t count)
+failed_end_output(int64_t count)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return count < 0 ? EXIT_RUNTIME : EXIT_CLEAN;
@@ -202,19 +203,20 @@ printed(int64_t count)
 }
 
 static ExitCode
-print_all(const Arguments *arguments, const Config *config, const char *header,
-		  FailedHandler handler)
+failed_print_all(const Arguments *arguments, const Config *config,
+				 const char *header, FailedHandler handler)
 {
 	Command	  command;
 	ApiFailed filter;
 	ExitCode  code;
 
-	if (!make_filter(arguments, &filter))
+	if (!failed_make_filter(arguments, &filter))
 		return command_misused(arguments);
 	if (command_open(&command, config))
 	{
 		fputs(header, stdout);
-		command.code = printed(for_each(&command, arguments, &filter, handler));
+		command.code = failed_end_output(
+			failed_for_each(&command, arguments, &filter, handler));
 	}
 	code = command.code;
 	command_close(&command);
@@ -224,10 +226,11 @@ print_all(const Arguments *arguments, const Config *config, const char *header,
 ExitCode
 cmd_failed_list(const Arguments *arguments, const Config *config)
 {
-	return print_all(arguments, config,
-					 "id\tstate\ttopic\torder_id\tattempts\tfirst_failed_at\t"
-					 "next_retry_at\terror\n",
-					 list_row);
+	return failed_print_all(
+		arguments, config,
+		"id\tstate\ttopic\torder_id\tattempts\tfirst_failed_at\t"
+		"next_retry_at\terror\n",
+		failed_list_row);
 }
 
 ExitCode
@@ -239,7 +242,8 @@ cmd_failed_export(const Arguments *arguments, const Config *config)
 	for (int column = 0; column < FAILED_COLUMNS; column++)
 		csv_add_cell(&header, column_names[column]);
 	csv_end_line(&header);
-	code = print_all(arguments, config, buf_str(&header), export_row);
+	code = failed_print_all(arguments, config, buf_str(&header),
+							failed_export_row);
 	command_progress_end();
 	buf_free(&header);
 	return code;
@@ -253,14 +257,14 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 	ExitCode  code;
 	int64_t	  count;
 
-	if (!is_id(arguments->operands[0], &filter.id))
+	if (!failed_is_id(arguments->operands[0], &filter.id))
 		return command_misused(arguments);
 	if (command_open(&command, config))
 	{
-		count = for_each(&command, arguments, &filter, show_row);
+		count = failed_for_each(&command, arguments, &filter, failed_show_row);
 		if (count == 0)
 			command_say("there is no failed event %" PRId64, filter.id);
-		command.code = count == 0 ? EXIT_RUNTIME : printed(count);
+		command.code = count == 0 ? EXIT_RUNTIME : failed_end_output(count);
 	}
 	code = command.code;
 	command_close(&command);
@@ -270,7 +274,7 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 /* ---- retry, discard, handled ------------------------------------------- */
 
 static bool
-act(Command *command, const Arguments *arguments, int64_t id)
+failed_act(Command *command, const Arguments *arguments, int64_t id)
 {
 	static const struct
 	{
@@ -299,18 +303,18 @@ act(Command *command, const Arguments *arguments, int64_t id)
 
 /* Of what the filter finds, only what can be tried again is meant. */
 static bool
-act_row(Command *command, const Arguments *arguments, const PGresult *page,
-		int row)
+failed_act_row(Command *command, const Arguments *arguments,
+			   const PGresult *page, int row)
 {
 	const char *state = PQgetvalue(page, row, FAILED_STATE);
 
 	if (strcmp(state, "waiting") != 0 && strcmp(state, "archived") != 0)
 		return true;
-	return act(command, arguments, api_int(page, row, FAILED_ID));
+	return failed_act(command, arguments, api_int(page, row, FAILED_ID));
 }
 
 static bool
-check_act(const Arguments *arguments, ApiFailed *filter)
+failed_check_act(const Arguments *arguments, ApiFailed *filter)
 {
 	static const ArgumentId texts[] = {ARG_REASON, ARG_NOTE};
 	bool					filtered = arguments->values[ARG_STATE] != NULL ||
@@ -330,14 +334,14 @@ check_act(const Arguments *arguments, ApiFailed *filter)
 			return false;
 		}
 	for (int i = 0; i < arguments->operand_count; i++)
-		if (!is_id(arguments->operands[i], &id))
+		if (!failed_is_id(arguments->operands[i], &id))
 			return false;
 	if (filtered != (arguments->operand_count == 0))
 	{
 		command_say("either ids or a filter are needed");
 		return false;
 	}
-	return make_filter(arguments, filter);
+	return failed_make_filter(arguments, filter);
 }
 
 ExitCode
@@ -348,19 +352,19 @@ cmd_failed_act(const Arguments *arguments, const Config *config)
 	ExitCode  code;
 	int64_t	  id;
 
-	if (!check_act(arguments, &filter))
+	if (!failed_check_act(arguments, &filter))
 		return command_misused(arguments);
 	if (!command_open(&command, config))
 		;
 	else if (arguments->operand_count == 0)
 	{
-		if (for_each(&command, arguments, &filter, act_row) < 0)
+		if (failed_for_each(&command, arguments, &filter, failed_act_row) < 0)
 			command.code = EXIT_RUNTIME;
 	}
 	else
 		for (int i = 0; i < arguments->operand_count; i++)
 			if (parse_number(arguments->operands[i], &id) &&
-				!act(&command, arguments, id))
+				!failed_act(&command, arguments, id))
 				break;
 	code = command.code;
 	command_close(&command);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/commands.h"
 #include "db/api_command.h"
 
 #define PAGE_ROWS 5000
@@ -29,7 +30,7 @@ typedef struct Replay
 
 /* Keeps the earlier, or the later, of two moments as UTC text. */
 static void
-keep_moment(char **kept, const char *text, bool later)
+replay_extend(char **kept, const char *text, bool later)
 {
 	int order = *kept != NULL ? strcmp(text, *kept) : 0;
 
@@ -63,8 +64,8 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 		if (replay->events == 0)
 			replay->first_seq = api_int(page, 0, 1);
 		replay->last_seq = api_int(page, 0, 2);
-		keep_moment(&replay->first_at, PQgetvalue(page, 0, 3), false);
-		keep_moment(&replay->last_at, PQgetvalue(page, 0, 4), true);
+		replay_extend(&replay->first_at, PQgetvalue(page, 0, 3), false);
+		replay_extend(&replay->last_at, PQgetvalue(page, 0, 4), true);
 		replay->events += *events;
 		command_progress("events", replay->events);
 	}
@@ -74,7 +75,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 
 /* What --from asks for may be gone. */
 static bool
-find_range(Command *command, Replay *replay)
+replay_find_range(Command *command, Replay *replay)
 {
 	PGresult *range = command_checked(api_exec(command->pg, API_OUTBOX_RANGE,
 											   NULL),
@@ -102,7 +103,7 @@ replay_all(Command *command, Replay *replay)
 {
 	int64_t events = 1;
 
-	if (!find_range(command, replay))
+	if (!replay_find_range(command, replay))
 		return EXIT_RUNTIME;
 	while (events > 0)
 		if (!replay_page(command, replay, &events))
@@ -120,7 +121,7 @@ replay_all(Command *command, Replay *replay)
 }
 
 static bool
-set_filter(const Arguments *arguments, ApiReplay *filter)
+replay_set_filter(const Arguments *arguments, ApiReplay *filter)
 {
 	const char *to_text = arguments->values[ARG_TO];
 	Point		from;
@@ -154,7 +155,7 @@ cmd_replay(const Arguments *arguments, const Config *config)
 	Command	 command;
 	ExitCode code;
 
-	if (!set_filter(arguments, &replay.filter))
+	if (!replay_set_filter(arguments, &replay.filter))
 		return command_misused(arguments);
 	if (command_open(&command, config))
 		command.code = replay_all(&command, &replay);

@@ -14,13 +14,15 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/commands.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
 /* ---- who consumes ------------------------------------------------------ */
 
 static bool
-member_reads(const rd_kafka_MemberDescription_t *member, const char *topic)
+rewind_member_reads(const rd_kafka_MemberDescription_t *member,
+					const char						   *topic)
 {
 	const rd_kafka_MemberAssignment_t
 		*assignment = rd_kafka_MemberDescription_assignment(member);
@@ -36,8 +38,8 @@ member_reads(const rd_kafka_MemberDescription_t *member, const char *topic)
 }
 
 static bool
-group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
-			  const char								*topic)
+rewind_group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
+					 const char								   *topic)
 {
 	size_t members = rd_kafka_ConsumerGroupDescription_member_count(group);
 	rd_kafka_consumer_group_state_t
@@ -50,7 +52,7 @@ group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
 
 		/* while the group shares out, nobody knows who gets what */
 		if (state == RD_KAFKA_CONSUMER_GROUP_STATE_STABLE &&
-			!member_reads(member, topic))
+			!rewind_member_reads(member, topic))
 			continue;
 		command_say("relay \"%s\" at %s consumes topic \"%s\", or is about "
 					"to: stop it first; after a kill the group forgets it in "
@@ -63,7 +65,7 @@ group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
 }
 
 static bool
-nobody_consumes(Command *command, rd_kafka_t *client, const char *topic)
+rewind_topic_is_free(Command *command, rd_kafka_t *client, const char *topic)
 {
 	const char		 *group = command_group(command);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
@@ -83,7 +85,7 @@ nobody_consumes(Command *command, rd_kafka_t *client, const char *topic)
 		groups = rd_kafka_DescribeConsumerGroups_result_groups(
 			rd_kafka_event_DescribeConsumerGroups_result(event), &count);
 		Assert(count == 1);
-		is_free = group_is_free(groups[0], topic);
+		is_free = rewind_group_is_free(groups[0], topic);
 	}
 	if (event != NULL)
 		rd_kafka_event_destroy(event);
@@ -95,7 +97,7 @@ nobody_consumes(Command *command, rd_kafka_t *client, const char *topic)
 
 /* Between what the partition has and what will come. */
 static rd_kafka_resp_err_t
-clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
+rewind_clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
 {
 	int64_t				first;
 	int64_t				end;
@@ -110,8 +112,9 @@ clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
 }
 
 static bool
-find_targets(rd_kafka_t *client, const struct rd_kafka_metadata_topic *topic,
-			 const Point *to, ApiBatch *targets)
+rewind_find_targets(rd_kafka_t							 *client,
+					const struct rd_kafka_metadata_topic *topic,
+					const Point *to, ApiBatch *targets)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
 		topic->partition_cnt);
@@ -126,7 +129,7 @@ find_targets(rd_kafka_t *client, const struct rd_kafka_metadata_topic *topic,
 	api_batch_begin(targets);
 	for (int i = 0; error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
 	{
-		error = clamp(client, &list->elems[i]);
+		error = rewind_clamp(client, &list->elems[i]);
 		api_batch_add(targets,
 					  &(ApiMessage){
 						  .topic = {topic->topic, strlen(topic->topic)},
@@ -144,7 +147,8 @@ find_targets(rd_kafka_t *client, const struct rd_kafka_metadata_topic *topic,
 /* ---- the command ------------------------------------------------------- */
 
 static bool
-move(Command *command, const char *topic, ApiBatch *targets, const char *why)
+rewind_move(Command *command, const char *topic, ApiBatch *targets,
+			const char *why)
 {
 	int64_t	  sum = 0;
 	PGresult *moved = command_checked(api_exec_rewind(command->pg, topic,
@@ -190,9 +194,9 @@ rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
 		found = command_topic(metadata, topic);
 	if (metadata != NULL && found == NULL)
 		command_say("there is no topic \"%s\"", topic);
-	good = found != NULL && nobody_consumes(command, client, topic) &&
-		   find_targets(client, found, to, &targets) &&
-		   move(command, topic, &targets, why);
+	good = found != NULL && rewind_topic_is_free(command, client, topic) &&
+		   rewind_find_targets(client, found, to, &targets) &&
+		   rewind_move(command, topic, &targets, why);
 	if (metadata != NULL)
 		rd_kafka_metadata_destroy(metadata);
 	api_batch_free(&targets);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/commands.h"
 #include "common/json.h"
 #include "common/safe_text.h"
 #include "kafka/witness.h"
@@ -25,10 +26,11 @@ typedef struct Status
 	Buf			body;	  /* of what is printed */
 } Status;
 
-static void problem(Status *status, const char *format, ...) PRINTF_LIKE(2, 3);
+static void status_add_problem(Status *status, const char *format, ...)
+	PRINTF_LIKE(2, 3);
 
 static void
-problem(Status *status, const char *format, ...)
+status_add_problem(Status *status, const char *format, ...)
 {
 	Buf		line = {0};
 	va_list args;
@@ -53,7 +55,8 @@ problem(Status *status, const char *format, ...)
 
 /* json: the value in JSON; plain: as it is shown, NULL for none. */
 static void
-field(Status *status, const char *name, const char *json, const char *plain)
+status_add_field(Status *status, const char *name, const char *json,
+				 const char *plain)
 {
 	if (status->json)
 		buf_printf(&status->body, ",\"%s\":%s", name,
@@ -68,33 +71,33 @@ field(Status *status, const char *name, const char *json, const char *plain)
 }
 
 static void
-text_field(Status *status, const char *name, const char *text)
+status_add_text(Status *status, const char *name, const char *text)
 {
 	Buf json = {0};
 
 	json_string(&json, text);
-	field(status, name, buf_str(&json), text);
+	status_add_field(status, name, buf_str(&json), text);
 	buf_free(&json);
 }
 
 /* ---- what the database knows ------------------------------------------- */
 
 static void
-add_versions(Status *status)
+status_add_versions(Status *status)
 {
 	const ApiHello *hello = &status->command.hello;
 	NumberText		memory;
 	const char	   *api = api_number(&memory, hello->relay_api).data;
 
-	text_field(status, "relay_version", PGSTOCK_VERSION);
-	text_field(status, "extension_version", hello->extension_version);
-	field(status, "relay_api", api, api);
-	text_field(status, "database", hello->database);
-	text_field(status, "inbox_group", command_group(&status->command));
+	status_add_text(status, "relay_version", PGSTOCK_VERSION);
+	status_add_text(status, "extension_version", hello->extension_version);
+	status_add_field(status, "relay_api", api, api);
+	status_add_text(status, "database", hello->database);
+	status_add_text(status, "inbox_group", command_group(&status->command));
 }
 
 static bool
-add_database(Status *status)
+status_add_database(Status *status)
 {
 	PGresult *rows = command_checked(api_exec(status->command.pg, API_STATUS,
 											  NULL),
@@ -107,17 +110,17 @@ add_database(Status *status)
 		const char *name = api_text(rows, row, 0);
 		const char *plain = api_text(rows, row, 2);
 
-		field(status, name, api_text(rows, row, 1), plain);
+		status_add_field(status, name, api_text(rows, row, 1), plain);
 		if (strcmp(name, "leader") == 0 && plain == NULL)
-			problem(status, "no relay leads the outbox");
+			status_add_problem(status, "no relay leads the outbox");
 		if (strcmp(name, "position_trouble") == 0 && plain != NULL)
-			problem(status,
-					"the outbox position belongs to another history: %s",
-					plain);
+			status_add_problem(
+				status, "the outbox position belongs to another history: %s",
+				plain);
 		if (strcmp(name, "held_trouble") == 0 && plain != NULL)
-			problem(status, "topics are held back: %s", plain);
+			status_add_problem(status, "topics are held back: %s", plain);
 		if (strcmp(name, "upkeep_trouble") == 0 && plain != NULL)
-			problem(status, "upkeep fails: %s", plain);
+			status_add_problem(status, "upkeep fails: %s", plain);
 	}
 	PQclear(rows);
 	return true;
@@ -126,7 +129,7 @@ add_database(Status *status)
 /* ---- what the broker knows --------------------------------------------- */
 
 static const struct rd_kafka_metadata *
-find_broker(Status *status)
+status_open_broker(Status *status)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 
@@ -134,12 +137,12 @@ find_broker(Status *status)
 	if (status->client != NULL)
 		metadata = command_metadata(status->client, NULL);
 	if (metadata == NULL)
-		problem(status, "the broker does not answer");
+		status_add_problem(status, "the broker does not answer");
 	return metadata;
 }
 
 static void
-add_missing(Status *status, const struct rd_kafka_metadata *metadata)
+status_add_missing(Status *status, const struct rd_kafka_metadata *metadata)
 {
 	Buf list = {0};
 
@@ -153,7 +156,8 @@ add_missing(Status *status, const struct rd_kafka_metadata *metadata)
 			json_string(&list, *topic);
 		else
 			buf_add_str(&list, *topic);
-		problem(status, "topic \"%s\" of [inbox] does not exist", *topic);
+		status_add_problem(status, "topic \"%s\" of [inbox] does not exist",
+						   *topic);
 	}
 	if (status->json)
 		buf_printf(&status->body, ",\"missing_topics\":[%s]", buf_str(&list));
@@ -164,8 +168,9 @@ add_missing(Status *status, const struct rd_kafka_metadata *metadata)
 
 /* -1: nobody knows. */
 static int64_t
-end_of(const Status *status, const struct rd_kafka_metadata *metadata,
-	   const char *topic, int32_t partition)
+status_end_offset(const Status					 *status,
+				  const struct rd_kafka_metadata *metadata, const char *topic,
+				  int32_t partition)
 {
 	int64_t end;
 
@@ -187,14 +192,16 @@ typedef struct Place
 } Place;
 
 static void
-add_place(Status *status, const Place *place, bool first)
+status_add_place(Status *status, const Place *place, bool first)
 {
 	if (place->end >= 0 && place->end < place->next)
-		problem(status,
-				"partition %s/%d ends at %" PRId64 ", and was read up to "
-				"%" PRId64 ": it was made anew, or lost its end; a relay that "
-				"consumes it reads it from its start",
-				place->topic, place->id, place->end, place->next);
+		status_add_problem(status,
+						   "partition %s/%d ends at %" PRId64
+						   ", and was read up to "
+						   "%" PRId64
+						   ": it was made anew, or lost its end; a relay that "
+						   "consumes it reads it from its start",
+						   place->topic, place->id, place->end, place->next);
 	if (!status->json)
 	{
 		buf_printf(&status->body, "consumed %s/%d: %" PRId64, place->topic,
@@ -222,7 +229,7 @@ add_place(Status *status, const Place *place, bool first)
 /* Where no message follows there is no lag, though the end be further on: marks
  * of transactions have offsets too. */
 static void
-measure_lags(const Status *status, Place *places, size_t count)
+status_measure_lags(const Status *status, Place *places, size_t count)
 {
 	const atomic_bool stop = false;
 	Witness			 *nexts = xcalloc(count + 1, sizeof(Witness));
@@ -248,7 +255,7 @@ measure_lags(const Status *status, Place *places, size_t count)
 }
 
 static bool
-add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
+status_add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 {
 	PGresult *offsets = command_checked(api_exec_offsets(status->command.pg,
 														 NULL),
@@ -268,14 +275,15 @@ add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 		place->topic = PQgetvalue(offsets, row, 0);
 		place->id = (int32_t) api_int(offsets, row, 1);
 		place->next = api_int(offsets, row, 2);
-		place->end = end_of(status, metadata, place->topic, place->id);
+		place->end = status_end_offset(status, metadata, place->topic,
+									   place->id);
 		count++;
 	}
-	measure_lags(status, places, count);
+	status_measure_lags(status, places, count);
 	if (status->json)
 		buf_add_str(&status->body, ",\"consumers\":[");
 	for (size_t i = 0; i < count; i++)
-		add_place(status, &places[i], i == 0);
+		status_add_place(status, &places[i], i == 0);
 	if (status->json)
 		buf_add_str(&status->body, "]");
 	free(places);
@@ -286,26 +294,26 @@ add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 /* ---- the command ------------------------------------------------------- */
 
 static bool
-collect(Status *status)
+status_collect(Status *status)
 {
 	const struct rd_kafka_metadata *metadata;
 	bool							good;
 
-	add_versions(status);
-	if (!add_database(status))
+	status_add_versions(status);
+	if (!status_add_database(status))
 		return false;
-	metadata = find_broker(status);
-	field(status, "broker", metadata != NULL ? "true" : "false",
-		  metadata != NULL ? "answers" : "away");
-	add_missing(status, metadata);
-	good = add_consumers(status, metadata);
+	metadata = status_open_broker(status);
+	status_add_field(status, "broker", metadata != NULL ? "true" : "false",
+					 metadata != NULL ? "answers" : "away");
+	status_add_missing(status, metadata);
+	good = status_add_consumers(status, metadata);
 	if (metadata != NULL)
 		rd_kafka_metadata_destroy(metadata);
 	return good;
 }
 
 static void
-print(Status *status)
+status_print(Status *status)
 {
 	const char *word = status->problems.len == 0 ? "ok" : "failing";
 
@@ -325,8 +333,8 @@ cmd_status(const Arguments *arguments, const Config *config)
 
 	if (command_open(&status.command, config))
 	{
-		if (collect(&status))
-			print(&status);
+		if (status_collect(&status))
+			status_print(&status);
 		else
 			status.command.code = EXIT_RUNTIME;
 	}

@@ -95,7 +95,8 @@ what_does_not_pass_makes_careful_for_a_while(void **state UNUSED)
 	fetch(10);
 	fail_apply(SQL_TRANSIENT);
 	failing_since = now;
-	assert_false(inbox_applies_one_by_one(&core, now)); /* the error may be transient */
+	assert_false(
+		inbox_applies_one_by_one(&core, now)); /* the error may be transient */
 	while (!inbox_applies_one_by_one(&core, now))
 		fail_apply(SQL_TRANSIENT);
 	assert_true(now - failing_since >= INBOX_PATIENCE_US);

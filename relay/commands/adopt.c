@@ -1,0 +1,34 @@
+/*
+ * adopt.c - after a restore: publish from this database
+ *
+ * Without --execute it only prints what would be published.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <stdio.h>
+
+#include "commands/check_parts.h"
+#include "commands/commands.h"
+#include "common/safe_text.h"
+
+ExitCode
+cmd_adopt(const Arguments *arguments, const Config *config)
+{
+	bool		  execute = arguments->values[ARG_EXECUTE] != NULL;
+	const PgParam params[] = {{.data = execute ? "t" : "f"}};
+	Check		  check = {.config = config};
+	PGresult	 *result = NULL;
+
+	if (check_database(&check) && check_extension(&check))
+		result = check_call(&check, API_ADOPT, params, "adopt",
+							"See the server's log.");
+	for (int row = 0; result != NULL && row < PQntuples(result); row++)
+		safe_line(stdout, "%s: %s", PQgetvalue(result, row, 0),
+				  PQgetvalue(result, row, 1));
+	if (result != NULL)
+		puts(execute ? "adopted: the relay goes on from here"
+					 : "nothing was changed: --execute makes it so");
+	PQclear(result);
+	PQfinish(check.pg);
+	return check.code;
+}

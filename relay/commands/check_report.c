@@ -1,0 +1,55 @@
+/*
+ * check_report.c - the lines that "check" prints
+ *
+ * One line for each thing that has to be right: "ok" or "FAIL", what it is, and
+ * under a FAIL what to do.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "commands/check_parts.h"
+
+#include <stdlib.h>
+
+#include "common/safe_text.h"
+
+void
+check_pass(const char *format, ...)
+{
+	Buf		line = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vline(&line, format, args);
+	va_end(args);
+	safe_line(stdout, "ok    %s", buf_str(&line));
+	buf_free(&line);
+}
+
+void
+check_fail(Check *check, const char *todo, const char *format, ...)
+{
+	Buf		line = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vline(&line, format, args);
+	va_end(args);
+	safe_line(stdout, "FAIL  %s", buf_str(&line));
+	safe_line(stdout, "      %s", todo);
+	buf_free(&line);
+	if (check->code == EXIT_CLEAN)
+		check->code = EXIT_RUNTIME;
+}
+
+PGresult *
+check_call(Check *check, ApiCall call, const PgParam *params, const char *what,
+		   const char *todo)
+{
+	PGresult *result = api_exec(check->pg, call, params);
+	char	 *text = api_failure(&result);
+
+	if (text != NULL)
+		check_fail(check, todo, "%s: %s", what, text);
+	free(text);
+	return result;
+}
