@@ -7,7 +7,7 @@
 #define PGSTOCK_DAEMON_H
 
 #include "common/exit_code.h"
-#include "config/config.h"
+#include "config/load.h"
 
 /* Runs until it is told to stop or cannot go on. */
 ExitCode relay_run(const ConfigOverrides *from);

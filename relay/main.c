@@ -9,6 +9,7 @@
 
 #include "commands/commands.h"
 #include "common/safe_text.h"
+#include "config/load.h"
 #include "daemon.h"
 
 static ExitCode

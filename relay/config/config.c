@@ -1,5 +1,5 @@
 /*
- * config.c - the relay's configuration: its values, from file and command line
+ * config.c - the relay's configuration: its values
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -8,47 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/check.h"
 #include "config/options.h"
-
-#define BROKERS "bootstrap.servers"
-
-static bool
-config_override(Config *config, const ConfigOverrides *from, Buf *error)
-{
-	if (from->postgres != NULL)
-	{
-		if (config_conninfo_holds_password(from->postgres))
-		{
-			buf_add_str(error, "--postgres holds a password, which "
-							   "every user of this machine can read: use the "
-							   "configuration file, PGPASSFILE or PGPASSWORD");
-			return false;
-		}
-		secret_free(config->conninfo);
-		config->conninfo = xstrdup(from->postgres);
-	}
-	return from->kafka == NULL ||
-		   config_table_set_property(&relay_options, config, BROKERS,
-									 from->kafka, error);
-}
-
-Config *
-config_load(const ConfigOverrides *from, Buf *error)
-{
-	Config *config = xcalloc(1, sizeof(Config));
-	bool	good;
-
-	config_table_init(&relay_options, config);
-	good = from->path == NULL ||
-		   config_table_read(&relay_options, config, from->path, error);
-	if (good && config_override(config, from, error) &&
-		config_check(config, from->offline, error))
-		return config;
-	buf_str(error);
-	config_free(config);
-	return NULL;
-}
 
 void
 config_free(Config *config)

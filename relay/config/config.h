@@ -1,8 +1,8 @@
 /*
- * config.h - the relay's configuration: its values, from file and command line
+ * config.h - the relay's configuration: its values
  *
- * The options and their limits are in options.c; what must hold for several of
- * them together is in check.c.
+ * The options and their limits are in options.c; load.c reads the file and the
+ * command line.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -78,18 +78,7 @@ typedef struct Config
 	bool	webhook_allow_http;
 } Config;
 
-/* The command line: its options take the place of the file's. */
-typedef struct ConfigOverrides
-{
-	const char *path;	  /* the file, or NULL */
-	const char *postgres; /* conninfo, or NULL */
-	const char *kafka;	  /* bootstrap.servers, or NULL */
-	bool		offline;  /* the command needs no broker: none need be named */
-} ConfigOverrides;
-
-/* NULL and one sentence in *error if anything is wrong. */
-Config *config_load(const ConfigOverrides *from, Buf *error) MUST_CHECK;
-void	config_free(Config *config);
+void config_free(Config *config);
 
 /*
  * Takes over from fresh what may change while running.  The names of options

@@ -21,7 +21,7 @@
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "common/spelling.h"
-#include "config/config.h"
+#include "config/load.h"
 #include "config/metric_table.h"
 #include "config/options.h"
 #include "db/api.h"

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/load.h"
 #include "kafka/consumer.h"
 #include "kafka/producer.h"
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "config/config.h"
+#include "config/load.h"
 #include "config/options.h"
 #include "kafka/record.h"
 
