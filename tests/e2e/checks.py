@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What a consumer may rely on, held against what it has read."""
+"""Properties that a consumer may rely on, checked on the records read."""
 
 import time
 from bisect import bisect_left
@@ -8,11 +8,12 @@ from collections import Counter, defaultdict
 from process import NotReached
 
 POSITION_MS = 200                   # how often the relay stores its position
-SLACK_MS = 1000                     # two busy cores: acknowledgements dawdle
+SLACK_MS = 1000                     # two busy cores: acknowledgements are late
 
 
 def first_occurrences(records):
-    """Each event once, where it came first; in the order of each partition."""
+    """Each event once, at its first occurrence; in the order of each
+    partition."""
     seen = set()
     first = []
     for record in records:
@@ -24,7 +25,7 @@ def first_occurrences(records):
 
 
 def duplicates(records):
-    """How many records say again what was said before."""
+    """The number of records that repeat an earlier event."""
     return len(records) - len(first_occurrences(records))
 
 
@@ -34,8 +35,8 @@ def of_type(records, event_type):
 
 
 def wait_complete(db, tail, timeout=60):
-    """Read until every event that the outbox holds now is there; if one does
-    not come, say which, and where the relay stands."""
+    """Read until every event that the outbox holds now is read; on failure,
+    report the missing events and the relay's position."""
     missing = {str(event) for (event,) in
                db.sql("SELECT event_id FROM stock_outbox")}
     read = 0
@@ -69,7 +70,7 @@ def check_order(records):
 
 
 def check_complete(db, records):
-    """Kafka holds each event of the outbox, and nothing that is not there."""
+    """Kafka holds each event of the outbox, and no other."""
     written = {str(event) for (event,) in
                db.sql("SELECT event_id FROM stock_outbox")}
     read = {record.header("ce_id") for record in records}
@@ -78,24 +79,24 @@ def check_complete(db, records):
 
 
 def stored_at_ms(db):
-    """When the position that a restart goes back to was stored."""
+    """When the position that a restart resumes from was stored."""
     return db.value("SELECT floor(extract(epoch FROM stored_at) * 1000)::float8"
                     " FROM pgstock_internal.relay_position")
 
 
 class Kills:
-    """When something was killed, and from where the relay then goes on. A
-    repeat is excused by a kill if the event was first appended between that
-    kill's last position write (less the slack) and the kill."""
+    """The time of each kill, and the position from which the relay then
+    resumes. A kill excuses a repeat if the event was first appended between
+    that kill's last position write (less the slack) and the kill."""
 
     def __init__(self, db):
         self.db = db
         self.times = []
-        self.ages = []              # of the positions, each at its kill
-        self.back = 0               # what was killed last is there again
+        self.ages = []              # of the position, at each kill
+        self.back = 0               # when the last victim was up again
 
     def kill(self, action):
-        """Do it; the position is read once the database can be asked."""
+        """Run the action; read the position once the database answers."""
         killed = time.time() * 1000
         action()
         stored = stored_at_ms(self.db)
@@ -104,17 +105,17 @@ class Kills:
         self.back = time.time() * 1000
 
     def check(self, records):
-        """For a relay that streamed until each kill, since the one before."""
+        """For a relay that streamed before each kill, since the one before."""
         for age in self.ages:
             assert age < POSITION_MS + SLACK_MS, (
                 f"no position for {age} ms before a kill")
         self.check_repeats(records)
 
     def check_repeats(self, records, flight_ms=0):
-        """The topic's timestamps must be the broker's (LogAppendTime). What
-        was in flight at a kill may be appended that long after the broker has
-        appended anything again: by a relay that lives and has not found it
-        yet, or out of the socket of one that is dead."""
+        """The topic's timestamps must be the broker's (LogAppendTime). Records
+        in flight at a kill may be appended that long after the broker has
+        appended anything again: by a relay that lives and has not noticed yet,
+        or out of the socket of a dead one."""
         first_at = {r.header("ce_id"): r.timestamp_ms
                     for r in first_occurrences(records)}
         appended = sorted(r.timestamp_ms for r in records)
@@ -139,8 +140,8 @@ class Kills:
 
 
 def check_all(db, tail):
-    """Partitions arrive one after another: what one test waits for may be
-    there before the rest is."""
+    """Partitions are read one after another: the record that a test waits for
+    may arrive before the rest."""
     wait_complete(db, tail)
     records = tail.read_to_end()
     check_complete(db, records)
@@ -149,7 +150,7 @@ def check_all(db, tail):
 
 
 def inbox_results(db, **where):
-    """How many incoming messages ended how."""
+    """{result: number of incoming messages}"""
     condition = " AND ".join(f"{name} = %s" for name in where) or "true"
     return Counter(dict(db.sql(
         f"SELECT result, count(*) FROM stock_inbox WHERE {condition}"

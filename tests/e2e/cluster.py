@@ -43,7 +43,7 @@ def need(variable):
 
 class Postgres(Server):
     """One private cluster. Superuser postgres, trusted on loopback only;
-    members of the role needs_password must give theirs."""
+    members of the role needs_password must give a password."""
 
     pdeathsig = "QUIT"              # immediate shutdown, backends too
     environment = None              # more of it than ours
@@ -109,7 +109,7 @@ class Postgres(Server):
             self.wait_end(60)
 
     def kill9(self):
-        """Kill the postmaster; its children see it and end by themselves."""
+        """Kill the postmaster; its children notice and exit by themselves."""
         children = children_of(self.pid)
         super().kill9()
         wait_until(lambda: not any(map(pid_alive, children)), 30,
@@ -215,15 +215,15 @@ class Database:
             f'DROP DATABASE "{self.name}" WITH (FORCE)')
 
     def drift(self):
-        """What verify_stock() finds wrong: nothing, where all is well."""
+        """The differences that verify_stock() finds: none, if all is well."""
         return self.sql("SELECT * FROM verify_stock()")
 
 
 class Kafka(Server):
     """One KRaft node, broker and controller in one JVM.
 
-    Two listeners: `brokers` straight, `proxied_brokers` through `proxy`,
-    whose address the broker advertises there, so that clients stay on it.
+    Two listeners: `brokers` directly, `proxied_brokers` through `proxy`, whose
+    address the broker advertises there, so that clients stay on it.
     """
 
     def __init__(self, directory, detach=False, proxied=True, settings="",
@@ -308,7 +308,7 @@ broker.heartbeat.interval.ms=500
 
     @cached_property
     def admin(self):
-        """One client for good: its requests die with it."""
+        """One client for all requests: its requests die with it."""
         return AdminClient({"bootstrap.servers": self.brokers, "log_level": 0,
                             "reconnect.backoff.max.ms": 200})
 
@@ -334,7 +334,7 @@ broker.heartbeat.interval.ms=500
                        f"topics {names} are still there")
 
     def add_partitions(self, name, count):
-        """Until it has so many."""
+        """Wait until the topic has so many."""
         for future in self.admin.create_partitions(
                 [NewPartitions(name, count)]).values():
             future.result(30)
@@ -351,7 +351,7 @@ broker.heartbeat.interval.ms=500
         return {entry.name: entry.value for entry in future.result(30).values()}
 
     def acl(self, *args):
-        """What kafka-acls.sh does."""
+        """The equivalent of kafka-acls.sh."""
         run_tool(self.java("org.apache.kafka.tools.AclCommand",
                            "--bootstrap-server", self.brokers, *args))
 
@@ -371,16 +371,17 @@ broker.heartbeat.interval.ms=500
         return producer(self.brokers, **config)
 
     def tail(self, *topics, lines=25):
-        """A reader of these topics from their start; of the log without."""
+        """A reader of these topics from their start; of the log without
+        topics."""
         return Tail(self.brokers, topics) if topics else super().tail(lines)
 
     def ends(self, *topics):
-        """{(topic, partition): the offset that comes next}"""
+        """{(topic, partition): the next offset}"""
         with self.tail(*topics) as tail:
             return tail.ends()
 
     def count(self, topic):
-        """How many records a topic has been given."""
+        """The number of records of a topic."""
         return sum(self.ends(topic).values())
 
     def consume(self, *topics):
@@ -444,7 +445,7 @@ class Relay(Server):
         return self.wait_end(timeout)
 
     def get(self, path):
-        """(status, body) of one HTTP request; status 0: nobody answers."""
+        """(status, body) of one HTTP request; status 0: no server answers."""
         conn = http.client.HTTPConnection(HOST, self.port, timeout=5)
         try:
             conn.request("GET", path)

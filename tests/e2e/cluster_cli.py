@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""dev/cluster: the test cluster's servers, detached, for a person to use.
+"""dev/cluster: the test cluster's servers, detached, for interactive use.
 
-A start that fails half-way ends what it has started. Stopping needs no
-state but the pid files: a part that has gone already is no error.
+A start that fails half-way stops the servers that it has started. Stopping
+needs no state but the pid files: a server that has exited already is no error.
 """
 
 import os

@@ -2,8 +2,8 @@
 """Servers for the session; a database, topics and relays for each test.
 
 With pytest -n N --dist loadgroup, N sessions run beside each other, each with
-servers and a directory of its own.  A test goes to whichever has nothing to
-do; a file whose tests share a server of their own stays together.
+servers and a directory of its own.  A test runs in the first free one; the
+tests of a file that share a server stay together.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Let the fixtures see how their test ended."""
+    """Pass the result of a test to its fixtures."""
     report = (yield).get_result()
     setattr(item, f"report_{report.when}", report)
 
@@ -67,7 +67,7 @@ def session_kafka(run):
 
 @pytest.fixture
 def kafka(session_kafka):
-    """The broker, with the topics of the contract and nothing in them."""
+    """The broker, with the empty topics of the contract."""
     session_kafka.proxy.restore()
     vars(session_kafka.proxy).pop("serve", None)    # a test's own
     session_kafka.delete_topics(*session_kafka.topics())
@@ -77,7 +77,8 @@ def kafka(session_kafka):
 
 @pytest.fixture
 def db(pg):
-    """A database of one's own; whatever a test does, its ledger must hold."""
+    """A database for one test; whatever the test does, its ledger must add
+    up."""
     database = pg.create_database(f"t{next(serial)}")
     yield database
     drift = database.drift()
@@ -87,7 +88,7 @@ def db(pg):
 
 @pytest.fixture
 def relays(run, request):
-    """Makes relays; ends them after the test and shows their logs if it
+    """Makes relays; ends them after the test and prints their logs if it
     failed."""
     made = []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""For a proxy: reads Kafka's requests, and can keep one on its way.
+"""For a proxy: reads Kafka's requests, and can hold one back.
 
 A frame is its length, then the request's number and version and the
 correlation id that its answer will carry (Kafka's request header v1).
@@ -52,8 +52,8 @@ class Link:
                    ANSWER_S, "the broker answers", step=0.001)
 
     def reset(self):
-        """The client learns that the connection is gone; the broker does not:
-        what was sent may still come to it."""
+        """The client learns that the connection is closed; the broker does
+        not: bytes that were sent may still reach it."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                struct.pack("ii", 1, 0))
         self.client.shutdown(socket.SHUT_RD)    # wakes who reads from it
@@ -75,8 +75,8 @@ def read_frame(source):
 
 
 class Frames:
-    """Each request goes to `on_request(link, request)`, which sends it on or
-    does not; who waits in there holds up its connection alone. `serve` is for
+    """Each request goes to `on_request(link, request)`, which forwards it or
+    does not; if it waits, only its own connection waits. `serve` is for
     Proxy.serve."""
 
     def __init__(self, on_request):

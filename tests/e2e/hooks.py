@@ -27,7 +27,8 @@ def documented(function):
 
 
 class Authority:
-    """Certificates for 127.0.0.1 that only those trust who know `path`."""
+    """Certificates for 127.0.0.1 that only clients with the file `path`
+    trust."""
 
     def __init__(self, directory):
         os.makedirs(directory)
@@ -64,7 +65,7 @@ class Authority:
 
 
 class Request:
-    """What came: path, headers and body, and when."""
+    """A received request: path, headers, body and time."""
 
     def __init__(self, path, headers, body):
         self.path = path
@@ -81,13 +82,13 @@ class Request:
         return self.json["alerts"]
 
     def is_signed(self, secret):
-        """As docs/operations.md tells a receiver to look."""
+        """The check that docs/operations.md gives to a receiver."""
         return documented("is_ours")(self.headers, self.body, secret)
 
 
 class Hook:
-    """The server. `answer` is (status, body) of each answer; while `silent`
-    is set it answers nobody."""
+    """The server. `answer` is (status, body) of each answer; while `silent` is
+    set it answers no request."""
 
     def __init__(self, certificate=None, host="127.0.0.1"):
         self.lock = PortLock()

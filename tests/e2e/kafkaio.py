@@ -43,8 +43,8 @@ class Record:
 
     @property
     def place_id(self):
-        """The id of a record without one: its place, and its fingerprint
-        (docs/relay-protocol.md)."""
+        """The id of a record without one of its own: its offset and
+        fingerprint (docs/relay-protocol.md)."""
         packed = b"".join(with_length(name.encode(), ">H")
                           + with_length(value) for name, value in self.headers)
         crc = crc32c(b"".join(map(with_length, (
@@ -73,8 +73,8 @@ def crc32c(data):
 def headers_of(message):
     """The headers of a message, in order.
 
-    confluent-kafka 1.7.0 hands out None for a null value without counting
-    the reference; enough of them abort the interpreter, so count it here.
+    confluent-kafka 1.7.0 returns None for a null value without counting the
+    reference; enough of them abort the interpreter, so count it here.
     """
     headers = tuple(message.headers() or ())
     for _, value in headers:
@@ -84,7 +84,7 @@ def headers_of(message):
 
 
 class Tail:
-    """A reader that keeps all it has read, from the start of its topics."""
+    """A reader that keeps every record, from the start of its topics."""
 
     def __init__(self, brokers, topics):
         self.topics = topics
@@ -112,9 +112,10 @@ class Tail:
                               for topic, number in self.next])
 
     def _poll(self, timeout):
-        """Take what comes within the timeout, and what has come by then.
+        """Take the records that arrive within the timeout.
 
-        One message at a time: librdkafka 2.0.2's batch call loses some."""
+        One message at a time: librdkafka 2.0.2's batch call loses some.
+        """
         message = self.consumer.poll(timeout)
         while message is not None:
             self._take(message)
@@ -133,7 +134,7 @@ class Tail:
             headers_of(message), kind, timestamp))
 
     def read_to_end(self, timeout=30):
-        """Read all that is there at this moment."""
+        """Read every record that exists at this moment."""
         deadline = time.monotonic() + timeout
         ends = self.ends(timeout)
         while any(self.next[place] < end for place, end in ends.items()):
@@ -143,10 +144,11 @@ class Tail:
         return self.records
 
     def ends(self, timeout=30):
-        """Where the partitions end now; a broker that has just made them, or
-        just started, may need to be asked again.
+        """The present end of each partition; a broker that has just created
+        them, or just started, may need a second query.
 
-        Not get_watermark_offsets(): librdkafka 2.0.2 may wait in it for ever."""
+        Not get_watermark_offsets(): librdkafka 2.0.2 may wait in it for ever.
+        """
         deadline = time.monotonic() + timeout
         asked = [TopicPartition(*place, OFFSET_END) for place in self.next]
         while True:
@@ -157,11 +159,11 @@ class Tail:
             except KafkaException:
                 pass
             if time.monotonic() > deadline:
-                raise NotReached(f"the broker does not tell the ends of {asked}")
+                raise NotReached(f"the broker does not report the ends of {asked}")
             time.sleep(0.1)
 
     def until(self, cond, timeout, what):
-        """Read until cond(records) is true; its answer."""
+        """Read until cond(records) is true; return its result."""
         deadline = time.monotonic() + timeout
         while not (answer := cond(self.records)):
             if time.monotonic() > deadline:
@@ -172,7 +174,7 @@ class Tail:
 
 
 def producer(brokers, **config):
-    """A plain application's producer; partitions as Java's would."""
+    """A plain application's producer, with Java's partitioner."""
     config = {key.replace("_", "."): value for key, value in config.items()}
     return Producer({"bootstrap.servers": brokers, "linger.ms": 2,
                      "partitioner": "murmur2_random", "log_level": 0,
@@ -180,14 +182,14 @@ def producer(brokers, **config):
 
 
 def send(target, topic, value, key=None, headers=None, **kwargs):
-    """Hand one record to a producer; a dict or list goes as JSON."""
+    """Give one record to a producer; a dict or list as JSON."""
     if isinstance(value, (dict, list)):
         value = json.dumps(value).encode()
     target.produce(topic, value=value, key=key, headers=headers, **kwargs)
 
 
 def delivered(target, timeout=30):
-    """Wait until the broker has all that was sent."""
+    """Wait until the broker has every record that was sent."""
     left = target.flush(timeout)
     assert left == 0, f"{left} records were not delivered"
 
@@ -208,5 +210,5 @@ def murmur2(data):
 
 
 def partition_of(key, partitions):
-    """Where Java's producer puts this key."""
+    """The partition that Java's producer chooses for this key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Clients at work while something is killed."""
+"""Clients that work while something is killed."""
 
 import subprocess
 import threading
@@ -10,11 +10,10 @@ from process import as_server
 
 
 class Clients:
-    """N threads, each with a session, doing `work(cursor, name)` over and
-    over until stop(). A broken session is opened anew; what was acknowledged
-    (work and its commit returned) is kept with its answer. With `again`, what
-    was not is asked for once more, under the same name.
-    """
+    """N threads, each with a session, that repeat `work(cursor, name)` until
+    stop(). A broken session is opened anew; an acknowledged call (work and its
+    commit returned) is kept with its answer. With `again`, an unacknowledged
+    call is repeated once under the same name."""
 
     def __init__(self, db, count, work, again=False):
         self.db = db
@@ -60,14 +59,14 @@ class Clients:
                 turn -= self.again
                 conn = None
                 self.ending.wait(0.05)
-            except Exception as error:  # told by stop(), in the main thread
+            except Exception as error:  # raised by stop(), in the main thread
                 self.errors.append(error)
                 return
 
 
 def together(db, count, work):
-    """Let `count` sessions do work(cursor, number) at the same moment; their
-    answers, or the database errors they met."""
+    """Let `count` sessions run work(cursor, number) at the same moment; their
+    answers, or the database errors that they got."""
     gate = threading.Barrier(count)
     answers = [None] * count
 

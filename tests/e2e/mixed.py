@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A shop's messages in all the disorder that a consumer must expect, and what
-has to come of each, said a second time.
+"""A shop's messages in all the disorder that a consumer must expect, and a
+model of their effects.
 
-stream() makes the messages from a seed. Shop is the model: it is told, event
-by event in the order of the outbox, what the inbox applied, and says what that
-message had to bring about. The order of the outbox is that of the locks, so
-what the model makes of the stock must be what the database has.
+stream() makes the messages from a seed. Shop is the model: it gets the events
+in the order of the outbox, and computes the event that each message must
+cause. The order of the outbox is that of the locks, so the model's stock must
+equal the database's.
 """
 
 import json
@@ -19,9 +19,9 @@ CREATED, PAID, UNPAID, CANCELLED, FAILED = TOPICS = (
     "order-created", "payment-success", "payment-failed", "order-cancelled",
     "order_failed")
 PRODUCTS = 40
-STRANGE = "unheard-of"              # a product that nobody has received
+STRANGE = "unheard-of"              # a product without a level
 
-# What may become of an order after its order-created, and how often.
+# The possible ends of an order, and their weights.
 FATES = {
     (PAID,): 45, (): 12, (UNPAID,): 8, (CANCELLED,): 8, (FAILED,): 6,
     (PAID, FAILED): 6, (PAID, CANCELLED): 5, (CANCELLED, PAID): 3,
@@ -35,7 +35,7 @@ POISON = (b"", None, b"no", b"[1]", b'{"order_id": {}}', b'{"items": []}',
 
 @dataclass
 class Message:
-    """One message; its copies are the same one."""
+    """One message; its copies are the same message."""
     number: int
     topic: str
     order: str
@@ -68,7 +68,7 @@ class Message:
 
 
 class Stream:
-    """Messages with the places that they are sent at."""
+    """Messages with the places at which they are sent."""
 
     def __init__(self, seed, count):
         self.rng = random.Random(seed)
@@ -94,7 +94,7 @@ class Stream:
         return message
 
     def gap(self):
-        """Some messages, now and then many."""
+        """A few messages, now and then many."""
         return self.rng.expovariate(1 / 200 if self.one_in(20) else 1 / 20)
 
     def put_order(self, order, place):
@@ -110,7 +110,7 @@ class Stream:
                      else {}, late=self.one_in(50), paid=not self.one_in(50))
         if fate and self.one_in(20):
             born = place + self.gap()           # behind all the others
-        if not self.one_in(500):                # or it never comes
+        if not self.one_in(500):                # or it never arrives
             self.put(born, CREATED, order, lines=lines)
         if self.one_in(50):
             self.put(place, self.rng.choice(TOPICS), order, is_poison=True,
@@ -124,7 +124,7 @@ def when(text):
 @dataclass
 class Line:
     quantity: int
-    state: str = "reserved"         # gone: let go, for it was due
+    state: str = "reserved"         # gone: expired
 
 
 @dataclass
@@ -152,17 +152,17 @@ class Order:
 
 
 class Shop:
-    """The stock and the orders, as the contract has them."""
+    """The stock and the orders according to the contract."""
 
     def __init__(self, stock):
         self.on_hand = dict(stock)
         self.reserved = dict.fromkeys(stock, 0)
         self.holds = defaultdict(dict)          # product: {order: Order}
         self.orders = {}
-        # those with a cancellation or failure that came when they had ended
+        # those with a cancellation or failure that arrived after their end
         self.given_up = set()
 
-    # What is free to be taken: due lines count as let go.
+    # Whether there is stock: due lines count as expired.
     def fits(self, lines, now):
         for product, quantity in lines.items():
             if product not in self.on_hand:
@@ -186,7 +186,7 @@ class Shop:
         self.reserved[product] -= order.lines[product].quantity
 
     def expire(self, event, now):
-        """StockExpired: lines that were held and past their time."""
+        """StockExpired: lines that were reserved and due."""
         name = event["order_id"]
         order = self.orders[name]
         for item in event["items"]:
@@ -198,8 +198,8 @@ class Shop:
             line.state = "gone"
 
     def apply(self, message, now, event):
-        """The event that this message had to bring about: its type, reason,
-        lines; and what it does to the stock."""
+        """The event that this message must cause: its type, reason and lines;
+        and its effect on the stock."""
         verb = {CREATED: self.created, PAID: self.paid, UNPAID: self.give_back,
                 CANCELLED: self.give_back, FAILED: self.give_back}
         return verb[message.topic](message, now, event)
@@ -235,7 +235,7 @@ class Shop:
         if (payable and name in self.given_up
                 and (event["event_type"], event.get("reason"))
                 == ("StockShortfall", "released")):
-            payable = False         # the cancellation came first
+            payable = False         # the cancellation was first
             order.why = "released"
         if not payable:
             assert order.payment != message.number, message
@@ -286,8 +286,8 @@ class Shop:
         return "StockReleased", None, lines
 
     def may_skip(self, message, reason, now):
-        """Whether there was a moment, not before `now`, at which the order's
-        state was this reason to do nothing."""
+        """Whether, at some moment not before `now`, the order's state was this
+        reason to skip the message."""
         order = self.orders.get(message.order)
         if reason == "not_paid":
             return message.topic == PAID and not message.paid

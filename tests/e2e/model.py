@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The contract of the stock functions, said a second time and more simply.
+"""The contract of the stock functions, written a second time and more simply.
 
-Orders is what one session knows of the orders that it alone touches: what a
-call must answer, as far as that hangs on the order's own past. Whether there
-was stock hangs on the others. That is checked at the end, by Ledger: every
-answer names the version of the level that it speaks of, so the answers of all
-sessions can be laid beside the ledger, version by version.
+Orders is one session's knowledge of the orders that only it touches: the
+answer to a call, as far as it depends on the order's own past. Whether there
+was stock depends on other sessions. Ledger checks that at the end: every
+answer names the version of the level that it describes, so the answers of all
+sessions can be compared with the ledger, version by version.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional
 RESERVED, CONFIRMED, RELEASED, ROLLED_BACK, RETURNED, SHORTFALL = (
     "reserved", "confirmed", "released", "rolled_back", "returned",
     "shortfall")
-DUE = "due"                     # reserved and past its time, or let go
+DUE = "due"                     # reserved and due, or expired
 
 # What each verb does in each state of a line: design section 2, row for row.
 ACT, RETAKE, ALREADY, AGAIN = "act", "retake", "already", "again"
@@ -86,7 +86,7 @@ class Line:
 
 
 class Effect(NamedTuple):
-    """A change of a level that was acknowledged. None: not known from here."""
+    """An acknowledged change of a level. None: not known from here."""
     kind: str
     order: Optional[str]
     on_hand_delta: Optional[int]
@@ -96,7 +96,8 @@ class Effect(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What an answer said of a level, and when it was asked and given."""
+    """The content of an answer about a level, and when the call began and
+    ended."""
     version: int
     floor: int                  # the version that was known when it was asked
     asked: float
@@ -110,7 +111,8 @@ class Reading(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """An error that said what was available, at some version in a range."""
+    """An error that named the available quantity, at some version in a
+    range."""
     first: int
     last: int
     wanted: int
@@ -119,14 +121,14 @@ class Refusal(NamedTuple):
 
 
 class Orders:
-    """Orders of one session; what is put can be taken back to a mark."""
+    """Orders of one session; changes can be undone back to a mark."""
 
     MISSING = object()
 
     def __init__(self):
         self.lines = {}         # order: [Line], every attempt
         self.keys = {}          # explicit key: (request, answers)
-        self.told = {}          # order: [(event type, {(level, quantity)})]
+        self.events = {}          # order: [(event type, {(level, quantity)})]
         self.journal = []
 
     def put(self, mapping, key, value):
@@ -147,13 +149,13 @@ class Orders:
         return attempt, [line for line in lines if line.attempt == attempt]
 
     def change(self, order, old, new):
-        """Put `new` in the place of `old`; None: it is a line more."""
+        """Replace `old` by `new`; None: add a line."""
         lines = [line for line in self.lines.get(order, ()) if line != old]
         self.put(self.lines, order, lines + [new])
 
-    def tell(self, order, event, items):
-        said = self.told.get(order, ()) + ((event, frozenset(items)),)
-        self.put(self.told, order, said)
+    def emit(self, order, event, items):
+        said = self.events.get(order, ()) + ((event, frozenset(items)),)
+        self.put(self.events, order, said)
 
     def reserve_rule(self, order, asked, user, whole, now):
         """'take', 'replay' or 'SK007'; asked is {level: quantity}."""
@@ -183,12 +185,12 @@ class Orders:
                 answer.expires))
             effects.append((answer.level, answer.version, Effect(
                 "reserved", order, 0, asked[answer.level], answer.expires)))
-        self.tell(order, "StockReserved", asked.items())
+        self.emit(order, "StockReserved", asked.items())
         return effects
 
     def settle_rule(self, verb, order, items, now):
-        """(rule, [(line, quantity)]) of what must come of it; the rule is an
-        SQLSTATE, or one of the words above, or unknown_order."""
+        """(rule, [(line, quantity)]): the expected result; the rule is an
+        SQLSTATE, one of the words above, or unknown_order."""
         _, lines = self.latest(order)
         if not lines:
             return ("unknown_order" if verb in ("release", "rollback")
@@ -241,14 +243,14 @@ class Orders:
                     KIND[verb], order, on_hand, reserved, new.expires)))
         items = {(line.level, quantity) for line, quantity in shares}
         if shortfall:
-            self.tell(order, "StockShortfall", items)
+            self.emit(order, "StockShortfall", items)
         elif verb in EVENT:
-            self.tell(order, EVENT[verb], items)
+            self.emit(order, EVENT[verb], items)
         return effects
 
 
 class Ledger:
-    """All that was acknowledged, laid beside what the database holds."""
+    """Every acknowledged change, compared with the database's ledger."""
 
     def __init__(self):
         self.effects = defaultdict(dict)    # level: {version: Effect}
@@ -257,7 +259,7 @@ class Ledger:
         self.settings = defaultdict(dict)   # level: {version: (safety, limit)}
         self.shortfalls = []                # [(level, Reading)] of one answer
         self.given_up = set()               # (level, version, order) of them
-        self.expired = defaultdict(set)     # order: levels let go
+        self.expired = defaultdict(set)     # order: expired levels
 
     def add(self, entries):
         for kind, level, entry in entries:
@@ -280,10 +282,11 @@ class Ledger:
                                      for level, reading in entry)
 
     def check(self, movements, levels):
-        """That the one is the other, and every answer true.
+        """Both ledgers agree, and every answer was true.
 
-        movements: {level: [(kind, order, on_hand_delta, reserved_delta,
-        at)]} by id; levels: {level: (on_hand, reserved, version)}."""
+        movements: {level: [(kind, order, on_hand_delta, reserved_delta, at)]}
+        by id; levels: {level: (on_hand, reserved, version)}.
+        """
         fits = {}
         for level in set(movements) | set(levels) | set(self.effects):
             walk = Walk(self, level, movements.get(level, []))
@@ -373,18 +376,18 @@ class Walk:
             assert on_hand_delta == 0
             self.ledger.expired[order].add(self.level)
         else:
-            effect = self.told(kind, order)
-            assert effect, f"nobody was told: {where}"
+            effect = self.claim(kind, order)
+            assert effect, f"no answer claims it: {where}"
             wanted = effect.reserved_delta
-            if wanted is None:          # it may have been let go before
+            if wanted is None:          # it may have expired before
                 wanted = -held[0] if held else 0
             assert (effect.kind, effect.order) == (kind, order), (
-                f"{where}, told {effect}")
-            assert wanted == reserved_delta, f"{where}, told {effect}"
+                f"{where}, answered {effect}")
+            assert wanted == reserved_delta, f"{where}, answered {effect}"
             assert effect.on_hand_delta in (None, on_hand_delta), (
-                f"{where}, told {effect}")
+                f"{where}, answered {effect}")
             assert effect.on_hand in (None, self.on_hand), (
-                f"{where}, told {effect}")
+                f"{where}, answered {effect}")
         if order is not None:
             quantity = (held[0] if held else 0) + reserved_delta
             assert quantity >= 0, f"more given back than taken: {where}"
@@ -398,9 +401,9 @@ class Walk:
         assert not taken or self.on_hand - self.reserved >= -self.limit, (
             f"oversold: {where}")
 
-    def told(self, kind, order):
-        """The answer that claims this version: a shortfall does so where the
-        line was still held."""
+    def claim(self, kind, order):
+        """The answer that claims this version: a shortfall does where the line
+        was still reserved."""
         key = (self.level, self.version, order)
         if kind == "released" and key in self.ledger.given_up:
             self.released.add(key)
@@ -408,7 +411,7 @@ class Walk:
         return self.effects.pop(self.version, None)
 
     def read(self, reading, before):
-        """An answer that speaks of this version."""
+        """An answer that names this version."""
         where = f"{self.level}: {reading}, free {self.free}"
         assert reading.version >= reading.floor, f"a look back: {where}"
         reach = self.free + self.limit

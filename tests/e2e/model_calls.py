@@ -12,7 +12,7 @@ from model_session import Session
 
 PRODUCTS = [f"p{n}" for n in range(6)]
 LOCATIONS = ["main", "east", "west"]
-SOON = "3 milliseconds"         # a ttl that is over before one looks again
+SOON = "3 milliseconds"         # a ttl that ends before the next call
 
 SUPPLY = """
 CREATE FUNCTION supply(command text, product text, OUT location text,
@@ -40,8 +40,8 @@ class Caller(Session):
         return self.random.choice(PRODUCTS), self.random.choice(LOCATIONS)
 
     def pick_order(self):
-        """One of our orders, as a rule a late one, or one that nobody knows;
-        never one whose time is just running out."""
+        """One of our orders, usually a late one, or an unknown one; never one
+        that is about to become due."""
         known = list(self.orders.lines)
         if not known or self.random.random() < 0.02:
             return f"unknown-{self.number}-{self.random.randrange(10**6)}"
@@ -62,7 +62,7 @@ class Caller(Session):
         return f"o-{self.number}-{self.names}"
 
     def pick_request(self):
-        """(order, user, {level: quantity}); now and then one made before."""
+        """(order, user, {level: quantity}); now and then an earlier one."""
         if self.orders.lines and self.random.random() < 0.2:
             order = self.pick_order()
             _, lines = self.orders.latest(order)
@@ -81,7 +81,7 @@ class Caller(Session):
                                     "optimistic", "advisory"]))
 
     def pick_key(self):
-        """(key, what the key must answer), mostly none."""
+        """(key, the answer stored for it), mostly none."""
         dice = self.random.random()
         if dice < 0.85:
             return None, None
@@ -135,8 +135,8 @@ class Caller(Session):
                 request, answers, self.orders.latest(order)[0]))
 
     def stored_now(self, attempt, answer):
-        """What a stored answer has to be now: what is left of its line, while
-        that lives. Two answers where another line may have its place."""
+        """The present form of a stored answer: the rest of its line, while
+        that lives. Two answers where another line may have taken its place."""
         again = answer._replace(replayed=True)
         if answer.granted == 0:
             return {again}
@@ -238,7 +238,7 @@ class Caller(Session):
             for a in by_order[order]:
                 assert (a.granted, a.status) == (0, "already"), a
 
-    # ---- What becomes of an order ----
+    # ---- The end of an order ----
 
     def confirm(self):
         self.settle("confirm", "SELECT * FROM confirm_stock(%s, 'P')")
@@ -359,7 +359,7 @@ class Caller(Session):
                     Effect("adjusted", None, delta, 0))
 
     def set_level(self):
-        """Compare and set: with a version that is known, which may be old."""
+        """Compare and set: with a known version, which may be old."""
         product, location = self.pick_level()
         on_hand = self.random.randint(0, 40)
         version = self.floor((product, location))
@@ -404,7 +404,7 @@ class Caller(Session):
                       (found[location].version, (safety, limit)))
 
     def verify(self):
-        """It holds at every moment, whatever is under way."""
+        """It holds at every moment, whichever calls are under way."""
         rows, code = self.call("SELECT * FROM verify_stock(%s)",
                                [self.random.choice([None] + PRODUCTS)], ())
         assert code is None and rows == [], rows

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
 """Random transactions of one session of test_model, with savepoints and
-rollbacks, and what each of its calls was answered."""
+rollbacks, and the answer to each of its calls."""
 
 import random
 import threading
@@ -14,16 +14,16 @@ from model import Ledger, Orders, Reading, Refusal
 
 
 class Conflict(Exception):
-    """The server asks for the whole transaction again."""
+    """The server asks to repeat the whole transaction."""
 
 
 class World:
-    """What all sessions share."""
+    """The state that all sessions share."""
 
     def __init__(self, db, seed, mode):
         self.db, self.seed, self.mode = db, seed, mode
         self.ledger = Ledger()
-        self.known = {}         # level: the highest version that was told
+        self.known = {}         # level: the highest version in an answer
         self.mutex = threading.Lock()
         self.errors = []
         self.counts = Counter()
@@ -61,14 +61,15 @@ class Session(threading.Thread):
             with closing(self.conn):
                 while self.calls > 0 and not self.world.errors:
                     self.transaction()
-        except Exception as error:      # told by the test
+        except Exception as error:      # the test reports it
             self.world.errors.append(
                 f"session {self.number}, {self.doing}: {error!r}")
 
     # ---- Transactions ----
 
     def transaction(self):
-        """One call by itself, or some in a block, parts of it taken back."""
+        """One call by itself, or several in a block, parts of it rolled
+        back."""
         alone = self.world.mode == "single" or self.random.random() < 0.5
         isolation = self.random.choice(["", "", " ISOLATION LEVEL REPEATABLE"
                                         " READ", " ISOLATION LEVEL"
@@ -138,7 +139,8 @@ class Session(threading.Thread):
                    if self.inside else 0)
 
     def call(self, query, args, levels):
-        """(rows, SQLSTATE). What was known of the levels is noted before."""
+        """(rows, SQLSTATE). The known versions of the levels are noted
+        before."""
         self.doing = self.cur.mogrify(query, args).decode()
         self.floors = {level: self.floor(level) for level in levels}
         self.asked = time.time()
@@ -177,7 +179,7 @@ class Session(threading.Thread):
         self.see(answer.level, answer.version)
 
     def refused(self, level, wanted, taking):
-        """An error named no version: it was one up to the present one."""
+        """The error named no version: it was one up to the present one."""
         detail = self.error.diag.message_detail
         available = int(detail.rsplit("available ", 1)[1].rstrip("."))
         self.cur.execute("SELECT max(version) FROM stock_levels WHERE"

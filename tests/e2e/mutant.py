@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Servers with another extension in them than ours: with one line left out,
-so that a test that should then fail can be seen to."""
+"""Servers with a modified extension: with one line left out, so that a test
+can be seen to fail."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ LIB = "usr/lib/postgresql/15"
 
 
 class OwnTree(Postgres):
-    """A server whose programs and extensions are a copy for it alone."""
+    """A server with its own copy of the programs and extensions."""
 
     def __init__(self, directory, settings=None):
         super().__init__(directory, settings)
@@ -25,7 +25,7 @@ class OwnTree(Postgres):
 
 
     def build(self, make_args, change=lambda text: text, file="base/limits.h"):
-        """Install an extension made from our source, with a file changed."""
+        """Install an extension built from our source with one file changed."""
         source = os.path.join(self.directory, "source")
         shutil.copytree(os.path.join(SOURCE, "extension"),
                         os.path.join(source, "extension"))
@@ -46,7 +46,7 @@ class OwnTree(Postgres):
 
 
 class Mutant(OwnTree):
-    """A server whose extension was built with `new` in the place of `old`."""
+    """A server whose extension was built with `new` in place of `old`."""
 
     def __init__(self, directory, file, old, new, settings=None):
         super().__init__(directory, settings)
@@ -60,7 +60,7 @@ class Mutant(OwnTree):
 
 class Sanitized(OwnTree):
     """A server whose extension checks itself, by assertions and by
-    UndefinedBehaviorSanitizer; what they find ends the backend."""
+    UndefinedBehaviorSanitizer; a finding ends the backend."""
 
     def __init__(self, directory, settings=None):
         super().__init__(directory, settings)

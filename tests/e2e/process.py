@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Processes, ports and waiting: what every server of the cluster stands on.
+"""Processes, ports and waiting: the base of every server of the cluster.
 
 A server never runs as root, never outlives the test run that started it
 (PR_SET_PDEATHSIG, by setpriv), and is only ever ended by its own pid. The
@@ -25,13 +25,14 @@ RUNNER = threading.current_thread()
 
 
 class NotReached(AssertionError):
-    """The condition that wait_until waited for did not come about."""
+    """The condition of wait_until was not reached."""
 
 
 def wait_until(cond, timeout, what, step=0.02):
-    """Return the first true answer of cond(); fail with `what` if none comes.
+    """Return the first true answer of cond(); fail with `what` if none
+    arrives.
 
-    `what` may be a function, so that the failure can say how far things got.
+    `what` may be a function, so that the failure can report the progress.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -76,7 +77,8 @@ def write_private(path, text):
 
 
 def run_dir():
-    """Where all servers keep their files; the servers' account reaches it."""
+    """The directory of all servers' files; the servers' account can reach
+    it."""
     path = os.environ.get("PGSTOCK_RUN")
     if not path:
         path = tempfile.mkdtemp(prefix="pgstock-e2e-", dir="/tmp")
@@ -100,7 +102,7 @@ def as_server(cmd, pdeathsig=None):
 
 
 def run_tool(cmd, cwd="/", **kwargs):
-    """Run a short-lived tool to its end; fail with what it printed."""
+    """Run a short-lived tool to its end; fail with its output."""
     done = subprocess.run(as_server(cmd), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, cwd=cwd,
                           **kwargs)
@@ -160,7 +162,7 @@ class Server:
     def spawn(self, cmd, env=None):
         """Start cmd with its output appended to the log.
 
-        From the thread that runs the tests only: the death signal comes when
+        From the thread that runs the tests only: the death signal is sent when
         the thread that made the child ends, not when the process does.
         """
         assert threading.current_thread() is RUNNER
@@ -257,7 +259,7 @@ class Proxy:
     """A TCP proxy before one server, to cut or to stall the link.
 
     Threads pump bytes; the state is read before every chunk. After cut() a
-    connection is refused as if nobody listened; after stall() bytes stay
+    connection is refused as if no server listened; after stall() bytes stay
     where they are, as on a network that drops every packet.
     """
 
@@ -275,7 +277,7 @@ class Proxy:
         self.restore()
 
     def restore(self):
-        """Let connections in and bytes flow again."""
+        """Accept connections and forward bytes again."""
         self.flowing.set()
         if self.listener:
             return
@@ -288,7 +290,7 @@ class Proxy:
         self.lock.release()
 
     def cut(self):
-        """Close what is open and refuse what comes."""
+        """Close open connections and refuse new ones."""
         listener, self.listener = self.listener, None
         if listener:
             listener.shutdown(socket.SHUT_RDWR)
@@ -300,7 +302,7 @@ class Proxy:
         self.flowing.set()
 
     def stall(self):
-        """Keep the connections and move nothing."""
+        """Keep the connections and forward nothing."""
         self.flowing.clear()
 
     @staticmethod
@@ -330,7 +332,7 @@ class Proxy:
             self.serve(client, server)
 
     def serve(self, client, server):
-        """Pump; another function in its place may look at what passes."""
+        """Pump; another function in its place may inspect the bytes."""
         for ends in ((client, server), (server, client)):
             threading.Thread(target=self._pump, args=ends, daemon=True).start()
 

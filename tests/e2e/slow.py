@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from process import children_of, pid_alive, wait_until
 
-# Nobody but who must flushes: the WAL writer sleeps, and nothing fills up.
+# Only sessions that must flush: the WAL writer sleeps, and no buffer is full.
 SETTINGS = {"fsync": "on", "wal_writer_delay": "'10s'",
             "wal_writer_flush_after": "'1GB'", "wal_buffers": "'64MB'",
             "autovacuum": "off", "shared_preload_libraries": "pgstock"}
@@ -32,7 +32,7 @@ def slow_disk(pg, flush_us=0):
 
 @contextmanager
 def disk_stands_still(pg):
-    """Meanwhile no WAL reaches the disk."""
+    """During the block no WAL reaches the disk."""
     with open(gate_of(pg), "w", encoding="ascii"):
         pass
     try:
@@ -57,7 +57,7 @@ def settable_clock(pg):
 
 @contextmanager
 def clock_is_ahead(pg):
-    """Meanwhile it is a month later."""
+    """During the block the clock is a month ahead."""
     with open(ahead_of(pg), "w", encoding="ascii"):
         pass
     try:
@@ -67,8 +67,8 @@ def clock_is_ahead(pg):
 
 
 def power_cut(pg):
-    """All processes at once: who waits for the disk does not see that the
-    postmaster is gone."""
+    """Kill all processes at once: a backend that waits for the disk does not
+    notice that the postmaster is gone."""
     pids = [pg.pid, *children_of(pg.pid)]
     for pid in pids:
         with suppress(ProcessLookupError):  # it saw the end, and was faster

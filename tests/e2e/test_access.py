@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P6: no secret is shown anywhere, and nobody has more rights than needed."""
+"""P6: no secret is shown anywhere, and no role has more rights than it
+needs."""
 
 import os
 
@@ -35,8 +36,8 @@ def denied(db, role, statement):
 
 @pytest.mark.parametrize("role", ["relay"], indirect=True)
 def test_relay_level_runs_the_relay(db, role, kafka, start_relay):
-    """No superuser, no REPLICATION, no table: the level is enough for both
-    directions, and for nothing beside."""
+    """No superuser, no REPLICATION, no table: the level suffices for both
+    directions, and for nothing else."""
     db.sql("SELECT receive_stock('book', 10)")
     relay = start_relay({"inbox": {"topics": "order-created"}},
                         conninfo=db.conninfo(user=role, password=PASSWORD))
@@ -93,8 +94,8 @@ def assert_clean(where, text):
 
 @pytest.mark.parametrize("role", ["relay"], indirect=True)
 def test_no_secret_is_shown(db, role, kafka, start_relay):
-    """At the most talkative level, while all is well, after a wrong password,
-    after a reload with a mistake in the very line that holds a secret."""
+    """At log level debug, while all is well, after a wrong password, and after
+    a reload with a mistake in the line that holds a secret."""
     good = db.conninfo(user=role, password=PASSWORD)
     relay = start_relay({"relay": {"log_level": "debug"},
                          "kafka": {"sasl.username": "u",

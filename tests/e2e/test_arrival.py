@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3: every order in which messages may arrive ends with the stock right.
+"""P3: in whichever order messages arrive, the stock ends right.
 
-What one message meets in each state of its order is walked in the regression
-tests (inbox_payment, inbox_back, inbox_waiting); here it is what only Kafka and
-relays can bring about.
+The regression tests walk through one message in each state of its order
+(inbox_payment, inbox_back, inbox_waiting); these tests add the cases that only
+Kafka and relays can cause.
 """
 
 import json
@@ -31,8 +31,8 @@ def paid(number):
 
 
 def test_failure_before_its_order(db, kafka, start_relay):
-    """Each of what gives back comes first: the order is reserved when it
-    comes, and given back at once."""
+    """Each kind of cancellation or failure arrives before its order: the order
+    is reserved when it arrives, and released at once."""
     db.sql("SELECT receive_stock('book', 10)")
     start_relay(QUICK, topics=TOPICS)
     put(kafka, *[(topic, {"order_id": f"o-{n}", "event_id": f"early-{n}"})
@@ -46,15 +46,15 @@ def test_failure_before_its_order(db, kafka, start_relay):
     assert db.level("book") == (10, 0, 10)
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)
-        told = types_by_key(tail)
-    assert told == {"o-0": ["StockReserved", "StockReleased"],
+        types = types_by_key(tail)
+    assert types == {"o-0": ["StockReserved", "StockReleased"],
                     "o-1": ["StockReserved", "StockReleased"],
                     "o-2": ["StockReserved", "StockRolledBack"]}
 
 
 def test_late_failure_of_an_earlier_attempt(db, kafka, start_relay):
-    """An order fails, is reserved again and paid; then the failure is told
-    once more, by somebody slow: the paid attempt is not meant."""
+    """An order fails, is reserved again and paid; then a slow sender repeats
+    the failure: it does not apply to the paid attempt."""
     db.sql("SELECT receive_stock('book', 10)")
     start_relay(QUICK, topics=TOPICS)
     put(kafka, ("order-created", order(1)))
@@ -74,8 +74,8 @@ def test_late_failure_of_an_earlier_attempt(db, kafka, start_relay):
 
 
 def test_group_is_ahead_of_the_database(db, kafka, start_relay):
-    """As after a promotion or a restore: the group has committed what the
-    database has lost. The database's word counts."""
+    """As after a promotion or a restore: the group has committed offsets that
+    the database has lost. The database's offsets count."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(QUICK, topics=TOPICS)
     put(kafka, *[("order-created", order(n)) for n in range(20)])
@@ -99,12 +99,12 @@ def test_group_is_ahead_of_the_database(db, kafka, start_relay):
 
 
 def test_two_relays_with_the_same_messages(db, kafka, start_relay):
-    """Two groups by mistake, or a relay that was cut off and does not know:
-    both bring every message, and each takes effect once and has one row."""
+    """Two groups by mistake, or a relay that was cut off and does not know it:
+    both deliver every message, and each takes effect once and has one row."""
     db.sql("SELECT receive_stock('book', 10000)")
     messages = [("order-created", order(n)) for n in range(1000)]
     messages += [("payment-success", paid(n)) for n in range(0, 1000, 2)]
-    # both stand at the beginning before there is anything
+    # both are at the beginning before there is any message
     relays = [start_relay({"inbox": {**QUICK["inbox"], "group": group}},
                           topics=TOPICS) for group in ("a", "b")]
     for relay in relays:
@@ -129,7 +129,7 @@ def test_two_relays_with_the_same_messages(db, kafka, start_relay):
 
 def test_two_relays_share_and_take_over(db, kafka, start_relay):
     """A second relay joins in the middle of a stream, the first is killed:
-    partitions change hands twice, and each order is reserved once."""
+    partitions are reassigned twice, and each order is reserved once."""
     db.sql("SELECT receive_stock('book', 10000)")
     put_orders(kafka, range(1000))
     config = {"kafka": {"session.timeout.ms": "6000"}}
@@ -149,9 +149,9 @@ def test_two_relays_share_and_take_over(db, kafka, start_relay):
 
 
 def test_backlog_with_payments_first(db, kafka, start_relay):
-    """After an hour's outage the topics are read side by side: thousands of
-    payments come before their orders, some orders are cancelled too. All of
-    them end within the wait, and none holds up the others for long."""
+    """After an hour's outage the topics are read in parallel: thousands of
+    payments arrive before their orders, and some orders are cancelled too. All
+    of them end within the wait, and none delays the others for long."""
     db.sql("SELECT receive_stock('book', %s)", (BACKLOG,))
     start_relay(QUICK, topics=TOPICS)
     put(kafka, *[("payment-success", paid(n)) for n in range(BACKLOG)],
@@ -174,7 +174,7 @@ def test_backlog_with_payments_first(db, kafka, start_relay):
 
 
 def retry(session):
-    """One look at what waits, as a relay takes it."""
+    """One retry of waiting messages, as a relay does it."""
     with session, session.cursor() as cur:
         cur.execute("SELECT result, n FROM pgstock_internal.relay_retry(50, %s)",
                     (json.dumps({
@@ -184,9 +184,9 @@ def retry(session):
         return cur.fetchall()
 
 
-def test_two_relays_look_at_what_waits(db):
-    """Every relay looks at all that waits. One has put its tries on record
-    when the other looks: that is no death, and neither counts the other's
+def test_two_relays_retry_waiting_messages(db):
+    """Every relay retries all waiting messages. One has recorded its tries
+    when the other begins: that is no death, and neither counts the other's
     record as one, however often they meet."""
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, next_retry_at, state, class,'

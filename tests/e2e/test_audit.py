@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""audit: every event is in its topic once, and what is not so is named."""
+"""audit: every event is in its topic once, and exceptions are named."""
 
 import json
 import re
@@ -16,7 +16,7 @@ OK, RUNTIME = range(2)
 
 
 def settle(relay):
-    """Wait until all that is written is published, and known to be."""
+    """Wait until every event is published, and its position stored."""
     def pending():
         return json.loads(relay.command("status", "--json").stdout)[
             "pending_events"]
@@ -84,7 +84,7 @@ def test_clean(db, kafka, relay):
 
 @pytest.mark.parametrize("profile", ["cloudevents", "plain", "debezium"])
 def test_profiles(db, kafka, start_relay, profile):
-    """Whatever headers the events have, they are told apart."""
+    """With every header profile, events are distinguished."""
     db.sql("SELECT receive_stock('book', 1) FROM generate_series(1, 5)")
     relay = start_relay({"outbox": {"header_profile": profile}})
     settle(relay)
@@ -94,7 +94,7 @@ def test_profiles(db, kafka, start_relay, profile):
 
 
 def test_missing(db, kafka, relay):
-    """A row that never got there, as if it had been lost on the way."""
+    """A row that was never published, as if its record had been lost."""
     seq, event = pick(db)
     db.sql("UPDATE pgstock_internal.outbox SET id = gen_random_uuid()"
            " WHERE seq = %s", (seq,))
@@ -123,7 +123,7 @@ def test_removed_from_the_outbox(db, kafka, relay):
 
 
 def test_added_to_the_topic(db, kafka, relay):
-    """By hand, once more; and a record of somebody else, which is none of
+    """A repeated record; and a record of another application, which is not
     ours."""
     seq, event = pick(db)
     record, = (r for r in kafka.consume("stock-events")
@@ -142,8 +142,8 @@ def test_added_to_the_topic(db, kafka, relay):
 
 
 def test_topic_retention(db, kafka, relay):
-    """What the topic has let go is not missing; what is missing behind that
-    still is."""
+    """Records that the topic's retention has deleted are not missing; later
+    ones that are absent still are."""
     seq, _ = pick(db, 9)
     db.sql("UPDATE pgstock_internal.outbox SET id = gen_random_uuid()"
            " WHERE seq = %s", (seq,))
@@ -168,8 +168,8 @@ def test_topic_gone(db, kafka, relay):
 
 
 def test_replay_mends(db, kafka, relay):
-    """A topic was lost and made again: what the audit named was sent again as
-    it said, and is there. It stayed red until retention ended."""
+    """A topic was lost and created again: a replay of the named events mends
+    it. It used to stay red until retention ended."""
     out = kafka.producer()
     send(out, "order-created", b"poison", key=b"k", headers=[("a", b"1")])
     delivered(out)
@@ -217,7 +217,7 @@ def test_another_database_of_that_name(db, kafka, relay):
 
 
 def test_a_right_is_missing(db, relay):
-    """Of a role that may nothing it says what it needs."""
+    """For a role without rights it names the missing right."""
     db.sql("CREATE ROLE blind LOGIN")
     relay.config["postgres"]["conninfo"] = db.conninfo(user="blind")
     done = relay.command("audit")
@@ -227,7 +227,8 @@ def test_a_right_is_missing(db, relay):
 
 
 def test_outbox_retention(db, kafka, relay):
-    """What the outbox has let go says nothing about the topic."""
+    """Events that the outbox's retention has deleted prove nothing about the
+    topic."""
     seq, _ = pick(db)
     db.sql("DELETE FROM pgstock_internal.outbox WHERE seq < %s", (seq,))
     code, counts, named = audit(relay)
@@ -236,8 +237,8 @@ def test_outbox_retention(db, kafka, relay):
 
 
 def test_from_time(db, kafka, relay):
-    """Only what was written then or later. A row that was left out for that,
-    and whose seq is among the others, is not unknown."""
+    """Only events written then or later. A row that was skipped for that, and
+    whose seq is among the others, is not unknown."""
     seq, _ = pick(db)
     code, counts, named = audit(relay, "--from", "2100-01-01T00:00:00Z")
     assert (code, named) == (OK, [])
@@ -251,7 +252,7 @@ def test_from_time(db, kafka, relay):
 
 
 def test_while_events_are_written(db, kafka, relay):
-    """What is written meanwhile is neither missing nor unknown."""
+    """Events written meanwhile are neither missing nor unknown."""
     for i in range(5):
         db.sql("SELECT receive_stock('book', 1) FROM generate_series(1, 200)")
         code, _, named = audit(relay)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3: where a topic begins is decided once, and nothing is skipped after."""
+"""P3: the start of a topic is decided once, and nothing is skipped after."""
 
 from test_inbox import handled, order, put
 
@@ -13,8 +13,9 @@ def begun(db):
 
 
 def test_latest_is_decided_once(db, kafka, start_relay):
-    """first_offset = latest, and no message yet: the relay goes away, orders
-    arrive, it comes back.  Asked for the end once more it would skip them."""
+    """first_offset = latest, and no message yet: the relay stops, orders
+    arrive, it starts again.  If it queried the end once more it would skip
+    them."""
     db.sql("SELECT receive_stock('book', 100)")
     put(kafka, *[(TOPIC, order(n)) for n in range(3)])
     relay = start_relay({"inbox": {"first_offset": "latest"}}, topics=[TOPIC])
@@ -27,7 +28,7 @@ def test_latest_is_decided_once(db, kafka, start_relay):
 
 
 def test_earliest_reads_what_is_there(db, kafka, start_relay):
-    """The counterpart: what was there before the relay is read too."""
+    """The counterpart: messages from before the relay are read too."""
     db.sql("SELECT receive_stock('book', 100)")
     put(kafka, *[(TOPIC, order(n)) for n in range(3)])
     start_relay({"inbox": {"first_offset": "earliest"}}, topics=[TOPIC])

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: PostgreSQL
-"""`check` says why a broker does not answer, and waits for what passes.
+"""`check` reports why a broker does not answer, and waits for transient
+causes.
 
 An expired certificate, one of another host, an unknown authority, a wrong
 password and a listener without TLS all read "Local: Broker transport failure";
-and right after a broker was started or a topic made, a sound system was called
-broken, one run in nine."""
+and right after a broker was started or a topic created, check called a sound
+system broken, one run in nine.
+"""
 
 import os
 import pathlib
@@ -50,7 +52,8 @@ def make_certificates(directory):
 
 
 class TlsKafka(Kafka):
-    """A broker with listeners that speak TLS, well and badly."""
+    """A broker with listeners that speak TLS, some of them badly
+    configured."""
 
     def init(self):
         super().init()
@@ -128,10 +131,10 @@ def test_the_reason_is_named(db, kafka, relays):
         if "certificate" in said or "mismatch" in said:
             assert "ssl.ca.location = " in line and ".pem" in line, "the file"
             assert "subject CN=" in line and took < 4
-    # a file that is not there is named before anything is asked
+    # a missing file is named before any query
     code, line, _ = check(kafka, relay, "GOOD", ca="missing")
     assert code == 1 and "missing.pem" in line, line
-    # where nothing is to be verified, nothing is
+    # without verification no certificate matters
     assert check(kafka, relay, "EXPIRED", **{
         "enable_ssl_certificate_verification": "false"})[0] == 0
     done = relay.command("status")
@@ -150,7 +153,7 @@ def test_the_reason_is_named(db, kafka, relays):
 
 
 def test_a_topic_that_was_just_made(db, kafka, relays):
-    """Each check meets a topic within milliseconds of its making."""
+    """Each check meets a topic within milliseconds of its creation."""
     relay = relays(db.conninfo(), kafka.brokers)
     for i in range(12):
         name = f"fresh-{i}"
@@ -164,7 +167,7 @@ def test_a_topic_that_was_just_made(db, kafka, relays):
 
 
 def test_a_broker_that_starts(db, kafka, relays):
-    """It is asked while it is not there yet: that passes."""
+    """check runs before the broker is up: that is transient."""
     relay = relays(db.conninfo(), kafka.brokers)
     kafka.create_topics("early")
     relay.config["inbox"] = {"topics": "early"}

@@ -73,8 +73,8 @@ def run_ok(relay, *args):
     (["status", "--jsn"], "--jsn"),
 ], ids=" ".join)
 def test_usage(relays, args, named):
-    """A mistake is named, and what would be right is shown, before anything
-    is touched."""
+    """A mistake is named, and the correct usage is shown, before anything is
+    changed."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
     done = relay.command(*args)
     assert done.returncode == USAGE, done.stderr
@@ -102,7 +102,7 @@ def test_no_password_in_argv(relays):
 
 
 def test_no_broker_is_needed(relays, db):
-    """Commands that ask the database alone need no [kafka]."""
+    """Commands that query only the database need no [kafka]."""
     relay = relays("", "")
     for command in (["failed", "list"], ["failed", "export", "--csv"],
                     ["replay", "--from", "1", "--dry-run"], ["adopt"]):
@@ -113,7 +113,7 @@ def test_no_broker_is_needed(relays, db):
 
 
 def test_kerberos_where_it_is_asked_for(relays, db):
-    """gssencmode is disable by default, and only that."""
+    """gssencmode is disable by default, and nothing else is."""
     relay, ask = relays("", ""), ["failed", "list", "--postgres"]
     require = {"PGGSSENCMODE": "require"}
     done = relay.run_binary(*ask, db.conninfo(), env=require)
@@ -126,7 +126,7 @@ def test_kerberos_where_it_is_asked_for(relays, db):
 
 
 def test_away(relays):
-    """A database that is away is no mistake of usage."""
+    """An unreachable database is no mistake of usage."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
     for command in (["status"], ["audit"], ["failed", "list"],
                     ["replay", "--from", "1"], ["failed", "retry", "1"],
@@ -148,7 +148,7 @@ KEYS = {
 
 
 def test_status(db, kafka, start_relay):
-    """It says the same whether or not a relay runs, but for who leads."""
+    """It reports the same whether or not a relay runs, except the leader."""
     db.sql("SELECT receive_stock('book', 10)")
     relay = start_relay(topics=["order-created"])
     published(relay, 1)
@@ -188,8 +188,8 @@ def test_status_of_a_foreign_position(db, kafka, start_relay):
 
 
 def test_missing_topic(db, kafka, start_relay):
-    """A typo in [inbox] topics does not stay silent; once the topic is made,
-    all is well."""
+    """A typo in [inbox] topics is reported; once the topic is created, all is
+    well."""
     relay = start_relay(topics=["order-created", "order-creatd"])
     wait_until(lambda: "order-creatd" in relay.get("/readyz")[1], 20,
                lambda: relay.get("/readyz"))
@@ -271,8 +271,8 @@ def test_memory_is_hidden(start_relay):
 
 
 def test_failed_retry_by_filter(db, kafka, start_relay):
-    """Messages that failed for a reason which is gone: all of them again,
-    by the same path, and the archive is closed."""
+    """Messages that failed for a cause which has been removed: all of them
+    again, by the same path, and the archive is closed."""
     relay = start_relay(topics=["payment-success"],
                         config={"inbox": {"order_wait": "0s"}})
     out = kafka.producer()
@@ -295,7 +295,8 @@ def test_failed_retry_by_filter(db, kafka, start_relay):
 
 
 def test_export(db, kafka, start_relay):
-    """Safe to open as a spreadsheet, in constant memory however many."""
+    """Safe to open as a spreadsheet, in constant memory for any number of
+    rows."""
     relay = start_relay(topics=["order-created"])
     poison(kafka, 1)
     wait_failed(db, 1)
@@ -318,8 +319,7 @@ def test_export(db, kafka, start_relay):
 
 
 def test_export_of_many(db, relays, run):
-    """The memory of a few, however many there are, and a person at a terminal
-    sees how far it is."""
+    """Constant memory for any number of rows, and progress on a terminal."""
     relay = relays(db.conninfo(), "127.0.0.1:1")
     relay.write_config()
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
@@ -338,15 +338,15 @@ def test_export_of_many(db, relays, run):
                            "--topic", topic, "--config", relay.config_path]),
                 stdout=file, stderr=end, cwd="/")
             os.close(end)
-            told = b""
+            output = b""
             with contextlib.suppress(OSError):      # its end
                 while chunk := os.read(terminal, 65536):
-                    told += chunk
+                    output += chunk
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         os.close(terminal)
-        assert process.returncode == OK, told
-        assert f"\r{rows} rows".encode() in told
+        assert process.returncode == OK, output
+        assert f"\r{rows} rows".encode() in output
         with open(path, "rb") as file:
             assert sum(1 for _ in file) == rows + 1
         os.unlink(path)
@@ -358,7 +358,7 @@ def test_export_of_many(db, relays, run):
 
 def test_replay(db, kafka, start_relay):
     """Again through the outbox: the same event under the same id, marked,
-    behind what was there; new events keep their order."""
+    behind the existing records; new events keep their order."""
     relay = start_relay()
     db.sql("SELECT receive_stock('book', 100)")
     db.sql("SELECT reserve_stock('book', 1, 'o-' || i)"
@@ -369,16 +369,16 @@ def test_replay(db, kafka, start_relay):
     first, last = db.sql("SELECT min(seq), max(seq) FROM stock_outbox")[0]
     wait_until(lambda: json.loads(run_ok(relay, "status", "--json"))
                ["pending_events"] == 0, 20, "the position is stored")
-    told = run_ok(relay, "replay", "--from", str(first + 1), "--dry-run")
-    assert told.startswith("would replay 11 events")
+    output = run_ok(relay, "replay", "--from", str(first + 1), "--dry-run")
+    assert output.startswith("would replay 11 events")
     assert db.value("SELECT count(*) FROM stock_outbox") == 12
     assert not actions(db, "replay")
-    told = run_ok(relay, "replay", "--from", str(first + 1), "--to",
+    output = run_ok(relay, "replay", "--from", str(first + 1), "--to",
                   str(first + 2), "--reason", "a reader lost its disk")
-    assert told.startswith("replayed 2 events")
-    told = run_ok(relay, "replay", "--from", str(last), "--topic",
+    assert output.startswith("replayed 2 events")
+    output = run_ok(relay, "replay", "--from", str(last), "--topic",
                   "stock-events")
-    assert told.startswith("replayed 1 events")
+    assert output.startswith("replayed 1 events")
     run_ok(relay, "replay", "--from", "1", "--topic", "other")
     db.sql("SELECT reserve_stock('book', 1, 'o-11')")
     with kafka.tail("stock-events") as tail:
@@ -400,8 +400,8 @@ def test_replay(db, kafka, start_relay):
 
 
 def test_replay_by_time(db, kafka, start_relay):
-    """--to is included; copies are not copied again; what is not published
-    yet goes out anyway and is left alone."""
+    """--to is included; copies are not copied again; unpublished events are
+    left out, for they are published anyway."""
     relay = start_relay()
     for i in range(3):
         db.sql("SELECT publish_event('stock-events', 'k', '%s')", (i,))
@@ -411,20 +411,20 @@ def test_replay_by_time(db, kafka, start_relay):
     moments = [row for (row,) in db.sql(
         "SELECT to_char(created_at AT TIME ZONE 'UTC',"
         " 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM stock_outbox ORDER BY seq")]
-    told = run_ok(relay, "replay", "--from", moments[1], "--to", moments[1])
-    assert told.startswith("replayed 1 events")
+    output = run_ok(relay, "replay", "--from", moments[1], "--to", moments[1])
+    assert output.startswith("replayed 1 events")
     published(relay, 4)
     assert relay.terminate() == OK
     db.sql("SELECT publish_event('stock-events', 'k', '3')")
-    told = run_ok(relay, "replay", "--from", "1", "--dry-run")
-    assert told.startswith("would replay 3 events")
+    output = run_ok(relay, "replay", "--from", "1", "--dry-run")
+    assert output.startswith("would replay 3 events")
     assert len(actions(db, "replay")) == 1
 
 
 # ---- rewind -----------------------------------------------------------------
 
 def test_rewind(db, kafka, start_relay):
-    """Read again: what is remembered is a duplicate, what is not takes
+    """Read again: a remembered message is a duplicate, a forgotten one takes
     effect; refused while a relay consumes."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(topics=["order-created"])
@@ -442,14 +442,14 @@ def test_rewind(db, kafka, start_relay):
 
     done = relay.command("rewind", "--topic", "no-such-topic", "--to", "0")
     assert done.returncode == RUNTIME and "no-such-topic" in done.stderr
-    told = run_ok(relay, "rewind", "--topic", "order-created", "--to",
+    output = run_ok(relay, "rewind", "--topic", "order-created", "--to",
                   "2100-01-01T00:00:00Z")
-    assert "0 offsets" in told, "nothing is as late as that"
-    told = run_ok(relay, "rewind", "--topic", "order-created", "--to", "1000")
-    assert "0 offsets" in told
-    told = run_ok(relay, "rewind", "--topic", "order-created", "--to",
+    assert "0 offsets" in output, "nothing is as late as that"
+    output = run_ok(relay, "rewind", "--topic", "order-created", "--to", "1000")
+    assert "0 offsets" in output
+    output = run_ok(relay, "rewind", "--topic", "order-created", "--to",
                   "2020-01-01T00:00:00Z", "--reason", "a test")
-    assert "9 offsets" in told
+    assert "9 offsets" in output
     assert "0 offsets" in run_ok(relay, "rewind", "--topic", "order-created",
                                  "--to", "2"), "never on"
     assert actions(db, "rewind")[-2] == (
@@ -477,7 +477,7 @@ def test_rewind_after_kill(db, kafka, start_relay):
 
 
 def test_as_the_relays_role(db, kafka, start_relay):
-    """The level `relay` is enough for every command, and the act is noted
+    """The level `relay` suffices for every command, and the act is recorded
     under that role's name."""
     role = f"relay_{db.name}"
     db.sql(f"CREATE ROLE {role} LOGIN")

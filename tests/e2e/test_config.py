@@ -49,8 +49,8 @@ def test_bad_usage(relay, args):
 
 
 def test_sample_is_valid(relay, tmp_path):
-    """What `config` prints is a whole configuration: every key, its default,
-    and nothing that `run` would then refuse."""
+    """The output of `config` is a whole configuration: every key, its default,
+    and nothing that `run` would refuse."""
     done = relay.run_binary("config")
     assert done.returncode == OK
     for key in ("conninfo", "poll_interval", "retry_delays", "order_wait",
@@ -70,7 +70,7 @@ def test_version(relay):
 
 
 def test_check_of_a_good_one(relay, db, kafka):
-    """And without a file: two options are enough."""
+    """And without a file: two options suffice."""
     done = relay.command("check")
     assert done.returncode == OK, done.stdout + done.stderr
     done = relay.run_binary("check", "--postgres", db.conninfo(),
@@ -79,7 +79,7 @@ def test_check_of_a_good_one(relay, db, kafka):
 
 
 def test_check_of_what_is_away(relay, kafka):
-    """A peer that is away is not a wrong configuration."""
+    """An unreachable peer is not a wrong configuration."""
     relay.config["postgres"]["conninfo"] = \
         "host=127.0.0.1 port=1 dbname=x user=x"
     done = relay.command("check")
@@ -94,7 +94,7 @@ def test_check_names_missing_topics(relay, kafka):
 
 
 def test_password_in_arguments_is_refused(relay, kafka):
-    """Arguments are for everybody to read, in ps."""
+    """Every user of the machine can read arguments, in ps."""
     for conninfo in ("host=127.0.0.1 password=hunter2",
                      "postgresql://x:hunter2@127.0.0.1/x"):
         done = relay.run_binary("check", "--postgres", conninfo,
@@ -104,8 +104,8 @@ def test_password_in_arguments_is_refused(relay, kafka):
 
 
 def test_incompatible_extension(relay, db):
-    """Another relay_api means other functions: leave at once, by name, and
-    with a code after which systemd does not try again."""
+    """Another relay_api means other functions: exit at once, with its number,
+    and with a code after which systemd does not restart."""
     definition = db.value("SELECT pg_get_functiondef("
                           "'pgstock_internal.relay_hello()'::regprocedure)")
     assert "SELECT 1, " in definition
@@ -117,7 +117,7 @@ def test_incompatible_extension(relay, db):
 
 
 def test_no_extension_yet(pg, relays, kafka):
-    """The database is there, CREATE EXTENSION is not: said by name."""
+    """The database exists, CREATE EXTENSION has not run: the error says so."""
     relay = relays("", kafka.brokers)
     db = pg.create_database("bare", extension=False)
     try:
@@ -130,8 +130,8 @@ def test_no_extension_yet(pg, relays, kafka):
 
 
 def test_missing_topics_are_asked_for(relay, db, kafka):
-    """A topic to publish to is made with the broker's defaults; one to
-    consume is not: a typo in [inbox] must not make an empty topic."""
+    """A topic to publish to is created with the broker's defaults; one to
+    consume is not: a typo in [inbox] must not create an empty topic."""
     kafka.delete_topics("stock-events", "stock-freeze-failed",
                         "payment-success")
     relay.config["inbox"]["topics"] = "order-created, payment-success"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
 """Databases that are copies of others, and servers that are being upgraded:
-what is not complete is not worked with.
+nothing runs in an incomplete database.
 
-One server, preloaded, so that a worker would expire what is due within
-milliseconds; what must not happen is shown by a second database of the same
-server, whose line is due at the same moment and does expire.
+One server, preloaded, so that a worker would expire due lines within
+milliseconds; a second database of the same server, whose line is due at the
+same moment and does expire, shows that the worker has run.
 """
 
 import os
@@ -32,7 +32,7 @@ def reserve(db, order, ttl):
 
 
 def states(db):
-    """Of the rows as they are written."""
+    """The states that the rows hold."""
     return [state for (state,) in db.sql(
         "SELECT state::text FROM pgstock_internal.reservation ORDER BY 1")]
 
@@ -51,8 +51,8 @@ def adopt(db):
 
 
 def has_been_looked_at(db, name):
-    """A look is asked for, and a line of another database, which is due later,
-    has expired."""
+    """Wake the keeper, and wait until a later line of another database has
+    expired."""
     db.sql("SELECT pgstock_internal.keeper_call()")
     server = db.pg
     other = server.create_database(name)
@@ -62,8 +62,8 @@ def has_been_looked_at(db, name):
 
 
 def test_nothing_runs_while_pg_upgrade_works(server):
-    """It dumps the schema, with where the sequences stand, and then copies the
-    files: what is written in between lies behind its sequence."""
+    """It dumps the schema, with the values of the sequences, and then copies
+    the files: a row written in between would lie behind its sequence."""
     db = server.create_database("upgraded")
     reserve(db, "o", "1 h")
     make_due(db)
@@ -123,7 +123,7 @@ def test_a_copy_by_template(server):
 
 def test_a_subscriber_takes_over(server):
     """While the subscription writes, nothing else does; then the sequences are
-    brought along, and the identity is the subscriber's own."""
+    copied, and the identity is the subscriber's own."""
     origin = server.create_database("publisher")
     reserve(origin, "o", "1 h")
     origin.sql("SELECT count(publish_event('t', 'k', '1'))"

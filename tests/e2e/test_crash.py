@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P1, P2: whatever is killed, however hard, nothing is lost or made up.
+"""P1, P2: after any kill -9 nothing is lost or invented.
 
 Clients reserve, confirm and release all the time; one part is killed with
-SIGKILL and comes back, several times over. Then Kafka must hold exactly the
-events that the database committed, each key's in order, and every order that
-a client was told about must be there.
+SIGKILL and started again, several times. Then Kafka must hold exactly the
+events that the database committed, in the order of each key, and every order
+that was acknowledged to a client must exist.
 """
 
 import random
@@ -21,7 +21,7 @@ ROUNDS = 3
 
 
 def work(cur, name):
-    """One order, and for most of them what comes after."""
+    """One order, and for most of them its end."""
     product = f"p{hash(name) % PRODUCTS}"
     cur.execute("SELECT reserve_stock(%s, 1, %s)", (product, name))
     cur.connection.commit()
@@ -93,7 +93,7 @@ def caught_up(relay):
 
 
 def check_acknowledged(db, clients):
-    """Every order that a client was told about is there, for its product."""
+    """Every acknowledged order exists, for its product."""
     there = dict(db.sql("SELECT order_id, product_id FROM stock_reservations"))
     for name, product in clients.acknowledged.items():
         assert there.get(name) == product, f"{name} was acknowledged"

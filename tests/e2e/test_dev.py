@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""dev/'s commands: whose a checkout and its servers are."""
+"""dev/'s commands, by owner of the checkout and its servers."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def command(checkout, name):
 
 @pytest.mark.parametrize("name", ["demo", "check", "pgroot"])
 def test_checkout_that_cannot_be_written(checkout, name):
-    """Said at once, and not after the packages and a build."""
+    """Reported at once, and not after the packages and a build."""
     os.chmod(checkout, 0o555)
     done = command(checkout, name)
     assert done.returncode == 1
@@ -44,8 +44,8 @@ def test_checkout_that_cannot_be_written(checkout, name):
 
 
 def test_servers_of_another_user(checkout, run):
-    """They are neither stopped nor lost: no new run directory takes the place
-    of the one that knows them.  Only root can make such a directory."""
+    """They are neither stopped nor lost: no new run directory replaces the one
+    that holds their pids.  Only root can make such a directory."""
     theirs = os.path.join(run, "theirs")
     shutil.rmtree(theirs, ignore_errors=True)
     os.makedirs(os.path.join(theirs, "demo/postgres"))
@@ -65,6 +65,6 @@ def test_servers_of_another_user(checkout, run):
 
 
 def test_no_demo(checkout):
-    """To end what does not run is no mistake, but not silent."""
+    """Stopping a demo that does not run is no error, but is reported."""
     done = command(checkout, "demo-stop")
     assert done.returncode == 0 and "no demo runs" in done.stderr, done

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P5: a client is told "reserved" only when its commit is durable.
+"""P5: a client gets "reserved" only when its commit is durable.
 
-The race: early lock release lets others see a reservation before its commit
-record is on disk. One who reads it may be told "you have it already", a
-relay may publish it, and then the crash takes it away. So the answer, and
-the event, wait for the disk on behalf of the commit that they rest on.
+The race: early lock release lets other sessions see a reservation before its
+commit record is on disk. A session that reads it may answer "already
+reserved", a relay may publish it, and then a crash undoes it. So the answer,
+and the event, wait until the commit that they rest on is on disk.
 
-The server's WAL writer sleeps here for ten seconds at a time: what nobody
-waited for is lost with near certainty, as the control shows. It is also the
-server that has the extension preloaded; all other tests do without.
+The server's WAL writer sleeps here for ten seconds at a time: commits that no
+session waited for are lost with near certainty, as the control shows. This
+server also preloads the extension; in most other tests no server does.
 """
 
 import os
@@ -41,7 +41,7 @@ def pair(name):
 
 
 def crash_under_load(db, pg, work):
-    """The orders that were acknowledged and are gone after the crashes."""
+    """The orders that were acknowledged and lost in the crashes."""
     db.sql("SELECT receive_stock('hot', 100000000)")
     with Clients(db, 24, work) as clients:
         for _ in range(ROUNDS):
@@ -59,8 +59,8 @@ def crash_under_load(db, pg, work):
 
 
 def test_no_acknowledged_reservation_is_lost(db, pg, kafka, start_relay):
-    """Each order is asked for by two clients, so that half of the answers
-    are replays, which write nothing themselves."""
+    """Two clients request each order, so that half of the answers are replays,
+    which write nothing themselves."""
     start_relay()
 
     def work(cur, name):
@@ -71,13 +71,13 @@ def test_no_acknowledged_reservation_is_lost(db, pg, kafka, start_relay):
     assert crash_under_load(db, pg, work) == set()
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail)
-        time.sleep(0.5)             # whatever else may come
+        time.sleep(0.5)             # and perhaps other errors
         check_all(db, tail)
 
 
 def test_the_control_does_lose(db, pg):
-    """With synchronous_commit off, nothing is promised, and the crash of the
-    test above takes some away: so that test can fail."""
+    """With synchronous_commit off nothing is guaranteed, and the crash of the
+    test above loses some orders: so that test can fail."""
     def work(cur, name):
         cur.execute("SET LOCAL synchronous_commit = off")
         cur.execute("SELECT reserve_stock('hot', 1, %s)", (pair(name),))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Flash sales: the quota, and no user more than the limit.
+"""Flash sales: the quota, and no user above the limit.
 
-The races: 100 users see ten pieces at once; one user asks in 50 sessions
-before any of them has committed; the sale closes while it is bought from. A
+The races: 100 users see ten pieces at once; one user buys in 50 sessions
+before any of them has committed; the sale closes while users buy from it. A
 count that was read before the lock sells too much, to all or to one.
 """
 
@@ -100,8 +100,8 @@ GIVE_BACK = {
 
 
 @pytest.mark.parametrize("way", GIVE_BACK)
-def test_what_is_given_back_frees_the_user(db, way):
-    """And no more than that: of 20 sessions that see it, one gets it."""
+def test_a_returned_piece_frees_the_user(db, way):
+    """And only that much: of 20 sessions that see it, one gets it."""
     db.sql("SELECT receive_stock('hot', 50)")
     db.sql("SELECT open_flash_sale('sale', 'hot', 50, per_user_limit => 3)")
     for number in range(3):
@@ -118,7 +118,7 @@ def test_what_is_given_back_frees_the_user(db, way):
 
 
 def buyer(db, number, answers, granted):
-    """Ask for the same order until there is an answer, whatever breaks."""
+    """Request the same order until there is an answer, whatever breaks."""
     conn = None
     while answers[number] is None:
         try:
@@ -134,8 +134,8 @@ def buyer(db, number, answers, granted):
 
 
 def test_kill_9_while_it_sells(db, pg):
-    """The postmaster dies once somebody has been told "granted": ten are
-    sold in the end, to those who were told so, and nothing is left."""
+    """The postmaster dies once a client has got "granted": ten pieces are sold
+    in the end, to the clients that got "granted", and none is left."""
     broken = 0
     for turn in range(ROUNDS):
         db.sql("SELECT receive_stock(%s, %s)", (f"hot-{turn}", PIECES))
@@ -161,7 +161,7 @@ def test_kill_9_while_it_sells(db, pg):
         assert db.drift() == []
         broken += answers.count("broken")
         clear(db)
-    assert broken > 0, "nobody was at it when the server died"
+    assert broken > 0, "no buyer was connected when the server died"
 
 
 def clear(db):
@@ -180,8 +180,8 @@ def refused(clients):
 def test_closed_while_it_sells(db):
     """The race: a purchase, a payment, a cancellation or an expiry has read
     that its line is in the sale, and waits for the quota's lock while the sale
-    is closed. Then its line lies in ordinary stock, and what it does must
-    count there; and nobody may wait for the other."""
+    is closed. Then its line lies in ordinary stock, and its effect must count
+    there; and no two sessions may wait for each other."""
     db.sql("SELECT receive_stock('hot', 100000)")
     db.sql("SELECT open_flash_sale('sale-0', 'hot', 200, 1000)")
     current = ["sale-0"]
@@ -210,7 +210,7 @@ def test_closed_while_it_sells(db):
                    (f"sale-{turn}",))
             db.sql("SELECT close_flash_sale(%s)", (current[0],))
             wait_until(lambda n=turn: refused(clients) >= n, 60,
-                       "nobody is told that the sale is closed")
+                       "no client gets not_open")
             current[0] = f"sale-{turn}"
     assert clients.broken == 0, "a deadlock, or a session that ended"
     statuses = Counter(clients.acknowledged.values())
@@ -227,7 +227,7 @@ def test_closed_while_it_sells(db):
 
 
 def test_a_sale_survives_dump_and_restore(db, pg, run):
-    """Quota, limit and purchases go with the dump, and a sale opened after
+    """Quota, limit and purchases are part of the dump, and a sale opened after
     it gets a quota of its own."""
     db.sql("SELECT receive_stock('hot', 10)")
     db.sql("SELECT open_flash_sale('sale', 'hot', 3)")
@@ -249,8 +249,8 @@ def test_a_sale_survives_dump_and_restore(db, pg, run):
 
 
 def test_from_purchase_to_payment_through_kafka(db, kafka, start_relay):
-    """The order id is the key of all that is told of a purchase, and finds
-    it when the payment comes."""
+    """The order id is the key of all events of a purchase, and the payment
+    finds the purchase by it."""
     db.sql("SELECT receive_stock('hot', 10)")
     db.sql("SELECT open_flash_sale('sale', 'hot', 3)")
     db.sql("SELECT purchase_flash_sale('sale', 'ann', 'o-1')")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3: whatever bytes a message is made of, the process lives and the message
-ends as the contract says.
+"""P3: whatever bytes a message consists of, the process lives and the message
+ends as the contract defines.
 
-Messages of every built-in topic, of a registered handler and of none, bent in
-their members and in their bytes, go to the real extension, built with the
-sanitizers. What each must come to is said a second time here, from the text of
-the contract and with Python's JSON parser. Databases of other encodings than
-UTF8 lack characters, which may make a message poison there.
+Messages of every built-in topic, of a registered handler and of none, with
+damaged members and bytes, are applied by the real extension, built with the
+sanitizers. The expected result of each is computed a second time here, from
+the text of the contract and with Python's JSON parser. Databases of other
+encodings than UTF8 lack characters, which may make a message poison there.
 
-PGSTOCK_MESSAGES says how many, PGSTOCK_SEED which ones.
+PGSTOCK_MESSAGES is the number of messages, PGSTOCK_SEED selects them.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ ENCODINGS = ("UTF8", "LATIN1", "EUC_JP", "SQL_ASCII")
 PARTS = ("payment-failed", "order-cancelled")     # may name a part of an order
 DEPTH_MAX = 2048
 sys.setrecursionlimit(4 * DEPTH_MAX)    # the parser's, which nests
-OWN, NOBODY = "mine", "nobody-listens"
+OWN, UNHANDLED = "mine", "without-handler"
 QUEUES = "an earlier message of its key waits"
 OPTIONS = json.dumps({
     "dlq_topic": "{topic}_dlq", "retry_delays_ms": [10000],
@@ -76,7 +76,7 @@ class Maker:
         self.rng = random.Random(seed)
 
     def members(self):
-        """What a good message holds, each value as its text."""
+        """The members of a valid message, each value as its text."""
         rng = self.rng
         members = {"order_id": rng.choice(('"o-%d"', "%d")) % rng.randint(1, 300)}
         if rng.random() < 0.7:
@@ -148,7 +148,7 @@ class Maker:
         return packed or None, found
 
 
-# ---- what must come of them
+# ---- their results
 
 class Poison(Exception):
     """It can never be applied."""
@@ -287,8 +287,8 @@ def check_members(topic, root, traced):
 
 
 def outcomes(topic, value, found):
-    """What may become of a message that was not seen before."""
-    if topic == NOBODY:
+    """The possible results of a new message."""
+    if topic == UNHANDLED:
         return {"skipped"}
     try:
         if topic == OWN:
@@ -304,8 +304,8 @@ def outcomes(topic, value, found):
 
 
 def holds(encoding, text):
-    """Whether a database of that encoding has all of the characters; None:
-    what its conversion and Python's make of them may differ."""
+    """Whether a database of that encoding has all of the characters; None: its
+    conversion and Python's may differ on them."""
     if text.isascii() or encoding in ("UTF8", "SQL_ASCII"):
         return True
     try:
@@ -333,7 +333,7 @@ def header_id(found, name, encoding):
 
 
 def source_and_id(topic, found, encoding):
-    """Of a message that names itself in its headers; ...: cannot be said."""
+    """Of a message that names itself in its headers; ...: undetermined."""
     named = header_id(found, b"ce_id", encoding)
     if named:
         return header_id(found, b"ce_source", encoding) or topic, named
@@ -349,8 +349,8 @@ def is_plain(value, encoding):
 
 
 def body_id(topic, value):
-    """Of a good message; None: it has none."""
-    root = load(value) if value and topic != NOBODY else {}
+    """Of a valid message; None: it has none."""
+    root = load(value) if value and topic != UNHANDLED else {}
     if topic == OWN:
         named = root.get("event_id", root.get("eventId")) if isinstance(
             root, dict) else None
@@ -379,7 +379,8 @@ def db(pg, request):
 
 
 class Inbox:
-    """A session that applies, as the relay's does, and what it has seen."""
+    """A session that applies messages as the relay's does, and those it has
+    seen."""
 
     def __init__(self, cursor, seed, encoding):
         self.cursor = cursor
@@ -397,13 +398,13 @@ class Inbox:
             key = self.rng.choice((None, b"", b"k-%d" % self.rng.randint(1, 40),
                                    b"\xff\0" * 4000))
             time = self.rng.choice((-1, 0, 1769860800000, 2**63 - 1, -2**63))
-            topic = self.rng.choice((*TOPICS, *TOPICS, OWN, NOBODY))
+            topic = self.rng.choice((*TOPICS, *TOPICS, OWN, UNHANDLED))
             rows.append((topic, offset, time, key, self.maker.value(), packed,
                          found))
         return rows
 
     def apply(self, rows):
-        """As many calls as it takes."""
+        """As many calls as needed."""
         while rows:
             self.cursor.execute(
                 "SELECT sum(n) FROM pgstock_internal.relay_apply(%s::text[],"
@@ -429,13 +430,13 @@ class Inbox:
                 (source, event_id) in self.seen), what
             self.seen.add((source, event_id))
             expected = outcomes(topic, value, found)
-            plain = topic == NOBODY or is_plain(value, self.encoding)
+            plain = topic == UNHANDLED or is_plain(value, self.encoding)
             by, named = source_and_id(topic, found, self.encoding)
             assert by in (..., source), what
-            if (named is None and expected != {"dead"} and topic != NOBODY
+            if (named is None and expected != {"dead"} and topic != UNHANDLED
                     and plain):
                 named = body_id(topic, value)
-                # its place, with what tells one history from another
+                # its offset and its fingerprint
                 assert named or event_id.startswith(
                     f"{topic}/{self.batches}/{offset}/"), what
             assert named in (None, ..., event_id), what

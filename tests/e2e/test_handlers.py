@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Handlers that users register: what one of them does touches nobody else.
+"""Handlers that users register: none of them affects other messages.
 
-Each message's payload says what its handler is to run, so that one topic holds
-all that a handler can do wrong, between messages that do nothing of the kind.
+Each message's payload holds the commands of its handler, so that one topic
+holds every mistake that a handler can make, between harmless messages.
 """
 
 import json
@@ -40,7 +40,7 @@ END
 $$;
 """
 
-# What a handler may try, and whether its message is applied all the same.
+# The commands of a handler, and whether its message is applied all the same.
 ACTS = {
     "a mistake": (["SELECT 1/0"], False),
     "an exception": (["DO $do$BEGIN RAISE 'no'; END$do$"], False),
@@ -75,8 +75,8 @@ ACTS = {
 
 @pytest.fixture
 def shop(db):
-    """The handler, registered by a role that owns nothing else; and a role
-    for the relay, which owns nothing either."""
+    """The handler, registered by a role that owns nothing else; and a role for
+    the relay, which owns nothing either."""
     db.sql(SCHEMA)
     name, relay = f"{db.name}_shop", f"{db.name}_relay"
     db.sql(f"CREATE ROLE {relay} LOGIN;"
@@ -108,7 +108,7 @@ def ends(db, topic="shop"):
 
 
 def is_dead(db, event_id):
-    """Asked of a server that may be recovering."""
+    """The server may be recovering when this queries it."""
     try:
         return ends(db).get(event_id) == "dead"
     except psycopg2.OperationalError:
@@ -125,7 +125,7 @@ def wait_ends(db, relay, count, timeout=60):
 
 def test_nothing_touches_others(shop, kafka, start_relay):
     """Between any two of them stands a message that must be applied, and
-    orders go on beside them; the relay's own role may do nothing."""
+    orders continue beside them; the relay's own role has no rights."""
     db = shop
     kafka.create_topics("shop", "shop_dlq")
     db.sql("SELECT receive_stock('book', 100)")
@@ -152,7 +152,7 @@ def test_nothing_touches_others(shop, kafka, start_relay):
     assert db.value("SELECT count(*) FROM pg_locks"
                     " WHERE locktype = 'advisory' AND objid = 4711") == 0
     assert db.sql("SELECT parent FROM shop.child") == [(2,)]
-    # graded: what might have gone well was tried three times
+    # graded: a command that might have succeeded was tried three times
     tries = dict(db.sql("SELECT event_id, attempts FROM failed_order_archives"))
     assert tries["a mistake"] == tries["a deferred constraint"] == 1
     assert tries["a sleep"] == tries["LISTEN"] == tries["an exception"] == 3
@@ -176,7 +176,7 @@ SECOND = "DO $do$BEGIN IF $attempt = 1 THEN RAISE 'again'; END IF; END$do$"
                          ids=["terminated", "killed", "at its second try",
                               "catches each cancel"])
 def test_that_ends_its_backend(db, kafka, start_relay, commands):
-    """It takes the session with it, so that no error says which it was."""
+    """The session ends too, so that no error names the message."""
     kafka.create_topics("shop", "shop_dlq")
     db.sql("SELECT receive_stock('book', 100)")
     db.sql(SCHEMA)
@@ -207,7 +207,7 @@ def test_that_ends_its_backend(db, kafka, start_relay, commands):
 
 
 def test_that_ends_the_relay(db, kafka, start_relay):
-    """The relay that applies it is killed, each time anew."""
+    """The relay that applies it is killed, each time a new one."""
     kafka.create_topics("shop", "shop_dlq")
     db.sql(SCHEMA)
     db.sql("SELECT register_handler('shop', 'shop.run')")
@@ -228,7 +228,7 @@ def test_that_ends_the_relay(db, kafka, start_relay):
         if not relay.running:
             kills += 1
             assert kills < 10
-            # the session that it left behind must not find the next one
+            # the session that it left behind must not meet the next one
             for pid in db.pg.backends("pgstock-relay%"):
                 db.sql("SELECT pg_terminate_backend(%s)", (pid,))
             relay.wait_end(10)
@@ -240,7 +240,7 @@ def test_that_ends_the_relay(db, kafka, start_relay):
 
 
 def documented_example():
-    """What docs/events.md says to type."""
+    """The commands in docs/events.md."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                         "../../docs/events.md")
     with open(path, encoding="utf8") as file:
@@ -252,7 +252,7 @@ def documented_example():
 
 
 def test_documented_example(db, kafka, start_relay):
-    """Typed as it stands it works, and says whose doing it is."""
+    """Typed literally it works, and its events name their cause."""
     commands, record, headers = documented_example()
     kafka.create_topics("parcels", "parcels_dlq", "notifications")
     db.sql(commands)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A topic whose events the broker refuses holds back itself and nothing else;
-mended, it flows on, in order, with nothing lost."""
+"""A topic that the broker refuses delays only itself; once accepted again, it
+resumes in order with nothing lost."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def quick(mode):
 
 @pytest.fixture
 def strict_kafka(run, mode):
-    """A broker that can deny things, to whoever comes."""
+    """A broker that can deny rights to any client."""
     server = Kafka(os.path.join(run, f"strict-kafka-{mode}"), settings="""\
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
@@ -44,7 +44,7 @@ def publish(db, topic, count, size=10, keys=3, first=0):
 
 
 def held(relay):
-    """{topic: its events that are set aside} as /metrics has it."""
+    """{topic: the number of its events set aside}, from /metrics."""
     return {labels["topic"]: value for name, labels, value in relay.samples()
             if name == "outbox_held_events"}
 
@@ -61,7 +61,8 @@ def status(relay):
 
 
 def check_named(relay, topic, reason):
-    """Whoever looks sees which topic is held and why; the relay is ready."""
+    """Log, status, metrics and pages name the held topic and the reason; the
+    relay is ready."""
     code, body = relay.get("/readyz")
     assert code == 200 and topic in body and reason in body, body
     known = status(relay)
@@ -93,7 +94,7 @@ def check_all_there(db, kafka, *topics):
 
 
 def test_one_event_too_large(db, kafka, start_relay, quick):
-    """The topic takes less than the database allows. Its later events wait,
+    """The topic accepts less than the database allows. Its later events wait,
     those of another topic do not, through kill -9 and until the limit is
     raised."""
     kafka.create_topics("small", max_message_bytes=20000)
@@ -133,8 +134,8 @@ def test_one_event_too_large(db, kafka, start_relay, quick):
 
 
 def test_events_too_large_together(db, kafka, start_relay, quick):
-    """Each of them fits; what the producer sends at once does not. Nobody has
-    to mend anything."""
+    """Each of them fits; the batch that the producer sends does not. No
+    operator has to act."""
     kafka.create_topics("small", partitions=1, max_message_bytes=20000)
     relay = start_relay(quick)
     publish(db, "small", 2000, size=1000)
@@ -158,8 +159,8 @@ def test_no_key_for_a_compacted_topic(db, kafka, start_relay, quick):
 
 def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay, quick):
     """Two topics are held for two reasons: one was deleted, and may not be
-    made again; to the other one nobody may write. Each flows when it is
-    mended, whatever becomes of the other."""
+    created again; for the other the right to write is missing. Each resumes
+    when its cause is removed, whatever happens to the other."""
     kafka = strict_kafka
     kafka.create_topics("stock-events", "stock-freeze-failed", "gone",
                         "forbidden")
@@ -216,9 +217,9 @@ def first_event(relay, topic):
 
 
 def test_event_that_no_topic_takes(db, kafka, start_relay, quick):
-    """An event of which the application says that it is a position: an earlier
-    version took it. It is blamed on its topic, in a transaction too, the
-    others flow, and it goes by a person's word alone, which is on record."""
+    """An event that claims to be a position: an earlier version accepted it.
+    It is blamed on its topic, in a transaction too, the others flow, and only
+    an operator can discard it, which is recorded."""
     position = position_topic(db)
     publish(db, "own", 3)
     db.sql("UPDATE pgstock_internal.outbox SET aggregatetype = %s"
@@ -259,8 +260,8 @@ def test_event_that_no_topic_takes(db, kafka, start_relay, quick):
 
 
 def test_many_topics_that_are_refused(db, strict_kafka, start_relay, quick):
-    """Who may publish may name topics that there are not, as many as they like.
-    The first few hold up the others for seconds each, and no more do."""
+    """A role that may publish may name any number of topics that do not exist.
+    The first few delay the others for seconds each, and no more do."""
     kafka = strict_kafka
     kafka.create_topics("stock-events", "stock-freeze-failed", "good")
     kafka.create_topics(position_topic(db), partitions=1,
@@ -279,7 +280,7 @@ def test_many_topics_that_are_refused(db, strict_kafka, start_relay, quick):
         wait_held(relay, [f"none-{number}" for number in range(14)])
         told = relay.get("/readyz")[1]
         assert "and 4 others" in told, told
-        # one that is there, and of which nothing was known, is soon found out
+        # a topic that exists, and was unknown, is soon found
         publish(db, "good", 20)
         publish(db, "stock-events", 20, first=14)
         tail.until(lambda r: len({x.header("ce_id") for x in r}) == 34, 5,

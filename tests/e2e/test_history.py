@@ -2,9 +2,9 @@
 """P2 across histories: a restored dump carries positions and transaction ids
 of another database.
 
-A relay that trusted them would skip new events for ever (the restored ids
-lie in the future) or publish all old ones again. So it stops and says what
-to do, and goes on after `adopt` with nothing skipped.
+A relay that trusted them would skip new events for ever (the restored ids lie
+in the future) or publish all old ones again. So it stops with a hint, and
+continues after `adopt` with nothing skipped.
 """
 
 import os
@@ -36,7 +36,7 @@ def events_of(db):
 
 
 def make_history(db, kafka, start_relay):
-    """30 events published, 5 not, and one reserved order to go on with."""
+    """30 events published, 5 not, and one reserved order to continue with."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay()
     for number in range(29):
@@ -58,7 +58,7 @@ def restored(source, target_pg, run):
 
 
 def refused(relay):
-    """The relay stops, and names the way out."""
+    """The relay stops, and its error names the way out."""
     assert relay.wait_end(15) == 1
     assert "history" in relay.tail(3) and "adopt" in relay.tail(3)
 
@@ -105,8 +105,8 @@ def test_restored_dump(db, pg, second, run, kafka, relays, start_relay, where):
 
 def test_every_table_takes_rows_after_a_restore(db, second, run, kafka,
                                                 start_relay):
-    """Sequences that a dump forgets, or rows that CREATE EXTENSION and the
-    dump both bring, show up as the first insert's duplicate key."""
+    """Sequences missing from the dump, or rows that both CREATE EXTENSION and
+    the dump insert, show up as the first insert's duplicate key."""
     relay = start_relay(topics=["order-created"])
     db.sql("SELECT receive_stock('book', 100)")
     out = kafka.producer()
@@ -144,7 +144,7 @@ def test_every_table_takes_rows_after_a_restore(db, second, run, kafka,
 
 
 def test_base_of_the_same_history(db, kafka, start_relay):
-    """A restart, clean or not, is no other history: no adopt is asked for."""
+    """A restart, clean or not, is no other history: no adopt is needed."""
     relay = make_history(db, kafka, start_relay)
     db.pg.restart()
     relay.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What a hot product costs while others look on."""
+"""The cost of a hot product while other sessions hold snapshots."""
 
 from contextlib import closing
 

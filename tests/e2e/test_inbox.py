@@ -49,8 +49,8 @@ def types_by_key(tail):
 
 
 def test_life_of_orders_everything_twice(db, kafka, start_relay):
-    """Each built-in handler, every message twice with one id: one effect,
-    one event; the copy is a duplicate and nothing else."""
+    """Each built-in handler, every message twice with one id: one effect, one
+    event; the copy is a duplicate and nothing else."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(QUICK, topics=TOPICS)
     put(kafka, *[("order-created", order(n)) for n in range(1, 7)], times=2)
@@ -95,8 +95,8 @@ def test_life_of_orders_everything_twice(db, kafka, start_relay):
 
 
 def test_known_order_is_answered_again(db, kafka, start_relay):
-    """An order-created with a new id for an order that is known changes
-    nothing, but whoever asked gets the last outcome, marked as replayed."""
+    """An order-created with a new id for a known order changes nothing, but
+    its sender gets the last result, marked as replayed."""
     db.sql("SELECT receive_stock('book', 1)")
     start_relay(topics=TOPICS)
     put(kafka, ("order-created", order(1)), ("order-created", order(2)))
@@ -123,8 +123,8 @@ def test_known_order_is_answered_again(db, kafka, start_relay):
 
 
 def test_payment_before_its_order(db, kafka, start_relay):
-    """Topics have no order among each other: a payment may come first. It
-    waits, holds up nobody, and is applied once the order is there."""
+    """Topics have no order among each other: a payment may arrive first. It
+    waits, delays no other message, and is applied once the order exists."""
     db.sql("SELECT receive_stock('book', 10)")
     start_relay(QUICK, topics=TOPICS)
     put(kafka, ("payment-success", {"order_id": "o-1", "event_id": "paid-1"}))
@@ -163,10 +163,10 @@ def test_order_that_never_comes(db, kafka, start_relay):
         assert json.loads(dead.value)["event_id"] == "paid"
 
 
-def test_ways_to_say_it(db, kafka, start_relay):
-    """What senders write: camelCase, a map of quantities, integers for ids,
-    the id in a header, times in milliseconds; what we do not know is handed
-    on to whoever reads the answer."""
+def test_forms_of_a_message(db, kafka, start_relay):
+    """The forms that senders write: camelCase, a map of quantities, integers
+    for ids, the id in a header, times in milliseconds; unknown members are
+    passed on in the answer."""
     db.sql("SELECT receive_stock(p, 10) FROM unnest('{book,7}'::text[]) p")
     start_relay(topics=TOPICS)
     out = kafka.producer()
@@ -200,8 +200,8 @@ def test_ways_to_say_it(db, kafka, start_relay):
 
 
 def test_replay_of_whole_topics(db, kafka, start_relay):
-    """Offsets set back to 0, by hand or by a restored backup: everything is
-    read again, nothing takes effect again, also what had no id of its own."""
+    """Offsets reset to 0, by hand or by a restored backup: everything is read
+    again, nothing takes effect again, not even messages without an id."""
     db.sql("SELECT receive_stock('book', 300)")
     relay = start_relay(QUICK, topics=TOPICS)
     messages = [("order-created", order(n)) for n in range(200)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3 under fire: relay and database are killed in the middle of a stream.
+"""P3 under kills: relay and database are killed in the middle of a stream.
 
 The race: a batch is applied and its commit is on its way when one side dies.
-Offsets kept in Kafka would be ahead of the effects or behind them; they are
-in the database, in the same commit, so each message ends exactly once.
+Offsets kept in Kafka would be ahead of the effects or behind them; they are in
+the database, in the same commit, so each message ends exactly once.
 """
 
 from checks import check_order, inbox_results, of_type
@@ -85,7 +85,7 @@ def check_end_states(db, sent):
 
 
 def check_answers(db, kafka):
-    """One answer for each order in the table, and all of it in Kafka."""
+    """One answer for each order in the table, and every answer in Kafka."""
     topics = ("stock-events", "stock-freeze-failed", "payment-failed_dlq")
     written = dict(db.sql("SELECT event_type, count(*) FROM stock_outbox"
                           " WHERE topic <> %s GROUP BY 1", (topics[2],)))

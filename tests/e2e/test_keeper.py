@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What runs by itself: due reservations are let go, and old history.
+"""Upkeep runs by itself: due lines expire, old history is deleted.
 
-Two ways lead to it. Where pgstock is preloaded, the server does it: a
-launcher starts a worker in the database that has something due. Elsewhere the
-relay asks for it. Most tests here are told both ways; the rest are about what
-the worker must not do: miss a line, block a DROP, double anything.
+There are two ways. Where pgstock is preloaded, the server does it: a launcher
+starts a worker in a database that has due lines. Elsewhere the relay calls it.
+Most tests run both ways; the rest check that the worker misses no line, blocks
+no DROP and doubles nothing.
 """
 
 import os
@@ -18,7 +18,7 @@ from cluster import Database, Postgres
 from process import run_tool, wait_until
 from slow import clock_is_ahead, settable_clock
 
-LATE_S = 0.3        # an idle server needs 0.1 s; two busy cores may dawdle
+LATE_S = 0.3        # an idle server needs 0.1 s; two busy cores more
 PRELOAD = {"shared_preload_libraries": "pgstock"}
 
 
@@ -42,7 +42,7 @@ def kept(preloaded):
 
 @pytest.fixture(params=["preloaded", "relay"])
 def either(request):
-    """A database where things run by themselves, one way or the other."""
+    """A database with upkeep, one way or the other."""
     if request.param == "preloaded":
         return request.getfixturevalue("kept")
     request.getfixturevalue("start_relay")()
@@ -55,8 +55,8 @@ def lines(db, state):
 
 
 def written(db, state):
-    """What the rows themselves say: a due line counts as expired unwritten.
-    One that has expired is written when its event is."""
+    """The state that the rows hold: a due line counts as expired before its
+    row says so. An expired line counts here once its event is written."""
     return db.value("SELECT count(*) FROM pgstock_internal.reservation"
                     " WHERE state = %s AND (state <> 'e' OR due_at IS NULL)",
                     (state,))
@@ -68,7 +68,7 @@ def wait_expired(db, number, timeout=20):
 
 
 def lateness(db):
-    """By order: seconds from when it was due to when it was let go."""
+    """By order: seconds from expires_at to its expiry."""
     return dict(db.sql(
         "SELECT order_id, extract(epoch FROM ended_at - expires_at)::float8"
         " FROM stock_reservations WHERE state = 'expired'"))
@@ -83,14 +83,14 @@ def sessions(server, kind):
 def alter_system(db, what):
     with closing(db.connect()) as conn, conn.cursor() as cur:
         conn.autocommit = True
-        cur.execute("LOAD 'pgstock'")       # it must know the setting
+        cur.execute("LOAD 'pgstock'")       # the session must know the setting
         cur.execute(f"ALTER SYSTEM {what}")
         cur.execute("SELECT pg_reload_conf()")
 
 
 def make_due(db):
-    """Everything that is reserved is past its time, and somebody notices: a
-    row that is changed behind the functions' back tells nobody."""
+    """Every reserved line is made due, and the keeper is woken: a direct
+    change of the rows wakes nothing."""
     db.sql("UPDATE pgstock_internal.reservation SET expires_at = now(),"
            " due_at = now() WHERE state = 'r'")
     db.sql("SELECT receive_stock('alarm', 1)")
@@ -112,7 +112,7 @@ def reserve_many(db, orders, products=100, each=10):
 
 
 def check_once(db, orders, per_order):
-    """Each line was let go once, and each order was told of."""
+    """Each line expired once, and each order has its events."""
     assert db.value("SELECT count(*) FROM stock_movements"
                     " WHERE kind = 'expired'") == orders * per_order + 1
     told = db.sql("SELECT key, sum(jsonb_array_length(payload->'items'))"
@@ -123,7 +123,7 @@ def check_once(db, orders, per_order):
     assert db.drift() == []
 
 
-def test_each_goes_when_it_is_due(either):
+def test_each_expires_when_it_is_due(either):
     either.sql("SELECT receive_stock('a', 100)")
     either.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
     for turn in range(5):
@@ -137,7 +137,8 @@ def test_each_goes_when_it_is_due(either):
 
 
 def test_an_earlier_one_wakes_the_server(kept):
-    """Each is earlier than what it sleeps for; the shortest lives too."""
+    """Each line is due earlier than the time that the server sleeps for, down
+    to the shortest lifetime."""
     kept.sql("SELECT receive_stock('a', 1000)")
     kept.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
     with closing(kept.connect()) as conn, conn.cursor() as cur:
@@ -153,7 +154,7 @@ def test_an_earlier_one_wakes_the_server(kept):
     assert max(late.values()) < LATE_S, late
 
 
-def test_an_idle_database_has_nobody_in_it(kept, preloaded):
+def test_an_idle_database_has_no_session_in_it(kept, preloaded):
     """DROP, RENAME, TEMPLATE and the extension's DDL go through."""
     kept.sql("SELECT receive_stock('a', 1000)")
     kept.sql("SELECT reserve_stock('a', 1, 'far', ttl => '1 h')")
@@ -182,14 +183,14 @@ def test_an_idle_database_has_nobody_in_it(kept, preloaded):
     oid = copy.value("SELECT oid FROM pg_database"
                      " WHERE datname = current_database()")
     admin.sql(f'DROP DATABASE "{copy.name}"')      # without FORCE
-    # One that waited to get in finds it gone; nobody keeps trying.
+    # A worker that waited to connect finds it dropped, and is not retried.
     kept.sql("SELECT reserve_stock('a', 1, 'later', ttl => '1500 ms')")
     wait_expired(kept, 2)
     assert preloaded.log().count(f"database {oid} does not exist") < 3
 
 
 def test_a_level_that_is_kept_does_not_hold_up_others(either):
-    """An application sits in its transaction with one product's lock."""
+    """An application keeps one product's lock in an open transaction."""
     either.sql("SELECT receive_stock('kept', 10), receive_stock('free', 10),"
                " receive_stock('zzz', 10)")
     for product in ("free", "kept", "zzz"):
@@ -201,7 +202,7 @@ def test_a_level_that_is_kept_does_not_hold_up_others(either):
         late = lateness(either)
         assert max(late.values()) < LATE_S, late
         with closing(either.connect()) as other, other.cursor() as buyer:
-            # nobody waits for them while they wait for "kept"
+            # upkeep that waits for "kept" holds no other level
             buyer.execute("SET lock_timeout = '1s'")
             for turn in range(20):
                 buyer.execute("SELECT reserve_stock('free', 1, %s)",
@@ -214,7 +215,7 @@ def test_a_level_that_is_kept_does_not_hold_up_others(either):
 @pytest.mark.alone
 @pytest.mark.parametrize("orders", [2000])
 def test_a_long_backlog_lets_others_work(either, orders):
-    """And all who let lines go at once double nothing."""
+    """And the sessions that expire lines at the same time double nothing."""
     reserve_many(either, orders)
     either.sql("SELECT receive_stock('hot', 1000000)")
     make_due(either)
@@ -242,7 +243,8 @@ def test_a_long_backlog_lets_others_work(either, orders):
 
 @pytest.mark.parametrize("way", ["preloaded", "relay"])
 def test_kill_9_in_the_middle(way, run, kafka, relays):
-    """The server goes down with lines half let go, and goes on by itself."""
+    """The server is killed while half of the lines have expired, and continues
+    by itself."""
     server = Postgres(os.path.join(run, f"postgres-kill-{way}"),
                       PRELOAD if way == "preloaded" else {}).init().start()
     try:
@@ -253,7 +255,7 @@ def test_kill_9_in_the_middle(way, run, kafka, relays):
         make_due(db)
         for part in (1, 3, 6):
             wait_until(lambda n=part: written(db, "e") >= n * orders, 60,
-                       "nothing is let go")
+                       "no line expires")
             server.kill9()
             server.start()
         wait_expired(db, orders * 10 + 1, 60)
@@ -273,8 +275,8 @@ def test_kill_9_in_the_middle(way, run, kafka, relays):
 
 
 def test_the_worker_gives_way_to_drop_extension(kept):
-    """The worker looks as soon as the extension is there, and locks what
-    belongs to it in another order than DROP EXTENSION does."""
+    """The worker runs as soon as the extension exists, and locks its objects
+    in another order than DROP EXTENSION does."""
     with closing(kept.connect()) as conn, conn.cursor() as cur:
         conn.autocommit = True
         for turn in range(40):
@@ -284,7 +286,7 @@ def test_the_worker_gives_way_to_drop_extension(kept):
                             (f"o-{order}",))
             cur.execute("DROP EXTENSION pgstock")
             cur.execute("CREATE EXTENSION pgstock")
-        # one that is not committed: the worker waits for nothing, and goes on
+        # an uncommitted one: the worker does not wait, and continues
         cur.execute("SELECT receive_stock('a', 100)")
         cur.execute("BEGIN; DROP EXTENSION pgstock")
         assert kept.sql("SELECT pid FROM pg_stat_activity WHERE backend_type ="
@@ -297,8 +299,8 @@ def test_the_worker_gives_way_to_drop_extension(kept):
 
 
 def test_a_clock_that_was_ahead(run):
-    """Whatever was noted then (the next look, the next purge) lies a month
-    ahead; the worker is gone a second later all the same."""
+    """The times stored meanwhile (the next look, the next purge) lie a month
+    ahead; the worker still exits a second later."""
     server = settable_clock(Postgres(os.path.join(run, "postgres-clock"),
                                      PRELOAD).init()).start()
     try:
@@ -307,11 +309,11 @@ def test_a_clock_that_was_ahead(run):
         db.sql("SELECT reserve_stock('a', 1, 'plain', ttl => '0')")
         with clock_is_ahead(server):
             db.sql("SELECT reserve_stock('a', 1, 'ahead', ttl => '1 ms')")
-            db.sql("SELECT pg_reload_conf()")   # who sleeps looks at the clock
+            db.sql("SELECT pg_reload_conf()")   # sleepers look at the clock
             wait_expired(db, 1)
         wait_until(lambda: not sessions(server, "pgstock keeper worker"), 20,
                    "a worker stays")
-        # nothing announces this one: the look that comes once a minute finds it
+        # nothing announces this one: the look once a minute finds it
         db.sql("UPDATE pgstock_internal.reservation SET due_at = now(),"
                " expires_at = now() WHERE order_id = 'plain'")
         db.sql("SELECT pg_reload_conf()")
@@ -320,7 +322,7 @@ def test_a_clock_that_was_ahead(run):
         server.close()
 
 
-# What a DBA may set for a database, and none of it for us.
+# Settings of a database that must not affect pgstock's sessions.
 ODD_SETTINGS = {
     "role": "odd_role", "search_path": "odd_schema",
     "standard_conforming_strings": "off", "row_security": "off",
@@ -344,8 +346,8 @@ ODD_SETTINGS = {
 
 @pytest.mark.parametrize("place", ["kept", "db"])
 def test_no_setting_of_a_database_reaches_us(place, request, kafka, relays):
-    """Neither the worker, which has done its work before there is a relay, nor
-    the relay."""
+    """Neither the worker, which has expired its lines before a relay starts,
+    nor the relay."""
     db = request.getfixturevalue(place)
     db.sql("SELECT receive_stock('a', 100)")
     db.sql("DROP ROLE IF EXISTS odd_role")
@@ -409,7 +411,7 @@ def test_processes_that_die_are_replaced(kept, preloaded):
 
 
 def test_a_look_that_fails_is_repeated(kept):
-    """Whatever it was: the database is not forgotten."""
+    """After any error the database is looked at again."""
     kept.sql("SELECT receive_stock('a', 10)")
     kept.sql("ALTER FUNCTION pgstock_internal.expire_due RENAME TO away")
     kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 ms')")
@@ -420,9 +422,9 @@ def test_a_look_that_fails_is_repeated(kept):
 
 
 def test_a_schema_of_our_name_is_not_ours(kept, preloaded):
-    """The story: a database's owner, no superuser, makes a schema that is named
-    as ours, with functions that are named as those that the server's process
-    calls as a superuser. It looks for the extension first."""
+    """The story: a database's owner, no superuser, creates a schema of our
+    name, with functions of the names that the keeper calls as a superuser. The
+    keeper checks for the extension first."""
     admin = Database(preloaded, "postgres")
     mimic = preloaded.create_database("mimic", extension=False)
     admin.sql("CREATE ROLE mimic LOGIN")
@@ -441,7 +443,7 @@ def test_a_schema_of_our_name_is_not_ours(kept, preloaded):
     kept.sql("SELECT receive_stock('a', 10)")
     kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 ms')")
     wait_expired(kept, 1)
-    wait_until(lambda: admin.value(looks) > before, 30, "nobody looked")
+    wait_until(lambda: admin.value(looks) > before, 30, "no worker looked")
     assert mimic.sql("SELECT * FROM pgstock_internal.ran") == []
     mimic.drop()
     admin.sql("DROP ROLE mimic")
@@ -469,7 +471,7 @@ def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
 
 
 def test_an_order_whose_event_is_too_large(either):
-    """It has grown piece by piece; it must not hold up all others."""
+    """It has grown piece by piece; it must not delay all others."""
     either.sql("SELECT count(receive_stock('a-' || i, 9)), count(reserve_stock("
                "'a-' || i, 1, 'o', ttl => '1 h')) FROM generate_series(1, 30) i")
     either.sql("SELECT reserve_stock('a-1', 1, 'z', ttl => '1 h')")
@@ -501,7 +503,7 @@ def test_the_relay_steps_in_for_a_server_that_cannot(run, kafka, relays):
 
 
 @pytest.mark.parametrize("way", ["preloaded", "relay"])
-def test_old_history_goes(way, request):
+def test_old_history_is_deleted(way, request):
     """At history_retention, in batches; the ledger still adds up."""
     either = request.getfixturevalue("kept" if way == "preloaded" else "db")
     either.sql("SELECT receive_stock('a', 100000), receive_stock('b', 1)")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
 """P1, P5: kill -9 of the postmaster, twenty times, each at a moment of its
-own: nothing that a client was told is lost, nothing happened twice.
+own: no acknowledged answer is lost, and nothing happens twice.
 
-The disk is slow, so that at every moment there are commits that others see
-and that are not flushed; and a client whose session broke asks again, for it
-cannot know. Both is where a reservation would be lost or doubled. The control
-is the same test with the extension's flush left out.
+The disk is slow, so that at every moment there are commits that other sessions
+see and that are not flushed; and a client whose session broke repeats its
+call, for it cannot know the result. In either case a reservation could be lost
+or doubled. The control is the same test without the extension's flush.
 """
 
 import os
@@ -43,7 +43,7 @@ def mutant(run, name, change):
 
 
 class Shop:
-    """What clients do, and what they have been told."""
+    """The clients' work, and the answers that they got."""
 
     def __init__(self, db):
         self.db = db
@@ -55,7 +55,7 @@ class Shop:
 
     def work(self, cur, name):
         """Two clients share an order, unless it is one to be released: one of
-        them is told of what the other did."""
+        them gets the answer to the other's call."""
         _, number, turn = name.split("-")
         fate = FATES[int(turn) % 3]
         order = name if fate == "release" else f"o-{int(number) // 2}-{turn}"
@@ -73,7 +73,7 @@ class Shop:
         self.told[order] = STATES.get(fate, "reserved")
 
     def lost(self):
-        """What was told and is not there; nobody is at work."""
+        """The acknowledged results that are missing; no client is at work."""
         there = dict(self.db.sql(
             "SELECT order_id, state FROM stock_reservations"))
         assert self.db.drift() == []
@@ -93,7 +93,8 @@ class Shop:
 
 
 def kill_and_count(shop, pg, seed):
-    """One kill under load, at a moment that the seed chooses; what is lost."""
+    """One kill under load, at a moment that the seed chooses; the lost
+    orders."""
     done = len(shop.told)
     more = random.Random(seed).randint(20, 400)
     wait_until(lambda: len(shop.told) > done + more, 60, "no progress")
@@ -119,7 +120,7 @@ def test_twenty_kills(db, pg):
 
 
 def test_without_the_flush_they_are_lost(run):
-    """The control, so that the test above is one."""
+    """The control: the test above can fail."""
     pg = mutant(run, "no-flush", NO_FLUSH)
     shop = Shop(pg.create_database("control"))
     lost, seed = set(), 0
@@ -132,7 +133,7 @@ def test_without_the_flush_they_are_lost(run):
     pg.close()
 
 
-# What rests on the unflushed commits of ACTS, and has nothing to write: the
+# Calls that rest on the unflushed commits of ACTS and write nothing: the
 # first ones not even a lock, which would be flushed with its commit.
 ACTS = ("SELECT reserve_stock('book', 1, 'o-1', idempotency_key => 'k-1')",
         "SELECT confirm_stock('o-2')", "SELECT release_stock('o-3')")
@@ -151,7 +152,7 @@ ECHOES = (
 )
 
 
-# And errors that say what the acts have done, with their SQLSTATEs.
+# And errors that reveal the acts, with their SQLSTATEs.
 ERRORS = {
     "SELECT reserve_stock('book', 2, 'o-1')": "SK007",
     "SELECT reserve_stock('book', 1, 'o-4', idempotency_key => 'k-1')":
@@ -162,7 +163,7 @@ ERRORS = {
 
 
 class Asker(threading.Thread):
-    """One session with one question, and the answer if one comes."""
+    """One session with one query, and its answer if one arrives."""
 
     def __init__(self, db, question):
         super().__init__(daemon=True)
@@ -190,9 +191,9 @@ def waits_for_disk(db, askers):
                     ([asker.pid for asker in askers],)) == len(askers)
 
 
-def tell_the_story(db, pg, questions=ECHOES):
-    """The acts are committed and seen, not flushed; then the echoes are
-    asked for. Which of them were answered before the kill -9?"""
+def answers_before(db, pg, questions=ECHOES):
+    """The acts are committed and visible, not flushed; then the echoes run.
+    Which of them were answered before the kill -9?"""
     db.sql("SELECT receive_stock('book', 10), reserve_stock('book', 1, 'o-2'),"
            " reserve_stock('book', 1, 'o-3')")
     with disk_stands_still(pg):
@@ -217,23 +218,23 @@ def tell_the_story(db, pg, questions=ECHOES):
     return told
 
 
-def test_a_replay_waits_for_what_it_rests_on(db, pg):
-    assert tell_the_story(db, pg) == [None] * len(ECHOES)
+def test_a_replay_waits_for_its_cause(db, pg):
+    assert answers_before(db, pg) == [None] * len(ECHOES)
 
 
-def test_without_the_fence_it_is_told_and_gone(run):
-    """The story: a replay is told "granted", kill -9, the row is gone."""
+def test_without_the_fence_it_is_answered_and_lost(run):
+    """The story: a replay answers "granted", kill -9, the row is gone."""
     pg = mutant(run, "no-fence", NO_FENCE)
-    assert tell_the_story(pg.create_database("control"), pg)[:3] == [True] * 3
+    assert answers_before(pg.create_database("control"), pg)[:3] == [True] * 3
     pg.close()
 
 
-def test_an_error_waits_for_what_it_says(db, pg):
-    assert tell_the_story(db, pg, ERRORS) == [None] * len(ERRORS)
+def test_an_error_waits_for_its_cause(db, pg):
+    assert answers_before(db, pg, ERRORS) == [None] * len(ERRORS)
 
 
-def test_without_the_fence_the_error_is_told_and_gone(run):
+def test_without_the_fence_the_error_is_answered_and_lost(run):
     pg = mutant(run, "no-error-fence", NO_ERROR_FENCE)
-    assert tell_the_story(pg.create_database("control"), pg, ERRORS) == list(
+    assert answers_before(pg.create_database("control"), pg, ERRORS) == list(
         ERRORS.values())
     pg.close()

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: PostgreSQL
 """A request to end a transaction that arrives during a later one.
 
-The race (KIP-890): a request to commit is held up on its way, librdkafka loses
-its connection or its patience, sends it again in the same epoch of the
-producer, and has success. Then the first one arrives and ends the transaction
-that is open by now, wherever that stands. What may go wrong: a position is
-committed without the events that it passes, which are lost; or events without
-their position, which come twice. What guards against it: the position is
-produced when all its events have arrived (relay/outbox/decide.c), and a commit
-that was asked for twice ends the producer, so that its late request meets
-another epoch (relay/kafka/transaction.c).
+The race (KIP-890): a request to commit is delayed on its way, librdkafka loses
+its connection or times out, repeats it in the same epoch of the producer, and
+succeeds. Then the first request arrives and ends the transaction that is open
+by now, at whatever point. Two faults may follow: a position is committed
+without the events that it passes, which are lost; or events without their
+position, which are published twice. The guards: the position is produced when
+all its events have arrived (relay/outbox/decide.c), and a repeated commit
+request ends the producer, so that its late request meets another epoch
+(relay/kafka/transaction.c).
 """
 
 import threading
@@ -28,7 +28,7 @@ POSITION = "pgstock-position-"
 
 
 class LateEnds:
-    """Holds up a request to commit when `hold` is set, and lets it go at a
+    """Holds back a request to commit when `hold` is set, and forwards it at a
     place within the transaction after the one that it belongs to."""
 
     def __init__(self, how, place):
@@ -97,7 +97,7 @@ def test_late_request_to_commit(db, kafka, start_relay, how, place):
                                f"{relay.tail()}")
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail)
-        relay.kill9()               # what the position passes is not read again
+        relay.kill9()               # it resumes from the position
         relay.start()
         check_all(db, tail)
         assert duplicates(tail.read_to_end()) == 0

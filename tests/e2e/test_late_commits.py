@@ -3,8 +3,8 @@
 
 A relay that remembers "the last seq" or "the last xid" loses a transaction
 that began early and committed late. One that waits for the oldest running
-transaction loses nothing, but then any open session, anywhere in the
-cluster, stalls everybody.
+transaction loses nothing, but then any open session, anywhere in the cluster,
+stalls all events.
 """
 
 import random
@@ -49,7 +49,7 @@ def test_early_transaction_commits_late(db, kafka, start_relay):
 
 
 @pytest.mark.alone
-def test_nobody_waits_for_an_open_transaction(db, pg, kafka, start_relay):
+def test_no_event_waits_for_an_open_transaction(db, pg, kafka, start_relay):
     """Open for the whole test: one in this database that has written to the
     outbox, one that only holds a snapshot, one in another database with an
     xid, and one idle in a prepared state."""
@@ -81,8 +81,9 @@ def test_nobody_waits_for_an_open_transaction(db, pg, kafka, start_relay):
 
 
 def test_prepared_transaction(db, kafka, start_relay):
-    """PREPARE leaves the session, keeps its locks and its xid, and survives
-    a restart of the relay; COMMIT PREPARED wakes nobody, the poll must."""
+    """PREPARE detaches from the session, keeps its locks and its xid, and
+    survives a restart of the relay; COMMIT PREPARED sends no wake-up, the poll
+    must find it."""
     db.sql("SELECT receive_stock('book', 100), receive_stock('other', 9)")
     relay = start_relay({"outbox": {"poll_interval": "200ms"}})
     for name in ("kept", "dropped"):
@@ -139,13 +140,13 @@ def test_a_crowd_of_late_commits(db, kafka, start_relay, isolation):
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail, 20)
         check_all(db, tail)
-        assert len(tail.records) == total   # nobody was killed: no repeat
+        assert len(tail.records) == total   # nothing was killed: no repeat
 
 
 def test_floor_is_never_ahead(db):
     """nextval sets the sequence's last_value 32 ahead for an instant, each
-    time it writes WAL. A window that takes that for its floor skips what is
-    then drawn below it; seen from outside, the floor goes back."""
+    time it writes WAL. A window that takes that for its floor skips events
+    drawn below it later; from outside, the floor seems to move back."""
     def draw(cur, _):
         cur.execute("SELECT count(nextval('pgstock_internal.outbox_seq'))"
                     " FROM generate_series(1, 10000)")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """P2 at length: 50,000 reservations by 32 clients, the relay killed ten times.
 
-After a kill the relay goes back to the position that it last stored, at most
-200 ms or 10,000 events ago, and sends again what was acknowledged since and
-what was in flight; nothing older may come twice.
+After a kill the relay resumes from the position that it last stored, at most
+200 ms or 10,000 events ago, and repeats the events acknowledged since and
+those in flight; nothing older may arrive twice.
 """
 
 import os

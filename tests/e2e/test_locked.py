@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Somebody keeps a lock that messages need: they wait, graded, and nobody
-else does."""
+"""Another session keeps a lock that messages need: those messages wait,
+graded, and no others do."""
 
 import time
 from contextlib import contextmanager
@@ -42,9 +42,9 @@ def reserved(db, product):
 
 
 def test_one_product_is_locked(db, kafka, start_relay):
-    """Every second order wants a product that an open transaction holds. What
-    shares a key with one of them queues behind it, all else is answered; once
-    it lets go, they are too."""
+    """Every second order wants a product that an open transaction has locked.
+    Messages that share a key with one of them queue behind it, all others are
+    answered; after the commit the waiting ones are answered too."""
     db.sql("SELECT receive_stock(p, 1000) FROM unnest('{book,pen}'::text[]) p")
     relay = start_relay({"inbox": {"retry_delays": "1s, 1s, 60s"}},
                         topics=TOPICS)
@@ -104,8 +104,8 @@ def test_one_order_is_locked(db, kafka, start_relay):
 
 
 def test_a_lock_that_stays(db, kafka, start_relay):
-    """After the last try it is given up like all else, and a person can have
-    it tried again."""
+    """After the last try the message is dead-lettered like any other, and an
+    operator can retry it."""
     db.sql("SELECT receive_stock('book', 10)")
     relay = start_relay({"inbox": {"retry_delays": "100ms, 100ms"}},
                         topics=TOPICS)

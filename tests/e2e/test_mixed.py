@@ -4,11 +4,11 @@
 Orders, payments, cancellations and failures from a seed, in batches of any
 size: some twice, some broken, some before their order, some after it has
 expired; two relays, and kill -9 of a relay, of a backend, of the postmaster
-and of the broker in between. At the end each message has come to exactly one
-end, each answer is in Kafka and in order, and the stock is what a model makes
-of the same messages.
+and of the broker in between. At the end each message has exactly one result,
+each answer is in Kafka and in order, and the stock equals that of a model
+which got the same messages.
 
-PGSTOCK_MESSAGES says how many, PGSTOCK_SEED which ones.
+PGSTOCK_MESSAGES is the number of messages, PGSTOCK_SEED selects them.
 """
 
 import heapq
@@ -41,7 +41,7 @@ CONFIG = {"inbox": {"retry_delays": "300ms, 300ms, 300ms",
 
 
 class Run:
-    """One stream through two relays, and what is broken meanwhile."""
+    """One stream through two relays, and the kills meanwhile."""
 
     def __init__(self, db, kafka, start_relay, seed, messages=MESSAGES):
         self.db, self.kafka = db, kafka
@@ -114,7 +114,7 @@ class Run:
         return self.db.value("SELECT count(*) FROM stock_inbox")
 
     def go(self, kills):
-        """All of the stream, and a kill somewhere in each part of it."""
+        """The whole stream, and a kill somewhere in each part of it."""
         ways = (self.kill_relay, self.kill_backend, self.kill_postmaster,
                 self.kill_broker)
         total, first = len(self.stream.sent), 0
@@ -139,8 +139,9 @@ class Run:
     # ---- ending
 
     def finish(self):
-        """Until nothing waits but what has no order; then that as well; then
-        until every reservation has ended, and all is published."""
+        """Wait until only messages without an order are waiting; then until
+        those are done too; then until every reservation has ended, and every
+        event is published."""
         with self.kafka.tail(*TOPICS) as tail:
             records = tail.read_to_end(120)
         self.wait_arrived(len(records), "all of them")
@@ -167,13 +168,13 @@ class Run:
 # ---- what must hold
 
 def name_of(run, record):
-    """The message that a record is of, and by what it is known again."""
+    """The message of a record, and its id in the inbox."""
     message = run.stream.messages[int(record.header("number"))]
     return message, message.event_id or record.place_id
 
 
 def check_ends(run, records):
-    """Each record of Kafka has one row, and each message one end."""
+    """Each record of Kafka has one row, and each message one result."""
     rows = {}
     for row in run.db.sql('SELECT topic, partition, "offset", event_id,'
                           " result, reason, extract(epoch FROM"
@@ -200,7 +201,7 @@ def check_ends(run, records):
 
 
 def check_letters(run, ends, records):
-    """What is dead is in its DLQ as it came, and in the archive once."""
+    """A dead message is in its DLQ unchanged, and in the archive once."""
     dead = {end[4] for end in ends.values() if end[1] == "dead"}
     sent = {(r.topic, r.partition, r.offset): r for r in records}
     with run.kafka.tail(*DLQ) as tail:
@@ -219,7 +220,7 @@ def check_letters(run, ends, records):
 
 
 def check_model(run, ends):
-    """Every event is what its cause had to bring about; the stock follows."""
+    """Every event is the one that its cause must have; the stock follows."""
     shop, told = Shop(run.stock), set()
     shop.given_up = {message.order for message, result, reason, *_
                      in ends.values() if message.topic in (CANCELLED, FAILED)
@@ -306,14 +307,15 @@ def test_mixed_messages_and_kills(db, kafka, start_relay):
 
 @pytest.fixture
 def forgetful(run):
-    """A server whose inbox keeps no id."""
+    """A server whose inbox stores no id."""
     server = Mutant(os.path.join(run, "postgres-no-id"), *NO_ID).init().start()
     yield server.create_database("control")
     server.close()
 
 
 def test_without_the_ids_it_is_seen(forgetful, kafka, relays):
-    """The control: all of it twice takes effect twice, and is seen."""
+    """The control: the stream twice takes effect twice, and the check
+    fails."""
     def start(config, topics, wait):
         config["inbox"]["topics"] = ", ".join(topics)
         return relays(forgetful.conninfo(), kafka.brokers, config).start(wait)

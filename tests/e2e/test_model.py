@@ -3,13 +3,13 @@
 
 Sessions call every function of the stock core at random, in transactions with
 savepoints and rollbacks too, over a few products that are always short. Each
-answer is compared at once with what the order's own past asks for, and at the
-end with the ledger: each acknowledged change is one row of it at the version
-that the answer named, nothing else is there, no answer looked back behind
-what was known when it was asked, no refusal came while the request fitted.
+answer is compared at once with the order's own past, and at the end with the
+ledger: each acknowledged change is one row of it at the version that the
+answer named, no other row exists, no answer is older than the versions known
+when the call began, and no call was refused while the request fitted.
 
 A failure names its seed. PGSTOCK_SEED=n runs that one again,
-PGSTOCK_OPERATIONS=n is how many calls.
+PGSTOCK_OPERATIONS=n is the number of calls.
 """
 
 import os
@@ -31,7 +31,7 @@ START = 20
 
 
 def check_orders(db, world, sessions):
-    """The lines as they stand, and what the stream was told of each order."""
+    """The rows of the lines, and the events of each order."""
     lines = defaultdict(dict)
     for order, attempt, product, location, quantity, state, user, until in (
             db.sql("SELECT order_id, attempt, product_id, location, quantity,"
@@ -42,11 +42,11 @@ def check_orders(db, world, sessions):
                    " expires_at FROM pgstock_internal.reservation")):
         lines[order][attempt, product, location] = (
             quantity, state, user, until and until.timestamp())
-    told = defaultdict(list)
+    emitted = defaultdict(list)
     for order, event, items in db.sql(
             "SELECT key, event_type, payload->'items' FROM stock_outbox"
             " WHERE event_type <> 'StockLevelChanged' ORDER BY seq"):
-        told[order].append((event, frozenset(
+        emitted[order].append((event, frozenset(
             ((i["product_id"], i["location"]), i["quantity"])
             for i in items)))
     now = time.time()
@@ -63,10 +63,10 @@ def check_orders(db, world, sessions):
                 assert found == (line.quantity, state, line.user,
                                  line.expires), (order, line, found)
             assert theirs == {}, (order, theirs)
-            said = told.pop(order)
+            said = emitted.pop(order)
             assert [x for x in said if x[0] != "StockExpired"] == list(
-                session.orders.told[order]), (order, said)
-    assert lines == {} and told == {}, "orders that nobody made"
+                session.orders.events[order]), (order, said)
+    assert lines == {} and emitted == {}, "orders of no session"
 
 
 def check_world(db, world, sessions):
@@ -89,7 +89,7 @@ def check_world(db, world, sessions):
 def test_random_calls(db, mode):
     """`single`: every call commits by itself, and then none may ever meet a
     deadlock: there is one lock order. `blocks`: transactions of many calls
-    take locks as their application likes, and may."""
+    take locks in any order, and may."""
     seed = int(os.environ.get("PGSTOCK_SEED") or random.randrange(10**6))
     print(f"PGSTOCK_SEED={seed} PGSTOCK_OPERATIONS={OPERATIONS}")
     db.sql(SUPPLY)

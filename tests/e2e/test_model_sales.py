@@ -2,17 +2,17 @@
 """P1 for slots and flash sales: whatever many sessions do at once, every piece
 is where the acknowledged answers put it.
 
-test_model lays each answer beside one row of the ledger; a level of several
-rows answers as they were a moment before. What must hold all the same are
-sums. Eight sessions sell one product from its slots, whose number changes, and
-from flash sales that open and close meanwhile. An order belongs to one
-session, which knows what became of it; users are shared, so their limit is
-raced for. Meanwhile an observer looks at one snapshot after another: no user
-has more than the limit, and nothing drifts. In the end the levels are the sum
-of what was acknowledged, and each order stands as its session was told.
+test_model compares each answer with one row of the ledger; a level of several
+rows answers as they were a moment before. Sums must hold all the same. Eight
+sessions sell one product from its slots, whose number changes, and from flash
+sales that open and close meanwhile. An order belongs to one session, which
+knows its state; users are shared, so that sessions race for their limit.
+Meanwhile an observer reads one snapshot after another: no user is above the
+limit, and verify_stock() finds nothing. In the end the levels are the sum of
+the acknowledged answers, and each order has the state that its session knows.
 
-A failure names its seed. PGSTOCK_SEED=n runs that one again,
-PGSTOCK_SALES=n is how many calls.
+A failure names its seed. PGSTOCK_SEED=n runs that one again, PGSTOCK_SALES=n
+is the number of calls.
 """
 
 import os
@@ -52,7 +52,7 @@ class Order(NamedTuple):
 
 
 class World:
-    """What the sessions share."""
+    """The state that the sessions share."""
 
     def __init__(self, db, seed, mode):
         self.db, self.seed, self.mode = db, seed, mode
@@ -69,7 +69,7 @@ class Session(threading.Thread):
         self.world, self.number = world, number
         self.random = random.Random(f"{world.seed}/{number}")
         self.orders = {}
-        self.received = 0       # pieces that came, less those that went
+        self.received = 0       # pieces received, less those removed
         self.names = 0
         self.inside = False
         self.doing = None
@@ -84,14 +84,15 @@ class Session(threading.Thread):
                     if self.world.errors:
                         return
                     self.transaction()
-        except Exception as error:      # told by the test
+        except Exception as error:      # the test reports it
             self.world.errors.append(
                 f"session {self.number}, {self.doing}: {error!r}")
 
     # ---- Transactions ----
 
     def transaction(self):
-        """One call by itself, or some in a block that may be taken back."""
+        """One call by itself, or several in a block that may be rolled
+        back."""
         if self.number < 2 and self.random.random() < 0.03:
             (self.rotate_sale if self.number else self.configure)()
         elif self.world.mode == "single" or self.random.random() < 0.7:
@@ -115,8 +116,8 @@ class Session(threading.Thread):
             self.orders, self.received = before
 
     def call(self, query, *args):
-        """(the first column, None) or (None, the code of a refusal); it is
-        run again for as long as the server asks for it."""
+        """(the first column, None) or (None, the code of a refusal); repeated
+        for as long as the server asks for it."""
         self.doing = query, args
         while True:
             if self.inside:
@@ -206,7 +207,7 @@ class Session(threading.Thread):
         self.received += pieces if code is None else 0
 
     def move(self):
-        """Between locations nothing comes or goes."""
+        """Moves between locations change no sum."""
         here, there = self.random.sample(["main", "east"], 2)
         _, code = self.call("SELECT move_stock('hot', 2, %s, %s)", here, there)
         assert code in (None, "SK001"), code
@@ -220,7 +221,7 @@ class Session(threading.Thread):
 
     def rotate_sale(self):
         """The next sale opens if there are pieces for it; then the last one
-        closes, while the others still buy from it."""
+        closes, while other sessions still buy from it."""
         old, new = self.world.sale, f"sale-{self.new_order()}"
         _, code = self.call("SELECT open_flash_sale(%s, 'hot', %s, %s)", new,
                             QUOTA, LIMIT)
@@ -237,7 +238,7 @@ WEIGHTS = {"buy": 30, "reserve": 12, "confirm": 10, "release": 12,
 
 
 def observe(world, ending):
-    """No user has more than the limit, at any moment that can be seen."""
+    """No user is above the limit, at any moment that can be seen."""
     with closing(world.db.connect()) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
@@ -258,8 +259,8 @@ def observe(world, ending):
 
 
 def check_orders(db, sessions):
-    """Each order stands as its session was told; what was due may have been
-    let go."""
+    """Each order has the state that its session knows; a due one may have
+    expired."""
     stored = {order: rest for order, *rest in db.sql(
         "SELECT order_id, state, quantity, user_id FROM stock_reservations")}
     for session in sessions:
@@ -268,7 +269,7 @@ def check_orders(db, sessions):
             assert (quantity, user) == (order.quantity, order.user), name
             assert state == (
                 "expired" if order.state == DUE else order.state), name
-    assert stored == {}, "orders that nobody was told of"
+    assert stored == {}, "orders that no session was granted"
 
 
 def check_sums(db, sessions):

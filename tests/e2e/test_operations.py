@@ -37,7 +37,7 @@ class NotifySocket:
             self.seen += data.decode().splitlines()
 
     def longest_silence(self, seconds):
-        """The longest time without a WATCHDOG=1, looking for so long."""
+        """The longest time without a WATCHDOG=1, within that many seconds."""
         self.lines()
         self.seen.clear()
         silence, last, began = 0, time.monotonic(), time.monotonic()
@@ -64,8 +64,8 @@ def manager(run):
 
 @pytest.mark.alone
 def test_systemd(db, kafka, manager, start_relay):
-    """READY once the configuration is valid and the loop turns; WATCHDOG
-    well within its interval; a state to read; READY again after a reload;
+    """READY once the configuration is valid and the loop turns; WATCHDOG well
+    within its interval; a readable status; READY again after a reload;
     STOPPING at the end."""
     relay = start_relay(env={"NOTIFY_SOCKET": manager.path,
                              "WATCHDOG_USEC": "1000000"})
@@ -80,8 +80,8 @@ def test_systemd(db, kafka, manager, start_relay):
 
 
 def test_ready_without_peers(db, kafka, manager, relays):
-    """A database that is away is a state, not a failed start: systemd must
-    not restart the relay over and over because of it."""
+    """An unreachable database is a state, not a failed start: systemd must not
+    restart the relay over and over because of it."""
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
     relay.start(wait="/livez", env={"NOTIFY_SOCKET": manager.path,
                                     "WATCHDOG_USEC": "1000000"})
@@ -92,8 +92,8 @@ def test_ready_without_peers(db, kafka, manager, relays):
 
 
 def test_sigterm_drains(db, kafka, start_relay):
-    """What was fetched is delivered and the position stored, so that the
-    next start repeats nothing."""
+    """Fetched events are delivered and the position stored, so that the next
+    start repeats nothing."""
     db.sql("SELECT receive_stock('book', 1000000)")
     relay = start_relay()
     with Clients(db, 4, lambda cur, name: cur.execute(
@@ -111,8 +111,8 @@ def test_sigterm_drains(db, kafka, start_relay):
 
 
 def test_second_sigterm_leaves(db, kafka, start_relay):
-    """A drain that cannot end (the broker is stalled) is cut short by a
-    second SIGTERM; nothing is lost by it."""
+    """A drain that cannot end (the broker is stalled) is cut short by a second
+    SIGTERM; nothing is lost by it."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay(brokers=kafka.proxied_brokers)
     wait_until(lambda: relay.metric("outbox_published_total") == 1, 10,
@@ -136,8 +136,8 @@ def test_second_sigterm_leaves(db, kafka, start_relay):
 
 
 def test_reload(db, kafka, start_relay):
-    """SIGHUP takes a good configuration and refuses a bad one whole: the old
-    one stays, the log names the mistake."""
+    """SIGHUP accepts a valid configuration and refuses a wrong one whole: the
+    old one stays, the log names the mistake."""
     db.sql(f'ALTER DATABASE "{db.name}" SET pgstock.notify = off')
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay({"outbox": {"poll_interval": "1m"}})
@@ -192,10 +192,10 @@ def test_http(db, kafka, start_relay):
 
 
 def test_alerts_fire_the_first_time(db, kafka, start_relay):
-    """Prometheus takes no increase from a series that was not there before:
-    the first dead payment would wake nobody. All values that labels can have
-    are there from the start, and a message that waits counts once, however
-    often it is looked at."""
+    """Prometheus sees no increase in a series that did not exist before: the
+    first dead payment would raise no alert. All values that labels can have
+    exist from the start, and a waiting message counts once, however often it
+    is retried."""
     db.sql("CREATE FUNCTION fails(payload jsonb, message jsonb) RETURNS void"
            " LANGUAGE plpgsql AS 'BEGIN RAISE ''not today''; END'")
     db.sql("SELECT register_handler('payment-success', 'fails')")
@@ -226,8 +226,8 @@ def test_alerts_fire_the_first_time(db, kafka, start_relay):
 
 
 def test_a_scrape_sees_the_database_as_it_is(db, start_relay):
-    """The relay reads its gauges at the start, and then only if somebody looks:
-    the first scrape had what was true at the start."""
+    """The relay reads its gauges at the start, and then only when they are
+    scraped: the first scrape used to return the values of the start."""
     relay = start_relay()
     db.sql("SELECT receive_stock('book', 5)")
     db.sql("SELECT reserve_stock('book', 1, 'o-1')")
@@ -246,7 +246,8 @@ def half_closed(port):
 
 def test_http_while_others_drip(start_relay):
     """More clients than the server has places for, none of which ends its
-    request: a probe does not kill a healthy relay, and who has left is gone."""
+    request: a probe does not fail a healthy relay, and connections of clients
+    that left are closed."""
     relay = start_relay()
     clients = []
     for _ in range(150):
@@ -267,8 +268,8 @@ def test_http_while_others_drip(start_relay):
 
 
 def test_a_step_of_the_upkeep_that_fails_is_named(db, kafka, start_relay):
-    """The others go on, and so does the relay; metric, page and check have the
-    reason until it works again."""
+    """The other steps continue, and so does the relay; metric, page and check
+    name the cause until the step works again."""
     def failing():
         return relay.metric("upkeep_failing", step="refused_orders")
 

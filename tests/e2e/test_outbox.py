@@ -29,8 +29,8 @@ def order(cur, name):
 
 def test_rollback_leaves_nothing(orders, kafka, start_relay):
     """The promise: stock, order and event are one transaction. A relay that
-    reads what is not committed, or a NOTIFY that outlives its transaction,
-    would tell of an order that never was."""
+    read uncommitted rows, or a NOTIFY that outlived its transaction, would
+    announce an order that never existed."""
     start_relay({"outbox": {"poll_interval": "100ms"}})
     with closing(orders.connect()) as conn, conn.cursor() as cur:
         order(cur, "never")
@@ -49,9 +49,9 @@ def test_rollback_leaves_nothing(orders, kafka, start_relay):
 
 
 def test_very_first_event(db, kafka, start_relay):
-    """The race: the relay looks at an outbox that nothing was ever written
-    to. A sequence says 1 before its first number and after it; who takes the
-    one for the other passes over the first event."""
+    """The race: the relay reads an outbox that no event was ever written to. A
+    sequence shows 1 before its first number and after it; a relay that
+    confuses the two skips the first event."""
     relay = start_relay({"outbox": {"poll_interval": "10ms"}})
     before = relay.metric("wakeups_total")
     wait_until(lambda: relay.metric("wakeups_total") > before + 20, 10,
@@ -62,8 +62,8 @@ def test_very_first_event(db, kafka, start_relay):
 
 
 def test_savepoints(orders, kafka, start_relay):
-    """What a savepoint took back is gone, what stands beside it is not; both
-    share one transaction id, so only visibility tells them apart."""
+    """Events of a rolled-back savepoint are gone, those beside it are not;
+    both share one transaction id, so only visibility distinguishes them."""
     start_relay()
     with closing(orders.connect()) as conn, conn.cursor() as cur:
         order(cur, "first")
@@ -87,9 +87,9 @@ def test_savepoints(orders, kafka, start_relay):
 @pytest.mark.alone
 def test_in_kafka_within_50_ms_of_commit(orders, kafka, start_relay):
     """The promise: an event is in Kafka within 50 ms of its commit. The poll
-    is too slow to help (60 s), so it is the NOTIFY that wakes the relay. The
-    time is the broker's own append time, against the moment just before
-    COMMIT was sent. Best of three rounds: the machine has others to serve."""
+    is too slow to help (60 s), so it is the wake-up that counts. The time is
+    the broker's own append time, against the moment just before COMMIT was
+    sent. Best of three rounds: the machine is shared."""
     kafka.alter_topic("stock-events", message_timestamp_type="LogAppendTime")
     start_relay({"outbox": {"poll_interval": "60s"}})
     worst = []
@@ -123,7 +123,7 @@ def commit_to_append_ms(db, tail, name):
 
 def test_every_notify_dropped(orders, kafka, start_relay):
     """The table is the truth, NOTIFY only a hint: with every one of them
-    dropped, the poll finds what was committed."""
+    dropped, the poll finds the committed events."""
     orders.sql(f'ALTER DATABASE "{orders.name}" SET pgstock.notify = off')
     relay = start_relay({"outbox": {"poll_interval": "200ms"}})
     with kafka.tail("stock-events") as tail:
@@ -139,7 +139,7 @@ def test_every_notify_dropped(orders, kafka, start_relay):
 
 
 def test_backlog_from_before_the_relay(orders, kafka, start_relay):
-    """Events wait in the table for a relay that comes later, however many
+    """Events wait in the table for a relay that starts later, however many
     pages they fill, and one huge transaction is not special."""
     with closing(orders.connect()) as conn, conn.cursor() as cur:
         cur.execute("SELECT count(publish_event('stock-events', 'k' || i % 7,"
@@ -159,10 +159,10 @@ def test_backlog_from_before_the_relay(orders, kafka, start_relay):
 
 
 def test_topic_that_has_just_been_made(db, kafka, start_relay):
-    """The race: a topic is known, but not all of its many partitions have
-    come up yet. The first batch of a partition is refused and the second,
-    already on its way, is not; who takes the second's success for the
-    first's too has lost the beginning of a key's story."""
+    """The race: a topic is known, but not all of its many partitions have a
+    leader yet. The first batch of a partition is refused and the second,
+    already on its way, is not; a relay that takes the second's success for the
+    first's too has lost the first events of a key."""
     start_relay()
     topics = [f"wide-{number}" for number in range(8)]
     for topic in topics:
@@ -178,8 +178,8 @@ def test_topic_that_has_just_been_made(db, kafka, start_relay):
 
 def test_large_events_after_small_ones(db, kafka, start_relay):
     """Memory is bounded by bytes, not by the number of rows that fitted last
-    time: a thousand small events, then as many of 900 kB as would fill a
-    page of a thousand rows."""
+    time: a thousand small events, then as many of 900 kB as would fill a page
+    of a thousand rows."""
     relay = start_relay({"outbox": {"batch_rows": "1000"}})
     kafka.create_topics("pictures", max_message_bytes=2000000)
     db.sql("SELECT count(publish_event('pictures', 'k', '{}'))"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3, whatever happens to a broker's partitions: no message is skipped,
-none takes effect twice, and what is gone is named.
+"""P3, whatever happens to a broker's partitions: no message is skipped, none
+takes effect twice, and missing messages are named.
 
-The database's offset is a place in one history of a partition. A topic that
-is deleted and made again has other records at the same places; a partition
-whose tail is lost with a broker has none.
+The database's offset is a place in one history of a partition. A topic that is
+deleted and created again has other records at the same places; a partition
+whose end is lost with a broker has none.
 """
 
 import json
@@ -98,8 +98,8 @@ def test_topic_made_anew_under_a_running_relay(db, kafka, sold, count):
 
 def test_topic_made_anew_under_a_relay_that_ends_before_it_looks(db, kafka,
                                                                  sold):
-    """It has read on at the same offset, and the record before the next one
-    is of the new history: an older one tells."""
+    """It has read on at the same offset, and the record before the next one is
+    of the new history: an older one reveals it."""
     made_anew(kafka)
     put_orders(kafka, range(100, 220))
     wait_until(lambda: len(reserved(db)) > 50, 60, sold.tail)
@@ -110,8 +110,8 @@ def test_topic_made_anew_under_a_relay_that_ends_before_it_looks(db, kafka,
 
 
 def test_topic_that_lost_its_tail(db, kafka, sold):
-    """The same messages again, but for the last ones: what they do is done,
-    and what comes in the place of the lost ones is new. It has to be the same
+    """The same messages again, except the last ones: their effects stand, and
+    the messages in place of the lost ones are new. They have to be the same
     records, so their times are given."""
     sold.terminate()
     made_anew(kafka)
@@ -154,8 +154,8 @@ def test_offsets_that_retention_took(db, kafka, sold):
                                                    "retention")
 
 
-def test_all_that_was_left_is_gone(db, kafka, sold):
-    """Nothing is there to be read, nor to be compared with."""
+def test_no_record_is_left(db, kafka, sold):
+    """No record is left to read, or to compare with."""
     put_orders(kafka, [50])
     until_reserved(db, sold, range(51))
     sold.terminate()
@@ -179,7 +179,7 @@ def topics_known(db):
 
 
 def test_latest_and_a_topic_that_is_added(db, kafka, start_relay):
-    """What is in it by then is not read; the topic that was known goes on."""
+    """Its earlier messages are not read; the known topic continues."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay(LATEST, topics=[TOPIC])
     wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
@@ -200,8 +200,8 @@ def test_latest_and_a_topic_that_is_added(db, kafka, start_relay):
 
 @pytest.mark.parametrize("first", ["latest", "2020-01-01T00:00:00Z"])
 def test_partitions_that_are_added(db, kafka, start_relay, first):
-    """They were empty when they were made: all that they have is read,
-    though messages come before the relay hears of them."""
+    """They were empty when they were created: all their messages are read,
+    even those from before the relay notices them."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay({"inbox": {"first_offset": first}}, topics=[TOPIC])
     wait_until(lambda: topics_known(db) == {TOPIC}, 20, relay.tail)
@@ -254,7 +254,7 @@ class Flipped:
 
 
 def flip(kafka, old, new, again=False):
-    """What comes from the broker through the proxy is damaged."""
+    """Bytes from the broker through the proxy are damaged."""
     pump = kafka.proxy._pump
     Flipped.seen, Flipped.again = 0, again
     Flipped.change = (old, new)
@@ -270,7 +270,7 @@ def flip(kafka, old, new, again=False):
 
 def test_bit_flipped_on_the_way(db, kafka, start_relay):
     """A quantity of 1 that arrives as 9 is not applied; the batch is read
-    again, as are those that came with it."""
+    again, as are those that arrived with it."""
     db.sql("SELECT receive_stock('book', 1000)")
     made_anew(kafka)
     for first in range(0, 40, 10):
@@ -285,8 +285,9 @@ def test_bit_flipped_on_the_way(db, kafka, start_relay):
 
 
 def test_damaged_batch_stops_its_partition_alone(db, kafka, start_relay):
-    """It is damaged where it lies. The other partitions go on at their pace:
-    the relay does not look at it with each of their batches."""
+    """It is damaged on the broker's disk. The other partitions continue at
+    their pace: the relay does not look at the damage with each of their
+    batches."""
     db.sql("SELECT receive_stock('book', 9000)")
     flip(kafka, b'"quantity": 3}', b'"quantity": 9}', again=True)
     made_anew(kafka, partitions=2)
@@ -327,7 +328,7 @@ def audited(relay):
 
 
 def test_bit_flipped_before_an_audit(db, kafka, start_relay):
-    """What could not be read is said to be so, not to be missing."""
+    """Unreadable records are reported as such, not as missing."""
     db.sql("SELECT receive_stock('book', 1000)")
     relay = start_relay(brokers=kafka.proxied_brokers)
     until_published(relay)
@@ -339,7 +340,7 @@ def test_bit_flipped_before_an_audit(db, kafka, start_relay):
 
 
 def test_bit_flipped_in_the_position(db, kafka, start_relay):
-    """A position that arrives as another one is not taken."""
+    """A damaged position is not used."""
     db.sql("SELECT receive_stock('book', 1) FROM generate_series(1, 5)")
     relay = start_relay({"outbox": {"mode": "transactional"}},
                         brokers=kafka.proxied_brokers)
@@ -355,8 +356,8 @@ def test_bit_flipped_in_the_position(db, kafka, start_relay):
 
 
 def test_lag_of_transactional_producers(db, kafka, start_relay):
-    """Marks of transactions are no messages, and what is not committed is
-    not to be had."""
+    """Transaction markers are no messages, and uncommitted records cannot be
+    read."""
     db.sql("SELECT receive_stock('book', 1000)")
     made_anew(kafka)
     relay = start_relay(topics=[TOPIC])

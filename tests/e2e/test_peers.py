@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P4: either peer may be away, at the start or at any moment after.
+"""P4: either peer may be unreachable, at the start or at any moment after.
 
-Away is a state of the relay, not an end of it; it says so, and goes on by
-itself. The callers of reserve_stock notice nothing.
+That is a state of the relay, not its end; the relay reports it, and continues
+by itself. The callers of reserve_stock notice nothing.
 """
 
 import time
@@ -54,8 +54,8 @@ def test_both_away_at_start(db, kafka, link, start_relay):
 
 @pytest.mark.alone
 def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
-    """The promise: reserve_stock asks nothing of Kafka. The slowest call
-    while the broker is cut off is nowhere near a timeout of anything."""
+    """The promise: reserve_stock needs nothing of Kafka. The slowest call
+    while the broker is cut off is nowhere near any timeout."""
     db.sql("SELECT receive_stock('book', 10000)")
     relay = start_relay(brokers=kafka.proxied_brokers)
     slowest = {}
@@ -82,8 +82,8 @@ def test_broker_away_costs_callers_nothing(db, kafka, start_relay):
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
 def test_broker_comes_and_goes(db, kafka, start_relay, how):
-    """Cut: connections break. Stall: they stay, and nothing moves, which
-    only a timer can notice."""
+    """Cut: connections break. Stall: they stay, and nothing moves, which only
+    a timer can detect."""
     db.sql("SELECT receive_stock('book', 1000)")
     start_relay(brokers=kafka.proxied_brokers)
     for turn in range(3):
@@ -99,8 +99,8 @@ def test_broker_comes_and_goes(db, kafka, start_relay, how):
 
 
 def test_database_restarted(db, pg, kafka, start_relay):
-    """Cleanly, at once, and with what was under way: the relay is ready
-    again, without a person, as soon as the database is."""
+    """Fast, immediate, and with transactions under way: the relay is ready
+    again, without an operator, as soon as the database is."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(topics=["order-created"])
     reserve(db, "o-1")
@@ -122,9 +122,9 @@ def test_database_restarted(db, pg, kafka, start_relay):
 
 
 def test_stalled_database(db, kafka, link, start_relay):
-    """The network drops every packet to the database: the relay must not
-    wait for ever on a connection that will never answer, nor must the
-    server keep its lead for it."""
+    """The network drops every packet to the database: the relay must not wait
+    for ever on a connection that will never answer, nor must the server keep
+    the lead for it."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(conninfo=db.conninfo(link.port))
     link.stall()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P3: one bad message never costs the others of its batch, and is never lost.
+"""P3: one bad message never affects the others of its batch, and is never
+lost.
 
-Each kind of poison goes, byte by byte as it came, to the topic's DLQ and to
-the archive; the messages beside it are applied.
+Each kind of poison is written, byte by byte as it arrived, to the topic's DLQ
+and to the archive; the messages beside it are applied.
 """
 
 import json
@@ -102,7 +103,7 @@ def check_dead_letter(record, original, topic):
 
 
 def test_every_kind_among_good_ones(db, kafka, start_relay):
-    """One partition, poison and good messages by turns, all there before the
+    """One partition, poison and valid messages in turn, all there before the
     relay starts: so they share batches."""
     db.sql("SELECT receive_stock('book', 1000)")
     one_wide_partition(kafka)
@@ -144,8 +145,7 @@ def test_every_kind_among_good_ones(db, kafka, start_relay):
 
 @pytest.mark.parametrize("topic", TOPICS[1:])
 def test_poison_on_the_other_topics(db, kafka, start_relay, topic):
-    """The other handlers read less of a message; what they do read is held
-    to the same rules."""
+    """The other handlers read fewer members; the same rules hold for those."""
     db.sql("SELECT receive_stock('book', 10)")
     db.sql("SELECT reserve_stock('book', 1, 'o-1')")
     poison = [b"", None, b"{}", b"no", b'{"order_id": 1.5}',
@@ -169,8 +169,8 @@ def test_poison_on_the_other_topics(db, kafka, start_relay, topic):
 
 
 def test_unknown_product_is_an_answer(db, kafka, start_relay):
-    """A shop that asks for what we do not have has not made a broken
-    message: it gets its refusal, like any other buyer."""
+    """An order for an unknown product is not a broken message: it is refused,
+    like that of any other buyer."""
     start_relay(topics=TOPICS)
     out = kafka.producer()
     send(out, "order-created", order(1, product="unheard-of"), key="o-1")
@@ -183,8 +183,8 @@ def test_unknown_product_is_an_answer(db, kafka, start_relay):
 
 
 def test_too_big_for_the_dlq(db, kafka, start_relay):
-    """2 MB of no JSON: the archive keeps it whole, with the reason; the DLQ,
-    which cannot take it, gets a small record that names it."""
+    """2 MB that are no JSON: the archive keeps it whole, with the reason; the
+    DLQ, which cannot take it, gets a small record that names it."""
     one_wide_partition(kafka)
     out = kafka.producer()
     send(out, "order-created", b"x" * BIG, key=b"big")
@@ -204,7 +204,7 @@ def test_too_big_for_the_dlq(db, kafka, start_relay):
 
 
 def check_all_but_letters(db, records):
-    """Dead letters carry no ce_* headers of ours: count them apart."""
+    """Dead letters have no ce_* headers: count them apart."""
     assert len(records) == db.value(
         "SELECT count(*) FROM stock_outbox WHERE topic = 'stock-events'")
     assert json.loads(records[0].value)

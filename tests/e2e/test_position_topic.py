@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Transactional mode where something is wrong with the position topic: the
-relay waits and says why, holds back no topic of anybody, and when it goes on,
-each event has come once."""
+"""Transactional mode with a fault in the position topic: the relay waits and
+reports the reason, holds no other topic, and when it continues, each event is
+published once."""
 
 import os
 
@@ -19,12 +19,12 @@ def publish(db, count=1):
 
 
 def stored(db):
-    """The database's own position is behind all that was written."""
+    """The database's own position is behind every event written."""
     wait_until(lambda: db.value("SELECT n FROM pgstock_internal.pending()") == 0,
                30, "the position is stored")
 
 
-def told(relay, text):
+def wait_log(relay, text):
     wait_until(lambda: text in relay.log(), 60,
                lambda: f"{text}\n{relay.tail()}")
 
@@ -41,8 +41,8 @@ def test_record_that_is_too_large(db, kafka, start_relay):
     kafka.alter_topic(position_topic(db), cleanup_policy="compact",
                       max_message_bytes=100)
     publish(db, 10)
-    told(relay, "MSG_SIZE_TOO_LARGE")
-    told(relay, f"(topic {position_topic(db)})")
+    wait_log(relay, "MSG_SIZE_TOO_LARGE")
+    wait_log(relay, f"(topic {position_topic(db)})")
     kafka.alter_topic(position_topic(db), cleanup_policy="compact")
     assert check_once(db, kafka) == 11
     none_is_held(db, relay)
@@ -60,16 +60,16 @@ def test_deleted_while_it_is_used(db, kafka, start_relay):
 
 
 def test_end_that_cannot_be_seen(db, kafka, start_relay):
-    """Behind somebody's open transaction a reader of what is committed sees
-    nothing: to take the last position before it for the last one would be to
-    publish again what came since."""
+    """Behind an open transaction of another producer a read_committed reader
+    sees nothing: if the relay took the last position before it for the last
+    one, it would publish the events since then again."""
     relay = start_relay(MODE)
     publish(db)
     assert check_once(db, kafka) == 1
-    other = kafka.producer(transactional_id="somebody")
+    other = kafka.producer(transactional_id="other")
     other.init_transactions(30)
     other.begin_transaction()
-    send(other, position_topic(db), b"x", key="somebody")
+    send(other, position_topic(db), b"x", key="other")
     delivered(other)
     publish(db)
     stored(db)
@@ -78,7 +78,7 @@ def test_end_that_cannot_be_seen(db, kafka, start_relay):
            " pgstock_internal.first_window(), finished = true")
     relay.start(wait="/livez")
     publish(db)
-    told(relay, "a transaction that is open there hides its end")
+    wait_log(relay, "a transaction that is open there hides its end")
     assert relay.get("/readyz")[0] == 503
     other.abort_transaction(30)
     relay.wait_ok("/readyz", 60)
@@ -105,7 +105,8 @@ def kafka_with(run):
 
 
 def test_broker_that_makes_topics(db, kafka_with, relays):
-    """Each one that a producer names, with the broker's own defaults."""
+    """Each topic that a producer names is created, with the broker's own
+    defaults."""
     kafka = kafka_with(auto_create_topics_enable="true")
     relay = relays(db.conninfo(), kafka.brokers, MODE)
     relay.start()

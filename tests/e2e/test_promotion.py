@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P2 across promotion, point-in-time recovery and pg_upgrade: what the
-database has, Kafka gets, whatever history it came from.
+"""P2 across promotion, point-in-time recovery and pg_upgrade: Kafka gets every
+event that the database has, from whichever history.
 
 The position lies in the database, so it went back as far as everything else
-did, and the transaction ids that come next were all used before, for rows
-that Kafka has and this database has not. A relay that kept a position in its
-memory, or anywhere else, would take the new rows for those.
+did, and the next transaction ids were all used before, for rows that Kafka has
+and this database has not. A relay that kept a position in its memory, or
+anywhere else, would confuse the new rows with those.
 """
 
 import os
@@ -33,7 +33,7 @@ def orders(db):
 
 
 def check_goes_on(db, tail):
-    """All that this database has is there; in the order of each key."""
+    """Every event of this database is there; in the order of each key."""
     sell(db, "new", 40)
     wait_complete(db, tail)
     ours = {str(event) for (event,) in
@@ -70,8 +70,8 @@ def test_a_synchronous_standby_under_load(run, kafka, relays):
 
 
 def test_an_asynchronous_standby_that_is_behind(run, kafka, relays):
-    """Kafka has events of rows that the new primary never saw. Their ids and
-    numbers are used again there, and none of the new ones is skipped."""
+    """Kafka has events of rows that the new primary never received. Their ids
+    and numbers are used again there, and none of the new ones is skipped."""
     pair = make_pair(run, "async", False)
     try:
         relay = relays(pair.both_hosts(), kafka.brokers).start()
@@ -95,8 +95,8 @@ def test_an_asynchronous_standby_that_is_behind(run, kafka, relays):
 
 def test_a_position_that_may_pass_what_was_set_aside(run, kafka, relays):
     """Transactional mode: Kafka's position counts after a fail-over too, but
-    not if a topic was held. Events of it may have been set aside, and that be
-    lost."""
+    not if a topic was held. Events of it may have been set aside, and lost in
+    the fail-over."""
     pair = make_pair(run, "held", False)
     stored = """SELECT p."window", p.seq FROM pgstock_internal.relay_position p"""
     further = """SELECT (pgstock_internal.relay_position(convert_to(
@@ -160,7 +160,7 @@ def test_back_to_a_point_in_time(run, kafka, relays):
 
 
 def test_pg_upgrade(run, kafka, relays):
-    """Another system id, the same rows: the relay stops and says so, and
+    """Another system id, the same rows: the relay stops with an error, and
     after adopt nothing is missing."""
     old = Postgres(os.path.join(run, "upgrade-old"))
     new = Postgres(os.path.join(run, "upgrade-new"))
@@ -175,7 +175,7 @@ def test_pg_upgrade(run, kafka, relays):
             sell(db, "unsent", 5)
             old.stop()
             new.init()
-            for server in old, new:     # pg_upgrade comes by a socket
+            for server in old, new:     # pg_upgrade connects by a socket
                 with open(os.path.join(server.data, "pg_hba.conf"), "a",
                           encoding="ascii") as file:
                     file.write("local all all trust\n")

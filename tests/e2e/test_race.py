@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P1: never oversold, whatever door the buyers come in by.
+"""P1: never oversold, by whichever function the buyers reserve.
 
 The race: 100 buyers see ten pieces at once and each takes one. A check
-followed by a write sells more than ten; a lock in the wrong place sells
-fewer, or lets two of them wait for each other.
+followed by a write sells more than ten; a lock in the wrong place sells fewer,
+or lets two of them wait for each other.
 """
 
 import json
@@ -48,8 +48,8 @@ def check_ten_sold(db):
 @pytest.mark.parametrize("entry", ENTRY_POINTS)
 @pytest.mark.parametrize("durable", ["on", "off"])
 def test_hundred_buyers_for_ten_pieces(db, entry, durable):
-    """Once with sessions whose commit waits for the disk, and so lets the
-    level's lock go early, once with sessions whose commit does not."""
+    """Once with sessions whose commit waits for the disk, and so releases the
+    level's lock early, once with sessions whose commit does not."""
     db.sql("SELECT receive_stock('hot', %s)", (PIECES,))
 
     def buy(cur, number):
@@ -74,7 +74,8 @@ def test_hundred_buyers_for_ten_pieces(db, entry, durable):
 @pytest.mark.parametrize("strategy", ["auto", "pessimistic", "optimistic",
                                       "advisory"])
 def test_strategies_give_the_same_answer(db, strategy):
-    """They differ in who waits; optimistic may say 40001, to be run again."""
+    """They differ in which session waits; optimistic may fail with 40001, to
+    be run again."""
     db.sql("SELECT receive_stock('hot', %s)", (PIECES,))
 
     def buy(cur, number):
@@ -121,8 +122,8 @@ def test_hundred_orders_through_kafka(db, kafka, start_relay):
 
 def test_all_or_none_under_contention(db):
     """The race: orders for (a, b) and for (b, a) hold one product each and
-    wait for the other; or one takes a and finds b gone. Locks are taken in
-    one order, and an order that does not fit whole takes nothing."""
+    wait for the other; or one takes a and finds b gone. Locks are taken in one
+    order, and an order that does not fit as a whole takes nothing."""
     db.sql("SELECT receive_stock('a', 30), receive_stock('b', 20)")
 
     def buy(cur, number):

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P1, P2 over a longer time: at random moments, at any step, something dies.
+"""P1, P2 over a longer time: at random moments, at any step, a process is
+killed.
 
-Two relays, of which one leads; clients who sell all the time. Relays, a
-backend, the postmaster and the broker are killed one after the other, at
-times one while the last has not come back. In the end every order that a
-client was told of is there, Kafka has each event in order, `audit` finds none
-missing and none unknown, and twice only what a kill excuses.
+Two relays, of which one leads; clients that sell all the time. Relays, a
+backend, the postmaster and the broker are killed one after the other, at times
+one before the last is up again. In the end every acknowledged order exists,
+Kafka has each event in order, `audit` finds none missing and none unknown, and
+only those twice that a kill excuses.
 
-A failure names its seed. PGSTOCK_KILL_SECONDS says how long (1200 for a long
-run), PGSTOCK_SEED which kills.
+A failure names its seed. PGSTOCK_KILL_SECONDS is the duration (1200 for a long
+run), PGSTOCK_SEED selects the kills.
 """
 
 import os
@@ -40,7 +41,7 @@ def sell(cur, name):
 
 
 class Chaos:
-    """What there is to kill, and how it comes back."""
+    """The processes that can be killed, and how each is started again."""
 
     def __init__(self, db, kafka, relays, seed):
         self.db, self.kafka, self.relays = db, kafka, relays
@@ -84,7 +85,7 @@ class Chaos:
         while time.monotonic() < ending:
             time.sleep(self.random.uniform(0.05, 3))
             self.kills.kill(self.kill)
-        wait_until(self.leader, 60, "nobody leads any more")
+        wait_until(self.leader, 60, "no relay leads any more")
 
 
 def audit(relay):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The README, typed: what it tells a reader to enter works, in its order, and
-answers what it shows."""
+"""The README, typed: its commands work, in its order, and print the answers
+that it shows."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def blocks(section):
 
 
 def commands(section):
-    """The shell's commands in a section, without what is only a remark."""
+    """The shell's commands in a section, without remarks."""
     lines = "".join(block for block in blocks(section)
                     if re.match(r"sudo |make\b|cd ", block))
     lines = lines.replace("\\\n", " ")
@@ -37,7 +37,8 @@ def commands(section):
 
 
 def plain(text):
-    """Without what differs: when it was, and how wide a column is for it."""
+    """Without the parts that differ: times, and the widths of their
+    columns."""
     text = TIMESTAMP.sub("TIME", text)
     text = re.sub(r" +", " ", re.sub(r"-{2,}", "--", text))
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -51,10 +52,10 @@ def psql(db, *args, **kwargs):
 
 
 def typed(db, session):
-    """A session as it is printed, its statements typed anew."""
+    """A printed session, its statements typed again."""
     statements = re.findall(r"^=> (.*;)$", session, re.M)
     assert statements
-    # what psql reads from a pipe it does not show; say where each one stood
+    # psql does not echo a pipe; mark where each statement stood
     lines = "".join(f"\\echo '=> {number}'\n{statement}\n"
                     for number, statement in enumerate(statements))
     found = psql(db, input=lines)
@@ -66,7 +67,7 @@ def typed(db, session):
 
 @pytest.fixture
 def empty(pg):
-    """A database as a reader has one."""
+    """A database such as a reader has."""
     database = pg.create_database("readme", extension=False)
     yield database
     database.drop()
@@ -90,7 +91,7 @@ def test_first_calls(installed):
 
 @pytest.fixture
 def role(installed):
-    """The relay's role as it is made there; its password is asked for."""
+    """The relay's role as the README creates it; it needs its password."""
     (create,) = [block for block in blocks("The relay under systemd")
                  if block.startswith("CREATE ROLE")]
     done = psql(installed, "-v", "ON_ERROR_STOP=1", "-c", create)
@@ -149,12 +150,12 @@ def test_relay_under_systemd(installed, kafka, run, relays, role):
 
 
 def test_packages():
-    """Those that are named for a build are those that dev/setup installs."""
+    """The packages named for a build are those that dev/setup installs."""
     (install,) = [step for step in commands("Install") if "apt-get" in step]
     named = set(install[install.index("install") + 1:])
     setup = text_of("dev/setup")
     (building,) = re.findall(r"# to build.*?\n(.*?)\t#", setup, re.S)
     (running,) = re.findall(r"# to run.*?\n(.*?)\n\)", setup, re.S)
     assert named <= {*building.split(), *running.split()}
-    # those that no Debian is without, and what only dev/ needs
+    # essential packages, and those that only dev/ needs
     assert set(building.split()) - named <= {"libc6-dev", "rsync"}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The contract of the records that leave (design, section 3): a consumer in
-another language has nothing but these names to go by."""
+"""The contract of published records (design, section 3): a consumer in another
+language has only these names to rely on."""
 
 import re
 import uuid
@@ -98,7 +98,8 @@ def test_stock_events(db, kafka, start_relay):
 
 
 def test_debezium_profile(db, kafka, start_relay):
-    """Who comes from Debezium's event router keeps its two headers."""
+    """Consumers that migrate from Debezium's event router keep its two
+    headers."""
     start_relay({"outbox": {"header_profile": "debezium"}})
     db.sql("SELECT publish_event('stock-events', 'k', '{}', 'OrderPlaced')")
     with kafka.tail("stock-events") as tail:
@@ -111,8 +112,8 @@ def test_debezium_profile(db, kafka, start_relay):
 
 
 def test_own_events(db, kafka, start_relay):
-    """publish_event: the value is the payload and nothing around it; key,
-    id, type, and the application's headers, in order, after ours."""
+    """publish_event: the value is the payload and nothing around it; key, id,
+    type, and the application's headers, in order, after ours."""
     given = uuid.uuid4()
     start_relay()
     assert db.value(
@@ -142,8 +143,8 @@ def test_own_events(db, kafka, start_relay):
 
 
 def test_timestamp_is_the_events_own(db, kafka, start_relay):
-    """A consumer's time windows go by when it happened, not by when a relay
-    that had been away got round to it."""
+    """A consumer's time windows need the time of the event, not the time at
+    which a relay published it after an outage."""
     db.sql("SELECT publish_event('stock-events', 'k', '{}')")
     start_relay()
     (record,) = events(kafka, 1)
@@ -160,7 +161,7 @@ def test_timestamp_is_the_events_own(db, kafka, start_relay):
     (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
     (b"abc", 479470107)])
 def test_murmur2_is_javas(key, expected):
-    """The vectors of Kafka's own UtilsTest, for the next test's yardstick."""
+    """The vectors of Kafka's own UtilsTest, which the next test rests on."""
     assert murmur2(key) == expected & 0xFFFFFFFF
 
 

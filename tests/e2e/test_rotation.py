@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The outbox is kept small by emptying whole parts: nothing is lost by that,
-nobody waits for it, and a dump brings every part back.
-"""
+"""The outbox is kept small by truncating whole parts: no event is lost, no
+session waits, and a dump restores every part."""
 
 import os
 import threading
@@ -35,7 +34,8 @@ def reserve(cur, name):
 
 
 def all_published(db, tail):
-    """The ledger knows every event that there was; the outbox has let go."""
+    """The ledger knows every event that there was; the outbox has deleted
+    them."""
     wanted = {str(event) for (event,) in db.sql(
         "SELECT event_id FROM stock_movements WHERE event_id IS NOT NULL")}
     tail.until(lambda r: wanted <= {x.header("ce_id") for x in r}, 60,
@@ -53,9 +53,9 @@ def shop(db):
 
 
 def test_under_load_with_kills(shop, pg, kafka, start_relay):
-    """The race: a part is emptied while a writer that began before still puts
-    rows there, or before the position that is stored after a kill has passed
-    it. Either way events are gone that nobody has seen."""
+    """The race: a part is truncated while a writer that began before still
+    inserts rows there, or before the position that is stored after a kill has
+    passed it. Either way events are lost that no consumer has seen."""
     relay = start_relay(RELAY)
     with kafka.tail("stock-events") as tail, \
             Clients(shop, 6, reserve) as clients:
@@ -87,8 +87,8 @@ def due(db, part, state):
 
 
 def test_a_long_transaction_and_a_relay_far_behind(shop, kafka, start_relay):
-    """What a transaction wrote that ended after its part was left, and what
-    nobody has published yet, stays, however old it is."""
+    """Rows of a transaction that ended after the switch, and rows that no
+    relay has published yet, remain, however old they are."""
     start_relay(RELAY, brokers=kafka.proxied_brokers)
     with kafka.tail("stock-events") as tail, \
             Clients(shop, 2, reserve) as clients, \
@@ -111,8 +111,8 @@ def test_a_long_transaction_and_a_relay_far_behind(shop, kafka, start_relay):
 
 
 def test_while_a_dump_runs(shop, pg, run, kafka, start_relay):
-    """pg_dump has a lock on every part until it ends. A truncation that waits
-    for it makes everybody wait who comes behind."""
+    """pg_dump has a lock on every part until it ends. A truncation that waited
+    for it would block every session behind it."""
     relay = start_relay(RELAY)
     read = threading.Event()
     with closing(shop.connect()) as dump, dump.cursor() as cur:
@@ -144,7 +144,7 @@ def test_while_a_dump_runs(shop, pg, run, kafka, start_relay):
 
 
 def restore(pg, path, kept):
-    """Every part is there with its rows, and the same one is written."""
+    """Every part exists with its rows, and the same part is written."""
     copy = pg.create_database("rotation_copy", extension=False)
     pg.restore(copy.name, path)
     assert len(copy.sql(INHERITS)) >= PARTS + 2
@@ -173,7 +173,7 @@ def restore(pg, path, kept):
 
 
 def blocks_of_outbox(cur):
-    """Looked at by this session, since some time in the past."""
+    """Blocks that this session visits."""
     cur.execute("SELECT sum(pg_stat_get_xact_blocks_fetched(c.oid))"
                 " FROM pg_class c WHERE relname ~ '^outbox_[0-9]'")
     ((blocks,),) = cur.fetchall()
@@ -181,7 +181,7 @@ def blocks_of_outbox(cur):
 
 
 def test_few_new_ones_beside_many(db):
-    """What is retained costs a page nothing: blocks looked at, not time."""
+    """Retained events cost a page nothing: blocks visited, not time."""
     with closing(db.connect()) as conn, conn.cursor() as cur:
         for part in range(2, PARTS + 1):
             cur.execute("INSERT INTO pgstock_internal.outbox (id, aggregatetype,"
@@ -221,8 +221,8 @@ def test_few_new_ones_beside_many(db):
 
 
 def test_publication_sees_inserts_only(run):
-    """Debezium reads the outbox as one table, and does not learn that parts
-    of it are emptied."""
+    """Debezium reads the outbox as one table, and does not notice that parts
+    of it are truncated."""
     server = Postgres(os.path.join(run, "postgres-logical"),
                       {"wal_level": "logical"}).init().start()
     db = server.create_database("logical")

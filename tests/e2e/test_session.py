@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The relay's session with the database: whose it is, and what it is told."""
+"""The relay's session with the database: when it ends, and which settings
+reach it."""
 
 import os
 import signal
@@ -21,8 +22,8 @@ MODES = ["idempotent", "transactional"]
 
 @pytest.mark.parametrize("mode", MODES)
 def test_frozen_relay_loses_the_lead(db, kafka, start_relay, mode):
-    """The race: the leader is stopped, and its kernel goes on answering, so no
-    keepalive tells. The server ends the session that says nothing for 10 s."""
+    """The race: the leader is stopped, and its kernel still answers, so no
+    keepalive detects it. The server ends a session that is silent for 10 s."""
     config = {"outbox": {"mode": mode}}
     old = start_relay({**config, "relay": {"name": "old"}})
     new = start_relay({**config, "relay": {"name": "new"}})
@@ -47,7 +48,7 @@ def test_frozen_relay_loses_the_lead(db, kafka, start_relay, mode):
 
 def test_leader_that_does_not_take_its_answer(run):
     """The same while the server has a page to write: its session is not idle
-    then. TCP gives up by itself, a Unix socket never does."""
+    then. TCP times out by itself, a Unix socket never does."""
     directory = os.path.join(run, "answer")
     server = Postgres(directory, {
         "unix_socket_directories": f"'{directory}'"}).init().start()
@@ -74,7 +75,7 @@ def test_leader_that_does_not_take_its_answer(run):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_idle_relay_keeps_its_session(db, kafka, start_relay, mode):
-    """Nothing to publish, and a broker that is away: the session lives."""
+    """Nothing to publish, and the broker is down: the session lives."""
     relay = start_relay({"outbox": {"mode": mode, "poll_interval": "60s"}},
                         brokers=kafka.proxied_brokers)
     sessions = ("SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
@@ -92,7 +93,7 @@ def test_idle_relay_keeps_its_session(db, kafka, start_relay, mode):
 # ---- a pooler between --------------------------------------------------------
 
 class Pooler(Server):
-    """PgBouncer, as one finds it."""
+    """PgBouncer with its usual configuration."""
 
     def __init__(self, directory, pg, mode, ignores):
         super().__init__(directory)
@@ -177,8 +178,8 @@ SELECT s.event_type, jsonb_array_length(s.payload->'items'),
  ORDER BY seq"""
 
 
-def test_what_pgstock_says_is_written_under_the_smallest_limit(db, limit):
-    """Of an event with one item nothing can be left out."""
+def test_pgstock_events_fit_the_smallest_limit(db, limit):
+    """An event with one item cannot be made smaller."""
     order, product = "o" * 255, "a" * 255
     limit(1024)
     wait_limit(db, 1024)
@@ -192,7 +193,7 @@ def test_what_pgstock_says_is_written_under_the_smallest_limit(db, limit):
 
 
 def test_parts_keep_within_the_limit(db, limit):
-    """Whatever is left of it: each key leaves a little less room for items."""
+    """For any remaining size: each key leaves a little less room for items."""
     limit(1600)
     wait_limit(db, 1600)
     db.sql("SELECT count(receive_stock('a-' || i, 900))"

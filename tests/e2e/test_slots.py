@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
 """Slots: one product's stock in several rows. The answers are those of one
-row; only who waits for whom differs."""
+row; only which session waits for which differs."""
 
 import random
 from contextlib import closing
@@ -37,8 +37,8 @@ def check_ten_sold(db):
 @pytest.mark.parametrize("slots", [1, SLOTS])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_hundred_buyers_for_ten_pieces(db, strategy, slots):
-    """The race: with more slots than pieces a buyer who skips what is locked
-    finds nothing, and would go without though pieces are left."""
+    """The race: with more slots than pieces a buyer that skips locked rows
+    finds nothing, and would be refused although pieces are left."""
     db.sql("SELECT receive_stock('hot', %s)", (PIECES,))
     db.sql("SELECT configure_product('hot', slots => %s)", (slots,))
     answers = together(db, BUYERS, lambda cur, n: buy_until_answered(
@@ -49,7 +49,7 @@ def test_hundred_buyers_for_ten_pieces(db, strategy, slots):
 
 @pytest.mark.parametrize("slots", [1, SLOTS])
 def test_mixed_strategies_agree(db, slots):
-    """Those who queue at the row, by product, or not at all share ten
+    """Buyers that queue at the row, by product, or not at all share ten
     pieces: each of them locks the row in the end."""
     db.sql("SELECT receive_stock('hot', %s)", (PIECES,))
     db.sql("SELECT configure_product('hot', slots => %s)", (slots,))
@@ -60,9 +60,9 @@ def test_mixed_strategies_agree(db, slots):
 
 
 def test_large_orders_from_small_slots(db):
-    """The race: two orders that each need several slots take what is free
-    and wait for what the other has. Nobody may end with 40P01, and all that
-    there is can be sold."""
+    """The race: two orders that each need several slots take the free ones and
+    wait for the other's. No session may get 40P01, and every piece can be
+    sold."""
     db.sql("SELECT receive_stock('hot', 160)")
     db.sql("SELECT configure_product('hot', slots => %s)", (SLOTS,))
     answers = together(db, 40, lambda cur, n: buy_until_answered(
@@ -79,7 +79,7 @@ EXPECTED = {"SK001", "SK004", "SK005", "SK006", "SK007", "40001"}
 
 
 def one_of_everything(cur, chance):
-    """A call chosen at random; what business refuses is an answer."""
+    """A call chosen at random; a refusal is an answer."""
     order = f"order-{chance.randrange(60)}"
     calls = [
         ("SELECT try_reserve_stock('hot', %s, %s, strategy => %s,"
@@ -113,9 +113,8 @@ def one_of_everything(cur, chance):
 
 
 def test_everything_at_once(db):
-    """Slots become more and fewer, settings change, orders come and go, in
-    eight sessions: no deadlock, no drift, and no slot is promised more than
-    it has."""
+    """The number of slots changes, settings change, orders begin and end, in
+    eight sessions: no deadlock, no drift, and no slot is overcommitted."""
     seed = random.randrange(1 << 32)
     print("seed", seed)
     db.sql("SELECT receive_stock('hot', 100)")

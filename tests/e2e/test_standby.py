@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P5 with a synchronous standby: what was acknowledged is there after the
-primary is killed and the standby promoted, for what the session's
-synchronous_commit promises; and the relay publishes nothing before.
+"""P5 with a synchronous standby: an acknowledged result exists after the
+primary is killed and the standby promoted, as far as the session's
+synchronous_commit guarantees it; and the relay publishes nothing before.
 
-Early lock release lets others see a commit that no standby has. The link to
-the standby stalls here, so that this lasts as long as the test likes, and what
-was on its way is lost with the primary; whoever waits for it is seen to in
-pg_stat_activity.
+Early lock release lets other sessions see a commit that no standby has. The
+link to the standby stalls here, so that this lasts as long as the test needs,
+and WAL on its way is lost with the primary; pg_stat_activity shows the
+sessions that wait for it.
 """
 
 import os
@@ -68,8 +68,8 @@ class Pair:
 
     @contextmanager
     def cut_off(self):
-        """Meanwhile the standby receives nothing; later, if the primary still
-        lives, it does."""
+        """During the block the standby receives nothing; afterwards, if the
+        primary still lives, it does."""
         self.link.stall()
         yield
         if self.primary.running:
@@ -78,13 +78,13 @@ class Pair:
             self.link.cut()
 
     def waiting(self, *pids):
-        """How many of these sessions wait for the standby."""
+        """The number of these sessions that wait for the standby."""
         return self.db.value(
             "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s)"
             " AND wait_event = 'SyncRep'", (list(pids),))
 
     def fail_over(self):
-        """The primary was killed; the database on what was its standby."""
+        """The primary was killed; the database on the promoted standby."""
         wait_until(lambda: Database(self.standby, "postgres").value(
             "SELECT count(*) FROM pg_stat_wal_receiver WHERE status ="
             " 'streaming'") == 0, 30, "the receiver sees its end")
@@ -121,8 +121,8 @@ def states(db):
 
 @pytest.mark.parametrize("setting", PROMISES)
 def test_acknowledged_is_on_the_standby(pair, setting):
-    """Clients work; the standby is cut off, and either they wait, or they go
-    on and what they then do is lost."""
+    """Clients work; the standby is cut off, and either they wait, or they
+    continue and their later results are lost."""
     it = pair()
 
     def work(cur, name):
@@ -255,7 +255,8 @@ def test_every_way_to_commit_waits(pair):
 
 
 def test_killed_while_they_wait(pair):
-    """Nobody was told, and the promoted standby has nothing of it."""
+    """No client got an answer, and the promoted standby has none of the
+    results."""
     it = pair()
     it.db.sql(SELL)
     it.db.sql("SELECT receive_stock(way, 10) FROM unnest(%s) way",
@@ -274,7 +275,8 @@ def test_killed_while_they_wait(pair):
 
 def test_cancel_during_the_wait(pair):
     """A commit that is cancelled while it waits has happened, as without the
-    extension, and says so; an answer that is cancelled is not given."""
+    extension, and a warning says so; an answer that is cancelled is not
+    given."""
     it = pair()
     with it.cut_off():
         act = Runner(it.db, [ACT])
@@ -300,9 +302,9 @@ def test_cancel_during_the_wait(pair):
 ACT = "SELECT reserve_stock('book', 1, 'o-1')"
 
 
-def told_and_gone(it):
-    """The story: one reserves and waits for the standby, another asks the
-    same; kill -9, promote. What was the other told?"""
+def answered_and_lost(it):
+    """The story: one session reserves and waits for the standby, another
+    repeats the request; kill -9, promote. Which answer did the other get?"""
     with it.cut_off():
         act = Asker(it.db, ACT)
         wait_until(lambda: it.waiting(act.pid) == 1, 20, "the act waits")
@@ -317,15 +319,16 @@ def told_and_gone(it):
 
 
 def test_a_replay_waits_for_the_standby(pair):
-    assert told_and_gone(pair()) is None
+    assert answered_and_lost(pair()) is None
 
 
-def test_without_the_fence_it_is_told_and_gone(pair):
-    assert told_and_gone(pair(NO_FENCE)) is True
+def test_without_the_fence_it_is_answered_and_lost(pair):
+    assert answered_and_lost(pair(NO_FENCE)) is True
 
 
 def test_publish_after_local(pair, kafka, relays):
-    """Who says so gets events that the standby does not have yet."""
+    """With this setting the relay publishes events that the standby does not
+    have yet."""
     it = pair()
     relay = relays(it.db.conninfo(), kafka.brokers,
                    {"outbox": {"publish_after": "local"}}).start()
@@ -346,8 +349,8 @@ def test_publish_after_local(pair, kafka, relays):
 
 
 def test_publish_after_remote_flush(pair, kafka, relays):
-    """Nothing goes out that only one server has; the relay says why, and
-    goes on by itself once a standby is named."""
+    """No event is published that only one server has; the relay reports the
+    reason, and continues by itself once a standby is configured."""
     it = pair()
     it.on_primary("ALTER SYSTEM RESET synchronous_standby_names")
     it.on_primary("SELECT pg_reload_conf()")
@@ -363,9 +366,9 @@ def test_publish_after_remote_flush(pair, kafka, relays):
 
 
 def test_relay_publishes_nothing_before(pair, kafka, relays):
-    """The standby is away: what others already see stays unpublished. After a
-    fail-over the relay goes on at the new primary, and Kafka holds exactly
-    what that one has."""
+    """The standby is unreachable: events that other sessions already see stay
+    unpublished. After a fail-over the relay continues at the new primary, and
+    Kafka holds exactly the events of that one."""
     it = pair()
     relay = relays(it.both_hosts(), kafka.brokers).start()
     local = {"options": "-c synchronous_commit=local"}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P2 in transactional mode: whoever reads only what is committed sees each
-event once, in the order of its key, whatever is killed, cut off or frozen.
+"""P2 in transactional mode: a consumer that reads only committed records sees
+each event once, in the order of its key, whatever is killed, cut off or
+frozen.
 
 The tails read as such a consumer does (isolation.level is read_committed by
 default). Nearly always a commit is under way, for the next one begins right
-behind it. So whatever is killed, is killed within a transaction.
+behind it. So each kill happens within a transaction.
 """
 
 import json
@@ -45,7 +46,7 @@ def position_topic(db):
 
 
 def progress(relay, events=200):
-    """Wait until the relay has published that many more."""
+    """Wait until the relay has published that many more events."""
     begun = relay.metric("outbox_published_total")
     wait_until(lambda: relay.metric("outbox_published_total") > begun + events,
                60, lambda: f"it publishes nothing\n{relay.tail()}")
@@ -112,8 +113,8 @@ def test_once_under(db, pg, kafka, start_relay, kill):
 
 def test_frozen_leader(db, pg, kafka, start_relay):
     """The race: a leader is frozen within a transaction, and its session ends;
-    another leads. Thawed, the old one goes on with what it had: its commit
-    must fail, and it must not fence the new leader on its way to find out."""
+    another leads. Thawed, the old one continues with its events: its commit
+    must fail, and it must not fence the new leader before it notices."""
     relays = [start_relay({**MODE, "relay": {"name": name}})
               for name in ("old", "new")]
     old, new = relays
@@ -162,8 +163,8 @@ def test_everything_at_once(db, pg, kafka, start_relay):
 
 def test_from_mode_to_mode(db, kafka, start_relay):
     """After idempotent mode the database's position is the further one, after
-    a kill in transactional mode Kafka's. Who takes the other one publishes
-    again what is there."""
+    a kill in transactional mode Kafka's. A relay that used the other one would
+    publish events again."""
     modes = ("idempotent", "transactional", "idempotent", "transactional",
              "transactional", "transactional", "idempotent")
     relay = start_relay({"outbox": {"mode": modes[0]}})
@@ -184,7 +185,7 @@ def test_from_mode_to_mode(db, kafka, start_relay):
 
 
 def test_row_that_is_behind_and_row_that_was_adopted(db, kafka, start_relay):
-    """A row of long ago is no reason to publish again, for Kafka knows better;
+    """An old row is no reason to publish again, for Kafka's position is later;
     but a position that was adopted by hand is later than Kafka's."""
     relay = start_relay(MODE)
     db.sql("SELECT publish_event('stock-events', 'a', '{}')")
@@ -215,8 +216,8 @@ BAD = {
 
 
 def test_damaged_position(db, kafka, start_relay):
-    """The relay stops with a sentence: what the database has may be behind,
-    so going on from there would double in silence."""
+    """The relay stops with an error: the database's position may be behind, so
+    continuing from there would publish events twice without notice."""
     relay = start_relay(MODE)
     db.sql("SELECT publish_event('stock-events', 'a', '{}')")
     topic = position_topic(db)
@@ -235,8 +236,8 @@ def test_damaged_position(db, kafka, start_relay):
         check = relay.command("check")
         assert check.returncode == 1
         assert "the outbox position in Kafka is damaged" in check.stdout
-    # what has another key, and a tombstone, are no positions
-    send(writer, topic, b"hello", key="somebody")
+    # a record with another key, and a tombstone, are no positions
+    send(writer, topic, b"hello", key="other")
     send(writer, topic, None, key="outbox")
     delivered(writer)
     relay.start()
@@ -251,7 +252,7 @@ def test_damaged_position(db, kafka, start_relay):
 
 def test_position_topic(db, kafka, start_relay):
     """It is compacted, in small segments, and has one partition; check names
-    what is not so."""
+    any deviation."""
     topic = position_topic(db)
     relay = start_relay(MODE, wait="/livez")
     wait_until(lambda: topic in kafka.topics(), 30, "the topic")
@@ -286,7 +287,7 @@ def test_position_topic(db, kafka, start_relay):
 
 # ---- how it goes -------------------------------------------------------------
 
-def test_standby_is_ready_and_the_leader_tells(db, kafka, start_relay):
+def test_standby_is_ready_and_the_leader_reports(db, kafka, start_relay):
     relay = start_relay(MODE)
     other = start_relay({**MODE, "relay": {"name": "other"}})
     assert other.get("/readyz")[0] == 200

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Transactional mode with a broker that asks for permissions: what docs/relay.md
-says is enough, and each one that is missing is named."""
+"""Transactional mode with a broker that requires permissions: those listed in
+docs/relay.md suffice, and each missing one is named."""
 
 import os
 
@@ -15,8 +15,8 @@ USER, PASSWORD = "relay", "a-password-for-tests"
 
 
 class StrictKafka(Kafka):
-    """A broker with one more listener, on which a user has what was allowed to
-    it and nothing else; whoever comes by the others may do everything."""
+    """A broker with one more listener, on which a user has only the granted
+    permissions; clients of the other listeners may do everything."""
 
     def init(self):
         super().init()
@@ -96,7 +96,7 @@ def test_permissions(db, kafka, relays):
         log, line = said[need]
         wait_until(lambda text=log: text in relay.log(), 30,
                    lambda text=log: f"{text}\n{relay.tail()}")
-        if need != "events":            # else that topic is held, no more
+        if need != "events":            # otherwise only that topic is held
             assert relay.get("/readyz")[0] == 503
         relay.terminate()               # so that check may try
         check = relay.command("check")
@@ -107,7 +107,7 @@ def test_permissions(db, kafka, relays):
     relay.wait_ok("/readyz", 60)
     assert relay.command("check").returncode == 0
 
-    # taken away while it runs: it says so, and goes on when it is back
+    # revoked while it runs: it is reported, until it is granted again
     kafka.forbid(*needs["id"])
     relay.config["relay"]["log_level"] = "info"
     db.sql("SELECT publish_event('stock-events', 'k', '{}')")
@@ -121,7 +121,8 @@ def test_permissions(db, kafka, relays):
 
 
 def test_audit_names_the_right_that_is_missing(db, kafka, relays):
-    """It called all events missing, or waited for records that do not come."""
+    """It used to call all events missing, or to wait for records that never
+    arrive."""
     db.sql("SELECT publish_event('audited', 'k', '{}')")
     kafka.create_topics("audited")
     open_relay = relays(db.conninfo(), kafka.brokers).start()
@@ -148,8 +149,8 @@ def test_audit_names_the_right_that_is_missing(db, kafka, relays):
 
 
 def test_may_make_topics_and_nothing_else(db, kafka, relays):
-    """It is told that the topic is there, and does not see it: that is no
-    reason to ask for ever, and say nothing."""
+    """The broker answers that the topic exists, but does not show it: the
+    relay must not repeat the request for ever without a report."""
     kafka.create_topics(position_topic(db), partitions=1)
     kafka.allow("--cluster", *operations("Create"))
     relay = strict_relay(db, kafka, relays)

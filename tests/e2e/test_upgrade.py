@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""ALTER EXTENSION pgstock UPDATE: from the oldest version that is shipped, with
-data in it and clients at work, to what a fresh installation would have.
+"""ALTER EXTENSION pgstock UPDATE: from the oldest version that is shipped,
+with data in it and clients at work, to the state of a fresh installation.
 
 The version after the present one is made here, so that there is always a step
 to test: the present install script, a step that replaces one function and adds
@@ -42,7 +42,7 @@ REVOKE ALL ON FUNCTION @extschema@.stock_is_next FROM PUBLIC;
 CREATE INDEX movement_next ON pgstock_internal.movement (order_id);
 """
 
-# Everything that belongs to the extension, with all that can be said of it.
+# Every object of the extension, with all its properties.
 CATALOG = {
     "objects": "SELECT pg_describe_object(classid, objid, 0),"
                " obj_description(objid, classid::regclass::name)"
@@ -107,7 +107,7 @@ def versions(directory):
 
 
 class Server(OwnTree):
-    """A server that also knows the version after ours; `step` leads there."""
+    """A server that also has the version after ours; `step` leads there."""
 
     def __init__(self, directory, step=STEP):
         super().__init__(directory)
@@ -152,8 +152,8 @@ def server(run):
 
 @pytest.mark.parametrize("target", ["present", "next"])
 def test_update_under_load(server, target):
-    """Every step there is, from the first version, while clients work: none of
-    them meets an error, and all stands as in a fresh installation."""
+    """Every step, from the first version, while clients work: none of them
+    gets an error, and every object equals that of a fresh installation."""
     target = getattr(server, target)
     db = server.database(f"from_oldest_{target}", server.oldest)
     fresh = server.database(f"fresh_{target}", target)
@@ -191,7 +191,7 @@ def test_update_under_load(server, target):
 
 
 def test_the_step_is_real(server):
-    """What the test above compares differs before the step."""
+    """The objects that the test above compares differ before the step."""
     present = server.database("present_only", server.present)
     nxt = server.database("next_only", server.next)
     assert differences(catalog(present), catalog(nxt)).keys() == {
@@ -203,7 +203,7 @@ def test_the_step_is_real(server):
     " version';\n", "REVOKE ALL ON FUNCTION @extschema@.stock_is_next FROM"
     " PUBLIC;\n", " + 0", "CREATE INDEX movement_next ON"
     " pgstock_internal.movement (order_id);\n"])
-def test_what_a_step_forgets_is_seen(server, forgotten):
+def test_an_incomplete_step_is_found(server, forgotten):
     assert forgotten in STEP
     step = f"pgstock--{server.present}--{server.next}.sql"
     server.write(step, STEP.replace(forgotten, ""))
@@ -216,7 +216,7 @@ def test_what_a_step_forgets_is_seen(server, forgotten):
 
 
 def test_next_version_is_begun(run):
-    """What the frame for a new version leaves behind fits together."""
+    """The files of the frame for a new version fit together."""
     tree = os.path.join(run, "next-version")
     shutil.copytree(SOURCE, tree, symlinks=True,
                     ignore=shutil.ignore_patterns(".git", ".run", "*.o"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""verify_stock() is a proof that can be run on a shop that has a history."""
+"""verify_stock() is a proof that can be run on a shop with a history."""
 
 import time
 
@@ -44,7 +44,7 @@ def test_a_million_movements_in_a_minute(db):
     took = time.monotonic() - began
     print(f"verify_stock() took {took:.1f} s")
     assert took < LIMIT_S
-    # it is the real history of a product that lives on
+    # the real history of a product that is still sold
     db.sql("SELECT reserve_stock('p7', 1, 'new'), confirm_stock('o-8-50')")
     assert db.drift() == []
     db.sql("UPDATE pgstock_internal.movement SET reserved_delta = 2"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""How a relay that sleeps is woken: extension/outbox/wakeup.c.
+"""How a sleeping relay is woken: extension/outbox/wakeup.c.
 
-A writer that finds it awake sends no NOTIFY. If the relay went to sleep
-between the writer's look at that and its commit, nobody would tell it of that
+A writer that finds it awake sends no wake-up. If the relay fell asleep between
+the writer's look at that and its commit, the relay would not learn of that
 commit: the event would wait for the next poll.
 """
 
@@ -60,14 +60,14 @@ def caught_in_commit(db):
     writers = []
 
     def is_caught():
-        # one does not wait that comes before the setting is known
+        # a commit before the setting is known does not wait
         if not any(writer.is_alive() for writer in writers):
             writers.append(threading.Thread(target=db.sql, args=(
                 "SELECT publish_event('t', 'k', '1')",)))
             writers[-1].start()
         return waiting_for(db, "^SyncRep")
 
-    standby("nobody")
+    standby("absent")
     try:
         wait_until(is_caught, 20, "no writer is caught")
         yield
@@ -80,7 +80,7 @@ def caught_in_commit(db):
 
 @contextmanager
 def relay_session(db):
-    """A session that listens, and the window before everything."""
+    """A session that listens, and the window before all events."""
     with closing(db.connect()) as relay, relay.cursor() as cur:
         relay.autocommit = True
         cur.execute("LISTEN pgstock_outbox;"
@@ -98,14 +98,14 @@ def sleep(cur, window):
     return cur.fetchone()
 
 
-def told(relay):
+def notifications(relay):
     """Not by a statement, which would wake it."""
     relay.poll()
     return len(relay.notifies)
 
 
 def unseen(db, window):
-    """Events that a relay at the end of that window knows nothing of."""
+    """Events behind the end of that window."""
     return db.value("SELECT count(*) FROM pgstock_internal.outbox WHERE NOT"
                     " pg_visible_in_snapshot(xid,"
                     " (%s::pgstock_internal.outbox_window).s2)", (window,))
@@ -121,10 +121,10 @@ def a_silent_commit(db):
             window, asleep = sleep(cur, next_window(cur, window))
         if not asleep:
             window, slept = sleep(cur, window)
-            assert not slept            # for there was something
+            assert not slept            # because it found an event
             window, slept = sleep(cur, window)
             assert slept
-        assert told(relay) == 0
+        assert notifications(relay) == 0
         return asleep, unseen(db, window)
 
 
@@ -133,8 +133,8 @@ def test_nothing_is_slept_through(db):
 
 
 def test_the_control_sleeps_through_it(run):
-    """Without the lock that the writer keeps, the relay sleeps, and is not
-    told: the test above can fail."""
+    """Without the lock that the writer keeps, the relay sleeps, and gets no
+    wake-up: the test above can fail."""
     server = Mutant(os.path.join(run, "uncounted"), *UNCOUNTED).init().start()
     try:
         assert a_silent_commit(server.create_database("u")) == (True, 1)
@@ -142,10 +142,10 @@ def test_the_control_sleeps_through_it(run):
         server.close()
 
 
-def test_told_of_what_commits_while_it_looks(run):
-    """The snapshot is taken, and the answer not given, for the disk stands
-    still: what commits now is not in the window, so its writer must have
-    found the relay asleep."""
+def test_woken_by_a_commit_while_it_looks(run):
+    """The snapshot is taken, and the answer not returned, for the disk stands
+    still: a commit now is not in the window, so its writer must have found the
+    relay asleep."""
     server = Postgres(os.path.join(run, "postgres-wakeup"), SETTINGS).init()
     slow_disk(server).start()
     db = server.create_database("wakeup")
@@ -163,13 +163,13 @@ def test_told_of_what_commits_while_it_looks(run):
         looker.join(30)
         (window, asleep), = answers
         assert asleep and unseen(db, window) == 1
-        wait_until(lambda: told(relay) > 0, 10, "it is told")
+        wait_until(lambda: notifications(relay) > 0, 10, "a wake-up")
 
 
-def test_a_wake_up_holds_nobody(db):
-    """A writer that found the relay asleep waits for its standby.  NOTIFY would
-    hold a lock of all databases meanwhile, and have put something into a queue
-    that may be full; a writer that asks for less is not held up."""
+def test_a_wake_up_blocks_no_session(db):
+    """A writer that found the relay asleep waits for its standby.  NOTIFY
+    would hold a lock of all databases meanwhile, and occupy a queue that may
+    be full; a writer that waits for less is not delayed."""
     with relay_session(db) as (relay, cur, window):
         cur.execute("SET synchronous_commit = local")
         window, asleep = sleep(cur, next_window(cur, window))
@@ -180,14 +180,14 @@ def test_a_wake_up_holds_nobody(db):
                           " AND classid = 'pg_database'::regclass") == []
             db.sql("SELECT publish_event('t', 'k', '2')", options="-c"
                    " synchronous_commit=local -c statement_timeout=10s")
-            wait_until(lambda: told(relay) > 0, 10, "it is woken")
+            wait_until(lambda: notifications(relay) > 0, 10, "it is woken")
         assert db.value("SELECT pg_notification_queue_usage()") == 0
         assert unseen(db, window) >= 2
 
 
 def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
-    """The relay's process gets no time at all. Its session reads the first
-    notification without it, and from then on nobody sends one."""
+    """The relay's process is stopped. Its session reads the first notification
+    without it, and from then on no writer sends one."""
     relay = start_relay()
     db.sql("SELECT receive_stock('book', 100)")
     wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
@@ -211,15 +211,15 @@ def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
         check_all(db, tail)
 
 
-def test_anybodys_notification(db, kafka, start_relay):
-    """The session lets go of the lock when it reads one of another channel,
-    of which the relay hears nothing: it must be told all the same, or it
-    sleeps on and nobody sends it anything."""
+def test_a_notification_of_another_channel(db, kafka, start_relay):
+    """The session releases the hint lock when it reads a notification of
+    another channel, of which the relay learns nothing: the session must notify
+    the relay, or the relay sleeps on and no writer wakes it."""
     relay = start_relay({"outbox": {"poll_interval": "60s"}})
     for number in range(5):
         wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
         before = relay.metric("wakeups_total", cause="notify")
-        db.sql("NOTIFY somebody_else")
+        db.sql("NOTIFY other_channel")
         wait_until(lambda n=before: relay.metric(
             "wakeups_total", cause="notify") > n, 10, "the relay is awake")
         db.sql("SELECT publish_event('stock-events', %s, '{}')",
@@ -229,8 +229,8 @@ def test_anybodys_notification(db, kafka, start_relay):
 
 
 def test_late_only_by_a_few_ms(db, kafka, start_relay):
-    """Gaps around the time that the relay stays awake, from many sessions,
-    and a poll that is no help: an event that was slept through comes a minute
+    """Gaps around the time that the relay stays awake, from many sessions, and
+    a poll that is no help: an event that was missed would arrive a minute
     late."""
     db.sql("SELECT receive_stock('book', 100000)")
     relay = start_relay({"outbox": {"poll_interval": "60s"}})
@@ -256,7 +256,7 @@ def test_late_only_by_a_few_ms(db, kafka, start_relay):
 
 
 def test_awake_under_load(db, kafka, start_relay):
-    """While events come without a pause nobody tells the relay of any."""
+    """While events arrive without a pause no writer sends a wake-up."""
     relay = start_relay({"outbox": {"poll_interval": "60s"}})
 
     def work(cur, name):

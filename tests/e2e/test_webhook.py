@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Alerts: what is given up is told to a person, at least once, and only where
-it is allowed."""
+"""Alerts: each dead letter is reported to an operator, at least once, and only
+to an allowed address."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def hook(certificate):
 
 @pytest.fixture
 def webhook(authority, hook):
-    """The configuration that leads to it."""
+    """The configuration with the hook's address."""
     def config(**more):
         return {"webhook": {"url": hook.url, "secret": SECRET,
                             "allow": "127.0.0.1", "ca": authority.path,
@@ -59,7 +59,7 @@ def archived(db, n):
                == n, 30, lambda: f"{n} are given up: {inbox_results(db)}")
 
 
-def told(hook, n, timeout=30):
+def wait_requests(hook, n, timeout=30):
     wait_until(lambda: len(set(hook.alert_ids())) >= n, timeout,
                lambda: f"{n} alerts: {hook.alert_ids()}")
 
@@ -79,7 +79,7 @@ def reload(relay):
 
 
 def keeps_secrets(relay):
-    """Neither the url nor the secret is anywhere to be read."""
+    """Neither the url nor the secret appears anywhere."""
     config = relay.command("config").stdout
     assert "url = ********" in config and "secret = ********" in config
     for text in (relay.log(), config, relay.get("/status")[1],
@@ -88,8 +88,8 @@ def keeps_secrets(relay):
         assert "s3cret" not in text, text
 
 
-def test_archived_orders_are_told(db, kafka, start_relay, hook, webhook):
-    """With all that is known, signed; and once, if nobody is killed."""
+def test_archived_orders_are_reported(db, kafka, start_relay, hook, webhook):
+    """With all fields, signed; and once, if nothing is killed."""
     relay = start_relay(webhook(), topics=["order-created", "payment-success"])
     out = kafka.producer()
     send(out, "payment-success", {"order_id": "o-7", "quantity": 1,
@@ -99,7 +99,7 @@ def test_archived_orders_are_told(db, kafka, start_relay, hook, webhook):
     delivered(out)
     poison(kafka, 1)
     archived(db, 2)
-    told(hook, 2)
+    wait_requests(hook, 2)
     settled(db, relay)
     assert sorted(hook.alert_ids()) == [1, 2]
     alerts = {a["event_id"]: a for r in hook.requests for a in r.alerts}
@@ -152,12 +152,12 @@ def test_one_transaction(db, kafka, start_relay, hook, webhook):
     assert rows and all(len(set(row)) == 1 for row in rows)
     hook.answer = (200, b"")
     relay.start()
-    told(hook, 50)
+    wait_requests(hook, 50)
 
 
-def test_told_at_least_once(db, kafka, start_relay, hook, webhook):
-    """The receiver fails, hangs, redirects; the relay is killed in the midst
-    of it. Every alert arrives, and the pauses outlive the relay."""
+def test_reported_at_least_once(db, kafka, start_relay, hook, webhook):
+    """The receiver fails, hangs, redirects; the relay is killed meanwhile.
+    Every alert arrives, and the pauses outlive the relay."""
     relay = start_relay(webhook(), topics=["order-created"])
     hook.answer = (503, b"")
     poison(kafka, 1)
@@ -193,9 +193,9 @@ def test_told_at_least_once(db, kafka, start_relay, hook, webhook):
 
 
 @pytest.mark.alone
-def test_a_receiver_that_hangs_holds_up_nobody(db, kafka, start_relay, hook,
-                                               webhook):
-    """5 s, and meanwhile events go in and out as ever."""
+def test_a_receiver_that_hangs_delays_nothing(db, kafka, start_relay, hook,
+                                             webhook):
+    """5 s, and meanwhile events are published and consumed as usual."""
     db.sql("SELECT receive_stock('book', 100)")
     relay = start_relay(webhook(), topics=["order-created"])
     hook.talking.clear()
@@ -216,8 +216,8 @@ def test_a_receiver_that_hangs_holds_up_nobody(db, kafka, start_relay, hook,
     assert "Timeout was reached" in relay.log()
 
 
-def test_a_resolver_that_hangs_holds_up_nobody(db, kafka, start_relay, run):
-    """The name is looked up aside, and nobody waits for the end of that."""
+def test_a_resolver_that_hangs_delays_nothing(db, kafka, start_relay, run):
+    """A thread looks up the name, and no caller waits for its end."""
     library = os.path.join(run, "slow_names.so")
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
                     os.path.join(os.path.dirname(__file__), "slow_names.c"),
@@ -245,7 +245,7 @@ def test_many_at_once(db, kafka, start_relay, hook, webhook):
     relay = start_relay(webhook(), topics=["order-created"])
     poison(kafka, *range(250))
     archived(db, 250)
-    told(hook, 251)                 # and the backlog
+    wait_requests(hook, 251)        # and the backlog
     settled(db, relay)
     assert len(hook.requests) <= 6
     for earlier, later in zip(hook.requests, hook.requests[1:]):
@@ -257,7 +257,7 @@ def test_many_at_once(db, kafka, start_relay, hook, webhook):
 
 
 def test_backlog(db, kafka, start_relay, hook, webhook):
-    """Told when it becomes too long, and again only after it was short."""
+    """Reported when it becomes too long, and again only after it was short."""
     relay = start_relay(webhook(backlog="2"), topics=["order-created"])
 
     def backlogs():
@@ -265,14 +265,14 @@ def test_backlog(db, kafka, start_relay, hook, webhook):
                 if a["kind"] == "backlog"]
 
     poison(kafka, 1, 2)
-    told(hook, 2)
+    wait_requests(hook, 2)
     settled(db, relay)
     assert not backlogs(), "2 are not more than 2"
     poison(kafka, 3)
-    wait_until(lambda: len(backlogs()) == 1, 20, "the backlog is told")
+    wait_until(lambda: len(backlogs()) == 1, 20, "the backlog is reported")
     assert backlogs()[0]["archive_open"] == 3
     poison(kafka, 4)
-    told(hook, 5)
+    wait_requests(hook, 5)
     settled(db, relay)
     ids = [row for (row,) in db.sql("SELECT id FROM failed_order_archives"
                                     " ORDER BY id")]
@@ -283,17 +283,18 @@ def test_backlog(db, kafka, start_relay, hook, webhook):
                == 0, 20, "it is short again")
     assert len(backlogs()) == 1
     poison(kafka, 5, 6)
-    wait_until(lambda: len(backlogs()) == 2, 20, "it is told again")
+    wait_until(lambda: len(backlogs()) == 2, 20, "it is reported again")
 
 
-def test_only_the_leader_tells(db, kafka, start_relay, hook, webhook):
-    """Two relays consume; one tells. When it dies the other one does."""
+def test_only_the_leader_reports(db, kafka, start_relay, hook, webhook):
+    """Two relays consume; one sends alerts. When it dies the other one
+    does."""
     both = [start_relay(webhook(), topics=["order-created"]) for _ in "ab"]
     wait_until(lambda: sum(r.metric("leader") for r in both) == 1, 20,
                "one leads")
     leader, other = sorted(both, key=lambda r: -r.metric("leader"))
     poison(kafka, *range(8))
-    told(hook, 8)
+    wait_requests(hook, 8)
     settled(db, leader)
     assert other.metric("webhook_total", result="sent") == 0
     assert "the relay that leads" in other.get("/status")[1]
@@ -303,7 +304,7 @@ def test_only_the_leader_tells(db, kafka, start_relay, hook, webhook):
                "the next one fails")
     leader.kill9()
     hook.answer = (200, b"")
-    told(hook, 9)
+    wait_requests(hook, 9)
     settled(db, other)
     assert other.metric("webhook_total", result="sent") == 1
 
@@ -320,8 +321,8 @@ def test_only_the_leader_tells(db, kafka, start_relay, hook, webhook):
 ], ids=lambda value: ",".join(value) if isinstance(value, dict) else None)
 def test_what_is_not_allowed(db, kafka, start_relay, hook, webhook, change,
                              why):
-    """No byte of an alert goes to an address that is not allowed, or to one
-    that cannot prove who it is; and the log says why."""
+    """No byte of an alert goes to an address that is not allowed, or to a
+    server that cannot prove its identity; and the log names the reason."""
     change = {key: value.format(port=hook.port)
               for key, value in change.items()}
     relay = start_relay(webhook(**change), topics=["order-created"])
@@ -342,7 +343,7 @@ def test_plain_http(db, kafka, start_relay):
             "url": hook.url, "allow": "127.0.0.0/8", "allow_http": "yes"}},
             topics=["order-created"])
         poison(kafka, 1)
-        told(hook, 1)
+        wait_requests(hook, 1)
         assert "X-Pgstock-Signature" not in hook.requests[0].headers
         settled(db, relay)
     finally:
@@ -351,8 +352,8 @@ def test_plain_http(db, kafka, start_relay):
 
 @pytest.mark.parametrize("kind", ["dingtalk", "wecom", "slack"])
 def test_chats(db, kafka, start_relay, hook, webhook, kind):
-    """A message for people, which no sender of messages can make into a
-    command; an error that comes with status 200 is one."""
+    """A message for people, which no sender of messages can turn into a
+    command; an error with status 200 is an error."""
     relay = start_relay(webhook(format=kind, backlog="1000"),
                         topics=["order-created"])
     hook.answer = (200, b'{"errcode":310000,"errmsg":"sign not match"}')
@@ -380,7 +381,7 @@ def test_chats(db, kafka, start_relay, hook, webhook, kind):
 
 
 def test_reload(db, kafka, start_relay, hook, webhook):
-    """Alerts begin with a reload, and what is set wrong changes nothing."""
+    """A reload starts alerts, and a wrong configuration changes nothing."""
     relay = start_relay(topics=["order-created"])
     poison(kafka, 1)
     archived(db, 1)
@@ -388,14 +389,14 @@ def test_reload(db, kafka, start_relay, hook, webhook):
     reload(relay)
     wait_until(lambda: "configuration reloaded" in relay.log(), 10, "reloaded")
     poison(kafka, 2)
-    told(hook, 1)
+    wait_requests(hook, 1)
     assert [a["event_id"] for a in hook.requests[0].alerts] == ["bad-2"]
     relay.config["webhook"]["url"] = "http://elsewhere/s3cret"
     reload(relay)
     wait_until(lambda: "configuration is kept" in relay.log(), 10, "refused")
     assert '"url" in [webhook] must begin with https://' in relay.log()
     poison(kafka, 3)
-    told(hook, 2)
+    wait_requests(hook, 2)
     refused = relay.command("check")
     assert refused.returncode == 2 and "s3cret" not in refused.stderr
     relay.config["webhook"] = webhook()["webhook"]
