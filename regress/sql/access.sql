@@ -1,6 +1,6 @@
 --
--- access: nobody may do anything but by grant_stock_access, and each level
--- may do what its name says and no more
+-- access: grant_stock_access is the only way to any right, and each level of
+-- access has the rights of its name and no more
 --
 CREATE ROLE regress_reader;
 CREATE ROLE regress_app;
@@ -21,7 +21,7 @@ SELECT n.nspname FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = '
 -- every function that runs with its owner's rights has its search_path pinned
 SELECT p.oid::regprocedure FROM own JOIN pg_proc p ON p.oid = objid
  WHERE classid = 'pg_proc'::regclass AND p.prosecdef AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
--- what each may call and read, as the catalogs have it
+-- the functions and views of each level, according to the catalogs
 SELECT r, string_agg(f, ' ' ORDER BY f COLLATE "C") AS functions
   FROM unnest('{regress_reader,regress_app,regress_relay,regress_nobody}'::name[]) r,
 	   LATERAL (SELECT p.proname::text AS f FROM own JOIN pg_proc p ON p.oid = objid
@@ -32,11 +32,11 @@ SELECT r, string_agg(f, ' ' ORDER BY f COLLATE "C") AS relations
 				 WHERE classid = 'pg_class'::regclass AND c.relkind IN ('r', 'v', 'S') AND has_table_privilege(r, c.oid, 'SELECT')) x GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS admin_lacks FROM own JOIN pg_proc p ON p.oid = objid
  WHERE classid = 'pg_proc'::regclass AND NOT has_function_privilege('regress_admin', p.oid, 'EXECUTE');
--- nobody writes but through the functions, not even the admin
+-- no role writes except through the functions, not even the admin
 SELECT r, c.oid::regclass FROM unnest('{regress_reader,regress_app,regress_relay,regress_admin,regress_nobody}'::name[]) r, own JOIN pg_class c ON c.oid = objid
  WHERE classid = 'pg_class'::regclass AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(r, c.oid, 'USAGE, UPDATE')
 	   WHEN c.relkind IN ('r', 'v') THEN has_table_privilege(r, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END;
--- and in deed
+-- and in practice
 SELECT receive_stock('access-a', 10);
 SET ROLE regress_app;
 SELECT status FROM reserve_stock('access-a', 1, 'access-1');
@@ -83,7 +83,7 @@ SET ROLE regress_nobody;
 SELECT outcome_of('SELECT * FROM stock_levels');
 SELECT outcome_of('SELECT pgstock_internal.relay_lead()');
 SELECT outcome_of('SELECT verify_stock()');
--- the ledger names who called, also through a function with another owner's rights
+-- the ledger names the calling role, also through a function with another owner's rights
 RESET ROLE;
 CREATE FUNCTION take(order_id text) RETURNS text SECURITY DEFINER LANGUAGE sql AS $$ SELECT status FROM reserve_stock('access-a', 1, order_id) $$;
 SET ROLE regress_other;
@@ -91,7 +91,7 @@ SELECT take('access-4');
 SELECT outcome_of($$SELECT reserve_stock('access-a', 1, 'access-5')$$);
 RESET ROLE;
 SELECT actor, order_id FROM stock_movements WHERE order_id ~ '^access-' AND kind = 'reserved' ORDER BY id;
--- the admin gives what it has, and takes it; a lower level takes the higher one's rights away
+-- the admin grants its own rights, and revokes them; a lower level removes the rights of a higher one
 SET ROLE regress_admin;
 SELECT receive_stock('access-a', 1);
 SELECT grant_stock_access('regress_other', 'app');
@@ -104,5 +104,5 @@ SELECT r FROM unnest('{regress_reader,regress_app,regress_relay,regress_admin,re
  WHERE classid = 'pg_proc'::regclass AND has_function_privilege(r, p.oid, 'EXECUTE');
 DROP FUNCTION take;
 DROP VIEW own;
--- nothing is left that would keep a role
+-- no dependency remains that would keep a role from being dropped
 DROP ROLE regress_reader, regress_app, regress_relay, regress_admin, regress_nobody, regress_other;

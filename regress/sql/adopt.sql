@@ -1,4 +1,4 @@
--- A database that was copied or restored: who it is, and what it is to publish.
+-- A database that was copied or restored: its incarnation, and the events that it publishes.
 \set SHOW_CONTEXT never
 SELECT current_database() AS origin \gset
 CREATE DATABASE regress_adopt TEMPLATE template0;
@@ -9,7 +9,7 @@ SELECT i.system_id = c.system_identifier AS system, i."database" = d.oid AS "dat
   FROM pgstock_internal.incarnation i, pg_control_system() c, pg_database d WHERE d.datname = current_database();
 SELECT incarnation AS own, inbox_group AS "group" FROM pgstock_internal.relay_hello() \gset
 SELECT incarnation = :'own' AND inbox_group = :'group' AS the_same, :'group' ~ '^pgstock-[0-9]{8}$' AS named FROM pgstock_internal.relay_hello();
--- a copy draws its own, once; what was never published needs no adoption
+-- a copy draws its own incarnation, once; without published events no adoption is needed
 \c :origin
 CREATE DATABASE regress_adopt_copy TEMPLATE regress_adopt;
 \c regress_adopt_copy
@@ -21,14 +21,14 @@ SELECT finished FROM pgstock_internal.relay_position();
 \c regress_adopt
 DROP DATABASE regress_adopt_copy;
 SELECT incarnation = :'own' AS the_same FROM pgstock_internal.relay_hello();
--- so does one that has been upgraded: another cluster; a row that a subscription brings is another database's
+-- so does an upgraded database: another cluster; a row from a subscription is another database's
 UPDATE pgstock_internal.incarnation SET system_id = 7;
 SELECT incarnation <> :'own' AS another FROM pgstock_internal.relay_hello();
 SELECT incarnation AS own FROM pgstock_internal.relay_hello() \gset
 INSERT INTO pgstock_internal.incarnation VALUES (gen_random_uuid(), 'theirs', 7, 7, false);
 SELECT incarnation = :'own' AS own FROM pgstock_internal.relay_hello();
 SELECT pgstock_internal.purge_old(10);
--- events of another history: a and b published, c not; the position says so, and xids of the future
+-- events of another history: a and b published, c not, according to the position; xids of the future
 SELECT receive_stock('adopt-a', 9);
 SELECT status FROM reserve_stock('adopt-a', 1, 'adopt-1', ttl => '1 h');
 UPDATE pgstock_internal.reservation SET due_at = now(), expires_at = now();
@@ -43,11 +43,11 @@ $$;
 SELECT pgstock_internal.relay_position();
 SELECT pgstock_internal.raise_epoch(), pgstock_internal.put_position(position_of(7), 0, true);
 SELECT pgstock_internal.relay_position();
--- nothing expires or is purged by itself before it is adopted
+-- upkeep expires and purges nothing before the database is adopted
 INSERT INTO pgstock_internal.idempotency VALUES ('adopt-1', 1, '{}', '2001-01-01');
 SELECT pgstock_internal.keeper_expire(10), pgstock_internal.keeper_purge(10), pgstock_internal.relay_expire(10);
 SELECT state FROM pgstock_internal.reservation;
--- adopted: sequences that lie behind their tables, where numbers may be negated, are moved on, first of all
+-- adopted: first, sequences behind their tables, where numbers may be negated, are advanced
 INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_hand_delta, reserved_delta, actor) VALUES (-900000, now(), 'opening', 'adopt-none', 'main', 0, 0, 'x');
 SELECT setval('pgstock_internal.outbox_seq', 1), setval('pgstock_internal.movement_id', 1, false);
 SELECT * FROM pgstock_internal.relay_adopt(false) WHERE found <> 'last stored' AND found !~ 'oldest';
@@ -61,10 +61,10 @@ SELECT pgstock_internal.keeper_expire(10) > 0 AS later, pgstock_internal.keeper_
 SELECT state FROM pgstock_internal.reservation;
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_store_position(p."window", 0, true, :epoch) FROM pgstock_internal.relay_position() p;
--- what was published counts as published, though its xids are not to be seen; what expired comes after it
+-- published events count as published, although their xids are not visible; StockExpired follows them
 SELECT m.value FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
 SELECT events FROM pgstock_internal.relay_replay(ROW(0, 1000000000, NULL, NULL, 'adopt'), 0, 100, false, 'test');
--- nor does it come again where that is restored at once
+-- nor are they published again where that database is restored at once
 BEGIN;
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT found FROM pgstock_internal.relay_adopt(true) WHERE found = 'events to publish';
@@ -76,15 +76,15 @@ SELECT pgstock_internal.relay_store_position(:'w', 0, true, :epoch);
 SELECT m.value FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
 SELECT pgstock_internal.relay_next_window(p."window") AS w FROM pgstock_internal.relay_position() p \gset
 SELECT count(*) FROM pgstock_internal.relay_page(:'w', 0, 100, 1000000);
--- a xid of another history that a running transaction of this one has too is none of its
+-- an xid of another history that a running transaction of this one also has is not that transaction's
 SELECT r.seq > :last AS ours FROM pgstock_internal.relay_page(jsonb_populate_record(:'w'::pgstock_internal.outbox_window,
 	'{"s1": "900000040:900000060:900000050", "s2": "900000300:900000300:", "next_xid": "900000060"}')::text, 0, 100, 1000000) r;
--- restored again: what the first adoption found and published does not come again
+-- restored again: events that the first adoption found and published are not published again
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT publish_event('adopt', 'd', '1') IS NOT NULL AS id;
 SELECT * FROM pgstock_internal.relay_adopt(true) WHERE found = 'events to publish';
 SELECT s.key FROM pgstock_internal.relay_position() p, LATERAL pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) r JOIN stock_outbox s USING (seq) ORDER BY r.seq;
--- a restore, as pg_dump begins it: nothing is done, and nothing written, before it is adopted
+-- a restore, as pg_dump begins it: nothing runs, and nothing is written, before it is adopted
 SELECT pg_advisory_unlock_all();
 DROP EXTENSION pgstock;
 SET row_security = off;

@@ -1,14 +1,14 @@
 --
--- attempts: tries are on record before they begin, so that a message which
--- ends the process each time is found and given up.  A session that ends
--- between the record and the try stands for the process that died.
+-- attempts: each try is recorded before it begins, so that a message that ends
+-- the process each time is found and given up.  A session that ends between the
+-- record and the try stands for the process that died.
 --
 SELECT receive_stock('att-a', 100);
 CREATE SCHEMA att;
 CREATE TABLE att.seen (id int);
 CREATE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO att.seen VALUES ((payload->>$$id$$)::int)';
 SELECT register_handler('att-user', 'att.note');
--- A batch of a topic, from an offset on; what comes back.
+-- Applies a batch of a topic, from an offset on; its results.
 CREATE FUNCTION att.batch(topic text, first int, last int, retries int DEFAULT 3) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C"), 'nothing')
   FROM (SELECT jsonb_agg(jsonb_build_object('topic', topic, 'offset', i, 'headers', jsonb_build_object('ce_id', topic || i),
@@ -23,24 +23,24 @@ CREATE PROCEDURE att.died() LANGUAGE plpgsql AS $$ BEGIN
 	END LOOP;
 END $$;
 CREATE VIEW att.record AS SELECT topic, first_offset, last_offset, started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic ~ '^(att|order-cr)' ORDER BY topic;
--- a built-in handler's first try in a session is on record, the others cost nothing
+-- a built-in handler's first try in a session is recorded, the others cost nothing
 SELECT att.batch('order-created', 0, 4);
 SELECT * FROM att.record;
 SELECT att.batch('order-created', 0, 4), att.batch('order-created', 5, 9);
 SELECT * FROM att.record;
--- those of users' handlers all are
+-- all tries of users' handlers are recorded
 SELECT att.batch('att-user', 0, 4);
 SELECT att.batch('att-user', 0, 4);
 SELECT att.batch('att-user', 5, 9);
 SELECT * FROM att.record;
--- the process dies: what the try held is applied one at a time, up to its end
+-- the process dies: the messages of the try are applied one at a time, up to its end
 \c -
 CALL att.died();
 SELECT att.batch('att-user', 5, 12);
 SELECT * FROM att.record;
 SELECT att.batch('att-user', 5, 12), att.batch('att-user', 6, 12);
 SELECT att.batch('att-user', 6, 12), att.batch('att-user', 7, 12);
--- and dies again, with the one that is to blame
+-- and dies again, with the message that caused it
 SELECT * FROM att.record;
 \c -
 CALL att.died();
@@ -54,18 +54,18 @@ SELECT att.batch('att-user', 7, 12);
 SELECT * FROM att.record;
 \c -
 CALL att.died();
--- four times is enough
+-- the fourth death is the last
 SELECT att.batch('att-user', 7, 12);
 SELECT att.batch('att-user', 7, 12);
 SELECT order_id, reason, attempts FROM failed_order_archives WHERE event_id = 'att-user7';
 SELECT headers->>'__dlq.errors.class' AS class, headers->>'__dlq.errors.delivery.count' AS deliveries FROM stock_outbox WHERE headers->>'ce_id' = 'att-user7';
--- the others go on, and once the suspects are through, together again
+-- the others continue, and once the suspects are through, together again
 SELECT att.batch('att-user', 8, 12), att.batch('att-user', 9, 12);
 SELECT att.batch('att-user', 9, 12);
 SELECT att.batch('att-user', 10, 12), att.batch('att-user', 10, 12);
 SELECT * FROM att.record;
 SELECT id FROM att.seen ORDER BY id;
--- the same with a built-in one, and with no delays to retry by; a batch that died once is no reason to give up
+-- the same with a built-in handler, and without retry delays; one death of a batch is no reason to give up
 SELECT att.batch('order-created', 10, 12, 0);
 \c -
 CALL att.died();
@@ -79,7 +79,7 @@ SELECT att.batch('order-created', 12, 14, 0), att.batch('order-created', 12, 14,
 SELECT att.batch('order-created', 13, 16, 0);
 SELECT order_id, reason, attempts FROM failed_order_archives WHERE event_id = 'order-created10';
 SELECT lines_of('order-created-9'), lines_of('order-created-10'), lines_of('order-created-16');
--- what comes behind a suspect is not tried with it: it may wait through many deaths, and they are not counted against it
+-- a message behind a suspect is not tried with it: it may wait through many deaths, and none counts against it
 CREATE FUNCTION att.two() RETURNS text LANGUAGE sql AS $$
 SELECT string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C")
   FROM apply('[{"topic": "order_failed", "partition": 81, "offset": 5, "json": {"order_id": "order-created-9"}},
@@ -98,7 +98,7 @@ SELECT att.two();
 SELECT partition, first_offset, started FROM pgstock_internal.inbox_attempt WHERE partition IN (81, 82) ORDER BY 1;
 SELECT att.two();
 SELECT lines_of('order-created-9');
--- one that waits for another try: its tries count the same, once the session that made them is gone
+-- a waiting message: its tries count the same, once the session that made them has ended
 CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
 SELECT att.batch('att-user', 13, 14), att.batch('att-user', 13, 14);
 CREATE FUNCTION att.retry() RETURNS text LANGUAGE sql AS $$
@@ -124,7 +124,7 @@ CALL att.died();
 SELECT att.retry();
 SELECT att.retry();
 SELECT event_id, attempts, state, error FROM stock_failed_events WHERE topic = 'att-user' ORDER BY id;
--- and the same of those that wait: only the one that is tried is counted
+-- and the same for waiting messages: only the one that is tried is counted
 CREATE FUNCTION att.waiting() RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C", r.n), 'nothing')
   FROM pgstock_internal.relay_retry(50, relay_options() || '{"count_attempts": true}') r WHERE r.topic = 'payment-success'
@@ -151,7 +151,7 @@ TABLE att.waits;
 SELECT att.waiting();
 TABLE att.waits;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'payment-success' AND partition = 83;
--- a relay that lives and only loses its connections: none of its tries has killed anything, however many sessions it begins them in
+-- a relay that lives and only loses its connections: none of its tries has killed a process, in however many sessions it begins them
 CREATE FUNCTION att.by(relay text, topic text, first int, last int) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C"), 'nothing')
   FROM (SELECT jsonb_agg(jsonb_build_object('topic', topic, 'partition', 90, 'offset', i, 'headers', jsonb_build_object('ce_id', topic || '-by-' || i),
@@ -178,14 +178,14 @@ SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'at
 \c -
 CALL att.died();
 SELECT att.by('one', 'att-user', 105, 109);
--- another process: that one may have died of it
+-- another process: the former may have died of it
 SELECT att.by('one', 'att-user', 110, 112);
 \c -
 CALL att.died();
 SELECT att.by('two', 'att-user', 110, 112);
 SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'att-user' AND partition = 90;
 SELECT att.by('two', 'att-user', 110, 112);
--- the same of one that waits for another try
+-- the same for a waiting message
 CREATE FUNCTION att.retry_by(relay text) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C", r.n), 'nothing')
   FROM pgstock_internal.relay_retry(50, relay_options() || jsonb_build_object('count_attempts', true, 'relay', relay)) r WHERE r.topic = 'att-user'
@@ -207,7 +207,7 @@ SELECT att.retry_by('two');
 SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'att-user';
 DELETE FROM pgstock_internal.inbox_attempt WHERE partition = 90;
--- on record is what may share a transaction: no more than fifty, and of one kind
+-- a record covers messages that may share a transaction: no more than fifty, and of one kind
 CREATE TEMP TABLE kinds AS SELECT jsonb_agg(jsonb_build_object('topic', 'att-user', 'partition', 1, 'offset', i, 'json', '{}'::jsonb)) AS mine,
 	'[{"topic": "payment-failed", "partition": 77, "offset": 0, "json": {}}]'::jsonb AS built_in FROM generate_series(0, 59) i;
 SELECT result, n FROM kinds, apply(built_in || mine, relay_options() || '{"count_attempts": true}');

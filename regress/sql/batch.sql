@@ -1,5 +1,5 @@
 --
--- batch: many orders in one commit, each all or none; one's refusal touches
+-- batch: many orders in one commit, each all or none; a refused order affects
 -- no other; the answers are in the order of the request
 --
 \set row 'order_id, product_id, location, requested, granted, status, available, replayed'
@@ -11,12 +11,12 @@ SELECT :row FROM reserve_orders('[
 	{"order_id": 4, "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-a", "quantity": 1}]}]');
 SELECT level_of('batch-a'), level_of('batch-b'), lines_of('batch-1'), lines_of('batch-2'), lines_of('4');
 SELECT events_of('batch-1'), events_of('batch-2'), events_of('4');
--- once more: what was granted is replayed, what was refused is asked anew
+-- repeated: granted orders are replayed, refused ones are tried anew
 SELECT receive_stock('batch-a', 5);
 SELECT :row FROM reserve_orders('[
 	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]},
 	{"order_id": "batch-1", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]}]');
--- an order that lives with other lines, or another user: its row says so, the others are taken
+-- an order that lives with other lines, or another user: its row reports it, the others are reserved
 SELECT :row FROM reserve_orders('[{"order_id": "batch-5", "items": [{"product_id": "batch-a", "quantity": 1}]},
 	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-b", "quantity": 9}]},
 	{"order_id": "4", "user_id": "bob", "items": [{"product_id": "batch-a", "quantity": 2}]}]');
@@ -38,7 +38,7 @@ SELECT lines_of('batch-7'), events_of('batch-7'), level_of('batch-c');
 -- a large one
 SELECT status, count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', 'batch-m' || i, 'items',
 	'[{"product_id": "batch-m", "quantity": 1}]'::jsonb)) FROM generate_series(1, 500) i, (SELECT receive_stock('batch-m', 300)) r)) GROUP BY 1 ORDER BY 1;
--- what cannot be meant
+-- invalid arguments
 \pset format unaligned
 \pset tuples_only on
 SELECT o, outcome_of(format('SELECT reserve_orders(%L)', o)) FROM unnest(ARRAY['{}', '7', '[]', '[1]', '[{}]', '[{"order_id": "x"}]',

@@ -1,6 +1,6 @@
 --
--- bounds: a large request takes time by its size, and can be ended; and how
--- large it may be is not for the caller to say
+-- bounds: a large request takes time in proportion to its size, and can be
+-- cancelled; and the caller cannot raise the limit of its size
 --
 -- The story: a role raises pgstock.max_lines for itself and reserves an order
 -- of 100,000 lines.  If look-ups go through all lines for each line, that takes
@@ -17,7 +17,7 @@ SELECT outcome_of('ALTER ROLE pgstock_regress_shop SET pgstock.max_lines = 10000
 RESET ROLE;
 SELECT outcome_of('SET pgstock.max_lines = 100001');
 SET pgstock.max_lines = 100000;
--- ended in time: while lines are read, while they are written, while messages
+-- cancelled in time: while lines are read, while they are written, while messages
 -- are applied; the whole takes many times as long
 CREATE FUNCTION lines(n int, product text, location text DEFAULT '''main''') RETURNS jsonb
 LANGUAGE plpgsql AS $$
@@ -59,9 +59,9 @@ SELECT ended($$SELECT count(*) FROM apply((SELECT jsonb_agg('{"topic": "order-cr
 			FROM generate_series(1, 50000)))$$);
 RESET statement_timeout;
 SELECT lines_of('bounds-o');
--- What a command of 16 times the size costs: "by its size", if not much more
--- than 16 times as much (what takes no time at all counts as 10 ms).  256 times
--- would be by its square.
+-- The cost of a command of 16 times the size: "by its size", if not much more
+-- than 16 times as much (a command that takes no time counts as 10 ms).  256
+-- times would be by its square.
 CREATE FUNCTION grows(prepare text, command text, small int, OUT grows text)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -89,12 +89,12 @@ SELECT set_event_topic('*', NULL);
 -- each line is looked for among the order's lines
 SELECT grows($$SELECT count(*) FROM reserve_order('bounds-again', lines(%n, '''bounds-'' || i'))$$,
 			 $$SELECT count(*) FROM reserve_order('bounds-again', lines(%n, '''bounds-'' || i'))$$, 1000);
--- one product at many locations: what is on hand of each
+-- one product at many locations: the stock on hand of each
 SELECT grows($$SELECT count(receive_stock('bounds-at', 10, 'l' || i)) FROM generate_series(1, %n) i;
 			   SELECT count(*) FROM reserve_order('bounds-at', lines(%n, '''bounds-at''', '''l'' || i')), confirm_stock('bounds-at')$$,
 			 $$SELECT count(*) FROM return_stock('bounds-at')$$, 100);
--- due lines, and a batch of orders that would need them: some let them go, and
--- are written; some are refused in spite of them
+-- due lines, and a batch of orders that need their stock: some orders expire them,
+-- and are written; some are refused in spite of them
 CREATE FUNCTION orders(n int, name text, quantity int) RETURNS jsonb LANGUAGE sql AS $$
 SELECT jsonb_agg(jsonb_build_object('order_id', name || i, 'items', jsonb_build_array(jsonb_build_object('product_id', 'bounds-due', 'quantity', quantity))))
   FROM generate_series(1, n) i

@@ -1,6 +1,6 @@
 --
--- columns: a column that somebody adds to a table of pgstock's is refused, and
--- not left NULL whatever its default is
+-- columns: a table of pgstock's to which a column was added is refused, rather
+-- than written with NULL in it whatever its default is
 --
 SELECT receive_stock('col-a', 10);
 ALTER TABLE pgstock_internal.level ADD shelf text NOT NULL DEFAULT 'none';
@@ -8,7 +8,7 @@ SELECT outcome_of($$SELECT receive_stock('col-b', 1)$$);
 SELECT outcome_of($$SELECT reserve_stock('col-a', 1, 'col-1')$$);
 ALTER TABLE pgstock_internal.level DROP shelf;
 SELECT receive_stock('col-b', 1);
--- in each table that is written, also a partitioned one
+-- each table that is written, also a partitioned one
 SELECT t, outcome_of(format('ALTER TABLE pgstock_internal.%I ADD extra int DEFAULT 7', t)) AS alter, outcome_of(c) AS outcome, outcome_of(format('ALTER TABLE pgstock_internal.%I DROP extra', t)) AS back
   FROM (VALUES ('reservation', $$SELECT reserve_stock('col-a', 1, 'col-2')$$),
 	('movement', $$SELECT receive_stock('col-a', 1)$$),

@@ -1,6 +1,6 @@
 --
--- encoding: in a database of another encoding than UTF8 whatever Kafka brings
--- ends as in any other, and what the encoding lacks is poison that says so
+-- encoding: in a database of another encoding than UTF8 each message ends as in
+-- any other, and a character that the encoding lacks is poison with that reason
 --
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set each :abs_srcdir '/sql/encoding_each.psql'

@@ -1,5 +1,5 @@
 --
--- errors: every SQLSTATE that a caller can meet, with message, detail and hint
+-- errors: every SQLSTATE that a caller can get, with message, detail and hint
 --
 \pset format unaligned
 \pset tuples_only on
@@ -34,10 +34,10 @@ SELECT pg_advisory_unlock_all();
 SELECT receive_stock('errors-b', 9007199254740992);
 SELECT outcome_of($$SELECT receive_stock('errors-b', 1)$$);
 SELECT level_of('errors-b');
--- 22023 an argument that cannot be: see "input"
+-- 22023 an invalid argument: see "input"
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 1, 'errors-2', strategy => 'lucky')$$);
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 1, 'errors-2', ttl => '-1 s')$$);
--- 22P02 items that are none: see "input"
+-- 22P02 items that are not items: see "input"
 SELECT outcome_of($$SELECT reserve_order('errors-2', '7')$$);
 -- 25006 read-only
 BEGIN READ ONLY;
@@ -47,7 +47,7 @@ SELECT outcome_of($$SELECT confirm_stock('errors-1')$$);
 SELECT outcome_of($$SELECT publish_event('t', 'k', '{}')$$);
 SELECT outcome_of($$SELECT * FROM verify_stock()$$);
 COMMIT;
--- 42501 no right to
+-- 42501 a right is missing
 CREATE ROLE regress_nobody;
 SET ROLE regress_nobody;
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 1, 'errors-2')$$);
@@ -61,6 +61,6 @@ SELECT outcome_of($$SELECT grant_stock_access(current_user, 'owner')$$);
 SELECT outcome_of($$SELECT grant_stock_access(current_user, NULL)$$);
 -- 54000 an event that is too large
 SELECT outcome_of($$SELECT publish_event('t', 'k', to_jsonb(repeat('x', 1000000)))$$);
--- none of this took anything
+-- none of these calls changed anything
 SELECT level_of('errors-a'), lines_of('errors-1'), lines_of('errors-2');
 SELECT * FROM verify_stock();

@@ -1,6 +1,6 @@
 --
--- events: what readers of the stream see: fields, their names and their order,
--- topics and keys, and the movement that an event tells of
+-- events: the contract of the stream: fields, their names and their order, topics
+-- and keys, and the movement that an event belongs to
 --
 SELECT receive_stock('events-a', 5, 'east', 'delivery 17'), receive_stock('events-b', 1);
 SET pgstock.trace_id = 'checkout-7';
@@ -33,10 +33,10 @@ SELECT DISTINCT ON (type, names) type,
   FROM event ORDER BY type, names;
 SELECT DISTINCT (SELECT string_agg(k, ' ') FROM json_object_keys(payload->'items'->0) k) AS names
   FROM event WHERE type <> 'StockLevelChanged';
--- the values that are not drawn or told by the clock
+-- the values that are neither drawn nor taken from the clock
 SELECT jsonb_pretty(payload::jsonb - '{event_id,timestamp,expires_at}'::text[])
   FROM event WHERE key IN ('events-1', 'events-a') ORDER BY seq;
--- those that are
+-- those that are drawn or taken from the clock
 SELECT bool_and(payload->>'event_id' = id::text) AS id_is_the_rows,
 	   bool_and(payload->>'event_type' = type) AS type_is_the_rows,
 	   bool_and(id::text ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AS version_4,
@@ -48,7 +48,7 @@ SELECT e.payload->>'expires_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$' AS 
 	   (e.payload->>'expires_at')::timestamptz = s.expires_at AS expiry_is_the_lines
   FROM event e JOIN stock_reservations s ON s.order_id = e.key
  WHERE e.type = 'StockReserved' AND e.key = 'events-4';
--- whoever reads the stream knows every level: the highest version wins
+-- a reader of the stream knows every level: the highest version wins
 SELECT i->>'product_id' AS product_id, i->>'location' AS location,
 	   max((i->>'version')::bigint) AS version,
 	   (array_agg((i->>'remaining_stock')::bigint ORDER BY (i->>'version')::bigint DESC))[1] AS available

@@ -1,14 +1,14 @@
 --
--- idempotency: an explicit key gives the stored answer again, also a refusal;
--- another request is SK007; and what it reserved is not "granted" once it has ended
+-- idempotency: an explicit key returns the stored answer again, also a refusal;
+-- another request is SK007; and a reservation is not "granted" once it has ended
 --
 \set row 'order_id, product_id, requested, granted, status, available, version, replayed'
 SELECT receive_stock('key-a', 10), receive_stock('key-b', 1);
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1',
 							   ttl => '1 day', strategy => 'advisory');
--- through the try form; and once it has ended: how, for who believes that he has
--- it ships what is not his
+-- through the try form; and its state once it has ended, for a caller that takes it
+-- for granted ships goods of another order
 SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT status FROM release_stock('key-1');
 SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
@@ -20,7 +20,7 @@ SELECT outcome_of($$SELECT reserve_stock('key-a', 4, 'key-1', 'bob', idempotency
 SELECT outcome_of($$SELECT try_reserve_stock('key-b', 4, 'key-1', 'ann', idempotency_key => 'k1')$$);
 SELECT outcome_of($$SELECT reserve_stock('key-a', 4, 'key-1', 'ann', 'east', idempotency_key => 'k1')$$);
 SELECT outcome_of($$SELECT reserve_stock('key-a', 4, 'key-9', 'ann', idempotency_key => 'k1')$$);
--- no request is mistaken for another one: the parts have their borders
+-- no request is mistaken for another one: its parts are delimited
 SELECT :row FROM try_reserve_order('key-2', '[{"product_id": "1:a;2", "quantity": 1}]', idempotency_key => 'k2');
 SELECT outcome_of($$SELECT try_reserve_order('key-2',
 	'[{"product_id": "1", "quantity": 1, "location": "a;2"}]', idempotency_key => 'k2')$$);
@@ -30,13 +30,13 @@ SELECT :row FROM reserve_order('key-3', '[{"product_id": "key-b", "quantity": 1}
 	idempotency_key => 'k3');
 SELECT :row FROM reserve_order('key-3', '[{"product_id": "key-a", "quantity": 2},
 	{"product_id": "key-b", "quantity": 1}]', idempotency_key => 'k3');
--- names with what a row's text form must quote
+-- names with characters that a row's text form must quote
 SELECT receive_stock('key "q", \(x)', 1, '  ');
 SELECT order_id, product_id, location, status, replayed
   FROM reserve_stock('key "q", \(x)', 1, E'key\n4', location => '  ', idempotency_key => 'k 4''');
 SELECT order_id, product_id, location, status, replayed
   FROM reserve_stock('key "q", \(x)', 1, E'key\n4', location => '  ', idempotency_key => 'k 4''');
--- a refusal that was returned is stored: stock that came in changes nothing
+-- a returned refusal is stored: new stock changes nothing
 SELECT :row FROM try_reserve_stock('key-b', 2, 'key-5', idempotency_key => 'k5');
 SELECT receive_stock('key-b', 5);
 SELECT :row FROM try_reserve_stock('key-b', 2, 'key-5', idempotency_key => 'k5');
@@ -44,9 +44,9 @@ SELECT :row FROM try_reserve_order('key-6', '[{"product_id": "key-b", "quantity"
 	{"product_id": "key-a", "quantity": 1}]', idempotency_key => 'k6');
 SELECT :row FROM try_reserve_order('key-6', '[{"product_id": "key-b", "quantity": 99},
 	{"product_id": "key-a", "quantity": 1}]', idempotency_key => 'k6');
--- the raising form raises it: nobody may take it for a success
+-- the raising form raises it: no caller may take it for a success
 SELECT outcome_of($$SELECT reserve_stock('key-b', 2, 'key-5', idempotency_key => 'k5')$$);
--- one that was raised is not stored
+-- a raised refusal is not stored
 SELECT outcome_of($$SELECT reserve_stock('key-b', 50, 'key-7', idempotency_key => 'k7')$$);
 SELECT receive_stock('key-b', 50);
 SELECT :row FROM reserve_stock('key-b', 50, 'key-7', idempotency_key => 'k7');
@@ -57,7 +57,7 @@ SELECT status FROM try_reserve_stock('key-b', 50, 'key-8');
 -- a new key for a live reservation of the same order: its replay is stored
 SELECT :row FROM reserve_stock('key-b', 50, 'key-8', idempotency_key => 'k8');
 SELECT outcome_of($$SELECT reserve_stock('key-b', 51, 'key-8', idempotency_key => 'k9')$$);
--- a key that is none
+-- an invalid key
 SELECT outcome_of($$SELECT reserve_stock('key-a', 1, 'key-9', idempotency_key => '')$$);
 SELECT outcome_of($$SELECT reserve_stock('key-a', 1, 'key-9', idempotency_key => repeat('k', 256))$$);
 -- at least a day

@@ -1,11 +1,10 @@
 --
--- idempotent_verbs: what is given back is given back once, however often the
--- answer is lost
+-- idempotent_verbs: pieces are returned once, however often the answer is lost
 --
 -- The story: a warehouse takes one of three shirts back, the answer is lost, and
 -- its service calls again.  Both calls name one shirt of an order that has more,
--- so both are done: two shirts are on hand of which there is one.  A caller says
--- with a key that it is the same call.
+-- so both take effect: two shirts are on hand where there is one.  A key marks
+-- both as the same call.
 --
 \set row 'order_id, product_id, requested, granted, status, available, replayed'
 SELECT receive_stock('idv-a', 10), receive_stock('idv-b', 10);
@@ -15,7 +14,7 @@ SELECT a.status, b.status FROM confirm_stock('idv-return', 'P', 'idv-k0') a, con
 -- without a key two calls are two
 SELECT count(*) FROM return_stock('idv-twice', one('idv-a')), return_stock('idv-twice', one('idv-a')) again;
 SELECT level_of('idv-a'), lines_of('idv-twice');
--- with one, each verb that takes items, and again, and again once all has ended
+-- with one: each verb that takes items, repeated, and repeated once all has ended
 SELECT :row FROM return_stock('idv-return', one('idv-a'), idempotency_key => 'idv-k1');
 SELECT :row FROM return_stock('idv-return', one('idv-a'), true, 'idv-k1');
 SELECT :row FROM release_stock('idv-release', 'first', one('idv-a'), 'idv-k2');
@@ -27,9 +26,9 @@ SELECT o, events_of('idv-' || o) FROM unnest('{return,release,rollback}'::text[]
 SELECT status FROM return_stock('idv-return');
 SELECT :row FROM return_stock('idv-return', one('idv-a'), idempotency_key => 'idv-k1');
 SELECT outcome_of($$SELECT return_stock('idv-return', '[{"product_id": "idv-a", "quantity": 1}]')$$);
--- confirm: once, though the order has been given back since
+-- confirm: once, although the order has been returned since
 SELECT :row FROM confirm_stock('idv-return', 'P', 'idv-k0');
--- extend: not longer the second time; and no more "granted" when it has ended
+-- extend: not longer the second time; and not "granted" any more once it has ended
 SELECT status FROM reserve_stock('idv-b', 2, 'idv-extend', ttl => '1 min');
 SELECT status, replayed FROM extend_reservation('idv-extend', '1 h', 'idv-k4');
 CREATE TEMP TABLE lasts AS SELECT expires_at FROM stock_reservations WHERE order_id = 'idv-extend';
@@ -41,7 +40,7 @@ SELECT status FROM reserve_stock('idv-b', 2, 'idv-extend2');
 SELECT status FROM extend_reservation('idv-extend2', '1 h', 'idv-k5');
 SELECT status FROM release_stock('idv-extend2');
 SELECT outcome_of($$SELECT extend_reservation('idv-extend2', '1 h', 'idv-k5')$$);
--- another request under the key: verb, order, items, payment, whether goods are sold again
+-- another request under the key: verb, order, items, payment, restock
 SELECT outcome_of($$SELECT release_stock('idv-return', NULL, one('idv-a'), 'idv-k1')$$);
 SELECT outcome_of($$SELECT return_stock('idv-twice', one('idv-a'), idempotency_key => 'idv-k1')$$);
 SELECT outcome_of($$SELECT return_stock('idv-return', idempotency_key => 'idv-k1')$$);
@@ -49,14 +48,14 @@ SELECT outcome_of($$SELECT return_stock('idv-return', one('idv-b'), idempotency_
 SELECT outcome_of($$SELECT return_stock('idv-return', one('idv-a'), false, 'idv-k1')$$);
 SELECT outcome_of($$SELECT confirm_stock('idv-return', 'Q', 'idv-k0')$$);
 SELECT outcome_of($$SELECT reserve_stock('idv-a', 1, 'idv-return', idempotency_key => 'idv-k1')$$);
--- what was refused is not stored where it was raised, and is where it was answered
+-- a raised refusal is not stored, an answered one is
 SELECT outcome_of($$SELECT confirm_stock('idv-none', 'P', 'idv-k6')$$);
 SELECT status, replayed FROM release_stock('idv-none', idempotency_key => 'idv-k7');
 SELECT status, replayed FROM release_stock('idv-none', idempotency_key => 'idv-k7');
 SELECT status FROM reserve_stock('idv-b', 1, 'idv-none');
 SELECT status, replayed FROM confirm_stock('idv-none', 'P', 'idv-k6');
 SELECT outcome_of($$SELECT release_stock('idv-none', idempotency_key => '')$$);
--- a key whose reservation has ended, in each way; the order has been reserved anew since
+-- a key whose reservation has ended, in each way; the order has been reserved again since
 CREATE FUNCTION ends(verb text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	id		text := 'idv-e-' || verb;
@@ -89,7 +88,7 @@ SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quanti
 SELECT status FROM release_stock('idv-part', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
 SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8');
 SELECT outcome_of($$SELECT reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8')$$);
--- a part of a line was given back: what is left of it is granted, before it is sold and after
+-- a part of a line was released: the rest is granted, before it is sold and after
 SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');
 SELECT status FROM release_stock('idv-less', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
 SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');

@@ -1,6 +1,6 @@
 --
 -- inbox_batch: many messages in one commit; each takes effect once, however
--- often it comes, and each partition's next offset moves with it
+-- often it is delivered, and each partition's next offset moves with it
 --
 SELECT receive_stock('inbb-a', 3), receive_stock('inbb-b', 100);
 -- orders that compete, and their payments, in one batch: in the batch's order
@@ -23,7 +23,7 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 11, "json": {"event_id": "inbb-e2", "order_id": "inbb-2", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "order_failed", "offset": 8, "json": {"event_id": "inbb-e6", "order_id": "inbb-3"}},
 	{"topic": "nobody-listens", "offset": 1, "json": {"event_id": "inbb-e8", "order_id": "inbb-1"}}]');
--- the same ids in other records, whatever they say: duplicates with a row, in their topic
+-- the same ids in other records, whatever their content: duplicates with a row, in their topic
 SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 20, "json": {"event_id": "inbb-e2", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "payment-success", "offset": 20, "headers": {"ce_id": "inbb-e6"}, "text": "not even JSON"}]');
@@ -40,7 +40,7 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 24, "json": {"event_id": "inbb-e10", "order_id": "inbb-10", "items": [{"product_id": "inbb-b", "quantity": 1}]}}]');
 SELECT lines_of('inbb-9'), lines_of('inbb-10');
 SELECT topic, "offset", event_id, order_id, result FROM stock_inbox WHERE event_id ~ '^inbb-' AND ("offset" >= 20 OR result = 'duplicate') ORDER BY "offset", topic;
--- where the id comes from: ce_id, event_id, id among the headers, the body, the place
+-- the id is taken from ce_id, event_id or id among the headers, the body, or the offset
 SELECT * FROM apply('[
 	{"topic": "t", "partition": 3, "offset": 1, "headers": {"id": "inbb-h3", "event_id": "inbb-h2", "ce_id": "inbb-h1"}, "json": {"event_id": "inbb-h4"}},
 	{"topic": "t", "partition": 3, "offset": 2, "headers": {"id": "inbb-h3", "event_id": "inbb-h2"}, "json": {"event_id": "inbb-h4"}},

@@ -1,10 +1,10 @@
 --
--- inbox_part: a message that names pieces means these pieces
+-- inbox_part: a message that names pieces affects only these pieces
 --
 -- The story: of an order of three shirts and two caps, bob cancels one cap.  The
--- message names it, the whole order is given back in silence, and somebody else
--- buys his shirts.  And: the same order-created comes again with other lines;
--- it is answered "reserved", and the shop believes that the new lines are.
+-- message names it, but the whole order was released without notice, and another
+-- customer bought the shirts.  And: the same order-created arrives again with other
+-- lines; it was answered "reserved", and the shop took the new lines for reserved.
 --
 SELECT receive_stock('inr-shirt', 100), receive_stock('inr-cap', 100);
 CREATE FUNCTION part_of(topic text, id text, items jsonb, OUT answer text, OUT lines text, OUT event text)
@@ -32,25 +32,25 @@ SELECT count(*) FROM unnest('{payment-failed,order-cancelled}'::text[]) t, LATER
 SELECT t.topic, parts(t.topic, 'inr ' || t.topic || ' a', p.items) FROM unnest('{order-cancelled,payment-failed}'::text[]) t (topic),
 	(VALUES (1, '{"items": [{"product_id": "inr-cap", "quantity": 1}]}'::jsonb), (2, '{"productQuantityMap": {"inr-shirt": 1}}'),
 			(3, '{"items": [{"product_id": "inr-cap", "quantity": 1}]}')) p (n, items) ORDER BY topic, n;
--- what is paid: a cancellation rolls the part back, a declined payment has nothing to say
+-- a paid order: a cancellation rolls the part back, a declined payment has no effect
 SELECT parts('order-cancelled', 'inr order-cancelled paid', '{"items": [{"product_id": "inr-cap", "quantity": 1}]}');
 SELECT parts('payment-failed', 'inr payment-failed paid', '{"items": [{"product_id": "inr-cap", "quantity": 1}]}');
--- more than there is: what there is; another product: none of it; each marked and named for the log
+-- more than the order has: all that it has; another product: nothing; each is marked and named for the log
 SELECT count(*) FROM unnest('{payment-failed,order-cancelled}'::text[]) t, unnest('{more,other,both,east}'::text[]) s,
 	LATERAL reserve_order(format('inr %s %s', t, s), '[{"product_id": "inr-shirt", "quantity": 3}, {"product_id": "inr-cap", "quantity": 2}]');
 SELECT t.topic, p.what, parts(t.topic, format('inr %s %s', t.topic, p.what), p.items) FROM unnest('{order-cancelled,payment-failed}'::text[]) t (topic),
 	(VALUES ('more', '{"items": [{"product_id": "inr-cap", "quantity": 3}]}'::jsonb), ('other', '{"items": [{"product_id": "inr-hat", "quantity": 1}]}'),
 			('both', '{"productQuantityMap": {"inr-hat": 1, "inr-shirt": 3}}'), ('east', '{"items": [{"product_id": "inr-cap", "quantity": 1, "location": "east"}]}')) p (what, items)
  ORDER BY 1, 2;
--- the same part once more: the line has ended; and the rest, without items
+-- the same part repeated: the line has ended; and the rest, without items
 SELECT parts('order-cancelled', 'inr order-cancelled both', '{"items": [{"product_id": "inr-shirt", "quantity": 3}]}');
 SELECT parts('order-cancelled', 'inr order-cancelled both', '{"items": null}');
 SELECT parts('order-cancelled', 'inr order-cancelled both', '{"items": [{"product_id": "inr-cap", "quantity": 2}]}');
--- items that cannot be read are no reason to give back all: a dead letter
+-- items that cannot be read must not release everything: a dead letter
 SELECT count(*) FROM reserve_order('inr-dead', '[{"product_id": "inr-shirt", "quantity": 3}]');
 SELECT parts(t, 'inr-dead', i) FROM unnest('{order-cancelled,payment-failed}'::text[]) t, unnest(ARRAY['{"items": []}', '{"items": [{"product_id": "inr-shirt", "quantity": "1"}]}',
 	'{"items": {"inr-shirt": 1}}', '{"items": [{"product_id": "inr-shirt"}]}', '{"items": [{"quantity": 1}]}']::jsonb[]) i;
--- order-created again, the same and otherwise
+-- order-created again, with the same lines and with others
 SELECT parts('order-created', 'inr-o', '{"user_id": "bob", "items": [{"product_id": "inr-shirt", "quantity": 3}, {"product_id": "inr-cap", "quantity": 2}]}');
 CREATE FUNCTION again(message jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -64,12 +64,12 @@ SELECT again('{"items": [{"product_id": "inr-cap", "quantity": 2}, {"product_id"
 SELECT again('{"user_id": "eve", "items": [{"product_id": "inr-cap", "quantity": 2}, {"product_id": "inr-shirt", "quantity": 3}]}');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 2}]}');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 2, "location": "east"}, {"product_id": "inr-shirt", "quantity": 30}, {"product_id": "inr-tie", "quantity": 1}]}');
--- whatever became of it
+-- in each state of the order
 SELECT status FROM confirm_stock('inr-o', 'P');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 1}, {"product_id": "inr-shirt", "quantity": 3}]}');
 SELECT status FROM rollback_stock('inr-o');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 1}, {"product_id": "inr-shirt", "quantity": 3}]}');
--- of many lines the answer names a hundred: it is not much larger than its order
+-- with many lines the answer names a hundred: it is not much larger than the order
 SELECT parts('order-created', 'inr-o', jsonb_build_object('items', jsonb_agg(jsonb_build_object('product_id', 'inr-' || i, 'quantity', 1)))) IS NOT NULL FROM generate_series(1, 150) i;
 SELECT jsonb_array_length(payload->'differs'->'items'), payload->'differs'->'more_items' FROM stock_outbox WHERE key = 'inr-o' ORDER BY seq DESC LIMIT 1;
 DROP FUNCTION part_of, parts, again;

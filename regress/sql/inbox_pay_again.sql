@@ -1,11 +1,11 @@
 --
--- inbox_pay_again: a card is declined, then another card; and every payment that
--- buys nothing is reported, once
+-- inbox_pay_again: a card is declined, then another card pays; and every payment
+-- without stock is reported, once
 --
--- The story: carl's card is declined and the order released; a minute later he
--- pays by another card, the stock is still there, and he is refused all the
--- same.  Or it is gone, and his two payments A and B are delivered in turns: he
--- must get both back, and neither twice.
+-- The story: carl's card is declined and the order released; a minute later carl
+-- pays by another card, the stock is still available, and the payment was refused
+-- all the same.  Or the stock is gone, and the two payments A and B are delivered
+-- in turn: both must be refunded, and neither twice.
 --
 SELECT receive_stock('ipa-a', 100), receive_stock('ipa-b', 2);
 CREATE FUNCTION tell(topic text, id text, payment_id text DEFAULT NULL, more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
@@ -20,15 +20,15 @@ SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-1', 'carl');
 SELECT tell('payment-failed', 'ipa-1', 'card-1', '{"reason": "no funds"}'), lines_of('ipa-1'), level_of('ipa-a');
 SELECT tell('payment-success', 'ipa-1', 'card-2'), lines_of('ipa-1'), level_of('ipa-a'), heard('ipa-1');
 SELECT state, reason, ended_at, payment_id FROM stock_reservations WHERE order_id = 'ipa-1';
--- the ledger has it as it was
+-- the ledger shows each step
 SELECT kind, on_hand_delta, reserved_delta FROM stock_movements WHERE order_id = 'ipa-1' ORDER BY id;
--- a late word of the first card changes nothing
+-- a late message about the first card changes nothing
 SELECT tell('payment-failed', 'ipa-1', 'card-1'), lines_of('ipa-1');
--- by hand the table of states holds: what is released is not confirmed
+-- by hand the table of states holds: a released order cannot be confirmed
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-2');
 SELECT tell('payment-failed', 'ipa-2');
 SELECT outcome_of($$SELECT confirm_stock('ipa-2')$$);
--- declined, and gone meanwhile: shortfall; due lines of others do not stand in the way
+-- declined, and the stock sold meanwhile: shortfall; due lines of other orders do not prevent a payment
 SELECT status FROM reserve_stock('ipa-b', 2, 'ipa-3');
 SELECT tell('payment-failed', 'ipa-3');
 SELECT status FROM reserve_stock('ipa-b', 1, 'ipa-taker');
@@ -38,7 +38,7 @@ SELECT tell('payment-failed', 'ipa-4');
 SELECT status FROM reserve_stock('ipa-b', 1, 'ipa-due');
 SELECT make_due('ipa-due');
 SELECT tell('payment-success', 'ipa-4', 'card-2'), lines_of('ipa-4'), lines_of('ipa-due'), level_of('ipa-b');
--- two lines, of which one was declined by name: both are paid for
+-- two lines, one of which was declined by name: the payment covers both
 SELECT count(*) FROM reserve_order('ipa-5', '[{"product_id": "ipa-a", "quantity": 1}, {"product_id": "ipa-a", "quantity": 1, "location": "main"}]');
 SELECT receive_stock('ipa-c', 5);
 SELECT status FROM reserve_stock('ipa-c', 2, 'ipa-5');
@@ -57,7 +57,7 @@ SELECT status, replayed FROM release_stock('ipa-c5');
 SELECT tell('payment-success', 'ipa-c5', 'P');
 SELECT o, lines_of(o), heard(o) FROM (SELECT 'ipa-c' || i FROM generate_series(1, 5) i) x (o) ORDER BY o;
 SELECT expire_reservations() > 0, lines_of('ipa-c4'), level_of('ipa-a');
--- reserved anew it is an order like any other; but a payment that is to be
+-- reserved again it is an order like any other; but a payment that is to be
 -- refunded pays for nothing more
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-c1');
 SELECT tell('payment-success', 'ipa-c1', 'P'), tell('payment-success', 'ipa-c1', 'Q'), lines_of('ipa-c1');
@@ -77,9 +77,9 @@ SELECT status FROM release_stock('ipa-x-b');
 SELECT * FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'payment-success', 'json', jsonb_strip_nulls(jsonb_build_object('order_id', 'ipa-x-b', 'payment_id', p))) ORDER BY i)
 	FROM unnest('{A,B,A,B,A,NULL,NULL}'::text[]) WITH ORDINALITY x (p, i)));
 SELECT heard('ipa-x-b');
--- the order is answered as it was refused, paid or not
+-- the order gets the answer of its refusal, paid or not
 SELECT tell('order-created', 'ipa-x-refused', more => '{"items": [{"product_id": "ipa-c", "quantity": 1000}]}'), heard('ipa-x-refused');
--- paid twice: the order stays sold, and somebody has to refund
+-- paid twice: the order stays sold, and the second payment must be refunded
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-t', 'carl');
 SELECT p, tell('payment-success', 'ipa-t', p) FROM unnest('{A,A,B,A,B,C,NULL}'::text[]) WITH ORDINALITY x (p, i) ORDER BY i;
 SELECT heard('ipa-t'), lines_of('ipa-t');
@@ -90,9 +90,9 @@ SELECT message ~ 'order_id=ipa-t' AS named, reason FROM pgstock_internal.relay_a
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-h');
 SELECT status FROM confirm_stock('ipa-h');
 SELECT tell('payment-success', 'ipa-h', 'A');
--- then it was: another one is another
+-- then it was: another payment is a second one
 SELECT tell('payment-success', 'ipa-h', 'A'), tell('payment-success', 'ipa-h', 'B'), tell('payment-success', 'ipa-h', 'A'), heard('ipa-h');
--- reserved anew: what was reported pays for nothing more, nor does what was paid before, told late; told anew it does
+-- reserved again: a reported payment pays for nothing more, nor does an earlier payment whose message is late; a new message does
 SELECT count(receive_stock('ipa-n' || i, 1)) FROM generate_series(1, 2) i;
 SELECT status FROM reserve_stock('ipa-n1', 1, 'ipa-n1');
 SELECT make_due('ipa-n1');
@@ -105,7 +105,7 @@ SELECT tell('payment-success', 'ipa-n2', 'A'), tell('order_failed', 'ipa-n2');
 SELECT status FROM reserve_stock('ipa-n2', 1, 'ipa-n2');
 SELECT tell('payment-success', 'ipa-n2', 'A', '{"timestamp": "2020-01-01T00:00:00Z"}'), lines_of('ipa-n2');
 SELECT tell('payment-success', 'ipa-n2', 'A'), lines_of('ipa-n2'), heard('ipa-n2');
--- what is reported is remembered as long as ids are
+-- reported payments are remembered as long as ids are
 SELECT count(*) > 10 AS remembered FROM pgstock_internal.surplus_payment;
 UPDATE pgstock_internal.surplus_payment SET reported_at = now() - interval '8 days' WHERE order_id <> 'ipa-t';
 SELECT pgstock_internal.relay_purge('100 years', '7 days', 1000) > 0;

@@ -1,18 +1,18 @@
 --
--- inbox_stale: what is late ends no later attempt
+-- inbox_stale: a late message does not end a later attempt
 --
--- The story: ann's card is declined at 10:00, or she cancels, and the message
--- hangs somewhere.  At 10:05 she orders again under the same id, pays, and the
--- goods are packed.  At 10:10 the first message arrives: it must not give back
--- what she has paid for since.  It says itself when it happened, so it can be
--- known.  But clocks differ: a failure of the present attempt, whose producer
--- is three seconds behind, has to take effect.
+-- The story: ann's card is declined at 10:00, or ann cancels, and the message is
+-- delayed.  At 10:05 ann orders again under the same id, pays, and the goods are
+-- packed.  At 10:10 the first message arrives: it must not release the goods that
+-- have been paid for since.  Its own timestamp reveals it.  But clocks differ: a
+-- failure of the present attempt, whose producer is three seconds behind, must
+-- take effect.
 --
 SELECT receive_stock('ins-a', 1000);
 CREATE TABLE late AS SELECT t.topic, s.state, format('ins %s %s', t.topic, s.state) AS order_id
   FROM unnest('{payment-failed,order-cancelled,order_failed}'::text[]) t (topic),
 	   unnest('{reserved,confirmed,due}'::text[]) s (state);
--- the first attempt, an hour ago, has ended; the second is of now
+-- the first attempt, an hour ago, has ended; the second begins now
 CREATE FUNCTION two_attempts(id text, state text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM reserve_stock('ins-a', 2, id);
@@ -28,7 +28,7 @@ BEGIN
 END
 $$;
 SELECT two_attempts(order_id, state), count(*) FROM late GROUP BY 1 ORDER BY 1;
--- the message, so long before (or after, if negative) the present attempt began
+-- A message that long before (or after, if negative) the start of the present attempt.
 CREATE FUNCTION late_by(topic text, id text, before interval) RETURNS text LANGUAGE sql AS $$
 SELECT apply_one(topic, jsonb_build_object('order_id', id, 'timestamp',
 	to_char((max(created_at) - before) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')))
@@ -40,7 +40,7 @@ SELECT topic, state, late_by(topic, order_id, '10 min'), lines_of(order_id) FROM
 SELECT topic, late_by(topic, order_id, '5.001 s') FROM late WHERE state = 'confirmed' ORDER BY topic COLLATE "C";
 -- a clock that is three seconds behind
 SELECT topic, state, late_by(topic, order_id, '3 s'), lines_of(order_id) FROM late ORDER BY topic COLLATE "C", state COLLATE "C";
--- how much is a setting
+-- a setting gives the tolerance
 SELECT two_attempts('ins-t', 'reserved');
 SET pgstock.clock_tolerance = '1min';
 SELECT late_by('order_failed', 'ins-t', '61 s');
@@ -58,13 +58,13 @@ SELECT late_by('order-cancelled', 'ins-l', '8 s'), lines_of('ins-l');
 SELECT apply_one('order-created', '{"order_id": "ins-r", "items": [{"product_id": "ins-a", "quantity": 5000}]}');
 SELECT status FROM reserve_stock('ins-a', 1, 'ins-r');
 SELECT late_by('order-cancelled', 'ins-r', '1 min'), lines_of('ins-r');
--- a first attempt cannot be confused, whatever the clocks say
+-- a first attempt cannot be confused with another, whatever the clocks show
 SELECT status FROM reserve_stock('ins-a', 1, 'ins-f');
 SELECT late_by('payment-failed', 'ins-f', '1 year'), lines_of('ins-f');
--- a payment is never too old: it pays for the attempt that there is
+-- a payment is never too old: it pays for the present attempt
 SELECT two_attempts('ins-p', 'reserved');
 SELECT late_by('payment-success', 'ins-p', '1 h'), lines_of('ins-p');
--- one without a time of its own, that waited, is as old as its first arrival
+-- a waiting message without a timestamp is as old as its first arrival
 SELECT apply('[{"topic": "order-cancelled", "json": {"order_id": "ins-w"}}]');
 UPDATE pgstock_internal.failed_event SET first_failed_at = now() - interval '10 min', next_retry_at = now() - interval '1 s' WHERE order_id = 'ins-w';
 SELECT two_attempts('ins-w', 'reserved');

@@ -1,11 +1,11 @@
 --
--- init: the extension, and what the other tests share
+-- init: the extension, and functions that the other tests share
 --
 -- Every test works on products and orders of its own, so that after this one
 -- each can run alone: make installcheck REGRESS="init order".
 --
 CREATE EXTENSION pgstock;
--- What a command comes to: "ok", or the error as an application sees it.
+-- The result of a command: "ok", or the error as an application sees it.
 CREATE FUNCTION outcome_of(command text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -25,7 +25,7 @@ EXCEPTION WHEN OTHERS THEN
 		|| CASE WHEN hint <> '' THEN E'\n  hint: ' || hint ELSE '' END;
 END
 $$;
--- Lets the time of an order's reserved lines pass.
+-- Makes an order's reserved lines due.
 CREATE FUNCTION make_due(order_id text) RETURNS void
 LANGUAGE sql AS $$
 UPDATE pgstock_internal.reservation r
@@ -45,7 +45,7 @@ LANGUAGE sql AS $$
 SELECT format('%s - %s, v%s', l.on_hand, l.reserved, l.version)
   FROM stock_levels l WHERE l.product_id = $1 AND l.location = $2
 $$;
--- An order's lines as they stand, every attempt.
+-- An order's lines, every attempt.
 CREATE FUNCTION lines_of(order_id text) RETURNS text
 LANGUAGE sql AS $$
 SELECT string_agg(format('%s %s %s', r.product_id, r.quantity, s.state), ', '
@@ -54,7 +54,7 @@ SELECT string_agg(format('%s %s %s', r.product_id, r.quantity, s.state), ', '
   JOIN stock_reservations s USING (order_id, product_id, location, created_at)
  WHERE r.order_id = $1
 $$;
--- What the relay would pass as options.
+-- The options as the relay passes them.
 CREATE FUNCTION relay_options() RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
 SELECT '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [10000, 30000, 60000],

@@ -1,5 +1,5 @@
 --
--- input: what cannot be meant is a clear error and changes nothing
+-- input: an invalid argument is a clear error and changes nothing
 --
 \pset format unaligned
 \pset tuples_only on
@@ -51,7 +51,7 @@ SELECT items(format('[{"product_id": "input-a", "quantity": %s}]', q))
 SELECT items('[{"product_id": "input-a"}]'), items('[{"product_id": "input-a", "qty": 1}]');
 -- two lines that together are too much
 SELECT items('[{"product_id": "input-a", "quantity": 9007199254740992}, {"product_id": "input-a", "quantity": 1}]');
--- which item is meant
+-- which item is wrong
 SELECT items('[{"product_id": "input-a", "quantity": 1}, {"product_id": "input-a", "quantity": 0}]');
 -- settings
 SET pgstock.max_lines = 0;
@@ -60,7 +60,7 @@ SET pgstock.max_lines = 0;
 SET pgstock.reservation_ttl = -1;
 \set VERBOSITY default
 SET pgstock.nothing = 1;
--- nothing has changed but what was meant to
+-- only the valid calls have changed anything
 SELECT level_of('input-a'), lines_of('input-1'), lines_of('input-2'), events_of('input-1'), events_of('input-2');
 SELECT * FROM verify_stock();
 DROP FUNCTION items;

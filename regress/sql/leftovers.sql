@@ -1,13 +1,13 @@
 --
--- leftovers: what a handler leaves to be done after it is done in its fence, and
--- nothing that it does to its own message stops another
+-- leftovers: work that a handler defers is done within its own subtransaction, and
+-- a change to its own message stops no other message
 --
 CREATE SCHEMA lo;
 CREATE ROLE regress_lo;
 CREATE ROLE regress_lo_other;
 GRANT USAGE, CREATE ON SCHEMA lo TO regress_lo, regress_lo_other;
 SELECT grant_stock_access('regress_lo', 'admin'), grant_stock_access('regress_lo_other', 'admin');
--- Runs what the payload says.
+-- Runs the commands in the payload.
 CREATE FUNCTION lo.runs(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	command	text;
@@ -27,7 +27,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
--- Fired when what was deferred is done, it defers another.
+-- Fired by a deferred constraint, it defers another.
 CREATE FUNCTION lo.defers() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF NEW.a = 1 THEN
@@ -68,18 +68,18 @@ SELECT a.result, a.reason, a.n FROM apply((SELECT jsonb_agg(jsonb_build_object('
 	'json', jsonb_build_object('order_id', 'lo-' || c.n, 'run', string_to_array(substr(c.command, strpos(c.command, ': ') + 2), ' | '))) ORDER BY c.n)
 	FROM unnest(commands) WITH ORDINALITY AS c (command, n))) a
 $$;
--- no trigger runs at COMMIT, as the relay's role: what is deferred again is refused, or done
+-- no trigger runs at COMMIT, as the relay's role: a trigger deferred again is refused, or runs before
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (1)');
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (2)', 'Mine: INSERT INTO lo.first VALUES (3)', 'Other: INSERT INTO lo.first VALUES (4)');
 SELECT * FROM lo.ran ORDER BY what, who;
--- nor that of a trigger which is made while that is done
+-- nor one of a trigger that is created meanwhile
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (5)');
 SELECT * FROM lo.ran WHERE what = 'fresh';
 TRUNCATE lo.ran, lo.first, lo.second;
--- before that, a handler defers and undefers as it likes
+-- before that, a handler may change between DEFERRED and IMMEDIATE
 SELECT * FROM lo.apply('Mine: SET CONSTRAINTS ALL DEFERRED | INSERT INTO lo.first VALUES (4) | SET CONSTRAINTS lo.second_late DEFERRED | INSERT INTO lo.second VALUES (4)');
 SELECT * FROM lo.ran ORDER BY what, who;
--- in its time
+-- within its time limit
 SET pgstock.handler_timeout = '100ms';
 CREATE FUNCTION lo.sleeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
 CREATE TABLE lo.third (a int);
@@ -87,7 +87,7 @@ GRANT ALL ON lo.third TO PUBLIC;
 CREATE CONSTRAINT TRIGGER third_late AFTER INSERT ON lo.third DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lo.sleeps();
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.third VALUES (1)');
 RESET pgstock.handler_timeout;
--- a cursor and a large object that were left open are not the next one's to read
+-- the next handler cannot read a cursor or large object that was left open
 CREATE FUNCTION lo.opens() RETURNS void LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'lo_secret'; BEGIN OPEN c FOR SELECT 'secret'; END $$;
 BEGIN;
 DECLARE mine CURSOR FOR SELECT 'kept';
@@ -99,7 +99,7 @@ ROLLBACK;
 SELECT * FROM lo.apply('Mine: LISTEN lo');
 SELECT * FROM lo.apply('Mine: CREATE TEMP TABLE t (a int) ON COMMIT DROP | CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''SELECT 1'' | CREATE TEMP SEQUENCE s | CREATE TYPE pg_temp.e AS ENUM (''a'')');
 SELECT count(*) AS temporary FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema();
--- A handler that retries or ends its own message, and one that moves its partition: it is done, and what comes behind it too.
+-- A handler that retries or ends its own message, and one that moves its partition: its message is done, and the messages behind it too.
 -- Room on the page: an assertion of PostgreSQL's forbids that a row moves to another one once a subtransaction has changed it and was rolled back.
 DELETE FROM pgstock_internal.failed_event;
 ALTER TABLE pgstock_internal.failed_event SET (fillfactor = 10);
@@ -136,7 +136,7 @@ CREATE PROCEDURE lo.retry_all() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1 .. 9 LOO
 CALL lo.retry_all();
 SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-own' ORDER BY 1;
 SELECT order_id, result, reason FROM stock_inbox WHERE topic = 'lo-own' ORDER BY 1;
--- A try whose transaction does not commit: what was in it is tried alone, and what does not commit alone has failed.
+-- A try whose transaction does not commit: its messages are tried alone, and one that does not commit alone has failed.
 SELECT register_handler('lo-commit', 'lo.second_try');
 SELECT result, n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'lo-commit', 'json', jsonb_build_object('order_id', 'commit-' || n, 'run', 'SELECT 1'))) FROM generate_series(1, 3) n));
 CREATE FUNCTION lo.retry_due(first text, OUT tried text) LANGUAGE plpgsql AS $$
@@ -160,13 +160,13 @@ SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_eve
 SELECT lo.retry_due('commit-2');
 SELECT f.order_id, f.state, f.attempts FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'lo-commit';
--- the same in a first try: what a handler does to its own partition does not stop it
+-- the same in a first try: a handler's change to its own partition does not stop it
 CREATE FUNCTION lo.rewinds(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pgstock_internal.relay_rewind('lo-back', '{0}', '{0}', 'r') $$;
 SELECT register_handler('lo-back', 'lo.rewinds');
 SELECT result, reason, n FROM apply('[{"topic": "lo-back", "offset": 1, "json": {}}]');
 SELECT result, reason, n FROM apply('[{"topic": "lo-back", "offset": 2, "json": {}}, {"topic": "lo-back", "offset": 3, "json": {}}]');
 SELECT next_offset FROM pgstock_internal.inbox_offset WHERE topic = 'lo-back';
--- an error when the outcome is written is the message's own failure, and not that of the call
+-- an error while the result is written fails the message, and not the call
 DELETE FROM pgstock_internal.failed_event WHERE order_id <> 'own-1';
 UPDATE pgstock_internal.failed_event SET topic = 'lo-other';
 CREATE UNIQUE INDEX lo_one ON pgstock_internal.failed_event (state) WHERE state = 'retried' AND topic <> 'lo-own';
@@ -187,7 +187,7 @@ RESET client_min_messages;
 SELECT grant_stock_access('regress_lo', 'none'), grant_stock_access('regress_lo_other', 'none');
 DROP ROLE regress_lo, regress_lo_other;
 SELECT * FROM verify_stock();
--- an error text that is no text in any encoding stops nobody either
+-- an error text that is invalid in every encoding stops no message either
 \set origin :DBNAME
 CREATE DATABASE regress_lo_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
 \c regress_lo_ascii

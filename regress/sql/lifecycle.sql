@@ -1,6 +1,6 @@
 --
--- lifecycle: the extension comes and goes in one session, into any schema, and
--- the next call works at once; it leaves nothing behind
+-- lifecycle: the extension is created and dropped in one session, in any schema,
+-- and the next call works at once; nothing remains of it
 --
 \set origin :DBNAME
 CREATE DATABASE regress_lifecycle;
@@ -23,7 +23,7 @@ SELECT buy('life-3');
 SELECT receive_stock('life-a', 1);
 SELECT buy('life-3');
 SELECT on_hand, reserved, version FROM stock_levels;
--- what is kept for the next call does not outlive a rollback either
+-- caches for the next call do not outlive a rollback either
 BEGIN;
 DROP EXTENSION pgstock;
 CREATE EXTENSION pgstock;
@@ -34,7 +34,7 @@ BEGIN;
 DROP EXTENSION pgstock;
 ROLLBACK;
 SELECT status FROM confirm_stock('life-3');
--- settings are there before the library is loaded, and are checked when it is
+-- settings exist before the library is loaded, and are checked when it is
 \c
 SET pgstock.max_lines = 3;
 SELECT receive_stock('life-c', 1);
@@ -43,12 +43,12 @@ SHOW pgstock.max_lines;
 SET pgstock.max_lines = 'many';
 SELECT receive_stock('life-c', 1);
 SHOW pgstock.max_lines;
--- what depends on it keeps it, or goes with it
+-- a dependent object prevents DROP, or is dropped with it
 CREATE VIEW mine AS SELECT * FROM stock_levels;
 DROP EXTENSION pgstock;
 DROP VIEW mine;
 DROP EXTENSION pgstock;
--- nothing is left
+-- nothing remains
 SELECT nspname FROM pg_namespace WHERE nspname ~ 'stock';
 SELECT count(*) FROM pg_proc WHERE probin ~ 'pgstock';
 -- the careful way: a schema of its own, outside of every search_path
@@ -68,10 +68,10 @@ SELECT status FROM "Stock schema".reserve_stock('life-a', 1, 'life-5');
 RESET ROLE;
 SELECT "Stock schema".grant_stock_access('regress_life_app', 'none');
 DROP ROLE regress_life_app;
--- it is not moved, and not installed twice, nor beside a schema of that name that is not ours
+-- it cannot be moved, nor installed twice, nor beside a foreign schema of that name
 ALTER EXTENSION pgstock SET SCHEMA public;
 CREATE EXTENSION pgstock;
--- a part of the outbox that was added later goes with it
+-- a part of the outbox that was added later is dropped with it
 SELECT pgstock_internal.outbox_add_part(7);
 DROP EXTENSION pgstock;
 SELECT to_regclass('pgstock_internal.outbox_7');
@@ -83,13 +83,13 @@ CREATE EXTENSION pgstock;
 DROP SCHEMA pgstock_internal CASCADE;
 CREATE EXTENSION pgstock;
 SELECT count(*) FROM pg_extension WHERE extname = 'pgstock';
--- every object says what it is for; the types that come with a table, a view or another type are members from PostgreSQL 18 on
+-- every object has a comment; the types of a table, a view or another type are members from PostgreSQL 18 on
 SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
   LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid LEFT JOIN pg_class r ON r.oid = t.typrelid
  WHERE x.extname = 'pgstock' AND obj_description(d.objid, d.classid::regclass::text) IS NULL AND c.relkind IS DISTINCT FROM 'S'
    AND t.typcategory IS DISTINCT FROM 'A' AND (r.relkind = 'c') IS NOT FALSE;
--- every table's rows are dumped but for what says which database this is, who got USAGE in it and what the tables were created with, and with them where the sequences stand
+-- every table's rows are dumped, except the database's identity, the grants of USAGE and the initial rows, and with them the values of the sequences
 SELECT c.relname FROM pg_extension x, pg_class c WHERE x.extname = 'pgstock' AND c.relnamespace = 'pgstock_internal'::regnamespace
    AND c.relkind IN ('r', 'S') AND c.oid <> ALL (x.extconfig) ORDER BY 1;
 \c :origin

@@ -1,10 +1,10 @@
 --
--- limits: every sum at its end, JSON at its limits, names that want quoting
+-- limits: every sum at its maximum, JSON at its limits, names that need quotes
 --
 \pset format unaligned
 \pset tuples_only on
 \set max 9007199254740992
--- on_hand: whatever brings goods in
+-- on_hand: by every way of supply
 SELECT receive_stock('limits-a', :max);
 SELECT outcome_of($$SELECT receive_stock('limits-a', 1)$$);
 SELECT outcome_of($$SELECT adjust_stock('limits-a', 1, 'r')$$);
@@ -30,18 +30,18 @@ SELECT status, available FROM confirm_stock('limits-3');
 SELECT outcome_of($$SELECT adjust_stock('limits-a', -1, 'r')$$);
 SELECT outcome_of($$SELECT configure_product('limits-a', 0, 0)$$);
 SELECT level_of('limits-a'), level_of('limits-a', 'east');
--- safety: as much as there can be, and no less than nothing is available
+-- safety: up to its maximum, and the available stock is never below 0
 SELECT configure_product('limits-a', :max);
 SELECT available FROM stock_levels WHERE product_id = 'limits-a' ORDER BY location;
 SELECT outcome_of($$SELECT configure_product('limits-a', 9007199254740993)$$), outcome_of($$SELECT configure_product('limits-a', -2)$$);
 SELECT outcome_of($$SELECT configure_product('limits-a', NULL, 9223372036854775807)$$);
--- time: as far as a timestamp goes
+-- time: up to the last timestamp
 SELECT receive_stock('limits-t', 1005);
 SELECT outcome_of(format('SELECT reserve_stock(%L, 1, %L, ttl => %L)', 'limits-t', 'limits-t1', t))
   FROM unnest(ARRAY['300000 years', '-1 us', '178000000 years', '2147483647 days']) t;
 SELECT status, expires_at > '10000-01-01' AS far FROM reserve_stock('limits-t', 1, 'limits-t2', ttl => '200000 years');
 SELECT outcome_of($$SELECT extend_reservation('limits-t2', '300000 years')$$);
--- items: as many as there may be, and one more; depth; the same name twice; what is not ours
+-- items: the maximum number, and one more; depth; a name twice; unknown members
 SELECT requested, granted FROM try_reserve_order('limits-6', (SELECT jsonb_agg(jsonb_build_object('product_id', 'limits-t', 'quantity', 1)) FROM generate_series(1, 1000)));
 SELECT outcome_of($$SELECT reserve_order('limits-6', (SELECT jsonb_agg(jsonb_build_object('product_id', 'limits-t', 'quantity', 1)) FROM generate_series(1, 1001)))$$);
 SELECT outcome_of($$SELECT reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', i, 'items', '[]'::jsonb)) FROM generate_series(1, 1001) i))$$);
@@ -49,7 +49,7 @@ SELECT outcome_of(format('SELECT reserve_order(%L, %L)', 'limits-6', repeat('[',
 SELECT outcome_of(format('SELECT confirm_stock(%L), try_reserve_order(%L, %L)', 'limits-6', 'limits-x', '[{"product_id": "limits-t", "quantity": 1, "x": ' || repeat('[', 3000) || repeat(']', 3000) || '}]'));
 SELECT requested, status FROM try_reserve_order('limits-7', '[{"product_id": "limits-t", "quantity": 9, "quantity": 1}]');
 SELECT requested, status FROM try_reserve_order('limits-8', ('[{"product_id": "limits-t", "quantity": 1, "note": "' || repeat('x', 1000000) || '"}]')::jsonb);
--- names: each comes back as it went in, from every view, event and error
+-- names: every view, event and error shows each unchanged
 CREATE TABLE odd (name text);
 INSERT INTO odd VALUES ($$'; DROP TABLE odd; --$$), ('"double"'), (E'back\\slash'), (E'new\nline\ttab'), ('%s %n $1 {0}'), ('(a,"b",{c})'), ('NULL'), ($$' OR 1=1$$),
 	(E'\u0001\u007f'), (U&'\+01F4E6 \00E9 e\0301 \202E'), (' spaces '), ('<script>&amp;');

@@ -1,6 +1,6 @@
 --
--- names: a message is known again by a source and an id, for services count
--- from 1; what is taken for a repetition has a row that says of what
+-- names: a message is identified by a source and an id, for services count from 1;
+-- a duplicate has a row that names its original
 --
 SELECT receive_stock('sender', 100);
 CREATE VIEW named AS
@@ -17,16 +17,16 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 5012, "headers": {"ce_id": "3", "ce_source": "/app"}, "json": {"order_id": "sender-4", "items": [{"product_id": "sender", "quantity": 1}]}},
 	{"topic": "payment-success", "offset": 5011, "headers": {"ce_id": "3"}, "json": {"order_id": "sender-3"}}]');
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5012, "headers": {"ce_id": "3", "ce_source": "/app"}, "json": {"order_id": "sender-4"}}]');
--- a source counts with a CloudEvent's id alone
+-- a source counts only with a CloudEvent's id
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5013, "headers": {"event_id": "2", "ce_source": "/app"}, "json": {"order_id": "sender-2"}}]');
--- what is sent again is a repetition, also where two parts could be cut otherwise
+-- a repeated message is a duplicate, also where two parts could be divided otherwise
 SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 1, "headers": {"ce_id": "b c", "ce_source": "a"}},
 	{"topic": "sender-none", "offset": 2, "headers": {"ce_id": "c", "ce_source": "a b"}},
 	{"topic": "sender-none", "offset": 3, "headers": {"ce_id": "c", "ce_source": "a b"}},
 	{"topic": "sender-none", "offset": 4, "headers": {"ce_id": "c", "ce_source": "a b"}, "json": 7}]');
 SELECT * FROM apply('[{"topic": "sender-none", "offset": 5, "headers": {"ce_id": "c", "ce_source": "a b"}}]');
--- an id that is no name counts by its digest, an empty one not at all
+-- an id that is not valid as a name counts by its digest, an empty one not at all
 SELECT * FROM apply(jsonb_build_array(
 	jsonb_build_object('topic', 'sender-none', 'offset', 6, 'headers', jsonb_build_object('ce_id', repeat('x', 256), 'ce_source', repeat('s', 999))),
 	jsonb_build_object('topic', 'sender-none', 'offset', 7, 'headers', jsonb_build_object('ce_id', repeat('x', 256), 'ce_source', repeat('s', 999))),
@@ -48,7 +48,7 @@ SELECT "offset", event_id, source, result, reason FROM named WHERE event_id = '4
 SELECT lines_of('sender-6');
 SELECT discard_failed_event(id, 'over') FROM stock_failed_events WHERE order_id = 'sender-5';
 DROP VIEW named;
--- every index that has text is in the order of its bytes, as the code that looks into it
+-- every index on text has the order of bytes, as the code that searches it
 SELECT i.indexrelid::regclass, c.column_number
   FROM pg_index i JOIN pg_class r ON r.oid = i.indrelid, unnest(i.indcollation) WITH ORDINALITY c (collation_oid, column_number)
  WHERE r.relnamespace = 'pgstock_internal'::regnamespace AND c.collation_oid NOT IN (0, (SELECT oid FROM pg_collation WHERE collname = 'C'));

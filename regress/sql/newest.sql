@@ -1,6 +1,6 @@
 --
--- newest: where a session saw a level last is a hint only.  What stands there
--- now may be another level, or nothing: then the index is asked
+-- newest: the place where a session last saw a level is only a hint.  Another
+-- level may be there now, or nothing: then the index is searched
 --
 \set origin :DBNAME
 CREATE DATABASE regress_newest;
@@ -23,13 +23,13 @@ DELETE FROM pgstock_internal.level WHERE product_id LIKE 'pad%';
 DELETE FROM pgstock_internal.movement WHERE product_id LIKE 'pad%';
 VACUUM FULL pgstock_internal.level;
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-5');
--- it was this transaction's own version, and that was rolled back
+-- it was this transaction's own version, and the transaction was rolled back
 BEGIN;
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-6');
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-7');
 ROLLBACK;
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-8');
--- it was in a table that is gone
+-- it was in a table that was dropped
 BEGIN;
 DROP EXTENSION pgstock;
 CREATE EXTENSION pgstock;
@@ -37,7 +37,7 @@ SELECT receive_stock('new-c', 5);
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-9');
 ROLLBACK;
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-9');
--- a snapshot of before does not see what was noted after it
+-- an older snapshot does not see a version that was noted after it
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-10');
 SELECT status, available FROM reserve_stock('new-c', 1, 'new-11');

@@ -1,6 +1,6 @@
 --
--- one_by_one: a call about one line of an order reads that line, not all of
--- them: to add thousands one by one takes time by their number
+-- one_by_one: a call about one line of an order reads that line, not all of them:
+-- adding thousands one by one takes time in proportion to their number
 --
 SET debug_discard_caches = 0;
 SELECT count(receive_stock('one-' || i, 10)) FROM generate_series(1, 600) i;
@@ -25,17 +25,17 @@ SELECT rows_read($$SELECT reserve_stock('one-300', 2, 'one-order')$$) < 9 AS aga
 SELECT outcome_of($$SELECT reserve_stock('one-300', 2, 'one-order')$$);
 SELECT outcome_of($$SELECT release_stock('one-order', items => '[{"product_id": "one-none", "quantity": 1}]')$$);
 SELECT state, count(*), sum(quantity) FROM stock_reservations WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;
--- the line that is last in the order of keys has ended: the order lives, and one more is of the same attempt
+-- the line with the last key has ended: the order lives, and a new line has the same attempt
 SELECT status FROM release_stock('one-order', items => '[{"product_id": "one-599", "quantity": 2}, {"product_id": "one-98", "quantity": 2}]');
 SELECT status FROM reserve_stock('one-99', 3, 'one-order');
 SELECT attempt, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;
--- what is due is expired before it is taken again, and others are left alone
+-- a due line expires before it is reserved again, and others are not touched
 SELECT make_due('one-order');
 SELECT status FROM reserve_stock('one-5', 10, 'one-order');
 SELECT attempt, state, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT status FROM reserve_stock('one-6', 10, 'one-order');
 SELECT status, count(*) FROM release_stock('one-order') GROUP BY 1;
--- a new attempt reads the one before
+-- a new attempt reads the former one
 SELECT rows_read($$SELECT reserve_stock('one-7', 1, 'one-order')$$) < 20 AS few;
 SELECT attempt, state, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1, 2 ORDER BY 1, 2;
 BEGIN ISOLATION LEVEL SERIALIZABLE;

@@ -25,7 +25,7 @@ SELECT outcome_of($$SELECT reserve_order('order-4', '[
 	{"product_id": "order-b", "quantity": 9}]')$$);
 SELECT outcome_of($$SELECT reserve_order('order-4', '[
 	{"product_id": "order-a", "quantity": 1}, {"product_id": "order-x", "quantity": 1}]')$$);
--- merged it is too much, though each line alone would fit
+-- merged they are too much, although each line alone would fit
 SELECT outcome_of($$SELECT reserve_order('order-4', '[
 	{"product_id": "order-a", "quantity": 3}, {"product_id": "order-a", "quantity": 4}]')$$);
 SELECT level_of('order-a'), level_of('order-b'), level_of('order-c'),

@@ -1,6 +1,6 @@
 --
--- owner: what the owner of the extension's schema, no superuser, can do after
--- the install; and what others get by default privileges: nothing
+-- owner: the powers of the owner of the extension's schema, no superuser, after
+-- the install; and default privileges: other roles get nothing
 --
 \set origin :DBNAME
 CREATE DATABASE regress_owner;
@@ -26,10 +26,10 @@ SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'pgstock_internal'
 SELECT t.oid::regtype FROM pg_type t, aclexplode(t.typacl) a WHERE t.typnamespace IN ('pgstock_internal'::regnamespace, 'shop'::regnamespace) AND a.grantee = 'regress_clerk'::regrole;
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace IN ('pgstock_internal'::regnamespace, 'shop'::regnamespace) AND has_function_privilege('regress_clerk', p.oid, 'EXECUTE');
 SELECT has_schema_privilege('regress_clerk', 'pgstock_internal', 'USAGE, CREATE') AS schema, has_type_privilege('regress_clerk', 'shop.stock_result', 'USAGE') AS type;
--- nor of what comes later
+-- nor of later objects
 SELECT pgstock_internal.outbox_add_part(7);
 SELECT grantee::regrole FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'pgstock_internal.outbox_7'::regclass AND a.grantee <> c.relowner;
--- USAGE on the schema: given and taken, but never what others gave, nor its owner's
+-- USAGE on the schema: granted and revoked, but never other roles' grants, nor its owner's
 SELECT shop.grant_stock_access('regress_keeper', 'admin'), shop.grant_stock_access('regress_keeper', 'none');
 SELECT has_schema_privilege('regress_keeper', 'shop', 'USAGE') AS usage;
 CREATE ROLE regress_own_usage;
@@ -49,7 +49,7 @@ GRANT USAGE ON SCHEMA shop TO regress_clerk;
 SELECT shop.grant_stock_access('regress_clerk', 'none');
 SELECT shop.grant_stock_access('regress_clerk', 'app'), shop.grant_stock_access('regress_clerk', 'none');
 SELECT has_schema_privilege('regress_clerk', 'shop', 'USAGE') AS usage;
--- something for each function to find
+-- rows for each function to find
 SELECT shop.receive_stock('own-a', 10);
 SELECT (shop.reserve_stock('own-a', 3, 'own-1')).granted;
 UPDATE pgstock_internal.level SET reserved = 4 WHERE product_id = 'own-a';
@@ -58,7 +58,7 @@ SELECT result FROM pgstock_internal.relay_apply('{payment-failed}', '{0}', ARRAY
 	'{"group": "g", "dlq_topic": "{topic}_dlq", "order_wait_ms": 1, "retry_delays_ms": []}')
 $$;
 SELECT dead(1), dead(2), dead(3);
--- The schema is another one now, and each function of ours has a double there.
+-- The schema is replaced by another, with a double of each of our functions.
 SET ROLE regress_keeper;
 ALTER SCHEMA shop RENAME TO shop_before;
 CREATE SCHEMA shop;
@@ -99,7 +99,7 @@ SELECT count(*) > 0 AS some FROM pgstock_internal.relay_metrics();
 -- No body names the extension's schema, so no name in it counts.
 SELECT p.oid::regprocedure FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE x.extname = 'pgstock' AND p.prosrc ~ '\mshop\M';
--- A function that was given away is its new owner's, and nothing of ours calls it.
+-- A function with a new owner is that owner's, and no function of ours calls it.
 SELECT format('ALTER FUNCTION %s OWNER TO regress_keeper', p.oid::regprocedure) FROM pg_proc p WHERE p.pronamespace = 'shop_before'::regnamespace
    AND p.proname IN ('verify_stock', 'discard_failed_event', 'mark_failed_event_handled') ORDER BY 1 \gexec
 SET ROLE regress_keeper;
@@ -109,7 +109,7 @@ CREATE OR REPLACE FUNCTION shop_before.discard_failed_event(id bigint, reason te
 RESET ROLE;
 SELECT * FROM shop_before.repair_stock('own-a', 'r');
 SELECT dead(4), pgstock_internal.relay_failed_act('discard', 4, 'r');
--- what the schema's owner cannot do
+-- actions that the schema's owner cannot do
 SET ROLE regress_keeper;
 \set VERBOSITY terse
 CREATE OR REPLACE FUNCTION shop_before.receive_stock(product_id text, quantity bigint, location text DEFAULT 'main', reference text DEFAULT NULL) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
@@ -122,7 +122,7 @@ ALTER EXTENSION pgstock SET SCHEMA shop;
 ALTER EXTENSION pgstock DROP FUNCTION shop_before.receive_stock;
 ALTER EXTENSION pgstock UPDATE;
 RESET ROLE;
--- ... but one thing it can: take all of it away
+-- ... but one it can: drop everything
 SET ROLE regress_keeper;
 DROP SCHEMA shop_before CASCADE;
 RESET ROLE;

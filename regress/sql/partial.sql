@@ -15,7 +15,7 @@ SELECT lines_of('partial-1'), level_of('partial-a'), level_of('partial-b'), leve
 SELECT :row FROM release_stock('partial-1', NULL, '[
 	{"product_id": "partial-b", "quantity": 3, "location": "east"}]');
 SELECT lines_of('partial-1'), level_of('partial-b', 'east');
--- more than there is, what the order does not have, nothing, nonsense
+-- more than there is, lines that the order does not have, no items, invalid items
 SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[{"product_id": "partial-a", "quantity": 4}]')$$);
 SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[
 	{"product_id": "partial-a", "quantity": 1}, {"product_id": "partial-c", "quantity": 1}]')$$);
@@ -23,10 +23,10 @@ SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[{"product_id": "pa
 SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[]')$$);
 SELECT outcome_of($$SELECT rollback_stock('partial-1', NULL, '{"product_id": "partial-a"}')$$);
 SELECT lines_of('partial-1'), level_of('partial-a');
--- what has ended answers "already"
+-- an ended line answers "already"
 SELECT :row FROM release_stock('partial-1', NULL, '[
 	{"product_id": "partial-b", "quantity": 3, "location": "east"}]');
--- the payment confirms the rest and only that
+-- the payment confirms the rest and nothing else
 SELECT :row FROM confirm_stock('partial-1', 'pay');
 SELECT lines_of('partial-1'), level_of('partial-a'), level_of('partial-b'), level_of('partial-b', 'east');
 -- confirmed pieces are not released, but can be rolled back in part
@@ -37,7 +37,7 @@ SELECT lines_of('partial-1'), level_of('partial-a');
 SELECT :row FROM rollback_stock('partial-1', 'failed');
 SELECT :row FROM rollback_stock('partial-1', 'failed');
 SELECT lines_of('partial-1'), level_of('partial-a'), level_of('partial-b'), level_of('partial-b', 'east');
--- what the stream was told
+-- the stream
 SELECT event_type, payload->>'reason' AS reason,
 	   (SELECT string_agg(format('%s@%s %s', i->>'product_id', i->>'location', i->>'quantity'), ', ')
 		  FROM jsonb_array_elements(payload->'items') i) AS items
@@ -45,7 +45,7 @@ SELECT event_type, payload->>'reason' AS reason,
 -- and the ledger
 SELECT kind, product_id, location, on_hand_delta, reserved_delta, reason
   FROM stock_movements WHERE order_id = 'partial-1' ORDER BY id;
--- a line added to a confirmed order: each verb takes the lines it can act on
+-- a line added to a confirmed order: each verb acts on the lines that it can
 SELECT status FROM reserve_stock('partial-a', 1, 'partial-2');
 SELECT status FROM confirm_stock('partial-2');
 SELECT status FROM reserve_stock('partial-b', 1, 'partial-2');

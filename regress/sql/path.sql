@@ -1,9 +1,9 @@
 --
--- path: a hostile search_path changes nothing: not functions and operators
--- that look like ours or the system's, not tables with our tables' names
+-- path: a hostile search_path changes nothing: neither functions and operators
+-- that look like ours or the system's, nor tables with our tables' names
 --
 SELECT receive_stock('path-a', 10);
--- Each of these says that it was called.
+-- Each of these reports that it was called.
 CREATE SCHEMA hostile;
 CREATE FUNCTION hostile.trap() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the trap was called'; END $$;
 DO $$
@@ -26,7 +26,7 @@ BEGIN
 	END LOOP;
 END
 $$;
--- tables, types and views with the names of ours, also where nobody can be kept from making them
+-- tables, types and views with the names of ours, also where any role may create them
 CREATE TABLE hostile.level AS SELECT 'path-a'::text AS product_id, 1000 AS on_hand;
 CREATE TABLE hostile.outbox (seq bigint);
 CREATE TYPE hostile.stock_result AS (a int);
@@ -46,7 +46,7 @@ SELECT grant_stock_access('regress_path', 'admin');
 SET search_path = pg_temp, hostile, pg_catalog, public;
 SHOW search_path;
 SELECT 'a'::text = 'a'::text AS the_trap_works;
--- all of it once
+-- each function once
 SELECT public.receive_stock('path-a'::text, 5::bigint, 'main'::text, NULL::text);
 SELECT (public.reserve_stock('path-a', 2, 'path-1', 'ann', idempotency_key => 'path-k')).status;
 SELECT (public.reserve_stock('path-a', 2, 'path-1', 'ann', idempotency_key => 'path-k')).replayed;

@@ -1,6 +1,6 @@
 --
--- registration: a handler runs with the rights of who registered it, so it is
--- refused once its names stand for something else: role, function, owner, database
+-- registration: a handler runs with the rights of the role that registered it, so
+-- it is refused once a name denotes another object: role, function, owner, database
 --
 \set origin :DBNAME
 CREATE DATABASE regress_reg;
@@ -39,14 +39,14 @@ SET ROLE regress_reg_thief;
 CREATE FUNCTION rg.f(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.ran VALUES ('thief', current_user) $$;
 RESET ROLE;
 SELECT * FROM apply();
--- registered again it runs, also what waited
+-- registered again it runs, also for waiting messages
 SET ROLE regress_reg;
 SELECT register_handler('reg', 'rg.f');
 RESET ROLE;
 SELECT * FROM apply();
 SELECT pg_sleep(0.01);
 SELECT r.result, r.reason FROM pgstock_internal.relay_retry(50, '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [1], "order_wait_ms": 900000, "group": "regress"}') r;
--- given to another owner, who may then change it
+-- given to another owner, which may then change it
 ALTER FUNCTION rg.f OWNER TO regress_reg_author;
 SELECT * FROM apply();
 SET ROLE regress_reg;
@@ -84,7 +84,7 @@ SELECT * FROM apply();
 GRANT EXECUTE ON FUNCTION rg.f TO PUBLIC;
 SELECT * FROM ran;
 SELECT topic, handler, role FROM stock_handlers;
--- a copy of the database has its handlers once it is adopted, where names and owners are the same
+-- a copy of the database has its handlers once it is adopted, if names and owners are the same
 SET ROLE regress_reg_author;
 CREATE FUNCTION rg.g(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.ran VALUES ('g', current_user) $$;
 SET ROLE regress_reg;
@@ -108,7 +108,7 @@ SELECT count(*) > 0 AS adopted FROM pgstock_internal.relay_adopt(true);
 SELECT * FROM apply();
 SELECT * FROM ran;
 SELECT h.topic, h.event_type, h."database" = d.oid AS here FROM pgstock_internal.user_handler h, pg_database d WHERE d.datname = current_database() ORDER BY 1, 2;
--- adopted once more, it takes nothing along that was replaced meanwhile
+-- adopted again, it keeps no handler that was replaced meanwhile
 SET ROLE regress_reg_author;
 DROP FUNCTION rg.f;
 CREATE FUNCTION rg.f(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.ran VALUES ('replaced', current_user) $$;

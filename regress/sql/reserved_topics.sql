@@ -1,7 +1,7 @@
 --
--- reserved_topics: topics that are not for an application's own events:
--- pgstock's position is for none, and what others take for pgstock's word is an
--- administrator's
+-- reserved_topics: topics that an application's own events may not use: no role
+-- may publish to the position topic, and only an administrator to those whose
+-- readers trust pgstock
 --
 \pset format unaligned
 \pset tuples_only on
@@ -28,7 +28,7 @@ SELECT outcome_of($$INSERT INTO outbox (aggregatetype, payload) VALUES ('read-ba
 SELECT publish_event('stock-events', 'k', '{}');
 SELECT publish_event('pgstock-position-x', 'outbox', '{}');
 RESET ROLE;
--- the right counts that its function's definer has, or the registrant of a handler
+-- the right of the function's definer counts, or of the role that registered the handler
 CREATE FUNCTION publish_for_others() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS $$SELECT publish_event('stock-events', 'k', '{}') IS NOT NULL$$;
 SET ROLE regress_publisher;
 SELECT publish_for_others();

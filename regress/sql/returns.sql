@@ -1,10 +1,10 @@
 --
--- returns: goods come back, whole or partly, to be sold again or not; a
--- reservation is given more time; due ones are let go by hand (all the states: "states")
+-- returns: goods are returned, all or some, to be sold again or not; a reservation
+-- is extended; due ones expire by hand (all the states: "states")
 --
 \set row 'product_id, location, requested, granted, status, available, version, replayed'
 SELECT outcome_of($$SELECT return_stock('returns-none')$$), outcome_of($$SELECT extend_reservation('returns-none', '1 h')$$);
--- some pieces now, some later, some not to be sold again; the rest stays sold
+-- some pieces now, some later, some not for sale again; the rest stays sold
 SELECT receive_stock('returns-a', 10), receive_stock('returns-b', 10);
 SELECT count(*) FROM reserve_order('returns-1', '[{"product_id": "returns-a", "quantity": 5}, {"product_id": "returns-b", "quantity": 2}]', 'ann');
 SELECT count(*) FROM confirm_stock('returns-1', 'P1');
@@ -17,7 +17,7 @@ SELECT lines_of('returns-1'), level_of('returns-a'), level_of('returns-b');
 SELECT outcome_of($$SELECT return_stock('returns-1')$$);
 SELECT kind, product_id, on_hand_delta, reserved_delta, event_id IS NOT NULL AS has_event FROM stock_movements WHERE order_id = 'returns-1' ORDER BY id;
 SELECT event_type, payload->'items' AS items FROM stock_outbox WHERE key = 'returns-1' AND event_type = 'StockReturned' ORDER BY seq;
--- more time, from now on; also for ever
+-- extended from now on; also for ever
 SELECT status FROM reserve_stock('returns-a', 1, 'returns-2', ttl => '1 min');
 SELECT status, granted, replayed, expires_at > now() + '59 min' AS an_hour FROM extend_reservation('returns-2', '1 h');
 SELECT status, expires_at > now() + '59 min' AS an_hour, expires_at IS NULL AS never FROM extend_reservation('returns-2', '0');

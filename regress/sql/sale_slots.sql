@@ -1,9 +1,9 @@
 --
--- sale_slots: the quota of a product whose stock lies in slots comes out of
--- them all, and goes back to them all
+-- sale_slots: the quota of a product with slots is taken from all of them, and
+-- returned to all of them
 --
 SELECT receive_stock('saleslots', 20), configure_product('saleslots', slots => 4), slots_of('saleslots');
--- some lines lie in the slots, one of them due; a sale needs what it holds
+-- some lines count in the slots, one of them due; a sale needs its stock
 SELECT status FROM reserve_stock('saleslots', 3, 'saleslots-1') UNION ALL SELECT status FROM reserve_stock('saleslots', 4, 'saleslots-2');
 SELECT make_due('saleslots-2');
 SELECT outcome_of($$SELECT open_flash_sale('saleslots', 'saleslots', 18, 5)$$);
@@ -14,7 +14,7 @@ SELECT sum(on_hand - reserved) FILTER (WHERE slot >= 0) AS ordinary, min(on_hand
 	   sum(on_hand - reserved) FILTER (WHERE slot < 0) AS quota
   FROM pgstock_internal.level WHERE product_id = 'saleslots';
 SELECT * FROM verify_stock();
--- each is bought from without the other
+-- purchases from one do not affect the other
 SELECT status, available FROM try_reserve_stock('saleslots', 4, 'saleslots-3');
 SELECT status, available FROM try_reserve_stock('saleslots', 3, 'saleslots-3');
 SELECT status, available FROM purchase_flash_sale('saleslots', 'ann', 'saleslots-4', 5);
@@ -28,11 +28,11 @@ SELECT set_stock('saleslots', 19), set_stock('saleslots', 18), outcome_of($$SELE
 SELECT configure_product('saleslots', safety => 1, slots => 6), level_of('saleslots');
 SELECT move_stock('saleslots', 1, 'main', 'west'), level_of('saleslots'), level_of('saleslots', 'west');
 SELECT * FROM verify_stock();
--- nothing of it is sold ahead: back-orders are not what a sale takes from
+-- a sale takes no back-orders
 SELECT configure_product('saleslots', backorder_limit => 6);
 SELECT outcome_of($$SELECT open_flash_sale('saleslots-b', 'saleslots', 1)$$), level_of('saleslots');
 SELECT configure_product('saleslots', safety => -1, backorder_limit => -1);
--- closed: what is left is spread, its lines count in the first slot
+-- closed: the rest is spread over the slots, its lines count in the first slot
 SELECT make_due('saleslots-6');
 SELECT close_flash_sale('saleslots'), lines_of('saleslots-4'), lines_of('saleslots-5'), lines_of('saleslots-6');
 SELECT count(*) AS rows, max(on_hand - reserved) - min(on_hand - reserved) AS spread, sum(on_hand) AS on_hand, sum(reserved) AS reserved
@@ -54,7 +54,7 @@ SELECT count(*) > 0 AS found FROM repair_stock('saleslots', 'test');
 SELECT * FROM verify_stock();
 SELECT close_flash_sale('saleslots-c'), level_of('saleslots');
 SELECT * FROM verify_stock();
--- together they stay what any JSON can say, whichever of them it comes back to
+-- their sum stays within the numbers of JSON, to whichever of them pieces are returned
 SELECT receive_stock('saleslots-m', 9007199254740992), configure_product('saleslots-m', slots => 2);
 SELECT open_flash_sale('saleslots-m', 'saleslots-m', 5, 5);
 SELECT status FROM purchase_flash_sale('saleslots-m', 'ann', 'saleslots-m1', 2);

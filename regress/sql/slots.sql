@@ -1,7 +1,7 @@
 --
--- slots: one product's stock in several rows, and one level to whoever asks
+-- slots: one product's stock in several rows, which a query shows as one level
 --
--- A level's rows: on hand - reserved, kept back, sold ahead.
+-- A level's rows: on hand - reserved, safety stock, back-orders.
 CREATE FUNCTION slots_of(product_id text, location text DEFAULT 'main')
 RETURNS text
 LANGUAGE sql AS $$
@@ -16,9 +16,9 @@ SELECT outcome_of($$SELECT configure_product('slots-a', slots => 0)$$);
 SELECT outcome_of($$SELECT configure_product('slots-a', slots => 65)$$), outcome_of($$SELECT configure_product('slots-a', slots => -2)$$);
 SELECT outcome_of($$SELECT configure_product('slots-none', slots => 4)$$);
 SELECT configure_product('slots-a', slots => 4), level_of('slots-a'), slots_of('slots-a');
--- one row for people
+-- one row in the view
 SELECT * FROM stock_levels WHERE product_id = 'slots-a';
--- from one slot, from several, all there is, and no more than that
+-- from one slot, from several, all stock, and no more
 SELECT status, available, version FROM reserve_stock('slots-a', 2, 'slots-1');
 SELECT status, available, version FROM reserve_stock('slots-a', 7, 'slots-2');
 SELECT status, available FROM try_reserve_stock('slots-a', 2, 'slots-3');
@@ -27,7 +27,7 @@ SELECT status, available FROM try_reserve_stock('slots-a', 1, 'slots-3');
 SELECT status, available FROM try_reserve_stock('slots-a', 1, 'slots-4');
 SELECT level_of('slots-a'), lines_of('slots-2');
 SELECT * FROM verify_stock('slots-a');
--- they are settled where they count, and found again wherever that was
+-- lines are settled in the slot where they count, and found in any slot
 SELECT status, available, version FROM confirm_stock('slots-2');
 SELECT status, available FROM release_stock('slots-1');
 SELECT status, available FROM return_stock('slots-2', '[{"product_id": "slots-a", "quantity": 5}]');
@@ -59,7 +59,7 @@ SELECT configure_product('slots-a', slots => 3), level_of('slots-a');
 SELECT status, available FROM release_stock('slots-3');
 SELECT level_of('slots-a'), * FROM stock_levels WHERE product_id = 'slots-a' ORDER BY location;
 SELECT * FROM verify_stock('slots-a');
--- what is kept back and what may be sold ahead hold for the sum
+-- safety stock and back-order limit hold for the sum
 SELECT receive_stock('slots-s', 10);
 SELECT configure_product('slots-s', 4, 3, 3), slots_of('slots-s');
 SELECT safety, available FROM stock_levels WHERE product_id = 'slots-s';
@@ -75,7 +75,7 @@ SELECT status FROM confirm_stock('slots-s1') UNION ALL SELECT status FROM confir
 	UNION ALL SELECT status FROM confirm_stock('slots-s3');
 SELECT level_of('slots-s'), available FROM stock_levels WHERE product_id = 'slots-s';
 SELECT * FROM verify_stock('slots-s');
--- more is kept back than there is: what comes free in one slot is owed by all
+-- the safety stock exceeds the stock: pieces released in one slot make up for all
 SELECT receive_stock('slots-p', 9);
 SELECT configure_product('slots-p', slots => 3);
 SELECT status FROM reserve_stock('slots-p', 3, 'slots-p1') UNION ALL SELECT status FROM reserve_stock('slots-p', 3, 'slots-p2');
@@ -86,7 +86,7 @@ SELECT status FROM release_stock('slots-p2');
 SELECT status, available FROM try_reserve_stock('slots-p', 1, 'slots-p3');
 SELECT slots_of('slots-p') ~ '!' AS pooled;
 SELECT * FROM verify_stock('slots-p');
--- a due line is in nobody's way, in whichever slot it counts
+-- a due line prevents no reservation, in whichever slot it counts
 SELECT receive_stock('slots-d', 8);
 SELECT configure_product('slots-d', slots => 4);
 SELECT status FROM reserve_stock('slots-d', 5, 'slots-d1');
@@ -104,7 +104,7 @@ SELECT expire_reservations(1000) >= 1 AS expired, level_of('slots-d');
 SELECT status FROM reserve_stock('slots-d', 2, 'slots-d4');
 SELECT status, available FROM confirm_stock('slots-d3');
 SELECT * FROM verify_stock('slots-d');
--- a batch takes the sum of what it wants; an order of two levels takes both
+-- a batch takes the sum of its requests; an order of two levels takes both
 SELECT receive_stock('slots-b', 8), receive_stock('slots-c', 8);
 SELECT configure_product('slots-b', slots => 4), configure_product('slots-c', slots => 2);
 SELECT order_id, product_id, status, available FROM reserve_orders('[
@@ -127,7 +127,7 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT status, available FROM reserve_stock('slots-c', 6, 'slots-c1');
 SELECT status, available FROM release_stock('slots-c1');
 COMMIT;
--- damage is seen in the slot where it is, and mended
+-- damage is found in its slot, and repaired
 SELECT count(*) FROM reserve_stock('slots-c', 3, 'slots-c2');
 UPDATE pgstock_internal.level SET reserved = CASE slot WHEN 0 THEN 1 ELSE 2 END WHERE product_id = 'slots-c';
 SELECT what ~ 'live reservations and slot' AS by_slot FROM verify_stock('slots-c') ORDER BY 1;

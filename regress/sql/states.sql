@@ -1,9 +1,9 @@
 --
--- states: what each verb does in each state of a line, walked cell by cell
+-- states: the effect of each verb in each state of a line, cell by cell
 --
--- "want" is the table of states in the manual.  Each cell is an order of its
--- own, brought into its state and then met by the verb; beside the answer it
--- shows what became of the level, the line, the ledger and the stream.
+-- "want" is the table of states in the manual.  Each cell has an order of its own,
+-- which is brought into its state before the verb is called; beside the answer it
+-- shows the changes of the level, the line, the ledger and the stream.
 --
 CREATE TABLE cell (verb text, state text, want text);
 INSERT INTO cell (state, verb, want)
@@ -57,7 +57,7 @@ BEGIN
 	END IF;
 END
 $$;
--- One cell: the answer, then what it changed.
+-- One cell: the answer, then the changes.
 CREATE FUNCTION walk(verb text, state text, OUT answer text, OUT replayed boolean,
 	OUT granted bigint, OUT on_hand bigint, OUT reserved bigint, OUT was_state text,
 	OUT is_state text, OUT line text, OUT event text, OUT movement text)
@@ -96,21 +96,21 @@ END
 $$;
 CREATE TABLE walked AS
 SELECT c.*, w.* FROM cell c, LATERAL walk(c.verb, c.state) w;
--- what is not as the table says: nothing
+-- deviations from the table: none
 SELECT verb, state, want, answer FROM walked WHERE want IS DISTINCT FROM answer;
--- "already" and the shortfall said again change nothing and say so
+-- "already" and a repeated shortfall change nothing and are marked as replayed
 SELECT verb, state FROM walked
  WHERE (answer IN ('already', 'unknown_order') OR answer ~ '^SK' OR state = 'shortfall')
    AND (event IS NOT NULL OR movement IS NOT NULL OR on_hand <> 0 OR reserved <> 0
 		OR replayed IS DISTINCT FROM (CASE WHEN answer = 'unknown_order' THEN false
 									  WHEN answer !~ '^SK' THEN true END));
--- the edges that there are
+-- the edges
 SELECT DISTINCT was_state, verb, is_state FROM walked WHERE was_state <> is_state ORDER BY 1, 2, 3;
--- and all of it, to be read
+-- and the whole table
 SELECT verb, state, answer, granted, on_hand, reserved, line, event, movement
   FROM walked ORDER BY verb, state COLLATE "C";
--- an order of which one line has expired and is sold: shortfall for all, and
--- what was still held goes back
+-- an order of which one line has expired and is sold: shortfall for all, and the
+-- other lines are released
 SELECT receive_stock('states-m', 2), receive_stock('states-n', 2);
 SELECT status FROM reserve_order('states-mn', '[{"product_id": "states-m", "quantity": 2},
 	{"product_id": "states-n", "quantity": 2}]');
@@ -120,7 +120,7 @@ SELECT lines_of('states-mn'), level_of('states-m'), level_of('states-n');
 SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn', 'pay');
 SELECT lines_of('states-mn'), level_of('states-m'), level_of('states-n');
 SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn', 'pay');
--- with room for both again it is confirmed, whether let go or only due
+-- with stock for both again it is confirmed, whether expired or only due
 SELECT status FROM reserve_order('states-mn2', '[{"product_id": "states-m", "quantity": 2},
 	{"product_id": "states-n", "quantity": 1}]');
 SELECT make_due('states-mn2');
@@ -129,7 +129,7 @@ SELECT status FROM release_stock('states-other2');
 SELECT lines_of('states-mn2');
 SELECT product_id, requested, granted, status, available, replayed FROM confirm_stock('states-mn2', 'pay');
 SELECT lines_of('states-mn2'), level_of('states-m'), level_of('states-n'), events_of('states-mn2');
--- a due line of somebody else is no reason for a shortfall
+-- a due line of another order is no reason for a shortfall
 SELECT receive_stock('states-d', 1);
 SELECT status FROM reserve_stock('states-d', 1, 'states-d1');
 SELECT make_due('states-d1');

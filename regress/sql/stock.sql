@@ -1,6 +1,6 @@
 --
--- stock: what comes in can be taken, once; the same request again is answered
--- and not taken again; another request under the same name is SK007
+-- stock: received pieces can be reserved, once; a repeated request is answered and
+-- takes nothing; another request under the same name is SK007
 --
 \set row 'order_id, product_id, location, requested, granted, status, available, version, replayed'
 SELECT receive_stock('stock-a', 10);
@@ -16,7 +16,7 @@ SELECT :row, expires_at > now() + '30 min'
 SELECT :row FROM reserve_stock('stock-a', 2, 'stock-2', NULL, NULL, NULL, NULL, NULL);
 SELECT :row FROM reserve_stock('stock-a', 3, 'stock-1', 'ann', 'east');
 SELECT * FROM stock_levels WHERE product_id = 'stock-a' ORDER BY location;
--- all that is left, and no more
+-- all the rest, and no more
 SELECT outcome_of($$SELECT reserve_stock('stock-a', 11, 'stock-3')$$);
 SELECT :row FROM reserve_stock('stock-a', 10, 'stock-3');
 SELECT outcome_of($$SELECT reserve_stock('stock-a', 1, 'stock-4')$$);
@@ -36,11 +36,11 @@ SELECT level_of('stock-a'), lines_of('stock-1'), events_of('stock-1');
 -- confirmed it still lives, and so still answers
 SELECT status FROM confirm_stock('stock-2');
 SELECT :row FROM reserve_stock('stock-a', 2, 'stock-2');
--- ended it is free to be reserved anew
+-- once it has ended it can be reserved again
 SELECT status FROM release_stock('stock-3');
 SELECT :row FROM reserve_stock('stock-a', 1, 'stock-3', 'carol');
 SELECT lines_of('stock-3'), level_of('stock-a');
--- how long it lasts
+-- its expiry
 SELECT expires_at IS NULL AS never FROM reserve_stock('stock-a', 1, 'stock-5', ttl => '0');
 SET pgstock.reservation_ttl = '1h';
 SELECT expires_at > now() + '59 min' AS an_hour FROM reserve_stock('stock-a', 1, 'stock-6');
@@ -52,7 +52,7 @@ RESET pgstock.reservation_ttl;
 -- all strategies give the same answer
 SELECT (reserve_stock('stock-a', 1, 'stock-' || s, strategy => s)).status
   FROM unnest('{auto,pessimistic,optimistic,advisory}'::text[]) s;
--- the ledger tells all of it, who and why
+-- the ledger has every change, with actor and reason
 SET pgstock.actor = 'till 3';
 SELECT status FROM release_stock('stock-8', 'changed their mind');
 RESET pgstock.actor;

@@ -1,9 +1,9 @@
 --
--- strategies: they differ in who waits, not in what they answer
+-- strategies: they differ in which call waits, not in the answer
 --
 SELECT receive_stock('strategies-a', 12), receive_stock('strategies-b', 12);
 SELECT configure_product('strategies-b', slots => 3);
--- What is answered, and everything given back.
+-- The answer; then everything is released.
 CREATE FUNCTION answers_of(strategy text, OUT answers text)
 LANGUAGE plpgsql AS $$
 BEGIN

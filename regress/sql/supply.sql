@@ -23,7 +23,7 @@ SELECT outcome_of($$SELECT set_stock('supply-a', 5)$$);
 SELECT set_stock('supply-a', 6);
 SELECT outcome_of($$SELECT set_stock('supply-a', -1)$$), outcome_of($$SELECT set_stock('supply-a', NULL)$$);
 SELECT set_stock('supply-new', 3, 0), outcome_of($$SELECT set_stock('supply-new', 4, 0)$$);
--- what is set to what it was is a change all the same: its version says that somebody looked
+-- setting the same value is a change too: its version records the count
 SELECT set_stock('supply-a', 6);
 SELECT level_of('supply-a'), level_of('supply-new');
 -- between locations: both sides or neither
@@ -38,31 +38,31 @@ SELECT outcome_of($$SELECT move_stock('supply-m', 0, 'north', 'south')$$);
 SELECT outcome_of($$SELECT move_stock('supply-m', 1, 'north', NULL)$$);
 SELECT move_stock('supply-m', 1, 'north', 'south');
 SELECT level_of('supply-m', 'north'), level_of('supply-m', 'south');
--- safety stock is not for sale, at any location; what is left of it is no less than nothing
+-- safety stock is not for sale, at any location; the available stock is never below 0
 SELECT receive_stock('supply-s', 10), receive_stock('supply-s', 1, 'east');
 SELECT configure_product('supply-s', safety => 4);
 SELECT product_id, location, safety, available FROM stock_levels WHERE product_id = 'supply-s' ORDER BY 2;
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 7, 'supply-3');
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 6, 'supply-3');
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 1, 'supply-4', location => 'east');
--- NULL leaves a setting, -1 takes it away
+-- NULL keeps a setting, -1 removes it
 SELECT configure_product('supply-s', backorder_limit => 3);
 SELECT safety FROM stock_levels WHERE product_id = 'supply-s' AND location = 'main';
 SELECT configure_product('supply-s', -1);
--- beyond stock as far as the limit goes; the view says the same
+-- beyond stock up to the limit; the view shows the same
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 4, 'supply-5');
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 2, 'supply-6');
 SELECT available FROM stock_levels WHERE product_id = 'supply-s' AND location = 'main';
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 2, 'supply-7');
 SELECT granted, status, available FROM try_reserve_stock('supply-s', 1, 'supply-7');
--- an order part of which is a back-order is taken all the same
+-- an order that is a back-order in part is reserved
 SELECT product_id, granted, status FROM try_reserve_order('supply-8', '[{"product_id": "supply-s", "quantity": 4, "location": "east"},
 	{"product_id": "supply-new", "quantity": 1}]');
--- sold before it is there: on_hand below nothing, and never below the limit
+-- sold before it is received: on_hand below 0, and never below the limit
 SELECT status FROM confirm_stock('supply-8');
 SELECT level_of('supply-s', 'east');
 SELECT granted, status FROM try_reserve_stock('supply-s', 1, 'supply-9', location => 'east');
--- the limit cannot go below what is taken beyond stock
+-- the limit cannot be set below the quantity already back-ordered
 SELECT outcome_of($$SELECT configure_product('supply-s', backorder_limit => 2)$$);
 SELECT outcome_of($$SELECT configure_product('supply-s', backorder_limit => -1)$$);
 SELECT receive_stock('supply-s', 3, 'east'), receive_stock('supply-s', 3);

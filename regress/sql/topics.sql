@@ -1,6 +1,6 @@
 --
--- topics: where stock events go; and events from an outbox table that an
--- application has already
+-- topics: the topics of stock events; and events from an application's own outbox
+-- table
 --
 SELECT receive_stock('topics-a', 10);
 CREATE FUNCTION went(order_id text) RETURNS text LANGUAGE sql AS $$
@@ -11,9 +11,9 @@ SELECT set_event_topic('StockReleased', NULL);
 SELECT status FROM reserve_stock('topics-a', 1, 'topics-1');
 SELECT status FROM release_stock('topics-1');
 SELECT went('topics-1');
--- what is not written is in the ledger all the same
+-- the ledger also has movements whose event is not written
 SELECT kind, event_id IS NOT NULL AS has_event FROM stock_movements WHERE order_id = 'topics-1' ORDER BY id;
--- all stock events, but those that have a topic of their own, or none
+-- all stock events, except those with a topic of their own, or none
 SELECT set_event_topic('*', 'all-stock');
 SELECT status FROM reserve_stock('topics-a', 1, 'topics-2');
 SELECT status FROM confirm_stock('topics-2');
@@ -27,13 +27,13 @@ SELECT went('topics-3');
 SELECT set_event_topic('StockReserveFailed', 'refusals');
 SELECT apply_one('order-created', '{"order_id": "topics-4", "items": [{"product_id": "topics-a", "quantity": 99}]}');
 SELECT went('topics-4');
--- an application's own events and dead letters go where they were told to
+-- an application's own events and dead letters keep their topics
 SELECT publish_event('own-topic', 'topics-5', '{}', 'StockReserved') IS NOT NULL AS id;
 SELECT apply_one('order-created', '7', 'topics-5');
 SELECT went('topics-5');
 -- the relay knows them all
 SELECT * FROM pgstock_internal.relay_topics() ORDER BY 1;
--- back to what it was
+-- back to the default
 BEGIN;
 SELECT set_event_topic('*', NULL);
 SELECT status FROM reserve_stock('topics-a', 1, 'topics-6');
@@ -64,7 +64,7 @@ CREATE TRIGGER publish AFTER INSERT ON outbox_bytes FOR EACH ROW EXECUTE FUNCTIO
 INSERT INTO outbox_bytes VALUES ('\x00ff', 'Bytes', '11111111-2222-4333-8444-555555555555', 'topics.bytes', '11111111-2222-4333-8444-000000000007');
 SELECT s.event_id, o.aggregatetype AS topic, s.key, o.type, o.format, o.payload, s.payload AS readable, s.headers, o.traceparent IS NOT NULL AS traced
   FROM pgstock_internal.outbox o JOIN stock_outbox s USING (seq) WHERE o.aggregatetype ~ '^outbox.event.topics' ORDER BY seq;
--- what cannot be published is refused with the row
+-- a row that cannot be published is refused
 \pset format unaligned
 \pset tuples_only on
 SELECT outcome_of($$INSERT INTO outbox (aggregatetype, type) VALUES ('no topic', 't')$$);

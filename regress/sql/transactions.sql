@@ -1,7 +1,7 @@
 --
 -- transactions: the calls live in the caller's own transaction: savepoints,
 -- caught errors, prepared transactions, procedures that commit, isolation
--- levels; what a transaction asked of its commit does not leak into the next
+-- levels; a transaction's settings for its commit do not reach the next
 --
 SELECT receive_stock('tx-a', 20), receive_stock('tx-b', 5);
 CREATE TABLE app_order (id text PRIMARY KEY);
@@ -16,7 +16,7 @@ INSERT INTO app_order VALUES ('tx-1');
 SELECT status FROM reserve_stock('tx-a', 1, 'tx-1');
 COMMIT;
 SELECT (SELECT count(*) FROM app_order) AS orders, level_of('tx-a'), lines_of('tx-1'), events_of('tx-1');
--- savepoints: what is rolled back has never been
+-- savepoints: a rolled-back part leaves nothing
 BEGIN;
 SELECT status FROM reserve_stock('tx-a', 2, 'tx-2');
 SAVEPOINT one;
@@ -77,7 +77,7 @@ SELECT status FROM reserve_stock('tx-b', 1, 'tx-10');
 ROLLBACK AND CHAIN;
 COMMIT;
 SELECT lines_of('tx-8'), lines_of('tx-10');
--- at a cursor's and at a trigger's hands
+-- through a cursor and a trigger
 CREATE FUNCTION take_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM reserve_stock('tx-b', 1, NEW.id); RETURN NEW; END $$;
 CREATE CONSTRAINT TRIGGER take AFTER INSERT ON app_order DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION take_one();
 BEGIN;
@@ -90,7 +90,7 @@ CLOSE c;
 SELECT lines_of('tx-11'), lines_of('tx-12');
 INSERT INTO app_order VALUES ('tx-13'), ('tx-14'), ('tx-15');
 SELECT string_agg(id, ' ' ORDER BY id) FROM app_order;
--- one snapshot for a whole transaction: its own changes are there all the same
+-- one snapshot for a whole transaction: its own changes are visible
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT available FROM reserve_stock('tx-a', 1, 'tx-16');
 SELECT available FROM reserve_stock('tx-a', 1, 'tx-17');
@@ -121,7 +121,7 @@ SELECT status FROM confirm_stock('tx-19');
 PREPARE TRANSACTION 'regress_tx_20';
 ROLLBACK PREPARED 'regress_tx_20';
 SELECT lines_of('tx-19'), level_of('tx-b');
--- what a commit was to be like is forgotten when it is over, however it ends
+-- settings for a commit are reset when the transaction ends, however it ends
 CREATE FUNCTION no_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
 CREATE CONSTRAINT TRIGGER no AFTER DELETE ON app_order DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no_commit();
 CREATE VIEW setting AS SELECT current_setting('synchronous_commit') AS synchronous_commit;

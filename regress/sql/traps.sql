@@ -1,6 +1,6 @@
 --
--- traps: CREATE EXTENSION runs nothing of what the owner of the schema, no
--- superuser, has put there; nor does any function later
+-- traps: CREATE EXTENSION runs no code that the owner of the schema, no superuser,
+-- has put there; nor does any function later
 --
 \set origin :DBNAME
 CREATE DATABASE regress_traps;
@@ -9,7 +9,7 @@ CREATE ROLE regress_trapper;
 CREATE SCHEMA shop AUTHORIZATION regress_trapper;
 CREATE SCHEMA laid;
 GRANT USAGE ON SCHEMA laid TO regress_trapper;
--- What the install script uses: words, operators, types.
+-- The words, operators and types that the install script uses.
 CREATE TABLE laid.script AS
 SELECT pg_read_file(c.setting || '/extension/pgstock--' || e.default_version || '.sql') AS script
   FROM pg_config c, pg_available_extensions e WHERE c.name = 'SHAREDIR' AND e.name = 'pgstock';
@@ -24,7 +24,7 @@ SELECT 'pg_catalog.' || quote_ident(t.typname) AS name, t.typname::text AS short
    AND (t.typname IN (SELECT word FROM laid.word) OR t.typname IN ('int2', 'int4', 'int8', 'float8', 'bool', 'numeric', 'char'));
 GRANT SELECT ON ALL TABLES IN SCHEMA laid TO regress_trapper;
 SELECT count(*) > 300 AS words, (SELECT count(*) > 15 FROM laid.operator) AS operators, (SELECT count(*) > 15 FROM laid.type) AS types FROM laid.word;
--- Each trap says that it was called.  They are made by who owns the schema.
+-- Each trap reports that it was called.  The owner of the schema creates them.
 SET debug_discard_caches = 0;
 SET ROLE regress_trapper;
 CREATE FUNCTION shop.sprung(what text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the trap was called: %', what; END $$;
@@ -114,11 +114,11 @@ UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation WHERE collnames
 SELECT count(*) > 5000 AS many FROM laid.trap;
 CREATE TABLE laid.depends AS
 SELECT d.classid, d.objid, d.refobjid FROM pg_depend d JOIN laid.trap t ON (t.class, t.oid) = (d.refclassid, d.refobjid);
--- The superuser's session is led to them first, as ALTER DATABASE can.
+-- The superuser's search_path begins with them, as ALTER DATABASE can set it.
 SET search_path = shop, pg_catalog;
 CREATE EXTENSION pgstock SCHEMA shop;
 RESET search_path;
--- nor is any left in a view, a default, an index or a body
+-- nor does any remain in a view, a default, an index or a body
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object, pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) AS trap
   FROM pg_depend d JOIN laid.trap t ON (t.class, t.oid) = (d.refclassid, d.refobjid)
  WHERE NOT EXISTS (SELECT FROM laid.depends b WHERE (b.classid, b.objid, b.refobjid) = (d.classid, d.objid, d.refobjid));
@@ -126,7 +126,7 @@ SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object, pg_describe
 SELECT p.oid::regprocedure FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid JOIN pg_language l ON l.oid = p.prolang
  WHERE x.extname = 'pgstock' AND l.lanname <> 'c' AND p.prosqlbody IS NULL AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
--- Every function of ours that takes nothing or has only defaults, and some more, called by a superuser who is led to the traps.
+-- Every function of ours without required arguments, and some more, called by a superuser with that search_path.
 SET search_path = shop, pg_catalog;
 SELECT shop.receive_stock('trap-a', 10);
 SELECT (shop.reserve_stock('trap-a', 2, 'trap-1', 'ann', idempotency_key => 'trap-k')).status;

@@ -1,4 +1,4 @@
--- Upkeep: each step fails alone, and what fails is on record until it works again.
+-- Upkeep: each step fails alone, and its failure is recorded until it works again.
 SELECT outcome_of('SELECT pgstock_internal.progress()');
 SELECT pgstock_internal.relay_adopt(true) IS NOT NULL AS adopted LIMIT 1;
 CREATE FUNCTION upkeep() RETURNS TABLE (trouble text) LANGUAGE sql AS $$
@@ -8,7 +8,7 @@ CREATE VIEW failing AS SELECT labels FROM pgstock_internal.relay_metrics() WHERE
 SELECT * FROM upkeep();
 TABLE failing;
 SELECT count(*) FROM pgstock_internal.relay_metrics() WHERE name = 'upkeep_failing';
--- two steps cannot do their work; those before, between and behind them do
+-- two steps fail; those before, between and behind them work
 INSERT INTO pgstock_internal.refused_order VALUES ('upkeep-1', 'x', '2001-01-01');
 INSERT INTO pgstock_internal.idempotency VALUES ('upkeep-1', 1, '{}', '2001-01-01');
 INSERT INTO pgstock_internal.outbox_part VALUES (6, 'l', '2001-01-01');
@@ -32,7 +32,7 @@ ALTER TABLE pgstock_internal.failed_event RENAME COLUMN away TO first_failed_at;
 SELECT * FROM upkeep();
 TABLE failing;
 DELETE FROM pgstock_internal.outbox_part WHERE part = 6;
--- so with what lets reservations expire, and in /status
+-- the same for the step that expires reservations, and in /status
 ALTER FUNCTION pgstock_internal.expire_free RENAME TO away;
 SET client_min_messages = error;
 SELECT pgstock_internal.relay_expire(10);
@@ -42,7 +42,7 @@ SELECT value ->> 0 ~ '^expire since .*expire_free.* does not exist \(SQLSTATE 42
 ALTER FUNCTION pgstock_internal.away RENAME TO expire_free;
 SELECT pgstock_internal.relay_expire(10) > 0 AS later;
 TABLE failing;
--- a publication of all tables is in the way of nothing: each table has a replica identity
+-- a publication of all tables prevents nothing: each table has a replica identity
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'pgstock_internal'::regnamespace AND c.relkind IN ('r', 'p') AND c.relreplident <> 'f'
    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END);
 SET client_min_messages = error;
@@ -67,7 +67,7 @@ UPDATE pgstock_internal.outbox_part SET since = clock_timestamp() + interval '30
 INSERT INTO pgstock_internal.outbox_part VALUES (6, 's', clock_timestamp() + interval '30 days');
 SELECT pgstock_internal.outbox_rotate('1 hour');
 SELECT count(*) FROM pgstock_internal.outbox_part WHERE since > clock_timestamp();
--- and movements of that time keep no older ones
+-- and movements of that time do not retain older ones
 BEGIN;
 INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_hand_delta, reserved_delta, actor)
 	SELECT n, clock_timestamp() + interval '30 days', 'received', 'upkeep', 'main', 1, 0, 'x' FROM generate_series(1, 5) n ON CONFLICT DO NOTHING;
@@ -76,7 +76,7 @@ INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_ha
 DELETE FROM pgstock_internal.movement WHERE id > 5 AND at > '2001-01-02';
 SELECT pgstock_internal.purge_movements('2002-01-01', 3);
 ROLLBACK;
--- a sequence that sessions keep numbers of, or that does not rise, is refused: with the window events would be lost
+-- a sequence with a cache, or that does not rise, is refused: the window would miss events
 \set SHOW_CONTEXT never
 ALTER SEQUENCE pgstock_internal.outbox_seq CACHE 20;
 SELECT publish_event('upkeep', 'a', '1');
@@ -99,7 +99,7 @@ SELECT pgstock_internal.outbox_next_part() > 0 AS part;
 SELECT count(*) > 0 AS some FROM pgstock_internal.relay_status();
 SELECT pgstock_internal.is_copy(pgstock_internal.replay_header(7));
 SELECT events >= 0 AS counted FROM pgstock_internal.relay_replay(ROW(0, 1000000000, NULL, NULL, 'upkeep'), 0, 100, false, 'test');
--- the relay's session keeps nothing of them
+-- the relay's session resets them
 SET standard_conforming_strings = off;
 SET session_replication_role = replica;
 SET extra_float_digits = -15;

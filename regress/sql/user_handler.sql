@@ -1,5 +1,5 @@
 --
--- user_handler: a function of one's own for a topic, or for a type in it
+-- user_handler: a user's function for a topic, or for a type in it
 --
 CREATE SCHEMA uh;
 CREATE TABLE uh.seen (id serial, what text, payload jsonb, message jsonb);
@@ -34,14 +34,14 @@ SELECT result, reason, n FROM apply('[{"topic": "uh", "partition": 1, "offset": 
 SELECT what, payload, message FROM uh.seen ORDER BY id;
 SELECT event_id, order_id, result, reason FROM stock_inbox WHERE topic = 'uh' ORDER BY "offset";
 SELECT topic, partition, next_offset FROM pgstock_internal.inbox_offset WHERE topic = 'uh';
--- the whole topic: whatever no other one takes; any JSON will do
+-- the whole topic: every message without another handler; any JSON is valid
 SELECT register_handler('uh', 'uh.note');
 SELECT result, reason, n FROM apply('[{"topic": "uh", "headers": {"ce_type": "Shipped"}, "json": {}}, {"topic": "uh", "json": [1]}, {"topic": "uh", "text": "null"},
 	{"topic": "uh", "headers": {"x": null}}, {"topic": "uh", "text": "{"}, {"topic": "uh", "text": ""}, {"topic": "uh", "text": "{\"a\": 1, \"a\": 2}"}, {"topic": "uh", "hex": "22ff22"}]');
 SELECT what, payload, message->'key' AS key, message->'event_type' AS type, message->'headers' AS headers FROM uh.seen WHERE id > 2 ORDER BY id;
--- twice is once
+-- the same message twice is applied once
 SELECT result, n FROM apply('[{"topic": "uh", "headers": {"ce_id": "uh-1"}, "json": {}}]');
--- it replaces the built-in one, and NULL brings that back
+-- it replaces the built-in handler, and NULL restores that
 SELECT receive_stock('uh-a', 10);
 SELECT register_handler('order-created', 'uh.note', 'Draft');
 SELECT result, reason, n FROM apply('[{"topic": "order-created", "json": {"order_id": "uh-1", "items": [{"product_id": "uh-a", "quantity": 1}]}}]');
@@ -54,7 +54,7 @@ SELECT topic, event_type, handler, role = current_user AS mine FROM stock_handle
 SELECT register_handler('order-created', NULL), register_handler('order-created', NULL, 'Draft'), register_handler('order-created', NULL);
 SELECT apply_one('order-created', '{"order_id": "uh-3", "items": [{"product_id": "uh-a", "quantity": 1}]}');
 SELECT lines_of('uh-1'), lines_of('uh-2'), lines_of('uh-3');
--- what it does to stock is caused by the message and has its trace, and its registrar's name
+-- its changes of stock have the message as their cause, its trace, and the name of the role that registered it
 CREATE FUNCTION uh.take(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT reserve_stock(payload->>'sku', 1, payload->>'order_id') $$;
 CREATE ROLE regress_uh;
 GRANT USAGE, CREATE ON SCHEMA uh TO regress_uh;
@@ -65,7 +65,7 @@ RESET ROLE;
 SELECT result, reason, n FROM apply('[{"topic": "uh-take", "headers": {"ce_id": "uh-cause", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "json": {"order_id": "uh-4", "sku": "uh-a"}}]');
 SELECT payload->>'trace_id' AS trace, payload->>'causation_id' AS cause FROM stock_outbox WHERE key = 'uh-4';
 SELECT actor FROM stock_movements WHERE order_id = 'uh-4';
--- one's own function only: it runs with the rights of who registered it
+-- only a function of the role's own: it runs with the rights of the role that registers it
 REVOKE EXECUTE ON FUNCTION uh.note FROM PUBLIC;
 SET ROLE regress_uh;
 SELECT outcome_of($$SELECT register_handler('uh-note', 'uh.note')$$);
@@ -82,9 +82,9 @@ SELECT apply_one('uh-note', '{"order_id": "uh-6"}');
 REVOKE EXECUTE ON FUNCTION uh.note FROM regress_uh;
 SELECT apply_one('uh-note', '{"order_id": "uh-7"}');
 SELECT error FROM stock_failed_events WHERE order_id = 'uh-7';
--- who registers what is on record
+-- each registration is recorded
 SELECT actor = current_user AS mine, action, target, reason FROM stock_admin_actions WHERE action = 'register_handler' ORDER BY at;
--- classes of failure: data at once, the rest in steps; each costs nobody else anything
+-- classes of failure: data at once, the rest in steps; no other message is affected
 CREATE FUNCTION uh.fails(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO seen (what, payload) VALUES ('fails', payload);
@@ -103,7 +103,7 @@ SELECT result, reason, n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic'
 	|| '[{"topic": "uh-fails", "json": {"id": 2}}, {"topic": "uh-fails", "key": "kP0001", "json": {"id": 3}}, {"topic": "uh-fails", "key": "k22023", "json": {"id": 4}}]');
 SELECT payload FROM uh.seen WHERE what = 'fails' ORDER BY id;
 SELECT f.order_id, f.state, f.attempts, i.class, i.sqlstate, f.error FROM stock_failed_events f JOIN pgstock_internal.failed_event i USING (id) WHERE f.topic = 'uh-fails' ORDER BY f.order_id COLLATE "C";
--- another try: what waited behind it follows
+-- a retry: the messages behind it follow
 CREATE OR REPLACE FUNCTION uh.fails(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$
 INSERT INTO uh.seen (what, payload, message) VALUES ('again', payload, message)
 $$;
@@ -121,7 +121,7 @@ SELECT topic, n FROM apply('[{"topic": "uh", "json": {}}, {"topic": "payment-fai
 CREATE FUNCTION uh.strict(payload jsonb, message jsonb) RETURNS void STRICT LANGUAGE sql AS 'SELECT';
 SELECT register_handler('uh-strict', 'uh.strict');
 SELECT result, reason FROM apply('[{"topic": "uh-strict"}]');
--- a function that is gone, a role that is gone
+-- a dropped function, a dropped role
 DROP FUNCTION uh.strict;
 SELECT result, reason FROM apply('[{"topic": "uh-strict", "json": {}}]');
 UPDATE pgstock_internal.user_handler SET role = 'regress_gone' WHERE topic = 'uh-take';

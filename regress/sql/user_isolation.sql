@@ -1,12 +1,12 @@
 --
--- user_isolation: what a handler does touches nobody else: not the other
--- messages, not the session, not the relay's rights
+-- user_isolation: a handler affects neither other messages, nor the session, nor
+-- the relay's rights
 --
 CREATE SCHEMA ui;
 CREATE TABLE ui.seen (id int PRIMARY KEY, note text);
 CREATE TABLE ui.parent (id int PRIMARY KEY);
 CREATE TABLE ui.child (id int, parent int REFERENCES ui.parent DEFERRABLE INITIALLY DEFERRED);
--- Runs what the payload says.
+-- Runs the commands in the payload.
 CREATE FUNCTION ui.runs(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	command	text;
@@ -46,23 +46,23 @@ CREATE TABLE ui.latest (id bigint, result text, reason text);
 -- an error, data, a constraint, a deferred one: alone
 CALL ui.batch('', 'SELECT 1/0', '', 'INSERT INTO ui.seen VALUES (0)', '', 'INSERT INTO ui.child VALUES (1, 1)', '');
 TABLE ui.latest ORDER BY id;
--- a deferred constraint that is kept in the end is kept, also behind others
+-- a deferred constraint that holds in the end is no failure, also behind others
 CALL ui.batch('', 'INSERT INTO ui.child VALUES (2, 2) | INSERT INTO ui.parent VALUES (2)', 'INSERT INTO ui.child VALUES (3, 3) | INSERT INTO ui.parent VALUES (3)', 'INSERT INTO ui.child VALUES (4, 4)', '');
 TABLE ui.latest ORDER BY id;
 SELECT * FROM ui.child;
--- no more rights than who registered it
+-- no more rights than the role that registered it
 CALL ui.batch('SET ROLE regress_ui_other', 'RESET ROLE', 'SET LOCAL ROLE NONE', 'SET SESSION AUTHORIZATION DEFAULT', $$SELECT set_config('role', 'none', false)$$,
 	$$SELECT set_config('session_authorization', 'default', true)$$, 'CREATE ROLE regress_ui_more SUPERUSER', 'SELECT * FROM pgstock_internal.level', 'ALTER ROLE regress_ui SUPERUSER', '');
--- (who may make superusers is worded by the server's version)
+-- (the wording of who may make superusers differs by version)
 SELECT id, result, CASE WHEN reason ~* 'superuser|CREATEROLE' THEN 'no superuser' ELSE reason END AS reason FROM ui.latest ORDER BY id;
 SELECT current_user = session_user AS mine, rolsuper FROM pg_roles WHERE rolname = 'regress_ui';
 -- caught, it changes nothing either
 CALL ui.batch($$DO 'BEGIN RESET ROLE; EXCEPTION WHEN OTHERS THEN NULL; END'$$, 'INSERT INTO pgstock_internal.level VALUES (NULL)');
 TABLE ui.latest ORDER BY id;
--- no end of the transaction
+-- it cannot end the transaction
 CALL ui.batch('COMMIT', 'ROLLBACK', $$DO 'BEGIN COMMIT; END'$$, 'SAVEPOINT s', 'SET TRANSACTION ISOLATION LEVEL SERIALIZABLE', '');
 TABLE ui.latest ORDER BY id;
--- nothing that stays in the session
+-- nothing of it remains in the session
 PREPARE relays AS SELECT 1;
 CALL ui.batch('LISTEN ui', 'UNLISTEN *', 'PREPARE p AS SELECT 1', 'DEALLOCATE ALL', 'DISCARD ALL', 'DISCARD TEMP', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1', $$LOAD 'pgstock'$$, '');
 TABLE ui.latest ORDER BY id;
@@ -83,7 +83,7 @@ SELECT relname FROM pg_class WHERE relname = 't';
 CALL ui.batch('SELECT pg_advisory_lock(1)', 'SELECT pg_advisory_lock(2) | SELECT 1/0', 'SELECT pg_advisory_xact_lock(3)', '');
 TABLE ui.latest ORDER BY id;
 SELECT locktype, objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
--- no more time than it is given, also if it will not stop; another timeout is left alone
+-- no more than its time limit, also if it does not stop; another timeout is not changed
 SET pgstock.handler_timeout = '100ms';
 SET statement_timeout = '1min';
 CALL ui.batch('', 'SELECT pg_sleep(60)', '', 'SET statement_timeout = 0 | SELECT pg_sleep(60)', $$DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN EXIT; END; END LOOP; END' | SELECT pg_sleep(60)$$,
@@ -93,7 +93,7 @@ SET statement_timeout = '300ms';
 SELECT outcome_of('SELECT pg_sleep(60)');
 RESET statement_timeout;
 SELECT left(outcome_of('SET pgstock.handler_timeout = 0'), 5) AS none, left(outcome_of($$SET pgstock.handler_timeout = '1min'$$), 5) AS too_long;
--- the same in another try
+-- the same in a retry
 UPDATE pgstock_internal.failed_event SET next_retry_at = now() - interval '1 min' WHERE topic = 'ui' AND state = 'waiting';
 SELECT count(*) FROM pgstock_internal.failed_event WHERE topic = 'ui' AND state = 'waiting';
 SELECT topic, result, sum(n) AS n, max(attempts) AS attempts FROM pgstock_internal.relay_retry(50, relay_options()) GROUP BY 1, 2;

@@ -1,13 +1,13 @@
 --
--- verify: whoever breaks a level, the ledger or a reservation behind our back
--- is found out; the proof is a row for each place where the three disagree
+-- verify: damage to a level, the ledger or a reservation from outside is found; the
+-- result is a row for each place where the three disagree
 --
 SELECT receive_stock('verify-a', 10), receive_stock('verify-b', 3), receive_stock('verify-b', 3, 'east');
 SELECT status FROM reserve_stock('verify-a', 4, 'verify-1');
 SELECT status FROM reserve_stock('verify-a', 1, 'verify-2');
 SELECT status FROM confirm_stock('verify-2');
 SELECT status FROM reserve_stock('verify-b', 2, 'verify-3', location => 'east');
--- due lines and back-orders are as they should be
+-- due lines and back-orders are no damage
 SELECT make_due('verify-1');
 SELECT * FROM verify_stock();
 -- the level
@@ -53,7 +53,7 @@ BEGIN;
 DELETE FROM pgstock_internal.reservation WHERE order_id ~ '^verify-';
 SELECT * FROM verify_stock();
 ROLLBACK;
--- all three agree, and yet more is taken than there is
+-- all three agree, and yet more is reserved than the stock
 BEGIN;
 UPDATE pgstock_internal.level SET reserved = 12 WHERE product_id = 'verify-a';
 UPDATE pgstock_internal.reservation SET quantity = 12 WHERE order_id = 'verify-1';
@@ -75,7 +75,7 @@ SELECT * FROM verify_stock('verify-b');
 SELECT * FROM verify_stock('verify-x');
 SELECT count(*) FROM verify_stock(NULL);
 ROLLBACK;
--- and a broken level does not let anybody take what is not there: it is an error, and nothing changes
+-- and no call can oversell a damaged level: it is an error, and nothing changes
 BEGIN;
 UPDATE pgstock_internal.level SET reserved = 1 WHERE product_id = 'verify-a';
 SELECT outcome_of($$SELECT rollback_stock('verify-2'), release_stock('verify-3')$$);

@@ -25,9 +25,9 @@ $$;
 -- who is there
 SELECT relay_api, "database" = current_database() AS here, inbox_group ~ '^pgstock-[0-9]{8}$' AS drawn, in_recovery, preloaded, max_event_bytes
   FROM pgstock_internal.relay_hello();
--- nothing was ever published: all of it is pending
+-- nothing was ever published: every event is pending
 SELECT m.value = (SELECT count(*) FROM stock_outbox) AS all_pending FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
--- the lead: once a session; its position is behind everything that was published, here nothing
+-- the lead: once a session; its position is behind every published event, here none
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_lead() = :epoch + 1 AS again;
 SELECT :epoch + 1 AS epoch \gset
@@ -37,7 +37,7 @@ SELECT (SELECT count(*) FROM held h, LATERAL pgstock_internal.relay_page(h."wind
 -- nothing new, in a window of its own
 UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(10);
--- several transactions; what was rolled back is not there; pages of any size join up
+-- several transactions; rolled-back events are absent; pages of any size join up
 SELECT publish_event('window', 'a' || i, '1') IS NOT NULL AS id FROM generate_series(1, 3) i;
 BEGIN;
 SELECT publish_event('window', 'b1', '1') IS NOT NULL AS id;
@@ -53,10 +53,10 @@ ROLLBACK;
 SELECT publish_event('window', 'c1', '1') IS NOT NULL AS id;
 UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT n, read_window(n) FROM unnest('{1,2,3,5,6,7,100}'::int[]) n;
--- what comes later is not in it
+-- later events are not in it
 SELECT publish_event('window', 'd1', '1') IS NOT NULL AS id;
 SELECT read_window(100);
--- stored half-way it goes on half-way, in this window or, finished, in the next one
+-- stored half-way it resumes half-way, in this window or, finished, in the next one
 SELECT p.seq AS half FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 3, 1000000) p ORDER BY 1 DESC LIMIT 1 \gset
 SELECT pgstock_internal.relay_store_position("window", :half, false, :epoch) FROM held;
 SELECT p.seq = :half AS seq, p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) g) AS rest
@@ -69,14 +69,14 @@ SELECT p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY 
 SELECT l.next_window IS NOT NULL AS "window", convert_from(l.key, 'UTF8') AS key
   FROM pgstock_internal.relay_position() p, pgstock_internal.relay_look(p."window", 'auto', 2, 1000000) WITH ORDINALITY l ORDER BY l.ordinality;
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
--- an overtaken leader stores nothing
+-- a former leader stores nothing
 SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch - 1)), '\d+ has', 'N has');
 SELECT finished FROM pgstock_internal.relay_position();
--- a window needs READ COMMITTED: its statements must see what came between them
+-- a window needs READ COMMITTED: its statements must see commits between them
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT outcome_of('SELECT pgstock_internal.relay_next_window("window") FROM held');
 COMMIT;
--- a position of another history: another cluster, another database, another incarnation, a timeline never lived
+-- a position of another history: another cluster, another database, another incarnation, a timeline that is not an ancestor
 CREATE FUNCTION stored_with(change text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer	text;
@@ -98,7 +98,7 @@ SELECT stored_with($$'{"timeline": 77}'$$);
 SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 1000000)$$);
 SELECT stored_with($$'{}'$$);
 DROP FUNCTION stored_with;
--- Kafka's position: of the same lead it counts if it is as far, of a later one too, of an earlier one or of another history it does not
+-- Kafka's position: of the same lead it counts if it is as far, of a later one always, of an earlier one or of another history never
 CREATE FUNCTION kafka(led bigint, change jsonb = '{}', finished boolean = true) RETURNS bytea LANGUAGE sql AS $$
 SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
 	'seq', 777777, 'finished', $3, 'epoch', led, 'held', true)::text, 'UTF8') FROM pgstock_internal.relay_position p
@@ -113,18 +113,18 @@ SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(NULL) p;
--- two windows at one place of the WAL: the one that shows more counts, whatever their seqs are and if it is finished
+-- two windows at one place of the WAL: the one that shows more counts, whatever their seqs, finished or not
 SELECT pg_snapshot_xmax((p."window"::pgstock_internal.outbox_window).s2) AS xmax FROM pgstock_internal.relay_position p \gset
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:', :xmax, :xmax + 1)), finished => false)) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:%1$s', :xmax - 1, :xmax)))) p;
--- what is no position at all
+-- text that is no position
 SELECT outcome_of('SELECT * FROM pgstock_internal.relay_position(''hello'')');
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', bad)), 5)
   FROM (VALUES ('\xff'::bytea), (''), ('5'), (repeat('[', 100000)::bytea), ('{"window": "(1)", "seq": 1, "finished": true, "epoch": 1, "held": false}')) v (bad)
 UNION ALL
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', kafka(7, '{"system_id": null}'))), 5);
 DROP FUNCTION kafka;
--- adopted: shown first, then done; everything that was not stored goes out once, what comes later after it
+-- adopted: shown first, then done; every event whose publication was not stored is published once, later ones after it
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
 SELECT found, value FROM pgstock_internal.relay_adopt(false) WHERE found = 'events to publish';
