@@ -24,6 +24,7 @@
 #include "utils/uuid.h"
 
 #include "base/limits.h"
+#include "base/lock.h"
 
 /* Names and what was noted under them; all zero: none yet. */
 typedef struct NameMap
@@ -85,7 +86,8 @@ typedef struct Call
 	const char *causation_id; /* the incoming event, or NULL */
 	const char *attributes;	  /* JSON object that comes back, or NULL */
 	EState	   *estate;
-	Oid			schema; /* pgstock_internal */
+	Oid			schema;		/* pgstock_internal */
+	LockClass	lock_class; /* the last one that it locked */
 	Table		tables[TABLE_COUNT];
 } Call;
 
@@ -118,6 +120,12 @@ extern void	 call_refresh_snapshot(void);
 extern void	 call_reset_trace(Call *call);
 extern bool	 traceparent_is_valid(const char *value);
 extern char *traceparent_trace_id(const char *value);
+
+/* in savepoint.c */
+#define SAVEPOINTS_MAX 50
+
+extern ErrorData *savepoint_run(void (*step)(void *), void *arg,
+								void (*after_error)(void));
 
 /* in table.c */
 extern void	  table_init(void);

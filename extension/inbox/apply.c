@@ -29,8 +29,6 @@
 PG_FUNCTION_INFO_V1(pgstock_relay_apply);
 PG_FUNCTION_INFO_V1(pgstock_relay_apply_failed);
 
-#define LOCK_CLASS_INBOX 0x7065
-
 enum
 {
 	INBOX_TOPIC = 1,
@@ -135,7 +133,7 @@ lock_ids(Call *call, List *messages)
 
 	list_sort(sorted, name_compare);
 	foreach(cell, sorted)
-		lock_name(LOCK_CLASS_INBOX, name_as_text(lfirst(cell)));
+		lock_acquire(call, LOCK_MESSAGE_ID, name_as_text(lfirst(cell)));
 	call_refresh_snapshot();
 }
 

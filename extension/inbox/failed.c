@@ -499,8 +499,6 @@ failed_store(Call *call, const InboxOptions *options, Message *message,
 
 /* ---- Messages that queue behind one of their key ---- */
 
-#define LOCK_CLASS_FAILED_KEY 0x7069
-
 /* A scan of the waiting messages of a topic and key, by id. */
 static IndexScanDesc
 waiting_scan(Call *call, Table *table, const Message *message)
@@ -534,14 +532,15 @@ earlier_waits(Call *call, const Message *message)
  * would wait for a wake-up that the other never sends.
  */
 static void
-lock_key(const Message *message)
+lock_key(Call *call, const Message *message)
 {
 	int	  length = VARSIZE_ANY_EXHDR(message->key);
 	char *hex = palloc(length * 2 + 1);
 
 	hex_encode(VARDATA_ANY(message->key), length, hex);
 	hex[length * 2] = '\0';
-	lock_name(LOCK_CLASS_FAILED_KEY, psprintf("%s\t%s", message->topic, hex));
+	lock_acquire(call, LOCK_WAITING_KEY,
+				 psprintf("%s\t%s", message->topic, hex));
 }
 
 /* Whether the message must queue; if so, its key stays locked. */
@@ -550,7 +549,7 @@ failed_must_queue(Call *call, const Message *message)
 {
 	if (!message_has_key(message) || !earlier_waits(call, message))
 		return false;
-	lock_key(message);
+	lock_key(call, message);
 	call_refresh_snapshot();
 	return earlier_waits(call, message);
 }
@@ -579,7 +578,7 @@ failed_wake_next(Call *call, const Message *message)
 
 	if (!message_has_key(message))
 		return;
-	lock_key(message);
+	lock_key(call, message);
 	call_refresh_snapshot();
 	scan = waiting_scan(call, table, message);
 	while (!found && table_scan_next(scan, table))

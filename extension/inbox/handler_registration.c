@@ -40,8 +40,6 @@
 
 PG_FUNCTION_INFO_V1(pgstock_register_handler);
 
-#define LOCK_CLASS_HANDLER 0x706b
-
 enum
 {
 	HANDLER_TOPIC = 1,
@@ -266,7 +264,7 @@ handler_store(Call *call, const char *topic, const char *event_type,
 	bool			found;
 	TupleTableSlot *slot;
 
-	lock_name(LOCK_CLASS_HANDLER, topic);
+	lock_acquire(call, LOCK_HANDLER_TOPIC, topic);
 	call_refresh_snapshot();
 	table_key_text(&keys[0], 1, topic);
 	table_key_text(&keys[1], 2, event_type);

@@ -41,8 +41,6 @@
 #include "base/compat.h"
 #include "inbox/inbox.h"
 
-#define LOCK_CLASS_OFFSET 0x706a /* a partition that has no row yet */
-
 /* How old a record is before it bears witness: a relay looks every 10 s. */
 #define HEIR_MS 30000
 
@@ -145,8 +143,8 @@ lock_partition(Call *call, Table *table, const char *index,
 	if (!find_partition(call, table, index, message, tid))
 	{
 		/* Of two batches one makes the row and the other finds it. */
-		lock_name(LOCK_CLASS_OFFSET,
-				  psprintf("%s\t%d", message->topic, message->partition));
+		lock_acquire(call, LOCK_NEW_PARTITION,
+					 psprintf("%s\t%d", message->topic, message->partition));
 		call_refresh_snapshot();
 		if (!find_partition(call, table, index, message, tid))
 			return false;

@@ -36,8 +36,6 @@ PG_FUNCTION_INFO_V1(pgstock_open_flash_sale);
 PG_FUNCTION_INFO_V1(pgstock_purchase_flash_sale);
 PG_FUNCTION_INFO_V1(pgstock_close_flash_sale);
 
-#define LOCK_CLASS_SALE 0x706d /* a sale to be opened */
-
 /* Columns, as sql/tables.sql has them. */
 enum
 {
@@ -325,7 +323,7 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 
 	work_begin(&work, "open_flash_sale()");
 	/* Of two sessions one opens it, and the other finds it. */
-	lock_name(LOCK_CLASS_SALE, sale.activity_id);
+	lock_acquire(&work.call, LOCK_NEW_SALE, sale.activity_id);
 	work_lock_orders(&work);
 	if (sale_find(&work.call, sale.activity_id) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -30,8 +30,6 @@
 
 #include "orders/orders.h"
 
-#define LOCK_CLASS_KEY 0x7066
-
 enum
 {
 	KEY_KEY,
@@ -218,7 +216,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 	TimestampTz		answered_at;
 	List		   *answers;
 
-	lock_name(LOCK_CLASS_KEY, keyed->key);
+	lock_acquire(&work->call, LOCK_IDEMPOTENCY_KEY, keyed->key);
 	call_refresh_snapshot();
 	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
 						 &tid))

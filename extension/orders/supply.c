@@ -23,8 +23,6 @@ PG_FUNCTION_INFO_V1(pgstock_set_stock);
 PG_FUNCTION_INFO_V1(pgstock_move_stock);
 PG_FUNCTION_INFO_V1(pgstock_configure_product);
 
-#define LOCK_CLASS_LEVEL 0x7068 /* a level that has no row yet */
-
 /* A change of what is on hand, for the ledger and the event. */
 typedef struct Supply
 {
@@ -67,8 +65,8 @@ level_make_if_new(Work *work, Level *level)
 
 	if (level->known)
 		return;
-	lock_name(LOCK_CLASS_LEVEL,
-			  psprintf("%s\t%s", level->product_id, level->location));
+	lock_acquire(&work->call, LOCK_NEW_LEVEL,
+				 psprintf("%s\t%s", level->product_id, level->location));
 	call_refresh_snapshot();
 	work_read_levels(work);
 	if (level->known)

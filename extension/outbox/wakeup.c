@@ -62,8 +62,7 @@
 #include "base/compat.h"
 #include "outbox/outbox.h"
 
-#define WAKE_CHANNEL	"pgstock_outbox"
-#define LOCK_CLASS_HINT 0x706f /* of a 16-bit field */
+#define WAKE_CHANNEL "pgstock_outbox"
 
 PG_FUNCTION_INFO_V1(pgstock_want_hints);
 PG_FUNCTION_INFO_V1(pgstock_wake_relay);
@@ -89,15 +88,6 @@ void
 wakeup_at_commit(void)
 {
 	event_written = true;
-}
-
-static LOCKTAG
-hint_lock(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_HINT);
-	return tag;
 }
 
 /* The session that holds the lock exclusively, by its process; 0: none. */
@@ -127,7 +117,7 @@ sleeper_find(const LOCKTAG *tag, int *number)
 static void
 wake_sleeper(void)
 {
-	LOCKTAG tag = hint_lock();
+	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 	int		number;
 	pid_t	pid = sleeper_find(&tag, &number);
 
@@ -142,7 +132,7 @@ wake_sleeper(void)
 static bool
 relay_sleeps(void)
 {
-	LOCKTAG tag = hint_lock();
+	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 
 	return !compat_try_lock(&tag, ShareLock, false);
 }
@@ -150,7 +140,7 @@ relay_sleeps(void)
 static void
 release_hint_lock(void)
 {
-	LOCKTAG tag = hint_lock();
+	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 
 	(void) LockRelease(&tag, ExclusiveLock, true);
 	asleep = false;
@@ -165,7 +155,7 @@ release_hint_lock(void)
 Datum
 pgstock_want_hints(PG_FUNCTION_ARGS)
 {
-	LOCKTAG tag = hint_lock();
+	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 
 	sleeps_on = PG_GETARG_BOOL(0);
 	if (sleeps_on && !asleep)

@@ -24,8 +24,6 @@
 
 #include "outbox/outbox.h"
 
-#define LOCK_CLASS_LEAD 0x7064
-
 PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
 PG_FUNCTION_INFO_V1(pgstock_last_seq);
@@ -116,9 +114,8 @@ pgstock_last_seq(PG_FUNCTION_ARGS)
 Datum
 pgstock_try_lead(PG_FUNCTION_ARGS)
 {
-	LOCKTAG tag;
+	LOCKTAG tag = lock_tag_database(LOCK_LEAD);
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_CLASS_LEAD);
 	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) !=
 				   LOCKACQUIRE_NOT_AVAIL);
 }

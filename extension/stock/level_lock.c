@@ -28,7 +28,6 @@
 
 #include "stock/stock.h"
 
-#define LOCK_CLASS_PRODUCT	0x706e /* of a 16-bit field */
 #define OPTIMISTIC_TRIES	3
 #define OPTIMISTIC_PAUSE_US 10000
 
@@ -191,7 +190,7 @@ lock_products(Work *work)
 		if (level->wanted == 0 ||
 			(last != NULL && strcmp(last, level->product_id) == 0))
 			continue;
-		lock_name(LOCK_CLASS_PRODUCT, level->product_id);
+		lock_acquire(&work->call, LOCK_PRODUCT, level->product_id);
 		last = level->product_id;
 	}
 }
@@ -234,6 +233,7 @@ work_lock_levels(Work *work)
 	Assert(!work->levels_locked);
 	if (work->strategy == STRATEGY_ADVISORY)
 		lock_products(work);
+	lock_reach(&work->call, LOCK_LEVEL_ROWS);
 	foreach(cell, work->levels)
 	{
 		Level *level = lfirst(cell);

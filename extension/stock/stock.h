@@ -198,7 +198,6 @@ extern List	 *work_order_lines(Work *work, const char *order_id);
 extern void	  work_add_stray(Work *work, Reservation *line);
 extern void	  work_load_orders_again(Work *work);
 extern Order *work_order(Work *work, const char *order_id);
-extern void	  lock_name(int lock_class, const char *name);
 extern bool	  work_try_lock_order(const char *order_id);
 extern void	  work_unlock_order(const char *order_id);
 

@@ -4,18 +4,17 @@
  *	  The unit of work: what one call touches, locked in the one order,
  *	  changed in memory, written at the end.
  *
- * Lock order, for every function and batch:
+ * Lock order, for every function and batch (base/lock.h has all of it):
  *
- *		inbox ids -> idempotency keys -> order ids -> levels (see
- *		level_lock.c)
+ *		message ids -> idempotency keys -> orders -> levels (level_lock.c)
  *
- * each kind sorted by its bytes.  Ids, keys and orders are advisory locks in a
- * class of our own (lock_name), so that they exist before the row does.  A
- * level's row lock covers the reservations that count in it: nobody changes a
- * line without holding its level, and expiry changes lines of an order without
- * holding the order.  So whoever settles an order reads its lines, locks their
- * levels, and reads the lines again (work_lock_levels does).  For its event
- * expiry locks the order last, and so without waiting (expire.c).
+ * each kind sorted by its bytes.  Ids, keys and orders are advisory locks, so
+ * they exist before the row does.  A level's row lock covers the lines that
+ * count in it: no session changes a line without holding its level's lock, and
+ * expiry changes lines without holding their order's.  So a call that settles
+ * an order reads its lines, locks their levels, and reads the lines again
+ * (work_lock_levels).  For its event expiry locks the order last, and so
+ * without waiting (expire.c).
  *
  * Writes are: lines, movements, levels.  The hot row comes last, and each row
  * is written once however often the call has changed it.
@@ -89,37 +88,7 @@ work_begin(Work *work, const char *function)
 	call_begin(&work->call, function);
 }
 
-/* ---- Advisory locks ---- */
-
-static LOCKTAG
-name_tag(int lock_class, const char *name)
-{
-	LOCKTAG tag;
-	uint64	hash = DatumGetUInt64(
-		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
-						 (uint32) hash, lock_class);
-	return tag;
-}
-
-/*
- * Locks a name until the transaction ends.  The class keeps our locks apart
- * from the application's own advisory locks, which use 1 and 2, and our kinds
- * apart from each other.
- */
-void
-lock_name(int lock_class, const char *name)
-{
-	LOCKTAG tag = name_tag(lock_class, name);
-
-	CHECK_FOR_INTERRUPTS();
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-}
-
 /* ---- Orders and their lines ---- */
-
-#define LOCK_CLASS_ORDER 0x7067 /* of a 16-bit field */
 
 static int
 order_compare(const ListCell *a, const ListCell *b)
@@ -153,25 +122,20 @@ work_order(Work *work, const char *order_id)
 }
 
 /*
- * Locks an order beside those of this work, if no other session has it: so it
- * may come after levels, against the order of the locks.
+ * Locks an order beside those of this work, unless another session holds it.
+ * It does not wait, so it may come after levels.
  */
 bool
 work_try_lock_order(const char *order_id)
 {
-	LOCKTAG tag = name_tag(LOCK_CLASS_ORDER, order_id);
-
-	return LockAcquire(&tag, ExclusiveLock, false, true) !=
-		   LOCKACQUIRE_NOT_AVAIL;
+	return lock_try_acquire(LOCK_ORDER, order_id);
 }
 
-/* Takes that back. */
+/* Releases that lock. */
 void
 work_unlock_order(const char *order_id)
 {
-	LOCKTAG tag = name_tag(LOCK_CLASS_ORDER, order_id);
-
-	(void) LockRelease(&tag, ExclusiveLock, false);
+	lock_release(LOCK_ORDER, order_id);
 }
 
 /* Says that the order will be needed; to be locked with the others. */
@@ -353,7 +317,7 @@ work_lock_orders(Work *work)
 
 		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
 			continue;
-		lock_name(LOCK_CLASS_ORDER, order->order_id);
+		lock_acquire(&work->call, LOCK_ORDER, order->order_id);
 		work->orders = lappend(work->orders, order);
 		last = order;
 	}

@@ -1,0 +1,102 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/lock.c
+ *	  Locks on names: lock.h has all classes, their order and the reasons.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+
+#include "base/base.h"
+#include "base/lock.h"
+
+/* The class in a lock's tag; documented in HACKING.md.  SQL's use 1 and 2. */
+static const uint16 lock_numbers[] = {
+	[LOCK_LEAD] = 0x7064,
+	[LOCK_MESSAGE_ID] = 0x7065,
+	[LOCK_IDEMPOTENCY_KEY] = 0x7066,
+	[LOCK_ORDER] = 0x7067,
+	[LOCK_NEW_LEVEL] = 0x7068,
+	[LOCK_WAITING_KEY] = 0x7069,
+	[LOCK_NEW_PARTITION] = 0x706a,
+	[LOCK_HANDLER_TOPIC] = 0x706b,
+	[LOCK_NEW_SALE] = 0x706d,
+	[LOCK_PRODUCT] = 0x706e,
+	[LOCK_HINT] = 0x706f,
+};
+
+static uint16
+lock_number(LockClass class)
+{
+	Assert(class < lengthof(lock_numbers) && lock_numbers[class] != 0);
+	return lock_numbers[class];
+}
+
+static LOCKTAG
+lock_tag(LockClass class, const char *name)
+{
+	LOCKTAG tag;
+	uint64	hash = DatumGetUInt64(
+		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, lock_number(class));
+	return tag;
+}
+
+/* The one lock of a class that a database has one lock of. */
+LOCKTAG
+lock_tag_database(LockClass class)
+{
+	LOCKTAG tag;
+
+	Assert(class == LOCK_LEAD || class == LOCK_HINT);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, lock_number(class));
+	return tag;
+}
+
+/* The call locks this class from here on: asserts that it may. */
+void
+lock_reach(Call *call, LockClass class)
+{
+	Assert(class != LOCK_NONE && class < LOCK_LEAD);
+	Assert(class >= call->lock_class);
+	/* it may come first too, in a call that ends then */
+	if (class != LOCK_NEW_PARTITION)
+		call->lock_class = class;
+}
+
+/* Locks a name until the transaction ends. */
+void
+lock_acquire(Call *call, LockClass class, const char *name)
+{
+	LOCKTAG tag = lock_tag(class, name);
+
+	CHECK_FOR_INTERRUPTS();
+	lock_reach(call, class);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* The same without waiting; false if another session holds it. */
+bool
+lock_try_acquire(LockClass class, const char *name)
+{
+	LOCKTAG tag = lock_tag(class, name);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) !=
+		   LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Releases one that lock_try_acquire() has acquired. */
+void
+lock_release(LockClass class, const char *name)
+{
+	LOCKTAG tag = lock_tag(class, name);
+
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
