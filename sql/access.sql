@@ -166,15 +166,16 @@ DECLARE
 BEGIN
 	IF level IS NULL
 		OR level NOT IN ('reader', 'app', 'relay', 'admin', 'none') THEN
-		RAISE EXCEPTION 'there is no access level "%"', level
+		RAISE EXCEPTION 'unrecognized access level "%"', level
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'The levels are reader, app, relay, admin and none.';
+				  HINT = 'The access levels are reader, app, relay, admin and '
+						 'none.';
 	END IF;
 	IF role IS NULL
 		OR NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
 		RAISE EXCEPTION 'role "%" does not exist', role
 			USING ERRCODE = 'undefined_object',
-				  HINT = 'Create it first, with CREATE ROLE.';
+				  HINT = 'Create the role with CREATE ROLE first.';
 	END IF;
 	FOR object IN
 		SELECT o.what, o.name, level = 'admin' OR EXISTS (

@@ -121,6 +121,21 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.audit IS
 	'records an administrative action of the current user';
 
+CREATE FUNCTION pgstock_internal.check_reason(reason text)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce(reason, '') = '' THEN
+		RAISE EXCEPTION 'reason must not be empty'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'State a reason; stock_admin_actions records it.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.check_reason IS
+	'raises 22023 if a required reason is NULL or empty';
+
 /*
  * The level is locked first, so that it does not change between comparison and
  * repair.  The ledger is authoritative, because it is append-only.
@@ -132,11 +147,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	IF coalesce($2, '') = '' THEN
-		RAISE EXCEPTION 'reason must not be empty'
-			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Say why, for whoever reads stock_admin_actions.';
-	END IF;
+	PERFORM pgstock_internal.check_reason($2);
 	PERFORM FROM pgstock_internal.level l WHERE l.product_id = product
 	  ORDER BY l.product_id, l.location, l.slot FOR NO KEY UPDATE;
 	RETURN QUERY SELECT * FROM pgstock_internal.stock_faults(product);
@@ -334,7 +345,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF ($1 IS NULL) = ($2 IS NULL) THEN
-		RAISE EXCEPTION 'give either an id or an order_id'
+		RAISE EXCEPTION 'exactly one of id and order_id must be specified'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	UPDATE pgstock_internal.failed_event f
@@ -343,7 +354,8 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no failed event to retry'
 			USING ERRCODE = 'no_data_found',
-				  HINT = 'stock_failed_events shows those in state waiting or archived.';
+				  HINT = 'Failed events in state waiting or archived can be '
+						 'retried: see stock_failed_events.';
 	END IF;
 	PERFORM pgstock_internal.audit('retry_failed_event',
 		coalesce('id ' || $1, 'order ' || $2), $3);
@@ -371,10 +383,7 @@ AS $$
 DECLARE
 	event	pgstock_internal.failed_event;
 BEGIN
-	IF coalesce($2, '') = '' THEN
-		RAISE EXCEPTION 'reason must not be empty'
-			USING ERRCODE = 'invalid_parameter_value';
-	END IF;
+	PERFORM pgstock_internal.check_reason($2);
 	/* Prevents messages from queueing behind it unnoticed. */
 	LOCK TABLE pgstock_internal.failed_event IN SHARE ROW EXCLUSIVE MODE;
 	UPDATE pgstock_internal.failed_event f
@@ -384,7 +393,8 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no failed event % to discard', $1
 			USING ERRCODE = 'no_data_found',
-				  HINT = 'stock_failed_events shows those in state waiting or archived.';
+				  HINT = 'Failed events in state waiting or archived can be '
+						 'discarded: see stock_failed_events.';
 	END IF;
 	UPDATE pgstock_internal.inbox i SET result = 'dead', reason = $2
 	 WHERE i.dedup_id = event.event_id AND i.source = event.source
@@ -418,16 +428,14 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF coalesce($2, '') = '' THEN
-		RAISE EXCEPTION 'reason must not be empty'
-			USING ERRCODE = 'invalid_parameter_value';
-	END IF;
+	PERFORM pgstock_internal.check_reason($2);
 	DELETE FROM pgstock_internal.held_event h WHERE h.id = $1;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'there is no event % to discard', $1
+		RAISE EXCEPTION 'there is no held event % to discard', $1
 			USING ERRCODE = 'no_data_found',
-				  HINT = 'Only an event of a held topic can be discarded: '
-						 '"pgstock-relay status" shows the first one of each.';
+				  HINT = 'Only events of held topics can be discarded: '
+						 '"pgstock-relay status" shows the first event of '
+						 'each.';
 	END IF;
 	PERFORM pgstock_internal.audit('discard_held_event', 'event ' || $1, $2);
 END
@@ -458,7 +466,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no archived event %', $1
 			USING ERRCODE = 'no_data_found',
-				  HINT = 'failed_order_archives shows them.';
+				  HINT = 'See failed_order_archives for archived events.';
 	END IF;
 	PERFORM pgstock_internal.audit('mark_failed_event_handled', 'id ' || $1, $2);
 END

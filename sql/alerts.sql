@@ -60,7 +60,7 @@ BEGIN
 		SELECT a.id, jsonb_build_object('id', a.id, 'kind', 'backlog',
 				'at', pgstock_internal.utc_text(a.made_at),
 				'archive_open', n.open, 'backlog', backlog),
-			   format('%s messages are given up and not handled, more than %s',
+			   format('%s dead-lettered messages are not handled, more than %s',
 					  n.open, backlog)
 		  FROM pgstock_internal.alert a,
 			   (SELECT count(*) AS open FROM pgstock_internal.failed_event f

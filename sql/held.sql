@@ -90,9 +90,10 @@ BEGIN
 			 WHERE o.seq = ANY (seqs)
 			   AND pgstock_internal.is_discarded(o.id)) found;
 	IF n <> cardinality(seqs) THEN
-		RAISE EXCEPTION 'events to be set aside are gone'
+		RAISE EXCEPTION 'could not set events aside'
 			USING ERRCODE = 'data_corrupted', DETAIL = format(
-				'%s of %s were found.', n, cardinality(seqs));
+				'The outbox contains only %s of %s events.', n,
+				cardinality(seqs));
 	END IF;
 END
 $$;

@@ -99,7 +99,8 @@ BEGIN
 	  JOIN pg_class c ON c.oid = r.srrelid
 	 WHERE c.relnamespace = 'pgstock_internal'::regnamespace LIMIT 1;
 	IF FOUND THEN
-		RETURN format('subscription "%s" writes its tables', writer);
+		RETURN format('subscription "%s" writes to tables of pgstock',
+					  writer);
 	ELSIF own.restored THEN
 		RETURN 'the database was restored from a dump';
 	END IF;
@@ -124,8 +125,8 @@ BEGIN
 			IS DISTINCT FROM (pgstock_internal.own_incarnation()).id THEN
 		RETURN 'it was stored in another database';
 	ELSIF NOT pgstock_internal.history_contains(w.timeline, w.lsn) THEN
-		RETURN format('it was stored at %s on timeline %s, where this server '
-					  'has never been', w.lsn, w.timeline);
+		RETURN format('it was stored at %s on timeline %s, which is not in '
+					  'the history of this server', w.lsn, w.timeline);
 	END IF;
 	RETURN NULL;
 END
@@ -152,7 +153,7 @@ BEGIN
 		RETURN pgstock_internal.foreign_because(w);
 	ELSIF EXISTS (SELECT FROM pgstock_internal.outbox o
 				  WHERE o.xid >= pgstock_internal.next_xid()) THEN
-		RETURN 'the outbox holds rows of another database';
+		RETURN 'the outbox contains rows of another database';
 	END IF;
 	RETURN NULL;
 END
@@ -165,17 +166,20 @@ CREATE FUNCTION pgstock_internal.raise_foreign(why text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	detail	text := upper(left(why, 1)) || substr(why, 2) || '.';
 BEGIN
 	IF why LIKE 'subscription%' THEN
-		RAISE EXCEPTION 'the outbox is a copy that is still written'
-			USING ERRCODE = 'SK020', DETAIL = why || '.',
-				  HINT = 'Disable or drop the subscription when this database '
-						 'is to take over, then run "pgstock-relay adopt".';
+		RAISE EXCEPTION 'the outbox is being written by a subscription'
+			USING ERRCODE = 'SK020', DETAIL = detail,
+				  HINT = 'To publish from this database, disable or drop the '
+						 'subscription, then run "pgstock-relay adopt".';
 	ELSIF why IS NOT NULL THEN
 		RAISE EXCEPTION 'the outbox position belongs to another history'
-			USING ERRCODE = 'SK020', DETAIL = why || '.',
-				  HINT = 'Run "pgstock-relay adopt" to see what would be '
-						 'published, and with --execute to go on from here.';
+			USING ERRCODE = 'SK020', DETAIL = detail,
+				  HINT = 'Run "pgstock-relay adopt" to show what would be '
+						 'published, and with --execute to publish from this '
+						 'database.';
 	END IF;
 END
 $$;

@@ -255,14 +255,15 @@ BEGIN
 		AND epoch IS NOT NULL AND held IS NOT NULL THEN
 		RETURN;
 	END IF;
-	RAISE EXCEPTION 'a part of it is missing';
+	RAISE EXCEPTION 'a member is missing';
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR raise_exception THEN
 	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
 	RAISE EXCEPTION 'the outbox position in Kafka is damaged'
-		USING ERRCODE = 'SK022', DETAIL = why || '.',
-			  HINT = 'Find out who writes to the position topic. Without the '
-					 'topic the relay goes on from the database''s own '
-					 'position: stop it, delete the topic, start it.';
+		USING ERRCODE = 'SK022',
+			  DETAIL = upper(left(why, 1)) || substr(why, 2) || '.',
+			  HINT = 'Check which programs write to the position topic. To '
+					 'continue from the position in the database, stop the '
+					 'relay, delete the topic and start the relay.';
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.kafka_position IS
@@ -338,9 +339,10 @@ DECLARE
 		:= "window"::pgstock_internal.outbox_window;
 BEGIN
 	IF current_setting('transaction_isolation') <> 'read committed' THEN
-		RAISE EXCEPTION 'the outbox is read in READ COMMITTED only'
+		RAISE EXCEPTION 'the outbox must be read at isolation level READ COMMITTED'
 			USING ERRCODE = 'invalid_transaction_state',
-				  HINT = 'Set default_transaction_isolation for the relay''s role.';
+				  HINT = 'Set default_transaction_isolation for the '
+						 'relay''s role.';
 	END IF;
 	w.s1 := w.s2;
 	w.floor := w.s2_floor;
@@ -574,7 +576,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'another relay leads the outbox'
 			USING ERRCODE = 'SK021', DETAIL = format(
-				'Epoch %s has been overtaken.', $1);
+				'Epoch %s is no longer current.', $1);
 	END IF;
 END
 $$;

@@ -45,7 +45,7 @@ BEGIN
 	IF $2 IN ('55P03', '40P01', '40001') THEN
 		RETURN;
 	END IF;
-	RAISE WARNING 'upkeep of pgstock failed in step "%": %', $1, $3
+	RAISE WARNING 'upkeep step "%" of pgstock failed: %', $1, $3
 		USING ERRCODE = $2;
 	INSERT INTO pgstock_internal.upkeep_failure AS f
 	VALUES ($1, clock_timestamp(), $2, $3)

@@ -70,7 +70,7 @@ SELECT l.next_window IS NOT NULL AS "window", convert_from(l.key, 'UTF8') AS key
   FROM pgstock_internal.relay_position() p, pgstock_internal.relay_look(p."window", 'auto', 2, 1000000) WITH ORDINALITY l ORDER BY l.ordinality;
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name = 'outbox_pending_events';
 -- a former leader stores nothing
-SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch - 1)), '\d+ has', 'N has');
+SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch - 1)), '\d+ is', 'N is');
 SELECT finished FROM pgstock_internal.relay_position();
 -- a window needs READ COMMITTED: its statements must see commits between them
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -136,7 +136,7 @@ UPDATE held SET "window" = (SELECT "window" FROM pgstock_internal.relay_position
 SELECT read_window(100), read_window(1);
 UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(100);
-SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ has', 'N has');
+SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ is', 'N is');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
 SELECT pg_advisory_unlock_all();
 DROP TABLE held;
