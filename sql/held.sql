@@ -56,7 +56,10 @@ COMMENT ON FUNCTION pgstock_internal.relay_hold IS
 	'holds a topic whose event the broker refused, or records another '
 	'refusal; SK021 if another relay leads';
 
-/* Inlined; parsed when it is created, so search_path has no effect. */
+/*
+ * Parsed when it is created, so the caller's search_path has no effect.  It is
+ * called for each row; the index admin_action_discarded serves it.
+ */
 CREATE FUNCTION pgstock_internal.is_discarded(event_id uuid)
 RETURNS boolean
 LANGUAGE sql STABLE

@@ -40,6 +40,12 @@ SELECT pgstock_internal.relay_set_aside(ARRAY[:first, :first + 2], :epoch);
 SELECT count(*) FROM pgstock_internal.relay_held_page('a', 10, 1000000);
 SELECT pending, count(*) FROM pgstock_internal.relay_audit_page(NULL, :first - 1, :first + 3, 10) GROUP BY 1 ORDER BY 1;
 SELECT action, target LIKE 'event ________-%' AS target, reason FROM stock_admin_actions WHERE action = 'discard_held_event';
+-- by an index, because it is looked up for each event
+SET LOCAL enable_seqscan = off;
+CREATE TEMP VIEW index_use AS SELECT pg_stat_get_xact_numscans(i) AS scans, pg_stat_get_xact_tuples_returned(i) AS entries FROM CAST('pgstock_internal.admin_action_discarded' AS regclass) i;
+SELECT scans, entries FROM index_use \gset
+SELECT pgstock_internal.is_discarded(gen_random_uuid());
+SELECT scans - :scans AS scans, entries - :entries AS entries FROM index_use;
 SELECT outcome_of($$SELECT discard_held_event('11111111-2222-4333-8444-555555555555', 'never')$$), outcome_of('SELECT discard_held_event(gen_random_uuid(), NULL)');
 ROLLBACK;
 
