@@ -235,6 +235,22 @@ COMMENT ON FUNCTION pgstock_internal.catch_up_sequences IS
 	'advances sequences that lag behind their tables, and returns these';
 
 /*
+ * Tries under way when the data was copied were cut off with their session,
+ * which says nothing about their messages.
+ */
+CREATE FUNCTION pgstock_internal.forget_tries()
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+DELETE FROM pgstock_internal.inbox_attempt;
+UPDATE pgstock_internal.failed_event
+   SET started = 0, session = NULL, process = NULL
+ WHERE started > 0
+$$;
+COMMENT ON FUNCTION pgstock_internal.forget_tries IS
+	'deletes the records of tries that began and did not end';
+
+/*
  * Rows written after the restore have xids of this history, earlier rows have
  * xids of another history, and no column distinguishes them.  But rows of this
  * history are above the restored floor, because the sequence was restored too;
@@ -261,6 +277,8 @@ BEGIN
 		PERFORM pgstock_internal.raise_foreign(why);
 	END IF;
 	IF execute THEN
+		/* Before the outbox, like an inbox that applies messages. */
+		PERFORM pgstock_internal.forget_tries();
 		LOCK TABLE pgstock_internal.outbox IN SHARE MODE;
 		PERFORM pgstock_internal.catch_up_sequences();
 	END IF;

@@ -673,7 +673,6 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.surplus_payment', '
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_gap', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');

@@ -94,7 +94,15 @@ SELECT pgstock_internal.relay_lead();
 SELECT pgstock_internal.relay_position();
 SELECT pgstock_internal.keeper_expire(10);
 SELECT count(*) FROM pgstock_internal.relay_epoch;
+-- tries that were under way in the other database did not end with their process
+INSERT INTO pgstock_internal.inbox_attempt VALUES ('payment-success', 0, 7, 7, 3, 1, 7, now(), 1);
+INSERT INTO pgstock_internal.failed_event (topic, partition, "offset", event_id, source, attempts, state, class, error, first_failed_at, handled, started, session, process)
+	VALUES ('payment-success', 0, 6, 'e6', 'payment-success', 1, 'waiting', 'transient', 'not now', now(), false, 3, 1, 1);
+SELECT * FROM pgstock_internal.relay_adopt(false);
+SELECT started FROM pgstock_internal.inbox_attempt;
 SELECT * FROM pgstock_internal.relay_adopt(true);
+SELECT count(*) FROM pgstock_internal.inbox_attempt;
+SELECT attempts, state, started, session, process FROM pgstock_internal.failed_event;
 SELECT restored FROM pgstock_internal.incarnation;
 SELECT pgstock_internal.relay_lead();
 SELECT finished FROM pgstock_internal.relay_position();

@@ -89,7 +89,7 @@ SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_extension x JOIN pg_dep
   LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid LEFT JOIN pg_class r ON r.oid = t.typrelid
  WHERE x.extname = 'pgstock' AND obj_description(d.objid, d.classid::regclass::text) IS NULL AND c.relkind IS DISTINCT FROM 'S'
    AND t.typcategory IS DISTINCT FROM 'A' AND (r.relkind = 'c') IS NOT FALSE;
--- every table's rows are dumped, except the database's identity, the grants of USAGE and the initial rows, and with them the values of the sequences
+-- all tables and sequences are dumped, except the identity of the database, tries under way and what a restored database records anew
 SELECT c.relname FROM pg_extension x, pg_class c WHERE x.extname = 'pgstock' AND c.relnamespace = 'pgstock_internal'::regnamespace
    AND c.relkind IN ('r', 'S') AND c.oid <> ALL (x.extconfig) ORDER BY 1;
 \c :origin

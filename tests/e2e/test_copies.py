@@ -149,7 +149,7 @@ def test_a_subscriber_takes_over(server):
     assert own == copy.value(
         "SELECT incarnation FROM pgstock_internal.relay_hello()")
     for call in ("relay_adopt(true)", "relay_lead()"):
-        with pytest.raises(Exception, match="still written"):
+        with pytest.raises(Exception, match="written by a subscription"):
             copy.sql(f"SELECT pgstock_internal.{call}")
     with closing(copy.connect()) as conn, conn.cursor() as cur:
         conn.autocommit = True

@@ -123,7 +123,9 @@ def test_every_table_takes_rows_after_a_restore(db, second, run, kafka,
     copy = restored(db, second, run)
     for (table,) in copy.sql(TABLES):
         same = f"SELECT count(*) FROM {table}"
-        if not table.endswith("incarnation"):
+        if table.endswith("inbox_attempt"):
+            assert copy.value(same) == 0 < db.value(same), table
+        elif not table.endswith("incarnation"):
             assert copy.value(same) == db.value(same), table
     copy.sql("SELECT receive_stock('book', 1), receive_stock('new', 1)")
     copy.sql("SELECT reserve_stock('book', 1, 'o-2', idempotency_key => 'k-2')")
