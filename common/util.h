@@ -53,6 +53,13 @@ typedef struct Buf
 	size_t size; /* bytes allocated */
 } Buf;
 
+/* Bytes that another object owns; data NULL: null, in the sense of SQL. */
+typedef struct Slice
+{
+	const char *data;
+	size_t		len;
+} Slice;
+
 void buf_add(Buf *buf, const void *data, size_t len);
 void buf_add_str(Buf *buf, const char *string);
 void buf_printf(Buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);

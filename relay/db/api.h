@@ -9,7 +9,7 @@
 #define PGSTOCK_DB_API_H
 
 #include "common/pg_connection.h"
-#include "kafka/record.h"
+#include "db/event.h"
 
 #define API_VERSION 1
 #define API_CHANNEL "pgstock_outbox"

@@ -24,11 +24,6 @@
 
 #define LOG_MODULE "consumer"
 
-/* To place one partition anew stops all others for a moment: one whose batch is
- * damaged where it lies must not do that all the time. */
-#define FAILURES_AT_ONCE 3
-#define HOLD_US			 (30 * SEC_US)
-
 /* ---- what the database knows ------------------------------------------- */
 
 static bool
@@ -524,28 +519,6 @@ consumer_next_learned(Consumer *consumer, ConsumerChange *change)
 }
 
 /* ---- trouble ----------------------------------------------------------- */
-
-void
-consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
-{
-	consumer->disturbed = true;
-	buf_clear(&consumer->trouble);
-	if (partition != NULL)
-		buf_printf(&consumer->trouble, "%s/%d ", partition->topic,
-				   partition->id);
-	buf_add_str(&consumer->trouble, what);
-	buf_str(&consumer->trouble);
-	for (size_t i = 0; i < consumer->partition_count; i++)
-		if (partition == NULL || partition == &consumer->partitions[i])
-			consumer->partitions[i].ignored = true;
-}
-
-void
-consumer_hold(const Consumer *consumer, Partition *partition)
-{
-	if (++partition->failures >= FAILURES_AT_ONCE)
-		partition->hold_to = loop_now(consumer->loop) + HOLD_US;
-}
 
 static bool
 holds_any(const Consumer *consumer)

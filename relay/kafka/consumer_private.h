@@ -79,18 +79,16 @@ struct Consumer
 	Absent				absent;
 };
 
+/* in partition.c: what the group assigned */
+void consumer_set_partitions(Consumer							   *consumer,
+							 const rd_kafka_topic_partition_list_t *list);
+void consumer_forget_partitions(Consumer *consumer);
 /* NULL: it is not ours. */
 Partition *consumer_partition(Consumer *consumer, const char *topic,
 							  int32_t id);
-void	   consumer_assign(Consumer								 *consumer,
-						   const rd_kafka_topic_partition_list_t *list);
-
-/* The message was applied: it can be looked for. */
-void consumer_note_witness(Consumer *consumer, Partition *partition,
-						   const rd_kafka_message_t *message);
-
-/* Whether the message is news, and not the proof or out of its turn. */
-bool consumer_expects(Consumer *consumer, const rd_kafka_message_t *message);
+/* list: what librdkafka is to read */
+void consumer_assign(Consumer							   *consumer,
+					 const rd_kafka_topic_partition_list_t *list);
 
 /* Something is wrong with the partition, NULL: with all: what comes is ignored
  * until it is placed anew. */
@@ -99,5 +97,12 @@ void consumer_disturb(Consumer *consumer, Partition *partition,
 
 /* A batch of it is damaged: if that goes on, it is left out for a while. */
 void consumer_hold(const Consumer *consumer, Partition *partition);
+
+/* in consumer_place.c: the message was applied, it can be looked for */
+void consumer_note_witness(Consumer *consumer, Partition *partition,
+						   const rd_kafka_message_t *message);
+
+/* Whether the message is news, and not the proof or out of its turn. */
+bool consumer_expects(Consumer *consumer, const rd_kafka_message_t *message);
 
 #endif

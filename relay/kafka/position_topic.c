@@ -39,17 +39,18 @@ position_transactional_id(const char *incarnation)
 }
 
 void
-position_write(Buf *record, const RingPosition *position, int64_t epoch,
-			   bool held)
+position_write(Buf *to, const PositionRecord *record)
 {
-	buf_clear(record);
-	buf_add_str(record, "{\"window\":");
-	json_string(record, position->window);
-	buf_printf(record,
+	Assert(record->window != NULL);
+	Assert(record->seq >= 0 && record->epoch > 0);
+	buf_clear(to);
+	buf_add_str(to, "{\"window\":");
+	json_string(to, record->window);
+	buf_printf(to,
 			   ",\"seq\":%" PRId64 ",\"finished\":%s,\"epoch\":%" PRId64
 			   ",\"held\":%s}",
-			   position->seq, position->finished ? "true" : "false", epoch,
-			   held ? "true" : "false");
+			   record->seq, record->finished ? "true" : "false", record->epoch,
+			   record->held ? "true" : "false");
 }
 
 static void

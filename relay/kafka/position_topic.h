@@ -17,7 +17,6 @@
 #include <stdatomic.h>
 
 #include "kafka/client.h"
-#include "outbox/in_flight.h"
 
 #define POSITION_KEY "outbox"
 
@@ -28,10 +27,19 @@ char *position_transactional_id(const char *incarnation);
 /* Of any database: no event may go there. */
 bool position_is_topic(const char *topic);
 
-/* The record's value.  Held: a topic is, so it may pass what is in the database
- * only. */
-void position_write(Buf *record, const RingPosition *position, int64_t epoch,
-					bool held);
+/* How far the outbox was read, as the record's value has it. */
+typedef struct PositionRecord
+{
+	const char *window;
+	int64_t		seq;
+	bool		finished; /* the window is */
+	int64_t		epoch;	  /* of the lead */
+	bool		held;	  /* a topic is: events before it may be in the
+						   * database only */
+} PositionRecord;
+
+/* In place of what the buffer has. */
+void position_write(Buf *to, const PositionRecord *record);
 
 /* The topic as it is to be; freed by the caller. */
 rd_kafka_NewTopic_t *position_new_topic(const char *topic);

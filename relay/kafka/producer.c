@@ -289,7 +289,7 @@ sink_produce(Sink *sink, const EventRow *row, uint64_t id, unsigned profile,
 	if (position_is_topic(topic->name))
 		return sink_refuse(sink, SINK_NO_TOPIC, "topic",
 						   "its topic is for positions, not for events");
-	headers = event_headers(row, profile, source);
+	headers = record_headers(row, profile, source);
 	if (headers == NULL)
 		return sink_refuse(sink, SINK_REFUSED, "headers",
 						   "its headers are damaged");

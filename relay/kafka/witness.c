@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kafka/record.h"
+
 #define SLICE_MS 50 /* between two looks at *stop */
 
 rd_kafka_conf_t *

@@ -35,18 +35,6 @@ outbox_take_beat(Outbox *outbox, const PGresult *result)
 	outbox->limit_asked = false;
 }
 
-/*
- * A pooler may give each transaction another session: the lock on the lead
- * stays behind in one of them, and notifications arrive in another.  It says
- * what session it is by a number of its own.
- */
-void
-outbox_pooled(Outbox *outbox)
-{
-	log_error("%s: %s", API_POOLER, API_POOLER_HINT);
-	outbox_exit(outbox, EXIT_USAGE);
-}
-
 static void
 outbox_take_hello(Outbox *outbox, const PGresult *result)
 {

@@ -99,7 +99,7 @@ outbox_look(OutboxCore *core, int64_t now)
 static OutboxAction
 outbox_set_aside(OutboxCore *core, int64_t now)
 {
-	core->held.aside_asked = core->held.aside_count;
+	held_ask_asides(&core->held);
 	return outbox_ask(core, OUTBOX_SET_ASIDE, now);
 }
 
@@ -172,17 +172,6 @@ outbox_close_due(const OutboxCore *core, int64_t now)
 			now >= core->begun_at + OUTBOX_COMMIT_US);
 }
 
-/*
- * What the position passes has arrived: in Kafka, or, set aside, in the
- * database.
- */
-bool
-outbox_may_commit(const OutboxCore *core)
-{
-	return core->closing && !core->sink_full &&
-		   ring_unarrived(&core->ring) == 0;
-}
-
 static bool
 outbox_commit_due(OutboxCore *core, int64_t now)
 {
@@ -240,14 +229,6 @@ outbox_may_beat(const OutboxCore *core)
 	return core->beat_us > 0 && core->asked == OUTBOX_WAIT &&
 		   (core->state == PUMP_LEADER_WAIT || core->state == PUMP_STREAMING ||
 			core->state == PUMP_DRAINING);
-}
-
-/* Something of the producer's is to come.  A full producer counts: after a
- * lost connection it may hold events of which the ring knows nothing. */
-bool
-outbox_flies(const OutboxCore *core)
-{
-	return core->sink_full || ring_in_flight(&core->ring) > 0;
 }
 
 static bool
@@ -338,4 +319,14 @@ outbox_deadline(const OutboxCore *core)
 	if (outbox_may_ask_window(core))
 		at = Min(at, core->poll_at);
 	return at;
+}
+
+bool
+outbox_overdue(const OutboxCore *core, int64_t now)
+{
+	int64_t at = outbox_deadline(core);
+
+	if (core->asked != OUTBOX_WAIT)
+		at = Min(at, core->asked_at + OUTBOX_ANSWER_US);
+	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

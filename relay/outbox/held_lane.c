@@ -162,7 +162,7 @@ lane_open(Lane *lane, int max_event_bytes)
 
 	sink_close(lane->sink);
 	if (sink_open(lane->sink, lane->config, max_event_bytes, NULL, &error))
-		lane->core->held.lane_up = true;
+		held_on_lane_up(&lane->core->held);
 	else
 		lane_failed(lane, buf_str(&error));
 	buf_free(&error);
@@ -181,7 +181,7 @@ lane_produce(Lane *lane, EventSource source)
 							 (unsigned) lane->config->header_profile, source))
 		{
 			case SINK_FULL:
-				held->lane_full = true;
+				held_on_lane_full(held);
 				break;
 			case SINK_TOO_LARGE:
 			case SINK_NO_TOPIC:
@@ -231,7 +231,7 @@ lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
 	{
 		Assert(action == OUTBOX_CLOSE_LANE);
 		sink_close(lane->sink);
-		held->lane_up = false;
+		held_on_lane_closed(held);
 	}
 }
 

@@ -130,6 +130,13 @@ held_load(Held *held, const char *name, const char *reason, int64_t now)
 	topic->try_at = now;
 }
 
+void
+held_loaded(Held *held)
+{
+	Assert(!held->known);
+	held->known = true;
+}
+
 static void
 held_refuse(HeldTopic *topic, const char *reason, int64_t now)
 {
@@ -211,6 +218,13 @@ held_put_aside(Held *held, uint64_t id, int64_t seq)
 	held->aside_ids[held->aside_count] = id;
 	held->aside_seqs[held->aside_count] = seq;
 	held->aside_count++;
+}
+
+void
+held_ask_asides(Held *held)
+{
+	Assert(held->aside_count > 0 && held->aside_asked == 0);
+	held->aside_asked = held->aside_count;
 }
 
 /* Those from before a rewind are stored too: they are read again, and to set
@@ -357,6 +371,27 @@ held_on_acked(Held *held, uint64_t row, int64_t now)
 	held->fails_at = now + HELD_TRY_US;
 	if (held->arrived == held->rows)
 		held->state = LANE_CROSSING;
+}
+
+void
+held_on_lane_up(Held *held)
+{
+	Assert(!held->lane_up && held->state == LANE_FLYING);
+	held->lane_up = true;
+}
+
+void
+held_on_lane_full(Held *held)
+{
+	Assert(held->lane_up);
+	held->lane_full = true;
+}
+
+void
+held_on_lane_closed(Held *held)
+{
+	Assert(held->state == LANE_IDLE);
+	held->lane_up = false;
 }
 
 void

@@ -117,6 +117,9 @@ void held_reset(Held *held);
 /* No further try. */
 void held_stop(Held *held);
 
+/* The topics that the database holds are all loaded. */
+void held_loaded(Held *held);
+
 /* From the database; or refused now, false if it was held already. */
 void held_load(Held *held, const char *topic, const char *reason, int64_t now);
 bool held_refused(Held *held, const char *topic, const char *reason,
@@ -135,7 +138,9 @@ HeldWay held_way(Held *held, const char *topic) MUST_CHECK;
 /* An event's place in the ring, to be acknowledged when it is stored. */
 void held_put_aside(Held *held, uint64_t id, int64_t seq);
 
-/* The first so many are stored. */
+/* All that there are by now are to be stored; they are.  The ids of the latter
+ * are the first held->aside_asked until then. */
+void held_ask_asides(Held *held);
 void held_asides_stored(Held *held);
 
 /* What is due by the clock; and a try of a topic, if one is due. */
@@ -148,6 +153,11 @@ bool held_on_page(Held *held, uint32_t rows, bool full, int64_t now) MUST_CHECK;
 bool held_may_send(const Held *held);
 void held_on_sent(Held *held, int64_t seq);
 void held_on_acked(Held *held, uint64_t row, int64_t now);
+/* The lane's producer is there; it takes no more until an acknowledgement; it
+ * was closed, as the lane is idle. */
+void held_on_lane_up(Held *held);
+void held_on_lane_full(Held *held);
+void held_on_lane_closed(Held *held);
 void held_on_lane_failed(Held *held, const char *reason, int64_t now);
 
 /* The seqs to be crossed off come first in held->seqs; how many. */

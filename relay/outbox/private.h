@@ -48,14 +48,17 @@ struct Outbox
 	LogThrottle	  sink_told;
 };
 
-/* in pump.c: everything starts again, from the connection or the producer */
+/* in failure.c: everything starts again, from the connection or the producer;
+ * or the process ends */
 void outbox_db_failed(Outbox *outbox, const char *why);
 void outbox_sink_failed(Outbox *outbox, const char *why);
+void outbox_topic_refused(Outbox *outbox, const char *topic, const char *why);
+void outbox_drop_pages(Outbox *outbox);
+void outbox_pooled(Outbox *outbox);
 void outbox_exit(Outbox *outbox, ExitCode code);
 
 /* in answers.c; the answer is true if the result is kept */
 bool outbox_take_answer(Outbox *outbox, PGresult *result) MUST_CHECK;
-void outbox_pooled(Outbox *outbox);
 void outbox_take_error(Outbox *outbox, const char *sqlstate,
 					   const PGresult *result);
 

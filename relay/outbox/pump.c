@@ -1,10 +1,8 @@
 /*
  * pump.c - from the outbox to Kafka
  *
- * The doing half: it carries out what state.c decides and reports what
- * came of it.  Any error of the database closes the connection and everything
- * starts again from the stored position; a failure of the producer the same,
- * but for the connection.
+ * The acting half: it carries out what decide.c returns and reports to state.c
+ * what came of it; failure.c does so for what failed.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -24,70 +22,6 @@
 #define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
-
-/* ---- trouble ----------------------------------------------------------- */
-
-static void
-outbox_drop_pages(Outbox *outbox)
-{
-	for (uint32_t i = 0; i < outbox->page_count; i++)
-		PQclear(outbox->pages[i]);
-	outbox->page_count = 0;
-}
-
-static void
-outbox_troubled(Outbox *outbox, const char *what, const char *why)
-{
-	buf_clear(&outbox->trouble);
-	buf_printf(&outbox->trouble, "%s: %s", what, why);
-	outbox_drop_pages(outbox);
-}
-
-void
-outbox_db_failed(Outbox *outbox, const char *why)
-{
-	outbox_troubled(outbox, "database", why);
-	pgconn_close(outbox->conn);
-	if (outbox->core.transactional)
-		sink_close(outbox->sink); /* who leads no more leaves Kafka alone */
-	outbox_on_down(&outbox->core, loop_now(outbox->loop));
-	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
-				  LOG_MODULE, "could not use the database: %s", why);
-}
-
-void
-outbox_sink_failed(Outbox *outbox, const char *why)
-{
-	outbox_troubled(outbox, "kafka", why);
-	sink_close(outbox->sink);
-	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
-	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
-				  LOG_MODULE,
-				  "lost the producer, going back to the stored "
-				  "position: %s",
-				  why);
-}
-
-/* A record that is refused for good: its topic is held, the others flow on. */
-static void
-outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
-{
-	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
-	{
-		outbox_sink_failed(outbox, why);
-		return;
-	}
-	log_warning("topic is held back topic=%s reason=%s", topic, why);
-	outbox_drop_pages(outbox);
-	sink_close(outbox->sink);
-}
-
-void
-outbox_exit(Outbox *outbox, ExitCode code)
-{
-	outbox->exit_code = code;
-	outbox->done = true;
-}
 
 /* ---- the producer's reports -------------------------------------------- */
 
@@ -350,11 +284,16 @@ static void
 outbox_commit(Outbox *outbox)
 {
 	OutboxCore		  *core = &outbox->core;
-	const RingPosition position = ring_end(&core->ring);
+	const RingPosition end = ring_end(&core->ring);
 	int64_t			   now = loop_now(outbox->loop);
 
-	position_write(&outbox->record, &position, core->epoch,
-				   core->held.count > 0);
+	position_write(&outbox->record, &(PositionRecord){
+										.window = end.window,
+										.seq = end.seq,
+										.finished = end.finished,
+										.epoch = core->epoch,
+										.held = core->held.count > 0,
+									});
 	switch (sink_commit(outbox->sink,
 						(Slice){outbox->record.data, outbox->record.len}))
 	{

@@ -34,7 +34,7 @@ void
 outbox_on_held(OutboxCore *core)
 {
 	outbox_answered(core, OUTBOX_ASK_HELD);
-	core->held.known = true;
+	held_loaded(&core->held);
 }
 
 void

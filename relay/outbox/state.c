@@ -57,6 +57,27 @@ outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
 	core->poll_at = Min(core->poll_at, now + poll_us);
 }
 
+/* ---- predicates -------------------------------------------------------- */
+
+/* Something of the producer's is to come.  A full producer counts: after a
+ * lost connection it may hold events of which the ring knows nothing. */
+bool
+outbox_flies(const OutboxCore *core)
+{
+	return core->sink_full || ring_in_flight(&core->ring) > 0;
+}
+
+/*
+ * What the position passes has arrived: in Kafka, or, set aside, in the
+ * database.
+ */
+bool
+outbox_may_commit(const OutboxCore *core)
+{
+	return core->closing && !core->sink_full &&
+		   ring_unarrived(&core->ring) == 0;
+}
+
 /* ---- the database ------------------------------------------------------ */
 
 void
@@ -88,16 +109,28 @@ outbox_on_down(OutboxCore *core, int64_t now)
 	core->connect_at = now + retry_failed(&core->db_retry);
 }
 
+/* The handshake's question after this one; OUTBOX_WAIT: it was the last. */
+static OutboxAction
+outbox_step_after(OutboxAction step)
+{
+	if (step == OUTBOX_ASK_HELLO)
+		return OUTBOX_ASK_LISTEN;
+	if (step == OUTBOX_ASK_LISTEN)
+		return OUTBOX_ASK_ECHO;
+	if (step == OUTBOX_ASK_ECHO)
+		return OUTBOX_ASK_TOPICS;
+	Assert(step == OUTBOX_ASK_TOPICS);
+	return OUTBOX_WAIT;
+}
+
 void
 outbox_on_step_done(OutboxCore *core, int64_t now)
 {
 	outbox_answered(core, core->step);
 	Assert(core->state == PUMP_HANDSHAKE);
-	if (core->step < OUTBOX_ASK_TOPICS)
-	{
-		core->step++;
+	core->step = outbox_step_after(core->step);
+	if (core->step != OUTBOX_WAIT)
 		return;
-	}
 	core->state = PUMP_LEADER_WAIT;
 	core->lead_at = now;
 }
@@ -184,11 +217,10 @@ outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
 	outbox_settle(core);
 }
 
-/* False: the producer was lost meanwhile. */
+/* False: the producer was lost since the question was sent. */
 static bool
-outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
+outbox_take_window(OutboxCore *core, const char *window)
 {
-	outbox_answered(core, question);
 	retry_succeeded(&core->db_retry);
 	if (!core->positioned)
 		return false;
@@ -199,19 +231,22 @@ outbox_take_window(OutboxCore *core, OutboxAction question, const char *window)
 	return true;
 }
 
+/* The answer to a look has two parts.  The second one, the page, ends it. */
 bool
 outbox_on_window(OutboxCore *core, const char *window)
 {
-	if (!outbox_take_window(core, OUTBOX_LOOK, window))
-		return false;
-	core->asked = OUTBOX_ASK_PAGE;
-	return true;
+	Assert(core->asked == OUTBOX_LOOK);
+	if (outbox_take_window(core, window))
+		return true;
+	outbox_answered(core, OUTBOX_LOOK);
+	return false;
 }
 
 void
 outbox_on_sleep(OutboxCore *core, const char *window, bool asleep, int64_t now)
 {
-	if (!outbox_take_window(core, OUTBOX_ASK_SLEEP, window) || !asleep)
+	outbox_answered(core, OUTBOX_ASK_SLEEP);
+	if (!outbox_take_window(core, window) || !asleep)
 		return;
 	outbox_add_page(core, 0, true);
 	core->asleep = true;
@@ -255,11 +290,13 @@ outbox_on_wake(OutboxCore *core)
 bool
 outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 {
+	bool look = core->asked == OUTBOX_LOOK;
 	bool last = rows < core->page_rows && bytes < OUTBOX_PAGE_BYTES;
 
-	outbox_answered(core, OUTBOX_ASK_PAGE);
+	outbox_answered(core, look ? OUTBOX_LOOK : OUTBOX_ASK_PAGE);
 	if (!core->positioned || core->state != PUMP_STREAMING)
 		return false;
+	Assert(!look || !core->opened); /* it is the window's first page */
 	Assert(core->reading && core->page_count < OUTBOX_PAGES_MAX);
 	Assert(rows <= core->page_rows);
 	Assert(rows == 0 || last_seq > core->page_after);
@@ -422,14 +459,4 @@ outbox_moves(const OutboxCore *core, int64_t now)
 		return core->epoch == 0; /* else its producer was lost */
 	return core->state == PUMP_STREAMING && core->positioned &&
 		   (!outbox_flies(core) || now < core->acked_at + PUMP_SLOW_US);
-}
-
-bool
-outbox_overdue(const OutboxCore *core, int64_t now)
-{
-	int64_t at = outbox_deadline(core);
-
-	if (core->asked != OUTBOX_WAIT)
-		at = Min(at, core->asked_at + OUTBOX_ANSWER_US);
-	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

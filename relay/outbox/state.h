@@ -145,7 +145,7 @@ typedef struct OutboxCore
 	OutboxAction asked; /* unanswered question; OUTBOX_WAIT: none */
 	int64_t		 asked_at;
 	int64_t		 connect_at; /* next try, while DOWN */
-	OutboxAction step;		 /* next question of the handshake */
+	OutboxAction step;		 /* next question of the handshake, or WAIT */
 	Retry		 db_retry;
 	int64_t		 lead_at; /* next try to lead */
 	int64_t		 beat_us; /* between two beats; 0: none are asked for */
@@ -219,8 +219,8 @@ void outbox_on_step_done(OutboxCore *core, int64_t now);
 void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
 void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 						bool finished, int64_t now);
-/* The window of OUTBOX_LOOK; its page is to follow, by outbox_on_page(), unless
- * it is false. */
+/* The first part of the answer to OUTBOX_LOOK, the window.  True: the second
+ * part follows at once, by outbox_on_page(). */
 bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
 /* asleep: the window is empty, and outbox_on_wake() will follow */
 void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,

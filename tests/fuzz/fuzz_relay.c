@@ -98,10 +98,10 @@ fuzz_row(const Input *whole)
 	row.payload = take(&input, 1);
 	row.headers = input.bytes;
 	Assert(event_end(&row) < EVENT_ENDS);
-	headers = event_headers(&row,
-							HEADERS_CLOUDEVENTS | HEADERS_PLAIN |
-								HEADERS_DEBEZIUM,
-							(EventSource){{"/pgstock/shop", 13}, {"1f", 2}});
+	headers = record_headers(&row,
+							 HEADERS_CLOUDEVENTS | HEADERS_PLAIN |
+								 HEADERS_DEBEZIUM,
+							 (EventSource){{"/pgstock/shop", 13}, {"1f", 2}});
 	if (headers != NULL)
 		rd_kafka_headers_destroy(headers);
 }

@@ -118,7 +118,7 @@ look_in_vain(void)
 static inline void
 take_page(uint32_t rows, int64_t last_seq)
 {
-	if (core.asked != OUTBOX_ASK_PAGE) /* the first comes with the window */
+	if (core.asked == OUTBOX_WAIT) /* the first comes with the window */
 		expect(OUTBOX_ASK_PAGE);
 	assert_int_equal(outbox_on_page(&core, rows, (size_t) rows * 100, last_seq),
 					 rows > 0);
@@ -154,7 +154,7 @@ fly_window(const char *window, uint32_t rows)
 	{
 		uint32_t page = Min(rows - read, core.page_rows);
 
-		if (core.asked == OUTBOX_ASK_PAGE)
+		if (core.asked == OUTBOX_LOOK || core.asked == OUTBOX_ASK_PAGE)
 		{
 			read += page;
 			take_page(page, read);

@@ -36,7 +36,7 @@ typedef const char *const Headers[][2];
 static void
 expect_headers(const EventRow *row, unsigned profile, Headers expected)
 {
-	rd_kafka_headers_t *headers = event_headers(row, profile, source);
+	rd_kafka_headers_t *headers = record_headers(row, profile, source);
 	const char		   *name;
 	const void		   *value;
 	size_t				len;
@@ -248,12 +248,12 @@ damaged_headers_are_refused(void **state UNUSED)
 		memcpy(part, sound, cut);
 		assert_false(headers_unpack((Slice){part, cut}, headers));
 		row.headers = (Slice){part, cut};
-		assert_null(event_headers(&row, HEADERS_PLAIN, source));
+		assert_null(record_headers(&row, HEADERS_PLAIN, source));
 		rd_kafka_headers_destroy(headers);
 		free(part);
 	}
 	row.headers = (Slice){"\0\1h\xff\xff\xff\xfe", 7};
-	assert_null(event_headers(&row, HEADERS_PLAIN, source));
+	assert_null(record_headers(&row, HEADERS_PLAIN, source));
 }
 
 static void

@@ -1,0 +1,101 @@
+/*
+ * event.c - an event of the outbox, as a row of relay_page() has it
+ *
+ * This runs once for each event: no formatted printing, no allocation, and the
+ * date is computed once a second.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "db/event.h"
+
+#include <string.h>
+#include <time.h>
+
+void
+event_uuid_text(char *to, const char *uuid)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < 16; i++)
+	{
+		unsigned char byte = (unsigned char) uuid[i];
+
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*to++ = '-';
+		*to++ = digits[byte >> 4];
+		*to++ = digits[byte & 15];
+	}
+}
+
+const char *const event_ends[EVENT_ENDS] = {
+	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
+};
+
+int
+event_end(const EventRow *row)
+{
+	static const char *const types[EVENT_ENDS] = {
+		"StockConfirmed", "StockReleased", "StockRolledBack",
+		"StockReturned",  "StockExpired",  "StockShortfall",
+	};
+
+	for (int i = 0; row->format == 'j' && i < EVENT_ENDS; i++)
+		if (strlen(types[i]) == row->type.len &&
+			memcmp(types[i], row->type.data, row->type.len) == 0)
+			return i;
+	return -1;
+}
+
+/* The number right-aligned in exactly len digits, zeros before it. */
+static void
+put_digits(char *to, int len, uint64_t number)
+{
+	for (int i = len - 1; i >= 0; i--)
+	{
+		to[i] = (char) ('0' + number % 10);
+		number /= 10;
+	}
+}
+
+void
+event_time_text(char *to, int64_t us)
+{
+	static _Thread_local int64_t cached_second = INT64_MIN;
+	static _Thread_local char	 cached[20];
+	int64_t						 second = us / SEC_US;
+	int64_t						 fraction = us % SEC_US;
+
+	if (fraction < 0)
+	{
+		fraction += SEC_US;
+		second--;
+	}
+	if (second != cached_second)
+	{
+		time_t	  moment = (time_t) second;
+		struct tm utc;
+
+		gmtime_r(&moment, &utc);
+		put_digits(cached, 4, (uint64_t) Max(utc.tm_year + 1900, 0));
+		cached[4] = cached[7] = '-';
+		put_digits(cached + 5, 2, (uint64_t) utc.tm_mon + 1);
+		put_digits(cached + 8, 2, (uint64_t) utc.tm_mday);
+		cached[10] = 'T';
+		put_digits(cached + 11, 2, (uint64_t) utc.tm_hour);
+		cached[13] = cached[16] = ':';
+		put_digits(cached + 14, 2, (uint64_t) utc.tm_min);
+		put_digits(cached + 17, 2, (uint64_t) utc.tm_sec);
+		cached[19] = '.';
+		cached_second = second;
+	}
+	memcpy(to, cached, 20);
+	put_digits(to + 20, 6, (uint64_t) fraction);
+	to[26] = 'Z';
+}
+
+void
+event_seq_text(char *to, int64_t seq)
+{
+	Assert(seq >= 0);
+	put_digits(to, EVENT_SEQ_LEN, (uint64_t) seq);
+}

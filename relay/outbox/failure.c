@@ -1,0 +1,86 @@
+/*
+ * failure.c - what a failure of the database or the producer costs the outbox
+ *
+ * Any error of the database closes the connection, and everything starts again
+ * from the stored position.  A failure of the producer does the same, but keeps
+ * the connection.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "outbox/private.h"
+
+#define LOG_MODULE "outbox"
+
+void
+outbox_drop_pages(Outbox *outbox)
+{
+	for (uint32_t i = 0; i < outbox->page_count; i++)
+		PQclear(outbox->pages[i]);
+	outbox->page_count = 0;
+}
+
+static void
+outbox_troubled(Outbox *outbox, const char *what, const char *why)
+{
+	buf_clear(&outbox->trouble);
+	buf_printf(&outbox->trouble, "%s: %s", what, why);
+	outbox_drop_pages(outbox);
+}
+
+void
+outbox_db_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "database", why);
+	pgconn_close(outbox->conn);
+	if (outbox->core.transactional)
+		sink_close(outbox->sink); /* who leads no more leaves Kafka alone */
+	outbox_on_down(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE, "could not use the database: %s", why);
+}
+
+void
+outbox_sink_failed(Outbox *outbox, const char *why)
+{
+	outbox_troubled(outbox, "kafka", why);
+	sink_close(outbox->sink);
+	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
+				  LOG_MODULE,
+				  "lost the producer, going back to the stored "
+				  "position: %s",
+				  why);
+}
+
+/* A record that is refused for good: its topic is held, the others flow on. */
+void
+outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
+{
+	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
+	{
+		outbox_sink_failed(outbox, why);
+		return;
+	}
+	log_warning("topic is held back topic=%s reason=%s", topic, why);
+	outbox_drop_pages(outbox);
+	sink_close(outbox->sink);
+}
+
+void
+outbox_exit(Outbox *outbox, ExitCode code)
+{
+	outbox->exit_code = code;
+	outbox->done = true;
+}
+
+/*
+ * A pooler may give each transaction another session: the lock on the lead
+ * stays behind in one of them, and notifications arrive in another.  It says
+ * what session it is by a number of its own.
+ */
+void
+outbox_pooled(Outbox *outbox)
+{
+	log_error("%s: %s", API_POOLER, API_POOLER_HINT);
+	outbox_exit(outbox, EXIT_USAGE);
+}
