@@ -184,29 +184,6 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 			  module, "%s: %s", facility, text);
 }
 
-char *
-kafka_topic_kept_out(rd_kafka_event_t *event)
-{
-	static const char before[] = "Failed to add partition \"";
-	const char		 *facility;
-	const char		 *text;
-	const char		 *name;
-	const char		 *end;
-	int				  level;
-
-	if (rd_kafka_event_log(event, &facility, &text, &level) != 0 ||
-		strcmp(facility, "ADDPARTS") != 0 ||
-		strstr(text, rd_kafka_err2str(
-						 RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)) == NULL)
-		return NULL;
-	name = strstr(text, before);
-	if (name == NULL)
-		return NULL;
-	name += strlen(before);
-	end = strchr(name, '"');
-	return end != NULL ? xasprintf("%.*s", (int) (end - name), name) : NULL;
-}
-
 bool
 kafka_is_refusal(rd_kafka_resp_err_t error)
 {

@@ -55,13 +55,6 @@ void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 void kafka_log_event(rd_kafka_event_t *event, const char *module);
 
 /*
- * The topic that a transaction may not write to, or NULL; freed by the caller.
- * Only this log line says which one it was: no record of it was sent, and the
- * transaction's error names none.
- */
-char *kafka_topic_kept_out(rd_kafka_event_t *event);
-
-/*
  * What the broker has against a record or its topic: others may do well.  Of
  * what a client says by itself, only that there is no such topic.
  */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kafka/log_text.h"
 #include "kafka/position_topic.h"
 #include "kafka/transaction.h"
 
@@ -495,8 +496,14 @@ sink_take_error(Sink *sink, rd_kafka_event_t *event)
 static void
 sink_take_log(Sink *sink, rd_kafka_event_t *event)
 {
-	char *topic = kafka_topic_kept_out(event);
+	const char *facility;
+	const char *text;
+	int			level;
+	char	   *topic;
 
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return;
+	topic = log_text_refused_topic(facility, text);
 	if (topic == NULL)
 		return;
 	free(sink->kept_out);

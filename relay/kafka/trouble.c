@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kafka/log_text.h"
+
 /* ---- what librdkafka and OpenSSL say ----------------------------------- */
 
 static void
@@ -33,13 +35,11 @@ trouble_log(const rd_kafka_t *client, int level UNUSED, const char *facility,
 			const char *text)
 {
 	KafkaTrouble *trouble = rd_kafka_opaque(client);
-	const char	 *after = text[0] == '[' ? strstr(text, "]: ") : NULL;
 
 	if (trouble == NULL || strcmp(facility, "FAIL") != 0)
 		return;
 	pthread_mutex_lock(&trouble->lock);
-	snprintf(trouble->log, sizeof(trouble->log), "%s",
-			 after != NULL ? after + 3 : text);
+	snprintf(trouble->log, sizeof(trouble->log), "%s", log_text_reason(text));
 	pthread_mutex_unlock(&trouble->lock);
 }
 
@@ -178,8 +178,7 @@ kafka_name_files(const Config *config, const char *reason, Buf *to)
 		"ssl.ca.location",	"ssl.certificate.location", "ssl.key.location",
 		"ssl.crl.location", "ssl.keystore.location",	"sasl.kerberos.keytab",
 	};
-	bool tls = strstr(reason, "SSL") != NULL ||
-			   strstr(reason, "certificate") != NULL;
+	bool tls = log_text_is_tls(reason);
 
 	for (size_t i = 0; i < Lengthof(files); i++)
 	{
@@ -213,7 +212,7 @@ kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error, Buf *to)
 		buf_printf(to, ": no answer from %s",
 				   servers != NULL ? servers : "any broker");
 	/* Kafka hangs up on what is not its protocol; OpenSSL says just that */
-	if (strstr(why, "unexpected eof") != NULL)
+	if (log_text_is_tls_eof(why))
 		buf_add_str(to, ": does that listener speak TLS?");
 	kafka_name_files(config, why, to);
 	pthread_mutex_unlock(&trouble->lock);

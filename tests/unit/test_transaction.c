@@ -200,6 +200,22 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 	}
 }
 
+/* Only librdkafka's log names it: this fails where a version writes another
+ * line (log_text.h). */
+static void
+a_topic_that_is_not_admitted_to_a_transaction_is_known(void **state)
+{
+	Fixture *fixture = *state;
+
+	open_transactional(fixture);
+	rd_kafka_mock_push_request_errors(
+		fixture->cluster, KAFKA_ADD_PARTITIONS, 1,
+		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+	assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+	WAIT_UNTIL(fixture, fixture->failures > 0);
+	assert_true(fixture->topic_refused);
+}
+
 /*
  * librdkafka repeats a request whose connection was lost, without reporting it:
  * the first one may still arrive.  If it commits, it would then commit the records
@@ -316,6 +332,7 @@ main(void)
 		test_topic(opening_takes_as_long_as_the_broker_does),
 		test_topic(a_producer_that_may_not_be_opened_reports_the_reason),
 		test_topic(whatever_ends_a_commit_ends_the_producer),
+		test_topic(a_topic_that_is_not_admitted_to_a_transaction_is_known),
 		test_topic(what_librdkafka_sent_again_is_the_producer_s_last),
 		test_topic(what_the_broker_puts_off_is_no_loss),
 		test_topic(a_position_that_is_refused_is_no_topic_s_fault),

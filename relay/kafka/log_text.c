@@ -1,0 +1,48 @@
+/*
+ * log_text.c - the few facts that librdkafka gives only as English text
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "kafka/log_text.h"
+
+#include <librdkafka/rdkafka.h>
+#include <string.h>
+
+char *
+log_text_refused_topic(const char *facility, const char *text)
+{
+	static const char before[] = "Failed to add partition \"";
+	const char		 *why = rd_kafka_err2str(
+			  RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+	const char *name;
+	const char *end;
+
+	if (strcmp(facility, "ADDPARTS") != 0 || strstr(text, why) == NULL)
+		return NULL;
+	name = strstr(text, before);
+	if (name == NULL)
+		return NULL;
+	name += strlen(before);
+	end = strchr(name, '"');
+	return end != NULL ? xasprintf("%.*s", (int) (end - name), name) : NULL;
+}
+
+const char *
+log_text_reason(const char *text)
+{
+	const char *after = text[0] == '[' ? strstr(text, "]: ") : NULL;
+
+	return after != NULL ? after + 3 : text;
+}
+
+bool
+log_text_is_tls(const char *text)
+{
+	return strstr(text, "SSL") != NULL || strstr(text, "certificate") != NULL;
+}
+
+bool
+log_text_is_tls_eof(const char *text)
+{
+	return strstr(text, "unexpected eof") != NULL;
+}

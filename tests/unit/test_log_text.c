@@ -1,0 +1,95 @@
+/*
+ * test_log_text.c - librdkafka's texts, as its versions write them
+ *
+ * A new version of librdkafka gets its lines here, beside the old ones.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kafka/log_text.h"
+
+static void
+a_topic_that_is_not_admitted_is_named(void **state UNUSED)
+{
+	static const struct
+	{
+		const char *version;
+		const char *text;
+	} lines[] = {
+		{"2.0.2", "[thrd:main]: localhost:9092/1: Failed to add partition "
+				  "\"stock-events\" [3] to transaction: "
+				  "Broker: Topic authorization failed"},
+	};
+
+	for (size_t i = 0; i < Lengthof(lines); i++)
+	{
+		char *topic = log_text_refused_topic("ADDPARTS", lines[i].text);
+
+		assert_non_null(topic);
+		assert_string_equal(topic, "stock-events");
+		free(topic);
+	}
+}
+
+static void
+no_other_line_names_one(void **state UNUSED)
+{
+	static const char *const lines[][2] = {
+		{"FAIL", "Failed to add partition \"a\" [3] to transaction: "
+				 "Broker: Topic authorization failed"},
+		{"ADDPARTS", "Failed to add partition \"a\" [3] to transaction: "
+					 "Broker: Invalid transaction state"},
+		{"ADDPARTS", "Broker: Topic authorization failed"},
+		{"ADDPARTS", "Failed to add partition \"a: "
+					 "Broker: Topic authorization failed"},
+		{"ADDPARTS", ""},
+	};
+
+	for (size_t i = 0; i < Lengthof(lines); i++)
+		assert_null(log_text_refused_topic(lines[i][0], lines[i][1]));
+}
+
+static void
+the_thread_s_name_is_no_part_of_the_reason(void **state UNUSED)
+{
+	assert_string_equal(log_text_reason("[thrd:main]: refused"), "refused");
+	assert_string_equal(log_text_reason("refused [1]: why"),
+						"refused [1]: why");
+	assert_string_equal(log_text_reason("[thrd:main] refused"),
+						"[thrd:main] refused");
+	assert_string_equal(log_text_reason(""), "");
+}
+
+static void
+a_failed_handshake_is_known_by_its_text(void **state UNUSED)
+{
+	static const char eof[] = "ssl://localhost:9092/bootstrap: SSL handshake "
+							  "failed: error:0A000126:SSL routines::unexpected "
+							  "eof while reading: connecting to a PLAINTEXT "
+							  "broker listener?";
+	static const char file[] = "ssl.ca.location failed: error:05880020:x509 "
+							   "certificate routines::BIO lib";
+
+	assert_true(log_text_is_tls(eof));
+	assert_true(log_text_is_tls_eof(eof));
+	assert_true(log_text_is_tls(file));
+	assert_false(log_text_is_tls_eof(file));
+	assert_false(log_text_is_tls("Connect to ipv4#127.0.0.1:9 failed"));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_topic_that_is_not_admitted_is_named),
+		cmocka_unit_test(no_other_line_names_one),
+		cmocka_unit_test(the_thread_s_name_is_no_part_of_the_reason),
+		cmocka_unit_test(a_failed_handshake_is_known_by_its_text),
+	};
+
+	return cmocka_run_group_tests_name("log_text", tests, NULL, NULL);
+}
