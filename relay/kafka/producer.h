@@ -23,19 +23,19 @@
 #include "kafka/topics.h"
 
 /* Records that librdkafka may hold; each costs about 2 kB with its headers. */
-#define SINK_IN_FLIGHT_MAX 8192
+#define PRODUCER_IN_FLIGHT_MAX 8192
 
-typedef enum SinkResult
+typedef enum ProducerResult
 {
-	SINK_TAKEN,		/* an acknowledgement will come, or a failure */
-	SINK_FULL,		/* again after the next acknowledgement */
-	SINK_TOO_LARGE, /* this record, for this producer */
-	SINK_NO_TOPIC,	/* no record can be produced to its topic */
-	SINK_REFUSED,	/* this record cannot be produced */
-} SinkResult;
+	PRODUCER_TAKEN,		/* an acknowledgement will come, or a failure */
+	PRODUCER_FULL,		/* again after the next acknowledgement */
+	PRODUCER_TOO_LARGE, /* this record, for this producer */
+	PRODUCER_NO_TOPIC,	/* no record can be produced to its topic */
+	PRODUCER_REFUSED,	/* this record cannot be produced */
+} ProducerResult;
 
-/* Called from the loop, never from within a call of sink_...(). */
-typedef struct SinkHandlers
+/* Called from the loop, never from within a call of producer_...(). */
+typedef struct ProducerHandlers
 {
 	void (*acked)(void *arg, uint64_t id);
 	void (*served)(void *arg); /* after the last of a group of acked() */
@@ -46,49 +46,51 @@ typedef struct SinkHandlers
 	/* transactional: the position that Kafka has, if any */
 	void (*opened)(void *arg, Slice position);
 	void (*committed)(void *arg);
-} SinkHandlers;
+} ProducerHandlers;
 
-typedef struct Sink Sink;
+typedef struct Producer Producer;
 
-Sink *sink_new(Loop *loop, Metrics *metrics, const SinkHandlers *handlers,
-			   void *arg);
-void  sink_free(Sink *sink);
+Producer *producer_new(Loop *loop, Metrics *metrics,
+					   const ProducerHandlers *handlers, void *arg);
+void	  producer_free(Producer *producer);
 
 /* For topics that are tried, and tried again: one that is missing is not waited
  * for. */
-void sink_set_probing(Sink *sink);
+void producer_set_probing(Producer *producer);
 
 /*
  * What is in flight when it is closed is lost: the owner knows.  With a
  * database's incarnation it is transactional, and may be used once opened() was
  * called; NULL: idempotent.
  */
-bool sink_open(Sink *sink, const Config *config, int max_event_bytes,
-			   const char *incarnation, Buf *error) MUST_CHECK;
-void sink_close(Sink *sink);
+bool producer_open(Producer *producer, const Config *config,
+				   int max_event_bytes, const char *incarnation,
+				   Buf *error) MUST_CHECK;
+void producer_close(Producer *producer);
 
-SinkResult sink_produce(Sink *sink, const EventRow *row, uint64_t id,
-						unsigned profile, EventSource source) MUST_CHECK;
+ProducerResult producer_send(Producer *producer, const EventRow *row,
+							 uint64_t id, unsigned profile,
+							 EventSource source) MUST_CHECK;
 
 /* Transactional: commits what was produced, and this position with it. */
-SinkResult sink_commit(Sink *sink, Slice position) MUST_CHECK;
+ProducerResult producer_commit(Producer *producer, Slice position) MUST_CHECK;
 
 /* Why the last record was refused. */
-const char *sink_refusal(const Sink *sink);
+const char *producer_refusal(const Producer *producer);
 
 /*
  * Asks the broker to make the topic if it is missing, now and with each new
  * producer.  The same is done for a topic when its first event comes.
  */
-void sink_want_topic(Sink *sink, const char *name);
+void producer_want_topic(Producer *producer, const char *name);
 
 /* What the broker has said of it, or of others (topics.h). */
-TopicState sink_topic(Sink *sink, Slice name);
+TopicState producer_topic_state(Producer *producer, Slice name);
 
 /* Whether the broker has answered since the producer was opened. */
-bool sink_is_known_up(const Sink *sink);
+bool producer_is_known_up(const Producer *producer);
 
 /* Topics that are missing and could not be made, "" if none. */
-const char *sink_missing_topics(Sink *sink);
+const char *producer_missing_topics(Producer *producer);
 
 #endif

@@ -36,11 +36,11 @@ typedef struct Traffic
 	atomic_bool lost;	   /* a request was not answered, of any kind */
 } Traffic;
 
-typedef struct Producer
+typedef struct WatchedClient
 {
 	rd_kafka_t *client;
 	Traffic		traffic;
-} Producer;
+} WatchedClient;
 
 typedef struct Call
 {
@@ -49,7 +49,7 @@ typedef struct Call
 	atomic_bool		 left;	/* set by the loop */
 	atomic_bool		 ended; /* set by the thread, its last act but waking */
 	LoopWake		*wake;
-	Producer		*producer;
+	WatchedClient	*producer;
 	rd_kafka_conf_t *reader; /* to open: for the position; NULL: to commit */
 	char			*topic;	 /* the position's */
 	/* the answer */
@@ -65,7 +65,7 @@ struct Transaction
 	TransactionHandlers handlers;
 	void			   *arg;
 	LoopWake		   *wake;
-	Producer		   *producer; /* NULL: closed */
+	WatchedClient	   *producer; /* NULL: closed */
 	Call			   *call;	  /* NULL: none runs */
 	Call			   *left;	  /* that run, or ended and were not joined */
 };
@@ -275,7 +275,7 @@ transaction_call(Transaction *transaction, Call *call)
 }
 
 static void
-producer_free(Producer *producer)
+watched_client_free(WatchedClient *producer)
 {
 	rd_kafka_destroy(producer->client);
 	free(producer);
@@ -289,7 +289,7 @@ transaction_bury(Transaction *transaction)
 
 	transaction->left = call->next;
 	pthread_join(call->thread, NULL);
-	producer_free(call->producer);
+	watched_client_free(call->producer);
 	call_free(call);
 }
 
@@ -352,7 +352,7 @@ rd_kafka_t *
 transaction_producer_new(Transaction *transaction, rd_kafka_conf_t *conf,
 						 char *error)
 {
-	Producer *producer = xcalloc(1, sizeof(Producer));
+	WatchedClient *producer = xcalloc(1, sizeof(WatchedClient));
 
 	Assert(transaction->producer == NULL);
 	if (rd_kafka_conf_interceptor_add_on_new(conf, "pgstock", traffic_on_new,
@@ -394,7 +394,7 @@ transaction_close(Transaction *transaction)
 	Call *call = transaction->call;
 
 	if (transaction->producer != NULL && call == NULL)
-		producer_free(transaction->producer);
+		watched_client_free(transaction->producer);
 	if (call != NULL)
 	{
 		call->left = true;

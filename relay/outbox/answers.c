@@ -19,8 +19,8 @@ outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 	if (max_event_bytes <= outbox->max_event_bytes)
 		return;
 	outbox->max_event_bytes = (int) max_event_bytes;
-	if (outbox->core.sink_up || outbox->core.sink_opening)
-		outbox_sink_failed(outbox, "it has to take larger events");
+	if (outbox->core.producer_up || outbox->core.producer_opening)
+		outbox_producer_failed(outbox, "it has to take larger events");
 }
 
 static void
@@ -31,7 +31,7 @@ outbox_take_beat(Outbox *outbox, const PGresult *result)
 	outbox_on_beat(&outbox->core, now);
 	outbox_take_limit(outbox, api_int(result, 0, 0));
 	if (outbox->limit_asked)
-		outbox_on_sink_room(&outbox->core); /* for what was too large */
+		outbox_on_producer_room(&outbox->core); /* for what was too large */
 	outbox->limit_asked = false;
 }
 
@@ -86,12 +86,12 @@ static void
 outbox_take_topics(Outbox *outbox, const PGresult *result)
 {
 	for (int row = 0; row < PQntuples(result); row++)
-		sink_want_topic(outbox->sink, PQgetvalue(result, row, 0));
+		producer_want_topic(outbox->producer, PQgetvalue(result, row, 0));
 	for (char **topic = outbox->config->topics; *topic != NULL; topic++)
 	{
 		char *dlq = config_dlq_topic(outbox->config, *topic);
 
-		sink_want_topic(outbox->sink, dlq);
+		producer_want_topic(outbox->producer, dlq);
 		free(dlq);
 	}
 	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
@@ -208,7 +208,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 		case OUTBOX_PRODUCE_HELD:
 		case OUTBOX_PRODUCE:
 		case OUTBOX_COMMIT:
-		case OUTBOX_NEW_SINK:
+		case OUTBOX_NEW_PRODUCER:
 		case OUTBOX_DONE:
 			Assert(!"a question to the database");
 	}

@@ -135,8 +135,8 @@ outbox_next_question(OutboxCore *core, int64_t now)
 	if (held_has_unstored(&core->held))
 		return outbox_hold(core, now);
 	if (!core->positioned)
-		return core->sink_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
-							 : OUTBOX_WAIT;
+		return core->producer_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
+								 : OUTBOX_WAIT;
 	if (now >= outbox_store_due(core))
 		return outbox_store(core, now);
 	question = outbox_held_question(core, now);
@@ -205,7 +205,7 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 static OutboxAction
 outbox_next_draining(OutboxCore *core, int64_t now)
 {
-	bool arrived = ring_in_flight(&core->ring) == 0 || !core->sink_up;
+	bool arrived = ring_in_flight(&core->ring) == 0 || !core->producer_up;
 
 	if (now >= core->stop_by)
 		return OUTBOX_DONE;
@@ -232,9 +232,9 @@ outbox_may_beat(const OutboxCore *core)
 }
 
 static bool
-outbox_may_open_sink(const OutboxCore *core)
+outbox_may_open_producer(const OutboxCore *core)
 {
-	return !core->stopping && !core->sink_up && !core->sink_opening &&
+	return !core->stopping && !core->producer_up && !core->producer_opening &&
 		   (!core->transactional || core->state == PUMP_STREAMING);
 }
 
@@ -243,13 +243,13 @@ outbox_next(OutboxCore *core, int64_t now)
 {
 	if (core->stopping && core->state != PUMP_DRAINING)
 		return OUTBOX_DONE;
-	if (core->sink_up && outbox_flies(core) &&
+	if (core->producer_up && outbox_flies(core) &&
 		now >= core->acked_at + OUTBOX_STALL_US)
-		outbox_on_sink_failed(core, now);
-	if (outbox_may_open_sink(core) && now >= core->sink_at)
+		outbox_on_producer_failed(core, now);
+	if (outbox_may_open_producer(core) && now >= core->producer_at)
 	{
-		core->sink_opening = true;
-		return OUTBOX_NEW_SINK;
+		core->producer_opening = true;
+		return OUTBOX_NEW_PRODUCER;
 	}
 	held_tick(&core->held, now);
 	if (core->held.state == LANE_IDLE && core->held.lane_up)
@@ -296,9 +296,9 @@ outbox_deadline(const OutboxCore *core)
 {
 	int64_t at = core->stopping ? core->stop_by : NEVER;
 
-	if (outbox_may_open_sink(core))
-		at = Min(at, core->sink_at);
-	if (core->sink_up && outbox_flies(core))
+	if (outbox_may_open_producer(core))
+		at = Min(at, core->producer_at);
+	if (core->producer_up && outbox_flies(core))
 		at = Min(at, core->acked_at + OUTBOX_STALL_US);
 	at = Min(at, held_deadline(&core->held, outbox_may_try(core)));
 	if (outbox_may_close(core))

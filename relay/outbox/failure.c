@@ -33,19 +33,20 @@ outbox_db_failed(Outbox *outbox, const char *why)
 	outbox_troubled(outbox, "database", why);
 	pgconn_close(outbox->conn);
 	if (outbox->core.transactional)
-		sink_close(outbox->sink); /* who leads no more leaves Kafka alone */
+		producer_close(
+			outbox->producer); /* who leads no more leaves Kafka alone */
 	outbox_on_down(&outbox->core, loop_now(outbox->loop));
 	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
 }
 
 void
-outbox_sink_failed(Outbox *outbox, const char *why)
+outbox_producer_failed(Outbox *outbox, const char *why)
 {
 	outbox_troubled(outbox, "kafka", why);
-	sink_close(outbox->sink);
-	outbox_on_sink_failed(&outbox->core, loop_now(outbox->loop));
-	log_throttled(&outbox->sink_told, loop_now(outbox->loop), LEVEL_WARNING,
+	producer_close(outbox->producer);
+	outbox_on_producer_failed(&outbox->core, loop_now(outbox->loop));
+	log_throttled(&outbox->producer_told, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE,
 				  "lost the producer, going back to the stored "
 				  "position: %s",
@@ -58,12 +59,12 @@ outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 {
 	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
 	{
-		outbox_sink_failed(outbox, why);
+		outbox_producer_failed(outbox, why);
 		return;
 	}
 	log_warning("topic is held back topic=%s reason=%s", topic, why);
 	outbox_drop_pages(outbox);
-	sink_close(outbox->sink);
+	producer_close(outbox->producer);
 }
 
 void

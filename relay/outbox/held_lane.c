@@ -18,8 +18,8 @@ struct Lane
 	Loop		 *loop;
 	const Config *config;
 	OutboxCore	 *core;
-	Sink		 *main;
-	Sink		 *sink;
+	Producer	 *main;
+	Producer	 *producer;
 	PGresult	 *page; /* rows of core->held, or NULL */
 };
 
@@ -46,11 +46,11 @@ lane_failed(Lane *lane, const char *why)
 	log_debug("held topic was tried in vain topic=%s reason=%s",
 			  topic != NULL ? topic->name : "", why);
 	held_on_lane_failed(&lane->core->held, why, loop_now(lane->loop));
-	sink_close(lane->sink);
+	producer_close(lane->producer);
 }
 
 static void
-lane_sink_gone(void *arg, const char *topic UNUSED, const char *why)
+lane_producer_gone(void *arg, const char *topic UNUSED, const char *why)
 {
 	lane_failed(arg, why);
 }
@@ -59,12 +59,12 @@ lane_sink_gone(void *arg, const char *topic UNUSED, const char *why)
 
 Lane *
 lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
-		 Sink *main)
+		 Producer *main)
 {
-	static const SinkHandlers handlers = {
+	static const ProducerHandlers handlers = {
 		.acked = lane_acked,
 		.served = lane_served,
-		.failed = lane_sink_gone,
+		.failed = lane_producer_gone,
 	};
 	Lane *lane = xcalloc(1, sizeof(Lane));
 
@@ -72,8 +72,8 @@ lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
 	lane->config = config;
 	lane->core = core;
 	lane->main = main;
-	lane->sink = sink_new(loop, metrics, &handlers, lane);
-	sink_set_probing(lane->sink);
+	lane->producer = producer_new(loop, metrics, &handlers, lane);
+	producer_set_probing(lane->producer);
 	return lane;
 }
 
@@ -81,7 +81,7 @@ void
 lane_free(Lane *lane)
 {
 	PQclear(lane->page);
-	sink_free(lane->sink);
+	producer_free(lane->producer);
 	free(lane);
 }
 
@@ -122,7 +122,7 @@ lane_take_crossed_off(Lane *lane, const PGresult *result)
 							  loop_now(lane->loop)))
 	{
 		log_info("topic flows again topic=%s", name);
-		sink_want_topic(lane->main, name);
+		producer_want_topic(lane->main, name);
 	}
 	free(name);
 }
@@ -160,8 +160,9 @@ lane_open(Lane *lane, int max_event_bytes)
 {
 	Buf error = {0};
 
-	sink_close(lane->sink);
-	if (sink_open(lane->sink, lane->config, max_event_bytes, NULL, &error))
+	producer_close(lane->producer);
+	if (producer_open(lane->producer, lane->config, max_event_bytes, NULL,
+					  &error))
 		held_on_lane_up(&lane->core->held);
 	else
 		lane_failed(lane, buf_str(&error));
@@ -177,18 +178,18 @@ lane_produce(Lane *lane, EventSource source)
 	while (held_may_send(held))
 	{
 		api_page_row(lane->page, held->sent, &event);
-		switch (sink_produce(lane->sink, &event, held->sent,
-							 (unsigned) lane->config->header_profile, source))
+		switch (producer_send(lane->producer, &event, held->sent,
+							  (unsigned) lane->config->header_profile, source))
 		{
-			case SINK_FULL:
+			case PRODUCER_FULL:
 				held_on_lane_full(held);
 				break;
-			case SINK_TOO_LARGE:
-			case SINK_NO_TOPIC:
-			case SINK_REFUSED:
-				lane_failed(lane, sink_refusal(lane->sink));
+			case PRODUCER_TOO_LARGE:
+			case PRODUCER_NO_TOPIC:
+			case PRODUCER_REFUSED:
+				lane_failed(lane, producer_refusal(lane->producer));
 				break;
-			case SINK_TAKEN:
+			case PRODUCER_TAKEN:
 				held_on_sent(held, event.seq);
 				break;
 		}
@@ -230,7 +231,7 @@ lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
 	else
 	{
 		Assert(action == OUTBOX_CLOSE_LANE);
-		sink_close(lane->sink);
+		producer_close(lane->producer);
 		held_on_lane_closed(held);
 	}
 }

@@ -18,7 +18,7 @@ typedef struct Lane Lane;
 /* config is borrowed, and so is core, which the lane reports to, and the
  * outbox's producer, which hears of topics that flow again */
 Lane *lane_new(Loop *loop, const Config *config, Metrics *metrics,
-			   OutboxCore *core, Sink *main);
+			   OutboxCore *core, Producer *main);
 void  lane_free(Lane *lane);
 
 /* Carries out one of the actions of held topics. */

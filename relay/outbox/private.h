@@ -20,7 +20,7 @@ struct Outbox
 	const Config *config;
 	Metrics		 *metrics;
 	PgConn		 *conn;
-	Sink		 *sink;
+	Producer	 *producer;
 	Lane		 *lane; /* for held topics */
 	OutboxCore	  core;
 	PumpState	  told_state;			   /* last one in the log */
@@ -45,13 +45,13 @@ struct Outbox
 	ExitCode	  exit_code;
 	Buf			  trouble; /* last failure, "" since it went well */
 	LogThrottle	  db_told;
-	LogThrottle	  sink_told;
+	LogThrottle	  producer_told;
 };
 
 /* in failure.c: everything starts again, from the connection or the producer;
  * or the process ends */
 void outbox_db_failed(Outbox *outbox, const char *why);
-void outbox_sink_failed(Outbox *outbox, const char *why);
+void outbox_producer_failed(Outbox *outbox, const char *why);
 void outbox_topic_refused(Outbox *outbox, const char *topic, const char *why);
 void outbox_drop_pages(Outbox *outbox);
 void outbox_pooled(Outbox *outbox);

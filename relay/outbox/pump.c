@@ -57,8 +57,8 @@ outbox_served(void *arg)
 
 	outbox->wall_us = 0;
 	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
-	if (sink_is_known_up(outbox->sink))
-		log_recovered(&outbox->sink_told);
+	if (producer_is_known_up(outbox->producer))
+		log_recovered(&outbox->producer_told);
 }
 
 /* Transactional: all that flies is acknowledged at once. */
@@ -72,11 +72,11 @@ outbox_committed(void *arg)
 		outbox_acked(outbox, ring_first_id(ring));
 	outbox->wall_us = 0;
 	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
-	log_recovered(&outbox->sink_told);
+	log_recovered(&outbox->producer_told);
 }
 
 static void
-outbox_sink_opened(void *arg, Slice position)
+outbox_producer_opened(void *arg, Slice position)
 {
 	Outbox *outbox = arg;
 
@@ -84,16 +84,16 @@ outbox_sink_opened(void *arg, Slice position)
 	outbox->kafka_has_position = position.data != NULL;
 	if (outbox->kafka_has_position)
 		buf_add(&outbox->kafka_position, position.data, position.len);
-	outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+	outbox_on_producer_up(&outbox->core, loop_now(outbox->loop));
 }
 
 static void
-outbox_sink_gone(void *arg, const char *topic, const char *why)
+outbox_producer_gone(void *arg, const char *topic, const char *why)
 {
 	if (topic != NULL)
 		outbox_topic_refused(arg, topic, why);
 	else
-		outbox_sink_failed(arg, why);
+		outbox_producer_failed(arg, why);
 }
 
 /* ---- life -------------------------------------------------------------- */
@@ -101,12 +101,12 @@ outbox_sink_gone(void *arg, const char *topic, const char *why)
 Outbox *
 outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 {
-	static const SinkHandlers handlers = {
+	static const ProducerHandlers handlers = {
 		.acked = outbox_acked,
 		.arrived = outbox_arrived,
 		.served = outbox_served,
-		.failed = outbox_sink_gone,
-		.opened = outbox_sink_opened,
+		.failed = outbox_producer_gone,
+		.opened = outbox_producer_opened,
 		.committed = outbox_committed,
 	};
 	static const char *const causes[] = {
@@ -122,9 +122,10 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->metrics = metrics;
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
 	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
-	outbox->sink = sink_new(loop, metrics, &handlers, outbox);
-	outbox->lane = lane_new(loop, config, metrics, &outbox->core, outbox->sink);
-	outbox_core_init(&outbox->core, SINK_IN_FLIGHT_MAX,
+	outbox->producer = producer_new(loop, metrics, &handlers, outbox);
+	outbox->lane = lane_new(loop, config, metrics, &outbox->core,
+							outbox->producer);
+	outbox_core_init(&outbox->core, PRODUCER_IN_FLIGHT_MAX,
 					 config->mode == MODE_TRANSACTIONAL,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
 	outbox_beat_every(&outbox->core, OUTBOX_BEAT_US);
@@ -146,7 +147,7 @@ outbox_free(Outbox *outbox)
 	if (outbox == NULL)
 		return;
 	outbox_drop_pages(outbox);
-	sink_free(outbox->sink);
+	producer_free(outbox->producer);
 	lane_free(outbox->lane);
 	pgconn_free(outbox->conn);
 	outbox_core_fini(&outbox->core);
@@ -203,17 +204,17 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 /* ---- doing ------------------------------------------------------------- */
 
 static void
-outbox_new_sink(Outbox *outbox)
+outbox_new_producer(Outbox *outbox)
 {
 	Buf error = {0};
 
-	sink_close(outbox->sink);
+	producer_close(outbox->producer);
 	outbox_drop_pages(outbox);
-	if (!sink_open(outbox->sink, outbox->config, outbox->max_event_bytes,
-				   outbox->incarnation, &error))
-		outbox_sink_failed(outbox, buf_str(&error));
+	if (!producer_open(outbox->producer, outbox->config,
+					   outbox->max_event_bytes, outbox->incarnation, &error))
+		outbox_producer_failed(outbox, buf_str(&error));
 	else if (!outbox->core.transactional)
-		outbox_on_sink_up(&outbox->core, loop_now(outbox->loop));
+		outbox_on_producer_up(&outbox->core, loop_now(outbox->loop));
 	buf_free(&error);
 }
 
@@ -226,15 +227,16 @@ outbox_doubt(Outbox *outbox, const char *topic, const char *why)
 }
 
 static void
-outbox_refused(Outbox *outbox, const EventRow *row, SinkResult result)
+outbox_refused(Outbox *outbox, const EventRow *row, ProducerResult result)
 {
 	char  id[EVENT_UUID_LEN];
 	char *why;
 
 	event_uuid_text(id, row->id.data);
 	why = xasprintf("event cannot be produced: %s event_id=%.*s seq=%" PRId64,
-					sink_refusal(outbox->sink), EVENT_UUID_LEN, id, row->seq);
-	if (result == SINK_NO_TOPIC)
+					producer_refusal(outbox->producer), EVENT_UUID_LEN, id,
+					row->seq);
+	if (result == PRODUCER_NO_TOPIC)
 		outbox_doubt(outbox, row->topic.data, why);
 	else
 		outbox_topic_refused(outbox, row->topic.data, why);
@@ -250,12 +252,12 @@ outbox_too_large(Outbox *outbox, const EventRow *row)
 
 	if (outbox->limit_at > outbox->page_at)
 	{
-		outbox_refused(outbox, row, SINK_TOO_LARGE);
+		outbox_refused(outbox, row, PRODUCER_TOO_LARGE);
 		return;
 	}
 	outbox->limit_asked = true;
 	outbox_beat_now(&outbox->core);
-	outbox_on_sink_full(&outbox->core, now);
+	outbox_on_producer_full(&outbox->core, now);
 }
 
 /* False: not now, or never. */
@@ -264,12 +266,12 @@ outbox_is_trusted(Outbox *outbox, const EventRow *row)
 {
 	if (!held_suspects(&outbox->core.held))
 		return true;
-	switch (sink_topic(outbox->sink, row->topic))
+	switch (producer_topic_state(outbox->producer, row->topic))
 	{
 		case TOPIC_GOOD:
 			return true;
 		case TOPIC_ASKED:
-			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+			outbox_on_producer_full(&outbox->core, loop_now(outbox->loop));
 			return false;
 		case TOPIC_DOUBTED:
 			break;
@@ -294,18 +296,18 @@ outbox_commit(Outbox *outbox)
 										.epoch = core->epoch,
 										.held = core->held.count > 0,
 									});
-	switch (sink_commit(outbox->sink,
-						(Slice){outbox->record.data, outbox->record.len}))
+	switch (producer_commit(outbox->producer,
+							(Slice){outbox->record.data, outbox->record.len}))
 	{
-		case SINK_FULL:
-			outbox_on_sink_full(core, now);
+		case PRODUCER_FULL:
+			outbox_on_producer_full(core, now);
 			break;
-		case SINK_TOO_LARGE:
-		case SINK_NO_TOPIC:
-		case SINK_REFUSED:
-			outbox_sink_failed(outbox, sink_refusal(outbox->sink));
+		case PRODUCER_TOO_LARGE:
+		case PRODUCER_NO_TOPIC:
+		case PRODUCER_REFUSED:
+			outbox_producer_failed(outbox, producer_refusal(outbox->producer));
 			break;
-		case SINK_TAKEN:
+		case PRODUCER_TAKEN:
 			outbox_on_committing(core, now);
 			break;
 	}
@@ -359,28 +361,29 @@ static bool
 outbox_send(Outbox *outbox, const EventRow *row)
 {
 	const EventSource source = outbox_source(outbox);
-	SinkResult		  result;
+	ProducerResult	  result;
 
 	if (!outbox_is_trusted(outbox, row))
 		return false;
-	result = sink_produce(outbox->sink, row, ring_next_id(&outbox->core.ring),
-						  (unsigned) outbox->config->header_profile, source);
+	result = producer_send(outbox->producer, row,
+						   ring_next_id(&outbox->core.ring),
+						   (unsigned) outbox->config->header_profile, source);
 	switch (result)
 	{
-		case SINK_FULL:
-			outbox_on_sink_full(&outbox->core, loop_now(outbox->loop));
+		case PRODUCER_FULL:
+			outbox_on_producer_full(&outbox->core, loop_now(outbox->loop));
 			break;
-		case SINK_TOO_LARGE:
+		case PRODUCER_TOO_LARGE:
 			outbox_too_large(outbox, row);
 			break;
-		case SINK_NO_TOPIC:
-		case SINK_REFUSED:
+		case PRODUCER_NO_TOPIC:
+		case PRODUCER_REFUSED:
 			outbox_refused(outbox, row, result);
 			break;
-		case SINK_TAKEN:
+		case PRODUCER_TAKEN:
 			break;
 	}
-	return result == SINK_TAKEN;
+	return result == PRODUCER_TAKEN;
 }
 
 /* As many rows of the oldest page as there is room for. */
@@ -491,8 +494,8 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_COMMIT:
 			outbox_commit(outbox);
 			break;
-		case OUTBOX_NEW_SINK:
-			outbox_new_sink(outbox);
+		case OUTBOX_NEW_PRODUCER:
+			outbox_new_producer(outbox);
 			break;
 		case OUTBOX_DONE:
 			outbox->done = true;

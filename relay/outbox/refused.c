@@ -15,8 +15,8 @@ outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 {
 	if (!held_refused(&core->held, topic, reason, now))
 		return false;
-	outbox_on_sink_failed(core, now);
-	core->sink_at = now;
+	outbox_on_producer_failed(core, now);
+	core->producer_at = now;
 	if (core->state == PUMP_LEADER_WAIT)
 		core->lead_at = now;
 	return true;

@@ -62,8 +62,8 @@ outbox_is_overdue(const Outbox *outbox)
 bool
 outbox_is_ready(Outbox *outbox, Buf *sentence)
 {
-	const char *missing = sink_missing_topics(outbox->sink);
-	bool		up = sink_is_known_up(outbox->sink);
+	const char *missing = producer_missing_topics(outbox->producer);
+	bool		up = producer_is_known_up(outbox->producer);
 	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
 
 	if (outbox->core.transactional && !outbox_leads(&outbox->core))
@@ -73,7 +73,7 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 			   ring_in_flight(&outbox->core.ring));
 	if (!up)
 		buf_add_str(sentence, ", the broker has not answered");
-	else if (outbox->core.sink_opening)
+	else if (outbox->core.producer_opening)
 		buf_add_str(sentence, ", the producer is not open yet");
 	if (missing[0] != '\0')
 		buf_printf(sentence, ", missing topics: %s", missing);
@@ -98,7 +98,7 @@ outbox_status_json(Outbox *outbox, Buf *json)
 			   outbox->core.transactional ? "transactional" : "idempotent",
 			   outbox_leads(&outbox->core) ? "true" : "false",
 			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
-			   sink_is_known_up(outbox->sink) ? "true" : "false");
+			   producer_is_known_up(outbox->producer) ? "true" : "false");
 	json_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");
 	buf_free(&sentence);

@@ -21,7 +21,7 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
 	};
 	ring_init(&core->ring, in_flight_max);
 	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
-	retry_init(&core->sink_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	retry_init(&core->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
 	held_init(&core->held, seed);
 }
 
@@ -33,7 +33,7 @@ outbox_rewind(OutboxCore *core)
 		free(core->pages[i].opens);
 	core->page_count = 0;
 	core->positioned = core->reading = core->asleep = false;
-	core->sink_full = core->closing = core->committing = false;
+	core->producer_full = core->closing = core->committing = false;
 	ring_reset(&core->ring);
 }
 
@@ -64,7 +64,7 @@ outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
 bool
 outbox_flies(const OutboxCore *core)
 {
-	return core->sink_full || ring_in_flight(&core->ring) > 0;
+	return core->producer_full || ring_in_flight(&core->ring) > 0;
 }
 
 /*
@@ -74,7 +74,7 @@ outbox_flies(const OutboxCore *core)
 bool
 outbox_may_commit(const OutboxCore *core)
 {
-	return core->closing && !core->sink_full &&
+	return core->closing && !core->producer_full &&
 		   ring_unarrived(&core->ring) == 0;
 }
 
@@ -101,7 +101,7 @@ outbox_on_down(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
 	if (core->transactional)
-		core->sink_up = core->sink_opening = false;
+		core->producer_up = core->producer_opening = false;
 	held_reset(&core->held);
 	core->asked = OUTBOX_WAIT;
 	core->epoch = 0;
@@ -166,7 +166,7 @@ outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 {
 	outbox_answered(core, OUTBOX_ASK_POSITION);
 	Assert(!core->positioned && core->page_count == 0);
-	if (core->state != PUMP_STREAMING || !core->sink_up)
+	if (core->state != PUMP_STREAMING || !core->producer_up)
 		return;
 	outbox_set_window(core, window);
 	core->positioned = true;
@@ -315,51 +315,51 @@ outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
 /* ---- the producer ------------------------------------------------------ */
 
 void
-outbox_on_sink_up(OutboxCore *core, int64_t now)
+outbox_on_producer_up(OutboxCore *core, int64_t now)
 {
-	if (!core->sink_opening)
+	if (!core->producer_opening)
 		return;
-	Assert(!core->sink_up);
-	core->sink_opening = false;
-	core->sink_up = true;
+	Assert(!core->producer_up);
+	core->producer_opening = false;
+	core->producer_up = true;
 	core->acked_at = now;
 }
 
 void
-outbox_on_sink_failed(OutboxCore *core, int64_t now)
+outbox_on_producer_failed(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
-	core->sink_up = core->sink_opening = false;
-	core->sink_at = now + retry_failed(&core->sink_retry);
+	core->producer_up = core->producer_opening = false;
+	core->producer_at = now + retry_failed(&core->producer_retry);
 	if (!core->transactional || core->state != PUMP_STREAMING)
 		return;
 	core->state = PUMP_LEADER_WAIT;
-	core->lead_at = core->sink_at;
+	core->lead_at = core->producer_at;
 }
 
 void
-outbox_on_sink_full(OutboxCore *core, int64_t now)
+outbox_on_producer_full(OutboxCore *core, int64_t now)
 {
 	if (!outbox_flies(core))
 		core->acked_at = now;
-	core->sink_full = true;
+	core->producer_full = true;
 }
 
 void
-outbox_on_sink_room(OutboxCore *core)
+outbox_on_producer_room(OutboxCore *core)
 {
-	core->sink_full = false;
+	core->producer_full = false;
 }
 
 void
 outbox_on_acked(OutboxCore *core, int64_t now)
 {
-	if (!core->sink_up)
+	if (!core->producer_up)
 		return;
-	core->sink_full = false;
+	core->producer_full = false;
 	core->acked_at = now;
 	if (!core->transactional)
-		retry_succeeded(&core->sink_retry);
+		retry_succeeded(&core->producer_retry);
 }
 
 void
@@ -382,20 +382,20 @@ outbox_on_committed(OutboxCore *core, int64_t now)
 {
 	if (!core->committing)
 		return;
-	Assert(core->sink_up && ring_in_flight(&core->ring) == 0);
+	Assert(core->producer_up && ring_in_flight(&core->ring) == 0);
 	core->committing = false;
 	core->acked_at = now;
-	retry_succeeded(&core->sink_retry);
+	retry_succeeded(&core->producer_retry);
 }
 
 int64_t
 outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->sink_full || core->closing || core->committing ||
+		core->producer_full || core->closing || core->committing ||
 		core->held.waits || !ring_has_room(&core->ring))
 		return -1;
-	Assert(core->sink_up && core->positioned);
+	Assert(core->producer_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);
 	return core->pages[0].done;
 }

@@ -109,7 +109,7 @@ typedef enum OutboxAction
 	OUTBOX_PRODUCE_HELD, /* rows of the held page */
 	OUTBOX_PRODUCE,		 /* rows of the oldest page */
 	OUTBOX_COMMIT,		 /* what is in flight, all arrived, and ring_end() */
-	OUTBOX_NEW_SINK,	 /* a new producer in place of the old one */
+	OUTBOX_NEW_PRODUCER, /* a new producer in place of the old one */
 	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
 
@@ -170,13 +170,13 @@ typedef struct OutboxCore
 	OutboxPage pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
 	Ring	   ring;
-	bool	   sink_up;
-	bool	   sink_opening; /* it was asked for */
-	int64_t	   sink_at;		 /* next try to make one */
-	Retry	   sink_retry;
-	bool	   sink_full; /* until something is acknowledged */
-	int64_t	   acked_at;  /* last sign of life while events fly */
-	bool	   closing;	  /* the transaction takes no further event */
+	bool	   producer_up;
+	bool	   producer_opening; /* it was asked for */
+	int64_t	   producer_at;		 /* next try to make one */
+	Retry	   producer_retry;
+	bool	   producer_full; /* until something is acknowledged */
+	int64_t	   acked_at;	  /* last sign of life while events fly */
+	bool	   closing;		  /* the transaction takes no further event */
 	bool	   committing;
 	int64_t	   begun_at; /* first event of this transaction, if any flies */
 
@@ -235,10 +235,10 @@ bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
 					int64_t last_seq) MUST_CHECK;
 
 /* the producer */
-void outbox_on_sink_up(OutboxCore *core, int64_t now);
-void outbox_on_sink_failed(OutboxCore *core, int64_t now);
-void outbox_on_sink_full(OutboxCore *core, int64_t now);
-void outbox_on_sink_room(OutboxCore *core);
+void outbox_on_producer_up(OutboxCore *core, int64_t now);
+void outbox_on_producer_failed(OutboxCore *core, int64_t now);
+void outbox_on_producer_full(OutboxCore *core, int64_t now);
+void outbox_on_producer_room(OutboxCore *core);
 void outbox_on_acked(OutboxCore *core, int64_t now);
 /* Transactional: the event is in Kafka, and counts when it is committed. */
 void outbox_on_arrived(OutboxCore *core, uint64_t id);

@@ -33,22 +33,22 @@ typedef struct Fixture
 	Loop					*loop;
 	LoopTimer				*tick; /* so that waiting has an end */
 	Metrics					*metrics;
-	Sink					*sink;
-	uint64_t				 acked[SINK_IN_FLIGHT_MAX + 16]; /* in this order */
-	int						 acked_count;
-	Buf						 failure; /* of the producer, the last one */
-	int						 failures;
-	bool					 topic_refused; /* as the last failure said */
-	bool					 topic_blamed;	/* this one or another */
-	bool					 opened;		/* transactional */
-	Buf						 position;
-	int						 arrived;
-	int						 committed;
-	Consumer				*consumer;
-	bool					 readable;
-	int						 assigned; /* rebalances that gave partitions */
-	int						 revoked;
-	bool					 surveyed;
+	Producer				*producer;
+	uint64_t  acked[PRODUCER_IN_FLIGHT_MAX + 16]; /* in this order */
+	int		  acked_count;
+	Buf		  failure; /* of the producer, the last one */
+	int		  failures;
+	bool	  topic_refused; /* as the last failure said */
+	bool	  topic_blamed;	 /* this one or another */
+	bool	  opened;		 /* transactional */
+	Buf		  position;
+	int		  arrived;
+	int		  committed;
+	Consumer *consumer;
+	bool	  readable;
+	int		  assigned; /* rebalances that gave partitions */
+	int		  revoked;
+	bool	  surveyed;
 } Fixture;
 
 static inline void
@@ -82,7 +82,7 @@ on_failed(void *arg, const char *topic, const char *why)
 	buf_add_str(&fixture->failure, why);
 	buf_str(&fixture->failure);
 	fixture->failures++;
-	sink_close(fixture->sink);
+	producer_close(fixture->producer);
 }
 
 static inline void
@@ -134,7 +134,7 @@ on_tick(void *arg)
 static inline int
 set_up(void **state)
 {
-	static const SinkHandlers sink_handlers = {
+	static const ProducerHandlers producer_handlers = {
 		.acked = on_acked,
 		.arrived = on_arrived,
 		.served = on_served,
@@ -168,8 +168,8 @@ set_up(void **state)
 	fixture->tick = loop_timer_new(fixture->loop, on_tick, fixture);
 	on_tick(fixture);
 	fixture->metrics = metrics_new(&metric_table);
-	fixture->sink = sink_new(fixture->loop, fixture->metrics, &sink_handlers,
-							 fixture);
+	fixture->producer = producer_new(fixture->loop, fixture->metrics,
+									 &producer_handlers, fixture);
 	fixture->consumer = consumer_new(fixture->loop, fixture->metrics,
 									 &consumer_handlers, fixture);
 	buf_free(&reason);
@@ -183,7 +183,7 @@ tear_down(void **state)
 	Fixture *fixture = *state;
 
 	consumer_free(fixture->consumer);
-	sink_free(fixture->sink);
+	producer_free(fixture->producer);
 	metrics_free(fixture->metrics);
 	loop_timer_free(fixture->tick);
 	loop_free(fixture->loop);
@@ -197,16 +197,17 @@ tear_down(void **state)
 }
 
 static inline void
-open_sink(Fixture *fixture)
+open_producer(Fixture *fixture)
 {
 	Buf error = {0};
 
-	if (!sink_open(fixture->sink, fixture->config, 1000000, NULL, &error))
+	if (!producer_open(fixture->producer, fixture->config, 1000000, NULL,
+					   &error))
 		fail_msg("%s", buf_str(&error));
 	buf_free(&error);
 }
 
-static inline SinkResult
+static inline ProducerResult
 produce(Fixture *fixture, uint64_t id)
 {
 	char key[16];
@@ -223,9 +224,9 @@ produce(Fixture *fixture, uint64_t id)
 		.format = 'j',
 	};
 
-	return sink_produce(fixture->sink, &row, id,
-						HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
-						(EventSource){{"/pgstock/x", 10}, {"x", 1}});
+	return producer_send(fixture->producer, &row, id,
+						 HEADERS_CLOUDEVENTS | HEADERS_PLAIN,
+						 (EventSource){{"/pgstock/x", 10}, {"x", 1}});
 }
 
 #define WAIT_UNTIL(fixture, condition)                         \

@@ -41,10 +41,10 @@ end(void **state UNUSED)
 /* ---- ways to get somewhere --------------------------------------------- */
 
 static inline void
-open_sink(void)
+open_producer(void)
 {
-	expect(OUTBOX_NEW_SINK);
-	outbox_on_sink_up(&core, now);
+	expect(OUTBOX_NEW_PRODUCER);
+	outbox_on_producer_up(&core, now);
 }
 
 static inline void
@@ -76,7 +76,7 @@ lead(void)
 static inline void
 stream(void)
 {
-	open_sink();
+	open_producer();
 	connect_and_greet();
 	lead();
 	outbox_on_position(&core, "w0", 0, true, now);

@@ -125,7 +125,7 @@ lose_producer(Relay *relay)
 {
 	close_main_producer(relay);
 	relay->page_count = 0;
-	outbox_on_sink_failed(&relay->core, world.now);
+	outbox_on_producer_failed(&relay->core, world.now);
 	world.counts.producers_lost++;
 }
 
@@ -135,7 +135,7 @@ refuse(Relay *relay, int64_t seq)
 	close_producer(&relay->producer);
 	relay->page_count = 0;
 	if (!outbox_on_refused(&relay->core, topic_name(seq), "no", world.now))
-		outbox_on_sink_failed(&relay->core, world.now);
+		outbox_on_producer_failed(&relay->core, world.now);
 	world.counts.refusals++;
 }
 
@@ -156,13 +156,13 @@ make_producer(Relay *relay)
 	relay->page_count = 0;
 	if (fails_one_in(4))
 	{
-		outbox_on_sink_failed(&relay->core, world.now);
+		outbox_on_producer_failed(&relay->core, world.now);
 		world.counts.producers_not_made++;
 	}
 	else if (world.transactional)
 		relay->producer.opening = true;
 	else
-		outbox_on_sink_up(&relay->core, world.now);
+		outbox_on_producer_up(&relay->core, world.now);
 }
 
 /* Something is on its way, and then there is room again. */
@@ -172,7 +172,7 @@ is_full(const Relay *relay)
 	const Producer *producer = &relay->producer;
 
 	if (!world.transactional)
-		return producer->count == SINK_MAX;
+		return producer->count == PRODUCER_MAX;
 	return producer->count > 0 &&
 		   !producer->flying[producer->count - 1].taken && fails_one_in(200);
 }
@@ -200,7 +200,7 @@ commit_produced(Relay *relay)
 		assert_true(relay->producer.flying[i].reported);
 	if (is_full(relay))
 	{
-		outbox_on_sink_full(core, world.now);
+		outbox_on_producer_full(core, world.now);
 		world.counts.full++;
 		return;
 	}
@@ -229,7 +229,7 @@ produce_held(Relay *relay)
 		int64_t seq = relay->held_page.seqs[held->sent];
 
 		assert_true(held->sent < relay->held_page.rows);
-		if (relay->lane.count == SINK_MAX)
+		if (relay->lane.count == PRODUCER_MAX)
 		{
 			held->lane_full = true;
 			return;
@@ -295,7 +295,7 @@ produce(Relay *relay)
 		}
 		if (is_full(relay))
 		{
-			outbox_on_sink_full(core, world.now);
+			outbox_on_producer_full(core, world.now);
 			world.counts.full++;
 			return;
 		}
@@ -390,11 +390,11 @@ turn(Relay *relay)
 {
 	for (int actions = 0;; actions++)
 	{
-		bool		 had_sink = relay->core.sink_up;
+		bool		 had_producer = relay->core.producer_up;
 		OutboxAction action = outbox_next(&relay->core, world.now);
 
 		assert_true(actions < 1000);
-		world.counts.stalls += had_sink && !relay->core.sink_up;
+		world.counts.stalls += had_producer && !relay->core.producer_up;
 		if (action == OUTBOX_WAIT)
 			break;
 		else if (action == OUTBOX_DONE)
@@ -406,7 +406,7 @@ turn(Relay *relay)
 			produce(relay);
 		else if (action == OUTBOX_COMMIT)
 			commit_produced(relay);
-		else if (action == OUTBOX_NEW_SINK)
+		else if (action == OUTBOX_NEW_PRODUCER)
 			make_producer(relay);
 		else if (action == OUTBOX_NEW_LANE)
 			make_lane(relay);

@@ -31,7 +31,7 @@
 #define KEYS			40
 #define PARTITIONS		4
 #define TOPICS			3
-#define SINK_MAX		80 /* records that a producer takes */
+#define PRODUCER_MAX	80 /* records that a producer takes */
 #define OPEN_MAX		6  /* open transactions */
 #define OPEN_EVENTS_MAX 12 /* of one transaction */
 #define PAGE_ROWS_MAX	24
@@ -95,7 +95,7 @@ typedef struct Flying
 
 typedef struct Producer
 {
-	Flying	 flying[SINK_MAX]; /* in the order of production */
+	Flying	 flying[PRODUCER_MAX]; /* in the order of production */
 	uint32_t count;
 	/* transactional */
 	bool	 opening;

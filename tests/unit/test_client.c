@@ -10,9 +10,9 @@
 static void
 produce_some(Fixture *fixture)
 {
-	open_sink(fixture);
+	open_producer(fixture);
 	for (int id = 1; id <= EVENTS; id++)
-		assert_int_equal(produce(fixture, (uint64_t) id), SINK_TAKEN);
+		assert_int_equal(produce(fixture, (uint64_t) id), PRODUCER_TAKEN);
 	WAIT_UNTIL(fixture, fixture->acked_count == EVENTS);
 }
 

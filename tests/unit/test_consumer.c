@@ -183,9 +183,9 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	uint32_t	   total = 0;
 	int64_t		   lowest[2] = {INT64_MAX, INT64_MAX};
 
-	open_sink(fixture);
+	open_producer(fixture);
 	for (uint64_t id = 0; id < 100; id++)
-		assert_int_equal(produce(fixture, id), SINK_TAKEN);
+		assert_int_equal(produce(fixture, id), PRODUCER_TAKEN);
 	WAIT_UNTIL(fixture, fixture->acked_count == 100);
 
 	join_group(fixture);
@@ -230,7 +230,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	consumer_commit(fixture->consumer);
 
 	consumer_suspend(fixture->consumer);
-	assert_int_equal(produce(fixture, 100), SINK_TAKEN);
+	assert_int_equal(produce(fixture, 100), PRODUCER_TAKEN);
 	WAIT_UNTIL(fixture, fixture->acked_count == 101);
 	for (int i = 0; i < 10; i++)
 	{

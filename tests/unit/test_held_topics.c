@@ -16,7 +16,7 @@ hold_unseen(void)
 {
 	stream();
 	assert_true(outbox_on_refused(&core, HELD, "too large", now));
-	open_sink();
+	open_producer();
 	expect(OUTBOX_HOLD);
 	assert_string_equal(core.held.storing->name, HELD);
 	outbox_on_hold_stored(&core);
@@ -172,7 +172,7 @@ a_try_begins_with_one_event_and_fails_into_a_pause(void **state UNUSED)
 	assert_string_equal(core.held.storing->reason, "still too large");
 	outbox_on_hold_stored(&core);
 	assert_true(core.held.topics[0]->try_at >= now + SEC_US);
-	assert_true(core.sink_up);
+	assert_true(core.producer_up);
 }
 
 static void
@@ -321,7 +321,7 @@ take_suspect(int number)
 static void
 lead_with_suspects(int count)
 {
-	open_sink();
+	open_producer();
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
@@ -360,7 +360,7 @@ a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 	outbox_on_doubted(&core, HELD, "unknown", now);
 	produce_row(HELD, 2);
 	produce_row(OTHER, 3);
-	assert_true(core.sink_up && core.positioned);
+	assert_true(core.producer_up && core.positioned);
 	assert_int_equal(ring_in_flight(&core.ring), 3);
 	expect(OUTBOX_HOLD);
 	assert_string_equal(core.held.storing->name, HELD);

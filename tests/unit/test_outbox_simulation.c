@@ -121,7 +121,7 @@ open_transactional(Relay *relay)
 	}
 	producer->position = world.kafka_position;
 	producer->opening = false;
-	outbox_on_sink_up(&relay->core, world.now);
+	outbox_on_producer_up(&relay->core, world.now);
 }
 
 static void
@@ -248,7 +248,7 @@ trouble(Relay *relay)
 		lose_connection(relay);
 	else if (kind < 7 && relay->session)
 		cut_off(relay);
-	else if (kind < 9 && relay->core.sink_up)
+	else if (kind < 9 && relay->core.producer_up)
 		lose_producer(relay);
 	else if (kind == 10)
 	{

@@ -13,7 +13,7 @@
 static void
 a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
 {
-	open_sink();
+	open_producer();
 	assert_false(outbox_moves(&core, now));
 	connect_and_greet();
 	assert_int_equal(core.state, PUMP_LEADER_WAIT);
@@ -32,7 +32,7 @@ a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
 static void
 a_relay_that_does_not_lead_asks_again_every_second(void **state UNUSED)
 {
-	open_sink();
+	open_producer();
 	connect_and_greet();
 	for (int i = 0; i < 3; i++)
 	{
@@ -50,17 +50,17 @@ a_relay_that_does_not_lead_asks_again_every_second(void **state UNUSED)
 static void
 a_leader_without_a_producer_does_not_ask_for_the_position(void **state UNUSED)
 {
-	expect(OUTBOX_NEW_SINK);
-	outbox_on_sink_failed(&core, now);
+	expect(OUTBOX_NEW_PRODUCER);
+	outbox_on_producer_failed(&core, now);
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
 	expect(OUTBOX_ASK_HELD);
 	outbox_on_held(&core);
 	expect(OUTBOX_WAIT);
-	expect_deadline(core.sink_at);
-	now = core.sink_at;
-	open_sink();
+	expect_deadline(core.producer_at);
+	now = core.producer_at;
+	open_producer();
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -206,7 +206,7 @@ an_unfinished_window_is_gone_on_with_where_it_was_left(void **state UNUSED)
 {
 	uint64_t id;
 
-	open_sink();
+	open_producer();
 	connect_and_greet();
 	lead();
 	outbox_on_position(&core, "w5", 77, false, now);
@@ -260,7 +260,7 @@ two_pages_at_hand_are_enough(void **state UNUSED)
 	take_page(64, 64);
 	take_page(64, 128);
 	expect(OUTBOX_PRODUCE);
-	outbox_on_sink_full(&core, now);
+	outbox_on_producer_full(&core, now);
 	expect(OUTBOX_WAIT);
 	outbox_on_acked(&core, now);
 	expect(OUTBOX_PRODUCE);
@@ -310,7 +310,7 @@ a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
 	id = ring_next_id(&core.ring);
 	expect(OUTBOX_PRODUCE);
 	assert_false(outbox_on_produced(&core, 1, 0, now));
-	outbox_on_sink_full(&core, now);
+	outbox_on_producer_full(&core, now);
 	assert_int_equal(outbox_row(&core), -1);
 	expect(OUTBOX_WAIT);
 	ack(id);
@@ -455,7 +455,7 @@ static void
 an_idle_session_sends_a_beat(void **state UNUSED)
 {
 	outbox_beat_every(&core, OUTBOX_BEAT_US);
-	expect(OUTBOX_NEW_SINK); /* and none comes */
+	expect(OUTBOX_NEW_PRODUCER); /* and none comes */
 	connect_and_greet();
 	expect(OUTBOX_BEAT);
 	expect(OUTBOX_WAIT);

@@ -35,7 +35,7 @@ lead_and_open(void)
 {
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
-	open_sink();
+	open_producer();
 	hear_of_held_topics();
 	expect(OUTBOX_ASK_POSITION);
 	outbox_on_position(&core, "w0", 0, true, now);
@@ -108,13 +108,13 @@ only_the_leader_makes_a_producer(void **state UNUSED)
 	now += OUTBOX_LEAD_US;
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
-	expect(OUTBOX_NEW_SINK);
+	expect(OUTBOX_NEW_PRODUCER);
 	hear_of_held_topics();
 	expect(OUTBOX_WAIT); /* opening may take any time */
 	expect_deadline(NEVER);
 	now += 60 * SEC_US;
 	expect(OUTBOX_WAIT);
-	outbox_on_sink_up(&core, now);
+	outbox_on_producer_up(&core, now);
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -123,7 +123,7 @@ after_the_loss_of_a_producer_the_lead_is_asked_for_again(void **state UNUSED)
 {
 	stream_transactional();
 	fly_page("w1", 3);
-	outbox_on_sink_failed(&core, now);
+	outbox_on_producer_failed(&core, now);
 	expect(OUTBOX_WAIT);
 	assert_int_equal(core.state, PUMP_LEADER_WAIT);
 	assert_true(outbox_leads(&core));
@@ -137,7 +137,7 @@ static void
 a_former_leader_makes_no_producer(void **state UNUSED)
 {
 	stream_transactional();
-	outbox_on_sink_failed(&core, now);
+	outbox_on_producer_failed(&core, now);
 	now = core.lead_at;
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, 0, now);
@@ -153,7 +153,7 @@ a_lost_connection_loses_the_producer(void **state UNUSED)
 	fly_page("w1", 3);
 	expect_commit("w1", 3, true);
 	outbox_on_down(&core, now);
-	assert_false(core.sink_up);
+	assert_false(core.producer_up);
 	assert_int_equal(ring_in_flight(&core.ring), 0);
 	outbox_on_committed(&core, now); /* too late: the producer is given up */
 	now = core.connect_at;
@@ -274,7 +274,7 @@ a_full_producer_is_waited_for(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 	arrive_all();
 	expect(OUTBOX_COMMIT);
-	outbox_on_sink_full(&core, now); /* no room for the position */
+	outbox_on_producer_full(&core, now); /* no room for the position */
 	expect(OUTBOX_WAIT);
 	outbox_on_acked(&core, now);
 	assert_int_equal(ring_in_flight(&core.ring), 3);
@@ -291,7 +291,7 @@ a_commit_that_stalls_ends_the_producer(void **state UNUSED)
 	now += OUTBOX_STALL_US;
 	expect(OUTBOX_WAIT);
 	assert_int_equal(core.state, PUMP_LEADER_WAIT);
-	assert_false(core.sink_up);
+	assert_false(core.producer_up);
 }
 
 /* ---- held topics ------------------------------------------------------- */
@@ -303,7 +303,7 @@ what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
-	open_sink();
+	open_producer();
 	expect(OUTBOX_ASK_HELD);
 	held_load(&core.held, "t1", "no", NEVER);
 	outbox_on_held(&core);
@@ -333,7 +333,7 @@ what_is_set_aside_alone_is_no_transaction(void **state UNUSED)
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH, now);
-	open_sink();
+	open_producer();
 	expect(OUTBOX_ASK_HELD);
 	held_load(&core.held, "t1", "no", NEVER);
 	outbox_on_held(&core);
@@ -363,7 +363,7 @@ a_refused_topic_is_held_and_the_lead_asked_for_again(void **state UNUSED)
 	assert_true(outbox_on_refused(&core, "t1", "no", now));
 	expect(OUTBOX_ASK_LEAD);
 	outbox_on_lead(&core, EPOCH + 1, now);
-	open_sink();
+	open_producer();
 	expect(OUTBOX_HOLD);
 	assert_string_equal(core.held.storing->name, "t1");
 	outbox_on_hold_stored(&core);

@@ -55,7 +55,7 @@ go_streaming_to(Stage stage)
 static void
 go_to(Stage stage)
 {
-	open_sink();
+	open_producer();
 	if (stage == STAGE_CONNECT)
 	{
 		expect(OUTBOX_CONNECT);
@@ -120,7 +120,7 @@ tries_to_connect_get_rarer_until_one_succeeds(void **state UNUSED)
 {
 	int64_t longest = 0;
 
-	open_sink();
+	open_producer();
 	for (int i = 0; i < 100; i++)
 	{
 		expect(OUTBOX_CONNECT);
@@ -146,12 +146,12 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		end(state);
 		begin(state);
 		go_to(stage);
-		outbox_on_sink_failed(&core, now);
+		outbox_on_producer_failed(&core, now);
 		assert_true(outbox_leads(&core)); /* the lead is the database's */
 		assert_int_equal(ring_in_flight(&core.ring), 0);
 		assert_int_equal(outbox_row(&core), -1);
 		expect(OUTBOX_WAIT);
-		assert_true(outbox_deadline(&core) == core.sink_at);
+		assert_true(outbox_deadline(&core) == core.producer_at);
 
 		/* the answer to the request is obsolete */
 		if (stage == STAGE_POSITION)
@@ -163,8 +163,8 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		else if (stage == STAGE_STORE)
 			outbox_on_stored(&core, now);
 		expect(OUTBOX_WAIT);
-		now = core.sink_at;
-		open_sink();
+		now = core.producer_at;
+		open_producer();
 		expect(OUTBOX_ASK_POSITION);
 		outbox_on_position(&core, "w0", 0, true, now);
 		fly_window("w1", 2);
@@ -175,9 +175,9 @@ static void
 an_answer_for_the_lost_producer_does_not_reach_the_next(void **state UNUSED)
 {
 	go_to(STAGE_PAGE);
-	outbox_on_sink_failed(&core, now);
-	now = core.sink_at;
-	open_sink();
+	outbox_on_producer_failed(&core, now);
+	now = core.producer_at;
+	open_producer();
 	/* the page was requested for the old producer: the new one does not use it
 	 * */
 	expect(OUTBOX_WAIT);
@@ -203,8 +203,8 @@ a_producer_that_acknowledges_nothing_is_given_up(void **state UNUSED)
 	now++;
 	expect(OUTBOX_WAIT);
 	assert_int_equal(ring_in_flight(&core.ring), 0);
-	now = core.sink_at;
-	open_sink();
+	now = core.producer_at;
+	open_producer();
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -218,11 +218,11 @@ a_producer_with_nothing_in_flight_is_not_given_up(void **state UNUSED)
 	expect_stored("w1", 1, true);
 	now += 2 * OUTBOX_STALL_US;
 	expect(OUTBOX_WAIT);
-	assert_true(core.sink_up);
+	assert_true(core.producer_up);
 	/* nor is a producer that has just got its first event for hours */
 	fly_window("w2", 1);
 	expect(OUTBOX_WAIT);
-	assert_true(core.sink_up);
+	assert_true(core.producer_up);
 }
 
 static void
@@ -233,7 +233,7 @@ a_producer_that_stays_full_is_given_up(void **state UNUSED)
 	open_window("w1");
 	take_page(1, 1);
 	expect(OUTBOX_PRODUCE);
-	outbox_on_sink_full(&core, now); /* with events of before the rewind */
+	outbox_on_producer_full(&core, now); /* with events of before the rewind */
 	doze();
 	assert_true(outbox_moves(&core, now));
 	now += OUTBOX_STALL_US - 1;
@@ -241,8 +241,8 @@ a_producer_that_stays_full_is_given_up(void **state UNUSED)
 	assert_false(outbox_moves(&core, now));
 	now++;
 	expect(OUTBOX_WAIT);
-	assert_false(core.sink_up);
-	assert_true(outbox_deadline(&core) == core.sink_at);
+	assert_false(core.producer_up);
+	assert_true(outbox_deadline(&core) == core.producer_at);
 }
 
 /* ---- stopping ---------------------------------------------------------- */
@@ -326,7 +326,7 @@ a_stop_without_a_peer_ends_at_once(void **state)
 	stream();
 	fly_window("w1", 2);
 	outbox_on_stop(&core, now + 10 * SEC_US);
-	outbox_on_sink_failed(&core, now);
+	outbox_on_producer_failed(&core, now);
 	expect(OUTBOX_DONE); /* no producer: nothing will arrive */
 }
 

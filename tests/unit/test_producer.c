@@ -13,7 +13,7 @@ static void
 take_all(Fixture *fixture, uint64_t first, uint64_t end)
 {
 	for (uint64_t id = first; id < end; id++)
-		assert_int_equal(produce(fixture, id), SINK_TAKEN);
+		assert_int_equal(produce(fixture, id), PRODUCER_TAKEN);
 }
 
 static void
@@ -22,7 +22,7 @@ every_event_is_acknowledged_once_and_in_the_order_of_its_key(void **state)
 	Fixture *fixture = *state;
 	int64_t	 last[KEYS] = {-1, -1, -1, -1, -1, -1, -1};
 
-	open_sink(fixture);
+	open_producer(fixture);
 	take_all(fixture, 0, 1000);
 	WAIT_UNTIL(fixture, fixture->acked_count == 1000);
 	for (int i = 0; i < 1000; i++)
@@ -34,7 +34,7 @@ every_event_is_acknowledged_once_and_in_the_order_of_its_key(void **state)
 					(last[id % KEYS] < 0 ? id % KEYS : last[id % KEYS] + KEYS));
 		last[id % KEYS] = id;
 	}
-	assert_true(sink_is_known_up(fixture->sink));
+	assert_true(producer_is_known_up(fixture->producer));
 	assert_true(*metrics_cell(fixture->metrics, METRIC_PUBLISHED, "topic",
 							  TOPIC, NULL) == 1000);
 }
@@ -47,18 +47,19 @@ a_full_producer_reports_it_and_takes_more_once_the_broker_is_back(void **state)
 	uint64_t id = 0;
 
 	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
-	open_sink(fixture);
-	while (id <= SINK_IN_FLIGHT_MAX && produce(fixture, id) == SINK_TAKEN)
+	open_producer(fixture);
+	while (id <= PRODUCER_IN_FLIGHT_MAX &&
+		   produce(fixture, id) == PRODUCER_TAKEN)
 		id++;
-	assert_int_equal(id, SINK_IN_FLIGHT_MAX);
+	assert_int_equal(id, PRODUCER_IN_FLIGHT_MAX);
 	errno = ENOBUFS;
-	assert_int_equal(produce(fixture, id), SINK_FULL);
+	assert_int_equal(produce(fixture, id), PRODUCER_FULL);
 	assert_int_equal(fixture->acked_count, 0);
 
 	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
 	WAIT_UNTIL(fixture, fixture->acked_count > 0);
-	assert_int_equal(produce(fixture, id), SINK_TAKEN);
-	WAIT_UNTIL(fixture, fixture->acked_count == SINK_IN_FLIGHT_MAX + 1);
+	assert_int_equal(produce(fixture, id), PRODUCER_TAKEN);
+	WAIT_UNTIL(fixture, fixture->acked_count == PRODUCER_IN_FLIGHT_MAX + 1);
 	assert_int_equal(fixture->failures, 0);
 }
 
@@ -68,15 +69,15 @@ a_broker_that_is_away_is_no_failure(void **state)
 	Fixture *fixture = *state;
 
 	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
-	open_sink(fixture);
+	open_producer(fixture);
 	take_all(fixture, 0, 100);
 	for (int i = 0; i < 20; i++)
 		loop_turn(fixture->loop);
 	assert_int_equal(fixture->acked_count, 0);
-	assert_false(sink_is_known_up(fixture->sink));
+	assert_false(producer_is_known_up(fixture->producer));
 	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
 	WAIT_UNTIL(fixture, fixture->acked_count == 100);
-	assert_true(sink_is_known_up(fixture->sink));
+	assert_true(producer_is_known_up(fixture->producer));
 	assert_int_equal(fixture->failures, 0);
 }
 
@@ -86,7 +87,7 @@ errors_of_the_broker_that_pass_are_not_seen(void **state)
 {
 	Fixture *fixture = *state;
 
-	open_sink(fixture);
+	open_producer(fixture);
 	rd_kafka_mock_push_request_errors(
 		fixture->cluster, PRODUCE_REQUEST, 3,
 		RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -107,7 +108,7 @@ an_error_that_stays_ends_the_producer_and_the_next_takes_over(void **state)
 	Fixture *fixture = *state;
 	Buf		 metrics = {0};
 
-	open_sink(fixture);
+	open_producer(fixture);
 	rd_kafka_mock_push_request_errors(
 		fixture->cluster, PRODUCE_REQUEST, 1,
 		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
@@ -121,7 +122,7 @@ an_error_that_stays_ends_the_producer_and_the_next_takes_over(void **state)
 						   "pgstock_outbox_publish_errors_total{class="));
 	buf_free(&metrics);
 
-	open_sink(fixture);
+	open_producer(fixture);
 	take_all(fixture, 1, 2);
 	WAIT_UNTIL(fixture, fixture->acked_count == 1);
 	assert_true(fixture->acked[0] == 1);
@@ -137,7 +138,7 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 {
 	Fixture *fixture = *state;
 
-	open_sink(fixture);
+	open_producer(fixture);
 	rd_kafka_mock_push_request_errors(fixture->cluster, PRODUCE_REQUEST, 1,
 									  RD_KAFKA_RESP_ERR_INVALID_RECORD);
 	take_all(fixture, 0, 1);
@@ -145,7 +146,7 @@ what_failed_is_not_acknowledged_whatever_follows_it(void **state)
 	{
 		loop_turn(fixture->loop);
 		/* a failed producer may refuse records before it reports the failure */
-		if (fixture->failures > 0 || produce(fixture, id) != SINK_TAKEN)
+		if (fixture->failures > 0 || produce(fixture, id) != PRODUCER_TAKEN)
 			break;
 	}
 	WAIT_UNTIL(fixture, fixture->failures > 0);
@@ -161,10 +162,10 @@ a_closed_producer_reports_nothing_any_more(void **state)
 {
 	Fixture *fixture = *state;
 
-	open_sink(fixture);
+	open_producer(fixture);
 	take_all(fixture, 0, 100);
-	sink_close(fixture->sink);
-	open_sink(fixture);
+	producer_close(fixture->producer);
+	open_producer(fixture);
 	take_all(fixture, 100, 110);
 	WAIT_UNTIL(fixture, fixture->acked_count == 10);
 	for (int i = 0; i < 10; i++)
@@ -172,15 +173,17 @@ a_closed_producer_reports_nothing_any_more(void **state)
 }
 
 static void
-expect_refusal(Fixture *fixture, const EventRow *row, SinkResult result,
+expect_refusal(Fixture *fixture, const EventRow *row, ProducerResult result,
 			   const char *why)
 {
 	const EventSource source = {{"/pgstock/x", 10}, {"x", 1}};
 
-	assert_int_equal(sink_produce(fixture->sink, row, 1, HEADERS_PLAIN, source),
+	assert_int_equal(producer_send(fixture->producer, row, 1, HEADERS_PLAIN,
+								   source),
 					 result);
-	if (strstr(sink_refusal(fixture->sink), why) == NULL)
-		fail_msg("\"%s\" is not in \"%s\"", why, sink_refusal(fixture->sink));
+	if (strstr(producer_refusal(fixture->producer), why) == NULL)
+		fail_msg("\"%s\" is not in \"%s\"", why,
+				 producer_refusal(fixture->producer));
 }
 
 static void
@@ -196,19 +199,20 @@ an_event_that_cannot_be_produced_is_refused_with_the_reason(void **state)
 		.format = 'b',
 	};
 
-	open_sink(fixture);
-	expect_refusal(fixture, &row, SINK_TOO_LARGE, "too large");
+	open_producer(fixture);
+	expect_refusal(fixture, &row, PRODUCER_TOO_LARGE, "too large");
 	row.payload.len = 10;
 	row.headers = (Slice){"\xff", 1};
-	expect_refusal(fixture, &row, SINK_REFUSED, "headers are damaged");
+	expect_refusal(fixture, &row, PRODUCER_REFUSED, "headers are damaged");
 	/* without the earlier reason */
-	assert_string_equal(sink_refusal(fixture->sink), "its headers are damaged");
+	assert_string_equal(producer_refusal(fixture->producer),
+						"its headers are damaged");
 	row.headers = (Slice){NULL, 0};
 	memset(large, 'x', 600);
 	row.topic = (Slice){large, 600};
-	expect_refusal(fixture, &row, SINK_NO_TOPIC, "no legal name");
+	expect_refusal(fixture, &row, PRODUCER_NO_TOPIC, "no legal name");
 	row.topic = (Slice){"pgstock-position-x", 18};
-	expect_refusal(fixture, &row, SINK_NO_TOPIC, "for positions");
+	expect_refusal(fixture, &row, PRODUCER_NO_TOPIC, "for positions");
 	assert_int_equal(fixture->failures, 0);
 	free(large);
 }

@@ -23,8 +23,8 @@ begin_opening(Fixture *fixture)
 	Buf error = {0};
 
 	fixture->opened = false;
-	if (!sink_open(fixture->sink, fixture->config, 1000000, INCARNATION,
-				   &error))
+	if (!producer_open(fixture->producer, fixture->config, 1000000, INCARNATION,
+					   &error))
 		fail_msg("%s", buf_str(&error));
 	buf_free(&error);
 }
@@ -49,9 +49,9 @@ set_up_topic(void **state)
 static void
 commit(Fixture *fixture, const char *position)
 {
-	assert_int_equal(sink_commit(fixture->sink,
-								 (Slice){position, strlen(position)}),
-					 SINK_TAKEN);
+	assert_int_equal(producer_commit(fixture->producer,
+									 (Slice){position, strlen(position)}),
+					 PRODUCER_TAKEN);
 }
 
 static double
@@ -74,7 +74,7 @@ what_is_committed_counts_and_its_position_is_read_back(void **state)
 
 		snprintf(position, sizeof(position), "p%d", n);
 		for (uint64_t id = 0; id < 100; id++)
-			assert_int_equal(produce(fixture, id), SINK_TAKEN);
+			assert_int_equal(produce(fixture, id), PRODUCER_TAKEN);
 		commit(fixture, position);
 		WAIT_UNTIL(fixture, fixture->committed == n);
 		assert_true(published(fixture) == 100 * n);
@@ -84,7 +84,7 @@ what_is_committed_counts_and_its_position_is_read_back(void **state)
 	assert_true(*metrics_cell(fixture->metrics, METRIC_TRANSACTIONS, NULL) ==
 				3);
 
-	sink_close(fixture->sink);
+	producer_close(fixture->producer);
 	open_transactional(fixture);
 	assert_string_equal(buf_str(&fixture->position), "p3");
 	assert_int_equal(fixture->failures, 0);
@@ -99,7 +99,7 @@ the_end_of_the_positions_is_asked_for_until_it_is_known(void **state)
 	open_transactional(fixture);
 	commit(fixture, "p1");
 	WAIT_UNTIL(fixture, fixture->committed == 1);
-	sink_close(fixture->sink);
+	producer_close(fixture->producer);
 	rd_kafka_mock_push_request_errors(fixture->cluster, LIST_OFFSETS_REQUEST, 3,
 									  RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
 									  RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
@@ -120,10 +120,10 @@ opening_waits_for_a_broker_that_is_away(void **state)
 	for (int i = 0; i < 100; i++)
 		loop_turn(fixture->loop);
 	assert_false(fixture->opened);
-	assert_false(sink_is_known_up(fixture->sink));
+	assert_false(producer_is_known_up(fixture->producer));
 	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
 	WAIT_UNTIL(fixture, fixture->opened);
-	assert_true(sink_is_known_up(fixture->sink));
+	assert_true(producer_is_known_up(fixture->producer));
 	assert_int_equal(fixture->failures, 0);
 }
 
@@ -193,7 +193,7 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 		open_transactional(fixture);
 		rd_kafka_mock_push_request_errors(fixture->cluster, cases[i].request, 1,
 										  cases[i].error);
-		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
 		commit(fixture, "p");
 		expect_failure(fixture, cases[i].why);
 		rd_kafka_mock_clear_request_errors(fixture->cluster, cases[i].request);
@@ -211,7 +211,7 @@ a_topic_that_is_not_admitted_to_a_transaction_is_known(void **state)
 	rd_kafka_mock_push_request_errors(
 		fixture->cluster, KAFKA_ADD_PARTITIONS, 1,
 		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-	assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+	assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
 	WAIT_UNTIL(fixture, fixture->failures > 0);
 	assert_true(fixture->topic_refused);
 }
@@ -248,7 +248,7 @@ what_librdkafka_sent_again_is_the_producer_s_last(void **state)
 		open_transactional(fixture);
 		rd_kafka_mock_push_request_errors(fixture->cluster, cases[i].request, 1,
 										  cases[i].error);
-		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
 		commit(fixture, "p");
 		WAIT_UNTIL(fixture, fixture->failures > 0 || fixture->committed > 1);
 		assert_non_null(strstr(buf_str(&fixture->failure), cases[i].why));
@@ -277,7 +277,7 @@ what_the_broker_puts_off_is_no_loss(void **state)
 		RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
 	for (int n = 1; n <= 2; n++)
 	{
-		assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+		assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
 		commit(fixture, "p");
 		WAIT_UNTIL(fixture, fixture->committed == n);
 	}
@@ -305,15 +305,15 @@ a_producer_may_be_closed_while_it_commits_or_opens(void **state)
 	Fixture *fixture = *state;
 
 	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 1), SINK_TAKEN);
+	assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
 	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
 	commit(fixture, "lost");
-	sink_close(fixture->sink);
+	producer_close(fixture->producer);
 	begin_opening(fixture);
-	sink_close(fixture->sink);
+	producer_close(fixture->producer);
 	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
 	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 2), SINK_TAKEN);
+	assert_int_equal(produce(fixture, 2), PRODUCER_TAKEN);
 	commit(fixture, "p");
 	WAIT_UNTIL(fixture, fixture->committed == 1);
 	assert_int_equal(fixture->failures, 0);
