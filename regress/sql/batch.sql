@@ -11,7 +11,7 @@ SELECT :row FROM reserve_orders('[
 	{"order_id": 4, "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-a", "quantity": 1}]}]');
 SELECT level_of('batch-a'), level_of('batch-b'), lines_of('batch-1'), lines_of('batch-2'), lines_of('4');
 SELECT events_of('batch-1'), events_of('batch-2'), events_of('4');
--- repeated: granted orders are replayed, refused ones are tried anew
+-- repeated: granted orders are replayed, refused ones are tried again
 SELECT receive_stock('batch-a', 5);
 SELECT :row FROM reserve_orders('[
 	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]},

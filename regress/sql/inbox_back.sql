@@ -66,8 +66,8 @@ SELECT d.name, a.result, a.reason, a.message ~ 'event_id=inb-e-' AS named
   FROM (VALUES ('same', '{"items": [{"product_id": "inb-b", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}]}'::jsonb),
 			   ('map', '{"productQuantityMap": {"inb-a": 2, "inb-b": 1}}'), ('more', '{"productQuantityMap": {"inb-a": 2, "inb-b": 2}}'),
 			   ('fewer', '{"productQuantityMap": {"inb-a": 2}}'), ('other', '{"productQuantityMap": {"inb-a": 2, "inb-c": 1}}'),
-			   ('elsewhere', '{"items": [{"product_id": "inb-a", "quantity": 2}, {"product_id": "inb-b", "quantity": 1, "location": "east"}]}')) d (name, told),
+			   ('elsewhere', '{"items": [{"product_id": "inb-a", "quantity": 2}, {"product_id": "inb-b", "quantity": 1, "location": "east"}]}')) d (name, items),
 	   LATERAL pgstock_internal.relay_apply('{order_failed}', '{0}', ARRAY[nextval('next_offset')], '{-1}', '{NULL}',
-			ARRAY[convert_to((d.told || jsonb_build_object('order_id', 'inb-d-' || d.name, 'event_id', 'inb-e-' || d.name))::text, 'UTF8')], '{NULL}', relay_options()) a;
+			ARRAY[convert_to((d.items || jsonb_build_object('order_id', 'inb-d-' || d.name, 'event_id', 'inb-e-' || d.name))::text, 'UTF8')], '{NULL}', relay_options()) a;
 SELECT lines_of('inb-d-same'), lines_of('inb-d-other');
 SELECT * FROM verify_stock();

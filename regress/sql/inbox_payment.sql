@@ -6,7 +6,7 @@ CREATE FUNCTION pay(order_id text, payment_id text, status text DEFAULT NULL) RE
 SELECT apply_one('payment-success', jsonb_strip_nulls(jsonb_build_object('order_id', order_id,
 	'paymentId', payment_id, 'status', status)))
 $$;
-CREATE VIEW told AS
+CREATE VIEW emitted AS
 SELECT key, string_agg(concat_ws(' ', event_type, payload->>'reason', payload->>'payment_id'), ', ' ORDER BY seq) AS events
   FROM stock_outbox GROUP BY key;
 SELECT (reserve_stock('inp-a', 1, 'inp-' || o, 'ann')).status FROM unnest('{paid,words,rel,rol,rolpaid,due}'::text[]) o;
@@ -50,7 +50,7 @@ SELECT pay('inp-short', 'P7');
 SELECT apply_one('order-created', '{"order_id": "inp-ref", "user_id": "carl", "items": [{"product_id": "inp-b", "quantity": 9}]}');
 SELECT pay('inp-ref', 'P8');
 SELECT pay('inp-ref', 'P8');
-SELECT * FROM told WHERE key ~ '^inp-(paid|words|rel|rol|rolpaid|due|exp|short|ref)$' ORDER BY key;
+SELECT * FROM emitted WHERE key ~ '^inp-(paid|words|rel|rol|rolpaid|due|exp|short|ref)$' ORDER BY key;
 SELECT order_id, state, reason, payment_id FROM stock_reservations
  WHERE order_id ~ '^inp-(paid|words|rel|rol|rolpaid|due|exp|short|ref)$' ORDER BY order_id;
 SELECT level_of('inp-a'), level_of('inp-b');
@@ -62,6 +62,6 @@ SELECT status FROM reserve_stock('inp-a', 1, 'inp-hand');
 SELECT handle_payment_success('{"orderId": "inp-hand", "paymentId": "P9"}', NULL);
 SELECT lines_of('inp-hand');
 SELECT outcome_of($$SELECT handle_payment_success('{"orderId": "inp-none"}', NULL)$$);
-DROP VIEW told;
+DROP VIEW emitted;
 DROP FUNCTION pay;
 SELECT * FROM verify_stock();

@@ -1,6 +1,6 @@
 --
 -- supply: corrections: by a difference, by compare-and-set, between locations;
--- never below what is reserved; safety stock and back-orders
+-- never below the reserved quantity; safety stock and back-orders
 --
 SELECT receive_stock('supply-a', 10);
 SELECT status FROM reserve_stock('supply-a', 6, 'supply-1');

@@ -53,7 +53,7 @@ SELECT * FROM ui.child;
 -- no more rights than the role that registered it
 CALL ui.batch('SET ROLE regress_ui_other', 'RESET ROLE', 'SET LOCAL ROLE NONE', 'SET SESSION AUTHORIZATION DEFAULT', $$SELECT set_config('role', 'none', false)$$,
 	$$SELECT set_config('session_authorization', 'default', true)$$, 'CREATE ROLE regress_ui_more SUPERUSER', 'SELECT * FROM pgstock_internal.level', 'ALTER ROLE regress_ui SUPERUSER', '');
--- (the wording of who may make superusers differs by version)
+-- (the wording of the error about superusers differs by version)
 SELECT id, result, CASE WHEN reason ~* 'superuser|CREATEROLE' THEN 'no superuser' ELSE reason END AS reason FROM ui.latest ORDER BY id;
 SELECT current_user = session_user AS mine, rolsuper FROM pg_roles WHERE rolname = 'regress_ui';
 -- caught, it changes nothing either

@@ -22,7 +22,7 @@ BEGIN
 	RETURN array_to_string(keys, ' ');
 END
 $$;
--- who is there
+-- the identity of the database
 SELECT relay_api, "database" = current_database() AS here, inbox_group ~ '^pgstock-[0-9]{8}$' AS drawn, in_recovery, preloaded, max_event_bytes
   FROM pgstock_internal.relay_hello();
 -- nothing was ever published: every event is pending

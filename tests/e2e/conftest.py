@@ -19,7 +19,7 @@ INBOX = ("order-created", "payment-success", "payment-failed",
 OUTBOX = ("stock-events", "stock-freeze-failed")
 DLQ = tuple(f"{name}_dlq" for name in INBOX)
 
-# what they assert is shown as in a test
+# their assertions are shown as those of a test
 pytest.register_assert_rewrite("model_calls", "model_session")
 
 serial = itertools.count(1)

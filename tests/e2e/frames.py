@@ -56,7 +56,7 @@ class Link:
         not: bytes that were sent may still reach it."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                struct.pack("ii", 1, 0))
-        self.client.shutdown(socket.SHUT_RD)    # wakes who reads from it
+        self.client.shutdown(socket.SHUT_RD)    # wakes its reader
         self.client.close()
 
 

@@ -2,10 +2,10 @@
  * slow_wal.c
  *	  Preloaded into a server: a disk that is slow, or stands still.
  *
- * A killed process loses nothing that it has written: the page cache stays.
- * What a power cut would lose has to be kept from being written at all.  So
- * while the file SLOW_WAL_GATE exists, no byte of WAL is written; and
- * SLOW_WAL_FLUSH_US is how long each flush takes.
+ * A killed process loses nothing that it has written: the page cache remains.
+ * Bytes that a power cut would lose must therefore not be written at all.  So
+ * while the file SLOW_WAL_GATE exists, no byte of WAL is written; each flush
+ * takes SLOW_WAL_FLUSH_US.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

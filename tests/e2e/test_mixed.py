@@ -165,7 +165,7 @@ class Run:
         return records
 
 
-# ---- what must hold
+# ---- checks
 
 def name_of(run, record):
     """The message of a record, and its id in the inbox."""

@@ -231,7 +231,7 @@ def test_a_scrape_sees_the_database_as_it_is(db, start_relay):
     relay = start_relay()
     db.sql("SELECT receive_stock('book', 5)")
     db.sql("SELECT reserve_stock('book', 1, 'o-1')")
-    time.sleep(3.1)                     # what was read is used for 3 seconds
+    time.sleep(3.1)                     # values are used for 3 seconds
     assert relay.metric("reservations_open") == 1
     assert relay.metric("gauges_age_seconds") < 4
 

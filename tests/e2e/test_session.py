@@ -121,7 +121,7 @@ SENTENCE = "a connection pooler stands between the relay and PostgreSQL"
 
 
 @pytest.mark.parametrize("mode, ignores", [
-    ("transaction", "extra_float_digits"),  # refuses what the session needs
+    ("transaction", "extra_float_digits"),  # refuses a setting of the session
     ("transaction", "options, extra_float_digits"),
     ("session", "options, extra_float_digits")])
 def test_pooler_is_refused(db, pg, run, kafka, relays, mode, ignores):

@@ -52,7 +52,7 @@ def progress(relay, events=200):
                60, lambda: f"it publishes nothing\n{relay.tail()}")
 
 
-# ---- whatever is killed ------------------------------------------------------
+# ---- kills -------------------------------------------------------------------
 
 def kill_relay(relay, pg, kafka):
     relay.kill9()
