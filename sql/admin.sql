@@ -55,7 +55,7 @@ SELECT product_id, location, c.what, c.expected, c.found
 	('on_hand: ledger and level', ledger_on_hand, on_hand),
 	('reserved: ledger and level', ledger_reserved, reserved),
 	('reserved: live reservations and level', lines, reserved),
-	('oversold: the least that may be free', greatest(-backorder_limit,
+	('oversold: minimum and actual free stock', greatest(-backorder_limit,
 		on_hand - reserved), on_hand - reserved),
 	('reserved: not negative', greatest(0, reserved), reserved)
   ) AS c (what, expected, found)
@@ -70,7 +70,7 @@ SELECT product_id, location, c.what, c.expected, c.found
 	   LATERAL (VALUES
 	('reserved: live purchases and quota of a sale',
 		coalesce(i.reserved, 0), coalesce(v.reserved, 0)),
-	('oversold: the least that may be left of a sale',
+	('oversold: minimum and actual rest of a sale',
 		greatest(0, v.on_hand - v.reserved), v.on_hand - v.reserved)
   ) AS c (what, expected, found)
  WHERE c.expected <> c.found
@@ -84,7 +84,7 @@ SELECT product_id, location, c.what || slot, c.expected, c.found
 	   LATERAL (VALUES
 	('reserved: live reservations and slot ', coalesce(i.reserved, 0),
 		v.reserved),
-	('oversold: the least that may be free in slot ', greatest(v.free, 0),
+	('oversold: minimum and actual free stock of slot ', greatest(v.free, 0),
 		v.free)
   ) AS c (what, expected, found)
  WHERE v.slots_made > 1 AND ($1 IS NULL OR product_id = $1)

@@ -30,9 +30,9 @@ CREATE FUNCTION @extschema@.adjust_stock(product_id text, delta bigint,
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_adjust_stock' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.adjust_stock IS
-	'changes stock on hand by a difference other than 0; returns the new '
-	'on_hand; SK002 for an unknown product, SK001 if less than the reserved '
-	'stock would remain';
+	'changes stock on hand by a difference other than 0, for a reason that is '
+	'required; returns the new on_hand; SK002 for an unknown product, SK001 '
+	'if less than the reserved stock would remain';
 
 CREATE FUNCTION @extschema@.set_stock(product_id text, on_hand bigint,
 	expected_version bigint DEFAULT NULL, location text DEFAULT 'main')

@@ -59,7 +59,8 @@ AS $$
 DECLARE
 	began	timestamptz := clock_timestamp();
 BEGIN
-	IF pgstock_internal.expire_free(max_rows) = 0 AND pgstock_internal.until_due('-infinity') <= 0 THEN
+	IF pgstock_internal.expire_free(max_rows) = 0
+		AND pgstock_internal.until_due('-infinity') <= 0 THEN
 		PERFORM pgstock_internal.expire_first(max_rows);
 	END IF;
 	RETURN pgstock_internal.until_due('-infinity');
@@ -135,6 +136,6 @@ COMMENT ON FUNCTION pgstock_internal.purge_old IS
 	'deletes a batch of rows past their retention; returns their number, 0 if '
 	'none is left';
 
-/* From here on; this includes rows that a restore loads later. */
+/* Requests the first run; a later one finds what a restore loads next. */
 SELECT pgstock_internal.keeper_call();
 

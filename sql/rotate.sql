@@ -43,7 +43,8 @@ AS $$
 WITH sealed AS (
 	UPDATE pgstock_internal.outbox_part p
 	   SET state = 's', since = DEFAULT, xid = DEFAULT
-	 WHERE p.state = 'l' AND pgstock_internal.try_lock_table('outbox_' || p.part, false)
+	 WHERE p.state = 'l'
+	   AND pgstock_internal.try_lock_table('outbox_' || p.part, false)
 	RETURNING 1
 )
 SELECT count(*) FROM sealed
