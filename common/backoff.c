@@ -6,44 +6,45 @@
 #include "common/backoff.h"
 
 void
-retry_init(Retry *retry, int64_t base_us, int64_t cap_us, uint64_t seed)
+backoff_init(Backoff *backoff, int64_t base_us, int64_t cap_us, uint64_t seed)
 {
 	Assert(base_us > 0 && cap_us >= base_us);
-	*retry = (Retry){
+	*backoff = (Backoff){
 		.base_us = base_us,
 		.cap_us = cap_us,
 		.random = seed | 1,
 	};
 }
 
-/* xorshift64*: small, and good enough to spread relays out */
+/* xorshift64*: small, and good enough to spread processes out */
 static uint64_t
-next_random(Retry *retry)
+backoff_random(Backoff *backoff)
 {
-	retry->random ^= retry->random >> 12;
-	retry->random ^= retry->random << 25;
-	retry->random ^= retry->random >> 27;
-	return retry->random * UINT64_C(2685821657736338717);
+	backoff->random ^= backoff->random >> 12;
+	backoff->random ^= backoff->random << 25;
+	backoff->random ^= backoff->random >> 27;
+	return backoff->random * UINT64_C(2685821657736338717);
 }
 
 int64_t
-retry_failed(Retry *retry)
+backoff_failed(Backoff *backoff)
 {
-	int64_t last = Max(retry->pause_us, retry->base_us);
-	int64_t span = Min(last * 3, retry->cap_us) - retry->base_us + 1;
+	int64_t last = Max(backoff->pause_us, backoff->base_us);
+	int64_t span = Min(last * 3, backoff->cap_us) - backoff->base_us + 1;
 
 	Assert(span > 0);
-	retry->pause_us = retry->base_us +
-					  (int64_t) ((next_random(retry) >> 1) % (uint64_t) span);
-	retry->failures++;
-	Assert(retry->pause_us >= retry->base_us);
-	Assert(retry->pause_us <= retry->cap_us);
-	return retry->pause_us;
+	backoff->pause_us = backoff->base_us +
+						(int64_t) ((backoff_random(backoff) >> 1) %
+								   (uint64_t) span);
+	backoff->failures++;
+	Assert(backoff->pause_us >= backoff->base_us);
+	Assert(backoff->pause_us <= backoff->cap_us);
+	return backoff->pause_us;
 }
 
 void
-retry_succeeded(Retry *retry)
+backoff_succeeded(Backoff *backoff)
 {
-	retry->pause_us = 0;
-	retry->failures = 0;
+	backoff->pause_us = 0;
+	backoff->failures = 0;
 }

@@ -1,5 +1,5 @@
 /*
- * exit_code.h - what the process tells when it ends
+ * exit_code.h - what the process returns when it ends
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -11,7 +11,7 @@ typedef enum ExitCode
 	EXIT_CLEAN = 0,
 	EXIT_RUNTIME = 1,
 	EXIT_USAGE = 2,		   /* command line or configuration */
-	EXIT_INCOMPATIBLE = 3, /* the extension speaks another language */
+	EXIT_INCOMPATIBLE = 3, /* the extension has another API */
 } ExitCode;
 
 #endif

@@ -2,7 +2,7 @@
  * http_client.h - one HTTP POST at a time, by libcurl on the loop
  *
  * Nothing in it blocks: names are looked up in a thread of libcurl's, and a
- * request that takes longer than POST_US_MAX has failed.  There are no
+ * request that takes longer than HTTP_CLIENT_US_MAX has failed.  There are no
  * redirects, no proxy and no connection that outlives its request, so that the
  * address which is judged is the one that is talked to.
  *
@@ -15,10 +15,10 @@
 
 #include "common/loop.h"
 
-#define POST_US_MAX		(5 * SEC_US)
-#define POST_ANSWER_MAX 4096 /* bytes that are kept of an answer's body */
+#define HTTP_CLIENT_US_MAX	 (5 * SEC_US)
+#define HTTP_CLIENT_BODY_MAX 4096 /* bytes that are kept of an answer's body */
 
-typedef struct PostRequest
+typedef struct HttpClientRequest
 {
 	const char		  *url;		/* in no message of ours */
 	const char		  *agent;	/* User-Agent */
@@ -26,27 +26,28 @@ typedef struct PostRequest
 	bool			   plain;	/* http will do */
 	const char *const *headers; /* NULL at its end */
 	const Buf		  *body;
-} PostRequest;
+} HttpClientRequest;
 
-typedef struct PostAnswer
+typedef struct HttpClientResponse
 {
-	int			status;	 /* of HTTP; 0: no answer came, see error */
+	int			status;	 /* of HTTP; 0: no response, see error */
 	const char *body;	 /* its beginning */
 	const char *error;	 /* a phrase that names neither host nor path; NULL: an
 						 * answer came */
 	bool		refused; /* no address was allowed */
-} PostAnswer;
+} HttpClientResponse;
 
-typedef struct Post Post;
-typedef bool (*PostAllows)(void *arg, const struct sockaddr *address);
-typedef void (*PostHandler)(void *arg, const PostAnswer *answer);
+typedef struct HttpClient HttpClient;
+typedef bool (*HttpClientAllows)(void *arg, const struct sockaddr *address);
+typedef void (*HttpClientHandler)(void *arg, const HttpClientResponse *answer);
 
-Post *post_new(Loop *loop, PostAllows allows, PostHandler handler, void *arg);
-void  post_free(Post *post); /* NULL is fine */
+HttpClient *http_client_new(Loop *loop, HttpClientAllows allows,
+							HttpClientHandler handler, void *arg);
+void		http_client_free(HttpClient *client); /* NULL is fine */
 
 /* The end is one call of the handler, never before this returns.  The request
  * need not outlive the call. */
-void post_send(Post *post, const PostRequest *request);
-void post_cancel(Post *post); /* the handler is not called */
+void http_client_send(HttpClient *client, const HttpClientRequest *request);
+void http_client_cancel(HttpClient *client); /* the handler is not called */
 
 #endif

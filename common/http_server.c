@@ -4,16 +4,16 @@
  * libmicrohttpd without a thread of its own: its epoll descriptor is one of
  * the loop's, its next timeout one of the loop's timers.
  *
- * A health page has to answer whatever others do.  So connections are accepted
- * here, at once and always, and given to libmicrohttpd (at its own limit it
- * stops to accept, and its limit of time begins anew with each byte).  A
- * connection has one request and CONNECTION_US for all of it, from accept to
+ * A health page has to answer whatever other clients do.  So connections are
+ * accepted here, at once and always, and passed to libmicrohttpd (which stops
+ * accepting at its own limit, and restarts its limit of time with each byte).
+ * A connection has one request and CONNECTION_US for all of it, from accept to
  * the last byte; where there are CONNECTIONS_MAX of them, a new one takes the
  * oldest one's place.  A probe sends its request at once and is answered in the
  * same turn, so only a slow one can lose its place.
  *
  * To end a connection it is shut down: libmicrohttpd sees its end, as if the
- * client had gone, and closes it.
+ * client had closed it, and closes it too.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -46,7 +46,7 @@ typedef struct Client
 	struct Client		  *newer;
 } Client;
 
-struct Http
+struct HttpServer
 {
 	Loop			  *loop;
 	struct MHD_Daemon *daemon;
@@ -58,50 +58,51 @@ struct Http
 	Client			  *oldest;
 	Client			  *newest;
 	unsigned		   connections;
-	HttpHandler		   handler;
+	HttpServerHandler  handler;
 	void			  *arg;
 };
 
 /* ---- connections ------------------------------------------------------- */
 
 static void
-http_forget(Http *http, Client *client)
+http_server_forget(HttpServer *server, Client *client)
 {
 	*(client->older != NULL ? &client->older->newer
-							: &http->oldest) = client->newer;
+							: &server->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older
-							: &http->newest) = client->older;
-	http->connections--;
+							: &server->newest) = client->older;
+	server->connections--;
 	free(client);
 }
 
 /* libmicrohttpd has a connection, or closes it. */
 static void
-http_connection(void *arg, struct MHD_Connection *connection, void **context,
-				enum MHD_ConnectionNotificationCode code)
+http_server_connection(void *arg, struct MHD_Connection *connection,
+					   void **context, enum MHD_ConnectionNotificationCode code)
 {
-	Http   *http = arg;
-	Client *client = *context;
+	HttpServer *server = arg;
+	Client	   *client = *context;
 
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED)
 	{
-		http_forget(http, client);
+		http_server_forget(server, client);
 		return;
 	}
 	client = xcalloc(1, sizeof(Client));
 	client->fd = MHD_get_connection_info(connection,
 										 MHD_CONNECTION_INFO_CONNECTION_FD)
 					 ->connect_fd;
-	client->opened_at = loop_now(http->loop);
-	client->older = http->newest;
-	*(http->newest != NULL ? &http->newest->newer : &http->oldest) = client;
-	http->newest = client;
-	http->connections++;
+	client->opened_at = loop_now(server->loop);
+	client->older = server->newest;
+	*(server->newest != NULL ? &server->newest->newer
+							 : &server->oldest) = client;
+	server->newest = client;
+	server->connections++;
 	*context = client;
 }
 
 static void
-http_resume(Client *client)
+http_server_resume(Client *client)
 {
 	if (client->waiting != NULL)
 		MHD_resume_connection(client->waiting);
@@ -110,17 +111,18 @@ http_resume(Client *client)
 
 /* Those whose time is over, and the oldest of too many. */
 static void
-http_shut_down(Http *http, unsigned too_many)
+http_server_shut_down(HttpServer *server, unsigned too_many)
 {
-	int64_t now = loop_now(http->loop);
+	int64_t now = loop_now(server->loop);
 
-	for (Client *client = http->oldest; client != NULL; client = client->newer)
+	for (Client *client = server->oldest; client != NULL;
+		 client = client->newer)
 	{
 		if (too_many > 0)
 			too_many--;
 		else if (client->opened_at + CONNECTION_US > now)
 			break;
-		http_resume(client);
+		http_server_resume(client);
 		(void) shutdown(client->fd, SHUT_RDWR);
 	}
 }
@@ -128,7 +130,8 @@ http_shut_down(Http *http, unsigned too_many)
 /* ---- requests ---------------------------------------------------------- */
 
 static enum MHD_Result
-http_respond(struct MHD_Connection *connection, HttpAnswer *answer)
+http_server_respond(struct MHD_Connection *connection,
+					HttpServerResponse	  *answer)
 {
 	struct MHD_Response *response;
 	enum MHD_Result		 result;
@@ -146,49 +149,50 @@ http_respond(struct MHD_Connection *connection, HttpAnswer *answer)
 	return result;
 }
 
-/* The answer comes when it is asked for again, after http_wake(). */
+/* The request waits until http_server_wake() calls the handler again. */
 static void
-http_suspend(Http *http, struct MHD_Connection *connection)
+http_server_suspend(HttpServer *server, struct MHD_Connection *connection)
 {
 	Client *client = MHD_get_connection_info(connection,
 											 MHD_CONNECTION_INFO_SOCKET_CONTEXT)
 						 ->socket_context;
 
 	client->waiting = connection;
-	client->waiting_since = loop_now(http->loop);
+	client->waiting_since = loop_now(server->loop);
 	MHD_suspend_connection(connection);
 }
 
 static enum MHD_Result
-http_request(void *arg, struct MHD_Connection *connection, const char *path,
-			 const char *method, const char *version UNUSED,
-			 const char *upload UNUSED, size_t *upload_size, void **request)
+http_server_request(void *arg, struct MHD_Connection *connection,
+					const char *path, const char *method,
+					const char *version UNUSED, const char *upload UNUSED,
+					size_t *upload_size, void **request)
 {
-	Http	  *http = arg;
-	HttpAnswer answer = {
+	HttpServer		  *server = arg;
+	HttpServerResponse answer = {
 		.status = MHD_HTTP_NOT_FOUND,
 		.type = "text/plain",
 		.may_wait = *request == NULL,
 	};
 	enum MHD_Result result = MHD_YES;
 
-	*request = http; /* the second time it is there */
+	*request = server; /* the second time it is there */
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
 	{
 		*upload_size = 0;
 		answer.status = MHD_HTTP_METHOD_NOT_ALLOWED;
 	}
 	else
-		http->handler(http->arg, path, &answer);
-	if (answer.status == HTTP_LATER)
+		server->handler(server->arg, path, &answer);
+	if (answer.status == HTTP_SERVER_LATER)
 	{
 		Assert(answer.may_wait && answer.body.len == 0);
-		http_suspend(http, connection);
+		http_server_suspend(server, connection);
 		return MHD_YES;
 	}
 	if (answer.body.len == 0)
 		buf_printf(&answer.body, "%u\n", answer.status);
-	result = http_respond(connection, &answer);
+	result = http_server_respond(connection, &answer);
 	buf_free(&answer.body);
 	return result;
 }
@@ -196,70 +200,71 @@ http_request(void *arg, struct MHD_Connection *connection, const char *path,
 /* ---- the loop ---------------------------------------------------------- */
 
 static int64_t
-http_deadline(const Http *http)
+http_server_deadline(const HttpServer *server)
 {
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 	int64_t				   at = NEVER;
 
-	if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES)
-		at = loop_now(http->loop) + (int64_t) Min(wait_ms, 60000) * MS_US;
-	if (http->accept_at > 0)
-		at = Min(at, http->accept_at);
-	if (http->oldest != NULL)
-		at = Min(at, http->oldest->opened_at + CONNECTION_US);
-	for (const Client *c = http->oldest; c != NULL; c = c->newer)
+	if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
+		at = loop_now(server->loop) + (int64_t) Min(wait_ms, 60000) * MS_US;
+	if (server->accept_at > 0)
+		at = Min(at, server->accept_at);
+	if (server->oldest != NULL)
+		at = Min(at, server->oldest->opened_at + CONNECTION_US);
+	for (const Client *c = server->oldest; c != NULL; c = c->newer)
 		if (c->waiting != NULL)
 			at = Min(at, c->waiting_since + ANSWER_WAIT_US);
 	return at;
 }
 
 static void
-http_run(void *arg)
+http_server_run(void *arg)
 {
-	Http   *http = arg;
-	int64_t now = loop_now(http->loop);
+	HttpServer *server = arg;
+	int64_t		now = loop_now(server->loop);
 
-	for (Client *client = http->oldest; client != NULL; client = client->newer)
+	for (Client *client = server->oldest; client != NULL;
+		 client = client->newer)
 		if (client->waiting != NULL &&
 			client->waiting_since + ANSWER_WAIT_US <= now)
-			http_resume(client);
-	http_shut_down(http, 0);
-	if (http->accept_at > 0 && http->accept_at <= now)
+			http_server_resume(client);
+	http_server_shut_down(server, 0);
+	if (server->accept_at > 0 && server->accept_at <= now)
 	{
-		http->accept_at = 0;
-		loop_io_want(http->listen_io, EPOLLIN);
+		server->accept_at = 0;
+		loop_io_want(server->listen_io, EPOLLIN);
 	}
-	MHD_run(http->daemon);
+	MHD_run(server->daemon);
 	/* libmicrohttpd closes what has ended at the end of its next run */
-	if (http->connections > CONNECTIONS_MAX)
-		MHD_run(http->daemon);
-	loop_timer_set(http->timer, http_deadline(http));
+	if (server->connections > CONNECTIONS_MAX)
+		MHD_run(server->daemon);
+	loop_timer_set(server->timer, http_server_deadline(server));
 }
 
 static void
-http_ready(void *arg, uint32_t events UNUSED)
+http_server_ready(void *arg, uint32_t events UNUSED)
 {
-	http_run(arg);
+	http_server_run(arg);
 }
 
 static void
-http_accept(void *arg, uint32_t events UNUSED)
+http_server_accept(void *arg, uint32_t events UNUSED)
 {
-	Http *http = arg;
+	HttpServer *server = arg;
 
 	for (int i = 0; i < ACCEPTS_MAX; i++)
 	{
 		struct sockaddr_storage address;
 		socklen_t				len = sizeof(address);
-		int fd = accept4(http->listen_fd, (struct sockaddr *) &address, &len,
+		int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len,
 						 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 					   errno == ENOMEM))
 		{
-			loop_io_want(http->listen_io, 0);
-			http->accept_at = loop_now(http->loop) + NO_FILES_US;
-			http_shut_down(http, 1);
+			loop_io_want(server->listen_io, 0);
+			server->accept_at = loop_now(server->loop) + NO_FILES_US;
+			http_server_shut_down(server, 1);
 		}
 		/* one that left while it waited is no reason to stop */
 		if (fd < 0 && errno != ECONNABORTED && errno != EINTR)
@@ -267,36 +272,37 @@ http_accept(void *arg, uint32_t events UNUSED)
 		if (fd < 0)
 			continue;
 		/* it closes what it does not take */
-		(void) MHD_add_connection(http->daemon, fd,
+		(void) MHD_add_connection(server->daemon, fd,
 								  (struct sockaddr *) &address, len);
 	}
-	MHD_run(http->daemon);
-	if (http->connections > CONNECTIONS_MAX)
-		http_shut_down(http, http->connections - CONNECTIONS_MAX);
-	http_run(http);
+	MHD_run(server->daemon);
+	if (server->connections > CONNECTIONS_MAX)
+		http_server_shut_down(server, server->connections - CONNECTIONS_MAX);
+	http_server_run(server);
 }
 
 void
-http_wake(Http *http)
+http_server_wake(HttpServer *server)
 {
 	bool any = false;
 
-	if (http == NULL)
+	if (server == NULL)
 		return;
-	for (Client *client = http->oldest; client != NULL; client = client->newer)
+	for (Client *client = server->oldest; client != NULL;
+		 client = client->newer)
 	{
 		any = any || client->waiting != NULL;
-		http_resume(client);
+		http_server_resume(client);
 	}
 	if (any)
-		loop_timer_set(http->timer, loop_now(http->loop));
+		loop_timer_set(server->timer, loop_now(server->loop));
 }
 
 /* ---- life -------------------------------------------------------------- */
 
 /* The last colon parts host and port; brackets around an IPv6 address go. */
 static struct addrinfo *
-http_resolve(const char *listen, Buf *error)
+http_server_resolve(const char *listen, Buf *error)
 {
 	const struct addrinfo hints = {
 		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
@@ -335,9 +341,9 @@ http_resolve(const char *listen, Buf *error)
 }
 
 bool
-http_check_listen(const char *listen, Buf *error)
+http_server_check_listen(const char *listen, Buf *error)
 {
-	struct addrinfo *address = http_resolve(listen, error);
+	struct addrinfo *address = http_server_resolve(listen, error);
 
 	if (address == NULL)
 		return false;
@@ -347,7 +353,7 @@ http_check_listen(const char *listen, Buf *error)
 
 /* -1, and errno, if that fails. */
 static int
-http_bind(const struct addrinfo *address)
+http_server_bind(const struct addrinfo *address)
 {
 	const int yes = 1;
 	int		  fd = socket(address->ai_family,
@@ -366,68 +372,71 @@ http_bind(const struct addrinfo *address)
 	return -1;
 }
 
-Http *
-http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
-		 Buf *error)
+HttpServer *
+http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
+				void *arg, Buf *error)
 {
-	struct addrinfo			   *address = http_resolve(listen, error);
-	Http					   *http;
+	struct addrinfo			   *address = http_server_resolve(listen, error);
+	HttpServer				   *server;
 	const union MHD_DaemonInfo *info;
 
 	if (address == NULL)
 		return NULL;
-	http = xcalloc(1, sizeof(Http));
-	http->loop = loop;
-	http->handler = handler;
-	http->arg = arg;
-	http->listen_fd = http_bind(address);
+	server = xcalloc(1, sizeof(HttpServer));
+	server->loop = loop;
+	server->handler = handler;
+	server->arg = arg;
+	server->listen_fd = http_server_bind(address);
 	freeaddrinfo(address);
-	if (http->listen_fd < 0)
+	if (server->listen_fd < 0)
 	{
 		buf_printf(error, "could not listen on \"%s\": %s", listen,
 				   strerror(errno));
-		free(http);
+		free(server);
 		return NULL;
 	}
 	/* its own limit is never reached: one turn accepts no more than that */
-	http->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-										MHD_ALLOW_SUSPEND_RESUME,
-									0, NULL, NULL, http_request, http,
-									MHD_OPTION_CONNECTION_LIMIT,
-									(unsigned) CONNECTIONS_MAX +
-										2 * ACCEPTS_MAX,
-									MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-									(size_t) CONNECTION_BYTES_MAX,
-									MHD_OPTION_NOTIFY_CONNECTION,
-									http_connection, http, MHD_OPTION_END);
-	if (http->daemon == NULL)
+	server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+										  MHD_ALLOW_SUSPEND_RESUME,
+									  0, NULL, NULL, http_server_request,
+									  server, MHD_OPTION_CONNECTION_LIMIT,
+									  (unsigned) CONNECTIONS_MAX +
+										  2 * ACCEPTS_MAX,
+									  MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+									  (size_t) CONNECTION_BYTES_MAX,
+									  MHD_OPTION_NOTIFY_CONNECTION,
+									  http_server_connection, server,
+									  MHD_OPTION_END);
+	if (server->daemon == NULL)
 	{
 		buf_add_str(error, "could not start the HTTP server");
-		close(http->listen_fd);
-		free(http);
+		close(server->listen_fd);
+		free(server);
 		return NULL;
 	}
-	info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	Assert(info != NULL);
-	http->io = loop_io_new(loop, info->epoll_fd, EPOLLIN, http_ready, http);
-	http->listen_io = loop_io_new(loop, http->listen_fd, EPOLLIN, http_accept,
-								  http);
-	http->timer = loop_timer_new(loop, http_run, http);
-	return http;
+	server->io = loop_io_new(loop, info->epoll_fd, EPOLLIN, http_server_ready,
+							 server);
+	server->listen_io = loop_io_new(loop, server->listen_fd, EPOLLIN,
+									http_server_accept, server);
+	server->timer = loop_timer_new(loop, http_server_run, server);
+	return server;
 }
 
 void
-http_free(Http *http)
+http_server_free(HttpServer *server)
 {
-	if (http == NULL)
+	if (server == NULL)
 		return;
-	loop_io_free(http->listen_io);
-	close(http->listen_fd);
-	loop_io_free(http->io);
-	loop_timer_free(http->timer);
-	for (Client *client = http->oldest; client != NULL; client = client->newer)
-		http_resume(client);
-	MHD_stop_daemon(http->daemon);
-	Assert(http->oldest == NULL);
-	free(http);
+	loop_io_free(server->listen_io);
+	close(server->listen_fd);
+	loop_io_free(server->io);
+	loop_timer_free(server->timer);
+	for (Client *client = server->oldest; client != NULL;
+		 client = client->newer)
+		http_server_resume(client);
+	MHD_stop_daemon(server->daemon);
+	Assert(server->oldest == NULL);
+	free(server);
 }

@@ -8,31 +8,34 @@
 
 #include "common/loop.h"
 
-#define HTTP_LATER 0 /* as status: ask again after http_wake(), or 2 s */
+/* As a status: the handler is called again, after http_server_wake() or 2 s. */
+#define HTTP_SERVER_LATER 0
 
-typedef struct HttpAnswer
+typedef struct HttpServerResponse
 {
 	unsigned	status;
 	const char *type;	  /* Content-Type */
 	Buf			body;	  /* freed by http_server.c */
-	bool		may_wait; /* the status may be HTTP_LATER */
-} HttpAnswer;
+	bool		may_wait; /* the status may be HTTP_SERVER_LATER */
+} HttpServerResponse;
 
 /* Fills the answer for a path; one that is not touched is 404. */
-typedef void (*HttpHandler)(void *arg, const char *path, HttpAnswer *answer);
+typedef void (*HttpServerHandler)(void *arg, const char *path,
+								  HttpServerResponse *answer);
 
-typedef struct Http Http;
+typedef struct HttpServer HttpServer;
 
-/* listen: host:port or [host]:port, numeric; NULL and the reason in *error if
- * that address cannot be had. */
-Http *http_new(Loop *loop, const char *listen, HttpHandler handler, void *arg,
-			   Buf *error) MUST_CHECK;
+/* listen: host:port or [host]:port, numeric; NULL, and the reason in *error,
+ * if it cannot listen there. */
+HttpServer *http_server_new(Loop *loop, const char *listen,
+							HttpServerHandler handler, void *arg,
+							Buf *error) MUST_CHECK;
 /* Whether it is such an address. */
-bool http_check_listen(const char *listen, Buf *error) MUST_CHECK;
+bool http_server_check_listen(const char *listen, Buf *error) MUST_CHECK;
 
-/* Asks again for all answers that were to come later; NULL is fine. */
-void http_wake(Http *http);
+/* Calls the handler again for all requests that wait; NULL is fine. */
+void http_server_wake(HttpServer *server);
 
-void http_free(Http *http);
+void http_server_free(HttpServer *server);
 
 #endif

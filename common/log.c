@@ -1,10 +1,10 @@
 /*
  * log.c - one line an event, to standard error
  *
- * A line is built in memory and leaves in one write, so that lines of several
+ * A line is built in memory and written at once, so that lines of several
  * processes do not mix.  Line ends within a message (libpq's have some) become
- * blanks: one event stays one line, and nobody can forge another.  What else a
- * terminal would obey is escaped.
+ * blanks: one event stays one line, and no message can forge another.  Other
+ * characters that a terminal would obey are escaped.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -24,7 +24,7 @@ static const struct
 {
 	const char *name;
 	int			priority; /* syslog's */
-} levels[] = {
+} log_levels[] = {
 	[LEVEL_ERROR] = {"error", 3},
 	[LEVEL_WARNING] = {"warning", 4},
 	[LEVEL_INFO] = {"info", 6},
@@ -49,7 +49,7 @@ log_enabled(LogLevel level)
 }
 
 static void
-add_time(Buf *line)
+log_add_time(Buf *line)
 {
 	struct timespec now;
 
@@ -58,9 +58,9 @@ add_time(Buf *line)
 	buf_printf(line, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* Control characters become blanks, and those at the end go. */
+/* Control characters become blanks, and blanks at the end are removed. */
 static void
-flatten(Buf *message)
+log_flatten(Buf *message)
 {
 	Buf safe = {0};
 
@@ -75,38 +75,38 @@ flatten(Buf *message)
 }
 
 static void
-add_line(Buf *line, LogLevel level, const char *module, const char *message)
+log_add_line(Buf *line, LogLevel level, const char *module, const char *message)
 {
 	bool journal = getenv("JOURNAL_STREAM") != NULL;
 
 	if (log_format == LOG_JSON)
 	{
 		buf_add_str(line, "{\"time\":\"");
-		add_time(line);
+		log_add_time(line);
 		buf_printf(line, "\",\"level\":\"%s\",\"module\":\"%s\",\"message\":",
-				   levels[level].name, module);
+				   log_levels[level].name, module);
 		json_string(line, message);
 		buf_add_str(line, "}");
 	}
 	else
 	{
 		if (journal)
-			buf_printf(line, "<%d>", levels[level].priority);
+			buf_printf(line, "<%d>", log_levels[level].priority);
 		else
 		{
-			add_time(line);
+			log_add_time(line);
 			buf_add_str(line, " ");
 		}
-		buf_printf(line, "%s %s: %s", levels[level].name, module, message);
+		buf_printf(line, "%s %s: %s", log_levels[level].name, module, message);
 	}
 	buf_add_str(line, "\n");
 }
 
-static void log_vwrite(LogLevel level, const char *module, unsigned untold,
+static void log_vwrite(LogLevel level, const char *module, unsigned suppressed,
 					   const char *format, va_list args) PRINTF_LIKE(4, 0);
 
 static void
-log_vwrite(LogLevel level, const char *module, unsigned untold,
+log_vwrite(LogLevel level, const char *module, unsigned suppressed,
 		   const char *format, va_list args)
 {
 	Buf message = {0};
@@ -114,13 +114,13 @@ log_vwrite(LogLevel level, const char *module, unsigned untold,
 	int saved_errno = errno;
 
 	buf_vprintf(&message, format, args);
-	flatten(&message);
-	if (untold > 0)
-		buf_printf(&message, " repeated=%u", untold);
-	add_line(&line, level, module, buf_str(&message));
+	log_flatten(&message);
+	if (suppressed > 0)
+		buf_printf(&message, " repeated=%u", suppressed);
+	log_add_line(&line, level, module, buf_str(&message));
 	if (write(STDERR_FILENO, line.data, line.len) < 0)
 	{
-		/* There is nobody left to tell. */
+		/* there is no other place to report it */
 	}
 	buf_free(&message);
 	buf_free(&line);
@@ -140,15 +140,15 @@ log_write(LogLevel level, const char *module, const char *format, ...)
 }
 
 bool
-log_due(LogThrottle *throttle, int64_t now, unsigned *untold)
+log_due(LogThrottle *throttle, int64_t now, unsigned *suppressed)
 {
-	if (throttle->told_at != 0 && now - throttle->told_at < LOG_QUIET_US)
+	if (throttle->logged_at != 0 && now - throttle->logged_at < LOG_QUIET_US)
 	{
-		throttle->untold++;
+		throttle->suppressed++;
 		return false;
 	}
-	*untold = throttle->untold;
-	*throttle = (LogThrottle){.told_at = now};
+	*suppressed = throttle->suppressed;
+	*throttle = (LogThrottle){.logged_at = now};
 	return true;
 }
 
@@ -157,12 +157,12 @@ log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
 			  const char *module, const char *format, ...)
 {
 	va_list	 args;
-	unsigned untold;
+	unsigned suppressed;
 
-	if (!log_enabled(level) || !log_due(throttle, now, &untold))
+	if (!log_enabled(level) || !log_due(throttle, now, &suppressed))
 		return;
 	va_start(args, format);
-	log_vwrite(level, module, untold, format, args);
+	log_vwrite(level, module, suppressed, format, args);
 	va_end(args);
 }
 

@@ -6,7 +6,7 @@
  *
  * Where standard error is the journal, the time is left out and the level is
  * the prefix <N> that journald understands.  Secrets never reach this file:
- * whoever builds a message leaves them out.
+ * callers leave them out of their messages.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -41,23 +41,24 @@ void log_write(LogLevel level, const char *module, const char *format, ...)
 #define log_debug(...)	 log_write(LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__)
 
 /*
- * A failure that repeats is told at most once in LOG_QUIET_US, with the number
- * of times that it was not.  The caller gives the time.
+ * A failure that repeats is logged at most once in LOG_QUIET_US, with how often
+ * it was suppressed.  The caller passes the time.
  */
 #define LOG_QUIET_US (30 * SEC_US)
 
 typedef struct LogThrottle
 {
-	int64_t	 told_at; /* 0: never yet */
-	unsigned untold;  /* since then */
+	int64_t	 logged_at;	 /* 0: never yet */
+	unsigned suppressed; /* since then */
 } LogThrottle;
 
-bool log_due(LogThrottle *throttle, int64_t now, unsigned *untold) MUST_CHECK;
+bool log_due(LogThrottle *throttle, int64_t now,
+			 unsigned *suppressed) MUST_CHECK;
 void log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
 				   const char *module, const char *format, ...)
 	PRINTF_LIKE(5, 6);
 
-/* What was throttled is over: the next failure is told at once. */
+/* The failure is over: the next one is logged at once. */
 void log_recovered(LogThrottle *throttle);
 
 #endif

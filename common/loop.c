@@ -204,8 +204,8 @@ typedef struct LoopSignal
 } LoopSignal;
 
 static int
-loop_signal_came(sd_event_source *source			 UNUSED,
-				 const struct signalfd_siginfo *info UNUSED, void *arg)
+loop_signal_received(sd_event_source *source			 UNUSED,
+					 const struct signalfd_siginfo *info UNUSED, void *arg)
 {
 	const LoopSignal *watch = arg;
 
@@ -227,16 +227,16 @@ loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg)
 	loop_check(sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -errno : 0,
 			   "block a signal");
 	loop_check(sd_event_add_signal(loop->event, &source, signo,
-								   loop_signal_came, watch),
+								   loop_signal_received, watch),
 			   "watch a signal");
-	/* It stays as long as the loop does, and takes its memory along. */
+	/* it lives as long as the loop, which frees it with its memory */
 	sd_event_source_set_destroy_callback(source, free);
 	sd_event_source_set_floating(source, 1);
 	sd_event_source_unref(source);
 }
 
 static void
-loop_wake_came(void *arg, uint32_t events UNUSED)
+loop_wake_received(void *arg, uint32_t events UNUSED)
 {
 	LoopWake *wake = arg;
 	uint64_t  count;
@@ -254,7 +254,7 @@ loop_wake_new(Loop *loop, LoopHandler handler, void *arg)
 	loop_check(wake->fd < 0 ? -errno : 0, "make an eventfd");
 	wake->handler = handler;
 	wake->arg = arg;
-	wake->io = loop_io_new(loop, wake->fd, EPOLLIN, loop_wake_came, wake);
+	wake->io = loop_io_new(loop, wake->fd, EPOLLIN, loop_wake_received, wake);
 	return wake;
 }
 
@@ -270,7 +270,8 @@ loop_wake_up(LoopWake *wake)
 	const uint64_t one = 1;
 
 	if (write(wake->fd, &one, sizeof(one)) < 0)
-		Assert(errno == EAGAIN); /* it is awake already */
+		Assert(errno ==
+			   EAGAIN); /* the counter is at its maximum: awake already */
 }
 
 void

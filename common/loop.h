@@ -1,9 +1,9 @@
 /*
  * loop.h - one thread, one loop: descriptors, timers, signals, the watchdog
  *
- * A thin cover over sd-event, so that nothing else in the relay depends on it.
- * Handlers record what happened; what follows from it is decided by whoever
- * runs the loop, after each turn.
+ * A thin cover over sd-event, so that no other file depends on it.  Handlers
+ * record what happened; the caller of loop_turn() decides what follows from it,
+ * after each turn.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -41,8 +41,8 @@ void	   loop_timer_free(LoopTimer *timer);
 /* The signal is blocked in this thread and in all that it starts. */
 void loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg);
 
-/* An eventfd that foreign threads write to: see rd_kafka_queue_io_event_enable.
- * The handler runs after the counter was read. */
+/* An eventfd that threads of a library write to.  The handler runs after the
+ * counter was read. */
 typedef struct LoopWake LoopWake;
 LoopWake *loop_wake_new(Loop *loop, LoopHandler handler, void *arg);
 int		  loop_wake_fd(const LoopWake *wake);
@@ -51,6 +51,6 @@ void	  loop_wake_free(LoopWake *wake);
 
 /* systemd: nothing happens where it is not there */
 void	loop_notify(const char *format, ...) PRINTF_LIKE(1, 2);
-int64_t loop_watchdog_us(void); /* between two signs of life; 0: none asked */
+int64_t loop_watchdog_us(void); /* between two WATCHDOG=1; 0: not enabled */
 
 #endif

@@ -2,9 +2,9 @@
  * pg_connection.c - one connection to PostgreSQL that never blocks
  *
  * A call is sent in libpq's pipeline mode: Parse where the session does not
- * know the statement yet, Bind and Execute, Sync, all in one packet.  What
- * comes back is read to the end of the pipeline; the first error in it, or
- * else the last result, is the answer.
+ * know the statement yet, Bind and Execute, Sync, all in one packet.  Results
+ * are read to the end of the pipeline; the first error among them, or else the
+ * last result, is the answer.
  *
  * Events are delivered from the loop's handlers only, so that no caller is
  * entered while it is calling.
@@ -115,7 +115,7 @@ pgconn_backend_pid(const PgConn *conn)
 	return PQbackendPID(conn->pg);
 }
 
-/* Closes the connection and says so. */
+/* Closes the connection and reports that. */
 static void
 pgconn_down(PgConn *conn, const char *why)
 {
@@ -177,7 +177,7 @@ pgconn_free_parsed(PQconninfoOption *parsed)
 	PQconninfoFree(parsed);
 }
 
-/* The user's own "options", wherever they come from, and ours after them. */
+/* The user's own "options", from conninfo or PGOPTIONS, and ours after them. */
 static char *
 pgconn_session_options(const char *conninfo, const char *synchronous_commit,
 					   int idle_ms)

@@ -4,7 +4,7 @@
  * libpq driven by the loop.  One call is under way at a time; its end is
  * reported by exactly one event.  A connection that breaks, or an answer that
  * takes longer than it may, is reported by PGCONN_DOWN and leaves the
- * connection closed; whoever owns it connects again when it likes.
+ * connection closed; its owner connects again when it likes.
  *
  * The one thing that can block is the resolver: libpq looks host names up
  * synchronously.  Where that matters, give hostaddr.
@@ -23,7 +23,7 @@ typedef enum PgConnEvent
 	PGCONN_UP,	   /* connected */
 	PGCONN_DOWN,   /* not, or no more: pgconn_error() */
 	PGCONN_RESULT, /* result: owned by the handler from now on */
-	PGCONN_NOTIFY, /* something came for a LISTEN */
+	PGCONN_NOTIFY, /* a notification has arrived */
 } PgConnEvent;
 
 typedef struct PgConn PgConn;
@@ -61,7 +61,7 @@ void pgconn_free_parsed(PQconninfoOption *parsed);
 
 /* The end is PGCONN_UP or PGCONN_DOWN, never before this returns.
  * synchronous_commit: local where a standby that is away shall not matter.
- * idle_ms: the server ends the session that says nothing for so long; 0: never.
+ * idle_ms: the server ends a session that is idle for so long; 0: never.
  */
 void pgconn_connect(PgConn *conn, const char *conninfo, const char *application,
 					const char *synchronous_commit, int idle_ms);

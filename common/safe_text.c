@@ -1,5 +1,5 @@
 /*
- * safe_text.c - texts of others, shown to people
+ * safe_text.c - text of foreign origin, made safe to print
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -43,9 +43,9 @@ safe_decode(const char *text, size_t len, int32_t *code)
 }
 
 /*
- * Not C0, DEL and C1; not what turns the direction of writing, in which
- * "archived" may look like "waiting"; not Unicode's own line ends, the byte
- * order mark and the tags, which nobody sees.
+ * Not C0, DEL and C1; not the marks that turn the direction of writing, with
+ * which "archived" may look like "waiting"; not Unicode's own line ends, nor
+ * the byte order mark and the tags, which are invisible.
  */
 bool
 safe_is_plain(int32_t code)

@@ -1,8 +1,8 @@
 /*
- * safe_text.h - texts of others, shown to people
+ * safe_text.h - text of foreign origin, made safe to print
  *
- * What a producer wrote may hold line ends that forge a row, a terminal's
- * escape sequences, and marks that turn the direction of what follows.
+ * A text that a producer of messages wrote may hold line ends that forge a row,
+ * a terminal's escape sequences, and marks that turn the direction of writing.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -28,7 +28,7 @@ bool safe_is_plain(int32_t code);
  */
 void safe_add(Buf *to, const char *text, size_t len);
 
-/* A whole line, line end added: nothing that is put in makes another one. */
+/* One line, line end added: no argument can make another one. */
 void safe_line(FILE *to, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* a single allocation above this is a bug, not a need */
+/* a single allocation above this is a bug */
 #define ALLOCATION_MAX (SIZE_MAX / 4)
 
 void
@@ -251,7 +251,7 @@ strings_free(char **strings)
 	free(strings);
 }
 
-/* ---- values that people write ------------------------------------------ */
+/* ---- values that users write ------------------------------------------- */
 
 void
 secret_free(char *secret)

@@ -1,9 +1,9 @@
 /*
  * util.h - assertions, memory, growable buffers
  *
- * Memory that cannot be had ends the process: it would be too late for
- * anything else, and the state that counts is in the database.  Assertions are
- * always on; they cost little and turn corruption into a restart.
+ * Lack of memory ends the process: nothing else could be done without memory,
+ * and the state that counts is in the database.  Assertions are always on; they
+ * cost little and turn corruption into a restart.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -78,7 +78,7 @@ uint16_t read_u16(const void *from);
 uint32_t read_u32(const void *from);
 uint64_t read_u64(const void *from);
 
-/* A copy of a secret leaves nothing behind; NULL will do. */
+/* Overwrites the secret before its memory is freed; NULL is fine. */
 void secret_free(char *secret);
 
 /* 1 to 65535, digits only: strtoul() and getaddrinfo() take more, modulo. */

@@ -44,7 +44,7 @@ typedef struct Relay
 	Outbox		   *outbox;
 	Inbox		   *inbox;
 	Webhook		   *webhook;
-	Http		   *http;		 /* NULL: not wanted */
+	HttpServer	   *http;		 /* NULL: not wanted */
 	PumpState		told_outbox; /* as systemd knows it */
 	PumpState		told_inbox;
 	bool			stopping;
@@ -72,7 +72,7 @@ relay_is_overdue(const Relay *relay)
 }
 
 static void
-relay_status(Relay *relay, HttpAnswer *answer)
+relay_status(Relay *relay, HttpServerResponse *answer)
 {
 	Buf	 sentence = {0};
 	bool ready = relay_is_ready(relay, &sentence);
@@ -94,7 +94,7 @@ relay_status(Relay *relay, HttpAnswer *answer)
 }
 
 static void
-relay_page(void *arg, const char *path, HttpAnswer *answer)
+relay_page(void *arg, const char *path, HttpServerResponse *answer)
 {
 	Relay *relay = arg;
 
@@ -103,7 +103,7 @@ relay_page(void *arg, const char *path, HttpAnswer *answer)
 		inbox_refresh_metrics(relay->inbox);
 		if (answer->may_wait && !inbox_metrics_are_new(relay->inbox))
 		{
-			answer->status = HTTP_LATER;
+			answer->status = HTTP_SERVER_LATER;
 			return;
 		}
 		answer->status = 200;
@@ -179,7 +179,7 @@ relay_on_reload(void *arg)
 static void
 relay_on_tell(void *arg)
 {
-	HttpAnswer answer = {0};
+	HttpServerResponse answer = {0};
 
 	relay_status(arg, &answer);
 	log_info("%s", buf_str(&answer.body));
@@ -214,8 +214,8 @@ relay_listen(Relay *relay)
 
 	if (relay->config->http_listen[0] == '\0')
 		return true;
-	relay->http = http_new(relay->loop, relay->config->http_listen, relay_page,
-						   relay, &error);
+	relay->http = http_server_new(relay->loop, relay->config->http_listen,
+								  relay_page, relay, &error);
 	if (relay->http == NULL)
 		log_error("%s", buf_str(&error));
 	buf_free(&error);
@@ -286,7 +286,7 @@ relay_turn(Relay *relay)
 	int64_t webhook_at = webhook_turn(relay->webhook, leads);
 
 	if (inbox_metrics_are_new(relay->inbox))
-		http_wake(relay->http);
+		http_server_wake(relay->http);
 	loop_timer_set(relay->turn_timer,
 				   Min(Min(outbox_at, inbox_at), webhook_at));
 	relay_tell_systemd(relay);
@@ -326,7 +326,7 @@ relay_loop(Relay *relay)
 static void
 relay_end(Relay *relay)
 {
-	http_free(relay->http);
+	http_server_free(relay->http);
 	webhook_free(relay->webhook);
 	inbox_free(relay->inbox);
 	outbox_free(relay->outbox);

@@ -1,8 +1,8 @@
 /*
  * format.c - alerts as the body of a request, for one channel or another
  *
- * json has all that is known, for programs.  The others are messages for a
- * chat: a head, a line for each alert as far as they fit, and how many more.
+ * json has all details, for programs.  The others are messages for a chat: a
+ * heading, a line for each alert as far as they fit, and how many more.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -27,7 +27,7 @@
 /* ---- bodies ------------------------------------------------------------ */
 
 static void
-write_json(const AlertBatch *batch, Buf *body)
+format_write_json(const AlertBatch *batch, Buf *body)
 {
 	buf_add_str(body, "{\"relay\":");
 	json_string(body, batch->relay);
@@ -38,11 +38,11 @@ write_json(const AlertBatch *batch, Buf *body)
 }
 
 /*
- * What senders of messages wrote stands in these lines: it shall neither begin
- * a line of its own nor be a command to the chat, such as <!channel>.
+ * These lines quote what senders of messages wrote: it shall neither begin a
+ * line of its own nor be a command to the chat, such as <!channel>.
  */
 static void
-add_chat_line(Buf *text, const char *line)
+format_add_line(Buf *text, const char *line)
 {
 	size_t len = strlen(line);
 	bool   cut = len > CHAT_LINE_MAX;
@@ -66,7 +66,7 @@ add_chat_line(Buf *text, const char *line)
 }
 
 static void
-write_text(const AlertBatch *batch, Buf *text)
+format_write_text(const AlertBatch *batch, Buf *text)
 {
 	size_t shown = Min(batch->count, CHAT_LINES_MAX);
 
@@ -74,7 +74,7 @@ write_text(const AlertBatch *batch, Buf *text)
 	buf_printf(text, "pgstock (%s): %zu alert%s", batch->relay, batch->count,
 			   batch->count > 1 ? "s" : "");
 	for (size_t i = 0; i < shown; i++)
-		add_chat_line(text, batch->alerts[i].line);
+		format_add_line(text, batch->alerts[i].line);
 	if (batch->count > shown)
 		buf_printf(text, "\nand %zu more", batch->count - shown);
 	buf_add_str(text, "\npgstock-relay failed list --state archived");
@@ -82,11 +82,11 @@ write_text(const AlertBatch *batch, Buf *text)
 }
 
 static void
-write_slack(const AlertBatch *batch, Buf *body)
+format_write_slack(const AlertBatch *batch, Buf *body)
 {
 	Buf text = {0};
 
-	write_text(batch, &text);
+	format_write_text(batch, &text);
 	buf_add_str(body, "{\"text\":");
 	json_string(body, buf_str(&text));
 	buf_add_str(body, "}");
@@ -95,11 +95,11 @@ write_slack(const AlertBatch *batch, Buf *body)
 
 /* What DingTalk and WeCom have in common. */
 static void
-write_msgtype(const AlertBatch *batch, Buf *body)
+format_write_msgtype(const AlertBatch *batch, Buf *body)
 {
 	Buf text = {0};
 
-	write_text(batch, &text);
+	format_write_text(batch, &text);
 	buf_add_str(body, "{\"msgtype\":\"text\",\"text\":{\"content\":");
 	json_string(body, buf_str(&text));
 	buf_add_str(body, "}}");
@@ -109,7 +109,7 @@ write_msgtype(const AlertBatch *batch, Buf *body)
 /* ---- signatures -------------------------------------------------------- */
 
 static void
-hmac_sha256(const char *secret, const Buf *data, unsigned char *digest)
+format_hmac_sha256(const char *secret, const Buf *data, unsigned char *digest)
 {
 	unsigned len = 0;
 
@@ -127,7 +127,7 @@ alert_signature(const char *secret, int64_t now_s, const Buf *body,
 
 	buf_printf(&content, "%" PRId64 ".", now_s);
 	buf_add(&content, body->data, body->len);
-	hmac_sha256(secret, &content, digest);
+	format_hmac_sha256(secret, &content, digest);
 	for (size_t i = 0; i < SHA256_BYTES; i++)
 		snprintf(signature + 2 * i, 3, "%02x", digest[i]);
 	buf_free(&content);
@@ -135,14 +135,14 @@ alert_signature(const char *secret, int64_t now_s, const Buf *body,
 
 /* The robot's "additional signature": parameters of its own. */
 static void
-sign_dingtalk(Buf *url, const char *secret, int64_t now_ms)
+format_sign_dingtalk(Buf *url, const char *secret, int64_t now_ms)
 {
 	unsigned char digest[SHA256_BYTES];
 	unsigned char base64[(SHA256_BYTES + 2) / 3 * 4 + 1];
 	Buf			  content = {0};
 
 	buf_printf(&content, "%" PRId64 "\n%s", now_ms, secret);
-	hmac_sha256(secret, &content, digest);
+	format_hmac_sha256(secret, &content, digest);
 	EVP_EncodeBlock(base64, digest, SHA256_BYTES);
 	buf_printf(url, "%ctimestamp=%" PRId64 "&sign=",
 			   strchr(buf_str(url), '?') != NULL ? '&' : '?', now_ms);
@@ -159,9 +159,9 @@ sign_dingtalk(Buf *url, const char *secret, int64_t now_ms)
 
 /* ---- answers ----------------------------------------------------------- */
 
-/* {"errcode":0,...} is what they answer to what they took. */
+/* They answer {"errcode":0,...} to a message that they accept. */
 static bool
-errcode_is_zero(const char *answer)
+format_errcode_is_zero(const char *answer)
 {
 	static const char name[] = "\"errcode\"";
 	const char		 *at = strstr(answer, name);
@@ -176,10 +176,11 @@ errcode_is_zero(const char *answer)
 /* ---- the channels ------------------------------------------------------ */
 
 const AlertFormat alert_formats[] = {
-	[ALERT_FORMAT_JSON] = {write_json, NULL, NULL},
-	[ALERT_FORMAT_DINGTALK] = {write_msgtype, sign_dingtalk, errcode_is_zero},
-	[ALERT_FORMAT_WECOM] = {write_msgtype, NULL, errcode_is_zero},
-	[ALERT_FORMAT_SLACK] = {write_slack, NULL, NULL},
+	[ALERT_FORMAT_JSON] = {format_write_json, NULL, NULL},
+	[ALERT_FORMAT_DINGTALK] = {format_write_msgtype, format_sign_dingtalk,
+							   format_errcode_is_zero},
+	[ALERT_FORMAT_WECOM] = {format_write_msgtype, NULL, format_errcode_is_zero},
+	[ALERT_FORMAT_SLACK] = {format_write_slack, NULL, NULL},
 };
 _Static_assert(Lengthof(alert_formats) == ALERT_FORMATS,
 			   "a format for each name");

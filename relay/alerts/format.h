@@ -13,13 +13,13 @@
 
 typedef struct Alert
 {
-	const char *json; /* an object: all that is known */
-	const char *line; /* the same for people, in short */
+	const char *json; /* an object with all details */
+	const char *line; /* a summary for a person */
 } Alert;
 
 typedef struct AlertBatch
 {
-	const char	*relay; /* who tells */
+	const char	*relay; /* the sender's name */
 	const Alert *alerts;
 	size_t		 count; /* at least 1 */
 } AlertBatch;
@@ -29,8 +29,8 @@ typedef struct AlertFormat
 	void (*write)(const AlertBatch *batch, Buf *body);
 	/* The channel's own signature, where it wants it in the url; or NULL. */
 	void (*sign_url)(Buf *url, const char *secret, int64_t now_ms);
-	/* Whether the body of an answer with status 200 says that all is well;
-	 * NULL: the status said so. */
+	/* Whether the body of a response with status 200 reports success; NULL:
+	 * the status is enough. */
 	bool (*is_accepted)(const char *answer);
 } AlertFormat;
 

@@ -1,13 +1,14 @@
 /*
- * webhook.c - tells a person what was given up
+ * webhook.c - sends alerts about messages that were given up
  *
  * A connection of its own, only while this relay leads and a url is set: a
  * batch of messages that waits for a lock must not delay the alert.  Then, in
- * a circle: look (relay_alerts), send what was found in one request, say how
- * that went (relay_alerted), rest.  What could not be sent has a time for its
- * next try in the database, so that a restart does not hurry it.
+ * turn: read the alerts that are due (relay_alerts), send them in one request,
+ * record the result (relay_alerted), rest.  The time for the next try of alerts
+ * that could not be sent is in the database, so a restart does not hurry it.
  *
- * Nothing here makes the relay unready: stock and events do not depend on it.
+ * A failure here does not make the relay unready: stock and events do not
+ * depend on alerts.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -29,19 +30,20 @@
 #include "db/connect.h"
 
 #define LOG_MODULE "webhook"
+#define AGENT	   "pgstock-relay/" PGSTOCK_VERSION
 
 /* A database that does not answer: the alerts can wait. */
 #define WEBHOOK_ANSWER_US (15 * SEC_US)
 
 typedef enum WebhookState
 {
-	WEBHOOK_OFF, /* nothing is wanted of this relay */
+	WEBHOOK_OFF, /* no url, or another relay leads */
 	WEBHOOK_DOWN,
 	WEBHOOK_CONNECTING,
 	WEBHOOK_RESTING,
-	WEBHOOK_LOOKING,
+	WEBHOOK_READING, /* the alerts that are due */
 	WEBHOOK_SENDING,
-	WEBHOOK_NOTING, /* says how it went */
+	WEBHOOK_RECORDING, /* the result */
 } WebhookState;
 
 struct Webhook
@@ -50,20 +52,20 @@ struct Webhook
 	const Config *config;
 	Metrics		 *metrics;
 	PgConn		 *conn;
-	Post		 *post; /* NULL before the first request */
+	HttpClient	 *client; /* NULL before the first request */
 	WebhookState  state;
-	int64_t		  at;	  /* next try to connect, or next look */
-	PGresult	 *alerts; /* what is being sent; NULL: nothing */
-	Retry		  retry;
-	Buf			  trouble; /* last failure, "" since it went well */
-	LogThrottle	  db_told;
-	LogThrottle	  post_told;
+	int64_t		  at;	  /* next try to connect, or to read */
+	PGresult	 *alerts; /* under way; NULL: none */
+	Backoff		  retry;
+	Buf			  trouble; /* last failure; empty after a success */
+	LogThrottle	  db_throttle;
+	LogThrottle	  request_throttle;
 	bool		  stopping;
 };
 
 static void webhook_on_conn(void *arg, PgConnEvent event, PGresult *result);
 static bool webhook_allows_address(void *arg, const struct sockaddr *address);
-static void webhook_posted(void *arg, const PostAnswer *answer);
+static void webhook_sent(void *arg, const HttpClientResponse *response);
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -78,8 +80,8 @@ webhook_new(Loop *loop, const Config *config, Metrics *metrics)
 	webhook->metrics = metrics;
 	webhook->conn = pgconn_new(loop, WEBHOOK_ANSWER_US, webhook_on_conn,
 							   webhook);
-	retry_init(&webhook->retry, 500 * MS_US, 30 * SEC_US,
-			   (uint64_t) getpid() * 17 + (uint64_t) loop_now(loop));
+	backoff_init(&webhook->retry, 500 * MS_US, 30 * SEC_US,
+				 (uint64_t) getpid() * 17 + (uint64_t) loop_now(loop));
 	for (size_t i = 0; i < Lengthof(results); i++)
 		*metrics_cell(metrics, METRIC_WEBHOOK, "result", results[i], NULL) = 0;
 	return webhook;
@@ -92,12 +94,12 @@ webhook_drop(Webhook *webhook)
 	webhook->alerts = NULL;
 }
 
-/* Whatever is under way is let go; it will be found again. */
+/* Abandons what is under way; the alerts are read again later. */
 static void
 webhook_close(Webhook *webhook, WebhookState state)
 {
-	if (webhook->post != NULL)
-		post_cancel(webhook->post);
+	if (webhook->client != NULL)
+		http_client_cancel(webhook->client);
 	webhook_drop(webhook);
 	pgconn_close(webhook->conn);
 	webhook->state = state;
@@ -109,7 +111,7 @@ webhook_free(Webhook *webhook)
 	if (webhook == NULL)
 		return;
 	webhook_close(webhook, WEBHOOK_OFF);
-	post_free(webhook->post);
+	http_client_free(webhook->client);
 	pgconn_free(webhook->conn);
 	buf_free(&webhook->trouble);
 	free(webhook);
@@ -118,7 +120,7 @@ webhook_free(Webhook *webhook)
 /* ---- trouble ----------------------------------------------------------- */
 
 static void
-webhook_troubled(Webhook *webhook, const char *what, const char *why)
+webhook_set_trouble(Webhook *webhook, const char *what, const char *why)
 {
 	buf_clear(&webhook->trouble);
 	buf_printf(&webhook->trouble, "%s: %s", what, why);
@@ -130,10 +132,10 @@ webhook_db_failed(Webhook *webhook, const char *why)
 {
 	int64_t now = loop_now(webhook->loop);
 
-	webhook_troubled(webhook, "database", why);
+	webhook_set_trouble(webhook, "database", why);
 	webhook_close(webhook, WEBHOOK_DOWN);
-	webhook->at = now + retry_failed(&webhook->retry);
-	log_throttled(&webhook->db_told, now, LEVEL_WARNING, LOG_MODULE,
+	webhook->at = now + backoff_failed(&webhook->retry);
+	log_throttled(&webhook->db_throttle, now, LEVEL_WARNING, LOG_MODULE,
 				  "could not use the database: %s", why);
 }
 
@@ -179,6 +181,7 @@ webhook_send(Webhook *webhook)
 	bool			   signs = secret[0] != '\0';
 	int64_t			   now_s = (int64_t) time(NULL);
 	char			   digits[ALERT_SIGNATURE_LEN + 1];
+	const char		  *headers[4] = {"Content-Type: application/json"};
 	char *stamp = xasprintf("X-Pgstock-Timestamp: %" PRId64, now_s);
 	char *signature = NULL;
 	Buf	  url = {0};
@@ -190,67 +193,67 @@ webhook_send(Webhook *webhook)
 	buf_add_str(&url, config->webhook_url);
 	if (signs && format->sign_url != NULL)
 		format->sign_url(&url, secret, now_s * 1000);
-	post_send(webhook->post,
-			  &(PostRequest){
-				  .url = buf_str(&url),
-				  .agent = "pgstock-relay/" PGSTOCK_VERSION,
-				  .ca = config->webhook_ca,
-				  .plain = config->webhook_allow_http,
-				  .headers = (const char
-								  *const[]){"Content-Type: application/json",
-											stamp, signs ? signature : NULL,
-											NULL},
-				  .body = &body,
-			  });
+	headers[1] = stamp;
+	headers[2] = signs ? signature : NULL;
+	http_client_send(webhook->client, &(HttpClientRequest){
+										  .url = buf_str(&url),
+										  .agent = AGENT,
+										  .ca = config->webhook_ca,
+										  .plain = config->webhook_allow_http,
+										  .headers = headers,
+										  .body = &body,
+									  });
 	free(stamp);
 	free(signature);
 	buf_free(&url);
 	buf_free(&body);
 }
 
-/* NULL if the alerts were taken, else why not. */
+/* NULL if the alerts were accepted, else why not. */
 static const char *
-webhook_fault(const Webhook *webhook, const PostAnswer *answer, Buf *text)
+webhook_fault(const Webhook *webhook, const HttpClientResponse *response,
+			  Buf *text)
 {
 	const AlertFormat *format = webhook_format(webhook);
 
-	if (answer->error != NULL)
-		return answer->error;
-	if (answer->status < 200 || answer->status > 299)
-		buf_printf(text, "HTTP status %d", answer->status);
-	else if (format->is_accepted != NULL && !format->is_accepted(answer->body))
+	if (response->error != NULL)
+		return response->error;
+	if (response->status < 200 || response->status > 299)
+		buf_printf(text, "HTTP status %d", response->status);
+	else if (format->is_accepted != NULL &&
+			 !format->is_accepted(response->body))
 		buf_add_str(text, "its answer does not say errcode 0");
 	return text->len > 0 ? buf_str(text) : NULL;
 }
 
 static void
-webhook_posted(void *arg, const PostAnswer *answer)
+webhook_sent(void *arg, const HttpClientResponse *response)
 {
 	Webhook	   *webhook = arg;
 	Buf			text = {0};
-	const char *fault = webhook_fault(webhook, answer, &text);
+	const char *fault = webhook_fault(webhook, response, &text);
 
-	Assert(webhook->state == WEBHOOK_SENDING);
+	Assert(webhook->state == WEBHOOK_SENDING && webhook->alerts != NULL);
 	*metrics_cell(webhook->metrics, METRIC_WEBHOOK, "result",
-				  fault == NULL		? "sent"
-				  : answer->refused ? "refused"
-									: "failed",
+				  fault == NULL		  ? "sent"
+				  : response->refused ? "refused"
+									  : "failed",
 				  NULL) += 1;
 	if (fault == NULL)
 	{
 		buf_clear(&webhook->trouble);
-		log_recovered(&webhook->post_told);
+		log_recovered(&webhook->request_throttle);
 		log_info("alerts sent n=%d", PQntuples(webhook->alerts));
 	}
 	else
 	{
-		webhook_troubled(webhook, "request", fault);
-		log_throttled(&webhook->post_told, loop_now(webhook->loop),
+		webhook_set_trouble(webhook, "request", fault);
+		log_throttled(&webhook->request_throttle, loop_now(webhook->loop),
 					  LEVEL_WARNING, LOG_MODULE,
 					  "alerts could not be sent, tries again: %s n=%d", fault,
 					  PQntuples(webhook->alerts));
 	}
-	webhook->state = WEBHOOK_NOTING;
+	webhook->state = WEBHOOK_RECORDING;
 	api_call_alerted(webhook->conn, webhook->alerts, fault == NULL);
 	webhook_drop(webhook);
 	buf_free(&text);
@@ -262,15 +265,15 @@ static void
 webhook_rest(Webhook *webhook)
 {
 	webhook->state = WEBHOOK_RESTING;
-	webhook->at = loop_now(webhook->loop) + WEBHOOK_LOOK_US;
+	webhook->at = loop_now(webhook->loop) + WEBHOOK_READ_US;
 }
 
-/* Keeps the result if there is something to tell. */
+/* Keeps the result if it has alerts to send. */
 static void
-webhook_found(Webhook *webhook, PGresult *result)
+webhook_take_alerts(Webhook *webhook, PGresult *result)
 {
-	retry_succeeded(&webhook->retry);
-	log_recovered(&webhook->db_told);
+	backoff_succeeded(&webhook->retry);
+	log_recovered(&webhook->db_throttle);
 	if (PQntuples(result) == 0 || webhook->stopping ||
 		webhook->config->webhook_url[0] == '\0')
 	{
@@ -278,16 +281,17 @@ webhook_found(Webhook *webhook, PGresult *result)
 		webhook_rest(webhook);
 		return;
 	}
-	if (webhook->post == NULL)
-		webhook->post = post_new(webhook->loop, webhook_allows_address,
-								 webhook_posted, webhook);
+	if (webhook->client == NULL)
+		webhook->client = http_client_new(webhook->loop, webhook_allows_address,
+										  webhook_sent, webhook);
+	Assert(webhook->alerts == NULL);
 	webhook->alerts = result;
 	webhook->state = WEBHOOK_SENDING;
 	webhook_send(webhook);
 }
 
 static void
-webhook_answered(Webhook *webhook, PGresult *result)
+webhook_take_answer(Webhook *webhook, PGresult *result)
 {
 	if (api_sqlstate(result) != NULL)
 	{
@@ -297,11 +301,11 @@ webhook_answered(Webhook *webhook, PGresult *result)
 		webhook_db_failed(webhook, text);
 		free(text);
 	}
-	else if (webhook->state == WEBHOOK_LOOKING)
-		webhook_found(webhook, result);
+	else if (webhook->state == WEBHOOK_READING)
+		webhook_take_alerts(webhook, result);
 	else
 	{
-		Assert(webhook->state == WEBHOOK_NOTING);
+		Assert(webhook->state == WEBHOOK_RECORDING);
 		PQclear(result);
 		webhook_rest(webhook);
 	}
@@ -324,7 +328,7 @@ webhook_on_conn(void *arg, PgConnEvent event, PGresult *result)
 		case PGCONN_NOTIFY:
 			break;
 		case PGCONN_RESULT:
-			webhook_answered(webhook, result);
+			webhook_take_answer(webhook, result);
 			break;
 	}
 }
@@ -335,7 +339,7 @@ static bool
 webhook_is_busy(const Webhook *webhook)
 {
 	return webhook->state == WEBHOOK_SENDING ||
-		   webhook->state == WEBHOOK_NOTING;
+		   webhook->state == WEBHOOK_RECORDING;
 }
 
 int64_t
@@ -365,7 +369,7 @@ webhook_turn(Webhook *webhook, bool leads)
 	}
 	else if (now >= webhook->at && webhook->state == WEBHOOK_RESTING)
 	{
-		webhook->state = WEBHOOK_LOOKING;
+		webhook->state = WEBHOOK_READING;
 		api_call_alerts(webhook->conn, config->webhook_backlog,
 						WEBHOOK_ALERTS_MAX);
 	}
@@ -386,7 +390,7 @@ webhook_is_done(const Webhook *webhook)
 	return !webhook_is_busy(webhook);
 }
 
-/* ---- how it goes ------------------------------------------------------- */
+/* ---- readiness --------------------------------------------------------- */
 
 bool
 webhook_is_well(const Webhook *webhook)

@@ -1,9 +1,9 @@
 /*
- * webhook.h - tells a person what was given up
+ * webhook.h - sends alerts about messages that were given up
  *
- * The alerts are rows of the database, written with what they tell of; the
- * relay that leads sends them, and says which it has sent.  So each arrives at
- * least once, whoever is killed when.
+ * The alerts are rows of the database, written by the transaction that gives up
+ * the message; the relay that leads sends them, and records which it has sent.
+ * So each arrives at least once, whatever is killed at whatever time.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -14,24 +14,24 @@
 #include "config/config.h"
 #include "config/metric_table.h"
 
-/* Between two looks, and so between two requests: chats take 20 a minute. */
-#define WEBHOOK_LOOK_US (3 * SEC_US)
+/* Between two requests: chats accept 20 a minute. */
+#define WEBHOOK_READ_US (3 * SEC_US)
 
-#define WEBHOOK_ALERTS_MAX 100 /* told by one request */
+#define WEBHOOK_ALERTS_MAX 100 /* in one request */
 
 typedef struct Webhook Webhook;
 
 Webhook *webhook_new(Loop *loop, const Config *config, Metrics *metrics);
 void	 webhook_free(Webhook *webhook);
 
-/* Does what is due; when there will be more. */
+/* Does what is due; the time of the next call at the latest. */
 int64_t webhook_turn(Webhook *webhook, bool leads);
 
-/* No new request; one that is under way is let end. */
+/* No new request; one that is under way is completed. */
 void webhook_stop(Webhook *webhook);
 bool webhook_is_done(const Webhook *webhook);
 
-/* Whether alerts get out, and why not; true where none are wanted. */
+/* Whether alerts are delivered, and why not; true where none are sent. */
 bool webhook_is_well(const Webhook *webhook);
 void webhook_status_json(Webhook *webhook, Buf *json);
 

@@ -19,7 +19,7 @@
 
 /* ---- PostgreSQL -------------------------------------------------------- */
 
-/* libpq would say so at each try to connect, for ever. */
+/* libpq would refuse it at each try to connect, for ever. */
 static bool
 config_check_ports(const PQconninfoOption *parsed, Buf *error)
 {
@@ -103,7 +103,7 @@ config_is_topic(const char *name)
 		   strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* A dead letter that came back would be given up again, for ever. */
+/* A dead letter in a consumed topic would be given up again, for ever. */
 static bool
 config_check_dlq(const Config *config, const char *topic, Buf *error)
 {
@@ -210,7 +210,7 @@ config_check(const Config *config, bool offline, Buf *error)
 	if (config->http_listen[0] != '\0')
 	{
 		buf_add_str(error, "\"listen\" in [http]: ");
-		if (!http_check_listen(config->http_listen, error))
+		if (!http_server_check_listen(config->http_listen, error))
 			return false;
 		buf_clear(error);
 	}

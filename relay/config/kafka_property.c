@@ -1,11 +1,11 @@
 /*
  * kafka_property.c - the properties of librdkafka that [kafka] may set
  *
- * A list of what is allowed, and not of what is forbidden: librdkafka has some
- * 180 properties, the hidden ones not counted, and each release adds more.  One
- * that nobody looked at may take a promise away in silence, as
- * test.mock.num.brokers did, which makes the producer talk to brokers that are
- * not there and acknowledge everything.
+ * A list of what is allowed, rather than of what is forbidden: librdkafka has
+ * some 180 properties, the hidden ones not counted, and each release adds more.
+ * One that was not examined may break a promise in silence, as
+ * test.mock.num.brokers did, which makes the producer use brokers that do not
+ * exist and acknowledge everything.
  *
  * A range is narrower than librdkafka's own where the relay's time limits rest
  * on it: within these ranges every combination makes a client that works.
@@ -66,7 +66,7 @@ const KafkaProperty kafka_properties[] = {
 	NUMBER("metadata.recovery.rebootstrap.trigger.ms", 1000, 3600000),
 	FLAG("enable.metrics.push"),
 
-	/* who the relay is */
+	/* authentication of the relay and the broker */
 	TEXT("security.protocol"),
 	TEXT("ssl.cipher.suites"),
 	TEXT("ssl.curves.list"),
@@ -440,7 +440,7 @@ check_value(const KafkaProperty *property, const char *value, Buf *error)
 	return true;
 }
 
-/* What librdkafka itself says to it. */
+/* Whether librdkafka itself accepts it. */
 static bool
 try_property(const char *property, const char *value, Buf *error)
 {

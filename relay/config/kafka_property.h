@@ -36,12 +36,13 @@ typedef struct KafkaProperty
 extern const KafkaProperty kafka_properties[];
 extern const size_t		   kafka_properties_count;
 
-/* A property and its value from [kafka]; what is wrong goes to *error. */
+/* A property and its value from [kafka]; the reason it is refused goes to
+ * *error. */
 bool kafka_check_property(const char *property, const char *value,
 						  Buf *error) MUST_CHECK;
 bool kafka_property_is_secret(const char *property);
 
-/* Why a property cannot be set; NULL: it can, or nobody knows it. */
+/* Why a property cannot be set; NULL: it can, or it is unknown. */
 const char *kafka_property_refusal(const char *property);
 
 #endif

@@ -17,38 +17,39 @@ static const MetricFamily families[METRICS] = {
 							 "Transactions committed, in transactional mode."},
 	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
 						"What made the relay look for events."},
-	[METRIC_INBOX_EVENTS] =
-		{"inbox_events_total", "counter",
-		 "Messages that were consumed, by what became of them."},
+	[METRIC_INBOX_EVENTS] = {"inbox_events_total", "counter",
+							 "Messages that were consumed, by their result."},
 	[METRIC_DLQ] = {"dlq_total", "counter",
-					"Messages that went to the dead letter topic."},
+					"Messages sent to a dead letter topic."},
 	[METRIC_ARCHIVED] = {"archived_total", "counter",
-						 "Messages that went to the archive."},
+						 "Messages put into the archive."},
 	[METRIC_DIFFERENCES] =
 		{"inbox_differences_total", "counter",
-		 "Messages that told other items than the ledger has, or had the id of "
-		 "another one."},
+		 "Messages with other items than the ledger has, or with the id of "
+		 "another message."},
 	[METRIC_PAID_TWICE] =
 		{"inbox_paid_twice_total", "counter",
-		 "Second payments of orders that are paid: each is to be refunded."},
-	[METRIC_MISSING] = {"inbox_missing_messages_total", "counter",
-						"Offsets that were gone before they were read."},
+		 "Second payments of orders that are paid: each must be refunded."},
+	[METRIC_MISSING] =
+		{"inbox_missing_messages_total", "counter",
+		 "Offsets that the broker deleted before they were read."},
 	[METRIC_HISTORIES] =
 		{"inbox_histories_total", "counter",
 		 "Partitions found with other records than those that were read."},
 	[METRIC_DAMAGED] = {"inbox_damaged_batches_total", "counter",
 						"Batches that did not match their checksum, by fetch."},
 	[METRIC_ENDS] = {"reservation_ends_total", "counter",
-					 "Events that tell of an order's end, as they went out."},
+					 "Published events that end a reservation."},
 	[METRIC_LEADER] = {"leader", "gauge", "1 if this relay leads the outbox."},
 	[METRIC_LEADER_CHANGES] = {"leader_changes_total", "counter",
 							   "How often this relay began or ceased to lead."},
 	[METRIC_LAG] = {"consumer_lag", "gauge",
-					"Messages in the partition that were not applied."},
+					"Messages in the partition that are not applied yet."},
 	[METRIC_WEBHOOK] = {"webhook_total", "counter",
-						"Requests that were to tell alerts, by their end."},
-	[METRIC_GAUGES_AGE] = {"gauges_age_seconds", "gauge",
-						   "Age of what was read from the database."},
+						"Requests with alerts, by their result."},
+	[METRIC_GAUGES_AGE] =
+		{"gauges_age_seconds", "gauge",
+		 "Age of the gauges that are read from the database."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 
@@ -60,8 +61,9 @@ static const GaugeHelp gauges[] = {
 	{"outbox_held_events", "Events of a topic that the broker refuses."},
 	{"outbox_table_bytes", "Size of the outbox with its indexes, all parts."},
 	{"inbox_waiting_keys", "Keys with a message that waits for another try."},
-	{"archive_open", "Messages given up that nobody has handled or discarded."},
-	{"webhook_waiting", "Alerts that were not sent yet."},
+	{"archive_open",
+	 "Archived messages that are neither handled nor discarded."},
+	{"webhook_waiting", "Alerts that are not sent yet."},
 	{"upkeep_failing", "1 if this step of the upkeep failed when it ran last."},
 	{"reservations_open", "Order lines that are reserved."},
 	{"reservations_overdue", "Reserved order lines past their time."},
@@ -87,10 +89,9 @@ static const HistogramFamily histograms[HISTOGRAMS] = {
 		{"order_answer_seconds",
 		 "From an order-created's time in Kafka to the commit of its answer.",
 		 bucket_us, 1e-6},
-	[HISTOGRAM_ATTEMPTS] =
-		{"inbox_attempts",
-		 "How often a message was tried until it came to its end.",
-		 bucket_attempts, 1},
+	[HISTOGRAM_ATTEMPTS] = {"inbox_attempts",
+							"Tries of a message until its result.",
+							bucket_attempts, 1},
 };
 
 const MetricsTable metric_table = {

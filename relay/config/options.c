@@ -43,7 +43,7 @@ const char *const		 config_alert_formats[] = {
 
 static const Option options[] = {
 	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 1, 48, NULL,
-	 "Tells relays apart: in application_name and Kafka's client.id."},
+	 "Distinguishes relays: in application_name and Kafka's client.id."},
 	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level), "info",
 	 NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"relay", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),
@@ -58,12 +58,12 @@ static const Option options[] = {
 	 "consumers that read only what is committed, some ms later."},
 	{"outbox", "publish_after", OPTION_CHOICE, 0, AT(publish_after), "auto",
 	 NULL, 0, 0, config_publish_afters,
-	 "auto: an event is published when it is durable, at the synchronous\n"
-	 "standby too where one is named. local: when it is here, whatever the\n"
-	 "standby has. remote_flush: not as long as no standby is named."},
+	 "auto: an event is published when it is durable, on the synchronous\n"
+	 "standby too where one is named. local: when it is durable here, with or\n"
+	 "without the standby. remote_flush: never while no standby is named."},
 	{"outbox", "poll_interval", OPTION_DURATION, OPTION_RELOADS,
 	 AT(poll_interval_us), "1s", NULL, 10 * MS_US, 60 * SEC_US, NULL,
-	 "Looks at least this often, even if no notification arrives."},
+	 "The outbox is read at least this often, with or without a notification."},
 	{"outbox", "batch_rows", OPTION_INT, OPTION_RELOADS, AT(batch_rows), "1000",
 	 NULL, 1, 10000, NULL, "Events that are fetched at once."},
 	{"outbox", "header_profile", OPTION_SET, OPTION_RELOADS, AT(header_profile),
@@ -74,34 +74,34 @@ static const Option options[] = {
 	 "Published events stay in the outbox this long."},
 	{"inbox", "topics", OPTION_NAMES, 0, AT(topics), "",
 	 "order-created, payment-success, order-cancelled, order_failed", 0, 0,
-	 NULL, "Topics to consume; without them nothing is."},
+	 NULL, "Topics to consume; empty: none."},
 	{"inbox", "group", OPTION_STRING, 0, AT(group), "", "pgstock-12345678", 0,
 	 255, NULL, "Consumer group; the database has one of its own as default."},
 	{"inbox", "first_offset", OPTION_MOMENT, OPTION_RELOADS, AT(first_offset),
 	 "earliest", NULL, 0, 0, first_offsets,
 	 "Where to begin in a topic that the database does not know: earliest,\n"
-	 "latest, or a time such as 2026-01-31T12:00:00Z. Partitions that it gets\n"
-	 "later, and a topic that is made later, are read from their start."},
+	 "latest, or a time such as 2026-01-31T12:00:00Z. Partitions that are\n"
+	 "added later, and a topic created later, are read from their start."},
 	{"inbox", "retry_delays", OPTION_DURATIONS, OPTION_RELOADS,
 	 AT(retry_delays), "10s, 30s, 60s", NULL, MS_US, 7 * DAY_US, NULL,
-	 "Pauses before a failed event is tried again, one for each try."},
+	 "Pauses before a failed message is tried again, one for each try."},
 	{"inbox", "order_wait", OPTION_DURATION, OPTION_RELOADS, AT(order_wait_us),
 	 "15m", NULL, 0, 30 * DAY_US, NULL,
 	 "How long a payment or cancellation waits for its order."},
 	{"inbox", "dedup_retention", OPTION_DURATION, OPTION_RELOADS,
 	 AT(dedup_retention_us), "7d", NULL, 60 * SEC_US, 3650 * DAY_US, NULL,
-	 "Event ids are remembered this long: not shorter than the topics'\n"
+	 "Message ids are remembered this long: not shorter than the topics'\n"
 	 "retention."},
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
 	 "{topic}_dlq", NULL, 0, 0, NULL,
-	 "Where an event goes that is given up; {topic} is its topic."},
+	 "Dead letters are sent to this topic; {topic} is the message's topic."},
 	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:9187",
 	 NULL, 0, 0, NULL,
 	 "Address of /metrics, /livez, /readyz and /status; empty: none."},
 	{"webhook", "url", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
 	 AT(webhook_url), "", "https://hooks.example.com/stock", 0, 0, NULL,
-	 "Where alerts go: of messages that were given up, and of their backlog;\n"
-	 "without it none are sent."},
+	 "Alerts are sent here: of messages that were given up, and of their\n"
+	 "backlog; empty: none are sent."},
 	{"webhook", "secret", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
 	 AT(webhook_secret), "", "a long random text", 0, 0, NULL,
 	 "Alerts are signed with it."},
@@ -110,7 +110,7 @@ static const Option options[] = {
 	 "json, or a message for the chat of dingtalk, wecom or slack."},
 	{"webhook", "backlog", OPTION_INT, OPTION_RELOADS, AT(webhook_backlog),
 	 "10", NULL, 0, 1000000000, NULL,
-	 "Alerts if more messages than that are given up and not handled."},
+	 "An alert is sent if more archived messages than that are not handled."},
 	{"webhook", "allow", OPTION_NAMES, OPTION_RELOADS, AT(webhook_allow), "",
 	 "alerts.example.com, 10.1.0.0/16", 0, 0, NULL,
 	 "Hosts that url may name, and networks that it may lead to; without\n"
@@ -120,8 +120,7 @@ static const Option options[] = {
 	 "Certificates to trust in place of the system's."},
 	{"webhook", "allow_http", OPTION_BOOL, OPTION_RELOADS,
 	 AT(webhook_allow_http), "no", NULL, 0, 0, NULL,
-	 "yes: url may begin with http://, and what is sent can be read on its\n"
-	 "way."},
+	 "yes: url may begin with http://; alerts can then be read on their way."},
 };
 
 /* What the broker's library is given as it is. */

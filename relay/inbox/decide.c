@@ -139,7 +139,7 @@ inbox_place_anew(InboxCore *core, int64_t now)
 	core->disturbed = core->placed = false;
 	core->learned_at = NEVER;
 	core->placing = PLACING_READ;
-	core->offsets_at = now + retry_failed(&core->place_retry);
+	core->offsets_at = now + backoff_failed(&core->place_retry);
 }
 
 InboxAction

@@ -21,10 +21,10 @@ inbox_core_init(InboxCore *core, bool consumes, uint64_t seed)
 		.learned_at = NEVER,
 		.metrics_until = 1, /* once at the start */
 	};
-	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
-	retry_init(&core->consumer_retry, 200 * MS_US, 30 * SEC_US, seed + 1);
-	retry_init(&core->apply_retry, 20 * MS_US, 5 * SEC_US, seed + 2);
-	retry_init(&core->place_retry, 20 * MS_US, 10 * SEC_US, seed + 3);
+	backoff_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	backoff_init(&core->consumer_retry, 200 * MS_US, 30 * SEC_US, seed + 1);
+	backoff_init(&core->apply_retry, 20 * MS_US, 5 * SEC_US, seed + 2);
+	backoff_init(&core->place_retry, 20 * MS_US, 10 * SEC_US, seed + 3);
 }
 
 /* ---- the database ------------------------------------------------------ */
@@ -64,7 +64,7 @@ inbox_on_down(InboxCore *core, int64_t now)
 	core->call = INBOX_WAIT;
 	core->offsets_stale = false;
 	core->state = PUMP_DOWN;
-	core->connect_at = now + retry_failed(&core->db_retry);
+	core->connect_at = now + backoff_failed(&core->db_retry);
 }
 
 void
@@ -102,7 +102,7 @@ inbox_on_offsets_failed(InboxCore *core, int64_t now)
 	core->learned_at = NEVER;
 	if (!core->placed)
 		core->placing = PLACING_READ;
-	core->offsets_at = now + retry_failed(&core->apply_retry);
+	core->offsets_at = now + backoff_failed(&core->apply_retry);
 }
 
 void
@@ -126,7 +126,7 @@ inbox_on_surveyed(InboxCore *core, InboxFound found, int64_t now)
 		if (found == INBOX_MISPLACED)
 			core->disturbed = true;
 		else if (!core->disturbed && found == INBOX_FITS)
-			retry_succeeded(&core->place_retry);
+			backoff_succeeded(&core->place_retry);
 		return false;
 	}
 	/* the survey began before the present assignment */
@@ -162,7 +162,7 @@ inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now)
 	inbox_end_call(core, INBOX_RETRY);
 	/* messages that waited behind these may be due now */
 	core->retry_at = rows > 0 ? now : now + INBOX_RETRY_US;
-	retry_succeeded(&core->db_retry);
+	backoff_succeeded(&core->db_retry);
 }
 
 static void
@@ -249,8 +249,8 @@ inbox_on_applied(InboxCore *core, uint32_t applied, int64_t now)
 	Assert(core->from < core->to && core->to <= core->size);
 	Assert(applied <= core->to - core->from);
 	core->call = INBOX_WAIT;
-	retry_succeeded(&core->apply_retry);
-	retry_succeeded(&core->db_retry);
+	backoff_succeeded(&core->apply_retry);
+	backoff_succeeded(&core->db_retry);
 	core->failing_since = 0;
 	core->single_failed = false;
 	core->from += applied;
@@ -288,7 +288,7 @@ inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now)
 	}
 	if (core->failing_since == 0)
 		core->failing_since = now;
-	core->apply_at = now + retry_failed(&core->apply_retry);
+	core->apply_at = now + backoff_failed(&core->apply_retry);
 	if (class == SQL_TRANSIENT &&
 		(now - core->failing_since >= INBOX_PATIENCE_US ||
 		 now < core->impatient_until))
@@ -319,7 +319,7 @@ inbox_on_consumer_failed(InboxCore *core, int64_t now)
 	core->consumer_up = core->assigned = core->suspend = false;
 	core->surveying = false;
 	core->commit_at = NEVER;
-	core->consumer_at = now + retry_failed(&core->consumer_retry);
+	core->consumer_at = now + backoff_failed(&core->consumer_retry);
 }
 
 void
@@ -354,7 +354,7 @@ inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained, int64_t now)
 	if (messages == 0)
 		return;
 	Assert(core->placed && core->assigned);
-	retry_succeeded(&core->consumer_retry);
+	backoff_succeeded(&core->consumer_retry);
 	core->size = core->to = messages;
 	core->from = core->bad_end = 0;
 	core->apply_at = now;

@@ -119,7 +119,7 @@ typedef struct InboxCore
 	InboxAction call; /* whose answer is awaited; INBOX_WAIT: none */
 	int64_t		called_at;
 	int64_t		connect_at; /* next try, while DOWN */
-	Retry		db_retry;
+	Backoff		db_retry;
 	bool		leads;	  /* this relay leads the outbox: it does upkeep */
 	int64_t		retry_at; /* next try of waiting messages */
 	int64_t		purge_at;
@@ -130,7 +130,7 @@ typedef struct InboxCore
 	/* the consumer */
 	bool		 consumer_up;
 	int64_t		 consumer_at; /* next try to make one */
-	Retry		 consumer_retry;
+	Backoff		 consumer_retry;
 	bool		 readable;		/* its queue may hold something */
 	bool		 assigned;		/* the group gave it partitions */
 	bool		 placed;		/* it reads them from the database's offsets */
@@ -142,7 +142,7 @@ typedef struct InboxCore
 	int64_t		 survey_at;		/* next one, while placed */
 	int64_t		 surveyed_at;	/* its last answer */
 	int64_t		 serve_at;		/* serve the consumer, even if it has nothing */
-	Retry		 place_retry;	/* after disturbances */
+	Backoff		 place_retry;	/* after disturbances */
 	int64_t		 offsets_at;	/* next step of placing */
 	bool		 offsets_stale; /* read before the present assignment */
 	int64_t		 commit_at;		/* offsets are to be committed; NEVER: none */
@@ -155,7 +155,7 @@ typedef struct InboxCore
 	bool	 single_failed; /* message "from" failed by itself */
 	int64_t	 apply_at;		/* try then */
 	int64_t	 failing_since; /* 0: the last try went well */
-	Retry	 apply_retry;
+	Backoff	 apply_retry;
 	int64_t	 one_by_one_until;
 	int64_t	 impatient_until; /* a transient error begins one by one at once */
 

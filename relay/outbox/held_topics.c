@@ -102,7 +102,7 @@ held_add(Held *held, const char *name)
 	uint32_t   place = held_place(held, name);
 
 	topic->name = xstrdup(name);
-	retry_init(&topic->retry, SEC_US, 30 * SEC_US, held->seed++);
+	backoff_init(&topic->retry, SEC_US, 30 * SEC_US, held->seed++);
 	held->topics = xrealloc(held->topics,
 							(held->count + 1) * sizeof(HeldTopic *));
 	memmove(&held->topics[place + 1], &held->topics[place],
@@ -142,7 +142,7 @@ held_refuse(HeldTopic *topic, const char *reason, int64_t now)
 {
 	held_set_reason(topic, reason);
 	topic->unstored = true;
-	topic->try_at = now + retry_failed(&topic->retry);
+	topic->try_at = now + backoff_failed(&topic->retry);
 }
 
 bool
@@ -434,7 +434,7 @@ held_on_crossed_off(Held *held, bool let_go, int64_t now)
 		return false;
 	}
 	held->letting_go = false;
-	retry_succeeded(&held->topic->retry);
+	backoff_succeeded(&held->topic->retry);
 	held->page_rows = HELD_PAGE_ROWS;
 	held->state = LANE_READING;
 	if (held->last)

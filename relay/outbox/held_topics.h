@@ -54,7 +54,7 @@ typedef struct HeldTopic
 	char   *reason;	  /* of the last refusal */
 	bool	unstored; /* the database does not know the reason yet */
 	bool	unseen;	  /* since it was refused, no event of it came again */
-	Retry	retry;
+	Backoff retry;
 	int64_t try_at;
 } HeldTopic;
 

@@ -20,8 +20,8 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
 		.transactional = transactional,
 	};
 	ring_init(&core->ring, in_flight_max);
-	retry_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
-	retry_init(&core->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	backoff_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	backoff_init(&core->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
 	held_init(&core->held, seed);
 }
 
@@ -106,7 +106,7 @@ outbox_on_down(OutboxCore *core, int64_t now)
 	core->asked = OUTBOX_WAIT;
 	core->epoch = 0;
 	core->state = PUMP_DOWN;
-	core->connect_at = now + retry_failed(&core->db_retry);
+	core->connect_at = now + backoff_failed(&core->db_retry);
 }
 
 /* The handshake's question after this one; OUTBOX_WAIT: it was the last. */
@@ -145,7 +145,7 @@ outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
 	core->lead_at = now + OUTBOX_LEAD_US;
 	if (epoch == 0)
 	{
-		retry_succeeded(&core->db_retry);
+		backoff_succeeded(&core->db_retry);
 		return;
 	}
 	core->state = PUMP_STREAMING;
@@ -221,7 +221,7 @@ outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
 static bool
 outbox_take_window(OutboxCore *core, const char *window)
 {
-	retry_succeeded(&core->db_retry);
+	backoff_succeeded(&core->db_retry);
 	if (!core->positioned)
 		return false;
 	Assert(!core->reading);
@@ -330,7 +330,7 @@ outbox_on_producer_failed(OutboxCore *core, int64_t now)
 {
 	outbox_rewind(core);
 	core->producer_up = core->producer_opening = false;
-	core->producer_at = now + retry_failed(&core->producer_retry);
+	core->producer_at = now + backoff_failed(&core->producer_retry);
 	if (!core->transactional || core->state != PUMP_STREAMING)
 		return;
 	core->state = PUMP_LEADER_WAIT;
@@ -359,7 +359,7 @@ outbox_on_acked(OutboxCore *core, int64_t now)
 	core->producer_full = false;
 	core->acked_at = now;
 	if (!core->transactional)
-		retry_succeeded(&core->producer_retry);
+		backoff_succeeded(&core->producer_retry);
 }
 
 void
@@ -385,7 +385,7 @@ outbox_on_committed(OutboxCore *core, int64_t now)
 	Assert(core->producer_up && ring_in_flight(&core->ring) == 0);
 	core->committing = false;
 	core->acked_at = now;
-	retry_succeeded(&core->producer_retry);
+	backoff_succeeded(&core->producer_retry);
 }
 
 int64_t

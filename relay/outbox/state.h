@@ -146,7 +146,7 @@ typedef struct OutboxCore
 	int64_t		 asked_at;
 	int64_t		 connect_at; /* next try, while DOWN */
 	OutboxAction step;		 /* next question of the handshake, or WAIT */
-	Retry		 db_retry;
+	Backoff		 db_retry;
 	int64_t		 lead_at; /* next try to lead */
 	int64_t		 beat_us; /* between two beats; 0: none are asked for */
 	int64_t		 beat_at;
@@ -173,7 +173,7 @@ typedef struct OutboxCore
 	bool	   producer_up;
 	bool	   producer_opening; /* it was asked for */
 	int64_t	   producer_at;		 /* next try to make one */
-	Retry	   producer_retry;
+	Backoff	   producer_retry;
 	bool	   producer_full; /* until something is acknowledged */
 	int64_t	   acked_at;	  /* last sign of life while events fly */
 	bool	   closing;		  /* the transaction takes no further event */

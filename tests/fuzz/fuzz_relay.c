@@ -217,7 +217,7 @@ fuzz_values(const Input *input)
 		Assert(number >= 0);
 	if (rfc3339_parse(input->text, &number) == RFC3339_VALID)
 		Assert(number >= 0);
-	Assert(http_check_listen(input->text, &error) == (error.len == 0));
+	Assert(http_server_check_listen(input->text, &error) == (error.len == 0));
 	(void) spelling_distance(input->text, "bootstrap.servers");
 	buf_free(&error);
 }

@@ -10,14 +10,14 @@
 static void
 pauses_grow_and_stay_in_bounds(void **state UNUSED)
 {
-	Retry	retry;
+	Backoff retry;
 	int64_t longest = 0;
 
-	retry_init(&retry, 100 * MS_US, 5 * SEC_US, 42);
+	backoff_init(&retry, 100 * MS_US, 5 * SEC_US, 42);
 	for (int i = 0; i < 1000; i++)
 	{
 		int64_t before = Max(retry.pause_us, retry.base_us);
-		int64_t pause = retry_failed(&retry);
+		int64_t pause = backoff_failed(&retry);
 
 		assert_true(pause >= 100 * MS_US && pause <= 5 * SEC_US);
 		assert_true(pause <= 3 * before);
@@ -30,33 +30,33 @@ pauses_grow_and_stay_in_bounds(void **state UNUSED)
 static void
 success_begins_anew(void **state UNUSED)
 {
-	Retry retry;
+	Backoff retry;
 
-	retry_init(&retry, 10, 100000, 7);
+	backoff_init(&retry, 10, 100000, 7);
 	for (int i = 0; i < 50; i++)
-		assert_true(retry_failed(&retry) > 0);
-	retry_succeeded(&retry);
+		assert_true(backoff_failed(&retry) > 0);
+	backoff_succeeded(&retry);
 	assert_int_equal(retry.failures, 0);
-	assert_true(retry_failed(&retry) <= 30);
+	assert_true(backoff_failed(&retry) <= 30);
 }
 
 static void
 seeds_repeat_and_differ(void **state UNUSED)
 {
-	Retry a;
-	Retry b;
-	Retry c;
-	int	  different = 0;
+	Backoff a;
+	Backoff b;
+	Backoff c;
+	int		different = 0;
 
-	retry_init(&a, 10, 1000000, 1001);
-	retry_init(&b, 10, 1000000, 1001);
-	retry_init(&c, 10, 1000000, 2001);
+	backoff_init(&a, 10, 1000000, 1001);
+	backoff_init(&b, 10, 1000000, 1001);
+	backoff_init(&c, 10, 1000000, 2001);
 	for (int i = 0; i < 50; i++)
 	{
-		int64_t pause = retry_failed(&a);
+		int64_t pause = backoff_failed(&a);
 
-		assert_true(pause == retry_failed(&b));
-		different += pause != retry_failed(&c);
+		assert_true(pause == backoff_failed(&b));
+		different += pause != backoff_failed(&c);
 	}
 	assert_true(different > 25);
 }

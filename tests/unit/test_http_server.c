@@ -28,7 +28,7 @@ typedef struct Fixture
 {
 	Loop			  *loop;
 	LoopTimer		  *tick; /* so that waiting has an end */
-	Http			  *http;
+	HttpServer		  *http;
 	struct sockaddr_in address;
 	bool			   later; /* the page's answer is not there yet */
 	int				   asked;
@@ -43,7 +43,7 @@ on_tick(void *arg)
 }
 
 static void
-page(void *arg, const char *path, HttpAnswer *answer)
+page(void *arg, const char *path, HttpServerResponse *answer)
 {
 	Fixture *fixture = arg;
 
@@ -52,7 +52,7 @@ page(void *arg, const char *path, HttpAnswer *answer)
 		fixture->asked++;
 		if (answer->may_wait && fixture->later)
 		{
-			answer->status = HTTP_LATER;
+			answer->status = HTTP_SERVER_LATER;
 			return;
 		}
 	}
@@ -83,7 +83,8 @@ set_up(void **state)
 	fixture->tick = loop_timer_new(fixture->loop, on_tick, fixture);
 	on_tick(fixture);
 	listen_at = xasprintf("127.0.0.1:%d", ntohs(fixture->address.sin_port));
-	fixture->http = http_new(fixture->loop, listen_at, page, fixture, &error);
+	fixture->http = http_server_new(fixture->loop, listen_at, page, fixture,
+									&error);
 	if (fixture->http == NULL)
 		fail_msg("%s", buf_str(&error));
 	free(listen_at);
@@ -96,7 +97,7 @@ tear_down(void **state)
 {
 	Fixture *fixture = *state;
 
-	http_free(fixture->http);
+	http_server_free(fixture->http);
 	loop_timer_free(fixture->tick);
 	loop_free(fixture->loop);
 	free(fixture);
@@ -276,7 +277,7 @@ an_answer_may_come_later(void **state)
 	/* other clients do not wait */
 	assert_true(probe_takes_us(fixture) < SEC_US);
 	fixture->later = false;
-	http_wake(fixture->http);
+	http_server_wake(fixture->http);
 	assert_non_null(strstr(answer_of(fixture, fd), "\r\n\r\nok\n"));
 	assert_int_equal(fixture->asked, 2);
 

@@ -71,7 +71,7 @@ signals_and_wakes_arrive(void **state UNUSED)
 /* ---- HTTP -------------------------------------------------------------- */
 
 static void
-hello_page(void *arg UNUSED, const char *path, HttpAnswer *answer)
+hello_page(void *arg UNUSED, const char *path, HttpServerResponse *answer)
 {
 	if (strcmp(path, "/hello") != 0)
 		return;
@@ -147,11 +147,11 @@ request(Loop *loop, uint16_t port, const char *line, const char *expected)
 static void
 pages_are_served_by_the_loop(void **state UNUSED)
 {
-	Loop	*loop = loop_new();
-	uint16_t port = free_port();
-	char	*listen = xasprintf("127.0.0.1:%u", port);
-	Buf		 error = {0};
-	Http	*http = http_new(loop, listen, hello_page, NULL, &error);
+	Loop	   *loop = loop_new();
+	uint16_t	port = free_port();
+	char	   *listen = xasprintf("127.0.0.1:%u", port);
+	Buf			error = {0};
+	HttpServer *http = http_server_new(loop, listen, hello_page, NULL, &error);
 
 	if (http == NULL)
 		fail_msg("%s", buf_str(&error));
@@ -159,9 +159,9 @@ pages_are_served_by_the_loop(void **state UNUSED)
 	request(loop, port, "HEAD /hello", "200 OK");
 	request(loop, port, "GET /other", "404 ");
 	request(loop, port, "POST /hello", "405 ");
-	assert_null(http_new(loop, listen, hello_page, NULL, &error));
+	assert_null(http_server_new(loop, listen, hello_page, NULL, &error));
 	assert_non_null(strstr(buf_str(&error), "could not listen"));
-	http_free(http);
+	http_server_free(http);
 	free(listen);
 	buf_free(&error);
 	loop_free(loop);
@@ -179,7 +179,7 @@ addresses_that_are_none_are_refused(void **state UNUSED)
 	{
 		Buf error = {0};
 
-		assert_null(http_new(loop, wrong[i], hello_page, NULL, &error));
+		assert_null(http_server_new(loop, wrong[i], hello_page, NULL, &error));
 		assert_int_not_equal(error.len, 0);
 		buf_free(&error);
 	}
