@@ -66,7 +66,7 @@ consumer_free(Consumer *consumer)
 	buf_free(&consumer->trouble);
 	buf_free(&consumer->headers);
 	buf_free(&consumer->error);
-	absent_forget_all(&consumer->absent);
+	missing_topics_clear(&consumer->missing);
 	free(consumer);
 }
 
@@ -268,11 +268,11 @@ consumer_serve_side_queue(Consumer *consumer)
 }
 
 static void
-consumer_note_absent(Consumer *consumer, const rd_kafka_message_t *message)
+consumer_note_missing(Consumer *consumer, const rd_kafka_message_t *message)
 {
 	const char *topic = rd_kafka_topic_name(message->rkt);
 
-	if (absent_note(&consumer->absent, topic))
+	if (missing_topics_add(&consumer->missing, topic))
 		log_warning("topic to consume is missing: is its name right? topic=%s",
 					topic);
 }
@@ -340,7 +340,7 @@ consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
 			if (message->rkt != NULL)
 			{
-				consumer_note_absent(consumer, message);
+				consumer_note_missing(consumer, message);
 				return true;
 			}
 			break;

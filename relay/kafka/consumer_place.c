@@ -38,12 +38,12 @@ database_knows(const PGresult *offsets, const char *topic)
 static void
 list_unknown(Consumer *consumer, const PGresult *offsets)
 {
-	Absent unknown = {0};
+	MissingTopics unknown = {0};
 
 	strings_free(consumer->unknown);
 	for (char *const *topic = consumer->topics; *topic != NULL; topic++)
 		if (!database_knows(offsets, *topic))
-			(void) absent_note(&unknown, *topic);
+			(void) missing_topics_add(&unknown, *topic);
 	consumer->unknown = unknown.topics;
 }
 
@@ -105,7 +105,7 @@ consumer_survey(Consumer *consumer, int64_t first_offset)
 	survey_prepare(consumer->survey, first_offset);
 	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
 		survey_add_topic(consumer->survey, *topic);
-	for (char **topic = consumer->absent.topics; topic && *topic; topic++)
+	for (char **topic = consumer->missing.topics; topic && *topic; topic++)
 		survey_add_topic(consumer->survey, *topic);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
@@ -123,16 +123,16 @@ consumer_survey(Consumer *consumer, int64_t first_offset)
 
 /* Topics that are there, or are not, since the last time. */
 static void
-note_absent(Consumer *consumer)
+consumer_recheck_missing(Consumer *consumer)
 {
-	char **topics = consumer->absent.topics;
+	char **topics = consumer->missing.topics;
 
-	consumer->absent = (Absent){0};
+	consumer->missing = (MissingTopics){0};
 	for (char **topic = topics; topics != NULL && *topic != NULL; topic++)
 		if (survey_topic(consumer->survey, *topic) == SURVEY_PRESENT)
 			log_info("topic is there now topic=%s", *topic);
 		else
-			(void) absent_note(&consumer->absent, *topic);
+			(void) missing_topics_add(&consumer->missing, *topic);
 	strings_free(topics);
 }
 
@@ -183,7 +183,7 @@ consumer_note_witness(Consumer *consumer, Partition *partition,
 void
 consumer_surveyed(Consumer *consumer)
 {
-	note_absent(consumer);
+	consumer_recheck_missing(consumer);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		Partition *partition = &consumer->partitions[i];
@@ -328,11 +328,11 @@ consumer_waits(const Consumer *consumer)
 static void
 forget_unknown(Consumer *consumer, const char *topic)
 {
-	Absent rest = {0};
+	MissingTopics rest = {0};
 
 	for (char **other = consumer->unknown; *other != NULL; other++)
 		if (strcmp(*other, topic) != 0)
-			(void) absent_note(&rest, *other);
+			(void) missing_topics_add(&rest, *other);
 	strings_free(consumer->unknown);
 	consumer->unknown = rest.topics;
 }
@@ -347,7 +347,7 @@ consumer_next_change(Consumer *consumer, ConsumerChange *change)
 	if (topic != NULL)
 	{
 		if (survey_topic(consumer->survey, topic) == SURVEY_ABSENT &&
-			absent_note(&consumer->absent, topic))
+			missing_topics_add(&consumer->missing, topic))
 			log_warning("topic to consume is missing: is its name right? "
 						"topic=%s",
 						topic);
@@ -551,7 +551,7 @@ consumer_is_well(Consumer *consumer)
 void
 consumer_sentence(const Consumer *consumer, Buf *sentence)
 {
-	absent_sentence(&consumer->absent, sentence);
+	missing_topics_describe(&consumer->missing, sentence);
 	if (consumer->trouble.len > 0)
 		buf_printf(sentence, ", %s", consumer->trouble.data);
 	for (size_t i = 0; i < consumer->partition_count; i++)

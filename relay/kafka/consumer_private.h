@@ -76,7 +76,7 @@ struct Consumer
 	Buf					headers; /* of the message last asked for */
 	Buf					error;
 	LogThrottle			error_told;
-	Absent				absent;
+	MissingTopics		missing;
 };
 
 /* in partition.c: what the group assigned */

@@ -9,33 +9,33 @@
 #include <string.h>
 
 bool
-absent_note(Absent *absent, const char *topic)
+missing_topics_add(MissingTopics *missing, const char *topic)
 {
 	size_t count = 0;
 
-	for (; absent->topics != NULL && absent->topics[count] != NULL; count++)
-		if (strcmp(absent->topics[count], topic) == 0)
+	for (; missing->topics != NULL && missing->topics[count] != NULL; count++)
+		if (strcmp(missing->topics[count], topic) == 0)
 			return false;
-	absent->topics = xrealloc(absent->topics, (count + 2) * sizeof(char *));
-	absent->topics[count] = xstrdup(topic);
-	absent->topics[count + 1] = NULL;
+	missing->topics = xrealloc(missing->topics, (count + 2) * sizeof(char *));
+	missing->topics[count] = xstrdup(topic);
+	missing->topics[count + 1] = NULL;
 	return true;
 }
 
 void
-absent_forget_all(Absent *absent)
+missing_topics_clear(MissingTopics *missing)
 {
-	strings_free(absent->topics);
-	absent->topics = NULL;
+	strings_free(missing->topics);
+	missing->topics = NULL;
 }
 
 void
-absent_sentence(const Absent *absent, Buf *sentence)
+missing_topics_describe(const MissingTopics *missing, Buf *sentence)
 {
-	if (absent->topics == NULL)
+	if (missing->topics == NULL)
 		return;
 	buf_add_str(sentence, ", topics are missing: ");
-	for (char **topic = absent->topics; *topic != NULL; topic++)
-		buf_printf(sentence, "%s%s", topic == absent->topics ? "" : ", ",
+	for (char **topic = missing->topics; *topic != NULL; topic++)
+		buf_printf(sentence, "%s%s", topic == missing->topics ? "" : ", ",
 				   *topic);
 }

@@ -11,16 +11,16 @@
 
 #include "common/util.h"
 
-typedef struct Absent
+typedef struct MissingTopics
 {
 	char **topics; /* owned, NULL at the end; NULL while there are none */
-} Absent;
+} MissingTopics;
 
 /* Whether it was not known yet. */
-bool absent_note(Absent *absent, const char *topic);
-void absent_forget_all(Absent *absent);
+bool missing_topics_add(MissingTopics *missing, const char *topic);
+void missing_topics_clear(MissingTopics *missing);
 
 /* ", topics are missing: a, b", or nothing */
-void absent_sentence(const Absent *absent, Buf *sentence);
+void missing_topics_describe(const MissingTopics *missing, Buf *sentence);
 
 #endif

@@ -136,7 +136,7 @@ outbox_is_answer(OutboxAction question, const PGresult *result)
 	};
 
 	if (question >= OUTBOX_ASK_HELD && question <= OUTBOX_CROSS_OFF)
-		return lane_is_answer(question, result);
+		return held_lane_is_answer(question, result);
 	if (question == OUTBOX_LOOK)
 		return api_look_window(result) != NULL;
 	if (question == OUTBOX_ASK_PAGE)
@@ -200,7 +200,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 		case OUTBOX_SET_ASIDE:
 		case OUTBOX_ASK_HELD_PAGE:
 		case OUTBOX_CROSS_OFF:
-			return lane_take_answer(outbox->lane, core->asked, result);
+			return held_lane_take_answer(outbox->lane, core->asked, result);
 		case OUTBOX_WAIT:
 		case OUTBOX_CONNECT:
 		case OUTBOX_NEW_LANE:

@@ -21,11 +21,11 @@ outbox_ask(OutboxCore *core, OutboxAction question, int64_t now)
 static int64_t
 outbox_store_due(const OutboxCore *core)
 {
-	if (!core->ring.moved)
+	if (!core->in_flight.moved)
 		return NEVER;
-	if (core->stopping || core->ring.passed >= OUTBOX_STORE_EVENTS)
+	if (core->stopping || core->in_flight.passed >= OUTBOX_STORE_EVENTS)
 		return 0;
-	if (ring_position_counts(&core->ring))
+	if (in_flight_position_counts(&core->in_flight))
 		return core->store_at;
 	return core->store_at + OUTBOX_STORE_IDLE_US;
 }
@@ -33,9 +33,9 @@ outbox_store_due(const OutboxCore *core)
 static OutboxAction
 outbox_store(OutboxCore *core, int64_t now)
 {
-	if (!ring_position(&core->ring, &core->storing))
+	if (!in_flight_position(&core->in_flight, &core->storing))
 		Assert(!"a position to store");
-	ring_stored(&core->ring);
+	in_flight_stored(&core->in_flight);
 	core->store_at = now + OUTBOX_STORE_US;
 	return outbox_ask(core, OUTBOX_STORE, now);
 }
@@ -46,7 +46,8 @@ static bool
 outbox_may_ask_window(const OutboxCore *core)
 {
 	return !core->reading && core->page_count < OUTBOX_PAGES_MAX &&
-		   core->ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX;
+		   core->in_flight.window_count + OUTBOX_PAGES_MAX <
+			   IN_FLIGHT_WINDOWS_MAX;
 }
 
 static OutboxCause
@@ -156,7 +157,7 @@ static bool
 outbox_may_close(const OutboxCore *core)
 {
 	return core->transactional && !core->closing && !core->committing &&
-		   ring_in_flight(&core->ring) > 0;
+		   in_flight_count(&core->in_flight) > 0;
 }
 
 /*
@@ -168,14 +169,14 @@ outbox_close_due(const OutboxCore *core, int64_t now)
 {
 	return outbox_may_close(core) &&
 		   ((core->page_count == 0 && !core->reading) || core->stopping ||
-			!ring_has_room(&core->ring) ||
+			!in_flight_has_room(&core->in_flight) ||
 			now >= core->begun_at + OUTBOX_COMMIT_US);
 }
 
 static bool
 outbox_commit_due(OutboxCore *core, int64_t now)
 {
-	if (ring_in_flight(&core->ring) == 0)
+	if (in_flight_count(&core->in_flight) == 0)
 		core->closing = false; /* all of it was set aside */
 	else if (outbox_close_due(core, now))
 		core->closing = true;
@@ -205,7 +206,7 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 static OutboxAction
 outbox_next_draining(OutboxCore *core, int64_t now)
 {
-	bool arrived = ring_in_flight(&core->ring) == 0 || !core->producer_up;
+	bool arrived = in_flight_count(&core->in_flight) == 0 || !core->producer_up;
 
 	if (now >= core->stop_by)
 		return OUTBOX_DONE;
@@ -216,7 +217,7 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 	if (core->positioned && core->held.aside_count > 0)
 		return held_has_unstored(&core->held) ? outbox_hold(core, now)
 											  : outbox_set_aside(core, now);
-	if (core->positioned && core->ring.moved &&
+	if (core->positioned && core->in_flight.moved &&
 		(arrived || now >= core->store_at))
 		return outbox_store(core, now);
 	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
@@ -311,7 +312,7 @@ outbox_deadline(const OutboxCore *core)
 		return at;
 	if (core->state == PUMP_LEADER_WAIT)
 		return Min(at, core->lead_at);
-	if (core->state == PUMP_DRAINING && core->ring.moved)
+	if (core->state == PUMP_DRAINING && core->in_flight.moved)
 		return Min(at, core->store_at);
 	if (core->state != PUMP_STREAMING || !core->positioned)
 		return at;

@@ -13,7 +13,7 @@
 
 #define LANE_TOLD_MAX 10 /* topics in a sentence */
 
-struct Lane
+struct HeldLane
 {
 	Loop		 *loop;
 	const Config *config;
@@ -26,20 +26,20 @@ struct Lane
 /* ---- the producer's reports -------------------------------------------- */
 
 static void
-lane_acked(void *arg, uint64_t id)
+held_lane_acked(void *arg, uint64_t id)
 {
-	Lane *lane = arg;
+	HeldLane *lane = arg;
 
 	held_on_acked(&lane->core->held, id, loop_now(lane->loop));
 }
 
 static void
-lane_served(void *arg UNUSED)
+held_lane_served(void *arg UNUSED)
 {
 }
 
 static void
-lane_failed(Lane *lane, const char *why)
+held_lane_failed(HeldLane *lane, const char *why)
 {
 	const HeldTopic *topic = lane->core->held.topic;
 
@@ -50,23 +50,23 @@ lane_failed(Lane *lane, const char *why)
 }
 
 static void
-lane_producer_gone(void *arg, const char *topic UNUSED, const char *why)
+held_lane_producer_gone(void *arg, const char *topic UNUSED, const char *why)
 {
-	lane_failed(arg, why);
+	held_lane_failed(arg, why);
 }
 
 /* ---- life -------------------------------------------------------------- */
 
-Lane *
-lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
-		 Producer *main)
+HeldLane *
+held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
+			  OutboxCore *core, Producer *main)
 {
 	static const ProducerHandlers handlers = {
-		.acked = lane_acked,
-		.served = lane_served,
-		.failed = lane_producer_gone,
+		.acked = held_lane_acked,
+		.served = held_lane_served,
+		.failed = held_lane_producer_gone,
 	};
-	Lane *lane = xcalloc(1, sizeof(Lane));
+	HeldLane *lane = xcalloc(1, sizeof(HeldLane));
 
 	lane->loop = loop;
 	lane->config = config;
@@ -78,7 +78,7 @@ lane_new(Loop *loop, const Config *config, Metrics *metrics, OutboxCore *core,
 }
 
 void
-lane_free(Lane *lane)
+held_lane_free(HeldLane *lane)
 {
 	PQclear(lane->page);
 	producer_free(lane->producer);
@@ -88,7 +88,7 @@ lane_free(Lane *lane)
 /* ---- answers of the database ------------------------------------------- */
 
 static void
-lane_take_topics(Lane *lane, const PGresult *result)
+held_lane_take_topics(HeldLane *lane, const PGresult *result)
 {
 	for (int row = 0; row < PQntuples(result); row++)
 	{
@@ -102,7 +102,7 @@ lane_take_topics(Lane *lane, const PGresult *result)
 }
 
 static bool
-lane_take_page(Lane *lane, PGresult *result)
+held_lane_take_page(HeldLane *lane, PGresult *result)
 {
 	if (!outbox_on_held_page(lane->core, api_page_rows(result),
 							 api_page_bytes(result), loop_now(lane->loop)))
@@ -113,7 +113,7 @@ lane_take_page(Lane *lane, PGresult *result)
 }
 
 static void
-lane_take_crossed_off(Lane *lane, const PGresult *result)
+held_lane_take_crossed_off(HeldLane *lane, const PGresult *result)
 {
 	const HeldTopic *topic = lane->core->held.topic;
 	char			*name = xstrdup(topic != NULL ? topic->name : "");
@@ -128,7 +128,7 @@ lane_take_crossed_off(Lane *lane, const PGresult *result)
 }
 
 bool
-lane_is_answer(OutboxAction question, const PGresult *result)
+held_lane_is_answer(OutboxAction question, const PGresult *result)
 {
 	if (question == OUTBOX_ASK_HELD)
 		return PQnfields(result) >= 2;
@@ -138,25 +138,25 @@ lane_is_answer(OutboxAction question, const PGresult *result)
 }
 
 bool
-lane_take_answer(Lane *lane, OutboxAction question, PGresult *result)
+held_lane_take_answer(HeldLane *lane, OutboxAction question, PGresult *result)
 {
 	if (question == OUTBOX_ASK_HELD_PAGE)
-		return lane_take_page(lane, result);
+		return held_lane_take_page(lane, result);
 	if (question == OUTBOX_ASK_HELD)
-		lane_take_topics(lane, result);
+		held_lane_take_topics(lane, result);
 	else if (question == OUTBOX_HOLD)
 		outbox_on_hold_stored(lane->core);
 	else if (question == OUTBOX_SET_ASIDE)
 		outbox_on_asides_stored(lane->core, loop_now(lane->loop));
 	else
-		lane_take_crossed_off(lane, result);
+		held_lane_take_crossed_off(lane, result);
 	return false;
 }
 
 /* ---- doing ------------------------------------------------------------- */
 
 static void
-lane_open(Lane *lane, int max_event_bytes)
+held_lane_open(HeldLane *lane, int max_event_bytes)
 {
 	Buf error = {0};
 
@@ -165,12 +165,12 @@ lane_open(Lane *lane, int max_event_bytes)
 					  &error))
 		held_on_lane_up(&lane->core->held);
 	else
-		lane_failed(lane, buf_str(&error));
+		held_lane_failed(lane, buf_str(&error));
 	buf_free(&error);
 }
 
 static void
-lane_produce(Lane *lane, EventSource source)
+held_lane_produce(HeldLane *lane, EventSource source)
 {
 	Held	*held = &lane->core->held;
 	EventRow event;
@@ -187,7 +187,7 @@ lane_produce(Lane *lane, EventSource source)
 			case PRODUCER_TOO_LARGE:
 			case PRODUCER_NO_TOPIC:
 			case PRODUCER_REFUSED:
-				lane_failed(lane, producer_refusal(lane->producer));
+				held_lane_failed(lane, producer_refusal(lane->producer));
 				break;
 			case PRODUCER_TAKEN:
 				held_on_sent(held, event.seq);
@@ -197,7 +197,7 @@ lane_produce(Lane *lane, EventSource source)
 }
 
 static void
-lane_cross_off(Lane *lane, PgConn *conn)
+held_lane_cross_off(HeldLane *lane, PgConn *conn)
 {
 	Held	*held = &lane->core->held;
 	uint32_t count = held_cross_off(held);
@@ -207,8 +207,8 @@ lane_cross_off(Lane *lane, PgConn *conn)
 }
 
 void
-lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
-		EventSource source)
+held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
+			 int max_event_bytes, EventSource source)
 {
 	Held   *held = &lane->core->held;
 	int64_t epoch = lane->core->epoch;
@@ -223,11 +223,11 @@ lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
 		api_call_held_page(conn, held->topic->name, held->page_rows,
 						   OUTBOX_PAGE_BYTES);
 	else if (action == OUTBOX_CROSS_OFF)
-		lane_cross_off(lane, conn);
+		held_lane_cross_off(lane, conn);
 	else if (action == OUTBOX_NEW_LANE)
-		lane_open(lane, max_event_bytes);
+		held_lane_open(lane, max_event_bytes);
 	else if (action == OUTBOX_PRODUCE_HELD)
-		lane_produce(lane, source);
+		held_lane_produce(lane, source);
 	else
 	{
 		Assert(action == OUTBOX_CLOSE_LANE);
@@ -239,7 +239,7 @@ lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
 /* ---- how it goes ------------------------------------------------------- */
 
 void
-lane_tell(const Lane *lane, Buf *sentence)
+held_lane_tell(const HeldLane *lane, Buf *sentence)
 {
 	const Held *held = &lane->core->held;
 

@@ -13,26 +13,27 @@
 #include "kafka/producer.h"
 #include "outbox/state.h"
 
-typedef struct Lane Lane;
+typedef struct HeldLane HeldLane;
 
 /* config is borrowed, and so is core, which the lane reports to, and the
  * outbox's producer, which hears of topics that flow again */
-Lane *lane_new(Loop *loop, const Config *config, Metrics *metrics,
-			   OutboxCore *core, Producer *main);
-void  lane_free(Lane *lane);
+HeldLane *held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
+						OutboxCore *core, Producer *main);
+void	  held_lane_free(HeldLane *lane);
 
 /* Carries out one of the actions of held topics. */
-void lane_do(Lane *lane, OutboxAction action, PgConn *conn, int max_event_bytes,
-			 EventSource source);
+void held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
+				  int max_event_bytes, EventSource source);
 
 /* The answer to one of their questions; true if the result is kept. */
-bool lane_take_answer(Lane *lane, OutboxAction question,
-					  PGresult *result) MUST_CHECK;
+bool held_lane_take_answer(HeldLane *lane, OutboxAction question,
+						   PGresult *result) MUST_CHECK;
 
 /* Whether an answer has the columns that its question asks for. */
-bool lane_is_answer(OutboxAction question, const PGresult *result) MUST_CHECK;
+bool held_lane_is_answer(OutboxAction	 question,
+						 const PGresult *result) MUST_CHECK;
 
 /* The held topics and why, for people. */
-void lane_tell(const Lane *lane, Buf *sentence);
+void held_lane_tell(const HeldLane *lane, Buf *sentence);
 
 #endif

@@ -7,212 +7,216 @@
 
 #include <stdlib.h>
 
-static RingSlot *
-ring_slot(const Ring *ring, uint64_t id)
+static InFlightEvent *
+in_flight_slot(const InFlight *in_flight, uint64_t id)
 {
-	Assert(id >= ring->head && id < ring->tail);
-	return &ring->slots[id & (ring->capacity - 1)];
+	Assert(id >= in_flight->head && id < in_flight->tail);
+	return &in_flight->slots[id & (in_flight->capacity - 1)];
 }
 
-static RingWindow *
-ring_window(Ring *ring, uint32_t index)
+static InFlightWindow *
+in_flight_window(InFlight *in_flight, uint32_t index)
 {
-	Assert(index < ring->window_count);
-	return &ring->windows[(ring->window_head + index) % RING_WINDOWS_MAX];
+	Assert(index < in_flight->window_count);
+	return &in_flight->windows[(in_flight->window_head + index) %
+							   IN_FLIGHT_WINDOWS_MAX];
 }
 
 void
-ring_init(Ring *ring, uint32_t capacity)
+in_flight_init(InFlight *in_flight, uint32_t capacity)
 {
 	Assert(capacity > 0 && (capacity & (capacity - 1)) == 0);
-	*ring = (Ring){
-		.slots = xcalloc(capacity, sizeof(RingSlot)),
+	*in_flight = (InFlight){
+		.slots = xcalloc(capacity, sizeof(InFlightEvent)),
 		.capacity = capacity,
 	};
 }
 
 void
-ring_fini(Ring *ring)
+in_flight_fini(InFlight *in_flight)
 {
-	ring_reset(ring);
-	free(ring->slots);
-	*ring = (Ring){0};
+	in_flight_reset(in_flight);
+	free(in_flight->slots);
+	*in_flight = (InFlight){0};
 }
 
 void
-ring_reset(Ring *ring)
+in_flight_reset(InFlight *in_flight)
 {
-	for (uint32_t i = 0; i < ring->window_count; i++)
-		free(ring_window(ring, i)->text);
-	ring->window_count = 0;
-	free(ring->done.text);
-	ring->done = (RingWindow){0};
-	ring->base = ring->head = ring->tail;
-	ring->unarrived = 0;
-	ring->begun = ring->moved = ring->stored_partly = false;
-	ring->passed = 0;
+	for (uint32_t i = 0; i < in_flight->window_count; i++)
+		free(in_flight_window(in_flight, i)->text);
+	in_flight->window_count = 0;
+	free(in_flight->done.text);
+	in_flight->done = (InFlightWindow){0};
+	in_flight->base = in_flight->head = in_flight->tail;
+	in_flight->unarrived = 0;
+	in_flight->begun = in_flight->moved = in_flight->stored_partly = false;
+	in_flight->passed = 0;
 }
 
 bool
-ring_has_room(const Ring *ring)
+in_flight_has_room(const InFlight *in_flight)
 {
-	return ring->tail - ring->head < ring->capacity;
+	return in_flight->tail - in_flight->head < in_flight->capacity;
 }
 
 bool
-ring_may_open(const Ring *ring)
+in_flight_may_open(const InFlight *in_flight)
 {
-	return ring->window_count < RING_WINDOWS_MAX;
+	return in_flight->window_count < IN_FLIGHT_WINDOWS_MAX;
 }
 
 uint32_t
-ring_in_flight(const Ring *ring)
+in_flight_count(const InFlight *in_flight)
 {
-	return (uint32_t) (ring->tail - ring->head);
+	return (uint32_t) (in_flight->tail - in_flight->head);
 }
 
 uint64_t
-ring_first_id(const Ring *ring)
+in_flight_first_id(const InFlight *in_flight)
 {
-	return ring->head;
+	return in_flight->head;
 }
 
 uint64_t
-ring_next_id(const Ring *ring)
+in_flight_next_id(const InFlight *in_flight)
 {
-	return ring->tail;
+	return in_flight->tail;
 }
 
 /* Moves the position past all that is acknowledged without a gap. */
 static void
-ring_advance(Ring *ring)
+in_flight_advance(InFlight *in_flight)
 {
-	while (ring->window_count > 0)
+	while (in_flight->window_count > 0)
 	{
-		RingWindow *window = ring_window(ring, 0);
-		uint64_t	from = ring->head;
+		InFlightWindow *window = in_flight_window(in_flight, 0);
+		uint64_t		from = in_flight->head;
 
-		while (ring->head < window->end && ring_slot(ring, ring->head)->acked)
+		while (in_flight->head < window->end &&
+			   in_flight_slot(in_flight, in_flight->head)->acked)
 		{
-			window->seq = ring_slot(ring, ring->head)->seq;
-			ring->head++;
+			window->seq = in_flight_slot(in_flight, in_flight->head)->seq;
+			in_flight->head++;
 		}
-		if (ring->head > from)
+		if (in_flight->head > from)
 		{
-			ring->passed += ring->head - from;
-			ring->begun = true;
-			ring->moved = true;
+			in_flight->passed += in_flight->head - from;
+			in_flight->begun = true;
+			in_flight->moved = true;
 		}
-		if (!window->closed || ring->head < window->end)
+		if (!window->closed || in_flight->head < window->end)
 			return;
-		free(ring->done.text);
-		ring->done = *window;
-		ring->begun = false;
-		ring->moved = true;
-		ring->window_head = (ring->window_head + 1) % RING_WINDOWS_MAX;
-		ring->window_count--;
+		free(in_flight->done.text);
+		in_flight->done = *window;
+		in_flight->begun = false;
+		in_flight->moved = true;
+		in_flight->window_head = (in_flight->window_head + 1) %
+								 IN_FLIGHT_WINDOWS_MAX;
+		in_flight->window_count--;
 	}
-	Assert(ring->head == ring->tail);
+	Assert(in_flight->head == in_flight->tail);
 }
 
 void
-ring_open(Ring *ring, const char *window, int64_t after_seq)
+in_flight_open(InFlight *in_flight, const char *window, int64_t after_seq)
 {
-	Assert(ring_may_open(ring));
+	Assert(in_flight_may_open(in_flight));
 	Assert(after_seq >= 0);
-	Assert(ring->window_count == 0 ||
-		   ring_window(ring, ring->window_count - 1)->closed);
+	Assert(in_flight->window_count == 0 ||
+		   in_flight_window(in_flight, in_flight->window_count - 1)->closed);
 
-	ring->window_count++;
-	*ring_window(ring, ring->window_count - 1) = (RingWindow){
+	in_flight->window_count++;
+	*in_flight_window(in_flight,
+					  in_flight->window_count - 1) = (InFlightWindow){
 		.text = xstrdup(window),
 		.seq = after_seq,
 		.last = after_seq,
-		.end = ring->tail,
+		.end = in_flight->tail,
 	};
 }
 
 void
-ring_push(Ring *ring, int64_t seq, int64_t created_us)
+in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us)
 {
-	RingWindow *window;
+	InFlightWindow *window;
 
-	Assert(ring_has_room(ring));
-	Assert(ring->window_count > 0);
-	window = ring_window(ring, ring->window_count - 1);
-	Assert(!window->closed && window->end == ring->tail);
+	Assert(in_flight_has_room(in_flight));
+	Assert(in_flight->window_count > 0);
+	window = in_flight_window(in_flight, in_flight->window_count - 1);
+	Assert(!window->closed && window->end == in_flight->tail);
 
-	ring->tail++;
-	ring->unarrived++;
-	window->end = ring->tail;
+	in_flight->tail++;
+	in_flight->unarrived++;
+	window->end = in_flight->tail;
 	window->last = seq;
-	*ring_slot(ring, ring->tail - 1) = (RingSlot){
+	*in_flight_slot(in_flight, in_flight->tail - 1) = (InFlightEvent){
 		.seq = seq,
 		.created_us = created_us,
 	};
 }
 
 void
-ring_close(Ring *ring)
+in_flight_close(InFlight *in_flight)
 {
-	RingWindow *window;
+	InFlightWindow *window;
 
-	Assert(ring->window_count > 0);
-	window = ring_window(ring, ring->window_count - 1);
+	Assert(in_flight->window_count > 0);
+	window = in_flight_window(in_flight, in_flight->window_count - 1);
 	Assert(!window->closed);
 	window->closed = true;
-	ring_advance(ring);
+	in_flight_advance(in_flight);
 }
 
 static void
-ring_arrived(Ring *ring, RingSlot *slot)
+in_flight_arrived(InFlight *in_flight, InFlightEvent *slot)
 {
 	if (slot->arrived)
 		return;
-	Assert(ring->unarrived > 0);
+	Assert(in_flight->unarrived > 0);
 	slot->arrived = true;
-	ring->unarrived--;
+	in_flight->unarrived--;
 }
 
 void
-ring_arrive(Ring *ring, uint64_t id)
+in_flight_arrive(InFlight *in_flight, uint64_t id)
 {
-	Assert(id < ring->tail);
-	if (id >= ring->base)
-		ring_arrived(ring, ring_slot(ring, id));
+	Assert(id < in_flight->tail);
+	if (id >= in_flight->base)
+		in_flight_arrived(in_flight, in_flight_slot(in_flight, id));
 }
 
 uint32_t
-ring_unarrived(const Ring *ring)
+in_flight_unarrived(const InFlight *in_flight)
 {
-	return ring->unarrived;
+	return in_flight->unarrived;
 }
 
 int64_t
-ring_ack(Ring *ring, uint64_t id)
+in_flight_ack(InFlight *in_flight, uint64_t id)
 {
-	RingSlot *slot;
+	InFlightEvent *slot;
 
-	Assert(id < ring->tail);
-	if (id < ring->base)
+	Assert(id < in_flight->tail);
+	if (id < in_flight->base)
 		return -1;
-	slot = ring_slot(ring, id);
+	slot = in_flight_slot(in_flight, id);
 	Assert(!slot->acked);
 	slot->acked = true;
-	ring_arrived(ring, slot);
-	if (id == ring->head)
-		ring_advance(ring);
+	in_flight_arrived(in_flight, slot);
+	if (id == in_flight->head)
+		in_flight_advance(in_flight);
 	return slot->created_us;
 }
 
-RingPosition
-ring_end(Ring *ring)
+OutboxPosition
+in_flight_end(InFlight *in_flight)
 {
-	const RingWindow *window;
+	const InFlightWindow *window;
 
-	Assert(ring->window_count > 0);
-	window = ring_window(ring, ring->window_count - 1);
-	return (RingPosition){
+	Assert(in_flight->window_count > 0);
+	window = in_flight_window(in_flight, in_flight->window_count - 1);
+	return (OutboxPosition){
 		.window = window->text,
 		.seq = window->last,
 		.finished = window->closed,
@@ -220,32 +224,34 @@ ring_end(Ring *ring)
 }
 
 bool
-ring_position(Ring *ring, RingPosition *position)
+in_flight_position(InFlight *in_flight, OutboxPosition *position)
 {
-	const RingWindow *window;
+	const InFlightWindow *window;
 
-	if (!ring->moved)
+	if (!in_flight->moved)
 		return false;
-	window = ring->begun ? ring_window(ring, 0) : &ring->done;
+	window = in_flight->begun ? in_flight_window(in_flight, 0)
+							  : &in_flight->done;
 	Assert(window->text != NULL);
-	*position = (RingPosition){
+	*position = (OutboxPosition){
 		.window = window->text,
 		.seq = window->seq,
-		.finished = !ring->begun,
+		.finished = !in_flight->begun,
 	};
 	return true;
 }
 
 bool
-ring_position_counts(const Ring *ring)
+in_flight_position_counts(const InFlight *in_flight)
 {
-	return ring->moved && (ring->passed > 0 || ring->stored_partly);
+	return in_flight->moved &&
+		   (in_flight->passed > 0 || in_flight->stored_partly);
 }
 
 void
-ring_stored(Ring *ring)
+in_flight_stored(InFlight *in_flight)
 {
-	ring->stored_partly = ring->begun;
-	ring->moved = false;
-	ring->passed = 0;
+	in_flight->stored_partly = in_flight->begun;
+	in_flight->moved = false;
+	in_flight->passed = 0;
 }

@@ -21,90 +21,91 @@
 #include "common/util.h"
 
 /* windows with events in flight; each holds a text of some hundred bytes */
-#define RING_WINDOWS_MAX 64
+#define IN_FLIGHT_WINDOWS_MAX 64
 
-typedef struct RingSlot
+typedef struct InFlightEvent
 {
 	int64_t seq;		/* the event's, rising within a window */
 	int64_t created_us; /* when it was written, for the latency */
 	bool	acked;		/* Kafka has it */
 	bool	arrived;	/* ... within a transaction that is not committed */
-} RingSlot;
+} InFlightEvent;
 
-typedef struct RingWindow
+typedef struct InFlightWindow
 {
 	char	*text;	 /* opaque, owned */
 	int64_t	 seq;	 /* all up to here is passed */
 	int64_t	 last;	 /* seq of its last event so far */
 	uint64_t end;	 /* id after its last event so far */
 	bool	 closed; /* no further event will come */
-} RingWindow;
+} InFlightWindow;
 
-typedef struct Ring
+typedef struct InFlight
 {
-	RingSlot  *slots;	 /* capacity of them, by id */
-	uint32_t   capacity; /* a power of two */
-	uint64_t   base;	 /* ids below it belong to before a reset */
-	uint64_t   head;	 /* oldest event not passed */
-	uint64_t   tail;	 /* next id */
-	uint32_t   unarrived;
-	RingWindow windows[RING_WINDOWS_MAX]; /* a ring too */
-	uint32_t   window_head;				  /* index of the oldest */
-	uint32_t   window_count;
-	RingWindow done;		  /* the last one passed; text NULL: none yet */
-	bool	   begun;		  /* events of the oldest window are passed */
-	bool	   moved;		  /* the position differs from the stored one */
-	bool	   stored_partly; /* the stored one is within a window */
-	uint64_t   passed;		  /* events passed since it was stored */
-} Ring;
+	InFlightEvent *slots;	 /* capacity of them, by id */
+	uint32_t	   capacity; /* a power of two */
+	uint64_t	   base;	 /* ids below it belong to before a reset */
+	uint64_t	   head;	 /* oldest event not passed */
+	uint64_t	   tail;	 /* next id */
+	uint32_t	   unarrived;
+	InFlightWindow windows[IN_FLIGHT_WINDOWS_MAX]; /* a ring too */
+	uint32_t	   window_head;					   /* index of the oldest */
+	uint32_t	   window_count;
+	InFlightWindow done;		  /* the last one passed; text NULL: none yet */
+	bool		   begun;		  /* events of the oldest window are passed */
+	bool		   moved;		  /* the position differs from the stored one */
+	bool		   stored_partly; /* the stored one is within a window */
+	uint64_t	   passed;		  /* events passed since it was stored */
+} InFlight;
 
-typedef struct RingPosition
+typedef struct OutboxPosition
 {
 	const char *window; /* borrowed until the ring changes */
 	int64_t		seq;
 	bool		finished;
-} RingPosition;
+} OutboxPosition;
 
-void ring_init(Ring *ring, uint32_t capacity);
-void ring_fini(Ring *ring);
+void in_flight_init(InFlight *in_flight, uint32_t capacity);
+void in_flight_fini(InFlight *in_flight);
 
 /* Forgets all events and windows; acknowledgements still to come for them are
  * known by their ids and ignored. */
-void ring_reset(Ring *ring);
+void in_flight_reset(InFlight *in_flight);
 
-bool	 ring_has_room(const Ring *ring);
-bool	 ring_may_open(const Ring *ring);
-uint32_t ring_in_flight(const Ring *ring); /* events not passed */
+bool	 in_flight_has_room(const InFlight *in_flight);
+bool	 in_flight_may_open(const InFlight *in_flight);
+uint32_t in_flight_count(const InFlight *in_flight); /* events not passed */
 
-void	 ring_open(Ring *ring, const char *window, int64_t after_seq);
-uint64_t ring_next_id(const Ring *ring);
-void	 ring_push(Ring *ring, int64_t seq, int64_t created_us);
-void	 ring_close(Ring *ring);
+void in_flight_open(InFlight *in_flight, const char *window, int64_t after_seq);
+uint64_t in_flight_next_id(const InFlight *in_flight);
+void	 in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us);
+void	 in_flight_close(InFlight *in_flight);
 
 /* When the acknowledged event was written; -1 if it was forgotten. */
-int64_t ring_ack(Ring *ring, uint64_t id);
+int64_t in_flight_ack(InFlight *in_flight, uint64_t id);
 
 /* The event is in the broker's log, and counts when it is committed. */
-void ring_arrive(Ring *ring, uint64_t id);
+void in_flight_arrive(InFlight *in_flight, uint64_t id);
 
 /* Events in flight that are neither in the broker's log nor acknowledged. */
-uint32_t ring_unarrived(const Ring *ring);
+uint32_t in_flight_unarrived(const InFlight *in_flight);
 
-/* The oldest event not passed; with ring_next_id() all that are in flight. */
-uint64_t ring_first_id(const Ring *ring);
+/* The oldest event not passed; those from it to in_flight_next_id() fly. */
+uint64_t in_flight_first_id(const InFlight *in_flight);
 
 /* The position behind all that was pushed, acknowledged or not; something is
  * in flight. */
-RingPosition ring_end(Ring *ring);
+OutboxPosition in_flight_end(InFlight *in_flight);
 
 /* The position, if it differs from the stored one. */
-bool ring_position(Ring *ring, RingPosition *position) MUST_CHECK;
+bool in_flight_position(InFlight	   *in_flight,
+						OutboxPosition *position) MUST_CHECK;
 
 /* Whether the difference is more than empty windows, which can wait. */
-bool ring_position_counts(const Ring *ring);
+bool in_flight_position_counts(const InFlight *in_flight);
 
 /* The position was handed to the database.  If that fails, everything starts
- * again from what is stored there: ring_reset(). */
-void ring_stored(Ring *ring);
+ * again from what is stored there: in_flight_reset(). */
+void in_flight_stored(InFlight *in_flight);
 
 #endif

@@ -21,7 +21,7 @@ struct Outbox
 	Metrics		 *metrics;
 	PgConn		 *conn;
 	Producer	 *producer;
-	Lane		 *lane; /* for held topics */
+	HeldLane	 *lane; /* for held topics */
 	OutboxCore	  core;
 	PumpState	  told_state;			   /* last one in the log */
 	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */

@@ -29,7 +29,7 @@ static void
 outbox_acked(void *arg, uint64_t id)
 {
 	Outbox *outbox = arg;
-	int64_t created = ring_ack(&outbox->core.ring, id);
+	int64_t created = in_flight_ack(&outbox->core.in_flight, id);
 
 	if (created < 0)
 		return;
@@ -65,11 +65,11 @@ outbox_served(void *arg)
 static void
 outbox_committed(void *arg)
 {
-	Outbox	   *outbox = arg;
-	const Ring *ring = &outbox->core.ring;
+	Outbox		   *outbox = arg;
+	const InFlight *in_flight = &outbox->core.in_flight;
 
-	while (ring_in_flight(ring) > 0)
-		outbox_acked(outbox, ring_first_id(ring));
+	while (in_flight_count(in_flight) > 0)
+		outbox_acked(outbox, in_flight_first_id(in_flight));
 	outbox->wall_us = 0;
 	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
 	log_recovered(&outbox->producer_told);
@@ -123,8 +123,8 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
 	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
 	outbox->producer = producer_new(loop, metrics, &handlers, outbox);
-	outbox->lane = lane_new(loop, config, metrics, &outbox->core,
-							outbox->producer);
+	outbox->lane = held_lane_new(loop, config, metrics, &outbox->core,
+								 outbox->producer);
 	outbox_core_init(&outbox->core, PRODUCER_IN_FLIGHT_MAX,
 					 config->mode == MODE_TRANSACTIONAL,
 					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
@@ -148,7 +148,7 @@ outbox_free(Outbox *outbox)
 		return;
 	outbox_drop_pages(outbox);
 	producer_free(outbox->producer);
-	lane_free(outbox->lane);
+	held_lane_free(outbox->lane);
 	pgconn_free(outbox->conn);
 	outbox_core_fini(&outbox->core);
 	free(outbox->incarnation);
@@ -285,9 +285,9 @@ outbox_is_trusted(Outbox *outbox, const EventRow *row)
 static void
 outbox_commit(Outbox *outbox)
 {
-	OutboxCore		  *core = &outbox->core;
-	const RingPosition end = ring_end(&core->ring);
-	int64_t			   now = loop_now(outbox->loop);
+	OutboxCore			*core = &outbox->core;
+	const OutboxPosition end = in_flight_end(&core->in_flight);
+	int64_t				 now = loop_now(outbox->loop);
 
 	position_write(&outbox->record, &(PositionRecord){
 										.window = end.window,
@@ -366,7 +366,7 @@ outbox_send(Outbox *outbox, const EventRow *row)
 	if (!outbox_is_trusted(outbox, row))
 		return false;
 	result = producer_send(outbox->producer, row,
-						   ring_next_id(&outbox->core.ring),
+						   in_flight_next_id(&outbox->core.in_flight),
 						   (unsigned) outbox->config->header_profile, source);
 	switch (result)
 	{
@@ -485,8 +485,8 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		case OUTBOX_NEW_LANE:
 		case OUTBOX_CLOSE_LANE:
 		case OUTBOX_PRODUCE_HELD:
-			lane_do(outbox->lane, action, outbox->conn, outbox->max_event_bytes,
-					outbox_source(outbox));
+			held_lane_do(outbox->lane, action, outbox->conn,
+						 outbox->max_event_bytes, outbox_source(outbox));
 			break;
 		case OUTBOX_PRODUCE:
 			outbox_produce(outbox);

@@ -50,7 +50,7 @@ outbox_on_asides_stored(OutboxCore *core, int64_t now)
 
 	outbox_answered(core, OUTBOX_SET_ASIDE);
 	for (uint32_t i = 0; i < held->aside_asked; i++)
-		(void) ring_ack(&core->ring, held->aside_ids[i]);
+		(void) in_flight_ack(&core->in_flight, held->aside_ids[i]);
 	held_asides_stored(held);
 	core->acked_at = now;
 }

@@ -70,14 +70,14 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 		up = true; /* who stands by asks nothing of it */
 	buf_printf(sentence, "outbox: %s, %u events in flight",
 			   pump_state_name(outbox->core.state),
-			   ring_in_flight(&outbox->core.ring));
+			   in_flight_count(&outbox->core.in_flight));
 	if (!up)
 		buf_add_str(sentence, ", the broker has not answered");
 	else if (outbox->core.producer_opening)
 		buf_add_str(sentence, ", the producer is not open yet");
 	if (missing[0] != '\0')
 		buf_printf(sentence, ", missing topics: %s", missing);
-	lane_tell(outbox->lane, sentence);
+	held_lane_tell(outbox->lane, sentence);
 	if (!moves && outbox->trouble.len > 0)
 		buf_printf(sentence, ", %s", buf_str(&outbox->trouble));
 	return moves && up;
@@ -97,7 +97,7 @@ outbox_status_json(Outbox *outbox, Buf *json)
 			   ready ? "ok" : "failing", pump_state_name(outbox->core.state),
 			   outbox->core.transactional ? "transactional" : "idempotent",
 			   outbox_leads(&outbox->core) ? "true" : "false",
-			   outbox->core.epoch, ring_in_flight(&outbox->core.ring),
+			   outbox->core.epoch, in_flight_count(&outbox->core.in_flight),
 			   producer_is_known_up(outbox->producer) ? "true" : "false");
 	json_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");

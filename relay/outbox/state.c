@@ -19,7 +19,7 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
 		.page_rows_max = 1000,
 		.transactional = transactional,
 	};
-	ring_init(&core->ring, in_flight_max);
+	in_flight_init(&core->in_flight, in_flight_max);
 	backoff_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
 	backoff_init(&core->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
 	held_init(&core->held, seed);
@@ -34,7 +34,7 @@ outbox_rewind(OutboxCore *core)
 	core->page_count = 0;
 	core->positioned = core->reading = core->asleep = false;
 	core->producer_full = core->closing = core->committing = false;
-	ring_reset(&core->ring);
+	in_flight_reset(&core->in_flight);
 }
 
 void
@@ -43,7 +43,7 @@ outbox_core_fini(OutboxCore *core)
 	outbox_rewind(core);
 	held_fini(&core->held);
 	free(core->window);
-	ring_fini(&core->ring);
+	in_flight_fini(&core->in_flight);
 	*core = (OutboxCore){0};
 }
 
@@ -64,7 +64,7 @@ outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
 bool
 outbox_flies(const OutboxCore *core)
 {
-	return core->producer_full || ring_in_flight(&core->ring) > 0;
+	return core->producer_full || in_flight_count(&core->in_flight) > 0;
 }
 
 /*
@@ -75,7 +75,7 @@ bool
 outbox_may_commit(const OutboxCore *core)
 {
 	return core->closing && !core->producer_full &&
-		   ring_unarrived(&core->ring) == 0;
+		   in_flight_unarrived(&core->in_flight) == 0;
 }
 
 /* ---- the database ------------------------------------------------------ */
@@ -188,14 +188,14 @@ outbox_settle(OutboxCore *core)
 
 		if (page->opens != NULL)
 		{
-			ring_open(&core->ring, page->opens, page->after_seq);
+			in_flight_open(&core->in_flight, page->opens, page->after_seq);
 			free(page->opens);
 			page->opens = NULL;
 		}
 		if (page->done < page->rows)
 			return;
 		if (page->last)
-			ring_close(&core->ring);
+			in_flight_close(&core->in_flight);
 		core->page_count--;
 		memmove(&core->pages[0], &core->pages[1],
 				core->page_count * sizeof(OutboxPage));
@@ -365,7 +365,7 @@ outbox_on_acked(OutboxCore *core, int64_t now)
 void
 outbox_on_arrived(OutboxCore *core, uint64_t id)
 {
-	ring_arrive(&core->ring, id);
+	in_flight_arrive(&core->in_flight, id);
 }
 
 void
@@ -382,7 +382,7 @@ outbox_on_committed(OutboxCore *core, int64_t now)
 {
 	if (!core->committing)
 		return;
-	Assert(core->producer_up && ring_in_flight(&core->ring) == 0);
+	Assert(core->producer_up && in_flight_count(&core->in_flight) == 0);
 	core->committing = false;
 	core->acked_at = now;
 	backoff_succeeded(&core->producer_retry);
@@ -393,7 +393,7 @@ outbox_row(const OutboxCore *core)
 {
 	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
 		core->producer_full || core->closing || core->committing ||
-		core->held.waits || !ring_has_room(&core->ring))
+		core->held.waits || !in_flight_has_room(&core->in_flight))
 		return -1;
 	Assert(core->producer_up && core->positioned);
 	Assert(core->pages[0].done < core->pages[0].rows);
@@ -407,9 +407,9 @@ outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 	uint32_t pages = core->page_count;
 
 	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
-	if (ring_in_flight(&core->ring) == 0)
+	if (in_flight_count(&core->in_flight) == 0)
 		core->acked_at = core->begun_at = now;
-	ring_push(&core->ring, seq, created_us);
+	in_flight_push(&core->in_flight, seq, created_us);
 	core->pages[0].done++;
 	if (core->pages[0].done < core->pages[0].rows)
 		return false;
@@ -428,7 +428,7 @@ outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
 bool
 outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 {
-	held_put_aside(&core->held, ring_next_id(&core->ring), seq);
+	held_put_aside(&core->held, in_flight_next_id(&core->in_flight), seq);
 	return outbox_on_row(core, seq, created_us, now);
 }
 

@@ -108,7 +108,7 @@ typedef enum OutboxAction
 	OUTBOX_CLOSE_LANE,
 	OUTBOX_PRODUCE_HELD, /* rows of the held page */
 	OUTBOX_PRODUCE,		 /* rows of the oldest page */
-	OUTBOX_COMMIT,		 /* what is in flight, all arrived, and ring_end() */
+	OUTBOX_COMMIT, /* what is in flight, all arrived, and in_flight_end() */
 	OUTBOX_NEW_PRODUCER, /* a new producer in place of the old one */
 	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
@@ -169,7 +169,7 @@ typedef struct OutboxCore
 	/* producing */
 	OutboxPage pages[OUTBOX_PAGES_MAX];
 	uint32_t   page_count;
-	Ring	   ring;
+	InFlight   in_flight;
 	bool	   producer_up;
 	bool	   producer_opening; /* it was asked for */
 	int64_t	   producer_at;		 /* next try to make one */
@@ -184,8 +184,8 @@ typedef struct OutboxCore
 	Held held;
 
 	/* the position */
-	RingPosition storing;  /* what OUTBOX_STORE stores */
-	int64_t		 store_at; /* not before, unless many events */
+	OutboxPosition storing;	 /* what OUTBOX_STORE stores */
+	int64_t		   store_at; /* not before, unless many events */
 
 	/* stopping */
 	bool	stopping;

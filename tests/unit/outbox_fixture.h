@@ -128,7 +128,7 @@ take_page(uint32_t rows, int64_t last_seq)
 static inline uint64_t
 produce_page(int64_t first_seq)
 {
-	uint64_t id = ring_next_id(&core.ring);
+	uint64_t id = in_flight_next_id(&core.in_flight);
 	bool	 done = false;
 
 	for (int64_t row = 0; !done; row++)
@@ -144,7 +144,7 @@ produce_page(int64_t first_seq)
 static inline uint64_t
 fly_window(const char *window, uint32_t rows)
 {
-	uint64_t	 first = ring_next_id(&core.ring);
+	uint64_t	 first = in_flight_next_id(&core.in_flight);
 	uint32_t	 read = 0;
 	uint32_t	 sent = 0;
 	OutboxAction action;
@@ -177,14 +177,14 @@ fly_window(const char *window, uint32_t rows)
 static inline void
 ack(uint64_t id)
 {
-	assert_true(ring_ack(&core.ring, id) >= 0);
+	assert_true(in_flight_ack(&core.in_flight, id) >= 0);
 	outbox_on_acked(&core, now);
 }
 
 static inline void
 ack_all(uint64_t first)
 {
-	while (first < ring_next_id(&core.ring))
+	while (first < in_flight_next_id(&core.in_flight))
 		ack(first++);
 }
 

@@ -44,6 +44,13 @@ typedef struct Relay
 
 static Relay relays[RELAYS];
 
+static inline void
+acknowledge_all(InFlight *in_flight)
+{
+	while (in_flight_count(in_flight) > 0)
+		(void) in_flight_ack(in_flight, in_flight_first_id(in_flight));
+}
+
 /* ---- a relay: what outbox/pump.c does ---------------------------------- */
 
 /* The producer ends; some of what it had sent still reaches the broker. */
@@ -178,7 +185,7 @@ is_full(const Relay *relay)
 }
 
 static Position
-parse_position(const RingPosition *stored, int64_t epoch)
+parse_position(const OutboxPosition *stored, int64_t epoch)
 {
 	Position position = parse_window(stored->window);
 
@@ -191,11 +198,11 @@ parse_position(const RingPosition *stored, int64_t epoch)
 static void
 commit_produced(Relay *relay)
 {
-	OutboxCore		  *core = &relay->core;
-	const RingPosition end = ring_end(&core->ring);
+	OutboxCore			*core = &relay->core;
+	const OutboxPosition end = in_flight_end(&core->in_flight);
 
 	assert_true(relay->producer.count > 0 &&
-				relay->producer.count <= ring_in_flight(&core->ring));
+				relay->producer.count <= in_flight_count(&core->in_flight));
 	for (uint32_t i = 0; i < relay->producer.count; i++)
 		assert_true(relay->producer.flying[i].reported);
 	if (is_full(relay))
@@ -300,7 +307,7 @@ produce(Relay *relay)
 			return;
 		}
 		relay->producer.flying[relay->producer.count++] = (Flying){
-			.id = ring_next_id(&core->ring),
+			.id = in_flight_next_id(&core->in_flight),
 			.seq = seq,
 		};
 		if (outbox_on_produced(core, seq, 0, world.now))
@@ -360,7 +367,7 @@ check_bounds(const Relay *relay)
 	const OutboxCore *core = &relay->core;
 	uint32_t		  pages = 0;
 
-	assert_true(ring_in_flight(&core->ring) <= IN_FLIGHT_MAX);
+	assert_true(in_flight_count(&core->in_flight) <= IN_FLIGHT_MAX);
 	assert_true(core->page_count <= OUTBOX_PAGES_MAX);
 	for (uint32_t i = 0; i < core->page_count; i++)
 		pages += core->pages[i].rows > 0;
@@ -377,7 +384,8 @@ check_sleep(const Relay *relay)
 
 	if (core->state != PUMP_STREAMING || !core->positioned ||
 		core->asked != OUTBOX_WAIT || core->reading || core->page_count > 0 ||
-		core->ring.window_count + OUTBOX_PAGES_MAX >= RING_WINDOWS_MAX)
+		core->in_flight.window_count + OUTBOX_PAGES_MAX >=
+			IN_FLIGHT_WINDOWS_MAX)
 		return;
 	if (!core->asleep)
 		assert_true(outbox_deadline(core) <= world.now + OUTBOX_AWAKE_MAX_US);

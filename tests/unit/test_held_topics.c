@@ -115,7 +115,7 @@ its_events_are_set_aside_and_the_others_flow(void **state UNUSED)
 	hold();
 	open_window("w1");
 	take_page(3, 3);
-	id = ring_next_id(&core.ring);
+	id = in_flight_next_id(&core.in_flight);
 	produce_row(HELD, 1);
 	produce_row(OTHER, 2);
 	produce_row(HELD, 3);
@@ -361,12 +361,12 @@ a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 	produce_row(HELD, 2);
 	produce_row(OTHER, 3);
 	assert_true(core.producer_up && core.positioned);
-	assert_int_equal(ring_in_flight(&core.ring), 3);
+	assert_int_equal(in_flight_count(&core.in_flight), 3);
 	expect(OUTBOX_HOLD);
 	assert_string_equal(core.held.storing->name, HELD);
 	outbox_on_hold_stored(&core);
 	store_asides(1);
-	assert_int_equal(ring_in_flight(&core.ring), 3);
+	assert_int_equal(in_flight_count(&core.in_flight), 3);
 }
 
 /* Events set aside of a topic that is not stored would never be published. */

@@ -11,180 +11,181 @@
 #include "outbox/in_flight.h"
 
 static uint64_t
-push(Ring *ring, int64_t seq)
+push(InFlight *in_flight, int64_t seq)
 {
-	uint64_t id = ring_next_id(ring);
+	uint64_t id = in_flight_next_id(in_flight);
 
-	ring_push(ring, seq, seq * 10);
+	in_flight_push(in_flight, seq, seq * 10);
 	return id;
 }
 
 static void
-expect_position(Ring *ring, const char *window, int64_t seq, bool finished)
+expect_position(InFlight *in_flight, const char *window, int64_t seq,
+				bool finished)
 {
-	RingPosition position;
+	OutboxPosition position;
 
-	assert_true(ring_position(ring, &position));
+	assert_true(in_flight_position(in_flight, &position));
 	assert_string_equal(position.window, window);
 	assert_true(position.seq == seq);
 	assert_int_equal(position.finished, finished);
 }
 
 static void
-expect_no_position(Ring *ring)
+expect_no_position(InFlight *in_flight)
 {
-	RingPosition position;
+	OutboxPosition position;
 
-	assert_false(ring_position(ring, &position));
+	assert_false(in_flight_position(in_flight, &position));
 }
 
 static void
 position_waits_for_the_oldest(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t ids[3];
 
-	ring_init(&ring, 8);
-	expect_no_position(&ring);
-	ring_open(&ring, "w1", 0);
+	in_flight_init(&in_flight, 8);
+	expect_no_position(&in_flight);
+	in_flight_open(&in_flight, "w1", 0);
 	for (int i = 0; i < 3; i++)
-		ids[i] = push(&ring, 11 + i);
-	assert_int_equal(ring_in_flight(&ring), 3);
+		ids[i] = push(&in_flight, 11 + i);
+	assert_int_equal(in_flight_count(&in_flight), 3);
 
-	assert_true(ring_ack(&ring, ids[2]) == 130);
-	expect_no_position(&ring);
-	assert_true(ring_ack(&ring, ids[0]) == 110);
-	expect_position(&ring, "w1", 11, false);
-	assert_true(ring_ack(&ring, ids[1]) == 120);
-	expect_position(&ring, "w1", 13, false);
-	assert_int_equal(ring_in_flight(&ring), 0);
+	assert_true(in_flight_ack(&in_flight, ids[2]) == 130);
+	expect_no_position(&in_flight);
+	assert_true(in_flight_ack(&in_flight, ids[0]) == 110);
+	expect_position(&in_flight, "w1", 11, false);
+	assert_true(in_flight_ack(&in_flight, ids[1]) == 120);
+	expect_position(&in_flight, "w1", 13, false);
+	assert_int_equal(in_flight_count(&in_flight), 0);
 
-	ring_close(&ring);
-	expect_position(&ring, "w1", 13, true);
-	ring_fini(&ring);
+	in_flight_close(&in_flight);
+	expect_position(&in_flight, "w1", 13, true);
+	in_flight_fini(&in_flight);
 }
 
 static void
 closed_window_is_finished_by_its_last_event(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t first;
 	uint64_t second;
 
-	ring_init(&ring, 8);
-	ring_open(&ring, "w1", 0);
-	first = push(&ring, 5);
-	ring_close(&ring);
-	ring_open(&ring, "w2", 0);
-	second = push(&ring, 3);
-	ring_close(&ring);
+	in_flight_init(&in_flight, 8);
+	in_flight_open(&in_flight, "w1", 0);
+	first = push(&in_flight, 5);
+	in_flight_close(&in_flight);
+	in_flight_open(&in_flight, "w2", 0);
+	second = push(&in_flight, 3);
+	in_flight_close(&in_flight);
 
-	ring_ack(&ring, second);
-	expect_no_position(&ring);
-	ring_ack(&ring, first);
-	expect_position(&ring, "w2", 3, true);
-	ring_fini(&ring);
+	in_flight_ack(&in_flight, second);
+	expect_no_position(&in_flight);
+	in_flight_ack(&in_flight, first);
+	expect_position(&in_flight, "w2", 3, true);
+	in_flight_fini(&in_flight);
 }
 
 static void
 empty_windows_move_the_position_but_do_not_count(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t id;
 
-	ring_init(&ring, 4);
-	ring_open(&ring, "w1", 0);
-	ring_close(&ring);
-	expect_position(&ring, "w1", 0, true);
-	assert_false(ring_position_counts(&ring));
+	in_flight_init(&in_flight, 4);
+	in_flight_open(&in_flight, "w1", 0);
+	in_flight_close(&in_flight);
+	expect_position(&in_flight, "w1", 0, true);
+	assert_false(in_flight_position_counts(&in_flight));
 
-	ring_open(&ring, "w2", 0);
-	id = push(&ring, 9);
-	ring_close(&ring);
-	ring_open(&ring, "w3", 0);
-	ring_close(&ring);
-	expect_position(&ring, "w1", 0, true); /* w2 has not arrived */
-	ring_ack(&ring, id);
-	expect_position(&ring, "w3", 0, true);
-	assert_true(ring_position_counts(&ring));
-	ring_fini(&ring);
+	in_flight_open(&in_flight, "w2", 0);
+	id = push(&in_flight, 9);
+	in_flight_close(&in_flight);
+	in_flight_open(&in_flight, "w3", 0);
+	in_flight_close(&in_flight);
+	expect_position(&in_flight, "w1", 0, true); /* w2 has not arrived */
+	in_flight_ack(&in_flight, id);
+	expect_position(&in_flight, "w3", 0, true);
+	assert_true(in_flight_position_counts(&in_flight));
+	in_flight_fini(&in_flight);
 }
 
 static void
 stored_position_is_not_given_again(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t id;
 
-	ring_init(&ring, 4);
-	ring_open(&ring, "w1", 40);
-	id = push(&ring, 41);
-	ring_ack(&ring, id);
-	assert_int_equal(ring.passed, 1);
-	ring_stored(&ring);
-	expect_no_position(&ring);
-	assert_int_equal(ring.passed, 0);
+	in_flight_init(&in_flight, 4);
+	in_flight_open(&in_flight, "w1", 40);
+	id = push(&in_flight, 41);
+	in_flight_ack(&in_flight, id);
+	assert_int_equal(in_flight.passed, 1);
+	in_flight_stored(&in_flight);
+	expect_no_position(&in_flight);
+	assert_int_equal(in_flight.passed, 0);
 
 	/* the end of a window that is stored in part must be stored soon */
-	ring_close(&ring);
-	expect_position(&ring, "w1", 41, true);
-	assert_true(ring_position_counts(&ring));
-	ring_fini(&ring);
+	in_flight_close(&in_flight);
+	expect_position(&in_flight, "w1", 41, true);
+	assert_true(in_flight_position_counts(&in_flight));
+	in_flight_fini(&in_flight);
 }
 
 static void
 reset_forgets_and_ignores_late_acknowledgements(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t old;
 	uint64_t fresh;
 
-	ring_init(&ring, 4);
-	ring_open(&ring, "w1", 0);
-	old = push(&ring, 1);
-	ring_reset(&ring);
-	assert_int_equal(ring_in_flight(&ring), 0);
-	assert_int_equal(ring.window_count, 0);
+	in_flight_init(&in_flight, 4);
+	in_flight_open(&in_flight, "w1", 0);
+	old = push(&in_flight, 1);
+	in_flight_reset(&in_flight);
+	assert_int_equal(in_flight_count(&in_flight), 0);
+	assert_int_equal(in_flight.window_count, 0);
 
-	ring_open(&ring, "w1", 0);
-	fresh = push(&ring, 1);
+	in_flight_open(&in_flight, "w1", 0);
+	fresh = push(&in_flight, 1);
 	assert_true(fresh > old);
-	assert_true(ring_ack(&ring, old) == -1);
-	expect_no_position(&ring);
-	assert_true(ring_ack(&ring, fresh) == 10);
-	expect_position(&ring, "w1", 1, false);
-	ring_fini(&ring);
+	assert_true(in_flight_ack(&in_flight, old) == -1);
+	expect_no_position(&in_flight);
+	assert_true(in_flight_ack(&in_flight, fresh) == 10);
+	expect_position(&in_flight, "w1", 1, false);
+	in_flight_fini(&in_flight);
 }
 
 static void
 room_is_limited(void **state UNUSED)
 {
-	Ring	 ring;
+	InFlight in_flight;
 	uint64_t first;
 
-	ring_init(&ring, 2);
-	ring_open(&ring, "w", 0);
-	first = push(&ring, 1);
-	assert_true(ring_has_room(&ring));
-	push(&ring, 2);
-	assert_false(ring_has_room(&ring));
-	ring_ack(&ring, first);
-	assert_true(ring_has_room(&ring));
-	ring_fini(&ring);
+	in_flight_init(&in_flight, 2);
+	in_flight_open(&in_flight, "w", 0);
+	first = push(&in_flight, 1);
+	assert_true(in_flight_has_room(&in_flight));
+	push(&in_flight, 2);
+	assert_false(in_flight_has_room(&in_flight));
+	in_flight_ack(&in_flight, first);
+	assert_true(in_flight_has_room(&in_flight));
+	in_flight_fini(&in_flight);
 
-	ring_init(&ring, 2);
-	ring_open(&ring, "w", 0);
-	first = push(&ring, 1);
-	ring_close(&ring);
-	while (ring_may_open(&ring))
+	in_flight_init(&in_flight, 2);
+	in_flight_open(&in_flight, "w", 0);
+	first = push(&in_flight, 1);
+	in_flight_close(&in_flight);
+	while (in_flight_may_open(&in_flight))
 	{
-		ring_open(&ring, "more", 0);
-		ring_close(&ring);
+		in_flight_open(&in_flight, "more", 0);
+		in_flight_close(&in_flight);
 	}
-	assert_int_equal(ring.window_count, RING_WINDOWS_MAX);
-	ring_ack(&ring, first);
-	assert_int_equal(ring.window_count, 0);
-	ring_fini(&ring);
+	assert_int_equal(in_flight.window_count, IN_FLIGHT_WINDOWS_MAX);
+	in_flight_ack(&in_flight, first);
+	assert_int_equal(in_flight.window_count, 0);
+	in_flight_fini(&in_flight);
 }
 
 /*
@@ -199,28 +200,28 @@ random_orders_agree_with_the_definition(void **state UNUSED)
 		EVENTS = 5000,
 		CAPACITY = 64,
 	};
-	Ring	 ring;
+	InFlight in_flight;
 	bool	 acked[EVENTS] = {0};
 	uint64_t ids[EVENTS];
 	int		 pushed = 0;
 	int		 arrived = 0;
 
 	begin_dice("ring");
-	ring_init(&ring, CAPACITY);
-	ring_open(&ring, "w", 0);
+	in_flight_init(&in_flight, CAPACITY);
+	in_flight_open(&in_flight, "w", 0);
 	while (arrived < EVENTS)
 	{
-		RingPosition position;
-		int			 prefix = 0;
+		OutboxPosition position;
+		int			   prefix = 0;
 
-		if (pushed < EVENTS && ring_has_room(&ring) && one_in(2))
+		if (pushed < EVENTS && in_flight_has_room(&in_flight) && one_in(2))
 		{
-			if (one_in(4) && ring_may_open(&ring))
+			if (one_in(4) && in_flight_may_open(&in_flight))
 			{
-				ring_close(&ring);
-				ring_open(&ring, "w", 0);
+				in_flight_close(&in_flight);
+				in_flight_open(&in_flight, "w", 0);
 			}
-			ids[pushed] = push(&ring, pushed + 1);
+			ids[pushed] = push(&in_flight, pushed + 1);
 			pushed++;
 		}
 		else if (pushed > arrived)
@@ -231,16 +232,17 @@ random_orders_agree_with_the_definition(void **state UNUSED)
 			while (acked[pick])
 				pick = (pick + 1) % pushed;
 			acked[pick] = true;
-			assert_true(ring_ack(&ring, ids[pick]) == (pick + 1) * 10);
+			assert_true(in_flight_ack(&in_flight, ids[pick]) ==
+						(pick + 1) * 10);
 			arrived++;
 		}
 		while (prefix < pushed && acked[prefix])
 			prefix++;
-		assert_int_equal(ring_in_flight(&ring), pushed - prefix);
-		if (ring_position(&ring, &position) && !position.finished)
+		assert_int_equal(in_flight_count(&in_flight), pushed - prefix);
+		if (in_flight_position(&in_flight, &position) && !position.finished)
 			assert_true(position.seq == prefix);
 	}
-	ring_fini(&ring);
+	in_flight_fini(&in_flight);
 }
 
 int

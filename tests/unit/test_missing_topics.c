@@ -10,19 +10,19 @@
 static void
 missing_topics_are_reported_once(void **state UNUSED)
 {
-	Absent absent = {0};
-	Buf	   sentence = {0};
+	MissingTopics missing = {0};
+	Buf			  sentence = {0};
 
-	absent_sentence(&absent, &sentence);
+	missing_topics_describe(&missing, &sentence);
 	assert_int_equal(sentence.len, 0);
-	assert_true(absent_note(&absent, "a"));
-	assert_true(absent_note(&absent, "b"));
-	assert_false(absent_note(&absent, "a"));
-	absent_sentence(&absent, &sentence);
+	assert_true(missing_topics_add(&missing, "a"));
+	assert_true(missing_topics_add(&missing, "b"));
+	assert_false(missing_topics_add(&missing, "a"));
+	missing_topics_describe(&missing, &sentence);
 	assert_string_equal(buf_str(&sentence), ", topics are missing: a, b");
-	absent_forget_all(&absent);
-	assert_true(absent_note(&absent, "a"));
-	absent_forget_all(&absent);
+	missing_topics_clear(&missing);
+	assert_true(missing_topics_add(&missing, "a"));
+	missing_topics_clear(&missing);
 	buf_free(&sentence);
 }
 

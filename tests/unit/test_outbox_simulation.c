@@ -152,8 +152,7 @@ end_commit(Relay *relay)
 	}
 	producer->count = 0;
 	producer->committing = false;
-	while (ring_in_flight(&relay->core.ring) > 0)
-		(void) ring_ack(&relay->core.ring, ring_first_id(&relay->core.ring));
+	acknowledge_all(&relay->core.in_flight);
 	outbox_on_committed(&relay->core, world.now);
 }
 
@@ -234,7 +233,7 @@ broker(Relay *relay)
 	for (uint32_t n = below(40);
 		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
 	{
-		(void) ring_ack(&relay->core.ring, id);
+		(void) in_flight_ack(&relay->core.in_flight, id);
 		outbox_on_acked(&relay->core, world.now);
 	}
 }

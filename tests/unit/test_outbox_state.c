@@ -307,7 +307,7 @@ a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
 	stream();
 	open_window("w1");
 	take_page(3, 3);
-	id = ring_next_id(&core.ring);
+	id = in_flight_next_id(&core.in_flight);
 	expect(OUTBOX_PRODUCE);
 	assert_false(outbox_on_produced(&core, 1, 0, now));
 	outbox_on_producer_full(&core, now);
@@ -328,7 +328,7 @@ what_is_in_flight_is_bounded(void **state UNUSED)
 	stream();
 	open_window("w1");
 	take_page(10, 10);
-	id = ring_next_id(&core.ring);
+	id = in_flight_next_id(&core.in_flight);
 	expect(OUTBOX_PRODUCE);
 	for (int64_t seq = 1; seq <= 4; seq++)
 		assert_false(outbox_on_produced(&core, seq, 0, now));
@@ -347,7 +347,8 @@ windows_in_flight_are_bounded(void **state UNUSED)
 
 	stream();
 	first = fly_window("w", 1);
-	while (core.ring.window_count + OUTBOX_PAGES_MAX < RING_WINDOWS_MAX)
+	while (core.in_flight.window_count + OUTBOX_PAGES_MAX <
+		   IN_FLIGHT_WINDOWS_MAX)
 		fly_window("w", 1);
 	outbox_on_wake(&core);
 	expect(OUTBOX_WAIT);

@@ -61,8 +61,8 @@ fly_page(const char *window, uint32_t rows)
 static void
 arrive_all(void)
 {
-	for (uint64_t id = ring_first_id(&core.ring); id < ring_next_id(&core.ring);
-		 id++)
+	for (uint64_t id = in_flight_first_id(&core.in_flight);
+		 id < in_flight_next_id(&core.in_flight); id++)
 		outbox_on_arrived(&core, id);
 	outbox_on_acked(&core, now);
 }
@@ -70,10 +70,10 @@ arrive_all(void)
 static void
 expect_commit_at_once(const char *window, int64_t seq, bool finished)
 {
-	RingPosition position;
+	OutboxPosition position;
 
 	expect(OUTBOX_COMMIT);
-	position = ring_end(&core.ring);
+	position = in_flight_end(&core.in_flight);
 	assert_string_equal(position.window, window);
 	assert_true(position.seq == seq);
 	assert_int_equal(position.finished, finished);
@@ -91,8 +91,9 @@ expect_commit(const char *window, int64_t seq, bool finished)
 static void
 committed(void)
 {
-	while (ring_in_flight(&core.ring) > 0)
-		assert_true(ring_ack(&core.ring, ring_first_id(&core.ring)) >= 0);
+	while (in_flight_count(&core.in_flight) > 0)
+		assert_true(in_flight_ack(&core.in_flight,
+								  in_flight_first_id(&core.in_flight)) >= 0);
 	outbox_on_committed(&core, now);
 }
 
@@ -154,7 +155,7 @@ a_lost_connection_loses_the_producer(void **state UNUSED)
 	expect_commit("w1", 3, true);
 	outbox_on_down(&core, now);
 	assert_false(core.producer_up);
-	assert_int_equal(ring_in_flight(&core.ring), 0);
+	assert_int_equal(in_flight_count(&core.in_flight), 0);
 	outbox_on_committed(&core, now); /* too late: the producer is given up */
 	now = core.connect_at;
 	connect_and_greet();
@@ -192,7 +193,7 @@ the_position_waits_for_the_last_event(void **state UNUSED)
 
 	stream_transactional();
 	fly_page("w1", 3);
-	first = ring_first_id(&core.ring);
+	first = in_flight_first_id(&core.in_flight);
 	expect(OUTBOX_WAIT);
 	open_window("w2");
 	take_page(1, 9);
@@ -225,7 +226,7 @@ meanwhile_it_reads_and_produces_nothing(void **state UNUSED)
 	take_page(2, 30);
 	expect(OUTBOX_WAIT);
 	assert_true(outbox_row(&core) == -1);
-	assert_false(core.ring.moved);
+	assert_false(core.in_flight.moved);
 	committed();
 	expect(OUTBOX_PRODUCE);
 	produce_page(16);
@@ -277,7 +278,7 @@ a_full_producer_is_waited_for(void **state UNUSED)
 	outbox_on_producer_full(&core, now); /* no room for the position */
 	expect(OUTBOX_WAIT);
 	outbox_on_acked(&core, now);
-	assert_int_equal(ring_in_flight(&core.ring), 3);
+	assert_int_equal(in_flight_count(&core.in_flight), 3);
 	expect_commit_at_once("w1", 3, true);
 }
 
@@ -317,7 +318,7 @@ what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
 	assert_true(outbox_on_aside(&core, 2, 0, now));
 	expect(OUTBOX_SET_ASIDE);
 	expect(OUTBOX_WAIT);
-	outbox_on_arrived(&core, ring_first_id(&core.ring));
+	outbox_on_arrived(&core, in_flight_first_id(&core.in_flight));
 	expect(OUTBOX_WAIT);
 	outbox_on_asides_stored(&core, now);
 	expect_commit_at_once("w1", 2, true);

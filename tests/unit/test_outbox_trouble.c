@@ -92,16 +92,16 @@ a_lost_connection_starts_over_from_the_stored_position(void **state)
 		end(state);
 		begin(state);
 		go_to(stage);
-		flown = ring_next_id(&core.ring);
+		flown = in_flight_next_id(&core.in_flight);
 		outbox_on_down(&core, now);
 		assert_int_equal(core.state, PUMP_DOWN);
 		assert_false(outbox_leads(&core));
 		assert_false(outbox_moves(&core, now));
 		assert_int_equal(outbox_row(&core), -1);
-		assert_int_equal(ring_in_flight(&core.ring), 0);
+		assert_int_equal(in_flight_count(&core.in_flight), 0);
 		/* events that were in flight arrive, and are not counted */
 		for (uint64_t id = 0; id < flown; id++)
-			assert_true(ring_ack(&core.ring, id) == -1);
+			assert_true(in_flight_ack(&core.in_flight, id) == -1);
 		outbox_on_acked(&core, now);
 
 		expect(OUTBOX_WAIT);
@@ -148,7 +148,7 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		go_to(stage);
 		outbox_on_producer_failed(&core, now);
 		assert_true(outbox_leads(&core)); /* the lead is the database's */
-		assert_int_equal(ring_in_flight(&core.ring), 0);
+		assert_int_equal(in_flight_count(&core.in_flight), 0);
 		assert_int_equal(outbox_row(&core), -1);
 		expect(OUTBOX_WAIT);
 		assert_true(outbox_deadline(&core) == core.producer_at);
@@ -202,7 +202,7 @@ a_producer_that_acknowledges_nothing_is_given_up(void **state UNUSED)
 	assert_false(outbox_moves(&core, now));
 	now++;
 	expect(OUTBOX_WAIT);
-	assert_int_equal(ring_in_flight(&core.ring), 0);
+	assert_int_equal(in_flight_count(&core.in_flight), 0);
 	now = core.producer_at;
 	open_producer();
 	expect(OUTBOX_ASK_POSITION);
