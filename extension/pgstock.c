@@ -26,6 +26,6 @@ _PG_init(void)
 	user_handler_init();
 	due_time_init();
 	launcher_init();
-	table_init();
+	relation_init();
 	rotation_init();
 }

@@ -1,7 +1,7 @@
 /* ---- Views --------------------------------------------------------------- */
 
 /*
- * The definition of "available"; stock.c computes the same.  Slots below zero
+ * The definition of "available"; stock/slot.c computes the same.  Slots below zero
  * are the quotas of flash sales: their pieces are on hand and can be reserved
  * in the sale, but are not available otherwise.
  */

@@ -86,7 +86,6 @@ typedef struct Call
 	const char *causation_id; /* the incoming event, or NULL */
 	const char *attributes;	  /* JSON object that comes back, or NULL */
 	EState	   *estate;
-	Oid			schema;		/* pgstock_internal */
 	LockClass	lock_class; /* the last one that it locked */
 	Table		tables[TABLE_COUNT];
 } Call;
@@ -127,13 +126,16 @@ extern char *traceparent_trace_id(const char *value);
 extern ErrorData *savepoint_run(void (*step)(void *), void *arg,
 								void (*after_error)(void));
 
+/* in relation.c */
+extern void relation_init(void);
+extern Oid	relation_oid(const char *name);
+extern Oid	relation_find(const char *name);
+extern Oid	relation_sequence(const char *name);
+
 /* in table.c */
-extern void	  table_init(void);
-extern Oid	  table_oid(const char *name); /* InvalidOid: none is ours */
 extern Table *table_use(Call *call, TableId id);
 extern Table *table_use_part(Call *call, TableId id, Oid oid, int16 part);
 extern bool	  table_is_empty(Table *table);
-extern Oid	  table_sequence(Call *call, const char *name);
 extern TupleTableSlot *table_new_row(Table *table);
 extern void			   table_insert(Call *call, Table *table);
 extern void			   table_update(Call *call, Table *table, ItemPointer tid);
@@ -151,10 +153,14 @@ extern bool table_find_text(Call *call, Table *table, const char *index,
 							const char *value, ItemPointer tid);
 extern bool table_lock_row(Table *table, ItemPointer tid);
 extern TM_Result table_try_lock_row(Table *table, ItemPointer tid);
-extern void	  table_key_text(ScanKey key, AttrNumber column, const char *value);
-extern void	  table_delete(Table *table, ItemPointer tid);
-extern void	  table_conflict(void);
-extern void	  tables_close(Call *call);
+extern void table_key_text(ScanKey key, AttrNumber column, const char *value);
+extern void table_delete(Table *table, ItemPointer tid);
+extern void table_conflict(void);
+extern void tables_close(Call *call);
+
+/* in row.c */
+extern bool	  row_is_null(TupleTableSlot *slot, AttrNumber column);
+extern Datum  row_get(TupleTableSlot *slot, AttrNumber column);
 extern void	  row_put(TupleTableSlot *slot, AttrNumber column, Datum value);
 extern void	  row_put_text(TupleTableSlot *slot, AttrNumber column,
 						   const char *value);

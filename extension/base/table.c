@@ -7,14 +7,12 @@
  * no search_path, no operator that could be shadowed, and no definer's rights,
  * since the executor's permission checks are not involved: who may EXECUTE the
  * function may do what it does.  What the executor would check is therefore
- * ours to keep: NOT NULL and the invariants of stock.c.  Triggers and CHECK
+ * ours to keep: NOT NULL and the invariants of ledger.c.  Triggers and CHECK
  * constraints on these tables are not run, and columns that were added to them
  * are refused (columns.c).
  *
- * Tables are found by name in pgstock_internal; their oids are kept until a
- * relation of that oid changes (DROP and CREATE EXTENSION in one session, a
- * rename), as the server's own caches keep them.  A table stays open until the
- * call ends; on error the resource owner closes it.
+ * A table stays open until the call ends; on error the resource owner closes
+ * it.
  *
  * Every row in or out looks for interrupts, so that no loop over rows is deaf
  * to a cancel.
@@ -26,13 +24,10 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -40,17 +35,12 @@
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "base/compat.h"
-
-#define KNOWN_MAX 64 /* more than there are relations */
 
 /* by TableId */
 static const char *const table_names[TABLE_COUNT] = {
@@ -60,73 +50,6 @@ static const char *const table_names[TABLE_COUNT] = {
 	"user_handler",	 "admin_action",	"sale",			 "sale_order",
 	"alert",		 "surplus_payment", "own_columns",
 };
-
-/*
- * Relations found before, by the address of their name: all names are string
- * constants, and one that stands in two files is kept twice.
- */
-static struct
-{
-	const char *name;
-	Oid			oid;
-} known[KNOWN_MAX];
-static int known_count = 0;
-
-/* Relation oid has changed; InvalidOid: any may have. */
-static void
-table_on_change(Datum arg, Oid oid)
-{
-	for (int i = 0; i < known_count; i++)
-	{
-		if (oid == InvalidOid || known[i].oid == oid)
-		{
-			known_count = 0;
-			return;
-		}
-	}
-}
-
-void
-table_init(void)
-{
-	CacheRegisterRelcacheCallback(table_on_change, (Datum) 0);
-}
-
-/* Finds a relation of ours by its name, a string constant. */
-static Oid
-table_find_relation(Call *call, const char *name)
-{
-	Oid oid;
-
-	for (int i = 0; i < known_count; i++)
-	{
-		if (known[i].name == name)
-			return known[i].oid;
-	}
-	if (!OidIsValid(call->schema))
-		call->schema = get_namespace_oid("pgstock_internal", false);
-	oid = get_relname_relid(name, call->schema);
-	if (!OidIsValid(oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"pgstock_internal.%s\" does not exist",
-						name),
-				 errhint("Recreate the extension, or update it with ALTER "
-						 "EXTENSION pgstock UPDATE.")));
-	if (known_count < KNOWN_MAX)
-	{
-		known[known_count].name = name;
-		known[known_count++].oid = oid;
-	}
-	return oid;
-}
-
-Oid
-table_oid(const char *name)
-{
-	return get_relname_relid(name,
-							 get_namespace_oid("pgstock_internal", false));
-}
 
 static void
 table_set_relation(Call *call, TableId id, Relation rel)
@@ -148,8 +71,7 @@ table_use(Call *call, TableId id)
 	Assert(id < TABLE_COUNT && id != TABLE_OUTBOX);
 	if (table->rel == NULL)
 		table_set_relation(call, id,
-						   table_open(table_find_relation(call,
-														  table_names[id]),
+						   table_open(relation_find(table_names[id]),
 									  RowExclusiveLock));
 	return table;
 }
@@ -178,35 +100,6 @@ table_is_empty(Table *table)
 		return false;
 	PredicateLockRelation(table->rel, GetActiveSnapshot());
 	return RelationGetNumberOfBlocks(table->rel) == 0;
-}
-
-/*
- * The sequence's oid, for nextval_internal.  Numbers that a session keeps for
- * later, or that do not rise, are refused: the outbox's window takes a number
- * for one that was drawn just now, and would leave out events.
- */
-Oid
-table_sequence(Call *call, const char *name)
-{
-	Oid				 oid = table_find_relation(call, name);
-	HeapTuple		 tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(oid));
-	Form_pg_sequence form;
-	bool			 as_made;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for sequence %u", oid);
-	form = (Form_pg_sequence) GETSTRUCT(tuple);
-	as_made = form->seqcache == 1 && form->seqincrement == 1 && !form->seqcycle;
-	ReleaseSysCache(tuple);
-	if (!as_made)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sequence \"pgstock_internal.%s\" was altered", name),
-				 errdetail("Its numbers must be drawn one by one, and rise."),
-				 errhint("Run ALTER SEQUENCE pgstock_internal.%s CACHE 1 "
-						 "INCREMENT 1 NO CYCLE.",
-						 name)));
-	return oid;
 }
 
 static void
@@ -430,7 +323,7 @@ IndexScanDesc
 table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 				 ScanKey keys)
 {
-	Oid			  oid = table_find_relation(call, index);
+	Oid			  oid = relation_find(index);
 	IndexScanDesc scan = table->idle;
 
 	CHECK_FOR_INTERRUPTS();
@@ -591,73 +484,4 @@ table_try_lock_row(Table *table, ItemPointer tid)
 				 result, RelationGetRelationName(table->rel));
 	}
 	return result;
-}
-
-/* ---- Columns: numbered from 1, as the tables have them ---- */
-
-void
-row_put(TupleTableSlot *slot, AttrNumber column, Datum value)
-{
-	slot->tts_values[column - 1] = value;
-	slot->tts_isnull[column - 1] = false;
-}
-
-void
-row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
-{
-	if (value != NULL)
-		row_put(slot, column, CStringGetTextDatum(value));
-}
-
-char *
-row_get_text(TupleTableSlot *slot, AttrNumber column)
-{
-	if (slot->tts_isnull[column - 1])
-		return NULL;
-	return TextDatumGetCString(slot->tts_values[column - 1]);
-}
-
-int64
-row_get_int64(TupleTableSlot *slot, AttrNumber column)
-{
-	Assert(!slot->tts_isnull[column - 1]);
-	return DatumGetInt64(slot->tts_values[column - 1]);
-}
-
-TimestampTz
-row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
-{
-	if (slot->tts_isnull[column - 1])
-		return if_null;
-	return DatumGetTimestampTz(slot->tts_values[column - 1]);
-}
-
-void
-row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
-{
-	if (value != NULL)
-		row_put(slot, column, PointerGetDatum(value));
-}
-
-/* A copy, so that it outlives the row. */
-bytea *
-row_get_bytes(TupleTableSlot *slot, AttrNumber column)
-{
-	if (slot->tts_isnull[column - 1])
-		return NULL;
-	return DatumGetByteaPCopy(slot->tts_values[column - 1]);
-}
-
-int32
-row_get_int32(TupleTableSlot *slot, AttrNumber column)
-{
-	Assert(!slot->tts_isnull[column - 1]);
-	return DatumGetInt32(slot->tts_values[column - 1]);
-}
-
-Oid
-row_get_oid(TupleTableSlot *slot, AttrNumber column)
-{
-	Assert(!slot->tts_isnull[column - 1]);
-	return DatumGetObjectId(slot->tts_values[column - 1]);
 }

@@ -36,7 +36,7 @@ alert_store(Call *call, const Message *message)
 	Assert(message->failed_id != 0);
 	row_put(slot, ALERT_ID,
 			Int64GetDatum(
-				nextval_internal(table_sequence(call, "alert_id"), false)));
+				nextval_internal(relation_sequence("alert_id"), false)));
 	row_put(slot, ALERT_FAILED_ID, Int64GetDatum(message->failed_id));
 	row_put(slot, ALERT_MADE_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, ALERT_ATTEMPTS, Int32GetDatum(0));

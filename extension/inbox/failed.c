@@ -483,8 +483,8 @@ failed_store(Call *call, const InboxOptions *options, Message *message,
 	}
 	if (is_new)
 	{
-		message->failed_id = nextval_internal(table_sequence(call,
-															 "failed_event_id"),
+		message->failed_id = nextval_internal(relation_sequence(
+												  "failed_event_id"),
 											  false);
 		message->first_failed_at = call->now;
 	}

@@ -23,7 +23,7 @@
 #include "orders/orders.h"
 
 /* Orders of others that a work keeps locked. */
-#define ORDERS_KEPT_MAX 1000
+#define EVENT_LOCKS_MAX 1000
 
 PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
 PG_FUNCTION_INFO_V1(pgstock_expire_free);
@@ -111,8 +111,9 @@ expire_line(Work *work, Reservation *line)
 							   line->slot);
 	Answer *answer;
 
-	Assert(level != NULL && (line_is_due(&work->call, line) || line->owed));
-	if (!line->owed)
+	Assert(level != NULL &&
+		   (line_is_due(&work->call, line) || line->event_owed));
+	if (!line->event_owed)
 	{
 		expire_uncount(&work->call, level, line);
 		level_change(work, level, 0, -line->quantity, "expired",
@@ -122,7 +123,7 @@ expire_line(Work *work, Reservation *line)
 	line->dirty = true;
 	/* An order of somebody else's is not in this work: keep its line. */
 	if (!line->order->loaded)
-		work_add_stray(work, line);
+		work_add_other_line(work, line);
 	answer = answer_of_line(work, line, line->quantity);
 	answer->status = "expired";
 	return answer;
@@ -140,8 +141,8 @@ lines_elsewhere(Work *work, const Reservation *line)
 		const Reservation *other = lfirst(cell);
 
 		n += (other->state == LINE_RESERVED || other->state == LINE_CONFIRMED ||
-			  other->owed) &&
-			 !work_holds_line(work, other);
+			  other->event_owed) &&
+			 !work_has_locked_line(work, other);
 	}
 	return n;
 }
@@ -166,9 +167,9 @@ may_tell(Work *work, const Reservation *line)
 		return true;
 	if (!work_try_lock_order(order_id))
 		return false;
-	if (work->orders_kept < ORDERS_KEPT_MAX)
+	if (work->event_locks < EVENT_LOCKS_MAX)
 	{
-		work->orders_kept++;
+		work->event_locks++;
 		return true;
 	}
 	alone = lines_elsewhere(work, line) == 0;
@@ -196,10 +197,10 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		line = lfirst(cell);
 		if (strcmp(line->order->order_id, order_id) != 0)
 			break;
-		if (line->owed && !tell)
+		if (line->event_owed && !tell)
 			continue;
 		event->items = lappend(event->items, expire_line(work, line));
-		line->owed = !tell;
+		line->event_owed = !tell;
 		done++;
 	}
 	if (tell)
@@ -209,7 +210,7 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		return done;
 	}
 	for_each_from(cell, work->movements, movement)((Movement *) lfirst(cell))
-		->untold = true;
+		->no_event = true;
 	return done;
 }
 
@@ -248,9 +249,9 @@ expire_own(Work *work, const Order *order)
 		Reservation *line = lfirst(cell);
 
 		/* One that fell due while we waited for locks is left to others. */
-		if (work->levels_locked && !work_holds_line(work, line))
+		if (work->levels_locked && !work_has_locked_line(work, line))
 			continue;
-		if (line_is_due(&work->call, line) || line->owed)
+		if (line_is_due(&work->call, line) || line->event_owed)
 			due = lappend(due, line);
 	}
 	return due;
@@ -291,7 +292,7 @@ expire_batch(int first, int max_rows, bool wait)
 	{
 		Reservation *line = lfirst(cell);
 
-		if (wait && line->owed)
+		if (wait && line->event_owed)
 			work_want_order(&work, line->order->order_id);
 	}
 	work_lock_orders(&work);

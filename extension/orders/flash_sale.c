@@ -330,9 +330,9 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 						errmsg("flash sale \"%s\" was opened before",
 							   sale.activity_id),
 						errhint("Give each sale an activity_id of its own.")));
-	sale.slot = -(
-		int) nextval_internal(table_sequence(&work.call, "sale_number"), false);
-	home = work_want_whole_level(&work, sale.product_id, sale.location);
+	sale.slot = -(int) nextval_internal(relation_sequence("sale_number"),
+										false);
+	home = work_want_all_slots(&work, sale.product_id, sale.location);
 	quota = work_want_level(&work, sale.product_id, sale.location, sale.slot);
 	work_read_levels(&work);
 	level_must_exist(home);
@@ -484,7 +484,7 @@ lines_move(Work *work, const Sale *sale)
 
 		/* What was due is on its way to be written already. */
 		if (!line->dirty)
-			work_add_stray(work, line);
+			work_add_other_line(work, line);
 		line->dirty = true;
 		line->slot = SLOT_MAIN;
 	}
@@ -501,7 +501,7 @@ quota_give_back(Work *work, const Sale *sale, Level *home, Level *quota)
 				 sale->activity_id);
 	level_change(work, home, on_hand, reserved, "sale_closed", NULL, NULL,
 				 sale->activity_id);
-	quota->gone = true;
+	quota->deleted = true;
 	event_emit_level(work, home, "sale_closed", sale->activity_id);
 }
 
@@ -526,7 +526,7 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	sale = sale_find(&work.call, activity_id);
 	if (sale == NULL)
 		not_open(activity_id, "It was never opened.");
-	home = work_want_whole_level(&work, sale->product_id, sale->location);
+	home = work_want_all_slots(&work, sale->product_id, sale->location);
 	quota = work_want_level(&work, sale->product_id, sale->location,
 							sale->slot);
 	work_read_levels(&work);

@@ -32,7 +32,7 @@
 
 enum
 {
-	KEY_KEY,
+	KEY_KEY = 1,
 	KEY_REQUEST,
 	KEY_ANSWER,
 	KEY_CREATED_AT
@@ -211,7 +211,6 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 				 List *lines)
 {
 	Table		   *table = table_use(&work->call, TABLE_IDEMPOTENCY);
-	Datum		   *row = table->slot->tts_values;
 	ItemPointerData tid;
 	TimestampTz		answered_at;
 	List		   *answers;
@@ -221,7 +220,8 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
 						 &tid))
 		return NIL;
-	if (DatumGetInt64(row[KEY_REQUEST]) != request_hash(keyed, order_id, lines))
+	if (row_get_int64(table->slot, KEY_REQUEST) !=
+		request_hash(keyed, order_id, lines))
 	{
 		commit_fence_error();
 		ereport(ERROR,
@@ -230,8 +230,8 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 						keyed->key),
 				 errhint("Repeat the same request, or draw a new key.")));
 	}
-	answers = answer_read(row[KEY_ANSWER], keyed->desc);
-	answered_at = DatumGetTimestampTz(row[KEY_CREATED_AT]);
+	answers = answer_read(row_get(table->slot, KEY_ANSWER), keyed->desc);
+	answered_at = DatumGetTimestampTz(row_get(table->slot, KEY_CREATED_AT));
 	/* This rests on somebody else's commit: it must be durable first. */
 	commit_fence_answer();
 	answers_bring_up(work, keyed, order_id, answers, answered_at);
@@ -274,13 +274,12 @@ idempotency_store(Call *call, const Keyed *keyed, const char *order_id,
 
 	answer_write(answers, keyed->desc, rows);
 	slot = table_new_row(table);
-	memset(slot->tts_isnull, false, sizeof(bool) * (KEY_CREATED_AT + 1));
-	slot->tts_values[KEY_KEY] = CStringGetTextDatum(keyed->key);
-	slot->tts_values[KEY_REQUEST] = Int64GetDatum(
-		request_hash(keyed, order_id, lines));
-	slot->tts_values[KEY_ANSWER] = PointerGetDatum(
-		construct_array(rows, list_length(answers), TEXTOID, -1, false,
-						TYPALIGN_INT));
-	slot->tts_values[KEY_CREATED_AT] = TimestampTzGetDatum(call->now);
+	row_put_text(slot, KEY_KEY, keyed->key);
+	row_put(slot, KEY_REQUEST,
+			Int64GetDatum(request_hash(keyed, order_id, lines)));
+	row_put(slot, KEY_ANSWER,
+			PointerGetDatum(construct_array(rows, list_length(answers), TEXTOID,
+											-1, false, TYPALIGN_INT)));
+	row_put(slot, KEY_CREATED_AT, TimestampTzGetDatum(call->now));
 	table_insert(call, table);
 }

@@ -99,7 +99,20 @@ extern List *reserve_refuse(Work *work, const Request *request,
 							const char *otherwise);
 extern void	 reserve_want_levels(Work *work, const Request *request);
 
+/* What a verb is called, where it leads, and what it emits. */
+typedef struct SettleVerbInfo
+{
+	const char *function;	/* of SQL */
+	const char *name;		/* in messages */
+	const char *status;		/* of the answer */
+	const char *kind;		/* of the movement */
+	LineState	state;		/* of a line that it ends */
+	const char *event_type; /* or NULL */
+	bool		must_know;	/* SK004 for an unknown order */
+} SettleVerbInfo;
+
 /* in settle.c */
+extern const SettleVerbInfo settle_verbs[]; /* by SettleVerb */
 extern List *settle_apply(Work *work, const Settle *settle, Order *order);
 extern void	 settle_want_levels(Work *work, const Order *order);
 

@@ -269,7 +269,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 	row->reason = NULL;
 	row->payment_id = NULL;
 	row->retake = RETAKE_BY_STATE;
-	row->owed = false;
+	row->event_owed = false;
 	row->dirty = true;
 
 	answer->granted = line->quantity;

@@ -15,16 +15,9 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "orders/orders.h"
-
-PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
-PG_FUNCTION_INFO_V1(pgstock_release_stock);
-PG_FUNCTION_INFO_V1(pgstock_rollback_stock);
-PG_FUNCTION_INFO_V1(pgstock_return_stock);
-PG_FUNCTION_INFO_V1(pgstock_extend_reservation);
 
 /* What a verb does with a line. */
 typedef enum Rule
@@ -50,7 +43,7 @@ typedef enum Column
 	COLUMN_COUNT
 } Column;
 
-/* The states as data: design section 2, row for row. */
+/* The states as data: docs/design.md has the same table. */
 static const Rule rules[][COLUMN_COUNT] = {
 	[SETTLE_CONFIRM] = {RULE_ACT, RULE_RETAKE, RULE_ALREADY, RULE_REFUSE,
 						RULE_REFUSE, RULE_REFUSE, RULE_SHORTFALL},
@@ -64,17 +57,7 @@ static const Rule rules[][COLUMN_COUNT] = {
 					   RULE_REFUSE, RULE_REFUSE, RULE_REFUSE},
 };
 
-/* How a verb calls itself, where it leads, and what it tells. */
-static const struct
-{
-	const char *function;
-	const char *name;
-	const char *status;		/* of the answer */
-	const char *kind;		/* of the movement */
-	LineState	state;		/* of a line that it ends */
-	const char *event_type; /* or NULL */
-	bool		must_know;	/* SK004 for an unknown order */
-} verbs[] = {
+const SettleVerbInfo settle_verbs[] = {
 	[SETTLE_CONFIRM] = {"confirm_stock()", "confirm", "confirmed", "confirmed",
 						LINE_CONFIRMED, "StockConfirmed", true},
 	[SETTLE_RELEASE] = {"release_stock()", "release", "released", "released",
@@ -258,8 +241,9 @@ share_move(Work *work, const Settle *settle, const Share *share)
 		on_hand = quantity;
 	if (line->state == LINE_RESERVED && settle->verb != SETTLE_EXTEND)
 		reserved = -quantity;
-	level_change(work, level, on_hand, reserved, verbs[settle->verb].kind,
-				 line->order->order_id, settle->reason, NULL);
+	level_change(work, level, on_hand, reserved,
+				 settle_verbs[settle->verb].kind, line->order->order_id,
+				 settle->reason, NULL);
 }
 
 /* What it means for the line. */
@@ -272,7 +256,7 @@ share_end(Call *call, const Settle *settle, const Share *share)
 	if (settle->verb == SETTLE_CONFIRM)
 	{
 		line->retake = RETAKE_BY_STATE;
-		line->owed = false; /* it is as if it had not expired */
+		line->event_owed = false; /* it is as if it had not expired */
 	}
 	if (settle->verb == SETTLE_EXTEND)
 		line->expires_at = settle->expires_at;
@@ -288,7 +272,7 @@ share_end(Call *call, const Settle *settle, const Share *share)
 	}
 	else
 	{
-		line_end(call, line, verbs[settle->verb].state, settle->reason);
+		line_end(call, line, settle_verbs[settle->verb].state, settle->reason);
 		line->retake = settle->declined ? RETAKE_YES : RETAKE_BY_STATE;
 	}
 }
@@ -354,8 +338,9 @@ settle_act(Work *work, const Settle *settle, List *shares)
 		share_move(work, settle, lfirst(cell));
 		share_end(&work->call, settle, lfirst(cell));
 	}
-	return settle_tell(work, settle, shares, verbs[settle->verb].event_type,
-					   verbs[settle->verb].status, first_movement);
+	return settle_tell(work, settle, shares,
+					   settle_verbs[settle->verb].event_type,
+					   settle_verbs[settle->verb].status, first_movement);
 }
 
 /*
@@ -417,7 +402,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(&work->call, share->line, LINE_SHORTFALL, settle.reason);
 		share->line->retake = RETAKE_BY_STATE;
-		share->line->owed = false;
+		share->line->event_owed = false;
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
 													: NULL;
 	}
@@ -438,10 +423,11 @@ wrong_state(const Call *call, SettleVerb verb, const Order *order,
 	else if (verb == SETTLE_RETURN)
 		hint = "Only what is confirmed can come back.";
 	commit_fence_error();
-	ereport(ERROR, (errcode(ERRCODE_SK_WRONG_STATE),
-					errmsg("cannot %s order \"%s\": it is %s", verbs[verb].name,
-						   order->order_id, line_state_name(call, share->line)),
-					errhint("%s", hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_WRONG_STATE),
+			 errmsg("cannot %s order \"%s\": it is %s", settle_verbs[verb].name,
+					order->order_id, line_state_name(call, share->line)),
+			 errhint("%s", hint)));
 }
 
 static void
@@ -509,124 +495,4 @@ settle_want_levels(Work *work, const Order *order)
 			work_want_stock(work, line->product_id, line->location, line->slot,
 							line->quantity);
 	}
-}
-
-/* ---- The SQL functions ---- */
-
-static List *
-unknown_order(SettleVerb verb, const char *order_id)
-{
-	Answer *answer;
-
-	if (verbs[verb].must_know)
-		ereport(ERROR,
-				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
-				 errmsg("there is no order \"%s\"", order_id),
-				 errhint("Check the order id.  If money has moved for it, "
-						 "refund.")));
-	answer = answer_new(order_id, NULL, NULL, 0);
-	answer->status = "unknown_order";
-	return list_make1(answer);
-}
-
-static List *
-settle_locked(Work *work, const Settle *settle, const char *order_id)
-{
-	Order *order;
-
-	work_want_order(work, order_id)->asked = settle->items;
-	work_lock_orders(work);
-	order = work_order(work, order_id);
-	if (order->lines == NIL)
-		return unknown_order(settle->verb, order_id);
-	settle_want_levels(work, order);
-	work_read_levels(work);
-	work_lock_levels(work);
-	return settle_apply(work, settle, order);
-}
-
-static Datum
-settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
-{
-	char *order_id = args_id(fcinfo, 0, "order_id");
-	Keyed keyed = idempotency_arg(fcinfo, key_arg);
-	Work  work;
-	List *answers = NIL;
-
-	keyed.verb = verbs[settle->verb].name;
-	keyed.detail = settle->scrap ? "scrap" : settle->payment_id;
-	keyed.raise = true;
-	work_begin(&work, verbs[settle->verb].function);
-	if (keyed.key != NULL)
-		answers = idempotency_find(&work, &keyed, order_id, settle->items);
-	if (answers == NIL)
-	{
-		answers = settle_locked(&work, settle, order_id);
-		if (keyed.key != NULL)
-			idempotency_store(&work.call, &keyed, order_id, settle->items,
-							  answers);
-	}
-	work_end(&work);
-	return answer_return_set(fcinfo, answers);
-}
-
-static List *
-items_or_all(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
-}
-
-/* confirm_stock(order_id text, payment_id text, idempotency_key) */
-Datum
-pgstock_confirm_stock(PG_FUNCTION_ARGS)
-{
-	Settle settle = {.verb = SETTLE_CONFIRM,
-					 .payment_id = PG_ARGISNULL(1)
-									   ? NULL
-									   : args_id(fcinfo, 1, "payment_id")};
-
-	return settle_order(fcinfo, &settle, 2);
-}
-
-/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
-Datum
-pgstock_release_stock(PG_FUNCTION_ARGS)
-{
-	Settle settle = {.verb = SETTLE_RELEASE,
-					 .reason = args_reason(fcinfo, 1),
-					 .items = items_or_all(fcinfo, 2)};
-
-	return settle_order(fcinfo, &settle, 3);
-}
-
-/* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
-Datum
-pgstock_rollback_stock(PG_FUNCTION_ARGS)
-{
-	Settle settle = {.verb = SETTLE_ROLLBACK,
-					 .reason = args_reason(fcinfo, 1),
-					 .items = items_or_all(fcinfo, 2)};
-
-	return settle_order(fcinfo, &settle, 3);
-}
-
-/* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
-Datum
-pgstock_return_stock(PG_FUNCTION_ARGS)
-{
-	Settle settle = {.verb = SETTLE_RETURN,
-					 .items = items_or_all(fcinfo, 1),
-					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
-
-	return settle_order(fcinfo, &settle, 3);
-}
-
-/* extend_reservation(order_id text, ttl interval, idempotency_key) */
-Datum
-pgstock_extend_reservation(PG_FUNCTION_ARGS)
-{
-	Settle settle = {.verb = SETTLE_EXTEND,
-					 .expires_at = args_expiry(fcinfo, 1)};
-
-	return settle_order(fcinfo, &settle, 2);
 }

@@ -280,7 +280,7 @@ link_part(Work *work, const Event *event, const Part *part)
 		Movement	*movement = lfirst(cell);
 		const Level *level = movement->level;
 
-		if (movement->has_event || movement->untold ||
+		if (movement->has_event || movement->no_event ||
 			key_compare(level->product_id, level->location, first->product_id,
 						first->location) < 0 ||
 			key_compare(level->product_id, level->location, last->product_id,

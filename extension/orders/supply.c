@@ -127,7 +127,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	int64  on_hand;
 
 	work_begin(&work, "receive_stock()");
-	level = work_want_whole_level(&work, product_id, location);
+	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	/* A product may be sold out when it is added; later 0 is a mistake. */
@@ -165,7 +165,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 						errmsg("reason must not be empty"),
 						errhint("Say why, for whoever reads the ledger.")));
 	work_begin(&work, "adjust_stock()");
-	level = work_want_whole_level(&work, product_id, location);
+	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	level_must_exist(level);
 	work_lock_levels(&work);
@@ -211,7 +211,7 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 						errmsg("on_hand must be between 0 and " INT64_FORMAT,
 							   STOCK_QUANTITY_MAX)));
 	work_begin(&work, "set_stock()");
-	level = work_want_whole_level(&work, product_id, location);
+	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	level_make_if_new(&work, level);
 	work_lock_levels(&work);
@@ -244,8 +244,8 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("from_location and to_location must differ")));
 	work_begin(&work, "move_stock()");
-	source = work_want_whole_level(&work, product_id, from);
-	target = work_want_whole_level(&work, product_id, to);
+	source = work_want_all_slots(&work, product_id, from);
+	target = work_want_all_slots(&work, product_id, to);
 	work_read_levels(&work);
 	level_must_exist(source);
 	level_make_if_new(&work, target);
@@ -315,10 +315,10 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 
 	work_begin(&work, "configure_product()");
 	foreach(cell, work_product_levels(&work.call, product_id, NULL, false))
-		work_want_whole_level(&work, product_id,
-							  ((Level *) lfirst(cell))->location);
+		work_want_all_slots(&work, product_id,
+							((Level *) lfirst(cell))->location);
 	if (work.levels == NIL)
-		level_must_exist(work_want_whole_level(&work, product_id, STOCK_MAIN));
+		level_must_exist(work_want_all_slots(&work, product_id, STOCK_MAIN));
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	foreach(cell, work.levels)

@@ -23,7 +23,7 @@
 
 enum
 {
-	OUTBOX_SEQ,
+	OUTBOX_SEQ = 1,
 	OUTBOX_XID,
 	OUTBOX_ID,
 	OUTBOX_TOPIC,
@@ -97,31 +97,26 @@ static void
 record_put(Call *call, Table *table, const OutboxRecord *record)
 {
 	TupleTableSlot *slot = table_new_row(table);
-	Datum		   *values = slot->tts_values;
-	bool		   *nulls = slot->tts_isnull;
 
-	memset(nulls, false, sizeof(bool) * (OUTBOX_PART + 1));
-	values[OUTBOX_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	values[OUTBOX_SEQ] = Int64GetDatum(
-		nextval_internal(table_sequence(call, "outbox_seq"), false));
-	values[OUTBOX_ID] = UUIDPGetDatum(&record->event_id);
-	values[OUTBOX_TOPIC] = CStringGetTextDatum(record->topic);
-	nulls[OUTBOX_KEY] = record->key == NULL;
+	/* the xid first: see the banner */
+	row_put(slot, OUTBOX_XID,
+			FullTransactionIdGetDatum(GetTopFullTransactionId()));
+	row_put(slot, OUTBOX_SEQ,
+			Int64GetDatum(
+				nextval_internal(relation_sequence("outbox_seq"), false)));
+	row_put(slot, OUTBOX_ID, UUIDPGetDatum(&record->event_id));
+	row_put_text(slot, OUTBOX_TOPIC, record->topic);
 	if (record->key != NULL)
-		values[OUTBOX_KEY] = bytes_datum(record->key, record->key_len);
-	values[OUTBOX_TYPE] = CStringGetTextDatum(record->event_type);
-	nulls[OUTBOX_PAYLOAD] = record->payload == NULL;
+		row_put(slot, OUTBOX_KEY, bytes_datum(record->key, record->key_len));
+	row_put_text(slot, OUTBOX_TYPE, record->event_type);
 	if (record->payload != NULL)
-		values[OUTBOX_PAYLOAD] = bytes_datum(record->payload,
-											 record->payload_len);
-	nulls[OUTBOX_HEADERS] = record->headers == NULL;
-	values[OUTBOX_HEADERS] = PointerGetDatum(record->headers);
-	nulls[OUTBOX_TRACEPARENT] = record->traceparent == NULL;
-	if (record->traceparent != NULL)
-		values[OUTBOX_TRACEPARENT] = CStringGetTextDatum(record->traceparent);
-	values[OUTBOX_CREATED_AT] = TimestampTzGetDatum(call->now);
-	values[OUTBOX_FORMAT] = CharGetDatum(record->format);
-	values[OUTBOX_PART] = Int16GetDatum(table->part);
+		row_put(slot, OUTBOX_PAYLOAD,
+				bytes_datum(record->payload, record->payload_len));
+	row_put_bytes(slot, OUTBOX_HEADERS, record->headers);
+	row_put_text(slot, OUTBOX_TRACEPARENT, record->traceparent);
+	row_put(slot, OUTBOX_CREATED_AT, TimestampTzGetDatum(call->now));
+	row_put(slot, OUTBOX_FORMAT, CharGetDatum(record->format));
+	row_put(slot, OUTBOX_PART, Int16GetDatum(table->part));
 }
 
 /* Text goes to Kafka as UTF-8, whatever the database's encoding. */

@@ -85,10 +85,9 @@ rotation_find(Call *call)
 	PushActiveSnapshot(GetLatestSnapshot());
 	written.number = PART_FIRST;
 	if (table_find(call, table, "outbox_part_written", 0, NULL, &tid))
-		written.number = DatumGetInt16(
-			table->slot->tts_values[PART_NUMBER - 1]);
+		written.number = DatumGetInt16(row_get(table->slot, PART_NUMBER));
 	PopActiveSnapshot();
-	written.oid = table_oid(psprintf("outbox_%d", written.number));
+	written.oid = relation_oid(psprintf("outbox_%d", written.number));
 }
 
 /*
@@ -126,7 +125,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 	int16 number;
 
 	call_begin(&call, "outbox_lock_part()");
-	(void) table_sequence(&call, "outbox_seq"); /* that it is as it was made */
+	(void) relation_sequence("outbox_seq"); /* that it is as it was made */
 	number = rotation_lock_part(&call, &part);
 	call_end(&call);
 	PG_RETURN_INT16(number);
@@ -136,7 +135,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 Datum
 pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(table_oid("outbox_part"));
+	CacheInvalidateRelcacheByRelid(relation_oid("outbox_part"));
 	PG_RETURN_VOID();
 }
 
@@ -189,7 +188,7 @@ indexes_and_toast(Oid oid)
 Datum
 pgstock_try_lock_table(PG_FUNCTION_ARGS)
 {
-	Oid		 oid = table_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Oid		 oid = relation_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	bool	 readers = PG_GETARG_BOOL(1);
 	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
 

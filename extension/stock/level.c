@@ -123,18 +123,18 @@ work_want_level(Work *work, const char *product_id, const char *location,
 	Level *level = level_new(pstrdup(product_id), pstrdup(location), slot);
 
 	Assert(!work->levels_locked);
-	level->named = true;
+	level->this_slot = true;
 	work->levels = lappend(work->levels, level);
 	return level;
 }
 
 /* Says that the level will be needed, with all its slots. */
 Level *
-work_want_whole_level(Work *work, const char *product_id, const char *location)
+work_want_all_slots(Work *work, const char *product_id, const char *location)
 {
 	Level *level = work_want_level(work, product_id, location, SLOT_MAIN);
 
-	level->whole = true;
+	level->all_slots = true;
 	return level;
 }
 
@@ -146,7 +146,7 @@ work_want_stock(Work *work, const char *product_id, const char *location,
 	Level *level = work_want_level(work, product_id, location,
 								   Min(slot, SLOT_MAIN));
 
-	level->named = false;
+	level->this_slot = false;
 	level->wanted = quantity;
 }
 
@@ -163,7 +163,7 @@ level_read(Level *level, TupleTableSlot *slot)
 	level->slots = row_get_int32(slot, LEVEL_SLOTS);
 	level->version = row_get_int64(slot, LEVEL_VERSION);
 	level->slots_made = row_get_int32(slot, LEVEL_SLOTS_MADE);
-	level->pooled = DatumGetBool(slot->tts_values[LEVEL_POOLED - 1]);
+	level->pooled = DatumGetBool(row_get(slot, LEVEL_POOLED));
 	level->tid = slot->tts_tid;
 	level->known = true;
 }
@@ -191,7 +191,7 @@ row_load(Call *call, Level *row)
 	table_key_text(&keys[1], 2, row->location);
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(row->slot));
-	row->known = newest_find(call, table, row) ||
+	row->known = row_version_hint_find(call, table, row) ||
 				 table_find(call, table, "level_pkey", 3, keys, &tid);
 	if (row->known)
 		level_read(row, table->slot);
@@ -262,11 +262,11 @@ static void
 level_add_wish(Level *first, const Level *wish)
 {
 	first->wanted += wish->wanted;
-	first->whole = first->whole || wish->whole;
+	first->all_slots = first->all_slots || wish->all_slots;
 	for (Level *row = first; row != NULL; row = row->next)
 	{
 		if (row->slot == wish->slot)
-			row->named = row->named || wish->named;
+			row->this_slot = row->this_slot || wish->this_slot;
 	}
 }
 
@@ -329,7 +329,7 @@ level_want_heir(Work *work, const Level *sale, int place)
 		level_load(&work->call, heir);
 		work->levels = list_insert_nth(work->levels, place, heir);
 	}
-	heir->named = true;
+	heir->this_slot = true;
 	heir->wanted += sale->wanted;
 }
 
@@ -371,6 +371,67 @@ work_product_levels(Call *call, const char *product_id, const char *location,
 	return levels;
 }
 
+/* ---- What a level has, and what it lacks ---- */
+
+/* Raises SK002 for a level that is not there. */
+void
+level_must_exist(const Level *level)
+{
+	if (!level->known)
+		ereport(ERROR, (errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
+						errmsg("there is no product \"%s\" at location \"%s\"",
+							   level->product_id, level->location),
+						errhint("Add it with receive_stock, or check the "
+								"spelling.")));
+}
+
+/* Raises SK001. */
+void
+level_insufficient(const char *product_id, const char *location, int64 wanted,
+				   int64 available, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SK_INSUFFICIENT),
+			 errmsg("not enough stock of product \"%s\" at location \"%s\"",
+					product_id, location),
+			 errdetail("Product \"%s\": wanted " INT64_FORMAT
+					   ", available " INT64_FORMAT ".",
+					   product_id, wanted, available),
+			 errhint("%s", hint)));
+}
+
+/*
+ * What is there of a level and of the sales that it feeds: as in the view.  A
+ * level of this work is as it is in memory, another as it is read.
+ */
+int64
+level_on_hand(Work *work, const Level *level)
+{
+	int64	  on_hand = 0;
+	ListCell *cell;
+
+	for_each_from(cell, work->levels,
+				  work_level_place(work, level->product_id, level->location))
+	{
+		const Level *own = lfirst(cell);
+
+		if (key_compare(own->product_id, own->location, level->product_id,
+						level->location) != 0)
+			break;
+		on_hand += level_sum(own).on_hand;
+	}
+	foreach(cell, work_product_levels(&work->call, level->product_id,
+									  level->location, true))
+	{
+		const Level *other = lfirst(cell);
+
+		if (work_level(work, other->product_id, other->location, other->slot) ==
+			NULL)
+			on_hand += level_sum(other).on_hand;
+	}
+	return on_hand;
+}
+
 /* ---- Writing ---- */
 
 static void
@@ -379,7 +440,7 @@ row_write(Call *call, Level *level)
 	Table		   *table = table_use(call, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
 
-	if (level->gone)
+	if (level->deleted)
 	{
 		table_delete(table, &level->tid);
 		return;

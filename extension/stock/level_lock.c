@@ -59,7 +59,7 @@ row_try_lock(Call *call, Level *row)
 
 	row->locked = result == TM_Ok;
 	if (row->locked)
-		newest_note(call, row);
+		row_version_hint_note(call, row);
 	return result;
 }
 
@@ -93,7 +93,7 @@ row_lock(Work *work, Level *row)
 		level_read(row, table->slot);
 	row->locked = row->known;
 	if (row->locked)
-		newest_note(&work->call, row);
+		row_version_hint_note(&work->call, row);
 }
 
 /* The slot after this one; after the last in use, the first. */
@@ -149,7 +149,7 @@ level_lock_in_order(Work *work, Level *first)
 		bool lacking = first->wanted > 0 &&
 					   (held < first->wanted || first->pooled);
 
-		if (!first->whole && !row->named && !lacking)
+		if (!first->all_slots && !row->this_slot && !lacking)
 			continue;
 		row_lock(work, row);
 		if (!row->locked)
@@ -166,12 +166,12 @@ level_lock_in_order(Work *work, Level *first)
 static void
 level_lock(Work *work, Level *first)
 {
-	bool take_only = first->wanted > 0 && !first->whole && !first->pooled;
+	bool take_only = first->wanted > 0 && !first->all_slots && !first->pooled;
 
 	if (!first->known || first->is_new)
 		return;
 	for (Level *row = first; row != NULL; row = row->next)
-		take_only = take_only && !row->named;
+		take_only = take_only && !row->this_slot;
 	if (!take_only || !level_lock_one(&work->call, first))
 		level_lock_in_order(work, first);
 }
@@ -197,7 +197,7 @@ lock_products(Work *work)
 
 /* What follows once the levels are locked. */
 static void
-levels_are_locked(Work *work)
+level_lock_finish(Work *work)
 {
 	ListCell *cell;
 
@@ -242,7 +242,7 @@ work_lock_levels(Work *work)
 		if (level->slot < SLOT_MAIN && !level->known)
 			level_want_heir(work, level, foreach_current_index(cell));
 	}
-	levels_are_locked(work);
+	level_lock_finish(work);
 }
 
 /* The same without waiting: a slot that somebody has stays unlocked. */
@@ -258,12 +258,12 @@ work_lock_free_levels(Work *work)
 		{
 			for (int try = 0; try < OPTIMISTIC_TRIES; try++)
 			{
-				if (!row->known || !row->named ||
+				if (!row->known || !row->this_slot ||
 					row_try_lock(&work->call, row) != TM_Updated)
 					break;
 				level_load_row_again(&work->call, row);
 			}
 		}
 	}
-	levels_are_locked(work);
+	level_lock_finish(work);
 }

@@ -56,7 +56,7 @@ key_hash(const Level *level)
 
 /* Notes where a level was just locked. */
 void
-newest_note(const Call *call, const Level *level)
+row_version_hint_note(const Call *call, const Level *level)
 {
 	uint32 hash = key_hash(level);
 	Note  *note = &notes[hash % NOTES_MAX];
@@ -84,7 +84,7 @@ follow(Table *table, ItemPointer tid)
 
 /* Brings the level's row into the table's slot, if we know where it is. */
 bool
-newest_find(const Call *call, Table *table, const Level *level)
+row_version_hint_find(const Call *call, Table *table, const Level *level)
 {
 	uint32			hash = key_hash(level);
 	Note		   *note = &notes[hash % NOTES_MAX];

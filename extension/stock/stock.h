@@ -50,7 +50,7 @@ typedef struct Level
 	bool			is_new; /* made by this call, to be inserted */
 	bool			locked;
 	bool			dirty;
-	bool			gone; /* its row is to be deleted */
+	bool			deleted; /* its row is to be deleted */
 	int64			on_hand;
 	int64			reserved;
 	int64			safety;
@@ -61,8 +61,8 @@ typedef struct Level
 	bool			pooled;		/* only who holds all slots may take */
 	int64			version;
 	int64			wanted; /* wish, of the first: to be taken from any slot */
-	bool			whole;	/* wish, of the first: all slots */
-	bool			named;	/* wish: this slot */
+	bool			all_slots; /* request, of the first row */
+	bool			this_slot; /* request: this row */
 	int64 due; /* of the first: pieces of due lines, -1: not counted */
 } Level;
 
@@ -112,8 +112,8 @@ typedef struct Reservation
 	TimestampTz		expires_at; /* DT_NOEND: never */
 	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
 	Retake			retake;
-	bool			owed; /* it has expired, and no event says so yet */
-	ItemPointerData tid;  /* valid unless is_new */
+	bool			event_owed; /* it has expired, no event reports it yet */
+	ItemPointerData tid;		/* valid unless is_new */
 	bool			is_new;
 	bool			dirty;
 } Reservation;
@@ -150,17 +150,17 @@ typedef struct Movement
 	const char *reference;
 	pg_uuid_t	event_id;
 	bool		has_event;
-	bool		untold; /* no event of this work speaks of it */
+	bool		no_event; /* no event of this work reports it */
 } Movement;
 
 /* The unit of work: all that one call touches. */
 typedef struct Work
 {
 	Call	 call;
-	List	*orders; /* of Order, sorted once locked */
-	List	*strays; /* of Reservation: changed lines of others */
-	NameMap	 stray_names;
-	int		 orders_kept; /* of others, locked since their lines expired */
+	List	*orders;	  /* of Order, sorted once locked */
+	List	*other_lines; /* of Reservation: changed lines of others */
+	NameMap	 other_line_names;
+	int		 event_locks; /* on orders outside the work, for their events */
 	List	*levels;	  /* of Level: wishes; first rows, sorted, once read */
 	Strategy strategy;
 	bool	 orders_locked;
@@ -188,78 +188,91 @@ typedef struct Answer
 } Answer;
 
 /* in work.c */
-extern void	  work_begin(Work *work, const char *function);
-extern void	  work_end(Work *work);
-extern Order *work_want_order(Work *work, const char *order_id);
-extern void	  work_lock_orders(Work *work);
-extern bool	  work_holds_line(Work *work, const Reservation *line);
-extern List	 *work_due_lines(Work *work, const Level *level, int max_rows);
-extern List	 *work_order_lines(Work *work, const char *order_id);
-extern void	  work_add_stray(Work *work, Reservation *line);
-extern void	  work_load_orders_again(Work *work);
-extern Order *work_order(Work *work, const char *order_id);
-extern bool	  work_try_lock_order(const char *order_id);
-extern void	  work_unlock_order(const char *order_id);
+extern void work_begin(Work *work, const char *function);
+extern void work_end(Work *work);
+
+/* in order.c */
+extern Reservation *order_line(const Order *order, int attempt,
+							   const char *product_id, const char *location);
+extern void			order_add_line(Order *order, Reservation *line);
+extern bool			order_is_live(const Call *call, const Order *order);
+extern Order	   *work_order(Work *work, const char *order_id);
+extern bool			work_try_lock_order(const char *order_id);
+extern void			work_unlock_order(const char *order_id);
+extern Order	   *work_want_order(Work *work, const char *order_id);
+extern void			work_lock_orders(Work *work);
+extern void			work_load_orders_again(Work *work);
+
+/* in line.c */
+extern bool			line_is_due(const Call *call, const Reservation *line);
+extern bool			line_is_live(const Call *call, const Reservation *line);
+extern bool			line_is_payable(const Call *call, const Reservation *line);
+extern void			line_end(Call *call, Reservation *line, LineState state,
+							 const char *reason);
+extern char		   *line_order_id(TupleTableSlot *slot);
+extern Reservation *line_read(TupleTableSlot *slot, Order *order);
+extern void			line_write(Call *call, Reservation *line);
+
+/* in due_line.c */
+extern void	 work_add_other_line(Work *work, Reservation *line);
+extern bool	 work_has_locked_line(Work *work, const Reservation *line);
+extern List *work_due_lines(Work *work, const Level *level, int max_rows);
+extern List *work_order_lines(Work *work, const char *order_id);
 
 /* in level.c */
-extern Level *work_want_whole_level(Work *work, const char *product_id,
-									const char *location);
-extern Level *work_want_level(Work *work, const char *product_id,
-							  const char *location, int slot);
-extern void	  work_want_stock(Work *work, const char *product_id,
-							  const char *location, int slot, int64 quantity);
-extern void	  work_read_levels(Work *work);
-extern List	 *work_product_levels(Call *call, const char *product_id,
-								  const char *location, bool sales);
 extern int	  work_level_place(const Work *work, const char *product_id,
 							   const char *location);
-extern void	  work_write_levels(Work *work);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);
-extern Level *level_append(Level *last);
+extern Level *work_want_level(Work *work, const char *product_id,
+							  const char *location, int slot);
+extern Level *work_want_all_slots(Work *work, const char *product_id,
+								  const char *location);
+extern void	  work_want_stock(Work *work, const char *product_id,
+							  const char *location, int slot, int64 quantity);
 extern void	  level_read(Level *level, TupleTableSlot *slot);
+extern Level *level_append(Level *last);
 extern void	  level_load_rest(Call *call, Level *first);
-extern void	  level_load_row_again(Call *call, Level *row);
 extern bool	  level_lacks_rows(const Level *first);
+extern void	  level_load_row_again(Call *call, Level *row);
+extern void	  work_read_levels(Work *work);
 extern void	  level_want_heir(Work *work, const Level *sale, int place);
+extern List	 *work_product_levels(Call *call, const char *product_id,
+								  const char *location, bool sales);
+extern void	  level_must_exist(const Level *level);
+
+extern void level_insufficient(const char *product_id, const char *location,
+							   int64 wanted, int64 available, const char *hint);
+
+extern int64 level_on_hand(Work *work, const Level *level);
+extern void	 work_write_levels(Work *work);
 
 /* in level_lock.c */
 extern void work_lock_levels(Work *work);
 extern void work_lock_free_levels(Work *work);
 
 /* in row_version_hint.c */
-extern void newest_note(const Call *call, const Level *level);
-extern bool newest_find(const Call *call, Table *table, const Level *level);
+extern void row_version_hint_note(const Call *call, const Level *level);
+extern bool row_version_hint_find(const Call *call, Table *table,
+								  const Level *level);
 
-/* in stock.c */
-extern int64 level_free(const Level *level);
-extern int64 level_available(const Level *level);
-extern int64 level_on_hand(Work *work, const Level *level);
-extern void	 level_must_exist(const Level *level);
+/* in slot.c */
+extern int64  slot_free(const Level *slot);
+extern Level  level_sum(const Level *level);
+extern int64  level_free(const Level *level);
+extern int64  level_available(const Level *level);
+extern Level *level_slot_to_take(Level *level);
+extern void	  level_require(const Level *level, int64 wanted);
+extern void	  level_even_out(Level *level);
 
-extern void level_insufficient(const char *product_id, const char *location,
-							   int64 wanted, int64 available, const char *hint);
-
-extern int64		slot_free(const Level *slot);
-extern Level		level_sum(const Level *level);
-extern Level	   *level_slot_to_take(Level *level);
-extern void			level_require(const Level *level, int64 wanted);
-extern void			level_even_out(Level *level);
-extern void			level_change(Work *work, Level *level, int64 on_hand_delta,
-								 int64 reserved_delta, const char *kind,
-								 const char *order_id, const char *reason,
-								 const char *reference);
-extern void			stock_link_event(Work *work, int first_movement,
-									 const pg_uuid_t *event_id);
-extern bool			line_is_due(const Call *call, const Reservation *line);
-extern bool			line_is_live(const Call *call, const Reservation *line);
-extern bool			line_is_payable(const Call *call, const Reservation *line);
-extern void			line_end(Call *call, Reservation *line, LineState state,
-							 const char *reason);
-extern Reservation *order_line(const Order *order, int attempt,
-							   const char *product_id, const char *location);
-extern void			order_add_line(Order *order, Reservation *line);
-extern bool			order_is_live(const Call *call, const Order *order);
+/* in ledger.c */
+extern void level_change(Work *work, Level *level, int64 on_hand_delta,
+						 int64 reserved_delta, const char *kind,
+						 const char *order_id, const char *reason,
+						 const char *reference);
+extern void stock_link_event(Work *work, int first_movement,
+							 const pg_uuid_t *event_id);
+extern void ledger_write(Work *work);
 
 /* in refused_order.c */
 extern const char *refused_find(Work *work, const char *order_id);
@@ -269,12 +282,12 @@ extern void refused_write(Work *work);
 /* in args.c */
 extern int64	args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
 extern Strategy args_strategy(FunctionCallInfo fcinfo, int n);
-extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern TimestampTz default_expiry(void);
+extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
-extern List		  *lines_merge(List *lines);
 extern int		   key_compare(const char *product_a, const char *location_a,
 							   const char *product_b, const char *location_b);
+extern List		  *lines_merge(List *lines);
 
 /* in answer.c */
 extern Answer *answer_new(const char *order_id, const char *product_id,

@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/row.c
+ *	  The columns of the row in a table's slot, numbered from 1 as in SQL.
+ *
+ * All files number columns so: an enum that begins with 1, in the order of
+ * sql/tables.sql.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/base.h"
+
+bool
+row_is_null(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(column >= 1 && column <= slot->tts_tupleDescriptor->natts);
+	return slot->tts_isnull[column - 1];
+}
+
+/* A column that is not NULL. */
+Datum
+row_get(TupleTableSlot *slot, AttrNumber column)
+{
+	Assert(!row_is_null(slot, column));
+	return slot->tts_values[column - 1];
+}
+
+void
+row_put(TupleTableSlot *slot, AttrNumber column, Datum value)
+{
+	Assert(column >= 1 && column <= slot->tts_tupleDescriptor->natts);
+	slot->tts_values[column - 1] = value;
+	slot->tts_isnull[column - 1] = false;
+}
+
+void
+row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
+{
+	if (value != NULL)
+		row_put(slot, column, CStringGetTextDatum(value));
+}
+
+char *
+row_get_text(TupleTableSlot *slot, AttrNumber column)
+{
+	if (row_is_null(slot, column))
+		return NULL;
+	return TextDatumGetCString(row_get(slot, column));
+}
+
+int64
+row_get_int64(TupleTableSlot *slot, AttrNumber column)
+{
+	return DatumGetInt64(row_get(slot, column));
+}
+
+TimestampTz
+row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
+{
+	if (row_is_null(slot, column))
+		return if_null;
+	return DatumGetTimestampTz(row_get(slot, column));
+}
+
+void
+row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
+{
+	if (value != NULL)
+		row_put(slot, column, PointerGetDatum(value));
+}
+
+/* A copy, so that it outlives the row. */
+bytea *
+row_get_bytes(TupleTableSlot *slot, AttrNumber column)
+{
+	if (row_is_null(slot, column))
+		return NULL;
+	return DatumGetByteaPCopy(row_get(slot, column));
+}
+
+int32
+row_get_int32(TupleTableSlot *slot, AttrNumber column)
+{
+	return DatumGetInt32(row_get(slot, column));
+}
+
+Oid
+row_get_oid(TupleTableSlot *slot, AttrNumber column)
+{
+	return DatumGetObjectId(row_get(slot, column));
+}

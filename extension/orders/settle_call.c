@@ -1,0 +1,138 @@
+/*-------------------------------------------------------------------------
+ *
+ * orders/settle_call.c
+ *	  The SQL functions that settle an order: settle.c has the states.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "orders/orders.h"
+
+PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
+PG_FUNCTION_INFO_V1(pgstock_release_stock);
+PG_FUNCTION_INFO_V1(pgstock_rollback_stock);
+PG_FUNCTION_INFO_V1(pgstock_return_stock);
+PG_FUNCTION_INFO_V1(pgstock_extend_reservation);
+
+static List *
+settle_unknown_order(SettleVerb verb, const char *order_id)
+{
+	Answer *answer;
+
+	if (settle_verbs[verb].must_know)
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
+				 errmsg("there is no order \"%s\"", order_id),
+				 errhint("Check the order id.  If money has moved for it, "
+						 "refund.")));
+	answer = answer_new(order_id, NULL, NULL, 0);
+	answer->status = "unknown_order";
+	return list_make1(answer);
+}
+
+static List *
+settle_locked(Work *work, const Settle *settle, const char *order_id)
+{
+	Order *order;
+
+	work_want_order(work, order_id)->asked = settle->items;
+	work_lock_orders(work);
+	order = work_order(work, order_id);
+	if (order->lines == NIL)
+		return settle_unknown_order(settle->verb, order_id);
+	settle_want_levels(work, order);
+	work_read_levels(work);
+	work_lock_levels(work);
+	return settle_apply(work, settle, order);
+}
+
+static Datum
+settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
+{
+	char *order_id = args_id(fcinfo, 0, "order_id");
+	Keyed keyed = idempotency_arg(fcinfo, key_arg);
+	Work  work;
+	List *answers = NIL;
+
+	keyed.verb = settle_verbs[settle->verb].name;
+	keyed.detail = settle->scrap ? "scrap" : settle->payment_id;
+	keyed.raise = true;
+	work_begin(&work, settle_verbs[settle->verb].function);
+	if (keyed.key != NULL)
+		answers = idempotency_find(&work, &keyed, order_id, settle->items);
+	if (answers == NIL)
+	{
+		answers = settle_locked(&work, settle, order_id);
+		if (keyed.key != NULL)
+			idempotency_store(&work.call, &keyed, order_id, settle->items,
+							  answers);
+	}
+	work_end(&work);
+	return answer_return_set(fcinfo, answers);
+}
+
+static List *
+items_or_all(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
+}
+
+/* confirm_stock(order_id text, payment_id text, idempotency_key) */
+Datum
+pgstock_confirm_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_CONFIRM,
+					 .payment_id = PG_ARGISNULL(1)
+									   ? NULL
+									   : args_id(fcinfo, 1, "payment_id")};
+
+	return settle_order(fcinfo, &settle, 2);
+}
+
+/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
+Datum
+pgstock_release_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_RELEASE,
+					 .reason = args_reason(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
+Datum
+pgstock_rollback_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_ROLLBACK,
+					 .reason = args_reason(fcinfo, 1),
+					 .items = items_or_all(fcinfo, 2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
+Datum
+pgstock_return_stock(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_RETURN,
+					 .items = items_or_all(fcinfo, 1),
+					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
+
+	return settle_order(fcinfo, &settle, 3);
+}
+
+/* extend_reservation(order_id text, ttl interval, idempotency_key) */
+Datum
+pgstock_extend_reservation(PG_FUNCTION_ARGS)
+{
+	Settle settle = {.verb = SETTLE_EXTEND,
+					 .expires_at = args_expiry(fcinfo, 1)};
+
+	return settle_order(fcinfo, &settle, 2);
+}

@@ -1,0 +1,154 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock/line.c
+ *	  Lines: their states in memory, their rows.
+ *
+ * A line changes state only while its level is locked: a level's lock covers
+ * the lines that count in it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/timestamp.h"
+
+#include "stock/stock.h"
+
+/* Columns, as sql/tables.sql has them. */
+enum
+{
+	LINE_ORDER = 1,
+	LINE_ATTEMPT,
+	LINE_PRODUCT,
+	LINE_LOCATION,
+	LINE_SLOT,
+	LINE_QUANTITY,
+	LINE_STATE,
+	LINE_USER,
+	LINE_CREATED_AT,
+	LINE_EXPIRES_AT,
+	LINE_DUE_AT,
+	LINE_ENDED_AT,
+	LINE_REASON,
+	LINE_PAYMENT,
+	LINE_ACTIVITY,
+	LINE_RETAKE
+};
+
+/* Reserved, but past its time: counts as expired everywhere. */
+bool
+line_is_due(const Call *call, const Reservation *line)
+{
+	return line->state == LINE_RESERVED && line->expires_at <= call->now;
+}
+
+/* Reserved and not due, or confirmed. */
+bool
+line_is_live(const Call *call, const Reservation *line)
+{
+	return line->state == LINE_CONFIRMED ||
+		   (line->state == LINE_RESERVED && !line_is_due(call, line));
+}
+
+/* Whether a payment takes the line's stock again, if it is there. */
+bool
+line_is_payable(const Call *call, const Reservation *line)
+{
+	if (line_is_due(call, line) || line->state == LINE_EXPIRED)
+		return line->retake != RETAKE_NO;
+	return line->state == LINE_RELEASED && line->retake == RETAKE_YES;
+}
+
+/* Ends a line.  What it means for the level is the caller's to say. */
+void
+line_end(Call *call, Reservation *line, LineState state, const char *reason)
+{
+	Assert(state != LINE_RESERVED && state != LINE_CONFIRMED);
+	line->state = state;
+	line->ended_at = call->now;
+	line->reason = reason ? pstrdup(reason) : NULL;
+	line->dirty = true;
+}
+
+/* The order id of a row of the table. */
+char *
+line_order_id(TupleTableSlot *slot)
+{
+	return row_get_text(slot, LINE_ORDER);
+}
+
+/* A row of the table as a line of that order, which may be NULL. */
+Reservation *
+line_read(TupleTableSlot *slot, Order *order)
+{
+	Reservation *line = palloc0(sizeof(Reservation));
+
+	line->order = order;
+	line->attempt = row_get_int32(slot, LINE_ATTEMPT);
+	line->product_id = row_get_text(slot, LINE_PRODUCT);
+	line->location = row_get_text(slot, LINE_LOCATION);
+	line->slot = row_get_int32(slot, LINE_SLOT);
+	line->quantity = row_get_int64(slot, LINE_QUANTITY);
+	line->state = DatumGetChar(row_get(slot, LINE_STATE));
+	line->user_id = row_get_text(slot, LINE_USER);
+	line->created_at = row_get_time(slot, LINE_CREATED_AT, 0);
+	line->expires_at = row_get_time(slot, LINE_EXPIRES_AT, DT_NOEND);
+	line->ended_at = row_get_time(slot, LINE_ENDED_AT, DT_NOBEGIN);
+	line->event_owed = line->state == LINE_EXPIRED &&
+					   !row_is_null(slot, LINE_DUE_AT);
+	line->reason = row_get_text(slot, LINE_REASON);
+	line->payment_id = row_get_text(slot, LINE_PAYMENT);
+	line->activity_id = row_get_text(slot, LINE_ACTIVITY);
+	if (!row_is_null(slot, LINE_RETAKE))
+		line->retake = DatumGetBool(row_get(slot, LINE_RETAKE)) ? RETAKE_YES
+																: RETAKE_NO;
+	line->tid = slot->tts_tid;
+	return line;
+}
+
+/* Writes a line that is new or has changed. */
+void
+line_write(Call *call, Reservation *line)
+{
+	Table		   *table = table_use(call, TABLE_RESERVATION);
+	TupleTableSlot *slot;
+
+	if (!line->is_new && IsolationUsesXactSnapshot() &&
+		!table_lock_row(table, &line->tid))
+		elog(ERROR, "a line of order \"%s\" vanished", line->order->order_id);
+
+	slot = table_new_row(table);
+	row_put_text(slot, LINE_ORDER, line->order->order_id);
+	row_put(slot, LINE_ATTEMPT, Int32GetDatum(line->attempt));
+	row_put_text(slot, LINE_PRODUCT, line->product_id);
+	row_put_text(slot, LINE_LOCATION, line->location);
+	row_put(slot, LINE_SLOT, Int32GetDatum(line->slot));
+	row_put(slot, LINE_QUANTITY, Int64GetDatum(line->quantity));
+	row_put(slot, LINE_STATE, CharGetDatum((char) line->state));
+	row_put_text(slot, LINE_USER, line->user_id);
+	row_put(slot, LINE_CREATED_AT, TimestampTzGetDatum(line->created_at));
+	if (line->expires_at != DT_NOEND)
+	{
+		row_put(slot, LINE_EXPIRES_AT, TimestampTzGetDatum(line->expires_at));
+		if (line->state == LINE_RESERVED || line->event_owed)
+		{
+			row_put(slot, LINE_DUE_AT, TimestampTzGetDatum(line->expires_at));
+			due_time_note(line->expires_at);
+		}
+	}
+	if (line->ended_at != DT_NOBEGIN)
+		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
+	row_put_text(slot, LINE_REASON, line->reason);
+	row_put_text(slot, LINE_PAYMENT, line->payment_id);
+	row_put_text(slot, LINE_ACTIVITY, line->activity_id);
+	if (line->retake != RETAKE_BY_STATE)
+		row_put(slot, LINE_RETAKE, BoolGetDatum(line->retake == RETAKE_YES));
+
+	if (line->is_new)
+		table_insert(call, table);
+	else
+		table_update(call, table, &line->tid);
+}

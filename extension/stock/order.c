@@ -1,0 +1,327 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock/order.c
+ *	  Orders of a unit of work: requested, locked, their lines read.
+ *
+ * An order has no row: it is its lines.  Its lock is on its id, so that it
+ * exists before the first line does.  A call about one line of an order reads
+ * no more lines than it needs.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "stock/stock.h"
+
+/* ---- Lines of an order, sorted by attempt and key ---- */
+
+static int
+line_compare_key(const Reservation *line, int attempt, const char *product_id,
+				 const char *location)
+{
+	if (line->attempt != attempt)
+		return line->attempt < attempt ? -1 : 1;
+	return key_compare(line->product_id, line->location, product_id, location);
+}
+
+/* Where the line is in the order's list, or would be. */
+static int
+order_line_place(const Order *order, int attempt, const char *product_id,
+				 const char *location)
+{
+	int low = 0;
+	int high = list_length(order->lines);
+
+	CHECK_FOR_INTERRUPTS();
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (line_compare_key(list_nth(order->lines, middle), attempt,
+							 product_id, location) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* A line of an order, or NULL. */
+Reservation *
+order_line(const Order *order, int attempt, const char *product_id,
+		   const char *location)
+{
+	int			 place = order_line_place(order, attempt, product_id, location);
+	Reservation *line;
+
+	if (place == list_length(order->lines))
+		return NULL;
+	line = list_nth(order->lines, place);
+	return line_compare_key(line, attempt, product_id, location) == 0 ? line
+																	  : NULL;
+}
+
+/* Adds a line at its place; those of a new attempt come at the end. */
+void
+order_add_line(Order *order, Reservation *line)
+{
+	order->lines = list_insert_nth(order->lines,
+								   order_line_place(order, line->attempt,
+													line->product_id,
+													line->location),
+								   line);
+}
+
+/* Whether a line of the order's latest attempt is live. */
+bool
+order_is_live(const Call *call, const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt && line_is_live(call, line))
+			return true;
+	}
+	return false;
+}
+
+/* ---- Orders of the work ---- */
+
+static int
+order_compare(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((Order *) lfirst(a))->order_id,
+				  ((Order *) lfirst(b))->order_id);
+}
+
+/* The order in this work, or NULL. */
+Order *
+work_order(Work *work, const char *order_id)
+{
+	int low = 0;
+	int high = list_length(work->orders);
+
+	Assert(work->orders_locked);
+	while (low < high)
+	{
+		int	   middle = (low + high) / 2;
+		Order *order = list_nth(work->orders, middle);
+		int	   difference = strcmp(order_id, order->order_id);
+
+		if (difference == 0)
+			return order;
+		if (difference < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/*
+ * Locks an order beside those of this work, unless another session holds it.
+ * It does not wait, so it may come after levels.
+ */
+bool
+work_try_lock_order(const char *order_id)
+{
+	return lock_try_acquire(LOCK_ORDER, order_id);
+}
+
+/* Releases that lock. */
+void
+work_unlock_order(const char *order_id)
+{
+	lock_release(LOCK_ORDER, order_id);
+}
+
+/* Says that the order will be needed; to be locked with the others. */
+Order *
+work_want_order(Work *work, const char *order_id)
+{
+	Order *order = palloc0(sizeof(Order));
+
+	Assert(!work->orders_locked);
+	order->order_id = pstrdup(order_id);
+	work->orders = lappend(work->orders, order);
+	return order;
+}
+
+/*
+ * Reads the order's last line, and goes on from there until one is live, if
+ * that is asked.  As a rule it is the last; false if there is none.
+ */
+static bool
+order_load_last(Call *call, Order *order)
+{
+	Table		 *table = table_use(call, TABLE_RESERVATION);
+	ScanKeyData	  key;
+	IndexScanDesc scan;
+	Reservation	 *line = NULL;
+	bool		  enough = false;
+
+	table_key_text(&key, 1, order->order_id);
+	scan = table_scan_begin(call, table, "reservation_pkey", 1, &key);
+	while (!enough && table_scan_back(scan, table))
+	{
+		line = line_read(table->slot, order);
+		if (order->attempt == 0)
+			order->attempt = line->attempt;
+		if (line->attempt != order->attempt)
+			break;
+		enough = !order->if_live || line_is_live(call, line);
+	}
+	table_scan_end(table, scan);
+	if (enough)
+		order->lines = list_make1(line);
+	return enough;
+}
+
+/* Reads a line of the order's latest attempt, if it has it. */
+static void
+order_load_line(Call *call, Order *order, const Line *asked)
+{
+	Table		   *table = table_use(call, TABLE_RESERVATION);
+	ScanKeyData		keys[4];
+	ItemPointerData tid;
+
+	if (order_line(order, order->attempt, asked->product_id, asked->location) !=
+		NULL)
+		return;
+	table_key_text(&keys[0], 1, order->order_id);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(order->attempt));
+	table_key_text(&keys[2], 3, asked->product_id);
+	table_key_text(&keys[3], 4, asked->location);
+	if (table_find(call, table, "reservation_pkey", 4, keys, &tid))
+		order_add_line(order, line_read(table->slot, order));
+}
+
+/*
+ * Reads of an order what is asked for: a call about one line of thousands must
+ * not read them all, or to add them one by one would be quadratic.  False if
+ * all of the latest attempt are needed, for none is live.
+ */
+static bool
+order_load_asked(Call *call, Order *order)
+{
+	ListCell *cell;
+
+	if (order->asked == NIL || !order_load_last(call, order))
+		return false;
+	foreach(cell, order->asked)
+		order_load_line(call, order, lfirst(cell));
+	return true;
+}
+
+/* Reads an order's lines as they are now. */
+static void
+order_load(Call *call, Order *order)
+{
+	Table		 *table = table_use(call, TABLE_RESERVATION);
+	ScanKeyData	  keys[2];
+	int			  n = 1;
+	IndexScanDesc scan;
+
+	order->lines = NIL;
+	order->attempt = 0;
+	order->loaded = true;
+	if (order_load_asked(call, order))
+		return;
+	table_key_text(&keys[0], 1, order->order_id);
+	if (order->asked != NIL)
+		ScanKeyInit(&keys[n++], 2, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(order->attempt));
+	scan = table_scan_begin(call, table, "reservation_pkey", n, keys);
+	while (table_scan_next(scan, table))
+	{
+		Reservation *line = line_read(table->slot, order);
+
+		order->lines = lappend(order->lines, line);
+		order->attempt = Max(order->attempt, line->attempt);
+	}
+	table_scan_end(table, scan);
+}
+
+/*
+ * Above READ COMMITTED our snapshot may be older than the lock: then what
+ * others did to the order in between is a conflict.
+ */
+static void
+order_check_snapshot(Call *call, Order *order)
+{
+	List	 *seen = order->lines;
+	ListCell *cell;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	order_load(call, order);
+	PopActiveSnapshot();
+	if (list_length(seen) != list_length(order->lines))
+		table_conflict();
+	foreach(cell, seen)
+	{
+		Reservation *then = lfirst(cell);
+		Reservation *now = list_nth(order->lines, foreach_current_index(cell));
+
+		if (!ItemPointerEquals(&then->tid, &now->tid))
+			table_conflict();
+	}
+}
+
+/* Locks all wanted orders in their order, and reads their lines. */
+void
+work_lock_orders(Work *work)
+{
+	List	 *wanted = work->orders;
+	ListCell *cell;
+	Order	 *last = NULL;
+
+	Assert(!work->orders_locked && !work->levels_locked);
+	list_sort(wanted, order_compare);
+	work->orders = NIL;
+	foreach(cell, wanted)
+	{
+		Order *order = lfirst(cell);
+
+		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
+			continue;
+		lock_acquire(&work->call, LOCK_ORDER, order->order_id);
+		work->orders = lappend(work->orders, order);
+		last = order;
+	}
+	work->orders_locked = true;
+
+	/* What others did to these orders before we had the locks. */
+	call_refresh_snapshot();
+	foreach(cell, work->orders)
+	{
+		order_load(&work->call, lfirst(cell));
+		if (IsolationUsesXactSnapshot())
+			order_check_snapshot(&work->call, lfirst(cell));
+	}
+}
+
+/* The lines of the orders that have any, as they are now. */
+void
+work_load_orders_again(Work *work)
+{
+	ListCell *cell;
+
+	foreach(cell, work->orders)
+	{
+		Order *order = lfirst(cell);
+
+		if (order->lines != NIL)
+			order_load(&work->call, order);
+	}
+}
