@@ -123,8 +123,7 @@ extern char *traceparent_trace_id(const char *value);
 /* in savepoint.c */
 #define SAVEPOINTS_MAX 50
 
-extern ErrorData *savepoint_run(void (*step)(void *), void *arg,
-								void (*after_error)(void));
+extern ErrorData *savepoint_run(void (*step)(void *), void *arg);
 
 /* in relation.c */
 extern void relation_init(void);
@@ -225,5 +224,6 @@ extern void uuid_generate(pg_uuid_t *id);
 
 /* in rfc3339.c */
 extern char *rfc3339_from_time(TimestampTz at);
+extern bool	 rfc3339_parse(const char *string, TimestampTz *at, bool *no_zone);
 
 #endif /* BASE_BASE_H */

@@ -21,11 +21,9 @@
 /*
  * Runs step(arg) in a subtransaction; its error, or NULL.  The error lies in
  * the caller's memory context.  What the step changed in memory stays changed.
- * after_error runs before anything else does after an error, and must not raise
- * one; NULL: nothing.
  */
 ErrorData *
-savepoint_run(void (*step)(void *), void *arg, void (*after_error)(void))
+savepoint_run(void (*step)(void *), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -41,8 +39,6 @@ savepoint_run(void (*step)(void *), void *arg, void (*after_error)(void))
 	}
 	PG_CATCH();
 	{
-		if (after_error != NULL)
-			after_error();
 		MemoryContextSwitchTo(context);
 		failure = CopyErrorData();
 		FlushErrorState();
