@@ -23,7 +23,7 @@ _PG_init(void)
 	settings_init();
 	commit_init();
 	wakeup_init();
-	user_handler_init();
+	handler_fence_init();
 	due_time_init();
 	launcher_init();
 	relation_init();

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/alert.c
- *	  Has a person told of a message that was given up.
+ *	  Stores the alert for a message that was given up.
  *
  * The alert is a row of the transaction that gives the message up, so that
- * there is neither one without the other; the relay sends it afterwards, as
- * often as it takes (sql/alerts.sql).
+ * neither exists without the other.  The relay sends it afterwards, as often as
+ * it takes (sql/alerts.sql).
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -28,16 +28,16 @@ enum
 };
 
 void
-alert_store(Call *call, const Message *message)
+alert_store(Call *call, int64 failed_id)
 {
 	Table		   *table = table_use(call, TABLE_ALERT);
 	TupleTableSlot *slot = table_new_row(table);
 
-	Assert(message->failed_id != 0);
+	Assert(failed_id != 0);
 	row_put(slot, ALERT_ID,
 			Int64GetDatum(
 				nextval_internal(relation_sequence("alert_id"), false)));
-	row_put(slot, ALERT_FAILED_ID, Int64GetDatum(message->failed_id));
+	row_put(slot, ALERT_FAILED_ID, Int64GetDatum(failed_id));
 	row_put(slot, ALERT_MADE_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, ALERT_ATTEMPTS, Int32GetDatum(0));
 	row_put(slot, ALERT_NEXT_TRY_AT, TimestampTzGetDatum(call->now));

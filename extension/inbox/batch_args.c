@@ -1,7 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/batch_args.c
- *	  The relay's calls for the inbox: arguments in, what became of them out.
+ *	  The relay's calls: their arguments as messages, outcomes as rows.
+ *
+ * docs/relay-protocol.md has the contract.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -15,32 +17,34 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
+#include "base/epoch_ms.h"
 #include "inbox/inbox.h"
 
-/* One array argument, NULLs allowed or not. */
-static int
-array_arg(FunctionCallInfo fcinfo, int n, Oid type, int16 length, bool by_value,
-		  char align, Datum **values, bool **nulls)
+/* ---- Arguments ---- */
+
+/* The arrays of a batch, in the order of the arguments. */
+enum
 {
-	int count;
+	ARG_TOPICS,
+	ARG_PARTITIONS,
+	ARG_OFFSETS,
+	ARG_TIMESTAMPS,
+	ARG_KEYS,
+	ARG_VALUES,
+	ARG_HEADERS,
+	BATCH_ARGS
+};
 
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument %d must not be null", n + 1)));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), type, length, by_value, align,
-					  values, nulls, &count);
-	return count;
-}
-
-static bytea *
-bytes_or_null(Datum value, bool isnull)
+typedef struct BatchArrays
 {
-	return isnull ? NULL : DatumGetByteaPP(value);
-}
+	int	   count;
+	Datum *values[BATCH_ARGS];
+	bool  *nulls[BATCH_ARGS];
+} BatchArrays;
 
-/* The batch of the arguments 0 to 6, not yet parsed. */
-List *
-inbox_messages_arg(FunctionCallInfo fcinfo)
+/* Reads the arrays; an error unless all have the same length. */
+static BatchArrays
+batch_arrays_arg(FunctionCallInfo fcinfo)
 {
 	static const struct
 	{
@@ -48,7 +52,7 @@ inbox_messages_arg(FunctionCallInfo fcinfo)
 		int16 length;
 		bool  by_value;
 		char  align;
-	} types[7] = {
+	} types[BATCH_ARGS] = {
 		{TEXTOID, -1, false, TYPALIGN_INT},
 		{INT4OID, 4, true, TYPALIGN_INT},
 		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
@@ -57,90 +61,145 @@ inbox_messages_arg(FunctionCallInfo fcinfo)
 		{BYTEAOID, -1, false, TYPALIGN_INT},
 		{BYTEAOID, -1, false, TYPALIGN_INT},
 	};
-	Datum *v[7];
-	bool  *nulls[7];
-	int	   count = 0;
-	List  *messages = NIL;
+	BatchArrays arrays = {0};
 
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < BATCH_ARGS; i++)
 	{
-		int n = array_arg(fcinfo, i, types[i].type, types[i].length,
-						  types[i].by_value, types[i].align, &v[i], &nulls[i]);
+		int n;
 
-		if (i > 0 && n != count)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument %d must not be null", i + 1)));
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(i), types[i].type,
+						  types[i].length, types[i].by_value, types[i].align,
+						  &arrays.values[i], &arrays.nulls[i], &n);
+		if (i > 0 && n != arrays.count)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the arrays of a batch must be of equal length")));
-		count = n;
+		arrays.count = n;
 	}
-	for (int i = 0; i < count; i++)
+	return arrays;
+}
+
+static bytea *
+batch_bytes(const BatchArrays *arrays, int arg, int i)
+{
+	return arrays->nulls[arg][i] ? NULL
+								 : DatumGetByteaPP(arrays->values[arg][i]);
+}
+
+static Record *
+batch_record(const BatchArrays *arrays, int i)
+{
+	Record *record = palloc0(sizeof(Record));
+	int64	time_ms;
+
+	if (arrays->nulls[ARG_TOPICS][i] || arrays->nulls[ARG_PARTITIONS][i] ||
+		arrays->nulls[ARG_OFFSETS][i] || arrays->nulls[ARG_TIMESTAMPS][i])
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("topic, partition, offset and timestamp must "
+							   "not be null")));
+	record->topic = TextDatumGetCString(arrays->values[ARG_TOPICS][i]);
+	record->partition = DatumGetInt32(arrays->values[ARG_PARTITIONS][i]);
+	record->offset = DatumGetInt64(arrays->values[ARG_OFFSETS][i]);
+	if (record->partition < 0 || record->offset < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("partition and offset must not be negative")));
+	time_ms = DatumGetInt64(arrays->values[ARG_TIMESTAMPS][i]);
+	record->sent_at_ms = epoch_ms_is_sane(time_ms) ? time_ms : -1;
+	record->key = batch_bytes(arrays, ARG_KEYS, i);
+	record->value = batch_bytes(arrays, ARG_VALUES, i);
+	record->headers = batch_bytes(arrays, ARG_HEADERS, i);
+	record->fingerprint = fingerprint(time_ms, record->key, record->value,
+									  record->headers);
+	return record;
+}
+
+/* The batch of the arguments 0 to 6, not yet parsed. */
+List *
+batch_messages_arg(FunctionCallInfo fcinfo)
+{
+	BatchArrays arrays = batch_arrays_arg(fcinfo);
+	List	   *messages = NIL;
+
+	for (int i = 0; i < arrays.count; i++)
 	{
 		Message *message = palloc0(sizeof(Message));
 
-		if (nulls[0][i] || nulls[1][i] || nulls[2][i] || nulls[3][i])
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg(
-					 "topic, partition, offset and timestamp must not be null")));
-		message->topic = TextDatumGetCString(v[0][i]);
-		message->partition = DatumGetInt32(v[1][i]);
-		message->offset = DatumGetInt64(v[2][i]);
-		if (message->partition < 0 || message->offset < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("partition and offset must not be negative")));
-		message->sent_at_ms = DatumGetInt64(v[3][i]);
-		if (!message_time_is_sane(message->sent_at_ms))
-			message->sent_at_ms = -1;
-		message->key = bytes_or_null(v[4][i], nulls[4][i]);
-		message->value = bytes_or_null(v[5][i], nulls[5][i]);
-		message->headers = bytes_or_null(v[6][i], nulls[6][i]);
-		message->fingerprint = fingerprint(DatumGetInt64(v[3][i]), message->key,
-										   message->value, message->headers);
+		message->record = batch_record(&arrays, i);
 		messages = lappend(messages, message);
 	}
 	return messages;
 }
 
-/* ---- The answer ---- */
+/* The options of argument n, which also name the relay's process. */
+InboxOptions
+batch_options_arg(FunctionCallInfo fcinfo, int n)
+{
+	InboxOptions options;
 
-/* What a person looks for in the log has a row of its own. */
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("options must not be null")));
+	options = options_from_jsonb(PG_GETARG_JSONB_P(n));
+	attempt_set_process(&options);
+	return options;
+}
+
+/* ---- Results ---- */
+
+enum
+{
+	RESULT_TOPIC,
+	RESULT_RESULT,
+	RESULT_REASON,
+	RESULT_N,
+	RESULT_ATTEMPTS,
+	RESULT_MESSAGE,
+	RESULT_SENT_MS,
+	RESULT_COLUMNS
+};
+
+/* Whether the relay's log is to name the message: it has a row of its own. */
 static bool
-is_notable(const Message *message)
+batch_is_notable(const Message *message)
 {
 	const Outcome *outcome = &message->outcome;
 
-	return strcmp(outcome->result, "dead") == 0 || outcome->notable;
+	return outcome->kind == OUTCOME_DEAD || outcome->notable;
 }
 
 /* How often a message was tried until now. */
 static int
-tries(const Message *message)
+batch_tries(const Message *message)
 {
-	return message->attempts +
-		   (strcmp(message->outcome.result, "applied") == 0 ||
-			strcmp(message->outcome.result, "skipped") == 0);
+	OutcomeKind kind = message->outcome.kind;
+
+	return message->try.attempts +
+		   (kind == OUTCOME_APPLIED || kind == OUTCOME_SKIPPED);
 }
 
 static int
-outcome_compare(const ListCell *a, const ListCell *b)
+batch_compare(const ListCell *a, const ListCell *b)
 {
 	const Message *x = lfirst(a);
 	const Message *y = lfirst(b);
-	int			   difference = strcmp(x->topic, y->topic);
+	const Outcome *p = &x->outcome;
+	const Outcome *q = &y->outcome;
+	int			   difference = strcmp(x->record->topic, y->record->topic);
 
 	if (difference == 0)
-		difference = strcmp(x->outcome.result, y->outcome.result);
+		difference = strcmp(outcome_text(p->kind), outcome_text(q->kind));
 	if (difference == 0)
-		difference = strcmp(x->outcome.reason ? x->outcome.reason : "",
-							y->outcome.reason ? y->outcome.reason : "");
-	return difference != 0 ? difference : tries(x) - tries(y);
+		difference = strcmp(p->reason ? p->reason : "",
+							q->reason ? q->reason : "");
+	return difference != 0 ? difference : batch_tries(x) - batch_tries(y);
 }
 
-/* A producer's text, as a value in the log: it makes no field of its own. */
+/* A producer's text as a value in the log: it must not end its field. */
 static void
-append_field(StringInfo line, const char *name, const char *value)
+batch_add_field(StringInfo line, const char *name, const char *value)
 {
 	bool plain = value[0] != '\0' && strpbrk(value, " =\"\\\t\r\n") == NULL;
 
@@ -151,90 +210,102 @@ append_field(StringInfo line, const char *name, const char *value)
 		escape_json(line, value);
 }
 
-/* Which message it was, for the log. */
+/* Names a message for the log. */
 static char *
-message_name(const Message *message)
+batch_message_name(const Message *message)
 {
+	const Parsed  *parsed = &message->parsed;
 	StringInfoData name;
 
 	initStringInfo(&name);
 	appendStringInfo(&name, "partition=%d offset=" INT64_FORMAT,
-					 message->partition, message->offset);
-	append_field(&name, "event_id", message->event_id);
-	if (message->order_id != NULL)
-		append_field(&name, "order_id", message->order_id);
-	if (message->trace_id != NULL)
-		append_field(&name, "trace_id", message->trace_id);
+					 message->record->partition, message->record->offset);
+	batch_add_field(&name, "event_id", parsed->event_id);
+	if (parsed->order_id != NULL)
+		batch_add_field(&name, "order_id", parsed->order_id);
+	if (parsed->trace_id != NULL)
+		batch_add_field(&name, "trace_id", parsed->trace_id);
 	return name.data;
 }
 
-/* When the orders were sent that are answered now: the relay tells how long
- * they have waited. */
+/* When the orders were sent that have now been answered: for the relay's
+ * histogram of how long they waited. */
 static Datum
-sent_array(const List *messages, int first, int n, bool *isnull)
+batch_sent_array(const List *messages, int first, int n, bool *isnull)
 {
 	Datum *times = palloc(sizeof(Datum) * n);
 	int	   count = 0;
 
 	for (int i = first; i < first + n; i++)
 	{
-		const Message *message = list_nth(messages, i);
+		const Message		 *message = list_nth(messages, i);
+		const Record		 *record = message->record;
+		const BuiltinHandler *builtin = builtin_handler_find(record->topic);
 
-		if (strcmp(message->topic, "order-created") == 0 &&
-			strcmp(message->outcome.result, "applied") == 0 &&
-			message->sent_at_ms >= 0)
-			times[count++] = Int64GetDatum(message->sent_at_ms);
+		if (builtin != NULL && builtin->opens_order &&
+			message->outcome.kind == OUTCOME_APPLIED && record->sent_at_ms >= 0)
+			times[count++] = Int64GetDatum(record->sent_at_ms);
 	}
 	*isnull = count == 0;
 	return PointerGetDatum(construct_array(times, count, INT8OID, sizeof(int64),
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+static void
+batch_put_row(ReturnSetInfo *info, const List *messages, int first, int n)
+{
+	const Message *last = list_nth(messages, first + n - 1);
+	const Outcome *outcome = &last->outcome;
+	Datum		   values[RESULT_COLUMNS] = {0};
+	bool		   nulls[RESULT_COLUMNS] = {0};
+
+	Assert(n == 1 || !batch_is_notable(last));
+	values[RESULT_TOPIC] = CStringGetTextDatum(last->record->topic);
+	values[RESULT_RESULT] = CStringGetTextDatum(outcome_text(outcome->kind));
+	nulls[RESULT_REASON] = outcome->reason == NULL;
+	if (outcome->reason != NULL)
+		values[RESULT_REASON] = CStringGetTextDatum(outcome->reason);
+	values[RESULT_N] = Int64GetDatum(n);
+	values[RESULT_ATTEMPTS] = Int32GetDatum(batch_tries(last));
+	nulls[RESULT_MESSAGE] = !batch_is_notable(last);
+	if (!nulls[RESULT_MESSAGE])
+		values[RESULT_MESSAGE] = CStringGetTextDatum(batch_message_name(last));
+	values[RESULT_SENT_MS] = batch_sent_array(messages, first, n,
+											  &nulls[RESULT_SENT_MS]);
+	tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
+}
+
 /*
- * Returns how many messages of each topic came to each result and reason, in
- * how many tries; a notable one has a row of its own that names it.
+ * Returns how many messages of each topic have each outcome and reason, after
+ * how many tries; a notable message has a row of its own, which names it.
  */
 Datum
-inbox_return(FunctionCallInfo fcinfo, List *messages)
+batch_return(FunctionCallInfo fcinfo, List *messages)
 {
 	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell	  *cell;
-	int			   n = 0;
+	int			   first = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	list_sort(messages, outcome_compare);
+	list_sort(messages, batch_compare);
 	foreach(cell, messages)
 	{
-		Message	 *message = lfirst(cell);
 		ListCell *next = lnext(messages, cell);
-		Datum	  values[7];
-		bool	  nulls[7] = {0};
+		int		  i = foreach_current_index(cell);
 
-		n++;
-		if (next != NULL && !is_notable(message) && !is_notable(lfirst(next)) &&
-			outcome_compare(cell, next) == 0)
+		if (next != NULL && !batch_is_notable(lfirst(cell)) &&
+			!batch_is_notable(lfirst(next)) && batch_compare(cell, next) == 0)
 			continue;
-		values[0] = CStringGetTextDatum(message->topic);
-		values[1] = CStringGetTextDatum(message->outcome.result);
-		nulls[2] = message->outcome.reason == NULL;
-		values[2] = nulls[2] ? (Datum) 0
-							 : CStringGetTextDatum(message->outcome.reason);
-		values[3] = Int64GetDatum(n);
-		values[4] = Int32GetDatum(tries(message));
-		nulls[5] = !is_notable(message);
-		values[5] = nulls[5] ? (Datum) 0
-							 : CStringGetTextDatum(message_name(message));
-		values[6] = sent_array(messages, foreach_current_index(cell) - n + 1, n,
-							   &nulls[6]);
-		tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
-		n = 0;
+		batch_put_row(info, messages, first, i - first + 1);
+		first = i + 1;
 	}
+	Assert(first == list_length(messages));
 	return (Datum) 0;
 }
 
-/* Returns that tries were put on record: the caller is to come again. */
+/* Returns that tries were recorded: the same call again begins them. */
 Datum
-inbox_return_started(FunctionCallInfo fcinfo, List *messages)
+batch_return_started(FunctionCallInfo fcinfo, List *messages)
 {
 	ListCell *cell;
 
@@ -242,21 +313,8 @@ inbox_return_started(FunctionCallInfo fcinfo, List *messages)
 	{
 		Message *message = lfirst(cell);
 
-		message->attempts = 0;
-		message->outcome = (Outcome){.result = "started"};
+		message->try.attempts = 0;
+		message->outcome = (Outcome){.kind = OUTCOME_STARTED};
 	}
-	return inbox_return(fcinfo, messages);
-}
-
-InboxOptions
-inbox_options_arg(FunctionCallInfo fcinfo, int n)
-{
-	InboxOptions options;
-
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("options must not be null")));
-	options = inbox_options(PG_GETARG_JSONB_P(n));
-	attempts_begin(&options);
-	return options;
+	return batch_return(fcinfo, messages);
 }

@@ -1,9 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/inbox.h
- *	  Messages from Kafka, and what becomes of them.
+ *	  Messages from Kafka: the layer's types, and its functions by file.
  *
- * A batch of messages is one unit of work.
+ * A message is a record with what becomes of it, in the parts in which that is
+ * found: the Record as Kafka delivered it, what message_parse has read in it
+ * (Parsed), how it is tried (Try), the row of one that has failed before
+ * (FailedEvent), and what became of it (Outcome).  A function takes the parts
+ * that it reads as const and the parts that it sets as they are.
+ *
+ * The files are listed in their order: none calls one that is listed below it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -19,56 +25,33 @@
 #include "orders/orders.h"
 #include "outbox/outbox.h"
 
-/* What became of a message. */
-typedef struct Outcome
-{
-	const char *result;		 /* applied, skipped, waiting, dead, duplicate */
-	const char *reason;		 /* or NULL */
-	const char *error_class; /* of waiting and dead: poison, order, retry … */
-	const char *sqlstate;	 /* or NULL */
-	bool		notable;	 /* the log shall name the message */
-} Outcome;
+/*---- A message, part by part ----*/
 
-/* A handler that a user has registered for a topic. */
-typedef struct UserHandler
-{
-	const char *event_type; /* "": all that no other one takes */
-	const char *function;	/* qualified and quoted */
-	const char *role;		/* who registered it */
-
-	/* What the names stood for then, and in which database that was. */
-	Oid	  function_oid;
-	Oid	  owner_oid;
-	Oid	  role_oid;
-	Oid	  schema_oid; /* the extension's */
-	int64 system_id;
-	Oid	  database;
-} UserHandler;
-
-/* A message from Kafka and what was read in it. */
-typedef struct Message
+/* A record as Kafka delivered it.  Nothing changes it. */
+typedef struct Record
 {
 	const char *topic;
-	int			partition;
+	int			partition; /* -1: a call by hand, no record */
 	int64		offset;
 	int64		sent_at_ms;	 /* -1: unknown */
 	bytea	   *key;		 /* or NULL */
 	bytea	   *value;		 /* NULL: a tombstone */
 	bytea	   *headers;	 /* packed, or NULL */
-	const char *fingerprint; /* of the record; NULL: it is not at hand */
+	const char *fingerprint; /* NULL: a message that waited has its id */
+} Record;
 
-	bool			   wants_lines; /* the handler reserves: lines are needed */
-	bool			   compares_lines; /* they are only compared, if any */
-	bool			   names_part;	   /* they say what of the order is meant */
-	List			  *user_handlers;  /* of UserHandler: its topic's */
-	const UserHandler *user;		   /* its own one, or NULL */
+/* What a handler does with the lines of a message: how they are parsed. */
+typedef enum LineUse
+{
+	LINES_UNUSED,	/* they are not read */
+	LINES_RESERVED, /* required: the handler reserves them */
+	LINES_COMPARED, /* with the ledger, if they can be read at all */
+	LINES_SELECT	/* optional: they select a part of the order */
+} LineUse;
 
-	/* Tries that were begun and of whose end nothing is known. */
-	bool alone; /* there were: it is applied by itself */
-	int	 started;
-	bool recorded; /* this session's own one is on record */
-
-	/* Set by message_parse.  An id is unique within its source. */
+/* What was read in a record.  An id is unique within its source. */
+typedef struct Parsed
+{
 	const char *event_id;
 	const char *source;
 	const char *order_id; /* or NULL, as all that follow */
@@ -79,48 +62,120 @@ typedef struct Message
 	const char *event_type;
 	const char *trace_id;
 	const char *traceparent;
-	const char *attributes;	 /* JSON object of what we do not know */
-	List	   *lines;		 /* of Line, sorted and merged */
-	List	   *told_lines;	 /* the same, of one that does not reserve */
+	const char *attributes;	  /* JSON object of the members unknown to us */
+	List	   *lines;		  /* of Line, sorted and merged: LINES_RESERVED */
+	List	   *stated_lines; /* the same, of a message that reserves nothing */
+	LineUse		line_use;
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
-	const char *remark;		 /* how it was read where that is not certain */
-	const char *poison;		 /* why it can never be applied */
+	const char *remark; /* why a field may have been read wrongly, or NULL */
+	const char *poison; /* why it can never be applied, or NULL */
+} Parsed;
 
-	/* Of one that failed before. */
-	int64			failed_id; /* 0: it did not */
-	ItemPointerData failed_tid;
-	int				attempts; /* that ended in a failure, this one included */
+/* A registered handler.  Its names can be given to other objects, so it has
+ * the oids of the function, owner and role too, and the database's identity. */
+typedef struct RegisteredHandler
+{
+	const char *event_type; /* "": of all types that have no handler */
+	const char *function;	/* qualified and quoted */
+	const char *role;		/* the one that registered it */
+	Oid			function_oid;
+	Oid			owner_oid;
+	Oid			role_oid;
+	Oid			schema_oid; /* the extension's */
+	int64		system_id;
+	Oid			database;
+} RegisteredHandler;
+
+struct BuiltinHandler;
+
+/* How a message is tried.  At most one of its two handlers is set. */
+typedef struct Try
+{
+	List					*candidates;   /* RegisteredHandlers of its topic */
+	const RegisteredHandler *registered;   /* the one chosen, or NULL */
+	const struct BuiltinHandler *builtin;  /* or NULL */
+	int							 attempts; /* failed ones, with this one */
+	int	 unfinished; /* earlier ones that began, with no end on record */
+	bool isolated;	 /* in a transaction of its own, since there are such */
+	bool recorded;	 /* this process's own try is on record */
+} Try;
+
+/* What became of a message. */
+typedef enum OutcomeKind
+{
+	OUTCOME_NONE, /* not decided */
+	OUTCOME_APPLIED,
+	OUTCOME_SKIPPED,
+	OUTCOME_DUPLICATE,
+	OUTCOME_WAITING,
+	OUTCOME_DEAD,
+	OUTCOME_STARTED, /* its try is on record, and has not begun */
+	OUTCOME_KINDS
+} OutcomeKind;
+
+/* Why a message waits or is dead. */
+typedef enum ErrorClass
+{
+	ERROR_CLASS_NONE,
+	ERROR_CLASS_POISON,	   /* parsing found that it can never be applied */
+	ERROR_CLASS_PERMANENT, /* its data raised an error, and would again */
+	ERROR_CLASS_RETRY,	   /* any other error: there are tries left */
+	ERROR_CLASS_RETRIES,   /* ... and there are none left */
+	ERROR_CLASS_ORDER,	   /* its order has not arrived */
+	ERROR_CLASS_QUEUE,	   /* an earlier message of its key waits */
+	ERROR_CLASS_CRASH,	   /* its tries ended with the process */
+	ERROR_CLASSES
+} ErrorClass;
+
+typedef struct Outcome
+{
+	OutcomeKind kind;
+	ErrorClass	error_class; /* of OUTCOME_WAITING and OUTCOME_DEAD only */
+	const char *reason;		 /* or NULL */
+	const char *sqlstate;	 /* or NULL */
+	bool		notable;	 /* the relay's log is to name the message */
+	const char *original;	 /* of a duplicate: where the first one stands */
+	bool		has_row;	 /* of a duplicate: this very record has its row */
+} Outcome;
+
+/* A failure of a message, as its row stores it. */
+typedef struct Failure
+{
+	ErrorClass	error_class;
+	const char *sqlstate; /* or NULL */
+	const char *reason;
+} Failure;
+
+/* The row of a message that has failed before; all zero: it has none. */
+typedef struct FailedEvent
+{
+	int64			id;
+	ItemPointerData tid; /* valid once the row is locked */
 	TimestampTz		first_failed_at;
 	TimestampTz		archived_at; /* DT_NOBEGIN or 0: it was not */
-	Outcome			failure;	 /* the last one */
-	List		   *failures; /* of text, each of another kind, with its time */
+	Failure			last;
+	List *history; /* of text, with time: each unlike the one before */
+} FailedEvent;
 
-	Outcome		outcome;
-	const char *first; /* of a duplicate: which message it repeats */
-	bool		known; /* this very record has its inbox row */
+typedef struct Message
+{
+	const Record *record;
+	Parsed		  parsed;
+	Try			  try;
+	FailedEvent	  failed;
+	Outcome		  outcome;
 } Message;
 
-/* Whether a later message of its key waits for it; an empty key is none. */
+/* Whether later messages of its key wait for it; an empty key is none. */
 static inline bool
-message_has_key(const Message *message)
+record_has_key(const Record *record)
 {
-	return message->key != NULL && VARSIZE_ANY_EXHDR(message->key) > 0;
+	return record->key != NULL && VARSIZE_ANY_EXHDR(record->key) > 0;
 }
 
-/* Room for what name_as_text makes: both parts, and a length. */
-#define MESSAGE_NAME_BYTES (2 * STOCK_ID_BYTES_MAX + 128)
+/*---- How messages are applied ----*/
 
-/* A built-in handler. */
-typedef struct Handler
-{
-	const char *topic;
-	bool		wants_lines;
-	bool		compares_lines;
-	bool		names_part;
-	Outcome (*apply)(Work *work, Message *message, Order *order);
-} Handler;
-
-/* What the relay's settings say; see docs/relay-protocol.md. */
+/* The relay's settings; see docs/relay-protocol.md. */
 typedef struct InboxOptions
 {
 	const char *group;
@@ -129,141 +184,228 @@ typedef struct InboxOptions
 	int64		order_wait_ms;
 	int			retry_count;
 	int64	   *retry_delays_ms;
-	bool		count_attempts; /* put tries on record before they begin */
-	bool		alert;			/* a person is to be told of what is given up */
-	bool		careful; /* locks cannot be had: each message by itself */
+	bool		count_attempts; /* record tries before they begin */
+	bool		alert;			/* store an alert for each dead message */
+	bool		one_by_one;		/* locks timed out: option "careful" */
 } InboxOptions;
 
-/* At most so many messages of users' handlers are in one transaction: more
- * than 64 subtransactions slow everybody down. */
-#define USER_BATCH_MAX 50
+/* A built-in handler, and what its topic implies. */
+typedef struct BuiltinHandler
+{
+	const char *topic;
+	LineUse		line_use;
+	bool		opens_order; /* the relay measures how long it has waited */
+	bool		is_payment;	 /* without an order it is dead, not skipped */
+	Outcome (*apply)(Work *work, const Parsed *parsed, Order *order);
+} BuiltinHandler;
 
-/* Calls of users' handlers in one transaction. */
-typedef struct UserBatch
+typedef enum BuiltinHandlerId
+{
+	HANDLER_ORDER_CREATED,
+	HANDLER_PAYMENT_SUCCESS,
+	HANDLER_PAYMENT_FAILED,
+	HANDLER_ORDER_CANCELLED,
+	HANDLER_ORDER_FAILED,
+	BUILTIN_HANDLERS
+} BuiltinHandlerId;
+
+/* The calls of registered handlers in one transaction. */
+typedef struct HandlerBatch
 {
 	TimestampTz began_at;
-	int			called;
-	bool		succeeded; /* one has */
-} UserBatch;
+	int			calls;
+	bool		succeeded; /* at least one has */
+} HandlerBatch;
 
-/* A call that takes one message after another. */
-typedef struct Careful
+/* Calls the function of a message's registered handler. */
+typedef void (*HandlerCall)(const Message *message, Oid function);
+
+/* A call that applies messages one by one, with short lock timeouts. */
+typedef struct LockPatience
 {
 	TimestampTz began_at;
 	int			tried;
-	NameMap		locked; /* of Line: what one has waited for in vain */
-} Careful;
+	NameMap		locked; /* of Line: products whose lock timed out */
+} LockPatience;
 
-/* in message.c */
-extern void		   message_parse(Message *message);
-extern void		   message_parse_any(Message *message);
-extern void		   message_parse_headers(Message *message);
-extern TimestampTz message_time(int64 ms);
-extern int64	   message_time_ms(TimestampTz at);
-extern bool		   message_time_is_sane(int64 ms);
+/* Room for what message_id_text makes: both parts, and a length. */
+#define MESSAGE_ID_TEXT_BYTES (2 * STOCK_ID_BYTES_MAX + 128)
+
+/*---- Functions, lowest file first ----*/
+
+/* in outcome.c */
+extern const char *outcome_text(OutcomeKind kind);
+extern const char *error_class_text(ErrorClass error_class);
+extern ErrorClass  error_class_from_text(const char *name);
+extern Outcome	   outcome_applied(void);
+extern Outcome	   outcome_skipped(const char *reason);
+extern Outcome	   outcome_waiting_for_order(void);
+extern Outcome	   outcome_dead(ErrorClass error_class, const char *reason);
+
+/* in fingerprint.c */
+extern const char *fingerprint(int64 time_ms, const bytea *key,
+							   const bytea *value, const bytea *headers);
 
 /* in attributes.c */
 extern char *attributes_cut(const char *object, int length,
 							const char *const *known, int n);
 
 /* in message_id.c */
-extern char *name_header(List *headers, const char *name);
-extern void	 name_message(Message *message, List *headers, const char *body_id);
-extern char *name_as_text(const Message *message);
-extern int64 name_value_hash(const Message *message);
+extern char *message_id_header(List *headers, const char *name);
+extern void	 message_id_assign(const Record *record, List *headers,
+							   const char *body_id, Parsed *parsed);
+extern char *message_id_text(const Parsed *parsed);
+extern int64 message_id_value_hash(const Record *record);
 
-/* in fingerprint.c */
-extern const char *fingerprint(int64 time_ms, const bytea *key,
-							   const bytea *value, const bytea *headers);
+/* in message.c */
+extern void message_parse(const Record *record, LineUse line_use,
+						  TimestampTz default_time, Parsed *parsed);
+extern void message_parse_any(const Record *record, Parsed *parsed);
+extern void message_parse_headers(const Record *record, Parsed *parsed);
 
-/* in apply.c */
-extern void	 inbox_prepare(const InboxOptions *options, Message *message);
-extern void	 inbox_lock_messages(Work *work, List *messages);
-extern void	 inbox_finish(Call *call, const Message *message);
-extern List *inbox_cut(List *messages);
-extern List *inbox_cut_alone(List *messages);
-extern List *inbox_cut_parsed(List *messages);
+/* in options.c */
+extern InboxOptions options_from_jsonb(Jsonb *object);
+extern char		   *options_dead_letter_topic(const InboxOptions *options,
+											  const char		 *topic);
 
-/* in batch_args.c */
-extern InboxOptions inbox_options_arg(FunctionCallInfo fcinfo, int n);
-extern List		   *inbox_messages_arg(FunctionCallInfo fcinfo);
-extern Datum		inbox_return(FunctionCallInfo fcinfo, List *messages);
-extern Datum inbox_return_started(FunctionCallInfo fcinfo, List *messages);
+/* in batch_cut.c */
+extern List *batch_cut_by_kind(List *messages);
+extern List *batch_cut_isolated(List *messages);
+extern List *batch_cut_by_handler(List *messages);
 
 /* in partition.c */
-extern void	   partitions_move(Call *call, List *messages);
-extern bool	   partition_is_behind(Call *call, const Message *message);
-extern bool	   partition_is_behind_unnamed(Call *call, const Message *message);
-extern bool	   attempts_record(Call *call, List **messages);
-extern int	   attempts_max(const InboxOptions *options);
-extern Outcome attempts_exhausted(int started);
-extern void	   attempts_begin(const InboxOptions *options);
-extern int64   attempts_process(void);
-extern int64   session_id(void);
-extern bool	   session_is_alive(int64 id);
 
-/* in builtin_handlers.c */
-extern Outcome		outcome_applied(void);
-extern Outcome		outcome_skipped(const char *reason);
-extern Outcome		outcome_wait_for_order(void);
-extern bool			order_has(Call *call, const Order *order, LineState state);
-extern Reservation *order_any_line(const Order *order);
-extern List		   *order_answers(Work *work, const Order *order);
-extern const char  *order_end_reason(Call *call, const Order *order);
-extern bool			message_is_stale(Work *work, const Message *message,
-									 const Order *order);
-extern const Handler *handler_find(const char *topic);
-extern void			  handler_want_levels(Work *work, const Message *message);
-extern Outcome		  handler_apply(Work *work, Message *message);
+/* The messages of one partition in a batch. */
+typedef struct PartitionBatch
+{
+	Message *first;
+	Message *last;
+	bool	 has_news; /* not all of them are duplicates, once applied */
+} PartitionBatch;
 
-/* in payment.c */
-extern Outcome payment_success(Work *work, Message *message, Order *order);
+extern List *partition_batches(List *messages);
+extern bool	 partition_find_row(Call *call, Table *table, const char *index,
+								const Record *record, ItemPointer tid);
+extern bool	 partition_lock_row(Call *call, Table *table, const char *index,
+								const Record *record, ItemPointer tid);
 
-/* in order_difference.c */
-extern bool	 differs_lines(const Order *order, List *told);
-extern char *differs_json(const Message *message, const Order *order);
-extern List *differs_part(Call *call, const Order *order, List *told,
-						  bool *differs);
+/* in offset.c */
+extern void offset_advance(Call *call, List *messages);
+extern bool offset_is_past(Call *call, const Record *record);
 
-/* in handler_registration.c */
-extern void				  user_handlers_find(Call *call, List *messages);
-extern const UserHandler *user_handler_choose(const Message *message);
-extern Oid				  registered_role(const Message *message);
-extern Oid				  registered_function(const Message *message);
-extern const char		 *registered_search_path(const Message *message);
+/* in attempt.c */
+extern void	   attempt_set_process(const InboxOptions *options);
+extern int64   attempt_process(void);
+extern int64   attempt_session(void);
+extern bool	   attempt_session_is_alive(int64 id);
+extern int	   attempt_max(const InboxOptions *options);
+extern bool	   attempt_record_batch(Call *call, List **messages);
+extern Outcome attempt_exhausted(int unfinished);
 
-/* in user_handler.c */
-extern void user_handler_init(void);
-extern bool user_batch_is_over(const UserBatch *batch);
-extern bool user_handler_apply(UserBatch *batch, const InboxOptions *options,
-							   Message *message);
-
-/* in failed.c */
-extern InboxOptions inbox_options(Jsonb *options);
-extern Outcome		failed_classify(const InboxOptions *options,
-									const Message *message, const char *sqlstate,
-									const char *error);
-extern void			failed_store(Call *call, const InboxOptions *options,
-								 Message *message, Outcome *outcome);
-extern bool			failed_must_queue(Call *call, const Message *message);
-extern void			failed_queue(Call *call, Message *message);
-extern void			failed_wake_next(Call *call, const Message *message);
-extern bool			failed_is_transient(const ErrorData *failure);
-extern const char  *failed_reason(const ErrorData *failure);
-extern bool			failed_record_tries(Call *call, List *messages);
-extern List		   *failed_due(Call *call, int max_rows);
-extern bool			failed_lock(Call *call, Message *message);
-extern void			failed_lock_again(Call *call, Message *message);
-
-/* in lock_patience.c */
-extern void		  careful_begin(Careful *careful);
-extern bool		  careful_is_over(const Careful *careful);
-extern void		  careful_wait(const Careful *careful, const Message *message);
-extern void		  careful_note(Careful *careful, const Message *message,
-							   const ErrorData *failure);
-extern ErrorData *guard_call(void (*step)(void *), void *arg);
+/* in failure.c */
+extern bool		   failure_is_transient(const ErrorData *error);
+extern const char *failure_reason(const ErrorData *error);
+extern Outcome	   failure_outcome(const InboxOptions *options, int attempts,
+								   const char *sqlstate, const char *reason);
+extern TimestampTz failure_next_try(const InboxOptions *options, int attempts,
+									ErrorClass error_class, TimestampTz now);
 
 /* in alert.c */
-extern void alert_store(Call *call, const Message *message);
+extern void alert_store(Call *call, int64 failed_id);
+
+/* in dead_letter.c */
+extern void dead_letter_publish(Call *call, const InboxOptions *options,
+								const Record *record, int attempts,
+								Outcome *outcome);
+
+/* in failed_event.c */
+extern void	 failed_event_store(Call *call, const InboxOptions *options,
+								Message *message);
+extern bool	 failed_event_lock_due(Call *call, Message *message);
+extern void	 failed_event_lock_again(Call *call, Message *message);
+extern bool	 failed_event_record_tries(Call *call, List *messages);
+extern List *failed_event_list_due(Call *call, int max_rows);
+extern int64 failed_event_first_waiting(Call *call, const Record *record,
+										int64 except_id, ItemPointer tid);
+extern void	 failed_event_suspend(Call *call, Message *message);
+extern void	 failed_event_make_due(Call *call, ItemPointer tid);
+
+/* in key_queue.c */
+extern char *key_queue_name(const Record *record);
+extern bool	 key_queue_lock_if_behind(Call *call, const Message *message);
+extern bool	 key_queue_suspend_if_behind(Call *call, Message *message);
+extern void	 key_queue_wake_next(Call *call, const Message *message);
+
+/* in order_state.c */
+extern bool order_has_state(Call *call, const Order *order, LineState state);
+extern Reservation *order_latest_line(const Order *order);
+extern List		   *order_answers(Work *work, const Order *order);
+extern const char  *order_end_reason(Call *call, const Order *order);
+extern bool			order_is_newer(Work *work, const Order *order,
+								   TimestampTz happened_at);
+
+/* in order_difference.c */
+extern bool	 order_difference_in_lines(const Order *order, List *stated);
+extern char *order_difference_json(const Parsed *parsed, const Order *order);
+extern List *order_difference_select(const Order *order, List *stated,
+									 bool *differs);
+
+/* in payment.c */
+extern Outcome payment_success(Work *work, const Parsed *parsed, Order *order);
+
+/* in builtin_handlers.c */
+extern const BuiltinHandler *builtin_handler(BuiltinHandlerId id);
+extern const BuiltinHandler *builtin_handler_find(const char *topic);
+extern void	   builtin_handler_want_levels(Work *work, const Parsed *parsed);
+extern Outcome builtin_handler_apply(Work *work, const BuiltinHandler *handler,
+									 const Parsed *parsed);
+
+/* in handler_registration.c */
+extern void registration_load_handlers(Call *call, List *messages);
+extern const RegisteredHandler *registration_choose(const List *candidates,
+													const char *event_type);
+extern Oid		   registration_role(const RegisteredHandler *handler,
+									 const char				 *topic);
+extern Oid		   registration_function(const RegisteredHandler *handler,
+										 const char				 *topic);
+extern const char *registration_search_path(const RegisteredHandler *handler,
+											const char				*topic);
+
+/* in handler_fence.c */
+extern void		  handler_fence_init(void);
+extern ErrorData *handler_fence_call(const Message *message, HandlerCall call);
+extern bool		  handler_fence_timed_out(void);
+
+/* in user_handler.c */
+extern bool user_handler_batch_is_over(const HandlerBatch *batch);
+extern bool user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
+							   Message *message);
+
+/* in lock_patience.c */
+extern void lock_patience_begin(LockPatience *patience);
+extern bool lock_patience_is_over(const LockPatience *patience);
+extern void lock_patience_set_timeout(const LockPatience *patience,
+									  const Parsed		 *parsed);
+extern void lock_patience_note(LockPatience *patience, const Parsed *parsed,
+							   const ErrorData *error);
+
+/* in prepare.c */
+extern void prepare_message(const InboxOptions *options, Message *message);
+
+/* in inbox_row.c */
+extern void inbox_row_insert(Call *call, const Message *message);
+extern void inbox_row_update(Call *call, const Message *message);
+extern void inbox_row_find_duplicates(Call *call, List *messages);
+extern void inbox_row_find_duplicates_in_batch(List *messages);
+
+/* in batch_lock.c */
+extern void batch_lock_ids(Call *call, List *messages);
+extern void batch_lock_stock(Work *work, List *messages);
+
+/* in batch_args.c */
+extern InboxOptions batch_options_arg(FunctionCallInfo fcinfo, int n);
+extern List		   *batch_messages_arg(FunctionCallInfo fcinfo);
+extern Datum		batch_return(FunctionCallInfo fcinfo, List *messages);
+extern Datum batch_return_started(FunctionCallInfo fcinfo, List *messages);
 
 #endif /* INBOX_INBOX_H */

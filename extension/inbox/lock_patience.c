@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/lock_patience.c
- *	  One message after another, where locks cannot be had.
+ *	  Lock timeouts while messages are applied one by one.
  *
- * Somebody has locked what a message needs, and does not let go.  Which message
- * that is shows when each takes its locks by itself, in a subtransaction, and
- * waits but shortly.  They are not locked in the one order then; a deadlock
- * ends with that short wait.
+ * When another session keeps a lock that a batch needs, the whole batch waits
+ * and fails.  Then each message takes its locks by itself, in a subtransaction,
+ * with a short timeout: those that time out wait for another try, all others
+ * are applied.  The locks are not taken in the one order then; the short
+ * timeout ends a deadlock.
  *
- * Many may want what is locked, and would all wait in vain.  So what one has
- * waited for is remembered until the call ends, and another one that wants the
- * same product does not wait.
+ * Many messages may need the product that is locked, and each would wait in
+ * vain.  So a product whose lock has timed out is remembered until the call
+ * ends, and the next message that needs it hardly waits.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -18,10 +19,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "inbox/inbox.h"
@@ -29,105 +27,78 @@
 #define LOCK_TIMEOUT	   "200ms"
 #define LOCK_TIMEOUT_AGAIN "1ms"
 
-/* The call ends after so long: what it has locked, others wait for.  A slow
- * server's tests set it: dev/stage. */
-#ifndef CAREFUL_MS_MAX
-#define CAREFUL_MS_MAX 1000
+/* The call ends after so long: other sessions wait for what it has locked.  A
+ * slow server's tests set it: dev/stage. */
+#ifndef ONE_BY_ONE_MS_MAX
+#define ONE_BY_ONE_MS_MAX 1000
 #endif
 
 void
-careful_begin(Careful *careful)
+lock_patience_begin(LockPatience *patience)
 {
-	*careful = (Careful){.began_at = GetCurrentTimestamp()};
+	*patience = (LockPatience){.began_at = GetCurrentTimestamp()};
 }
 
 /* Whether the call is to end before a further message. */
 bool
-careful_is_over(const Careful *careful)
+lock_patience_is_over(const LockPatience *patience)
 {
-	return careful->tried == USER_BATCH_MAX ||
-		   (careful->tried > 0 &&
-			TimestampDifferenceExceeds(careful->began_at, GetCurrentTimestamp(),
-									   CAREFUL_MS_MAX));
+	Assert(patience->tried <= SAVEPOINTS_MAX);
+	return patience->tried == SAVEPOINTS_MAX ||
+		   (patience->tried > 0 &&
+			TimestampDifferenceExceeds(patience->began_at,
+									   GetCurrentTimestamp(),
+									   ONE_BY_ONE_MS_MAX));
 }
 
+static char *
+lock_patience_name(const Line *line)
+{
+	return name_of(line->product_id, line->location, "");
+}
+
+/* Whether a message needs a product whose lock has timed out. */
 static bool
-wants_what_is_locked(const Careful *careful, const Message *message)
+lock_patience_is_known(const LockPatience *patience, const Parsed *parsed)
 {
 	ListCell *cell;
 
-	foreach(cell, message->lines)
+	foreach(cell, parsed->lines)
 	{
-		const Line *line = lfirst(cell);
-
-		if (name_map_find(&careful->locked,
-						  name_of(line->product_id, line->location, "")) !=
-			NULL)
+		if (name_map_find(&patience->locked,
+						  lock_patience_name(lfirst(cell))) != NULL)
 			return true;
 	}
 	return false;
 }
 
-/* How long a message that is parsed waits for its locks.  In a function that
- * has a SET clause, or in a subtransaction: its end takes this back. */
+/*
+ * Sets how long a parsed message waits for each of its locks.  The end of the
+ * subtransaction, or of the function with its SET clause, restores the setting.
+ */
 void
-careful_wait(const Careful *careful, const Message *message)
+lock_patience_set_timeout(const LockPatience *patience, const Parsed *parsed)
 {
-	(void) set_config_option("lock_timeout",
-							 wants_what_is_locked(careful, message)
-								 ? LOCK_TIMEOUT_AGAIN
-								 : LOCK_TIMEOUT,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
+	const char *timeout = lock_patience_is_known(patience, parsed)
+							  ? LOCK_TIMEOUT_AGAIN
+							  : LOCK_TIMEOUT;
+
+	(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Notes how a message fared. */
+/* Counts a message, and remembers its products if a lock has timed out. */
 void
-careful_note(Careful *careful, const Message *message, const ErrorData *failure)
+lock_patience_note(LockPatience *patience, const Parsed *parsed,
+				   const ErrorData *error)
 {
 	ListCell *cell;
 
-	careful->tried++;
-	if (failure == NULL || failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
-		wants_what_is_locked(careful, message))
+	patience->tried++;
+	if (error == NULL || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+		lock_patience_is_known(patience, parsed))
 		return;
-	foreach(cell, message->lines)
-	{
-		Line *line = lfirst(cell);
-
-		name_map_put(&careful->locked,
-					 name_of(line->product_id, line->location, ""), line);
-	}
-}
-
-/*
- * Does a step of a call in a subtransaction; its error, or NULL.  No more than
- * USER_BATCH_MAX to a transaction: beyond 64 subtransactions every snapshot in
- * the cluster does more work.
- */
-ErrorData *
-guard_call(void (*step)(void *), void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile failure = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		step(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		failure = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return failure;
+	foreach(cell, parsed->lines)
+		name_map_put(&patience->locked, lock_patience_name(lfirst(cell)),
+					 lfirst(cell));
 }

@@ -1,14 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/message.c
- *	  An incoming message, parsed: bytes in, fields or the reason out.
+ *	  Parses an incoming message: bytes in, fields or the reason out.
  *
- * Nothing here raises an error for what a message holds: a message that can
- * never be applied is poison, and message->poison says why in words that help
- * the person who finds it in the dead letters.  jansson rather than jsonb,
- * since it tells 3 from 3.0 and 1e6, refuses duplicate keys, \u0000, invalid
- * UTF-8 and deep nesting, and does all that by a return code.  Its trees are
- * malloc'd and live in message_parse only.
+ * No message makes this raise an error.  One that can never be applied is
+ * poison, and parsed->poison says why, in words that help the person who finds
+ * it among the dead letters.  The first fault found is the one reported.
+ *
+ * jansson parses, not jsonb: it distinguishes 3 from 3.0 and 1e6, refuses
+ * duplicate keys, \u0000, invalid UTF-8 and deep nesting, and does all that by
+ * a return code.  Its trees are malloc'd, so none outlives the function that
+ * loads it.
+ *
+ * Parsing a message twice is allowed, first for the registered handlers and
+ * then for a built-in one: the first value found for the id, type, trace and
+ * poison is kept.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -19,66 +25,51 @@
 #include <jansson.h>
 
 #include "mb/pg_wchar.h"
-#include "utils/datetime.h"
-#include "utils/timestamp.h"
 
+#include "base/epoch_ms.h"
 #include "inbox/inbox.h"
 
 #define EVENT_VERSION_MAX 1
 
-/* Names that we know, in both spellings; the rest comes back as attributes. */
-static const char *const known_names[] = {
-	"event_id",
-	"eventId",
-	"event_type",
-	"eventType",
-	"event_version",
-	"eventVersion",
-	"timestamp",
-	"order_id",
-	"orderId",
-	"user_id",
-	"userId",
-	"payment_id",
-	"paymentId",
-	"status",
-	"reason",
-	"failed_reason",
-	"failedReason",
-	"trace_id",
-	"traceId",
-	"items",
-	"product_quantity_map",
-	"productQuantityMap",
-};
+/* The members that pgstock reads; all others are returned as attributes. */
+static const char *const message_known_names[] =
+	{"event_id",		  "eventId",	   "event_type",
+	 "eventType",		  "event_version", "eventVersion",
+	 "timestamp",		  "order_id",	   "orderId",
+	 "user_id",			  "userId",		   "payment_id",
+	 "paymentId",		  "status",		   "reason",
+	 "failed_reason",	  "failedReason",  "trace_id",
+	 "traceId",			  "items",		   "product_quantity_map",
+	 "productQuantityMap"};
 
-/* Notes the first thing that is wrong. */
+/* Notes a fault; of several the first one counts. */
 static void
-poison(Message *message, const char *reason)
+message_set_poison(Parsed *parsed, const char *reason)
 {
-	if (message->poison == NULL)
-		message->poison = pstrdup(reason);
+	Assert(reason != NULL);
+	if (parsed->poison == NULL)
+		parsed->poison = pstrdup(reason);
 }
 
 /*
- * jansson's strings are UTF-8; NULL and poison if ours cannot hold them: every
- * encoding but UTF8 and SQL_ASCII lacks most characters.
+ * A string of jansson's, which is UTF-8, in the database's encoding.  NULL and
+ * poison if that lacks a character: all but UTF8 and SQL_ASCII lack most.
  */
 static char *
-from_utf8(Message *message, const char *utf8, const char *name)
+message_text(Parsed *parsed, const char *utf8, const char *name)
 {
 	char *converted = text_from_utf8(utf8, strlen(utf8));
 
 	if (converted == NULL)
-		poison(message, psprintf("\"%s\" holds a character that the database's "
-								 "encoding, %s, lacks",
-								 name, GetDatabaseEncodingName()));
+		message_set_poison(parsed, psprintf("\"%s\" holds a character that the "
+											"database's encoding, %s, lacks",
+											name, GetDatabaseEncodingName()));
 	return converted;
 }
 
-/* Why jansson refused, without a piece of the payload. */
+/* Why jansson refused a value, without quoting the value. */
 static const char *
-json_fault(const json_error_t *error)
+message_json_fault(const json_error_t *error)
 {
 	switch (json_error_code(error))
 	{
@@ -101,84 +92,100 @@ json_fault(const json_error_t *error)
 
 /* A member by either of its names; two different values are poison. */
 static json_t *
-member(Message *message, json_t *object, const char *snake, const char *camel)
+message_member(Parsed *parsed, json_t *object, const char *snake,
+			   const char *camel)
 {
 	json_t *one = json_object_get(object, snake);
 	json_t *other = json_object_get(object, camel);
 
 	if (one != NULL && other != NULL && !json_equal(one, other))
-		poison(message, psprintf("\"%s\" and \"%s\" have different values",
-								 snake, camel));
+		message_set_poison(parsed,
+						   psprintf("\"%s\" and \"%s\" have different values",
+									snake, camel));
 	if (one == NULL)
 		one = other;
 	return json_is_null(one) ? NULL : one;
 }
 
-/* An id: a string, or an integer as it is written. */
+/* An id: a string, or an integer as it is written; NULL: none, or poison. */
 static char *
-id_value(Message *message, const json_t *value, const char *name)
+message_id(Parsed *parsed, json_t *object, const char *snake, const char *camel)
 {
-	char *id;
+	const json_t *value = message_member(parsed, object, snake, camel);
+	char		 *id;
 
 	if (value == NULL)
 		return NULL;
 	if (json_is_integer(value))
 		id = psprintf("%lld", (long long) json_integer_value(value));
 	else if (json_is_string(value))
-		id = from_utf8(message, json_string_value(value), name);
+		id = message_text(parsed, json_string_value(value), snake);
 	else
 	{
-		poison(message,
-			   psprintf("\"%s\" is neither a string nor an integer", name));
+		message_set_poison(parsed,
+						   psprintf("\"%s\" is neither a string nor an integer",
+									snake));
 		return NULL;
 	}
 	if (id == NULL)
 		return NULL;
 	if (args_id_fault(id) != NULL)
 	{
-		poison(message, psprintf("\"%s\" %s", name, args_id_fault(id)));
+		message_set_poison(parsed,
+						   psprintf("\"%s\" %s", snake, args_id_fault(id)));
 		return NULL;
 	}
 	return id;
 }
 
-/* An id that need not be there: producers write "" for none. */
+/* The same where producers write "" for none. */
 static char *
-optional_id(Message *message, const json_t *value, const char *name)
+message_optional_id(Parsed *parsed, json_t *object, const char *snake,
+					const char *camel)
 {
+	const json_t *value = message_member(parsed, object, snake, camel);
+
 	if (json_is_string(value) && json_string_length(value) == 0)
 		return NULL;
-	return id_value(message, value, name);
+	return message_id(parsed, object, snake, camel);
 }
 
 static char *
-text_value(Message *message, const json_t *value, const char *name)
+message_string(Parsed *parsed, json_t *object, const char *snake,
+			   const char *camel)
 {
+	const json_t *value = message_member(parsed, object, snake, camel);
+
 	if (value == NULL)
 		return NULL;
 	if (!json_is_string(value))
 	{
-		poison(message, psprintf("\"%s\" is not a string", name));
+		message_set_poison(parsed, psprintf("\"%s\" is not a string", snake));
 		return NULL;
 	}
-	return from_utf8(message, json_string_value(value), name);
+	return message_text(parsed, json_string_value(value), snake);
 }
 
 /*
- * Why it happened.  It is for people and often a stack trace: whatever it holds
- * must not keep an order from being given back.
+ * Why the event happened.  People read it and it is often a stack trace, so no
+ * character in it may keep the stock of the order from being released.
  */
 static char *
-reason_value(Message *message, const json_t *value)
+message_reason(Parsed *parsed, json_t *object)
 {
-	const char *utf8 = json_string_value(value);
-	char	   *reason;
+	const json_t *value = message_member(parsed, object, "failed_reason",
+										 "failedReason");
+	const char	 *utf8;
+	char		 *reason;
 
 	if (value == NULL)
+		value = message_member(parsed, object, "reason", "reason");
+	if (value == NULL)
 		return NULL;
+	utf8 = json_string_value(value);
 	if (utf8 == NULL)
 	{
-		poison(message, "\"reason\" is not a string");
+		message_set_poison(parsed, "\"reason\" is not a string");
 		return NULL;
 	}
 	reason = text_from_utf8(utf8, strlen(utf8));
@@ -188,78 +195,74 @@ reason_value(Message *message, const json_t *value)
 /* ---- The lines of an order ---- */
 
 static void
-add_line(Message *message, char *product_id, char *location,
-		 const json_t *quantity, int64 *total)
+message_add_line(Parsed *parsed, char *product_id, char *location,
+				 const json_t *quantity, int64 *total)
 {
 	int64 n = json_is_integer(quantity) ? (int64) json_integer_value(quantity)
 										: 0;
 
 	if (quantity == NULL)
-		poison(message, "a \"quantity\" is missing");
+		message_set_poison(parsed, "a \"quantity\" is missing");
 	else if (!json_is_integer(quantity))
-		poison(message, "a \"quantity\" is not an integer");
+		message_set_poison(parsed, "a \"quantity\" is not an integer");
 	else if (n < 1 || n > STOCK_QUANTITY_MAX)
-		poison(message, "a \"quantity\" is not between 1 and 2^53");
+		message_set_poison(parsed, "a \"quantity\" is not between 1 and 2^53");
 	else if ((*total += n) > STOCK_QUANTITY_MAX)
-		poison(message, "the quantities add up to more than 2^53");
-	if (message->poison == NULL)
-		message->lines = lappend(message->lines,
-								 line_new(product_id, location, n));
+		message_set_poison(parsed, "the quantities add up to more than 2^53");
+	if (parsed->poison == NULL)
+		parsed->lines = lappend(parsed->lines,
+								line_new(product_id, location, n));
 }
 
 static void
-parse_item(Message *message, json_t *item, int64 *total)
+message_parse_item(Parsed *parsed, json_t *item, int64 *total)
 {
 	char *product_id;
 	char *location;
 
 	if (!json_is_object(item))
 	{
-		poison(message, "an item is not an object");
+		message_set_poison(parsed, "an item is not an object");
 		return;
 	}
-	product_id = id_value(message,
-						  member(message, item, "product_id", "productId"),
-						  "product_id");
-	location = optional_id(message,
-						   member(message, item, "location", "location"),
-						   "location");
+	product_id = message_id(parsed, item, "product_id", "productId");
+	location = message_optional_id(parsed, item, "location", "location");
 	if (product_id == NULL)
-		poison(message, "a \"product_id\" is missing");
-	add_line(message, product_id, location ? location : STOCK_MAIN,
-			 json_object_get(item, "quantity"), total);
+		message_set_poison(parsed, "a \"product_id\" is missing");
+	message_add_line(parsed, product_id, location ? location : STOCK_MAIN,
+					 json_object_get(item, "quantity"), total);
 }
 
 static void
-parse_quantity_map(Message *message, json_t *map, int64 *total)
+message_parse_quantity_map(Parsed *parsed, json_t *map, int64 *total)
 {
 	const char *key;
 	json_t	   *quantity;
 
 	if (!json_is_object(map))
 	{
-		poison(message, "\"productQuantityMap\" is not an object");
+		message_set_poison(parsed, "\"productQuantityMap\" is not an object");
 		return;
 	}
 	json_object_foreach(map, key, quantity)
 	{
-		char *product_id = from_utf8(message, key, "productQuantityMap");
+		char *product_id = message_text(parsed, key, "productQuantityMap");
 
 		if (product_id == NULL)
 			return;
 		if (args_id_fault(product_id) != NULL)
-			poison(message,
-				   psprintf("a product id %s", args_id_fault(product_id)));
-		add_line(message, product_id, STOCK_MAIN, quantity, total);
+			message_set_poison(parsed, psprintf("a product id %s",
+												args_id_fault(product_id)));
+		message_add_line(parsed, product_id, STOCK_MAIN, quantity, total);
 	}
 }
 
 static void
-parse_lines(Message *message, json_t *root)
+message_parse_lines(Parsed *parsed, json_t *root)
 {
 	json_t *items = json_object_get(root, "items");
-	json_t *map = member(message, root, "product_quantity_map",
-						 "productQuantityMap");
+	json_t *map = message_member(parsed, root, "product_quantity_map",
+								 "productQuantityMap");
 	json_t *item;
 	size_t	i;
 	size_t	n = json_is_array(items) ? json_array_size(items)
@@ -267,281 +270,188 @@ parse_lines(Message *message, json_t *root)
 	int64	total = 0;
 
 	if (items != NULL && map != NULL)
-		poison(message, "there are both \"items\" and \"productQuantityMap\"");
+		message_set_poison(
+			parsed, "there are both \"items\" and \"productQuantityMap\"");
 	else if (items == NULL && map == NULL)
-		poison(message, "\"items\" is missing");
+		message_set_poison(parsed, "\"items\" is missing");
 	else if (items != NULL && !json_is_array(items))
-		poison(message, "\"items\" is not an array");
+		message_set_poison(parsed, "\"items\" is not an array");
 	else if (n > (size_t) pgstock_max_lines)
-		poison(message,
-			   psprintf("there are more than %d lines", pgstock_max_lines));
-	if (message->poison != NULL)
+		message_set_poison(parsed, psprintf("there are more than %d lines",
+											pgstock_max_lines));
+	if (parsed->poison != NULL)
 		return;
 	if (map != NULL)
-		parse_quantity_map(message, map, &total);
-	json_array_foreach(items, i, item) parse_item(message, item, &total);
-	if (message->lines == NIL)
-		poison(message, "there is no line in it");
-	if (message->poison == NULL)
-		message->lines = lines_merge(message->lines);
+		message_parse_quantity_map(parsed, map, &total);
+	json_array_foreach(items, i, item) message_parse_item(parsed, item, &total);
+	if (parsed->lines == NIL)
+		message_set_poison(parsed, "there is no line in it");
+	if (parsed->poison == NULL)
+		parsed->lines = lines_merge(parsed->lines);
 }
 
-/* The lines that are told and not needed; NIL if they are none. */
+/* The lines of a message that needs none; NIL if they cannot be read. */
 static List *
-told_lines(json_t *root)
+message_read_stated_lines(json_t *root)
 {
-	Message told = {0};
+	Parsed stated = {0};
 
-	parse_lines(&told, root);
-	return told.poison == NULL ? told.lines : NIL;
+	message_parse_lines(&stated, root);
+	return stated.poison == NULL ? stated.lines : NIL;
 }
 
-/* The lines that say which part of the order is meant, if any do. */
+/* The lines that select a part of the order, if the message has any. */
 static void
-parse_part(Message *message, json_t *root)
+message_parse_selection(Parsed *parsed, json_t *root)
 {
-	if (member(message, root, "items", "items") == NULL &&
-		member(message, root, "product_quantity_map", "productQuantityMap") ==
-			NULL)
+	if (message_member(parsed, root, "items", "items") == NULL &&
+		message_member(parsed, root, "product_quantity_map",
+					   "productQuantityMap") == NULL)
 		return;
-	parse_lines(message, root);
-	message->told_lines = message->lines;
-	message->lines = NIL;
-}
-
-/* ---- Time ---- */
-
-/* One of the characters, then so many digits, of a number up to max. */
-static bool
-take_number(const char **at, const char *before, int digits, int max, int *n)
-{
-	if (before[0] != '\0' && (**at == '\0' || strchr(before, *(*at)++) == NULL))
-		return false;
-	for (*n = 0; digits > 0; digits--, (*at)++)
-	{
-		if (**at < '0' || **at > '9')
-			return false;
-		*n = *n * 10 + (**at - '0');
-	}
-	return *n <= max;
-}
-
-/* What stands behind the seconds: digits below the microsecond do not count. */
-static bool
-take_fraction(const char **at, fsec_t *fsec)
-{
-	int unit = USECS_PER_SEC / 10;
-
-	*fsec = 0;
-	if (**at != '.')
-		return true;
-	if (strspn(++*at, "0123456789") == 0)
-		return false;
-	for (; **at >= '0' && **at <= '9'; (*at)++, unit /= 10)
-		*fsec += (**at - '0') * unit;
-	return true;
-}
-
-/*
- * The zone, as seconds to the west, and the end.  Many producers leave it out;
- * what they mean by that is, as a rule, UTC.
- */
-static bool
-take_zone(const char *at, int *tz, bool *missing)
-{
-	bool east = *at == '+';
-	int	 hours;
-	int	 minutes;
-
-	*tz = 0;
-	*missing = *at == '\0';
-	if (*missing || pg_strcasecmp(at, "Z") == 0)
-		return true;
-	if (!take_number(&at, "+-", 2, 23, &hours) ||
-		!take_number(&at, ":", 2, 59, &minutes))
-		return false;
-	*tz = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) * (east ? -1 : 1);
-	return *at == '\0';
-}
-
-/* RFC 3339, to the letter, or without its zone; false if it is neither. */
-static bool
-parse_rfc3339(const char *at, TimestampTz *to, bool *no_zone)
-{
-	struct pg_tm tm = {0};
-	fsec_t		 fsec;
-	int			 tz;
-
-	return take_number(&at, "", 4, 9999, &tm.tm_year) &&
-		   take_number(&at, "-", 2, MONTHS_PER_YEAR, &tm.tm_mon) &&
-		   take_number(&at, "-", 2, 31, &tm.tm_mday) &&
-		   take_number(&at, "Tt ", 2, 23, &tm.tm_hour) &&
-		   take_number(&at, ":", 2, 59, &tm.tm_min) &&
-		   take_number(&at, ":", 2, 60, &tm.tm_sec) &&
-		   take_fraction(&at, &fsec) && take_zone(at, &tz, no_zone) &&
-		   ValidateDate(DTK_DATE_M, false, false, false, &tm) == 0 &&
-		   tm2timestamp(&tm, fsec, &tz, to) == 0;
-}
-
-/* Kafka's time, epoch milliseconds, as ours. */
-TimestampTz
-message_time(int64 ms)
-{
-	return (ms - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
-					 SECS_PER_DAY * 1000) *
-		   1000;
-}
-
-/* From 1970 to 9999: a producer may write anything into a record's time. */
-bool
-message_time_is_sane(int64 ms)
-{
-	return ms >= 0 && ms < INT64CONST(253402300800000);
-}
-
-int64
-message_time_ms(TimestampTz at)
-{
-	return at / 1000 + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
-						   SECS_PER_DAY * 1000;
+	message_parse_lines(parsed, root);
+	parsed->stated_lines = parsed->lines;
+	parsed->lines = NIL;
 }
 
 static void
-parse_time(Message *message, const json_t *value)
+message_parse_line_use(Parsed *parsed, json_t *root)
 {
-	int64 ms = message->sent_at_ms;
-	bool  no_zone = false;
+	switch (parsed->line_use)
+	{
+		case LINES_UNUSED:
+			break;
+		case LINES_RESERVED:
+			message_parse_lines(parsed, root);
+			break;
+		case LINES_COMPARED:
+			parsed->stated_lines = message_read_stated_lines(root);
+			break;
+		case LINES_SELECT:
+			message_parse_selection(parsed, root);
+			break;
+	}
+	Assert(parsed->lines == NIL || parsed->line_use == LINES_RESERVED);
+}
 
-	if (ms >= 0)
-		message->happened_at = message_time(ms);
+/* ---- The other members ---- */
+
+/* The event's own time, else the record's, else what is set already. */
+static void
+message_parse_time(const Record *record, Parsed *parsed, const json_t *value)
+{
+	bool no_zone = false;
+
+	if (record->sent_at_ms >= 0)
+		parsed->happened_at = epoch_ms_to_timestamp(record->sent_at_ms);
 	if (value == NULL || json_is_null(value))
 		return;
-	if (json_is_integer(value))
+	if (json_is_integer(value) && epoch_ms_is_sane(json_integer_value(value)))
 	{
-		ms = (int64) json_integer_value(value);
-		if (message_time_is_sane(ms))
-		{
-			message->happened_at = message_time(ms);
-			return;
-		}
+		parsed->happened_at = epoch_ms_to_timestamp(json_integer_value(value));
+		return;
 	}
 	if (!json_is_string(value) ||
-		!parse_rfc3339(json_string_value(value), &message->happened_at,
+		!rfc3339_parse(json_string_value(value), &parsed->happened_at,
 					   &no_zone))
-		poison(message,
-			   "\"timestamp\" is neither RFC 3339 nor epoch milliseconds");
+		message_set_poison(parsed, "\"timestamp\" is neither RFC 3339 nor "
+								   "epoch milliseconds");
 	if (no_zone)
-		message->remark = "timestamp_without_zone";
+		parsed->remark = "timestamp_without_zone";
 }
 
-/* ---- The whole ---- */
-
-/* What we do not know comes back as it was written, or as can be written. */
+/* The other members, as they are written or, failing that, as escapes. */
 static void
-parse_attributes(Message *message)
+message_parse_attributes(const Record *record, Parsed *parsed)
 {
-	const char *value = VARDATA_ANY(message->value);
-	int			length = VARSIZE_ANY_EXHDR(message->value);
+	const char *value = VARDATA_ANY(record->value);
+	int			length = VARSIZE_ANY_EXHDR(record->value);
 	char	   *json = text_from_utf8(value, length);
 
 	if (json == NULL)
 		json = json_as_ascii(value, length);
-	message->attributes = attributes_cut(json, strlen(json), known_names,
-										 lengthof(known_names));
+	parsed->attributes = attributes_cut(json, strlen(json), message_known_names,
+										lengthof(message_known_names));
 }
 
 static void
-parse_version(Message *message, const json_t *value)
+message_parse_version(Parsed *parsed, json_t *root)
 {
+	const json_t *value = message_member(parsed, root, "event_version",
+										 "eventVersion");
+
 	if (value == NULL)
 		return;
 	if (!json_is_integer(value) || json_integer_value(value) < 1)
-		poison(message, "\"event_version\" is not a positive integer");
+		message_set_poison(parsed,
+						   "\"event_version\" is not a positive integer");
 	else if (json_integer_value(value) > EVENT_VERSION_MAX)
-		poison(message,
-			   psprintf("event_version %lld is newer than the newest known, %d",
-						(long long) json_integer_value(value),
-						EVENT_VERSION_MAX));
+		message_set_poison(parsed,
+						   psprintf("event_version %lld is newer than the "
+									"newest known, %d",
+									(long long) json_integer_value(value),
+									EVENT_VERSION_MAX));
 }
 
 static void
-parse_object(Message *message, json_t *root)
+message_parse_object(const Record *record, Parsed *parsed, json_t *root)
 {
-	json_t *reason = member(message, root, "failed_reason", "failedReason");
-	char   *event_type;
+	char *event_type;
 
-	message->order_id = id_value(message,
-								 member(message, root, "order_id", "orderId"),
-								 "order_id");
-	if (message->order_id == NULL)
-		poison(message, "\"order_id\" is missing");
-	message->user_id = optional_id(message,
-								   member(message, root, "user_id", "userId"),
-								   "user_id");
-	message->payment_id = optional_id(message,
-									  member(message, root, "payment_id",
-											 "paymentId"),
-									  "payment_id");
-	event_type = text_value(message,
-							member(message, root, "event_type", "eventType"),
-							"event_type");
-	if (message->event_type == NULL)
-		message->event_type = event_type;
-	if (message->trace_id == NULL)
-		message->trace_id = optional_id(message,
-										member(message, root, "trace_id",
-											   "traceId"),
-										"trace_id");
-	message->status = text_value(message,
-								 member(message, root, "status", "status"),
-								 "status");
-	if (reason == NULL)
-		reason = member(message, root, "reason", "reason");
-	message->reason = reason_value(message, reason);
-	parse_version(message,
-				  member(message, root, "event_version", "eventVersion"));
-	parse_time(message, json_object_get(root, "timestamp"));
-	if (message->wants_lines)
-		parse_lines(message, root);
-	if (message->compares_lines)
-		message->told_lines = told_lines(root);
-	if (message->names_part)
-		parse_part(message, root);
-	parse_attributes(message);
+	parsed->order_id = message_id(parsed, root, "order_id", "orderId");
+	if (parsed->order_id == NULL)
+		message_set_poison(parsed, "\"order_id\" is missing");
+	parsed->user_id = message_optional_id(parsed, root, "user_id", "userId");
+	parsed->payment_id = message_optional_id(parsed, root, "payment_id",
+											 "paymentId");
+	event_type = message_string(parsed, root, "event_type", "eventType");
+	if (parsed->event_type == NULL)
+		parsed->event_type = event_type;
+	if (parsed->trace_id == NULL)
+		parsed->trace_id = message_optional_id(parsed, root, "trace_id",
+											   "traceId");
+	parsed->status = message_string(parsed, root, "status", "status");
+	parsed->reason = message_reason(parsed, root);
+	message_parse_version(parsed, root);
+	message_parse_time(record, parsed, json_object_get(root, "timestamp"));
+	message_parse_line_use(parsed, root);
+	message_parse_attributes(record, parsed);
 }
 
+/* ---- Headers ---- */
+
 static void
-parse_headers(Message *message, List *headers)
+message_read_headers(Parsed *parsed, List *headers)
 {
 	static const char *const type_names[] = {"ce_type", "event_type",
 											 "eventType"};
 
-	for (int i = 0; i < lengthof(type_names) && message->event_type == NULL;
-		 i++)
-		message->event_type = name_header(headers, type_names[i]);
-	message->traceparent = name_header(headers, "traceparent");
-	if (message->traceparent == NULL)
-		message->traceparent = name_header(headers, "ce_traceparent");
-	if (message->traceparent != NULL &&
-		!traceparent_is_valid(message->traceparent))
-		message->traceparent = NULL;
-	if (message->traceparent != NULL)
-		message->trace_id = traceparent_trace_id(message->traceparent);
+	for (int i = 0; i < lengthof(type_names) && parsed->event_type == NULL; i++)
+		parsed->event_type = message_id_header(headers, type_names[i]);
+	parsed->traceparent = message_id_header(headers, "traceparent");
+	if (parsed->traceparent == NULL)
+		parsed->traceparent = message_id_header(headers, "ce_traceparent");
+	if (parsed->traceparent != NULL &&
+		!traceparent_is_valid(parsed->traceparent))
+		parsed->traceparent = NULL;
+	if (parsed->traceparent != NULL)
+		parsed->trace_id = traceparent_trace_id(parsed->traceparent);
 }
 
-/* Only what names the message: its value may be what ends the process. */
+/* Reads the headers only, of a record whose value may end the process. */
 void
-message_parse_headers(Message *message)
+message_parse_headers(const Record *record, Parsed *parsed)
 {
-	List *headers = headers_unpack(message->headers);
+	List *headers = headers_unpack(record->headers);
 
-	parse_headers(message, headers);
-	name_message(message, headers, NULL);
+	message_read_headers(parsed, headers);
+	message_id_assign(record, headers, NULL, parsed);
 }
 
-/* What a value is that is no object. */
+/* ---- The value ---- */
+
+/* What a value is that is not an object, for the dead letter. */
 static const char *
-value_kind(const json_t *value)
+message_value_kind(const json_t *value)
 {
 	json_t *inner;
 	bool	twice;
@@ -570,69 +480,78 @@ value_kind(const json_t *value)
 				 : "the value is a JSON string, not an object";
 }
 
-/* The value as JSON of any kind, or NULL and poison. */
+/* The value as JSON of any kind; NULL and poison if it is not JSON. */
 static json_t *
-load_value(Message *message)
+message_load_value(const Record *record, Parsed *parsed)
 {
-	const char	*value = VARDATA_ANY(message->value);
-	int			 length = VARSIZE_ANY_EXHDR(message->value);
+	const char	*value = VARDATA_ANY(record->value);
+	int			 length = VARSIZE_ANY_EXHDR(record->value);
 	const char	*nul = memchr(value, 0, length);
 	json_error_t error;
 	json_t		*root;
 
 	if (length == 0)
 	{
-		poison(message, "the value is empty");
+		message_set_poison(parsed, "the value is empty");
 		return NULL;
 	}
-	/* jansson does not see one behind a number, and takes what follows. */
+	/* jansson overlooks one behind a number and accepts what follows */
 	if (nul != NULL)
 	{
-		poison(message, psprintf("the value is not valid JSON: it holds a zero "
-								 "byte (byte %d)",
-								 (int) (nul - value) + 1));
+		message_set_poison(parsed,
+						   psprintf("the value is not valid JSON: it holds a "
+									"zero byte (byte %d)",
+									(int) (nul - value) + 1));
 		return NULL;
 	}
 	root = json_loadb(value, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
 					  &error);
 	if (root == NULL)
-		poison(message, psprintf("the value is not valid JSON: %s (byte %d)",
-								 json_fault(&error), error.position));
+		message_set_poison(parsed,
+						   psprintf("the value is not valid JSON: %s (byte %d)",
+									message_json_fault(&error),
+									error.position));
 	return root;
 }
 
-/* Reads the message's value and headers into its fields. */
+/*
+ * Parses a record for a built-in handler, which uses its lines as line_use
+ * says.  Default_time: when it happened if neither the value nor the record
+ * has a time.
+ */
 void
-message_parse(Message *message)
+message_parse(const Record *record, LineUse line_use, TimestampTz default_time,
+			  Parsed *parsed)
 {
-	List   *headers = headers_unpack(message->headers);
+	List   *headers = headers_unpack(record->headers);
 	char   *body_id = NULL;
 	json_t *root = NULL;
 
-	parse_headers(message, headers);
-	/* else Kafka's time, else its own: see parse_time */
-	message->happened_at = message->failed_id != 0 ? message->first_failed_at
-												   : GetCurrentTimestamp();
-	if (message->value == NULL)
-		poison(message, "the message has no value (a tombstone)");
+	parsed->line_use = line_use;
+	parsed->happened_at = default_time;
+	message_read_headers(parsed, headers);
+	if (record->value == NULL)
+		message_set_poison(parsed, "the message has no value (a tombstone)");
 	else
-		root = load_value(message);
+		root = message_load_value(record, parsed);
 	if (root != NULL && json_is_object(root))
 	{
-		body_id = optional_id(message,
-							  member(message, root, "event_id", "eventId"),
-							  "event_id");
-		parse_object(message, root);
+		body_id = message_optional_id(parsed, root, "event_id", "eventId");
+		message_parse_object(record, parsed, root);
 	}
 	else if (root != NULL)
-		poison(message, value_kind(root));
+		message_set_poison(parsed, message_value_kind(root));
 	json_decref(root);
-	name_message(message, headers, body_id);
+	message_id_assign(record, headers, body_id, parsed);
+	/* a handler may rely on these */
+	Assert(parsed->poison != NULL || parsed->order_id != NULL);
+	Assert(parsed->poison != NULL || line_use != LINES_RESERVED ||
+		   parsed->lines != NIL);
 }
 
-/* A string that can serve as an id, or an integer; else NULL. */
+/* A string that can be an id, or an integer; else NULL. */
 static char *
-any_id(json_t *object, const char *snake, const char *camel)
+message_any_id(json_t *object, const char *snake, const char *camel)
 {
 	json_t *value = json_object_get(object, snake);
 	char   *id = NULL;
@@ -648,25 +567,25 @@ any_id(json_t *object, const char *snake, const char *camel)
 }
 
 /*
- * The same for a handler of a user's: the value may be any JSON, or none at
- * all, and the names that we know are only looked at.
+ * Parses a record for a registered handler: its value may be any JSON or a
+ * tombstone, and of an object the members known to us are read if they can be.
  */
 void
-message_parse_any(Message *message)
+message_parse_any(const Record *record, Parsed *parsed)
 {
-	List   *headers = headers_unpack(message->headers);
+	List   *headers = headers_unpack(record->headers);
 	json_t *root = NULL;
 	char   *body_id;
 
-	parse_headers(message, headers);
-	if (message->value != NULL)
-		root = load_value(message);
-	body_id = any_id(root, "event_id", "eventId");
-	if (message->event_type == NULL)
-		message->event_type = any_id(root, "event_type", "eventType");
-	if (message->trace_id == NULL)
-		message->trace_id = any_id(root, "trace_id", "traceId");
-	message->order_id = any_id(root, "order_id", "orderId");
+	message_read_headers(parsed, headers);
+	if (record->value != NULL)
+		root = message_load_value(record, parsed);
+	body_id = message_any_id(root, "event_id", "eventId");
+	if (parsed->event_type == NULL)
+		parsed->event_type = message_any_id(root, "event_type", "eventType");
+	if (parsed->trace_id == NULL)
+		parsed->trace_id = message_any_id(root, "trace_id", "traceId");
+	parsed->order_id = message_any_id(root, "order_id", "orderId");
 	json_decref(root);
-	name_message(message, headers, body_id);
+	message_id_assign(record, headers, body_id, parsed);
 }

@@ -1,10 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/message_id.c
- *	  By what a message is known again: a source, and an id within it.
+ *	  Identifies a message: a source, and an id that is unique within it.
  *
- * Apart from message.c, whose JSON library and the server's headers have a
- * name in common.
+ * Two records with the same source and id are the same event: the second one
+ * is a duplicate.  So an id must not depend on how or by which relay a record
+ * was read.
+ *
+ * Apart from message.c, since jansson and the server's headers declare the
+ * same name.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -18,9 +22,9 @@
 
 #include "inbox/inbox.h"
 
-/* A header that can serve as a name, or NULL. */
+/* A header that can be an id as it is, or NULL. */
 char *
-name_header(List *headers, const char *name)
+message_id_header(List *headers, const char *name)
 {
 	const Header *header = headers_find(headers, name);
 	char		 *value;
@@ -33,9 +37,9 @@ name_header(List *headers, const char *name)
 	return value != NULL && args_id_fault(value) == NULL ? value : NULL;
 }
 
-/* The digest of bytes that are no name themselves. */
+/* The digest of bytes that cannot be an id themselves. */
 static char *
-digest_name(const char *bytes, int length)
+message_id_digest(const char *bytes, int length)
 {
 	bytea *digest = DatumGetByteaPP(
 		DirectFunctionCall1(sha256_bytea,
@@ -49,81 +53,91 @@ digest_name(const char *bytes, int length)
 }
 
 /*
- * The header as an id, or NULL if there is none.  One that is too long or no
- * text is an id too: without it the same event would be another one wherever
- * its producer sends it again.
+ * A header as an id, or NULL if there is none.  One that is too long or no
+ * text counts too, by its digest: without it, the same event sent again would
+ * be applied again.
  */
 static char *
-header_id(List *headers, const char *name)
+message_id_from_header(List *headers, const char *name)
 {
 	const Header *header = headers_find(headers, name);
 	char		 *id;
 
 	if (header == NULL || header->value == NULL || header->value_len == 0)
 		return NULL;
-	id = name_header(headers, name);
-	return id != NULL ? id : digest_name(header->value, header->value_len);
+	id = message_id_header(headers, name);
+	return id != NULL ? id
+					  : message_id_digest(header->value, header->value_len);
 }
 
 /*
- * A record without an id is known by where it stands and what it is: a topic
- * made anew under its name has others there.
+ * The id of a record that has none: its place and its fingerprint, for a topic
+ * that was created again has other records at the same places.
  */
 static char *
-place_id(const Message *message)
+message_id_of_place(const Record *record)
 {
-	return psprintf("%s/%d/" INT64_FORMAT "/%s", message->topic,
-					message->partition, message->offset, message->fingerprint);
+	Assert(record->fingerprint != NULL && record->offset >= 0);
+	return psprintf("%s/%d/" INT64_FORMAT "/%s", record->topic,
+					record->partition, record->offset, record->fingerprint);
 }
 
 /*
- * The one place where a message gets its name, the source and the id by which
- * it is known again: a CloudEvent's, else the id that the producer gave it, in
- * a header or in the body, which is unique in its topic at most; else its
- * place.  One that waited for another try has its name already.
+ * Sets the source and the id, unless the message has them already: one that
+ * waited has.  The id is a CloudEvent's, with its source; else one that the
+ * producer gave it in a header or in the body, which is unique within its topic
+ * at most; else its place.  A call by hand may have none.
  */
 void
-name_message(Message *message, List *headers, const char *body_id)
+message_id_assign(const Record *record, List *headers, const char *body_id,
+				  Parsed *parsed)
 {
 	static const char *const id_names[] = {"event_id", "id"};
 
-	if (message->source == NULL)
-		message->source = message->topic;
-	if (message->event_id != NULL)
+	if (parsed->source == NULL)
+		parsed->source = record->topic;
+	if (parsed->event_id != NULL)
 		return;
-	message->event_id = header_id(headers, "ce_id");
-	if (message->event_id != NULL)
+	parsed->event_id = message_id_from_header(headers, "ce_id");
+	if (parsed->event_id != NULL)
 	{
-		char *source = header_id(headers, "ce_source");
+		char *source = message_id_from_header(headers, "ce_source");
 
 		if (source != NULL)
-			message->source = source;
+			parsed->source = source;
 		return;
 	}
-	for (int i = 0; i < lengthof(id_names) && message->event_id == NULL; i++)
-		message->event_id = header_id(headers, id_names[i]);
-	if (message->event_id == NULL)
-		message->event_id = body_id;
-	/* By hand there is no record that could name it. */
-	if (message->event_id == NULL && message->partition >= 0)
-		message->event_id = place_id(message);
+	for (int i = 0; i < lengthof(id_names) && parsed->event_id == NULL; i++)
+		parsed->event_id = message_id_from_header(headers, id_names[i]);
+	if (parsed->event_id == NULL)
+		parsed->event_id = body_id;
+	if (parsed->event_id == NULL && record->partition >= 0)
+		parsed->event_id = message_id_of_place(record);
+	Assert(parsed->event_id != NULL || record->partition < 0);
 }
 
-/* Source and id as one text that no other source and id make. */
+/* Source and id as one text, which no other source and id give. */
 char *
-name_as_text(const Message *message)
+message_id_text(const Parsed *parsed)
 {
-	return psprintf("%zu %s %s", strlen(message->source), message->source,
-					message->event_id);
+	char *id;
+
+	Assert(parsed->source != NULL && parsed->event_id != NULL);
+	id = psprintf("%zu %s %s", strlen(parsed->source), parsed->source,
+				  parsed->event_id);
+	Assert(strlen(id) < MESSAGE_ID_TEXT_BYTES);
+	return id;
 }
 
-/* Tells two values apart; 0 is a tombstone's. */
+/* A hash to tell values apart that came under one id; 0: a tombstone. */
 int64
-name_value_hash(const Message *message)
+message_id_value_hash(const Record *record)
 {
-	if (message->value == NULL)
+	const bytea *value = record->value;
+
+	if (value == NULL)
 		return 0;
 	return (int64) DatumGetUInt64(
-		hash_any_extended((const unsigned char *) VARDATA_ANY(message->value),
-						  VARSIZE_ANY_EXHDR(message->value), 0));
+		hash_any_extended((const unsigned char *) VARDATA_ANY(value),
+						  VARSIZE_ANY_EXHDR(value), 0));
 }

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/order_difference.c
- *	  What an incoming message says of an order otherwise than the ledger.
+ *	  Finds where an incoming message differs from the ledger's order.
  *
- * The ledger is right, and what differs is never used: but a service whose
- * orders differ from ours should be found by its first message, so each one is
- * marked, counted, logged, and, where it is answered, answered with what
- * differs.  Lines of a message and of an attempt are sorted by the same key.
+ * The ledger is right, and a value that differs is never used.  But a service
+ * whose orders differ from ours should be noticed by its first message: each
+ * one is marked, counted and logged, and where there is an answer, it lists the
+ * differences.  The lines of a message and of an attempt are sorted by the same
+ * key.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -18,12 +19,12 @@
 
 #include "inbox/inbox.h"
 
-/* So many lines at most stand in an answer: it is no larger than its order. */
+/* The lines listed in an answer, at most: it is no larger than its order. */
 #define DIFFERING_LINES_MAX 100
 
 /* The lines of the order's latest attempt. */
 static List *
-latest_lines(const Order *order)
+difference_latest_lines(const Order *order)
 {
 	List	 *lines = NIL;
 	ListCell *cell;
@@ -36,15 +37,15 @@ latest_lines(const Order *order)
 	return lines;
 }
 
-/* Whether a message names other lines than the ledger has of the order. */
+/* Whether a message that states lines states others than the order has. */
 bool
-differs_lines(const Order *order, List *told)
+order_difference_in_lines(const Order *order, List *stated)
 {
 	ListCell *cell;
 
-	if (told == NIL)
+	if (stated == NIL)
 		return false;
-	foreach(cell, told)
+	foreach(cell, stated)
 	{
 		const Line		  *line = lfirst(cell);
 		const Reservation *ours = order_line(order, order->attempt,
@@ -53,20 +54,20 @@ differs_lines(const Order *order, List *told)
 		if (ours == NULL || ours->quantity != line->quantity)
 			return true;
 	}
-	return list_length(latest_lines(order)) != list_length(told);
+	return list_length(difference_latest_lines(order)) != list_length(stated);
 }
 
 /* ---- As JSON, for the answer ---- */
 
-typedef struct Differing
+typedef struct Difference
 {
 	StringInfoData json;
 	int			   count;
-} Differing;
+} Difference;
 
 static void
-differing_line(Differing *d, const char *product_id, const char *location,
-			   int64 given, int64 known)
+difference_add_line(Difference *d, const char *product_id, const char *location,
+					int64 given, int64 known)
 {
 	if (given == known || ++d->count > DIFFERING_LINES_MAX)
 		return;
@@ -80,9 +81,22 @@ differing_line(Differing *d, const char *product_id, const char *location,
 					 given, known);
 }
 
+/* The order of two lines of which one may be missing: that one comes last. */
+static int
+difference_compare(const Line *given, const Reservation *known)
+{
+	Assert(given != NULL || known != NULL);
+	if (given == NULL)
+		return 1;
+	if (known == NULL)
+		return -1;
+	return key_compare(given->product_id, given->location, known->product_id,
+					   known->location);
+}
+
 /* Walks both sorted lists at once. */
 static void
-differing_lines(Differing *d, List *given, List *known)
+difference_add_lines(Difference *d, List *given, List *known)
 {
 	int i = 0;
 	int k = 0;
@@ -91,24 +105,21 @@ differing_lines(Differing *d, List *given, List *known)
 	{
 		Line		*a = i < list_length(given) ? list_nth(given, i) : NULL;
 		Reservation *b = k < list_length(known) ? list_nth(known, k) : NULL;
-		int			 order = a == NULL	 ? 1
-							 : b == NULL ? -1
-										 : key_compare(a->product_id, a->location,
-													   b->product_id, b->location);
+		int			 order = difference_compare(a, b);
 
 		Assert(order > 0 || a != NULL);
 		Assert(order < 0 || b != NULL);
-		differing_line(d, order <= 0 ? a->product_id : b->product_id,
-					   order <= 0 ? a->location : b->location,
-					   order <= 0 ? a->quantity : 0,
-					   order >= 0 ? b->quantity : 0);
+		difference_add_line(d, order <= 0 ? a->product_id : b->product_id,
+							order <= 0 ? a->location : b->location,
+							order <= 0 ? a->quantity : 0,
+							order >= 0 ? b->quantity : 0);
 		i += order <= 0;
 		k += order >= 0;
 	}
 }
 
 static void
-append_user(StringInfo json, const char *given, const char *known)
+difference_add_user(StringInfo json, const char *given, const char *known)
 {
 	appendStringInfoString(json, "\"user_id\":{\"given\":");
 	escape_json(json, given);
@@ -121,23 +132,23 @@ append_user(StringInfo json, const char *given, const char *known)
 }
 
 /*
- * What an order-created says otherwise than the order that is known, as a JSON
- * object; NULL if nothing.  A message without a user says nothing of it.
+ * Where an order-created differs from the known order, as a JSON object; NULL:
+ * nowhere.  A message without a user does not differ in it.
  */
 char *
-differs_json(const Message *message, const Order *order)
+order_difference_json(const Parsed *parsed, const Order *order)
 {
-	const char	  *user = order_any_line(order)->user_id;
-	Differing	   lines = {.count = 0};
+	const char	  *user = order_latest_line(order)->user_id;
+	Difference	   lines = {.count = 0};
 	StringInfoData json;
 
 	initStringInfo(&lines.json);
 	initStringInfo(&json);
-	differing_lines(&lines, message->lines, latest_lines(order));
+	difference_add_lines(&lines, parsed->lines, difference_latest_lines(order));
 	appendStringInfoChar(&json, '{');
-	if (message->user_id != NULL &&
-		(user == NULL || strcmp(user, message->user_id) != 0))
-		append_user(&json, message->user_id, user);
+	if (parsed->user_id != NULL &&
+		(user == NULL || strcmp(user, parsed->user_id) != 0))
+		difference_add_user(&json, parsed->user_id, user);
 	if (lines.count > 0)
 		appendStringInfo(&json, "%s\"items\":[%s]", json.len > 1 ? "," : "",
 						 lines.json.data);
@@ -148,32 +159,33 @@ differs_json(const Message *message, const Order *order)
 	return json.len > 2 ? json.data : NULL;
 }
 
-/* ---- Parts ---- */
+/* ---- Selections ---- */
 
 /*
- * What of the lines that a message names the order has.  Another product, or
- * more of one than there is: that differs, and is not given back.
+ * The lines that a message selects, as far as the order has them, a List of
+ * Line.  *differs: the message selects another product, or more of one than the
+ * order has; that is not given back.
  */
 List *
-differs_part(Call *call, const Order *order, List *told, bool *differs)
+order_difference_select(const Order *order, List *stated, bool *differs)
 {
-	List	 *part = NIL;
+	List	 *selection = NIL;
 	ListCell *cell;
 
 	*differs = false;
-	foreach(cell, told)
+	foreach(cell, stated)
 	{
-		const Line		  *named = lfirst(cell);
+		const Line		  *item = lfirst(cell);
 		const Reservation *line = order_line(order, order->attempt,
-											 named->product_id,
-											 named->location);
+											 item->product_id, item->location);
 
-		if (line == NULL || line->quantity < named->quantity)
+		if (line == NULL || line->quantity < item->quantity)
 			*differs = true;
 		if (line != NULL)
-			part = lappend(part,
-						   line_new(line->product_id, line->location,
-									Min(named->quantity, line->quantity)));
+			selection = lappend(selection,
+								line_new(line->product_id, line->location,
+										 Min(item->quantity, line->quantity)));
 	}
-	return part;
+	Assert(list_length(selection) <= list_length(stated));
+	return selection;
 }

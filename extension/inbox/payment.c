@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/payment.c
- *	  What payment-success does.
+ *	  The handler of payment-success.
  *
- * Money never passes in silence.  A payment confirms what is reserved; takes
- * what has expired, or was declined before, once more if it is all there; and
- * else is reported: nothing was sold for it, so it must be refunded.  Each
- * payment is reported once, however often it arrives and among whichever
- * others (surplus_payment).
+ * No payment goes unreported.  A payment confirms what is reserved; it reserves
+ * stock again that has expired, or whose payment was declined before, if all of
+ * it is still available; any other payment is reported, since nothing was sold
+ * for it and it must be refunded.  Each payment is reported once, however often
+ * and in whatever order payments arrive (table surplus_payment).
  *
- * No payment is stale that has bought nothing yet: one whose order was reserved
- * anew since pays for the new attempt, for to pass it over would be to keep the
- * money.  One that is to be refunded pays for nothing more; nor does one that
- * paid for an earlier attempt, if it is told late.
+ * A payment that has bought nothing yet is never stale: if its order was
+ * reserved again since, it pays for the new attempt, for skipping it would keep
+ * the customer's money.  A payment that is to be refunded pays for nothing
+ * more, nor does one that paid for an earlier attempt and arrives late.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -33,7 +33,7 @@ enum
 };
 
 static bool
-is_paid(const char *status)
+payment_is_paid(const char *status)
 {
 	static const char *const paid[] = {
 		"success",
@@ -52,20 +52,20 @@ is_paid(const char *status)
 	return false;
 }
 
-/* ---- Payments that were reported ---- */
+/* ---- Surplus payments: those that were reported ---- */
 
-/* A payment without an id is one for each order. */
+/* A payment without an id counts as one payment of its order. */
 static const char *
-surplus_id(const Message *message)
+payment_surplus_id(const Parsed *parsed)
 {
-	return message->payment_id ? message->payment_id : "";
+	return parsed->payment_id ? parsed->payment_id : "";
 }
 
 static bool
-surplus_is_known(Work *work, const Message *message, const Order *order)
+payment_is_surplus(Work *work, const Parsed *parsed, const Order *order)
 {
 	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
-	const char	   *id = surplus_id(message);
+	const char	   *id = payment_surplus_id(parsed);
 	ScanKeyData		keys[2];
 	ItemPointerData tid;
 
@@ -78,11 +78,11 @@ surplus_is_known(Work *work, const Message *message, const Order *order)
 }
 
 static void
-surplus_note(Work *work, const Message *message, const Order *order,
-			 const char *reason)
+payment_note_surplus(Work *work, const Parsed *parsed, const Order *order,
+					 const char *reason)
 {
 	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
-	const char	   *id = surplus_id(message);
+	const char	   *id = payment_surplus_id(parsed);
 	TupleTableSlot *slot = table_new_row(table);
 
 	row_put_text(slot, SURPLUS_ORDER, order->order_id);
@@ -92,54 +92,55 @@ surplus_note(Work *work, const Message *message, const Order *order,
 	table_insert(&work->call, table);
 	/* the row is not visible to this work yet */
 	name_map_put(&work->surplus, name_of(order->order_id, id, ""),
-				 (void *) message);
+				 (void *) parsed);
 }
 
-/* ---- Payments for which nothing is sold ---- */
+/* ---- Payments for which there is nothing to sell ---- */
 
-/* Paid though there is nothing to sell: no state changes. */
+/* Paid, but there is nothing to sell: no state changes. */
 static Outcome
-report_shortfall(Work *work, const Message *message, const Order *order,
-				 const char *reason)
+payment_report_shortfall(Work *work, const Parsed *parsed, const Order *order,
+						 const char *reason)
 {
-	const Reservation *line = order_any_line(order);
+	const Reservation *line = order_latest_line(order);
+	const char		  *user_id = line ? line->user_id : parsed->user_id;
 	Event			   event = {.type = "StockShortfall",
 								.order_id = order->order_id,
 								.reason = reason,
-								.payment_id = message->payment_id,
-								.user_id = line ? line->user_id : message->user_id,
+								.payment_id = parsed->payment_id,
+								.user_id = user_id,
 								.items = order_answers(work, order)};
 
 	event_emit(work, &event);
-	surplus_note(work, message, order, reason);
+	payment_note_surplus(work, parsed, order, reason);
 	return outcome_applied();
 }
 
-/* A second payment of an order that is sold: the order stays as it is. */
+/* A second payment of a confirmed order: the order stays as it is. */
 static Outcome
-report_paid_twice(Work *work, const Message *message, const Order *order)
+payment_report_second(Work *work, const Parsed *parsed, const Order *order)
 {
 	Event	event = {.type = "StockConfirmed",
 					 .order_id = order->order_id,
 					 .reason = "paid_twice",
-					 .payment_id = message->payment_id,
-					 .user_id = order_any_line(order)->user_id,
+					 .payment_id = parsed->payment_id,
+					 .user_id = order_latest_line(order)->user_id,
 					 .replayed = true,
 					 .items = order_answers(work, order)};
 	Outcome outcome = outcome_applied();
 
 	event_emit(work, &event);
-	surplus_note(work, message, order, "paid_twice");
+	payment_note_surplus(work, parsed, order, "paid_twice");
 	outcome.reason = "paid_twice";
 	outcome.notable = true;
 	return outcome;
 }
 
-/* ---- What is known of the order ---- */
+/* ---- The payment and the order's lines ---- */
 
-/* Whether a payment confirms, or takes again, a line of the latest attempt. */
+/* Whether the latest attempt has a line to confirm or to reserve again. */
 static bool
-is_payable(const Call *call, const Order *order)
+payment_finds_lines(const Work *work, const Order *order)
 {
 	ListCell *cell;
 
@@ -148,21 +149,23 @@ is_payable(const Call *call, const Order *order)
 		const Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt &&
-			(line_is_payable(call, line) || line->state == LINE_RESERVED) &&
-			!(line_is_due(call, line) && line->retake == RETAKE_NO))
+			(line_is_payable(&work->call, line) ||
+			 line->state == LINE_RESERVED) &&
+			!(line_is_due(&work->call, line) && line->retake == RETAKE_NO))
 			return true;
 	}
 	return false;
 }
 
 /*
- * Whether this may be the payment that the lines speak of.  One without an id
- * may be any; lines without one, confirmed by hand, may be paid by any.
+ * Whether this may be the payment that the lines have already.  A payment
+ * without an id may be any one; lines without a payment's id were confirmed by
+ * hand and may have any payment.
  */
 static bool
-may_be_theirs(const Message *message, const Order *order)
+payment_may_be_known(const Parsed *parsed, const Order *order)
 {
-	bool	  any = false;
+	bool	  has_ids = false;
 	ListCell *cell;
 
 	foreach(cell, order->lines)
@@ -177,86 +180,87 @@ may_be_theirs(const Message *message, const Order *order)
 				return true;
 			continue;
 		}
-		any = true;
-		if (message->payment_id != NULL &&
-			strcmp(line->payment_id, message->payment_id) == 0)
+		has_ids = true;
+		if (parsed->payment_id != NULL &&
+			strcmp(line->payment_id, parsed->payment_id) == 0)
 			return true;
 	}
-	return any && message->payment_id == NULL;
+	return has_ids && parsed->payment_id == NULL;
 }
 
-/* Why nothing can be sold for it. */
+/* Why nothing can be sold for a payment. */
 static const char *
-surplus_reason(Call *call, const Order *order)
+payment_surplus_reason(Work *work, const Order *order)
 {
 	ListCell *cell;
 
-	if (order_has(call, order, LINE_SHORTFALL))
-		return order_any_line(order)->reason;
+	if (order_has_state(&work->call, order, LINE_SHORTFALL))
+		return order_latest_line(order)->reason;
 	foreach(cell, order->lines)
 	{
 		const Reservation *line = lfirst(cell);
 
-		/* cancelled after it had ended by itself */
+		/* cancelled after it had expired */
 		if (line->attempt == order->attempt && line->retake == RETAKE_NO)
 			return "released";
 	}
-	return order_end_reason(call, order);
+	return order_end_reason(&work->call, order);
 }
 
 /*
- * What became of a payment in an earlier attempt of the order, if that is its
- * end; else NULL.
+ * What became of a payment in an earlier attempt of the order, if that is
+ * final; else NULL.
  */
 static const char *
-ended_before(Work *work, const Message *message, const Order *order)
+payment_earlier_end(Work *work, const Parsed *parsed, const Order *order)
 {
 	bool	  paid = false;
 	ListCell *cell;
 
-	if (message->payment_id == NULL)
+	if (parsed->payment_id == NULL)
 		return NULL;
 	foreach(cell, order->lines)
 	{
 		const Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt || line->payment_id == NULL ||
-			strcmp(line->payment_id, message->payment_id) != 0)
+			strcmp(line->payment_id, parsed->payment_id) != 0)
 			continue;
 		if (line->state == LINE_SHORTFALL)
 			return "shortfall";
 		paid = true;
 	}
-	return paid && message_is_stale(work, message, order) ? "stale" : NULL;
+	return paid && order_is_newer(work, order, parsed->happened_at) ? "stale"
+																	: NULL;
 }
 
-/* Whether lines that have no payment's id are paid by this one now. */
+/* Whether the payment has an id that no line of the attempt has. */
 static bool
-is_new_to_lines(const Message *message, const Order *order)
+payment_is_new_to_lines(const Parsed *parsed, const Order *order)
 {
 	ListCell *cell;
 
-	if (message->payment_id == NULL)
+	if (parsed->payment_id == NULL)
 		return false;
 	foreach(cell, order->lines)
 	{
 		const Reservation *line = lfirst(cell);
 
 		if (line->attempt == order->attempt && line->payment_id != NULL &&
-			strcmp(line->payment_id, message->payment_id) == 0)
+			strcmp(line->payment_id, parsed->payment_id) == 0)
 			return false;
 	}
 	return true;
 }
 
 /*
- * Nothing to do: it is the payment that was dealt with.  Lines that do not know
- * theirs keep it, so that the next one is another.
+ * Skips a payment that was applied before.  Lines without a payment's id get
+ * this one's, so that a payment with another id is a second one.
  */
 static Outcome
-seen_before(Call *call, const Message *message, Order *order)
+payment_repeated(Work *work, const Parsed *parsed, Order *order)
 {
-	bool	  is_new = is_new_to_lines(message, order);
+	bool	  is_new = payment_is_new_to_lines(parsed, order);
 	ListCell *cell;
 
 	foreach(cell, order->lines)
@@ -267,53 +271,54 @@ seen_before(Call *call, const Message *message, Order *order)
 			line->payment_id != NULL ||
 			(line->state != LINE_CONFIRMED && line->state != LINE_SHORTFALL))
 			continue;
-		line->payment_id = pstrdup(message->payment_id);
+		line->payment_id = pstrdup(parsed->payment_id);
 		line->dirty = true;
 	}
 	commit_fence_answer();
-	return outcome_skipped(order_has(call, order, LINE_SHORTFALL) ? "shortfall"
-																  : "already");
+	return outcome_skipped(order_has_state(&work->call, order, LINE_SHORTFALL)
+							   ? "shortfall"
+							   : "already");
 }
 
 Outcome
-payment_success(Work *work, Message *message, Order *order)
+payment_success(Work *work, const Parsed *parsed, Order *order)
 {
 	Settle		confirm = {.verb = SETTLE_CONFIRM,
-						   .payment_id = message->payment_id,
+						   .payment_id = parsed->payment_id,
 						   .pays = true};
 	const char *refused;
 	const char *ended;
 
-	if (!is_paid(message->status))
+	if (!payment_is_paid(parsed->status))
 		return outcome_skipped("not_paid");
-	if (surplus_is_known(work, message, order))
+	if (payment_is_surplus(work, parsed, order))
 	{
 		commit_fence_answer();
-		return outcome_skipped(order_has(&work->call, order, LINE_CONFIRMED)
-								   ? "already"
-								   : "shortfall");
+		return outcome_skipped(
+			order_has_state(&work->call, order, LINE_CONFIRMED) ? "already"
+																: "shortfall");
 	}
 	if (order->lines == NIL)
 	{
 		refused = refused_find(work, order->order_id);
-		return refused ? report_shortfall(work, message, order, refused)
-					   : outcome_wait_for_order();
+		return refused ? payment_report_shortfall(work, parsed, order, refused)
+					   : outcome_waiting_for_order();
 	}
-	ended = ended_before(work, message, order);
+	ended = payment_earlier_end(work, parsed, order);
 	if (ended != NULL)
 	{
 		commit_fence_answer();
 		return outcome_skipped(ended);
 	}
-	if (is_payable(&work->call, order))
+	if (payment_finds_lines(work, order))
 	{
 		(void) settle_apply(work, &confirm, order);
 		return outcome_applied();
 	}
-	if (may_be_theirs(message, order))
-		return seen_before(&work->call, message, order);
-	if (order_has(&work->call, order, LINE_CONFIRMED))
-		return report_paid_twice(work, message, order);
-	return report_shortfall(work, message, order,
-							surplus_reason(&work->call, order));
+	if (payment_may_be_known(parsed, order))
+		return payment_repeated(work, parsed, order);
+	if (order_has_state(&work->call, order, LINE_CONFIRMED))
+		return payment_report_second(work, parsed, order);
+	return payment_report_shortfall(work, parsed, order,
+									payment_surplus_reason(work, order));
 }

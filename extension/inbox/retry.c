@@ -3,13 +3,13 @@
  * inbox/retry.c
  *	  Another try for messages that wait.
  *
- * What all of them need is locked first, in the one order.  Then each try is a
- * subtransaction, so that one that fails again costs nobody else anything.
+ * The locks of all of them are taken first, in the one order.  Then each try is
+ * a subtransaction, so that one which fails again does not undo the others.
  *
- * What fails at COMMIT is no try's error: a foreign table that a handler wrote
- * to may refuse there.  So a session remembers what it tried in a transaction
- * that did not commit: each of these is then tried alone, and if that does not
- * commit either, it has failed.
+ * An error at COMMIT is not the error of a try: a foreign table that a handler
+ * wrote to may refuse there.  So a session remembers the messages that it tried
+ * in a transaction that did not commit: each of these is then tried in a
+ * transaction of its own, and if that does not commit either, it has failed.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -29,19 +29,19 @@ PG_FUNCTION_INFO_V1(pgstock_relay_retry);
 
 /* ---- Transactions that did not commit ---- */
 
-/* What handlers of users were called for in this session's last try. */
+/* The messages whose registered handlers this session called last. */
 typedef struct LastTry
 {
 	int	  count;
 	int64 ids[RETRY_ROWS_MAX];
 	bool  open;	  /* its transaction has not ended */
-	bool  failed; /* it has, without its commit */
+	bool  failed; /* it has ended without its commit */
 } LastTry;
 
 static LastTry last_try;
 
 static void
-on_transaction_end(XactEvent event, void *arg)
+retry_on_transaction_end(XactEvent event, void *arg)
 {
 	if (!last_try.open ||
 		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE &&
@@ -52,29 +52,29 @@ on_transaction_end(XactEvent event, void *arg)
 }
 
 static void
-watch_transactions(void)
+retry_watch_transactions(void)
 {
 	static bool watching = false;
 
 	if (!watching)
-		RegisterXactCallback(on_transaction_end, NULL);
+		RegisterXactCallback(retry_on_transaction_end, NULL);
 	watching = true;
 }
 
 static bool
-did_not_commit(const LastTry *last, const Message *message)
+retry_did_not_commit(const LastTry *last, const Message *message)
 {
 	for (int i = 0; last->failed && i < last->count; i++)
 	{
-		if (last->ids[i] == message->failed_id)
+		if (last->ids[i] == message->failed.id)
 			return true;
 	}
 	return false;
 }
 
-/* What was in a transaction that did not commit is tried alone. */
+/* Isolates the messages whose transaction did not commit. */
 static void
-part_uncommitted(List *due)
+retry_isolate_uncommitted(List *due)
 {
 	ListCell *cell;
 
@@ -82,284 +82,303 @@ part_uncommitted(List *due)
 	{
 		Message *message = lfirst(cell);
 
-		message->alone |= did_not_commit(&last_try, message);
+		message->try.isolated |= retry_did_not_commit(&last_try, message);
 	}
 }
 
 /* ---- One try ---- */
 
-/* What an order that never came means to the message that waits for it. */
-static void
-give_up_waiting(Message *message)
+/* The outcome of a message whose order has not arrived in time. */
+static Outcome
+retry_give_up_waiting(const Message *message)
 {
-	Outcome *outcome = &message->outcome;
-
-	if (strcmp(message->topic, "payment-success") != 0)
-	{
-		*outcome = (Outcome){.result = "skipped", .reason = "unknown_order"};
-		return;
-	}
-	outcome->result = "dead";
-	outcome->reason = "its order did not arrive in time";
+	if (!message->try.builtin->is_payment)
+		return outcome_skipped("unknown_order");
+	return outcome_dead(ERROR_CLASS_ORDER, "its order did not arrive in time");
 }
 
-/* Applies a message whose row is locked, if its parsing has not decided. */
+/* Applies a message whose row is locked, unless parsing has decided. */
 static void
-try_message(Work *work, const InboxOptions *options, Message *message)
+retry_apply(Work *work, const InboxOptions *options, Message *message)
 {
-	if (message->outcome.result != NULL)
+	TimestampTz wait_ends_at = message->failed.first_failed_at +
+							   options->order_wait_ms * 1000;
+
+	if (message->outcome.kind != OUTCOME_NONE)
 		return;
-	work_want_order(work, message->order_id);
-	work_lock_orders(work);
-	handler_want_levels(work, message);
-	work_read_levels(work);
-	work_lock_levels(work);
-	message->outcome = handler_apply(work, message);
-	if (strcmp(message->outcome.result, "waiting") == 0 &&
-		message->first_failed_at + options->order_wait_ms * 1000 <=
-			work->call.now)
-		give_up_waiting(message);
+	Assert(message->try.registered == NULL);
+	batch_lock_stock(work, list_make1(message));
+	message->outcome = builtin_handler_apply(work, message->try.builtin,
+											 &message->parsed);
+	if (message->outcome.kind == OUTCOME_WAITING &&
+		wait_ends_at <= work->call.now)
+		message->outcome = retry_give_up_waiting(message);
 }
 
-/* Writes how the try ended; one that waits on keeps its place. */
+/* Writes how the try has ended; one that waits on keeps its inbox row. */
 static void
-store_try(Call *call, const InboxOptions *options, Message *message)
+retry_store(Call *call, const InboxOptions *options, Message *message)
 {
-	failed_store(call, options, message, &message->outcome);
-	if (strcmp(message->outcome.result, "waiting") == 0)
+	Assert(message->outcome.kind != OUTCOME_NONE);
+	failed_event_store(call, options, message);
+	if (message->outcome.kind == OUTCOME_WAITING)
 		return;
-	inbox_finish(call, message);
-	failed_wake_next(call, message);
+	inbox_row_update(call, message);
+	key_queue_wake_next(call, message);
 }
 
 /*
- * One try, or its failure, in a unit of work of its own.  False if the message
- * is not to be tried now: another session has ended it, or it must queue.
+ * Suspends a message that is behind an earlier one of its key.  A call of its
+ * own: the key may be locked before the message's order.  As a rule this
+ * transaction has locked that order already (retry_lock_due); where messages
+ * are tried one by one, lock_timeout ends a deadlock.
+ */
+static bool
+retry_suspend_if_behind(Message *message)
+{
+	Call call;
+	bool is_behind;
+
+	call_begin(&call, "relay_retry()");
+	is_behind = key_queue_suspend_if_behind(&call, message);
+	call_end(&call);
+	return is_behind;
+}
+
+/*
+ * One try, or its failure if there is an error, in a unit of work of its own.
+ * False: the message is not to be tried now, for another session has ended it
+ * or it must queue.
  */
 static bool
 retry_message(const InboxOptions *options, Message *message,
-			  const ErrorData *failure)
+			  const ErrorData *error)
 {
 	Work work;
-	bool mine;
+	bool is_due;
 
-	work_begin(&work, "relay_retry()");
-	if (failed_must_queue(&work.call, message))
-	{
-		failed_queue(&work.call, message);
-		work_end(&work);
+	if (retry_suspend_if_behind(message))
 		return false;
-	}
-	mine = failed_lock(&work.call, message);
-	if (mine && failure == NULL)
-		try_message(&work, options, message);
-	else if (mine)
+	work_begin(&work, "relay_retry()");
+	is_due = failed_event_lock_due(&work.call, message);
+	if (is_due && error == NULL)
+		retry_apply(&work, options, message);
+	else if (is_due)
 	{
-		message->attempts++;
-		message->outcome = failed_classify(options, message,
-										   unpack_sql_state(
-											   failure->sqlerrcode),
-										   failed_reason(failure));
+		const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+
+		message->try.attempts++;
+		message->outcome = failure_outcome(options, message->try.attempts,
+										   sqlstate, failure_reason(error));
 	}
-	if (mine)
-		store_try(&work.call, options, message);
+	if (is_due)
+		retry_store(&work.call, options, message);
 	work_end(&work);
-	return mine;
+	return is_due;
 }
 
-/* A try as a step of guard_call. */
-typedef struct Try
+/* A try as a step of savepoint_run. */
+typedef struct RetryStep
 {
 	const InboxOptions *options;
 	Message			   *message;
-	bool				mine;
-} Try;
+	bool				tried;
+} RetryStep;
 
 static void
 retry_step(void *arg)
 {
-	Try *step = arg;
+	RetryStep *step = arg;
 
-	step->mine = retry_message(step->options, step->message, NULL);
+	step->tried = retry_message(step->options, step->message, NULL);
 }
 
 /*
- * retry_message, with an error of its own becoming the message's failure.  One
- * that may pass is the call's, which the relay makes again; if it does not
- * pass, the relay comes carefully.
+ * Tries a message by a built-in handler.  A transient error fails the whole
+ * call, which the relay makes again, later with one_by_one set; any other error
+ * is the message's failure, as is a transient one then.
  */
 static bool
-retry_guarded(const InboxOptions *options, Careful *careful, Message *message)
+retry_builtin(const InboxOptions *options, LockPatience *patience,
+			  Message *message)
 {
-	Try		   step = {options, message, false};
-	ErrorData *failure;
+	RetryStep  step = {options, message, false};
+	ErrorData *error;
 
-	if (options->careful)
-		careful_wait(careful, message);
-	failure = guard_call(retry_step, &step);
-	careful_note(careful, message, failure);
-	if (failure == NULL)
-		return step.mine;
-	if (failed_is_transient(failure) && !options->careful)
-		ReThrowError(failure);
-	return retry_message(options, message, failure);
+	if (options->one_by_one)
+		lock_patience_set_timeout(patience, &message->parsed);
+	error = savepoint_run(retry_step, &step);
+	lock_patience_note(patience, &message->parsed, error);
+	if (error == NULL)
+		return step.tried;
+	if (failure_is_transient(error) && !options->one_by_one)
+		ReThrowError(error);
+	return retry_message(options, message, error);
 }
 
-/* A try of a user's handler as a step of guard_call. */
-typedef struct UserTry
+/* ---- Registered handlers ---- */
+
+/* A try by a registered handler as a step of savepoint_run. */
+typedef struct UserStep
 {
 	const InboxOptions *options;
-	UserBatch		   *batch;
+	HandlerBatch	   *batch;
 	Message			   *message;
-	bool				mine;
-	bool				go_on; /* false: the call is to end before it */
-} UserTry;
+	bool				tried;
+	bool				ends_call; /* before this message */
+} UserStep;
 
 static void
 retry_user_step(void *arg)
 {
-	UserTry *step = arg;
-	Message *message = step->message;
-	Call	 call;
+	UserStep *step = arg;
+	Message	 *message = step->message;
+	Call	  call;
 
 	call_begin(&call, "relay_retry()");
-	if (failed_must_queue(&call, message))
-		failed_queue(&call, message);
-	else
-		step->mine = failed_lock(&call, message);
-	if (step->mine && message->outcome.result == NULL)
+	step->tried = !key_queue_suspend_if_behind(&call, message) &&
+				  failed_event_lock_due(&call, message);
+	if (step->tried && message->outcome.kind == OUTCOME_NONE)
 	{
-		step->go_on = !user_batch_is_over(step->batch) &&
-					  user_handler_apply(step->batch, step->options, message);
-		if (step->go_on)
-			failed_lock_again(&call, message);
+		step->ends_call = user_handler_batch_is_over(step->batch) ||
+						  !user_handler_apply(step->batch, step->options,
+											  message);
+		if (!step->ends_call)
+			failed_event_lock_again(&call, message);
 	}
-	if (step->mine && step->go_on)
-		store_try(&call, step->options, message);
+	if (step->tried && !step->ends_call)
+		retry_store(&call, step->options, message);
 	call_end(&call);
 }
 
 /*
- * The same for a handler of a user's, which has a subtransaction of its own:
- * here it is what is written of the try that may fail.  Then the handler has
- * done nothing, and that error is its failure: no message can make each call
- * fail and so stop the others.  False if the call is to end before the message.
+ * Tries a message by its registered handler, which has a subtransaction of its
+ * own.  The step around it is undone if writing the outcome fails: then the
+ * handler has done nothing, and that error is its failure, so that no message
+ * can make each call fail and block the others.  False if the call is to end
+ * before the message.
  */
 static bool
-retry_user(const InboxOptions *options, UserBatch *batch, Message *message,
+retry_user(const InboxOptions *options, HandlerBatch *batch, Message *message,
 		   List **tried)
 {
-	Message	   untried = *message;
-	UserBatch  before = *batch;
-	UserTry	   step = {options, batch, message, false, true};
-	ErrorData *failure = guard_call(retry_user_step, &step);
+	FailedEvent row = message->failed;
+	bool		succeeded = batch->succeeded;
+	UserStep	step = {options, batch, message, false, false};
+	ErrorData  *error = savepoint_run(retry_user_step, &step);
 
-	if (failure != NULL)
+	if (error != NULL)
 	{
-		if (failed_is_transient(failure))
-			ReThrowError(failure);
-		*message = untried;
-		batch->succeeded = before.succeeded;
-		step.go_on = true;
-		step.mine = retry_message(options, message, failure);
+		if (failure_is_transient(error))
+			ReThrowError(error);
+		message->failed = row;
+		message->outcome = (Outcome){0};
+		batch->succeeded = succeeded;
+		step.ends_call = false;
+		step.tried = retry_message(options, message, error);
 	}
-	batch->called++; /* two subtransactions */
-	if (step.mine && step.go_on)
+	batch->calls++; /* two subtransactions */
+	if (step.tried && !step.ends_call)
 		*tried = lappend(*tried, message);
-	return step.go_on;
+	return !step.ends_call;
 }
 
 /*
- * The messages that are due, as many as may share a transaction, parsed, and
- * all that they need locked: carefully, each takes its own locks.  False if
- * tries were put on record instead.
+ * The same; but a message that was by itself in a transaction that did not
+ * commit has failed by that.
  */
 static bool
-lock_due_messages(const InboxOptions *options, int max_rows, List **due)
+retry_user_or_fail(const InboxOptions *options, const LastTry *before,
+				   HandlerBatch *batch, Message *message, List **tried)
+{
+	ErrorData error = {
+		.sqlerrcode = ERRCODE_TRANSACTION_ROLLBACK,
+		.message = "the transaction of its try failed at COMMIT; the "
+				   "server's log says why",
+	};
+
+	if (before->count != 1 || !retry_did_not_commit(before, message))
+	{
+		Assert(last_try.count < RETRY_ROWS_MAX);
+		last_try.ids[last_try.count++] = message->failed.id;
+		return retry_user(options, batch, message, tried);
+	}
+	if (retry_message(options, message, &error))
+		*tried = lappend(*tried, message);
+	return true;
+}
+
+/* ---- The SQL function ---- */
+
+/*
+ * Sets the messages that are due, as many as may share a transaction, parsed,
+ * with all their locks taken unless each is to take its own.  False: tries
+ * were recorded instead.
+ */
+static bool
+retry_lock_due(const InboxOptions *options, int max_rows, List **due)
 {
 	Work	  work;
 	bool	  recorded;
 	ListCell *cell;
 
 	work_begin(&work, "relay_retry()");
-	*due = failed_due(&work.call, max_rows);
-	user_handlers_find(&work.call, *due);
-	part_uncommitted(*due);
-	*due = inbox_cut(*due);
-	/* before they are put on record: what is cut off is not tried */
-	*due = inbox_cut_alone(*due);
+	*due = failed_event_list_due(&work.call, max_rows);
+	registration_load_handlers(&work.call, *due);
+	retry_isolate_uncommitted(*due);
+	*due = batch_cut_by_kind(*due);
+	/* before they are recorded: a message that is cut off is not tried */
+	*due = batch_cut_isolated(*due);
 	recorded = !options->count_attempts ||
-			   failed_record_tries(&work.call, *due);
+			   failed_event_record_tries(&work.call, *due);
 	if (recorded)
 	{
 		foreach(cell, *due)
-			inbox_prepare(options, lfirst(cell));
-		*due = inbox_cut_parsed(*due);
-		if (!options->careful)
-			inbox_lock_messages(&work, *due);
+			prepare_message(options, lfirst(cell));
+		*due = batch_cut_by_handler(*due);
+		if (!options->one_by_one)
+		{
+			batch_lock_ids(&work.call, *due);
+			batch_lock_stock(&work, *due);
+		}
 	}
 	work_end(&work);
 	return recorded;
-}
-
-/*
- * A handler of a user's, unless the message was alone in a transaction that did
- * not commit.  False if the call is to end before the message.
- */
-static bool
-retry_user_or_fail(const InboxOptions *options, const LastTry *before,
-				   UserBatch *batch, Message *message, List **tried)
-{
-	ErrorData failure = {
-		.sqlerrcode = ERRCODE_TRANSACTION_ROLLBACK,
-		.message = "the transaction of its try failed at COMMIT; the "
-				   "server's log says why",
-	};
-
-	if (before->count != 1 || !did_not_commit(before, message))
-	{
-		last_try.ids[last_try.count++] = message->failed_id;
-		return retry_user(options, batch, message, tried);
-	}
-	if (retry_message(options, message, &failure))
-		*tried = lappend(*tried, message);
-	return true;
 }
 
 /* relay_retry(max_rows int, options jsonb): docs/relay-protocol.md */
 Datum
 pgstock_relay_retry(PG_FUNCTION_ARGS)
 {
-	int			 max_rows = PG_ARGISNULL(0) ? RETRY_ROWS_MAX
-											: Min(PG_GETARG_INT32(0), RETRY_ROWS_MAX);
-	InboxOptions options = inbox_options_arg(fcinfo, 1);
-	UserBatch	 batch = {.began_at = GetCurrentTimestamp()};
-	Careful		 careful;
+	int max_rows = PG_ARGISNULL(0) ? RETRY_ROWS_MAX : PG_GETARG_INT32(0);
+	InboxOptions options = batch_options_arg(fcinfo, 1);
+	HandlerBatch batch = {.began_at = GetCurrentTimestamp()};
+	LockPatience patience;
 	LastTry		 before;
 	List		*due;
 	List		*tried = NIL;
 	ListCell	*cell;
 
-	watch_transactions();
-	careful_begin(&careful);
-	if (!lock_due_messages(&options, max_rows, &due))
-		return inbox_return_started(fcinfo, due);
+	retry_watch_transactions();
+	lock_patience_begin(&patience);
+	if (!retry_lock_due(&options, Min(max_rows, RETRY_ROWS_MAX), &due))
+		return batch_return_started(fcinfo, due);
 	before = last_try;
 	last_try = (LastTry){0};
 	foreach(cell, due)
 	{
 		Message *message = lfirst(cell);
 
-		if (options.careful && careful_is_over(&careful))
+		if (options.one_by_one && lock_patience_is_over(&patience))
 			break;
-		if (message->user != NULL)
+		if (message->try.registered != NULL)
 		{
 			if (!retry_user_or_fail(&options, &before, &batch, message, &tried))
 				break;
 		}
-		else if (retry_guarded(&options, &careful, message))
+		else if (retry_builtin(&options, &patience, message))
 			tried = lappend(tried, message);
 	}
 	last_try.open = true;
-	return inbox_return(fcinfo, tried);
+	return batch_return(fcinfo, tried);
 }

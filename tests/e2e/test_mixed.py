@@ -32,9 +32,9 @@ pytestmark = pytest.mark.proof
 
 MESSAGES = int(os.environ.get("PGSTOCK_MESSAGES") or 12_000)
 TTL_S = 12
-NO_ID = ("inbox/apply.c",
-         "\t\trow_put_text(slot, INBOX_DEDUP_ID, message->event_id);\n",
-         "\t\t(void) duplicate;\n")
+NO_ID = ("inbox/inbox_row.c",
+         "\t\trow_put_text(slot, INBOX_DEDUP_ID, parsed->event_id);\n",
+         "\t\t;\n")
 CONFIG = {"inbox": {"retry_delays": "300ms, 300ms, 300ms",
                     "order_wait": "1h"},
           "kafka": {"session.timeout.ms": "6000"}}

@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox/dead_letter.c
+ *	  The record of a message that was given up, for its dead letter topic.
+ *
+ * It goes through the outbox, as everything that pgstock publishes, with key,
+ * value and headers as they came.  Headers by the names of KIP-1191 are added:
+ * where it came from and what failed.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "inbox/inbox.h"
+
+static List *
+dead_letter_add_header(List *headers, const char *name, const char *value)
+{
+	Header *header = palloc(sizeof(Header));
+
+	Assert(value != NULL);
+	header->name = name;
+	header->name_len = strlen(name);
+	header->value = text_to_utf8(value, strlen(value), &header->value_len);
+	return lappend(headers, header);
+}
+
+/* Adds to headers what has happened to the message. */
+static List *
+dead_letter_add_errors(Call *call, const InboxOptions *options,
+					   const Record *record, int attempts,
+					   const Outcome *outcome, List *headers)
+{
+	const struct
+	{
+		const char *name;
+		const char *value; /* or NULL */
+	} errors[] = {
+		{"__dlq.errors.topic", record->topic},
+		{"__dlq.errors.partition", psprintf("%d", record->partition)},
+		{"__dlq.errors.offset", psprintf(INT64_FORMAT, record->offset)},
+		{"__dlq.errors.group", options->group},
+		{"__dlq.errors.delivery.count", psprintf("%d", attempts)},
+		{"__dlq.errors.message", outcome->reason},
+		{"__dlq.errors.sqlstate", outcome->sqlstate},
+		{"__dlq.errors.class", error_class_text(outcome->error_class)},
+		{"__dlq.errors.failed.time", rfc3339_from_time(call->now)},
+	};
+
+	for (int i = 0; i < lengthof(errors); i++)
+	{
+		if (errors[i].value != NULL)
+			headers = dead_letter_add_header(headers, errors[i].name,
+											 errors[i].value);
+	}
+	return headers;
+}
+
+/*
+ * Appends the record to the outbox.  One that is too large as it is loses its
+ * value and its own headers, which the archive has, and its key if it must; the
+ * outcome's reason says so then.
+ */
+void
+dead_letter_publish(Call *call, const InboxOptions *options,
+					const Record *record, int attempts, Outcome *outcome)
+{
+	OutboxRecord letter = {
+		.topic = options_dead_letter_topic(options, record->topic),
+		.event_type = "DeadLetter",
+		.format = 'r',
+	};
+	List *headers = headers_unpack(record->headers);
+
+	Assert(outcome->kind == OUTCOME_DEAD && outcome->reason != NULL);
+	Assert(outcome->error_class != ERROR_CLASS_NONE && attempts > 0);
+	uuid_generate(&letter.event_id);
+	headers = dead_letter_add_errors(call, options, record, attempts, outcome,
+									 headers);
+	letter.headers = headers_pack(headers);
+	if (record->key != NULL)
+	{
+		letter.key = VARDATA_ANY(record->key);
+		letter.key_len = VARSIZE_ANY_EXHDR(record->key);
+	}
+	if (record->value != NULL)
+	{
+		letter.payload = VARDATA_ANY(record->value);
+		letter.payload_len = VARSIZE_ANY_EXHDR(record->value);
+	}
+	if (outbox_record_bytes(&letter) > pgstock_max_event_bytes)
+	{
+		const char *suffix = "it is too large for the dead letter topic";
+
+		outcome->reason = psprintf("%s; %s", outcome->reason, suffix);
+		headers = dead_letter_add_errors(call, options, record, attempts,
+										 outcome, NIL);
+		letter.headers = headers_pack(headers);
+		letter.payload = NULL;
+		letter.payload_len = 0;
+	}
+	if (outbox_record_bytes(&letter) > pgstock_max_event_bytes)
+	{
+		letter.key = NULL;
+		letter.key_len = 0;
+		letter.is_minimal = true;
+	}
+	outbox_append(call, &letter);
+}

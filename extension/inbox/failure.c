@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox/failure.c
+ *	  What an error means for a message: the classes of SQLSTATEs, and what
+ *	  follows from them.
+ *
+ *	transient	The message is not at fault, and the same call may succeed.
+ *				A registered handler is called again at once, and a call of
+ *				the relay's fails as a whole: the relay makes it again.
+ *	permanent	The data is at fault, and no try changes that: dead.
+ *	other		Tries after growing delays, then dead.
+ *
+ * The relay has the same list of transient states (docs/relay-protocol.md); two
+ * that differ would have the one side pass on what the other side takes for a
+ * failure of the message.  So 40002 and 40003 are not in it: a constraint that
+ * fails at COMMIT fails again, and a statement whose completion is unknown must
+ * not be repeated blindly.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "inbox/inbox.h"
+
+/* How often a message that waits for its order looks for it. */
+#define ORDER_LOOK_MS 1000
+
+/* SQLSTATEs and, of two characters, classes of them. */
+static const char *const transient_states[] = {
+	"08",	 /* connection exception */
+	"53",	 /* insufficient resources */
+	"57",	 /* operator intervention */
+	"40001", /* serialization failure */
+	"40P01", /* deadlock detected */
+	"55P03", /* lock not available */
+};
+static const char *const permanent_states[] = {
+	"22", /* data exception */
+	"23", /* integrity constraint violation */
+	"SK", /* pgstock's own */
+};
+
+static bool
+failure_is_listed(const char *sqlstate, const char *const *states, int n)
+{
+	Assert(strlen(sqlstate) == 5);
+	for (int i = 0; i < n; i++)
+	{
+		if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the same call may succeed if it is made again. */
+bool
+failure_is_transient(const ErrorData *error)
+{
+	return failure_is_listed(unpack_sql_state(error->sqlerrcode),
+							 transient_states, lengthof(transient_states));
+}
+
+/* Why a try failed, for people. */
+const char *
+failure_reason(const ErrorData *error)
+{
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return error->message;
+	return psprintf("another session has locked what it needs: %s",
+					error->message);
+}
+
+/* What becomes of a message after so many failed tries, the last with this. */
+Outcome
+failure_outcome(const InboxOptions *options, int attempts, const char *sqlstate,
+				const char *reason)
+{
+	Outcome outcome = {.reason = reason, .sqlstate = sqlstate};
+
+	Assert(attempts > 0);
+	if (failure_is_listed(sqlstate, permanent_states,
+						  lengthof(permanent_states)))
+	{
+		outcome.kind = OUTCOME_DEAD;
+		outcome.error_class = ERROR_CLASS_PERMANENT;
+	}
+	else if (attempts > options->retry_count)
+	{
+		outcome.kind = OUTCOME_DEAD;
+		outcome.error_class = ERROR_CLASS_RETRIES;
+	}
+	else
+	{
+		outcome.kind = OUTCOME_WAITING;
+		outcome.error_class = ERROR_CLASS_RETRY;
+	}
+	return outcome;
+}
+
+/* When a waiting message is tried next. */
+TimestampTz
+failure_next_try(const InboxOptions *options, int attempts,
+				 ErrorClass error_class, TimestampTz now)
+{
+	int64 delay_ms = 0;
+
+	if (error_class == ERROR_CLASS_ORDER)
+		delay_ms = Min(ORDER_LOOK_MS, options->order_wait_ms);
+	else if (error_class == ERROR_CLASS_RETRY)
+	{
+		Assert(attempts > 0 && attempts <= options->retry_count);
+		delay_ms = options->retry_delays_ms[attempts - 1];
+	}
+	return now + delay_ms * 1000;
+}

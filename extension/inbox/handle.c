@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox/handle.c
+ *	  The built-in handlers as SQL functions, such as handle_order_created().
+ *
+ * They are called by hand, or from a registered handler that does more than
+ * the built-in one.  Here a message that cannot be applied is an error: the
+ * caller is there to read it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "inbox/inbox.h"
+
+PG_FUNCTION_INFO_V1(pgstock_handle_order_created);
+PG_FUNCTION_INFO_V1(pgstock_handle_payment_success);
+PG_FUNCTION_INFO_V1(pgstock_handle_payment_failed);
+PG_FUNCTION_INFO_V1(pgstock_handle_order_cancelled);
+PG_FUNCTION_INFO_V1(pgstock_handle_order_failed);
+
+/* A member of argument "message" that is an id, or NULL. */
+static const char *
+handle_id_member(Jsonb *object, const char *name)
+{
+	JsonbValue *value;
+	char	   *id;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&object->root, name, strlen(name),
+										 NULL);
+	if (value == NULL || value->type != jbvString || value->val.string.len == 0)
+		return NULL;
+	id = pnstrdup(value->val.string.val, value->val.string.len);
+	if (args_id_fault(id) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s of message %s", name, args_id_fault(id))));
+	return id;
+}
+
+/* Argument "payload" as the record that Kafka would deliver. */
+static Record *
+handle_record_arg(FunctionCallInfo fcinfo, const char *topic)
+{
+	Record *record = palloc0(sizeof(Record));
+	Jsonb  *payload;
+	char   *json;
+	int		length;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("payload must not be null")));
+	payload = PG_GETARG_JSONB_P(0);
+	json = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
+	json = text_to_utf8(json, strlen(json), &length);
+	record->topic = topic;
+	record->partition = -1;
+	record->sent_at_ms = -1;
+	record->value = (bytea *) cstring_to_text_with_len(json, length);
+	return record;
+}
+
+static Message *
+handle_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
+{
+	Message *message = palloc0(sizeof(Message));
+	Parsed	*parsed = &message->parsed;
+
+	message->record = handle_record_arg(fcinfo, handler->topic);
+	message->try.builtin = handler;
+	if (!PG_ARGISNULL(1))
+	{
+		parsed->event_id = handle_id_member(PG_GETARG_JSONB_P(1), "event_id");
+		parsed->trace_id = handle_id_member(PG_GETARG_JSONB_P(1), "trace_id");
+	}
+	message_parse(message->record, handler->line_use, GetCurrentTimestamp(),
+				  parsed);
+	if (parsed->poison != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("payload is not valid for \"%s\"", handler->topic),
+				 errdetail("%s.", parsed->poison)));
+	return message;
+}
+
+static Datum
+handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
+{
+	const BuiltinHandler *handler = builtin_handler(id);
+	Message				 *message = handle_message_args(fcinfo, handler);
+	Work				  work;
+	Outcome				  outcome;
+
+	work_begin(&work, handler->topic);
+	batch_lock_stock(&work, list_make1(message));
+	outcome = builtin_handler_apply(&work, handler, &message->parsed);
+	if (outcome.kind == OUTCOME_WAITING)
+		ereport(ERROR,
+				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
+				 errmsg("there is no order \"%s\"", message->parsed.order_id),
+				 errhint("Its order-created may not have arrived yet.")));
+	work_end(&work);
+	PG_RETURN_VOID();
+}
+
+Datum
+pgstock_handle_order_created(PG_FUNCTION_ARGS)
+{
+	return handle(fcinfo, HANDLER_ORDER_CREATED);
+}
+
+Datum
+pgstock_handle_payment_success(PG_FUNCTION_ARGS)
+{
+	return handle(fcinfo, HANDLER_PAYMENT_SUCCESS);
+}
+
+Datum
+pgstock_handle_payment_failed(PG_FUNCTION_ARGS)
+{
+	return handle(fcinfo, HANDLER_PAYMENT_FAILED);
+}
+
+Datum
+pgstock_handle_order_cancelled(PG_FUNCTION_ARGS)
+{
+	return handle(fcinfo, HANDLER_ORDER_CANCELLED);
+}
+
+Datum
+pgstock_handle_order_failed(PG_FUNCTION_ARGS)
+{
+	return handle(fcinfo, HANDLER_ORDER_FAILED);
+}

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox/order_state.c
+ *	  What the built-in handlers ask of an order's latest attempt.
+ *
+ * A due line counts as expired, although its row still says "reserved".
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "inbox/inbox.h"
+
+/* Whether a line of the latest attempt is in that state. */
+bool
+order_has_state(Call *call, const Order *order, LineState state)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt &&
+			(line_is_due(call, line) ? LINE_EXPIRED : line->state) == state)
+			return true;
+	}
+	return false;
+}
+
+/* A line of the latest attempt, for what all its lines have alike; or NULL. */
+Reservation *
+order_latest_line(const Order *order)
+{
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt)
+			return line;
+	}
+	return NULL;
+}
+
+/* The lines of the latest attempt as items of a refusal. */
+List *
+order_answers(Work *work, const Order *order)
+{
+	List	 *answers = NIL;
+	ListCell *cell;
+
+	foreach(cell, order->lines)
+	{
+		Reservation *line = lfirst(cell);
+		Answer		*answer;
+
+		if (line->attempt != order->attempt)
+			continue;
+		answer = answer_of_line(work, line, line->quantity);
+		answer->status = "refused";
+		answers = lappend(answers, answer);
+	}
+	return answers;
+}
+
+/* How an order without live lines has ended. */
+const char *
+order_end_reason(Call *call, const Order *order)
+{
+	static const struct
+	{
+		LineState	state;
+		const char *reason;
+	} ends[] = {
+		{LINE_SHORTFALL, "shortfall"},	   {LINE_EXPIRED, "expired"},
+		{LINE_ROLLED_BACK, "rolled_back"}, {LINE_RETURNED, "returned"},
+		{LINE_RELEASED, "released"},
+	};
+
+	Assert(order->lines != NIL);
+	for (int i = 0; i < lengthof(ends); i++)
+	{
+		if (order_has_state(call, order, ends[i].state))
+			return ends[i].reason;
+	}
+	elog(ERROR, "a live order has no reason for its end");
+	return NULL;
+}
+
+static TimestampTz
+order_attempt_began_at(const Order *order)
+{
+	TimestampTz began_at = DT_NOEND;
+	ListCell   *cell;
+
+	foreach(cell, order->lines)
+	{
+		const Reservation *line = lfirst(cell);
+
+		if (line->attempt == order->attempt)
+			began_at = Min(began_at, line->created_at);
+	}
+	return began_at;
+}
+
+/*
+ * Whether the latest attempt is newer than an event: then the event belongs to
+ * an earlier attempt, and would end what was reserved, and perhaps paid, since.
+ * The clocks of services differ, so an event that is older by less than
+ * pgstock.clock_tolerance counts as one of the latest attempt.  A first attempt
+ * cannot be confused with an earlier one, whatever the clocks say, unless the
+ * order was refused before.
+ */
+bool
+order_is_newer(Work *work, const Order *order, TimestampTz happened_at)
+{
+	TimestampTz latest = TimestampTzPlusMilliseconds(happened_at,
+													 pgstock_clock_tolerance);
+
+	return latest < order_attempt_began_at(order) &&
+		   (order->attempt > 1 || refused_find(work, order->order_id) != NULL);
+}
