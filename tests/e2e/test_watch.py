@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The alert rules, the dashboard and the runbook on what a relay reports: a
+Prometheus scrapes a relay that has published, applied, retried, given up and
+held. dev/watch-check checks the same files by themselves."""
+
+import json
+import math
+import os
+import re
+import subprocess
+
+import pytest
+
+from cluster import HOST
+from conftest import INBOX
+from kafkaio import delivered, send
+from process import as_server, wait_until
+from prometheus import DEPLOY, RULES, Prometheus, program
+
+pytestmark = pytest.mark.watch
+
+DOCS = os.path.join(os.path.dirname(__file__), "../../docs")
+# What Grafana fills in.
+FILLED_IN = {"$__rate_interval": "1m", "$job": "pgstock", "$database": "shop"}
+
+
+def read(*path):
+    with open(os.path.join(*path), encoding="utf-8") as file:
+        return file.read()
+
+
+def expressions():
+    """[(panel, expression)] of the dashboard, its annotations included."""
+    dashboard = json.loads(read(DEPLOY, "grafana/pgstock.json"))
+    found = [(note["name"], note["expr"])
+             for note in dashboard["annotations"]["list"]]
+    for panel in dashboard["panels"]:
+        found += [(panel["title"], target["expr"])
+                  for target in panel.get("targets", ())]
+    for name, value in FILLED_IN.items():
+        found = [(panel, text.replace(name, value)) for panel, text in found]
+    return found
+
+
+def selectors(text):
+    """What an expression reads: each name, with its labels."""
+    return set(re.findall(r"\b(?:pgstock_\w+|up)\b(?:{[^}]*})?", text))
+
+
+def families(body):
+    """The metrics of /metrics, with their types."""
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", body, re.M))
+
+
+def work(db, kafka, relay):
+    """Let each thing happen that has a figure."""
+    kafka.create_topics("small", max_message_bytes=2000)
+    db.sql("SELECT receive_stock('book', 1000)")
+    db.sql("SELECT publish_event('small', 'k', jsonb_build_object("
+           "'fill', repeat('x', 10000)))")
+    db.sql("SELECT reserve_stock('book', 1, 'o-1')")
+    db.sql("SELECT confirm_stock('o-1')")
+    out = kafka.producer()
+    for number in range(20):
+        send(out, "order-created", {"order_id": f"m-{number}", "items": [
+            {"product_id": "book", "quantity": 1}]}, key=b"%d" % number)
+    send(out, "payment-success", b"poison", key=b"p")
+    send(out, "payment-success", {"order_id": "later", "payment_id": "p"},
+         key=b"q")
+    delivered(out)
+
+    def done():
+        return (relay.metric("inbox_events_total", topic="order-created",
+                             result="applied") == 20
+                and relay.metric("inbox_events_total", result="dead") == 1
+                and relay.metric("inbox_events_total", result="waiting") == 1
+                and relay.metric("outbox_held_events") == 1
+                and relay.metric("archive_open") == 1)
+    wait_until(done, 60, lambda: f"{relay.get('/metrics')}\n{relay.tail()}")
+
+
+@pytest.fixture
+def watched(run, db, kafka, start_relay):
+    """(relay, Prometheus) after some work, with figures from before it."""
+    relay = start_relay(topics=INBOX)
+    server = Prometheus(os.path.join(run, "prometheus"), relay).start()
+    try:
+        wait_until(lambda: server.query("pgstock_leader == 1"), 30,
+                   lambda: f"no scrape: {server.api('targets')}")
+        work(db, kafka, relay)
+        wait_until(lambda: server.query("pgstock_archive_open == 1"), 30,
+                   "the figures of the work")
+        yield relay, server
+    finally:
+        server.close()
+
+
+def check_metrics(relay):
+    """promtool finds nothing: names, types, HELP."""
+    status, body = relay.get("/metrics")
+    assert status == 200
+    done = subprocess.run(
+        as_server([program("promtool"), "check", "metrics"]), input=body,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+    assert (done.returncode, done.stdout) == (0, "")
+    return body
+
+
+def check_dashboard(server, body):
+    """Every expression is valid and returns a number, and every metric is
+    somewhere on the dashboard."""
+    bad = []
+    for panel, text in expressions():
+        status, answer = server.get("/api/v1/query", query=text)
+        rows = json.loads(answer)["data"]["result"] if status == 200 else []
+        values = [float(row["value"][1]) for row in rows]
+        if status != 200 or all(map(math.isnan, values)):
+            bad.append(f"{panel}: {text}: {answer}")
+    assert not bad, "\n".join(bad)
+    drawn = " ".join(text for _, text in expressions())
+    absent = {name for name in families(body) if name not in drawn}
+    assert absent == set(), f"on no panel: {absent}"
+
+
+def check_rules(server):
+    """Every rule is evaluated without an error, and reads what is there."""
+    rules = [rule for group in server.api("rules")["groups"]
+             for rule in group["rules"]]
+    names = re.findall(r"- alert: (\w+)", "".join(
+        read(DEPLOY, "prometheus", name) for name in RULES))
+    assert sorted(rule["name"] for rule in rules) == sorted(names)
+    for rule in rules:
+        assert rule["health"] == "ok", rule
+        for selector in selectors(rule["query"]):
+            assert server.query(selector), f"{rule['name']}: {selector}"
+
+
+def check_alerts(server):
+    """What went wrong raises its alerts, with texts, and nothing else does.
+    Some depend on how long the test takes."""
+    names = {"PgstockArchivedOrder", "PgstockTopicHeld", "PgstockPaymentDead",
+             "PgstockEventsDelayed", "PgstockDiskUnwatched"}
+    slow = {"PgstockEventsStuck", "PgstockProducerLostOften",
+            "PgstockOrderAnswerSlow"}
+    wait_until(lambda: names <= set(server.alerts()), 60, server.alerts)
+    assert set(server.alerts()) <= names | slow
+    for alerts in server.alerts().values():
+        for text in alerts[0]["annotations"].values():
+            assert "<error" not in text and "<no value>" not in text, text
+    (held,) = server.alerts()["PgstockTopicHeld"]
+    assert held["labels"]["topic"] == "small"
+    assert held["labels"]["database"] == "shop"
+
+
+def check_runbook(db, relay):
+    """Every statement can be run by the role that the runbook names, every
+    command of the relay is one that it knows."""
+    text = read(DOCS, "runbook.md")
+    blocks = re.findall(r"```\n(.*?)```", text, re.S)
+    statements = [one for block in blocks
+                  for one in re.findall(r"^SELECT.*?;", block, re.S | re.M)]
+    statements += re.findall(r"`(SELECT \w+\(\);)`", text)
+    assert len(statements) > 10
+    db.sql("CREATE ROLE operator LOGIN")
+    try:
+        db.sql("SELECT grant_stock_access('operator', 'admin')")
+        for statement in statements:
+            db.sql(statement, user="operator")
+    finally:
+        db.sql("DROP OWNED BY operator; DROP ROLE operator")
+    commands = [line.split(" #")[0].split(" | ")[0]
+                for block in blocks for line in block.splitlines()
+                if line.startswith("pgstock-relay ")]
+    commands += re.findall(r"`pgstock-relay ([^`]*--config \$conf[^`]*)`",
+                           text)
+    assert len(commands) > 10
+    for command in sorted(set(commands), key=commands.index):
+        args = re.sub(r"pgstock-relay |--config \$conf", "", command).split()
+        if args[0] == "check":      # it waits, and a topic is held
+            continue
+        args = [{"ID": "1", "17": "1", "TEXT": "tried"}.get(arg, arg)
+                for arg in args]
+        done = relay.command(*args)
+        assert done.returncode != 2, f"{command}: {done.stderr}"
+
+
+def test_watch_kit(watched, db):
+    relay, server = watched
+    body = check_metrics(relay)
+    check_rules(server)
+    check_alerts(server)
+    check_dashboard(server, body)
+    check_runbook(db, relay)
+
+
+def test_first_scrape(relays):
+    """A relay that reaches neither database nor broker reports its families:
+    no alert may depend on an earlier success. (The list of those that are not
+    there yet only shrinks.)"""
+    relay = relays(f"host={HOST} port=1 dbname=none", f"{HOST}:1",
+                   {"inbox": {"topics": "order-created"}})
+    relay.start(wait=None)
+    wait_until(lambda: relay.get("/metrics")[0] == 200, 30, relay.tail)
+    known = {f"pgstock_{name}" for name in re.findall(
+        r"`(\w+?)(?:{[\w,]+})?`", "\n".join(
+            line.split("|")[1] for line in section("## Metrics").splitlines()
+            if line.count("|") > 3))}
+    absent = known - set(families(check_metrics(relay)))
+    assert absent == {f"pgstock_{name}" for name in (
+        "archive_open", "consumer_lag", "inbox_damaged_batches_total",
+        "inbox_histories_total", "inbox_missing_messages_total",
+        "inbox_waiting_keys", "outbox_held_events",
+        "outbox_oldest_pending_seconds", "outbox_pending_events",
+        "outbox_published_total", "outbox_table_bytes", "reservations_open",
+        "reservations_overdue", "upkeep_failing", "webhook_waiting")}
+
+
+def section(heading):
+    """The table of metrics in docs/operations.md."""
+    text = read(DOCS, "operations.md")
+    start = text.index(f"\n{heading}\n")
+    return text[start:text.index("\nCommon queries", start)]
