@@ -384,7 +384,7 @@ DECLARE
 	event	pgstock_internal.failed_event;
 BEGIN
 	PERFORM pgstock_internal.check_reason($2);
-	/* Prevents messages from queueing behind it unnoticed. */
+	/* No message must start waiting behind it in the meantime. */
 	LOCK TABLE pgstock_internal.failed_event IN SHARE ROW EXCLUSIVE MODE;
 	UPDATE pgstock_internal.failed_event f
 	   SET state = 'discarded', next_retry_at = NULL
@@ -416,7 +416,7 @@ AS $$
 SELECT pgstock_internal.discard_failed($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.discard_failed_event IS
-	'discards a failed event; messages waiting behind it are processed; the '
+	'discards a failed message; messages waiting behind it are processed; the '
 	'reason is required; P0002 if there is none';
 
 /*

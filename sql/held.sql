@@ -70,8 +70,8 @@ COMMENT ON FUNCTION pgstock_internal.is_discarded IS
 	'returns whether an administrator discarded this event of a held topic';
 
 /*
- * After the loss of a position, events are set aside again that are here
- * already or that were discarded.
+ * After the loss of a position, the relay passes events again that are here
+ * already or were discarded; these are not copied again.
  */
 CREATE FUNCTION pgstock_internal.relay_set_aside(seqs bigint[], epoch bigint)
 RETURNS void
