@@ -561,7 +561,9 @@ producer_transaction_failed(void *arg, rd_kafka_resp_err_t error,
 
 	producer_take_events(
 		producer); /* what came before knows more: which topic */
-	if (kafka_is_refusal(error))
+	/* the position is no event that could be set aside */
+	if (kafka_is_refusal(error) && producer->kept_out != NULL &&
+		!position_is_topic(producer->kept_out))
 		topic = producer->kept_out;
 	producer_give_up(producer, topic, error, why);
 	producer_tell_failure(producer);

@@ -296,6 +296,16 @@ a_position_that_is_refused_is_no_topic_s_fault(void **state)
 	commit(fixture, "p");
 	expect_failure(fixture, "MSG_SIZE_TOO_LARGE");
 	assert_false(fixture->topic_blamed);
+
+	/* nor where it may not be written to at all */
+	fixture->failures = 0;
+	open_transactional(fixture);
+	rd_kafka_mock_push_request_errors(
+		fixture->cluster, KAFKA_ADD_PARTITIONS, 1,
+		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+	commit(fixture, "p");
+	expect_failure(fixture, "TOPIC_AUTHORIZATION_FAILED");
+	assert_false(fixture->topic_blamed);
 }
 
 /* No caller needs its answer, and its successor need not wait for it. */
