@@ -2,12 +2,30 @@
  * daemon.c - the daemon: start, loop, stop
  *
  * One thread.  Handlers of the loop record what happened; after each of them
- * the two pumps decide and act (relay_turn), then the process sleeps until
- * something happens or the next moment that one of them named.
+ * the pumps decide and act (relay_turn), then the process sleeps until the next
+ * event, or until the earliest deadline that a pump returned.
  *
- * READY is told when the configuration is good and the loop turns: a database
- * or broker that is away is a state, not a failed start.  The watchdog is fed
- * only while neither pump is overdue for what it said it would do.
+ * READY is notified when the configuration is valid and the loop runs: a
+ * database or broker that is down is a state, not a failed start.  The watchdog
+ * is notified only while both pumps act within their deadlines.
+ *
+ * No call of this thread waits for a server, except for these; the calls of
+ * librdkafka that wait run in threads (transaction.c, survey.c):
+ *
+ *	call						waits for						at most
+ *	pgconn_connect()			the name server					6 s a host
+ *	http_client_... timed out	its resolver's thread			6 s
+ *	rd_kafka_destroy()			lookups in broker threads		6 s a client
+ *	survey_close()				one call of the survey			2 s
+ *	transaction_free()			calls left behind, at exit		1 s a call
+ *	rd_kafka_assign(), _subscribe(), _new()		librdkafka's main thread,
+ *												which waits for no broker
+ *
+ * 6 s is what RES_OPTIONS allows with three name servers that do not respond
+ * (resolv.conf(5); without it, 30 s).  The sum of one turn that connects both
+ * pumps and the alerts, and closes four clients and a survey, is 44 s.  The
+ * watchdog is notified in each quarter of its interval, 60 s in our unit: 15 s
+ * and 44 s are less than that.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -17,6 +35,7 @@
 #include <libpq-fe.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "alerts/webhook.h"
@@ -30,7 +49,7 @@
 
 #define LOG_MODULE "relay"
 
-#define DRAIN_US (10 * SEC_US) /* from SIGTERM to leaving at the latest */
+#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end at the latest */
 
 typedef struct Relay
 {
@@ -39,14 +58,14 @@ typedef struct Relay
 	Loop		   *loop;
 	LoopTimer	   *turn_timer; /* wakes the loop for the next turn */
 	LoopTimer	   *watchdog_timer;
-	int64_t			watchdog_us; /* between two signs of life; 0: none wanted */
+	int64_t			watchdog_us; /* its interval; 0: there is none */
 	Metrics		   *metrics;
 	Outbox		   *outbox;
 	Inbox		   *inbox;
 	Webhook		   *webhook;
-	HttpServer	   *http;		 /* NULL: not wanted */
-	PumpState		told_outbox; /* as systemd knows it */
-	PumpState		told_inbox;
+	HttpServer	   *http;			 /* NULL: [http] listen is empty */
+	PumpState		notified_outbox; /* in the last STATUS */
+	PumpState		notified_inbox;
 	bool			stopping;
 	bool			hurried; /* a second SIGTERM */
 } Relay;
@@ -177,7 +196,7 @@ relay_on_reload(void *arg)
 }
 
 static void
-relay_on_tell(void *arg)
+relay_on_status_signal(void *arg)
 {
 	HttpServerResponse answer = {0};
 
@@ -196,13 +215,13 @@ relay_on_watchdog(void *arg)
 	else
 		loop_notify("WATCHDOG=1");
 	loop_timer_set(relay->watchdog_timer,
-				   loop_now(relay->loop) + relay->watchdog_us / 2);
+				   loop_now(relay->loop) + relay->watchdog_us / 4);
 }
 
 static void
 relay_on_turn(void *arg UNUSED)
 {
-	/* waking up was all */
+	/* it woke the loop: relay_turn() follows */
 }
 
 /* ---- start, loop, stop ------------------------------------------------- */
@@ -229,7 +248,7 @@ relay_watch_signals(Relay *relay)
 	loop_signal(relay->loop, SIGTERM, relay_on_stop, relay);
 	loop_signal(relay->loop, SIGINT, relay_on_stop, relay);
 	loop_signal(relay->loop, SIGHUP, relay_on_reload, relay);
-	loop_signal(relay->loop, SIGUSR1, relay_on_tell, relay);
+	loop_signal(relay->loop, SIGUSR1, relay_on_status_signal, relay);
 }
 
 /* Order matters: signals are blocked before librdkafka starts threads. */
@@ -264,15 +283,15 @@ relay_start(Relay *relay)
 }
 
 static void
-relay_tell_systemd(Relay *relay)
+relay_notify_status(Relay *relay)
 {
 	PumpState outbox = outbox_state(relay->outbox);
 	PumpState inbox = inbox_state(relay->inbox);
 
-	if (outbox == relay->told_outbox && inbox == relay->told_inbox)
+	if (outbox == relay->notified_outbox && inbox == relay->notified_inbox)
 		return;
-	relay->told_outbox = outbox;
-	relay->told_inbox = inbox;
+	relay->notified_outbox = outbox;
+	relay->notified_inbox = inbox;
 	loop_notify("STATUS=outbox %s, inbox %s", pump_state_name(outbox),
 				pump_state_name(inbox));
 }
@@ -289,7 +308,7 @@ relay_turn(Relay *relay)
 		http_server_wake(relay->http);
 	loop_timer_set(relay->turn_timer,
 				   Min(Min(outbox_at, inbox_at), webhook_at));
-	relay_tell_systemd(relay);
+	relay_notify_status(relay);
 }
 
 static bool
@@ -353,6 +372,8 @@ relay_run(const ConfigOverrides *from)
 	}
 	log_configure((LogLevel) relay.config->log_level,
 				  (LogFormat) relay.config->log_format);
+	/* before any thread is started; a value of the user's counts */
+	(void) setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	/* librdkafka's threads do not need heaps of their own */
 	mallopt(M_ARENA_MAX, 2);
 	if (relay_start(&relay))
