@@ -133,7 +133,7 @@ relay_page(void *arg, const char *path, HttpServerResponse *answer)
 	{
 		answer->status = relay_is_overdue(relay) ? 503 : 200;
 		buf_add_str(&answer->body,
-					answer->status == 200 ? "ok\n" : "a pump hangs\n");
+					answer->status == 200 ? "ok\n" : "a pump is overdue\n");
 	}
 	else if (strcmp(path, "/readyz") == 0)
 		answer->status = relay_is_ready(relay, &answer->body) ? 200 : 503;
@@ -158,7 +158,7 @@ relay_on_stop(void *arg)
 		return;
 	}
 	relay->stopping = true;
-	log_info("stops, lets what is in flight arrive");
+	log_info("shutting down, waiting for in-flight messages");
 	loop_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64,
 				DRAIN_US + 5 * SEC_US);
 	outbox_stop(relay->outbox, stop_by);
@@ -211,7 +211,7 @@ relay_on_watchdog(void *arg)
 	Relay *relay = arg;
 
 	if (relay_is_overdue(relay))
-		log_error("a pump hangs: the watchdog is not fed");
+		log_error("a pump is overdue: the watchdog is not notified");
 	else
 		loop_notify("WATCHDOG=1");
 	loop_timer_set(relay->watchdog_timer,
@@ -337,7 +337,7 @@ relay_loop(Relay *relay)
 		code = inbox_exit_code(relay->inbox);
 	if (code == EXIT_CLEAN && relay->hurried)
 		code = EXIT_RUNTIME;
-	log_info("ends exit_code=%d", code);
+	log_info("exiting exit_code=%d", code);
 	return (ExitCode) code;
 }
 

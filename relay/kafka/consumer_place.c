@@ -264,8 +264,8 @@ tell_move(Consumer *consumer, Partition *partition, const Placement *to)
 					  partition->topic, "partition", id,
 					  NULL) += (double) (to->last_missing - partition->next +
 										 1);
-		log_warning("messages were gone before they were read: the topic's "
-					"retention is too short, or somebody deleted them topic=%s "
+		log_warning("messages were deleted before they were read: by the "
+					"topic's retention, or by a request topic=%s "
 					"partition=%d first_missing=%" PRId64
 					" last_missing=%" PRId64,
 					partition->topic, partition->id, partition->next,
@@ -275,8 +275,8 @@ tell_move(Consumer *consumer, Partition *partition, const Placement *to)
 	*metrics_cell(consumer->metrics, METRIC_HISTORIES, "topic",
 				  partition->topic, "partition", id, NULL) += 1;
 	log_warning("partition has other records than those that were read: the "
-				"topic was made anew, or lost its end; reads all that it has, "
-				"what was applied before is a duplicate topic=%s partition=%d "
+				"topic was created again, or lost its end; reading all of it, "
+				"messages applied before are duplicates topic=%s partition=%d "
 				"next_offset=%" PRId64 " first=%" PRId64 " end=%" PRId64,
 				partition->topic, partition->id, partition->next, to->from,
 				partition->end);

@@ -354,7 +354,7 @@ producer_delivered(Producer *producer, const rd_kafka_message_t *message)
 		return false; /* goes down with the one that was refused */
 	text = xasprintf("%s (topic %s)",
 					 error == RD_KAFKA_RESP_ERR_NO_ERROR
-						 ? "delivered, but nobody knows where"
+						 ? "delivered at an unknown offset"
 						 : rd_kafka_err2str(error),
 					 topic);
 	/* the position is no event that could be held back */
@@ -492,7 +492,7 @@ producer_blame_nobody(void *arg)
 	Producer *producer = arg;
 
 	producer_give_up(producer, NULL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
-					 "a record failed, and nobody knows which");
+					 "a record failed, and no report names it");
 	producer_tell_failure(producer);
 }
 

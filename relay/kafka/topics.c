@@ -243,7 +243,7 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 	if (topic != NULL)
 		topic->answered = true;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		log_info("made topic topic=%s", name);
+		log_info("created topic topic=%s", name);
 	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 	{
 		buf_printf(&topics->missing, "%s%s (%s)",
@@ -281,7 +281,7 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 	if (topics->missing.len > 0)
 		log_throttled(&topics->missing_told, loop_now(topics->loop),
 					  LEVEL_WARNING, LOG_MODULE,
-					  "topics are missing and cannot be made: %s",
+					  "cannot create missing topics: %s",
 					  buf_str(&topics->missing));
 	else
 		loop_timer_set(topics->ensure_timer, loop_now(topics->loop));

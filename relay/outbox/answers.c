@@ -20,7 +20,7 @@ outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 		return;
 	outbox->max_event_bytes = (int) max_event_bytes;
 	if (outbox->core.producer_up || outbox->core.producer_opening)
-		outbox_producer_failed(outbox, "it has to take larger events");
+		outbox_producer_failed(outbox, "the size limit of events was raised");
 }
 
 static void
@@ -42,7 +42,7 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 
 	if (!api_read_hello(result, &hello))
 	{
-		outbox_db_failed(outbox, "relay_hello() gave no sound answer");
+		outbox_db_failed(outbox, "unexpected result of relay_hello()");
 		return;
 	}
 	if (!api_hello_matches(&hello))
@@ -154,7 +154,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 
 	if (!outbox_is_answer(core->asked, result))
 	{
-		outbox_db_failed(outbox, "the database gave no sound answer");
+		outbox_db_failed(outbox, "unexpected result from the database");
 		return false;
 	}
 	switch (core->asked)

@@ -43,7 +43,7 @@ held_lane_failed(HeldLane *lane, const char *why)
 {
 	const HeldTopic *topic = lane->core->held.topic;
 
-	log_debug("held topic was tried in vain topic=%s reason=%s",
+	log_debug("topic is still refused topic=%s reason=%s",
 			  topic != NULL ? topic->name : "", why);
 	held_on_lane_failed(&lane->core->held, why, loop_now(lane->loop));
 	producer_close(lane->producer);
@@ -121,7 +121,7 @@ held_lane_take_crossed_off(HeldLane *lane, const PGresult *result)
 	if (outbox_on_crossed_off(lane->core, api_bool(result, 0, 0),
 							  loop_now(lane->loop)))
 	{
-		log_info("topic flows again topic=%s", name);
+		log_info("topic resumed topic=%s", name);
 		producer_want_topic(lane->main, name);
 	}
 	free(name);

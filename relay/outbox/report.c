@@ -24,7 +24,7 @@ outbox_tell(Outbox *outbox)
 	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
 	log_info("%s epoch=%" PRId64,
-			 leads ? "leads the outbox" : "leads the outbox no more",
+			 leads ? "leads the outbox" : "lost the lead of the outbox",
 			 outbox->core.epoch);
 }
 

@@ -123,7 +123,7 @@ def test_second_sigterm_leaves(db, kafka, start_relay):
     wait_until(lambda: relay.metric("outbox_pending_events") >= 50, 20,
                "events are pending")
     relay.signal(signal.SIGTERM)
-    wait_until(lambda: "lets what is in flight arrive" in relay.log(), 5,
+    wait_until(lambda: "waiting for in-flight messages" in relay.log(), 5,
                lambda: relay.tail())
     for _ in range(20):             # it drains: its loop turns on
         assert relay.get("/livez")[0] == 200, relay.tail()
