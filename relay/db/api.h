@@ -1,7 +1,7 @@
 /*
  * api.h - the database's functions for the relay (docs/relay-protocol.md)
  *
- * The only part that knows their names, parameters and columns.
+ * The only files with their names, parameters and columns.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -149,7 +149,7 @@ void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 /* NULL if the call went well; "" where the server gave no code */
 const char *api_sqlstate(const PGresult *result);
 
-/* The error is the last that comes from this session. */
+/* Whether the error ended the session. */
 bool api_ends_session(const PGresult *result);
 
 /* message, detail and hint of an error in one line, freed by the caller */
@@ -186,7 +186,7 @@ bool api_pooler_refused(const char *error);
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 
-/* Whether the extension speaks as we do; if not, says so. */
+/* Whether the extension has our version of the protocol; logs if not. */
 bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
 
 /* A page: an answer to API_PAGE, API_HELD_PAGE or, behind the window that it
@@ -196,7 +196,7 @@ uint32_t api_page_rows(const PGresult *result);
 size_t	 api_page_bytes(const PGresult *result);
 void	 api_page_row(const PGresult *result, uint32_t number, EventRow *event);
 
-/* Borrowed; NULL: it is no sound answer to API_LOOK. */
+/* Borrowed; NULL: no valid result of API_LOOK. */
 const char *api_look_window(const PGresult *result);
 
 /* text columns */

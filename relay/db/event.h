@@ -36,7 +36,7 @@ typedef struct EventSource
 #define EVENT_ENDS 6
 extern const char *const event_ends[EVENT_ENDS];
 
-/* Which of them the event tells of, or -1. */
+/* The index of the state that the event reports, or -1. */
 int event_end(const EventRow *row);
 
 #define EVENT_UUID_LEN 36

@@ -21,14 +21,14 @@ pump_state_name(PumpState state)
 }
 
 void
-pump_tell(const char *module, PumpState *told, PumpState state,
+pump_tell(const char *module, PumpState *logged, PumpState state,
 		  unsigned failures)
 {
 	bool again = failures > 1 && state < PUMP_LEADER_WAIT;
 
-	if (*told == state)
+	if (*logged == state)
 		return;
 	log_write(again ? LEVEL_DEBUG : LEVEL_INFO, module, "state from=%s to=%s",
-			  pump_state_name(*told), pump_state_name(state));
-	*told = state;
+			  pump_state_name(*logged), pump_state_name(state));
+	*logged = state;
 }

@@ -12,17 +12,17 @@ typedef enum PumpState
 {
 	PUMP_DOWN, /* waits for the next try to connect */
 	PUMP_CONNECTING,
-	PUMP_HANDSHAKE,	  /* finds out who is there */
+	PUMP_HANDSHAKE,	  /* reads versions and identity */
 	PUMP_LEADER_WAIT, /* stands by: another relay leads */
 	PUMP_STREAMING,
-	PUMP_DRAINING, /* stops: lets what is in flight arrive */
+	PUMP_DRAINING, /* shutting down: waiting for in-flight messages */
 } PumpState;
 
 const char *pump_state_name(PumpState state);
 
-/* A line for a transition, *told being the state of the last line.  Tries that
- * fail again and again are told by their error, at a measured pace. */
-void pump_tell(const char *module, PumpState *told, PumpState state,
+/* Logs a transition; *logged is the state of the last line.  The caller logs
+ * the error of repeated failures to connect, throttled. */
+void pump_tell(const char *module, PumpState *logged, PumpState state,
 			   unsigned failures);
 
 /* A pump that waits so long for one answer or acknowledgement is not ready. */

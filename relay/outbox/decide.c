@@ -1,6 +1,5 @@
 /*
- * decide.c - what to do next between the outbox and Kafka, and until when
- * to wait
+ * decide.c - what the outbox pump does next, and until when it waits
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -125,7 +124,7 @@ outbox_held_question(OutboxCore *core, int64_t now)
 	return OUTBOX_WAIT;
 }
 
-/* What to ask the database while everything runs. */
+/* The next query to the database while streaming. */
 static OutboxAction
 outbox_next_question(OutboxCore *core, int64_t now)
 {
@@ -161,8 +160,8 @@ outbox_may_close(const OutboxCore *core)
 }
 
 /*
- * An event alone is not held back; under load a transaction takes what came
- * while the one before was committed.
+ * A single event does not wait; under load a transaction takes the events that
+ * arrived while the one before was committed.
  */
 static bool
 outbox_close_due(const OutboxCore *core, int64_t now)
@@ -239,9 +238,27 @@ outbox_may_open_producer(const OutboxCore *core)
 		   (!core->transactional || core->state == PUMP_STREAMING);
 }
 
+/* What holds between two reports, whatever they are. */
+static void
+outbox_check(const OutboxCore *core)
+{
+	Assert(!core->positioned || core->producer_up);
+	Assert(!core->reading || core->positioned);
+	Assert(!core->asleep || core->positioned);
+	Assert(core->page_count == 0 || core->positioned);
+	Assert(core->page_count <= OUTBOX_PAGES_MAX);
+	Assert(!core->producer_up || !core->producer_opening);
+	Assert(!core->closing || (core->transactional && !core->committing));
+	Assert(!core->committing || (core->transactional && core->producer_up));
+	Assert(core->epoch > 0 || !core->positioned);
+	Assert(core->state != PUMP_DOWN || core->asked == OUTBOX_WAIT);
+	Assert((core->state == PUMP_CONNECTING) == (core->asked == OUTBOX_CONNECT));
+}
+
 OutboxAction
 outbox_next(OutboxCore *core, int64_t now)
 {
+	outbox_check(core);
 	if (core->stopping && core->state != PUMP_DRAINING)
 		return OUTBOX_DONE;
 	if (core->producer_up && outbox_flies(core) &&

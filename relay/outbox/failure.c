@@ -33,8 +33,7 @@ outbox_db_failed(Outbox *outbox, const char *why)
 	outbox_troubled(outbox, "database", why);
 	pgconn_close(outbox->conn);
 	if (outbox->core.transactional)
-		producer_close(
-			outbox->producer); /* who leads no more leaves Kafka alone */
+		producer_close(outbox->producer); /* only a leader has one */
 	outbox_on_down(&outbox->core, loop_now(outbox->loop));
 	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
@@ -53,7 +52,7 @@ outbox_producer_failed(Outbox *outbox, const char *why)
 				  why);
 }
 
-/* A record that is refused for good: its topic is held, the others flow on. */
+/* A record was refused for good: its topic is held, other topics go on. */
 void
 outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 {
@@ -76,8 +75,8 @@ outbox_exit(Outbox *outbox, ExitCode code)
 
 /*
  * A pooler may give each transaction another session: the lock on the lead
- * stays behind in one of them, and notifications arrive in another.  It says
- * what session it is by a number of its own.
+ * stays behind in one of them, and notifications arrive in another.  It
+ * returns a backend pid of its own.
  */
 void
 outbox_pooled(Outbox *outbox)

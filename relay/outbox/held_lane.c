@@ -236,7 +236,7 @@ held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
 	}
 }
 
-/* ---- how it goes ------------------------------------------------------- */
+/* ---- state ------------------------------------------------------------- */
 
 void
 held_lane_tell(const HeldLane *lane, Buf *sentence)

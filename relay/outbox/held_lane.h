@@ -16,7 +16,7 @@
 typedef struct HeldLane HeldLane;
 
 /* config is borrowed, and so is core, which the lane reports to, and the
- * outbox's producer, which hears of topics that flow again */
+ * outbox's producer, which is informed of resumed topics */
 HeldLane *held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
 						OutboxCore *core, Producer *main);
 void	  held_lane_free(HeldLane *lane);

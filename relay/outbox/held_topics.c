@@ -261,17 +261,31 @@ held_fail(Held *held, const char *reason, int64_t now)
 	held->state = LANE_CROSSING;
 }
 
+/* What holds between two reports. */
+static void
+held_check(const Held *held)
+{
+	Assert((held->state == LANE_IDLE) == (held->topic == NULL));
+	Assert(!held->closing || held->topic != NULL);
+	Assert(!held->letting_go || held->state == LANE_CROSSING);
+	Assert(!held->failed || held->state == LANE_CROSSING);
+	Assert(held->aside_asked <= held->aside_count);
+	Assert(held->aside_count <= HELD_ASIDES_MAX);
+	Assert(held->state != LANE_FLYING || held->arrived < held->rows);
+}
+
 void
 held_tick(Held *held, int64_t now)
 {
+	held_check(held);
 	if (held->closing && !held->letting_go && now >= held->closing_by)
 		held->closing = held->waits = false;
 	if (held->state == LANE_FLYING && now >= held->fails_at)
 		held_fail(held, "the broker does not answer", now);
 }
 
-/* One that was refused less often comes first: those that never will be taken
- * leave room for those that may. */
+/* Topics refused less often are tried first, so that topics which the broker
+ * never accepts do not delay the others. */
 static bool
 held_is_before(const HeldTopic *topic, const HeldTopic *other)
 {

@@ -1,29 +1,29 @@
 /*
  * held_topics.h - topics whose events the broker refuses, and their return
  *
- * A refused record would hold back all that comes after it.  So its topic is
- * held: what the outbox has for it is set aside, which for the position is as
- * good as an acknowledgement, and everything else flows.  From time to time a
- * held topic is tried by a producer of its own, the lane, so that one more
- * refusal disturbs nobody:
+ * A refused record would delay every event behind it.  So its topic is held:
+ * its events are set aside in the database, which counts as an acknowledgement
+ * for the position, and other topics go on.  From time to time a held topic is
+ * tried by a producer of its own, the lane, so that another refusal does not
+ * affect the other topics:
  *
  *	IDLE -> READING -> FLYING -> CROSSING -> READING ... -> IDLE
  *
  * A page is read, produced, acknowledged, crossed off; then the next is read.
- * When one did not fill, the topic is closing: the outbox waits before the
- * topic's next event, rather than setting it aside, until what was set aside
- * meanwhile is out as well.  Then nothing is left, and the topic flows again.
+ * When a page is not full, the topic is closing: the outbox waits before the
+ * topic's next event, rather than setting it aside, until the events set aside
+ * meanwhile are published too.  Then none is left, and the topic resumes.
  *
  * Rules that hold it together:
  * - A page begins with the oldest event there is.  An event that was set aside
- *   late can be older than what was read before; so nothing but the database
- *   says where to go on.
- * - A page is read only when all that was set aside is stored.
- * - The first page after a failure is one event: what is refused again and
- *   again takes no others with it.
- * - A topic is not tried before the event that was refused has come again, and
- *   is set aside: it would look as if there were none.
- * - A topic is let go only by the page that was read while the outbox waited.
+ *   late can be older than those read before; so only the database decides
+ *   where the next page begins.
+ * - A page is read only when all events set aside are stored.
+ * - The first page after a failure is one event: an event that is refused again
+ *   and again fails no others with it.
+ * - A topic is not tried before the refused event was read again and set aside:
+ *   the topic would look empty.
+ * - A topic resumes only by the page that was read while the outbox waited.
  *
  * The deciding half, pure like state.h, of which it is a part.
  *
@@ -34,9 +34,9 @@
 
 #include "common/backoff.h"
 
-/* With so many topics held, no event is sent on trust to a topic of which
- * nothing is known: each new one that is refused holds up all the others for
- * seconds, and who may publish may name as many as they like. */
+/* With so many topics held, no event is sent to a topic that is not known to
+ * exist: each further refusal delays all other topics for seconds, and an
+ * application may name as many topics as it likes. */
 #define HELD_SUSPECTS 4
 
 #define HELD_ASIDES_MAX 1024 /* set aside and not yet stored */
@@ -52,8 +52,8 @@ typedef struct HeldTopic
 {
 	char   *name;
 	char   *reason;	  /* of the last refusal */
-	bool	unstored; /* the database does not know the reason yet */
-	bool	unseen;	  /* since it was refused, no event of it came again */
+	bool	unstored; /* the reason is not in the database yet */
+	bool	unseen;	  /* no event of it was read again since the refusal */
 	Backoff retry;
 	int64_t try_at;
 } HeldTopic;
@@ -61,7 +61,7 @@ typedef struct HeldTopic
 typedef enum LaneState
 {
 	LANE_IDLE,
-	LANE_READING,  /* a page is to be asked for, or was */
+	LANE_READING,  /* a page is to be requested, or was */
 	LANE_FLYING,   /* its rows are produced and acknowledged */
 	LANE_CROSSING, /* what was acknowledged is to be crossed off, or is */
 } LaneState;
@@ -79,7 +79,7 @@ typedef struct Held
 	bool		known;	/* topics are those of the database */
 	HeldTopic **topics; /* by name */
 	uint32_t	count;
-	HeldTopic  *storing; /* the database is being told of */
+	HeldTopic  *storing; /* its reason is being stored */
 	uint64_t	seed;
 
 	/* set aside and not yet stored, in the ring under these ids */
@@ -101,7 +101,7 @@ typedef struct Held
 	bool	   last;	/* the page has all there was */
 	bool	   failed;	/* the try ends with what has arrived */
 	bool	   closing;
-	bool	   letting_go; /* it was asked for */
+	bool	   letting_go; /* the query that resumes it was sent */
 	int64_t	   closing_by;
 	int64_t	   fails_at; /* unless something is acknowledged */
 	int64_t	   seqs[HELD_PAGE_ROWS];
@@ -114,7 +114,7 @@ void held_fini(Held *held);
 /* The connection is lost: all this is to be learned again. */
 void held_reset(Held *held);
 
-/* No further try. */
+/* No further tries: the relay shuts down. */
 void held_stop(Held *held);
 
 /* The topics that the database holds are all loaded. */
@@ -125,7 +125,7 @@ void held_load(Held *held, const char *topic, const char *reason, int64_t now);
 bool held_refused(Held *held, const char *topic, const char *reason,
 				  int64_t now);
 
-/* Whether a topic of which nothing is known is to be held unseen. */
+/* Whether a topic not known to exist is to be held without a try. */
 bool held_suspects(const Held *held);
 
 /* Whether a reason is to be stored; that of held->storing is. */
@@ -162,7 +162,7 @@ void held_on_lane_failed(Held *held, const char *reason, int64_t now);
 
 /* The seqs to be crossed off come first in held->seqs; how many. */
 uint32_t held_cross_off(Held *held);
-/* True: the topic flows again, and is known no more. */
+/* True: the topic resumes, and is freed. */
 bool held_on_crossed_off(Held *held, bool let_go, int64_t now);
 
 #endif

@@ -7,6 +7,20 @@
 
 #include <stdlib.h>
 
+/* The invariants that in_flight.h states, but for the windows' ranges. */
+static void
+in_flight_check(const InFlight *in_flight)
+{
+	Assert(in_flight->base <= in_flight->head);
+	Assert(in_flight->head <= in_flight->tail);
+	Assert(in_flight->tail - in_flight->head <= in_flight->capacity);
+	Assert(in_flight->unarrived <= in_flight->tail - in_flight->head);
+	Assert(in_flight->window_count <= IN_FLIGHT_WINDOWS_MAX);
+	Assert(in_flight->window_count > 0 || in_flight->head == in_flight->tail);
+	Assert(in_flight->begun || in_flight->done.text != NULL ||
+		   !in_flight->moved);
+}
+
 static InFlightEvent *
 in_flight_slot(const InFlight *in_flight, uint64_t id)
 {
@@ -52,6 +66,7 @@ in_flight_reset(InFlight *in_flight)
 	in_flight->unarrived = 0;
 	in_flight->begun = in_flight->moved = in_flight->stored_partly = false;
 	in_flight->passed = 0;
+	in_flight_check(in_flight);
 }
 
 bool
@@ -154,6 +169,7 @@ in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us)
 		.seq = seq,
 		.created_us = created_us,
 	};
+	in_flight_check(in_flight);
 }
 
 void
@@ -166,6 +182,7 @@ in_flight_close(InFlight *in_flight)
 	Assert(!window->closed);
 	window->closed = true;
 	in_flight_advance(in_flight);
+	in_flight_check(in_flight);
 }
 
 static void
@@ -206,6 +223,7 @@ in_flight_ack(InFlight *in_flight, uint64_t id)
 	in_flight_arrived(in_flight, slot);
 	if (id == in_flight->head)
 		in_flight_advance(in_flight);
+	in_flight_check(in_flight);
 	return slot->created_us;
 }
 

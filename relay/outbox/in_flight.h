@@ -68,8 +68,8 @@ typedef struct OutboxPosition
 void in_flight_init(InFlight *in_flight, uint32_t capacity);
 void in_flight_fini(InFlight *in_flight);
 
-/* Forgets all events and windows; acknowledgements still to come for them are
- * known by their ids and ignored. */
+/* Forgets all events and windows.  Later acknowledgements for them are
+ * recognized by their ids and ignored. */
 void in_flight_reset(InFlight *in_flight);
 
 bool	 in_flight_has_room(const InFlight *in_flight);

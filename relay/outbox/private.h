@@ -29,9 +29,9 @@ struct Outbox
 	Buf			  source;	 /* ce_source */
 	Buf			  source_id; /* ce_incarnation */
 	int			  max_event_bytes;
-	int64_t		  limit_at;		  /* when the database has told that */
+	int64_t		  limit_at;		  /* when max_event_bytes was read */
 	bool		  limit_asked;	  /* an event waits for the answer */
-	int64_t		  page_at;		  /* when the newest page came */
+	int64_t		  page_at;		  /* when the newest page arrived */
 	char		 *incarnation;	  /* the database's, in transactional mode */
 	Buf			  kafka_position; /* as the position topic had it */
 	bool		  kafka_has_position;
@@ -40,7 +40,7 @@ struct Outbox
 	double		 *ends[EVENT_ENDS]; /* metrics */
 	double		 *wakeups[CAUSES];
 	bool		  echo_heard;
-	bool		  leading; /* as the metrics know it */
+	bool		  leading; /* as the metrics show it */
 	bool		  done;
 	ExitCode	  exit_code;
 	Buf			  trouble; /* last failure, "" since it went well */

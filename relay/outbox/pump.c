@@ -19,7 +19,7 @@
 
 #define LOG_MODULE "outbox"
 
-#define EVENT_BYTES_DEFAULT 1000000 /* until the database has told its own */
+#define EVENT_BYTES_DEFAULT 1000000 /* until relay_hello() returns it */
 
 static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
 
@@ -243,8 +243,8 @@ outbox_refused(Outbox *outbox, const EventRow *row, ProducerResult result)
 	free(why);
 }
 
-/* The limit may have been raised since it was asked for: then another producer
- * takes it.  What was said after the event had come counts for it. */
+/* The limit may have been raised since it was read: then the next producer
+ * takes the event.  A limit read after the event's page is final for it. */
 static void
 outbox_too_large(Outbox *outbox, const EventRow *row)
 {

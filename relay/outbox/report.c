@@ -1,5 +1,5 @@
 /*
- * report.c - how the outbox pump goes
+ * report.c - the outbox pump in the log, the metrics and /status
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -67,7 +67,7 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
 
 	if (outbox->core.transactional && !outbox_leads(&outbox->core))
-		up = true; /* who stands by asks nothing of it */
+		up = true; /* a standby has no producer */
 	buf_printf(sentence, "outbox: %s, %u events in flight",
 			   pump_state_name(outbox->core.state),
 			   in_flight_count(&outbox->core.in_flight));

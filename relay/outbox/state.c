@@ -1,7 +1,8 @@
 /*
- * state.c - what has happened between the outbox and Kafka
+ * state.c - the outbox pump's state: what has happened
  *
- * decide.c decides what follows from it.
+ * decide.c decides what follows from it, and calls this file, never the other
+ * way round.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -59,8 +60,8 @@ outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
 
 /* ---- predicates -------------------------------------------------------- */
 
-/* Something of the producer's is to come.  A full producer counts: after a
- * lost connection it may hold events of which the ring knows nothing. */
+/* A report of the producer is outstanding.  A full producer counts: after a
+ * lost connection it may hold events that are no longer in flight here. */
 bool
 outbox_flies(const OutboxCore *core)
 {
@@ -432,7 +433,7 @@ outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 	return outbox_on_row(core, seq, created_us, now);
 }
 
-/* ---- stopping, and how it goes ----------------------------------------- */
+/* ---- stopping, and progress -------------------------------------------- */
 
 void
 outbox_on_stop(OutboxCore *core, int64_t stop_by)

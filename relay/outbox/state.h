@@ -1,34 +1,35 @@
 /*
- * state.h - what to do next between the outbox and Kafka
+ * state.h - the outbox pump's state, and what to do next
  *
- * The deciding half of the outbox pump.  pump.c tells it what happened
- * (outbox_on_..., state.c) and asks what to do (outbox_next,
- * decide.c) until the answer is OUTBOX_WAIT; it does that and nothing
- * else.  No I/O and no clock in here: the time is an argument, so a simulator
- * can take the place of pump.c.
+ * The deciding half of the outbox pump.  pump.c reports what happened
+ * (outbox_on_..., state.c), then carries out what outbox_next() (decide.c)
+ * returns until that is OUTBOX_WAIT; it does nothing else.  There is no I/O and
+ * no clock in here: the time is an argument, so a simulator can take the place
+ * of pump.c.
  *
  *	DOWN -> CONNECTING -> HANDSHAKE -> LEADER_WAIT -> STREAMING -> DRAINING
  *	  ^_________________________________|__________________|
  *
  * Rules that hold everything together:
- * - One question to the database at a time.  The next page is asked for before
- *   the present one is produced, so the server reads while we produce.
- * - The position is only ever taken from the database: after each connection
- *   and after each loss of the producer it is read back, and what was in
- *   flight is forgotten (it may come twice, it cannot be lost).
+ * - One query to the database at a time.  The next page is requested before the
+ *   present one is produced, so the server reads while the relay produces.
+ * - The position is only ever taken from the database: it is read back after
+ *   each connection and after each loss of the producer, and the events in
+ *   flight are forgotten.  They may be published twice, but are not lost.
  * - The position passes an event only when it and all before it are
  *   acknowledged (in_flight.h).
- * - All that waits has a limit: two pages, the ring's events and windows.
- * - It waits for a hint only when the database says that there is nothing and
- *   that it will be told; until then it looks by itself.
+ * - Every queue has a limit: two pages, the events and windows in flight.
+ * - The pump waits for a notification only when the database has answered that
+ *   the window is empty and that it will notify; until then the pump polls.
  * - A topic that the broker refuses is held (held_topics.h): its events are set
  *   aside in the database, and that is their acknowledgement.
  *
- * In transactional mode what is produced is held back until OUTBOX_COMMIT puts
- * it and the position behind it into Kafka at once:
- * - Who makes a producer fences the one before.  So only a leader makes one,
- *   and whoever loses it asks for the lead again before the next: a leader of
- *   yesterday learns there that it is none, and leaves the new one alone.
+ * In transactional mode OUTBOX_COMMIT commits the events in flight and the
+ * position behind them together:
+ * - A new producer fences the previous one.  So only a leader opens one, and a
+ *   relay that has lost its producer takes the lead again before it opens the
+ *   next: a former leader learns there that it leads no more, and does not
+ *   fence the producer of the new one.
  * - A lost connection loses the producer too.
  * - The position is produced when each of its events has arrived, and the
  *   transaction takes none after that.  So whatever ends a transaction too
@@ -69,10 +70,10 @@
  * reach its database steps down. */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
-/* A session that says nothing for so long is ended by the server, and its lead
+/* A session without a query for so long is ended by the server, and its lead
  * with it: its relay may be frozen, while its kernel answers for it. */
 #define OUTBOX_IDLE_MS 10000
-/* So this often it says something in any case. */
+/* So the relay sends a query at least this often. */
 #define OUTBOX_BEAT_US (3 * SEC_US)
 
 /* An awake relay looks again after this time, later where there is much
@@ -80,7 +81,7 @@
  * longest; after so many it tries to sleep.  Writers do not need to wake it
  * then: a gap of a few ms costs them nothing. */
 #define OUTBOX_AWAKE_US		500
-#define OUTBOX_GATHER_US	750 /* for each event that comes in a ms */
+#define OUTBOX_GATHER_US	750 /* for each event that arrives in a ms */
 #define OUTBOX_AWAKE_MAX_US (10 * MS_US)
 #define OUTBOX_VAIN_LOOKS	2
 
@@ -88,7 +89,7 @@ typedef enum OutboxAction
 {
 	OUTBOX_WAIT, /* nothing before outbox_deadline() */
 	OUTBOX_CONNECT,
-	OUTBOX_ASK_HELLO, /* who is there */
+	OUTBOX_ASK_HELLO, /* the versions, the database, its incarnation */
 	OUTBOX_ASK_LISTEN,
 	OUTBOX_ASK_ECHO,   /* does a notification arrive here? */
 	OUTBOX_ASK_TOPICS, /* what may be published to */
@@ -126,10 +127,10 @@ typedef struct OutboxPage
 /* What made it look. */
 typedef enum OutboxCause
 {
-	CAUSE_NOTIFY,  /* somebody said there is something */
-	CAUSE_POLL,	   /* slept, and nobody said anything for poll_us */
-	CAUSE_AWAKE,   /* there was something just before */
-	CAUSE_WRITERS, /* could not sleep: somebody was about to commit */
+	CAUSE_NOTIFY,  /* a notification */
+	CAUSE_POLL,	   /* no notification for poll_us, asleep */
+	CAUSE_AWAKE,   /* there were events just before */
+	CAUSE_WRITERS, /* could not sleep: a transaction was committing */
 	CAUSES,		   /* their number */
 } OutboxCause;
 
@@ -137,7 +138,7 @@ typedef struct OutboxCore
 {
 	/* settings */
 	int64_t	 poll_us;		/* look at least this often */
-	uint32_t page_rows_max; /* rows to ask for at once */
+	uint32_t page_rows_max; /* rows to request at once */
 	bool	 transactional; /* never changes */
 
 	/* the database */
@@ -148,22 +149,22 @@ typedef struct OutboxCore
 	OutboxAction step;		 /* next question of the handshake, or WAIT */
 	Backoff		 db_retry;
 	int64_t		 lead_at; /* next try to lead */
-	int64_t		 beat_us; /* between two beats; 0: none are asked for */
+	int64_t		 beat_us; /* between two beats; 0: none */
 	int64_t		 beat_at;
 	int64_t		 epoch; /* of our latest lead; 0: we do not lead */
 
 	/* reading */
 	bool		positioned; /* window and seq come from this connection */
-	bool		reading;	/* window has more pages to ask for */
+	bool		reading;	/* window has more pages to request */
 	bool		opened;		/* a page of window was already taken */
 	char	   *window;		/* the present one, owned */
 	int64_t		page_after; /* seq after which its next page begins */
-	uint32_t	page_rows;	/* as many were asked for */
-	bool		wake;		/* somebody said there is something */
-	bool		asleep;		/* somebody will say so */
+	uint32_t	page_rows;	/* requested at once */
+	bool		wake;		/* a notification has arrived */
+	bool		asleep;		/* the database will send one */
 	uint64_t	found;		/* rows, since the last look */
 	uint32_t	vain;		/* looks since the last one that found something */
-	int64_t		poll_at;	/* look then even if nobody says so */
+	int64_t		poll_at;	/* look then even without one */
 	OutboxCause cause;		/* of the last look */
 
 	/* producing */
@@ -171,7 +172,7 @@ typedef struct OutboxCore
 	uint32_t   page_count;
 	InFlight   in_flight;
 	bool	   producer_up;
-	bool	   producer_opening; /* it was asked for */
+	bool	   producer_opening; /* requested */
 	int64_t	   producer_at;		 /* next try to make one */
 	Backoff	   producer_retry;
 	bool	   producer_full; /* until something is acknowledged */
@@ -200,14 +201,14 @@ void outbox_core_fini(OutboxCore *core);
 void outbox_on_settings(OutboxCore *core, int64_t poll_us,
 						uint32_t page_rows_max, int64_t now);
 
-/* From now on; a beat is due at once, or as soon as it may be asked for. */
+/* From now on; a beat is due at once, or as soon as one may be sent. */
 void outbox_beat_every(OutboxCore *core, int64_t us);
 void outbox_beat_now(OutboxCore *core);
 
 OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxCore *core);
 
-/* Parts of that: something of the producer's is to come; there is something to
+/* Predicates: a report of the producer is outstanding; there is something to
  * commit, and nothing in its way. */
 bool outbox_flies(const OutboxCore *core);
 bool outbox_may_commit(const OutboxCore *core);
