@@ -121,23 +121,24 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-	schema	pg_namespace;
-	who		oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = $1);
+	schema		pg_namespace;
+	grantee_oid	oid := (SELECT r.oid FROM pg_roles r
+						 WHERE r.rolname = $1);
 BEGIN
 	SELECT n.* INTO STRICT schema
 	  FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
 	 WHERE x.extname = 'pgstock';
-	IF schema.nspname = 'public' OR schema.nspowner = who THEN
+	IF schema.nspname = 'public' OR schema.nspowner = grantee_oid THEN
 		RETURN;
 	END IF;
 	DELETE FROM pgstock_internal.schema_usage u
-	 WHERE u.role = $1 AND u.role_oid <> who;
+	 WHERE u.role = $1 AND u.role_oid <> grantee_oid;
 	IF granted THEN
 		IF NOT EXISTS (SELECT FROM aclexplode(schema.nspacl) a
-						WHERE a.grantee = who
+						WHERE a.grantee = grantee_oid
 						  AND a.privilege_type = 'USAGE') THEN
 			EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema.nspname, $1);
-			INSERT INTO pgstock_internal.schema_usage VALUES ($1, who)
+			INSERT INTO pgstock_internal.schema_usage VALUES ($1, grantee_oid)
 			ON CONFLICT DO NOTHING;
 		END IF;
 		RETURN;

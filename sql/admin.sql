@@ -38,7 +38,7 @@ WITH level AS (
 	SELECT product_id, location, sum(reserved)::bigint AS reserved
 	  FROM slot_line
 	 GROUP BY 1, 2
-), together AS (
+), combined AS (
 	SELECT product_id, location,
 		   coalesce(v.on_hand, 0) AS on_hand,
 		   coalesce(v.reserved, 0) AS reserved,
@@ -51,7 +51,7 @@ WITH level AS (
 	  FULL JOIN line i USING (product_id, location)
 )
 SELECT product_id, location, c.what, c.expected, c.found
-  FROM together t, LATERAL (VALUES
+  FROM combined t, LATERAL (VALUES
 	('on_hand: ledger and level', ledger_on_hand, on_hand),
 	('reserved: ledger and level', ledger_reserved, reserved),
 	('reserved: live reservations and level', lines, reserved),
@@ -244,7 +244,7 @@ BEGIN
 	/* Skip times in the future, from a clock that was ahead for a while. */
 	SELECT o.id INTO first FROM pgstock_internal.movement o
 	 WHERE o.id > 0 AND o.at <= clock_timestamp() ORDER BY o.id LIMIT 1;
-	WITH gone AS (
+	WITH deleted AS (
 		DELETE FROM pgstock_internal.movement m
 		 WHERE m.id = ANY (ARRAY(
 			SELECT h.id
@@ -258,13 +258,13 @@ BEGIN
 		SELECT -nextval('pgstock_internal.movement_id'), max(g.at), 'opening',
 			   g.product_id, g.location, sum(g.on_hand_delta),
 			   sum(g.reserved_delta), session_user
-		  FROM gone g GROUP BY g.product_id, g.location
+		  FROM deleted g GROUP BY g.product_id, g.location
 		ON CONFLICT (product_id, location) WHERE kind = 'opening' DO UPDATE
 		   SET at = greatest(m.at, excluded.at), actor = excluded.actor,
 			   on_hand_delta = m.on_hand_delta + excluded.on_hand_delta,
 			   reserved_delta = m.reserved_delta + excluded.reserved_delta
 	)
-	SELECT count(*) INTO n FROM gone;
+	SELECT count(*) INTO n FROM deleted;
 	RETURN n;
 END
 $$;

@@ -19,14 +19,14 @@ RETURNS TABLE (name text, value jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	trouble	text;
+	problem	text;
 	lead	record;
 	p		pgstock_internal.relay_position;
 BEGIN
 	BEGIN
 		PERFORM pgstock_internal.relay_position();
 	EXCEPTION WHEN SQLSTATE 'SK020' THEN
-		GET STACKED DIAGNOSTICS trouble = PG_EXCEPTION_DETAIL;
+		GET STACKED DIAGNOSTICS problem = PG_EXCEPTION_DETAIL;
 	END;
 	SELECT a.pid, a.application_name, a.backend_start INTO lead
 	  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -41,8 +41,8 @@ BEGIN
 		('leader_pid', to_jsonb(lead.pid)),
 		('leader_since', to_jsonb(pgstock_internal.utc_text(lead.backend_start))),
 		('epoch', to_jsonb(p.epoch)),
-		('position_valid', to_jsonb(trouble IS NULL)),
-		('position_trouble', to_jsonb(trouble)),
+		('position_valid', to_jsonb(problem IS NULL)),
+		('position_trouble', to_jsonb(problem)),
 		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at))),
 		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble()));
 	RETURN QUERY

@@ -90,17 +90,18 @@ RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	own		pgstock_internal.incarnation := pgstock_internal.own_incarnation();
-	writer	name;
+	own				pgstock_internal.incarnation
+					:= pgstock_internal.own_incarnation();
+	subscription	name;
 BEGIN
-	SELECT s.subname INTO writer
+	SELECT s.subname INTO subscription
 	  FROM pg_subscription_rel r
 	  JOIN pg_subscription s ON s.oid = r.srsubid AND s.subenabled
 	  JOIN pg_class c ON c.oid = r.srrelid
 	 WHERE c.relnamespace = 'pgstock_internal'::regnamespace LIMIT 1;
 	IF FOUND THEN
 		RETURN format('subscription "%s" writes to tables of pgstock',
-					  writer);
+					  subscription);
 	ELSIF own.restored THEN
 		RETURN 'the database was restored from a dump';
 	END IF;
@@ -140,11 +141,11 @@ RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	why	text := pgstock_internal.incomplete_because();
-	w	pgstock_internal.outbox_window;
+	reason	text := pgstock_internal.incomplete_because();
+	w		pgstock_internal.outbox_window;
 BEGIN
-	IF why IS NOT NULL THEN
-		RETURN why;
+	IF reason IS NOT NULL THEN
+		RETURN reason;
 	END IF;
 	SELECT (p."window"::pgstock_internal.outbox_window).* INTO w
 	  FROM pgstock_internal.relay_position p;
@@ -162,19 +163,19 @@ COMMENT ON FUNCTION pgstock_internal.foreign_history IS
 	'returns why the data has to be adopted first; NULL if this database '
 	'wrote it';
 
-CREATE FUNCTION pgstock_internal.raise_foreign(why text)
+CREATE FUNCTION pgstock_internal.raise_foreign(reason text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	detail	text := upper(left(why, 1)) || substr(why, 2) || '.';
+	detail	text := upper(left(reason, 1)) || substr(reason, 2) || '.';
 BEGIN
-	IF why LIKE 'subscription%' THEN
+	IF reason LIKE 'subscription%' THEN
 		RAISE EXCEPTION 'the outbox is being written by a subscription'
 			USING ERRCODE = 'SK020', DETAIL = detail,
 				  HINT = 'To publish from this database, disable or drop the '
 						 'subscription, then run "pgstock-relay adopt".';
-	ELSIF why IS NOT NULL THEN
+	ELSIF reason IS NOT NULL THEN
 		RAISE EXCEPTION 'the outbox position belongs to another history'
 			USING ERRCODE = 'SK020', DETAIL = detail,
 				  HINT = 'Run "pgstock-relay adopt" to show what would be '
@@ -199,11 +200,11 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	owned	record;
-	top		bigint;
+	highest	bigint;
 BEGIN
 	FOR owned IN
-		SELECT d.objid::regclass AS sequence, d.refobjid::regclass AS home,
-			   a.attname AS column_name
+		SELECT d.objid::regclass AS sequence,
+			   d.refobjid::regclass AS table_name, a.attname AS column_name
 		  FROM pg_depend d
 		  JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
 		  JOIN pg_attribute a ON a.attrelid = d.refobjid
@@ -214,18 +215,18 @@ BEGIN
 		 ORDER BY c.relname
 	LOOP
 		EXECUTE format('SELECT greatest(max(t.%1$I), -min(t.%1$I)) FROM %2$s t',
-					   owned.column_name, owned.home) INTO top;
+					   owned.column_name, owned.table_name) INTO highest;
 		IF owned.sequence = 'pgstock_internal.outbox_seq'::regclass THEN
-			top := greatest(top,
+			highest := greatest(highest,
 				(SELECT max(h.seq) FROM pgstock_internal.held_event h),
 				(SELECT greatest(p.seq, w.s2_floor, w.ceiling)
 				   FROM pgstock_internal.relay_position p,
 						CAST(p."window" AS pgstock_internal.outbox_window) w));
 		END IF;
 		was := coalesce(pg_sequence_last_value(owned.sequence), 0);
-		IF top > was THEN
+		IF highest > was THEN
 			sequence := owned.sequence;
-			is_now := setval(owned.sequence, top);
+			is_now := setval(owned.sequence, highest);
 			RETURN NEXT;
 		END IF;
 	END LOOP;
@@ -267,14 +268,15 @@ AS $$
 DECLARE
 	p		pgstock_internal.relay_position;
 	w		pgstock_internal.outbox_window;
-	own		pgstock_internal.incarnation := pgstock_internal.draw_incarnation();
-	why		text := pgstock_internal.incomplete_because();
+	own		pgstock_internal.incarnation
+			:= pgstock_internal.draw_incarnation();
+	reason	text := pgstock_internal.incomplete_because();
 	after	bigint := 0;
 	n		bigint;
 	oldest	timestamptz;
 BEGIN
-	IF why LIKE 'subscription%' THEN
-		PERFORM pgstock_internal.raise_foreign(why);
+	IF reason LIKE 'subscription%' THEN
+		PERFORM pgstock_internal.raise_foreign(reason);
 	END IF;
 	IF execute THEN
 		/* Before the outbox, like an inbox that applies messages. */

@@ -144,19 +144,23 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n		bigint := coalesce((SELECT p.n + 1
-								  FROM pgstock_internal.relay_position p), 0);
-	even	boolean := n / 1000 % 2 = 0;
-	name	text := CASE WHEN even THEN 'position_even' ELSE 'position_odd' END;
-	led		bigint := (SELECT e.epoch FROM pgstock_internal.relay_epoch e);
+	n				bigint := coalesce((SELECT p.n + 1
+									FROM pgstock_internal.relay_position p), 0);
+	even			boolean := n / 1000 % 2 = 0;
+	name			text := CASE WHEN even THEN 'position_even'
+							ELSE 'position_odd' END;
+	current_epoch	bigint := (SELECT e.epoch
+								 FROM pgstock_internal.relay_epoch e);
 BEGIN
 	IF n % 1000 = 0 AND pgstock_internal.try_lock_table(name, true) THEN
 		EXECUTE format('TRUNCATE pgstock_internal.%I', name);
 	END IF;
 	IF even THEN
-		INSERT INTO pgstock_internal.position_even VALUES (n, $1, $2, $3, led);
+		INSERT INTO pgstock_internal.position_even
+		VALUES (n, $1, $2, $3, current_epoch);
 	ELSE
-		INSERT INTO pgstock_internal.position_odd VALUES (n, $1, $2, $3, led);
+		INSERT INTO pgstock_internal.position_odd
+		VALUES (n, $1, $2, $3, current_epoch);
 	END IF;
 END
 $$;
@@ -207,7 +211,7 @@ RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	lead	bigint;
+	new_epoch	bigint;
 BEGIN
 	/* Rows written while a dump is being restored would conflict with it. */
 	PERFORM pgstock_internal.raise_foreign(
@@ -216,12 +220,12 @@ BEGIN
 		PERFORM pgstock_internal.end_frozen_leader();
 		RETURN NULL;
 	END IF;
-	lead := pgstock_internal.raise_epoch();
+	new_epoch := pgstock_internal.raise_epoch();
 	IF NOT EXISTS (SELECT FROM pgstock_internal.relay_position) THEN
 		PERFORM pgstock_internal.put_position(pgstock_internal.first_window(),
 											  0, true);
 	END IF;
-	RETURN lead;
+	RETURN new_epoch;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_lead IS
@@ -242,8 +246,8 @@ RETURNS record
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	p	jsonb;
-	why	text;
+	p		jsonb;
+	problem	text;
 BEGIN
 	p := convert_from(kafka, 'UTF8');
 	"window" := (p ->> 'window')::pgstock_internal.outbox_window;
@@ -257,10 +261,10 @@ BEGIN
 	END IF;
 	RAISE EXCEPTION 'a member is missing';
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR raise_exception THEN
-	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
+	GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
 	RAISE EXCEPTION 'the outbox position in Kafka is damaged'
 		USING ERRCODE = 'SK022',
-			  DETAIL = upper(left(why, 1)) || substr(why, 2) || '.',
+			  DETAIL = upper(left(problem, 1)) || substr(problem, 2) || '.',
 			  HINT = 'Check which programs write to the position topic. To '
 					 'continue from the position in the database, stop the '
 					 'relay, delete the topic and start the relay.';

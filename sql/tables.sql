@@ -250,7 +250,7 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	other	oid;
+	grantee	oid;
 BEGIN
 	EXECUTE format('CREATE TABLE pgstock_internal.outbox_%1$s
 		(LIKE pgstock_internal.outbox INCLUDING DEFAULTS,
@@ -262,15 +262,15 @@ BEGIN
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
 	/* Revokes rights granted by the owner's default privileges. */
-	FOR other IN
+	FOR grantee IN
 		SELECT DISTINCT a.grantee
 		  FROM pg_class c, aclexplode(c.relacl) a
 		 WHERE c.oid = format('pgstock_internal.outbox_%s', part)::regclass
 		   AND a.grantee <> c.relowner
 	LOOP
 		EXECUTE format('REVOKE ALL ON pgstock_internal.outbox_%s FROM %s', part,
-					   CASE other WHEN 0 THEN 'PUBLIC'
-					   ELSE other::regrole::text END);
+					   CASE grantee WHEN 0 THEN 'PUBLIC'
+					   ELSE grantee::regrole::text END);
 	END LOOP;
 	EXECUTE format('ALTER TABLE pgstock_internal.outbox ATTACH PARTITION
 		pgstock_internal.outbox_%1$s FOR VALUES IN (%1$s)', part);
