@@ -33,6 +33,14 @@ PG_FUNCTION_INFO_V1(pgstock_relay_apply_failed);
 
 /* ---- The batch ---- */
 
+/* Whether none of a batch's messages has a registered handler to choose. */
+static bool
+apply_is_builtin(const List *messages)
+{
+	return messages != NIL &&
+		   ((const Message *) linitial(messages))->try.candidates == NIL;
+}
+
 /* Whether the message must wait behind an earlier one of its key, of this
  * batch or of those before. */
 static bool
@@ -107,6 +115,7 @@ apply_batch(Work *work, const InboxOptions *options, List *messages)
 	}
 	/* the first message never ends a batch: else the relay would not advance */
 	Assert(messages != NIL);
+	Assert(batch.calls == 0 || !apply_is_builtin(messages));
 	offset_advance(&work->call, messages);
 	return messages;
 }
@@ -131,6 +140,7 @@ apply_single(void *arg)
 	List		  *one = list_make1(message);
 	Work		   work;
 
+	Assert((single->sqlstate == NULL) == (single->error == NULL));
 	work_begin(&work, "relay_apply()");
 	registration_load_handlers(&work.call, one);
 	prepare_message(single->options, message);
@@ -209,14 +219,6 @@ apply_prepare_all(const InboxOptions *options, List *messages)
 		CHECK_FOR_INTERRUPTS();
 		prepare_message(options, lfirst(cell));
 	}
-}
-
-/* Whether none of a batch's messages has a registered handler to choose. */
-static bool
-apply_is_builtin(const List *messages)
-{
-	return messages != NIL &&
-		   ((const Message *) linitial(messages))->try.candidates == NIL;
 }
 
 /* relay_apply(…): docs/relay-protocol.md */

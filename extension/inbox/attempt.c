@@ -216,6 +216,7 @@ attempt_lock_and_read(Call *call, const PartitionBatch *batch)
 			attempt.suspect_to = Max(attempt.suspect_to, last);
 	}
 	Assert(attempt.unfinished >= 0);
+	Assert(!(attempt.is_own && attempt.is_alive));
 	batch->first->try.isolated = first->offset <= attempt.suspect_to;
 	batch->first->try.unfinished = attempt.unfinished;
 	return attempt;
@@ -229,6 +230,7 @@ attempt_store(Call *call, const PartitionBatch *batch, Attempt *attempt)
 	const Record   *first = batch->first->record;
 	const Record   *last = batch->last->record;
 
+	Assert(!attempt->is_own && first->offset <= last->offset);
 	row_put_text(slot, ATTEMPT_TOPIC, first->topic);
 	row_put(slot, ATTEMPT_PARTITION, Int32GetDatum(first->partition));
 	row_put(slot, ATTEMPT_FIRST, Int64GetDatum(first->offset));
@@ -311,6 +313,7 @@ attempt_max(const InboxOptions *options)
 Outcome
 attempt_exhausted(int unfinished)
 {
+	Assert(unfinished > 0);
 	return outcome_dead(ERROR_CLASS_CRASH,
 						psprintf("%d tries ended with the process that made "
 								 "them",

@@ -84,6 +84,7 @@ attributes_cut(const char *object, int length, const char *const *known, int n)
 	const char	  *at = skip_space(object, end) + 1;
 	StringInfoData json;
 
+	Assert(at <= end && at[-1] == '{');
 	initStringInfo(&json);
 	for (;;)
 	{
@@ -92,6 +93,7 @@ attributes_cut(const char *object, int length, const char *const *known, int n)
 
 		if (name >= end || *name == '}')
 			break;
+		Assert(*name == '"');
 		behind = skip_string(name, end);
 		at = skip_value(behind, end);
 		if (!is_known(name + 1, (int) (behind - name) - 2, known, n))

@@ -189,6 +189,7 @@ batch_compare(const ListCell *a, const ListCell *b)
 	const Outcome *q = &y->outcome;
 	int			   difference = strcmp(x->record->topic, y->record->topic);
 
+	Assert(x->try.attempts >= 0 && y->try.attempts >= 0);
 	if (difference == 0)
 		difference = strcmp(outcome_text(p->kind), outcome_text(q->kind));
 	if (difference == 0)

@@ -51,8 +51,14 @@ batch_cut_isolated(List *messages)
 		const Message *message = lfirst(cell);
 
 		if (message->try.isolated)
-			return list_truncate(messages, Max(1, foreach_current_index(cell)));
+		{
+			messages = list_truncate(messages,
+									 Max(1, foreach_current_index(cell)));
+			break;
+		}
 	}
+	Assert(list_length(messages) <= 1 ||
+		   !((const Message *) llast(messages))->try.isolated);
 	return messages;
 }
 
@@ -73,7 +79,11 @@ batch_cut_by_handler(List *messages)
 			undecided = message;
 		else if ((undecided->try.registered == NULL) !=
 				 (message->try.registered == NULL))
+		{
+			/* the first undecided message is before this one */
+			Assert(foreach_current_index(cell) > 0);
 			return list_truncate(messages, foreach_current_index(cell));
+		}
 	}
 	return messages;
 }

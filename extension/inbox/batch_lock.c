@@ -23,6 +23,7 @@ batch_lock_compare(const ListCell *a, const ListCell *b)
 	const Parsed *y = &((const Message *) lfirst(b))->parsed;
 	int			  difference = strcmp(x->event_id, y->event_id);
 
+	Assert(x->source != NULL && y->source != NULL);
 	return difference != 0 ? difference : strcmp(x->source, y->source);
 }
 
@@ -61,8 +62,10 @@ batch_lock_stock(Work *work, List *messages)
 	{
 		const Message *message = lfirst(cell);
 
-		if (batch_lock_is_needed(message))
-			work_want_order(work, message->parsed.order_id);
+		if (!batch_lock_is_needed(message))
+			continue;
+		Assert(message->try.builtin != NULL && message->parsed.poison == NULL);
+		work_want_order(work, message->parsed.order_id);
 	}
 	work_lock_orders(work);
 	foreach(cell, messages)

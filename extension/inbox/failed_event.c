@@ -273,6 +273,7 @@ failed_event_store(Call *call, const InboxOptions *options, Message *message)
 									  false);
 		failed->first_failed_at = call->now;
 	}
+	Assert(is_new || ItemPointerIsValid(&failed->tid));
 	failed_event_fill(call, options, message, table_new_row(table));
 	if (is_new)
 		table_insert(call, table);
@@ -318,6 +319,7 @@ failed_event_read_try(TupleTableSlot *slot, Try *try)
 		try->recorded = true;
 		try->unfinished--;
 	}
+	Assert(try->unfinished >= 0);
 	try->isolated = try->unfinished > 0;
 }
 
@@ -383,6 +385,7 @@ failed_event_lock_due(Call *call, Message *message)
 	TupleTableSlot *slot;
 	const char	   *state;
 
+	Assert(message->failed.id != 0);
 	if (!failed_event_lock(call, &message->failed))
 		return false;
 	slot = table->slot;
@@ -485,6 +488,7 @@ failed_event_first_waiting(Call *call, const Record *record, int64 except_id,
 	scan = table_scan_begin(call, table, "failed_event_waiting", 2, keys);
 	while (id == 0 && table_scan_next(scan, table))
 	{
+		Assert(row_get_int64(table->slot, FAILED_ID) > 0);
 		if (row_get_int64(table->slot, FAILED_ID) == except_id)
 			continue;
 		id = row_get_int64(table->slot, FAILED_ID);

@@ -106,11 +106,13 @@ TimestampTz
 failure_next_try(const InboxOptions *options, int attempts,
 				 ErrorClass error_class, TimestampTz now)
 {
-	int64 delay_ms = 0;
+	int64 delay_ms;
 
+	Assert(error_class == ERROR_CLASS_ORDER ||
+		   error_class == ERROR_CLASS_RETRY);
 	if (error_class == ERROR_CLASS_ORDER)
 		delay_ms = Min(ORDER_LOOK_MS, options->order_wait_ms);
-	else if (error_class == ERROR_CLASS_RETRY)
+	else
 	{
 		Assert(attempts > 0 && attempts <= options->retry_count);
 		delay_ms = options->retry_delays_ms[attempts - 1];

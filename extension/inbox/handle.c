@@ -99,6 +99,7 @@ handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 
 	work_begin(&work, handler->topic);
 	batch_lock_stock(&work, list_make1(message));
+	Assert(message->outcome.kind == OUTCOME_NONE);
 	outcome = builtin_handler_apply(&work, handler, &message->parsed);
 	if (outcome.kind == OUTCOME_WAITING)
 		ereport(ERROR,

@@ -152,6 +152,7 @@ fence_limit_begin(void)
 {
 	if (fence_limit_timer == 0)
 		fence_limit_timer = RegisterTimeout(USER_TIMEOUT, fence_on_limit);
+	Assert(!get_timeout_active(fence_limit_timer));
 	fence_limit_reached = false;
 	fence_cancels_caught = 0;
 	enable_timeout_every(fence_limit_timer,
@@ -271,6 +272,7 @@ fence_call_in_time(const FencedCall *fenced, Oid function, List *cursors)
 		.arg = unconstify(Message *, fenced->message),
 	};
 
+	Assert(fence_running == fenced->message);
 	fence_limit_begin();
 	PG_TRY();
 	{
@@ -297,7 +299,9 @@ fence_call_as_registered(void *arg)
 	Oid						 role = registration_role(handler, topic);
 	Oid						 function;
 	Oid						 own_role;
+	Oid						 present_role;
 	int						 own_context;
+	int						 present_context;
 	int						 settings = NewGUCNestLevel();
 	List					*cursors = fence_open_cursors();
 	const char				*path;
@@ -315,6 +319,10 @@ fence_call_as_registered(void *arg)
 	if (fence_limit_reached)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
 						errmsg("the handler caught its cancellation")));
+	/* a handler cannot leave its role: the hook and the context see to it */
+	GetUserIdAndSecContext(&present_role, &present_context);
+	Assert(present_role == role);
+	Assert(present_context & SECURITY_LOCAL_USERID_CHANGE);
 	ResetTempTableNamespace();
 	AtEOXact_GUC(false, settings);
 	SetUserIdAndSecContext(own_role, own_context);
@@ -327,12 +335,13 @@ fence_call_as_registered(void *arg)
 ErrorData *
 handler_fence_call(const Message *message, HandlerCall call)
 {
-	FencedCall fenced = {message, call};
-	Cause	   cause = {.role = message->try.registered->role,
-						.event_id = message->parsed.event_id,
-						.traceparent = message->parsed.traceparent,
-						.trace_id = message->parsed.trace_id};
-	ErrorData *error;
+	FencedCall	 fenced = {message, call};
+	Cause		 cause = {.role = message->try.registered->role,
+						  .event_id = message->parsed.event_id,
+						  .traceparent = message->parsed.traceparent,
+						  .trace_id = message->parsed.trace_id};
+	Oid own_role PG_USED_FOR_ASSERTS_ONLY = GetUserId();
+	ErrorData	*error;
 
 	if (fence_running != NULL)
 		elog(ERROR, "a handler cannot apply messages");
@@ -343,7 +352,8 @@ handler_fence_call(const Message *message, HandlerCall call)
 	fence_running = NULL;
 	fence_settling = false;
 	LockReleaseSession(USER_LOCKMETHOD);
-	Assert(!get_timeout_active(fence_limit_timer));
+	Assert(GetUserId() == own_role);
+	Assert(fence_limit_timer == 0 || !get_timeout_active(fence_limit_timer));
 	return error;
 }
 

@@ -182,6 +182,7 @@ registration_choose(const List *candidates, const char *event_type)
 	{
 		const RegisteredHandler *handler = lfirst(cell);
 
+		Assert(handler->event_type != NULL && handler->function != NULL);
 		if (handler->event_type[0] == '\0')
 			of_topic = handler;
 		else if (event_type != NULL &&
@@ -227,6 +228,9 @@ registration_function(const RegisteredHandler *handler, const char *topic)
 {
 	Oid function = registration_find_function(handler->function);
 
+	/* registration_role() came first, and the role is set */
+	Assert(handler->database == MyDatabaseId);
+	Assert(GetUserId() == handler->role_oid);
 	if (function != handler->function_oid)
 		registration_refuse(topic, psprintf("Function %s is another one; "
 											"register it again.",
@@ -265,6 +269,8 @@ registration_store(Call *call, const char *topic, const char *event_type,
 	bool			found;
 	TupleTableSlot *slot;
 
+	Assert(handler == NULL || handler->database == MyDatabaseId);
+	Assert(handler == NULL || OidIsValid(handler->function_oid));
 	lock_acquire(call, LOCK_HANDLER_TOPIC, topic);
 	call_refresh_snapshot();
 	table_key_text(&keys[0], 1, topic);

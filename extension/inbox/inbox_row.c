@@ -93,7 +93,9 @@ inbox_row_update(Call *call, const Message *message)
 	Table		   *table = table_use(call, TABLE_INBOX);
 	ItemPointerData tid;
 
-	Assert(message->outcome.kind != OUTCOME_DUPLICATE);
+	Assert(message->outcome.kind == OUTCOME_APPLIED ||
+		   message->outcome.kind == OUTCOME_SKIPPED ||
+		   message->outcome.kind == OUTCOME_DEAD);
 	if (!inbox_row_find(call, table, &message->parsed, &tid))
 		return;
 	inbox_row_fill(call, message, table_new_row(table));
@@ -122,6 +124,7 @@ inbox_row_duplicate(const Record *record, const First *first)
 				   first->value_hash == message_id_value_hash(record);
 	Outcome outcome = {.kind = OUTCOME_DUPLICATE};
 
+	Assert(first->topic != NULL);
 	outcome.original = psprintf("%s %s/%d/" INT64_FORMAT,
 								is_same ? "seen before at"
 										: "id_reused: it was that of",

@@ -72,6 +72,7 @@ key_queue_suspend_if_behind(Call *call, Message *message)
 {
 	if (!key_queue_lock_if_behind(call, message))
 		return false;
+	Assert(message->failed.id != 0);
 	failed_event_suspend(call, message);
 	return true;
 }
@@ -82,6 +83,8 @@ key_queue_wake_next(Call *call, const Message *message)
 {
 	ItemPointerData next;
 
+	Assert(message->failed.id != 0);
+	Assert(message->outcome.kind != OUTCOME_WAITING);
 	if (!record_has_key(message->record))
 		return;
 	key_queue_lock(call, message->record);

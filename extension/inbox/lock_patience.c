@@ -95,6 +95,7 @@ lock_patience_note(LockPatience *patience, const Parsed *parsed,
 	ListCell *cell;
 
 	patience->tried++;
+	Assert(patience->tried <= SAVEPOINTS_MAX);
 	if (error == NULL || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
 		lock_patience_is_known(patience, parsed))
 		return;

@@ -288,6 +288,8 @@ message_parse_lines(Parsed *parsed, json_t *root)
 		message_set_poison(parsed, "there is no line in it");
 	if (parsed->poison == NULL)
 		parsed->lines = lines_merge(parsed->lines);
+	Assert(parsed->poison != NULL ||
+		   list_length(parsed->lines) <= pgstock_max_lines);
 }
 
 /* The lines of a message that needs none; NIL if they cannot be read. */
@@ -456,6 +458,7 @@ message_value_kind(const json_t *value)
 	json_t *inner;
 	bool	twice;
 
+	Assert(!json_is_object(value));
 	switch (json_typeof(value))
 	{
 		case JSON_ARRAY:

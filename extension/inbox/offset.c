@@ -98,6 +98,7 @@ offset_change_witness(const Call *call, TupleTableSlot *row, Change *changes)
 	changes[n++] = offset_change_int64(OFFSET_HEIR_OFFSET, last_offset);
 	changes[n++] = offset_change_text(OFFSET_HEIR, last);
 	changes[n++] = offset_change_int64(OFFSET_HEIR_SINCE, call->now);
+	Assert(n <= OFFSET_CHANGES_MAX - 2);
 	return n;
 }
 
@@ -106,6 +107,7 @@ offset_insert(Call *call, Table *table, const Record *last)
 {
 	TupleTableSlot *slot = table_new_row(table);
 
+	Assert(last->partition >= 0 && last->offset >= 0);
 	row_put_text(slot, OFFSET_TOPIC, last->topic);
 	row_put(slot, OFFSET_PARTITION, Int32GetDatum(last->partition));
 	row_put(slot, OFFSET_NEXT, Int64GetDatum(last->offset + 1));
@@ -122,6 +124,7 @@ offset_store(Call *call, const PartitionBatch *batch)
 	Change			changes[OFFSET_CHANGES_MAX];
 	int				n;
 
+	Assert(last->fingerprint != NULL);
 	if (!partition_lock_row(call, table, "inbox_offset_pkey", last, &tid))
 	{
 		offset_insert(call, table, last);

@@ -111,6 +111,7 @@ options_dead_letter_topic(const InboxOptions *options, const char *topic)
 
 	if (placeholder == NULL)
 		return pstrdup(pattern);
+	Assert(added >= 0 && topic[0] != '\0');
 	return psprintf("%.*s%.*s%s", (int) (placeholder - pattern), pattern,
 					OUTBOX_TOPIC_MAX - added, topic,
 					placeholder + strlen(TOPIC_PLACEHOLDER));

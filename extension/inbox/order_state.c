@@ -45,6 +45,7 @@ order_latest_line(const Order *order)
 		if (line->attempt == order->attempt)
 			return line;
 	}
+	Assert(order->lines == NIL);
 	return NULL;
 }
 
@@ -66,6 +67,7 @@ order_answers(Work *work, const Order *order)
 		answer->status = "refused";
 		answers = lappend(answers, answer);
 	}
+	Assert((answers == NIL) == (order->lines == NIL));
 	return answers;
 }
 
@@ -106,6 +108,7 @@ order_attempt_began_at(const Order *order)
 		if (line->attempt == order->attempt)
 			began_at = Min(began_at, line->created_at);
 	}
+	Assert(began_at != DT_NOEND);
 	return began_at;
 }
 

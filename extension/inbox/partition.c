@@ -63,6 +63,7 @@ partition_batches(List *messages)
 						   message->outcome.kind != OUTCOME_DUPLICATE;
 		Assert(batch->first->record->offset <= batch->last->record->offset);
 	}
+	Assert(list_length(all) <= list_length(messages));
 	return all;
 }
 
@@ -73,6 +74,7 @@ partition_find_row(Call *call, Table *table, const char *index,
 {
 	ScanKeyData keys[2];
 
+	Assert(record->partition >= 0);
 	table_key_text(&keys[0], 1, record->topic);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(record->partition));

@@ -83,8 +83,11 @@ payment_note_surplus(Work *work, const Parsed *parsed, const Order *order,
 {
 	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
 	const char	   *id = payment_surplus_id(parsed);
-	TupleTableSlot *slot = table_new_row(table);
+	TupleTableSlot *slot;
 
+	/* each payment is reported once */
+	Assert(reason != NULL && !payment_is_surplus(work, parsed, order));
+	slot = table_new_row(table);
 	row_put_text(slot, SURPLUS_ORDER, order->order_id);
 	row_put_text(slot, SURPLUS_PAYMENT, id);
 	row_put_text(slot, SURPLUS_REASON, reason);
@@ -129,6 +132,7 @@ payment_report_second(Work *work, const Parsed *parsed, const Order *order)
 					 .items = order_answers(work, order)};
 	Outcome outcome = outcome_applied();
 
+	Assert(order_has_state(&work->call, order, LINE_CONFIRMED));
 	event_emit(work, &event);
 	payment_note_surplus(work, parsed, order, "paid_twice");
 	outcome.reason = "paid_twice";
@@ -263,6 +267,7 @@ payment_repeated(Work *work, const Parsed *parsed, Order *order)
 	bool	  is_new = payment_is_new_to_lines(parsed, order);
 	ListCell *cell;
 
+	Assert(order->lines != NIL && payment_may_be_known(parsed, order));
 	foreach(cell, order->lines)
 	{
 		Reservation *line = lfirst(cell);

@@ -92,6 +92,7 @@ retry_isolate_uncommitted(List *due)
 static Outcome
 retry_give_up_waiting(const Message *message)
 {
+	Assert(message->outcome.error_class == ERROR_CLASS_ORDER);
 	if (!message->try.builtin->is_payment)
 		return outcome_skipped("unknown_order");
 	return outcome_dead(ERROR_CLASS_ORDER, "its order did not arrive in time");
@@ -119,7 +120,8 @@ retry_apply(Work *work, const InboxOptions *options, Message *message)
 static void
 retry_store(Call *call, const InboxOptions *options, Message *message)
 {
-	Assert(message->outcome.kind != OUTCOME_NONE);
+	Assert(message->outcome.kind != OUTCOME_NONE &&
+		   message->outcome.kind != OUTCOME_DUPLICATE);
 	failed_event_store(call, options, message);
 	if (message->outcome.kind == OUTCOME_WAITING)
 		return;
@@ -267,6 +269,7 @@ retry_user(const InboxOptions *options, HandlerBatch *batch, Message *message,
 	UserStep	step = {options, batch, message, false, false};
 	ErrorData  *error = savepoint_run(retry_user_step, &step);
 
+	Assert(row.id != 0);
 	if (error != NULL)
 	{
 		if (failure_is_transient(error))

@@ -177,6 +177,7 @@ user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 
 	Assert(message->try.registered != NULL && message->parsed.poison == NULL);
 	Assert(message->outcome.kind == OUTCOME_NONE);
+	Assert(!message->try.isolated || !batch->succeeded);
 	for (int n = 1;; n++)
 	{
 		batch->calls++;
