@@ -346,6 +346,8 @@ handler_fence_call(const Message *message, HandlerCall call)
 	if (fence_running != NULL)
 		elog(ERROR, "a handler cannot apply messages");
 	fence_running = message;
+	/* a call that fails before its time begins has not run out of it */
+	fence_limit_reached = false;
 	call_set_cause(&cause);
 	error = savepoint_run(fence_call_as_registered, &fenced);
 	call_set_cause(NULL);

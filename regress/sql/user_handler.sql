@@ -121,6 +121,30 @@ SELECT topic, n FROM apply('[{"topic": "uh", "json": {}}, {"topic": "payment-fai
 CREATE FUNCTION uh.strict(payload jsonb, message jsonb) RETURNS void STRICT LANGUAGE sql AS 'SELECT';
 SELECT register_handler('uh-strict', 'uh.strict');
 SELECT result, reason FROM apply('[{"topic": "uh-strict"}]');
+-- a transient error is tried again at once, any other one is not: how often the handler was called
+CREATE SEQUENCE uh.calls;
+CREATE FUNCTION uh.counted(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('calls');
+	RAISE EXCEPTION 'it failed' USING ERRCODE = payload->>'code';
+END
+$$;
+SELECT register_handler('uh-counted', 'uh.counted');
+CREATE FUNCTION uh.calls_of(code text) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM setval('uh.calls', 1, false);
+	PERFORM apply(jsonb_build_array(jsonb_build_object('topic', 'uh-counted', 'json', jsonb_build_object('code', code))));
+	RETURN nextval('uh.calls') - 1;
+END
+$$;
+SELECT code, uh.calls_of(code) FROM unnest('{08006,53100,57014,40001,40P01,55P03}'::text[]) code;
+SELECT code, uh.calls_of(code) FROM unnest('{40000,40002,40003,55000,P0001,22023}'::text[]) code;
+-- a timeout is not the reason of a later call that fails before its handler begins
+CREATE FUNCTION uh.sleeps(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)';
+SELECT register_handler('uh-sleeps', 'uh.sleeps');
+SET pgstock.handler_timeout = '20ms';
+SELECT result, reason FROM apply('[{"topic": "uh-sleeps", "json": {}}]');
+RESET pgstock.handler_timeout;
 -- a dropped function, a dropped role
 DROP FUNCTION uh.strict;
 SELECT result, reason FROM apply('[{"topic": "uh-strict", "json": {}}]');
