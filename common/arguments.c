@@ -102,6 +102,8 @@ arguments_check(const ArgumentTable *table, const Arguments *arguments,
 	const ArgumentCommand *command = &table->commands[arguments->command];
 	int					   operands = arguments->operand_count;
 
+	Assert(command->operands_min <= command->operands_max);
+	Assert((command->required & ~command->allowed) == 0);
 	for (int i = 0; i < table->option_count; i++)
 	{
 		bool given = arguments->values[i] != NULL;

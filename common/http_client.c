@@ -48,6 +48,7 @@ http_client_end(HttpClient *client, CURLcode code)
 	};
 	long number = 0;
 
+	Assert(client->easy != NULL);
 	if (code == CURLE_OK)
 		curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &number);
 	answer.status = (int) number;
@@ -63,6 +64,7 @@ http_client_end(HttpClient *client, CURLcode code)
 	if (answer.refused)
 		answer.error = "the address is not allowed";
 	http_client_cancel(client);
+	Assert(client->easy == NULL && client->answer.len <= HTTP_CLIENT_BODY_MAX);
 	answer.body = buf_str(&client->answer);
 	client->handler(client->arg, &answer);
 }

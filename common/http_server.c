@@ -71,6 +71,7 @@ http_server_forget(HttpServer *server, Client *client)
 							: &server->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older
 							: &server->newest) = client->older;
+	Assert(server->connections > 0);
 	server->connections--;
 	free(client);
 }
@@ -94,6 +95,7 @@ http_server_connection(void *arg, struct MHD_Connection *connection,
 					 ->connect_fd;
 	client->opened_at = loop_now(server->loop);
 	client->older = server->newest;
+	Assert(client->older == NULL || client->older->newer == NULL);
 	*(server->newest != NULL ? &server->newest->newer
 							 : &server->oldest) = client;
 	server->newest = client;
@@ -238,6 +240,7 @@ http_server_run(void *arg)
 	/* libmicrohttpd closes what has ended at the end of its next run */
 	if (server->connections > CONNECTIONS_MAX)
 		MHD_run(server->daemon);
+	Assert(server->connections <= CONNECTIONS_MAX + ACCEPTS_MAX);
 	loop_timer_set(server->timer, http_server_deadline(server));
 }
 

@@ -115,6 +115,7 @@ log_vwrite(LogLevel level, const char *module, unsigned suppressed,
 
 	buf_vprintf(&message, format, args);
 	log_flatten(&message);
+	Assert(memchr(buf_str(&message), '\n', message.len) == NULL);
 	if (suppressed > 0)
 		buf_printf(&message, " repeated=%u", suppressed);
 	log_add_line(&line, level, module, buf_str(&message));

@@ -91,6 +91,7 @@ safe_line(FILE *to, const char *format, ...)
 	buf_vline(&text, format, args);
 	va_end(args);
 	safe_add(&line, buf_str(&text), text.len);
+	Assert(strchr(buf_str(&line), '\n') == NULL);
 	fprintf(to, "%s\n", buf_str(&line));
 	buf_free(&text);
 	buf_free(&line);

@@ -89,6 +89,7 @@ buf_reserve(Buf *buf, size_t more)
 		size *= 2;
 	buf->data = xrealloc(buf->data, size);
 	buf->size = size;
+	Assert(buf->len + more < buf->size);
 }
 
 void

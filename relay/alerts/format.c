@@ -29,6 +29,7 @@
 static void
 format_write_json(const AlertBatch *batch, Buf *body)
 {
+	Assert(batch->count > 0);
 	buf_add_str(body, "{\"relay\":");
 	json_string(body, batch->relay);
 	buf_add_str(body, ",\"alerts\":[");

@@ -187,6 +187,7 @@ webhook_send(Webhook *webhook)
 	Buf	  url = {0};
 	Buf	  body = {0};
 
+	Assert(webhook->state == WEBHOOK_SENDING);
 	webhook_write_body(webhook, &body);
 	alert_signature(secret, now_s, &body, digits);
 	signature = xasprintf("X-Pgstock-Signature: sha256=%s", digits);

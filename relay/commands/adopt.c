@@ -26,7 +26,7 @@ cmd_adopt(const Arguments *arguments, const Config *config)
 		safe_line(stdout, "%s: %s", PQgetvalue(result, row, 0),
 				  PQgetvalue(result, row, 1));
 	if (result != NULL)
-		puts(execute ? "adopted: the relay goes on from here"
+		puts(execute ? "adopted: the relay continues from here"
 					 : "nothing was changed: --execute makes it so");
 	PQclear(result);
 	PQfinish(check.pg);

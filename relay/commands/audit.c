@@ -25,11 +25,11 @@ audit_report(const AuditRun *c)
 	for (size_t i = 0; i < c->topic_count; i++)
 	{
 		const AuditTopic *topic = &c->topics[i];
-		char			  mended[64] = "";
+		char			  repaired[64] = "";
 
-		if (topic->mended > 0)
-			snprintf(mended, sizeof(mended),
-					 "; %" PRId64 " there as a copy alone", topic->mended);
+		if (topic->repaired > 0)
+			snprintf(repaired, sizeof(repaired),
+					 "; %" PRId64 " there as a copy alone", topic->repaired);
 		safe_line(stdout,
 				  "topic %s: %" PRId64 " events, %" PRId64 " replayed copies, "
 				  "%" PRId64 " pending, %" PRId64 " removed by retention, "
@@ -37,7 +37,7 @@ audit_report(const AuditRun *c)
 				  " doubled, %" PRId64 " unknown%s",
 				  topic->name, topic->events, topic->copies, topic->pending,
 				  topic->removed, topic->other, topic->missing, topic->doubled,
-				  topic->unknown, mended);
+				  topic->unknown, repaired);
 		clean = clean && topic->missing == 0 && topic->doubled == 0 &&
 				topic->unknown == 0;
 	}

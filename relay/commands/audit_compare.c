@@ -10,7 +10,8 @@
 
 /* ---- keys -------------------------------------------------------------- */
 
-/* FNV-1a; the length goes first, so that parts cannot run into each other. */
+/* FNV-1a; each part begins with its length, so that two parts cannot be split
+ * in another way and give the same hash. */
 static uint64_t
 mix(uint64_t hash, const char *data, size_t len)
 {
@@ -142,7 +143,7 @@ audit_judge(Audit *audit, uint64_t key)
 	AuditEntry	*entry = audit_find(audit, key);
 	AuditVerdict verdict = {0};
 
-	/* a row that became visible only after it was asked what there is */
+	/* a row that became visible only after the outbox was walked */
 	if (entry == NULL)
 		return verdict;
 	verdict = judge(entry);

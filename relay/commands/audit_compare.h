@@ -2,8 +2,8 @@
  * audit_compare.h - what the outbox has against what topics have
  *
  * Pure.  First every row of the outbox is expected, then every record is seen,
- * then each row asks what became of it.  16 bytes for an event, whatever is in
- * it: events are told apart by a hash of 64 bits.
+ * then each row is judged.  16 bytes for an event, whatever its size: a hash of
+ * 64 bits distinguishes events.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -29,8 +29,8 @@ typedef struct Audit
 } Audit;
 
 /*
- * Who an event is: by its id in its topic; a copy also by what it is a copy of;
- * a raw one, which carries no id, by all that it is made of.
+ * The identity of an event: its id in its topic; of a copy, also its original;
+ * of a raw one, which carries no id, all its parts.
  */
 uint64_t audit_event_key(Slice topic, const char *id, Slice copy_of);
 uint64_t audit_raw_key(Slice topic, Slice key, Slice value, Slice headers);
@@ -48,7 +48,7 @@ typedef struct AuditVerdict
 	uint32_t doubled; /* records that should not */
 } AuditVerdict;
 
-/* About a row; asked again about the same event, all is well. */
+/* About a row; a second row of the same event gets no fault. */
 AuditVerdict audit_judge(Audit *audit, uint64_t key);
 
 /* Whether anything is not as it should be. */
@@ -63,7 +63,7 @@ bool audit_has_faults(const Audit *audit);
 typedef struct AuditCopy
 {
 	uint64_t key;
-	int64_t	 seq; /* the greatest that was seen; -1: none says */
+	int64_t	 seq; /* the greatest that was seen; -1: none */
 	bool	 seen;
 } AuditCopy;
 
@@ -83,13 +83,13 @@ void audit_copy_see(AuditCopies *copies, uint64_t key, int64_t seq);
 /* Whether one was seen; where "after" is not negative, one behind that seq. */
 bool audit_has_copy(const AuditCopies *copies, uint64_t key, int64_t after);
 
-/* ---- what a record says of itself ---- */
+/* ---- headers of a record ---- */
 
 typedef struct AuditRecord
 {
 	bool	has_id;
 	char	id[16];
-	int64_t seq; /* -1: it does not say */
+	int64_t seq; /* -1: none */
 	Slice	copy_of;
 	Slice	source;
 	Slice	incarnation;
@@ -110,7 +110,7 @@ typedef struct AuditPartition
 	int32_t		id;
 	int64_t		low;	   /* its first offset */
 	int64_t		end;	   /* where reading stops */
-	int64_t		first_seq; /* of its first record; INT64_MAX: none says */
+	int64_t		first_seq; /* of its first record; INT64_MAX: none */
 	bool		done;
 } AuditPartition;
 

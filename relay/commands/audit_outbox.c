@@ -65,6 +65,7 @@ audit_expect_row(AuditRun *c, const ApiAuditRow *row)
 	else
 		topic->events++;
 	topic->pending += row->pending;
+	Assert(topic->pending <= topic->events + topic->copies);
 	topic->raw = topic->raw || row->format == 'r';
 	audit_expect(&c->audit, audit_row_key(row), row->pending);
 }
@@ -98,6 +99,7 @@ audit_judge_row(AuditRun *c, const ApiAuditRow *row)
 	AuditTopic	*topic = audit_find_topic(c, row->topic.data, row->topic.len);
 	AuditVerdict verdict = audit_judge(&c->audit, audit_row_key(row));
 
+	Assert(verdict.missing == 0 || verdict.doubled == 0);
 	if (verdict.missing > 0 &&
 		audit_may_be_removed(c->partitions, c->partition_count, row->topic,
 							 row->seq))
@@ -105,7 +107,7 @@ audit_judge_row(AuditRun *c, const ApiAuditRow *row)
 	else if (verdict.missing > 0 &&
 			 audit_has_copy(&c->copies, audit_first_key(row),
 							row->copy ? row->seq : -1))
-		topic->mended += verdict.missing;
+		topic->repaired += verdict.missing;
 	else if (verdict.missing > 0)
 	{
 		topic->missing += verdict.missing;
@@ -141,6 +143,7 @@ audit_walk_outbox(AuditRun *c, void (*take)(AuditRun *, const ApiAuditRow *))
 			ApiAuditRow row;
 
 			api_audit_row(page, i, &row);
+			Assert(row.seq > after && row.seq <= c->to_seq);
 			after = row.seq;
 			take(c, &row);
 		}

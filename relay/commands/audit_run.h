@@ -23,10 +23,10 @@ typedef struct AuditTopic
 	int64_t pending;
 	int64_t missing;
 	int64_t doubled;
-	int64_t removed; /* by retention, as it seems */
-	int64_t unknown; /* in the topic, not in the outbox */
-	int64_t other;	 /* records that are not of this comparison */
-	int64_t mended;	 /* lost, and there as a copy */
+	int64_t removed;  /* by retention, as it seems */
+	int64_t unknown;  /* in the topic, not in the outbox */
+	int64_t other;	  /* records that are not of this comparison */
+	int64_t repaired; /* the original is lost, a copy is there */
 } AuditTopic;
 
 typedef struct AuditRun

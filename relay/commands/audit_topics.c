@@ -44,8 +44,10 @@ audit_report_topic(const char *topic, int32_t partition,
 	char *where = partition < 0 ? xstrdup("")
 								: xasprintf(", partition %d", partition);
 
-	command_say("topic \"%s\"%s: %s%s", topic, where, rd_kafka_err2str(error),
-				denied ? ": allow the relay's principal Describe and Read on "
+	command_report("topic \"%s\"%s: %s%s", topic, where,
+				   rd_kafka_err2str(error),
+				   denied
+					   ? ": allow the relay's principal Describe and Read on "
 						 "this topic"
 					   : "");
 	free(where);
@@ -74,8 +76,8 @@ audit_add_partition(AuditRun *c, rd_kafka_t *client, const char *topic,
 	return true;
 }
 
-/* The list of all topics leaves out those that the relay may not see; asked by
- * its name, the broker says so. */
+/* The list of all topics leaves out those that the relay may not see; a request
+ * for one topic returns that error. */
 static bool
 audit_topic_is_missing(rd_kafka_t *client, const char *name)
 {
@@ -122,7 +124,7 @@ audit_partition_of(AuditRun *c, const rd_kafka_message_t *message)
 {
 	const char *name = rd_kafka_topic_name(message->rkt);
 
-	/* they come in runs */
+	/* messages of a partition arrive in runs */
 	if (c->reading != NULL && c->reading->id == message->partition &&
 		strcmp(c->reading->topic, name) == 0)
 		return c->reading;
@@ -142,7 +144,7 @@ audit_slice(const char *text)
 	return (Slice){text, strlen(text)};
 }
 
-/* Whether the outbox should have it and does not; -1 if nobody can tell. */
+/* Whether the outbox should have it and does not; -1 if the query failed. */
 static int
 audit_is_unknown(AuditRun *c, const AuditRecord *record, char *id)
 {
@@ -240,10 +242,11 @@ audit_see_message(AuditRun *c, const rd_kafka_message_t *message)
 	}
 	if (message->err == RD_KAFKA_RESP_ERR__BAD_MSG)
 	{
-		command_say("a batch did not match its checksum, so its records are "
-					"not known: %s; run it again, and if that does not help, "
-					"look at the broker's disks",
-					rd_kafka_message_errstr(message));
+		command_report(
+			"a batch did not match its checksum, so its records are "
+			"not known: %s; run it again, and if that does not help, "
+			"look at the broker's disks",
+			rd_kafka_message_errstr(message));
 		return false;
 	}
 	if (message->err != 0 && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
@@ -286,10 +289,10 @@ audit_poll_messages(AuditRun *c, rd_kafka_t *client)
 			continue;
 		if (message == NULL)
 		{
-			command_say("the broker gives no more messages, though there "
-						"are%s%s",
-						c->trouble != 0 ? ": " : "",
-						c->trouble != 0 ? rd_kafka_err2str(c->trouble) : "");
+			command_report("the broker returns no more messages, though "
+						   "there are%s%s",
+						   c->trouble != 0 ? ": " : "",
+						   c->trouble != 0 ? rd_kafka_err2str(c->trouble) : "");
 			return false;
 		}
 		if (message->err == 0)
@@ -319,7 +322,8 @@ audit_read_partitions(AuditRun *c, rd_kafka_t *client)
 	error = rd_kafka_assign(client, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error != 0)
-		command_say("could not read the topics: %s", rd_kafka_err2str(error));
+		command_report("could not read the topics: %s",
+					   rd_kafka_err2str(error));
 	good = error == 0 && audit_poll_messages(c, client);
 	rd_kafka_assign(client, NULL);
 	return good;

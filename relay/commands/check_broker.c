@@ -30,6 +30,7 @@ check_now(void)
 bool
 check_again(Check *check, rd_kafka_resp_err_t error)
 {
+	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR);
 	if (check->until == 0)
 		check->until = check_now() + COMMAND_BROKER_MS * MS_US;
 	kafka_trouble_poll(&check->trouble, check->client);
@@ -144,7 +145,7 @@ check_broker(Check *check)
 
 /* ---- topics ------------------------------------------------------------ */
 
-/* One request that creates nothing; what the broker says goes to *why. */
+/* One request that creates nothing; the broker's message goes to *why. */
 static rd_kafka_resp_err_t
 check_would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
 {

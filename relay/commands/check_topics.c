@@ -50,7 +50,7 @@ check_topics_out(Check *check, const struct rd_kafka_metadata *metadata)
 typedef struct Consumed
 {
 	int64_t count;	 /* messages that a start would consume */
-	int64_t missing; /* offsets that are gone before they were read */
+	int64_t missing; /* offsets that were deleted before they were read */
 	int		anew;	 /* partitions that end before where they were read to */
 	bool	known;	 /* the database knows the topic */
 } Consumed;
@@ -73,7 +73,7 @@ check_stored_offset(const PGresult *offsets, const char *topic, int partition)
 	return offset;
 }
 
-/* Adds what is new of a partition. */
+/* Adds the messages of a partition that a start would consume. */
 static rd_kafka_resp_err_t
 check_add_consumed(Check *check, const PGresult *offsets, const char *topic,
 				   int partition, Consumed *consumed)
@@ -137,13 +137,13 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 				   : "; the database knows none of them yet");
 	if (consumed.anew > 0)
 		check_pass("topic %s: %d partitions end before the place up to which "
-				   "they were read: made anew, or without their end; a start "
+				   "they were read: recreated, or without their end; a start "
 				   "reads all that they have",
 				   topic->topic, consumed.anew);
 	if (consumed.missing > 0)
-		check_pass("topic %s: %" PRId64 " messages are gone that were not "
-				   "read: by retention, or deleted; a start goes on behind "
-				   "them",
+		check_pass("topic %s: %" PRId64 " messages were deleted before they "
+				   "were read, by retention or by hand; a start reads on "
+				   "behind them",
 				   topic->topic, consumed.missing);
 }
 

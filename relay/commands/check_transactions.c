@@ -12,7 +12,8 @@
 
 #include "kafka/position_topic.h"
 
-/* A topic's setting; NULL if the broker does not say.  Freed by the caller. */
+/* A topic's setting; NULL if the broker does not return it.  Freed by the
+ * caller. */
 static char *
 check_topic_setting(const Check *check, const char *topic, const char *setting)
 {
@@ -85,7 +86,7 @@ check_outbox_is_led(Check *check)
 	return leads;
 }
 
-/* To try it is to fence whoever has it: so only if nobody has. */
+/* Initializing fences another producer with this id: so only if none leads. */
 static void
 check_transactional_id(Check *check, const char *id, bool in_use)
 {

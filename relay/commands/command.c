@@ -16,7 +16,7 @@
 #include "db/connect.h"
 
 void
-command_say(const char *format, ...)
+command_report(const char *format, ...)
 {
 	Buf		line = {0};
 	va_list args;
@@ -38,10 +38,10 @@ command_checked(PGresult *result, const char *what)
 	char	   *text = api_failure(&result);
 
 	if (text != NULL)
-		command_say("%s: %s%s", what, text,
-					denied ? ": the role of conninfo needs SELECT "
-							 "grant_stock_access('<role>', 'relay')"
-						   : "");
+		command_report("%s: %s%s", what, text,
+					   denied ? ": the role of conninfo needs SELECT "
+								"grant_stock_access('<role>', 'relay')"
+							  : "");
 	free(text);
 	return result;
 }
@@ -56,7 +56,7 @@ command_open(Command *command, const Config *config)
 	command->pg = db_connect_blocking(config);
 	if (PQstatus(command->pg) != CONNECTION_OK)
 	{
-		command_say("database: %s", PQerrorMessage(command->pg));
+		command_report("database: %s", PQerrorMessage(command->pg));
 		return false;
 	}
 	result = command_checked(api_exec(command->pg, API_HELLO, NULL),
@@ -70,9 +70,9 @@ command_open(Command *command, const Config *config)
 		command->code = EXIT_CLEAN;
 		return true;
 	}
-	command_say("the extension speaks relay_api %d, this relay %d: install "
-				"matching versions",
-				command->hello.relay_api, API_VERSION);
+	command_report("the extension speaks relay_api %d, this relay %d: install "
+				   "matching versions",
+				   command->hello.relay_api, API_VERSION);
 	command->code = EXIT_INCOMPATIBLE;
 	return false;
 }
@@ -126,7 +126,7 @@ command_broker(Command *command)
 	if (client == NULL)
 	{
 		kafka_name_files(command->config, reason, &files);
-		command_say("broker: %s%s", reason, buf_str(&files));
+		command_report("broker: %s%s", reason, buf_str(&files));
 	}
 	buf_free(&files);
 	return client;
@@ -151,7 +151,7 @@ command_metadata(rd_kafka_t *client, const char *topic)
 		return metadata;
 	kafka_trouble_poll(trouble, client);
 	kafka_trouble_explain(trouble, error, &why);
-	command_say("broker: %s", buf_str(&why));
+	command_report("broker: %s", buf_str(&why));
 	buf_free(&why);
 	return NULL;
 }
@@ -178,7 +178,7 @@ command_point(const char *option, const char *text, const char *number,
 	point->number = -1;
 	if (rfc3339_parse(text, &point->moment_us) == RFC3339_VALID)
 		return true;
-	command_say(
+	command_report(
 		"--%s: \"%s\" is neither %s nor a time such as " RFC3339_EXAMPLE,
 		option, text, number);
 	return false;

@@ -20,19 +20,19 @@
 static const ArgumentCommand commands[COMMANDS] = {
 	[COMMAND_RUN] = {"run", 0, 0, 0, 0, "", "Runs until SIGTERM."},
 	[COMMAND_CHECK] = {"check", 0, 0, 0, 0, "",
-					   "Looks whether run would work, and says what is "
+					   "Checks whether run would work, and prints what is "
 					   "missing."},
 	[COMMAND_STATUS] = {"status", BIT(ARG_JSON), 0, 0, 0, "[--json]",
-						"Says who leads, what is pending, failed and consumed; "
-						"no relay need run.\n"
-						"Exit code 1 if the database cannot be asked."},
+						"Prints which relay leads, what is pending, failed and "
+						"consumed;\nno relay need run.\n"
+						"Exit code 1 if the database cannot be queried."},
 	[COMMAND_CONFIG] = {"config", 0, 0, 0, 0, "",
 						"Prints a sample configuration; with --config, the one "
-						"in force, secrets masked."},
+						"in force,\nsecrets masked."},
 	[COMMAND_ADOPT] = {"adopt", BIT(ARG_EXECUTE) | OFFLINE, 0, 0, 0,
 					   "[--execute]",
-					   "After a restore: shows what would be published; with "
-					   "--execute goes on from there."},
+					   "After a restore: prints what would be published; with "
+					   "--execute\nthe relay publishes from there."},
 	[COMMAND_REPLAY] = {"replay",
 						BIT(ARG_FROM) | BIT(ARG_TO) | BIT(ARG_TOPIC) |
 							BIT(ARG_DRY_RUN) | BIT(ARG_REASON) | OFFLINE,
@@ -51,17 +51,17 @@ static const ArgumentCommand commands[COMMANDS] = {
 						"consume it meanwhile.\n"
 						"Those whose ids are remembered are duplicates."},
 	[COMMAND_AUDIT] = {"audit", BIT(ARG_FROM), 0, 0, 0, "[--from TIME|SEQ]",
-					   "Compares the outbox with its topics and names what is "
+					   "Compares the outbox with its topics and lists what is "
 					   "missing or doubled.\n"
 					   "Exit code 1 if anything is."},
 	[COMMAND_DISCARD] = {"discard", BIT(ARG_REASON) | OFFLINE, BIT(ARG_REASON),
 						 1, MANY, "EVENT_ID... --reason TEXT",
 						 "Gives up events of held topics that the broker never "
-						 "takes; what waits\nbehind them goes on."},
+						 "accepts; the events\nbehind them are published."},
 	[COMMAND_FAILED_LIST] = {"failed list", FILTERS | OFFLINE, 0, 0, 0,
 							 FILTERS_SYNOPSIS, "Lists failed messages."},
 	[COMMAND_FAILED_SHOW] = {"failed show", OFFLINE, 0, 1, 1, "ID",
-							 "Shows all that is known of one."},
+							 "Shows all details of one."},
 	[COMMAND_FAILED_RETRY] = {"failed retry",
 							  FILTERS | BIT(ARG_REASON) | OFFLINE, 0, 0, MANY,
 							  "ID... [--reason TEXT] | [--reason TEXT]\n"
@@ -70,12 +70,11 @@ static const ArgumentCommand commands[COMMANDS] = {
 							  "all that the filter finds."},
 	[COMMAND_FAILED_DISCARD] = {"failed discard", BIT(ARG_REASON) | OFFLINE,
 								BIT(ARG_REASON), 1, MANY, "ID... --reason TEXT",
-								"Gives up for good; what waits behind it goes "
-								"on."},
+								"Gives up for good; the messages behind it are "
+								"tried."},
 	[COMMAND_FAILED_HANDLED] = {"failed handled", BIT(ARG_NOTE) | OFFLINE,
 								BIT(ARG_NOTE), 1, MANY, "ID... --note TEXT",
-								"Notes that a person has dealt with an "
-								"archived one."},
+								"Marks archived ones as handled by a person."},
 	[COMMAND_FAILED_EXPORT] = {"failed export",
 							   FILTERS | BIT(ARG_CSV) | OFFLINE, BIT(ARG_CSV),
 							   0, 0, "--csv " FILTERS_SYNOPSIS,

@@ -10,8 +10,9 @@
 
 /*
  * A further cell of a line.  A spreadsheet takes a cell that begins with one of
- * = + - @ tab CR for a formula, and these come from whoever may write to a
- * topic: such a one gets an apostrophe before it.  NULL: an empty cell.
+ * = + - @ tab CR for a formula, and any client that may write to a topic can
+ * begin a text so: such a cell gets an apostrophe before it.  NULL: an empty
+ * cell.
  */
 void csv_add_cell(Buf *line, const char *text);
 

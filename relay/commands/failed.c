@@ -29,7 +29,7 @@ static const char *const column_names[FAILED_COLUMNS] = {
 	"payload",	"failures",
 };
 
-/* False: enough, something failed and was said. */
+/* False: no more rows; a failure was reported. */
 typedef bool (*FailedHandler)(Command *command, const Arguments *arguments,
 							  const PGresult *page, int row);
 
@@ -44,9 +44,9 @@ failed_is_state(const char *state)
 	for (size_t i = 0; i < Lengthof(states); i++)
 		if (strcmp(state, states[i]) == 0)
 			return true;
-	command_say("--state: \"%s\" is not waiting, archived, retried or "
-				"discarded",
-				state);
+	command_report("--state: \"%s\" is not waiting, archived, retried or "
+				   "discarded",
+				   state);
 	return false;
 }
 
@@ -57,7 +57,8 @@ failed_is_moment(const char *text)
 
 	if (rfc3339_parse(text, &us) == RFC3339_VALID)
 		return true;
-	command_say("--since: \"%s\" is not a time such as " RFC3339_EXAMPLE, text);
+	command_report("--since: \"%s\" is not a time such as " RFC3339_EXAMPLE,
+				   text);
 	return false;
 }
 
@@ -81,13 +82,13 @@ failed_is_id(const char *text, int64_t *id)
 {
 	if (parse_number(text, id) && *id > 0)
 		return true;
-	command_say("\"%s\" is not the id of a failed event: \"failed list\" "
-				"shows them",
-				text);
+	command_report("\"%s\" is not the id of a failed event: \"failed list\" "
+				   "shows them",
+				   text);
 	return false;
 }
 
-/* The number of rows; -1 if that failed, which was said. */
+/* The number of rows; -1 if that failed, which was reported. */
 static int64_t
 failed_for_each(Command *command, const Arguments *arguments,
 				const ApiFailed *filter, FailedHandler handler)
@@ -106,10 +107,14 @@ failed_for_each(Command *command, const Arguments *arguments,
 		if (page == NULL)
 			return -1;
 		rows = PQntuples(page);
+		Assert(PQnfields(page) == FAILED_COLUMNS && rows <= PAGE_ROWS);
 		for (int row = 0; good && row < rows; row++)
 			good = handler(command, arguments, page, row);
 		if (rows > 0)
+		{
+			Assert(api_int(page, rows - 1, FAILED_ID) > after);
 			after = api_int(page, rows - 1, FAILED_ID);
+		}
 		count += rows;
 		PQclear(page);
 	} while (good && rows > 0);
@@ -198,7 +203,7 @@ failed_end_output(int64_t count)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return count < 0 ? EXIT_RUNTIME : EXIT_CLEAN;
-	command_say("could not write to standard output");
+	command_report("could not write to standard output");
 	return EXIT_RUNTIME;
 }
 
@@ -263,7 +268,7 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 	{
 		count = failed_for_each(&command, arguments, &filter, failed_show_row);
 		if (count == 0)
-			command_say("there is no failed event %" PRId64, filter.id);
+			command_report("there is no failed event %" PRId64, filter.id);
 		command.code = count == 0 ? EXIT_RUNTIME : failed_end_output(count);
 	}
 	code = command.code;
@@ -328,9 +333,9 @@ failed_check_act(const Arguments *arguments, ApiFailed *filter)
 		if (arguments->values[texts[i]] != NULL &&
 			arguments->values[texts[i]][0] == '\0')
 		{
-			command_say("the %s must not be empty: it is kept for whoever "
-						"asks later",
-						texts[i] == ARG_REASON ? "reason" : "note");
+			command_report("the %s must not be empty: it is stored with the "
+						   "message",
+						   texts[i] == ARG_REASON ? "reason" : "note");
 			return false;
 		}
 	for (int i = 0; i < arguments->operand_count; i++)
@@ -338,7 +343,7 @@ failed_check_act(const Arguments *arguments, ApiFailed *filter)
 			return false;
 	if (filtered != (arguments->operand_count == 0))
 	{
-		command_say("either ids or a filter are needed");
+		command_report("either ids or a filter are needed");
 		return false;
 	}
 	return failed_make_filter(arguments, filter);

@@ -2,7 +2,7 @@
  * replay.c - published events, once more through the outbox
  *
  * A transaction for each page: a page that fails leaves the earlier ones, and
- * the message says where to go on.
+ * the error names the seq to continue with.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -53,9 +53,10 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 	if (page == NULL)
 	{
 		if (replay->execute && replay->events > 0)
-			command_say("%" PRId64 " events are replayed already; go on with "
-						"--from %" PRId64,
-						replay->events, replay->last_seq + 1);
+			command_report("%" PRId64
+						   " events are replayed already; continue with "
+						   "--from %" PRId64,
+						   replay->events, replay->last_seq + 1);
 		return false;
 	}
 	*events = api_int(page, 0, 0);
@@ -63,6 +64,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 	{
 		if (replay->events == 0)
 			replay->first_seq = api_int(page, 0, 1);
+		Assert(api_int(page, 0, 2) > replay->last_seq);
 		replay->last_seq = api_int(page, 0, 2);
 		replay_extend(&replay->first_at, PQgetvalue(page, 0, 3), false);
 		replay_extend(&replay->last_at, PQgetvalue(page, 0, 4), true);
@@ -73,7 +75,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 	return true;
 }
 
-/* What --from asks for may be gone. */
+/* The outbox may begin later than --from. */
 static bool
 replay_find_range(Command *command, Replay *replay)
 {
@@ -89,11 +91,11 @@ replay_find_range(Command *command, Replay *replay)
 	if (replay->filter.to_seq < 0)
 		replay->filter.to_seq = api_int(range, 0, 1);
 	if (api_text(range, 0, 0) == NULL)
-		command_say("the outbox is empty: see [outbox] retention");
+		command_report("the outbox is empty: see [outbox] retention");
 	else if (!all)
-		command_say("the outbox begins at seq %s of %s: what was before is "
-					"past [outbox] retention",
-					PQgetvalue(range, 0, 0), PQgetvalue(range, 0, 2));
+		command_report("the outbox begins at seq %s of %s: earlier events are "
+					   "past [outbox] retention",
+					   PQgetvalue(range, 0, 0), PQgetvalue(range, 0, 2));
 	PQclear(range);
 	return true;
 }
@@ -142,7 +144,7 @@ replay_set_filter(const Arguments *arguments, ApiReplay *filter)
 		(from.moment_us >= 0 && to.moment_us >= 0 &&
 		 from.moment_us > to.moment_us))
 	{
-		command_say("--to lies before --from");
+		command_report("--to lies before --from");
 		return false;
 	}
 	return true;

@@ -1,10 +1,10 @@
 /*
  * rewind.c - messages of a topic, to be read again
  *
- * The database says where the relays read, but a relay asks only when it is
- * given partitions.  So none may consume the topic meanwhile: the group is
- * asked for its members first.  What was applied and is still remembered is a
- * duplicate when it comes again.
+ * The database has the offsets that the relays read from, but a relay reads
+ * them only when it is assigned partitions.  So none may consume the topic
+ * meanwhile: the group's members are listed first.  A message that was applied
+ * and whose id is still remembered is a duplicate when it is read again.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -18,7 +18,7 @@
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
-/* ---- who consumes ------------------------------------------------------ */
+/* ---- consumers --------------------------------------------------------- */
 
 static bool
 rewind_member_reads(const rd_kafka_MemberDescription_t *member,
@@ -50,15 +50,16 @@ rewind_group_is_free(const rd_kafka_ConsumerGroupDescription_t *group,
 		const rd_kafka_MemberDescription_t
 			*member = rd_kafka_ConsumerGroupDescription_member(group, i);
 
-		/* while the group shares out, nobody knows who gets what */
+		/* while the group rebalances, any member may get any partition */
 		if (state == RD_KAFKA_CONSUMER_GROUP_STATE_STABLE &&
 			!rewind_member_reads(member, topic))
 			continue;
-		command_say("relay \"%s\" at %s consumes topic \"%s\", or is about "
-					"to: stop it first; after a kill the group forgets it in "
-					"10 s",
-					rd_kafka_MemberDescription_client_id(member),
-					rd_kafka_MemberDescription_host(member), topic);
+		command_report(
+			"relay \"%s\" at %s consumes topic \"%s\", or is about "
+			"to: stop it first; after a kill the group forgets it in "
+			"10 s",
+			rd_kafka_MemberDescription_client_id(member),
+			rd_kafka_MemberDescription_host(member), topic);
 		return false;
 	}
 	return true;
@@ -77,9 +78,9 @@ rewind_topic_is_free(Command *command, rd_kafka_t *client, const char *topic)
 	rd_kafka_DescribeConsumerGroups(client, &group, 1, NULL, queue);
 	event = rd_kafka_queue_poll(queue, COMMAND_BROKER_MS);
 	if (event == NULL || rd_kafka_event_error(event) != 0)
-		command_say("could not ask for consumer group \"%s\": %s", group,
-					event != NULL ? rd_kafka_event_error_string(event)
-								  : "no answer");
+		command_report("could not describe consumer group \"%s\": %s", group,
+					   event != NULL ? rd_kafka_event_error_string(event)
+									 : "no answer");
 	else
 	{
 		groups = rd_kafka_DescribeConsumerGroups_result_groups(
@@ -93,9 +94,9 @@ rewind_topic_is_free(Command *command, rd_kafka_t *client, const char *topic)
 	return is_free;
 }
 
-/* ---- where to ---------------------------------------------------------- */
+/* ---- offsets ----------------------------------------------------------- */
 
-/* Between what the partition has and what will come. */
+/* Into the range of offsets that the partition has, its end included. */
 static rd_kafka_resp_err_t
 rewind_clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
 {
@@ -140,7 +141,7 @@ rewind_find_targets(rd_kafka_t							 *client,
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-		command_say("could not find offsets: %s", rd_kafka_err2str(error));
+		command_report("could not find offsets: %s", rd_kafka_err2str(error));
 	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -193,7 +194,7 @@ rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
 	if (metadata != NULL)
 		found = command_topic(metadata, topic);
 	if (metadata != NULL && found == NULL)
-		command_say("there is no topic \"%s\"", topic);
+		command_report("there is no topic \"%s\"", topic);
 	good = found != NULL && rewind_topic_is_free(command, client, topic) &&
 		   rewind_find_targets(client, found, to, &targets) &&
 		   rewind_move(command, topic, &targets, why);

@@ -1,8 +1,8 @@
 /*
- * status.c - who leads, what is pending, failed and consumed
+ * status.c - which relay leads, what is pending, failed and consumed
  *
- * It asks the database, and the broker for what only that one knows: no relay
- * need run.  The keys of --json are a promise (docs/relay.md).
+ * Read from the database, and from the broker what the database does not have:
+ * no relay need run.  The keys of --json are a promise (docs/relay.md).
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -166,7 +166,7 @@ status_add_missing(Status *status, const struct rd_kafka_metadata *metadata)
 	buf_free(&list);
 }
 
-/* -1: nobody knows. */
+/* -1: unknown. */
 static int64_t
 status_end_offset(const Status					 *status,
 				  const struct rd_kafka_metadata *metadata, const char *topic,
@@ -187,7 +187,7 @@ typedef struct Place
 	char   *topic;
 	int32_t id;
 	int64_t next;
-	int64_t end; /* the last stable offset; -1: nobody knows */
+	int64_t end; /* the last stable offset; -1: unknown */
 	int64_t lag;
 } Place;
 
@@ -199,7 +199,7 @@ status_add_place(Status *status, const Place *place, bool first)
 						   "partition %s/%d ends at %" PRId64
 						   ", and was read up to "
 						   "%" PRId64
-						   ": it was made anew, or lost its end; a relay that "
+						   ": it was recreated, or lost its end; a relay that "
 						   "consumes it reads it from its start",
 						   place->topic, place->id, place->end, place->next);
 	if (!status->json)

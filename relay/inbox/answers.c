@@ -167,6 +167,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	uint32_t   applied = inbox_count_results(inbox, result);
 
 	inbox->apply_recorded = inbox_is_recorded(result);
+	Assert(!inbox->apply_recorded || applied == 0);
 	if (applied > core->to - core->from)
 	{
 		inbox_db_failed(inbox, "relay_apply() gave no sound answer");

@@ -95,6 +95,7 @@ inbox_wants_consumer(const InboxCore *core)
 static InboxAction
 inbox_next_stopping(InboxCore *core, int64_t now)
 {
+	Assert(core->stopping);
 	if (now >= core->stop_by)
 		return INBOX_DONE;
 	if (core->call == INBOX_APPLY || core->call == INBOX_APPLY_FAILED)
@@ -135,6 +136,7 @@ static void
 inbox_place_anew(InboxCore *core, int64_t now)
 {
 	Assert(core->size == 0);
+	Assert(core->placed);
 	core->suspend = true;
 	core->disturbed = core->placed = false;
 	core->learned_at = NEVER;

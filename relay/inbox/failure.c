@@ -57,6 +57,7 @@ inbox_db_failed(Inbox *inbox, const char *why)
 	inbox_lose_answer(inbox, INBOX_RETRY, &inbox->retry_recorded);
 	pgconn_close(inbox->conn);
 	inbox_on_down(&inbox->core, now);
+	Assert(inbox->core.call == INBOX_WAIT && inbox->core.size == 0);
 	log_throttled(&inbox->db_throttle, now, LEVEL_WARNING, LOG_MODULE,
 				  "could not use the database: %s", why);
 }
@@ -69,6 +70,7 @@ inbox_consumer_failed(Inbox *inbox, const char *why)
 	inbox_set_trouble(inbox, "kafka", why);
 	consumer_close(inbox->consumer);
 	inbox_on_consumer_failed(&inbox->core, now);
+	Assert(!inbox->core.consumer_up && inbox->core.size == 0);
 	log_throttled(&inbox->consumer_throttle, now, LEVEL_WARNING, LOG_MODULE,
 				  "lost the consumer: %s", why);
 }

@@ -183,6 +183,8 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 {
 	ApiMessage message;
 
+	Assert(from < to && to <= inbox->core.size);
+	Assert(inbox->core.size == consumer_count(inbox->consumer));
 	api_batch_begin(&inbox->batch);
 	for (uint32_t i = from; i < to; i++)
 	{
@@ -206,6 +208,7 @@ inbox_apply(Inbox *inbox)
 static void
 inbox_apply_failed(Inbox *inbox)
 {
+	Assert(inbox->core.single_failed);
 	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
 	api_call_apply_failed(inbox->conn, &inbox->batch, buf_str(&inbox->options),
 						  inbox->failed_sqlstate,
@@ -217,6 +220,7 @@ inbox_store_place(Inbox *inbox)
 {
 	ConsumerChange change;
 
+	Assert(inbox->core.call == INBOX_STORE_PLACE);
 	if (!inbox->core.placed)
 		consumer_next_change(inbox->consumer, &change);
 	else if (!consumer_next_learned(inbox->consumer, &change))
