@@ -350,7 +350,7 @@ pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
 }
 
 static bool
-is_error(const PGresult *result)
+pgconn_is_error(const PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);
 
@@ -366,11 +366,11 @@ pgconn_take(PgConn *conn, PGresult *result)
 		PQclear(result);
 		return true;
 	}
-	if (conn->answer != NULL && is_error(conn->answer))
+	if (conn->answer != NULL && pgconn_is_error(conn->answer))
 		PQclear(result);
 	else
 	{
-		if (conn->preparing != 0 && !is_error(result))
+		if (conn->preparing != 0 && !pgconn_is_error(result))
 		{
 			conn->prepared |= conn->preparing;
 			conn->preparing = 0;

@@ -1,6 +1,12 @@
 /*
  * sqlstate.c - what an SQL error means for the call that got it
  *
+ * Of class 40 only the codes that PostgreSQL itself raises.  A user's function
+ * raises 40002 and 40003: a call that fails with one fails again, and is cut
+ * into smaller ones until the message that causes it is the only one.  Then the
+ * extension decides, where all of class 40 is transient
+ * (failed_is_transient()), since it counts the tries of that message.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "common/sqlstate.h"

@@ -24,7 +24,7 @@ assert_failed(const char *condition, const char *file, int line)
 }
 
 static void *
-check_memory(void *memory)
+xcheck(void *memory)
 {
 	if (memory == NULL)
 	{
@@ -38,28 +38,28 @@ void *
 xmalloc(size_t size)
 {
 	Assert(size > 0 && size < ALLOCATION_MAX);
-	return check_memory(malloc(size));
+	return xcheck(malloc(size));
 }
 
 void *
 xcalloc(size_t count, size_t size)
 {
 	Assert(count > 0 && size > 0);
-	return check_memory(calloc(count, size));
+	return xcheck(calloc(count, size));
 }
 
 void *
 xrealloc(void *old, size_t size)
 {
 	Assert(size > 0 && size < ALLOCATION_MAX);
-	return check_memory(realloc(old, size));
+	return xcheck(realloc(old, size));
 }
 
 char *
 xstrdup(const char *string)
 {
 	Assert(string != NULL);
-	return check_memory(strdup(string));
+	return xcheck(strdup(string));
 }
 
 char *
@@ -72,7 +72,7 @@ xasprintf(const char *format, ...)
 	if (vasprintf(&string, format, args) < 0)
 		string = NULL;
 	va_end(args);
-	return check_memory(string);
+	return xcheck(string);
 }
 
 /* Makes room for "more" bytes and one NUL. */
@@ -226,7 +226,7 @@ strings_split(const char *list)
 		while (len > 0 && isspace((unsigned char) item[len - 1]))
 			len--;
 		if (len > 0)
-			strings[count++] = check_memory(strndup(item, len));
+			strings[count++] = xcheck(strndup(item, len));
 		item = next;
 	}
 	return strings;

@@ -48,7 +48,7 @@ audit_report(const AuditRun *c)
 static ExitCode
 audit_compare(AuditRun *c, const Point *from)
 {
-	rd_kafka_t *client = command_broker(&c->command);
+	rd_kafka_t *client = command_open_broker(&c->command);
 	bool		good;
 
 	snprintf(c->source, sizeof(c->source), "/pgstock/%s",
@@ -71,8 +71,8 @@ cmd_audit(const Arguments *arguments, const Config *config)
 	AuditRun	c = {0};
 	ExitCode	code;
 
-	if (text != NULL && !command_point("from", text, "a seq", &from))
-		return command_misused(arguments);
+	if (text != NULL && !command_parse_point("from", text, "a seq", &from))
+		return command_print_usage(arguments);
 	if (command_open(&c.command, config))
 		c.command.code = audit_compare(&c, &from);
 	code = c.command.code;

@@ -13,7 +13,7 @@
 /* FNV-1a; each part begins with its length, so that two parts cannot be split
  * in another way and give the same hash. */
 static uint64_t
-mix(uint64_t hash, const char *data, size_t len)
+audit_mix(uint64_t hash, const char *data, size_t len)
 {
 	for (size_t i = 0; i < sizeof(len); i++)
 		hash = (hash ^ ((len >> (8 * i)) & 255)) * UINT64_C(0x100000001b3);
@@ -27,17 +27,19 @@ mix(uint64_t hash, const char *data, size_t len)
 uint64_t
 audit_event_key(Slice topic, const char *id, Slice copy_of)
 {
-	uint64_t hash = mix(mix(SEED, topic.data, topic.len), id, 16);
+	uint64_t hash = audit_mix(audit_mix(SEED, topic.data, topic.len), id, 16);
 
-	return mix(hash, copy_of.data, copy_of.len);
+	return audit_mix(hash, copy_of.data, copy_of.len);
 }
 
 uint64_t
 audit_raw_key(Slice topic, Slice key, Slice value, Slice headers)
 {
-	uint64_t hash = mix(mix(SEED, topic.data, topic.len), key.data, key.len);
+	uint64_t hash = audit_mix(audit_mix(SEED, topic.data, topic.len), key.data,
+							  key.len);
 
-	return mix(mix(hash, value.data, value.len), headers.data, headers.len);
+	return audit_mix(audit_mix(hash, value.data, value.len), headers.data,
+					 headers.len);
 }
 
 /* ---- expected, seen, judged -------------------------------------------- */
@@ -60,7 +62,7 @@ audit_expect(Audit *audit, uint64_t key, bool pending)
 }
 
 static int
-compare_entries(const void *a, const void *b)
+audit_compare_entries(const void *a, const void *b)
 {
 	uint64_t x = ((const AuditEntry *) a)->key;
 	uint64_t y = ((const AuditEntry *) b)->key;
@@ -75,7 +77,7 @@ audit_sort(Audit *audit)
 
 	if (audit->count > 0)
 		qsort(audit->entries, audit->count, sizeof(AuditEntry),
-			  compare_entries);
+			  audit_compare_entries);
 	for (size_t i = 0; i < audit->count; i++)
 	{
 		const AuditEntry *entry = &audit->entries[i];
@@ -112,7 +114,7 @@ audit_find(const Audit *audit, uint64_t key)
 	if (audit->count == 0)
 		return NULL;
 	return bsearch(&wanted, audit->entries, audit->count, sizeof(AuditEntry),
-				   compare_entries);
+				   audit_compare_entries);
 }
 
 bool
@@ -126,7 +128,7 @@ audit_see(Audit *audit, uint64_t key)
 }
 
 static AuditVerdict
-judge(const AuditEntry *entry)
+audit_verdict(const AuditEntry *entry)
 {
 	uint32_t most = (uint32_t) entry->expected + entry->pending;
 
@@ -146,7 +148,7 @@ audit_judge(Audit *audit, uint64_t key)
 	/* a row that became visible only after the outbox was walked */
 	if (entry == NULL)
 		return verdict;
-	verdict = judge(entry);
+	verdict = audit_verdict(entry);
 	entry->seen = entry->expected;
 	return verdict;
 }
@@ -156,7 +158,7 @@ audit_has_faults(const Audit *audit)
 {
 	for (size_t i = 0; i < audit->count; i++)
 	{
-		AuditVerdict verdict = judge(&audit->entries[i]);
+		AuditVerdict verdict = audit_verdict(&audit->entries[i]);
 
 		if (verdict.missing > 0 || verdict.doubled > 0)
 			return true;
@@ -180,7 +182,7 @@ audit_copy_expect(AuditCopies *copies, uint64_t key)
 }
 
 static int
-compare_copies(const void *a, const void *b)
+audit_compare_copies(const void *a, const void *b)
 {
 	uint64_t x = ((const AuditCopy *) a)->key;
 	uint64_t y = ((const AuditCopy *) b)->key;
@@ -195,7 +197,7 @@ audit_copies_sort(AuditCopies *copies)
 
 	if (copies->count > 0)
 		qsort(copies->entries, copies->count, sizeof(AuditCopy),
-			  compare_copies);
+			  audit_compare_copies);
 	for (size_t i = 0; i < copies->count; i++)
 		if (kept == 0 ||
 			copies->entries[kept - 1].key != copies->entries[i].key)
@@ -212,7 +214,7 @@ audit_copies_free(AuditCopies *copies)
 }
 
 static AuditCopy *
-find_copy(const AuditCopies *copies, uint64_t key)
+audit_find_copy(const AuditCopies *copies, uint64_t key)
 {
 	const AuditCopy wanted = {.key = key};
 
@@ -220,13 +222,13 @@ find_copy(const AuditCopies *copies, uint64_t key)
 	if (copies->count == 0)
 		return NULL;
 	return bsearch(&wanted, copies->entries, copies->count, sizeof(AuditCopy),
-				   compare_copies);
+				   audit_compare_copies);
 }
 
 void
 audit_copy_see(AuditCopies *copies, uint64_t key, int64_t seq)
 {
-	AuditCopy *copy = find_copy(copies, key);
+	AuditCopy *copy = audit_find_copy(copies, key);
 
 	if (copy == NULL)
 		return;
@@ -237,7 +239,7 @@ audit_copy_see(AuditCopies *copies, uint64_t key, int64_t seq)
 bool
 audit_has_copy(const AuditCopies *copies, uint64_t key, int64_t after)
 {
-	const AuditCopy *copy = find_copy(copies, key);
+	const AuditCopy *copy = audit_find_copy(copies, key);
 
 	return copy != NULL && copy->seen && (after < 0 || copy->seq > after);
 }
@@ -245,7 +247,7 @@ audit_has_copy(const AuditCopies *copies, uint64_t key, int64_t after)
 /* ---- records ----------------------------------------------------------- */
 
 static bool
-slices_equal(Slice a, Slice b)
+audit_slices_equal(Slice a, Slice b)
 {
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
@@ -253,13 +255,13 @@ slices_equal(Slice a, Slice b)
 bool
 audit_is_ours(const AuditRecord *record, Slice source, Slice incarnation)
 {
-	return slices_equal(record->source, source) &&
+	return audit_slices_equal(record->source, source) &&
 		   (record->incarnation.data == NULL ||
-			slices_equal(record->incarnation, incarnation));
+			audit_slices_equal(record->incarnation, incarnation));
 }
 
 static int
-hex_digit(char c)
+audit_hex_digit(char c)
 {
 	static const char digits[] = "0123456789abcdef";
 	const char		 *found = c != '\0' ? strchr(digits, c | 32) : NULL;
@@ -268,7 +270,7 @@ hex_digit(char c)
 }
 
 static bool
-read_uuid(Slice text, char *id)
+audit_read_uuid(Slice text, char *id)
 {
 	size_t digits = 0;
 
@@ -276,7 +278,7 @@ read_uuid(Slice text, char *id)
 		return false;
 	for (size_t i = 0; i < text.len; i++)
 	{
-		int digit = hex_digit(text.data[i]);
+		int digit = audit_hex_digit(text.data[i]);
 
 		if (i == 8 || i == 13 || i == 18 || i == 23)
 		{
@@ -323,7 +325,7 @@ audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 				values[n] = (Slice){value, value != NULL ? len : 0};
 			}
 	for (size_t n = 0; n < 3 && !record->has_id; n++)
-		record->has_id = read_uuid(values[n], record->id);
+		record->has_id = audit_read_uuid(values[n], record->id);
 	record->copy_of = values[3];
 	record->source = values[4];
 	record->incarnation = values[6];

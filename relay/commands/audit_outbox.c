@@ -129,11 +129,12 @@ audit_walk_outbox(AuditRun *c, void (*take)(AuditRun *, const ApiAuditRow *))
 
 	do
 	{
-		PGresult *page = command_checked(api_exec_audit_page(c->command.pg,
-															 c->from_time,
-															 after, c->to_seq,
-															 PAGE_ROWS),
-										 "outbox");
+		PGresult *page = command_check_result(api_exec_audit_page(c->command.pg,
+																  c->from_time,
+																  after,
+																  c->to_seq,
+																  PAGE_ROWS),
+											  "outbox");
 
 		if (page == NULL)
 			return false;
@@ -157,15 +158,16 @@ audit_walk_outbox(AuditRun *c, void (*take)(AuditRun *, const ApiAuditRow *))
 bool
 audit_expect_outbox(AuditRun *c, const Point *from)
 {
-	PGresult *position = command_checked(api_exec(c->command.pg, API_POSITION,
-												  NULL),
-										 "position");
+	PGresult *position = command_check_result(api_exec(c->command.pg,
+													   API_POSITION, NULL),
+											  "position");
 	PGresult *range = NULL;
 	bool	  good = false;
 
 	if (position != NULL)
-		range = command_checked(api_exec(c->command.pg, API_OUTBOX_RANGE, NULL),
-								"outbox");
+		range = command_check_result(api_exec(c->command.pg, API_OUTBOX_RANGE,
+											  NULL),
+									 "outbox");
 	if (range != NULL)
 	{
 		int64_t first = api_text(range, 0, 0) != NULL

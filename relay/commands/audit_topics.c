@@ -24,9 +24,9 @@
 static bool
 audit_add_stock_topics(AuditRun *c)
 {
-	PGresult *topics = command_checked(api_exec(c->command.pg, API_TOPICS,
-												NULL),
-									   "topics");
+	PGresult *topics = command_check_result(api_exec(c->command.pg, API_TOPICS,
+													 NULL),
+											"topics");
 
 	for (int row = 0; topics != NULL && row < PQntuples(topics); row++)
 		audit_find_topic(c, PQgetvalue(topics, row, 0),
@@ -81,7 +81,8 @@ audit_add_partition(AuditRun *c, rd_kafka_t *client, const char *topic,
 static bool
 audit_topic_is_missing(rd_kafka_t *client, const char *name)
 {
-	const struct rd_kafka_metadata *metadata = command_metadata(client, name);
+	const struct rd_kafka_metadata *metadata = command_get_metadata(client,
+																	name);
 	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 
 	if (metadata == NULL)
@@ -100,13 +101,14 @@ audit_topic_is_missing(rd_kafka_t *client, const char *name)
 static bool
 audit_add_partitions(AuditRun *c, rd_kafka_t *client)
 {
-	const struct rd_kafka_metadata *metadata = command_metadata(client, NULL);
+	const struct rd_kafka_metadata *metadata = command_get_metadata(client,
+																	NULL);
 	bool							good = metadata != NULL;
 
 	for (size_t i = 0; good && i < c->topic_count; i++)
 	{
 		const struct rd_kafka_metadata_topic
-			*topic = command_topic(metadata, c->topics[i].name);
+			*topic = command_find_topic(metadata, c->topics[i].name);
 
 		if (topic == NULL)
 			good = audit_topic_is_missing(client, c->topics[i].name);
@@ -157,8 +159,9 @@ audit_is_unknown(AuditRun *c, const AuditRecord *record, char *id)
 					   audit_slice(c->command.hello.incarnation)))
 		return 0;
 	event_uuid_text(id, record->id);
-	held = command_checked(api_exec_audit_holds(c->command.pg, record->seq, id),
-						   "outbox");
+	held = command_check_result(api_exec_audit_holds(c->command.pg, record->seq,
+													 id),
+								"outbox");
 	unknown = held == NULL ? -1 : !api_bool(held, 0, 0);
 	PQclear(held);
 	return unknown;

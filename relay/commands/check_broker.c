@@ -187,7 +187,7 @@ check_would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
 }
 
 void
-check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
+check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 {
 	Buf					why = {0};
 	rd_kafka_resp_err_t error;

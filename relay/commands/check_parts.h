@@ -63,7 +63,8 @@ const struct rd_kafka_metadata_topic *
 check_find_topic(const struct rd_kafka_metadata *metadata, const char *name);
 
 /* Whether the broker would create the topic; it does not.  Takes topic over. */
-void check_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic);
+void check_topic_creation(Check *check, const char *name,
+						  rd_kafka_NewTopic_t *topic);
 
 /* As kafka_find_range(), for a topic that may be new. */
 rd_kafka_resp_err_t check_find_range(Check *check, const char *topic,

@@ -20,9 +20,9 @@ check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 	char								  reason[KAFKA_ERROR_MAX];
 
 	if (topic == NULL)
-		check_creation(check, name,
-					   rd_kafka_NewTopic_new(name, -1, -1, reason,
-											 sizeof(reason)));
+		check_topic_creation(check, name,
+							 rd_kafka_NewTopic_new(name, -1, -1, reason,
+												   sizeof(reason)));
 	else
 		check_pass("topic %s: %d partitions", name, topic->partition_cnt);
 }

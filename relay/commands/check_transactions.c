@@ -55,7 +55,7 @@ check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
 
 	if (topic == NULL)
 	{
-		check_creation(check, name, position_new_topic(name));
+		check_topic_creation(check, name, position_new_topic(name));
 		return false;
 	}
 	cleanup = check_topic_setting(check, name, "cleanup.policy");

@@ -31,7 +31,7 @@ command_report(const char *format, ...)
 /* ---- the database ------------------------------------------------------ */
 
 PGresult *
-command_checked(PGresult *result, const char *what)
+command_check_result(PGresult *result, const char *what)
 {
 	const char *sqlstate = api_sqlstate(result);
 	bool		denied = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
@@ -59,8 +59,8 @@ command_open(Command *command, const Config *config)
 		command_report("database: %s", PQerrorMessage(command->pg));
 		return false;
 	}
-	result = command_checked(api_exec(command->pg, API_HELLO, NULL),
-							 "extension");
+	result = command_check_result(api_exec(command->pg, API_HELLO, NULL),
+								  "extension");
 	if (result == NULL)
 		return false;
 	sound = api_read_hello(result, &command->hello);
@@ -94,7 +94,7 @@ command_group(const Command *command)
 }
 
 rd_kafka_t *
-command_broker(Command *command)
+command_open_broker(Command *command)
 {
 	char			 reason[KAFKA_ERROR_MAX];
 	rd_kafka_conf_t *conf = kafka_conf_new(
@@ -133,7 +133,7 @@ command_broker(Command *command)
 }
 
 const struct rd_kafka_metadata *
-command_metadata(rd_kafka_t *client, const char *topic)
+command_get_metadata(rd_kafka_t *client, const char *topic)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t			   *handle = NULL;
@@ -157,7 +157,7 @@ command_metadata(rd_kafka_t *client, const char *topic)
 }
 
 const struct rd_kafka_metadata_topic *
-command_topic(const struct rd_kafka_metadata *metadata, const char *name)
+command_find_topic(const struct rd_kafka_metadata *metadata, const char *name)
 {
 	for (int i = 0; i < metadata->topic_cnt; i++)
 		if (strcmp(metadata->topics[i].topic, name) == 0 &&
@@ -169,8 +169,8 @@ command_topic(const struct rd_kafka_metadata *metadata, const char *name)
 /* ---- arguments and progress -------------------------------------------- */
 
 bool
-command_point(const char *option, const char *text, const char *number,
-			  Point *point)
+command_parse_point(const char *option, const char *text, const char *number,
+					Point *point)
 {
 	*point = (Point){.text = text, .number = -1, .moment_us = -1};
 	if (parse_number(text, &point->number))
@@ -185,7 +185,7 @@ command_point(const char *option, const char *text, const char *number,
 }
 
 ExitCode
-command_misused(const Arguments *arguments)
+command_print_usage(const Arguments *arguments)
 {
 	Buf usage = {0};
 

@@ -23,7 +23,7 @@ typedef struct Command
 	const Config *config;
 	PGconn		 *pg;
 	ApiHello	  hello;
-	KafkaTrouble  trouble; /* of command_broker() */
+	KafkaTrouble  trouble; /* of command_open_broker() */
 	ExitCode	  code;	   /* why there is no pg */
 } Command;
 
@@ -36,21 +36,21 @@ bool command_open(Command *command, const Config *config) MUST_CHECK;
 void command_close(Command *command);
 
 /* A result as it is; NULL, and reported why, for an error.  Takes it over. */
-PGresult *command_checked(PGresult *result, const char *what) MUST_CHECK;
+PGresult *command_check_result(PGresult *result, const char *what) MUST_CHECK;
 
 /* The relay's consumer group. */
 const char *command_group(const Command *command);
 
 /* A client of the broker; it joins no group, whose name is but for the broker's
  * access lists.  NULL, and reported why, if that fails. */
-rd_kafka_t *command_broker(Command *command) MUST_CHECK;
+rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
 
 /* The broker's metadata of a topic, or of all for NULL; NULL, and reported why,
  * if that fails. */
-const struct rd_kafka_metadata *command_metadata(rd_kafka_t *client,
-												 const char *topic) MUST_CHECK;
+const struct rd_kafka_metadata *
+command_get_metadata(rd_kafka_t *client, const char *topic) MUST_CHECK;
 const struct rd_kafka_metadata_topic *
-command_topic(const struct rd_kafka_metadata *metadata, const char *name);
+command_find_topic(const struct rd_kafka_metadata *metadata, const char *name);
 
 /*
  * A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
@@ -63,11 +63,11 @@ typedef struct Point
 	int64_t		moment_us;
 } Point;
 
-bool command_point(const char *option, const char *text, const char *number,
-				   Point *point) MUST_CHECK;
+bool command_parse_point(const char *option, const char *text,
+						 const char *number, Point *point) MUST_CHECK;
 
 /* The usage of the command on standard error, and the exit code for it. */
-ExitCode command_misused(const Arguments *arguments);
+ExitCode command_print_usage(const Arguments *arguments);
 
 /* A counter on standard error, if that is a terminal. */
 void command_progress(const char *what, int64_t count);

@@ -16,7 +16,7 @@ discard_event(Command *command, const char *event_id, const char *reason)
 	const PgParam params[] = {{.data = event_id}, {.data = reason}};
 	PGresult	 *result = api_exec(command->pg, API_DISCARD_HELD, params);
 
-	result = command_checked(result, "discard");
+	result = command_check_result(result, "discard");
 	if (result == NULL)
 		command->code = EXIT_RUNTIME;
 	else

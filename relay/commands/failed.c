@@ -100,9 +100,10 @@ failed_for_each(Command *command, const Arguments *arguments,
 
 	do
 	{
-		PGresult *page = command_checked(api_exec_failed(command->pg, filter,
-														 after, PAGE_ROWS),
-										 "failed");
+		PGresult *page = command_check_result(api_exec_failed(command->pg,
+															  filter, after,
+															  PAGE_ROWS),
+											  "failed");
 
 		if (page == NULL)
 			return -1;
@@ -216,7 +217,7 @@ failed_print_all(const Arguments *arguments, const Config *config,
 	ExitCode  code;
 
 	if (!failed_make_filter(arguments, &filter))
-		return command_misused(arguments);
+		return command_print_usage(arguments);
 	if (command_open(&command, config))
 	{
 		fputs(header, stdout);
@@ -263,7 +264,7 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 	int64_t	  count;
 
 	if (!failed_is_id(arguments->operands[0], &filter.id))
-		return command_misused(arguments);
+		return command_print_usage(arguments);
 	if (command_open(&command, config))
 	{
 		count = failed_for_each(&command, arguments, &filter, failed_show_row);
@@ -297,7 +298,7 @@ failed_act(Command *command, const Arguments *arguments, int64_t id)
 	Assert(acts[which].action != NULL);
 	result = api_exec_failed_act(command->pg, acts[which].action, id,
 								 arguments->values[acts[which].reason]);
-	result = command_checked(result, acts[which].action);
+	result = command_check_result(result, acts[which].action);
 	if (result == NULL)
 		command->code = EXIT_RUNTIME;
 	else
@@ -358,7 +359,7 @@ cmd_failed_act(const Arguments *arguments, const Config *config)
 	int64_t	  id;
 
 	if (!failed_check_act(arguments, &filter))
-		return command_misused(arguments);
+		return command_print_usage(arguments);
 	if (!command_open(&command, config))
 		;
 	else if (arguments->operand_count == 0)

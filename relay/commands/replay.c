@@ -43,12 +43,12 @@ replay_extend(char **kept, const char *text, bool later)
 static bool
 replay_page(Command *command, Replay *replay, int64_t *events)
 {
-	PGresult *page = command_checked(api_exec_replay(command->pg,
-													 &replay->filter,
-													 replay->last_seq,
-													 PAGE_ROWS,
-													 replay->execute),
-									 "replay");
+	PGresult *page = command_check_result(api_exec_replay(command->pg,
+														  &replay->filter,
+														  replay->last_seq,
+														  PAGE_ROWS,
+														  replay->execute),
+										  "replay");
 
 	if (page == NULL)
 	{
@@ -79,9 +79,9 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 static bool
 replay_find_range(Command *command, Replay *replay)
 {
-	PGresult *range = command_checked(api_exec(command->pg, API_OUTBOX_RANGE,
-											   NULL),
-									  "outbox");
+	PGresult *range = command_check_result(api_exec(command->pg,
+													API_OUTBOX_RANGE, NULL),
+										   "outbox");
 	bool	  all;
 
 	if (range == NULL)
@@ -129,8 +129,9 @@ replay_set_filter(const Arguments *arguments, ApiReplay *filter)
 	Point		from;
 	Point		to = {.number = -1, .moment_us = -1};
 
-	if (!command_point("from", arguments->values[ARG_FROM], "a seq", &from) ||
-		(to_text != NULL && !command_point("to", to_text, "a seq", &to)))
+	if (!command_parse_point("from", arguments->values[ARG_FROM], "a seq",
+							 &from) ||
+		(to_text != NULL && !command_parse_point("to", to_text, "a seq", &to)))
 		return false;
 	*filter = (ApiReplay){
 		.from_seq = from.number,
@@ -158,7 +159,7 @@ cmd_replay(const Arguments *arguments, const Config *config)
 	ExitCode code;
 
 	if (!replay_set_filter(arguments, &replay.filter))
-		return command_misused(arguments);
+		return command_print_usage(arguments);
 	if (command_open(&command, config))
 		command.code = replay_all(&command, &replay);
 	code = command.code;

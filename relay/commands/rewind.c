@@ -152,9 +152,9 @@ rewind_move(Command *command, const char *topic, ApiBatch *targets,
 			const char *why)
 {
 	int64_t	  sum = 0;
-	PGresult *moved = command_checked(api_exec_rewind(command->pg, topic,
-													  targets, why),
-									  "rewind");
+	PGresult *moved = command_check_result(api_exec_rewind(command->pg, topic,
+														   targets, why),
+										   "rewind");
 
 	if (moved == NULL)
 		return false;
@@ -184,7 +184,8 @@ rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
 {
 	const char					   *topic = arguments->values[ARG_TOPIC];
 	const char					   *reason = arguments->values[ARG_REASON];
-	const struct rd_kafka_metadata *metadata = command_metadata(client, topic);
+	const struct rd_kafka_metadata *metadata = command_get_metadata(client,
+																	topic);
 	const struct rd_kafka_metadata_topic *found = NULL;
 	ApiBatch							  targets = {0};
 	char *why = xasprintf("to %s%s%s", to->text, reason != NULL ? ": " : "",
@@ -192,7 +193,7 @@ rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
 	bool  good;
 
 	if (metadata != NULL)
-		found = command_topic(metadata, topic);
+		found = command_find_topic(metadata, topic);
 	if (metadata != NULL && found == NULL)
 		command_report("there is no topic \"%s\"", topic);
 	good = found != NULL && rewind_topic_is_free(command, client, topic) &&
@@ -213,11 +214,11 @@ cmd_rewind(const Arguments *arguments, const Config *config)
 	rd_kafka_t *client;
 	ExitCode	code;
 
-	if (!command_point("to", arguments->values[ARG_TO], "an offset", &to))
-		return command_misused(arguments);
+	if (!command_parse_point("to", arguments->values[ARG_TO], "an offset", &to))
+		return command_print_usage(arguments);
 	if (command_open(&command, config))
 	{
-		client = command_broker(&command);
+		client = command_open_broker(&command);
 		if (client == NULL || !rewind_topic(&command, client, arguments, &to))
 			command.code = EXIT_RUNTIME;
 		if (client != NULL)

@@ -99,9 +99,9 @@ status_add_versions(Status *status)
 static bool
 status_add_database(Status *status)
 {
-	PGresult *rows = command_checked(api_exec(status->command.pg, API_STATUS,
-											  NULL),
-									 "status");
+	PGresult *rows = command_check_result(api_exec(status->command.pg,
+												   API_STATUS, NULL),
+										  "status");
 
 	if (rows == NULL)
 		return false;
@@ -133,9 +133,9 @@ status_open_broker(Status *status)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 
-	status->client = command_broker(&status->command);
+	status->client = command_open_broker(&status->command);
 	if (status->client != NULL)
-		metadata = command_metadata(status->client, NULL);
+		metadata = command_get_metadata(status->client, NULL);
 	if (metadata == NULL)
 		status_add_problem(status, "the broker does not answer");
 	return metadata;
@@ -148,7 +148,7 @@ status_add_missing(Status *status, const struct rd_kafka_metadata *metadata)
 
 	for (char **topic = status->command.config->topics; *topic != NULL; topic++)
 	{
-		if (metadata == NULL || command_topic(metadata, *topic) != NULL)
+		if (metadata == NULL || command_find_topic(metadata, *topic) != NULL)
 			continue;
 		if (list.len > 0)
 			buf_add_str(&list, status->json ? "," : ", ");
@@ -174,7 +174,7 @@ status_end_offset(const Status					 *status,
 {
 	int64_t end;
 
-	if (metadata == NULL || command_topic(metadata, topic) == NULL ||
+	if (metadata == NULL || command_find_topic(metadata, topic) == NULL ||
 		kafka_find_end(status->client, topic, partition, &end,
 					   COMMAND_BROKER_MS) != 0)
 		return -1;
@@ -257,9 +257,10 @@ status_measure_lags(const Status *status, Place *places, size_t count)
 static bool
 status_add_consumers(Status *status, const struct rd_kafka_metadata *metadata)
 {
-	PGresult *offsets = command_checked(api_exec_offsets(status->command.pg,
-														 NULL),
-										"offsets");
+	PGresult *offsets = command_check_result(api_exec_offsets(status->command
+																  .pg,
+															  NULL),
+											 "offsets");
 	Place	 *places;
 	size_t	  count = 0;
 

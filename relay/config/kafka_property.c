@@ -300,7 +300,7 @@ kafka_property_is_secret(const char *property)
 }
 
 static const KafkaProperty *
-find_property(const char *property)
+kafka_find_property(const char *property)
 {
 	for (size_t i = 0; i < kafka_properties_count; i++)
 		if (strcmp(kafka_properties[i].name, property) == 0)
@@ -309,7 +309,7 @@ find_property(const char *property)
 }
 
 static const char *
-nearest_property(const char *property)
+kafka_nearest_property(const char *property)
 {
 	const char *best = kafka_properties[0].name;
 	unsigned	best_distance = UINT32_MAX;
@@ -330,7 +330,7 @@ nearest_property(const char *property)
 /* ---- values ------------------------------------------------------------ */
 
 static bool
-is_flag(const char *value, Buf *error)
+kafka_is_flag(const char *value, Buf *error)
 {
 	if (strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
 		return true;
@@ -339,7 +339,7 @@ is_flag(const char *value, Buf *error)
 }
 
 static bool
-is_number(const KafkaProperty *property, const char *value, Buf *error)
+kafka_is_number(const KafkaProperty *property, const char *value, Buf *error)
 {
 	const char *digits = value + (value[0] == '-');
 	char	   *end;
@@ -363,7 +363,7 @@ is_number(const KafkaProperty *property, const char *value, Buf *error)
 }
 
 static bool
-is_choice(const KafkaProperty *property, const char *value, Buf *error)
+kafka_is_choice(const KafkaProperty *property, const char *value, Buf *error)
 {
 	char **choices = strings_split(property->choices);
 	bool   found = false;
@@ -378,7 +378,7 @@ is_choice(const KafkaProperty *property, const char *value, Buf *error)
 
 /* [PROTOCOL://]HOST[:PORT]; librdkafka itself takes the port modulo 65536. */
 static bool
-is_address(const char *address)
+kafka_is_address(const char *address)
 {
 	const char *host = strstr(address, "://");
 	const char *colon;
@@ -403,7 +403,7 @@ is_address(const char *address)
 }
 
 static bool
-are_addresses(const char *value, Buf *error)
+kafka_are_addresses(const char *value, Buf *error)
 {
 	char **addresses = strings_split(value);
 	bool   good = addresses[0] != NULL;
@@ -412,7 +412,7 @@ are_addresses(const char *value, Buf *error)
 		buf_add_str(error, "must name at least one host:port");
 	for (char **address = addresses; good && *address != NULL; address++)
 	{
-		good = is_address(*address);
+		good = kafka_is_address(*address);
 		if (!good)
 			buf_printf(error, "\"%s\" is not host:port", *address);
 	}
@@ -421,19 +421,19 @@ are_addresses(const char *value, Buf *error)
 }
 
 static bool
-check_value(const KafkaProperty *property, const char *value, Buf *error)
+kafka_check_value(const KafkaProperty *property, const char *value, Buf *error)
 {
 	switch (property->value)
 	{
 		case KAFKA_FLAG:
-			return is_flag(value, error);
+			return kafka_is_flag(value, error);
 		case KAFKA_NUMBER:
 		case KAFKA_NUMBER_0:
-			return is_number(property, value, error);
+			return kafka_is_number(property, value, error);
 		case KAFKA_CHOICE:
-			return is_choice(property, value, error);
+			return kafka_is_choice(property, value, error);
 		case KAFKA_ADDRESSES:
-			return are_addresses(value, error);
+			return kafka_are_addresses(value, error);
 		case KAFKA_TEXT:
 			break;
 	}
@@ -442,7 +442,7 @@ check_value(const KafkaProperty *property, const char *value, Buf *error)
 
 /* Whether librdkafka itself accepts it. */
 static bool
-try_property(const char *property, const char *value, Buf *error)
+kafka_try_property(const char *property, const char *value, Buf *error)
 {
 	char				reason[KAFKA_ERROR_MAX];
 	rd_kafka_conf_t	   *conf = rd_kafka_conf_new();
@@ -465,15 +465,15 @@ try_property(const char *property, const char *value, Buf *error)
 bool
 kafka_check_property(const char *property, const char *value, Buf *error)
 {
-	const KafkaProperty *known = find_property(property);
+	const KafkaProperty *known = kafka_find_property(property);
 	const char			*refusal = kafka_property_refusal(property);
 	Buf					 why = {0};
 	bool				 good = false;
 
 	if (known != NULL)
 	{
-		good = check_value(known, value, &why) &&
-			   try_property(property, value, &why);
+		good = kafka_check_value(known, value, &why) &&
+			   kafka_try_property(property, value, &why);
 		if (!good)
 			buf_printf(error, "\"%s\" in [kafka]: %s", property, buf_str(&why));
 	}
@@ -484,7 +484,7 @@ kafka_check_property(const char *property, const char *value, Buf *error)
 		buf_printf(error,
 				   "unknown key \"%s\" in [kafka]: the nearest is "
 				   "\"%s\"",
-				   property, nearest_property(property));
+				   property, kafka_nearest_property(property));
 	buf_free(&why);
 	return good;
 }

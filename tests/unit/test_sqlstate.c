@@ -14,8 +14,8 @@ transient_states_are_tried_again(void **state UNUSED)
 		"08006", "53300", "57P01", "57014", "40001", "40P01", "55P03",
 	};
 	static const char *const permanent[] = {
-		"40003", "23505", "22P02", "42883", "P0001",
-		"XX000", "SK001", "55006", "",
+		"40002", "40003", "23505", "22P02", "42883",
+		"P0001", "XX000", "SK001", "55006", "",
 	};
 
 	assert_int_equal(sqlstate_class(NULL), SQL_TRANSIENT);
