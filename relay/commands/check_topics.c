@@ -49,10 +49,10 @@ check_topics_out(Check *check, const struct rd_kafka_metadata *metadata)
 
 typedef struct Consumed
 {
-	int64_t count;	 /* messages that a start would consume */
-	int64_t missing; /* offsets that were deleted before they were read */
-	int		anew;	 /* partitions that end before where they were read to */
-	bool	known;	 /* the database knows the topic */
+	int64_t count;	   /* messages that a start would consume */
+	int64_t missing;   /* offsets that were deleted before they were read */
+	int		recreated; /* partitions that end before where they were read to */
+	bool	known;	   /* the database knows the topic */
 } Consumed;
 
 /* -1: the database does not know the topic. */
@@ -89,7 +89,7 @@ check_add_consumed(Check *check, const PGresult *offsets, const char *topic,
 	consumed->known |= from >= 0;
 	if (from > end)
 	{
-		consumed->anew++;
+		consumed->recreated++;
 		from = first;
 	}
 	else if (from >= 0)
@@ -135,11 +135,11 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 			   : check->config->first_offset >= 0
 				   ? " or fewer, by first_offset"
 				   : "; the database knows none of them yet");
-	if (consumed.anew > 0)
+	if (consumed.recreated > 0)
 		check_pass("topic %s: %d partitions end before the place up to which "
 				   "they were read: recreated, or without their end; a start "
 				   "reads all that they have",
-				   topic->topic, consumed.anew);
+				   topic->topic, consumed.recreated);
 	if (consumed.missing > 0)
 		check_pass("topic %s: %" PRId64 " messages were deleted before they "
 				   "were read, by retention or by hand; a start reads on "

@@ -170,7 +170,8 @@ def test_reported_at_least_once(db, kafka, start_relay, hook, webhook):
     assert json.loads(relay.get("/status")[1])["components"]["webhook"] == {
         "status": "failing", "detail": "request: HTTP status 503"}
     assert relay.get("/readyz")[0] == 200, "stock does not depend on it"
-    assert relay.metric("webhook_waiting") == 1
+    wait_until(lambda: relay.metric("webhook_waiting") == 1, 10,
+               "gauges are up to 3 s old")
     relay.kill9()
     hook.answer = (302, b"")
     hook.headers = {"Location": f"{hook.url}/elsewhere"}
