@@ -40,8 +40,8 @@ EXCEPTION WHEN query_canceled THEN
 	RETURN CASE WHEN clock_timestamp() < began + interval '1 s' THEN 'ended in time' ELSE 'ended too late' END;
 END
 $$;
-CREATE TABLE bounds_items AS SELECT lines(100000, '''bounds-none'' || i') AS items;
 SET debug_discard_caches = 0;
+CREATE TABLE bounds_items AS SELECT lines(100000, '''bounds-none'' || i') AS items;
 DO $$BEGIN
 	FOR i IN 1..16000 LOOP
 		PERFORM receive_stock('bounds-' || i, 100);
@@ -50,8 +50,8 @@ DO $$BEGIN
 		END IF;
 	END LOOP;
 END$$;
-RESET debug_discard_caches;
 CREATE TABLE bounds_real AS SELECT lines(16000, '''bounds-'' || i') AS items;
+RESET debug_discard_caches;
 SET statement_timeout = '20ms';
 SELECT ended($$SELECT count(*) FROM bounds_items, try_reserve_order('bounds-o', items)$$);
 SELECT ended($$SELECT count(*) FROM bounds_real, try_reserve_order('bounds-o', items)$$);

@@ -45,6 +45,16 @@ LANGUAGE sql AS $$
 SELECT format('%s - %s, v%s', l.on_hand, l.reserved, l.version)
   FROM stock_levels l WHERE l.product_id = $1 AND l.location = $2
 $$;
+-- A level's rows: on hand - reserved, safety stock, back-orders.
+CREATE FUNCTION slots_of(product_id text, location text DEFAULT 'main')
+RETURNS text
+LANGUAGE sql AS $$
+SELECT string_agg(format('%s-%s,%s,%s%s', l.on_hand, l.reserved, l.safety,
+						 l.backorder_limit, CASE WHEN pooled THEN '!' END),
+				  ' ' ORDER BY l.slot)
+  FROM pgstock_internal.level l
+ WHERE l.product_id = $1 AND l.location = $2
+$$;
 -- An order's lines, every attempt.
 CREATE FUNCTION lines_of(order_id text) RETURNS text
 LANGUAGE sql AS $$

@@ -1,16 +1,6 @@
 --
 -- slots: one product's stock in several rows, which a query shows as one level
 --
--- A level's rows: on hand - reserved, safety stock, back-orders.
-CREATE FUNCTION slots_of(product_id text, location text DEFAULT 'main')
-RETURNS text
-LANGUAGE sql AS $$
-SELECT string_agg(format('%s-%s,%s,%s%s', l.on_hand, l.reserved, l.safety,
-						 l.backorder_limit, CASE WHEN pooled THEN '!' END),
-				  ' ' ORDER BY l.slot)
-  FROM pgstock_internal.level l
- WHERE l.product_id = $1 AND l.location = $2
-$$;
 SELECT receive_stock('slots-a', 10);
 SELECT outcome_of($$SELECT configure_product('slots-a', slots => 0)$$);
 SELECT outcome_of($$SELECT configure_product('slots-a', slots => 65)$$), outcome_of($$SELECT configure_product('slots-a', slots => -2)$$);
