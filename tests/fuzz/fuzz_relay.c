@@ -195,10 +195,12 @@ fuzz_config(const Input *input)
 							(ssize_t) input->bytes.len);
 	config = config_load(&from, &error);
 	Assert((config == NULL) == (error.len > 0));
-	for (size_t i = 0; config != NULL && i < options_count; i++)
+	for (size_t i = 0; config != NULL && i < relay_options.option_count; i++)
 	{
-		option_get(&options[i], config, &text);
-		Assert(option_set(&options[i], config, buf_str(&text), &error));
+		const Option *option = &relay_options.options[i];
+
+		option_get(option, config, &text);
+		Assert(option_set(option, config, buf_str(&text), &error));
 	}
 	config_free(config);
 	buf_free(&text);
