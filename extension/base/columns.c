@@ -29,10 +29,10 @@ enum
 };
 
 /* How many columns, dropped ones too, each table had when it was looked at. */
-static int looked_at[TABLE_COUNT];
+static int columns_checked[TABLE_COUNT];
 
 static void
-refuse(const char *table, const char *column)
+columns_refuse(const char *table, const char *column)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -47,7 +47,7 @@ refuse(const char *table, const char *column)
 
 /* How many columns the table was created with; all, where nothing says so. */
 static int
-created_with(Call *call, const char *name)
+columns_created_with(Call *call, const char *name)
 {
 	Table		   *own = table_use(call, TABLE_OWN_COLUMNS);
 	ItemPointerData tid;
@@ -64,13 +64,13 @@ columns_check(Call *call, TableId id, const char *name, Relation rel)
 	TupleDesc desc = RelationGetDescr(rel);
 	int		  own;
 
-	if (desc->natts == looked_at[id] || id == TABLE_OWN_COLUMNS)
+	if (desc->natts == columns_checked[id] || id == TABLE_OWN_COLUMNS)
 		return;
-	own = created_with(call, name);
+	own = columns_created_with(call, name);
 	for (int i = own; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped)
-			refuse(name, NameStr(TupleDescAttr(desc, i)->attname));
+			columns_refuse(name, NameStr(TupleDescAttr(desc, i)->attname));
 	}
-	looked_at[id] = desc->natts;
+	columns_checked[id] = desc->natts;
 }

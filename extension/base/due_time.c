@@ -97,7 +97,7 @@ due_time_note(TimestampTz due_at)
 }
 
 static void
-set_latch_of(Latch *latch)
+due_time_wake(Latch *latch)
 {
 	if (latch != NULL)
 		SetLatch(latch);
@@ -122,10 +122,10 @@ due_time_publish(void)
 	{
 		/* A new database: the launcher will make an entry and look. */
 		reported = due_times->list_is_stale = true;
-		set_latch_of(due_times->launcher);
+		due_time_wake(due_times->launcher);
 	}
 	if (entry != NULL && due_time_lower(entry, due_time_noted))
-		set_latch_of(entry->worker != NULL ? entry->worker
+		due_time_wake(entry->worker != NULL ? entry->worker
 										   : due_times->launcher);
 }
 
@@ -154,7 +154,7 @@ due_time_on_transaction(XactEvent event, void *arg)
 /* ---- Start ---- */
 
 static void
-shmem_request(void)
+due_time_shmem_request(void)
 {
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
@@ -162,7 +162,7 @@ shmem_request(void)
 }
 
 static void
-shmem_startup(void)
+due_time_shmem_startup(void)
 {
 	bool found;
 
@@ -186,7 +186,7 @@ due_time_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	next_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
+	shmem_request_hook = due_time_shmem_request;
 	next_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	shmem_startup_hook = due_time_shmem_startup;
 }

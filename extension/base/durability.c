@@ -85,7 +85,7 @@ commit_fence_answer(void)
  * header, which may not have been written yet.
  */
 static XLogRecPtr
-insert_end(void)
+commit_insert_end(void)
 {
 	XLogRecPtr lsn = GetXLogInsertRecPtr();
 	uint64	   in_page = lsn % XLOG_BLCKSZ;
@@ -106,7 +106,7 @@ commit_standby_is_named(void)
 
 /* How far the synchronous standbys are, as this session's setting counts. */
 static XLogRecPtr
-standby_reached(void)
+commit_standby_reached(void)
 {
 	int		   mode = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE
 						  ? SYNC_REP_WAIT_WRITE
@@ -125,11 +125,11 @@ standby_reached(void)
  * as if it had succeeded, and has used the cancel up.
  */
 static void
-wait_for_standby(XLogRecPtr lsn)
+commit_wait_for_standby(XLogRecPtr lsn)
 {
 	if (!SyncRepRequested())
 		return;
-	while (commit_standby_is_named() && standby_reached() < lsn)
+	while (commit_standby_is_named() && commit_standby_reached() < lsn)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -145,11 +145,11 @@ wait_for_standby(XLogRecPtr lsn)
 XLogRecPtr
 commit_fence(bool at_standby)
 {
-	XLogRecPtr lsn = insert_end();
+	XLogRecPtr lsn = commit_insert_end();
 
 	XLogFlush(lsn);
 	if (at_standby)
-		wait_for_standby(lsn);
+		commit_wait_for_standby(lsn);
 	return lsn;
 }
 
@@ -174,7 +174,7 @@ commit_fence_error(void)
 }
 
 static void
-before_commit(void)
+commit_prepare(void)
 {
 	/* A commit that is flushed covers what its answer rests on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
@@ -192,7 +192,7 @@ before_commit(void)
 }
 
 static void
-forget(void)
+commit_forget(void)
 {
 	release_early = false;
 	fence_answer = false;
@@ -200,7 +200,7 @@ forget(void)
 
 /* After an error between PRE_COMMIT and the commit record. */
 static void
-restore_setting(void)
+commit_restore_setting(void)
 {
 	if (flush_pending)
 		synchronous_commit = saved_synchronous_commit;
@@ -208,20 +208,20 @@ restore_setting(void)
 }
 
 static void
-on_transaction(XactEvent event, void *arg)
+commit_on_transaction(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			before_commit();
+			commit_prepare();
 			break;
 		case XACT_EVENT_COMMIT:
-			forget();
+			commit_forget();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			restore_setting();
-			forget();
+			commit_restore_setting();
+			commit_forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -236,14 +236,14 @@ on_transaction(XactEvent event, void *arg)
  * of the phase does it.
  */
 static void
-on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+commit_on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		   void *arg)
 {
 	if (!flush_pending || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
 		!is_top_level)
 		return;
 	Assert(!XLogRecPtrIsInvalid(XactLastCommitEnd));
-	restore_setting();
+	commit_restore_setting();
 	XLogFlush(XactLastCommitEnd);
 	SyncRepWaitForLSN(XactLastCommitEnd, true);
 }
@@ -251,6 +251,6 @@ on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 void
 commit_init(void)
 {
-	RegisterXactCallback(on_transaction, NULL);
-	RegisterResourceReleaseCallback(on_release, NULL);
+	RegisterXactCallback(commit_on_transaction, NULL);
+	RegisterResourceReleaseCallback(commit_on_release, NULL);
 }

@@ -27,7 +27,7 @@ char *pgstock_trace_id;
 char *pgstock_actor;
 
 static void
-define_stock_settings(void)
+settings_define_stock(void)
 {
 	DefineCustomIntVariable("pgstock.reservation_ttl",
 							"How long a reservation lasts that names no ttl.",
@@ -65,7 +65,7 @@ define_stock_settings(void)
 }
 
 static void
-define_outbox_settings(void)
+settings_define_outbox(void)
 {
 	DefineCustomBoolVariable("pgstock.early_lock_release",
 							 "Lets row locks go before the commit is flushed.",
@@ -92,7 +92,7 @@ define_outbox_settings(void)
 void
 settings_init(void)
 {
-	define_stock_settings();
-	define_outbox_settings();
+	settings_define_stock();
+	settings_define_outbox();
 	MarkGUCPrefixReserved("pgstock");
 }

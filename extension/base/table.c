@@ -103,7 +103,7 @@ table_is_empty(Table *table)
 }
 
 static void
-scan_close(IndexScanDesc scan)
+table_scan_close(IndexScanDesc scan)
 {
 	Relation rel = scan->indexRelation;
 
@@ -122,7 +122,7 @@ tables_close(Call *call)
 		if (table->rel == NULL)
 			continue;
 		if (table->idle != NULL)
-			scan_close(table->idle);
+			table_scan_close(table->idle);
 		if (table->target != NULL)
 			ExecCloseIndices(table->target);
 		ExecDropSingleTupleTableSlot(table->slot);
@@ -215,7 +215,7 @@ table_insert(Call *call, Table *table)
 }
 
 static bool
-index_wants(IndexInfo *index, EState *estate)
+table_index_wants_row(IndexInfo *index, EState *estate)
 {
 	if (index->ii_Predicate != NIL && index->ii_PredicateState == NULL)
 		index->ii_PredicateState = ExecPrepareQual(index->ii_Predicate, estate);
@@ -244,7 +244,7 @@ table_index_version(Table *table, EState *estate, TU_UpdateIndexes which)
 		bool	   nulls[INDEX_MAX_KEYS];
 
 		if (!compat_index_needs_entry(info, which) ||
-			!index_wants(info, estate))
+			!table_index_wants_row(info, estate))
 			continue;
 		FormIndexDatum(info, table->slot, estate, values, nulls);
 		index_insert(index, values, nulls, &table->slot->tts_tid, table->rel,
@@ -374,7 +374,7 @@ void
 table_scan_end(Table *table, IndexScanDesc scan)
 {
 	if (table->idle != NULL)
-		scan_close(table->idle);
+		table_scan_close(table->idle);
 	table->idle = scan;
 	/* it must not hold up who wants to tidy the page */
 	table_index_fetch_reset(scan->xs_heapfetch);

@@ -31,7 +31,7 @@
 #define MAX_UTF8_BYTES 4
 
 static bool
-is_ascii(const char *string, int length)
+utf8_is_ascii(const char *string, int length)
 {
 	for (int i = 0; i < length; i++)
 	{
@@ -43,7 +43,7 @@ is_ascii(const char *string, int length)
 
 /* Converts without raising an error; NULL if that cannot be done. */
 static char *
-convert(const char *string, int length, int from, int to)
+utf8_convert(const char *string, int length, int from, int to)
 {
 	Oid	  conversion = FindDefaultConversionProc(from, to);
 	Size  size = (Size) length * MAX_CONVERSION_GROWTH + 1;
@@ -76,16 +76,16 @@ text_from_utf8(const char *utf8, int length)
 
 	if (memchr(utf8, 0, length) != NULL)
 		return NULL;
-	if (is_ascii(utf8, length))
+	if (utf8_is_ascii(utf8, length))
 		return pnstrdup(utf8, length);
 	if (!pg_verify_mbstr(PG_UTF8, utf8, length, true))
 		return NULL;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pnstrdup(utf8, length);
-	converted = convert(utf8, length, PG_UTF8, encoding);
+	converted = utf8_convert(utf8, length, PG_UTF8, encoding);
 	if (converted == NULL)
 		return NULL;
-	back = convert(converted, strlen(converted), encoding, PG_UTF8);
+	back = utf8_convert(converted, strlen(converted), encoding, PG_UTF8);
 	return back != NULL && strcmp(back, pnstrdup(utf8, length)) == 0 ? converted
 																	 : NULL;
 }
@@ -97,7 +97,7 @@ text_to_utf8(const char *string, int length, int *utf8_length)
 	char *utf8;
 
 	*utf8_length = length;
-	if (is_ascii(string, length))
+	if (utf8_is_ascii(string, length))
 		return (char *) string;
 	utf8 = pg_server_to_any((char *) string, length, PG_UTF8);
 	if (utf8 != string)
@@ -112,12 +112,12 @@ text_is_convertible(const char *string)
 	int encoding = GetDatabaseEncoding();
 	int length = strlen(string);
 
-	if (is_ascii(string, length))
+	if (utf8_is_ascii(string, length))
 		return true;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pg_verify_mbstr(PG_UTF8, string, length, true);
 	return pg_verify_mbstr(encoding, string, length, true) &&
-		   convert(string, length, encoding, PG_UTF8) != NULL;
+		   utf8_convert(string, length, encoding, PG_UTF8) != NULL;
 }
 
 /*
@@ -165,7 +165,7 @@ encoding_has_conversion(void)
 
 /* The code of the four digits of an escape. */
 static pg_wchar
-escaped_code(const char *digits)
+utf8_escaped_code(const char *digits)
 {
 	return (pg_wchar) strtoul(pnstrdup(digits, 4), NULL, 16);
 }
@@ -190,10 +190,10 @@ json_without_escapes(const char *utf8, int length)
 		if (size == 2 && at[1] == 'u')
 		{
 			size = 6;
-			code = escaped_code(at + 2);
+			code = utf8_escaped_code(at + 2);
 			if (is_utf16_surrogate_first(code))
 			{
-				code = surrogate_pair_to_codepoint(code, escaped_code(at + 8));
+				code = surrogate_pair_to_codepoint(code, utf8_escaped_code(at + 8));
 				size = 12;
 			}
 		}

@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(pgstock_expire_free);
 PG_FUNCTION_INFO_V1(pgstock_expire_first);
 
 static int64
-lines_quantity(List *lines)
+expire_lines_quantity(List *lines)
 {
 	int64	  quantity = 0;
 	ListCell *cell;
@@ -42,12 +42,12 @@ lines_quantity(List *lines)
 
 /* The pieces of a level's due lines, counted once. */
 static int64
-level_due(Work *work, Level *level)
+expire_level_due(Work *work, Level *level)
 {
 	Level *first = level->first;
 
 	if (first->due < 0)
-		first->due = lines_quantity(work_due_lines(work, level, INT_MAX));
+		first->due = expire_lines_quantity(work_due_lines(work, level, INT_MAX));
 	return first->due;
 }
 
@@ -79,19 +79,19 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 	if (available >= wanted)
 		return available;
 	return Max(0, level_free(level) + level_sum(level).backorder_limit +
-					  level_due(work, level));
+					  expire_level_due(work, level));
 }
 
 /* Lets a locked level's due lines go, if what is wanted needs them. */
 void
 expire_make_room(Work *work, Level *level, int64 wanted)
 {
-	if (level_available(level) < wanted && level_due(work, level) > 0)
+	if (level_available(level) < wanted && expire_level_due(work, level) > 0)
 		expire_lines(work, work_due_lines(work, level, INT_MAX));
 }
 
 static int
-order_id_compare(const ListCell *a, const ListCell *b)
+expire_compare_orders(const ListCell *a, const ListCell *b)
 {
 	const Reservation *x = lfirst(a);
 	const Reservation *y = lfirst(b);
@@ -131,7 +131,7 @@ expire_line(Work *work, Reservation *line)
 
 /* How many lines of an order this work does not hold could make an event. */
 static int
-lines_elsewhere(Work *work, const Reservation *line)
+expire_count_lines_elsewhere(Work *work, const Reservation *line)
 {
 	int		  n = 0;
 	ListCell *cell;
@@ -158,7 +158,7 @@ lines_elsewhere(Work *work, const Reservation *line)
  * then the next session that locks it waits for one of them.
  */
 static bool
-may_tell(Work *work, const Reservation *line)
+expire_may_report(Work *work, const Reservation *line)
 {
 	const char *order_id = line->order->order_id;
 	bool		alone;
@@ -172,7 +172,7 @@ may_tell(Work *work, const Reservation *line)
 		work->event_locks++;
 		return true;
 	}
-	alone = lines_elsewhere(work, line) == 0;
+	alone = expire_count_lines_elsewhere(work, line) == 0;
 	work_unlock_order(order_id);
 	return alone;
 }
@@ -183,7 +183,7 @@ expire_order(Work *work, List *lines, int first, Event *event)
 {
 	Reservation *line = list_nth(lines, first);
 	const char	*order_id = line->order->order_id;
-	bool		 tell = may_tell(work, line);
+	bool		 tell = expire_may_report(work, line);
 	int			 movement = list_length(work->movements);
 	int			 done = 0;
 	ListCell	*cell;
@@ -224,7 +224,7 @@ expire_lines(Work *work, List *lines)
 	Event event = {.type = "StockExpired"};
 	int	  done = 0;
 
-	list_sort(lines, order_id_compare);
+	list_sort(lines, expire_compare_orders);
 	for (int i = 0; i < list_length(lines); i++)
 	{
 		const Reservation *line = list_nth(lines, i);

@@ -120,7 +120,7 @@ sale_insert(Call *call, const Sale *sale)
 /* ---- Who bought what ---- */
 
 static IndexScanDesc
-bought_scan(Call *call, Table *table, const char *activity_id,
+sale_order_scan(Call *call, Table *table, const char *activity_id,
 			const char *user_id)
 {
 	ScanKeyData keys[2];
@@ -133,17 +133,17 @@ bought_scan(Call *call, Table *table, const char *activity_id,
 }
 
 static int
-text_compare(const ListCell *a, const ListCell *b)
+sale_compare_text(const ListCell *a, const ListCell *b)
 {
 	return strcmp(lfirst(a), lfirst(b));
 }
 
 /* The orders of a sale, of one user or of all, each once. */
 static List *
-sale_orders(Call *call, const char *activity_id, const char *user_id)
+sale_order_ids(Call *call, const char *activity_id, const char *user_id)
 {
 	Table		 *table = table_use(call, TABLE_SALE_ORDER);
-	IndexScanDesc scan = bought_scan(call, table, activity_id, user_id);
+	IndexScanDesc scan = sale_order_scan(call, table, activity_id, user_id);
 	List		 *found = NIL;
 	List		 *orders = NIL;
 	ListCell	 *cell;
@@ -151,7 +151,7 @@ sale_orders(Call *call, const char *activity_id, const char *user_id)
 	while (table_scan_next(scan, table))
 		found = lappend(found, row_get_text(table->slot, BOUGHT_ORDER));
 	table_scan_end(table, scan);
-	list_sort(found, text_compare);
+	list_sort(found, sale_compare_text);
 	foreach(cell, found)
 	{
 		if (orders == NIL || strcmp(llast(orders), lfirst(cell)) != 0)
@@ -168,7 +168,7 @@ sale_lines(Work *work, const char *activity_id, const char *user_id)
 	ListCell *cell;
 	ListCell *each;
 
-	foreach(cell, sale_orders(&work->call, activity_id, user_id))
+	foreach(cell, sale_order_ids(&work->call, activity_id, user_id))
 	{
 		foreach(each, work_order_lines(work, lfirst(cell)))
 		{
@@ -185,7 +185,7 @@ sale_lines(Work *work, const char *activity_id, const char *user_id)
 
 /* Notes that an order has a line in the sale; it may have had one before. */
 static void
-bought_note(Call *call, const Request *request)
+sale_order_insert(Call *call, const Request *request)
 {
 	Table		   *table = table_use(call, TABLE_SALE_ORDER);
 	TupleTableSlot *slot;
@@ -205,10 +205,10 @@ bought_note(Call *call, const Request *request)
 }
 
 static void
-bought_forget(Call *call, const char *activity_id)
+sale_order_delete(Call *call, const char *activity_id)
 {
 	Table		 *table = table_use(call, TABLE_SALE_ORDER);
-	IndexScanDesc scan = bought_scan(call, table, activity_id, NULL);
+	IndexScanDesc scan = sale_order_scan(call, table, activity_id, NULL);
 
 	while (table_scan_next(scan, table))
 		table_delete(table, &table->slot->tts_tid);
@@ -219,7 +219,7 @@ bought_forget(Call *call, const char *activity_id)
 
 /* How many pieces of the sale a user has: reserved and not due, or paid. */
 static int64
-user_pieces(Work *work, const Sale *sale, const char *user_id)
+sale_user_pieces(Work *work, const Sale *sale, const char *user_id)
 {
 	int64	  pieces = 0;
 	ListCell *cell;
@@ -247,14 +247,14 @@ sale_allows(Work *work, const Reservation *line)
 	if (line->slot >= SLOT_MAIN)
 		return true;
 	sale = sale_find(&work->call, line->activity_id);
-	return user_pieces(work, sale, line->user_id) + line->quantity <=
+	return sale_user_pieces(work, sale, line->user_id) + line->quantity <=
 		   sale->per_user_limit;
 }
 
 /* ---- Opening ---- */
 
 static TimestampTz
-time_arg(FunctionCallInfo fcinfo, int n, TimestampTz if_null)
+sale_time_arg(FunctionCallInfo fcinfo, int n, TimestampTz if_null)
 {
 	return PG_ARGISNULL(n) ? if_null : PG_GETARG_TIMESTAMPTZ(n);
 }
@@ -269,8 +269,8 @@ sale_args(FunctionCallInfo fcinfo)
 		.per_user_limit = PG_ARGISNULL(3)
 							  ? 1
 							  : args_quantity(fcinfo, 3, "per_user_limit"),
-		.starts_at = time_arg(fcinfo, 4, GetCurrentTransactionStartTimestamp()),
-		.ends_at = time_arg(fcinfo, 5, DT_NOEND),
+		.starts_at = sale_time_arg(fcinfo, 4, GetCurrentTransactionStartTimestamp()),
+		.ends_at = sale_time_arg(fcinfo, 5, DT_NOEND),
 		.location = PG_ARGISNULL(6) ? STOCK_MAIN
 									: args_id(fcinfo, 6, "location"),
 	};
@@ -285,7 +285,7 @@ sale_args(FunctionCallInfo fcinfo)
 
 /* Takes the quota out of the level; due reservations do not stand in it. */
 static void
-quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
+sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 {
 	/* A sale sells what is there: nothing of it is a back-order. */
 	int64 ahead = level_sum(home).backorder_limit;
@@ -337,7 +337,7 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 	work_read_levels(&work);
 	level_must_exist(home);
 	work_lock_levels(&work);
-	quota_take(&work, &sale, home, quota);
+	sale_quota_take(&work, &sale, home, quota);
 	sale_insert(&work.call, &sale);
 	work_end(&work);
 	PG_RETURN_VOID();
@@ -347,7 +347,7 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 
 /* Why a purchase is refused whatever is left, or NULL. */
 static const char *
-purchase_fault(Work *work, const Sale *sale, const Request *request)
+sale_purchase_fault(Work *work, const Sale *sale, const Request *request)
 {
 	Line *line = linitial(request->lines);
 
@@ -357,14 +357,14 @@ purchase_fault(Work *work, const Sale *sale, const Request *request)
 	/* Closed while we waited for its lock. */
 	if (!work_level(work, sale->product_id, sale->location, sale->slot)->known)
 		return "not_open";
-	if (user_pieces(work, sale, request->user_id) + line->quantity >
+	if (sale_user_pieces(work, sale, request->user_id) + line->quantity >
 		sale->per_user_limit)
 		return "over_limit";
 	return NULL;
 }
 
 static List *
-purchase_refuse(Work *work, const Request *request, const char *status)
+sale_purchase_refuse(Work *work, const Request *request, const char *status)
 {
 	Line   *line = linitial(request->lines);
 	Answer *answer = answer_new(request->order_id, line->product_id,
@@ -382,7 +382,7 @@ purchase_refuse(Work *work, const Request *request, const char *status)
  * the lock.
  */
 static List *
-purchase(Work *work, const Sale *sale, const Request *request)
+sale_purchase(Work *work, const Sale *sale, const Request *request)
 {
 	const char *fault;
 	List	   *answers;
@@ -393,22 +393,22 @@ purchase(Work *work, const Sale *sale, const Request *request)
 	work_read_levels(work);
 	if (reserve_is_replay(work, request))
 		return reserve_apply(work, request, &granted);
-	fault = purchase_fault(work, sale, request);
+	fault = sale_purchase_fault(work, sale, request);
 	if (fault == NULL && reserve_could_fit(work, request))
 	{
 		work_lock_levels(work);
-		fault = purchase_fault(work, sale, request);
+		fault = sale_purchase_fault(work, sale, request);
 	}
 	if (fault != NULL)
-		return purchase_refuse(work, request, fault);
+		return sale_purchase_refuse(work, request, fault);
 	answers = reserve_apply(work, request, &granted);
 	if (granted)
-		bought_note(&work->call, request);
+		sale_order_insert(&work->call, request);
 	return answers;
 }
 
 static List *
-unknown_sale(const Request *request, int64 quantity)
+sale_raise_unknown(const Request *request, int64 quantity)
 {
 	Answer *answer = answer_new(request->order_id, NULL, NULL, quantity);
 
@@ -440,13 +440,13 @@ pgstock_purchase_flash_sale(PG_FUNCTION_ARGS)
 	work_lock_orders(&work);
 	sale = sale_find(&work.call, request.activity_id);
 	if (sale == NULL)
-		answers = unknown_sale(&request, quantity);
+		answers = sale_raise_unknown(&request, quantity);
 	else
 	{
 		line = line_new(sale->product_id, sale->location, quantity);
 		line->slot = sale->closed ? SLOT_MAIN : sale->slot;
 		request.lines = list_make1(line);
-		answers = purchase(&work, sale, &request);
+		answers = sale_purchase(&work, sale, &request);
 	}
 	work_end(&work);
 	return answer_return_row(fcinfo, linitial(answers));
@@ -455,7 +455,7 @@ pgstock_purchase_flash_sale(PG_FUNCTION_ARGS)
 /* ---- Closing ---- */
 
 static void
-not_open(const char *activity_id, const char *why)
+sale_raise_not_open(const char *activity_id, const char *why)
 {
 	ereport(ERROR, (errcode(ERRCODE_SK_NOT_OPEN),
 					errmsg("flash sale \"%s\" is not open", activity_id),
@@ -466,7 +466,7 @@ not_open(const char *activity_id, const char *why)
 
 /* Moves a sale's lines to the main slot; those that are due are let go. */
 static void
-lines_move(Work *work, const Sale *sale)
+sale_lines_move(Work *work, const Sale *sale)
 {
 	List	 *lines = sale_lines(work, sale->activity_id, NULL);
 	List	 *due = NIL;
@@ -492,7 +492,7 @@ lines_move(Work *work, const Sale *sale)
 
 /* Moves the whole level of the quota into the main slot. */
 static void
-quota_give_back(Work *work, const Sale *sale, Level *home, Level *quota)
+sale_quota_return(Work *work, const Sale *sale, Level *home, Level *quota)
 {
 	int64 on_hand = quota->on_hand;
 	int64 reserved = quota->reserved;
@@ -525,18 +525,18 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	work_lock_orders(&work);
 	sale = sale_find(&work.call, activity_id);
 	if (sale == NULL)
-		not_open(activity_id, "It was never opened.");
+		sale_raise_not_open(activity_id, "It was never opened.");
 	home = work_want_all_slots(&work, sale->product_id, sale->location);
 	quota = work_want_level(&work, sale->product_id, sale->location,
 							sale->slot);
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	if (sale->closed || !quota->known)
-		not_open(activity_id, "It was closed before.");
-	lines_move(&work, sale);
-	bought_forget(&work.call, activity_id);
+		sale_raise_not_open(activity_id, "It was closed before.");
+	sale_lines_move(&work, sale);
+	sale_order_delete(&work.call, activity_id);
 	left = quota->on_hand - quota->reserved;
-	quota_give_back(&work, sale, home, quota);
+	sale_quota_return(&work, sale, home, quota);
 	(void) sale_find(&work.call, activity_id);
 	closed.value = TimestampTzGetDatum(work.call.now);
 	table_update_columns(&work.call, table_use(&work.call, TABLE_SALE), 1,

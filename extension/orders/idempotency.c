@@ -54,7 +54,7 @@ idempotency_arg(FunctionCallInfo fcinfo, int n)
 }
 
 static void
-hash_part(StringInfo buffer, const char *part)
+idempotency_hash_part(StringInfo buffer, const char *part)
 {
 	/* Length first: no two different requests give the same bytes. */
 	if (part == NULL)
@@ -64,22 +64,22 @@ hash_part(StringInfo buffer, const char *part)
 }
 
 static int64
-request_hash(const Keyed *keyed, const char *order_id, List *lines)
+idempotency_request_hash(const Keyed *keyed, const char *order_id, List *lines)
 {
 	StringInfoData buffer;
 	ListCell	  *cell;
 
 	initStringInfo(&buffer);
 	if (keyed->verb != NULL)
-		hash_part(&buffer, keyed->verb);
-	hash_part(&buffer, order_id);
-	hash_part(&buffer, keyed->detail);
+		idempotency_hash_part(&buffer, keyed->verb);
+	idempotency_hash_part(&buffer, order_id);
+	idempotency_hash_part(&buffer, keyed->detail);
 	foreach(cell, lines)
 	{
 		Line *line = lfirst(cell);
 
-		hash_part(&buffer, line->product_id);
-		hash_part(&buffer, line->location);
+		idempotency_hash_part(&buffer, line->product_id);
+		idempotency_hash_part(&buffer, line->location);
 		appendStringInfo(&buffer, INT64_FORMAT ";", line->quantity);
 	}
 	return (int64) DatumGetUInt64(
@@ -87,7 +87,7 @@ request_hash(const Keyed *keyed, const char *order_id, List *lines)
 }
 
 static List *
-answer_read(Datum answer, TupleDesc desc)
+idempotency_answer_read(Datum answer, TupleDesc desc)
 {
 	Datum *rows;
 	int	   n;
@@ -110,7 +110,7 @@ answer_read(Datum answer, TupleDesc desc)
 /* ---- Reservations that have ended ---- */
 
 static const char *
-end_status(const Call *call, const Reservation *line)
+idempotency_end_status(const Call *call, const Reservation *line)
 {
 	if (line_is_due(call, line))
 		return "expired";
@@ -138,7 +138,7 @@ end_status(const Call *call, const Reservation *line)
  * younger than the answer is of another reservation.
  */
 static const Reservation *
-answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
+idempotency_answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
 {
 	for (int attempt = order->attempt; attempt > 0; attempt--)
 	{
@@ -152,7 +152,7 @@ answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
 }
 
 static void
-raise_end(const Keyed *keyed, const Answer *answer, const char *end)
+idempotency_raise_end(const Keyed *keyed, const Answer *answer, const char *end)
 {
 	commit_fence_error();
 	ereport(ERROR,
@@ -167,7 +167,7 @@ raise_end(const Keyed *keyed, const Answer *answer, const char *end)
 
 /* Makes of "granted" what has become of it. */
 static void
-answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
+idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
 				 List *answers, TimestampTz answered_at)
 {
 	const Order *order;
@@ -185,9 +185,9 @@ answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
 		if (strcmp(answer->status, "granted") != 0 &&
 			strcmp(answer->status, "backordered") != 0)
 			continue;
-		line = answer_line(order, answer, answered_at);
+		line = idempotency_answer_line(order, answer, answered_at);
 		/* what is no more there has ended long ago */
-		end = line != NULL ? end_status(&work->call, line) : "released";
+		end = line != NULL ? idempotency_end_status(&work->call, line) : "released";
 		if (end == NULL)
 		{
 			/* a part of it may have been given back */
@@ -195,7 +195,7 @@ answers_bring_up(Work *work, const Keyed *keyed, const char *order_id,
 			continue;
 		}
 		if (keyed->raise)
-			raise_end(keyed, answer, end);
+			idempotency_raise_end(keyed, answer, end);
 		answer->status = end;
 		answer->granted = 0;
 	}
@@ -221,7 +221,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 						 &tid))
 		return NIL;
 	if (row_get_int64(table->slot, KEY_REQUEST) !=
-		request_hash(keyed, order_id, lines))
+		idempotency_request_hash(keyed, order_id, lines))
 	{
 		commit_fence_error();
 		ereport(ERROR,
@@ -230,11 +230,11 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 						keyed->key),
 				 errhint("Repeat the same request, or draw a new key.")));
 	}
-	answers = answer_read(row_get(table->slot, KEY_ANSWER), keyed->desc);
+	answers = idempotency_answer_read(row_get(table->slot, KEY_ANSWER), keyed->desc);
 	answered_at = DatumGetTimestampTz(row_get(table->slot, KEY_CREATED_AT));
 	/* This rests on somebody else's commit: it must be durable first. */
 	commit_fence_answer();
-	answers_bring_up(work, keyed, order_id, answers, answered_at);
+	idempotency_update_answers(work, keyed, order_id, answers, answered_at);
 	return answers;
 }
 
@@ -243,7 +243,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
  * dates with their zone are read alike everywhere.
  */
 static void
-answer_write(List *answers, TupleDesc desc, Datum *rows)
+idempotency_answer_write(List *answers, TupleDesc desc, Datum *rows)
 {
 	int		  level = NewGUCNestLevel();
 	ListCell *cell;
@@ -272,11 +272,11 @@ idempotency_store(Call *call, const Keyed *keyed, const char *order_id,
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
 
-	answer_write(answers, keyed->desc, rows);
+	idempotency_answer_write(answers, keyed->desc, rows);
 	slot = table_new_row(table);
 	row_put_text(slot, KEY_KEY, keyed->key);
 	row_put(slot, KEY_REQUEST,
-			Int64GetDatum(request_hash(keyed, order_id, lines)));
+			Int64GetDatum(idempotency_request_hash(keyed, order_id, lines)));
 	row_put(slot, KEY_ANSWER,
 			PointerGetDatum(construct_array(rows, list_length(answers), TEXTOID,
 											-1, false, TYPALIGN_INT)));

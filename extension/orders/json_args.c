@@ -32,10 +32,10 @@ typedef struct Place
 	int			n;	   /* of the element, from 1 */
 } Place;
 
-pg_noreturn static void element_error(const Place *place, const char *what);
+pg_noreturn static void json_args_raise(const Place *place, const char *what);
 
 static void
-element_error(const Place *place, const char *what)
+json_args_raise(const Place *place, const char *what)
 {
 	bool order = strcmp(place->array, "orders") == 0 && place->outer[0] == '\0';
 
@@ -49,7 +49,7 @@ element_error(const Place *place, const char *what)
 
 /* An id in an item: a string, or a number as it is written. */
 static char *
-item_id(JsonbValue *object, const char *name, const Place *place)
+json_item_id(JsonbValue *object, const char *name, const Place *place)
 {
 	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
 													 name, strlen(name), NULL);
@@ -63,18 +63,18 @@ item_id(JsonbValue *object, const char *name, const Place *place)
 		id = numeric_normalize(value->val.numeric);
 	else
 	{
-		element_error(place, psprintf("\"%s\" is neither a string nor a number",
+		json_args_raise(place, psprintf("\"%s\" is neither a string nor a number",
 									  name));
 		return NULL;
 	}
 	if (args_id_fault(id) != NULL)
-		element_error(place, psprintf("\"%s\" %s", name, args_id_fault(id)));
+		json_args_raise(place, psprintf("\"%s\" %s", name, args_id_fault(id)));
 	return id;
 }
 
 /* A quantity in an item: a JSON integer. */
 static int64
-item_quantity(JsonbValue *object, const Place *place)
+json_item_quantity(JsonbValue *object, const Place *place)
 {
 	JsonbValue *value = getKeyJsonValueFromContainer(object->val.binary.data,
 													 "quantity", 8, NULL);
@@ -82,21 +82,21 @@ item_quantity(JsonbValue *object, const Place *place)
 	int64		quantity;
 
 	if (value == NULL)
-		element_error(place, "\"quantity\" is missing");
+		json_args_raise(place, "\"quantity\" is missing");
 	if (value->type != jbvNumeric)
-		element_error(place, "\"quantity\" is not a number");
+		json_args_raise(place, "\"quantity\" is not a number");
 	/* Its own text, since 1.0 is no integer in JSON. */
 	digits = DatumGetCString(
 		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 	if (strspn(digits, "-0123456789") != strlen(digits) || strlen(digits) > 17)
-		element_error(
+		json_args_raise(
 			place,
 			psprintf(
 				"\"quantity\" is %.40s, which is not an integer up to 2^53",
 				digits));
 	quantity = strtoll(digits, NULL, 10);
 	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
-		element_error(
+		json_args_raise(
 			place,
 			psprintf("\"quantity\" is %s, but must be between 1 and 2^53",
 					 digits));
@@ -104,25 +104,25 @@ item_quantity(JsonbValue *object, const Place *place)
 }
 
 static Line *
-item_line(JsonbValue *item, const Place *place)
+json_item_line(JsonbValue *item, const Place *place)
 {
 	char *product_id;
 	char *location;
 
 	if (item->type != jbvBinary ||
 		!JsonContainerIsObject(item->val.binary.data))
-		element_error(place, "it is not an object");
-	product_id = item_id(item, "product_id", place);
+		json_args_raise(place, "it is not an object");
+	product_id = json_item_id(item, "product_id", place);
 	if (product_id == NULL)
-		element_error(place, "\"product_id\" is missing");
-	location = item_id(item, "location", place);
+		json_args_raise(place, "\"product_id\" is missing");
+	location = json_item_id(item, "location", place);
 	return line_new(product_id, location ? location : STOCK_MAIN,
-					item_quantity(item, place));
+					json_item_quantity(item, place));
 }
 
 /* What must be an array of 1 to pgstock.max_lines elements. */
 static void
-check_array(JsonbContainer *array, const char *name, const char *sample)
+json_check_array(JsonbContainer *array, const char *name, const char *sample)
 {
 	if (!JsonContainerIsArray(array) || JsonContainerIsScalar(array))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -139,7 +139,7 @@ check_array(JsonbContainer *array, const char *name, const char *sample)
 }
 
 static List *
-items_lines(JsonbContainer *items, const Place *from)
+json_item_lines(JsonbContainer *items, const Place *from)
 {
 	JsonbIterator	  *it = JsonbIteratorInit(items);
 	JsonbValue		   value;
@@ -147,14 +147,14 @@ items_lines(JsonbContainer *items, const Place *from)
 	Place			   place = *from;
 	List			  *lines = NIL;
 
-	check_array(items, "items", place.sample);
+	json_check_array(items, "items", place.sample);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(lines) + 1;
-		lines = lappend(lines, item_line(&value, &place));
+		lines = lappend(lines, json_item_line(&value, &place));
 	}
 	return lines_merge(lines);
 }
@@ -165,11 +165,11 @@ args_items(Jsonb *items)
 {
 	Place place = {.array = "items", .sample = ITEMS_SAMPLE, .outer = ""};
 
-	return items_lines(&items->root, &place);
+	return json_item_lines(&items->root, &place);
 }
 
 static Request *
-order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
+json_order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
 {
 	Place		inner = *place;
 	Request	   *request = palloc0(sizeof(Request));
@@ -177,17 +177,17 @@ order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
 
 	if (order->type != jbvBinary ||
 		!JsonContainerIsObject(order->val.binary.data))
-		element_error(place, "it is not an object");
-	request->order_id = item_id(order, "order_id", place);
+		json_args_raise(place, "it is not an object");
+	request->order_id = json_item_id(order, "order_id", place);
 	if (request->order_id == NULL)
-		element_error(place, "\"order_id\" is missing");
-	request->user_id = item_id(order, "user_id", place);
+		json_args_raise(place, "\"order_id\" is missing");
+	request->user_id = json_item_id(order, "user_id", place);
 	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
 										 NULL);
 	if (items == NULL || items->type != jbvBinary)
-		element_error(place, "\"items\" is not an array");
+		json_args_raise(place, "\"items\" is not an array");
 	inner.outer = psprintf("Order %d, ", place->n);
-	request->lines = items_lines(items->val.binary.data, &inner);
+	request->lines = json_item_lines(items->val.binary.data, &inner);
 	request->whole_order = true;
 	request->expires_at = expires_at;
 	return request;
@@ -203,14 +203,14 @@ args_orders(Jsonb *orders, TimestampTz expires_at)
 	Place place = {.array = "orders", .sample = ORDERS_SAMPLE, .outer = ""};
 	List *requests = NIL;
 
-	check_array(&orders->root, "orders", ORDERS_SAMPLE);
+	json_check_array(&orders->root, "orders", ORDERS_SAMPLE);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(requests) + 1;
-		requests = lappend(requests, order_request(&value, &place, expires_at));
+		requests = lappend(requests, json_order_request(&value, &place, expires_at));
 	}
 	return requests;
 }

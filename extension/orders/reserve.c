@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(pgstock_try_reserve_order);
 PG_FUNCTION_INFO_V1(pgstock_reserve_orders);
 
 static bool
-text_equal(const char *a, const char *b)
+reserve_text_equal(const char *a, const char *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
@@ -41,7 +41,7 @@ text_equal(const char *a, const char *b)
 }
 
 static Level *
-line_level(Work *work, const Line *line)
+reserve_line_level(Work *work, const Line *line)
 {
 	Level *level = work_level(work, line->product_id, line->location,
 							  line->slot);
@@ -53,7 +53,7 @@ line_level(Work *work, const Line *line)
 /* ---- Replays ---- */
 
 static void
-key_reused(const Request *request)
+reserve_raise_key_reused(const Request *request)
 {
 	commit_fence_error();
 	ereport(ERROR,
@@ -68,16 +68,16 @@ key_reused(const Request *request)
 
 /* Whether a live line is what is asked for. */
 static bool
-line_matches(const Reservation *line, const Line *asked, const Request *request)
+reserve_line_matches(const Reservation *line, const Line *asked, const Request *request)
 {
 	return line->quantity == asked->quantity &&
-		   text_equal(line->user_id, request->user_id) &&
-		   text_equal(line->activity_id, request->activity_id);
+		   reserve_text_equal(line->user_id, request->user_id) &&
+		   reserve_text_equal(line->activity_id, request->activity_id);
 }
 
 /* Whether the order's live lines are exactly what is asked for. */
 static bool
-order_matches(Call *call, const Order *order, const Request *request)
+reserve_order_matches(Call *call, const Order *order, const Request *request)
 {
 	ListCell *cell;
 	int		  live = 0;
@@ -98,7 +98,7 @@ order_matches(Call *call, const Order *order, const Request *request)
 									   asked->location);
 
 		if (line == NULL || !line_is_live(call, line) ||
-			!line_matches(line, asked, request))
+			!reserve_line_matches(line, asked, request))
 			return false;
 	}
 	return true;
@@ -116,30 +116,30 @@ reserve_is_replay(Work *work, const Request *request)
 		return false;
 	if (request->whole_order)
 	{
-		if (!order_matches(&work->call, order, request))
-			key_reused(request);
+		if (!reserve_order_matches(&work->call, order, request))
+			reserve_raise_key_reused(request);
 		return true;
 	}
 	line = order_line(order, order->attempt, asked->product_id,
 					  asked->location);
 	if (line == NULL || !line_is_live(&work->call, line))
 		return false;
-	if (!line_matches(line, asked, request))
-		key_reused(request);
+	if (!reserve_line_matches(line, asked, request))
+		reserve_raise_key_reused(request);
 	return true;
 }
 
 /* Whether the order lives with other lines than those asked for. */
 static bool
-is_another_request(Call *call, const Order *order, const Request *request)
+reserve_is_another_request(Call *call, const Order *order, const Request *request)
 {
 	return request->whole_order && order_is_live(call, order) &&
-		   !order_matches(call, order, request);
+		   !reserve_order_matches(call, order, request);
 }
 
 /* Answers what was granted before. */
 static List *
-replay(Work *work, const Order *order, const Request *request)
+reserve_replay(Work *work, const Order *order, const Request *request)
 {
 	List	 *answers = NIL;
 	ListCell *cell;
@@ -158,7 +158,7 @@ replay(Work *work, const Order *order, const Request *request)
 		answer->status = "granted";
 		answer->replayed = true;
 		answer->expires_at = line->expires_at;
-		answer_level(answer, line_level(work, asked));
+		answer_level(answer, reserve_line_level(work, asked));
 		answers = lappend(answers, answer);
 	}
 	return answers;
@@ -167,9 +167,9 @@ replay(Work *work, const Order *order, const Request *request)
 /* ---- Does it fit? ---- */
 
 static const char *
-line_verdict(Work *work, const Line *line)
+reserve_line_verdict(Work *work, const Line *line)
 {
-	Level *level = line_level(work, line);
+	Level *level = reserve_line_level(work, line);
 
 	if (!level->known)
 		return "unknown_product";
@@ -186,7 +186,7 @@ reserve_could_fit(Work *work, const Request *request)
 
 	foreach(cell, request->lines)
 	{
-		if (line_verdict(work, lfirst(cell)) != NULL)
+		if (reserve_line_verdict(work, lfirst(cell)) != NULL)
 			return false;
 	}
 	return true;
@@ -204,14 +204,14 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 	foreach(cell, request->lines)
 	{
 		Line	   *line = lfirst(cell);
-		const char *verdict = line_verdict(work, line);
+		const char *verdict = reserve_line_verdict(work, line);
 		Answer	   *answer = answer_new(request->order_id, line->product_id,
 										line->location, line->quantity);
 
 		answer->status = verdict ? verdict : otherwise;
-		answer_level(answer, line_level(work, line));
+		answer_level(answer, reserve_line_level(work, line));
 		if (verdict != NULL)
-			answer->available = expire_reachable(work, line_level(work, line),
+			answer->available = expire_reachable(work, reserve_line_level(work, line),
 												 line->quantity);
 		answers = lappend(answers, answer);
 	}
@@ -222,7 +222,7 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 
 /* The row for a line: a new one, or that of the same line that has ended. */
 static Reservation *
-line_row(Call *call, Order *order, int attempt, const Line *line)
+reserve_line_new(Call *call, Order *order, int attempt, const Line *line)
 {
 	Reservation *row = order_line(order, attempt, line->product_id,
 								  line->location);
@@ -242,17 +242,17 @@ line_row(Call *call, Order *order, int attempt, const Line *line)
 }
 
 static Answer *
-take_line(Work *work, const Request *request, Order *order, int attempt,
+reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 		  const Line *line)
 {
-	Level		*level = line_level(work, line);
+	Level		*level = reserve_line_level(work, line);
 	Answer		*answer = answer_new(order->order_id, line->product_id,
 									 line->location, line->quantity);
 	Reservation *row;
 
 	expire_make_room(work, level, line->quantity);
 	level = level_slot_to_take(level);
-	row = line_row(&work->call, order, attempt, line);
+	row = reserve_line_new(&work->call, order, attempt, line);
 
 	answer->status = level_free(level) >= line->quantity ? "granted"
 														 : "backordered";
@@ -280,7 +280,7 @@ take_line(Work *work, const Request *request, Order *order, int attempt,
 }
 
 static List *
-take(Work *work, const Request *request, Order *order)
+reserve_take(Work *work, const Request *request, Order *order)
 {
 	Event	  event = {.type = request->activity_id ? "FlashSalePurchased"
 													: "StockReserved",
@@ -297,7 +297,7 @@ take(Work *work, const Request *request, Order *order)
 	expire_lines(work, expire_own(work, order));
 	first_movement = list_length(work->movements);
 	foreach(cell, request->lines)
-		answers = lappend(answers, take_line(work, request, order, attempt,
+		answers = lappend(answers, reserve_take_line(work, request, order, attempt,
 											 lfirst(cell)));
 	order->attempt = attempt;
 
@@ -335,19 +335,19 @@ reserve_apply(Work *work, const Request *request, bool *granted)
 
 	*granted = true;
 	if (reserve_is_replay(work, request))
-		return replay(work, order, request);
+		return reserve_replay(work, order, request);
 	*granted = reserve_could_fit(work, request);
 	if (!*granted)
 		return reserve_refuse(work, request, "refused");
 	Assert(work->levels_locked);
-	return take(work, request, order);
+	return reserve_take(work, request, order);
 }
 
 /* ---- The SQL functions ---- */
 
 /* Raises what the refused rows say. */
 static void
-raise_refusal(List *answers)
+reserve_raise_refusal(List *answers)
 {
 	ListCell *cell;
 
@@ -390,7 +390,7 @@ reserve(Request *request, Keyed *keyed, const char *function)
 		if (answers != NIL)
 		{
 			if (keyed->raise && ((Answer *) linitial(answers))->granted == 0)
-				raise_refusal(answers);
+				reserve_raise_refusal(answers);
 			work_end(&work);
 			return answers;
 		}
@@ -407,7 +407,7 @@ reserve(Request *request, Keyed *keyed, const char *function)
 		work_lock_levels(&work);
 	answers = reserve_apply(&work, request, &granted);
 	if (!granted && keyed->raise)
-		raise_refusal(answers);
+		reserve_raise_refusal(answers);
 	if (keyed->key != NULL)
 		idempotency_store(&work.call, keyed, request->order_id, request->lines,
 						  answers);
@@ -494,7 +494,7 @@ reserve_in_batch(Work *work, const Request *request)
 	List	 *answers;
 	ListCell *cell;
 
-	if (is_another_request(&work->call, order, request))
+	if (reserve_is_another_request(&work->call, order, request))
 	{
 		commit_fence_answer();
 		answers = reserve_refuse(work, request, "already");

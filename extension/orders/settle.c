@@ -79,7 +79,7 @@ typedef struct Share
 } Share;
 
 static Column
-line_column(const Call *call, const Reservation *line)
+settle_line_column(const Call *call, const Reservation *line)
 {
 	if (line_is_due(call, line))
 		return COLUMN_EXPIRED;
@@ -105,20 +105,20 @@ line_column(const Call *call, const Reservation *line)
 }
 
 static const char *
-line_state_name(const Call *call, const Reservation *line)
+settle_line_state_name(const Call *call, const Reservation *line)
 {
 	static const char *const names[COLUMN_COUNT] = {
 		"reserved",	   "expired",  "confirmed", "released",
 		"rolled_back", "returned", "shortfall",
 	};
 
-	return names[line_column(call, line)];
+	return names[settle_line_column(call, line)];
 }
 
 static Rule
-line_rule(const Call *call, const Settle *settle, const Reservation *line)
+settle_line_rule(const Call *call, const Settle *settle, const Reservation *line)
 {
-	Rule rule = rules[settle->verb][line_column(call, line)];
+	Rule rule = rules[settle->verb][settle_line_column(call, line)];
 
 	/* A declined payment ends a line for all but the next payment; a
 	 * cancellation after its time, for that one too. */
@@ -141,7 +141,7 @@ settle_level(Work *work, const Reservation *line)
 
 /* Which lines, and how much of each: all of the latest attempt, or items. */
 static List *
-shares_of(const Order *order, List *items)
+settle_shares(const Order *order, List *items)
 {
 	List	 *shares = NIL;
 	ListCell *cell;
@@ -181,21 +181,21 @@ shares_of(const Order *order, List *items)
 
 /* The shares of which the rule is this one. */
 static List *
-shares_by_rule(const Call *call, const Settle *settle, List *shares, Rule rule)
+settle_shares_by_rule(const Call *call, const Settle *settle, List *shares, Rule rule)
 {
 	List	 *chosen = NIL;
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		if (line_rule(call, settle, ((Share *) lfirst(cell))->line) == rule)
+		if (settle_line_rule(call, settle, ((Share *) lfirst(cell))->line) == rule)
 			chosen = lappend(chosen, lfirst(cell));
 	}
 	return chosen;
 }
 
 static Answer *
-share_answer(Work *work, const Share *share, const char *status)
+settle_share_answer(Work *work, const Share *share, const char *status)
 {
 	Reservation *line = share->line;
 	Answer		*answer = answer_of_line(work, line, share->quantity);
@@ -208,7 +208,7 @@ share_answer(Work *work, const Share *share, const char *status)
 
 /* Answers that change nothing. */
 static List *
-answer_again(Work *work, List *shares, const char *status)
+settle_answer_again(Work *work, List *shares, const char *status)
 {
 	List	 *answers = NIL;
 	ListCell *cell;
@@ -216,7 +216,7 @@ answer_again(Work *work, List *shares, const char *status)
 	commit_fence_answer();
 	foreach(cell, shares)
 	{
-		Answer *answer = share_answer(work, lfirst(cell), status);
+		Answer *answer = settle_share_answer(work, lfirst(cell), status);
 
 		answer->replayed = true;
 		answers = lappend(answers, answer);
@@ -226,7 +226,7 @@ answer_again(Work *work, List *shares, const char *status)
 
 /* What acting on a share means for its level. */
 static void
-share_move(Work *work, const Settle *settle, const Share *share)
+settle_share_move(Work *work, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 	int64		 quantity = share->quantity;
@@ -248,7 +248,7 @@ share_move(Work *work, const Settle *settle, const Share *share)
 
 /* What it means for the line. */
 static void
-share_end(Call *call, const Settle *settle, const Share *share)
+settle_share_end(Call *call, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 
@@ -282,7 +282,7 @@ share_end(Call *call, const Settle *settle, const Share *share)
  * its state is what it was, but no payment takes it again.
  */
 static void
-shares_give_up(Call *call, const Settle *settle, List *shares)
+settle_shares_forbid_retake(Call *call, const Settle *settle, List *shares)
 {
 	ListCell *cell;
 
@@ -305,7 +305,7 @@ shares_give_up(Call *call, const Settle *settle, List *shares)
  * not NULL.
  */
 static List *
-settle_tell(Work *work, const Settle *settle, List *shares, const char *type,
+settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 			const char *status, int first_movement)
 {
 	Share	 *first = linitial(shares);
@@ -319,7 +319,7 @@ settle_tell(Work *work, const Settle *settle, List *shares, const char *type,
 
 	foreach(cell, shares)
 		event.items = lappend(event.items,
-							  share_answer(work, lfirst(cell), status));
+							  settle_share_answer(work, lfirst(cell), status));
 	if (type == NULL)
 		return event.items;
 	event_id = event_emit(work, &event);
@@ -335,10 +335,10 @@ settle_act(Work *work, const Settle *settle, List *shares)
 
 	foreach(cell, shares)
 	{
-		share_move(work, settle, lfirst(cell));
-		share_end(&work->call, settle, lfirst(cell));
+		settle_share_move(work, settle, lfirst(cell));
+		settle_share_end(&work->call, settle, lfirst(cell));
 	}
-	return settle_tell(work, settle, shares,
+	return settle_report(work, settle, shares,
 					   settle_verbs[settle->verb].event_type,
 					   settle_verbs[settle->verb].status, first_movement);
 }
@@ -349,7 +349,7 @@ settle_act(Work *work, const Settle *settle, List *shares)
  * sale's limit is one: its user may have bought again.
  */
 static bool
-retake_fits(Work *work, List *shares)
+settle_retake_fits(Work *work, List *shares)
 {
 	ListCell *cell;
 
@@ -387,7 +387,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 	settle.reason = "released";
 	foreach(cell, shares)
 	{
-		if (line_column(&work->call, ((Share *) lfirst(cell))->line) ==
+		if (settle_line_column(&work->call, ((Share *) lfirst(cell))->line) ==
 			COLUMN_EXPIRED)
 			settle.reason = "expired";
 	}
@@ -406,14 +406,14 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
 													: NULL;
 	}
-	return settle_tell(work, &settle, shares, "StockShortfall", "shortfall",
+	return settle_report(work, &settle, shares, "StockShortfall", "shortfall",
 					   first_movement);
 }
 
 /* ---- What the rules say ---- */
 
 static void
-wrong_state(const Call *call, SettleVerb verb, const Order *order,
+settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
 			const Share *share)
 {
 	const char *hint = "Reserve the order again, or refund the payment.";
@@ -426,12 +426,12 @@ wrong_state(const Call *call, SettleVerb verb, const Order *order,
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_WRONG_STATE),
 			 errmsg("cannot %s order \"%s\": it is %s", settle_verbs[verb].name,
-					order->order_id, line_state_name(call, share->line)),
+					order->order_id, settle_line_state_name(call, share->line)),
 			 errhint("%s", hint)));
 }
 
 static void
-has_expired(const Order *order)
+settle_raise_expired(const Order *order)
 {
 	commit_fence_error();
 	ereport(ERROR, (errcode(ERRCODE_SK_EXPIRED),
@@ -445,32 +445,32 @@ List *
 settle_apply(Work *work, const Settle *settle, Order *order)
 {
 	SettleVerb verb = settle->verb;
-	List	  *shares = shares_of(order, settle->items);
-	List	  *acting = shares_by_rule(&work->call, settle, shares, RULE_ACT);
-	List *retaken = shares_by_rule(&work->call, settle, shares, RULE_RETAKE);
-	List *already = shares_by_rule(&work->call, settle, shares, RULE_ALREADY);
-	List *shortfall = shares_by_rule(&work->call, settle, shares,
+	List	  *shares = settle_shares(order, settle->items);
+	List	  *acting = settle_shares_by_rule(&work->call, settle, shares, RULE_ACT);
+	List *retaken = settle_shares_by_rule(&work->call, settle, shares, RULE_RETAKE);
+	List *already = settle_shares_by_rule(&work->call, settle, shares, RULE_ALREADY);
+	List *shortfall = settle_shares_by_rule(&work->call, settle, shares,
 									 RULE_SHORTFALL);
-	List *refused = shares_by_rule(&work->call, settle, shares, RULE_REFUSE);
+	List *refused = settle_shares_by_rule(&work->call, settle, shares, RULE_REFUSE);
 
 	Assert(work->levels_locked && shares != NIL);
 	acting = list_concat(acting, retaken);
-	shares_give_up(&work->call, settle, shares);
+	settle_shares_forbid_retake(&work->call, settle, shares);
 	if (acting != NIL)
 	{
-		if (retaken != NIL && !retake_fits(work, acting))
+		if (retaken != NIL && !settle_retake_fits(work, acting))
 			return settle_shortfall(work, settle, acting);
 		return settle_act(work, settle, acting);
 	}
 	/* A line given back does not undo that the rest is paid. */
 	if (refused != NIL &&
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
-		wrong_state(&work->call, verb, order, linitial(refused));
+		settle_raise_wrong_state(&work->call, verb, order, linitial(refused));
 	if (already != NIL)
-		return answer_again(work, already, "already");
+		return settle_answer_again(work, already, "already");
 	if (shortfall != NIL)
-		return answer_again(work, shortfall, "shortfall");
-	has_expired(order);
+		return settle_answer_again(work, shortfall, "shortfall");
+	settle_raise_expired(order);
 	return NIL;
 }
 
@@ -491,7 +491,7 @@ settle_want_levels(Work *work, const Order *order)
 			continue;
 		work_want_level(work, line->product_id, line->location, line->slot);
 		if (line_is_payable(&work->call, line) ||
-			line_column(&work->call, line) == COLUMN_EXPIRED)
+			settle_line_column(&work->call, line) == COLUMN_EXPIRED)
 			work_want_stock(work, line->product_id, line->location, line->slot,
 							line->quantity);
 	}

@@ -77,7 +77,7 @@ settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
 }
 
 static List *
-items_or_all(FunctionCallInfo fcinfo, int n)
+settle_items_arg(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NIL : args_items(PG_GETARG_JSONB_P(n));
 }
@@ -100,7 +100,7 @@ pgstock_release_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_RELEASE,
 					 .reason = args_reason(fcinfo, 1),
-					 .items = items_or_all(fcinfo, 2)};
+					 .items = settle_items_arg(fcinfo, 2)};
 
 	return settle_order(fcinfo, &settle, 3);
 }
@@ -111,7 +111,7 @@ pgstock_rollback_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_ROLLBACK,
 					 .reason = args_reason(fcinfo, 1),
-					 .items = items_or_all(fcinfo, 2)};
+					 .items = settle_items_arg(fcinfo, 2)};
 
 	return settle_order(fcinfo, &settle, 3);
 }
@@ -121,7 +121,7 @@ Datum
 pgstock_return_stock(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_RETURN,
-					 .items = items_or_all(fcinfo, 1),
+					 .items = settle_items_arg(fcinfo, 1),
 					 .scrap = !PG_ARGISNULL(2) && !PG_GETARG_BOOL(2)};
 
 	return settle_order(fcinfo, &settle, 3);

@@ -133,7 +133,7 @@ json_items(StringInfo json, const Event *event, const Part *part)
 
 /* Where an event type goes; NULL: it is not written (set_event_topic). */
 static const char *
-event_topic(Call *call, const char *event_type, const char *otherwise)
+event_find_topic(Call *call, const char *event_type, const char *otherwise)
 {
 	Table		   *table = table_use(call, TABLE_EVENT_TOPIC);
 	ItemPointerData tid;
@@ -149,12 +149,12 @@ event_topic(Call *call, const char *event_type, const char *otherwise)
 
 /* The record of an event; false if its type is not written. */
 static bool
-event_record(Call *call, const char *topic, const char *type, const char *key,
+event_record_new(Call *call, const char *topic, const char *type, const char *key,
 			 const pg_uuid_t *id, const StringInfo json, OutboxRecord *record)
 {
 	*record = (OutboxRecord){
 		.event_id = *id,
-		.topic = event_topic(call, type, topic),
+		.topic = event_find_topic(call, type, topic),
 		.event_type = type,
 		.key = key,
 		.key_len = strlen(key),
@@ -169,7 +169,7 @@ event_record(Call *call, const char *topic, const char *type, const char *key,
 
 /* The same for a part of an order's event. */
 static bool
-part_record(Call *call, const Event *event, const Part *part,
+event_part_record(Call *call, const Event *event, const Part *part,
 			OutboxRecord *record)
 {
 	StringInfoData json;
@@ -194,7 +194,7 @@ part_record(Call *call, const Event *event, const Part *part,
 	if (part->leave_out)
 		json_cut(&json, call, event);
 	json_end(&json, call, !part->leave_out);
-	return event_record(call, event->topic ? event->topic : TOPIC_EVENTS,
+	return event_record_new(call, event->topic ? event->topic : TOPIC_EVENTS,
 						event->type, event->order_id, &part->id, &json, record);
 }
 
@@ -202,18 +202,18 @@ part_record(Call *call, const Event *event, const Part *part,
 
 /* What of a record is left for items; of none, room for the numbers is left. */
 static int
-room_for_items(Call *call, const Event *event, bool leave_out)
+event_item_room(Call *call, const Event *event, bool leave_out)
 {
 	Part none = {.number = INT_MAX, .count = INT_MAX, .leave_out = leave_out};
 	OutboxRecord record;
 
-	(void) part_record(call, event, &none, &record);
+	(void) event_part_record(call, event, &none, &record);
 	return pgstock_max_event_bytes - outbox_record_bytes(&record);
 }
 
 /* The bytes of each item as it goes out, its comma included; the most. */
 static int
-item_sizes(const Event *event, int *sizes)
+event_item_sizes(const Event *event, int *sizes)
 {
 	StringInfoData json;
 	ListCell	  *cell;
@@ -239,18 +239,18 @@ item_sizes(const Event *event, int *sizes)
  * number of parts.
  */
 static int
-cut_into_parts(Call *call, const Event *event, Part *parts)
+event_cut_into_parts(Call *call, const Event *event, Part *parts)
 {
 	int	 items = list_length(event->items);
 	int *sizes = palloc(sizeof(int) * Max(1, items));
-	int	 most = item_sizes(event, sizes);
-	int	 room = room_for_items(call, event, false);
+	int	 most = event_item_sizes(event, sizes);
+	int	 room = event_item_room(call, event, false);
 	bool leave_out = room < most;
 	int	 left;
 	int	 n = 0;
 
 	if (leave_out)
-		room = room_for_items(call, event, true);
+		room = event_item_room(call, event, true);
 	left = room;
 	parts[0] = (Part){.leave_out = leave_out};
 	for (int i = 0; i < items; i++)
@@ -268,7 +268,7 @@ cut_into_parts(Call *call, const Event *event, Part *parts)
 
 /* Tells the movements of a part's items that it speaks of them. */
 static void
-link_part(Work *work, const Event *event, const Part *part)
+event_link_part(Work *work, const Event *event, const Part *part)
 {
 	const Answer *first = list_nth(event->items, part->first);
 	const Answer *last = list_nth(event->items, part->first + part->n - 1);
@@ -293,10 +293,10 @@ link_part(Work *work, const Event *event, const Part *part)
 
 /* Each part is an event: its id, the event's key, and in their order. */
 static void
-emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
+event_emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 {
 	Part *parts = palloc(sizeof(Part) * Max(1, list_length(event->items)));
-	int	  count = cut_into_parts(&work->call, event, parts);
+	int	  count = event_cut_into_parts(&work->call, event, parts);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -308,13 +308,13 @@ emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 			parts[i].id = *first_id;
 		else
 			uuid_generate(&parts[i].id);
-		if (!part_record(&work->call, event, &parts[i], &record))
+		if (!event_part_record(&work->call, event, &parts[i], &record))
 			return;
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);
 		/* The first one's are those that its id is then told. */
 		if (i > 0)
-			link_part(work, event, &parts[i]);
+			event_link_part(work, event, &parts[i]);
 	}
 }
 
@@ -330,12 +330,12 @@ event_emit(Work *work, const Event *event)
 
 	Assert(event->order_id != NULL && event->type != NULL);
 	uuid_generate(&whole.id);
-	if (!part_record(&work->call, event, &whole, &record))
+	if (!event_part_record(&work->call, event, &whole, &record))
 		return whole.id;
 	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
 		outbox_append(&work->call, &record);
 	else
-		emit_parts(work, event, &whole.id);
+		event_emit_parts(work, event, &whole.id);
 	return whole.id;
 }
 
@@ -359,7 +359,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_text(&json, "kind", kind);
 	json_text(&json, "reference", reference);
 	json_end(&json, &work->call, true);
-	if (event_record(&work->call, TOPIC_EVENTS, "StockLevelChanged",
+	if (event_record_new(&work->call, TOPIC_EVENTS, "StockLevelChanged",
 					 level->product_id, &id, &json, &record))
 	{
 		record.is_minimal = true;

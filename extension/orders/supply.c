@@ -33,7 +33,7 @@ typedef struct Supply
 
 /* Makes the slots that a level lacks, empty; it is locked with all it has. */
 static void
-level_make_slots(Level *first, int slots)
+supply_make_slots(Level *first, int slots)
 {
 	Level *row = first;
 	int	   made = Max(slots, first->slots_made);
@@ -58,7 +58,7 @@ level_make_slots(Level *first, int slots)
  * locked first, so that of two sessions one makes it and the other finds it.
  */
 static void
-level_make_if_new(Work *work, Level *level)
+supply_make_level(Work *work, Level *level)
 {
 	List *siblings;
 	Level settings;
@@ -82,7 +82,7 @@ level_make_if_new(Work *work, Level *level)
 		settings = level_sum(linitial(siblings));
 		level->safety = settings.safety;
 		level->backorder_limit = settings.backorder_limit;
-		level_make_slots(level, settings.slots);
+		supply_make_slots(level, settings.slots);
 	}
 }
 
@@ -105,7 +105,7 @@ supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 }
 
 static char *
-location_arg(FunctionCallInfo fcinfo, int n)
+supply_location_arg(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? STOCK_MAIN : args_id(fcinfo, n, "location");
 }
@@ -120,7 +120,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	bool   nothing = !PG_ARGISNULL(1) && PG_GETARG_INT64(1) == 0;
 	int64  quantity = nothing ? 0 : args_quantity(fcinfo, 1, "quantity");
-	char  *location = location_arg(fcinfo, 2);
+	char  *location = supply_location_arg(fcinfo, 2);
 	Supply supply = {.kind = "received", .reference = args_reason(fcinfo, 3)};
 	Work   work;
 	Level *level;
@@ -129,7 +129,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	work_begin(&work, "receive_stock()");
 	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
-	level_make_if_new(&work, level);
+	supply_make_level(&work, level);
 	/* A product may be sold out when it is added; later 0 is a mistake. */
 	if (nothing && !level->is_new)
 		(void) args_quantity(fcinfo, 1, "quantity");
@@ -150,7 +150,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  delta = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
 	Supply supply = {.kind = "adjusted", .reason = args_reason(fcinfo, 2)};
-	char  *location = location_arg(fcinfo, 3);
+	char  *location = supply_location_arg(fcinfo, 3);
 	Work   work;
 	Level *level;
 	int64  on_hand;
@@ -176,7 +176,7 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 }
 
 static void
-stale_version(const Level *level, int64 expected)
+supply_raise_stale_version(const Level *level, int64 expected)
 {
 	commit_fence_error();
 	ereport(ERROR,
@@ -200,7 +200,7 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  on_hand = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
-	char  *location = location_arg(fcinfo, 3);
+	char  *location = supply_location_arg(fcinfo, 3);
 	Supply supply = {.kind = "set"};
 	Work   work;
 	Level *level;
@@ -213,12 +213,12 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 	work_begin(&work, "set_stock()");
 	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
-	level_make_if_new(&work, level);
+	supply_make_level(&work, level);
 	work_lock_levels(&work);
 	sum = level_sum(level);
 	sum.on_hand = level_on_hand(&work, level);
 	if (!PG_ARGISNULL(2) && sum.version != PG_GETARG_INT64(2))
-		stale_version(&sum, PG_GETARG_INT64(2));
+		supply_raise_stale_version(&sum, PG_GETARG_INT64(2));
 	supply_change(&work, level, on_hand - sum.on_hand, &supply);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
@@ -248,7 +248,7 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 	target = work_want_all_slots(&work, product_id, to);
 	work_read_levels(&work);
 	level_must_exist(source);
-	level_make_if_new(&work, target);
+	supply_make_level(&work, target);
 	work_lock_levels(&work);
 	supply_change(&work, source, -quantity, &supply);
 	supply_change(&work, target, quantity, &supply);
@@ -258,7 +258,7 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 
 /* A setting: NULL leaves it, -1 takes it away. */
 static void
-setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
+supply_setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
 {
 	int64 value;
 
@@ -274,7 +274,7 @@ setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
 }
 
 static int
-slots_arg(FunctionCallInfo fcinfo, int n, int slots)
+supply_slots_arg(FunctionCallInfo fcinfo, int n, int slots)
 {
 	int value = PG_ARGISNULL(n) ? slots : PG_GETARG_INT32(n);
 
@@ -288,14 +288,14 @@ slots_arg(FunctionCallInfo fcinfo, int n, int slots)
 
 /* Settles what a level's slots share; the first row gets it all before. */
 static void
-level_configure(Level *first, const Level *sum)
+supply_configure_level(Level *first, const Level *sum)
 {
 	for (Level *row = first; row != NULL; row = row->next)
 		row->safety = row->backorder_limit = 0;
 	first->safety = sum->safety;
 	first->backorder_limit = sum->backorder_limit;
 	first->version++;
-	level_make_slots(first, sum->slots);
+	supply_make_slots(first, sum->slots);
 	level_even_out(first);
 }
 
@@ -326,9 +326,9 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 		Level *level = lfirst(cell);
 		Level  sum = level_sum(level);
 
-		setting_arg(fcinfo, 1, "safety", &sum.safety);
-		setting_arg(fcinfo, 2, "backorder_limit", &sum.backorder_limit);
-		sum.slots = slots_arg(fcinfo, 3, sum.slots);
+		supply_setting_arg(fcinfo, 1, "safety", &sum.safety);
+		supply_setting_arg(fcinfo, 2, "backorder_limit", &sum.backorder_limit);
+		sum.slots = supply_slots_arg(fcinfo, 3, sum.slots);
 		if (sum.on_hand - sum.reserved < -sum.backorder_limit)
 			ereport(ERROR,
 					(errcode(ERRCODE_SK_INSUFFICIENT),
@@ -340,7 +340,7 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 							   product_id, sum.backorder_limit,
 							   sum.reserved - sum.on_hand),
 					 errhint("Receive stock first.")));
-		level_configure(level, &sum);
+		supply_configure_level(level, &sum);
 		event_emit_level(&work, level, "configured", NULL);
 	}
 	work_end(&work);

@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
 /* The caller's headers.  One is ours: it would make the event one that no
  * replay writes again, and that an audit takes for another one. */
 static bytea *
-own_headers(Jsonb *object)
+publish_own_headers(Jsonb *object)
 {
 	List *headers = headers_from_jsonb(object);
 
@@ -66,7 +66,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	record->key = key;
 	record->key_len = key ? strlen(key) : 0;
 	if (!PG_ARGISNULL(4))
-		record->headers = own_headers(PG_GETARG_JSONB_P(4));
+		record->headers = publish_own_headers(PG_GETARG_JSONB_P(4));
 	if (PG_ARGISNULL(5))
 		uuid_generate(&record->event_id);
 	else
@@ -115,7 +115,7 @@ pgstock_publish_bytes(PG_FUNCTION_ARGS)
 
 /* A column of the inserted row as text, or NULL; it must exist. */
 static char *
-row_column(TriggerData *trigger, const char *name, Oid *type)
+publish_row_column(TriggerData *trigger, const char *name, Oid *type)
 {
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	int		  column = SPI_fnumber(desc, name);
@@ -132,7 +132,7 @@ row_column(TriggerData *trigger, const char *name, Oid *type)
 }
 
 static void
-row_must_be_inserted(FunctionCallInfo fcinfo)
+publish_check_trigger(FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -151,10 +151,10 @@ row_must_be_inserted(FunctionCallInfo fcinfo)
  * Kafka.  A domain is what it is made of.
  */
 static void
-row_payload(TriggerData *trigger, OutboxRecord *record)
+publish_row_payload(TriggerData *trigger, OutboxRecord *record)
 {
 	Oid	  type;
-	char *payload = row_column(trigger, "payload", &type);
+	char *payload = publish_row_column(trigger, "payload", &type);
 
 	if (payload == NULL)
 		return;
@@ -191,21 +191,21 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 	char		*id;
 	char		*aggregate;
 
-	row_must_be_inserted(fcinfo);
-	id = row_column(trigger, "id", &type);
-	aggregate = row_column(trigger, "aggregatetype", &type);
+	publish_check_trigger(fcinfo);
+	id = publish_row_column(trigger, "id", &type);
+	aggregate = publish_row_column(trigger, "aggregatetype", &type);
 	if (id == NULL || aggregate == NULL)
 		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 						errmsg("id and aggregatetype must not be null")));
 	record.event_id = *DatumGetUUIDP(
 		DirectFunctionCall1(uuid_in, CStringGetDatum(id)));
 	record.topic = psprintf("outbox.event.%s", aggregate);
-	record.key = row_column(trigger, "aggregateid", &type);
+	record.key = publish_row_column(trigger, "aggregateid", &type);
 	record.key_len = record.key ? strlen(record.key) : 0;
-	record.event_type = row_column(trigger, "type", &type);
+	record.event_type = publish_row_column(trigger, "type", &type);
 	if (record.event_type == NULL)
 		record.event_type = record.topic;
-	row_payload(trigger, &record);
+	publish_row_payload(trigger, &record);
 
 	call_begin(&call, "publish_outbox_row()");
 	topic_must_be_open(&call, record.topic);

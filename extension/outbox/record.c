@@ -84,7 +84,7 @@ outbox_record_bytes(const OutboxRecord *record)
 }
 
 static Datum
-bytes_datum(const char *bytes, int length)
+outbox_bytes_datum(const char *bytes, int length)
 {
 	bytea *datum = palloc(VARHDRSZ + length);
 
@@ -94,7 +94,7 @@ bytes_datum(const char *bytes, int length)
 }
 
 static void
-record_put(Call *call, Table *table, const OutboxRecord *record)
+outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 {
 	TupleTableSlot *slot = table_new_row(table);
 
@@ -107,11 +107,11 @@ record_put(Call *call, Table *table, const OutboxRecord *record)
 	row_put(slot, OUTBOX_ID, UUIDPGetDatum(&record->event_id));
 	row_put_text(slot, OUTBOX_TOPIC, record->topic);
 	if (record->key != NULL)
-		row_put(slot, OUTBOX_KEY, bytes_datum(record->key, record->key_len));
+		row_put(slot, OUTBOX_KEY, outbox_bytes_datum(record->key, record->key_len));
 	row_put_text(slot, OUTBOX_TYPE, record->event_type);
 	if (record->payload != NULL)
 		row_put(slot, OUTBOX_PAYLOAD,
-				bytes_datum(record->payload, record->payload_len));
+				outbox_bytes_datum(record->payload, record->payload_len));
 	row_put_bytes(slot, OUTBOX_HEADERS, record->headers);
 	row_put_text(slot, OUTBOX_TRACEPARENT, record->traceparent);
 	row_put(slot, OUTBOX_CREATED_AT, TimestampTzGetDatum(call->now));
@@ -169,7 +169,7 @@ outbox_append(Call *call, OutboxRecord *record)
 					   outbox_record_bytes(record), pgstock_max_event_bytes),
 			 errhint("Send less, or raise pgstock.max_event_bytes and the "
 					 "broker's message.max.bytes.")));
-	record_put(call, table, record);
+	outbox_record_put(call, table, record);
 	table_insert(call, table);
 	wakeup_at_commit();
 }

@@ -46,7 +46,7 @@ topic_must_not_be_position(const char *topic)
 }
 
 static bool
-has_right(void)
+topic_has_right(void)
 {
 	oidvector *no_arguments = buildoidvector(NULL, 0);
 	Oid		   right = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
@@ -61,7 +61,7 @@ has_right(void)
 }
 
 static bool
-is_known(Call *call, TableId id, const char *index, const char *topic)
+topic_is_known(Call *call, TableId id, const char *index, const char *topic)
 {
 	ItemPointerData tid;
 
@@ -69,29 +69,29 @@ is_known(Call *call, TableId id, const char *index, const char *topic)
 }
 
 static bool
-is_for_stock_events(Call *call, const char *topic)
+topic_is_for_stock_events(Call *call, const char *topic)
 {
 	return strcmp(topic, "stock-events") == 0 ||
 		   strcmp(topic, "stock-freeze-failed") == 0 ||
-		   is_known(call, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
+		   topic_is_known(call, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
 }
 
 static bool
-is_consumed(Call *call, const char *topic)
+topic_is_consumed(Call *call, const char *topic)
 {
-	return is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
-		   is_known(call, TABLE_USER_HANDLER, "user_handler_pkey", topic);
+	return topic_is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
+		   topic_is_known(call, TABLE_USER_HANDLER, "user_handler_pkey", topic);
 }
 
 static bool
-is_for_dead_letters(Call *call, const char *topic)
+topic_is_for_dead_letters(Call *call, const char *topic)
 {
 	size_t length = strlen(topic);
 	size_t suffix = strlen(DLQ_SUFFIX);
 
 	return length > suffix &&
 		   strcmp(topic + length - suffix, DLQ_SUFFIX) == 0 &&
-		   is_consumed(call, pnstrdup(topic, length - suffix));
+		   topic_is_consumed(call, pnstrdup(topic, length - suffix));
 }
 
 /* To publish there is for an application's own events. */
@@ -101,13 +101,13 @@ topic_must_be_open(Call *call, const char *topic)
 	const char *taken;
 
 	topic_must_not_be_position(topic);
-	if (has_right())
+	if (topic_has_right())
 		return;
-	if (is_for_stock_events(call, topic))
+	if (topic_is_for_stock_events(call, topic))
 		taken = "Stock events go to it.";
-	else if (is_consumed(call, topic))
+	else if (topic_is_consumed(call, topic))
 		taken = "pgstock consumes it.";
-	else if (is_for_dead_letters(call, topic))
+	else if (topic_is_for_dead_letters(call, topic))
 		taken = "Dead letters go to it.";
 	else
 		return;

@@ -142,7 +142,7 @@ pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 /* ---- Locks that are taken if they are free ---- */
 
 static bool
-try_lock(Oid oid, LOCKMODE mode)
+rotation_try_lock(Oid oid, LOCKMODE mode)
 {
 	for (int i = 0; i < PART_TRIES; i++)
 	{
@@ -156,13 +156,13 @@ try_lock(Oid oid, LOCKMODE mode)
 
 /* Locks all of them, or none. */
 static bool
-try_lock_all(List *oids, LOCKMODE mode)
+rotation_try_lock_all(List *oids, LOCKMODE mode)
 {
 	ListCell *cell;
 
 	foreach(cell, oids)
 	{
-		if (try_lock(lfirst_oid(cell), mode))
+		if (rotation_try_lock(lfirst_oid(cell), mode))
 			continue;
 		for (int i = 0; i < foreach_current_index(cell); i++)
 			UnlockRelationOid(list_nth_oid(oids, i), mode);
@@ -173,7 +173,7 @@ try_lock_all(List *oids, LOCKMODE mode)
 
 /* TRUNCATE locks them too, and would wait for whoever has one of them. */
 static List *
-indexes_and_toast(Oid oid)
+rotation_indexes_and_toast(Oid oid)
 {
 	Relation table = table_open(oid, NoLock);
 	List	*oids = RelationGetIndexList(table);
@@ -192,9 +192,9 @@ pgstock_try_lock_table(PG_FUNCTION_ARGS)
 	bool	 readers = PG_GETARG_BOOL(1);
 	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
 
-	if (!try_lock(oid, mode))
+	if (!rotation_try_lock(oid, mode))
 		PG_RETURN_BOOL(false);
-	if (readers && !try_lock_all(indexes_and_toast(oid), mode))
+	if (readers && !rotation_try_lock_all(rotation_indexes_and_toast(oid), mode))
 	{
 		UnlockRelationOid(oid, mode);
 		PG_RETURN_BOOL(false);

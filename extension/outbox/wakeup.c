@@ -3,47 +3,48 @@
  * outbox/wakeup.c
  *	  How a relay that sleeps is woken, at no cost while it is awake.
  *
- * A wake-up must not be able to fail, nor to hold a caller.  NOTIFY does both:
- * where its queue is full commits fail, and it keeps a lock of all databases
- * until the commit is written and a synchronous standby has it.  So a writer
- * sends none.  It signals the relay's session, which notifies its own client.
+ * A wake-up must neither fail nor delay a caller.  NOTIFY does both: commits
+ * fail when its queue is full, and it holds a lock of all databases until the
+ * commit is written and a synchronous standby has it.  So a writer sends none.
+ * It signals the relay's session, which notifies its own client.
  *
- * A lock says that there is one that sleeps, the hint lock: the relay's session
- * holds it exclusively while the relay sleeps.
+ * The hint lock marks a relay that sleeps: the relay's session holds it
+ * exclusively while the relay sleeps.
  *
  *	  Writer						Relay: relay_sleep()
- *	  W1 PRE_COMMIT: tries to		R1 takes the lock, if it is free at once;
- *		 get the lock shared, and	   if not, it stays awake: it looks again
- *		 never waits				   soon
- *	  W2 becomes visible			R2 takes a snapshot and looks
- *	  W3 COMMIT: if it could not,	R3 sleeps if it found nothing; else it
+ *	  W1 PRE_COMMIT: tries to		R1 acquires the lock if it is free; if not,
+ *		 acquire the lock shared,	   the relay stays awake and polls again
+ *		 and never waits			   soon
+ *	  W2 becomes visible			R2 takes a snapshot and reads the outbox
+ *	  W3 COMMIT: if it could not,	R3 sleeps if it found no event; else
  *		 signals the session that	   releases the lock
  *		 holds it now
  *	  W4 releases the lock
  *
- * Nothing is slept through.  Take a writer that sent no signal.  If it held the
- * lock, it did from W1 to W4, and the relay's session from R1 until it released
- * it.  Both cannot hold it at a time.  If W4 came before R1, the commit was
+ * No event is slept through.  Take a writer that sent no signal.  If it held the
+ * lock, then from W1 to W4, and the relay's session from R1 until it released
+ * it; both cannot hold it at the same time.  If W4 was before R1, the commit was
  * visible before the snapshot of R2, and the relay found it or had it already.
- * If W1 came after the session released it, the relay was not asleep: whenever
- * the session releases it, the relay is notified (below), or does it itself,
- * and it looks again.  If it did not hold the lock, it found no holder at W3:
- * the session had released it, or R1 came later, and then R2 too, which shows
- * the commit.  A session that was found gets the signal after W2.
- * The lock is the flag and the count of those who have read it in one, and
+ * If W1 was after the session released the lock, the relay was not asleep:
+ * whenever the session releases it, it notifies the relay (below), or the relay
+ * asked for that itself, and the relay polls again.  If the writer did not hold
+ * the lock, it found no holder at W3: the session had released it, or R1 was
+ * later, and then R2 too, which shows the commit.  A session that was found
+ * receives the signal after W2.
+ * The lock is both the flag and the count of the writers that have read it, and
  * a writer that dies releases it.
  *
  * The session releases the lock at the end of its next transaction, unless that
- * sleeps on or writes, which is the relay's position.  The signal is the one by
- * which NOTIFY says that there is something in the queue: the server then looks
- * there in a transaction of its own, without the relay.  So one signal is
- * enough, even if the relay's process gets no time, or is stopped, and all
- * writers after it send none.  In that transaction the session notifies the
- * relay; it does so too when it reads a notification of another session.
+ * one continues the sleep or writes (the relay's position).  The signal is the
+ * one that NOTIFY uses to announce an entry in its queue: the server then reads
+ * the queue in a transaction of its own, without the relay.  So one signal is
+ * enough, even if the relay's process gets no time or is stopped, and later
+ * writers send none.  In that transaction the session notifies the relay; it
+ * does so too when it reads a notification of another session.
  *
- * What takes no part: PREPARE TRANSACTION, whose COMMIT PREPARED runs nothing
- * of ours, and pgstock.notify = off.  Those are found when the relay looks by
- * itself, at the latest after poll_interval.
+ * Not covered: PREPARE TRANSACTION, whose COMMIT PREPARED runs no code of ours,
+ * and pgstock.notify = off.  The relay finds those events when it polls, at the
+ * latest after poll_interval.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -90,9 +91,9 @@ wakeup_at_commit(void)
 	event_written = true;
 }
 
-/* The session that holds the lock exclusively, by its process; 0: none. */
+/* The process of the session that holds the lock exclusively; 0: none. */
 static pid_t
-sleeper_find(const LOCKTAG *tag, int *number)
+wakeup_find_sleeper(const LOCKTAG *tag, int *number)
 {
 	uint32	hash = LockTagHashCode(tag);
 	LWLock *lock = LockHashPartitionLock(hash);
@@ -115,34 +116,41 @@ sleeper_find(const LOCKTAG *tag, int *number)
 
 /* W3 of the banner.  Cannot fail: the transaction has committed. */
 static void
-wake_sleeper(void)
+wakeup_signal_sleeper(void)
 {
 	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 	int		number;
-	pid_t	pid = sleeper_find(&tag, &number);
+	pid_t	pid = wakeup_find_sleeper(&tag, &number);
 
+	/* W3 belongs to a writer that W1 refused: a lock held says there is none */
+	Assert(event_written && found_asleep);
 	if (pid != 0)
 		(void) SendProcSignal(pid, PROCSIG_NOTIFY_INTERRUPT, number);
 }
 
 /*
- * W1 of the banner; the lock is the transaction's.  Where the table of locks is
- * full, it is as if the relay slept: W3 will see.
+ * W1 of the banner; the lock is held until the transaction ends.  False: the
+ * relay sleeps; or the lock table is full, and W3 finds no holder.
  */
 static bool
-relay_sleeps(void)
+wakeup_try_hint_lock(void)
 {
 	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 
-	return !compat_try_lock(&tag, ShareLock, false);
+	Assert(event_written && !found_asleep);
+	return compat_try_lock(&tag, ShareLock, false);
 }
 
 static void
-release_hint_lock(void)
+wakeup_release_hint(void)
 {
 	LOCKTAG tag = lock_tag_database(LOCK_HINT);
 
-	(void) LockRelease(&tag, ExclusiveLock, true);
+	bool released PG_USED_FOR_ASSERTS_ONLY;
+
+	Assert(asleep);
+	released = LockRelease(&tag, ExclusiveLock, true);
+	Assert(released);
 	asleep = false;
 }
 
@@ -161,7 +169,9 @@ pgstock_want_hints(PG_FUNCTION_ARGS)
 	if (sleeps_on && !asleep)
 		asleep = compat_try_lock(&tag, ExclusiveLock, true);
 	else if (!sleeps_on && asleep)
-		release_hint_lock();
+		wakeup_release_hint();
+	/* R3: the lock is held after this transaction, or not at all */
+	Assert(!asleep || sleeps_on);
 	PG_RETURN_BOOL(asleep);
 }
 
@@ -204,40 +214,42 @@ pgstock_relay_beat(PG_FUNCTION_ARGS)
  * it, whatever else this transaction is.
  */
 static void
-notify_client(void)
+wakeup_notify_client(void)
 {
 	NotifyMyFrontEnd(WAKE_CHANNEL, "", MyProcPid);
 	HandleNotifyInterrupt();
 }
 
 static void
-wake_client(void)
+wakeup_signal_client(void)
 {
+	Assert(asleep && IsTransactionState());
 	if (sleeps_on || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	release_hint_lock();
-	notify_client();
+	wakeup_release_hint();
+	wakeup_notify_client();
 }
 
 static void
-before_commit(void)
+wakeup_before_commit(void)
 {
 	if (event_written && pgstock_notify)
-		found_asleep = relay_sleeps();
+		found_asleep = !wakeup_try_hint_lock();
 	if (asleep)
-		wake_client();
+		wakeup_signal_client();
 	if (echo == ECHO_DUE)
 	{
 		echo = ECHO_NONE;
-		notify_client();
+		wakeup_notify_client();
 	}
 }
 
 static void
-after_commit(void)
+wakeup_after_commit(void)
 {
+	Assert(echo != ECHO_DUE); /* PRE_COMMIT has sent it */
 	if (found_asleep)
-		wake_sleeper();
+		wakeup_signal_sleeper();
 	if (echo == ECHO_ASKED)
 	{
 		echo = ECHO_DUE;
@@ -246,7 +258,7 @@ after_commit(void)
 }
 
 static void
-forget(void)
+wakeup_forget(void)
 {
 	event_written = found_asleep = sleeps_on = false;
 	if (echo == ECHO_ASKED)
@@ -254,20 +266,20 @@ forget(void)
 }
 
 static void
-on_transaction(XactEvent event, void *arg)
+wakeup_on_transaction(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			before_commit();
+			wakeup_before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
-			after_commit();
-			forget();
+			wakeup_after_commit();
+			wakeup_forget();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			forget();
+			wakeup_forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -280,5 +292,5 @@ on_transaction(XactEvent event, void *arg)
 void
 wakeup_init(void)
 {
-	RegisterXactCallback(on_transaction, NULL);
+	RegisterXactCallback(wakeup_on_transaction, NULL);
 }

@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
 /* Whether the fence goes as far as the synchronous standby. */
 static bool
-fence_at_standby(const char *publish_after)
+window_fence_at_standby(const char *publish_after)
 {
 	if (strcmp(publish_after, "local") == 0)
 		return false;
@@ -68,7 +68,7 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Datum	  values[2];
 	bool	  nulls[2] = {0};
-	bool at_standby = fence_at_standby(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	bool at_standby = window_fence_at_standby(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -146,7 +146,7 @@ pgstock_history_contains(PG_FUNCTION_ARGS)
 }
 
 static int64
-length_of(FunctionCallInfo fcinfo, int argument)
+window_text_length(FunctionCallInfo fcinfo, int argument)
 {
 	if (PG_ARGISNULL(argument))
 		return 0;
@@ -169,6 +169,6 @@ pgstock_page_has_room(PG_FUNCTION_ARGS)
 				  ->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
 													  sizeof(int64));
 	before = *sum;
-	*sum += length_of(fcinfo, 0) + length_of(fcinfo, 1);
+	*sum += window_text_length(fcinfo, 0) + window_text_length(fcinfo, 1);
 	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
 }

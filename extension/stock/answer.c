@@ -59,7 +59,7 @@ answer_of_line(Work *work, const Reservation *line, int64 quantity)
 }
 
 static Datum
-text_or_null(const char *value, bool *isnull)
+answer_text_or_null(const char *value, bool *isnull)
 {
 	*isnull = value == NULL;
 	return value ? CStringGetTextDatum(value) : (Datum) 0;
@@ -72,9 +72,9 @@ answer_tuple(const Answer *answer, TupleDesc desc)
 	bool  nulls[ANSWER_COLUMNS] = {0};
 
 	Assert(desc->natts == ANSWER_COLUMNS);
-	values[0] = text_or_null(answer->order_id, &nulls[0]);
-	values[1] = text_or_null(answer->product_id, &nulls[1]);
-	values[2] = text_or_null(answer->location, &nulls[2]);
+	values[0] = answer_text_or_null(answer->order_id, &nulls[0]);
+	values[1] = answer_text_or_null(answer->product_id, &nulls[1]);
+	values[2] = answer_text_or_null(answer->location, &nulls[2]);
 	values[3] = Int64GetDatum(answer->requested);
 	values[4] = Int64GetDatum(answer->granted);
 	values[5] = CStringGetTextDatum(answer->status);

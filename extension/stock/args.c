@@ -25,7 +25,7 @@
 #include "stock/stock.h"
 
 static int64
-quantity_check(int64 quantity, const char *name)
+args_check_quantity(int64 quantity, const char *name)
 {
 	if (quantity < 1 || quantity > STOCK_QUANTITY_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -41,7 +41,7 @@ args_quantity(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("%s must not be null", name)));
-	return quantity_check(PG_GETARG_INT64(n), name);
+	return args_check_quantity(PG_GETARG_INT64(n), name);
 }
 
 /*
@@ -122,7 +122,7 @@ key_compare(const char *product_a, const char *location_a,
 }
 
 static int
-line_compare(const ListCell *a, const ListCell *b)
+lines_compare(const ListCell *a, const ListCell *b)
 {
 	const Line *x = lfirst(a);
 	const Line *y = lfirst(b);
@@ -137,7 +137,7 @@ lines_merge(List *lines)
 	List	 *merged = NIL;
 	ListCell *cell;
 
-	list_sort(lines, line_compare);
+	list_sort(lines, lines_compare);
 	foreach(cell, lines)
 	{
 		Line *line = lfirst(cell);
@@ -145,7 +145,7 @@ lines_merge(List *lines)
 
 		if (last != NULL && key_compare(last->product_id, last->location,
 										line->product_id, line->location) == 0)
-			last->quantity = quantity_check(last->quantity + line->quantity,
+			last->quantity = args_check_quantity(last->quantity + line->quantity,
 											"quantity");
 		else
 			merged = lappend(merged, line);

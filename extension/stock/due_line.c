@@ -21,7 +21,7 @@
 
 /* A line's name among those of all orders. */
 static char *
-line_name(const char *order_id, const Reservation *line)
+due_line_name(const char *order_id, const Reservation *line)
 {
 	return name_of(psprintf("%d %s", line->attempt, order_id), line->product_id,
 				   line->location);
@@ -33,7 +33,7 @@ work_add_other_line(Work *work, Reservation *line)
 {
 	work->other_lines = lappend(work->other_lines, line);
 	name_map_put(&work->other_line_names,
-				 line_name(line->order->order_id, line), line);
+				 due_line_name(line->order->order_id, line), line);
 }
 
 /*
@@ -41,7 +41,7 @@ work_add_other_line(Work *work, Reservation *line)
  * order of this work, one that this work has changed, or a new one.
  */
 static Reservation *
-line_in_memory(Work *work, const char *order_id, Reservation *line)
+due_line_in_memory(Work *work, const char *order_id, Reservation *line)
 {
 	Order		*order = work_order(work, order_id);
 	Reservation *other = NULL;
@@ -58,7 +58,7 @@ line_in_memory(Work *work, const char *order_id, Reservation *line)
 	}
 	if (work->other_lines != NIL)
 		other = name_map_find(&work->other_line_names,
-							  line_name(order_id, line));
+							  due_line_name(order_id, line));
 	if (other != NULL)
 		return other;
 	order = palloc0(sizeof(Order));
@@ -70,7 +70,7 @@ line_in_memory(Work *work, const char *order_id, Reservation *line)
 
 /* A scan of the due lines of a level, or of all. */
 static IndexScanDesc
-due_scan(Call *call, Table *table, const Level *level)
+due_line_scan(Call *call, Table *table, const Level *level)
 {
 	ScanKeyData keys[3];
 	int			n = 0;
@@ -106,7 +106,7 @@ List *
 work_due_lines(Work *work, const Level *level, int max_rows)
 {
 	Table		 *table = table_use(&work->call, TABLE_RESERVATION);
-	IndexScanDesc scan = due_scan(&work->call, table, level);
+	IndexScanDesc scan = due_line_scan(&work->call, table, level);
 	List		 *due = NIL;
 
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
@@ -117,7 +117,7 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 			continue;
 		if (level != NULL && Min(line->slot, 0) != Min(level->slot, 0))
 			continue;
-		line = line_in_memory(work, line_order_id(table->slot), line);
+		line = due_line_in_memory(work, line_order_id(table->slot), line);
 		if (line != NULL && (line_is_due(&work->call, line) ||
 							 (level == NULL && line->event_owed)))
 			due = lappend(due, line);
@@ -139,7 +139,7 @@ work_order_lines(Work *work, const char *order_id)
 	scan = table_scan_begin(&work->call, table, "reservation_pkey", 1, &key);
 	while (table_scan_next(scan, table))
 	{
-		Reservation *line = line_in_memory(work, order_id,
+		Reservation *line = due_line_in_memory(work, order_id,
 										   line_read(table->slot, NULL));
 
 		if (line != NULL)

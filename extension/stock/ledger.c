@@ -41,7 +41,7 @@ enum
  * promise has been written to behind our back.
  */
 static void
-level_drift(const Level *level)
+ledger_raise_drift(const Level *level)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_LEDGER_DRIFT),
@@ -56,7 +56,7 @@ level_drift(const Level *level)
 
 /* Whatever brings goods in: sums stay exact in any JSON. */
 static void
-level_too_full(const Level *level)
+ledger_raise_overflow(const Level *level)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
@@ -80,14 +80,14 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	level->version++;
 	level->dirty = true;
 	if (on_hand_delta > 0 && level_on_hand(work, level) > STOCK_QUANTITY_MAX)
-		level_too_full(level);
+		ledger_raise_overflow(level);
 	level_even_out(level);
 	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
-		level_drift(level);
+		ledger_raise_drift(level);
 	/* What takes must leave the promise standing. */
 	if ((on_hand_delta < reserved_delta) &&
 		level->on_hand - level->reserved < -level->backorder_limit)
-		level_drift(level);
+		ledger_raise_drift(level);
 
 	movement->kind = kind;
 	movement->level = level;
@@ -117,7 +117,7 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 }
 
 static void
-movement_write(Call *call, const Movement *movement, Oid sequence)
+ledger_write_movement(Call *call, const Movement *movement, Oid sequence)
 {
 	Table		   *table = table_use(call, TABLE_MOVEMENT);
 	TupleTableSlot *slot = table_new_row(table);
@@ -150,5 +150,5 @@ ledger_write(Work *work)
 		return;
 	sequence = relation_sequence("movement_id");
 	foreach(cell, work->movements)
-		movement_write(&work->call, lfirst(cell), sequence);
+		ledger_write_movement(&work->call, lfirst(cell), sequence);
 }

@@ -181,7 +181,7 @@ level_append(Level *last)
 
 /* Reads one row as the snapshot has it. */
 static void
-row_load(Call *call, Level *row)
+level_row_load(Call *call, Level *row)
 {
 	Table		   *table = table_use(call, TABLE_LEVEL);
 	ScanKeyData		keys[3];
@@ -233,7 +233,7 @@ static void
 level_load(Call *call, Level *first)
 {
 	first->next = NULL;
-	row_load(call, first);
+	level_row_load(call, first);
 	if (first->known && first->slots_made > 1)
 		level_load_rest(call, first);
 }
@@ -254,7 +254,7 @@ void
 level_load_row_again(Call *call, Level *row)
 {
 	call_refresh_snapshot();
-	row_load(call, row);
+	level_row_load(call, row);
 }
 
 /* Adds a wish to those for the same level. */
@@ -435,7 +435,7 @@ level_on_hand(Work *work, const Level *level)
 /* ---- Writing ---- */
 
 static void
-row_write(Call *call, Level *level)
+level_row_write(Call *call, Level *level)
 {
 	Table		   *table = table_use(call, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
@@ -474,7 +474,7 @@ work_write_levels(Work *work)
 		{
 			Assert(row->locked || !row->dirty);
 			if (row->dirty)
-				row_write(&work->call, row);
+				level_row_write(&work->call, row);
 		}
 	}
 }

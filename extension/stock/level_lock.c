@@ -32,7 +32,7 @@
 #define OPTIMISTIC_PAUSE_US 10000
 
 static void
-optimistic_conflict(const Level *level)
+level_raise_conflict(const Level *level)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -52,7 +52,7 @@ optimistic_conflict(const Level *level)
  * has changed it (TM_Updated) or holds it (TM_WouldBlock).
  */
 static TM_Result
-row_try_lock(Call *call, Level *row)
+level_row_try_lock(Call *call, Level *row)
 {
 	Table	 *table = table_use(call, TABLE_LEVEL);
 	TM_Result result = table_try_lock_row(table, &row->tid);
@@ -65,12 +65,12 @@ row_try_lock(Call *call, Level *row)
 
 /* Locks a row without ever waiting for anybody's lock. */
 static void
-row_lock_optimistic(Call *call, Level *row)
+level_row_lock_optimistic(Call *call, Level *row)
 {
-	for (int try = 1; row->known && row_try_lock(call, row) != TM_Ok; try++)
+	for (int try = 1; row->known && level_row_try_lock(call, row) != TM_Ok; try++)
 	{
 		if (try == OPTIMISTIC_TRIES)
-			optimistic_conflict(row);
+			level_raise_conflict(row);
 		pg_usleep(OPTIMISTIC_PAUSE_US);
 		CHECK_FOR_INTERRUPTS();
 		level_load_row_again(call, row);
@@ -79,13 +79,13 @@ row_lock_optimistic(Call *call, Level *row)
 
 /* Locks a row and reads it anew. */
 static void
-row_lock(Work *work, Level *row)
+level_row_lock(Work *work, Level *row)
 {
 	Table *table = table_use(&work->call, TABLE_LEVEL);
 
 	if (work->strategy == STRATEGY_OPTIMISTIC)
 	{
-		row_lock_optimistic(&work->call, row);
+		level_row_lock_optimistic(&work->call, row);
 		return;
 	}
 	row->known = table_lock_row(table, &row->tid);
@@ -98,7 +98,7 @@ row_lock(Work *work, Level *row)
 
 /* The slot after this one; after the last in use, the first. */
 static Level *
-next_in_use(const Level *row)
+level_next_slot_in_use(const Level *row)
 {
 	Level *next = row->next;
 
@@ -114,7 +114,7 @@ level_lock_one(Call *call, Level *first)
 	if (first->slots == 1)
 		return false;
 	for (int i = MyProcPid % first->slots; i > 0; i--)
-		row = next_in_use(row);
+		row = level_next_slot_in_use(row);
 	for (int i = 0; i < first->slots; i++)
 	{
 		for (int try = 0; try < OPTIMISTIC_TRIES; try++)
@@ -123,14 +123,14 @@ level_lock_one(Call *call, Level *first)
 
 			if (!row->known || row->pooled || slot_free(row) < first->wanted)
 				break;
-			result = row_try_lock(call, row);
+			result = level_row_try_lock(call, row);
 			if (result == TM_Ok)
 				return true;
 			if (result == TM_WouldBlock)
 				break;
 			level_load_row_again(call, row);
 		}
-		row = next_in_use(row);
+		row = level_next_slot_in_use(row);
 	}
 	return false;
 }
@@ -151,7 +151,7 @@ level_lock_in_order(Work *work, Level *first)
 
 		if (!first->all_slots && !row->this_slot && !lacking)
 			continue;
-		row_lock(work, row);
+		level_row_lock(work, row);
 		if (!row->locked)
 			continue;
 		held += Max(0, slot_free(row));
@@ -178,7 +178,7 @@ level_lock(Work *work, Level *first)
 
 /* The products that are taken from, by name; the levels are sorted. */
 static void
-lock_products(Work *work)
+level_lock_products(Work *work)
 {
 	const char *last = NULL;
 	ListCell   *cell;
@@ -232,7 +232,7 @@ work_lock_levels(Work *work)
 
 	Assert(!work->levels_locked);
 	if (work->strategy == STRATEGY_ADVISORY)
-		lock_products(work);
+		level_lock_products(work);
 	lock_reach(&work->call, LOCK_LEVEL_ROWS);
 	foreach(cell, work->levels)
 	{
@@ -259,7 +259,7 @@ work_lock_free_levels(Work *work)
 			for (int try = 0; try < OPTIMISTIC_TRIES; try++)
 			{
 				if (!row->known || !row->this_slot ||
-					row_try_lock(&work->call, row) != TM_Updated)
+					level_row_try_lock(&work->call, row) != TM_Updated)
 					break;
 				level_load_row_again(&work->call, row);
 			}

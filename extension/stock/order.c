@@ -23,7 +23,7 @@
 /* ---- Lines of an order, sorted by attempt and key ---- */
 
 static int
-line_compare_key(const Reservation *line, int attempt, const char *product_id,
+order_line_compare_key(const Reservation *line, int attempt, const char *product_id,
 				 const char *location)
 {
 	if (line->attempt != attempt)
@@ -44,7 +44,7 @@ order_line_place(const Order *order, int attempt, const char *product_id,
 	{
 		int middle = (low + high) / 2;
 
-		if (line_compare_key(list_nth(order->lines, middle), attempt,
+		if (order_line_compare_key(list_nth(order->lines, middle), attempt,
 							 product_id, location) < 0)
 			low = middle + 1;
 		else
@@ -64,7 +64,7 @@ order_line(const Order *order, int attempt, const char *product_id,
 	if (place == list_length(order->lines))
 		return NULL;
 	line = list_nth(order->lines, place);
-	return line_compare_key(line, attempt, product_id, location) == 0 ? line
+	return order_line_compare_key(line, attempt, product_id, location) == 0 ? line
 																	  : NULL;
 }
 

@@ -41,7 +41,7 @@ typedef struct Note
 static Note notes[NOTES_MAX];
 
 static uint32
-key_hash(const Level *level)
+row_version_hint_hash(const Level *level)
 {
 	uint32 hash = DatumGetUInt32(
 		hash_any((const unsigned char *) level->product_id,
@@ -58,7 +58,7 @@ key_hash(const Level *level)
 void
 row_version_hint_note(const Call *call, const Level *level)
 {
-	uint32 hash = key_hash(level);
+	uint32 hash = row_version_hint_hash(level);
 	Note  *note = &notes[hash % NOTES_MAX];
 
 	Assert(level->locked);
@@ -69,7 +69,7 @@ row_version_hint_note(const Call *call, const Level *level)
 
 /* Follows a row to the version that the snapshot sees. */
 static bool
-follow(Table *table, ItemPointer tid)
+row_version_hint_follow(Table *table, ItemPointer tid)
 {
 	Snapshot	  snapshot = GetActiveSnapshot();
 	TableScanDesc scan = table_beginscan_tid(table->rel, snapshot);
@@ -86,7 +86,7 @@ follow(Table *table, ItemPointer tid)
 bool
 row_version_hint_find(const Call *call, Table *table, const Level *level)
 {
-	uint32			hash = key_hash(level);
+	uint32			hash = row_version_hint_hash(level);
 	Note		   *note = &notes[hash % NOTES_MAX];
 	ItemPointerData tid = note->tid;
 
@@ -94,7 +94,7 @@ row_version_hint_find(const Call *call, Table *table, const Level *level)
 		IsolationUsesXactSnapshot())
 		return false;
 	if (TimestampDifferenceExceeds(note->noted_at, call->now, NOTE_AGE_MS) ||
-		!follow(table, &tid))
+		!row_version_hint_follow(table, &tid))
 	{
 		note->noted_at = 0;
 		return false;

@@ -106,7 +106,7 @@ level_require(const Level *level, int64 wanted)
 
 /* The part of the i-th of n. */
 static int64
-part(int64 total, int n, int i)
+slot_part(int64 total, int n, int i)
 {
 	return total / n + (i < total % n ? 1 : 0);
 }
@@ -165,10 +165,10 @@ level_even_out(Level *level)
 			continue;
 		if (row->slot < level->slots)
 		{
-			safety = part(sum.safety, used, i);
-			ahead = part(sum.backorder_limit, used, i);
-			here = free >= 0 ? safety + part(free, used, i)
-							 : part(sum.on_hand + sum.backorder_limit, used, i);
+			safety = slot_part(sum.safety, used, i);
+			ahead = slot_part(sum.backorder_limit, used, i);
+			here = free >= 0 ? safety + slot_part(free, used, i)
+							 : slot_part(sum.on_hand + sum.backorder_limit, used, i);
 			i++;
 		}
 		slot_set(row, row->reserved + here - ahead, safety, ahead,

@@ -95,7 +95,7 @@ pgstock_keeper_is_here(PG_FUNCTION_ARGS)
 
 /* A place for a database that has none. */
 static void
-keep_database(Oid database)
+launcher_add_database(Oid database)
 {
 	static bool	 told = false;
 	DueDatabase *entry = due_time_find(database);
@@ -122,7 +122,7 @@ keep_database(Oid database)
 
 /* The databases that one can connect to; the others lose their place. */
 static void
-list_databases(void)
+launcher_list_databases(void)
 {
 	bool		  there[DUE_DATABASES_MAX] = {false};
 	Relation	  rel;
@@ -143,7 +143,7 @@ list_databases(void)
 		if (!form->datallowconn || form->datistemplate ||
 			form->datconnlimit < -1)
 			continue;
-		keep_database(form->oid);
+		launcher_add_database(form->oid);
 		entry = due_time_find(form->oid);
 		if (entry != NULL)
 			there[entry - due_times->databases] = true;
@@ -160,7 +160,7 @@ list_databases(void)
 
 /* Perhaps because the database has been dropped: look at the list. */
 static void
-worker_failed(DueDatabase *entry)
+launcher_note_failure(DueDatabase *entry)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -172,7 +172,7 @@ worker_failed(DueDatabase *entry)
 
 /* Forgets workers that have ended. */
 static void
-reap_workers(void)
+launcher_reap_workers(void)
 {
 	for (int i = 0; i < WORKERS_MAX; i++)
 	{
@@ -184,14 +184,14 @@ reap_workers(void)
 			continue;
 		worker->entry->worker = NULL;
 		if (worker->entry->looking)
-			worker_failed(worker->entry);
+			launcher_note_failure(worker->entry);
 		pfree(worker->handle);
 		worker->handle = NULL;
 	}
 }
 
 static bool
-has_worker(const DueDatabase *entry)
+launcher_has_worker(const DueDatabase *entry)
 {
 	for (int i = 0; i < WORKERS_MAX; i++)
 	{
@@ -202,14 +202,14 @@ has_worker(const DueDatabase *entry)
 }
 
 static TimestampTz
-start_at(DueDatabase *entry)
+launcher_start_time(DueDatabase *entry)
 {
 	return Max(due_time_read(entry), entry->retry_at);
 }
 
 /* The database without a worker that is to be looked at first, or NULL. */
 static DueDatabase *
-first_database(void)
+launcher_first_database(void)
 {
 	DueDatabase *first = NULL;
 
@@ -217,15 +217,15 @@ first_database(void)
 	{
 		DueDatabase *entry = &due_times->databases[i];
 
-		if (entry->database != InvalidOid && !has_worker(entry) &&
-			(first == NULL || start_at(entry) < start_at(first)))
+		if (entry->database != InvalidOid && !launcher_has_worker(entry) &&
+			(first == NULL || launcher_start_time(entry) < launcher_start_time(first)))
 			first = entry;
 	}
 	return first;
 }
 
 static bool
-start_worker(Started *worker, DueDatabase *entry)
+launcher_start_worker(Started *worker, DueDatabase *entry)
 {
 	BackgroundWorker settings = {0};
 
@@ -248,7 +248,7 @@ start_worker(Started *worker, DueDatabase *entry)
 
 /* Starts workers where it is time; when to come again. */
 static TimestampTz
-start_workers(void)
+launcher_start_workers(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -258,12 +258,12 @@ start_workers(void)
 
 		if (started[i].handle != NULL)
 			continue;
-		entry = first_database();
+		entry = launcher_first_database();
 		if (entry == NULL)
 			return DT_NOEND;
-		if (start_at(entry) > now)
-			return start_at(entry);
-		if (!start_worker(&started[i], entry))
+		if (launcher_start_time(entry) > now)
+			return launcher_start_time(entry);
+		if (!launcher_start_worker(&started[i], entry))
 			return TimestampTzPlusMilliseconds(now, 1000);
 	}
 	/* The end of one will wake us. */
@@ -275,7 +275,7 @@ start_workers(void)
  * known by lying further ahead than a clock that runs on can put it.
  */
 static void
-mend_times(TimestampTz now)
+launcher_reset_future_times(TimestampTz now)
 {
 	TimestampTz latest = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS +
 															  AFTER_FAILURE_MS);
@@ -333,15 +333,15 @@ pgstock_keeper_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		reap_workers();
-		mend_times(now);
+		launcher_reap_workers();
+		launcher_reset_future_times(now);
 		if (due_times->list_is_stale || now >= list_at ||
 			list_at > TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS))
 		{
-			list_databases();
+			launcher_list_databases();
 			list_at = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS);
 		}
-		wake_at = Min(start_workers(), list_at);
+		wake_at = Min(launcher_start_workers(), list_at);
 		(void)
 			WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					  Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),

@@ -25,10 +25,10 @@ NO_FLUSH = {"options": "-c synchronous_commit=off"}
 
 # The writer does not keep the lock until it is visible.
 UNCOUNTED = ("outbox/wakeup.c",
-             "\treturn !compat_try_lock(&tag, ShareLock, false);\n",
+             "\treturn compat_try_lock(&tag, ShareLock, false);\n",
              "\tif (!compat_try_lock(&tag, ShareLock, false))"
-             "\n\t\treturn true;\n"
-             "\tLockRelease(&tag, ShareLock, false);\n\treturn false;\n")
+             "\n\t\treturn false;\n"
+             "\tLockRelease(&tag, ShareLock, false);\n\treturn true;\n")
 
 
 def locks(db, mode):
