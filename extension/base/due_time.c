@@ -126,7 +126,7 @@ due_time_publish(void)
 	}
 	if (entry != NULL && due_time_lower(entry, due_time_noted))
 		due_time_wake(entry->worker != NULL ? entry->worker
-										   : due_times->launcher);
+											: due_times->launcher);
 }
 
 static void

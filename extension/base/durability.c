@@ -57,7 +57,7 @@
 
 #define STANDBY_LOOK_MS 1
 
-/* What this transaction wants at its commit; all false between transactions. */
+/* Requested by this transaction for its commit; false between transactions. */
 static bool release_early = false;
 static bool fence_answer = false;
 
@@ -232,12 +232,12 @@ commit_on_transaction(XactEvent event, void *arg)
 }
 
 /*
- * From version 17 on the callback comes for child owners first: the first call
- * of the phase does it.
+ * From version 17 on the callback is called for child owners first: the first
+ * call of the phase flushes.
  */
 static void
 commit_on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
-		   void *arg)
+				  void *arg)
 {
 	if (!flush_pending || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
 		!is_top_level)

@@ -66,7 +66,7 @@ lock_reach(Call *call, LockClass class)
 {
 	Assert(class != LOCK_NONE && class < LOCK_LEAD);
 	Assert(class >= call->lock_class);
-	/* it may come first too, in a call that ends then */
+	/* it may be the first too, in a call that then ends */
 	if (class != LOCK_NEW_PARTITION)
 		call->lock_class = class;
 }

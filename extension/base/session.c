@@ -61,7 +61,7 @@ static const char *const pinned[][2] = {
 	{"enable_nestloop", "on"},
 	{"plan_cache_mode", "auto"},
 	{"jit", "off"},
-	/* what the ledger and the events would be told */
+	/* what the ledger and the events would contain */
 	{"pgstock.trace_id", ""},
 };
 
@@ -86,10 +86,10 @@ pgstock_pin_settings(PG_FUNCTION_ARGS)
 }
 
 /*
- * Whether the extension is here, and stays until the transaction ends.  DROP
- * EXTENSION locks it before anything that belongs to it; whoever locks tables
- * first, in an order of its own, meets DROP in a deadlock.  Waits for nobody:
- * where DROP is under way it gives way.
+ * Locks the extension until the transaction ends, if it exists.  DROP EXTENSION
+ * locks it before anything that belongs to it; a session that locked tables
+ * first could deadlock with it.  Does not wait: while DROP EXTENSION runs, the
+ * answer is EXTENSION_BUSY.
  */
 ExtensionHold
 session_hold_extension(void)

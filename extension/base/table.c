@@ -5,17 +5,17 @@
  *
  * Direct table access rather than SPI: no plan to look up or to invalidate,
  * no search_path, no operator that could be shadowed, and no definer's rights,
- * since the executor's permission checks are not involved: who may EXECUTE the
- * function may do what it does.  What the executor would check is therefore
- * ours to keep: NOT NULL and the invariants of ledger.c.  Triggers and CHECK
+ * since the executor's permission checks are not involved: a role that may
+ * EXECUTE the function may do what it does.  The executor's own checks are ours
+ * to make: NOT NULL and the invariants of ledger.c.  Triggers and CHECK
  * constraints on these tables are not run, and columns that were added to them
  * are refused (columns.c).
  *
  * A table stays open until the call ends; on error the resource owner closes
  * it.
  *
- * Every row in or out looks for interrupts, so that no loop over rows is deaf
- * to a cancel.
+ * Each row read or written checks for interrupts, so that a cancel ends any
+ * loop over rows.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -89,9 +89,10 @@ table_use_part(Call *call, TableId id, Oid oid, int16 part)
 }
 
 /*
- * Whether the table has no row, seen at a glance.  For SERIALIZABLE that is a
- * read of all of it, so that a row that comes is a conflict; the lock is taken
- * before the look that counts, or a row could come between the two.
+ * Whether the table has no block and so no row.  For SERIALIZABLE that is a
+ * read of the whole table, so that a row inserted later is a conflict; the
+ * predicate lock precedes the check that counts, or a row could be inserted
+ * between the two.
  */
 bool
 table_is_empty(Table *table)
@@ -148,7 +149,7 @@ table_open_indexes(Call *call, Table *table)
 	}
 }
 
-/* Somebody else was faster: the transaction is to be run again. */
+/* Another session changed the row first: the transaction must be retried. */
 void
 table_conflict(void)
 {
@@ -376,7 +377,7 @@ table_scan_end(Table *table, IndexScanDesc scan)
 	if (table->idle != NULL)
 		table_scan_close(table->idle);
 	table->idle = scan;
-	/* it must not hold up who wants to tidy the page */
+	/* its pin must not delay pruning of the page */
 	table_index_fetch_reset(scan->xs_heapfetch);
 }
 
@@ -414,10 +415,10 @@ table_find_text(Call *call, Table *table, const char *index, const char *value,
 }
 
 /*
- * Locks a row that this call has read, waiting for whoever has it, and brings
- * its newest version into the table's slot and its place into tid.  False if
- * it has been deleted.  In REPEATABLE READ and above a row that somebody
- * changed meanwhile is a serialization failure, as it is for UPDATE.
+ * Locks a row that this call has read, waiting for the session that holds it,
+ * and brings its newest version into the table's slot and its place into tid.
+ * False if it has been deleted.  In REPEATABLE READ and above a row that was
+ * changed since is a serialization failure, as it is for UPDATE.
  */
 bool
 table_lock_row(Table *table, ItemPointer tid)
@@ -455,8 +456,8 @@ table_lock_row(Table *table, ItemPointer tid)
 
 /*
  * Locks the very version of a row that this call has read, without waiting:
- * TM_Ok, and its place is brought into tid, or TM_WouldBlock if somebody holds
- * it, or TM_Updated if somebody has changed it.
+ * TM_Ok, and its place is brought into tid, or TM_WouldBlock if another session
+ * holds it, or TM_Updated if it has been changed.
  */
 TM_Result
 table_try_lock_row(Table *table, ItemPointer tid)

@@ -65,7 +65,7 @@ utf8_convert(const char *string, int length, int from, int to)
  * The text in the server's encoding, or NULL if it does not fit into it.  Some
  * conversions make one character of two (a yen sign becomes a backslash in
  * EUC_JP, which would end a JSON string elsewhere, and two ids would be one):
- * what does not come back as it was does not fit either.
+ * a text that does not convert back to itself does not fit either.
  */
 char *
 text_from_utf8(const char *utf8, int length)
@@ -193,7 +193,8 @@ json_without_escapes(const char *utf8, int length)
 			code = utf8_escaped_code(at + 2);
 			if (is_utf16_surrogate_first(code))
 			{
-				code = surrogate_pair_to_codepoint(code, utf8_escaped_code(at + 8));
+				code = surrogate_pair_to_codepoint(code,
+												   utf8_escaped_code(at + 8));
 				size = 12;
 			}
 		}

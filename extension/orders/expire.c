@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * orders/expire.c
- *	  Lines past their time.
+ *	  Expires due lines.
  *
- * A due line counts as expired everywhere from the moment it is due, though
- * its row still says reserved; so nothing here is urgent.  A line is let go by
- * whoever needs its stock, or by expire_reservations, under the lock of its
- * level.  Its order is locked for the event; where another session has it, the
- * event is owed: the line has expired, but keeps its due_at, and is found by
- * that when the order is free.
+ * A due line counts as expired in every answer from the moment it is due,
+ * though its row still says reserved; so nothing here is urgent.  A call that
+ * needs the line's stock expires it, or expire_reservations does, under the
+ * lock of its level.  The order is locked for the event.  If another session
+ * holds the order, the event is owed: the line has expired, but keeps its
+ * due_at, by which a later call finds it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -22,7 +22,7 @@
 
 #include "orders/orders.h"
 
-/* Orders of others that a work keeps locked. */
+/* Orders outside the work that it keeps locked for their events. */
 #define EVENT_LOCKS_MAX 1000
 
 PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
@@ -47,7 +47,8 @@ expire_level_due(Work *work, Level *level)
 	Level *first = level->first;
 
 	if (first->due < 0)
-		first->due = expire_lines_quantity(work_due_lines(work, level, INT_MAX));
+		first->due = expire_lines_quantity(
+			work_due_lines(work, level, INT_MAX));
 	return first->due;
 }
 
@@ -64,10 +65,10 @@ expire_uncount(const Call *call, Level *level, const Reservation *line)
 }
 
 /*
- * What could be taken of a level if its due lines were let go; they are only
- * looked at if without them there is not enough.  They are counted twice at
- * most, before the levels are locked and after: all looks before are at one
- * snapshot, and afterwards nobody else changes them.
+ * What could be taken of a level if its due lines expired; they are read only
+ * if there is not enough without them.  They are counted twice at most, before
+ * the levels are locked and after: all reads before are of one snapshot, and
+ * afterwards no other session changes them.
  */
 int64
 expire_reachable(Work *work, Level *level, int64 wanted)
@@ -103,7 +104,7 @@ expire_compare_orders(const ListCell *a, const ListCell *b)
 										 y->product_id, y->location);
 }
 
-/* Lets a line go, if it is not one whose event alone is owed. */
+/* Expires a line, unless it has expired and only its event is owed. */
 static Answer *
 expire_line(Work *work, Reservation *line)
 {
@@ -121,7 +122,7 @@ expire_line(Work *work, Reservation *line)
 		line_end(&work->call, line, LINE_EXPIRED, NULL);
 	}
 	line->dirty = true;
-	/* An order of somebody else's is not in this work: keep its line. */
+	/* The order is not in this work: keep its line to be written. */
 	if (!line->order->loaded)
 		work_add_other_line(work, line);
 	answer = answer_of_line(work, line, line->quantity);
@@ -148,14 +149,15 @@ expire_count_lines_elsewhere(Work *work, const Reservation *line)
 }
 
 /*
- * Whether this transaction may tell that lines of an order have expired.  The
- * events of one order must be in the order of their seq, and a line's level
- * keeps only that line's so: another session that lets another line go, or adds
- * one, would commit when it likes.  So the order is locked too.  That comes
- * after the levels, so it cannot wait: if another session has the order, the
- * event is owed.  The locks that are kept are limited, for the lock table is
- * everybody's; beyond, an order is only looked at whose lines are all ours, for
- * then the next session that locks it waits for one of them.
+ * Whether this transaction may emit the event that lines of an order have
+ * expired.  The events of one order must commit in the order of their seq, and
+ * a level's lock ensures that only for the lines that count in it: a session
+ * that expires another line, or adds one, may commit before or after.  So the
+ * order is locked too.  The levels are locked already, so this must not wait:
+ * if another session holds the order, the event is owed.  The number of these
+ * locks is limited, because the lock table is shared; beyond it, only orders
+ * qualify whose lines are all locked by this work, for then the next session
+ * that locks the order waits for one of them.
  */
 static bool
 expire_may_report(Work *work, const Reservation *line)
@@ -177,13 +179,13 @@ expire_may_report(Work *work, const Reservation *line)
 	return alone;
 }
 
-/* Lets the due lines of an order go; how many there are of it. */
+/* Expires the due lines of an order; their number. */
 static int
 expire_order(Work *work, List *lines, int first, Event *event)
 {
 	Reservation *line = list_nth(lines, first);
 	const char	*order_id = line->order->order_id;
-	bool		 tell = expire_may_report(work, line);
+	bool		 report = expire_may_report(work, line);
 	int			 movement = list_length(work->movements);
 	int			 done = 0;
 	ListCell	*cell;
@@ -197,13 +199,13 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		line = lfirst(cell);
 		if (strcmp(line->order->order_id, order_id) != 0)
 			break;
-		if (line->event_owed && !tell)
+		if (line->event_owed && !report)
 			continue;
 		event->items = lappend(event->items, expire_line(work, line));
-		line->event_owed = !tell;
+		line->event_owed = !report;
 		done++;
 	}
-	if (tell)
+	if (report)
 	{
 		event_id = event_emit(work, event);
 		stock_link_event(work, movement, &event_id);
@@ -215,8 +217,8 @@ expire_order(Work *work, List *lines, int first, Event *event)
 }
 
 /*
- * Lets due lines go, whose levels are locked: one event for each order, now or
- * later.  How many lines something was done with.
+ * Expires due lines whose levels are locked: one event for each order, now or
+ * owed.  The number of lines that were changed.
  */
 int
 expire_lines(Work *work, List *lines)
@@ -248,7 +250,7 @@ expire_own(Work *work, const Order *order)
 	{
 		Reservation *line = lfirst(cell);
 
-		/* One that fell due while we waited for locks is left to others. */
+		/* One that fell due while we waited for locks is left for later. */
 		if (work->levels_locked && !work_has_locked_line(work, line))
 			continue;
 		if (line_is_due(&work->call, line) || line->event_owed)
@@ -257,7 +259,7 @@ expire_own(Work *work, const Order *order)
 	return due;
 }
 
-/* Wants their levels. */
+/* Requests their levels. */
 void
 expire_want_own(Work *work, const Order *order)
 {
@@ -272,9 +274,9 @@ expire_want_own(Work *work, const Order *order)
 }
 
 /*
- * Lets up to max_rows due lines go, of the levels of the first few of them;
- * their number.  If it is not to wait, levels that somebody has are left out,
- * and events of orders that somebody has stay owed.
+ * Expires up to max_rows due lines, of the levels of the first few of them;
+ * their number.  Without waiting, levels that other sessions hold are left out,
+ * and events of orders that other sessions hold stay owed.
  */
 static int
 expire_batch(int first, int max_rows, bool wait)
@@ -307,7 +309,7 @@ expire_batch(int first, int max_rows, bool wait)
 		work_lock_levels(&work);
 	else
 		work_lock_free_levels(&work);
-	/* Once more: only what is still due now that its level is ours. */
+	/* Again: only lines that are still due now that their levels are locked. */
 	done = expire_lines(&work, work_due_lines(&work, NULL, max_rows));
 	work_end(&work);
 	return done;

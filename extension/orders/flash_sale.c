@@ -10,15 +10,15 @@
  * released, rolled back and returned by the code that does so for all lines.
  * The quota's row is what the buyers of a sale lock, and nothing else.
  *
- * A user's count is no number that is kept, but the sum of his live lines in
- * the sale (sale_order finds them); so it cannot drift, and what is given back,
- * in whatever way, makes him free again.  It needs no lock of its own: all
- * those lines lie under the lock of the quota's row, which a purchase holds
- * when it counts for good.
+ * A user's count is not stored: it is the sum of the user's live lines in the
+ * sale (sale_order finds them).  So it cannot drift, and stock that is returned
+ * in any way no longer counts.  It needs no lock of its own: all those lines
+ * are covered by the lock of the quota's row, which a purchase holds when it
+ * makes the decisive count.
  *
  * Closing a sale moves the quota's row into the product's main slot, with all
- * its lines, in whatever state they are, and deletes it.  That the row is there
- * is what "not closed" means to whoever has waited for its lock.
+ * its lines, in whatever state they are, and deletes it.  A session that waited
+ * for its lock finds no row, and knows by that that the sale has closed.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -117,11 +117,11 @@ sale_insert(Call *call, const Sale *sale)
 	table_insert(call, table);
 }
 
-/* ---- Who bought what ---- */
+/* ---- Purchases ---- */
 
 static IndexScanDesc
 sale_order_scan(Call *call, Table *table, const char *activity_id,
-			const char *user_id)
+				const char *user_id)
 {
 	ScanKeyData keys[2];
 
@@ -269,7 +269,8 @@ sale_args(FunctionCallInfo fcinfo)
 		.per_user_limit = PG_ARGISNULL(3)
 							  ? 1
 							  : args_quantity(fcinfo, 3, "per_user_limit"),
-		.starts_at = sale_time_arg(fcinfo, 4, GetCurrentTransactionStartTimestamp()),
+		.starts_at = sale_time_arg(fcinfo, 4,
+								   GetCurrentTransactionStartTimestamp()),
 		.ends_at = sale_time_arg(fcinfo, 5, DT_NOEND),
 		.location = PG_ARGISNULL(6) ? STOCK_MAIN
 									: args_id(fcinfo, 6, "location"),
@@ -377,8 +378,8 @@ sale_purchase_refuse(Work *work, const Request *request, const char *status)
 }
 
 /*
- * Window, limit and quota in one step.  As in reserve.c, a refusal is answered
- * from an unlocked read; whoever is not refused so is looked at again under
+ * Time window, limit and quota in one step.  As in reserve.c, a refusal is
+ * answered from an unlocked read; a request that passes is checked again under
  * the lock.
  */
 static List *
@@ -464,7 +465,7 @@ sale_raise_not_open(const char *activity_id, const char *why)
 							"closed, and once.")));
 }
 
-/* Moves a sale's lines to the main slot; those that are due are let go. */
+/* Moves a sale's lines to the main slot; those that are due expire. */
 static void
 sale_lines_move(Work *work, const Sale *sale)
 {

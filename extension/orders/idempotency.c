@@ -8,9 +8,9 @@
  * the verb, the order, the lines, the payment, and whether returned goods can
  * be sold again; the reason does not count.  Only its 64-bit hash is stored.
  *
- * What was done stays done, so its answer is given as it was.  But "granted" is
- * said of what the caller has: of a reservation that has ended it would be a
- * lie, and whoever believes it ships what is not reserved.
+ * The stored answer is returned as it was.  But "granted" is a statement about
+ * what the caller holds: for a reservation that has ended it would be false,
+ * and a caller that trusts it ships goods that are not reserved.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -138,7 +138,8 @@ idempotency_end_status(const Call *call, const Reservation *line)
  * younger than the answer is of another reservation.
  */
 static const Reservation *
-idempotency_answer_line(const Order *order, const Answer *answer, TimestampTz answered_at)
+idempotency_answer_line(const Order *order, const Answer *answer,
+						TimestampTz answered_at)
 {
 	for (int attempt = order->attempt; attempt > 0; attempt--)
 	{
@@ -168,7 +169,7 @@ idempotency_raise_end(const Keyed *keyed, const Answer *answer, const char *end)
 /* Makes of "granted" what has become of it. */
 static void
 idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
-				 List *answers, TimestampTz answered_at)
+						   List *answers, TimestampTz answered_at)
 {
 	const Order *order;
 	ListCell	*cell;
@@ -187,7 +188,8 @@ idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
 			continue;
 		line = idempotency_answer_line(order, answer, answered_at);
 		/* what is no more there has ended long ago */
-		end = line != NULL ? idempotency_end_status(&work->call, line) : "released";
+		end = line != NULL ? idempotency_end_status(&work->call, line)
+						   : "released";
 		if (end == NULL)
 		{
 			/* a part of it may have been given back */
@@ -230,9 +232,10 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 						keyed->key),
 				 errhint("Repeat the same request, or draw a new key.")));
 	}
-	answers = idempotency_answer_read(row_get(table->slot, KEY_ANSWER), keyed->desc);
+	answers = idempotency_answer_read(row_get(table->slot, KEY_ANSWER),
+									  keyed->desc);
 	answered_at = DatumGetTimestampTz(row_get(table->slot, KEY_CREATED_AT));
-	/* This rests on somebody else's commit: it must be durable first. */
+	/* This rests on another transaction's commit: it must be durable first. */
 	commit_fence_answer();
 	idempotency_update_answers(work, keyed, order_id, answers, answered_at);
 	return answers;

@@ -63,8 +63,9 @@ json_item_id(JsonbValue *object, const char *name, const Place *place)
 		id = numeric_normalize(value->val.numeric);
 	else
 	{
-		json_args_raise(place, psprintf("\"%s\" is neither a string nor a number",
-									  name));
+		json_args_raise(place,
+						psprintf("\"%s\" is neither a string nor a number",
+								 name));
 		return NULL;
 	}
 	if (args_id_fault(id) != NULL)
@@ -169,7 +170,8 @@ args_items(Jsonb *items)
 }
 
 static Request *
-json_order_request(JsonbValue *order, const Place *place, TimestampTz expires_at)
+json_order_request(JsonbValue *order, const Place *place,
+				   TimestampTz expires_at)
 {
 	Place		inner = *place;
 	Request	   *request = palloc0(sizeof(Request));
@@ -210,7 +212,8 @@ args_orders(Jsonb *orders, TimestampTz expires_at)
 		if (token != WJB_ELEM)
 			continue;
 		place.n = list_length(requests) + 1;
-		requests = lappend(requests, json_order_request(&value, &place, expires_at));
+		requests = lappend(requests,
+						   json_order_request(&value, &place, expires_at));
 	}
 	return requests;
 }

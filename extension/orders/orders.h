@@ -40,7 +40,7 @@ typedef struct Request
 	List	   *lines;		 /* of Line, sorted by product and location */
 } Request;
 
-/* What an event tells besides its items; NULL where it does not. */
+/* The contents of an event besides its items; NULL: left out. */
 typedef struct Event
 {
 	const char *type;
@@ -50,7 +50,7 @@ typedef struct Event
 	const char *activity_id;
 	const char *reason;
 	const char *payment_id;
-	TimestampTz expires_at; /* DT_NOEND: not told */
+	TimestampTz expires_at; /* DT_NOEND: left out */
 	const char *differs;	/* JSON: what the message says otherwise */
 	bool		replayed;
 	bool		wanted; /* items carry wanted and available */
@@ -74,7 +74,7 @@ typedef struct Settle
 	const char *payment_id; /* or NULL; of confirm */
 	List	   *items;		/* of Line: only these; NIL: all */
 	bool		scrap;		/* what returns cannot be sold again */
-	bool		declined;	/* released, but another payment may come */
+	bool		declined;	/* released, but another payment may follow */
 	bool		pays;		/* a payment: takes what was declined again too */
 	TimestampTz expires_at; /* of extend */
 } Settle;

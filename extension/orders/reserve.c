@@ -7,9 +7,8 @@
  * to be undone.  A request that cannot fit is refused from an unlocked read:
  * no lock, no xid, no WAL.  The answer is true for the snapshot it was read in.
  *
- * A due reservation must never be the reason of a refusal: where a line lacks
- * stock, due ones of its level are let go, but only if with them the whole
- * request fits.
+ * A due reservation must never cause a refusal: if a line lacks stock, due
+ * lines of its level expire, but only if the whole request then fits.
  *
  * Without an explicit key, a live line (an order's live lines) is its own
  * idempotency key: the same request again is answered, not taken again.
@@ -68,7 +67,8 @@ reserve_raise_key_reused(const Request *request)
 
 /* Whether a live line is what is asked for. */
 static bool
-reserve_line_matches(const Reservation *line, const Line *asked, const Request *request)
+reserve_line_matches(const Reservation *line, const Line *asked,
+					 const Request *request)
 {
 	return line->quantity == asked->quantity &&
 		   reserve_text_equal(line->user_id, request->user_id) &&
@@ -131,7 +131,8 @@ reserve_is_replay(Work *work, const Request *request)
 
 /* Whether the order lives with other lines than those asked for. */
 static bool
-reserve_is_another_request(Call *call, const Order *order, const Request *request)
+reserve_is_another_request(Call *call, const Order *order,
+						   const Request *request)
 {
 	return request->whole_order && order_is_live(call, order) &&
 		   !reserve_order_matches(call, order, request);
@@ -144,7 +145,7 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 	List	 *answers = NIL;
 	ListCell *cell;
 
-	/* This rests on somebody else's commit: it must be durable first. */
+	/* This rests on another transaction's commit: it must be durable first. */
 	commit_fence_answer();
 	foreach(cell, request->lines)
 	{
@@ -211,7 +212,8 @@ reserve_refuse(Work *work, const Request *request, const char *otherwise)
 		answer->status = verdict ? verdict : otherwise;
 		answer_level(answer, reserve_line_level(work, line));
 		if (verdict != NULL)
-			answer->available = expire_reachable(work, reserve_line_level(work, line),
+			answer->available = expire_reachable(work,
+												 reserve_line_level(work, line),
 												 line->quantity);
 		answers = lappend(answers, answer);
 	}
@@ -243,7 +245,7 @@ reserve_line_new(Call *call, Order *order, int attempt, const Line *line)
 
 static Answer *
 reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
-		  const Line *line)
+				  const Line *line)
 {
 	Level		*level = reserve_line_level(work, line);
 	Answer		*answer = answer_new(order->order_id, line->product_id,
@@ -293,12 +295,12 @@ reserve_take(Work *work, const Request *request, Order *order)
 	ListCell *cell;
 	pg_uuid_t event_id;
 
-	/* A reader shall hear of the end before the new beginning. */
+	/* The event of the end precedes that of the new beginning. */
 	expire_lines(work, expire_own(work, order));
 	first_movement = list_length(work->movements);
 	foreach(cell, request->lines)
-		answers = lappend(answers, reserve_take_line(work, request, order, attempt,
-											 lfirst(cell)));
+		answers = lappend(answers, reserve_take_line(work, request, order,
+													 attempt, lfirst(cell)));
 	order->attempt = attempt;
 
 	event.user_id = request->user_id;
@@ -309,7 +311,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 	return answers;
 }
 
-/* Wants the levels that a request takes from. */
+/* Requests the levels that a request takes from. */
 void
 reserve_want_levels(Work *work, const Request *request)
 {

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * orders/settle.c
- *	  What becomes of a reservation: confirm, release, roll back, return,
- *	  extend.  (What becomes of it by itself is in expire.c.)
+ *	  Confirms, releases, rolls back, returns and extends reservations.
+ *	  (expire.c expires them.)
  *
  * The states are data: rules[] says for each verb and state what happens, and
- * no other edge exists.  A verb speaks of the lines of the order's latest
+ * no other edge exists.  A verb applies to the lines of the order's latest
  * attempt.  Where their states differ, the verb acts on those that it can act
  * on; only if there is none do the others decide the answer.
  *
@@ -116,7 +116,8 @@ settle_line_state_name(const Call *call, const Reservation *line)
 }
 
 static Rule
-settle_line_rule(const Call *call, const Settle *settle, const Reservation *line)
+settle_line_rule(const Call *call, const Settle *settle,
+				 const Reservation *line)
 {
 	Rule rule = rules[settle->verb][settle_line_column(call, line)];
 
@@ -181,14 +182,16 @@ settle_shares(const Order *order, List *items)
 
 /* The shares of which the rule is this one. */
 static List *
-settle_shares_by_rule(const Call *call, const Settle *settle, List *shares, Rule rule)
+settle_shares_by_rule(const Call *call, const Settle *settle, List *shares,
+					  Rule rule)
 {
 	List	 *chosen = NIL;
 	ListCell *cell;
 
 	foreach(cell, shares)
 	{
-		if (settle_line_rule(call, settle, ((Share *) lfirst(cell))->line) == rule)
+		if (settle_line_rule(call, settle, ((Share *) lfirst(cell))->line) ==
+			rule)
 			chosen = lappend(chosen, lfirst(cell));
 	}
 	return chosen;
@@ -301,12 +304,12 @@ settle_shares_forbid_retake(Call *call, const Settle *settle, List *shares)
 }
 
 /*
- * The answers for what was done to an order, told in one event if the type is
- * not NULL.
+ * The answers for what was done to an order, and, unless the type is NULL, one
+ * event that reports it.
  */
 static List *
 settle_report(Work *work, const Settle *settle, List *shares, const char *type,
-			const char *status, int first_movement)
+			  const char *status, int first_movement)
 {
 	Share	 *first = linitial(shares);
 	Event	  event = {.type = type,
@@ -339,14 +342,14 @@ settle_act(Work *work, const Settle *settle, List *shares)
 		settle_share_end(&work->call, settle, lfirst(cell));
 	}
 	return settle_report(work, settle, shares,
-					   settle_verbs[settle->verb].event_type,
-					   settle_verbs[settle->verb].status, first_movement);
+						 settle_verbs[settle->verb].event_type,
+						 settle_verbs[settle->verb].status, first_movement);
 }
 
 /*
- * Whether what has ended can be taken once more.  Due lines of others are
- * no reason that it cannot: they are let go if with them all of it fits.  A
- * sale's limit is one: its user may have bought again.
+ * Whether ended lines can be taken again.  Due lines of other orders do not
+ * prevent it: they expire if then all of it fits.  A sale's limit may prevent
+ * it: its user may have bought again.
  */
 static bool
 settle_retake_fits(Work *work, List *shares)
@@ -376,7 +379,10 @@ settle_retake_fits(Work *work, List *shares)
 	return true;
 }
 
-/* Paid, but the stock is gone: what is still held goes back, and one hears. */
+/*
+ * The payment arrived after the stock was resold: releases what is still
+ * reserved and emits StockShortfall.
+ */
 static List *
 settle_shortfall(Work *work, const Settle *confirm, List *shares)
 {
@@ -407,14 +413,14 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 													: NULL;
 	}
 	return settle_report(work, &settle, shares, "StockShortfall", "shortfall",
-					   first_movement);
+						 first_movement);
 }
 
 /* ---- What the rules say ---- */
 
 static void
 settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
-			const Share *share)
+						 const Share *share)
 {
 	const char *hint = "Reserve the order again, or refund the payment.";
 
@@ -446,12 +452,15 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 {
 	SettleVerb verb = settle->verb;
 	List	  *shares = settle_shares(order, settle->items);
-	List	  *acting = settle_shares_by_rule(&work->call, settle, shares, RULE_ACT);
-	List *retaken = settle_shares_by_rule(&work->call, settle, shares, RULE_RETAKE);
-	List *already = settle_shares_by_rule(&work->call, settle, shares, RULE_ALREADY);
+	List *acting = settle_shares_by_rule(&work->call, settle, shares, RULE_ACT);
+	List *retaken = settle_shares_by_rule(&work->call, settle, shares,
+										  RULE_RETAKE);
+	List *already = settle_shares_by_rule(&work->call, settle, shares,
+										  RULE_ALREADY);
 	List *shortfall = settle_shares_by_rule(&work->call, settle, shares,
-									 RULE_SHORTFALL);
-	List *refused = settle_shares_by_rule(&work->call, settle, shares, RULE_REFUSE);
+											RULE_SHORTFALL);
+	List *refused = settle_shares_by_rule(&work->call, settle, shares,
+										  RULE_REFUSE);
 
 	Assert(work->levels_locked && shares != NIL);
 	acting = list_concat(acting, retaken);
@@ -462,7 +471,7 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 			return settle_shortfall(work, settle, acting);
 		return settle_act(work, settle, acting);
 	}
-	/* A line given back does not undo that the rest is paid. */
+	/* The rest of the order is paid, whatever one released line says. */
 	if (refused != NIL &&
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
 		settle_raise_wrong_state(&work->call, verb, order, linitial(refused));
@@ -475,8 +484,8 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 }
 
 /*
- * Wants the slots of an order's latest attempt; for what a payment takes again
- * also the stock, wherever that is.
+ * Requests the slots of an order's latest attempt; for lines that a payment
+ * takes again also the stock, in any slot.
  */
 void
 settle_want_levels(Work *work, const Order *order)

@@ -1,13 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * orders/stock_event.c
- *	  What happened to stock, as the JSON that Kafka's readers see.
+ *	  Writes a stock event as the JSON that consumers of Kafka read.
  *
  * Written by hand into a buffer: no jsonb is built and torn down.  Key order is
  * the one in docs/events.md.
  *
  * No call and no message may fail because its answer is larger than a record
- * may be.  So an order's event that is too large goes out in numbered parts,
+ * may be.  So an order's event that is too large is published in numbered
+ * parts,
  * each an event with items of its own; and where what an incoming message has
  * brought along leaves no room for them, it stays behind.
  *
@@ -131,7 +132,7 @@ json_items(StringInfo json, const Event *event, const Part *part)
 	appendStringInfoChar(json, ']');
 }
 
-/* Where an event type goes; NULL: it is not written (set_event_topic). */
+/* The topic of an event type; NULL: it is not written (set_event_topic). */
 static const char *
 event_find_topic(Call *call, const char *event_type, const char *otherwise)
 {
@@ -149,8 +150,9 @@ event_find_topic(Call *call, const char *event_type, const char *otherwise)
 
 /* The record of an event; false if its type is not written. */
 static bool
-event_record_new(Call *call, const char *topic, const char *type, const char *key,
-			 const pg_uuid_t *id, const StringInfo json, OutboxRecord *record)
+event_record_new(Call *call, const char *topic, const char *type,
+				 const char *key, const pg_uuid_t *id, const StringInfo json,
+				 OutboxRecord *record)
 {
 	*record = (OutboxRecord){
 		.event_id = *id,
@@ -170,7 +172,7 @@ event_record_new(Call *call, const char *topic, const char *type, const char *ke
 /* The same for a part of an order's event. */
 static bool
 event_part_record(Call *call, const Event *event, const Part *part,
-			OutboxRecord *record)
+				  OutboxRecord *record)
 {
 	StringInfoData json;
 
@@ -195,7 +197,8 @@ event_part_record(Call *call, const Event *event, const Part *part,
 		json_cut(&json, call, event);
 	json_end(&json, call, !part->leave_out);
 	return event_record_new(call, event->topic ? event->topic : TOPIC_EVENTS,
-						event->type, event->order_id, &part->id, &json, record);
+							event->type, event->order_id, &part->id, &json,
+							record);
 }
 
 /* ---- An event that is too large ---- */
@@ -211,7 +214,7 @@ event_item_room(Call *call, const Event *event, bool leave_out)
 	return pgstock_max_event_bytes - outbox_record_bytes(&record);
 }
 
-/* The bytes of each item as it goes out, its comma included; the most. */
+/* The bytes of each item as published, its comma included; the largest. */
 static int
 event_item_sizes(const Event *event, int *sizes)
 {
@@ -360,7 +363,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	json_text(&json, "reference", reference);
 	json_end(&json, &work->call, true);
 	if (event_record_new(&work->call, TOPIC_EVENTS, "StockLevelChanged",
-					 level->product_id, &id, &json, &record))
+						 level->product_id, &id, &json, &record))
 	{
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * orders/supply.c
- *	  What is on hand: received, adjusted, set, moved; and what of it is kept
- *	  back or may be sold ahead.
+ *	  Stock on hand: received, adjusted, set, moved; safety stock, back-order
+ *	  limit and slots.
  *
- * None of these may leave less than what is reserved (SK001): a reservation is
- * a promise.
+ * None of these may leave less on hand than is reserved (SK001): a reservation
+ * is a promise.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -71,6 +71,8 @@ supply_make_level(Work *work, Level *level)
 	work_read_levels(work);
 	if (level->known)
 		return;
+	/* no other session can make it now, nor lock it before it is written */
+	Assert(!work->levels_locked && level == level->first);
 	level->known = true;
 	level->is_new = true;
 	level->locked = true;
@@ -86,12 +88,13 @@ supply_make_level(Work *work, Level *level)
 	}
 }
 
-/* Changes what is on hand of a locked level, and tells. */
+/* Changes the stock on hand of a locked level, and emits the event. */
 static void
 supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 {
 	Level sum = level_sum(level);
 
+	Assert(level->locked && work->levels_locked && supply->kind != NULL);
 	if (delta < 0 && sum.on_hand + delta < sum.reserved)
 		level_insufficient(
 			level->product_id, level->location, -delta,
@@ -258,7 +261,8 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 
 /* A setting: NULL leaves it, -1 takes it away. */
 static void
-supply_setting_arg(FunctionCallInfo fcinfo, int n, const char *name, int64 *setting)
+supply_setting_arg(FunctionCallInfo fcinfo, int n, const char *name,
+				   int64 *setting)
 {
 	int64 value;
 

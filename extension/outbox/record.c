@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * outbox/record.c
- *	  An event becomes a row, in the transaction that it tells of.
+ *	  Inserts an event into the outbox, in the transaction that it describes.
  *
  * The row gets the top-level transaction's id before it draws its seq: the
  * window's floor (sql/relay.sql) rests on that order.  seq is drawn while the
@@ -44,14 +44,14 @@ enum
 #define RELAY_HEADER_BYTES 512
 
 /*
- * By so much a record may be too large of which nothing can be left out: no
- * call and no message fails for what pgstock itself has to say.  All its ids
- * and a reason, each character escaped, are less; the relay leaves room for
- * twice that.
+ * By how much a record may exceed the limit if nothing can be left out of it:
+ * no call and no message fails because of an event that pgstock itself emits.
+ * All its ids and a reason, each character escaped, take less; the relay leaves
+ * room for twice that.
  */
 #define MINIMAL_BYTES_MAX (32 * 1024)
 
-/* What Kafka would say to this topic name; NULL if it takes it. */
+/* Why Kafka would reject this topic name; NULL if it is valid. */
 const char *
 outbox_topic_fault(const char *topic)
 {
@@ -107,7 +107,8 @@ outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 	row_put(slot, OUTBOX_ID, UUIDPGetDatum(&record->event_id));
 	row_put_text(slot, OUTBOX_TOPIC, record->topic);
 	if (record->key != NULL)
-		row_put(slot, OUTBOX_KEY, outbox_bytes_datum(record->key, record->key_len));
+		row_put(slot, OUTBOX_KEY,
+				outbox_bytes_datum(record->key, record->key_len));
 	row_put_text(slot, OUTBOX_TYPE, record->event_type);
 	if (record->payload != NULL)
 		row_put(slot, OUTBOX_PAYLOAD,
@@ -119,7 +120,7 @@ outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 	row_put(slot, OUTBOX_PART, Int16GetDatum(table->part));
 }
 
-/* Text goes to Kafka as UTF-8, whatever the database's encoding. */
+/* Text is published as UTF-8, whatever the database's encoding. */
 void
 outbox_record_to_utf8(OutboxRecord *record)
 {
@@ -148,7 +149,7 @@ outbox_use(Call *call)
 	return table_use_part(call, TABLE_OUTBOX, oid, part);
 }
 
-/* Appends a record; it goes out when, and only when, this commits. */
+/* Appends a record; it is published only if this transaction commits. */
 void
 outbox_append(Call *call, OutboxRecord *record)
 {

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * outbox/reserved_topic.c
- *	  Topics that an application's own events may not go to.
+ *	  Topics that an application may not publish its own events to.
  *
- * Whoever reads a topic of pgstock's takes each record for pgstock's own word:
- * a forged StockConfirmed ships goods, a forged payment-success sells them, and
- * a record in the position topic stops all publishing.  So to publish there
- * takes the right that an administrator has; the position topic takes nobody's
- * events.  The role that counts is the current one: the definer in a function
- * with SECURITY DEFINER, the registrant in a registered handler.
+ * Consumers of pgstock's topics trust each record: a forged StockConfirmed
+ * ships goods, a forged payment-success sells them, and a record in the
+ * position topic stops all publishing.  So publishing there needs a right that
+ * administrators have; no role may publish to a position topic.  The role that
+ * counts is the current one: the definer in a function with SECURITY DEFINER,
+ * the registrant in a registered handler.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -29,7 +29,7 @@
 #define POSITION_PREFIX "pgstock-position-"
 #define DLQ_SUFFIX		"_dlq" /* of [inbox] dlq_topic, as it is by default */
 
-/* The function whose EXECUTE is the right; nobody calls it. */
+/* EXECUTE on this function is the right; it is never called. */
 #define RIGHT "publish_to_any_topic"
 
 void
@@ -79,7 +79,8 @@ topic_is_for_stock_events(Call *call, const char *topic)
 static bool
 topic_is_consumed(Call *call, const char *topic)
 {
-	return topic_is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey", topic) ||
+	return topic_is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey",
+						  topic) ||
 		   topic_is_known(call, TABLE_USER_HANDLER, "user_handler_pkey", topic);
 }
 

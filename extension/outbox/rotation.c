@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * outbox/rotation.c
- *	  Which part of the outbox is written.
+ *	  Chooses the part of the outbox to write, and locks it.
  *
- * The outbox lies in parts, outbox_1, outbox_2 ...; one of them is written, and
- * a part that nobody needs any more is truncated (sql/rotate.sql).  So a writer
- * must not put its row into a part that is being left: it locks the part and
- * then makes sure that this still is the one.  Hence, once the switch to
- * another part has told all sessions, whoever finds the old one free of
- * writers' locks knows that no open transaction has a row there or will have.
+ * The outbox consists of parts, outbox_1, outbox_2 ...; one of them is written,
+ * and a part that is no longer needed is truncated (sql/rotate.sql).  So a
+ * writer must not insert into a part after the switch to another one: it locks
+ * the part and then checks that it still is the one to write.  Hence, once the
+ * switch has been sent to all sessions, an old part without writers' locks has
+ * no row of an open transaction, and never will have.
  *
  * Each backend remembers which part it is until a switch invalidates that, as
  * the server's own caches do: acquiring a lock processes the invalidations sent
@@ -34,7 +34,7 @@
 
 #define PART_FIRST 1 /* where the table does not say */
 
-/* A reader keeps a part for a page, and comes again at once. */
+/* A reader locks a part for one page at a time, again and again. */
 #define PART_TRIES	20
 #define PART_TRY_US 1000
 
@@ -70,8 +70,8 @@ rotation_init(void)
 }
 
 /*
- * Reads it, whatever the transaction's own snapshot shows.  Known is set before
- * that: a switch that is told meanwhile takes it back.
+ * Reads it, whatever the transaction's own snapshot shows.  "known" is set
+ * before: an invalidation during the read resets it.
  */
 static void
 rotation_find(Call *call)
@@ -171,7 +171,7 @@ rotation_try_lock_all(List *oids, LOCKMODE mode)
 	return true;
 }
 
-/* TRUNCATE locks them too, and would wait for whoever has one of them. */
+/* TRUNCATE locks them too, and would wait for a session that holds one. */
 static List *
 rotation_indexes_and_toast(Oid oid)
 {
@@ -194,7 +194,8 @@ pgstock_try_lock_table(PG_FUNCTION_ARGS)
 
 	if (!rotation_try_lock(oid, mode))
 		PG_RETURN_BOOL(false);
-	if (readers && !rotation_try_lock_all(rotation_indexes_and_toast(oid), mode))
+	if (readers &&
+		!rotation_try_lock_all(rotation_indexes_and_toast(oid), mode))
 	{
 		UnlockRelationOid(oid, mode);
 		PG_RETURN_BOOL(false);

@@ -21,10 +21,11 @@
  *		 holds it now
  *	  W4 releases the lock
  *
- * No event is slept through.  Take a writer that sent no signal.  If it held the
- * lock, then from W1 to W4, and the relay's session from R1 until it released
- * it; both cannot hold it at the same time.  If W4 was before R1, the commit was
- * visible before the snapshot of R2, and the relay found it or had it already.
+ * No event is slept through.  Take a writer that sent no signal.  If it held
+ * the lock, then from W1 to W4, and the relay's session from R1 until it
+ * released it; both cannot hold it at the same time.  If W4 was before R1, the
+ * commit was visible before the snapshot of R2, and the relay found the event
+ * or had it already.
  * If W1 was after the session released the lock, the relay was not asleep:
  * whenever the session releases it, it notifies the relay (below), or the relay
  * asked for that itself, and the relay polls again.  If the writer did not hold

@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
-/* Whether the fence goes as far as the synchronous standby. */
+/* Whether the fence waits for the synchronous standby too. */
 static bool
 window_fence_at_standby(const char *publish_after)
 {
@@ -47,8 +47,8 @@ window_fence_at_standby(const char *publish_after)
 	if (!commit_standby_is_named())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("nothing is published, for no synchronous standby is "
-						"named"),
+				 errmsg("cannot publish events: no synchronous standby is "
+						"configured"),
 				 errdetail("publish_after is remote_flush."),
 				 errhint("Set synchronous_standby_names, or publish_after = "
 						 "auto for the relay.")));
@@ -68,7 +68,8 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Datum	  values[2];
 	bool	  nulls[2] = {0};
-	bool at_standby = window_fence_at_standby(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	bool	  at_standby = window_fence_at_standby(
+			 text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -102,14 +103,16 @@ pgstock_last_seq(PG_FUNCTION_ARGS)
 	call->args[0].value = ObjectIdGetDatum(relation_oid("outbox_seq"));
 	call->args[0].isnull = false;
 	seq = pg_sequence_last_value(call);
-	return call->isnull ? Int64GetDatum(0) : seq; /* none was drawn */
+	/* NULL: none was drawn */
+	Assert(call->isnull || DatumGetInt64(seq) > 0);
+	return call->isnull ? Int64GetDatum(0) : seq;
 }
 
 /*
  * try_lead() RETURNS boolean
  *
  * Takes the session's lock on the lead, in a class that SQL's own advisory
- * locks cannot reach: nobody else can keep it from the relays.
+ * locks cannot reach: no other session can withhold it from the relays.
  */
 Datum
 pgstock_try_lead(PG_FUNCTION_ARGS)
@@ -135,6 +138,7 @@ pgstock_history_contains(PG_FUNCTION_ARGS)
 	List	  *history;
 	bool	   contains;
 
+	Assert(timeline > 0 && present > 0);
 	if (lsn > GetFlushRecPtr(NULL))
 		PG_RETURN_BOOL(false);
 	if (timeline == present)
@@ -169,6 +173,7 @@ pgstock_page_has_room(PG_FUNCTION_ARGS)
 				  ->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
 													  sizeof(int64));
 	before = *sum;
+	Assert(before >= 0);
 	*sum += window_text_length(fcinfo, 0) + window_text_length(fcinfo, 1);
 	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
 }

@@ -145,8 +145,9 @@ lines_merge(List *lines)
 
 		if (last != NULL && key_compare(last->product_id, last->location,
 										line->product_id, line->location) == 0)
-			last->quantity = args_check_quantity(last->quantity + line->quantity,
-											"quantity");
+			last->quantity = args_check_quantity(last->quantity +
+													 line->quantity,
+												 "quantity");
 		else
 			merged = lappend(merged, line);
 	}

@@ -140,7 +140,7 @@ work_order_lines(Work *work, const char *order_id)
 	while (table_scan_next(scan, table))
 	{
 		Reservation *line = due_line_in_memory(work, order_id,
-										   line_read(table->slot, NULL));
+											   line_read(table->slot, NULL));
 
 		if (line != NULL)
 			lines = lappend(lines, line);

@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * stock/level.c
- *	  Levels in a unit of work: wished for, read, written.
+ *	  Levels in a unit of work: requested, read, written.
  *
  * A level is one row, or several: slots, each with a part of the stock, of
- * what is kept back and of what may be sold ahead.  The work's list holds the
+ * the safety stock and of the back-order limit.  The work's list holds the
  * first row of each level, and the others hang on it.  A line counts in one
  * slot, and that row's lock covers it.
  *
  * A row with a negative slot is a level of its own: a sale's quota.  When the
  * sale closes, that row goes and its lines count in SLOT_MAIN from then on.
- * Whoever wanted the row and does not get it any more takes that slot's
- * instead: it comes later in the order of the locks.
+ * A call that requested the row and no longer finds it locks that slot
+ * instead, which is later in the lock order.
  *
  * Locking them is level_lock.c.
  *
@@ -100,7 +100,7 @@ work_level(Work *work, const char *product_id, const char *location, int slot)
 	return NULL;
 }
 
-/* ---- Wishes ---- */
+/* ---- Requests ---- */
 
 static Level *
 level_new(char *product_id, char *location, int slot)
@@ -115,7 +115,7 @@ level_new(char *product_id, char *location, int slot)
 	return level;
 }
 
-/* Says that one slot will be needed: a line counts in it. */
+/* Requests one slot: a line counts in it. */
 Level *
 work_want_level(Work *work, const char *product_id, const char *location,
 				int slot)
@@ -128,7 +128,7 @@ work_want_level(Work *work, const char *product_id, const char *location,
 	return level;
 }
 
-/* Says that the level will be needed, with all its slots. */
+/* Requests the level with all its slots. */
 Level *
 work_want_all_slots(Work *work, const char *product_id, const char *location)
 {
@@ -138,7 +138,7 @@ work_want_all_slots(Work *work, const char *product_id, const char *location)
 	return level;
 }
 
-/* Says that so much will be taken, from whichever slot, or from a sale's. */
+/* Requests stock to take, from any slot, or from a sale's. */
 void
 work_want_stock(Work *work, const char *product_id, const char *location,
 				int slot, int64 quantity)
@@ -257,16 +257,16 @@ level_load_row_again(Call *call, Level *row)
 	level_row_load(call, row);
 }
 
-/* Adds a wish to those for the same level. */
+/* Adds a request to those for the same level. */
 static void
-level_add_wish(Level *first, const Level *wish)
+level_add_request(Level *first, const Level *request)
 {
-	first->wanted += wish->wanted;
-	first->all_slots = first->all_slots || wish->all_slots;
+	first->wanted += request->wanted;
+	first->all_slots = first->all_slots || request->all_slots;
 	for (Level *row = first; row != NULL; row = row->next)
 	{
-		if (row->slot == wish->slot)
-			row->this_slot = row->this_slot || wish->this_slot;
+		if (row->slot == request->slot)
+			row->this_slot = row->this_slot || request->this_slot;
 	}
 }
 
@@ -277,28 +277,29 @@ level_add_wish(Level *first, const Level *wish)
 void
 work_read_levels(Work *work)
 {
-	List	 *wishes = work->levels;
+	List	 *requests = work->levels;
 	ListCell *cell;
 	Level	 *first = NULL;
 
 	Assert(!work->levels_locked);
-	list_sort(wishes, level_compare);
+	list_sort(requests, level_compare);
 	work->levels = NIL;
-	foreach(cell, wishes)
+	foreach(cell, requests)
 	{
-		Level *wish = lfirst(cell);
+		Level *request = lfirst(cell);
 
-		if (first == NULL || level_compare_key(first, wish->product_id,
-											   wish->location, wish->slot) != 0)
+		if (first == NULL ||
+			level_compare_key(first, request->product_id, request->location,
+							  request->slot) != 0)
 		{
-			first = wish;
-			if (wish->slot > 0)
-				first = level_new(wish->product_id, wish->location, 0);
+			first = request;
+			if (request->slot > 0)
+				first = level_new(request->product_id, request->location, 0);
 			level_load(&work->call, first);
 			work->levels = lappend(work->levels, first);
 		}
-		if (wish != first)
-			level_add_wish(first, wish);
+		if (request != first)
+			level_add_request(first, request);
 	}
 }
 

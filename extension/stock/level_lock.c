@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stock/level_lock.c
- *	  The levels of a unit of work are locked: strategies, slots, one order.
+ *	  Locks the levels of a unit of work: strategies, slots, one order.
  *
  * Lock order: by product, location, slot; products' names, which strategy
  * advisory locks, come before all rows.  A call that takes looks for a slot in
@@ -11,11 +11,11 @@
  *	 alone suffices.  It locks the very version that it has read, so it cannot
  *	 find itself with a slot that does not.
  * - The second holds no slot when it starts, visits all in slot order and waits
- *	 for each, until those that it holds suffice together.  Only who holds all
- *	 may say that there is not enough.
+ *	 for each, until those that it holds suffice together.  Only a call that
+ *	 holds every slot may report insufficient stock.
  *
- * So nobody waits for a slot while holding a later one, and nobody is refused
- * for stock that somebody else has locked.
+ * So no session waits for a slot while it holds a later one, and no call is
+ * refused because of stock that another session has locked.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -48,8 +48,8 @@ level_raise_conflict(const Level *level)
 }
 
 /*
- * Locks the very version of the row that was read, or says why not: somebody
- * has changed it (TM_Updated) or holds it (TM_WouldBlock).
+ * Locks the very version of the row that was read, or returns why not: it was
+ * changed (TM_Updated), or another session holds it (TM_WouldBlock).
  */
 static TM_Result
 level_row_try_lock(Call *call, Level *row)
@@ -63,11 +63,12 @@ level_row_try_lock(Call *call, Level *row)
 	return result;
 }
 
-/* Locks a row without ever waiting for anybody's lock. */
+/* Locks a row without waiting for another session's lock. */
 static void
 level_row_lock_optimistic(Call *call, Level *row)
 {
-	for (int try = 1; row->known && level_row_try_lock(call, row) != TM_Ok; try++)
+	for (int try = 1; row->known && level_row_try_lock(call, row) != TM_Ok;
+		 try++)
 	{
 		if (try == OPTIMISTIC_TRIES)
 			level_raise_conflict(row);
@@ -195,7 +196,7 @@ level_lock_products(Work *work)
 	}
 }
 
-/* What follows once the levels are locked. */
+/* The levels are locked: reads again what other sessions may have changed. */
 static void
 level_lock_finish(Work *work)
 {
@@ -205,10 +206,10 @@ level_lock_finish(Work *work)
 	commit_release_early();
 
 	/*
-	 * From here on it is the time of the locks: a level's movements and events
-	 * are in the order of their times.  What others did under these locks
-	 * before we had them counts too: they may have let due lines of our orders
-	 * go.
+	 * From here on the call's time is that of its locks, so a level's movements
+	 * and events are in the order of their times.  Changes that were committed
+	 * under these locks before count too: other sessions may have expired due
+	 * lines of our orders.
 	 */
 	work->call.now = GetCurrentTimestamp();
 	call_refresh_snapshot();
@@ -245,7 +246,7 @@ work_lock_levels(Work *work)
 	level_lock_finish(work);
 }
 
-/* The same without waiting: a slot that somebody has stays unlocked. */
+/* The same without waiting: slots that others hold stay unlocked. */
 void
 work_lock_free_levels(Work *work)
 {

@@ -23,8 +23,8 @@
 /* ---- Lines of an order, sorted by attempt and key ---- */
 
 static int
-order_line_compare_key(const Reservation *line, int attempt, const char *product_id,
-				 const char *location)
+order_line_compare_key(const Reservation *line, int attempt,
+					   const char *product_id, const char *location)
 {
 	if (line->attempt != attempt)
 		return line->attempt < attempt ? -1 : 1;
@@ -45,7 +45,7 @@ order_line_place(const Order *order, int attempt, const char *product_id,
 		int middle = (low + high) / 2;
 
 		if (order_line_compare_key(list_nth(order->lines, middle), attempt,
-							 product_id, location) < 0)
+								   product_id, location) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -64,11 +64,12 @@ order_line(const Order *order, int attempt, const char *product_id,
 	if (place == list_length(order->lines))
 		return NULL;
 	line = list_nth(order->lines, place);
-	return order_line_compare_key(line, attempt, product_id, location) == 0 ? line
-																	  : NULL;
+	return order_line_compare_key(line, attempt, product_id, location) == 0
+			   ? line
+			   : NULL;
 }
 
-/* Adds a line at its place; those of a new attempt come at the end. */
+/* Adds a line at its place; those of a new attempt are the last ones. */
 void
 order_add_line(Order *order, Reservation *line)
 {
@@ -130,7 +131,7 @@ work_order(Work *work, const char *order_id)
 
 /*
  * Locks an order beside those of this work, unless another session holds it.
- * It does not wait, so it may come after levels.
+ * It does not wait, so levels may be locked already.
  */
 bool
 work_try_lock_order(const char *order_id)
@@ -145,7 +146,7 @@ work_unlock_order(const char *order_id)
 	lock_release(LOCK_ORDER, order_id);
 }
 
-/* Says that the order will be needed; to be locked with the others. */
+/* Requests an order, to be locked with the others. */
 Order *
 work_want_order(Work *work, const char *order_id)
 {
@@ -254,8 +255,8 @@ order_load(Call *call, Order *order)
 }
 
 /*
- * Above READ COMMITTED our snapshot may be older than the lock: then what
- * others did to the order in between is a conflict.
+ * Above READ COMMITTED our snapshot may be older than the lock: then a change
+ * of the order in between is a conflict.
  */
 static void
 order_check_snapshot(Call *call, Order *order)
@@ -301,7 +302,7 @@ work_lock_orders(Work *work)
 	}
 	work->orders_locked = true;
 
-	/* What others did to these orders before we had the locks. */
+	/* Shows what was committed to these orders before they were locked. */
 	call_refresh_snapshot();
 	foreach(cell, work->orders)
 	{

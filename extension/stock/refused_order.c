@@ -5,7 +5,7 @@
  *
  * They have no line, but they are known: the same order again gets the same
  * answer, a failure of it is no surprise, and a payment for it is a shortfall
- * that somebody must hear of.
+ * that must be reported.
  *
  * SPDX-License-Identifier: PostgreSQL
  *

@@ -3,8 +3,8 @@
  * stock/row_version_hint.c
  *	  Where the newest version of a level's row was seen last.
  *
- * While somebody holds a snapshot (pg_dump, a report), no version of a hot row
- * can be cleaned up, and the index leads to all of them: a look-up walks
+ * While a session holds a snapshot (pg_dump, a report), no version of a hot row
+ * can be removed, and the index leads to all of them: a look-up visits
  * thousands.  So this session notes where it locked a level, and begins there:
  * from that version on the table itself leads to the newer ones.
  *

@@ -83,9 +83,10 @@ level_slot_to_take(Level *level)
 }
 
 /*
- * Who is to say whether so much fits must hold slots that suffice, or all.  As
- * a rule that is so.  It is not if a line expired while its slot was waited
- * for: waiting for other slots now could be a deadlock, so run it again.
+ * A call that decides whether so much fits must hold slots that suffice, or
+ * all slots.  It does, except if a line expired while the call waited for its
+ * slot: waiting for other slots now could be a deadlock, so the transaction
+ * must be retried.
  */
 void
 level_require(const Level *level, int64 wanted)
@@ -159,7 +160,7 @@ level_even_out(Level *level)
 	{
 		int64 safety = 0;
 		int64 ahead = 0;
-		int64 here = 0; /* not reserved, and what may be sold ahead */
+		int64 here = 0; /* not reserved, back-order limit included */
 
 		if (!row->locked)
 			continue;
@@ -167,8 +168,9 @@ level_even_out(Level *level)
 		{
 			safety = slot_part(sum.safety, used, i);
 			ahead = slot_part(sum.backorder_limit, used, i);
-			here = free >= 0 ? safety + slot_part(free, used, i)
-							 : slot_part(sum.on_hand + sum.backorder_limit, used, i);
+			here = free >= 0
+					   ? safety + slot_part(free, used, i)
+					   : slot_part(sum.on_hand + sum.backorder_limit, used, i);
 			i++;
 		}
 		slot_set(row, row->reserved + here - ahead, safety, ahead,

@@ -37,7 +37,7 @@ enum
 	LEVEL_POOLED
 };
 
-/* A row of a level, or the wish for it.  With slots a level is several rows,
+/* A row of a level, or the request for it.  With slots a level is several rows,
  * whose sum it is. */
 typedef struct Level
 {
@@ -58,15 +58,15 @@ typedef struct Level
 	int				slot;
 	int				slots;		/* from which a call takes first */
 	int				slots_made; /* that there are, those included */
-	bool			pooled;		/* only who holds all slots may take */
+	bool			pooled;		/* taking needs all slots */
 	int64			version;
-	int64			wanted; /* wish, of the first: to be taken from any slot */
+	int64			wanted;	   /* request, of the first row: from any slot */
 	bool			all_slots; /* request, of the first row */
 	bool			this_slot; /* request: this row */
 	int64 due; /* of the first: pieces of due lines, -1: not counted */
 } Level;
 
-/* How a call that takes gets at its levels: who waits for whom. */
+/* How a call that takes locks its levels, and when it waits. */
 typedef enum Strategy
 {
 	STRATEGY_WAIT, /* auto and pessimistic: for the row */
@@ -90,7 +90,7 @@ typedef enum LineState
 typedef enum Retake
 {
 	RETAKE_BY_STATE, /* one that has expired: yes; any other: no */
-	RETAKE_YES,		 /* the payment was declined, so another one may come */
+	RETAKE_YES,		 /* the payment was declined, another may follow */
 	RETAKE_NO		 /* cancelled, or failed, after it had expired */
 } Retake;
 
@@ -125,8 +125,8 @@ typedef struct Order
 	bool  loaded;
 	int	  attempt; /* the latest, 0: it has no line yet */
 	List *lines;   /* of Reservation, every attempt: by line_compare_key */
-	List *asked;   /* of Line, wish: these will do, and its last line */
-	bool  if_live; /* wish: and a live line of it, if there is one */
+	List *asked;   /* of Line, request: these and the last line */
+	bool  if_live; /* request: and a live line, if there is one */
 } Order;
 
 /* One line of a request: merged, so no two have the same key. */

@@ -16,8 +16,8 @@
  * (work_lock_levels).  For its event expiry locks the order last, and so
  * without waiting (expire.c).
  *
- * Writes are: lines, movements, levels.  The hot row comes last, and each row
- * is written once however often the call has changed it.
+ * Writes: lines, movements, levels.  The hot row is the last, and each row is
+ * written once however often the call has changed it.
  *
  * Snapshots are those of the call (base/call.c): a new one after the orders and
  * another after the levels are locked.

@@ -1,25 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * worker/launcher.c
- *	  What runs by itself, where the module is preloaded: due reservations are
- *	  let go, and history that is past its retention.
+ *	  Starts a worker in each database where something is due, if the module
+ *	  is preloaded.
  *
- * A launcher, connected to no database, sleeps until the first database is to
- * be looked at, and starts a worker in it.  A worker looks, waits for what is
- * due within its second of life, and ends.  So no session is connected to an
- * idle database: DROP DATABASE, which waits five seconds for others to leave,
- * RENAME and CREATE DATABASE ... TEMPLATE go through.  (They lock the database,
- * and the next worker waits for that lock before it counts as connected.)  A
- * worker's transactions are batches, and hold no lock when it is idle; each
- * locks the extension first, and does nothing while DROP EXTENSION has it.
+ * The launcher, connected to no database, sleeps until the first database is
+ * due, and starts a worker in it.  The worker expires due reservations, purges
+ * history, waits for what is due within its second of life, and exits.  So no
+ * session stays connected to an idle database: DROP DATABASE, which waits five
+ * seconds for other sessions to end, RENAME and CREATE DATABASE ... TEMPLATE
+ * succeed.  (They lock the database, and the next worker waits for that lock
+ * before it counts as connected.)  A worker's transactions are batches, and it
+ * holds no lock while it is idle; each transaction locks the extension first,
+ * and does nothing while DROP EXTENSION holds it.
  *
  * Each database has an entry in shared memory with the time of the next look
  * (base/due_time.c).  The launcher lists the databases once a minute; one that
  * has not been looked at is due at once, and one without the extension never.
  *
  * What no commit of ours announces is found by a look once a minute.  So a time
- * that lies further ahead was noted by a clock that was ahead, and is of no
- * use: the database is due.
+ * that lies further ahead was noted while the clock was ahead, and is invalid:
+ * the database is due.
  *
  * A worker that fails leaves "looking" set; the launcher sees to it that the
  * database is looked at again.  After a crash shared memory is made anew, and
@@ -97,7 +98,7 @@ pgstock_keeper_is_here(PG_FUNCTION_ARGS)
 static void
 launcher_add_database(Oid database)
 {
-	static bool	 told = false;
+	static bool	 warned = false;
 	DueDatabase *entry = due_time_find(database);
 
 	if (entry != NULL)
@@ -105,11 +106,11 @@ launcher_add_database(Oid database)
 	entry = due_time_find(InvalidOid);
 	if (entry == NULL)
 	{
-		if (!told)
+		if (!warned)
 			ereport(WARNING, (errmsg("pgstock keeps no more than %d databases",
 									 DUE_DATABASES_MAX),
 							  errhint("The relays of the others do it.")));
-		told = true;
+		warned = true;
 		return;
 	}
 	entry->purge_at = entry->retry_at = 0;
@@ -218,7 +219,8 @@ launcher_first_database(void)
 		DueDatabase *entry = &due_times->databases[i];
 
 		if (entry->database != InvalidOid && !launcher_has_worker(entry) &&
-			(first == NULL || launcher_start_time(entry) < launcher_start_time(first)))
+			(first == NULL ||
+			 launcher_start_time(entry) < launcher_start_time(first)))
 			first = entry;
 	}
 	return first;
@@ -246,7 +248,7 @@ launcher_start_worker(Started *worker, DueDatabase *entry)
 	return RegisterDynamicBackgroundWorker(&settings, &worker->handle);
 }
 
-/* Starts workers where it is time; when to come again. */
+/* Starts workers where one is due; when to check again. */
 static TimestampTz
 launcher_start_workers(void)
 {
@@ -271,8 +273,8 @@ launcher_start_workers(void)
 }
 
 /*
- * Takes back what was noted while the clock was ahead, whoever noted it.  It is
- * known by lying further ahead than a clock that runs on can put it.
+ * Resets times that were noted while the clock was ahead: they lie further
+ * ahead than any process sets them.
  */
 static void
 launcher_reset_future_times(TimestampTz now)
