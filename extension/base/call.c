@@ -99,6 +99,7 @@ call_begin(Call *call, const char *function)
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 
+	Assert(IsTransactionState());
 	memset(call, 0, sizeof(*call));
 	call->now = GetCurrentTimestamp();
 	call->actor = call_find_actor();
@@ -110,6 +111,7 @@ call_begin(Call *call, const char *function)
 void
 call_refresh_snapshot(void)
 {
+	Assert(ActiveSnapshotSet());
 	PopActiveSnapshot();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -118,6 +120,7 @@ call_refresh_snapshot(void)
 void
 call_end(Call *call)
 {
+	Assert(ActiveSnapshotSet());
 	tables_close(call);
 	PopActiveSnapshot();
 	CommandCounterIncrement();

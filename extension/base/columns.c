@@ -67,6 +67,7 @@ columns_check(Call *call, TableId id, const char *name, Relation rel)
 	if (desc->natts == columns_checked[id] || id == TABLE_OWN_COLUMNS)
 		return;
 	own = columns_created_with(call, name);
+	Assert(own > 0 && id < TABLE_COUNT);
 	for (int i = own; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped)

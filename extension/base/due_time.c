@@ -56,6 +56,7 @@ static TimestampTz due_time_noted = DT_NOEND;
 DueDatabase *
 due_time_find(Oid database)
 {
+	Assert(due_times != NULL);
 	for (int i = 0; i < DUE_DATABASES_MAX; i++)
 	{
 		if (due_times->databases[i].database == database)
@@ -182,6 +183,7 @@ due_time_shmem_startup(void)
 void
 due_time_init(void)
 {
+	Assert(due_times == NULL && due_time_noted == DT_NOEND);
 	RegisterXactCallback(due_time_on_transaction, NULL);
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

@@ -65,14 +65,15 @@ static bool fence_answer = false;
 static bool flush_pending = false;
 static int	saved_synchronous_commit;
 
-/* This transaction took stock: its locks shall not wait for the flush. */
+/* This transaction took stock: its locks are released before the flush. */
 void
 commit_release_early(void)
 {
+	Assert(IsTransactionState() && !flush_pending);
 	release_early = true;
 }
 
-/* This transaction's answer rests on another's commit. */
+/* This transaction's answer depends on another transaction's commit. */
 void
 commit_fence_answer(void)
 {
@@ -148,6 +149,7 @@ commit_fence(bool at_standby)
 	XLogRecPtr lsn = commit_insert_end();
 
 	XLogFlush(lsn);
+	Assert(GetFlushRecPtr(NULL) >= lsn);
 	if (at_standby)
 		commit_wait_for_standby(lsn);
 	return lsn;
@@ -176,7 +178,8 @@ commit_fence_error(void)
 static void
 commit_prepare(void)
 {
-	/* A commit that is flushed covers what its answer rests on. */
+	Assert(!flush_pending);
+	/* A commit that is flushed covers what its answer depends on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
 		!commit_will_flush())
 		(void) commit_fence(true);
@@ -243,6 +246,8 @@ commit_on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		!is_top_level)
 		return;
 	Assert(!XLogRecPtrIsInvalid(XactLastCommitEnd));
+	Assert(synchronous_commit == SYNCHRONOUS_COMMIT_OFF &&
+		   saved_synchronous_commit > SYNCHRONOUS_COMMIT_OFF);
 	commit_restore_setting();
 	XLogFlush(XactLastCommitEnd);
 	SyncRepWaitForLSN(XactLastCommitEnd, true);

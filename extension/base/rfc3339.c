@@ -27,6 +27,7 @@ rfc3339_from_time(TimestampTz at)
 	struct pg_tm tm;
 	fsec_t		 fsec;
 
+	Assert(!TIMESTAMP_NOT_FINITE(at));
 	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 						errmsg("timestamp out of range")));

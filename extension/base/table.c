@@ -206,6 +206,7 @@ table_insert_serializable(Call *call, Table *table)
 void
 table_insert(Call *call, Table *table)
 {
+	Assert(table->rel != NULL && TTS_EMPTY(table->slot));
 	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(call, table);
 	ExecStoreVirtualTuple(table->slot);
@@ -261,6 +262,7 @@ table_overwrite(Call *call, Table *table, ItemPointer tid)
 {
 	TU_UpdateIndexes which;
 
+	Assert(ItemPointerIsValid(tid) && ActiveSnapshotSet());
 	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(call, table);
 	which = compat_update_tuple(table->rel, tid, table->slot,
@@ -281,6 +283,7 @@ table_update(Call *call, Table *table, ItemPointer tid)
 void
 table_delete(Table *table, ItemPointer tid)
 {
+	Assert(ItemPointerIsValid(tid));
 	simple_table_tuple_delete(table->rel, tid, GetActiveSnapshot());
 }
 
@@ -295,8 +298,11 @@ table_update_columns(Call *call, Table *table, int n, const Change *changes)
 	bool		   *replaced = palloc0(sizeof(bool) * desc->natts);
 	HeapTuple		tuple = ExecCopySlotHeapTuple(table->slot);
 
+	Assert(n > 0);
 	for (int i = 0; i < n; i++)
 	{
+		Assert(changes[i].column >= 1 && changes[i].column <= desc->natts &&
+			   !replaced[changes[i].column - 1]);
 		values[changes[i].column - 1] = changes[i].value;
 		nulls[changes[i].column - 1] = changes[i].isnull;
 		replaced[changes[i].column - 1] = true;
@@ -328,6 +334,7 @@ table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 	IndexScanDesc scan = table->idle;
 
 	CHECK_FOR_INTERRUPTS();
+	Assert(table->rel != NULL && ActiveSnapshotSet());
 	if (scan != NULL && scan->indexRelation->rd_id == oid &&
 		scan->numberOfKeys == nkeys)
 	{

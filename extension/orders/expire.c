@@ -226,6 +226,7 @@ expire_lines(Work *work, List *lines)
 	Event event = {.type = "StockExpired"};
 	int	  done = 0;
 
+	Assert(work->levels_locked);
 	list_sort(lines, expire_compare_orders);
 	for (int i = 0; i < list_length(lines); i++)
 	{

@@ -217,6 +217,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 	TimestampTz		answered_at;
 	List		   *answers;
 
+	Assert(keyed->key != NULL && !work->orders_locked);
 	lock_acquire(&work->call, LOCK_IDEMPOTENCY_KEY, keyed->key);
 	call_refresh_snapshot();
 	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
@@ -275,6 +276,7 @@ idempotency_store(Call *call, const Keyed *keyed, const char *order_id,
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
 
+	Assert(keyed->key != NULL && answers != NIL);
 	idempotency_answer_write(answers, keyed->desc, rows);
 	slot = table_new_row(table);
 	row_put_text(slot, KEY_KEY, keyed->key);

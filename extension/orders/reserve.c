@@ -260,6 +260,7 @@ reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 														 : "backordered";
 	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
 				 NULL, NULL);
+	Assert(level->locked && line->quantity > 0);
 	row->slot = level->slot;
 	row->activity_id = request->activity_id;
 	row->quantity = line->quantity;

@@ -237,6 +237,7 @@ settle_share_move(Work *work, const Settle *settle, const Share *share)
 	int64		 on_hand = 0;
 	int64		 reserved = 0;
 
+	Assert(quantity > 0 && quantity <= line->quantity && level->locked);
 	expire_uncount(&work->call, level, line);
 	if (settle->verb == SETTLE_CONFIRM)
 		on_hand = -quantity;
@@ -462,6 +463,10 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 	List *refused = settle_shares_by_rule(&work->call, settle, shares,
 										  RULE_REFUSE);
 
+	StaticAssertStmt(lengthof(rules) == SETTLE_EXTEND + 1,
+					 "each verb has a row of rules");
+	StaticAssertStmt(lengthof(settle_verbs) == SETTLE_EXTEND + 1,
+					 "each verb has a name");
 	Assert(work->levels_locked && shares != NIL);
 	acting = list_concat(acting, retaken);
 	settle_shares_forbid_retake(&work->call, settle, shares);

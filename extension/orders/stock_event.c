@@ -8,9 +8,8 @@
  *
  * No call and no message may fail because its answer is larger than a record
  * may be.  So an order's event that is too large is published in numbered
- * parts,
- * each an event with items of its own; and where what an incoming message has
- * brought along leaves no room for them, it stays behind.
+ * parts, each an event with items of its own; and if the attributes of an
+ * incoming message leave no room for items, they are left out.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -266,10 +265,11 @@ event_cut_into_parts(Call *call, const Event *event, Part *parts)
 		parts[n].n++;
 		left -= sizes[i];
 	}
+	Assert(parts[n].first + parts[n].n == items && n < Max(1, items));
 	return n + 1;
 }
 
-/* Tells the movements of a part's items that it speaks of them. */
+/* Links the movements of a part's items to the part's event. */
 static void
 event_link_part(Work *work, const Event *event, const Part *part)
 {
@@ -277,6 +277,7 @@ event_link_part(Work *work, const Event *event, const Part *part)
 	const Answer *last = list_nth(event->items, part->first + part->n - 1);
 	ListCell	 *cell;
 
+	Assert(part->n > 0 && part->number > 1);
 	CHECK_FOR_INTERRUPTS();
 	foreach(cell, work->movements)
 	{
@@ -315,7 +316,7 @@ event_emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 			return;
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);
-		/* The first one's are those that its id is then told. */
+		/* The caller links those of the first part, by the id it gets. */
 		if (i > 0)
 			event_link_part(work, event, &parts[i]);
 	}

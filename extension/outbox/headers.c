@@ -37,7 +37,8 @@ headers_pack(List *headers)
 	{
 		Header *header = lfirst(cell);
 
-		Assert(header->name_len <= PG_UINT16_MAX);
+		Assert(header->name_len >= 0 && header->name_len <= PG_UINT16_MAX);
+		Assert(header->value == NULL || header->value_len >= 0);
 		pq_sendint16(&buffer, (uint16) header->name_len);
 		pq_sendbytes(&buffer, header->name, header->name_len);
 		pq_sendint32(&buffer, header->value ? header->value_len : -1);

@@ -101,6 +101,7 @@ outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 	/* the xid first: see the banner */
 	row_put(slot, OUTBOX_XID,
 			FullTransactionIdGetDatum(GetTopFullTransactionId()));
+	Assert(TransactionIdIsValid(GetTopTransactionIdIfAny()));
 	row_put(slot, OUTBOX_SEQ,
 			Int64GetDatum(
 				nextval_internal(relation_sequence("outbox_seq"), false)));
@@ -144,7 +145,10 @@ outbox_use(Call *call)
 	int16  part;
 
 	if (table->rel != NULL)
+	{
+		Assert(table->part > 0);
 		return table;
+	}
 	part = rotation_lock_part(call, &oid);
 	return table_use_part(call, TABLE_OUTBOX, oid, part);
 }
@@ -157,6 +161,10 @@ outbox_append(Call *call, OutboxRecord *record)
 	int	   bytes_max = pgstock_max_event_bytes +
 					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
 
+	Assert(record->event_type != NULL);
+	Assert(record->format == 'j' || record->format == 'b' ||
+		   record->format == 'r');
+	Assert(record->key_len >= 0 && record->payload_len >= 0);
 	if (outbox_topic_fault(record->topic) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("topic %s", outbox_topic_fault(record->topic))));

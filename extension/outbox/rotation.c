@@ -87,6 +87,7 @@ rotation_find(Call *call)
 	if (table_find(call, table, "outbox_part_written", 0, NULL, &tid))
 		written.number = DatumGetInt16(row_get(table->slot, PART_NUMBER));
 	PopActiveSnapshot();
+	Assert(written.number >= PART_FIRST);
 	written.oid = relation_oid(psprintf("outbox_%d", written.number));
 }
 
@@ -112,6 +113,9 @@ rotation_lock_part(Call *call, Oid *part)
 			break;
 		UnlockRelationOid(locked, RowExclusiveLock);
 	}
+	/* after the lock no switch was seen, or the table named the same part */
+	Assert(OidIsValid(locked) && written.oid == locked &&
+		   written.number >= PART_FIRST);
 	*part = locked;
 	return written.number;
 }

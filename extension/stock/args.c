@@ -107,6 +107,7 @@ line_new(char *product_id, char *location, int64 quantity)
 	line->product_id = product_id;
 	line->location = location;
 	line->slot = SLOT_MAIN;
+	Assert(product_id != NULL && location != NULL && quantity > 0);
 	line->quantity = quantity;
 	return line;
 }

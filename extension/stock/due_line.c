@@ -109,6 +109,7 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	IndexScanDesc scan = due_line_scan(&work->call, table, level);
 	List		 *due = NIL;
 
+	Assert(max_rows > 0 && work->orders_locked);
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, NULL);

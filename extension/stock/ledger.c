@@ -73,7 +73,8 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 {
 	Movement *movement = palloc0(sizeof(Movement));
 
-	Assert(level->locked && level->known);
+	Assert(level->locked && level->known && !level->deleted);
+	Assert(work->levels_locked && kind != NULL);
 	CHECK_FOR_INTERRUPTS();
 	level->on_hand += on_hand_delta;
 	level->reserved += reserved_delta;
@@ -99,12 +100,13 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	work->movements = lappend(work->movements, movement);
 }
 
-/* Tells the movements from the given one on which event speaks of them. */
+/* Links the movements from the given one on to the event that reports them. */
 void
 stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 {
 	ListCell *cell;
 
+	Assert(first_movement <= list_length(work->movements));
 	for_each_from(cell, work->movements, first_movement)
 	{
 		Movement *movement = lfirst(cell);

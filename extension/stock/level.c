@@ -223,6 +223,7 @@ level_load_rest(Call *call, Level *first)
 			row = level_append(last);
 		if (!row->locked)
 			level_read(row, table->slot);
+		Assert(last == NULL || row->slot == last->slot + 1);
 		last = row;
 	}
 	table_scan_end(table, scan);
@@ -441,6 +442,7 @@ level_row_write(Call *call, Level *level)
 	Table		   *table = table_use(call, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
 
+	Assert(level->locked && level->dirty);
 	if (level->deleted)
 	{
 		table_delete(table, &level->tid);

@@ -155,6 +155,7 @@ level_lock_in_order(Work *work, Level *first)
 		level_row_lock(work, row);
 		if (!row->locked)
 			continue;
+		Assert(row->known && row->first == first);
 		held += Max(0, slot_free(row));
 		if (row->slot == 0 && level_lacks_rows(first))
 		{
@@ -202,6 +203,7 @@ level_lock_finish(Work *work)
 {
 	ListCell *cell;
 
+	Assert(work->orders_locked || work->orders == NIL);
 	work->levels_locked = true;
 	commit_release_early();
 

@@ -67,6 +67,7 @@ void
 line_end(Call *call, Reservation *line, LineState state, const char *reason)
 {
 	Assert(state != LINE_RESERVED && state != LINE_CONFIRMED);
+	Assert(line->state != state);
 	line->state = state;
 	line->ended_at = call->now;
 	line->reason = reason ? pstrdup(reason) : NULL;
@@ -116,6 +117,8 @@ line_write(Call *call, Reservation *line)
 	Table		   *table = table_use(call, TABLE_RESERVATION);
 	TupleTableSlot *slot;
 
+	Assert(line->dirty && (line->is_new || ItemPointerIsValid(&line->tid)));
+	Assert(!line->event_owed || line->state == LINE_EXPIRED);
 	if (!line->is_new && IsolationUsesXactSnapshot() &&
 		!table_lock_row(table, &line->tid))
 		elog(ERROR, "a line of order \"%s\" vanished", line->order->order_id);

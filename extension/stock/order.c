@@ -73,6 +73,8 @@ order_line(const Order *order, int attempt, const char *product_id,
 void
 order_add_line(Order *order, Reservation *line)
 {
+	Assert(order_line(order, line->attempt, line->product_id, line->location) ==
+		   NULL);
 	order->lines = list_insert_nth(order->lines,
 								   order_line_place(order, line->attempt,
 													line->product_id,
@@ -248,6 +250,9 @@ order_load(Call *call, Order *order)
 	{
 		Reservation *line = line_read(table->slot, order);
 
+		Assert(order->lines == NIL ||
+			   order_line_compare_key(llast(order->lines), line->attempt,
+									  line->product_id, line->location) < 0);
 		order->lines = lappend(order->lines, line);
 		order->attempt = Max(order->attempt, line->attempt);
 	}

@@ -109,6 +109,7 @@ level_require(const Level *level, int64 wanted)
 static int64
 slot_part(int64 total, int n, int i)
 {
+	Assert(total >= 0 && i >= 0 && i < n);
 	return total / n + (i < total % n ? 1 : 0);
 }
 
@@ -134,12 +135,14 @@ slot_set(Level *slot, int64 on_hand, int64 safety, int64 backorder_limit,
 void
 level_even_out(Level *level)
 {
-	Level sum = {0};
-	int	  held = 0;
-	int	  used = 0;
-	int	  i = 0;
-	bool  all = true;
-	int64 free;
+	Level		 sum = {0};
+	int			 held = 0;
+	int			 used = 0;
+	int			 i = 0;
+	bool		 all = true;
+	int64		 free;
+	Level before PG_USED_FOR_ASSERTS_ONLY = level_sum(level);
+	Level after	 PG_USED_FOR_ASSERTS_ONLY;
 
 	for (Level *row = level->first; row != NULL; row = row->next)
 	{
@@ -176,4 +179,9 @@ level_even_out(Level *level)
 		slot_set(row, row->reserved + here - ahead, safety, ahead,
 				 all ? free < 0 : row->pooled);
 	}
+	after = level_sum(level);
+	Assert(after.on_hand == before.on_hand &&
+		   after.reserved == before.reserved);
+	Assert(after.safety == before.safety &&
+		   after.backorder_limit == before.backorder_limit);
 }

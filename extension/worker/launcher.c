@@ -183,6 +183,7 @@ launcher_reap_workers(void)
 		if (worker->handle == NULL ||
 			GetBackgroundWorkerPid(worker->handle, &pid) != BGWH_STOPPED)
 			continue;
+		Assert(worker->entry != NULL);
 		worker->entry->worker = NULL;
 		if (worker->entry->looking)
 			launcher_note_failure(worker->entry);
@@ -231,6 +232,7 @@ launcher_start_worker(Started *worker, DueDatabase *entry)
 {
 	BackgroundWorker settings = {0};
 
+	Assert(worker->handle == NULL && OidIsValid(entry->database));
 	strlcpy(settings.bgw_name, "pgstock keeper worker", BGW_MAXLEN);
 	strlcpy(settings.bgw_type, "pgstock keeper worker", BGW_MAXLEN);
 	strlcpy(settings.bgw_library_name, "pgstock", BGW_MAXLEN);

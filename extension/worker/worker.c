@@ -106,6 +106,7 @@ worker_look(DueDatabase *entry)
 {
 	TimestampTz next;
 
+	Assert(entry->worker == MyLatch);
 	entry->looking = true;
 	(void) pg_atomic_exchange_u64(&entry->due_at, (uint64) DT_NOEND);
 	next = worker_expire();
