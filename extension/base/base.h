@@ -53,7 +53,6 @@ typedef enum TableId
 	TABLE_SALE_ORDER,
 	TABLE_ALERT,
 	TABLE_SURPLUS_PAYMENT,
-	TABLE_OWN_COLUMNS,
 	TABLE_COUNT
 } TableId;
 
@@ -174,8 +173,7 @@ extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
 
 /* in columns.c */
-extern void columns_check(Call *call, TableId id, const char *name,
-						  Relation rel);
+extern void columns_check(TableId id, const char *name, Relation rel);
 
 /* in name_map.c */
 extern void *name_map_find(const NameMap *map, const char *name);

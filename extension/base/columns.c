@@ -18,7 +18,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/base.h"
 
@@ -45,28 +52,44 @@ columns_refuse(const char *table, const char *column)
 					 "your own.")));
 }
 
-/* How many columns the table was created with; all, where nothing says so. */
+/*
+ * How many columns the table was created with; all, where nothing says so.  A
+ * scan of its own, not by table.c, which calls this.
+ */
 static int
-columns_created_with(Call *call, const char *name)
+columns_created_with(const char *name)
 {
-	Table		   *own = table_use(call, TABLE_OWN_COLUMNS);
-	ItemPointerData tid;
+	Relation	own = table_open(relation_find("own_columns"), AccessShareLock);
+	int			n = MaxAttrNumber;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
 
-	if (!table_find_text(call, own, "own_columns_pkey", name, &tid))
-		return MaxAttrNumber;
-	return row_get_int32(own->slot, OWN_COLUMNS);
+	ScanKeyEntryInitialize(&key, 0, OWN_RELATION, BTEqualStrategyNumber,
+						   InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(name));
+	scan = systable_beginscan(own, relation_find("own_columns_pkey"), true,
+							  GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		n = DatumGetInt32(
+			heap_getattr(tuple, OWN_COLUMNS, RelationGetDescr(own), &isnull));
+	systable_endscan(scan);
+	table_close(own, NoLock);
+	return n;
 }
 
 /* Refuses a table that has got more columns. */
 void
-columns_check(Call *call, TableId id, const char *name, Relation rel)
+columns_check(TableId id, const char *name, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	int		  own;
 
-	if (desc->natts == columns_checked[id] || id == TABLE_OWN_COLUMNS)
+	if (desc->natts == columns_checked[id])
 		return;
-	own = columns_created_with(call, name);
+	own = columns_created_with(name);
 	Assert(own > 0 && id < TABLE_COUNT);
 	for (int i = own; i < desc->natts; i++)
 	{

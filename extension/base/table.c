@@ -48,7 +48,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"outbox",		 "outbox_part",		"inbox",		 "inbox_offset",
 	"inbox_attempt", "failed_event",	"refused_order", "event_topic",
 	"user_handler",	 "admin_action",	"sale",			 "sale_order",
-	"alert",		 "surplus_payment", "own_columns",
+	"alert",		 "surplus_payment",
 };
 
 static void
@@ -59,7 +59,7 @@ table_set_relation(Call *call, TableId id, Relation rel)
 	Assert(table->rel == NULL && table->slot == NULL);
 	table->rel = rel;
 	table->slot = table_slot_create(rel, NULL);
-	columns_check(call, id, table_names[id], rel);
+	columns_check(id, table_names[id], rel);
 }
 
 /* The table, open for reading and writing until the call ends. */

@@ -356,8 +356,8 @@ def test_publish_after_remote_flush(pair, kafka, relays):
     it.on_primary("SELECT pg_reload_conf()")
     relay = relays(it.db.conninfo(), kafka.brokers,
                    {"outbox": {"publish_after": "remote_flush"}}).start(None)
-    wait_until(lambda: "no synchronous standby is configured" in relay.log(), 20,
-               relay.tail)
+    wait_until(lambda: "no synchronous standby is configured" in relay.log(),
+               20, relay.tail)
     with kafka.tail("stock-events") as tail:
         assert tail.read_to_end() == []
         it.name_standby()
