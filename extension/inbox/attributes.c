@@ -1,13 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/attributes.c
- *	  The members of an incoming message that pgstock does not know, as they
- *	  were written.
+ *	  Keeps the members of an incoming message that pgstock does not know.
  *
- * They come back in the event that answers.  Cut out of the text rather than
- * built again: a number keeps its digits, and nothing can be refused that the
- * parser took.  The text is a JSON object that was parsed before, so it is
- * known to be valid.
+ * The event that answers the message has them too.  They are cut out of the
+ * text, not built again: a number keeps its digits, and nothing is refused that
+ * the parser accepted.  The text is a JSON object that was parsed before, so it
+ * is valid.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -17,9 +16,9 @@
 
 #include "inbox/inbox.h"
 
-/* Behind the string that begins at its opening quote. */
+/* The position behind a string, from its opening quote. */
 static const char *
-skip_string(const char *at, const char *end)
+attributes_skip_string(const char *at, const char *end)
 {
 	Assert(*at == '"');
 	for (at++; at < end && *at != '"'; at++)
@@ -32,16 +31,16 @@ skip_string(const char *at, const char *end)
 }
 
 static const char *
-skip_space(const char *at, const char *end)
+attributes_skip_space(const char *at, const char *end)
 {
 	while (at < end && strchr(" \t\r\n", *at) != NULL)
 		at++;
 	return at;
 }
 
-/* Behind the value that begins here: at its comma or closing brace. */
+/* The position behind a value: its comma, or the closing brace. */
 static const char *
-skip_value(const char *at, const char *end)
+attributes_skip_value(const char *at, const char *end)
 {
 	int depth = 0;
 
@@ -49,7 +48,7 @@ skip_value(const char *at, const char *end)
 	{
 		if (*at == '"')
 		{
-			at = skip_string(at, end);
+			at = attributes_skip_string(at, end);
 			continue;
 		}
 		if (depth == 0 && (*at == ',' || *at == '}'))
@@ -60,12 +59,13 @@ skip_value(const char *at, const char *end)
 			depth--;
 		at++;
 	}
-	Assert(!"a value that ends");
+	Assert(false); /* a valid value ends */
 	return end;
 }
 
 static bool
-is_known(const char *name, int length, const char *const *known, int n)
+attributes_is_known(const char *name, int length, const char *const *known,
+					int n)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -76,27 +76,27 @@ is_known(const char *name, int length, const char *const *known, int n)
 	return false;
 }
 
-/* The object's members of other names than the known ones; NULL if none. */
+/* The object without its known members; NULL if there are no others. */
 char *
 attributes_cut(const char *object, int length, const char *const *known, int n)
 {
 	const char	  *end = object + length;
-	const char	  *at = skip_space(object, end) + 1;
+	const char	  *at = attributes_skip_space(object, end) + 1;
 	StringInfoData json;
 
 	Assert(at <= end && at[-1] == '{');
 	initStringInfo(&json);
 	for (;;)
 	{
-		const char *name = skip_space(at, end);
+		const char *name = attributes_skip_space(at, end);
 		const char *behind;
 
 		if (name >= end || *name == '}')
 			break;
 		Assert(*name == '"');
-		behind = skip_string(name, end);
-		at = skip_value(behind, end);
-		if (!is_known(name + 1, (int) (behind - name) - 2, known, n))
+		behind = attributes_skip_string(name, end);
+		at = attributes_skip_value(behind, end);
+		if (!attributes_is_known(name + 1, (int) (behind - name) - 2, known, n))
 		{
 			appendStringInfoChar(&json, json.len == 0 ? '{' : ',');
 			appendBinaryStringInfo(&json, name, (int) (at - name));

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/fingerprint.c
- *	  What tells a record from every other one that had its place.
+ *	  Distinguishes a record from others that had its offset.
  *
  * An offset is a place in one history of a partition.  A topic that is deleted
- * and made again under its name, or a partition that lost its tail, has other
- * records at the same places.  A record's time and the checksum of its bytes
- * tell them apart, and are the same however often and by whomever it is read.
+ * and created again, or a partition that lost its end, has other records at the
+ * same offsets.  A record's time and the checksum of its bytes distinguish
+ * them, and do not depend on which relay reads it, nor how often.
  *
- * The relay makes the same (relay/kafka/fingerprint.c, docs/relay-protocol.md).
+ * relay/kafka/fingerprint.c computes the same (docs/relay-protocol.md).
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -21,9 +21,10 @@
 
 #include "inbox/inbox.h"
 
-/* The length first, so that no two records read the same; -1: there is none. */
+/* Adds the length first, so that two records differ if their parts do; -1:
+ * there is no such part. */
 static pg_crc32c
-add_part(pg_crc32c crc, const bytea *part)
+fingerprint_add(pg_crc32c crc, const bytea *part)
 {
 	int32  len = part == NULL ? -1 : (int32) VARSIZE_ANY_EXHDR(part);
 	uint32 wire = pg_hton32((uint32) len);
@@ -34,7 +35,7 @@ add_part(pg_crc32c crc, const bytea *part)
 	return crc;
 }
 
-/* time_ms: as Kafka has it, -1 for none */
+/* The fingerprint; time_ms is as Kafka has it, -1: none. */
 const char *
 fingerprint(int64 time_ms, const bytea *key, const bytea *value,
 			const bytea *headers)
@@ -42,9 +43,9 @@ fingerprint(int64 time_ms, const bytea *key, const bytea *value,
 	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
-	crc = add_part(crc, key);
-	crc = add_part(crc, value);
-	crc = add_part(crc, headers);
+	crc = fingerprint_add(crc, key);
+	crc = fingerprint_add(crc, value);
+	crc = fingerprint_add(crc, headers);
 	FIN_CRC32C(crc);
 	return psprintf(INT64_FORMAT ".%08x", time_ms, crc);
 }

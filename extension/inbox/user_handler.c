@@ -17,9 +17,12 @@
 
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/epoch_ms.h"
 #include "base/utf8.h"
@@ -28,8 +31,9 @@
 /* A transient failure is tried again at once so often. */
 #define HANDLER_TRIES 3
 
-/* The pause before it, doubled each time.  A failed try holds no locks. */
-#define HANDLER_PAUSE_US 20000L
+/* The pause before it, doubled each time.  The failed call has released its
+ * locks; only a relay with the same messages waits for those of the batch. */
+#define HANDLER_PAUSE_MS 20L
 
 /* A batch that has taken so long is committed: the relay takes an answer that
  * is late for lost.  A slow server's tests set it: dev/stage. */
@@ -154,6 +158,16 @@ user_handler_failure_text(const ErrorData *error)
 	return psprintf("%s: %s", error->message, error->detail);
 }
 
+/* Waits, but not longer than the session. */
+static void
+user_handler_pause(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Whether the batch is to end before a further message. */
 bool
 user_handler_batch_is_over(const HandlerBatch *batch)
@@ -195,7 +209,7 @@ user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 		if (handler_fence_timed_out() || n == HANDLER_TRIES ||
 			!failure_is_transient(error))
 			break;
-		pg_usleep(HANDLER_PAUSE_US << n);
+		user_handler_pause(HANDLER_PAUSE_MS << n);
 	}
 	message->try.attempts++;
 	message->outcome = failure_outcome(options, message->try.attempts,
