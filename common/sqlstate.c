@@ -1,11 +1,11 @@
 /*
  * sqlstate.c - what an SQL error means for the call that got it
  *
- * Of class 40 only the codes that PostgreSQL itself raises.  A user's function
- * raises 40002 and 40003: a call that fails with one fails again, and is cut
- * into smaller ones until the message that causes it is the only one.  Then the
- * extension decides, where all of class 40 is transient
- * (failed_is_transient()), since it counts the tries of that message.
+ * The transient codes are those of extension/inbox/failure.c, which says why
+ * 40002 and 40003 are not among them: two lists that differ would have one side
+ * repeat what the other side takes for a failure of the message.  Both lists
+ * are tested, here by test_sqlstate and there by the regression test
+ * user_handler.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
