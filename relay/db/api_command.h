@@ -1,5 +1,5 @@
 /*
- * api_command.h - the database's functions for commands, typed; all of them wait
+ * api_command.h - the database's functions for commands, which all wait
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -151,7 +151,7 @@ kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake)
 {
 	const uint64_t one = 1;
 
-	/* librdkafka writes when something comes into an empty queue */
+	/* librdkafka writes when an event enters an empty queue */
 	rd_kafka_queue_io_event_enable(queue, loop_wake_fd(wake), &one,
 								   sizeof(one));
 	loop_wake_up(wake);
@@ -176,7 +176,7 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 					  "%s", text);
 		return;
 	}
-	/* That a broker is away is told by the pump, once. */
+	/* The pump logs that a broker is down, throttled. */
 	log_write(level <= 3 && strcmp(facility, "FAIL") != 0 &&
 					  strcmp(facility, "ERROR") != 0
 				  ? LEVEL_WARNING

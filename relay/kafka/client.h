@@ -21,7 +21,7 @@
 typedef const char *const KafkaProperties[][2];
 
 /*
- * The relay's wishes, then what [kafka] says, then what the relay must have.
+ * The relay's defaults, then those of [kafka], then what the relay requires.
  * The caller owns the answer until rd_kafka_new() takes it.
  */
 rd_kafka_conf_t *kafka_conf_new(const Config *config, KafkaProperties wishes,
@@ -40,7 +40,7 @@ rd_kafka_resp_err_t kafka_find_offsets(rd_kafka_t					   *client,
 									   rd_kafka_topic_partition_list_t *list,
 									   int wait_ms) MUST_CHECK;
 
-/* The offset of a partition that comes next; with the first one. */
+/* The next offset of a partition, and its first one. */
 rd_kafka_resp_err_t kafka_find_end(rd_kafka_t *client, const char *topic,
 								   int32_t partition, int64_t *end,
 								   int wait_ms) MUST_CHECK;
@@ -55,8 +55,8 @@ void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 void kafka_log_event(rd_kafka_event_t *event, const char *module);
 
 /*
- * What the broker has against a record or its topic: others may do well.  Of
- * what a client says by itself, only that there is no such topic.
+ * Whether the broker refused this record or its topic, so that others may
+ * succeed.  Of librdkafka's own errors, only an unknown topic or partition.
  */
 bool kafka_is_refusal(rd_kafka_resp_err_t error);
 

@@ -158,7 +158,7 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 			{"partition.assignment.strategy", "range"},
 			{"enable.auto.commit", "false"},
 			{"enable.auto.offset.store", "false"},
-			/* no place but the one that was asked for: consumer_place.c */
+			/* never another offset than consumer_place.c decided */
 			{"auto.offset.reset", "error"},
 			{"check.crcs", "true"},
 			{"enable.partition.eof", "true"},
@@ -277,8 +277,8 @@ consumer_note_missing(Consumer *consumer, const rd_kafka_message_t *message)
 					topic);
 }
 
-/* What is wrong with a partition: it is to be placed anew.  Of a batch that is
- * damaged librdkafka steps over all that it holds. */
+/* Something is wrong with a partition, so it is placed again.  librdkafka skips
+ * every record of a damaged batch. */
 static void
 consumer_take_disturbance(Consumer *consumer, Partition *partition,
 						  const rd_kafka_message_t *message)
@@ -435,7 +435,7 @@ consumer_commit(Consumer *consumer)
 			->offset = partition->next;
 		partition->uncommitted = false;
 	}
-	/* It is for lag tools: should it fail, the next one says more. */
+	/* For lag tools only: the next commit replaces one that fails. */
 	if (list->cnt > 0)
 		(void) rd_kafka_commit(consumer->client, list, 1);
 	rd_kafka_topic_partition_list_destroy(list);

@@ -1,8 +1,8 @@
 /*
  * consumer.h - the consumer: a group's partitions, read from given offsets
  *
- * The group assigns, but nothing is read before consumer_place() says where to
- * begin: the database knows that, Kafka does not.
+ * The group assigns, but no partition is read before consumer_place() has given
+ * its offset: that is in the database, not in Kafka.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -47,13 +47,13 @@ bool consumer_open(Consumer *consumer, const Config *config, const char *group,
 void consumer_close(Consumer *consumer); /* without leaving the group */
 const char *consumer_error(const Consumer *consumer);
 
-/* Leaves the group in the background; go on calling consumer_take(). */
+/* Leaves the group in the background, served by consumer_take(). */
 void consumer_leave(Consumer *consumer);
 bool consumer_has_left(const Consumer *consumer);
 
 /*
  * Where to begin (consumer_place.c): the database's offsets, an answer to
- * relay_offsets(); then what the broker has, asked in a thread of its own;
+ * relay_offsets(); then the broker's offsets, queried in a thread;
  * then changes for the database, if there are any, and all of it again; if
  * there are none, the partitions can be placed.
  */
@@ -91,9 +91,9 @@ void consumer_change_free(ConsumerChange *change);
 
 void consumer_place(Consumer *consumer);
 
-/* Once it is placed: the last survey does not fit it; something came that
- * cannot be relied on, so it has to be placed anew; there is something to
- * learn; all was well since it was placed. */
+/* Once it is placed: the last survey contradicts it; it read something that
+ * cannot be relied on, so it has to be placed again; it has a fingerprint for
+ * the database; nothing was wrong since it was placed. */
 bool consumer_is_misplaced(const Consumer *consumer);
 bool consumer_is_disturbed(const Consumer *consumer);
 bool consumer_has_learned(const Consumer *consumer);

@@ -2,17 +2,17 @@
  * consumer_place.c - where the consumer begins in each partition
  *
  * The database's next offset is worth what its partition's history is: a topic
- * that was made anew, or has lost its tail with a broker, has other records at
- * the same offsets, or none.  So the record before the next one, which was
+ * that was created again, or has lost its tail with a broker, has other records
+ * at the same offsets, or none.  So the record before the next one, which was
  * applied, is read once more and compared; only then those behind it are taken.
- * What cannot be seen so (all of the partition is gone) the broker's first and
- * end offset show, asked for by survey.c.
+ * Where that record is gone too, the broker's first and end offset decide,
+ * which survey.c queries.
  *
- * librdkafka 2.0.2 does not notice when a topic is made anew between two of its
- * requests: it goes on at the same offset.  So while it is read each partition
- * has a witness, a record that was applied, which is looked for again with each
- * survey.  If it is another one, the partition is read from its start: what was
- * applied of the new history meanwhile is a duplicate then.
+ * librdkafka 2.0.2 does not notice when a topic is created again between two of
+ * its requests: it continues at the same offset.  So each partition has a
+ * witness while it is read, a record that was applied, which each survey reads
+ * again.  If it has changed, the partition is read from its start; messages of
+ * the new history that were applied meanwhile are duplicates.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -24,7 +24,7 @@
 
 #define LOG_MODULE "consumer"
 
-/* ---- what the database knows ------------------------------------------- */
+/* ---- the database's offsets -------------------------------------------- */
 
 static bool
 database_knows(const PGresult *offsets, const char *topic)
@@ -73,7 +73,7 @@ partition_take_offset(Partition *partition, const PGresult *offsets)
 	if (fingerprint == NULL)
 		fingerprint = "";
 	partition->moves = false;
-	/* a place that was found anew */
+	/* it was placed again */
 	if (fingerprint[0] == '\0')
 		partition->refuted = partition->told = false;
 	partition->next = next;
@@ -90,7 +90,7 @@ consumer_take_offsets(Consumer *consumer, const PGresult *offsets)
 		partition_take_offset(&consumer->partitions[i], offsets);
 }
 
-/* ---- what the broker knows --------------------------------------------- */
+/* ---- the broker's offsets ---------------------------------------------- */
 
 bool
 consumer_surveys(const Consumer *consumer)
@@ -136,8 +136,8 @@ consumer_recheck_missing(Consumer *consumer)
 	strings_free(topics);
 }
 
-/* One that is gone, by retention, says nothing: the next one may.  But one that
- * did not come, for the broker was slow, is waited for: the next one may be of
+/* A witness that retention has deleted proves nothing, and is replaced.  One
+ * that a slow broker did not deliver is kept: the next one may belong to
  * another history already. */
 static void
 hear_witness(const Consumer *consumer, Partition *partition)
@@ -154,7 +154,7 @@ hear_witness(const Consumer *consumer, Partition *partition)
 		strcmp(witness->fingerprint.text, partition->proved.fingerprint.text) !=
 			0)
 	{
-		/* it has said so, once: it is of a history that is gone */
+		/* proof enough, once: it belongs to a history that is gone */
 		partition->refuted = true;
 		partition->proved = partition->fresh = (Proof){0};
 		return;
@@ -213,7 +213,7 @@ decide(const Consumer *consumer, const Partition *partition)
 	});
 }
 
-/* Whether the broker said where each partition of a topic begins. */
+/* Whether the broker has answered where each partition of a topic begins. */
 static bool
 can_begin(const Consumer *consumer, const char *topic)
 {
@@ -379,8 +379,9 @@ consumer_change_free(ConsumerChange *change)
 	*change = (ConsumerChange){0};
 }
 
-/* Whether what the broker says now is other than what it was placed by.  That
- * its first offset is past the next one is no news: that may be at hand. */
+/* Whether the broker's offsets contradict those it was placed by.  A first
+ * offset past the next one does not: that record may be in the batch at hand.
+ * */
 bool
 consumer_is_misplaced(const Consumer *consumer)
 {

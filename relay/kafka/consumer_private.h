@@ -28,15 +28,15 @@ typedef struct Partition
 	bool		begun;		 /* its topic is known there */
 	int64_t		next;		 /* offset after the last applied */
 	Fingerprint fingerprint; /* of the record before it, when placed */
-	bool		uncommitted; /* Kafka does not know next */
+	bool		uncommitted; /* next is not committed to Kafka yet */
 
 	/* how it is read */
 	bool		waits;	  /* not at all: the broker has to answer first */
-	bool		proving;  /* the record before next is still to come */
-	bool		ignored;  /* until it is placed anew: something was wrong */
+	bool		proving;  /* the record before next has not arrived yet */
+	bool		ignored;  /* until it is placed again: something was wrong */
 	bool		refuted;  /* the record before next is another one */
-	Fingerprint learned;  /* of that, where the database does not know it */
-	int64_t		expected; /* no offset below that is to come */
+	Fingerprint learned;  /* of that, where the database has none */
+	int64_t		expected; /* lower offsets are not accepted */
 	unsigned	failures; /* damaged batches, one after another */
 	int64_t		hold_to;  /* it is left out until then; 0: it is not */
 	Proof		proved;	  /* a record that was applied, and is still there */
@@ -47,7 +47,7 @@ typedef struct Partition
 	int64_t end;		/* last stable offset; -1: not known */
 	int64_t drained_to; /* all before was taken, and nothing since */
 	int64_t asked_at;	/* next, when it was last asked for the end */
-	bool	moves;		/* the database is asked to move it */
+	bool	moves;		/* a query to move it is under way */
 	bool	told;		/* ... which is in the log */
 } Partition;
 
@@ -63,17 +63,17 @@ struct Consumer
 	rd_kafka_queue_t   *side_queue; /* log lines; all, while leaving */
 	bool				leaving;
 	char *const		   *topics;	 /* the configuration's */
-	char			  **unknown; /* of these the database does not know */
+	char			  **unknown; /* of these, unknown to the database */
 	Survey			   *survey;
 	Partition		   *partitions; /* what the group assigned */
 	size_t				partition_count;
-	bool				disturbed; /* it is to be placed anew */
+	bool				disturbed; /* it is to be placed again */
 	bool				learned;   /* a partition has learned a fingerprint */
 	Buf					trouble;   /* what disturbed it last */
 	rd_kafka_message_t *messages[CONSUMER_BATCH_MESSAGES];
 	uint32_t			count;
 	size_t				bytes;	 /* of messages */
-	Buf					headers; /* of the message last asked for */
+	Buf					headers; /* of the last consumer_message() */
 	Buf					error;
 	LogThrottle			error_told;
 	MissingTopics		missing;
@@ -90,12 +90,12 @@ Partition *consumer_partition(Consumer *consumer, const char *topic,
 void consumer_assign(Consumer							   *consumer,
 					 const rd_kafka_topic_partition_list_t *list);
 
-/* Something is wrong with the partition, NULL: with all: what comes is ignored
- * until it is placed anew. */
+/* Something is wrong with the partition (NULL: with all): its messages are
+ * ignored until it is placed again. */
 void consumer_disturb(Consumer *consumer, Partition *partition,
 					  const char *what);
 
-/* A batch of it is damaged: if that goes on, it is left out for a while. */
+/* A batch of it is damaged: repeatedly damaged, it is left out for a while. */
 void consumer_hold(const Consumer *consumer, Partition *partition);
 
 /* in consumer_place.c: the message was applied, it can be looked for */

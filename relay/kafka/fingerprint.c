@@ -1,5 +1,5 @@
 /*
- * fingerprint.c - what tells a record from others that had its place
+ * fingerprint.c - identifies a record among those that had its offset
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -1,5 +1,5 @@
 /*
- * fingerprint.h - what tells a record from others that had its place
+ * fingerprint.h - identifies a record among those that had its offset
  *
  * Pure.  The same as extension/inbox/fingerprint.c makes;
  * docs/relay-protocol.md has its definition.

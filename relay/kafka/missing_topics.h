@@ -1,8 +1,8 @@
 /*
  * missing_topics.h - topics that are to be consumed and are not there
  *
- * Pure.  A typo in [inbox] topics must not stay silent: what is noted here is
- * told by /readyz, /status and the log.
+ * Pure.  A typo in [inbox] topics must not stay unnoticed: /readyz, /status and
+ * the log name the topics listed here.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

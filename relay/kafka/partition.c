@@ -14,8 +14,8 @@
 
 #define LOG_MODULE "consumer"
 
-/* To place one partition anew stops all others for a moment: one whose batch is
- * damaged where it lies must not do that all the time. */
+/* Placing one partition again pauses all others for a moment, so a partition
+ * with a permanently damaged batch must not cause it all the time. */
 #define FAILURES_AT_ONCE 3
 #define HOLD_US			 (30 * SEC_US)
 

@@ -1,10 +1,11 @@
 /*
  * placement.h - where reading of a partition begins
  *
- * Pure.  The database says which offset is next and what the record before it
- * was; the broker says which offsets there are.  A history that is another one
- * than was read is read from its start: what of it was applied before is a
- * duplicate, for ids without one of their own are made of the record.
+ * Pure.  The database has the next offset and the fingerprint of the record
+ * before it; the broker has the offsets that exist.  Another history than the
+ * one read before is read from its start: messages of it that were applied
+ * before are duplicates, because a message without an id gets one made of its
+ * record.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -15,10 +16,10 @@
 
 typedef struct PlacementFacts
 {
-	int64_t next;	 /* what the database wants; 0: it does not know */
+	int64_t next;	 /* the database's; 0: it has none */
 	bool	refuted; /* the record before that is another one */
 	int64_t first;	 /* the broker's first offset; -1: not known */
-	int64_t end;	 /* ... and the one that comes next */
+	int64_t end;	 /* ... and its next one */
 } PlacementFacts;
 
 typedef enum PlacementKind
@@ -26,7 +27,7 @@ typedef enum PlacementKind
 	PLACEMENT_READ,	 /* from "from" on */
 	PLACEMENT_PROVE, /* the same; the first one was applied, and is proof */
 	PLACEMENT_MOVE,	 /* the database has to go to "from" */
-	PLACEMENT_WAIT,	 /* for what the broker says */
+	PLACEMENT_WAIT,	 /* for the broker's answer */
 } PlacementKind;
 
 typedef struct Placement

@@ -14,7 +14,7 @@
 #define SLICE_MS   1000 /* between two looks at *stop */
 #define ADMIN_MS   5000
 #define READ_TRIES (30000 / SLICE_MS) /* without a sign of the broker */
-#define LOOK_US	   100000 /* between two looks for what is to come */
+#define LOOK_US	   100000			  /* between two queries */
 #define LOOKS	   100
 #define PARTITION  0
 
@@ -111,22 +111,21 @@ count_partitions(rd_kafka_t *client, const char *topic, const atomic_bool *stop,
 	return *why == RD_KAFKA_RESP_ERR_NO_ERROR ? count : 0;
 }
 
-/* What the broker says to our wish for the topic; waits. */
+/* Creates the topic; waits. */
 static bool
-make_topic(rd_kafka_t *client, const char *name, const atomic_bool *stop,
-		   Buf *error)
+position_make_topic(rd_kafka_t *client, const char *name,
+					const atomic_bool *stop, Buf *error)
 {
-	rd_kafka_queue_t	*queue = rd_kafka_queue_new(client);
-	rd_kafka_NewTopic_t *topic = position_new_topic(name);
-	rd_kafka_AdminOptions_t
-								   *admin = rd_kafka_AdminOptions_new(client,
-																	  RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	rd_kafka_queue_t			   *queue = rd_kafka_queue_new(client);
+	rd_kafka_NewTopic_t			   *topic = position_new_topic(name);
+	rd_kafka_AdminOptions_t		   *admin;
 	rd_kafka_event_t			   *event = NULL;
 	const rd_kafka_topic_result_t **results;
 	char							reason[KAFKA_ERROR_MAX];
 	size_t							count;
 	rd_kafka_resp_err_t				code;
 
+	admin = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	if (rd_kafka_AdminOptions_set_request_timeout(admin, ADMIN_MS, reason,
 												  sizeof(reason)) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -163,9 +162,9 @@ position_ensure_topic(rd_kafka_t *reader, const char *topic,
 	rd_kafka_resp_err_t why;
 	int					count = count_partitions(reader, topic, stop, &why);
 
-	if (count == 0 && !make_topic(reader, topic, stop, error))
+	if (count == 0 && !position_make_topic(reader, topic, stop, error))
 		return false;
-	/* whom we ask may hear of it a little later than whom we asked to */
+	/* the broker queried may learn of it later than the one that created it */
 	for (int i = 0; count == 0 && i < LOOKS && !*stop; i++)
 	{
 		usleep(LOOK_US);
@@ -228,9 +227,9 @@ is_final(rd_kafka_resp_err_t error)
 }
 
 /*
- * How far what is committed goes at least, as the leader says: the end that a
- * reader is told of may come from a leader that was just elected, or a replica,
- * which do not know the whole.  Waits.
+ * The leader's last stable offset, a lower bound for the end of the committed
+ * records: the end that a fetch returns may come from a leader that was just
+ * elected, or from a replica, and be too low.  Waits.
  */
 static rd_kafka_resp_err_t
 find_end(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,

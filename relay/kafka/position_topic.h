@@ -3,11 +3,11 @@
  *
  * In transactional mode each transaction carries, beside its events, a record
  * that says how far the outbox was read.  It goes to a compacted topic of one
- * partition that belongs to this database alone: nobody else's open
- * transaction can hide its end from whoever reads it.  The record is JSON; the
+ * partition that belongs to this database alone, so no other producer's open
+ * transaction can hide its end from a reader.  The record is JSON; the
  * database takes it apart (docs/relay-protocol.md).
  *
- * What is said to wait does so until the broker answers or *stop is true.
+ * A function that waits does so until the broker answers or *stop is true.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -47,7 +47,7 @@ rd_kafka_NewTopic_t *position_new_topic(const char *topic);
 rd_kafka_conf_t *position_reader_conf(const Config *config);
 
 /* Takes conf over; NULL, and why in *error, if that fails.  A consumer: where
- * a producer asks for a topic, the broker may make it as it sees fit. */
+ * a producer requests a topic, the broker may create it with its defaults. */
 rd_kafka_t *position_reader_new(rd_kafka_conf_t *conf, Buf *error) MUST_CHECK;
 
 /* Makes the topic if it is missing.  Waits; false, and why in *error, if it is

@@ -34,7 +34,7 @@ struct Producer
 	ProducerHandlers  handlers;
 	void			 *arg;
 	LoopWake		 *wake;
-	LoopTimer		 *blame_timer; /* no report says whose fault it was */
+	LoopTimer		 *blame_timer; /* no report has named the record */
 	rd_kafka_t		 *client;	   /* NULL while closed */
 	rd_kafka_queue_t *queue;
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
@@ -201,7 +201,7 @@ producer_refuse(Producer *producer, ProducerResult result, const char *class,
 	return result;
 }
 
-/* A transaction is lost, and its commit says why. */
+/* A transaction is lost, and the error of its commit has the reason. */
 static void
 producer_ask_why(Producer *producer)
 {
@@ -242,7 +242,7 @@ producer_send(Producer *producer, const EventRow *row, uint64_t id,
 		return PRODUCER_TAKEN; /* and so were the headers */
 	rd_kafka_headers_destroy(headers);
 	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL ||
-		error == RD_KAFKA_RESP_ERR__FATAL) /* of which we will hear */
+		error == RD_KAFKA_RESP_ERR__FATAL) /* an event follows */
 		return PRODUCER_FULL;
 	if (producer->position_topic != NULL && error == RD_KAFKA_RESP_ERR__STATE)
 	{
@@ -291,7 +291,7 @@ producer_refusal(const Producer *producer)
 	return producer->refusal.len > 0 ? producer->refusal.data : "";
 }
 
-/* ---- what comes back --------------------------------------------------- */
+/* ---- reports ----------------------------------------------------------- */
 
 /* The first reason counts: what follows it is its consequence. */
 static void
@@ -331,7 +331,7 @@ producer_is_position(const rd_kafka_message_t *message)
 /*
  * No offset: librdkafka infers the delivery from that of a later batch, which
  * the broker may have taken without the one before.  (A lost transaction purges
- * its records; why it was lost is what its commit says.)
+ * its records; the error of its commit has the reason.)
  */
 static bool
 producer_delivered(Producer *producer, const rd_kafka_message_t *message)
@@ -351,7 +351,7 @@ producer_delivered(Producer *producer, const rd_kafka_message_t *message)
 		return false;
 	}
 	if (producer->blaming && !kafka_is_refusal(error))
-		return false; /* goes down with the one that was refused */
+		return false; /* it failed with the refused one */
 	text = xasprintf("%s (topic %s)",
 					 error == RD_KAFKA_RESP_ERR_NO_ERROR
 						 ? "delivered at an unknown offset"
@@ -559,8 +559,7 @@ producer_transaction_failed(void *arg, rd_kafka_resp_err_t error,
 	Producer   *producer = arg;
 	const char *topic = NULL;
 
-	producer_take_events(
-		producer); /* what came before knows more: which topic */
+	producer_take_events(producer); /* earlier events name the topic */
 	/* the position is no event that could be set aside */
 	if (kafka_is_refusal(error) && producer->kept_out != NULL &&
 		!position_is_topic(producer->kept_out))

@@ -27,7 +27,7 @@
 
 typedef enum ProducerResult
 {
-	PRODUCER_TAKEN,		/* an acknowledgement will come, or a failure */
+	PRODUCER_TAKEN,		/* an acknowledgement follows, or a failure */
 	PRODUCER_FULL,		/* again after the next acknowledgement */
 	PRODUCER_TOO_LARGE, /* this record, for this producer */
 	PRODUCER_NO_TOPIC,	/* no record can be produced to its topic */
@@ -59,7 +59,7 @@ void	  producer_free(Producer *producer);
 void producer_set_probing(Producer *producer);
 
 /*
- * What is in flight when it is closed is lost: the owner knows.  With a
+ * Records in flight when it is closed have no report.  With a
  * database's incarnation it is transactional, and may be used once opened() was
  * called; NULL: idempotent.
  */
@@ -80,11 +80,11 @@ const char *producer_refusal(const Producer *producer);
 
 /*
  * Asks the broker to make the topic if it is missing, now and with each new
- * producer.  The same is done for a topic when its first event comes.
+ * producer.  The same is done for a topic with its first event.
  */
 void producer_want_topic(Producer *producer, const char *name);
 
-/* What the broker has said of it, or of others (topics.h). */
+/* What is known of the topic (topics.h). */
 TopicState producer_topic_state(Producer *producer, Slice name);
 
 /* Whether the broker has answered since the producer was opened. */

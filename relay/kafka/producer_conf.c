@@ -13,7 +13,7 @@
 /* room for the relay's own headers and the record's frame */
 #define MESSAGE_OVERHEAD (64 * 1024)
 
-/* batch.size in [kafka] says at most: the broker may have said less. */
+/* batch.size in [kafka] is an upper bound: the broker may accept less. */
 static int
 producer_conf_batch_bytes(const Config *config, int batch_max)
 {
@@ -34,8 +34,8 @@ producer_conf_batch_bytes(const Config *config, int batch_max)
  *
  * A transaction needs no guarantee of its own against gaps, for a failed record
  * fails all of it, and its records wait no longer than itself.  Where a topic
- * is gone, its coordinator is asked again and again, and only the topics' list
- * tells.
+ * was deleted, the request to its coordinator is repeated, and only the refresh
+ * of the topics' metadata ends that.
  */
 rd_kafka_conf_t *
 producer_conf_new(const Config *config, const ProducerNeeds *needs)

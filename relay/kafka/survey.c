@@ -1,5 +1,5 @@
 /*
- * survey.c - what a broker has of topics and partitions, asked in a thread
+ * survey.c - a broker's topics, partitions and offsets, queried in a thread
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -134,7 +134,7 @@ survey_run(void *arg)
 		look_up(survey, &survey->topics[i]);
 		add_partitions(survey, &survey->topics[i]);
 	}
-	/* The end first: what comes meanwhile only makes it too small. */
+	/* The end first: records that arrive meanwhile only make it too small. */
 	find(survey, survey->ends);
 	find(survey, survey->firsts);
 	if (survey->first_offset >= 0)
@@ -326,7 +326,7 @@ static int64_t
 offset_in(const rd_kafka_topic_partition_list_t *list, const char *topic,
 		  int32_t id)
 {
-	/* librdkafka's lookup changes nothing, and does not say so */
+	/* librdkafka's lookup changes nothing, but takes no const list */
 	const rd_kafka_topic_partition_t
 		*found = rd_kafka_topic_partition_list_find(list, topic, id);
 
@@ -346,7 +346,7 @@ survey_range(const Survey *survey, const char *topic, int32_t id)
 	range.end = offset_in(survey->ends, topic, id);
 	if (range.first < 0 || range.end < 0)
 		return (SurveyRange){-1, -1, -1};
-	/* asked after the end: retention may have taken all */
+	/* queried after the end: retention may have deleted everything */
 	range.end = Max(range.end, range.first);
 	begin = offset_in(survey->begins, topic, id);
 	if (survey->first_offset == FIRST_OFFSET_EARLIEST)

@@ -1,5 +1,5 @@
 /*
- * survey.h - what a broker has of topics and partitions, asked in a thread
+ * survey.h - a broker's topics, partitions and offsets, queried in a thread
  *
  * librdkafka's calls for it wait.  One survey at a time: it belongs to its
  * thread from survey_begin() until the handler is called, in the loop.
@@ -15,16 +15,16 @@
 
 typedef enum SurveyFound
 {
-	SURVEY_UNKNOWN, /* the broker did not say */
+	SURVEY_UNKNOWN, /* the broker did not answer */
 	SURVEY_ABSENT,
 	SURVEY_PRESENT,
 } SurveyFound;
 
 typedef struct SurveyRange
 {
-	int64_t first; /* -1: the broker did not say; then so are the others */
+	int64_t first; /* -1: the broker did not answer; then so are the others */
 	int64_t end;   /* the last stable offset */
-	int64_t begin; /* where first_offset says, in a topic that was looked up */
+	int64_t begin; /* by first_offset, in a topic that was looked up */
 } SurveyRange;
 
 typedef struct Survey Survey;
@@ -48,7 +48,7 @@ void survey_add_witness(Survey *survey, const char *topic, int32_t id,
 void survey_begin(Survey *survey, rd_kafka_t *client);
 bool survey_runs(const Survey *survey);
 
-/* One call of librdkafka takes that long at most; survey_close() waits for one. */
+/* The longest call of librdkafka here; survey_close() waits for one. */
 #define SURVEY_CALL_MS 2000
 
 /* The answers; of a topic that was looked up all its partitions are known. */

@@ -15,13 +15,13 @@
 #define TOPIC_BUCKETS	 256 /* a power of two */
 #define ADMIN_TIMEOUT_MS 5000
 #define ENSURE_AGAIN_US	 (5 * SEC_US)
-#define ENSURE_MAX		 64 /* topics asked for at once */
+#define ENSURE_MAX		 64 /* topics in one request */
 
 struct Topics
 {
 	Loop			 *loop;
 	Metrics			 *metrics;
-	LoopTimer		 *ensure_timer; /* asks for topics that may be missing */
+	LoopTimer		 *ensure_timer; /* creates topics that may be missing */
 	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;		/* the producer's */
 	Topic			 *buckets[TOPIC_BUCKETS];
@@ -181,7 +181,7 @@ topics_state(Topics *topics, Slice name)
 	return topic->answered || topics->deaf ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 
-/* Those of which nobody knows yet whether they are there. */
+/* Those not yet known to exist. */
 static size_t
 topics_unsure(const Topics *topics, rd_kafka_NewTopic_t **missing)
 {

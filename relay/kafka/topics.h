@@ -1,8 +1,8 @@
 /*
  * topics.h - the topics that are published to
  *
- * Each is asked for when its first event comes, or earlier for those that are
- * wanted, and made by the broker with its own defaults if it is missing.
+ * Each is requested with its first event, wanted ones earlier, and the broker
+ * creates it with its own defaults if it is missing.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -18,7 +18,7 @@ typedef struct Topic
 	char			 *name;
 	bool			  unsure;	/* it may be missing in Kafka */
 	bool			  trusted;	/* wanted, or has taken records before */
-	bool			  answered; /* it was asked for, perhaps in vain */
+	bool			  answered; /* the broker has answered, whatever it was */
 	size_t			  len;		/* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published;   /* metric */
@@ -45,8 +45,8 @@ Topic *topics_find(Topics *topics, Slice name);
 typedef enum TopicState
 {
 	TOPIC_GOOD,	   /* it is there, or is trusted */
-	TOPIC_ASKED,   /* the broker will say */
-	TOPIC_DOUBTED, /* it said nothing good, or nothing */
+	TOPIC_ASKED,   /* the answer of the broker is outstanding */
+	TOPIC_DOUBTED, /* it could not be created, or no answer came */
 } TopicState;
 
 TopicState topics_state(Topics *topics, Slice name);

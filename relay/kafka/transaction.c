@@ -1,15 +1,15 @@
 /*
  * transaction.c - a transactional producer, and its calls that wait
  *
- * A call belongs to its thread until that says "ended"; then the loop joins the
- * thread and has the call.  The one thing that it says before is "left": the
- * producer was given up, and there is no use in waiting on.  Then the producer
+ * A call belongs to its thread until the thread has set "ended"; then the loop
+ * joins the thread and owns the call.  The loop sets "left" before that: the
+ * producer was given up, and the thread need not wait on.  Then the producer
  * lives as long as the call, and a new one may be at work beside it, which has
  * fenced it.
  *
  * Every request of the producer is watched from its sending to its answer, by
- * librdkafka's threads, for librdkafka sends again by itself what was not
- * answered, and says nothing of it.  What it gave up may still be on its way,
+ * librdkafka's threads, for librdkafka repeats an unanswered request by
+ * itself, and does not report it.  The first request may still arrive,
  * and Kafka's first transaction protocol (before KIP-890) cannot tell it from a
  * request of the next transaction in the same epoch.
  *
@@ -134,7 +134,7 @@ call_failed(Call *call, rd_kafka_error_t *error)
 	rd_kafka_error_destroy(error);
 }
 
-/* A broker that is away is no failure: as long as somebody waits for it. */
+/* A broker that is down is no failure, as long as the call was not left. */
 static bool
 call_init(Call *call)
 {
@@ -180,7 +180,7 @@ call_doubt(Call *call, const char *why)
 }
 
 /*
- * An answer to the one request to commit says that it was committed.  Of
+ * An answer to the one request to commit proves that it was committed.  Of
  * several, another may still be to arrive: it would commit whatever the next
  * transaction has sent by then.  Nor may the next one begin while anything of
  * this one may come late.
@@ -281,7 +281,7 @@ watched_client_free(WatchedClient *producer)
 	free(producer);
 }
 
-/* Waits for the thread, which is at its end if it said so. */
+/* Joins the thread, which is at its end if it has set "ended". */
 static void
 transaction_bury(Transaction *transaction)
 {

@@ -5,14 +5,15 @@
  * commit for 5 to 50 ms whatever it holds, and both as long as the broker is
  * away.  Our loop may not wait, so a thread makes the call: one at a time, and
  * it ends with it.  It shares nothing with the loop but the producer, which is
- * made for that; what the call came to is read when the thread has ended.
- * Delivery reports go to the loop as ever, meanwhile too: a commit waits for
- * somebody to take them.  Why not short waits and "call again to resume":
- * docs/decisions/0014-transactional-mode.md.
+ * thread-safe; the result of the call is read when the thread has ended.  The
+ * loop takes delivery reports meanwhile, which a commit waits for.  Why not
+ * short waits and "call again to resume": docs/decisions/0014-transactional-
+ * mode.md.
  *
- * Nothing is tried again with the same producer, and where librdkafka did, its
- * success is none.  What is not a success may have happened or not; the next producer ends whatever the old one has left
- * open, fences it, and reads the position, which then is what counts.
+ * No call is repeated with the same producer, and where librdkafka repeated
+ * one, its success does not count.  After a failure the outcome is unknown: the
+ * next producer ends what the old one has left open, fences it, and reads the
+ * position, which decides.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -11,7 +11,7 @@
 
 #include "kafka/log_text.h"
 
-/* ---- what librdkafka and OpenSSL say ----------------------------------- */
+/* ---- reports of librdkafka and OpenSSL --------------------------------- */
 
 static void
 trouble_error(rd_kafka_t *client UNUSED, int error, const char *reason,
@@ -211,7 +211,7 @@ kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error, Buf *to)
 	else
 		buf_printf(to, ": no answer from %s",
 				   servers != NULL ? servers : "any broker");
-	/* Kafka hangs up on what is not its protocol; OpenSSL says just that */
+	/* a listener without TLS closes the connection, which OpenSSL reports */
 	if (log_text_is_tls_eof(why))
 		buf_add_str(to, ": does that listener speak TLS?");
 	kafka_name_files(config, why, to);

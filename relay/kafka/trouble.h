@@ -3,9 +3,9 @@
  *
  * "Local: Broker transport failure" is what librdkafka returns for a broker
  * that is away, a certificate that has expired, is another host's or of an
- * unknown authority, a wrong password, and TLS with a listener that speaks none.
- * What it was is in its error events and, of a certificate, nowhere: so the
- * latest of the one and OpenSSL's verdict on the other are kept.
+ * unknown authority, a wrong password, and TLS with a listener that speaks
+ * none.  What it was is in its error events and, of a certificate, nowhere: so
+ * the latest of the one and OpenSSL's verdict on the other are kept.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -32,7 +32,7 @@ typedef struct KafkaTrouble
 void kafka_trouble_init(KafkaTrouble *trouble, const Config *config,
 						rd_kafka_conf_t *conf);
 
-/* Takes in what has happened since; for a client that nobody else polls. */
+/* Takes the events since the last call, of a client polled only here. */
 void kafka_trouble_poll(KafkaTrouble *trouble, rd_kafka_t *client);
 
 /* Whether waiting is of no use: credentials and certificates. */

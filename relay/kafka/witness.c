@@ -75,7 +75,7 @@ take(Witness *witness, const rd_kafka_message_t *message)
 	buf_free(&headers);
 }
 
-/* Whether one that was waited for has come, or cannot come. */
+/* Whether an outstanding witness has arrived, or cannot arrive. */
 static bool
 take_first(Witness *witnesses, bool *waits, size_t count,
 		   const rd_kafka_message_t *message)

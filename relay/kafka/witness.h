@@ -21,17 +21,17 @@ bool record_read(const rd_kafka_message_t *message, Buf *headers,
 
 typedef struct Witness
 {
-	char	   *topic; /* owned */
-	int32_t		id;
-	int64_t		offset;
-	int64_t		found; /* the offset that came first; -1: none did */
-	bool		ended; /* none follows: from a client that hears of ends */
+	char   *topic; /* owned */
+	int32_t id;
+	int64_t offset;
+	int64_t found; /* the first offset that arrived; -1: none */
+	bool	ended; /* none follows, for a client with enable.partition.eof */
 	Fingerprint fingerprint; /* of what was found */
 } Witness;
 
 rd_kafka_conf_t *witness_conf(const Config *config);
 
-/* Waits, until all came or WITNESS_MS have passed; not in the loop. */
+/* Waits until all arrived or WITNESS_MS have passed; not in the loop. */
 #define WITNESS_MS 2000
 void witness_read(rd_kafka_t *client, Witness *witnesses, size_t count,
 				  const atomic_bool *stop);

@@ -62,7 +62,7 @@ outbox_cause(const OutboxCore *core)
 /*
  * How long after this look the next one is due, by what the look before found.
  * A look costs the same whatever it finds, and takes that from the writers: the
- * more there is, the longer may more be waited for.  By the square root, so that
+ * more there is, the longer it waits for more.  By the square root, so that
  * in the balance this time grows as the rate does: 1.5 ms at 2,000 events a
  * second, 7.5 ms at 10,000.
  */
