@@ -141,7 +141,7 @@ static const PgStatement statements[API_CALLS] = {
 };
 
 static PgParam
-text_param(const char *text)
+api_text_param(const char *text)
 {
 	return (PgParam){.data = text};
 }
@@ -150,7 +150,7 @@ PgParam
 api_number(NumberText *memory, int64_t number)
 {
 	snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
-	return text_param(memory->text);
+	return api_text_param(memory->text);
 }
 
 PgParam
@@ -165,7 +165,7 @@ api_bytes(Slice bytes)
 }
 
 static PgParam
-binary_param(const Buf *buf)
+api_binary_param(const Buf *buf)
 {
 	return api_bytes((Slice){buf->data, buf->len});
 }
@@ -175,18 +175,18 @@ binary_param(const Buf *buf)
 #define ARRAY_COUNT_AT 12 /* where the number of elements stands */
 
 static void
-array_begin(Buf *array, uint32_t element_type)
+api_array_begin(Buf *array, uint32_t element_type)
 {
 	buf_clear(array);
 	buf_add_u32(array, 1); /* dimensions */
 	buf_add_u32(array, 1); /* there may be nulls */
 	buf_add_u32(array, element_type);
-	buf_add_u32(array, 0); /* elements, see array_end() */
+	buf_add_u32(array, 0); /* elements, see api_array_end() */
 	buf_add_u32(array, 1); /* index of the first */
 }
 
 static void
-array_add(Buf *array, Slice element)
+api_array_add(Buf *array, Slice element)
 {
 	Assert(element.len <= INT32_MAX);
 	if (element.data == NULL)
@@ -199,44 +199,44 @@ array_add(Buf *array, Slice element)
 }
 
 static void
-array_add_int4(Buf *array, int32_t number)
+api_array_add_int4(Buf *array, int32_t number)
 {
 	buf_add_u32(array, 4);
 	buf_add_u32(array, (uint32_t) number);
 }
 
 static void
-array_add_int8(Buf *array, int64_t number)
+api_array_add_int8(Buf *array, int64_t number)
 {
 	buf_add_u32(array, 8);
 	buf_add_u64(array, (uint64_t) number);
 }
 
 static void
-array_end(Buf *array, uint32_t count)
+api_array_end(Buf *array, uint32_t count)
 {
 	for (int i = 0; i < 4; i++)
 		array->data[ARRAY_COUNT_AT + i] = (char) (count >> (24 - 8 * i));
 }
 
 static void
-text_array(Buf *array, char *const *strings)
+api_text_array(Buf *array, char *const *strings)
 {
 	uint32_t count = 0;
 
-	array_begin(array, OID_TEXT);
+	api_array_begin(array, OID_TEXT);
 	for (; strings[count] != NULL; count++)
-		array_add(array, (Slice){strings[count], strlen(strings[count])});
-	array_end(array, count);
+		api_array_add(array, (Slice){strings[count], strlen(strings[count])});
+	api_array_end(array, count);
 }
 
 void
 api_int8_array(Buf *array, const int64_t *numbers, uint32_t count)
 {
-	array_begin(array, OID_INT8);
+	api_array_begin(array, OID_INT8);
 	for (uint32_t i = 0; i < count; i++)
-		array_add_int8(array, numbers[i]);
-	array_end(array, count);
+		api_array_add_int8(array, numbers[i]);
+	api_array_end(array, count);
 }
 
 void
@@ -248,20 +248,20 @@ api_batch_begin(ApiBatch *batch)
 
 	batch->count = 0;
 	for (size_t i = 0; i < Lengthof(types); i++)
-		array_begin(&batch->arrays[i], types[i]);
+		api_array_begin(&batch->arrays[i], types[i]);
 }
 
 void
 api_batch_add(ApiBatch *batch, const ApiMessage *message)
 {
 	Assert(message->topic.data != NULL && message->offset >= 0);
-	array_add(&batch->arrays[0], message->topic);
-	array_add_int4(&batch->arrays[1], message->partition);
-	array_add_int8(&batch->arrays[2], message->offset);
-	array_add_int8(&batch->arrays[3], message->timestamp_ms);
-	array_add(&batch->arrays[4], message->key);
-	array_add(&batch->arrays[5], message->value);
-	array_add(&batch->arrays[6], message->headers);
+	api_array_add(&batch->arrays[0], message->topic);
+	api_array_add_int4(&batch->arrays[1], message->partition);
+	api_array_add_int8(&batch->arrays[2], message->offset);
+	api_array_add_int8(&batch->arrays[3], message->timestamp_ms);
+	api_array_add(&batch->arrays[4], message->key);
+	api_array_add(&batch->arrays[5], message->value);
+	api_array_add(&batch->arrays[6], message->headers);
 	batch->count++;
 }
 
@@ -278,8 +278,8 @@ api_batch_params(ApiBatch *batch, PgParam *params)
 	Assert(batch->count > 0);
 	for (size_t i = 0; i < Lengthof(batch->arrays); i++)
 	{
-		array_end(&batch->arrays[i], batch->count);
-		params[i] = binary_param(&batch->arrays[i]);
+		api_array_end(&batch->arrays[i], batch->count);
+		params[i] = api_binary_param(&batch->arrays[i]);
 	}
 }
 
@@ -304,8 +304,8 @@ api_call_offsets(PgConn *conn, char *const *topics)
 	Buf		array = {0};
 	PgParam params[1];
 
-	text_array(&array, topics);
-	params[0] = binary_param(&array);
+	api_text_array(&array, topics);
+	params[0] = api_binary_param(&array);
 	pgconn_call(conn, &statements[API_OFFSETS], params);
 	buf_free(&array);
 }
@@ -320,9 +320,9 @@ api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
 
 	api_int8_array(&ids, partitions, count);
 	api_int8_array(&places, offsets, count);
-	params[0] = text_param(topic);
-	params[1] = binary_param(&ids);
-	params[2] = binary_param(&places);
+	params[0] = api_text_param(topic);
+	params[1] = api_binary_param(&ids);
+	params[2] = api_binary_param(&places);
 	pgconn_call(conn, &statements[API_BEGIN_TOPIC], params);
 	buf_free(&ids);
 	buf_free(&places);
@@ -335,12 +335,12 @@ api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
 {
 	NumberText	  numbers[4];
 	const PgParam params[] = {
-		text_param(topic),
+		api_text_param(topic),
 		api_number(&numbers[0], partition),
 		api_number(&numbers[1], was),
 		api_number(&numbers[2], next),
 		api_number(&numbers[3], last_missing),
-		text_param(reason),
+		api_text_param(reason),
 	};
 
 	pgconn_call(conn, &statements[API_MOVE_OFFSET], params);
@@ -352,10 +352,10 @@ api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
 {
 	NumberText	  numbers[2];
 	const PgParam params[] = {
-		text_param(topic),
+		api_text_param(topic),
 		api_number(&numbers[0], partition),
 		api_number(&numbers[1], next),
-		text_param(fingerprint),
+		api_text_param(fingerprint),
 	};
 
 	pgconn_call(conn, &statements[API_FINGERPRINT], params);
@@ -365,7 +365,7 @@ void
 api_call_retry(PgConn *conn, int rows, const char *options)
 {
 	NumberText	  max;
-	const PgParam params[] = {api_number(&max, rows), text_param(options)};
+	const PgParam params[] = {api_number(&max, rows), api_text_param(options)};
 
 	pgconn_call(conn, &statements[API_RETRY], params);
 }
@@ -377,8 +377,8 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
 	char		 *dedup = xasprintf("%" PRId64 " us", dedup_us);
 	const PgParam params[] = {
-		text_param(retention),
-		text_param(dedup),
+		api_text_param(retention),
+		api_text_param(dedup),
 		api_number(&max, rows),
 	};
 
@@ -415,12 +415,12 @@ api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
 	Buf		ids = {0};
 	PgParam params[2];
 
-	array_begin(&ids, OID_INT8);
+	api_array_begin(&ids, OID_INT8);
 	for (int row = 0; row < PQntuples(alerts); row++)
-		array_add_int8(&ids, api_int(alerts, row, 0));
-	array_end(&ids, (uint32_t) PQntuples(alerts));
-	params[0] = binary_param(&ids);
-	params[1] = text_param(sent ? "t" : "f");
+		api_array_add_int8(&ids, api_int(alerts, row, 0));
+	api_array_end(&ids, (uint32_t) PQntuples(alerts));
+	params[0] = api_binary_param(&ids);
+	params[1] = api_text_param(sent ? "t" : "f");
 	pgconn_call(conn, &statements[API_ALERTED], params);
 	buf_free(&ids);
 }
@@ -431,7 +431,7 @@ api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
 	PgParam params[8];
 
 	api_batch_params(batch, params);
-	params[7] = text_param(options);
+	params[7] = api_text_param(options);
 	pgconn_call(conn, &statements[API_APPLY], params);
 }
 
@@ -443,9 +443,9 @@ api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 
 	Assert(batch->count == 1);
 	api_batch_params(batch, params);
-	params[7] = text_param(options);
-	params[8] = text_param(sqlstate);
-	params[9] = text_param(message);
+	params[7] = api_text_param(options);
+	params[8] = api_text_param(sqlstate);
+	params[9] = api_text_param(message);
 	pgconn_call(conn, &statements[API_APPLY_FAILED], params);
 }
 
@@ -475,8 +475,8 @@ api_exec_offsets(PGconn *pg, char *const *topics)
 	PGresult *result;
 
 	if (topics != NULL)
-		text_array(&array, topics);
-	params[0] = binary_param(&array);
+		api_text_array(&array, topics);
+	params[0] = api_binary_param(&array);
 	result = api_exec(pg, API_OFFSETS, params);
 	buf_free(&array);
 	return result;

@@ -14,7 +14,8 @@
 #include "common/log.h"
 
 static void
-conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
+kafka_conf_must_set(rd_kafka_conf_t *conf, const char *property,
+					const char *value)
 {
 	char reason[KAFKA_ERROR_MAX];
 
@@ -26,10 +27,10 @@ conf_must_set(rd_kafka_conf_t *conf, const char *property, const char *value)
 }
 
 static void
-conf_set_all(rd_kafka_conf_t *conf, KafkaProperties properties)
+kafka_conf_set_all(rd_kafka_conf_t *conf, KafkaProperties properties)
 {
 	for (size_t i = 0; properties[i][0] != NULL; i++)
-		conf_must_set(conf, properties[i][0], properties[i][1]);
+		kafka_conf_must_set(conf, properties[i][0], properties[i][1]);
 }
 
 /*
@@ -38,10 +39,10 @@ conf_set_all(rd_kafka_conf_t *conf, KafkaProperties properties)
  * Without that an expired certificate and an unknown authority look the same.
  */
 static int
-verify_certificate(rd_kafka_t *client UNUSED, const char *broker UNUSED,
-				   int32_t broker_id UNUSED, int *error, int depth UNUSED,
-				   const char *der UNUSED, size_t size UNUSED, char *reason,
-				   size_t reason_size, void *arg UNUSED)
+kafka_verify_certificate(rd_kafka_t *client UNUSED, const char *broker UNUSED,
+						 int32_t broker_id UNUSED, int *error, int depth UNUSED,
+						 const char *der UNUSED, size_t size UNUSED,
+						 char *reason, size_t reason_size, void *arg UNUSED)
 {
 	if (*error == X509_V_OK)
 		return 1;
@@ -51,7 +52,7 @@ verify_certificate(rd_kafka_t *client UNUSED, const char *broker UNUSED,
 
 /* Where nothing shall be verified, nothing is. */
 static void
-conf_verify(rd_kafka_conf_t *conf)
+kafka_conf_verify(rd_kafka_conf_t *conf)
 {
 	char   value[16] = "";
 	size_t size = sizeof(value);
@@ -59,7 +60,8 @@ conf_verify(rd_kafka_conf_t *conf)
 	if (rd_kafka_conf_get(conf, "enable.ssl.certificate.verification", value,
 						  &size) != RD_KAFKA_CONF_OK ||
 		strcmp(value, "false") != 0)
-		(void) rd_kafka_conf_set_ssl_cert_verify_cb(conf, verify_certificate);
+		(void) rd_kafka_conf_set_ssl_cert_verify_cb(conf,
+													kafka_verify_certificate);
 }
 
 rd_kafka_conf_t *
@@ -69,16 +71,16 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char			*client = xasprintf("pgstock-relay-%s", config->name);
 
-	conf_must_set(conf, "client.id", client);
-	conf_must_set(conf, "log.queue", "true");
-	conf_must_set(conf, "log.connection.close", "false");
-	conf_must_set(conf, "socket.nagle.disable", "true");
-	conf_must_set(conf, "reconnect.backoff.max.ms", "2000");
-	conf_set_all(conf, wishes);
+	kafka_conf_must_set(conf, "client.id", client);
+	kafka_conf_must_set(conf, "log.queue", "true");
+	kafka_conf_must_set(conf, "log.connection.close", "false");
+	kafka_conf_must_set(conf, "socket.nagle.disable", "true");
+	kafka_conf_must_set(conf, "reconnect.backoff.max.ms", "2000");
+	kafka_conf_set_all(conf, wishes);
 	for (char **pair = config->kafka; *pair != NULL; pair += 2)
-		conf_must_set(conf, pair[0], pair[1]);
-	conf_set_all(conf, musts);
-	conf_verify(conf);
+		kafka_conf_must_set(conf, pair[0], pair[1]);
+	kafka_conf_set_all(conf, musts);
+	kafka_conf_verify(conf);
 	free(client);
 	return conf;
 }
@@ -106,8 +108,8 @@ kafka_find_offsets(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list,
 }
 
 static rd_kafka_resp_err_t
-find_offset(rd_kafka_t *client, const char *topic, int32_t partition,
-			int64_t *offset, int wait_ms)
+kafka_find_offset(rd_kafka_t *client, const char *topic, int32_t partition,
+				  int64_t *offset, int wait_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
 		1);
@@ -125,7 +127,7 @@ kafka_find_end(rd_kafka_t *client, const char *topic, int32_t partition,
 			   int64_t *end, int wait_ms)
 {
 	*end = RD_KAFKA_OFFSET_END;
-	return find_offset(client, topic, partition, end, wait_ms);
+	return kafka_find_offset(client, topic, partition, end, wait_ms);
 }
 
 /*
@@ -140,9 +142,9 @@ kafka_find_range(rd_kafka_t *client, const char *topic, int32_t partition,
 
 	*first = RD_KAFKA_OFFSET_BEGINNING;
 	*end = RD_KAFKA_OFFSET_END;
-	error = find_offset(client, topic, partition, first, wait_ms);
+	error = kafka_find_offset(client, topic, partition, first, wait_ms);
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		error = find_offset(client, topic, partition, end, wait_ms);
+		error = kafka_find_offset(client, topic, partition, end, wait_ms);
 	return error;
 }
 

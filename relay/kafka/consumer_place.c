@@ -27,7 +27,7 @@
 /* ---- the database's offsets -------------------------------------------- */
 
 static bool
-database_knows(const PGresult *offsets, const char *topic)
+place_database_has(const PGresult *offsets, const char *topic)
 {
 	for (int row = 0; row < PQntuples(offsets); row++)
 		if (strcmp(PQgetvalue(offsets, row, 0), topic) == 0)
@@ -36,19 +36,19 @@ database_knows(const PGresult *offsets, const char *topic)
 }
 
 static void
-list_unknown(Consumer *consumer, const PGresult *offsets)
+place_list_unknown(Consumer *consumer, const PGresult *offsets)
 {
 	MissingTopics unknown = {0};
 
 	strings_free(consumer->unknown);
 	for (char *const *topic = consumer->topics; *topic != NULL; topic++)
-		if (!database_knows(offsets, *topic))
+		if (!place_database_has(offsets, *topic))
 			(void) missing_topics_add(&unknown, *topic);
 	consumer->unknown = unknown.topics;
 }
 
 static void
-partition_take_offset(Partition *partition, const PGresult *offsets)
+place_take_offset(Partition *partition, const PGresult *offsets)
 {
 	int64_t		next = 0;
 	const char *fingerprint = NULL;
@@ -79,15 +79,15 @@ partition_take_offset(Partition *partition, const PGresult *offsets)
 	partition->next = next;
 	snprintf(partition->fingerprint.text, sizeof(partition->fingerprint.text),
 			 "%s", fingerprint);
-	partition->begun = database_knows(offsets, partition->topic);
+	partition->begun = place_database_has(offsets, partition->topic);
 }
 
 void
 consumer_take_offsets(Consumer *consumer, const PGresult *offsets)
 {
-	list_unknown(consumer, offsets);
+	place_list_unknown(consumer, offsets);
 	for (size_t i = 0; i < consumer->partition_count; i++)
-		partition_take_offset(&consumer->partitions[i], offsets);
+		place_take_offset(&consumer->partitions[i], offsets);
 }
 
 /* ---- the broker's offsets ---------------------------------------------- */
@@ -140,7 +140,7 @@ consumer_recheck_missing(Consumer *consumer)
  * that a slow broker did not deliver is kept: the next one may belong to
  * another history already. */
 static void
-hear_witness(const Consumer *consumer, Partition *partition)
+place_check_witness(const Consumer *consumer, Partition *partition)
 {
 	const Witness *witness = survey_witness(consumer->survey, partition->topic,
 											partition->id);
@@ -191,14 +191,14 @@ consumer_surveyed(Consumer *consumer)
 		partition->end = survey_range(consumer->survey, partition->topic,
 									  partition->id)
 							 .end;
-		hear_witness(consumer, partition);
+		place_check_witness(consumer, partition);
 	}
 }
 
 /* ---- deciding ---------------------------------------------------------- */
 
 static Placement
-decide(const Consumer *consumer, const Partition *partition)
+place_decide(const Consumer *consumer, const Partition *partition)
 {
 	SurveyRange range = survey_range(consumer->survey, partition->topic,
 									 partition->id);
@@ -215,7 +215,7 @@ decide(const Consumer *consumer, const Partition *partition)
 
 /* Whether the broker has answered where each partition of a topic begins. */
 static bool
-can_begin(const Consumer *consumer, const char *topic)
+place_can_begin(const Consumer *consumer, const char *topic)
 {
 	SurveyFound found = survey_topic(consumer->survey, topic);
 
@@ -228,7 +228,8 @@ can_begin(const Consumer *consumer, const char *topic)
 }
 
 static void
-begin_topic(const Consumer *consumer, const char *topic, ConsumerChange *change)
+place_begin_topic(const Consumer *consumer, const char *topic,
+				  ConsumerChange *change)
 {
 	int32_t count = survey_partitions(consumer->survey, topic);
 
@@ -249,7 +250,7 @@ begin_topic(const Consumer *consumer, const char *topic, ConsumerChange *change)
 }
 
 static void
-tell_move(Consumer *consumer, Partition *partition, const Placement *to)
+place_log_move(Consumer *consumer, Partition *partition, const Placement *to)
 {
 	bool gone = to->last_missing >= 0;
 	char id[16];
@@ -283,22 +284,22 @@ tell_move(Consumer *consumer, Partition *partition, const Placement *to)
 }
 
 static char *
-unknown_that_can_begin(const Consumer *consumer)
+place_next_topic(const Consumer *consumer)
 {
 	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
-		if (can_begin(consumer, *topic))
+		if (place_can_begin(consumer, *topic))
 			return *topic;
 	return NULL;
 }
 
 static Partition *
-partition_that_moves(const Consumer *consumer, Placement *to)
+place_next_move(const Consumer *consumer, Placement *to)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		Partition *partition = &consumer->partitions[i];
 
-		*to = decide(consumer, partition);
+		*to = place_decide(consumer, partition);
 		if (to->kind == PLACEMENT_MOVE && !partition->moves)
 			return partition;
 	}
@@ -310,8 +311,8 @@ consumer_wants_change(const Consumer *consumer)
 {
 	Placement to;
 
-	return unknown_that_can_begin(consumer) != NULL ||
-		   partition_that_moves(consumer, &to) != NULL;
+	return place_next_topic(consumer) != NULL ||
+		   place_next_move(consumer, &to) != NULL;
 }
 
 bool
@@ -320,13 +321,14 @@ consumer_waits(const Consumer *consumer)
 	if (consumer->unknown != NULL && consumer->unknown[0] != NULL)
 		return true;
 	for (size_t i = 0; i < consumer->partition_count; i++)
-		if (decide(consumer, &consumer->partitions[i]).kind == PLACEMENT_WAIT)
+		if (place_decide(consumer, &consumer->partitions[i]).kind ==
+			PLACEMENT_WAIT)
 			return true;
 	return false;
 }
 
 static void
-forget_unknown(Consumer *consumer, const char *topic)
+place_forget_unknown(Consumer *consumer, const char *topic)
 {
 	MissingTopics rest = {0};
 
@@ -340,7 +342,7 @@ forget_unknown(Consumer *consumer, const char *topic)
 void
 consumer_next_change(Consumer *consumer, ConsumerChange *change)
 {
-	const char *topic = unknown_that_can_begin(consumer);
+	const char *topic = place_next_topic(consumer);
 	Partition  *partition;
 	Placement	to;
 
@@ -351,14 +353,14 @@ consumer_next_change(Consumer *consumer, ConsumerChange *change)
 			log_warning("topic to consume is missing: is its name right? "
 						"topic=%s",
 						topic);
-		begin_topic(consumer, topic, change);
-		forget_unknown(consumer, change->topic);
+		place_begin_topic(consumer, topic, change);
+		place_forget_unknown(consumer, change->topic);
 		return;
 	}
-	partition = partition_that_moves(consumer, &to);
+	partition = place_next_move(consumer, &to);
 	Assert(partition != NULL);
 	partition->moves = true;
-	tell_move(consumer, partition, &to);
+	place_log_move(consumer, partition, &to);
 	*change = (ConsumerChange){
 		.kind = CONSUMER_MOVES,
 		.topic = xstrdup(partition->topic),
@@ -385,7 +387,7 @@ consumer_change_free(ConsumerChange *change)
 bool
 consumer_is_misplaced(const Consumer *consumer)
 {
-	if (unknown_that_can_begin(consumer) != NULL)
+	if (place_next_topic(consumer) != NULL)
 		return true;
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
@@ -398,7 +400,7 @@ consumer_is_misplaced(const Consumer *consumer)
 			continue;
 		}
 		if (partition->waits
-				? decide(consumer, partition).kind != PLACEMENT_WAIT
+				? place_decide(consumer, partition).kind != PLACEMENT_WAIT
 				: partition->refuted || (partition->end >= 0 &&
 										 partition->end < partition->asked_at))
 			return true;
@@ -412,7 +414,7 @@ static void
 place_partition(Consumer *consumer, Partition *partition,
 				rd_kafka_topic_partition_list_t *list)
 {
-	Placement to = decide(consumer, partition);
+	Placement to = place_decide(consumer, partition);
 
 	if (loop_now(consumer->loop) >= partition->hold_to)
 		partition->hold_to = 0;
@@ -446,8 +448,8 @@ consumer_place(Consumer *consumer)
 
 /* The record before the next one has arrived. */
 static void
-prove(Consumer *consumer, Partition *partition,
-	  const rd_kafka_message_t *message)
+place_prove(Consumer *consumer, Partition *partition,
+			const rd_kafka_message_t *message)
 {
 	ApiMessage	record;
 	Fingerprint found;
@@ -481,7 +483,7 @@ consumer_expects(Consumer *consumer, const rd_kafka_message_t *message)
 	partition->drained_to = -1;
 	if (partition->proving && message->offset == partition->next - 1)
 	{
-		prove(consumer, partition, message);
+		place_prove(consumer, partition, message);
 		return false;
 	}
 	if (message->offset < partition->expected)
@@ -522,7 +524,7 @@ consumer_next_learned(Consumer *consumer, ConsumerChange *change)
 /* ---- trouble ----------------------------------------------------------- */
 
 static bool
-holds_any(const Consumer *consumer)
+place_holds_any(const Consumer *consumer)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		if (consumer->partitions[i].hold_to > 0)
@@ -545,7 +547,7 @@ consumer_has_learned(const Consumer *consumer)
 void
 consumer_is_well(Consumer *consumer)
 {
-	if (!holds_any(consumer))
+	if (!place_holds_any(consumer))
 		buf_clear(&consumer->trouble);
 }
 

@@ -10,6 +10,7 @@
 #include "kafka/consumer.h"
 #include "kafka/fingerprint.h"
 #include "kafka/placement.h"
+#include "kafka/record.h"
 #include "kafka/survey.h"
 
 /* A record that was applied, to be found again. */

@@ -11,7 +11,7 @@
 #define CRC32C_POLYNOMIAL 0x82F63B78 /* Castagnoli's, reflected */
 
 static uint32_t
-crc32c_add(uint32_t crc, const void *data, size_t len)
+fingerprint_add_crc32c(uint32_t crc, const void *data, size_t len)
 {
 	const uint8_t *bytes = data;
 
@@ -26,14 +26,15 @@ crc32c_add(uint32_t crc, const void *data, size_t len)
 
 /* The length first, in network byte order; -1: there is none. */
 static uint32_t
-add_part(uint32_t crc, Slice part)
+fingerprint_add_part(uint32_t crc, Slice part)
 {
 	uint32_t	  len = part.data != NULL ? (uint32_t) part.len : UINT32_MAX;
 	const uint8_t wire[] = {(uint8_t) (len >> 24), (uint8_t) (len >> 16),
 							(uint8_t) (len >> 8), (uint8_t) len};
 
-	crc = crc32c_add(crc, wire, sizeof(wire));
-	return part.data != NULL ? crc32c_add(crc, part.data, part.len) : crc;
+	crc = fingerprint_add_crc32c(crc, wire, sizeof(wire));
+	return part.data != NULL ? fingerprint_add_crc32c(crc, part.data, part.len)
+							 : crc;
 }
 
 Fingerprint
@@ -42,9 +43,9 @@ fingerprint_of(const ApiMessage *message)
 	Fingerprint fingerprint;
 	uint32_t	crc = UINT32_MAX;
 
-	crc = add_part(crc, message->key);
-	crc = add_part(crc, message->value);
-	crc = add_part(crc, message->headers);
+	crc = fingerprint_add_part(crc, message->key);
+	crc = fingerprint_add_part(crc, message->value);
+	crc = fingerprint_add_part(crc, message->headers);
 	snprintf(fingerprint.text, sizeof(fingerprint.text),
 			 "%" PRId64 ".%08" PRIx32, message->timestamp_ms, ~crc);
 	return fingerprint;

@@ -87,8 +87,8 @@ position_new_topic(const char *topic)
 
 /* How many partitions the topic has, and why it has none; waits. */
 static int
-count_partitions(rd_kafka_t *client, const char *topic, const atomic_bool *stop,
-				 rd_kafka_resp_err_t *why)
+position_count_partitions(rd_kafka_t *client, const char *topic,
+						  const atomic_bool *stop, rd_kafka_resp_err_t *why)
 {
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
 	const struct rd_kafka_metadata *metadata = NULL;
@@ -160,7 +160,7 @@ position_ensure_topic(rd_kafka_t *reader, const char *topic,
 					  const atomic_bool *stop, Buf *error)
 {
 	rd_kafka_resp_err_t why;
-	int					count = count_partitions(reader, topic, stop, &why);
+	int count = position_count_partitions(reader, topic, stop, &why);
 
 	if (count == 0 && !position_make_topic(reader, topic, stop, error))
 		return false;
@@ -168,7 +168,7 @@ position_ensure_topic(rd_kafka_t *reader, const char *topic,
 	for (int i = 0; count == 0 && i < LOOKS && !*stop; i++)
 	{
 		usleep(LOOK_US);
-		count = count_partitions(reader, topic, stop, &why);
+		count = position_count_partitions(reader, topic, stop, &why);
 	}
 	if (count == 1)
 		return true;
@@ -204,7 +204,8 @@ position_reader_conf(const Config *config)
 }
 
 static void
-take_record(const rd_kafka_message_t *message, Buf *record, bool *found)
+position_take_record(const rd_kafka_message_t *message, Buf *record,
+					 bool *found)
 {
 	if (message->key_len != strlen(POSITION_KEY) ||
 		memcmp(message->key, POSITION_KEY, message->key_len) != 0)
@@ -218,7 +219,7 @@ take_record(const rd_kafka_message_t *message, Buf *record, bool *found)
 /* Whether waiting does not help.  librdkafka steps over a damaged batch: what
  * it held would be missed. */
 static bool
-is_final(rd_kafka_resp_err_t error)
+position_error_is_final(rd_kafka_resp_err_t error)
 {
 	return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
 		   error == RD_KAFKA_RESP_ERR__BAD_MSG ||
@@ -232,12 +233,13 @@ is_final(rd_kafka_resp_err_t error)
  * elected, or from a replica, and be too low.  Waits.
  */
 static rd_kafka_resp_err_t
-find_end(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
-		 int64_t *end)
+position_find_end(rd_kafka_t *reader, const char *topic,
+				  const atomic_bool *stop, int64_t *end)
 {
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 
-	for (int i = 0; i < READ_TRIES && !*stop && !is_final(code); i++)
+	for (int i = 0; i < READ_TRIES && !*stop && !position_error_is_final(code);
+		 i++)
 	{
 		code = kafka_find_end(reader, topic, PARTITION, end, SLICE_MS);
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -249,7 +251,7 @@ find_end(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
 
 /* Nothing lies behind what is committed. */
 static bool
-is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
+position_is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
 {
 	int64_t low;
 	int64_t high;
@@ -261,12 +263,13 @@ is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
 }
 
 static bool
-read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
-			const atomic_bool *stop, Buf *record, bool *found, Buf *error)
+position_read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
+					 const atomic_bool *stop, Buf *record, bool *found,
+					 Buf *error)
 {
 	const char		   *name = rd_kafka_topic_name(topic);
 	int64_t				end;
-	rd_kafka_resp_err_t code = find_end(reader, name, stop, &end);
+	rd_kafka_resp_err_t code = position_find_end(reader, name, stop, &end);
 	int					quiet = 0;
 
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -275,7 +278,7 @@ read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
 		return false;
 	}
 
-	while (quiet < READ_TRIES && !*stop && !is_final(code))
+	while (quiet < READ_TRIES && !*stop && !position_error_is_final(code))
 	{
 		rd_kafka_message_t *message = rd_kafka_consume(topic, PARTITION,
 													   SLICE_MS);
@@ -288,12 +291,12 @@ read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
 		offset = message->offset;
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			take_record(message, record, found);
+			position_take_record(message, record, found);
 			quiet = 0;
 		}
 		rd_kafka_message_destroy(message);
 		if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF && offset >= end &&
-			is_at_end(reader, name, offset))
+			position_is_at_end(reader, name, offset))
 			return true;
 	}
 	position_unread(error, name,
@@ -327,7 +330,7 @@ position_read(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
 	if (rd_kafka_consume_start(handle, PARTITION, RD_KAFKA_OFFSET_BEGINNING) <
 		0)
 		Assert(!"a partition that nobody else consumes");
-	good = read_to_end(reader, handle, stop, record, found, error);
+	good = position_read_to_end(reader, handle, stop, record, found, error);
 	rd_kafka_consume_stop(handle, PARTITION);
 	rd_kafka_topic_destroy(handle);
 	return good;

@@ -11,8 +11,8 @@
 #include <string.h>
 
 static void
-add_header(rd_kafka_headers_t *headers, const char *name, size_t name_len,
-		   const char *value, size_t len)
+record_add_header(rd_kafka_headers_t *headers, const char *name,
+				  size_t name_len, const char *value, size_t len)
 {
 	rd_kafka_resp_err_t error;
 
@@ -22,11 +22,11 @@ add_header(rd_kafka_headers_t *headers, const char *name, size_t name_len,
 }
 
 #define ADD(headers, name, value, len) \
-	add_header(headers, name, sizeof(name) - 1, value, len)
+	record_add_header(headers, name, sizeof(name) - 1, value, len)
 
 static void
-add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row,
-				EventSource source, const char *id, const char *created)
+record_add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row,
+					   EventSource source, const char *id, const char *created)
 {
 	char seq[EVENT_SEQ_LEN];
 
@@ -67,7 +67,7 @@ record_headers(const EventRow *row, unsigned profile, EventSource source)
 		event_uuid_text(id, row->id.data);
 		event_time_text(created, row->created_us);
 		if (profile & HEADERS_CLOUDEVENTS)
-			add_cloudevents(headers, row, source, id, created);
+			record_add_cloudevents(headers, row, source, id, created);
 		if (profile & HEADERS_PLAIN)
 		{
 			ADD(headers, "event_id", id, EVENT_UUID_LEN);
@@ -115,8 +115,8 @@ headers_unpack(Slice packed, rd_kafka_headers_t *headers)
 		left -= 4;
 		if (len < -1 || (len > 0 && (size_t) len > left))
 			return false;
-		add_header(headers, name, name_len, len < 0 ? NULL : at,
-				   len < 0 ? 0 : (size_t) len);
+		record_add_header(headers, name, name_len, len < 0 ? NULL : at,
+						  len < 0 ? 0 : (size_t) len);
 		if (len > 0)
 		{
 			at += len;
@@ -152,5 +152,39 @@ headers_pack(const rd_kafka_headers_t *headers, Buf *packed)
 		if (value != NULL)
 			buf_add(packed, value, len);
 	}
+	return complete;
+}
+
+/* ---- consumed ---------------------------------------------------------- */
+
+static Slice
+record_slice(const void *data, size_t len)
+{
+	return (Slice){data, data != NULL ? len : 0};
+}
+
+bool
+record_read(const rd_kafka_message_t *message, Buf *headers, ApiMessage *to)
+{
+	rd_kafka_headers_t		 *list;
+	rd_kafka_timestamp_type_t type;
+	const char				 *topic = rd_kafka_topic_name(message->rkt);
+	bool					  complete;
+
+	buf_clear(headers);
+	*to = (ApiMessage){
+		.topic = {topic, strlen(topic)},
+		.partition = message->partition,
+		.offset = message->offset,
+		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
+		.key = record_slice(message->key, message->key_len),
+		.value = record_slice(message->payload, message->len),
+	};
+	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+		to->timestamp_ms = -1;
+	if (rd_kafka_message_headers(message, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	complete = headers_pack(list, headers);
+	to->headers = (Slice){buf_str(headers), headers->len};
 	return complete;
 }

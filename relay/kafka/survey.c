@@ -45,7 +45,7 @@ struct Survey
 /* ---- in the thread ----------------------------------------------------- */
 
 static void
-look_up(Survey *survey, SurveyTopic *topic)
+survey_look_up(Survey *survey, SurveyTopic *topic)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(survey->client, topic->name,
@@ -71,27 +71,28 @@ look_up(Survey *survey, SurveyTopic *topic)
 }
 
 static void
-add_partition(rd_kafka_topic_partition_list_t *list, const char *topic,
-			  int32_t id, int64_t offset)
+survey_list_partition(rd_kafka_topic_partition_list_t *list, const char *topic,
+					  int32_t id, int64_t offset)
 {
 	if (rd_kafka_topic_partition_list_find(list, topic, id) == NULL)
 		rd_kafka_topic_partition_list_add(list, topic, id)->offset = offset;
 }
 
 static void
-add_partitions(Survey *survey, const SurveyTopic *topic)
+survey_list_partitions(Survey *survey, const SurveyTopic *topic)
 {
 	for (int32_t id = 0; id < topic->partitions; id++)
 	{
 		survey_add_partition(survey, topic->name, id);
-		add_partition(survey->begins, topic->name, id, survey->first_offset);
+		survey_list_partition(survey->begins, topic->name, id,
+							  survey->first_offset);
 	}
 }
 
 /* In place of each offset the one that is found, or RD_KAFKA_OFFSET_INVALID;
  * RD_KAFKA_OFFSET_END: nothing is as late as that. */
 static void
-find(Survey *survey, rd_kafka_topic_partition_list_t *list)
+survey_find_offsets(Survey *survey, rd_kafka_topic_partition_list_t *list)
 {
 	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__STATE;
 
@@ -107,7 +108,7 @@ find(Survey *survey, rd_kafka_topic_partition_list_t *list)
 }
 
 static void
-hear_witnesses(Survey *survey)
+survey_read_witnesses(Survey *survey)
 {
 	char reason[KAFKA_ERROR_MAX];
 
@@ -131,15 +132,15 @@ survey_run(void *arg)
 
 	for (size_t i = 0; i < survey->topic_count && !survey->stop; i++)
 	{
-		look_up(survey, &survey->topics[i]);
-		add_partitions(survey, &survey->topics[i]);
+		survey_look_up(survey, &survey->topics[i]);
+		survey_list_partitions(survey, &survey->topics[i]);
 	}
 	/* The end first: records that arrive meanwhile only make it too small. */
-	find(survey, survey->ends);
-	find(survey, survey->firsts);
+	survey_find_offsets(survey, survey->ends);
+	survey_find_offsets(survey, survey->firsts);
 	if (survey->first_offset >= 0)
-		find(survey, survey->begins);
-	hear_witnesses(survey);
+		survey_find_offsets(survey, survey->begins);
+	survey_read_witnesses(survey);
 	survey->ended = true;
 	loop_wake_up(survey->wake);
 	return NULL;
@@ -239,8 +240,8 @@ survey_add_topic(Survey *survey, const char *topic)
 void
 survey_add_partition(Survey *survey, const char *topic, int32_t id)
 {
-	add_partition(survey->firsts, topic, id, RD_KAFKA_OFFSET_BEGINNING);
-	add_partition(survey->ends, topic, id, RD_KAFKA_OFFSET_END);
+	survey_list_partition(survey->firsts, topic, id, RD_KAFKA_OFFSET_BEGINNING);
+	survey_list_partition(survey->ends, topic, id, RD_KAFKA_OFFSET_END);
 }
 
 void
@@ -297,7 +298,7 @@ survey_close(Survey *survey)
 /* ---- the answers ------------------------------------------------------- */
 
 static const SurveyTopic *
-find_topic(const Survey *survey, const char *topic)
+survey_find_topic(const Survey *survey, const char *topic)
 {
 	Assert(!survey->runs);
 	for (size_t i = 0; i < survey->topic_count; i++)
@@ -309,7 +310,7 @@ find_topic(const Survey *survey, const char *topic)
 SurveyFound
 survey_topic(const Survey *survey, const char *topic)
 {
-	const SurveyTopic *found = find_topic(survey, topic);
+	const SurveyTopic *found = survey_find_topic(survey, topic);
 
 	return found != NULL ? found->found : SURVEY_UNKNOWN;
 }
@@ -317,14 +318,14 @@ survey_topic(const Survey *survey, const char *topic)
 int32_t
 survey_partitions(const Survey *survey, const char *topic)
 {
-	const SurveyTopic *found = find_topic(survey, topic);
+	const SurveyTopic *found = survey_find_topic(survey, topic);
 
 	return found != NULL ? found->partitions : 0;
 }
 
 static int64_t
-offset_in(const rd_kafka_topic_partition_list_t *list, const char *topic,
-		  int32_t id)
+survey_offset_in(const rd_kafka_topic_partition_list_t *list, const char *topic,
+				 int32_t id)
 {
 	/* librdkafka's lookup changes nothing, but takes no const list */
 	const rd_kafka_topic_partition_t
@@ -342,13 +343,13 @@ survey_range(const Survey *survey, const char *topic, int32_t id)
 	Assert(!survey->runs);
 	if (survey->firsts == NULL)
 		return range;
-	range.first = offset_in(survey->firsts, topic, id);
-	range.end = offset_in(survey->ends, topic, id);
+	range.first = survey_offset_in(survey->firsts, topic, id);
+	range.end = survey_offset_in(survey->ends, topic, id);
 	if (range.first < 0 || range.end < 0)
 		return (SurveyRange){-1, -1, -1};
 	/* queried after the end: retention may have deleted everything */
 	range.end = Max(range.end, range.first);
-	begin = offset_in(survey->begins, topic, id);
+	begin = survey_offset_in(survey->begins, topic, id);
 	if (survey->first_offset == FIRST_OFFSET_EARLIEST)
 		range.begin = range.first;
 	else if (survey->first_offset == FIRST_OFFSET_LATEST ||

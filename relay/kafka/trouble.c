@@ -44,7 +44,7 @@ trouble_log(const rd_kafka_t *client, int level UNUSED, const char *facility,
 }
 
 static void
-add_certificate(BIO *to, X509 *certificate)
+trouble_add_certificate(BIO *to, X509 *certificate)
 {
 	if (certificate == NULL)
 		return;
@@ -79,7 +79,7 @@ trouble_verify(rd_kafka_t *client UNUSED, const char *broker,
 	{
 		BIO_printf(text, "%s: the certificate is refused: %s", broker,
 				   X509_verify_cert_error_string(*error));
-		add_certificate(text, certificate);
+		trouble_add_certificate(text, certificate);
 		pthread_mutex_lock(&trouble->lock);
 		len = BIO_read(text, trouble->certificate,
 					   sizeof(trouble->certificate) - 1);

@@ -31,40 +31,8 @@ witness_conf(const Config *config)
 						  });
 }
 
-static Slice
-slice_of(const void *data, size_t len)
-{
-	return (Slice){data, data != NULL ? len : 0};
-}
-
-bool
-record_read(const rd_kafka_message_t *message, Buf *headers, ApiMessage *to)
-{
-	rd_kafka_headers_t		 *list;
-	rd_kafka_timestamp_type_t type;
-	const char				 *topic = rd_kafka_topic_name(message->rkt);
-	bool					  complete;
-
-	buf_clear(headers);
-	*to = (ApiMessage){
-		.topic = {topic, strlen(topic)},
-		.partition = message->partition,
-		.offset = message->offset,
-		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
-		.key = slice_of(message->key, message->key_len),
-		.value = slice_of(message->payload, message->len),
-	};
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		to->timestamp_ms = -1;
-	if (rd_kafka_message_headers(message, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return true;
-	complete = headers_pack(list, headers);
-	to->headers = (Slice){buf_str(headers), headers->len};
-	return complete;
-}
-
 static void
-take(Witness *witness, const rd_kafka_message_t *message)
+witness_take(Witness *witness, const rd_kafka_message_t *message)
 {
 	Buf		   headers = {0};
 	ApiMessage record;
@@ -77,8 +45,8 @@ take(Witness *witness, const rd_kafka_message_t *message)
 
 /* Whether an outstanding witness has arrived, or cannot arrive. */
 static bool
-take_first(Witness *witnesses, bool *waits, size_t count,
-		   const rd_kafka_message_t *message)
+witness_take_first(Witness *witnesses, bool *waits, size_t count,
+				   const rd_kafka_message_t *message)
 {
 	for (size_t i = 0; i < count; i++)
 	{
@@ -88,7 +56,7 @@ take_first(Witness *witnesses, bool *waits, size_t count,
 			continue;
 		waits[i] = false;
 		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			take(&witnesses[i], message);
+			witness_take(&witnesses[i], message);
 		witnesses[i].ended = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
 		return true;
 	}
@@ -96,8 +64,8 @@ take_first(Witness *witnesses, bool *waits, size_t count,
 }
 
 static void
-read_all(rd_kafka_queue_t *queue, Witness *witnesses, bool *waits, size_t count,
-		 const atomic_bool *stop)
+witness_read_all(rd_kafka_queue_t *queue, Witness *witnesses, bool *waits,
+				 size_t count, const atomic_bool *stop)
 {
 	size_t left = 0;
 
@@ -112,7 +80,7 @@ read_all(rd_kafka_queue_t *queue, Witness *witnesses, bool *waits, size_t count,
 			i++;
 			continue;
 		}
-		left -= take_first(witnesses, waits, count, message);
+		left -= witness_take_first(witnesses, waits, count, message);
 		rd_kafka_message_destroy(message);
 	}
 }
@@ -135,7 +103,7 @@ witness_read(rd_kafka_t *client, Witness *witnesses, size_t count,
 												witnesses[i].offset,
 												queue) == 0;
 	}
-	read_all(queue, witnesses, waits, count, stop);
+	witness_read_all(queue, witnesses, waits, count, stop);
 	for (size_t i = 0; i < count; i++)
 	{
 		rd_kafka_consume_stop(handles[i], witnesses[i].id);

@@ -14,11 +14,6 @@
 #include "kafka/client.h"
 #include "kafka/fingerprint.h"
 
-/* A message as the database takes it, its headers packed into *headers; false:
- * one of them had to be left out. */
-bool record_read(const rd_kafka_message_t *message, Buf *headers,
-				 ApiMessage *to);
-
 typedef struct Witness
 {
 	char   *topic; /* owned */
