@@ -21,8 +21,8 @@ pump_state_name(PumpState state)
 }
 
 void
-pump_tell(const char *module, PumpState *logged, PumpState state,
-		  unsigned failures)
+pump_log_state(const char *module, PumpState *logged, PumpState state,
+			   unsigned failures)
 {
 	bool again = failures > 1 && state < PUMP_LEADER_WAIT;
 

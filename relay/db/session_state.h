@@ -22,8 +22,8 @@ const char *pump_state_name(PumpState state);
 
 /* Logs a transition; *logged is the state of the last line.  The caller logs
  * the error of repeated failures to connect, throttled. */
-void pump_tell(const char *module, PumpState *logged, PumpState state,
-			   unsigned failures);
+void pump_log_state(const char *module, PumpState *logged, PumpState state,
+					unsigned failures);
 
 /* A pump that waits so long for one answer or acknowledgement is not ready. */
 #define PUMP_SLOW_US (5 * SEC_US)

@@ -322,8 +322,8 @@ inbox_turn(Inbox *inbox, bool leads)
 	inbox_on_leads(&inbox->core, leads);
 	do
 	{
-		pump_tell(LOG_MODULE, &inbox->logged_state, inbox->core.state,
-				  inbox->core.db_retry.failures);
+		pump_log_state(LOG_MODULE, &inbox->logged_state, inbox->core.state,
+					   inbox->core.db_retry.failures);
 		if (inbox->done)
 			return NEVER;
 		action = inbox_next(&inbox->core, loop_now(inbox->loop));

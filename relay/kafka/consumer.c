@@ -296,7 +296,7 @@ consumer_take_disturbance(Consumer *consumer, Partition *partition,
 		(message->err == RD_KAFKA_RESP_ERR__BAD_MSG ||
 		 message->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION))
 		consumer_hold(consumer, partition);
-	log_throttled(&consumer->error_told, loop_now(consumer->loop),
+	log_throttled(&consumer->error_throttle, loop_now(consumer->loop),
 				  LEVEL_WARNING, LOG_MODULE,
 				  "partition %s topic=%s partition=%d", what, topic,
 				  message->partition);
@@ -350,7 +350,7 @@ consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
 		default:
 			break;
 	}
-	log_throttled(&consumer->error_told, loop_now(consumer->loop),
+	log_throttled(&consumer->error_throttle, loop_now(consumer->loop),
 				  LEVEL_WARNING, LOG_MODULE, "%s: %s",
 				  rd_kafka_err2name(message->err), text != NULL ? text : "");
 	return true;

@@ -54,7 +54,7 @@ place_take_offset(Partition *partition, const PGresult *offsets)
 	const char *fingerprint = NULL;
 
 	partition->proved = partition->fresh = (Proof){0};
-	partition->heard = false;
+	partition->fresh_is_older = false;
 	for (int row = 0; row < PQntuples(offsets); row++)
 	{
 		if (strcmp(PQgetvalue(offsets, row, 0), partition->topic) != 0 ||
@@ -75,7 +75,7 @@ place_take_offset(Partition *partition, const PGresult *offsets)
 	partition->moves = false;
 	/* it was placed again */
 	if (fingerprint[0] == '\0')
-		partition->refuted = partition->told = false;
+		partition->refuted = partition->move_logged = false;
 	partition->next = next;
 	snprintf(partition->fingerprint.text, sizeof(partition->fingerprint.text),
 			 "%s", fingerprint);
@@ -113,7 +113,8 @@ consumer_survey(Consumer *consumer, int64_t first_offset)
 
 		survey_add_partition(consumer->survey, partition->topic, partition->id);
 		partition->asked_at = partition->next;
-		partition->heard = partition->fresh.fingerprint.text[0] != '\0';
+		partition->fresh_is_older = partition->fresh.fingerprint.text[0] !=
+									'\0';
 		if (partition->proved.fingerprint.text[0] != '\0')
 			survey_add_witness(consumer->survey, partition->topic,
 							   partition->id, partition->proved.offset);
@@ -159,7 +160,7 @@ place_check_witness(const Consumer *consumer, Partition *partition)
 		partition->proved = partition->fresh = (Proof){0};
 		return;
 	}
-	if (!partition->heard || (witness->found < 0 && !gone))
+	if (!partition->fresh_is_older || (witness->found < 0 && !gone))
 		return;
 	partition->proved = partition->fresh;
 	partition->fresh = (Proof){0};
@@ -255,9 +256,9 @@ place_log_move(Consumer *consumer, Partition *partition, const Placement *to)
 	bool gone = to->last_missing >= 0;
 	char id[16];
 
-	if (partition->told)
+	if (partition->move_logged)
 		return;
-	partition->told = true;
+	partition->move_logged = true;
 	snprintf(id, sizeof(id), "%d", partition->id);
 	if (gone)
 	{

@@ -42,14 +42,14 @@ typedef struct Partition
 	int64_t		hold_to;  /* it is left out until then; 0: it is not */
 	Proof		proved;	  /* a record that was applied, and is still there */
 	Proof		fresh;	  /* a newer one, that was not looked for yet */
-	bool		heard;	  /* fresh is older than the question under way */
+	bool		fresh_is_older; /* ... than the survey under way */
 
 	/* the broker's */
-	int64_t end;		/* last stable offset; -1: not known */
-	int64_t drained_to; /* all before was taken, and nothing since */
-	int64_t asked_at;	/* next, when it was last asked for the end */
-	bool	moves;		/* a query to move it is under way */
-	bool	told;		/* ... which is in the log */
+	int64_t end;		 /* last stable offset; -1: not known */
+	int64_t drained_to;	 /* all before was taken, and nothing since */
+	int64_t asked_at;	 /* next, when the end was last queried */
+	bool	moves;		 /* a query to move it is under way */
+	bool	move_logged; /* ... which is in the log */
 } Partition;
 
 struct Consumer
@@ -76,7 +76,7 @@ struct Consumer
 	size_t				bytes;	 /* of messages */
 	Buf					headers; /* of the last consumer_message() */
 	Buf					error;
-	LogThrottle			error_told;
+	LogThrottle			error_throttle;
 	MissingTopics		missing;
 };
 

@@ -40,20 +40,20 @@ struct Producer
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
 	char			 *position_topic; /* NULL: idempotent */
 	Topics			 *topics;
-	LogThrottle		  error_told;
+	LogThrottle		  error_throttle;
 	bool			  probes;
 	bool			  known_up;
-	Buf				  failure;	  /* first reason to give this producer up */
-	bool			  committing; /* a position was produced */
-	bool			  blaming;	  /* a record was refused: which? */
-	char			 *blamed;	  /* topic of the refused record, or NULL */
-	char			 *kept_out;	  /* of the transaction: a topic, or NULL */
-	int				  batch_max;  /* bytes of a request; less once refused */
+	Buf				  failure;		 /* first reason to give this producer up */
+	bool			  committing;	 /* a position was produced */
+	bool			  blaming;		 /* a record was refused: which? */
+	char			 *blamed;		 /* topic of the refused record, or NULL */
+	char			 *refused_topic; /* of the transaction: a topic, or NULL */
+	int				  batch_max;	 /* bytes of a request; less once refused */
 	Buf				  refusal;
 };
 
 static void producer_serve(void *arg);
-static void producer_blame_nobody(void *arg);
+static void producer_fail_unnamed(void *arg);
 static void producer_opened(void *arg, Slice position);
 static void producer_committed(void *arg);
 static void producer_transaction_failed(void *arg, rd_kafka_resp_err_t error,
@@ -89,7 +89,7 @@ producer_new(Loop *loop, Metrics *metrics, const ProducerHandlers *handlers,
 	producer->handlers = *handlers;
 	producer->arg = arg;
 	producer->wake = loop_wake_new(loop, producer_serve, producer);
-	producer->blame_timer = loop_timer_new(loop, producer_blame_nobody,
+	producer->blame_timer = loop_timer_new(loop, producer_fail_unnamed,
 										   producer);
 	producer->batch_max = BATCH_BYTES;
 	producer->topics = topics_new(loop, metrics);
@@ -183,8 +183,8 @@ producer_close(Producer *producer)
 	producer->known_up = producer->committing = producer->blaming = false;
 	buf_clear(&producer->failure);
 	free(producer->blamed);
-	free(producer->kept_out);
-	producer->blamed = producer->kept_out = NULL;
+	free(producer->refused_topic);
+	producer->blamed = producer->refused_topic = NULL;
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -203,7 +203,7 @@ producer_refuse(Producer *producer, ProducerResult result, const char *class,
 
 /* A transaction is lost, and the error of its commit has the reason. */
 static void
-producer_ask_why(Producer *producer)
+producer_commit_for_error(Producer *producer)
 {
 	if (producer->failure.len == 0 &&
 		!transaction_is_busy(producer->transaction))
@@ -246,7 +246,7 @@ producer_send(Producer *producer, const EventRow *row, uint64_t id,
 		return PRODUCER_FULL;
 	if (producer->position_topic != NULL && error == RD_KAFKA_RESP_ERR__STATE)
 	{
-		producer_ask_why(producer);
+		producer_commit_for_error(producer);
 		return PRODUCER_FULL;
 	}
 	return producer_refuse(producer,
@@ -347,7 +347,7 @@ producer_delivered(Producer *producer, const rd_kafka_message_t *message)
 		(error == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
 		 error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT))
 	{
-		producer_ask_why(producer);
+		producer_commit_for_error(producer);
 		return false;
 	}
 	if (producer->blaming && !kafka_is_refusal(error))
@@ -427,7 +427,7 @@ producer_take_error(Producer *producer, rd_kafka_event_t *event)
 	}
 	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		producer->known_up = false;
-	log_throttled(&producer->error_told, loop_now(producer->loop),
+	log_throttled(&producer->error_throttle, loop_now(producer->loop),
 				  LEVEL_WARNING, LOG_MODULE, "%s: %s", rd_kafka_err2name(error),
 				  rd_kafka_event_error_string(event));
 }
@@ -445,8 +445,8 @@ producer_take_log(Producer *producer, rd_kafka_event_t *event)
 	topic = log_text_refused_topic(facility, text);
 	if (topic == NULL)
 		return;
-	free(producer->kept_out);
-	producer->kept_out = topic;
+	free(producer->refused_topic);
+	producer->refused_topic = topic;
 }
 
 static void
@@ -474,7 +474,7 @@ producer_take_event(Producer *producer, rd_kafka_event_t *event)
 }
 
 static void
-producer_tell_failure(Producer *producer)
+producer_report_failure(Producer *producer)
 {
 	char *topic = producer->blamed;
 
@@ -487,13 +487,13 @@ producer_tell_failure(Producer *producer)
 }
 
 static void
-producer_blame_nobody(void *arg)
+producer_fail_unnamed(void *arg)
 {
 	Producer *producer = arg;
 
 	producer_give_up(producer, NULL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
 					 "a record failed, and no report names it");
-	producer_tell_failure(producer);
+	producer_report_failure(producer);
 }
 
 /* Until the queue is empty: what it holds is limited by what is in flight. */
@@ -518,7 +518,7 @@ producer_serve(void *arg)
 		return;
 	producer_take_events(producer);
 	producer->handlers.served(producer->arg);
-	producer_tell_failure(producer);
+	producer_report_failure(producer);
 }
 
 /* ---- what becomes of transactions -------------------------------------- */
@@ -542,7 +542,7 @@ producer_committed(void *arg)
 	{
 		producer_give_up(producer, NULL, RD_KAFKA_RESP_ERR__STATE,
 						 "a transaction that was lost has been committed");
-		producer_tell_failure(producer);
+		producer_report_failure(producer);
 		return;
 	}
 	producer->committing = false;
@@ -561,11 +561,11 @@ producer_transaction_failed(void *arg, rd_kafka_resp_err_t error,
 
 	producer_take_events(producer); /* earlier events name the topic */
 	/* the position is no event that could be set aside */
-	if (kafka_is_refusal(error) && producer->kept_out != NULL &&
-		!position_is_topic(producer->kept_out))
-		topic = producer->kept_out;
+	if (kafka_is_refusal(error) && producer->refused_topic != NULL &&
+		!position_is_topic(producer->refused_topic))
+		topic = producer->refused_topic;
 	producer_give_up(producer, topic, error, why);
-	producer_tell_failure(producer);
+	producer_report_failure(producer);
 }
 
 bool

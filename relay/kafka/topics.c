@@ -29,7 +29,7 @@ struct Topics
 	bool			  asking;  /* the broker has not answered yet */
 	bool			  deaf;	   /* it did not, the last time */
 	Buf				  missing; /* topics that could not be made */
-	LogThrottle		  missing_told;
+	LogThrottle		  missing_throttle;
 };
 
 static void topics_ensure(void *arg);
@@ -279,7 +279,7 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 	for (size_t i = 0; i < count; i++)
 		topics_take(topics, results[i]);
 	if (topics->missing.len > 0)
-		log_throttled(&topics->missing_told, loop_now(topics->loop),
+		log_throttled(&topics->missing_throttle, loop_now(topics->loop),
 					  LEVEL_WARNING, LOG_MODULE,
 					  "cannot create missing topics: %s",
 					  buf_str(&topics->missing));

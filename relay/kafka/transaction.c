@@ -283,7 +283,7 @@ watched_client_free(WatchedClient *producer)
 
 /* Joins the thread, which is at its end if it has set "ended". */
 static void
-transaction_bury(Transaction *transaction)
+transaction_reap(Transaction *transaction)
 {
 	Call *call = transaction->left;
 
@@ -294,7 +294,7 @@ transaction_bury(Transaction *transaction)
 }
 
 static void
-transaction_tell(Transaction *transaction, Call *call)
+transaction_report(Transaction *transaction, Call *call)
 {
 	const TransactionHandlers *handlers = &transaction->handlers;
 	Slice					   position = {NULL, 0};
@@ -316,12 +316,12 @@ transaction_on_wake(void *arg)
 	Call		*call = transaction->call;
 
 	while (transaction->left != NULL && transaction->left->ended)
-		transaction_bury(transaction);
+		transaction_reap(transaction);
 	if (call == NULL || !call->ended)
 		return;
 	pthread_join(call->thread, NULL);
 	transaction->call = NULL;
-	transaction_tell(transaction, call);
+	transaction_report(transaction, call);
 	call_free(call);
 }
 
@@ -343,7 +343,7 @@ transaction_free(Transaction *transaction)
 		return;
 	Assert(transaction->producer == NULL && transaction->call == NULL);
 	while (transaction->left != NULL)
-		transaction_bury(transaction);
+		transaction_reap(transaction);
 	loop_wake_free(transaction->wake);
 	free(transaction);
 }

@@ -75,7 +75,7 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 static void
 outbox_take_echo(Outbox *outbox)
 {
-	if (!outbox->echo_heard)
+	if (!outbox->echo_arrived)
 		log_warning("notifications do not arrive: events wait for "
 					"poll_interval");
 	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
@@ -105,7 +105,7 @@ outbox_take_lead(Outbox *outbox, const PGresult *result)
 	outbox_on_lead(&outbox->core, leads ? api_int(result, 0, 0) : 0,
 				   loop_now(outbox->loop));
 	buf_clear(&outbox->trouble);
-	log_recovered(&outbox->db_told);
+	log_recovered(&outbox->db_throttle);
 }
 
 static bool
@@ -163,7 +163,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 			outbox_take_hello(outbox, result);
 			break;
 		case OUTBOX_ASK_LISTEN:
-			outbox->echo_heard = false;
+			outbox->echo_arrived = false;
 			outbox_on_step_done(core, now);
 			break;
 		case OUTBOX_ASK_ECHO:

@@ -35,7 +35,7 @@ outbox_db_failed(Outbox *outbox, const char *why)
 	if (outbox->core.transactional)
 		producer_close(outbox->producer); /* only a leader has one */
 	outbox_on_down(&outbox->core, loop_now(outbox->loop));
-	log_throttled(&outbox->db_told, loop_now(outbox->loop), LEVEL_WARNING,
+	log_throttled(&outbox->db_throttle, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
 }
 
@@ -45,8 +45,8 @@ outbox_producer_failed(Outbox *outbox, const char *why)
 	outbox_troubled(outbox, "kafka", why);
 	producer_close(outbox->producer);
 	outbox_on_producer_failed(&outbox->core, loop_now(outbox->loop));
-	log_throttled(&outbox->producer_told, loop_now(outbox->loop), LEVEL_WARNING,
-				  LOG_MODULE,
+	log_throttled(&outbox->producer_throttle, loop_now(outbox->loop),
+				  LEVEL_WARNING, LOG_MODULE,
 				  "lost the producer, going back to the stored "
 				  "position: %s",
 				  why);

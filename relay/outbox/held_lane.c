@@ -11,7 +11,7 @@
 
 #define LOG_MODULE "outbox"
 
-#define LANE_TOLD_MAX 10 /* topics in a sentence */
+#define LANE_NAMED_MAX 10 /* topics in a sentence */
 
 struct HeldLane
 {
@@ -239,13 +239,13 @@ held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
 /* ---- state ------------------------------------------------------------- */
 
 void
-held_lane_tell(const HeldLane *lane, Buf *sentence)
+held_lane_describe(const HeldLane *lane, Buf *sentence)
 {
 	const Held *held = &lane->core->held;
 
-	for (uint32_t i = 0; i < Min(held->count, LANE_TOLD_MAX); i++)
+	for (uint32_t i = 0; i < Min(held->count, LANE_NAMED_MAX); i++)
 		buf_printf(sentence, "%s%s (%s)", i == 0 ? ", held topics: " : ", ",
 				   held->topics[i]->name, held->topics[i]->reason);
-	if (held->count > LANE_TOLD_MAX)
-		buf_printf(sentence, " and %u others", held->count - LANE_TOLD_MAX);
+	if (held->count > LANE_NAMED_MAX)
+		buf_printf(sentence, " and %u others", held->count - LANE_NAMED_MAX);
 }

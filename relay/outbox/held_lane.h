@@ -34,6 +34,6 @@ bool held_lane_is_answer(OutboxAction	 question,
 						 const PGresult *result) MUST_CHECK;
 
 /* The held topics and why, for people. */
-void held_lane_tell(const HeldLane *lane, Buf *sentence);
+void held_lane_describe(const HeldLane *lane, Buf *sentence);
 
 #endif

@@ -23,7 +23,7 @@ struct Outbox
 	Producer	 *producer;
 	HeldLane	 *lane; /* for held topics */
 	OutboxCore	  core;
-	PumpState	  told_state;			   /* last one in the log */
+	PumpState	  logged_state;			   /* last one in the log */
 	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
 	uint32_t	  page_count;
 	Buf			  source;	 /* ce_source */
@@ -39,13 +39,13 @@ struct Outbox
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
 	double		 *ends[EVENT_ENDS]; /* metrics */
 	double		 *wakeups[CAUSES];
-	bool		  echo_heard;
+	bool		  echo_arrived;
 	bool		  leading; /* as the metrics show it */
 	bool		  done;
 	ExitCode	  exit_code;
 	Buf			  trouble; /* last failure, "" since it went well */
-	LogThrottle	  db_told;
-	LogThrottle	  producer_told;
+	LogThrottle	  db_throttle;
+	LogThrottle	  producer_throttle;
 };
 
 /* in failure.c: everything starts again, from the connection or the producer;
@@ -63,6 +63,6 @@ void outbox_take_error(Outbox *outbox, const char *sqlstate,
 					   const PGresult *result);
 
 /* in report.c: the log and the metrics follow the state */
-void outbox_tell(Outbox *outbox);
+void outbox_log_state(Outbox *outbox);
 
 #endif

@@ -58,7 +58,7 @@ outbox_served(void *arg)
 	outbox->wall_us = 0;
 	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
 	if (producer_is_known_up(outbox->producer))
-		log_recovered(&outbox->producer_told);
+		log_recovered(&outbox->producer_throttle);
 }
 
 /* Transactional: all that flies is acknowledged at once. */
@@ -72,7 +72,7 @@ outbox_committed(void *arg)
 		outbox_acked(outbox, in_flight_first_id(in_flight));
 	outbox->wall_us = 0;
 	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
-	log_recovered(&outbox->producer_told);
+	log_recovered(&outbox->producer_throttle);
 }
 
 static void
@@ -187,7 +187,7 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			outbox_db_failed(outbox, pgconn_error(outbox->conn));
 			break;
 		case PGCONN_NOTIFY:
-			outbox->echo_heard = true;
+			outbox->echo_arrived = true;
 			outbox_on_wake(&outbox->core);
 			break;
 		case PGCONN_RESULT:
@@ -512,7 +512,7 @@ outbox_turn(Outbox *outbox)
 
 	do
 	{
-		outbox_tell(outbox);
+		outbox_log_state(outbox);
 		if (outbox->done)
 			return NEVER;
 		action = outbox_next(&outbox->core, loop_now(outbox->loop));

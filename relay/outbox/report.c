@@ -12,12 +12,12 @@
 #define LOG_MODULE "outbox"
 
 void
-outbox_tell(Outbox *outbox)
+outbox_log_state(Outbox *outbox)
 {
 	bool leads = outbox_leads(&outbox->core);
 
-	pump_tell(LOG_MODULE, &outbox->told_state, outbox->core.state,
-			  outbox->core.db_retry.failures);
+	pump_log_state(LOG_MODULE, &outbox->logged_state, outbox->core.state,
+				   outbox->core.db_retry.failures);
 	if (outbox->leading == leads)
 		return;
 	outbox->leading = leads;
@@ -77,7 +77,7 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 		buf_add_str(sentence, ", the producer is not open yet");
 	if (missing[0] != '\0')
 		buf_printf(sentence, ", missing topics: %s", missing);
-	held_lane_tell(outbox->lane, sentence);
+	held_lane_describe(outbox->lane, sentence);
 	if (!moves && outbox->trouble.len > 0)
 		buf_printf(sentence, ", %s", buf_str(&outbox->trouble));
 	return moves && up;
