@@ -153,9 +153,10 @@ static void
 config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 {
 	const ConfigTable *table = reader->table;
-	const Option	  *best = NULL;
+	const Option	  *best = &table->options[0];
 	unsigned		   best_distance = UINT32_MAX;
 
+	Assert(table->option_count > 0);
 	for (size_t i = 0; i < table->option_count; i++)
 	{
 		const Option *option = &table->options[i];
@@ -168,7 +169,6 @@ config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 			best_distance = distance;
 		}
 	}
-	Assert(best != NULL);
 	buf_printf(reader->error,
 			   "unknown key \"%s\" in [%s]: the nearest is "
 			   "\"%s\" in [%s]",
