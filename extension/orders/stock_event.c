@@ -30,9 +30,6 @@
 #include "orders/orders.h"
 #include "outbox/outbox.h"
 
-#define TOPIC_EVENTS   "stock-events"
-#define TOPIC_FAILURES "stock-freeze-failed"
-
 /* ---- JSON ---- */
 
 static void

@@ -71,8 +71,8 @@ topic_is_known(Call *call, TableId id, const char *index, const char *topic)
 static bool
 topic_is_for_stock_events(Call *call, const char *topic)
 {
-	return strcmp(topic, "stock-events") == 0 ||
-		   strcmp(topic, "stock-freeze-failed") == 0 ||
+	return strcmp(topic, TOPIC_EVENTS) == 0 ||
+		   strcmp(topic, TOPIC_FAILURES) == 0 ||
 		   topic_is_known(call, TABLE_EVENT_TOPIC, "event_topic_topic", topic);
 }
 
