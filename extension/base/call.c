@@ -25,9 +25,11 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/base.h"
 
@@ -114,6 +116,21 @@ call_refresh_snapshot(void)
 	Assert(ActiveSnapshotSet());
 	PopActiveSnapshot();
 	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/*
+ * Waits so many milliseconds, or less if an interrupt arrives, which is
+ * processed at once: the caller may hold locks.
+ */
+void
+call_pause(long ms)
+{
+	Assert(ms > 0);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, PG_WAIT_EXTENSION);
+	CHECK_FOR_INTERRUPTS();
 }
 
 /* Ends the call; the commands after it in this transaction see its rows. */

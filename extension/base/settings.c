@@ -30,10 +30,10 @@ static void
 settings_define_stock(void)
 {
 	DefineCustomIntVariable("pgstock.reservation_ttl",
-							"How long a reservation lasts that names no ttl.",
-							"0 means for ever.", &pgstock_reservation_ttl,
-							30 * 60, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL,
-							NULL, NULL);
+							"How long a reservation without a ttl lasts.",
+							"0 means that it never expires.",
+							&pgstock_reservation_ttl, 30 * 60, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	/* The lines of a request are locked together: this protects others. */
 	DefineCustomIntVariable("pgstock.max_lines",
 							"The most lines that one request may have.", NULL,
@@ -57,18 +57,17 @@ settings_define_stock(void)
 							"this is stale.",
 							&pgstock_clock_tolerance, 5000, 0, 86400000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomStringVariable("pgstock.actor",
-							   "Who acts, beside the role, for the ledger.",
-							   "Appended to the role's name after a slash.",
-							   &pgstock_actor, "", PGC_USERSET, 0, NULL, NULL,
-							   NULL);
+	DefineCustomStringVariable(
+		"pgstock.actor", "The actor that the ledger records beside the role.",
+		"Appended to the role's name after a slash.", &pgstock_actor, "",
+		PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 static void
 settings_define_outbox(void)
 {
 	DefineCustomBoolVariable("pgstock.early_lock_release",
-							 "Lets row locks go before the commit is flushed.",
+							 "Releases row locks before the commit is flushed.",
 							 "The client still waits for the flush.",
 							 &pgstock_early_lock_release, true, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
@@ -82,11 +81,10 @@ settings_define_outbox(void)
 							"The topics' max.message.bytes must take it.",
 							&pgstock_max_event_bytes, 1000000, 1024,
 							100 * 1024 * 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("pgstock.trace_id",
-							   "Goes into every event of the transaction.",
-							   "A W3C traceparent is recognised.",
-							   &pgstock_trace_id, "", PGC_USERSET, 0, NULL,
-							   NULL, NULL);
+	DefineCustomStringVariable(
+		"pgstock.trace_id", "The trace id of every event of the transaction.",
+		"A W3C traceparent is recognised.", &pgstock_trace_id, "", PGC_USERSET,
+		0, NULL, NULL, NULL);
 }
 
 void

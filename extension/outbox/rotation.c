@@ -36,7 +36,7 @@
 
 /* A reader locks a part for one page at a time, again and again. */
 #define PART_TRIES	20
-#define PART_TRY_US 1000
+#define PART_TRY_MS 1
 
 enum
 {
@@ -152,8 +152,7 @@ rotation_try_lock(Oid oid, LOCKMODE mode)
 	{
 		if (ConditionalLockRelationOid(oid, mode))
 			return true;
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(PART_TRY_US);
+		call_pause(PART_TRY_MS);
 	}
 	return false;
 }

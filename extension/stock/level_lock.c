@@ -29,7 +29,7 @@
 #include "stock/stock.h"
 
 #define OPTIMISTIC_TRIES	3
-#define OPTIMISTIC_PAUSE_US 10000
+#define OPTIMISTIC_PAUSE_MS 10
 
 static void
 level_raise_conflict(const Level *level)
@@ -72,8 +72,7 @@ level_row_lock_optimistic(Call *call, Level *row)
 	{
 		if (try == OPTIMISTIC_TRIES)
 			level_raise_conflict(row);
-		pg_usleep(OPTIMISTIC_PAUSE_US);
-		CHECK_FOR_INTERRUPTS();
+		call_pause(OPTIMISTIC_PAUSE_MS);
 		level_load_row_again(call, row);
 	}
 }

@@ -36,7 +36,7 @@ extern PGDLLEXPORT void pgstock_keeper_worker_main(Datum arg);
  * that name is another owner's, whose code we would run.
  */
 static ExtensionHold
-worker_ask(const char *query, int64 *answer)
+worker_query(const char *query, int64 *answer)
 {
 	ExtensionHold hold;
 	bool		  isnull;
@@ -71,7 +71,8 @@ worker_expire(void)
 {
 	int64 wait_us = 0;
 
-	switch (worker_ask("SELECT pgstock_internal.keeper_expire(1000)", &wait_us))
+	switch (
+		worker_query("SELECT pgstock_internal.keeper_expire(1000)", &wait_us))
 	{
 		case EXTENSION_HELD:
 			return GetCurrentTimestamp() + wait_us;
@@ -93,7 +94,7 @@ worker_purge(DueDatabase *entry)
 
 	if (entry->purge_at > now)
 		return entry->purge_at;
-	(void) worker_ask("SELECT pgstock_internal.keeper_purge(1000)", &rows);
+	(void) worker_query("SELECT pgstock_internal.keeper_purge(1000)", &rows);
 	entry->purge_at = GetCurrentTimestamp();
 	if (rows == 0)
 		entry->purge_at += LOOK_EVERY_MS * INT64CONST(1000);
