@@ -17,12 +17,9 @@
 
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "base/epoch_ms.h"
 #include "base/utf8.h"
@@ -158,16 +155,6 @@ user_handler_failure_text(const ErrorData *error)
 	return psprintf("%s: %s", error->message, error->detail);
 }
 
-/* Waits, but not longer than the session. */
-static void
-user_handler_pause(long ms)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 ms, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /* Whether the batch is to end before a further message. */
 bool
 user_handler_batch_is_over(const HandlerBatch *batch)
@@ -209,7 +196,7 @@ user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 		if (handler_fence_timed_out() || n == HANDLER_TRIES ||
 			!failure_is_transient(error))
 			break;
-		user_handler_pause(HANDLER_PAUSE_MS << n);
+		call_pause(HANDLER_PAUSE_MS << n);
 	}
 	message->try.attempts++;
 	message->outcome = failure_outcome(options, message->try.attempts,
