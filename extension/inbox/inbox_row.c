@@ -161,7 +161,7 @@ inbox_row_is_past_unparsed(Call *call, const Message *message)
 static void
 inbox_row_find_duplicate(Call *call, Table *table, Message *message)
 {
-	TupleTableSlot *slot = table->slot;
+	TupleTableSlot *slot;
 	ItemPointerData tid;
 	First			first;
 
