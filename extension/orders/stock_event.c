@@ -262,7 +262,8 @@ event_cut_into_parts(Call *call, const Event *event, Part *parts)
 		parts[n].n++;
 		left -= sizes[i];
 	}
-	Assert(parts[n].first + parts[n].n == items && n < Max(1, items));
+	Assert(n < Max(1, items));
+	Assert(parts[n].first + parts[n].n == items);
 	return n + 1;
 }
 
