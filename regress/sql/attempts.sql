@@ -193,7 +193,8 @@ $$;
 CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
 SELECT att.by('one', 'att-user', 120, 120);
 SELECT att.by('one', 'att-user', 120, 120);
-UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE event_id = 'att-user-by-120';
+UPDATE pgstock_internal.failed_event SET next_retry_at = CASE event_id WHEN 'att-user-by-120' THEN timestamptz '2020-01-01' ELSE '2100-01-01' END
+ WHERE topic = 'att-user' AND state = 'waiting' AND next_retry_at IS NOT NULL;
 SELECT att.retry_by('one');
 \c -
 CALL att.died();

@@ -51,7 +51,6 @@ DO $$BEGIN
 	END LOOP;
 END$$;
 CREATE TABLE bounds_real AS SELECT lines(16000, '''bounds-'' || i') AS items;
-RESET debug_discard_caches;
 SET statement_timeout = '20ms';
 SELECT ended($$SELECT count(*) FROM bounds_items, try_reserve_order('bounds-o', items)$$);
 SELECT ended($$SELECT count(*) FROM bounds_real, try_reserve_order('bounds-o', items)$$);
@@ -83,7 +82,6 @@ BEGIN
 				  ELSE format('%s times', round((took[3] / least(took[1], took[2]))::numeric)) END;
 END
 $$;
-SET debug_discard_caches = 0;
 -- no event is larger than a record may be
 SELECT set_event_topic('*', NULL);
 -- each line is looked for among the order's lines

@@ -84,6 +84,7 @@ CALL ui.batch('SELECT pg_advisory_lock(1)', 'SELECT pg_advisory_lock(2) | SELECT
 TABLE ui.latest ORDER BY id;
 SELECT locktype, objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 -- no more than its time limit, also if it does not stop; another timeout is not changed
+SET debug_discard_caches = 0;
 SET pgstock.handler_timeout = '100ms';
 SET statement_timeout = '1min';
 CALL ui.batch('', 'SELECT pg_sleep(60)', '', 'SET statement_timeout = 0 | SELECT pg_sleep(60)', $$DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN EXIT; END; END LOOP; END' | SELECT pg_sleep(60)$$,
@@ -98,6 +99,7 @@ UPDATE pgstock_internal.failed_event SET next_retry_at = now() - interval '1 min
 SELECT count(*) FROM pgstock_internal.failed_event WHERE topic = 'ui' AND state = 'waiting';
 SELECT topic, result, sum(n) AS n, max(attempts) AS attempts FROM pgstock_internal.relay_retry(50, relay_options()) GROUP BY 1, 2;
 RESET pgstock.handler_timeout;
+RESET debug_discard_caches;
 SELECT current_user = session_user AS mine;
 SELECT id FROM ui.seen ORDER BY id;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'ui';
