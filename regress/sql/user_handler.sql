@@ -107,6 +107,7 @@ SELECT f.order_id, f.state, f.attempts, i.class, i.sqlstate, f.error FROM stock_
 CREATE OR REPLACE FUNCTION uh.fails(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$
 INSERT INTO uh.seen (what, payload, message) VALUES ('again', payload, message)
 $$;
+UPDATE pgstock_internal.failed_event SET next_retry_at = '2100-01-01' WHERE topic ~ '^uh' AND state = 'waiting' AND next_retry_at IS NOT NULL;
 SELECT retry_failed_event(order_id => 'uh-f-P0001'), retry_failed_event(order_id => 'uh-f-SK001');
 SELECT topic, result, reason, n, attempts FROM pgstock_internal.relay_retry(50, relay_options());
 SELECT topic, result, reason, n, attempts FROM pgstock_internal.relay_retry(50, relay_options());
