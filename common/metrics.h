@@ -45,7 +45,7 @@ typedef struct MetricsTable
 	size_t				   gauge_count;
 } MetricsTable;
 
-#define METRICS_HELP_MISSING "As the database has it."
+#define METRICS_HELP_MISSING "A value that the database reports."
 
 typedef struct Metrics Metrics;
 

@@ -12,9 +12,9 @@ static const MetricFamily families[METRICS] = {
 						  "Events that Kafka acknowledged."},
 	[METRIC_PUBLISH_ERRORS] =
 		{"outbox_publish_errors_total", "counter",
-		 "Losses of a producer, by librdkafka's name of the error."},
+		 "Lost producers, by librdkafka's name of the error."},
 	[METRIC_TRANSACTIONS] = {"outbox_transactions_total", "counter",
-							 "Transactions committed, in transactional mode."},
+							 "Transactions that the relay committed in Kafka."},
 	[METRIC_WAKEUPS] = {"wakeups_total", "counter",
 						"What made the relay look for events."},
 	[METRIC_INBOX_EVENTS] = {"inbox_events_total", "counter",
@@ -22,7 +22,7 @@ static const MetricFamily families[METRICS] = {
 	[METRIC_DLQ] = {"dlq_total", "counter",
 					"Messages sent to a dead letter topic."},
 	[METRIC_ARCHIVED] = {"archived_total", "counter",
-						 "Messages put into the archive."},
+						 "Messages that were archived."},
 	[METRIC_DIFFERENCES] =
 		{"inbox_differences_total", "counter",
 		 "Messages with other items than the ledger has, or with the id of "
@@ -33,9 +33,8 @@ static const MetricFamily families[METRICS] = {
 	[METRIC_MISSING] =
 		{"inbox_missing_messages_total", "counter",
 		 "Offsets that the broker deleted before they were read."},
-	[METRIC_HISTORIES] =
-		{"inbox_histories_total", "counter",
-		 "Partitions found with other records than those that were read."},
+	[METRIC_HISTORIES] = {"inbox_histories_total", "counter",
+						  "Partitions found to have another history."},
 	[METRIC_DAMAGED] = {"inbox_damaged_batches_total", "counter",
 						"Batches that did not match their checksum, by fetch."},
 	[METRIC_ENDS] = {"reservation_ends_total", "counter",
@@ -47,9 +46,8 @@ static const MetricFamily families[METRICS] = {
 					"Messages in the partition that are not applied yet."},
 	[METRIC_WEBHOOK] = {"webhook_total", "counter",
 						"Requests with alerts, by their result."},
-	[METRIC_GAUGES_AGE] =
-		{"gauges_age_seconds", "gauge",
-		 "Age of the gauges that are read from the database."},
+	[METRIC_GAUGES_AGE] = {"gauges_age_seconds", "gauge",
+						   "Age of the gauges that come from the database."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 
@@ -64,9 +62,9 @@ static const GaugeHelp gauges[] = {
 	{"archive_open",
 	 "Archived messages that are neither handled nor discarded."},
 	{"webhook_waiting", "Alerts that are not sent yet."},
-	{"upkeep_failing", "1 if this step of the upkeep failed when it ran last."},
+	{"upkeep_failing", "1 if the last run of this step of the upkeep failed."},
 	{"reservations_open", "Order lines that are reserved."},
-	{"reservations_overdue", "Reserved order lines past their time."},
+	{"reservations_overdue", "Reserved order lines past their expiry time."},
 };
 
 static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
@@ -90,7 +88,7 @@ static const HistogramFamily histograms[HISTOGRAMS] = {
 		 "From an order-created's time in Kafka to the commit of its answer.",
 		 bucket_us, 1e-6},
 	[HISTOGRAM_ATTEMPTS] = {"inbox_attempts",
-							"Tries of a message until its result.",
+							"Tries of a message up to its result.",
 							bucket_attempts, 1},
 };
 

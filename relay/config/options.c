@@ -43,7 +43,7 @@ const char *const		 config_alert_formats[] = {
 
 static const Option options[] = {
 	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 1, 48, NULL,
-	 "Distinguishes relays: in application_name and Kafka's client.id."},
+	 "Distinguishes relays in application_name and Kafka's client.id."},
 	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level), "info",
 	 NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"relay", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),
@@ -51,84 +51,86 @@ static const Option options[] = {
 	{"postgres", "conninfo", OPTION_STRING, OPTION_SECRET, AT(conninfo), "",
 	 "host=localhost dbname=shop user=pgstock_relay", 0, 0, NULL,
 	 "A libpq connection string or URI; PG* variables and the password\n"
-	 "file work as well."},
+	 "file work too."},
 	{"outbox", "mode", OPTION_CHOICE, 0, AT(mode), "idempotent", NULL, 0, 0,
 	 modes,
-	 "idempotent: each event at least once.  transactional: once, for\n"
-	 "consumers that read only what is committed, some ms later."},
+	 "idempotent: each event at least once.  transactional: each event once\n"
+	 "for read_committed consumers, some ms later."},
 	{"outbox", "publish_after", OPTION_CHOICE, 0, AT(publish_after), "auto",
 	 NULL, 0, 0, config_publish_afters,
-	 "auto: an event is published when it is durable, on the synchronous\n"
-	 "standby too where one is named. local: when it is durable here, with or\n"
-	 "without the standby. remote_flush: never while no standby is named."},
+	 "auto: when an event is durable, also on the synchronous standby if one\n"
+	 "is configured.  local: when it is durable on this server.\n"
+	 "remote_flush: as auto, but nothing is published while no standby is\n"
+	 "configured."},
 	{"outbox", "poll_interval", OPTION_DURATION, OPTION_RELOADS,
 	 AT(poll_interval_us), "1s", NULL, 10 * MS_US, 60 * SEC_US, NULL,
-	 "The outbox is read at least this often, with or without a notification."},
+	 "The relay looks for events at least this often."},
 	{"outbox", "batch_rows", OPTION_INT, OPTION_RELOADS, AT(batch_rows), "1000",
-	 NULL, 1, 10000, NULL, "Events that are fetched at once."},
+	 NULL, 1, 10000, NULL, "Events fetched at once."},
 	{"outbox", "header_profile", OPTION_SET, OPTION_RELOADS, AT(header_profile),
 	 "cloudevents, plain", NULL, 0, 0, profiles,
 	 "Headers of an event: any of cloudevents, plain, debezium."},
 	{"outbox", "retention", OPTION_DURATION, OPTION_RELOADS, AT(retention_us),
 	 "7d", NULL, 0, 3650 * DAY_US, NULL,
-	 "Published events stay in the outbox this long."},
+	 "How long published events stay in the outbox."},
 	{"inbox", "topics", OPTION_NAMES, 0, AT(topics), "",
 	 "order-created, payment-success, order-cancelled, order_failed", 0, 0,
-	 NULL, "Topics to consume; empty: none."},
+	 NULL, "Topics to consume; default: none."},
 	{"inbox", "group", OPTION_STRING, 0, AT(group), "", "pgstock-12345678", 0,
-	 255, NULL, "Consumer group; the database has one of its own as default."},
+	 255, NULL, "Consumer group; default: the database's own."},
 	{"inbox", "first_offset", OPTION_MOMENT, OPTION_RELOADS, AT(first_offset),
 	 "earliest", NULL, 0, 0, first_offsets,
 	 "Where to begin in a topic that the database does not know: earliest,\n"
-	 "latest, or a time such as 2026-01-31T12:00:00Z. Partitions that are\n"
-	 "added later, and a topic created later, are read from their start."},
+	 "latest, or a time such as 2026-01-31T12:00:00Z.  Partitions that are\n"
+	 "added later, and a topic that is created later, are read from their\n"
+	 "start."},
 	{"inbox", "retry_delays", OPTION_DURATIONS, OPTION_RELOADS,
 	 AT(retry_delays), "10s, 30s, 60s", NULL, MS_US, 7 * DAY_US, NULL,
-	 "Pauses before a failed message is tried again, one for each try."},
+	 "Pauses before each retry of a failed message."},
 	{"inbox", "order_wait", OPTION_DURATION, OPTION_RELOADS, AT(order_wait_us),
 	 "15m", NULL, 0, 30 * DAY_US, NULL,
 	 "How long a payment or cancellation waits for its order."},
 	{"inbox", "dedup_retention", OPTION_DURATION, OPTION_RELOADS,
 	 AT(dedup_retention_us), "7d", NULL, 60 * SEC_US, 3650 * DAY_US, NULL,
-	 "Message ids are remembered this long: not shorter than the topics'\n"
+	 "How long ids of messages are remembered: at least the topics'\n"
 	 "retention."},
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
 	 "{topic}_dlq", NULL, 0, 0, NULL,
-	 "Dead letters are sent to this topic; {topic} is the message's topic."},
+	 "Topic of dead letters; {topic} is the message's topic."},
 	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:9187",
 	 NULL, 0, 0, NULL,
-	 "Address of /metrics, /livez, /readyz and /status; empty: none."},
+	 "Address of /metrics, /livez, /readyz and /status; empty: no HTTP."},
 	{"webhook", "url", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
 	 AT(webhook_url), "", "https://hooks.example.com/stock", 0, 0, NULL,
-	 "Alerts are sent here: of messages that were given up, and of their\n"
-	 "backlog; empty: none are sent."},
+	 "Receiver of alerts about dead letters and their backlog; default: none\n"
+	 "are sent."},
 	{"webhook", "secret", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,
 	 AT(webhook_secret), "", "a long random text", 0, 0, NULL,
-	 "Alerts are signed with it."},
+	 "Key that signs the alerts."},
 	{"webhook", "format", OPTION_CHOICE, OPTION_RELOADS, AT(webhook_format),
 	 "json", NULL, 0, 0, config_alert_formats,
-	 "json, or a message for the chat of dingtalk, wecom or slack."},
+	 "json, or a text message for dingtalk, wecom or slack."},
 	{"webhook", "backlog", OPTION_INT, OPTION_RELOADS, AT(webhook_backlog),
 	 "10", NULL, 0, 1000000000, NULL,
-	 "An alert is sent if more archived messages than that are not handled."},
+	 "An alert is sent if more dead letters than this are open."},
 	{"webhook", "allow", OPTION_NAMES, OPTION_RELOADS, AT(webhook_allow), "",
 	 "alerts.example.com, 10.1.0.0/16", 0, 0, NULL,
-	 "Hosts that url may name, and networks that it may lead to; without\n"
-	 "networks: any public address, no other."},
+	 "Host names that url may use, and networks that may contain its address;\n"
+	 "without networks the address must be public."},
 	{"webhook", "ca", OPTION_STRING, OPTION_RELOADS, AT(webhook_ca), "",
 	 "/etc/ssl/certs/company.pem", 0, 0, NULL,
-	 "Certificates to trust in place of the system's."},
+	 "Certificates to trust instead of the system's."},
 	{"webhook", "allow_http", OPTION_BOOL, OPTION_RELOADS,
 	 AT(webhook_allow_http), "no", NULL, 0, 0, NULL,
-	 "yes: url may begin with http://; alerts can then be read on their way."},
+	 "yes: url may begin with http://; alerts can then be read in transit."},
 };
 
-/* What the broker's library is given as it is. */
+/* Properties that are passed to librdkafka unchanged. */
 static const ConfigProperties kafka = {
 	.section = "kafka",
 	.printed_after = "postgres",
-	.help = "Properties of librdkafka, as they are: security.protocol,\n"
-			"sasl.username, ... docs/relay.md lists them.",
+	.help = "Properties of librdkafka by their own names: security.protocol,\n"
+			"sasl.username, ...; docs/relay.md lists them.",
 	.sample = "bootstrap.servers = localhost:9092",
 	.offset = AT(kafka),
 	.check = kafka_check_property,

@@ -267,7 +267,7 @@ every_series_has_help_and_type(void **state UNUSED)
 		metrics_gauges_add(metrics, gauges[i], "x=\"1\"", 1);
 	assert_in_range(check_page(metrics), METRICS * 3, 200);
 	expect(metrics, "# HELP pgstock_reservations_overdue Reserved order lines "
-					"past their time.\n");
+					"past their expiry time.\n");
 	expect(metrics, "# HELP pgstock_new_gauge " METRICS_HELP_MISSING "\n");
 	metrics_free(metrics);
 }
