@@ -14,7 +14,7 @@ UPDATE pgstock_internal.failed_event SET next_retry_at = now() - interval '1 min
 $$;
 CREATE VIEW failing AS
 SELECT f.event_id, f.order_id, f.state, f.attempts, i.class, i.sqlstate, f.error, n.result, n.reason,
-	   round(extract(epoch FROM f.next_retry_at - clock_timestamp()), -1) AS wait_s
+	   round(extract(epoch FROM f.next_retry_at - clock_timestamp()), -3) AS wait_s
   FROM stock_failed_events f JOIN pgstock_internal.failed_event i USING (id) JOIN stock_inbox n ON n.event_id = f.event_id
  WHERE f.event_id ~ '^inf-' ORDER BY f.id;
 -- no retry can help: data, constraints, stock

@@ -67,7 +67,7 @@ $$;
 -- The options as the relay passes them.
 CREATE FUNCTION relay_options() RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
-SELECT '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [10000, 30000, 60000],
+SELECT '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [1000000, 3000000, 6000000],
 		 "order_wait_ms": 900000, "dedup_retention_ms": 604800000,
 		 "group": "regress"}'::jsonb
 $$;
