@@ -3,7 +3,7 @@
 resumes in order with nothing lost."""
 
 import json
-import os
+import tempfile
 
 import pytest
 
@@ -27,7 +27,8 @@ def quick(mode):
 @pytest.fixture
 def strict_kafka(run, mode):
     """A broker that can deny rights to any client."""
-    server = Kafka(os.path.join(run, f"strict-kafka-{mode}"), settings="""\
+    directory = tempfile.mkdtemp(prefix=f"strict-kafka-{mode}-", dir=run)
+    server = Kafka(directory, settings="""\
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 """).init().start()
