@@ -27,6 +27,9 @@
 
 #include "stock/stock.h"
 
+/* More than any level has: its stock and its back-order limit. */
+#define WANTED_MAX (4 * STOCK_QUANTITY_MAX)
+
 /* ---- Finding them in the work ---- */
 
 /* Slots of one level are the same here; a negative one is its own level. */
@@ -262,7 +265,8 @@ level_load_row_again(Call *call, Level *row)
 static void
 level_add_request(Level *first, const Level *request)
 {
-	first->wanted += request->wanted;
+	Assert(first->wanted >= 0 && request->wanted >= 0);
+	first->wanted = Min(first->wanted + request->wanted, WANTED_MAX);
 	first->all_slots = first->all_slots || request->all_slots;
 	for (Level *row = first; row != NULL; row = row->next)
 	{
@@ -332,7 +336,7 @@ level_want_heir(Work *work, const Level *sale, int place)
 		work->levels = list_insert_nth(work->levels, place, heir);
 	}
 	heir->this_slot = true;
-	heir->wanted += sale->wanted;
+	heir->wanted = Min(heir->wanted + sale->wanted, WANTED_MAX);
 }
 
 /*
