@@ -20,6 +20,11 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	static bool loaded PG_USED_FOR_ASSERTS_ONLY = false;
+
+	/* each init registers callbacks: twice, they would run twice */
+	Assert(!loaded);
+	loaded = true;
 	settings_init();
 	commit_init();
 	wakeup_init();

@@ -35,6 +35,9 @@
 
 #define TRACEPARENT_BYTES 55
 
+StaticAssertDecl(TRACEPARENT_BYTES == 2 + 1 + 32 + 1 + 16 + 1 + 2,
+				 "version, trace id, parent id, flags");
+
 /* What the calls of this backend are caused by; NULL: the client. */
 static const Cause *call_cause;
 
@@ -84,6 +87,7 @@ call_reset_trace(Call *call)
 	call->attributes = NULL;
 	call->traceparent = call_cause ? call_cause->traceparent : NULL;
 	call->trace_id = call_cause ? call_cause->trace_id : NULL;
+	Assert(call->traceparent == NULL || call->trace_id != NULL);
 	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
 		return;
 	call->trace_id = pgstock_trace_id;
@@ -106,6 +110,7 @@ call_begin(Call *call, const char *function)
 	call->now = GetCurrentTimestamp();
 	call->actor = call_find_actor();
 	call_reset_trace(call);
+	Assert(call->lock_class == LOCK_NONE && call->actor != NULL);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -138,6 +143,7 @@ void
 call_end(Call *call)
 {
 	Assert(ActiveSnapshotSet());
+	Assert(call->now != 0); /* call_begin */
 	tables_close(call);
 	PopActiveSnapshot();
 	CommandCounterIncrement();

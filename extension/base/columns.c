@@ -73,8 +73,11 @@ columns_created_with(const char *name)
 							  GetActiveSnapshot(), 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		n = DatumGetInt32(
 			heap_getattr(tuple, OWN_COLUMNS, RelationGetDescr(own), &isnull));
+		Assert(!isnull);
+	}
 	systable_endscan(scan);
 	table_close(own, NoLock);
 	return n;
@@ -87,10 +90,11 @@ columns_check(TableId id, const char *name, Relation rel)
 	TupleDesc desc = RelationGetDescr(rel);
 	int		  own;
 
+	Assert(id < TABLE_COUNT);
 	if (desc->natts == columns_checked[id])
 		return;
 	own = columns_created_with(name);
-	Assert(own > 0 && id < TABLE_COUNT);
+	Assert(own > 0);
 	for (int i = own; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped)

@@ -46,6 +46,9 @@
 
 DueTimes *due_times = NULL;
 
+StaticAssertDecl(sizeof(TimestampTz) == sizeof(uint64),
+				 "an atomic holds a time");
+
 static shmem_request_hook_type next_shmem_request_hook = NULL;
 static shmem_startup_hook_type next_shmem_startup_hook = NULL;
 
@@ -93,6 +96,7 @@ void
 due_time_note(TimestampTz due_at)
 {
 	Assert(IsTransactionState());
+	Assert(!TIMESTAMP_NOT_FINITE(due_at));
 	if (due_at < due_time_noted)
 		due_time_noted = due_at;
 }
@@ -125,6 +129,7 @@ due_time_publish(void)
 		reported = due_times->list_is_stale = true;
 		due_time_wake(due_times->launcher);
 	}
+	Assert(entry == NULL || entry->database == MyDatabaseId);
 	if (entry != NULL && due_time_lower(entry, due_time_noted))
 		due_time_wake(entry->worker != NULL ? entry->worker
 											: due_times->launcher);

@@ -77,6 +77,7 @@ commit_release_early(void)
 void
 commit_fence_answer(void)
 {
+	Assert(IsTransactionState() && !flush_pending);
 	fence_answer = true;
 }
 
@@ -128,6 +129,7 @@ commit_standby_reached(void)
 static void
 commit_wait_for_standby(XLogRecPtr lsn)
 {
+	Assert(!XLogRecPtrIsInvalid(lsn));
 	if (!SyncRepRequested())
 		return;
 	while (commit_standby_is_named() && commit_standby_reached() < lsn)

@@ -26,6 +26,7 @@ epoch_ms_is_sane(int64 ms)
 static inline TimestampTz
 epoch_ms_to_timestamp(int64 ms)
 {
+	Assert(epoch_ms_is_sane(ms));
 	return (ms - EPOCH_OFFSET_MS) * 1000;
 }
 

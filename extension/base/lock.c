@@ -30,6 +30,13 @@ static const uint16 lock_numbers[] = {
 	[LOCK_HINT] = 0x706f,
 };
 
+StaticAssertDecl(lengthof(lock_numbers) == LOCK_HINT + 1,
+				 "each class has a number");
+StaticAssertDecl(LOCK_MESSAGE_ID < LOCK_IDEMPOTENCY_KEY &&
+					 LOCK_IDEMPOTENCY_KEY < LOCK_ORDER &&
+					 LOCK_ORDER < LOCK_LEVEL_ROWS,
+				 "the order of stock/work.c");
+
 static uint16
 lock_number(LockClass class)
 {
@@ -44,6 +51,7 @@ lock_tag(LockClass class, const char *name)
 	uint64	hash = DatumGetUInt64(
 		 hash_any_extended((const unsigned char *) name, strlen(name), 0));
 
+	Assert(class < LOCK_LEAD && OidIsValid(MyDatabaseId));
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
 						 (uint32) hash, lock_number(class));
 	return tag;
@@ -96,7 +104,9 @@ lock_try_acquire(LockClass class, const char *name)
 void
 lock_release(LockClass class, const char *name)
 {
-	LOCKTAG tag = lock_tag(class, name);
+	LOCKTAG		  tag = lock_tag(class, name);
+	bool released PG_USED_FOR_ASSERTS_ONLY;
 
-	(void) LockRelease(&tag, ExclusiveLock, false);
+	released = LockRelease(&tag, ExclusiveLock, false);
+	Assert(released);
 }

@@ -46,6 +46,7 @@ name_map_find(const NameMap *map, const char *name)
 {
 	NameEntry *entry;
 
+	Assert(name != NULL);
 	if (map->entries == NULL)
 		return NULL;
 	entry = hash_search(map->entries, &name, HASH_FIND, NULL);
@@ -78,6 +79,7 @@ name_map_put(NameMap *map, const char *name, void *value)
 char *
 name_of(const char *a, const char *b, const char *c)
 {
+	Assert(a != NULL && b != NULL && c != NULL);
 	/* Lengths first: no two different ones give the same name. */
 	return psprintf("%zu:%zu:%s%s%s", strlen(a), strlen(b), a, b, c);
 }

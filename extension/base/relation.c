@@ -27,6 +27,10 @@
 /* A power of two, and more than twice as many as there are relations. */
 #define CACHE_SIZE 128
 
+StaticAssertDecl((CACHE_SIZE & (CACHE_SIZE - 1)) == 0,
+				 "a hash that overflows goes on with the next entry");
+StaticAssertDecl(CACHE_SIZE > 2 * TABLE_COUNT, "it is never half full");
+
 typedef struct CachedRelation
 {
 	NameData name; /* empty: the entry is free */
@@ -65,7 +69,7 @@ relation_cache_entry(const char *name)
 	uint32 hash = hash_bytes((const unsigned char *) name, strlen(name));
 
 	Assert(strlen(name) > 0 && strlen(name) < NAMEDATALEN);
-	Assert(relation_cached < CACHE_SIZE);
+	Assert(relation_cached <= CACHE_SIZE / 2);
 	for (;; hash++)
 	{
 		CachedRelation *entry = &relation_cache[hash % CACHE_SIZE];
@@ -102,6 +106,7 @@ relation_find(const char *name)
 						 "EXTENSION pgstock UPDATE.")));
 	/* again: looking it up may have emptied the cache */
 	entry = relation_cache_entry(name);
+	Assert(!OidIsValid(entry->oid));
 	if (relation_cached < CACHE_SIZE / 2)
 	{
 		namestrcpy(&entry->name, name);

@@ -46,6 +46,7 @@ static bool
 rfc3339_take_number(const char **at, const char *before, int digits, int max,
 					int *n)
 {
+	Assert(digits > 0 && digits < 10); /* int holds them */
 	if (before[0] != '\0' && (**at == '\0' || strchr(before, *(*at)++) == NULL))
 		return false;
 	for (*n = 0; digits > 0; digits--, (*at)++)
@@ -93,6 +94,7 @@ rfc3339_take_zone(const char *at, int *tz, bool *missing)
 		!rfc3339_take_number(&at, ":", 2, 59, &minutes))
 		return false;
 	*tz = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) * (east ? -1 : 1);
+	Assert(*tz > -SECS_PER_DAY && *tz < SECS_PER_DAY);
 	return *at == '\0';
 }
 

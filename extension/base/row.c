@@ -12,10 +12,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+
+/* sql/tables.sql and the enums of the callers must agree. */
+#define ROW_TYPE(slot, column) \
+	(TupleDescAttr((slot)->tts_tupleDescriptor, (column) -1)->atttypid)
 
 bool
 row_is_null(TupleTableSlot *slot, AttrNumber column)
@@ -43,6 +48,7 @@ row_put(TupleTableSlot *slot, AttrNumber column, Datum value)
 void
 row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
 {
+	Assert(ROW_TYPE(slot, column) == TEXTOID);
 	if (value != NULL)
 		row_put(slot, column, CStringGetTextDatum(value));
 }
@@ -50,6 +56,7 @@ row_put_text(TupleTableSlot *slot, AttrNumber column, const char *value)
 char *
 row_get_text(TupleTableSlot *slot, AttrNumber column)
 {
+	Assert(ROW_TYPE(slot, column) == TEXTOID);
 	if (row_is_null(slot, column))
 		return NULL;
 	return TextDatumGetCString(row_get(slot, column));
@@ -58,12 +65,14 @@ row_get_text(TupleTableSlot *slot, AttrNumber column)
 int64
 row_get_int64(TupleTableSlot *slot, AttrNumber column)
 {
+	Assert(ROW_TYPE(slot, column) == INT8OID);
 	return DatumGetInt64(row_get(slot, column));
 }
 
 TimestampTz
 row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
 {
+	Assert(ROW_TYPE(slot, column) == TIMESTAMPTZOID);
 	if (row_is_null(slot, column))
 		return if_null;
 	return DatumGetTimestampTz(row_get(slot, column));
@@ -72,6 +81,7 @@ row_get_time(TupleTableSlot *slot, AttrNumber column, TimestampTz if_null)
 void
 row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
 {
+	Assert(ROW_TYPE(slot, column) == BYTEAOID);
 	if (value != NULL)
 		row_put(slot, column, PointerGetDatum(value));
 }
@@ -80,6 +90,7 @@ row_put_bytes(TupleTableSlot *slot, AttrNumber column, bytea *value)
 bytea *
 row_get_bytes(TupleTableSlot *slot, AttrNumber column)
 {
+	Assert(ROW_TYPE(slot, column) == BYTEAOID);
 	if (row_is_null(slot, column))
 		return NULL;
 	return DatumGetByteaPCopy(row_get(slot, column));
@@ -88,11 +99,13 @@ row_get_bytes(TupleTableSlot *slot, AttrNumber column)
 int32
 row_get_int32(TupleTableSlot *slot, AttrNumber column)
 {
+	Assert(ROW_TYPE(slot, column) == INT4OID);
 	return DatumGetInt32(row_get(slot, column));
 }
 
 Oid
 row_get_oid(TupleTableSlot *slot, AttrNumber column)
 {
+	Assert(ROW_TYPE(slot, column) == OIDOID);
 	return DatumGetObjectId(row_get(slot, column));
 }

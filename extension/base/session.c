@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -71,9 +72,12 @@ session_pin(void)
 {
 	for (int i = 0; i < lengthof(pinned); i++)
 	{
-		if (GetConfigOption(pinned[i][0], true, false) != NULL)
-			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET,
-							PGC_S_SESSION);
+		const char *name = pinned[i][0];
+
+		if (GetConfigOption(name, true, false) == NULL)
+			continue;
+		SetConfigOption(name, pinned[i][1], PGC_SUSET, PGC_S_SESSION);
+		Assert(strcmp(GetConfigOption(name, false, false), pinned[i][1]) == 0);
 	}
 }
 
@@ -97,6 +101,8 @@ session_hold_extension(void)
 	Oid		oid = get_extension_oid("pgstock", true);
 	LOCKTAG tag;
 
+	Assert(IsTransactionState());
+	Assert(OidIsValid(MyDatabaseId));
 	if (!OidIsValid(oid))
 		return EXTENSION_ABSENT;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);

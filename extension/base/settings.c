@@ -12,8 +12,22 @@
 #include <limits.h>
 
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "base/base.h"
+
+#define HANDLER_MS_MAX	45000
+#define ANSWER_MS_MAX	60000 /* the relay takes a later one for lost */
+#define EVENT_BYTES_MIN 1024
+#define EVENT_BYTES_MAX (100 * 1024 * 1024)
+#define LINES_MAX		100000
+
+StaticAssertDecl(HANDLER_MS_MAX < ANSWER_MS_MAX,
+				 "a handler ends before the relay takes its answer for lost");
+StaticAssertDecl(EVENT_BYTES_MAX < MaxAllocSize,
+				 "the largest event can be built in memory");
+StaticAssertDecl(LINES_MAX < MaxAllocSize / sizeof(void *),
+				 "the lines of a request fit into a list");
 
 int	  pgstock_reservation_ttl; /* seconds, 0: never ends */
 bool  pgstock_early_lock_release;
@@ -37,8 +51,8 @@ settings_define_stock(void)
 	/* The lines of a request are locked together: this protects others. */
 	DefineCustomIntVariable("pgstock.max_lines",
 							"The most lines that one request may have.", NULL,
-							&pgstock_max_lines, 1000, 1, 100000, PGC_SUSET, 0,
-							NULL, NULL, NULL);
+							&pgstock_max_lines, 1000, 1, LINES_MAX, PGC_SUSET,
+							0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgstock.history_retention",
 		"How long movements and ended reservations are kept.", "0 keeps all.",
@@ -48,8 +62,9 @@ settings_define_stock(void)
 	DefineCustomIntVariable("pgstock.handler_timeout",
 							"How long one call of a registered handler may "
 							"take.",
-							NULL, &pgstock_handler_timeout, 10000, 1, 45000,
-							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+							NULL, &pgstock_handler_timeout, 10000, 1,
+							HANDLER_MS_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("pgstock.clock_tolerance",
 							"By how much the clocks of services may differ.",
 							"An incoming cancellation or failure that is older "
@@ -79,8 +94,8 @@ settings_define_outbox(void)
 	DefineCustomIntVariable("pgstock.max_event_bytes",
 							"The largest event, with its key and headers.",
 							"The topics' max.message.bytes must take it.",
-							&pgstock_max_event_bytes, 1000000, 1024,
-							100 * 1024 * 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&pgstock_max_event_bytes, 1000000, EVENT_BYTES_MIN,
+							EVENT_BYTES_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"pgstock.trace_id", "The trace id of every event of the transaction.",
 		"A W3C traceparent is recognised.", &pgstock_trace_id, "", PGC_USERSET,

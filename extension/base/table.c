@@ -69,6 +69,7 @@ table_use(Call *call, TableId id)
 	Table *table = &call->tables[id];
 
 	Assert(id < TABLE_COUNT && id != TABLE_OUTBOX);
+	Assert(table_names[id] != NULL);
 	if (table->rel == NULL)
 		table_set_relation(call, id,
 						   table_open(relation_find(table_names[id]),
@@ -82,6 +83,7 @@ table_use_part(Call *call, TableId id, Oid oid, int16 part)
 {
 	Relation rel = table_open(oid, NoLock);
 
+	Assert(part > 0);
 	Assert(CheckRelationLockedByMe(rel, RowExclusiveLock, true));
 	table_set_relation(call, id, rel);
 	call->tables[id].part = part;
@@ -97,6 +99,7 @@ table_use_part(Call *call, TableId id, Oid oid, int16 part)
 bool
 table_is_empty(Table *table)
 {
+	Assert(table->rel != NULL);
 	if (RelationGetNumberOfBlocks(table->rel) > 0)
 		return false;
 	PredicateLockRelation(table->rel, GetActiveSnapshot());
@@ -202,11 +205,28 @@ table_insert_serializable(Call *call, Table *table)
 	PG_END_TRY();
 }
 
+#ifdef USE_ASSERT_CHECKING
+/* The executor does not check it for us: see the banner. */
+static bool
+table_row_is_complete(const TupleTableSlot *slot)
+{
+	const TupleDesc desc = slot->tts_tupleDescriptor;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attnotnull && slot->tts_isnull[i])
+			return false;
+	}
+	return true;
+}
+#endif
+
 /* Inserts the row that was filled in. */
 void
 table_insert(Call *call, Table *table)
 {
 	Assert(table->rel != NULL && TTS_EMPTY(table->slot));
+	Assert(table_row_is_complete(table->slot));
 	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(call, table);
 	ExecStoreVirtualTuple(table->slot);
@@ -275,6 +295,7 @@ table_overwrite(Call *call, Table *table, ItemPointer tid)
 void
 table_update(Call *call, Table *table, ItemPointer tid)
 {
+	Assert(TTS_EMPTY(table->slot) && table_row_is_complete(table->slot));
 	ExecStoreVirtualTuple(table->slot);
 	table_overwrite(call, table, tid);
 }
@@ -284,6 +305,7 @@ void
 table_delete(Table *table, ItemPointer tid)
 {
 	Assert(ItemPointerIsValid(tid));
+	Assert(table->rel != NULL && ActiveSnapshotSet());
 	simple_table_tuple_delete(table->rel, tid, GetActiveSnapshot());
 }
 
@@ -298,7 +320,7 @@ table_update_columns(Call *call, Table *table, int n, const Change *changes)
 	bool		   *replaced = palloc0(sizeof(bool) * desc->natts);
 	HeapTuple		tuple = ExecCopySlotHeapTuple(table->slot);
 
-	Assert(n > 0);
+	Assert(n > 0 && ItemPointerIsValid(&tid));
 	for (int i = 0; i < n; i++)
 	{
 		Assert(changes[i].column >= 1 && changes[i].column <= desc->natts &&
@@ -316,6 +338,7 @@ table_update_columns(Call *call, Table *table, int n, const Change *changes)
 void
 table_key_text(ScanKey key, AttrNumber column, const char *value)
 {
+	Assert(column >= 1 && value != NULL);
 	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(value));
@@ -335,6 +358,7 @@ table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 
 	CHECK_FOR_INTERRUPTS();
 	Assert(table->rel != NULL && ActiveSnapshotSet());
+	Assert(nkeys >= 0 && nkeys <= INDEX_MAX_KEYS);
 	if (scan != NULL && scan->indexRelation->rd_id == oid &&
 		scan->numberOfKeys == nkeys)
 	{
@@ -345,6 +369,7 @@ table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 		scan = compat_index_beginscan(table->rel,
 									  index_open(oid, AccessShareLock),
 									  GetActiveSnapshot(), nkeys);
+	Assert(scan->heapRelation == table->rel);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	return scan;
 }
@@ -381,6 +406,7 @@ table_scan_back(IndexScanDesc scan, Table *table)
 void
 table_scan_end(Table *table, IndexScanDesc scan)
 {
+	Assert(scan != table->idle && scan->heapRelation == table->rel);
 	if (table->idle != NULL)
 		table_scan_close(table->idle);
 	table->idle = scan;
@@ -434,6 +460,7 @@ table_lock_row(Table *table, ItemPointer tid)
 	uint8		   flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	TM_Result	   result;
 
+	Assert(ItemPointerIsValid(tid) && ActiveSnapshotSet());
 	CHECK_FOR_INTERRUPTS();
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
@@ -472,6 +499,7 @@ table_try_lock_row(Table *table, ItemPointer tid)
 	TM_FailureData failure;
 	TM_Result	   result;
 
+	Assert(ItemPointerIsValid(tid) && ActiveSnapshotSet());
 	CHECK_FOR_INTERRUPTS();
 	result = table_tuple_lock(table->rel, tid, GetActiveSnapshot(), table->slot,
 							  GetCurrentCommandId(false),

@@ -30,9 +30,13 @@
 /* Of one character. */
 #define MAX_UTF8_BYTES 4
 
+StaticAssertDecl(MAX_UTF8_BYTES <= MAX_MULTIBYTE_CHAR_LEN,
+				 "the server has room for a character of UTF-8");
+
 static bool
 utf8_is_ascii(const char *string, int length)
 {
+	Assert(length >= 0);
 	for (int i = 0; i < length; i++)
 	{
 		if (IS_HIGHBIT_SET(string[i]))
@@ -49,6 +53,8 @@ utf8_convert(const char *string, int length, int from, int to)
 	Size  size = (Size) length * MAX_CONVERSION_GROWTH + 1;
 	char *converted;
 
+	Assert(from != to && (from == PG_UTF8 || to == PG_UTF8));
+	Assert(from != PG_SQL_ASCII && to != PG_SQL_ASCII);
 	/* A value may have any size, and its text four times that. */
 	if (!OidIsValid(conversion) || size > INT_MAX)
 		return NULL;
@@ -102,6 +108,7 @@ text_to_utf8(const char *string, int length, int *utf8_length)
 	utf8 = pg_server_to_any((char *) string, length, PG_UTF8);
 	if (utf8 != string)
 		*utf8_length = strlen(utf8);
+	Assert(pg_verify_mbstr(PG_UTF8, utf8, *utf8_length, true));
 	return utf8;
 }
 
@@ -136,6 +143,7 @@ json_as_ascii(const char *utf8, int length)
 	{
 		pg_wchar code = utf8_to_unicode(at);
 
+		Assert(pg_utf_mblen(at) <= end - at);
 		if (code < 0x80)
 			appendStringInfoChar(&json, (char) code);
 		else if (code < 0x10000)
@@ -146,6 +154,7 @@ json_as_ascii(const char *utf8, int length)
 							 0xdc00 + ((code - 0x10000) & 0x3ff));
 		at += pg_utf_mblen(at);
 	}
+	Assert(utf8_is_ascii(json.data, json.len));
 	return json.data;
 }
 
@@ -167,6 +176,7 @@ encoding_has_conversion(void)
 static pg_wchar
 utf8_escaped_code(const char *digits)
 {
+	Assert(strspn(digits, "0123456789abcdefABCDEF") >= 4);
 	return (pg_wchar) strtoul(pnstrdup(digits, 4), NULL, 16);
 }
 
@@ -193,8 +203,10 @@ json_without_escapes(const char *utf8, int length)
 			code = utf8_escaped_code(at + 2);
 			if (is_utf16_surrogate_first(code))
 			{
-				code = surrogate_pair_to_codepoint(code,
-												   utf8_escaped_code(at + 8));
+				pg_wchar half = utf8_escaped_code(at + 8);
+
+				Assert(is_utf16_surrogate_second(half));
+				code = surrogate_pair_to_codepoint(code, half);
 				size = 12;
 			}
 		}
@@ -203,6 +215,7 @@ json_without_escapes(const char *utf8, int length)
 		else
 			appendStringInfoString(&json,
 								   (char *) unicode_to_utf8(code, character));
+		Assert(size <= end - at);
 		at += size;
 	}
 	return json.data;
@@ -233,6 +246,7 @@ text_for_people(const char *string)
 	char *plain = text_is_convertible(string) ? pstrdup(string)
 											  : text_as_ascii(string);
 
+	Assert(strlen(plain) == (size_t) length);
 	if (length <= STOCK_TEXT_BYTES_MAX)
 		return plain;
 	return psprintf("%.*s ... (cut: it has %d bytes)",

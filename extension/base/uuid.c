@@ -15,6 +15,9 @@
 
 #define DRAWN_AT_ONCE 64
 
+StaticAssertDecl(sizeof(pg_uuid_t) == UUID_LEN,
+				 "an array of UUIDs has no bytes that are not drawn");
+
 /*
  * A random (version 4) UUID.  The random bytes are drawn for many at once: a
  * draw of 16 costs as much as one of 1,000.
@@ -32,6 +35,7 @@ uuid_generate(pg_uuid_t *id)
 							errmsg("could not generate random values")));
 		left = DRAWN_AT_ONCE;
 	}
+	Assert(left > 0 && left <= DRAWN_AT_ONCE);
 	*id = drawn[--left];
 	id->data[6] = (id->data[6] & 0x0f) | 0x40;
 	id->data[8] = (id->data[8] & 0x3f) | 0x80;
