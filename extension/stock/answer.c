@@ -26,6 +26,7 @@ answer_new(const char *order_id, const char *product_id, const char *location,
 {
 	Answer *answer = palloc0(sizeof(Answer));
 
+	Assert(requested >= 0 && (product_id == NULL) == (location == NULL));
 	answer->order_id = pstrdup(order_id);
 	answer->product_id = product_id ? pstrdup(product_id) : NULL;
 	answer->location = location ? pstrdup(location) : NULL;
@@ -38,6 +39,7 @@ answer_new(const char *order_id, const char *product_id, const char *location,
 void
 answer_level(Answer *answer, const Level *level)
 {
+	Assert(level != NULL);
 	if (!level->known)
 		return;
 	answer->available = level_available(level);
@@ -72,6 +74,8 @@ answer_tuple(const Answer *answer, TupleDesc desc)
 	bool  nulls[ANSWER_COLUMNS] = {0};
 
 	Assert(desc->natts == ANSWER_COLUMNS);
+	Assert(answer->order_id != NULL && answer->status != NULL);
+	Assert(answer->granted >= 0 && answer->granted <= answer->requested);
 	values[0] = answer_text_or_null(answer->order_id, &nulls[0]);
 	values[1] = answer_text_or_null(answer->product_id, &nulls[1]);
 	values[2] = answer_text_or_null(answer->location, &nulls[2]);
@@ -103,6 +107,7 @@ answer_from_datum(Datum row, TupleDesc desc)
 	bool			nulls[ANSWER_COLUMNS];
 	Answer		   *answer = palloc0(sizeof(Answer));
 
+	Assert(desc->natts == ANSWER_COLUMNS);
 	heap_deform_tuple(&tuple, desc, v, nulls);
 	answer->order_id = nulls[0] ? NULL : TextDatumGetCString(v[0]);
 	answer->product_id = nulls[1] ? NULL : TextDatumGetCString(v[1]);

@@ -152,5 +152,6 @@ lines_merge(List *lines)
 		else
 			merged = lappend(merged, line);
 	}
+	Assert((merged == NIL) == (lines == NIL));
 	return merged;
 }

@@ -31,9 +31,13 @@ due_line_name(const char *order_id, const Reservation *line)
 void
 work_add_other_line(Work *work, Reservation *line)
 {
+	const char *name = due_line_name(line->order->order_id, line);
+
+	/* each row has one place in memory */
+	Assert(name_map_find(&work->other_line_names, name) == NULL);
+	Assert(!line->is_new);
 	work->other_lines = lappend(work->other_lines, line);
-	name_map_put(&work->other_line_names,
-				 due_line_name(line->order->order_id, line), line);
+	name_map_put(&work->other_line_names, name, line);
 }
 
 /*

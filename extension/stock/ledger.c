@@ -85,6 +85,7 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	level_even_out(level);
 	if (level->reserved < 0 || level->on_hand < -level->backorder_limit)
 		ledger_raise_drift(level);
+	Assert(level->on_hand <= STOCK_QUANTITY_MAX);
 	/* What takes must leave the promise standing. */
 	if ((on_hand_delta < reserved_delta) &&
 		level->on_hand - level->reserved < -level->backorder_limit)
@@ -106,7 +107,8 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 {
 	ListCell *cell;
 
-	Assert(first_movement <= list_length(work->movements));
+	Assert(first_movement >= 0 &&
+		   first_movement <= list_length(work->movements));
 	for_each_from(cell, work->movements, first_movement)
 	{
 		Movement *movement = lfirst(cell);
@@ -124,6 +126,8 @@ ledger_write_movement(Call *call, const Movement *movement, Oid sequence)
 	Table		   *table = table_use(call, TABLE_MOVEMENT);
 	TupleTableSlot *slot = table_new_row(table);
 
+	Assert(movement->level->locked);
+	Assert(!(movement->has_event && movement->no_event));
 	row_put(slot, MOVEMENT_ID,
 			Int64GetDatum(nextval_internal(sequence, false)));
 	row_put(slot, MOVEMENT_AT, TimestampTzGetDatum(call->now));
@@ -150,6 +154,7 @@ ledger_write(Work *work)
 
 	if (work->movements == NIL)
 		return;
+	Assert(work->levels_locked);
 	sequence = relation_sequence("movement_id");
 	foreach(cell, work->movements)
 		ledger_write_movement(&work->call, lfirst(cell), sequence);

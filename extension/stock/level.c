@@ -149,6 +149,7 @@ work_want_stock(Work *work, const char *product_id, const char *location,
 	Level *level = work_want_level(work, product_id, location,
 								   Min(slot, SLOT_MAIN));
 
+	Assert(quantity > 0 && quantity <= STOCK_QUANTITY_MAX);
 	level->this_slot = false;
 	level->wanted = quantity;
 }
@@ -158,6 +159,7 @@ work_want_stock(Work *work, const char *product_id, const char *location,
 void
 level_read(Level *level, TupleTableSlot *slot)
 {
+	Assert(!level->dirty && !level->is_new);
 	level->slot = row_get_int32(slot, LEVEL_SLOT);
 	level->on_hand = row_get_int64(slot, LEVEL_ON_HAND);
 	level->reserved = row_get_int64(slot, LEVEL_RESERVED);
@@ -167,6 +169,8 @@ level_read(Level *level, TupleTableSlot *slot)
 	level->version = row_get_int64(slot, LEVEL_VERSION);
 	level->slots_made = row_get_int32(slot, LEVEL_SLOTS_MADE);
 	level->pooled = DatumGetBool(row_get(slot, LEVEL_POOLED));
+	Assert(level->slots >= 1 && level->slots <= level->slots_made);
+	Assert(level->slots_made <= STOCK_SLOTS_MAX);
 	level->tid = slot->tts_tid;
 	level->known = true;
 }
@@ -177,6 +181,7 @@ level_append(Level *last)
 {
 	Level *row = level_new(last->product_id, last->location, last->slot + 1);
 
+	Assert(last->next == NULL && last->slot >= SLOT_MAIN);
 	row->first = last->first;
 	last->next = row;
 	return row;
@@ -213,6 +218,7 @@ level_load_rest(Call *call, Level *first)
 	IndexScanDesc scan;
 	Level		 *last = NULL;
 
+	Assert(first->first == first && first->slot == SLOT_MAIN);
 	table_key_text(&keys[0], 1, first->product_id);
 	table_key_text(&keys[1], 2, first->location);
 	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT4GE,
@@ -297,6 +303,10 @@ work_read_levels(Work *work)
 			level_compare_key(first, request->product_id, request->location,
 							  request->slot) != 0)
 		{
+			/* the list is sorted: work_level() rests on it */
+			Assert(first == NULL ||
+				   level_compare_key(first, request->product_id,
+									 request->location, request->slot) < 0);
 			first = request;
 			if (request->slot > 0)
 				first = level_new(request->product_id, request->location, 0);
@@ -318,6 +328,7 @@ level_want_heir(Work *work, const Level *sale, int place)
 {
 	Level *heir = NULL;
 
+	Assert(sale->slot < SLOT_MAIN && !sale->known);
 	for (place++; place < list_length(work->levels) && heir == NULL; place++)
 	{
 		Level *next = list_nth(work->levels, place);
@@ -396,6 +407,7 @@ void
 level_insufficient(const char *product_id, const char *location, int64 wanted,
 				   int64 available, const char *hint)
 {
+	Assert(available < wanted);
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_INSUFFICIENT),
 			 errmsg("not enough stock of product \"%s\" at location \"%s\"",
@@ -446,12 +458,17 @@ level_row_write(Call *call, Level *level)
 	Table		   *table = table_use(call, TABLE_LEVEL);
 	TupleTableSlot *slot = table_new_row(table);
 
+	Assert(level->known && level->slot < level->slots_made);
 	Assert(level->locked && level->dirty);
 	if (level->deleted)
 	{
+		/* only a sale's, once its quota has been returned */
+		Assert(level->slot < SLOT_MAIN && !level->is_new);
+		Assert(level->on_hand == 0 && level->reserved == 0);
 		table_delete(table, &level->tid);
 		return;
 	}
+	Assert(level->reserved >= 0);
 	row_put_text(slot, LEVEL_PRODUCT, level->product_id);
 	row_put_text(slot, LEVEL_LOCATION, level->location);
 	row_put(slot, LEVEL_SLOT, Int32GetDatum(level->slot));

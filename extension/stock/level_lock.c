@@ -55,8 +55,10 @@ static TM_Result
 level_row_try_lock(Call *call, Level *row)
 {
 	Table	 *table = table_use(call, TABLE_LEVEL);
-	TM_Result result = table_try_lock_row(table, &row->tid);
+	TM_Result result;
 
+	Assert(row->known && !row->is_new && !row->locked);
+	result = table_try_lock_row(table, &row->tid);
 	row->locked = result == TM_Ok;
 	if (row->locked)
 		row_version_hint_note(call, row);
@@ -83,6 +85,7 @@ level_row_lock(Work *work, Level *row)
 {
 	Table *table = table_use(&work->call, TABLE_LEVEL);
 
+	Assert(!row->locked && !row->is_new && !row->dirty);
 	if (work->strategy == STRATEGY_OPTIMISTIC)
 	{
 		level_row_lock_optimistic(&work->call, row);
@@ -102,6 +105,7 @@ level_next_slot_in_use(const Level *row)
 {
 	Level *next = row->next;
 
+	Assert(row->first->slots >= 1);
 	return next != NULL && next->slot < row->first->slots ? next : row->first;
 }
 
@@ -111,6 +115,7 @@ level_lock_one(Call *call, Level *first)
 {
 	Level *row = first;
 
+	Assert(first->first == first && first->wanted > 0);
 	if (first->slots == 1)
 		return false;
 	for (int i = MyProcPid % first->slots; i > 0; i--)
@@ -218,7 +223,7 @@ level_lock_finish(Work *work)
 	{
 		Level *level = lfirst(cell);
 
-		Assert(level != NULL);
+		Assert(level->first == level);
 		level->due = -1; /* now those that we hold */
 		if (level->next != NULL)
 			level_load_rest(&work->call, level);

@@ -107,6 +107,7 @@ line_read(TupleTableSlot *slot, Order *order)
 		line->retake = DatumGetBool(row_get(slot, LINE_RETAKE)) ? RETAKE_YES
 																: RETAKE_NO;
 	line->tid = slot->tts_tid;
+	Assert(line->attempt > 0 && line->quantity > 0);
 	return line;
 }
 
@@ -119,6 +120,9 @@ line_write(Call *call, Reservation *line)
 
 	Assert(line->dirty && (line->is_new || ItemPointerIsValid(&line->tid)));
 	Assert(!line->event_owed || line->state == LINE_EXPIRED);
+	Assert(line->order != NULL && line->attempt > 0 && line->quantity > 0);
+	Assert((line->state == LINE_RESERVED || line->state == LINE_CONFIRMED) ==
+		   (line->ended_at == DT_NOBEGIN));
 	if (!line->is_new && IsolationUsesXactSnapshot() &&
 		!table_lock_row(table, &line->tid))
 		elog(ERROR, "a line of order \"%s\" vanished", line->order->order_id);

@@ -73,6 +73,7 @@ order_line(const Order *order, int attempt, const char *product_id,
 void
 order_add_line(Order *order, Reservation *line)
 {
+	Assert(line->order == order);
 	Assert(order_line(order, line->attempt, line->product_id, line->location) ==
 		   NULL);
 	order->lines = list_insert_nth(order->lines,
@@ -173,6 +174,7 @@ order_load_last(Call *call, Order *order)
 	Reservation	 *line = NULL;
 	bool		  enough = false;
 
+	Assert(order->asked != NIL && order->lines == NIL);
 	table_key_text(&key, 1, order->order_id);
 	scan = table_scan_begin(call, table, "reservation_pkey", 1, &key);
 	while (!enough && table_scan_back(scan, table))
@@ -201,6 +203,7 @@ order_load_line(Call *call, Order *order, const Line *asked)
 	if (order_line(order, order->attempt, asked->product_id, asked->location) !=
 		NULL)
 		return;
+	Assert(order->attempt > 0);
 	table_key_text(&keys[0], 1, order->order_id);
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(order->attempt));
@@ -257,6 +260,7 @@ order_load(Call *call, Order *order)
 		order->attempt = Max(order->attempt, line->attempt);
 	}
 	table_scan_end(table, scan);
+	Assert((order->lines == NIL) == (order->attempt == 0));
 }
 
 /*
@@ -301,10 +305,12 @@ work_lock_orders(Work *work)
 
 		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
 			continue;
+		Assert(last == NULL || strcmp(last->order_id, order->order_id) < 0);
 		lock_acquire(&work->call, LOCK_ORDER, order->order_id);
 		work->orders = lappend(work->orders, order);
 		last = order;
 	}
+	Assert(list_length(work->orders) <= list_length(wanted));
 	work->orders_locked = true;
 
 	/* Shows what was committed to these orders before they were locked. */

@@ -40,6 +40,7 @@ refused_find(Work *work, const char *order_id)
 	Refusal		   *noted = name_map_find(&work->refused_names, order_id);
 	ItemPointerData tid;
 
+	Assert(noted == NULL || strcmp(noted->order_id, order_id) == 0);
 	if (noted != NULL)
 		return noted->reason;
 	if (!table_find_text(&work->call, table, "refused_order_pkey", order_id,
@@ -54,6 +55,7 @@ refused_store(Work *work, const char *order_id, const char *reason)
 {
 	Refusal *noted = name_map_find(&work->refused_names, order_id);
 
+	Assert(reason != NULL && work_order(work, order_id) != NULL);
 	if (noted == NULL)
 	{
 		noted = palloc(sizeof(Refusal));
@@ -79,6 +81,8 @@ refused_write(Work *work)
 									 refusal->order_id, &tid);
 		TupleTableSlot *slot = table_new_row(table);
 
+		Assert(name_map_find(&work->refused_names, refusal->order_id) ==
+			   refusal);
 		row_put_text(slot, REFUSED_ORDER, refusal->order_id);
 		row_put_text(slot, REFUSED_REASON, refusal->reason);
 		row_put(slot, REFUSED_AT, TimestampTzGetDatum(work->call.now));

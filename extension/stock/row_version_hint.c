@@ -61,7 +61,8 @@ row_version_hint_note(const Call *call, const Level *level)
 	uint32 hash = row_version_hint_hash(level);
 	Note  *note = &notes[hash % NOTES_MAX];
 
-	Assert(level->locked);
+	Assert(level->locked && !level->is_new);
+	Assert(ItemPointerIsValid(&level->tid));
 	note->hash = hash;
 	note->tid = level->tid;
 	note->noted_at = call->now;
@@ -90,6 +91,7 @@ row_version_hint_find(const Call *call, Table *table, const Level *level)
 	Note		   *note = &notes[hash % NOTES_MAX];
 	ItemPointerData tid = note->tid;
 
+	Assert(!level->locked);
 	if (note->noted_at == 0 || note->hash != hash ||
 		IsolationUsesXactSnapshot())
 		return false;

@@ -78,7 +78,7 @@ level_slot_to_take(Level *level)
 		if (row->locked && (most == NULL || slot_free(row) > slot_free(most)))
 			most = row;
 	}
-	Assert(most != NULL);
+	Assert(most != NULL && most->known && !most->deleted);
 	return most;
 }
 
@@ -94,6 +94,7 @@ level_require(const Level *level, int64 wanted)
 	int64 held = 0;
 	bool  all = true;
 
+	Assert(wanted > 0);
 	for (const Level *row = level->first; row != NULL; row = row->next)
 	{
 		if (row->locked)
@@ -117,6 +118,7 @@ static void
 slot_set(Level *slot, int64 on_hand, int64 safety, int64 backorder_limit,
 		 bool pooled)
 {
+	Assert(slot->locked && safety >= 0 && backorder_limit >= 0);
 	if (slot->on_hand == on_hand && slot->safety == safety &&
 		slot->backorder_limit == backorder_limit && slot->pooled == pooled)
 		return;
@@ -179,6 +181,7 @@ level_even_out(Level *level)
 		slot_set(row, row->reserved + here - ahead, safety, ahead,
 				 all ? free < 0 : row->pooled);
 	}
+	Assert(i == used);
 	after = level_sum(level);
 	Assert(after.on_hand == before.on_hand &&
 		   after.reserved == before.reserved);

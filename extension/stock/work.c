@@ -30,6 +30,33 @@
 
 #include "stock/stock.h"
 
+/* Writes the lines that have changed; their levels are locked. */
+static void
+work_write_lines(Work *work)
+{
+	ListCell *cell;
+	ListCell *each;
+
+	foreach(cell, work->orders)
+	{
+		foreach(each, ((Order *) lfirst(cell))->lines)
+		{
+			Reservation *line = lfirst(each);
+
+			if (!line->dirty)
+				continue;
+			Assert(line->order == lfirst(cell));
+			Assert(work->levels_locked && work_has_locked_line(work, line));
+			line_write(&work->call, line);
+		}
+	}
+	foreach(cell, work->other_lines)
+	{
+		Assert(work->levels_locked && work_has_locked_line(work, lfirst(cell)));
+		line_write(&work->call, lfirst(cell));
+	}
+}
+
 void
 work_begin(Work *work, const char *function)
 {
@@ -41,19 +68,8 @@ work_begin(Work *work, const char *function)
 void
 work_end(Work *work)
 {
-	ListCell *cell;
-	ListCell *each;
-
-	foreach(cell, work->orders)
-	{
-		foreach(each, ((Order *) lfirst(cell))->lines)
-		{
-			if (((Reservation *) lfirst(each))->dirty)
-				line_write(&work->call, lfirst(each));
-		}
-	}
-	foreach(cell, work->other_lines)
-		line_write(&work->call, lfirst(cell));
+	Assert(work->levels_locked || work->movements == NIL);
+	work_write_lines(work);
 	ledger_write(work);
 	if (work->refused != NIL)
 		refused_write(work);
