@@ -75,6 +75,7 @@ headers_unpack(bytea *packed)
 			header->value_len = 0;
 		headers = lappend(headers, header);
 	}
+	Assert(buffer.cursor == buffer.len);
 	return headers;
 }
 
@@ -116,6 +117,7 @@ headers_from_jsonb(Jsonb *object)
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&it, &value, true);
+		Assert(key.type == jbvString);
 		header = palloc0(sizeof(Header));
 		header->name = text_to_utf8(key.val.string.val, key.val.string.len,
 									&header->name_len);

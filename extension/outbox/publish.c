@@ -55,6 +55,8 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	Call	   call;
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
+	Assert(record->format == 'j' || record->format == 'b');
+	Assert(record->payload != NULL || record->payload_len == 0);
 	if (topic == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("topic must not be null")));
@@ -127,6 +129,7 @@ publish_row_column(TriggerData *trigger, const char *name, Oid *type)
 						RelationGetRelationName(trigger->tg_relation), name),
 				 errhint("publish_outbox_row needs the columns id, "
 						 "aggregatetype, aggregateid, type and payload.")));
+	Assert(column > 0); /* no name above is that of a system column */
 	*type = SPI_gettypeid(desc, column);
 	return SPI_getvalue(trigger->tg_trigtuple, desc, column);
 }
@@ -207,6 +210,7 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 		record.event_type = record.topic;
 	publish_row_payload(trigger, &record);
 
+	Assert(record.payload != NULL || record.payload_len == 0);
 	call_begin(&call, "publish_outbox_row()");
 	topic_must_be_open(&call, record.topic);
 	record.traceparent = call.traceparent;

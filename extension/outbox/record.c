@@ -51,6 +51,13 @@ enum
  */
 #define MINIMAL_BYTES_MAX (32 * 1024)
 
+/* The longest escape of a byte is \u00xx; eight ids are in an event. */
+StaticAssertDecl(6 * (8 * STOCK_ID_BYTES_MAX + STOCK_TEXT_BYTES_MAX) <
+					 MINIMAL_BYTES_MAX,
+				 "all ids and a reason, escaped, fit");
+StaticAssertDecl(RELAY_HEADER_BYTES > OUTBOX_TOPIC_MAX,
+				 "the relay's headers repeat the topic");
+
 /* Why Kafka would reject this topic name; NULL if it is valid. */
 const char *
 outbox_topic_fault(const char *topic)
@@ -86,8 +93,10 @@ outbox_record_bytes(const OutboxRecord *record)
 static Datum
 outbox_bytes_datum(const char *bytes, int length)
 {
-	bytea *datum = palloc(VARHDRSZ + length);
+	bytea *datum;
 
+	Assert(bytes != NULL && length >= 0);
+	datum = palloc(VARHDRSZ + length);
 	SET_VARSIZE(datum, VARHDRSZ + length);
 	memcpy(VARDATA(datum), bytes, length);
 	return PointerGetDatum(datum);
@@ -165,6 +174,9 @@ outbox_append(Call *call, OutboxRecord *record)
 	Assert(record->format == 'j' || record->format == 'b' ||
 		   record->format == 'r');
 	Assert(record->key_len >= 0 && record->payload_len >= 0);
+	Assert(record->topic != NULL && table->part > 0);
+	Assert(record->key != NULL || record->key_len == 0);
+	Assert(record->payload != NULL || record->payload_len == 0);
 	if (outbox_topic_fault(record->topic) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("topic %s", outbox_topic_fault(record->topic))));

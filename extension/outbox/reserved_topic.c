@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -31,6 +32,10 @@
 
 /* EXECUTE on this function is the right; it is never called. */
 #define RIGHT "publish_to_any_topic"
+
+StaticAssertDecl(sizeof(RIGHT) <= NAMEDATALEN, "a function can have the name");
+StaticAssertDecl(sizeof(POSITION_PREFIX) <= OUTBOX_TOPIC_MAX,
+				 "a position topic has a name of its own after the prefix");
 
 void
 topic_must_not_be_position(const char *topic)
@@ -101,6 +106,7 @@ topic_must_be_open(Call *call, const char *topic)
 {
 	const char *taken;
 
+	Assert(ActiveSnapshotSet()); /* the call has begun */
 	topic_must_not_be_position(topic);
 	if (topic_has_right())
 		return;

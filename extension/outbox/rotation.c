@@ -148,6 +148,7 @@ pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 static bool
 rotation_try_lock(Oid oid, LOCKMODE mode)
 {
+	Assert(OidIsValid(oid));
 	for (int i = 0; i < PART_TRIES; i++)
 	{
 		if (ConditionalLockRelationOid(oid, mode))
@@ -181,6 +182,7 @@ rotation_indexes_and_toast(Oid oid)
 	Relation table = table_open(oid, NoLock);
 	List	*oids = RelationGetIndexList(table);
 
+	Assert(CheckRelationLockedByMe(table, AccessExclusiveLock, true));
 	if (OidIsValid(table->rd_rel->reltoastrelid))
 		oids = lappend_oid(oids, table->rd_rel->reltoastrelid);
 	table_close(table, NoLock);

@@ -73,6 +73,7 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	Assert(desc->natts == lengthof(values));
 	values[0] = LSNGetDatum(commit_fence(at_standby));
 	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	return HeapTupleGetDatum(
@@ -175,5 +176,6 @@ pgstock_page_has_room(PG_FUNCTION_ARGS)
 	before = *sum;
 	Assert(before >= 0);
 	*sum += window_text_length(fcinfo, 0) + window_text_length(fcinfo, 1);
+	Assert(*sum >= before);
 	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
 }
