@@ -49,6 +49,7 @@ expire_level_due(Work *work, Level *level)
 	if (first->due < 0)
 		first->due = expire_lines_quantity(
 			work_due_lines(work, level, INT_MAX));
+	Assert(first->due >= 0);
 	return first->due;
 }
 
@@ -75,6 +76,7 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 {
 	int64 available = level_available(level);
 
+	Assert(wanted > 0);
 	if (work->levels_locked)
 		level_require(level, wanted);
 	if (available >= wanted)
@@ -87,6 +89,7 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 void
 expire_make_room(Work *work, Level *level, int64 wanted)
 {
+	Assert(work->levels_locked && wanted > 0);
 	if (level_available(level) < wanted && expire_level_due(work, level) > 0)
 		expire_lines(work, work_due_lines(work, level, INT_MAX));
 }
@@ -114,6 +117,7 @@ expire_line(Work *work, Reservation *line)
 
 	Assert(level != NULL &&
 		   (line_is_due(&work->call, line) || line->event_owed));
+	Assert(level->locked);
 	if (!line->event_owed)
 	{
 		expire_uncount(&work->call, level, line);
@@ -165,6 +169,7 @@ expire_may_report(Work *work, const Reservation *line)
 	const char *order_id = line->order->order_id;
 	bool		alone;
 
+	Assert(work->levels_locked && work->event_locks <= EVENT_LOCKS_MAX);
 	if (work_order(work, order_id) != NULL)
 		return true;
 	if (!work_try_lock_order(order_id))
@@ -205,8 +210,10 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		line->event_owed = !report;
 		done++;
 	}
+	Assert(list_length(event->items) == done);
 	if (report)
 	{
+		Assert(done > 0);
 		event_id = event_emit(work, event);
 		stock_link_event(work, movement, &event_id);
 		return done;
@@ -237,6 +244,7 @@ expire_lines(Work *work, List *lines)
 				   line->order->order_id) != 0)
 			done += expire_order(work, lines, i, &event);
 	}
+	Assert(done <= list_length(lines));
 	return done;
 }
 
@@ -287,6 +295,7 @@ expire_batch(int first, int max_rows, bool wait)
 	ListCell *cell;
 	int		  done;
 
+	Assert(first > 0 && first <= max_rows);
 	work_begin(&work, "expire_reservations()");
 	work.orders_locked = true; /* there are none yet */
 	lines = work_due_lines(&work, NULL, first);

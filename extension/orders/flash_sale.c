@@ -95,6 +95,7 @@ sale_find(Call *call, const char *activity_id)
 	sale->ends_at = row_get_time(slot, SALE_ENDS_AT, DT_NOEND);
 	sale->closed = row_get_time(slot, SALE_CLOSED_AT, DT_NOEND) != DT_NOEND;
 	Assert(sale->slot < SLOT_MAIN);
+	Assert(sale->quantity > 0 && sale->per_user_limit > 0);
 	return sale;
 }
 
@@ -104,6 +105,7 @@ sale_insert(Call *call, const Sale *sale)
 	Table		   *table = table_use(call, TABLE_SALE);
 	TupleTableSlot *slot = table_new_row(table);
 
+	Assert(sale->slot < SLOT_MAIN && sale->ends_at > sale->starts_at);
 	row_put_text(slot, SALE_ACTIVITY, sale->activity_id);
 	row_put_text(slot, SALE_PRODUCT, sale->product_id);
 	row_put_text(slot, SALE_LOCATION, sale->location);
@@ -192,6 +194,7 @@ sale_order_insert(Call *call, const Request *request)
 	ScanKeyData		keys[3];
 	ItemPointerData tid;
 
+	Assert(request->activity_id != NULL && request->user_id != NULL);
 	table_key_text(&keys[0], 1, request->activity_id);
 	table_key_text(&keys[1], 2, request->user_id);
 	table_key_text(&keys[2], 3, request->order_id);
@@ -247,6 +250,7 @@ sale_allows(Work *work, const Reservation *line)
 	if (line->slot >= SLOT_MAIN)
 		return true;
 	sale = sale_find(&work->call, line->activity_id);
+	Assert(sale != NULL);
 	return sale_user_pieces(work, sale, line->user_id) + line->quantity <=
 		   sale->per_user_limit;
 }
@@ -293,6 +297,7 @@ sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 	int64 wanted = sale->quantity + ahead;
 	int64 reachable = expire_reachable(work, home, wanted);
 
+	Assert(quota->slot < SLOT_MAIN && !quota->known);
 	if (reachable < wanted)
 		level_insufficient(sale->product_id, sale->location, sale->quantity,
 						   Max(0, reachable - ahead),
@@ -306,6 +311,7 @@ sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 				 sale->activity_id);
 	level_change(work, quota, sale->quantity, 0, "sale_opened", NULL, NULL,
 				 sale->activity_id);
+	Assert(quota->on_hand == sale->quantity && quota->reserved == 0);
 	event_emit_level(work, home, "sale_opened", sale->activity_id);
 }
 
@@ -352,6 +358,7 @@ sale_purchase_fault(Work *work, const Sale *sale, const Request *request)
 {
 	Line *line = linitial(request->lines);
 
+	Assert(list_length(request->lines) == 1);
 	if (sale->closed || work->call.now < sale->starts_at ||
 		work->call.now >= sale->ends_at)
 		return "not_open";
@@ -469,9 +476,10 @@ sale_raise_not_open(const char *activity_id, const char *why)
 static void
 sale_lines_move(Work *work, const Sale *sale)
 {
-	List	 *lines = sale_lines(work, sale->activity_id, NULL);
-	List	 *due = NIL;
-	ListCell *cell;
+	List		  *lines = sale_lines(work, sale->activity_id, NULL);
+	List		  *due = NIL;
+	ListCell	  *cell;
+	int64 reserved PG_USED_FOR_ASSERTS_ONLY = 0;
 
 	foreach(cell, lines)
 	{
@@ -488,7 +496,11 @@ sale_lines_move(Work *work, const Sale *sale)
 			work_add_other_line(work, line);
 		line->dirty = true;
 		line->slot = SLOT_MAIN;
+		reserved += line->state == LINE_RESERVED ? line->quantity : 0;
 	}
+	Assert(reserved ==
+		   work_level(work, sale->product_id, sale->location, sale->slot)
+			   ->reserved);
 }
 
 /* Moves the whole level of the quota into the main slot. */
@@ -498,10 +510,12 @@ sale_quota_return(Work *work, const Sale *sale, Level *home, Level *quota)
 	int64 on_hand = quota->on_hand;
 	int64 reserved = quota->reserved;
 
+	Assert(quota->locked && home->locked && quota->first != home->first);
 	level_change(work, quota, -on_hand, -reserved, "sale_closed", NULL, NULL,
 				 sale->activity_id);
 	level_change(work, home, on_hand, reserved, "sale_closed", NULL, NULL,
 				 sale->activity_id);
+	Assert(quota->on_hand == 0 && quota->reserved == 0);
 	quota->deleted = true;
 	event_emit_level(work, home, "sale_closed", sale->activity_id);
 }
@@ -537,6 +551,7 @@ pgstock_close_flash_sale(PG_FUNCTION_ARGS)
 	sale_lines_move(&work, sale);
 	sale_order_delete(&work.call, activity_id);
 	left = quota->on_hand - quota->reserved;
+	Assert(left >= 0); /* a quota has no back-orders */
 	sale_quota_return(&work, sale, home, quota);
 	(void) sale_find(&work.call, activity_id);
 	closed.value = TimestampTzGetDatum(work.call.now);

@@ -95,6 +95,7 @@ idempotency_answer_read(Datum answer, TupleDesc desc)
 
 	deconstruct_array(DatumGetArrayTypeP(answer), TEXTOID, -1, false,
 					  TYPALIGN_INT, &rows, NULL, &n);
+	Assert(n > 0);
 	for (int i = 0; i < n; i++)
 	{
 		Datum row = OidInputFunctionCall(F_RECORD_IN,
@@ -155,6 +156,7 @@ idempotency_answer_line(const Order *order, const Answer *answer,
 static void
 idempotency_raise_end(const Keyed *keyed, const Answer *answer, const char *end)
 {
+	Assert(keyed->raise && end != NULL);
 	commit_fence_error();
 	ereport(ERROR,
 			(errcode(strcmp(end, "expired") == 0 ? ERRCODE_SK_EXPIRED
@@ -218,6 +220,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 	List		   *answers;
 
 	Assert(keyed->key != NULL && !work->orders_locked);
+	Assert(keyed->desc != NULL);
 	lock_acquire(&work->call, LOCK_IDEMPOTENCY_KEY, keyed->key);
 	call_refresh_snapshot();
 	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
@@ -276,6 +279,7 @@ idempotency_store(Call *call, const Keyed *keyed, const char *order_id,
 	Datum		   *rows = palloc(sizeof(Datum) * list_length(answers));
 	TupleTableSlot *slot;
 
+	Assert(call->lock_class >= LOCK_IDEMPOTENCY_KEY);
 	Assert(keyed->key != NULL && answers != NIL);
 	idempotency_answer_write(answers, keyed->desc, rows);
 	slot = table_new_row(table);

@@ -39,6 +39,7 @@ json_args_raise(const Place *place, const char *what)
 {
 	bool order = strcmp(place->array, "orders") == 0 && place->outer[0] == '\0';
 
+	Assert(place->n > 0);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 			 errmsg("%s are not valid", place->array),
@@ -157,6 +158,7 @@ json_item_lines(JsonbContainer *items, const Place *from)
 		place.n = list_length(lines) + 1;
 		lines = lappend(lines, json_item_line(&value, &place));
 	}
+	Assert(lines != NIL && list_length(lines) == JsonContainerSize(items));
 	return lines_merge(lines);
 }
 
@@ -190,6 +192,7 @@ json_order_request(JsonbValue *order, const Place *place,
 		json_args_raise(place, "\"items\" is not an array");
 	inner.outer = psprintf("Order %d, ", place->n);
 	request->lines = json_item_lines(items->val.binary.data, &inner);
+	Assert(list_length(request->lines) <= pgstock_max_lines);
 	request->whole_order = true;
 	request->expires_at = expires_at;
 	return request;
@@ -215,5 +218,6 @@ args_orders(Jsonb *orders, TimestampTz expires_at)
 		requests = lappend(requests,
 						   json_order_request(&value, &place, expires_at));
 	}
+	Assert(list_length(requests) == JsonContainerSize(&orders->root));
 	return requests;
 }

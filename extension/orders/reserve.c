@@ -112,6 +112,7 @@ reserve_is_replay(Work *work, const Request *request)
 	Line		*asked = linitial(request->lines);
 	Reservation *line;
 
+	Assert(request->whole_order || list_length(request->lines) == 1);
 	if (!order_is_live(&work->call, order))
 		return false;
 	if (request->whole_order)
@@ -155,6 +156,7 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 		Answer		*answer = answer_new(order->order_id, asked->product_id,
 										 asked->location, asked->quantity);
 
+		Assert(line != NULL && line_is_live(&work->call, line));
 		answer->granted = asked->quantity;
 		answer->status = "granted";
 		answer->replayed = true;
@@ -253,6 +255,8 @@ reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 	Reservation *row;
 
 	expire_make_room(work, level, line->quantity);
+	/* it was checked that all lines fit */
+	Assert(level_available(level) >= line->quantity);
 	level = level_slot_to_take(level);
 	row = reserve_line_new(&work->call, order, attempt, line);
 
@@ -296,6 +300,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 	ListCell *cell;
 	pg_uuid_t event_id;
 
+	Assert(attempt > 0 && work->orders_locked && work->levels_locked);
 	/* The event of the end precedes that of the new beginning. */
 	expire_lines(work, expire_own(work, order));
 	first_movement = list_length(work->movements);
@@ -354,6 +359,7 @@ reserve_raise_refusal(List *answers)
 {
 	ListCell *cell;
 
+	Assert(answers != NIL);
 	foreach(cell, answers)
 	{
 		Answer *answer = lfirst(cell);

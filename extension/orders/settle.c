@@ -119,8 +119,10 @@ static Rule
 settle_line_rule(const Call *call, const Settle *settle,
 				 const Reservation *line)
 {
-	Rule rule = rules[settle->verb][settle_line_column(call, line)];
+	Rule rule;
 
+	Assert((unsigned) settle->verb < lengthof(rules));
+	rule = rules[settle->verb][settle_line_column(call, line)];
 	/* A declined payment ends a line for all but the next payment; a
 	 * cancellation after its time, for that one too. */
 	if (settle->pays && line_is_payable(call, line))
@@ -216,6 +218,7 @@ settle_answer_again(Work *work, List *shares, const char *status)
 	List	 *answers = NIL;
 	ListCell *cell;
 
+	Assert(shares != NIL);
 	commit_fence_answer();
 	foreach(cell, shares)
 	{
@@ -245,6 +248,9 @@ settle_share_move(Work *work, const Settle *settle, const Share *share)
 		on_hand = quantity;
 	if (line->state == LINE_RESERVED && settle->verb != SETTLE_EXTEND)
 		reserved = -quantity;
+	/* a longer time moves nothing; a release brings no goods back */
+	Assert(settle->verb != SETTLE_EXTEND || (on_hand == 0 && reserved == 0));
+	Assert(settle->verb != SETTLE_RELEASE || on_hand == 0);
 	level_change(work, level, on_hand, reserved,
 				 settle_verbs[settle->verb].kind, line->order->order_id,
 				 settle->reason, NULL);
@@ -256,6 +262,7 @@ settle_share_end(Call *call, const Settle *settle, const Share *share)
 {
 	Reservation *line = share->line;
 
+	Assert(share->quantity > 0 && share->quantity <= line->quantity);
 	line->dirty = true;
 	if (settle->verb == SETTLE_CONFIRM)
 	{
@@ -321,6 +328,8 @@ settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 	ListCell *cell;
 	pg_uuid_t event_id;
 
+	Assert(status != NULL);
+	Assert(first_movement <= list_length(work->movements));
 	foreach(cell, shares)
 		event.items = lappend(event.items,
 							  settle_share_answer(work, lfirst(cell), status));
@@ -391,6 +400,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 	int		  first_movement = list_length(work->movements);
 	ListCell *cell;
 
+	Assert(confirm->verb == SETTLE_CONFIRM && shares != NIL);
 	settle.reason = "released";
 	foreach(cell, shares)
 	{

@@ -43,6 +43,7 @@ settle_locked(Work *work, const Settle *settle, const char *order_id)
 	work_want_order(work, order_id)->asked = settle->items;
 	work_lock_orders(work);
 	order = work_order(work, order_id);
+	Assert(order != NULL && order->loaded);
 	if (order->lines == NIL)
 		return settle_unknown_order(settle->verb, order_id);
 	settle_want_levels(work, order);
@@ -59,6 +60,9 @@ settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
 	Work  work;
 	List *answers = NIL;
 
+	Assert(settle->payment_id == NULL || settle->verb == SETTLE_CONFIRM);
+	Assert(!settle->scrap || settle->verb == SETTLE_RETURN);
+	Assert(!settle->pays && !settle->declined); /* messages are */
 	keyed.verb = settle_verbs[settle->verb].name;
 	keyed.detail = settle->scrap ? "scrap" : settle->payment_id;
 	keyed.raise = true;
@@ -72,6 +76,7 @@ settle_order(FunctionCallInfo fcinfo, const Settle *settle, int key_arg)
 			idempotency_store(&work.call, &keyed, order_id, settle->items,
 							  answers);
 	}
+	Assert(answers != NIL);
 	work_end(&work);
 	return answer_return_set(fcinfo, answers);
 }

@@ -52,6 +52,7 @@ json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
 {
 	char hex[2 * UUID_LEN];
 
+	StaticAssertStmt(8 + 3 * 4 + 12 == sizeof(hex), "all digits are written");
 	hex_encode((const char *) id->data, UUID_LEN, hex);
 	initStringInfo(json);
 	appendStringInfo(json,
@@ -87,6 +88,7 @@ json_cut(StringInfo json, const Call *call, const Event *event)
 static void
 json_item(StringInfo json, const Event *event, const Answer *item)
 {
+	Assert(item->product_id != NULL && item->location != NULL);
 	appendStringInfoString(json, "{\"product_id\":");
 	escape_json(json, item->product_id);
 	json_text(json, "location", item->location);
@@ -117,7 +119,9 @@ typedef struct Part
 static void
 json_items(StringInfo json, const Event *event, const Part *part)
 {
+	Assert(part->first >= 0 && part->n >= 0);
 	appendStringInfoString(json, ",\"items\":[");
+	Assert(part->first + part->n <= list_length(event->items));
 	for (int i = part->first; i < part->first + part->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -172,6 +176,7 @@ event_part_record(Call *call, const Event *event, const Part *part,
 {
 	StringInfoData json;
 
+	Assert(part->number >= 1 && part->number <= part->count);
 	json_begin(&json, call, &part->id, event->type);
 	if (part->count > 1)
 		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
@@ -351,6 +356,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	OutboxRecord   record;
 	Level		   sum = level_sum(level);
 
+	Assert(work->levels_locked && level->first == level);
 	uuid_generate(&id);
 	json_begin(&json, &work->call, &id, "StockLevelChanged");
 	json_text(&json, "product_id", level->product_id);

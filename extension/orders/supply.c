@@ -38,8 +38,10 @@ supply_make_slots(Level *first, int slots)
 	Level *row = first;
 	int	   made = Max(slots, first->slots_made);
 
+	Assert(first->first == first && slots >= 1 && slots <= STOCK_SLOTS_MAX);
 	for (;; row = row->next)
 	{
+		Assert(row->locked); /* as all its slots are */
 		row->slots = slots;
 		row->slots_made = made;
 		row->dirty = true;
@@ -139,6 +141,7 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
 	work_lock_levels(&work);
 	supply_change(&work, level, quantity, &supply);
 	on_hand = level_on_hand(&work, level);
+	Assert(on_hand <= STOCK_QUANTITY_MAX);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -223,6 +226,7 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2) && sum.version != PG_GETARG_INT64(2))
 		supply_raise_stale_version(&sum, PG_GETARG_INT64(2));
 	supply_change(&work, level, on_hand - sum.on_hand, &supply);
+	Assert(level_on_hand(&work, level) == on_hand);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
 }
@@ -252,6 +256,7 @@ pgstock_move_stock(PG_FUNCTION_ARGS)
 	work_read_levels(&work);
 	level_must_exist(source);
 	supply_make_level(&work, target);
+	Assert(source != target);
 	work_lock_levels(&work);
 	supply_change(&work, source, -quantity, &supply);
 	supply_change(&work, target, quantity, &supply);
@@ -294,6 +299,7 @@ supply_slots_arg(FunctionCallInfo fcinfo, int n, int slots)
 static void
 supply_configure_level(Level *first, const Level *sum)
 {
+	Assert(sum->safety >= 0 && sum->backorder_limit >= 0);
 	for (Level *row = first; row != NULL; row = row->next)
 		row->safety = row->backorder_limit = 0;
 	first->safety = sum->safety;
