@@ -82,6 +82,7 @@ apply_store(Call *call, const InboxOptions *options, Message *message,
 {
 	OutcomeKind kind = message->outcome.kind;
 
+	Assert(!message->outcome.has_row || kind == OUTCOME_DUPLICATE);
 	Assert(kind != OUTCOME_NONE && kind != OUTCOME_STARTED);
 	if (kind == OUTCOME_WAITING && record_has_key(message->record))
 		name_map_put(waiting, key_queue_name(message->record), message);

@@ -63,6 +63,7 @@ batch_arrays_arg(FunctionCallInfo fcinfo)
 	};
 	BatchArrays arrays = {0};
 
+	Assert(PG_NARGS() > BATCH_ARGS); /* the options follow */
 	for (int i = 0; i < BATCH_ARGS; i++)
 	{
 		int n;
@@ -247,6 +248,7 @@ batch_sent_array(const List *messages, int first, int n, bool *isnull)
 			message->outcome.kind == OUTCOME_APPLIED && record->sent_at_ms >= 0)
 			times[count++] = Int64GetDatum(record->sent_at_ms);
 	}
+	Assert(count <= n);
 	*isnull = count == 0;
 	return PointerGetDatum(construct_array(times, count, INT8OID, sizeof(int64),
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
@@ -261,6 +263,7 @@ batch_put_row(ReturnSetInfo *info, const List *messages, int first, int n)
 	bool		   nulls[RESULT_COLUMNS] = {0};
 
 	Assert(n == 1 || !batch_is_notable(last));
+	Assert(info->setDesc->natts == RESULT_COLUMNS);
 	values[RESULT_TOPIC] = CStringGetTextDatum(last->record->topic);
 	values[RESULT_RESULT] = CStringGetTextDatum(outcome_text(outcome->kind));
 	nulls[RESULT_REASON] = outcome->reason == NULL;

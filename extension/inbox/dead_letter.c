@@ -107,5 +107,6 @@ dead_letter_publish(Call *call, const InboxOptions *options,
 		letter.key_len = 0;
 		letter.is_minimal = true;
 	}
+	Assert(letter.payload != NULL || letter.payload_len == 0);
 	outbox_append(call, &letter);
 }

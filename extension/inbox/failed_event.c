@@ -81,6 +81,9 @@ static const char *const row_state_texts[] = {
 	[ROW_RETRIED] = "retried",
 };
 
+StaticAssertDecl(lengthof(row_state_texts) == ROW_RETRIED + 1,
+				 "each state has its text");
+
 /* ---- Failures ---- */
 
 static bool
@@ -404,6 +407,7 @@ failed_event_lock_due(Call *call, Message *message)
 void
 failed_event_lock_again(Call *call, Message *message)
 {
+	Assert(message->failed.id != 0);
 	if (!failed_event_lock(call, &message->failed))
 		message->failed.id = 0;
 }

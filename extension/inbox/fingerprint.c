@@ -21,6 +21,8 @@
 
 #include "inbox/inbox.h"
 
+StaticAssertDecl(sizeof(pg_crc32c) == sizeof(uint32), "eight digits hold it");
+
 /* Adds the length first, so that two records differ if their parts do; -1:
  * there is no such part. */
 static pg_crc32c
@@ -29,6 +31,8 @@ fingerprint_add(pg_crc32c crc, const bytea *part)
 	int32  len = part == NULL ? -1 : (int32) VARSIZE_ANY_EXHDR(part);
 	uint32 wire = pg_hton32((uint32) len);
 
+	Assert(part == NULL || !VARATT_IS_EXTERNAL(part));
+	Assert(part == NULL || !VARATT_IS_COMPRESSED(part));
 	COMP_CRC32C(crc, &wire, sizeof(wire));
 	if (len > 0)
 		COMP_CRC32C(crc, VARDATA_ANY(part), len);

@@ -164,6 +164,7 @@ fence_limit_begin(void)
 static void
 fence_limit_end(void)
 {
+	Assert(fence_limit_timer != 0);
 	disable_timeout(fence_limit_timer, false);
 	if (fence_limit_reached)
 		QueryCancelPending = false; /* it was ours */
@@ -232,6 +233,7 @@ fence_settle_constraints(void)
 {
 	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
 
+	Assert(fence_running != NULL && !fence_settling);
 	fence_settling = true;
 	/* "deferred" is false as makeNode leaves it */
 	AfterTriggerSetState(immediate);

@@ -58,6 +58,8 @@ inbox_row_fill(Call *call, const Message *message, TupleTableSlot *slot)
 	const Outcome *outcome = &message->outcome;
 	int64		   hash = message_id_value_hash(record);
 
+	Assert(parsed->event_id != NULL && parsed->source != NULL);
+	Assert(outcome->original == NULL || outcome->kind == OUTCOME_DUPLICATE);
 	row_put_text(slot, INBOX_TOPIC, record->topic);
 	row_put(slot, INBOX_PARTITION, Int32GetDatum(record->partition));
 	row_put(slot, INBOX_OFFSET, Int64GetDatum(record->offset));

@@ -201,6 +201,7 @@ message_add_line(Parsed *parsed, char *product_id, char *location,
 	int64 n = json_is_integer(quantity) ? (int64) json_integer_value(quantity)
 										: 0;
 
+	Assert(parsed->poison != NULL || *total <= STOCK_QUANTITY_MAX);
 	if (quantity == NULL)
 		message_set_poison(parsed, "a \"quantity\" is missing");
 	else if (!json_is_integer(quantity))

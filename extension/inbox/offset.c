@@ -29,6 +29,9 @@
 
 #define OFFSET_CHANGES_MAX 7
 
+StaticAssertDecl(sizeof(TimestampTz) == sizeof(int64),
+				 "offset_change_int64 takes a time");
+
 enum
 {
 	OFFSET_TOPIC = 1,
@@ -90,6 +93,7 @@ offset_change_witness(const Call *call, TupleTableSlot *row, Change *changes)
 	if (last == NULL ||
 		(heir != NULL && !offset_successor_is_old(since, call->now)))
 		return 0;
+	Assert(last_offset >= 0);
 	changes[n++] = offset_change_int64(OFFSET_WITNESS_OFFSET,
 									   heir ? row_get_int64(row,
 															OFFSET_HEIR_OFFSET)
@@ -125,6 +129,7 @@ offset_store(Call *call, const PartitionBatch *batch)
 	int				n;
 
 	Assert(last->fingerprint != NULL);
+	Assert(batch->first->record->partition == last->partition);
 	if (!partition_lock_row(call, table, "inbox_offset_pkey", last, &tid))
 	{
 		offset_insert(call, table, last);

@@ -27,6 +27,9 @@ PG_FUNCTION_INFO_V1(pgstock_relay_retry);
 
 #define RETRY_ROWS_MAX 50
 
+StaticAssertDecl(RETRY_ROWS_MAX <= SAVEPOINTS_MAX,
+				 "each try is a subtransaction");
+
 /* ---- Transactions that did not commit ---- */
 
 /* The messages whose registered handlers this session called last. */

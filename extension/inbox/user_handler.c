@@ -127,6 +127,7 @@ user_handler_call(const Message *message, Oid function)
 	NullableDatum payload = {.value = 0};
 
 	fmgr_info(function, &flinfo);
+	Assert(flinfo.fn_nargs == 2);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
 	payload.isnull = !user_handler_payload(record, &payload.value);
 	if (payload.isnull && flinfo.fn_strict)
