@@ -101,6 +101,7 @@ launcher_add_database(Oid database)
 	static bool	 warned = false;
 	DueDatabase *entry = due_time_find(database);
 
+	Assert(OidIsValid(database));
 	if (entry != NULL)
 		return;
 	entry = due_time_find(InvalidOid);
@@ -233,6 +234,7 @@ launcher_start_worker(Started *worker, DueDatabase *entry)
 	BackgroundWorker settings = {0};
 
 	Assert(worker->handle == NULL && OidIsValid(entry->database));
+	Assert(!launcher_has_worker(entry) && entry->worker == NULL);
 	strlcpy(settings.bgw_name, "pgstock keeper worker", BGW_MAXLEN);
 	strlcpy(settings.bgw_type, "pgstock keeper worker", BGW_MAXLEN);
 	strlcpy(settings.bgw_library_name, "pgstock", BGW_MAXLEN);
@@ -318,6 +320,7 @@ launcher_begin(void)
 		due_times->databases[i].worker = NULL;
 		(void) due_time_lower(&due_times->databases[i], GetCurrentTimestamp());
 	}
+	Assert(due_times->launcher == NULL);
 	due_times->launcher = MyLatch;
 }
 
