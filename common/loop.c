@@ -149,6 +149,7 @@ loop_timer_due(sd_event_source *source UNUSED, uint64_t at UNUSED, void *arg)
 {
 	LoopTimer *timer = arg;
 
+	Assert(timer->at != NEVER); /* a stopped timer does not fire */
 	timer->at = NEVER;
 	timer->handler(timer->arg);
 	return 0;
@@ -159,6 +160,7 @@ loop_timer_new(Loop *loop, LoopHandler handler, void *arg)
 {
 	LoopTimer *timer = xcalloc(1, sizeof(LoopTimer));
 
+	Assert(handler != NULL);
 	timer->handler = handler;
 	timer->arg = arg;
 	timer->at = NEVER;

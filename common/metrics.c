@@ -41,11 +41,32 @@ struct Metrics
 	size_t				gauge_count;
 };
 
+/* A table is indexed by an enum: a hole in it is a forgotten entry. */
+static void
+metrics_check_table(const MetricsTable *table)
+{
+	for (int i = 0; i < table->family_count; i++)
+	{
+		const MetricFamily *family = &table->families[i];
+
+		Assert(family->name != NULL && family->help != NULL);
+		Assert(strcmp(family->type, "counter") == 0 ||
+			   strcmp(family->type, "gauge") == 0);
+	}
+	for (int i = 0; i < table->histogram_count; i++)
+	{
+		Assert(table->histograms[i].name != NULL);
+		Assert(table->histograms[i].bounds != NULL);
+		Assert(table->histograms[i].unit > 0);
+	}
+}
+
 Metrics *
 metrics_new(const MetricsTable *table)
 {
 	Metrics *metrics = xcalloc(1, sizeof(Metrics));
 
+	metrics_check_table(table);
 	metrics->table = table;
 	metrics->cells = xcalloc((size_t) table->family_count, sizeof(Cell *));
 	metrics->histograms = xcalloc((size_t) table->histogram_count,
@@ -154,6 +175,7 @@ metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
 {
 	size_t count = metrics->gauge_count;
 
+	Assert(count <= GAUGES_MAX);
 	if (count == GAUGES_MAX)
 		return;
 	metrics->gauges = xrealloc(metrics->gauges, (count + 1) * sizeof(Gauge));

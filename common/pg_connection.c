@@ -147,6 +147,7 @@ pgconn_watch(PgConn *conn)
 		loop_timer_set(conn->timer, loop_now(conn->loop));
 		return;
 	}
+	Assert(conn->io != NULL);
 	loop_io_want(conn->io, unsent > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
@@ -341,7 +342,7 @@ pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
 {
 	Assert(conn->state == PGC_IDLE);
 	Assert(conn->answer == NULL);
-	Assert(statement->id >= 0 && statement->id < 64);
+	Assert(statement->id >= 0 && statement->id < PGCONN_STATEMENTS_MAX);
 
 	conn->state = PGC_BUSY;
 	conn->failed = !pgconn_send(conn, statement, params);
@@ -361,6 +362,7 @@ pgconn_is_error(const PGresult *result)
 static bool
 pgconn_take(PgConn *conn, PGresult *result)
 {
+	Assert(conn->state == PGC_BUSY);
 	if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
 	{
 		PQclear(result);
@@ -469,6 +471,7 @@ pgconn_timeout(void *arg)
 {
 	PgConn *conn = arg;
 
+	Assert(conn->state != PGC_CLOSED);
 	if (conn->pg == NULL)
 		pgconn_down(conn, "out of memory");
 	else if (conn->failed)

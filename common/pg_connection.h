@@ -35,7 +35,7 @@ typedef struct PgStatement
 	const char *name;
 	const char *sql;
 	int			nparams;
-	int			id;		/* 0 .. 31, its bit in PgConn */
+	int			id;		/* its bit in PgConn */
 	int			binary; /* 1: the answer comes in binary */
 } PgStatement;
 
@@ -46,7 +46,8 @@ typedef struct PgParam
 	int			binary;
 } PgParam;
 
-#define PGCONN_PARAMS_MAX 10
+#define PGCONN_PARAMS_MAX	  10
+#define PGCONN_STATEMENTS_MAX 64
 
 PgConn *pgconn_new(Loop *loop, int64_t answer_us_max, PgConnHandler handler,
 				   void *arg);

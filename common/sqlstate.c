@@ -16,6 +16,9 @@
 
 #include "common/util.h"
 
+#define SQLSTATE_CLASS_LEN 2
+#define SQLSTATE_LEN	   5
+
 SqlClass
 sqlstate_class(const char *sqlstate)
 {
@@ -32,7 +35,12 @@ sqlstate_class(const char *sqlstate)
 	if (sqlstate == NULL)
 		return SQL_TRANSIENT;
 	for (size_t i = 0; i < Lengthof(transient); i++)
-		if (strncmp(sqlstate, transient[i], strlen(transient[i])) == 0)
+	{
+		size_t len = strlen(transient[i]);
+
+		Assert(len == SQLSTATE_CLASS_LEN || len == SQLSTATE_LEN);
+		if (strncmp(sqlstate, transient[i], len) == 0)
 			return SQL_TRANSIENT;
+	}
 	return SQL_PERMANENT;
 }
