@@ -210,6 +210,7 @@ relay_on_watchdog(void *arg)
 {
 	Relay *relay = arg;
 
+	Assert(relay->watchdog_us > 0);
 	if (relay_is_overdue(relay))
 		log_error("a pump is overdue: the watchdog is not notified");
 	else
@@ -231,6 +232,7 @@ relay_listen(Relay *relay)
 {
 	Buf error = {0};
 
+	Assert(relay->http == NULL);
 	if (relay->config->http_listen[0] == '\0')
 		return true;
 	relay->http = http_server_new(relay->loop, relay->config->http_listen,
@@ -314,6 +316,7 @@ relay_turn(Relay *relay)
 static bool
 relay_is_over(const Relay *relay)
 {
+	Assert(relay->stopping || !relay->hurried);
 	if (relay->hurried || outbox_exit_code(relay->outbox) != EXIT_CLEAN ||
 		inbox_exit_code(relay->inbox) != EXIT_CLEAN)
 		return true;
@@ -335,6 +338,7 @@ relay_loop(Relay *relay)
 	code = outbox_exit_code(relay->outbox);
 	if (code == EXIT_CLEAN)
 		code = inbox_exit_code(relay->inbox);
+	Assert(code != EXIT_CLEAN || relay->stopping);
 	if (code == EXIT_CLEAN && relay->hurried)
 		code = EXIT_RUNTIME;
 	log_info("exiting exit_code=%d", code);

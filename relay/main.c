@@ -57,10 +57,14 @@ run_command(const Arguments *arguments)
 
 	if (arguments->command == COMMAND_RUN)
 		return relay_run(&from);
+	Assert(arguments->command < COMMANDS && run[arguments->command] != NULL);
 	if (!none || arguments->command != COMMAND_CONFIG)
 		config = config_load(&from, &error);
 	if (error.len == 0)
+	{
+		Assert(config != NULL || arguments->command == COMMAND_CONFIG);
 		code = run[arguments->command](arguments, config);
+	}
 	else
 		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
 	config_free(config);

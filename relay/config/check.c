@@ -72,6 +72,7 @@ config_check_conninfo(const char *conninfo, Buf *error)
 	}
 	else
 		good = config_check_ports(parsed, error);
+	Assert(good || error->len > 0);
 	pgconn_free_parsed(parsed);
 	PQfreemem(message);
 	return good;
@@ -149,6 +150,7 @@ config_check_topics(const Config *config, Buf *error)
 					   *topic);
 		good = good && config_check_dlq(config, *topic, error);
 	}
+	Assert(good || error->len > 0);
 	return good;
 }
 
@@ -203,6 +205,7 @@ config_names_broker(const Config *config)
 bool
 config_check(const Config *config, bool offline, Buf *error)
 {
+	Assert(error->len == 0);
 	if (!config_check_conninfo(config->conninfo, error) ||
 		!config_check_topics(config, error) ||
 		!config_check_webhook(config, error))

@@ -324,6 +324,7 @@ kafka_nearest_property(const char *property)
 		best_distance = distance;
 		best = kafka_properties[i].name;
 	}
+	Assert(best_distance < UINT32_MAX);
 	return best;
 }
 
@@ -345,6 +346,7 @@ kafka_is_number(const KafkaProperty *property, const char *value, Buf *error)
 	char	   *end;
 	int64_t		number;
 
+	Assert(property->min < property->max);
 	errno = 0;
 	number = strtoll(value, &end, 10);
 	if (digits[0] == '\0' || digits[strspn(digits, "0123456789")] != '\0' ||
@@ -368,6 +370,7 @@ kafka_is_choice(const KafkaProperty *property, const char *value, Buf *error)
 	char **choices = strings_split(property->choices);
 	bool   found = false;
 
+	Assert(choices[0] != NULL);
 	for (char **choice = choices; *choice != NULL; choice++)
 		found = found || strcmp(*choice, value) == 0;
 	strings_free(choices);
@@ -472,8 +475,10 @@ kafka_check_property(const char *property, const char *value, Buf *error)
 
 	if (known != NULL)
 	{
+		Assert(refusal == NULL); /* it is in one list, not in both */
 		good = kafka_check_value(known, value, &why) &&
 			   kafka_try_property(property, value, &why);
+		Assert(good == (why.len == 0));
 		if (!good)
 			buf_printf(error, "\"%s\" in [kafka]: %s", property, buf_str(&why));
 	}

@@ -38,12 +38,17 @@ config_load(const ConfigOverrides *from, Buf *error)
 	Config *config = xcalloc(1, sizeof(Config));
 	bool	good;
 
+	Assert(error->len == 0);
 	config_table_init(&relay_options, config);
 	good = from->path == NULL ||
 		   config_table_read(&relay_options, config, from->path, error);
 	if (good && config_override(config, from, error) &&
 		config_check(config, from->offline, error))
+	{
+		Assert(error->len == 0);
 		return config;
+	}
+	Assert(error->len > 0);
 	buf_str(error);
 	config_free(config);
 	return NULL;

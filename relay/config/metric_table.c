@@ -7,7 +7,7 @@
  */
 #include "config/metric_table.h"
 
-static const MetricFamily families[METRICS] = {
+static const MetricFamily families[] = {
 	[METRIC_PUBLISHED] = {"outbox_published_total", "counter",
 						  "Events that Kafka acknowledged."},
 	[METRIC_PUBLISH_ERRORS] =
@@ -50,6 +50,7 @@ static const MetricFamily families[METRICS] = {
 						   "Age of the gauges that come from the database."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
+_Static_assert(Lengthof(families) == METRICS, "a family for each metric");
 
 /* What relay_metrics() in sql/relay.sql returns. */
 static const GaugeHelp gauges[] = {
@@ -67,16 +68,18 @@ static const GaugeHelp gauges[] = {
 	{"reservations_overdue", "Reserved order lines past their expiry time."},
 };
 
-static const int64_t bucket_us[HISTOGRAM_BUCKETS] = {
+static const int64_t bucket_us[] = {
 	1000,	2000,	 5000,	  10000,   25000,	 50000,	   100000,	 250000,
 	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
 };
+_Static_assert(Lengthof(bucket_us) == HISTOGRAM_BUCKETS, "all bounds");
 
-static const int64_t bucket_attempts[HISTOGRAM_BUCKETS] = {
+static const int64_t bucket_attempts[] = {
 	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 100,
 };
+_Static_assert(Lengthof(bucket_attempts) == HISTOGRAM_BUCKETS, "all bounds");
 
-static const HistogramFamily histograms[HISTOGRAMS] = {
+static const HistogramFamily histograms[] = {
 	[HISTOGRAM_COMMIT_TO_ACK] =
 		{"outbox_commit_to_ack_seconds",
 		 "From the writing of an event to Kafka's acknowledgement.", bucket_us,
@@ -91,6 +94,7 @@ static const HistogramFamily histograms[HISTOGRAMS] = {
 							"Tries of a message up to its result.",
 							bucket_attempts, 1},
 };
+_Static_assert(Lengthof(histograms) == HISTOGRAMS, "each histogram");
 
 const MetricsTable metric_table = {
 	.prefix = "pgstock_",

@@ -8,6 +8,7 @@
  */
 #include "config/options.h"
 
+#include "common/log.h"
 #include "config/config.h"
 #include "config/kafka_property.h"
 
@@ -17,13 +18,18 @@ static const char *const log_levels[] = {
 	"error", "warning", "info", "debug", NULL,
 };
 static const char *const log_formats[] = {"text", "json", NULL};
+_Static_assert(Lengthof(log_levels) == LEVEL_DEBUG + 2, "a name for each");
+_Static_assert(Lengthof(log_formats) == LOG_JSON + 2, "a name for each");
 static const char *const modes[] = {"idempotent", "transactional", NULL};
-const char *const		 config_publish_afters[] = {
-		   [PUBLISH_AUTO] = "auto",
-		   [PUBLISH_LOCAL] = "local",
-		   [PUBLISH_REMOTE_FLUSH] = "remote_flush",
-		   NULL,
+_Static_assert(Lengthof(modes) == MODE_TRANSACTIONAL + 2, "a name for each");
+const char *const config_publish_afters[] = {
+	[PUBLISH_AUTO] = "auto",
+	[PUBLISH_LOCAL] = "local",
+	[PUBLISH_REMOTE_FLUSH] = "remote_flush",
+	NULL,
 };
+_Static_assert(Lengthof(config_publish_afters) == PUBLISH_REMOTE_FLUSH + 2,
+			   "a name for each");
 static const char *const profiles[] = {
 	"cloudevents",
 	"plain",
@@ -33,10 +39,12 @@ static const char *const profiles[] = {
 
 /* FIRST_OFFSET_EARLIEST, FIRST_OFFSET_LATEST */
 static const char *const first_offsets[] = {"earliest", "latest", NULL};
-const char *const		 config_alert_formats[] = {
-		   [ALERT_FORMAT_JSON] = "json",   [ALERT_FORMAT_DINGTALK] = "dingtalk",
-		   [ALERT_FORMAT_WECOM] = "wecom", [ALERT_FORMAT_SLACK] = "slack",
-		   [ALERT_FORMATS] = NULL,
+_Static_assert(Lengthof(first_offsets) - 1 == -FIRST_OFFSET_EARLIEST,
+			   "the first name has the lowest number, the last name -1");
+const char *const config_alert_formats[] = {
+	[ALERT_FORMAT_JSON] = "json",	[ALERT_FORMAT_DINGTALK] = "dingtalk",
+	[ALERT_FORMAT_WECOM] = "wecom", [ALERT_FORMAT_SLACK] = "slack",
+	[ALERT_FORMATS] = NULL,
 };
 
 #define AT(field) offsetof(Config, field)
