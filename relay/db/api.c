@@ -21,7 +21,7 @@
 	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
 	" $6::bytea[], $7::bytea[], $8::jsonb"
 
-static const PgStatement statements[API_CALLS] = {
+static const PgStatement statements[] = {
 	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
 	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
 	[API_ECHO] = {"echo", FUNCTION("relay_echo()"), 0, API_ECHO, 0},
@@ -132,6 +132,20 @@ static const PgStatement statements[API_CALLS] = {
 						 FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2,
 						 API_AUDIT_HOLDS, 0},
 };
+_Static_assert(Lengthof(statements) == API_CALLS, "a statement for each call");
+_Static_assert(API_CALLS <= PGCONN_STATEMENTS_MAX, "a bit for each");
+
+/* An entry in another's place would call another function. */
+static const PgStatement *
+api_statement(ApiCall call)
+{
+	const PgStatement *statement;
+
+	Assert((size_t) call < API_CALLS);
+	statement = &statements[call];
+	Assert(statement->sql != NULL && statement->id == (int) call);
+	return statement;
+}
 
 static PgParam
 api_text_param(const char *text)
@@ -142,7 +156,9 @@ api_text_param(const char *text)
 PgParam
 api_number(NumberText *memory, int64_t number)
 {
-	snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
+	int len = snprintf(memory->text, sizeof(memory->text), "%" PRId64, number);
+
+	Assert(len > 0 && (size_t) len < sizeof(memory->text));
 	return api_text_param(memory->text);
 }
 
@@ -165,7 +181,8 @@ api_binary_param(const Buf *buf)
 
 /* ---- arrays in binary -------------------------------------------------- */
 
-#define ARRAY_COUNT_AT 12 /* where the number of elements stands */
+#define ARRAY_COUNT_AT	 12 /* where the number of elements stands */
+#define ARRAY_HEADER_LEN 20 /* before the first element */
 
 static void
 api_array_begin(Buf *array, uint32_t element_type)
@@ -176,6 +193,7 @@ api_array_begin(Buf *array, uint32_t element_type)
 	buf_add_u32(array, element_type);
 	buf_add_u32(array, 0); /* elements, see api_array_end() */
 	buf_add_u32(array, 1); /* index of the first */
+	Assert(array->len == ARRAY_HEADER_LEN);
 }
 
 static void
@@ -208,6 +226,7 @@ api_array_add_int8(Buf *array, int64_t number)
 static void
 api_array_end(Buf *array, uint32_t count)
 {
+	Assert(array->len >= ARRAY_HEADER_LEN);
 	for (int i = 0; i < 4; i++)
 		array->data[ARRAY_COUNT_AT + i] = (char) (count >> (24 - 8 * i));
 }
@@ -281,14 +300,19 @@ api_batch_params(ApiBatch *batch, PgParam *params)
 void
 api_call(PgConn *conn, ApiCall call)
 {
-	Assert(statements[call].nparams == 0);
-	pgconn_call(conn, &statements[call], NULL);
+	const PgStatement *statement = api_statement(call);
+
+	Assert(statement->nparams == 0);
+	pgconn_call(conn, statement, NULL);
 }
 
 void
 api_call_with(PgConn *conn, ApiCall call, const PgParam *params)
 {
-	pgconn_call(conn, &statements[call], params);
+	const PgStatement *statement = api_statement(call);
+
+	Assert(statement->nparams > 0);
+	pgconn_call(conn, statement, params);
 }
 
 void
@@ -299,7 +323,7 @@ api_call_offsets(PgConn *conn, char *const *topics)
 
 	api_text_array(&array, topics);
 	params[0] = api_binary_param(&array);
-	pgconn_call(conn, &statements[API_OFFSETS], params);
+	pgconn_call(conn, api_statement(API_OFFSETS), params);
 	buf_free(&array);
 }
 
@@ -316,7 +340,7 @@ api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
 	params[0] = api_text_param(topic);
 	params[1] = api_binary_param(&ids);
 	params[2] = api_binary_param(&places);
-	pgconn_call(conn, &statements[API_BEGIN_TOPIC], params);
+	pgconn_call(conn, api_statement(API_BEGIN_TOPIC), params);
 	buf_free(&ids);
 	buf_free(&places);
 }
@@ -336,7 +360,8 @@ api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
 		api_text_param(reason),
 	};
 
-	pgconn_call(conn, &statements[API_MOVE_OFFSET], params);
+	Assert(next >= 0 && last_missing >= -1);
+	pgconn_call(conn, api_statement(API_MOVE_OFFSET), params);
 }
 
 void
@@ -351,7 +376,7 @@ api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
 		api_text_param(fingerprint),
 	};
 
-	pgconn_call(conn, &statements[API_FINGERPRINT], params);
+	pgconn_call(conn, api_statement(API_FINGERPRINT), params);
 }
 
 void
@@ -360,7 +385,7 @@ api_call_retry(PgConn *conn, int rows, const char *options)
 	NumberText	  max;
 	const PgParam params[] = {api_number(&max, rows), api_text_param(options)};
 
-	pgconn_call(conn, &statements[API_RETRY], params);
+	pgconn_call(conn, api_statement(API_RETRY), params);
 }
 
 void
@@ -375,7 +400,7 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 		api_number(&max, rows),
 	};
 
-	pgconn_call(conn, &statements[API_PURGE], params);
+	pgconn_call(conn, api_statement(API_PURGE), params);
 	free(retention);
 	free(dedup);
 }
@@ -386,7 +411,7 @@ api_call_expire(PgConn *conn, int rows)
 	NumberText	  max;
 	const PgParam params[] = {api_number(&max, rows)};
 
-	pgconn_call(conn, &statements[API_EXPIRE], params);
+	pgconn_call(conn, api_statement(API_EXPIRE), params);
 }
 
 void
@@ -399,7 +424,7 @@ api_call_alerts(PgConn *conn, int64_t backlog, int rows)
 		api_number(&max, rows),
 	};
 
-	pgconn_call(conn, &statements[API_ALERTS], params);
+	pgconn_call(conn, api_statement(API_ALERTS), params);
 }
 
 void
@@ -414,7 +439,7 @@ api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
 	api_array_end(&ids, (uint32_t) PQntuples(alerts));
 	params[0] = api_binary_param(&ids);
 	params[1] = api_text_param(sent ? "t" : "f");
-	pgconn_call(conn, &statements[API_ALERTED], params);
+	pgconn_call(conn, api_statement(API_ALERTED), params);
 	buf_free(&ids);
 }
 
@@ -425,7 +450,7 @@ api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
 
 	api_batch_params(batch, params);
 	params[7] = api_text_param(options);
-	pgconn_call(conn, &statements[API_APPLY], params);
+	pgconn_call(conn, api_statement(API_APPLY), params);
 }
 
 void
@@ -439,17 +464,19 @@ api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 	params[7] = api_text_param(options);
 	params[8] = api_text_param(sqlstate);
 	params[9] = api_text_param(message);
-	pgconn_call(conn, &statements[API_APPLY_FAILED], params);
+	pgconn_call(conn, api_statement(API_APPLY_FAILED), params);
 }
 
 PGresult *
 api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 {
-	const PgStatement *statement = &statements[call];
+	const PgStatement *statement = api_statement(call);
 	const char		  *values[PGCONN_PARAMS_MAX];
 	int				   lengths[PGCONN_PARAMS_MAX];
 	int				   formats[PGCONN_PARAMS_MAX];
 
+	Assert(statement->nparams <= PGCONN_PARAMS_MAX);
+	Assert(statement->nparams == 0 || params != NULL);
 	for (int i = 0; i < statement->nparams; i++)
 	{
 		values[i] = params[i].data;

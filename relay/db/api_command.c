@@ -99,6 +99,7 @@ api_exec_audit_page(PGconn *pg, const char *from_time, int64_t after_seq,
 void
 api_audit_row(const PGresult *result, int row, ApiAuditRow *to)
 {
+	Assert(row >= 0 && row < PQntuples(result));
 	*to = (ApiAuditRow){
 		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
 		.id = api_slice(result, row, 1),

@@ -16,6 +16,7 @@ api_call_hold(PgConn *conn, const char *topic, const char *reason,
 		api_number(&epoch_text, epoch),
 	};
 
+	Assert(epoch > 0); /* only a leader holds */
 	api_call_with(conn, API_HOLD, params);
 }
 
@@ -27,6 +28,7 @@ api_call_set_aside(PgConn *conn, const int64_t *seqs, uint32_t count,
 	Buf		   array = {0};
 	PgParam	   params[2] = {[1] = api_number(&epoch_text, epoch)};
 
+	Assert(count > 0 && epoch > 0);
 	api_int8_array(&array, seqs, count);
 	params[0] = (PgParam){.data = array.data,
 						  .length = (int) array.len,
@@ -62,6 +64,7 @@ api_call_cross_off(PgConn *conn, const char *topic, const int64_t *seqs,
 		   [3] = api_number(&epoch_text, epoch),
 	   };
 
+	Assert(epoch > 0);
 	api_int8_array(&array, seqs, count);
 	params[1] = (PgParam){.data = array.data,
 						  .length = (int) array.len,

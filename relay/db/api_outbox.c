@@ -88,6 +88,7 @@ api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 		api_number(&bytes, max_bytes),
 	};
 
+	Assert(window != NULL && max_rows > 0);
 	api_call_with(conn, API_PAGE, params);
 }
 
@@ -104,6 +105,7 @@ api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
 		api_number(&epoch_text, epoch),
 	};
 
+	Assert(window != NULL && epoch > 0); /* only a leader stores */
 	api_call_with(conn, API_STORE, params);
 }
 
@@ -116,6 +118,7 @@ api_columns_are(const PGresult *result, int columns)
 		8, 16, -1, -1, -1, -1, -1, -1, 8, 1, -1,
 	};
 
+	Assert(columns <= LOOK_COLUMNS);
 	if (PQnfields(result) != columns)
 		return false;
 	for (int i = 0; i < columns; i++)
@@ -149,6 +152,7 @@ api_page_first(const PGresult *result)
 uint32_t
 api_page_rows(const PGresult *result)
 {
+	Assert(PQntuples(result) >= api_page_first(result));
 	return (uint32_t) (PQntuples(result) - api_page_first(result));
 }
 
@@ -169,6 +173,7 @@ api_page_row(const PGresult *result, uint32_t number, EventRow *event)
 {
 	int row = api_page_first(result) + (int) number;
 
+	Assert(number < api_page_rows(result));
 	*event = (EventRow){
 		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
 		.id = api_slice(result, row, 1),

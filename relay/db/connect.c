@@ -13,6 +13,7 @@
 static char *
 db_application_name(const Config *config)
 {
+	Assert(config->name[0] != '\0');
 	return xasprintf("pgstock-relay %s", config->name);
 }
 
@@ -22,6 +23,7 @@ db_connect(PgConn *conn, const Config *config, const char *synchronous_commit,
 {
 	char *application = db_application_name(config);
 
+	Assert(idle_ms >= 0);
 	pgconn_connect(conn, config->conninfo, application, synchronous_commit,
 				   idle_ms);
 	free(application);

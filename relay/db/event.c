@@ -27,17 +27,19 @@ event_uuid_text(char *to, const char *uuid)
 	}
 }
 
-const char *const event_ends[EVENT_ENDS] = {
+const char *const event_ends[] = {
 	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
 };
+_Static_assert(Lengthof(event_ends) == EVENT_ENDS, "a state for each end");
 
 int
 event_end(const EventRow *row)
 {
-	static const char *const types[EVENT_ENDS] = {
+	static const char *const types[] = {
 		"StockConfirmed", "StockReleased", "StockRolledBack",
 		"StockReturned",  "StockExpired",  "StockShortfall",
 	};
+	_Static_assert(Lengthof(types) == EVENT_ENDS, "a type for each end");
 
 	for (int i = 0; row->format == 'j' && i < EVENT_ENDS; i++)
 		if (strlen(types[i]) == row->type.len &&
@@ -70,6 +72,7 @@ event_time_text(char *to, int64_t us)
 		fraction += SEC_US;
 		second--;
 	}
+	Assert(fraction >= 0 && fraction < SEC_US);
 	if (second != cached_second)
 	{
 		time_t	  moment = (time_t) second;

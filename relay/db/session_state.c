@@ -17,6 +17,7 @@ pump_state_name(PumpState state)
 	};
 
 	Assert((size_t) state < Lengthof(names));
+	Assert(names[state] != NULL);
 	return names[state];
 }
 
