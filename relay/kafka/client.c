@@ -46,6 +46,7 @@ kafka_verify_certificate(rd_kafka_t *client UNUSED, const char *broker UNUSED,
 {
 	if (*error == X509_V_OK)
 		return 1;
+	Assert(reason_size > 0);
 	snprintf(reason, reason_size, "%s", X509_verify_cert_error_string(*error));
 	return 0;
 }
@@ -78,7 +79,10 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 	kafka_conf_must_set(conf, "reconnect.backoff.max.ms", "2000");
 	kafka_conf_set_all(conf, wishes);
 	for (char **pair = config->kafka; *pair != NULL; pair += 2)
+	{
+		Assert(pair[1] != NULL); /* a value for each name */
 		kafka_conf_must_set(conf, pair[0], pair[1]);
+	}
 	kafka_conf_set_all(conf, musts);
 	kafka_conf_verify(conf);
 	free(client);

@@ -197,6 +197,7 @@ consumer_leave(Consumer *consumer)
 {
 	rd_kafka_error_t *error;
 
+	Assert(consumer->client != NULL && !consumer->leaving);
 	consumer_drop(consumer);
 	consumer->leaving = true;
 	error = rd_kafka_consumer_close_queue(consumer->client,
@@ -212,6 +213,7 @@ consumer_leave(Consumer *consumer)
 bool
 consumer_has_left(const Consumer *consumer)
 {
+	Assert(consumer->client != NULL && consumer->leaving);
 	return rd_kafka_consumer_closed(consumer->client) == 1;
 }
 
@@ -321,6 +323,7 @@ consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
 	const char *text = rd_kafka_message_errstr(message);
 	Partition  *partition = NULL;
 
+	Assert(message->err != RD_KAFKA_RESP_ERR_NO_ERROR);
 	if (message->rkt != NULL)
 		partition = consumer_partition(consumer,
 									   rd_kafka_topic_name(message->rkt),

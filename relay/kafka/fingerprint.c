@@ -32,6 +32,7 @@ fingerprint_add_part(uint32_t crc, Slice part)
 	const uint8_t wire[] = {(uint8_t) (len >> 24), (uint8_t) (len >> 16),
 							(uint8_t) (len >> 8), (uint8_t) len};
 
+	Assert(part.data == NULL || part.len < UINT32_MAX);
 	crc = fingerprint_add_crc32c(crc, wire, sizeof(wire));
 	return part.data != NULL ? fingerprint_add_crc32c(crc, part.data, part.len)
 							 : crc;
@@ -42,11 +43,13 @@ fingerprint_of(const ApiMessage *message)
 {
 	Fingerprint fingerprint;
 	uint32_t	crc = UINT32_MAX;
+	int			len;
 
 	crc = fingerprint_add_part(crc, message->key);
 	crc = fingerprint_add_part(crc, message->value);
 	crc = fingerprint_add_part(crc, message->headers);
-	snprintf(fingerprint.text, sizeof(fingerprint.text),
-			 "%" PRId64 ".%08" PRIx32, message->timestamp_ms, ~crc);
+	len = snprintf(fingerprint.text, sizeof(fingerprint.text),
+				   "%" PRId64 ".%08" PRIx32, message->timestamp_ms, ~crc);
+	Assert(len > 0 && len < FINGERPRINT_MAX); /* a part would never match */
 	return fingerprint;
 }

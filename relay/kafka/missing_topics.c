@@ -16,6 +16,7 @@ missing_topics_add(MissingTopics *missing, const char *topic)
 	for (; missing->topics != NULL && missing->topics[count] != NULL; count++)
 		if (strcmp(missing->topics[count], topic) == 0)
 			return false;
+	Assert(missing->topics == NULL || count > 0);
 	missing->topics = xrealloc(missing->topics, (count + 2) * sizeof(char *));
 	missing->topics[count] = xstrdup(topic);
 	missing->topics[count + 1] = NULL;
@@ -34,6 +35,7 @@ missing_topics_describe(const MissingTopics *missing, Buf *sentence)
 {
 	if (missing->topics == NULL)
 		return;
+	Assert(missing->topics[0] != NULL);
 	buf_add_str(sentence, ", topics are missing: ");
 	for (char **topic = missing->topics; *topic != NULL; topic++)
 		buf_printf(sentence, "%s%s", topic == missing->topics ? "" : ", ",

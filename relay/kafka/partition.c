@@ -22,6 +22,9 @@
 void
 consumer_forget_partitions(Consumer *consumer)
 {
+	/* a message at hand is of a partition that is ours */
+	Assert(consumer->count == 0);
+	Assert((consumer->partitions == NULL) == (consumer->partition_count == 0));
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		free(consumer->partitions[i].topic);
 	free(consumer->partitions);
@@ -82,15 +85,25 @@ consumer_partition(Consumer *consumer, const char *topic, int32_t id)
 void
 consumer_assign(Consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
-	rd_kafka_resp_err_t error = rd_kafka_assign(consumer->client, list);
+	rd_kafka_resp_err_t error;
 
+	Assert(consumer->client != NULL);
+	error = rd_kafka_assign(consumer->client, list);
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		log_warning("could not assign partitions: %s", rd_kafka_err2str(error));
+}
+
+static bool
+consumer_owns(const Consumer *consumer, const Partition *partition)
+{
+	return partition >= consumer->partitions &&
+		   partition < consumer->partitions + consumer->partition_count;
 }
 
 void
 consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
 {
+	Assert(partition == NULL || consumer_owns(consumer, partition));
 	consumer->disturbed = true;
 	buf_clear(&consumer->trouble);
 	if (partition != NULL)
@@ -106,6 +119,7 @@ consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
 void
 consumer_hold(const Consumer *consumer, Partition *partition)
 {
+	Assert(consumer_owns(consumer, partition));
 	if (++partition->failures >= FAILURES_AT_ONCE)
 		partition->hold_to = loop_now(consumer->loop) + HOLD_US;
 }

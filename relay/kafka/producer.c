@@ -138,6 +138,8 @@ producer_open(Producer *producer, const Config *config, int max_event_bytes,
 									 });
 	free(transactional);
 	Assert(producer->client == NULL);
+	Assert(producer->failure.len == 0 && producer->blamed == NULL);
+	Assert(incarnation == NULL || !producer->probes);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
 									   RD_KAFKA_EVENT_LOG |
 									   RD_KAFKA_EVENT_CREATETOPICS_RESULT);
@@ -219,6 +221,7 @@ producer_send(Producer *producer, const EventRow *row, uint64_t id,
 	rd_kafka_resp_err_t error;
 
 	Assert(producer->client != NULL);
+	Assert(id != POSITION_ID);
 	if (topic == NULL)
 		return producer_refuse(producer, PRODUCER_NO_TOPIC, "topic",
 							   "its topic has no legal name");
@@ -262,6 +265,7 @@ producer_commit(Producer *producer, Slice position)
 	rd_kafka_resp_err_t error;
 
 	Assert(producer->position_topic != NULL);
+	Assert(!producer->committing && position.len > 0);
 	error = rd_kafka_producev(producer->client,
 							  RD_KAFKA_V_TOPIC(producer->position_topic),
 							  RD_KAFKA_V_PARTITION(0),
@@ -300,6 +304,7 @@ producer_give_up(Producer *producer, const char *topic,
 {
 	if (producer->failure.len > 0)
 		return;
+	Assert(producer->client != NULL && producer->blamed == NULL);
 	if (topic != NULL)
 		producer->blamed = xstrdup(topic);
 	buf_printf(&producer->failure, "%s: %s", rd_kafka_err2name(error), text);
@@ -491,6 +496,7 @@ producer_fail_unnamed(void *arg)
 {
 	Producer *producer = arg;
 
+	Assert(producer->client != NULL && producer->blaming);
 	producer_give_up(producer, NULL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
 					 "a record failed, and no report names it");
 	producer_report_failure(producer);
@@ -528,6 +534,7 @@ producer_opened(void *arg, Slice position)
 {
 	Producer *producer = arg;
 
+	Assert(producer->position_topic != NULL && !producer->committing);
 	producer->known_up = true;
 	producer->handlers.opened(producer->arg, position);
 }

@@ -79,6 +79,7 @@ topics_find(Topics *topics, Slice name)
 		if (topic->len == name.len &&
 			memcmp(topic->name, name.data, name.len) == 0)
 			return topic;
+	Assert(topics->producer != NULL && name.data[name.len] == '\0');
 	handle = rd_kafka_topic_new(topics->producer, name.data, NULL);
 	if (handle == NULL)
 		return NULL;
@@ -261,6 +262,7 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 	const rd_kafka_topic_result_t **results;
 	size_t							count = 0;
 
+	Assert(topics->asking);
 	topics->asking = false;
 	loop_timer_set(topics->ensure_timer,
 				   loop_now(topics->loop) + ENSURE_AGAIN_US);

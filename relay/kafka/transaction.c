@@ -28,6 +28,7 @@
 
 /* As long as the coordinator leaves a transaction open (producer.c). */
 #define COMMIT_SLICES (KAFKA_TRANSACTION_MS / SLICE_MS)
+_Static_assert(KAFKA_TRANSACTION_MS % SLICE_MS == 0, "all of that time");
 
 /* Requests of one transaction; written by librdkafka's threads. */
 typedef struct Traffic
@@ -131,6 +132,7 @@ call_failed(Call *call, rd_kafka_error_t *error)
 {
 	call->code = rd_kafka_error_code(error);
 	buf_add_str(&call->error, rd_kafka_error_string(error));
+	Assert(call->error.len > 0); /* it is not taken for a success */
 	rd_kafka_error_destroy(error);
 }
 
@@ -263,7 +265,7 @@ call_run(void *arg)
 static void
 transaction_call(Transaction *transaction, Call *call)
 {
-	Assert(transaction->call == NULL);
+	Assert(transaction->call == NULL && transaction->producer != NULL);
 	call->wake = transaction->wake;
 	call->producer = transaction->producer;
 	transaction->call = call;
@@ -287,6 +289,7 @@ transaction_reap(Transaction *transaction)
 {
 	Call *call = transaction->left;
 
+	Assert(call->left && call->producer != transaction->producer);
 	transaction->left = call->next;
 	pthread_join(call->thread, NULL);
 	watched_client_free(call->producer);
@@ -299,6 +302,8 @@ transaction_report(Transaction *transaction, Call *call)
 	const TransactionHandlers *handlers = &transaction->handlers;
 	Slice					   position = {NULL, 0};
 
+	Assert(call->ended && !call->left);
+	Assert(call->topic == NULL || !call->committed);
 	if (call->found)
 		position = (Slice){buf_str(&call->position), call->position.len};
 	if (call->committed)
@@ -393,6 +398,7 @@ transaction_close(Transaction *transaction)
 {
 	Call *call = transaction->call;
 
+	Assert(call == NULL || call->producer == transaction->producer);
 	if (transaction->producer != NULL && call == NULL)
 		watched_client_free(transaction->producer);
 	if (call != NULL)

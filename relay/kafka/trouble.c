@@ -83,6 +83,7 @@ trouble_verify(rd_kafka_t *client UNUSED, const char *broker,
 		pthread_mutex_lock(&trouble->lock);
 		len = BIO_read(text, trouble->certificate,
 					   sizeof(trouble->certificate) - 1);
+		Assert(len < (int) sizeof(trouble->certificate));
 		trouble->certificate[Max(len, 0)] = '\0';
 		pthread_mutex_unlock(&trouble->lock);
 	}
@@ -112,8 +113,9 @@ kafka_trouble_init(KafkaTrouble *trouble, const Config *config,
 }
 
 void
-kafka_trouble_poll(KafkaTrouble *trouble UNUSED, rd_kafka_t *client)
+kafka_trouble_poll(KafkaTrouble *trouble, rd_kafka_t *client)
 {
+	Assert(rd_kafka_opaque(client) == trouble);
 	while (rd_kafka_poll(client, 0) > 0)
 		;
 }
@@ -199,6 +201,7 @@ kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error, Buf *to)
 	const char	 *servers = config_kafka_get(config, "bootstrap.servers");
 	const char	 *why;
 
+	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR);
 	if (servers == NULL)
 		servers = config_kafka_get(config, "metadata.broker.list");
 	pthread_mutex_lock(&trouble->lock);

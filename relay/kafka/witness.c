@@ -38,6 +38,7 @@ witness_take(Witness *witness, const rd_kafka_message_t *message)
 	ApiMessage record;
 
 	(void) record_read(message, &headers, &record);
+	Assert(witness->found < 0); /* one record for each */
 	witness->found = message->offset;
 	witness->fingerprint = fingerprint_of(&record);
 	buf_free(&headers);
@@ -71,6 +72,7 @@ witness_read_all(rd_kafka_queue_t *queue, Witness *witnesses, bool *waits,
 
 	for (size_t i = 0; i < count; i++)
 		left += waits[i];
+	Assert(left <= count);
 	for (int i = 0; i < WITNESS_MS / SLICE_MS && left > 0 && !*stop;)
 	{
 		rd_kafka_message_t *message = rd_kafka_consume_queue(queue, SLICE_MS);
