@@ -281,6 +281,7 @@ inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 	InboxCore *core = &inbox->core;
 	SqlClass class = sqlstate_class(sqlstate);
 
+	Assert(core->from < core->to && core->to <= core->size);
 	if (core->call == INBOX_APPLY)
 	{
 		snprintf(inbox->failed_sqlstate, sizeof(inbox->failed_sqlstate), "%s",

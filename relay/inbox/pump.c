@@ -156,6 +156,7 @@ inbox_fetch(Inbox *inbox)
 	InboxCore	 *core = &inbox->core;
 	ConsumerTaken taken = consumer_take(inbox->consumer);
 
+	Assert(core->consumer_up);
 	if (taken == CONSUMER_FAILED)
 	{
 		inbox_consumer_failed(inbox, consumer_error(inbox->consumer));
@@ -307,6 +308,7 @@ inbox_do(Inbox *inbox, InboxAction action)
 			consumer_leave(inbox->consumer);
 			break;
 		case INBOX_DONE:
+			Assert(core->stopping);
 			inbox->done = true;
 			break;
 		case INBOX_WAIT:
@@ -349,6 +351,7 @@ inbox_is_done(const Inbox *inbox)
 int
 inbox_exit_code(const Inbox *inbox)
 {
+	Assert(inbox->done || inbox->exit_code == EXIT_CLEAN);
 	return inbox->exit_code;
 }
 

@@ -14,6 +14,7 @@
 void
 outbox_drop_pages(Outbox *outbox)
 {
+	Assert(outbox->page_count <= OUTBOX_PAGES_MAX);
 	for (uint32_t i = 0; i < outbox->page_count; i++)
 		PQclear(outbox->pages[i]);
 	outbox->page_count = 0;
@@ -35,6 +36,7 @@ outbox_db_failed(Outbox *outbox, const char *why)
 	if (outbox->core.transactional)
 		producer_close(outbox->producer); /* only a leader has one */
 	outbox_on_down(&outbox->core, loop_now(outbox->loop));
+	Assert(outbox->core.page_count == 0 && !outbox_leads(&outbox->core));
 	log_throttled(&outbox->db_throttle, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
 }
@@ -45,6 +47,8 @@ outbox_producer_failed(Outbox *outbox, const char *why)
 	outbox_troubled(outbox, "kafka", why);
 	producer_close(outbox->producer);
 	outbox_on_producer_failed(&outbox->core, loop_now(outbox->loop));
+	Assert(outbox->core.page_count == 0 && !outbox->core.producer_up);
+	Assert(in_flight_count(&outbox->core.in_flight) == 0);
 	log_throttled(&outbox->producer_throttle, loop_now(outbox->loop),
 				  LEVEL_WARNING, LOG_MODULE,
 				  "lost the producer, going back to the stored "
@@ -69,6 +73,7 @@ outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 void
 outbox_exit(Outbox *outbox, ExitCode code)
 {
+	Assert(code != EXIT_CLEAN);
 	outbox->exit_code = code;
 	outbox->done = true;
 }

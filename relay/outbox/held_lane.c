@@ -175,6 +175,7 @@ held_lane_produce(HeldLane *lane, EventSource source)
 	Held	*held = &lane->core->held;
 	EventRow event;
 
+	Assert(lane->page != NULL && api_page_rows(lane->page) == held->rows);
 	while (held_may_send(held))
 	{
 		api_page_row(lane->page, held->sent, &event);
@@ -202,6 +203,7 @@ held_lane_cross_off(HeldLane *lane, PgConn *conn)
 	Held	*held = &lane->core->held;
 	uint32_t count = held_cross_off(held);
 
+	Assert(held->topic != NULL && count <= held->sent);
 	api_call_cross_off(conn, held->topic->name, held->seqs, count,
 					   held->letting_go, lane->core->epoch);
 }

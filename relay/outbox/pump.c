@@ -80,6 +80,7 @@ outbox_producer_opened(void *arg, Slice position)
 {
 	Outbox *outbox = arg;
 
+	Assert(outbox->core.transactional);
 	buf_clear(&outbox->kafka_position);
 	outbox->kafka_has_position = position.data != NULL;
 	if (outbox->kafka_has_position)
@@ -117,6 +118,7 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	};
 	Outbox *outbox = xcalloc(1, sizeof(Outbox));
 
+	_Static_assert(Lengthof(causes) == CAUSES, "a label for each cause");
 	outbox->loop = loop;
 	outbox->config = config;
 	outbox->metrics = metrics;
@@ -289,6 +291,7 @@ outbox_commit(Outbox *outbox)
 	const OutboxPosition end = in_flight_end(&core->in_flight);
 	int64_t				 now = loop_now(outbox->loop);
 
+	Assert(core->transactional && core->epoch > 0);
 	position_write(&outbox->record, &(PositionRecord){
 										.window = end.window,
 										.seq = end.seq,
@@ -396,6 +399,8 @@ outbox_produce(Outbox *outbox)
 	EventRow	event;
 	bool		page_done = false;
 
+	/* an empty page of the core has no rows here */
+	Assert(outbox->page_count > 0 && outbox->page_count <= core->page_count);
 	while (!page_done && (row = outbox_row(core)) >= 0)
 	{
 		api_page_row(outbox->pages[0], (uint32_t) row, &event);
@@ -427,6 +432,7 @@ outbox_look(Outbox *outbox, OutboxAction question)
 	const char
 		*publish_after = config_publish_afters[outbox->config->publish_after];
 
+	Assert(core->cause < CAUSES && core->window != NULL);
 	*outbox->wakeups[core->cause] += 1;
 	if (question == OUTBOX_ASK_SLEEP)
 		api_call_sleep(outbox->conn, core->window, publish_after);
@@ -498,6 +504,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			outbox_new_producer(outbox);
 			break;
 		case OUTBOX_DONE:
+			Assert(core->stopping);
 			outbox->done = true;
 			break;
 		case OUTBOX_WAIT:

@@ -15,6 +15,7 @@ outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 {
 	if (!held_refused(&core->held, topic, reason, now))
 		return false;
+	Assert(core->held.count > 0);
 	outbox_on_producer_failed(core, now);
 	core->producer_at = now;
 	if (core->state == PUMP_LEADER_WAIT)
@@ -49,6 +50,7 @@ outbox_on_asides_stored(OutboxCore *core, int64_t now)
 	Held *held = &core->held;
 
 	outbox_answered(core, OUTBOX_SET_ASIDE);
+	Assert(held->aside_asked > 0 && held->aside_asked <= held->aside_count);
 	for (uint32_t i = 0; i < held->aside_asked; i++)
 		(void) in_flight_ack(&core->in_flight, held->aside_ids[i]);
 	held_asides_stored(held);

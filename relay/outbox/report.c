@@ -20,6 +20,7 @@ outbox_log_state(Outbox *outbox)
 				   outbox->core.db_retry.failures);
 	if (outbox->leading == leads)
 		return;
+	Assert(!leads || outbox->core.state >= PUMP_LEADER_WAIT);
 	outbox->leading = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
@@ -37,6 +38,7 @@ outbox_is_done(const Outbox *outbox)
 int
 outbox_exit_code(const Outbox *outbox)
 {
+	Assert(outbox->done || outbox->exit_code == EXIT_CLEAN);
 	return outbox->exit_code;
 }
 
