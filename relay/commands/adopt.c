@@ -25,6 +25,7 @@ cmd_adopt(const Arguments *arguments, const Config *config)
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
 		safe_line(stdout, "%s: %s", PQgetvalue(result, row, 0),
 				  PQgetvalue(result, row, 1));
+	Assert((result != NULL) == (check.code == EXIT_CLEAN));
 	if (result != NULL)
 		puts(execute ? "adopted: the relay continues from here"
 					 : "nothing was changed: --execute makes it so");

@@ -27,6 +27,7 @@ audit_report(const AuditRun *c)
 		const AuditTopic *topic = &c->topics[i];
 		char			  repaired[64] = "";
 
+		Assert(topic->name != NULL && topic->repaired <= topic->events);
 		if (topic->repaired > 0)
 			snprintf(repaired, sizeof(repaired),
 					 "; %" PRId64 " there as a copy alone", topic->repaired);
@@ -45,6 +46,10 @@ audit_report(const AuditRun *c)
 	return clean ? EXIT_CLEAN : EXIT_RUNTIME;
 }
 
+_Static_assert(sizeof(((AuditRun *) NULL)->source) >=
+				   sizeof("/pgstock/") + sizeof(((ApiHello *) NULL)->database),
+			   "a source that is cut would be another database's");
+
 static ExitCode
 audit_compare(AuditRun *c, const Point *from)
 {
@@ -57,6 +62,7 @@ audit_compare(AuditRun *c, const Point *from)
 		   audit_read_topics(c, client);
 	if (client != NULL)
 		rd_kafka_destroy(client);
+	Assert(!good || c->audit.sorted);
 	if (good && audit_has_faults(&c->audit))
 		good = audit_judge_outbox(c);
 	command_progress_end();

@@ -13,6 +13,8 @@
 static void
 check_webhook(const Config *config)
 {
+	Assert(config->webhook_format >= 0);
+	Assert(config->webhook_format < ALERT_FORMATS);
 	if (config->webhook_url[0] == '\0')
 		check_pass("webhook: no url, no alerts are sent");
 	else
@@ -43,6 +45,8 @@ cmd_check(const Arguments *arguments UNUSED, const Config *config)
 	}
 	check_webhook(config);
 	metadata = check_broker(&check);
+	Assert(database || check.code != EXIT_CLEAN);
+	Assert(metadata != NULL || check.code != EXIT_CLEAN);
 	if (database && metadata != NULL)
 	{
 		if (transactional)

@@ -12,6 +12,7 @@
 bool
 check_database(Check *check)
 {
+	Assert(check->pg == NULL && check->code == EXIT_CLEAN);
 	check->pg = db_connect_blocking(check->config);
 	if (PQstatus(check->pg) != CONNECTION_OK)
 	{
@@ -33,6 +34,7 @@ check_extension(Check *check)
 	PGresult *result;
 	bool	  sound;
 
+	Assert(check->pg != NULL);
 	result =
 		check_call(check, API_HELLO, NULL, "extension",
 				   "Run CREATE EXTENSION pgstock in this database, and SELECT "

@@ -31,6 +31,7 @@ check_fail(Check *check, const char *todo, const char *format, ...)
 	Buf		line = {0};
 	va_list args;
 
+	Assert(todo[0] != '\0');
 	va_start(args, format);
 	buf_vline(&line, format, args);
 	va_end(args);
@@ -48,6 +49,7 @@ check_call(Check *check, ApiCall call, const PgParam *params, const char *what,
 	PGresult *result = api_exec(check->pg, call, params);
 	char	 *text = api_failure(&result);
 
+	Assert((text == NULL) == (result != NULL));
 	if (text != NULL)
 		check_fail(check, todo, "%s: %s", what, text);
 	free(text);

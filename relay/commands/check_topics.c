@@ -128,6 +128,9 @@ check_topic_in(Check *check, const struct rd_kafka_metadata_topic *topic,
 			return;
 		}
 	}
+	Assert(consumed.count >= 0 && consumed.missing >= 0);
+	Assert(consumed.known ||
+		   (consumed.missing == 0 && consumed.recreated == 0));
 	check_pass("topic %s: %d partitions, a start would consume %" PRId64
 			   " messages%s",
 			   topic->topic, topic->partition_cnt, consumed.count,
@@ -161,6 +164,7 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 	check_pass("inbox: consumer group %s", check->config->group[0] != '\0'
 											   ? check->config->group
 											   : check->hello.inbox_group);
+	Assert(check->pg != NULL && check->client != NULL);
 	offsets = api_exec_offsets(check->pg, topics);
 	for (; *topics != NULL; topics++)
 	{

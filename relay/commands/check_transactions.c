@@ -94,6 +94,7 @@ check_transactional_id(Check *check, const char *id, bool in_use)
 	rd_kafka_t		 *producer;
 	rd_kafka_error_t *error;
 
+	Assert(check->until == 0);
 	if (in_use)
 	{
 		check_pass("transactional.id %s: in use by the relay that leads", id);
@@ -146,6 +147,7 @@ check_position_record(Check *check, const char *topic)
 		!position_read(reader, topic, &stop, &record, &found, &error))
 		check_fail(check, "Allow the relay Read and Write on it.", "%s",
 				   buf_str(&error));
+	Assert(!found || error.len == 0);
 	if (found)
 		kafka = (Slice){buf_str(&record), record.len};
 	check_position(check, kafka);
@@ -162,6 +164,8 @@ check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
 	char *id = position_transactional_id(check->hello.incarnation);
 	bool  in_use = check_outbox_is_led(check);
 
+	Assert(check->config->mode == MODE_TRANSACTIONAL);
+	Assert(check->pg != NULL && check->client != NULL);
 	check_transactional_id(check, id, in_use);
 	if (check_position_topic(check, metadata, topic) && !in_use)
 		check_position_record(check, topic);

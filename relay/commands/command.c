@@ -42,6 +42,7 @@ command_check_result(PGresult *result, const char *what)
 					   denied ? ": the role of conninfo needs SELECT "
 								"grant_stock_access('<role>', 'relay')"
 							  : "");
+	Assert((text == NULL) == (result != NULL));
 	free(text);
 	return result;
 }
@@ -121,6 +122,7 @@ command_open_broker(Command *command)
 	rd_kafka_t *client;
 	Buf			files = {0};
 
+	Assert(command->pg != NULL && command->code == EXIT_CLEAN);
 	kafka_trouble_init(&command->trouble, command->config, conf);
 	client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 	if (client == NULL)
@@ -141,6 +143,7 @@ command_get_metadata(rd_kafka_t *client, const char *topic)
 	rd_kafka_resp_err_t				error;
 	Buf								why = {0};
 
+	Assert(trouble != NULL); /* a client of command_open_broker() */
 	if (topic != NULL)
 		handle = rd_kafka_topic_new(client, topic, NULL);
 	error = rd_kafka_metadata(client, handle == NULL, handle, &metadata,
@@ -174,7 +177,10 @@ command_parse_point(const char *option, const char *text, const char *number,
 {
 	*point = (Point){.text = text, .number = -1, .moment_us = -1};
 	if (parse_number(text, &point->number))
+	{
+		Assert(point->number >= 0 && point->moment_us == -1);
 		return true;
+	}
 	point->number = -1;
 	if (rfc3339_parse(text, &point->moment_us) == RFC3339_VALID)
 		return true;

@@ -32,11 +32,19 @@ csv_begins_formula(const char *text)
 	return false;
 }
 
+/* Every cell is quoted, so a line of cells ends with a quote. */
+static bool
+csv_is_closed(const Buf *line)
+{
+	return line->len > 1 && line->data[line->len - 1] == '"';
+}
+
 void
 csv_add_cell(Buf *line, const char *text)
 {
 	bool begins = true; /* a cell, for some reader */
 
+	Assert(line->len == 0 || csv_is_closed(line));
 	if (line->len > 0)
 		buf_add_str(line, ",");
 	buf_add_str(line, "\"");
@@ -57,5 +65,6 @@ csv_add_cell(Buf *line, const char *text)
 void
 csv_end_line(Buf *line)
 {
+	Assert(csv_is_closed(line));
 	buf_add_str(line, "\r\n");
 }

@@ -1,5 +1,5 @@
 /*
- * discard_event.c - gives up events that the broker never takes
+ * discard.c - gives up events that the broker never takes
  *
  * Each is a transaction of its own; one that fails does not hinder the next.
  *
@@ -31,6 +31,9 @@ cmd_discard(const Arguments *arguments, const Config *config)
 	Command	 command;
 	ExitCode code;
 
+	/* required, as the table of commands says */
+	Assert(arguments->operand_count > 0);
+	Assert(arguments->values[ARG_REASON] != NULL);
 	if (command_open(&command, config))
 		for (int i = 0; i < arguments->operand_count; i++)
 			if (!discard_event(&command, arguments->operands[i],

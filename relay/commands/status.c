@@ -194,6 +194,7 @@ typedef struct Place
 static void
 status_add_place(Status *status, const Place *place, bool first)
 {
+	Assert(place->lag >= 0 && (place->end >= 0 || place->lag == 0));
 	if (place->end >= 0 && place->end < place->next)
 		status_add_problem(status,
 						   "partition %s/%d ends at %" PRId64
@@ -234,6 +235,7 @@ status_measure_lags(const Status *status, Place *places, size_t count)
 	const atomic_bool stop = false;
 	Witness			 *nexts = xcalloc(count + 1, sizeof(Witness));
 	size_t			  n = 0;
+	size_t			  asked;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -245,12 +247,15 @@ status_measure_lags(const Status *status, Place *places, size_t count)
 				.offset = places[i].next,
 			};
 	}
+	Assert(n == 0 || status->client != NULL);
 	if (n > 0)
 		witness_read(status->client, nexts, n, &stop);
+	asked = n;
 	n = 0;
 	for (size_t i = 0; i < count; i++)
 		if (places[i].lag > 0 && nexts[n++].ended)
 			places[i].lag = 0;
+	Assert(n == asked);
 	free(nexts);
 }
 
