@@ -6,11 +6,23 @@
  * blanks: one event stays one line, and no message can forge another.  Other
  * characters that a terminal would obey are escaped.
  *
+ * The reader of a pipe, or the journal, may stall: a line waits LOG_WAIT_US for
+ * it and is dropped then.  After that no line waits before one has been written
+ * again, so that a stall delays the caller once; the number of lines dropped is
+ * logged ahead of that line.  Standard error may be shared with other programs,
+ * so it is not made non-blocking: each write follows a poll() and is no longer
+ * than a pipe that is writable accepts at once.
+ *
+ * librdkafka's threads log too: a lock covers the writing.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "common/log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -31,8 +43,14 @@ static const struct
 	[LEVEL_DEBUG] = {"debug", 7},
 };
 
+#define LOG_WAIT_US (200 * MS_US)
+
 static LogLevel	 log_level = LEVEL_INFO;
 static LogFormat log_format = LOG_TEXT;
+
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned		   log_dropped; /* lines, since one was written */
+static bool			   log_is_cut;	/* the output ends within a line */
 
 void
 log_configure(LogLevel level, LogFormat format)
@@ -102,6 +120,88 @@ log_add_line(Buf *line, LogLevel level, const char *module, const char *message)
 	buf_add_str(line, "\n");
 }
 
+static int64_t
+log_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
+}
+
+static bool
+log_wait_writable(int64_t until)
+{
+	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+	int			  ready;
+
+	do
+	{
+		int64_t left = Max(until - log_now(), 0);
+
+		ready = poll(&fd, 1, (int) ((left + MS_US - 1) / MS_US));
+	} while (ready < 0 && errno == EINTR);
+	return ready > 0;
+}
+
+/* Whether the whole line was written. */
+static bool
+log_send(const Buf *line, int64_t wait_us)
+{
+	int64_t until = log_now() + wait_us;
+	size_t	done = 0;
+
+	Assert(wait_us <= LOG_WAIT_US);
+	while (done < line->len && log_wait_writable(until))
+	{
+		ssize_t n = write(STDERR_FILENO, line->data + done,
+						  Min(line->len - done, PIPE_BUF));
+
+		if (n > 0)
+			done += (size_t) n;
+		else if (n == 0 || (errno != EINTR && errno != EAGAIN) ||
+				 log_now() >= until)
+			break;
+	}
+	Assert(done <= line->len);
+	if (done > 0)
+		log_is_cut = done < line->len;
+	return done == line->len;
+}
+
+/* The line that reports those that were dropped. */
+static bool
+log_send_dropped(void)
+{
+	char message[64];
+	Buf	 line = {0};
+	bool sent;
+
+	if (log_is_cut)
+		buf_add_str(&line, "\n");
+	snprintf(message, sizeof(message),
+			 "could not write lines to standard error n=%u", log_dropped);
+	log_add_line(&line, LEVEL_WARNING, "log", message);
+	sent = log_send(&line, 0);
+	buf_free(&line);
+	return sent;
+}
+
+static void
+log_send_or_drop(const Buf *line)
+{
+	int64_t wait_us;
+
+	pthread_mutex_lock(&log_lock);
+	Assert(log_dropped > 0 || !log_is_cut);
+	wait_us = log_dropped > 0 ? 0 : LOG_WAIT_US;
+	if (log_dropped > 0 && log_send_dropped())
+		log_dropped = 0;
+	if (log_dropped > 0 || !log_send(line, wait_us))
+		log_dropped++;
+	pthread_mutex_unlock(&log_lock);
+}
+
 static void log_vwrite(LogLevel level, const char *module, unsigned suppressed,
 					   const char *format, va_list args) PRINTF_LIKE(4, 0);
 
@@ -119,10 +219,7 @@ log_vwrite(LogLevel level, const char *module, unsigned suppressed,
 	if (suppressed > 0)
 		buf_printf(&message, " repeated=%u", suppressed);
 	log_add_line(&line, level, module, buf_str(&message));
-	if (write(STDERR_FILENO, line.data, line.len) < 0)
-	{
-		/* there is no other place to report it */
-	}
+	log_send_or_drop(&line);
 	buf_free(&message);
 	buf_free(&line);
 	errno = saved_errno;

@@ -18,14 +18,15 @@
  *	rd_kafka_destroy()			lookups in broker threads		6 s a client
  *	survey_close()				one call of the survey			2 s
  *	transaction_free()			calls left behind, at exit		1 s a call
+ *	log_...()					a reader of the log that stalls	0.2 s a stall
  *	rd_kafka_assign(), _subscribe(), _new()		librdkafka's main thread,
  *												which waits for no broker
  *
  * 6 s is what RES_OPTIONS allows with three name servers that do not respond
  * (resolv.conf(5); without it, 30 s).  The sum of one turn that connects both
- * pumps and the alerts, and closes four clients and a survey, is 44 s.  The
- * watchdog is notified in each quarter of its interval, 60 s in our unit: 15 s
- * and 44 s are less than that.
+ * pumps and the alerts, and closes four clients and a survey, is below 45 s.
+ * The watchdog is notified in each quarter of its interval, 60 s in our unit:
+ * 15 s and that sum are less.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
