@@ -213,7 +213,8 @@ def test_alerts_fire_the_first_time(db, kafka, start_relay):
     assert {"outbox_transactions_total", "leader_changes_total",
             "outbox_publish_errors_total"} <= {name for name, _, _ in first}
     body = relay.get("/metrics")[1]
-    assert "A value that the database reports." not in body, "each has HELP of its own"
+    assert "A value that the database reports." not in body, \
+        "each has HELP of its own"
 
     out = kafka.producer()
     send(out, "payment-success", {"order_id": "o-9", "payment_id": "p"})
