@@ -178,7 +178,7 @@ relay_on_reload(void *arg)
 	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64, loop_now(relay->loop));
 	fresh = config_load(&relay->from, &error);
 	if (fresh == NULL)
-		log_error("configuration is kept as it was: %s", buf_str(&error));
+		log_error("keeping the old configuration: %s", buf_str(&error));
 	else
 	{
 		config_reload(relay->config, fresh, &restart);

@@ -197,12 +197,12 @@ check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
 	check->until = 0;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		check_pass("topic %s: missing, will be made at start", name);
+		check_pass("topic %s: missing, will be created at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 		check_pass("topic %s: has just been made", name);
 	else
 		check_fail(check, "Make it by hand, or allow the relay to.",
-				   "topic %s: missing, cannot be made: %s", name,
+				   "topic %s: missing, cannot be created: %s", name,
 				   buf_str(&why));
 	rd_kafka_NewTopic_destroy(topic);
 	buf_free(&why);

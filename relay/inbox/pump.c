@@ -191,7 +191,7 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 	{
 		/* a name of more than 64 KiB; the other headers are passed on */
 		if (!consumer_message(inbox->consumer, i, &message))
-			log_warning("header with too long a name is left out topic=%s "
+			log_warning("header omitted: its name is too long topic=%s "
 						"partition=%d offset=%" PRId64,
 						message.topic.data, message.partition, message.offset);
 		api_batch_add(&inbox->batch, &message);

@@ -275,8 +275,7 @@ consumer_note_missing(Consumer *consumer, const rd_kafka_message_t *message)
 	const char *topic = rd_kafka_topic_name(message->rkt);
 
 	if (missing_topics_add(&consumer->missing, topic))
-		log_warning("topic to consume is missing: is its name right? topic=%s",
-					topic);
+		log_warning("topic to consume does not exist topic=%s", topic);
 }
 
 /* Something is wrong with a partition, so it is placed again.  librdkafka skips

@@ -276,8 +276,8 @@ place_log_move(Consumer *consumer, Partition *partition, const Placement *to)
 	}
 	*metrics_cell(consumer->metrics, METRIC_HISTORIES, "topic",
 				  partition->topic, "partition", id, NULL) += 1;
-	log_warning("partition has other records than those that were read: the "
-				"topic was created again, or lost its end; reading all of it, "
+	log_warning("partition has another history: the topic was created again, "
+				"or lost its end; reading all of it, "
 				"messages applied before are duplicates topic=%s partition=%d "
 				"next_offset=%" PRId64 " first=%" PRId64 " end=%" PRId64,
 				partition->topic, partition->id, partition->next, to->from,
@@ -351,9 +351,7 @@ consumer_next_change(Consumer *consumer, ConsumerChange *change)
 	{
 		if (survey_topic(consumer->survey, topic) == SURVEY_ABSENT &&
 			missing_topics_add(&consumer->missing, topic))
-			log_warning("topic to consume is missing: is its name right? "
-						"topic=%s",
-						topic);
+			log_warning("topic to consume does not exist topic=%s", topic);
 		place_begin_topic(consumer, topic, change);
 		place_forget_unknown(consumer, change->topic);
 		return;
@@ -467,8 +465,7 @@ place_prove(Consumer *consumer, Partition *partition,
 	else if (strcmp(partition->fingerprint.text, found.text) != 0)
 	{
 		partition->refuted = true;
-		consumer_disturb(consumer, partition,
-						 "has other records than those that were read");
+		consumer_disturb(consumer, partition, "has another history");
 	}
 }
 

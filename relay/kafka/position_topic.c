@@ -145,7 +145,8 @@ position_make_topic(rd_kafka_t *client, const char *name,
 	if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 		code = RD_KAFKA_RESP_ERR_NO_ERROR;
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		buf_printf(error, "position topic %s is missing and cannot be made: %s",
+		buf_printf(error,
+				   "position topic %s does not exist and cannot be created: %s",
 				   name, rd_kafka_err2str(code));
 	if (event != NULL)
 		rd_kafka_event_destroy(event);
@@ -301,7 +302,7 @@ position_read_to_end(rd_kafka_t *reader, rd_kafka_topic_t *topic,
 	}
 	position_unread(error, name,
 					code == RD_KAFKA_RESP_ERR__PARTITION_EOF
-						? "a transaction that is open there hides its end"
+						? "an open transaction hides its end"
 						: rd_kafka_err2str(code));
 	return false;
 }

@@ -78,7 +78,7 @@ def test_end_that_cannot_be_seen(db, kafka, start_relay):
            " pgstock_internal.first_window(), finished = true")
     relay.start(wait="/livez")
     publish(db)
-    wait_log(relay, "a transaction that is open there hides its end")
+    wait_log(relay, "an open transaction hides its end")
     assert relay.get("/readyz")[0] == 503
     other.abort_transaction(30)
     relay.wait_ok("/readyz", 60)

@@ -270,7 +270,7 @@ def test_position_topic(db, kafka, start_relay):
     kafka.delete_topics(topic)
     check = relay.command("check")
     assert check.returncode == 0
-    assert (f"ok    topic {topic}: missing, will be made at start\n"
+    assert (f"ok    topic {topic}: missing, will be created at start\n"
             in check.stdout)
 
     kafka.create_topics(topic, partitions=3)

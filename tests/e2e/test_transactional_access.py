@@ -82,11 +82,11 @@ def test_permissions(db, kafka, relays):
     said = {
         "id": ("Transactional Id authorization failed",
                f"FAIL  transactional.id {identity}: "),
-        "position": (f"position topic {topic} is missing and cannot be made:"
-                     " Broker: Topic authorization failed",
-                     f"FAIL  topic {topic}: missing, cannot be made: "),
+        "position": (f"position topic {topic} does not exist and cannot be"
+                     " created: Broker: Topic authorization failed",
+                     f"FAIL  topic {topic}: missing, cannot be created: "),
         "events": ("TOPIC_AUTHORIZATION_FAILED",
-                   "FAIL  topic stock-events: missing, cannot be made: "),
+                   "FAIL  topic stock-events: missing, cannot be created: "),
     }
     relay = strict_relay(db, kafka, relays)
     relay.start(wait=None)
