@@ -48,7 +48,7 @@ typedef struct Arguments
 	int			command; /* index; command_count: none is named */
 	const char *group;	 /* first word of an incomplete command, or NULL */
 	const char *values[ARGUMENTS_MAX]; /* NULL: not given; a flag's is "" */
-	char	  **operands;			   /* what is neither command nor option */
+	char	  **operands;			   /* neither command nor option */
 	int			operand_count;
 } Arguments;
 

@@ -15,8 +15,8 @@
 /* Whether it is a host or a network. */
 bool destination_is_rule(const char *item) MUST_CHECK;
 
-/* A phrase that says what is wrong with the URL and does not quote it; NULL:
- * nothing.  http: a URL that begins with http:// is accepted as well. */
+/* A phrase with the fault of the URL, which does not quote it; NULL: it has
+ * none.  http: a URL that begins with http:// is accepted as well. */
 const char *destination_url_fault(const char *text, char *const *allow,
 								  bool http) MUST_CHECK;
 

@@ -200,7 +200,7 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit,
 }
 
 /* libpq's own default, prefer, looks for a Kerberos ticket first, and may wait
- * in our loop for who gives them out. */
+ * in our loop for the server that issues them. */
 static const char *
 pgconn_gssencmode(void)
 {

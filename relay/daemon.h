@@ -9,7 +9,7 @@
 #include "common/exit_code.h"
 #include "config/load.h"
 
-/* Runs until it is told to stop or cannot go on. */
+/* Runs until a signal stops it, or an error that is permanent. */
 ExitCode relay_run(const ConfigOverrides *from);
 
 #endif

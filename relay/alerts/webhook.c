@@ -94,7 +94,7 @@ webhook_drop(Webhook *webhook)
 	webhook->alerts = NULL;
 }
 
-/* Abandons what is under way; the alerts are read again later. */
+/* Abandons the request under way; the alerts are read again later. */
 static void
 webhook_close(Webhook *webhook, WebhookState state)
 {

@@ -24,7 +24,7 @@ typedef struct Webhook Webhook;
 Webhook *webhook_new(Loop *loop, const Config *config, Metrics *metrics);
 void	 webhook_free(Webhook *webhook);
 
-/* Does what is due; the time of the next call at the latest. */
+/* Acts if that is due; the time of the next call at the latest. */
 int64_t webhook_turn(Webhook *webhook, bool leads);
 
 /* No new request; one that is under way is completed. */

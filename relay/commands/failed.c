@@ -198,7 +198,7 @@ failed_export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 	return good;
 }
 
-/* What was failed_end_output has to have got where it was to go. */
+/* Whether the output was written whole: a full disk may be noticed only now. */
 static ExitCode
 failed_end_output(int64_t count)
 {

@@ -1,5 +1,5 @@
 /*
- * status.c - which relay leads, what is pending, failed and consumed
+ * status.c - the leading relay, events pending, messages failed and consumed
  *
  * Read from the database, and from the broker what the database does not have:
  * no relay need run.  The keys of --json are a promise (docs/relay.md).
@@ -23,7 +23,7 @@ typedef struct Status
 	rd_kafka_t *client; /* NULL: no broker */
 	bool		json;
 	Buf			problems; /* JSON strings, or lines */
-	Buf			body;	  /* of what is printed */
+	Buf			body;	  /* of the output */
 } Status;
 
 static void status_add_problem(Status *status, const char *format, ...)

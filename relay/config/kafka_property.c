@@ -1,7 +1,7 @@
 /*
  * kafka_property.c - the properties of librdkafka that [kafka] may set
  *
- * A list of what is allowed, rather than of what is forbidden: librdkafka has
+ * A list of allowed properties, rather than of forbidden ones: librdkafka has
  * some 180 properties, the hidden ones not counted, and each release adds more.
  * One that was not examined may break a promise in silence, as
  * test.mock.num.brokers did, which makes the producer use brokers that do not
@@ -137,7 +137,7 @@ const KafkaProperty kafka_properties[] = {
 	NUMBER("api.version.request.timeout.ms", 1000, 60000),
 	NUMBER("request.timeout.ms", 1000, 60000),
 
-	/* what is known of topics */
+	/* metadata of topics */
 	NUMBER("topic.metadata.refresh.interval.ms", 1000, 300000),
 	NUMBER("topic.metadata.refresh.fast.interval.ms", 10, 10000),
 	NUMBER("topic.metadata.refresh.fast.cnt", 0, 1000),

@@ -2,7 +2,7 @@
  * connect.c - the relay's sessions: where to, and under which name
  *
  * application_name is the program and [relay] name, so that pg_stat_activity
- * tells the sessions of two relays apart.
+ * distinguishes the sessions of two relays.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -23,7 +23,7 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 
 	if (!api_read_hello(result, &hello))
 	{
-		inbox_db_failed(inbox, "relay_hello() gave no sound answer");
+		inbox_db_failed(inbox, "unexpected result of relay_hello()");
 		return;
 	}
 	if (!api_hello_matches(&hello))
@@ -170,7 +170,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	Assert(!inbox->apply_recorded || applied == 0);
 	if (applied > core->to - core->from)
 	{
-		inbox_db_failed(inbox, "relay_apply() gave no sound answer");
+		inbox_db_failed(inbox, "unexpected result of relay_apply()");
 		return;
 	}
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,

@@ -2,8 +2,8 @@
  * pump.c - from Kafka to stock; and the upkeep of the database
  *
  * The acting half: it carries out what state.c decides and reports the results.
- * Its connection also serves what is not the outbox's business: messages that
- * wait for another try, the database's own metrics, the purge.
+ * Its connection also serves the upkeep: retries of messages, the database's
+ * own metrics, the purge.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -43,7 +43,7 @@ inbox_surveyed(void *arg)
 		if (consumer_is_misplaced(consumer))
 			found = INBOX_MISPLACED;
 		else if (!core->disturbed)
-			consumer_is_well(consumer);
+			consumer_clear_trouble(consumer);
 	}
 	else if (consumer_wants_change(consumer))
 		found = INBOX_TO_STORE;

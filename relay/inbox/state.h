@@ -18,7 +18,7 @@
  *   database applies at once.  What failed with a transient error is tried
  *   again as it is; what failed with a permanent one is halved until the
  *   message that causes it is the only one.
- * - What is committed to Kafka follows what the database committed.
+ * - Offsets are committed to Kafka after the database has committed them.
  * - The oldest action that is due comes first: no kind of work starves another.
  *
  * SPDX-License-Identifier: PostgreSQL

@@ -182,7 +182,7 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 					  "%s", text);
 		return;
 	}
-	/* The pump logs that a broker is down, throttled. */
+	/* the pump logs a broker that is down, throttled */
 	log_write(level <= 3 && strcmp(facility, "FAIL") != 0 &&
 					  strcmp(facility, "ERROR") != 0
 				  ? LEVEL_WARNING

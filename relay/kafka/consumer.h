@@ -93,16 +93,19 @@ void consumer_place(Consumer *consumer);
 
 /* Once it is placed: the last survey contradicts it; it read something that
  * cannot be relied on, so it has to be placed again; it has a fingerprint for
- * the database; nothing was wrong since it was placed. */
+ * the database. */
 bool consumer_is_misplaced(const Consumer *consumer);
 bool consumer_is_disturbed(const Consumer *consumer);
 bool consumer_has_learned(const Consumer *consumer);
-void consumer_is_well(Consumer *consumer);
+
+/* Nothing was wrong since it was placed: forgets the last trouble, unless a
+ * partition is held. */
+void consumer_clear_trouble(Consumer *consumer);
 
 void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
 
-/* What is wrong, if anything: ", ..." */
+/* The trouble, if any: ", ..." */
 void consumer_sentence(const Consumer *consumer, Buf *sentence);
 
 /* The batch.  A message belongs to the consumer until consumer_drop(). */
@@ -113,7 +116,7 @@ bool		  consumer_message(Consumer *consumer, uint32_t index,
 void		  consumer_applied(Consumer *consumer, uint32_t index);
 void		  consumer_drop(Consumer *consumer);
 
-/* What was applied, to Kafka, in the background. */
+/* Commits the offsets of applied messages to Kafka, in the background. */
 void consumer_commit(Consumer *consumer);
 void consumer_measure_lag(Consumer *consumer);
 

@@ -543,7 +543,7 @@ consumer_has_learned(const Consumer *consumer)
 }
 
 void
-consumer_is_well(Consumer *consumer)
+consumer_clear_trouble(Consumer *consumer)
 {
 	if (!place_holds_any(consumer))
 		buf_clear(&consumer->trouble);

@@ -39,9 +39,9 @@ typedef struct Partition
 	Fingerprint learned;  /* of that, where the database has none */
 	int64_t		expected; /* lower offsets are not accepted */
 	unsigned	failures; /* damaged batches, one after another */
-	int64_t		hold_to;  /* it is left out until then; 0: it is not */
+	int64_t		hold_to;  /* it is not read until then; 0: it is */
 	Proof		proved;	  /* a record that was applied, and is still there */
-	Proof		fresh;	  /* a newer one, that was not looked for yet */
+	Proof		fresh;	  /* a newer one, which was not looked for yet */
 	bool		fresh_is_older; /* ... than the survey under way */
 
 	/* the broker's */
@@ -96,14 +96,14 @@ void consumer_assign(Consumer							   *consumer,
 void consumer_disturb(Consumer *consumer, Partition *partition,
 					  const char *what);
 
-/* A batch of it is damaged: repeatedly damaged, it is left out for a while. */
+/* A batch of it is damaged: repeatedly damaged, it is not read for a while. */
 void consumer_hold(const Consumer *consumer, Partition *partition);
 
 /* in consumer_place.c: the message was applied, it can be looked for */
 void consumer_note_witness(Consumer *consumer, Partition *partition,
 						   const rd_kafka_message_t *message);
 
-/* Whether the message is news, and not the proof or out of its turn. */
+/* Whether the message is a new one, not the proof or out of its turn. */
 bool consumer_expects(Consumer *consumer, const rd_kafka_message_t *message);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * missing_topics.h - topics that are to be consumed and are not there
+ * missing_topics.h - topics to consume that do not exist
  *
  * Pure.  A typo in [inbox] topics must not stay unnoticed: /readyz, /status and
  * the log name the topics listed here.
@@ -16,7 +16,7 @@ typedef struct MissingTopics
 	char **topics; /* owned, NULL at the end; NULL while there are none */
 } MissingTopics;
 
-/* Whether it was not known yet. */
+/* Whether it was not listed yet. */
 bool missing_topics_add(MissingTopics *missing, const char *topic);
 void missing_topics_clear(MissingTopics *missing);
 

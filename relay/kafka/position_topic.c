@@ -250,7 +250,7 @@ position_find_end(rd_kafka_t *reader, const char *topic,
 	return code;
 }
 
-/* Nothing lies behind what is committed. */
+/* Whether the last committed record is the last one of all. */
 static bool
 position_is_at_end(rd_kafka_t *reader, const char *topic, int64_t offset)
 {
@@ -330,7 +330,7 @@ position_read(rd_kafka_t *reader, const char *topic, const atomic_bool *stop,
 	Assert(handle != NULL);
 	if (rd_kafka_consume_start(handle, PARTITION, RD_KAFKA_OFFSET_BEGINNING) <
 		0)
-		Assert(!"a partition that nobody else consumes");
+		Assert(!"no other consumer of this client reads the partition");
 	good = position_read_to_end(reader, handle, stop, record, found, error);
 	rd_kafka_consume_stop(handle, PARTITION);
 	rd_kafka_topic_destroy(handle);

@@ -24,7 +24,7 @@
 #define BATCH_BYTES 1000000
 /* After its fatal error, in which the report of the record is to follow. */
 #define BLAME_US (1 * SEC_US)
-/* what is no event: a transaction's position */
+/* the record with a transaction's position, which is no event */
 #define POSITION_ID UINT64_MAX
 
 struct Producer
@@ -502,7 +502,7 @@ producer_fail_unnamed(void *arg)
 	producer_report_failure(producer);
 }
 
-/* Until the queue is empty: what it holds is limited by what is in flight. */
+/* Until the queue is empty: it holds no more than the events in flight. */
 static void
 producer_take_events(Producer *producer)
 {
@@ -527,7 +527,7 @@ producer_serve(void *arg)
 	producer_report_failure(producer);
 }
 
-/* ---- what becomes of transactions -------------------------------------- */
+/* ---- results of transactions ------------------------------------------ */
 
 static void
 producer_opened(void *arg, Slice position)
@@ -539,7 +539,7 @@ producer_opened(void *arg, Slice position)
 	producer->handlers.opened(producer->arg, position);
 }
 
-/* What was delivered is published from now on. */
+/* Records delivered in the transaction are published from now on. */
 static void
 producer_committed(void *arg)
 {

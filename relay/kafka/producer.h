@@ -79,12 +79,12 @@ ProducerResult producer_commit(Producer *producer, Slice position) MUST_CHECK;
 const char *producer_refusal(const Producer *producer);
 
 /*
- * Asks the broker to make the topic if it is missing, now and with each new
- * producer.  The same is done for a topic with its first event.
+ * Requests that the broker create the topic if it does not exist, now and with
+ * each new producer.  The same is done for a topic with its first event.
  */
 void producer_want_topic(Producer *producer, const char *name);
 
-/* What is known of the topic (topics.h). */
+/* The state of the topic (topics.h). */
 TopicState producer_topic_state(Producer *producer, Slice name);
 
 /* Whether the broker has answered since the producer was opened. */

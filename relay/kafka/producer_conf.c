@@ -1,5 +1,5 @@
 /*
- * producer_conf.c - what the producer wants of librdkafka, and must have
+ * producer_conf.c - the producer's properties for librdkafka
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -37,7 +37,7 @@ void	survey_free(Survey *survey);
 void survey_open(Survey *survey, rd_kafka_conf_t *conf);
 void survey_close(Survey *survey);
 
-/* What the next one is to find out; what the last one has is forgotten. */
+/* The queries of the next survey; the results of the last one are forgotten. */
 void survey_prepare(Survey *survey, int64_t first_offset);
 void survey_add_topic(Survey *survey, const char *topic);
 void survey_add_partition(Survey *survey, const char *topic, int32_t id);

@@ -15,11 +15,11 @@
 
 typedef struct Topic
 {
-	char			 *name;
-	bool			  unsure;	/* it may be missing in Kafka */
-	bool			  trusted;	/* wanted, or has taken records before */
-	bool			  answered; /* the broker has answered, whatever it was */
-	size_t			  len;		/* of name */
+	char  *name;
+	bool   unsure;	 /* it may be missing in Kafka */
+	bool   trusted;	 /* wanted, or has taken records before */
+	bool   answered; /* the broker has responded, even if with an error */
+	size_t len;		 /* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published;   /* metric */
 	double			  uncommitted; /* delivered, to be published by a commit */
@@ -38,26 +38,26 @@ void topics_close(Topics *topics);
 /* The topic is to be there with any producer, and is trusted. */
 void topics_want(Topics *topics, const char *name);
 
-/* NULL if librdkafka does not like the name. */
+/* NULL if librdkafka refuses the name. */
 Topic *topics_find(Topics *topics, Slice name);
 
-/* What is known of a topic that is to get a record. */
+/* The state of a topic that is to get a record. */
 typedef enum TopicState
 {
 	TOPIC_GOOD,	   /* it is there, or is trusted */
 	TOPIC_ASKED,   /* the answer of the broker is outstanding */
-	TOPIC_DOUBTED, /* it could not be created, or no answer came */
+	TOPIC_DOUBTED, /* it could not be created, or no response arrived */
 } TopicState;
 
 TopicState topics_state(Topics *topics, Slice name);
 
-/* What is uncommitted counts as published. */
+/* Records delivered in the transaction count as published. */
 void topics_committed(Topics *topics);
 
 /* RD_KAFKA_EVENT_CREATETOPICS_RESULT; whether the broker answered. */
 bool topics_take_created(Topics *topics, rd_kafka_event_t *event);
 
-/* Those that are missing and could not be made, "" if none. */
+/* Those that do not exist and could not be created, "" if none. */
 const char *topics_missing(Topics *topics);
 
 #endif

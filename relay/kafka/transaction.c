@@ -10,7 +10,7 @@
  * Every request of the producer is watched from its sending to its answer, by
  * librdkafka's threads, for librdkafka repeats an unanswered request by
  * itself, and does not report it.  The first request may still arrive,
- * and Kafka's first transaction protocol (before KIP-890) cannot tell it from a
+ * and Kafka's first transaction protocol (before KIP-890) takes it for a
  * request of the next transaction in the same epoch.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -24,7 +24,7 @@
 #include "common/log.h"
 #include "kafka/position_topic.h"
 
-#define SLICE_MS 1000 /* between two looks at whether anybody still waits */
+#define SLICE_MS 1000 /* between two checks of whether the call was left */
 
 /* As long as the coordinator leaves a transaction open (producer.c). */
 #define COMMIT_SLICES (KAFKA_TRANSACTION_MS / SLICE_MS)
@@ -73,8 +73,8 @@ struct Transaction
 
 /* ---- in librdkafka's threads ------------------------------------------- */
 
-/* Those that Kafka takes for a part of the present transaction whenever they
- * come; it tells apart any others. */
+/* Requests that Kafka takes for a part of the present transaction whenever they
+ * arrive; it distinguishes all others. */
 static bool
 is_of_transaction(int16_t request)
 {

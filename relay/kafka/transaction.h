@@ -48,8 +48,8 @@ rd_kafka_t *transaction_producer_new(Transaction	 *transaction,
 									 char			 *error) MUST_CHECK;
 
 /*
- * Fences every earlier producer of this transactional.id, makes the position
- * topic if need be, reads it, and begins a transaction.
+ * Fences every earlier producer of this transactional.id, creates the position
+ * topic if it does not exist, reads it, and begins a transaction.
  */
 void transaction_open(Transaction *transaction, const Config *config,
 					  const char *topic);

@@ -1,11 +1,11 @@
 /*
- * trouble.h - why a client of the broker gets no answer
+ * trouble.h - why a client of the broker gets no response
  *
  * "Local: Broker transport failure" is what librdkafka returns for a broker
- * that is away, a certificate that has expired, is another host's or of an
+ * that is down, a certificate that has expired, is another host's or of an
  * unknown authority, a wrong password, and TLS with a listener that speaks
- * none.  What it was is in its error events and, of a certificate, nowhere: so
- * the latest of the one and OpenSSL's verdict on the other are kept.
+ * none.  The cause is in its error events, except for a certificate's: so the
+ * latest event and OpenSSL's verdict on the certificate are kept.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -24,7 +24,7 @@ typedef struct KafkaTrouble
 	rd_kafka_resp_err_t error;	   /* of the latest error event */
 	char				text[512]; /* ... which names the address */
 	char				log[512];  /* ... of the log, the latest failure */
-	char				certificate[512]; /* what is wrong with it, or "" */
+	char				certificate[512]; /* its fault, or "" */
 } KafkaTrouble;
 
 /* Before the client is made of conf, whose opaque it takes; trouble has to
@@ -39,11 +39,11 @@ void kafka_trouble_poll(KafkaTrouble *trouble, rd_kafka_t *client);
 bool kafka_trouble_is_final(KafkaTrouble *trouble);
 
 /* Whether an error may pass by itself, as while a broker starts and after a
- * topic was made. */
+ * topic was created. */
 bool kafka_error_passes(rd_kafka_resp_err_t error);
 
 /*
- * A sentence of what was returned and what is known beyond it, with the files
+ * A sentence with the error and its cause, where that is known, and the files
  * of [kafka] that it is about.
  */
 void kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error,

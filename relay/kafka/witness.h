@@ -2,7 +2,7 @@
  * witness.h - records that were applied, read once more
  *
  * As long as a partition has the history that was read, it has them.  They are
- * read by a client of their own: what is being consumed is not disturbed.
+ * read by a client of their own: consumption is not disturbed.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

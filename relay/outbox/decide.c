@@ -110,7 +110,7 @@ outbox_hold(OutboxCore *core, int64_t now)
 	return outbox_ask(core, OUTBOX_HOLD, now);
 }
 
-/* What the held topics want of the database: first of all, to be stored. */
+/* The next question about held topics; storing them is the first. */
 static OutboxAction
 outbox_held_question(OutboxCore *core, int64_t now)
 {
@@ -201,7 +201,7 @@ outbox_next_streaming(OutboxCore *core, int64_t now)
 	return outbox_row(core) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
 }
 
-/* Only what is in flight may still arrive, and its position be stored. */
+/* Only events in flight may still arrive, and their position be stored. */
 static OutboxAction
 outbox_next_draining(OutboxCore *core, int64_t now)
 {

@@ -316,7 +316,7 @@ outbox_commit(Outbox *outbox)
 	}
 }
 
-/* What the position topic had is the database's to judge. */
+/* The database judges the record that the position topic had. */
 static void
 outbox_ask_position(Outbox *outbox)
 {

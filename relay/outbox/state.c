@@ -26,7 +26,7 @@ outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
 	held_init(&core->held, seed);
 }
 
-/* Forgets what was read and what is in flight; the position is read back. */
+/* Forgets events read and in flight; the position is read back. */
 static void
 outbox_rewind(OutboxCore *core)
 {
@@ -69,8 +69,8 @@ outbox_flies(const OutboxCore *core)
 }
 
 /*
- * What the position passes has arrived: in Kafka, or, set aside, in the
- * database.
+ * Every event that the position passes has arrived: in Kafka, or, set aside, in
+ * the database.
  */
 bool
 outbox_may_commit(const OutboxCore *core)
@@ -401,7 +401,7 @@ outbox_row(const OutboxCore *core)
 	return core->pages[0].done;
 }
 
-/* The row at hand has gone its way. */
+/* The row at hand was produced or set aside. */
 static bool
 outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
 {

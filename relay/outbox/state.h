@@ -34,7 +34,7 @@
  * - The position is produced when each of its events has arrived, and the
  *   transaction takes none after that.  So whatever ends a transaction too
  *   early, it never commits a position without what the position passes.
- * - What is in flight is acknowledged when it is committed, all of it or none;
+ * - Events in flight are acknowledged when they are committed, all or none;
  *   the database's position is written behind.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -109,7 +109,7 @@ typedef enum OutboxAction
 	OUTBOX_CLOSE_LANE,
 	OUTBOX_PRODUCE_HELD, /* rows of the held page */
 	OUTBOX_PRODUCE,		 /* rows of the oldest page */
-	OUTBOX_COMMIT, /* what is in flight, all arrived, and in_flight_end() */
+	OUTBOX_COMMIT, /* events in flight, all arrived, and in_flight_end() */
 	OUTBOX_NEW_PRODUCER, /* a new producer in place of the old one */
 	OUTBOX_DONE,		 /* drained */
 } OutboxAction;
