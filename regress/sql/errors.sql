@@ -24,11 +24,18 @@ SELECT outcome_of($$SELECT extend_reservation('errors-3', '1 h')$$);
 -- SK007 another request
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1')$$);
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1', idempotency_key => 'errors-k')$$);
+-- SK010 a level contradicts its ledger
+BEGIN;
+UPDATE pgstock_internal.level SET reserved = 0 WHERE product_id = 'errors-a';
+SELECT outcome_of($$SELECT release_stock('errors-1')$$);
+ROLLBACK;
 -- SK011 stale version
 SELECT outcome_of($$SELECT set_stock('errors-a', 9, 1)$$);
 -- SK021 another relay leads; SK020 is in "window", 40001 in the isolation test "snapshots"
 SELECT pgstock_internal.relay_lead() > 0 AS leads;
 SELECT regexp_replace(outcome_of($$SELECT pgstock_internal.relay_store_position('', 0, true, 0)$$), '\d+ is', 'N is');
+-- XX001 events to set aside that the outbox does not contain
+SELECT outcome_of($$SELECT pgstock_internal.relay_set_aside('{-1}', epoch) FROM pgstock_internal.relay_epoch$$);
 SELECT pg_advisory_unlock_all();
 -- 22003 more than a level can hold
 SELECT receive_stock('errors-b', 9007199254740992);
@@ -47,6 +54,17 @@ SELECT outcome_of($$SELECT confirm_stock('errors-1')$$);
 SELECT outcome_of($$SELECT publish_event('t', 'k', '{}')$$);
 SELECT outcome_of($$SELECT * FROM verify_stock()$$);
 COMMIT;
+-- 42P01 a table of pgstock's is missing
+BEGIN;
+ALTER TABLE pgstock_internal.movement RENAME TO errors_movement;
+SELECT outcome_of($$SELECT receive_stock('errors-a', 1)$$);
+ROLLBACK;
+-- 55000 an altered sequence, no standby; an added column: see "columns"
+BEGIN;
+ALTER SEQUENCE pgstock_internal.movement_id CYCLE;
+SELECT outcome_of($$SELECT receive_stock('errors-a', 1)$$);
+ROLLBACK;
+SELECT outcome_of($$SELECT pgstock_internal.outbox_fence('remote_flush')$$);
 -- 42501 a right is missing
 CREATE ROLE regress_nobody;
 SET ROLE regress_nobody;

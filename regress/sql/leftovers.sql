@@ -156,7 +156,7 @@ BEGIN;
 SELECT lo.retry_due('commit-2');
 ROLLBACK;
 SELECT lo.retry_due('commit-2');
-SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
+SELECT f.order_id, f.state, f.attempts, f.sqlstate || ': ' || f.error AS error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
 SELECT lo.retry_due('commit-2');
 SELECT f.order_id, f.state, f.attempts FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'lo-commit';

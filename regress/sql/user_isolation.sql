@@ -66,6 +66,7 @@ TABLE ui.latest ORDER BY id;
 PREPARE relays AS SELECT 1;
 CALL ui.batch('LISTEN ui', 'UNLISTEN *', 'PREPARE p AS SELECT 1', 'DEALLOCATE ALL', 'DISCARD ALL', 'DISCARD TEMP', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1', $$LOAD 'pgstock'$$, '');
 TABLE ui.latest ORDER BY id;
+SELECT DISTINCT sqlstate FROM pgstock_internal.failed_event WHERE error ~ 'is not allowed in a handler';
 SELECT name FROM pg_prepared_statements;
 SELECT * FROM pg_listening_channels();
 SELECT name FROM pg_cursors;
@@ -90,6 +91,7 @@ SET statement_timeout = '1min';
 CALL ui.batch('', 'SELECT pg_sleep(60)', '', 'SET statement_timeout = 0 | SELECT pg_sleep(60)', $$DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN EXIT; END; END LOOP; END' | SELECT pg_sleep(60)$$,
 	$$DO 'BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END'$$, '');
 TABLE ui.latest ORDER BY id;
+SELECT DISTINCT f.sqlstate FROM pgstock_internal.failed_event f JOIN ui.latest l ON f.error = l.reason WHERE f.topic = 'ui';
 SET statement_timeout = '300ms';
 SELECT outcome_of('SELECT pg_sleep(60)');
 RESET statement_timeout;
