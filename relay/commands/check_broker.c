@@ -9,7 +9,6 @@
  */
 #include "commands/check_parts.h"
 
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,15 +45,6 @@ check_again(Check *check, rd_kafka_resp_err_t error)
 
 /* ---- metadata ---------------------------------------------------------- */
 
-const struct rd_kafka_metadata_topic *
-check_find_topic(const struct rd_kafka_metadata *metadata, const char *name)
-{
-	for (int i = 0; i < metadata->topic_cnt; i++)
-		if (strcmp(metadata->topics[i].topic, name) == 0)
-			return &metadata->topics[i];
-	return NULL;
-}
-
 /* Whether each topic to consume is there, and its partitions have leaders. */
 static bool
 check_topics_are_settled(const Check					*check,
@@ -62,8 +52,8 @@ check_topics_are_settled(const Check					*check,
 {
 	for (char **name = check->config->topics; *name != NULL; name++)
 	{
-		const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
-																	   *name);
+		const struct rd_kafka_metadata_topic
+			*topic = command_find_entry(metadata, *name);
 
 		if (topic == NULL || kafka_error_passes(topic->err))
 			return false;
@@ -99,25 +89,14 @@ check_get_metadata(Check *check)
 static bool
 check_open_client(Check *check)
 {
-	char			 reason[KAFKA_ERROR_MAX];
-	Buf				 files = {0};
-	rd_kafka_conf_t *conf = kafka_conf_new(check->config,
-										   (KafkaProperties){{NULL, NULL}},
-										   (KafkaProperties){
-											   {"log.queue", "false"},
-											   {"log_level", "6"},
-											   {"log.connection.close", "true"},
-											   {NULL, NULL},
-										   });
+	Buf error = {0};
 
-	kafka_trouble_init(&check->trouble, check->config, conf);
-	check->client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
-	if (check->client != NULL)
-		return true;
-	kafka_name_files(check->config, reason, &files);
-	check_fail(check, "See [kafka].", "broker: %s%s", reason, buf_str(&files));
-	buf_free(&files);
-	return false;
+	check->client = command_client_new(check->config, NULL, &check->trouble,
+									   &error);
+	if (check->client == NULL)
+		check_fail(check, "See [kafka].", "broker: %s", buf_str(&error));
+	buf_free(&error);
+	return check->client != NULL;
 }
 
 const struct rd_kafka_metadata *

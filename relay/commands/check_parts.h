@@ -59,9 +59,6 @@ bool check_again(Check *check, rd_kafka_resp_err_t error) MUST_CHECK;
  * NULL, and reported why. */
 const struct rd_kafka_metadata *check_broker(Check *check);
 
-const struct rd_kafka_metadata_topic *
-check_find_topic(const struct rd_kafka_metadata *metadata, const char *name);
-
 /* Whether the broker would create the topic; it does not.  Takes topic over. */
 void check_topic_creation(Check *check, const char *name,
 						  rd_kafka_NewTopic_t *topic);

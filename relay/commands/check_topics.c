@@ -15,8 +15,8 @@ static void
 check_topic_out(Check *check, const struct rd_kafka_metadata *metadata,
 				const char *name)
 {
-	const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
-																   name);
+	const struct rd_kafka_metadata_topic *topic = command_find_entry(metadata,
+																	 name);
 	char								  reason[KAFKA_ERROR_MAX];
 
 	if (topic == NULL)
@@ -168,8 +168,8 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 	offsets = api_exec_offsets(check->pg, topics);
 	for (; *topics != NULL; topics++)
 	{
-		const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
-																	   *topics);
+		const struct rd_kafka_metadata_topic
+			*topic = command_find_entry(metadata, *topics);
 
 		if (topic == NULL)
 			check_fail(check,

@@ -48,8 +48,8 @@ static bool
 check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
 					 const char *name)
 {
-	const struct rd_kafka_metadata_topic *topic = check_find_topic(metadata,
-																   name);
+	const struct rd_kafka_metadata_topic *topic = command_find_entry(metadata,
+																	 name);
 	char								 *cleanup;
 	bool								  right;
 

@@ -95,11 +95,12 @@ command_group(const Command *command)
 }
 
 rd_kafka_t *
-command_open_broker(Command *command)
+command_client_new(const Config *config, const char *group,
+				   KafkaTrouble *trouble, Buf *error)
 {
 	char			 reason[KAFKA_ERROR_MAX];
 	rd_kafka_conf_t *conf = kafka_conf_new(
-		command->config,
+		config,
 		(KafkaProperties){
 			/* where these are reached, 2.0.2 rests for a whole second */
 			{"queued.min.messages", "150000"},
@@ -116,21 +117,33 @@ command_open_broker(Command *command)
 			{"enable.partition.eof", "true"},
 			{"auto.offset.reset", "earliest"},
 			{"check.crcs", "true"},
-			{"group.id", command_group(command)},
+			{group != NULL ? "group.id" : NULL, group},
 			{NULL, NULL},
 		});
 	rd_kafka_t *client;
-	Buf			files = {0};
 
-	Assert(command->pg != NULL && command->code == EXIT_CLEAN);
-	kafka_trouble_init(&command->trouble, command->config, conf);
+	kafka_trouble_init(trouble, config, conf);
 	client = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 	if (client == NULL)
 	{
-		kafka_name_files(command->config, reason, &files);
-		command_report("broker: %s%s", reason, buf_str(&files));
+		buf_add_str(error, reason);
+		kafka_name_files(config, reason, error);
 	}
-	buf_free(&files);
+	return client;
+}
+
+rd_kafka_t *
+command_open_broker(Command *command)
+{
+	rd_kafka_t *client;
+	Buf			error = {0};
+
+	Assert(command->pg != NULL && command->code == EXIT_CLEAN);
+	client = command_client_new(command->config, command_group(command),
+								&command->trouble, &error);
+	if (client == NULL)
+		command_report("broker: %s", buf_str(&error));
+	buf_free(&error);
 	return client;
 }
 
@@ -160,13 +173,22 @@ command_get_metadata(rd_kafka_t *client, const char *topic)
 }
 
 const struct rd_kafka_metadata_topic *
-command_find_topic(const struct rd_kafka_metadata *metadata, const char *name)
+command_find_entry(const struct rd_kafka_metadata *metadata, const char *topic)
 {
 	for (int i = 0; i < metadata->topic_cnt; i++)
-		if (strcmp(metadata->topics[i].topic, name) == 0 &&
-			metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (strcmp(metadata->topics[i].topic, topic) == 0)
 			return &metadata->topics[i];
 	return NULL;
+}
+
+const struct rd_kafka_metadata_topic *
+command_find_topic(const struct rd_kafka_metadata *metadata, const char *topic)
+{
+	const struct rd_kafka_metadata_topic *entry = command_find_entry(metadata,
+																	 topic);
+
+	return entry != NULL && entry->err == RD_KAFKA_RESP_ERR_NO_ERROR ? entry
+																	 : NULL;
 }
 
 /* ---- arguments and progress -------------------------------------------- */

@@ -41,16 +41,26 @@ PGresult *command_check_result(PGresult *result, const char *what) MUST_CHECK;
 /* The relay's consumer group. */
 const char *command_group(const Command *command);
 
-/* A client of the broker; it joins no group, whose name is but for the broker's
- * access lists.  NULL, and reported why, if that fails. */
+/* A client of the broker, whose opaque is trouble.  It joins no group; the name
+ * is for the broker's access lists, NULL for a client that reads no topic.
+ * NULL, and *error, if that fails. */
+rd_kafka_t *command_client_new(const Config *config, const char *group,
+							   KafkaTrouble *trouble, Buf *error) MUST_CHECK;
+
+/* The same for a command that is open; reports the error. */
 rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
 
 /* The broker's metadata of a topic, or of all for NULL; NULL, and reported why,
  * if that fails. */
 const struct rd_kafka_metadata *
 command_get_metadata(rd_kafka_t *client, const char *topic) MUST_CHECK;
+
+/* NULL: it has none.  An entry may be one of an error: command_find_topic()
+ * returns only a topic that exists and can be used. */
 const struct rd_kafka_metadata_topic *
-command_find_topic(const struct rd_kafka_metadata *metadata, const char *name);
+command_find_entry(const struct rd_kafka_metadata *metadata, const char *topic);
+const struct rd_kafka_metadata_topic *
+command_find_topic(const struct rd_kafka_metadata *metadata, const char *topic);
 
 /*
  * A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
