@@ -16,6 +16,36 @@
 
 #define LOG_MODULE "inbox"
 
+/* Results of relay_apply(), whose words are in docs/relay-protocol.md. */
+typedef enum InboxResult
+{
+	INBOX_RESULT_APPLIED,
+	INBOX_RESULT_SKIPPED,
+	INBOX_RESULT_DUPLICATE,
+	INBOX_RESULT_WAITING,
+	INBOX_RESULT_DEAD,
+	INBOX_RESULT_STARTED, /* of no message: their tries were recorded */
+	INBOX_RESULT_UNKNOWN, /* a later version's: counted by its word */
+} InboxResult;
+
+static const char *const inbox_result_words[INBOX_RESULT_UNKNOWN] = {
+	[INBOX_RESULT_APPLIED] = "applied",		[INBOX_RESULT_SKIPPED] = "skipped",
+	[INBOX_RESULT_DUPLICATE] = "duplicate", [INBOX_RESULT_WAITING] = "waiting",
+	[INBOX_RESULT_DEAD] = "dead",			[INBOX_RESULT_STARTED] = "started",
+};
+
+/* Reasons that have a metric of their own. */
+static const struct
+{
+	const char *word;
+	MetricId	metric;
+} inbox_reasons[] = {
+	{"items_differ", METRIC_DIFFERENCES},
+	{"differs", METRIC_DIFFERENCES},
+	{"id_reused", METRIC_DIFFERENCES},
+	{"paid_twice", METRIC_PAID_TWICE},
+};
+
 static void
 inbox_take_hello(Inbox *inbox, const PGresult *result)
 {
@@ -81,20 +111,29 @@ inbox_observe_orders(Inbox *inbox, const char *times)
 void
 inbox_begin_metrics(Inbox *inbox)
 {
-	static const char *const results[] = {"applied", "skipped", "duplicate",
-										  "waiting", "dead"};
-	static const MetricId	 ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
-									  METRIC_DIFFERENCES, METRIC_PAID_TWICE};
+	static const MetricId ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
+								   METRIC_DIFFERENCES, METRIC_PAID_TWICE};
 
 	inbox->gauges_at = loop_now(inbox->loop);
 	for (char **topic = inbox->config->topics; *topic != NULL; topic++)
 	{
-		for (size_t i = 0; i < Lengthof(results); i++)
+		for (size_t i = 0; i < INBOX_RESULT_STARTED; i++)
 			*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", *topic,
-						  "result", results[i], NULL) = 0;
+						  "result", inbox_result_words[i], NULL) = 0;
 		for (size_t i = 0; i < Lengthof(ids); i++)
 			*metrics_cell(inbox->metrics, ids[i], "topic", *topic, NULL) = 0;
 	}
+}
+
+static InboxResult
+inbox_read_result(const PGresult *result, int row)
+{
+	const char *word = PQgetvalue(result, row, 1);
+	size_t		i = 0;
+
+	while (i < INBOX_RESULT_UNKNOWN && strcmp(word, inbox_result_words[i]) != 0)
+		i++;
+	return (InboxResult) i;
 }
 
 /*
@@ -106,38 +145,36 @@ static uint32_t
 inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 {
 	const char *topic = PQgetvalue(result, row, 0);
-	const char *what = PQgetvalue(result, row, 1);
+	const char *word = PQgetvalue(result, row, 1);
 	const char *reason = PQgetvalue(result, row, 2);
 	int64_t		n = api_int(result, row, 3);
 	const char *message = api_text(result, row, 5);
-	bool		waits = strcmp(what, "waiting") == 0;
+	InboxResult what = inbox_read_result(result, row);
+	bool		waits = what == INBOX_RESULT_WAITING;
 
-	if (strcmp(what, "started") == 0)
+	if (what == INBOX_RESULT_STARTED)
 		return 0;
 	if (!waits || inbox->core.call != INBOX_RETRY)
 		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
-					  "result", what, NULL) += (double) n;
-	if (strcmp(what, "dead") == 0)
+					  "result", word, NULL) += (double) n;
+	if (what == INBOX_RESULT_DEAD)
 	{
 		*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
 					  NULL) += (double) n;
 		*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
 					  NULL) += (double) n;
 	}
-	if (strcmp(reason, "items_differ") == 0 || strcmp(reason, "differs") == 0 ||
-		strcmp(reason, "id_reused") == 0)
-		*metrics_cell(inbox->metrics, METRIC_DIFFERENCES, "topic", topic,
-					  NULL) += (double) n;
-	if (strcmp(reason, "paid_twice") == 0)
-		*metrics_cell(inbox->metrics, METRIC_PAID_TWICE, "topic", topic,
-					  NULL) += (double) n;
+	for (size_t i = 0; i < Lengthof(inbox_reasons); i++)
+		if (strcmp(reason, inbox_reasons[i].word) == 0)
+			*metrics_cell(inbox->metrics, inbox_reasons[i].metric, "topic",
+						  topic, NULL) += (double) n;
 	for (int64_t i = 0; !waits && i < n; i++)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
 						api_int(result, row, 4));
 	inbox_observe_orders(inbox, api_text(result, row, 6));
 	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
 			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
-			  what, reason, n, message != NULL ? " " : "",
+			  word, reason, n, message != NULL ? " " : "",
 			  message != NULL ? message : "");
 	return (uint32_t) n;
 }
@@ -157,7 +194,7 @@ static bool
 inbox_is_recorded(const PGresult *result)
 {
 	return PQntuples(result) > 0 &&
-		   strcmp(PQgetvalue(result, 0, 1), "started") == 0;
+		   inbox_read_result(result, 0) == INBOX_RESULT_STARTED;
 }
 
 static void
