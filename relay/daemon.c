@@ -254,6 +254,20 @@ relay_watch_signals(Relay *relay)
 	loop_signal(relay->loop, SIGUSR1, relay_on_status_signal, relay);
 }
 
+/* In this thread, and so in those that it starts: a thread in which one is not
+ * blocked would take it in place of the loop, and the process would die. */
+static bool
+relay_signals_are_blocked(void)
+{
+	sigset_t blocked;
+
+	return pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 &&
+		   sigismember(&blocked, SIGTERM) == 1 &&
+		   sigismember(&blocked, SIGINT) == 1 &&
+		   sigismember(&blocked, SIGHUP) == 1 &&
+		   sigismember(&blocked, SIGUSR1) == 1;
+}
+
 /* Order matters: signals are blocked before librdkafka starts threads. */
 static bool
 relay_start(Relay *relay)
@@ -273,6 +287,7 @@ relay_start(Relay *relay)
 	relay->turn_timer = loop_timer_new(relay->loop, relay_on_turn, relay);
 	relay->watchdog_timer = loop_timer_new(relay->loop, relay_on_watchdog,
 										   relay);
+	Assert(relay_signals_are_blocked());
 	relay->outbox = outbox_new(relay->loop, relay->config, relay->metrics);
 	relay->inbox = inbox_new(relay->loop, relay->config, relay->metrics);
 	relay->webhook = webhook_new(relay->loop, relay->config, relay->metrics);
