@@ -178,9 +178,9 @@ check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		check_pass("topic %s: missing, will be created at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		check_pass("topic %s: has just been made", name);
+		check_pass("topic %s: has just been created", name);
 	else
-		check_fail(check, "Make it by hand, or allow the relay to.",
+		check_fail(check, "Create it, or allow the relay to.",
 				   "topic %s: missing, cannot be created: %s", name,
 				   buf_str(&why));
 	rd_kafka_NewTopic_destroy(topic);

@@ -173,7 +173,7 @@ check_topics_in(Check *check, const struct rd_kafka_metadata *metadata)
 
 		if (topic == NULL)
 			check_fail(check,
-					   "Topics to consume are never made by the relay: see "
+					   "Topics to consume are never created by the relay: see "
 					   "[inbox] topics.",
 					   "topic %s: missing", *topics);
 		else

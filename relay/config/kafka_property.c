@@ -228,7 +228,7 @@ static const char *const refusals[][2] = {
 	{"enable.partition.eof", NOT_HERE},
 	{"isolation.level", "only committed messages are applied"},
 	{"check.crcs", "damaged messages are never applied"},
-	{"allow.auto.create.topics", "topics to consume are never made"},
+	{"allow.auto.create.topics", "topics to consume are never created"},
 	{"topic.blacklist", "a topic that is hidden seems to be missing"},
 	{"consume.callback.max.messages", NOT_HERE},
 	{"test.*", "it is for librdkafka's own tests: no event would leave"},

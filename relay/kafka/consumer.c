@@ -176,7 +176,7 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 	if (consumer->client == NULL)
 	{
 		survey_close(consumer->survey);
-		buf_printf(error, "could not make a consumer: %s", reason);
+		buf_printf(error, "could not create a consumer: %s", reason);
 		return false;
 	}
 	rd_kafka_poll_set_consumer(consumer->client);

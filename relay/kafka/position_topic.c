@@ -314,7 +314,7 @@ position_reader_new(rd_kafka_conf_t *conf, Buf *error)
 	rd_kafka_t *reader = kafka_client_new(RD_KAFKA_CONSUMER, conf, reason);
 
 	if (reader == NULL)
-		buf_printf(error, "could not make a consumer: %s", reason);
+		buf_printf(error, "could not create a consumer: %s", reason);
 	return reader;
 }
 

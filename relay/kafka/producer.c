@@ -149,7 +149,7 @@ producer_open(Producer *producer, const Config *config, int max_event_bytes,
 						   : kafka_client_new(RD_KAFKA_PRODUCER, conf, reason);
 	if (producer->client == NULL)
 	{
-		buf_printf(error, "could not make a producer: %s", reason);
+		buf_printf(error, "could not create a producer: %s", reason);
 		return false;
 	}
 	producer->queue = rd_kafka_queue_get_main(producer->client);

@@ -90,7 +90,7 @@ TopicState producer_topic_state(Producer *producer, Slice name);
 /* Whether the broker has answered since the producer was opened. */
 bool producer_is_known_up(const Producer *producer);
 
-/* Topics that are missing and could not be made, "" if none. */
+/* Topics that do not exist and could not be created, "" if none. */
 const char *producer_missing_topics(Producer *producer);
 
 #endif

@@ -28,7 +28,7 @@ struct Topics
 	char			**wanted;  /* topics to be there with any producer */
 	bool			  asking;  /* the broker has not answered yet */
 	bool			  deaf;	   /* it did not, the last time */
-	Buf				  missing; /* topics that could not be made */
+	Buf				  missing; /* topics that could not be created */
 	LogThrottle		  missing_throttle;
 };
 

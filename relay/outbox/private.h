@@ -35,7 +35,7 @@ struct Outbox
 	char		 *incarnation;	  /* the database's, in transactional mode */
 	Buf			  kafka_position; /* as the position topic had it */
 	bool		  kafka_has_position;
-	Buf			  record;  /* being made for that topic */
+	Buf			  record;  /* being written for that topic */
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
 	double		 *ends[EVENT_ENDS]; /* metrics */
 	double		 *wakeups[CAUSES];
