@@ -6,7 +6,7 @@
  * level_change() keeps the invariant of a slot (never negative, never
  * oversold), raises the version and notes the movement.  So a level and its
  * ledger cannot diverge.  Its callers have checked before: an invariant that
- * does not hold means that the tables were written without us (SK010).
+ * does not hold means that the tables were written to directly (SK010).
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -36,10 +36,7 @@ enum
 	MOVEMENT_EVENT
 };
 
-/*
- * The callers have looked before they change: a level that would break its
- * promise has been written to behind our back.
- */
+/* The callers check before they change a level, so this is not their fault. */
 static void
 ledger_raise_drift(const Level *level)
 {
@@ -51,7 +48,8 @@ ledger_raise_drift(const Level *level)
 			 errdetail("It would have " INT64_FORMAT
 					   " on hand and " INT64_FORMAT " reserved.",
 					   level->on_hand, level->reserved),
-			 errhint("Look with verify_stock, and mend with repair_stock.")));
+			 errhint("Run verify_stock to see where, and repair_stock to "
+					 "correct it.")));
 }
 
 /* Whatever brings goods in: sums stay exact in any JSON. */

@@ -24,10 +24,13 @@ SELECT outcome_of($$SELECT extend_reservation('errors-3', '1 h')$$);
 -- SK007 another request
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1')$$);
 SELECT outcome_of($$SELECT reserve_stock('errors-a', 2, 'errors-1', idempotency_key => 'errors-k')$$);
--- SK010 a level contradicts its ledger
+-- SK010 a level that was written to directly
 BEGIN;
 UPDATE pgstock_internal.level SET reserved = 0 WHERE product_id = 'errors-a';
-SELECT outcome_of($$SELECT release_stock('errors-1')$$);
+SELECT outcome_of($$SELECT confirm_stock('errors-1')$$);
+UPDATE pgstock_internal.level SET on_hand = 0, reserved = 2 WHERE product_id = 'errors-a';
+SELECT outcome_of($$SELECT confirm_stock('errors-1')$$);
+SELECT level_of('errors-a'), lines_of('errors-1');
 ROLLBACK;
 -- SK011 stale version
 SELECT outcome_of($$SELECT set_stock('errors-a', 9, 1)$$);
