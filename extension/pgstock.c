@@ -17,6 +17,12 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
+/*
+ * Settings first: the callbacks read them.  The server calls the callbacks of a
+ * transaction's end in the opposite order, so commit's is the last of ours:
+ * none runs, or fails, between its change of synchronous_commit at PRE_COMMIT
+ * and the commit record.  The order of the others is free.
+ */
 void
 _PG_init(void)
 {
