@@ -14,8 +14,8 @@
  * SQLSTATE 40001.
  *
  * Cause: what a registered handler does is done for the message that it
- * handles, and for the role that registered it.  The handler's caller says so
- * with call_set_cause() before, and takes it back after.
+ * handles, and for the role that registered it.  The handler's caller sets the
+ * cause before with call_set_cause(), and resets it after.
  *
  * SPDX-License-Identifier: PostgreSQL
  *

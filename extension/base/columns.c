@@ -53,8 +53,8 @@ columns_refuse(const char *table, const char *column)
 }
 
 /*
- * How many columns the table was created with; all, where nothing says so.  A
- * scan of its own, not by table.c, which calls this.
+ * How many columns the table was created with; all, where that is not
+ * recorded.  A scan of its own, not by table.c, which calls this.
  */
 static int
 columns_created_with(const char *name)

@@ -4,9 +4,9 @@
  *	  What happens at COMMIT: early lock release, the fence.
  *
  * Early lock release.  A row lock held across the commit's flush caps a hot
- * product at one sale a flush.  So a transaction that took stock lets its locks
- * go after its commit record is written, and its client only after the record
- * is flushed:
+ * product at one sale a flush.  So a transaction that took stock releases its
+ * locks after its commit record is written, and COMMIT returns only after the
+ * record is flushed:
  *
  *	  XACT_EVENT_PRE_COMMIT		synchronous_commit is remembered and set to off
  *	  (CommitTransaction)		writes the commit record, leaves the proc array,
@@ -22,8 +22,8 @@
  *
  * Invariants:
  *	1. COMMIT returns only when its record is as durable as the session's
- *	   synchronous_commit asks; with off or in a prepared transaction nothing
- *	   of this happens.
+ *	   synchronous_commit requires; with off or in a prepared transaction
+ *	   nothing of this happens.
  *	2. The setting is what it was whenever user code can see it: reset at
  *	   PREPARE, at ABORT, and in the release callback.
  *	3. Nothing in the release callback can raise an error: the transaction has
@@ -122,9 +122,9 @@ commit_standby_reached(void)
 }
 
 /*
- * Waits until the synchronous standby has got up to there, if one is named.
- * Not by SyncRepWaitForLSN: cancelled, or with the postmaster gone, it returns
- * as if it had succeeded, and has used the cancel up.
+ * Waits until the synchronous standby has flushed the LSN, if one is named.
+ * Not by SyncRepWaitForLSN: cancelled, or after the postmaster has died, it
+ * returns as if it had succeeded, and has used the cancel up.
  */
 static void
 commit_wait_for_standby(XLogRecPtr lsn)
@@ -166,7 +166,7 @@ commit_will_flush(void)
 }
 
 /*
- * The error that is to be raised next says what another session has committed.
+ * The error to be raised next reports another session's commit.
  * No COMMIT follows it that could wait, so the wait is here, under the locks
  * that the call holds.
  */

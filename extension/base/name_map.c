@@ -4,7 +4,7 @@
  *	  What a call has noted under names: found again without going through all
  *	  of it.
  *
- * A batch may note thousands of names, and asks for as many: a list would be
+ * A batch may note thousands of names, and look up as many: a list would be
  * quadratic.  A map lives as long as the memory that it was begun in.
  *
  * SPDX-License-Identifier: PostgreSQL

@@ -10,7 +10,7 @@
  * registered handler may rest on (TimeZone) stays as it was set.
  *
  * What must hold before a session's first statement (role, search_path,
- * timeouts) the relay asks for when it connects: SESSION_OPTIONS in
+ * timeouts) the relay sets when it connects: SESSION_OPTIONS in
  * common/pg_connection.c.
  *
  * SPDX-License-Identifier: PostgreSQL

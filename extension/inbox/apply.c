@@ -269,7 +269,8 @@ pgstock_relay_apply_failed(PG_FUNCTION_ARGS)
 		single.error == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("one message, its SQLSTATE and its error are needed")));
+				 errmsg("exactly one message, its SQLSTATE and its error "
+						"message are required")));
 	single.message = linitial(messages);
 	apply_single(&single);
 	return batch_return(fcinfo, messages);

@@ -26,7 +26,7 @@
 
 /*
  * Every order-created is answered: of a known order with its present state.  A
- * message that differs from the order changes nothing, and its answer says so.
+ * message that differs from the order changes nothing; its answer reports that.
  */
 static Outcome
 builtin_answer_again(Work *work, const Parsed *parsed, const Order *order)

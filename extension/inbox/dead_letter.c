@@ -3,9 +3,9 @@
  * inbox/dead_letter.c
  *	  The record of a message that was given up, for its dead letter topic.
  *
- * It goes through the outbox, as everything that pgstock publishes, with key,
- * value and headers as they came.  Headers by the names of KIP-1191 are added:
- * where it came from and what failed.
+ * It is published through the outbox, like every event of pgstock, with key,
+ * value and headers as they arrived.  Headers by the names of KIP-1191 are
+ * added: the origin of the message and the error.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -61,7 +61,7 @@ dead_letter_add_errors(Call *call, const InboxOptions *options,
 /*
  * Appends the record to the outbox.  One that is too large as it is loses its
  * value and its own headers, which the archive has, and its key if it must; the
- * outcome's reason says so then.
+ * outcome's reason records that.
  */
 void
 dead_letter_publish(Call *call, const InboxOptions *options,

@@ -240,7 +240,7 @@ fence_settle_constraints(void)
 	fence_settling = false;
 }
 
-/* Says why the session ends: the error itself is that of an administrator. */
+/* Logs why the session ends: the error itself is that of an administrator. */
 static void
 fence_error_context(void *arg)
 {

@@ -4,7 +4,7 @@
  *	  The handlers that users have registered for topics.
  *
  * A handler runs with the rights of the role that registered it.  Names alone
- * do not say which role and which function that were: a role can be dropped
+ * do not identify the role and the function for good: a role can be dropped
  * and created again, a function or a schema replaced by another one of its
  * name.  So a registration has the oids as well, and each call verifies that
  * the names still stand for them; if not, the handler is refused until it is
@@ -194,7 +194,7 @@ registration_choose(const List *candidates, const char *event_type)
 
 /* ---- Whether a handler is still the one that was registered ---- */
 
-/* Refuses a handler, with the sentence that says what has changed. */
+/* Refuses a handler; the detail names what has changed. */
 static void
 registration_refuse(const char *topic, const char *change)
 {

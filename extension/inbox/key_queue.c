@@ -37,7 +37,7 @@ key_queue_name(const Record *record)
 	return psprintf("%s\t%s", record->topic, hex);
 }
 
-/* Locks the key, and lets the snapshot show what others did to it before. */
+/* Locks the key; then the snapshot shows other sessions' earlier changes. */
 static void
 key_queue_lock(Call *call, const Record *record)
 {

@@ -4,8 +4,8 @@
  *	  Parses an incoming message: bytes in, fields or the reason out.
  *
  * No message makes this raise an error.  One that can never be applied is
- * poison, and parsed->poison says why, in words that help the person who finds
- * it among the dead letters.  The first fault found is the one reported.
+ * poison, and parsed->poison has the reason, worded for the operator that reads
+ * its dead letter.  The first fault found is the one reported.
  *
  * jansson parses, not jsonb: it distinguishes 3 from 3.0 and 1e6, refuses
  * duplicate keys, \u0000, invalid UTF-8 and deep nesting, and does all that by

@@ -129,7 +129,7 @@ message_id_text(const Parsed *parsed)
 	return id;
 }
 
-/* A hash to tell values apart that came under one id; 0: a tombstone. */
+/* A hash that distinguishes values under one id; 0: a tombstone. */
 int64
 message_id_value_hash(const Record *record)
 {

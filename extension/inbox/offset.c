@@ -4,7 +4,7 @@
  *	  The next offset of each partition, and the fingerprints beside it.
  *
  * The offset is stored in the transaction that applies the messages before it.
- * It tells the relay where to read on, and whether a record was applied before.
+ * The relay reads from there on, and sees whether a record was applied before.
  *
  * Beside it is the fingerprint of the record before it, by which the relay
  * recognizes another history of the partition.  A relay takes seconds to notice

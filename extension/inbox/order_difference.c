@@ -81,7 +81,7 @@ difference_add_line(Difference *d, const char *product_id, const char *location,
 					 given, known);
 }
 
-/* The order of two lines of which one may be missing: that one comes last. */
+/* The order of two lines of which one may be missing: it sorts last. */
 static int
 difference_compare(const Line *given, const Reservation *known)
 {

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/order_state.c
- *	  What the built-in handlers ask of an order's latest attempt.
+ *	  The state of an order's latest attempt, for the built-in handlers.
  *
- * A due line counts as expired, although its row still says "reserved".
+ * A due line counts as expired, although its row is still "reserved".
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -117,7 +117,7 @@ order_attempt_began_at(const Order *order)
  * an earlier attempt, and would end what was reserved, and perhaps paid, since.
  * The clocks of services differ, so an event that is older by less than
  * pgstock.clock_tolerance counts as one of the latest attempt.  A first attempt
- * cannot be confused with an earlier one, whatever the clocks say, unless the
+ * cannot be confused with an earlier one, whatever the clocks show, unless the
  * order was refused before.
  */
 bool

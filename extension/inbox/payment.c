@@ -3,7 +3,7 @@
  * inbox/payment.c
  *	  The handler of payment-success.
  *
- * No payment goes unreported.  A payment confirms what is reserved; it reserves
+ * Every payment is reported.  A payment confirms what is reserved; it reserves
  * stock again that has expired, or whose payment was declined before, if all of
  * it is still available; any other payment is reported, since nothing was sold
  * for it and it must be refunded.  Each payment is reported once, however often

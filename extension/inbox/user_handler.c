@@ -62,7 +62,7 @@ user_handler_json(const char *utf8, int length)
 				 errmsg("the value holds a character that the database's "
 						"encoding, %s, lacks",
 						GetDatabaseEncodingName())));
-	/* jsonb says which character the encoding lacks */
+	/* the error of jsonb names the character that the encoding lacks */
 	return json != NULL ? json : json_as_ascii(utf8, length);
 }
 

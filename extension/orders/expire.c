@@ -85,7 +85,7 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 					  expire_level_due(work, level));
 }
 
-/* Lets a locked level's due lines go, if what is wanted needs them. */
+/* Expires a locked level's due lines if the wanted quantity needs them. */
 void
 expire_make_room(Work *work, Level *level, int64 wanted)
 {

@@ -353,7 +353,7 @@ reserve_apply(Work *work, const Request *request, bool *granted)
 
 /* ---- The SQL functions ---- */
 
-/* Raises what the refused rows say. */
+/* Raises the error of the refused rows. */
 static void
 reserve_raise_refusal(List *answers)
 {

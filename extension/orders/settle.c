@@ -4,8 +4,8 @@
  *	  Confirms, releases, rolls back, returns and extends reservations.
  *	  (expire.c expires them.)
  *
- * The states are data: rules[] says for each verb and state what happens, and
- * no other edge exists.  A verb applies to the lines of the order's latest
+ * The states are data: rules[] has the action for each verb and state, and no
+ * other edge exists.  A verb applies to the lines of the order's latest
  * attempt.  Where their states differ, the verb acts on those that it can act
  * on; only if there is none do the others decide the answer.
  *
@@ -427,7 +427,7 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 						 first_movement);
 }
 
-/* ---- What the rules say ---- */
+/* ---- The rules applied ---- */
 
 static void
 settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
@@ -438,7 +438,7 @@ settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
 	if (verb == SETTLE_RELEASE)
 		hint = "Use rollback_stock for an order that is confirmed.";
 	else if (verb == SETTLE_RETURN)
-		hint = "Only what is confirmed can come back.";
+		hint = "Only confirmed lines can be returned.";
 	commit_fence_error();
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_WRONG_STATE),
@@ -486,7 +486,7 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 			return settle_shortfall(work, settle, acting);
 		return settle_act(work, settle, acting);
 	}
-	/* The rest of the order is paid, whatever one released line says. */
+	/* The rest of the order is paid, even if one line was released. */
 	if (refused != NIL &&
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
 		settle_raise_wrong_state(&work->call, verb, order, linitial(refused));

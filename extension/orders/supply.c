@@ -169,7 +169,8 @@ pgstock_adjust_stock(PG_FUNCTION_ARGS)
 	if (supply.reason == NULL || supply.reason[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("reason must not be empty"),
-						errhint("Say why, for whoever reads the ledger.")));
+						errhint("The ledger keeps the reason of each "
+								"adjustment.")));
 	work_begin(&work, "adjust_stock()");
 	level = work_want_all_slots(&work, product_id, location);
 	work_read_levels(&work);
@@ -313,7 +314,7 @@ supply_configure_level(Level *first, const Level *sum)
  * configure_product(product_id text, safety bigint, backorder_limit bigint,
  *					 slots int) RETURNS void
  *
- * A back-order limit cannot go below what is taken beyond stock already.
+ * A back-order limit cannot be below the quantity already back-ordered.
  * Slots that are taken away keep their rows, for the lines that count in them.
  */
 Datum
@@ -342,8 +343,8 @@ pgstock_configure_product(PG_FUNCTION_ARGS)
 		if (sum.on_hand - sum.reserved < -sum.backorder_limit)
 			ereport(ERROR,
 					(errcode(ERRCODE_SK_INSUFFICIENT),
-					 errmsg("more than that is taken beyond stock of product "
-							"\"%s\" at location \"%s\"",
+					 errmsg("back-order limit of product \"%s\" at location "
+							"\"%s\" is below the quantity already back-ordered",
 							product_id, level->location),
 					 errdetail("Product \"%s\": wanted " INT64_FORMAT
 							   ", taken " INT64_FORMAT ".",

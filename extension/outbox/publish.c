@@ -219,7 +219,7 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* ---- Where stock events go ---- */
+/* ---- The topics of stock events ---- */
 
 /* set_event_topic(event_type text, topic text) RETURNS void */
 Datum

@@ -28,7 +28,7 @@
  * or had it already.
  * If W1 was after the session released the lock, the relay was not asleep:
  * whenever the session releases it, it notifies the relay (below), or the relay
- * asked for that itself, and the relay polls again.  If the writer did not hold
+ * requested that itself, and the relay polls again.  If the writer did not hold
  * the lock, it found no holder at W3: the session had released it, or R1 was
  * later, and then R2 too, which shows the commit.  A session that was found
  * receives the signal after W2.
@@ -123,7 +123,7 @@ wakeup_signal_sleeper(void)
 	int		number;
 	pid_t	pid = wakeup_find_sleeper(&tag, &number);
 
-	/* W3 belongs to a writer that W1 refused: a lock held says there is none */
+	/* W3 is for a writer that W1 refused: a lock held means there is none */
 	Assert(event_written && found_asleep);
 	if (pid != 0)
 		(void) SendProcSignal(pid, PROCSIG_NOTIFY_INTERRUPT, number);

@@ -161,7 +161,7 @@ window_text_length(FunctionCallInfo fcinfo, int argument)
 /*
  * page_has_room(payload bytea, headers bytea, max_bytes int) RETURNS boolean
  *
- * The sum lives as long as one execution of the statement that asks.
+ * The sum lives as long as one execution of the calling statement.
  */
 Datum
 pgstock_page_has_room(PG_FUNCTION_ARGS)

@@ -9,7 +9,7 @@
  * slot, and that row's lock covers it.
  *
  * A row with a negative slot is a level of its own: a sale's quota.  When the
- * sale closes, that row goes and its lines count in SLOT_MAIN from then on.
+ * sale closes, that row is deleted and its lines count in SLOT_MAIN after that.
  * A call that requested the row and no longer finds it locks that slot
  * instead, which is later in the lock order.
  *
@@ -54,7 +54,7 @@ level_compare(const ListCell *a, const ListCell *b)
 }
 
 /* Where the levels of a product and location begin in the work's list, or
- * would; those of its sales come first. */
+ * would; those of its sales precede it. */
 int
 work_level_place(const Work *work, const char *product_id, const char *location)
 {
@@ -320,7 +320,7 @@ work_read_levels(Work *work)
 
 /*
  * The level of a sale that has closed no longer exists: its lines count in the
- * main slot, which is requested instead.  The main slot comes later in the lock
+ * main slot, which is requested instead.  The main slot is later in the lock
  * order.
  */
 void

@@ -4,7 +4,7 @@
  *	  Locks the levels of a unit of work: strategies, slots, one order.
  *
  * Lock order: by product, location, slot; products' names, which strategy
- * advisory locks, come before all rows.  A call that takes looks for a slot in
+ * advisory locks, precede all rows.  A call that takes looks for a slot in
  * two passes:
  *
  * - The first takes one slot or none, never waits, and takes only one that

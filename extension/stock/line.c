@@ -62,7 +62,7 @@ line_is_payable(const Call *call, const Reservation *line)
 	return line->state == LINE_RELEASED && line->retake == RETAKE_YES;
 }
 
-/* Ends a line.  What it means for the level is the caller's to say. */
+/* Ends a line.  The caller changes the level. */
 void
 line_end(Call *call, Reservation *line, LineState state, const char *reason)
 {

@@ -162,8 +162,8 @@ work_want_order(Work *work, const char *order_id)
 }
 
 /*
- * Reads the order's last line, and goes on from there until one is live, if
- * that is asked.  As a rule it is the last; false if there is none.
+ * Reads the order's last line, and continues from there until one is live, if
+ * that is requested.  As a rule it is the last; false if there is none.
  */
 static bool
 order_load_last(Call *call, Order *order)
@@ -214,9 +214,9 @@ order_load_line(Call *call, Order *order, const Line *asked)
 }
 
 /*
- * Reads of an order what is asked for: a call about one line of thousands must
- * not read them all, or to add them one by one would be quadratic.  False if
- * all of the latest attempt are needed, for none is live.
+ * Reads the requested lines of an order: a call about one line of thousands
+ * must not read them all, or to add them one by one would be quadratic.  False
+ * if all of the latest attempt are needed, for none is live.
  */
 static bool
 order_load_asked(Call *call, Order *order)

@@ -11,8 +11,8 @@
  * It is only a hint.  A row that the snapshot sees and that has the key is the
  * row, wherever it was found, for the key is unique.  In any other case (the
  * version was cleaned up, its place taken by another row, the table rewritten)
- * the index is asked.  A note is good for a moment only, so that there are few
- * versions to go through, and in READ COMMITTED only, so that SERIALIZABLE
+ * the index is searched.  A note is good for a moment only, so that there are
+ * few versions to go through, and in READ COMMITTED only, so that SERIALIZABLE
  * sees every read of the index.
  *
  * SPDX-License-Identifier: PostgreSQL

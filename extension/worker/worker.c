@@ -53,7 +53,7 @@ worker_query(const char *query, int64 *answer)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, query);
 	if (SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "pgstock keeper got no answer to: %s", query);
+		elog(ERROR, "background worker received no result from: %s", query);
 	*answer = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 										  SPI_tuptable->tupdesc, 1, &isnull));
 	Assert(!isnull);
@@ -65,7 +65,7 @@ worker_query(const char *query, int64 *answer)
 	return hold;
 }
 
-/* Lets due lines expire; when to do so again. */
+/* Expires due lines; returns when to do so again. */
 static TimestampTz
 worker_expire(void)
 {
@@ -117,7 +117,7 @@ worker_look(DueDatabase *entry)
 	entry->looking = false;
 }
 
-/* Whatever role and database say for their sessions. */
+/* Overrides the settings of the role and of the database. */
 static void
 worker_settings(void)
 {
@@ -166,7 +166,7 @@ pgstock_keeper_worker_main(Datum arg)
 		}
 		if (now >= end || due_time_read(entry) >= end ||
 			end > TimestampTzPlusMilliseconds(now, LIFE_MS))
-			break; /* the last: the clock has gone back */
+			break; /* the last: the clock was set back */
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 TimestampDifferenceMilliseconds(now,
