@@ -86,6 +86,7 @@ typedef struct Call
 	const char *attributes;	  /* JSON object that comes back, or NULL */
 	EState	   *estate;
 	LockClass	lock_class; /* the last one that it locked */
+	const char *lock_name;	/* the last one of lock_class, or NULL */
 	Table		tables[TABLE_COUNT];
 } Call;
 

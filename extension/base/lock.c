@@ -75,18 +75,33 @@ lock_reach(Call *call, LockClass class)
 	Assert(class != LOCK_NONE && class < LOCK_LEAD);
 	Assert(class >= call->lock_class);
 	/* it may be the first too, in a call that then ends */
-	if (class != LOCK_NEW_PARTITION)
-		call->lock_class = class;
+	if (class == LOCK_NEW_PARTITION || class == call->lock_class)
+		return;
+	call->lock_class = class;
+	call->lock_name = NULL;
 }
 
-/* Locks a name until the transaction ends. */
+/* The same for a name of the class. */
+static void
+lock_reach_name(Call *call, LockClass class, const char *name)
+{
+	lock_reach(call, class);
+	/* the exceptions that lock.h gives reasons for */
+	if (class == LOCK_NEW_PARTITION || class == LOCK_WAITING_KEY)
+		return;
+	Assert(class == call->lock_class);
+	Assert(call->lock_name == NULL || strcmp(call->lock_name, name) <= 0);
+	call->lock_name = name;
+}
+
+/* Locks a name until the transaction ends; the name must outlive the call. */
 void
 lock_acquire(Call *call, LockClass class, const char *name)
 {
 	LOCKTAG tag = lock_tag(class, name);
 
 	CHECK_FOR_INTERRUPTS();
-	lock_reach(call, class);
+	lock_reach_name(call, class, name);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 

@@ -10,7 +10,7 @@
  *
  * A call acquires classes in the order of this list, and the names of one class
  * in the order of their bytes, so no two calls wait for each other; an
- * exception says why.  lock_acquire() asserts the order within a call.  Between
+ * exception says why.  lock_acquire() asserts both orders in a call.  Between
  * the calls of one transaction the order is the application's matter: locks are
  * released when the transaction ends.  A lock that is only tried may be
  * acquired out of order, for its caller does not wait.
@@ -78,7 +78,8 @@ typedef enum LockClass
 
 	/* A partition that has no row yet.  Last, for a session that waits for it
 	 * waits until the other batch commits; or first, to record a try, by a
-	 * call that then ends. */
+	 * call that then ends.  Partitions of a topic are locked in the order of
+	 * their numbers, not of their bytes. */
 	LOCK_NEW_PARTITION,
 
 	/* The lead, and the hint that the relay sleeps (outbox/wakeup.c).  Locks of

@@ -19,28 +19,25 @@
 static int
 batch_lock_compare(const ListCell *a, const ListCell *b)
 {
-	const Parsed *x = &((const Message *) lfirst(a))->parsed;
-	const Parsed *y = &((const Message *) lfirst(b))->parsed;
-	int			  difference = strcmp(x->event_id, y->event_id);
-
-	Assert(x->source != NULL && y->source != NULL);
-	return difference != 0 ? difference : strcmp(x->source, y->source);
+	return strcmp(lfirst(a), lfirst(b));
 }
 
 /* Locks the ids of messages; then the snapshot shows the rows of others. */
 void
 batch_lock_ids(Call *call, List *messages)
 {
-	List	 *sorted = list_copy(messages);
+	List	 *names = NIL;
 	ListCell *cell;
 
-	list_sort(sorted, batch_lock_compare);
-	foreach(cell, sorted)
+	foreach(cell, messages)
 	{
 		const Message *message = lfirst(cell);
 
-		lock_acquire(call, LOCK_MESSAGE_ID, message_id_text(&message->parsed));
+		names = lappend(names, message_id_text(&message->parsed));
 	}
+	list_sort(names, batch_lock_compare);
+	foreach(cell, names)
+		lock_acquire(call, LOCK_MESSAGE_ID, lfirst(cell));
 	call_refresh_snapshot();
 }
 
