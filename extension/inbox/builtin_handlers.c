@@ -76,10 +76,10 @@ builtin_refusal_reason(List *answers)
 	{
 		Answer *answer = lfirst(cell);
 
-		if (strcmp(answer->status, "unknown_product") == 0)
-			return answer->status;
+		if (answer->status == ANSWER_UNKNOWN_PRODUCT)
+			return answer_status_text(answer->status);
 	}
-	return "insufficient";
+	return answer_status_text(ANSWER_INSUFFICIENT);
 }
 
 static Outcome
@@ -101,7 +101,7 @@ builtin_order_created(Work *work, const Parsed *parsed, Order *order)
 	if (refused != NULL)
 	{
 		/* Stock that was received since does not change the answer. */
-		answers = reserve_refuse(work, &request, "refused");
+		answers = reserve_refuse(work, &request, ANSWER_REFUSED);
 		event_emit_refusal(work, order->order_id, request.user_id, refused,
 						   answers, true, NULL);
 		return outcome_applied();

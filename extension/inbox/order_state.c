@@ -64,7 +64,7 @@ order_answers(Work *work, const Order *order)
 		if (line->attempt != order->attempt)
 			continue;
 		answer = answer_of_line(work, line, line->quantity);
-		answer->status = "refused";
+		answer->status = ANSWER_REFUSED;
 		answers = lappend(answers, answer);
 	}
 	Assert((answers == NIL) == (order->lines == NIL));

@@ -130,7 +130,7 @@ expire_line(Work *work, Reservation *line)
 	if (!line->order->loaded)
 		work_add_other_line(work, line);
 	answer = answer_of_line(work, line, line->quantity);
-	answer->status = "expired";
+	answer->status = ANSWER_EXPIRED;
 	return answer;
 }
 

@@ -352,8 +352,8 @@ pgstock_open_flash_sale(PG_FUNCTION_ARGS)
 
 /* ---- Purchase ---- */
 
-/* Why a purchase is refused whatever is left, or NULL. */
-static const char *
+/* Why a purchase is refused whatever is left, or ANSWER_NONE. */
+static AnswerStatus
 sale_purchase_fault(Work *work, const Sale *sale, const Request *request)
 {
 	Line *line = linitial(request->lines);
@@ -361,18 +361,18 @@ sale_purchase_fault(Work *work, const Sale *sale, const Request *request)
 	Assert(list_length(request->lines) == 1);
 	if (sale->closed || work->call.now < sale->starts_at ||
 		work->call.now >= sale->ends_at)
-		return "not_open";
+		return ANSWER_NOT_OPEN;
 	/* Closed while we waited for its lock. */
 	if (!work_level(work, sale->product_id, sale->location, sale->slot)->known)
-		return "not_open";
+		return ANSWER_NOT_OPEN;
 	if (sale_user_pieces(work, sale, request->user_id) + line->quantity >
 		sale->per_user_limit)
-		return "over_limit";
-	return NULL;
+		return ANSWER_OVER_LIMIT;
+	return ANSWER_NONE;
 }
 
 static List *
-sale_purchase_refuse(Work *work, const Request *request, const char *status)
+sale_purchase_refuse(Work *work, const Request *request, AnswerStatus status)
 {
 	Line   *line = linitial(request->lines);
 	Answer *answer = answer_new(request->order_id, line->product_id,
@@ -392,9 +392,9 @@ sale_purchase_refuse(Work *work, const Request *request, const char *status)
 static List *
 sale_purchase(Work *work, const Sale *sale, const Request *request)
 {
-	const char *fault;
-	List	   *answers;
-	bool		granted;
+	AnswerStatus fault;
+	List		*answers;
+	bool		 granted;
 
 	reserve_want_levels(work, request);
 	expire_want_own(work, work_order(work, request->order_id));
@@ -402,12 +402,12 @@ sale_purchase(Work *work, const Sale *sale, const Request *request)
 	if (reserve_is_replay(work, request))
 		return reserve_apply(work, request, &granted);
 	fault = sale_purchase_fault(work, sale, request);
-	if (fault == NULL && reserve_could_fit(work, request))
+	if (fault == ANSWER_NONE && reserve_could_fit(work, request))
 	{
 		work_lock_levels(work);
 		fault = sale_purchase_fault(work, sale, request);
 	}
-	if (fault != NULL)
+	if (fault != ANSWER_NONE)
 		return sale_purchase_refuse(work, request, fault);
 	answers = reserve_apply(work, request, &granted);
 	if (granted)
@@ -420,7 +420,7 @@ sale_raise_unknown(const Request *request, int64 quantity)
 {
 	Answer *answer = answer_new(request->order_id, NULL, NULL, quantity);
 
-	answer->status = "not_open";
+	answer->status = ANSWER_NOT_OPEN;
 	return list_make1(answer);
 }
 

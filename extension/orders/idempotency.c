@@ -110,28 +110,29 @@ idempotency_answer_read(Datum answer, TupleDesc desc)
 
 /* ---- Reservations that have ended ---- */
 
-static const char *
+/* ANSWER_NONE: the line has not ended. */
+static AnswerStatus
 idempotency_end_status(const Call *call, const Reservation *line)
 {
 	if (line_is_due(call, line))
-		return "expired";
+		return ANSWER_EXPIRED;
 	switch (line->state)
 	{
 		case LINE_RELEASED:
-			return "released";
+			return ANSWER_RELEASED;
 		case LINE_ROLLED_BACK:
-			return "rolled_back";
+			return ANSWER_ROLLED_BACK;
 		case LINE_RETURNED:
-			return "returned";
+			return ANSWER_RETURNED;
 		case LINE_EXPIRED:
-			return "expired";
+			return ANSWER_EXPIRED;
 		case LINE_SHORTFALL:
-			return "shortfall";
+			return ANSWER_SHORTFALL;
 		case LINE_RESERVED:
 		case LINE_CONFIRMED:
 			break;
 	}
-	return NULL;
+	return ANSWER_NONE;
 }
 
 /*
@@ -154,17 +155,19 @@ idempotency_answer_line(const Order *order, const Answer *answer,
 }
 
 static void
-idempotency_raise_end(const Keyed *keyed, const Answer *answer, const char *end)
+idempotency_raise_end(const Keyed *keyed, const Answer *answer,
+					  AnswerStatus end)
 {
-	Assert(keyed->raise && end != NULL);
+	Assert(keyed->raise && end != ANSWER_NONE);
 	commit_fence_error();
 	ereport(ERROR,
-			(errcode(strcmp(end, "expired") == 0 ? ERRCODE_SK_EXPIRED
-												 : ERRCODE_SK_WRONG_STATE),
+			(errcode(end == ANSWER_EXPIRED ? ERRCODE_SK_EXPIRED
+										   : ERRCODE_SK_WRONG_STATE),
 			 errmsg("the reservation under idempotency key \"%s\" has ended",
 					keyed->key),
 			 errdetail("Product \"%s\" of order \"%s\" is %s.",
-					   answer->product_id, answer->order_id, end),
+					   answer->product_id, answer->order_id,
+					   answer_status_text(end)),
 			 errhint("To reserve again, draw a new key.")));
 }
 
@@ -183,16 +186,16 @@ idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
 	{
 		Answer			  *answer = lfirst(cell);
 		const Reservation *line;
-		const char		  *end;
+		AnswerStatus	   end;
 
-		if (strcmp(answer->status, "granted") != 0 &&
-			strcmp(answer->status, "backordered") != 0)
+		if (answer->status != ANSWER_GRANTED &&
+			answer->status != ANSWER_BACKORDERED)
 			continue;
 		line = idempotency_answer_line(order, answer, answered_at);
 		/* what is no more there has ended long ago */
 		end = line != NULL ? idempotency_end_status(&work->call, line)
-						   : "released";
-		if (end == NULL)
+						   : ANSWER_RELEASED;
+		if (end == ANSWER_NONE)
 		{
 			/* a part of it may have been given back */
 			answer->granted = Min(answer->granted, line->quantity);

@@ -96,19 +96,19 @@ extern List *reserve_apply(Work *work, const Request *request, bool *granted);
 extern bool	 reserve_could_fit(Work *work, const Request *request);
 extern bool	 reserve_is_replay(Work *work, const Request *request);
 extern List *reserve_refuse(Work *work, const Request *request,
-							const char *otherwise);
+							AnswerStatus otherwise);
 extern void	 reserve_want_levels(Work *work, const Request *request);
 
 /* What a verb is called, where it leads, and what it emits. */
 typedef struct SettleVerbInfo
 {
-	const char *function;	/* of SQL */
-	const char *name;		/* in messages */
-	const char *status;		/* of the answer */
-	const char *kind;		/* of the movement */
-	LineState	state;		/* of a line that it ends */
-	const char *event_type; /* or NULL */
-	bool		must_know;	/* SK004 for an unknown order */
+	const char	*function;	 /* of SQL */
+	const char	*name;		 /* in messages */
+	AnswerStatus status;	 /* of the answer */
+	const char	*kind;		 /* of the movement */
+	LineState	 state;		 /* of a line that it ends */
+	const char	*event_type; /* or NULL */
+	bool		 must_know;	 /* SK004 for an unknown order */
 } SettleVerbInfo;
 
 /* in settle.c */

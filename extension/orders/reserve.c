@@ -158,7 +158,7 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 
 		Assert(line != NULL && line_is_live(&work->call, line));
 		answer->granted = asked->quantity;
-		answer->status = "granted";
+		answer->status = ANSWER_GRANTED;
 		answer->replayed = true;
 		answer->expires_at = line->expires_at;
 		answer_level(answer, reserve_line_level(work, asked));
@@ -169,16 +169,17 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 
 /* ---- Does it fit? ---- */
 
-static const char *
+/* Why a line does not fit; ANSWER_NONE: it does. */
+static AnswerStatus
 reserve_line_verdict(Work *work, const Line *line)
 {
 	Level *level = reserve_line_level(work, line);
 
 	if (!level->known)
-		return "unknown_product";
+		return ANSWER_UNKNOWN_PRODUCT;
 	if (expire_reachable(work, level, line->quantity) < line->quantity)
-		return "insufficient";
-	return NULL;
+		return ANSWER_INSUFFICIENT;
+	return ANSWER_NONE;
 }
 
 /* Whether every line fits.  Without locks, only a "no" is an answer. */
@@ -189,7 +190,7 @@ reserve_could_fit(Work *work, const Request *request)
 
 	foreach(cell, request->lines)
 	{
-		if (reserve_line_verdict(work, lfirst(cell)) != NULL)
+		if (reserve_line_verdict(work, lfirst(cell)) != ANSWER_NONE)
 			return false;
 	}
 	return true;
@@ -199,21 +200,21 @@ reserve_could_fit(Work *work, const Request *request)
  * A row for each line, saying which does not fit; the others are "otherwise".
  */
 List *
-reserve_refuse(Work *work, const Request *request, const char *otherwise)
+reserve_refuse(Work *work, const Request *request, AnswerStatus otherwise)
 {
 	List	 *answers = NIL;
 	ListCell *cell;
 
 	foreach(cell, request->lines)
 	{
-		Line	   *line = lfirst(cell);
-		const char *verdict = reserve_line_verdict(work, line);
-		Answer	   *answer = answer_new(request->order_id, line->product_id,
-										line->location, line->quantity);
+		Line		*line = lfirst(cell);
+		AnswerStatus verdict = reserve_line_verdict(work, line);
+		Answer		*answer = answer_new(request->order_id, line->product_id,
+										 line->location, line->quantity);
 
-		answer->status = verdict ? verdict : otherwise;
+		answer->status = verdict != ANSWER_NONE ? verdict : otherwise;
 		answer_level(answer, reserve_line_level(work, line));
-		if (verdict != NULL)
+		if (verdict != ANSWER_NONE)
 			answer->available = expire_reachable(work,
 												 reserve_line_level(work, line),
 												 line->quantity);
@@ -260,8 +261,8 @@ reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 	level = level_slot_to_take(level);
 	row = reserve_line_new(&work->call, order, attempt, line);
 
-	answer->status = level_free(level) >= line->quantity ? "granted"
-														 : "backordered";
+	answer->status = level_free(level) >= line->quantity ? ANSWER_GRANTED
+														 : ANSWER_BACKORDERED;
 	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
 				 NULL, NULL);
 	Assert(level->locked && line->quantity > 0);
@@ -346,7 +347,7 @@ reserve_apply(Work *work, const Request *request, bool *granted)
 		return reserve_replay(work, order, request);
 	*granted = reserve_could_fit(work, request);
 	if (!*granted)
-		return reserve_refuse(work, request, "refused");
+		return reserve_refuse(work, request, ANSWER_REFUSED);
 	Assert(work->levels_locked);
 	return reserve_take(work, request, order);
 }
@@ -364,14 +365,14 @@ reserve_raise_refusal(List *answers)
 	{
 		Answer *answer = lfirst(cell);
 
-		if (strcmp(answer->status, "unknown_product") == 0)
+		if (answer->status == ANSWER_UNKNOWN_PRODUCT)
 			ereport(ERROR,
 					(errcode(ERRCODE_SK_UNKNOWN_PRODUCT),
 					 errmsg("there is no product \"%s\" at location \"%s\"",
 							answer->product_id, answer->location),
 					 errhint(
 						 "Add it with receive_stock, or check the spelling.")));
-		if (strcmp(answer->status, "insufficient") == 0)
+		if (answer->status == ANSWER_INSUFFICIENT)
 			level_insufficient(
 				answer->product_id, answer->location, answer->requested,
 				answer->available,
@@ -506,9 +507,9 @@ reserve_in_batch(Work *work, const Request *request)
 	if (reserve_is_another_request(&work->call, order, request))
 	{
 		commit_fence_answer();
-		answers = reserve_refuse(work, request, "already");
+		answers = reserve_refuse(work, request, ANSWER_ALREADY);
 		foreach(cell, answers)
-			((Answer *) lfirst(cell))->status = "already";
+			((Answer *) lfirst(cell))->status = ANSWER_ALREADY;
 		return answers;
 	}
 	return reserve_apply(work, request, &granted);

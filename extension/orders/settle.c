@@ -58,17 +58,17 @@ static const Rule rules[][COLUMN_COUNT] = {
 };
 
 const SettleVerbInfo settle_verbs[] = {
-	[SETTLE_CONFIRM] = {"confirm_stock()", "confirm", "confirmed", "confirmed",
-						LINE_CONFIRMED, "StockConfirmed", true},
-	[SETTLE_RELEASE] = {"release_stock()", "release", "released", "released",
-						LINE_RELEASED, "StockReleased", false},
-	[SETTLE_ROLLBACK] = {"rollback_stock()", "roll back", "rolled_back",
+	[SETTLE_CONFIRM] = {"confirm_stock()", "confirm", ANSWER_CONFIRMED,
+						"confirmed", LINE_CONFIRMED, "StockConfirmed", true},
+	[SETTLE_RELEASE] = {"release_stock()", "release", ANSWER_RELEASED,
+						"released", LINE_RELEASED, "StockReleased", false},
+	[SETTLE_ROLLBACK] = {"rollback_stock()", "roll back", ANSWER_ROLLED_BACK,
 						 "rolled_back", LINE_ROLLED_BACK, "StockRolledBack",
 						 false},
-	[SETTLE_RETURN] = {"return_stock()", "return", "returned", "returned",
+	[SETTLE_RETURN] = {"return_stock()", "return", ANSWER_RETURNED, "returned",
 					   LINE_RETURNED, "StockReturned", true},
-	[SETTLE_EXTEND] = {"extend_reservation()", "extend", "granted", "extended",
-					   LINE_RESERVED, NULL, true},
+	[SETTLE_EXTEND] = {"extend_reservation()", "extend", ANSWER_GRANTED,
+					   "extended", LINE_RESERVED, NULL, true},
 };
 
 /* One line to act on, and how much of it. */
@@ -200,7 +200,7 @@ settle_shares_by_rule(const Call *call, const Settle *settle, List *shares,
 }
 
 static Answer *
-settle_share_answer(Work *work, const Share *share, const char *status)
+settle_share_answer(Work *work, const Share *share, AnswerStatus status)
 {
 	Reservation *line = share->line;
 	Answer		*answer = answer_of_line(work, line, share->quantity);
@@ -213,7 +213,7 @@ settle_share_answer(Work *work, const Share *share, const char *status)
 
 /* Answers that change nothing. */
 static List *
-settle_answer_again(Work *work, List *shares, const char *status)
+settle_answer_again(Work *work, List *shares, AnswerStatus status)
 {
 	List	 *answers = NIL;
 	ListCell *cell;
@@ -317,7 +317,7 @@ settle_shares_forbid_retake(Call *call, const Settle *settle, List *shares)
  */
 static List *
 settle_report(Work *work, const Settle *settle, List *shares, const char *type,
-			  const char *status, int first_movement)
+			  AnswerStatus status, int first_movement)
 {
 	Share	 *first = linitial(shares);
 	Event	  event = {.type = type,
@@ -328,7 +328,7 @@ settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 	ListCell *cell;
 	pg_uuid_t event_id;
 
-	Assert(status != NULL);
+	Assert(status != ANSWER_NONE);
 	Assert(first_movement <= list_length(work->movements));
 	foreach(cell, shares)
 		event.items = lappend(event.items,
@@ -423,8 +423,8 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
 													: NULL;
 	}
-	return settle_report(work, &settle, shares, "StockShortfall", "shortfall",
-						 first_movement);
+	return settle_report(work, &settle, shares, "StockShortfall",
+						 ANSWER_SHORTFALL, first_movement);
 }
 
 /* ---- The rules applied ---- */
@@ -491,9 +491,9 @@ settle_apply(Work *work, const Settle *settle, Order *order)
 		(verb != SETTLE_CONFIRM || (already == NIL && shortfall == NIL)))
 		settle_raise_wrong_state(&work->call, verb, order, linitial(refused));
 	if (already != NIL)
-		return settle_answer_again(work, already, "already");
+		return settle_answer_again(work, already, ANSWER_ALREADY);
 	if (shortfall != NIL)
-		return settle_answer_again(work, shortfall, "shortfall");
+		return settle_answer_again(work, shortfall, ANSWER_SHORTFALL);
 	settle_raise_expired(order);
 	return NIL;
 }

@@ -31,7 +31,7 @@ settle_unknown_order(SettleVerb verb, const char *order_id)
 				 errhint("Check the order id.  If money has moved for it, "
 						 "refund.")));
 	answer = answer_new(order_id, NULL, NULL, 0);
-	answer->status = "unknown_order";
+	answer->status = ANSWER_UNKNOWN_ORDER;
 	return list_make1(answer);
 }
 

@@ -97,7 +97,7 @@ json_item(StringInfo json, const Event *event, const Answer *item)
 	{
 		json_int64(json, "wanted", item->requested);
 		json_int64(json, "available", item->available);
-		json_text(json, "status", item->status);
+		json_text(json, "status", answer_status_text(item->status));
 	}
 	json_int64(json, "remaining_stock", item->available);
 	json_int64(json, "version", item->version);

@@ -19,6 +19,50 @@
 
 #define ANSWER_COLUMNS 10
 
+/* Values of stock_result, of stored answers and of events.  C code compares the
+ * enum. */
+static const char *const answer_status_texts[] = {
+	[ANSWER_NONE] = NULL,
+	[ANSWER_GRANTED] = "granted",
+	[ANSWER_BACKORDERED] = "backordered",
+	[ANSWER_INSUFFICIENT] = "insufficient",
+	[ANSWER_UNKNOWN_PRODUCT] = "unknown_product",
+	[ANSWER_UNKNOWN_ORDER] = "unknown_order",
+	[ANSWER_REFUSED] = "refused",
+	[ANSWER_ALREADY] = "already",
+	[ANSWER_NOT_OPEN] = "not_open",
+	[ANSWER_OVER_LIMIT] = "over_limit",
+	[ANSWER_CONFIRMED] = "confirmed",
+	[ANSWER_RELEASED] = "released",
+	[ANSWER_ROLLED_BACK] = "rolled_back",
+	[ANSWER_RETURNED] = "returned",
+	[ANSWER_EXPIRED] = "expired",
+	[ANSWER_SHORTFALL] = "shortfall",
+};
+
+StaticAssertDecl(lengthof(answer_status_texts) == ANSWER_STATUSES,
+				 "each status of an answer has its text");
+
+const char *
+answer_status_text(AnswerStatus status)
+{
+	Assert(status > ANSWER_NONE && status < ANSWER_STATUSES);
+	return answer_status_texts[status];
+}
+
+/* The status of a stored answer. */
+static AnswerStatus
+answer_status_from_text(const char *name)
+{
+	for (int i = ANSWER_NONE + 1; i < ANSWER_STATUSES; i++)
+	{
+		if (strcmp(answer_status_texts[i], name) == 0)
+			return (AnswerStatus) i;
+	}
+	elog(ERROR, "unknown status \"%s\" in a stored answer", name);
+	return ANSWER_NONE;
+}
+
 /* An answer that grants nothing yet. */
 Answer *
 answer_new(const char *order_id, const char *product_id, const char *location,
@@ -74,14 +118,14 @@ answer_tuple(const Answer *answer, TupleDesc desc)
 	bool  nulls[ANSWER_COLUMNS] = {0};
 
 	Assert(desc->natts == ANSWER_COLUMNS);
-	Assert(answer->order_id != NULL && answer->status != NULL);
+	Assert(answer->order_id != NULL);
 	Assert(answer->granted >= 0 && answer->granted <= answer->requested);
 	values[0] = answer_text_or_null(answer->order_id, &nulls[0]);
 	values[1] = answer_text_or_null(answer->product_id, &nulls[1]);
 	values[2] = answer_text_or_null(answer->location, &nulls[2]);
 	values[3] = Int64GetDatum(answer->requested);
 	values[4] = Int64GetDatum(answer->granted);
-	values[5] = CStringGetTextDatum(answer->status);
+	values[5] = CStringGetTextDatum(answer_status_text(answer->status));
 	values[6] = Int64GetDatum(answer->available);
 	values[7] = TimestampTzGetDatum(answer->expires_at);
 	nulls[7] = answer->expires_at == DT_NOEND;
@@ -114,7 +158,7 @@ answer_from_datum(Datum row, TupleDesc desc)
 	answer->location = nulls[2] ? NULL : TextDatumGetCString(v[2]);
 	answer->requested = DatumGetInt64(v[3]);
 	answer->granted = DatumGetInt64(v[4]);
-	answer->status = TextDatumGetCString(v[5]);
+	answer->status = answer_status_from_text(TextDatumGetCString(v[5]));
 	answer->available = DatumGetInt64(v[6]);
 	answer->expires_at = nulls[7] ? DT_NOEND : DatumGetTimestampTz(v[7]);
 	answer->version = DatumGetInt64(v[8]);

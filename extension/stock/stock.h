@@ -171,20 +171,43 @@ typedef struct Work
 	NameMap	 surplus; /* payments noted by this work */
 } Work;
 
+/* The status of an answer; answer.c has their texts. */
+typedef enum AnswerStatus
+{
+	ANSWER_NONE, /* not set yet */
+	ANSWER_GRANTED,
+	ANSWER_BACKORDERED,
+	ANSWER_INSUFFICIENT,
+	ANSWER_UNKNOWN_PRODUCT,
+	ANSWER_UNKNOWN_ORDER,
+	ANSWER_REFUSED, /* another line of the order does not fit */
+	ANSWER_ALREADY,
+	ANSWER_NOT_OPEN,
+	ANSWER_OVER_LIMIT,
+	ANSWER_CONFIRMED,
+	ANSWER_RELEASED,
+	ANSWER_ROLLED_BACK,
+	ANSWER_RETURNED,
+	ANSWER_EXPIRED,
+	ANSWER_SHORTFALL
+} AnswerStatus;
+
+#define ANSWER_STATUSES (ANSWER_SHORTFALL + 1)
+
 /* What a call answers for a line: stock_result. */
 typedef struct Answer
 {
-	char	   *order_id;
-	char	   *product_id; /* NULL: the order is unknown */
-	char	   *location;
-	int64		requested;
-	int64		granted;
-	const char *status;
-	int64		available;
-	int64		version;
-	TimestampTz expires_at; /* DT_NOEND: none */
-	bool		replayed;
-	const char *activity_id; /* the level is this sale's quota, or NULL */
+	char		*order_id;
+	char		*product_id; /* NULL: the order is unknown */
+	char		*location;
+	int64		 requested;
+	int64		 granted;
+	AnswerStatus status;
+	int64		 available;
+	int64		 version;
+	TimestampTz	 expires_at; /* DT_NOEND: none */
+	bool		 replayed;
+	const char	*activity_id; /* the level is this sale's quota, or NULL */
 } Answer;
 
 /* in work.c */
@@ -290,14 +313,15 @@ extern int		   key_compare(const char *product_a, const char *location_a,
 extern List		  *lines_merge(List *lines);
 
 /* in answer.c */
-extern Answer *answer_new(const char *order_id, const char *product_id,
-						  const char *location, int64 requested);
-extern void	   answer_level(Answer *answer, const Level *level);
-extern Answer *answer_of_line(Work *work, const Reservation *line,
-							  int64 quantity);
-extern Datum   answer_datum(const Answer *answer, TupleDesc desc);
-extern Answer *answer_from_datum(Datum row, TupleDesc desc);
-extern Datum   answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
-extern Datum   answer_return_set(FunctionCallInfo fcinfo, List *answers);
+extern Answer	  *answer_new(const char *order_id, const char *product_id,
+							  const char *location, int64 requested);
+extern void		   answer_level(Answer *answer, const Level *level);
+extern Answer	  *answer_of_line(Work *work, const Reservation *line,
+								  int64 quantity);
+extern const char *answer_status_text(AnswerStatus status);
+extern Datum	   answer_datum(const Answer *answer, TupleDesc desc);
+extern Answer	  *answer_from_datum(Datum row, TupleDesc desc);
+extern Datum answer_return_row(FunctionCallInfo fcinfo, const Answer *answer);
+extern Datum answer_return_set(FunctionCallInfo fcinfo, List *answers);
 
 #endif /* STOCK_STOCK_H */
