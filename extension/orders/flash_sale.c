@@ -303,10 +303,7 @@ sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 						   Max(0, reachable - ahead),
 						   "Set less apart, or receive stock first.");
 	expire_make_room(work, home, wanted);
-	quota->known = true;
-	quota->is_new = true;
-	quota->locked = true;
-	quota->slots = quota->slots_made = 1;
+	level_make(quota);
 	level_change(work, home, -sale->quantity, 0, "sale_opened", NULL, NULL,
 				 sale->activity_id);
 	level_change(work, quota, sale->quantity, 0, "sale_opened", NULL, NULL,

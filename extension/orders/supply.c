@@ -31,30 +31,6 @@ typedef struct Supply
 	const char *reference; /* or NULL */
 } Supply;
 
-/* Makes the slots that a level lacks, empty; it is locked with all it has. */
-static void
-supply_make_slots(Level *first, int slots)
-{
-	Level *row = first;
-	int	   made = Max(slots, first->slots_made);
-
-	Assert(first->first == first && slots >= 1 && slots <= STOCK_SLOTS_MAX);
-	for (;; row = row->next)
-	{
-		Assert(row->locked); /* as all its slots are */
-		row->slots = slots;
-		row->slots_made = made;
-		row->dirty = true;
-		if (row->slot + 1 == made)
-			break;
-		if (row->next == NULL)
-		{
-			row->next = level_append(row);
-			row->next->known = row->next->is_new = row->next->locked = true;
-		}
-	}
-}
-
 /*
  * A level that this work has read is made if there is none; its name is
  * locked first, so that of two sessions one makes it and the other finds it.
@@ -75,18 +51,14 @@ supply_make_level(Work *work, Level *level)
 		return;
 	/* no other session can make it now, nor lock it before it is written */
 	Assert(!work->levels_locked && level == level->first);
-	level->known = true;
-	level->is_new = true;
-	level->locked = true;
-	level->slots = level->slots_made = 1;
+	level_make(level);
 	/* A new location begins with the product's settings. */
 	siblings = work_product_levels(&work->call, level->product_id, NULL, false);
 	if (siblings != NIL)
 	{
 		settings = level_sum(linitial(siblings));
-		level->safety = settings.safety;
-		level->backorder_limit = settings.backorder_limit;
-		supply_make_slots(level, settings.slots);
+		level_configure(level, settings.safety, settings.backorder_limit);
+		level_make_slots(level, settings.slots);
 	}
 }
 
@@ -300,13 +272,9 @@ supply_slots_arg(FunctionCallInfo fcinfo, int n, int slots)
 static void
 supply_configure_level(Level *first, const Level *sum)
 {
-	Assert(sum->safety >= 0 && sum->backorder_limit >= 0);
-	for (Level *row = first; row != NULL; row = row->next)
-		row->safety = row->backorder_limit = 0;
-	first->safety = sum->safety;
-	first->backorder_limit = sum->backorder_limit;
+	level_configure(first, sum->safety, sum->backorder_limit);
 	first->version++;
-	supply_make_slots(first, sum->slots);
+	level_make_slots(first, sum->slots);
 	level_even_out(first);
 }
 

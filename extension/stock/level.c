@@ -175,8 +175,8 @@ level_read(Level *level, TupleTableSlot *slot)
 	level->known = true;
 }
 
-/* Hangs a row on its level, behind the last one. */
-Level *
+/* Appends a row to its level, behind the last one. */
+static Level *
 level_append(Level *last)
 {
 	Level *row = level_new(last->product_id, last->location, last->slot + 1);
@@ -185,6 +185,55 @@ level_append(Level *last)
 	row->first = last->first;
 	last->next = row;
 	return row;
+}
+
+/* A row that this call inserts: no other session can lock it before. */
+static void
+level_make_row(Level *row)
+{
+	Assert(!row->known && !row->locked);
+	row->known = row->is_new = row->locked = true;
+}
+
+/* Makes a level that no other session can make: its name is locked. */
+void
+level_make(Level *level)
+{
+	Assert(level == level->first && level->next == NULL);
+	level_make_row(level);
+	level->slots = level->slots_made = 1;
+}
+
+/* Makes the slots that a level lacks, empty; it is locked with all it has. */
+void
+level_make_slots(Level *first, int slots)
+{
+	Level *row = first;
+	int	   made = Max(slots, first->slots_made);
+
+	Assert(first->first == first && slots >= 1 && slots <= STOCK_SLOTS_MAX);
+	for (;; row = row->next)
+	{
+		Assert(row->locked); /* as all its slots are */
+		row->slots = slots;
+		row->slots_made = made;
+		row->dirty = true;
+		if (row->slot + 1 == made)
+			break;
+		if (row->next == NULL)
+			level_make_row(level_append(row));
+	}
+}
+
+/* Sets what all slots of a level share: it stands in the first row. */
+void
+level_configure(Level *first, int64 safety, int64 backorder_limit)
+{
+	Assert(first->first == first && safety >= 0 && backorder_limit >= 0);
+	for (Level *row = first; row != NULL; row = row->next)
+		row->safety = row->backorder_limit = 0;
+	first->safety = safety;
+	first->backorder_limit = backorder_limit;
 }
 
 /* Reads one row as the snapshot has it. */

@@ -254,7 +254,6 @@ extern Level *work_want_all_slots(Work *work, const char *product_id,
 extern void	  work_want_stock(Work *work, const char *product_id,
 							  const char *location, int slot, int64 quantity);
 extern void	  level_read(Level *level, TupleTableSlot *slot);
-extern Level *level_append(Level *last);
 extern void	  level_load_rest(Call *call, Level *first);
 extern bool	  level_lacks_rows(const Level *first);
 extern void	  level_load_row_again(Call *call, Level *row);
@@ -264,6 +263,9 @@ extern List	 *work_product_levels(Call *call, const char *product_id,
 								  const char *location, bool sales);
 extern void	  level_must_exist(const Level *level);
 
+extern void level_make(Level *level);
+extern void level_make_slots(Level *first, int slots);
+extern void level_configure(Level *first, int64 safety, int64 backorder_limit);
 extern void level_insufficient(const char *product_id, const char *location,
 							   int64 wanted, int64 available, const char *hint);
 
