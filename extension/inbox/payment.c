@@ -276,8 +276,7 @@ payment_repeated(Work *work, const Parsed *parsed, Order *order)
 			line->payment_id != NULL ||
 			(line->state != LINE_CONFIRMED && line->state != LINE_SHORTFALL))
 			continue;
-		line->payment_id = pstrdup(parsed->payment_id);
-		line->dirty = true;
+		line_set_payment(line, parsed->payment_id);
 	}
 	commit_fence_answer();
 	return outcome_skipped(order_has_state(&work->call, order, LINE_SHORTFALL)

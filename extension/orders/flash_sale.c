@@ -491,8 +491,7 @@ sale_lines_move(Work *work, const Sale *sale)
 		/* What was due is on its way to be written already. */
 		if (!line->dirty)
 			work_add_other_line(work, line);
-		line->dirty = true;
-		line->slot = SLOT_MAIN;
+		line_move(line, SLOT_MAIN);
 		reserved += line->state == LINE_RESERVED ? line->quantity : 0;
 	}
 	Assert(reserved ==

@@ -266,7 +266,7 @@ settle_share_end(Call *call, const Settle *settle, const Share *share)
 	line->dirty = true;
 	if (settle->verb == SETTLE_CONFIRM)
 	{
-		line->retake = RETAKE_BY_STATE;
+		line_set_retake(line, RETAKE_BY_STATE);
 		line->event_owed = false; /* it is as if it had not expired */
 	}
 	if (settle->verb == SETTLE_EXTEND)
@@ -274,17 +274,11 @@ settle_share_end(Call *call, const Settle *settle, const Share *share)
 	else if (share->quantity < line->quantity)
 		line->quantity -= share->quantity; /* the rest stays as it is */
 	else if (settle->verb == SETTLE_CONFIRM)
-	{
-		line->state = LINE_CONFIRMED;
-		line->ended_at = DT_NOBEGIN;
-		line->reason = NULL;
-		line->payment_id = settle->payment_id ? pstrdup(settle->payment_id)
-											  : NULL;
-	}
+		line_confirm(line, settle->payment_id);
 	else
 	{
 		line_end(call, line, settle_verbs[settle->verb].state, settle->reason);
-		line->retake = settle->declined ? RETAKE_YES : RETAKE_BY_STATE;
+		line_set_retake(line, settle->declined ? RETAKE_YES : RETAKE_BY_STATE);
 	}
 }
 
@@ -304,10 +298,8 @@ settle_shares_forbid_retake(Call *call, const Settle *settle, List *shares)
 	{
 		Reservation *line = ((Share *) lfirst(cell))->line;
 
-		if (!line_is_payable(call, line))
-			continue;
-		line->retake = RETAKE_NO;
-		line->dirty = true;
+		if (line_is_payable(call, line))
+			line_set_retake(line, RETAKE_NO);
 	}
 }
 
@@ -418,10 +410,9 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 			level_change(work, level, 0, -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(&work->call, share->line, LINE_SHORTFALL, settle.reason);
-		share->line->retake = RETAKE_BY_STATE;
+		line_set_retake(share->line, RETAKE_BY_STATE);
+		line_set_payment(share->line, settle.payment_id);
 		share->line->event_owed = false;
-		share->line->payment_id = settle.payment_id ? pstrdup(settle.payment_id)
-													: NULL;
 	}
 	return settle_report(work, &settle, shares, "StockShortfall",
 						 ANSWER_SHORTFALL, first_movement);

@@ -74,6 +74,39 @@ line_end(Call *call, Reservation *line, LineState state, const char *reason)
 	line->dirty = true;
 }
 
+/* Confirms a line: it is reserved, or its stock was taken again. */
+void
+line_confirm(Reservation *line, const char *payment_id)
+{
+	Assert(line->quantity > 0);
+	line->state = LINE_CONFIRMED;
+	line->ended_at = DT_NOBEGIN;
+	line->reason = NULL;
+	line_set_payment(line, payment_id);
+}
+
+void
+line_set_payment(Reservation *line, const char *payment_id)
+{
+	line->payment_id = payment_id ? pstrdup(payment_id) : NULL;
+	line->dirty = true;
+}
+
+void
+line_set_retake(Reservation *line, Retake retake)
+{
+	line->retake = retake;
+	line->dirty = true;
+}
+
+/* The line counts in another slot; the caller changes the levels. */
+void
+line_move(Reservation *line, int slot)
+{
+	line->slot = slot;
+	line->dirty = true;
+}
+
 /* The order id of a row of the table. */
 char *
 line_order_id(TupleTableSlot *slot)

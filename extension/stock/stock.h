@@ -232,6 +232,10 @@ extern bool			line_is_live(const Call *call, const Reservation *line);
 extern bool			line_is_payable(const Call *call, const Reservation *line);
 extern void			line_end(Call *call, Reservation *line, LineState state,
 							 const char *reason);
+extern void			line_confirm(Reservation *line, const char *payment_id);
+extern void			line_set_payment(Reservation *line, const char *payment_id);
+extern void			line_set_retake(Reservation *line, Retake retake);
+extern void			line_move(Reservation *line, int slot);
 extern char		   *line_order_id(TupleTableSlot *slot);
 extern Reservation *line_read(TupleTableSlot *slot, Order *order);
 extern void			line_write(Call *call, Reservation *line);
