@@ -202,14 +202,14 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 {
 	InboxCore *core = &inbox->core;
 	uint32_t   applied = inbox_count_results(inbox, result);
+	bool	   recorded = inbox_is_recorded(result);
 
-	inbox->apply_recorded = inbox_is_recorded(result);
-	Assert(!inbox->apply_recorded || applied == 0);
-	if (applied > core->to - core->from)
+	if (applied > core->to - core->from || (recorded && applied > 0))
 	{
 		inbox_db_failed(inbox, "unexpected result of relay_apply()");
 		return;
 	}
+	inbox->apply_recorded = recorded;
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
 					loop_now(inbox->loop) - inbox->called_at);
 	for (uint32_t i = core->from; i < core->from + applied; i++)

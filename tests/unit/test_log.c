@@ -172,7 +172,7 @@ drain(void)
 }
 
 static void
-unstall(void)
+resume(void)
 {
 	dup2(real_stderr, STDERR_FILENO);
 	close(real_stderr);
@@ -203,7 +203,7 @@ a_reader_that_stalls_delays_once(void **state UNUSED)
 	log_write(LEVEL_INFO, "test", "written");
 	log_write(LEVEL_INFO, "test", "the next");
 	text = drain();
-	unstall();
+	resume();
 	assert_int_equal(count_lines(text), 3);
 	assert_non_null(strstr(text, "warning log: could not write lines to "
 								 "standard error n=100\n"));
@@ -224,7 +224,7 @@ a_line_that_was_cut_ends(void **state UNUSED)
 	assert_null(strchr(drain(), '\n'));
 	log_write(LEVEL_INFO, "test", "written");
 	text = drain();
-	unstall();
+	resume();
 	assert_int_equal(text[0], '\n');
 	assert_int_equal(count_lines(text), 3);
 	assert_non_null(strstr(text, "n=1\n"));
