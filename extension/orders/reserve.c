@@ -233,15 +233,7 @@ reserve_line_new(Call *call, Order *order, int attempt, const Line *line)
 								  line->location);
 
 	if (row == NULL)
-	{
-		row = palloc0(sizeof(Reservation));
-		row->order = order;
-		row->attempt = attempt;
-		row->product_id = line->product_id;
-		row->location = line->location;
-		row->is_new = true;
-		order_add_line(order, row);
-	}
+		row = order_new_line(order, attempt, line);
 	Assert(row->is_new || !line_is_live(call, row));
 	return row;
 }
@@ -265,20 +257,8 @@ reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 														 : ANSWER_BACKORDERED;
 	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
 				 NULL, NULL);
-	Assert(level->locked && line->quantity > 0);
-	row->slot = level->slot;
-	row->activity_id = request->activity_id;
-	row->quantity = line->quantity;
-	row->state = LINE_RESERVED;
-	row->user_id = request->user_id;
-	row->created_at = work->call.now;
-	row->expires_at = request->expires_at;
-	row->ended_at = DT_NOBEGIN;
-	row->reason = NULL;
-	row->payment_id = NULL;
-	row->retake = RETAKE_BY_STATE;
-	row->event_owed = false;
-	row->dirty = true;
+	line_reserve(&work->call, row, level, line->quantity, request->expires_at);
+	line_set_buyer(row, request->user_id, request->activity_id);
 
 	answer->granted = line->quantity;
 	answer->expires_at = request->expires_at;

@@ -74,6 +74,34 @@ line_end(Call *call, Reservation *line, LineState state, const char *reason)
 	line->dirty = true;
 }
 
+/* Reserves a line, which is new or has ended, in a level's slot. */
+void
+line_reserve(Call *call, Reservation *line, const Level *slot, int64 quantity,
+			 TimestampTz expires_at)
+{
+	Assert(slot->locked && quantity > 0);
+	line->slot = slot->slot;
+	line->quantity = quantity;
+	line->state = LINE_RESERVED;
+	line->created_at = call->now;
+	line->expires_at = expires_at;
+	line->ended_at = DT_NOBEGIN;
+	line->reason = NULL;
+	line->payment_id = NULL;
+	line->retake = RETAKE_BY_STATE;
+	line->event_owed = false;
+	line->dirty = true;
+}
+
+/* The user and the sale that it is bought in; either may be NULL. */
+void
+line_set_buyer(Reservation *line, char *user_id, char *activity_id)
+{
+	line->user_id = user_id;
+	line->activity_id = activity_id;
+	line->dirty = true;
+}
+
 /* Confirms a line: it is reserved, or its stock was taken again. */
 void
 line_confirm(Reservation *line, const char *payment_id)

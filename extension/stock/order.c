@@ -108,6 +108,22 @@ order_compare(const ListCell *a, const ListCell *b)
 				  ((Order *) lfirst(b))->order_id);
 }
 
+/* Adds the row of a line that the order does not have yet. */
+Reservation *
+order_new_line(Order *order, int attempt, const Line *line)
+{
+	Reservation *row = palloc0(sizeof(Reservation));
+
+	Assert(attempt > 0);
+	row->order = order;
+	row->attempt = attempt;
+	row->product_id = line->product_id;
+	row->location = line->location;
+	row->is_new = true;
+	order_add_line(order, row);
+	return row;
+}
+
 /* The order in this work, or NULL. */
 Order *
 work_order(Work *work, const char *order_id)

@@ -217,6 +217,7 @@ extern void work_end(Work *work);
 /* in order.c */
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
+extern Reservation *order_new_line(Order *order, int attempt, const Line *line);
 extern void			order_add_line(Order *order, Reservation *line);
 extern bool			order_is_live(const Call *call, const Order *order);
 extern Order	   *work_order(Work *work, const char *order_id);
@@ -227,15 +228,18 @@ extern void			work_lock_orders(Work *work);
 extern void			work_load_orders_again(Work *work);
 
 /* in line.c */
-extern bool			line_is_due(const Call *call, const Reservation *line);
-extern bool			line_is_live(const Call *call, const Reservation *line);
-extern bool			line_is_payable(const Call *call, const Reservation *line);
-extern void			line_end(Call *call, Reservation *line, LineState state,
-							 const char *reason);
-extern void			line_confirm(Reservation *line, const char *payment_id);
-extern void			line_set_payment(Reservation *line, const char *payment_id);
-extern void			line_set_retake(Reservation *line, Retake retake);
-extern void			line_move(Reservation *line, int slot);
+extern bool line_is_due(const Call *call, const Reservation *line);
+extern bool line_is_live(const Call *call, const Reservation *line);
+extern bool line_is_payable(const Call *call, const Reservation *line);
+extern void line_end(Call *call, Reservation *line, LineState state,
+					 const char *reason);
+extern void line_reserve(Call *call, Reservation *line, const Level *slot,
+						 int64 quantity, TimestampTz expires_at);
+extern void line_set_buyer(Reservation *line, char *user_id, char *activity_id);
+extern void line_confirm(Reservation *line, const char *payment_id);
+extern void line_set_payment(Reservation *line, const char *payment_id);
+extern void line_set_retake(Reservation *line, Retake retake);
+extern void line_move(Reservation *line, int slot);
 extern char		   *line_order_id(TupleTableSlot *slot);
 extern Reservation *line_read(TupleTableSlot *slot, Order *order);
 extern void			line_write(Call *call, Reservation *line);
