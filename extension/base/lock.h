@@ -48,7 +48,7 @@ typedef enum LockClass
 	 * made under this lock. */
 	LOCK_NEW_SALE,
 
-	/* An order.  Before levels: its lines say which levels are needed. */
+	/* An order.  Before levels: its lines determine the levels. */
 	LOCK_ORDER,
 
 	/* A level that has no row yet.  Before rows: once it exists, its row is

@@ -28,7 +28,7 @@
 #define CACHE_SIZE 128
 
 StaticAssertDecl((CACHE_SIZE & (CACHE_SIZE - 1)) == 0,
-				 "a hash that overflows goes on with the next entry");
+				 "a hash that overflows continues with the next entry");
 StaticAssertDecl(CACHE_SIZE > 2 * TABLE_COUNT, "it is never half full");
 
 typedef struct CachedRelation

@@ -237,7 +237,7 @@ text_as_ascii(const char *string)
 
 /*
  * A text for people, which can leave whatever it was: without its bytes that
- * are no text, and cut where it is too long, with a mark that says so.
+ * are no text, and cut where it is too long, with a mark at the cut.
  */
 char *
 text_for_people(const char *string)

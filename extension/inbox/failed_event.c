@@ -94,7 +94,7 @@ failed_event_same_text(const char *a, const char *b)
 
 /*
  * Notes a failure that differs from the one before it: a message that waits for
- * its order fails each second.  The first ones say most, and the last one.
+ * its order fails each second.  The first ones and the last one matter most.
  */
 static void
 failed_event_note_failure(Call *call, FailedEvent *failed,
@@ -415,7 +415,7 @@ failed_event_lock_again(Call *call, Message *message)
 /* ---- Single columns ---- */
 
 /*
- * Records tries of these messages (attempt.c says why).  False: some were not
+ * Records tries of these messages (reasons: attempt.c).  False: some were not
  * on record, and the caller has to commit and to return.
  */
 bool

@@ -4,7 +4,7 @@
  *	  Expires due lines.
  *
  * A due line counts as expired in every answer from the moment it is due,
- * though its row still says reserved; so nothing here is urgent.  A call that
+ * though its row is still reserved; so nothing here is urgent.  A call that
  * needs the line's stock expires it, or expire_reservations does, under the
  * lock of its level.  The order is locked for the event.  If another session
  * holds the order, the event is owed: the line has expired, but keeps its

@@ -51,7 +51,7 @@ typedef struct Event
 	const char *reason;
 	const char *payment_id;
 	TimestampTz expires_at; /* DT_NOEND: left out */
-	const char *differs;	/* JSON: what the message says otherwise */
+	const char *differs;	/* JSON: fields that differ in the message */
 	bool		replayed;
 	bool		wanted; /* items carry wanted and available */
 	List	   *items;	/* of Answer */

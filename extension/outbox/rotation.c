@@ -32,7 +32,7 @@
 
 #include "outbox/outbox.h"
 
-#define PART_FIRST 1 /* where the table does not say */
+#define PART_FIRST 1 /* if the table has no row for it */
 
 /* A reader locks a part for one page at a time, again and again. */
 #define PART_TRIES	20
@@ -53,7 +53,7 @@ static struct
 	bool  known;
 	int16 number;
 	Oid	  oid;
-	Oid	  table; /* outbox_part, which says so */
+	Oid	  table; /* outbox_part, which has it */
 } written;
 
 static void
