@@ -280,6 +280,12 @@ producer_commit(Producer *producer, Slice position)
 							  RD_KAFKA_V_END);
 	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 		return PRODUCER_FULL;
+	if (error == RD_KAFKA_RESP_ERR__STATE)
+	{
+		/* A request of the transaction has failed; a commit reports which. */
+		producer_commit_for_error(producer);
+		return PRODUCER_TAKEN;
+	}
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return producer_refuse(producer, PRODUCER_REFUSED,
 							   rd_kafka_err2name(error),
