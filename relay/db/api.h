@@ -8,6 +8,7 @@
 #ifndef PGSTOCK_DB_API_H
 #define PGSTOCK_DB_API_H
 
+#include "common/exit_code.h"
 #include "common/pg_connection.h"
 #include "db/event.h"
 
@@ -186,8 +187,9 @@ bool api_pooler_refused(const char *error);
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 
-/* Whether the extension has our version of the protocol; logs if not. */
-bool api_hello_matches(const ApiHello *hello) MUST_CHECK;
+/* EXIT_CLEAN if the session can be used: the extension has our version of the
+ * protocol, and no pooler is in between.  Otherwise logs why it cannot. */
+ExitCode api_judge_hello(const ApiHello *hello, int backend_pid) MUST_CHECK;
 
 /* A page: an answer to API_PAGE, API_HELD_PAGE or, behind the window that it
  * begins, to API_LOOK. */

@@ -18,6 +18,11 @@
 #define LOOK_COLUMNS (PAGE_COLUMNS + 1)
 #define LOOK_WINDOW	 PAGE_COLUMNS
 
+/*
+ * A pooler may give each transaction another session: the lock on the lead
+ * stays behind in one of them, and notifications arrive in another.  It
+ * returns a backend pid of its own.
+ */
 bool
 api_is_pooled(const ApiHello *hello, int backend_pid)
 {
@@ -31,15 +36,22 @@ api_pooler_refused(const char *error)
 	return strstr(error, "unsupported startup parameter") != NULL;
 }
 
-bool
-api_hello_matches(const ApiHello *hello)
+ExitCode
+api_judge_hello(const ApiHello *hello, int backend_pid)
 {
-	if (hello->relay_api == API_VERSION)
-		return true;
-	log_error("the extension speaks relay_api %d, this relay %d: install "
-			  "matching versions",
-			  hello->relay_api, API_VERSION);
-	return false;
+	if (hello->relay_api != API_VERSION)
+	{
+		log_error("the extension speaks relay_api %d, this relay %d: install "
+				  "matching versions",
+				  hello->relay_api, API_VERSION);
+		return EXIT_INCOMPATIBLE;
+	}
+	if (api_is_pooled(hello, backend_pid))
+	{
+		log_error("%s: %s", API_POOLER, API_POOLER_HINT);
+		return EXIT_USAGE;
+	}
+	return EXIT_CLEAN;
 }
 
 void

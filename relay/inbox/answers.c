@@ -56,9 +56,9 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 		inbox_db_failed(inbox, "unexpected result of relay_hello()");
 		return;
 	}
-	if (!api_hello_matches(&hello))
+	inbox->exit_code = api_judge_hello(&hello, pgconn_backend_pid(inbox->conn));
+	if (inbox->exit_code != EXIT_CLEAN)
 	{
-		inbox->exit_code = EXIT_INCOMPATIBLE;
 		inbox->done = true;
 		return;
 	}

@@ -19,8 +19,7 @@
 #include "kafka/producer_conf.h"
 #include "kafka/transaction.h"
 
-#define LOG_MODULE "producer"
-
+#define LOG_MODULE	"producer"
 #define BATCH_BYTES 1000000
 /* After its fatal error, in which the report of the record is to follow. */
 #define BLAME_US (1 * SEC_US)
@@ -63,21 +62,19 @@ Producer *
 producer_new(Loop *loop, Metrics *metrics, const ProducerHandlers *handlers,
 			 void *arg)
 {
-	static const TransactionHandlers on_transaction = {
-		.opened = producer_opened,
-		.committed = producer_committed,
-		.failed = producer_transaction_failed,
-	};
+	static const TransactionHandlers on_transaction =
+		{.opened = producer_opened,
+		 .committed = producer_committed,
+		 .failed = producer_transaction_failed};
 	/* what people are woken for; others appear with their first loss */
-	static const rd_kafka_resp_err_t classes[] = {
-		RD_KAFKA_RESP_ERR__TRANSPORT,
-		RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
-		RD_KAFKA_RESP_ERR__FENCED,
-		RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-		RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-		RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-		RD_KAFKA_RESP_ERR_INVALID_RECORD,
-	};
+	static const rd_kafka_resp_err_t classes[] =
+		{RD_KAFKA_RESP_ERR__TRANSPORT,
+		 RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+		 RD_KAFKA_RESP_ERR__FENCED,
+		 RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+		 RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+		 RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+		 RD_KAFKA_RESP_ERR_INVALID_RECORD};
 	Producer *producer = xcalloc(1, sizeof(Producer));
 
 	for (size_t i = 0; i < Lengthof(classes); i++)
@@ -262,6 +259,8 @@ producer_send(Producer *producer, const EventRow *row, uint64_t id,
 ProducerResult
 producer_commit(Producer *producer, Slice position)
 {
+	static const char	key[] = POSITION_KEY;
+	void			   *value = (void *) (uintptr_t) position.data;
 	rd_kafka_resp_err_t error;
 
 	Assert(producer->position_topic != NULL);
@@ -270,13 +269,9 @@ producer_commit(Producer *producer, Slice position)
 							  RD_KAFKA_V_TOPIC(producer->position_topic),
 							  RD_KAFKA_V_PARTITION(0),
 							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-							  RD_KAFKA_V_KEY(POSITION_KEY,
-											 strlen(POSITION_KEY)),
-							  RD_KAFKA_V_VALUE((void *) (uintptr_t)
-												   position.data,
-											   position.len),
-							  RD_KAFKA_V_OPAQUE(
-								  (void *) (uintptr_t) POSITION_ID),
+							  RD_KAFKA_V_KEY(key, strlen(key)),
+							  RD_KAFKA_V_VALUE(value, position.len),
+							  RD_KAFKA_V_OPAQUE((void *) POSITION_ID),
 							  RD_KAFKA_V_END);
 	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 		return PRODUCER_FULL;
@@ -446,10 +441,9 @@ producer_take_error(Producer *producer, rd_kafka_event_t *event)
 static void
 producer_take_log(Producer *producer, rd_kafka_event_t *event)
 {
-	const char *facility;
-	const char *text;
-	int			level;
+	const char *facility, *text;
 	char	   *topic;
+	int			level;
 
 	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
 		return;

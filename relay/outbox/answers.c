@@ -39,20 +39,17 @@ static void
 outbox_take_hello(Outbox *outbox, const PGresult *result)
 {
 	ApiHello hello;
+	ExitCode code;
 
 	if (!api_read_hello(result, &hello))
 	{
 		outbox_db_failed(outbox, "unexpected result of relay_hello()");
 		return;
 	}
-	if (!api_hello_matches(&hello))
+	code = api_judge_hello(&hello, pgconn_backend_pid(outbox->conn));
+	if (code != EXIT_CLEAN)
 	{
-		outbox_exit(outbox, EXIT_INCOMPATIBLE);
-		return;
-	}
-	if (api_is_pooled(&hello, pgconn_backend_pid(outbox->conn)))
-	{
-		outbox_pooled(outbox);
+		outbox_exit(outbox, code);
 		return;
 	}
 	log_info("connected server_version=%d extension_version=%s database=%s "

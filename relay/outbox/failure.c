@@ -78,11 +78,6 @@ outbox_exit(Outbox *outbox, ExitCode code)
 	outbox->done = true;
 }
 
-/*
- * A pooler may give each transaction another session: the lock on the lead
- * stays behind in one of them, and notifications arrive in another.  It
- * returns a backend pid of its own.
- */
 void
 outbox_pooled(Outbox *outbox)
 {

@@ -394,7 +394,8 @@ def test_reload(db, kafka, start_relay, hook, webhook):
     assert [a["event_id"] for a in hook.requests[0].alerts] == ["bad-2"]
     relay.config["webhook"]["url"] = "http://elsewhere/s3cret"
     reload(relay)
-    wait_until(lambda: "configuration is kept" in relay.log(), 10, "refused")
+    wait_until(lambda: "keeping the old configuration" in relay.log(), 10,
+               "refused")
     assert '"url" in [webhook] must begin with https://' in relay.log()
     poison(kafka, 3)
     wait_requests(hook, 2)
