@@ -81,18 +81,26 @@ safe_add(Buf *to, const char *text, size_t len)
 }
 
 void
-safe_line(FILE *to, const char *format, ...)
+safe_vline(FILE *to, const char *label, const char *format, va_list args)
 {
-	Buf		text = {0};
-	Buf		line = {0};
-	va_list args;
+	Buf text = {0};
+	Buf line = {0};
 
-	va_start(args, format);
+	buf_add_str(&text, label);
 	buf_vline(&text, format, args);
-	va_end(args);
 	safe_add(&line, buf_str(&text), text.len);
 	Assert(strchr(buf_str(&line), '\n') == NULL);
 	fprintf(to, "%s\n", buf_str(&line));
 	buf_free(&text);
 	buf_free(&line);
+}
+
+void
+safe_line(FILE *to, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	safe_vline(to, "", format, args);
+	va_end(args);
 }

@@ -31,4 +31,8 @@ void safe_add(Buf *to, const char *text, size_t len);
 /* One line, line end added: no argument can make another one. */
 void safe_line(FILE *to, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* The same behind a label, for functions that print lines of one kind. */
+void safe_vline(FILE *to, const char *label, const char *format, va_list args)
+	PRINTF_LIKE(3, 0);
+
 #endif

@@ -15,29 +15,23 @@
 void
 check_pass(const char *format, ...)
 {
-	Buf		line = {0};
 	va_list args;
 
 	va_start(args, format);
-	buf_vline(&line, format, args);
+	safe_vline(stdout, "ok    ", format, args);
 	va_end(args);
-	safe_line(stdout, "ok    %s", buf_str(&line));
-	buf_free(&line);
 }
 
 void
 check_fail(Check *check, const char *todo, const char *format, ...)
 {
-	Buf		line = {0};
 	va_list args;
 
 	Assert(todo[0] != '\0');
 	va_start(args, format);
-	buf_vline(&line, format, args);
+	safe_vline(stdout, "FAIL  ", format, args);
 	va_end(args);
-	safe_line(stdout, "FAIL  %s", buf_str(&line));
 	safe_line(stdout, "      %s", todo);
-	buf_free(&line);
 	if (check->code == EXIT_CLEAN)
 		check->code = EXIT_RUNTIME;
 }

@@ -18,14 +18,11 @@
 void
 command_report(const char *format, ...)
 {
-	Buf		line = {0};
 	va_list args;
 
 	va_start(args, format);
-	buf_vline(&line, format, args);
+	safe_vline(stderr, "pgstock-relay: ", format, args);
 	va_end(args);
-	safe_line(stderr, "pgstock-relay: %s", buf_str(&line));
-	buf_free(&line);
 }
 
 /* ---- the database ------------------------------------------------------ */
