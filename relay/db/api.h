@@ -184,6 +184,9 @@ typedef struct ApiHello
 bool api_is_pooled(const ApiHello *hello, int backend_pid);
 bool api_pooler_refused(const char *error);
 
+/* Logs that there is one; the code to exit with. */
+ExitCode api_refuse_pooler(void) MUST_CHECK;
+
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 

@@ -37,6 +37,13 @@ api_pooler_refused(const char *error)
 }
 
 ExitCode
+api_refuse_pooler(void)
+{
+	log_error("%s: %s", API_POOLER, API_POOLER_HINT);
+	return EXIT_USAGE;
+}
+
+ExitCode
 api_judge_hello(const ApiHello *hello, int backend_pid)
 {
 	if (hello->relay_api != API_VERSION)
@@ -46,12 +53,7 @@ api_judge_hello(const ApiHello *hello, int backend_pid)
 				  hello->relay_api, API_VERSION);
 		return EXIT_INCOMPATIBLE;
 	}
-	if (api_is_pooled(hello, backend_pid))
-	{
-		log_error("%s: %s", API_POOLER, API_POOLER_HINT);
-		return EXIT_USAGE;
-	}
-	return EXIT_CLEAN;
+	return api_is_pooled(hello, backend_pid) ? api_refuse_pooler() : EXIT_CLEAN;
 }
 
 void

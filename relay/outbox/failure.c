@@ -77,10 +77,3 @@ outbox_exit(Outbox *outbox, ExitCode code)
 	outbox->exit_code = code;
 	outbox->done = true;
 }
-
-void
-outbox_pooled(Outbox *outbox)
-{
-	log_error("%s: %s", API_POOLER, API_POOLER_HINT);
-	outbox_exit(outbox, EXIT_USAGE);
-}

@@ -54,7 +54,6 @@ void outbox_db_failed(Outbox *outbox, const char *why);
 void outbox_producer_failed(Outbox *outbox, const char *why);
 void outbox_topic_refused(Outbox *outbox, const char *topic, const char *why);
 void outbox_drop_pages(Outbox *outbox);
-void outbox_pooled(Outbox *outbox);
 void outbox_exit(Outbox *outbox, ExitCode code);
 
 /* in answers.c; the answer is true if the result is kept */

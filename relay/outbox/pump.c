@@ -185,7 +185,7 @@ outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
 			break;
 		case PGCONN_DOWN:
 			if (api_pooler_refused(pgconn_error(outbox->conn)))
-				outbox_pooled(outbox);
+				outbox_exit(outbox, api_refuse_pooler());
 			outbox_db_failed(outbox, pgconn_error(outbox->conn));
 			break;
 		case PGCONN_NOTIFY:
