@@ -99,26 +99,29 @@ pgstock_confirm_stock(PG_FUNCTION_ARGS)
 	return settle_order(fcinfo, &settle, 2);
 }
 
-/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
-Datum
-pgstock_release_stock(PG_FUNCTION_ARGS)
+/* The two verbs with a reason, which have the same arguments. */
+static Datum
+settle_with_reason(FunctionCallInfo fcinfo, SettleVerb verb)
 {
-	Settle settle = {.verb = SETTLE_RELEASE,
+	Settle settle = {.verb = verb,
 					 .reason = args_reason(fcinfo, 1),
 					 .items = settle_items_arg(fcinfo, 2)};
 
 	return settle_order(fcinfo, &settle, 3);
 }
 
+/* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
+Datum
+pgstock_release_stock(PG_FUNCTION_ARGS)
+{
+	return settle_with_reason(fcinfo, SETTLE_RELEASE);
+}
+
 /* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
 Datum
 pgstock_rollback_stock(PG_FUNCTION_ARGS)
 {
-	Settle settle = {.verb = SETTLE_ROLLBACK,
-					 .reason = args_reason(fcinfo, 1),
-					 .items = settle_items_arg(fcinfo, 2)};
-
-	return settle_order(fcinfo, &settle, 3);
+	return settle_with_reason(fcinfo, SETTLE_ROLLBACK);
 }
 
 /* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
