@@ -60,7 +60,7 @@ log_configure(LogLevel level, LogFormat format)
 	log_format = format;
 }
 
-bool
+static bool
 log_enabled(LogLevel level)
 {
 	return level <= log_level;
@@ -237,7 +237,7 @@ log_write(LogLevel level, const char *module, const char *format, ...)
 	va_end(args);
 }
 
-bool
+static bool
 log_due(LogThrottle *throttle, int64_t now, unsigned *suppressed)
 {
 	if (throttle->logged_at != 0 && now - throttle->logged_at < LOG_QUIET_US)

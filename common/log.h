@@ -30,7 +30,6 @@ typedef enum LogFormat
 } LogFormat;
 
 void log_configure(LogLevel level, LogFormat format);
-bool log_enabled(LogLevel level);
 void log_write(LogLevel level, const char *module, const char *format, ...)
 	PRINTF_LIKE(3, 4);
 
@@ -52,8 +51,6 @@ typedef struct LogThrottle
 	unsigned suppressed; /* since then */
 } LogThrottle;
 
-bool log_due(LogThrottle *throttle, int64_t now,
-			 unsigned *suppressed) MUST_CHECK;
 void log_throttled(LogThrottle *throttle, int64_t now, LogLevel level,
 				   const char *module, const char *format, ...)
 	PRINTF_LIKE(5, 6);

@@ -55,8 +55,8 @@ level_compare(const ListCell *a, const ListCell *b)
 
 /* Where the levels of a product and location begin in the work's list, or
  * would; those of its sales precede it. */
-int
-work_level_place(const Work *work, const char *product_id, const char *location)
+static int
+level_find_place(const Work *work, const char *product_id, const char *location)
 {
 	int low = 0;
 	int high = list_length(work->levels);
@@ -478,7 +478,7 @@ level_on_hand(Work *work, const Level *level)
 	ListCell *cell;
 
 	for_each_from(cell, work->levels,
-				  work_level_place(work, level->product_id, level->location))
+				  level_find_place(work, level->product_id, level->location))
 	{
 		const Level *own = lfirst(cell);
 

@@ -251,8 +251,6 @@ extern List *work_due_lines(Work *work, const Level *level, int max_rows);
 extern List *work_order_lines(Work *work, const char *order_id);
 
 /* in level.c */
-extern int	  work_level_place(const Work *work, const char *product_id,
-							   const char *location);
 extern Level *work_level(Work *work, const char *product_id,
 						 const char *location, int slot);
 extern Level *work_want_level(Work *work, const char *product_id,

@@ -393,7 +393,8 @@ webhook_is_done(const Webhook *webhook)
 
 /* ---- readiness --------------------------------------------------------- */
 
-bool
+/* Whether alerts are delivered; true where none are sent. */
+static bool
 webhook_is_well(const Webhook *webhook)
 {
 	return webhook->state == WEBHOOK_OFF || webhook->trouble.len == 0;

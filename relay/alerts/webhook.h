@@ -31,8 +31,6 @@ int64_t webhook_turn(Webhook *webhook, bool leads);
 void webhook_stop(Webhook *webhook);
 bool webhook_is_done(const Webhook *webhook);
 
-/* Whether alerts are delivered, and why not; true where none are sent. */
-bool webhook_is_well(const Webhook *webhook);
 void webhook_status_json(Webhook *webhook, Buf *json);
 
 #endif
