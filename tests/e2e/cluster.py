@@ -12,7 +12,6 @@ is named by the environment:
                     directory under /tmp)
 """
 
-import http.client
 import json
 import os
 import re
@@ -27,8 +26,8 @@ from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,
                                    NewTopic)
 
 from kafkaio import Tail, producer
-from process import (Proxy, Server, as_server, children_of, pid_alive,
-                     run_tool, wait_until, write_private)
+from process import (Proxy, Server, as_server, children_of, http_get,
+                     pid_alive, run_tool, wait_until, write_private)
 
 HOST = "127.0.0.1"
 
@@ -446,15 +445,7 @@ class Relay(Server):
 
     def get(self, path):
         """(status, body) of one HTTP request; status 0: no server answers."""
-        conn = http.client.HTTPConnection(HOST, self.port, timeout=5)
-        try:
-            conn.request("GET", path)
-            answer = conn.getresponse()
-            return answer.status, answer.read().decode()
-        except OSError as error:
-            return 0, str(error)
-        finally:
-            conn.close()
+        return http_get(HOST, self.port, path, timeout=5)
 
     def peak_kb(self):
         """The most memory it has had resident."""

@@ -7,6 +7,7 @@ detached form, for dev/cluster, is the exception to the second rule.
 """
 
 import fcntl
+import http.client
 import os
 import pwd
 import random
@@ -110,6 +111,19 @@ def run_tool(cmd, cwd="/", **kwargs):
         raise RuntimeError(f"{cmd[0]} ended with {done.returncode}:\n"
                            f"{done.stdout}")
     return done.stdout
+
+
+def http_get(host, port, path, timeout):
+    """(status, body) of one HTTP request; status 0: no server answers."""
+    conn = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        conn.request("GET", path)
+        answer = conn.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError as error:
+        return 0, str(error)
+    finally:
+        conn.close()
 
 
 def pid_alive(pid):

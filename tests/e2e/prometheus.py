@@ -5,14 +5,13 @@
                         prints it
 """
 
-import http.client
 import json
 import os
 import shutil
 import urllib.parse
 
 from cluster import HOST, need
-from process import Server, run_tool, server_user, wait_until
+from process import Server, http_get, run_tool, server_user, wait_until
 
 DEPLOY = os.path.join(os.path.dirname(__file__), "../../deploy")
 RULES = ("pgstock.rules.yml", "pgstock-disk.rules.yml")
@@ -69,15 +68,8 @@ scrape_configs:
 
     def get(self, path, **query):
         """(status, body) of one request; status 0: it does not answer."""
-        conn = http.client.HTTPConnection(HOST, self.port, timeout=20)
-        try:
-            conn.request("GET", f"{path}?{urllib.parse.urlencode(query)}")
-            answer = conn.getresponse()
-            return answer.status, answer.read().decode()
-        except OSError as error:
-            return 0, str(error)
-        finally:
-            conn.close()
+        return http_get(HOST, self.port,
+                        f"{path}?{urllib.parse.urlencode(query)}", timeout=20)
 
     def api(self, name, **query):
         """The data of a successful call of the HTTP API."""
