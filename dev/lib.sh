@@ -117,6 +117,49 @@ cache_dir()
 	printf '%s\n' "${PGSTOCK_CACHE:-$default/pgstock}"
 }
 
+# Prints the directory $1 of the cache.  If it is not there yet, the caller's
+# function fetch fills it: it runs in a new directory, and what it leaves in
+# all/ becomes the directory $1, by a rename when it is complete; runs at the
+# same time wait for the first one.  $2 says what it is.  A subshell, so that
+# its traps and its working directory are its own.
+from_cache()
+(
+	local found what=$2 cache lock work
+
+	cache=$(cache_dir)
+	found=$cache/$1
+	if [[ ! -d $found ]]; then
+		mkdir -p "$cache"
+		exec {lock}>"$cache/lock"
+		flock "$lock"
+	fi
+	if [[ ! -d $found ]]; then
+		say "fetching $what into $cache"
+		work=$(mktemp -d "$cache/fetch-XXXXXX")
+		trap 'end_fetch "$work" "$what"' EXIT
+		trap 'exit 1' INT TERM HUP
+		cd "$work"
+		mkdir all
+		# not within a condition: what fails in it must end it
+		fetch >log 2>&1 </dev/null
+		mv all "$found"
+	fi
+	printf '%s\n' "$found"
+)
+
+# Ends from_cache: where all/ is still there, something failed.
+end_fetch()
+{
+	local failed=
+
+	if [[ -d $1/all ]]; then
+		tail -n 20 "$1/log" >&2
+		failed=yes
+	fi
+	rm -rf "$1"
+	[[ -z $failed ]] || die "could not fetch $2"
+}
+
 # Makes a directory that $TESTER can write.
 tester_dir()
 {
