@@ -375,6 +375,26 @@ http_server_bind(const struct addrinfo *address)
 	return -1;
 }
 
+int
+http_server_probe(const char *listen)
+{
+	Buf				 error = {0};
+	struct addrinfo *address = http_server_resolve(listen, &error);
+	int				 fd = -1;
+	int				 reason = EINVAL;
+
+	if (address != NULL)
+	{
+		fd = http_server_bind(address);
+		reason = errno;
+		freeaddrinfo(address);
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_free(&error);
+	return fd >= 0 ? 0 : reason;
+}
+
 HttpServer *
 http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 				void *arg, Buf *error)

@@ -32,6 +32,8 @@ HttpServer *http_server_new(Loop *loop, const char *listen,
 							Buf *error) MUST_CHECK;
 /* Whether it is such an address. */
 bool http_server_check_listen(const char *listen, Buf *error) MUST_CHECK;
+/* 0, or the errno why it cannot listen there, such as EADDRINUSE. */
+int http_server_probe(const char *listen) MUST_CHECK;
 
 /* Calls the handler again for all requests that wait; NULL is fine. */
 void http_server_wake(HttpServer *server);

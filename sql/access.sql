@@ -54,6 +54,7 @@ VALUES
 	('relay', 'function', 'relay_alerts'), ('relay', 'function', 'relay_alerted'),
 	('relay', 'function', 'relay_status'),
 	('relay', 'function', 'relay_outbox_range'),
+	('relay', 'function', 'relay_check'),
 	('relay', 'function', 'relay_replay'),
 	('relay', 'function', 'relay_rewind'),
 	('relay', 'function', 'relay_failed'),

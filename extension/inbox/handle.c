@@ -23,6 +23,7 @@ PG_FUNCTION_INFO_V1(pgstock_handle_payment_success);
 PG_FUNCTION_INFO_V1(pgstock_handle_payment_failed);
 PG_FUNCTION_INFO_V1(pgstock_handle_order_cancelled);
 PG_FUNCTION_INFO_V1(pgstock_handle_order_failed);
+PG_FUNCTION_INFO_V1(pgstock_has_builtin_handler);
 
 /* A member of argument "message" that is an id, or NULL. */
 static const char *
@@ -138,4 +139,13 @@ Datum
 pgstock_handle_order_failed(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_ORDER_FAILED);
+}
+
+/* has_builtin_handler(topic text) RETURNS boolean */
+Datum
+pgstock_has_builtin_handler(PG_FUNCTION_ARGS)
+{
+	char *topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	PG_RETURN_BOOL(builtin_handler_find(topic) != NULL);
 }

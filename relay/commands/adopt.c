@@ -19,9 +19,14 @@ cmd_adopt(const Arguments *arguments, const Config *config)
 	Check		  check = {.config = config};
 	PGresult	 *result = NULL;
 
-	if (check_database(&check) && check_extension(&check))
-		result = check_call(&check, API_ADOPT, params, "adopt",
-							"See the server's log.");
+	check_run(&check, &check_session_group);
+	if ((check.have & HAVE_EXTENSION) != 0)
+	{
+		result = command_check_result(api_exec(check.pg, API_ADOPT, params),
+									  "adopt");
+		check.code = result != NULL ? EXIT_CLEAN : EXIT_RUNTIME;
+	}
+	check_report_end(&check);
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
 		safe_line(stdout, "%s: %s", PQgetvalue(result, row, 0),
 				  PQgetvalue(result, row, 1));

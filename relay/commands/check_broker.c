@@ -9,22 +9,14 @@
  */
 #include "commands/check_parts.h"
 
-#include <time.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define CHECK_TRY_MS \
 	1000 /* of the first answer: a final error is seen between */
 #define CHECK_PAUSE_US	(100 * MS_US)
 #define CHECK_SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
-
-static int64_t
-check_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
 
 bool
 check_again(Check *check, rd_kafka_resp_err_t error)
@@ -47,13 +39,12 @@ check_again(Check *check, rd_kafka_resp_err_t error)
 
 /* Whether each topic to consume is there, and its partitions have leaders. */
 static bool
-check_topics_are_settled(const Check					*check,
-						 const struct rd_kafka_metadata *metadata)
+check_topics_are_settled(const Check *check)
 {
 	for (char **name = check->config->topics; *name != NULL; name++)
 	{
 		const struct rd_kafka_metadata_topic
-			*topic = command_find_entry(metadata, *name);
+			*topic = command_find_entry(check->metadata, *name);
 
 		if (topic == NULL || kafka_error_passes(topic->err))
 			return false;
@@ -79,9 +70,8 @@ check_get_metadata(Check *check)
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return metadata;
 	kafka_trouble_explain(&check->trouble, error, &why);
-	check_fail(check,
-			   "See [kafka] bootstrap.servers and the security settings.",
-			   "broker: %s", buf_str(&why));
+	check_advise(check, "%s", check_broker_advice(buf_str(&why)));
+	check_find(check, "broker: %s", buf_str(&why));
 	buf_free(&why);
 	return NULL;
 }
@@ -94,32 +84,66 @@ check_open_client(Check *check)
 	check->client = command_client_new(check->config, NULL, &check->trouble,
 									   &error);
 	if (check->client == NULL)
-		check_fail(check, "See [kafka].", "broker: %s", buf_str(&error));
+	{
+		check_advise(check, "See [kafka].");
+		check_find(check, "broker: %s", buf_str(&error));
+	}
 	buf_free(&error);
 	return check->client != NULL;
 }
 
-const struct rd_kafka_metadata *
+static void
 check_broker(Check *check)
 {
-	const struct rd_kafka_metadata *metadata;
-	int64_t							settle_until;
+	int64_t settle_until;
 
 	if (!check_open_client(check))
-		return NULL;
-	metadata = check_get_metadata(check);
+		return;
+	check->metadata = check_get_metadata(check);
 	settle_until = check_now() + CHECK_SETTLE_MS * MS_US;
-	while (metadata != NULL && !check_topics_are_settled(check, metadata) &&
+	while (check->metadata != NULL && !check_topics_are_settled(check) &&
 		   check_now() < settle_until)
 	{
-		rd_kafka_metadata_destroy(metadata);
+		rd_kafka_metadata_destroy(check->metadata);
 		usleep(CHECK_PAUSE_US);
-		metadata = check_get_metadata(check);
+		check->metadata = check_get_metadata(check);
 	}
-	if (metadata != NULL)
-		check_pass("broker: %d of them, %d topics", metadata->broker_cnt,
-				   metadata->topic_cnt);
-	return metadata;
+	if (check->metadata == NULL)
+		return;
+	check_pass(check, "broker: %d of them, %d topics",
+			   check->metadata->broker_cnt, check->metadata->topic_cnt);
+	check->have |= HAVE_BROKER;
+}
+
+/* A broker may have ended since the metadata was read: it is tried again. */
+static void
+check_broker_address(Check *check)
+{
+	if (check->metadata->broker_cnt > 0)
+		check->have |= HAVE_ANSWERS;
+	for (int i = 0; i < check->metadata->broker_cnt; i++)
+	{
+		const struct rd_kafka_metadata_broker *b = &check->metadata->brokers[i];
+		Buf									   why = {0};
+
+		if (!check_connects(b->host, b->port, &why))
+		{
+			buf_clear(&why);
+			usleep(CHECK_PAUSE_US);
+			if (!check_connects(b->host, b->port, &why))
+			{
+				check_advise(check,
+							 "Set advertised.listeners of broker %d to an "
+							 "address that this host can reach, or see the "
+							 "name server and firewalls in between.",
+							 b->id);
+				check_find(check, "broker %d: it advertises %s:%d: %s", b->id,
+						   b->host, b->port, buf_str(&why));
+				check->have &= ~HAVE_ANSWERS;
+			}
+		}
+		buf_free(&why);
+	}
 }
 
 /* ---- topics ------------------------------------------------------------ */
@@ -165,6 +189,26 @@ check_would_create(Check *check, rd_kafka_NewTopic_t *topic, Buf *why)
 	return error;
 }
 
+rd_kafka_resp_err_t
+check_topic_error(const Check *check, const char *name)
+{
+	rd_kafka_topic_t *handle = rd_kafka_topic_new(check->client, name, NULL);
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t				error;
+
+	Assert(handle != NULL);
+	error = rd_kafka_metadata(check->client, 0, handle, &metadata,
+							  COMMAND_BROKER_MS);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		Assert(metadata->topic_cnt == 1);
+		error = metadata->topics[0].err;
+		rd_kafka_metadata_destroy(metadata);
+	}
+	rd_kafka_topic_destroy(handle);
+	return error;
+}
+
 void
 check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 {
@@ -176,13 +220,18 @@ check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
 	check->until = 0;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		check_pass("topic %s: missing, will be created at start", name);
+		check_pass(check, "topic %s: missing, will be created at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		check_pass("topic %s: has just been created", name);
+		check_pass(check, "topic %s: has just been created", name);
 	else
-		check_fail(check, "Create it, or allow the relay to.",
-				   "topic %s: missing, cannot be created: %s", name,
+	{
+		check_advise(check,
+					 "Create it, or allow the relay to: kafka-topics.sh "
+					 "--bootstrap-server %s --create --topic %s --partitions 3",
+					 check_servers(check), name);
+		check_find(check, "topic %s: missing, cannot be created: %s", name,
 				   buf_str(&why));
+	}
 	rd_kafka_NewTopic_destroy(topic);
 	buf_free(&why);
 }
@@ -200,3 +249,143 @@ check_find_range(Check *check, const char *topic, int partition, int64_t *first,
 	check->until = 0;
 	return error;
 }
+
+/* ---- settings ---------------------------------------------------------- */
+
+/* names: ",a,b," */
+static void
+check_add_name(Buf *names, const char *name)
+{
+	char *entry = xasprintf(",%s,", name);
+
+	if (names->len == 0)
+		buf_add_str(names, ",");
+	if (strstr(buf_str(names), entry) == NULL)
+		buf_add_str(names, entry + 1);
+	free(entry);
+}
+
+/* Topics with stock events, and those of dead letters, each once. */
+static void
+check_name_published(Check *check)
+{
+	PGresult *topics = check_call(check, API_TOPICS, NULL, "topics",
+								  "See the server's log.");
+	Buf		  names = {0};
+
+	for (int row = 0; topics != NULL && row < PQntuples(topics); row++)
+		check_add_name(&names, PQgetvalue(topics, row, 0));
+	PQclear(topics);
+	for (char **topic = check->config->topics; *topic != NULL; topic++)
+	{
+		char *dlq = config_dlq_topic(check->config, *topic);
+
+		check_add_name(&names, dlq);
+		free(dlq);
+	}
+	check->published = strings_split(buf_str(&names));
+	buf_free(&names);
+}
+
+static bool
+check_topic_exists(const Check *check UNUSED, const char *topic UNUSED)
+{
+	return true;
+}
+
+static rd_kafka_resp_err_t
+check_read_settings(Check *check)
+{
+	int32_t				broker = check->metadata->brokers[0].id;
+	rd_kafka_resp_err_t error;
+	rd_kafka_resp_err_t of_broker;
+	Buf					names = {0};
+	char			  **topics;
+
+	check_list_topics(check, check->published, check_topic_exists, &names);
+	check_list_topics(check, check->config->topics, check_topic_exists, &names);
+	topics = strings_split(buf_str(&names));
+	check->topic_settings = kafka_describe_topics(check->client, topics,
+												  COMMAND_BROKER_MS, &error);
+	check->broker_settings = kafka_describe_broker(check->client, broker,
+												   COMMAND_BROKER_MS,
+												   &of_broker);
+	strings_free(topics);
+	buf_free(&names);
+	return error != RD_KAFKA_RESP_ERR_NO_ERROR ? error : of_broker;
+}
+
+static void
+check_broker_version(Check *check)
+{
+	check_name_published(check);
+	check->settings_error = check_read_settings(check);
+	if (check->settings_error != RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE)
+		return;
+	check_advise(check, "Upgrade the brokers; README.md lists the versions "
+						"that were tested.");
+	check_find(check, "broker: it does not know the request DescribeConfigs");
+	check->have &= ~HAVE_ANSWERS;
+}
+
+static void
+check_settings(Check *check)
+{
+	rd_kafka_resp_err_t error = check->settings_error;
+
+	if (error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
+		error != RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED)
+		return;
+	check_advise(check,
+				 "Allow the relay's principal DescribeConfigs on its topics "
+				 "and on the cluster, if you want them checked.");
+	check_find(check, "broker: settings of topics and brokers: %s",
+			   rd_kafka_err2str(error));
+}
+
+static const char *
+check_broker_setting(const Check *check, const char *name)
+{
+	char		id[16];
+	const char *value;
+
+	snprintf(id, sizeof(id), "%d", check->metadata->brokers[0].id);
+	value = kafka_setting(check->broker_settings, id, name);
+	return value != NULL ? value : "";
+}
+
+static void
+check_auto_create(Check *check)
+{
+	if (strcmp(check_broker_setting(check, "auto.create.topics.enable"),
+			   "true") != 0)
+		return;
+	check_advise(check, "Set auto.create.topics.enable=false in the brokers' "
+						"server.properties and restart them; the relay creates "
+						"its topics by request.");
+	check_find(check, "broker %d: auto.create.topics.enable=true",
+			   check->metadata->brokers[0].id);
+}
+
+static const CheckRow rows[] = {
+	{"broker", CHECK_ERROR, EXIT_RUNTIME, 0, check_broker,
+	 "Events wait in the outbox, and no message is consumed."},
+	{"broker_address", CHECK_ERROR, EXIT_RUNTIME, HAVE_BROKER,
+	 check_broker_address,
+	 "A client uses bootstrap.servers for its first request only, then the "
+	 "addresses that the brokers advertise."},
+	{"broker_version", CHECK_ERROR, EXIT_RUNTIME,
+	 HAVE_EXTENSION | HAVE_BROKER | HAVE_ANSWERS, check_broker_version,
+	 "It is older than the idempotent producer, without which nothing is "
+	 "published."},
+	{"settings", CHECK_NOTE, EXIT_CLEAN,
+	 HAVE_EXTENSION | HAVE_BROKER | HAVE_ANSWERS, check_settings,
+	 "The checks of these settings were left out; the relay does not need "
+	 "that right."},
+	{"auto_create", CHECK_NOTE, EXIT_CLEAN,
+	 HAVE_EXTENSION | HAVE_BROKER | HAVE_ANSWERS, check_auto_create,
+	 "A misspelled name in any client makes a topic with the brokers' "
+	 "defaults."},
+};
+
+const CheckGroup check_broker_group = {rows, Lengthof(rows)};

@@ -1,39 +1,136 @@
 /*
- * check_report.c - the lines that "check" prints
+ * check_report.c - what "check" prints
  *
- * One line for each thing that has to be right: "ok" or "FAIL", what it is, and
- * under a FAIL what to do.
+ * One line for each thing that is as it has to be; otherwise what is wrong,
+ * what to do and why it matters.  With --json one object at the end.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "commands/check_parts.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 
+#include "common/json.h"
 #include "common/safe_text.h"
 
+static const char *const severities[CHECK_SEVERITIES] = {
+	[CHECK_OK] = "ok",
+	[CHECK_NOTE] = "note",
+	[CHECK_WARNING] = "warning",
+	[CHECK_ERROR] = "error",
+};
+
+static const char *const labels[CHECK_SEVERITIES] = {
+	[CHECK_OK] = "ok    ",
+	[CHECK_NOTE] = "note  ",
+	[CHECK_WARNING] = "warn  ",
+	[CHECK_ERROR] = "FAIL  ",
+};
+
+static void
+check_print(const CheckRow *row, CheckSeverity severity, const char *what,
+			const char *todo)
+{
+	safe_line(stdout, "%s%s", labels[severity], what);
+	if (severity == CHECK_OK)
+		return;
+	safe_line(stdout, "      %s", todo);
+	safe_line(stdout, "      %s [%s]", row->why, row->name);
+}
+
+static void
+check_add_json(Buf *to, const CheckRow *row, CheckSeverity severity,
+			   const char *what, const char *todo)
+{
+	buf_printf(to, "%s{\"check\":\"%s\",\"severity\":\"%s\",\"what\":",
+			   to->len > 0 ? "," : "", row->name, severities[severity]);
+	json_string(to, what);
+	if (severity != CHECK_OK)
+	{
+		buf_add_str(to, ",\"why\":");
+		json_string(to, row->why);
+		buf_add_str(to, ",\"do\":");
+		json_string(to, todo);
+	}
+	buf_add_str(to, "}");
+}
+
+/* The one place that all findings pass. */
+static void
+check_report(Check *check, CheckSeverity severity, const char *format,
+			 va_list args)
+{
+	const CheckRow *row = check->row;
+	Buf				what = {0};
+
+	Assert(row != NULL && severity < CHECK_SEVERITIES);
+	Assert((severity == CHECK_OK) == (check->todo.len == 0));
+	buf_vline(&what, format, args);
+	if (check->json)
+		check_add_json(&check->findings, row, severity, buf_str(&what),
+					   buf_str(&check->todo));
+	else
+		check_print(row, severity, buf_str(&what), buf_str(&check->todo));
+	if (severity == CHECK_ERROR && check->code == EXIT_CLEAN)
+		check->code = row->code;
+	check->count[severity]++;
+	buf_clear(&check->todo);
+	buf_free(&what);
+}
+
 void
-check_pass(const char *format, ...)
+check_pass(Check *check, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	safe_vline(stdout, "ok    ", format, args);
+	check_report(check, CHECK_OK, format, args);
 	va_end(args);
 }
 
 void
-check_fail(Check *check, const char *todo, const char *format, ...)
+check_advise(Check *check, const char *format, ...)
 {
 	va_list args;
 
-	Assert(todo[0] != '\0');
 	va_start(args, format);
-	safe_vline(stdout, "FAIL  ", format, args);
+	buf_vprintf(&check->todo, format, args);
 	va_end(args);
-	safe_line(stdout, "      %s", todo);
-	if (check->code == EXIT_CLEAN)
-		check->code = EXIT_RUNTIME;
+}
+
+void
+check_advise_phrase(Check *check, const char *phrase, const char *otherwise)
+{
+	if (phrase[0] == '\0')
+		check_advise(check, "%s", otherwise);
+	else
+		check_advise(check, "%c%s.", toupper((unsigned char) phrase[0]),
+					 phrase + 1);
+}
+
+void
+check_find(Check *check, const char *format, ...)
+{
+	va_list args;
+
+	Assert(check->row->severity > CHECK_OK);
+	va_start(args, format);
+	check_report(check, check->row->severity, format, args);
+	va_end(args);
+}
+
+void
+check_report_end(Check *check)
+{
+	if (check->json)
+		printf("{\"status\":\"%s\",\"exit_code\":%d,\"findings\":[%s]}\n",
+			   check->code != EXIT_CLEAN		 ? "error"
+			   : check->count[CHECK_WARNING] > 0 ? "warning"
+												 : "ok",
+			   (int) check->code, buf_str(&check->findings));
+	buf_free(&check->findings);
+	buf_free(&check->todo);
 }
 
 PGresult *
@@ -45,7 +142,26 @@ check_call(Check *check, ApiCall call, const PgParam *params, const char *what,
 
 	Assert((text == NULL) == (result != NULL));
 	if (text != NULL)
-		check_fail(check, todo, "%s: %s", what, text);
+	{
+		check_advise(check, "%s", todo);
+		check_find(check, "%s: %s", what, text);
+	}
 	free(text);
 	return result;
+}
+
+void
+check_run(Check *check, const CheckGroup *group)
+{
+	for (size_t i = 0; i < group->count; i++)
+	{
+		const CheckRow *row = &group->rows[i];
+
+		if ((check->have & row->needs) != row->needs)
+			continue;
+		check->row = row;
+		row->run(check);
+		Assert(check->todo.len == 0 && check->until == 0);
+	}
+	check->row = NULL;
 }

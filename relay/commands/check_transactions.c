@@ -12,63 +12,40 @@
 
 #include "kafka/position_topic.h"
 
-/* A topic's setting; NULL if the broker does not return it.  Freed by the
- * caller. */
-static char *
-check_topic_setting(const Check *check, const char *topic, const char *setting)
-{
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
-	rd_kafka_ConfigResource_t
-		*wanted = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
-	const rd_kafka_ConfigResource_t **found;
-	const rd_kafka_ConfigEntry_t	**entries;
-	rd_kafka_event_t				 *event;
-	size_t							  count = 0;
-	char							 *value = NULL;
-
-	rd_kafka_DescribeConfigs(check->client, &wanted, 1, NULL, queue);
-	event = rd_kafka_queue_poll(queue, COMMAND_BROKER_MS);
-	if (event != NULL && rd_kafka_event_error(event) == 0)
-	{
-		found = rd_kafka_DescribeConfigs_result_resources(
-			rd_kafka_event_DescribeConfigs_result(event), &count);
-		entries = rd_kafka_ConfigResource_configs(found[0], &count);
-		for (size_t i = 0; i < count; i++)
-			if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), setting) == 0)
-				value = xstrdup(rd_kafka_ConfigEntry_value(entries[i]));
-	}
-	if (event != NULL)
-		rd_kafka_event_destroy(event);
-	rd_kafka_ConfigResource_destroy(wanted);
-	rd_kafka_queue_destroy(queue);
-	return value;
-}
-
+/* Whether the topic is there, and is right. */
 static bool
-check_position_topic(Check *check, const struct rd_kafka_metadata *metadata,
-					 const char *name)
+check_position_topic(Check *check, char *name)
 {
-	const struct rd_kafka_metadata_topic *topic = command_find_entry(metadata,
-																	 name);
-	char								 *cleanup;
-	bool								  right;
+	const struct rd_kafka_metadata_topic
+					   *topic = command_find_entry(check->metadata, name);
+	char *const			names[] = {name, NULL};
+	rd_kafka_resp_err_t error;
+	KafkaSettings	   *settings;
+	const char		   *cleanup;
+	bool				right;
 
 	if (topic == NULL)
 	{
 		check_topic_creation(check, name, position_new_topic(name));
 		return false;
 	}
-	cleanup = check_topic_setting(check, name, "cleanup.policy");
+	settings = kafka_describe_topics(check->client, names, COMMAND_BROKER_MS,
+									 &error);
+	cleanup = kafka_setting(settings, name, "cleanup.policy");
 	right = topic->partition_cnt == 1 &&
 			(cleanup == NULL || strcmp(cleanup, "compact") == 0);
 	if (right)
-		check_pass("position topic %s", name);
+		check_pass(check, "position topic %s", name);
 	else
-		check_fail(check,
-				   "It must have one partition and be compacted: mend it.",
-				   "position topic %s: %d partitions, cleanup.policy %s", name,
-				   topic->partition_cnt, cleanup != NULL ? cleanup : "unknown");
-	free(cleanup);
+	{
+		check_advise(check, "Stop the relays, delete the topic and start one: "
+							"it creates the topic with one partition, "
+							"compacted; its position is in the database, too.");
+		check_find(check, "position topic %s: %d partitions, cleanup.policy %s",
+				   name, topic->partition_cnt,
+				   cleanup != NULL ? cleanup : "unknown");
+	}
+	kafka_settings_free(settings);
 	return right;
 }
 
@@ -88,18 +65,13 @@ check_outbox_is_led(Check *check)
 
 /* Initializing fences another producer with this id: so only if none leads. */
 static void
-check_transactional_id(Check *check, const char *id, bool in_use)
+check_id(Check *check, const char *id)
 {
 	char			  reason[KAFKA_ERROR_MAX];
 	rd_kafka_t		 *producer;
 	rd_kafka_error_t *error;
 
 	Assert(check->until == 0);
-	if (in_use)
-	{
-		check_pass("transactional.id %s: in use by the relay that leads", id);
-		return;
-	}
 	producer = kafka_client_new(RD_KAFKA_PRODUCER,
 								kafka_conf_new(check->config,
 											   (KafkaProperties){{NULL, NULL}},
@@ -112,8 +84,8 @@ check_transactional_id(Check *check, const char *id, bool in_use)
 								reason);
 	if (producer == NULL)
 	{
-		check_fail(check, "See [kafka].", "transactional.id %s: %s", id,
-				   reason);
+		check_advise(check, "See [kafka].");
+		check_find(check, "transactional.id %s: %s", id, reason);
 		return;
 	}
 	while ((error = rd_kafka_init_transactions(producer, COMMAND_BROKER_MS)) !=
@@ -122,10 +94,14 @@ check_transactional_id(Check *check, const char *id, bool in_use)
 		rd_kafka_error_destroy(error);
 	check->until = 0;
 	if (error == NULL)
-		check_pass("transactional.id %s", id);
+		check_pass(check, "transactional.id %s", id);
 	else
-		check_fail(check, "Allow the relay Describe and Write on it.",
-				   "transactional.id %s: %s", id, rd_kafka_error_string(error));
+	{
+		check_advise(check, "Allow the relay's principal Describe and Write on "
+							"this TransactionalId.");
+		check_find(check, "transactional.id %s: %s", id,
+				   rd_kafka_error_string(error));
+	}
 	rd_kafka_error_destroy(error);
 	rd_kafka_destroy(producer);
 }
@@ -145,8 +121,11 @@ check_position_record(Check *check, const char *topic)
 
 	if (reader == NULL ||
 		!position_read(reader, topic, &stop, &record, &found, &error))
-		check_fail(check, "Allow the relay Read and Write on it.", "%s",
-				   buf_str(&error));
+	{
+		check_advise(check, "Allow the relay's principal Read, Write and "
+							"Describe on this topic.");
+		check_find(check, "%s", buf_str(&error));
+	}
 	Assert(!found || error.len == 0);
 	if (found)
 		kafka = (Slice){buf_str(&record), record.len};
@@ -157,20 +136,47 @@ check_position_record(Check *check, const char *topic)
 	buf_free(&error);
 }
 
-void
-check_transactions(Check *check, const struct rd_kafka_metadata *metadata)
+static void
+check_transactional_id(Check *check)
 {
-	char *topic = position_topic(check->hello.incarnation);
 	char *id = position_transactional_id(check->hello.incarnation);
-	bool  in_use = check_outbox_is_led(check);
 
-	Assert(check->config->mode == MODE_TRANSACTIONAL);
-	Assert(check->pg != NULL && check->client != NULL);
-	check_transactional_id(check, id, in_use);
-	if (check_position_topic(check, metadata, topic) && !in_use)
-		check_position_record(check, topic);
-	else
-		check_position(check, (Slice){NULL, 0});
-	free(topic);
+	if (check->config->mode == MODE_TRANSACTIONAL)
+	{
+		if (check_outbox_is_led(check))
+			check_pass(check,
+					   "transactional.id %s: in use by the relay that leads",
+					   id);
+		else
+			check_id(check, id);
+	}
 	free(id);
 }
+
+static void
+check_kafka_position(Check *check)
+{
+	char *topic = position_topic(check->hello.incarnation);
+
+	if (check->config->mode == MODE_TRANSACTIONAL)
+	{
+		if (check_position_topic(check, topic) && !check_outbox_is_led(check))
+			check_position_record(check, topic);
+		else
+			check_position(check, (Slice){NULL, 0});
+	}
+	free(topic);
+}
+
+#define KNOWN (HAVE_EXTENSION | HAVE_BROKER | HAVE_ANSWERS)
+
+static const CheckRow rows[] = {
+	{"transactional_id", CHECK_ERROR, EXIT_RUNTIME, KNOWN,
+	 check_transactional_id,
+	 "In transactional mode nothing is published without that right."},
+	{"position_topic", CHECK_ERROR, EXIT_RUNTIME, KNOWN, check_kafka_position,
+	 "In transactional mode the relay reads its position there before it "
+	 "publishes."},
+};
+
+const CheckGroup check_transactions_group = {rows, Lengthof(rows)};

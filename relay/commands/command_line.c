@@ -19,9 +19,11 @@
 
 static const ArgumentCommand commands[COMMANDS] = {
 	[COMMAND_RUN] = {"run", 0, 0, 0, 0, "", "Runs until SIGTERM."},
-	[COMMAND_CHECK] = {"check", 0, 0, 0, 0, "",
+	[COMMAND_CHECK] = {"check", BIT(ARG_JSON), 0, 0, 0, "[--json]",
 					   "Checks whether run would work, and prints what is "
-					   "missing."},
+					   "wrong, why it\nmatters and what to do.\n"
+					   "Exit code 0 if nothing worse than a warning was "
+					   "found."},
 	[COMMAND_STATUS] = {"status", BIT(ARG_JSON), 0, 0, 0, "[--json]",
 						"Prints which relay leads, what is pending, failed and "
 						"consumed;\nno relay need run.\n"

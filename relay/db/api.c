@@ -131,6 +131,29 @@ static const PgStatement statements[] = {
 	[API_AUDIT_HOLDS] = {"audit_holds",
 						 FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2,
 						 API_AUDIT_HOLDS, 0},
+	[API_SERVER] = {"server",
+					"SELECT pg_is_in_recovery(), s.rolsuper,"
+					" has_schema_privilege(p.pronamespace, 'USAGE') AND"
+					" has_function_privilege(p.oid, 'EXECUTE'),"
+					" current_setting('fsync')::boolean,"
+					" current_setting('full_page_writes')::boolean,"
+					" (extract(epoch FROM clock_timestamp()) * 1000000)"
+					"::bigint, current_setting('server_encoding'),"
+					" a.default_version, e.extversion, e.schema"
+					" FROM pg_roles s"
+					" LEFT JOIN pg_available_extensions a"
+					" ON a.name = 'pgstock'"
+					" LEFT JOIN (SELECT x.extversion,"
+					" x.extnamespace::regnamespace AS schema"
+					" FROM pg_extension x WHERE x.extname = 'pgstock') e"
+					" ON true LEFT JOIN pg_proc p"
+					" ON p.proname = 'relay_hello' AND p.pronamespace ="
+					" (SELECT n.oid FROM pg_namespace n"
+					" WHERE n.nspname = 'pgstock_internal')"
+					" WHERE s.rolname = current_user",
+					0, API_SERVER, 0},
+	[API_CHECK] = {"check", FUNCTION("relay_check($1::text[], current_user)"),
+				   1, API_CHECK, 0},
 };
 _Static_assert(Lengthof(statements) == API_CALLS, "a statement for each call");
 _Static_assert(API_CALLS <= PGCONN_STATEMENTS_MAX, "a bit for each");
@@ -487,8 +510,9 @@ api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 						lengths, formats, statement->binary);
 }
 
-PGresult *
-api_exec_offsets(PGconn *pg, char *const *topics)
+/* A call whose one parameter is a list of topics; NULL: all. */
+static PGresult *
+api_exec_topics(PGconn *pg, ApiCall call, char *const *topics)
 {
 	Buf		  array = {0};
 	PgParam	  params[1];
@@ -497,7 +521,19 @@ api_exec_offsets(PGconn *pg, char *const *topics)
 	if (topics != NULL)
 		api_text_array(&array, topics);
 	params[0] = api_binary_param(&array);
-	result = api_exec(pg, API_OFFSETS, params);
+	result = api_exec(pg, call, params);
 	buf_free(&array);
 	return result;
+}
+
+PGresult *
+api_exec_offsets(PGconn *pg, char *const *topics)
+{
+	return api_exec_topics(pg, API_OFFSETS, topics);
+}
+
+PGresult *
+api_exec_check(PGconn *pg, char *const *topics)
+{
+	return api_exec_topics(pg, API_CHECK, topics);
 }

@@ -61,6 +61,8 @@ typedef enum ApiCall
 	API_DISCARD_HELD,
 	API_AUDIT_PAGE,
 	API_AUDIT_HOLDS,
+	API_SERVER, /* works without the extension */
+	API_CHECK,
 	API_CALLS, /* their number */
 } ApiCall;
 
@@ -172,6 +174,28 @@ typedef struct ApiHello
 	char incarnation[64];
 	int	 backend_pid; /* as the server counts */
 } ApiHello;
+
+/* What any role can see of any server.  "" where there is none. */
+typedef struct ApiServer
+{
+	bool	in_recovery;
+	bool	superuser;
+	bool	may_use; /* the functions for us, as far as they exist */
+	bool	fsync;
+	bool	full_page_writes;
+	int64_t clock_us; /* since 1970 */
+	char	encoding[32];
+	char	available[32]; /* the version that CREATE EXTENSION installs */
+	char	installed[32];
+	char	schema[64];
+} ApiServer;
+
+/* False: the answer to API_SERVER has not that shape. */
+bool api_read_server(const PGresult *result, ApiServer *server) MUST_CHECK;
+
+/* Columns: name, value; a value of a row that is not there is NULL. */
+PGresult   *api_exec_check(PGconn *pg, char *const *topics);
+const char *api_find_value(const PGresult *result, const char *name);
 
 #define API_POOLER                                                   \
 	"a connection pooler stands between the relay and PostgreSQL, "  \

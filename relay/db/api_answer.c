@@ -105,6 +105,41 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 	return hello->max_event_bytes > 0;
 }
 
+static void
+api_copy(char *to, size_t size, const PGresult *result, int column)
+{
+	snprintf(to, size, "%s", PQgetvalue(result, 0, column));
+}
+
+bool
+api_read_server(const PGresult *result, ApiServer *server)
+{
+	if (PQntuples(result) != 1 || PQnfields(result) != 10)
+		return false;
+	*server = (ApiServer){
+		.in_recovery = api_bool(result, 0, 0),
+		.superuser = api_bool(result, 0, 1),
+		.may_use = PQgetisnull(result, 0, 2) || api_bool(result, 0, 2),
+		.fsync = api_bool(result, 0, 3),
+		.full_page_writes = api_bool(result, 0, 4),
+		.clock_us = api_int(result, 0, 5),
+	};
+	api_copy(server->encoding, sizeof(server->encoding), result, 6);
+	api_copy(server->available, sizeof(server->available), result, 7);
+	api_copy(server->installed, sizeof(server->installed), result, 8);
+	api_copy(server->schema, sizeof(server->schema), result, 9);
+	return true;
+}
+
+const char *
+api_find_value(const PGresult *result, const char *name)
+{
+	for (int row = 0; row < PQntuples(result); row++)
+		if (strcmp(PQgetvalue(result, row, 0), name) == 0)
+			return api_text(result, row, 1);
+	return NULL;
+}
+
 Slice
 api_slice(const PGresult *result, int row, int column)
 {

@@ -20,7 +20,7 @@ OUTBOX = ("stock-events", "stock-freeze-failed")
 DLQ = tuple(f"{name}_dlq" for name in INBOX)
 
 # their assertions are shown as those of a test
-pytest.register_assert_rewrite("model_calls", "model_session")
+pytest.register_assert_rewrite("check_cases", "model_calls", "model_session")
 
 serial = itertools.count(1)
 

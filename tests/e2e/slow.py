@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A server on a disk that is slow or stands still (slow_wal.c), or with a clock
-that jumps (set_clock.c)."""
+"""A server on a disk that is slow or stands still (slow_wal.c) or is full
+(full_disk.c), or with a clock that jumps (set_clock.c)."""
 
 import os
 import signal
@@ -19,15 +19,27 @@ def gate_of(pg):
     return os.path.join(pg.directory, "gate")
 
 
+def preload(pg, name, **environment):
+    """Load a library made from that file, from the server's next start on."""
+    library = os.path.join(pg.directory, f"{name}.so")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
+                    os.path.join(os.path.dirname(__file__), f"{name}.c"),
+                    "-ldl"], check=True)
+    pg.environment = {**(pg.environment or {}), **environment}
+    loaded = pg.environment.get("LD_PRELOAD", "").split()
+    pg.environment["LD_PRELOAD"] = " ".join([*loaded, library])
+    return pg
+
+
 def slow_disk(pg, flush_us=0):
     """Put the server on such a disk, from its next start on."""
-    library = os.path.join(pg.directory, "slow_wal.so")
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
-                    os.path.join(os.path.dirname(__file__), "slow_wal.c"),
-                    "-ldl"], check=True)
-    pg.environment = {"LD_PRELOAD": library, "SLOW_WAL_GATE": gate_of(pg),
-                      "SLOW_WAL_FLUSH_US": str(flush_us)}
-    return pg
+    return preload(pg, "slow_wal", SLOW_WAL_GATE=gate_of(pg),
+                   SLOW_WAL_FLUSH_US=str(flush_us))
+
+
+def full_disk(pg):
+    """The same with disks that are nearly full."""
+    return preload(pg, "full_disk")
 
 
 @contextmanager
@@ -47,12 +59,7 @@ def ahead_of(pg):
 
 def settable_clock(pg):
     """Give the server a clock that clock_is_ahead sets."""
-    library = os.path.join(pg.directory, "set_clock.so")
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library,
-                    os.path.join(os.path.dirname(__file__), "set_clock.c"),
-                    "-ldl"], check=True)
-    pg.environment = {"LD_PRELOAD": library, "SET_CLOCK_AHEAD": ahead_of(pg)}
-    return pg
+    return preload(pg, "set_clock", SET_CLOCK_AHEAD=ahead_of(pg))
 
 
 @contextmanager

@@ -87,7 +87,9 @@ user_{USER}="{PASSWORD}";
 
 @pytest.fixture(scope="module")
 def session_kafka(run):
-    server = TlsKafka(os.path.join(run, "kafka-tls")).init().start()
+    server = TlsKafka(os.path.join(run, "kafka-tls"),
+                      settings="auto.create.topics.enable=true\n")
+    server.init().start()
     yield server
     server.close()
 
@@ -112,6 +114,7 @@ def test_the_reason_is_named(db, kafka, relays):
     sasl = {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN",
             "sasl_username": USER}
     assert check(kafka, relay, "GOOD")[0] == 0
+    assert "[auto_create]" in relay.command("check").stdout
     assert check(kafka, relay, "SASL", **sasl, sasl_password=PASSWORD)[0] == 0
     for listener, said, more in (
             ("EXPIRED", "certificate has expired", {}),

@@ -284,7 +284,8 @@ def test_a_step_of_the_upkeep_that_fails_is_named(db, kafka, start_relay):
     assert relay.get("/readyz")[0] == 200
     check = relay.command("check")
     assert check.returncode == 1
-    assert "upkeep: it fails in refused_orders" in check.stdout + check.stderr
+    assert "FAIL  upkeep: it fails in refused_orders" in check.stdout
+    assert "[upkeep]" in check.stdout
     db.sql("ALTER TABLE pgstock_internal.away RENAME TO refused_order")
     wait_until(lambda: not failing(), 20, relay.tail)
     wait_until(lambda: "upkeep" not in relay.get("/readyz")[1], 20,

@@ -278,6 +278,7 @@ def test_position_topic(db, kafka, start_relay):
     assert check.returncode == 1
     assert (f"FAIL  position topic {topic}: 3 partitions, cleanup.policy"
             " delete\n" in check.stdout)
+    assert "[position_topic]" in check.stdout
     relay.start(wait=None)
     wait_until(lambda: "has 3 partitions" in relay.log(), 30, "it says why")
     assert relay.get("/readyz")[0] == 503

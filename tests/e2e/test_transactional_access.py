@@ -81,19 +81,21 @@ def test_permissions(db, kafka, relays):
     }
     said = {
         "id": ("Transactional Id authorization failed",
-               f"FAIL  transactional.id {identity}: "),
+               f"FAIL  transactional.id {identity}: ", "transactional_id"),
         "position": (f"position topic {topic} does not exist and cannot be"
                      " created: Broker: Topic authorization failed",
-                     f"FAIL  topic {topic}: missing, cannot be created: "),
+                     f"FAIL  topic {topic}: missing, cannot be created: ",
+                     "position_topic"),
         "events": ("TOPIC_AUTHORIZATION_FAILED",
-                   "FAIL  topic stock-events: missing, cannot be created: "),
+                   "FAIL  topic stock-events: missing, cannot be created: ",
+                   "topic_creation"),
     }
     relay = strict_relay(db, kafka, relays)
     relay.start(wait=None)
     db.sql("SELECT publish_event('stock-events', 'k', '{}')"
            " FROM generate_series(1, 100)")
     for need in ("position", "id", "events"):
-        log, line = said[need]
+        log, line, name = said[need]
         wait_until(lambda text=log: text in relay.log(), 30,
                    lambda text=log: f"{text}\n{relay.tail()}")
         if need != "events":            # otherwise only that topic is held
@@ -102,6 +104,9 @@ def test_permissions(db, kafka, relays):
         check = relay.command("check")
         assert check.returncode == 1
         assert line in check.stdout, check.stdout
+        assert f"[{name}]" in check.stdout
+        # the least that the mode needs does not include DescribeConfigs
+        assert "[settings]" in check.stdout, check.stdout
         relay.start(wait=None)
         kafka.allow(*needs[need])
     relay.wait_ok("/readyz", 60)
@@ -146,6 +151,18 @@ def test_audit_names_the_right_that_is_missing(db, kafka, relays):
     assert done.returncode == 0, done.stdout + done.stderr
     kafka.forbid("--topic", "audited", *operations("Describe", "Read"))
     kafka.forbid(*others)
+
+
+def test_check_names_group_and_topic(db, kafka, relays):
+    relay = strict_relay(db, kafka, relays)
+    relay.config["inbox"] = {"topics": "order-created"}
+    done = relay.command("check")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    for name, what in (("group", "Group"), ("topic_missing", "Topic")):
+        (at,) = [i for i, line in enumerate(lines) if f"[{name}]" in line]
+        assert f"{what} authorization failed" in lines[at - 2], lines
+        assert "principal Read on this" in lines[at - 1], lines
 
 
 def test_may_make_topics_and_nothing_else(db, kafka, relays):

@@ -1,0 +1,85 @@
+/*
+ * check_advice.c - what to do about reasons that are known as text only
+ *
+ * libpq has no code for a connection that was not made, and librdkafka few.
+ * The first row whose text is in the reason counts; a text that is not
+ * recognised costs a better advice, nothing else.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "commands/check_parts.h"
+
+#include <string.h>
+
+typedef struct CheckAdvice
+{
+	const char *part; /* of the reason */
+	const char *todo;
+} CheckAdvice;
+
+static const CheckAdvice database_advice[] = {
+	{"could not translate host name",
+	 "See host in [postgres] conninfo: the name server of this machine does "
+	 "not know it (getent hosts NAME)."},
+	{"Connection refused",
+	 "See host and port in [postgres] conninfo; the server must run, and its "
+	 "listen_addresses must include that address."},
+	{"No such file or directory",
+	 "See host in [postgres] conninfo: without it, libpq looks for a server "
+	 "on this machine, by its Unix socket."},
+	{"timeout expired",
+	 "See host and port in [postgres] conninfo, and the firewalls between "
+	 "this machine and the server."},
+	{"password authentication failed",
+	 "See user in [postgres] conninfo, and the password in PGPASSFILE."},
+	{"no password supplied",
+	 "Set PGPASSFILE to a file with a line "
+	 "host:port:database:user:password, or give the password in [postgres] "
+	 "conninfo."},
+	{"no pg_hba.conf entry",
+	 "Add a line for this user, database and address to the server's "
+	 "pg_hba.conf, and reload the server."},
+	{"too many c",
+	 "The relay needs two sessions, three with alerts: end sessions that are "
+	 "not used, or raise max_connections or the CONNECTION LIMIT."},
+	{"remaining connection slots",
+	 "The relay needs two sessions, three with alerts: end sessions that are "
+	 "not used, or raise max_connections."},
+	{"database \"",
+	 "See dbname in [postgres] conninfo; psql -l lists the databases."},
+	{"role \"",
+	 "See user in [postgres] conninfo; CREATE ROLE NAME LOGIN creates a role, "
+	 "and SELECT grant_stock_access('NAME', 'relay') grants its rights."},
+	{"starting up", "Wait until the server has started, or see its log."},
+	{"", "See [postgres] conninfo, pg_hba.conf and the server's log."},
+};
+
+static const CheckAdvice broker_advice[] = {
+	{"resolve",
+	 "See [kafka] bootstrap.servers: the name server of this machine does not "
+	 "know that host (getent hosts NAME)."},
+	{"Connection refused",
+	 "See [kafka] bootstrap.servers: the broker must run, and its listeners "
+	 "must include that address."},
+	{"", "See [kafka] bootstrap.servers and the security settings."},
+};
+
+static const char *
+check_find_advice(const CheckAdvice *advice, const char *reason)
+{
+	while (strstr(reason, advice->part) == NULL)
+		advice++; /* the last row's text is empty */
+	return advice->todo;
+}
+
+const char *
+check_database_advice(const char *reason)
+{
+	return check_find_advice(database_advice, reason);
+}
+
+const char *
+check_broker_advice(const char *reason)
+{
+	return check_find_advice(broker_advice, reason);
+}

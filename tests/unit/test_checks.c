@@ -1,0 +1,56 @@
+/*
+ * test_checks.c - the checks that no server here can fail
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "unit.h"
+
+#include <string.h>
+
+#include "commands/check_parts.h"
+
+static void
+minor_versions_with_known_faults(void **state UNUSED)
+{
+	assert_int_equal(check_minor_version_min(150018), 150010);
+	assert_int_equal(check_minor_version_min(160000), 160006);
+	assert_int_equal(check_minor_version_min(170001), 170002);
+	assert_int_equal(check_minor_version_min(180000), 0);
+}
+
+/* The check "min_isr" needs several brokers. */
+static void
+one_replica_of_several_is_few(void **state UNUSED)
+{
+	assert_false(check_min_isr_is_low(1, 1)); /* found by "replicas" */
+	assert_true(check_min_isr_is_low(2, 1));
+	assert_true(check_min_isr_is_low(3, 1));
+	assert_false(check_min_isr_is_low(3, 2));
+}
+
+static void
+advice_by_text(void **state UNUSED)
+{
+	assert_non_null(strstr(check_database_advice("could not translate host "
+												 "name \"x\" to address"),
+						   "getent hosts"));
+	assert_non_null(strstr(check_database_advice("FATAL:  remaining connection "
+												 "slots are reserved"),
+						   "max_connections"));
+	assert_non_null(
+		strstr(check_database_advice("something new"), "the server's log"));
+	assert_non_null(
+		strstr(check_broker_advice("something new"), "bootstrap.servers"));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(minor_versions_with_known_faults),
+		cmocka_unit_test(one_replica_of_several_is_few),
+		cmocka_unit_test(advice_by_text),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
