@@ -56,6 +56,9 @@ check_add_json(Buf *to, const CheckRow *row, CheckSeverity severity,
 	buf_add_str(to, "}");
 }
 
+static void check_report(Check *check, CheckSeverity severity,
+						 const char *format, va_list args) PRINTF_LIKE(3, 0);
+
 /* The one place that all findings pass. */
 static void
 check_report(Check *check, CheckSeverity severity, const char *format,
