@@ -239,6 +239,19 @@ def others(bench):
                       " 'o' || :o);")})
 
 
+def counting(bench):
+    """The price of stock_statistics: refusals, the cheapest calls, and calls
+    that reserve."""
+    off = "-c pgstock.track_calls=off"
+    for what, script in (
+            ("refusals", "SELECT try_reserve_stock('p2', 10000000000,"
+             " 'o' || :o);"),
+            ("reserve over 10,000 products", "\\set p random(1, "
+             f"{PRODUCTS})\nSELECT reserve_stock('p' || :p, 1, 'o' || :o);")):
+        bench.compare(f"{what}, counted", Arm(ORDER + script),
+                      {"not counted": Arm(ORDER + script, off)})
+
+
 def long_runs(bench):
     bench.over_time("one hot product", Arm(HOT))
     with bench.held_snapshot():
@@ -253,6 +266,7 @@ def stock(directory):
          "pgstock", "against", "ratio", "CPU/call", "against")
     many(bench)
     others(bench)
+    counting(bench)
     hot(bench, "own")
     for us in (100, 1000):
         bench.flush(us)

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "base/statistics.h"
 #include "inbox/inbox.h"
 #include "outbox/outbox.h"
 #include "worker/worker.h"
@@ -36,6 +37,7 @@ _PG_init(void)
 	wakeup_init();
 	handler_fence_init();
 	due_time_init();
+	statistics_init();
 	launcher_init();
 	relation_init();
 	rotation_init();

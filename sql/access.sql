@@ -15,6 +15,8 @@ VALUES
 	('reader', 'view', 'failed_order_archives'),
 	('reader', 'view', 'stock_handlers'),
 	('reader', 'view', 'stock_admin_actions'),
+	('reader', 'view', 'stock_statistics'),
+	('reader', 'function', 'call_statistics'),
 	('reader', 'function', 'verify_stock'),
 	('reader', 'function', 'payload_json'),
 	('reader', 'function', 'bytes_text'), ('reader', 'function', 'headers_json'),

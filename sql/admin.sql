@@ -94,13 +94,33 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.stock_faults IS
 	'returns the differences for verify_stock; NULL for all products';
 
+/* The metric ledger_differences is about all products. */
+CREATE FUNCTION pgstock_internal.verify(product text)
+RETURNS TABLE (product_id text, location text, what text, expected bigint,
+	found bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
+	RETURN QUERY SELECT * FROM pgstock_internal.stock_faults(product);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	IF product IS NULL THEN
+		PERFORM pgstock_internal.note_verification(n);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.verify IS
+	'returns the differences for verify_stock, and records their number if '
+	'they are those of all products';
+
 CREATE FUNCTION @extschema@.verify_stock(product_id text DEFAULT NULL,
 	OUT product_id text, OUT location text, OUT what text,
 	OUT expected bigint, OUT found bigint)
 RETURNS SETOF record
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT * FROM pgstock_internal.stock_faults($1)
+SELECT * FROM pgstock_internal.verify($1)
 $$;
 COMMENT ON FUNCTION @extschema@.verify_stock IS
 	'compares levels, ledger and live reservations of one product or of all '
@@ -135,6 +155,17 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.check_reason IS
 	'raises 22023 if a required reason is NULL or empty';
+
+CREATE FUNCTION @extschema@.reset_stock_statistics()
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.statistics_reset();
+SELECT pgstock_internal.audit('reset_stock_statistics', current_database(),
+							  NULL)
+$$;
+COMMENT ON FUNCTION @extschema@.reset_stock_statistics IS
+	'sets the counters of stock_statistics to 0';
 
 /*
  * The level is locked first, so that it does not change between comparison and

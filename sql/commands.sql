@@ -74,6 +74,13 @@ BEGIN
 						  'outbox_oldest_pending_seconds', 'archive_open',
 						  'webhook_waiting');
 	RETURN QUERY
+		SELECT n.name, to_jsonb(n.value)
+		  FROM (SELECT sum(s.calls) AS calls, sum(s.refused) AS refused,
+					   sum(s.failed) AS failed
+				  FROM pgstock_internal.call_statistics() s) c,
+			   LATERAL (VALUES ('calls', c.calls), ('calls_refused', c.refused),
+							   ('calls_failed', c.failed)) AS n (name, value);
+	RETURN QUERY
 		SELECT s.state, to_jsonb(count(f.state))
 		  FROM (VALUES ('failed_waiting', 'waiting'),
 					   ('failed_archived', 'archived')) AS s (state, word)

@@ -727,7 +727,7 @@ CREATE FUNCTION pgstock_internal.relay_apply(topics text[], partitions int[],
 	offsets bigint[], timestamps bigint[], keys bytea[], "values" bytea[],
 	headers bytea[], options jsonb, OUT topic text, OUT result text,
 	OUT reason text, OUT n bigint, OUT attempts int, OUT message text,
-	OUT sent_ms bigint[])
+	OUT sent_ms bigint[], OUT failure text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';
@@ -741,7 +741,7 @@ CREATE FUNCTION pgstock_internal.relay_apply_failed(topics text[],
 	"values" bytea[], headers bytea[], options jsonb, sqlstate text,
 	error text, OUT topic text, OUT result text, OUT reason text,
 	OUT n bigint, OUT attempts int, OUT message text,
-	OUT sent_ms bigint[])
+	OUT sent_ms bigint[], OUT failure text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_apply_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
@@ -751,7 +751,7 @@ COMMENT ON FUNCTION pgstock_internal.relay_apply_failed IS
 CREATE FUNCTION pgstock_internal.relay_retry(max_rows int, options jsonb,
 	OUT topic text, OUT result text, OUT reason text, OUT n bigint,
 	OUT attempts int, OUT message text,
-	OUT sent_ms bigint[])
+	OUT sent_ms bigint[], OUT failure text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgstock_relay_retry' LANGUAGE C VOLATILE
 	SET lock_timeout = '2s';
@@ -860,6 +860,13 @@ UNION ALL
 SELECT 'outbox_held_events', format('topic="%s"', h.topic), h.events::float8
   FROM held h
 UNION ALL
+SELECT 'outbox_held_oldest_seconds', format('topic="%s"', h.topic),
+	   coalesce(extract(epoch FROM clock_timestamp() - h.oldest), 0)::float8
+  FROM held h
+UNION ALL
+SELECT 'held_tries_total', format('topic="%s"', h.topic), h.tries::float8
+  FROM held h
+UNION ALL
 SELECT 'outbox_table_bytes', '',
 	   sum(pg_total_relation_size(i.inhrelid))::float8
   FROM pg_inherits i WHERE i.inhparent = 'pgstock_internal.outbox'::regclass
@@ -884,7 +891,11 @@ UNION ALL
 SELECT 'reservations_overdue', '', count(*)::float8
   FROM pgstock_internal.reservation r
  WHERE r.due_at <= clock_timestamp()
+UNION ALL
+SELECT m.name, m.labels, m.value FROM pgstock_internal.database_metrics() m
+UNION ALL
+SELECT m.name, m.labels, m.value FROM pgstock_internal.statistics_metrics() m
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_metrics IS
-	'returns the gauges that are computed from the database';
+	'returns the metrics that are computed from the database';
 

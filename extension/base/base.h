@@ -110,6 +110,7 @@ extern int	 pgstock_handler_timeout;
 extern int	 pgstock_clock_tolerance;
 extern char *pgstock_trace_id;
 extern char *pgstock_actor;
+extern bool	 pgstock_track_calls;
 
 /* in call.c */
 extern void	 call_set_cause(const Cause *cause);

@@ -39,6 +39,7 @@ int	  pgstock_handler_timeout;	 /* milliseconds */
 int	  pgstock_clock_tolerance;	 /* milliseconds */
 char *pgstock_trace_id;
 char *pgstock_actor;
+bool  pgstock_track_calls;
 
 static void
 settings_define_stock(void)
@@ -76,6 +77,10 @@ settings_define_stock(void)
 		"pgstock.actor", "The actor that the ledger records beside the role.",
 		"Appended to the role's name after a slash.", &pgstock_actor, "",
 		PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgstock.track_calls",
+							 "Counts calls, for stock_statistics.", NULL,
+							 &pgstock_track_calls, true, PGC_SUSET, 0, NULL,
+							 NULL, NULL);
 }
 
 static void

@@ -159,6 +159,7 @@ enum
 	RESULT_ATTEMPTS,
 	RESULT_MESSAGE,
 	RESULT_SENT_MS,
+	RESULT_FAILURE,
 	RESULT_COLUMNS
 };
 
@@ -196,6 +197,8 @@ batch_compare(const ListCell *a, const ListCell *b)
 	if (difference == 0)
 		difference = strcmp(p->reason ? p->reason : "",
 							q->reason ? q->reason : "");
+	if (difference == 0)
+		difference = (int) p->error_class - (int) q->error_class;
 	return difference != 0 ? difference : batch_tries(x) - batch_tries(y);
 }
 
@@ -276,6 +279,10 @@ batch_put_row(ReturnSetInfo *info, const List *messages, int first, int n)
 		values[RESULT_MESSAGE] = CStringGetTextDatum(batch_message_name(last));
 	values[RESULT_SENT_MS] = batch_sent_array(messages, first, n,
 											  &nulls[RESULT_SENT_MS]);
+	nulls[RESULT_FAILURE] = outcome->error_class == ERROR_CLASS_NONE;
+	if (!nulls[RESULT_FAILURE])
+		values[RESULT_FAILURE] = CStringGetTextDatum(
+			error_class_text(outcome->error_class));
 	tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
 }
 

@@ -16,13 +16,18 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "inbox/inbox.h"
 
-PG_FUNCTION_INFO_V1(pgstock_handle_order_created);
-PG_FUNCTION_INFO_V1(pgstock_handle_payment_success);
-PG_FUNCTION_INFO_V1(pgstock_handle_payment_failed);
-PG_FUNCTION_INFO_V1(pgstock_handle_order_cancelled);
-PG_FUNCTION_INFO_V1(pgstock_handle_order_failed);
+PGSTOCK_COUNTED_FUNCTION(pgstock_handle_order_created,
+						 CALL_HANDLE_ORDER_CREATED);
+PGSTOCK_COUNTED_FUNCTION(pgstock_handle_payment_success,
+						 CALL_HANDLE_PAYMENT_SUCCESS);
+PGSTOCK_COUNTED_FUNCTION(pgstock_handle_payment_failed,
+						 CALL_HANDLE_PAYMENT_FAILED);
+PGSTOCK_COUNTED_FUNCTION(pgstock_handle_order_cancelled,
+						 CALL_HANDLE_ORDER_CANCELLED);
+PGSTOCK_COUNTED_FUNCTION(pgstock_handle_order_failed, CALL_HANDLE_ORDER_FAILED);
 PG_FUNCTION_INFO_V1(pgstock_has_builtin_handler);
 
 /* A member of argument "message" that is an id, or NULL. */
@@ -111,32 +116,32 @@ handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 	PG_RETURN_VOID();
 }
 
-Datum
-pgstock_handle_order_created(PG_FUNCTION_ARGS)
+static Datum
+pgstock_handle_order_created_body(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_ORDER_CREATED);
 }
 
-Datum
-pgstock_handle_payment_success(PG_FUNCTION_ARGS)
+static Datum
+pgstock_handle_payment_success_body(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_PAYMENT_SUCCESS);
 }
 
-Datum
-pgstock_handle_payment_failed(PG_FUNCTION_ARGS)
+static Datum
+pgstock_handle_payment_failed_body(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_PAYMENT_FAILED);
 }
 
-Datum
-pgstock_handle_order_cancelled(PG_FUNCTION_ARGS)
+static Datum
+pgstock_handle_order_cancelled_body(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_ORDER_CANCELLED);
 }
 
-Datum
-pgstock_handle_order_failed(PG_FUNCTION_ARGS)
+static Datum
+pgstock_handle_order_failed_body(PG_FUNCTION_ARGS)
 {
 	return handle(fcinfo, HANDLER_ORDER_FAILED);
 }

@@ -37,9 +37,10 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/statistics.h"
 #include "inbox/inbox.h"
 
-PG_FUNCTION_INFO_V1(pgstock_register_handler);
+PGSTOCK_COUNTED_FUNCTION(pgstock_register_handler, CALL_REGISTER_HANDLER);
 
 #define SIGNATURE_HINT \
 	"A handler is f(payload jsonb, message jsonb) RETURNS void."
@@ -343,8 +344,8 @@ registration_from_name(const char *name, Oid schema)
 }
 
 /* register_handler(topic text, handler text, event_type text) RETURNS void */
-Datum
-pgstock_register_handler(PG_FUNCTION_ARGS)
+static Datum
+pgstock_register_handler_body(PG_FUNCTION_ARGS)
 {
 	char *topic = args_id(fcinfo, 0, "topic");
 	char *name = args_text(fcinfo, 1);

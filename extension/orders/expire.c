@@ -20,12 +20,13 @@
 
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
 /* Orders outside the work that it keeps locked for their events. */
 #define EVENT_LOCKS_MAX 1000
 
-PG_FUNCTION_INFO_V1(pgstock_expire_reservations);
+PGSTOCK_COUNTED_FUNCTION(pgstock_expire_reservations, CALL_EXPIRE_RESERVATIONS);
 PG_FUNCTION_INFO_V1(pgstock_expire_free);
 PG_FUNCTION_INFO_V1(pgstock_expire_first);
 
@@ -326,8 +327,8 @@ expire_batch(int first, int max_rows, bool wait)
 }
 
 /* expire_reservations(max_rows int) RETURNS int */
-Datum
-pgstock_expire_reservations(PG_FUNCTION_ARGS)
+static Datum
+pgstock_expire_reservations_body(PG_FUNCTION_ARGS)
 {
 	int max_rows = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
 

@@ -30,11 +30,12 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
-PG_FUNCTION_INFO_V1(pgstock_open_flash_sale);
-PG_FUNCTION_INFO_V1(pgstock_purchase_flash_sale);
-PG_FUNCTION_INFO_V1(pgstock_close_flash_sale);
+PGSTOCK_COUNTED_FUNCTION(pgstock_open_flash_sale, CALL_OPEN_FLASH_SALE);
+PGSTOCK_COUNTED_FUNCTION(pgstock_purchase_flash_sale, CALL_PURCHASE_FLASH_SALE);
+PGSTOCK_COUNTED_FUNCTION(pgstock_close_flash_sale, CALL_CLOSE_FLASH_SALE);
 
 /* Columns, as sql/tables.sql has them. */
 enum
@@ -317,8 +318,8 @@ sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
  *				   per_user_limit bigint, starts_at timestamptz,
  *				   ends_at timestamptz, location text) RETURNS void
  */
-Datum
-pgstock_open_flash_sale(PG_FUNCTION_ARGS)
+static Datum
+pgstock_open_flash_sale_body(PG_FUNCTION_ARGS)
 {
 	Sale   sale = sale_args(fcinfo);
 	Work   work;
@@ -425,8 +426,8 @@ sale_raise_unknown(const Request *request, int64 quantity)
  * purchase_flash_sale(activity_id text, user_id text, order_id text,
  *					   quantity bigint) RETURNS stock_result
  */
-Datum
-pgstock_purchase_flash_sale(PG_FUNCTION_ARGS)
+static Datum
+pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 {
 	Request request = {
 		.activity_id = args_id(fcinfo, 0, "activity_id"),
@@ -521,8 +522,8 @@ sale_quota_return(Work *work, const Sale *sale, Level *home, Level *quota)
  *
  * The number that was left, and is ordinary stock again.
  */
-Datum
-pgstock_close_flash_sale(PG_FUNCTION_ARGS)
+static Datum
+pgstock_close_flash_sale_body(PG_FUNCTION_ARGS)
 {
 	char  *activity_id = args_id(fcinfo, 0, "activity_id");
 	Work   work;

@@ -23,13 +23,14 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
-PG_FUNCTION_INFO_V1(pgstock_reserve_stock);
-PG_FUNCTION_INFO_V1(pgstock_try_reserve_stock);
-PG_FUNCTION_INFO_V1(pgstock_reserve_order);
-PG_FUNCTION_INFO_V1(pgstock_try_reserve_order);
-PG_FUNCTION_INFO_V1(pgstock_reserve_orders);
+PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_stock, CALL_RESERVE_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_try_reserve_stock, CALL_TRY_RESERVE_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_order, CALL_RESERVE_ORDER);
+PGSTOCK_COUNTED_FUNCTION(pgstock_try_reserve_order, CALL_TRY_RESERVE_ORDER);
+PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_orders, CALL_RESERVE_ORDERS);
 
 static bool
 reserve_text_equal(const char *a, const char *b)
@@ -443,31 +444,31 @@ reserve_many(FunctionCallInfo fcinfo, const char *function, bool raise)
 	return reserve(&request, &keyed, function);
 }
 
-Datum
-pgstock_reserve_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_reserve_stock_body(PG_FUNCTION_ARGS)
 {
 	return answer_return_row(fcinfo,
 							 linitial(
 								 reserve_one(fcinfo, "reserve_stock()", true)));
 }
 
-Datum
-pgstock_try_reserve_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_try_reserve_stock_body(PG_FUNCTION_ARGS)
 {
 	return answer_return_row(fcinfo,
 							 linitial(reserve_one(fcinfo, "try_reserve_stock()",
 												  false)));
 }
 
-Datum
-pgstock_reserve_order(PG_FUNCTION_ARGS)
+static Datum
+pgstock_reserve_order_body(PG_FUNCTION_ARGS)
 {
 	return answer_return_set(fcinfo,
 							 reserve_many(fcinfo, "reserve_order()", true));
 }
 
-Datum
-pgstock_try_reserve_order(PG_FUNCTION_ARGS)
+static Datum
+pgstock_try_reserve_order_body(PG_FUNCTION_ARGS)
 {
 	return answer_return_set(fcinfo, reserve_many(fcinfo, "try_reserve_order()",
 												  false));
@@ -501,8 +502,8 @@ reserve_in_batch(Work *work, const Request *request)
  * The locks of all orders are taken at once, so a batch cannot deadlock with
  * another; a refusal touches no other order.
  */
-Datum
-pgstock_reserve_orders(PG_FUNCTION_ARGS)
+static Datum
+pgstock_reserve_orders_body(PG_FUNCTION_ARGS)
 {
 	List	 *requests;
 	List	 *answers = NIL;

@@ -17,6 +17,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
 /* What a verb does with a line. */
@@ -343,6 +344,9 @@ settle_act(Work *work, const Settle *settle, List *shares)
 		settle_share_move(work, settle, lfirst(cell));
 		settle_share_end(&work->call, settle, lfirst(cell));
 	}
+	if (settle->verb == SETTLE_CONFIRM)
+		statistics_confirm(work->call.now -
+						   ((Share *) linitial(shares))->line->created_at);
 	return settle_report(work, settle, shares,
 						 settle_verbs[settle->verb].event_type,
 						 settle_verbs[settle->verb].status, first_movement);

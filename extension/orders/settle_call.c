@@ -11,13 +11,14 @@
 
 #include "utils/builtins.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
-PG_FUNCTION_INFO_V1(pgstock_confirm_stock);
-PG_FUNCTION_INFO_V1(pgstock_release_stock);
-PG_FUNCTION_INFO_V1(pgstock_rollback_stock);
-PG_FUNCTION_INFO_V1(pgstock_return_stock);
-PG_FUNCTION_INFO_V1(pgstock_extend_reservation);
+PGSTOCK_COUNTED_FUNCTION(pgstock_confirm_stock, CALL_CONFIRM_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_release_stock, CALL_RELEASE_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_rollback_stock, CALL_ROLLBACK_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_return_stock, CALL_RETURN_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_extend_reservation, CALL_EXTEND_RESERVATION);
 
 static List *
 settle_unknown_order(SettleVerb verb, const char *order_id)
@@ -88,8 +89,8 @@ settle_items_arg(FunctionCallInfo fcinfo, int n)
 }
 
 /* confirm_stock(order_id text, payment_id text, idempotency_key) */
-Datum
-pgstock_confirm_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_confirm_stock_body(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_CONFIRM,
 					 .payment_id = PG_ARGISNULL(1)
@@ -111,22 +112,22 @@ settle_with_reason(FunctionCallInfo fcinfo, SettleVerb verb)
 }
 
 /* release_stock(order_id text, reason text, items jsonb, idempotency_key) */
-Datum
-pgstock_release_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_release_stock_body(PG_FUNCTION_ARGS)
 {
 	return settle_with_reason(fcinfo, SETTLE_RELEASE);
 }
 
 /* rollback_stock(order_id text, reason text, items jsonb, idempotency_key) */
-Datum
-pgstock_rollback_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_rollback_stock_body(PG_FUNCTION_ARGS)
 {
 	return settle_with_reason(fcinfo, SETTLE_ROLLBACK);
 }
 
 /* return_stock(order_id text, items jsonb, restock boolean, idempotency_key) */
-Datum
-pgstock_return_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_return_stock_body(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_RETURN,
 					 .items = settle_items_arg(fcinfo, 1),
@@ -136,8 +137,8 @@ pgstock_return_stock(PG_FUNCTION_ARGS)
 }
 
 /* extend_reservation(order_id text, ttl interval, idempotency_key) */
-Datum
-pgstock_extend_reservation(PG_FUNCTION_ARGS)
+static Datum
+pgstock_extend_reservation_body(PG_FUNCTION_ARGS)
 {
 	Settle settle = {.verb = SETTLE_EXTEND,
 					 .expires_at = args_expiry(fcinfo, 1)};

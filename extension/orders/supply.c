@@ -15,13 +15,14 @@
 
 #include "utils/builtins.h"
 
+#include "base/statistics.h"
 #include "orders/orders.h"
 
-PG_FUNCTION_INFO_V1(pgstock_receive_stock);
-PG_FUNCTION_INFO_V1(pgstock_adjust_stock);
-PG_FUNCTION_INFO_V1(pgstock_set_stock);
-PG_FUNCTION_INFO_V1(pgstock_move_stock);
-PG_FUNCTION_INFO_V1(pgstock_configure_product);
+PGSTOCK_COUNTED_FUNCTION(pgstock_receive_stock, CALL_RECEIVE_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_adjust_stock, CALL_ADJUST_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_set_stock, CALL_SET_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_move_stock, CALL_MOVE_STOCK);
+PGSTOCK_COUNTED_FUNCTION(pgstock_configure_product, CALL_CONFIGURE_PRODUCT);
 
 /* A change of what is on hand, for the ledger and the event. */
 typedef struct Supply
@@ -91,8 +92,8 @@ supply_location_arg(FunctionCallInfo fcinfo, int n)
  * receive_stock(product_id text, quantity bigint, location text,
  *				 reference text) RETURNS bigint
  */
-Datum
-pgstock_receive_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_receive_stock_body(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	bool   nothing = !PG_ARGISNULL(1) && PG_GETARG_INT64(1) == 0;
@@ -122,8 +123,8 @@ pgstock_receive_stock(PG_FUNCTION_ARGS)
  * adjust_stock(product_id text, delta bigint, reason text, location text)
  *				RETURNS bigint
  */
-Datum
-pgstock_adjust_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_adjust_stock_body(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  delta = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
@@ -174,8 +175,8 @@ supply_raise_stale_version(const Level *level, int64 expected)
  *
  * Compare-and-set: expected_version 0 stands for a level that is not there.
  */
-Datum
-pgstock_set_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_set_stock_body(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  on_hand = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
@@ -208,8 +209,8 @@ pgstock_set_stock(PG_FUNCTION_ARGS)
  * move_stock(product_id text, quantity bigint, from_location text,
  *			  to_location text) RETURNS void
  */
-Datum
-pgstock_move_stock(PG_FUNCTION_ARGS)
+static Datum
+pgstock_move_stock_body(PG_FUNCTION_ARGS)
 {
 	char  *product_id = args_id(fcinfo, 0, "product_id");
 	int64  quantity = args_quantity(fcinfo, 1, "quantity");
@@ -285,8 +286,8 @@ supply_configure_level(Level *first, const Level *sum)
  * A back-order limit cannot be below the quantity already back-ordered.
  * Slots that are taken away keep their rows, for the lines that count in them.
  */
-Datum
-pgstock_configure_product(PG_FUNCTION_ARGS)
+static Datum
+pgstock_configure_product_body(PG_FUNCTION_ARGS)
 {
 	char	 *product_id = args_id(fcinfo, 0, "product_id");
 	Work	  work;

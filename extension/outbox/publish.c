@@ -20,14 +20,15 @@
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
+#include "base/statistics.h"
 #include "outbox/outbox.h"
 
 #define COPY_MARK "replay_of" /* replay_header() in sql/commands.sql */
 
-PG_FUNCTION_INFO_V1(pgstock_publish_event);
-PG_FUNCTION_INFO_V1(pgstock_publish_bytes);
-PG_FUNCTION_INFO_V1(pgstock_publish_outbox_row);
-PG_FUNCTION_INFO_V1(pgstock_set_event_topic);
+PGSTOCK_COUNTED_FUNCTION(pgstock_publish_event, CALL_PUBLISH_EVENT);
+PGSTOCK_COUNTED_FUNCTION(pgstock_publish_bytes, CALL_PUBLISH_BYTES);
+PGSTOCK_COUNTED_FUNCTION(pgstock_publish_outbox_row, CALL_PUBLISH_OUTBOX_ROW);
+PGSTOCK_COUNTED_FUNCTION(pgstock_set_event_topic, CALL_SET_EVENT_TOPIC);
 
 /* The caller's headers.  One is ours: it would make the event one that no
  * replay writes again, and that an audit takes for another one. */
@@ -83,8 +84,8 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 	PG_RETURN_UUID_P(id);
 }
 
-Datum
-pgstock_publish_event(PG_FUNCTION_ARGS)
+static Datum
+pgstock_publish_event_body(PG_FUNCTION_ARGS)
 {
 	OutboxRecord record = {.format = 'j'};
 
@@ -98,8 +99,8 @@ pgstock_publish_event(PG_FUNCTION_ARGS)
 	return publish(fcinfo, "publish_event()", &record);
 }
 
-Datum
-pgstock_publish_bytes(PG_FUNCTION_ARGS)
+static Datum
+pgstock_publish_bytes_body(PG_FUNCTION_ARGS)
 {
 	OutboxRecord record = {.format = 'b'};
 
@@ -184,8 +185,8 @@ publish_row_payload(TriggerData *trigger, OutboxRecord *record)
 }
 
 /* publish_outbox_row() RETURNS trigger */
-Datum
-pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
+static Datum
+pgstock_publish_outbox_row_body(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	OutboxRecord record = {.format = 'b'};
@@ -222,8 +223,8 @@ pgstock_publish_outbox_row(PG_FUNCTION_ARGS)
 /* ---- The topics of stock events ---- */
 
 /* set_event_topic(event_type text, topic text) RETURNS void */
-Datum
-pgstock_set_event_topic(PG_FUNCTION_ARGS)
+static Datum
+pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
 {
 	char		   *event_type = args_id(fcinfo, 0, "event_type");
 	char		   *topic = args_text(fcinfo, 1);

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/statistics.h"
 #include "stock/stock.h"
 
 #define ANSWER_COLUMNS 10
@@ -42,6 +43,23 @@ static const char *const answer_status_texts[] = {
 
 StaticAssertDecl(lengthof(answer_status_texts) == ANSWER_STATUSES,
 				 "each status of an answer has its text");
+
+/* What the statistics count an answer as that grants nothing.  "refused" is
+ * not in it: another line of the order says why. */
+static const struct
+{
+	AnswerStatus status;
+	CallStatus	 counted;
+} answer_refusals[] = {
+	{ANSWER_INSUFFICIENT, CALL_INSUFFICIENT},
+	{ANSWER_UNKNOWN_PRODUCT, CALL_UNKNOWN_PRODUCT},
+	{ANSWER_UNKNOWN_ORDER, CALL_UNKNOWN_ORDER},
+	{ANSWER_ALREADY, CALL_ALREADY},
+	{ANSWER_NOT_OPEN, CALL_NOT_OPEN},
+	{ANSWER_OVER_LIMIT, CALL_OVER_LIMIT},
+	{ANSWER_EXPIRED, CALL_EXPIRED},
+	{ANSWER_SHORTFALL, CALL_SHORTFALL},
+};
 
 const char *
 answer_status_text(AnswerStatus status)
@@ -166,12 +184,47 @@ answer_from_datum(Datum row, TupleDesc desc)
 	return answer;
 }
 
+/* Counts an answer that is a refusal; true if it is one. */
+static bool
+answer_count_refusal(const Answer *answer)
+{
+	if (answer->granted > 0)
+		return false;
+	for (int i = 0; i < lengthof(answer_refusals); i++)
+	{
+		if (answer_refusals[i].status == answer->status)
+		{
+			statistics_refuse(answer_refusals[i].counted);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Counts an order's refusal once, whatever number of its lines do not fit. */
+static void
+answer_count_refusals(const List *answers)
+{
+	const char *counted = "";
+	ListCell   *cell;
+
+	foreach(cell, answers)
+	{
+		const Answer *answer = lfirst(cell);
+
+		if (strcmp(answer->order_id, counted) != 0 &&
+			answer_count_refusal(answer))
+			counted = answer->order_id;
+	}
+}
+
 /* Returns one row. */
 Datum
 answer_return_row(FunctionCallInfo fcinfo, const Answer *answer)
 {
 	TupleDesc desc;
 
+	(void) answer_count_refusal(answer);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return answer_datum(answer, BlessTupleDesc(desc));
@@ -184,6 +237,7 @@ answer_return_set(FunctionCallInfo fcinfo, List *answers)
 	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell	  *cell;
 
+	answer_count_refusals(answers);
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, answers)
 	{

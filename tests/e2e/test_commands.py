@@ -143,7 +143,8 @@ KEYS = {
     "position_trouble", "position_stored_at", "held_topics", "held_trouble",
     "missing_messages",
     "upkeep_trouble", "pending_events",
-    "oldest_pending_seconds", "archive_open", "webhook_waiting", "failed_waiting",
+    "oldest_pending_seconds", "archive_open", "webhook_waiting", "calls",
+    "calls_refused", "calls_failed", "failed_waiting",
     "failed_archived", "broker", "missing_topics", "consumers"}
 
 
