@@ -6,11 +6,13 @@
 #include "common/metrics.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* More than that are left out: a bound of the page, not of the database. */
-#define GAUGES_MAX 4096
+#define VALUES_MAX 4096
+#define NO_FAMILY  (-1)
 
 typedef struct Cell
 {
@@ -19,12 +21,14 @@ typedef struct Cell
 	struct Cell *next;
 } Cell;
 
-typedef struct Gauge
+/* A value of the database's. */
+typedef struct Value
 {
-	char  *name; /* without the prefix */
+	int	   family; /* in the table, or NO_FAMILY */
+	char  *name;   /* without the prefix */
 	char  *labels;
 	double value;
-} Gauge;
+} Value;
 
 typedef struct Histogram
 {
@@ -37,8 +41,8 @@ struct Metrics
 	const MetricsTable *table;
 	Cell			  **cells;		/* a list for each family */
 	Histogram		   *histograms; /* one for each family */
-	Gauge			   *gauges;		/* the database's */
-	size_t				gauge_count;
+	Value			   *values;		/* the database's */
+	size_t				value_count;
 };
 
 /* A table is indexed by an enum: a hole in it is a forgotten entry. */
@@ -59,6 +63,9 @@ metrics_check_table(const MetricsTable *table)
 		Assert(table->histograms[i].bounds != NULL);
 		Assert(table->histograms[i].unit > 0);
 	}
+	for (int i = 0; i < table->database_count; i++)
+		Assert(!table->database[i].is_single ||
+			   strcmp(table->database[i].type, "gauge") == 0);
 }
 
 Metrics *
@@ -81,10 +88,10 @@ metrics_free(Metrics *metrics)
 		return;
 	for (int family = 0; family < metrics->table->family_count; family++)
 		metrics_forget(metrics, family);
-	metrics_gauges_begin(metrics);
+	metrics_database_begin(metrics);
 	free(metrics->cells);
 	free(metrics->histograms);
-	free(metrics->gauges);
+	free(metrics->values);
 	free(metrics);
 }
 
@@ -158,33 +165,59 @@ metrics_observe(Metrics *metrics, int histogram, int64_t value)
 	counts->sum += (double) value * family->unit;
 }
 
-void
-metrics_gauges_begin(Metrics *metrics)
+/* Whether a value of this name belongs to the family. */
+static bool
+metrics_is_of_family(const DatabaseFamily *family, const char *name)
 {
-	for (size_t i = 0; i < metrics->gauge_count; i++)
-	{
-		free(metrics->gauges[i].name);
-		free(metrics->gauges[i].labels);
-	}
-	metrics->gauge_count = 0;
+	static const char *const suffixes[] = {"_bucket", "_sum", "_count"};
+	size_t					 len = strlen(family->name);
+
+	if (strcmp(family->type, "histogram") != 0)
+		return strcmp(family->name, name) == 0;
+	for (size_t i = 0; i < Lengthof(suffixes); i++)
+		if (strncmp(family->name, name, len) == 0 &&
+			strcmp(name + len, suffixes[i]) == 0)
+			return true;
+	return false;
+}
+
+static int
+metrics_find_family(const MetricsTable *table, const char *name)
+{
+	for (int i = 0; i < table->database_count; i++)
+		if (metrics_is_of_family(&table->database[i], name))
+			return i;
+	return NO_FAMILY;
 }
 
 void
-metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
-				   double value)
+metrics_database_begin(Metrics *metrics)
 {
-	size_t count = metrics->gauge_count;
+	for (size_t i = 0; i < metrics->value_count; i++)
+	{
+		free(metrics->values[i].name);
+		free(metrics->values[i].labels);
+	}
+	metrics->value_count = 0;
+}
 
-	Assert(count <= GAUGES_MAX);
-	if (count == GAUGES_MAX)
+void
+metrics_database_add(Metrics *metrics, const char *name, const char *labels,
+					 double value)
+{
+	size_t count = metrics->value_count;
+
+	Assert(count <= VALUES_MAX);
+	if (count == VALUES_MAX)
 		return;
-	metrics->gauges = xrealloc(metrics->gauges, (count + 1) * sizeof(Gauge));
-	metrics->gauges[count] = (Gauge){
+	metrics->values = xrealloc(metrics->values, (count + 1) * sizeof(Value));
+	metrics->values[count] = (Value){
+		.family = metrics_find_family(metrics->table, name),
 		.name = xstrdup(name),
 		.labels = xstrdup(labels),
 		.value = value,
 	};
-	metrics->gauge_count++;
+	metrics->value_count++;
 }
 
 /* ---- rendering --------------------------------------------------------- */
@@ -206,9 +239,13 @@ metrics_render_value(const Metrics *metrics, Buf *to, const char *name,
 	const char *prefix = metrics->table->prefix;
 
 	if (labels[0] != '\0')
-		buf_printf(to, "%s%s{%s} %.17g\n", prefix, name, labels, value);
+		buf_printf(to, "%s%s{%s} ", prefix, name, labels);
 	else
-		buf_printf(to, "%s%s %.17g\n", prefix, name, value);
+		buf_printf(to, "%s%s ", prefix, name);
+	if (isnan(value))
+		buf_add_str(to, "NaN\n");
+	else
+		buf_printf(to, "%.17g\n", value);
 }
 
 static void
@@ -216,8 +253,6 @@ metrics_render_family(const Metrics *metrics, Buf *to, int id)
 {
 	const MetricFamily *family = &metrics->table->families[id];
 
-	if (metrics->cells[id] == NULL)
-		return;
 	metrics_render_head(metrics, to, family->name, family->type, family->help);
 	for (const Cell *cell = metrics->cells[id]; cell; cell = cell->next)
 		metrics_render_value(metrics, to, family->name, cell->labels,
@@ -248,42 +283,52 @@ metrics_render_histogram(const Metrics *metrics, Buf *to, int id)
 	buf_printf(to, "%s%s_count %" PRIu64 "\n", prefix, name, count);
 }
 
-static const char *
-metrics_gauge_help(const Metrics *metrics, const char *name)
+static void
+metrics_render_database_family(const Metrics *metrics, Buf *to, int id)
 {
-	const MetricsTable *table = metrics->table;
+	const DatabaseFamily *family = &metrics->table->database[id];
+	bool				  found = false;
 
-	for (size_t i = 0; i < table->gauge_count; i++)
-		if (strcmp(table->gauges[i].name, name) == 0)
-			return table->gauges[i].help;
-	return METRICS_HELP_MISSING;
+	metrics_render_head(metrics, to, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->value_count; i++)
+	{
+		const Value *value = &metrics->values[i];
+
+		if (value->family != id)
+			continue;
+		found = true;
+		metrics_render_value(metrics, to, value->name, value->labels,
+							 value->value);
+	}
+	if (!found && family->is_single)
+		metrics_render_value(metrics, to, family->name, "", NAN);
 }
 
-/* Prometheus wants all values of a name together. */
+/* Values that a later version of the extension returns.  Prometheus wants all
+ * values of a name together. */
 static void
-metrics_render_gauges(const Metrics *metrics, Buf *to)
+metrics_render_unknown(const Metrics *metrics, Buf *to)
 {
-	for (size_t i = 0; i < metrics->gauge_count; i++)
+	for (size_t i = 0; i < metrics->value_count; i++)
 	{
-		const Gauge *first = &metrics->gauges[i];
+		const Value *first = &metrics->values[i];
 		size_t		 len = strlen(first->name);
 		bool total = len > 6 && strcmp(first->name + len - 6, "_total") == 0;
-		bool seen = false;
+		bool seen = first->family != NO_FAMILY;
 
-		for (size_t j = 0; j < i; j++)
-			seen |= strcmp(metrics->gauges[j].name, first->name) == 0;
+		for (size_t j = 0; !seen && j < i; j++)
+			seen = strcmp(metrics->values[j].name, first->name) == 0;
 		if (seen)
 			continue;
 		metrics_render_head(metrics, to, first->name,
-							total ? "counter" : "gauge",
-							metrics_gauge_help(metrics, first->name));
-		for (size_t j = i; j < metrics->gauge_count; j++)
+							total ? "counter" : "gauge", METRICS_HELP_MISSING);
+		for (size_t j = i; j < metrics->value_count; j++)
 		{
-			const Gauge *gauge = &metrics->gauges[j];
+			const Value *value = &metrics->values[j];
 
-			if (strcmp(gauge->name, first->name) == 0)
-				metrics_render_value(metrics, to, gauge->name, gauge->labels,
-									 gauge->value);
+			if (strcmp(value->name, first->name) == 0)
+				metrics_render_value(metrics, to, value->name, value->labels,
+									 value->value);
 		}
 	}
 }
@@ -295,5 +340,7 @@ metrics_render(const Metrics *metrics, Buf *to)
 		metrics_render_family(metrics, to, id);
 	for (int id = 0; id < metrics->table->histogram_count; id++)
 		metrics_render_histogram(metrics, to, id);
-	metrics_render_gauges(metrics, to);
+	for (int id = 0; id < metrics->table->database_count; id++)
+		metrics_render_database_family(metrics, to, id);
+	metrics_render_unknown(metrics, to);
 }

@@ -28,11 +28,14 @@ typedef struct HistogramFamily
 	double		   unit;   /* what a bound of 1 stands for */
 } HistogramFamily;
 
-typedef struct GaugeHelp
+/* A family whose values a database returns. */
+typedef struct DatabaseFamily
 {
 	const char *name;
+	const char *type; /* counter, gauge or histogram */
 	const char *help;
-} GaugeHelp;
+	bool		is_single; /* it has one value, without labels */
+} DatabaseFamily;
 
 typedef struct MetricsTable
 {
@@ -41,8 +44,8 @@ typedef struct MetricsTable
 	int					   family_count;
 	const HistogramFamily *histograms;
 	int					   histogram_count;
-	const GaugeHelp		  *gauges; /* of metrics_gauges_add() */
-	size_t				   gauge_count;
+	const DatabaseFamily  *database; /* of metrics_database_add() */
+	int					   database_count;
 } MetricsTable;
 
 #define METRICS_HELP_MISSING "A value that the database reports."
@@ -64,11 +67,18 @@ void metrics_forget(Metrics *metrics, int family); /* all its values */
 /* Of a time: microseconds. */
 void metrics_observe(Metrics *metrics, int histogram, int64_t value);
 
-/* Gauges that are read from a database, replaced as a whole.  A name that ends
- * in _total is a counter; one that the table lacks gets a general HELP. */
-void metrics_gauges_begin(Metrics *metrics);
-void metrics_gauges_add(Metrics *metrics, const char *name, const char *labels,
-						double value);
+/*
+ * Values that are read from a database, replaced as a whole.  A name that ends
+ * in _total is a counter; one that the table lacks gets a general HELP.  Of a
+ * histogram the names end in _bucket, _sum and _count.
+ *
+ * Before they are first read, a gauge without labels is NaN: 0 would be a
+ * statement about the database.  Counters are absent: they have a value there,
+ * and its first appearance must not look like an increase from 0.
+ */
+void metrics_database_begin(Metrics *metrics);
+void metrics_database_add(Metrics *metrics, const char *name,
+						  const char *labels, double value);
 
 void metrics_render(const Metrics *metrics, Buf *to);
 

@@ -44,6 +44,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/process_metrics.h"
 #include "inbox/pump.h"
 #include "kafka/client.h"
 #include "outbox/pump.h"
@@ -114,6 +115,16 @@ relay_status(Relay *relay, HttpServerResponse *answer)
 }
 
 static void
+relay_show_ready(Relay *relay)
+{
+	Buf sentence = {0};
+
+	*metrics_cell(relay->metrics, METRIC_READY,
+				  NULL) = relay_is_ready(relay, &sentence);
+	buf_free(&sentence);
+}
+
+static void
 relay_page(void *arg, const char *path, HttpServerResponse *answer)
 {
 	Relay *relay = arg;
@@ -128,7 +139,9 @@ relay_page(void *arg, const char *path, HttpServerResponse *answer)
 		}
 		answer->status = 200;
 		answer->type = "text/plain; version=0.0.4";
+		relay_show_ready(relay);
 		metrics_render(relay->metrics, &answer->body);
+		process_metrics_render(&answer->body);
 	}
 	else if (strcmp(path, "/livez") == 0)
 	{
@@ -239,7 +252,8 @@ relay_listen(Relay *relay)
 	relay->http = http_server_new(relay->loop, relay->config->http_listen,
 								  relay_page, relay, &error);
 	if (relay->http == NULL)
-		log_error("%s", buf_str(&error));
+		log_error("%s; set \"listen\" in [http] to an address that is free",
+				  buf_str(&error));
 	buf_free(&error);
 	return relay->http != NULL;
 }
@@ -381,7 +395,7 @@ relay_run(const ConfigOverrides *from)
 {
 	Relay	 relay = {.from = *from};
 	Buf		 error = {0};
-	ExitCode code = EXIT_RUNTIME;
+	ExitCode code;
 
 	relay.config = config_load(from, &error);
 	if (relay.config == NULL)
@@ -398,6 +412,8 @@ relay_run(const ConfigOverrides *from)
 	mallopt(M_ARENA_MAX, 2);
 	if (relay_start(&relay))
 		code = relay_loop(&relay);
+	else
+		code = EXIT_USAGE; /* it cannot listen where it is to */
 	relay_end(&relay);
 	return code;
 }

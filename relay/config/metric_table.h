@@ -15,6 +15,7 @@ typedef enum MetricId
 	METRIC_TRANSACTIONS,
 	METRIC_WAKEUPS,		 /* {cause} */
 	METRIC_INBOX_EVENTS, /* {topic,result} */
+	METRIC_FAILURES,	 /* {topic,reason} */
 	METRIC_DLQ,			 /* {topic} */
 	METRIC_ARCHIVED,	 /* {topic} */
 	METRIC_DIFFERENCES,	 /* {topic} */
@@ -23,6 +24,7 @@ typedef enum MetricId
 	METRIC_HISTORIES,	 /* {topic,partition} */
 	METRIC_DAMAGED,		 /* {topic} */
 	METRIC_ENDS,		 /* {state} */
+	METRIC_READY,
 	METRIC_LEADER,
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG,		/* {topic,partition} */

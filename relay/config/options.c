@@ -105,7 +105,7 @@ static const Option options[] = {
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
 	 "{topic}_dlq", NULL, 0, 0, NULL,
 	 "Topic of dead letters; {topic} is the message's topic."},
-	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:9187",
+	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:29187",
 	 NULL, 0, 0, NULL,
 	 "Address of /metrics, /livez, /readyz and /status; empty: no HTTP."},
 	{"webhook", "url", OPTION_STRING, OPTION_RELOADS | OPTION_SECRET,

@@ -34,6 +34,14 @@ static const char *const inbox_result_words[INBOX_RESULT_UNKNOWN] = {
 	[INBOX_RESULT_DEAD] = "dead",			[INBOX_RESULT_STARTED] = "started",
 };
 
+/* Kinds of failures, as docs/relay-protocol.md has them; a message that waits
+ * behind another one of its key has not failed. */
+static const char *const inbox_failures[] = {
+	"poison", "permanent", "retry", "retries", "order", "crash",
+};
+#define INBOX_FAILURE_ORDER "order"
+#define INBOX_FAILURE_QUEUE "queue"
+
 /* Reasons that have a metric of their own. */
 static const struct
 {
@@ -112,7 +120,8 @@ void
 inbox_begin_metrics(Inbox *inbox)
 {
 	static const MetricId ids[] = {METRIC_DLQ, METRIC_ARCHIVED,
-								   METRIC_DIFFERENCES, METRIC_PAID_TWICE};
+								   METRIC_DIFFERENCES, METRIC_PAID_TWICE,
+								   METRIC_DAMAGED};
 
 	inbox->gauges_at = loop_now(inbox->loop);
 	for (char **topic = inbox->config->topics; *topic != NULL; topic++)
@@ -122,6 +131,9 @@ inbox_begin_metrics(Inbox *inbox)
 						  "result", inbox_result_words[i], NULL) = 0;
 		for (size_t i = 0; i < Lengthof(ids); i++)
 			*metrics_cell(inbox->metrics, ids[i], "topic", *topic, NULL) = 0;
+		for (size_t i = 0; i < Lengthof(inbox_failures); i++)
+			*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", *topic,
+						  "reason", inbox_failures[i], NULL) = 0;
 	}
 }
 
@@ -134,6 +146,21 @@ inbox_read_result(const PGresult *result, int row)
 	while (i < INBOX_RESULT_UNKNOWN && strcmp(word, inbox_result_words[i]) != 0)
 		i++;
 	return (InboxResult) i;
+}
+
+/* Each try that failed counts; of those that wait for their order the first
+ * one only, for they look for it again each second. */
+static void
+inbox_count_failures(Inbox *inbox, const char *topic, const char *failure,
+					 int64_t n)
+{
+	if (failure == NULL || strcmp(failure, INBOX_FAILURE_QUEUE) == 0)
+		return;
+	if (strcmp(failure, INBOX_FAILURE_ORDER) == 0 &&
+		inbox->core.call == INBOX_RETRY)
+		return;
+	*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", topic, "reason",
+				  failure, NULL) += (double) n;
 }
 
 /*
@@ -172,6 +199,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
 						api_int(result, row, 4));
 	inbox_observe_orders(inbox, api_text(result, row, 6));
+	inbox_count_failures(inbox, topic, api_text(result, row, 7), n);
 	log_write(message != NULL ? LEVEL_WARNING : LEVEL_DEBUG, LOG_MODULE,
 			  "messages topic=%s result=%s reason=%s n=%" PRId64 "%s%s", topic,
 			  word, reason, n, message != NULL ? " " : "",
@@ -223,11 +251,11 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 static void
 inbox_take_metrics(Inbox *inbox, const PGresult *result)
 {
-	metrics_gauges_begin(inbox->metrics);
+	metrics_database_begin(inbox->metrics);
 	for (int row = 0; row < PQntuples(result); row++)
-		metrics_gauges_add(inbox->metrics, PQgetvalue(result, row, 0),
-						   PQgetvalue(result, row, 1),
-						   strtod(PQgetvalue(result, row, 2), NULL));
+		metrics_database_add(inbox->metrics, PQgetvalue(result, row, 0),
+							 PQgetvalue(result, row, 1),
+							 strtod(PQgetvalue(result, row, 2), NULL));
 	inbox->gauges_at = loop_now(inbox->loop);
 	inbox_on_metrics(&inbox->core, inbox->gauges_at);
 }

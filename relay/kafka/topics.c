@@ -166,6 +166,8 @@ topics_want(Topics *topics, const char *name)
 	topics->wanted = xrealloc(topics->wanted, (count + 2) * sizeof(char *));
 	topics->wanted[count] = xstrdup(name);
 	topics->wanted[count + 1] = NULL;
+	/* at 0 before its first event is published */
+	(void) metrics_cell(topics->metrics, METRIC_PUBLISHED, "topic", name, NULL);
 	if (topics->producer != NULL)
 		topics_trust(topics, name);
 }

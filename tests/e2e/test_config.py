@@ -2,6 +2,8 @@
 """The relay's command line and configuration: every mistake is named, before
 anything is touched, with an exit code that systemd can act on."""
 
+import socket
+
 import pytest
 
 from process import wait_until
@@ -61,6 +63,20 @@ def test_sample_is_valid(relay, tmp_path):
         file.write(done.stdout)
     checked = relay.run_binary("check", "--config", relay.config_path)
     assert checked.returncode != USAGE, checked.stderr
+
+
+def test_port_is_taken(relay):
+    """The address is named, and systemd does not try again and again."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        relay.config["http"]["listen"] = address
+        done = relay.command("run")
+    assert done.returncode == USAGE, done.stderr
+    assert f'could not listen on "{address}": Address already in use' in \
+        done.stderr
+    assert '"listen" in [http]' in done.stderr
 
 
 def test_version(relay):

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -183,8 +184,7 @@ def test_http(db, kafka, start_relay):
             "outbox_oldest_pending_seconds", "inbox_waiting_keys",
             "archive_open"} <= names
     for line in relay.get("/metrics")[1].splitlines():
-        assert line.startswith(("# HELP pgstock_", "# TYPE pgstock_",
-                                "pgstock_")), line
+        assert re.match(r"(# (HELP|TYPE) )?(pgstock|process)_", line), line
     status, body = relay.get("/status")
     assert status == 200 and json.loads(body)["status"]
     assert relay.get("/livez")[0] == relay.get("/readyz")[0] == 200
@@ -224,6 +224,9 @@ def test_alerts_fire_the_first_time(db, kafka, start_relay):
                20, lambda: relay.get("/metrics")[1])
     assert db.value("SELECT attempts FROM failed_order_archives") == 4
     assert relay.metric("inbox_events_total", result="waiting") == 1
+    assert relay.metric("inbox_failures_total", reason="retry") == 3
+    assert relay.metric("inbox_failures_total", reason="retries") == 1
+    assert relay.metric("inbox_failures_total") == 4
 
 
 def test_a_scrape_sees_the_database_as_it_is(db, start_relay):

@@ -62,7 +62,7 @@ defaults_are_the_contract_s(void **state UNUSED)
 	assert_true(config->retry_delays.us[1] == 30 * SEC_US);
 	assert_true(config->order_wait_us == 900 * SEC_US);
 	assert_string_equal(config->dlq_topic, "{topic}_dlq");
-	assert_string_equal(config->http_listen, "127.0.0.1:9187");
+	assert_string_equal(config->http_listen, "127.0.0.1:29187");
 	config_free(config);
 	buf_free(&error);
 }

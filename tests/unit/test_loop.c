@@ -171,7 +171,7 @@ static void
 addresses_that_are_none_are_refused(void **state UNUSED)
 {
 	static const char *const wrong[] = {
-		"", "9187", "localhost:9187", "127.0.0.1:http", "1.2.3:x",
+		"", "29187", "localhost:29187", "127.0.0.1:http", "1.2.3:x",
 	};
 	Loop *loop = loop_new();
 
