@@ -129,10 +129,23 @@ pgconn_down(PgConn *conn, const char *why)
 	conn->handler(conn->arg, PGCONN_DOWN, NULL);
 }
 
+static bool
+pgconn_is_error(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	return status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK;
+}
+
+/* For the reason that the server has sent, if it has: libpq's own is only that
+ * the connection is closed. */
 static void
 pgconn_down_libpq(PgConn *conn)
 {
-	pgconn_down(conn, PQerrorMessage(conn->pg));
+	bool sent = conn->answer != NULL && pgconn_is_error(conn->answer);
+
+	pgconn_down(conn, sent ? PQresultErrorMessage(conn->answer)
+						   : PQerrorMessage(conn->pg));
 }
 
 /* Waits for what libpq needs; a send that failed is reported at once. */
@@ -348,14 +361,6 @@ pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
 	conn->failed = !pgconn_send(conn, statement, params);
 	loop_timer_set(conn->timer, loop_now(conn->loop) + conn->answer_us_max);
 	pgconn_watch(conn);
-}
-
-static bool
-pgconn_is_error(const PGresult *result)
-{
-	ExecStatusType status = PQresultStatus(result);
-
-	return status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK;
 }
 
 /* Takes the next result of the pipeline; true at its end. */

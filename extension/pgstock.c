@@ -33,6 +33,7 @@ _PG_init(void)
 	Assert(!loaded);
 	loaded = true;
 	settings_init();
+	version_init();
 	commit_init();
 	wakeup_init();
 	handler_fence_init();

@@ -127,6 +127,11 @@ extern char *traceparent_trace_id(const char *value);
 
 extern ErrorData *savepoint_run(void (*step)(void *), void *arg);
 
+/* in version.c */
+extern void version_init(void);
+extern void version_check(void);
+extern void version_forget(void);
+
 /* in relation.c */
 extern void relation_init(void);
 extern Oid	relation_oid(const char *name);

@@ -106,6 +106,7 @@ call_begin(Call *call, const char *function)
 	PreventCommandIfParallelMode(function);
 
 	Assert(IsTransactionState());
+	version_check();
 	memset(call, 0, sizeof(*call));
 	call->now = GetCurrentTimestamp();
 	call->actor = call_find_actor();

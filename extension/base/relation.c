@@ -53,6 +53,7 @@ relation_on_change(Datum arg, Oid oid)
 	{
 		memset(relation_cache, 0, sizeof(relation_cache));
 		relation_cached = 0;
+		version_forget();
 	}
 }
 

@@ -85,6 +85,7 @@ session_pin(void)
 Datum
 pgstock_pin_settings(PG_FUNCTION_ARGS)
 {
+	version_check();
 	session_pin();
 	PG_RETURN_VOID();
 }

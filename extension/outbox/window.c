@@ -71,6 +71,7 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	bool	  at_standby = window_fence_at_standby(
 			 text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
+	version_check();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	Assert(desc->natts == lengthof(values));

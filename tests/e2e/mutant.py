@@ -41,8 +41,11 @@ class OwnTree(Postgres):
              "PG_CONFIG=" + os.path.join(need("PGSTOCK_PGROOT"), LIB,
                                          "bin/pg_config")],
             check=True, stdout=subprocess.DEVNULL)
+        # as a package does: a server may have the old file mapped
+        library = os.path.join(self.pgroot, LIB, "lib/pgstock.so")
         shutil.copy(os.path.join(source, "extension/pgstock.so"),
-                    os.path.join(self.pgroot, LIB, "lib"))
+                    library + ".new")
+        os.replace(library + ".new", library)
 
 
 class Mutant(OwnTree):

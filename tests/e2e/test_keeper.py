@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import closing
 
+import psycopg2
 import pytest
 
 from checks import check_all, of_type
@@ -534,3 +535,18 @@ def test_old_history_is_deleted(way, request):
                           ("a", 100000, 3), ("b", 1, 0)]
     assert lines(either, "reserved") == 2
     assert either.drift() == []
+
+
+def test_another_library_is_preloaded(kept):
+    """The script is newer than the library that the server holds: a new
+    session has the old library too, so the hint is to restart."""
+    ours = kept.value("SELECT extversion FROM pg_extension"
+                      " WHERE extname = 'pgstock'")
+    kept.sql("UPDATE pg_extension SET extversion = '99'"
+             " WHERE extname = 'pgstock'")
+    with pytest.raises(psycopg2.OperationalError) as error:
+        kept.sql("SELECT receive_stock('a', 1)")
+    assert "restart PostgreSQL" in error.value.diag.message_hint
+    kept.sql("UPDATE pg_extension SET extversion = %s"
+             " WHERE extname = 'pgstock'", (ours,))
+    assert kept.value("SELECT receive_stock('a', 1)") == 1
