@@ -5,6 +5,7 @@
  */
 #include "commands/check_parts.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -187,12 +188,21 @@ check_extension_api(Check *check)
 	PQclear(result);
 	if (result == NULL)
 		return;
-	if (!sound || check->hello.relay_api != API_VERSION)
+	if (!sound)
 	{
-		check_advise(check, "Install matching versions of extension and relay; "
-							"this relay is version " PGSTOCK_VERSION ".");
-		check_find(check, "extension: it speaks relay_api %d, this relay %d",
-				   check->hello.relay_api, API_VERSION);
+		check_advise(check,
+					 "Install the extension and the relay of one "
+					 "version; this relay is version " PGSTOCK_VERSION ".");
+		check_find(check, "extension: unexpected result of relay_hello()");
+		return;
+	}
+	if (check->hello.relay_api != API_VERSION)
+	{
+		char *why = api_mismatch(&check->hello);
+
+		check_advise(check, "%s", api_mismatch_hint(&check->hello));
+		check_find(check, "extension: %s", why);
+		free(why);
 		return;
 	}
 	check_pass(check, "extension: pgstock %s, relay_api %d%s",

@@ -48,6 +48,7 @@ bool
 command_open(Command *command, const Config *config)
 {
 	PGresult *result;
+	char	 *why;
 	bool	  sound;
 
 	*command = (Command){.config = config, .code = EXIT_RUNTIME};
@@ -68,9 +69,14 @@ command_open(Command *command, const Config *config)
 		command->code = EXIT_CLEAN;
 		return true;
 	}
-	command_report("the extension speaks relay_api %d, this relay %d: install "
-				   "matching versions",
-				   command->hello.relay_api, API_VERSION);
+	if (!sound)
+	{
+		command_report("extension: unexpected result of relay_hello()");
+		return false;
+	}
+	why = api_mismatch(&command->hello);
+	command_report("%s: %s", why, api_mismatch_hint(&command->hello));
+	free(why);
 	command->code = EXIT_INCOMPATIBLE;
 	return false;
 }

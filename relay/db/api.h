@@ -211,6 +211,10 @@ bool api_pooler_refused(const char *error);
 /* Logs that there is one; the code to exit with. */
 ExitCode api_refuse_pooler(void) MUST_CHECK;
 
+/* Why another relay_api is refused, for free(), and what to do. */
+char	   *api_mismatch(const ApiHello *hello);
+const char *api_mismatch_hint(const ApiHello *hello);
+
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 

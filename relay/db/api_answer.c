@@ -80,6 +80,17 @@ api_bool(const PGresult *result, int row, int column)
 	return PQgetvalue(result, row, column)[0] == 't';
 }
 
+/* By the column's name: another relay_api may have it in another place. */
+static void
+api_copy_version(const PGresult *result, ApiHello *hello)
+{
+	int column = PQfnumber(result, "extension_version");
+
+	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",
+			 column >= 0 ? PQgetvalue(result, 0, column)
+						 : "of unknown version");
+}
+
 bool
 api_read_hello(const PGresult *result, ApiHello *hello)
 {
@@ -87,7 +98,10 @@ api_read_hello(const PGresult *result, ApiHello *hello)
 		return false;
 	*hello = (ApiHello){.relay_api = (int) api_int(result, 0, 0)};
 	if (hello->relay_api != API_VERSION)
+	{
+		api_copy_version(result, hello);
 		return true; /* the rest may look different */
+	}
 	if (PQnfields(result) < 9)
 		return false;
 	snprintf(hello->extension_version, sizeof(hello->extension_version), "%s",

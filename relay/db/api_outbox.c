@@ -5,6 +5,7 @@
  */
 #include "db/api.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -43,14 +44,35 @@ api_refuse_pooler(void)
 	return EXIT_USAGE;
 }
 
+char *
+api_mismatch(const ApiHello *hello)
+{
+	Assert(hello->relay_api != API_VERSION);
+	return xasprintf("extension pgstock %s speaks relay_api %d, but "
+					 "pgstock-relay %s speaks relay_api %d",
+					 hello->extension_version, hello->relay_api,
+					 PGSTOCK_VERSION, API_VERSION);
+}
+
+const char *
+api_mismatch_hint(const ApiHello *hello)
+{
+	Assert(hello->relay_api != API_VERSION);
+	return hello->relay_api > API_VERSION
+			   ? "Install the pgstock-relay of the extension's version."
+			   : "Install the extension of the relay's version, and run ALTER "
+				 "EXTENSION pgstock UPDATE.";
+}
+
 ExitCode
 api_judge_hello(const ApiHello *hello, int backend_pid)
 {
 	if (hello->relay_api != API_VERSION)
 	{
-		log_error("the extension speaks relay_api %d, this relay %d: install "
-				  "matching versions",
-				  hello->relay_api, API_VERSION);
+		char *why = api_mismatch(hello);
+
+		log_error("%s: %s", why, api_mismatch_hint(hello));
+		free(why);
 		return EXIT_INCOMPATIBLE;
 	}
 	return api_is_pooled(hello, backend_pid) ? api_refuse_pooler() : EXIT_CLEAN;

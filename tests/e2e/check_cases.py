@@ -281,7 +281,7 @@ def replaced(site, function, body):
                     before)
 
 
-@case("extension_api", 3, "relay_api 4711", "matching versions")
+@case("extension_api", 3, "relay_api 4711", "Install the pgstock-relay")
 def extension_is_incompatible(site):
     before = site.db.value("SELECT pg_get_functiondef("
                            "'pgstock_internal.relay_hello()'::regprocedure)")

@@ -128,8 +128,12 @@ def test_incompatible_extension(relay, db):
     db.sql(definition.replace("SELECT 1, ", "SELECT 4711, "))
     relay.start(wait=None)
     assert relay.wait_end(15) == INCOMPATIBLE, relay.tail()
-    assert "4711" in relay.log()
-    assert relay.command("check").returncode == INCOMPATIBLE
+    named = "speaks relay_api 4711, but pgstock-relay"
+    assert named in relay.log()
+    for command in ("check", "status"):
+        done = relay.command(command)
+        assert done.returncode == INCOMPATIBLE
+        assert named in done.stdout + done.stderr
 
 
 def test_no_extension_yet(pg, relays, kafka):

@@ -18,7 +18,9 @@ make_result(int columns, const char *const *values)
 	PGresAttDesc descriptions[12] = {0};
 
 	for (int i = 0; i < columns; i++)
-		descriptions[i].name = (char *) (uintptr_t) "c";
+		descriptions[i].name = (char *) (uintptr_t) (i == 1
+														 ? "extension_version"
+														 : "c");
 	assert_int_equal(PQsetResultAttrs(result, columns, descriptions), 1);
 	for (int i = 0; values != NULL && i < columns; i++)
 		assert_int_equal(PQsetvalue(result, 0, i,
@@ -54,6 +56,7 @@ hello_is_read(void **state UNUSED)
 	result = make_result(1, newer);
 	assert_true(api_read_hello(result, &hello));
 	assert_int_equal(hello.relay_api, 2);
+	assert_string_equal(hello.extension_version, "of unknown version");
 	PQclear(result);
 
 	result = make_result(3, values);
@@ -61,6 +64,33 @@ hello_is_read(void **state UNUSED)
 	PQclear(result);
 	result = make_result(9, NULL);
 	assert_false(api_read_hello(result, &hello));
+	PQclear(result);
+}
+
+/* Both sides are named, and the one to install. */
+static void
+another_relay_api_is_named(void **state UNUSED)
+{
+	static const char *const newer[] = {"2", "1.7"};
+	static const char *const older[] = {"0", "0.9"};
+	ApiHello				 hello;
+	PGresult				*result = make_result(2, newer);
+	char					*why;
+
+	assert_true(api_read_hello(result, &hello));
+	assert_int_equal(api_judge_hello(&hello, 0), EXIT_INCOMPATIBLE);
+	why = api_mismatch(&hello);
+	assert_string_equal(why,
+						"extension pgstock 1.7 speaks relay_api 2, but "
+						"pgstock-relay " PGSTOCK_VERSION " speaks relay_api 1");
+	assert_non_null(strstr(api_mismatch_hint(&hello), "pgstock-relay"));
+	free(why);
+	PQclear(result);
+
+	result = make_result(2, older);
+	assert_true(api_read_hello(result, &hello));
+	assert_string_equal(hello.extension_version, "0.9");
+	assert_non_null(strstr(api_mismatch_hint(&hello), "ALTER EXTENSION"));
 	PQclear(result);
 }
 
@@ -136,6 +166,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hello_is_read),
+		cmocka_unit_test(another_relay_api_is_named),
 		cmocka_unit_test(pages_of_another_shape_are_refused),
 		cmocka_unit_test(batches_are_binary_arrays),
 		cmocka_unit_test(errors_have_a_state),
