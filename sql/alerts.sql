@@ -1,6 +1,32 @@
 /* ---- Alerts: docs/relay-protocol.md -------------------------------------- */
 
 /*
+ * A row is inserted by the transaction that dead-letters a message, and
+ * deleted once the alert was sent.  The row without failed_id is the backlog
+ * alert: it exists while the backlog is over its limit, and next_try_at is
+ * NULL once it was sent.
+ */
+CREATE SEQUENCE pgstock_internal.alert_id;
+CREATE TABLE pgstock_internal.alert
+(
+	id			bigint NOT NULL DEFAULT nextval('pgstock_internal.alert_id'),
+	failed_id	bigint,
+	made_at		timestamptz NOT NULL,
+	attempts	int NOT NULL,
+	next_try_at	timestamptz,
+	CONSTRAINT alert_pkey PRIMARY KEY (id)
+);
+CREATE INDEX alert_due ON pgstock_internal.alert (next_try_at, id);
+CREATE UNIQUE INDEX alert_backlog ON pgstock_internal.alert ((true))
+	WHERE failed_id IS NULL;
+ALTER SEQUENCE pgstock_internal.alert_id OWNED BY pgstock_internal.alert.id;
+COMMENT ON TABLE pgstock_internal.alert IS
+	'alerts that the relay''s webhook has not sent yet';
+
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.alert', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.alert_id', '');
+
+/*
  * Chat programs get the text with their control characters replaced
  * (relay/alerts/format.c).
  */

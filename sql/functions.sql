@@ -276,4 +276,3 @@ AS 'MODULE_PATHNAME', 'pgstock_handle_order_failed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.handle_order_failed IS
 	'applies an order_failed message: rolls the order back; 22023 for an '
 	'invalid payload, SK004 for an unknown order';
-

@@ -83,3 +83,14 @@ SELECT 'database_info', concat_ws(',',
 $$;
 COMMENT ON FUNCTION pgstock_internal.database_metrics IS
 	'returns the metrics of the database itself as rows of relay_metrics';
+
+CREATE FUNCTION @extschema@.reset_stock_statistics()
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.statistics_reset();
+SELECT pgstock_internal.audit('reset_stock_statistics', current_database(),
+							  NULL)
+$$;
+COMMENT ON FUNCTION @extschema@.reset_stock_statistics IS
+	'sets the counters of stock_statistics to 0';

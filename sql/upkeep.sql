@@ -92,6 +92,64 @@ COMMENT ON FUNCTION pgstock_internal.upkeep_trouble IS
 
 /* ---- Entry points of the upkeep ------------------------------------------ */
 
+/*
+ * Where pgstock is preloaded, a background worker calls these functions (see
+ * extension/worker/launcher.c); elsewhere the relay that leads does.  Both at
+ * the same time are harmless, because all decisions are made under the usual
+ * locks.
+ */
+
+CREATE FUNCTION pgstock_internal.keeper_is_here()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_keeper_is_here' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.keeper_is_here IS
+	'returns whether a background worker serves this database without delay';
+
+CREATE FUNCTION pgstock_internal.keeper_call()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_keeper_call' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.keeper_call IS
+	'requests a run of the background worker when this transaction commits';
+
+/*
+ * One batch of the rows older than pgstock.history_retention, and of
+ * idempotency keys.  The lock on the row serializes purges without waiting.
+ */
+CREATE FUNCTION pgstock_internal.purge_old(max_rows int)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	retention	interval := current_setting('pgstock.history_retention');
+	own			uuid := (pgstock_internal.draw_incarnation()).id;
+	n			bigint;
+BEGIN
+	PERFORM FROM pgstock_internal.incarnation i
+	  WHERE i.id = own FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
+	n := pgstock_internal.upkeep_step('keys',
+			'SELECT pgstock_internal.purge_keys($2)', NULL, max_rows);
+	IF retention > interval '0' THEN
+		n := n
+		   + pgstock_internal.upkeep_step('movements',
+				'SELECT pgstock_internal.purge_movements(clock_timestamp() - $1, $2)',
+				retention, max_rows)
+		   + pgstock_internal.upkeep_step('reservations',
+				'SELECT pgstock_internal.purge_reservations(clock_timestamp() - $1, $2)',
+				retention, max_rows)
+		   + pgstock_internal.upkeep_step('archive',
+				'SELECT pgstock_internal.purge_failed(clock_timestamp() - $1, $2)',
+				retention, max_rows);
+	END IF;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_old IS
+	'deletes a batch of rows past their retention; returns their number, 0 if '
+	'none is left';
+
 CREATE FUNCTION pgstock_internal.keeper_expire(max_rows int)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -146,66 +204,6 @@ COMMENT ON FUNCTION pgstock_internal.relay_expire IS
 	'calls keeper_expire unless the background worker does; returns the '
 	'microseconds until the next call';
 
-CREATE FUNCTION pgstock_internal.purge_inbox(retention interval, max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n	bigint;
-BEGIN
-	DELETE FROM pgstock_internal.inbox i
-	 WHERE i.ctid = ANY (ARRAY(
-		SELECT o.ctid FROM pgstock_internal.inbox o
-		 WHERE o.received_at < clock_timestamp() - retention
-		   AND o.result <> 'waiting' LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.purge_inbox IS
-	'deletes inbox rows past their retention, at most max_rows of them; '
-	'returns their number';
-
-CREATE FUNCTION pgstock_internal.purge_refused(retention interval, max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n	bigint;
-BEGIN
-	DELETE FROM pgstock_internal.refused_order r
-	 WHERE r.order_id = ANY (ARRAY(
-		SELECT o.order_id FROM pgstock_internal.refused_order o
-		 WHERE o.refused_at < clock_timestamp() - retention
-		 LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.purge_refused IS
-	'deletes refused orders past their retention, at most max_rows of them; '
-	'returns their number';
-
-CREATE FUNCTION pgstock_internal.purge_surplus(retention interval, max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n	bigint;
-BEGIN
-	DELETE FROM pgstock_internal.surplus_payment p
-	 WHERE p.ctid = ANY (ARRAY(
-		SELECT o.ctid FROM pgstock_internal.surplus_payment o
-		 WHERE o.reported_at < clock_timestamp() - retention
-		 LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.purge_surplus IS
-	'deletes surplus payments past their retention, at most max_rows of them; '
-	'returns their number';
-
 /* One batch of each, so that no transaction is long. */
 CREATE FUNCTION pgstock_internal.relay_purge(retention interval,
 	dedup_retention interval, max_rows int)
@@ -249,3 +247,5 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_upkeep IS
 	'calls relay_purge and returns its result and the failing steps';
 
+/* Requests the first run; a later one finds what a restore loads next. */
+SELECT pgstock_internal.keeper_call();

@@ -121,4 +121,3 @@ SELECT a.at, a.actor, a.action, a.target, a.reason
   FROM pgstock_internal.admin_action a;
 COMMENT ON VIEW @extschema@.stock_admin_actions IS
 	'administrative actions: time, actor, action, target and reason';
-

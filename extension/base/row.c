@@ -4,7 +4,7 @@
  *	  The columns of the row in a table's slot, numbered from 1 as in SQL.
  *
  * All files number columns so: an enum that begins with 1, in the order of
- * sql/tables.sql.
+ * its CREATE TABLE in sql/.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -18,7 +18,7 @@
 
 #include "base/base.h"
 
-/* sql/tables.sql and the enums of the callers must agree. */
+/* The tables in sql/ and the enums of the callers must agree. */
 #define ROW_TYPE(slot, column) \
 	(TupleDescAttr((slot)->tts_tupleDescriptor, (column) -1)->atttypid)
 

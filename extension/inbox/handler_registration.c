@@ -13,7 +13,7 @@
  * In another database the same objects have other oids: one that was restored
  * from a dump, upgraded or copied.  So a registration names its database too,
  * and "adopt" updates it where function, owner and role have the same names
- * (sql/relay.sql).  The table has no column of a reg* type, since pg_upgrade
+ * (sql/adopt.sql).  The table has no column of a reg* type, since pg_upgrade
  * accepts none.
  *
  * SPDX-License-Identifier: PostgreSQL

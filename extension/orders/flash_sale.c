@@ -37,7 +37,7 @@ PGSTOCK_COUNTED_FUNCTION(pgstock_open_flash_sale, CALL_OPEN_FLASH_SALE);
 PGSTOCK_COUNTED_FUNCTION(pgstock_purchase_flash_sale, CALL_PURCHASE_FLASH_SALE);
 PGSTOCK_COUNTED_FUNCTION(pgstock_close_flash_sale, CALL_CLOSE_FLASH_SALE);
 
-/* Columns, as sql/tables.sql has them. */
+/* Columns, as sql/stock_tables.sql has them. */
 enum
 {
 	SALE_ACTIVITY = 1,

@@ -47,7 +47,7 @@ typedef struct OutboxRecord
 	int			payload_len;
 	bytea	   *headers;	 /* packed, or NULL */
 	const char *traceparent; /* or NULL */
-	char		format;		 /* j, b or r: see sql/tables.sql */
+	char		format;		 /* j, b or r: see sql/outbox_tables.sql */
 	bool		is_utf8;	 /* key and payload are what they will be */
 	bool		is_minimal;	 /* nothing can be left out of it */
 } OutboxRecord;

@@ -4,7 +4,7 @@
  *	  Inserts an event into the outbox, in the transaction that it describes.
  *
  * The row gets the top-level transaction's id before it draws its seq: the
- * window's floor (sql/relay.sql) rests on that order.  seq is drawn while the
+ * window's floor (sql/window.sql) rests on that order.  seq is drawn while the
  * level's lock is held, so that it is the order of the locks.
  *
  * SPDX-License-Identifier: PostgreSQL

@@ -4,7 +4,7 @@
  *	  Chooses the part of the outbox to write, and locks it.
  *
  * The outbox consists of parts, outbox_1, outbox_2 ...; one of them is written,
- * and a part that is no longer needed is truncated (sql/rotate.sql).  So a
+ * and a part that is no longer needed is truncated (sql/rotation.sql).  So a
  * writer must not insert into a part after the switch to another one: it locks
  * the part and then checks that it still is the one to write.  Hence, once the
  * switch has been sent to all sessions, an old part without writers' locks has

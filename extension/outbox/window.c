@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * outbox/window.c
- *	  What the outbox window (sql/relay.sql) needs of the server.
+ *	  What the outbox window (sql/window.sql) needs of the server.
  *
  * SPDX-License-Identifier: PostgreSQL
  *

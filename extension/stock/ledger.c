@@ -19,7 +19,7 @@
 
 #include "stock/stock.h"
 
-/* Columns, as sql/tables.sql has them. */
+/* Columns, as sql/stock_tables.sql has them. */
 enum
 {
 	MOVEMENT_ID = 1,

@@ -17,7 +17,7 @@
 
 #include "stock/stock.h"
 
-/* Columns, as sql/tables.sql has them. */
+/* Columns, as sql/stock_tables.sql has them. */
 enum
 {
 	LINE_ORDER = 1,

@@ -21,7 +21,7 @@
 #define STOCK_MAIN		"main" /* the default location */
 #define SLOT_MAIN		0	   /* a level's first row; a sale's is below it */
 
-/* A level's columns, as sql/tables.sql has them. */
+/* A level's columns, as sql/stock_tables.sql has them. */
 enum
 {
 	LEVEL_PRODUCT = 1,

@@ -55,7 +55,7 @@ static const MetricFamily families[] = {
 };
 _Static_assert(Lengthof(families) == METRICS, "a family for each metric");
 
-/* What relay_metrics() in sql/relay.sql returns. */
+/* What relay_metrics() in sql/metrics.sql returns. */
 static const DatabaseFamily database[] = {
 	{"outbox_pending_events", "gauge",
 	 "Events that Kafka has not acknowledged.", true},

@@ -23,6 +23,13 @@
  * locks all), a new part is added; it is never removed.
  */
 
+CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_try_lock_table' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.try_lock_table IS
+	'locks a table of pgstock against writers, and also against readers if '
+	'readers is true; returns false if the lock is not free';
+
 CREATE FUNCTION pgstock_internal.outbox_lock_part()
 RETURNS smallint
 AS 'MODULE_PATHNAME', 'pgstock_outbox_lock_part' LANGUAGE C VOLATILE;

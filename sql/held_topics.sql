@@ -165,3 +165,38 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.held_status IS
 	'returns the held topics: since when, why, and the number and age of '
 	'their events';
+
+/*
+ * The row of the outbox remains and is read again after the loss of a
+ * position.  The row of admin_action prevents it from being set aside again.
+ */
+CREATE FUNCTION pgstock_internal.discard_held(event_id uuid, reason text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_internal.check_reason($2);
+	DELETE FROM pgstock_internal.held_event h WHERE h.id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no held event % to discard', $1
+			USING ERRCODE = 'no_data_found',
+				  HINT = 'Only events of held topics can be discarded: '
+						 '"pgstock-relay status" shows the first event of '
+						 'each.';
+	END IF;
+	PERFORM pgstock_internal.audit('discard_held_event', 'event ' || $1, $2);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.discard_held IS
+	'discards an event of a held topic, for discard_held_event';
+
+CREATE FUNCTION @extschema@.discard_held_event(event_id uuid, reason text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.discard_held($1, $2)
+$$;
+COMMENT ON FUNCTION @extschema@.discard_held_event IS
+	'discards an event of a held topic that the broker will never accept; '
+	'later events of the topic are published; the reason is required; P0002 '
+	'if there is none';

@@ -1,0 +1,46 @@
+/* ---- Administrative actions ---------------------------------------------- */
+
+CREATE TABLE pgstock_internal.admin_action
+(
+	at		timestamptz NOT NULL,
+	actor	text NOT NULL,
+	action	text NOT NULL,
+	target	text NOT NULL,
+	reason	text
+);
+ALTER TABLE pgstock_internal.admin_action REPLICA IDENTITY FULL;
+CREATE INDEX admin_action_discarded
+	ON pgstock_internal.admin_action (target COLLATE "C")
+ WHERE action = 'discard_held_event';
+COMMENT ON TABLE pgstock_internal.admin_action IS
+	'administrative actions: time, actor, action, target and reason';
+
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.admin_action', '');
+
+CREATE FUNCTION pgstock_internal.audit(action text, target text, reason text)
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.admin_action
+VALUES (clock_timestamp(),
+		concat_ws('/', session_user,
+				  nullif(current_setting('pgstock.actor', true), '')),
+		action, target, reason)
+$$;
+COMMENT ON FUNCTION pgstock_internal.audit IS
+	'records an administrative action of the current user';
+
+CREATE FUNCTION pgstock_internal.check_reason(reason text)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce(reason, '') = '' THEN
+		RAISE EXCEPTION 'reason must not be empty'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'State a reason; stock_admin_actions records it.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.check_reason IS
+	'raises 22023 if a required reason is NULL or empty';
