@@ -180,7 +180,7 @@ extern int64  row_get_int64(TupleTableSlot *slot, AttrNumber column);
 extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
 
-/* in columns.c */
+/* in column_check.c */
 extern void columns_check(TableId id, const char *name, Relation rel);
 
 /* in name_map.c */

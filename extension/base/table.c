@@ -9,7 +9,7 @@
  * EXECUTE the function may do what it does.  The executor's own checks are ours
  * to make: NOT NULL and the invariants of ledger.c.  Triggers and CHECK
  * constraints on these tables are not run, and columns that were added to them
- * are refused (columns.c).
+ * are refused (column_check.c).
  *
  * A table stays open until the call ends; on error the resource owner closes
  * it.

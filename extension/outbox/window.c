@@ -16,7 +16,6 @@
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/pg_lsn.h"
@@ -27,7 +26,6 @@
 PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
 PG_FUNCTION_INFO_V1(pgstock_last_seq);
-PG_FUNCTION_INFO_V1(pgstock_try_lead);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
@@ -108,21 +106,6 @@ pgstock_last_seq(PG_FUNCTION_ARGS)
 	/* NULL: none was drawn */
 	Assert(call->isnull || DatumGetInt64(seq) > 0);
 	return call->isnull ? Int64GetDatum(0) : seq;
-}
-
-/*
- * try_lead() RETURNS boolean
- *
- * Takes the session's lock on the lead, in a class that SQL's own advisory
- * locks cannot reach: no other session can withhold it from the relays.
- */
-Datum
-pgstock_try_lead(PG_FUNCTION_ARGS)
-{
-	LOCKTAG tag = lock_tag_database(LOCK_LEAD);
-
-	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) !=
-				   LOCKACQUIRE_NOT_AVAIL);
 }
 
 /*

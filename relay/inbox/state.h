@@ -28,7 +28,7 @@
 
 #include "common/backoff.h"
 #include "common/sqlstate.h"
-#include "db/session_state.h"
+#include "db/pump_state.h"
 
 #define INBOX_RETRY_US		 (1 * SEC_US)  /* between tries of what waits */
 #define INBOX_RETRY_ROWS	 100		   /* tried by one call */

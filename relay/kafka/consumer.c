@@ -158,7 +158,7 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 			{"partition.assignment.strategy", "range"},
 			{"enable.auto.commit", "false"},
 			{"enable.auto.offset.store", "false"},
-			/* never another offset than consumer_place.c decided */
+			/* never another offset than consumer_offsets.c decided */
 			{"auto.offset.reset", "error"},
 			{"check.crcs", "true"},
 			{"enable.partition.eof", "true"},

@@ -52,7 +52,7 @@ void consumer_leave(Consumer *consumer);
 bool consumer_has_left(const Consumer *consumer);
 
 /*
- * Where to begin (consumer_place.c): the database's offsets, an answer to
+ * Where to begin (consumer_offsets.c): the database's offsets, an answer to
  * relay_offsets(); then the broker's offsets, queried in a thread;
  * then changes for the database, if there are any, and all of it again; if
  * there are none, the partitions can be placed.

@@ -9,8 +9,8 @@
 #include "common/log.h"
 #include "kafka/consumer.h"
 #include "kafka/fingerprint.h"
-#include "kafka/placement.h"
 #include "kafka/record.h"
+#include "kafka/start_offset.h"
 #include "kafka/survey.h"
 
 /* A record that was applied, to be found again. */
@@ -99,7 +99,7 @@ void consumer_disturb(Consumer *consumer, Partition *partition,
 /* A batch of it is damaged: repeatedly damaged, it is not read for a while. */
 void consumer_hold(const Consumer *consumer, Partition *partition);
 
-/* in consumer_place.c: the message was applied, it can be looked for */
+/* in consumer_offsets.c: the message was applied, it can be looked for */
 void consumer_note_witness(Consumer *consumer, Partition *partition,
 						   const rd_kafka_message_t *message);
 

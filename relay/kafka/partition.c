@@ -1,7 +1,7 @@
 /*
  * partition.c - the partitions that the group assigned to this consumer
  *
- * Below consumer.c, which reads them, and consumer_place.c, which decides where
+ * Below consumer.c, which reads them, and consumer_offsets.c, which decides where
  * each of them is read from.
  *
  * SPDX-License-Identifier: PostgreSQL

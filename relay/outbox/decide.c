@@ -222,15 +222,6 @@ outbox_next_draining(OutboxCore *core, int64_t now)
 	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
 }
 
-/* The session is greeted, and has no question. */
-static bool
-outbox_may_beat(const OutboxCore *core)
-{
-	return core->beat_us > 0 && core->asked == OUTBOX_WAIT &&
-		   (core->state == PUMP_LEADER_WAIT || core->state == PUMP_STREAMING ||
-			core->state == PUMP_DRAINING);
-}
-
 static bool
 outbox_may_open_producer(const OutboxCore *core)
 {

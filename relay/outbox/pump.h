@@ -9,7 +9,7 @@
 #include "common/loop.h"
 #include "config/config.h"
 #include "config/metric_table.h"
-#include "db/session_state.h"
+#include "db/pump_state.h"
 
 typedef struct Outbox Outbox;
 

@@ -136,22 +136,6 @@ outbox_on_step_done(OutboxCore *core, int64_t now)
 	core->lead_at = now;
 }
 
-void
-outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
-{
-	outbox_answered(core, OUTBOX_ASK_LEAD);
-	Assert(core->state == PUMP_LEADER_WAIT);
-	Assert(epoch >= 0);
-	core->epoch = epoch;
-	core->lead_at = now + OUTBOX_LEAD_US;
-	if (epoch == 0)
-	{
-		backoff_succeeded(&core->db_retry);
-		return;
-	}
-	core->state = PUMP_STREAMING;
-}
-
 static void
 outbox_set_window(OutboxCore *core, const char *window)
 {
@@ -259,27 +243,6 @@ void
 outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
 {
 	outbox_answered(core, OUTBOX_STORE);
-}
-
-void
-outbox_on_beat(OutboxCore *core, int64_t now)
-{
-	outbox_answered(core, OUTBOX_BEAT);
-	core->beat_at = now + core->beat_us;
-}
-
-void
-outbox_beat_every(OutboxCore *core, int64_t us)
-{
-	core->beat_us = us;
-	core->beat_at = 0;
-}
-
-void
-outbox_beat_now(OutboxCore *core)
-{
-	Assert(core->beat_us > 0);
-	core->beat_at = 0;
 }
 
 void
@@ -443,12 +406,6 @@ outbox_on_stop(OutboxCore *core, int64_t stop_by)
 	held_stop(&core->held);
 	if (core->state == PUMP_STREAMING)
 		core->state = PUMP_DRAINING;
-}
-
-bool
-outbox_leads(const OutboxCore *core)
-{
-	return core->epoch > 0;
 }
 
 bool

@@ -43,7 +43,7 @@
 #define PGSTOCK_OUTBOX_STATE_H
 
 #include "common/backoff.h"
-#include "db/session_state.h"
+#include "db/pump_state.h"
 #include "outbox/held_topics.h"
 #include "outbox/in_flight.h"
 
@@ -201,10 +201,6 @@ void outbox_core_fini(OutboxCore *core);
 void outbox_on_settings(OutboxCore *core, int64_t poll_us,
 						uint32_t page_rows_max, int64_t now);
 
-/* From now on; a beat is due at once, or as soon as one may be sent. */
-void outbox_beat_every(OutboxCore *core, int64_t us);
-void outbox_beat_now(OutboxCore *core);
-
 OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxCore *core);
 
@@ -213,11 +209,20 @@ int64_t		 outbox_deadline(const OutboxCore *core);
 bool outbox_flies(const OutboxCore *core);
 bool outbox_may_commit(const OutboxCore *core);
 
+/* the lead, in lead.c; epoch 0: another relay leads */
+void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
+bool outbox_leads(const OutboxCore *core);
+
+/* From now on; a beat is due at once, or as soon as one may be sent. */
+void outbox_beat_every(OutboxCore *core, int64_t us);
+void outbox_beat_now(OutboxCore *core);
+void outbox_on_beat(OutboxCore *core, int64_t now);
+bool outbox_may_beat(const OutboxCore *core);
+
 /* the database */
 void outbox_on_connected(OutboxCore *core, int64_t now);
 void outbox_on_down(OutboxCore *core, int64_t now);
 void outbox_on_step_done(OutboxCore *core, int64_t now);
-void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
 void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
 						bool finished, int64_t now);
 /* The first part of the answer to OUTBOX_LOOK, the window.  True: the second
@@ -227,7 +232,6 @@ bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
 void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
 					 int64_t now);
 void outbox_on_stored(OutboxCore *core, int64_t now);
-void outbox_on_beat(OutboxCore *core, int64_t now);
 void outbox_on_wake(OutboxCore *core);
 
 /* Bytes: of payloads and headers.  False: the rows are of no use (there are
@@ -283,7 +287,6 @@ void outbox_on_stop(OutboxCore *core, int64_t stop_by);
 void outbox_answered(OutboxCore *core, OutboxAction question);
 
 /* for /readyz, metrics and the watchdog */
-bool outbox_leads(const OutboxCore *core);
 bool outbox_moves(const OutboxCore *core, int64_t now);
 bool outbox_overdue(const OutboxCore *core, int64_t now);
 

@@ -1,5 +1,5 @@
 /*
- * placement.h - where reading of a partition begins
+ * start_offset.h - where reading of a partition begins
  *
  * Pure.  The database has the next offset and the fingerprint of the record
  * before it; the broker has the offsets that exist.  Another history than the
@@ -9,8 +9,8 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#ifndef PGSTOCK_KAFKA_PLACEMENT_H
-#define PGSTOCK_KAFKA_PLACEMENT_H
+#ifndef PGSTOCK_KAFKA_START_OFFSET_H
+#define PGSTOCK_KAFKA_START_OFFSET_H
 
 #include "common/util.h"
 

@@ -1,9 +1,9 @@
 /*
- * placement.c - where reading of a partition begins
+ * start_offset.c - where reading of a partition begins
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "kafka/placement.h"
+#include "kafka/start_offset.h"
 
 Placement
 placement_decide(const PlacementFacts *facts)

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * inbox/handle.c
+ * inbox/builtin_handler_call.c
  *	  The built-in handlers as SQL functions, such as handle_order_created().
  *
  * They are called by hand, or from a registered handler that does more than

@@ -1,5 +1,5 @@
 /*
- * test_placement.c - the offset at which reading of a partition begins
+ * test_start_offset.c - the offset at which reading of a partition begins
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "kafka/placement.h"
+#include "kafka/start_offset.h"
 
 /* A macro, so that a failure names the line of the test. */
 #define expect(next_, refuted_, first_, end_, kind_, from_) \

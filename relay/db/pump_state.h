@@ -1,10 +1,10 @@
 /*
- * session_state.h - what the two pumps have in common: their states
+ * pump_state.h - what the two pumps have in common: their states
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#ifndef PGSTOCK_DB_SESSION_STATE_H
-#define PGSTOCK_DB_SESSION_STATE_H
+#ifndef PGSTOCK_DB_PUMP_STATE_H
+#define PGSTOCK_DB_PUMP_STATE_H
 
 #include "common/util.h"
 

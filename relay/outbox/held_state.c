@@ -1,5 +1,5 @@
 /*
- * refused.c - what to do next about held topics
+ * held_state.c - the outbox pump's state: held topics
  *
  * The part of state.c between the pump and held_topics.c.
  *

@@ -1,9 +1,9 @@
 /*
- * session_state.c - what the two pumps have in common: their states
+ * pump_state.c - what the two pumps have in common: their states
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "db/session_state.h"
+#include "db/pump_state.h"
 
 #include "common/log.h"
 

@@ -1,5 +1,5 @@
 /*
- * consumer_place.c - where the consumer begins in each partition
+ * consumer_offsets.c - where the consumer begins in each partition
  *
  * The database's next offset is worth what its partition's history is: a topic
  * that was created again, or has lost its tail with a broker, has other records

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * base/columns.c
+ * base/column_check.c
  *	  Whether our tables have the columns that we write.
  *
  * Rows are written without SQL (table.c), so a column that the owner has added
