@@ -9,9 +9,11 @@ RETURNS TABLE (level text, kind text, name text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 VALUES
-	('reader', 'view', 'stock_levels'), ('reader', 'view', 'stock_reservations'),
+	('reader', 'view', 'stock_levels'),
+	('reader', 'view', 'stock_reservations'),
 	('reader', 'view', 'stock_movements'), ('reader', 'view', 'stock_outbox'),
-	('reader', 'view', 'stock_inbox'), ('reader', 'view', 'stock_failed_events'),
+	('reader', 'view', 'stock_inbox'),
+	('reader', 'view', 'stock_failed_events'),
 	('reader', 'view', 'failed_order_archives'),
 	('reader', 'view', 'stock_handlers'),
 	('reader', 'view', 'stock_admin_actions'),
@@ -19,7 +21,8 @@ VALUES
 	('reader', 'function', 'call_statistics'),
 	('reader', 'function', 'verify_stock'),
 	('reader', 'function', 'payload_json'),
-	('reader', 'function', 'bytes_text'), ('reader', 'function', 'headers_json'),
+	('reader', 'function', 'bytes_text'),
+	('reader', 'function', 'headers_json'),
 	('app', 'view', 'stock_levels'), ('app', 'view', 'stock_reservations'),
 	('app', 'function', 'reserve_stock'), ('app', 'function', 'reserve_order'),
 	('app', 'function', 'try_reserve_stock'),
@@ -51,9 +54,12 @@ VALUES
 	('relay', 'function', 'relay_fingerprint'),
 	('relay', 'function', 'relay_apply'),
 	('relay', 'function', 'relay_apply_failed'),
-	('relay', 'function', 'relay_retry'), ('relay', 'function', 'relay_metrics'),
-	('relay', 'function', 'relay_upkeep'), ('relay', 'function', 'relay_expire'),
-	('relay', 'function', 'relay_alerts'), ('relay', 'function', 'relay_alerted'),
+	('relay', 'function', 'relay_retry'),
+	('relay', 'function', 'relay_metrics'),
+	('relay', 'function', 'relay_upkeep'),
+	('relay', 'function', 'relay_expire'),
+	('relay', 'function', 'relay_alerts'),
+	('relay', 'function', 'relay_alerted'),
 	('relay', 'function', 'relay_status'),
 	('relay', 'function', 'relay_outbox_range'),
 	('relay', 'function', 'relay_check'),
@@ -140,7 +146,8 @@ BEGIN
 		IF NOT EXISTS (SELECT FROM aclexplode(schema.nspacl) a
 						WHERE a.grantee = grantee_oid
 						  AND a.privilege_type = 'USAGE') THEN
-			EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema.nspname, $1);
+			EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema.nspname,
+						   $1);
 			INSERT INTO pgstock_internal.schema_usage VALUES ($1, grantee_oid)
 			ON CONFLICT DO NOTHING;
 		END IF;

@@ -13,7 +13,8 @@ UPDATE pgstock_internal.user_handler h
    SET function_oid = p.oid, owner_oid = p.proowner, role_oid = r.oid,
 	   schema_oid = x.extnamespace, system_id = c.system_identifier,
 	   "database" = d.oid
-  FROM pg_control_system() c, pg_database d, pg_extension x, pg_proc p, pg_roles r
+  FROM pg_control_system() c, pg_database d, pg_extension x, pg_proc p,
+	   pg_roles r
  WHERE d.datname = current_database() AND x.extname = 'pgstock'
    AND (h.system_id, h."database") <> (c.system_identifier, d.oid)
    AND p.oid = to_regprocedure(h.handler || '(jsonb,jsonb)')

@@ -39,15 +39,18 @@ BEGIN
 		('in_recovery', to_jsonb(pg_is_in_recovery())),
 		('leader', to_jsonb(lead.application_name)),
 		('leader_pid', to_jsonb(lead.pid)),
-		('leader_since', to_jsonb(pgstock_internal.utc_text(lead.backend_start))),
+		('leader_since',
+			to_jsonb(pgstock_internal.utc_text(lead.backend_start))),
 		('epoch', to_jsonb(p.epoch)),
 		('position_valid', to_jsonb(problem IS NULL)),
 		('position_trouble', to_jsonb(problem)),
-		('position_stored_at', to_jsonb(pgstock_internal.utc_text(p.stored_at))),
+		('position_stored_at',
+			to_jsonb(pgstock_internal.utc_text(p.stored_at))),
 		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble()));
 	RETURN QUERY
 		SELECT 'held_topics', coalesce(jsonb_agg(jsonb_build_object(
-				   'topic', h.topic, 'since', pgstock_internal.utc_text(h.since),
+				   'topic', h.topic,
+				   'since', pgstock_internal.utc_text(h.since),
 				   'reason', h.reason, 'tries', h.tries,
 				   'tried_at', pgstock_internal.utc_text(h.tried_at),
 				   'events', h.events, 'first_event', h.first_event)), '[]')
@@ -355,7 +358,8 @@ BEGIN
 		SELECT * FROM pgstock_internal.replayable(f, after_seq, max_rows)
 	), copies AS (
 		INSERT INTO pgstock_internal.outbox (part, id, aggregatetype,
-			aggregateid, type, payload, headers, traceparent, created_at, format)
+			aggregateid, type, payload, headers, traceparent, created_at,
+			format)
 		SELECT part, r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
 			   coalesce(r.headers, '') || pgstock_internal.replay_header(r.seq),
 			   r.traceparent, r.created_at, r.format

@@ -19,7 +19,8 @@ RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT coalesce(greatest(0, least(60000000, 1000000 *
-		extract(epoch FROM min(r.due_at) - clock_timestamp()))), 60000000)::bigint
+		extract(epoch FROM min(r.due_at) - clock_timestamp()))),
+		60000000)::bigint
   FROM pgstock_internal.reservation r
  WHERE r.due_at > after
 $$;

@@ -12,7 +12,8 @@ BEGIN
 	END IF;
 	UPDATE pgstock_internal.failed_event f
 	   SET state = 'waiting', next_retry_at = clock_timestamp()
-	 WHERE (f.id = $1 OR f.order_id = $2) AND f.state IN ('waiting', 'archived');
+	 WHERE (f.id = $1 OR f.order_id = $2)
+	   AND f.state IN ('waiting', 'archived');
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no failed event to retry'
 			USING ERRCODE = 'no_data_found',
@@ -95,7 +96,8 @@ BEGIN
 			USING ERRCODE = 'no_data_found',
 				  HINT = 'See failed_order_archives for archived events.';
 	END IF;
-	PERFORM pgstock_internal.audit('mark_failed_event_handled', 'id ' || $1, $2);
+	PERFORM pgstock_internal.audit('mark_failed_event_handled', 'id ' || $1,
+								   $2);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.mark_failed_handled IS

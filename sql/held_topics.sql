@@ -22,7 +22,8 @@ COMMENT ON TABLE pgstock_internal.held_topic IS
 CREATE TABLE pgstock_internal.held_event
 	(LIKE pgstock_internal.outbox,
 	 CONSTRAINT held_event_pkey PRIMARY KEY (seq));
-CREATE INDEX held_event_topic ON pgstock_internal.held_event (aggregatetype, seq);
+CREATE INDEX held_event_topic
+	ON pgstock_internal.held_event (aggregatetype, seq);
 COMMENT ON TABLE pgstock_internal.held_event IS
 	'events of held topics, with the columns of the outbox';
 
@@ -119,7 +120,8 @@ BEGIN
 					   h.payload, h.headers, h.traceparent, h.created_at,
 					   h.format
 				  FROM pgstock_internal.held_event h
-				 WHERE h.aggregatetype = of_topic ORDER BY h.seq LIMIT max_rows) r
+				 WHERE h.aggregatetype = of_topic
+				 ORDER BY h.seq LIMIT max_rows) r
 		 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
 END
 $$;

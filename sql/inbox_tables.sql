@@ -225,7 +225,8 @@ CREATE INDEX failed_event_waiting
 	ON pgstock_internal.failed_event (topic, sha256(key), id)
 	WHERE state = 'waiting';
 CREATE INDEX failed_event_due
-	ON pgstock_internal.failed_event (next_retry_at, id) WHERE state = 'waiting';
+	ON pgstock_internal.failed_event (next_retry_at, id)
+	WHERE state = 'waiting';
 ALTER SEQUENCE pgstock_internal.failed_event_id
 	OWNED BY pgstock_internal.failed_event.id;
 COMMENT ON COLUMN pgstock_internal.failed_event.error IS
@@ -248,11 +249,14 @@ CREATE INDEX failed_event_open ON pgstock_internal.failed_event (id)
 
 /* Contents of tables and sequences that pg_dump includes. */
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.refused_order', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.surplus_payment', '');
+SELECT pg_catalog.pg_extension_config_dump(
+	'pgstock_internal.refused_order', '');
+SELECT pg_catalog.pg_extension_config_dump(
+	'pgstock_internal.surplus_payment', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.inbox_gap', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.user_handler', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.failed_event_id', '');
+SELECT pg_catalog.pg_extension_config_dump(
+	'pgstock_internal.failed_event_id', '');

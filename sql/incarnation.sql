@@ -39,7 +39,8 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.own_incarnation IS
 	'returns the identity of this database; NULL if none is drawn yet';
 
-CREATE FUNCTION pgstock_internal.draw_incarnation(restored boolean DEFAULT false)
+CREATE FUNCTION pgstock_internal.draw_incarnation(
+	restored boolean DEFAULT false)
 RETURNS pgstock_internal.incarnation
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -119,7 +120,8 @@ COMMENT ON FUNCTION pgstock_internal.incomplete_because IS
 	'is complete';
 
 /* NULL: the window belongs to the history of this database. */
-CREATE FUNCTION pgstock_internal.foreign_because(w pgstock_internal.outbox_window)
+CREATE FUNCTION pgstock_internal.foreign_because(
+	w pgstock_internal.outbox_window)
 RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -83,7 +83,8 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_add_part IS
 	'adds an empty part to the outbox';
-SELECT pgstock_internal.outbox_add_part(n) FROM pg_catalog.generate_series(1, 6) n;
+SELECT pgstock_internal.outbox_add_part(n)
+  FROM pg_catalog.generate_series(1, 6) n;
 
 /* If no row is in state 'w', part 1 is written. */
 CREATE TABLE pgstock_internal.outbox_part
@@ -176,5 +177,6 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_part', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_epoch', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_even', '');
+SELECT pg_catalog.pg_extension_config_dump(
+	'pgstock_internal.position_even', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.position_odd', '');

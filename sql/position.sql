@@ -118,7 +118,8 @@ BEGIN
 					cardinality(ARRAY(SELECT pg_snapshot_xip(kw.s2))),
 					finished, seq)
 			AND (NOT k.held OR kw.timeline
-				= (SELECT f.timeline FROM pgstock_internal.outbox_fence('local') f))
+				= (SELECT f.timeline
+					 FROM pgstock_internal.outbox_fence('local') f))
 		THEN
 			"window" := kw::text;
 			seq := k.seq;

@@ -7,8 +7,8 @@
  *
  *		empty -> written -> left -> sealed -> empty
  *
- * written		The only part that rows are inserted into.  A writer locks it and
- *				then checks again that it is still in this state
+ * written		The only part that rows are inserted into.  A writer locks it
+ *				and then checks again that it is still in this state
  *				(extension/outbox/rotation.c).
  * left			Transactions that were open at the switch may have rows in it.
  *				Each of them holds a lock on it; when a conflicting lock is

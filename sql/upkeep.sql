@@ -134,13 +134,16 @@ BEGIN
 	IF retention > interval '0' THEN
 		n := n
 		   + pgstock_internal.upkeep_step('movements',
-				'SELECT pgstock_internal.purge_movements(clock_timestamp() - $1, $2)',
+				'SELECT pgstock_internal.purge_movements('
+				'clock_timestamp() - $1, $2)',
 				retention, max_rows)
 		   + pgstock_internal.upkeep_step('reservations',
-				'SELECT pgstock_internal.purge_reservations(clock_timestamp() - $1, $2)',
+				'SELECT pgstock_internal.purge_reservations('
+				'clock_timestamp() - $1, $2)',
 				retention, max_rows)
 		   + pgstock_internal.upkeep_step('archive',
-				'SELECT pgstock_internal.purge_failed(clock_timestamp() - $1, $2)',
+				'SELECT pgstock_internal.purge_failed('
+				'clock_timestamp() - $1, $2)',
 				retention, max_rows);
 	END IF;
 	RETURN n;

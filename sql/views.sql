@@ -1,9 +1,9 @@
 /* ---- Views --------------------------------------------------------------- */
 
 /*
- * The definition of "available"; stock/slot.c computes the same.  Slots below zero
- * are the quotas of flash sales: their pieces are on hand and can be reserved
- * in the sale, but are not available otherwise.
+ * The definition of "available"; extension/stock/slot.c computes the same.
+ * Slots below zero are the quotas of flash sales: their pieces are on hand and
+ * can be reserved in the sale, but are not available otherwise.
  */
 CREATE VIEW @extschema@.stock_levels AS
 SELECT l.product_id, l.location,

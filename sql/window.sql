@@ -82,7 +82,8 @@ DECLARE
 		:= "window"::pgstock_internal.outbox_window;
 BEGIN
 	IF current_setting('transaction_isolation') <> 'read committed' THEN
-		RAISE EXCEPTION 'the outbox must be read at isolation level READ COMMITTED'
+		RAISE EXCEPTION 'the outbox must be read at isolation level '
+						'READ COMMITTED'
 			USING ERRCODE = 'invalid_transaction_state',
 				  HINT = 'Set default_transaction_isolation for the '
 						 'relay''s role.';
@@ -198,7 +199,8 @@ BEGIN
 							OR (o.seq > w.adopted
 								AND NOT pg_visible_in_snapshot(o.xid, w.s1)))
 					 ORDER BY o.seq LIMIT max_rows) r
-			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  max_bytes);
 		RETURN;
 	END IF;
 	late := pgstock_internal.late_xids(w);
@@ -213,7 +215,8 @@ BEGIN
 					   AND (o.xid >= w.next_xid) IS TRUE
 					   AND pg_visible_in_snapshot(o.xid, w.s2)
 					 ORDER BY o.seq LIMIT max_rows) r
-			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  max_bytes);
 	ELSE
 		RETURN QUERY
 			SELECT r.*
@@ -224,7 +227,8 @@ BEGIN
 							  FROM unnest(late) x,
 								   LATERAL (SELECT o.*
 											  FROM pgstock_internal.outbox o
-											 WHERE o.xid = x AND o.seq > after_late
+											 WHERE o.xid = x
+											   AND o.seq > after_late
 											 ORDER BY o.seq LIMIT max_rows) l
 							UNION ALL
 							(SELECT o.*
@@ -234,7 +238,8 @@ BEGIN
 								AND pg_visible_in_snapshot(o.xid, w.s2)
 							  ORDER BY o.seq LIMIT max_rows)) m
 					 ORDER BY m.seq LIMIT max_rows) r
-			 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
+			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  max_bytes);
 	END IF;
 END
 $$;

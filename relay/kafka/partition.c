@@ -1,8 +1,8 @@
 /*
  * partition.c - the partitions that the group assigned to this consumer
  *
- * Below consumer.c, which reads them, and consumer_offsets.c, which decides where
- * each of them is read from.
+ * Below consumer.c, which reads them, and consumer_offsets.c, which decides
+ * where each of them is read from.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
