@@ -23,48 +23,9 @@
 #include "base/statistics.h"
 #include "orders/orders.h"
 
-/* Orders outside the work that it keeps locked for their events. */
-#define EVENT_LOCKS_MAX 1000
-
 PGSTOCK_COUNTED_FUNCTION(pgstock_expire_reservations, CALL_EXPIRE_RESERVATIONS);
 PG_FUNCTION_INFO_V1(pgstock_expire_free);
 PG_FUNCTION_INFO_V1(pgstock_expire_first);
-
-static int64
-expire_lines_quantity(List *lines)
-{
-	int64	  quantity = 0;
-	ListCell *cell;
-
-	foreach(cell, lines)
-		quantity += ((Reservation *) lfirst(cell))->quantity;
-	return quantity;
-}
-
-/* The pieces of a level's due lines, counted once. */
-static int64
-expire_level_due(Work *work, Level *level)
-{
-	Level *first = level->first;
-
-	if (first->due < 0)
-		first->due = expire_lines_quantity(
-			work_due_lines(work, level, INT_MAX));
-	Assert(first->due >= 0);
-	return first->due;
-}
-
-/* A due line of a locked level is about to be no more due. */
-void
-expire_uncount(const Call *call, Level *level, const Reservation *line)
-{
-	Level *first = level->first;
-
-	if (first->due < 0 || !line_is_due(call, line))
-		return;
-	Assert(first->due >= line->quantity);
-	first->due -= line->quantity;
-}
 
 /*
  * What could be taken of a level if its due lines expired; they are read only
@@ -83,7 +44,7 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 	if (available >= wanted)
 		return available;
 	return Max(0, level_free(level) + level_sum(level).backorder_limit +
-					  expire_level_due(work, level));
+					  work_due_quantity(work, level));
 }
 
 /* Expires a locked level's due lines if the wanted quantity needs them. */
@@ -91,7 +52,7 @@ void
 expire_make_room(Work *work, Level *level, int64 wanted)
 {
 	Assert(work->levels_locked && wanted > 0);
-	if (level_available(level) < wanted && expire_level_due(work, level) > 0)
+	if (level_available(level) < wanted && work_due_quantity(work, level) > 0)
 		expire_lines(work, work_due_lines(work, level, INT_MAX));
 }
 
@@ -121,12 +82,11 @@ expire_line(Work *work, Reservation *line)
 	Assert(level->locked);
 	if (!line->event_owed)
 	{
-		expire_uncount(&work->call, level, line);
+		level_uncount_due(&work->call, level, line);
 		level_change(work, level, 0, -line->quantity, "expired",
 					 line->order->order_id, NULL, NULL);
 		line_end(&work->call, line, LINE_EXPIRED, NULL);
 	}
-	line->dirty = true;
 	/* The order is not in this work: keep its line to be written. */
 	if (!line->order->loaded)
 		work_add_other_line(work, line);
@@ -170,16 +130,13 @@ expire_may_report(Work *work, const Reservation *line)
 	const char *order_id = line->order->order_id;
 	bool		alone;
 
-	Assert(work->levels_locked && work->event_locks <= EVENT_LOCKS_MAX);
+	Assert(work->levels_locked);
 	if (work_order(work, order_id) != NULL)
 		return true;
 	if (!work_try_lock_order(order_id))
 		return false;
-	if (work->event_locks < EVENT_LOCKS_MAX)
-	{
-		work->event_locks++;
+	if (work_keep_order_lock(work))
 		return true;
-	}
 	alone = expire_count_lines_elsewhere(work, line) == 0;
 	work_unlock_order(order_id);
 	return alone;
@@ -208,7 +165,7 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		if (line->event_owed && !report)
 			continue;
 		event->items = lappend(event->items, expire_line(work, line));
-		line->event_owed = !report;
+		line_set_event_owed(line, !report);
 		done++;
 	}
 	Assert(list_length(event->items) == done);
@@ -219,8 +176,7 @@ expire_order(Work *work, List *lines, int first, Event *event)
 		stock_link_event(work, movement, &event_id);
 		return done;
 	}
-	for_each_from(cell, work->movements, movement)((Movement *) lfirst(cell))
-		->no_event = true;
+	stock_link_no_event(work, movement);
 	return done;
 }
 
@@ -298,9 +254,7 @@ expire_batch(int first, int max_rows, bool wait)
 
 	Assert(first > 0 && first <= max_rows);
 	work_begin(&work, "expire_reservations()");
-	work.orders_locked = true; /* there are none yet */
 	lines = work_due_lines(&work, NULL, first);
-	work.orders_locked = false;
 	foreach(cell, lines)
 	{
 		Reservation *line = lfirst(cell);

@@ -512,8 +512,7 @@ sale_quota_return(Work *work, const Sale *sale, Level *home, Level *quota)
 				 sale->activity_id);
 	level_change(work, home, on_hand, reserved, "sale_closed", NULL, NULL,
 				 sale->activity_id);
-	Assert(quota->on_hand == 0 && quota->reserved == 0);
-	quota->deleted = true;
+	level_delete(quota);
 	event_emit_level(work, home, "sale_closed", sale->activity_id);
 }
 

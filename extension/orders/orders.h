@@ -120,8 +120,6 @@ extern void	 settle_want_levels(Work *work, const Order *order);
 extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern int	 expire_lines(Work *work, List *lines);
-extern void	 expire_uncount(const Call *call, Level *level,
-							const Reservation *line);
 extern List *expire_own(Work *work, const Order *order);
 extern void	 expire_want_own(Work *work, const Order *order);
 

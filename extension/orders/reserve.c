@@ -289,7 +289,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 	foreach(cell, request->lines)
 		answers = lappend(answers, reserve_take_line(work, request, order,
 													 attempt, lfirst(cell)));
-	order->attempt = attempt;
+	order_set_attempt(order, attempt);
 
 	event.user_id = request->user_id;
 	event.expires_at = request->expires_at;
@@ -387,9 +387,8 @@ reserve(Request *request, Keyed *keyed, const char *function)
 		}
 	}
 	order = work_want_order(&work, request->order_id);
-	if (!request->whole_order)
-		order->asked = request->lines;
-	order->if_live = true;
+	order_request_lines(order, request->whole_order ? NIL : request->lines,
+						true);
 	work_lock_orders(&work);
 	reserve_want_levels(&work, request);
 	expire_want_own(&work, work_order(&work, request->order_id));

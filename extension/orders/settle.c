@@ -242,7 +242,7 @@ settle_share_move(Work *work, const Settle *settle, const Share *share)
 	int64		 reserved = 0;
 
 	Assert(quantity > 0 && quantity <= line->quantity && level->locked);
-	expire_uncount(&work->call, level, line);
+	level_uncount_due(&work->call, level, line);
 	if (settle->verb == SETTLE_CONFIRM)
 		on_hand = -quantity;
 	else if (line->state == LINE_CONFIRMED && !settle->scrap)
@@ -264,16 +264,15 @@ settle_share_end(Call *call, const Settle *settle, const Share *share)
 	Reservation *line = share->line;
 
 	Assert(share->quantity > 0 && share->quantity <= line->quantity);
-	line->dirty = true;
 	if (settle->verb == SETTLE_CONFIRM)
 	{
 		line_set_retake(line, RETAKE_BY_STATE);
-		line->event_owed = false; /* it is as if it had not expired */
+		line_set_event_owed(line, false); /* as if it had not expired */
 	}
 	if (settle->verb == SETTLE_EXTEND)
-		line->expires_at = settle->expires_at;
+		line_extend(line, settle->expires_at);
 	else if (share->quantity < line->quantity)
-		line->quantity -= share->quantity; /* the rest stays as it is */
+		line_reduce(line, share->quantity);
 	else if (settle->verb == SETTLE_CONFIRM)
 		line_confirm(line, settle->payment_id);
 	else
@@ -409,14 +408,14 @@ settle_shortfall(Work *work, const Settle *confirm, List *shares)
 		Share *share = lfirst(cell);
 		Level *level = settle_level(work, share->line);
 
-		expire_uncount(&work->call, level, share->line);
+		level_uncount_due(&work->call, level, share->line);
 		if (share->line->state == LINE_RESERVED)
 			level_change(work, level, 0, -share->quantity, "released",
 						 share->line->order->order_id, "shortfall", NULL);
 		line_end(&work->call, share->line, LINE_SHORTFALL, settle.reason);
 		line_set_retake(share->line, RETAKE_BY_STATE);
 		line_set_payment(share->line, settle.payment_id);
-		share->line->event_owed = false;
+		line_set_event_owed(share->line, false);
 	}
 	return settle_report(work, &settle, shares, "StockShortfall",
 						 ANSWER_SHORTFALL, first_movement);

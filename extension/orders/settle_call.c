@@ -41,7 +41,7 @@ settle_locked(Work *work, const Settle *settle, const char *order_id)
 {
 	Order *order;
 
-	work_want_order(work, order_id)->asked = settle->items;
+	order_request_lines(work_want_order(work, order_id), settle->items, false);
 	work_lock_orders(work);
 	order = work_order(work, order_id);
 	Assert(order != NULL && order->loaded);

@@ -293,8 +293,7 @@ event_link_part(Work *work, const Event *event, const Part *part)
 			key_compare(level->product_id, level->location, last->product_id,
 						last->location) > 0)
 			continue;
-		movement->event_id = part->id;
-		movement->has_event = true;
+		movement_set_event(movement, &part->id);
 	}
 }
 

@@ -274,7 +274,7 @@ static void
 supply_configure_level(Level *first, const Level *sum)
 {
 	level_configure(first, sum->safety, sum->backorder_limit);
-	first->version++;
+	level_raise_version(first);
 	level_make_slots(first, sum->slots);
 	level_even_out(first);
 }

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/stratnum.h"
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
@@ -113,7 +115,7 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	IndexScanDesc scan = due_line_scan(&work->call, table, level);
 	List		 *due = NIL;
 
-	Assert(max_rows > 0 && work->orders_locked);
+	Assert(max_rows > 0 && (work->orders_locked || work->orders == NIL));
 	while (list_length(due) < max_rows && table_scan_next(scan, table))
 	{
 		Reservation *line = line_read(table->slot, NULL);
@@ -129,6 +131,33 @@ work_due_lines(Work *work, const Level *level, int max_rows)
 	}
 	table_scan_end(table, scan);
 	return due;
+}
+
+/* The pieces of a level's due lines, counted once. */
+int64
+work_due_quantity(Work *work, Level *level)
+{
+	Level	 *first = level->first;
+	ListCell *cell;
+
+	if (first->due >= 0)
+		return first->due;
+	first->due = 0;
+	foreach(cell, work_due_lines(work, level, INT_MAX))
+		first->due += ((Reservation *) lfirst(cell))->quantity;
+	return first->due;
+}
+
+/* A due line of a locked level is about to be no more due. */
+void
+level_uncount_due(const Call *call, Level *level, const Reservation *line)
+{
+	Level *first = level->first;
+
+	if (first->due < 0 || !line_is_due(call, line))
+		return;
+	Assert(first->due >= line->quantity);
+	first->due -= line->quantity;
 }
 
 /* An order's lines as they are now, also of one that is not in this work. */

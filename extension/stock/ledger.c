@@ -99,6 +99,15 @@ level_change(Work *work, Level *level, int64 on_hand_delta,
 	work->movements = lappend(work->movements, movement);
 }
 
+/* The event that reports the movement. */
+void
+movement_set_event(Movement *movement, const pg_uuid_t *event_id)
+{
+	Assert(!movement->has_event && !movement->no_event);
+	movement->event_id = *event_id;
+	movement->has_event = true;
+}
+
 /* Links the movements from the given one on to the event that reports them. */
 void
 stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
@@ -111,10 +120,22 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 	{
 		Movement *movement = lfirst(cell);
 
-		if (movement->has_event || movement->no_event)
-			continue;
-		movement->event_id = *event_id;
-		movement->has_event = true;
+		if (!movement->has_event && !movement->no_event)
+			movement_set_event(movement, event_id);
+	}
+}
+
+/* No event of this work reports them: it is owed. */
+void
+stock_link_no_event(Work *work, int first_movement)
+{
+	ListCell *cell;
+
+	for_each_from(cell, work->movements, first_movement)
+	{
+		Movement *movement = lfirst(cell);
+
+		movement->no_event = true;
 	}
 }
 

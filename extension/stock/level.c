@@ -236,6 +236,24 @@ level_configure(Level *first, int64 safety, int64 backorder_limit)
 	first->backorder_limit = backorder_limit;
 }
 
+/* The level has changed otherwise than by level_change(). */
+void
+level_raise_version(Level *first)
+{
+	Assert(first->first == first && first->locked);
+	first->version++;
+	first->dirty = true;
+}
+
+/* Deletes a sale's level, once its quota has been returned. */
+void
+level_delete(Level *quota)
+{
+	Assert(quota->slot < SLOT_MAIN && quota->locked && !quota->is_new);
+	Assert(quota->on_hand == 0 && quota->reserved == 0);
+	quota->deleted = quota->dirty = true;
+}
+
 /* Reads one row as the snapshot has it. */
 static void
 level_row_load(Call *call, Level *row)

@@ -89,8 +89,7 @@ line_reserve(Call *call, Reservation *line, const Level *slot, int64 quantity,
 	line->reason = NULL;
 	line->payment_id = NULL;
 	line->retake = RETAKE_BY_STATE;
-	line->event_owed = false;
-	line->dirty = true;
+	line_set_event_owed(line, false);
 }
 
 /* The user and the sale that it is bought in; either may be NULL. */
@@ -99,6 +98,24 @@ line_set_buyer(Reservation *line, char *user_id, char *activity_id)
 {
 	line->user_id = user_id;
 	line->activity_id = activity_id;
+	line->dirty = true;
+}
+
+/* The line stays reserved until then. */
+void
+line_extend(Reservation *line, TimestampTz expires_at)
+{
+	Assert(line->state == LINE_RESERVED);
+	line->expires_at = expires_at;
+	line->dirty = true;
+}
+
+/* A part of the line has ended; the rest keeps its state. */
+void
+line_reduce(Reservation *line, int64 quantity)
+{
+	Assert(quantity > 0 && quantity < line->quantity);
+	line->quantity -= quantity;
 	line->dirty = true;
 }
 
@@ -124,6 +141,15 @@ void
 line_set_retake(Reservation *line, Retake retake)
 {
 	line->retake = retake;
+	line->dirty = true;
+}
+
+/* Whether no event reports yet that the line has expired. */
+void
+line_set_event_owed(Reservation *line, bool owed)
+{
+	Assert(!owed || line->state == LINE_EXPIRED);
+	line->event_owed = owed;
 	line->dirty = true;
 }
 

@@ -20,6 +20,9 @@
 
 #include "stock/stock.h"
 
+/* Orders outside the work that it keeps locked, for their events. */
+#define EVENT_LOCKS_MAX 1000
+
 /* ---- Lines of an order, sorted by attempt and key ---- */
 
 static int
@@ -124,6 +127,14 @@ order_new_line(Order *order, int attempt, const Line *line)
 	return row;
 }
 
+/* The order's lines are those of this attempt from now on. */
+void
+order_set_attempt(Order *order, int attempt)
+{
+	Assert(attempt >= order->attempt && attempt <= order->attempt + 1);
+	order->attempt = attempt;
+}
+
 /* The order in this work, or NULL. */
 Order *
 work_order(Work *work, const char *order_id)
@@ -131,7 +142,7 @@ work_order(Work *work, const char *order_id)
 	int low = 0;
 	int high = list_length(work->orders);
 
-	Assert(work->orders_locked);
+	Assert(work->orders_locked || work->orders == NIL);
 	while (low < high)
 	{
 		int	   middle = (low + high) / 2;
@@ -158,6 +169,17 @@ work_try_lock_order(const char *order_id)
 	return lock_try_acquire(LOCK_ORDER, order_id);
 }
 
+/* Keeps that lock until the end of the transaction; false: too many are kept,
+ * and the lock table is shared. */
+bool
+work_keep_order_lock(Work *work)
+{
+	if (work->event_locks == EVENT_LOCKS_MAX)
+		return false;
+	work->event_locks++;
+	return true;
+}
+
 /* Releases that lock. */
 void
 work_unlock_order(const char *order_id)
@@ -175,6 +197,15 @@ work_want_order(Work *work, const char *order_id)
 	order->order_id = pstrdup(order_id);
 	work->orders = lappend(work->orders, order);
 	return order;
+}
+
+/* Requests only these lines of it, or (NIL) all; with live, a live one too. */
+void
+order_request_lines(Order *order, List *lines, bool live)
+{
+	Assert(!order->loaded);
+	order->asked = lines;
+	order->if_live = live;
 }
 
 /*

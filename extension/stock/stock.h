@@ -160,7 +160,7 @@ typedef struct Work
 	List	*orders;	  /* of Order, sorted once locked */
 	List	*other_lines; /* of Reservation: changed lines of others */
 	NameMap	 other_line_names;
-	int		 event_locks; /* on orders outside the work, for their events */
+	int		 event_locks; /* kept on orders outside the work */
 	List	*levels;	  /* of Level: wishes; first rows, sorted, once read */
 	Strategy strategy;
 	bool	 orders_locked;
@@ -218,10 +218,13 @@ extern void work_end(Work *work);
 extern Reservation *order_line(const Order *order, int attempt,
 							   const char *product_id, const char *location);
 extern Reservation *order_new_line(Order *order, int attempt, const Line *line);
+extern void			order_set_attempt(Order *order, int attempt);
+extern void			order_request_lines(Order *order, List *lines, bool live);
 extern void			order_add_line(Order *order, Reservation *line);
 extern bool			order_is_live(const Call *call, const Order *order);
 extern Order	   *work_order(Work *work, const char *order_id);
 extern bool			work_try_lock_order(const char *order_id);
+extern bool			work_keep_order_lock(Work *work);
 extern void			work_unlock_order(const char *order_id);
 extern Order	   *work_want_order(Work *work, const char *order_id);
 extern void			work_lock_orders(Work *work);
@@ -236,9 +239,12 @@ extern void line_end(Call *call, Reservation *line, LineState state,
 extern void line_reserve(Call *call, Reservation *line, const Level *slot,
 						 int64 quantity, TimestampTz expires_at);
 extern void line_set_buyer(Reservation *line, char *user_id, char *activity_id);
+extern void line_extend(Reservation *line, TimestampTz expires_at);
+extern void line_reduce(Reservation *line, int64 quantity);
 extern void line_confirm(Reservation *line, const char *payment_id);
 extern void line_set_payment(Reservation *line, const char *payment_id);
 extern void line_set_retake(Reservation *line, Retake retake);
+extern void line_set_event_owed(Reservation *line, bool owed);
 extern void line_move(Reservation *line, int slot);
 extern char		   *line_order_id(TupleTableSlot *slot);
 extern Reservation *line_read(TupleTableSlot *slot, Order *order);
@@ -248,6 +254,9 @@ extern void			line_write(Call *call, Reservation *line);
 extern void	 work_add_other_line(Work *work, Reservation *line);
 extern bool	 work_has_locked_line(Work *work, const Reservation *line);
 extern List *work_due_lines(Work *work, const Level *level, int max_rows);
+extern int64 work_due_quantity(Work *work, Level *level);
+extern void	 level_uncount_due(const Call *call, Level *level,
+							   const Reservation *line);
 extern List *work_order_lines(Work *work, const char *order_id);
 
 /* in level.c */
@@ -272,6 +281,8 @@ extern void	  level_must_exist(const Level *level);
 extern void level_make(Level *level);
 extern void level_make_slots(Level *first, int slots);
 extern void level_configure(Level *first, int64 safety, int64 backorder_limit);
+extern void level_raise_version(Level *first);
+extern void level_delete(Level *quota);
 extern void level_insufficient(const char *product_id, const char *location,
 							   int64 wanted, int64 available, const char *hint);
 
@@ -303,6 +314,8 @@ extern void level_change(Work *work, Level *level, int64 on_hand_delta,
 						 const char *reference);
 extern void stock_link_event(Work *work, int first_movement,
 							 const pg_uuid_t *event_id);
+extern void movement_set_event(Movement *movement, const pg_uuid_t *event_id);
+extern void stock_link_no_event(Work *work, int first_movement);
 extern void ledger_write(Work *work);
 
 /* in refused_order.c */
