@@ -103,8 +103,11 @@ relation_find(const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation \"pgstock_internal.%s\" does not exist",
 						name),
-				 errhint("Recreate the extension, or update it with ALTER "
-						 "EXTENSION pgstock UPDATE.")));
+				 errdetail("The extension is older than its library, or the "
+						   "relation was renamed or dropped."),
+				 errhint("Run ALTER EXTENSION pgstock UPDATE. If the relation "
+						 "is still missing, rename it back, or restore it from "
+						 "a backup. DROP EXTENSION would delete all stock.")));
 	/* again: looking it up may have emptied the cache */
 	entry = relation_cache_entry(name);
 	Assert(!OidIsValid(entry->oid));
