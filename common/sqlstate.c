@@ -3,9 +3,9 @@
  *
  * The transient codes are those of extension/inbox/failure.c, which says why
  * 40002 and 40003 are not among them: two lists that differ would have one side
- * repeat what the other side takes for a failure of the message.  Both lists
- * are tested, here by test_sqlstate and there by the regression test
- * user_handler.
+ * repeat what the other side takes for a failure of the message.
+ * dev/check-errors compares the two lists; test_sqlstate tests this one, the
+ * regression test user_handler the other.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -35,14 +35,21 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_worked IS
 	'deletes the failure record of a step';
 
-/* A conflict over a lock or with another transaction is not a failure. */
+CREATE FUNCTION pgstock_internal.is_conflict(sqlstate text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_is_conflict' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION pgstock_internal.is_conflict IS
+	'returns whether an error is a conflict with another session: over a lock, '
+	'or with its changes';
+
+/* A step that is in conflict with another session runs again soon. */
 CREATE FUNCTION pgstock_internal.upkeep_failed(step text, sqlstate text,
 	error text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF $2 IN ('55P03', '40P01', '40001') THEN
+	IF pgstock_internal.is_conflict($2) THEN
 		RETURN;
 	END IF;
 	RAISE WARNING 'upkeep step "%" of pgstock failed: %', $1, $3

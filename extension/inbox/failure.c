@@ -10,11 +10,11 @@
  *	permanent	The data is at fault, and no try changes that: dead.
  *	other		Tries after growing delays, then dead.
  *
- * The relay has the same list of transient states (docs/relay-protocol.md); two
- * that differ would have the one side pass on what the other side takes for a
- * failure of the message.  So 40002 and 40003 are not in it: a constraint that
- * fails at COMMIT fails again, and a statement whose completion is unknown must
- * not be repeated blindly.
+ * The relay has the same list of transient states (common/sqlstate.c), which
+ * dev/check-errors compares: two that differ would have the one side pass on
+ * what the other side takes for a failure of the message.  40002 and 40003 are
+ * not in it: a constraint that fails at COMMIT fails again, and a statement
+ * whose completion is unknown must not be repeated blindly.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -22,9 +22,12 @@
  */
 #include "postgres.h"
 
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "inbox/inbox.h"
+
+PG_FUNCTION_INFO_V1(pgstock_is_conflict);
 
 /* How often a message that waits for its order looks for it.  The tests on a
  * slow server set it: dev/stage. */
@@ -33,10 +36,13 @@
 #endif
 
 /* SQLSTATEs and, of two characters, classes of them. */
-static const char *const transient_states[] = {
-	"08",	 /* connection exception */
-	"53",	 /* insufficient resources */
-	"57",	 /* operator intervention */
+static const char *const transient_classes[] = {
+	"08", /* connection exception */
+	"53", /* insufficient resources */
+	"57", /* operator intervention */
+};
+/* Conflicts with another session: transient too. */
+static const char *const conflict_states[] = {
 	"40001", /* serialization failure */
 	"40P01", /* deadlock detected */
 	"55P03", /* lock not available */
@@ -50,7 +56,6 @@ static const char *const permanent_states[] = {
 static bool
 failure_is_listed(const char *sqlstate, const char *const *states, int n)
 {
-	Assert(strlen(sqlstate) == 5);
 	for (int i = 0; i < n; i++)
 	{
 		if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
@@ -59,12 +64,29 @@ failure_is_listed(const char *sqlstate, const char *const *states, int n)
 	return false;
 }
 
+static bool
+failure_is_conflict(const char *sqlstate)
+{
+	return failure_is_listed(sqlstate, conflict_states,
+							 lengthof(conflict_states));
+}
+
 /* Whether the same call may succeed if it is made again. */
 bool
 failure_is_transient(const ErrorData *error)
 {
-	return failure_is_listed(unpack_sql_state(error->sqlerrcode),
-							 transient_states, lengthof(transient_states));
+	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+
+	return failure_is_conflict(sqlstate) ||
+		   failure_is_listed(sqlstate, transient_classes,
+							 lengthof(transient_classes));
+}
+
+/* is_conflict(sqlstate text) RETURNS boolean: for the steps of the upkeep */
+Datum
+pgstock_is_conflict(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(failure_is_conflict(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /* Why a try failed, for people. */
