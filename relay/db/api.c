@@ -21,144 +21,136 @@
 	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
 	" $6::bytea[], $7::bytea[], $8::jsonb"
 
+/* A statement's number is that of its call. */
+#define STATEMENT(call, name, sql, nparams, binary) \
+	[API_##call] = {name, sql, nparams, API_##call, binary}
+
 static const PgStatement statements[] = {
-	[API_HELLO] = {"hello", FUNCTION("relay_hello()"), 0, API_HELLO, 0},
-	[API_LISTEN] = {"listen", "LISTEN " API_CHANNEL, 0, API_LISTEN, 0},
-	[API_ECHO] = {"echo", FUNCTION("relay_echo()"), 0, API_ECHO, 0},
-	[API_TOPICS] = {"topics", FUNCTION("relay_topics()"), 0, API_TOPICS, 0},
-	[API_LEAD] = {"lead", FUNCTION("relay_lead()"), 0, API_LEAD, 0},
-	[API_BEAT] = {"beat", FUNCTION("relay_beat()"), 0, API_BEAT, 0},
-	[API_POSITION] = {"position", FUNCTION("relay_position()"), 0, API_POSITION,
-					  0},
-	[API_LOOK] = {"look",
-				  FUNCTION("relay_look($1::text, $2::text, $3::int, $4::int)"),
-				  4, API_LOOK, 1},
-	[API_POSITION_OF] = {"position_of", FUNCTION("relay_position($1::bytea)"),
-						 1, API_POSITION_OF, 0},
-	[API_SLEEP] = {"sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
-				   API_SLEEP, 0},
-	[API_PAGE] = {"page",
-				  FUNCTION(
-					  "relay_page($1::text, $2::bigint, $3::int, $4::int)"),
-				  4, API_PAGE, 1},
-	[API_STORE] = {"store",
-				   FUNCTION("relay_store_position($1::text,"
-							" $2::bigint, $3::boolean, $4::bigint)"),
-				   4, API_STORE, 0},
-	[API_HELD] = {"held", FUNCTION("relay_held_topics()"), 0, API_HELD, 0},
-	[API_HOLD] = {"hold",
-				  FUNCTION("relay_hold($1::text, $2::text, $3::bigint)"), 3,
-				  API_HOLD, 0},
-	[API_SET_ASIDE] = {"set_aside",
-					   FUNCTION("relay_set_aside($1::bigint[], $2::bigint)"), 2,
-					   API_SET_ASIDE, 0},
-	[API_HELD_PAGE] = {"held_page",
-					   FUNCTION("relay_held_page($1::text, $2::int, $3::int)"),
-					   3, API_HELD_PAGE, 1},
-	[API_CROSS_OFF] = {"cross_off",
-					   FUNCTION("relay_cross_off($1::text, $2::bigint[],"
-								" $3::boolean, $4::bigint)"),
-					   4, API_CROSS_OFF, 0},
-	[API_OFFSETS] = {"offsets", FUNCTION("relay_offsets($1::text[])"), 1,
-					 API_OFFSETS, 0},
-	[API_BEGIN_TOPIC] = {"begin_topic",
-						 FUNCTION("relay_begin_topic($1::text,"
-								  " $2::bigint[]::int[], $3::bigint[])"),
-						 3, API_BEGIN_TOPIC, 0},
-	[API_MOVE_OFFSET] = {"move_offset",
-						 FUNCTION("relay_move_offset($1::text, $2::int,"
-								  " $3::bigint, $4::bigint,"
-								  " nullif($5::bigint, -1), $6::text)"),
-						 6, API_MOVE_OFFSET, 0},
-	[API_FINGERPRINT] = {"fingerprint",
-						 FUNCTION("relay_fingerprint($1::text, $2::int,"
-								  " $3::bigint, $4::text)"),
-						 4, API_FINGERPRINT, 0},
-	[API_APPLY] = {"apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
-				   API_APPLY, 0},
-	[API_APPLY_FAILED] = {"apply_failed",
-						  FUNCTION("relay_apply_failed(" APPLY_PARAMETERS
-								   ", $9::text, $10::text)"),
-						  10, API_APPLY_FAILED, 0},
-	[API_RETRY] = {"retry", FUNCTION("relay_retry($1::int, $2::jsonb)"), 2,
-				   API_RETRY, 0},
-	[API_METRICS] = {"metrics", FUNCTION("relay_metrics()"), 0, API_METRICS, 0},
-	[API_PURGE] = {"purge",
-				   FUNCTION("relay_upkeep($1::interval,"
-							" $2::interval, $3::int)"),
-				   3, API_PURGE, 0},
-	[API_EXPIRE] = {"expire", FUNCTION("relay_expire($1::int)"), 1, API_EXPIRE,
-					0},
-	[API_ALERTS] = {"alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"), 2,
-					API_ALERTS, 0},
-	[API_ALERTED] = {"alerted",
-					 FUNCTION("relay_alerted($1::bigint[], $2::boolean)"), 2,
-					 API_ALERTED, 0},
-	[API_ADOPT] = {"adopt", FUNCTION("relay_adopt($1::boolean)"), 1, API_ADOPT,
-				   0},
-	[API_STATUS] = {"status",
-					"SELECT name, value, value #>> '{}'"
-					" FROM pgstock_internal.relay_status()",
-					0, API_STATUS, 0},
-	[API_OUTBOX_RANGE] = {"outbox_range", FUNCTION("relay_outbox_range()"), 0,
-						  API_OUTBOX_RANGE, 0},
-	[API_REPLAY] = {"replay",
-					FUNCTION("relay_replay(ROW($1::bigint, $2::bigint,"
-							 " $3::timestamptz, $4::timestamptz, $5::text)"
-							 "::pgstock_internal.replay_filter, $6::bigint,"
-							 " $7::int, $8::boolean, $9::text)"),
-					9, API_REPLAY, 0},
-	[API_REWIND] = {"rewind",
-					FUNCTION("relay_rewind($1::text, $2::int[], $3::bigint[],"
-							 " $4::text)"),
-					4, API_REWIND, 0},
-	[API_FAILED] = {"failed",
-					FUNCTION("relay_failed($1::bigint, $2::text, $3::text,"
-							 " $4::timestamptz, $5::text, $6::text,"
-							 " $7::bigint, $8::int)"),
-					8, API_FAILED, 0},
-	[API_DISCARD_HELD] = {"discard_held",
-						  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2,
-						  API_DISCARD_HELD, 0},
-	[API_FAILED_ACT] = {"failed_act",
-						FUNCTION("relay_failed_act($1::text, $2::bigint,"
-								 " $3::text)"),
-						3, API_FAILED_ACT, 0},
-	[API_AUDIT_PAGE] = {"audit_page",
-						FUNCTION("relay_audit_page($1::timestamptz, $2::bigint,"
-								 " $3::bigint, $4::int)"),
-						4, API_AUDIT_PAGE, 1},
-	[API_AUDIT_HOLDS] = {"audit_holds",
-						 FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2,
-						 API_AUDIT_HOLDS, 0},
-	[API_SERVER] = {"server",
-					"SELECT pg_is_in_recovery(), s.rolsuper,"
-					" has_schema_privilege(p.pronamespace, 'USAGE') AND"
-					" has_function_privilege(p.oid, 'EXECUTE'),"
-					" current_setting('fsync')::boolean,"
-					" current_setting('full_page_writes')::boolean,"
-					" (extract(epoch FROM clock_timestamp()) * 1000000)"
-					"::bigint, current_setting('server_encoding'),"
-					" a.default_version, e.extversion, e.schema"
-					" FROM pg_roles s"
-					" LEFT JOIN pg_available_extensions a"
-					" ON a.name = 'pgstock'"
-					" LEFT JOIN (SELECT x.extversion,"
-					" x.extnamespace::regnamespace AS schema"
-					" FROM pg_extension x WHERE x.extname = 'pgstock') e"
-					" ON true LEFT JOIN pg_proc p"
-					" ON p.proname = 'relay_hello' AND p.pronamespace ="
-					" (SELECT n.oid FROM pg_namespace n"
-					" WHERE n.nspname = 'pgstock_internal')"
-					" WHERE s.rolname = current_user",
-					0, API_SERVER, 0},
-	[API_CHECK] = {"check", FUNCTION("relay_check($1::text[], current_user)"),
-				   1, API_CHECK, 0},
+	STATEMENT(HELLO, "hello", FUNCTION("relay_hello()"), 0, 0),
+	STATEMENT(LISTEN, "listen", "LISTEN " API_CHANNEL, 0, 0),
+	STATEMENT(ECHO, "echo", FUNCTION("relay_echo()"), 0, 0),
+	STATEMENT(TOPICS, "topics", FUNCTION("relay_topics()"), 0, 0),
+	STATEMENT(LEAD, "lead", FUNCTION("relay_lead()"), 0, 0),
+	STATEMENT(BEAT, "beat", FUNCTION("relay_beat()"), 0, 0),
+	STATEMENT(POSITION, "position", FUNCTION("relay_position()"), 0, 0),
+	STATEMENT(LOOK, "look",
+			  FUNCTION("relay_look($1::text, $2::text, $3::int, $4::int)"), 4,
+			  1),
+	STATEMENT(POSITION_OF, "position_of", FUNCTION("relay_position($1::bytea)"),
+			  1, 0),
+	STATEMENT(SLEEP, "sleep", FUNCTION("relay_sleep($1::text, $2::text)"), 2,
+			  0),
+	STATEMENT(PAGE, "page",
+			  FUNCTION("relay_page($1::text, $2::bigint, $3::int, $4::int)"), 4,
+			  1),
+	STATEMENT(STORE, "store",
+			  FUNCTION("relay_store_position($1::text,"
+					   " $2::bigint, $3::boolean, $4::bigint)"),
+			  4, 0),
+	STATEMENT(HELD, "held", FUNCTION("relay_held_topics()"), 0, 0),
+	STATEMENT(HOLD, "hold",
+			  FUNCTION("relay_hold($1::text, $2::text, $3::bigint)"), 3, 0),
+	STATEMENT(SET_ASIDE, "set_aside",
+			  FUNCTION("relay_set_aside($1::bigint[], $2::bigint)"), 2, 0),
+	STATEMENT(HELD_PAGE, "held_page",
+			  FUNCTION("relay_held_page($1::text, $2::int, $3::int)"), 3, 1),
+	STATEMENT(CROSS_OFF, "cross_off",
+			  FUNCTION("relay_cross_off($1::text, $2::bigint[],"
+					   " $3::boolean, $4::bigint)"),
+			  4, 0),
+	STATEMENT(OFFSETS, "offsets", FUNCTION("relay_offsets($1::text[])"), 1, 0),
+	STATEMENT(BEGIN_TOPIC, "begin_topic",
+			  FUNCTION("relay_begin_topic($1::text,"
+					   " $2::bigint[]::int[], $3::bigint[])"),
+			  3, 0),
+	STATEMENT(MOVE_OFFSET, "move_offset",
+			  FUNCTION("relay_move_offset($1::text, $2::int,"
+					   " $3::bigint, $4::bigint,"
+					   " nullif($5::bigint, -1), $6::text)"),
+			  6, 0),
+	STATEMENT(FINGERPRINT, "fingerprint",
+			  FUNCTION("relay_fingerprint($1::text, $2::int,"
+					   " $3::bigint, $4::text)"),
+			  4, 0),
+	STATEMENT(APPLY, "apply", FUNCTION("relay_apply(" APPLY_PARAMETERS ")"), 8,
+			  0),
+	STATEMENT(APPLY_FAILED, "apply_failed",
+			  FUNCTION("relay_apply_failed(" APPLY_PARAMETERS
+					   ", $9::text, $10::text)"),
+			  10, 0),
+	STATEMENT(RETRY, "retry", FUNCTION("relay_retry($1::int, $2::jsonb)"), 2,
+			  0),
+	STATEMENT(METRICS, "metrics", FUNCTION("relay_metrics()"), 0, 0),
+	STATEMENT(PURGE, "purge",
+			  FUNCTION("relay_upkeep($1::interval,"
+					   " $2::interval, $3::int)"),
+			  3, 0),
+	STATEMENT(EXPIRE, "expire", FUNCTION("relay_expire($1::int)"), 1, 0),
+	STATEMENT(ALERTS, "alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"),
+			  2, 0),
+	STATEMENT(ALERTED, "alerted",
+			  FUNCTION("relay_alerted($1::bigint[], $2::boolean)"), 2, 0),
+	STATEMENT(ADOPT, "adopt", FUNCTION("relay_adopt($1::boolean)"), 1, 0),
+	STATEMENT(STATUS, "status",
+			  "SELECT name, value, value #>> '{}'"
+			  " FROM pgstock_internal.relay_status()",
+			  0, 0),
+	STATEMENT(OUTBOX_RANGE, "outbox_range", FUNCTION("relay_outbox_range()"), 0,
+			  0),
+	STATEMENT(REPLAY, "replay",
+			  FUNCTION("relay_replay(ROW($1::bigint, $2::bigint,"
+					   " $3::timestamptz, $4::timestamptz, $5::text)"
+					   "::pgstock_internal.replay_filter, $6::bigint,"
+					   " $7::int, $8::boolean, $9::text)"),
+			  9, 0),
+	STATEMENT(REWIND, "rewind",
+			  FUNCTION("relay_rewind($1::text, $2::int[], $3::bigint[],"
+					   " $4::text)"),
+			  4, 0),
+	STATEMENT(FAILED, "failed",
+			  FUNCTION("relay_failed($1::bigint, $2::text, $3::text,"
+					   " $4::timestamptz, $5::text, $6::text,"
+					   " $7::bigint, $8::int)"),
+			  8, 0),
+	STATEMENT(DISCARD_HELD, "discard_held",
+			  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2, 0),
+	STATEMENT(FAILED_ACT, "failed_act",
+			  FUNCTION("relay_failed_act($1::text, $2::bigint,"
+					   " $3::text)"),
+			  3, 0),
+	STATEMENT(AUDIT_PAGE, "audit_page",
+			  FUNCTION("relay_audit_page($1::timestamptz, $2::bigint,"
+					   " $3::bigint, $4::int)"),
+			  4, 1),
+	STATEMENT(AUDIT_HOLDS, "audit_holds",
+			  FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2, 0),
+	STATEMENT(SERVER, "server",
+			  "SELECT pg_is_in_recovery(), s.rolsuper,"
+			  " has_schema_privilege(p.pronamespace, 'USAGE') AND"
+			  " has_function_privilege(p.oid, 'EXECUTE'),"
+			  " current_setting('fsync')::boolean,"
+			  " current_setting('full_page_writes')::boolean,"
+			  " (extract(epoch FROM clock_timestamp()) * 1000000)"
+			  "::bigint, current_setting('server_encoding'),"
+			  " a.default_version, e.extversion, e.schema"
+			  " FROM pg_roles s"
+			  " LEFT JOIN pg_available_extensions a"
+			  " ON a.name = 'pgstock'"
+			  " LEFT JOIN (SELECT x.extversion,"
+			  " x.extnamespace::regnamespace AS schema"
+			  " FROM pg_extension x WHERE x.extname = 'pgstock') e"
+			  " ON true LEFT JOIN pg_proc p"
+			  " ON p.proname = 'relay_hello' AND p.pronamespace ="
+			  " (SELECT n.oid FROM pg_namespace n"
+			  " WHERE n.nspname = 'pgstock_internal')"
+			  " WHERE s.rolname = current_user",
+			  0, 0),
+	STATEMENT(CHECK, "check", FUNCTION("relay_check($1::text[], current_user)"),
+			  1, 0),
 };
 _Static_assert(Lengthof(statements) == API_CALLS, "a statement for each call");
 _Static_assert(API_CALLS <= PGCONN_STATEMENTS_MAX, "a bit for each");
 
-/* An entry in another's place would call another function. */
 static const PgStatement *
 api_statement(ApiCall call)
 {
@@ -166,7 +158,7 @@ api_statement(ApiCall call)
 
 	Assert((size_t) call < API_CALLS);
 	statement = &statements[call];
-	Assert(statement->sql != NULL && statement->id == (int) call);
+	Assert(statement->sql != NULL);
 	return statement;
 }
 
