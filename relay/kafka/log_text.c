@@ -42,6 +42,12 @@ log_text_is_tls(const char *text)
 }
 
 bool
+log_text_names(const char *text, const char *property)
+{
+	return strstr(text, property) != NULL;
+}
+
+bool
 log_text_is_tls_eof(const char *text)
 {
 	return strstr(text, "unexpected eof") != NULL;

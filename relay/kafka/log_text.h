@@ -25,8 +25,10 @@ char *log_text_refused_topic(const char *facility, const char *text);
 /* The text without the name of the thread that wrote it. */
 const char *log_text_reason(const char *text);
 
-/* Whether it is about TLS: rd_kafka_new() returns a text and no code. */
+/* Whether it is about TLS, or names a property: rd_kafka_new() returns a text
+ * and no code. */
 bool log_text_is_tls(const char *text);
+bool log_text_names(const char *text, const char *property);
 
 /* Whether the peer ended the connection during the TLS handshake: OpenSSL has
  * no other code for it than for a failed handshake. */

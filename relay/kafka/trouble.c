@@ -186,7 +186,7 @@ kafka_name_files(const Config *config, const char *reason, Buf *to)
 	{
 		const char *file = config_kafka_get(config, files[i]);
 
-		if (file != NULL && (tls || strstr(reason, files[i]) != NULL))
+		if (file != NULL && (tls || log_text_names(reason, files[i])))
 			buf_printf(to, "; %s = %s", files[i], file);
 	}
 	if (tls && config_kafka_get(config, "ssl.ca.location") == NULL &&
