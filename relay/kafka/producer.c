@@ -221,7 +221,7 @@ producer_send(Producer *producer, const EventRow *row, uint64_t id,
 	Assert(id != POSITION_ID);
 	if (topic == NULL)
 		return producer_refuse(producer, PRODUCER_NO_TOPIC, "topic",
-							   "its topic has no legal name");
+							   topics_fault(producer->topics));
 	if (position_is_topic(topic->name))
 		return producer_refuse(producer, PRODUCER_NO_TOPIC, "topic",
 							   "its topic is for positions, not for events");

@@ -17,6 +17,9 @@
 #define ENSURE_AGAIN_US	 (5 * SEC_US)
 #define ENSURE_MAX		 64 /* topics in one request */
 
+#define TOKEN_TEXT(token)	#token
+#define NUMBER_TEXT(number) TOKEN_TEXT(number)
+
 struct Topics
 {
 	Loop			 *loop;
@@ -25,6 +28,7 @@ struct Topics
 	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;		/* the producer's */
 	Topic			 *buckets[TOPIC_BUCKETS];
+	uint32_t		  count;   /* of topics in them */
 	char			**wanted;  /* topics to be there with any producer */
 	bool			  asking;  /* the broker has not answered yet */
 	bool			  deaf;	   /* it did not, the last time */
@@ -80,6 +84,8 @@ topics_find(Topics *topics, Slice name)
 			memcmp(topic->name, name.data, name.len) == 0)
 			return topic;
 	Assert(topics->producer != NULL && name.data[name.len] == '\0');
+	if (topics_are_full(topics))
+		return NULL;
 	handle = rd_kafka_topic_new(topics->producer, name.data, NULL);
 	if (handle == NULL)
 		return NULL;
@@ -94,7 +100,23 @@ topics_find(Topics *topics, Slice name)
 									name.data, NULL);
 	topic->next = *bucket;
 	*bucket = topic;
+	topics->count++;
 	return topic;
+}
+
+bool
+topics_are_full(const Topics *topics)
+{
+	Assert(topics->count <= TOPICS_MAX);
+	return topics->count == TOPICS_MAX;
+}
+
+const char *
+topics_fault(const Topics *topics)
+{
+	return topics_are_full(topics)
+			   ? "the producer has " NUMBER_TEXT(TOPICS_MAX) " other topics"
+			   : "its topic has no legal name";
 }
 
 static void
@@ -109,7 +131,9 @@ topics_forget(Topics *topics)
 			rd_kafka_topic_destroy(topic->handle);
 			free(topic->name);
 			free(topic);
+			topics->count--;
 		}
+	Assert(topics->count == 0);
 }
 
 static void
@@ -163,6 +187,8 @@ topics_want(Topics *topics, const char *name)
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(topics->wanted[i], name) == 0)
 			return;
+	if (count == TOPICS_MAX)
+		return; /* it is found with its first event */
 	topics->wanted = xrealloc(topics->wanted, (count + 2) * sizeof(char *));
 	topics->wanted[count] = xstrdup(name);
 	topics->wanted[count + 1] = NULL;

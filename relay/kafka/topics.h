@@ -13,6 +13,10 @@
 #include "kafka/client.h"
 #include "kafka/record.h"
 
+/* Topics that a producer may have; the next producer begins with none.  Events
+ * of a further topic are refused, so that topic is held. */
+#define TOPICS_MAX 4096
+
 typedef struct Topic
 {
 	char  *name;
@@ -38,8 +42,10 @@ void topics_close(Topics *topics);
 /* The topic is to be there with any producer, and is trusted. */
 void topics_want(Topics *topics, const char *name);
 
-/* NULL if librdkafka refuses the name. */
-Topic *topics_find(Topics *topics, Slice name);
+/* NULL if librdkafka refuses the name, or there are TOPICS_MAX others; why. */
+Topic	   *topics_find(Topics *topics, Slice name);
+const char *topics_fault(const Topics *topics);
+bool		topics_are_full(const Topics *topics);
 
 /* The state of a topic that is to get a record. */
 typedef enum TopicState

@@ -9,6 +9,8 @@
  */
 #include "outbox/private.h"
 
+#include <stdlib.h>
+
 #define LOG_MODULE "outbox"
 
 void
@@ -56,13 +58,29 @@ outbox_producer_failed(Outbox *outbox, const char *why)
 				  why);
 }
 
+/* The topic cannot be held too: the position must not pass its event. */
+void
+outbox_too_many_held(Outbox *outbox, const char *topic, const char *why)
+{
+	char *text = xasprintf("cannot hold topic %s, because %u topics are held "
+						   "already: %s",
+						   topic, outbox->core.held.count, why);
+
+	Assert(held_has_no_room(&outbox->core.held, topic));
+	outbox_producer_failed(outbox, text);
+	free(text);
+}
+
 /* A record was refused for good: its topic is held, other topics go on. */
 void
 outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 {
 	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
 	{
-		outbox_producer_failed(outbox, why);
+		if (held_has_no_room(&outbox->core.held, topic))
+			outbox_too_many_held(outbox, topic, why);
+		else
+			outbox_producer_failed(outbox, why);
 		return;
 	}
 	log_warning("topic is held back topic=%s reason=%s", topic, why);

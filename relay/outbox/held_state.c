@@ -23,12 +23,14 @@ outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 	return true;
 }
 
-void
+bool
 outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
 				  int64_t now)
 {
-	if (!held_refused(&core->held, topic, reason, now))
-		Assert(!"a topic that was not held");
+	bool held = held_refused(&core->held, topic, reason, now);
+
+	Assert(held || held_has_no_room(&core->held, topic));
+	return held;
 }
 
 void

@@ -89,6 +89,13 @@ held_find(const Held *held, const char *name)
 	return held->topics[place];
 }
 
+/* More may have been stored by a relay that had another limit. */
+bool
+held_has_no_room(const Held *held, const char *name)
+{
+	return held->count >= HELD_TOPICS_MAX && held_find(held, name) == NULL;
+}
+
 bool
 held_suspects(const Held *held)
 {
@@ -150,7 +157,8 @@ held_refused(Held *held, const char *name, const char *reason, int64_t now)
 {
 	HeldTopic *topic;
 
-	if (!held->known || held_find(held, name) != NULL)
+	if (!held->known || held_find(held, name) != NULL ||
+		held_has_no_room(held, name))
 		return false;
 	topic = held_add(held, name);
 	topic->unseen = true;

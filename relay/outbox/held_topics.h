@@ -39,6 +39,10 @@
  * application may name as many topics as it likes. */
 #define HELD_SUSPECTS 4
 
+/* A further topic is not held: the outbox waits for it, as for a broker that is
+ * down, until one of these topics is resumed or its events are discarded. */
+#define HELD_TOPICS_MAX 10000
+
 #define HELD_ASIDES_MAX 1024 /* set aside and not yet stored */
 #define HELD_PAGE_ROWS	500
 
@@ -120,10 +124,14 @@ void held_stop(Held *held);
 /* The topics that the database holds are all loaded. */
 void held_loaded(Held *held);
 
-/* From the database; or refused now, false if it was held already. */
+/* From the database; or refused now, false if it was held already or if
+ * HELD_TOPICS_MAX others are. */
 void held_load(Held *held, const char *topic, const char *reason, int64_t now);
 bool held_refused(Held *held, const char *topic, const char *reason,
 				  int64_t now);
+
+/* Whether a topic is not held and cannot be. */
+bool held_has_no_room(const Held *held, const char *topic);
 
 /* Whether a topic not known to exist is to be held without a try. */
 bool held_suspects(const Held *held);

@@ -53,6 +53,7 @@ struct Outbox
 void outbox_db_failed(Outbox *outbox, const char *why);
 void outbox_producer_failed(Outbox *outbox, const char *why);
 void outbox_topic_refused(Outbox *outbox, const char *topic, const char *why);
+void outbox_too_many_held(Outbox *outbox, const char *topic, const char *why);
 void outbox_drop_pages(Outbox *outbox);
 void outbox_exit(Outbox *outbox, ExitCode code);
 

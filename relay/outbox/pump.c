@@ -224,8 +224,10 @@ outbox_new_producer(Outbox *outbox)
 static void
 outbox_doubt(Outbox *outbox, const char *topic, const char *why)
 {
-	log_warning("topic is held back topic=%s reason=%s", topic, why);
-	outbox_on_doubted(&outbox->core, topic, why, loop_now(outbox->loop));
+	if (outbox_on_doubted(&outbox->core, topic, why, loop_now(outbox->loop)))
+		log_warning("topic is held back topic=%s reason=%s", topic, why);
+	else
+		outbox_too_many_held(outbox, topic, why);
 }
 
 static void

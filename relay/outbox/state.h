@@ -268,9 +268,10 @@ bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
 					   int64_t now) MUST_CHECK;
 
 /* Nothing of this topic was sent yet, and nothing is to be: it is held, and
- * the producer goes on. */
-void outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
-					   int64_t now);
+ * the producer goes on.  False: too many topics are held, which is a failure
+ * like another. */
+bool outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
+					   int64_t now) MUST_CHECK;
 
 /* held topics; before outbox_on_held(), held_load() for each */
 void outbox_on_held(OutboxCore *core);

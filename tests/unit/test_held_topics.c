@@ -312,7 +312,7 @@ a_refusal_that_is_no_news_is_a_failure(void **state UNUSED)
 static void
 take_suspect(int number)
 {
-	char name[8];
+	char name[16];
 
 	snprintf(name, sizeof(name), "t%02d", number);
 	held_load(&core.held, name, "no", now);
@@ -347,6 +347,22 @@ many_held_topics_make_it_suspicious(void **state UNUSED)
 	assert_false(outbox_on_refused(&core, "t00", "again", now));
 }
 
+/* The outbox waits for one topic more: its events have no place to go. */
+static void
+too_many_held_topics_are_a_failure(void **state UNUSED)
+{
+	lead_with_suspects(HELD_TOPICS_MAX - 1);
+	assert_false(held_has_no_room(&core.held, OTHER));
+	assert_true(outbox_on_refused(&core, OTHER, "no", now));
+	assert_int_equal(core.held.count, HELD_TOPICS_MAX);
+	assert_false(held_has_no_room(&core.held, OTHER));
+	assert_true(held_has_no_room(&core.held, HELD));
+	assert_false(outbox_on_refused(&core, HELD, "no", now));
+	assert_false(outbox_on_doubted(&core, HELD, "unknown", now));
+	assert_int_equal(core.held.count, HELD_TOPICS_MAX);
+	assert_true(held_way(&core.held, HELD) == HELD_FLOWS);
+}
+
 /* None of its events was sent: the producer and events in flight remain. */
 static void
 a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
@@ -357,7 +373,7 @@ a_doubted_topic_is_held_at_no_cost(void **state UNUSED)
 	take_page(3, 3);
 	expect(OUTBOX_PRODUCE);
 	produce_row(OTHER, 1);
-	outbox_on_doubted(&core, HELD, "unknown", now);
+	assert_true(outbox_on_doubted(&core, HELD, "unknown", now));
 	produce_row(HELD, 2);
 	produce_row(OTHER, 3);
 	assert_true(core.producer_up && core.positioned);
@@ -378,7 +394,7 @@ at_the_end_too_the_topic_is_stored_first(void **state UNUSED)
 	take_page(2, 2);
 	expect(OUTBOX_PRODUCE);
 	produce_row(OTHER, 1);
-	outbox_on_doubted(&core, HELD, "unknown", now);
+	assert_true(outbox_on_doubted(&core, HELD, "unknown", now));
 	produce_row(HELD, 2);
 	outbox_on_stop(&core, now + SEC_US);
 	expect(OUTBOX_HOLD);
@@ -418,6 +434,7 @@ main(void)
 		test(a_stopping_relay_tries_no_topic),
 		test(a_refusal_that_is_no_news_is_a_failure),
 		test(many_held_topics_make_it_suspicious),
+		test(too_many_held_topics_are_a_failure),
 		test(a_doubted_topic_is_held_at_no_cost),
 		test(at_the_end_too_the_topic_is_stored_first),
 		test(the_topic_refused_least_often_is_tried_first),
