@@ -19,7 +19,7 @@ CREATE TABLE pgstock_internal.level
 	slots			int NOT NULL,
 	version			bigint NOT NULL,
 	slots_made		int NOT NULL,
-	pooled			boolean NOT NULL,
+	needs_all_slots	boolean NOT NULL,
 	CONSTRAINT level_pkey PRIMARY KEY (product_id, location, slot)
 		WITH (fillfactor = 90)
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02,
@@ -34,7 +34,7 @@ COMMENT ON COLUMN pgstock_internal.level.slots IS
 COMMENT ON COLUMN pgstock_internal.level.slots_made IS
 	'number of slots that exist, including removed slots that still have '
 	'lines';
-COMMENT ON COLUMN pgstock_internal.level.pooled IS
+COMMENT ON COLUMN pgstock_internal.level.needs_all_slots IS
 	'true if the slots together are short of the safety stock: reserving then '
 	'requires the locks of all slots';
 

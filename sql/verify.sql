@@ -78,7 +78,7 @@ UNION ALL
 /* Slots: their lines, and not oversold without the other slots. */
 SELECT product_id, location, c.what || slot, c.expected, c.found
   FROM (SELECT l.*, on_hand - reserved + backorder_limit
-					- CASE WHEN pooled THEN 0 ELSE safety END AS free
+					- CASE WHEN needs_all_slots THEN 0 ELSE safety END AS free
 		  FROM pgstock_internal.level l) v
   LEFT JOIN slot_line i USING (product_id, location, slot),
 	   LATERAL (VALUES
@@ -171,7 +171,7 @@ BEGIN
 	/* Each other slot keeps the stock of its lines. */
 	UPDATE pgstock_internal.level l
 	   SET on_hand = r.reserved, reserved = r.reserved, safety = 0,
-		   backorder_limit = 0, pooled = true
+		   backorder_limit = 0, needs_all_slots = true
 	  FROM (SELECT v.location, v.slot, coalesce(sum(i.quantity), 0) AS reserved
 			  FROM pgstock_internal.level v
 			  LEFT JOIN pgstock_internal.reservation i
@@ -184,7 +184,7 @@ BEGIN
 	UPDATE pgstock_internal.level l
 	   SET on_hand = l.on_hand + m.on_hand - s.on_hand,
 		   reserved = l.reserved + m.reserved - s.reserved,
-		   pooled = l.slots_made > 1, version = l.version + 1
+		   needs_all_slots = l.slots_made > 1, version = l.version + 1
 	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
 				   sum(v.reserved_delta) AS reserved
 			  FROM pgstock_internal.movement v

@@ -55,5 +55,5 @@ args_reason(FunctionCallInfo fcinfo, int n)
 {
 	char *reason = args_text(fcinfo, n);
 
-	return reason ? text_for_people(reason) : NULL;
+	return reason ? text_printable(reason) : NULL;
 }

@@ -134,8 +134,8 @@ extern void version_forget(void);
 
 /* in relation.c */
 extern void relation_init(void);
-extern Oid	relation_oid(const char *name);
-extern Oid	relation_find(const char *name);
+extern Oid	relation_look_up(const char *name);
+extern Oid	relation_get_oid(const char *name);
 extern Oid	relation_sequence(const char *name);
 
 /* in table.c */
@@ -161,7 +161,7 @@ extern bool table_lock_row(Table *table, ItemPointer tid);
 extern TM_Result table_try_lock_row(Table *table, ItemPointer tid);
 extern void table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void table_delete(Table *table, ItemPointer tid);
-extern void table_conflict(void);
+extern void table_raise_conflict(void);
 extern void tables_close(Call *call);
 
 /* in row.c */
@@ -181,12 +181,12 @@ extern TimestampTz row_get_time(TupleTableSlot *slot, AttrNumber column,
 								TimestampTz if_null);
 
 /* in column_check.c */
-extern void columns_check(TableId id, const char *name, Relation rel);
+extern void column_check_table(TableId id, const char *name, Relation rel);
 
 /* in name_map.c */
 extern void *name_map_find(const NameMap *map, const char *name);
 extern void	 name_map_put(NameMap *map, const char *name, void *value);
-extern char *name_of(const char *a, const char *b, const char *c);
+extern char *name_map_key(const char *a, const char *b, const char *c);
 
 /* in durability.c */
 extern void		  commit_init(void);
@@ -208,7 +208,7 @@ typedef enum ExtensionHold
 	EXTENSION_BUSY	  /* it is being dropped */
 } ExtensionHold;
 
-extern void			 session_pin(void);
+extern void			 session_pin_settings(void);
 extern ExtensionHold session_hold_extension(void);
 
 /* in args.c */
@@ -223,7 +223,7 @@ extern bool	 text_is_convertible(const char *string);
 extern char *text_to_utf8(const char *string, int length, int *utf8_length);
 extern char *json_as_ascii(const char *utf8, int length);
 extern char *text_as_ascii(const char *string);
-extern char *text_for_people(const char *string);
+extern char *text_printable(const char *string);
 
 /* in uuid.c */
 extern void uuid_generate(pg_uuid_t *id);

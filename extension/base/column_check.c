@@ -36,10 +36,10 @@ enum
 };
 
 /* How many columns, dropped ones too, each table had when it was looked at. */
-static int columns_checked[TABLE_COUNT];
+static int column_check_counts[TABLE_COUNT];
 
 static void
-columns_refuse(const char *table, const char *column)
+column_check_refuse(const char *table, const char *column)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -57,10 +57,10 @@ columns_refuse(const char *table, const char *column)
  * recorded.  A scan of its own, not by table.c, which calls this.
  */
 static int
-columns_created_with(const char *name)
+column_check_created_with(const char *name)
 {
-	Relation	own = table_open(relation_find("own_columns"), AccessShareLock);
-	int			n = MaxAttrNumber;
+	Relation own = table_open(relation_get_oid("own_columns"), AccessShareLock);
+	int		 n = MaxAttrNumber;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -69,7 +69,7 @@ columns_created_with(const char *name)
 	ScanKeyEntryInitialize(&key, 0, OWN_RELATION, BTEqualStrategyNumber,
 						   InvalidOid, C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(name));
-	scan = systable_beginscan(own, relation_find("own_columns_pkey"), true,
+	scan = systable_beginscan(own, relation_get_oid("own_columns_pkey"), true,
 							  GetActiveSnapshot(), 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -85,20 +85,20 @@ columns_created_with(const char *name)
 
 /* Refuses a table that has got more columns. */
 void
-columns_check(TableId id, const char *name, Relation rel)
+column_check_table(TableId id, const char *name, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	int		  own;
 
 	Assert(id < TABLE_COUNT);
-	if (desc->natts == columns_checked[id])
+	if (desc->natts == column_check_counts[id])
 		return;
-	own = columns_created_with(name);
+	own = column_check_created_with(name);
 	Assert(own > 0);
 	for (int i = own; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped)
-			columns_refuse(name, NameStr(TupleDescAttr(desc, i)->attname));
+			column_check_refuse(name, NameStr(TupleDescAttr(desc, i)->attname));
 	}
-	columns_checked[id] = desc->natts;
+	column_check_counts[id] = desc->natts;
 }

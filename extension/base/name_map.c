@@ -77,7 +77,7 @@ name_map_put(NameMap *map, const char *name, void *value)
 
 /* One name for three ids, the first of which may be any bytes. */
 char *
-name_of(const char *a, const char *b, const char *c)
+name_map_key(const char *a, const char *b, const char *c)
 {
 	Assert(a != NULL && b != NULL && c != NULL);
 	/* Lengths first: no two different ones give the same name. */

@@ -82,7 +82,7 @@ relation_cache_entry(const char *name)
 
 /* Its oid, whatever was found before; InvalidOid: there is none. */
 Oid
-relation_oid(const char *name)
+relation_look_up(const char *name)
 {
 	return get_relname_relid(name,
 							 get_namespace_oid("pgstock_internal", false));
@@ -90,14 +90,14 @@ relation_oid(const char *name)
 
 /* The relation's oid. */
 Oid
-relation_find(const char *name)
+relation_get_oid(const char *name)
 {
 	CachedRelation *entry = relation_cache_entry(name);
 	Oid				oid = entry->oid;
 
 	if (OidIsValid(oid))
 		return oid;
-	oid = relation_oid(name);
+	oid = relation_look_up(name);
 	if (!OidIsValid(oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -128,7 +128,7 @@ relation_find(const char *name)
 Oid
 relation_sequence(const char *name)
 {
-	Oid				 oid = relation_find(name);
+	Oid				 oid = relation_get_oid(name);
 	HeapTuple		 tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(oid));
 	Form_pg_sequence form;
 	bool			 as_made;

@@ -68,7 +68,7 @@ static const char *const pinned[][2] = {
 
 /* Sets them for the session, whatever its role may set. */
 void
-session_pin(void)
+session_pin_settings(void)
 {
 	for (int i = 0; i < lengthof(pinned); i++)
 	{
@@ -86,7 +86,7 @@ Datum
 pgstock_pin_settings(PG_FUNCTION_ARGS)
 {
 	version_check();
-	session_pin();
+	session_pin_settings();
 	PG_RETURN_VOID();
 }
 

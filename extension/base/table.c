@@ -59,7 +59,7 @@ table_set_relation(Call *call, TableId id, Relation rel)
 	Assert(table->rel == NULL && table->slot == NULL);
 	table->rel = rel;
 	table->slot = table_slot_create(rel, NULL);
-	columns_check(id, table_names[id], rel);
+	column_check_table(id, table_names[id], rel);
 }
 
 /* The table, open for reading and writing until the call ends. */
@@ -72,7 +72,7 @@ table_use(Call *call, TableId id)
 	Assert(table_names[id] != NULL);
 	if (table->rel == NULL)
 		table_set_relation(call, id,
-						   table_open(relation_find(table_names[id]),
+						   table_open(relation_get_oid(table_names[id]),
 									  RowExclusiveLock));
 	return table;
 }
@@ -154,7 +154,7 @@ table_open_indexes(Call *call, Table *table)
 
 /* Another session changed the row first: the transaction must be retried. */
 void
-table_conflict(void)
+table_raise_conflict(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("could not serialize access due to concurrent "
@@ -200,7 +200,7 @@ table_insert_serializable(Call *call, Table *table)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
-		table_conflict();
+		table_raise_conflict();
 	}
 	PG_END_TRY();
 }
@@ -353,7 +353,7 @@ IndexScanDesc
 table_scan_begin(Call *call, Table *table, const char *index, int nkeys,
 				 ScanKey keys)
 {
-	Oid			  oid = relation_find(index);
+	Oid			  oid = relation_get_oid(index);
 	IndexScanDesc scan = table->idle;
 
 	CHECK_FOR_INTERRUPTS();
@@ -479,7 +479,7 @@ table_lock_row(Table *table, ItemPointer tid)
 				return false;
 			/* FALLTHROUGH */
 		case TM_Updated:
-			table_conflict();
+			table_raise_conflict();
 			break;
 		default:
 			elog(ERROR, "unexpected result %d of locking a row of \"%s\"",

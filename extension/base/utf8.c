@@ -240,7 +240,7 @@ text_as_ascii(const char *string)
  * are no text, and cut where it is too long, with a mark at the cut.
  */
 char *
-text_for_people(const char *string)
+text_printable(const char *string)
 {
 	int	  length = strlen(string);
 	char *plain = text_is_convertible(string) ? pstrdup(string)

@@ -62,7 +62,7 @@ batch_lock_stock(Work *work, List *messages)
 		if (!batch_lock_is_needed(message))
 			continue;
 		Assert(message->try.builtin != NULL && message->parsed.poison == NULL);
-		work_want_order(work, message->parsed.order_id);
+		work_request_order(work, message->parsed.order_id);
 	}
 	work_lock_orders(work);
 	foreach(cell, messages)
@@ -70,7 +70,7 @@ batch_lock_stock(Work *work, List *messages)
 		const Message *message = lfirst(cell);
 
 		if (batch_lock_is_needed(message))
-			builtin_handler_want_levels(work, &message->parsed);
+			builtin_handler_request_levels(work, &message->parsed);
 	}
 	work_read_levels(work);
 	work_lock_levels(work);

@@ -97,7 +97,7 @@ builtin_order_created(Work *work, const Parsed *parsed, Order *order)
 
 	if (order->lines != NIL)
 		return builtin_answer_again(work, parsed, order);
-	request.expires_at = default_expiry();
+	request.expires_at = args_default_expiry();
 	if (refused != NULL)
 	{
 		/* Stock that was received since does not change the answer. */
@@ -135,8 +135,9 @@ builtin_lines_to_settle(Work *work, const Order *order, SettleVerb verb,
 	foreach(cell, selection)
 	{
 		const Line		  *item = lfirst(cell);
-		const Reservation *line = order_line(order, order->attempt,
-											 item->product_id, item->location);
+		const Reservation *line = order_find_line(order, order->attempt,
+												  item->product_id,
+												  item->location);
 
 		Assert(line != NULL);
 		if (verb == SETTLE_RELEASE && line->state == LINE_CONFIRMED)
@@ -299,15 +300,15 @@ builtin_handler_find(const char *topic)
 
 /* Requests the levels that a message's handler will need. */
 void
-builtin_handler_want_levels(Work *work, const Parsed *parsed)
+builtin_handler_request_levels(Work *work, const Parsed *parsed)
 {
-	Order  *order = work_order(work, parsed->order_id);
+	Order  *order = work_find_order(work, parsed->order_id);
 	Request request = {.lines = parsed->lines};
 
 	Assert(order != NULL);
-	settle_want_levels(work, order);
-	expire_want_own(work, order);
-	reserve_want_levels(work, &request);
+	settle_request_levels(work, order);
+	expire_request_own_levels(work, order);
+	reserve_request_levels(work, &request);
 }
 
 /* Applies a message whose order and levels are locked. */
@@ -315,7 +316,7 @@ Outcome
 builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 					  const Parsed *parsed)
 {
-	Order  *order = work_order(work, parsed->order_id);
+	Order  *order = work_find_order(work, parsed->order_id);
 	Outcome outcome;
 
 	Assert(handler != NULL && order != NULL && parsed->poison == NULL);

@@ -259,7 +259,7 @@ failed_event_store(Call *call, const InboxOptions *options, Message *message)
 	Assert(!is_failure || outcome->reason != NULL);
 	/* An error repeats data: it may be of any length, and no text at all. */
 	if (outcome->reason != NULL)
-		outcome->reason = text_for_people(outcome->reason);
+		outcome->reason = text_printable(outcome->reason);
 	if (is_failure)
 		failed_event_note_failure(call, failed, outcome);
 	if (is_dead)

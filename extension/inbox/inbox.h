@@ -356,7 +356,7 @@ extern Outcome payment_success(Work *work, const Parsed *parsed, Order *order);
 /* in builtin_handlers.c */
 extern const BuiltinHandler *builtin_handler(BuiltinHandlerId id);
 extern const BuiltinHandler *builtin_handler_find(const char *topic);
-extern void	   builtin_handler_want_levels(Work *work, const Parsed *parsed);
+extern void	   builtin_handler_request_levels(Work *work, const Parsed *parsed);
 extern Outcome builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 									 const Parsed *parsed);
 

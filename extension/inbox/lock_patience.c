@@ -54,7 +54,7 @@ lock_patience_is_over(const LockPatience *patience)
 static char *
 lock_patience_name(const Line *line)
 {
-	return name_of(line->product_id, line->location, "");
+	return name_map_key(line->product_id, line->location, "");
 }
 
 /* Whether a message needs a product whose lock has timed out. */

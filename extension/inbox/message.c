@@ -189,7 +189,7 @@ message_reason(Parsed *parsed, json_t *object)
 		return NULL;
 	}
 	reason = text_from_utf8(utf8, strlen(utf8));
-	return text_for_people(reason ? reason : text_as_ascii(utf8));
+	return text_printable(reason ? reason : text_as_ascii(utf8));
 }
 
 /* ---- The lines of an order ---- */

@@ -48,8 +48,9 @@ order_difference_in_lines(const Order *order, List *stated)
 	foreach(cell, stated)
 	{
 		const Line		  *line = lfirst(cell);
-		const Reservation *ours = order_line(order, order->attempt,
-											 line->product_id, line->location);
+		const Reservation *ours = order_find_line(order, order->attempt,
+												  line->product_id,
+												  line->location);
 
 		if (ours == NULL || ours->quantity != line->quantity)
 			return true;
@@ -176,8 +177,9 @@ order_difference_select(const Order *order, List *stated, bool *differs)
 	foreach(cell, stated)
 	{
 		const Line		  *item = lfirst(cell);
-		const Reservation *line = order_line(order, order->attempt,
-											 item->product_id, item->location);
+		const Reservation *line = order_find_line(order, order->attempt,
+												  item->product_id,
+												  item->location);
 
 		if (line == NULL || line->quantity < item->quantity)
 			*differs = true;

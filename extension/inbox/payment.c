@@ -69,7 +69,8 @@ payment_is_surplus(Work *work, const Parsed *parsed, const Order *order)
 	ScanKeyData		keys[2];
 	ItemPointerData tid;
 
-	if (name_map_find(&work->surplus, name_of(order->order_id, id, "")) != NULL)
+	if (name_map_find(&work->surplus, name_map_key(order->order_id, id, "")) !=
+		NULL)
 		return true;
 	table_key_text(&keys[0], 1, order->order_id);
 	table_key_text(&keys[1], 2, id);
@@ -94,7 +95,7 @@ payment_note_surplus(Work *work, const Parsed *parsed, const Order *order,
 	row_put(slot, SURPLUS_REPORTED_AT, TimestampTzGetDatum(work->call.now));
 	table_insert(&work->call, table);
 	/* the row is not visible to this work yet */
-	name_map_put(&work->surplus, name_of(order->order_id, id, ""),
+	name_map_put(&work->surplus, name_map_key(order->order_id, id, ""),
 				 (void *) parsed);
 }
 

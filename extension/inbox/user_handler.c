@@ -99,8 +99,8 @@ user_handler_metadata(const Record *record, const Parsed *parsed, int attempt)
 	StringInfoData json;
 
 	if (record->key != NULL)
-		key = bytes_for_people(VARDATA_ANY(record->key),
-							   VARSIZE_ANY_EXHDR(record->key));
+		key = bytes_printable(VARDATA_ANY(record->key),
+							  VARSIZE_ANY_EXHDR(record->key));
 	if (record->sent_at_ms >= 0)
 		sent_at = rfc3339_from_time(epoch_ms_to_timestamp(record->sent_at_ms));
 	initStringInfo(&json);

@@ -73,8 +73,8 @@ expire_compare_orders(const ListCell *a, const ListCell *b)
 static Answer *
 expire_line(Work *work, Reservation *line)
 {
-	Level  *level = work_level(work, line->product_id, line->location,
-							   line->slot);
+	Level  *level = work_find_level(work, line->product_id, line->location,
+									line->slot);
 	Answer *answer;
 
 	Assert(level != NULL &&
@@ -131,7 +131,7 @@ expire_may_report(Work *work, const Reservation *line)
 	bool		alone;
 
 	Assert(work->levels_locked);
-	if (work_order(work, order_id) != NULL)
+	if (work_find_order(work, order_id) != NULL)
 		return true;
 	if (!work_try_lock_order(order_id))
 		return false;
@@ -173,10 +173,10 @@ expire_order(Work *work, List *lines, int first, Event *event)
 	{
 		Assert(done > 0);
 		event_id = event_emit(work, event);
-		stock_link_event(work, movement, &event_id);
+		ledger_link_event(work, movement, &event_id);
 		return done;
 	}
-	stock_link_no_event(work, movement);
+	ledger_link_no_event(work, movement);
 	return done;
 }
 
@@ -207,7 +207,7 @@ expire_lines(Work *work, List *lines)
 
 /* An order's own due lines, of any attempt, and those with an event owed. */
 List *
-expire_own(Work *work, const Order *order)
+expire_find_own(Work *work, const Order *order)
 {
 	List	 *due = NIL;
 	ListCell *cell;
@@ -227,15 +227,15 @@ expire_own(Work *work, const Order *order)
 
 /* Requests their levels. */
 void
-expire_want_own(Work *work, const Order *order)
+expire_request_own_levels(Work *work, const Order *order)
 {
 	ListCell *cell;
 
-	foreach(cell, expire_own(work, order))
+	foreach(cell, expire_find_own(work, order))
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(work, line->product_id, line->location, line->slot);
+		work_request_level(work, line->product_id, line->location, line->slot);
 	}
 }
 
@@ -260,14 +260,14 @@ expire_batch(int first, int max_rows, bool wait)
 		Reservation *line = lfirst(cell);
 
 		if (wait && line->event_owed)
-			work_want_order(&work, line->order->order_id);
+			work_request_order(&work, line->order->order_id);
 	}
 	work_lock_orders(&work);
 	foreach(cell, lines)
 	{
 		Reservation *line = lfirst(cell);
 
-		work_want_level(&work, line->product_id, line->location, line->slot);
+		work_request_level(&work, line->product_id, line->location, line->slot);
 	}
 	work_read_levels(&work);
 	if (wait)

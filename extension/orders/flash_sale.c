@@ -300,9 +300,9 @@ sale_quota_take(Work *work, const Sale *sale, Level *home, Level *quota)
 
 	Assert(quota->slot < SLOT_MAIN && !quota->known);
 	if (reachable < wanted)
-		level_insufficient(sale->product_id, sale->location, sale->quantity,
-						   Max(0, reachable - ahead),
-						   "Set less apart, or receive stock first.");
+		level_raise_insufficient(sale->product_id, sale->location,
+								 sale->quantity, Max(0, reachable - ahead),
+								 "Set less apart, or receive stock first.");
 	expire_make_room(work, home, wanted);
 	level_make(quota);
 	level_change(work, home, -sale->quantity, 0, "sale_opened", NULL, NULL,
@@ -337,8 +337,9 @@ pgstock_open_flash_sale_body(PG_FUNCTION_ARGS)
 						errhint("Give each sale an activity_id of its own.")));
 	sale.slot = -(int) nextval_internal(relation_sequence("sale_number"),
 										false);
-	home = work_want_all_slots(&work, sale.product_id, sale.location);
-	quota = work_want_level(&work, sale.product_id, sale.location, sale.slot);
+	home = work_request_all_slots(&work, sale.product_id, sale.location);
+	quota = work_request_level(&work, sale.product_id, sale.location,
+							   sale.slot);
 	work_read_levels(&work);
 	level_must_exist(home);
 	work_lock_levels(&work);
@@ -361,7 +362,8 @@ sale_purchase_fault(Work *work, const Sale *sale, const Request *request)
 		work->call.now >= sale->ends_at)
 		return ANSWER_NOT_OPEN;
 	/* Closed while we waited for its lock. */
-	if (!work_level(work, sale->product_id, sale->location, sale->slot)->known)
+	if (!work_find_level(work, sale->product_id, sale->location, sale->slot)
+			 ->known)
 		return ANSWER_NOT_OPEN;
 	if (sale_user_pieces(work, sale, request->user_id) + line->quantity >
 		sale->per_user_limit)
@@ -377,8 +379,8 @@ sale_purchase_refuse(Work *work, const Request *request, AnswerStatus status)
 								line->location, line->quantity);
 
 	answer->status = status;
-	answer_level(answer, work_level(work, line->product_id, line->location,
-									line->slot));
+	answer_level(answer, work_find_level(work, line->product_id, line->location,
+										 line->slot));
 	return list_make1(answer);
 }
 
@@ -394,8 +396,8 @@ sale_purchase(Work *work, const Sale *sale, const Request *request)
 	List		*answers;
 	bool		 granted;
 
-	reserve_want_levels(work, request);
-	expire_want_own(work, work_order(work, request->order_id));
+	reserve_request_levels(work, request);
+	expire_request_own_levels(work, work_find_order(work, request->order_id));
 	work_read_levels(work);
 	if (reserve_is_replay(work, request))
 		return reserve_apply(work, request, &granted);
@@ -414,7 +416,7 @@ sale_purchase(Work *work, const Sale *sale, const Request *request)
 }
 
 static List *
-sale_raise_unknown(const Request *request, int64 quantity)
+sale_answer_unknown(const Request *request, int64 quantity)
 {
 	Answer *answer = answer_new(request->order_id, NULL, NULL, quantity);
 
@@ -433,7 +435,7 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 		.activity_id = args_id(fcinfo, 0, "activity_id"),
 		.user_id = args_id(fcinfo, 1, "user_id"),
 		.order_id = args_id(fcinfo, 2, "order_id"),
-		.expires_at = default_expiry(),
+		.expires_at = args_default_expiry(),
 	};
 	int64 quantity = PG_ARGISNULL(3) ? 1 : args_quantity(fcinfo, 3, "quantity");
 	Work  work;
@@ -442,11 +444,11 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 	List *answers;
 
 	work_begin(&work, "purchase_flash_sale()");
-	work_want_order(&work, request.order_id);
+	work_request_order(&work, request.order_id);
 	work_lock_orders(&work);
 	sale = sale_find(&work.call, request.activity_id);
 	if (sale == NULL)
-		answers = sale_raise_unknown(&request, quantity);
+		answers = sale_answer_unknown(&request, quantity);
 	else
 	{
 		line = line_new(sale->product_id, sale->location, quantity);
@@ -496,7 +498,7 @@ sale_lines_move(Work *work, const Sale *sale)
 		reserved += line->state == LINE_RESERVED ? line->quantity : 0;
 	}
 	Assert(reserved ==
-		   work_level(work, sale->product_id, sale->location, sale->slot)
+		   work_find_level(work, sale->product_id, sale->location, sale->slot)
 			   ->reserved);
 }
 
@@ -537,9 +539,9 @@ pgstock_close_flash_sale_body(PG_FUNCTION_ARGS)
 	sale = sale_find(&work.call, activity_id);
 	if (sale == NULL)
 		sale_raise_not_open(activity_id, "It was never opened.");
-	home = work_want_all_slots(&work, sale->product_id, sale->location);
-	quota = work_want_level(&work, sale->product_id, sale->location,
-							sale->slot);
+	home = work_request_all_slots(&work, sale->product_id, sale->location);
+	quota = work_request_level(&work, sale->product_id, sale->location,
+							   sale->slot);
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	if (sale->closed || !quota->known)

@@ -145,8 +145,9 @@ idempotency_answer_line(const Order *order, const Answer *answer,
 {
 	for (int attempt = order->attempt; attempt > 0; attempt--)
 	{
-		const Reservation *line = order_line(order, attempt, answer->product_id,
-											 answer->location);
+		const Reservation *line = order_find_line(order, attempt,
+												  answer->product_id,
+												  answer->location);
 
 		if (line != NULL && line->created_at <= answered_at)
 			return line;
@@ -179,9 +180,9 @@ idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
 	const Order *order;
 	ListCell	*cell;
 
-	work_want_order(work, order_id);
+	work_request_order(work, order_id);
 	work_lock_orders(work);
-	order = work_order(work, order_id);
+	order = work_find_order(work, order_id);
 	foreach(cell, answers)
 	{
 		Answer			  *answer = lfirst(cell);

@@ -97,7 +97,7 @@ extern bool	 reserve_could_fit(Work *work, const Request *request);
 extern bool	 reserve_is_replay(Work *work, const Request *request);
 extern List *reserve_refuse(Work *work, const Request *request,
 							AnswerStatus otherwise);
-extern void	 reserve_want_levels(Work *work, const Request *request);
+extern void	 reserve_request_levels(Work *work, const Request *request);
 
 /* What a verb is called, where it leads, and what it emits. */
 typedef struct SettleVerbInfo
@@ -114,14 +114,14 @@ typedef struct SettleVerbInfo
 /* in settle.c */
 extern const SettleVerbInfo settle_verbs[]; /* by SettleVerb */
 extern List *settle_apply(Work *work, const Settle *settle, Order *order);
-extern void	 settle_want_levels(Work *work, const Order *order);
+extern void	 settle_request_levels(Work *work, const Order *order);
 
 /* in expire.c */
 extern int64 expire_reachable(Work *work, Level *level, int64 wanted);
 extern void	 expire_make_room(Work *work, Level *level, int64 wanted);
 extern int	 expire_lines(Work *work, List *lines);
-extern List *expire_own(Work *work, const Order *order);
-extern void	 expire_want_own(Work *work, const Order *order);
+extern List *expire_find_own(Work *work, const Order *order);
+extern void	 expire_request_own_levels(Work *work, const Order *order);
 
 /* in flash_sale.c */
 extern bool sale_allows(Work *work, const Reservation *line);

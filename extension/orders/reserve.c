@@ -43,8 +43,8 @@ reserve_text_equal(const char *a, const char *b)
 static Level *
 reserve_line_level(Work *work, const Line *line)
 {
-	Level *level = work_level(work, line->product_id, line->location,
-							  line->slot);
+	Level *level = work_find_level(work, line->product_id, line->location,
+								   line->slot);
 
 	Assert(level != NULL);
 	return level;
@@ -95,8 +95,8 @@ reserve_order_matches(Call *call, const Order *order, const Request *request)
 	foreach(cell, request->lines)
 	{
 		Line		*asked = lfirst(cell);
-		Reservation *line = order_line(order, order->attempt, asked->product_id,
-									   asked->location);
+		Reservation *line = order_find_line(order, order->attempt,
+											asked->product_id, asked->location);
 
 		if (line == NULL || !line_is_live(call, line) ||
 			!reserve_line_matches(line, asked, request))
@@ -109,7 +109,7 @@ reserve_order_matches(Call *call, const Order *order, const Request *request)
 bool
 reserve_is_replay(Work *work, const Request *request)
 {
-	Order		*order = work_order(work, request->order_id);
+	Order		*order = work_find_order(work, request->order_id);
 	Line		*asked = linitial(request->lines);
 	Reservation *line;
 
@@ -122,8 +122,8 @@ reserve_is_replay(Work *work, const Request *request)
 			reserve_raise_key_reused(request);
 		return true;
 	}
-	line = order_line(order, order->attempt, asked->product_id,
-					  asked->location);
+	line = order_find_line(order, order->attempt, asked->product_id,
+						   asked->location);
 	if (line == NULL || !line_is_live(&work->call, line))
 		return false;
 	if (!reserve_line_matches(line, asked, request))
@@ -152,8 +152,8 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 	foreach(cell, request->lines)
 	{
 		Line		*asked = lfirst(cell);
-		Reservation *line = order_line(order, order->attempt, asked->product_id,
-									   asked->location);
+		Reservation *line = order_find_line(order, order->attempt,
+											asked->product_id, asked->location);
 		Answer		*answer = answer_new(order->order_id, asked->product_id,
 										 asked->location, asked->quantity);
 
@@ -230,8 +230,8 @@ reserve_refuse(Work *work, const Request *request, AnswerStatus otherwise)
 static Reservation *
 reserve_line_new(Call *call, Order *order, int attempt, const Line *line)
 {
-	Reservation *row = order_line(order, attempt, line->product_id,
-								  line->location);
+	Reservation *row = order_find_line(order, attempt, line->product_id,
+									   line->location);
 
 	if (row == NULL)
 		row = order_new_line(order, attempt, line);
@@ -284,7 +284,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 
 	Assert(attempt > 0 && work->orders_locked && work->levels_locked);
 	/* The event of the end precedes that of the new beginning. */
-	expire_lines(work, expire_own(work, order));
+	expire_lines(work, expire_find_own(work, order));
 	first_movement = list_length(work->movements);
 	foreach(cell, request->lines)
 		answers = lappend(answers, reserve_take_line(work, request, order,
@@ -295,13 +295,13 @@ reserve_take(Work *work, const Request *request, Order *order)
 	event.expires_at = request->expires_at;
 	event.items = answers;
 	event_id = event_emit(work, &event);
-	stock_link_event(work, first_movement, &event_id);
+	ledger_link_event(work, first_movement, &event_id);
 	return answers;
 }
 
 /* Requests the levels that a request takes from. */
 void
-reserve_want_levels(Work *work, const Request *request)
+reserve_request_levels(Work *work, const Request *request)
 {
 	ListCell *cell;
 
@@ -309,8 +309,8 @@ reserve_want_levels(Work *work, const Request *request)
 	{
 		Line *line = lfirst(cell);
 
-		work_want_stock(work, line->product_id, line->location, line->slot,
-						line->quantity);
+		work_request_stock(work, line->product_id, line->location, line->slot,
+						   line->quantity);
 	}
 }
 
@@ -321,7 +321,7 @@ reserve_want_levels(Work *work, const Request *request)
 List *
 reserve_apply(Work *work, const Request *request, bool *granted)
 {
-	Order *order = work_order(work, request->order_id);
+	Order *order = work_find_order(work, request->order_id);
 
 	*granted = true;
 	if (reserve_is_replay(work, request))
@@ -354,7 +354,7 @@ reserve_raise_refusal(List *answers)
 					 errhint(
 						 "Add it with receive_stock, or check the spelling.")));
 		if (answer->status == ANSWER_INSUFFICIENT)
-			level_insufficient(
+			level_raise_insufficient(
 				answer->product_id, answer->location, answer->requested,
 				answer->available,
 				"Ask for less, or try again when stock has come in.");
@@ -386,12 +386,12 @@ reserve(Request *request, Keyed *keyed, const char *function)
 			return answers;
 		}
 	}
-	order = work_want_order(&work, request->order_id);
+	order = work_request_order(&work, request->order_id);
 	order_request_lines(order, request->whole_order ? NIL : request->lines,
 						true);
 	work_lock_orders(&work);
-	reserve_want_levels(&work, request);
-	expire_want_own(&work, work_order(&work, request->order_id));
+	reserve_request_levels(&work, request);
+	expire_request_own_levels(&work, work_find_order(&work, request->order_id));
 	work_read_levels(&work);
 	if (!reserve_is_replay(&work, request) && reserve_could_fit(&work, request))
 		work_lock_levels(&work);
@@ -479,7 +479,7 @@ pgstock_try_reserve_order_body(PG_FUNCTION_ARGS)
 static List *
 reserve_in_batch(Work *work, const Request *request)
 {
-	Order	 *order = work_order(work, request->order_id);
+	Order	 *order = work_find_order(work, request->order_id);
 	bool	  granted;
 	List	 *answers;
 	ListCell *cell;
@@ -515,14 +515,15 @@ pgstock_reserve_orders_body(PG_FUNCTION_ARGS)
 	requests = args_orders(PG_GETARG_JSONB_P(0), args_expiry(fcinfo, 1));
 	work_begin(&work, "reserve_orders()");
 	foreach(cell, requests)
-		work_want_order(&work, ((Request *) lfirst(cell))->order_id);
+		work_request_order(&work, ((Request *) lfirst(cell))->order_id);
 	work_lock_orders(&work);
 	foreach(cell, requests)
 	{
 		Request *request = lfirst(cell);
 
-		reserve_want_levels(&work, request);
-		expire_want_own(&work, work_order(&work, request->order_id));
+		reserve_request_levels(&work, request);
+		expire_request_own_levels(&work,
+								  work_find_order(&work, request->order_id));
 	}
 	work_read_levels(&work);
 	work_lock_levels(&work);

@@ -136,8 +136,8 @@ settle_line_rule(const Call *call, const Settle *settle,
 static Level *
 settle_level(Work *work, const Reservation *line)
 {
-	Level *level = work_level(work, line->product_id, line->location,
-							  line->slot);
+	Level *level = work_find_level(work, line->product_id, line->location,
+								   line->slot);
 
 	Assert(level != NULL);
 	return level;
@@ -166,8 +166,8 @@ settle_shares(const Order *order, List *items)
 		Line  *item = lfirst(cell);
 		Share *share = palloc(sizeof(Share));
 
-		share->line = order_line(order, order->attempt, item->product_id,
-								 item->location);
+		share->line = order_find_line(order, order->attempt, item->product_id,
+									  item->location);
 		share->quantity = item->quantity;
 		if (share->line == NULL || share->line->quantity < item->quantity)
 			ereport(ERROR,
@@ -328,7 +328,7 @@ settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 	if (type == NULL)
 		return event.items;
 	event_id = event_emit(work, &event);
-	stock_link_event(work, first_movement, &event_id);
+	ledger_link_event(work, first_movement, &event_id);
 	return event.items;
 }
 
@@ -497,7 +497,7 @@ settle_apply(Work *work, const Settle *settle, Order *order)
  * takes again also the stock, in any slot.
  */
 void
-settle_want_levels(Work *work, const Order *order)
+settle_request_levels(Work *work, const Order *order)
 {
 	ListCell *cell;
 
@@ -507,10 +507,10 @@ settle_want_levels(Work *work, const Order *order)
 
 		if (line->attempt != order->attempt)
 			continue;
-		work_want_level(work, line->product_id, line->location, line->slot);
+		work_request_level(work, line->product_id, line->location, line->slot);
 		if (line_is_payable(&work->call, line) ||
 			settle_line_column(&work->call, line) == COLUMN_EXPIRED)
-			work_want_stock(work, line->product_id, line->location, line->slot,
-							line->quantity);
+			work_request_stock(work, line->product_id, line->location,
+							   line->slot, line->quantity);
 	}
 }

@@ -41,13 +41,14 @@ settle_locked(Work *work, const Settle *settle, const char *order_id)
 {
 	Order *order;
 
-	order_request_lines(work_want_order(work, order_id), settle->items, false);
+	order_request_lines(work_request_order(work, order_id), settle->items,
+						false);
 	work_lock_orders(work);
-	order = work_order(work, order_id);
+	order = work_find_order(work, order_id);
 	Assert(order != NULL && order->loaded);
 	if (order->lines == NIL)
 		return settle_unknown_order(settle->verb, order_id);
-	settle_want_levels(work, order);
+	settle_request_levels(work, order);
 	work_read_levels(work);
 	work_lock_levels(work);
 	return settle_apply(work, settle, order);

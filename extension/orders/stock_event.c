@@ -33,7 +33,7 @@
 /* ---- JSON ---- */
 
 static void
-json_text(StringInfo json, const char *name, const char *value)
+event_json_text(StringInfo json, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
@@ -42,13 +42,14 @@ json_text(StringInfo json, const char *name, const char *value)
 }
 
 static void
-json_int64(StringInfo json, const char *name, int64 value)
+event_json_int64(StringInfo json, const char *name, int64 value)
 {
 	appendStringInfo(json, ",\"%s\":" INT64_FORMAT, name, value);
 }
 
 static void
-json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
+event_json_begin(StringInfo json, Call *call, const pg_uuid_t *id,
+				 const char *type)
 {
 	char hex[2 * UUID_LEN];
 
@@ -64,10 +65,10 @@ json_begin(StringInfo json, Call *call, const pg_uuid_t *id, const char *type)
 }
 
 static void
-json_end(StringInfo json, Call *call, bool with_attributes)
+event_json_end(StringInfo json, Call *call, bool with_attributes)
 {
-	json_text(json, "trace_id", call->trace_id);
-	json_text(json, "causation_id", call->causation_id);
+	event_json_text(json, "trace_id", call->trace_id);
+	event_json_text(json, "causation_id", call->causation_id);
 	if (call->attributes != NULL && with_attributes)
 		appendStringInfo(json, ",\"attributes\":%s", call->attributes);
 	appendStringInfoChar(json, '}');
@@ -75,7 +76,7 @@ json_end(StringInfo json, Call *call, bool with_attributes)
 
 /* What was left out is named. */
 static void
-json_cut(StringInfo json, const Call *call, const Event *event)
+event_json_cut(StringInfo json, const Call *call, const Event *event)
 {
 	if (call->attributes == NULL && event->differs == NULL)
 		return;
@@ -86,22 +87,22 @@ json_cut(StringInfo json, const Call *call, const Event *event)
 }
 
 static void
-json_item(StringInfo json, const Event *event, const Answer *item)
+event_json_item(StringInfo json, const Event *event, const Answer *item)
 {
 	Assert(item->product_id != NULL && item->location != NULL);
 	appendStringInfoString(json, "{\"product_id\":");
 	escape_json(json, item->product_id);
-	json_text(json, "location", item->location);
-	json_int64(json, "quantity", item->requested);
+	event_json_text(json, "location", item->location);
+	event_json_int64(json, "quantity", item->requested);
 	if (event->wanted)
 	{
-		json_int64(json, "wanted", item->requested);
-		json_int64(json, "available", item->available);
-		json_text(json, "status", answer_status_text(item->status));
+		event_json_int64(json, "wanted", item->requested);
+		event_json_int64(json, "available", item->available);
+		event_json_text(json, "status", answer_status_text(item->status));
 	}
-	json_int64(json, "remaining_stock", item->available);
-	json_int64(json, "version", item->version);
-	json_text(json, "activity_id", item->activity_id);
+	event_json_int64(json, "remaining_stock", item->available);
+	event_json_int64(json, "version", item->version);
+	event_json_text(json, "activity_id", item->activity_id);
 	appendStringInfoChar(json, '}');
 }
 
@@ -117,7 +118,7 @@ typedef struct Part
 } Part;
 
 static void
-json_items(StringInfo json, const Event *event, const Part *part)
+event_json_items(StringInfo json, const Event *event, const Part *part)
 {
 	Assert(part->first >= 0 && part->n >= 0);
 	appendStringInfoString(json, ",\"items\":[");
@@ -127,7 +128,7 @@ json_items(StringInfo json, const Event *event, const Part *part)
 		CHECK_FOR_INTERRUPTS();
 		if (i > part->first)
 			appendStringInfoChar(json, ',');
-		json_item(json, event, list_nth(event->items, i));
+		event_json_item(json, event, list_nth(event->items, i));
 	}
 	appendStringInfoChar(json, ']');
 }
@@ -177,26 +178,27 @@ event_part_record(Call *call, const Event *event, const Part *part,
 	StringInfoData json;
 
 	Assert(part->number >= 1 && part->number <= part->count);
-	json_begin(&json, call, &part->id, event->type);
+	event_json_begin(&json, call, &part->id, event->type);
 	if (part->count > 1)
 		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
 						 part->count);
-	json_text(&json, "order_id", event->order_id);
-	json_text(&json, "user_id", event->user_id);
-	json_text(&json, "activity_id", event->activity_id);
-	json_text(&json, "payment_id", event->payment_id);
-	json_text(&json, "reason", event->reason);
+	event_json_text(&json, "order_id", event->order_id);
+	event_json_text(&json, "user_id", event->user_id);
+	event_json_text(&json, "activity_id", event->activity_id);
+	event_json_text(&json, "payment_id", event->payment_id);
+	event_json_text(&json, "reason", event->reason);
 	/* Zero is what an initializer leaves out. */
 	if (event->expires_at != 0 && event->expires_at != DT_NOEND)
-		json_text(&json, "expires_at", rfc3339_from_time(event->expires_at));
+		event_json_text(&json, "expires_at",
+						rfc3339_from_time(event->expires_at));
 	if (event->replayed)
 		appendStringInfoString(&json, ",\"replayed\":true");
 	if (event->differs != NULL && !part->leave_out)
 		appendStringInfo(&json, ",\"differs\":%s", event->differs);
-	json_items(&json, event, part);
+	event_json_items(&json, event, part);
 	if (part->leave_out)
-		json_cut(&json, call, event);
-	json_end(&json, call, !part->leave_out);
+		event_json_cut(&json, call, event);
+	event_json_end(&json, call, !part->leave_out);
 	return event_record_new(call, event->topic ? event->topic : TOPIC_EVENTS,
 							event->type, event->order_id, &part->id, &json,
 							record);
@@ -230,7 +232,7 @@ event_item_sizes(const Event *event, int *sizes)
 
 		CHECK_FOR_INTERRUPTS();
 		resetStringInfo(&json);
-		json_item(&json, event, lfirst(cell));
+		event_json_item(&json, event, lfirst(cell));
 		(void) text_to_utf8(json.data, json.len, size);
 		*size += 1;
 		most = Max(most, *size);
@@ -357,22 +359,22 @@ event_emit_level(Work *work, Level *level, const char *kind,
 
 	Assert(work->levels_locked && level->first == level);
 	uuid_generate(&id);
-	json_begin(&json, &work->call, &id, "StockLevelChanged");
-	json_text(&json, "product_id", level->product_id);
-	json_text(&json, "location", level->location);
-	json_int64(&json, "on_hand", level_on_hand(work, level));
-	json_int64(&json, "available", level_available(level));
-	json_int64(&json, "version", sum.version);
-	json_text(&json, "kind", kind);
-	json_text(&json, "reference", reference);
-	json_end(&json, &work->call, true);
+	event_json_begin(&json, &work->call, &id, "StockLevelChanged");
+	event_json_text(&json, "product_id", level->product_id);
+	event_json_text(&json, "location", level->location);
+	event_json_int64(&json, "on_hand", level_on_hand(work, level));
+	event_json_int64(&json, "available", level_available(level));
+	event_json_int64(&json, "version", sum.version);
+	event_json_text(&json, "kind", kind);
+	event_json_text(&json, "reference", reference);
+	event_json_end(&json, &work->call, true);
 	if (event_record_new(&work->call, TOPIC_EVENTS, "StockLevelChanged",
 						 level->product_id, &id, &json, &record))
 	{
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);
 	}
-	stock_link_event(work, 0, &id);
+	ledger_link_event(work, 0, &id);
 }
 
 /* Emits that an incoming order was refused. */

@@ -71,7 +71,7 @@ supply_change(Work *work, Level *level, int64 delta, const Supply *supply)
 
 	Assert(level->locked && work->levels_locked && supply->kind != NULL);
 	if (delta < 0 && sum.on_hand + delta < sum.reserved)
-		level_insufficient(
+		level_raise_insufficient(
 			level->product_id, level->location, -delta,
 			Max(0, sum.on_hand - sum.reserved),
 			"What is reserved, or set apart for a sale, cannot be "
@@ -105,7 +105,7 @@ pgstock_receive_stock_body(PG_FUNCTION_ARGS)
 	int64  on_hand;
 
 	work_begin(&work, "receive_stock()");
-	level = work_want_all_slots(&work, product_id, location);
+	level = work_request_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	supply_make_level(&work, level);
 	/* A product may be sold out when it is added; later 0 is a mistake. */
@@ -145,7 +145,7 @@ pgstock_adjust_stock_body(PG_FUNCTION_ARGS)
 						errhint("The ledger keeps the reason of each "
 								"adjustment.")));
 	work_begin(&work, "adjust_stock()");
-	level = work_want_all_slots(&work, product_id, location);
+	level = work_request_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	level_must_exist(level);
 	work_lock_levels(&work);
@@ -191,7 +191,7 @@ pgstock_set_stock_body(PG_FUNCTION_ARGS)
 						errmsg("on_hand must be between 0 and " INT64_FORMAT,
 							   STOCK_QUANTITY_MAX)));
 	work_begin(&work, "set_stock()");
-	level = work_want_all_slots(&work, product_id, location);
+	level = work_request_all_slots(&work, product_id, location);
 	work_read_levels(&work);
 	supply_make_level(&work, level);
 	work_lock_levels(&work);
@@ -225,8 +225,8 @@ pgstock_move_stock_body(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("from_location and to_location must differ")));
 	work_begin(&work, "move_stock()");
-	source = work_want_all_slots(&work, product_id, from);
-	target = work_want_all_slots(&work, product_id, to);
+	source = work_request_all_slots(&work, product_id, from);
+	target = work_request_all_slots(&work, product_id, to);
 	work_read_levels(&work);
 	level_must_exist(source);
 	supply_make_level(&work, target);
@@ -295,10 +295,10 @@ pgstock_configure_product_body(PG_FUNCTION_ARGS)
 
 	work_begin(&work, "configure_product()");
 	foreach(cell, work_product_levels(&work.call, product_id, NULL, false))
-		work_want_all_slots(&work, product_id,
-							((Level *) lfirst(cell))->location);
+		work_request_all_slots(&work, product_id,
+							   ((Level *) lfirst(cell))->location);
 	if (work.levels == NIL)
-		level_must_exist(work_want_all_slots(&work, product_id, STOCK_MAIN));
+		level_must_exist(work_request_all_slots(&work, product_id, STOCK_MAIN));
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	foreach(cell, work.levels)

@@ -145,7 +145,7 @@ headers_from_jsonb(Jsonb *object)
 
 /* Bytes as text if they are text in the server's encoding, else as hex. */
 char *
-bytes_for_people(const char *bytes, int length)
+bytes_printable(const char *bytes, int length)
 {
 	char *string = text_from_utf8(bytes, length);
 	char *hex;
@@ -167,7 +167,7 @@ pgstock_bytes_text(PG_FUNCTION_ARGS)
 	bytea *bytes = PG_GETARG_BYTEA_PP(0);
 
 	PG_RETURN_TEXT_P(cstring_to_text(
-		bytes_for_people(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes))));
+		bytes_printable(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes))));
 }
 
 /* Packed headers, or NULL, as a JSON object. */
@@ -186,13 +186,13 @@ headers_json(bytea *packed)
 
 		if (foreach_current_index(cell) > 0)
 			appendStringInfoChar(&json, ',');
-		escape_json(&json, bytes_for_people(header->name, header->name_len));
+		escape_json(&json, bytes_printable(header->name, header->name_len));
 		appendStringInfoChar(&json, ':');
 		if (header->value == NULL)
 			appendStringInfoString(&json, "null");
 		else
 			escape_json(&json,
-						bytes_for_people(header->value, header->value_len));
+						bytes_printable(header->value, header->value_len));
 	}
 	appendStringInfoChar(&json, '}');
 	return json.data;

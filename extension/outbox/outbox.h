@@ -68,11 +68,11 @@ extern List			*headers_unpack(bytea *packed);
 extern const Header *headers_find(List *headers, const char *name);
 extern List			*headers_from_jsonb(Jsonb *object);
 extern char			*headers_json(bytea *packed);
-extern char			*bytes_for_people(const char *bytes, int length);
+extern char			*bytes_printable(const char *bytes, int length);
 
 /* in reserved_topic.c */
 extern void topic_must_not_be_position(const char *topic);
-extern void topic_must_be_open(Call *call, const char *topic);
+extern void topic_must_not_be_reserved(Call *call, const char *topic);
 
 /* in wakeup.c */
 extern void wakeup_init(void);

@@ -76,7 +76,7 @@ publish(FunctionCallInfo fcinfo, const char *function, OutboxRecord *record)
 		record->event_id = *PG_GETARG_UUID_P(5);
 
 	call_begin(&call, function);
-	topic_must_be_open(&call, topic);
+	topic_must_not_be_reserved(&call, topic);
 	record->traceparent = call.traceparent;
 	outbox_append(&call, record);
 	call_end(&call);
@@ -213,7 +213,7 @@ pgstock_publish_outbox_row_body(PG_FUNCTION_ARGS)
 
 	Assert(record.payload != NULL || record.payload_len == 0);
 	call_begin(&call, "publish_outbox_row()");
-	topic_must_be_open(&call, record.topic);
+	topic_must_not_be_reserved(&call, record.topic);
 	record.traceparent = call.traceparent;
 	outbox_append(&call, &record);
 	call_end(&call);

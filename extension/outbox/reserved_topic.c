@@ -102,7 +102,7 @@ topic_is_for_dead_letters(Call *call, const char *topic)
 
 /* To publish there is for an application's own events. */
 void
-topic_must_be_open(Call *call, const char *topic)
+topic_must_not_be_reserved(Call *call, const char *topic)
 {
 	const char *taken;
 

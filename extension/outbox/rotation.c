@@ -88,7 +88,7 @@ rotation_find(Call *call)
 		written.number = DatumGetInt16(row_get(table->slot, PART_NUMBER));
 	PopActiveSnapshot();
 	Assert(written.number >= PART_FIRST);
-	written.oid = relation_oid(psprintf("outbox_%d", written.number));
+	written.oid = relation_look_up(psprintf("outbox_%d", written.number));
 }
 
 /*
@@ -139,7 +139,7 @@ pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 Datum
 pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(relation_oid("outbox_part"));
+	CacheInvalidateRelcacheByRelid(relation_look_up("outbox_part"));
 	PG_RETURN_VOID();
 }
 
@@ -193,7 +193,7 @@ rotation_indexes_and_toast(Oid oid)
 Datum
 pgstock_try_lock_table(PG_FUNCTION_ARGS)
 {
-	Oid		 oid = relation_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Oid		 oid = relation_look_up(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	bool	 readers = PG_GETARG_BOOL(1);
 	LOCKMODE mode = readers ? AccessExclusiveLock : ShareLock;
 

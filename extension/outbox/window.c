@@ -100,7 +100,7 @@ pgstock_last_seq(PG_FUNCTION_ARGS)
 	Datum seq;
 
 	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
-	call->args[0].value = ObjectIdGetDatum(relation_oid("outbox_seq"));
+	call->args[0].value = ObjectIdGetDatum(relation_look_up("outbox_seq"));
 	call->args[0].isnull = false;
 	seq = pg_sequence_last_value(call);
 	/* NULL: none was drawn */

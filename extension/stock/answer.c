@@ -117,8 +117,8 @@ answer_of_line(Work *work, const Reservation *line, int64 quantity)
 
 	if (line->slot < SLOT_MAIN)
 		answer->activity_id = line->activity_id;
-	answer_level(answer, work_level(work, line->product_id, line->location,
-									line->slot));
+	answer_level(answer, work_find_level(work, line->product_id, line->location,
+										 line->slot));
 	return answer;
 }
 

@@ -70,7 +70,7 @@ args_strategy(FunctionCallInfo fcinfo, int n)
 
 /* When a reservation made now ends that names no ttl. */
 TimestampTz
-default_expiry(void)
+args_default_expiry(void)
 {
 	if (pgstock_reservation_ttl == 0)
 		return DT_NOEND;
@@ -86,7 +86,7 @@ args_expiry(FunctionCallInfo fcinfo, int n)
 	TimestampTz end;
 
 	if (PG_ARGISNULL(n))
-		return default_expiry();
+		return args_default_expiry();
 	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												  TimestampTzGetDatum(now),
 												  PG_GETARG_DATUM(n)));

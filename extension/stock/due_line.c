@@ -25,8 +25,8 @@
 static char *
 due_line_name(const char *order_id, const Reservation *line)
 {
-	return name_of(psprintf("%d %s", line->attempt, order_id), line->product_id,
-				   line->location);
+	return name_map_key(psprintf("%d %s", line->attempt, order_id),
+						line->product_id, line->location);
 }
 
 /* Keeps a changed line of an order that is not in this work, to be written. */
@@ -49,13 +49,13 @@ work_add_other_line(Work *work, Reservation *line)
 static Reservation *
 due_line_in_memory(Work *work, const char *order_id, Reservation *line)
 {
-	Order		*order = work_order(work, order_id);
+	Order		*order = work_find_order(work, order_id);
 	Reservation *other = NULL;
 
 	if (order != NULL)
 	{
-		other = order_line(order, line->attempt, line->product_id,
-						   line->location);
+		other = order_find_line(order, line->attempt, line->product_id,
+								line->location);
 		if (other != NULL || order->asked == NIL)
 			return other;
 		line->order = order;
@@ -97,8 +97,8 @@ due_line_scan(Call *call, Table *table, const Level *level)
 bool
 work_has_locked_line(Work *work, const Reservation *line)
 {
-	Level *level = work_level(work, line->product_id, line->location,
-							  line->slot);
+	Level *level = work_find_level(work, line->product_id, line->location,
+								   line->slot);
 
 	return level != NULL && level->locked;
 }

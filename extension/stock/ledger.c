@@ -110,7 +110,7 @@ movement_set_event(Movement *movement, const pg_uuid_t *event_id)
 
 /* Links the movements from the given one on to the event that reports them. */
 void
-stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
+ledger_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 {
 	ListCell *cell;
 
@@ -127,7 +127,7 @@ stock_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)
 
 /* No event of this work reports them: it is owed. */
 void
-stock_link_no_event(Work *work, int first_movement)
+ledger_link_no_event(Work *work, int first_movement)
 {
 	ListCell *cell;
 

@@ -77,7 +77,8 @@ level_find_place(const Work *work, const char *product_id, const char *location)
 
 /* The level's row in this work, or NULL; with SLOT_MAIN, the first. */
 Level *
-work_level(Work *work, const char *product_id, const char *location, int slot)
+work_find_level(Work *work, const char *product_id, const char *location,
+				int slot)
 {
 	int low = 0;
 	int high = list_length(work->levels);
@@ -120,8 +121,8 @@ level_new(char *product_id, char *location, int slot)
 
 /* Requests one slot: a line counts in it. */
 Level *
-work_want_level(Work *work, const char *product_id, const char *location,
-				int slot)
+work_request_level(Work *work, const char *product_id, const char *location,
+				   int slot)
 {
 	Level *level = level_new(pstrdup(product_id), pstrdup(location), slot);
 
@@ -133,9 +134,9 @@ work_want_level(Work *work, const char *product_id, const char *location,
 
 /* Requests the level with all its slots. */
 Level *
-work_want_all_slots(Work *work, const char *product_id, const char *location)
+work_request_all_slots(Work *work, const char *product_id, const char *location)
 {
-	Level *level = work_want_level(work, product_id, location, SLOT_MAIN);
+	Level *level = work_request_level(work, product_id, location, SLOT_MAIN);
 
 	level->all_slots = true;
 	return level;
@@ -143,11 +144,11 @@ work_want_all_slots(Work *work, const char *product_id, const char *location)
 
 /* Requests stock to take, from any slot, or from a sale's. */
 void
-work_want_stock(Work *work, const char *product_id, const char *location,
-				int slot, int64 quantity)
+work_request_stock(Work *work, const char *product_id, const char *location,
+				   int slot, int64 quantity)
 {
-	Level *level = work_want_level(work, product_id, location,
-								   Min(slot, SLOT_MAIN));
+	Level *level = work_request_level(work, product_id, location,
+									  Min(slot, SLOT_MAIN));
 
 	Assert(quantity > 0 && quantity <= STOCK_QUANTITY_MAX);
 	level->this_slot = false;
@@ -168,7 +169,7 @@ level_read(Level *level, TupleTableSlot *slot)
 	level->slots = row_get_int32(slot, LEVEL_SLOTS);
 	level->version = row_get_int64(slot, LEVEL_VERSION);
 	level->slots_made = row_get_int32(slot, LEVEL_SLOTS_MADE);
-	level->pooled = DatumGetBool(row_get(slot, LEVEL_POOLED));
+	level->needs_all_slots = DatumGetBool(row_get(slot, LEVEL_NEEDS_ALL_SLOTS));
 	Assert(level->slots >= 1 && level->slots <= level->slots_made);
 	Assert(level->slots_made <= STOCK_SLOTS_MAX);
 	level->tid = slot->tts_tid;
@@ -370,7 +371,7 @@ work_read_levels(Work *work)
 			level_compare_key(first, request->product_id, request->location,
 							  request->slot) != 0)
 		{
-			/* the list is sorted: work_level() rests on it */
+			/* the list is sorted: work_find_level() rests on it */
 			Assert(first == NULL ||
 				   level_compare_key(first, request->product_id,
 									 request->location, request->slot) < 0);
@@ -391,7 +392,7 @@ work_read_levels(Work *work)
  * order.
  */
 void
-level_want_heir(Work *work, const Level *sale, int place)
+level_request_heir(Work *work, const Level *sale, int place)
 {
 	Level *heir = NULL;
 
@@ -471,8 +472,8 @@ level_must_exist(const Level *level)
 
 /* Raises SK001. */
 void
-level_insufficient(const char *product_id, const char *location, int64 wanted,
-				   int64 available, const char *hint)
+level_raise_insufficient(const char *product_id, const char *location,
+						 int64 wanted, int64 available, const char *hint)
 {
 	Assert(available < wanted);
 	ereport(ERROR,
@@ -510,8 +511,8 @@ level_on_hand(Work *work, const Level *level)
 	{
 		const Level *other = lfirst(cell);
 
-		if (work_level(work, other->product_id, other->location, other->slot) ==
-			NULL)
+		if (work_find_level(work, other->product_id, other->location,
+							other->slot) == NULL)
 			on_hand += level_sum(other).on_hand;
 	}
 	return on_hand;
@@ -546,7 +547,7 @@ level_row_write(Call *call, Level *level)
 	row_put(slot, LEVEL_SLOTS, Int32GetDatum(level->slots));
 	row_put(slot, LEVEL_VERSION, Int64GetDatum(level->version));
 	row_put(slot, LEVEL_SLOTS_MADE, Int32GetDatum(level->slots_made));
-	row_put(slot, LEVEL_POOLED, BoolGetDatum(level->pooled));
+	row_put(slot, LEVEL_NEEDS_ALL_SLOTS, BoolGetDatum(level->needs_all_slots));
 	if (level->is_new)
 		table_insert(call, table);
 	else

@@ -126,7 +126,8 @@ level_lock_one(Call *call, Level *first)
 		{
 			TM_Result result;
 
-			if (!row->known || row->pooled || slot_free(row) < first->wanted)
+			if (!row->known || row->needs_all_slots ||
+				slot_free(row) < first->wanted)
 				break;
 			result = level_row_try_lock(call, row);
 			if (result == TM_Ok)
@@ -152,7 +153,7 @@ level_lock_in_order(Work *work, Level *first)
 	for (Level *row = first; row != NULL; row = row->next)
 	{
 		bool lacking = first->wanted > 0 &&
-					   (held < first->wanted || first->pooled);
+					   (held < first->wanted || first->needs_all_slots);
 
 		if (!first->all_slots && !row->this_slot && !lacking)
 			continue;
@@ -172,7 +173,8 @@ level_lock_in_order(Work *work, Level *first)
 static void
 level_lock(Work *work, Level *first)
 {
-	bool take_only = first->wanted > 0 && !first->all_slots && !first->pooled;
+	bool take_only = first->wanted > 0 && !first->all_slots &&
+					 !first->needs_all_slots;
 
 	if (!first->known || first->is_new)
 		return;
@@ -247,7 +249,7 @@ work_lock_levels(Work *work)
 
 		level_lock(work, level);
 		if (level->slot < SLOT_MAIN && !level->known)
-			level_want_heir(work, level, foreach_current_index(cell));
+			level_request_heir(work, level, foreach_current_index(cell));
 	}
 	level_lock_finish(work);
 }

@@ -58,8 +58,8 @@ order_line_place(const Order *order, int attempt, const char *product_id,
 
 /* A line of an order, or NULL. */
 Reservation *
-order_line(const Order *order, int attempt, const char *product_id,
-		   const char *location)
+order_find_line(const Order *order, int attempt, const char *product_id,
+				const char *location)
 {
 	int			 place = order_line_place(order, attempt, product_id, location);
 	Reservation *line;
@@ -77,8 +77,8 @@ void
 order_add_line(Order *order, Reservation *line)
 {
 	Assert(line->order == order);
-	Assert(order_line(order, line->attempt, line->product_id, line->location) ==
-		   NULL);
+	Assert(order_find_line(order, line->attempt, line->product_id,
+						   line->location) == NULL);
 	order->lines = list_insert_nth(order->lines,
 								   order_line_place(order, line->attempt,
 													line->product_id,
@@ -137,7 +137,7 @@ order_set_attempt(Order *order, int attempt)
 
 /* The order in this work, or NULL. */
 Order *
-work_order(Work *work, const char *order_id)
+work_find_order(Work *work, const char *order_id)
 {
 	int low = 0;
 	int high = list_length(work->orders);
@@ -189,7 +189,7 @@ work_unlock_order(const char *order_id)
 
 /* Requests an order, to be locked with the others. */
 Order *
-work_want_order(Work *work, const char *order_id)
+work_request_order(Work *work, const char *order_id)
 {
 	Order *order = palloc0(sizeof(Order));
 
@@ -247,8 +247,8 @@ order_load_line(Call *call, Order *order, const Line *asked)
 	ScanKeyData		keys[4];
 	ItemPointerData tid;
 
-	if (order_line(order, order->attempt, asked->product_id, asked->location) !=
-		NULL)
+	if (order_find_line(order, order->attempt, asked->product_id,
+						asked->location) != NULL)
 		return;
 	Assert(order->attempt > 0);
 	table_key_text(&keys[0], 1, order->order_id);
@@ -324,14 +324,14 @@ order_check_snapshot(Call *call, Order *order)
 	order_load(call, order);
 	PopActiveSnapshot();
 	if (list_length(seen) != list_length(order->lines))
-		table_conflict();
+		table_raise_conflict();
 	foreach(cell, seen)
 	{
 		Reservation *then = lfirst(cell);
 		Reservation *now = list_nth(order->lines, foreach_current_index(cell));
 
 		if (!ItemPointerEquals(&then->tid, &now->tid))
-			table_conflict();
+			table_raise_conflict();
 	}
 }
 

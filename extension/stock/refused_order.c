@@ -55,7 +55,7 @@ refused_store(Work *work, const char *order_id, const char *reason)
 {
 	Refusal *noted = name_map_find(&work->refused_names, order_id);
 
-	Assert(reason != NULL && work_order(work, order_id) != NULL);
+	Assert(reason != NULL && work_find_order(work, order_id) != NULL);
 	if (noted == NULL)
 	{
 		noted = palloc(sizeof(Refusal));

@@ -8,8 +8,8 @@
  * it can give by itself: each has a part of the safety stock and of the
  * back-order limit.  A call that holds several evens them out.  If all together
  * lack safety stock, no slot may give anything, though a release may make one
- * look as if it could: then the level is pooled, and only a call that holds all
- * slots may take.
+ * look as if it could: then the level needs all its slots, and only a call that
+ * holds them may take.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -103,7 +103,7 @@ level_require(const Level *level, int64 wanted)
 			all = all && !row->known;
 	}
 	if (!all && held < wanted)
-		table_conflict();
+		table_raise_conflict();
 }
 
 /* The part of the i-th of n. */
@@ -116,16 +116,17 @@ slot_part(int64 total, int n, int i)
 
 static void
 slot_set(Level *slot, int64 on_hand, int64 safety, int64 backorder_limit,
-		 bool pooled)
+		 bool needs_all_slots)
 {
 	Assert(slot->locked && safety >= 0 && backorder_limit >= 0);
 	if (slot->on_hand == on_hand && slot->safety == safety &&
-		slot->backorder_limit == backorder_limit && slot->pooled == pooled)
+		slot->backorder_limit == backorder_limit &&
+		slot->needs_all_slots == needs_all_slots)
 		return;
 	slot->on_hand = on_hand;
 	slot->safety = safety;
 	slot->backorder_limit = backorder_limit;
-	slot->pooled = pooled;
+	slot->needs_all_slots = needs_all_slots;
 	slot->dirty = true;
 }
 
@@ -179,7 +180,7 @@ level_even_out(Level *level)
 			i++;
 		}
 		slot_set(row, row->reserved + here - ahead, safety, ahead,
-				 all ? free < 0 : row->pooled);
+				 all ? free < 0 : row->needs_all_slots);
 	}
 	Assert(i == used);
 	after = level_sum(level);

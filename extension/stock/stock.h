@@ -34,7 +34,7 @@ enum
 	LEVEL_SLOTS,
 	LEVEL_VERSION,
 	LEVEL_SLOTS_MADE,
-	LEVEL_POOLED
+	LEVEL_NEEDS_ALL_SLOTS
 };
 
 /* A row of a level, or the request for it.  With slots a level is several rows,
@@ -56,9 +56,9 @@ typedef struct Level
 	int64			safety;
 	int64			backorder_limit;
 	int				slot;
-	int				slots;		/* from which a call takes first */
-	int				slots_made; /* that there are, those included */
-	bool			pooled;		/* taking needs all slots */
+	int				slots;			 /* from which a call takes first */
+	int				slots_made;		 /* that there are, those included */
+	bool			needs_all_slots; /* to take of it */
 	int64			version;
 	int64			wanted;	   /* request, of the first row: from any slot */
 	bool			all_slots; /* request, of the first row */
@@ -215,18 +215,19 @@ extern void work_begin(Work *work, const char *function);
 extern void work_end(Work *work);
 
 /* in order.c */
-extern Reservation *order_line(const Order *order, int attempt,
-							   const char *product_id, const char *location);
+extern Reservation *order_find_line(const Order *order, int attempt,
+									const char *product_id,
+									const char *location);
 extern Reservation *order_new_line(Order *order, int attempt, const Line *line);
 extern void			order_set_attempt(Order *order, int attempt);
 extern void			order_request_lines(Order *order, List *lines, bool live);
 extern void			order_add_line(Order *order, Reservation *line);
 extern bool			order_is_live(const Call *call, const Order *order);
-extern Order	   *work_order(Work *work, const char *order_id);
+extern Order	   *work_find_order(Work *work, const char *order_id);
 extern bool			work_try_lock_order(const char *order_id);
 extern bool			work_keep_order_lock(Work *work);
 extern void			work_unlock_order(const char *order_id);
-extern Order	   *work_want_order(Work *work, const char *order_id);
+extern Order	   *work_request_order(Work *work, const char *order_id);
 extern void			work_lock_orders(Work *work);
 extern void			work_load_orders_again(Work *work);
 
@@ -260,31 +261,33 @@ extern void	 level_uncount_due(const Call *call, Level *level,
 extern List *work_order_lines(Work *work, const char *order_id);
 
 /* in level.c */
-extern Level *work_level(Work *work, const char *product_id,
-						 const char *location, int slot);
-extern Level *work_want_level(Work *work, const char *product_id,
+extern Level *work_find_level(Work *work, const char *product_id,
 							  const char *location, int slot);
-extern Level *work_want_all_slots(Work *work, const char *product_id,
-								  const char *location);
-extern void	  work_want_stock(Work *work, const char *product_id,
-							  const char *location, int slot, int64 quantity);
-extern void	  level_read(Level *level, TupleTableSlot *slot);
-extern void	  level_load_rest(Call *call, Level *first);
-extern bool	  level_lacks_rows(const Level *first);
-extern void	  level_load_row_again(Call *call, Level *row);
-extern void	  work_read_levels(Work *work);
-extern void	  level_want_heir(Work *work, const Level *sale, int place);
-extern List	 *work_product_levels(Call *call, const char *product_id,
-								  const char *location, bool sales);
-extern void	  level_must_exist(const Level *level);
+extern Level *work_request_level(Work *work, const char *product_id,
+								 const char *location, int slot);
+extern Level *work_request_all_slots(Work *work, const char *product_id,
+									 const char *location);
+
+extern void	 work_request_stock(Work *work, const char *product_id,
+								const char *location, int slot, int64 quantity);
+extern void	 level_read(Level *level, TupleTableSlot *slot);
+extern void	 level_load_rest(Call *call, Level *first);
+extern bool	 level_lacks_rows(const Level *first);
+extern void	 level_load_row_again(Call *call, Level *row);
+extern void	 work_read_levels(Work *work);
+extern void	 level_request_heir(Work *work, const Level *sale, int place);
+extern List *work_product_levels(Call *call, const char *product_id,
+								 const char *location, bool sales);
+extern void	 level_must_exist(const Level *level);
 
 extern void level_make(Level *level);
 extern void level_make_slots(Level *first, int slots);
 extern void level_configure(Level *first, int64 safety, int64 backorder_limit);
 extern void level_raise_version(Level *first);
 extern void level_delete(Level *quota);
-extern void level_insufficient(const char *product_id, const char *location,
-							   int64 wanted, int64 available, const char *hint);
+extern void level_raise_insufficient(const char *product_id,
+									 const char *location, int64 wanted,
+									 int64 available, const char *hint);
 
 extern int64 level_on_hand(Work *work, const Level *level);
 extern void	 work_write_levels(Work *work);
@@ -312,10 +315,10 @@ extern void level_change(Work *work, Level *level, int64 on_hand_delta,
 						 int64 reserved_delta, const char *kind,
 						 const char *order_id, const char *reason,
 						 const char *reference);
-extern void stock_link_event(Work *work, int first_movement,
-							 const pg_uuid_t *event_id);
+extern void ledger_link_event(Work *work, int first_movement,
+							  const pg_uuid_t *event_id);
 extern void movement_set_event(Movement *movement, const pg_uuid_t *event_id);
-extern void stock_link_no_event(Work *work, int first_movement);
+extern void ledger_link_no_event(Work *work, int first_movement);
 extern void ledger_write(Work *work);
 
 /* in refused_order.c */
@@ -326,7 +329,7 @@ extern void refused_write(Work *work);
 /* in args.c */
 extern int64	args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
 extern Strategy args_strategy(FunctionCallInfo fcinfo, int n);
-extern TimestampTz default_expiry(void);
+extern TimestampTz args_default_expiry(void);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern int		   key_compare(const char *product_a, const char *location_a,

@@ -121,7 +121,7 @@ worker_look(DueDatabase *entry)
 static void
 worker_settings(void)
 {
-	session_pin();
+	session_pin_settings();
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET,
 					PGC_S_SESSION);

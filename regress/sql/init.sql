@@ -50,7 +50,7 @@ CREATE FUNCTION slots_of(product_id text, location text DEFAULT 'main')
 RETURNS text
 LANGUAGE sql AS $$
 SELECT string_agg(format('%s-%s,%s,%s%s', l.on_hand, l.reserved, l.safety,
-						 l.backorder_limit, CASE WHEN pooled THEN '!' END),
+						 l.backorder_limit, CASE WHEN needs_all_slots THEN '!' END),
 				  ' ' ORDER BY l.slot)
   FROM pgstock_internal.level l
  WHERE l.product_id = $1 AND l.location = $2
