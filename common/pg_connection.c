@@ -30,49 +30,50 @@
 #define EMPTY_READS_PLAIN 1
 #define EMPTY_READS_TLS	  3
 
-typedef enum PgConnState
+typedef enum PgConnectionState
 {
-	PGC_CLOSED,
-	PGC_CONNECTING,
-	PGC_IDLE,
-	PGC_BUSY, /* a call is under way */
-} PgConnState;
+	PG_CONNECTION_CLOSED,
+	PG_CONNECTION_CONNECTING,
+	PG_CONNECTION_IDLE,
+	PG_CONNECTION_BUSY, /* a call is under way */
+} PgConnectionState;
 
-struct PgConn
+struct PgConnection
 {
-	Loop		 *loop;
-	int64_t		  answer_us_max; /* limit of one call */
-	PgConnHandler handler;
-	void		 *arg;
-	PgConnState	  state;
-	PGconn		 *pg; /* NULL while closed */
-	LoopIo		 *io;
-	LoopTimer	 *timer;	 /* limit of connecting or of a call */
-	bool		  failed;	 /* a send failed: the timer reports it */
-	uint64_t	  prepared;	 /* statements that the session knows */
-	uint64_t	  preparing; /* the one that is being prepared */
-	PGresult	 *answer;	 /* so far */
-	Buf			  error;	 /* why it is down */
+	Loop			   *loop;
+	int64_t				answer_us_max; /* limit of one call */
+	PgConnectionHandler handler;
+	void			   *arg;
+	PgConnectionState	state;
+	PGconn			   *pg; /* NULL while closed */
+	LoopIo			   *io;
+	LoopTimer		   *timer;	   /* limit of connecting or of a call */
+	bool				failed;	   /* a send failed: the timer reports it */
+	uint64_t			prepared;  /* statements that the session knows */
+	uint64_t			preparing; /* the one that is being prepared */
+	PGresult		   *answer;	   /* so far */
+	Buf					error;	   /* why it is down */
 };
 
-static void pgconn_ready(void *arg, uint32_t events);
-static void pgconn_timeout(void *arg);
+static void pg_connection_ready(void *arg, uint32_t events);
+static void pg_connection_timeout(void *arg);
 
-PgConn *
-pgconn_new(Loop *loop, int64_t answer_us_max, PgConnHandler handler, void *arg)
+PgConnection *
+pg_connection_new(Loop *loop, int64_t answer_us_max,
+				  PgConnectionHandler handler, void *arg)
 {
-	PgConn *conn = xcalloc(1, sizeof(PgConn));
+	PgConnection *conn = xcalloc(1, sizeof(PgConnection));
 
 	conn->loop = loop;
 	conn->answer_us_max = answer_us_max;
 	conn->handler = handler;
 	conn->arg = arg;
-	conn->timer = loop_timer_new(loop, pgconn_timeout, conn);
+	conn->timer = loop_timer_new(loop, pg_connection_timeout, conn);
 	return conn;
 }
 
 void
-pgconn_close(PgConn *conn)
+pg_connection_close(PgConnection *conn)
 {
 	loop_timer_set(conn->timer, NEVER);
 	loop_io_free(conn->io);
@@ -83,41 +84,41 @@ pgconn_close(PgConn *conn)
 	conn->pg = NULL;
 	conn->failed = false;
 	conn->prepared = conn->preparing = 0;
-	conn->state = PGC_CLOSED;
+	conn->state = PG_CONNECTION_CLOSED;
 }
 
 void
-pgconn_free(PgConn *conn)
+pg_connection_free(PgConnection *conn)
 {
 	if (conn == NULL)
 		return;
-	pgconn_close(conn);
+	pg_connection_close(conn);
 	loop_timer_free(conn->timer);
 	buf_free(&conn->error);
 	free(conn);
 }
 
 const char *
-pgconn_error(const PgConn *conn)
+pg_connection_error(const PgConnection *conn)
 {
 	return conn->error.len > 0 ? conn->error.data : "no error";
 }
 
 int
-pgconn_server_version(const PgConn *conn)
+pg_connection_server_version(const PgConnection *conn)
 {
 	return PQserverVersion(conn->pg);
 }
 
 int
-pgconn_backend_pid(const PgConn *conn)
+pg_connection_backend_pid(const PgConnection *conn)
 {
 	return PQbackendPID(conn->pg);
 }
 
 /* Closes the connection and reports that. */
 static void
-pgconn_down(PgConn *conn, const char *why)
+pg_connection_down(PgConnection *conn, const char *why)
 {
 	Buf error = {0};
 
@@ -125,12 +126,12 @@ pgconn_down(PgConn *conn, const char *why)
 	buf_str(&error);
 	buf_free(&conn->error);
 	conn->error = error;
-	pgconn_close(conn);
-	conn->handler(conn->arg, PGCONN_DOWN, NULL);
+	pg_connection_close(conn);
+	conn->handler(conn->arg, PG_CONNECTION_DOWN, NULL);
 }
 
 static bool
-pgconn_is_error(const PGresult *result)
+pg_connection_is_error(const PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);
 
@@ -140,17 +141,17 @@ pgconn_is_error(const PGresult *result)
 /* For the reason that the server has sent, if it has: libpq's own is only that
  * the connection is closed. */
 static void
-pgconn_down_libpq(PgConn *conn)
+pg_connection_down_libpq(PgConnection *conn)
 {
-	bool sent = conn->answer != NULL && pgconn_is_error(conn->answer);
+	bool sent = conn->answer != NULL && pg_connection_is_error(conn->answer);
 
-	pgconn_down(conn, sent ? PQresultErrorMessage(conn->answer)
-						   : PQerrorMessage(conn->pg));
+	pg_connection_down(conn, sent ? PQresultErrorMessage(conn->answer)
+								  : PQerrorMessage(conn->pg));
 }
 
 /* Waits for what libpq needs; a send that failed is reported at once. */
 static void
-pgconn_watch(PgConn *conn)
+pg_connection_watch(PgConnection *conn)
 {
 	int unsent = conn->failed ? -1 : PQflush(conn->pg);
 
@@ -183,7 +184,7 @@ pgconn_watch(PgConn *conn)
 	" -c idle_in_transaction_session_timeout=0"
 
 void
-pgconn_free_parsed(PQconninfoOption *parsed)
+pg_connection_free_parsed(PQconninfoOption *parsed)
 {
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
@@ -193,8 +194,8 @@ pgconn_free_parsed(PQconninfoOption *parsed)
 
 /* The user's own "options", from conninfo or PGOPTIONS, and ours after them. */
 static char *
-pgconn_session_options(const char *conninfo, const char *synchronous_commit,
-					   int idle_ms)
+pg_connection_session_options(const char *conninfo,
+							  const char *synchronous_commit, int idle_ms)
 {
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
 	const char		 *own = getenv("PGOPTIONS");
@@ -208,14 +209,14 @@ pgconn_session_options(const char *conninfo, const char *synchronous_commit,
 						" -c idle_session_timeout=%d",
 						own != NULL ? own : "", SESSION_OPTIONS,
 						synchronous_commit, idle_ms);
-	pgconn_free_parsed(parsed);
+	pg_connection_free_parsed(parsed);
 	return options;
 }
 
 /* libpq's own default, prefer, looks for a Kerberos ticket first, and may wait
  * in our loop for the server that issues them. */
 static const char *
-pgconn_gssencmode(void)
+pg_connection_gssencmode(void)
 {
 	const char *own = getenv("PGGSSENCMODE");
 
@@ -227,11 +228,11 @@ pgconn_gssencmode(void)
  * stands after it promises rest.
  */
 static PGconn *
-pgconn_start(const char *conninfo, const char *application,
-			 const char *synchronous_commit, int idle_ms, bool blocking)
+pg_connection_start(const char *conninfo, const char *application,
+					const char *synchronous_commit, int idle_ms, bool blocking)
 {
-	char	   *options = pgconn_session_options(conninfo, synchronous_commit,
-												 idle_ms);
+	char *options = pg_connection_session_options(conninfo, synchronous_commit,
+												  idle_ms);
 	const char *keywords[] = {
 		"connect_timeout",
 		"keepalives_idle",
@@ -246,8 +247,10 @@ pgconn_start(const char *conninfo, const char *application,
 		NULL,
 	};
 	const char *values[] = {
-		"10",		 "3",	   "2",		"3",	   "8000", pgconn_gssencmode(),
-		application, conninfo, options, "primary", NULL,
+		"10",		 "3",	   "2",
+		"3",		 "8000",   pg_connection_gssencmode(),
+		application, conninfo, options,
+		"primary",	 NULL,
 	};
 	PGconn *pg;
 
@@ -258,13 +261,13 @@ pgconn_start(const char *conninfo, const char *application,
 }
 
 PGconn *
-pgconn_open_blocking(const char *conninfo, const char *application)
+pg_connection_open_blocking(const char *conninfo, const char *application)
 {
-	return pgconn_start(conninfo, application, "on", 0, true);
+	return pg_connection_start(conninfo, application, "on", 0, true);
 }
 
 static void
-pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
+pg_connection_ignore_notice(void *arg UNUSED, const PGresult *notice)
 {
 	const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -272,29 +275,30 @@ pgconn_ignore_notice(void *arg UNUSED, const PGresult *notice)
 }
 
 void
-pgconn_connect(PgConn *conn, const char *conninfo, const char *application,
-			   const char *synchronous_commit, int idle_ms)
+pg_connection_connect(PgConnection *conn, const char *conninfo,
+					  const char *application, const char *synchronous_commit,
+					  int idle_ms)
 {
 	int64_t now = loop_now(conn->loop);
 
-	Assert(conn->state == PGC_CLOSED && conn->pg == NULL);
-	conn->pg = pgconn_start(conninfo, application, synchronous_commit, idle_ms,
-							false);
-	conn->state = PGC_CONNECTING;
+	Assert(conn->state == PG_CONNECTION_CLOSED && conn->pg == NULL);
+	conn->pg = pg_connection_start(conninfo, application, synchronous_commit,
+								   idle_ms, false);
+	conn->state = PG_CONNECTION_CONNECTING;
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
 	{
 		conn->failed = true;
 		loop_timer_set(conn->timer, now);
 		return;
 	}
-	PQsetNoticeReceiver(conn->pg, pgconn_ignore_notice, NULL);
+	PQsetNoticeReceiver(conn->pg, pg_connection_ignore_notice, NULL);
 	conn->io = loop_io_new(conn->loop, PQsocket(conn->pg), EPOLLOUT,
-						   pgconn_ready, conn);
+						   pg_connection_ready, conn);
 	loop_timer_set(conn->timer, now + 15 * SEC_US);
 }
 
 static void
-pgconn_go_on_connecting(PgConn *conn)
+pg_connection_continue(PgConnection *conn)
 {
 	PostgresPollingStatusType status;
 
@@ -304,36 +308,37 @@ pgconn_go_on_connecting(PgConn *conn)
 	status = PQconnectPoll(conn->pg);
 	if (status == PGRES_POLLING_FAILED)
 	{
-		pgconn_down_libpq(conn);
+		pg_connection_down_libpq(conn);
 		return;
 	}
 	conn->io = loop_io_new(conn->loop, PQsocket(conn->pg),
 						   status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN,
-						   pgconn_ready, conn);
+						   pg_connection_ready, conn);
 	if (status != PGRES_POLLING_OK)
 		return;
 	if (PQsetnonblocking(conn->pg, 1) != 0 ||
 		PQenterPipelineMode(conn->pg) != 1)
 	{
-		pgconn_down_libpq(conn);
+		pg_connection_down_libpq(conn);
 		return;
 	}
 	loop_timer_set(conn->timer, NEVER);
-	conn->state = PGC_IDLE;
-	conn->handler(conn->arg, PGCONN_UP, NULL);
+	conn->state = PG_CONNECTION_IDLE;
+	conn->handler(conn->arg, PG_CONNECTION_UP, NULL);
 }
 
 /* ---- calls ------------------------------------------------------------- */
 
 static bool
-pgconn_send(PgConn *conn, const PgStatement *statement, const PgParam *params)
+pg_connection_send(PgConnection *conn, const PgStatement *statement,
+				   const PgParam *params)
 {
-	const char *values[PGCONN_PARAMS_MAX];
-	int			lengths[PGCONN_PARAMS_MAX];
-	int			formats[PGCONN_PARAMS_MAX];
+	const char *values[PG_CONNECTION_PARAMS_MAX];
+	int			lengths[PG_CONNECTION_PARAMS_MAX];
+	int			formats[PG_CONNECTION_PARAMS_MAX];
 	uint64_t	bit = UINT64_C(1) << statement->id;
 
-	Assert(statement->nparams <= PGCONN_PARAMS_MAX);
+	Assert(statement->nparams <= PG_CONNECTION_PARAMS_MAX);
 	for (int i = 0; i < statement->nparams; i++)
 	{
 		values[i] = params[i].data;
@@ -351,33 +356,34 @@ pgconn_send(PgConn *conn, const PgStatement *statement, const PgParam *params)
 }
 
 void
-pgconn_call(PgConn *conn, const PgStatement *statement, const PgParam *params)
+pg_connection_call(PgConnection *conn, const PgStatement *statement,
+				   const PgParam *params)
 {
-	Assert(conn->state == PGC_IDLE);
+	Assert(conn->state == PG_CONNECTION_IDLE);
 	Assert(conn->answer == NULL);
-	Assert(statement->id >= 0 && statement->id < PGCONN_STATEMENTS_MAX);
+	Assert(statement->id >= 0 && statement->id < PG_CONNECTION_STATEMENTS_MAX);
 
-	conn->state = PGC_BUSY;
-	conn->failed = !pgconn_send(conn, statement, params);
+	conn->state = PG_CONNECTION_BUSY;
+	conn->failed = !pg_connection_send(conn, statement, params);
 	loop_timer_set(conn->timer, loop_now(conn->loop) + conn->answer_us_max);
-	pgconn_watch(conn);
+	pg_connection_watch(conn);
 }
 
 /* Takes the next result of the pipeline; true at its end. */
 static bool
-pgconn_take(PgConn *conn, PGresult *result)
+pg_connection_take(PgConnection *conn, PGresult *result)
 {
-	Assert(conn->state == PGC_BUSY);
+	Assert(conn->state == PG_CONNECTION_BUSY);
 	if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
 	{
 		PQclear(result);
 		return true;
 	}
-	if (conn->answer != NULL && pgconn_is_error(conn->answer))
+	if (conn->answer != NULL && pg_connection_is_error(conn->answer))
 		PQclear(result);
 	else
 	{
-		if (conn->preparing != 0 && !pgconn_is_error(result))
+		if (conn->preparing != 0 && !pg_connection_is_error(result))
 		{
 			conn->prepared |= conn->preparing;
 			conn->preparing = 0;
@@ -390,13 +396,13 @@ pgconn_take(PgConn *conn, PGresult *result)
 
 /* True when the call is over. */
 static bool
-pgconn_collect(PgConn *conn)
+pg_connection_collect(PgConnection *conn)
 {
 	while (!PQisBusy(conn->pg))
 	{
 		PGresult *result = PQgetResult(conn->pg);
 
-		if (result != NULL && pgconn_take(conn, result))
+		if (result != NULL && pg_connection_take(conn, result))
 			return true;
 		if (PQstatus(conn->pg) == CONNECTION_BAD)
 			return false;
@@ -405,7 +411,7 @@ pgconn_collect(PgConn *conn)
 }
 
 static void
-pgconn_deliver_notifies(PgConn *conn)
+pg_connection_deliver_notifies(PgConnection *conn)
 {
 	PGnotify *notify;
 	bool	  notified = false;
@@ -416,39 +422,40 @@ pgconn_deliver_notifies(PgConn *conn)
 		notified = true;
 	}
 	if (notified)
-		conn->handler(conn->arg, PGCONN_NOTIFY, NULL);
+		conn->handler(conn->arg, PG_CONNECTION_NOTIFY, NULL);
 }
 
 /* Returns false if the handler closed the connection. */
 static bool
-pgconn_deliver(PgConn *conn)
+pg_connection_deliver(PgConnection *conn)
 {
 	const PGconn *pg = conn->pg;
-	bool		  over = conn->state == PGC_BUSY && pgconn_collect(conn);
+	bool		  over = conn->state == PG_CONNECTION_BUSY &&
+				pg_connection_collect(conn);
 
-	pgconn_deliver_notifies(conn);
+	pg_connection_deliver_notifies(conn);
 	if (over)
 	{
 		PGresult *answer = conn->answer;
 
 		Assert(answer != NULL);
 		conn->answer = NULL;
-		conn->state = PGC_IDLE;
+		conn->state = PG_CONNECTION_IDLE;
 		loop_timer_set(conn->timer, NEVER);
-		conn->handler(conn->arg, PGCONN_RESULT, answer);
+		conn->handler(conn->arg, PG_CONNECTION_RESULT, answer);
 	}
 	return conn->pg == pg;
 }
 
 static void
-pgconn_ready(void *arg, uint32_t events UNUSED)
+pg_connection_ready(void *arg, uint32_t events UNUSED)
 {
-	PgConn *conn = arg;
-	int		empty_max;
+	PgConnection *conn = arg;
+	int			  empty_max;
 
-	if (conn->state == PGC_CONNECTING)
+	if (conn->state == PG_CONNECTION_CONNECTING)
 	{
-		pgconn_go_on_connecting(conn);
+		pg_connection_continue(conn);
 		return;
 	}
 	empty_max = PQsslInUse(conn->pg) ? EMPTY_READS_TLS : EMPTY_READS_PLAIN;
@@ -458,31 +465,31 @@ pgconn_ready(void *arg, uint32_t events UNUSED)
 
 		if (PQconsumeInput(conn->pg) != 1)
 		{
-			pgconn_down_libpq(conn);
+			pg_connection_down_libpq(conn);
 			return;
 		}
-		if (!pgconn_deliver(conn))
+		if (!pg_connection_deliver(conn))
 			return;
 		if (ioctl(PQsocket(conn->pg), FIONREAD, &unread) < 0 || unread == 0)
 			empty++;
 		else
 			empty = 0;
 	}
-	pgconn_watch(conn);
+	pg_connection_watch(conn);
 }
 
 static void
-pgconn_timeout(void *arg)
+pg_connection_timeout(void *arg)
 {
-	PgConn *conn = arg;
+	PgConnection *conn = arg;
 
-	Assert(conn->state != PGC_CLOSED);
+	Assert(conn->state != PG_CONNECTION_CLOSED);
 	if (conn->pg == NULL)
-		pgconn_down(conn, "out of memory");
+		pg_connection_down(conn, "out of memory");
 	else if (conn->failed)
-		pgconn_down_libpq(conn);
-	else if (conn->state == PGC_CONNECTING)
-		pgconn_down(conn, "the server did not answer in time");
+		pg_connection_down_libpq(conn);
+	else if (conn->state == PG_CONNECTION_CONNECTING)
+		pg_connection_down(conn, "the server did not answer in time");
 	else
-		pgconn_down(conn, "a call was not answered in time");
+		pg_connection_down(conn, "a call was not answered in time");
 }

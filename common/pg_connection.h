@@ -3,7 +3,7 @@
  *
  * libpq driven by the loop.  One call is under way at a time; its end is
  * reported by exactly one event.  A connection that breaks, or an answer that
- * takes longer than it may, is reported by PGCONN_DOWN and leaves the
+ * takes longer than it may, is reported by PG_CONNECTION_DOWN and leaves the
  * connection closed; its owner connects again when it likes.
  *
  * The one thing that can block is the resolver: libpq looks host names up
@@ -18,16 +18,17 @@
 
 #include "common/loop.h"
 
-typedef enum PgConnEvent
+typedef enum PgConnectionEvent
 {
-	PGCONN_UP,	   /* connected */
-	PGCONN_DOWN,   /* not, or no more: pgconn_error() */
-	PGCONN_RESULT, /* result: owned by the handler from now on */
-	PGCONN_NOTIFY, /* a notification has arrived */
-} PgConnEvent;
+	PG_CONNECTION_UP,	  /* connected */
+	PG_CONNECTION_DOWN,	  /* not, or no more: pg_connection_error() */
+	PG_CONNECTION_RESULT, /* result: owned by the handler from now on */
+	PG_CONNECTION_NOTIFY, /* a notification has arrived */
+} PgConnectionEvent;
 
-typedef struct PgConn PgConn;
-typedef void (*PgConnHandler)(void *arg, PgConnEvent event, PGresult *result);
+typedef struct PgConnection PgConnection;
+typedef void (*PgConnectionHandler)(void *arg, PgConnectionEvent event,
+									PGresult *result);
 
 /* A statement, prepared in the session when it is first used. */
 typedef struct PgStatement
@@ -35,7 +36,7 @@ typedef struct PgStatement
 	const char *name;
 	const char *sql;
 	int			nparams;
-	int			id;		/* its bit in PgConn */
+	int			id;		/* its bit in PgConnection */
 	int			binary; /* 1: the answer comes in binary */
 } PgStatement;
 
@@ -46,35 +47,37 @@ typedef struct PgParam
 	int			binary;
 } PgParam;
 
-#define PGCONN_PARAMS_MAX	  10
-#define PGCONN_STATEMENTS_MAX 64
+#define PG_CONNECTION_PARAMS_MAX	 10
+#define PG_CONNECTION_STATEMENTS_MAX 64
 
-PgConn *pgconn_new(Loop *loop, int64_t answer_us_max, PgConnHandler handler,
-				   void *arg);
-void	pgconn_free(PgConn *conn);
+PgConnection *pg_connection_new(Loop *loop, int64_t answer_us_max,
+								PgConnectionHandler handler, void *arg);
+void		  pg_connection_free(PgConnection *conn);
 
 /* Waits for the connection.  application: what application_name is unless the
  * user sets it.  Never NULL but for lack of memory. */
-PGconn *pgconn_open_blocking(const char *conninfo, const char *application);
+PGconn *pg_connection_open_blocking(const char *conninfo,
+									const char *application);
 
 /* PQconninfoFree() that leaves no password behind. */
-void pgconn_free_parsed(PQconninfoOption *parsed);
+void pg_connection_free_parsed(PQconninfoOption *parsed);
 
-/* The end is PGCONN_UP or PGCONN_DOWN, never before this returns.
+/* The end is PG_CONNECTION_UP or PG_CONNECTION_DOWN, never before this returns.
  * synchronous_commit: local where a standby that is away shall not matter.
  * idle_ms: the server ends a session that is idle for so long; 0: never.
  */
-void pgconn_connect(PgConn *conn, const char *conninfo, const char *application,
-					const char *synchronous_commit, int idle_ms);
-void pgconn_close(PgConn *conn); /* no event */
+void pg_connection_connect(PgConnection *conn, const char *conninfo,
+						   const char *application,
+						   const char *synchronous_commit, int idle_ms);
+void pg_connection_close(PgConnection *conn); /* no event */
 
-/* The end is PGCONN_RESULT or PGCONN_DOWN, never before this returns.  The
- * parameters need not outlive the call. */
-void pgconn_call(PgConn *conn, const PgStatement *statement,
-				 const PgParam *params);
+/* The end is PG_CONNECTION_RESULT or PG_CONNECTION_DOWN, never before this
+ * returns.  The parameters need not outlive the call. */
+void pg_connection_call(PgConnection *conn, const PgStatement *statement,
+						const PgParam *params);
 
-const char *pgconn_error(const PgConn *conn);
-int			pgconn_server_version(const PgConn *conn);
-int			pgconn_backend_pid(const PgConn *conn);
+const char *pg_connection_error(const PgConnection *conn);
+int			pg_connection_server_version(const PgConnection *conn);
+int			pg_connection_backend_pid(const PgConnection *conn);
 
 #endif

@@ -2,8 +2,8 @@
  * daemon.c - the daemon: start, loop, stop
  *
  * One thread.  Handlers of the loop record what happened; after each of them
- * the pumps decide and act (relay_turn), then the process sleeps until the next
- * event, or until the earliest deadline that a pump returned.
+ * the pumps decide and act (daemon_turn), then the process sleeps until the
+ * next event, or until the earliest deadline that a pump returned.
  *
  * READY is notified when the configuration is valid and the loop runs: a
  * database or broker that is down is a state, not a failed start.  The watchdog
@@ -13,7 +13,7 @@
  * librdkafka that wait run in threads (transaction.c, survey.c):
  *
  *	call						waits for						at most
- *	pgconn_connect()			the name server					6 s a host
+ *	pg_connection_connect()		the name server					6 s a host
  *	http_client_... timed out	its resolver's thread			6 s
  *	rd_kafka_destroy()			lookups in broker threads		6 s a client
  *	survey_close()				one call of the survey			2 s
@@ -75,7 +75,7 @@ typedef struct Relay
 /* ---- pages ------------------------------------------------------------- */
 
 static bool
-relay_is_ready(Relay *relay, Buf *body)
+daemon_is_ready(Relay *relay, Buf *body)
 {
 	bool outbox = outbox_is_ready(relay->outbox, body);
 	bool inbox;
@@ -87,16 +87,16 @@ relay_is_ready(Relay *relay, Buf *body)
 }
 
 static bool
-relay_is_overdue(const Relay *relay)
+daemon_is_overdue(const Relay *relay)
 {
 	return outbox_is_overdue(relay->outbox) || inbox_is_overdue(relay->inbox);
 }
 
 static void
-relay_status(Relay *relay, HttpServerResponse *answer)
+daemon_status(Relay *relay, HttpServerResponse *answer)
 {
 	Buf	 sentence = {0};
-	bool ready = relay_is_ready(relay, &sentence);
+	bool ready = daemon_is_ready(relay, &sentence);
 
 	buf_free(&sentence);
 	answer->type = "application/json";
@@ -115,17 +115,17 @@ relay_status(Relay *relay, HttpServerResponse *answer)
 }
 
 static void
-relay_show_ready(Relay *relay)
+daemon_show_ready(Relay *relay)
 {
 	Buf sentence = {0};
 
 	*metrics_cell(relay->metrics, METRIC_READY,
-				  NULL) = relay_is_ready(relay, &sentence);
+				  NULL) = daemon_is_ready(relay, &sentence);
 	buf_free(&sentence);
 }
 
 static void
-relay_page(void *arg, const char *path, HttpServerResponse *answer)
+daemon_page(void *arg, const char *path, HttpServerResponse *answer)
 {
 	Relay *relay = arg;
 
@@ -139,29 +139,29 @@ relay_page(void *arg, const char *path, HttpServerResponse *answer)
 		}
 		answer->status = 200;
 		answer->type = "text/plain; version=0.0.4";
-		relay_show_ready(relay);
+		daemon_show_ready(relay);
 		metrics_render(relay->metrics, &answer->body);
 		process_metrics_render(&answer->body);
 	}
 	else if (strcmp(path, "/livez") == 0)
 	{
-		answer->status = relay_is_overdue(relay) ? 503 : 200;
+		answer->status = daemon_is_overdue(relay) ? 503 : 200;
 		buf_add_str(&answer->body,
 					answer->status == 200 ? "ok\n" : "a pump is overdue\n");
 	}
 	else if (strcmp(path, "/readyz") == 0)
-		answer->status = relay_is_ready(relay, &answer->body) ? 200 : 503;
+		answer->status = daemon_is_ready(relay, &answer->body) ? 200 : 503;
 	else if (strcmp(path, "/status") == 0)
 	{
 		answer->status = 200;
-		relay_status(relay, answer);
+		daemon_status(relay, answer);
 	}
 }
 
 /* ---- signals and timers ------------------------------------------------ */
 
 static void
-relay_on_stop(void *arg)
+daemon_on_stop(void *arg)
 {
 	Relay  *relay = arg;
 	int64_t stop_by = loop_now(relay->loop) + DRAIN_US;
@@ -181,7 +181,7 @@ relay_on_stop(void *arg)
 }
 
 static void
-relay_on_reload(void *arg)
+daemon_on_reload(void *arg)
 {
 	Relay  *relay = arg;
 	Buf		error = {0};
@@ -210,22 +210,22 @@ relay_on_reload(void *arg)
 }
 
 static void
-relay_on_status_signal(void *arg)
+daemon_on_status_signal(void *arg)
 {
 	HttpServerResponse answer = {0};
 
-	relay_status(arg, &answer);
+	daemon_status(arg, &answer);
 	log_info("%s", buf_str(&answer.body));
 	buf_free(&answer.body);
 }
 
 static void
-relay_on_watchdog(void *arg)
+daemon_on_watchdog(void *arg)
 {
 	Relay *relay = arg;
 
 	Assert(relay->watchdog_us > 0);
-	if (relay_is_overdue(relay))
+	if (daemon_is_overdue(relay))
 		log_error("a pump is overdue: the watchdog is not notified");
 	else
 		loop_notify("WATCHDOG=1");
@@ -234,15 +234,15 @@ relay_on_watchdog(void *arg)
 }
 
 static void
-relay_on_turn(void *arg UNUSED)
+daemon_on_turn(void *arg UNUSED)
 {
-	/* it woke the loop: relay_turn() follows */
+	/* it woke the loop: daemon_turn() follows */
 }
 
 /* ---- start, loop, stop ------------------------------------------------- */
 
 static bool
-relay_listen(Relay *relay)
+daemon_listen(Relay *relay)
 {
 	Buf error = {0};
 
@@ -250,7 +250,7 @@ relay_listen(Relay *relay)
 	if (relay->config->http_listen[0] == '\0')
 		return true;
 	relay->http = http_server_new(relay->loop, relay->config->http_listen,
-								  relay_page, relay, &error);
+								  daemon_page, relay, &error);
 	if (relay->http == NULL)
 		log_error("%s; set \"listen\" in [http] to an address that is free",
 				  buf_str(&error));
@@ -259,19 +259,19 @@ relay_listen(Relay *relay)
 }
 
 static void
-relay_watch_signals(Relay *relay)
+daemon_watch_signals(Relay *relay)
 {
 	signal(SIGPIPE, SIG_IGN);
-	loop_signal(relay->loop, SIGTERM, relay_on_stop, relay);
-	loop_signal(relay->loop, SIGINT, relay_on_stop, relay);
-	loop_signal(relay->loop, SIGHUP, relay_on_reload, relay);
-	loop_signal(relay->loop, SIGUSR1, relay_on_status_signal, relay);
+	loop_signal(relay->loop, SIGTERM, daemon_on_stop, relay);
+	loop_signal(relay->loop, SIGINT, daemon_on_stop, relay);
+	loop_signal(relay->loop, SIGHUP, daemon_on_reload, relay);
+	loop_signal(relay->loop, SIGUSR1, daemon_on_status_signal, relay);
 }
 
 /* In this thread, and so in those that it starts: a thread in which one is not
  * blocked would take it in place of the loop, and the process would die. */
 static bool
-relay_signals_are_blocked(void)
+daemon_signals_are_blocked(void)
 {
 	sigset_t blocked;
 
@@ -284,12 +284,12 @@ relay_signals_are_blocked(void)
 
 /* Order matters: signals are blocked before librdkafka starts threads. */
 static bool
-relay_start(Relay *relay)
+daemon_start(Relay *relay)
 {
 	char libpq[16];
 
 	relay->loop = loop_new();
-	relay_watch_signals(relay);
+	daemon_watch_signals(relay);
 	relay->metrics = metrics_new(&metric_table);
 	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
 	*metrics_cell(relay->metrics, METRIC_BUILD_INFO, "version", PGSTOCK_VERSION,
@@ -298,14 +298,14 @@ relay_start(Relay *relay)
 	log_info("starts version=%s libpq=%s librdkafka=%s name=%s",
 			 PGSTOCK_VERSION, libpq, rd_kafka_version_str(),
 			 relay->config->name);
-	relay->turn_timer = loop_timer_new(relay->loop, relay_on_turn, relay);
-	relay->watchdog_timer = loop_timer_new(relay->loop, relay_on_watchdog,
+	relay->turn_timer = loop_timer_new(relay->loop, daemon_on_turn, relay);
+	relay->watchdog_timer = loop_timer_new(relay->loop, daemon_on_watchdog,
 										   relay);
-	Assert(relay_signals_are_blocked());
+	Assert(daemon_signals_are_blocked());
 	relay->outbox = outbox_new(relay->loop, relay->config, relay->metrics);
 	relay->inbox = inbox_new(relay->loop, relay->config, relay->metrics);
 	relay->webhook = webhook_new(relay->loop, relay->config, relay->metrics);
-	if (!relay_listen(relay))
+	if (!daemon_listen(relay))
 		return false;
 	relay->watchdog_us = loop_watchdog_us();
 	if (relay->watchdog_us > 0)
@@ -315,10 +315,10 @@ relay_start(Relay *relay)
 }
 
 static void
-relay_notify_status(Relay *relay)
+daemon_notify_status(Relay *relay)
 {
-	PumpState outbox = outbox_state(relay->outbox);
-	PumpState inbox = inbox_state(relay->inbox);
+	PumpState outbox = outbox_pump_state(relay->outbox);
+	PumpState inbox = inbox_pump_state(relay->inbox);
 
 	if (outbox == relay->notified_outbox && inbox == relay->notified_inbox)
 		return;
@@ -329,7 +329,7 @@ relay_notify_status(Relay *relay)
 }
 
 static void
-relay_turn(Relay *relay)
+daemon_turn(Relay *relay)
 {
 	int64_t outbox_at = outbox_turn(relay->outbox);
 	bool	leads = outbox_is_leader(relay->outbox);
@@ -340,11 +340,11 @@ relay_turn(Relay *relay)
 		http_server_wake(relay->http);
 	loop_timer_set(relay->turn_timer,
 				   Min(Min(outbox_at, inbox_at), webhook_at));
-	relay_notify_status(relay);
+	daemon_notify_status(relay);
 }
 
 static bool
-relay_is_over(const Relay *relay)
+daemon_is_over(const Relay *relay)
 {
 	Assert(relay->stopping || !relay->hurried);
 	if (relay->hurried || outbox_exit_code(relay->outbox) != EXIT_CLEAN ||
@@ -355,15 +355,15 @@ relay_is_over(const Relay *relay)
 }
 
 static ExitCode
-relay_loop(Relay *relay)
+daemon_loop(Relay *relay)
 {
 	int code;
 
-	relay_turn(relay);
-	while (!relay_is_over(relay))
+	daemon_turn(relay);
+	while (!daemon_is_over(relay))
 	{
 		loop_turn(relay->loop);
-		relay_turn(relay);
+		daemon_turn(relay);
 	}
 	code = outbox_exit_code(relay->outbox);
 	if (code == EXIT_CLEAN)
@@ -377,7 +377,7 @@ relay_loop(Relay *relay)
 
 /* In reverse order of the start. */
 static void
-relay_end(Relay *relay)
+daemon_end(Relay *relay)
 {
 	http_server_free(relay->http);
 	webhook_free(relay->webhook);
@@ -391,7 +391,7 @@ relay_end(Relay *relay)
 }
 
 ExitCode
-relay_run(const ConfigOverrides *from)
+daemon_run(const ConfigOverrides *from)
 {
 	Relay	 relay = {.from = *from};
 	Buf		 error = {0};
@@ -410,10 +410,10 @@ relay_run(const ConfigOverrides *from)
 	(void) setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	/* librdkafka's threads do not need heaps of their own */
 	mallopt(M_ARENA_MAX, 2);
-	if (relay_start(&relay))
-		code = relay_loop(&relay);
+	if (daemon_start(&relay))
+		code = daemon_loop(&relay);
 	else
 		code = EXIT_USAGE; /* it cannot listen where it is to */
-	relay_end(&relay);
+	daemon_end(&relay);
 	return code;
 }

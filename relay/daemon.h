@@ -10,6 +10,6 @@
 #include "config/load.h"
 
 /* Runs until a signal stops it, or an error that is permanent. */
-ExitCode relay_run(const ConfigOverrides *from);
+ExitCode daemon_run(const ConfigOverrides *from);
 
 #endif

@@ -56,7 +56,7 @@ run_command(const Arguments *arguments)
 	ExitCode code = EXIT_USAGE;
 
 	if (arguments->command == COMMAND_RUN)
-		return relay_run(&from);
+		return daemon_run(&from);
 	Assert(arguments->command < COMMANDS && run[arguments->command] != NULL);
 	if (!none || arguments->command != COMMAND_CONFIG)
 		config = config_load(&from, &error);

@@ -130,14 +130,14 @@ COMMENT ON FUNCTION pgstock_internal.relay_held_page IS
 	'relay_page';
 
 CREATE FUNCTION pgstock_internal.relay_cross_off(topic text, seqs bigint[],
-	let_go boolean, epoch bigint)
+	resume boolean, epoch bigint)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_internal.check_lead(epoch);
 	DELETE FROM pgstock_internal.held_event h WHERE h.seq = ANY (seqs);
-	IF NOT let_go OR EXISTS (SELECT FROM pgstock_internal.held_event h
+	IF NOT resume OR EXISTS (SELECT FROM pgstock_internal.held_event h
 							  WHERE h.aggregatetype = $1) THEN
 		RETURN false;
 	END IF;
@@ -146,7 +146,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_cross_off IS
-	'deletes events that Kafka has acknowledged; if let_go is true and the '
+	'deletes events that Kafka has acknowledged; if resume is true and the '
 	'topic has no others, resumes it and returns true; SK021 if another relay '
 	'leads';
 

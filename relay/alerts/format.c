@@ -120,8 +120,8 @@ format_hmac_sha256(const char *secret, const Buf *data, unsigned char *digest)
 }
 
 void
-alert_signature(const char *secret, int64_t now_s, const Buf *body,
-				char signature[ALERT_SIGNATURE_LEN + 1])
+format_signature(const char *secret, int64_t now_s, const Buf *body,
+				 char signature[ALERT_SIGNATURE_LEN + 1])
 {
 	unsigned char digest[SHA256_BYTES];
 	Buf			  content = {0};

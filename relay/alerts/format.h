@@ -40,7 +40,7 @@ extern const AlertFormat alert_formats[];
 #define ALERT_SIGNATURE_LEN 64 /* hexadecimal digits */
 
 /* HMAC-SHA256 of "<seconds>.<body>" under the secret. */
-void alert_signature(const char *secret, int64_t now_s, const Buf *body,
-					 char signature[ALERT_SIGNATURE_LEN + 1]);
+void format_signature(const char *secret, int64_t now_s, const Buf *body,
+					  char signature[ALERT_SIGNATURE_LEN + 1]);
 
 #endif

@@ -51,7 +51,7 @@ struct Webhook
 	Loop		 *loop;
 	const Config *config;
 	Metrics		 *metrics;
-	PgConn		 *conn;
+	PgConnection *conn;
 	HttpClient	 *client; /* NULL before the first request */
 	WebhookState  state;
 	int64_t		  at;	  /* next try to connect, or to read */
@@ -63,7 +63,8 @@ struct Webhook
 	bool		  stopping;
 };
 
-static void webhook_on_conn(void *arg, PgConnEvent event, PGresult *result);
+static void webhook_on_conn(void *arg, PgConnectionEvent event,
+							PGresult *result);
 static bool webhook_allows_address(void *arg, const struct sockaddr *address);
 static void webhook_sent(void *arg, const HttpClientResponse *response);
 
@@ -78,8 +79,8 @@ webhook_new(Loop *loop, const Config *config, Metrics *metrics)
 	webhook->loop = loop;
 	webhook->config = config;
 	webhook->metrics = metrics;
-	webhook->conn = pgconn_new(loop, WEBHOOK_ANSWER_US, webhook_on_conn,
-							   webhook);
+	webhook->conn = pg_connection_new(loop, WEBHOOK_ANSWER_US, webhook_on_conn,
+									  webhook);
 	backoff_init(&webhook->retry, 500 * MS_US, 30 * SEC_US,
 				 (uint64_t) getpid() * 17 + (uint64_t) loop_now(loop));
 	for (size_t i = 0; i < Lengthof(results); i++)
@@ -101,7 +102,7 @@ webhook_close(Webhook *webhook, WebhookState state)
 	if (webhook->client != NULL)
 		http_client_cancel(webhook->client);
 	webhook_drop(webhook);
-	pgconn_close(webhook->conn);
+	pg_connection_close(webhook->conn);
 	webhook->state = state;
 }
 
@@ -112,7 +113,7 @@ webhook_free(Webhook *webhook)
 		return;
 	webhook_close(webhook, WEBHOOK_OFF);
 	http_client_free(webhook->client);
-	pgconn_free(webhook->conn);
+	pg_connection_free(webhook->conn);
 	buf_free(&webhook->trouble);
 	free(webhook);
 }
@@ -189,7 +190,7 @@ webhook_send(Webhook *webhook)
 
 	Assert(webhook->state == WEBHOOK_SENDING);
 	webhook_write_body(webhook, &body);
-	alert_signature(secret, now_s, &body, digits);
+	format_signature(secret, now_s, &body, digits);
 	signature = xasprintf("X-Pgstock-Signature: sha256=%s", digits);
 	buf_add_str(&url, config->webhook_url);
 	if (signs && format->sign_url != NULL)
@@ -313,22 +314,22 @@ webhook_take_answer(Webhook *webhook, PGresult *result)
 }
 
 static void
-webhook_on_conn(void *arg, PgConnEvent event, PGresult *result)
+webhook_on_conn(void *arg, PgConnectionEvent event, PGresult *result)
 {
 	Webhook *webhook = arg;
 
 	switch (event)
 	{
-		case PGCONN_UP:
+		case PG_CONNECTION_UP:
 			webhook->state = WEBHOOK_RESTING;
 			webhook->at = loop_now(webhook->loop);
 			break;
-		case PGCONN_DOWN:
-			webhook_db_failed(webhook, pgconn_error(webhook->conn));
+		case PG_CONNECTION_DOWN:
+			webhook_db_failed(webhook, pg_connection_error(webhook->conn));
 			break;
-		case PGCONN_NOTIFY:
+		case PG_CONNECTION_NOTIFY:
 			break;
-		case PGCONN_RESULT:
+		case PG_CONNECTION_RESULT:
 			webhook_take_answer(webhook, result);
 			break;
 	}

@@ -215,7 +215,7 @@ check_extension_api(Check *check)
 static void
 check_pooler(Check *check)
 {
-	if (!api_is_pooled(&check->hello, PQbackendPID(check->pg)))
+	if (!api_is_behind_pooler(&check->hello, PQbackendPID(check->pg)))
 		return;
 	check_advise(check, "%s", API_POOLER_HINT);
 	check_find(check, "database: %s (%s:%s)", API_POOLER, PQhost(check->pg),

@@ -73,7 +73,7 @@ config_check_conninfo(const char *conninfo, Buf *error)
 	else
 		good = config_check_ports(parsed, error);
 	Assert(good || error->len > 0);
-	pgconn_free_parsed(parsed);
+	pg_connection_free_parsed(parsed);
 	PQfreemem(message);
 	return good;
 }
@@ -87,7 +87,7 @@ config_conninfo_holds_password(const char *conninfo)
 	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
 		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
 			found = true;
-	pgconn_free_parsed(parsed);
+	pg_connection_free_parsed(parsed);
 	return found;
 }
 

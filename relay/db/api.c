@@ -149,7 +149,7 @@ static const PgStatement statements[] = {
 			  1, 0),
 };
 _Static_assert(Lengthof(statements) == API_CALLS, "a statement for each call");
-_Static_assert(API_CALLS <= PGCONN_STATEMENTS_MAX, "a bit for each");
+_Static_assert(API_CALLS <= PG_CONNECTION_STATEMENTS_MAX, "a bit for each");
 
 static const PgStatement *
 api_statement(ApiCall call)
@@ -313,38 +313,39 @@ api_batch_params(ApiBatch *batch, PgParam *params)
 /* ---- calls ------------------------------------------------------------- */
 
 void
-api_call(PgConn *conn, ApiCall call)
+api_call(PgConnection *conn, ApiCall call)
 {
 	const PgStatement *statement = api_statement(call);
 
 	Assert(statement->nparams == 0);
-	pgconn_call(conn, statement, NULL);
+	pg_connection_call(conn, statement, NULL);
 }
 
 void
-api_call_with(PgConn *conn, ApiCall call, const PgParam *params)
+api_call_with(PgConnection *conn, ApiCall call, const PgParam *params)
 {
 	const PgStatement *statement = api_statement(call);
 
 	Assert(statement->nparams > 0);
-	pgconn_call(conn, statement, params);
+	pg_connection_call(conn, statement, params);
 }
 
 void
-api_call_offsets(PgConn *conn, char *const *topics)
+api_call_offsets(PgConnection *conn, char *const *topics)
 {
 	Buf		array = {0};
 	PgParam params[1];
 
 	api_text_array(&array, topics);
 	params[0] = api_binary_param(&array);
-	pgconn_call(conn, api_statement(API_OFFSETS), params);
+	pg_connection_call(conn, api_statement(API_OFFSETS), params);
 	buf_free(&array);
 }
 
 void
-api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
-					 const int64_t *offsets, uint32_t count)
+api_call_begin_topic(PgConnection *conn, const char *topic,
+					 const int64_t *partitions, const int64_t *offsets,
+					 uint32_t count)
 {
 	Buf		ids = {0};
 	Buf		places = {0};
@@ -355,13 +356,13 @@ api_call_begin_topic(PgConn *conn, const char *topic, const int64_t *partitions,
 	params[0] = api_text_param(topic);
 	params[1] = api_binary_param(&ids);
 	params[2] = api_binary_param(&places);
-	pgconn_call(conn, api_statement(API_BEGIN_TOPIC), params);
+	pg_connection_call(conn, api_statement(API_BEGIN_TOPIC), params);
 	buf_free(&ids);
 	buf_free(&places);
 }
 
 void
-api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
+api_call_move_offset(PgConnection *conn, const char *topic, int32_t partition,
 					 int64_t was, int64_t next, int64_t last_missing,
 					 const char *reason)
 {
@@ -376,11 +377,11 @@ api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
 	};
 
 	Assert(next >= 0 && last_missing >= -1);
-	pgconn_call(conn, api_statement(API_MOVE_OFFSET), params);
+	pg_connection_call(conn, api_statement(API_MOVE_OFFSET), params);
 }
 
 void
-api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
+api_call_fingerprint(PgConnection *conn, const char *topic, int32_t partition,
 					 int64_t next, const char *fingerprint)
 {
 	NumberText	  numbers[2];
@@ -391,20 +392,21 @@ api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
 		api_text_param(fingerprint),
 	};
 
-	pgconn_call(conn, api_statement(API_FINGERPRINT), params);
+	pg_connection_call(conn, api_statement(API_FINGERPRINT), params);
 }
 
 void
-api_call_retry(PgConn *conn, int rows, const char *options)
+api_call_retry(PgConnection *conn, int rows, const char *options)
 {
 	NumberText	  max;
 	const PgParam params[] = {api_number(&max, rows), api_text_param(options)};
 
-	pgconn_call(conn, api_statement(API_RETRY), params);
+	pg_connection_call(conn, api_statement(API_RETRY), params);
 }
 
 void
-api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
+api_call_purge(PgConnection *conn, int64_t retention_us, int64_t dedup_us,
+			   int rows)
 {
 	NumberText	  max;
 	char		 *retention = xasprintf("%" PRId64 " us", retention_us);
@@ -415,22 +417,22 @@ api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us, int rows)
 		api_number(&max, rows),
 	};
 
-	pgconn_call(conn, api_statement(API_PURGE), params);
+	pg_connection_call(conn, api_statement(API_PURGE), params);
 	free(retention);
 	free(dedup);
 }
 
 void
-api_call_expire(PgConn *conn, int rows)
+api_call_expire(PgConnection *conn, int rows)
 {
 	NumberText	  max;
 	const PgParam params[] = {api_number(&max, rows)};
 
-	pgconn_call(conn, api_statement(API_EXPIRE), params);
+	pg_connection_call(conn, api_statement(API_EXPIRE), params);
 }
 
 void
-api_call_alerts(PgConn *conn, int64_t backlog, int rows)
+api_call_alerts(PgConnection *conn, int64_t backlog, int rows)
 {
 	NumberText	  limit;
 	NumberText	  max;
@@ -439,11 +441,11 @@ api_call_alerts(PgConn *conn, int64_t backlog, int rows)
 		api_number(&max, rows),
 	};
 
-	pgconn_call(conn, api_statement(API_ALERTS), params);
+	pg_connection_call(conn, api_statement(API_ALERTS), params);
 }
 
 void
-api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
+api_call_alerted(PgConnection *conn, const PGresult *alerts, bool sent)
 {
 	Buf		ids = {0};
 	PgParam params[2];
@@ -454,22 +456,22 @@ api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent)
 	api_array_end(&ids, (uint32_t) PQntuples(alerts));
 	params[0] = api_binary_param(&ids);
 	params[1] = api_text_param(sent ? "t" : "f");
-	pgconn_call(conn, api_statement(API_ALERTED), params);
+	pg_connection_call(conn, api_statement(API_ALERTED), params);
 	buf_free(&ids);
 }
 
 void
-api_call_apply(PgConn *conn, ApiBatch *batch, const char *options)
+api_call_apply(PgConnection *conn, ApiBatch *batch, const char *options)
 {
 	PgParam params[8];
 
 	api_batch_params(batch, params);
 	params[7] = api_text_param(options);
-	pgconn_call(conn, api_statement(API_APPLY), params);
+	pg_connection_call(conn, api_statement(API_APPLY), params);
 }
 
 void
-api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
+api_call_apply_failed(PgConnection *conn, ApiBatch *batch, const char *options,
 					  const char *sqlstate, const char *message)
 {
 	PgParam params[10];
@@ -479,18 +481,18 @@ api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
 	params[7] = api_text_param(options);
 	params[8] = api_text_param(sqlstate);
 	params[9] = api_text_param(message);
-	pgconn_call(conn, api_statement(API_APPLY_FAILED), params);
+	pg_connection_call(conn, api_statement(API_APPLY_FAILED), params);
 }
 
 PGresult *
 api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 {
 	const PgStatement *statement = api_statement(call);
-	const char		  *values[PGCONN_PARAMS_MAX];
-	int				   lengths[PGCONN_PARAMS_MAX];
-	int				   formats[PGCONN_PARAMS_MAX];
+	const char		  *values[PG_CONNECTION_PARAMS_MAX];
+	int				   lengths[PG_CONNECTION_PARAMS_MAX];
+	int				   formats[PG_CONNECTION_PARAMS_MAX];
 
-	Assert(statement->nparams <= PGCONN_PARAMS_MAX);
+	Assert(statement->nparams <= PG_CONNECTION_PARAMS_MAX);
 	Assert(statement->nparams == 0 || params != NULL);
 	for (int i = 0; i < statement->nparams; i++)
 	{

@@ -67,33 +67,35 @@ typedef enum ApiCall
 } ApiCall;
 
 /* Calls without parameters, and those with a few. */
-void api_call(PgConn *conn, ApiCall call);
-void api_call_position(PgConn *conn, Slice kafka); /* data NULL: none */
-void api_call_with(PgConn *conn, ApiCall call, const PgParam *params);
-void api_call_look(PgConn *conn, const char *window, const char *publish_after,
-				   uint32_t max_rows, uint32_t max_bytes);
-void api_call_sleep(PgConn *conn, const char *window,
+void api_call(PgConnection *conn, ApiCall call);
+void api_call_position(PgConnection *conn, Slice kafka); /* data NULL: none */
+void api_call_with(PgConnection *conn, ApiCall call, const PgParam *params);
+void api_call_look(PgConnection *conn, const char *window,
+				   const char *publish_after, uint32_t max_rows,
+				   uint32_t max_bytes);
+void api_call_sleep(PgConnection *conn, const char *window,
 					const char *publish_after);
-void api_call_page(PgConn *conn, const char *window, int64_t after_seq,
+void api_call_page(PgConnection *conn, const char *window, int64_t after_seq,
 				   uint32_t max_rows, uint32_t max_bytes);
-void api_call_store(PgConn *conn, const char *window, int64_t seq,
+void api_call_store(PgConnection *conn, const char *window, int64_t seq,
 					bool finished, int64_t epoch);
-void api_call_hold(PgConn *conn, const char *topic, const char *reason,
+void api_call_hold(PgConnection *conn, const char *topic, const char *reason,
 				   int64_t epoch);
-void api_call_set_aside(PgConn *conn, const int64_t *seqs, uint32_t count,
+void api_call_set_aside(PgConnection *conn, const int64_t *seqs, uint32_t count,
 						int64_t epoch);
-void api_call_held_page(PgConn *conn, const char *topic, uint32_t max_rows,
-						uint32_t max_bytes);
-void api_call_cross_off(PgConn *conn, const char *topic, const int64_t *seqs,
-						uint32_t count, bool let_go, int64_t epoch);
-void api_call_offsets(PgConn *conn, char *const *topics);
-void api_call_retry(PgConn *conn, int rows, const char *options);
-void api_call_purge(PgConn *conn, int64_t retention_us, int64_t dedup_us,
+void api_call_held_page(PgConnection *conn, const char *topic,
+						uint32_t max_rows, uint32_t max_bytes);
+void api_call_cross_off(PgConnection *conn, const char *topic,
+						const int64_t *seqs, uint32_t count, bool resume,
+						int64_t epoch);
+void api_call_offsets(PgConnection *conn, char *const *topics);
+void api_call_retry(PgConnection *conn, int rows, const char *options);
+void api_call_purge(PgConnection *conn, int64_t retention_us, int64_t dedup_us,
 					int rows);
-void api_call_expire(PgConn *conn, int rows);
-void api_call_alerts(PgConn *conn, int64_t backlog, int rows);
+void api_call_expire(PgConnection *conn, int rows);
+void api_call_alerts(PgConnection *conn, int64_t backlog, int rows);
 /* alerts: an answer to that, whose rows were sent, or were not */
-void api_call_alerted(PgConn *conn, const PGresult *alerts, bool sent);
+void api_call_alerted(PgConnection *conn, const PGresult *alerts, bool sent);
 
 /* A number as a text parameter, in memory of the caller's. */
 typedef struct NumberText
@@ -134,18 +136,20 @@ void api_batch_add(ApiBatch *batch, const ApiMessage *message);
 void api_batch_free(ApiBatch *batch);
 
 /* Where the partitions of a topic begin that the database does not know. */
-void api_call_begin_topic(PgConn *conn, const char *topic,
+void api_call_begin_topic(PgConnection *conn, const char *topic,
 						  const int64_t *partitions, const int64_t *offsets,
 						  uint32_t count);
 /* last_missing: -1 for not known */
-void api_call_move_offset(PgConn *conn, const char *topic, int32_t partition,
-						  int64_t was, int64_t next, int64_t last_missing,
-						  const char *reason);
-void api_call_fingerprint(PgConn *conn, const char *topic, int32_t partition,
-						  int64_t next, const char *fingerprint);
-void api_call_apply(PgConn *conn, ApiBatch *batch, const char *options);
-void api_call_apply_failed(PgConn *conn, ApiBatch *batch, const char *options,
-						   const char *sqlstate, const char *message);
+void api_call_move_offset(PgConnection *conn, const char *topic,
+						  int32_t partition, int64_t was, int64_t next,
+						  int64_t last_missing, const char *reason);
+void api_call_fingerprint(PgConnection *conn, const char *topic,
+						  int32_t partition, int64_t next,
+						  const char *fingerprint);
+void api_call_apply(PgConnection *conn, ApiBatch *batch, const char *options);
+void api_call_apply_failed(PgConnection *conn, ApiBatch *batch,
+						   const char *options, const char *sqlstate,
+						   const char *message);
 
 /* ---- answers ---- */
 
@@ -205,7 +209,7 @@ const char *api_find_value(const PGresult *result, const char *name);
 
 /* Whether a session that is not PostgreSQL's own has these ends: it gives
  * another number than the server, or refuses what only the server may judge. */
-bool api_is_pooled(const ApiHello *hello, int backend_pid);
+bool api_is_behind_pooler(const ApiHello *hello, int backend_pid);
 bool api_pooler_refused(const char *error);
 
 /* Logs that there is one; the code to exit with. */

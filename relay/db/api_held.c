@@ -6,7 +6,7 @@
 #include "db/api.h"
 
 void
-api_call_hold(PgConn *conn, const char *topic, const char *reason,
+api_call_hold(PgConnection *conn, const char *topic, const char *reason,
 			  int64_t epoch)
 {
 	NumberText	  epoch_text;
@@ -21,7 +21,7 @@ api_call_hold(PgConn *conn, const char *topic, const char *reason,
 }
 
 void
-api_call_set_aside(PgConn *conn, const int64_t *seqs, uint32_t count,
+api_call_set_aside(PgConnection *conn, const int64_t *seqs, uint32_t count,
 				   int64_t epoch)
 {
 	NumberText epoch_text;
@@ -38,7 +38,7 @@ api_call_set_aside(PgConn *conn, const int64_t *seqs, uint32_t count,
 }
 
 void
-api_call_held_page(PgConn *conn, const char *topic, uint32_t max_rows,
+api_call_held_page(PgConnection *conn, const char *topic, uint32_t max_rows,
 				   uint32_t max_bytes)
 {
 	NumberText	  rows;
@@ -53,14 +53,14 @@ api_call_held_page(PgConn *conn, const char *topic, uint32_t max_rows,
 }
 
 void
-api_call_cross_off(PgConn *conn, const char *topic, const int64_t *seqs,
-				   uint32_t count, bool let_go, int64_t epoch)
+api_call_cross_off(PgConnection *conn, const char *topic, const int64_t *seqs,
+				   uint32_t count, bool resume, int64_t epoch)
 {
 	NumberText epoch_text;
 	Buf		   array = {0};
 	PgParam	   params[4] = {
 		   {.data = topic},
-		   [2] = {.data = let_go ? "t" : "f"},
+		   [2] = {.data = resume ? "t" : "f"},
 		   [3] = api_number(&epoch_text, epoch),
 	   };
 

@@ -25,7 +25,7 @@
  * returns a backend pid of its own.
  */
 bool
-api_is_pooled(const ApiHello *hello, int backend_pid)
+api_is_behind_pooler(const ApiHello *hello, int backend_pid)
 {
 	return hello->backend_pid != backend_pid;
 }
@@ -75,11 +75,12 @@ api_judge_hello(const ApiHello *hello, int backend_pid)
 		free(why);
 		return EXIT_INCOMPATIBLE;
 	}
-	return api_is_pooled(hello, backend_pid) ? api_refuse_pooler() : EXIT_CLEAN;
+	return api_is_behind_pooler(hello, backend_pid) ? api_refuse_pooler()
+													: EXIT_CLEAN;
 }
 
 void
-api_call_position(PgConn *conn, Slice kafka)
+api_call_position(PgConnection *conn, Slice kafka)
 {
 	const PgParam params[] = {api_bytes(kafka)};
 
@@ -87,7 +88,7 @@ api_call_position(PgConn *conn, Slice kafka)
 }
 
 void
-api_call_look(PgConn *conn, const char *window, const char *publish_after,
+api_call_look(PgConnection *conn, const char *window, const char *publish_after,
 			  uint32_t max_rows, uint32_t max_bytes)
 {
 	NumberText	  rows;
@@ -103,7 +104,8 @@ api_call_look(PgConn *conn, const char *window, const char *publish_after,
 }
 
 void
-api_call_sleep(PgConn *conn, const char *window, const char *publish_after)
+api_call_sleep(PgConnection *conn, const char *window,
+			   const char *publish_after)
 {
 	const PgParam params[] = {{.data = window}, {.data = publish_after}};
 
@@ -111,7 +113,7 @@ api_call_sleep(PgConn *conn, const char *window, const char *publish_after)
 }
 
 void
-api_call_page(PgConn *conn, const char *window, int64_t after_seq,
+api_call_page(PgConnection *conn, const char *window, int64_t after_seq,
 			  uint32_t max_rows, uint32_t max_bytes)
 {
 	NumberText	  after;
@@ -129,8 +131,8 @@ api_call_page(PgConn *conn, const char *window, int64_t after_seq,
 }
 
 void
-api_call_store(PgConn *conn, const char *window, int64_t seq, bool finished,
-			   int64_t epoch)
+api_call_store(PgConnection *conn, const char *window, int64_t seq,
+			   bool finished, int64_t epoch)
 {
 	NumberText	  seq_text;
 	NumberText	  epoch_text;

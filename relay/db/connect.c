@@ -18,14 +18,14 @@ db_application_name(const Config *config)
 }
 
 void
-db_connect(PgConn *conn, const Config *config, const char *synchronous_commit,
-		   int idle_ms)
+db_connect(PgConnection *conn, const Config *config,
+		   const char *synchronous_commit, int idle_ms)
 {
 	char *application = db_application_name(config);
 
 	Assert(idle_ms >= 0);
-	pgconn_connect(conn, config->conninfo, application, synchronous_commit,
-				   idle_ms);
+	pg_connection_connect(conn, config->conninfo, application,
+						  synchronous_commit, idle_ms);
 	free(application);
 }
 
@@ -33,7 +33,7 @@ PGconn *
 db_connect_blocking(const Config *config)
 {
 	char   *application = db_application_name(config);
-	PGconn *pg = pgconn_open_blocking(config->conninfo, application);
+	PGconn *pg = pg_connection_open_blocking(config->conninfo, application);
 
 	free(application);
 	return pg;

@@ -9,8 +9,8 @@
 #include "common/pg_connection.h"
 #include "config/config.h"
 
-/* pgconn_connect() to [postgres] conninfo. */
-void db_connect(PgConn *conn, const Config *config,
+/* pg_connection_connect() to [postgres] conninfo. */
+void db_connect(PgConnection *conn, const Config *config,
 				const char *synchronous_commit, int idle_ms);
 
 /* For a command, which may wait.  Never NULL but for lack of memory. */

@@ -50,7 +50,7 @@ event_end(const EventRow *row)
 
 /* The number right-aligned in exactly len digits, zeros before it. */
 static void
-put_digits(char *to, int len, uint64_t number)
+event_put_digits(char *to, int len, uint64_t number)
 {
 	for (int i = len - 1; i >= 0; i--)
 	{
@@ -79,20 +79,20 @@ event_time_text(char *to, int64_t us)
 		struct tm utc;
 
 		gmtime_r(&moment, &utc);
-		put_digits(cached, 4, (uint64_t) Max(utc.tm_year + 1900, 0));
+		event_put_digits(cached, 4, (uint64_t) Max(utc.tm_year + 1900, 0));
 		cached[4] = cached[7] = '-';
-		put_digits(cached + 5, 2, (uint64_t) utc.tm_mon + 1);
-		put_digits(cached + 8, 2, (uint64_t) utc.tm_mday);
+		event_put_digits(cached + 5, 2, (uint64_t) utc.tm_mon + 1);
+		event_put_digits(cached + 8, 2, (uint64_t) utc.tm_mday);
 		cached[10] = 'T';
-		put_digits(cached + 11, 2, (uint64_t) utc.tm_hour);
+		event_put_digits(cached + 11, 2, (uint64_t) utc.tm_hour);
 		cached[13] = cached[16] = ':';
-		put_digits(cached + 14, 2, (uint64_t) utc.tm_min);
-		put_digits(cached + 17, 2, (uint64_t) utc.tm_sec);
+		event_put_digits(cached + 14, 2, (uint64_t) utc.tm_min);
+		event_put_digits(cached + 17, 2, (uint64_t) utc.tm_sec);
 		cached[19] = '.';
 		cached_second = second;
 	}
 	memcpy(to, cached, 20);
-	put_digits(to + 20, 6, (uint64_t) fraction);
+	event_put_digits(to + 20, 6, (uint64_t) fraction);
 	to[26] = 'Z';
 }
 
@@ -100,5 +100,5 @@ void
 event_seq_text(char *to, int64_t seq)
 {
 	Assert(seq >= 0);
-	put_digits(to, EVENT_SEQ_LEN, (uint64_t) seq);
+	event_put_digits(to, EVENT_SEQ_LEN, (uint64_t) seq);
 }

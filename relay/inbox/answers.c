@@ -1,7 +1,7 @@
 /*
  * answers.c - the database's answers to the inbox pump
  *
- * Each answer ends the call that core.call names.
+ * Each answer ends the call that state.call names.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -64,7 +64,8 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 		inbox_db_failed(inbox, "unexpected result of relay_hello()");
 		return;
 	}
-	inbox->exit_code = api_judge_hello(&hello, pgconn_backend_pid(inbox->conn));
+	inbox->exit_code = api_judge_hello(&hello,
+									   pg_connection_backend_pid(inbox->conn));
 	if (inbox->exit_code != EXIT_CLEAN)
 	{
 		inbox->done = true;
@@ -74,25 +75,26 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 			 inbox->config->group[0] != '\0' ? inbox->config->group
 											 : hello.inbox_group);
 	inbox_write_options(inbox);
-	inbox_on_hello(&inbox->core, loop_now(inbox->loop));
+	inbox_on_hello(&inbox->state, loop_now(inbox->loop));
 	log_recovered(&inbox->db_throttle);
 }
 
 static void
 inbox_take_offsets(Inbox *inbox, const PGresult *result)
 {
-	if (inbox_on_offsets(&inbox->core, loop_now(inbox->loop)))
+	if (inbox_on_offsets(&inbox->state, loop_now(inbox->loop)))
 		consumer_take_offsets(inbox->consumer, result);
 }
 
 static void
 inbox_take_stored(Inbox *inbox)
 {
-	bool more = inbox->core.placed ? consumer_has_learned(inbox->consumer)
-								   : !consumer_surveys(inbox->consumer) &&
-										 consumer_wants_change(inbox->consumer);
+	bool more = inbox->state.placed
+					? consumer_has_learned(inbox->consumer)
+					: !consumer_surveys(inbox->consumer) &&
+						  consumer_wants_change(inbox->consumer);
 
-	inbox_on_stored(&inbox->core, more, loop_now(inbox->loop));
+	inbox_on_stored(&inbox->state, more, loop_now(inbox->loop));
 }
 
 /* times: an array of milliseconds, {1,2}; NULL: none */
@@ -157,7 +159,7 @@ inbox_count_failures(Inbox *inbox, const char *topic, const char *failure,
 	if (failure == NULL || strcmp(failure, INBOX_FAILURE_QUEUE) == 0)
 		return;
 	if (strcmp(failure, INBOX_FAILURE_ORDER) == 0 &&
-		inbox->core.call == INBOX_RETRY)
+		inbox->state.call == INBOX_RETRY)
 		return;
 	*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", topic, "reason",
 				  failure, NULL) += (double) n;
@@ -181,7 +183,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 
 	if (what == INBOX_RESULT_STARTED)
 		return 0;
-	if (!waits || inbox->core.call != INBOX_RETRY)
+	if (!waits || inbox->state.call != INBOX_RETRY)
 		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
 					  "result", word, NULL) += (double) n;
 	if (what == INBOX_RESULT_DEAD)
@@ -228,11 +230,11 @@ inbox_is_recorded(const PGresult *result)
 static void
 inbox_take_applied(Inbox *inbox, const PGresult *result)
 {
-	InboxCore *core = &inbox->core;
-	uint32_t   applied = inbox_count_results(inbox, result);
-	bool	   recorded = inbox_is_recorded(result);
+	InboxState *state = &inbox->state;
+	uint32_t	applied = inbox_count_results(inbox, result);
+	bool		recorded = inbox_is_recorded(result);
 
-	if (applied > core->to - core->from || (recorded && applied > 0))
+	if (applied > state->to - state->from || (recorded && applied > 0))
 	{
 		inbox_db_failed(inbox, "unexpected result of relay_apply()");
 		return;
@@ -240,9 +242,9 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	inbox->apply_recorded = recorded;
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
 					loop_now(inbox->loop) - inbox->called_at);
-	for (uint32_t i = core->from; i < core->from + applied; i++)
+	for (uint32_t i = state->from; i < state->from + applied; i++)
 		consumer_applied(inbox->consumer, i);
-	if (inbox_on_applied(core, applied, loop_now(inbox->loop)))
+	if (inbox_on_applied(state, applied, loop_now(inbox->loop)))
 		consumer_drop(inbox->consumer);
 	buf_clear(&inbox->trouble);
 	log_recovered(&inbox->apply_throttle);
@@ -257,7 +259,7 @@ inbox_take_metrics(Inbox *inbox, const PGresult *result)
 							 PQgetvalue(result, row, 1),
 							 strtod(PQgetvalue(result, row, 2), NULL));
 	inbox->gauges_at = loop_now(inbox->loop);
-	inbox_on_metrics(&inbox->core, inbox->gauges_at);
+	inbox_on_metrics(&inbox->state, inbox->gauges_at);
 }
 
 /* The one number of an answer; 0 if it has none. */
@@ -287,16 +289,16 @@ inbox_take_upkeep(Inbox *inbox, const PGresult *result)
 		log_throttled(&inbox->upkeep_throttle, now, LEVEL_WARNING, LOG_MODULE,
 					  "upkeep fails: %s", trouble);
 	}
-	inbox_on_purged(&inbox->core, rows, inbox->config->retention_us, now);
+	inbox_on_purged(&inbox->state, rows, inbox->config->retention_us, now);
 }
 
 void
 inbox_take_answer(Inbox *inbox, const PGresult *result)
 {
-	InboxCore *core = &inbox->core;
-	int64_t	   now = loop_now(inbox->loop);
+	InboxState *state = &inbox->state;
+	int64_t		now = loop_now(inbox->loop);
 
-	switch (core->call)
+	switch (state->call)
 	{
 		case INBOX_HELLO:
 			inbox_take_hello(inbox, result);
@@ -314,7 +316,7 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 		case INBOX_RETRY:
 			inbox_count_results(inbox, result);
 			inbox->retry_recorded = inbox_is_recorded(result);
-			inbox_on_retried(core, (uint64_t) PQntuples(result), now);
+			inbox_on_retried(state, (uint64_t) PQntuples(result), now);
 			break;
 		case INBOX_READ_METRICS:
 			inbox_take_metrics(inbox, result);
@@ -323,7 +325,7 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 			inbox_take_upkeep(inbox, result);
 			break;
 		case INBOX_EXPIRE:
-			inbox_on_expired(core, (int64_t) inbox_number(result), now);
+			inbox_on_expired(state, (int64_t) inbox_number(result), now);
 			break;
 		case INBOX_WAIT:
 		case INBOX_CONNECT:
@@ -343,11 +345,11 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 static void
 inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 {
-	InboxCore *core = &inbox->core;
+	InboxState *state = &inbox->state;
 	SqlClass class = sqlstate_class(sqlstate);
 
-	Assert(core->from < core->to && core->to <= core->size);
-	if (core->call == INBOX_APPLY)
+	Assert(state->from < state->to && state->to <= state->size);
+	if (state->call == INBOX_APPLY)
 	{
 		snprintf(inbox->failed_sqlstate, sizeof(inbox->failed_sqlstate), "%s",
 				 sqlstate);
@@ -358,44 +360,45 @@ inbox_take_apply_error(Inbox *inbox, const char *sqlstate, const char *text)
 	inbox_set_trouble(inbox, "batch", text);
 	log_throttled(&inbox->apply_throttle, loop_now(inbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not apply messages: %s sqlstate=%s n=%u",
-				  text, sqlstate, core->to - core->from);
-	inbox_on_apply_error(core, class, loop_now(inbox->loop));
+				  text, sqlstate, state->to - state->from);
+	inbox_on_apply_error(state, class, loop_now(inbox->loop));
 }
 
 /* The error that an answer is.  Upkeep that failed waits for its next turn. */
 void
 inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 {
-	InboxCore *core = &inbox->core;
-	int64_t	   now = loop_now(inbox->loop);
-	char	  *text = api_error_text(result);
+	InboxState *state = &inbox->state;
+	int64_t		now = loop_now(inbox->loop);
+	char	   *text = api_error_text(result);
 
 	if (api_ends_session(result))
 	{
 		inbox_new_process_id(inbox);
 		inbox_write_options(inbox);
 	}
-	if (core->call == INBOX_APPLY || core->call == INBOX_APPLY_FAILED)
+	if (state->call == INBOX_APPLY || state->call == INBOX_APPLY_FAILED)
 		inbox_take_apply_error(inbox, sqlstate, text);
-	else if (core->call == INBOX_HELLO)
+	else if (state->call == INBOX_HELLO)
 		inbox_db_failed(inbox, text);
 	else
 	{
 		log_throttled(&inbox->upkeep_throttle, now, LEVEL_WARNING, LOG_MODULE,
 					  "upkeep failed: %s sqlstate=%s", text, sqlstate);
-		if (core->call == INBOX_READ_OFFSETS || core->call == INBOX_STORE_PLACE)
-			inbox_on_offsets_failed(core, now);
-		else if (core->call == INBOX_RETRY)
-			inbox_on_retry_error(core, sqlstate_class(sqlstate), now);
-		else if (core->call == INBOX_READ_METRICS)
-			inbox_on_metrics(core, now);
-		else if (core->call == INBOX_EXPIRE)
-			inbox_on_expired(core, INBOX_FAILED_US, now);
+		if (state->call == INBOX_READ_OFFSETS ||
+			state->call == INBOX_STORE_PLACE)
+			inbox_on_offsets_failed(state, now);
+		else if (state->call == INBOX_RETRY)
+			inbox_on_retry_error(state, sqlstate_class(sqlstate), now);
+		else if (state->call == INBOX_READ_METRICS)
+			inbox_on_metrics(state, now);
+		else if (state->call == INBOX_EXPIRE)
+			inbox_on_expired(state, INBOX_FAILED_US, now);
 		else
 		{
 			buf_clear(&inbox->upkeep_trouble);
 			buf_add_str(&inbox->upkeep_trouble, text);
-			inbox_on_purged(core, 0, inbox->config->retention_us, now);
+			inbox_on_purged(state, 0, inbox->config->retention_us, now);
 		}
 	}
 	free(text);

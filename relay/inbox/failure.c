@@ -40,7 +40,7 @@ inbox_set_trouble(Inbox *inbox, const char *what, const char *why)
 static void
 inbox_lose_answer(Inbox *inbox, InboxAction call, bool *recorded)
 {
-	bool under_way = inbox->core.call == call;
+	bool under_way = inbox->state.call == call;
 
 	if (under_way && *recorded)
 		inbox_new_process_id(inbox);
@@ -55,9 +55,9 @@ inbox_db_failed(Inbox *inbox, const char *why)
 	inbox_set_trouble(inbox, "database", why);
 	inbox_lose_answer(inbox, INBOX_APPLY, &inbox->apply_recorded);
 	inbox_lose_answer(inbox, INBOX_RETRY, &inbox->retry_recorded);
-	pgconn_close(inbox->conn);
-	inbox_on_down(&inbox->core, now);
-	Assert(inbox->core.call == INBOX_WAIT && inbox->core.size == 0);
+	pg_connection_close(inbox->conn);
+	inbox_on_down(&inbox->state, now);
+	Assert(inbox->state.call == INBOX_WAIT && inbox->state.size == 0);
 	log_throttled(&inbox->db_throttle, now, LEVEL_WARNING, LOG_MODULE,
 				  "could not use the database: %s", why);
 }
@@ -69,8 +69,8 @@ inbox_consumer_failed(Inbox *inbox, const char *why)
 
 	inbox_set_trouble(inbox, "kafka", why);
 	consumer_close(inbox->consumer);
-	inbox_on_consumer_failed(&inbox->core, now);
-	Assert(!inbox->core.consumer_up && inbox->core.size == 0);
+	inbox_on_consumer_failed(&inbox->state, now);
+	Assert(!inbox->state.consumer_up && inbox->state.size == 0);
 	log_throttled(&inbox->consumer_throttle, now, LEVEL_WARNING, LOG_MODULE,
 				  "lost the consumer: %s", why);
 }

@@ -44,7 +44,7 @@ const char *
 inbox_update_options(Inbox *inbox)
 {
 	int64_t now = loop_now(inbox->loop);
-	bool	one_by_one = inbox_applies_one_by_one(&inbox->core, now);
+	bool	one_by_one = inbox_applies_one_by_one(&inbox->state, now);
 
 	if (one_by_one != inbox->one_by_one)
 	{

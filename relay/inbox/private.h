@@ -20,9 +20,9 @@ struct Inbox
 	const Config *config;
 	Metrics		 *metrics;
 	int64_t		  gauges_at; /* when the database's were read */
-	PgConn		 *conn;
+	PgConnection *conn;
 	Consumer	 *consumer;
-	InboxCore	  core;			/* written by state.c only */
+	InboxState	  state;		/* written by state.c only */
 	PumpState	  logged_state; /* of the last line in the log */
 	ApiBatch	  batch;		/* parameters of the present call */
 	int64_t		  called_at;	/* ... and when it began */

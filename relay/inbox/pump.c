@@ -18,7 +18,7 @@
 
 #define LOG_MODULE "inbox"
 
-static void inbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+static void inbox_on_conn(void *arg, PgConnectionEvent event, PGresult *result);
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -27,27 +27,27 @@ inbox_readable(void *arg)
 {
 	Inbox *inbox = arg;
 
-	inbox_on_readable(&inbox->core);
+	inbox_on_readable(&inbox->state);
 }
 
 static void
 inbox_surveyed(void *arg)
 {
-	Inbox			*inbox = arg;
-	const InboxCore *core = &inbox->core;
-	Consumer		*consumer = inbox->consumer;
+	Inbox			 *inbox = arg;
+	const InboxState *state = &inbox->state;
+	Consumer		 *consumer = inbox->consumer;
 	InboxFound found = consumer_waits(consumer) ? INBOX_WAITS : INBOX_FITS;
 
-	if (core->placed)
+	if (state->placed)
 	{
 		if (consumer_is_misplaced(consumer))
 			found = INBOX_MISPLACED;
-		else if (!core->disturbed)
+		else if (!state->disturbed)
 			consumer_clear_trouble(consumer);
 	}
 	else if (consumer_wants_change(consumer))
 		found = INBOX_TO_STORE;
-	if (inbox_on_surveyed(&inbox->core, found, loop_now(inbox->loop)))
+	if (inbox_on_surveyed(&inbox->state, found, loop_now(inbox->loop)))
 		consumer_place(consumer);
 }
 
@@ -56,7 +56,7 @@ inbox_rebalanced(void *arg, bool assigned)
 {
 	Inbox *inbox = arg;
 
-	inbox_on_rebalance(&inbox->core, assigned, loop_now(inbox->loop));
+	inbox_on_rebalance(&inbox->state, assigned, loop_now(inbox->loop));
 	if (assigned)
 		log_recovered(&inbox->consumer_throttle);
 }
@@ -74,11 +74,12 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	inbox->loop = loop;
 	inbox->config = config;
 	inbox->metrics = metrics;
-	inbox->conn = pgconn_new(loop, INBOX_ANSWER_US, inbox_on_conn, inbox);
+	inbox->conn = pg_connection_new(loop, INBOX_ANSWER_US, inbox_on_conn,
+									inbox);
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
 	inbox_new_process_id(inbox);
-	inbox_core_init(&inbox->core, config->topics[0] != NULL,
-					(uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
+	inbox_state_init(&inbox->state, config->topics[0] != NULL,
+					 (uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
 	inbox_begin_metrics(inbox);
 	return inbox;
 }
@@ -89,7 +90,7 @@ inbox_free(Inbox *inbox)
 	if (inbox == NULL)
 		return;
 	consumer_free(inbox->consumer);
-	pgconn_free(inbox->conn);
+	pg_connection_free(inbox->conn);
 	api_batch_free(&inbox->batch);
 	buf_free(&inbox->options);
 	buf_free(&inbox->failed_error);
@@ -107,22 +108,22 @@ inbox_reconfigured(Inbox *inbox)
 /* ---- the database -------------------------------------------------------- */
 
 static void
-inbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+inbox_on_conn(void *arg, PgConnectionEvent event, PGresult *result)
 {
 	Inbox	   *inbox = arg;
 	const char *sqlstate;
 
 	switch (event)
 	{
-		case PGCONN_UP:
-			inbox_on_connected(&inbox->core);
+		case PG_CONNECTION_UP:
+			inbox_on_connected(&inbox->state);
 			break;
-		case PGCONN_DOWN:
-			inbox_db_failed(inbox, pgconn_error(inbox->conn));
+		case PG_CONNECTION_DOWN:
+			inbox_db_failed(inbox, pg_connection_error(inbox->conn));
 			break;
-		case PGCONN_NOTIFY:
+		case PG_CONNECTION_NOTIFY:
 			break;
-		case PGCONN_RESULT:
+		case PG_CONNECTION_RESULT:
 			sqlstate = api_sqlstate(result);
 			if (sqlstate != NULL)
 				inbox_take_error(inbox, sqlstate, result);
@@ -142,7 +143,7 @@ inbox_new_consumer(Inbox *inbox)
 
 	if (consumer_open(inbox->consumer, inbox->config, inbox->group, &error))
 	{
-		inbox_on_consumer_up(&inbox->core);
+		inbox_on_consumer_up(&inbox->state);
 		log_info("consumes group=%s", inbox->group);
 	}
 	else
@@ -153,28 +154,28 @@ inbox_new_consumer(Inbox *inbox)
 static void
 inbox_fetch(Inbox *inbox)
 {
-	InboxCore	 *core = &inbox->core;
+	InboxState	 *state = &inbox->state;
 	ConsumerTaken taken = consumer_take(inbox->consumer);
 
-	Assert(core->consumer_up);
+	Assert(state->consumer_up);
 	if (taken == CONSUMER_FAILED)
 	{
 		inbox_consumer_failed(inbox, consumer_error(inbox->consumer));
 		return;
 	}
 	/* read before the partitions were suspended: they will be read again */
-	if (!core->placed)
+	if (!state->placed)
 		consumer_drop(inbox->consumer);
-	inbox_on_fetched(core, consumer_count(inbox->consumer),
+	inbox_on_fetched(state, consumer_count(inbox->consumer),
 					 taken == CONSUMER_DRAINED, loop_now(inbox->loop));
 	if (consumer_is_disturbed(inbox->consumer))
-		inbox_on_disturbed(core);
+		inbox_on_disturbed(state);
 	if (consumer_has_learned(inbox->consumer))
-		inbox_on_learned(core, loop_now(inbox->loop));
-	if (core->closing && consumer_has_left(inbox->consumer))
+		inbox_on_learned(state, loop_now(inbox->loop));
+	if (state->closing && consumer_has_left(inbox->consumer))
 	{
 		consumer_close(inbox->consumer);
-		inbox_on_closed(core);
+		inbox_on_closed(state);
 	}
 }
 
@@ -184,8 +185,8 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 {
 	ApiMessage message;
 
-	Assert(from < to && to <= inbox->core.size);
-	Assert(inbox->core.size == consumer_count(inbox->consumer));
+	Assert(from < to && to <= inbox->state.size);
+	Assert(inbox->state.size == consumer_count(inbox->consumer));
 	api_batch_begin(&inbox->batch);
 	for (uint32_t i = from; i < to; i++)
 	{
@@ -202,15 +203,15 @@ inbox_fill_batch(Inbox *inbox, uint32_t from, uint32_t to)
 static void
 inbox_apply(Inbox *inbox)
 {
-	inbox_fill_batch(inbox, inbox->core.from, inbox->core.to);
+	inbox_fill_batch(inbox, inbox->state.from, inbox->state.to);
 	api_call_apply(inbox->conn, &inbox->batch, inbox_update_options(inbox));
 }
 
 static void
 inbox_apply_failed(Inbox *inbox)
 {
-	Assert(inbox->core.single_failed);
-	inbox_fill_batch(inbox, inbox->core.from, inbox->core.from + 1);
+	Assert(inbox->state.single_failed);
+	inbox_fill_batch(inbox, inbox->state.from, inbox->state.from + 1);
 	api_call_apply_failed(inbox->conn, &inbox->batch, buf_str(&inbox->options),
 						  inbox->failed_sqlstate,
 						  buf_str(&inbox->failed_error));
@@ -221,8 +222,8 @@ inbox_store_place(Inbox *inbox)
 {
 	ConsumerChange change;
 
-	Assert(inbox->core.call == INBOX_STORE_PLACE);
-	if (!inbox->core.placed)
+	Assert(inbox->state.call == INBOX_STORE_PLACE);
+	if (!inbox->state.placed)
 		consumer_next_change(inbox->consumer, &change);
 	else if (!consumer_next_learned(inbox->consumer, &change))
 		change = (ConsumerChange){.kind = CONSUMER_LEARNED,
@@ -250,7 +251,7 @@ static void
 inbox_do(Inbox *inbox, InboxAction action)
 {
 	const Config *config = inbox->config;
-	InboxCore	 *core = &inbox->core;
+	InboxState	 *state = &inbox->state;
 
 	switch (action)
 	{
@@ -265,14 +266,14 @@ inbox_do(Inbox *inbox, InboxAction action)
 			break;
 		case INBOX_SUSPEND:
 			consumer_suspend(inbox->consumer);
-			inbox_on_suspended(core);
+			inbox_on_suspended(state);
 			break;
 		case INBOX_READ_OFFSETS:
 			api_call_offsets(inbox->conn, config->topics);
 			break;
 		case INBOX_SURVEY:
 			consumer_survey(inbox->consumer, config->first_offset);
-			inbox_on_survey_begun(core);
+			inbox_on_survey_begun(state);
 			break;
 		case INBOX_STORE_PLACE:
 			inbox_store_place(inbox);
@@ -302,13 +303,13 @@ inbox_do(Inbox *inbox, InboxAction action)
 			break;
 		case INBOX_COMMIT:
 			consumer_commit(inbox->consumer);
-			inbox_on_committed(core);
+			inbox_on_committed(state);
 			break;
 		case INBOX_CLOSE:
 			consumer_leave(inbox->consumer);
 			break;
 		case INBOX_DONE:
-			Assert(core->stopping);
+			Assert(state->stopping);
 			inbox->done = true;
 			break;
 		case INBOX_WAIT:
@@ -321,23 +322,23 @@ inbox_turn(Inbox *inbox, bool leads)
 {
 	InboxAction action = INBOX_WAIT;
 
-	inbox_on_leads(&inbox->core, leads);
+	inbox_on_leads(&inbox->state, leads);
 	do
 	{
-		pump_log_state(LOG_MODULE, &inbox->logged_state, inbox->core.state,
-					   inbox->core.db_retry.failures);
+		pump_log_state(LOG_MODULE, &inbox->logged_state, inbox->state.pump,
+					   inbox->state.db_retry.failures);
 		if (inbox->done)
 			return NEVER;
-		action = inbox_next(&inbox->core, loop_now(inbox->loop));
+		action = inbox_next(&inbox->state, loop_now(inbox->loop));
 		inbox_do(inbox, action);
 	} while (action != INBOX_WAIT);
-	return inbox_deadline(&inbox->core);
+	return inbox_deadline(&inbox->state);
 }
 
 void
 inbox_stop(Inbox *inbox, int64_t stop_by)
 {
-	inbox_on_stop(&inbox->core, stop_by);
+	inbox_on_stop(&inbox->state, stop_by);
 }
 
 /* ---- readiness and metrics --------------------------------------------- */
@@ -356,15 +357,15 @@ inbox_exit_code(const Inbox *inbox)
 }
 
 PumpState
-inbox_state(const Inbox *inbox)
+inbox_pump_state(const Inbox *inbox)
 {
-	return inbox->core.state;
+	return inbox->state.pump;
 }
 
 bool
 inbox_is_overdue(const Inbox *inbox)
 {
-	return !inbox->done && inbox_overdue(&inbox->core, loop_now(inbox->loop));
+	return !inbox->done && inbox_overdue(&inbox->state, loop_now(inbox->loop));
 }
 
 void
@@ -372,7 +373,7 @@ inbox_refresh_metrics(Inbox *inbox)
 {
 	int64_t now = loop_now(inbox->loop);
 
-	inbox_on_metrics_wanted(&inbox->core, now);
+	inbox_on_metrics_wanted(&inbox->state, now);
 	*metrics_cell(inbox->metrics, METRIC_GAUGES_AGE,
 				  NULL) = (double) (now - inbox->gauges_at) / SEC_US;
 	consumer_measure_lag(inbox->consumer);
@@ -381,26 +382,26 @@ inbox_refresh_metrics(Inbox *inbox)
 bool
 inbox_metrics_are_new(const Inbox *inbox)
 {
-	return inbox_gauges_are_new(&inbox->core, loop_now(inbox->loop));
+	return inbox_gauges_are_new(&inbox->state, loop_now(inbox->loop));
 }
 
 /* A member without partitions is ready as well: other members have them. */
 bool
 inbox_is_ready(Inbox *inbox, Buf *sentence)
 {
-	const InboxCore *core = &inbox->core;
-	bool			 moves = inbox_moves(core, loop_now(inbox->loop));
-	bool			 joined = !core->consumes || core->assigned;
+	const InboxState *state = &inbox->state;
+	bool			  moves = inbox_moves(state, loop_now(inbox->loop));
+	bool			  joined = !state->consumes || state->assigned;
 
-	buf_printf(sentence, "inbox: %s", pump_state_name(core->state));
-	if (!core->consumes)
+	buf_printf(sentence, "inbox: %s", pump_state_name(state->pump));
+	if (!state->consumes)
 		buf_add_str(sentence, ", no topics to consume");
 	else if (!joined)
 		buf_add_str(sentence, ", not yet in the consumer group");
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
 	consumer_sentence(inbox->consumer, sentence);
-	if (inbox->core.leads && inbox->upkeep_trouble.len > 0)
+	if (inbox->state.leads && inbox->upkeep_trouble.len > 0)
 		buf_printf(sentence, ", upkeep fails: %s",
 				   buf_str(&inbox->upkeep_trouble));
 	if (!moves && inbox->trouble.len > 0)
@@ -417,8 +418,8 @@ inbox_status_json(Inbox *inbox, Buf *json)
 	buf_printf(json,
 			   "{\"status\":\"%s\",\"state\":\"%s\",\"assigned\":%s,"
 			   "\"batch\":%u,\"detail\":",
-			   ready ? "ok" : "failing", pump_state_name(inbox->core.state),
-			   inbox->core.assigned ? "true" : "false", inbox->core.size);
+			   ready ? "ok" : "failing", pump_state_name(inbox->state.pump),
+			   inbox->state.assigned ? "true" : "false", inbox->state.size);
 	json_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");
 	buf_free(&sentence);

@@ -26,7 +26,7 @@ void inbox_stop(Inbox *inbox, int64_t stop_by);
 bool inbox_is_done(const Inbox *inbox);
 int	 inbox_exit_code(const Inbox *inbox);
 
-PumpState inbox_state(const Inbox *inbox);
+PumpState inbox_pump_state(const Inbox *inbox);
 bool	  inbox_is_overdue(const Inbox *inbox);
 
 /* /metrics is requested: brings those up to date that are not always. */

@@ -5,7 +5,7 @@
  * pump.c reports events (inbox_on_...), gets the next action (inbox_next) and
  * carries it out.  No I/O, no clock.
  *
- * Only state.c and decide.c write the fields of an InboxCore; all others
+ * Only state.c and decide.c write the fields of an InboxState; all others
  * read them.
  *
  * Rules that hold everything together:
@@ -80,8 +80,8 @@ typedef enum InboxAction
 	INBOX_SURVEY,		/* the offsets that the broker has */
 	INBOX_STORE_PLACE,	/* what follows from them for the database */
 	INBOX_FETCH,		/* serve the consumer, take messages */
-	INBOX_APPLY,		/* messages core->from .. core->to - 1 */
-	INBOX_APPLY_FAILED, /* message core->from, which failed by itself */
+	INBOX_APPLY,		/* messages state->from .. state->to - 1 */
+	INBOX_APPLY_FAILED, /* message state->from, which failed by itself */
 	INBOX_RETRY,		/* messages whose next try is due */
 	INBOX_READ_METRICS,
 	INBOX_PURGE,
@@ -109,13 +109,13 @@ typedef enum InboxFound
 	INBOX_MISPLACED, /* placed: the offsets do not fit any more */
 } InboxFound;
 
-typedef struct InboxCore
+typedef struct InboxState
 {
 	/* settings */
 	bool consumes; /* there are topics to consume */
 
 	/* the database */
-	PumpState	state;
+	PumpState	pump;
 	InboxAction call; /* whose answer is awaited; INBOX_WAIT: none */
 	int64_t		called_at;
 	int64_t		connect_at; /* next try, while DOWN */
@@ -163,60 +163,60 @@ typedef struct InboxCore
 	bool	stopping;
 	int64_t stop_by;
 	bool	closing; /* the consumer is leaving the group */
-} InboxCore;
+} InboxState;
 
-void inbox_core_init(InboxCore *core, bool consumes, uint64_t seed);
+void inbox_state_init(InboxState *state, bool consumes, uint64_t seed);
 
-InboxAction inbox_next(InboxCore *core, int64_t now) MUST_CHECK;
-int64_t		inbox_deadline(const InboxCore *core);
+InboxAction inbox_next(InboxState *state, int64_t now) MUST_CHECK;
+int64_t		inbox_deadline(const InboxState *state);
 
 /* the database */
-void inbox_on_connected(InboxCore *core);
-void inbox_on_down(InboxCore *core, int64_t now);
-void inbox_on_hello(InboxCore *core, int64_t now);
+void inbox_on_connected(InboxState *state);
+void inbox_on_down(InboxState *state, int64_t now);
+void inbox_on_hello(InboxState *state, int64_t now);
 /* True: they are of use, and a survey of the broker follows. */
-bool inbox_on_offsets(InboxCore *core, int64_t now) MUST_CHECK;
-void inbox_on_offsets_failed(InboxCore *core, int64_t now);
-void inbox_on_survey_begun(InboxCore *core);
+bool inbox_on_offsets(InboxState *state, int64_t now) MUST_CHECK;
+void inbox_on_offsets_failed(InboxState *state, int64_t now);
+void inbox_on_survey_begun(InboxState *state);
 /* True: the consumer is to be placed there now. */
-bool inbox_on_surveyed(InboxCore *core, InboxFound found,
+bool inbox_on_surveyed(InboxState *state, InboxFound found,
 					   int64_t now) MUST_CHECK;
 /* more: there is more to be stored */
-void inbox_on_stored(InboxCore *core, bool more, int64_t now);
-void inbox_on_retried(InboxCore *core, uint64_t rows, int64_t now);
-void inbox_on_retry_error(InboxCore *core, SqlClass class, int64_t now);
-void inbox_on_metrics(InboxCore *core, int64_t now);
-void inbox_on_purged(InboxCore *core, uint64_t rows, int64_t retention_us,
+void inbox_on_stored(InboxState *state, bool more, int64_t now);
+void inbox_on_retried(InboxState *state, uint64_t rows, int64_t now);
+void inbox_on_retry_error(InboxState *state, SqlClass class, int64_t now);
+void inbox_on_metrics(InboxState *state, int64_t now);
+void inbox_on_purged(InboxState *state, uint64_t rows, int64_t retention_us,
 					 int64_t now);
-void inbox_on_expired(InboxCore *core, int64_t wait_us, int64_t now);
-void inbox_on_metrics_wanted(InboxCore *core, int64_t now);
+void inbox_on_expired(InboxState *state, int64_t wait_us, int64_t now);
+void inbox_on_metrics_wanted(InboxState *state, int64_t now);
 /* False: newer gauges are being read, or will be after the next request. */
-bool inbox_gauges_are_new(const InboxCore *core, int64_t now);
+bool inbox_gauges_are_new(const InboxState *state, int64_t now);
 
 /* The first "applied" messages of the call; none: their try is on record now
  * and can begin.  True: the whole batch is applied, and can be freed. */
-bool inbox_on_applied(InboxCore *core, uint32_t applied,
+bool inbox_on_applied(InboxState *state, uint32_t applied,
 					  int64_t now) MUST_CHECK;
-void inbox_on_apply_error(InboxCore *core, SqlClass class, int64_t now);
+void inbox_on_apply_error(InboxState *state, SqlClass class, int64_t now);
 
 /* the consumer */
-void inbox_on_consumer_up(InboxCore *core);
-void inbox_on_consumer_failed(InboxCore *core, int64_t now);
-void inbox_on_readable(InboxCore *core);
-void inbox_on_rebalance(InboxCore *core, bool assigned, int64_t now);
-void inbox_on_suspended(InboxCore *core);
-void inbox_on_fetched(InboxCore *core, uint32_t messages, bool drained,
+void inbox_on_consumer_up(InboxState *state);
+void inbox_on_consumer_failed(InboxState *state, int64_t now);
+void inbox_on_readable(InboxState *state);
+void inbox_on_rebalance(InboxState *state, bool assigned, int64_t now);
+void inbox_on_suspended(InboxState *state);
+void inbox_on_fetched(InboxState *state, uint32_t messages, bool drained,
 					  int64_t now);
-void inbox_on_disturbed(InboxCore *core);
-void inbox_on_learned(InboxCore *core, int64_t now);
-void inbox_on_committed(InboxCore *core);
-void inbox_on_closed(InboxCore *core);
+void inbox_on_disturbed(InboxState *state);
+void inbox_on_learned(InboxState *state, int64_t now);
+void inbox_on_committed(InboxState *state);
+void inbox_on_closed(InboxState *state);
 
-void inbox_on_leads(InboxCore *core, bool leads);
-void inbox_on_stop(InboxCore *core, int64_t stop_by);
+void inbox_on_leads(InboxState *state, bool leads);
+void inbox_on_stop(InboxState *state, int64_t stop_by);
 
-bool inbox_applies_one_by_one(const InboxCore *core, int64_t now);
-bool inbox_moves(const InboxCore *core, int64_t now);
-bool inbox_overdue(const InboxCore *core, int64_t now);
+bool inbox_applies_one_by_one(const InboxState *state, int64_t now);
+bool inbox_moves(const InboxState *state, int64_t now);
+bool inbox_overdue(const InboxState *state, int64_t now);
 
 #endif

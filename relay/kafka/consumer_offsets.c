@@ -27,7 +27,7 @@
 /* ---- the database's offsets -------------------------------------------- */
 
 static bool
-place_database_has(const PGresult *offsets, const char *topic)
+offsets_database_has(const PGresult *offsets, const char *topic)
 {
 	for (int row = 0; row < PQntuples(offsets); row++)
 		if (strcmp(PQgetvalue(offsets, row, 0), topic) == 0)
@@ -36,19 +36,19 @@ place_database_has(const PGresult *offsets, const char *topic)
 }
 
 static void
-place_list_unknown(Consumer *consumer, const PGresult *offsets)
+offsets_list_unknown(Consumer *consumer, const PGresult *offsets)
 {
 	MissingTopics unknown = {0};
 
 	strings_free(consumer->unknown);
 	for (char *const *topic = consumer->topics; *topic != NULL; topic++)
-		if (!place_database_has(offsets, *topic))
+		if (!offsets_database_has(offsets, *topic))
 			(void) missing_topics_add(&unknown, *topic);
 	consumer->unknown = unknown.topics;
 }
 
 static void
-place_take_offset(Partition *partition, const PGresult *offsets)
+offsets_take_offset(Partition *partition, const PGresult *offsets)
 {
 	int64_t		next = 0;
 	const char *fingerprint = NULL;
@@ -79,15 +79,15 @@ place_take_offset(Partition *partition, const PGresult *offsets)
 	partition->next = next;
 	snprintf(partition->fingerprint.text, sizeof(partition->fingerprint.text),
 			 "%s", fingerprint);
-	partition->begun = place_database_has(offsets, partition->topic);
+	partition->begun = offsets_database_has(offsets, partition->topic);
 }
 
 void
 consumer_take_offsets(Consumer *consumer, const PGresult *offsets)
 {
-	place_list_unknown(consumer, offsets);
+	offsets_list_unknown(consumer, offsets);
 	for (size_t i = 0; i < consumer->partition_count; i++)
-		place_take_offset(&consumer->partitions[i], offsets);
+		offsets_take_offset(&consumer->partitions[i], offsets);
 }
 
 /* ---- the broker's offsets ---------------------------------------------- */
@@ -141,7 +141,7 @@ consumer_recheck_missing(Consumer *consumer)
  * that a slow broker did not deliver is kept: the next one may belong to
  * another history already. */
 static void
-place_check_witness(const Consumer *consumer, Partition *partition)
+offsets_check_witness(const Consumer *consumer, Partition *partition)
 {
 	const Witness *witness = survey_witness(consumer->survey, partition->topic,
 											partition->id);
@@ -192,21 +192,21 @@ consumer_surveyed(Consumer *consumer)
 		partition->end = survey_range(consumer->survey, partition->topic,
 									  partition->id)
 							 .end;
-		place_check_witness(consumer, partition);
+		offsets_check_witness(consumer, partition);
 	}
 }
 
 /* ---- deciding ---------------------------------------------------------- */
 
-static Placement
-place_decide(const Consumer *consumer, const Partition *partition)
+static StartOffset
+offsets_decide(const Consumer *consumer, const Partition *partition)
 {
 	SurveyRange range = survey_range(consumer->survey, partition->topic,
 									 partition->id);
 
 	if (!partition->begun)
-		return (Placement){.kind = PLACEMENT_WAIT};
-	return placement_decide(&(PlacementFacts){
+		return (StartOffset){.kind = START_WAIT};
+	return start_offset_decide(&(StartFacts){
 		.next = partition->next,
 		.refuted = partition->refuted,
 		.first = range.first,
@@ -216,7 +216,7 @@ place_decide(const Consumer *consumer, const Partition *partition)
 
 /* Whether the broker has answered where each partition of a topic begins. */
 static bool
-place_can_begin(const Consumer *consumer, const char *topic)
+offsets_can_begin(const Consumer *consumer, const char *topic)
 {
 	SurveyFound found = survey_topic(consumer->survey, topic);
 
@@ -229,8 +229,8 @@ place_can_begin(const Consumer *consumer, const char *topic)
 }
 
 static void
-place_begin_topic(const Consumer *consumer, const char *topic,
-				  ConsumerChange *change)
+offsets_begin_topic(const Consumer *consumer, const char *topic,
+					ConsumerChange *change)
 {
 	int32_t count = survey_partitions(consumer->survey, topic);
 
@@ -251,7 +251,8 @@ place_begin_topic(const Consumer *consumer, const char *topic,
 }
 
 static void
-place_log_move(Consumer *consumer, Partition *partition, const Placement *to)
+offsets_log_move(Consumer *consumer, Partition *partition,
+				 const StartOffset *to)
 {
 	bool gone = to->last_missing >= 0;
 	char id[16];
@@ -285,23 +286,23 @@ place_log_move(Consumer *consumer, Partition *partition, const Placement *to)
 }
 
 static char *
-place_next_topic(const Consumer *consumer)
+offsets_next_topic(const Consumer *consumer)
 {
 	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
-		if (place_can_begin(consumer, *topic))
+		if (offsets_can_begin(consumer, *topic))
 			return *topic;
 	return NULL;
 }
 
 static Partition *
-place_next_move(const Consumer *consumer, Placement *to)
+offsets_next_move(const Consumer *consumer, StartOffset *to)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		Partition *partition = &consumer->partitions[i];
 
-		*to = place_decide(consumer, partition);
-		if (to->kind == PLACEMENT_MOVE && !partition->moves)
+		*to = offsets_decide(consumer, partition);
+		if (to->kind == START_MOVE && !partition->moves)
 			return partition;
 	}
 	return NULL;
@@ -310,10 +311,10 @@ place_next_move(const Consumer *consumer, Placement *to)
 bool
 consumer_wants_change(const Consumer *consumer)
 {
-	Placement to;
+	StartOffset to;
 
-	return place_next_topic(consumer) != NULL ||
-		   place_next_move(consumer, &to) != NULL;
+	return offsets_next_topic(consumer) != NULL ||
+		   offsets_next_move(consumer, &to) != NULL;
 }
 
 bool
@@ -322,14 +323,14 @@ consumer_waits(const Consumer *consumer)
 	if (consumer->unknown != NULL && consumer->unknown[0] != NULL)
 		return true;
 	for (size_t i = 0; i < consumer->partition_count; i++)
-		if (place_decide(consumer, &consumer->partitions[i]).kind ==
-			PLACEMENT_WAIT)
+		if (offsets_decide(consumer, &consumer->partitions[i]).kind ==
+			START_WAIT)
 			return true;
 	return false;
 }
 
 static void
-place_forget_unknown(Consumer *consumer, const char *topic)
+offsets_forget_unknown(Consumer *consumer, const char *topic)
 {
 	MissingTopics rest = {0};
 
@@ -343,23 +344,23 @@ place_forget_unknown(Consumer *consumer, const char *topic)
 void
 consumer_next_change(Consumer *consumer, ConsumerChange *change)
 {
-	const char *topic = place_next_topic(consumer);
+	const char *topic = offsets_next_topic(consumer);
 	Partition  *partition;
-	Placement	to;
+	StartOffset to;
 
 	if (topic != NULL)
 	{
 		if (survey_topic(consumer->survey, topic) == SURVEY_ABSENT &&
 			missing_topics_add(&consumer->missing, topic))
 			log_warning("topic to consume does not exist topic=%s", topic);
-		place_begin_topic(consumer, topic, change);
-		place_forget_unknown(consumer, change->topic);
+		offsets_begin_topic(consumer, topic, change);
+		offsets_forget_unknown(consumer, change->topic);
 		return;
 	}
-	partition = place_next_move(consumer, &to);
+	partition = offsets_next_move(consumer, &to);
 	Assert(partition != NULL);
 	partition->moves = true;
-	place_log_move(consumer, partition, &to);
+	offsets_log_move(consumer, partition, &to);
 	*change = (ConsumerChange){
 		.kind = CONSUMER_MOVES,
 		.topic = xstrdup(partition->topic),
@@ -386,7 +387,7 @@ consumer_change_free(ConsumerChange *change)
 bool
 consumer_is_misplaced(const Consumer *consumer)
 {
-	if (place_next_topic(consumer) != NULL)
+	if (offsets_next_topic(consumer) != NULL)
 		return true;
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
@@ -399,7 +400,7 @@ consumer_is_misplaced(const Consumer *consumer)
 			continue;
 		}
 		if (partition->waits
-				? place_decide(consumer, partition).kind != PLACEMENT_WAIT
+				? offsets_decide(consumer, partition).kind != START_WAIT
 				: partition->refuted || (partition->end >= 0 &&
 										 partition->end < partition->asked_at))
 			return true;
@@ -410,16 +411,16 @@ consumer_is_misplaced(const Consumer *consumer)
 /* ---- reading ----------------------------------------------------------- */
 
 static void
-place_partition(Consumer *consumer, Partition *partition,
-				rd_kafka_topic_partition_list_t *list)
+offsets_partition(Consumer *consumer, Partition *partition,
+				  rd_kafka_topic_partition_list_t *list)
 {
-	Placement to = place_decide(consumer, partition);
+	StartOffset to = offsets_decide(consumer, partition);
 
 	if (loop_now(consumer->loop) >= partition->hold_to)
 		partition->hold_to = 0;
-	partition->waits = to.kind != PLACEMENT_READ && to.kind != PLACEMENT_PROVE;
+	partition->waits = to.kind != START_READ && to.kind != START_PROVE;
 	partition->ignored = partition->waits || partition->hold_to > 0;
-	partition->proving = to.kind == PLACEMENT_PROVE;
+	partition->proving = to.kind == START_PROVE;
 	partition->expected = partition->next;
 	partition->drained_to = -1;
 	partition->learned.text[0] = '\0';
@@ -440,15 +441,15 @@ consumer_place(Consumer *consumer)
 
 	consumer->disturbed = consumer->learned = false;
 	for (size_t i = 0; i < consumer->partition_count; i++)
-		place_partition(consumer, &consumer->partitions[i], list);
+		offsets_partition(consumer, &consumer->partitions[i], list);
 	consumer_assign(consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* The record before the next one has arrived. */
 static void
-place_prove(Consumer *consumer, Partition *partition,
-			const rd_kafka_message_t *message)
+offsets_prove(Consumer *consumer, Partition *partition,
+			  const rd_kafka_message_t *message)
 {
 	ApiMessage	record;
 	Fingerprint found;
@@ -481,7 +482,7 @@ consumer_expects(Consumer *consumer, const rd_kafka_message_t *message)
 	partition->drained_to = -1;
 	if (partition->proving && message->offset == partition->next - 1)
 	{
-		place_prove(consumer, partition, message);
+		offsets_prove(consumer, partition, message);
 		return false;
 	}
 	if (message->offset < partition->expected)
@@ -522,7 +523,7 @@ consumer_next_learned(Consumer *consumer, ConsumerChange *change)
 /* ---- trouble ----------------------------------------------------------- */
 
 static bool
-place_holds_any(const Consumer *consumer)
+offsets_holds_any(const Consumer *consumer)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		if (consumer->partitions[i].hold_to > 0)
@@ -545,7 +546,7 @@ consumer_has_learned(const Consumer *consumer)
 void
 consumer_clear_trouble(Consumer *consumer)
 {
-	if (!place_holds_any(consumer))
+	if (!offsets_holds_any(consumer))
 		buf_clear(&consumer->trouble);
 }
 

@@ -401,7 +401,7 @@ producer_take_reports(Producer *producer, rd_kafka_event_t *event)
 		Assert(topic != NULL);
 		if (!topic->trusted)
 			topics_want(producer->topics, topic->name);
-		topic->unsure = false;
+		topic->unconfirmed = false;
 		if (producer->position_topic != NULL)
 		{
 			topic->uncommitted++;

@@ -14,30 +14,30 @@
 
 #include "common/util.h"
 
-typedef struct PlacementFacts
+typedef struct StartFacts
 {
 	int64_t next;	 /* the database's; 0: it has none */
 	bool	refuted; /* the record before that is another one */
 	int64_t first;	 /* the broker's first offset; -1: not known */
 	int64_t end;	 /* ... and its next one */
-} PlacementFacts;
+} StartFacts;
 
-typedef enum PlacementKind
+typedef enum StartKind
 {
-	PLACEMENT_READ,	 /* from "from" on */
-	PLACEMENT_PROVE, /* the same; the first one was applied, and is proof */
-	PLACEMENT_MOVE,	 /* the database has to go to "from" */
-	PLACEMENT_WAIT,	 /* for the broker's answer */
-} PlacementKind;
+	START_READ,	 /* from "from" on */
+	START_PROVE, /* the same; the first one was applied, and is proof */
+	START_MOVE,	 /* the database has to go to "from" */
+	START_WAIT,	 /* for the broker's answer */
+} StartKind;
 
-typedef struct Placement
+typedef struct StartOffset
 {
-	PlacementKind kind;
-	int64_t		  from;
-	const char	 *reason;		/* to move: "retention" or "history" */
-	int64_t		  last_missing; /* ... for retention */
-} Placement;
+	StartKind	kind;
+	int64_t		from;
+	const char *reason;		  /* to move: "retention" or "history" */
+	int64_t		last_missing; /* ... for retention */
+} StartOffset;
 
-Placement placement_decide(const PlacementFacts *facts);
+StartOffset start_offset_decide(const StartFacts *facts);
 
 #endif

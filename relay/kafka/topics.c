@@ -14,8 +14,8 @@
 
 #define TOPIC_BUCKETS	 256 /* a power of two */
 #define ADMIN_TIMEOUT_MS 5000
-#define ENSURE_AGAIN_US	 (5 * SEC_US)
-#define ENSURE_MAX		 64 /* topics in one request */
+#define CREATE_AGAIN_US	 (5 * SEC_US)
+#define CREATE_MAX		 64 /* topics in one request */
 
 #define TOKEN_TEXT(token)	#token
 #define NUMBER_TEXT(number) TOKEN_TEXT(number)
@@ -24,19 +24,19 @@ struct Topics
 {
 	Loop			 *loop;
 	Metrics			 *metrics;
-	LoopTimer		 *ensure_timer; /* creates topics that may be missing */
+	LoopTimer		 *create_timer; /* creates topics that may be missing */
 	rd_kafka_t		 *producer;		/* NULL while closed */
 	rd_kafka_queue_t *queue;		/* the producer's */
 	Topic			 *buckets[TOPIC_BUCKETS];
-	uint32_t		  count;   /* of topics in them */
-	char			**wanted;  /* topics to be there with any producer */
-	bool			  asking;  /* the broker has not answered yet */
-	bool			  deaf;	   /* it did not, the last time */
-	Buf				  missing; /* topics that could not be created */
+	uint32_t		  count;	  /* of topics in them */
+	char			**wanted;	  /* topics to be there with any producer */
+	bool			  requesting; /* the broker has not answered yet */
+	bool			  unanswered; /* it did not, the last time */
+	Buf				  missing;	  /* topics that could not be created */
 	LogThrottle		  missing_throttle;
 };
 
-static void topics_ensure(void *arg);
+static void topics_create_missing(void *arg);
 
 Topics *
 topics_new(Loop *loop, Metrics *metrics)
@@ -46,7 +46,7 @@ topics_new(Loop *loop, Metrics *metrics)
 	topics->loop = loop;
 	topics->metrics = metrics;
 	topics->wanted = xcalloc(1, sizeof(char *));
-	topics->ensure_timer = loop_timer_new(loop, topics_ensure, topics);
+	topics->create_timer = loop_timer_new(loop, topics_create_missing, topics);
 	return topics;
 }
 
@@ -54,7 +54,7 @@ void
 topics_free(Topics *topics)
 {
 	Assert(topics->producer == NULL);
-	loop_timer_free(topics->ensure_timer);
+	loop_timer_free(topics->create_timer);
 	strings_free(topics->wanted);
 	buf_free(&topics->missing);
 	free(topics);
@@ -93,9 +93,9 @@ topics_find(Topics *topics, Slice name)
 	topic->name = xstrdup(name.data);
 	topic->len = name.len;
 	topic->handle = handle;
-	topic->unsure = true;
-	if (!topics->asking)
-		loop_timer_set(topics->ensure_timer, loop_now(topics->loop));
+	topic->unconfirmed = true;
+	if (!topics->requesting)
+		loop_timer_set(topics->create_timer, loop_now(topics->loop));
 	topic->published = metrics_cell(topics->metrics, METRIC_PUBLISHED, "topic",
 									name.data, NULL);
 	topic->next = *bucket;
@@ -158,11 +158,11 @@ topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue)
 void
 topics_close(Topics *topics)
 {
-	loop_timer_set(topics->ensure_timer, NEVER);
+	loop_timer_set(topics->create_timer, NEVER);
 	topics_forget(topics);
 	buf_clear(&topics->missing);
 	topics->producer = NULL;
-	topics->asking = topics->deaf = false;
+	topics->requesting = topics->unanswered = false;
 }
 
 void
@@ -205,14 +205,14 @@ topics_state(Topics *topics, Slice name)
 
 	if (topic == NULL)
 		return TOPIC_DOUBTED;
-	if (topic->trusted || !topic->unsure)
+	if (topic->trusted || !topic->unconfirmed)
 		return TOPIC_GOOD;
-	return topic->answered || topics->deaf ? TOPIC_DOUBTED : TOPIC_ASKED;
+	return topic->answered || topics->unanswered ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 
 /* Those not yet known to exist. */
 static size_t
-topics_unsure(const Topics *topics, rd_kafka_NewTopic_t **missing)
+topics_list_unconfirmed(const Topics *topics, rd_kafka_NewTopic_t **missing)
 {
 	char   reason[KAFKA_ERROR_MAX];
 	size_t count = 0;
@@ -221,7 +221,7 @@ topics_unsure(const Topics *topics, rd_kafka_NewTopic_t **missing)
 		for (Topic *topic = topics->buckets[i]; topic != NULL;
 			 topic = topic->next)
 		{
-			if (!topic->unsure || count == ENSURE_MAX)
+			if (!topic->unconfirmed || count == CREATE_MAX)
 				continue;
 			missing[count] = rd_kafka_NewTopic_new(topic->name, -1, -1, reason,
 												   sizeof(reason));
@@ -232,17 +232,17 @@ topics_unsure(const Topics *topics, rd_kafka_NewTopic_t **missing)
 
 /* The broker's own defaults: how many partitions and copies is its affair. */
 static void
-topics_ensure(void *arg)
+topics_create_missing(void *arg)
 {
 	Topics					*topics = arg;
-	rd_kafka_NewTopic_t		*missing[ENSURE_MAX];
+	rd_kafka_NewTopic_t		*missing[CREATE_MAX];
 	rd_kafka_AdminOptions_t *admin;
 	char					 reason[KAFKA_ERROR_MAX];
 	size_t					 count;
 
-	if (topics->producer == NULL || topics->asking)
+	if (topics->producer == NULL || topics->requesting)
 		return;
-	count = topics_unsure(topics, missing);
+	count = topics_list_unconfirmed(topics, missing);
 	if (count == 0)
 	{
 		buf_clear(&topics->missing);
@@ -256,7 +256,7 @@ topics_ensure(void *arg)
 		Assert(!"a legal timeout");
 	rd_kafka_CreateTopics(topics->producer, missing, count, admin,
 						  topics->queue);
-	topics->asking = true;
+	topics->requesting = true;
 	rd_kafka_AdminOptions_destroy(admin);
 	rd_kafka_NewTopic_destroy_array(missing, count);
 }
@@ -281,7 +281,7 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 		return;
 	}
 	if (topic != NULL)
-		topic->unsure = false;
+		topic->unconfirmed = false;
 }
 
 bool
@@ -290,12 +290,13 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 	const rd_kafka_topic_result_t **results;
 	size_t							count = 0;
 
-	Assert(topics->asking);
-	topics->asking = false;
-	loop_timer_set(topics->ensure_timer,
-				   loop_now(topics->loop) + ENSURE_AGAIN_US);
-	topics->deaf = rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR;
-	if (topics->deaf)
+	Assert(topics->requesting);
+	topics->requesting = false;
+	loop_timer_set(topics->create_timer,
+				   loop_now(topics->loop) + CREATE_AGAIN_US);
+	topics->unanswered = rd_kafka_event_error(event) !=
+						 RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (topics->unanswered)
 	{
 		log_debug("could not ask for topics: %s",
 				  rd_kafka_event_error_string(event));
@@ -314,7 +315,7 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 					  "cannot create missing topics: %s",
 					  buf_str(&topics->missing));
 	else
-		loop_timer_set(topics->ensure_timer, loop_now(topics->loop));
+		loop_timer_set(topics->create_timer, loop_now(topics->loop));
 	return true;
 }
 

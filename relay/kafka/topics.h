@@ -20,10 +20,10 @@
 typedef struct Topic
 {
 	char  *name;
-	bool   unsure;	 /* it may be missing in Kafka */
-	bool   trusted;	 /* wanted, or has taken records before */
-	bool   answered; /* the broker has responded, even if with an error */
-	size_t len;		 /* of name */
+	bool   unconfirmed; /* it may be missing in Kafka */
+	bool   trusted;		/* wanted, or has taken records before */
+	bool   answered;	/* the broker has responded, even if with an error */
+	size_t len;			/* of name */
 	rd_kafka_topic_t *handle;
 	double			 *published;   /* metric */
 	double			  uncommitted; /* delivered, to be published by a commit */

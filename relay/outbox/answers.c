@@ -19,7 +19,7 @@ outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 	if (max_event_bytes <= outbox->max_event_bytes)
 		return;
 	outbox->max_event_bytes = (int) max_event_bytes;
-	if (outbox->core.producer_up || outbox->core.producer_opening)
+	if (outbox->state.producer_up || outbox->state.producer_opening)
 		outbox_producer_failed(outbox, "the size limit of events was raised");
 }
 
@@ -28,10 +28,10 @@ outbox_take_beat(Outbox *outbox, const PGresult *result)
 {
 	int64_t now = loop_now(outbox->loop);
 
-	outbox_on_beat(&outbox->core, now);
+	outbox_on_beat(&outbox->state, now);
 	outbox_take_limit(outbox, api_int(result, 0, 0));
 	if (outbox->limit_asked)
-		outbox_on_producer_room(&outbox->core); /* for what was too large */
+		outbox_on_producer_room(&outbox->state); /* for what was too large */
 	outbox->limit_asked = false;
 }
 
@@ -46,7 +46,7 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 		outbox_db_failed(outbox, "unexpected result of relay_hello()");
 		return;
 	}
-	code = api_judge_hello(&hello, pgconn_backend_pid(outbox->conn));
+	code = api_judge_hello(&hello, pg_connection_backend_pid(outbox->conn));
 	if (code != EXIT_CLEAN)
 	{
 		outbox_exit(outbox, code);
@@ -54,19 +54,20 @@ outbox_take_hello(Outbox *outbox, const PGresult *result)
 	}
 	log_info("connected server_version=%d extension_version=%s database=%s "
 			 "preloaded=%s",
-			 pgconn_server_version(outbox->conn), hello.extension_version,
-			 hello.database, hello.preloaded ? "yes" : "no");
+			 pg_connection_server_version(outbox->conn),
+			 hello.extension_version, hello.database,
+			 hello.preloaded ? "yes" : "no");
 	buf_clear(&outbox->source);
 	buf_printf(&outbox->source, "/pgstock/%s", hello.database);
 	buf_clear(&outbox->source_id);
 	buf_add_str(&outbox->source_id, hello.incarnation);
-	if (outbox->core.transactional)
+	if (outbox->state.transactional)
 	{
 		free(outbox->incarnation);
 		outbox->incarnation = xstrdup(hello.incarnation);
 	}
 	outbox_take_limit(outbox, hello.max_event_bytes);
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+	outbox_on_step_done(&outbox->state, loop_now(outbox->loop));
 }
 
 static void
@@ -75,7 +76,7 @@ outbox_take_echo(Outbox *outbox)
 	if (!outbox->echo_arrived)
 		log_warning("notifications do not arrive: events wait for "
 					"poll_interval");
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+	outbox_on_step_done(&outbox->state, loop_now(outbox->loop));
 }
 
 /* Also where dead letters go: they leave through the outbox like all else. */
@@ -91,7 +92,7 @@ outbox_take_topics(Outbox *outbox, const PGresult *result)
 		producer_want_topic(outbox->producer, dlq);
 		free(dlq);
 	}
-	outbox_on_step_done(&outbox->core, loop_now(outbox->loop));
+	outbox_on_step_done(&outbox->state, loop_now(outbox->loop));
 }
 
 static void
@@ -99,7 +100,7 @@ outbox_take_lead(Outbox *outbox, const PGresult *result)
 {
 	bool leads = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
 
-	outbox_on_lead(&outbox->core, leads ? api_int(result, 0, 0) : 0,
+	outbox_on_lead(&outbox->state, leads ? api_int(result, 0, 0) : 0,
 				   loop_now(outbox->loop));
 	buf_clear(&outbox->trouble);
 	log_recovered(&outbox->db_throttle);
@@ -113,7 +114,7 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 
 	if (rows > 0)
 		api_page_row(result, rows - 1, &last);
-	if (!outbox_on_page(&outbox->core, rows, api_page_bytes(result), last.seq))
+	if (!outbox_on_page(&outbox->state, rows, api_page_bytes(result), last.seq))
 		return false;
 	outbox->page_at = loop_now(outbox->loop);
 	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
@@ -146,22 +147,22 @@ outbox_is_answer(OutboxAction question, const PGresult *result)
 bool
 outbox_take_answer(Outbox *outbox, PGresult *result)
 {
-	OutboxCore *core = &outbox->core;
-	int64_t		now = loop_now(outbox->loop);
+	OutboxState *state = &outbox->state;
+	int64_t		 now = loop_now(outbox->loop);
 
-	if (!outbox_is_answer(core->asked, result))
+	if (!outbox_is_answer(state->asked, result))
 	{
 		outbox_db_failed(outbox, "unexpected result from the database");
 		return false;
 	}
-	switch (core->asked)
+	switch (state->asked)
 	{
 		case OUTBOX_ASK_HELLO:
 			outbox_take_hello(outbox, result);
 			break;
 		case OUTBOX_ASK_LISTEN:
 			outbox->echo_arrived = false;
-			outbox_on_step_done(core, now);
+			outbox_on_step_done(state, now);
 			break;
 		case OUTBOX_ASK_ECHO:
 			outbox_take_echo(outbox);
@@ -176,28 +177,28 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 			outbox_take_beat(outbox, result);
 			break;
 		case OUTBOX_ASK_POSITION:
-			outbox_on_position(core, PQgetvalue(result, 0, 0),
+			outbox_on_position(state, PQgetvalue(result, 0, 0),
 							   api_int(result, 0, 1), api_bool(result, 0, 2),
 							   now);
 			break;
 		case OUTBOX_LOOK:
-			return outbox_on_window(core, api_look_window(result)) &&
+			return outbox_on_window(state, api_look_window(result)) &&
 				   outbox_take_page(outbox, result);
 		case OUTBOX_ASK_SLEEP:
-			outbox_on_sleep(core, PQgetvalue(result, 0, 0),
+			outbox_on_sleep(state, PQgetvalue(result, 0, 0),
 							api_bool(result, 0, 1), now);
 			break;
 		case OUTBOX_ASK_PAGE:
 			return outbox_take_page(outbox, result);
 		case OUTBOX_STORE:
-			outbox_on_stored(core, now);
+			outbox_on_stored(state, now);
 			break;
 		case OUTBOX_ASK_HELD:
 		case OUTBOX_HOLD:
 		case OUTBOX_SET_ASIDE:
 		case OUTBOX_ASK_HELD_PAGE:
 		case OUTBOX_CROSS_OFF:
-			return held_lane_take_answer(outbox->lane, core->asked, result);
+			return held_lane_take_answer(outbox->lane, state->asked, result);
 		case OUTBOX_WAIT:
 		case OUTBOX_CONNECT:
 		case OUTBOX_NEW_LANE:

@@ -8,55 +8,55 @@
 #include <math.h>
 
 static OutboxAction
-outbox_ask(OutboxCore *core, OutboxAction question, int64_t now)
+outbox_ask(OutboxState *state, OutboxAction question, int64_t now)
 {
-	Assert(core->asked == OUTBOX_WAIT);
-	core->asked = question;
-	core->asked_at = now;
+	Assert(state->asked == OUTBOX_WAIT);
+	state->asked = question;
+	state->asked_at = now;
 	return question;
 }
 
 /* When the position is to be stored; NEVER if there is nothing to store. */
 static int64_t
-outbox_store_due(const OutboxCore *core)
+outbox_store_due(const OutboxState *state)
 {
-	if (!core->in_flight.moved)
+	if (!state->in_flight.moved)
 		return NEVER;
-	if (core->stopping || core->in_flight.passed >= OUTBOX_STORE_EVENTS)
+	if (state->stopping || state->in_flight.passed >= OUTBOX_STORE_EVENTS)
 		return 0;
-	if (in_flight_position_counts(&core->in_flight))
-		return core->store_at;
-	return core->store_at + OUTBOX_STORE_IDLE_US;
+	if (in_flight_position_counts(&state->in_flight))
+		return state->store_at;
+	return state->store_at + OUTBOX_STORE_IDLE_US;
 }
 
 static OutboxAction
-outbox_store(OutboxCore *core, int64_t now)
+outbox_store(OutboxState *state, int64_t now)
 {
-	if (!in_flight_position(&core->in_flight, &core->storing))
+	if (!in_flight_position(&state->in_flight, &state->storing))
 		Assert(!"a position to store");
-	in_flight_stored(&core->in_flight);
-	core->store_at = now + OUTBOX_STORE_US;
-	return outbox_ask(core, OUTBOX_STORE, now);
+	in_flight_stored(&state->in_flight);
+	state->store_at = now + OUTBOX_STORE_US;
+	return outbox_ask(state, OUTBOX_STORE, now);
 }
 
 /* A window is opened in the ring when its first page is at hand: as many as
  * there are pages may be on the way. */
 static bool
-outbox_may_ask_window(const OutboxCore *core)
+outbox_may_ask_window(const OutboxState *state)
 {
-	return !core->reading && core->page_count < OUTBOX_PAGES_MAX &&
-		   core->in_flight.window_count + OUTBOX_PAGES_MAX <
+	return !state->reading && state->page_count < OUTBOX_PAGES_MAX &&
+		   state->in_flight.window_count + OUTBOX_PAGES_MAX <
 			   IN_FLIGHT_WINDOWS_MAX;
 }
 
 static OutboxCause
-outbox_cause(const OutboxCore *core)
+outbox_cause(const OutboxState *state)
 {
-	if (core->wake)
+	if (state->wake)
 		return CAUSE_NOTIFY;
-	if (core->asleep)
+	if (state->asleep)
 		return CAUSE_POLL;
-	return core->vain > OUTBOX_VAIN_LOOKS ? CAUSE_WRITERS : CAUSE_AWAKE;
+	return state->vain > OUTBOX_VAIN_LOOKS ? CAUSE_WRITERS : CAUSE_AWAKE;
 }
 
 /*
@@ -67,12 +67,12 @@ outbox_cause(const OutboxCore *core)
  * second, 7.5 ms at 10,000.
  */
 static int64_t
-outbox_pace(const OutboxCore *core)
+outbox_pace(const OutboxState *state)
 {
-	double	gathers = sqrt((double) core->found * OUTBOX_GATHER_US * MS_US);
+	double	gathers = sqrt((double) state->found * OUTBOX_GATHER_US * MS_US);
 	int64_t pace = OUTBOX_AWAKE_US;
 
-	for (uint32_t i = 0; i < core->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
+	for (uint32_t i = 0; i < state->vain && pace < OUTBOX_AWAKE_MAX_US; i++)
 		pace *= 2;
 	return Min(Max(pace, (int64_t) gathers), OUTBOX_AWAKE_MAX_US);
 }
@@ -80,83 +80,83 @@ outbox_pace(const OutboxCore *core)
 /* A look for sleep holds off writers that commit meanwhile: not where there was
  * something just before. */
 static OutboxAction
-outbox_look(OutboxCore *core, int64_t now)
+outbox_look(OutboxState *state, int64_t now)
 {
-	int64_t pace = outbox_pace(core);
+	int64_t pace = outbox_pace(state);
 	bool	tired;
 
-	core->cause = outbox_cause(core);
-	if (core->wake)
-		core->vain = 0;
-	core->wake = core->asleep = false;
-	core->found = 0;
-	tired = core->vain >= OUTBOX_VAIN_LOOKS;
-	core->poll_at = now + Min(pace, core->poll_us);
-	core->page_rows = core->page_rows_max;
-	return outbox_ask(core, tired ? OUTBOX_ASK_SLEEP : OUTBOX_LOOK, now);
+	state->cause = outbox_cause(state);
+	if (state->wake)
+		state->vain = 0;
+	state->wake = state->asleep = false;
+	state->found = 0;
+	tired = state->vain >= OUTBOX_VAIN_LOOKS;
+	state->poll_at = now + Min(pace, state->poll_us);
+	state->page_rows = state->page_rows_max;
+	return outbox_ask(state, tired ? OUTBOX_ASK_SLEEP : OUTBOX_LOOK, now);
 }
 
 static OutboxAction
-outbox_set_aside(OutboxCore *core, int64_t now)
+outbox_set_aside(OutboxState *state, int64_t now)
 {
-	held_ask_asides(&core->held);
-	return outbox_ask(core, OUTBOX_SET_ASIDE, now);
+	held_ask_asides(&state->held);
+	return outbox_ask(state, OUTBOX_SET_ASIDE, now);
 }
 
 static OutboxAction
-outbox_hold(OutboxCore *core, int64_t now)
+outbox_hold(OutboxState *state, int64_t now)
 {
-	held_store(&core->held);
-	return outbox_ask(core, OUTBOX_HOLD, now);
+	held_store(&state->held);
+	return outbox_ask(state, OUTBOX_HOLD, now);
 }
 
 /* The next question about held topics; storing them is the first. */
 static OutboxAction
-outbox_held_question(OutboxCore *core, int64_t now)
+outbox_held_question(OutboxState *state, int64_t now)
 {
-	if (core->held.aside_count > 0)
-		return outbox_set_aside(core, now);
-	held_start(&core->held, now);
-	if (core->held.state == LANE_READING)
-		return outbox_ask(core, OUTBOX_ASK_HELD_PAGE, now);
-	if (core->held.state == LANE_CROSSING)
-		return outbox_ask(core, OUTBOX_CROSS_OFF, now);
+	if (state->held.aside_count > 0)
+		return outbox_set_aside(state, now);
+	held_start(&state->held, now);
+	if (state->held.state == LANE_READING)
+		return outbox_ask(state, OUTBOX_ASK_HELD_PAGE, now);
+	if (state->held.state == LANE_CROSSING)
+		return outbox_ask(state, OUTBOX_CROSS_OFF, now);
 	return OUTBOX_WAIT;
 }
 
 /* The next query to the database while streaming. */
 static OutboxAction
-outbox_next_question(OutboxCore *core, int64_t now)
+outbox_next_question(OutboxState *state, int64_t now)
 {
 	OutboxAction question;
 
-	if (!core->held.known)
-		return outbox_ask(core, OUTBOX_ASK_HELD, now);
-	if (held_has_unstored(&core->held))
-		return outbox_hold(core, now);
-	if (!core->positioned)
-		return core->producer_up ? outbox_ask(core, OUTBOX_ASK_POSITION, now)
-								 : OUTBOX_WAIT;
-	if (now >= outbox_store_due(core))
-		return outbox_store(core, now);
-	question = outbox_held_question(core, now);
+	if (!state->held.known)
+		return outbox_ask(state, OUTBOX_ASK_HELD, now);
+	if (held_has_unstored(&state->held))
+		return outbox_hold(state, now);
+	if (!state->positioned)
+		return state->producer_up ? outbox_ask(state, OUTBOX_ASK_POSITION, now)
+								  : OUTBOX_WAIT;
+	if (now >= outbox_store_due(state))
+		return outbox_store(state, now);
+	question = outbox_held_question(state, now);
 	if (question != OUTBOX_WAIT)
 		return question;
-	if (core->reading && core->page_count < OUTBOX_PAGES_MAX)
+	if (state->reading && state->page_count < OUTBOX_PAGES_MAX)
 	{
-		core->page_rows = core->page_rows_max;
-		return outbox_ask(core, OUTBOX_ASK_PAGE, now);
+		state->page_rows = state->page_rows_max;
+		return outbox_ask(state, OUTBOX_ASK_PAGE, now);
 	}
-	if (outbox_may_ask_window(core) && (core->wake || now >= core->poll_at))
-		return outbox_look(core, now);
+	if (outbox_may_ask_window(state) && (state->wake || now >= state->poll_at))
+		return outbox_look(state, now);
 	return OUTBOX_WAIT;
 }
 
 static bool
-outbox_may_close(const OutboxCore *core)
+outbox_may_close(const OutboxState *state)
 {
-	return core->transactional && !core->closing && !core->committing &&
-		   in_flight_count(&core->in_flight) > 0;
+	return state->transactional && !state->closing && !state->committing &&
+		   in_flight_count(&state->in_flight) > 0;
 }
 
 /*
@@ -164,178 +164,181 @@ outbox_may_close(const OutboxCore *core)
  * arrived while the one before was committed.
  */
 static bool
-outbox_close_due(const OutboxCore *core, int64_t now)
+outbox_close_due(const OutboxState *state, int64_t now)
 {
-	return outbox_may_close(core) &&
-		   ((core->page_count == 0 && !core->reading) || core->stopping ||
-			!in_flight_has_room(&core->in_flight) ||
-			now >= core->begun_at + OUTBOX_COMMIT_US);
+	return outbox_may_close(state) &&
+		   ((state->page_count == 0 && !state->reading) || state->stopping ||
+			!in_flight_has_room(&state->in_flight) ||
+			now >= state->begun_at + OUTBOX_COMMIT_US);
 }
 
 static bool
-outbox_commit_due(OutboxCore *core, int64_t now)
+outbox_commit_due(OutboxState *state, int64_t now)
 {
-	if (in_flight_count(&core->in_flight) == 0)
-		core->closing = false; /* all of it was set aside */
-	else if (outbox_close_due(core, now))
-		core->closing = true;
-	return outbox_may_commit(core);
+	if (in_flight_count(&state->in_flight) == 0)
+		state->closing = false; /* all of it was set aside */
+	else if (outbox_close_due(state, now))
+		state->closing = true;
+	return outbox_may_commit(state);
 }
 
 static OutboxAction
-outbox_next_streaming(OutboxCore *core, int64_t now)
+outbox_next_streaming(OutboxState *state, int64_t now)
 {
 	OutboxAction action = OUTBOX_WAIT;
 
-	Assert(core->epoch > 0);
-	if (core->asked == OUTBOX_WAIT)
-		action = outbox_next_question(core, now);
+	Assert(state->epoch > 0);
+	if (state->asked == OUTBOX_WAIT)
+		action = outbox_next_question(state, now);
 	if (action != OUTBOX_WAIT)
 		return action;
-	if (outbox_commit_due(core, now))
+	if (outbox_commit_due(state, now))
 		return OUTBOX_COMMIT;
-	if (core->held.state == LANE_FLYING && !core->held.lane_up)
+	if (state->held.state == LANE_PRODUCING && !state->held.lane_up)
 		return OUTBOX_NEW_LANE;
-	if (held_may_send(&core->held))
+	if (held_may_send(&state->held))
 		return OUTBOX_PRODUCE_HELD;
-	return outbox_row(core) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
+	return outbox_row(state) >= 0 ? OUTBOX_PRODUCE : OUTBOX_WAIT;
 }
 
 /* Only events in flight may still arrive, and their position be stored. */
 static OutboxAction
-outbox_next_draining(OutboxCore *core, int64_t now)
+outbox_next_draining(OutboxState *state, int64_t now)
 {
-	bool arrived = in_flight_count(&core->in_flight) == 0 || !core->producer_up;
+	bool arrived = in_flight_count(&state->in_flight) == 0 ||
+				   !state->producer_up;
 
-	if (now >= core->stop_by)
+	if (now >= state->stop_by)
 		return OUTBOX_DONE;
-	if (outbox_commit_due(core, now))
+	if (outbox_commit_due(state, now))
 		return OUTBOX_COMMIT;
-	if (core->asked != OUTBOX_WAIT)
+	if (state->asked != OUTBOX_WAIT)
 		return OUTBOX_WAIT;
-	if (core->positioned && core->held.aside_count > 0)
-		return held_has_unstored(&core->held) ? outbox_hold(core, now)
-											  : outbox_set_aside(core, now);
-	if (core->positioned && core->in_flight.moved &&
-		(arrived || now >= core->store_at))
-		return outbox_store(core, now);
+	if (state->positioned && state->held.aside_count > 0)
+		return held_has_unstored(&state->held) ? outbox_hold(state, now)
+											   : outbox_set_aside(state, now);
+	if (state->positioned && state->in_flight.moved &&
+		(arrived || now >= state->store_at))
+		return outbox_store(state, now);
 	return arrived ? OUTBOX_DONE : OUTBOX_WAIT;
 }
 
 static bool
-outbox_may_open_producer(const OutboxCore *core)
+outbox_may_open_producer(const OutboxState *state)
 {
-	return !core->stopping && !core->producer_up && !core->producer_opening &&
-		   (!core->transactional || core->state == PUMP_STREAMING);
+	return !state->stopping && !state->producer_up &&
+		   !state->producer_opening &&
+		   (!state->transactional || state->pump == PUMP_STREAMING);
 }
 
 /* What holds between two reports, whatever they are. */
 static void
-outbox_check(const OutboxCore *core)
+outbox_check(const OutboxState *state)
 {
-	Assert(!core->positioned || core->producer_up);
-	Assert(!core->reading || core->positioned);
-	Assert(!core->asleep || core->positioned);
-	Assert(core->page_count == 0 || core->positioned);
-	Assert(core->page_count <= OUTBOX_PAGES_MAX);
-	Assert(!core->producer_up || !core->producer_opening);
-	Assert(!core->closing || (core->transactional && !core->committing));
-	Assert(!core->committing || (core->transactional && core->producer_up));
-	Assert(core->epoch > 0 || !core->positioned);
-	Assert(core->state != PUMP_DOWN || core->asked == OUTBOX_WAIT);
-	Assert((core->state == PUMP_CONNECTING) == (core->asked == OUTBOX_CONNECT));
+	Assert(!state->positioned || state->producer_up);
+	Assert(!state->reading || state->positioned);
+	Assert(!state->asleep || state->positioned);
+	Assert(state->page_count == 0 || state->positioned);
+	Assert(state->page_count <= OUTBOX_PAGES_MAX);
+	Assert(!state->producer_up || !state->producer_opening);
+	Assert(!state->closing || (state->transactional && !state->committing));
+	Assert(!state->committing || (state->transactional && state->producer_up));
+	Assert(state->epoch > 0 || !state->positioned);
+	Assert(state->pump != PUMP_DOWN || state->asked == OUTBOX_WAIT);
+	Assert((state->pump == PUMP_CONNECTING) ==
+		   (state->asked == OUTBOX_CONNECT));
 }
 
 OutboxAction
-outbox_next(OutboxCore *core, int64_t now)
+outbox_next(OutboxState *state, int64_t now)
 {
-	outbox_check(core);
-	if (core->stopping && core->state != PUMP_DRAINING)
+	outbox_check(state);
+	if (state->stopping && state->pump != PUMP_DRAINING)
 		return OUTBOX_DONE;
-	if (core->producer_up && outbox_flies(core) &&
-		now >= core->acked_at + OUTBOX_STALL_US)
-		outbox_on_producer_failed(core, now);
-	if (outbox_may_open_producer(core) && now >= core->producer_at)
+	if (state->producer_up && outbox_awaits_report(state) &&
+		now >= state->acked_at + OUTBOX_STALL_US)
+		outbox_on_producer_failed(state, now);
+	if (outbox_may_open_producer(state) && now >= state->producer_at)
 	{
-		core->producer_opening = true;
+		state->producer_opening = true;
 		return OUTBOX_NEW_PRODUCER;
 	}
-	held_tick(&core->held, now);
-	if (core->held.state == LANE_IDLE && core->held.lane_up)
+	held_tick(&state->held, now);
+	if (state->held.state == LANE_IDLE && state->held.lane_up)
 		return OUTBOX_CLOSE_LANE;
 
-	if (outbox_may_beat(core) && now >= core->beat_at)
-		return outbox_ask(core, OUTBOX_BEAT, now);
+	if (outbox_may_beat(state) && now >= state->beat_at)
+		return outbox_ask(state, OUTBOX_BEAT, now);
 
-	switch (core->state)
+	switch (state->pump)
 	{
 		case PUMP_DOWN:
-			if (now < core->connect_at)
+			if (now < state->connect_at)
 				return OUTBOX_WAIT;
-			core->state = PUMP_CONNECTING;
-			return outbox_ask(core, OUTBOX_CONNECT, now);
+			state->pump = PUMP_CONNECTING;
+			return outbox_ask(state, OUTBOX_CONNECT, now);
 		case PUMP_CONNECTING:
 			return OUTBOX_WAIT;
 		case PUMP_HANDSHAKE:
-			return core->asked == OUTBOX_WAIT
-					   ? outbox_ask(core, core->step, now)
+			return state->asked == OUTBOX_WAIT
+					   ? outbox_ask(state, state->step, now)
 					   : OUTBOX_WAIT;
 		case PUMP_LEADER_WAIT:
-			return core->asked == OUTBOX_WAIT && now >= core->lead_at
-					   ? outbox_ask(core, OUTBOX_ASK_LEAD, now)
+			return state->asked == OUTBOX_WAIT && now >= state->lead_at
+					   ? outbox_ask(state, OUTBOX_ASK_LEAD, now)
 					   : OUTBOX_WAIT;
 		case PUMP_STREAMING:
-			return outbox_next_streaming(core, now);
+			return outbox_next_streaming(state, now);
 		case PUMP_DRAINING:
-			return outbox_next_draining(core, now);
+			return outbox_next_draining(state, now);
 	}
 	Assert(!"a known state");
 }
 
 /* A held topic may be tried as soon as it is due. */
 static bool
-outbox_may_try(const OutboxCore *core)
+outbox_may_try(const OutboxState *state)
 {
-	return core->state == PUMP_STREAMING && core->positioned &&
-		   core->asked == OUTBOX_WAIT;
+	return state->pump == PUMP_STREAMING && state->positioned &&
+		   state->asked == OUTBOX_WAIT;
 }
 
 int64_t
-outbox_deadline(const OutboxCore *core)
+outbox_deadline(const OutboxState *state)
 {
-	int64_t at = core->stopping ? core->stop_by : NEVER;
+	int64_t at = state->stopping ? state->stop_by : NEVER;
 
-	if (outbox_may_open_producer(core))
-		at = Min(at, core->producer_at);
-	if (core->producer_up && outbox_flies(core))
-		at = Min(at, core->acked_at + OUTBOX_STALL_US);
-	at = Min(at, held_deadline(&core->held, outbox_may_try(core)));
-	if (outbox_may_close(core))
-		at = Min(at, core->begun_at + OUTBOX_COMMIT_US);
-	if (core->state == PUMP_DOWN)
-		return Min(at, core->connect_at);
-	if (outbox_may_beat(core))
-		at = Min(at, core->beat_at);
-	if (core->asked != OUTBOX_WAIT)
+	if (outbox_may_open_producer(state))
+		at = Min(at, state->producer_at);
+	if (state->producer_up && outbox_awaits_report(state))
+		at = Min(at, state->acked_at + OUTBOX_STALL_US);
+	at = Min(at, held_deadline(&state->held, outbox_may_try(state)));
+	if (outbox_may_close(state))
+		at = Min(at, state->begun_at + OUTBOX_COMMIT_US);
+	if (state->pump == PUMP_DOWN)
+		return Min(at, state->connect_at);
+	if (outbox_may_beat(state))
+		at = Min(at, state->beat_at);
+	if (state->asked != OUTBOX_WAIT)
 		return at;
-	if (core->state == PUMP_LEADER_WAIT)
-		return Min(at, core->lead_at);
-	if (core->state == PUMP_DRAINING && core->in_flight.moved)
-		return Min(at, core->store_at);
-	if (core->state != PUMP_STREAMING || !core->positioned)
+	if (state->pump == PUMP_LEADER_WAIT)
+		return Min(at, state->lead_at);
+	if (state->pump == PUMP_DRAINING && state->in_flight.moved)
+		return Min(at, state->store_at);
+	if (state->pump != PUMP_STREAMING || !state->positioned)
 		return at;
-	at = Min(at, outbox_store_due(core));
-	if (outbox_may_ask_window(core))
-		at = Min(at, core->poll_at);
+	at = Min(at, outbox_store_due(state));
+	if (outbox_may_ask_window(state))
+		at = Min(at, state->poll_at);
 	return at;
 }
 
 bool
-outbox_overdue(const OutboxCore *core, int64_t now)
+outbox_overdue(const OutboxState *state, int64_t now)
 {
-	int64_t at = outbox_deadline(core);
+	int64_t at = outbox_deadline(state);
 
-	if (core->asked != OUTBOX_WAIT)
-		at = Min(at, core->asked_at + OUTBOX_ANSWER_US);
+	if (state->asked != OUTBOX_WAIT)
+		at = Min(at, state->asked_at + OUTBOX_ANSWER_US);
 	return at != NEVER && now > at && now - at > PUMP_GRACE_US;
 }

@@ -23,7 +23,7 @@ outbox_drop_pages(Outbox *outbox)
 }
 
 static void
-outbox_troubled(Outbox *outbox, const char *what, const char *why)
+outbox_set_trouble(Outbox *outbox, const char *what, const char *why)
 {
 	buf_clear(&outbox->trouble);
 	buf_printf(&outbox->trouble, "%s: %s", what, why);
@@ -33,12 +33,12 @@ outbox_troubled(Outbox *outbox, const char *what, const char *why)
 void
 outbox_db_failed(Outbox *outbox, const char *why)
 {
-	outbox_troubled(outbox, "database", why);
-	pgconn_close(outbox->conn);
-	if (outbox->core.transactional)
+	outbox_set_trouble(outbox, "database", why);
+	pg_connection_close(outbox->conn);
+	if (outbox->state.transactional)
 		producer_close(outbox->producer); /* only a leader has one */
-	outbox_on_down(&outbox->core, loop_now(outbox->loop));
-	Assert(outbox->core.page_count == 0 && !outbox_leads(&outbox->core));
+	outbox_on_down(&outbox->state, loop_now(outbox->loop));
+	Assert(outbox->state.page_count == 0 && !outbox_leads(&outbox->state));
 	log_throttled(&outbox->db_throttle, loop_now(outbox->loop), LEVEL_WARNING,
 				  LOG_MODULE, "could not use the database: %s", why);
 }
@@ -46,11 +46,11 @@ outbox_db_failed(Outbox *outbox, const char *why)
 void
 outbox_producer_failed(Outbox *outbox, const char *why)
 {
-	outbox_troubled(outbox, "kafka", why);
+	outbox_set_trouble(outbox, "kafka", why);
 	producer_close(outbox->producer);
-	outbox_on_producer_failed(&outbox->core, loop_now(outbox->loop));
-	Assert(outbox->core.page_count == 0 && !outbox->core.producer_up);
-	Assert(in_flight_count(&outbox->core.in_flight) == 0);
+	outbox_on_producer_failed(&outbox->state, loop_now(outbox->loop));
+	Assert(outbox->state.page_count == 0 && !outbox->state.producer_up);
+	Assert(in_flight_count(&outbox->state.in_flight) == 0);
 	log_throttled(&outbox->producer_throttle, loop_now(outbox->loop),
 				  LEVEL_WARNING, LOG_MODULE,
 				  "lost the producer, going back to the stored "
@@ -64,9 +64,9 @@ outbox_too_many_held(Outbox *outbox, const char *topic, const char *why)
 {
 	char *text = xasprintf("cannot hold topic %s, because %u topics are held "
 						   "already: %s",
-						   topic, outbox->core.held.count, why);
+						   topic, outbox->state.held.count, why);
 
-	Assert(held_has_no_room(&outbox->core.held, topic));
+	Assert(held_has_no_room(&outbox->state.held, topic));
 	outbox_producer_failed(outbox, text);
 	free(text);
 }
@@ -75,9 +75,9 @@ outbox_too_many_held(Outbox *outbox, const char *topic, const char *why)
 void
 outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 {
-	if (!outbox_on_refused(&outbox->core, topic, why, loop_now(outbox->loop)))
+	if (!outbox_on_refused(&outbox->state, topic, why, loop_now(outbox->loop)))
 	{
-		if (held_has_no_room(&outbox->core.held, topic))
+		if (held_has_no_room(&outbox->state.held, topic))
 			outbox_too_many_held(outbox, topic, why);
 		else
 			outbox_producer_failed(outbox, why);

@@ -17,10 +17,10 @@ struct HeldLane
 {
 	Loop		 *loop;
 	const Config *config;
-	OutboxCore	 *core;
+	OutboxState	 *state;
 	Producer	 *main;
 	Producer	 *producer;
-	PGresult	 *page; /* rows of core->held, or NULL */
+	PGresult	 *page; /* rows of state->held, or NULL */
 };
 
 /* ---- the producer's reports -------------------------------------------- */
@@ -30,7 +30,7 @@ held_lane_acked(void *arg, uint64_t id)
 {
 	HeldLane *lane = arg;
 
-	held_on_acked(&lane->core->held, id, loop_now(lane->loop));
+	held_on_acked(&lane->state->held, id, loop_now(lane->loop));
 }
 
 static void
@@ -41,11 +41,11 @@ held_lane_served(void *arg UNUSED)
 static void
 held_lane_failed(HeldLane *lane, const char *why)
 {
-	const HeldTopic *topic = lane->core->held.topic;
+	const HeldTopic *topic = lane->state->held.topic;
 
 	log_debug("topic is still refused topic=%s reason=%s",
 			  topic != NULL ? topic->name : "", why);
-	held_on_lane_failed(&lane->core->held, why, loop_now(lane->loop));
+	held_on_lane_failed(&lane->state->held, why, loop_now(lane->loop));
 	producer_close(lane->producer);
 }
 
@@ -59,7 +59,7 @@ held_lane_producer_gone(void *arg, const char *topic UNUSED, const char *why)
 
 HeldLane *
 held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
-			  OutboxCore *core, Producer *main)
+			  OutboxState *state, Producer *main)
 {
 	static const ProducerHandlers handlers = {
 		.acked = held_lane_acked,
@@ -70,7 +70,7 @@ held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
 
 	lane->loop = loop;
 	lane->config = config;
-	lane->core = core;
+	lane->state = state;
 	lane->main = main;
 	lane->producer = producer_new(loop, metrics, &handlers, lane);
 	producer_set_probing(lane->producer);
@@ -95,16 +95,16 @@ held_lane_take_topics(HeldLane *lane, const PGresult *result)
 		const char *topic = PQgetvalue(result, row, 0);
 		const char *reason = PQgetvalue(result, row, 1);
 
-		held_load(&lane->core->held, topic, reason, loop_now(lane->loop));
+		held_load(&lane->state->held, topic, reason, loop_now(lane->loop));
 		log_warning("topic is held back topic=%s reason=%s", topic, reason);
 	}
-	outbox_on_held(lane->core);
+	outbox_on_held(lane->state);
 }
 
 static bool
 held_lane_take_page(HeldLane *lane, PGresult *result)
 {
-	if (!outbox_on_held_page(lane->core, api_page_rows(result),
+	if (!outbox_on_held_page(lane->state, api_page_rows(result),
 							 api_page_bytes(result), loop_now(lane->loop)))
 		return false;
 	PQclear(lane->page);
@@ -115,10 +115,10 @@ held_lane_take_page(HeldLane *lane, PGresult *result)
 static void
 held_lane_take_crossed_off(HeldLane *lane, const PGresult *result)
 {
-	const HeldTopic *topic = lane->core->held.topic;
+	const HeldTopic *topic = lane->state->held.topic;
 	char			*name = xstrdup(topic != NULL ? topic->name : "");
 
-	if (outbox_on_crossed_off(lane->core, api_bool(result, 0, 0),
+	if (outbox_on_crossed_off(lane->state, api_bool(result, 0, 0),
 							  loop_now(lane->loop)))
 	{
 		log_info("topic resumed topic=%s", name);
@@ -145,9 +145,9 @@ held_lane_take_answer(HeldLane *lane, OutboxAction question, PGresult *result)
 	if (question == OUTBOX_ASK_HELD)
 		held_lane_take_topics(lane, result);
 	else if (question == OUTBOX_HOLD)
-		outbox_on_hold_stored(lane->core);
+		outbox_on_hold_stored(lane->state);
 	else if (question == OUTBOX_SET_ASIDE)
-		outbox_on_asides_stored(lane->core, loop_now(lane->loop));
+		outbox_on_asides_stored(lane->state, loop_now(lane->loop));
 	else
 		held_lane_take_crossed_off(lane, result);
 	return false;
@@ -163,7 +163,7 @@ held_lane_open(HeldLane *lane, int max_event_bytes)
 	producer_close(lane->producer);
 	if (producer_open(lane->producer, lane->config, max_event_bytes, NULL,
 					  &error))
-		held_on_lane_up(&lane->core->held);
+		held_on_lane_up(&lane->state->held);
 	else
 		held_lane_failed(lane, buf_str(&error));
 	buf_free(&error);
@@ -172,7 +172,7 @@ held_lane_open(HeldLane *lane, int max_event_bytes)
 static void
 held_lane_produce(HeldLane *lane, EventSource source)
 {
-	Held	*held = &lane->core->held;
+	Held	*held = &lane->state->held;
 	EventRow event;
 
 	Assert(lane->page != NULL && api_page_rows(lane->page) == held->rows);
@@ -198,22 +198,22 @@ held_lane_produce(HeldLane *lane, EventSource source)
 }
 
 static void
-held_lane_cross_off(HeldLane *lane, PgConn *conn)
+held_lane_cross_off(HeldLane *lane, PgConnection *conn)
 {
-	Held	*held = &lane->core->held;
+	Held	*held = &lane->state->held;
 	uint32_t count = held_cross_off(held);
 
 	Assert(held->topic != NULL && count <= held->sent);
 	api_call_cross_off(conn, held->topic->name, held->seqs, count,
-					   held->letting_go, lane->core->epoch);
+					   held->resuming, lane->state->epoch);
 }
 
 void
-held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
+held_lane_do(HeldLane *lane, OutboxAction action, PgConnection *conn,
 			 int max_event_bytes, EventSource source)
 {
-	Held   *held = &lane->core->held;
-	int64_t epoch = lane->core->epoch;
+	Held   *held = &lane->state->held;
+	int64_t epoch = lane->state->epoch;
 
 	if (action == OUTBOX_ASK_HELD)
 		api_call(conn, API_HELD);
@@ -243,7 +243,7 @@ held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
 void
 held_lane_describe(const HeldLane *lane, Buf *sentence)
 {
-	const Held *held = &lane->core->held;
+	const Held *held = &lane->state->held;
 
 	for (uint32_t i = 0; i < Min(held->count, LANE_NAMED_MAX); i++)
 		buf_printf(sentence, "%s%s (%s)", i == 0 ? ", held topics: " : ", ",

@@ -15,14 +15,14 @@
 
 typedef struct HeldLane HeldLane;
 
-/* config is borrowed, and so is core, which the lane reports to, and the
+/* config is borrowed, and so is state, which the lane reports to, and the
  * outbox's producer, which is informed of resumed topics */
 HeldLane *held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
-						OutboxCore *core, Producer *main);
+						OutboxState *state, Producer *main);
 void	  held_lane_free(HeldLane *lane);
 
 /* Carries out one of the actions of held topics. */
-void held_lane_do(HeldLane *lane, OutboxAction action, PgConn *conn,
+void held_lane_do(HeldLane *lane, OutboxAction action, PgConnection *conn,
 				  int max_event_bytes, EventSource source);
 
 /* The answer to one of their questions; true if the result is kept. */

@@ -27,7 +27,7 @@ held_idle(Held *held)
 {
 	held->state = LANE_IDLE;
 	held->topic = NULL;
-	held->closing = held->letting_go = held->failed = false;
+	held->closing = held->resuming = held->failed = false;
 	held->waits = false;
 }
 
@@ -190,7 +190,7 @@ held_store(Held *held)
 }
 
 static void
-held_let_go(Held *held, HeldTopic *topic)
+held_resume(Held *held, HeldTopic *topic)
 {
 	uint32_t place = held_place(held, topic->name);
 
@@ -203,8 +203,8 @@ held_let_go(Held *held, HeldTopic *topic)
 
 /* ---- setting aside ----------------------------------------------------- */
 
-HeldWay
-held_way(Held *held, const char *name)
+HeldRoute
+held_route(Held *held, const char *name)
 {
 	HeldTopic *topic = held_find(held, name);
 
@@ -257,7 +257,7 @@ held_asides_stored(Held *held)
 static void
 held_fail(Held *held, const char *reason, int64_t now)
 {
-	Assert(held->state == LANE_FLYING);
+	Assert(held->state == LANE_PRODUCING);
 	held_refuse(held->topic, reason, now);
 	if (held->arrived == 0)
 	{
@@ -275,20 +275,20 @@ held_check(const Held *held)
 {
 	Assert((held->state == LANE_IDLE) == (held->topic == NULL));
 	Assert(!held->closing || held->topic != NULL);
-	Assert(!held->letting_go || held->state == LANE_CROSSING);
+	Assert(!held->resuming || held->state == LANE_CROSSING);
 	Assert(!held->failed || held->state == LANE_CROSSING);
 	Assert(held->aside_asked <= held->aside_count);
 	Assert(held->aside_count <= HELD_ASIDES_MAX);
-	Assert(held->state != LANE_FLYING || held->arrived < held->rows);
+	Assert(held->state != LANE_PRODUCING || held->arrived < held->rows);
 }
 
 void
 held_tick(Held *held, int64_t now)
 {
 	held_check(held);
-	if (held->closing && !held->letting_go && now >= held->closing_by)
+	if (held->closing && !held->resuming && now >= held->closing_by)
 		held->closing = held->waits = false;
-	if (held->state == LANE_FLYING && now >= held->fails_at)
+	if (held->state == LANE_PRODUCING && now >= held->fails_at)
 		held_fail(held, "the broker does not answer", now);
 }
 
@@ -326,9 +326,9 @@ held_deadline(const Held *held, bool may_start)
 {
 	int64_t at = NEVER;
 
-	if (held->closing && !held->letting_go)
+	if (held->closing && !held->resuming)
 		at = Min(at, held->closing_by);
-	if (held->state == LANE_FLYING)
+	if (held->state == LANE_PRODUCING)
 		at = Min(at, held->fails_at);
 	for (uint32_t i = 0;
 		 may_start && held->state == LANE_IDLE && i < held->count; i++)
@@ -359,7 +359,7 @@ held_on_page(Held *held, uint32_t rows, bool full, int64_t now)
 	held->fails_at = now + HELD_TRY_US;
 	memset(held->acked, 0, sizeof(held->acked));
 	if (rows > 0)
-		held->state = LANE_FLYING;
+		held->state = LANE_PRODUCING;
 	else if (held->closing)
 		held->state = LANE_CROSSING;
 	else
@@ -370,7 +370,7 @@ held_on_page(Held *held, uint32_t rows, bool full, int64_t now)
 bool
 held_may_send(const Held *held)
 {
-	return held->state == LANE_FLYING && held->lane_up && !held->lane_full &&
+	return held->state == LANE_PRODUCING && held->lane_up && !held->lane_full &&
 		   held->sent < held->rows;
 }
 
@@ -384,7 +384,7 @@ held_on_sent(Held *held, int64_t seq)
 void
 held_on_acked(Held *held, uint64_t row, int64_t now)
 {
-	if (held->state != LANE_FLYING)
+	if (held->state != LANE_PRODUCING)
 		return;
 	Assert(row < held->sent && !held->acked[row]);
 	held->acked[row] = true;
@@ -398,7 +398,7 @@ held_on_acked(Held *held, uint64_t row, int64_t now)
 void
 held_on_lane_up(Held *held)
 {
-	Assert(!held->lane_up && held->state == LANE_FLYING);
+	Assert(!held->lane_up && held->state == LANE_PRODUCING);
 	held->lane_up = true;
 }
 
@@ -420,7 +420,7 @@ void
 held_on_lane_failed(Held *held, const char *reason, int64_t now)
 {
 	held->lane_up = false;
-	if (held->state == LANE_FLYING)
+	if (held->state == LANE_PRODUCING)
 		held_fail(held, reason, now);
 }
 
@@ -434,19 +434,19 @@ held_cross_off(Held *held)
 		if (held->acked[row])
 			held->seqs[count++] = held->seqs[row];
 	Assert(count == held->arrived);
-	held->letting_go = held->closing && held->last;
+	held->resuming = held->closing && held->last;
 	return count;
 }
 
 bool
-held_on_crossed_off(Held *held, bool let_go, int64_t now)
+held_on_crossed_off(Held *held, bool resumed, int64_t now)
 {
 	if (held->state != LANE_CROSSING)
 		return false;
-	if (let_go)
+	if (resumed)
 	{
-		Assert(held->letting_go);
-		held_let_go(held, held->topic);
+		Assert(held->resuming);
+		held_resume(held, held->topic);
 		held_idle(held);
 		return true;
 	}
@@ -455,7 +455,7 @@ held_on_crossed_off(Held *held, bool let_go, int64_t now)
 		held_idle(held);
 		return false;
 	}
-	held->letting_go = false;
+	held->resuming = false;
 	backoff_succeeded(&held->topic->retry);
 	held->page_rows = HELD_PAGE_ROWS;
 	held->state = LANE_READING;

@@ -65,18 +65,18 @@ typedef struct HeldTopic
 typedef enum LaneState
 {
 	LANE_IDLE,
-	LANE_READING,  /* a page is to be requested, or was */
-	LANE_FLYING,   /* its rows are produced and acknowledged */
-	LANE_CROSSING, /* what was acknowledged is to be crossed off, or is */
+	LANE_READING,	/* a page is to be requested, or was */
+	LANE_PRODUCING, /* its rows are produced and acknowledged */
+	LANE_CROSSING,	/* what was acknowledged is to be crossed off, or is */
 } LaneState;
 
 /* What to do with a row. */
-typedef enum HeldWay
+typedef enum HeldRoute
 {
 	HELD_FLOWS, /* to Kafka */
 	HELD_ASIDE,
 	HELD_WAITS,
-} HeldWay;
+} HeldRoute;
 
 typedef struct Held
 {
@@ -105,7 +105,7 @@ typedef struct Held
 	bool	   last;	/* the page has all there was */
 	bool	   failed;	/* the try ends with what has arrived */
 	bool	   closing;
-	bool	   letting_go; /* the query that resumes it was sent */
+	bool	   resuming; /* the query that resumes it was sent */
 	int64_t	   closing_by;
 	int64_t	   fails_at; /* unless something is acknowledged */
 	int64_t	   seqs[HELD_PAGE_ROWS];
@@ -141,7 +141,7 @@ bool held_has_unstored(const Held *held);
 void held_store(Held *held);
 
 /* HELD_WAITS: until held->waits is false. */
-HeldWay held_way(Held *held, const char *topic) MUST_CHECK;
+HeldRoute held_route(Held *held, const char *topic) MUST_CHECK;
 
 /* An event's place in the ring, to be acknowledged when it is stored. */
 void held_put_aside(Held *held, uint64_t id, int64_t seq);
@@ -171,6 +171,6 @@ void held_on_lane_failed(Held *held, const char *reason, int64_t now);
 /* The seqs to be crossed off come first in held->seqs; how many. */
 uint32_t held_cross_off(Held *held);
 /* True: the topic resumes, and is freed. */
-bool held_on_crossed_off(Held *held, bool let_go, int64_t now);
+bool held_on_crossed_off(Held *held, bool resumed, int64_t now);
 
 #endif

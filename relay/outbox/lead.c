@@ -14,53 +14,53 @@
 #include "outbox/state.h"
 
 void
-outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now)
+outbox_on_lead(OutboxState *state, int64_t epoch, int64_t now)
 {
-	outbox_answered(core, OUTBOX_ASK_LEAD);
-	Assert(core->state == PUMP_LEADER_WAIT);
+	outbox_answered(state, OUTBOX_ASK_LEAD);
+	Assert(state->pump == PUMP_LEADER_WAIT);
 	Assert(epoch >= 0);
-	core->epoch = epoch;
-	core->lead_at = now + OUTBOX_LEAD_US;
+	state->epoch = epoch;
+	state->lead_at = now + OUTBOX_LEAD_US;
 	if (epoch == 0)
 	{
-		backoff_succeeded(&core->db_retry);
+		backoff_succeeded(&state->db_retry);
 		return;
 	}
-	core->state = PUMP_STREAMING;
+	state->pump = PUMP_STREAMING;
 }
 
 bool
-outbox_leads(const OutboxCore *core)
+outbox_leads(const OutboxState *state)
 {
-	return core->epoch > 0;
+	return state->epoch > 0;
 }
 
 void
-outbox_on_beat(OutboxCore *core, int64_t now)
+outbox_on_beat(OutboxState *state, int64_t now)
 {
-	outbox_answered(core, OUTBOX_BEAT);
-	core->beat_at = now + core->beat_us;
+	outbox_answered(state, OUTBOX_BEAT);
+	state->beat_at = now + state->beat_us;
 }
 
 void
-outbox_beat_every(OutboxCore *core, int64_t us)
+outbox_beat_every(OutboxState *state, int64_t us)
 {
-	core->beat_us = us;
-	core->beat_at = 0;
+	state->beat_us = us;
+	state->beat_at = 0;
 }
 
 void
-outbox_beat_now(OutboxCore *core)
+outbox_beat_now(OutboxState *state)
 {
-	Assert(core->beat_us > 0);
-	core->beat_at = 0;
+	Assert(state->beat_us > 0);
+	state->beat_at = 0;
 }
 
 /* The session is greeted, and has no question. */
 bool
-outbox_may_beat(const OutboxCore *core)
+outbox_may_beat(const OutboxState *state)
 {
-	return core->beat_us > 0 && core->asked == OUTBOX_WAIT &&
-		   (core->state == PUMP_LEADER_WAIT || core->state == PUMP_STREAMING ||
-			core->state == PUMP_DRAINING);
+	return state->beat_us > 0 && state->asked == OUTBOX_WAIT &&
+		   (state->pump == PUMP_LEADER_WAIT || state->pump == PUMP_STREAMING ||
+			state->pump == PUMP_DRAINING);
 }

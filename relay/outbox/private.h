@@ -19,12 +19,12 @@ struct Outbox
 	Loop		 *loop;
 	const Config *config;
 	Metrics		 *metrics;
-	PgConn		 *conn;
+	PgConnection *conn;
 	Producer	 *producer;
 	HeldLane	 *lane; /* for held topics */
-	OutboxCore	  core;
+	OutboxState	  state;
 	PumpState	  logged_state;			   /* last one in the log */
-	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of core.pages */
+	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of state.pages */
 	uint32_t	  page_count;
 	Buf			  source;	 /* ce_source */
 	Buf			  source_id; /* ce_incarnation */

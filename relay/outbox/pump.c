@@ -21,7 +21,8 @@
 
 #define EVENT_BYTES_DEFAULT 1000000 /* until relay_hello() returns it */
 
-static void outbox_on_conn(void *arg, PgConnEvent event, PGresult *result);
+static void outbox_on_conn(void *arg, PgConnectionEvent event,
+						   PGresult *result);
 
 /* ---- the producer's reports -------------------------------------------- */
 
@@ -29,7 +30,7 @@ static void
 outbox_acked(void *arg, uint64_t id)
 {
 	Outbox *outbox = arg;
-	int64_t created = in_flight_ack(&outbox->core.in_flight, id);
+	int64_t created = in_flight_ack(&outbox->state.in_flight, id);
 
 	if (created < 0)
 		return;
@@ -47,7 +48,7 @@ outbox_acked(void *arg, uint64_t id)
 static void
 outbox_arrived(void *arg, uint64_t id)
 {
-	outbox_on_arrived(&((Outbox *) arg)->core, id);
+	outbox_on_arrived(&((Outbox *) arg)->state, id);
 }
 
 static void
@@ -56,7 +57,7 @@ outbox_served(void *arg)
 	Outbox *outbox = arg;
 
 	outbox->wall_us = 0;
-	outbox_on_acked(&outbox->core, loop_now(outbox->loop));
+	outbox_on_acked(&outbox->state, loop_now(outbox->loop));
 	if (producer_is_known_up(outbox->producer))
 		log_recovered(&outbox->producer_throttle);
 }
@@ -66,12 +67,12 @@ static void
 outbox_committed(void *arg)
 {
 	Outbox		   *outbox = arg;
-	const InFlight *in_flight = &outbox->core.in_flight;
+	const InFlight *in_flight = &outbox->state.in_flight;
 
 	while (in_flight_count(in_flight) > 0)
 		outbox_acked(outbox, in_flight_first_id(in_flight));
 	outbox->wall_us = 0;
-	outbox_on_committed(&outbox->core, loop_now(outbox->loop));
+	outbox_on_committed(&outbox->state, loop_now(outbox->loop));
 	log_recovered(&outbox->producer_throttle);
 }
 
@@ -80,12 +81,12 @@ outbox_producer_opened(void *arg, Slice position)
 {
 	Outbox *outbox = arg;
 
-	Assert(outbox->core.transactional);
+	Assert(outbox->state.transactional);
 	buf_clear(&outbox->kafka_position);
 	outbox->kafka_has_position = position.data != NULL;
 	if (outbox->kafka_has_position)
 		buf_add(&outbox->kafka_position, position.data, position.len);
-	outbox_on_producer_up(&outbox->core, loop_now(outbox->loop));
+	outbox_on_producer_up(&outbox->state, loop_now(outbox->loop));
 }
 
 static void
@@ -123,14 +124,15 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	outbox->config = config;
 	outbox->metrics = metrics;
 	outbox->max_event_bytes = EVENT_BYTES_DEFAULT;
-	outbox->conn = pgconn_new(loop, OUTBOX_ANSWER_US, outbox_on_conn, outbox);
+	outbox->conn = pg_connection_new(loop, OUTBOX_ANSWER_US, outbox_on_conn,
+									 outbox);
 	outbox->producer = producer_new(loop, metrics, &handlers, outbox);
-	outbox->lane = held_lane_new(loop, config, metrics, &outbox->core,
+	outbox->lane = held_lane_new(loop, config, metrics, &outbox->state,
 								 outbox->producer);
-	outbox_core_init(&outbox->core, PRODUCER_IN_FLIGHT_MAX,
-					 config->mode == MODE_TRANSACTIONAL,
-					 (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
-	outbox_beat_every(&outbox->core, OUTBOX_BEAT_US);
+	outbox_state_init(&outbox->state, PRODUCER_IN_FLIGHT_MAX,
+					  config->mode == MODE_TRANSACTIONAL,
+					  (uint64_t) getpid() ^ (uint64_t) loop_now(loop));
+	outbox_beat_every(&outbox->state, OUTBOX_BEAT_US);
 	outbox_reconfigured(outbox);
 	for (int cause = 0; cause < CAUSES; cause++)
 		outbox->wakeups[cause] = metrics_cell(metrics, METRIC_WAKEUPS, "cause",
@@ -151,8 +153,8 @@ outbox_free(Outbox *outbox)
 	outbox_drop_pages(outbox);
 	producer_free(outbox->producer);
 	held_lane_free(outbox->lane);
-	pgconn_free(outbox->conn);
-	outbox_core_fini(&outbox->core);
+	pg_connection_free(outbox->conn);
+	outbox_state_fini(&outbox->state);
 	free(outbox->incarnation);
 	buf_free(&outbox->kafka_position);
 	buf_free(&outbox->record);
@@ -165,7 +167,7 @@ outbox_free(Outbox *outbox)
 void
 outbox_reconfigured(Outbox *outbox)
 {
-	outbox_on_settings(&outbox->core, outbox->config->poll_interval_us,
+	outbox_on_settings(&outbox->state, outbox->config->poll_interval_us,
 					   (uint32_t) outbox->config->batch_rows,
 					   loop_now(outbox->loop));
 }
@@ -173,26 +175,26 @@ outbox_reconfigured(Outbox *outbox)
 /* ---- the database ------------------------------------------------------ */
 
 static void
-outbox_on_conn(void *arg, PgConnEvent event, PGresult *result)
+outbox_on_conn(void *arg, PgConnectionEvent event, PGresult *result)
 {
 	Outbox	   *outbox = arg;
 	const char *sqlstate;
 
 	switch (event)
 	{
-		case PGCONN_UP:
-			outbox_on_connected(&outbox->core, loop_now(outbox->loop));
+		case PG_CONNECTION_UP:
+			outbox_on_connected(&outbox->state, loop_now(outbox->loop));
 			break;
-		case PGCONN_DOWN:
-			if (api_pooler_refused(pgconn_error(outbox->conn)))
+		case PG_CONNECTION_DOWN:
+			if (api_pooler_refused(pg_connection_error(outbox->conn)))
 				outbox_exit(outbox, api_refuse_pooler());
-			outbox_db_failed(outbox, pgconn_error(outbox->conn));
+			outbox_db_failed(outbox, pg_connection_error(outbox->conn));
 			break;
-		case PGCONN_NOTIFY:
+		case PG_CONNECTION_NOTIFY:
 			outbox->echo_arrived = true;
-			outbox_on_wake(&outbox->core);
+			outbox_on_wake(&outbox->state);
 			break;
-		case PGCONN_RESULT:
+		case PG_CONNECTION_RESULT:
 			sqlstate = api_sqlstate(result);
 			if (sqlstate != NULL)
 				outbox_take_error(outbox, sqlstate, result);
@@ -215,8 +217,8 @@ outbox_new_producer(Outbox *outbox)
 	if (!producer_open(outbox->producer, outbox->config,
 					   outbox->max_event_bytes, outbox->incarnation, &error))
 		outbox_producer_failed(outbox, buf_str(&error));
-	else if (!outbox->core.transactional)
-		outbox_on_producer_up(&outbox->core, loop_now(outbox->loop));
+	else if (!outbox->state.transactional)
+		outbox_on_producer_up(&outbox->state, loop_now(outbox->loop));
 	buf_free(&error);
 }
 
@@ -224,7 +226,7 @@ outbox_new_producer(Outbox *outbox)
 static void
 outbox_doubt(Outbox *outbox, const char *topic, const char *why)
 {
-	if (outbox_on_doubted(&outbox->core, topic, why, loop_now(outbox->loop)))
+	if (outbox_on_doubted(&outbox->state, topic, why, loop_now(outbox->loop)))
 		log_warning("topic is held back topic=%s reason=%s", topic, why);
 	else
 		outbox_too_many_held(outbox, topic, why);
@@ -260,22 +262,22 @@ outbox_too_large(Outbox *outbox, const EventRow *row)
 		return;
 	}
 	outbox->limit_asked = true;
-	outbox_beat_now(&outbox->core);
-	outbox_on_producer_full(&outbox->core, now);
+	outbox_beat_now(&outbox->state);
+	outbox_on_producer_full(&outbox->state, now);
 }
 
 /* False: not now, or never. */
 static bool
 outbox_is_trusted(Outbox *outbox, const EventRow *row)
 {
-	if (!held_suspects(&outbox->core.held))
+	if (!held_suspects(&outbox->state.held))
 		return true;
 	switch (producer_topic_state(outbox->producer, row->topic))
 	{
 		case TOPIC_GOOD:
 			return true;
 		case TOPIC_ASKED:
-			outbox_on_producer_full(&outbox->core, loop_now(outbox->loop));
+			outbox_on_producer_full(&outbox->state, loop_now(outbox->loop));
 			return false;
 		case TOPIC_DOUBTED:
 			break;
@@ -289,23 +291,23 @@ outbox_is_trusted(Outbox *outbox, const EventRow *row)
 static void
 outbox_commit(Outbox *outbox)
 {
-	OutboxCore			*core = &outbox->core;
-	const OutboxPosition end = in_flight_end(&core->in_flight);
+	OutboxState			*state = &outbox->state;
+	const OutboxPosition end = in_flight_end(&state->in_flight);
 	int64_t				 now = loop_now(outbox->loop);
 
-	Assert(core->transactional && core->epoch > 0);
+	Assert(state->transactional && state->epoch > 0);
 	position_write(&outbox->record, &(PositionRecord){
 										.window = end.window,
 										.seq = end.seq,
 										.finished = end.finished,
-										.epoch = core->epoch,
-										.held = core->held.count > 0,
+										.epoch = state->epoch,
+										.held = state->held.count > 0,
 									});
 	switch (producer_commit(outbox->producer,
 							(Slice){outbox->record.data, outbox->record.len}))
 	{
 		case PRODUCER_FULL:
-			outbox_on_producer_full(core, now);
+			outbox_on_producer_full(state, now);
 			break;
 		case PRODUCER_TOO_LARGE:
 		case PRODUCER_NO_TOPIC:
@@ -313,7 +315,7 @@ outbox_commit(Outbox *outbox)
 			outbox_producer_failed(outbox, producer_refusal(outbox->producer));
 			break;
 		case PRODUCER_TAKEN:
-			outbox_on_committing(core, now);
+			outbox_on_committing(state, now);
 			break;
 	}
 }
@@ -327,7 +329,7 @@ outbox_ask_position(Outbox *outbox)
 	if (outbox->kafka_has_position)
 		kafka = (Slice){buf_str(&outbox->kafka_position),
 						outbox->kafka_position.len};
-	if (outbox->core.transactional)
+	if (outbox->state.transactional)
 		api_call_position(outbox->conn, kafka);
 	else
 		api_call(outbox->conn, API_POSITION);
@@ -371,12 +373,12 @@ outbox_send(Outbox *outbox, const EventRow *row)
 	if (!outbox_is_trusted(outbox, row))
 		return false;
 	result = producer_send(outbox->producer, row,
-						   in_flight_next_id(&outbox->core.in_flight),
+						   in_flight_next_id(&outbox->state.in_flight),
 						   (unsigned) outbox->config->header_profile, source);
 	switch (result)
 	{
 		case PRODUCER_FULL:
-			outbox_on_producer_full(&outbox->core, loop_now(outbox->loop));
+			outbox_on_producer_full(&outbox->state, loop_now(outbox->loop));
 			break;
 		case PRODUCER_TOO_LARGE:
 			outbox_too_large(outbox, row);
@@ -395,29 +397,29 @@ outbox_send(Outbox *outbox, const EventRow *row)
 static void
 outbox_produce(Outbox *outbox)
 {
-	OutboxCore *core = &outbox->core;
-	int64_t		now = loop_now(outbox->loop);
-	int64_t		row;
-	EventRow	event;
-	bool		page_done = false;
+	OutboxState *state = &outbox->state;
+	int64_t		 now = loop_now(outbox->loop);
+	int64_t		 row;
+	EventRow	 event;
+	bool		 page_done = false;
 
-	/* an empty page of the core has no rows here */
-	Assert(outbox->page_count > 0 && outbox->page_count <= core->page_count);
-	while (!page_done && (row = outbox_row(core)) >= 0)
+	/* a page that is empty in the state has no rows here */
+	Assert(outbox->page_count > 0 && outbox->page_count <= state->page_count);
+	while (!page_done && (row = outbox_row(state)) >= 0)
 	{
 		api_page_row(outbox->pages[0], (uint32_t) row, &event);
-		switch (held_way(&core->held, event.topic.data))
+		switch (held_route(&state->held, event.topic.data))
 		{
 			case HELD_WAITS:
 				return;
 			case HELD_ASIDE:
-				page_done = outbox_on_aside(core, event.seq, event.created_us,
+				page_done = outbox_on_aside(state, event.seq, event.created_us,
 											now);
 				break;
 			case HELD_FLOWS:
 				if (!outbox_send(outbox, &event))
 					return;
-				page_done = outbox_on_produced(core, event.seq,
+				page_done = outbox_on_produced(state, event.seq,
 											   event.created_us, now);
 				break;
 		}
@@ -430,17 +432,17 @@ outbox_produce(Outbox *outbox)
 static void
 outbox_look(Outbox *outbox, OutboxAction question)
 {
-	const OutboxCore *core = &outbox->core;
+	const OutboxState *state = &outbox->state;
 	const char
 		*publish_after = config_publish_afters[outbox->config->publish_after];
 
-	Assert(core->cause < CAUSES && core->window != NULL);
-	*outbox->wakeups[core->cause] += 1;
+	Assert(state->cause < CAUSES && state->window != NULL);
+	*outbox->wakeups[state->cause] += 1;
 	if (question == OUTBOX_ASK_SLEEP)
-		api_call_sleep(outbox->conn, core->window, publish_after);
+		api_call_sleep(outbox->conn, state->window, publish_after);
 	else
-		api_call_look(outbox->conn, core->window, publish_after,
-					  core->page_rows, OUTBOX_PAGE_BYTES);
+		api_call_look(outbox->conn, state->window, publish_after,
+					  state->page_rows, OUTBOX_PAGE_BYTES);
 }
 
 static void
@@ -451,7 +453,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 		[OUTBOX_ASK_ECHO] = API_ECHO,	[OUTBOX_ASK_TOPICS] = API_TOPICS,
 		[OUTBOX_ASK_LEAD] = API_LEAD,	[OUTBOX_BEAT] = API_BEAT,
 	};
-	const OutboxCore *core = &outbox->core;
+	const OutboxState *state = &outbox->state;
 
 	switch (action)
 	{
@@ -477,13 +479,13 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			outbox_look(outbox, action);
 			break;
 		case OUTBOX_ASK_PAGE:
-			api_call_page(outbox->conn, core->window, core->page_after,
-						  core->page_rows, OUTBOX_PAGE_BYTES);
+			api_call_page(outbox->conn, state->window, state->page_after,
+						  state->page_rows, OUTBOX_PAGE_BYTES);
 			break;
 		case OUTBOX_STORE:
-			api_call_store(outbox->conn, core->storing.window,
-						   core->storing.seq, core->storing.finished,
-						   core->epoch);
+			api_call_store(outbox->conn, state->storing.window,
+						   state->storing.seq, state->storing.finished,
+						   state->epoch);
 			break;
 		case OUTBOX_ASK_HELD:
 		case OUTBOX_HOLD:
@@ -506,7 +508,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			outbox_new_producer(outbox);
 			break;
 		case OUTBOX_DONE:
-			Assert(core->stopping);
+			Assert(state->stopping);
 			outbox->done = true;
 			break;
 		case OUTBOX_WAIT:
@@ -524,14 +526,14 @@ outbox_turn(Outbox *outbox)
 		outbox_log_state(outbox);
 		if (outbox->done)
 			return NEVER;
-		action = outbox_next(&outbox->core, loop_now(outbox->loop));
+		action = outbox_next(&outbox->state, loop_now(outbox->loop));
 		outbox_do(outbox, action);
 	} while (action != OUTBOX_WAIT);
-	return outbox_deadline(&outbox->core);
+	return outbox_deadline(&outbox->state);
 }
 
 void
 outbox_stop(Outbox *outbox, int64_t stop_by)
 {
-	outbox_on_stop(&outbox->core, stop_by);
+	outbox_on_stop(&outbox->state, stop_by);
 }

@@ -27,7 +27,7 @@ bool outbox_is_done(const Outbox *outbox);
 /* EXIT_CLEAN, or why the process has to end. */
 int outbox_exit_code(const Outbox *outbox);
 
-PumpState outbox_state(const Outbox *outbox);
+PumpState outbox_pump_state(const Outbox *outbox);
 bool	  outbox_is_leader(const Outbox *outbox);
 bool	  outbox_is_overdue(const Outbox *outbox);
 

@@ -14,19 +14,19 @@
 void
 outbox_log_state(Outbox *outbox)
 {
-	bool leads = outbox_leads(&outbox->core);
+	bool leads = outbox_leads(&outbox->state);
 
-	pump_log_state(LOG_MODULE, &outbox->logged_state, outbox->core.state,
-				   outbox->core.db_retry.failures);
+	pump_log_state(LOG_MODULE, &outbox->logged_state, outbox->state.pump,
+				   outbox->state.db_retry.failures);
 	if (outbox->leading == leads)
 		return;
-	Assert(!leads || outbox->core.state >= PUMP_LEADER_WAIT);
+	Assert(!leads || outbox->state.pump >= PUMP_LEADER_WAIT);
 	outbox->leading = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER, NULL) = leads;
 	*metrics_cell(outbox->metrics, METRIC_LEADER_CHANGES, NULL) += 1;
 	log_info("%s epoch=%" PRId64,
 			 leads ? "leads the outbox" : "lost the lead of the outbox",
-			 outbox->core.epoch);
+			 outbox->state.epoch);
 }
 
 bool
@@ -43,22 +43,22 @@ outbox_exit_code(const Outbox *outbox)
 }
 
 PumpState
-outbox_state(const Outbox *outbox)
+outbox_pump_state(const Outbox *outbox)
 {
-	return outbox->core.state;
+	return outbox->state.pump;
 }
 
 bool
 outbox_is_leader(const Outbox *outbox)
 {
-	return outbox_leads(&outbox->core);
+	return outbox_leads(&outbox->state);
 }
 
 bool
 outbox_is_overdue(const Outbox *outbox)
 {
 	return !outbox->done &&
-		   outbox_overdue(&outbox->core, loop_now(outbox->loop));
+		   outbox_overdue(&outbox->state, loop_now(outbox->loop));
 }
 
 bool
@@ -66,16 +66,16 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 {
 	const char *missing = producer_missing_topics(outbox->producer);
 	bool		up = producer_is_known_up(outbox->producer);
-	bool		moves = outbox_moves(&outbox->core, loop_now(outbox->loop));
+	bool		moves = outbox_moves(&outbox->state, loop_now(outbox->loop));
 
-	if (outbox->core.transactional && !outbox_leads(&outbox->core))
+	if (outbox->state.transactional && !outbox_leads(&outbox->state))
 		up = true; /* a standby has no producer */
 	buf_printf(sentence, "outbox: %s, %u events in flight",
-			   pump_state_name(outbox->core.state),
-			   in_flight_count(&outbox->core.in_flight));
+			   pump_state_name(outbox->state.pump),
+			   in_flight_count(&outbox->state.in_flight));
 	if (!up)
 		buf_add_str(sentence, ", the broker has not answered");
-	else if (outbox->core.producer_opening)
+	else if (outbox->state.producer_opening)
 		buf_add_str(sentence, ", the producer is not open yet");
 	if (missing[0] != '\0')
 		buf_printf(sentence, ", missing topics: %s", missing);
@@ -96,10 +96,10 @@ outbox_status_json(Outbox *outbox, Buf *json)
 			   "\"leader\":%s,\"epoch\":%" PRId64
 			   ",\"in_flight\":%u,\"broker_up\":%s,"
 			   "\"detail\":",
-			   ready ? "ok" : "failing", pump_state_name(outbox->core.state),
-			   outbox->core.transactional ? "transactional" : "idempotent",
-			   outbox_leads(&outbox->core) ? "true" : "false",
-			   outbox->core.epoch, in_flight_count(&outbox->core.in_flight),
+			   ready ? "ok" : "failing", pump_state_name(outbox->state.pump),
+			   outbox->state.transactional ? "transactional" : "idempotent",
+			   outbox_leads(&outbox->state) ? "true" : "false",
+			   outbox->state.epoch, in_flight_count(&outbox->state.in_flight),
 			   producer_is_known_up(outbox->producer) ? "true" : "false");
 	json_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");

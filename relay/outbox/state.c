@@ -12,50 +12,50 @@
 #include <string.h>
 
 void
-outbox_core_init(OutboxCore *core, uint32_t in_flight_max, bool transactional,
-				 uint64_t seed)
+outbox_state_init(OutboxState *state, uint32_t in_flight_max,
+				  bool transactional, uint64_t seed)
 {
-	*core = (OutboxCore){
+	*state = (OutboxState){
 		.poll_us = SEC_US,
 		.page_rows_max = 1000,
 		.transactional = transactional,
 	};
-	in_flight_init(&core->in_flight, in_flight_max);
-	backoff_init(&core->db_retry, 100 * MS_US, 5 * SEC_US, seed);
-	backoff_init(&core->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
-	held_init(&core->held, seed);
+	in_flight_init(&state->in_flight, in_flight_max);
+	backoff_init(&state->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	backoff_init(&state->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
+	held_init(&state->held, seed);
 }
 
 /* Forgets events read and in flight; the position is read back. */
 static void
-outbox_rewind(OutboxCore *core)
+outbox_rewind(OutboxState *state)
 {
-	for (uint32_t i = 0; i < core->page_count; i++)
-		free(core->pages[i].opens);
-	core->page_count = 0;
-	core->positioned = core->reading = core->asleep = false;
-	core->producer_full = core->closing = core->committing = false;
-	in_flight_reset(&core->in_flight);
+	for (uint32_t i = 0; i < state->page_count; i++)
+		free(state->pages[i].opens);
+	state->page_count = 0;
+	state->positioned = state->reading = state->asleep = false;
+	state->producer_full = state->closing = state->committing = false;
+	in_flight_reset(&state->in_flight);
 }
 
 void
-outbox_core_fini(OutboxCore *core)
+outbox_state_fini(OutboxState *state)
 {
-	outbox_rewind(core);
-	held_fini(&core->held);
-	free(core->window);
-	in_flight_fini(&core->in_flight);
-	*core = (OutboxCore){0};
+	outbox_rewind(state);
+	held_fini(&state->held);
+	free(state->window);
+	in_flight_fini(&state->in_flight);
+	*state = (OutboxState){0};
 }
 
 void
-outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
+outbox_on_settings(OutboxState *state, int64_t poll_us, uint32_t page_rows_max,
 				   int64_t now)
 {
 	Assert(poll_us > 0 && page_rows_max > 0);
-	core->poll_us = poll_us;
-	core->page_rows_max = page_rows_max;
-	core->poll_at = Min(core->poll_at, now + poll_us);
+	state->poll_us = poll_us;
+	state->page_rows_max = page_rows_max;
+	state->poll_at = Min(state->poll_at, now + poll_us);
 }
 
 /* ---- predicates -------------------------------------------------------- */
@@ -63,9 +63,9 @@ outbox_on_settings(OutboxCore *core, int64_t poll_us, uint32_t page_rows_max,
 /* A report of the producer is outstanding.  A full producer counts: after a
  * lost connection it may hold events that are no longer in flight here. */
 bool
-outbox_flies(const OutboxCore *core)
+outbox_awaits_report(const OutboxState *state)
 {
-	return core->producer_full || in_flight_count(&core->in_flight) > 0;
+	return state->producer_full || in_flight_count(&state->in_flight) > 0;
 }
 
 /*
@@ -73,41 +73,41 @@ outbox_flies(const OutboxCore *core)
  * the database.
  */
 bool
-outbox_may_commit(const OutboxCore *core)
+outbox_may_commit(const OutboxState *state)
 {
-	return core->closing && !core->producer_full &&
-		   in_flight_unarrived(&core->in_flight) == 0;
+	return state->closing && !state->producer_full &&
+		   in_flight_unarrived(&state->in_flight) == 0;
 }
 
 /* ---- the database ------------------------------------------------------ */
 
 void
-outbox_answered(OutboxCore *core, OutboxAction question)
+outbox_answered(OutboxState *state, OutboxAction question)
 {
-	Assert(core->asked == question);
-	core->asked = OUTBOX_WAIT;
+	Assert(state->asked == question);
+	state->asked = OUTBOX_WAIT;
 }
 
 void
-outbox_on_connected(OutboxCore *core, int64_t now UNUSED)
+outbox_on_connected(OutboxState *state, int64_t now UNUSED)
 {
-	outbox_answered(core, OUTBOX_CONNECT);
-	Assert(core->state == PUMP_CONNECTING);
-	core->state = PUMP_HANDSHAKE;
-	core->step = OUTBOX_ASK_HELLO;
+	outbox_answered(state, OUTBOX_CONNECT);
+	Assert(state->pump == PUMP_CONNECTING);
+	state->pump = PUMP_HANDSHAKE;
+	state->step = OUTBOX_ASK_HELLO;
 }
 
 void
-outbox_on_down(OutboxCore *core, int64_t now)
+outbox_on_down(OutboxState *state, int64_t now)
 {
-	outbox_rewind(core);
-	if (core->transactional)
-		core->producer_up = core->producer_opening = false;
-	held_reset(&core->held);
-	core->asked = OUTBOX_WAIT;
-	core->epoch = 0;
-	core->state = PUMP_DOWN;
-	core->connect_at = now + backoff_failed(&core->db_retry);
+	outbox_rewind(state);
+	if (state->transactional)
+		state->producer_up = state->producer_opening = false;
+	held_reset(&state->held);
+	state->asked = OUTBOX_WAIT;
+	state->epoch = 0;
+	state->pump = PUMP_DOWN;
+	state->connect_at = now + backoff_failed(&state->db_retry);
 }
 
 /* The handshake's question after this one; OUTBOX_WAIT: it was the last. */
@@ -125,296 +125,300 @@ outbox_step_after(OutboxAction step)
 }
 
 void
-outbox_on_step_done(OutboxCore *core, int64_t now)
+outbox_on_step_done(OutboxState *state, int64_t now)
 {
-	outbox_answered(core, core->step);
-	Assert(core->state == PUMP_HANDSHAKE);
-	core->step = outbox_step_after(core->step);
-	if (core->step != OUTBOX_WAIT)
+	outbox_answered(state, state->step);
+	Assert(state->pump == PUMP_HANDSHAKE);
+	state->step = outbox_step_after(state->step);
+	if (state->step != OUTBOX_WAIT)
 		return;
-	core->state = PUMP_LEADER_WAIT;
-	core->lead_at = now;
+	state->pump = PUMP_LEADER_WAIT;
+	state->lead_at = now;
 }
 
 static void
-outbox_set_window(OutboxCore *core, const char *window)
+outbox_set_window(OutboxState *state, const char *window)
 {
 	Assert(window != NULL);
-	free(core->window);
-	core->window = xstrdup(window);
-	core->opened = false;
+	free(state->window);
+	state->window = xstrdup(window);
+	state->opened = false;
 }
 
 void
-outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
+outbox_on_position(OutboxState *state, const char *window, int64_t seq,
 				   bool finished, int64_t now)
 {
-	outbox_answered(core, OUTBOX_ASK_POSITION);
-	Assert(!core->positioned && core->page_count == 0);
-	if (core->state != PUMP_STREAMING || !core->producer_up)
+	outbox_answered(state, OUTBOX_ASK_POSITION);
+	Assert(!state->positioned && state->page_count == 0);
+	if (state->pump != PUMP_STREAMING || !state->producer_up)
 		return;
-	outbox_set_window(core, window);
-	core->positioned = true;
-	core->reading = !finished;
-	core->page_after = finished ? 0 : seq;
-	core->wake = false;
-	core->vain = 0;
-	core->poll_at = now;
-	core->store_at = now + OUTBOX_STORE_US;
+	outbox_set_window(state, window);
+	state->positioned = true;
+	state->reading = !finished;
+	state->page_after = finished ? 0 : seq;
+	state->wake = false;
+	state->vain = 0;
+	state->poll_at = now;
+	state->store_at = now + OUTBOX_STORE_US;
 }
 
 /* Opens and closes windows around pages that have no row left. */
 static void
-outbox_settle(OutboxCore *core)
+outbox_settle(OutboxState *state)
 {
-	while (core->page_count > 0)
+	while (state->page_count > 0)
 	{
-		OutboxPage *page = &core->pages[0];
+		OutboxPage *page = &state->pages[0];
 
 		if (page->opens != NULL)
 		{
-			in_flight_open(&core->in_flight, page->opens, page->after_seq);
+			in_flight_open(&state->in_flight, page->opens, page->after_seq);
 			free(page->opens);
 			page->opens = NULL;
 		}
 		if (page->done < page->rows)
 			return;
 		if (page->last)
-			in_flight_close(&core->in_flight);
-		core->page_count--;
-		memmove(&core->pages[0], &core->pages[1],
-				core->page_count * sizeof(OutboxPage));
+			in_flight_close(&state->in_flight);
+		state->page_count--;
+		memmove(&state->pages[0], &state->pages[1],
+				state->page_count * sizeof(OutboxPage));
 	}
 }
 
 static void
-outbox_add_page(OutboxCore *core, uint32_t rows, bool last)
+outbox_add_page(OutboxState *state, uint32_t rows, bool last)
 {
-	Assert(core->page_count < OUTBOX_PAGES_MAX);
-	core->pages[core->page_count++] = (OutboxPage){
-		.opens = core->opened ? NULL : xstrdup(core->window),
-		.after_seq = core->page_after,
+	Assert(state->page_count < OUTBOX_PAGES_MAX);
+	state->pages[state->page_count++] = (OutboxPage){
+		.opens = state->opened ? NULL : xstrdup(state->window),
+		.after_seq = state->page_after,
 		.rows = rows,
 		.last = last,
 	};
-	core->opened = true;
-	core->reading = !last;
-	outbox_settle(core);
+	state->opened = true;
+	state->reading = !last;
+	outbox_settle(state);
 }
 
 /* False: the producer was lost since the question was sent. */
 static bool
-outbox_take_window(OutboxCore *core, const char *window)
+outbox_take_window(OutboxState *state, const char *window)
 {
-	backoff_succeeded(&core->db_retry);
-	if (!core->positioned)
+	backoff_succeeded(&state->db_retry);
+	if (!state->positioned)
 		return false;
-	Assert(!core->reading);
-	outbox_set_window(core, window);
-	core->reading = true;
-	core->page_after = 0;
+	Assert(!state->reading);
+	outbox_set_window(state, window);
+	state->reading = true;
+	state->page_after = 0;
 	return true;
 }
 
 /* The answer to a look has two parts.  The second one, the page, ends it. */
 bool
-outbox_on_window(OutboxCore *core, const char *window)
+outbox_on_window(OutboxState *state, const char *window)
 {
-	Assert(core->asked == OUTBOX_LOOK);
-	if (outbox_take_window(core, window))
+	Assert(state->asked == OUTBOX_LOOK);
+	if (outbox_take_window(state, window))
 		return true;
-	outbox_answered(core, OUTBOX_LOOK);
+	outbox_answered(state, OUTBOX_LOOK);
 	return false;
 }
 
 void
-outbox_on_sleep(OutboxCore *core, const char *window, bool asleep, int64_t now)
+outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
+				int64_t now)
 {
-	outbox_answered(core, OUTBOX_ASK_SLEEP);
-	if (!outbox_take_window(core, window) || !asleep)
+	outbox_answered(state, OUTBOX_ASK_SLEEP);
+	if (!outbox_take_window(state, window) || !asleep)
 		return;
-	outbox_add_page(core, 0, true);
-	core->asleep = true;
-	core->vain = OUTBOX_VAIN_LOOKS;
-	core->poll_at = now + core->poll_us;
+	outbox_add_page(state, 0, true);
+	state->asleep = true;
+	state->vain = OUTBOX_VAIN_LOOKS;
+	state->poll_at = now + state->poll_us;
 }
 
 void
-outbox_on_stored(OutboxCore *core, int64_t now UNUSED)
+outbox_on_stored(OutboxState *state, int64_t now UNUSED)
 {
-	outbox_answered(core, OUTBOX_STORE);
+	outbox_answered(state, OUTBOX_STORE);
 }
 
 void
-outbox_on_wake(OutboxCore *core)
+outbox_on_wake(OutboxState *state)
 {
-	core->wake = true;
+	state->wake = true;
 }
 
 bool
-outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes, int64_t last_seq)
+outbox_on_page(OutboxState *state, uint32_t rows, size_t bytes,
+			   int64_t last_seq)
 {
-	bool look = core->asked == OUTBOX_LOOK;
-	bool last = rows < core->page_rows && bytes < OUTBOX_PAGE_BYTES;
+	bool look = state->asked == OUTBOX_LOOK;
+	bool last = rows < state->page_rows && bytes < OUTBOX_PAGE_BYTES;
 
-	outbox_answered(core, look ? OUTBOX_LOOK : OUTBOX_ASK_PAGE);
-	if (!core->positioned || core->state != PUMP_STREAMING)
+	outbox_answered(state, look ? OUTBOX_LOOK : OUTBOX_ASK_PAGE);
+	if (!state->positioned || state->pump != PUMP_STREAMING)
 		return false;
-	Assert(!look || !core->opened); /* it is the window's first page */
-	Assert(core->reading && core->page_count < OUTBOX_PAGES_MAX);
-	Assert(rows <= core->page_rows);
-	Assert(rows == 0 || last_seq > core->page_after);
+	Assert(!look || !state->opened); /* it is the window's first page */
+	Assert(state->reading && state->page_count < OUTBOX_PAGES_MAX);
+	Assert(rows <= state->page_rows);
+	Assert(rows == 0 || last_seq > state->page_after);
 
-	core->found += rows;
+	state->found += rows;
 	if (rows > 0)
-		core->vain = 0;
-	else if (!core->opened)
-		core->vain++;
-	outbox_add_page(core, rows, last);
+		state->vain = 0;
+	else if (!state->opened)
+		state->vain++;
+	outbox_add_page(state, rows, last);
 	if (rows > 0)
-		core->page_after = last_seq;
+		state->page_after = last_seq;
 	return rows > 0;
 }
 
 /* ---- the producer ------------------------------------------------------ */
 
 void
-outbox_on_producer_up(OutboxCore *core, int64_t now)
+outbox_on_producer_up(OutboxState *state, int64_t now)
 {
-	if (!core->producer_opening)
+	if (!state->producer_opening)
 		return;
-	Assert(!core->producer_up);
-	core->producer_opening = false;
-	core->producer_up = true;
-	core->acked_at = now;
+	Assert(!state->producer_up);
+	state->producer_opening = false;
+	state->producer_up = true;
+	state->acked_at = now;
 }
 
 void
-outbox_on_producer_failed(OutboxCore *core, int64_t now)
+outbox_on_producer_failed(OutboxState *state, int64_t now)
 {
-	outbox_rewind(core);
-	core->producer_up = core->producer_opening = false;
-	core->producer_at = now + backoff_failed(&core->producer_retry);
-	if (!core->transactional || core->state != PUMP_STREAMING)
+	outbox_rewind(state);
+	state->producer_up = state->producer_opening = false;
+	state->producer_at = now + backoff_failed(&state->producer_retry);
+	if (!state->transactional || state->pump != PUMP_STREAMING)
 		return;
-	core->state = PUMP_LEADER_WAIT;
-	core->lead_at = core->producer_at;
+	state->pump = PUMP_LEADER_WAIT;
+	state->lead_at = state->producer_at;
 }
 
 void
-outbox_on_producer_full(OutboxCore *core, int64_t now)
+outbox_on_producer_full(OutboxState *state, int64_t now)
 {
-	if (!outbox_flies(core))
-		core->acked_at = now;
-	core->producer_full = true;
+	if (!outbox_awaits_report(state))
+		state->acked_at = now;
+	state->producer_full = true;
 }
 
 void
-outbox_on_producer_room(OutboxCore *core)
+outbox_on_producer_room(OutboxState *state)
 {
-	core->producer_full = false;
+	state->producer_full = false;
 }
 
 void
-outbox_on_acked(OutboxCore *core, int64_t now)
+outbox_on_acked(OutboxState *state, int64_t now)
 {
-	if (!core->producer_up)
+	if (!state->producer_up)
 		return;
-	core->producer_full = false;
-	core->acked_at = now;
-	if (!core->transactional)
-		backoff_succeeded(&core->producer_retry);
+	state->producer_full = false;
+	state->acked_at = now;
+	if (!state->transactional)
+		backoff_succeeded(&state->producer_retry);
 }
 
 void
-outbox_on_arrived(OutboxCore *core, uint64_t id)
+outbox_on_arrived(OutboxState *state, uint64_t id)
 {
-	in_flight_arrive(&core->in_flight, id);
+	in_flight_arrive(&state->in_flight, id);
 }
 
 void
-outbox_on_committing(OutboxCore *core, int64_t now)
+outbox_on_committing(OutboxState *state, int64_t now)
 {
-	Assert(core->closing && outbox_may_commit(core));
-	core->closing = false;
-	core->committing = true;
-	core->acked_at = now;
+	Assert(state->closing && outbox_may_commit(state));
+	state->closing = false;
+	state->committing = true;
+	state->acked_at = now;
 }
 
 void
-outbox_on_committed(OutboxCore *core, int64_t now)
+outbox_on_committed(OutboxState *state, int64_t now)
 {
-	if (!core->committing)
+	if (!state->committing)
 		return;
-	Assert(core->producer_up && in_flight_count(&core->in_flight) == 0);
-	core->committing = false;
-	core->acked_at = now;
-	backoff_succeeded(&core->producer_retry);
+	Assert(state->producer_up && in_flight_count(&state->in_flight) == 0);
+	state->committing = false;
+	state->acked_at = now;
+	backoff_succeeded(&state->producer_retry);
 }
 
 int64_t
-outbox_row(const OutboxCore *core)
+outbox_row(const OutboxState *state)
 {
-	if (core->page_count == 0 || core->state != PUMP_STREAMING ||
-		core->producer_full || core->closing || core->committing ||
-		core->held.waits || !in_flight_has_room(&core->in_flight))
+	if (state->page_count == 0 || state->pump != PUMP_STREAMING ||
+		state->producer_full || state->closing || state->committing ||
+		state->held.waits || !in_flight_has_room(&state->in_flight))
 		return -1;
-	Assert(core->producer_up && core->positioned);
-	Assert(core->pages[0].done < core->pages[0].rows);
-	return core->pages[0].done;
+	Assert(state->producer_up && state->positioned);
+	Assert(state->pages[0].done < state->pages[0].rows);
+	return state->pages[0].done;
 }
 
 /* The row at hand was produced or set aside. */
 static bool
-outbox_on_row(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+outbox_on_row(OutboxState *state, int64_t seq, int64_t created_us, int64_t now)
 {
-	uint32_t pages = core->page_count;
+	uint32_t pages = state->page_count;
 
-	Assert(pages > 0 && core->pages[0].done < core->pages[0].rows);
-	if (in_flight_count(&core->in_flight) == 0)
-		core->acked_at = core->begun_at = now;
-	in_flight_push(&core->in_flight, seq, created_us);
-	core->pages[0].done++;
-	if (core->pages[0].done < core->pages[0].rows)
+	Assert(pages > 0 && state->pages[0].done < state->pages[0].rows);
+	if (in_flight_count(&state->in_flight) == 0)
+		state->acked_at = state->begun_at = now;
+	in_flight_push(&state->in_flight, seq, created_us);
+	state->pages[0].done++;
+	if (state->pages[0].done < state->pages[0].rows)
 		return false;
-	outbox_settle(core);
-	Assert(core->page_count < pages);
+	outbox_settle(state);
+	Assert(state->page_count < pages);
 	return true;
 }
 
 bool
-outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+outbox_on_produced(OutboxState *state, int64_t seq, int64_t created_us,
 				   int64_t now)
 {
-	return outbox_on_row(core, seq, created_us, now);
+	return outbox_on_row(state, seq, created_us, now);
 }
 
 bool
-outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us, int64_t now)
+outbox_on_aside(OutboxState *state, int64_t seq, int64_t created_us,
+				int64_t now)
 {
-	held_put_aside(&core->held, in_flight_next_id(&core->in_flight), seq);
-	return outbox_on_row(core, seq, created_us, now);
+	held_put_aside(&state->held, in_flight_next_id(&state->in_flight), seq);
+	return outbox_on_row(state, seq, created_us, now);
 }
 
 /* ---- stopping, and progress -------------------------------------------- */
 
 void
-outbox_on_stop(OutboxCore *core, int64_t stop_by)
+outbox_on_stop(OutboxState *state, int64_t stop_by)
 {
-	core->stopping = true;
-	core->stop_by = stop_by;
-	held_stop(&core->held);
-	if (core->state == PUMP_STREAMING)
-		core->state = PUMP_DRAINING;
+	state->stopping = true;
+	state->stop_by = stop_by;
+	held_stop(&state->held);
+	if (state->pump == PUMP_STREAMING)
+		state->pump = PUMP_DRAINING;
 }
 
 bool
-outbox_moves(const OutboxCore *core, int64_t now)
+outbox_moves(const OutboxState *state, int64_t now)
 {
-	if (core->asked != OUTBOX_WAIT && now >= core->asked_at + PUMP_SLOW_US)
+	if (state->asked != OUTBOX_WAIT && now >= state->asked_at + PUMP_SLOW_US)
 		return false;
-	if (core->state == PUMP_LEADER_WAIT)
-		return core->epoch == 0; /* else its producer was lost */
-	return core->state == PUMP_STREAMING && core->positioned &&
-		   (!outbox_flies(core) || now < core->acked_at + PUMP_SLOW_US);
+	if (state->pump == PUMP_LEADER_WAIT)
+		return state->epoch == 0; /* else its producer was lost */
+	return state->pump == PUMP_STREAMING && state->positioned &&
+		   (!outbox_awaits_report(state) ||
+			now < state->acked_at + PUMP_SLOW_US);
 }

@@ -96,14 +96,14 @@ typedef enum OutboxAction
 	OUTBOX_ASK_LEAD,
 	OUTBOX_BEAT, /* we are there; what may have changed in the database? */
 	OUTBOX_ASK_POSITION,
-	OUTBOX_LOOK,		  /* the window after core->window, its first page */
+	OUTBOX_LOOK,		  /* the window after state->window, its first page */
 	OUTBOX_ASK_SLEEP,	  /* that window, and if it is empty to be woken */
-	OUTBOX_ASK_PAGE,	  /* of core->window, above core->page_after */
-	OUTBOX_STORE,		  /* core->storing */
+	OUTBOX_ASK_PAGE,	  /* of state->window, above state->page_after */
+	OUTBOX_STORE,		  /* state->storing */
 	OUTBOX_ASK_HELD,	  /* which topics are held */
-	OUTBOX_HOLD,		  /* core->held.storing */
-	OUTBOX_SET_ASIDE,	  /* the first core->held.aside_asked */
-	OUTBOX_ASK_HELD_PAGE, /* of core->held.topic */
+	OUTBOX_HOLD,		  /* state->held.storing */
+	OUTBOX_SET_ASIDE,	  /* the first state->held.aside_asked */
+	OUTBOX_ASK_HELD_PAGE, /* of state->held.topic */
 	OUTBOX_CROSS_OFF,	  /* held_cross_off() */
 	OUTBOX_NEW_LANE,
 	OUTBOX_CLOSE_LANE,
@@ -134,7 +134,7 @@ typedef enum OutboxCause
 	CAUSES,		   /* their number */
 } OutboxCause;
 
-typedef struct OutboxCore
+typedef struct OutboxState
 {
 	/* settings */
 	int64_t	 poll_us;		/* look at least this often */
@@ -142,7 +142,7 @@ typedef struct OutboxCore
 	bool	 transactional; /* never changes */
 
 	/* the database */
-	PumpState	 state;
+	PumpState	 pump;	/* of its session */
 	OutboxAction asked; /* unanswered question; OUTBOX_WAIT: none */
 	int64_t		 asked_at;
 	int64_t		 connect_at; /* next try, while DOWN */
@@ -191,104 +191,104 @@ typedef struct OutboxCore
 	/* stopping */
 	bool	stopping;
 	int64_t stop_by; /* leave then whatever is in flight */
-} OutboxCore;
+} OutboxState;
 
-void outbox_core_init(OutboxCore *core, uint32_t in_flight_max,
-					  bool transactional, uint64_t seed);
-void outbox_core_fini(OutboxCore *core);
+void outbox_state_init(OutboxState *state, uint32_t in_flight_max,
+					   bool transactional, uint64_t seed);
+void outbox_state_fini(OutboxState *state);
 
 /* Changes the settings; a shorter poll holds at once. */
-void outbox_on_settings(OutboxCore *core, int64_t poll_us,
+void outbox_on_settings(OutboxState *state, int64_t poll_us,
 						uint32_t page_rows_max, int64_t now);
 
-OutboxAction outbox_next(OutboxCore *core, int64_t now) MUST_CHECK;
-int64_t		 outbox_deadline(const OutboxCore *core);
+OutboxAction outbox_next(OutboxState *state, int64_t now) MUST_CHECK;
+int64_t		 outbox_deadline(const OutboxState *state);
 
 /* Predicates: a report of the producer is outstanding; there is something to
  * commit, and nothing in its way. */
-bool outbox_flies(const OutboxCore *core);
-bool outbox_may_commit(const OutboxCore *core);
+bool outbox_awaits_report(const OutboxState *state);
+bool outbox_may_commit(const OutboxState *state);
 
 /* the lead, in lead.c; epoch 0: another relay leads */
-void outbox_on_lead(OutboxCore *core, int64_t epoch, int64_t now);
-bool outbox_leads(const OutboxCore *core);
+void outbox_on_lead(OutboxState *state, int64_t epoch, int64_t now);
+bool outbox_leads(const OutboxState *state);
 
 /* From now on; a beat is due at once, or as soon as one may be sent. */
-void outbox_beat_every(OutboxCore *core, int64_t us);
-void outbox_beat_now(OutboxCore *core);
-void outbox_on_beat(OutboxCore *core, int64_t now);
-bool outbox_may_beat(const OutboxCore *core);
+void outbox_beat_every(OutboxState *state, int64_t us);
+void outbox_beat_now(OutboxState *state);
+void outbox_on_beat(OutboxState *state, int64_t now);
+bool outbox_may_beat(const OutboxState *state);
 
 /* the database */
-void outbox_on_connected(OutboxCore *core, int64_t now);
-void outbox_on_down(OutboxCore *core, int64_t now);
-void outbox_on_step_done(OutboxCore *core, int64_t now);
-void outbox_on_position(OutboxCore *core, const char *window, int64_t seq,
+void outbox_on_connected(OutboxState *state, int64_t now);
+void outbox_on_down(OutboxState *state, int64_t now);
+void outbox_on_step_done(OutboxState *state, int64_t now);
+void outbox_on_position(OutboxState *state, const char *window, int64_t seq,
 						bool finished, int64_t now);
 /* The first part of the answer to OUTBOX_LOOK, the window.  True: the second
  * part follows at once, by outbox_on_page(). */
-bool outbox_on_window(OutboxCore *core, const char *window) MUST_CHECK;
+bool outbox_on_window(OutboxState *state, const char *window) MUST_CHECK;
 /* asleep: the window is empty, and outbox_on_wake() will follow */
-void outbox_on_sleep(OutboxCore *core, const char *window, bool asleep,
+void outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
 					 int64_t now);
-void outbox_on_stored(OutboxCore *core, int64_t now);
-void outbox_on_wake(OutboxCore *core);
+void outbox_on_stored(OutboxState *state, int64_t now);
+void outbox_on_wake(OutboxState *state);
 
 /* Bytes: of payloads and headers.  False: the rows are of no use (there are
  * none, or the producer was lost meanwhile) and need not be kept. */
-bool outbox_on_page(OutboxCore *core, uint32_t rows, size_t bytes,
+bool outbox_on_page(OutboxState *state, uint32_t rows, size_t bytes,
 					int64_t last_seq) MUST_CHECK;
 
 /* the producer */
-void outbox_on_producer_up(OutboxCore *core, int64_t now);
-void outbox_on_producer_failed(OutboxCore *core, int64_t now);
-void outbox_on_producer_full(OutboxCore *core, int64_t now);
-void outbox_on_producer_room(OutboxCore *core);
-void outbox_on_acked(OutboxCore *core, int64_t now);
+void outbox_on_producer_up(OutboxState *state, int64_t now);
+void outbox_on_producer_failed(OutboxState *state, int64_t now);
+void outbox_on_producer_full(OutboxState *state, int64_t now);
+void outbox_on_producer_room(OutboxState *state);
+void outbox_on_acked(OutboxState *state, int64_t now);
 /* Transactional: the event is in Kafka, and counts when it is committed. */
-void outbox_on_arrived(OutboxCore *core, uint64_t id);
+void outbox_on_arrived(OutboxState *state, uint64_t id);
 
 /* A commit has begun; it is done, and all that flew is acknowledged. */
-void outbox_on_committing(OutboxCore *core, int64_t now);
-void outbox_on_committed(OutboxCore *core, int64_t now);
+void outbox_on_committing(OutboxState *state, int64_t now);
+void outbox_on_committed(OutboxState *state, int64_t now);
 
 /* The row of the oldest page to be produced or set aside now, or -1. */
-int64_t outbox_row(const OutboxCore *core);
+int64_t outbox_row(const OutboxState *state);
 
-/* The row was taken by the producer, or is to be set aside as held_way() said;
- * true if its page is finished with. */
-bool outbox_on_produced(OutboxCore *core, int64_t seq, int64_t created_us,
+/* The row was taken by the producer, or is to be set aside (held_route); true
+ * if its page is finished with. */
+bool outbox_on_produced(OutboxState *state, int64_t seq, int64_t created_us,
 						int64_t now) MUST_CHECK;
-bool outbox_on_aside(OutboxCore *core, int64_t seq, int64_t created_us,
+bool outbox_on_aside(OutboxState *state, int64_t seq, int64_t created_us,
 					 int64_t now) MUST_CHECK;
 
 /* The producer is lost because the broker refused a record of this topic.
  * False: that is nothing new, and a failure like another. */
-bool outbox_on_refused(OutboxCore *core, const char *topic, const char *reason,
-					   int64_t now) MUST_CHECK;
+bool outbox_on_refused(OutboxState *state, const char *topic,
+					   const char *reason, int64_t now) MUST_CHECK;
 
 /* Nothing of this topic was sent yet, and nothing is to be: it is held, and
  * the producer goes on.  False: too many topics are held, which is a failure
  * like another. */
-bool outbox_on_doubted(OutboxCore *core, const char *topic, const char *reason,
-					   int64_t now) MUST_CHECK;
+bool outbox_on_doubted(OutboxState *state, const char *topic,
+					   const char *reason, int64_t now) MUST_CHECK;
 
 /* held topics; before outbox_on_held(), held_load() for each */
-void outbox_on_held(OutboxCore *core);
-void outbox_on_hold_stored(OutboxCore *core);
-void outbox_on_asides_stored(OutboxCore *core, int64_t now);
-bool outbox_on_held_page(OutboxCore *core, uint32_t rows, size_t bytes,
+void outbox_on_held(OutboxState *state);
+void outbox_on_hold_stored(OutboxState *state);
+void outbox_on_asides_stored(OutboxState *state, int64_t now);
+bool outbox_on_held_page(OutboxState *state, uint32_t rows, size_t bytes,
 						 int64_t now) MUST_CHECK;
-bool outbox_on_crossed_off(OutboxCore *core, bool let_go,
+bool outbox_on_crossed_off(OutboxState *state, bool resumed,
 						   int64_t now) MUST_CHECK;
 
-void outbox_on_stop(OutboxCore *core, int64_t stop_by);
+void outbox_on_stop(OutboxState *state, int64_t stop_by);
 
-/* The core's own: the question has its answer. */
-void outbox_answered(OutboxCore *core, OutboxAction question);
+/* For the files of the state: the question has its answer. */
+void outbox_answered(OutboxState *state, OutboxAction question);
 
 /* for /readyz, metrics and the watchdog */
-bool outbox_moves(const OutboxCore *core, int64_t now);
-bool outbox_overdue(const OutboxCore *core, int64_t now);
+bool outbox_moves(const OutboxState *state, int64_t now);
+bool outbox_overdue(const OutboxState *state, int64_t now);
 
 #endif

@@ -11,8 +11,8 @@
 
 #include "inbox/state.h"
 
-static InboxCore core;
-static int64_t	 now = SEC_US;
+static InboxState inbox;
+static int64_t	  now = SEC_US;
 
 /* The next action, after an idle consumer is served and a broker has answered
  * at once that its offsets fit. */
@@ -21,16 +21,16 @@ next_action(void)
 {
 	for (;;)
 	{
-		InboxAction action = inbox_next(&core, now);
+		InboxAction action = inbox_next(&inbox, now);
 
-		if (action == INBOX_FETCH && !core.readable)
-			inbox_on_fetched(&core, 0, true, now);
+		if (action == INBOX_FETCH && !inbox.readable)
+			inbox_on_fetched(&inbox, 0, true, now);
 		else if (action == INBOX_SURVEY)
 		{
-			bool placed = core.placed;
+			bool placed = inbox.placed;
 
-			inbox_on_survey_begun(&core);
-			assert_int_equal(inbox_on_surveyed(&core, INBOX_FITS, now),
+			inbox_on_survey_begun(&inbox);
+			assert_int_equal(inbox_on_surveyed(&inbox, INBOX_FITS, now),
 							 !placed);
 		}
 		else
@@ -45,41 +45,41 @@ next_action(void)
 static inline void
 stream(void)
 {
-	inbox_core_init(&core, true, 99);
+	inbox_state_init(&inbox, true, 99);
 	expect(INBOX_CONNECT);
-	inbox_on_connected(&core);
+	inbox_on_connected(&inbox);
 	expect(INBOX_HELLO);
-	inbox_on_hello(&core, now);
+	inbox_on_hello(&inbox, now);
 	expect(INBOX_NEW_CONSUMER);
-	inbox_on_consumer_up(&core);
+	inbox_on_consumer_up(&inbox);
 	expect(INBOX_FETCH);
-	inbox_on_rebalance(&core, true, now);
-	inbox_on_fetched(&core, 0, true, now);
+	inbox_on_rebalance(&inbox, true, now);
+	inbox_on_fetched(&inbox, 0, true, now);
 	for (int i = 0; i < 3; i++)
 		switch (next_action())
 		{
 			case INBOX_READ_OFFSETS:
-				assert_true(inbox_on_offsets(&core, now));
+				assert_true(inbox_on_offsets(&inbox, now));
 				break;
 			case INBOX_RETRY:
-				inbox_on_retried(&core, 0, now);
+				inbox_on_retried(&inbox, 0, now);
 				break;
 			case INBOX_READ_METRICS:
-				inbox_on_metrics(&core, now);
+				inbox_on_metrics(&inbox, now);
 				break;
 			default:
 				fail_msg("an unexpected action");
 		}
 	expect(INBOX_WAIT);
-	assert_true(core.placed);
+	assert_true(inbox.placed);
 }
 
 static inline void
 fetch(uint32_t messages)
 {
-	inbox_on_readable(&core);
+	inbox_on_readable(&inbox);
 	expect(INBOX_FETCH);
-	inbox_on_fetched(&core, messages, true, now);
+	inbox_on_fetched(&inbox, messages, true, now);
 }
 
 #endif

@@ -60,18 +60,18 @@ typedef struct Counts
 
 typedef struct World
 {
-	int64_t	  now;
-	bool	  peace; /* nothing fails any more */
-	Counts	  counts;
-	Partition partitions[PARTITIONS];
-	InboxCore core;
-	bool	  rebalance;		   /* waits for the consumer to be served */
-	bool	  reading;			   /* the consumer has partitions to read */
-	uint32_t  offsets[PARTITIONS]; /* the database's, when it was asked */
-	Batched	  batch[BATCH_MAX];
-	uint32_t  batch_count;
-	bool	  surveying; /* the broker's offsets are being queried */
-	bool	  slow;		 /* the database fails for a while */
+	int64_t	   now;
+	bool	   peace; /* nothing fails any more */
+	Counts	   counts;
+	Partition  partitions[PARTITIONS];
+	InboxState state;
+	bool	   rebalance;			/* waits for the consumer to be served */
+	bool	   reading;				/* the consumer has partitions to read */
+	uint32_t   offsets[PARTITIONS]; /* the database's, when it was asked */
+	Batched	   batch[BATCH_MAX];
+	uint32_t   batch_count;
+	bool	   surveying; /* the broker's offsets are being queried */
+	bool	   slow;	  /* the database fails for a while */
 } World;
 
 static World world;
@@ -118,9 +118,9 @@ batch_is_bad(uint32_t from, uint32_t to)
 }
 
 static inline void
-apply_batch(const InboxCore *core)
+apply_batch(const InboxState *inbox)
 {
-	for (uint32_t i = core->from; i < core->to; i++)
+	for (uint32_t i = inbox->from; i < inbox->to; i++)
 	{
 		const Batched *at = &world.batch[i];
 		Partition	  *partition = &world.partitions[at->partition];
@@ -131,31 +131,31 @@ apply_batch(const InboxCore *core)
 }
 
 static inline void
-apply_failed(const InboxCore *core)
+apply_failed(const InboxState *inbox)
 {
-	const Batched *at = &world.batch[core->from];
+	const Batched *at = &world.batch[inbox->from];
 	Message *message = &world.partitions[at->partition].messages[at->offset];
 
-	assert_true(core->to == core->from + 1);
+	assert_true(inbox->to == inbox->from + 1);
 	assert_true(message->bad);
 	message->failed = true;
 	world.counts.dead++;
-	apply_batch(core);
+	apply_batch(inbox);
 }
 
 /* The batch's transaction, as far as the server is concerned. */
 static inline SqlClass
-run_apply(const InboxCore *core, bool *done)
+run_apply(const InboxState *inbox, bool *done)
 {
 	*done = false;
 	if (world.slow || fails_one_in(20))
 		return SQL_TRANSIENT;
-	if (core->call == INBOX_APPLY && batch_is_bad(core->from, core->to))
+	if (inbox->call == INBOX_APPLY && batch_is_bad(inbox->from, inbox->to))
 		return SQL_PERMANENT;
-	if (core->call == INBOX_APPLY)
-		apply_batch(core);
+	if (inbox->call == INBOX_APPLY)
+		apply_batch(inbox);
 	else
-		apply_failed(core);
+		apply_failed(inbox);
 	*done = true;
 	return SQL_PERMANENT;
 }
@@ -192,7 +192,7 @@ move_partitions(void)
 		}
 	}
 	world.rebalance = true;
-	inbox_on_readable(&world.core);
+	inbox_on_readable(&world.state);
 }
 
 static inline void

@@ -19,7 +19,7 @@ answer_lead(Relay *relay)
 		world.leader = (int) (relay - relays);
 		epoch = ++world.epoch;
 	}
-	outbox_on_lead(&relay->core, epoch, world.now);
+	outbox_on_lead(&relay->state, epoch, world.now);
 }
 
 static inline bool
@@ -47,7 +47,7 @@ answer_position(Relay *relay)
 	else
 		world.transactions.by_row++;
 	window = xasprintf("%u-%u", position->from, position->to);
-	outbox_on_position(&relay->core, window, position->seq, position->finished,
+	outbox_on_position(&relay->state, window, position->seq, position->finished,
 					   world.now);
 	free(window);
 }
@@ -100,8 +100,8 @@ answer_sleep(Relay *relay)
 	/* a notification arrives with the answer, and is read before it */
 	read = relay->notified && one_in(2);
 	if (read)
-		outbox_on_wake(&relay->core);
-	outbox_on_sleep(&relay->core, window, world.sleeper == me, world.now);
+		outbox_on_wake(&relay->state);
+	outbox_on_sleep(&relay->state, window, world.sleeper == me, world.now);
 	free(window);
 	if (!read)
 		return;
@@ -118,7 +118,7 @@ answer_page(Relay *relay)
 	Page	 page = read_page(&relay->question.position,
 							  Min(relay->question.rows, few));
 
-	if (outbox_on_page(&relay->core, page.rows,
+	if (outbox_on_page(&relay->state, page.rows,
 					   page.rows == few ? OUTBOX_PAGE_BYTES : 100,
 					   page.rows > 0 ? page.seqs[page.rows - 1] : 0))
 		relay->pages[relay->page_count++] = page;
@@ -130,7 +130,7 @@ answer_look(Relay *relay)
 	char *window = xasprintf("%u-%u", relay->question.position.to,
 							 world.commits);
 
-	if (outbox_on_window(&relay->core, window))
+	if (outbox_on_window(&relay->state, window))
 	{
 		relay->question.position = parse_window(window);
 		answer_page(relay);
@@ -143,9 +143,9 @@ answer_held(Relay *relay)
 {
 	for (uint32_t topic = 0; topic < TOPICS; topic++)
 		if (held_world.topics[topic])
-			held_load(&relay->core.held, (char[]){'t', (char) ('0' + topic), 0},
-					  "no", world.now);
-	outbox_on_held(&relay->core);
+			held_load(&relay->state.held,
+					  (char[]){'t', (char) ('0' + topic), 0}, "no", world.now);
+	outbox_on_held(&relay->state);
 }
 
 static inline void
@@ -153,7 +153,7 @@ answer_held_page(Relay *relay)
 {
 	HeldPage page = read_held(relay->question.held.topic, relay->question.rows);
 
-	if (outbox_on_held_page(&relay->core, page.rows,
+	if (outbox_on_held_page(&relay->state, page.rows,
 							page.rows == HELD_READ_MAX ? OUTBOX_PAGE_BYTES
 													   : 100,
 							world.now))
@@ -166,25 +166,25 @@ answer_about_held(Relay *relay)
 {
 	bool resumed;
 
-	switch (relay->core.asked)
+	switch (relay->state.asked)
 	{
 		case OUTBOX_ASK_HELD:
 			answer_held(relay);
 			return true;
 		case OUTBOX_HOLD:
 			held_world.topics[relay->question.held.topic] = true;
-			outbox_on_hold_stored(&relay->core);
+			outbox_on_hold_stored(&relay->state);
 			return true;
 		case OUTBOX_SET_ASIDE:
 			set_aside(&relay->question.held);
-			outbox_on_asides_stored(&relay->core, world.now);
+			outbox_on_asides_stored(&relay->state, world.now);
 			return true;
 		case OUTBOX_ASK_HELD_PAGE:
 			answer_held_page(relay);
 			return true;
 		case OUTBOX_CROSS_OFF:
 			resumed = cross_off(&relay->question.held);
-			assert_true(outbox_on_crossed_off(&relay->core, resumed,
+			assert_true(outbox_on_crossed_off(&relay->state, resumed,
 											  world.now) <= resumed);
 			return true;
 		default:
@@ -195,7 +195,7 @@ answer_about_held(Relay *relay)
 static inline void
 answer(Relay *relay)
 {
-	OutboxAction asked = relay->core.asked;
+	OutboxAction asked = relay->state.asked;
 
 	if (asked == OUTBOX_WAIT)
 		return;
@@ -203,7 +203,7 @@ answer(Relay *relay)
 	if (asked == OUTBOX_CONNECT && !fails_one_in(4))
 	{
 		relay->session = true;
-		outbox_on_connected(&relay->core, world.now);
+		outbox_on_connected(&relay->state, world.now);
 	}
 	else if (!relay->session)
 	{
@@ -216,7 +216,7 @@ answer(Relay *relay)
 		return;
 	}
 	else if (asked == OUTBOX_BEAT)
-		outbox_on_beat(&relay->core, world.now);
+		outbox_on_beat(&relay->state, world.now);
 	else if (asked == OUTBOX_ASK_LEAD)
 		answer_lead(relay);
 	else if (asked == OUTBOX_ASK_POSITION)
@@ -228,10 +228,10 @@ answer(Relay *relay)
 	else if (asked == OUTBOX_STORE)
 	{
 		store_position(&relay->question.position, relay->question.epoch);
-		outbox_on_stored(&relay->core, world.now);
+		outbox_on_stored(&relay->state, world.now);
 	}
 	else if (!answer_about_held(relay))
-		outbox_on_step_done(&relay->core, world.now);
+		outbox_on_step_done(&relay->state, world.now);
 	if (asked != OUTBOX_STORE)
 		release_hint_lock(relay);
 }
@@ -244,9 +244,9 @@ notify(Relay *relay)
 	if (relay->message)
 	{
 		relay->message = false;
-		outbox_on_wake(&relay->core);
+		outbox_on_wake(&relay->state);
 	}
-	if (relay->notified && relay->core.asked == OUTBOX_WAIT)
+	if (relay->notified && relay->state.asked == OUTBOX_WAIT)
 	{
 		relay->notified = false;
 		relay->message = true;

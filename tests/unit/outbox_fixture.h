@@ -15,14 +15,14 @@
 #define EPOCH		  7
 #define PAGE_ROWS	  64
 
-static OutboxCore core;
-static int64_t	  now;
+static OutboxState outbox;
+static int64_t	   now;
 
 static inline int
 begin(void **state UNUSED)
 {
-	outbox_core_init(&core, IN_FLIGHT_MAX, false, 1);
-	core.page_rows_max = PAGE_ROWS;
+	outbox_state_init(&outbox, IN_FLIGHT_MAX, false, 1);
+	outbox.page_rows_max = PAGE_ROWS;
 	now = 1000 * SEC_US;
 	return 0;
 }
@@ -30,13 +30,13 @@ begin(void **state UNUSED)
 static inline int
 end(void **state UNUSED)
 {
-	outbox_core_fini(&core);
+	outbox_state_fini(&outbox);
 	return 0;
 }
 
 /* A macro, so that a failure names the line of the test. */
-#define expect(action)		assert_int_equal(outbox_next(&core, now), action)
-#define expect_deadline(at) assert_true(outbox_deadline(&core) == (at))
+#define expect(action)		assert_int_equal(outbox_next(&outbox, now), action)
+#define expect_deadline(at) assert_true(outbox_deadline(&outbox) == (at))
 
 /* ---- ways to get somewhere --------------------------------------------- */
 
@@ -44,7 +44,7 @@ static inline void
 open_producer(void)
 {
 	expect(OUTBOX_NEW_PRODUCER);
-	outbox_on_producer_up(&core, now);
+	outbox_on_producer_up(&outbox, now);
 }
 
 static inline void
@@ -52,13 +52,13 @@ connect_and_greet(void)
 {
 	expect(OUTBOX_CONNECT);
 	expect(OUTBOX_WAIT);
-	outbox_on_connected(&core, now);
+	outbox_on_connected(&outbox, now);
 	for (OutboxAction step = OUTBOX_ASK_HELLO; step <= OUTBOX_ASK_TOPICS;
 		 step++)
 	{
 		expect(step);
 		expect(OUTBOX_WAIT);
-		outbox_on_step_done(&core, now);
+		outbox_on_step_done(&outbox, now);
 	}
 }
 
@@ -66,9 +66,9 @@ static inline void
 lead(void)
 {
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	expect(OUTBOX_ASK_HELD);
-	outbox_on_held(&core);
+	outbox_on_held(&outbox);
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -79,15 +79,15 @@ stream(void)
 	open_producer();
 	connect_and_greet();
 	lead();
-	outbox_on_position(&core, "w0", 0, true, now);
+	outbox_on_position(&outbox, "w0", 0, true, now);
 }
 
 static inline void
 open_window(const char *window)
 {
-	outbox_on_wake(&core);
+	outbox_on_wake(&outbox);
 	expect(OUTBOX_LOOK);
-	assert_true(outbox_on_window(&core, window));
+	assert_true(outbox_on_window(&outbox, window));
 }
 
 /* As after a look that found nothing, while no transaction is about to commit.
@@ -95,9 +95,9 @@ open_window(const char *window)
 static inline void
 doze(void)
 {
-	core.asleep = true;
-	core.vain = OUTBOX_VAIN_LOOKS;
-	core.poll_at = now + core.poll_us;
+	outbox.asleep = true;
+	outbox.vain = OUTBOX_VAIN_LOOKS;
+	outbox.poll_at = now + outbox.poll_us;
 }
 
 static inline void
@@ -106,8 +106,8 @@ look_in_vain(void)
 	for (int i = 0; i < OUTBOX_VAIN_LOOKS; i++)
 	{
 		expect(OUTBOX_LOOK);
-		assert_true(outbox_on_window(&core, "w1"));
-		assert_false(outbox_on_page(&core, 0, 0, 0));
+		assert_true(outbox_on_window(&outbox, "w1"));
+		assert_false(outbox_on_page(&outbox, 0, 0, 0));
 		expect(OUTBOX_WAIT);
 		expect_deadline(now + (OUTBOX_AWAKE_US << i));
 		now += OUTBOX_AWAKE_US << i;
@@ -118,9 +118,10 @@ look_in_vain(void)
 static inline void
 take_page(uint32_t rows, int64_t last_seq)
 {
-	if (core.asked == OUTBOX_WAIT) /* the first comes with the window */
+	if (outbox.asked == OUTBOX_WAIT) /* the first comes with the window */
 		expect(OUTBOX_ASK_PAGE);
-	assert_int_equal(outbox_on_page(&core, rows, (size_t) rows * 100, last_seq),
+	assert_int_equal(outbox_on_page(&outbox, rows, (size_t) rows * 100,
+									last_seq),
 					 rows > 0);
 }
 
@@ -128,13 +129,13 @@ take_page(uint32_t rows, int64_t last_seq)
 static inline uint64_t
 produce_page(int64_t first_seq)
 {
-	uint64_t id = in_flight_next_id(&core.in_flight);
+	uint64_t id = in_flight_next_id(&outbox.in_flight);
 	bool	 done = false;
 
 	for (int64_t row = 0; !done; row++)
 	{
-		assert_int_equal(outbox_row(&core), row);
-		done = outbox_on_produced(&core, first_seq + row, 0, now);
+		assert_int_equal(outbox_row(&outbox), row);
+		done = outbox_on_produced(&outbox, first_seq + row, 0, now);
 	}
 	return id;
 }
@@ -144,7 +145,7 @@ produce_page(int64_t first_seq)
 static inline uint64_t
 fly_window(const char *window, uint32_t rows)
 {
-	uint64_t	 first = in_flight_next_id(&core.in_flight);
+	uint64_t	 first = in_flight_next_id(&outbox.in_flight);
 	uint32_t	 read = 0;
 	uint32_t	 sent = 0;
 	OutboxAction action;
@@ -152,17 +153,17 @@ fly_window(const char *window, uint32_t rows)
 	open_window(window);
 	do
 	{
-		uint32_t page = Min(rows - read, core.page_rows);
+		uint32_t page = Min(rows - read, outbox.page_rows);
 
-		if (core.asked == OUTBOX_LOOK || core.asked == OUTBOX_ASK_PAGE)
+		if (outbox.asked == OUTBOX_LOOK || outbox.asked == OUTBOX_ASK_PAGE)
 		{
 			read += page;
 			take_page(page, read);
 		}
-		action = outbox_next(&core, now);
+		action = outbox_next(&outbox, now);
 		if (action == OUTBOX_PRODUCE)
 		{
-			page = core.pages[0].rows;
+			page = outbox.pages[0].rows;
 			produce_page(sent + 1);
 			sent += page;
 		}
@@ -177,14 +178,14 @@ fly_window(const char *window, uint32_t rows)
 static inline void
 ack(uint64_t id)
 {
-	assert_true(in_flight_ack(&core.in_flight, id) >= 0);
-	outbox_on_acked(&core, now);
+	assert_true(in_flight_ack(&outbox.in_flight, id) >= 0);
+	outbox_on_acked(&outbox, now);
 }
 
 static inline void
 ack_all(uint64_t first)
 {
-	while (first < in_flight_next_id(&core.in_flight))
+	while (first < in_flight_next_id(&outbox.in_flight))
 		ack(first++);
 }
 
@@ -192,10 +193,10 @@ static inline void
 expect_stored(const char *window, int64_t seq, bool finished)
 {
 	expect(OUTBOX_STORE);
-	assert_string_equal(core.storing.window, window);
-	assert_true(core.storing.seq == seq);
-	assert_int_equal(core.storing.finished, finished);
-	outbox_on_stored(&core, now);
+	assert_string_equal(outbox.storing.window, window);
+	assert_true(outbox.storing.seq == seq);
+	assert_int_equal(outbox.storing.finished, finished);
+	outbox_on_stored(&outbox, now);
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, begin, end)

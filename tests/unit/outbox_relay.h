@@ -1,7 +1,7 @@
 /*
  * outbox_relay.h - a relay of the outbox's simulation: what outbox/pump.c does
  *
- * It carries out what the core under test decides, in a world that may lose
+ * It carries out what the outbox under test decides, in a world that may lose
  * its session, its producer or itself at any step.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -28,18 +28,18 @@ typedef struct Question
 
 typedef struct Relay
 {
-	OutboxCore core;
-	bool	   session;	 /* the server still has it */
-	bool	   notified; /* and has not read a notification */
-	bool	   message;	 /* one is on its way to the client */
-	Question   question;
-	Page	   pages[OUTBOX_PAGES_MAX];
-	uint32_t   page_count;
-	Producer   producer;
-	Producer   orphan; /* given up while it committed */
-	int64_t	   led;	   /* epoch of its last producer */
-	HeldPage   held_page;
-	Producer   lane;
+	OutboxState state;
+	bool		session;  /* the server still has it */
+	bool		notified; /* and has not read a notification */
+	bool		message;  /* one is on its way to the client */
+	Question	question;
+	Page		pages[OUTBOX_PAGES_MAX];
+	uint32_t	page_count;
+	Producer	producer;
+	Producer	orphan; /* given up while it committed */
+	int64_t		led;	/* epoch of its last producer */
+	HeldPage	held_page;
+	Producer	lane;
 } Relay;
 
 static Relay relays[RELAYS];
@@ -93,17 +93,17 @@ cut_off(Relay *relay)
 static void
 lose_connection(Relay *relay)
 {
-	if (relay->session && relay->core.asked == OUTBOX_STORE && one_in(2))
+	if (relay->session && relay->state.asked == OUTBOX_STORE && one_in(2))
 		store_position(&relay->question.position, relay->question.epoch);
-	if (relay->session && relay->core.asked == OUTBOX_SET_ASIDE && one_in(2))
+	if (relay->session && relay->state.asked == OUTBOX_SET_ASIDE && one_in(2))
 		set_aside(&relay->question.held);
-	if (relay->session && relay->core.asked == OUTBOX_CROSS_OFF && one_in(2))
+	if (relay->session && relay->state.asked == OUTBOX_CROSS_OFF && one_in(2))
 		(void) cross_off(&relay->question.held);
 	end_session(relay);
 	if (world.transactional)
 		close_main_producer(relay);
 	relay->page_count = 0;
-	outbox_on_down(&relay->core, world.now);
+	outbox_on_down(&relay->state, world.now);
 	world.counts.connections_lost++;
 }
 
@@ -111,9 +111,10 @@ static void
 begin_relay(Relay *relay)
 {
 	*relay = (Relay){.orphan = relay->orphan};
-	outbox_core_init(&relay->core, IN_FLIGHT_MAX, world.transactional, roll());
-	relay->core.page_rows_max = PAGE_ROWS_MAX;
-	outbox_beat_every(&relay->core, OUTBOX_BEAT_US);
+	outbox_state_init(&relay->state, IN_FLIGHT_MAX, world.transactional,
+					  roll());
+	relay->state.page_rows_max = PAGE_ROWS_MAX;
+	outbox_beat_every(&relay->state, OUTBOX_BEAT_US);
 }
 
 /* Ends as by kill -9; another one begins in its place. */
@@ -123,7 +124,7 @@ crash(Relay *relay)
 	end_session(relay);
 	close_main_producer(relay);
 	close_producer(&relay->lane);
-	outbox_core_fini(&relay->core);
+	outbox_state_fini(&relay->state);
 	begin_relay(relay);
 }
 
@@ -132,7 +133,7 @@ lose_producer(Relay *relay)
 {
 	close_main_producer(relay);
 	relay->page_count = 0;
-	outbox_on_producer_failed(&relay->core, world.now);
+	outbox_on_producer_failed(&relay->state, world.now);
 	world.counts.producers_lost++;
 }
 
@@ -141,8 +142,8 @@ refuse(Relay *relay, int64_t seq)
 {
 	close_producer(&relay->producer);
 	relay->page_count = 0;
-	if (!outbox_on_refused(&relay->core, topic_name(seq), "no", world.now))
-		outbox_on_producer_failed(&relay->core, world.now);
+	if (!outbox_on_refused(&relay->state, topic_name(seq), "no", world.now))
+		outbox_on_producer_failed(&relay->state, world.now);
 	world.counts.refusals++;
 }
 
@@ -150,26 +151,26 @@ static void
 lose_lane(Relay *relay)
 {
 	close_producer(&relay->lane);
-	held_on_lane_failed(&relay->core.held, "no", world.now);
+	held_on_lane_failed(&relay->state.held, "no", world.now);
 }
 
 /* A relay that fences the earlier producer has just got the lead. */
 static void
 make_producer(Relay *relay)
 {
-	assert_true(!world.transactional || relay->core.epoch > relay->led);
-	relay->led = relay->core.epoch;
+	assert_true(!world.transactional || relay->state.epoch > relay->led);
+	relay->led = relay->state.epoch;
 	close_main_producer(relay);
 	relay->page_count = 0;
 	if (fails_one_in(4))
 	{
-		outbox_on_producer_failed(&relay->core, world.now);
+		outbox_on_producer_failed(&relay->state, world.now);
 		world.counts.producers_not_made++;
 	}
 	else if (world.transactional)
 		relay->producer.opening = true;
 	else
-		outbox_on_producer_up(&relay->core, world.now);
+		outbox_on_producer_up(&relay->state, world.now);
 }
 
 /* Something is on its way, and then there is room again. */
@@ -198,22 +199,22 @@ parse_position(const OutboxPosition *stored, int64_t epoch)
 static void
 commit_produced(Relay *relay)
 {
-	OutboxCore			*core = &relay->core;
-	const OutboxPosition end = in_flight_end(&core->in_flight);
+	OutboxState			*outbox = &relay->state;
+	const OutboxPosition end = in_flight_end(&outbox->in_flight);
 
 	assert_true(relay->producer.count > 0 &&
-				relay->producer.count <= in_flight_count(&core->in_flight));
+				relay->producer.count <= in_flight_count(&outbox->in_flight));
 	for (uint32_t i = 0; i < relay->producer.count; i++)
 		assert_true(relay->producer.flying[i].reported);
 	if (is_full(relay))
 	{
-		outbox_on_producer_full(core, world.now);
+		outbox_on_producer_full(outbox, world.now);
 		world.counts.full++;
 		return;
 	}
-	relay->producer.position = parse_position(&end, core->epoch);
+	relay->producer.position = parse_position(&end, outbox->epoch);
 	relay->producer.committing = true;
-	outbox_on_committing(core, world.now);
+	outbox_on_committing(outbox, world.now);
 }
 
 static void
@@ -221,15 +222,15 @@ make_lane(Relay *relay)
 {
 	close_producer(&relay->lane);
 	if (fails_one_in(4))
-		held_on_lane_failed(&relay->core.held, "none", world.now);
+		held_on_lane_failed(&relay->state.held, "none", world.now);
 	else
-		relay->core.held.lane_up = true;
+		relay->state.held.lane_up = true;
 }
 
 static void
 produce_held(Relay *relay)
 {
-	Held *held = &relay->core.held;
+	Held *held = &relay->state.held;
 
 	while (held_may_send(held))
 	{
@@ -253,12 +254,12 @@ produce_held(Relay *relay)
 static bool
 row_flows(Relay *relay, int64_t seq, bool *page_done)
 {
-	switch (held_way(&relay->core.held, topic_name(seq)))
+	switch (held_route(&relay->state.held, topic_name(seq)))
 	{
 		case HELD_FLOWS:
 			return true;
 		case HELD_ASIDE:
-			*page_done = outbox_on_aside(&relay->core, seq, 0, world.now);
+			*page_done = outbox_on_aside(&relay->state, seq, 0, world.now);
 			break;
 		case HELD_WAITS:
 			break;
@@ -276,11 +277,11 @@ drop_page(Relay *relay)
 static void
 produce(Relay *relay)
 {
-	OutboxCore *core = &relay->core;
-	int64_t		row;
+	OutboxState *outbox = &relay->state;
+	int64_t		 row;
 
 	assert_true(!world.transactional || relay->producer.number > 0);
-	while ((row = outbox_row(core)) >= 0)
+	while ((row = outbox_row(outbox)) >= 0)
 	{
 		int64_t seq = relay->pages[0].seqs[row];
 		bool	page_done = false;
@@ -302,15 +303,15 @@ produce(Relay *relay)
 		}
 		if (is_full(relay))
 		{
-			outbox_on_producer_full(core, world.now);
+			outbox_on_producer_full(outbox, world.now);
 			world.counts.full++;
 			return;
 		}
 		relay->producer.flying[relay->producer.count++] = (Flying){
-			.id = in_flight_next_id(&core->in_flight),
+			.id = in_flight_next_id(&outbox->in_flight),
 			.seq = seq,
 		};
-		if (outbox_on_produced(core, seq, 0, world.now))
+		if (outbox_on_produced(outbox, seq, 0, world.now))
 		{
 			drop_page(relay);
 			return;
@@ -321,7 +322,7 @@ produce(Relay *relay)
 static void
 ask_held(Relay *relay, OutboxAction action)
 {
-	Held		 *held = &relay->core.held;
+	Held		 *held = &relay->state.held;
 	HeldQuestion *question = &relay->question.held;
 
 	if (action == OUTBOX_HOLD)
@@ -334,7 +335,7 @@ ask_held(Relay *relay, OutboxAction action)
 		question->count = held->aside_asked;
 	if (action == OUTBOX_CROSS_OFF)
 		question->count = held_cross_off(held);
-	question->resume = held->letting_go;
+	question->resume = held->resuming;
 	memcpy(question->seqs,
 		   action == OUTBOX_SET_ASIDE ? held->aside_seqs : held->seqs,
 		   question->count * sizeof(int64_t));
@@ -343,54 +344,56 @@ ask_held(Relay *relay, OutboxAction action)
 static void
 ask(Relay *relay, OutboxAction action)
 {
-	const OutboxCore *core = &relay->core;
+	const OutboxState *outbox = &relay->state;
 
-	relay->question = (Question){.what = action, .epoch = core->epoch};
+	relay->question = (Question){.what = action, .epoch = outbox->epoch};
 	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_LOOK ||
 		action == OUTBOX_ASK_SLEEP)
-		relay->question.position = parse_window(core->window);
+		relay->question.position = parse_window(outbox->window);
 	if (action == OUTBOX_ASK_PAGE)
-		relay->question.position.seq = core->page_after;
+		relay->question.position.seq = outbox->page_after;
 	if (action == OUTBOX_ASK_PAGE || action == OUTBOX_LOOK)
 	{
-		assert_true(core->page_rows <= PAGE_ROWS_MAX);
-		relay->question.rows = core->page_rows;
+		assert_true(outbox->page_rows <= PAGE_ROWS_MAX);
+		relay->question.rows = outbox->page_rows;
 	}
 	if (action == OUTBOX_STORE)
-		relay->question.position = parse_position(&core->storing, core->epoch);
+		relay->question.position = parse_position(&outbox->storing,
+												  outbox->epoch);
 	ask_held(relay, action);
 }
 
 static void
 check_bounds(const Relay *relay)
 {
-	const OutboxCore *core = &relay->core;
-	uint32_t		  pages = 0;
+	const OutboxState *outbox = &relay->state;
+	uint32_t		   pages = 0;
 
-	assert_true(in_flight_count(&core->in_flight) <= IN_FLIGHT_MAX);
-	assert_true(core->page_count <= OUTBOX_PAGES_MAX);
-	for (uint32_t i = 0; i < core->page_count; i++)
-		pages += core->pages[i].rows > 0;
-	if (core->positioned)
+	assert_true(in_flight_count(&outbox->in_flight) <= IN_FLIGHT_MAX);
+	assert_true(outbox->page_count <= OUTBOX_PAGES_MAX);
+	for (uint32_t i = 0; i < outbox->page_count; i++)
+		pages += outbox->pages[i].rows > 0;
+	if (outbox->positioned)
 		assert_int_equal(pages, relay->page_count);
-	assert_true(outbox_deadline(core) > world.now);
+	assert_true(outbox_deadline(outbox) > world.now);
 }
 
 /* A relay that has no room, or waits for an answer, need not look. */
 static void
 check_sleep(const Relay *relay)
 {
-	const OutboxCore *core = &relay->core;
+	const OutboxState *outbox = &relay->state;
 
-	if (core->state != PUMP_STREAMING || !core->positioned ||
-		core->asked != OUTBOX_WAIT || core->reading || core->page_count > 0 ||
-		core->in_flight.window_count + OUTBOX_PAGES_MAX >=
+	if (outbox->pump != PUMP_STREAMING || !outbox->positioned ||
+		outbox->asked != OUTBOX_WAIT || outbox->reading ||
+		outbox->page_count > 0 ||
+		outbox->in_flight.window_count + OUTBOX_PAGES_MAX >=
 			IN_FLIGHT_WINDOWS_MAX)
 		return;
-	if (!core->asleep)
-		assert_true(outbox_deadline(core) <= world.now + OUTBOX_AWAKE_MAX_US);
+	if (!outbox->asleep)
+		assert_true(outbox_deadline(outbox) <= world.now + OUTBOX_AWAKE_MAX_US);
 	else if (relay->session && !relay->notified && !relay->message)
-		assert_true(parse_window(core->window).to >= world.promised);
+		assert_true(parse_window(outbox->window).to >= world.promised);
 }
 
 static void
@@ -398,11 +401,11 @@ turn(Relay *relay)
 {
 	for (int actions = 0;; actions++)
 	{
-		bool		 had_producer = relay->core.producer_up;
-		OutboxAction action = outbox_next(&relay->core, world.now);
+		bool		 had_producer = relay->state.producer_up;
+		OutboxAction action = outbox_next(&relay->state, world.now);
 
 		assert_true(actions < 1000);
-		world.counts.stalls += had_producer && !relay->core.producer_up;
+		world.counts.stalls += had_producer && !relay->state.producer_up;
 		if (action == OUTBOX_WAIT)
 			break;
 		else if (action == OUTBOX_DONE)
@@ -423,7 +426,7 @@ turn(Relay *relay)
 		else if (action == OUTBOX_CLOSE_LANE)
 		{
 			close_producer(&relay->lane);
-			relay->core.held.lane_up = false;
+			relay->state.held.lane_up = false;
 		}
 		else
 			ask(relay, action);

@@ -83,7 +83,7 @@ signatures_are_those_that_others_compute(void **state UNUSED)
 	Buf	 url = {0};
 
 	buf_add_str(&body, "{\"a\":1}");
-	alert_signature("key", 1763716000, &body, signature);
+	format_signature("key", 1763716000, &body, signature);
 	assert_string_equal(
 		signature,
 		"02637595cb8478a47c286ef35dc0a15ce7ea96e7deb56155934189c19d9521d0");

@@ -48,8 +48,8 @@ hello_is_read(void **state UNUSED)
 	assert_true(hello.preloaded && !hello.in_recovery);
 	assert_int_equal(hello.max_event_bytes, 1000000);
 	assert_string_equal(hello.incarnation, "an-id");
-	assert_false(api_is_pooled(&hello, 77));
-	assert_true(api_is_pooled(&hello, 78));
+	assert_false(api_is_behind_pooler(&hello, 77));
+	assert_true(api_is_behind_pooler(&hello, 78));
 	PQclear(result);
 
 	/* another version may have other columns: the number is enough */

@@ -12,7 +12,7 @@
  *   given the partition to the peer meanwhile;
  * - every bad message ends in relay_apply_failed(), alone, and no good one does;
  * - no offset is committed to Kafka before the database has it;
- * - a partition is read only from the database's offset, and the core always
+ * - a partition is read only from the database's offset, and the inbox always
  *   waits for something that will happen.
  * At the end, when nothing fails any more, every message was taken once.
  *
@@ -27,7 +27,7 @@
 static void
 serve_rebalance(void)
 {
-	inbox_on_rebalance(&world.core, false, world.now);
+	inbox_on_rebalance(&world.state, false, world.now);
 	for (uint32_t i = 0; i < PARTITIONS; i++)
 	{
 		Partition *partition = &world.partitions[i];
@@ -38,7 +38,7 @@ serve_rebalance(void)
 	}
 	world.rebalance = false;
 	stop_reading();
-	inbox_on_rebalance(&world.core, true, world.now);
+	inbox_on_rebalance(&world.state, true, world.now);
 	world.counts.rebalances++;
 }
 
@@ -72,7 +72,7 @@ fetch(void)
 	if (fails_one_in(500))
 	{
 		lose_partitions();
-		inbox_on_consumer_failed(&world.core, world.now);
+		inbox_on_consumer_failed(&world.state, world.now);
 		world.counts.consumers_lost++;
 		return;
 	}
@@ -80,32 +80,32 @@ fetch(void)
 		serve_rebalance();
 	while (world.batch_count < wanted && !drained)
 		drained = !fetch_one(below(PARTITIONS));
-	inbox_on_fetched(&world.core, world.batch_count, drained, world.now);
-	if (world.core.placed && fails_one_in(100))
+	inbox_on_fetched(&world.state, world.batch_count, drained, world.now);
+	if (world.state.placed && fails_one_in(100))
 	{
-		inbox_on_disturbed(&world.core);
+		inbox_on_disturbed(&world.state);
 		world.counts.disturbances++;
 	}
-	if (world.core.closing && one_in(3))
+	if (world.state.closing && one_in(3))
 	{
 		lose_partitions();
-		inbox_on_closed(&world.core);
+		inbox_on_closed(&world.state);
 	}
-	else if (world.core.closing)
-		inbox_on_readable(&world.core);
+	else if (world.state.closing)
+		inbox_on_readable(&world.state);
 }
 
 static void
 take_offsets(void)
 {
-	if (!inbox_on_offsets(&world.core, world.now))
+	if (!inbox_on_offsets(&world.state, world.now))
 		world.counts.stale_offsets++;
 }
 
 static InboxFound
 what_is_found(void)
 {
-	if (world.core.placed)
+	if (world.state.placed)
 		return fails_one_in(10) ? INBOX_MISPLACED : INBOX_FITS;
 	return fails_one_in(5) ? INBOX_TO_STORE : INBOX_FITS;
 }
@@ -113,18 +113,18 @@ what_is_found(void)
 static void
 end_survey(void)
 {
-	bool late = !world.core.placed && world.core.placing != PLACING_WAIT;
+	bool late = !world.state.placed && world.state.placing != PLACING_WAIT;
 
 	world.surveying = false;
 	world.counts.late_surveys += late;
-	if (!inbox_on_surveyed(&world.core, what_is_found(), world.now))
+	if (!inbox_on_surveyed(&world.state, what_is_found(), world.now))
 		return;
-	assert_true(!late && world.core.consumer_up && world.core.assigned);
+	assert_true(!late && world.state.consumer_up && world.state.assigned);
 	for (uint32_t i = 0; i < PARTITIONS; i++)
 		world.partitions[i].position = world.offsets[i];
 	/* librdkafka ignores an assignment of a consumer that is leaving */
-	world.reading = !world.core.closing;
-	inbox_on_readable(&world.core);
+	world.reading = !world.state.closing;
+	inbox_on_readable(&world.state);
 }
 
 static void
@@ -138,7 +138,7 @@ commit_offsets(void)
 		if (partition->applied > 0)
 			partition->committed = partition->applied;
 	}
-	inbox_on_committed(&world.core);
+	inbox_on_committed(&world.state);
 	world.counts.commits++;
 }
 
@@ -147,8 +147,8 @@ commit_offsets(void)
 static void
 begin_relay(void)
 {
-	inbox_core_init(&world.core, true, roll());
-	inbox_on_leads(&world.core, true);
+	inbox_state_init(&world.state, true, roll());
+	inbox_on_leads(&world.state, true);
 }
 
 /* Ends as by kill -9; another one begins in its place. */
@@ -165,75 +165,75 @@ lose_connection(void)
 {
 	bool done;
 
-	if ((world.core.call == INBOX_APPLY ||
-		 world.core.call == INBOX_APPLY_FAILED) &&
+	if ((world.state.call == INBOX_APPLY ||
+		 world.state.call == INBOX_APPLY_FAILED) &&
 		one_in(2))
-		(void) run_apply(&world.core, &done);
-	inbox_on_down(&world.core, world.now);
+		(void) run_apply(&world.state, &done);
+	inbox_on_down(&world.state, world.now);
 	world.counts.connections_lost++;
 }
 
 static void
 answer_apply(void)
 {
-	InboxCore *core = &world.core;
-	bool	   done;
-	SqlClass class = run_apply(core, &done);
-	bool suspended = core->suspend;
+	InboxState *inbox = &world.state;
+	bool		done;
+	SqlClass class = run_apply(inbox, &done);
+	bool suspended = inbox->suspend;
 
 	if (!done)
 	{
-		inbox_on_apply_error(core, class, world.now);
+		inbox_on_apply_error(inbox, class, world.now);
 		world.counts.failures += class == SQL_PERMANENT;
 		world.counts.transient += class == SQL_TRANSIENT;
-		world.counts.given_up += core->suspend && !suspended;
+		world.counts.given_up += inbox->suspend && !suspended;
 		return;
 	}
-	for (uint32_t i = core->from; i < core->to; i++)
+	for (uint32_t i = inbox->from; i < inbox->to; i++)
 	{
 		const Batched *at = &world.batch[i];
 
 		world.partitions[at->partition].applied = at->offset + 1;
 	}
-	if (inbox_on_applied(core, core->to - core->from, world.now))
+	if (inbox_on_applied(inbox, inbox->to - inbox->from, world.now))
 		world.batch_count = 0;
 }
 
 static void
 answer(void)
 {
-	InboxCore *core = &world.core;
+	InboxState *inbox = &world.state;
 
-	if (core->call == INBOX_CONNECT && !fails_one_in(4))
-		inbox_on_connected(core);
-	else if (core->call == INBOX_CONNECT)
+	if (inbox->call == INBOX_CONNECT && !fails_one_in(4))
+		inbox_on_connected(inbox);
+	else if (inbox->call == INBOX_CONNECT)
 		lose_connection();
-	else if (core->call == INBOX_HELLO)
-		inbox_on_hello(core, world.now);
-	else if ((core->call == INBOX_READ_OFFSETS ||
-			  core->call == INBOX_STORE_PLACE) &&
+	else if (inbox->call == INBOX_HELLO)
+		inbox_on_hello(inbox, world.now);
+	else if ((inbox->call == INBOX_READ_OFFSETS ||
+			  inbox->call == INBOX_STORE_PLACE) &&
 			 fails_one_in(10))
-		inbox_on_offsets_failed(core, world.now);
-	else if (core->call == INBOX_READ_OFFSETS)
+		inbox_on_offsets_failed(inbox, world.now);
+	else if (inbox->call == INBOX_READ_OFFSETS)
 		take_offsets();
-	else if (core->call == INBOX_STORE_PLACE)
+	else if (inbox->call == INBOX_STORE_PLACE)
 	{
-		inbox_on_stored(core, fails_one_in(4), world.now);
+		inbox_on_stored(inbox, fails_one_in(4), world.now);
 		world.counts.stores++;
 	}
-	else if (core->call == INBOX_RETRY)
+	else if (inbox->call == INBOX_RETRY)
 	{
-		inbox_on_retried(core, one_in(4) ? INBOX_RETRY_ROWS : 0, world.now);
+		inbox_on_retried(inbox, one_in(4) ? INBOX_RETRY_ROWS : 0, world.now);
 		world.counts.retries++;
 	}
-	else if (core->call == INBOX_READ_METRICS)
-		inbox_on_metrics(core, world.now);
-	else if (core->call == INBOX_PURGE)
-		inbox_on_purged(core, one_in(4) ? INBOX_PURGE_ROWS : 0, 3600 * SEC_US,
+	else if (inbox->call == INBOX_READ_METRICS)
+		inbox_on_metrics(inbox, world.now);
+	else if (inbox->call == INBOX_PURGE)
+		inbox_on_purged(inbox, one_in(4) ? INBOX_PURGE_ROWS : 0, 3600 * SEC_US,
 						world.now);
-	else if (core->call == INBOX_EXPIRE)
-		inbox_on_expired(core, one_in(4) ? 0 : SEC_US, world.now);
-	else if (core->call != INBOX_WAIT)
+	else if (inbox->call == INBOX_EXPIRE)
+		inbox_on_expired(inbox, one_in(4) ? 0 : SEC_US, world.now);
+	else if (inbox->call != INBOX_WAIT)
 		answer_apply();
 }
 
@@ -244,22 +244,22 @@ act(InboxAction action)
 		for (uint32_t i = 0; i < PARTITIONS; i++)
 			world.offsets[i] = world.partitions[i].next;
 	else if (action == INBOX_NEW_CONSUMER && fails_one_in(4))
-		inbox_on_consumer_failed(&world.core, world.now);
+		inbox_on_consumer_failed(&world.state, world.now);
 	else if (action == INBOX_NEW_CONSUMER)
 	{
-		inbox_on_consumer_up(&world.core);
+		inbox_on_consumer_up(&world.state);
 		move_partitions();
 	}
 	else if (action == INBOX_SUSPEND)
 	{
 		stop_reading();
-		inbox_on_suspended(&world.core);
+		inbox_on_suspended(&world.state);
 	}
 	else if (action == INBOX_SURVEY)
 	{
 		assert_true(!world.surveying);
 		world.surveying = true;
-		inbox_on_survey_begun(&world.core);
+		inbox_on_survey_begun(&world.state);
 	}
 	else if (action == INBOX_FETCH)
 		fetch();
@@ -280,14 +280,15 @@ turn(void)
 	InboxAction action;
 
 	for (int actions = 0;
-		 (action = inbox_next(&world.core, world.now)) != INBOX_WAIT; actions++)
+		 (action = inbox_next(&world.state, world.now)) != INBOX_WAIT;
+		 actions++)
 	{
 		assert_true(actions < 1000);
 		act(action);
 	}
-	assert_true(!world.reading || world.core.placed);
-	assert_int_equal(world.core.size, world.batch_count);
-	assert_true(inbox_deadline(&world.core) > world.now);
+	assert_true(!world.reading || world.state.placed);
+	assert_int_equal(world.state.size, world.batch_count);
+	assert_true(inbox_deadline(&world.state) > world.now);
 }
 
 /* ---- what happens ------------------------------------------------------ */
@@ -304,7 +305,7 @@ produce(void)
 		assert_true(partition->end < MESSAGES_MAX);
 		partition->messages[partition->end++].bad = one_in(30);
 	}
-	inbox_on_readable(&world.core);
+	inbox_on_readable(&world.state);
 }
 
 static void
@@ -312,9 +313,9 @@ trouble(void)
 {
 	uint32_t kind = below(12);
 
-	if (kind < 4 && world.core.state != PUMP_DOWN)
+	if (kind < 4 && world.state.pump != PUMP_DOWN)
 		lose_connection();
-	else if (kind < 8 && world.core.consumer_up)
+	else if (kind < 8 && world.state.consumer_up)
 		move_partitions();
 	else if (kind == 8)
 		world.slow = true;
@@ -323,8 +324,8 @@ trouble(void)
 		crash();
 		world.counts.crashes++;
 	}
-	else if (kind == 10 && !world.core.stopping)
-		inbox_on_stop(&world.core, world.now + 10 * SEC_US);
+	else if (kind == 10 && !world.state.stopping)
+		inbox_on_stop(&world.state, world.now + 10 * SEC_US);
 }
 
 static void
@@ -343,13 +344,13 @@ step(void)
 	if (fails_one_in(300))
 		trouble();
 	/* the group may rebalance again before the offsets arrive */
-	if (world.core.call == INBOX_READ_OFFSETS && fails_one_in(4))
+	if (world.state.call == INBOX_READ_OFFSETS && fails_one_in(4))
 		move_partitions();
 	if (one_in(200))
 		world.slow = false;
 	world.now += below(20000);
 	turn();
-	next = inbox_deadline(&world.core);
+	next = inbox_deadline(&world.state);
 	if (one_in(world.slow ? 4 : 50) && next != NEVER)
 		world.now = Max(world.now, next);
 	turn();

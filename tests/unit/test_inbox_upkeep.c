@@ -12,15 +12,15 @@ step_in_a_flood(int64_t step_us, int *applied)
 {
 	InboxAction action;
 
-	inbox_on_readable(&core);
+	inbox_on_readable(&inbox);
 	action = next_action();
 	now += step_us;
 	if (action == INBOX_FETCH)
-		inbox_on_fetched(&core, 5, false, now);
+		inbox_on_fetched(&inbox, 5, false, now);
 	else if (action == INBOX_APPLY)
 	{
 		++*applied;
-		assert_true(inbox_on_applied(&core, core.to - core.from, now));
+		assert_true(inbox_on_applied(&inbox, inbox.to - inbox.from, now));
 	}
 	return action;
 }
@@ -41,10 +41,10 @@ no_work_starves_another(void **state UNUSED)
 		if (action == INBOX_RETRY)
 		{
 			retried++;
-			inbox_on_retried(&core, INBOX_RETRY_ROWS, now);
+			inbox_on_retried(&inbox, INBOX_RETRY_ROWS, now);
 		}
 		else if (action != INBOX_FETCH && action != INBOX_APPLY)
-			inbox_on_committed(&core);
+			inbox_on_committed(&inbox);
 	}
 	assert_true(applied > 100);
 	assert_true(retried > 100);
@@ -56,12 +56,12 @@ what_waits_is_looked_at_every_second_and_at_once_after_a_find(
 {
 	stream();
 	expect(INBOX_WAIT);
-	assert_true(inbox_deadline(&core) == now + INBOX_RETRY_US);
+	assert_true(inbox_deadline(&inbox) == now + INBOX_RETRY_US);
 	now += INBOX_RETRY_US;
 	expect(INBOX_RETRY);
-	inbox_on_retried(&core, 1, now); /* it may have made another due */
+	inbox_on_retried(&inbox, 1, now); /* it may have made another due */
 	expect(INBOX_RETRY);
-	inbox_on_retried(&core, 0, now);
+	inbox_on_retried(&inbox, 0, now);
 	expect(INBOX_WAIT);
 }
 
@@ -69,13 +69,13 @@ static void
 only_the_leader_purges(void **state UNUSED)
 {
 	stream();
-	core.retry_at = NEVER;
+	inbox.retry_at = NEVER;
 	now += INBOX_PURGE_US;
 	expect(INBOX_WAIT);
-	inbox_on_leads(&core, true);
-	core.expire_at = NEVER;
+	inbox_on_leads(&inbox, true);
+	inbox.expire_at = NEVER;
 	expect(INBOX_PURGE); /* once at the start, too */
-	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
+	inbox_on_purged(&inbox, 0, 3600 * SEC_US, now);
 	expect(INBOX_WAIT);
 }
 
@@ -84,50 +84,50 @@ static void
 a_long_purge_goes_on_in_batches(void **state UNUSED)
 {
 	stream();
-	core.retry_at = core.expire_at = NEVER;
-	inbox_on_leads(&core, true);
+	inbox.retry_at = inbox.expire_at = NEVER;
+	inbox_on_leads(&inbox, true);
 	now += INBOX_PURGE_US;
 	expect(INBOX_PURGE);
-	inbox_on_purged(&core, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
+	inbox_on_purged(&inbox, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
 	expect(INBOX_PURGE);
-	inbox_on_purged(&core, 0, 3600 * SEC_US, now);
-	assert_int_equal(core.purge_at, now + INBOX_PURGE_US);
+	inbox_on_purged(&inbox, 0, 3600 * SEC_US, now);
+	assert_int_equal(inbox.purge_at, now + INBOX_PURGE_US);
 }
 
 static void
 a_short_retention_is_looked_at_more_often(void **state UNUSED)
 {
 	stream();
-	core.retry_at = core.expire_at = NEVER;
-	inbox_on_leads(&core, true);
+	inbox.retry_at = inbox.expire_at = NEVER;
+	inbox_on_leads(&inbox, true);
 	expect(INBOX_PURGE);
-	inbox_on_purged(&core, 0, 80 * SEC_US, now);
-	assert_int_equal(core.purge_at, now + 10 * SEC_US);
+	inbox_on_purged(&inbox, 0, 80 * SEC_US, now);
+	assert_int_equal(inbox.purge_at, now + 10 * SEC_US);
 	now += 10 * SEC_US;
 	expect(INBOX_PURGE);
-	inbox_on_purged(&core, 0, 0, now);
-	assert_int_equal(inbox_deadline(&core), now + INBOX_PURGE_US_MIN);
+	inbox_on_purged(&inbox, 0, 0, now);
+	assert_int_equal(inbox_deadline(&inbox), now + INBOX_PURGE_US_MIN);
 }
 
 static void
 reservations_expire_when_the_database_reports(void **state UNUSED)
 {
 	stream();
-	core.retry_at = core.purge_at = NEVER;
+	inbox.retry_at = inbox.purge_at = NEVER;
 	expect(INBOX_WAIT);
-	inbox_on_leads(&core, true);
+	inbox_on_leads(&inbox, true);
 	expect(INBOX_EXPIRE);
-	inbox_on_expired(&core, 300 * MS_US, now);
+	inbox_on_expired(&inbox, 300 * MS_US, now);
 	expect(INBOX_WAIT);
-	assert_int_equal(inbox_deadline(&core), now + 300 * MS_US);
+	assert_int_equal(inbox_deadline(&inbox), now + 300 * MS_US);
 	now += 300 * MS_US;
 	expect(INBOX_EXPIRE);
-	inbox_on_expired(&core, 0, now); /* there are more */
+	inbox_on_expired(&inbox, 0, now); /* there are more */
 	expect(INBOX_EXPIRE);
-	inbox_on_expired(&core, INT64_MAX, now);
-	assert_true(core.expire_at == now + INBOX_EXPIRE_US_MAX);
-	inbox_on_leads(&core, false);
-	now = core.expire_at;
+	inbox_on_expired(&inbox, INT64_MAX, now);
+	assert_true(inbox.expire_at == now + INBOX_EXPIRE_US_MAX);
+	inbox_on_leads(&inbox, false);
+	now = inbox.expire_at;
 	expect(INBOX_WAIT);
 }
 
@@ -140,8 +140,8 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 	int expired = 0;
 
 	stream();
-	inbox_on_leads(&core, true);
-	core.purge_at = NEVER;
+	inbox_on_leads(&inbox, true);
+	inbox.purge_at = NEVER;
 	for (int i = 0; i < 400; i++)
 	{
 		InboxAction action = step_in_a_flood(MS_US, &applied);
@@ -150,7 +150,7 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 			continue;
 		assert_int_equal(action, INBOX_EXPIRE);
 		expired++;
-		inbox_on_expired(&core, 0, now);
+		inbox_on_expired(&inbox, 0, now);
 	}
 	assert_in_range(applied, expired - 2, expired + 2);
 }
@@ -161,16 +161,16 @@ metrics_are_queried_while_they_are_scraped(void **state UNUSED)
 	int asked = 0;
 
 	stream();
-	core.retry_at = NEVER;
+	inbox.retry_at = NEVER;
 	now += INBOX_METRICS_US;
 	expect(INBOX_WAIT);
-	inbox_on_metrics_wanted(&core, now);
+	inbox_on_metrics_wanted(&inbox, now);
 	for (int second = 0; second < 600; second++)
 	{
 		if (next_action() == INBOX_READ_METRICS)
 		{
 			asked++;
-			inbox_on_metrics(&core, now);
+			inbox_on_metrics(&inbox, now);
 		}
 		now += SEC_US;
 	}
@@ -183,18 +183,18 @@ static void
 gauges_are_new_after_they_were_read(void **state UNUSED)
 {
 	stream();
-	core.retry_at = NEVER;
+	inbox.retry_at = NEVER;
 	now += INBOX_METRICS_KEEP_US;
-	assert_false(inbox_gauges_are_new(&core, now));
-	inbox_on_metrics_wanted(&core, now);
+	assert_false(inbox_gauges_are_new(&inbox, now));
+	inbox_on_metrics_wanted(&inbox, now);
 	expect(INBOX_READ_METRICS);
-	assert_false(inbox_gauges_are_new(&core, now));
-	inbox_on_metrics(&core, now);
-	assert_true(inbox_gauges_are_new(&core, now));
+	assert_false(inbox_gauges_are_new(&inbox, now));
+	inbox_on_metrics(&inbox, now);
+	assert_true(inbox_gauges_are_new(&inbox, now));
 	/* a scrape does not wait for a database that is down */
 	now += INBOX_METRICS_KEEP_US;
-	inbox_on_down(&core, now);
-	assert_true(inbox_gauges_are_new(&core, now));
+	inbox_on_down(&inbox, now);
+	assert_true(inbox_gauges_are_new(&inbox, now));
 }
 
 int

@@ -13,7 +13,7 @@
  *   it never goes back, and only the leader's epoch moves it;
  * - an event set aside is crossed off only when Kafka has it;
  * - events in flight, pages and requests stay within their bounds, and the
- *   core always waits for something that will happen;
+ *   outbox always waits for something that will happen;
  * - a relay that sleeps, and has no notification, has seen all committed events,
  *   and a relay that is awake looks every few milliseconds;
  * - in transactional mode only events of held topics arrive again, in whatever
@@ -105,7 +105,7 @@ broker_lane(Relay *relay)
 	}
 	for (uint32_t n = below(40);
 		 n > 0 && broker_acknowledge(&relay->lane, &row); n--)
-		held_on_acked(&relay->core.held, row, world.now);
+		held_on_acked(&relay->state.held, row, world.now);
 }
 
 /* ... and then reads the position; in between others may do the same. */
@@ -121,7 +121,7 @@ open_transactional(Relay *relay)
 	}
 	producer->position = world.kafka_position;
 	producer->opening = false;
-	outbox_on_producer_up(&relay->core, world.now);
+	outbox_on_producer_up(&relay->state, world.now);
 }
 
 static void
@@ -152,8 +152,8 @@ end_commit(Relay *relay)
 	}
 	producer->count = 0;
 	producer->committing = false;
-	acknowledge_all(&relay->core.in_flight);
-	outbox_on_committed(&relay->core, world.now);
+	acknowledge_all(&relay->state.in_flight);
+	outbox_on_committed(&relay->state, world.now);
 }
 
 /* All its records are in Kafka, or will be. */
@@ -193,10 +193,10 @@ broker_of_transactions(Relay *relay)
 			refuse(relay, refused);
 			return;
 		}
-		outbox_on_acked(&relay->core, world.now);
+		outbox_on_acked(&relay->state, world.now);
 	}
 	for (uint32_t n = below(20); n > 0 && broker_report(producer, &id); n--)
-		outbox_on_arrived(&relay->core, id);
+		outbox_on_arrived(&relay->state, id);
 	if (!producer->committing)
 		return;
 	if (relay->session && fails_one_in(200))
@@ -233,8 +233,8 @@ broker(Relay *relay)
 	for (uint32_t n = below(40);
 		 n > 0 && broker_acknowledge(&relay->producer, &id); n--)
 	{
-		(void) in_flight_ack(&relay->core.in_flight, id);
-		outbox_on_acked(&relay->core, world.now);
+		(void) in_flight_ack(&relay->state.in_flight, id);
+		outbox_on_acked(&relay->state, world.now);
 	}
 }
 
@@ -243,21 +243,21 @@ trouble(Relay *relay)
 {
 	uint32_t kind = below(13);
 
-	if (kind < 4 && relay->core.state != PUMP_DOWN)
+	if (kind < 4 && relay->state.pump != PUMP_DOWN)
 		lose_connection(relay);
 	else if (kind < 7 && relay->session)
 		cut_off(relay);
-	else if (kind < 9 && relay->core.producer_up)
+	else if (kind < 9 && relay->state.producer_up)
 		lose_producer(relay);
 	else if (kind == 10)
 	{
 		crash(relay);
 		world.counts.crashes++;
 	}
-	else if (kind == 12 && relay->core.held.lane_up)
+	else if (kind == 12 && relay->state.held.lane_up)
 		lose_lane(relay);
-	else if (kind == 11 && !relay->core.stopping)
-		outbox_on_stop(&relay->core, world.now + 10 * SEC_US);
+	else if (kind == 11 && !relay->state.stopping)
+		outbox_on_stop(&relay->state, world.now + 10 * SEC_US);
 }
 
 /* Mostly a moment; now and then until a relay has something to do. */
@@ -270,7 +270,7 @@ pass_time(void)
 	if (!one_in(50))
 		return;
 	for (int i = 0; i < RELAYS; i++)
-		next = Min(next, outbox_deadline(&relays[i].core));
+		next = Min(next, outbox_deadline(&relays[i].state));
 	if (next != NEVER)
 		world.now = Max(world.now, next);
 }
@@ -364,7 +364,7 @@ run(const char *simulation, bool transactional)
 	show(&world.counts);
 	check_counts(&world.counts, sizeof(Counts));
 	for (int i = 0; i < RELAYS; i++)
-		outbox_core_fini(&relays[i].core);
+		outbox_state_fini(&relays[i].state);
 	free(held_world.events);
 	end_world();
 }

@@ -14,19 +14,19 @@ static void
 a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
 {
 	open_producer();
-	assert_false(outbox_moves(&core, now));
+	assert_false(outbox_moves(&outbox, now));
 	connect_and_greet();
-	assert_int_equal(core.state, PUMP_LEADER_WAIT);
-	assert_false(outbox_leads(&core));
+	assert_int_equal(outbox.pump, PUMP_LEADER_WAIT);
+	assert_false(outbox_leads(&outbox));
 	lead();
-	assert_true(outbox_leads(&core));
-	assert_false(outbox_moves(&core, now));
-	outbox_on_position(&core, "w0", 0, true, now);
-	assert_true(outbox_moves(&core, now));
+	assert_true(outbox_leads(&outbox));
+	assert_false(outbox_moves(&outbox, now));
+	outbox_on_position(&outbox, "w0", 0, true, now);
+	assert_true(outbox_moves(&outbox, now));
 	/* it looks at once, without being woken */
 	expect(OUTBOX_LOOK);
-	assert_string_equal(core.window, "w0");
-	assert_int_equal(core.cause, CAUSE_AWAKE);
+	assert_string_equal(outbox.window, "w0");
+	assert_int_equal(outbox.cause, CAUSE_AWAKE);
 }
 
 static void
@@ -37,11 +37,11 @@ a_relay_that_does_not_lead_asks_again_every_second(void **state UNUSED)
 	for (int i = 0; i < 3; i++)
 	{
 		expect(OUTBOX_ASK_LEAD);
-		outbox_on_lead(&core, 0, now);
+		outbox_on_lead(&outbox, 0, now);
 		expect(OUTBOX_WAIT);
 		expect_deadline(now + OUTBOX_LEAD_US);
-		assert_false(outbox_leads(&core));
-		assert_true(outbox_moves(&core, now)); /* it stands by: ready */
+		assert_false(outbox_leads(&outbox));
+		assert_true(outbox_moves(&outbox, now)); /* it stands by: ready */
 		now += OUTBOX_LEAD_US;
 	}
 	lead();
@@ -51,15 +51,15 @@ static void
 a_leader_without_a_producer_does_not_ask_for_the_position(void **state UNUSED)
 {
 	expect(OUTBOX_NEW_PRODUCER);
-	outbox_on_producer_failed(&core, now);
+	outbox_on_producer_failed(&outbox, now);
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	expect(OUTBOX_ASK_HELD);
-	outbox_on_held(&core);
+	outbox_on_held(&outbox);
 	expect(OUTBOX_WAIT);
-	expect_deadline(core.producer_at);
-	now = core.producer_at;
+	expect_deadline(outbox.producer_at);
+	now = outbox.producer_at;
 	open_producer();
 	expect(OUTBOX_ASK_POSITION);
 }
@@ -73,20 +73,20 @@ a_window_is_read_produced_and_stored(void **state UNUSED)
 
 	stream();
 	expect(OUTBOX_LOOK);
-	assert_true(outbox_on_window(&core, "w1"));
-	assert_string_equal(core.window, "w1");
-	assert_true(core.page_after == 0);
-	assert_true(outbox_on_page(&core, 2, 200, 12));
+	assert_true(outbox_on_window(&outbox, "w1"));
+	assert_string_equal(outbox.window, "w1");
+	assert_true(outbox.page_after == 0);
+	assert_true(outbox_on_page(&outbox, 2, 200, 12));
 	expect(OUTBOX_PRODUCE);
 	id = produce_page(11);
 	expect(OUTBOX_WAIT);
-	expect_deadline(core.poll_at);
+	expect_deadline(outbox.poll_at);
 	doze();
 
 	ack_all(id);
 	expect(OUTBOX_WAIT);
-	expect_deadline(core.store_at);
-	now = core.store_at;
+	expect_deadline(outbox.store_at);
+	now = outbox.store_at;
 	expect_stored("w1", 12, true);
 	expect(OUTBOX_WAIT);
 }
@@ -97,18 +97,18 @@ static void
 a_pump_that_finds_nothing_sleeps_soon(void **state UNUSED)
 {
 	stream();
-	core.poll_us = 300 * MS_US;
+	outbox.poll_us = 300 * MS_US;
 	look_in_vain();
 	expect(OUTBOX_ASK_SLEEP);
-	assert_string_equal(core.window, "w1");
-	assert_int_equal(core.cause, CAUSE_AWAKE);
-	outbox_on_sleep(&core, "w2", true, now);
+	assert_string_equal(outbox.window, "w1");
+	assert_int_equal(outbox.cause, CAUSE_AWAKE);
+	outbox_on_sleep(&outbox, "w2", true, now);
 	expect(OUTBOX_WAIT);
 	expect_deadline(now + 300 * MS_US);
 	now += 300 * MS_US;
 	expect(OUTBOX_ASK_SLEEP);
-	assert_string_equal(core.window, "w2");
-	assert_int_equal(core.cause, CAUSE_POLL);
+	assert_string_equal(outbox.window, "w2");
+	assert_int_equal(outbox.cause, CAUSE_POLL);
 }
 
 /* The interval until the next look if each finds that many rows. */
@@ -117,16 +117,16 @@ pace_of(uint32_t rows)
 {
 	for (int i = 0; i < 3; i++)
 	{
-		now = core.poll_at;
-		core.store_at = now +
-						SEC_US; /* storing the position is not tested here */
+		now = outbox.poll_at;
+		outbox.store_at = now +
+						  SEC_US; /* storing the position is not tested here */
 		expect(OUTBOX_LOOK);
-		assert_true(outbox_on_window(&core, "w"));
+		assert_true(outbox_on_window(&outbox, "w"));
 		take_page(rows, rows);
 		expect(OUTBOX_PRODUCE);
 		ack_all(produce_page(1));
 	}
-	return core.poll_at - now;
+	return outbox.poll_at - now;
 }
 
 static void
@@ -136,10 +136,10 @@ the_more_there_is_the_later_it_looks_again(void **state UNUSED)
 	assert_true(pace_of(1) == 866);
 	assert_true(pace_of(3) == 1500); /* 2,000 a second */
 	assert_true(pace_of(12) == 3 * MS_US);
-	core.found = UINT32_MAX;
-	now = core.poll_at;
+	outbox.found = UINT32_MAX;
+	now = outbox.poll_at;
 	expect(OUTBOX_LOOK);
-	assert_true(core.poll_at == now + OUTBOX_AWAKE_MAX_US);
+	assert_true(outbox.poll_at == now + OUTBOX_AWAKE_MAX_US);
 }
 
 static void
@@ -152,8 +152,8 @@ a_pump_that_may_not_sleep_looks_again_and_again(void **state UNUSED)
 	for (int i = 0; i < 10; i++)
 	{
 		expect(OUTBOX_ASK_SLEEP);
-		assert_int_equal(core.cause, i == 0 ? CAUSE_AWAKE : CAUSE_WRITERS);
-		outbox_on_sleep(&core, "w2", false, now);
+		assert_int_equal(outbox.cause, i == 0 ? CAUSE_AWAKE : CAUSE_WRITERS);
+		outbox_on_sleep(&outbox, "w2", false, now);
 		take_page(0, 0);
 		expect(OUTBOX_WAIT);
 		expect_deadline(now + pace);
@@ -162,14 +162,14 @@ a_pump_that_may_not_sleep_looks_again_and_again(void **state UNUSED)
 	}
 	/* an event found then makes it look as often as before */
 	expect(OUTBOX_ASK_SLEEP);
-	outbox_on_sleep(&core, "w3", false, now);
+	outbox_on_sleep(&outbox, "w3", false, now);
 	take_page(2, 2);
 	expect(OUTBOX_PRODUCE);
 	produce_page(1);
 	now += OUTBOX_AWAKE_MAX_US;
 	expect(OUTBOX_LOOK);
-	assert_int_equal(core.cause, CAUSE_AWAKE);
-	assert_true(outbox_on_window(&core, "w4"));
+	assert_int_equal(outbox.cause, CAUSE_AWAKE);
+	assert_true(outbox_on_window(&outbox, "w4"));
 	take_page(0, 0);
 	expect_deadline(now + 1224); /* because it found two */
 }
@@ -179,26 +179,26 @@ a_notification_brings_the_next_look_forward(void **state UNUSED)
 {
 	stream();
 	doze();
-	outbox_on_wake(&core);
+	outbox_on_wake(&outbox);
 	expect(OUTBOX_LOOK);
-	assert_int_equal(core.cause, CAUSE_NOTIFY);
+	assert_int_equal(outbox.cause, CAUSE_NOTIFY);
 	/* a wake-up while the pump awaits the answer is not lost */
-	outbox_on_wake(&core);
-	assert_true(outbox_on_window(&core, "w1"));
+	outbox_on_wake(&outbox);
+	assert_true(outbox_on_window(&outbox, "w1"));
 	take_page(0, 0);
 	expect(OUTBOX_LOOK);
-	assert_int_equal(core.cause, CAUSE_NOTIFY);
-	assert_true(outbox_on_window(&core, "w2"));
+	assert_int_equal(outbox.cause, CAUSE_NOTIFY);
+	assert_true(outbox_on_window(&outbox, "w2"));
 	take_page(0, 0);
 	expect(OUTBOX_WAIT);
 	/* nor one that arrives with the answer */
 	doze();
-	now = core.poll_at;
+	now = outbox.poll_at;
 	expect(OUTBOX_ASK_SLEEP);
-	outbox_on_wake(&core);
-	outbox_on_sleep(&core, "w3", true, now);
+	outbox_on_wake(&outbox);
+	outbox_on_sleep(&outbox, "w3", true, now);
 	expect(OUTBOX_LOOK);
-	assert_int_equal(core.cause, CAUSE_NOTIFY);
+	assert_int_equal(outbox.cause, CAUSE_NOTIFY);
 }
 
 static void
@@ -209,18 +209,18 @@ an_unfinished_window_is_gone_on_with_where_it_was_left(void **state UNUSED)
 	open_producer();
 	connect_and_greet();
 	lead();
-	outbox_on_position(&core, "w5", 77, false, now);
+	outbox_on_position(&outbox, "w5", 77, false, now);
 	expect(OUTBOX_ASK_PAGE);
-	assert_string_equal(core.window, "w5");
-	assert_true(core.page_after == 77);
-	assert_true(outbox_on_page(&core, 1, 100, 80));
+	assert_string_equal(outbox.window, "w5");
+	assert_true(outbox.page_after == 77);
+	assert_true(outbox_on_page(&outbox, 1, 100, 80));
 	expect(OUTBOX_LOOK); /* the next one, while this one is produced */
 	expect(OUTBOX_PRODUCE);
 	id = produce_page(80);
-	assert_true(outbox_on_window(&core, "w6"));
+	assert_true(outbox_on_window(&outbox, "w6"));
 	take_page(0, 0);
 	ack_all(id);
-	now = core.store_at;
+	now = outbox.store_at;
 	expect_stored("w6", 0, true);
 }
 
@@ -237,7 +237,7 @@ a_window_that_ends_with_a_full_page_is_closed_by_an_empty_one(
 	expect(OUTBOX_PRODUCE);
 	id = produce_page(1);
 	ack_all(id);
-	now = core.store_at;
+	now = outbox.store_at;
 	expect_stored("w1", PAGE_ROWS, true);
 }
 
@@ -248,7 +248,7 @@ the_next_page_is_asked_for_before_this_one_is_produced(void **state UNUSED)
 	open_window("w1");
 	take_page(64, 64);
 	expect(OUTBOX_ASK_PAGE);
-	assert_true(core.page_after == 64);
+	assert_true(outbox.page_after == 64);
 	expect(OUTBOX_PRODUCE);
 }
 
@@ -260,13 +260,13 @@ two_pages_at_hand_are_enough(void **state UNUSED)
 	take_page(64, 64);
 	take_page(64, 128);
 	expect(OUTBOX_PRODUCE);
-	outbox_on_producer_full(&core, now);
+	outbox_on_producer_full(&outbox, now);
 	expect(OUTBOX_WAIT);
-	outbox_on_acked(&core, now);
+	outbox_on_acked(&outbox, now);
 	expect(OUTBOX_PRODUCE);
 	produce_page(1);
 	expect(OUTBOX_ASK_PAGE);
-	assert_true(core.page_after == 128);
+	assert_true(outbox.page_after == 128);
 }
 
 static void
@@ -274,13 +274,13 @@ a_page_that_ends_with_its_bytes_is_not_the_last(void **state UNUSED)
 {
 	stream();
 	open_window("w1");
-	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES, 2));
+	assert_true(outbox_on_page(&outbox, 2, OUTBOX_PAGE_BYTES, 2));
 	expect(OUTBOX_ASK_PAGE);
-	assert_true(core.page_after == 2);
-	assert_true(outbox_on_page(&core, 2, OUTBOX_PAGE_BYTES - 1, 4));
+	assert_true(outbox.page_after == 2);
+	assert_true(outbox_on_page(&outbox, 2, OUTBOX_PAGE_BYTES - 1, 4));
 	produce_page(1);
 	produce_page(3);
-	outbox_on_wake(&core);
+	outbox_on_wake(&outbox);
 	expect(OUTBOX_LOOK);
 }
 
@@ -290,11 +290,11 @@ a_page_is_measured_by_what_was_asked_for(void **state UNUSED)
 {
 	stream();
 	open_window("w1");
-	outbox_on_settings(&core, SEC_US, 2 * PAGE_ROWS, now);
-	assert_int_equal(core.page_rows, PAGE_ROWS);
-	assert_true(outbox_on_page(&core, PAGE_ROWS, 100, PAGE_ROWS));
+	outbox_on_settings(&outbox, SEC_US, 2 * PAGE_ROWS, now);
+	assert_int_equal(outbox.page_rows, PAGE_ROWS);
+	assert_true(outbox_on_page(&outbox, PAGE_ROWS, 100, PAGE_ROWS));
 	expect(OUTBOX_ASK_PAGE);
-	assert_int_equal(core.page_rows, 2 * PAGE_ROWS);
+	assert_int_equal(outbox.page_rows, 2 * PAGE_ROWS);
 }
 
 /* ---- back-pressure ----------------------------------------------------- */
@@ -307,15 +307,15 @@ a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
 	stream();
 	open_window("w1");
 	take_page(3, 3);
-	id = in_flight_next_id(&core.in_flight);
+	id = in_flight_next_id(&outbox.in_flight);
 	expect(OUTBOX_PRODUCE);
-	assert_false(outbox_on_produced(&core, 1, 0, now));
-	outbox_on_producer_full(&core, now);
-	assert_int_equal(outbox_row(&core), -1);
+	assert_false(outbox_on_produced(&outbox, 1, 0, now));
+	outbox_on_producer_full(&outbox, now);
+	assert_int_equal(outbox_row(&outbox), -1);
 	expect(OUTBOX_WAIT);
 	ack(id);
 	expect(OUTBOX_PRODUCE);
-	assert_int_equal(outbox_row(&core), 1);
+	assert_int_equal(outbox_row(&outbox), 1);
 }
 
 static void
@@ -323,21 +323,21 @@ what_is_in_flight_is_bounded(void **state UNUSED)
 {
 	uint64_t id;
 
-	outbox_core_fini(&core);
-	outbox_core_init(&core, 4, false, 1);
+	outbox_state_fini(&outbox);
+	outbox_state_init(&outbox, 4, false, 1);
 	stream();
 	open_window("w1");
 	take_page(10, 10);
-	id = in_flight_next_id(&core.in_flight);
+	id = in_flight_next_id(&outbox.in_flight);
 	expect(OUTBOX_PRODUCE);
 	for (int64_t seq = 1; seq <= 4; seq++)
-		assert_false(outbox_on_produced(&core, seq, 0, now));
-	assert_int_equal(outbox_row(&core), -1);
+		assert_false(outbox_on_produced(&outbox, seq, 0, now));
+	assert_int_equal(outbox_row(&outbox), -1);
 	expect(OUTBOX_WAIT);
 	ack(id + 1);
-	assert_int_equal(outbox_row(&core), -1); /* the oldest is still there */
+	assert_int_equal(outbox_row(&outbox), -1); /* the oldest is still there */
 	ack(id);
-	assert_int_equal(outbox_row(&core), 4);
+	assert_int_equal(outbox_row(&outbox), 4);
 }
 
 static void
@@ -347,12 +347,12 @@ windows_in_flight_are_bounded(void **state UNUSED)
 
 	stream();
 	first = fly_window("w", 1);
-	while (core.in_flight.window_count + OUTBOX_PAGES_MAX <
+	while (outbox.in_flight.window_count + OUTBOX_PAGES_MAX <
 		   IN_FLIGHT_WINDOWS_MAX)
 		fly_window("w", 1);
-	outbox_on_wake(&core);
+	outbox_on_wake(&outbox);
 	expect(OUTBOX_WAIT);
-	expect_deadline(core.acked_at + OUTBOX_STALL_US);
+	expect_deadline(outbox.acked_at + OUTBOX_STALL_US);
 	ack(first);
 	expect(OUTBOX_LOOK);
 }
@@ -367,7 +367,7 @@ the_position_is_stored_after_200_ms(void **state UNUSED)
 	stream();
 	id = fly_window("w1", 9);
 	ack_all(id);
-	now = core.store_at - 1;
+	now = outbox.store_at - 1;
 	expect(OUTBOX_WAIT);
 	now++;
 	expect_stored("w1", 9, true);
@@ -439,13 +439,13 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 
 	stream();
 	doze();
-	now = core.poll_at;
+	now = outbox.poll_at;
 	while (now < begun + OUTBOX_STORE_US + OUTBOX_STORE_IDLE_US)
 	{
 		expect(OUTBOX_ASK_SLEEP);
-		outbox_on_sleep(&core, "empty", true, now);
+		outbox_on_sleep(&outbox, "empty", true, now);
 		expect(OUTBOX_WAIT);
-		now = outbox_deadline(&core);
+		now = outbox_deadline(&outbox);
 	}
 	expect_stored("empty", 0, true);
 }
@@ -455,25 +455,25 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 static void
 an_idle_session_sends_a_beat(void **state UNUSED)
 {
-	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	outbox_beat_every(&outbox, OUTBOX_BEAT_US);
 	expect(OUTBOX_NEW_PRODUCER); /* and none comes */
 	connect_and_greet();
 	expect(OUTBOX_BEAT);
 	expect(OUTBOX_WAIT);
-	outbox_on_beat(&core, now);
+	outbox_on_beat(&outbox, now);
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	expect(OUTBOX_ASK_HELD);
-	outbox_on_held(&core);
+	outbox_on_held(&outbox);
 	for (int i = 0; i < 10; i++)
 	{
 		expect(OUTBOX_WAIT);
 		expect_deadline(now + OUTBOX_BEAT_US);
 		now += OUTBOX_BEAT_US;
 		expect(OUTBOX_BEAT);
-		outbox_on_beat(&core, now);
+		outbox_on_beat(&outbox, now);
 	}
-	outbox_beat_now(&core);
+	outbox_beat_now(&outbox);
 	expect(OUTBOX_BEAT);
 }
 
@@ -485,14 +485,14 @@ so_does_the_session_of_a_relay_that_stops(void **state UNUSED)
 
 	stream();
 	id = fly_window("w1", 1);
-	outbox_beat_every(&core, OUTBOX_BEAT_US);
+	outbox_beat_every(&outbox, OUTBOX_BEAT_US);
 	expect(OUTBOX_BEAT);
-	outbox_on_beat(&core, now);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_beat(&outbox, now);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect_deadline(now + OUTBOX_BEAT_US);
 	now += OUTBOX_BEAT_US;
 	expect(OUTBOX_BEAT);
-	outbox_on_beat(&core, now);
+	outbox_on_beat(&outbox, now);
 	expect(OUTBOX_WAIT);
 	ack(id);
 	expect_stored("w1", 1, true);

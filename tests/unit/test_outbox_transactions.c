@@ -9,8 +9,8 @@
 static int
 begin_transactional(void **state UNUSED)
 {
-	outbox_core_init(&core, IN_FLIGHT_MAX, true, 1);
-	core.page_rows_max = PAGE_ROWS;
+	outbox_state_init(&outbox, IN_FLIGHT_MAX, true, 1);
+	outbox.page_rows_max = PAGE_ROWS;
 	now = 1000 * SEC_US;
 	return 0;
 }
@@ -24,21 +24,21 @@ begin_transactional(void **state UNUSED)
 static void
 hear_of_held_topics(void)
 {
-	if (core.held.known)
+	if (outbox.held.known)
 		return;
 	expect(OUTBOX_ASK_HELD);
-	outbox_on_held(&core);
+	outbox_on_held(&outbox);
 }
 
 static void
 lead_and_open(void)
 {
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	open_producer();
 	hear_of_held_topics();
 	expect(OUTBOX_ASK_POSITION);
-	outbox_on_position(&core, "w0", 0, true, now);
+	outbox_on_position(&outbox, "w0", 0, true, now);
 }
 
 static void
@@ -61,10 +61,10 @@ fly_page(const char *window, uint32_t rows)
 static void
 arrive_all(void)
 {
-	for (uint64_t id = in_flight_first_id(&core.in_flight);
-		 id < in_flight_next_id(&core.in_flight); id++)
-		outbox_on_arrived(&core, id);
-	outbox_on_acked(&core, now);
+	for (uint64_t id = in_flight_first_id(&outbox.in_flight);
+		 id < in_flight_next_id(&outbox.in_flight); id++)
+		outbox_on_arrived(&outbox, id);
+	outbox_on_acked(&outbox, now);
 }
 
 static void
@@ -73,11 +73,11 @@ expect_commit_at_once(const char *window, int64_t seq, bool finished)
 	OutboxPosition position;
 
 	expect(OUTBOX_COMMIT);
-	position = in_flight_end(&core.in_flight);
+	position = in_flight_end(&outbox.in_flight);
 	assert_string_equal(position.window, window);
 	assert_true(position.seq == seq);
 	assert_int_equal(position.finished, finished);
-	outbox_on_committing(&core, now);
+	outbox_on_committing(&outbox, now);
 }
 
 static void
@@ -91,10 +91,10 @@ expect_commit(const char *window, int64_t seq, bool finished)
 static void
 committed(void)
 {
-	while (in_flight_count(&core.in_flight) > 0)
-		assert_true(in_flight_ack(&core.in_flight,
-								  in_flight_first_id(&core.in_flight)) >= 0);
-	outbox_on_committed(&core, now);
+	while (in_flight_count(&outbox.in_flight) > 0)
+		assert_true(in_flight_ack(&outbox.in_flight,
+								  in_flight_first_id(&outbox.in_flight)) >= 0);
+	outbox_on_committed(&outbox, now);
 }
 
 /* ---- the producer ------------------------------------------------------ */
@@ -104,18 +104,18 @@ only_the_leader_makes_a_producer(void **state UNUSED)
 {
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, 0, now);
+	outbox_on_lead(&outbox, 0, now);
 	expect(OUTBOX_WAIT);
 	now += OUTBOX_LEAD_US;
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	expect(OUTBOX_NEW_PRODUCER);
 	hear_of_held_topics();
 	expect(OUTBOX_WAIT); /* opening may take any time */
 	expect_deadline(NEVER);
 	now += 60 * SEC_US;
 	expect(OUTBOX_WAIT);
-	outbox_on_producer_up(&core, now);
+	outbox_on_producer_up(&outbox, now);
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -124,13 +124,13 @@ after_the_loss_of_a_producer_the_lead_is_asked_for_again(void **state UNUSED)
 {
 	stream_transactional();
 	fly_page("w1", 3);
-	outbox_on_producer_failed(&core, now);
+	outbox_on_producer_failed(&outbox, now);
 	expect(OUTBOX_WAIT);
-	assert_int_equal(core.state, PUMP_LEADER_WAIT);
-	assert_true(outbox_leads(&core));
-	assert_false(outbox_moves(&core, now));
-	expect_deadline(core.lead_at);
-	now = core.lead_at;
+	assert_int_equal(outbox.pump, PUMP_LEADER_WAIT);
+	assert_true(outbox_leads(&outbox));
+	assert_false(outbox_moves(&outbox, now));
+	expect_deadline(outbox.lead_at);
+	now = outbox.lead_at;
 	lead_and_open();
 }
 
@@ -138,11 +138,11 @@ static void
 a_former_leader_makes_no_producer(void **state UNUSED)
 {
 	stream_transactional();
-	outbox_on_producer_failed(&core, now);
-	now = core.lead_at;
+	outbox_on_producer_failed(&outbox, now);
+	now = outbox.lead_at;
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, 0, now);
-	assert_false(outbox_leads(&core));
+	outbox_on_lead(&outbox, 0, now);
+	assert_false(outbox_leads(&outbox));
 	expect(OUTBOX_WAIT);
 	expect_deadline(now + OUTBOX_LEAD_US);
 }
@@ -153,11 +153,11 @@ a_lost_connection_loses_the_producer(void **state UNUSED)
 	stream_transactional();
 	fly_page("w1", 3);
 	expect_commit("w1", 3, true);
-	outbox_on_down(&core, now);
-	assert_false(core.producer_up);
-	assert_int_equal(in_flight_count(&core.in_flight), 0);
-	outbox_on_committed(&core, now); /* too late: the producer is given up */
-	now = core.connect_at;
+	outbox_on_down(&outbox, now);
+	assert_false(outbox.producer_up);
+	assert_int_equal(in_flight_count(&outbox.in_flight), 0);
+	outbox_on_committed(&outbox, now); /* too late: the producer is given up */
+	now = outbox.connect_at;
 	connect_and_greet();
 	lead_and_open();
 }
@@ -193,23 +193,23 @@ the_position_waits_for_the_last_event(void **state UNUSED)
 
 	stream_transactional();
 	fly_page("w1", 3);
-	first = in_flight_first_id(&core.in_flight);
+	first = in_flight_first_id(&outbox.in_flight);
 	expect(OUTBOX_WAIT);
 	open_window("w2");
 	take_page(1, 9);
 	doze();
 	expect(OUTBOX_WAIT);
-	assert_true(outbox_row(&core) == -1);
+	assert_true(outbox_row(&outbox) == -1);
 	for (uint64_t i = 3; i-- > 0;)
 	{
 		now += OUTBOX_COMMIT_US * 3 / 5;
 		expect(OUTBOX_WAIT);
-		assert_true(outbox_deadline(&core) > now);
-		outbox_on_arrived(&core, first + i);
-		outbox_on_acked(&core, now);
+		assert_true(outbox_deadline(&outbox) > now);
+		outbox_on_arrived(&outbox, first + i);
+		outbox_on_acked(&outbox, now);
 	}
 	expect(OUTBOX_COMMIT);
-	outbox_on_committing(&core, now);
+	outbox_on_committing(&outbox, now);
 	committed();
 	expect(OUTBOX_PRODUCE);
 }
@@ -225,8 +225,8 @@ meanwhile_it_reads_and_produces_nothing(void **state UNUSED)
 	open_window("w3");
 	take_page(2, 30);
 	expect(OUTBOX_WAIT);
-	assert_true(outbox_row(&core) == -1);
-	assert_false(core.in_flight.moved);
+	assert_true(outbox_row(&outbox) == -1);
+	assert_false(outbox.in_flight.moved);
 	committed();
 	expect(OUTBOX_PRODUCE);
 	produce_page(16);
@@ -253,15 +253,15 @@ more_of_the_window_is_waited_for_but_not_long(void **state UNUSED)
 static void
 a_full_ring_is_committed(void **state UNUSED)
 {
-	outbox_core_fini(&core);
-	outbox_core_init(&core, 4, true, 1);
-	core.page_rows_max = PAGE_ROWS;
+	outbox_state_fini(&outbox);
+	outbox_state_init(&outbox, 4, true, 1);
+	outbox.page_rows_max = PAGE_ROWS;
 	stream_transactional();
 	open_window("w1");
 	take_page(6, 6);
 	expect(OUTBOX_PRODUCE);
 	for (int64_t seq = 1; seq <= 4; seq++)
-		assert_false(outbox_on_produced(&core, seq, 0, now));
+		assert_false(outbox_on_produced(&outbox, seq, 0, now));
 	expect_commit("w1", 4, false);
 	committed();
 	expect(OUTBOX_PRODUCE);
@@ -275,10 +275,10 @@ a_full_producer_is_waited_for(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 	arrive_all();
 	expect(OUTBOX_COMMIT);
-	outbox_on_producer_full(&core, now); /* no room for the position */
+	outbox_on_producer_full(&outbox, now); /* no room for the position */
 	expect(OUTBOX_WAIT);
-	outbox_on_acked(&core, now);
-	assert_int_equal(in_flight_count(&core.in_flight), 3);
+	outbox_on_acked(&outbox, now);
+	assert_int_equal(in_flight_count(&outbox.in_flight), 3);
 	expect_commit_at_once("w1", 3, true);
 }
 
@@ -291,8 +291,8 @@ a_commit_that_stalls_ends_the_producer(void **state UNUSED)
 	expect_commit("w1", 3, true);
 	now += OUTBOX_STALL_US;
 	expect(OUTBOX_WAIT);
-	assert_int_equal(core.state, PUMP_LEADER_WAIT);
-	assert_false(core.producer_up);
+	assert_int_equal(outbox.pump, PUMP_LEADER_WAIT);
+	assert_false(outbox.producer_up);
 }
 
 /* ---- held topics ------------------------------------------------------- */
@@ -303,24 +303,24 @@ what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
 {
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	open_producer();
 	expect(OUTBOX_ASK_HELD);
-	held_load(&core.held, "t1", "no", NEVER);
-	outbox_on_held(&core);
+	held_load(&outbox.held, "t1", "no", NEVER);
+	outbox_on_held(&outbox);
 	expect(OUTBOX_ASK_POSITION);
-	outbox_on_position(&core, "w0", 0, true, now);
+	outbox_on_position(&outbox, "w0", 0, true, now);
 	open_window("w1");
 	take_page(2, 2);
 	expect(OUTBOX_PRODUCE);
-	assert_false(outbox_on_produced(&core, 1, 0, now));
-	assert_int_equal(held_way(&core.held, "t1"), HELD_ASIDE);
-	assert_true(outbox_on_aside(&core, 2, 0, now));
+	assert_false(outbox_on_produced(&outbox, 1, 0, now));
+	assert_int_equal(held_route(&outbox.held, "t1"), HELD_ASIDE);
+	assert_true(outbox_on_aside(&outbox, 2, 0, now));
 	expect(OUTBOX_SET_ASIDE);
 	expect(OUTBOX_WAIT);
-	outbox_on_arrived(&core, in_flight_first_id(&core.in_flight));
+	outbox_on_arrived(&outbox, in_flight_first_id(&outbox.in_flight));
 	expect(OUTBOX_WAIT);
-	outbox_on_asides_stored(&core, now);
+	outbox_on_asides_stored(&outbox, now);
 	expect_commit_at_once("w1", 2, true);
 	committed();
 	now += OUTBOX_STORE_US;
@@ -333,21 +333,21 @@ what_is_set_aside_alone_is_no_transaction(void **state UNUSED)
 {
 	connect_and_greet();
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH, now);
+	outbox_on_lead(&outbox, EPOCH, now);
 	open_producer();
 	expect(OUTBOX_ASK_HELD);
-	held_load(&core.held, "t1", "no", NEVER);
-	outbox_on_held(&core);
+	held_load(&outbox.held, "t1", "no", NEVER);
+	outbox_on_held(&outbox);
 	expect(OUTBOX_ASK_POSITION);
-	outbox_on_position(&core, "w0", 0, true, now);
+	outbox_on_position(&outbox, "w0", 0, true, now);
 	open_window("w1");
 	take_page(1, 1);
 	expect(OUTBOX_PRODUCE);
-	assert_int_equal(held_way(&core.held, "t1"), HELD_ASIDE);
-	assert_true(outbox_on_aside(&core, 1, 0, now));
+	assert_int_equal(held_route(&outbox.held, "t1"), HELD_ASIDE);
+	assert_true(outbox_on_aside(&outbox, 1, 0, now));
 	expect(OUTBOX_SET_ASIDE);
 	expect(OUTBOX_WAIT);
-	outbox_on_asides_stored(&core, now);
+	outbox_on_asides_stored(&outbox, now);
 	open_window("w2");
 	take_page(1, 2);
 	expect(OUTBOX_PRODUCE);
@@ -361,13 +361,13 @@ a_refused_topic_is_held_and_the_lead_asked_for_again(void **state UNUSED)
 {
 	stream_transactional();
 	fly_page("w1", 3);
-	assert_true(outbox_on_refused(&core, "t1", "no", now));
+	assert_true(outbox_on_refused(&outbox, "t1", "no", now));
 	expect(OUTBOX_ASK_LEAD);
-	outbox_on_lead(&core, EPOCH + 1, now);
+	outbox_on_lead(&outbox, EPOCH + 1, now);
 	open_producer();
 	expect(OUTBOX_HOLD);
-	assert_string_equal(core.held.storing->name, "t1");
-	outbox_on_hold_stored(&core);
+	assert_string_equal(outbox.held.storing->name, "t1");
+	outbox_on_hold_stored(&outbox);
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -382,10 +382,10 @@ what_flies_is_committed_before_the_end(void **state UNUSED)
 	expect(OUTBOX_ASK_PAGE);
 	expect(OUTBOX_PRODUCE);
 	produce_page(100 - PAGE_ROWS + 1);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect_commit("w1", 100, false);
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_on_page(&core, 1, 100, 101));
+	assert_false(outbox_on_page(&outbox, 1, 100, 101));
 	committed();
 	expect_stored("w1", 100, false);
 	expect(OUTBOX_DONE);
@@ -397,7 +397,7 @@ a_commit_that_lasts_does_not_hold_the_end_up(void **state UNUSED)
 	stream_transactional();
 	fly_page("w1", 3);
 	expect_commit("w1", 3, true);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect(OUTBOX_WAIT);
 	expect_deadline(now + 10 * SEC_US);
 	now += 10 * SEC_US;

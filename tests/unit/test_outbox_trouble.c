@@ -29,17 +29,17 @@ go_streaming_to(Stage stage)
 {
 	uint64_t id;
 
-	outbox_on_position(&core, "w0", 0, true, now);
-	outbox_on_wake(&core);
+	outbox_on_position(&outbox, "w0", 0, true, now);
+	outbox_on_wake(&outbox);
 	if (stage == STAGE_IDLE)
 		return;
 	expect(OUTBOX_LOOK);
 	if (stage == STAGE_WINDOW)
 		return;
-	assert_true(outbox_on_window(&core, "w1"));
+	assert_true(outbox_on_window(&outbox, "w1"));
 	if (stage == STAGE_PAGE)
 		return;
-	assert_true(outbox_on_page(&core, 2, 200, 2));
+	assert_true(outbox_on_page(&outbox, 2, 200, 2));
 	if (stage == STAGE_ROWS)
 		return;
 	expect(OUTBOX_PRODUCE);
@@ -47,7 +47,7 @@ go_streaming_to(Stage stage)
 	if (stage == STAGE_FLYING)
 		return;
 	ack_all(id);
-	now = core.store_at;
+	now = outbox.store_at;
 	expect(OUTBOX_STORE);
 }
 
@@ -64,7 +64,7 @@ go_to(Stage stage)
 	if (stage == STAGE_HANDSHAKE)
 	{
 		expect(OUTBOX_CONNECT);
-		outbox_on_connected(&core, now);
+		outbox_on_connected(&outbox, now);
 		expect(OUTBOX_ASK_HELLO);
 		return;
 	}
@@ -72,11 +72,11 @@ go_to(Stage stage)
 	expect(OUTBOX_ASK_LEAD);
 	if (stage == STAGE_LEAD)
 		return;
-	outbox_on_lead(&core, stage == STAGE_STAND_BY ? 0 : EPOCH, now);
+	outbox_on_lead(&outbox, stage == STAGE_STAND_BY ? 0 : EPOCH, now);
 	if (stage == STAGE_STAND_BY)
 		return;
 	expect(OUTBOX_ASK_HELD);
-	outbox_on_held(&core);
+	outbox_on_held(&outbox);
 	expect(OUTBOX_ASK_POSITION);
 	if (stage > STAGE_POSITION)
 		go_streaming_to(stage);
@@ -92,25 +92,25 @@ a_lost_connection_starts_over_from_the_stored_position(void **state)
 		end(state);
 		begin(state);
 		go_to(stage);
-		flown = in_flight_next_id(&core.in_flight);
-		outbox_on_down(&core, now);
-		assert_int_equal(core.state, PUMP_DOWN);
-		assert_false(outbox_leads(&core));
-		assert_false(outbox_moves(&core, now));
-		assert_int_equal(outbox_row(&core), -1);
-		assert_int_equal(in_flight_count(&core.in_flight), 0);
+		flown = in_flight_next_id(&outbox.in_flight);
+		outbox_on_down(&outbox, now);
+		assert_int_equal(outbox.pump, PUMP_DOWN);
+		assert_false(outbox_leads(&outbox));
+		assert_false(outbox_moves(&outbox, now));
+		assert_int_equal(outbox_row(&outbox), -1);
+		assert_int_equal(in_flight_count(&outbox.in_flight), 0);
 		/* events that were in flight arrive, and are not counted */
 		for (uint64_t id = 0; id < flown; id++)
-			assert_true(in_flight_ack(&core.in_flight, id) == -1);
-		outbox_on_acked(&core, now);
+			assert_true(in_flight_ack(&outbox.in_flight, id) == -1);
+		outbox_on_acked(&outbox, now);
 
 		expect(OUTBOX_WAIT);
-		expect_deadline(core.connect_at);
-		assert_true(core.connect_at > now);
-		now = core.connect_at;
+		expect_deadline(outbox.connect_at);
+		assert_true(outbox.connect_at > now);
+		now = outbox.connect_at;
 		connect_and_greet();
 		lead();
-		outbox_on_position(&core, "w0", 0, true, now);
+		outbox_on_position(&outbox, "w0", 0, true, now);
 		fly_window("w1", 2);
 	}
 }
@@ -124,16 +124,16 @@ tries_to_connect_get_rarer_until_one_succeeds(void **state UNUSED)
 	for (int i = 0; i < 100; i++)
 	{
 		expect(OUTBOX_CONNECT);
-		outbox_on_down(&core, now);
-		longest = Max(longest, core.connect_at - now);
-		now = core.connect_at;
+		outbox_on_down(&outbox, now);
+		longest = Max(longest, outbox.connect_at - now);
+		now = outbox.connect_at;
 	}
 	assert_true(longest > SEC_US && longest <= 5 * SEC_US);
 	connect_and_greet();
 	lead();
-	outbox_on_position(&core, "w0", 0, true, now);
+	outbox_on_position(&outbox, "w0", 0, true, now);
 	fly_window("w1", 1);
-	assert_int_equal(core.db_retry.failures, 0);
+	assert_int_equal(outbox.db_retry.failures, 0);
 }
 
 /* ---- the producer is lost ---------------------------------------------- */
@@ -146,27 +146,27 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		end(state);
 		begin(state);
 		go_to(stage);
-		outbox_on_producer_failed(&core, now);
-		assert_true(outbox_leads(&core)); /* the lead is the database's */
-		assert_int_equal(in_flight_count(&core.in_flight), 0);
-		assert_int_equal(outbox_row(&core), -1);
+		outbox_on_producer_failed(&outbox, now);
+		assert_true(outbox_leads(&outbox)); /* the lead is the database's */
+		assert_int_equal(in_flight_count(&outbox.in_flight), 0);
+		assert_int_equal(outbox_row(&outbox), -1);
 		expect(OUTBOX_WAIT);
-		assert_true(outbox_deadline(&core) == core.producer_at);
+		assert_true(outbox_deadline(&outbox) == outbox.producer_at);
 
 		/* the answer to the request is obsolete */
 		if (stage == STAGE_POSITION)
-			outbox_on_position(&core, "w0", 0, true, now);
+			outbox_on_position(&outbox, "w0", 0, true, now);
 		else if (stage == STAGE_WINDOW)
-			assert_false(outbox_on_window(&core, "w1"));
+			assert_false(outbox_on_window(&outbox, "w1"));
 		else if (stage == STAGE_PAGE)
-			assert_false(outbox_on_page(&core, 2, 200, 2));
+			assert_false(outbox_on_page(&outbox, 2, 200, 2));
 		else if (stage == STAGE_STORE)
-			outbox_on_stored(&core, now);
+			outbox_on_stored(&outbox, now);
 		expect(OUTBOX_WAIT);
-		now = core.producer_at;
+		now = outbox.producer_at;
 		open_producer();
 		expect(OUTBOX_ASK_POSITION);
-		outbox_on_position(&core, "w0", 0, true, now);
+		outbox_on_position(&outbox, "w0", 0, true, now);
 		fly_window("w1", 2);
 	}
 }
@@ -175,13 +175,13 @@ static void
 an_answer_for_the_lost_producer_does_not_reach_the_next(void **state UNUSED)
 {
 	go_to(STAGE_PAGE);
-	outbox_on_producer_failed(&core, now);
-	now = core.producer_at;
+	outbox_on_producer_failed(&outbox, now);
+	now = outbox.producer_at;
 	open_producer();
 	/* the page was requested for the old producer: the new one does not use it
 	 * */
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_on_page(&core, 2, 200, 2));
+	assert_false(outbox_on_page(&outbox, 2, 200, 2));
 	expect(OUTBOX_ASK_POSITION);
 }
 
@@ -191,19 +191,19 @@ a_producer_that_acknowledges_nothing_is_given_up(void **state UNUSED)
 	uint64_t id;
 
 	stream();
-	core.poll_us = 3600 * SEC_US;
+	outbox.poll_us = 3600 * SEC_US;
 	id = fly_window("w1", 2);
 	now += OUTBOX_STALL_US - SEC_US;
 	ack(id);
 	expect_stored("w1", 1, false);
-	assert_true(outbox_moves(&core, now));
+	assert_true(outbox_moves(&outbox, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_moves(&core, now));
+	assert_false(outbox_moves(&outbox, now));
 	now++;
 	expect(OUTBOX_WAIT);
-	assert_int_equal(in_flight_count(&core.in_flight), 0);
-	now = core.producer_at;
+	assert_int_equal(in_flight_count(&outbox.in_flight), 0);
+	now = outbox.producer_at;
 	open_producer();
 	expect(OUTBOX_ASK_POSITION);
 }
@@ -212,37 +212,38 @@ static void
 a_producer_with_nothing_in_flight_is_not_given_up(void **state UNUSED)
 {
 	stream();
-	core.poll_us = 3600 * SEC_US;
+	outbox.poll_us = 3600 * SEC_US;
 	ack_all(fly_window("w1", 1));
-	now = core.store_at;
+	now = outbox.store_at;
 	expect_stored("w1", 1, true);
 	now += 2 * OUTBOX_STALL_US;
 	expect(OUTBOX_WAIT);
-	assert_true(core.producer_up);
+	assert_true(outbox.producer_up);
 	/* nor is a producer that has just got its first event for hours */
 	fly_window("w2", 1);
 	expect(OUTBOX_WAIT);
-	assert_true(core.producer_up);
+	assert_true(outbox.producer_up);
 }
 
 static void
 a_producer_that_stays_full_is_given_up(void **state UNUSED)
 {
 	stream();
-	core.poll_us = 3600 * SEC_US;
+	outbox.poll_us = 3600 * SEC_US;
 	open_window("w1");
 	take_page(1, 1);
 	expect(OUTBOX_PRODUCE);
-	outbox_on_producer_full(&core, now); /* with events of before the rewind */
+	outbox_on_producer_full(&outbox,
+							now); /* with events of before the rewind */
 	doze();
-	assert_true(outbox_moves(&core, now));
+	assert_true(outbox_moves(&outbox, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_moves(&core, now));
+	assert_false(outbox_moves(&outbox, now));
 	now++;
 	expect(OUTBOX_WAIT);
-	assert_false(core.producer_up);
-	assert_true(outbox_deadline(&core) == core.producer_at);
+	assert_false(outbox.producer_up);
+	assert_true(outbox_deadline(&outbox) == outbox.producer_at);
 }
 
 /* ---- stopping ---------------------------------------------------------- */
@@ -255,7 +256,7 @@ a_relay_that_does_not_stream_stops_at_once(void **state)
 		end(state);
 		begin(state);
 		go_to(stage);
-		outbox_on_stop(&core, now + 10 * SEC_US);
+		outbox_on_stop(&outbox, now + 10 * SEC_US);
 		expect(OUTBOX_DONE);
 	}
 }
@@ -269,12 +270,12 @@ a_stop_waits_for_events_in_flight_and_stores_the_position(void **state UNUSED)
 	id = fly_window("w1", 2);
 	open_window("w2");
 	take_page(2, 9);
-	outbox_on_wake(&core);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_wake(&outbox);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect(OUTBOX_WAIT); /* the rows at hand stay where they are */
-	expect_deadline(core.stop_by);
+	expect_deadline(outbox.stop_by);
 	ack(id);
-	now = core.store_at;
+	now = outbox.store_at;
 	expect_stored("w1", 1, false);
 	expect(OUTBOX_WAIT);
 	ack(id + 1);
@@ -286,9 +287,9 @@ static void
 a_stop_waits_for_the_answer_that_is_under_way(void **state UNUSED)
 {
 	go_to(STAGE_STORE);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect(OUTBOX_WAIT);
-	outbox_on_stored(&core, now);
+	outbox_on_stored(&outbox, now);
 	expect(OUTBOX_DONE);
 }
 
@@ -296,7 +297,7 @@ static void
 an_idle_leader_stops_at_once(void **state UNUSED)
 {
 	stream();
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect(OUTBOX_DONE);
 }
 
@@ -305,7 +306,7 @@ a_stop_ends_in_time_whatever_is_in_flight(void **state UNUSED)
 {
 	stream();
 	fly_window("w1", 2);
-	outbox_on_stop(&core, now + 10 * SEC_US);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	now += 10 * SEC_US - 1;
 	expect(OUTBOX_WAIT);
 	now++;
@@ -317,16 +318,16 @@ a_stop_without_a_peer_ends_at_once(void **state)
 {
 	stream();
 	fly_window("w1", 2);
-	outbox_on_stop(&core, now + 10 * SEC_US);
-	outbox_on_down(&core, now);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
+	outbox_on_down(&outbox, now);
 	expect(OUTBOX_DONE); /* no database: nowhere to store */
 
 	end(state);
 	begin(state);
 	stream();
 	fly_window("w1", 2);
-	outbox_on_stop(&core, now + 10 * SEC_US);
-	outbox_on_producer_failed(&core, now);
+	outbox_on_stop(&outbox, now + 10 * SEC_US);
+	outbox_on_producer_failed(&outbox, now);
 	expect(OUTBOX_DONE); /* no producer: nothing will arrive */
 }
 
@@ -337,13 +338,13 @@ an_answer_that_does_not_come_is_overdue(void **state UNUSED)
 {
 	go_to(STAGE_WINDOW);
 	now += OUTBOX_ANSWER_US + PUMP_GRACE_US;
-	assert_false(outbox_overdue(&core, now));
+	assert_false(outbox_overdue(&outbox, now));
 	now++;
-	assert_true(outbox_overdue(&core, now));
-	assert_true(outbox_on_window(&core, "w1"));
+	assert_true(outbox_overdue(&outbox, now));
+	assert_true(outbox_on_window(&outbox, "w1"));
 	take_page(0, 0);
 	expect(OUTBOX_LOOK);
-	assert_false(outbox_overdue(&core, now));
+	assert_false(outbox_overdue(&outbox, now));
 }
 
 int
