@@ -34,7 +34,7 @@ _PG_init(void)
 	loaded = true;
 	settings_init();
 	version_init();
-	commit_init();
+	durability_init();
 	wakeup_init();
 	handler_fence_init();
 	due_time_init();

@@ -189,12 +189,12 @@ extern void	 name_map_put(NameMap *map, const char *name, void *value);
 extern char *name_map_key(const char *a, const char *b, const char *c);
 
 /* in durability.c */
-extern void		  commit_init(void);
-extern void		  commit_release_early(void);
-extern void		  commit_fence_answer(void);
-extern void		  commit_fence_error(void);
-extern bool		  commit_standby_is_named(void);
-extern XLogRecPtr commit_fence(bool at_standby);
+extern void		  durability_init(void);
+extern void		  durability_release_locks_early(void);
+extern void		  durability_fence_answer(void);
+extern void		  durability_fence_error(void);
+extern bool		  durability_standby_is_named(void);
+extern XLogRecPtr durability_fence(bool at_standby);
 
 /* in due_time.c */
 extern void due_time_init(void);

@@ -30,9 +30,9 @@
  *	   committed.  (A failed flush is a PANIC, as it is for any commit.)
  *	4. Others see a commit that a crash can still erase.  So an answer that
  *	   rests on another session's commit acknowledges it, and waits until it is
- *	   durable: commit_fence_answer, or commit_fence_error where the answer is
- *	   an error.  The relay waits likewise before it publishes what it sees:
- *	   commit_fence.
+ *	   durable: durability_fence_answer, or durability_fence_error where the
+ *	   answer is an error.  The relay waits likewise before it publishes what
+ *	   it sees: durability_fence.
  *	5. "Not enough" and "there is none" acknowledge nothing: they do not wait.
  *
  * SPDX-License-Identifier: PostgreSQL
@@ -67,7 +67,7 @@ static int	saved_synchronous_commit;
 
 /* This transaction took stock: its locks are released before the flush. */
 void
-commit_release_early(void)
+durability_release_locks_early(void)
 {
 	Assert(IsTransactionState() && !flush_pending);
 	release_early = true;
@@ -75,7 +75,7 @@ commit_release_early(void)
 
 /* This transaction's answer depends on another transaction's commit. */
 void
-commit_fence_answer(void)
+durability_fence_answer(void)
 {
 	Assert(IsTransactionState() && !flush_pending);
 	fence_answer = true;
@@ -87,7 +87,7 @@ commit_fence_answer(void)
  * header, which may not have been written yet.
  */
 static XLogRecPtr
-commit_insert_end(void)
+durability_insert_end(void)
 {
 	XLogRecPtr lsn = GetXLogInsertRecPtr();
 	uint64	   in_page = lsn % XLOG_BLCKSZ;
@@ -101,14 +101,14 @@ commit_insert_end(void)
 }
 
 bool
-commit_standby_is_named(void)
+durability_standby_is_named(void)
 {
 	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 }
 
 /* How far the synchronous standbys are, as this session's setting counts. */
 static XLogRecPtr
-commit_standby_reached(void)
+durability_standby_reached(void)
 {
 	int		   mode = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE
 						  ? SYNC_REP_WAIT_WRITE
@@ -127,12 +127,12 @@ commit_standby_reached(void)
  * returns as if it had succeeded, and has used the cancel up.
  */
 static void
-commit_wait_for_standby(XLogRecPtr lsn)
+durability_wait_for_standby(XLogRecPtr lsn)
 {
 	Assert(!XLogRecPtrIsInvalid(lsn));
 	if (!SyncRepRequested())
 		return;
-	while (commit_standby_is_named() && commit_standby_reached() < lsn)
+	while (durability_standby_is_named() && durability_standby_reached() < lsn)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -146,20 +146,20 @@ commit_wait_for_standby(XLogRecPtr lsn)
  * an error.
  */
 XLogRecPtr
-commit_fence(bool at_standby)
+durability_fence(bool at_standby)
 {
-	XLogRecPtr lsn = commit_insert_end();
+	XLogRecPtr lsn = durability_insert_end();
 
 	XLogFlush(lsn);
 	Assert(GetFlushRecPtr(NULL) >= lsn);
 	if (at_standby)
-		commit_wait_for_standby(lsn);
+		durability_wait_for_standby(lsn);
 	return lsn;
 }
 
 /* Not so for an xid alone, or one that wrote only to temporary tables. */
 static bool
-commit_will_flush(void)
+durability_will_flush(void)
 {
 	return TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		   !XLogRecPtrIsInvalid(XactLastRecEnd);
@@ -171,20 +171,20 @@ commit_will_flush(void)
  * that the call holds.
  */
 void
-commit_fence_error(void)
+durability_fence_error(void)
 {
 	if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
-		(void) commit_fence(true);
+		(void) durability_fence(true);
 }
 
 static void
-commit_prepare(void)
+durability_before_commit(void)
 {
 	Assert(!flush_pending);
 	/* A commit that is flushed covers what its answer depends on. */
 	if (fence_answer && synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
-		!commit_will_flush())
-		(void) commit_fence(true);
+		!durability_will_flush())
+		(void) durability_fence(true);
 
 	if (release_early && pgstock_early_lock_release &&
 		synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
@@ -197,7 +197,7 @@ commit_prepare(void)
 }
 
 static void
-commit_forget(void)
+durability_forget(void)
 {
 	release_early = false;
 	fence_answer = false;
@@ -205,7 +205,7 @@ commit_forget(void)
 
 /* After an error between PRE_COMMIT and the commit record. */
 static void
-commit_restore_setting(void)
+durability_restore_setting(void)
 {
 	if (flush_pending)
 		synchronous_commit = saved_synchronous_commit;
@@ -213,20 +213,20 @@ commit_restore_setting(void)
 }
 
 static void
-commit_on_transaction(XactEvent event, void *arg)
+durability_on_transaction(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			commit_prepare();
+			durability_before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
-			commit_forget();
+			durability_forget();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			commit_restore_setting();
-			commit_forget();
+			durability_restore_setting();
+			durability_forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -241,8 +241,8 @@ commit_on_transaction(XactEvent event, void *arg)
  * call of the phase flushes.
  */
 static void
-commit_on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
-				  void *arg)
+durability_on_release(ResourceReleasePhase phase, bool is_commit,
+					  bool is_top_level, void *arg)
 {
 	if (!flush_pending || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
 		!is_top_level)
@@ -250,14 +250,14 @@ commit_on_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	Assert(!XLogRecPtrIsInvalid(XactLastCommitEnd));
 	Assert(synchronous_commit == SYNCHRONOUS_COMMIT_OFF &&
 		   saved_synchronous_commit > SYNCHRONOUS_COMMIT_OFF);
-	commit_restore_setting();
+	durability_restore_setting();
 	XLogFlush(XactLastCommitEnd);
 	SyncRepWaitForLSN(XactLastCommitEnd, true);
 }
 
 void
-commit_init(void)
+durability_init(void)
 {
-	RegisterXactCallback(commit_on_transaction, NULL);
-	RegisterResourceReleaseCallback(commit_on_release, NULL);
+	RegisterXactCallback(durability_on_transaction, NULL);
+	RegisterResourceReleaseCallback(durability_on_release, NULL);
 }

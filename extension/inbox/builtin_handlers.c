@@ -42,7 +42,7 @@ builtin_answer_again(Work *work, const Parsed *parsed, const Order *order)
 		outcome.reason = "differs";
 		outcome.notable = true;
 	}
-	commit_fence_answer();
+	durability_fence_answer();
 	event.user_id = line->user_id;
 	event.items = order_answers(work, order);
 	if (order_has_state(&work->call, order, LINE_RESERVED))
@@ -176,7 +176,7 @@ builtin_give_back_selection(Work *work, const Parsed *parsed, Order *order,
 	{
 		bool confirmed = selection != NIL && settle->items == NIL;
 
-		commit_fence_answer();
+		durability_fence_answer();
 		outcome = outcome_skipped(confirmed ? "confirmed" : "already");
 	}
 	return differs ? builtin_items_differ(outcome) : outcome;
@@ -228,7 +228,7 @@ builtin_payment_failed(Work *work, const Parsed *parsed, Order *order)
 	if (!order_has_state(&work->call, order, LINE_RESERVED) &&
 		order_has_state(&work->call, order, LINE_CONFIRMED))
 	{
-		commit_fence_answer();
+		durability_fence_answer();
 		return outcome_skipped("confirmed");
 	}
 	return builtin_give_back(work, parsed, order, &settle);

@@ -171,12 +171,12 @@ inbox_row_find_duplicate(Call *call, Table *table, Message *message)
 	{
 		if (!inbox_row_is_past_unparsed(call, message))
 			return;
-		commit_fence_answer();
+		durability_fence_answer();
 		message->outcome = (Outcome){.kind = OUTCOME_DUPLICATE,
 									 .has_row = true};
 		return;
 	}
-	commit_fence_answer();
+	durability_fence_answer();
 	slot = table->slot;
 	first = (First){.topic = row_get_text(slot, INBOX_TOPIC),
 					.partition = row_get_int32(slot, INBOX_PARTITION),

@@ -279,7 +279,7 @@ payment_repeated(Work *work, const Parsed *parsed, Order *order)
 			continue;
 		line_set_payment(line, parsed->payment_id);
 	}
-	commit_fence_answer();
+	durability_fence_answer();
 	return outcome_skipped(order_has_state(&work->call, order, LINE_SHORTFALL)
 							   ? "shortfall"
 							   : "already");
@@ -298,7 +298,7 @@ payment_success(Work *work, const Parsed *parsed, Order *order)
 		return outcome_skipped("not_paid");
 	if (payment_is_surplus(work, parsed, order))
 	{
-		commit_fence_answer();
+		durability_fence_answer();
 		return outcome_skipped(
 			order_has_state(&work->call, order, LINE_CONFIRMED) ? "already"
 																: "shortfall");
@@ -312,7 +312,7 @@ payment_success(Work *work, const Parsed *parsed, Order *order)
 	ended = payment_earlier_end(work, parsed, order);
 	if (ended != NULL)
 	{
-		commit_fence_answer();
+		durability_fence_answer();
 		return outcome_skipped(ended);
 	}
 	if (payment_finds_lines(work, order))

@@ -160,7 +160,7 @@ idempotency_raise_end(const Keyed *keyed, const Answer *answer,
 					  AnswerStatus end)
 {
 	Assert(keyed->raise && end != ANSWER_NONE);
-	commit_fence_error();
+	durability_fence_error();
 	ereport(ERROR,
 			(errcode(end == ANSWER_EXPIRED ? ERRCODE_SK_EXPIRED
 										   : ERRCODE_SK_WRONG_STATE),
@@ -233,7 +233,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 	if (row_get_int64(table->slot, KEY_REQUEST) !=
 		idempotency_request_hash(keyed, order_id, lines))
 	{
-		commit_fence_error();
+		durability_fence_error();
 		ereport(ERROR,
 				(errcode(ERRCODE_SK_KEY_REUSED),
 				 errmsg("idempotency key \"%s\" was used for another request",
@@ -244,7 +244,7 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 									  keyed->desc);
 	answered_at = DatumGetTimestampTz(row_get(table->slot, KEY_CREATED_AT));
 	/* This rests on another transaction's commit: it must be durable first. */
-	commit_fence_answer();
+	durability_fence_answer();
 	idempotency_update_answers(work, keyed, order_id, answers, answered_at);
 	return answers;
 }

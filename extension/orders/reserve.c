@@ -55,7 +55,7 @@ reserve_line_level(Work *work, const Line *line)
 static void
 reserve_raise_key_reused(const Request *request)
 {
-	commit_fence_error();
+	durability_fence_error();
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_KEY_REUSED),
 			 errmsg("order \"%s\" is already reserved by another request",
@@ -148,7 +148,7 @@ reserve_replay(Work *work, const Order *order, const Request *request)
 	ListCell *cell;
 
 	/* This rests on another transaction's commit: it must be durable first. */
-	commit_fence_answer();
+	durability_fence_answer();
 	foreach(cell, request->lines)
 	{
 		Line		*asked = lfirst(cell);
@@ -486,7 +486,7 @@ reserve_in_batch(Work *work, const Request *request)
 
 	if (reserve_is_another_request(&work->call, order, request))
 	{
-		commit_fence_answer();
+		durability_fence_answer();
 		answers = reserve_refuse(work, request, ANSWER_ALREADY);
 		foreach(cell, answers)
 			((Answer *) lfirst(cell))->status = ANSWER_ALREADY;

@@ -220,7 +220,7 @@ settle_answer_again(Work *work, List *shares, AnswerStatus status)
 	ListCell *cell;
 
 	Assert(shares != NIL);
-	commit_fence_answer();
+	durability_fence_answer();
 	foreach(cell, shares)
 	{
 		Answer *answer = settle_share_answer(work, lfirst(cell), status);
@@ -433,7 +433,7 @@ settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
 		hint = "Use rollback_stock for an order that is confirmed.";
 	else if (verb == SETTLE_RETURN)
 		hint = "Only confirmed lines can be returned.";
-	commit_fence_error();
+	durability_fence_error();
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_WRONG_STATE),
 			 errmsg("cannot %s order \"%s\": it is %s", settle_verbs[verb].name,
@@ -444,7 +444,7 @@ settle_raise_wrong_state(const Call *call, SettleVerb verb, const Order *order,
 static void
 settle_raise_expired(const Order *order)
 {
-	commit_fence_error();
+	durability_fence_error();
 	ereport(ERROR, (errcode(ERRCODE_SK_EXPIRED),
 					errmsg("cannot extend order \"%s\": it has expired",
 						   order->order_id),

@@ -158,7 +158,7 @@ pgstock_adjust_stock_body(PG_FUNCTION_ARGS)
 static void
 supply_raise_stale_version(const Level *level, int64 expected)
 {
-	commit_fence_error();
+	durability_fence_error();
 	ereport(ERROR,
 			(errcode(ERRCODE_SK_STALE_VERSION),
 			 errmsg("product \"%s\" at location \"%s\" has changed",

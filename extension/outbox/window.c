@@ -42,7 +42,7 @@ window_fence_at_standby(const char *publish_after)
 						errmsg("publish_after must be auto, local or "
 							   "remote_flush, not \"%s\"",
 							   publish_after)));
-	if (!commit_standby_is_named())
+	if (!durability_standby_is_named())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot publish events: no synchronous standby is "
@@ -73,7 +73,7 @@ pgstock_outbox_fence(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	Assert(desc->natts == lengthof(values));
-	values[0] = LSNGetDatum(commit_fence(at_standby));
+	values[0] = LSNGetDatum(durability_fence(at_standby));
 	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));

@@ -211,7 +211,7 @@ level_lock_finish(Work *work)
 
 	Assert(work->orders_locked || work->orders == NIL);
 	work->levels_locked = true;
-	commit_release_early();
+	durability_release_locks_early();
 
 	/*
 	 * From here on the call's time is that of its locks, so a level's movements

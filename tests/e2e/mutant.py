@@ -75,7 +75,8 @@ class Sanitized(OwnTree):
 NO_FLUSH = ("base/durability.c", "\tXLogFlush(XactLastCommitEnd);\n", "")
 NO_FENCE = ("base/durability.c", "\tfence_answer = true;\n", "")
 NO_ERROR_FENCE = ("base/durability.c",
-                  "SYNCHRONOUS_COMMIT_OFF)\n\t\t(void) commit_fence",
-                  "SYNCHRONOUS_COMMIT_OFF && false)\n\t\t(void) commit_fence")
+                  "SYNCHRONOUS_COMMIT_OFF)\n\t\t(void) durability_fence",
+                  "SYNCHRONOUS_COMMIT_OFF && false)\n"
+                  "\t\t(void) durability_fence")
 NO_STANDBY = ("base/durability.c",
               "\tSyncRepWaitForLSN(XactLastCommitEnd, true);\n", "")
