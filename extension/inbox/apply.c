@@ -68,8 +68,8 @@ apply_message(Work *work, const InboxOptions *options, HandlerBatch *batch,
 		return true;
 	}
 	if (message->try.registered != NULL)
-		return !user_handler_batch_is_over(batch) &&
-			   user_handler_apply(batch, options, message);
+		return !registered_handler_batch_is_over(batch) &&
+			   registered_handler_apply(batch, options, message);
 	message->outcome = builtin_handler_apply(work, message->try.builtin,
 											 &message->parsed);
 	return true;

@@ -22,8 +22,8 @@
  *	  objects that are open) or refused (the utility hook).
  *
  * One call leaves to the next one in the same transaction its locks, the
- * constraint mode and its notifications for COMMIT.  user_handler.c allows for
- * that.
+ * constraint mode and its notifications for COMMIT.
+ * registered_handler.c allows for that.
  *
  * A SECURITY_RESTRICTED_OPERATION would refuse most of the leftovers too, but
  * also every deferred constraint.

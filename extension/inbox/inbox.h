@@ -376,10 +376,11 @@ extern void		  handler_fence_init(void);
 extern ErrorData *handler_fence_call(const Message *message, HandlerCall call);
 extern bool		  handler_fence_timed_out(void);
 
-/* in user_handler.c */
-extern bool user_handler_batch_is_over(const HandlerBatch *batch);
-extern bool user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
-							   Message *message);
+/* in registered_handler.c */
+extern bool registered_handler_batch_is_over(const HandlerBatch *batch);
+extern bool registered_handler_apply(HandlerBatch		*batch,
+									 const InboxOptions *options,
+									 Message			*message);
 
 /* in lock_patience.c */
 extern void lock_patience_begin(LockPatience *patience);

@@ -234,7 +234,7 @@ typedef struct UserStep
 } UserStep;
 
 static void
-retry_user_step(void *arg)
+retry_registered_step(void *arg)
 {
 	UserStep *step = arg;
 	Message	 *message = step->message;
@@ -245,9 +245,9 @@ retry_user_step(void *arg)
 				  failed_event_lock_due(&call, message);
 	if (step->tried && message->outcome.kind == OUTCOME_NONE)
 	{
-		step->ends_call = user_handler_batch_is_over(step->batch) ||
-						  !user_handler_apply(step->batch, step->options,
-											  message);
+		step->ends_call = registered_handler_batch_is_over(step->batch) ||
+						  !registered_handler_apply(step->batch, step->options,
+													message);
 		if (!step->ends_call)
 			failed_event_lock_again(&call, message);
 	}
@@ -264,13 +264,13 @@ retry_user_step(void *arg)
  * before the message.
  */
 static bool
-retry_user(const InboxOptions *options, HandlerBatch *batch, Message *message,
-		   List **tried)
+retry_registered(const InboxOptions *options, HandlerBatch *batch,
+				 Message *message, List **tried)
 {
 	FailedEvent row = message->failed;
 	bool		succeeded = batch->succeeded;
 	UserStep	step = {options, batch, message, false, false};
-	ErrorData  *error = savepoint_run(retry_user_step, &step);
+	ErrorData  *error = savepoint_run(retry_registered_step, &step);
 
 	Assert(row.id != 0);
 	if (error != NULL)
@@ -294,8 +294,8 @@ retry_user(const InboxOptions *options, HandlerBatch *batch, Message *message,
  * commit has failed by that.
  */
 static bool
-retry_user_or_fail(const InboxOptions *options, const LastTry *before,
-				   HandlerBatch *batch, Message *message, List **tried)
+retry_registered_or_fail(const InboxOptions *options, const LastTry *before,
+						 HandlerBatch *batch, Message *message, List **tried)
 {
 	ErrorData error = {
 		.sqlerrcode = ERRCODE_TRANSACTION_ROLLBACK,
@@ -307,7 +307,7 @@ retry_user_or_fail(const InboxOptions *options, const LastTry *before,
 	{
 		Assert(last_try.count < RETRY_ROWS_MAX);
 		last_try.ids[last_try.count++] = message->failed.id;
-		return retry_user(options, batch, message, tried);
+		return retry_registered(options, batch, message, tried);
 	}
 	if (retry_message(options, message, &error))
 		*tried = lappend(*tried, message);
@@ -379,7 +379,8 @@ pgstock_relay_retry(PG_FUNCTION_ARGS)
 			break;
 		if (message->try.registered != NULL)
 		{
-			if (!retry_user_or_fail(&options, &before, &batch, message, &tried))
+			if (!retry_registered_or_fail(&options, &before, &batch, message,
+										  &tried))
 				break;
 		}
 		else if (retry_builtin(&options, &patience, message))

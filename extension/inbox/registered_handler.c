@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * inbox/user_handler.c
+ * inbox/registered_handler.c
  *	  Applies a message by the handler that a user has registered.
  *
  * handler_fence.c isolates each call, but not from the calls before it in the
@@ -45,7 +45,7 @@
  * that the encoding lacks raises an error of class 22: no other try helps.
  */
 static char *
-user_handler_json(const char *utf8, int length)
+registered_handler_json(const char *utf8, int length)
 {
 	bool  converts = encoding_has_conversion();
 	char *json;
@@ -68,20 +68,20 @@ user_handler_json(const char *utf8, int length)
 
 /* Sets the value as jsonb; false for a tombstone. */
 static bool
-user_handler_payload(const Record *record, Datum *payload)
+registered_handler_payload(const Record *record, Datum *payload)
 {
 	char *json;
 
 	if (record->value == NULL)
 		return false;
-	json = user_handler_json(VARDATA_ANY(record->value),
-							 VARSIZE_ANY_EXHDR(record->value));
+	json = registered_handler_json(VARDATA_ANY(record->value),
+								   VARSIZE_ANY_EXHDR(record->value));
 	*payload = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 	return true;
 }
 
 static void
-user_handler_add(StringInfo json, const char *name, const char *value)
+registered_handler_add(StringInfo json, const char *name, const char *value)
 {
 	appendStringInfo(json, "%s\"%s\":", json->len > 1 ? "," : "", name);
 	if (value == NULL)
@@ -92,7 +92,8 @@ user_handler_add(StringInfo json, const char *name, const char *value)
 
 /* The record's other parts as jsonb. */
 static Datum
-user_handler_metadata(const Record *record, const Parsed *parsed, int attempt)
+registered_handler_metadata(const Record *record, const Parsed *parsed,
+							int attempt)
 {
 	const char	  *key = NULL;
 	const char	  *sent_at = NULL;
@@ -105,13 +106,13 @@ user_handler_metadata(const Record *record, const Parsed *parsed, int attempt)
 		sent_at = rfc3339_from_time(epoch_ms_to_timestamp(record->sent_at_ms));
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
-	user_handler_add(&json, "topic", record->topic);
+	registered_handler_add(&json, "topic", record->topic);
 	appendStringInfo(&json, ",\"partition\":%d,\"offset\":" INT64_FORMAT,
 					 record->partition, record->offset);
-	user_handler_add(&json, "key", key);
-	user_handler_add(&json, "event_id", parsed->event_id);
-	user_handler_add(&json, "event_type", parsed->event_type);
-	user_handler_add(&json, "timestamp", sent_at);
+	registered_handler_add(&json, "key", key);
+	registered_handler_add(&json, "event_id", parsed->event_id);
+	registered_handler_add(&json, "event_type", parsed->event_type);
+	registered_handler_add(&json, "timestamp", sent_at);
 	appendStringInfo(&json, ",\"attempt\":%d,\"headers\":%s}", attempt,
 					 headers_json(record->headers));
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
@@ -119,7 +120,7 @@ user_handler_metadata(const Record *record, const Parsed *parsed, int attempt)
 
 /* The call itself, within the fence. */
 static void
-user_handler_call(const Message *message, Oid function)
+registered_handler_call(const Message *message, Oid function)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	  flinfo;
@@ -129,7 +130,7 @@ user_handler_call(const Message *message, Oid function)
 	fmgr_info(function, &flinfo);
 	Assert(flinfo.fn_nargs == 2);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
-	payload.isnull = !user_handler_payload(record, &payload.value);
+	payload.isnull = !registered_handler_payload(record, &payload.value);
 	if (payload.isnull && flinfo.fn_strict)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("the message has no value (a tombstone)"),
@@ -137,8 +138,10 @@ user_handler_call(const Message *message, Oid function)
 								  message->try.registered->function)));
 	fcinfo->args[0] = payload;
 	fcinfo->args[1].isnull = false;
-	fcinfo->args[1].value = user_handler_metadata(record, &message->parsed,
-												  message->try.attempts + 1);
+	fcinfo->args[1].value = registered_handler_metadata(record,
+														&message->parsed,
+														message->try.attempts +
+															1);
 	(void) FunctionCallInvoke(fcinfo);
 }
 
@@ -146,7 +149,7 @@ user_handler_call(const Message *message, Oid function)
 
 /* Why a call failed, for the dead letter. */
 static char *
-user_handler_failure_text(const ErrorData *error)
+registered_handler_failure_text(const ErrorData *error)
 {
 	if (handler_fence_timed_out())
 		return psprintf("the handler took longer than %d ms",
@@ -158,7 +161,7 @@ user_handler_failure_text(const ErrorData *error)
 
 /* Whether the batch is to end before a further message. */
 bool
-user_handler_batch_is_over(const HandlerBatch *batch)
+registered_handler_batch_is_over(const HandlerBatch *batch)
 {
 	return batch->calls >= SAVEPOINTS_MAX ||
 		   (batch->calls > 0 &&
@@ -172,8 +175,8 @@ user_handler_batch_is_over(const HandlerBatch *batch)
  * a transaction.
  */
 bool
-user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
-				   Message *message)
+registered_handler_apply(HandlerBatch *batch, const InboxOptions *options,
+						 Message *message)
 {
 	ErrorData *error;
 
@@ -183,7 +186,7 @@ user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 	for (int n = 1;; n++)
 	{
 		batch->calls++;
-		error = handler_fence_call(message, user_handler_call);
+		error = handler_fence_call(message, registered_handler_call);
 		if (error == NULL)
 		{
 			/* it may have changed rows that we are about to write */
@@ -202,6 +205,6 @@ user_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 	message->try.attempts++;
 	message->outcome = failure_outcome(options, message->try.attempts,
 									   unpack_sql_state(error->sqlerrcode),
-									   user_handler_failure_text(error));
+									   registered_handler_failure_text(error));
 	return true;
 }
