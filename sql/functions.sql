@@ -1,5 +1,12 @@
 /* ---- Public functions ---------------------------------------------------- */
 
+/*
+ * A function with the owner's rights must not call another function in the
+ * extension's schema: the owner of that schema could rename it and put other
+ * functions under its name.  Code shared by two functions is in
+ * pgstock_internal, where only the owner of pgstock can create objects.
+ */
+
 CREATE TYPE @extschema@.stock_result AS
 (
 	order_id	text,

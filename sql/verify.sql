@@ -1,13 +1,6 @@
 /* ---- Verification and repair --------------------------------------------- */
 
 /*
- * A function with the owner's rights must not call another function in the
- * extension's schema: the owner of that schema could rename it and put other
- * functions under its name.  Code shared by two functions is in
- * pgstock_internal, where only the owner of pgstock can create objects.
- */
-
-/*
  * Levels, the ledger and the live reservations represent the same quantities
  * in three ways; each row is a difference between them.
  */

@@ -5,7 +5,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "inbox/private.h"
+#include "inbox/pump_private.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "inbox/private.h"
+#include "inbox/pump_private.h"
 
 #include <stdlib.h>
 #include <sys/random.h>

@@ -7,7 +7,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "outbox/private.h"
+#include "outbox/pump_private.h"
 
 #include <stdlib.h>
 

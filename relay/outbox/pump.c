@@ -6,7 +6,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "outbox/private.h"
+#include "outbox/pump_private.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

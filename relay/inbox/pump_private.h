@@ -1,11 +1,12 @@
 /*
- * private.h - the inbox pump, for its own files: pump.c above answers.c above
- * failure.c and options.c
+ * pump_private.h - the inbox pump, for its own files
+ *
+ * pump.c above answers.c above failure.c and options.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#ifndef PGSTOCK_INBOX_PRIVATE_H
-#define PGSTOCK_INBOX_PRIVATE_H
+#ifndef PGSTOCK_INBOX_PUMP_PRIVATE_H
+#define PGSTOCK_INBOX_PUMP_PRIVATE_H
 
 #include "common/exit_code.h"
 #include "common/log.h"

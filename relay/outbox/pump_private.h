@@ -1,10 +1,10 @@
 /*
- * private.h - the outbox pump, for its own files
+ * pump_private.h - the outbox pump, for its own files
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#ifndef PGSTOCK_OUTBOX_PRIVATE_H
-#define PGSTOCK_OUTBOX_PRIVATE_H
+#ifndef PGSTOCK_OUTBOX_PUMP_PRIVATE_H
+#define PGSTOCK_OUTBOX_PUMP_PRIVATE_H
 
 #include "common/exit_code.h"
 #include "common/log.h"
