@@ -38,6 +38,13 @@ SELECT lines_of('batch-7'), events_of('batch-7'), level_of('batch-c');
 -- a large one
 SELECT status, count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', 'batch-m' || i, 'items',
 	'[{"product_id": "batch-m", "quantity": 1}]'::jsonb)) FROM generate_series(1, 500) i, (SELECT receive_stock('batch-m', 300)) r)) GROUP BY 1 ORDER BY 1;
+-- what all of them want together, 2^63 + 1, is no reason not to lock the level
+SET pgstock.max_lines = 2000;
+SELECT status, count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', 'batch-w' || i, 'items', jsonb_build_array(
+	jsonb_build_object('product_id', 'batch-w', 'quantity', CASE i WHEN 0 THEN 1 ELSE 2::numeric ^ 53 END::bigint))))
+	FROM generate_series(0, 1024) i, (SELECT receive_stock('batch-w', 5)) r)) GROUP BY 1 ORDER BY 1;
+RESET pgstock.max_lines;
+SELECT level_of('batch-w'), lines_of('batch-w0');
 -- invalid arguments
 \pset format unaligned
 \pset tuples_only on
