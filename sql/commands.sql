@@ -178,7 +178,8 @@ SELECT 'rights_missing', string_agg(l.name, ', ' ORDER BY l.name)
  WHERE l.level = 'relay' AND l.kind = 'function'
    AND NOT has_function_privilege(caller, p.oid, 'EXECUTE')
 UNION ALL
-SELECT 'publications', string_agg(format('%s (%s tables)', p.pubname, p.n), ', ')
+SELECT 'publications',
+	   string_agg(format('%s (%s tables)', p.pubname, p.n), ', ')
   FROM (SELECT t.pubname, count(*) AS n FROM pg_publication_tables t
 		 WHERE t.schemaname = 'pgstock_internal'
 		   AND t.tablename !~ '^outbox(_[0-9]+)?$'
