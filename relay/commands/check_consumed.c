@@ -391,7 +391,7 @@ check_handlers(Check *check)
 		return;
 	check_advise(check,
 				 "Correct [inbox] topics, or SELECT "
-				 "%s.register_handler('TOPIC', 'FUNCTION').",
+				 "%s.register_handler('TOPIC', 'FUNCTION')",
 				 check->server.schema);
 	check_find(check, "topic %s: no handler in database %s", topics,
 			   PQdb(check->pg));

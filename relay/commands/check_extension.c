@@ -27,7 +27,7 @@ check_rights(Check *check)
 	{
 		check_advise(check,
 					 "Run in database %s: SELECT %s.grant_stock_access('%s', "
-					 "'relay').",
+					 "'relay')",
 					 PQdb(check->pg), check->server.schema, PQuser(check->pg));
 		check_find(check, "extension: role %s lacks rights: %s",
 				   PQuser(check->pg), missing);

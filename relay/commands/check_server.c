@@ -82,7 +82,7 @@ check_fsync(Check *check)
 	if (check->server.fsync)
 		return;
 	check_advise(check, "ALTER SYSTEM SET fsync = on; SELECT "
-						"pg_reload_conf().");
+						"pg_reload_conf()");
 	check_find(check, "server: fsync = off");
 }
 
@@ -105,7 +105,7 @@ check_full_page_writes(Check *check)
 	if (check->server.full_page_writes)
 		return;
 	check_advise(check, "ALTER SYSTEM SET full_page_writes = on; SELECT "
-						"pg_reload_conf().");
+						"pg_reload_conf()");
 	check_find(check, "server: full_page_writes = off");
 }
 

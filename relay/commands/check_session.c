@@ -53,7 +53,7 @@ check_standby(Check *check)
 	check_advise(check, "List the primary and its standbys in host of "
 						"[postgres] conninfo, so that the relay finds the "
 						"primary; or promote this server: SELECT "
-						"pg_promote().");
+						"pg_promote()");
 	check_find(check, "database: %s", PQerrorMessage(check->pg));
 }
 
@@ -166,7 +166,7 @@ check_access(Check *check)
 		return;
 	check_advise(check,
 				 "Run as a superuser in database %s: SELECT "
-				 "%s.grant_stock_access('%s', 'relay').",
+				 "%s.grant_stock_access('%s', 'relay')",
 				 PQdb(check->pg), check->server.schema, PQuser(check->pg));
 	check_find(
 		check,

@@ -9,6 +9,8 @@ servers is at the end, and in the files of ELSEWHERE.
 import json
 import os
 import re
+import struct
+import threading
 from contextlib import ExitStack, closing
 
 import pytest
@@ -18,7 +20,7 @@ from confluent_kafka.admin import NewTopic
 from check_cases import CASES, Site, found_in
 from cluster import HOST, Database, Postgres
 from conftest import DLQ, INBOX, OUTBOX
-from process import run_tool, wait_until
+from process import Proxy, run_tool, wait_until
 from slow import clock_is_ahead, full_disk, settable_clock
 
 TOP = os.path.join(os.path.dirname(__file__), "..", "..")
@@ -114,19 +116,57 @@ def test_text_and_json_agree(site):
 
 
 def test_fresh_topics(site):
-    """Asked within milliseconds of a topic's creation, 40 times in a row, and
-    none fails."""
-    admin = site.kafka.admin
+    """Topics are made while a check runs, each time some milliseconds later:
+    40 times in a row, and none fails."""
+    made = []
+
+    def make(*names):
+        made.append(site.kafka.admin.create_topics(
+            [NewTopic(name, 3, 1) for name in names]))
+
     for i in range(40):
         name = f"fresh-{i}"
-        made = admin.create_topics([NewTopic(topic, 3, 1)
-                                    for topic in (name, f"{name}_dlq")])
+        timer = threading.Timer(i * 0.005, make, [name, f"{name}_dlq"])
+        timer.start()
         with site.configured(inbox={"topics": name}):
             code, found = site.check()
+        timer.join()
         assert code == 0, found
         assert found.keys() == KNOWN | {"handlers"}, found
-        for future in made.values():
+    for futures in made:
+        for future in futures.values():
             future.result(10)
+
+
+class Starting(Proxy):
+    """A proxy that answers the first connections like a server that starts."""
+
+    FIELDS = (b"SFATAL", b"VFATAL", b"C57P03",
+              b"Mthe database system is starting up", b"")
+
+    def __init__(self, port, refusals):
+        self.refusals = refusals
+        super().__init__(port)
+
+    def serve(self, client, server):
+        if self.refusals == 0:
+            super().serve(client, server)
+            return
+        self.refusals -= 1
+        client.recv(8)                  # the request of TLS
+        client.sendall(b"N")
+        client.recv(self.CHUNK)
+        text = b"\0".join(self.FIELDS) + b"\0"
+        client.sendall(b"E" + struct.pack(">i", 4 + len(text)) + text)
+        self._close(client, server)
+
+
+def test_a_database_that_starts(site):
+    with closing(Starting(site.pg.port, 5)) as proxy, \
+            site.conninfo(port=proxy.port):
+        code, found = site.check()
+    assert (code, found.keys()) == (0, KNOWN), found
+    assert proxy.refusals == 0
 
 
 def test_a_broker_that_is_too_old(site):
