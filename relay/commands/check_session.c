@@ -235,7 +235,8 @@ static const CheckRow rows[] = {
 	 "The relay uses the database through functions of the extension only."},
 	{"extension_update", CHECK_WARNING, EXIT_CLEAN, HAVE_DATABASE,
 	 check_extension_update,
-	 "New sessions load the new library, whose functions the database lacks."},
+	 "The new library does not work with the old version's tables and "
+	 "functions."},
 	{"access", CHECK_ERROR, EXIT_RUNTIME, HAVE_DATABASE, check_access,
 	 "The relay's role must be granted the level relay, or admin."},
 	{"extension_api", CHECK_ERROR, EXIT_INCOMPATIBLE, HAVE_DATABASE,

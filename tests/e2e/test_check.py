@@ -51,6 +51,14 @@ def site(pg, session_kafka, run):
     made.close()
 
 
+def documented():
+    """{check: severity} of docs/checks.md, which dev/check-options compares
+    with the code."""
+    with open(os.path.join(TOP, "docs", "checks.md"), encoding="utf-8") as file:
+        return dict(re.findall(r"^\| `([a-z_]+)` \| (\w+) \| [0-3] \|",
+                               file.read(), re.M))
+
+
 def test_a_sound_system(site):
     """No finding but those of the test cluster; also while a relay runs."""
     code, found = site.check()
@@ -73,8 +81,7 @@ def test_case(site, label):
     said = f"{finding['what']} {finding['do']}"
     for text in texts:
         assert text in said, finding
-    assert finding["severity"] in ("warning", "note") if code == 0 \
-        else finding["severity"] == "error", finding
+    assert finding["severity"] == documented()[name], finding
     assert done == code, found
 
 
@@ -239,14 +246,6 @@ def test_a_standby(site, odd, run):
     assert f'port {standby.port}' in found["standby"]["what"]
     assert "pg_promote()" in found["standby"]["do"]
     assert "database" not in found, "it is reported once"
-
-
-def documented():
-    """{check: severity} of docs/checks.md, which dev/check-options compares
-    with the code."""
-    with open(os.path.join(TOP, "docs", "checks.md"), encoding="utf-8") as file:
-        return dict(re.findall(r"^\| `([a-z_]+)` \| (\w+) \| [0-3] \|",
-                               file.read(), re.M))
 
 
 def test_each_check_was_seen_to_fail():
