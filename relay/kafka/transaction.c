@@ -125,6 +125,52 @@ traffic_on_new(rd_kafka_t *client, const rd_kafka_conf_t *conf UNUSED,
 														 arg);
 }
 
+/* ---- before a client is destroyed -------------------------------------- */
+
+typedef rd_kafka_error_t *(*ClientCall)(rd_kafka_t *);
+
+/*
+ * librdkafka 2.0.2 counts a request to add partitions after it has sent it.  If
+ * the client is destroyed in between, and it is the transaction's first one,
+ * the answer comes before it is counted, and an assertion fails (txn_req_cnt in
+ * rd_kafka_txn_handle_AddPartitionsToTxn).  So first the messages are removed,
+ * without which the client adds no partitions.  Then two calls are answered by
+ * the client's main thread, which sends what is due between the two.
+ *
+ * CALL fails for it has no place in the present state, whichever that is.
+ */
+static void
+client_quiesce(rd_kafka_t *client, ClientCall call)
+{
+	rd_kafka_error_t *error;
+
+	(void) rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE |
+									  RD_KAFKA_PURGE_F_NON_BLOCKING);
+	for (int i = 0; i < 2; i++)
+	{
+		error = call(client);
+		if (error != NULL)
+			rd_kafka_error_destroy(error);
+	}
+}
+
+/*
+ * A commit that is not at its end lets no other call in; once its messages are
+ * gone, and the reports are taken, it soon fails.  If all of them had arrived,
+ * it may succeed, as it might have by itself.
+ */
+static rd_kafka_error_t *
+client_end_commit(rd_kafka_t *client)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_get_main(client);
+	rd_kafka_event_t *event;
+
+	while ((event = rd_kafka_queue_poll(queue, 0)) != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_queue_destroy(queue);
+	return rd_kafka_commit_transaction(client, SLICE_MS);
+}
+
 /* ---- in the thread ----------------------------------------------------- */
 
 static void
@@ -157,18 +203,21 @@ static bool
 call_commit(Call *call)
 {
 	rd_kafka_error_t *error = NULL;
+	bool			  resumable = true;
 
-	for (int i = 0; i < COMMIT_SLICES && !call->left; i++)
+	for (int i = 0; i < COMMIT_SLICES && resumable && !call->left; i++)
 	{
 		if (error != NULL)
 			rd_kafka_error_destroy(error);
 		error = rd_kafka_commit_transaction(call->producer->client, SLICE_MS);
 		if (error == NULL)
 			return true;
-		if (rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR__TIMED_OUT ||
-			!rd_kafka_error_is_retriable(error))
-			break;
+		resumable = rd_kafka_error_code(error) ==
+						RD_KAFKA_RESP_ERR__TIMED_OUT &&
+					rd_kafka_error_is_retriable(error);
 	}
+	if (error != NULL && resumable)
+		client_quiesce(call->producer->client, client_end_commit);
 	if (error != NULL)
 		call_failed(call, error);
 	return false;
@@ -279,6 +328,7 @@ transaction_call(Transaction *transaction, Call *call)
 static void
 watched_client_free(WatchedClient *producer)
 {
+	client_quiesce(producer->client, rd_kafka_begin_transaction);
 	rd_kafka_destroy(producer->client);
 	free(producer);
 }

@@ -218,8 +218,8 @@ a_topic_that_is_not_admitted_to_a_transaction_is_known(void **state)
 
 /*
  * librdkafka repeats a request whose connection was lost, without reporting it:
- * the first one may still arrive.  If it commits, it would then commit the records
- * that the next transaction has sent by then.
+ * the first one may still arrive.  If it commits, it would then commit the
+ * records that the next transaction has sent by then.
  */
 static void
 what_librdkafka_sent_again_is_the_producer_s_last(void **state)
@@ -329,6 +329,27 @@ a_producer_may_be_closed_while_it_commits_or_opens(void **state)
 	assert_int_equal(fixture->failures, 0);
 }
 
+/*
+ * The race: librdkafka registers the first partition of a transaction while the
+ * client is destroyed (watched_client_quiesce in transaction.c), and aborts the
+ * process.
+ */
+static void
+a_producer_may_be_closed_right_after_its_first_event(void **state)
+{
+	Fixture *fixture = *state;
+
+	for (int i = 0; i < 100; i++)
+	{
+		open_transactional(fixture);
+		assert_int_equal(produce(fixture, (uint64_t) i), PRODUCER_TAKEN);
+		if (i % 2 == 1)
+			commit(fixture, "lost");
+		producer_close(fixture->producer);
+	}
+	assert_int_equal(fixture->failures, 0);
+}
+
 #define test_topic(name) \
 	cmocka_unit_test_setup_teardown(name, set_up_topic, tear_down)
 
@@ -347,6 +368,7 @@ main(void)
 		test_topic(what_the_broker_puts_off_is_no_loss),
 		test_topic(a_position_that_is_refused_is_no_topic_s_fault),
 		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
+		test_topic(a_producer_may_be_closed_right_after_its_first_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
