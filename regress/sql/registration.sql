@@ -44,7 +44,7 @@ SET ROLE regress_reg;
 SELECT register_handler('reg', 'rg.f');
 RESET ROLE;
 SELECT * FROM apply();
-SELECT pg_sleep(0.01);
+UPDATE pgstock_internal.failed_event SET next_retry_at = now() WHERE state = 'waiting';
 SELECT r.result, r.reason FROM pgstock_internal.relay_retry(50, '{"dlq_topic": "{topic}_dlq", "retry_delays_ms": [1], "order_wait_ms": 900000, "group": "regress"}') r;
 -- given to another owner, which may then change it
 ALTER FUNCTION rg.f OWNER TO regress_reg_author;

@@ -30,6 +30,7 @@ from process import (Proxy, Server, as_server, children_of, http_get,
                      pid_alive, run_tool, wait_until, write_private)
 
 HOST = "127.0.0.1"
+HINT_LOCK = 0x706f              # base/lock.h
 
 
 def need(variable):
@@ -209,6 +210,14 @@ class Database:
                           " AND location = %s", (product, location))
         return row
 
+    def relay_sleeps(self):
+        """Whether the relay's session holds the hint lock (base/lock.h)."""
+        return self.value("SELECT count(*) FROM pg_locks JOIN pg_database d"
+                          " ON d.oid = database WHERE locktype = 'advisory'"
+                          " AND objsubid = %s AND mode = 'ExclusiveLock'"
+                          " AND datname = current_database()",
+                          (HINT_LOCK,)) == 1
+
     def drop(self):
         Database(self.pg, "postgres").sql(
             f'DROP DATABASE "{self.name}" WITH (FORCE)')
@@ -247,6 +256,8 @@ class Kafka(Server):
         direct, inner = self.brokers, f"{HOST}:{self.inner_port}"
         proxied = self.proxied_brokers or inner
         controller = f"{HOST}:{self.controller_port}"
+        plain = ",".join(f"{name}:PLAINTEXT" for name in
+                         ("DIRECT", "PROXIED", "CONTROLLER"))
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f"""\
 process.roles=broker,controller
@@ -254,7 +265,7 @@ node.id=1
 controller.quorum.voters=1@{controller}
 listeners=DIRECT://{direct},PROXIED://{inner},CONTROLLER://{controller}
 advertised.listeners=DIRECT://{direct},PROXIED://{proxied}
-listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={plain}
 inter.broker.listener.name=DIRECT
 controller.listener.names=CONTROLLER
 log.dirs={self.directory}/data

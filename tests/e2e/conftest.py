@@ -11,8 +11,9 @@ import os
 
 import pytest
 
-from cluster import Kafka, Postgres, Relay
-from process import run_dir
+from cluster import Kafka, Postgres, Relay, need
+from mutant import checks_itself
+from process import remove_dir, session_dir
 
 INBOX = ("order-created", "payment-success", "payment-failed",
          "order-cancelled", "order_failed")
@@ -33,9 +34,12 @@ def shares_with_its_file(item):
 
 @pytest.hookimpl(tryfirst=True)     # before xdist looks at the groups
 def pytest_collection_modifyitems(items):
+    """The long ones begin first: no worker is left with one at the end."""
     for item in items:
         if shares_with_its_file(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: not (item.get_closest_marker("xdist_group")
+                                     or item.get_closest_marker("long")))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -46,14 +50,27 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def run():
-    return run_dir()
+def run(request):
+    """The directory of this session's servers; kept if a test fails."""
+    path = session_dir()
+    yield path
+    if not request.session.testsfailed:
+        remove_dir(path)
+
+
+@pytest.fixture(scope="session")
+def new_dir(run):
+    """Names a directory for a server, another one at each call."""
+    return lambda name: os.path.join(run, f"{name}-{next(serial)}")
 
 
 @pytest.fixture(scope="session")
 def pg(run):
     """The cluster that most tests share."""
     server = Postgres(os.path.join(run, "postgres")).init().start()
+    pgroot = need("PGSTOCK_PGROOT")
+    if pgroot == os.environ.get("PGSTOCK_CHECKED"):
+        assert checks_itself(server, pgroot)
     yield server
     server.close()
 
@@ -87,14 +104,13 @@ def db(pg):
 
 
 @pytest.fixture
-def relays(run, request):
+def relays(new_dir, request):
     """Makes relays; ends them after the test and prints their logs if it
     failed."""
     made = []
 
     def make(conninfo, brokers, config=None):
-        directory = os.path.join(run, f"relay-{next(serial)}")
-        made.append(Relay(directory, conninfo, brokers, config))
+        made.append(Relay(new_dir("relay"), conninfo, brokers, config))
         return made[-1]
 
     yield make

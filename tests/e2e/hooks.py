@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""An HTTPS server that takes alerts, with a certificate authority of its own."""
+"""An HTTPS server that takes alerts, with its own certificate authority."""
 
 import functools
 import http.server

@@ -6,12 +6,13 @@ import json
 import struct
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError,
                              KafkaException, Producer, TopicPartition)
 
-from process import NotReached
+from process import NotReached, wait_until
 
 
 @dataclass(frozen=True)
@@ -149,18 +150,15 @@ class Tail:
 
         Not get_watermark_offsets(): librdkafka 2.0.2 may wait in it for ever.
         """
-        deadline = time.monotonic() + timeout
         asked = [TopicPartition(*place, OFFSET_END) for place in self.next]
-        while True:
-            try:
+
+        def reported():
+            with suppress(KafkaException):
                 ends = self.consumer.offsets_for_times(asked, timeout=5)
-                if not any(end.error for end in ends):
-                    return {(e.topic, e.partition): e.offset for e in ends}
-            except KafkaException:
-                pass
-            if time.monotonic() > deadline:
-                raise NotReached(f"the broker does not report the ends of {asked}")
-            time.sleep(0.1)
+                return not any(end.error for end in ends) and {
+                    (end.topic, end.partition): end.offset for end in ends}
+
+        return wait_until(reported, timeout, f"the ends of {asked}", step=0.1)
 
     def until(self, cond, timeout, what):
         """Read until cond(records) is true; return its result."""

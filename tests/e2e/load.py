@@ -3,22 +3,25 @@
 
 import subprocess
 import threading
+import time
 
 import psycopg2
 
-from process import as_server
+from process import as_server, wait_until
 
 
 class Clients:
     """N threads, each with a session, that repeat `work(cursor, name)` until
-    stop(). A broken session is opened anew; an acknowledged call (work and its
-    commit returned) is kept with its answer. With `again`, an unacknowledged
-    call is repeated once under the same name."""
+    stop(), at most once in `every` seconds. A broken session is opened anew;
+    an acknowledged call (work and its commit returned) is kept with its
+    answer. With `again`, an unacknowledged call is repeated once under the
+    same name."""
 
-    def __init__(self, db, count, work, again=False):
+    def __init__(self, db, count, work, again=False, every=0):
         self.db = db
         self.work = work
         self.again = again
+        self.every = every
         self.acknowledged = {}
         self.broken = 0
         self.errors = []
@@ -35,6 +38,12 @@ class Clients:
     def __exit__(self, *_):
         self.stop()
 
+    def progress(self, calls, timeout=60):
+        """Wait until that many more calls are acknowledged."""
+        goal = len(self.acknowledged) + calls
+        wait_until(lambda: len(self.acknowledged) >= goal or self.errors,
+                   timeout, lambda: f"{len(self.acknowledged)} of {goal} calls")
+
     def stop(self):
         self.ending.set()
         for thread in self.threads:
@@ -43,9 +52,10 @@ class Clients:
         assert not self.errors, self.errors[0]
 
     def _run(self, number):
-        turn = 0
+        turn = due = 0
         conn = None
-        while not self.ending.is_set():
+        while not self.ending.wait(max(0, due - time.monotonic())):
+            due = time.monotonic() + self.every
             turn += 1
             name = f"o-{number}-{turn}"
             try:
@@ -99,8 +109,8 @@ class PgBench:
             file.write(script)
         pg = db.pg
         self.process = subprocess.Popen(
-            as_server([pg.bin("pgbench"), "-n", "-M", "prepared", "-h", "127.0.0.1",
-                       "-p", str(pg.port), "-U", "postgres",
+            as_server([pg.bin("pgbench"), "-n", "-M", "prepared",
+                       "-h", "127.0.0.1", "-p", str(pg.port), "-U", "postgres",
                        "-c", str(clients), "-j", str(jobs),
                        "-t", str(transactions), "-f", path, db.name], "KILL"),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -132,7 +132,7 @@ class Order:
     lines: dict
     state: str                      # of its lines, or refused
     expires: float = 0
-    payment: Optional[int] = None   # the message that confirmed it, or failed to
+    payment: Optional[int] = None   # the message that paid it, or failed to
     why: Optional[str] = None       # of one that was refused, or has no stock
     declined: bool = False          # and released for that: may be paid anew
     surplus: set = field(default_factory=set)   # messages to be refunded

@@ -9,6 +9,7 @@ from collections import defaultdict
 from model import (ACT, AGAIN, ALREADY, DUE, RETAKE, STATUS, Answer, Effect,
                    Reading)
 from model_session import Session
+from process import wait_until
 
 PRODUCTS = [f"p{n}" for n in range(6)]
 LOCATIONS = ["main", "east", "west"]
@@ -54,8 +55,9 @@ class Caller(Session):
         soon = time.time() + 10
         ends = [line.expires for line in self.orders.lines.get(order, ())
                 if line.expires and line.expires < soon]
-        while ends and time.time() <= max(ends) + 0.0002:
-            time.sleep(0.001)
+        if ends:
+            wait_until(lambda: time.time() > max(ends) + 0.0002, 20,
+                       "it is due", step=0.001)
 
     def new_name(self):
         self.names += 1

@@ -5,6 +5,7 @@ can be seen to fail."""
 import os
 import shutil
 import subprocess
+from contextlib import closing
 
 from cluster import Postgres, need
 
@@ -22,7 +23,6 @@ class OwnTree(Postgres):
 
     def bin(self, name):
         return os.path.join(self.pgroot, LIB, "bin", name)
-
 
     def build(self, make_args, change=lambda text: text, file="base/limits.h"):
         """Install an extension built from our source with one file changed."""
@@ -63,12 +63,34 @@ class Mutant(OwnTree):
 
 class Sanitized(OwnTree):
     """A server whose extension checks itself, by assertions and by
-    UndefinedBehaviorSanitizer; a finding ends the backend."""
+    UndefinedBehaviorSanitizer; a finding ends the backend.  PGSTOCK_CHECKED
+    names the tree of such a build, if there is one already."""
 
     def __init__(self, directory, settings=None):
+        if ready := os.environ.get("PGSTOCK_CHECKED"):
+            Postgres.__init__(self, directory, settings)
+            self.pgroot = ready
+            return
         super().__init__(directory, settings)
-        self.build(["COPT=-DUSE_ASSERT_CHECKING=1 -fsanitize=undefined"
+        self.build(["--always-make", "-j2",     # objects were copied too
+                    "COPT=-DUSE_ASSERT_CHECKING=1 -fsanitize=undefined"
                     " -fno-sanitize-recover=all -fno-omit-frame-pointer"])
+
+    def start(self, timeout=180):
+        super().start(timeout)
+        assert checks_itself(self, self.pgroot)
+        return self
+
+
+def checks_itself(server, pgroot):
+    """Whether its sessions run such a build, and the one in that tree."""
+    with closing(server.connect()) as conn, conn.cursor() as cur:
+        cur.execute("LOAD 'pgstock'; SELECT pg_backend_pid()")
+        ((pid,),) = cur.fetchall()
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            loaded = maps.read()
+    module = os.path.join(os.path.realpath(pgroot), LIB, "lib/pgstock.so")
+    return "/libubsan.so" in loaded and module in loaded
 
 
 # Mutants of base/durability.c, each without one of its guards.

@@ -6,13 +6,13 @@ A server never runs as root, never outlives the test run that started it
 detached form, for dev/cluster, is the exception to the second rule.
 """
 
-import fcntl
 import http.client
 import os
 import pwd
 import random
 import signal
 import socket
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -34,8 +34,11 @@ def wait_until(cond, timeout, what, step=0.02):
     arrives.
 
     `what` may be a function, so that the failure can report the progress.
+    The longer it lasts, the rarer the questions, for they cost the machine
+    time that others wait for.
     """
     deadline = time.monotonic() + timeout
+    rarest = 5 * step
     while True:
         answer = cond()
         if answer:
@@ -44,6 +47,7 @@ def wait_until(cond, timeout, what, step=0.02):
             text = what() if callable(what) else what
             raise NotReached(f"not after {timeout} s: {text}")
         time.sleep(step)
+        step = min(step * 1.05, rarest)
 
 
 def server_user():
@@ -84,10 +88,20 @@ def run_dir():
     if not path:
         path = tempfile.mkdtemp(prefix="pgstock-e2e-", dir="/tmp")
         os.chmod(path, 0o755)
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker:                      # one of several beside each other
-        path = os.path.join(path, worker)
     return make_dir(path)
+
+
+def session_dir():
+    """A directory below it for one session of tests, of which several may run
+    beside each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "one")
+    path = tempfile.mkdtemp(prefix=f"{worker}-", dir=run_dir())
+    os.chmod(path, 0o755)
+    return make_dir(path)
+
+
+def remove_dir(path):
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def as_server(cmd, pdeathsig=None):
@@ -235,25 +249,23 @@ class Server:
 class PortLock:
     """A port that is ours, among all runs on this machine, until release().
 
-    The lock is on a file a port, so two runs never choose the same one even
-    while neither has bound it (a server that is being restarted).
+    The lock is an abstract Unix socket a port, so two runs of any users never
+    choose the same one even while neither has bound it (a server that is being
+    restarted).
     """
 
     FIRST, LAST = 20000, 29999      # below the ephemeral range
 
     def __init__(self):
-        folder = f"/tmp/pgstock-ports-{os.geteuid()}"
-        os.makedirs(folder, mode=0o700, exist_ok=True)
         ports = list(range(self.FIRST, self.LAST + 1))
         random.shuffle(ports)
         for port in ports:
-            self.file = open(os.path.join(folder, str(port)), "w",
-                             encoding="ascii")
+            self.socket = socket.socket(socket.AF_UNIX)
             try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.socket.bind(f"\0pgstock-port-{port}")
                 self._try_bind(port)
             except OSError:
-                self.file.close()
+                self.socket.close()
                 continue
             self.port = port
             return
@@ -266,7 +278,7 @@ class PortLock:
             probe.bind(("127.0.0.1", port))
 
     def release(self):
-        self.file.close()
+        self.socket.close()
 
 
 class Proxy:

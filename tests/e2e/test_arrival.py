@@ -176,7 +176,8 @@ def test_backlog_with_payments_first(db, kafka, start_relay):
 def retry(session):
     """One retry of waiting messages, as a relay does it."""
     with session, session.cursor() as cur:
-        cur.execute("SELECT result, n FROM pgstock_internal.relay_retry(50, %s)",
+        cur.execute("SELECT result, n"
+                    " FROM pgstock_internal.relay_retry(50, %s)",
                     (json.dumps({
                         "dlq_topic": "{topic}_dlq", "retry_delays_ms": [1000],
                         "order_wait_ms": 0, "dedup_retention_ms": 60000,
@@ -190,7 +191,8 @@ def test_two_relays_retry_waiting_messages(db):
     record as one, however often they meet."""
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, next_retry_at, state, class,'
-           " error, first_failed_at, handled, source) SELECT 'order_failed', 0, i,"
+           " error, first_failed_at, handled, source)"
+           " SELECT 'order_failed', 0, i,"
            " 'e-' || i, '{\"order_id\": \"none\"}', 0, now(), 'waiting',"
            " 'order', 'unknown_order', now(), false, 'order_failed'"
            " FROM generate_series(1, 3) i")

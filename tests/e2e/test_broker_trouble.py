@@ -86,8 +86,8 @@ user_{USER}="{PASSWORD}";
 
 
 @pytest.fixture(scope="module")
-def session_kafka(run):
-    server = TlsKafka(os.path.join(run, "kafka-tls"),
+def session_kafka(new_dir):
+    server = TlsKafka(new_dir("kafka-tls"),
                       settings="auto.create.topics.enable=true\n")
     server.init().start()
     yield server

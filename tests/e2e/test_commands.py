@@ -141,11 +141,10 @@ KEYS = {
     "database", "inbox_group", "server_version", "in_recovery", "leader",
     "leader_pid", "leader_since", "epoch", "position_valid",
     "position_trouble", "position_stored_at", "held_topics", "held_trouble",
-    "missing_messages",
-    "upkeep_trouble", "pending_events",
+    "missing_messages", "upkeep_trouble", "pending_events",
     "oldest_pending_seconds", "archive_open", "webhook_waiting", "calls",
-    "calls_refused", "calls_failed", "failed_waiting",
-    "failed_archived", "broker", "missing_topics", "consumers"}
+    "calls_refused", "calls_failed", "failed_waiting", "failed_archived",
+    "broker", "missing_topics", "consumers"}
 
 
 def test_status(db, kafka, start_relay):
@@ -325,7 +324,8 @@ def test_export_of_many(db, relays, run):
     relay.write_config()
     db.sql("INSERT INTO pgstock_internal.failed_event (topic, partition,"
            ' "offset", event_id, value, attempts, state, class, error,'
-           " first_failed_at, handled, source) SELECT CASE WHEN i <= 5000 THEN 'few'"
+           " first_failed_at, handled, source)"
+           " SELECT CASE WHEN i <= 5000 THEN 'few'"
            " ELSE 'many' END, 0, i, 'e', repeat('x', 300)::bytea, 1,"
            " 'discarded', 'poison', 'x', now(), true, 'x'"
            " FROM generate_series(1, 200000) i")

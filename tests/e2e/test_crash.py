@@ -8,16 +8,15 @@ that was acknowledged to a client must exist.
 """
 
 import random
-import time
 
 import pytest
 
 from checks import Kills, check_all, duplicates
 from load import Clients
-from process import wait_until
 
 PRODUCTS = 20
 ROUNDS = 3
+PAUSE = 0.01                    # of a client: the reader holds all records
 
 
 def work(cur, name):
@@ -59,6 +58,7 @@ def kill_everything(relay, pg, kafka):
     kafka.start()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill", [kill_relay, kill_backend, kill_postmaster,
                                   kill_broker, kill_everything],
                          ids=lambda kill: kill.__name__[5:])
@@ -68,15 +68,13 @@ def test_kill_9_under_load(db, pg, kafka, start_relay, kill):
     kafka.alter_topic("stock-events", message_timestamp_type="LogAppendTime")
     relay = start_relay()
     kills = Kills(db)
-    with Clients(db, 8, work) as clients:
+    with Clients(db, 8, work, every=PAUSE) as clients:
         for _ in range(ROUNDS):
-            done = len(clients.acknowledged)
-            wait_until(lambda n=done: len(clients.acknowledged) > n + 200, 60,
-                       "the clients make no progress")
+            clients.progress(200)
             caught_up(relay)
-            time.sleep(2.5)
+            kills.watch(kafka)
             kills.kill(lambda: kill(relay, pg, kafka))
-        time.sleep(0.5)
+        clients.progress(100)
     check_acknowledged(db, clients)
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)

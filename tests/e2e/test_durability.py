@@ -12,14 +12,12 @@ server also preloads the extension; in most other tests no server does.
 """
 
 import os
-import time
 
 import pytest
 
-from checks import check_all, wait_complete
+from checks import check_all, wait_stored
 from cluster import Postgres
 from load import Clients
-from process import wait_until
 
 ROUNDS = 3
 
@@ -29,7 +27,8 @@ def pg(run):
     server = Postgres(os.path.join(run, "postgres-durable"), {
         "fsync": "on", "wal_writer_delay": "'10s'",
         "wal_writer_flush_after": "'1GB'", "wal_buffers": "'64MB'",
-        "autovacuum": "off", "shared_preload_libraries": "pgstock"}).init().start()
+        "autovacuum": "off", "shared_preload_libraries": "pgstock"})
+    server.init().start()
     yield server
     server.close()
 
@@ -45,9 +44,7 @@ def crash_under_load(db, pg, work):
     db.sql("SELECT receive_stock('hot', 100000000)")
     with Clients(db, 24, work) as clients:
         for _ in range(ROUNDS):
-            done = len(clients.acknowledged)
-            wait_until(lambda n=done: len(clients.acknowledged) > n + 1000, 60,
-                       "the clients make no progress")
+            clients.progress(1000)
             pg.kill9()
             pg.start()
     there = {order for (order,) in
@@ -70,8 +67,8 @@ def test_no_acknowledged_reservation_is_lost(db, pg, kafka, start_relay):
 
     assert crash_under_load(db, pg, work) == set()
     with kafka.tail("stock-events") as tail:
-        wait_complete(db, tail)
-        time.sleep(0.5)             # and perhaps other errors
+        db.sql("SELECT publish_event('stock-events', 'the last', '{}')")
+        wait_stored(db)             # and so is what was sent in error
         check_all(db, tail)
 
 

@@ -27,7 +27,8 @@ def purchase(cur, user, order, sale="sale", quantity=1):
     """The status, run again for as long as the answer is 40001."""
     while True:
         try:
-            cur.execute("SELECT status FROM purchase_flash_sale(%s, %s, %s, %s)",
+            cur.execute("SELECT status"
+                        " FROM purchase_flash_sale(%s, %s, %s, %s)",
                         (sale, user, order, quantity))
             return cur.fetchone()[0]
         except psycopg2.errors.SerializationFailure:
@@ -105,7 +106,8 @@ def test_a_returned_piece_frees_the_user(db, way):
     db.sql("SELECT receive_stock('hot', 50)")
     db.sql("SELECT open_flash_sale('sale', 'hot', 50, per_user_limit => 3)")
     for number in range(3):
-        db.sql("SELECT purchase_flash_sale('sale', 'ann', %s)", (f"o-{number}",))
+        db.sql("SELECT purchase_flash_sale('sale', 'ann', %s)",
+               (f"o-{number}",))
     assert db.value("SELECT status FROM purchase_flash_sale('sale', 'ann',"
                     " 'o-3')") == "over_limit"
     for command in GIVE_BACK[way]:
@@ -138,8 +140,9 @@ def test_kill_9_while_it_sells(db, pg):
     in the end, to the clients that got "granted", and none is left."""
     broken = 0
     for turn in range(ROUNDS):
-        db.sql("SELECT receive_stock(%s, %s)", (f"hot-{turn}", PIECES))
-        db.sql("SELECT open_flash_sale('sale', %s, %s)", (f"hot-{turn}", PIECES))
+        hot = f"hot-{turn}"
+        db.sql("SELECT receive_stock(%s, %s)", (hot, PIECES))
+        db.sql("SELECT open_flash_sale('sale', %s, %s)", (hot, PIECES))
         answers, granted = [None] * USERS, threading.Event()
         threads = [threading.Thread(target=buyer, daemon=True,
                                     args=(db, number, answers, granted))

@@ -56,7 +56,8 @@ RAW = (*TIMES, "null", "true", "0", "-1", "1", "-0", "9007199254740992",
        "-9223372036854775809", "1.5", "3.0", "1e6", "1E-7", "1e400", "NaN",
        "-Infinity", "01", "+1", ".5", "[]", "{}", "[[]]", '{"a": {"a": 1}}',
        '{"a": 1, "a": 1}', '""', '"x"', '"a\\u0000b"', '"\\ud800"',
-       '"\\ud83d\\ude00"', '"\\udc00x"', '"日本"', '"\\u65e5"', '"é\U0001f600"', '"\\/"', '"\\x"', '"\t"', "'x'",
+       '"\\ud83d\\ude00"', '"\\udc00x"', '"日本"', '"\\u65e5"',
+       '"é\U0001f600"', '"\\/"', '"\\x"', '"\t"', "'x'",
        f'"{"x" * 255}"', f'"{"x" * 256}"', f'"{"é" * 128}"', "[" * 3000,
        "[" * 2000 + "]" * 2000, "[" * 2100 + "]" * 2100, '"paid"', '"failed"',
        '[{"product_id": "book", "quantity": 1}]', "\ufeff", "\0", "2")
@@ -78,7 +79,8 @@ class Maker:
     def members(self):
         """The members of a valid message, each value as its text."""
         rng = self.rng
-        members = {"order_id": rng.choice(('"o-%d"', "%d")) % rng.randint(1, 300)}
+        order_id = rng.choice(('"o-%d"', "%d")) % rng.randint(1, 300)
+        members = {"order_id": order_id}
         if rng.random() < 0.7:
             members["event_id"] = f'"e-{rng.randint(1, 3000)}"'
         if rng.random() < 0.5:

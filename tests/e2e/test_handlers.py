@@ -206,6 +206,7 @@ def test_that_ends_its_backend(db, kafka, start_relay, commands):
     assert letter.header("__dlq.errors.class") == "crash"
 
 
+@pytest.mark.long
 def test_that_ends_the_relay(db, kafka, start_relay):
     """The relay that applies it is killed, each time a new one."""
     kafka.create_topics("shop", "shop_dlq")

@@ -158,6 +158,7 @@ def test_no_key_for_a_compacted_topic(db, kafka, start_relay, quick):
     check_free(relay, db)
 
 
+@pytest.mark.long
 def test_topic_gone_and_topic_forbidden(db, strict_kafka, start_relay, quick):
     """Two topics are held for two reasons: one was deleted, and may not be
     created again; for the other the right to write is missing. Each resumes
@@ -260,6 +261,7 @@ def test_event_that_no_topic_takes(db, kafka, start_relay, quick):
     wait_held(relay, [], 60)
 
 
+@pytest.mark.long
 def test_many_topics_that_are_refused(db, strict_kafka, start_relay, quick):
     """A role that may publish may name any number of topics that do not exist.
     The first few delay the others for seconds each, and no more do."""

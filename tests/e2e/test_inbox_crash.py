@@ -6,6 +6,8 @@ Offsets kept in Kafka would be ahead of the effects or behind them; they are in
 the database, in the same commit, so each message ends exactly once.
 """
 
+import pytest
+
 from checks import check_order, inbox_results, of_type
 from kafkaio import delivered, send
 from process import wait_until
@@ -48,6 +50,7 @@ def stream(kafka):
     return sent
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_of_a_stream(db, pg, kafka, start_relay):
     db.sql("SELECT receive_stock('p' || i, %s)"
            " FROM generate_series(0, %s) i", (PIECES, PRODUCTS - 1))

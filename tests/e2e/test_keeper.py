@@ -103,11 +103,12 @@ def reserve_many(db, orders, products=100, each=10):
     db.sql("SELECT count(receive_stock('p-' || i, 1000000))"
            " FROM generate_series(0, %s) i", (products - 1,))
     db.sql("""
-        SELECT count(*) FROM (SELECT (reserve_orders(jsonb_agg(jsonb_build_object(
-            'order_id', 'o-' || o, 'items', (SELECT jsonb_agg(jsonb_build_object(
-                'product_id', 'p-' || (o * 7 + i) %% %s, 'quantity', 1))
-              FROM generate_series(1, %s) i))))).*
-          FROM generate_series(1, %s) o GROUP BY o / 90) r""",
+        SELECT count(*) FROM (SELECT (reserve_orders(jsonb_agg(
+            jsonb_build_object('order_id', 'o-' || o, 'items', (
+                SELECT jsonb_agg(jsonb_build_object(
+                    'product_id', 'p-' || (o * 7 + i) %% %s, 'quantity', 1))
+                FROM generate_series(1, %s) i))))).*
+            FROM generate_series(1, %s) o GROUP BY o / 90) r""",
            (products, each, orders))
     return orders * each
 
@@ -299,6 +300,7 @@ def test_the_worker_gives_way_to_drop_extension(kept):
     assert "deadlock detected" not in kept.pg.log()
 
 
+@pytest.mark.long
 def test_a_clock_that_was_ahead(run):
     """The times stored meanwhile (the next look, the next purge) lie a month
     ahead; the worker still exits a second later."""
@@ -454,7 +456,8 @@ def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
     kept.sql("SELECT receive_stock('a', 10)")
     kept.sql("SELECT reserve_stock('a', 1, 'o', ttl => '1 h')")
     standby = Postgres(os.path.join(run, "postgres-standby"), PRELOAD)
-    run_tool([standby.bin("pg_basebackup"), *preloaded.tool_args("postgres")[:6],
+    run_tool([standby.bin("pg_basebackup"),
+              *preloaded.tool_args("postgres")[:6],
               "-D", standby.data, "-R", "-c", "fast"])
     try:
         standby.start()
@@ -473,8 +476,9 @@ def test_a_standby_begins_when_it_is_promoted(kept, preloaded, run):
 
 def test_an_order_whose_event_is_too_large(either):
     """It has grown piece by piece; it must not delay all others."""
-    either.sql("SELECT count(receive_stock('a-' || i, 9)), count(reserve_stock("
-               "'a-' || i, 1, 'o', ttl => '1 h')) FROM generate_series(1, 30) i")
+    either.sql("SELECT count(receive_stock('a-' || i, 9)),"
+               " count(reserve_stock('a-' || i, 1, 'o', ttl => '1 h'))"
+               " FROM generate_series(1, 30) i")
     either.sql("SELECT reserve_stock('a-1', 1, 'z', ttl => '1 h')")
     alter_system(either, "SET pgstock.max_event_bytes = 1500")
     try:

@@ -13,7 +13,6 @@ request ends the producer, so that its late request meets another epoch
 """
 
 import threading
-import time
 
 import pytest
 
@@ -75,8 +74,7 @@ class LateEnds:
 
 
 def publish(cur, name):
-    _, client, turn = name.split("-")
-    time.sleep(0.002)
+    _, client, _ = name.split("-")
     cur.execute("SELECT publish_event('stock-events', %s || i %% 3, '{}')"
                 " FROM generate_series(1, 20) i", (f"k{client}-",))
 
@@ -89,7 +87,7 @@ def test_late_request_to_commit(db, kafka, start_relay, how, place):
     relay = start_relay({"outbox": {"mode": "transactional"},
                          "kafka": {"socket.timeout.ms": TIMEOUT_MS}},
                         brokers=kafka.proxied_brokers)
-    with Clients(db, 4, publish):
+    with Clients(db, 4, publish, every=0.01):
         for turn in range(1, TURNS + 1):
             ends.hold.set()
             wait_until(lambda n=turn: ends.released == n, 60,

@@ -301,6 +301,7 @@ def a_seed():
     return seed
 
 
+@pytest.mark.long
 def test_mixed_messages_and_kills(db, kafka, start_relay):
     one_run(Run(db, kafka, start_relay, a_seed()), 8 + MESSAGES // 5000)
 

@@ -85,6 +85,7 @@ def check_world(db, world, sessions):
     assert db.drift() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["single", "blocks"])
 def test_random_calls(db, mode):
     """`single`: every call commits by itself, and then none may ever meet a

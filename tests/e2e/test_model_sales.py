@@ -202,7 +202,8 @@ class Session(threading.Thread):
             _, code = self.call("SELECT receive_stock('hot', %s)", pieces)
             assert code is None
         else:
-            _, code = self.call("SELECT adjust_stock('hot', %s, 'count')", pieces)
+            _, code = self.call("SELECT adjust_stock('hot', %s, 'count')",
+                                pieces)
             assert code in (None, "SK001"), code
         self.received += pieces if code is None else 0
 
@@ -246,7 +247,8 @@ def observe(world, ending):
             cursor.execute(
                 "SELECT s.activity_id, user_id, sum(r.quantity)"
                 " FROM pgstock_internal.reservation r"
-                " JOIN pgstock_internal.sale s USING (product_id, location, slot)"
+                " JOIN pgstock_internal.sale s"
+                " USING (product_id, location, slot)"
                 " WHERE state = 'c' OR state = 'r' AND (expires_at IS NULL"
                 " OR expires_at > clock_timestamp())"
                 " GROUP BY 1, 2 HAVING sum(r.quantity) > %s", (LIMIT,))

@@ -109,10 +109,11 @@ def commit_to_append_ms(db, tail, name):
     committed = {}
     with closing(db.connect()) as conn, conn.cursor() as cur:
         for number in range(TRIES):
+            # so that each is a wake-up of its own
+            wait_until(db.relay_sleeps, 10, "the relay sleeps")
             order(cur, f"{name}-{number}")
             committed[f"{name}-{number}".encode()] = time.time() * 1000
             conn.commit()
-            time.sleep(0.03)        # so that each is a wake-up of its own
 
     def mine(records):
         return [r for r in records if r.key in committed]

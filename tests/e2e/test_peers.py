@@ -5,6 +5,7 @@ That is a state of the relay, not its end; the relay reports it, and continues
 by itself. The callers of reserve_stock notice nothing.
 """
 
+import json
 import time
 from contextlib import closing
 
@@ -24,6 +25,11 @@ def link(pg):
 
 def reserve(db, name):
     db.sql("SELECT reserve_stock('book', 1, %s)", (name,))
+
+
+def broker_up(relay):
+    outbox = json.loads(relay.get("/status")[1])["components"]["outbox"]
+    return outbox["broker_up"]
 
 
 def wait_reserved(tail, count, timeout=20):
@@ -85,13 +91,15 @@ def test_broker_comes_and_goes(db, kafka, start_relay, how):
     """Cut: connections break. Stall: they stay, and nothing moves, which only
     a timer can detect."""
     db.sql("SELECT receive_stock('book', 1000)")
-    start_relay(brokers=kafka.proxied_brokers)
+    relay = start_relay({"kafka": {"socket.timeout.ms": 1000}},
+                        brokers=kafka.proxied_brokers)
     for turn in range(3):
+        wait_until(lambda: broker_up(relay), 30, relay.tail)
         for number in range(20):
             if number == 10:
                 getattr(kafka.proxy, how)()
             reserve(db, f"o-{turn}-{number}")
-        time.sleep(1)
+        wait_until(lambda: not broker_up(relay), 30, relay.tail)
         kafka.proxy.restore()
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 60, 60)

@@ -3,10 +3,9 @@
 reports the reason, holds no other topic, and when it continues, each event is
 published once."""
 
-import os
-
 import pytest
 
+from checks import wait_stored
 from cluster import Kafka
 from kafkaio import delivered, send
 from process import wait_until
@@ -16,12 +15,6 @@ from test_transactional import MODE, check_once, position_topic
 def publish(db, count=1):
     db.sql("SELECT publish_event('stock-events', 'k', '{}')"
            " FROM generate_series(1, %s)", (count,))
-
-
-def stored(db):
-    """The database's own position is behind every event written."""
-    wait_until(lambda: db.value("SELECT n FROM pgstock_internal.pending()") == 0,
-               30, "the position is stored")
 
 
 def wait_log(relay, text):
@@ -37,7 +30,7 @@ def none_is_held(db, relay):
 def test_record_that_is_too_large(db, kafka, start_relay):
     relay = start_relay(MODE)
     publish(db)
-    stored(db)
+    wait_stored(db)
     kafka.alter_topic(position_topic(db), cleanup_policy="compact",
                       max_message_bytes=100)
     publish(db, 10)
@@ -51,7 +44,7 @@ def test_record_that_is_too_large(db, kafka, start_relay):
 def test_deleted_while_it_is_used(db, kafka, start_relay):
     relay = start_relay(MODE)
     publish(db, 10)
-    stored(db)
+    wait_stored(db)
     kafka.delete_topics(position_topic(db))
     publish(db, 10)
     assert check_once(db, kafka) == 20
@@ -59,6 +52,7 @@ def test_deleted_while_it_is_used(db, kafka, start_relay):
     assert kafka.topic_config(position_topic(db))["cleanup.policy"] == "compact"
 
 
+@pytest.mark.long
 def test_end_that_cannot_be_seen(db, kafka, start_relay):
     """Behind an open transaction of another producer a read_committed reader
     sees nothing: if the relay took the last position before it for the last
@@ -72,7 +66,7 @@ def test_end_that_cannot_be_seen(db, kafka, start_relay):
     send(other, position_topic(db), b"x", key="other")
     delivered(other)
     publish(db)
-    stored(db)
+    wait_stored(db)
     relay.terminate()
     db.sql('UPDATE pgstock_internal.position_even SET "window" ='
            " pgstock_internal.first_window(), finished = true")
@@ -88,13 +82,13 @@ def test_end_that_cannot_be_seen(db, kafka, start_relay):
 # ---- brokers as they come ----------------------------------------------------
 
 @pytest.fixture
-def kafka_with(run):
+def kafka_with(new_dir):
     """Makes a broker with these settings."""
     made = []
 
     def make(**settings):
         made.append(Kafka(
-            os.path.join(run, "kafka-" + min(settings)), proxied=False,
+            new_dir("kafka"), proxied=False,
             settings="".join(f"{key.replace('_', '.')}={value}\n"
                              for key, value in settings.items())))
         return made[-1].init().start()
@@ -111,7 +105,7 @@ def test_broker_that_makes_topics(db, kafka_with, relays):
     relay = relays(db.conninfo(), kafka.brokers, MODE)
     relay.start()
     publish(db)
-    stored(db)
+    wait_stored(db)
     assert kafka.topic_config(position_topic(db))["cleanup.policy"] == "compact"
 
 
@@ -119,6 +113,6 @@ def test_broker_without_a_coordinator(db, kafka_with, relays):
     kafka = kafka_with(transaction_state_log_replication_factor=3)
     relay = relays(db.conninfo(), kafka.brokers, MODE)
     relay.start(wait="/livez")
-    wait_until(lambda: "the producer is not open yet" in relay.get("/readyz")[1],
-               30, lambda: relay.get("/readyz"))
+    wait_until(lambda: "the producer is not open yet"
+               in relay.get("/readyz")[1], 30, lambda: relay.get("/readyz"))
     assert relay.terminate() == 0

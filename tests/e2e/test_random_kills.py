@@ -35,11 +35,6 @@ FLIGHT_MS = 5000                # until a producer has found a broker again
 PAUSE = SECONDS / 60_000        # of a client: the reader holds all records
 
 
-def sell(cur, name):
-    time.sleep(PAUSE)
-    return work(cur, name)
-
-
 class Chaos:
     """The processes that can be killed, and how each is started again."""
 
@@ -98,6 +93,7 @@ def audit(relay):
         r"(\d+) missing, (\d+) doubled, (\d+) unknown", line).groups()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_whatever_dies(db, kafka, start_relay, mode):
     seed = int(os.environ.get("PGSTOCK_SEED") or random.randrange(10**6))
@@ -107,7 +103,7 @@ def test_whatever_dies(db, kafka, start_relay, mode):
     kafka.alter_topic("stock-events", message_timestamp_type="LogAppendTime")
     relays = [start_relay({"outbox": {"mode": mode}}) for _ in range(2)]
     chaos = Chaos(db, kafka, relays, seed)
-    with Clients(db, 4, sell) as clients:
+    with Clients(db, 4, work, every=PAUSE) as clients:
         chaos.run()
     check_acknowledged(db, clients)
     with kafka.tail("stock-events") as tail:

@@ -118,7 +118,8 @@ def test_own_events(db, kafka, start_relay):
     start_relay()
     assert db.value(
         "SELECT publish_event('stock-events', 'κλειδί',"
-        " '{\"a\": [1, 2.50]}', 'OrderPlaced', '{\"tenant\": \"7\", \"größe\": \"ü\"}', %s)::text",
+        " '{\"a\": [1, 2.50]}', 'OrderPlaced',"
+        " '{\"tenant\": \"7\", \"größe\": \"ü\"}', %s)::text",
         (str(given),)) == str(given)
     db.sql("SELECT publish_event('stock-events', NULL, '[]')")
     db.sql("SELECT publish_event('stock-events', 'gone', NULL)")

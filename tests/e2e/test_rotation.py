@@ -52,6 +52,7 @@ def shop(db):
     return db
 
 
+@pytest.mark.long
 def test_under_load_with_kills(shop, pg, kafka, start_relay):
     """The race: a part is truncated while a writer that began before still
     inserts rows there, or before the position that is stored after a kill has
@@ -184,8 +185,9 @@ def test_few_new_ones_beside_many(db):
     """Retained events cost a page nothing: blocks visited, not time."""
     with closing(db.connect()) as conn, conn.cursor() as cur:
         for part in range(2, PARTS + 1):
-            cur.execute("INSERT INTO pgstock_internal.outbox (id, aggregatetype,"
-                        " type, payload, created_at, format, part)"
+            cur.execute("INSERT INTO pgstock_internal.outbox (id,"
+                        " aggregatetype, type, payload, created_at, format,"
+                        " part)"
                         " SELECT gen_random_uuid(), 't', 't', '{}', now(), 'j',"
                         " %s FROM generate_series(1, 40000)", (part,))
             conn.commit()

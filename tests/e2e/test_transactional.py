@@ -22,12 +22,12 @@ from process import wait_until
 
 MODE = {"outbox": {"mode": "transactional"}}
 KILLS, KILLS_OF_BROKER = 5, 3          # a broker takes its time to start
+PAUSE = 0.01                            # of a client
 
 
 def publish(cur, name):
     """A transaction of one to four events; each client has keys of its own."""
     _, client, _ = name.split("-")
-    time.sleep(0.01)                    # the machine has others to serve
     cur.execute("SELECT publish_event('stock-events', %s || i %% 3, '{}')"
                 " FROM generate_series(1, %s) i",
                 (f"k{client}-", random.randint(1, 4)))
@@ -91,13 +91,14 @@ def kill_everything(relay, pg, kafka):
     relay.start(wait="/livez")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill", [kill_relay, kill_broker, cut_link,
                                   kill_session, kill_postmaster,
                                   kill_everything],
                          ids=lambda kill: kill.__name__)
 def test_once_under(db, pg, kafka, start_relay, kill):
     relay = start_relay(MODE, brokers=kafka.proxied_brokers)
-    with Clients(db, 4, publish):
+    with Clients(db, 4, publish, every=PAUSE):
         for _ in range(KILLS_OF_BROKER if kill in (kill_broker, kill_everything)
                        else KILLS):
             progress(relay)
@@ -118,13 +119,15 @@ def test_frozen_leader(db, pg, kafka, start_relay):
     relays = [start_relay({**MODE, "relay": {"name": name}})
               for name in ("old", "new")]
     old, new = relays
-    with Clients(db, 4, publish):
+    with Clients(db, 4, publish, every=PAUSE):
         for _ in range(3):
             progress(old)
             old.signal(signal.SIGSTOP)
-            for pid in pg.backends(f"pgstock-relay {old.config['relay']['name']}"):
+            name = old.config["relay"]["name"]
+            for pid in pg.backends(f"pgstock-relay {name}"):
                 db.sql("SELECT pg_terminate_backend(%s)", (pid,))
-            wait_until(lambda n=new: n.metric("leader") == 1, 30, "a new leader")
+            wait_until(lambda n=new: n.metric("leader") == 1, 30,
+                       "a new leader")
             progress(new)
             lost = new.metric("outbox_publish_errors_total")
             old.signal(signal.SIGCONT)
@@ -143,7 +146,7 @@ def test_everything_at_once(db, pg, kafka, start_relay):
     relays = [start_relay({**MODE, "relay": {"name": name}},
                           brokers=kafka.proxied_brokers)
               for name in ("one", "two")]
-    with Clients(db, 4, publish):
+    with Clients(db, 4, publish, every=PAUSE):
         for turn in range(6):
             time.sleep(random.random())
             relay = relays[turn % 2]

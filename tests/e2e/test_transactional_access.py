@@ -2,8 +2,6 @@
 """Transactional mode with a broker that requires permissions: those listed in
 docs/relay.md suffice, and each missing one is named."""
 
-import os
-
 import pytest
 
 from checks import check_all, duplicates
@@ -51,8 +49,8 @@ user_{USER}="{PASSWORD}";
 
 
 @pytest.fixture(scope="module")
-def session_kafka(run):
-    server = StrictKafka(os.path.join(run, "kafka-strict")).init().start()
+def session_kafka(new_dir):
+    server = StrictKafka(new_dir("kafka-strict")).init().start()
     yield server
     server.close()
 

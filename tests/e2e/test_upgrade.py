@@ -58,12 +58,14 @@ CATALOG = {
     "columns": "SELECT c.oid::regclass::text, a.attname,"
                " format_type(a.atttypid, a.atttypmod), a.attnotnull,"
                " a.attacl::text, a.attcollation::regcollation::text,"
-               " pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, attnum)"
+               " pg_get_expr(d.adbin, d.adrelid),"
+               " col_description(c.oid, attnum)"
                " FROM own JOIN pg_class c ON c.oid = objid"
                " AND classid = 'pg_class'::regclass"
                " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
                " AND NOT a.attisdropped"
-               " LEFT JOIN pg_attrdef d ON (adrelid, adnum) = (attrelid, attnum)",
+               " LEFT JOIN pg_attrdef d"
+               " ON (adrelid, adnum) = (attrelid, attnum)",
     "row types": "SELECT t.oid::regtype::text, a.attname, a.attnum,"
                  " format_type(a.atttypid, a.atttypmod)"
                  " FROM own JOIN pg_type t ON t.oid = objid"

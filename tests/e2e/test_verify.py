@@ -35,6 +35,7 @@ SELECT 'p' || p, 'main', 0, 975, 1, 0, 0, 1, 100, 1, false
 """
 
 
+@pytest.mark.long
 def test_a_million_movements_in_a_minute(db):
     db.sql(HISTORY)
     assert db.value("SELECT count(*) FROM stock_movements") == (

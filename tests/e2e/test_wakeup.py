@@ -7,6 +7,7 @@ commit: the event would wait for the next poll.
 """
 
 import os
+import random
 import signal
 import threading
 import time
@@ -19,8 +20,6 @@ from mutant import Mutant
 from process import wait_until
 from slow import SETTINGS, disk_stands_still, slow_disk
 
-HINT_LOCK = 0x706f
-
 NO_FLUSH = {"options": "-c synchronous_commit=off"}
 
 # The writer does not keep the lock until it is visible.
@@ -31,22 +30,11 @@ UNCOUNTED = ("outbox/wakeup.c",
              "\tLockRelease(&tag, ShareLock, false);\n\treturn true;\n")
 
 
-def locks(db, mode):
-    return db.value("SELECT count(*) FROM pg_locks WHERE locktype ="
-                    " 'advisory' AND objsubid = %s AND mode = %s AND database"
-                    " = (SELECT oid FROM pg_database WHERE datname = %s)",
-                    (HINT_LOCK, mode, db.name))
-
-
 def waiting_for(db, event):
     return db.value("SELECT count(*) FROM pg_stat_activity"
                     " WHERE wait_event ~ %s AND datname = %s"
                     " AND backend_type = 'client backend'",
                     (event, db.name)) == 1
-
-
-def is_asleep(db):
-    return locks(db, "ExclusiveLock") == 1
 
 
 @contextmanager
@@ -93,7 +81,7 @@ def next_window(cur, window):
     return cur.fetchone()[0]
 
 
-def sleep(cur, window):
+def relay_sleep(cur, window):
     cur.execute("SELECT * FROM pgstock_internal.relay_sleep(%s)", (window,))
     return cur.fetchone()
 
@@ -118,11 +106,11 @@ def a_silent_commit(db):
         # its fence would wait for that standby too
         cur.execute("SET synchronous_commit = local")
         with caught_in_commit(db):
-            window, asleep = sleep(cur, next_window(cur, window))
+            window, asleep = relay_sleep(cur, next_window(cur, window))
         if not asleep:
-            window, slept = sleep(cur, window)
+            window, slept = relay_sleep(cur, window)
             assert not slept            # because it found an event
-            window, slept = sleep(cur, window)
+            window, slept = relay_sleep(cur, window)
             assert slept
         assert notifications(relay) == 0
         return asleep, unseen(db, window)
@@ -154,7 +142,7 @@ def test_woken_by_a_commit_while_it_looks(run):
     with closing(server), relay_session(db) as (relay, cur, window):
         window = next_window(cur, window)
         looker = threading.Thread(
-            target=lambda: answers.append(sleep(cur, window)))
+            target=lambda: answers.append(relay_sleep(cur, window)))
         with disk_stands_still(server):
             db.sql("INSERT INTO something VALUES (1)", **NO_FLUSH)
             looker.start()
@@ -172,10 +160,10 @@ def test_a_wake_up_blocks_no_session(db):
     be full; a writer that waits for less is not delayed."""
     with relay_session(db) as (relay, cur, window):
         cur.execute("SET synchronous_commit = local")
-        window, asleep = sleep(cur, next_window(cur, window))
+        window, asleep = relay_sleep(cur, next_window(cur, window))
         assert asleep
         with caught_in_commit(db):
-            assert is_asleep(db)
+            assert db.relay_sleeps()
             assert db.sql("SELECT pid FROM pg_locks WHERE locktype = 'object'"
                           " AND classid = 'pg_database'::regclass") == []
             db.sql("SELECT publish_event('t', 'k', '2')", options="-c"
@@ -190,11 +178,11 @@ def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
     without it, and from then on no writer sends one."""
     relay = start_relay()
     db.sql("SELECT receive_stock('book', 100)")
-    wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
+    wait_until(db.relay_sleeps, 10, "the relay sleeps")
     os.kill(relay.pid, signal.SIGSTOP)
     try:
         db.sql("SELECT reserve_stock('book', 1, 'first')")
-        wait_until(lambda: not is_asleep(db), 10, "its session is awake")
+        wait_until(lambda: not db.relay_sleeps(), 10, "its session is awake")
         with closing(db.connect()) as other:
             other.autocommit = True
             with other.cursor() as cur:
@@ -217,7 +205,7 @@ def test_a_notification_of_another_channel(db, kafka, start_relay):
     the relay, or the relay sleeps on and no writer wakes it."""
     relay = start_relay({"outbox": {"poll_interval": "60s"}})
     for number in range(5):
-        wait_until(lambda: is_asleep(db), 10, "the relay sleeps")
+        wait_until(db.relay_sleeps, 10, "the relay sleeps")
         before = relay.metric("wakeups_total", cause="notify")
         db.sql("NOTIFY other_channel")
         wait_until(lambda n=before: relay.metric(
@@ -236,9 +224,8 @@ def test_late_only_by_a_few_ms(db, kafka, start_relay):
     relay = start_relay({"outbox": {"poll_interval": "60s"}})
 
     def work(cur, name):
-        number = int(name.split("-")[2])
         cur.execute("SELECT publish_event('stock-events', %s, '{}')", (name,))
-        time.sleep(0.001 * (number % 40))
+        time.sleep(random.uniform(0, 0.04))
 
     def woken(cause):
         return relay.metric("wakeups_total", cause=cause)
@@ -250,7 +237,7 @@ def test_late_only_by_a_few_ms(db, kafka, start_relay):
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail, 20)
         check_all(db, tail)
-    wait_until(lambda: is_asleep(db), 10, "the relay sleeps again")
+    wait_until(db.relay_sleeps, 10, "the relay sleeps again")
     print({cause: woken(cause)
            for cause in ("notify", "poll", "awake", "writers")})
 

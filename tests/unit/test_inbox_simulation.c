@@ -10,7 +10,7 @@
  * Checked at each step:
  * - no message is left out, and none is delivered twice unless the group had
  *   given the partition to the peer meanwhile;
- * - every bad message ends in relay_apply_failed(), alone, and no good one does;
+ * - every bad message ends in relay_apply_failed(), alone, and no good one;
  * - no offset is committed to Kafka before the database has it;
  * - a partition is read only from the database's offset, and the inbox always
  *   waits for something that will happen.

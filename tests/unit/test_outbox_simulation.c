@@ -14,8 +14,8 @@
  * - an event set aside is crossed off only when Kafka has it;
  * - events in flight, pages and requests stay within their bounds, and the
  *   outbox always waits for something that will happen;
- * - a relay that sleeps, and has no notification, has seen all committed events,
- *   and a relay that is awake looks every few milliseconds;
+ * - a relay that sleeps, and has no notification, has seen all committed
+ *   events, and a relay that is awake looks every few milliseconds;
  * - in transactional mode only events of held topics arrive again, in whatever
  *   state a relay, its connection, its producer or a commit is lost.
  * Once only the refused topics fail, the position passes all events, and all
