@@ -112,8 +112,8 @@ COMMENT ON FUNCTION pgstock_internal.disk_unused IS
 
 /*
  * The relay's session has values of its own for what it rests on, so the values
- * of other sessions are read where they are declared.  Of a name the first row
- * counts.
+ * of other sessions are read where they are declared.  The first
+ * row of a name is in force.
  */
 CREATE FUNCTION pgstock_internal.declared_settings(caller name)
 RETURNS TABLE (name text, value text, origin text, for_caller boolean)
@@ -165,7 +165,7 @@ COMMENT ON FUNCTION pgstock_internal.application_setting IS
 
 /*
  * Names and values instead of columns, so that a new name breaks no relay.  A
- * value is NULL where nothing is to be said.
+ * value is NULL if there is nothing to report.
  */
 CREATE FUNCTION pgstock_internal.relay_check(topics text[], caller name)
 RETURNS TABLE (name text, value text)

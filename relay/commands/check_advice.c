@@ -3,7 +3,7 @@
  *
  * libpq has no code for a connection that was not made, and librdkafka few.
  * The first row whose text is in the reason counts; a text that is not
- * recognised costs a better advice, nothing else.
+ * recognised gets the general advice of the last row.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -209,8 +209,8 @@ static const CheckRow rows[] = {
 	 "relay does not need it."},
 	{"publication", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION,
 	 check_publication,
-	 "A subscriber gets copies of stock that its own pgstock would change; "
-	 "while one is moved by logical replication, that is meant."},
+	 "A subscriber receives stock that its own pgstock changes, too; this is "
+	 "intended only while a database moves by logical replication."},
 	{"preload", CHECK_NOTE, EXIT_CLEAN, HAVE_EXTENSION, check_preload,
 	 "Reservations expire in time only while a relay runs."},
 	{"keeper", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION, check_keeper,

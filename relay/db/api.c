@@ -125,7 +125,7 @@ static const PgStatement statements[] = {
 	STATEMENT(AUDIT_HOLDS, "audit_holds",
 			  FUNCTION("relay_audit_holds($1::bigint, $2::uuid)"), 2, 0),
 	STATEMENT(SERVER, "server",
-			  "SELECT pg_is_in_recovery(), s.rolsuper,"
+			  "SELECT s.rolsuper,"
 			  " has_schema_privilege(p.pronamespace, 'USAGE') AND"
 			  " has_function_privilege(p.oid, 'EXECUTE'),"
 			  " current_setting('fsync')::boolean,"

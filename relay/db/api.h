@@ -182,7 +182,6 @@ typedef struct ApiHello
 /* What any role can see of any server.  "" where there is none. */
 typedef struct ApiServer
 {
-	bool	in_recovery;
 	bool	superuser;
 	bool	may_use; /* the functions for us, as far as they exist */
 	bool	fsync;

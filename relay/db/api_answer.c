@@ -128,20 +128,19 @@ api_copy(char *to, size_t size, const PGresult *result, int column)
 bool
 api_read_server(const PGresult *result, ApiServer *server)
 {
-	if (PQntuples(result) != 1 || PQnfields(result) != 10)
+	if (PQntuples(result) != 1 || PQnfields(result) != 9)
 		return false;
 	*server = (ApiServer){
-		.in_recovery = api_bool(result, 0, 0),
-		.superuser = api_bool(result, 0, 1),
-		.may_use = PQgetisnull(result, 0, 2) || api_bool(result, 0, 2),
-		.fsync = api_bool(result, 0, 3),
-		.full_page_writes = api_bool(result, 0, 4),
-		.clock_us = api_int(result, 0, 5),
+		.superuser = api_bool(result, 0, 0),
+		.may_use = PQgetisnull(result, 0, 1) || api_bool(result, 0, 1),
+		.fsync = api_bool(result, 0, 2),
+		.full_page_writes = api_bool(result, 0, 3),
+		.clock_us = api_int(result, 0, 4),
 	};
-	api_copy(server->encoding, sizeof(server->encoding), result, 6);
-	api_copy(server->available, sizeof(server->available), result, 7);
-	api_copy(server->installed, sizeof(server->installed), result, 8);
-	api_copy(server->schema, sizeof(server->schema), result, 9);
+	api_copy(server->encoding, sizeof(server->encoding), result, 5);
+	api_copy(server->available, sizeof(server->available), result, 6);
+	api_copy(server->installed, sizeof(server->installed), result, 7);
+	api_copy(server->schema, sizeof(server->schema), result, 8);
 	return true;
 }
 
