@@ -1,15 +1,17 @@
 /*
  * check_advice.c - what to do about reasons that are known as text only
  *
- * libpq has no code for a connection that was not made, and librdkafka few.
- * The first row whose text is in the reason counts; a text that is not
- * recognised gets the general advice of the last row.
+ * libpq has no code for a connection that was not made: the first row whose
+ * text is in the reason counts.  librdkafka has few; kafka/log_text.c reads its
+ * texts.  A text that is not recognised gets the general advice.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "commands/check_parts.h"
 
 #include <string.h>
+
+#include "kafka/log_text.h"
 
 typedef struct CheckAdvice
 {
@@ -54,32 +56,24 @@ static const CheckAdvice database_advice[] = {
 	{"", "See [postgres] conninfo, pg_hba.conf and the server's log."},
 };
 
-static const CheckAdvice broker_advice[] = {
-	{"resolve",
-	 "See [kafka] bootstrap.servers: the name server of this machine does not "
-	 "know that host (getent hosts NAME)."},
-	{"Connection refused",
-	 "See [kafka] bootstrap.servers: the broker must run, and its listeners "
-	 "must include that address."},
-	{"", "See [kafka] bootstrap.servers and the security settings."},
-};
-
-static const char *
-check_find_advice(const CheckAdvice *advice, const char *reason)
+const char *
+check_database_advice(const char *reason)
 {
+	const CheckAdvice *advice = database_advice;
+
 	while (strstr(reason, advice->part) == NULL)
 		advice++; /* the last row's text is empty */
 	return advice->todo;
 }
 
 const char *
-check_database_advice(const char *reason)
-{
-	return check_find_advice(database_advice, reason);
-}
-
-const char *
 check_broker_advice(const char *reason)
 {
-	return check_find_advice(broker_advice, reason);
+	if (log_text_is_unknown_host(reason))
+		return "See [kafka] bootstrap.servers: the name server of this machine "
+			   "does not know that host (getent hosts NAME).";
+	if (log_text_is_refused_connection(reason))
+		return "See [kafka] bootstrap.servers: the broker must run, and its "
+			   "listeners must include that address.";
+	return "See [kafka] bootstrap.servers and the security settings.";
 }

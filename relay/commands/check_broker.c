@@ -1,9 +1,7 @@
 /*
  * check_broker.c - the broker's part of "check"
  *
- * A broker that has just started returns errors that pass, and so does any
- * broker about a topic that has just been created: these are retried for
- * COMMAND_BROKER_MS.
+ * Errors that pass are retried (command_may_retry).
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -13,27 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK_TRY_MS \
-	1000 /* of the first answer: a final error is seen between */
-#define CHECK_PAUSE_US	(100 * MS_US)
 #define CHECK_SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
-
-bool
-check_again(Check *check, rd_kafka_resp_err_t error)
-{
-	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR);
-	if (check->until == 0)
-		check->until = check_now() + COMMAND_BROKER_MS * MS_US;
-	kafka_trouble_poll(&check->trouble, check->client);
-	if (kafka_error_passes(error) && !kafka_trouble_is_final(&check->trouble) &&
-		check_now() < check->until)
-	{
-		usleep(CHECK_PAUSE_US);
-		return true;
-	}
-	check->until = 0;
-	return false;
-}
 
 /* ---- metadata ---------------------------------------------------------- */
 
@@ -56,24 +34,19 @@ check_topics_are_settled(const Check *check)
 }
 
 static const struct rd_kafka_metadata *
-check_get_metadata(Check *check)
+check_query_metadata(Check *check)
 {
-	const struct rd_kafka_metadata *metadata = NULL;
-	rd_kafka_resp_err_t				error;
-	Buf								why = {0};
+	Buf why = {0};
+	const struct rd_kafka_metadata
+		*metadata = command_query_metadata(check->client, NULL, &why);
 
-	do
-		error = rd_kafka_metadata(check->client, 1, NULL, &metadata,
-								  CHECK_TRY_MS);
-	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
-	check->until = 0;
-	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return metadata;
-	kafka_trouble_explain(&check->trouble, error, &why);
-	check_advise(check, "%s", check_broker_advice(buf_str(&why)));
-	check_find(check, "broker: %s", buf_str(&why));
+	if (metadata == NULL)
+	{
+		check_advise(check, "%s", check_broker_advice(buf_str(&why)));
+		check_find(check, "broker: %s", buf_str(&why));
+	}
 	buf_free(&why);
-	return NULL;
+	return metadata;
 }
 
 static bool
@@ -99,14 +72,14 @@ check_broker(Check *check)
 
 	if (!check_open_client(check))
 		return;
-	check->metadata = check_get_metadata(check);
-	settle_until = check_now() + CHECK_SETTLE_MS * MS_US;
+	check->metadata = check_query_metadata(check);
+	settle_until = command_now() + CHECK_SETTLE_MS * MS_US;
 	while (check->metadata != NULL && !check_topics_are_settled(check) &&
-		   check_now() < settle_until)
+		   command_now() < settle_until)
 	{
 		rd_kafka_metadata_destroy(check->metadata);
-		usleep(CHECK_PAUSE_US);
-		check->metadata = check_get_metadata(check);
+		usleep(COMMAND_PAUSE_US);
+		check->metadata = check_query_metadata(check);
 	}
 	if (check->metadata == NULL)
 		return;
@@ -129,7 +102,7 @@ check_broker_address(Check *check)
 		if (!check_connects(b->host, b->port, &why))
 		{
 			buf_clear(&why);
-			usleep(CHECK_PAUSE_US);
+			usleep(COMMAND_PAUSE_US);
 			if (!check_connects(b->host, b->port, &why))
 			{
 				check_advise(check,
@@ -213,12 +186,13 @@ void
 check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 {
 	Buf					why = {0};
+	int64_t				until = 0;
 	rd_kafka_resp_err_t error;
 
 	do
 		error = check_would_create(check, topic, &why);
-	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
-	check->until = 0;
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   command_may_retry(check->client, &until, error));
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		check_pass(check, "topic %s: missing, will be created at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
@@ -240,13 +214,14 @@ rd_kafka_resp_err_t
 check_find_range(Check *check, const char *topic, int partition, int64_t *first,
 				 int64_t *end)
 {
+	int64_t				until = 0;
 	rd_kafka_resp_err_t error;
 
 	do
 		error = kafka_find_range(check->client, topic, partition, first, end,
 								 COMMAND_BROKER_MS);
-	while (error != RD_KAFKA_RESP_ERR_NO_ERROR && check_again(check, error));
-	check->until = 0;
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   command_may_retry(check->client, &until, error));
 	return error;
 }
 

@@ -20,25 +20,13 @@
 
 /* ---- clocks ------------------------------------------------------------ */
 
-static int64_t
-check_read_clock(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
-
-int64_t
-check_now(void)
-{
-	return check_read_clock(CLOCK_MONOTONIC);
-}
-
 int64_t
 check_wall_clock(void)
 {
-	return check_read_clock(CLOCK_REALTIME);
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
 }
 
 /* ---- connections ------------------------------------------------------- */

@@ -41,7 +41,6 @@ typedef struct Check
 	PGconn		 *pg;	   /* NULL: no database */
 	rd_kafka_t	 *client;  /* NULL: no broker */
 	KafkaTrouble  trouble; /* of client */
-	int64_t		  until;   /* errors that pass are retried; 0: not begun */
 	ApiServer	  server;
 	int64_t		  ahead_us; /* the server's clock, of this host's */
 	int64_t		  about_us; /* ... give or take this */
@@ -139,8 +138,7 @@ void check_position(Check *check, Slice kafka);
 
 /* ---- check_network.c ---- */
 
-/* Microseconds, of CLOCK_MONOTONIC and since 1970. */
-int64_t check_now(void);
+/* Microseconds since 1970. */
 int64_t check_wall_clock(void);
 
 /* Whether a connection can be made; if not, *why. */
@@ -152,13 +150,6 @@ bool check_read_page(const char *listen, const char *path,
 					 Buf *page) MUST_CHECK;
 
 /* ---- check_broker.c ---- */
-
-/*
- * Whether to try again: the errors of a broker that starts, or about a topic
- * that was just created, pass.  False: this one does not, or check->until is
- * over; the first call sets that, and it belongs to the caller's loop.
- */
-bool check_again(Check *check, rd_kafka_resp_err_t error) MUST_CHECK;
 
 /* Of a topic that may be new. */
 rd_kafka_resp_err_t check_find_range(Check *check, const char *topic,

@@ -11,8 +11,6 @@
 
 #include "db/connect.h"
 
-#define CHECK_PAUSE_US (100 * MS_US)
-
 /* the oldest release, as PQserverVersion() has it */
 #define SERVER_VERSION_MIN 150000
 
@@ -22,14 +20,14 @@
 static void
 check_connect_database(Check *check)
 {
-	int64_t until = check_now() + COMMAND_BROKER_MS * MS_US;
+	int64_t until = command_now() + COMMAND_BROKER_MS * MS_US;
 
 	check->pg = db_connect_blocking(check->config);
 	while (PQstatus(check->pg) != CONNECTION_OK &&
 		   strstr(PQerrorMessage(check->pg), "is starting up") != NULL &&
-		   check_now() < until)
+		   command_now() < until)
 	{
-		usleep(CHECK_PAUSE_US);
+		usleep(COMMAND_PAUSE_US);
 		PQfinish(check->pg);
 		check->pg = db_connect_blocking(check->config);
 	}

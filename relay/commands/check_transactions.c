@@ -68,10 +68,10 @@ static void
 check_id(Check *check, const char *id)
 {
 	char			  reason[KAFKA_ERROR_MAX];
+	int64_t			  until = 0;
 	rd_kafka_t		 *producer;
 	rd_kafka_error_t *error;
 
-	Assert(check->until == 0);
 	producer = kafka_client_new(RD_KAFKA_PRODUCER,
 								kafka_conf_new(check->config,
 											   (KafkaProperties){{NULL, NULL}},
@@ -90,9 +90,8 @@ check_id(Check *check, const char *id)
 	}
 	while ((error = rd_kafka_init_transactions(producer, COMMAND_BROKER_MS)) !=
 			   NULL &&
-		   check_again(check, rd_kafka_error_code(error)))
+		   command_may_retry(check->client, &until, rd_kafka_error_code(error)))
 		rd_kafka_error_destroy(error);
-	check->until = 0;
 	if (error == NULL)
 		check_pass(check, "transactional.id %s", id);
 	else

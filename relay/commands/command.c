@@ -9,11 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "db/connect.h"
+
+/* Between two tries it is seen whether an error is final. */
+#define METADATA_TRY_MS 1000
 
 void
 command_report(const char *format, ...)
@@ -150,29 +154,67 @@ command_open_broker(Command *command)
 	return client;
 }
 
+int64_t
+command_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
+}
+
+bool
+command_may_retry(rd_kafka_t *client, int64_t *until, rd_kafka_resp_err_t error)
+{
+	KafkaTrouble *trouble = rd_kafka_opaque(client);
+
+	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR);
+	Assert(trouble != NULL); /* a client of command_client_new() */
+	if (*until == 0)
+		*until = command_now() + COMMAND_BROKER_MS * MS_US;
+	kafka_trouble_poll(trouble, client);
+	if (!kafka_error_passes(error) || kafka_trouble_is_final(trouble) ||
+		command_now() >= *until)
+		return false;
+	usleep(COMMAND_PAUSE_US);
+	return true;
+}
+
 const struct rd_kafka_metadata *
-command_get_metadata(rd_kafka_t *client, const char *topic)
+command_query_metadata(rd_kafka_t *client, const char *topic, Buf *why)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t			   *handle = NULL;
-	KafkaTrouble				   *trouble = rd_kafka_opaque(client);
+	int64_t							until = 0;
 	rd_kafka_resp_err_t				error;
-	Buf								why = {0};
 
-	Assert(trouble != NULL); /* a client of command_open_broker() */
 	if (topic != NULL)
 		handle = rd_kafka_topic_new(client, topic, NULL);
-	error = rd_kafka_metadata(client, handle == NULL, handle, &metadata,
-							  COMMAND_BROKER_MS);
+	do
+		error = rd_kafka_metadata(client, handle == NULL, handle, &metadata,
+								  METADATA_TRY_MS);
+	while (error != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   command_may_retry(client, &until, error));
 	if (handle != NULL)
 		rd_kafka_topic_destroy(handle);
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return metadata;
-	kafka_trouble_poll(trouble, client);
-	kafka_trouble_explain(trouble, error, &why);
-	command_report("broker: %s", buf_str(&why));
-	buf_free(&why);
+	kafka_trouble_explain(rd_kafka_opaque(client), error, why);
 	return NULL;
+}
+
+const struct rd_kafka_metadata *
+command_get_metadata(rd_kafka_t *client, const char *topic)
+{
+	Buf								why = {0};
+	const struct rd_kafka_metadata *metadata = command_query_metadata(client,
+																	  topic,
+																	  &why);
+
+	if (metadata == NULL)
+		command_report("broker: %s", buf_str(&why));
+	buf_free(&why);
+	return metadata;
 }
 
 const struct rd_kafka_metadata_topic *

@@ -17,6 +17,7 @@
 
 /* How long a command waits for an answer of the broker. */
 #define COMMAND_BROKER_MS 8000
+#define COMMAND_PAUSE_US  (100 * MS_US) /* between two tries */
 
 typedef struct Command
 {
@@ -50,8 +51,25 @@ rd_kafka_t *command_client_new(const Config *config, const char *group,
 /* The same for a command that is open; reports the error. */
 rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
 
-/* The broker's metadata of a topic, or of all for NULL; NULL, and reported why,
- * if that fails. */
+/* Microseconds of a clock that only rises. */
+int64_t command_now(void);
+
+/*
+ * Whether to try again, after a pause: errors pass of a broker that has just
+ * started, and of any broker about a topic that has just been created.  False:
+ * this one does not, or COMMAND_BROKER_MS are over; *until, 0 at first, is the
+ * end of them.
+ */
+bool command_may_retry(rd_kafka_t *client, int64_t *until,
+					   rd_kafka_resp_err_t error) MUST_CHECK;
+
+/* The broker's metadata of a topic, or of all for NULL, with retries; NULL, and
+ * *why, if that fails. */
+const struct rd_kafka_metadata *command_query_metadata(rd_kafka_t *client,
+													   const char *topic,
+													   Buf *why) MUST_CHECK;
+
+/* The same; reports why. */
 const struct rd_kafka_metadata *
 command_get_metadata(rd_kafka_t *client, const char *topic) MUST_CHECK;
 

@@ -48,6 +48,18 @@ log_text_names(const char *text, const char *property)
 }
 
 bool
+log_text_is_unknown_host(const char *text)
+{
+	return strstr(text, "resolve") != NULL;
+}
+
+bool
+log_text_is_refused_connection(const char *text)
+{
+	return strstr(text, "Connection refused") != NULL;
+}
+
+bool
 log_text_is_tls_eof(const char *text)
 {
 	return strstr(text, "unexpected eof") != NULL;

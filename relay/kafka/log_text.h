@@ -30,6 +30,11 @@ const char *log_text_reason(const char *text);
 bool log_text_is_tls(const char *text);
 bool log_text_names(const char *text, const char *property);
 
+/* Whether a host has no address, or nothing listens there: the error is that
+ * the broker does not respond. */
+bool log_text_is_unknown_host(const char *text);
+bool log_text_is_refused_connection(const char *text);
+
 /* Whether the peer ended the connection during the TLS handshake: OpenSSL has
  * no other code for it than for a failed handshake. */
 bool log_text_is_tls_eof(const char *text);

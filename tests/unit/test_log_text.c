@@ -81,6 +81,28 @@ a_failed_handshake_is_known_by_its_text(void **state UNUSED)
 	assert_false(log_text_is_tls("Connect to ipv4#127.0.0.1:9 failed"));
 }
 
+static void
+an_address_that_does_not_answer_is_known_by_its_text(void **state UNUSED)
+{
+	static const char host[] = "kafka-9:9092/bootstrap: Failed to resolve "
+							   "'kafka-9:9092': Name or service not known";
+	static const char port[] = "localhost:1/bootstrap: Connect to "
+							   "ipv4#127.0.0.1:1 failed: Connection refused";
+
+	assert_true(log_text_is_unknown_host(host));
+	assert_false(log_text_is_refused_connection(host));
+	assert_true(log_text_is_refused_connection(port));
+	assert_false(log_text_is_unknown_host(port));
+}
+
+static void
+a_reason_that_names_a_property_is_about_its_file(void **state UNUSED)
+{
+	assert_true(log_text_names("ssl.ca.location failed: no such file",
+							   "ssl.ca.location"));
+	assert_false(log_text_names("ssl.ca.location failed", "ssl.key.location"));
+}
+
 int
 main(void)
 {
@@ -89,6 +111,8 @@ main(void)
 		cmocka_unit_test(no_other_line_names_one),
 		cmocka_unit_test(the_thread_s_name_is_no_part_of_the_reason),
 		cmocka_unit_test(a_failed_handshake_is_known_by_its_text),
+		cmocka_unit_test(an_address_that_does_not_answer_is_known_by_its_text),
+		cmocka_unit_test(a_reason_that_names_a_property_is_about_its_file),
 	};
 
 	return cmocka_run_group_tests_name("log_text", tests, NULL, NULL);
