@@ -1,25 +1,64 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# Everything here is done elsewhere: in extension/, relay/ and dev/.
+# What is built is built in extension/ and relay/; dev/ has the rest.
 #
 #   make && sudo make install   build and install into PostgreSQL and /usr/local
+#   make deb                    Debian packages, in dist/
+#   make dist                   the source as a .tar.gz, as a .zip for PGXN, and
+#                               its SBOM, in dist/
 #   make check                  everything that CI checks (make check-fast: in
 #                               under two minutes), on a private PostgreSQL
 #   make demo, make demo-stop   the whole path at work, on this machine
 #
 # PG_CONFIG   which PostgreSQL to build for
+# prefix      where the relay and what belongs to it are installed: /usr/local
+# sysconfdir  where its configuration is: /etc
 # DESTDIR     a directory to install below
 # DEV=1       warnings are errors
 # SAN=1       with the sanitizers
 
 PG_CONFIG ?= pg_config
-export PG_CONFIG DESTDIR DEV SAN
-
-VERSION := $(shell cat VERSION)
+PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+sysconfdir ?= /etc
+unitdir ?= $(prefix)/lib/systemd/system
+sysusersdir ?= $(prefix)/lib/sysusers.d
+datadir ?= $(prefix)/share
+INSTALL ?= install
+export PG_CONFIG DESTDIR DEV SAN prefix
 
 all install clean:
 	$(MAKE) -C extension $@
 	$(MAKE) -C relay $@
+
+install: install-files
+
+# copy DIRECTORY,FILES: nothing where there are no such files
+copy = $(if $(strip $2),$(INSTALL) -d '$(DESTDIR)$1' && \
+	$(INSTALL) -m 644 $2 '$(DESTDIR)$1/')
+# FILE, the last part, from FILE in the source, with the paths of this prefix
+configure = $(INSTALL) -d '$(DESTDIR)$(dir $1)' && \
+	sed 's|/usr/bin/|$(prefix)/bin/|; s|/usr/share/|$(datadir)/|' $2 \
+		>'$(DESTDIR)$1' && chmod 644 '$(DESTDIR)$1'
+
+# All that is installed besides the extension and the program.  The packages
+# are made of what this leaves (debian/*.install); a configuration that is
+# there already is kept.
+install-files:
+	$(call configure,$(unitdir)/pgstock-relay.service,\
+		deploy/pgstock-relay.service)
+	$(call configure,$(sysusersdir)/pgstock-relay.conf,\
+		deploy/pgstock-relay.sysusers)
+	$(if $(wildcard $(DESTDIR)$(sysconfdir)/pgstock/pgstock-relay.conf),,\
+		$(call copy,$(sysconfdir)/pgstock,deploy/pgstock-relay.conf))
+	$(call copy,$(datadir)/pgstock/grafana,$(wildcard deploy/grafana/*.json))
+	$(call copy,$(datadir)/pgstock/prometheus,\
+		$(filter-out %.test.yml,$(wildcard deploy/prometheus/*.yml)))
+	$(call copy,$(datadir)/pgstock/kubernetes,$(wildcard deploy/kubernetes/*.yaml))
+	$(call copy,$(datadir)/doc/pgstock,$(wildcard *.md) LICENSE)
+	$(call copy,$(datadir)/doc/pgstock/docs,$(wildcard docs/*.md))
+	$(call copy,$(datadir)/doc/pgstock/docs/decisions,\
+		$(wildcard docs/decisions/*.md))
 
 check:
 	dev/check
@@ -39,9 +78,9 @@ bench:
 bench-stock bench-relay bench-inbound bench-debezium:
 	bench/run $(@:bench-%=%)
 
-dist:
-	git archive --prefix=pgstock-$(VERSION)/ -o pgstock-$(VERSION).tar.gz HEAD
+deb dist sbom:
+	dev/$@
 
-.PHONY: all install clean check check-fast unit regress isolation e2e lint \
+.PHONY: all install install-files clean deb sbom check check-fast unit regress isolation e2e lint \
 	format demo demo-stop bench bench-stock bench-relay bench-inbound \
 	bench-debezium dist
