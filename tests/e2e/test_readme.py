@@ -9,8 +9,7 @@ import subprocess
 
 import pytest
 
-from process import (as_server, make_dir, run_tool, wait_until,
-                     write_private)
+from process import as_server, make_dir, wait_until, write_private
 
 TOP = os.path.join(os.path.dirname(__file__), "../..")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00")
@@ -21,17 +20,17 @@ def text_of(name):
         return file.read()
 
 
-def blocks(section):
-    """The blocks of code in a section of the README."""
+def blocks(section, document="README.md"):
+    """The blocks of code in a section of the README or another document."""
     (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)",
-                         text_of("README.md"), re.M | re.S)
+                         text_of(document), re.M | re.S)
     return re.findall(r"^```\n(.*?)^```$", body, re.M | re.S)
 
 
-def commands(section):
+def commands(section, document="README.md"):
     """The shell's commands in a section, without remarks."""
-    lines = "".join(block for block in blocks(section)
-                    if re.match(r"sudo |make\b|cd ", block))
+    lines = "".join(block for block in blocks(section, document)
+                    if re.match(r"sudo |sudoedit |make\b|cd ", block))
     lines = lines.replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in lines.splitlines()]
 
@@ -103,26 +102,18 @@ def role(installed):
 
 
 def test_relay_under_systemd(installed, kafka, run, relays, role):
-    """Its files in a directory instead of /etc/pgstock; `check` as printed."""
+    """Its files in a directory instead of /etc/pgstock; `check` as printed.
+    The packages install the configuration: tests/packages/check."""
     etc = make_dir(os.path.join(run, "etc"))
-    places = {"/etc/pgstock": etc, "deploy/pgstock-relay.conf":
-              os.path.join(TOP, "deploy/pgstock-relay.conf")}
     relay = relays(installed.conninfo(user="pgstock_relay"), kafka.brokers)
 
     def here(word):
-        for place, other in places.items():
-            word = word.replace(place, other)
+        word = word.replace("/etc/pgstock", etc)
         return relay.binary if word == "pgstock-relay" else word
 
     steps = commands("The relay under systemd")
-    install = next(step for step in steps
-                   if "deploy/pgstock-relay.conf" in step)
-    assert install[:2] == ["sudo", "install"]
-    run_tool([here(word) for word in install[1:]])
-
     config = os.path.join(etc, "pgstock-relay.conf")
-    with open(config, encoding="utf-8") as file:
-        text = file.read()
+    text = text_of("deploy/pgstock-relay.conf")
     for name, value in (("conninfo", installed.conninfo(user="pgstock_relay")),
                         ("bootstrap.servers", kafka.brokers),
                         ("topics", "order-created, payment-success"),
@@ -149,9 +140,17 @@ def test_relay_under_systemd(installed, kafka, run, relays, role):
     assert without.returncode == 1 and "password" in without.stdout, without
 
 
+def test_the_manual_repeats_it():
+    """docs/install.md has the same commands, in the same order."""
+    manual = [block.strip() for block in blocks("Set up", "docs/install.md")]
+    for block in blocks("The relay under systemd"):
+        assert any(block.strip() in other for other in manual), block
+
+
 def test_packages():
     """The packages named for a build are those that dev/setup installs."""
-    (install,) = [step for step in commands("Install") if "apt-get" in step]
+    (install,) = [step for step in commands("From source", "docs/install.md")
+                  if "apt-get" in step]
     named = set(install[install.index("install") + 1:])
     setup = text_of("dev/setup")
     (building,) = re.findall(r"# to build.*?\n(.*?)\t#", setup, re.S)
