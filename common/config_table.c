@@ -25,8 +25,39 @@ typedef struct ConfigReader
 	const ConfigTable *table;
 	void			  *values;
 	bool			   seen[CONFIG_OPTIONS_MAX];
+	const char		  *rest;  /* of the text, a NUL at its end */
+	int				   line;  /* the number of the last one that was read */
 	Buf				  *error; /* the first one */
 } ConfigReader;
+
+/* ---- places ------------------------------------------------------------ */
+
+static ConfigSource *
+config_source(const ConfigTable *table, const void *values)
+{
+	char *base = (char *) (uintptr_t) values;
+
+	return (ConfigSource *) (void *) (base + table->source);
+}
+
+void
+config_table_add_place(const ConfigTable *table, const void *values,
+					   const char *section, const char *key, Buf *text)
+{
+	const ConfigSource *source = config_source(table, values);
+	int					line = 0;
+
+	if (source->path == NULL)
+		return;
+	for (size_t i = 0; i < table->option_count; i++)
+		if (strcmp(table->options[i].section, section) == 0 &&
+			strcmp(table->options[i].key, key) == 0)
+			line = source->lines[i];
+	if (line > 0)
+		buf_printf(text, "%s:%d: ", source->path, line);
+	else
+		buf_printf(text, "%s: ", source->path);
+}
 
 /* ---- properties -------------------------------------------------------- */
 
@@ -210,6 +241,7 @@ config_read_option(ConfigReader *reader, size_t index, const char *value)
 		return false;
 	}
 	reader->seen[index] = true;
+	config_source(reader->table, reader->values)->lines[index] = reader->line;
 	good = option_set(option, reader->values, value, &why);
 	if (!good)
 		buf_printf(reader->error, "\"%s\" in [%s] %s", option->key,
@@ -305,6 +337,26 @@ config_read_file(const char *path, char *text, Buf *error)
 	return good ? (ssize_t) len : -1;
 }
 
+/* As fgets(): a line with its end, or as much of it as there is room for. */
+static char *
+config_next_line(char *to, int size, void *stream)
+{
+	ConfigReader *reader = stream;
+	size_t		  len = strcspn(reader->rest, "\n");
+	size_t taken = Min(len + (reader->rest[len] == '\n'), (size_t) size - 1);
+
+	Assert(size > 1);
+	if (taken == 0)
+		return NULL;
+	/* a line that is read in parts is one line */
+	if (reader->line == 0 || reader->rest[-1] == '\n')
+		reader->line++;
+	memcpy(to, reader->rest, taken);
+	to[taken] = '\0';
+	reader->rest += taken;
+	return to;
+}
+
 /*
  * Debian's libinih lets a program choose what upstream fixes when it is built:
  * long lines, and no comment inside a value, for a password may hold " ;".
@@ -319,7 +371,8 @@ config_parse(ConfigReader *reader, const char *path, const char *text)
 	ini_max_line = LINE_BYTES_MAX;
 	ini_allow_inline_comments = false;
 	ini_allow_multiline = false;
-	line = ini_parse_string(text, config_read_line, reader);
+	reader->rest = text;
+	line = ini_parse_stream(config_next_line, reader, config_read_line, reader);
 	if (line == 0)
 		return true;
 	if (line < 0)
@@ -349,6 +402,8 @@ config_table_read(const ConfigTable *table, void *values, const char *path,
 				config_parse(&reader, path, text);
 
 	Assert(good == (error->len == 0));
+	free(config_source(table, values)->path);
+	config_source(table, values)->path = xstrdup(path);
 	explicit_bzero(text, FILE_BYTES_MAX);
 	free(text);
 	return good;
@@ -376,10 +431,13 @@ config_table_init(const ConfigTable *table, void *values)
 void
 config_table_clear(const ConfigTable *table, void *values)
 {
-	char ***properties;
+	char	   ***properties;
+	ConfigSource *source = config_source(table, values);
 
 	for (size_t i = 0; i < table->option_count; i++)
 		option_clear(&table->options[i], values);
+	free(source->path);
+	source->path = NULL;
 	if (table->properties == NULL)
 		return;
 	properties = config_properties(table, values);

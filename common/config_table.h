@@ -30,11 +30,19 @@ typedef struct ConfigProperties
 	bool (*is_secret)(const char *property);
 } ConfigProperties;
 
+/* Which file the values are from, and where in it. */
+typedef struct ConfigSource
+{
+	char *path;						 /* NULL: none was read */
+	int	  lines[CONFIG_OPTIONS_MAX]; /* by option; 0: it has the default */
+} ConfigSource;
+
 typedef struct ConfigTable
 {
 	const Option		   *options;
 	size_t					option_count;
 	const ConfigProperties *properties; /* NULL: no such section */
+	size_t source; /* offset of the ConfigSource in the daemon's struct */
 } ConfigTable;
 
 /* Sets every option to its default. */
@@ -45,6 +53,11 @@ void config_table_clear(const ConfigTable *table, void *values);
  * in the file. */
 bool config_table_read(const ConfigTable *table, void *values, const char *path,
 					   Buf *error) MUST_CHECK;
+
+/* "FILE:LINE: ", or "FILE: " where the option, if it is one, has its default;
+ * nothing if no file was read. */
+void config_table_add_place(const ConfigTable *table, const void *values,
+							const char *section, const char *key, Buf *text);
 
 /* NULL if the property is not set. */
 const char *config_table_property(const ConfigTable *table, const void *values,

@@ -8,6 +8,7 @@
  */
 #include "config/check.h"
 
+#include <errno.h>
 #include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,9 @@ config_check_ports(const PQconninfoOption *parsed, Buf *error)
  * cannot hold a password.
  */
 static bool
-config_check_conninfo(const char *conninfo, Buf *error)
+config_check_conninfo(const Config *config, Buf *error)
 {
+	const char		 *conninfo = config->conninfo;
 	char			 *message = NULL;
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, &message);
 	bool			  good = parsed != NULL;
@@ -104,32 +106,8 @@ config_is_topic(const char *name)
 		   strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* A dead letter in a consumed topic would be given up again, for ever. */
 static bool
-config_check_dlq(const Config *config, const char *topic, Buf *error)
-{
-	char *dlq = config_dlq_topic(config, topic);
-	bool  good = config_is_topic(dlq);
-
-	if (!good)
-		buf_printf(error,
-				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
-				   "topic for \"%s\"",
-				   config->dlq_topic, topic);
-	else if (strcmp(dlq, topic) == 0)
-	{
-		buf_printf(error,
-				   "\"%s\" in [inbox] dlq_topic is \"%s\" itself, which is "
-				   "consumed",
-				   config->dlq_topic, topic);
-		good = false;
-	}
-	free(dlq);
-	return good;
-}
-
-static bool
-config_check_topics(const Config *config, Buf *error)
+config_check_dlq(const Config *config, Buf *error)
 {
 	char *dlq = config_dlq_topic(config, "t");
 	bool  good = config_is_topic(dlq);
@@ -140,16 +118,51 @@ config_check_topics(const Config *config, Buf *error)
 				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
 				   "topic",
 				   config->dlq_topic);
-	for (char **topic = config->topics; good && *topic != NULL; topic++)
+	return good;
+}
+
+static bool
+config_check_topics(const Config *config, Buf *error)
+{
+	for (char **topic = config->topics; *topic != NULL; topic++)
 	{
-		good = config_is_topic(*topic);
-		if (!good)
-			buf_printf(error,
-					   "\"%s\" in [inbox] topics cannot be the name of "
-					   "a topic",
-					   *topic);
-		good = good && config_check_dlq(config, *topic, error);
+		if (config_is_topic(*topic))
+			continue;
+		buf_printf(error,
+				   "\"%s\" in [inbox] topics cannot be the name of a topic",
+				   *topic);
+		return false;
 	}
+	return true;
+}
+
+/* A dead letter in a consumed topic would be given up again, for ever. */
+static bool
+config_check_dlq_of(const Config *config, const char *topic, Buf *error)
+{
+	char *dlq = config_dlq_topic(config, topic);
+
+	if (!config_is_topic(dlq))
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic cannot be the name of a "
+				   "topic for \"%s\"",
+				   config->dlq_topic, topic);
+	else if (strcmp(dlq, topic) == 0)
+		buf_printf(error,
+				   "\"%s\" in [inbox] dlq_topic is \"%s\" itself, which is "
+				   "consumed",
+				   config->dlq_topic, topic);
+	free(dlq);
+	return error->len == 0;
+}
+
+static bool
+config_check_dlqs(const Config *config, Buf *error)
+{
+	bool good = true;
+
+	for (char **topic = config->topics; good && *topic != NULL; topic++)
+		good = config_check_dlq_of(config, *topic, error);
 	Assert(good || error->len > 0);
 	return good;
 }
@@ -157,9 +170,9 @@ config_check_topics(const Config *config, Buf *error)
 /* ---- alerts ------------------------------------------------------------ */
 
 static bool
-config_check_allow(char *const *allow, Buf *error)
+config_check_allow(const Config *config, Buf *error)
 {
-	for (; *allow != NULL; allow++)
+	for (char *const *allow = config->webhook_allow; *allow != NULL; allow++)
 		if (!destination_is_rule(*allow))
 		{
 			buf_printf(error,
@@ -171,19 +184,21 @@ config_check_allow(char *const *allow, Buf *error)
 	return true;
 }
 
-bool
-config_check_webhook(const Config *config, Buf *error)
+static bool
+config_check_ca(const Config *config, Buf *error)
+{
+	if (config->webhook_ca[0] == '\0' || access(config->webhook_ca, R_OK) == 0)
+		return true;
+	buf_printf(error, "\"ca\" in [webhook]: cannot read \"%s\": %s",
+			   config->webhook_ca, strerror(errno));
+	return false;
+}
+
+static bool
+config_check_url(const Config *config, Buf *error)
 {
 	const char *fault;
 
-	if (!config_check_allow(config->webhook_allow, error))
-		return false;
-	if (config->webhook_ca[0] != '\0' && access(config->webhook_ca, R_OK) != 0)
-	{
-		buf_printf(error, "\"ca\" in [webhook]: cannot read \"%s\"",
-				   config->webhook_ca);
-		return false;
-	}
 	if (config->webhook_url[0] == '\0')
 		return true;
 	fault = destination_url_fault(config->webhook_url, config->webhook_allow,
@@ -193,7 +208,40 @@ config_check_webhook(const Config *config, Buf *error)
 	return fault == NULL;
 }
 
+bool
+config_check_webhook(const Config *config, Buf *error)
+{
+	return config_check_allow(config, error) &&
+		   config_check_ca(config, error) && config_check_url(config, error);
+}
+
 /* ---- all of it --------------------------------------------------------- */
+
+static bool
+config_check_listen(const Config *config, Buf *error)
+{
+	if (config->http_listen[0] == '\0')
+		return true;
+	buf_add_str(error, "\"listen\" in [http]: ");
+	return http_server_check_listen(config->http_listen, error);
+}
+
+/* Which keys the message is about, and the function that adds it. */
+static const struct
+{
+	const char *section;
+	const char *key;
+	bool (*check)(const Config *config, Buf *error);
+} config_checks[] = {
+	{"postgres", "conninfo", config_check_conninfo},
+	{"inbox", "dlq_topic", config_check_dlq},
+	{"inbox", "topics", config_check_topics},
+	{"inbox", "dlq_topic", config_check_dlqs},
+	{"webhook", "allow", config_check_allow},
+	{"webhook", "ca", config_check_ca},
+	{"webhook", "url", config_check_url},
+	{"http", "listen", config_check_listen},
+};
 
 static bool
 config_names_broker(const Config *config)
@@ -205,23 +253,28 @@ config_names_broker(const Config *config)
 bool
 config_check(const Config *config, bool offline, Buf *error)
 {
+	Buf	 why = {0};
+	bool good = true;
+
 	Assert(error->len == 0);
-	if (!config_check_conninfo(config->conninfo, error) ||
-		!config_check_topics(config, error) ||
-		!config_check_webhook(config, error))
-		return false;
-	if (config->http_listen[0] != '\0')
+	for (size_t i = 0; good && i < Lengthof(config_checks); i++)
 	{
-		buf_add_str(error, "\"listen\" in [http]: ");
-		if (!http_server_check_listen(config->http_listen, error))
-			return false;
-		buf_clear(error);
+		buf_clear(&why);
+		good = config_checks[i].check(config, &why);
+		if (!good)
+			config_add_place(config, config_checks[i].section,
+							 config_checks[i].key, error);
 	}
-	if (!offline && !config_names_broker(config))
+	if (good && !offline && !config_names_broker(config))
 	{
-		buf_add_str(error, "no broker is named: \"bootstrap.servers\" in "
-						   "[kafka], or --kafka");
-		return false;
+		good = false;
+		buf_clear(&why);
+		config_add_place(config, "kafka", "bootstrap.servers", error);
+		buf_add_str(&why, "no broker is named: \"bootstrap.servers\" in "
+						  "[kafka], or --kafka");
 	}
-	return true;
+	if (!good)
+		buf_add(error, why.data, why.len);
+	buf_free(&why);
+	return good;
 }

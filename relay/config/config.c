@@ -38,6 +38,16 @@ config_print(const Config *config, FILE *to)
 	config_table_print(&relay_options, config, to);
 }
 
+void
+config_add_place(const Config *config, const char *section, const char *key,
+				 Buf *text)
+{
+	if (config->conninfo_overridden && strcmp(key, "conninfo") == 0)
+		buf_add_str(text, "--postgres, in place of ");
+	else
+		config_table_add_place(&relay_options, config, section, key, text);
+}
+
 const char *
 config_kafka_get(const Config *config, const char *property)
 {

@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-#include "common/option.h"
+#include "common/config_table.h"
 
 /* [inbox] first_offset; anything else is milliseconds since 1970 */
 #define FIRST_OFFSET_EARLIEST (-2)
@@ -76,6 +76,9 @@ typedef struct Config
 	char  **webhook_allow; /* hosts and networks */
 	char   *webhook_ca;	   /* empty: the system's */
 	bool	webhook_allow_http;
+	/* for messages */
+	ConfigSource source;
+	bool		 conninfo_overridden; /* by --postgres */
 } Config;
 
 void config_free(Config *config);
@@ -94,6 +97,10 @@ void config_print(const Config *config, FILE *to);
 
 /* Where dead letters of a topic go; freed by the caller. */
 char *config_dlq_topic(const Config *config, const char *topic);
+
+/* Where the value is from, before a message about it: "FILE:LINE: ". */
+void config_add_place(const Config *config, const char *section,
+					  const char *key, Buf *text);
 
 const char *config_kafka_get(const Config *config, const char *property);
 

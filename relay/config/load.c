@@ -26,6 +26,7 @@ config_override(Config *config, const ConfigOverrides *from, Buf *error)
 		}
 		secret_free(config->conninfo);
 		config->conninfo = xstrdup(from->postgres);
+		config->conninfo_overridden = true;
 	}
 	return from->kafka == NULL ||
 		   config_table_set_property(&relay_options, config, BROKERS,

@@ -149,4 +149,5 @@ const ConfigTable relay_options = {
 	.options = options,
 	.option_count = Lengthof(options),
 	.properties = &kafka,
+	.source = AT(source),
 };

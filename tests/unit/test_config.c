@@ -233,6 +233,44 @@ command_line_overrides(void **state UNUSED)
 	buf_free(&error);
 }
 
+/* Also of what is wrong only together with other values, or elsewhere. */
+static void
+the_line_of_a_value_is_named(void **state UNUSED)
+{
+	char *long_line = xcalloc(1, 3000);
+
+	expect_error("[postgres]\n\n# port\nconninfo = port=0\n",
+				 ":4: \"conninfo\" in [postgres]: port \"0\"");
+	expect_error("[kafka]\nbootstrap.servers = b:1\n[inbox]\ntopics = t\n"
+				 "dlq_topic = {topic}\n",
+				 ":5: \"{topic}\" in [inbox] dlq_topic is \"t\" itself");
+	expect_error("[webhook]\r\nca = /nonexistent\r\n",
+				 ":2: \"ca\" in [webhook]: cannot read \"/nonexistent\": "
+				 "No such file");
+	expect_error("[http]\nlisten = 127.0.0.1:0x1", ":2: \"listen\" in [http]");
+	/* one that has its default is in no line */
+	expect_error("[relay]\nname = a\n", ": no broker is named");
+	/* a line that libinih reads in parts */
+	snprintf(long_line, 3000, "[relay]\n#%02000d\nname = a\n[http]\nlisten = x",
+			 0);
+	expect_error(long_line, ":5: \"listen\" in [http]");
+	free(long_line);
+}
+
+static void
+an_overridden_value_is_not_the_files(void **state UNUSED)
+{
+	Buf error = {0};
+
+	assert_null(
+		config_load(&(ConfigOverrides){.postgres = "port=0", .kafka = "b:1"},
+					&error));
+	assert_string_equal(buf_str(&error),
+						"--postgres, in place of \"conninfo\" in [postgres]: "
+						"port \"0\" is not a number between 1 and 65535");
+	buf_free(&error);
+}
+
 static void
 the_sample_parses_to_the_defaults(void **state UNUSED)
 {
@@ -405,6 +443,8 @@ main(void)
 		cmocka_unit_test(every_option_shows_what_it_reads),
 		cmocka_unit_test(long_lines_are_read_whole),
 		cmocka_unit_test(a_line_is_read_whole_or_not_at_all),
+		cmocka_unit_test(the_line_of_a_value_is_named),
+		cmocka_unit_test(an_overridden_value_is_not_the_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
