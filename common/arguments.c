@@ -1,42 +1,370 @@
 /*
- * arguments.c - a command line of commands and options, by one table for
- * parsing and help
+ * arguments.c - a command line of commands and options: its parser
+ *
+ * By getopt_long(3), so that abbreviations, "--name=value", "-xvalue" and "--"
+ * are what users of GNU programs know.  What getopt leaves to the program is
+ * judged here: which command takes an option, and whether a value is legal.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "common/arguments.h"
 
+#include <ctype.h>
 #include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* ---- parsing ----------------------------------------------------------- */
+#include "common/rfc3339.h"
+#include "common/spelling.h"
+
+/* What getopt_long() returns for an option: its letter, or this and its index,
+ * which is no character. */
+#define INDEX_FROM 256
+
+typedef struct ArgumentParser
+{
+	const ArgumentTable *table;
+	Arguments			*arguments;
+	Buf					*error;
+	struct option		 known[ARGUMENTS_MAX + 1];
+	char				 letters[3 * ARGUMENTS_MAX + 2];
+} ArgumentParser;
+
+/* ---- values ------------------------------------------------------------ */
+
+void
+arguments_add_choices(const char *const *choices, const char *last, Buf *text)
+{
+	for (int i = 0; choices[i] != NULL; i++)
+	{
+		if (i > 0)
+			buf_add_str(text, choices[i + 1] == NULL ? last : ", ");
+		buf_add_str(text, choices[i]);
+	}
+}
 
 static bool
-arguments_parse_options(const ArgumentTable *table, int argc, char **argv,
-						Arguments *arguments, Buf *error)
+arguments_is_choice(const char *const *choices, const char *text)
 {
-	struct option known[ARGUMENTS_MAX + 1] = {{0}};
-	int			  index = 0;
-	int			  found;
-
-	Assert(table->option_count <= ARGUMENTS_MAX);
-	for (int i = 0; i < table->option_count; i++)
-		known[i] = (struct option){
-			.name = table->options[i].name,
-			.has_arg = table->options[i].takes_value ? required_argument
-													 : no_argument,
-		};
-	optind = 0; /* from the start, also if it was used before */
-	while ((found = getopt_long(argc, argv, ":", known, &index)) == 0)
-		arguments->values[index] = optarg != NULL ? optarg : "";
-	if (found == -1)
-		return true;
-	if (found == ':')
-		buf_printf(error, "option \"%s\" needs a value", argv[optind - 1]);
-	else
-		buf_printf(error, "unknown option \"%s\"", argv[optind - 1]);
+	for (; *choices != NULL; choices++)
+		if (strcmp(*choices, text) == 0)
+			return true;
 	return false;
 }
+
+static bool
+arguments_is_uuid(const char *text)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+	for (size_t i = 0; i < sizeof(form) - 1; i++)
+		if (form[i] == 'x' ? !isxdigit((unsigned char) text[i])
+						   : text[i] != form[i])
+			return false;
+	return text[sizeof(form) - 1] == '\0';
+}
+
+static bool
+arguments_is_in_range(const ArgumentValue *value, const char *text, Buf *error)
+{
+	int64_t number;
+
+	Assert(value->min >= 0 && value->min <= value->max);
+	if (parse_number(text, &number) && number >= value->min &&
+		number <= value->max)
+		return true;
+	if (value->max == INT64_MAX)
+		buf_printf(error, "is not a number of at least %" PRId64, value->min);
+	else
+		buf_printf(error, "is not a number from %" PRId64 " to %" PRId64,
+				   value->min, value->max);
+	return false;
+}
+
+bool
+arguments_check_value(const ArgumentValue *value, const char *text, Buf *error)
+{
+	int64_t ignored;
+
+	switch (value->type)
+	{
+		case ARGUMENT_FLAG:
+			break;
+		case ARGUMENT_TEXT:
+		case ARGUMENT_FILE:
+			if (text[0] == '\0')
+				buf_add_str(error, "is empty");
+			break;
+		case ARGUMENT_CHOICE:
+			if (arguments_is_choice(value->choices, text))
+				break;
+			buf_add_str(error, "is not ");
+			arguments_add_choices(value->choices, " or ", error);
+			break;
+		case ARGUMENT_NUMBER:
+			return arguments_is_in_range(value, text, error);
+		case ARGUMENT_TIME:
+			if (rfc3339_parse(text, &ignored) != RFC3339_VALID)
+				buf_add_str(error, "is not a time such as " RFC3339_EXAMPLE);
+			break;
+		case ARGUMENT_POINT:
+			if (!parse_number(text, &ignored) &&
+				rfc3339_parse(text, &ignored) != RFC3339_VALID)
+				buf_add_str(error, "is neither a number nor a time such "
+								   "as " RFC3339_EXAMPLE);
+			break;
+		case ARGUMENT_UUID:
+			if (!arguments_is_uuid(text))
+				buf_add_str(error, "is not an event id, which is a UUID");
+			break;
+	}
+	return error->len == 0;
+}
+
+/* The name of the value that is wrong goes before: "--since", or "ID". */
+static bool
+arguments_refuse_value(const ArgumentValue *value, const char *dashes,
+					   const char *name, const char *text, Buf *error)
+{
+	Buf	 why = {0};
+	bool good = arguments_check_value(value, text, &why);
+
+	if (!good)
+		buf_printf(error, "%s%s: \"%s\" %s", dashes, name, text, buf_str(&why));
+	buf_free(&why);
+	return !good;
+}
+
+/* ---- suggestions ------------------------------------------------------- */
+
+/* The nearest to a misspelt word so far. */
+typedef struct ArgumentNearest
+{
+	const char *word;
+	const char *name; /* NULL: none is near */
+	unsigned	distance;
+} ArgumentNearest;
+
+/* A word that is half another one is no misspelling. */
+static void
+arguments_look_near(ArgumentNearest *nearest, const char *name)
+{
+	size_t	 len = strlen(nearest->word);
+	unsigned distance = spelling_distance(nearest->word, name);
+
+	if (len >= 2 && strncmp(nearest->word, name, len) == 0)
+		distance = Min(distance, 1);
+	if (distance <= (len + 1) / 2 &&
+		(nearest->name == NULL || distance < nearest->distance))
+	{
+		nearest->name = name;
+		nearest->distance = distance;
+	}
+}
+
+static void
+arguments_suggest(const ArgumentNearest *nearest, const char *dashes,
+				  Buf *error)
+{
+	if (nearest->name != NULL)
+		buf_printf(error, ": the nearest is \"%s%s\"", dashes, nearest->name);
+}
+
+static void
+arguments_refuse_command(const ArgumentTable *table, char **words,
+						 const char *group, Buf *error)
+{
+	bool			second = group != NULL;
+	char		   *whole = xasprintf("%s%s%s", words[0], second ? " " : "",
+							  second ? words[1] : "");
+	ArgumentNearest nearest = {.word = whole};
+
+	for (int i = 0; i < table->command_count; i++)
+	{
+		const char *name = table->commands[i].name;
+
+		if (group == NULL || arguments_begin_with(name, group))
+			arguments_look_near(&nearest, name);
+	}
+	buf_printf(error, "unknown command \"%s\"", whole);
+	arguments_suggest(&nearest, "", error);
+	free(whole);
+}
+
+/* Of a group: which words may follow. */
+static void
+arguments_ask_second(const ArgumentTable *table, const char *group, Buf *error)
+{
+	const char *names[ARGUMENTS_MAX + 1] = {NULL};
+	int			count = 0;
+
+	for (int i = 0; i < table->command_count && count < ARGUMENTS_MAX; i++)
+		if (arguments_begin_with(table->commands[i].name, group))
+			names[count++] = table->commands[i].name + strlen(group) + 1;
+	Assert(count > 0);
+	buf_printf(error, "\"%s\" needs another word: ", group);
+	arguments_add_choices(names, " or ", error);
+}
+
+/* ---- options ----------------------------------------------------------- */
+
+static int
+arguments_find_name(const ArgumentTable *table, const char *name)
+{
+	for (int i = 0; i < table->option_count; i++)
+		if (strcmp(table->options[i].name, name) == 0)
+			return i;
+	Assert(!"an option of the table");
+}
+
+/* getopt's view of the table: each name once. */
+static void
+arguments_list_options(ArgumentParser *parser)
+{
+	const ArgumentTable *table = parser->table;
+	char				*letter = parser->letters;
+	int					 count = 0;
+
+	Assert(table->option_count <= ARGUMENTS_MAX);
+	*letter++ = ':'; /* no message of getopt's, and ':' for a missing value */
+	for (int i = 0; i < table->option_count; i++)
+	{
+		const ArgumentOption *option = &table->options[i];
+		int takes = option->value.type == ARGUMENT_FLAG ? no_argument
+					: option->fallback != NULL			? optional_argument
+														: required_argument;
+
+		if (arguments_find_name(table, option->name) != i)
+			continue;
+		parser->known[count++] = (struct option){
+			.name = option->name,
+			.has_arg = takes,
+			.val = INDEX_FROM + i,
+		};
+		if (option->letter == 0)
+			continue;
+		*letter++ = option->letter;
+		for (int colons = 0; colons < takes; colons++)
+			*letter++ = ':';
+	}
+	*letter = '\0';
+}
+
+/* The index of an option by what getopt_long() returned; -1: none has it. */
+static int
+arguments_index(const ArgumentTable *table, int found)
+{
+	if (found >= INDEX_FROM)
+		return found - INDEX_FROM;
+	for (int i = 0; i < table->option_count; i++)
+		if (found != 0 && table->options[i].letter == found)
+			return i;
+	return -1;
+}
+
+/* A long option that is unknown, or an abbreviation of several. */
+static void
+arguments_refuse_long(ArgumentParser *parser, const char *word)
+{
+	char		   *name = xasprintf("%.*s", (int) strcspn(word, "="), word);
+	ArgumentNearest nearest = {.word = name + strspn(name, "-")};
+	int				matches = 0;
+
+	for (const struct option *known = parser->known; known->name; known++)
+	{
+		matches += strncmp(known->name, nearest.word, strlen(nearest.word)) ==
+				   0;
+		arguments_look_near(&nearest, known->name);
+	}
+	if (matches > 1 && nearest.word[0] != '\0')
+	{
+		buf_printf(parser->error, "option \"%s\" may be one of several:", name);
+		for (const struct option *known = parser->known; known->name; known++)
+			if (strncmp(known->name, nearest.word, strlen(nearest.word)) == 0)
+				buf_printf(parser->error, " --%s", known->name);
+	}
+	else
+	{
+		buf_printf(parser->error, "unknown option \"%s\"", name);
+		arguments_suggest(&nearest, "--", parser->error);
+	}
+	free(name);
+}
+
+/* What getopt_long() refused: found is ':' or '?'. */
+static void
+arguments_refuse_option(ArgumentParser *parser, int found, char **argv)
+{
+	int index = arguments_index(parser->table, optopt);
+
+	if (index >= 0 && found == ':')
+		buf_printf(parser->error, "option \"--%s\" needs a value: %s",
+				   parser->table->options[index].name,
+				   parser->table->options[index].value.label);
+	else if (index >= 0)
+		buf_printf(parser->error, "option \"--%s\" takes no value",
+				   parser->table->options[index].name);
+	else if (optopt != 0)
+		buf_printf(parser->error, "unknown option \"-%c\"", optopt);
+	else
+		arguments_refuse_long(parser, argv[optind - 1]);
+}
+
+/* False, and the error, if it was given before: one would be ignored. */
+static bool
+arguments_take(ArgumentParser *parser, int index, int argc, char **argv)
+{
+	const ArgumentOption *option = &parser->table->options[index];
+	const char			**value = &parser->arguments->values[index];
+	bool				  flag = option->value.type == ARGUMENT_FLAG;
+
+	if (*value != NULL && !flag)
+	{
+		buf_printf(parser->error, "option \"--%s\" is given twice",
+				   option->name);
+		return false;
+	}
+	*value = optarg;
+	/* getopt takes an optional value only where it is part of the word */
+	if (optarg == NULL && option->fallback != NULL && optind < argc &&
+		isdigit((unsigned char) argv[optind][0]))
+		*value = argv[optind++];
+	if (*value == NULL)
+		*value = flag ? "" : option->fallback;
+	Assert(*value != NULL);
+	return true;
+}
+
+/* To the end also after an error, for the command may stand behind it; the
+ * first error is reported. */
+static bool
+arguments_parse_options(ArgumentParser *parser, int argc, char **argv)
+{
+	bool good = true;
+	int	 found;
+
+	arguments_list_options(parser);
+	optind = 0; /* from the start, also if it was used before */
+	while ((found = getopt_long(argc, argv, parser->letters, parser->known,
+								NULL)) != -1)
+	{
+		if (!good)
+			continue;
+		if (found == ':' || found == '?')
+		{
+			arguments_refuse_option(parser, found, argv);
+			good = false;
+		}
+		else
+			good = arguments_take(parser, arguments_index(parser->table, found),
+								  argc, argv);
+	}
+	Assert(good == (parser->error->len == 0));
+	return good;
+}
+
+/* ---- commands ---------------------------------------------------------- */
 
 /* How many of the words are those of the name; 0 if not all of the name's. */
 static int
@@ -57,7 +385,7 @@ arguments_match_words(const char *name, char **words, int count)
 	return name[0] == '\0' ? matched : 0;
 }
 
-static bool
+bool
 arguments_begin_with(const char *name, const char *word)
 {
 	size_t len = strlen(word);
@@ -65,12 +393,15 @@ arguments_begin_with(const char *name, const char *word)
 	return strncmp(name, word, len) == 0 && name[len] == ' ';
 }
 
-static bool
+bool
 arguments_find_command(const ArgumentTable *table, char **words, int count,
 					   Arguments *arguments, Buf *error)
 {
 	int matched = 0;
 
+	Assert(count > 0);
+	arguments->command = table->command_count;
+	arguments->group = NULL;
 	for (int i = 0; i < table->command_count && matched == 0; i++)
 	{
 		const char *name = table->commands[i].name;
@@ -85,43 +416,86 @@ arguments_find_command(const ArgumentTable *table, char **words, int count,
 	arguments->operand_count = count - matched;
 	if (matched > 0)
 		arguments->group = NULL;
-	else if (arguments->group == NULL)
-		buf_printf(error, "unknown command \"%s\"", words[0]);
-	else if (count > 1)
-		buf_printf(error, "unknown command \"%s %s\"", words[0], words[1]);
+	else if (arguments->group != NULL && count == 1)
+		arguments_ask_second(table, arguments->group, error);
 	else
-		buf_printf(error, "\"%s\" what?", words[0]);
+		arguments_refuse_command(table, words, arguments->group, error);
 	return matched > 0;
 }
 
-/* Whether the command takes these options and operands. */
-static bool
-arguments_check(const ArgumentTable *table, const Arguments *arguments,
-				Buf *error)
+/* The command decides which of two options of one name was meant. */
+static void
+arguments_settle_names(const ArgumentTable *table, Arguments *arguments)
 {
-	const ArgumentCommand *command = &table->commands[arguments->command];
-	int					   operands = arguments->operand_count;
+	uint32_t allowed = table->common |
+					   table->commands[arguments->command].allowed;
 
-	Assert(command->operands_min <= command->operands_max);
-	Assert((command->required & ~command->allowed) == 0);
 	for (int i = 0; i < table->option_count; i++)
 	{
-		bool given = arguments->values[i] != NULL;
+		int first = arguments_find_name(table, table->options[i].name);
 
-		if (given && !((table->common | command->allowed) & ARGUMENT_BIT(i)))
-			buf_printf(error, "\"%s\" takes no --%s", command->name,
-					   table->options[i].name);
-		else if (!given && (command->required & ARGUMENT_BIT(i)))
-			buf_printf(error, "\"%s\" needs --%s", command->name,
-					   table->options[i].name);
-		if (error->len > 0)
-			return false;
+		if (i == first || !(allowed & ARGUMENT_BIT(i)))
+			continue;
+		Assert(!(allowed & ARGUMENT_BIT(first)));
+		arguments->values[i] = arguments->values[first];
+		arguments->values[first] = NULL;
 	}
-	if (operands > command->operands_max)
+}
+
+static bool
+arguments_check_options(const ArgumentTable *table, const Arguments *arguments,
+						Buf *error)
+{
+	const ArgumentCommand *command = &table->commands[arguments->command];
+
+	Assert((command->required & ~command->allowed) == 0);
+	for (int i = 0; i < table->option_count && error->len == 0; i++)
+	{
+		const ArgumentOption *option = &table->options[i];
+		const char			 *value = arguments->values[i];
+
+		if (value == NULL)
+		{
+			if (command->required & ARGUMENT_BIT(i))
+				buf_printf(error, "\"%s\" needs --%s", command->name,
+						   option->name);
+		}
+		else if (!((table->common | command->allowed) & ARGUMENT_BIT(i)))
+			buf_printf(error, "\"%s\" takes no --%s", command->name,
+					   option->name);
+		else
+			(void) arguments_refuse_value(&option->value, "--", option->name,
+										  value, error);
+	}
+	return error->len == 0;
+}
+
+static bool
+arguments_check_operands(const ArgumentTable *table, const Arguments *arguments,
+						 Buf *error)
+{
+	const ArgumentCommand *command = &table->commands[arguments->command];
+	int					   count = arguments->operand_count;
+	bool				   filtered = false;
+
+	Assert(command->operands_min <= command->operands_max);
+	for (int i = 0; i < table->option_count; i++)
+		filtered = filtered || ((table->filters & ARGUMENT_BIT(i)) &&
+								arguments->values[i] != NULL);
+	if (count > command->operands_max)
 		buf_printf(error, "\"%s\" does not know what to do with \"%s\"",
 				   command->name, arguments->operands[command->operands_max]);
-	else if (operands < command->operands_min)
-		buf_printf(error, "\"%s\" needs an id", command->name);
+	else if (count < command->operands_min)
+		buf_printf(error, "\"%s\" needs %s %s", command->name,
+				   strchr("AEIOU", command->operand.label[0]) ? "an" : "a",
+				   command->operand.label);
+	else if (command->either && filtered == (count > 0))
+		buf_printf(error, "\"%s\" needs either %ss or a filter", command->name,
+				   command->operand.label);
+	for (int i = 0; i < count && error->len == 0; i++)
+		(void) arguments_refuse_value(&command->operand, "",
+									  command->operand.label,
+									  arguments->operands[i], error);
 	return error->len == 0;
 }
 
@@ -129,13 +503,14 @@ bool
 arguments_parse(const ArgumentTable *table, int argc, char **argv,
 				Arguments *arguments, Buf *error)
 {
-	Buf	 second = {0}; /* of two mistakes the first is reported */
-	bool options;
-	bool asks = false;
-	bool named = false;
+	ArgumentParser parser = {table, arguments, error, {{0}}, ""};
+	Buf			   second = {0}; /* of two mistakes the first is reported */
+	bool		   options;
+	bool		   asks = false;
+	bool		   named = false;
 
 	*arguments = (Arguments){.command = table->command_count};
-	options = arguments_parse_options(table, argc, argv, arguments, error);
+	options = arguments_parse_options(&parser, argc, argv);
 	for (int i = 0; i < table->option_count; i++)
 		asks = asks || ((table->asking & ARGUMENT_BIT(i)) &&
 						arguments->values[i] != NULL);
@@ -152,40 +527,9 @@ arguments_parse(const ArgumentTable *table, int argc, char **argv,
 		buf_clear(error);
 		return true;
 	}
-	return named && arguments_check(table, arguments, error);
-}
-
-/* ---- help -------------------------------------------------------------- */
-
-static void
-arguments_add_command(const ArgumentCommand *command, Buf *text)
-{
-	const char *help = command->help;
-
-	buf_printf(text, "  %s%s%s\n", command->name,
-			   command->synopsis[0] != '\0' ? " " : "", command->synopsis);
-	while (help[0] != '\0')
-	{
-		size_t len = strcspn(help, "\n");
-
-		buf_printf(text, "      %.*s\n", (int) len, help);
-		help += len + (help[len] == '\n');
-	}
-}
-
-void
-arguments_add_usage(const ArgumentTable *table, const Arguments *arguments,
-					Buf *text)
-{
-	const char *group = arguments->group;
-	bool all = arguments->command == table->command_count && group == NULL;
-
-	for (int i = 0; i < table->command_count; i++)
-	{
-		const ArgumentCommand *command = &table->commands[i];
-
-		if (all || arguments->command == i ||
-			(group != NULL && arguments_begin_with(command->name, group)))
-			arguments_add_command(command, text);
-	}
+	if (!named)
+		return false;
+	arguments_settle_names(table, arguments);
+	return arguments_check_options(table, arguments, error) &&
+		   arguments_check_operands(table, arguments, error);
 }

@@ -323,6 +323,35 @@ option_set(const Option *option, void *values, const char *text, Buf *error)
 	Assert(!"a known type");
 }
 
+void
+option_add_range(const Option *option, Buf *text)
+{
+	switch (option->type)
+	{
+		case OPTION_INT:
+			buf_printf(text, "%" PRId64 " to %" PRId64, option->min,
+					   option->max);
+			break;
+		case OPTION_DURATION:
+		case OPTION_DURATIONS:
+			option_show_duration(text, option->min);
+			buf_add_str(text, " to ");
+			option_show_duration(text, option->max);
+			break;
+		case OPTION_STRING:
+			if (option->max > 0)
+				buf_printf(text, "%" PRId64 " to %" PRId64 " bytes",
+						   option->min, option->max);
+			break;
+		case OPTION_NAMES:
+		case OPTION_BOOL:
+		case OPTION_CHOICE:
+		case OPTION_SET:
+		case OPTION_MOMENT:
+			break;
+	}
+}
+
 /* ---- value to text ----------------------------------------------------- */
 
 static void

@@ -57,6 +57,9 @@ typedef struct Option
  * option's name, if the text is not a legal value. */
 bool option_set(const Option *option, void *values, const char *text,
 				Buf *error) MUST_CHECK;
+/* "1s to 1m": what a number, duration or short text may be; nothing for others.
+ */
+void option_add_range(const Option *option, Buf *text);
 /* In place of what *text holds. */
 void option_get(const Option *option, const void *values, Buf *text);
 void option_clear(const Option *option, void *values);

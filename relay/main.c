@@ -3,14 +3,18 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
+#include <libpq-fe.h>
+#include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "commands/commands.h"
+#include "common/progress.h"
 #include "common/safe_text.h"
 #include "config/load.h"
 #include "daemon.h"
+#include "db/api.h"
 
 static ExitCode
 command_config(const Arguments *arguments UNUSED, const Config *config)
@@ -40,6 +44,54 @@ static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 	[COMMAND_FAILED_EXPORT] = cmd_failed_export,
 };
 
+static void
+print_version(void)
+{
+	int libpq = PQlibVersion();
+
+	printf("pgstock-relay " PGSTOCK_VERSION
+		   " (relay_api %d, librdkafka %s, libpq %d.%d)\n",
+		   API_VERSION, rd_kafka_version_str(), libpq / 10000, libpq % 10000);
+}
+
+static void
+print_error(const Arguments *arguments, Buf *error)
+{
+	Buf usage = {0};
+
+	command_line_usage(arguments, &usage);
+	safe_line(stderr, "pgstock-relay: %s", buf_str(error));
+	fprintf(stderr, "\n%s", buf_str(&usage));
+	buf_free(&usage);
+}
+
+/* "help COMMAND", and "COMMAND --help" */
+static ExitCode
+print_help(const Arguments *arguments)
+{
+	Buf		 text = {0};
+	Buf		 error = {0};
+	ExitCode code = EXIT_CLEAN;
+
+	if (arguments->command != COMMAND_HELP || arguments->values[ARG_HELP])
+		command_line_help(arguments, &text);
+	else if (!command_line_help_with(arguments, &text, &error))
+	{
+		print_error(&(Arguments){.command = COMMANDS}, &error);
+		code = EXIT_USAGE;
+	}
+	fputs(buf_str(&text), stdout);
+	buf_free(&text);
+	buf_free(&error);
+	return code;
+}
+
+static void
+report_waiting(int64_t us)
+{
+	progress_wait("PostgreSQL", us);
+}
+
 static ExitCode
 run_command(const Arguments *arguments)
 {
@@ -55,8 +107,11 @@ run_command(const Arguments *arguments)
 	Config	*config = NULL;
 	ExitCode code = EXIT_USAGE;
 
+	if (arguments->command == COMMAND_HELP)
+		return print_help(arguments);
 	if (arguments->command == COMMAND_RUN)
 		return daemon_run(&from);
+	api_set_waiting(report_waiting);
 	Assert(arguments->command < COMMANDS && run[arguments->command] != NULL);
 	if (!none || arguments->command != COMMAND_CONFIG)
 		config = config_load(&from, &error);
@@ -67,6 +122,7 @@ run_command(const Arguments *arguments)
 	}
 	else
 		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
+	progress_hide();
 	config_free(config);
 	buf_free(&error);
 	return code;
@@ -91,27 +147,20 @@ main(int argc, char **argv)
 {
 	Arguments arguments;
 	Buf		  error = {0};
-	Buf		  usage = {0};
 	ExitCode  code = EXIT_CLEAN;
 
 	hide_memory();
 	if (!arguments_parse(&command_line, argc, argv, &arguments, &error))
 	{
-		command_line_usage(&arguments, &usage);
-		safe_line(stderr, "pgstock-relay: %s", buf_str(&error));
-		fprintf(stderr, "\n%s", buf_str(&usage));
+		print_error(&arguments, &error);
 		code = EXIT_USAGE;
 	}
 	else if (arguments.values[ARG_VERSION] != NULL)
-		puts("pgstock-relay " PGSTOCK_VERSION);
+		print_version();
 	else if (arguments.values[ARG_HELP] != NULL)
-	{
-		command_line_usage(&arguments, &usage);
-		fputs(buf_str(&usage), stdout);
-	}
+		code = print_help(&arguments);
 	else
 		code = run_command(&arguments);
-	buf_free(&usage);
 	buf_free(&error);
 	return code;
 }

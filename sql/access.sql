@@ -66,6 +66,7 @@ VALUES
 	('relay', 'function', 'relay_replay'),
 	('relay', 'function', 'relay_rewind'),
 	('relay', 'function', 'relay_failed'),
+	('relay', 'function', 'relay_failed_count'),
 	('relay', 'function', 'relay_failed_act'),
 	('relay', 'function', 'relay_discard_held'),
 	('relay', 'function', 'relay_audit_page'),

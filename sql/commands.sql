@@ -466,6 +466,22 @@ COMMENT ON FUNCTION pgstock_internal.relay_failed IS
 	'returns failed messages with ids above after_id, in order of id; NULL '
 	'for a filter: any';
 
+CREATE FUNCTION pgstock_internal.relay_failed_count(only_state text,
+	only_topic text, since timestamptz, only_sqlstate text, only_order text)
+RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT count(*) FROM pgstock_internal.failed_event e
+ WHERE (only_state IS NULL OR e.state = only_state)
+   AND (only_topic IS NULL OR e.topic = only_topic)
+   AND (since IS NULL OR e.first_failed_at >= since)
+   AND (only_sqlstate IS NULL OR e.sqlstate = only_sqlstate)
+   AND (only_order IS NULL OR e.order_id = only_order)
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_failed_count IS
+	'returns the number of failed messages that relay_failed returns for the '
+	'same filter';
+
 CREATE FUNCTION pgstock_internal.relay_failed_act(action text, id bigint,
 	reason text)
 RETURNS void

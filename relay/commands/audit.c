@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "commands/commands.h"
+#include "common/progress.h"
 #include "common/safe_text.h"
 
 static ExitCode
@@ -65,20 +66,17 @@ audit_compare(AuditRun *c, const Point *from)
 	Assert(!good || c->audit.sorted);
 	if (good && audit_has_faults(&c->audit))
 		good = audit_judge_outbox(c);
-	command_progress_end();
+	progress_end();
 	return good ? audit_report(c) : EXIT_RUNTIME;
 }
 
 ExitCode
 cmd_audit(const Arguments *arguments, const Config *config)
 {
-	const char *text = arguments->values[ARG_FROM];
-	Point		from = {.number = -1, .moment_us = -1};
-	AuditRun	c = {0};
-	ExitCode	code;
+	Point	 from = command_point(arguments->values[ARG_AUDIT_FROM]);
+	AuditRun c = {0};
+	ExitCode code;
 
-	if (text != NULL && !command_parse_point("from", text, "a seq", &from))
-		return command_print_usage(arguments);
 	if (command_open(&c.command, config))
 		c.command.code = audit_compare(&c, &from);
 	code = c.command.code;

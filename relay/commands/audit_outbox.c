@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
@@ -89,6 +90,7 @@ audit_print_row(const char *what, const ApiAuditRow *row, uint32_t times)
 				   row->copy_of.data);
 	if (times > 1)
 		buf_printf(&line, " times=%u", times);
+	progress_hide();
 	safe_line(stdout, "%s", buf_str(&line));
 	buf_free(&line);
 }
@@ -121,12 +123,15 @@ audit_judge_row(AuditRun *c, const ApiAuditRow *row)
 }
 
 static bool
-audit_walk_outbox(AuditRun *c, void (*take)(AuditRun *, const ApiAuditRow *))
+audit_walk_outbox(AuditRun *c, const char *what,
+				  void (*take)(AuditRun *, const ApiAuditRow *))
 {
 	int64_t after = c->after_seq;
+	int64_t begin = c->from_time == NULL ? after : -1;
 	int64_t count = 0;
 	int		rows;
 
+	progress_begin(what);
 	do
 	{
 		PGresult *page = command_check_result(api_exec_audit_page(c->command.pg,
@@ -150,7 +155,10 @@ audit_walk_outbox(AuditRun *c, void (*take)(AuditRun *, const ApiAuditRow *))
 		}
 		PQclear(page);
 		count += rows;
-		command_progress("events of the outbox", count);
+		/* the first page of a time shows where its events begin */
+		if (begin < 0 || (c->from_time != NULL && count == rows))
+			begin = c->first_seq - 1;
+		progress_update(count, command_share(begin, after, c->to_seq));
 	} while (rows > 0);
 	return true;
 }
@@ -179,7 +187,7 @@ audit_expect_outbox(AuditRun *c, const Point *from)
 		c->from_time = from->moment_us >= 0 ? from->text : NULL;
 		/* by time it is the first row that was written then */
 		c->first_seq = c->from_time == NULL ? c->after_seq + 1 : INT64_MAX;
-		good = audit_walk_outbox(c, audit_expect_row);
+		good = audit_walk_outbox(c, "events of the outbox", audit_expect_row);
 	}
 	audit_sort(&c->audit);
 	audit_copies_sort(&c->copies);
@@ -191,5 +199,5 @@ audit_expect_outbox(AuditRun *c, const Point *from)
 bool
 audit_judge_outbox(AuditRun *c)
 {
-	return audit_walk_outbox(c, audit_judge_row);
+	return audit_walk_outbox(c, "events compared", audit_judge_row);
 }

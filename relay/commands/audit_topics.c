@@ -13,12 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
 #define STALL_TRIES	 20 /* of STALL_MS each, without a message */
 #define STALL_MS	 1000
-#define PROGRESS_ROW 100000
+#define PROGRESS_ROW 1000
 
 /* Stock events have topics also where the outbox has none of them left. */
 static bool
@@ -221,11 +222,14 @@ audit_see_record(AuditRun *c, const rd_kafka_message_t *message,
 	topic->unknown += unknown;
 	topic->other += !unknown;
 	if (unknown)
+	{
+		progress_hide();
 		safe_line(stdout,
 				  "unknown topic=%s partition=%d offset=%" PRId64
 				  " seq=%" PRId64 " event_id=%s",
 				  partition->topic, partition->id, message->offset, record.seq,
 				  id);
+	}
 	return true;
 }
 
@@ -268,6 +272,17 @@ audit_see_message(AuditRun *c, const rd_kafka_message_t *message)
 	return good;
 }
 
+/* Those to read: the marks of transactions have offsets and are no records. */
+static int64_t
+audit_count_offsets(const AuditRun *c)
+{
+	int64_t total = 0;
+
+	for (size_t i = 0; i < c->partition_count; i++)
+		total += Max(c->partitions[i].end - c->partitions[i].low, 0);
+	return total;
+}
+
 static bool
 audit_is_complete(const AuditRun *c)
 {
@@ -280,22 +295,26 @@ audit_is_complete(const AuditRun *c)
 static bool
 audit_poll_messages(AuditRun *c, rd_kafka_t *client)
 {
+	int64_t total = audit_count_offsets(c);
 	int64_t count = 0;
 	int		stalled = 0;
 	bool	good = true;
 
+	progress_begin("records of the topics");
 	while (good && !audit_is_complete(c))
 	{
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(client, STALL_MS);
 
 		if (message == NULL && ++stalled < STALL_TRIES)
+		{
+			progress_wait("the broker", stalled * STALL_MS * MS_US);
 			continue;
+		}
 		if (message == NULL)
 		{
-			command_report("the broker returns no more messages, though "
-						   "there are%s%s",
-						   c->trouble != 0 ? ": " : "",
-						   c->trouble != 0 ? rd_kafka_err2str(c->trouble) : "");
+			command_report_broker(
+				client, "the broker returns no more messages, though there are",
+				c->trouble != 0 ? c->trouble : RD_KAFKA_RESP_ERR__TIMED_OUT);
 			return false;
 		}
 		if (message->err == 0)
@@ -303,7 +322,7 @@ audit_poll_messages(AuditRun *c, rd_kafka_t *client)
 		good = audit_see_message(c, message);
 		rd_kafka_message_destroy(message);
 		if (++count % PROGRESS_ROW == 0)
-			command_progress("records of the topics", count);
+			progress_update(count, command_share(0, count, total));
 	}
 	return good;
 }
@@ -325,8 +344,7 @@ audit_read_partitions(AuditRun *c, rd_kafka_t *client)
 	error = rd_kafka_assign(client, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error != 0)
-		command_report("could not read the topics: %s",
-					   rd_kafka_err2str(error));
+		command_report_broker(client, "could not read the topics", error);
 	good = error == 0 && audit_poll_messages(c, client);
 	rd_kafka_assign(client, NULL);
 	return good;

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/progress.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "db/connect.h"
@@ -19,14 +20,34 @@
 /* Between two tries it is seen whether an error is final. */
 #define METADATA_TRY_MS 1000
 
+static Buf *command_lines; /* NULL: standard error */
+
+void
+command_report_into(Buf *lines)
+{
+	command_lines = lines;
+}
+
 void
 command_report(const char *format, ...)
 {
+	Buf		text = {0};
 	va_list args;
 
 	va_start(args, format);
-	safe_vline(stderr, "pgstock-relay: ", format, args);
+	if (command_lines == NULL)
+	{
+		progress_hide();
+		safe_vline(stderr, "pgstock-relay: ", format, args);
+	}
+	else
+	{
+		buf_vline(&text, format, args);
+		safe_add(command_lines, buf_str(&text), text.len);
+		buf_add_str(command_lines, "\n");
+	}
 	va_end(args);
+	buf_free(&text);
 }
 
 /* ---- the database ------------------------------------------------------ */
@@ -180,6 +201,19 @@ command_may_retry(rd_kafka_t *client, int64_t *until, rd_kafka_resp_err_t error)
 	return true;
 }
 
+void
+command_report_broker(rd_kafka_t *client, const char *what,
+					  rd_kafka_resp_err_t error)
+{
+	KafkaTrouble *trouble = rd_kafka_opaque(client);
+	Buf			  why = {0};
+
+	Assert(trouble != NULL); /* a client of command_open_broker() */
+	kafka_trouble_explain(trouble, error, &why);
+	command_report("%s: %s", what, buf_str(&why));
+	buf_free(&why);
+}
+
 const struct rd_kafka_metadata *
 command_query_metadata(rd_kafka_t *client, const char *topic, Buf *why)
 {
@@ -238,23 +272,21 @@ command_find_topic(const struct rd_kafka_metadata *metadata, const char *topic)
 
 /* ---- arguments and progress -------------------------------------------- */
 
-bool
-command_parse_point(const char *option, const char *text, const char *number,
-					Point *point)
+Point
+command_point(const char *text)
 {
-	*point = (Point){.text = text, .number = -1, .moment_us = -1};
-	if (parse_number(text, &point->number))
+	Point point = {.text = text, .number = -1, .moment_us = -1};
+
+	if (text == NULL)
+		return point;
+	if (!parse_number(text, &point.number))
 	{
-		Assert(point->number >= 0 && point->moment_us == -1);
-		return true;
+		point.number = -1;
+		if (rfc3339_parse(text, &point.moment_us) != RFC3339_VALID)
+			Assert(!"a value that the parser accepts");
 	}
-	point->number = -1;
-	if (rfc3339_parse(text, &point->moment_us) == RFC3339_VALID)
-		return true;
-	command_report(
-		"--%s: \"%s\" is neither %s nor a time such as " RFC3339_EXAMPLE,
-		option, text, number);
-	return false;
+	Assert((point.number >= 0) != (point.moment_us >= 0));
+	return point;
 }
 
 ExitCode
@@ -268,16 +300,10 @@ command_print_usage(const Arguments *arguments)
 	return EXIT_USAGE;
 }
 
-void
-command_progress(const char *what, int64_t count)
+double
+command_share(int64_t begin, int64_t at, int64_t end)
 {
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r%" PRId64 " %s", count, what);
-}
-
-void
-command_progress_end(void)
-{
-	if (isatty(STDERR_FILENO))
-		fputc('\n', stderr);
+	if (end <= begin)
+		return 1;
+	return (double) (Min(Max(at, begin), end) - begin) / (double) (end - begin);
 }

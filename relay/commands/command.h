@@ -28,8 +28,11 @@ typedef struct Command
 	ExitCode	  code;	   /* why there is no pg */
 } Command;
 
-/* "pgstock-relay: ..." on standard error */
+/* "pgstock-relay: ..." on standard error, above the line of progress */
 void command_report(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* From now on such lines are appended to a text; NULL: to standard error. */
+void command_report_into(Buf *lines);
 
 /* False, with a code and reported why, if the database or its extension is not
  * there.  command_close() in either case. */
@@ -50,6 +53,11 @@ rd_kafka_t *command_client_new(const Config *config, const char *group,
 
 /* The same for a command that is open; reports the error. */
 rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
+
+/* What could not be done with a client of command_open_broker(), the error, its
+ * cause if that is known, and the address. */
+void command_report_broker(rd_kafka_t *client, const char *what,
+						   rd_kafka_resp_err_t error);
 
 /* Microseconds of a clock that only rises. */
 int64_t command_now(void);
@@ -80,10 +88,8 @@ command_find_entry(const struct rd_kafka_metadata *metadata, const char *topic);
 const struct rd_kafka_metadata_topic *
 command_find_topic(const struct rd_kafka_metadata *metadata, const char *topic);
 
-/*
- * A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
- * becomes -1.  False, and reported why, if it is neither.
- */
+/* A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
+ * is -1. */
 typedef struct Point
 {
 	const char *text;
@@ -91,14 +97,13 @@ typedef struct Point
 	int64_t		moment_us;
 } Point;
 
-bool command_parse_point(const char *option, const char *text,
-						 const char *number, Point *point) MUST_CHECK;
+/* Of an ARGUMENT_POINT; NULL: neither. */
+Point command_point(const char *text);
 
 /* The usage of the command on standard error, and the exit code for it. */
 ExitCode command_print_usage(const Arguments *arguments);
 
-/* A counter on standard error, if that is a terminal. */
-void command_progress(const char *what, int64_t count);
-void command_progress_end(void);
+/* The part of a walk from begin to end that lies before at: 0 to 1. */
+double command_share(int64_t begin, int64_t at, int64_t end);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "common/arguments.h"
 
-/* Arguments.command */
+/* Arguments.command, in the order of the help */
 typedef enum CommandId
 {
 	COMMAND_RUN,
@@ -16,49 +16,64 @@ typedef enum CommandId
 	COMMAND_STATUS,
 	COMMAND_CONFIG,
 	COMMAND_ADOPT,
-	COMMAND_REPLAY,
-	COMMAND_REWIND,
 	COMMAND_AUDIT,
+	COMMAND_REPLAY,
 	COMMAND_DISCARD,
+	COMMAND_REWIND,
 	COMMAND_FAILED_LIST,
 	COMMAND_FAILED_SHOW,
 	COMMAND_FAILED_RETRY,
 	COMMAND_FAILED_DISCARD,
 	COMMAND_FAILED_HANDLED,
 	COMMAND_FAILED_EXPORT,
+	COMMAND_HELP,
 	COMMANDS, /* their number */
 } CommandId;
 
-/* Index of Arguments.values */
+/* Index of Arguments.values, in the order of the help */
 typedef enum ArgumentId
 {
-	ARG_CONFIG,
-	ARG_POSTGRES,
-	ARG_KAFKA,
-	ARG_HELP,
-	ARG_VERSION,
-	ARG_EXECUTE,
-	ARG_JSON,
-	ARG_DRY_RUN,
-	ARG_CSV,
-	ARG_FROM,
-	ARG_TO,
-	ARG_TOPIC,
+	ARG_REPLAY_FROM,
+	ARG_AUDIT_FROM,
+	ARG_REWIND_TOPIC,
+	ARG_REPLAY_TO,
+	ARG_REWIND_TO,
+	ARG_REPLAY_TOPIC,
 	ARG_STATE,
+	ARG_FAILED_TOPIC,
 	ARG_SINCE,
 	ARG_SQLSTATE,
 	ARG_ORDER,
 	ARG_REASON,
 	ARG_NOTE,
+	ARG_DRY_RUN,
+	ARG_EXECUTE,
+	ARG_CSV,
+	ARG_JSON,
+	ARG_WATCH,
+	ARG_CONFIG,
+	ARG_POSTGRES,
+	ARG_KAFKA,
+	ARG_HELP,
+	ARG_VERSION,
 	ARGS, /* their number */
 } ArgumentId;
 
+/* command_table.c */
 extern const ArgumentTable command_line;
 
 /* Whether the command works without a broker. */
 bool command_line_is_offline(const Arguments *arguments);
 
-/* The usage of the command, or of all that begin with the group, or of all. */
+/* The help of the command, or of all that begin with the group, or of all. */
+void command_line_help(const Arguments *arguments, Buf *text);
+
+/* The help that "help COMMAND" prints; false, and one sentence in *error, if
+ * there is no such command. */
+bool command_line_help_with(const Arguments *arguments, Buf *text,
+							Buf *error) MUST_CHECK;
+
+/* Behind an error: how the command is called, and where its help is. */
 void command_line_usage(const Arguments *arguments, Buf *text);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "commands/command.h"
 #include "commands/commands.h"
+#include "common/progress.h"
 
 static bool
 discard_event(Command *command, const char *event_id, const char *reason)
@@ -20,7 +21,10 @@ discard_event(Command *command, const char *event_id, const char *reason)
 	if (result == NULL)
 		command->code = EXIT_RUNTIME;
 	else
+	{
+		progress_hide();
 		printf("%s is discarded\n", event_id);
+	}
 	PQclear(result);
 	return PQstatus(command->pg) == CONNECTION_OK;
 }
@@ -35,10 +39,18 @@ cmd_discard(const Arguments *arguments, const Config *config)
 	Assert(arguments->operand_count > 0);
 	Assert(arguments->values[ARG_REASON] != NULL);
 	if (command_open(&command, config))
+	{
+		progress_begin("events");
 		for (int i = 0; i < arguments->operand_count; i++)
+		{
 			if (!discard_event(&command, arguments->operands[i],
 							   arguments->values[ARG_REASON]))
 				break;
+			progress_update(i + 1,
+							command_share(0, i + 1, arguments->operand_count));
+		}
+		progress_end();
+	}
 	code = command.code;
 	command_close(&command);
 	return code;

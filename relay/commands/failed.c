@@ -14,7 +14,7 @@
 #include "commands/command.h"
 #include "commands/commands.h"
 #include "commands/csv.h"
-#include "common/rfc3339.h"
+#include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
@@ -35,69 +35,66 @@ typedef bool (*FailedHandler)(Command *command, const Arguments *arguments,
 
 /* ---- filter ------------------------------------------------------------ */
 
-static bool
-failed_is_state(const char *state)
+static ApiFailed
+failed_make_filter(const Arguments *arguments)
 {
-	static const char *const states[] = {"waiting", "archived", "retried",
-										 "discarded"};
-
-	for (size_t i = 0; i < Lengthof(states); i++)
-		if (strcmp(state, states[i]) == 0)
-			return true;
-	command_report("--state: \"%s\" is not waiting, archived, retried or "
-				   "discarded",
-				   state);
-	return false;
-}
-
-static bool
-failed_is_moment(const char *text)
-{
-	int64_t us;
-
-	if (rfc3339_parse(text, &us) == RFC3339_VALID)
-		return true;
-	command_report("--since: \"%s\" is not a time such as " RFC3339_EXAMPLE,
-				   text);
-	return false;
-}
-
-static bool
-failed_make_filter(const Arguments *arguments, ApiFailed *filter)
-{
-	*filter = (ApiFailed){
+	return (ApiFailed){
 		.id = -1,
 		.state = arguments->values[ARG_STATE],
-		.topic = arguments->values[ARG_TOPIC],
+		.topic = arguments->values[ARG_FAILED_TOPIC],
 		.since = arguments->values[ARG_SINCE],
 		.sqlstate = arguments->values[ARG_SQLSTATE],
 		.order = arguments->values[ARG_ORDER],
 	};
-	return (filter->state == NULL || failed_is_state(filter->state)) &&
-		   (filter->since == NULL || failed_is_moment(filter->since));
 }
 
-static bool
-failed_is_id(const char *text, int64_t *id)
+/* An operand that the parser has accepted. */
+static int64_t
+failed_id(const char *text)
 {
-	if (parse_number(text, id) && *id > 0)
-		return true;
-	command_report("\"%s\" is not the id of a failed event: \"failed list\" "
-				   "shows them",
-				   text);
-	return false;
+	int64_t id;
+
+	if (!parse_number(text, &id))
+		Assert(!"a number");
+	return id;
+}
+
+/* How many rows match; 0, which stands for unknown, where only progress would
+ * need it and none is shown. */
+static int64_t
+failed_count(Command *command, const ApiFailed *filter)
+{
+	PGresult *result;
+	int64_t	  count;
+
+	if (!progress_is_shown())
+		return 0;
+	result = command_check_result(api_exec_failed_count(command->pg, filter),
+								  "failed");
+	count = result != NULL ? api_int(result, 0, 0) : 0;
+	PQclear(result);
+	return count;
+}
+
+static double
+failed_share(int64_t done, int64_t total)
+{
+	return total > 0 ? command_share(0, done, total) : PROGRESS_UNKNOWN;
 }
 
 /* The number of rows; -1 if that failed, which was reported. */
 static int64_t
 failed_for_each(Command *command, const Arguments *arguments,
-				const ApiFailed *filter, FailedHandler handler)
+				const ApiFailed *filter, const char *what,
+				FailedHandler handler)
 {
+	int64_t total = failed_count(command, filter);
 	int64_t count = 0;
 	int64_t after = 0;
 	bool	good = true;
 	int		rows;
 
+	progress_begin(what);
 	do
 	{
 		PGresult *page = command_check_result(api_exec_failed(command->pg,
@@ -110,15 +107,19 @@ failed_for_each(Command *command, const Arguments *arguments,
 		rows = PQntuples(page);
 		Assert(PQnfields(page) == FAILED_COLUMNS && rows <= PAGE_ROWS);
 		for (int row = 0; good && row < rows; row++)
+		{
 			good = handler(command, arguments, page, row);
+			count++;
+			progress_update(count, failed_share(count, total));
+		}
 		if (rows > 0)
 		{
 			Assert(api_int(page, rows - 1, FAILED_ID) > after);
 			after = api_int(page, rows - 1, FAILED_ID);
 		}
-		count += rows;
 		PQclear(page);
 	} while (good && rows > 0);
+	progress_end();
 	return good ? count : -1;
 }
 
@@ -184,17 +185,14 @@ static bool
 failed_export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 				  const PGresult *page, int row)
 {
-	static int64_t count;
-	Buf			   line = {0};
-	bool		   good;
+	Buf	 line = {0};
+	bool good;
 
 	for (int column = 0; column < FAILED_COLUMNS; column++)
 		csv_add_cell(&line, api_text(page, row, column));
 	csv_end_line(&line);
 	good = fwrite(line.data, line.len, 1, stdout) == 1;
 	buf_free(&line);
-	if (++count % PAGE_ROWS == 0)
-		command_progress("rows", count);
 	return good;
 }
 
@@ -212,17 +210,15 @@ static ExitCode
 failed_print_all(const Arguments *arguments, const Config *config,
 				 const char *header, FailedHandler handler)
 {
-	Command	  command;
-	ApiFailed filter;
-	ExitCode  code;
+	const ApiFailed filter = failed_make_filter(arguments);
+	Command			command;
+	ExitCode		code;
 
-	if (!failed_make_filter(arguments, &filter))
-		return command_print_usage(arguments);
 	if (command_open(&command, config))
 	{
 		fputs(header, stdout);
 		command.code = failed_end_output(
-			failed_for_each(&command, arguments, &filter, handler));
+			failed_for_each(&command, arguments, &filter, "rows", handler));
 	}
 	code = command.code;
 	command_close(&command);
@@ -250,7 +246,6 @@ cmd_failed_export(const Arguments *arguments, const Config *config)
 	csv_end_line(&header);
 	code = failed_print_all(arguments, config, buf_str(&header),
 							failed_export_row);
-	command_progress_end();
 	buf_free(&header);
 	return code;
 }
@@ -263,11 +258,11 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 	ExitCode  code;
 	int64_t	  count;
 
-	if (!failed_is_id(arguments->operands[0], &filter.id))
-		return command_print_usage(arguments);
+	filter.id = failed_id(arguments->operands[0]);
 	if (command_open(&command, config))
 	{
-		count = failed_for_each(&command, arguments, &filter, failed_show_row);
+		count = failed_for_each(&command, arguments, &filter, "rows",
+								failed_show_row);
 		if (count == 0)
 			command_report("there is no failed event %" PRId64, filter.id);
 		command.code = count == 0 ? EXIT_RUNTIME : failed_end_output(count);
@@ -278,6 +273,13 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 }
 
 /* ---- retry, discard, handled ------------------------------------------- */
+
+static void
+failed_print_done(int64_t id, const char *done)
+{
+	progress_hide();
+	printf("%" PRId64 " %s\n", id, done);
+}
 
 static bool
 failed_act(Command *command, const Arguments *arguments, int64_t id)
@@ -302,7 +304,7 @@ failed_act(Command *command, const Arguments *arguments, int64_t id)
 	if (result == NULL)
 		command->code = EXIT_RUNTIME;
 	else
-		printf("%" PRId64 " %s\n", id, acts[which].done);
+		failed_print_done(id, acts[which].done);
 	PQclear(result);
 	return PQstatus(command->pg) == CONNECTION_OK;
 }
@@ -319,59 +321,34 @@ failed_act_row(Command *command, const Arguments *arguments,
 	return failed_act(command, arguments, api_int(page, row, FAILED_ID));
 }
 
-static bool
-failed_check_act(const Arguments *arguments, ApiFailed *filter)
-{
-	static const ArgumentId texts[] = {ARG_REASON, ARG_NOTE};
-	bool					filtered = arguments->values[ARG_STATE] != NULL ||
-					arguments->values[ARG_TOPIC] != NULL ||
-					arguments->values[ARG_SINCE] != NULL ||
-					arguments->values[ARG_SQLSTATE] != NULL ||
-					arguments->values[ARG_ORDER] != NULL;
-	int64_t id;
-
-	for (size_t i = 0; i < Lengthof(texts); i++)
-		if (arguments->values[texts[i]] != NULL &&
-			arguments->values[texts[i]][0] == '\0')
-		{
-			command_report("the %s must not be empty: it is stored with the "
-						   "message",
-						   texts[i] == ARG_REASON ? "reason" : "note");
-			return false;
-		}
-	for (int i = 0; i < arguments->operand_count; i++)
-		if (!failed_is_id(arguments->operands[i], &id))
-			return false;
-	if (filtered != (arguments->operand_count == 0))
-	{
-		command_report("either ids or a filter are needed");
-		return false;
-	}
-	return failed_make_filter(arguments, filter);
-}
-
 ExitCode
 cmd_failed_act(const Arguments *arguments, const Config *config)
 {
-	Command	  command;
-	ApiFailed filter;
-	ExitCode  code;
-	int64_t	  id;
+	const ApiFailed filter = failed_make_filter(arguments);
+	int				count = arguments->operand_count;
+	Command			command;
+	ExitCode		code;
 
-	if (!failed_check_act(arguments, &filter))
-		return command_print_usage(arguments);
 	if (!command_open(&command, config))
 		;
-	else if (arguments->operand_count == 0)
+	else if (count == 0)
 	{
-		if (failed_for_each(&command, arguments, &filter, failed_act_row) < 0)
+		if (failed_for_each(&command, arguments, &filter, "messages",
+							failed_act_row) < 0)
 			command.code = EXIT_RUNTIME;
 	}
 	else
-		for (int i = 0; i < arguments->operand_count; i++)
-			if (parse_number(arguments->operands[i], &id) &&
-				!failed_act(&command, arguments, id))
+	{
+		progress_begin("messages");
+		for (int i = 0; i < count; i++)
+		{
+			if (!failed_act(&command, arguments,
+							failed_id(arguments->operands[i])))
 				break;
+			progress_update(i + 1, failed_share(i + 1, count));
+		}
+		progress_end();
+	}
 	code = command.code;
 	command_close(&command);
 	return code;

@@ -13,6 +13,7 @@
 
 #include "commands/command.h"
 #include "commands/commands.h"
+#include "common/progress.h"
 #include "db/api_command.h"
 
 #define PAGE_ROWS 5000
@@ -38,6 +39,16 @@ replay_extend(char **kept, const char *text, bool later)
 		return;
 	free(*kept);
 	*kept = xstrdup(text);
+}
+
+/* By time the end is not known. */
+static double
+replay_share(const Replay *replay)
+{
+	return replay->filter.to_time != NULL
+			   ? PROGRESS_UNKNOWN
+			   : command_share(replay->first_seq, replay->last_seq,
+							   replay->filter.to_seq);
 }
 
 static bool
@@ -69,7 +80,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 		replay_extend(&replay->first_at, PQgetvalue(page, 0, 3), false);
 		replay_extend(&replay->last_at, PQgetvalue(page, 0, 4), true);
 		replay->events += *events;
-		command_progress("events", replay->events);
+		progress_update(replay->events, replay_share(replay));
 	}
 	PQclear(page);
 	return true;
@@ -107,11 +118,11 @@ replay_all(Command *command, Replay *replay)
 
 	if (!replay_find_range(command, replay))
 		return EXIT_RUNTIME;
+	progress_begin(replay->execute ? "events replayed" : "events found");
 	while (events > 0)
 		if (!replay_page(command, replay, &events))
 			return EXIT_RUNTIME;
-	if (replay->events > 0)
-		command_progress_end();
+	progress_end();
 	printf("%s %" PRId64 " events",
 		   replay->execute ? "replayed" : "would replay", replay->events);
 	if (replay->events > 0)
@@ -125,20 +136,15 @@ replay_all(Command *command, Replay *replay)
 static bool
 replay_set_filter(const Arguments *arguments, ApiReplay *filter)
 {
-	const char *to_text = arguments->values[ARG_TO];
-	Point		from;
-	Point		to = {.number = -1, .moment_us = -1};
+	Point from = command_point(arguments->values[ARG_REPLAY_FROM]);
+	Point to = command_point(arguments->values[ARG_REPLAY_TO]);
 
-	if (!command_parse_point("from", arguments->values[ARG_FROM], "a seq",
-							 &from) ||
-		(to_text != NULL && !command_parse_point("to", to_text, "a seq", &to)))
-		return false;
 	*filter = (ApiReplay){
 		.from_seq = from.number,
 		.to_seq = to.number,
 		.from_time = from.moment_us >= 0 ? from.text : NULL,
 		.to_time = to.moment_us >= 0 ? to.text : NULL,
-		.topic = arguments->values[ARG_TOPIC],
+		.topic = arguments->values[ARG_REPLAY_TOPIC],
 		.reason = arguments->values[ARG_REASON],
 	};
 	if ((from.number >= 0 && to.number >= 0 && from.number > to.number) ||

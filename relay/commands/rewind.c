@@ -15,6 +15,7 @@
 
 #include "commands/command.h"
 #include "commands/commands.h"
+#include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
 
@@ -78,9 +79,15 @@ rewind_topic_is_free(Command *command, rd_kafka_t *client, const char *topic)
 	rd_kafka_DescribeConsumerGroups(client, &group, 1, NULL, queue);
 	event = rd_kafka_queue_poll(queue, COMMAND_BROKER_MS);
 	if (event == NULL || rd_kafka_event_error(event) != 0)
-		command_report("could not describe consumer group \"%s\": %s", group,
-					   event != NULL ? rd_kafka_event_error_string(event)
-									 : "no answer");
+	{
+		char *what = xasprintf("could not describe consumer group \"%s\"",
+							   group);
+
+		command_report_broker(client, what,
+							  event != NULL ? rd_kafka_event_error(event)
+											: RD_KAFKA_RESP_ERR__TIMED_OUT);
+		free(what);
+	}
 	else
 	{
 		groups = rd_kafka_DescribeConsumerGroups_result_groups(
@@ -128,9 +135,11 @@ rewind_find_targets(rd_kafka_t							 *client,
 	if (to->number < 0)
 		error = kafka_find_offsets(client, list, COMMAND_BROKER_MS);
 	api_batch_begin(targets);
+	progress_begin("partitions");
 	for (int i = 0; error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
 	{
 		error = rewind_clamp(client, &list->elems[i]);
+		progress_update(i + 1, command_share(0, i + 1, list->cnt));
 		api_batch_add(targets,
 					  &(ApiMessage){
 						  .topic = {topic->topic, strlen(topic->topic)},
@@ -139,9 +148,10 @@ rewind_find_targets(rd_kafka_t							 *client,
 						  .timestamp_ms = -1,
 					  });
 	}
+	progress_end();
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-		command_report("could not find offsets: %s", rd_kafka_err2str(error));
+		command_report_broker(client, "could not find offsets", error);
 	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -182,7 +192,7 @@ static bool
 rewind_topic(Command *command, rd_kafka_t *client, const Arguments *arguments,
 			 const Point *to)
 {
-	const char					   *topic = arguments->values[ARG_TOPIC];
+	const char					   *topic = arguments->values[ARG_REWIND_TOPIC];
 	const char					   *reason = arguments->values[ARG_REASON];
 	const struct rd_kafka_metadata *metadata = command_get_metadata(client,
 																	topic);
@@ -210,12 +220,10 @@ ExitCode
 cmd_rewind(const Arguments *arguments, const Config *config)
 {
 	Command		command;
-	Point		to;
+	Point		to = command_point(arguments->values[ARG_REWIND_TO]);
 	rd_kafka_t *client;
 	ExitCode	code;
 
-	if (!command_parse_point("to", arguments->values[ARG_TO], "an offset", &to))
-		return command_print_usage(arguments);
 	if (command_open(&command, config))
 	{
 		client = command_open_broker(&command);

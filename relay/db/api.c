@@ -21,6 +21,24 @@
 	"$1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]," \
 	" $6::bytea[], $7::bytea[], $8::jsonb"
 
+/* The elements of its lists are rows of their own, and so is the time. */
+#define API_STATUS_QUERY                                                    \
+	"WITH s AS MATERIALIZED (SELECT * FROM pgstock_internal.relay_status()" \
+	") SELECT name, value, value #>> '{}', NULL, NULL, NULL, NULL FROM s"   \
+	" UNION ALL SELECT '+now', NULL,"                                       \
+	" pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC',"  \
+	" 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"                                \
+	" NULL, NULL, NULL, NULL"                                               \
+	" UNION ALL SELECT '+held', NULL, h ->> 'topic', h ->> 'events',"       \
+	" h ->> 'since', h ->> 'reason', NULL"                                  \
+	" FROM s, pg_catalog.jsonb_array_elements(s.value) h"                   \
+	" WHERE s.name = 'held_topics'"                                         \
+	" UNION ALL SELECT '+missing', NULL,"                                   \
+	" pg_catalog.concat(m ->> 'topic', '/', m ->> 'partition'),"            \
+	" m ->> 'first_offset', m ->> 'last_offset', m ->> 'found_at',"         \
+	" m ->> 'reason' FROM s, pg_catalog.jsonb_array_elements(s.value) m"    \
+	" WHERE s.name = 'missing_messages'"
+
 /* A statement's number is that of its call. */
 #define STATEMENT(call, name, sql, nparams, binary) \
 	[API_##call] = {name, sql, nparams, API_##call, binary}
@@ -91,10 +109,7 @@ static const PgStatement statements[] = {
 	STATEMENT(ALERTED, "alerted",
 			  FUNCTION("relay_alerted($1::bigint[], $2::boolean)"), 2, 0),
 	STATEMENT(ADOPT, "adopt", FUNCTION("relay_adopt($1::boolean)"), 1, 0),
-	STATEMENT(STATUS, "status",
-			  "SELECT name, value, value #>> '{}'"
-			  " FROM pgstock_internal.relay_status()",
-			  0, 0),
+	STATEMENT(STATUS, "status", API_STATUS_QUERY, 0, 0),
 	STATEMENT(OUTBOX_RANGE, "outbox_range", FUNCTION("relay_outbox_range()"), 0,
 			  0),
 	STATEMENT(REPLAY, "replay",
@@ -112,6 +127,10 @@ static const PgStatement statements[] = {
 					   " $4::timestamptz, $5::text, $6::text,"
 					   " $7::bigint, $8::int)"),
 			  8, 0),
+	STATEMENT(FAILED_COUNT, "failed_count",
+			  FUNCTION("relay_failed_count($1::text, $2::text,"
+					   " $3::timestamptz, $4::text, $5::text)"),
+			  5, 0),
 	STATEMENT(DISCARD_HELD, "discard_held",
 			  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2, 0),
 	STATEMENT(FAILED_ACT, "failed_act",
@@ -500,8 +519,10 @@ api_exec(PGconn *pg, ApiCall call, const PgParam *params)
 		lengths[i] = params[i].length;
 		formats[i] = params[i].binary;
 	}
-	return PQexecParams(pg, statement->sql, statement->nparams, NULL, values,
-						lengths, formats, statement->binary);
+	/* if that fails, the result has the reason */
+	(void) PQsendQueryParams(pg, statement->sql, statement->nparams, NULL,
+							 values, lengths, formats, statement->binary);
+	return api_wait(pg);
 }
 
 /* A call whose one parameter is a list of topics; NULL: all. */

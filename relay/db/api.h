@@ -57,6 +57,7 @@ typedef enum ApiCall
 	API_REPLAY,
 	API_REWIND,
 	API_FAILED,
+	API_FAILED_COUNT,
 	API_FAILED_ACT,
 	API_DISCARD_HELD,
 	API_AUDIT_PAGE,
@@ -107,7 +108,15 @@ PgParam api_number(NumberText *memory, int64_t number);
 PgParam api_bytes(Slice bytes); /* data NULL: NULL */
 void	api_int8_array(Buf *array, const int64_t *numbers, uint32_t count);
 
-/* The same, waiting: for commands that are not the loop. */
+/* The same, waiting: for commands that are not the loop.  A wait of more than
+ * API_PATIENCE_US is reported to the function that was set, several times a
+ * second. */
+#define API_PATIENCE_US (2 * SEC_US)
+void api_set_waiting(void (*waiting)(int64_t us));
+
+/* The result of the statement that was sent; an error's, if that failed. */
+PGresult *api_wait(PGconn *pg);
+
 PGresult *api_exec(PGconn *pg, ApiCall call, const PgParam *params);
 PGresult *api_exec_offsets(PGconn *pg, char *const *topics); /* NULL: all */
 

@@ -64,6 +64,19 @@ api_exec_failed(PGconn *pg, const ApiFailed *filter, int64_t after_id, int rows)
 }
 
 PGresult *
+api_exec_failed_count(PGconn *pg, const ApiFailed *filter)
+{
+	const PgParam params[] = {
+		{.data = filter->state}, {.data = filter->topic},
+		{.data = filter->since}, {.data = filter->sqlstate},
+		{.data = filter->order},
+	};
+
+	Assert(filter->id < 0);
+	return api_exec(pg, API_FAILED_COUNT, params);
+}
+
+PGresult *
 api_exec_failed_act(PGconn *pg, const char *action, int64_t id,
 					const char *reason)
 {

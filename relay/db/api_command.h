@@ -67,6 +67,8 @@ typedef enum FailedColumn
 
 PGresult *api_exec_failed(PGconn *pg, const ApiFailed *filter, int64_t after_id,
 						  int rows);
+/* How many they are, all pages together; not for a filter with an id. */
+PGresult *api_exec_failed_count(PGconn *pg, const ApiFailed *filter);
 PGresult *api_exec_failed_act(PGconn *pg, const char *action, int64_t id,
 							  const char *reason);
 

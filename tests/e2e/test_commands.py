@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -58,7 +59,7 @@ def run_ok(relay, *args):
     (["rewind", "--topic", "t", "--to", "-5"], "-5"),
     (["failed"], "failed"),
     (["failed", "fly"], "fly"),
-    (["failed", "show"], "id"),
+    (["failed", "show"], "ID"),
     (["failed", "show", "x"], "x"),
     (["failed", "show", "1", "2"], "2"),
     (["failed", "list", "--state", "lost"], "lost"),
@@ -67,7 +68,7 @@ def run_ok(relay, *args):
     (["failed", "retry", "1", "--topic", "t"], "filter"),
     (["failed", "discard", "1"], "--reason"),
     (["failed", "discard", "1", "--reason", ""], "reason"),
-    (["failed", "handled", "--note", "x"], "id"),
+    (["failed", "handled", "--note", "x"], "ID"),
     (["failed", "export"], "--csv"),
     (["audit", "--from", "x"], "x"),
     (["status", "--jsn"], "--jsn"),
@@ -79,7 +80,7 @@ def test_usage(relays, args, named):
     done = relay.command(*args)
     assert done.returncode == USAGE, done.stderr
     assert named in done.stderr
-    assert f"  {args[0]}" in done.stderr.split("Usage:")[1]
+    assert f" pgstock-relay {args[0]}" in done.stderr.split("Usage:")[1]
     assert not done.stdout
 
 
@@ -89,7 +90,9 @@ def test_help(relays, command):
     relay = relays("", "")
     done = relay.run_binary(*command.split(), "--help")
     assert done.returncode == OK
-    assert f"  {command}" in done.stdout and not done.stderr
+    assert f"Usage: pgstock-relay {command}" in done.stdout
+    assert not done.stderr
+    assert relay.run_binary("help", *command.split()).stdout == done.stdout
 
 
 def test_no_password_in_argv(relays):
@@ -172,7 +175,11 @@ def test_status(db, kafka, start_relay):
     assert known["leader"] is None and known["pending_events"] == 1
     assert known["problems"] == ["no relay leads the outbox"]
     text = run_ok(relay, "status")
-    assert "pending_events: 1\n" in text and "problem: no relay" in text
+    assert "status: failing\n! no relay leads the outbox\n" in text
+    assert "\n! leader         none, epoch 1\n" in text
+    assert "\n  pending        1 event, the oldest " in text
+    assert "\n! dead letters   1, open: 1\n" in text
+    assert "\x1b" not in text, "that is for a terminal"
 
 
 def test_status_of_a_foreign_position(db, kafka, start_relay):
@@ -337,7 +344,8 @@ def test_export_of_many(db, relays, run):
             process = subprocess.Popen(
                 as_server([relay.binary, "failed", "export", "--csv",
                            "--topic", topic, "--config", relay.config_path]),
-                stdout=file, stderr=end, cwd="/")
+                stdout=file, stderr=end, cwd="/",
+                env={**os.environ, "TERM": "xterm"})
             os.close(end)
             output = b""
             with contextlib.suppress(OSError):      # its end
@@ -347,7 +355,11 @@ def test_export_of_many(db, relays, run):
         process.returncode = os.waitstatus_to_exitcode(status)
         os.close(terminal)
         assert process.returncode == OK, output
-        assert f"\r{rows} rows".encode() in output
+        # the last of its lines stays, with the time that it took
+        assert re.search(rb"\r%s rows in [^\n]*/s" % f"{rows:,}".encode(),
+                         output) or topic == "few", output
+        if topic == "many":
+            assert re.search(rb"\r[\d,]+ rows, \d+ %, [\d,]+/s", output), output
         with open(path, "rb") as file:
             assert sum(1 for _ in file) == rows + 1
         os.unlink(path)
