@@ -28,6 +28,7 @@ static struct
 	int64_t		  written_us;
 	int64_t		  done;
 	bool		  visible; /* the cursor is on its line */
+	bool		  silent;
 } progress;
 
 /* ---- pure -------------------------------------------------------------- */
@@ -91,10 +92,16 @@ progress_now(void)
 	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
 }
 
+void
+progress_silence(void)
+{
+	progress.silent = true;
+}
+
 bool
 progress_is_shown(void)
 {
-	return isatty(STDERR_FILENO);
+	return !progress.silent && isatty(STDERR_FILENO);
 }
 
 /* Over the line that is there; a line that is cut stays one line. */

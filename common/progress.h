@@ -15,6 +15,9 @@
 
 #include "common/util.h"
 
+/* From now on nothing is shown: the screen is another's. */
+void progress_silence(void);
+
 /* Whether progress is shown at all: what only progress needs can be spared. */
 bool progress_is_shown(void);
 

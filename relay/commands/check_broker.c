@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CHECK_SETTLE_MS 3000 /* for a topic of [inbox] that is missing */
 
@@ -78,7 +77,8 @@ check_broker(Check *check)
 		   command_now() < settle_until)
 	{
 		rd_kafka_metadata_destroy(check->metadata);
-		usleep(COMMAND_PAUSE_US);
+		command_pause("topics of [inbox]",
+					  settle_until - CHECK_SETTLE_MS * MS_US);
 		check->metadata = check_query_metadata(check);
 	}
 	if (check->metadata == NULL)
@@ -102,7 +102,7 @@ check_broker_address(Check *check)
 		if (!check_connects(b->host, b->port, &why))
 		{
 			buf_clear(&why);
-			usleep(COMMAND_PAUSE_US);
+			command_pause("a broker", command_now());
 			if (!check_connects(b->host, b->port, &why))
 			{
 				check_advise(check,

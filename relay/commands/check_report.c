@@ -12,7 +12,9 @@
 #include <stdlib.h>
 
 #include "common/json.h"
+#include "common/progress.h"
 #include "common/safe_text.h"
+#include "common/terminal.h"
 
 static const char *const severities[CHECK_SEVERITIES] = {
 	[CHECK_OK] = "ok",
@@ -28,11 +30,24 @@ static const char *const labels[CHECK_SEVERITIES] = {
 	[CHECK_ERROR] = "FAIL  ",
 };
 
+static const TerminalStyle styles[CHECK_SEVERITIES] = {
+	[CHECK_OK] = STYLE_GOOD,
+	[CHECK_NOTE] = STYLE_BOLD,
+	[CHECK_WARNING] = STYLE_WARNING,
+	[CHECK_ERROR] = STYLE_BAD,
+};
+
+/* The label alone is coloured, and only on a terminal. */
 static void
 check_print(const CheckRow *row, CheckSeverity severity, const char *what,
 			const char *todo)
 {
-	safe_line(stdout, "%s%s", labels[severity], what);
+	bool colors = terminal_has_colors(stdout);
+
+	progress_hide();
+	printf("%s%s%s", terminal_begin(styles[severity], colors), labels[severity],
+		   terminal_end(styles[severity], colors));
+	safe_line(stdout, "%s", what);
 	if (severity == CHECK_OK)
 		return;
 	safe_line(stdout, "      %s", todo);

@@ -7,7 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "db/connect.h"
 
@@ -27,7 +26,7 @@ check_connect_database(Check *check)
 		   strstr(PQerrorMessage(check->pg), "is starting up") != NULL &&
 		   command_now() < until)
 	{
-		usleep(COMMAND_PAUSE_US);
+		command_pause("PostgreSQL", until - COMMAND_BROKER_MS * MS_US);
 		PQfinish(check->pg);
 		check->pg = db_connect_blocking(check->config);
 	}

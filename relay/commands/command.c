@@ -184,6 +184,13 @@ command_now(void)
 	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
 }
 
+void
+command_pause(const char *what, int64_t begun)
+{
+	progress_wait(what, command_now() - begun);
+	usleep(COMMAND_PAUSE_US);
+}
+
 bool
 command_may_retry(rd_kafka_t *client, int64_t *until, rd_kafka_resp_err_t error)
 {
@@ -197,7 +204,7 @@ command_may_retry(rd_kafka_t *client, int64_t *until, rd_kafka_resp_err_t error)
 	if (!kafka_error_passes(error) || kafka_trouble_is_final(trouble) ||
 		command_now() >= *until)
 		return false;
-	usleep(COMMAND_PAUSE_US);
+	command_pause("the broker", *until - COMMAND_BROKER_MS * MS_US);
 	return true;
 }
 

@@ -62,6 +62,9 @@ void command_report_broker(rd_kafka_t *client, const char *what,
 /* Microseconds of a clock that only rises. */
 int64_t command_now(void);
 
+/* Between two tries; a terminal shows what it waits for, and how long. */
+void command_pause(const char *what, int64_t begun);
+
 /*
  * Whether to try again, after a pause: errors pass of a broker that has just
  * started, and of any broker about a topic that has just been created.  False:

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/progress.h"
 #include "common/terminal.h"
 
 typedef struct Watch
@@ -128,6 +129,7 @@ watch_terminal(Watch *watch)
 {
 	int64_t until_ms;
 
+	progress_silence();
 	terminal_enter();
 	buf_add_str(&watch->errors, "looking at the database and the broker\n");
 	watch_draw(watch);

@@ -58,12 +58,13 @@ class Terminal:
         return [SEQUENCE.sub("", one).replace("\r\n", "\n") for one in drawn
                 if "\x1b[J" in one]
 
-    def wait_screen(self, condition, what, timeout=20):
-        """The first of the latest drawings for which the condition holds."""
-        seen = len(self.screens())
+    def wait_screen(self, condition, what, timeout=30, since=None):
+        """The first drawing for which the condition holds, of the latest one
+        and those behind it, or of those since a number of them."""
+        seen = len(self.screens()) - 1 if since is None else since
 
         def found():
-            return next((one for one in self.screens()[max(seen - 1, 0):]
+            return next((one for one in self.screens()[max(seen, 0):]
                          if condition(one)), None)
         return wait_until(found, timeout, lambda: f"{what}\n{self.text!r}")
 

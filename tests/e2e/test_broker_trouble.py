@@ -141,7 +141,7 @@ def test_the_reason_is_named(db, kafka, relays):
     assert check(kafka, relay, "EXPIRED", **{
         "enable_ssl_certificate_verification": "false"})[0] == 0
     done = relay.command("status")
-    assert "broker: answers" in done.stdout
+    assert "\n  Kafka          answers, 1 broker\n" in done.stdout
     relay.config["kafka"].pop("enable.ssl.certificate.verification")
     relay.write_config()
     done = relay.command("status")

@@ -10,9 +10,16 @@ import pytest
 
 from kafkaio import delivered, send
 from process import as_server, wait_until
-from terminal import ENTER, Terminal
+from terminal import ENTER, LEAVE, Terminal
 
 OK = 0
+
+
+def poison(kafka, n):
+    out = kafka.producer()
+    for i in range(n):
+        send(out, "order-created", b"poison", key=b"%d" % i)
+    delivered(out)
 
 
 @pytest.fixture
@@ -51,10 +58,11 @@ def test_colours_are_for_terminals(terminal):
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False),
                           ({"NO_COLOR": ""}, True),
                           ({"TERM": "dumb"}, False), ({"TERM": ""}, False)):
-        shown = terminal("status", env=env)
-        assert shown.wait_end() == OK
-        assert ("\x1b[" in shown.text) == coloured, (env, shown.text)
-        assert "status: " in shown.text
+        for command, word in (("status", "status: "), ("check", "ok  ")):
+            shown = terminal(command, env=env)
+            assert shown.wait_end() in (0, 1)
+            assert ("\x1b[" in shown.text) == coloured, (env, shown.text)
+            assert word in shown.text
     piped = terminal.relay.command("status", env={"TERM": "xterm"})
     assert "\x1b" not in piped.stdout + piped.stderr
 
@@ -67,17 +75,17 @@ def test_watch_is_renewed(watch, db, kafka, start_relay):
     assert "! no relay leads the outbox\n" in shown.screens()[-1]
     start_relay(topics=["order-created"])
     shown.wait_screen(lambda screen: "status: ok\n" in screen, "a relay leads")
-    out = kafka.producer()
-    for i in range(50):
-        send(out, "order-created", b"poison", key=b"%d" % i)
-    delivered(out)
-    screen = shown.wait_screen(
-        lambda screen: re.search(r"lag +\S+ messages.*, [1-9]\S*/s applied",
-                                 screen), "they are applied")
-    assert re.search(r"rate +\S+/s published, \S+/s written\n", screen)
-    assert re.search(r"\n  order-created +\d +\d+ +\d+ +\d+ +\S+/s\n", screen)
+    poison(kafka, 50)
     shown.wait_screen(lambda screen: "dead letters   50, open: 50\n" in screen,
                       "the dead letters")
+    since = len(shown.screens())
+    poison(kafka, 50)
+    screen = shown.wait_screen(
+        lambda screen: re.search(r"lag +\S+ messages.*, [1-9]\S*/s applied",
+                                 screen), "they are applied", since=since)
+    assert re.search(r"rate +\S+/s published, [1-9]\S*/s written\n", screen)
+    assert re.search(r"\n  order-created +\d +\d+ +\d+ +\d+ +[1-9]\S*/s\n",
+                     screen)
     shown.press(b"q")
     assert shown.wait_end() == OK and shown.is_sane()
 
@@ -220,3 +228,14 @@ def test_waiting_is_shown(terminal, db):
     blocker.close()
     assert shown.wait_end() == OK
     assert shown.text.endswith("\r\x1b[K"), "and is cleared"
+
+
+def test_check_waits_visibly(terminal):
+    terminal.relay.config["kafka"]["bootstrap.servers"] = "127.0.0.1:1"
+    terminal.relay.write_config()
+    shown = terminal("check")
+    wait_until(lambda: "\rwaiting for the broker, 0:0" in shown.read(), 20,
+               lambda: shown.text)
+    assert shown.wait_end() == 1
+    assert "127.0.0.1:1" in shown.text.rpartition("FAIL")[2]
+    assert LEAVE not in shown.text
