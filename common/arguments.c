@@ -503,13 +503,14 @@ bool
 arguments_parse(const ArgumentTable *table, int argc, char **argv,
 				Arguments *arguments, Buf *error)
 {
-	ArgumentParser parser = {table, arguments, error, {{0}}, ""};
+	ArgumentParser parser;
 	Buf			   second = {0}; /* of two mistakes the first is reported */
 	bool		   options;
 	bool		   asks = false;
 	bool		   named = false;
 
 	*arguments = (Arguments){.command = table->command_count};
+	parser = (ArgumentParser){table, arguments, error, {{0}}, ""};
 	options = arguments_parse_options(&parser, argc, argv);
 	for (int i = 0; i < table->option_count; i++)
 		asks = asks || ((table->asking & ARGUMENT_BIT(i)) &&

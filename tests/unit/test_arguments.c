@@ -171,7 +171,7 @@ the_nearest_name_is_shown(void **state UNUSED)
 {
 	expect_bad("stauts", "\"stauts\": the nearest is \"status\"");
 	expect_bad("stat", "the nearest is \"status\"");
-	expect_bad("failed lsit", "the nearest is \"failed list\"");
+	expect_bad("failed lst", "the nearest is \"failed list\"");
 	expect_bad("failedlist", "the nearest is \"failed list\"");
 	expect_bad("status --jsn", "\"--jsn\": the nearest is \"--json\"");
 	expect_bad("replay --form=1", "\"--form\": the nearest is \"--from\"");
