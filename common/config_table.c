@@ -116,21 +116,33 @@ config_table_set_property(const ConfigTable *table, void *values,
 	return true;
 }
 
+/* Takes over what may change; false if anything else differs. */
 static bool
-config_properties_equal(const ConfigTable *table, const void *a, const void *b)
+config_properties_reload(const ConfigTable *table, void *values,
+						 const void *fresh)
 {
-	char **pair = *config_properties(table, a);
+	const ConfigProperties *properties = table->properties;
+	char				  **pair = *config_properties(table, values);
+	bool					same = true;
 
-	if (strings_count(pair) != strings_count(*config_properties(table, b)))
+	if (strings_count(pair) != strings_count(*config_properties(table, fresh)))
 		return false;
 	for (; *pair != NULL; pair += 2)
 	{
-		const char *other = config_table_property(table, b, pair[0]);
+		const char *other = config_table_property(table, fresh, pair[0]);
 
-		if (other == NULL || strcmp(other, pair[1]) != 0)
-			return false;
+		if (other != NULL && strcmp(other, pair[1]) == 0)
+			continue;
+		if (other == NULL || properties->reloads == NULL ||
+			!properties->reloads(pair[0]))
+			same = false;
+		else
+		{
+			secret_free(pair[1]);
+			pair[1] = xstrdup(other);
+		}
 	}
-	return true;
+	return same;
 }
 
 static bool
@@ -472,7 +484,7 @@ config_table_reload(const ConfigTable *table, void *values, const void *fresh,
 			Assert(!"what was legal once is so again");
 	}
 	if (table->properties != NULL &&
-		!config_properties_equal(table, values, fresh))
+		!config_properties_reload(table, values, fresh))
 		buf_printf(restart, "%s[%s]", restart->len > 0 ? ", " : "",
 				   table->properties->section);
 	buf_free(&ours);

@@ -17,7 +17,7 @@
 #define CONFIG_OPTIONS_MAX 64
 
 /* A section whose keys are another library's properties, passed on as they
- * are: name, value, name, value, ..., NULL.  A change needs a restart. */
+ * are: name, value, name, value, ..., NULL. */
 typedef struct ConfigProperties
 {
 	const char *section;
@@ -28,6 +28,8 @@ typedef struct ConfigProperties
 	/* False, and a sentence in *error, if it cannot be set. */
 	bool (*check)(const char *property, const char *value, Buf *error);
 	bool (*is_secret)(const char *property);
+	/* Whether its value may change while running; NULL: that of none may. */
+	bool (*reloads)(const char *property);
 } ConfigProperties;
 
 /* Which file the values are from, and where in it. */

@@ -116,13 +116,27 @@ pg_connection_backend_pid(const PgConnection *conn)
 	return PQbackendPID(conn->pg);
 }
 
+void
+pg_connection_add_message(const char *message, Buf *to)
+{
+	size_t len = strlen(message);
+
+	while (len > 0 && message[len - 1] == '\n')
+		len--;
+	for (size_t i = 0; i < len; i++)
+		if (message[i] == '\n')
+			buf_add_str(to, "; ");
+		else
+			buf_add(to, &message[i], 1);
+}
+
 /* Closes the connection and reports that. */
 static void
 pg_connection_down(PgConnection *conn, const char *why)
 {
 	Buf error = {0};
 
-	buf_add_str(&error, why);
+	pg_connection_add_message(why, &error);
 	buf_str(&error);
 	buf_free(&conn->error);
 	conn->error = error;
@@ -190,6 +204,33 @@ pg_connection_free_parsed(PQconninfoOption *parsed)
 		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
 			explicit_bzero(o->val, strlen(o->val));
 	PQconninfoFree(parsed);
+}
+
+static const char *
+pg_connection_parsed_value(const PQconninfoOption *parsed, const char *keyword)
+{
+	for (const PQconninfoOption *o = parsed; o->keyword != NULL; o++)
+		if (strcmp(o->keyword, keyword) == 0)
+			return o->val != NULL ? o->val : "";
+	return "";
+}
+
+bool
+pg_connection_is_same_database(const char *conninfo, const char *other)
+{
+	static const char *const identity[] = {
+		"host", "hostaddr", "port", "dbname", "service", "options",
+	};
+	PQconninfoOption *a = PQconninfoParse(conninfo, NULL);
+	PQconninfoOption *b = PQconninfoParse(other, NULL);
+	bool			  same = a != NULL && b != NULL;
+
+	for (size_t i = 0; same && i < Lengthof(identity); i++)
+		same = strcmp(pg_connection_parsed_value(a, identity[i]),
+					  pg_connection_parsed_value(b, identity[i])) == 0;
+	pg_connection_free_parsed(a);
+	pg_connection_free_parsed(b);
+	return same;
 }
 
 /* The user's own "options", from conninfo or PGOPTIONS, and ours after them. */

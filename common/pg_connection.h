@@ -59,6 +59,13 @@ void		  pg_connection_free(PgConnection *conn);
 PGconn *pg_connection_open_blocking(const char *conninfo,
 									const char *application);
 
+/* Whether two connection strings lead to one server and database with the same
+ * options; how they log in may differ. */
+bool pg_connection_is_same_database(const char *conninfo, const char *other);
+
+/* A message of libpq's, of one line or several, as one. */
+void pg_connection_add_message(const char *message, Buf *to);
+
 /* PQconninfoFree() that leaves no password behind. */
 void pg_connection_free_parsed(PQconninfoOption *parsed);
 

@@ -47,6 +47,7 @@
 #include "common/process_metrics.h"
 #include "inbox/pump.h"
 #include "kafka/client.h"
+#include "kafka/trouble.h"
 #include "outbox/pump.h"
 
 #define LOG_MODULE "relay"
@@ -282,6 +283,17 @@ daemon_signals_are_blocked(void)
 		   sigismember(&blocked, SIGUSR1) == 1;
 }
 
+/* Before the broker's "invalid credentials", which names no version. */
+static void
+daemon_warn_of_scram(const Relay *relay)
+{
+	Buf why = {0};
+
+	if (kafka_scram_is_limited(relay->config, &why))
+		log_warning("%s", buf_str(&why));
+	buf_free(&why);
+}
+
 /* Order matters: signals are blocked before librdkafka starts threads. */
 static bool
 daemon_start(Relay *relay)
@@ -298,6 +310,7 @@ daemon_start(Relay *relay)
 	log_info("starts version=%s libpq=%s librdkafka=%s name=%s",
 			 PGSTOCK_VERSION, libpq, rd_kafka_version_str(),
 			 relay->config->name);
+	daemon_warn_of_scram(relay);
 	relay->turn_timer = loop_timer_new(relay->loop, daemon_on_turn, relay);
 	relay->watchdog_timer = loop_timer_new(relay->loop, daemon_on_watchdog,
 										   relay);

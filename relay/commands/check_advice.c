@@ -32,12 +32,6 @@ static const CheckAdvice database_advice[] = {
 	{"timeout expired",
 	 "See host and port in [postgres] conninfo, and the firewalls between "
 	 "this machine and the server."},
-	{"password authentication failed",
-	 "See user in [postgres] conninfo, and the password in PGPASSFILE."},
-	{"no password supplied",
-	 "Set PGPASSFILE to a file with a line "
-	 "host:port:database:user:password, or give the password in [postgres] "
-	 "conninfo."},
 	{"no pg_hba.conf entry",
 	 "Add a line for this user, database and address to the server's "
 	 "pg_hba.conf, and reload the server."},

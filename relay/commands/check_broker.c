@@ -36,15 +36,19 @@ static const struct rd_kafka_metadata *
 check_query_metadata(Check *check)
 {
 	Buf why = {0};
+	Buf advice = {0};
 	const struct rd_kafka_metadata
 		*metadata = command_query_metadata(check->client, NULL, &why);
 
 	if (metadata == NULL)
 	{
-		check_advise(check, "%s", check_broker_advice(buf_str(&why)));
+		kafka_trouble_advise(&check->trouble, &advice);
+		check_advise_phrase(check, buf_str(&advice),
+							check_broker_advice(buf_str(&why)));
 		check_find(check, "broker: %s", buf_str(&why));
 	}
 	buf_free(&why);
+	buf_free(&advice);
 	return metadata;
 }
 
@@ -197,6 +201,13 @@ check_topic_creation(Check *check, const char *name, rd_kafka_NewTopic_t *topic)
 		check_pass(check, "topic %s: missing, will be created at start", name);
 	else if (error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 		check_pass(check, "topic %s: has just been created", name);
+	else if (error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+	{
+		check_advise(check, "Allow the relay's principal Write on it, and "
+							"Create if it does not exist: see "
+							"docs/transports.md.");
+		check_find(check, "topic %s: %s", name, rd_kafka_err2str(error));
+	}
 	else
 	{
 		check_advise(check,

@@ -6,7 +6,8 @@
  * uses the group about the session.
  *
  * From the top: check.c; the groups; check_broker.c, whose helpers other groups
- * use; check_settings.c, check_network.c, check_advice.c; check_report.c.
+ * use; check_settings.c, check_network.c, check_advice.c,
+ * check_certificate.c; check_report.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -112,6 +113,15 @@ void check_report_end(Check *check);
 /* NULL if the call fails, which is reported. */
 PGresult *check_call(Check *check, ApiCall call, const PgParam *params,
 					 const char *what, const char *todo) MUST_CHECK;
+
+/* ---- check_certificate.c ---- */
+
+/*
+ * Appends why the server's certificate was refused, and the next step, a
+ * phrase; false if it is not refused now.  pg: the connection that failed so.
+ */
+bool check_explain_certificate(const PGconn *pg, Buf *why,
+							   Buf *advice) MUST_CHECK;
 
 /* ---- check_advice.c ---- */
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "db/connect.h"
+#include "db/connect_advice.h"
 
 /* the oldest release, as PQserverVersion() has it */
 #define SERVER_VERSION_MIN 150000
@@ -54,6 +55,28 @@ check_standby(Check *check)
 	check_find(check, "database: %s", PQerrorMessage(check->pg));
 }
 
+/* Never the password: libpq's messages have none. */
+static void
+check_refused_login(Check *check)
+{
+	const char *error = PQerrorMessage(check->pg);
+	const char *phrase = connect_advice(error);
+	Buf			what = {0};
+	Buf			why = {0};
+	Buf			advice = {0};
+
+	pg_connection_add_message(error, &what);
+	if (!connect_refused_certificate(error) ||
+		!check_explain_certificate(check->pg, &why, &advice))
+		buf_add_str(&advice, phrase != NULL ? phrase : "");
+	check_advise_phrase(check, buf_str(&advice), check_database_advice(error));
+	check_find(check, "database: %s%s%s", buf_str(&what),
+			   why.len > 0 ? ": " : "", buf_str(&why));
+	buf_free(&what);
+	buf_free(&why);
+	buf_free(&advice);
+}
+
 static void
 check_database(Check *check)
 {
@@ -71,10 +94,7 @@ check_database(Check *check)
 		check_find(check, "database: %s: %s", API_POOLER, reason);
 	}
 	else if (!check_is_standby(check))
-	{
-		check_advise(check, "%s", check_database_advice(reason));
-		check_find(check, "database: %s", reason);
-	}
+		check_refused_login(check);
 }
 
 /* What other checks look at, too. */

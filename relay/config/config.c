@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pg_connection.h"
 #include "config/options.h"
 
 void
@@ -19,9 +20,25 @@ config_free(Config *config)
 	free(config);
 }
 
+/*
+ * A conninfo of the same database is taken over for the next connections: it
+ * may have another password.  Another server needs a restart, as sessions with
+ * two databases at once would mix them up.
+ */
+static void
+config_reload_conninfo(Config *config, const Config *fresh)
+{
+	if (!pg_connection_is_same_database(config->conninfo, fresh->conninfo))
+		return;
+	secret_free(config->conninfo);
+	config->conninfo = xstrdup(fresh->conninfo);
+}
+
 void
 config_reload(Config *config, const Config *fresh, Buf *restart)
 {
+	if (config != fresh)
+		config_reload_conninfo(config, fresh);
 	config_table_reload(&relay_options, config, fresh, restart);
 }
 

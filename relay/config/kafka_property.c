@@ -299,6 +299,14 @@ kafka_property_is_secret(const char *property)
 	return false;
 }
 
+/* rd_kafka_sasl_set_credentials() changes them for clients that are open. */
+bool
+kafka_property_reloads(const char *property)
+{
+	return strcmp(property, "sasl.username") == 0 ||
+		   strcmp(property, "sasl.password") == 0;
+}
+
 static const KafkaProperty *
 kafka_find_property(const char *property)
 {

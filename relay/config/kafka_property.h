@@ -42,6 +42,9 @@ bool kafka_check_property(const char *property, const char *value,
 						  Buf *error) MUST_CHECK;
 bool kafka_property_is_secret(const char *property);
 
+/* Whether its value may change while the relay runs. */
+bool kafka_property_reloads(const char *property);
+
 /* Why a property cannot be set; NULL: it can, or it is unknown. */
 const char *kafka_property_refusal(const char *property);
 

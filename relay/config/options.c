@@ -143,6 +143,7 @@ static const ConfigProperties kafka = {
 	.offset = AT(kafka),
 	.check = kafka_check_property,
 	.is_secret = kafka_property_is_secret,
+	.reloads = kafka_property_reloads,
 };
 
 const ConfigTable relay_options = {

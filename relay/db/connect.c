@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#include "db/connect_advice.h"
+
 static char *
 db_application_name(const Config *config)
 {
@@ -37,4 +39,23 @@ db_connect_blocking(const Config *config)
 
 	free(application);
 	return pg;
+}
+
+void
+db_log_failure(DbThrottle *throttle, int64_t now, const char *module,
+			   const char *why)
+{
+	const char *advice = connect_advice(why);
+
+	log_throttled(advice != NULL ? &throttle->refused : &throttle->lost, now,
+				  LEVEL_WARNING, module, "could not use the database: %s%s%s",
+				  why, advice != NULL ? "; " : "",
+				  advice != NULL ? advice : "");
+}
+
+void
+db_log_recovered(DbThrottle *throttle)
+{
+	log_recovered(&throttle->lost);
+	log_recovered(&throttle->refused);
 }

@@ -6,6 +6,7 @@
 #ifndef PGSTOCK_DB_CONNECT_H
 #define PGSTOCK_DB_CONNECT_H
 
+#include "common/log.h"
 #include "common/pg_connection.h"
 #include "config/config.h"
 
@@ -15,5 +16,18 @@ void db_connect(PgConnection *conn, const Config *config,
 
 /* For a command, which may wait.  Never NULL but for lack of memory. */
 PGconn *db_connect_blocking(const Config *config);
+
+/* A refused login that follows a lost connection is another failure, and is
+ * logged at once. */
+typedef struct DbThrottle
+{
+	LogThrottle lost;
+	LogThrottle refused;
+} DbThrottle;
+
+/* Logs why the database cannot be used, and the next step if one is known. */
+void db_log_failure(DbThrottle *throttle, int64_t now, const char *module,
+					const char *why);
+void db_log_recovered(DbThrottle *throttle);
 
 #endif

@@ -76,7 +76,7 @@ inbox_take_hello(Inbox *inbox, const PGresult *result)
 											 : hello.inbox_group);
 	inbox_write_options(inbox);
 	inbox_on_hello(&inbox->state, loop_now(inbox->loop));
-	log_recovered(&inbox->db_throttle);
+	db_log_recovered(&inbox->db_throttle);
 }
 
 static void

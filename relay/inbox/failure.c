@@ -58,8 +58,7 @@ inbox_db_failed(Inbox *inbox, const char *why)
 	pg_connection_close(inbox->conn);
 	inbox_on_down(&inbox->state, now);
 	Assert(inbox->state.call == INBOX_WAIT && inbox->state.size == 0);
-	log_throttled(&inbox->db_throttle, now, LEVEL_WARNING, LOG_MODULE,
-				  "could not use the database: %s", why);
+	db_log_failure(&inbox->db_throttle, now, LOG_MODULE, why);
 }
 
 void

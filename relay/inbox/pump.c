@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "common/json.h"
-#include "db/connect.h"
 
 #define LOG_MODULE "inbox"
 
@@ -103,6 +102,7 @@ void
 inbox_reconfigured(Inbox *inbox)
 {
 	inbox_write_options(inbox);
+	consumer_reconfigured(inbox->consumer, inbox->config);
 }
 
 /* ---- the database -------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "common/exit_code.h"
 #include "common/log.h"
 #include "db/api.h"
+#include "db/connect.h"
 #include "inbox/pump.h"
 #include "inbox/state.h"
 #include "kafka/consumer.h"
@@ -39,7 +40,7 @@ struct Inbox
 	bool		done;
 	ExitCode	exit_code;
 	Buf			trouble; /* last failure; empty after a success */
-	LogThrottle db_throttle;
+	DbThrottle	db_throttle;
 	LogThrottle apply_throttle;
 	LogThrottle consumer_throttle;
 	LogThrottle upkeep_throttle;

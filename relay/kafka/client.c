@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/log.h"
+#include "kafka/log_text.h"
 
 static void
 kafka_conf_must_set(rd_kafka_conf_t *conf, const char *property,
@@ -65,6 +66,29 @@ kafka_conf_verify(rd_kafka_conf_t *conf)
 													kafka_verify_certificate);
 }
 
+/*
+ * Whether tokens of OAUTHBEARER are requested by a thread of librdkafka's own.
+ * The default is the queue that the caller polls, which no command does while
+ * it waits for an answer.
+ */
+static bool
+kafka_conf_uses_tokens(const rd_kafka_conf_t *conf)
+{
+	char   mechanism[32] = "";
+	size_t size = sizeof(mechanism);
+
+	return rd_kafka_conf_get(conf, "sasl.mechanisms", mechanism, &size) ==
+			   RD_KAFKA_CONF_OK &&
+		   strcmp(mechanism, "OAUTHBEARER") == 0;
+}
+
+static void
+kafka_conf_serve_tokens(rd_kafka_conf_t *conf)
+{
+	if (kafka_conf_uses_tokens(conf))
+		rd_kafka_conf_enable_sasl_queue(conf, 1);
+}
+
 rd_kafka_conf_t *
 kafka_conf_new(const Config *config, KafkaProperties wishes,
 			   KafkaProperties musts)
@@ -85,6 +109,7 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 	}
 	kafka_conf_set_all(conf, musts);
 	kafka_conf_verify(conf);
+	kafka_conf_serve_tokens(conf);
 	free(client);
 	return conf;
 }
@@ -92,11 +117,29 @@ kafka_conf_new(const Config *config, KafkaProperties wishes,
 rd_kafka_t *
 kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error)
 {
+	bool		tokens = kafka_conf_uses_tokens(conf);
 	rd_kafka_t *client = rd_kafka_new(type, conf, error, KAFKA_ERROR_MAX);
 
 	if (client == NULL)
 		rd_kafka_conf_destroy(conf);
+	else if (tokens)
+		rd_kafka_error_destroy(
+			rd_kafka_sasl_background_callbacks_enable(client));
 	return client;
+}
+
+void
+kafka_set_credentials(rd_kafka_t *client, const Config *config)
+{
+	const char		 *user = config_kafka_get(config, "sasl.username");
+	const char		 *password = config_kafka_get(config, "sasl.password");
+	rd_kafka_error_t *error;
+
+	if (client == NULL || user == NULL || password == NULL)
+		return;
+	error = rd_kafka_sasl_set_credentials(client, user, password);
+	Assert(error == NULL); /* both are given */
+	rd_kafka_error_destroy(error);
 }
 
 rd_kafka_resp_err_t
@@ -188,6 +231,18 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 				  ? LEVEL_WARNING
 				  : LEVEL_DEBUG,
 			  module, "%s: %s", facility, text);
+}
+
+char *
+kafka_refused_topic(rd_kafka_event_t *event)
+{
+	const char *facility;
+	const char *text;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return NULL;
+	return log_text_refused_topic(facility, text);
 }
 
 bool

@@ -33,6 +33,12 @@ rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 							 char *error) MUST_CHECK;
 
 /*
+ * Gives a client the user and password of [kafka], for its next connection; one
+ * that is open is kept.  Of no effect where SASL is not used.
+ */
+void kafka_set_credentials(rd_kafka_t *client, const Config *config);
+
+/*
  * In place of each offset, which is a time in ms or RD_KAFKA_OFFSET_BEGINNING
  * or END, the offset that is there; END: nothing is as late as that.
  */
@@ -53,6 +59,10 @@ void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 
 /* Passes a log event of librdkafka on to our log. */
 void kafka_log_event(rd_kafka_event_t *event, const char *module);
+
+/* The topic that a log event calls refused, or NULL (log_text.h); freed by the
+ * caller. */
+char *kafka_refused_topic(rd_kafka_event_t *event) MUST_CHECK;
 
 /*
  * Whether the broker refused this record or its topic, so that others may

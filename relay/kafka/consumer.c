@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kafka/trouble.h"
+#include "kafka/witness.h"
+
 #define LOG_MODULE "consumer"
 
 static void
@@ -65,6 +68,7 @@ consumer_free(Consumer *consumer)
 	strings_free(consumer->unknown);
 	buf_free(&consumer->trouble);
 	buf_free(&consumer->headers);
+	buf_free(&consumer->group);
 	buf_free(&consumer->error);
 	missing_topics_clear(&consumer->missing);
 	free(consumer);
@@ -166,7 +170,9 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 		});
 
 	Assert(consumer->client == NULL && group[0] != '\0');
-	consumer->topics = config->topics;
+	consumer->config = config;
+	buf_clear(&consumer->group);
+	buf_add_str(&consumer->group, group);
 	survey_open(consumer->survey, witness_conf(config));
 	buf_clear(&consumer->trouble);
 	rd_kafka_conf_set_opaque(conf, consumer);
@@ -190,6 +196,15 @@ consumer_open(Consumer *consumer, const Config *config, const char *group,
 	buf_add_str(error, "could not subscribe to the topics");
 	consumer_close(consumer);
 	return false;
+}
+
+void
+consumer_reconfigured(Consumer *consumer, const Config *config)
+{
+	if (consumer->client == NULL)
+		return;
+	kafka_set_credentials(consumer->client, config);
+	survey_reconfigured(consumer->survey, witness_conf(config));
 }
 
 void
@@ -315,6 +330,23 @@ consumer_take_fatal(Consumer *consumer)
 	buf_str(&consumer->error);
 }
 
+/* librdkafka's text names neither the topic nor the group. */
+static void
+consumer_take_refusal(Consumer *consumer, const rd_kafka_message_t *message)
+{
+	bool of_group = message->err ==
+					RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+	const char *topic = message->rkt != NULL ? rd_kafka_topic_name(message->rkt)
+											 : "";
+
+	log_throttled(of_group ? &consumer->group_throttle
+						   : &consumer->topic_throttle,
+				  loop_now(consumer->loop), LEVEL_WARNING, LOG_MODULE,
+				  "%s: allow the relay's principal Read %s=%s",
+				  rd_kafka_err2name(message->err), of_group ? "group" : "topic",
+				  of_group ? buf_str(&consumer->group) : topic);
+}
+
 /* False if the consumer is of no use any more. */
 static bool
 consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
@@ -346,15 +378,19 @@ consumer_take_error(Consumer *consumer, const rd_kafka_message_t *message)
 				return true;
 			}
 			break;
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+			consumer_take_refusal(consumer, message);
+			return true;
 		case RD_KAFKA_RESP_ERR__FATAL:
 			consumer_take_fatal(consumer);
 			return false;
 		default:
 			break;
 	}
-	log_throttled(&consumer->error_throttle, loop_now(consumer->loop),
-				  LEVEL_WARNING, LOG_MODULE, "%s: %s",
-				  rd_kafka_err2name(message->err), text != NULL ? text : "");
+	kafka_log_error(&consumer->error_throttle, loop_now(consumer->loop),
+					LOG_MODULE, consumer->config, message->err,
+					text != NULL ? text : "");
 	return true;
 }
 

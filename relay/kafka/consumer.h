@@ -102,6 +102,9 @@ bool consumer_has_learned(const Consumer *consumer);
  * partition is held. */
 void consumer_clear_trouble(Consumer *consumer);
 
+/* Takes over the user and the password of the configuration. */
+void consumer_reconfigured(Consumer *consumer, const Config *config);
+
 void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
 

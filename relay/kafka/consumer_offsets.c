@@ -41,7 +41,7 @@ offsets_list_unknown(Consumer *consumer, const PGresult *offsets)
 	MissingTopics unknown = {0};
 
 	strings_free(consumer->unknown);
-	for (char *const *topic = consumer->topics; *topic != NULL; topic++)
+	for (char *const *topic = consumer->config->topics; *topic != NULL; topic++)
 		if (!offsets_database_has(offsets, *topic))
 			(void) missing_topics_add(&unknown, *topic);
 	consumer->unknown = unknown.topics;

@@ -63,7 +63,7 @@ struct Consumer
 	rd_kafka_queue_t   *queue;		/* messages and rebalances */
 	rd_kafka_queue_t   *side_queue; /* log lines; all, while leaving */
 	bool				leaving;
-	char *const		   *topics;	 /* the configuration's */
+	const Config	   *config;
 	char			  **unknown; /* of these, unknown to the database */
 	Survey			   *survey;
 	Partition		   *partitions; /* what the group assigned */
@@ -76,7 +76,10 @@ struct Consumer
 	size_t				bytes;	 /* of messages */
 	Buf					headers; /* of the last consumer_message() */
 	Buf					error;
+	Buf					group;
 	LogThrottle			error_throttle;
+	LogThrottle			topic_throttle; /* rights that are missing */
+	LogThrottle			group_throttle;
 	MissingTopics		missing;
 };
 

@@ -64,3 +64,27 @@ log_text_is_tls_eof(const char *text)
 {
 	return strstr(text, "unexpected eof") != NULL;
 }
+
+bool
+log_text_is_own_certificate(const char *text)
+{
+	/* OpenSSL's names of the alerts, as "tlsv13 alert certificate required" */
+	static const char *const alerts[] = {
+		"alert certificate",
+		"alert bad certificate",
+		"alert unsupported certificate",
+		"alert unknown ca",
+	};
+
+	for (size_t i = 0; i < Lengthof(alerts); i++)
+		if (strstr(text, alerts[i]) != NULL)
+			return true;
+	return false;
+}
+
+bool
+log_text_is_mechanism(const char *text)
+{
+	return strstr(text, "mechanism handshake failed") != NULL ||
+		   strstr(text, "not supported by broker") != NULL;
+}

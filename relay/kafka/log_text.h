@@ -39,4 +39,11 @@ bool log_text_is_refused_connection(const char *text);
  * no other code for it than for a failed handshake. */
 bool log_text_is_tls_eof(const char *text);
 
+/* Whether the peer refuses our certificate, or misses one: an alert of TLS. */
+bool log_text_is_own_certificate(const char *text);
+
+/* Whether the broker does not offer the SASL mechanism: the error code is that
+ * of a wrong password. */
+bool log_text_is_mechanism(const char *text);
+
 #endif

@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kafka/log_text.h"
 #include "kafka/position_topic.h"
 #include "kafka/producer_conf.h"
 #include "kafka/transaction.h"
+#include "kafka/trouble.h"
 
 #define LOG_MODULE	"producer"
 #define BATCH_BYTES 1000000
@@ -34,6 +34,7 @@ struct Producer
 	void			 *arg;
 	LoopWake		 *wake;
 	LoopTimer		 *blame_timer; /* no report has named the record */
+	const Config	 *config;	   /* of the client */
 	rd_kafka_t		 *client;	   /* NULL while closed */
 	rd_kafka_queue_t *queue;
 	Transaction		 *transaction;	  /* it owns the producer in that mode */
@@ -134,6 +135,7 @@ producer_open(Producer *producer, const Config *config, int max_event_bytes,
 										 .probes = producer->probes,
 									 });
 	free(transactional);
+	producer->config = config;
 	Assert(producer->client == NULL);
 	Assert(producer->failure.len == 0 && producer->blamed == NULL);
 	Assert(incarnation == NULL || !producer->probes);
@@ -184,6 +186,12 @@ producer_close(Producer *producer)
 	free(producer->blamed);
 	free(producer->refused_topic);
 	producer->blamed = producer->refused_topic = NULL;
+}
+
+void
+producer_reconfigured(Producer *producer, const Config *config)
+{
+	kafka_set_credentials(producer->client, config);
 }
 
 /* ---- producing --------------------------------------------------------- */
@@ -433,30 +441,16 @@ producer_take_error(Producer *producer, rd_kafka_event_t *event)
 	}
 	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		producer->known_up = false;
-	log_throttled(&producer->error_throttle, loop_now(producer->loop),
-				  LEVEL_WARNING, LOG_MODULE, "%s: %s", rd_kafka_err2name(error),
-				  rd_kafka_event_error_string(event));
-}
-
-static void
-producer_take_log(Producer *producer, rd_kafka_event_t *event)
-{
-	const char *facility, *text;
-	char	   *topic;
-	int			level;
-
-	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
-		return;
-	topic = log_text_refused_topic(facility, text);
-	if (topic == NULL)
-		return;
-	free(producer->refused_topic);
-	producer->refused_topic = topic;
+	kafka_log_error(&producer->error_throttle, loop_now(producer->loop),
+					LOG_MODULE, producer->config, error,
+					rd_kafka_event_error_string(event));
 }
 
 static void
 producer_take_event(Producer *producer, rd_kafka_event_t *event)
 {
+	char *topic;
+
 	switch (rd_kafka_event_type(event))
 	{
 		case RD_KAFKA_EVENT_DR:
@@ -471,7 +465,11 @@ producer_take_event(Producer *producer, rd_kafka_event_t *event)
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			kafka_log_event(event, LOG_MODULE);
-			producer_take_log(producer, event);
+			topic = kafka_refused_topic(event);
+			if (topic == NULL)
+				break;
+			free(producer->refused_topic);
+			producer->refused_topic = topic;
 			break;
 		default:
 			break;

@@ -68,6 +68,9 @@ bool producer_open(Producer *producer, const Config *config,
 				   Buf *error) MUST_CHECK;
 void producer_close(Producer *producer);
 
+/* Takes over the user and the password of the configuration. */
+void producer_reconfigured(Producer *producer, const Config *config);
+
 ProducerResult producer_send(Producer *producer, const EventRow *row,
 							 uint64_t id, unsigned profile,
 							 EventSource source) MUST_CHECK;

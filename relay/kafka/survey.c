@@ -27,8 +27,9 @@ struct Survey
 	atomic_bool ended; /* set by the thread, its last act but waking */
 	atomic_bool stop;  /* set by the loop */
 
-	rd_kafka_conf_t *conf;	 /* for the reader, until it is made */
-	rd_kafka_t		*reader; /* of witnesses */
+	rd_kafka_conf_t *conf;		/* for the reader, until it is made */
+	rd_kafka_t		*reader;	/* of witnesses */
+	rd_kafka_conf_t *next_conf; /* in place of both from the next survey on */
 
 	/* the question, and the answer */
 	rd_kafka_t						*client;
@@ -258,11 +259,28 @@ survey_add_witness(Survey *survey, const char *topic, int32_t id,
 	};
 }
 
+static void
+survey_forget_reader(Survey *survey)
+{
+	if (survey->reader != NULL)
+		rd_kafka_destroy(survey->reader);
+	if (survey->conf != NULL)
+		rd_kafka_conf_destroy(survey->conf);
+	survey->reader = NULL;
+	survey->conf = NULL;
+}
+
 void
 survey_begin(Survey *survey, rd_kafka_t *client)
 {
 	Assert(!survey->runs && survey->firsts != NULL);
 	survey->client = client;
+	if (survey->next_conf != NULL)
+	{
+		survey_forget_reader(survey);
+		survey->conf = survey->next_conf;
+		survey->next_conf = NULL;
+	}
 	survey->stop = survey->ended = false;
 	if (pthread_create(&survey->thread, NULL, survey_run, survey) != 0)
 		abort();
@@ -287,12 +305,19 @@ survey_close(Survey *survey)
 {
 	survey->stop = true;
 	survey_join(survey);
-	if (survey->reader != NULL)
-		rd_kafka_destroy(survey->reader);
-	if (survey->conf != NULL)
-		rd_kafka_conf_destroy(survey->conf);
-	survey->reader = NULL;
-	survey->conf = NULL;
+	survey_forget_reader(survey);
+	if (survey->next_conf != NULL)
+		rd_kafka_conf_destroy(survey->next_conf);
+	survey->next_conf = NULL;
+}
+
+/* Not at once: the thread of a survey that runs may use what is replaced. */
+void
+survey_reconfigured(Survey *survey, rd_kafka_conf_t *conf)
+{
+	if (survey->next_conf != NULL)
+		rd_kafka_conf_destroy(survey->next_conf);
+	survey->next_conf = conf;
 }
 
 /* ---- the answers ------------------------------------------------------- */

@@ -37,6 +37,9 @@ void	survey_free(Survey *survey);
 void survey_open(Survey *survey, rd_kafka_conf_t *conf);
 void survey_close(Survey *survey);
 
+/* The same from the next survey on, in place of the conf before; taken. */
+void survey_reconfigured(Survey *survey, rd_kafka_conf_t *conf);
+
 /* The queries of the next survey; the results of the last one are forgotten. */
 void survey_prepare(Survey *survey, int64_t first_offset);
 void survey_add_topic(Survey *survey, const char *topic);

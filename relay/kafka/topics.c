@@ -273,6 +273,9 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 		topic->answered = true;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		log_info("created topic topic=%s", name);
+	else if (error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+		/* it may well exist; if it does not, its first event is refused */
+		log_info("no right to create topic, which must exist topic=%s", name);
 	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 	{
 		buf_printf(&topics->missing, "%s%s (%s)",

@@ -5,10 +5,10 @@
  */
 #include "kafka/trouble.h"
 
-#include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/certificate.h"
 #include "kafka/log_text.h"
 
 /* ---- reports of librdkafka and OpenSSL --------------------------------- */
@@ -43,21 +43,6 @@ trouble_log(const rd_kafka_t *client, int level UNUSED, const char *facility,
 	pthread_mutex_unlock(&trouble->lock);
 }
 
-static void
-trouble_add_certificate(BIO *to, X509 *certificate)
-{
-	if (certificate == NULL)
-		return;
-	BIO_puts(to, ": subject ");
-	X509_NAME_print_ex(to, X509_get_subject_name(certificate), 0,
-					   XN_FLAG_RFC2253);
-	BIO_puts(to, ", issuer ");
-	X509_NAME_print_ex(to, X509_get_issuer_name(certificate), 0,
-					   XN_FLAG_RFC2253);
-	BIO_puts(to, ", valid until ");
-	ASN1_TIME_print(to, X509_get0_notAfter(certificate));
-}
-
 /* In a thread of librdkafka's.  The verdict is OpenSSL's own. */
 static int
 trouble_verify(rd_kafka_t *client UNUSED, const char *broker,
@@ -68,27 +53,20 @@ trouble_verify(rd_kafka_t *client UNUSED, const char *broker,
 	KafkaTrouble		*trouble = arg;
 	const unsigned char *at = (const unsigned char *) der;
 	X509				*certificate;
-	BIO					*text;
-	int					 len;
+	Buf					 text = {0};
 
 	if (*error == X509_V_OK)
 		return 1;
 	certificate = d2i_X509(NULL, &at, (long) size);
-	text = BIO_new(BIO_s_mem());
-	if (text != NULL)
-	{
-		BIO_printf(text, "%s: the certificate is refused: %s", broker,
-				   X509_verify_cert_error_string(*error));
-		trouble_add_certificate(text, certificate);
-		pthread_mutex_lock(&trouble->lock);
-		len = BIO_read(text, trouble->certificate,
-					   sizeof(trouble->certificate) - 1);
-		Assert(len < (int) sizeof(trouble->certificate));
-		trouble->certificate[Max(len, 0)] = '\0';
-		pthread_mutex_unlock(&trouble->lock);
-	}
+	buf_printf(&text, "%s: ", broker);
+	certificate_describe(*error, certificate, &text);
+	pthread_mutex_lock(&trouble->lock);
+	trouble->verdict = *error;
+	snprintf(trouble->certificate, sizeof(trouble->certificate), "%s",
+			 buf_str(&text));
+	pthread_mutex_unlock(&trouble->lock);
 	snprintf(reason, reason_size, "%s", X509_verify_cert_error_string(*error));
-	BIO_free(text);
+	buf_free(&text);
 	X509_free(certificate);
 	return 0;
 }
@@ -130,7 +108,9 @@ kafka_trouble_is_final(KafkaTrouble *trouble)
 	pthread_mutex_lock(&trouble->lock);
 	final = trouble->certificate[0] != '\0' ||
 			trouble->error == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
-			trouble->error == RD_KAFKA_RESP_ERR__SSL;
+			trouble->error == RD_KAFKA_RESP_ERR__SSL ||
+			log_text_is_own_certificate(trouble->text) ||
+			log_text_is_own_certificate(trouble->log);
 	pthread_mutex_unlock(&trouble->lock);
 	return final;
 }
@@ -172,6 +152,87 @@ kafka_error_passes(rd_kafka_resp_err_t error)
 	}
 }
 
+/* ---- the next step ------------------------------------------------------ */
+
+#define SCRAM_FIXED 0x020601ff /* librdkafka 2.6.1 */
+
+static bool
+trouble_mechanism_is_scram(const Config *config)
+{
+	const char *mechanism = config_kafka_get(config, "sasl.mechanism");
+
+	if (mechanism == NULL)
+		mechanism = config_kafka_get(config, "sasl.mechanisms");
+	return mechanism != NULL && strncmp(mechanism, "SCRAM-", 6) == 0;
+}
+
+bool
+kafka_scram_is_limited(const Config *config, Buf *why)
+{
+	if (rd_kafka_version() >= SCRAM_FIXED ||
+		!trouble_mechanism_is_scram(config))
+		return false;
+	buf_printf(why,
+			   "this librdkafka, %s, repeats the nonce of SCRAM, which brokers "
+			   "since Kafka 4.0 refuse as invalid credentials: install "
+			   "librdkafka 2.6.1 or newer, or use a client certificate, or "
+			   "sasl.mechanism = PLAIN with security.protocol = sasl_ssl",
+			   rd_kafka_version_str());
+	buf_str(why);
+	return true;
+}
+
+static bool
+trouble_has_certificate(const Config *config)
+{
+	return config_kafka_get(config, "ssl.certificate.location") != NULL ||
+		   config_kafka_get(config, "ssl.certificate.pem") != NULL ||
+		   config_kafka_get(config, "ssl.keystore.location") != NULL;
+}
+
+static void
+trouble_advise_login(const Config *config, const char *text, Buf *to)
+{
+	const char *user = config_kafka_get(config, "sasl.username");
+	const char
+		*tokens = config_kafka_get(config,
+								   "sasl.oauthbearer.token.endpoint.url");
+
+	if (log_text_is_mechanism(text))
+		buf_add_str(to, "set sasl.mechanism to one that the broker offers");
+	else if (kafka_scram_is_limited(config, to))
+		return;
+	else if (user != NULL)
+		buf_printf(to,
+				   "see sasl.password of user \"%s\", and that user on the "
+				   "broker",
+				   user);
+	else if (tokens != NULL)
+		buf_printf(to,
+				   "see sasl.oauthbearer.client.id and .client.secret, and the "
+				   "token server at %s",
+				   tokens);
+	else
+		buf_add_str(to, "see the properties sasl.*");
+}
+
+void
+kafka_advise(const Config *config, rd_kafka_resp_err_t error, const char *text,
+			 Buf *to)
+{
+	if (log_text_is_own_certificate(text))
+		buf_add_str(to,
+					trouble_has_certificate(config)
+						? "the broker refuses this relay's certificate: "
+						  "see ssl.certificate.location and the authorities "
+						  "that the broker trusts"
+						: "the broker requires a client certificate: set "
+						  "ssl.certificate.location and ssl.key.location");
+	else if (error == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+		trouble_advise_login(config, text, to);
+	buf_str(to);
+}
+
 /* Of TLS all files count, for the reason names none. */
 void
 kafka_name_files(const Config *config, const char *reason, Buf *to)
@@ -192,6 +253,24 @@ kafka_name_files(const Config *config, const char *reason, Buf *to)
 	if (tls && config_kafka_get(config, "ssl.ca.location") == NULL &&
 		config_kafka_get(config, "ssl.ca.pem") == NULL)
 		buf_add_str(to, "; ssl.ca.location is not set: the system's are used");
+}
+
+void
+kafka_log_error(LogThrottle *throttle, int64_t now, const char *module,
+				const Config *config, rd_kafka_resp_err_t error,
+				const char *text)
+{
+	Buf line = {0};
+	Buf advice = {0};
+
+	buf_printf(&line, "%s: %s", rd_kafka_err2name(error), text);
+	kafka_name_files(config, text, &line);
+	kafka_advise(config, error, text, &advice);
+	if (advice.len > 0)
+		buf_printf(&line, "; %s", buf_str(&advice));
+	log_throttled(throttle, now, LEVEL_WARNING, module, "%s", buf_str(&line));
+	buf_free(&line);
+	buf_free(&advice);
 }
 
 void
@@ -218,6 +297,21 @@ kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error, Buf *to)
 	if (log_text_is_tls_eof(why))
 		buf_add_str(to, ": does that listener speak TLS?");
 	kafka_name_files(config, why, to);
+	pthread_mutex_unlock(&trouble->lock);
+	buf_str(to);
+}
+
+void
+kafka_trouble_advise(KafkaTrouble *trouble, Buf *to)
+{
+	const char *why;
+
+	pthread_mutex_lock(&trouble->lock);
+	why = trouble->text[0] != '\0' ? trouble->text : trouble->log;
+	if (trouble->certificate[0] != '\0')
+		certificate_advise(trouble->verdict, "ssl.ca.location", to);
+	else
+		kafka_advise(trouble->config, trouble->error, why, to);
 	pthread_mutex_unlock(&trouble->lock);
 	buf_str(to);
 }

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "common/log.h"
 #include "kafka/client.h"
 
 /* Written by librdkafka's threads. */
@@ -25,6 +26,7 @@ typedef struct KafkaTrouble
 	char				text[512]; /* ... which names the address */
 	char				log[512];  /* ... of the log, the latest failure */
 	char				certificate[512]; /* its fault, or "" */
+	int					verdict;		  /* OpenSSL's number of that */
 } KafkaTrouble;
 
 /* Before the client is made of conf, whose opaque it takes; trouble has to
@@ -48,6 +50,22 @@ bool kafka_error_passes(rd_kafka_resp_err_t error);
  */
 void kafka_trouble_explain(KafkaTrouble *trouble, rd_kafka_resp_err_t error,
 						   Buf *to);
+
+/* The next step; appends nothing where none is known but to look at [kafka]. */
+void kafka_trouble_advise(KafkaTrouble *trouble, Buf *to);
+
+/* The same for an error of librdkafka and its text: a phrase. */
+void kafka_advise(const Config *config, rd_kafka_resp_err_t error,
+				  const char *text, Buf *to);
+
+/* Whether this librdkafka can use the configured SCRAM with older brokers only;
+ * a phrase why. */
+bool kafka_scram_is_limited(const Config *config, Buf *why);
+
+/* Logs an error event, with the files that it is about and the next step. */
+void kafka_log_error(LogThrottle *throttle, int64_t now, const char *module,
+					 const Config *config, rd_kafka_resp_err_t error,
+					 const char *text);
 
 /* The files of [kafka] that a reason of librdkafka's is about, if any. */
 void kafka_name_files(const Config *config, const char *reason, Buf *to);

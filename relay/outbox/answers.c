@@ -103,7 +103,7 @@ outbox_take_lead(Outbox *outbox, const PGresult *result)
 	outbox_on_lead(&outbox->state, leads ? api_int(result, 0, 0) : 0,
 				   loop_now(outbox->loop));
 	buf_clear(&outbox->trouble);
-	log_recovered(&outbox->db_throttle);
+	db_log_recovered(&outbox->db_throttle);
 }
 
 static bool

@@ -39,8 +39,8 @@ outbox_db_failed(Outbox *outbox, const char *why)
 		producer_close(outbox->producer); /* only a leader has one */
 	outbox_on_down(&outbox->state, loop_now(outbox->loop));
 	Assert(outbox->state.page_count == 0 && !outbox_leads(&outbox->state));
-	log_throttled(&outbox->db_throttle, loop_now(outbox->loop), LEVEL_WARNING,
-				  LOG_MODULE, "could not use the database: %s", why);
+	db_log_failure(&outbox->db_throttle, loop_now(outbox->loop), LOG_MODULE,
+				   why);
 }
 
 void

@@ -153,6 +153,12 @@ held_lane_take_answer(HeldLane *lane, OutboxAction question, PGresult *result)
 	return false;
 }
 
+void
+held_lane_reconfigured(HeldLane *lane)
+{
+	producer_reconfigured(lane->producer, lane->config);
+}
+
 /* ---- doing ------------------------------------------------------------- */
 
 static void

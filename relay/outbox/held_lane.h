@@ -21,6 +21,8 @@ HeldLane *held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
 						OutboxState *state, Producer *main);
 void	  held_lane_free(HeldLane *lane);
 
+void held_lane_reconfigured(HeldLane *lane);
+
 /* Carries out one of the actions of held topics. */
 void held_lane_do(HeldLane *lane, OutboxAction action, PgConnection *conn,
 				  int max_event_bytes, EventSource source);

@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "db/connect.h"
 #include "kafka/position_topic.h"
 
 #define LOG_MODULE "outbox"
@@ -170,6 +169,11 @@ outbox_reconfigured(Outbox *outbox)
 	outbox_on_settings(&outbox->state, outbox->config->poll_interval_us,
 					   (uint32_t) outbox->config->batch_rows,
 					   loop_now(outbox->loop));
+	producer_reconfigured(outbox->producer, outbox->config);
+	held_lane_reconfigured(outbox->lane);
+	/* the thread that opens one keeps what it began with */
+	if (outbox->state.producer_opening)
+		outbox_producer_failed(outbox, "it was opened before the reload");
 }
 
 /* ---- the database ------------------------------------------------------ */

@@ -9,6 +9,7 @@
 #include "common/exit_code.h"
 #include "common/log.h"
 #include "db/api.h"
+#include "db/connect.h"
 #include "kafka/producer.h"
 #include "outbox/held_lane.h"
 #include "outbox/pump.h"
@@ -44,7 +45,7 @@ struct Outbox
 	bool		  done;
 	ExitCode	  exit_code;
 	Buf			  trouble; /* last failure, "" since it went well */
-	LogThrottle	  db_throttle;
+	DbThrottle	  db_throttle;
 	LogThrottle	  producer_throttle;
 };
 

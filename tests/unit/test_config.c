@@ -358,6 +358,46 @@ reload_takes_what_it_can(void **state UNUSED)
 	buf_free(&error);
 }
 
+#define SECURED                                                 \
+	"[kafka]\nbootstrap.servers = b:9092\nsasl.username = %s\n" \
+	"sasl.password = %s\n[postgres]\nconninfo = %s\n"
+
+static Config *
+load_secured(const char *user, const char *password, const char *conninfo)
+{
+	Buf		error = {0};
+	char   *text = xasprintf(SECURED, user, password, conninfo);
+	Config *config = load(text, &error);
+
+	assert_non_null(config);
+	free(text);
+	buf_free(&error);
+	return config;
+}
+
+/* Secrets may change while it runs, where they lead may not. */
+static void
+reload_takes_new_passwords(void **state UNUSED)
+{
+	Buf		restart = {0};
+	Config *config = load_secured("u", "a", "host=h dbname=d password=a");
+	Config *fresh = load_secured("v", "b", "host=h dbname=d password=b user=v");
+	Config *other = load_secured("v", "b", "host=other dbname=d password=c");
+
+	config_reload(config, fresh, &restart);
+	assert_int_equal(restart.len, 0);
+	assert_string_equal(config_kafka_get(config, "sasl.username"), "v");
+	assert_string_equal(config_kafka_get(config, "sasl.password"), "b");
+	assert_string_equal(config->conninfo, "host=h dbname=d password=b user=v");
+	config_reload(config, other, &restart);
+	assert_string_equal(buf_str(&restart), "[postgres] conninfo");
+	assert_string_equal(config->conninfo, "host=h dbname=d password=b user=v");
+	config_free(config);
+	config_free(fresh);
+	config_free(other);
+	buf_free(&restart);
+}
+
 /* The printed value of an option is read back as the same value. */
 static void
 every_option_shows_what_it_reads(void **state UNUSED)
@@ -440,6 +480,7 @@ main(void)
 		cmocka_unit_test(the_sample_parses_to_the_defaults),
 		cmocka_unit_test(what_is_shown_parses_to_the_same),
 		cmocka_unit_test(reload_takes_what_it_can),
+		cmocka_unit_test(reload_takes_new_passwords),
 		cmocka_unit_test(every_option_shows_what_it_reads),
 		cmocka_unit_test(long_lines_are_read_whole),
 		cmocka_unit_test(a_line_is_read_whole_or_not_at_all),

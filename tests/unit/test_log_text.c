@@ -103,6 +103,33 @@ a_reason_that_names_a_property_is_about_its_file(void **state UNUSED)
 	assert_false(log_text_names("ssl.ca.location failed", "ssl.key.location"));
 }
 
+/* As OpenSSL 3.0 names what a broker of Kafka 4.1 answers to no certificate, an
+ * expired one, and one of an unknown authority. */
+static void
+a_refused_certificate_of_ours_is_known(void **state UNUSED)
+{
+	static const char *const lines[] = {
+		"error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL "
+		"alert number 116",
+		"error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert "
+		"number 42",
+		"error:0A000416:SSL routines::sslv3 alert certificate unknown: SSL "
+		"alert number 46",
+	};
+
+	for (size_t i = 0; i < Lengthof(lines); i++)
+		assert_true(log_text_is_own_certificate(lines[i]));
+	assert_false(log_text_is_own_certificate(
+		"certificate verify failed: broker certificate could not be verified"));
+	assert_true(log_text_is_mechanism(
+		"SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported "
+		"SASL mechanism: broker's supported mechanisms: PLAIN"));
+	assert_false(log_text_is_mechanism(
+		"SASL authentication error: Authentication failed during "
+		"authentication due to invalid credentials with SASL mechanism "
+		"SCRAM-SHA-512"));
+}
+
 int
 main(void)
 {
@@ -113,6 +140,7 @@ main(void)
 		cmocka_unit_test(a_failed_handshake_is_known_by_its_text),
 		cmocka_unit_test(an_address_that_does_not_answer_is_known_by_its_text),
 		cmocka_unit_test(a_reason_that_names_a_property_is_about_its_file),
+		cmocka_unit_test(a_refused_certificate_of_ours_is_known),
 	};
 
 	return cmocka_run_group_tests_name("log_text", tests, NULL, NULL);
