@@ -8,6 +8,7 @@ is named by the environment:
     PGSTOCK_PGROOT  a private PostgreSQL tree with the extension in it
     PGSTOCK_KAFKA   a directory with the broker's jars
     PGSTOCK_RELAY   the relay's binary
+    PGSTOCK_LIBRDKAFKA  a newer librdkafka (for the tests of transports)
     PGSTOCK_RUN     where all of them keep their files (default: a fresh
                     directory under /tmp)
 """
@@ -238,6 +239,7 @@ class Kafka(Server):
                  short=True):
         super().__init__(directory, detach)
         self.settings = settings
+        self.format_args = ()
         self.short = short      # lives for a test: compiles little
         self.port, self.inner_port, self.controller_port = (
             self.take_port() for _ in range(3))
@@ -252,20 +254,26 @@ class Kafka(Server):
                 *compiler, "-Xshare:auto",
                 "-cp", os.path.join(need("PGSTOCK_KAFKA"), "*"), main, *args]
 
+    def listeners(self):
+        """[(name, address, advertised address, protocol)]"""
+        inner = f"{HOST}:{self.inner_port}"
+        return [("DIRECT", self.brokers, self.brokers, "PLAINTEXT"),
+                ("PROXIED", inner, self.proxied_brokers or inner, "PLAINTEXT")]
+
     def init(self):
-        direct, inner = self.brokers, f"{HOST}:{self.inner_port}"
-        proxied = self.proxied_brokers or inner
+        listeners = self.listeners()
         controller = f"{HOST}:{self.controller_port}"
-        plain = ",".join(f"{name}:PLAINTEXT" for name in
-                         ("DIRECT", "PROXIED", "CONTROLLER"))
+        bound = ",".join(f"{name}://{at}" for name, at, _, _ in listeners)
+        public = ",".join(f"{name}://{at}" for name, _, at, _ in listeners)
+        kinds = ",".join(f"{name}:{kind}" for name, _, _, kind in listeners)
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{controller}
-listeners=DIRECT://{direct},PROXIED://{inner},CONTROLLER://{controller}
-advertised.listeners=DIRECT://{direct},PROXIED://{proxied}
-listener.security.protocol.map={plain}
+listeners={bound},CONTROLLER://{controller}
+advertised.listeners={public}
+listener.security.protocol.map={kinds},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=DIRECT
 controller.listener.names=CONTROLLER
 log.dirs={self.directory}/data
@@ -289,7 +297,8 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 {self.settings}""")
         run_tool(self.java("kafka.tools.StorageTool", "format", "-t",
-                           "4L6g3nShT-eMCtK--X86sw", "-c", self.config))
+                           "4L6g3nShT-eMCtK--X86sw", "-c", self.config,
+                           *self.format_args))
         return self
 
     def start(self, timeout=180):

@@ -14,6 +14,7 @@ import pytest
 from cluster import Kafka, Postgres, Relay, need
 from mutant import checks_itself
 from process import remove_dir, session_dir
+from secure import Certificates, SecureKafka, SecurePostgres
 
 INBOX = ("order-created", "payment-success", "payment-failed",
          "order-cancelled", "order_failed")
@@ -28,7 +29,8 @@ serial = itertools.count(1)
 
 def shares_with_its_file(item):
     """Whether a test uses something that its file makes once."""
-    return any(one.scope == "module" and one.baseid for name, found in
+    return "certificates" in item.fixturenames or any(
+        one.scope == "module" and one.baseid for name, found in
                item._fixtureinfo.name2fixturedefs.items() for one in found)
 
 
@@ -37,7 +39,9 @@ def pytest_collection_modifyitems(items):
     """The long ones begin first: no worker is left with one at the end."""
     for item in items:
         if shares_with_its_file(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            secure = "certificates" in item.fixturenames
+            item.add_marker(pytest.mark.xdist_group(
+                "secure" if secure else item.path.stem))
     items.sort(key=lambda item: not (item.get_closest_marker("xdist_group")
                                      or item.get_closest_marker("long")))
 
@@ -78,6 +82,28 @@ def pg(run):
 @pytest.fixture(scope="session")
 def session_kafka(run):
     server = Kafka(os.path.join(run, "kafka")).init().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(new_dir):
+    """Of the two servers below; the tests that use them run in one worker."""
+    return Certificates(new_dir("certificates"))
+
+
+@pytest.fixture(scope="session")
+def secure_pg(new_dir, certificates):
+    server = SecurePostgres(new_dir("postgres-secure"), certificates)
+    server.init().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(new_dir, certificates):
+    server = SecureKafka(new_dir("kafka-secure"), certificates)
+    server.init().start()
     yield server
     server.close()
 

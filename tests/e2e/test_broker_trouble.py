@@ -8,127 +8,75 @@ and right after a broker was started or a topic created, check called a sound
 system broken, one run in nine.
 """
 
-import os
-import pathlib
 import threading
 import time
 
 import pytest
 from confluent_kafka.admin import NewTopic
 
-from cluster import HOST, Kafka
-from process import make_dir, run_tool, wait_until
-
-USER, PASSWORD = "relay", "a-password-for-tests"
-LISTENERS = ("GOOD", "EXPIRED", "OTHER", "SASL")
-
-
-def make_certificates(directory):
-    """A CA, and a key with its certificate for each listener, by openssl."""
-    make_dir(directory)
-
-    def openssl(*args):
-        run_tool(["openssl", *args], cwd=directory)
-
-    def new_ca(name):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
-                f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}",
-                "-days", "30")
-
-    new_ca("ca")
-    new_ca("stranger")
-    for name, address, days in (("good", HOST, "30"), ("expired", HOST, "-1"),
-                                ("other", "192.0.2.1", "30")):
-        openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout",
-                f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-                "-addext", f"subjectAltName=IP:{address}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem",
-                "-CAkey", "ca.key", "-CAcreateserial", "-days", days,
-                "-copy_extensions", "copy", "-out", f"{name}.crt")
-        chain = "".join(
-            pathlib.Path(directory, f"{name}{end}").read_text("ascii")
-            for end in (".key", ".crt"))
-        pathlib.Path(directory, f"{name}.keystore").write_text(chain, "ascii")
-
-
-class TlsKafka(Kafka):
-    """A broker with listeners that speak TLS, some of them badly
-    configured."""
-
-    def init(self):
-        super().init()
-        self.certificates = os.path.join(self.directory, "tls")
-        make_certificates(self.certificates)
-        self.at = {name: f"{HOST}:{self.take_port()}" for name in LISTENERS}
-        with open(self.config, encoding="utf-8") as file:
-            text = file.read()
-        for key, value in (
-                ("listeners=", "{name}://{at},"),
-                ("advertised.listeners=", "{name}://{at},"),
-                ("listener.security.protocol.map=", "{name}:{protocol},")):
-            for name, at in self.at.items():
-                text = text.replace(f"\n{key}", f"\n{key}" + value.format(
-                    name=name, at=at,
-                    protocol="SASL_SSL" if name == "SASL" else "SSL"), 1)
-        for name in LISTENERS:
-            store = {"SASL": "good"}.get(name, name.lower())
-            prefix = f"listener.name.{name.lower()}.ssl.keystore"
-            text += (f"{prefix}.type=PEM\n{prefix}.location="
-                     f"{self.certificates}/{store}.keystore\n")
-        with open(self.config, "w", encoding="utf-8") as file:
-            file.write(text + f"""\
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=\
-org.apache.kafka.common.security.plain.PlainLoginModule required \
-user_{USER}="{PASSWORD}";
-""")
-        return self
+from cluster import HOST
+from process import wait_until
 
 
 @pytest.fixture(scope="module")
-def session_kafka(new_dir):
-    server = TlsKafka(new_dir("kafka-tls"),
-                      settings="auto.create.topics.enable=true\n")
-    server.init().start()
-    yield server
-    server.close()
+def session_kafka(secure_kafka):
+    return secure_kafka
 
 
 def check(kafka, relay, listener, ca="ca", **more):
-    relay.config["kafka"] = {
-        "bootstrap.servers": kafka.at.get(listener, listener),
-        "security.protocol": "ssl",
-        "ssl.ca.location": os.path.join(kafka.certificates, f"{ca}.pem"),
-        **{name.replace("_", "."): value for name, value in more.items()}}
+    """(exit code, the line about the broker and the one below, seconds)"""
+    if listener in kafka.at:
+        relay.config["kafka"] = kafka.client(listener, ca, **more)
+    else:
+        relay.config["kafka"] = kafka.client("GOOD", ca, **more)
+        relay.config["kafka"]["bootstrap.servers"] = listener
     began = time.monotonic()
     done = relay.command("check")
-    line = next((line for line in done.stdout.splitlines()
-                 if line.startswith("FAIL  broker")), "")
-    assert PASSWORD not in done.stdout + done.stderr
-    return done.returncode, line, time.monotonic() - began
+    lines = done.stdout.splitlines()
+    found = [i for i, line in enumerate(lines)
+             if line.startswith("FAIL  broker")]
+    said = " / ".join(lines[found[0]:found[0] + 2]) if found else ""
+    assert kafka.password not in done.stdout + done.stderr
+    return done.returncode, said, time.monotonic() - began
 
 
 def test_the_reason_is_named(db, kafka, relays):
     relay = relays(db.conninfo(), kafka.brokers)
     relay.config["inbox"] = {"topics": "order-created"}
-    sasl = {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN",
-            "sasl_username": USER}
-    assert check(kafka, relay, "GOOD")[0] == 0
+    for listener in ("SASL", "MTLS", "GOOD"):
+        code, line, _ = check(kafka, relay, listener)
+        assert code in (0, 1) and not line, "it answers"
     assert "[auto_create]" in relay.command("check").stdout
-    assert check(kafka, relay, "SASL", **sasl, sasl_password=PASSWORD)[0] == 0
-    for listener, said, more in (
-            ("EXPIRED", "certificate has expired", {}),
-            ("OTHER", "address mismatch", {}),
+    for listener, said, advice, more in (
+            ("EXPIRED", "certificate has expired", "Renew that certificate",
+             {}),
+            ("OTHER", "address mismatch", "Connect by a name", {}),
             ("GOOD", "unable to get local issuer certificate",
-             {"ca": "stranger"}),
-            ("SASL", "SASL authentication error", {
-                **sasl, "sasl_password": "wrong"}),
-            ("GOOD", "connecting to a SSL listener?",
+             "Set ssl.ca.location to a file", {"ca": "stranger"}),
+            ("SASL", "SASL authentication error",
+             'See sasl.password of user "relay"', {"sasl_password": "wrong"}),
+            ("SASL", "mechanism", "Set sasl.mechanism to one",
+             {"sasl_mechanism": "SCRAM-SHA-256"}),
+            ("MTLS", "", "The broker requires a client certificate: set"
+             " ssl.certificate.location", {"ssl_certificate_location": None,
+                                           "ssl_key_location": None}),
+            ("MTLS", "", "The broker refuses this relay's certificate",
+             {"ssl_certificate_location": kafka.certificates.path(
+                 "client-expired.crt"),
+              "ssl_key_location": kafka.certificates.path(
+                  "client-expired.key")}),
+            ("MTLS", "", "The broker refuses this relay's certificate",
+             {"ssl_certificate_location": kafka.certificates.path(
+                 "client-unknown.crt"),
+              "ssl_key_location": kafka.certificates.path(
+                  "client-unknown.key")}),
+            ("GOOD", "connecting to a SSL listener?", "",
              {"security_protocol": "plaintext"}),
-            (kafka.brokers, "does that listener speak TLS?", {}),
-            (f"{HOST}:1", "Connection refused", {})):
+            (kafka.brokers, "does that listener speak TLS?", "", {}),
+            (f"{HOST}:1", "Connection refused", "", {})):
         code, line, took = check(kafka, relay, listener, **more)
         assert code == 1 and said in line, (listener, line)
+        assert advice in line, (listener, line)
         assert kafka.at.get(listener, listener) in line, "the address"
         assert took < 12
         if "certificate" in said or "mismatch" in said:
