@@ -184,7 +184,7 @@ def role_is_missing(site):
         yield
 
 
-@case("database", 1, "password authentication failed", "PGPASSFILE")
+@case("database", 1, "password authentication failed", "password file")
 def password_is_wrong(site):
     site.db.require_password(ROLE)
     site.db.sql(f"ALTER ROLE {ROLE} PASSWORD 'right'")
@@ -193,7 +193,7 @@ def password_is_wrong(site):
     site.db.sql(f"REVOKE needs_password FROM {ROLE}")
 
 
-@case("database", 1, "no password supplied", "host:port:database:user")
+@case("database", 1, "no password supplied", "PGPASSFILE")
 def password_is_missing(site):
     site.db.require_password(ROLE)
     yield
