@@ -4,7 +4,7 @@ CREATE SCHEMA by_hand;
 CREATE TABLE by_hand.level (LIKE pgstock_internal.level INCLUDING ALL);
 CREATE TABLE by_hand.reservation
 	(LIKE pgstock_internal.reservation INCLUDING ALL);
-CREATE TABLE by_hand.movement (LIKE pgstock_internal.movement INCLUDING ALL);
+CREATE TABLE by_hand.movement (LIKE pgstock_internal.movement_1 INCLUDING ALL);
 CREATE TABLE by_hand.outbox (LIKE pgstock_internal.outbox_1 INCLUDING ALL);
 INSERT INTO by_hand.level SELECT * FROM pgstock_internal.level;
 

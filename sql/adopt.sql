@@ -155,6 +155,7 @@ BEGIN
 		PERFORM pgstock_internal.adopt_handlers();
 		/* They were sealed in another history. */
 		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
+		UPDATE pgstock_internal.movement_part SET xid = DEFAULT;
 		UPDATE pgstock_internal.incarnation i SET restored = false
 		 WHERE i.id = own.id;
 		PERFORM pgstock_internal.keeper_call();

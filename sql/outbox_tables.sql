@@ -54,8 +54,6 @@ CREATE FUNCTION pgstock_internal.outbox_add_part(part int)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	grantee	oid;
 BEGIN
 	EXECUTE format('CREATE TABLE pgstock_internal.outbox_%1$s
 		(LIKE pgstock_internal.outbox INCLUDING DEFAULTS,
@@ -66,17 +64,8 @@ BEGIN
 		ON pgstock_internal.outbox_%1$s (xid, seq)', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
-	/* Revokes rights granted by the owner's default privileges. */
-	FOR grantee IN
-		SELECT DISTINCT a.grantee
-		  FROM pg_class c, aclexplode(c.relacl) a
-		 WHERE c.oid = format('pgstock_internal.outbox_%s', part)::regclass
-		   AND a.grantee <> c.relowner
-	LOOP
-		EXECUTE format('REVOKE ALL ON pgstock_internal.outbox_%s FROM %s', part,
-					   CASE grantee WHEN 0 THEN 'PUBLIC'
-					   ELSE grantee::regrole::text END);
-	END LOOP;
+	PERFORM pgstock_internal.revoke_default_grants(
+		format('pgstock_internal.outbox_%s', part)::regclass);
 	EXECUTE format('ALTER TABLE pgstock_internal.outbox ATTACH PARTITION
 		pgstock_internal.outbox_%1$s FOR VALUES IN (%1$s)', part);
 END

@@ -20,53 +20,6 @@ COMMENT ON FUNCTION pgstock_internal.purge_keys IS
 	'deletes idempotency keys older than 24 hours, at most max_rows of them; '
 	'returns their number';
 
-/*
- * For each level, the sum of the deleted movements is added to one movement of
- * kind "opening", so that the ledger still adds up to the level.  Its id is
- * negative, so it precedes all others, and the oldest of these are found from
- * id 1.  A batch reads no more than the oldest max_rows rows, because ids and
- * times rise together; with NULL, all rows.
- */
-CREATE FUNCTION pgstock_internal.purge_movements(before timestamptz,
-	max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n		bigint;
-	first	bigint;
-BEGIN
-	/* Skip times in the future, from a clock that was ahead for a while. */
-	SELECT o.id INTO first FROM pgstock_internal.movement o
-	 WHERE o.id > 0 AND o.at <= clock_timestamp() ORDER BY o.id LIMIT 1;
-	WITH deleted AS (
-		DELETE FROM pgstock_internal.movement m
-		 WHERE m.id = ANY (ARRAY(
-			SELECT h.id
-			  FROM (SELECT o.id, o.at FROM pgstock_internal.movement o
-					 WHERE o.id >= first ORDER BY o.id LIMIT max_rows) h
-			 WHERE h.at < before))
-		RETURNING m.*
-	), opening AS (
-		INSERT INTO pgstock_internal.movement AS m (id, at, kind, product_id,
-			location, on_hand_delta, reserved_delta, actor)
-		SELECT -nextval('pgstock_internal.movement_id'), max(g.at), 'opening',
-			   g.product_id, g.location, sum(g.on_hand_delta),
-			   sum(g.reserved_delta), session_user
-		  FROM deleted g GROUP BY g.product_id, g.location
-		ON CONFLICT (product_id, location) WHERE kind = 'opening' DO UPDATE
-		   SET at = greatest(m.at, excluded.at), actor = excluded.actor,
-			   on_hand_delta = m.on_hand_delta + excluded.on_hand_delta,
-			   reserved_delta = m.reserved_delta + excluded.reserved_delta
-	)
-	SELECT count(*) INTO n FROM deleted;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.purge_movements IS
-	'replaces movements older than before by opening movements, at most '
-	'max_rows of them; returns their number';
-
 CREATE FUNCTION pgstock_internal.purge_reservations(before timestamptz,
 	max_rows int)
 RETURNS bigint
@@ -123,7 +76,7 @@ BEGIN
 	END IF;
 	PERFORM FROM pgstock_internal.incarnation i
 	  WHERE i.id = own FOR NO KEY UPDATE;
-	RETURN pgstock_internal.purge_movements(before, NULL)
+	RETURN pgstock_internal.purge_movements(before)
 		 + pgstock_internal.purge_reservations(before, NULL)
 		 + pgstock_internal.purge_failed(before, NULL);
 END

@@ -9,7 +9,7 @@
  *
  * written		The only part that rows are inserted into.  A writer locks it
  *				and then checks again that it is still in this state
- *				(extension/outbox/rotation.c).
+ *				(extension/base/rotation.c).
  * left			Transactions that were open at the switch may have rows in it.
  *				Each of them holds a lock on it; when a conflicting lock is
  *				available, all have ended.
@@ -36,12 +36,12 @@ AS 'MODULE_PATHNAME', 'pgstock_outbox_lock_part' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_lock_part IS
 	'returns the part to write, locked so that it cannot be truncated';
 
-CREATE FUNCTION pgstock_internal.outbox_part_switched()
+CREATE FUNCTION pgstock_internal.part_switched(state text)
 RETURNS void
-AS 'MODULE_PATHNAME', 'pgstock_outbox_part_switched' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION pgstock_internal.outbox_part_switched IS
+AS 'MODULE_PATHNAME', 'pgstock_part_switched' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.part_switched IS
 	'invalidates the cached part of all sessions when this transaction '
-	'commits';
+	'commits; state: the table that names the part';
 
 CREATE FUNCTION pgstock_internal.outbox_seal()
 RETURNS bigint
@@ -146,7 +146,7 @@ BEGIN
 	UPDATE pgstock_internal.outbox_part
 	   SET state = 'l', since = DEFAULT, xid = DEFAULT WHERE state = 'w';
 	INSERT INTO pgstock_internal.outbox_part (part, state) VALUES (next, 'w');
-	PERFORM pgstock_internal.outbox_part_switched();
+	PERFORM pgstock_internal.part_switched('outbox_part');
 	RETURN 1;
 END
 $$;

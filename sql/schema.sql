@@ -21,3 +21,25 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 CREATE SCHEMA pgstock_internal;
 COMMENT ON SCHEMA pgstock_internal IS
 	'tables of pgstock and functions for its relay';
+
+/* Rights that the owner's default privileges grant on a table made later. */
+CREATE FUNCTION pgstock_internal.revoke_default_grants(made regclass)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	grantee	oid;
+BEGIN
+	FOR grantee IN
+		SELECT DISTINCT a.grantee
+		  FROM pg_class c, aclexplode(c.relacl) a
+		 WHERE c.oid = made AND a.grantee <> c.relowner
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s FROM %s', made,
+					   CASE grantee WHEN 0 THEN 'PUBLIC'
+					   ELSE grantee::regrole::text END);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.revoke_default_grants IS
+	'revokes the rights that roles other than the owner have on a table';

@@ -60,6 +60,7 @@ CREATE TABLE pgstock_internal.reservation
 	payment_id	text,
 	activity_id	text COLLATE "C",
 	retake		boolean,
+	confirmed_at	timestamptz,
 	CONSTRAINT reservation_pkey
 		PRIMARY KEY (order_id, attempt, product_id, location)
 ) WITH (fillfactor = 80);
@@ -69,6 +70,9 @@ CREATE INDEX reservation_level_due
 /* For purge_history: contains neither reserved nor confirmed lines. */
 CREATE INDEX reservation_ended
 	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;
+/* For retire_orders: contains confirmed lines only. */
+CREATE INDEX reservation_confirmed
+	ON pgstock_internal.reservation (confirmed_at) WHERE state = 'c';
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'lines of orders; a line is protected by the lock of the level in which '
 	'it counts';
@@ -84,6 +88,8 @@ COMMENT ON COLUMN pgstock_internal.reservation.activity_id IS
 COMMENT ON COLUMN pgstock_internal.reservation.retake IS
 	'whether a payment reserves an ended line again; NULL: only if it has '
 	'expired';
+COMMENT ON COLUMN pgstock_internal.reservation.confirmed_at IS
+	'time of the payment, also of a line that has been returned since';
 COMMENT ON COLUMN pgstock_internal.reservation.slot IS
 	'slot of the level in which the line counts';
 
@@ -125,35 +131,6 @@ CREATE TABLE pgstock_internal.sale_order
 COMMENT ON TABLE pgstock_internal.sale_order IS
 	'orders of each user in each open flash sale';
 
-CREATE SEQUENCE pgstock_internal.movement_id;
-CREATE TABLE pgstock_internal.movement
-(
-	id				bigint NOT NULL
-		DEFAULT nextval('pgstock_internal.movement_id'),
-	at				timestamptz NOT NULL,
-	kind			text NOT NULL,
-	product_id		text COLLATE "C" NOT NULL,
-	location		text COLLATE "C" NOT NULL,
-	on_hand_delta	bigint NOT NULL,
-	reserved_delta	bigint NOT NULL,
-	order_id		text COLLATE "C",
-	actor			text NOT NULL,
-	reason			text,
-	reference		text,
-	event_id		uuid,
-	CONSTRAINT movement_pkey PRIMARY KEY (id)
-);
-/*
- * The opening movements that purge_history writes; costs nothing for other
- * rows.
- */
-CREATE UNIQUE INDEX movement_opening
-	ON pgstock_internal.movement (product_id, location) WHERE kind = 'opening';
-ALTER SEQUENCE pgstock_internal.movement_id
-	OWNED BY pgstock_internal.movement.id;
-COMMENT ON TABLE pgstock_internal.movement IS
-	'ledger: every change of every level, append-only';
-
 CREATE TABLE pgstock_internal.idempotency
 (
 	key			text COLLATE "C" NOT NULL,
@@ -175,6 +152,4 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.reservation', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale_number', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.sale_order', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement', '');
-SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.movement_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.idempotency', '');

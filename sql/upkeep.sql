@@ -20,6 +20,7 @@ RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 VALUES ('expire'), ('keys'), ('movements'), ('reservations'), ('archive'),
+	   ('retire'), ('drop'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
 	   ('empty'), ('seal'), ('switch')
 $$;
@@ -119,8 +120,9 @@ COMMENT ON FUNCTION pgstock_internal.keeper_call IS
 	'requests a run of the background worker when this transaction commits';
 
 /*
- * One batch of the rows older than pgstock.history_retention, and of
- * idempotency keys.  The lock on the row serializes purges without waiting.
+ * One batch of the rows older than pgstock.history_retention, of orders older
+ * than pgstock.confirmed_retention, and of idempotency keys.  The lock on the
+ * row serializes purges without waiting.
  */
 CREATE FUNCTION pgstock_internal.purge_old(max_rows int)
 RETURNS bigint
@@ -128,6 +130,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	retention	interval := current_setting('pgstock.history_retention');
+	confirmed	interval := current_setting('pgstock.confirmed_retention');
 	own			uuid := (pgstock_internal.draw_incarnation()).id;
 	n			bigint;
 BEGIN
@@ -141,8 +144,7 @@ BEGIN
 	IF retention > interval '0' THEN
 		n := n
 		   + pgstock_internal.upkeep_step('movements',
-				'SELECT pgstock_internal.purge_movements('
-				'clock_timestamp() - $1, $2)',
+				'SELECT pgstock_internal.movement_rotate($1, $2)',
 				retention, max_rows)
 		   + pgstock_internal.upkeep_step('reservations',
 				'SELECT pgstock_internal.purge_reservations('
@@ -152,6 +154,16 @@ BEGIN
 				'SELECT pgstock_internal.purge_failed('
 				'clock_timestamp() - $1, $2)',
 				retention, max_rows);
+	END IF;
+	IF confirmed > interval '0' THEN
+		n := n
+		   + pgstock_internal.upkeep_step('retire',
+				'SELECT pgstock_internal.retire_orders('
+				'clock_timestamp() - $1, $2)',
+				pgstock_internal.retire_after(), max_rows)
+		   + pgstock_internal.upkeep_step('drop',
+				'SELECT pgstock_internal.history_drop(clock_timestamp() - $1)',
+				confirmed, NULL);
 	END IF;
 	RETURN n;
 END

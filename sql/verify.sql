@@ -19,7 +19,7 @@ WITH level AS (
 ), ledger AS (
 	SELECT product_id, location, sum(on_hand_delta)::bigint AS on_hand,
 		   sum(reserved_delta)::bigint AS reserved
-	  FROM pgstock_internal.movement
+	  FROM pgstock_internal.ledger
 	 WHERE $1 IS NULL OR product_id = $1
 	 GROUP BY 1, 2
 ), slot_line AS (
@@ -180,7 +180,7 @@ BEGIN
 		   needs_all_slots = l.slots_made > 1, version = l.version + 1
 	  FROM (SELECT v.location, sum(v.on_hand_delta) AS on_hand,
 				   sum(v.reserved_delta) AS reserved
-			  FROM pgstock_internal.movement v
+			  FROM pgstock_internal.ledger v
 			 WHERE v.product_id = product GROUP BY v.location) m
 	  JOIN (SELECT v.location, sum(v.on_hand) AS on_hand,
 				   sum(v.reserved) AS reserved

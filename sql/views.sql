@@ -25,14 +25,22 @@ SELECT r.order_id, r.product_id, r.location, r.quantity, r.user_id,
 					WHEN 't' THEN 'returned' WHEN 'e' THEN 'expired'
 					WHEN 's' THEN 'shortfall' END AS state,
 	   r.created_at, r.expires_at, r.ended_at, r.reason, r.payment_id
-  FROM pgstock_internal.reservation r;
+  FROM (SELECT l.order_id, l.product_id, l.location, l.quantity, l.user_id,
+			   l.state, l.created_at, l.expires_at, l.ended_at, l.reason,
+			   l.payment_id
+		  FROM pgstock_internal.reservation l
+		 UNION ALL
+		SELECT h.order_id, h.product_id, h.location, h.quantity, h.user_id,
+			   h.state, h.created_at, h.expires_at, h.ended_at, h.reason,
+			   h.payment_id
+		  FROM pgstock_internal.reservation_history h) r;
 COMMENT ON VIEW @extschema@.stock_reservations IS
-	'lines of orders, open and ended';
+	'lines of orders, open, confirmed and ended';
 
 CREATE VIEW @extschema@.stock_movements AS
 SELECT m.id, m.at, m.kind, m.product_id, m.location, m.on_hand_delta,
 	   m.reserved_delta, m.order_id, m.actor, m.reason, m.reference, m.event_id
-  FROM pgstock_internal.movement m;
+  FROM pgstock_internal.ledger m;
 COMMENT ON VIEW @extschema@.stock_movements IS
 	'ledger: every change of every level';
 

@@ -37,9 +37,9 @@ typedef enum TableId
 {
 	TABLE_LEVEL,
 	TABLE_RESERVATION,
-	TABLE_MOVEMENT,
+	TABLE_MOVEMENT, /* in parts: rotation_use */
 	TABLE_IDEMPOTENCY,
-	TABLE_OUTBOX, /* in parts: table_use_part */
+	TABLE_OUTBOX, /* in parts: rotation_use */
 	TABLE_OUTBOX_PART,
 	TABLE_INBOX,
 	TABLE_INBOX_OFFSET,
@@ -53,6 +53,7 @@ typedef enum TableId
 	TABLE_SALE_ORDER,
 	TABLE_ALERT,
 	TABLE_SURPLUS_PAYMENT,
+	TABLE_MOVEMENT_PART,
 	TABLE_COUNT
 } TableId;
 
@@ -106,6 +107,7 @@ extern bool	 pgstock_notify;
 extern int	 pgstock_max_lines;
 extern int	 pgstock_max_event_bytes;
 extern int	 pgstock_history_retention;
+extern int	 pgstock_confirmed_retention;
 extern int	 pgstock_handler_timeout;
 extern int	 pgstock_clock_tolerance;
 extern char *pgstock_trace_id;
@@ -163,6 +165,10 @@ extern void table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void table_delete(Table *table, ItemPointer tid);
 extern void table_raise_conflict(void);
 extern void tables_close(Call *call);
+
+/* in rotation.c */
+extern void	  rotation_init(void);
+extern Table *rotation_use(Call *call, TableId id);
 
 /* in row.c */
 extern bool	  row_is_null(TupleTableSlot *slot, AttrNumber column);

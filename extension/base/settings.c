@@ -34,9 +34,10 @@ bool  pgstock_early_lock_release;
 bool  pgstock_notify;
 int	  pgstock_max_lines;
 int	  pgstock_max_event_bytes;
-int	  pgstock_history_retention; /* seconds, 0: keeps all */
-int	  pgstock_handler_timeout;	 /* milliseconds */
-int	  pgstock_clock_tolerance;	 /* milliseconds */
+int	  pgstock_history_retention;   /* seconds, 0: keeps all */
+int	  pgstock_confirmed_retention; /* seconds, 0: keeps all */
+int	  pgstock_handler_timeout;	   /* milliseconds */
+int	  pgstock_clock_tolerance;	   /* milliseconds */
 char *pgstock_trace_id;
 char *pgstock_actor;
 bool  pgstock_track_calls;
@@ -59,6 +60,11 @@ settings_define_stock(void)
 		"How long movements and ended reservations are kept.", "0 keeps all.",
 		&pgstock_history_retention, 90 * 86400, 0, INT_MAX, PGC_SIGHUP,
 		GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgstock.confirmed_retention",
+		"How long orders are kept after they were confirmed.", "0 keeps all.",
+		&pgstock_confirmed_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
+		NULL, NULL, NULL);
 	/* At most: the relay takes an answer that is a minute late for lost. */
 	DefineCustomIntVariable("pgstock.handler_timeout",
 							"How long one call of a registered handler may "

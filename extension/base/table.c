@@ -48,7 +48,7 @@ static const char *const table_names[TABLE_COUNT] = {
 	"outbox",		 "outbox_part",		"inbox",		 "inbox_offset",
 	"inbox_attempt", "failed_event",	"refused_order", "event_topic",
 	"user_handler",	 "admin_action",	"sale",			 "sale_order",
-	"alert",		 "surplus_payment",
+	"alert",		 "surplus_payment", "movement_part",
 };
 
 static void
@@ -68,7 +68,7 @@ table_use(Call *call, TableId id)
 {
 	Table *table = &call->tables[id];
 
-	Assert(id < TABLE_COUNT && id != TABLE_OUTBOX);
+	Assert(id < TABLE_COUNT && id != TABLE_OUTBOX && id != TABLE_MOVEMENT);
 	Assert(table_names[id] != NULL);
 	if (table->rel == NULL)
 		table_set_relation(call, id,

@@ -58,11 +58,14 @@ batch_lock_stock(Work *work, List *messages)
 	foreach(cell, messages)
 	{
 		const Message *message = lfirst(cell);
+		Order		  *order;
 
 		if (!batch_lock_is_needed(message))
 			continue;
 		Assert(message->try.builtin != NULL && message->parsed.poison == NULL);
-		work_request_order(work, message->parsed.order_id);
+		order = work_request_order(work, message->parsed.order_id);
+		if (!message->try.builtin->opens_order)
+			order_request_history(order);
 	}
 	work_lock_orders(work);
 	foreach(cell, messages)

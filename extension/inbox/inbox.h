@@ -194,7 +194,8 @@ typedef struct BuiltinHandler
 {
 	const char *topic;
 	LineUse		line_use;
-	bool		opens_order; /* the relay measures how long it has waited */
+	bool		opens_order; /* the order is new, and the relay measures how
+							  * long it has waited */
 	bool		is_payment;	 /* without an order it is dead, not skipped */
 	Outcome (*apply)(Work *work, const Parsed *parsed, Order *order);
 } BuiltinHandler;

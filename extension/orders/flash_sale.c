@@ -179,7 +179,8 @@ sale_lines(Work *work, const char *activity_id, const char *user_id)
 
 			if (line->activity_id != NULL &&
 				strcmp(line->activity_id, activity_id) == 0 &&
-				(user_id == NULL || strcmp(line->user_id, user_id) == 0))
+				(user_id == NULL || (line->user_id != NULL &&
+									 strcmp(line->user_id, user_id) == 0)))
 				lines = lappend(lines, line);
 		}
 	}
@@ -228,6 +229,7 @@ sale_user_pieces(Work *work, const Sale *sale, const char *user_id)
 	int64	  pieces = 0;
 	ListCell *cell;
 
+	Assert(user_id != NULL);
 	foreach(cell, sale_lines(work, sale->activity_id, user_id))
 	{
 		Reservation *line = lfirst(cell);
@@ -240,7 +242,7 @@ sale_user_pieces(Work *work, const Sale *sale, const char *user_id)
 
 /*
  * Whether the limit lets a line that has ended live again.  What has left its
- * sale is ordinary stock.
+ * sale is ordinary stock, and a line whose user was forgotten has no limit.
  */
 bool
 sale_allows(Work *work, const Reservation *line)
@@ -248,7 +250,7 @@ sale_allows(Work *work, const Reservation *line)
 	Sale *sale;
 
 	Assert(!line_is_live(&work->call, line));
-	if (line->slot >= SLOT_MAIN)
+	if (line->slot >= SLOT_MAIN || line->user_id == NULL)
 		return true;
 	sale = sale_find(&work->call, line->activity_id);
 	Assert(sale != NULL);

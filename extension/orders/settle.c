@@ -274,7 +274,7 @@ settle_share_end(Call *call, const Settle *settle, const Share *share)
 	else if (share->quantity < line->quantity)
 		line_reduce(line, share->quantity);
 	else if (settle->verb == SETTLE_CONFIRM)
-		line_confirm(line, settle->payment_id);
+		line_confirm(call, line, settle->payment_id);
 	else
 	{
 		line_end(call, line, settle_verbs[settle->verb].state, settle->reason);

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "base/statistics.h"
 #include "orders/orders.h"
@@ -20,6 +21,18 @@ PGSTOCK_COUNTED_FUNCTION(pgstock_rollback_stock, CALL_ROLLBACK_STOCK);
 PGSTOCK_COUNTED_FUNCTION(pgstock_return_stock, CALL_RETURN_STOCK);
 PGSTOCK_COUNTED_FUNCTION(pgstock_extend_reservation, CALL_EXTEND_RESERVATION);
 
+/* Why an order that was confirmed once may be unknown. */
+static int
+settle_detail_retention(void)
+{
+	if (pgstock_confirmed_retention == 0)
+		return 0;
+	return errdetail("Confirmed orders are kept for %s "
+					 "(pgstock.confirmed_retention).",
+					 GetConfigOptionByName("pgstock.confirmed_retention", NULL,
+										   false));
+}
+
 static List *
 settle_unknown_order(SettleVerb verb, const char *order_id)
 {
@@ -29,6 +42,7 @@ settle_unknown_order(SettleVerb verb, const char *order_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
 				 errmsg("there is no order \"%s\"", order_id),
+				 settle_detail_retention(),
 				 errhint("Check the order id.  If money has moved for it, "
 						 "refund.")));
 	answer = answer_new(order_id, NULL, NULL, 0);
@@ -41,8 +55,9 @@ settle_locked(Work *work, const Settle *settle, const char *order_id)
 {
 	Order *order;
 
-	order_request_lines(work_request_order(work, order_id), settle->items,
-						false);
+	order = work_request_order(work, order_id);
+	order_request_lines(order, settle->items, false);
+	order_request_history(order);
 	work_lock_orders(work);
 	order = work_find_order(work, order_id);
 	Assert(order != NULL && order->loaded);

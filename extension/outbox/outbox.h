@@ -58,10 +58,6 @@ extern int		   outbox_record_bytes(const OutboxRecord *record);
 extern void		   outbox_record_to_utf8(OutboxRecord *record);
 extern const char *outbox_topic_fault(const char *topic);
 
-/* in rotation.c */
-extern void	 rotation_init(void);
-extern int16 rotation_lock_part(Call *call, Oid *part);
-
 /* in headers.c */
 extern bytea		*headers_pack(List *headers);
 extern List			*headers_unpack(bytea *packed);

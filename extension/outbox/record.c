@@ -145,28 +145,11 @@ outbox_record_to_utf8(OutboxRecord *record)
 									   &record->payload_len);
 }
 
-/* The part of the outbox that is written, locked until the transaction ends. */
-static Table *
-outbox_use(Call *call)
-{
-	Table *table = &call->tables[TABLE_OUTBOX];
-	Oid	   oid;
-	int16  part;
-
-	if (table->rel != NULL)
-	{
-		Assert(table->part > 0);
-		return table;
-	}
-	part = rotation_lock_part(call, &oid);
-	return table_use_part(call, TABLE_OUTBOX, oid, part);
-}
-
 /* Appends a record; it is published only if this transaction commits. */
 void
 outbox_append(Call *call, OutboxRecord *record)
 {
-	Table *table = outbox_use(call);
+	Table *table = rotation_use(call, TABLE_OUTBOX);
 	int	   bytes_max = pgstock_max_event_bytes +
 					(record->is_minimal ? MINIMAL_BYTES_MAX : 0);
 

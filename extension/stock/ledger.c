@@ -33,7 +33,8 @@ enum
 	MOVEMENT_ACTOR,
 	MOVEMENT_REASON,
 	MOVEMENT_REFERENCE,
-	MOVEMENT_EVENT
+	MOVEMENT_EVENT,
+	MOVEMENT_PART
 };
 
 /* The callers check before they change a level, so this is not their fault. */
@@ -142,7 +143,7 @@ ledger_link_no_event(Work *work, int first_movement)
 static void
 ledger_write_movement(Call *call, const Movement *movement, Oid sequence)
 {
-	Table		   *table = table_use(call, TABLE_MOVEMENT);
+	Table		   *table = rotation_use(call, TABLE_MOVEMENT);
 	TupleTableSlot *slot = table_new_row(table);
 
 	Assert(movement->level->locked);
@@ -161,6 +162,7 @@ ledger_write_movement(Call *call, const Movement *movement, Oid sequence)
 	row_put_text(slot, MOVEMENT_REFERENCE, movement->reference);
 	if (movement->has_event)
 		row_put(slot, MOVEMENT_EVENT, UUIDPGetDatum(&movement->event_id));
+	row_put(slot, MOVEMENT_PART, Int16GetDatum(table->part));
 	table_insert(call, table);
 }
 

@@ -35,7 +35,8 @@ enum
 	LINE_REASON,
 	LINE_PAYMENT,
 	LINE_ACTIVITY,
-	LINE_RETAKE
+	LINE_RETAKE,
+	LINE_CONFIRMED_AT
 };
 
 /* Reserved, but past its time: counts as expired everywhere. */
@@ -86,6 +87,7 @@ line_reserve(Call *call, Reservation *line, const Level *slot, int64 quantity,
 	line->created_at = call->now;
 	line->expires_at = expires_at;
 	line->ended_at = DT_NOBEGIN;
+	line->confirmed_at = DT_NOBEGIN;
 	line->reason = NULL;
 	line->payment_id = NULL;
 	line->retake = RETAKE_BY_STATE;
@@ -121,10 +123,11 @@ line_reduce(Reservation *line, int64 quantity)
 
 /* Confirms a line: it is reserved, or its stock was taken again. */
 void
-line_confirm(Reservation *line, const char *payment_id)
+line_confirm(Call *call, Reservation *line, const char *payment_id)
 {
 	Assert(line->quantity > 0);
 	line->state = LINE_CONFIRMED;
+	line->confirmed_at = call->now;
 	line->ended_at = DT_NOBEGIN;
 	line->reason = NULL;
 	line_set_payment(line, payment_id);
@@ -185,6 +188,7 @@ line_read(TupleTableSlot *slot, Order *order)
 	line->created_at = row_get_time(slot, LINE_CREATED_AT, 0);
 	line->expires_at = row_get_time(slot, LINE_EXPIRES_AT, DT_NOEND);
 	line->ended_at = row_get_time(slot, LINE_ENDED_AT, DT_NOBEGIN);
+	line->confirmed_at = row_get_time(slot, LINE_CONFIRMED_AT, DT_NOBEGIN);
 	line->event_owed = line->state == LINE_EXPIRED &&
 					   !row_is_null(slot, LINE_DUE_AT);
 	line->reason = row_get_text(slot, LINE_REASON);
@@ -210,6 +214,7 @@ line_write(Call *call, Reservation *line)
 	Assert(line->order != NULL && line->attempt > 0 && line->quantity > 0);
 	Assert((line->state == LINE_RESERVED || line->state == LINE_CONFIRMED) ==
 		   (line->ended_at == DT_NOBEGIN));
+	Assert(line->state != LINE_CONFIRMED || line->confirmed_at != DT_NOBEGIN);
 	if (!line->is_new && IsolationUsesXactSnapshot() &&
 		!table_lock_row(table, &line->tid))
 		elog(ERROR, "a line of order \"%s\" vanished", line->order->order_id);
@@ -235,6 +240,9 @@ line_write(Call *call, Reservation *line)
 	}
 	if (line->ended_at != DT_NOBEGIN)
 		row_put(slot, LINE_ENDED_AT, TimestampTzGetDatum(line->ended_at));
+	if (line->confirmed_at != DT_NOBEGIN)
+		row_put(slot, LINE_CONFIRMED_AT,
+				TimestampTzGetDatum(line->confirmed_at));
 	row_put_text(slot, LINE_REASON, line->reason);
 	row_put_text(slot, LINE_PAYMENT, line->payment_id);
 	row_put_text(slot, LINE_ACTIVITY, line->activity_id);

@@ -7,6 +7,11 @@
  * exists before the first line does.  A call about one line of an order reads
  * no more lines than it needs.
  *
+ * The lines of an order that was confirmed long ago are in the history
+ * (sql/history.sql).  A call that settles the order moves them back first.  A
+ * call that reserves does not look there: nearly all orders are new, and it
+ * would look into each month.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -14,9 +19,14 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "stock/stock.h"
 
@@ -208,6 +218,14 @@ order_request_lines(Order *order, List *lines, bool live)
 	order->if_live = live;
 }
 
+/* Requests the order's lines from the history if there are none here. */
+void
+order_request_history(Order *order)
+{
+	Assert(!order->loaded);
+	order->with_history = true;
+}
+
 /*
  * Reads the order's last line, and continues from there until one is live, if
  * that is requested.  As a rule it is the last; false if there is none.
@@ -310,6 +328,44 @@ order_load(Call *call, Order *order)
 	Assert((order->lines == NIL) == (order->attempt == 0));
 }
 
+/* Whether a month was ever added to the history; a hint. */
+static bool
+order_history_has_months(void)
+{
+	Oid		  oid = relation_get_oid("reservation_history");
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(oid));
+	bool	  has;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", oid);
+	has = ((Form_pg_class) GETSTRUCT(tuple))->relhassubclass;
+	ReleaseSysCache(tuple);
+	return has;
+}
+
+/*
+ * Moves the lines of an order back from the history, and reads them.  By SQL,
+ * since the history has a table for each month; the call is rare.
+ */
+static void
+order_recall(Call *call, Order *order)
+{
+	Oid	  argument = TEXTOID;
+	List *name = list_make2(makeString("pgstock_internal"),
+							makeString("recall_order"));
+	Oid	  function;
+
+	Assert(order->loaded && order->lines == NIL);
+	if (!order_history_has_months())
+		return;
+	function = LookupFuncName(name, 1, &argument, false);
+	if (!DatumGetBool(
+			OidFunctionCall1(function, CStringGetTextDatum(order->order_id))))
+		return;
+	call_refresh_snapshot();
+	order_load(call, order);
+}
+
 /*
  * Above READ COMMITTED our snapshot may be older than the lock: then a change
  * of the order in between is a conflict.
@@ -351,7 +407,10 @@ work_lock_orders(Work *work)
 		Order *order = lfirst(cell);
 
 		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
+		{
+			last->with_history |= order->with_history;
 			continue;
+		}
 		Assert(last == NULL || strcmp(last->order_id, order->order_id) < 0);
 		lock_acquire(&work->call, LOCK_ORDER, order->order_id);
 		work->orders = lappend(work->orders, order);
@@ -364,9 +423,13 @@ work_lock_orders(Work *work)
 	call_refresh_snapshot();
 	foreach(cell, work->orders)
 	{
-		order_load(&work->call, lfirst(cell));
+		Order *order = lfirst(cell);
+
+		order_load(&work->call, order);
+		if (order->lines == NIL && order->with_history)
+			order_recall(&work->call, order);
 		if (IsolationUsesXactSnapshot())
-			order_check_snapshot(&work->call, lfirst(cell));
+			order_check_snapshot(&work->call, order);
 	}
 }
 

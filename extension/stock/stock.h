@@ -109,8 +109,9 @@ typedef struct Reservation
 	char		   *payment_id;
 	char		   *activity_id; /* of the sale that it was bought in */
 	TimestampTz		created_at;
-	TimestampTz		expires_at; /* DT_NOEND: never */
-	TimestampTz		ended_at;	/* DT_NOBEGIN: not ended */
+	TimestampTz		expires_at;	  /* DT_NOEND: never */
+	TimestampTz		ended_at;	  /* DT_NOBEGIN: not ended */
+	TimestampTz		confirmed_at; /* DT_NOBEGIN: never */
 	Retake			retake;
 	bool			event_owed; /* it has expired, no event reports it yet */
 	ItemPointerData tid;		/* valid unless is_new */
@@ -123,10 +124,11 @@ typedef struct Order
 {
 	char *order_id;
 	bool  loaded;
-	int	  attempt; /* the latest, 0: it has no line yet */
-	List *lines;   /* of Reservation, every attempt: by line_compare_key */
-	List *asked;   /* of Line, request: these and the last line */
-	bool  if_live; /* request: and a live line, if there is one */
+	int	  attempt;		/* the latest, 0: it has no line yet */
+	List *lines;		/* of Reservation, every attempt: by line_compare_key */
+	List *asked;		/* of Line, request: these and the last line */
+	bool  if_live;		/* request: and a live line, if there is one */
+	bool  with_history; /* request: its lines may be in the history */
 } Order;
 
 /* One line of a request: merged, so no two have the same key. */
@@ -221,6 +223,7 @@ extern Reservation *order_find_line(const Order *order, int attempt,
 extern Reservation *order_new_line(Order *order, int attempt, const Line *line);
 extern void			order_set_attempt(Order *order, int attempt);
 extern void			order_request_lines(Order *order, List *lines, bool live);
+extern void			order_request_history(Order *order);
 extern void			order_add_line(Order *order, Reservation *line);
 extern bool			order_is_live(const Call *call, const Order *order);
 extern Order	   *work_find_order(Work *work, const char *order_id);
@@ -242,7 +245,7 @@ extern void line_reserve(Call *call, Reservation *line, const Level *slot,
 extern void line_set_buyer(Reservation *line, char *user_id, char *activity_id);
 extern void line_extend(Reservation *line, TimestampTz expires_at);
 extern void line_reduce(Reservation *line, int64 quantity);
-extern void line_confirm(Reservation *line, const char *payment_id);
+extern void line_confirm(Call *call, Reservation *line, const char *payment_id);
 extern void line_set_payment(Reservation *line, const char *payment_id);
 extern void line_set_retake(Reservation *line, Retake retake);
 extern void line_set_event_owed(Reservation *line, bool owed);

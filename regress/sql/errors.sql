@@ -59,7 +59,7 @@ SELECT outcome_of($$SELECT * FROM verify_stock()$$);
 COMMIT;
 -- 42P01 a table of pgstock's is missing
 BEGIN;
-ALTER TABLE pgstock_internal.movement RENAME TO errors_movement;
+ALTER TABLE pgstock_internal.level RENAME TO errors_level;
 SELECT outcome_of($$SELECT receive_stock('errors-a', 1)$$);
 ROLLBACK;
 -- 55000 an altered sequence, no standby; an added column: see "columns"

@@ -42,7 +42,7 @@ SELECT failures ~ '^\d{4}-\d\d-\d\dT\S+Z retry P0001: it went "wrong"$' AS shown
 -- it fails each time: 10, 30, 60 seconds, then a dead letter
 SELECT failed('inf-e2', '42883', '{"order_id": "inf-3", "items": [{"product_id": "inf-a", "quantity": 1}]}');
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
-ALTER TABLE pgstock_internal.movement RENAME TO movement_away;
+ALTER TABLE pgstock_internal.refused_order RENAME TO refused_order_away;
 SELECT later();
 SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
@@ -52,7 +52,7 @@ SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing W
 SELECT later();
 SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';
 SELECT event_id, state, attempts, class, sqlstate, result, wait_s FROM failing WHERE event_id = 'inf-e2';
-ALTER TABLE pgstock_internal.movement_away RENAME TO movement;
+ALTER TABLE pgstock_internal.refused_order_away RENAME TO refused_order;
 SELECT order_id, reason, attempts, handled FROM failed_order_archives WHERE event_id = 'inf-e2';
 SELECT topic, headers->>'__dlq.errors.class' AS class, headers->>'__dlq.errors.sqlstate' AS sqlstate, headers->>'__dlq.errors.delivery.count' AS deliveries
   FROM stock_outbox WHERE headers->>'ce_id' = 'inf-e2';

@@ -23,7 +23,7 @@ SELECT set_config('rotate.epoch', :'epoch', false) IS NOT NULL AS set;
 DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM publish_all(current_setting('rotate.epoch')::bigint); COMMIT; PERFORM pass('1 day'), purge('0'); COMMIT; END LOOP; END $$;
 SELECT count(*) FROM stock_outbox;
 DELETE FROM pgstock_internal.outbox_part;
-SELECT pgstock_internal.outbox_part_switched();
+SELECT pgstock_internal.part_switched('outbox_part');
 SELECT pgstock_internal.outbox_lock_part();
 SELECT purge('1 hour');
 -- no switch from an empty part, nor before its time: a quarter of the retention

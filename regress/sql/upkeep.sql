@@ -60,7 +60,7 @@ DELETE FROM pgstock_internal.inbox WHERE topic = 'upkeep';
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'upkeep';
 -- a clock that was ahead for a while: a part is not written, nor kept, until then
 DELETE FROM pgstock_internal.outbox_part;
-SELECT pgstock_internal.outbox_part_switched();
+SELECT pgstock_internal.part_switched('outbox_part');
 SELECT pgstock_internal.outbox_rotate('1 hour');
 SELECT publish_event('upkeep', 'a', '1') IS NOT NULL AS id;
 UPDATE pgstock_internal.outbox_part SET since = clock_timestamp() + interval '30 days';
@@ -74,7 +74,7 @@ INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_ha
 UPDATE pgstock_internal.movement SET at = clock_timestamp() + interval '30 days' WHERE id BETWEEN 1 AND 5;
 INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_hand_delta, reserved_delta, actor) VALUES (900000000, '2001-01-01', 'received', 'upkeep', 'main', 1, 0, 'x');
 DELETE FROM pgstock_internal.movement WHERE id > 5 AND at > '2001-01-02';
-SELECT pgstock_internal.purge_movements('2002-01-01', 3);
+SELECT pgstock_internal.purge_written(0, '2002-01-01', 3);
 ROLLBACK;
 -- a sequence with a cache, or that does not rise, is refused: the window would miss events
 \set SHOW_CONTEXT never

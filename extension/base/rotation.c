@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
- * outbox/rotation.c
- *	  Chooses the part of the outbox to write, and locks it.
+ * base/rotation.c
+ *	  Chooses the part of the outbox or the ledger to write, and locks it.
  *
- * The outbox consists of parts, outbox_1, outbox_2 ...; one of them is written,
- * and a part that is no longer needed is truncated (sql/rotation.sql).  So a
- * writer must not insert into a part after the switch to another one: it locks
- * the part and then checks that it still is the one to write.  Hence, once the
- * switch has been sent to all sessions, an old part without writers' locks has
- * no row of an open transaction, and never will have.
+ * Both consist of parts, outbox_1, outbox_2 ... and movement_1, movement_2 ...;
+ * one of them is written, and a part that is no longer needed is truncated
+ * (sql/rotation.sql, sql/ledger.sql).  So a writer must not insert into a part
+ * after the switch to another one: it locks the part and then checks that it
+ * still is the one to write.  Hence, once the switch has been sent to all
+ * sessions, an old part without writers' locks has no row of an open
+ * transaction, and never will have.
  *
  * Each backend remembers which part it is until a switch invalidates that, as
  * the server's own caches do: acquiring a lock processes the invalidations sent
@@ -30,7 +31,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "outbox/outbox.h"
+#include "base/base.h"
 
 #define PART_FIRST 1 /* if the table has no row for it */
 
@@ -44,23 +45,42 @@ enum
 };
 
 PG_FUNCTION_INFO_V1(pgstock_outbox_lock_part);
-PG_FUNCTION_INFO_V1(pgstock_outbox_part_switched);
+PG_FUNCTION_INFO_V1(pgstock_part_switched);
 PG_FUNCTION_INFO_V1(pgstock_try_lock_table);
 
-/* The part that is written, as far as this backend knows. */
-static struct
+/* What lies in parts, and the part that is written, as far as this backend
+ * knows. */
+typedef struct Rotation
 {
-	bool  known;
-	int16 number;
-	Oid	  oid;
-	Oid	  table; /* outbox_part, which has it */
-} written;
+	TableId		id;
+	const char *prefix; /* of the parts' names */
+	TableId		state;	/* the table that has a row for each part in use */
+	const char *index;	/* of state, on the part that is written */
+	bool		known;
+	int16		number;
+	Oid			oid;
+	Oid			state_oid;
+} Rotation;
+
+static Rotation rotations[] = {
+	{.id = TABLE_OUTBOX,
+	 .prefix = "outbox_",
+	 .state = TABLE_OUTBOX_PART,
+	 .index = "outbox_part_written"},
+	{.id = TABLE_MOVEMENT,
+	 .prefix = "movement_",
+	 .state = TABLE_MOVEMENT_PART,
+	 .index = "movement_part_written"},
+};
 
 static void
 rotation_on_change(Datum arg, Oid oid)
 {
-	if (oid == InvalidOid || oid == written.table)
-		written.known = false;
+	for (int i = 0; i < lengthof(rotations); i++)
+	{
+		if (oid == InvalidOid || oid == rotations[i].state_oid)
+			rotations[i].known = false;
+	}
 }
 
 void
@@ -74,50 +94,66 @@ rotation_init(void)
  * before: an invalidation during the read resets it.
  */
 static void
-rotation_find(Call *call)
+rotation_find(Call *call, Rotation *written)
 {
-	Table		   *table = table_use(call, TABLE_OUTBOX_PART);
+	Table		   *table = table_use(call, written->state);
 	ItemPointerData tid;
+	char		   *name;
 
-	written.table = RelationGetRelid(table->rel);
-	written.oid = InvalidOid;
-	written.known = true;
+	written->state_oid = RelationGetRelid(table->rel);
+	written->oid = InvalidOid;
+	written->known = true;
 	PushActiveSnapshot(GetLatestSnapshot());
-	written.number = PART_FIRST;
-	if (table_find(call, table, "outbox_part_written", 0, NULL, &tid))
-		written.number = DatumGetInt16(row_get(table->slot, PART_NUMBER));
+	written->number = PART_FIRST;
+	if (table_find(call, table, written->index, 0, NULL, &tid))
+		written->number = DatumGetInt16(row_get(table->slot, PART_NUMBER));
 	PopActiveSnapshot();
-	Assert(written.number >= PART_FIRST);
-	written.oid = relation_look_up(psprintf("outbox_%d", written.number));
+	Assert(written->number >= PART_FIRST);
+	name = psprintf("%s%d", written->prefix, written->number);
+	written->oid = relation_look_up(name);
+	if (!OidIsValid(written->oid))
+		(void) relation_get_oid(name); /* raises the error */
 }
 
-/*
- * Locks the part that is written until the transaction ends; its number, and
- * its table.
- */
-int16
-rotation_lock_part(Call *call, Oid *part)
+/* Locks the part that is written until the transaction ends. */
+static void
+rotation_lock_part(Call *call, Rotation *written)
 {
 	Oid locked;
 
-	if (!written.known || !OidIsValid(written.oid))
-		rotation_find(call);
+	if (!written->known || !OidIsValid(written->oid))
+		rotation_find(call, written);
 	for (;;)
 	{
-		locked = written.oid;
+		locked = written->oid;
 		LockRelationOid(locked, RowExclusiveLock);
-		if (written.known)
+		if (written->known)
 			break;
-		rotation_find(call);
-		if (written.oid == locked)
+		rotation_find(call, written);
+		if (written->oid == locked)
 			break;
 		UnlockRelationOid(locked, RowExclusiveLock);
 	}
 	/* after the lock no switch was seen, or the table named the same part */
-	Assert(OidIsValid(locked) && written.oid == locked &&
-		   written.number >= PART_FIRST);
-	*part = locked;
-	return written.number;
+	Assert(OidIsValid(locked) && written->oid == locked &&
+		   written->number >= PART_FIRST);
+}
+
+/* The part of a table that is written, open until the call ends. */
+Table *
+rotation_use(Call *call, TableId id)
+{
+	Table	 *table = &call->tables[id];
+	Rotation *written = &rotations[id == TABLE_OUTBOX ? 0 : 1];
+
+	Assert(written->id == id);
+	if (table->rel != NULL)
+	{
+		Assert(table->part >= PART_FIRST);
+		return table;
+	}
+	rotation_lock_part(call, written);
+	return table_use_part(call, id, written->oid, written->number);
 }
 
 /* outbox_lock_part() RETURNS smallint */
@@ -125,21 +161,23 @@ Datum
 pgstock_outbox_lock_part(PG_FUNCTION_ARGS)
 {
 	Call  call;
-	Oid	  part;
 	int16 number;
 
 	call_begin(&call, "outbox_lock_part()");
 	(void) relation_sequence("outbox_seq"); /* that it is as it was made */
-	number = rotation_lock_part(&call, &part);
+	number = rotation_use(&call, TABLE_OUTBOX)->part;
 	call_end(&call);
 	PG_RETURN_INT16(number);
 }
 
-/* outbox_part_switched() RETURNS void */
+/* part_switched(state text) RETURNS void: the table that names the part */
 Datum
-pgstock_outbox_part_switched(PG_FUNCTION_ARGS)
+pgstock_part_switched(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(relation_look_up("outbox_part"));
+	Oid oid = relation_look_up(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	Assert(OidIsValid(oid));
+	CacheInvalidateRelcacheByRelid(oid);
 	PG_RETURN_VOID();
 }
 
