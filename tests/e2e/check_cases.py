@@ -11,7 +11,7 @@ import socket
 import time
 from contextlib import ExitStack, closing, contextmanager
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from cluster import HOST, Database, Relay
 from conftest import INBOX
@@ -239,7 +239,6 @@ def extension_is_missing(site):
     plain.drop()
 
 
-# and the library refuses to work with it: extension_api
 @case("extension_update", 3, "version 0.9", "ALTER EXTENSION pgstock UPDATE")
 def extension_is_old(site):
     version = site.db.value("SELECT extversion FROM pg_extension"
@@ -521,9 +520,12 @@ def members(site, *client_ids):
         def joined():
             for consumer in consumers:
                 consumer.poll(0.05)
-            (found,) = site.kafka.admin.list_groups(group, timeout=10)
-            return found.state == "Stable" and \
-                len(found.members) == len(client_ids)
+            try:
+                found = site.kafka.admin.list_groups(group, timeout=10)
+            except KafkaException:
+                return False            # the coordinator is loading
+            return [(one.state, len(one.members)) for one in found] == \
+                [("Stable", len(client_ids))]
         wait_until(joined, 30, "they are members")
         yield
 
