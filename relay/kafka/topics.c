@@ -210,24 +210,39 @@ topics_state(Topics *topics, Slice name)
 	return topic->answered || topics->unanswered ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 
-/* Those not yet known to exist. */
+/* Topics not yet known to exist, at most CREATE_MAX: those first that the
+ * broker has not answered for, so that many missing topics delay no other. */
 static size_t
-topics_list_unconfirmed(const Topics *topics, rd_kafka_NewTopic_t **missing)
+topics_list_unconfirmed(Topics *topics, rd_kafka_NewTopic_t **missing)
 {
 	char   reason[KAFKA_ERROR_MAX];
 	size_t count = 0;
 
-	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
-		for (Topic *topic = topics->buckets[i]; topic != NULL;
-			 topic = topic->next)
-		{
-			if (!topic->unconfirmed || count == CREATE_MAX)
-				continue;
-			missing[count] = rd_kafka_NewTopic_new(topic->name, -1, -1, reason,
-												   sizeof(reason));
-			count += missing[count] != NULL;
-		}
+	for (int answered = 0; answered <= 1; answered++)
+		for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+			for (Topic *topic = topics->buckets[i]; topic != NULL;
+				 topic = topic->next)
+			{
+				if (!topic->unconfirmed || topic->answered != answered ||
+					count == CREATE_MAX)
+					continue;
+				missing[count] = rd_kafka_NewTopic_new(topic->name, -1, -1,
+													   reason, sizeof(reason));
+				Assert(missing[count] != NULL); /* a handle has this name */
+				count++;
+			}
 	return count;
+}
+
+static bool
+topics_has_unanswered(const Topics *topics)
+{
+	for (size_t i = 0; i < TOPIC_BUCKETS; i++)
+		for (const Topic *topic = topics->buckets[i]; topic != NULL;
+			 topic = topic->next)
+			if (topic->unconfirmed && !topic->answered)
+				return true;
+	return false;
 }
 
 /* The broker's own defaults: how many partitions and copies is its affair. */
@@ -261,6 +276,19 @@ topics_create_missing(void *arg)
 	rd_kafka_NewTopic_destroy_array(missing, count);
 }
 
+/* Without the right to create it, a topic may well exist: if it does not, its
+ * first event is refused. */
+static void
+topics_take_forbidden(Topic *topic)
+{
+	if (!topic->answered)
+		log_info("no right to create topic, which must exist topic=%s",
+				 topic->name);
+	topic->answered = true;
+	if (topic->trusted)
+		topic->unconfirmed = false;
+}
+
 /* One topic of the broker's answer. */
 static void
 topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
@@ -269,13 +297,16 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 	rd_kafka_resp_err_t error = rd_kafka_topic_result_error(result);
 	Topic *topic = topics_find(topics, (Slice){name, strlen(name)});
 
-	if (topic != NULL)
-		topic->answered = true;
+	if (topic == NULL)
+		return;
+	if (error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+	{
+		topics_take_forbidden(topic);
+		return;
+	}
+	topic->answered = true;
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		log_info("created topic topic=%s", name);
-	else if (error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-		/* it may well exist; if it does not, its first event is refused */
-		log_info("no right to create topic, which must exist topic=%s", name);
 	else if (error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 	{
 		buf_printf(&topics->missing, "%s%s (%s)",
@@ -283,8 +314,7 @@ topics_take(Topics *topics, const rd_kafka_topic_result_t *result)
 				   rd_kafka_err2name(error));
 		return;
 	}
-	if (topic != NULL)
-		topic->unconfirmed = false;
+	topic->unconfirmed = false;
 }
 
 bool
@@ -317,7 +347,7 @@ topics_take_created(Topics *topics, rd_kafka_event_t *event)
 					  LEVEL_WARNING, LOG_MODULE,
 					  "cannot create missing topics: %s",
 					  buf_str(&topics->missing));
-	else
+	if (topics_has_unanswered(topics))
 		loop_timer_set(topics->create_timer, loop_now(topics->loop));
 	return true;
 }
