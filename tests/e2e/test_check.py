@@ -42,11 +42,11 @@ ELSEWHERE = {
 
 
 @pytest.fixture(scope="module")
-def site(pg, session_kafka, run):
+def site(pg, session_kafka, new_dir):
     session_kafka.proxy.restore()
     session_kafka.delete_topics(*session_kafka.topics())
     session_kafka.create_topics(*OUTBOX, *INBOX, *DLQ)
-    made = Site(pg, session_kafka, os.path.join(run, "relay-check"))
+    made = Site(pg, session_kafka, new_dir("relay-check"))
     yield made
     made.close()
 
@@ -187,9 +187,9 @@ def test_a_broker_that_is_too_old(site):
 
 
 @pytest.fixture(scope="module")
-def odd(run):
+def odd(new_dir):
     """A server with settings that are all wrong."""
-    server = Postgres(os.path.join(run, "postgres-odd"), {
+    server = Postgres(new_dir("postgres-odd"), {
         "shared_preload_libraries": "pgstock", "max_worker_processes": 1,
         "max_connections": 8, "full_page_writes": "off",
         "synchronous_commit": "off", "max_wal_senders": 2,

@@ -19,8 +19,8 @@ SETTINGS = {"shared_preload_libraries": "pgstock", "wal_level": "logical"}
 
 
 @pytest.fixture(scope="module")
-def server(run):
-    one = Postgres(os.path.join(run, "postgres-copies"), SETTINGS).init()
+def server(new_dir):
+    one = Postgres(new_dir("postgres-copies"), SETTINGS).init()
     one.start()
     yield one
     one.close()
@@ -87,14 +87,14 @@ def test_nothing_runs_while_pg_upgrade_works(server):
 def test_a_dump_is_left_alone_until_it_is_adopted(server):
     origin = server.create_database("origin")
     reserve(origin, "o", "1 h")
-    make_due(origin)
     origin.sql("ALTER DATABASE origin SET timezone = 'UTC'")
     path = os.path.join(server.directory, "origin.dump")
     server.dump("origin", path)
     restored = server.create_database("restored", extension=False)
     server.restore("restored", path)
+    make_due(restored)
     has_been_looked_at(restored, "meanwhile")
-    assert "r" in states(restored)
+    assert states(restored) == ["r"]
     with pytest.raises(Exception, match="another history"):
         restored.sql("SELECT pgstock_internal.relay_lead()")
     adopt(restored)

@@ -11,7 +11,6 @@ session waited for are lost with near certainty, as the control shows. This
 server also preloads the extension; in most other tests no server does.
 """
 
-import os
 
 import pytest
 
@@ -23,8 +22,8 @@ ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
-def pg(run):
-    server = Postgres(os.path.join(run, "postgres-durable"), {
+def pg(new_dir):
+    server = Postgres(new_dir("postgres-durable"), {
         "fsync": "on", "wal_writer_delay": "'10s'",
         "wal_writer_flush_after": "'1GB'", "wal_buffers": "'64MB'",
         "autovacuum": "off", "shared_preload_libraries": "pgstock"})

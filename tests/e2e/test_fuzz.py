@@ -364,8 +364,8 @@ def body_id(topic, value):
 # ---- the run
 
 @pytest.fixture(scope="module")
-def pg(run):
-    server = Sanitized(os.path.join(run, "postgres-sanitized"))
+def pg(new_dir):
+    server = Sanitized(new_dir("postgres-sanitized"))
     yield server.init().start()
     server.close()
 

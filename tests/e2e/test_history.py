@@ -23,9 +23,9 @@ SELECT c.oid::regclass::text FROM pg_class c
 
 
 @pytest.fixture(scope="module")
-def second(run):
+def second(new_dir):
     """Another cluster, whose transaction ids are far behind."""
-    server = Postgres(os.path.join(run, "postgres-second")).init().start()
+    server = Postgres(new_dir("postgres-second")).init().start()
     yield server
     server.close()
 

@@ -24,8 +24,8 @@ PRELOAD = {"shared_preload_libraries": "pgstock"}
 
 
 @pytest.fixture(scope="module")
-def preloaded(run):
-    server = Postgres(os.path.join(run, "postgres-keeper"),
+def preloaded(new_dir):
+    server = Postgres(new_dir("postgres-keeper"),
                       PRELOAD).init().start()
     yield server
     server.close()

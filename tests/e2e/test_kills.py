@@ -31,8 +31,8 @@ STATES = {"confirm": "confirmed", "release": "released"}
 
 
 @pytest.fixture(scope="module")
-def pg(run):
-    server = Postgres(os.path.join(run, "postgres-kills"), SETTINGS).init()
+def pg(new_dir):
+    server = Postgres(new_dir("postgres-kills"), SETTINGS).init()
     yield slow_disk(server, flush_us=2000).start()
     server.close()
 

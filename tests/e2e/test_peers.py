@@ -151,6 +151,7 @@ def test_second_relay_stands_by(db, kafka, start_relay):
     killed the other one leads, with nothing lost."""
     db.sql("SELECT receive_stock('book', 1000)")
     first = start_relay({"outbox": {"poll_interval": "200ms"}})
+    wait_until(lambda: first.metric("leader") == 1, 20, first.tail)
     other = start_relay({"outbox": {"poll_interval": "200ms"}})
     assert (first.metric("leader"), other.metric("leader")) == (1, 0)
     for number in range(20):

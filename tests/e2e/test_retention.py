@@ -21,8 +21,8 @@ MONTHS = ("SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE"
 
 
 @pytest.fixture(scope="module")
-def server(run):
-    one = Postgres(os.path.join(run, "postgres-retention"),
+def server(new_dir):
+    one = Postgres(new_dir("postgres-retention"),
                    PRELOAD).init().start()
     yield one
     one.close()

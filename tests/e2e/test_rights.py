@@ -223,5 +223,6 @@ def test_missing_topics_are_created(db, kafka, relays):
     relay.start()
     flow = Flow(db, kafka)
     flow.put(order(1))
+    wait_until(lambda: "stock-events" in kafka.topics(), 30, relay.tail)
     with kafka.tail("stock-events") as tail:
         wait_complete(db, tail)

@@ -150,8 +150,8 @@ class Server(OwnTree):
 
 
 @pytest.fixture(scope="module")
-def server(run):
-    one = Server(os.path.join(run, "postgres-upgrade")).init().start()
+def server(new_dir):
+    one = Server(new_dir("postgres-upgrade")).init().start()
     Database(one, "postgres").sql("CREATE ROLE up_app; CREATE ROLE up_reader")
     yield one
     one.close()

@@ -82,10 +82,10 @@ def work(db, kafka, relay):
 
 
 @pytest.fixture
-def watched(run, db, kafka, start_relay):
+def watched(new_dir, db, kafka, start_relay):
     """(relay, Prometheus) after some work, with figures from before it."""
     relay = start_relay(topics=INBOX)
-    server = Prometheus(os.path.join(run, "prometheus"), relay).start()
+    server = Prometheus(new_dir("prometheus"), relay).start()
     try:
         wait_until(lambda: server.query("pgstock_leader == 1"), 30,
                    lambda: f"no scrape: {server.api('targets')}")
