@@ -9,6 +9,7 @@
 #include "commands/check_parts.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -18,6 +19,9 @@
 
 /* of /status, as no other program writes it */
 #define RELAY_STATUS "\"components\":{\"outbox\":"
+
+/* of the packaged service's user */
+#define SERVICE_GROUP "pgstock"
 
 static void
 check_configuration(Check *check)
@@ -42,6 +46,22 @@ check_find_secret(const Config *config)
 	return NULL;
 }
 
+/* A service that is not root reads a file of root's by its group. */
+static void
+check_advise_mode(Check *check, const struct stat *file)
+{
+	if (file->st_uid != 0)
+		check_advise(check, "chmod o-rwx %s", check->path);
+	else if (getgrnam(SERVICE_GROUP) != NULL)
+		check_advise(check, "chgrp " SERVICE_GROUP " %s && chmod 640 %s",
+					 check->path, check->path);
+	else
+		check_advise(check,
+					 "chgrp GROUP %s && chmod 640 %s, where GROUP is the group "
+					 "of the relay's user",
+					 check->path, check->path);
+}
+
 static void
 check_config_file(Check *check)
 {
@@ -51,7 +71,7 @@ check_config_file(Check *check)
 	if (check->path == NULL || secret == NULL ||
 		stat(check->path, &file) != 0 || (file.st_mode & S_IROTH) == 0)
 		return;
-	check_advise(check, "chmod o-rwx %s", check->path);
+	check_advise_mode(check, &file);
 	check_find(check,
 			   "configuration %s: mode %04o lets every user of this machine "
 			   "read it, and it holds %s",

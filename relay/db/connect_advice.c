@@ -32,8 +32,8 @@ connect_advice(const char *error)
 		 "set sslrootcert in conninfo to a file with the certificate of the "
 		 "authority that issued the server's"},
 		{"private key file",
-		 "the file of sslkey must belong to the relay's user, or to root, and "
-		 "be readable by no other user (chmod 600)"},
+		 "the file of sslkey must belong to the relay's user (chmod 600), or "
+		 "to root with the group of the relay's user (chmod 640)"},
 		{"certificate file",
 		 "set sslcert and sslkey in conninfo to the relay's certificate and "
 		 "its key"},

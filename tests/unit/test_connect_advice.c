@@ -31,7 +31,7 @@ each_refusal_has_its_own_advice(void **state UNUSED)
 		{AT "certificate present, but not private key file \"/relay.key\"",
 		 "sslkey"},
 		{AT "private key file \"/relay.key\" has group or world access",
-		 "chmod 600"},
+		 "group of the relay's user (chmod 640)"},
 		{AT "could not open certificate file \"/relay.crt\": No such file or "
 			"directory",
 		 "sslcert"},
