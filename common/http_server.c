@@ -402,7 +402,9 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 	struct addrinfo			   *address = http_server_resolve(listen, error);
 	HttpServer				   *server;
 	const union MHD_DaemonInfo *info;
+	int							reason;
 
+	errno = EINVAL;
 	if (address == NULL)
 		return NULL;
 	server = xcalloc(1, sizeof(HttpServer));
@@ -410,12 +412,14 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 	server->handler = handler;
 	server->arg = arg;
 	server->listen_fd = http_server_bind(address);
+	reason = errno;
 	freeaddrinfo(address);
 	if (server->listen_fd < 0)
 	{
 		buf_printf(error, "could not listen on \"%s\": %s", listen,
-				   strerror(errno));
+				   strerror(reason));
 		free(server);
+		errno = reason;
 		return NULL;
 	}
 	/* its own limit is never reached: one turn accepts no more than that */
@@ -435,6 +439,7 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 		buf_add_str(error, "could not start the HTTP server");
 		close(server->listen_fd);
 		free(server);
+		errno = ENOMEM;
 		return NULL;
 	}
 	info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);

@@ -25,8 +25,8 @@ typedef void (*HttpServerHandler)(void *arg, const char *path,
 
 typedef struct HttpServer HttpServer;
 
-/* listen: host:port or [host]:port, numeric; NULL, and the reason in *error,
- * if it cannot listen there. */
+/* listen: host:port or [host]:port, numeric.  NULL if it cannot listen there:
+ * the reason is in *error and in errno (EINVAL: that is no address). */
 HttpServer *http_server_new(Loop *loop, const char *listen,
 							HttpServerHandler handler, void *arg,
 							Buf *error) MUST_CHECK;

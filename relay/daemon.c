@@ -32,6 +32,7 @@
  */
 #include "daemon.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <malloc.h>
@@ -242,21 +243,31 @@ daemon_on_turn(void *arg UNUSED)
 
 /* ---- start, loop, stop ------------------------------------------------- */
 
-static bool
+/*
+ * EXIT_USAGE only where another start would fail like this one.  An address may
+ * be assigned later, by DHCP or a failover: EXIT_RUNTIME, and systemd starts
+ * the relay again.
+ */
+static ExitCode
 daemon_listen(Relay *relay)
 {
 	Buf error = {0};
+	int reason;
 
 	Assert(relay->http == NULL);
 	if (relay->config->http_listen[0] == '\0')
-		return true;
+		return EXIT_CLEAN;
 	relay->http = http_server_new(relay->loop, relay->config->http_listen,
 								  daemon_page, relay, &error);
-	if (relay->http == NULL)
-		log_error("%s; set \"listen\" in [http] to an address that is free",
-				  buf_str(&error));
+	if (relay->http != NULL)
+		return EXIT_CLEAN;
+	reason = errno;
+	log_error("%s; set \"listen\" in [http] to an address that is free",
+			  buf_str(&error));
 	buf_free(&error);
-	return relay->http != NULL;
+	return reason == EADDRINUSE || reason == EACCES || reason == EINVAL
+			   ? EXIT_USAGE
+			   : EXIT_RUNTIME;
 }
 
 static void
@@ -295,10 +306,11 @@ daemon_warn_of_scram(const Relay *relay)
 }
 
 /* Order matters: signals are blocked before librdkafka starts threads. */
-static bool
+static ExitCode
 daemon_start(Relay *relay)
 {
-	char libpq[16];
+	char	 libpq[16];
+	ExitCode code;
 
 	relay->loop = loop_new();
 	daemon_watch_signals(relay);
@@ -318,13 +330,14 @@ daemon_start(Relay *relay)
 	relay->outbox = outbox_new(relay->loop, relay->config, relay->metrics);
 	relay->inbox = inbox_new(relay->loop, relay->config, relay->metrics);
 	relay->webhook = webhook_new(relay->loop, relay->config, relay->metrics);
-	if (!daemon_listen(relay))
-		return false;
+	code = daemon_listen(relay);
+	if (code != EXIT_CLEAN)
+		return code;
 	relay->watchdog_us = loop_watchdog_us();
 	if (relay->watchdog_us > 0)
 		loop_timer_set(relay->watchdog_timer, loop_now(relay->loop));
 	loop_notify("READY=1");
-	return true;
+	return EXIT_CLEAN;
 }
 
 static void
@@ -423,10 +436,9 @@ daemon_run(const ConfigOverrides *from)
 	(void) setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	/* librdkafka's threads do not need heaps of their own */
 	mallopt(M_ARENA_MAX, 2);
-	if (daemon_start(&relay))
+	code = daemon_start(&relay);
+	if (code == EXIT_CLEAN)
 		code = daemon_loop(&relay);
-	else
-		code = EXIT_USAGE; /* it cannot listen where it is to */
 	daemon_end(&relay);
 	return code;
 }

@@ -79,6 +79,15 @@ def test_port_is_taken(relay):
     assert '"listen" in [http]' in done.stderr
 
 
+def test_address_is_not_assigned(relay):
+    """It may be assigned later, so systemd does try again."""
+    relay.config["http"]["listen"] = "192.0.2.7:29187"
+    done = relay.command("run")
+    assert done.returncode == RUNTIME, done.stderr
+    assert 'could not listen on "192.0.2.7:29187": Cannot assign' in \
+        done.stderr
+
+
 def test_version(relay):
     done = relay.run_binary("--version")
     assert done.returncode == OK
