@@ -215,6 +215,14 @@ pg_connection_parsed_value(const PQconninfoOption *parsed, const char *keyword)
 	return "";
 }
 
+/* libpq's default for it is the user's name, and that of a service's file is
+ * not read here. */
+static bool
+pg_connection_names_database(const PQconninfoOption *parsed)
+{
+	return pg_connection_parsed_value(parsed, "dbname")[0] != '\0';
+}
+
 bool
 pg_connection_is_same_database(const char *conninfo, const char *other)
 {
@@ -228,6 +236,9 @@ pg_connection_is_same_database(const char *conninfo, const char *other)
 	for (size_t i = 0; same && i < Lengthof(identity); i++)
 		same = strcmp(pg_connection_parsed_value(a, identity[i]),
 					  pg_connection_parsed_value(b, identity[i])) == 0;
+	if (same && !pg_connection_names_database(a))
+		same = strcmp(pg_connection_parsed_value(a, "user"),
+					  pg_connection_parsed_value(b, "user")) == 0;
 	pg_connection_free_parsed(a);
 	pg_connection_free_parsed(b);
 	return same;

@@ -60,7 +60,8 @@ PGconn *pg_connection_open_blocking(const char *conninfo,
 									const char *application);
 
 /* Whether two connection strings lead to one server and database with the same
- * options; how they log in may differ. */
+ * options; how they log in may differ, but for the user where no database is
+ * named. */
 bool pg_connection_is_same_database(const char *conninfo, const char *other);
 
 /* A message of libpq's, of one line or several, as one. */

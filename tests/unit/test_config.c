@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/pg_connection.h"
 #include "config/load.h"
 #include "config/options.h"
 #include "kafka/record.h"
@@ -375,6 +376,33 @@ load_secured(const char *user, const char *password, const char *conninfo)
 	return config;
 }
 
+/* Without a name the database is that of the user's name. */
+static void
+a_user_without_a_database_name_is_another_database(void **state UNUSED)
+{
+	static const struct
+	{
+		const char *a;
+		const char *b;
+		bool		same;
+	} rows[] = {
+		{"host=h dbname=d user=u", "host=h dbname=d user=v", true},
+		{"host=h user=u", "host=h user=u password=p", true},
+		{"host=h user=u", "host=h user=v", false},
+		{"host=h user=u", "host=h", false},
+		{"host=h dbname='' user=u", "host=h user=v", false},
+		{"host=h dbname=u user=u", "host=h user=u", false},
+		{"postgresql://u@h/d", "postgresql://v@h/d", true},
+		{"postgresql://u@h", "postgresql://v@h", false},
+		{"service=s user=u", "service=s user=v", false},
+	};
+
+	for (size_t i = 0; i < Lengthof(rows); i++)
+		if (pg_connection_is_same_database(rows[i].a, rows[i].b) !=
+			rows[i].same)
+			fail_msg("%s, %s", rows[i].a, rows[i].b);
+}
+
 /* Secrets may change while it runs, where they lead may not. */
 static void
 reload_takes_new_passwords(void **state UNUSED)
@@ -480,6 +508,7 @@ main(void)
 		cmocka_unit_test(the_sample_parses_to_the_defaults),
 		cmocka_unit_test(what_is_shown_parses_to_the_same),
 		cmocka_unit_test(reload_takes_what_it_can),
+		cmocka_unit_test(a_user_without_a_database_name_is_another_database),
 		cmocka_unit_test(reload_takes_new_passwords),
 		cmocka_unit_test(every_option_shows_what_it_reads),
 		cmocka_unit_test(long_lines_are_read_whole),
