@@ -43,6 +43,8 @@ check_find_secret(const Config *config)
 			return pair[0];
 	if (config->webhook_secret[0] != '\0')
 		return "[webhook] secret";
+	if (config->webhook_url[0] != '\0')
+		return "[webhook] url";
 	return NULL;
 }
 

@@ -126,6 +126,21 @@ def test_file_that_all_can_read(site, owner):
     assert "hunter2" not in json.dumps(found)
 
 
+def test_url_that_all_can_read(site):
+    """The url of a webhook is a secret: its path often holds a token."""
+    with site.configured(webhook={"url": "https://192.0.2.7/hunter2"}):
+        site.relay.write_config()
+    path = site.relay.config_path
+    os.chmod(path, 0o644)
+    try:
+        _, found = found_in(site.relay.run_binary("check", "--json",
+                                                  "--config", path))
+    finally:
+        os.chmod(path, 0o600)
+    assert "[webhook] url" in found["config_file"]["what"]
+    assert "hunter2" not in json.dumps(found)
+
+
 def test_text_and_json_agree(site):
     """Each finding of --json is there as text: what, what to do, why."""
     with site.configured(inbox={"topics": "order-created, not-there"}):
