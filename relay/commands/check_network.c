@@ -67,14 +67,16 @@ check_connect_to(const struct addrinfo *address)
 	return -1;
 }
 
-/* The first address that answers counts; -1, and *why, if none does. */
+/* The first address that answers counts; -1, and *why, if none does.  An empty
+ * host is this machine, as where the relay listens on all addresses. */
 static int
 check_connect(const char *host, const char *port, Buf *why)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
 	struct addrinfo		 *addresses;
 	int					  fd = -1;
-	int					  failure = getaddrinfo(host, port, &hints, &addresses);
+	int failure = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints,
+							  &addresses);
 
 	if (failure != 0)
 	{

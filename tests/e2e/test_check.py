@@ -72,6 +72,17 @@ def test_a_sound_system(site):
         site.relay.terminate()
 
 
+def test_a_relay_on_all_addresses(site):
+    """It is recognized by its status page, as one on an address is."""
+    with site.configured(http={"listen": f":{site.relay.port}"}):
+        site.relay.start(wait="/livez")
+        try:
+            code, found = site.check()
+        finally:
+            site.relay.terminate()
+    assert (code, found.keys()) == (0, KNOWN), found
+
+
 @pytest.mark.parametrize("label", CASES)
 def test_case(site, label):
     name, code, texts, alter = CASES[label]
