@@ -81,6 +81,19 @@ process_clock(clockid_t clock)
 	return (double) time.tv_sec + (double) time.tv_nsec * 1e-9;
 }
 
+/* Computed once: the difference of the clocks is not the same at each reading,
+ * and a start time that changes looks like a restart. */
+static double
+process_start_time(double since_boot)
+{
+	static double start;
+
+	if (start <= 0)
+		start = process_clock(CLOCK_REALTIME) - process_clock(CLOCK_BOOTTIME) +
+				since_boot;
+	return start;
+}
+
 static void
 process_render_stat(Buf *to)
 {
@@ -102,9 +115,7 @@ process_render_stat(Buf *to)
 				   fields[STAT_THREADS]);
 	process_metric(to, "start_time_seconds", "gauge",
 				   "Start time of the process since unix epoch in seconds.",
-				   process_clock(CLOCK_REALTIME) -
-					   process_clock(CLOCK_BOOTTIME) +
-					   fields[STAT_START] / ticks);
+				   process_start_time(fields[STAT_START] / ticks));
 }
 
 /* The number of open files, without the one that this reads; -1: unknown. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/process_metrics.h"
 #include "config/metric_table.h"
 
 static void
@@ -326,6 +327,39 @@ what_is_forgotten_is_not_shown_any_more(void **state UNUSED)
 	metrics_free(metrics);
 }
 
+/* The line of process_start_time_seconds; the caller frees it. */
+static char *
+start_time_line(void)
+{
+	static const char name[] = "\nprocess_start_time_seconds ";
+	Buf				  text = {0};
+	const char		 *line;
+	char			 *copy;
+
+	process_metrics_render(&text);
+	line = strstr(buf_str(&text), name);
+	assert_non_null(line);
+	copy = xasprintf("%.*s", (int) strcspn(line + 1, "\n"), line + 1);
+	buf_free(&text);
+	return copy;
+}
+
+/* One that changes is taken for a restart. */
+static void
+the_start_time_is_the_same_at_each_scrape(void **state UNUSED)
+{
+	char *first = start_time_line();
+
+	for (int i = 0; i < 10; i++)
+	{
+		char *again = start_time_line();
+
+		assert_string_equal(again, first);
+		free(again);
+	}
+	free(first);
+}
+
 int
 main(void)
 {
@@ -339,6 +373,7 @@ main(void)
 		cmocka_unit_test(every_line_is_of_prometheus_text_format),
 		cmocka_unit_test(every_series_has_help_and_type),
 		cmocka_unit_test(what_is_forgotten_is_not_shown_any_more),
+		cmocka_unit_test(the_start_time_is_the_same_at_each_scrape),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
