@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands/command.h"
 #include "commands/commands.h"
@@ -125,6 +126,14 @@ failed_for_each(Command *command, const Arguments *arguments,
 
 /* ---- list, show, export ------------------------------------------------ */
 
+/* Of a row that would be written behind the progress on the same line. */
+static void
+failed_begin_row(void)
+{
+	if (isatty(STDOUT_FILENO))
+		progress_hide();
+}
+
 /* What a producer wrote makes neither a row nor a column. */
 static void
 failed_add_shown(Buf *to, const PGresult *page, int row, FailedColumn column)
@@ -159,6 +168,7 @@ failed_list_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 			buf_add_str(&line, "\t");
 		failed_add_shown(&line, page, row, columns[i]);
 	}
+	failed_begin_row();
 	good = printf("%s\n", buf_str(&line)) > 0;
 	buf_free(&line);
 	return good;
@@ -176,6 +186,7 @@ failed_show_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 		failed_add_shown(&text, page, row, (FailedColumn) column);
 		buf_add_str(&text, "\n");
 	}
+	failed_begin_row();
 	fputs(buf_str(&text), stdout);
 	buf_free(&text);
 	return true;
@@ -191,6 +202,7 @@ failed_export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 	for (int column = 0; column < FAILED_COLUMNS; column++)
 		csv_add_cell(&line, api_text(page, row, column));
 	csv_end_line(&line);
+	failed_begin_row();
 	good = fwrite(line.data, line.len, 1, stdout) == 1;
 	buf_free(&line);
 	return good;

@@ -209,6 +209,15 @@ def test_progress(terminal, many, run):
     os.unlink(output)
 
 
+def test_progress_and_rows_on_one_terminal(terminal, many):
+    """A row begins a line of its own; the progress is cleared before it."""
+    shown = terminal("failed", "list", "--topic", "x")
+    assert shown.wait_end(60) == OK
+    assert re.search(LINE % "rows", shown.text), "it took long enough"
+    behind = re.search(r" rows,[^\r\n]*\x1b\[K[^\r]", shown.text)
+    assert behind is None, behind
+
+
 def test_progress_of_a_dumb_terminal(terminal, many, run):
     """Nothing is written over; a command that takes seconds writes nothing."""
     with open(os.devnull, "wb") as file:
