@@ -16,8 +16,10 @@
  *	pg_connection_connect()		the name server					6 s a host
  *	http_client_... timed out	its resolver's thread			6 s
  *	rd_kafka_destroy()			lookups in broker threads		6 s a client
+ *		with OAUTHBEARER, oidc	a request to the token server	20 s more
  *	survey_close()				one call of the survey			2 s
- *	transaction_free()			calls left behind, at exit		1 s a call
+ *	transaction_free()			calls left behind, at exit		3 s a call (one
+ *												slice, two to end a commit)
  *	log_...()					a reader of the log that stalls	0.2 s a stall
  *	rd_kafka_assign(), _subscribe(), _new()		librdkafka's main thread,
  *												which waits for no broker
@@ -26,7 +28,10 @@
  * (resolv.conf(5); without it, 30 s).  The sum of one turn that connects both
  * pumps and the alerts, and closes four clients and a survey, is below 45 s.
  * The watchdog is notified in each quarter of its interval, 60 s in our unit:
- * 15 s and that sum are less.
+ * 15 s and that sum are less.  With OAUTHBEARER they are not: where the token
+ * server does not answer, the closing of one client adds up to 20 s (in
+ * librdkafka, which cannot cancel the request), and that of several together
+ * can exceed the watchdog's limit.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
