@@ -16,7 +16,8 @@
  *
  * Where the module is preloaded, the server reserves the memory.  Elsewhere the
  * first call takes it from the memory that each server keeps free for such
- * cases, about 100 kB; so fewer databases are counted there.  The directory of
+ * cases, about 100 kB; so fewer databases are counted there, and none if other
+ * uses, such as very many locks, have taken it before.  The directory of
  * blocks changes under AddinShmemInitLock only, once in a database's life; a
  * backend reads it at its first call.  If no block is left, that of a database
  * that was dropped is used again, and a database without a block is not
@@ -180,6 +181,35 @@ statistics_directory(int databases_max)
 	return directory;
 }
 
+/*
+ * The directory, or NULL: the shared memory that the server keeps free is used
+ * up.  A call must not fail for its counters.  ShmemInitStruct() has released
+ * its own lock and entry when it raises that error.
+ */
+static Directory *
+statistics_try_directory(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint32		  holdoffs = InterruptHoldoffCount;
+	Directory *volatile directory = NULL;
+
+	PG_TRY();
+	{
+		directory = statistics_directory(UNRESERVED_DATABASES_MAX);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_OUT_OF_MEMORY)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		/* an error sets it to 0, and the lock is held further */
+		InterruptHoldoffCount = holdoffs;
+	}
+	PG_END_TRY();
+	return directory;
+}
+
 /* This database's block, found or made; NULL: all are in use. */
 static Statistics *
 statistics_find(Directory *directory)
@@ -250,10 +280,11 @@ statistics_use(void)
 	Assert(IsTransactionState() && OidIsValid(MyDatabaseId));
 	searched = true;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	directory = statistics_directory(UNRESERVED_DATABASES_MAX);
-	statistics_mine = statistics_find(directory);
+	directory = statistics_try_directory();
+	if (directory != NULL)
+		statistics_mine = statistics_find(directory);
 	LWLockRelease(AddinShmemInitLock);
-	if (statistics_mine == NULL)
+	if (statistics_mine == NULL && directory != NULL)
 		statistics_mine = statistics_inherit(directory);
 	return statistics_mine;
 }

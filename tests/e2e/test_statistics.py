@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from cluster import Postgres
+from cluster import Database, Postgres
 from conftest import serial
 
 PRELOAD = {"shared_preload_libraries": "pgstock"}
@@ -65,3 +65,45 @@ def test_databases_that_are_not_counted(server):
     made[-1].sql("SELECT receive_stock('book', 1)")
     assert calls(made[-1]) == 1
     assert [calls(db) for db in made[4:8]] == [1] * 4
+
+
+FREE = ("SELECT allocated_size::int FROM pg_shmem_allocations"
+        " WHERE name IS NULL")
+
+
+def use_up_shared_memory(pg):
+    """Locks grow into what the server keeps free, in steps of 8 kB, and then
+    their second holders, in steps of 4 kB. What is left, in bytes."""
+    lock = ("DO $$ BEGIN FOR i IN 1..10000000 LOOP"
+            " PERFORM pg_advisory_lock_shared(i); END LOOP;"
+            " EXCEPTION WHEN out_of_memory THEN NULL; END $$")
+    with closing(pg.connect()) as one, closing(pg.connect()) as other:
+        for conn in (one, other):
+            conn.cursor().execute(lock)
+        other.cursor().execute("SELECT pg_advisory_unlock_all()")
+        with one.cursor() as cur:
+            cur.execute("SELECT pg_advisory_unlock_all()")
+            cur.execute(FREE)
+            return cur.fetchone()[0]
+
+
+def test_no_shared_memory(server):
+    """Without preloading the memory may be used up before the first call,
+    for example by locks. The calls work and are not counted."""
+    pg = server()
+    left = use_up_shared_memory(pg)
+    for number in range(200, 230):
+        if left < 1000:     # a directory needs more
+            break
+        Database(pg, "postgres").sql(
+            f"ALTER SYSTEM SET max_connections = {number}")
+        pg.restart()
+        left = use_up_shared_memory(pg)
+    assert left < 1000
+    db = pg.create_database("one")
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT receive_stock('book', 1)")
+        cur.execute("SELECT status FROM reserve_stock('book', 1, 'a')")
+        assert cur.fetchone() == ("granted",)
+        conn.commit()
+    assert calls(db) is None
