@@ -20,6 +20,10 @@ COMMENT ON FUNCTION pgstock_internal.purge_keys IS
 	'deletes idempotency keys older than 24 hours, at most max_rows of them; '
 	'returns their number';
 
+/*
+ * The outer condition repeats the inner one: a line that was taken back up
+ * meanwhile is another version of the row, which only the outer one sees.
+ */
 CREATE FUNCTION pgstock_internal.purge_reservations(before timestamptz,
 	max_rows int)
 RETURNS bigint
@@ -32,7 +36,8 @@ BEGIN
 	 WHERE r.ctid = ANY (ARRAY(
 		SELECT o.ctid FROM pgstock_internal.reservation o
 		 WHERE o.state NOT IN ('r', 'c') AND o.ended_at < before
-		 ORDER BY o.ended_at LIMIT max_rows));
+		 ORDER BY o.ended_at LIMIT max_rows))
+	   AND r.state NOT IN ('r', 'c') AND r.ended_at < before;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END
