@@ -71,13 +71,18 @@ COMMENT ON FUNCTION pgstock_internal.try_lock_order IS
 	'locks an order until the transaction ends; returns false if another '
 	'session holds its lock';
 
-/* How long a confirmed line stays in "reservation"; NULL: for ever. */
+/*
+ * How long a confirmed line stays in "reservation"; NULL: for ever.  At least
+ * as long as idempotency keys: their answers refer to it.
+ */
 CREATE FUNCTION pgstock_internal.retire_after()
 RETURNS interval
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT CASE WHEN s.confirmed > interval '0'
-			THEN least(s.confirmed / 4, nullif(s.history, interval '0')) END
+			THEN greatest(least(s.confirmed / 4,
+								nullif(s.history, interval '0')),
+						  interval '24 hours') END
   FROM (SELECT current_setting('pgstock.confirmed_retention')::interval
 			   AS confirmed,
 			   current_setting('pgstock.history_retention')::interval

@@ -180,7 +180,7 @@ idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
 	const Order *order;
 	ListCell	*cell;
 
-	work_request_order(work, order_id);
+	order_request_history(work_request_order(work, order_id));
 	work_lock_orders(work);
 	order = work_find_order(work, order_id);
 	foreach(cell, answers)

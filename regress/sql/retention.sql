@@ -86,6 +86,14 @@ SELECT status, replayed FROM reserve_stock('ret-b', 1, 'ret-5');
 SELECT status FROM confirm_stock('ret-5');
 SELECT status, product_id, granted FROM return_stock('ret-5');
 SELECT outcome_of($$SELECT return_stock('ret-5')$$);
+-- an order that was sold and moved is answered under its key as before
+SELECT status, granted, replayed FROM reserve_stock('ret-a', 1, 'ret-9', idempotency_key => 'ret-key');
+SELECT status FROM confirm_stock('ret-9');
+UPDATE pgstock_internal.reservation SET confirmed_at = confirmed_at - interval '30 days' WHERE order_id = 'ret-9';
+SELECT pgstock_internal.retire_orders(clock_timestamp() - interval '20 days', 1000);
+SELECT count(*) FROM pgstock_internal.reservation_history WHERE order_id = 'ret-9';
+SELECT status, granted, replayed FROM reserve_stock('ret-a', 1, 'ret-9', idempotency_key => 'ret-key');
+SELECT status FROM return_stock('ret-9');
 -- a month is dropped when all of it is past that time, and no later one
 SELECT pgstock_internal.history_drop(clock_timestamp() - interval '232 days');
 SELECT pgstock_internal.history_drop(clock_timestamp() - interval '80 days');

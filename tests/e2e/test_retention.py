@@ -149,6 +149,8 @@ def test_the_ledger_under_load(shop):
     def work():         # as the worker does, but more often
         while not stop.wait(0.02):
             shop.sql("SELECT pgstock_internal.keeper_purge(1000)")
+            shop.sql("SELECT pgstock_internal.retire_orders("
+                     "clock_timestamp() - interval '2 s', 1000)")
 
     threads = [threading.Thread(target=run) for run in (prove, work)]
     for thread in threads:
