@@ -202,6 +202,8 @@ UNION ALL
 SELECT 'connections_free',
 	   (current_setting('max_connections')::int
 		- current_setting('superuser_reserved_connections')::int
+		/* PostgreSQL 16 */
+		- coalesce(current_setting('reserved_connections', true)::int, 0)
 		- count(*))::text
   FROM pg_stat_activity a
  WHERE a.backend_type = 'client backend'
