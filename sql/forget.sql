@@ -226,18 +226,21 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.personal_columns IS
 	'returns the columns in which forget_user replaces an id';
 
-CREATE FUNCTION pgstock_internal.forget_columns(user_id text)
+CREATE FUNCTION pgstock_internal.forget_columns(user_id text,
+	of_messages boolean)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	command	text;
 	changed	bigint;
-	n		bigint;
+	n		bigint := 0;
 BEGIN
-	DELETE FROM pgstock_internal.idempotency k
-	 WHERE pgstock_internal.forget_text(k.key, user_id) <> k.key;
-	GET DIAGNOSTICS n = ROW_COUNT;
+	IF NOT of_messages THEN
+		DELETE FROM pgstock_internal.idempotency k
+		 WHERE pgstock_internal.forget_text(k.key, user_id) <> k.key;
+		GET DIAGNOSTICS n = ROW_COUNT;
+	END IF;
 	FOR command IN
 		SELECT format('UPDATE pgstock_internal.%I SET %s WHERE %s', c.relation,
 				string_agg(format('%I = pgstock_internal.forget_%s(%1$I, $1)',
@@ -245,7 +248,10 @@ BEGIN
 				string_agg(format('pgstock_internal.forget_%2$s(%1$I, $1)'
 								  ' IS DISTINCT FROM %1$I',
 								  c."column", c.kind), ' OR '))
-		  FROM pgstock_internal.personal_columns() c GROUP BY c.relation
+		  FROM pgstock_internal.personal_columns() c
+		 WHERE of_messages
+			   = (c.relation IN ('failed_event', 'inbox', 'held_event'))
+		 GROUP BY c.relation ORDER BY c.relation
 	LOOP
 		EXECUTE command USING user_id;
 		GET DIAGNOSTICS changed = ROW_COUNT;
@@ -255,8 +261,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.forget_columns IS
-	'replaces a user''s id in all tables but those of lines and events; '
-	'returns the number of rows';
+	'replaces a user''s id in the tables of messages, or in all others but '
+	'those of lines and events; returns the number of rows';
 
 CREATE FUNCTION pgstock_internal.lock_orders(order_ids text[])
 RETURNS void
@@ -268,7 +274,7 @@ COMMENT ON FUNCTION pgstock_internal.lock_orders IS
  * A call that settles an order, and expiry, write their copy of a line.  The
  * locks of the order, and of the level of a line that can expire, keep them
  * away: without them they would write the id back.  The locks are held until
- * the transaction ends, so this is the last step, and of at most max_orders
+ * the transaction ends, so this is a late step, and of at most max_orders
  * orders.  The rows of sale_order stay: they lead to the sale's lines.
  */
 CREATE FUNCTION pgstock_internal.forget_lines(user_id text, max_orders int)
@@ -481,9 +487,14 @@ DECLARE
 	n	bigint;
 BEGIN
 	PERFORM pgstock_internal.check_forget($1, $2);
-	n := pgstock_internal.forget_columns($1)
-	   + pgstock_internal.forget_events($1);
+	/*
+	 * In the order of extension/base/lock.h: the inbox locks orders and levels
+	 * before its messages.  So the relay's rows are not locked for long either.
+	 */
+	n := pgstock_internal.forget_events($1);
+	n := n + pgstock_internal.forget_columns($1, false);
 	n := n + pgstock_internal.forget_lines($1, 1000);
+	n := n + pgstock_internal.forget_columns($1, true);
 	INSERT INTO pgstock_internal.admin_action
 	VALUES (clock_timestamp(), pgstock_internal.forget_actor(
 				concat_ws('/', session_user,
