@@ -226,6 +226,11 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.personal_columns IS
 	'returns the columns in which forget_user replaces an id';
 
+/*
+ * A waiting message keeps its key, by which later ones of the key wait for it,
+ * and a held tombstone its own until it is published: a later call replaces
+ * them.
+ */
 CREATE FUNCTION pgstock_internal.forget_columns(user_id text,
 	of_messages boolean)
 RETURNS bigint
@@ -243,12 +248,20 @@ BEGIN
 	END IF;
 	FOR command IN
 		SELECT format('UPDATE pgstock_internal.%I SET %s WHERE %s', c.relation,
-				string_agg(format('%I = pgstock_internal.forget_%s(%1$I, $1)',
-								  c."column", c.kind), ', '),
-				string_agg(format('pgstock_internal.forget_%2$s(%1$I, $1)'
-								  ' IS DISTINCT FROM %1$I',
-								  c."column", c.kind), ' OR '))
-		  FROM pgstock_internal.personal_columns() c
+				string_agg(format('%I = %s', c."column", c.forgotten), ', '),
+				string_agg(format('%s IS DISTINCT FROM %I', c.forgotten,
+								  c."column"), ' OR '))
+		  FROM (SELECT p.relation, p."column", format(CASE p.relation || '.'
+						  || p."column"
+					   WHEN 'failed_event.key' THEN
+						  'CASE WHEN state = ''waiting'' THEN %1$I'
+						  ' ELSE pgstock_internal.forget_%2$s(%1$I, $1) END'
+					   WHEN 'held_event.aggregateid' THEN
+						  'CASE WHEN type = ''Forgotten'' THEN %1$I'
+						  ' ELSE pgstock_internal.forget_%2$s(%1$I, $1) END'
+					   ELSE 'pgstock_internal.forget_%2$s(%1$I, $1)' END,
+					   p."column", p.kind) AS forgotten
+				  FROM pgstock_internal.personal_columns() p) c
 		 WHERE of_messages
 			   = (c.relation IN ('failed_event', 'inbox', 'held_event'))
 		 GROUP BY c.relation ORDER BY c.relation
@@ -376,7 +389,9 @@ BEGIN
 				IS DISTINCT FROM o.aggregateid)
 		   /* a tombstone keeps its key until it is published */
 		   AND NOT (o.type = 'Forgotten'
-					AND pgstock_internal.is_pending(o.xid, o.seq, p)));
+					AND (pgstock_internal.is_pending(o.xid, o.seq, p)
+						 OR EXISTS (SELECT FROM pgstock_internal.held_event h
+									 WHERE h.seq = o.seq))));
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.events_of_user IS

@@ -75,12 +75,22 @@ SELECT payload->'user_id' AS user_id FROM stock_outbox WHERE key = 'forget-4' AN
 SELECT make_due('forget-5');
 SELECT close_flash_sale('forget-sale');
 SELECT * FROM verify_stock();
--- published: the tombstones' keys go too
+-- published: the tombstones' keys go too, and that of a message that waited
+UPDATE pgstock_internal.failed_event SET state = 'discarded' WHERE order_id = 'forget-8' AND state = 'waiting';
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT forget_user('forget-u7', 'request 17');
 SELECT * FROM named('forget-u7');
 SELECT forget_user('forget-u7', 'request 17');
+-- a held tombstone, and a waiting message, keep their keys
+BEGIN;
+SELECT publish_event('forget-topic', 'forget-u7', '{}') IS NOT NULL AS id;
+SELECT forget_user('forget-u7', 'request 17') > 0 AS some;
+INSERT INTO pgstock_internal.held_event SELECT * FROM pgstock_internal.outbox WHERE type = 'Forgotten' AND aggregateid = 'forget-u7';
+UPDATE pgstock_internal.failed_event SET state = 'waiting', key = 'forget-u7' WHERE order_id = 'forget-8';
+SELECT forget_user('forget-u7', 'request 17');
+SELECT regexp_replace(relation, '_\d+$', '') AS relation, n FROM named('forget-u7');
+ROLLBACK;
 -- a call of the user's afterwards is a new use of the id
 SELECT status FROM reserve_stock('forget-a', 1, 'forget-9', 'forget-u7');
 SELECT forget_user('forget-u7', 'request 18');
