@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
@@ -120,15 +121,6 @@ log_add_line(Buf *line, LogLevel level, const char *module, const char *message)
 	buf_add_str(line, "\n");
 }
 
-static int64_t
-log_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
-
 static bool
 log_wait_writable(int64_t until)
 {
@@ -137,7 +129,7 @@ log_wait_writable(int64_t until)
 
 	do
 	{
-		int64_t left = Max(until - log_now(), 0);
+		int64_t left = Max(until - clock_monotonic(), 0);
 
 		ready = poll(&fd, 1, (int) ((left + MS_US - 1) / MS_US));
 	} while (ready < 0 && errno == EINTR);
@@ -148,7 +140,7 @@ log_wait_writable(int64_t until)
 static bool
 log_send(const Buf *line, int64_t wait_us)
 {
-	int64_t until = log_now() + wait_us;
+	int64_t until = clock_monotonic() + wait_us;
 	size_t	done = 0;
 
 	Assert(wait_us <= LOG_WAIT_US);
@@ -160,7 +152,7 @@ log_send(const Buf *line, int64_t wait_us)
 		if (n > 0)
 			done += (size_t) n;
 		else if (n == 0 || (errno != EINTR && errno != EAGAIN) ||
-				 log_now() >= until)
+				 clock_monotonic() >= until)
 			break;
 	}
 	Assert(done <= line->len);

@@ -10,9 +10,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/figures.h"
 #include "common/terminal.h"
 
@@ -83,15 +83,6 @@ progress_format(const ProgressMarks *marks, const char *what, Buf *text)
 
 /* ---- standard error ---------------------------------------------------- */
 
-static int64_t
-progress_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
-
 void
 progress_silence(void)
 {
@@ -132,7 +123,7 @@ progress_is_due(int64_t now)
 void
 progress_begin(const char *what)
 {
-	int64_t now = progress_now();
+	int64_t now = clock_monotonic();
 
 	progress_end();
 	progress.what = what;
@@ -146,7 +137,7 @@ progress_begin(const char *what)
 void
 progress_update(int64_t done, double share)
 {
-	int64_t now = progress_now();
+	int64_t now = clock_monotonic();
 	Buf		text = {0};
 
 	Assert(progress.what != NULL);
@@ -163,7 +154,7 @@ progress_update(int64_t done, double share)
 void
 progress_wait(const char *what, int64_t us)
 {
-	int64_t now = progress_now();
+	int64_t now = clock_monotonic();
 	Buf		text = {0};
 
 	if (!progress_is_due(now))
@@ -190,7 +181,7 @@ void
 progress_end(void)
 {
 	Buf		text = {0};
-	int64_t us = progress_now() - progress.begun_us;
+	int64_t us = clock_monotonic() - progress.begun_us;
 
 	if (progress.what != NULL && progress.visible)
 	{

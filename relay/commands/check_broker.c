@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "commands/check_parts.h"
+#include "common/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,9 +77,9 @@ check_broker(Check *check)
 	if (!check_open_client(check))
 		return;
 	check->metadata = check_query_metadata(check);
-	settle_until = command_now() + CHECK_SETTLE_MS * MS_US;
+	settle_until = clock_monotonic() + CHECK_SETTLE_MS * MS_US;
 	while (check->metadata != NULL && !check_topics_are_settled(check) &&
-		   command_now() < settle_until)
+		   clock_monotonic() < settle_until)
 	{
 		rd_kafka_metadata_destroy(check->metadata);
 		command_pause("topics of [inbox]",
@@ -106,7 +107,7 @@ check_broker_address(Check *check)
 		if (!check_connects(b->host, b->port, &why))
 		{
 			buf_clear(&why);
-			command_pause("a broker", command_now());
+			command_pause("a broker", clock_monotonic());
 			if (!check_connects(b->host, b->port, &why))
 			{
 				check_advise(check,

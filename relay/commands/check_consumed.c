@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "commands/check_parts.h"
+#include "common/clock.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -338,7 +339,7 @@ check_add_times(const Check *check, char *const *topics, int64_t time_ms,
 static void
 check_message_times(Check *check)
 {
-	int64_t time_ms = check_wall_clock() / MS_US + CHECK_FUTURE_MS;
+	int64_t time_ms = clock_wall() / MS_US + CHECK_FUTURE_MS;
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
 		1);
 	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;

@@ -11,23 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CHECK_CONNECT_MS 2000
 #define CHECK_ANSWER_MS	 5000 /* a relay may be busy */
 #define CHECK_PAGE_BYTES 8192
-
-/* ---- clocks ------------------------------------------------------------ */
-
-int64_t
-check_wall_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
 
 /* ---- connections ------------------------------------------------------- */
 

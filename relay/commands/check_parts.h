@@ -148,9 +148,6 @@ void check_position(Check *check, Slice kafka);
 
 /* ---- check_network.c ---- */
 
-/* Microseconds since 1970. */
-int64_t check_wall_clock(void);
-
 /* Whether a connection can be made; if not, *why. */
 bool check_connects(const char *host, int port, Buf *why) MUST_CHECK;
 

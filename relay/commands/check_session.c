@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "db/connect.h"
 #include "db/connect_advice.h"
 
@@ -20,12 +21,12 @@
 static void
 check_connect_database(Check *check)
 {
-	int64_t until = command_now() + COMMAND_BROKER_MS * MS_US;
+	int64_t until = clock_monotonic() + COMMAND_BROKER_MS * MS_US;
 
 	check->pg = db_connect_blocking(check->config);
 	while (PQstatus(check->pg) != CONNECTION_OK &&
 		   strstr(PQerrorMessage(check->pg), "is starting up") != NULL &&
-		   command_now() < until)
+		   clock_monotonic() < until)
 	{
 		command_pause("PostgreSQL", until - COMMAND_BROKER_MS * MS_US);
 		PQfinish(check->pg);
@@ -101,10 +102,10 @@ check_database(Check *check)
 static void
 check_read_server(Check *check)
 {
-	int64_t	  before = check_wall_clock();
+	int64_t	  before = clock_wall();
 	PGresult *result = check_call(check, API_SERVER, NULL, "server",
 								  "See the server's log.");
-	int64_t	  after = check_wall_clock();
+	int64_t	  after = clock_wall();
 
 	if (result == NULL || !api_read_server(result, &check->server))
 		check->have &= ~HAVE_DATABASE;

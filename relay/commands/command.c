@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/progress.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
@@ -175,19 +175,10 @@ command_open_broker(Command *command)
 	return client;
 }
 
-int64_t
-command_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
-
 void
 command_pause(const char *what, int64_t begun)
 {
-	progress_wait(what, command_now() - begun);
+	progress_wait(what, clock_monotonic() - begun);
 	usleep(COMMAND_PAUSE_US);
 }
 
@@ -199,10 +190,10 @@ command_may_retry(rd_kafka_t *client, int64_t *until, rd_kafka_resp_err_t error)
 	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR);
 	Assert(trouble != NULL); /* a client of command_client_new() */
 	if (*until == 0)
-		*until = command_now() + COMMAND_BROKER_MS * MS_US;
+		*until = clock_monotonic() + COMMAND_BROKER_MS * MS_US;
 	kafka_trouble_poll(trouble, client);
 	if (!kafka_error_passes(error) || kafka_trouble_is_final(trouble) ||
-		command_now() >= *until)
+		clock_monotonic() >= *until)
 		return false;
 	command_pause("the broker", *until - COMMAND_BROKER_MS * MS_US);
 	return true;

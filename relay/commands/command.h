@@ -59,10 +59,8 @@ rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
 void command_report_broker(rd_kafka_t *client, const char *what,
 						   rd_kafka_resp_err_t error);
 
-/* Microseconds of a clock that only rises. */
-int64_t command_now(void);
-
-/* Between two tries; a terminal shows what it waits for, and how long. */
+/* Between two tries; a terminal shows what it waits for, and how long: begun is
+ * of clock_monotonic(). */
 void command_pause(const char *what, int64_t begun);
 
 /*

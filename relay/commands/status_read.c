@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "kafka/witness.h"
 
 static void status_add_problem(Status *status, const char *format, ...)
@@ -225,15 +225,6 @@ status_read_places(StatusSource *source, Status *status,
 
 /* ---- a look ------------------------------------------------------------ */
 
-static int64_t
-status_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SEC_US + now.tv_nsec / 1000;
-}
-
 static bool
 status_read_all(StatusSource *source, Status *status)
 {
@@ -242,7 +233,7 @@ status_read_all(StatusSource *source, Status *status)
 
 	status->hello = source->command.hello;
 	status->group = xstrdup(command_group(&source->command));
-	status->at_us = status_now();
+	status->at_us = clock_monotonic();
 	if (!status_read_database(source, status))
 		return false;
 	metadata = status_open_broker(source, status);

@@ -11,8 +11,8 @@
 #include "commands/status_parts.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/progress.h"
 #include "common/terminal.h"
 
@@ -91,22 +91,13 @@ watch_draw(Watch *watch)
 	buf_free(&text);
 }
 
-static int64_t
-watch_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Until the next look is due; false: it is the end. */
 static bool
 watch_rest(Watch *watch, int64_t until_ms)
 {
 	for (;;)
 	{
-		int64_t left = until_ms - watch_now_ms();
+		int64_t left = until_ms - clock_monotonic() / MS_US;
 		char	key = '\0';
 
 		if (left <= 0)
@@ -135,7 +126,7 @@ watch_terminal(Watch *watch)
 	watch_draw(watch);
 	do
 	{
-		until_ms = watch_now_ms() + watch->seconds * 1000;
+		until_ms = clock_monotonic() / MS_US + watch->seconds * 1000;
 		watch_look(watch);
 		watch_draw(watch);
 	} while (watch_rest(watch, until_ms));
@@ -165,7 +156,7 @@ watch_file(Watch *watch)
 
 	do
 	{
-		int64_t until_ms = watch_now_ms() + watch->seconds * 1000;
+		int64_t until_ms = clock_monotonic() / MS_US + watch->seconds * 1000;
 
 		watch_look(watch);
 		good = watch_print(watch);

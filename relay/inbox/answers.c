@@ -10,8 +10,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/sqlstate.h"
 
 #define LOG_MODULE "inbox"
@@ -101,13 +101,11 @@ inbox_take_stored(Inbox *inbox)
 static void
 inbox_observe_orders(Inbox *inbox, const char *times)
 {
-	struct timespec wall;
-	int64_t			now_us;
+	int64_t now_us;
 
 	if (times == NULL)
 		return;
-	clock_gettime(CLOCK_REALTIME, &wall);
-	now_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
+	now_us = clock_wall();
 	while (times[0] == '{' || times[0] == ',')
 	{
 		char *end;

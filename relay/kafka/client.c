@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "kafka/log_text.h"
 
@@ -210,7 +210,6 @@ void
 kafka_log_event(rd_kafka_event_t *event, const char *module)
 {
 	static LogThrottle certificates;
-	struct timespec	   now;
 	const char		  *facility;
 	const char		  *text;
 	int				   level;
@@ -220,8 +219,7 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 	if (strcmp(facility, "SSLCERTVRFY") == 0)
 	{
 		/* at each try to connect, of each client */
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		log_throttled(&certificates, now.tv_sec * SEC_US, LEVEL_WARNING, module,
+		log_throttled(&certificates, clock_monotonic(), LEVEL_WARNING, module,
 					  "%s", text);
 		return;
 	}

@@ -11,9 +11,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "kafka/position_topic.h"
 
 #define LOG_MODULE "outbox"
@@ -34,12 +34,7 @@ outbox_acked(void *arg, uint64_t id)
 	if (created < 0)
 		return;
 	if (outbox->wall_us == 0)
-	{
-		struct timespec wall;
-
-		clock_gettime(CLOCK_REALTIME, &wall);
-		outbox->wall_us = wall.tv_sec * SEC_US + wall.tv_nsec / 1000;
-	}
+		outbox->wall_us = clock_wall();
 	metrics_observe(outbox->metrics, HISTOGRAM_COMMIT_TO_ACK,
 					outbox->wall_us - created);
 }
