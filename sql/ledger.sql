@@ -264,14 +264,7 @@ CREATE FUNCTION pgstock_internal.movement_seal()
 RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-WITH sealed AS (
-	UPDATE pgstock_internal.movement_part p
-	   SET state = 's', since = DEFAULT, xid = DEFAULT
-	 WHERE p.state = 'l'
-	   AND pgstock_internal.try_lock_table('movement_' || p.part, false)
-	RETURNING 1
-)
-SELECT count(*) FROM sealed
+SELECT pgstock_internal.part_seal('movement')
 $$;
 
 /*
@@ -304,45 +297,19 @@ BEGIN
 END
 $$;
 
-/* An empty part, added if necessary; NULL if a lock is not available. */
 CREATE FUNCTION pgstock_internal.movement_next_part()
 RETURNS int
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	free	int;
-	last	int;
-BEGIN
-	SELECT min(n) FILTER (WHERE u.part IS NULL AND n > 0), max(n)
-	  INTO free, last
-	  FROM pg_inherits i
-	  JOIN pg_class c ON c.oid = i.inhrelid
-	 CROSS JOIN LATERAL CAST(substring(c.relname FROM '[0-9]+$') AS int) n
-	  LEFT JOIN pgstock_internal.movement_part u ON u.part = n
-	 WHERE i.inhparent = 'pgstock_internal.movement'::regclass;
-	IF free IS NULL THEN
-		LOCK TABLE ONLY pgstock_internal.movement
-			IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
-		free := last + 1;
-		PERFORM pgstock_internal.movement_add_part(free);
-	END IF;
-	RETURN free;
-EXCEPTION WHEN lock_not_available THEN
-	RETURN NULL;
-END
+SELECT pgstock_internal.part_next('movement')
 $$;
 
-/* A switch each quarter of the retention: rows stay 5/4 of it at most. */
 CREATE FUNCTION pgstock_internal.movement_switch(retention interval)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	period	interval := greatest(retention / 4, interval '1 second');
-	now		pgstock_internal.movement_part;
-	next	int;
 BEGIN
-	SELECT * INTO now FROM pgstock_internal.movement_part WHERE state = 'w';
+	PERFORM FROM pgstock_internal.movement_part p WHERE p.state = 'w';
 	IF NOT FOUND THEN
 		/* Not in an empty database, where a subscription copies this row. */
 		IF pg_relation_size('pgstock_internal.movement_1') > 0 THEN
@@ -351,19 +318,7 @@ BEGIN
 		END IF;
 		RETURN 0;
 	END IF;
-	IF now.since > clock_timestamp() - period
-		OR pg_relation_size('pgstock_internal.movement_' || now.part) = 0 THEN
-		RETURN 0;
-	END IF;
-	next := pgstock_internal.movement_next_part();
-	IF next IS NULL THEN
-		RETURN 0;
-	END IF;
-	UPDATE pgstock_internal.movement_part
-	   SET state = 'l', since = DEFAULT, xid = DEFAULT WHERE state = 'w';
-	INSERT INTO pgstock_internal.movement_part (part, state) VALUES (next, 'w');
-	PERFORM pgstock_internal.part_switched('movement_part');
-	RETURN 1;
+	RETURN pgstock_internal.part_switch('movement', retention);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.movement_seal IS

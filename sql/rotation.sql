@@ -23,38 +23,17 @@
  * locks all), a new part is added; it is never removed.
  */
 
-CREATE FUNCTION pgstock_internal.try_lock_table(name text, readers boolean)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'pgstock_try_lock_table' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION pgstock_internal.try_lock_table IS
-	'locks a table of pgstock against writers, and also against readers if '
-	'readers is true; returns false if the lock is not free';
-
 CREATE FUNCTION pgstock_internal.outbox_lock_part()
 RETURNS smallint
 AS 'MODULE_PATHNAME', 'pgstock_outbox_lock_part' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.outbox_lock_part IS
 	'returns the part to write, locked so that it cannot be truncated';
 
-CREATE FUNCTION pgstock_internal.part_switched(state text)
-RETURNS void
-AS 'MODULE_PATHNAME', 'pgstock_part_switched' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION pgstock_internal.part_switched IS
-	'invalidates the cached part of all sessions when this transaction '
-	'commits; state: the table that names the part';
-
 CREATE FUNCTION pgstock_internal.outbox_seal()
 RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-WITH sealed AS (
-	UPDATE pgstock_internal.outbox_part p
-	   SET state = 's', since = DEFAULT, xid = DEFAULT
-	 WHERE p.state = 'l'
-	   AND pgstock_internal.try_lock_table('outbox_' || p.part, false)
-	RETURNING 1
-)
-SELECT count(*) FROM sealed
+SELECT pgstock_internal.part_seal('outbox')
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_seal IS
 	'seals the parts in which no open transaction has rows; returns their '
@@ -90,64 +69,27 @@ COMMENT ON FUNCTION pgstock_internal.outbox_empty IS
 	'truncates sealed parts that are published and past their retention; '
 	'returns their number';
 
-/* An empty part, added if necessary; NULL if a lock is not available. */
 CREATE FUNCTION pgstock_internal.outbox_next_part()
 RETURNS int
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	free	int;
-	last	int;
-BEGIN
-	SELECT min(n) FILTER (WHERE u.part IS NULL), max(n) INTO free, last
-	  FROM pg_inherits i
-	  JOIN pg_class c ON c.oid = i.inhrelid
-	 CROSS JOIN LATERAL CAST(substring(c.relname FROM '[0-9]+$') AS int) n
-	  LEFT JOIN pgstock_internal.outbox_part u ON u.part = n
-	 WHERE i.inhparent = 'pgstock_internal.outbox'::regclass;
-	IF free IS NULL THEN
-		LOCK TABLE ONLY pgstock_internal.outbox
-			IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
-		free := last + 1;
-		PERFORM pgstock_internal.outbox_add_part(free);
-	END IF;
-	RETURN free;
-EXCEPTION WHEN lock_not_available THEN
-	RETURN NULL;
-END
+SELECT pgstock_internal.part_next('outbox')
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_next_part IS
 	'returns an empty part of the outbox, added if necessary; NULL if that is '
 	'not possible now';
 
-/* A switch each quarter of the retention: rows stay 5/4 of it at most. */
 CREATE FUNCTION pgstock_internal.outbox_switch(retention interval)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	period	interval := greatest(retention / 4, interval '1 second');
-	now		pgstock_internal.outbox_part;
-	next	int;
 BEGIN
-	SELECT * INTO now FROM pgstock_internal.outbox_part WHERE state = 'w';
+	PERFORM FROM pgstock_internal.outbox_part p WHERE p.state = 'w';
 	IF NOT FOUND THEN
 		INSERT INTO pgstock_internal.outbox_part (part, state) VALUES (1, 'w');
 		RETURN 0;
 	END IF;
-	IF now.since > clock_timestamp() - period
-		OR pg_relation_size('pgstock_internal.outbox_' || now.part) = 0 THEN
-		RETURN 0;
-	END IF;
-	next := pgstock_internal.outbox_next_part();
-	IF next IS NULL THEN
-		RETURN 0;
-	END IF;
-	UPDATE pgstock_internal.outbox_part
-	   SET state = 'l', since = DEFAULT, xid = DEFAULT WHERE state = 'w';
-	INSERT INTO pgstock_internal.outbox_part (part, state) VALUES (next, 'w');
-	PERFORM pgstock_internal.part_switched('outbox_part');
-	RETURN 1;
+	RETURN pgstock_internal.part_switch('outbox', retention);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_switch IS
