@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The programs of examples/: all of them tell the same story, by the same
+lines and with the same effect, whatever happens to their connections."""
+
+import os
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from cluster import HOST
+from examples import EXAMPLES, NAMES, LostAnswer, Program
+from process import as_server, make_dir, wait_until
+
+ONE = '[{"product_id": "SKU-1", "quantity": 1}]'
+
+
+def text_of(name):
+    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def requests(text):
+    return [line.split("\t") for line in text.splitlines()]
+
+
+@pytest.fixture
+def shop(db):
+    """The shop's database, as examples/shop.sql makes it."""
+    done = subprocess.run(
+        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
+                   "-v", "ON_ERROR_STOP=1"]), input=text_of("shop.sql"),
+        capture_output=True, text=True, cwd="/", timeout=60)
+    assert done.returncode == 0, done.stderr
+    yield db
+    db.sql("DROP OWNED BY shop; DROP ROLE shop")
+
+
+@pytest.fixture(params=NAMES)
+def start(request, shop, new_dir):
+    """Starts the example."""
+    made = []
+
+    def start_it(port=None):
+        name = request.param
+        made.append(Program(
+            name, f"postgresql://{HOST}:{port or shop.pg.port}/{shop.name}"
+            "?user=shop", make_dir(new_dir(name))))
+        return made[-1]
+
+    yield start_it
+    for program in made:
+        program.close()
+
+
+@pytest.fixture
+def proxy(pg):
+    made = LostAnswer(pg.port)
+    yield made
+    made.close()
+
+
+def orders(db):
+    return db.sql("SELECT id, user_id, state FROM orders ORDER BY id")
+
+
+def outbox(db):
+    """The events that are no deliveries."""
+    return db.sql("SELECT topic, key, event_type FROM stock_outbox"
+                  " WHERE event_type <> 'StockLevelChanged' ORDER BY seq")
+
+
+def levels(db):
+    return [db.level(f"SKU-{number}")[:2] for number in (1, 2, 3)]
+
+
+def test_story(start, shop):
+    """examples/story.txt is answered by examples/story.expected."""
+    program = start()
+    for request in requests(text_of("story.txt")):
+        program.send(*request)
+    expected = text_of("story.expected").splitlines()
+    assert [program.answer() for _ in expected] == expected
+    assert orders(shop) == [("order-1", "user-7", "paid")]
+    assert levels(shop) == [(8, 0), (4, 0), (1, 0)]
+    assert outbox(shop) == [
+        ("stock-events", "order-1", "StockReserved"),
+        ("stock-events", "order-1", "StockConfirmed")]
+    assert shop.sql("SELECT order_id, product_id, quantity, state, payment_id"
+                    " FROM stock_reservations ORDER BY product_id") == [
+        ("order-1", "SKU-1", 2, "confirmed", "payment-1"),
+        ("order-1", "SKU-2", 1, "confirmed", "payment-1")]
+
+    # The payment comes after its stock was sold again: the shop notes that it
+    # must refund, in the transaction that publishes StockShortfall.
+    shop.sql("INSERT INTO orders VALUES ('late', 'user-1')")
+    shop.sql("SELECT reserve_stock('SKU-3', 1, 'late', ttl => '1 us')")
+    shop.sql("SELECT reserve_stock('SKU-3', 1, 'quick', ttl => '0')")
+    late = "late: too late, refund the payment"
+    assert program.ask("pay", "late", "payment-2") == late
+    assert program.ask("pay", "late", "payment-2") == f"{late}, as before"
+    program.end()
+    assert orders(shop)[0] == ("late", "user-1", "refund")
+    assert [event for _, key, event in outbox(shop) if key == "late"] == [
+        "StockReserved", "StockExpired", "StockShortfall"]
+
+
+JSON = "22P02: invalid input syntax for type json"
+ITEMS = "22P02: items are not valid"
+BAD = [
+    ("", JSON),
+    ("[{", JSON),
+    ("{}", "22P02: items must be a JSON array"),
+    ("[]", "22023: items must have between 1 and 1000 elements"),
+    ('[{"quantity": 1}]', ITEMS),
+    ('[{"product_id": "SKU-1", "quantity": 0}]', ITEMS),
+    ('[{"product_id": "SKU-1", "quantity": 1.5}]', ITEMS),
+    ('[{"product_id": "SKU-1", "quantity": "x"}]', ITEMS),
+    ('[{"product_id": "SKU-1", "quantity": 9007199254740993}]', ITEMS),
+    ('[{"product_id": "SKU-1\\u0000", "quantity": 1}]',
+     "22P05: unsupported Unicode escape sequence"),
+    ('[{"product_id": "nothing", "quantity": 1}]',
+     'SK002: there is no product "nothing" at location "main"'),
+]
+
+
+def test_bad_input(start, shop):
+    """It is refused, with the server's words, and nothing is written."""
+    program = start()
+    for items, refusal in BAD:
+        assert program.ask("checkout", "bad", "user-1", f"key-{items}",
+                           items) == f"bad: refused, {refusal}"
+    assert program.ask("checkout", "", "user-1", "key", ONE) \
+        == ": refused, 22023: order_id must not be empty"
+    assert program.ask("checkout", "bad", "user-1", "", ONE) \
+        == "bad: refused, 22023: idempotency_key must not be empty"
+    odd = "'); DROP TABLE orders; -- \N{SNOWMAN} %s $1 :order ?"
+    assert program.ask("checkout", odd, odd, odd, ONE) \
+        == f"{odd}: reserved 1 of SKU-1"
+    program.end()
+    assert orders(shop) == [(odd, odd, "new")]
+    assert outbox(shop) == [("stock-events", odd, "StockReserved")]
+
+
+def blocked(shop):
+    """The pid of the shop's session, once it waits for a lock."""
+    def find():
+        rows = shop.sql("SELECT pid FROM pg_stat_activity WHERE usename ="
+                        " 'shop' AND wait_event_type = 'Lock'")
+        return rows and rows[0][0]
+    return wait_until(find, 30, "the shop does not wait for the lock")
+
+
+def test_faults(start, shop, proxy):
+    """What was not committed is done again; what was, is not done twice."""
+    program = start(proxy.port)
+
+    # the server asks to run it again, twice
+    shop.sql("""CREATE SEQUENCE tries;
+        CREATE FUNCTION fail() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql
+        AS $$ DECLARE try bigint := nextval('tries'); BEGIN
+            IF try <= 2 THEN
+                RAISE 'not now' USING
+                    errcode = (ARRAY['40001', '40P01'])[try];
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW
+            EXECUTE FUNCTION fail()""")
+    assert program.ask("checkout", "again", "user-1", "key-1", ONE) \
+        == "again: reserved 1 of SKU-1"
+    assert shop.value("SELECT last_value FROM tries") == 3
+    shop.sql("DROP TRIGGER fail ON orders")
+
+    # a double click: the first one is not yet committed
+    with closing(shop.connect()) as first, first.cursor() as cur:
+        cur.execute("INSERT INTO orders VALUES ('twice', 'user-1');"
+                    "SELECT reserve_order('twice', %s, 'user-1',"
+                    " idempotency_key => 'key-2')", (ONE,))
+        program.send("checkout", "twice", "user-1", "key-2", ONE)
+        blocked(shop)
+        first.commit()
+    assert program.answer() == "twice: reserved 1 of SKU-1, as before"
+
+    # the connection is lost after COMMIT was sent and done
+    proxy.armed = True
+    assert program.ask("checkout", "lost", "user-1", "key-3", ONE) \
+        == "lost: reserved 1 of SKU-1, as before"
+    assert not proxy.armed
+    proxy.armed = True
+    assert program.ask("pay", "lost", "payment-1") == "lost: paid, as before"
+    assert not proxy.armed
+
+    # the server's process is killed before
+    with closing(shop.connect()) as other, other.cursor() as cur:
+        cur.execute("SELECT reserve_stock('SKU-1', 1, 'other')")
+        program.send("checkout", "killed", "user-1", "key-4", ONE)
+        shop.pg.kill_backend(blocked(shop))
+    assert program.answer() == "killed: reserved 1 of SKU-1"
+    program.end()
+
+    assert orders(shop) == [
+        ("again", "user-1", "new"), ("killed", "user-1", "new"),
+        ("lost", "user-1", "paid"), ("twice", "user-1", "new")]
+    assert levels(shop)[0] == (9, 3)
+    assert outbox(shop) == [
+        ("stock-events", "again", "StockReserved"),
+        ("stock-events", "twice", "StockReserved"),
+        ("stock-events", "lost", "StockReserved"),
+        ("stock-events", "lost", "StockConfirmed"),
+        ("stock-events", "killed", "StockReserved")]
