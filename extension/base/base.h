@@ -231,6 +231,9 @@ extern char *json_as_ascii(const char *utf8, int length);
 extern char *text_as_ascii(const char *string);
 extern char *text_printable(const char *string);
 
+/* in sensitive.c */
+extern bool sensitive_json(const char *json, int length);
+
 /* in uuid.c */
 extern void uuid_generate(pg_uuid_t *id);
 

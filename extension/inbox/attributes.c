@@ -8,6 +8,9 @@
  * the parser accepted.  The text is a JSON object that was parsed before, so it
  * is valid.
  *
+ * A member that looks like a card number or a secret (base/sensitive.c), or
+ * that contains one at any depth, is left out as a whole.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -76,7 +79,10 @@ attributes_is_known(const char *name, int length, const char *const *known,
 	return false;
 }
 
-/* The object without its known members; NULL if there are no others. */
+/*
+ * The object without its known members and those that look like card numbers or
+ * secrets; NULL if there are no others.
+ */
 char *
 attributes_cut(const char *object, int length, const char *const *known, int n)
 {
@@ -96,7 +102,9 @@ attributes_cut(const char *object, int length, const char *const *known, int n)
 		Assert(*name == '"');
 		behind = attributes_skip_string(name, end);
 		at = attributes_skip_value(behind, end);
-		if (!attributes_is_known(name + 1, (int) (behind - name) - 2, known, n))
+		if (!attributes_is_known(name + 1, (int) (behind - name) - 2, known,
+								 n) &&
+			!sensitive_json(name, (int) (at - name)))
 		{
 			appendStringInfoChar(&json, json.len == 0 ? '{' : ',');
 			appendBinaryStringInfo(&json, name, (int) (at - name));

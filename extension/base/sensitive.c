@@ -1,0 +1,283 @@
+/*-------------------------------------------------------------------------
+ *
+ * base/sensitive.c
+ *	  Recognizes JSON that may hold a card number or a secret, by its names and
+ *	  its values.
+ *
+ * Events are kept for days and read by many, so what looks like a secret must
+ * not enter one by accident.  The rules prefer to find too much:
+ *
+ *	  names		a word of sensitive_words, where words are separated by case or
+ *				by other characters than letters ("cardNo", "user-pin"), or one
+ *				of sensitive_parts anywhere, whatever stands between the letters
+ *	  values	13 to 19 digits whose check digit is that of a card (Luhn), of a
+ *				number that begins as those of card networks do: with 2 to 6.
+ *				A time in milliseconds begins with 1.  Groups of four to six
+ *				digits may be separated by a space or a hyphen.  Digits that are
+ *				a part of a word or follow "+" are no card number.
+ *
+ * Names and texts are compared as they are meant: escapes are read.  One pass
+ * over the text finds the names and values of all depths.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/base.h"
+
+#define CARD_DIGITS_MIN 13
+#define CARD_DIGITS_MAX 19
+#define CARD_GROUP_MIN	4
+#define CARD_GROUP_MAX	6
+
+/* Longer names are read up to here. */
+#define NAME_BYTES_MAX 128
+
+/* A character beyond ASCII: it counts as a letter. */
+#define OTHER_LETTER 'x'
+
+static const char *const sensitive_words[] = {
+	"card", "cards", "pan",	 "cvv", "cvc",	  "csc",
+	"pin",	"pwd",	 "iban", "ssn", "cardno", "otp",
+};
+static const char *const sensitive_parts[] = {
+	"password",	  "passwd",		"passphrase",	"secret",		 "token",
+	"credential", "cardnumber", "creditcard",	"debitcard",	 "apikey",
+	"accesskey",  "privatekey", "securitycode", "authorization",
+};
+
+/* ---- Characters ---- */
+
+static bool
+sensitive_is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool
+sensitive_is_upper(char c)
+{
+	return c >= 'A' && c <= 'Z';
+}
+
+static bool
+sensitive_is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || sensitive_is_upper(c);
+}
+
+/* The character that \uxxxx means; *at is behind the u, then behind all. */
+static char
+sensitive_read_code(const char **at, const char *end)
+{
+	int code = 0;
+
+	for (int i = 0; i < 4 && *at < end; i++, (*at)++)
+	{
+		char c = **at;
+
+		code = code * 16 +
+			   (sensitive_is_digit(c) ? c - '0' : (c | 32) - 'a' + 10);
+	}
+	return code > 0 && code < 128 ? (char) code : OTHER_LETTER;
+}
+
+/* The next character of a string; zero at its closing quote. */
+static char
+sensitive_read(const char **at, const char *end)
+{
+	char c;
+
+	if (*at >= end || **at == '"')
+		return '\0';
+	c = *(*at)++;
+	if (IS_HIGHBIT_SET(c))
+		return OTHER_LETTER;
+	if (c != '\\' || *at >= end)
+		return c;
+	c = *(*at)++;
+	if (c == 'u')
+		return sensitive_read_code(at, end);
+	return strchr("bfnrt", c) != NULL ? ' ' : c;
+}
+
+/* ---- Values ---- */
+
+/* The digits that were read, as far as they can be one number. */
+typedef struct Digits
+{
+	char text[CARD_DIGITS_MAX + 1]; /* one more would be too many */
+	int	 n;
+	int	 group;	 /* those since the last separator */
+	char before; /* the character before this one */
+	bool word;	 /* they are a part of a word, or follow "+" */
+} Digits;
+
+/* Luhn: from the right, each second digit counts twice. */
+static bool
+digits_are_card(const Digits *digits)
+{
+	int sum = 0;
+
+	if (digits->word || digits->n < CARD_DIGITS_MIN ||
+		digits->n > CARD_DIGITS_MAX || digits->text[0] < '2' ||
+		digits->text[0] > '6')
+		return false;
+	for (int i = 0; i < digits->n; i++)
+	{
+		int digit = digits->text[digits->n - 1 - i] - '0';
+
+		if (i % 2 == 1)
+			digit = digit > 4 ? 2 * digit - 9 : 2 * digit;
+		sum += digit;
+	}
+	return sum % 10 == 0;
+}
+
+/* Reads one more character; whether the digits before it are a card number. */
+static bool
+digits_read(Digits *digits, char c)
+{
+	char before = digits->before;
+	bool found;
+
+	digits->before = c;
+	if (sensitive_is_digit(c))
+	{
+		if (digits->n < lengthof(digits->text))
+			digits->text[digits->n++] = c;
+		digits->group++;
+		digits->word = digits->word || before == '+';
+		return false;
+	}
+	if (sensitive_is_letter(c))
+	{
+		digits->word = true;
+		return false;
+	}
+	found = digits_are_card(digits);
+	if ((c == ' ' || c == '-') && !digits->word &&
+		digits->group >= CARD_GROUP_MIN && digits->group <= CARD_GROUP_MAX)
+	{
+		digits->group = 0;
+		return found;
+	}
+	*digits = (Digits){.before = c};
+	return found;
+}
+
+/* ---- Names ---- */
+
+static bool
+name_has_word(const char *word, int length)
+{
+	/* "card1" and "cvv2" are words of the list too */
+	while (length > 0 && sensitive_is_digit(word[length - 1]))
+		length--;
+	for (int i = 0; i < lengthof(sensitive_words); i++)
+	{
+		if ((int) strlen(sensitive_words[i]) == length &&
+			pg_strncasecmp(sensitive_words[i], word, length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether a word ends before name[i], as in cardNo and PANCode. */
+static bool
+name_ends_word(const char *name, int i)
+{
+	if (!sensitive_is_upper(name[i]) || i == 0)
+		return false;
+	return !sensitive_is_upper(name[i - 1]) ||
+		   (name[i + 1] >= 'a' && name[i + 1] <= 'z');
+}
+
+/* The name as it is read, which ends with a zero. */
+static bool
+name_is_sensitive(const char *name)
+{
+	char joined[NAME_BYTES_MAX];
+	int	 n = 0;
+	int	 word = 0;
+
+	for (int i = 0;; i++)
+	{
+		bool is_part = sensitive_is_letter(name[i]) ||
+					   sensitive_is_digit(name[i]);
+
+		if (!is_part || name_ends_word(name, i))
+		{
+			if (name_has_word(name + word, i - word))
+				return true;
+			word = is_part ? i : i + 1;
+		}
+		if (name[i] == '\0')
+			break;
+		if (is_part)
+			joined[n++] = pg_ascii_tolower(name[i]);
+	}
+	Assert(n < NAME_BYTES_MAX);
+	joined[n] = '\0';
+	for (int i = 0; i < lengthof(sensitive_parts); i++)
+	{
+		if (strstr(joined, sensitive_parts[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* ---- A text ---- */
+
+/* A string from behind its opening quote; *at is then behind the closing one.
+ * It is a name if a colon follows. */
+static bool
+sensitive_string(const char **at, const char *end)
+{
+	char		name[NAME_BYTES_MAX];
+	int			n = 0;
+	Digits		digits = {.n = 0};
+	bool		found = false;
+	char		c;
+	const char *behind;
+
+	while ((c = sensitive_read(at, end)) != '\0')
+	{
+		if (n < NAME_BYTES_MAX - 1)
+			name[n++] = c;
+		found = digits_read(&digits, c) || found;
+	}
+	found = digits_read(&digits, '\0') || found;
+	name[n] = '\0';
+	*at = Min(*at + 1, end);
+	behind = *at;
+	while (behind < end && strchr(" \t\r\n", *behind) != NULL)
+		behind++;
+	if (behind < end && *behind == ':' && name_is_sensitive(name))
+		return true;
+	return found;
+}
+
+/*
+ * Whether a name or a value in a valid JSON text, or in a member of an object,
+ * looks like a card number or a secret.
+ */
+bool
+sensitive_json(const char *json, int length)
+{
+	const char *end = json + length;
+	Digits		digits = {.n = 0};
+
+	for (const char *at = json; at < end;)
+	{
+		char c = *at++;
+
+		if (digits_read(&digits, c))
+			return true;
+		if (c == '"' && sensitive_string(&at, end))
+			return true;
+	}
+	return digits_read(&digits, '\0');
+}

@@ -1,0 +1,39 @@
+--
+-- attributes: members of a message that look like a card number or a secret do
+-- not enter an event
+--
+SELECT receive_stock('attr', 1000);
+-- The attributes of the event that answers an order-created with this member.
+CREATE SEQUENCE attr_order;
+CREATE FUNCTION attributes_of(member text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	own	text := 'attr-' || nextval('attr_order');
+BEGIN
+	PERFORM * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'order-created', 'text',
+		format('{"order_id": "%s", "items": [{"product_id": "attr", "quantity": 1}], %s}', own, member))));
+	RETURN (SELECT convert_from(o.payload, 'UTF8')::json->>'attributes' FROM pgstock_internal.outbox o
+			 WHERE o.aggregateid = convert_to(own, 'UTF8'));
+END
+$$;
+-- the names of secrets, by word, in any spelling
+SELECT name, attributes_of(format('"%s": "v"', name)) FROM unnest('{card,Card,cardNumber,card_number,CARD-NO,card1,creditcard,
+	pan,PANCode,user.pan,cvv,cvv2,CVC,iban,ibanOfPayer,pin,pwd,ssn,password,userPassword,Password2,pass word,pas-sword,
+	accessToken,TOKEN,token_type,clientSecret,api_key,x-api-key,Authorization,c\\u0061rd}'::text[]) AS n (name);
+-- and names that only resemble them
+SELECT name, attributes_of(format('"%s": "v"', name)) FROM unnest('{cardinality,discard,panel,company,japan,spin,pinned,cvvx,ribbon,
+	gift,note,a,é,""}'::text[]) AS n (name);
+-- card numbers, as strings, as numbers, in groups, within a text, at any depth
+SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"4111111111111111"', '4111111111111111', '"4111 1111 1111 1111"',
+	'"4111-1111-1111-1111"', '"3782 822463 10005"', '378282246310005', '"6011000990139424 12/29"', '"to 5555555555554444."', '4222222222222',
+	'"\u0034111111111111111"', '[1, "4111111111111111"]', '{"a": [{"b": 4111111111111111}]}', '{"a": {"cardNo": 1}}', '"x_4111111111111111"',
+	'6304000000000000000', '4111111111111111.5']) AS v (value);
+-- what is none: another check digit, another beginning, too short or too long, a part of a word, a phone number
+SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"4111111111111112"', '1764304800008', '"1234567812345670"', '411111111111',
+	'"41111111111111111111"', '"a4111111111111111"', '"4111111111111111b"', '"+4111111111111111"', '"4111,1111,1111,1111"',
+	'"5e6fbd5f-4111-1111-1111-111111111111"', '[4111, 1111, 1111, 1111]', 'true', 'null', '1.5', '""', '"\""',
+	'"\\"', '[]']) AS v (value);
+-- only that member is left out
+SELECT attributes_of('"channel": "app", "card": {"pan": "x", "exp": "12/29"}, "pan": 1 , "n": 1.50');
+SELECT attributes_of('"token": 1, "note": "my password is x"');
+DROP FUNCTION attributes_of;
+DROP SEQUENCE attr_order;
