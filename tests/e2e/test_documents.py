@@ -16,7 +16,7 @@ import signal
 
 import pytest
 
-from cluster import Database, Postgres, need
+from cluster import HOST, Database, Postgres, need
 from documents import KINDS, TOP, Terminal, blocks, text_of
 from process import Server, make_dir, wait_until, write_private
 
@@ -26,7 +26,7 @@ GUIDES = (TUTORIAL, "docs/migrate.md", "docs/testing.md", "docs/pools.md",
           "docs/maintenance.md")
 DOCUMENTS = (README, *GUIDES)
 # Blocks that are not run here, or not at all, in all documents.
-ELSEWHERE_MAX, NOT_RUN_MAX = 9, 3
+ELSEWHERE_MAX, NOT_RUN_MAX = 6, 3
 COMMAND = re.compile(r"^(?:\$ |=> |sudo |psql |pgstock-relay |SELECT |curl )",
                      re.M)
 HBA = """\
@@ -182,7 +182,8 @@ class Machine:
                 self.terminal.here("/etc/pgbouncer/pgbouncer.ini"))
         elif unit == "pgstock-relay":
             if verb in ("restart", "stop"):
-                self.relay.signal(signal.SIGTERM)
+                if self.relay.running:
+                    self.relay.signal(signal.SIGTERM)
                 assert self.relay.wait_end() == 0, self.relay.tail()
             if verb in ("restart", "start", "enable --now"):
                 self.relay.start(self.terminal)
@@ -198,15 +199,31 @@ class Machine:
                 self.terminal.run(block)
 
 
-@pytest.fixture(scope="module")
-def server(new_dir):
-    directory = new_dir("postgres-documents")
-    one = Postgres(directory, {"unix_socket_directories": f"'{directory}'"})
-    one.init()
+def new_server(directory):
+    one = Postgres(directory, {"unix_socket_directories": f"'{directory}'",
+                               "wal_level": "logical"}).init()
     with open(os.path.join(one.data, "pg_hba.conf"), "w",
               encoding="ascii") as file:
         file.write(HBA)
-    one.start()
+    return one.start()
+
+
+@pytest.fixture(scope="module")
+def server(new_dir):
+    one = new_server(new_dir("postgres-documents"))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def successor(new_dir, machine, server):
+    """A second server, which a document names "new"; the first is "old"."""
+    one = new_server(new_dir("postgres-new"))
+    for name, at in ("old", server), ("new", one):
+        machine.terminal.names |= {
+            f"-h {name}": f"-h {at.directory} -p {at.port}",
+            f"host={name}": f"host={HOST} port={at.port}",
+            f"{name}:5432": f"{HOST}:{at.port}"}
     yield one
     one.close()
 
@@ -262,7 +279,9 @@ def test_readme(machine, server, session_kafka):
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_guide(machine, server, guide):
+def test_guide(request, machine, server, guide):
+    if "-h new" in text_of(guide):
+        request.getfixturevalue("successor")
     if guide != TUTORIAL:           # which creates it
         server.create_database("shop", extension=False)
     machine.run(guide)
