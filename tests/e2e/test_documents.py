@@ -287,6 +287,49 @@ def test_guide(request, machine, server, guide):
     machine.run(guide)
 
 
+def signatures(document):
+    """{function: [arguments]} of the signatures in bold type."""
+    found = re.findall(r"\*\*(\w+)\*\*\(((?:[^()]|\(\))*)\)",
+                       " ".join(text_of(document).split()))
+    return {name: arguments.split(", ") if arguments else []
+            for name, arguments in found if "…" not in arguments}
+
+
+def test_signatures(db):
+    """docs/sql-api.md has the arguments, types and defaults of each function,
+    and the columns of each view."""
+    named = signatures("docs/sql-api.md")
+    assert len(named) > 25
+    short = {"integer": "int", "timestamp with time zone": "timestamptz"}
+    for name, count, arguments in db.sql(
+            "SELECT proname, pronargs, pg_get_function_arguments(oid)"
+            " FROM pg_proc WHERE pronamespace = 'public'::regnamespace"):
+        have = arguments.split(", ")[:count]
+        for one, other in (*short.items(), (" DEFAULT ", " = ")):
+            have = [text.replace(one, other) for text in have]
+        have = [re.sub(r"::[\w ]+", "", text) for text in have]
+        assert named.get(name, have) == have, name
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$",
+                           text_of("docs/sql-api.md"), re.M))
+    for view, columns in db.sql(
+            "SELECT relname, array_agg(attname::text) FROM pg_attribute"
+            " JOIN pg_class c ON c.oid = attrelid WHERE attnum > 0 AND"
+            " relkind = 'v' AND relnamespace = 'public'::regnamespace"
+            " GROUP BY 1"):
+        assert [x for x in columns if x not in rows[view]] == [], view
+
+
+def test_what_writes_is_volatile(db):
+    """docs/pools.md: so a balancer finds the functions that write.  PostgreSQL
+    keeps SQL and PL/pgSQL functions that are not volatile from writing."""
+    assert db.sql("SELECT proname FROM pg_proc p JOIN pg_language l ON"
+                  " l.oid = prolang WHERE lanname = 'c' AND provolatile <> 'v'"
+                  " AND probin LIKE '%pgstock' AND pronamespace <>"
+                  " 'pgstock_internal'::regnamespace") == []
+    assert db.value("SELECT provolatile FROM pg_proc"
+                    " WHERE proname = 'reserve_stock'") == "v"
+
+
 def test_the_manual_repeats_it():
     """docs/install.md has the same commands, in the same order."""
     manual = [block.text.strip()
