@@ -120,6 +120,7 @@ extern void	 call_begin(Call *call, const char *function);
 extern void	 call_end(Call *call);
 extern void	 call_refresh_snapshot(void);
 extern void	 call_pause(long ms);
+extern void	 call_set_trace(Call *call, const char *trace);
 extern void	 call_reset_trace(Call *call);
 extern bool	 traceparent_is_valid(const char *value);
 extern char *traceparent_trace_id(const char *value);

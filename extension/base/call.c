@@ -79,6 +79,20 @@ traceparent_trace_id(const char *value)
 	return pnstrdup(value + 3, 32);
 }
 
+/* The trace of what follows: an id, or a W3C traceparent. */
+void
+call_set_trace(Call *call, const char *trace)
+{
+	Assert(trace != NULL && trace[0] != '\0');
+	call->trace_id = trace;
+	call->traceparent = NULL;
+	if (traceparent_is_valid(trace))
+	{
+		call->traceparent = trace;
+		call->trace_id = traceparent_trace_id(trace);
+	}
+}
+
 /* The trace of the transaction or of the cause, and no message's attributes. */
 void
 call_reset_trace(Call *call)
@@ -88,14 +102,8 @@ call_reset_trace(Call *call)
 	call->traceparent = call_cause ? call_cause->traceparent : NULL;
 	call->trace_id = call_cause ? call_cause->trace_id : NULL;
 	Assert(call->traceparent == NULL || call->trace_id != NULL);
-	if (pgstock_trace_id == NULL || pgstock_trace_id[0] == '\0')
-		return;
-	call->trace_id = pgstock_trace_id;
-	if (traceparent_is_valid(pgstock_trace_id))
-	{
-		call->traceparent = pgstock_trace_id;
-		call->trace_id = traceparent_trace_id(pgstock_trace_id);
-	}
+	if (pgstock_trace_id != NULL && pgstock_trace_id[0] != '\0')
+		call_set_trace(call, pgstock_trace_id);
 }
 
 /* Begins a call of the named function, which writes. */

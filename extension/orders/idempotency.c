@@ -172,64 +172,64 @@ idempotency_raise_end(const Keyed *keyed, const Answer *answer,
 			 errhint("To reserve again, draw a new key.")));
 }
 
-/* Makes of "granted" what has become of it. */
+/* Of one answer: makes of "granted" what has become of it. */
 static void
-idempotency_update_answers(Work *work, const Keyed *keyed, const char *order_id,
-						   List *answers, TimestampTz answered_at)
+idempotency_update_answer(const Call *call, const Keyed *keyed,
+						  const Order *order, Answer *answer)
 {
-	const Order *order;
+	const Reservation *line;
+	AnswerStatus	   end;
+
+	if (answer->status != ANSWER_GRANTED &&
+		answer->status != ANSWER_BACKORDERED)
+		return;
+	line = idempotency_answer_line(order, answer, keyed->stored_at);
+	/* what is no more there has ended long ago */
+	end = line != NULL ? idempotency_end_status(call, line) : ANSWER_RELEASED;
+	if (end == ANSWER_NONE)
+	{
+		/* a part of it may have been given back */
+		answer->granted = Min(answer->granted, line->quantity);
+		return;
+	}
+	if (keyed->raise)
+		idempotency_raise_end(keyed, answer, end);
+	answer->status = end;
+	answer->granted = 0;
+}
+
+/* The answer that idempotency_look() has found, true for now.  The order must
+ * be locked. */
+List *
+idempotency_answers(Work *work, const Keyed *keyed, const char *order_id)
+{
+	const Order *order = work_find_order(work, order_id);
 	ListCell	*cell;
 
-	order_request_history(work_request_order(work, order_id));
-	work_lock_orders(work);
-	order = work_find_order(work, order_id);
-	foreach(cell, answers)
-	{
-		Answer			  *answer = lfirst(cell);
-		const Reservation *line;
-		AnswerStatus	   end;
-
-		if (answer->status != ANSWER_GRANTED &&
-			answer->status != ANSWER_BACKORDERED)
-			continue;
-		line = idempotency_answer_line(order, answer, answered_at);
-		/* what is no more there has ended long ago */
-		end = line != NULL ? idempotency_end_status(&work->call, line)
-						   : ANSWER_RELEASED;
-		if (end == ANSWER_NONE)
-		{
-			/* a part of it may have been given back */
-			answer->granted = Min(answer->granted, line->quantity);
-			continue;
-		}
-		if (keyed->raise)
-			idempotency_raise_end(keyed, answer, end);
-		answer->status = end;
-		answer->granted = 0;
-	}
+	Assert(keyed->stored != NIL && work->orders_locked);
+	foreach(cell, keyed->stored)
+		idempotency_update_answer(&work->call, keyed, order, lfirst(cell));
+	return keyed->stored;
 }
 
 /*
- * The answer given before, or NIL; SK007 if the request was another.  Locks the
- * key, so that of two sessions the second sees the first's answer.  An answer
- * has locked the order too.
+ * Finds the answer given before: false if there is none, SK007 if the request
+ * was another.  Locks the key, so that of two sessions the second sees the
+ * first's answer, and requests the order that the answer speaks of.
  */
-List *
-idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
-				 List *lines)
+bool
+idempotency_look(Work *work, Keyed *keyed, const char *order_id, List *lines)
 {
 	Table		   *table = table_use(&work->call, TABLE_IDEMPOTENCY);
 	ItemPointerData tid;
-	TimestampTz		answered_at;
-	List		   *answers;
 
 	Assert(keyed->key != NULL && !work->orders_locked);
-	Assert(keyed->desc != NULL);
+	Assert(keyed->desc != NULL && keyed->stored == NIL);
 	lock_acquire(&work->call, LOCK_IDEMPOTENCY_KEY, keyed->key);
 	call_refresh_snapshot();
 	if (!table_find_text(&work->call, table, "idempotency_pkey", keyed->key,
 						 &tid))
-		return NIL;
+		return false;
 	if (row_get_int64(table->slot, KEY_REQUEST) !=
 		idempotency_request_hash(keyed, order_id, lines))
 	{
@@ -240,13 +240,25 @@ idempotency_find(Work *work, const Keyed *keyed, const char *order_id,
 						keyed->key),
 				 errhint("Repeat the same request, or draw a new key.")));
 	}
-	answers = idempotency_answer_read(row_get(table->slot, KEY_ANSWER),
-									  keyed->desc);
-	answered_at = DatumGetTimestampTz(row_get(table->slot, KEY_CREATED_AT));
+	keyed->stored = idempotency_answer_read(row_get(table->slot, KEY_ANSWER),
+											keyed->desc);
+	keyed->stored_at = DatumGetTimestampTz(
+		row_get(table->slot, KEY_CREATED_AT));
 	/* This rests on another transaction's commit: it must be durable first. */
 	durability_fence_answer();
-	idempotency_update_answers(work, keyed, order_id, answers, answered_at);
-	return answers;
+	order_request_history(work_request_order(work, order_id));
+	return true;
+}
+
+/* The answer given before, true for now, or NIL.  An answer has locked the
+ * order too. */
+List *
+idempotency_find(Work *work, Keyed *keyed, const char *order_id, List *lines)
+{
+	if (!idempotency_look(work, keyed, order_id, lines))
+		return NIL;
+	work_lock_orders(work);
+	return idempotency_answers(work, keyed, order_id);
 }
 
 /*

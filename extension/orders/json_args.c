@@ -171,13 +171,52 @@ args_items(Jsonb *items)
 	return json_item_lines(&items->root, &place);
 }
 
-static Request *
+/* A member of an order; NULL if it is missing or null. */
+static JsonbValue *
+json_order_member(JsonbValue *order, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(order->val.binary.data,
+													 name, strlen(name), NULL);
+
+	return value != NULL && value->type != jbvNull ? value : NULL;
+}
+
+/* When the order expires: its own "ttl", or else as all of them. */
+static TimestampTz
+json_order_expiry(JsonbValue *order, const Place *place, TimestampTz expires_at)
+{
+	JsonbValue *ttl = json_order_member(order, "ttl");
+	char	   *interval;
+
+	if (ttl == NULL)
+		return expires_at;
+	if (ttl->type != jbvString)
+		json_args_raise(place, "\"ttl\" is not a string");
+	interval = pnstrdup(ttl->val.string.val, ttl->val.string.len);
+	return args_expiry_of(
+		DirectFunctionCall3(interval_in, CStringGetDatum(interval),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+/* Whether the items are the whole order (so by default), or one line more. */
+static bool
+json_order_is_whole(JsonbValue *order, const Place *place)
+{
+	JsonbValue *whole = json_order_member(order, "whole");
+
+	if (whole != NULL && whole->type != jbvBool)
+		json_args_raise(place, "\"whole\" is neither true nor false");
+	return whole == NULL || whole->val.boolean;
+}
+
+static BatchRequest *
 json_order_request(JsonbValue *order, const Place *place,
 				   TimestampTz expires_at)
 {
-	Place		inner = *place;
-	Request	   *request = palloc0(sizeof(Request));
-	JsonbValue *items;
+	Place		  inner = *place;
+	BatchRequest *one = palloc0(sizeof(BatchRequest));
+	Request		 *request = &one->request;
+	JsonbValue	 *items;
 
 	if (order->type != jbvBinary ||
 		!JsonContainerIsObject(order->val.binary.data))
@@ -186,19 +225,24 @@ json_order_request(JsonbValue *order, const Place *place,
 	if (request->order_id == NULL)
 		json_args_raise(place, "\"order_id\" is missing");
 	request->user_id = json_item_id(order, "user_id", place);
-	items = getKeyJsonValueFromContainer(order->val.binary.data, "items", 5,
-										 NULL);
+	items = json_order_member(order, "items");
 	if (items == NULL || items->type != jbvBinary)
 		json_args_raise(place, "\"items\" is not an array");
 	inner.outer = psprintf("Order %d, ", place->n);
 	request->lines = json_item_lines(items->val.binary.data, &inner);
 	Assert(list_length(request->lines) <= pgstock_max_lines);
-	request->whole_order = true;
-	request->expires_at = expires_at;
-	return request;
+	request->whole_order = json_order_is_whole(order, place);
+	if (!request->whole_order && list_length(request->lines) > 1)
+		json_args_raise(place, "\"whole\" is false, but it has several lines");
+	request->expires_at = json_order_expiry(order, place, expires_at);
+	one->keyed.key = json_item_id(order, "idempotency_key", place);
+	one->keyed.detail = request->user_id;
+	one->trace_id = json_item_id(order, "trace_id", place);
+	return one;
 }
 
-/* The requests of an argument "orders", in the order given; all end then. */
+/* The BatchRequests of an argument "orders", in the order given; those without
+ * a ttl end at expires_at. */
 List *
 args_orders(Jsonb *orders, TimestampTz expires_at)
 {

@@ -26,6 +26,8 @@ typedef struct Keyed
 	const char *detail; /* what counts besides order and lines, or NULL */
 	TupleDesc	desc;	/* stock_result; only with a key */
 	bool		raise;	/* a reservation that has ended is an error */
+	List	   *stored; /* of Answer: given before, as it was; NIL: none was */
+	TimestampTz stored_at;
 } Keyed;
 
 /* A request to reserve. */
@@ -39,6 +41,22 @@ typedef struct Request
 	bool		whole_order; /* the lines are the order, not a part of it */
 	List	   *lines;		 /* of Line, sorted by product and location */
 } Request;
+
+/* How a request stands to what the order holds. */
+typedef enum ReserveStanding
+{
+	STANDING_NEW,	  /* nothing live is in its way */
+	STANDING_REPLAY,  /* it was granted, and its lines live */
+	STANDING_ANOTHER, /* live lines differ from it */
+} ReserveStanding;
+
+/* One order of reserve_orders(). */
+typedef struct BatchRequest
+{
+	Request		request;
+	Keyed		keyed;
+	const char *trace_id; /* NULL: the transaction's */
+} BatchRequest;
 
 /* The contents of an event besides its items; NULL: left out. */
 typedef struct Event
@@ -85,8 +103,12 @@ extern List *args_orders(Jsonb *orders, TimestampTz expires_at);
 
 /* in idempotency.c */
 extern Keyed idempotency_arg(FunctionCallInfo fcinfo, int n);
-extern List *idempotency_find(Work *work, const Keyed *keyed,
-							  const char *order_id, List *lines);
+extern bool	 idempotency_look(Work *work, Keyed *keyed, const char *order_id,
+							  List *lines);
+extern List *idempotency_answers(Work *work, const Keyed *keyed,
+								 const char *order_id);
+extern List *idempotency_find(Work *work, Keyed *keyed, const char *order_id,
+							  List *lines);
 
 extern void idempotency_store(Call *call, const Keyed *keyed,
 							  const char *order_id, List *lines, List *answers);
@@ -94,10 +116,11 @@ extern void idempotency_store(Call *call, const Keyed *keyed,
 /* in reserve.c */
 extern List *reserve_apply(Work *work, const Request *request, bool *granted);
 extern bool	 reserve_could_fit(Work *work, const Request *request);
-extern bool	 reserve_is_replay(Work *work, const Request *request);
-extern List *reserve_refuse(Work *work, const Request *request,
-							AnswerStatus otherwise);
-extern void	 reserve_request_levels(Work *work, const Request *request);
+extern ReserveStanding reserve_standing(Work *work, const Request *request);
+extern bool			   reserve_is_replay(Work *work, const Request *request);
+extern List			  *reserve_refuse(Work *work, const Request *request,
+									  AnswerStatus otherwise);
+extern void reserve_request_levels(Work *work, const Request *request);
 
 /* What a verb is called, where it leads, and what it emits. */
 typedef struct SettleVerbInfo

@@ -30,7 +30,6 @@ PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_stock, CALL_RESERVE_STOCK);
 PGSTOCK_COUNTED_FUNCTION(pgstock_try_reserve_stock, CALL_TRY_RESERVE_STOCK);
 PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_order, CALL_RESERVE_ORDER);
 PGSTOCK_COUNTED_FUNCTION(pgstock_try_reserve_order, CALL_TRY_RESERVE_ORDER);
-PGSTOCK_COUNTED_FUNCTION(pgstock_reserve_orders, CALL_RESERVE_ORDERS);
 
 static bool
 reserve_text_equal(const char *a, const char *b)
@@ -105,9 +104,9 @@ reserve_order_matches(Call *call, const Order *order, const Request *request)
 	return true;
 }
 
-/* Whether this request was granted before and its reservation lives. */
-bool
-reserve_is_replay(Work *work, const Request *request)
+/* How a request stands to what the order holds. */
+ReserveStanding
+reserve_standing(Work *work, const Request *request)
 {
 	Order		*order = work_find_order(work, request->order_id);
 	Line		*asked = linitial(request->lines);
@@ -115,29 +114,28 @@ reserve_is_replay(Work *work, const Request *request)
 
 	Assert(request->whole_order || list_length(request->lines) == 1);
 	if (!order_is_live(&work->call, order))
-		return false;
+		return STANDING_NEW;
 	if (request->whole_order)
-	{
-		if (!reserve_order_matches(&work->call, order, request))
-			reserve_raise_key_reused(request);
-		return true;
-	}
+		return reserve_order_matches(&work->call, order, request)
+				   ? STANDING_REPLAY
+				   : STANDING_ANOTHER;
 	line = order_find_line(order, order->attempt, asked->product_id,
 						   asked->location);
 	if (line == NULL || !line_is_live(&work->call, line))
-		return false;
-	if (!reserve_line_matches(line, asked, request))
-		reserve_raise_key_reused(request);
-	return true;
+		return STANDING_NEW;
+	return reserve_line_matches(line, asked, request) ? STANDING_REPLAY
+													  : STANDING_ANOTHER;
 }
 
-/* Whether the order lives with other lines than those asked for. */
-static bool
-reserve_is_another_request(Call *call, const Order *order,
-						   const Request *request)
+/* Whether this request was granted before and its reservation lives. */
+bool
+reserve_is_replay(Work *work, const Request *request)
 {
-	return request->whole_order && order_is_live(call, order) &&
-		   !reserve_order_matches(call, order, request);
+	ReserveStanding standing = reserve_standing(work, request);
+
+	if (standing == STANDING_ANOTHER)
+		reserve_raise_key_reused(request);
+	return standing == STANDING_REPLAY;
 }
 
 /* Answers what was granted before. */
@@ -471,64 +469,4 @@ pgstock_try_reserve_order_body(PG_FUNCTION_ARGS)
 {
 	return answer_return_set(fcinfo, reserve_many(fcinfo, "try_reserve_order()",
 												  false));
-}
-
-/* ---- Many orders at once ---- */
-
-/* Each order's answer; one that lives with other lines is "already" there. */
-static List *
-reserve_in_batch(Work *work, const Request *request)
-{
-	Order	 *order = work_find_order(work, request->order_id);
-	bool	  granted;
-	List	 *answers;
-	ListCell *cell;
-
-	if (reserve_is_another_request(&work->call, order, request))
-	{
-		durability_fence_answer();
-		answers = reserve_refuse(work, request, ANSWER_ALREADY);
-		foreach(cell, answers)
-			((Answer *) lfirst(cell))->status = ANSWER_ALREADY;
-		return answers;
-	}
-	return reserve_apply(work, request, &granted);
-}
-
-/*
- * reserve_orders(orders jsonb, ttl interval) RETURNS SETOF stock_result
- *
- * The locks of all orders are taken at once, so a batch cannot deadlock with
- * another; a refusal touches no other order.
- */
-static Datum
-pgstock_reserve_orders_body(PG_FUNCTION_ARGS)
-{
-	List	 *requests;
-	List	 *answers = NIL;
-	ListCell *cell;
-	Work	  work;
-
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("orders must not be null")));
-	requests = args_orders(PG_GETARG_JSONB_P(0), args_expiry(fcinfo, 1));
-	work_begin(&work, "reserve_orders()");
-	foreach(cell, requests)
-		work_request_order(&work, ((Request *) lfirst(cell))->order_id);
-	work_lock_orders(&work);
-	foreach(cell, requests)
-	{
-		Request *request = lfirst(cell);
-
-		reserve_request_levels(&work, request);
-		expire_request_own_levels(&work,
-								  work_find_order(&work, request->order_id));
-	}
-	work_read_levels(&work);
-	work_lock_levels(&work);
-	foreach(cell, requests)
-		answers = list_concat(answers, reserve_in_batch(&work, lfirst(cell)));
-	work_end(&work);
-	return answer_return_set(fcinfo, answers);
 }

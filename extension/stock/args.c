@@ -78,18 +78,16 @@ args_default_expiry(void)
 		   (int64) pgstock_reservation_ttl * USECS_PER_SEC;
 }
 
-/* When a reservation made now ends: argument ttl, else the setting. */
+/* When a reservation made now ends that has this ttl, an interval. */
 TimestampTz
-args_expiry(FunctionCallInfo fcinfo, int n)
+args_expiry_of(Datum ttl)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz end;
 
-	if (PG_ARGISNULL(n))
-		return args_default_expiry();
 	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												  TimestampTzGetDatum(now),
-												  PG_GETARG_DATUM(n)));
+												  ttl));
 	if (end < now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -97,6 +95,14 @@ args_expiry(FunctionCallInfo fcinfo, int n)
 				 errhint("Give an interval such as '15 minutes', or '0' for a "
 						 "reservation that never expires.")));
 	return end == now ? DT_NOEND : end;
+}
+
+/* When a reservation made now ends: argument ttl, else the setting. */
+TimestampTz
+args_expiry(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? args_default_expiry()
+						   : args_expiry_of(PG_GETARG_DATUM(n));
 }
 
 Line *

@@ -409,6 +409,7 @@ work_lock_orders(Work *work)
 		if (last != NULL && strcmp(last->order_id, order->order_id) == 0)
 		{
 			last->with_history |= order->with_history;
+			last->asked = NIL; /* requested twice: all lines */
 			continue;
 		}
 		Assert(last == NULL || strcmp(last->order_id, order->order_id) < 0);

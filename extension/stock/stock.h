@@ -333,6 +333,7 @@ extern void refused_write(Work *work);
 extern int64	args_quantity(FunctionCallInfo fcinfo, int n, const char *name);
 extern Strategy args_strategy(FunctionCallInfo fcinfo, int n);
 extern TimestampTz args_default_expiry(void);
+extern TimestampTz args_expiry_of(Datum ttl);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern int		   key_compare(const char *product_a, const char *location_a,

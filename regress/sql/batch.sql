@@ -45,12 +45,37 @@ SELECT status, count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object
 	FROM generate_series(0, 1024) i, (SELECT receive_stock('batch-w', 5)) r)) GROUP BY 1 ORDER BY 1;
 RESET pgstock.max_lines;
 SELECT level_of('batch-w'), lines_of('batch-w0');
+-- a line more of an order, a time of its own, and the trace of its events
+SELECT receive_stock('batch-d', 9), receive_stock('batch-e', 9);
+SELECT :row FROM reserve_orders('[
+	{"order_id": "batch-11", "items": [{"product_id": "batch-d", "quantity": 1}], "trace_id": "trace-11"},
+	{"order_id": "batch-11", "whole": false, "items": [{"product_id": "batch-e", "quantity": 2}], "ttl": "2 hours"},
+	{"order_id": "batch-11", "whole": false, "items": [{"product_id": "batch-e", "quantity": 2}]},
+	{"order_id": "batch-11", "whole": false, "items": [{"product_id": "batch-e", "quantity": 3}]},
+	{"order_id": "batch-12", "whole": false, "items": [{"product_id": "batch-e", "quantity": 1}], "ttl": "0"}]', '1 hour');
+SELECT order_id, product_id, round(extract(epoch FROM expires_at - now()) / 3600) AS hours FROM stock_reservations
+	WHERE order_id IN ('batch-11', 'batch-12') ORDER BY 1, 2;
+SELECT key, payload->>'trace_id' AS trace_id, payload #>> '{items,0,product_id}' AS product FROM stock_outbox
+	WHERE key IN ('batch-11', 'batch-12') ORDER BY seq;
+-- idempotency keys: the answer is stored, that of a reservation that has ended is not "granted"
+\set keyed '[{"order_id": "batch-14", "idempotency_key": "batch-z", "items": [{"product_id": "batch-d", "quantity": 1}]}, {"order_id": "batch-13", "idempotency_key": "batch-y", "items": [{"product_id": "batch-d", "quantity": 99}]}]'
+SELECT :row FROM reserve_orders(:'keyed');
+SELECT receive_stock('batch-d', 200);
+SELECT :row FROM reserve_orders(:'keyed');
+SELECT status FROM release_stock('batch-14');
+SELECT :row FROM reserve_orders(:'keyed');
+SELECT outcome_of(format('SELECT reserve_orders(%L)', replace(:'keyed', '99', '98')));
+SELECT outcome_of(format('SELECT reserve_orders(%L)', replace(:'keyed', 'batch-y', 'batch-z')));
 -- invalid arguments
 \pset format unaligned
 \pset tuples_only on
 SELECT o, outcome_of(format('SELECT reserve_orders(%L)', o)) FROM unnest(ARRAY['{}', '7', '[]', '[1]', '[{}]', '[{"order_id": "x"}]',
 	'[{"items": [{"product_id": "a", "quantity": 1}]}]', '[{"order_id": "", "items": [{"product_id": "a", "quantity": 1}]}]',
 	'[{"order_id": "x", "items": {}}]', '[{"order_id": "x", "items": []}]', '[{"order_id": "x", "items": [{"product_id": "a", "quantity": 0}]}]',
-	'[{"order_id": "x", "user_id": "", "items": [{"product_id": "a", "quantity": 1}]}]', '[{"order_id": true, "items": [{"product_id": "a", "quantity": 1}]}]']) o;
+	'[{"order_id": "x", "user_id": "", "items": [{"product_id": "a", "quantity": 1}]}]', '[{"order_id": true, "items": [{"product_id": "a", "quantity": 1}]}]',
+	'[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "ttl": 5}]', '[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "ttl": "soon"}]',
+	'[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "ttl": "-1 s"}]', '[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "whole": 1}]',
+	'[{"order_id": "x", "whole": false, "items": [{"product_id": "a", "quantity": 1}, {"product_id": "b", "quantity": 1}]}]',
+	'[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "idempotency_key": ""}]', '[{"order_id": "x", "items": [{"product_id": "a", "quantity": 1}], "trace_id": []}]']) o;
 SELECT outcome_of('SELECT reserve_orders(NULL)');
 SELECT * FROM verify_stock();
