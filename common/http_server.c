@@ -21,12 +21,13 @@
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "common/listener.h"
 
 #define CONNECTIONS_MAX		 64
 #define CONNECTION_BYTES_MAX 16384
@@ -303,125 +304,21 @@ http_server_wake(HttpServer *server)
 
 /* ---- life -------------------------------------------------------------- */
 
-/* The last colon parts host and port; brackets around an IPv6 address go. */
-static struct addrinfo *
-http_server_resolve(const char *listen, Buf *error)
-{
-	const struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-		.ai_socktype = SOCK_STREAM,
-	};
-	struct addrinfo *found = NULL;
-	const char		*colon = strrchr(listen, ':');
-	char			*host;
-	size_t			 len;
-
-	if (colon == NULL)
-	{
-		buf_printf(error, "\"%s\" is not an address and port", listen);
-		return NULL;
-	}
-	len = (size_t) (colon - listen);
-	if (len >= 2 && listen[0] == '[' && listen[len - 1] == ']')
-		host = xasprintf("%.*s", (int) len - 2, listen + 1);
-	else
-		host = xasprintf("%.*s", (int) len, listen);
-	if (!is_port(colon + 1))
-	{
-		buf_printf(error, "\"%s\" is not a port between 1 and 65535",
-				   colon + 1);
-		free(host);
-		return NULL;
-	}
-	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints, &found) !=
-		0)
-	{
-		found = NULL;
-		buf_printf(error, "\"%s\" is not a numeric address and port", listen);
-	}
-	free(host);
-	return found;
-}
-
-bool
-http_server_check_listen(const char *listen, Buf *error)
-{
-	struct addrinfo *address = http_server_resolve(listen, error);
-
-	if (address == NULL)
-		return false;
-	freeaddrinfo(address);
-	return true;
-}
-
-/* -1, and errno, if that fails. */
-static int
-http_server_bind(const struct addrinfo *address)
-{
-	const int yes = 1;
-	int		  fd = socket(address->ai_family,
-						  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int		  reason;
-
-	if (fd >= 0 &&
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) == 0 &&
-		bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
-		listen(fd, SOMAXCONN) == 0)
-		return fd;
-	reason = errno;
-	if (fd >= 0)
-		close(fd);
-	errno = reason;
-	return -1;
-}
-
-int
-http_server_probe(const char *listen)
-{
-	Buf				 error = {0};
-	struct addrinfo *address = http_server_resolve(listen, &error);
-	int				 fd = -1;
-	int				 reason = EINVAL;
-
-	if (address != NULL)
-	{
-		fd = http_server_bind(address);
-		reason = errno;
-		freeaddrinfo(address);
-	}
-	if (fd >= 0)
-		close(fd);
-	buf_free(&error);
-	return fd >= 0 ? 0 : reason;
-}
-
 HttpServer *
 http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 				void *arg, Buf *error)
 {
-	struct addrinfo			   *address = http_server_resolve(listen, error);
+	int							fd = listener_open(listen, error);
 	HttpServer				   *server;
 	const union MHD_DaemonInfo *info;
-	int							reason;
 
-	errno = EINVAL;
-	if (address == NULL)
+	if (fd < 0)
 		return NULL;
 	server = xcalloc(1, sizeof(HttpServer));
 	server->loop = loop;
 	server->handler = handler;
 	server->arg = arg;
-	server->listen_fd = http_server_bind(address);
-	reason = errno;
-	freeaddrinfo(address);
-	if (server->listen_fd < 0)
-	{
-		buf_printf(error, "could not listen on \"%s\": %s", listen,
-				   strerror(reason));
-		free(server);
-		errno = reason;
-		return NULL;
-	}
+	server->listen_fd = fd;
 	/* its own limit is never reached: one turn accepts no more than that */
 	server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
 										  MHD_ALLOW_SUSPEND_RESUME,
@@ -437,7 +334,7 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 	if (server->daemon == NULL)
 	{
 		buf_add_str(error, "could not start the HTTP server");
-		close(server->listen_fd);
+		listener_close(server->listen_fd);
 		free(server);
 		errno = ENOMEM;
 		return NULL;
@@ -458,7 +355,7 @@ http_server_free(HttpServer *server)
 	if (server == NULL)
 		return;
 	loop_io_free(server->listen_io);
-	close(server->listen_fd);
+	listener_close(server->listen_fd);
 	loop_io_free(server->io);
 	loop_timer_free(server->timer);
 	for (Client *client = server->oldest; client != NULL;

@@ -25,15 +25,11 @@ typedef void (*HttpServerHandler)(void *arg, const char *path,
 
 typedef struct HttpServer HttpServer;
 
-/* listen: host:port or [host]:port, numeric.  NULL if it cannot listen there:
- * the reason is in *error and in errno (EINVAL: that is no address). */
+/* listen: as in listener.h.  NULL if it cannot listen there: the reason is in
+ * *error and in errno (EINVAL: that is no address). */
 HttpServer *http_server_new(Loop *loop, const char *listen,
 							HttpServerHandler handler, void *arg,
 							Buf *error) MUST_CHECK;
-/* Whether it is such an address. */
-bool http_server_check_listen(const char *listen, Buf *error) MUST_CHECK;
-/* 0, or the errno why it cannot listen there, such as EADDRINUSE. */
-int http_server_probe(const char *listen) MUST_CHECK;
 
 /* Calls the handler again for all requests that wait; NULL is fine. */
 void http_server_wake(HttpServer *server);

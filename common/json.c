@@ -10,7 +10,7 @@
 #include "common/safe_text.h"
 
 void
-json_string(Buf *json, const char *text)
+json_add_string(Buf *json, const char *text)
 {
 	size_t len = strlen(text);
 

@@ -10,6 +10,6 @@
 
 /* Appends text as a JSON string, quotes included.  A byte that is not UTF-8
  * becomes the replacement character: JSON cannot hold it. */
-void json_string(Buf *json, const char *text);
+void json_add_string(Buf *json, const char *text);
 
 #endif

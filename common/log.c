@@ -104,7 +104,7 @@ log_add_line(Buf *line, LogLevel level, const char *module, const char *message)
 		log_add_time(line);
 		buf_printf(line, "\",\"level\":\"%s\",\"module\":\"%s\",\"message\":",
 				   log_levels[level].name, module);
-		json_string(line, message);
+		json_add_string(line, message);
 		buf_add_str(line, "}");
 	}
 	else

@@ -51,6 +51,7 @@ struct PgConnection
 	bool				failed;	   /* a send failed: the timer reports it */
 	uint64_t			prepared;  /* statements that the session knows */
 	uint64_t			preparing; /* the one that is being prepared */
+	int					adding;	   /* results that come before the call's */
 	PGresult		   *answer;	   /* so far */
 	Buf					error;	   /* why it is down */
 };
@@ -83,6 +84,7 @@ pg_connection_close(PgConnection *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->failed = false;
+	conn->adding = 0;
 	conn->prepared = conn->preparing = 0;
 	conn->state = PG_CONNECTION_CLOSED;
 }
@@ -204,6 +206,19 @@ pg_connection_free_parsed(PQconninfoOption *parsed)
 		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
 			explicit_bzero(o->val, strlen(o->val));
 	PQconninfoFree(parsed);
+}
+
+bool
+pg_connection_holds_password(const char *conninfo)
+{
+	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
+	bool			  found = false;
+
+	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
+		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
+			found = true;
+	pg_connection_free_parsed(parsed);
+	return found;
 }
 
 static const char *
@@ -408,15 +423,27 @@ pg_connection_send(PgConnection *conn, const PgStatement *statement,
 }
 
 void
+pg_connection_add(PgConnection *conn, const char *sql, int count,
+				  const char *const *values)
+{
+	Assert(conn->state == PG_CONNECTION_IDLE && conn->adding == 0);
+	conn->failed = PQsendQueryParams(conn->pg, sql, count, NULL, values, NULL,
+									 NULL, 0) != 1;
+	conn->adding = 1;
+}
+
+void
 pg_connection_call(PgConnection *conn, const PgStatement *statement,
 				   const PgParam *params)
 {
+	bool failed = conn->adding > 0 && conn->failed;
+
 	Assert(conn->state == PG_CONNECTION_IDLE);
 	Assert(conn->answer == NULL);
 	Assert(statement->id >= 0 && statement->id < PG_CONNECTION_STATEMENTS_MAX);
 
 	conn->state = PG_CONNECTION_BUSY;
-	conn->failed = !pg_connection_send(conn, statement, params);
+	conn->failed = failed || !pg_connection_send(conn, statement, params);
 	loop_timer_set(conn->timer, loop_now(conn->loop) + conn->answer_us_max);
 	pg_connection_watch(conn);
 }
@@ -433,6 +460,11 @@ pg_connection_take(PgConnection *conn, PGresult *result)
 	}
 	if (conn->answer != NULL && pg_connection_is_error(conn->answer))
 		PQclear(result);
+	else if (conn->adding > 0 && !pg_connection_is_error(result))
+	{
+		conn->adding = 0;
+		PQclear(result);
+	}
 	else
 	{
 		if (conn->preparing != 0 && !pg_connection_is_error(result))
@@ -492,6 +524,7 @@ pg_connection_deliver(PgConnection *conn)
 
 		Assert(answer != NULL);
 		conn->answer = NULL;
+		conn->adding = 0;
 		conn->state = PG_CONNECTION_IDLE;
 		loop_timer_set(conn->timer, NEVER);
 		conn->handler(conn->arg, PG_CONNECTION_RESULT, answer);

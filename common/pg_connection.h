@@ -64,6 +64,9 @@ PGconn *pg_connection_open_blocking(const char *conninfo,
  * named. */
 bool pg_connection_is_same_database(const char *conninfo, const char *other);
 
+/* Whether it does: on a command line every user of the machine can read it. */
+bool pg_connection_holds_password(const char *conninfo) MUST_CHECK;
+
 /* A message of libpq's, of one line or several, as one. */
 void pg_connection_add_message(const char *message, Buf *to);
 
@@ -78,6 +81,11 @@ void pg_connection_connect(PgConnection *conn, const char *conninfo,
 						   const char *application,
 						   const char *synchronous_commit, int idle_ms);
 void pg_connection_close(PgConnection *conn); /* no event */
+
+/* Adds a statement to the next call, before its own and in its transaction; it
+ * must be called at once.  values: texts, NULL: null. */
+void pg_connection_add(PgConnection *conn, const char *sql, int count,
+					   const char *const *values);
 
 /* The end is PG_CONNECTION_RESULT or PG_CONNECTION_DOWN, never before this
  * returns.  The parameters need not outlive the call. */

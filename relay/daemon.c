@@ -111,7 +111,7 @@ daemon_status(Relay *relay, HttpServerResponse *answer)
 			   "{\"status\":\"%s\",\"version\":\"%s\","
 			   "\"name\":",
 			   ready ? "ok" : "failing", PGSTOCK_VERSION);
-	json_string(&answer->body, relay->config->name);
+	json_add_string(&answer->body, relay->config->name);
 	buf_add_str(&answer->body, ",\"components\":{\"outbox\":");
 	outbox_status_json(relay->outbox, &answer->body);
 	buf_add_str(&answer->body, ",\"inbox\":");

@@ -31,7 +31,7 @@ format_write_json(const AlertBatch *batch, Buf *body)
 {
 	Assert(batch->count > 0);
 	buf_add_str(body, "{\"relay\":");
-	json_string(body, batch->relay);
+	json_add_string(body, batch->relay);
 	buf_add_str(body, ",\"alerts\":[");
 	for (size_t i = 0; i < batch->count; i++)
 		buf_printf(body, "%s%s", i > 0 ? "," : "", batch->alerts[i].json);
@@ -89,7 +89,7 @@ format_write_slack(const AlertBatch *batch, Buf *body)
 
 	format_write_text(batch, &text);
 	buf_add_str(body, "{\"text\":");
-	json_string(body, buf_str(&text));
+	json_add_string(body, buf_str(&text));
 	buf_add_str(body, "}");
 	buf_free(&text);
 }
@@ -102,7 +102,7 @@ format_write_msgtype(const AlertBatch *batch, Buf *body)
 
 	format_write_text(batch, &text);
 	buf_add_str(body, "{\"msgtype\":\"text\",\"text\":{\"content\":");
-	json_string(body, buf_str(&text));
+	json_add_string(body, buf_str(&text));
 	buf_add_str(body, "}}");
 	buf_free(&text);
 }

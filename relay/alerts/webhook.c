@@ -414,6 +414,6 @@ webhook_status_json(Webhook *webhook, Buf *json)
 		detail = buf_str(&webhook->trouble);
 	buf_printf(json, "{\"status\":\"%s\",\"detail\":",
 			   webhook_is_well(webhook) ? "ok" : "failing");
-	json_string(json, detail);
+	json_add_string(json, detail);
 	buf_add_str(json, "}");
 }

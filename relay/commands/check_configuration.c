@@ -13,8 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/http_server.h"
 #include "common/json.h"
+#include "common/listener.h"
+#include "common/pg_connection.h"
 #include "config/check.h"
 
 /* of /status, as no other program writes it */
@@ -36,7 +37,7 @@ check_configuration(Check *check)
 static const char *
 check_find_secret(const Config *config)
 {
-	if (config_conninfo_holds_password(config->conninfo))
+	if (pg_connection_holds_password(config->conninfo))
 		return "[postgres] conninfo with a password";
 	for (char **pair = config->kafka; *pair != NULL; pair += 2)
 		if (kafka_property_is_secret(pair[0]))
@@ -88,7 +89,7 @@ check_is_own_status(const Config *config, const char *page)
 	bool found;
 
 	buf_add_str(&own, "\"name\":");
-	json_string(&own, config->name);
+	json_add_string(&own, config->name);
 	found = strstr(page, buf_str(&own)) != NULL &&
 			strstr(page, RELAY_STATUS) != NULL;
 	buf_free(&own);
@@ -104,7 +105,7 @@ check_http_port(Check *check)
 
 	if (listen[0] == '\0')
 		return;
-	reason = http_server_probe(listen);
+	reason = listener_probe(listen);
 	if (reason == 0)
 		check_pass(check, "http: %s is free", listen);
 	else if (reason == EADDRINUSE &&

@@ -60,13 +60,13 @@ check_add_json(Buf *to, const CheckRow *row, CheckSeverity severity,
 {
 	buf_printf(to, "%s{\"check\":\"%s\",\"severity\":\"%s\",\"what\":",
 			   to->len > 0 ? "," : "", row->name, severities[severity]);
-	json_string(to, what);
+	json_add_string(to, what);
 	if (severity != CHECK_OK)
 	{
 		buf_add_str(to, ",\"why\":");
-		json_string(to, row->why);
+		json_add_string(to, row->why);
 		buf_add_str(to, ",\"do\":");
-		json_string(to, todo);
+		json_add_string(to, todo);
 	}
 	buf_add_str(to, "}");
 }

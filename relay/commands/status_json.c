@@ -19,7 +19,7 @@ status_add_strings(Buf *text, const char *name, char *const *strings)
 	{
 		if (i > 0)
 			buf_add_str(text, ",");
-		json_string(text, strings[i]);
+		json_add_string(text, strings[i]);
 	}
 	buf_add_str(text, "]");
 }
@@ -28,7 +28,7 @@ static void
 status_add_text(Buf *text, const char *name, const char *value)
 {
 	buf_printf(text, ",\"%s\":", name);
-	json_string(text, value);
+	json_add_string(text, value);
 }
 
 static void
@@ -48,7 +48,7 @@ static void
 status_add_consumer(Buf *text, const StatusPlace *place)
 {
 	buf_add_str(text, "{\"topic\":");
-	json_string(text, place->topic);
+	json_add_string(text, place->topic);
 	buf_printf(text, ",\"partition\":%d,\"next_offset\":%" PRId64, place->id,
 			   place->next);
 	if (place->end >= 0)

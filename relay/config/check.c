@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/destination.h"
-#include "common/http_server.h"
+#include "common/listener.h"
 #include "common/pg_connection.h"
 
 /* ---- PostgreSQL -------------------------------------------------------- */
@@ -78,19 +78,6 @@ config_check_conninfo(const Config *config, Buf *error)
 	pg_connection_free_parsed(parsed);
 	PQfreemem(message);
 	return good;
-}
-
-bool
-config_conninfo_holds_password(const char *conninfo)
-{
-	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-	bool			  found = false;
-
-	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
-		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
-			found = true;
-	pg_connection_free_parsed(parsed);
-	return found;
 }
 
 /* ---- topics ------------------------------------------------------------ */
@@ -223,7 +210,7 @@ config_check_listen(const Config *config, Buf *error)
 	if (config->http_listen[0] == '\0')
 		return true;
 	buf_add_str(error, "\"listen\" in [http]: ");
-	return http_server_check_listen(config->http_listen, error);
+	return listener_check(config->http_listen, error);
 }
 
 /* Which keys the message is about, and the function that adds it. */

@@ -15,7 +15,4 @@ bool config_check(const Config *config, bool offline, Buf *error) MUST_CHECK;
 /* The part about [webhook]; its message never holds the url. */
 bool config_check_webhook(const Config *config, Buf *error) MUST_CHECK;
 
-/* A conninfo on a command line can be read by every user of the machine. */
-bool config_conninfo_holds_password(const char *conninfo);
-
 #endif

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "common/pg_connection.h"
 #include "config/check.h"
 #include "config/options.h"
 
@@ -17,7 +18,7 @@ config_override(Config *config, const ConfigOverrides *from, Buf *error)
 {
 	if (from->postgres != NULL)
 	{
-		if (config_conninfo_holds_password(from->postgres))
+		if (pg_connection_holds_password(from->postgres))
 		{
 			buf_add_str(error, "--postgres holds a password, which "
 							   "every user of this machine can read: use the "

@@ -22,7 +22,7 @@ inbox_write_options(Inbox *inbox)
 
 	buf_clear(json);
 	buf_add_str(json, "{\"dlq_topic\":");
-	json_string(json, config->dlq_topic);
+	json_add_string(json, config->dlq_topic);
 	buf_add_str(json, ",\"retry_delays_ms\":[");
 	for (unsigned i = 0; i < config->retry_delays.count; i++)
 		buf_printf(json, "%s%" PRId64, i > 0 ? "," : "",
@@ -35,7 +35,7 @@ inbox_write_options(Inbox *inbox)
 			   config->webhook_url[0] != '\0' ? "true" : "false",
 			   config->order_wait_us / MS_US,
 			   config->dedup_retention_us / MS_US, inbox->process_id);
-	json_string(json, inbox->group);
+	json_add_string(json, inbox->group);
 	buf_add_str(json, "}");
 	buf_str(json);
 }

@@ -420,7 +420,7 @@ inbox_status_json(Inbox *inbox, Buf *json)
 			   "\"batch\":%u,\"detail\":",
 			   ready ? "ok" : "failing", pump_state_name(inbox->state.pump),
 			   inbox->state.assigned ? "true" : "false", inbox->state.size);
-	json_string(json, buf_str(&sentence));
+	json_add_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");
 	buf_free(&sentence);
 }

@@ -45,7 +45,7 @@ position_write(Buf *to, const PositionRecord *record)
 	Assert(record->seq >= 0 && record->epoch > 0);
 	buf_clear(to);
 	buf_add_str(to, "{\"window\":");
-	json_string(to, record->window);
+	json_add_string(to, record->window);
 	buf_printf(to,
 			   ",\"seq\":%" PRId64 ",\"finished\":%s,\"epoch\":%" PRId64
 			   ",\"held\":%s}",

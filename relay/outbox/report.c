@@ -101,7 +101,7 @@ outbox_status_json(Outbox *outbox, Buf *json)
 			   outbox_leads(&outbox->state) ? "true" : "false",
 			   outbox->state.epoch, in_flight_count(&outbox->state.in_flight),
 			   producer_is_known_up(outbox->producer) ? "true" : "false");
-	json_string(json, buf_str(&sentence));
+	json_add_string(json, buf_str(&sentence));
 	buf_add_str(json, "}");
 	buf_free(&sentence);
 }

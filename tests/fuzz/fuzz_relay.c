@@ -16,8 +16,8 @@
 
 #include "commands/command_line.h"
 #include "commands/csv.h"
-#include "common/http_server.h"
 #include "common/json.h"
+#include "common/listener.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "common/spelling.h"
@@ -219,7 +219,7 @@ fuzz_values(const Input *input)
 		Assert(number >= 0);
 	if (rfc3339_parse(input->text, &number) == RFC3339_VALID)
 		Assert(number >= 0);
-	Assert(http_server_check_listen(input->text, &error) == (error.len == 0));
+	Assert(listener_check(input->text, &error) == (error.len == 0));
 	(void) spelling_distance(input->text, "bootstrap.servers");
 	buf_free(&error);
 }
@@ -278,7 +278,7 @@ fuzz_csv(const Input *input)
 			Assert(*at == '\'');
 	}
 	Assert(*text == '\0');
-	json_string(&json, input->text);
+	json_add_string(&json, input->text);
 	for (size_t i = 0; i < json.len;)
 	{
 		int32_t code;

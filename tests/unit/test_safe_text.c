@@ -24,7 +24,7 @@ shown_as(const char *text, const char *safe, const char *json)
 	safe_add(&out, text, strlen(text));
 	assert_string_equal(buf_str(&out), safe);
 	buf_clear(&out);
-	json_string(&out, text);
+	json_add_string(&out, text);
 	assert_string_equal(buf_str(&out), json);
 	buf_free(&out);
 }

@@ -1,0 +1,212 @@
+/*
+ * listener.c - a socket that accepts connections
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "common/listener.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define UNIX_PREFIX "unix:"
+
+/* The path of a socket of the file system, or NULL. */
+static const char *
+listener_path(const char *listen)
+{
+	size_t len = strlen(UNIX_PREFIX);
+
+	return strncmp(listen, UNIX_PREFIX, len) == 0 ? listen + len : NULL;
+}
+
+static bool
+listener_path_is_good(const char *path, Buf *error)
+{
+	const size_t max = sizeof(((struct sockaddr_un *) NULL)->sun_path);
+
+	if (path[0] == '/' && strlen(path) < max)
+		return true;
+	buf_printf(error, "\"%s\" is not an absolute path of less than %zu bytes",
+			   path, max);
+	return false;
+}
+
+/* The last colon parts host and port; brackets around an IPv6 address go. */
+static struct addrinfo *
+listener_resolve(const char *listen, Buf *error)
+{
+	const struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
+	};
+	struct addrinfo *found = NULL;
+	const char		*colon = strrchr(listen, ':');
+	char			*host;
+	size_t			 len;
+
+	if (colon == NULL)
+	{
+		buf_printf(error, "\"%s\" is not an address and port", listen);
+		return NULL;
+	}
+	len = (size_t) (colon - listen);
+	if (len >= 2 && listen[0] == '[' && listen[len - 1] == ']')
+		host = xasprintf("%.*s", (int) len - 2, listen + 1);
+	else
+		host = xasprintf("%.*s", (int) len, listen);
+	if (!is_port(colon + 1))
+	{
+		buf_printf(error, "\"%s\" is not a port between 1 and 65535",
+				   colon + 1);
+		free(host);
+		return NULL;
+	}
+	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints, &found) !=
+		0)
+	{
+		found = NULL;
+		buf_printf(error, "\"%s\" is not a numeric address and port", listen);
+	}
+	free(host);
+	return found;
+}
+
+bool
+listener_check(const char *listen, Buf *error)
+{
+	struct addrinfo *address;
+
+	if (listener_path(listen) != NULL)
+		return listener_path_is_good(listener_path(listen), error);
+	address = listener_resolve(listen, error);
+	if (address == NULL)
+		return false;
+	freeaddrinfo(address);
+	return true;
+}
+
+bool
+listener_is_local(const char *listen)
+{
+	return listener_path(listen) != NULL || strncmp(listen, "127.", 4) == 0 ||
+		   strncmp(listen, "[::1]:", 6) == 0;
+}
+
+/* -1, and errno, if that fails. */
+static int
+listener_bind(const struct sockaddr *address, socklen_t len)
+{
+	const int yes = 1;
+	int		  fd = socket(address->sa_family,
+						  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int		  reason;
+
+	if (fd >= 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) == 0 &&
+		bind(fd, address, len) == 0 && listen(fd, SOMAXCONN) == 0)
+		return fd;
+	reason = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = reason;
+	return -1;
+}
+
+/* Whether a process that has ended left the socket behind. */
+static bool
+listener_is_left_behind(const struct sockaddr_un *address)
+{
+	int	 fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool left = fd >= 0 &&
+				connect(fd, (const struct sockaddr *) address,
+						sizeof(*address)) != 0 &&
+				errno == ECONNREFUSED;
+
+	if (fd >= 0)
+		close(fd);
+	return left;
+}
+
+static int
+listener_bind_path(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int				   fd;
+
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	fd = listener_bind((struct sockaddr *) &address, sizeof(address));
+	if (fd >= 0 || errno != EADDRINUSE)
+		return fd;
+	if (!listener_is_left_behind(&address) || unlink(path) != 0)
+	{
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return listener_bind((struct sockaddr *) &address, sizeof(address));
+}
+
+static int
+listener_try(const char *listen, Buf *error)
+{
+	const char		*path = listener_path(listen);
+	struct addrinfo *address;
+	int				 fd;
+	int				 reason;
+
+	errno = EINVAL;
+	if (path != NULL)
+		return listener_path_is_good(path, error) ? listener_bind_path(path)
+												  : -1;
+	address = listener_resolve(listen, error);
+	errno = EINVAL;
+	if (address == NULL)
+		return -1;
+	fd = listener_bind(address->ai_addr, address->ai_addrlen);
+	reason = errno;
+	freeaddrinfo(address);
+	errno = reason;
+	return fd;
+}
+
+int
+listener_open(const char *listen, Buf *error)
+{
+	int fd = listener_try(listen, error);
+	int reason = errno;
+
+	if (fd < 0 && error->len == 0)
+		buf_printf(error, "could not listen on \"%s\": %s", listen,
+				   strerror(reason));
+	errno = reason;
+	return fd;
+}
+
+void
+listener_close(int fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+	socklen_t		   len = sizeof(address) - 1;
+
+	if (getsockname(fd, (struct sockaddr *) &address, &len) == 0 &&
+		address.sun_family == AF_UNIX && address.sun_path[0] == '/')
+		(void) unlink(address.sun_path);
+	close(fd);
+}
+
+int
+listener_probe(const char *listen)
+{
+	Buf error = {0};
+	int fd = listener_open(listen, &error);
+	int reason = errno;
+
+	if (fd >= 0)
+		listener_close(fd);
+	buf_free(&error);
+	return fd >= 0 ? 0 : reason;
+}
