@@ -15,7 +15,8 @@ import pytest
 from cluster import Database, Postgres
 from process import wait_until
 
-SETTINGS = {"shared_preload_libraries": "pgstock", "wal_level": "logical"}
+SETTINGS = {"shared_preload_libraries": "pgstock", "wal_level": "logical",
+            "wal_retrieve_retry_interval": "100ms"}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,38 @@ def test_a_copy_by_template(server):
     origin.drop()
 
 
+def subscribe(origin, copy):
+    """docs/maintenance.md, within one server: there the slot exists before."""
+    origin.sql("CREATE PUBLICATION everything FOR ALL TABLES")
+    origin.sql("SELECT pg_create_logical_replication_slot('copies',"
+               " 'pgoutput')")
+    copy.sql("TRUNCATE pgstock_internal.own_columns")   # CREATE EXTENSION's
+    copy.sql("CREATE SUBSCRIPTION copies CONNECTION"
+             f" '{origin.conninfo()}' PUBLICATION everything"
+             " WITH (create_slot = false, slot_name = 'copies')")
+
+
+def wait_copied(copy):
+    wait_until(lambda: copy.value("SELECT count(*) FROM pg_subscription_rel"
+                                  " WHERE srsubstate <> 'r'") == 0, 60,
+               "it is not in step")
+
+
+def unsubscribe(copy):
+    with closing(copy.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("ALTER SUBSCRIPTION copies DISABLE")
+        cur.execute("ALTER SUBSCRIPTION copies SET (slot_name = NONE)")
+        cur.execute("DROP SUBSCRIPTION copies")
+
+
+def drop_slot(origin):
+    """Once the subscription's process has left it."""
+    wait_until(lambda: not origin.value("SELECT active FROM"
+                                        " pg_replication_slots"), 30, "a slot")
+    origin.sql("SELECT pg_drop_replication_slot('copies')")
+
+
 def test_a_subscriber_takes_over(server):
     """While the subscription writes, nothing else does; then the sequences are
     copied, and the identity is the subscriber's own."""
@@ -128,21 +161,13 @@ def test_a_subscriber_takes_over(server):
     reserve(origin, "o", "1 h")
     origin.sql("SELECT count(publish_event('t', 'k', '1'))"
                " FROM generate_series(1, 40)")
-    origin.sql("CREATE PUBLICATION everything FOR ALL TABLES")
-    origin.sql("SELECT pg_create_logical_replication_slot('copies',"
-               " 'pgoutput')")
     copy = server.create_database("subscriber")
     own = copy.value("SELECT incarnation FROM pgstock_internal.relay_hello()")
-    copy.sql("TRUNCATE pgstock_internal.own_columns")   # CREATE EXTENSION's
-    copy.sql("CREATE SUBSCRIPTION copies CONNECTION"
-             f" '{origin.conninfo()}' PUBLICATION everything"
-             " WITH (create_slot = false, slot_name = 'copies')")
+    subscribe(origin, copy)
     count = "SELECT count(*) FROM pgstock_internal.outbox"
     wait_until(lambda: copy.value(count) == origin.value(count)
                and states(copy) == ["r"], 60, lambda: copy.value(count))
-    wait_until(lambda: copy.value("SELECT count(*) FROM pg_subscription_rel"
-                                  " WHERE srsubstate <> 'r'") == 0, 60,
-               "it is not in step")
+    wait_copied(copy)
     make_due(copy)
     has_been_looked_at(copy, "meanwhile")
     assert states(copy) == ["r"]
@@ -151,16 +176,39 @@ def test_a_subscriber_takes_over(server):
     for call in ("relay_adopt(true)", "relay_lead()"):
         with pytest.raises(Exception, match="written by a subscription"):
             copy.sql(f"SELECT pgstock_internal.{call}")
-    with closing(copy.connect()) as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute("ALTER SUBSCRIPTION copies DISABLE")
-        cur.execute("ALTER SUBSCRIPTION copies SET (slot_name = NONE)")
-        cur.execute("DROP SUBSCRIPTION copies")
+    unsubscribe(copy)
     adopt(copy)
     wait_expired(copy)
     copy.sql("SELECT receive_stock('a', 10)")
     copy.sql("SELECT reserve_stock('a', 1, 'p')")
     assert copy.drift() == []
-    origin.sql("SELECT pg_drop_replication_slot('copies')")
+    drop_slot(origin)
+    copy.drop()
+    origin.drop()
+
+
+def test_a_part_that_is_added_during_replication(server):
+    """The subscription waits until the copy has the part, and then omits the
+    part's rows until it is refreshed: docs/maintenance.md."""
+    origin = server.create_database("publisher")
+    copy = server.create_database("subscriber")
+    subscribe(origin, copy)
+    wait_copied(copy)
+    origin.sql("SELECT pgstock_internal.outbox_add_part(7)")
+    origin.sql("INSERT INTO pgstock_internal.outbox_part (part, state)"
+               " VALUES (7, 'w')")
+    origin.sql("SELECT publish_event('t', 'k', '1')")
+    wait_until(lambda: '"pgstock_internal.outbox_7" does not exist'
+               in server.log(), 30, server.tail)
+    copy.sql("SELECT pgstock_internal.outbox_add_part(7)")
+    origin.sql("SELECT receive_stock('a', 1)")
+    wait_until(lambda: copy.sql("SELECT * FROM stock_levels"), 30, server.tail)
+    copy.sql("ALTER SUBSCRIPTION copies REFRESH PUBLICATION")
+    wait_copied(copy)
+    events = "SELECT event_id::text FROM stock_outbox ORDER BY seq"
+    assert copy.sql(events) == origin.sql(events)
+    assert copy.value("SELECT count(*) FROM pgstock_internal.outbox_7") == 2
+    unsubscribe(copy)
+    drop_slot(origin)
     copy.drop()
     origin.drop()
