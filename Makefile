@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# What is built is built in extension/ and relay/; dev/ has the rest.
+# What is built is built in extension/, relay/ and gateway/; dev/ has the rest.
 #
 #   make && sudo make install   build and install into PostgreSQL and /usr/local
 #   make deb                    Debian packages, in dist/
@@ -11,7 +11,7 @@
 #   make demo, make demo-stop   the whole path at work, on this machine
 #
 # PG_CONFIG   which PostgreSQL to build for
-# prefix      where the relay and what belongs to it are installed: /usr/local
+# prefix      where the daemons and what belongs to it are installed: /usr/local
 # sysconfdir  where its configuration is: /etc
 # DESTDIR     a directory to install below
 # DEV=1       warnings are errors
@@ -30,6 +30,7 @@ export PG_CONFIG DESTDIR DEV SAN prefix
 all install clean:
 	$(MAKE) -C extension $@
 	$(MAKE) -C relay $@
+	$(MAKE) -C gateway $@
 
 install: install-files
 

@@ -12,6 +12,7 @@ import os
 import pytest
 
 from cluster import Kafka, Postgres, Relay, need
+from gateway import Gateway
 from mutant import checks_itself
 from process import remove_dir, session_dir
 from secure import Certificates, SecureKafka, SecurePostgres
@@ -160,3 +161,74 @@ def start_relay(relays, db, kafka):
                        first.pop("brokers", None) or kafka.brokers, config)
         return relay.start(env=env, **first)
     return start
+
+
+# ---- the gateway -----------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def shop(pg):
+    """A database with the gateway's two roles."""
+    database = pg.create_database("gateway")
+    for role, level in (("gateway_app", "app"), ("gateway_admin", "admin")):
+        database.sql(f"CREATE ROLE {role} LOGIN")
+        database.sql("SELECT grant_stock_access(%s, %s)", (role, level))
+    yield database
+    assert database.drift() == []
+    database.drop()
+    with pg.connect() as conn:
+        conn.autocommit = True
+        conn.cursor().execute("DROP ROLE gateway_app, gateway_admin")
+
+
+@pytest.fixture
+def gateways(new_dir, shop, request):
+    """Makes gateways; ends them after the test."""
+    made = []
+
+    def make(config=None, port=None, **more):
+        made.append(Gateway(
+            new_dir("gateway"), shop.conninfo(port=port, user="gateway_app"),
+            shop.conninfo(port=port, user="gateway_admin"), config, **more))
+        return made[-1]
+
+    yield make
+    failed = getattr(request.node, "report_call", None)
+    for gateway in made:
+        if failed and failed.failed:
+            print(f"--- {gateway.log_path}\n{gateway.tail(60)}")
+        gateway.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(new_dir, shop):
+    """The one that most tests share."""
+    one = Gateway(new_dir("gateway"), shop.conninfo(user="gateway_app"),
+                  shop.conninfo(user="gateway_admin")).start()
+    yield one
+    assert one.running
+    one.close()
+
+
+@pytest.fixture
+def app(gateway):
+    client = gateway.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def admin(gateway):
+    gateway.wait_sessions()             # a test may have killed the database
+    client = gateway.client("admin")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def product(admin):
+    """A product of this test, with ten pieces."""
+    name = f"SKU-{next(serial)}"
+    answer = admin.post(f"/products/{name}/stock/receive", {"quantity": 10})
+    assert (answer.status, answer.json) == (
+        200, {"product_id": name, "location": "main", "on_hand": 10})
+    return name

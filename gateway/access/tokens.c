@@ -1,0 +1,187 @@
+/*
+ * tokens.c - who a client is, by its bearer token (RFC 6750)
+ *
+ * The file holds a line "role name sha256-hex" for each token, where the hash
+ * is that of the token's bytes: a copy of the file opens nothing.  A token must
+ * be drawn at random, for a hash without salt hides no password of a person.
+ *
+ * Every line's hash is compared to its end, whether it fits or not.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "access/tokens.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define HASH_BYTES	 32
+#define NAME_MAX_LEN 63
+#define TOKENS_MAX	 1000
+
+typedef struct Token
+{
+	Role		  role;
+	char		  name[NAME_MAX_LEN + 1];
+	unsigned char hash[HASH_BYTES];
+} Token;
+
+struct Tokens
+{
+	size_t count;
+	Token  tokens[TOKENS_MAX];
+};
+
+const char *const role_names[] = {
+	[ROLE_READER] = "reader",
+	[ROLE_APP] = "app",
+	[ROLE_ADMIN] = "admin",
+	[ROLES] = NULL,
+};
+
+static bool
+tokens_read_role(const char *text, Role *role)
+{
+	for (int i = 0; i < ROLES; i++)
+		if (strcmp(text, role_names[i]) == 0)
+		{
+			*role = (Role) i;
+			return true;
+		}
+	return false;
+}
+
+static bool
+tokens_name_is_good(const char *name)
+{
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyz"
+								"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+	return strlen(name) <= NAME_MAX_LEN && strspn(name, legal) == strlen(name);
+}
+
+static bool
+tokens_read_hash(const char *hex, unsigned char *hash)
+{
+	unsigned char bytes[HASH_BYTES];
+	size_t		  len = 0;
+
+	if (strlen(hex) != 2 * HASH_BYTES ||
+		OPENSSL_hexstr2buf_ex(bytes, sizeof(bytes), &len, hex, '\0') != 1)
+		return false;
+	Assert(len == HASH_BYTES);
+	memcpy(hash, bytes, HASH_BYTES);
+	return true;
+}
+
+/* What is wrong with the line, or NULL; an empty one adds nothing. */
+static const char *
+tokens_read_line(Tokens *tokens, char *line)
+{
+	Token *token = &tokens->tokens[tokens->count];
+	char  *rest = line;
+	char  *words[4] = {NULL};
+
+	for (size_t i = 0; i < Lengthof(words); i++)
+		words[i] = strtok_r(i == 0 ? line : NULL, " \t\r\n", &rest);
+	if (words[0] == NULL || words[0][0] == '#')
+		return NULL;
+	if (words[2] == NULL || words[3] != NULL)
+		return "give role, name and hash of the token";
+	if (tokens->count == TOKENS_MAX)
+		return "there are more than 1000 tokens";
+	if (!tokens_read_role(words[0], &token->role))
+		return "the role must be reader, app or admin";
+	if (!tokens_name_is_good(words[1]))
+		return "the name must be of up to 63 letters, digits, \".\", \"_\" and "
+			   "\"-\"";
+	if (!tokens_read_hash(words[2], token->hash))
+		return "the hash must be the 64 hexadecimal digits that sha256sum "
+			   "prints for the token";
+	memcpy(token->name, words[1], strlen(words[1]) + 1);
+	tokens->count++;
+	return NULL;
+}
+
+static bool
+tokens_read(Tokens *tokens, FILE *file, const char *path, Buf *error)
+{
+	char   *line = NULL;
+	size_t	size = 0;
+	int		number = 0;
+	ssize_t len;
+
+	while (error->len == 0 && (len = getline(&line, &size, file)) >= 0)
+	{
+		const char *fault;
+
+		number++;
+		fault = strlen(line) == (size_t) len ? tokens_read_line(tokens, line)
+											 : "it holds a NUL byte";
+		if (fault != NULL)
+			buf_printf(error, "%s:%d: %s", path, number, fault);
+	}
+	if (error->len == 0 && ferror(file))
+		buf_printf(error, "could not read \"%s\": %s", path, strerror(errno));
+	free(line);
+	return error->len == 0;
+}
+
+Tokens *
+tokens_load(const char *path, Buf *error)
+{
+	FILE   *file = fopen(path, "re");
+	Tokens *tokens;
+	bool	good;
+
+	if (file == NULL)
+	{
+		buf_printf(error, "could not open the tokens \"%s\": %s", path,
+				   strerror(errno));
+		return NULL;
+	}
+	tokens = xcalloc(1, sizeof(Tokens));
+	good = tokens_read(tokens, file, path, error);
+	fclose(file);
+	if (good && tokens->count > 0)
+		return tokens;
+	if (good)
+		buf_printf(error, "there is no token in \"%s\"", path);
+	free(tokens);
+	return NULL;
+}
+
+void
+tokens_free(Tokens *tokens)
+{
+	free(tokens);
+}
+
+const char *
+tokens_find(const Tokens *tokens, const char *authorization, Role *role)
+{
+	static const char scheme[] = "Bearer ";
+	unsigned char	  hash[HASH_BYTES];
+	const char		 *name = NULL;
+	unsigned		  len = 0;
+
+	if (authorization == NULL ||
+		strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
+		return NULL;
+	authorization += sizeof(scheme) - 1;
+	if (EVP_Digest(authorization, strlen(authorization), hash, &len,
+				   EVP_sha256(), NULL) != 1)
+		return NULL;
+	Assert(len == HASH_BYTES);
+	for (size_t i = 0; i < tokens->count; i++)
+		if (CRYPTO_memcmp(tokens->tokens[i].hash, hash, HASH_BYTES) == 0)
+		{
+			name = tokens->tokens[i].name;
+			*role = tokens->tokens[i].role;
+		}
+	return name;
+}

@@ -1,0 +1,355 @@
+/*
+ * api.c - the API: from a request to its answer
+ *
+ * The head decides whether a request is known and allowed.  When its body is
+ * there, its fields are read, and it waits in one of three queues for a
+ * session: reservations, other calls, calls of administrators.
+ *
+ * Nothing waits without hope: where a queue is full or no session is open, the
+ * answer is 503 at once, and what waits when the last session breaks is
+ * answered so too.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/call.h"
+#include "api/page.h"
+#include "api/reserve.h"
+#include "config/metric_table.h"
+#include "db/pool.h"
+
+#define STATUSES_MAX	  32
+#define TRACEPARENT_BYTES 55
+#define REQUEST_ID_LEGAL                           \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
+	"STUVWXYZ0123456789._:@=+/-"
+
+/* The counter of a route and a status. */
+typedef struct StatusCell
+{
+	unsigned status; /* 0: free */
+	double	*value;
+} StatusCell;
+
+struct Api
+{
+	Loop		 *loop;
+	const Config *config;
+	Metrics		 *metrics;
+	Tokens		 *tokens; /* NULL: every client is an app */
+	Pool		 *pool;
+	Pool		 *admin_pool; /* NULL: there is none */
+	ReserveQueue *reserve;
+	CallQueue	  calls;
+	CallQueue	  admin_calls;
+	StatusCell	  cells[ROUTES_MAX + 1][STATUSES_MAX]; /* the last: no route */
+	bool		  stopping;
+};
+
+/* ---- the head ---------------------------------------------------------- */
+
+static void
+api_refuse_route(HttpRequest *http, Buf *allowed, Buf *error)
+{
+	if (error->len > 0)
+		problem_give(http, PROBLEM_INVALID, buf_str(error));
+	else if (allowed->len > 0)
+	{
+		http_answer_header(http, "Allow", buf_str(allowed));
+		problem_give(http, PROBLEM_METHOD, NULL);
+	}
+	else
+		problem_give(http, PROBLEM_NO_ROUTE, NULL);
+}
+
+/* False if the client may not; that was answered then. */
+static bool
+api_allow(const Api *api, ApiRequest *request)
+{
+	HttpRequest *http = request->http;
+	Role		 role = ROLE_APP;
+
+	if (request->route->open)
+		return true;
+	if (api->tokens != NULL)
+	{
+		const char *actor = tokens_find(api->tokens,
+										http_request_header(http,
+															"Authorization"),
+										&role);
+
+		if (actor == NULL)
+		{
+			http_answer_header(http, "WWW-Authenticate", "Bearer");
+			problem_give(http, PROBLEM_UNAUTHENTICATED, NULL);
+			return false;
+		}
+		/* a reload may replace the tokens while the request waits */
+		request->actor = xstrdup(actor);
+	}
+	if (role < request->route->role)
+		problem_give(http, PROBLEM_FORBIDDEN, NULL);
+	else if (request->route->role == ROLE_ADMIN && api->admin_pool == NULL)
+		problem_give(http, PROBLEM_FORBIDDEN,
+					 "the gateway has no session for administrators: set "
+					 "admin_conninfo in [postgres]");
+	return http->status == 0;
+}
+
+/* W3C: what is no traceparent is ignored. */
+static const char *
+api_trace(const HttpRequest *http)
+{
+	const char *trace = http_request_header(http, "traceparent");
+
+	return trace != NULL && strlen(trace) == TRACEPARENT_BYTES &&
+				   strspn(trace, "0123456789abcdef-") == TRACEPARENT_BYTES
+			   ? trace
+			   : NULL;
+}
+
+/* What the client gave to recognize its request by comes back. */
+static void
+api_return_id(HttpRequest *http)
+{
+	const char *id = http_request_header(http, "X-Request-Id");
+	size_t		len = id != NULL ? strlen(id) : 0;
+
+	if (len > 0 && len <= 128 && strspn(id, REQUEST_ID_LEGAL) == len)
+		http_answer_header(http, "X-Request-Id", id);
+}
+
+static void
+api_head(void *arg, HttpRequest *http)
+{
+	Api		   *api = arg;
+	ApiRequest *request = xcalloc(1, sizeof(ApiRequest));
+	Buf			allowed = {0};
+	Buf			error = {0};
+
+	request->http = http;
+	http->context = request;
+	api_return_id(http);
+	request->route = route_find(http->method, http->path, &request->values,
+								&allowed, &error);
+	if (request->route == NULL)
+		api_refuse_route(http, &allowed, &error);
+	else if (api_allow(api, request))
+		request->trace = api_trace(http);
+	buf_free(&allowed);
+	buf_free(&error);
+}
+
+/* ---- the body ---------------------------------------------------------- */
+
+static int
+api_waiting(const Api *api)
+{
+	return reserve_queue_count(api->reserve) + api->calls.waiting.count +
+		   api->admin_calls.waiting.count;
+}
+
+static bool
+api_is_for_admin(const ApiRequest *request)
+{
+	return request->route->role == ROLE_ADMIN;
+}
+
+static void
+api_wait_for_session(Api *api, ApiRequest *request)
+{
+	const Pool *pool = api_is_for_admin(request) ? api->admin_pool : api->pool;
+
+	if (!pool_is_up(pool))
+		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
+	else if (api_waiting(api) >= api->config->queue_max)
+		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
+	else if (request->route->kind == ROUTE_RESERVE)
+		reserve_queue_add(api->reserve, request);
+	else if (api_is_for_admin(request))
+		request_queue_add(&api->admin_calls.waiting, request);
+	else
+		request_queue_add(&api->calls.waiting, request);
+}
+
+static void
+api_show_pool(const Api *api, const Pool *pool, const char *name)
+{
+	if (pool == NULL)
+		return;
+	*metrics_cell(api->metrics, METRIC_SESSIONS, "pool", name,
+				  NULL) = pool_open_count(pool);
+	*metrics_cell(api->metrics, METRIC_BUSY_SESSIONS, "pool", name,
+				  NULL) = pool_busy_count(pool);
+}
+
+static void
+api_show_metrics(const Api *api)
+{
+	*metrics_cell(api->metrics, METRIC_READY, NULL) = api_is_ready(api);
+	*metrics_cell(api->metrics, METRIC_QUEUE, NULL) = api_waiting(api);
+	api_show_pool(api, api->pool, "app");
+	api_show_pool(api, api->admin_pool, "admin");
+}
+
+static void
+api_run(void *arg, HttpRequest *http)
+{
+	Api		   *api = arg;
+	ApiRequest *request = http->context;
+	Buf			error = {0};
+
+	Assert(request->route != NULL);
+	if (request->route->kind == ROUTE_PAGE)
+	{
+		PageState state = {
+			.ready = api_is_ready(api),
+			.stopping = api->stopping,
+			.database_error = pool_error(api->pool),
+			.queue = api_waiting(api),
+			.queue_max = (int) api->config->queue_max,
+			.metrics = api->metrics,
+		};
+
+		api_show_metrics(api);
+		page_answer(http, request->route, &state);
+	}
+	else if (!fields_read(request->route->fields, http, &request->values,
+						  &error))
+		problem_give(http, PROBLEM_INVALID, buf_str(&error));
+	else
+		api_wait_for_session(api, request);
+	buf_free(&error);
+}
+
+/* ---- the end ----------------------------------------------------------- */
+
+/* Looked up once: metrics_cell() compares labels. */
+static double *
+api_counter(Api *api, const Route *route, const HttpRequest *http)
+{
+	StatusCell *cells = api->cells[route != NULL ? route - routes : ROUTES_MAX];
+	char		status[16];
+	int			i = 0;
+
+	while (cells[i].status != 0 && cells[i].status != http->status)
+		i++;
+	Assert(i < STATUSES_MAX - 1);
+	if (cells[i].status != 0)
+		return cells[i].value;
+	snprintf(status, sizeof(status), "%u", http->status);
+	cells[i].status = http->status;
+	cells[i].value = metrics_cell(api->metrics, METRIC_REQUESTS, "route",
+								  route != NULL ? route->path : "none",
+								  "method",
+								  route != NULL ? route->method : "none",
+								  "status", status, NULL);
+	return cells[i].value;
+}
+
+static void
+api_over(void *arg, HttpRequest *http)
+{
+	Api		   *api = arg;
+	ApiRequest *request = http->context;
+
+	if (request == NULL)
+		return;
+	if (http->status != 0)
+	{
+		(*api_counter(api, request->route, http))++;
+		metrics_observe(api->metrics, HISTOGRAM_DURATION,
+						loop_now(api->loop) - http->began_at);
+	}
+	values_free(&request->values);
+	free(request->actor);
+	free(request);
+}
+
+const HttpHandlers api_handlers = {
+	.head = api_head,
+	.run = api_run,
+	.over = api_over,
+};
+
+/* ---- turns and life ---------------------------------------------------- */
+
+/* What waits for a pool that has lost its last session took no effect. */
+static void
+api_fail_waiting(Api *api)
+{
+	if (!pool_is_up(api->pool))
+	{
+		reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
+		request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
+	}
+	if (api->admin_pool != NULL && !pool_is_up(api->admin_pool))
+		request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY,
+						   NULL);
+}
+
+void
+api_turn(Api *api)
+{
+	api_fail_waiting(api);
+	pool_turn(api->pool);
+	if (api->admin_pool != NULL)
+		pool_turn(api->admin_pool);
+}
+
+bool
+api_is_ready(const Api *api)
+{
+	return pool_is_up(api->pool) && !api->stopping;
+}
+
+void
+api_stop(Api *api)
+{
+	api->stopping = true;
+}
+
+void
+api_set_tokens(Api *api, Tokens *tokens)
+{
+	api->tokens = tokens;
+}
+
+Api *
+api_new(Loop *loop, const Config *config, Metrics *metrics)
+{
+	Api *api = xcalloc(1, sizeof(Api));
+
+	api->loop = loop;
+	api->config = config;
+	api->metrics = metrics;
+	api->reserve = reserve_queue_new(&config->batch_max, metrics,
+									 HISTOGRAM_BATCH);
+	api->pool = pool_new(loop, &config->conninfo, (int) config->pool);
+	pool_add_source(api->pool, reserve_next, api->reserve);
+	pool_add_source(api->pool, call_next, &api->calls);
+	if (config->admin_conninfo[0] != '\0')
+	{
+		api->admin_pool = pool_new(loop, &config->admin_conninfo, 1);
+		pool_add_source(api->admin_pool, call_next, &api->admin_calls);
+	}
+	return api;
+}
+
+void
+api_free(Api *api)
+{
+	if (api == NULL)
+		return;
+	pool_free(api->pool);
+	pool_free(api->admin_pool);
+	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
+	request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
+	request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
+	reserve_queue_free(api->reserve);
+	free(api);
+}

@@ -1,0 +1,93 @@
+/*
+ * call.c - requests that are one statement each
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/call.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/lines.h"
+
+/* Columns of a ROUTE_JSON. */
+enum
+{
+	JSON_STATUS,
+	JSON_BODY,
+	JSON_VERSION, /* of the entity tag, or NULL */
+	JSON_COLUMNS,
+};
+
+/* What the path names and the database does not have. */
+static ProblemId
+call_missing(const Route *route)
+{
+	static const char products[] = "/products/";
+
+	return strncmp(route->path, products, sizeof(products) - 1) == 0
+			   ? PROBLEM_UNKNOWN_PRODUCT
+			   : PROBLEM_UNKNOWN_ORDER;
+}
+
+static void
+call_answer_json(ApiRequest *request, const PGresult *result)
+{
+	Buf		body = {0};
+	int64_t status;
+
+	Assert(PQntuples(result) == 1 && PQnfields(result) == JSON_COLUMNS);
+	if (!parse_number(PQgetvalue(result, 0, JSON_STATUS), &status))
+		status = 500;
+	if (status == 404)
+	{
+		problem_give(request->http, call_missing(request->route), NULL);
+		return;
+	}
+	if (!PQgetisnull(result, 0, JSON_VERSION))
+	{
+		char *tag = xasprintf("\"%s\"", PQgetvalue(result, 0, JSON_VERSION));
+
+		http_answer_header(request->http, "ETag", tag);
+		free(tag);
+	}
+	buf_printf(&body, "%s\n", PQgetvalue(result, 0, JSON_BODY));
+	http_answer(request->http, (unsigned) status, "application/json", &body);
+}
+
+static void
+call_done(void *arg, const PGresult *result, const char *error)
+{
+	ApiRequest *request = arg;
+
+	if (result == NULL)
+		problem_give(request->http, PROBLEM_OUTCOME_UNKNOWN, error);
+	else if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		problem_give_result(request->http, result);
+	else if (request->route->kind == ROUTE_JSON)
+		call_answer_json(request, result);
+	else
+		lines_answer(request, result, 0, PQntuples(result));
+}
+
+bool
+call_next(void *arg, PoolWork *work)
+{
+	CallQueue  *queue = arg;
+	ApiRequest *request = request_queue_take(&queue->waiting);
+
+	if (request == NULL)
+		return false;
+	queue->statement = route_statement(request->route);
+	for (int i = 0; i < queue->statement.nparams; i++)
+		queue->params[i] = (PgParam){.data = request->values.text[i]};
+	*work = (PoolWork){
+		.statement = &queue->statement,
+		.params = queue->params,
+		.actor = request->actor,
+		.trace = request->trace,
+		.done = call_done,
+		.arg = request,
+	};
+	return true;
+}

@@ -1,0 +1,193 @@
+/*
+ * lines.c - rows of stock_result as an answer
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/lines.h"
+
+#include <string.h>
+
+#include "common/json.h"
+
+typedef struct LineStatus
+{
+	const char *name;
+	ProblemId	problem; /* PROBLEMS: it is none */
+} LineStatus;
+
+/* The statuses of lines that a request was refused for. */
+static const LineStatus refusals[] = {
+	{"unknown_product", PROBLEM_UNKNOWN_PRODUCT},
+	{"insufficient", PROBLEM_INSUFFICIENT},
+	{"over_limit", PROBLEM_USER_LIMIT},
+	{"not_open", PROBLEM_SALE_NOT_OPEN},
+	{"unknown_order", PROBLEM_UNKNOWN_ORDER},
+	{"shortfall", PROBLEM_SHORTFALL},
+};
+
+/* The same, of requests that reserve. */
+static const LineStatus taking_refusals[] = {
+	{"already", PROBLEM_KEY_REUSED}, {"expired", PROBLEM_EXPIRED},
+	{"released", PROBLEM_EXPIRED},	 {"rolled_back", PROBLEM_EXPIRED},
+	{"returned", PROBLEM_EXPIRED},
+};
+
+static const char *
+line_value(const PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL
+											: PQgetvalue(result, row, column);
+}
+
+static ProblemId
+line_status_problem(const LineStatus *list, size_t count, const char *status)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(list[i].name, status) == 0)
+			return list[i].problem;
+	return PROBLEMS;
+}
+
+static ProblemId
+line_problem(const ApiRequest *request, const char *status)
+{
+	ProblemId id = line_status_problem(refusals, Lengthof(refusals), status);
+
+	if (id == PROBLEMS && request->route->kind != ROUTE_LINES)
+		id = line_status_problem(taking_refusals, Lengthof(taking_refusals),
+								 status);
+	return id;
+}
+
+/* The row that decides what the answer is. */
+static int
+lines_find_refused(const ApiRequest *request, const PGresult *result, int first,
+				   int end)
+{
+	for (int row = first; row < end; row++)
+		if (line_problem(request, PQgetvalue(result, row, LINE_STATUS)) !=
+			PROBLEMS)
+			return row;
+	return end;
+}
+
+static void
+line_add_text(Buf *body, const char *name, const char *value)
+{
+	buf_printf(body, "\"%s\":", name);
+	if (value != NULL)
+		json_add_string(body, value);
+	else
+		buf_add_str(body, "null");
+}
+
+static void
+line_add_number(Buf *body, const char *name, const char *value)
+{
+	buf_printf(body, ",\"%s\":%s", name, value != NULL ? value : "null");
+}
+
+/* A time as PostgreSQL prints it under DateStyle ISO and TimeZone UTC. */
+static void
+line_add_time(Buf *body, const char *name, const char *value)
+{
+	size_t date = value != NULL ? strcspn(value, " ") : 0;
+	size_t time = value != NULL ? strcspn(value + date, "+") : 0;
+
+	if (value == NULL || value[date] == '\0' || value[date + time] == '\0')
+		buf_printf(body, ",\"%s\":null", name);
+	else
+		buf_printf(body, ",\"%s\":\"%.*sT%.*sZ\"", name, (int) date, value,
+				   (int) time - 1, value + date + 1);
+}
+
+static void
+line_add(Buf *body, const PGresult *result, int row)
+{
+	buf_add_str(body, "{");
+	line_add_text(body, "product_id", line_value(result, row, LINE_PRODUCT_ID));
+	buf_add_str(body, ",");
+	line_add_text(body, "location", line_value(result, row, LINE_LOCATION));
+	line_add_number(body, "requested", line_value(result, row, LINE_REQUESTED));
+	line_add_number(body, "granted", line_value(result, row, LINE_GRANTED));
+	buf_add_str(body, ",");
+	line_add_text(body, "status", line_value(result, row, LINE_STATUS));
+	line_add_number(body, "available", line_value(result, row, LINE_AVAILABLE));
+	line_add_time(body, "expires_at", line_value(result, row, LINE_EXPIRES_AT));
+	line_add_number(body, "version", line_value(result, row, LINE_VERSION));
+	buf_add_str(body, "}");
+}
+
+static void
+lines_add(Buf *body, const PGresult *result, int first, int end)
+{
+	buf_add_str(body, "\"lines\":[");
+	for (int row = first; row < end; row++)
+	{
+		if (row > first)
+			buf_add_str(body, ",");
+		line_add(body, result, row);
+	}
+	buf_add_str(body, "]");
+}
+
+static void
+lines_refuse(ApiRequest *request, const PGresult *result, int first, int end,
+			 int refused)
+{
+	const char *status = PQgetvalue(result, refused, LINE_STATUS);
+	ProblemId	id = line_problem(request, status);
+	Buf			body = {0};
+
+	problem_begin(&body, id, NULL);
+	problem_add_text(&body, "sqlstate", problems[id].sqlstate);
+	problem_add_text(&body, "hint", problems[id].hint);
+	problem_add_text(&body, "order_id",
+					 line_value(result, refused, LINE_ORDER_ID));
+	problem_add_text(&body, "product_id",
+					 line_value(result, refused, LINE_PRODUCT_ID));
+	problem_add_text(&body, "location",
+					 line_value(result, refused, LINE_LOCATION));
+	line_add_number(&body, "wanted",
+					line_value(result, refused, LINE_REQUESTED));
+	line_add_number(&body, "available",
+					line_value(result, refused, LINE_AVAILABLE));
+	buf_add_str(&body, ",");
+	lines_add(&body, result, first, end);
+	problem_answer(request->http, id, &body);
+}
+
+static bool
+lines_are_replayed(const PGresult *result, int first, int end)
+{
+	for (int row = first; row < end; row++)
+		if (strcmp(PQgetvalue(result, row, LINE_REPLAYED), "t") != 0)
+			return false;
+	return true;
+}
+
+void
+lines_answer(ApiRequest *request, const PGresult *result, int first, int end)
+{
+	int	 refused = lines_find_refused(request, result, first, end);
+	bool replayed;
+	Buf	 body = {0};
+
+	Assert(first < end && PQnfields(result) == LINE_COLUMNS);
+	if (refused < end)
+	{
+		lines_refuse(request, result, first, end, refused);
+		return;
+	}
+	replayed = lines_are_replayed(result, first, end);
+	buf_add_str(&body, "{");
+	line_add_text(&body, "order_id", line_value(result, first, LINE_ORDER_ID));
+	buf_printf(&body, ",\"replayed\":%s,", replayed ? "true" : "false");
+	lines_add(&body, result, first, end);
+	buf_add_str(&body, "}\n");
+	if (replayed)
+		http_answer_header(request->http, "Idempotent-Replayed", "true");
+	http_answer(request->http,
+				request->route->kind == ROUTE_LINES || replayed ? 200 : 201,
+				"application/json", &body);
+}

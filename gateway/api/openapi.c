@@ -1,0 +1,216 @@
+/*
+ * openapi.c - the description of the API, OpenAPI 3.1, from the table of routes
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <string.h>
+
+#include "api/problem.h"
+#include "api/route.h"
+#include "common/json.h"
+
+static const char schemas[] =
+	"{\"Items\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,"
+	"\"items\":{\"$ref\":\"#/components/schemas/Item\"}},"
+	"\"Item\":{\"type\":\"object\",\"additionalProperties\":false,"
+	"\"required\":[\"product_id\",\"quantity\"],\"properties\":{"
+	"\"product_id\":{\"$ref\":\"#/components/schemas/Id\"},"
+	"\"quantity\":{\"type\":\"integer\",\"minimum\":1,"
+	"\"maximum\":9007199254740992},"
+	"\"location\":{\"$ref\":\"#/components/schemas/Id\"}}},"
+	"\"Id\":{\"type\":[\"string\",\"integer\"],\"minLength\":1,"
+	"\"maxLength\":255},"
+	"\"Line\":{\"type\":\"object\",\"required\":[\"product_id\",\"location\","
+	"\"requested\",\"granted\",\"status\"],\"properties\":{"
+	"\"product_id\":{\"type\":\"string\"},\"location\":{\"type\":\"string\"},"
+	"\"requested\":{\"type\":[\"integer\",\"null\"]},"
+	"\"granted\":{\"type\":[\"integer\",\"null\"]},"
+	"\"status\":{\"type\":\"string\"},"
+	"\"available\":{\"type\":[\"integer\",\"null\"]},"
+	"\"expires_at\":{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"},"
+	"\"version\":{\"type\":[\"integer\",\"null\"]}}},"
+	"\"Lines\":{\"type\":\"object\",\"required\":[\"order_id\",\"replayed\","
+	"\"lines\"],\"properties\":{\"order_id\":{\"type\":\"string\"},"
+	"\"replayed\":{\"type\":\"boolean\"},\"lines\":{\"type\":\"array\","
+	"\"items\":{\"$ref\":\"#/components/schemas/Line\"}}}},"
+	"\"Problem\":{\"type\":\"object\",\"required\":[\"type\",\"title\","
+	"\"status\"],\"properties\":{\"type\":{\"type\":\"string\"},"
+	"\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
+	"\"detail\":{\"type\":\"string\"},\"sqlstate\":{\"type\":\"string\"},"
+	"\"hint\":{\"type\":\"string\"}}}}";
+
+static void
+openapi_add_text(Buf *json, const char *name, const char *value)
+{
+	buf_printf(json, "\"%s\":", name);
+	json_add_string(json, value);
+}
+
+static const char *
+openapi_place(FieldPlace place)
+{
+	return place == IN_PATH ? "path" : place == IN_QUERY ? "query" : "header";
+}
+
+static void
+openapi_add_parameters(Buf *json, const Field *fields)
+{
+	bool any = false;
+
+	buf_add_str(json, "\"parameters\":[");
+	for (; fields->name != NULL; fields++)
+	{
+		if (fields->place == IN_BODY)
+			continue;
+		buf_printf(json, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,",
+				   any ? "," : "", fields->name, openapi_place(fields->place),
+				   fields->required ? "true" : "false");
+		openapi_add_text(json, "description", fields->help);
+		buf_add_str(json, ",\"schema\":");
+		field_add_schema(fields, json);
+		buf_add_str(json, "}");
+		any = true;
+	}
+	buf_add_str(json, "]");
+}
+
+static void
+openapi_add_required(Buf *json, const Field *fields)
+{
+	bool any = false;
+
+	for (; fields->name != NULL; fields++)
+		if (fields->place == IN_BODY && fields->required)
+		{
+			buf_printf(json, "%s\"%s\"", any ? "," : ",\"required\":[",
+					   fields->name);
+			any = true;
+		}
+	buf_add_str(json, any ? "]" : "");
+}
+
+static void
+openapi_add_body(Buf *json, const Field *fields)
+{
+	bool any = false;
+
+	for (const Field *f = fields; f->name != NULL; f++)
+	{
+		if (f->place != IN_BODY)
+			continue;
+		buf_printf(json, "%s\"%s\":{",
+				   any ? "},"
+					   : ",\"requestBody\":{\"content\":{\"application/json\":{"
+						 "\"schema\":{\"type\":\"object\","
+						 "\"additionalProperties\":false,\"properties\":{",
+				   f->name);
+		openapi_add_text(json, "description", f->help);
+		buf_add_str(json, ",\"allOf\":[");
+		field_add_schema(f, json);
+		buf_add_str(json, "]");
+		any = true;
+	}
+	if (!any)
+		return;
+	buf_add_str(json, "}}");
+	openapi_add_required(json, fields);
+	buf_add_str(json, "}}}}");
+}
+
+static const char *
+openapi_schema(const Route *route)
+{
+	switch (route->kind)
+	{
+		case ROUTE_RESERVE:
+		case ROUTE_LINES:
+		case ROUTE_TAKE:
+			return "{\"$ref\":\"#/components/schemas/Lines\"}";
+		case ROUTE_JSON:
+			return "{\"type\":\"object\"}";
+		case ROUTE_PAGE:
+			break;
+	}
+	return "{}";
+}
+
+static void
+openapi_add_responses(Buf *json, const Route *route)
+{
+	const char *content = route->kind == ROUTE_PAGE ? "*/*"
+													: "application/json";
+	bool takes = route->kind == ROUTE_RESERVE || route->kind == ROUTE_TAKE;
+
+	buf_add_str(json, ",\"responses\":{");
+	if (takes)
+		buf_printf(json,
+				   "\"201\":{\"description\":\"It was reserved\",\"content\":{"
+				   "\"%s\":{\"schema\":%s}}},",
+				   content, openapi_schema(route));
+	buf_printf(json,
+			   "\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{"
+			   "\"schema\":%s}}},",
+			   strcmp(route->operation, "openSale") == 0 ? "201" : "200",
+			   takes ? "It was reserved before: nothing changed" : "Done",
+			   content, openapi_schema(route));
+	buf_add_str(json, "\"default\":{\"description\":\"A problem\",\"content\":{"
+					  "\"application/problem+json\":{\"schema\":{\"$ref\":"
+					  "\"#/components/schemas/Problem\"}}}}}");
+}
+
+static void
+openapi_add_operation(Buf *json, const Route *route)
+{
+	for (const char *m = route->method; *m != '\0'; m++)
+		buf_printf(json, "%s%c", m == route->method ? "\"" : "", *m | 0x20);
+	buf_add_str(json, "\":{");
+	openapi_add_text(json, "operationId", route->operation);
+	buf_add_str(json, ",");
+	openapi_add_text(json, "summary", route->summary);
+	buf_printf(json, ",\"security\":[%s],",
+			   route->open ? "" : "{\"token\":[]}");
+	openapi_add_parameters(json, route->fields);
+	openapi_add_body(json, route->fields);
+	openapi_add_responses(json, route);
+	buf_add_str(json, "}");
+}
+
+/* Whether an earlier route has the same path. */
+static bool
+openapi_is_repeated(int route)
+{
+	for (int i = 0; i < route; i++)
+		if (strcmp(routes[i].path, routes[route].path) == 0)
+			return true;
+	return false;
+}
+
+static void
+openapi_add_path(Buf *json, int first)
+{
+	buf_printf(json, "%s\"%s\":{", first > 0 ? "," : "", routes[first].path);
+	for (int i = first; i < route_count; i++)
+	{
+		if (strcmp(routes[i].path, routes[first].path) != 0)
+			continue;
+		if (i > first)
+			buf_add_str(json, ",");
+		openapi_add_operation(json, &routes[i]);
+	}
+	buf_add_str(json, "}");
+}
+
+void
+openapi_render(Buf *json)
+{
+	buf_add_str(json, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"pgstock\","
+					  "\"version\":\"" PGSTOCK_VERSION "\",\"description\":"
+					  "\"Stock in PostgreSQL, over HTTP.\"},\"paths\":{");
+	for (int i = 0; i < route_count; i++)
+		if (!openapi_is_repeated(i))
+			openapi_add_path(json, i);
+	buf_printf(json,
+			   "},\"components\":{\"securitySchemes\":{\"token\":{\"type\":"
+			   "\"http\",\"scheme\":\"bearer\"}},\"schemas\":%s}}\n",
+			   schemas);
+}

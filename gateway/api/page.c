@@ -1,0 +1,63 @@
+/*
+ * page.c - what the gateway says of itself: health, metrics, description
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/page.h"
+
+#include <string.h>
+
+#include "common/json.h"
+#include "common/process_metrics.h"
+
+/* The health of each component, as health checks of other services have it. */
+static void
+page_add_health(Buf *body, const PageState *state)
+{
+	bool full = state->queue >= state->queue_max;
+
+	buf_printf(body,
+			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
+			   "\",\"checks\":{\"database\":{\"status\":\"%s\"",
+			   state->ready && !full ? "ok" : "failing",
+			   state->ready || state->stopping ? "ok" : "failing");
+	if (!state->ready && !state->stopping)
+	{
+		buf_add_str(body, ",\"reason\":");
+		json_add_string(body, state->database_error);
+	}
+	buf_printf(body,
+			   "},\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
+			   full ? "failing" : "ok", state->queue, state->queue_max);
+}
+
+void
+page_answer(HttpRequest *request, const Route *route, const PageState *state)
+{
+	Buf			body = {0};
+	unsigned	status = 200;
+	const char *type = "application/json";
+
+	if (strcmp(route->path, "/metrics") == 0)
+	{
+		type = "text/plain; version=0.0.4";
+		metrics_render(state->metrics, &body);
+		process_metrics_render(&body);
+	}
+	else if (strcmp(route->path, "/openapi.json") == 0)
+		openapi_render(&body);
+	else if (strcmp(route->path, "/health") == 0)
+	{
+		status = state->ready ? 200 : 503;
+		page_add_health(&body, state);
+	}
+	else
+	{
+		bool live = strcmp(route->path, "/livez") == 0;
+
+		type = "text/plain";
+		status = live || state->ready ? 200 : 503;
+		buf_add_str(&body, status == 200 ? "ok\n" : "not ready\n");
+	}
+	http_answer(request, status, type, &body);
+}

@@ -1,0 +1,26 @@
+/*
+ * page.h - what the gateway says of itself: health, metrics, description
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_PAGE_H
+#define PGSTOCK_GATEWAY_PAGE_H
+
+#include "api/route.h"
+#include "common/metrics.h"
+
+typedef struct PageState
+{
+	bool		ready;
+	bool		stopping;
+	const char *database_error; /* of use while not ready */
+	int			queue;			/* requests that wait */
+	int			queue_max;
+	Metrics	   *metrics;
+} PageState;
+
+/* Answers a ROUTE_PAGE. */
+void page_answer(HttpRequest *request, const Route *route,
+				 const PageState *state);
+
+#endif

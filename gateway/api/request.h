@@ -1,0 +1,39 @@
+/*
+ * request.h - a request to the API, and queues of them
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_REQUEST_H
+#define PGSTOCK_GATEWAY_REQUEST_H
+
+#include "api/problem.h"
+#include "api/route.h"
+
+typedef struct ApiRequest
+{
+	HttpRequest		  *http;
+	const Route		  *route;
+	Values			   values;
+	char			  *actor; /* the token's name, or NULL */
+	const char		  *trace; /* header traceparent, or NULL */
+	struct ApiRequest *next;  /* in its queue */
+} ApiRequest;
+
+/* First in, first out. */
+typedef struct RequestQueue
+{
+	ApiRequest *first;
+	ApiRequest *last;
+	int			count;
+} RequestQueue;
+
+void		request_queue_add(RequestQueue *queue, ApiRequest *request);
+ApiRequest *request_queue_take(RequestQueue *queue); /* NULL: it is empty */
+
+/* In front of those that wait: they were taken before. */
+void request_queue_put_back(RequestQueue *queue, RequestQueue *taken);
+
+/* Answers all that wait with a problem. */
+void request_queue_fail(RequestQueue *queue, ProblemId id, const char *detail);
+
+#endif

@@ -1,0 +1,401 @@
+/*
+ * reserve.c - requests that reserve: gathered into batches
+ *
+ * What waits when a session is free goes together, in one reserve_orders() and
+ * one commit; each request gets its own answer from its own rows.  Nothing
+ * waits for company: with one client, each batch is one request.
+ *
+ * A batch holds an order and an idempotency key once, because the rows of two
+ * requests for one order could not be told apart; the second one is in a later
+ * batch, and stays behind the first.  A batch is of one actor, which the ledger
+ * names.
+ *
+ * An error of the database fails a batch as a whole.  If it can be the fault of
+ * one request, the batch is sent again in halves, down to the one that is
+ * refused: 2 * log2(n) calls more for one bad request among n.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/reserve.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/lines.h"
+#include "common/json.h"
+
+#define BATCH_MAX	  1000 /* the option's own maximum */
+#define NAMES_MAX	  4096 /* slots for the orders and keys of a batch */
+#define CONFLICTS_MAX 2 /* how often a batch that met another is sent again */
+
+_Static_assert(
+	NAMES_MAX > 4 * BATCH_MAX,
+	"twice the batch is looked at, with two names each: a slot is free");
+
+typedef struct Batch
+{
+	ReserveQueue *queue;
+	struct Batch *next; /* in the list of those to be sent again */
+	int			  conflicts;
+	int			  count;
+	ApiRequest	 *requests[];
+} Batch;
+
+/* A name in the batch that is being gathered. */
+typedef struct Name
+{
+	uint64_t hash;
+	uint64_t batch; /* its number: another one is of an earlier batch */
+} Name;
+
+struct ReserveQueue
+{
+	RequestQueue   waiting;
+	Batch		  *again; /* batches to be sent again, first of all */
+	const int64_t *batch_max;
+	Metrics		  *metrics;
+	int			   histogram;
+	uint64_t	   batch; /* number of the one that is being gathered */
+	const char	  *actor; /* its own */
+	Name		   names[NAMES_MAX];
+	Buf			   orders; /* of the last batch, as JSON */
+	PgParam		   param;
+	PgStatement	   statement;
+};
+
+/* ---- gathering --------------------------------------------------------- */
+
+/* FNV-1a; kind: an order and a key of one text are two names. */
+static uint64_t
+reserve_hash(const char *text, uint64_t kind)
+{
+	uint64_t hash = UINT64_C(14695981039346656037) ^ kind;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char) *text) * UINT64_C(1099511628211);
+	return hash;
+}
+
+/* The slot of the name in the batch, or the free one where it would be.  Two
+ * names of one hash are taken for one: the second waits, no more. */
+static Name *
+reserve_find_name(ReserveQueue *queue, uint64_t hash)
+{
+	size_t at = hash % NAMES_MAX;
+
+	while (queue->names[at].batch == queue->batch &&
+		   queue->names[at].hash != hash)
+		at = (at + 1) % NAMES_MAX;
+	return &queue->names[at];
+}
+
+static bool
+reserve_has_name(ReserveQueue *queue, const char *text, uint64_t kind)
+{
+	return text != NULL &&
+		   reserve_find_name(queue, reserve_hash(text, kind))->batch ==
+			   queue->batch;
+}
+
+static void
+reserve_add_name(ReserveQueue *queue, const char *text, uint64_t kind)
+{
+	uint64_t hash;
+	Name	*name;
+
+	if (text == NULL)
+		return;
+	hash = reserve_hash(text, kind);
+	name = reserve_find_name(queue, hash);
+	*name = (Name){.hash = hash, .batch = queue->batch};
+}
+
+static bool
+reserve_is_actor(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Whether the request can join the batch; its names are in it then, or they
+ * keep later requests for the same order out of it. */
+static bool
+reserve_joins(ReserveQueue *queue, const ApiRequest *request)
+{
+	const char *order = request->values.text[RESERVE_ORDER_ID];
+	const char *key = request->values.text[RESERVE_KEY];
+	bool		joins = reserve_is_actor(request->actor, queue->actor) &&
+				 !reserve_has_name(queue, order, 0) &&
+				 !reserve_has_name(queue, key, 1);
+
+	reserve_add_name(queue, order, 0);
+	reserve_add_name(queue, key, 1);
+	return joins;
+}
+
+/* Takes what waits, in its order; what cannot join yet keeps its place. */
+static Batch *
+reserve_gather(ReserveQueue *queue)
+{
+	int			 max = (int) Min(*queue->batch_max, queue->waiting.count);
+	int			 looks = Min(2 * max, queue->waiting.count);
+	Batch		*batch;
+	RequestQueue left = {0};
+	ApiRequest	*request;
+
+	if (max == 0)
+		return NULL;
+	batch = xcalloc(1, sizeof(Batch) + (size_t) max * sizeof(ApiRequest *));
+	batch->queue = queue;
+	queue->batch++;
+	while (batch->count < max && looks-- > 0)
+	{
+		request = request_queue_take(&queue->waiting);
+		if (batch->count == 0)
+			queue->actor = request->actor;
+		if (reserve_joins(queue, request))
+			batch->requests[batch->count++] = request;
+		else
+			request_queue_add(&left, request);
+	}
+	request_queue_put_back(&queue->waiting, &left);
+	metrics_observe(queue->metrics, queue->histogram, batch->count);
+	return batch;
+}
+
+/* ---- one call ---------------------------------------------------------- */
+
+static void
+reserve_add_member(Buf *json, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	buf_printf(json, ",\"%s\":", name);
+	json_add_string(json, value);
+}
+
+static void
+reserve_add_items(Buf *json, const ApiRequest *request)
+{
+	char *const *values = request->values.text;
+
+	if (request->route->fields[RESERVE_ITEMS].type == FIELD_ITEMS)
+	{
+		buf_printf(json, ",\"items\":%s", values[RESERVE_ITEMS]);
+		return;
+	}
+	buf_add_str(json, ",\"whole\":false,\"items\":[{\"product_id\":");
+	json_add_string(json, values[RESERVE_PRODUCT_ID]);
+	buf_printf(json, ",\"quantity\":%s", values[RESERVE_QUANTITY]);
+	reserve_add_member(json, "location", values[RESERVE_LOCATION]);
+	buf_add_str(json, "}]");
+}
+
+/* An element of the argument "orders" of reserve_orders(). */
+static void
+reserve_add_order(Buf *json, const ApiRequest *request)
+{
+	char *const *values = request->values.text;
+
+	buf_add_str(json, "{\"order_id\":");
+	json_add_string(json, values[RESERVE_ORDER_ID]);
+	reserve_add_member(json, "user_id", values[RESERVE_USER_ID]);
+	reserve_add_member(json, "ttl", values[RESERVE_TTL]);
+	reserve_add_member(json, "idempotency_key", values[RESERVE_KEY]);
+	reserve_add_member(json, "trace_id", request->trace);
+	reserve_add_items(json, request);
+	buf_add_str(json, "}");
+}
+
+/* ---- answers ----------------------------------------------------------- */
+
+static void
+reserve_answer_all(const Batch *batch, ProblemId id, const char *detail)
+{
+	for (int i = 0; i < batch->count; i++)
+		problem_give(batch->requests[i]->http, id, detail);
+}
+
+/* The rows are in the order of the requests, and those of one are together. */
+static void
+reserve_answer_rows(const Batch *batch, const PGresult *result)
+{
+	int row = 0;
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		ApiRequest *request = batch->requests[i];
+		const char *order_id = request->values.text[RESERVE_ORDER_ID];
+		int			first = row;
+
+		while (row < PQntuples(result) &&
+			   strcmp(PQgetvalue(result, row, LINE_ORDER_ID), order_id) == 0)
+			row++;
+		if (row > first)
+			lines_answer(request, result, first, row);
+		else
+			problem_give(request->http, PROBLEM_INTERNAL,
+						 "the database has returned no row for the order");
+	}
+}
+
+static void
+reserve_send_again(ReserveQueue *queue, Batch *batch)
+{
+	batch->next = queue->again;
+	queue->again = batch;
+}
+
+/* The second half first: the first one is then in front of it. */
+static void
+reserve_halve(ReserveQueue *queue, const Batch *batch)
+{
+	int begin[] = {batch->count / 2, 0};
+	int end[] = {batch->count, batch->count / 2};
+
+	for (size_t half = 0; half < Lengthof(begin); half++)
+	{
+		int	   count = end[half] - begin[half];
+		size_t bytes = (size_t) count * sizeof(ApiRequest *);
+		Batch *part = xcalloc(1, sizeof(Batch) + bytes);
+
+		Assert(count > 0);
+		part->queue = queue;
+		part->count = count;
+		memcpy(part->requests, batch->requests + begin[half], bytes);
+		reserve_send_again(queue, part);
+	}
+}
+
+/* Whether one request can be the reason why all of its batch failed. */
+static bool
+reserve_is_fault_of_one(ProblemId id, const char *sqlstate)
+{
+	static const char *const classes[] = {"SK", "22", "23", "54"};
+
+	if (sqlstate == NULL || id == PROBLEM_CONFLICT)
+		return false;
+	for (size_t i = 0; i < Lengthof(classes); i++)
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
+/* True if the batch is to be sent again, as it is. */
+static bool
+reserve_failed(Batch *batch, const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	ProblemId	id = problem_of_sqlstate(sqlstate);
+
+	if (id == PROBLEM_CONFLICT && batch->conflicts++ < CONFLICTS_MAX)
+	{
+		reserve_send_again(batch->queue, batch);
+		return true;
+	}
+	if (batch->count > 1 && reserve_is_fault_of_one(id, sqlstate))
+		reserve_halve(batch->queue, batch);
+	else
+		for (int i = 0; i < batch->count; i++)
+			problem_give_result(batch->requests[i]->http, result);
+	return false;
+}
+
+static void
+reserve_done(void *arg, const PGresult *result, const char *error)
+{
+	Batch *batch = arg;
+
+	if (result == NULL)
+		reserve_answer_all(batch, PROBLEM_OUTCOME_UNKNOWN, error);
+	else if (PQresultStatus(result) == PGRES_TUPLES_OK)
+		reserve_answer_rows(batch, result);
+	else if (reserve_failed(batch, result))
+		return;
+	free(batch);
+}
+
+/* ---- the queue --------------------------------------------------------- */
+
+bool
+reserve_next(void *arg, PoolWork *work)
+{
+	ReserveQueue *queue = arg;
+	Batch		 *batch = queue->again;
+
+	if (batch != NULL)
+		queue->again = batch->next;
+	else
+		batch = reserve_gather(queue);
+	if (batch == NULL)
+		return false;
+	buf_clear(&queue->orders);
+	for (int i = 0; i < batch->count; i++)
+	{
+		buf_add_str(&queue->orders, i == 0 ? "[" : ",");
+		reserve_add_order(&queue->orders, batch->requests[i]);
+	}
+	buf_add_str(&queue->orders, "]");
+	queue->param = (PgParam){.data = buf_str(&queue->orders)};
+	queue->statement = route_statement(batch->requests[0]->route);
+	queue->statement.nparams = 1;
+	*work = (PoolWork){
+		.statement = &queue->statement,
+		.params = &queue->param,
+		.actor = batch->requests[0]->actor,
+		.done = reserve_done,
+		.arg = batch,
+	};
+	return true;
+}
+
+ReserveQueue *
+reserve_queue_new(const int64_t *batch_max, Metrics *metrics, int histogram)
+{
+	ReserveQueue *queue = xcalloc(1, sizeof(ReserveQueue));
+
+	queue->batch_max = batch_max;
+	queue->metrics = metrics;
+	queue->histogram = histogram;
+	return queue;
+}
+
+void
+reserve_queue_add(ReserveQueue *queue, ApiRequest *request)
+{
+	Assert(request->route->kind == ROUTE_RESERVE);
+	request_queue_add(&queue->waiting, request);
+}
+
+int
+reserve_queue_count(const ReserveQueue *queue)
+{
+	int count = queue->waiting.count;
+
+	for (const Batch *batch = queue->again; batch != NULL; batch = batch->next)
+		count += batch->count;
+	return count;
+}
+
+void
+reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail)
+{
+	Batch *batch;
+
+	request_queue_fail(&queue->waiting, id, detail);
+	while ((batch = queue->again) != NULL)
+	{
+		queue->again = batch->next;
+		reserve_answer_all(batch, id, detail);
+		free(batch);
+	}
+}
+
+void
+reserve_queue_free(ReserveQueue *queue)
+{
+	if (queue == NULL)
+		return;
+	Assert(reserve_queue_count(queue) == 0);
+	buf_free(&queue->orders);
+	free(queue);
+}

@@ -1,0 +1,101 @@
+/*
+ * route.c - finds the route of a request
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/route.h"
+
+#include <string.h>
+
+PgStatement
+route_statement(const Route *route)
+{
+	int count = 0;
+
+	Assert(route->sql != NULL);
+	while (route->fields[count].name != NULL)
+		count++;
+	return (PgStatement){
+		.name = route->operation,
+		.sql = route->sql,
+		.nparams = count,
+		.id = (int) (route - routes),
+	};
+}
+
+/* The index of the field that a segment "{name}" of a route stands for. */
+static int
+route_path_field(const Route *route, const char *segment, size_t len)
+{
+	for (int i = 0; route->fields[i].name != NULL; i++)
+		if (route->fields[i].place == IN_PATH &&
+			strlen(route->fields[i].name) == len - 2 &&
+			strncmp(route->fields[i].name, segment + 1, len - 2) == 0)
+			return i;
+	Assert(!"the field of a path is in the route's fields");
+	return -1;
+}
+
+/* Whether the path is the route's; what "{name}" stands for is not looked at.
+ */
+static bool
+route_fits(const char *template, const char *path)
+{
+	while (*template == '/' && *path == '/')
+	{
+		size_t expected = strcspn(template + 1, "/");
+		size_t found = strcspn(path + 1, "/");
+
+		if (template[1] == '{'
+				? found == 0
+				: expected != found ||
+					  strncmp(template + 1, path + 1, found) != 0)
+			return false;
+		template += 1 + expected;
+		path += 1 + found;
+	}
+	return *template == '\0' && *path == '\0';
+}
+
+static bool
+route_read_path(const Route *route, const char *path, Values *values,
+				Buf *error)
+{
+	for (const char *template = route->path; *template == '/';)
+	{
+		size_t expected = strcspn(template + 1, "/");
+		size_t found = strcspn(path + 1, "/");
+
+		if (template[1] == '{')
+		{
+			int i = route_path_field(route, template + 1, expected);
+
+			if (!field_set_path(&route->fields[i], path + 1, found,
+								&values->text[i], error))
+				return false;
+		}
+		template += 1 + expected;
+		path += 1 + found;
+	}
+	return true;
+}
+
+const Route *
+route_find(const char *method, const char *path, Values *values, Buf *allowed,
+		   Buf *error)
+{
+	if (strcmp(method, "HEAD") == 0)
+		method = "GET";
+	for (int i = 0; i < route_count; i++)
+	{
+		const Route *route = &routes[i];
+
+		if (!route_fits(route->path, path))
+			continue;
+		if (strcmp(route->method, method) == 0)
+			return route_read_path(route, path, values, error) ? route : NULL;
+		buf_printf(allowed, "%s%s", allowed->len > 0 ? ", " : "",
+				   route->method);
+	}
+	return NULL;
+}

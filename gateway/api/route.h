@@ -1,0 +1,56 @@
+/*
+ * route.h - the resources of the API: one table for parsing, access, metrics
+ * and the description that /openapi.json returns
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_ROUTE_H
+#define PGSTOCK_GATEWAY_ROUTE_H
+
+#include "access/tokens.h"
+#include "api/field.h"
+#include "common/pg_connection.h"
+
+/* How a request becomes an answer. */
+typedef enum RouteKind
+{
+	ROUTE_RESERVE, /* gathered into batches: api/reserve.c */
+	ROUTE_LINES,   /* a statement that returns rows of stock_result */
+	ROUTE_TAKE,	   /* the same, and 201 where they are granted */
+	ROUTE_JSON,	   /* a statement that returns status, body, entity tag */
+	ROUTE_PAGE,	   /* of this process: health, metrics, description */
+} RouteKind;
+
+typedef struct Route
+{
+	const char	*method;
+	const char	*path; /* "{name}" stands for a field IN_PATH */
+	RouteKind	 kind;
+	bool		 open;		/* needs no token */
+	Role		 role;		/* the least that may call it */
+	const char	*operation; /* its name: of the statement and in OpenAPI */
+	const char	*summary;
+	const char	*sql;
+	const Field *fields; /* in the order of the statement's parameters */
+} Route;
+
+#define ROUTES_MAX 48
+
+extern const Route routes[];
+extern const int   route_count;
+
+/* The statement of a route. */
+PgStatement route_statement(const Route *route);
+
+/*
+ * The route of a request, and the fields of its path in *values.  NULL if there
+ * is none: *allowed then holds the methods of the path, if it is one, and
+ * *error what is wrong with a field of it.
+ */
+const Route *route_find(const char *method, const char *path, Values *values,
+						Buf *allowed, Buf *error) MUST_CHECK;
+
+/* The description of the API, OpenAPI 3.1. */
+void openapi_render(Buf *json);
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * route_table.c - the resources of the API
+ *
+ * A statement gives each argument with its type and names no schema: the
+ * session's search_path is pg_catalog and the extension's schema (db/pool.c).
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/reserve.h"
+#include "api/route.h"
+
+/* clang-format off: a row for each field, as long as it is */
+
+#define END \
+	{       \
+		0   \
+	}
+#define KEY                                                             \
+	{                                                                   \
+		"Idempotency-Key", IN_HEADER, FIELD_ID, false,                  \
+			"the same request with the same key takes effect only once" \
+	}
+#define ORDER                                            \
+	{                                                    \
+		"order_id", IN_PATH, FIELD_ID, true, "the order" \
+	}
+#define PRODUCT                                              \
+	{                                                        \
+		"product_id", IN_PATH, FIELD_ID, true, "the product" \
+	}
+#define SALE                                                     \
+	{                                                            \
+		"activity_id", IN_PATH, FIELD_ID, true, "the flash sale" \
+	}
+#define LOCATION                                              \
+	{                                                         \
+		"location", IN_BODY, FIELD_ID, false, "default: main" \
+	}
+#define USER                                             \
+	{                                                    \
+		"user_id", IN_BODY, FIELD_ID, false, "the buyer" \
+	}
+#define REASON                                                  \
+	{                                                           \
+		"reason", IN_BODY, FIELD_TEXT, false, "why; it is kept" \
+	}
+#define SOME_ITEMS                                    \
+	{                                                 \
+		"items", IN_BODY, FIELD_ITEMS, false,         \
+			"a part of the order; default: all of it" \
+	}
+#define TTL                                                               \
+	{                                                                     \
+		"ttl", IN_BODY, FIELD_TTL, false,                                 \
+			"seconds until it expires; 0: never; default: the database's" \
+	}
+
+/* ---- fields, in the order of the statement's parameters ---- */
+
+static const Field no_fields[] = {END};
+
+static const Field reserve_stock[] = {
+	[RESERVE_ORDER_ID] = {"order_id", IN_BODY, FIELD_ID, true,
+						  "the order that the line is added to"},
+	[RESERVE_USER_ID] = USER,
+	[RESERVE_TTL] = TTL,
+	[RESERVE_KEY] = KEY,
+	[RESERVE_PRODUCT_ID] = PRODUCT,
+	[RESERVE_QUANTITY] = {"quantity", IN_BODY, FIELD_QUANTITY, true, "pieces"},
+	[RESERVE_LOCATION] = LOCATION,
+	END,
+};
+static const Field reserve_order[] = {
+	[RESERVE_ORDER_ID] = {"order_id", IN_BODY, FIELD_ID, true, "the order"},
+	[RESERVE_USER_ID] = USER,
+	[RESERVE_TTL] = TTL,
+	[RESERVE_KEY] = KEY,
+	[RESERVE_ITEMS] = {"items", IN_BODY, FIELD_ITEMS, true, "all of its lines"},
+	END,
+};
+static const Field order[] = {ORDER, END};
+static const Field confirm[] =
+	{ORDER, {"payment_id", IN_BODY, FIELD_ID, false, "the payment"}, KEY, END};
+static const Field give_back[] = {ORDER, REASON, SOME_ITEMS, KEY, END};
+static const Field returned[] =
+	{ORDER,
+	 SOME_ITEMS,
+	 {"restock", IN_BODY, FIELD_BOOLEAN, false,
+	  "whether it can be sold again; default: true"},
+	 KEY,
+	 END};
+static const Field extend[] = {ORDER,
+							   {"ttl", IN_BODY, FIELD_TTL, true,
+								"seconds until it expires, from now; 0: never"},
+							   KEY,
+							   END};
+static const Field stock[] = {PRODUCT,
+							  {"location", IN_QUERY, FIELD_ID, false,
+							   "default: all locations"},
+							  END};
+static const Field receive[] = {PRODUCT,
+								{"quantity", IN_BODY, FIELD_AMOUNT, true,
+								 "pieces; 0 for a product that is new"},
+								LOCATION,
+								{"reference", IN_BODY, FIELD_TEXT, false,
+								 "such as a delivery note"},
+								END};
+static const Field adjust[] = {PRODUCT,
+							   {"delta", IN_BODY, FIELD_DELTA, true,
+								"pieces more, or less; not 0"},
+							   {"reason", IN_BODY, FIELD_TEXT, true,
+								"why; it is kept"},
+							   LOCATION,
+							   END};
+static const Field set[] =
+	{PRODUCT,
+	 {"on_hand", IN_BODY, FIELD_AMOUNT, true, "pieces"},
+	 {"If-Match", IN_HEADER, FIELD_VERSION, false,
+	  "the ETag of the stock as it was read; without it, nothing is compared"},
+	 LOCATION,
+	 END};
+static const Field move[] =
+	{PRODUCT,
+	 {"quantity", IN_BODY, FIELD_QUANTITY, true, "pieces"},
+	 {"from_location", IN_BODY, FIELD_ID, true, "from here"},
+	 {"to_location", IN_BODY, FIELD_ID, true, "to there"},
+	 END};
+static const Field open_sale[] =
+	{{"activity_id", IN_BODY, FIELD_ID, true, "the flash sale"},
+	 {"product_id", IN_BODY, FIELD_ID, true, "the product"},
+	 {"quantity", IN_BODY, FIELD_QUANTITY, true, "its quota, in pieces"},
+	 {"per_user_limit", IN_BODY, FIELD_QUANTITY, false, "default: 1"},
+	 {"starts_at", IN_BODY, FIELD_TIME, false, "default: now"},
+	 {"ends_at", IN_BODY, FIELD_TIME, false, "default: when it is closed"},
+	 LOCATION,
+	 END};
+static const Field sale[] = {SALE, END};
+static const Field purchase[] =
+	{SALE,
+	 {"user_id", IN_BODY, FIELD_ID, true, "the buyer"},
+	 {"order_id", IN_BODY, FIELD_ID, true, "the order"},
+	 {"quantity", IN_BODY, FIELD_QUANTITY, false, "pieces; default: 1"},
+	 END};
+
+/* ---- statements ---- */
+
+#define LINES                                                               \
+	"SELECT r.order_id, r.product_id, r.location, r.requested, r.granted, " \
+	"r.status, r.available, r.expires_at, r.version, r.replayed FROM "
+
+/* What is on hand now, and the version that it has. */
+#define LEVEL(call, location)                                                 \
+	"SELECT 200, json_build_object('product_id', $1::text, 'location', l.l, " \
+	"'on_hand', " call "), NULL::text "                                       \
+	"FROM (SELECT coalesce(" location "::text, 'main')) l(l)"
+
+#define GET_STOCK                                                            \
+	"SELECT CASE count(*) WHEN 0 THEN 404 ELSE 200 END, json_build_object("  \
+	"'product_id', $1::text, 'levels', json_agg(json_build_object("          \
+	"'location', l.location, 'on_hand', l.on_hand, 'reserved', l.reserved, " \
+	"'safety', l.safety, 'available', l.available, 'version', l.version) "   \
+	"ORDER BY l.location COLLATE \"C\")), "                                  \
+	"CASE count(*) WHEN 1 THEN min(l.version)::text END "                    \
+	"FROM stock_levels l WHERE l.product_id = $1::text "                     \
+	"AND ($2::text IS NULL OR l.location = $2::text)"
+
+#define GET_ORDER                                                           \
+	"SELECT CASE count(*) WHEN 0 THEN 404 ELSE 200 END, json_build_object(" \
+	"'order_id', $1::text, 'lines', json_agg(json_build_object("            \
+	"'product_id', r.product_id, 'location', r.location, "                  \
+	"'quantity', r.quantity, 'user_id', r.user_id, 'state', r.state, "      \
+	"'created_at', r.created_at, "                                          \
+	"'expires_at', nullif(r.expires_at, 'infinity'), "                      \
+	"'ended_at', r.ended_at, 'reason', r.reason, "                          \
+	"'payment_id', r.payment_id) "                                          \
+	"ORDER BY r.created_at, r.product_id COLLATE \"C\", "                   \
+	"r.location COLLATE \"C\")), NULL::text "                               \
+	"FROM stock_reservations r WHERE r.order_id = $1::text"
+
+#define OPEN_SALE                                                         \
+	"SELECT 201, json_build_object('activity_id', $1::text), NULL::text " \
+	"FROM open_flash_sale($1::text, $2::text, $3::bigint, "               \
+	"coalesce($4::bigint, 1), coalesce($5::timestamptz, now()), "         \
+	"$6::timestamptz, coalesce($7::text, 'main'))"
+
+/* ---- routes ---- */
+
+const Route routes[] = {
+	{"POST", "/products/{product_id}/stock/reserve", ROUTE_RESERVE, false,
+	 ROLE_APP, "reserveStock", "Reserves pieces of a product for an order",
+	 LINES "reserve_orders($1::jsonb, NULL::interval) r", reserve_stock},
+	{"POST", "/orders", ROUTE_RESERVE, false, ROLE_APP, "reserveOrder",
+	 "Reserves all lines of an order, or none",
+	 LINES "reserve_orders($1::jsonb, NULL::interval) r", reserve_order},
+	{"GET", "/orders/{order_id}", ROUTE_JSON, false, ROLE_READER, "getOrder",
+	 "Returns the lines of an order and their states", GET_ORDER, order},
+	{"POST", "/orders/{order_id}/confirm", ROUTE_LINES, false, ROLE_APP,
+	 "confirmOrder", "Sells the reserved pieces: the order is paid",
+	 LINES "confirm_stock($1::text, $2::text, $3::text) r", confirm},
+	{"POST", "/orders/{order_id}/release", ROUTE_LINES, false, ROLE_APP,
+	 "releaseOrder", "Returns reserved pieces: the order is canceled",
+	 LINES "release_stock($1::text, $2::text, $3::jsonb, $4::text) r",
+	 give_back},
+	{"POST", "/orders/{order_id}/rollback", ROUTE_LINES, false, ROLE_APP,
+	 "rollbackOrder", "Returns reserved or sold pieces: the order failed",
+	 LINES "rollback_stock($1::text, $2::text, $3::jsonb, $4::text) r",
+	 give_back},
+	{"POST", "/orders/{order_id}/return", ROUTE_LINES, false, ROLE_APP,
+	 "returnOrder", "Takes returned goods back",
+	 LINES "return_stock($1::text, $2::jsonb, "
+		   "coalesce($3::boolean, true), $4::text) r",
+	 returned},
+	{"POST", "/orders/{order_id}/extend", ROUTE_LINES, false, ROLE_APP,
+	 "extendOrder", "Sets a later time at which the reservation expires",
+	 LINES "extend_reservation($1::text, $2::interval, $3::text) r", extend},
+	{"GET", "/products/{product_id}/stock", ROUTE_JSON, false, ROLE_READER,
+	 "getStock", "Returns the stock of a product, by location", GET_STOCK,
+	 stock},
+	{"POST", "/products/{product_id}/stock/receive", ROUTE_JSON, false,
+	 ROLE_ADMIN, "receiveStock", "Adds pieces that have arrived",
+	 LEVEL("receive_stock($1::text, $2::bigint, l.l, $4::text)", "$3"),
+	 receive},
+	{"POST", "/products/{product_id}/stock/adjust", ROUTE_JSON, false,
+	 ROLE_ADMIN, "adjustStock", "Corrects the stock by a difference",
+	 LEVEL("adjust_stock($1::text, $2::bigint, $3::text, l.l)", "$4"), adjust},
+	{"POST", "/products/{product_id}/stock/set", ROUTE_JSON, false, ROLE_ADMIN,
+	 "setStock", "Sets the stock, as it was counted",
+	 LEVEL("set_stock($1::text, $2::bigint, $3::bigint, l.l)", "$4"), set},
+	{"POST", "/products/{product_id}/stock/move", ROUTE_JSON, false, ROLE_ADMIN,
+	 "moveStock", "Moves pieces between two locations",
+	 "SELECT 200, json_build_object('product_id', $1::text), NULL::text "
+	 "FROM move_stock($1::text, $2::bigint, $3::text, $4::text)",
+	 move},
+	{"POST", "/sales", ROUTE_JSON, false, ROLE_ADMIN, "openSale",
+	 "Opens a flash sale: sets a quota apart", OPEN_SALE, open_sale},
+	{"DELETE", "/sales/{activity_id}", ROUTE_JSON, false, ROLE_ADMIN,
+	 "closeSale", "Closes a flash sale; what is left becomes stock",
+	 "SELECT 200, json_build_object('activity_id', $1::text, 'left', c), "
+	 "NULL::text FROM close_flash_sale($1::text) c",
+	 sale},
+	{"POST", "/sales/{activity_id}/purchase", ROUTE_TAKE, false, ROLE_APP,
+	 "purchase", "Reserves pieces from the quota of a flash sale",
+	 LINES "purchase_flash_sale($1::text, $2::text, $3::text, "
+		   "coalesce($4::bigint, 1)) r",
+	 purchase},
+	{"GET", "/livez", ROUTE_PAGE, true, ROLE_READER, "getLive",
+	 "200 while the process works", NULL, no_fields},
+	{"GET", "/readyz", ROUTE_PAGE, true, ROLE_READER, "getReady",
+	 "200 while requests can be answered", NULL, no_fields},
+	{"GET", "/health", ROUTE_PAGE, true, ROLE_READER, "getHealth",
+	 "The state of each component", NULL, no_fields},
+	{"GET", "/metrics", ROUTE_PAGE, true, ROLE_READER, "getMetrics",
+	 "Metrics for Prometheus", NULL, no_fields},
+	{"GET", "/openapi.json", ROUTE_PAGE, true, ROLE_READER, "getOpenApi",
+	 "This description", NULL, no_fields},
+};
+const int route_count = Lengthof(routes);
+
+_Static_assert(Lengthof(routes) <= ROUTES_MAX, "the metrics have room");

@@ -1,0 +1,103 @@
+/*
+ * config.c - the gateway's configuration, from file and command line
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "config/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/listener.h"
+#include "common/pg_connection.h"
+#include "config/options.h"
+
+void
+config_free(Config *config)
+{
+	if (config == NULL)
+		return;
+	config_table_clear(&gateway_options, config);
+	free(config);
+}
+
+static bool
+config_check(const Config *config, const ConfigOrigin *from, Buf *error)
+{
+	if (from->postgres != NULL && pg_connection_holds_password(from->postgres))
+	{
+		buf_add_str(error, "--postgres holds a password, which every user of "
+						   "this machine can read: use the configuration file, "
+						   "PGPASSFILE or PGPASSWORD");
+		return false;
+	}
+	if (!listener_check(config->listen, error))
+		return false;
+	if (config->tokens[0] == '\0' && !listener_is_local(config->listen))
+	{
+		buf_printf(error,
+				   "without \"tokens\" everyone who reaches %s could reserve "
+				   "stock: name a file of tokens, or listen on 127.0.0.1 or a "
+				   "Unix socket",
+				   config->listen);
+		return false;
+	}
+	return true;
+}
+
+/* Of an option that the command line gives too. */
+static void
+config_override(char **value, const char *given)
+{
+	if (given == NULL)
+		return;
+	secret_free(*value);
+	*value = xstrdup(given);
+}
+
+Config *
+config_load(const ConfigOrigin *from, Buf *error)
+{
+	Config *config = xcalloc(1, sizeof(Config));
+	bool	good;
+
+	Assert(error->len == 0);
+	config_table_init(&gateway_options, config);
+	good = from->path == NULL ||
+		   config_table_read(&gateway_options, config, from->path, error);
+	if (good)
+	{
+		config_override(&config->conninfo, from->postgres);
+		config_override(&config->listen, from->listen);
+	}
+	if (good && config_check(config, from, error))
+		return config;
+	Assert(error->len > 0);
+	config_free(config);
+	return NULL;
+}
+
+/* A new password is taken over; another database needs a restart. */
+static void
+config_reload_conninfo(char **conninfo, const char *fresh)
+{
+	if (pg_connection_is_same_database(*conninfo, fresh))
+		config_override(conninfo, fresh);
+}
+
+void
+config_reload(Config *config, const Config *fresh, Buf *restart)
+{
+	if (config != fresh)
+	{
+		config_reload_conninfo(&config->conninfo, fresh->conninfo);
+		config_reload_conninfo(&config->admin_conninfo, fresh->admin_conninfo);
+	}
+	config_table_reload(&gateway_options, config, fresh, restart);
+}
+
+void
+config_print(const Config *config, FILE *to)
+{
+	config_table_print(&gateway_options, config, to);
+}

@@ -1,0 +1,56 @@
+/*
+ * options.c - the gateway's options: their names, limits, defaults and
+ * docstrings
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "config/options.h"
+
+#include "common/log.h"
+#include "config/config.h"
+
+static const char *const log_levels[] = {
+	"error", "warning", "info", "debug", NULL,
+};
+static const char *const log_formats[] = {"text", "json", NULL};
+_Static_assert(Lengthof(log_levels) == LEVEL_DEBUG + 2, "a name for each");
+_Static_assert(Lengthof(log_formats) == LOG_JSON + 2, "a name for each");
+
+#define AT(field) offsetof(Config, field)
+
+static const Option options[] = {
+	{"gateway", "listen", OPTION_STRING, 0, AT(listen), "127.0.0.1:8087", NULL,
+	 1, 0, NULL, "Address of the API: host:port, or unix:/path."},
+	{"gateway", "tokens", OPTION_STRING, 0, AT(tokens), "",
+	 "/etc/pgstock/gateway-tokens", 0, 0, NULL,
+	 "File of access tokens, one a line: role, name and SHA-256 of the token;\n"
+	 "default: none, every client is an app, and listen must be a loopback\n"
+	 "address or a Unix socket.  Read again by a reload."},
+	{"gateway", "batch_max", OPTION_INT, OPTION_RELOADS, AT(batch_max), "100",
+	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
+	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",
+	 NULL, 1, 100000, NULL,
+	 "Requests that wait for a session at most; a further one is answered\n"
+	 "with status 503 at once."},
+	{"gateway", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level),
+	 "info", NULL, 0, 0, log_levels, "error, warning, info or debug."},
+	{"gateway", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),
+	 "text", NULL, 0, 0, log_formats, "text or json."},
+	{"postgres", "conninfo", OPTION_STRING, OPTION_SECRET, AT(conninfo), "",
+	 "host=localhost dbname=shop user=pgstock_gateway", 0, 0, NULL,
+	 "A libpq connection string or URI of a role with the level app; PG*\n"
+	 "variables and the password file work too."},
+	{"postgres", "admin_conninfo", OPTION_STRING, OPTION_SECRET,
+	 AT(admin_conninfo), "",
+	 "host=localhost dbname=shop user=pgstock_gateway_admin", 0, 0, NULL,
+	 "The same for requests of administrators, of a role with the level\n"
+	 "admin; default: such requests are refused."},
+	{"postgres", "pool", OPTION_INT, 0, AT(pool), "4", NULL, 1, 64, NULL,
+	 "Sessions of conninfo."},
+};
+
+const ConfigTable gateway_options = {
+	.options = options,
+	.option_count = Lengthof(options),
+	.source = AT(source),
+};

@@ -1,0 +1,273 @@
+/*
+ * daemon.c - the daemon: start, loop, stop
+ *
+ * One thread.  A turn: events are handled, what has gathered goes to the
+ * sessions (api_turn), and what was answered to the clients (server_turn).
+ *
+ * A database that cannot be reached is a state (/readyz), not a failed start.
+ *
+ * SIGTERM drains: no connection is accepted any more, what has arrived is
+ * answered, each connection ends with its answer.  A second one ends at once.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "daemon.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "common/listener.h"
+#include "common/log.h"
+#include "config/metric_table.h"
+
+#define LOG_MODULE "gateway"
+
+#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end at the latest */
+
+typedef struct Gateway
+{
+	ConfigOrigin from; /* for a reload */
+	Config		*config;
+	Loop		*loop;
+	LoopTimer	*watchdog_timer;
+	LoopTimer	*drain_timer;
+	int64_t		 watchdog_us; /* its interval; 0: there is none */
+	Metrics		*metrics;
+	Tokens		*tokens; /* NULL: every client is an app */
+	Api			*api;
+	Server		*server;
+	bool		 ready; /* in the last STATUS */
+	bool		 stopping;
+	bool hurried; /* a second SIGTERM, or the drain has taken too long */
+} Gateway;
+
+/* ---- signals and timers ------------------------------------------------ */
+
+static void
+daemon_on_stop(void *arg)
+{
+	Gateway *gateway = arg;
+
+	if (gateway->stopping)
+	{
+		gateway->hurried = true;
+		return;
+	}
+	gateway->stopping = true;
+	log_info("shutting down, waiting for requests under way");
+	loop_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64,
+				DRAIN_US + 5 * SEC_US);
+	loop_timer_set(gateway->drain_timer, loop_now(gateway->loop) + DRAIN_US);
+	api_stop(gateway->api);
+	server_drain(gateway->server);
+}
+
+static void
+daemon_on_drain_end(void *arg)
+{
+	Gateway *gateway = arg;
+
+	gateway->hurried = true;
+}
+
+/* The tokens of the configuration take the place of those in force. */
+static bool
+daemon_load_tokens(Gateway *gateway, Buf *error)
+{
+	Tokens *tokens = NULL;
+
+	if (gateway->config->tokens[0] != '\0')
+	{
+		tokens = tokens_load(gateway->config->tokens, error);
+		if (tokens == NULL)
+			return false;
+	}
+	tokens_free(gateway->tokens);
+	gateway->tokens = tokens;
+	if (gateway->api != NULL)
+		api_set_tokens(gateway->api, tokens);
+	return true;
+}
+
+static void
+daemon_on_reload(void *arg)
+{
+	Gateway *gateway = arg;
+	Buf		 error = {0};
+	Buf		 restart = {0};
+	Config	*fresh;
+
+	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+				loop_now(gateway->loop));
+	fresh = config_load(&gateway->from, &error);
+	if (fresh == NULL)
+		log_error("keeping the old configuration: %s", buf_str(&error));
+	else
+	{
+		config_reload(gateway->config, fresh, &restart);
+		log_configure((LogLevel) gateway->config->log_level,
+					  (LogFormat) gateway->config->log_format);
+		if (!daemon_load_tokens(gateway, &error))
+			log_error("keeping the old tokens: %s", buf_str(&error));
+		log_info("configuration reloaded");
+		if (restart.len > 0)
+			log_warning("these need a restart: %s", buf_str(&restart));
+	}
+	config_free(fresh);
+	buf_free(&error);
+	buf_free(&restart);
+	loop_notify("READY=1");
+}
+
+static void
+daemon_on_watchdog(void *arg)
+{
+	Gateway *gateway = arg;
+
+	Assert(gateway->watchdog_us > 0);
+	loop_notify("WATCHDOG=1");
+	loop_timer_set(gateway->watchdog_timer,
+				   loop_now(gateway->loop) + gateway->watchdog_us / 4);
+}
+
+/* ---- start, loop, stop ------------------------------------------------- */
+
+/* EXIT_USAGE only where another start would fail like this one; an address may
+ * be assigned later. */
+static ExitCode
+daemon_listen(Gateway *gateway)
+{
+	Buf error = {0};
+	int fd = listener_open(gateway->config->listen, &error);
+	int reason = errno;
+
+	if (fd >= 0)
+		gateway->server = server_new(gateway->loop, fd, &api_handlers,
+									 gateway->api, &error);
+	if (gateway->server != NULL)
+	{
+		log_info("listens on %s", gateway->config->listen);
+		return EXIT_CLEAN;
+	}
+	log_error("%s; set \"listen\" in [gateway] to an address that is free",
+			  buf_str(&error));
+	buf_free(&error);
+	return reason == EADDRINUSE || reason == EACCES || reason == EINVAL
+			   ? EXIT_USAGE
+			   : EXIT_RUNTIME;
+}
+
+static void
+daemon_watch_signals(Gateway *gateway)
+{
+	signal(SIGPIPE, SIG_IGN);
+	loop_signal(gateway->loop, SIGTERM, daemon_on_stop, gateway);
+	loop_signal(gateway->loop, SIGINT, daemon_on_stop, gateway);
+	loop_signal(gateway->loop, SIGHUP, daemon_on_reload, gateway);
+}
+
+static ExitCode
+daemon_start(Gateway *gateway)
+{
+	Buf		 error = {0};
+	ExitCode code;
+
+	gateway->loop = loop_new();
+	daemon_watch_signals(gateway);
+	gateway->watchdog_timer = loop_timer_new(gateway->loop, daemon_on_watchdog,
+											 gateway);
+	gateway->drain_timer = loop_timer_new(gateway->loop, daemon_on_drain_end,
+										  gateway);
+	gateway->metrics = metrics_new(&metric_table);
+	*metrics_cell(gateway->metrics, METRIC_BUILD_INFO, "version",
+				  PGSTOCK_VERSION, NULL) = 1;
+	if (!daemon_load_tokens(gateway, &error))
+	{
+		log_error("%s", buf_str(&error));
+		buf_free(&error);
+		return EXIT_USAGE;
+	}
+	gateway->api = api_new(gateway->loop, gateway->config, gateway->metrics);
+	api_set_tokens(gateway->api, gateway->tokens);
+	code = daemon_listen(gateway);
+	if (code != EXIT_CLEAN)
+		return code;
+	gateway->watchdog_us = loop_watchdog_us();
+	if (gateway->watchdog_us > 0)
+		loop_timer_set(gateway->watchdog_timer, loop_now(gateway->loop));
+	loop_notify("READY=1\nSTATUS=connecting");
+	return EXIT_CLEAN;
+}
+
+static void
+daemon_notify_status(Gateway *gateway)
+{
+	bool ready = api_is_ready(gateway->api);
+
+	if (ready == gateway->ready)
+		return;
+	gateway->ready = ready;
+	loop_notify("STATUS=%s", ready ? "ready" : "no session with the database");
+	if (ready)
+		log_info("ready");
+	else if (!gateway->stopping)
+		log_warning("not ready: no session with the database");
+}
+
+static void
+daemon_loop(Gateway *gateway)
+{
+	while (!gateway->hurried && !server_is_drained(gateway->server))
+	{
+		loop_turn(gateway->loop);
+		api_turn(gateway->api);
+		server_turn(gateway->server);
+		*metrics_cell(gateway->metrics, METRIC_CONNECTIONS,
+					  NULL) = server_connections(gateway->server);
+		daemon_notify_status(gateway);
+	}
+	log_info("ended");
+}
+
+/* In this order: the api answers what waits, the server sends it. */
+static void
+daemon_stop(Gateway *gateway)
+{
+	api_free(gateway->api);
+	if (gateway->server != NULL)
+		server_turn(gateway->server);
+	server_free(gateway->server);
+	tokens_free(gateway->tokens);
+	metrics_free(gateway->metrics);
+	loop_timer_free(gateway->watchdog_timer);
+	loop_timer_free(gateway->drain_timer);
+	loop_free(gateway->loop);
+	config_free(gateway->config);
+}
+
+ExitCode
+daemon_run(const ConfigOrigin *from)
+{
+	Gateway	 gateway = {.from = *from};
+	Buf		 error = {0};
+	ExitCode code;
+
+	gateway.config = config_load(from, &error);
+	if (gateway.config == NULL)
+	{
+		log_error("%s", buf_str(&error));
+		buf_free(&error);
+		return EXIT_USAGE;
+	}
+	log_configure((LogLevel) gateway.config->log_level,
+				  (LogFormat) gateway.config->log_format);
+	log_info("starts version=%s", PGSTOCK_VERSION);
+	code = daemon_start(&gateway);
+	if (code == EXIT_CLEAN)
+		daemon_loop(&gateway);
+	daemon_stop(&gateway);
+	return code;
+}

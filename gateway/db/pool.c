@@ -1,0 +1,317 @@
+/*
+ * pool.c - sessions of one role, and what runs in them
+ *
+ * A session begins with the name of the extension's schema, which becomes its
+ * search_path.  Each statement names its functions without a schema, and gives
+ * every argument with its type: no function of another signature can be taken
+ * in place of pgstock's.  Times are printed as ISO 8601 has them, in UTC.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "db/pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/backoff.h"
+#include "common/log.h"
+
+#define LOG_MODULE "pool"
+
+#define ANSWER_US	 (30 * SEC_US) /* one statement, waits for locks included */
+#define RETRY_US_MIN (100 * MS_US) /* before a session is opened again */
+#define RETRY_US_MAX (5 * SEC_US)
+#define APPLICATION	 "pgstock-gateway"
+
+typedef enum SessionState
+{
+	SESSION_DOWN, /* until retry_at */
+	SESSION_CONNECTING,
+	SESSION_PREPARING, /* looks for the extension */
+	SESSION_IDLE,
+	SESSION_BUSY,
+} SessionState;
+
+typedef struct Session
+{
+	Pool		 *pool;
+	PgConnection *conn;
+	SessionState  state;
+	Backoff		  backoff;
+	LoopTimer	 *timer; /* opens it again */
+	PoolDone	  done;	 /* while busy */
+	void		 *arg;
+} Session;
+
+struct Pool
+{
+	Loop		*loop;
+	char *const *conninfo;
+	Session		*sessions;
+	int			 size;
+	PoolSource	 sources[POOL_SOURCES_MAX];
+	void		*source_args[POOL_SOURCES_MAX];
+	int			 source_count;
+	int			 next_source; /* the one that is asked first */
+	Buf			 error;
+	LogThrottle	 throttle;
+};
+
+/* One row: the extension's version; none: it is not installed. */
+static const PgStatement statement_begin = {
+	.name = "begin",
+	.sql = "SELECT e.extversion, pg_catalog.set_config('search_path', "
+		   "'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) "
+		   "|| ', pg_temp', false), "
+		   "pg_catalog.set_config('datestyle', 'ISO', false), "
+		   "pg_catalog.set_config('timezone', 'UTC', false) "
+		   "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
+		   "ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
+		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
+	.id = PG_CONNECTION_STATEMENTS_MAX - 1,
+};
+
+/* ---- sessions ---------------------------------------------------------- */
+
+static void
+pool_session_retry(Session *session, const char *why)
+{
+	Pool *pool = session->pool;
+
+	log_throttled(&pool->throttle, loop_now(pool->loop), LEVEL_ERROR,
+				  LOG_MODULE, "no session: %s", why);
+	buf_clear(&pool->error);
+	buf_add_str(&pool->error, why);
+	session->state = SESSION_DOWN;
+	loop_timer_set(session->timer,
+				   loop_now(pool->loop) + backoff_failed(&session->backoff));
+}
+
+static void
+pool_session_down(Session *session)
+{
+	PoolDone done = session->done;
+	char	*why = xstrdup(pg_connection_error(session->conn));
+
+	session->done = NULL;
+	pool_session_retry(session, why);
+	if (done != NULL)
+		done(session->arg, NULL, why);
+	free(why);
+}
+
+static void
+pool_session_open(void *arg)
+{
+	Session *session = arg;
+
+	loop_timer_set(session->timer, NEVER);
+	session->state = SESSION_CONNECTING;
+	pg_connection_connect(session->conn, *session->pool->conninfo, APPLICATION,
+						  "on", 0);
+}
+
+/* The schema is known, or the session is of no use. */
+static void
+pool_session_begun(Session *session, const PGresult *result)
+{
+	Pool *pool = session->pool;
+	Buf	  why = {0};
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		pg_connection_add_message(PQresultErrorMessage(result), &why);
+	else if (PQntuples(result) == 0)
+		buf_add_str(&why, "the extension pgstock is not installed in this "
+						  "database: CREATE EXTENSION pgstock");
+	else if (strcmp(PQgetvalue(result, 0, 0), PGSTOCK_VERSION) != 0)
+		buf_printf(&why,
+				   "the extension pgstock is of version %s, this gateway of "
+				   "%s: update the older one",
+				   PQgetvalue(result, 0, 0), PGSTOCK_VERSION);
+	if (why.len > 0)
+	{
+		pg_connection_close(session->conn);
+		pool_session_retry(session, buf_str(&why));
+	}
+	else
+	{
+		session->state = SESSION_IDLE;
+		backoff_succeeded(&session->backoff);
+		log_recovered(&pool->throttle);
+	}
+	buf_free(&why);
+}
+
+static void
+pool_session_answered(Session *session, const PGresult *result)
+{
+	PoolDone done = session->done;
+
+	Assert(session->state == SESSION_BUSY && done != NULL);
+	session->state = SESSION_IDLE;
+	session->done = NULL;
+	done(session->arg, result, NULL);
+}
+
+static void
+pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
+{
+	Session *session = arg;
+
+	switch (event)
+	{
+		case PG_CONNECTION_UP:
+			session->state = SESSION_PREPARING;
+			pg_connection_call(session->conn, &statement_begin, NULL);
+			break;
+		case PG_CONNECTION_DOWN:
+			pool_session_down(session);
+			break;
+		case PG_CONNECTION_RESULT:
+			if (session->state == SESSION_PREPARING)
+				pool_session_begun(session, result);
+			else
+				pool_session_answered(session, result);
+			PQclear(result);
+			break;
+		case PG_CONNECTION_NOTIFY:
+			break;
+	}
+}
+
+/* ---- work -------------------------------------------------------------- */
+
+static void
+pool_session_start(Session *session, const PoolWork *work)
+{
+	static const char
+		settings[] = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
+					 "pg_catalog.set_config('pgstock.trace_id', $2, true)";
+	const char *values[] = {work->actor, work->trace};
+
+	session->state = SESSION_BUSY;
+	session->done = work->done;
+	session->arg = work->arg;
+	if (work->actor != NULL || work->trace != NULL)
+		pg_connection_add(session->conn, settings, Lengthof(values), values);
+	pg_connection_call(session->conn, work->statement, work->params);
+}
+
+/* The sources take turns, so that none waits for another one's whole queue. */
+static bool
+pool_find_work(Pool *pool, PoolWork *work)
+{
+	for (int i = 0; i < pool->source_count; i++)
+	{
+		int source = pool->next_source;
+
+		pool->next_source = (source + 1) % pool->source_count;
+		if (pool->sources[source](pool->source_args[source], work))
+			return true;
+	}
+	return false;
+}
+
+void
+pool_turn(Pool *pool)
+{
+	for (int i = 0; i < pool->size; i++)
+	{
+		PoolWork work = {0};
+
+		if (pool->sessions[i].state != SESSION_IDLE)
+			continue;
+		if (!pool_find_work(pool, &work))
+			return;
+		pool_session_start(&pool->sessions[i], &work);
+	}
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+Pool *
+pool_new(Loop *loop, char *const *conninfo, int size)
+{
+	Pool *pool = xcalloc(1, sizeof(Pool));
+
+	Assert(size > 0);
+	pool->loop = loop;
+	pool->conninfo = conninfo;
+	pool->size = size;
+	pool->sessions = xcalloc((size_t) size, sizeof(Session));
+	for (int i = 0; i < size; i++)
+	{
+		Session *session = &pool->sessions[i];
+
+		session->pool = pool;
+		session->conn = pg_connection_new(loop, ANSWER_US, pool_session_event,
+										  session);
+		session->timer = loop_timer_new(loop, pool_session_open, session);
+		backoff_init(&session->backoff, RETRY_US_MIN, RETRY_US_MAX,
+					 (uint64_t) getpid() + (uint64_t) i);
+		loop_timer_set(session->timer, loop_now(loop));
+	}
+	return pool;
+}
+
+void
+pool_add_source(Pool *pool, PoolSource source, void *arg)
+{
+	Assert(pool->source_count < POOL_SOURCES_MAX);
+	pool->sources[pool->source_count] = source;
+	pool->source_args[pool->source_count++] = arg;
+}
+
+static int
+pool_count(const Pool *pool, SessionState from)
+{
+	int count = 0;
+
+	for (int i = 0; i < pool->size; i++)
+		count += pool->sessions[i].state >= from;
+	return count;
+}
+
+bool
+pool_is_up(const Pool *pool)
+{
+	return pool_open_count(pool) > 0;
+}
+
+int
+pool_open_count(const Pool *pool)
+{
+	return pool_count(pool, SESSION_IDLE);
+}
+
+int
+pool_busy_count(const Pool *pool)
+{
+	return pool_count(pool, SESSION_BUSY);
+}
+
+const char *
+pool_error(const Pool *pool)
+{
+	return pool->error.len > 0 ? pool->error.data : "not connected yet";
+}
+
+void
+pool_free(Pool *pool)
+{
+	if (pool == NULL)
+		return;
+	for (int i = 0; i < pool->size; i++)
+	{
+		Session *session = &pool->sessions[i];
+
+		if (session->done != NULL)
+			session->done(session->arg, NULL, "the gateway has ended");
+		pg_connection_free(session->conn);
+		loop_timer_free(session->timer);
+	}
+	buf_free(&pool->error);
+	free(pool->sessions);
+	free(pool);
+}

@@ -1,0 +1,51 @@
+/*
+ * pool.h - sessions of one role, and what runs in them
+ *
+ * A session that is free asks the pool's sources, in turn, for work; so nothing
+ * is ever held back to wait for company, and what has gathered meanwhile goes
+ * together.  A session that breaks is opened again by itself.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_POOL_H
+#define PGSTOCK_GATEWAY_POOL_H
+
+#include "common/pg_connection.h"
+
+#define POOL_SOURCES_MAX 2
+
+/* result: NULL if the session broke: whether the work took effect is not known
+ * then, error is why.  Freed by the pool. */
+typedef void (*PoolDone)(void *arg, const PGresult *result, const char *error);
+
+/* One statement, a transaction of its own. */
+typedef struct PoolWork
+{
+	const PgStatement *statement;
+	const PgParam	  *params; /* until the source is asked again */
+	const char		  *actor;  /* pgstock.actor, or NULL */
+	const char		  *trace;  /* pgstock.trace_id, or NULL */
+	PoolDone		   done;
+	void			  *arg;
+} PoolWork;
+
+/* False if there is nothing to do. */
+typedef bool (*PoolSource)(void *arg, PoolWork *work);
+
+typedef struct Pool Pool;
+
+/* conninfo: read at each connection, for a reload may change it. */
+Pool *pool_new(Loop *loop, char *const *conninfo, int size);
+void  pool_add_source(Pool *pool, PoolSource source, void *arg);
+void  pool_free(Pool *pool); /* its work ends as if the sessions broke */
+
+/* Gives work to the sessions that are free; once in each turn of the loop. */
+void pool_turn(Pool *pool);
+
+/* Whether any session is open. */
+bool		pool_is_up(const Pool *pool);
+int			pool_open_count(const Pool *pool);
+int			pool_busy_count(const Pool *pool);
+const char *pool_error(const Pool *pool); /* why none is open */
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * client_list.c - open connections, by age; which of them may be closed
+ *
+ * To end a connection it is shut down: libmicrohttpd sees its end, as if the
+ * client had closed it, and closes it too.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "http/client_list.h"
+
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+void
+client_list_add(ClientList *list, Client *client)
+{
+	client->newer = NULL;
+	client->older = list->newest;
+	Assert(list->newest == NULL || list->newest->since <= client->since);
+	*(list->newest != NULL ? &list->newest->newer : &list->oldest) = client;
+	list->newest = client;
+}
+
+void
+client_list_remove(ClientList *list, Client *client)
+{
+	*(client->older != NULL ? &client->older->newer
+							: &list->oldest) = client->newer;
+	*(client->newer != NULL ? &client->newer->older
+							: &list->newest) = client->older;
+}
+
+static void
+client_shut_down(const Client *client)
+{
+	(void) shutdown(client->fd, SHUT_RDWR);
+}
+
+bool
+client_list_evict(const ClientList *list)
+{
+	for (Client *client = list->oldest; client != NULL; client = client->newer)
+	{
+		if (client->request != NULL && client->request->running)
+			continue;
+		client_shut_down(client);
+		return true;
+	}
+	return false;
+}
+
+void
+client_list_end_slow(const ClientList *list, int64_t before)
+{
+	for (Client *client = list->oldest; client != NULL; client = client->newer)
+		if (client->request != NULL && !client->request->running &&
+			client->request->began_at <= before)
+			client_shut_down(client);
+}
+
+void
+client_list_end_idle(const ClientList *list)
+{
+	for (Client *client = list->oldest; client != NULL; client = client->newer)
+	{
+		int unread = 0;
+
+		if (client->request == NULL &&
+			(ioctl(client->fd, FIONREAD, &unread) != 0 || unread == 0))
+			client_shut_down(client);
+	}
+}

@@ -1,0 +1,40 @@
+/*
+ * client_list.h - open connections, by age; which of them may be closed
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_CLIENT_LIST_H
+#define PGSTOCK_GATEWAY_CLIENT_LIST_H
+
+#include "http/server.h"
+
+/* An open connection, in one of two lists. */
+typedef struct Client
+{
+	int			   fd;		/* libmicrohttpd's */
+	HttpRequest	  *request; /* under way; NULL: none */
+	bool		   served;	/* it has sent a whole request */
+	int64_t		   since;	/* it was opened, or its last request ended */
+	struct Client *older;
+	struct Client *newer;
+} Client;
+
+typedef struct ClientList
+{
+	Client *oldest;
+	Client *newest;
+} ClientList;
+
+void client_list_add(ClientList *list, Client *client); /* as the newest */
+void client_list_remove(ClientList *list, Client *client);
+
+/* Shuts down the oldest that waits for no answer; false: there is none. */
+bool client_list_evict(const ClientList *list);
+
+/* Shuts down those whose request began before, and has not arrived yet. */
+void client_list_end_slow(const ClientList *list, int64_t before);
+
+/* Shuts down those without a request, unless one was sent and not read. */
+void client_list_end_idle(const ClientList *list);
+
+#endif

@@ -1,0 +1,555 @@
+/*
+ * server.c - HTTP for an API: requests with a body, answered now or later
+ *
+ * libmicrohttpd without a thread of its own: its epoll descriptor is one of
+ * the loop's, its next timeout one of the loop's timers.
+ *
+ * No client can keep another one out.  Connections are accepted here, at once
+ * and always; where there are CONNECTIONS_MAX, a new one takes the place of the
+ * oldest that has not sent a whole request yet, or else of the one that has
+ * been idle longest.  One whose request is being answered keeps its place.  A
+ * request has REQUEST_US from its first line to its last byte.
+ *
+ * An answer that is given while its request waits is sent by the next
+ * server_turn(): a batch of answers is one round through libmicrohttpd.
+ *
+ * Paths and queries are handed on as they were sent, for a decoded path can
+ * hold a "/" that parts nothing, or a NUL byte that hides the rest.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "http/server.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/listener.h"
+#include "common/log.h"
+#include "http/client_list.h"
+
+#define LOG_MODULE "http"
+
+#define CONNECTIONS_MAX		 1024
+#define CONNECTION_BYTES_MAX 16384 /* for all headers, and to read and write */
+#define REQUEST_US			 (10 * SEC_US)
+#define IDLE_SECONDS		 60			   /* a connection without a request */
+#define ACCEPTS_MAX			 64			   /* in one turn */
+#define NO_FILES_US			 (200 * MS_US) /* until accept() is tried again */
+
+struct Server
+{
+	Loop			   *loop;
+	const HttpHandlers *handlers;
+	void			   *arg;
+	struct MHD_Daemon  *daemon;
+	int					listen_fd; /* -1: draining */
+	LoopIo			   *listen_io;
+	int64_t				accept_at; /* no files were left; 0: there are */
+	LoopIo			   *io;
+	LoopTimer		   *timer;
+	ClientList			unserved;
+	ClientList			served;
+	unsigned			connections;
+	bool				answered; /* requests that wait, since the last run */
+	bool				draining;
+};
+
+/* ---- connections ------------------------------------------------------- */
+
+static ClientList *
+server_list(Server *server, const Client *client)
+{
+	return client->served ? &server->served : &server->unserved;
+}
+
+/* libmicrohttpd has a connection, or closes it. */
+static void
+server_connection(void *arg, struct MHD_Connection *connection, void **context,
+				  enum MHD_ConnectionNotificationCode code)
+{
+	Server *server = arg;
+	Client *client = *context;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED)
+	{
+		Assert(server->connections > 0);
+		client_list_remove(server_list(server, client), client);
+		server->connections--;
+		free(client);
+		return;
+	}
+	client = xcalloc(1, sizeof(Client));
+	client->fd = MHD_get_connection_info(connection,
+										 MHD_CONNECTION_INFO_CONNECTION_FD)
+					 ->connect_fd;
+	client->since = loop_now(server->loop);
+	client_list_add(&server->unserved, client);
+	server->connections++;
+	*context = client;
+}
+
+static Client *
+server_client(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection,
+								   MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+		->socket_context;
+}
+
+/* Makes room where there are too many connections. */
+static void
+server_make_room(Server *server)
+{
+	if (!client_list_evict(&server->unserved))
+		(void) client_list_evict(&server->served);
+	MHD_run(server->daemon);
+}
+
+/* ---- requests ---------------------------------------------------------- */
+
+/* Called when the first line has arrived.  The path is copied, for
+ * libmicrohttpd cuts it at the query. */
+static void *
+server_first_line(void *arg, const char *uri, struct MHD_Connection *connection)
+{
+	Server		*server = arg;
+	HttpRequest *request = xcalloc(1, sizeof(HttpRequest));
+
+	request->server = server;
+	request->connection = connection;
+	request->began_at = loop_now(server->loop);
+	request->path = xasprintf("%.*s", (int) strcspn(uri, "?"), uri);
+	server_client(connection)->request = request;
+	return request;
+}
+
+static void
+server_free_request(HttpRequest *request)
+{
+	for (int i = 0; i < request->header_count; i++)
+		free(request->headers[i].value);
+	buf_free(&request->body);
+	buf_free(&request->answer);
+	free((char *) (uintptr_t) request->path);
+	free(request);
+}
+
+/* The answer was sent, or the client has gone. */
+static void
+server_over(void *arg, struct MHD_Connection *connection, void **context,
+			enum MHD_RequestTerminationCode code UNUSED)
+{
+	Server		*server = arg;
+	HttpRequest *request = *context;
+	Client		*client = server_client(connection);
+
+	if (request == NULL)
+		return;
+	client->request = NULL;
+	client_list_remove(server_list(server, client), client);
+	client->served = client->served || request->running;
+	client->since = loop_now(server->loop);
+	client_list_add(server_list(server, client), client);
+	server->handlers->over(server->arg, request);
+	server_free_request(request);
+	*context = NULL;
+}
+
+static enum MHD_Result
+server_send(HttpRequest *request)
+{
+	struct MHD_Response *response;
+	enum MHD_Result		 result;
+
+	response = MHD_create_response_from_buffer(request->answer.len,
+											   request->answer.data,
+											   MHD_RESPMEM_MUST_FREE);
+	if (response == NULL)
+		return MHD_NO;
+	request->answer = (Buf){0};
+	MHD_add_response_header(response, "Content-Type", request->type);
+	MHD_add_response_header(response, "Cache-Control", "no-store");
+	for (int i = 0; i < request->header_count; i++)
+		MHD_add_response_header(response, request->headers[i].name,
+								request->headers[i].value);
+	if (request->server->draining || request->ambiguous)
+		MHD_add_response_header(response, "Connection", "close");
+	result = MHD_queue_response(request->connection, request->status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+/* Refuses what the handler does not get to see. */
+static void
+server_refuse(HttpRequest *request, unsigned status, const char *name,
+			  const char *title)
+{
+	Buf body = {0};
+
+	buf_printf(&body,
+			   "{\"type\":\"urn:pgstock:problem:%s\",\"title\":\"%s\","
+			   "\"status\":%u}\n",
+			   name, title, status);
+	http_answer(request, status, "application/problem+json", &body);
+}
+
+/* A part of the body.  Where the answer is known, it is not kept. */
+static void
+server_add_body(HttpRequest *request, const char *data, size_t len)
+{
+	if (request->status != 0)
+		return;
+	if (request->body.len + len > HTTP_BODY_MAX)
+		server_refuse(request, 413, "too-long", "The body is too long");
+	else
+		buf_add(&request->body, data, len);
+}
+
+/* Whether the client may send a body that is too long to be read to its end. */
+static bool
+server_body_is_long(const HttpRequest *request)
+{
+	const char *length = http_request_header(request, "Content-Length");
+	int64_t		bytes;
+
+	if (http_request_header(request, "Transfer-Encoding") != NULL)
+		return true;
+	return length != NULL &&
+		   (!parse_number(length, &bytes) || bytes > HTTP_BODY_MAX);
+}
+
+/* Of the headers that say where a body ends. */
+static enum MHD_Result
+server_count_length(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
+					const char *value)
+{
+	int *lengths = arg;
+	bool coding = strcasecmp(name, "Transfer-Encoding") == 0;
+
+	if (coding || strcasecmp(name, "Content-Length") == 0)
+		(*lengths)++;
+	/* what comes after another coding's end is not known */
+	if (coding && strcasecmp(value, "chunked") != 0)
+		(*lengths)++;
+	return MHD_YES;
+}
+
+/*
+ * Whether two servers could find the end of the body in two places.  A proxy in
+ * front of us may then take for a part of it what we would take for the next
+ * request (RFC 9112, 11.2): it is refused, and its connection closed.
+ */
+static bool
+server_is_ambiguous(const HttpRequest *request)
+{
+	int lengths = 0;
+
+	(void) MHD_get_connection_values(request->connection, MHD_HEADER_KIND,
+									 server_count_length, &lengths);
+	return lengths > 1;
+}
+
+/* The head has arrived. */
+static enum MHD_Result
+server_begin(Server *server, HttpRequest *request)
+{
+	request->ambiguous = server_is_ambiguous(request);
+	if (request->ambiguous)
+		server_refuse(request, 400, "invalid",
+					  "The headers give the length of the body twice");
+	else
+		server->handlers->head(server->arg, request);
+	if (request->ambiguous ||
+		(request->status != 0 && server_body_is_long(request)))
+		return server_send(request);
+	return MHD_YES;
+}
+
+/*
+ * libmicrohttpd calls this for the head, for each part of the body, at its end,
+ * and again when a request that waited has its answer.  An answer before the
+ * end of the body closes the connection.
+ */
+static enum MHD_Result
+server_request(void *arg, struct MHD_Connection *connection UNUSED,
+			   const char *path UNUSED, const char *method,
+			   const char *version UNUSED, const char *data, size_t *data_size,
+			   void **context)
+{
+	Server		*server = arg;
+	HttpRequest *request = *context;
+
+	if (request->method == NULL)
+	{
+		request->method = method;
+		return server_begin(server, request);
+	}
+	if (*data_size > 0)
+	{
+		server_add_body(request, data, *data_size);
+		*data_size = 0;
+		return MHD_YES;
+	}
+	if (request->status == 0 && !request->running)
+	{
+		request->running = true;
+		server->handlers->run(server->arg, request);
+	}
+	request->running = true;
+	if (request->status != 0)
+		return server_send(request);
+	request->suspended = true;
+	MHD_suspend_connection(request->connection);
+	return MHD_YES;
+}
+
+const char *
+http_request_header(const HttpRequest *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+									   name);
+}
+
+const char *
+http_request_query(const HttpRequest *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection,
+									   MHD_GET_ARGUMENT_KIND, name);
+}
+
+void
+http_answer_header(HttpRequest *request, const char *name, const char *value)
+{
+	HttpHeader *header = &request->headers[request->header_count++];
+
+	Assert(request->header_count <= HTTP_HEADERS_MAX && request->status == 0);
+	header->name = name;
+	header->value = xstrdup(value);
+}
+
+void
+http_answer(HttpRequest *request, unsigned status, const char *type, Buf *body)
+{
+	Assert(request->status == 0 && status >= 200 && status < 600);
+	request->status = status;
+	request->type = type;
+	request->answer = *body;
+	*body = (Buf){0};
+	if (!request->suspended)
+		return;
+	request->suspended = false;
+	request->server->answered = true;
+	MHD_resume_connection(request->connection);
+}
+
+/* libmicrohttpd decodes nothing; api/decode.c does. */
+static size_t
+server_leave_encoded(void *arg UNUSED, struct MHD_Connection *connection UNUSED,
+					 char *text)
+{
+	return strlen(text);
+}
+
+/* ---- the loop ---------------------------------------------------------- */
+
+static void
+server_set_timer(Server *server)
+{
+	MHD_UNSIGNED_LONG_LONG wait_ms;
+	int64_t				   now = loop_now(server->loop);
+	int64_t				   at = server->connections > 0 ? now + SEC_US : NEVER;
+
+	if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
+		at = Min(at, now + (int64_t) Min(wait_ms, 60000) * MS_US);
+	if (server->accept_at > 0)
+		at = Min(at, server->accept_at);
+	loop_timer_set(server->timer, at);
+}
+
+static void
+server_run(Server *server)
+{
+	server->answered = false;
+	MHD_run(server->daemon);
+	server_set_timer(server);
+}
+
+static void
+server_on_ready(void *arg, uint32_t events UNUSED)
+{
+	server_run(arg);
+}
+
+static void
+server_on_timer(void *arg)
+{
+	Server *server = arg;
+
+	client_list_end_slow(&server->unserved,
+						 loop_now(server->loop) - REQUEST_US);
+	client_list_end_slow(&server->served, loop_now(server->loop) - REQUEST_US);
+	if (server->accept_at > 0 && server->accept_at <= loop_now(server->loop))
+	{
+		server->accept_at = 0;
+		if (server->listen_io != NULL)
+			loop_io_want(server->listen_io, EPOLLIN);
+	}
+	server_run(server);
+}
+
+/* No files are left: another connection gives up its own. */
+static void
+server_wait_for_files(Server *server)
+{
+	loop_io_want(server->listen_io, 0);
+	server->accept_at = loop_now(server->loop) + NO_FILES_US;
+	server_make_room(server);
+}
+
+static void
+server_on_accept(void *arg, uint32_t events UNUSED)
+{
+	Server *server = arg;
+
+	for (int i = 0; i < ACCEPTS_MAX; i++)
+	{
+		struct sockaddr_storage address;
+		socklen_t				len = sizeof(address);
+		int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len,
+						 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+					   errno == ENOMEM))
+			server_wait_for_files(server);
+		/* one that left while it waited is no reason to stop */
+		if (fd < 0 && errno != ECONNABORTED && errno != EINTR)
+			break;
+		if (fd < 0)
+			continue;
+		if (server->connections >= CONNECTIONS_MAX)
+			server_make_room(server);
+		/* it closes what it does not take */
+		(void) MHD_add_connection(server->daemon, fd,
+								  (struct sockaddr *) &address, len);
+	}
+	server_run(server);
+}
+
+void
+server_turn(Server *server)
+{
+	if (server->answered)
+		server_run(server);
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static void server_log(void *arg, const char *format, va_list args)
+	PRINTF_LIKE(2, 0);
+
+static void
+server_log(void *arg UNUSED, const char *format, va_list args)
+{
+	Buf line = {0};
+
+	buf_vline(&line, format, args);
+	log_debug("%s", buf_str(&line));
+	buf_free(&line);
+}
+
+static struct MHD_Daemon *
+server_start(Server *server)
+{
+	/* its own limit is never reached */
+	return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+								MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+							0, NULL, NULL, server_request, server,
+							MHD_OPTION_EXTERNAL_LOGGER, server_log, NULL,
+							MHD_OPTION_CONNECTION_LIMIT,
+							(unsigned) CONNECTIONS_MAX + 2 * ACCEPTS_MAX,
+							MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+							(size_t) CONNECTION_BYTES_MAX,
+							MHD_OPTION_CONNECTION_TIMEOUT,
+							(unsigned) IDLE_SECONDS,
+							MHD_OPTION_STRICT_FOR_CLIENT, 1,
+							MHD_OPTION_UNESCAPE_CALLBACK, server_leave_encoded,
+							NULL, MHD_OPTION_URI_LOG_CALLBACK,
+							server_first_line, server,
+							MHD_OPTION_NOTIFY_COMPLETED, server_over, server,
+							MHD_OPTION_NOTIFY_CONNECTION, server_connection,
+							server, MHD_OPTION_END);
+}
+
+Server *
+server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
+		   Buf *error)
+{
+	Server					   *server = xcalloc(1, sizeof(Server));
+	const union MHD_DaemonInfo *info;
+
+	server->loop = loop;
+	server->handlers = handlers;
+	server->arg = arg;
+	server->listen_fd = fd;
+	server->daemon = server_start(server);
+	if (server->daemon == NULL)
+	{
+		buf_add_str(error, "could not start the HTTP server");
+		free(server);
+		return NULL;
+	}
+	info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	Assert(info != NULL);
+	server->io = loop_io_new(loop, info->epoll_fd, EPOLLIN, server_on_ready,
+							 server);
+	server->listen_io = loop_io_new(loop, fd, EPOLLIN, server_on_accept,
+									server);
+	server->timer = loop_timer_new(loop, server_on_timer, server);
+	return server;
+}
+
+void
+server_drain(Server *server)
+{
+	Assert(!server->draining);
+	server->draining = true;
+	loop_io_free(server->listen_io);
+	server->listen_io = NULL;
+	listener_close(server->listen_fd);
+	server->listen_fd = -1;
+	client_list_end_idle(&server->unserved);
+	client_list_end_idle(&server->served);
+	server_run(server);
+}
+
+bool
+server_is_drained(const Server *server)
+{
+	return server->draining && server->connections == 0;
+}
+
+unsigned
+server_connections(const Server *server)
+{
+	return server->connections;
+}
+
+void
+server_free(Server *server)
+{
+	if (server == NULL)
+		return;
+	loop_io_free(server->listen_io);
+	if (server->listen_fd >= 0)
+		listener_close(server->listen_fd);
+	loop_io_free(server->io);
+	loop_timer_free(server->timer);
+	MHD_stop_daemon(server->daemon);
+	free(server);
+}

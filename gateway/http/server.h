@@ -1,0 +1,87 @@
+/*
+ * server.h - HTTP for an API: requests with a body, answered now or later
+ *
+ * Connections are kept alive.  A request is announced by its head, run when all
+ * of it has arrived, and answered by http_answer() from the handler or, later,
+ * from anywhere in the loop.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_SERVER_H
+#define PGSTOCK_GATEWAY_SERVER_H
+
+#include "common/loop.h"
+
+#define HTTP_BODY_MAX	 1048576 /* bytes; a longer one is status 413 */
+#define HTTP_HEADERS_MAX 8		 /* of an answer, besides Content-Type */
+
+struct MHD_Connection;
+
+typedef struct HttpHeader
+{
+	const char *name; /* a literal */
+	char	   *value;
+} HttpHeader;
+
+typedef struct HttpRequest
+{
+	const char *method;
+	const char *path; /* as it was sent: not decoded */
+	Buf			body;
+	int64_t		began_at; /* its head had arrived */
+	void	   *context;  /* the handler's own */
+	/* the answer */
+	unsigned	status; /* 0: not yet */
+	const char *type;	/* a literal */
+	Buf			answer;
+	HttpHeader	headers[HTTP_HEADERS_MAX];
+	int			header_count;
+	/* of server.c only */
+	struct Server		  *server;
+	struct MHD_Connection *connection;
+	bool				   ambiguous; /* its end is not known */
+	bool				   running;	  /* all of it has arrived */
+	bool				   suspended; /* waits for its answer */
+} HttpRequest;
+
+typedef struct HttpHandlers
+{
+	/* The head has arrived: may answer, and the body is not kept then. */
+	void (*head)(void *arg, HttpRequest *request);
+	/* All of it has arrived: answers now or later. */
+	void (*run)(void *arg, HttpRequest *request);
+	/* It was answered, or the client has gone: the last call. */
+	void (*over)(void *arg, HttpRequest *request);
+} HttpHandlers;
+
+typedef struct Server Server;
+
+/* fd: of listener.h, closed by server_free().  NULL, and a sentence in
+ * *error, for lack of memory or files. */
+Server *server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
+				   Buf *error) MUST_CHECK;
+
+/* Sends what was answered since; once in each turn of the loop. */
+void server_turn(Server *server);
+
+/* No connection is accepted any more, and each ends with its answer. */
+void server_drain(Server *server);
+bool server_is_drained(const Server *server);
+void server_free(Server *server); /* NULL is fine */
+
+/* Open connections, for metrics. */
+unsigned server_connections(const Server *server);
+
+/* NULL if the request has no such header. */
+const char *http_request_header(const HttpRequest *request, const char *name);
+/* Of the query, not decoded; NULL if there is none. */
+const char *http_request_query(const HttpRequest *request, const char *name);
+
+/* type: a literal.  Takes the body's memory; may be called once. */
+void http_answer(HttpRequest *request, unsigned status, const char *type,
+				 Buf *body);
+/* Before http_answer().  Copies the value. */
+void http_answer_header(HttpRequest *request, const char *name,
+						const char *value);
+
+#endif

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: PostgreSQL
+"""One gateway as a server of the cluster, and clients for it."""
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+from cluster import HOST, need
+from process import (Server, as_server, http_get, wait_until, write_private)
+
+TOKENS = {"reader": "token-of-a-reader", "app": "token-of-an-app",
+          "admin": "token-of-an-admin"}
+
+
+class Answer:
+    """Status, headers and body of a response."""
+
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode()
+
+    @property
+    def json(self):
+        return json.loads(self.text)
+
+    @property
+    def problem(self):
+        """The last part of the problem's type."""
+        assert self.headers["Content-Type"] == "application/problem+json"
+        assert self.json["status"] == self.status
+        return self.json["type"].rsplit(":", 1)[1]
+
+
+class Client:
+    """One connection that is kept alive, with the token of a role."""
+
+    def __init__(self, port, role="app", timeout=30):
+        self.conn = http.client.HTTPConnection(HOST, port, timeout=timeout)
+        self.headers = {}
+        if role:
+            self.headers["Authorization"] = f"Bearer {TOKENS[role]}"
+
+    def call(self, method, path, body=None, **headers):
+        """body: bytes, or what becomes JSON; headers: with _ for -."""
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        headers = {name.replace("_", "-"): value
+                   for name, value in headers.items()}
+        self.conn.request(method, path, body, {**self.headers, **headers})
+        return Answer(self.conn.getresponse())
+
+    def get(self, path, **headers):
+        return self.call("GET", path, **headers)
+
+    def post(self, path, body=None, **headers):
+        return self.call("POST", path, body if body is not None else {},
+                         **headers)
+
+    def reserve(self, product, quantity, order, **more):
+        return self.post(f"/products/{product}/stock/reserve",
+                         {"quantity": quantity, "order_id": order, **more})
+
+    def close(self):
+        self.conn.close()
+
+
+class Gateway(Server):
+    """One gateway, run from a copy of the binary that the account can reach."""
+
+    def __init__(self, directory, conninfo, admin_conninfo, config=None):
+        super().__init__(directory)
+        self.port = self.take_port()
+        self.tokens_path = os.path.join(directory, "tokens")
+        self.config_path = os.path.join(directory, "gateway.conf")
+        self.config = {"gateway": {"listen": f"{HOST}:{self.port}",
+                                   "tokens": self.tokens_path},
+                       "postgres": {"conninfo": conninfo,
+                                    "admin_conninfo": admin_conninfo}}
+        for section, keys in (config or {}).items():
+            self.config[section].update(keys)
+        self.tokens = dict(TOKENS)
+        self.binary = os.path.join(directory, "pgstock-gateway")
+        shutil.copy(os.path.join(os.path.dirname(need("PGSTOCK_RELAY")),
+                                 "pgstock-gateway"), self.binary)
+
+    def write_config(self):
+        write_private(self.tokens_path, "# role name hash\n" + "".join(
+            f"{role} {role}-1 {hashlib.sha256(token.encode()).hexdigest()}\n"
+            for role, token in self.tokens.items()))
+        write_private(self.config_path, "\n".join(
+            f"[{section}]\n" + "".join(f"{key} = {value}\n"
+                                       for key, value in keys.items())
+            for section, keys in self.config.items()))
+
+    def start(self, wait="/readyz", timeout=30):
+        self.write_config()
+        self.spawn([self.binary, "run", "--config", self.config_path])
+        if wait:
+            self.wait_status(wait, 200, timeout)
+            self.wait_sessions(timeout)
+        return self
+
+    def wait_sessions(self, timeout=30):
+        """The administrators' session is no part of /readyz."""
+        wait_until(lambda: 'sessions{pool="admin"} 1' in
+                   self.get("/metrics")[1], timeout, self.tail)
+
+    def wait_status(self, path, status, timeout=30):
+        def reached():
+            assert self.running, f"the gateway ended\n{self.tail()}"
+            return self.get(path)[0] == status
+        wait_until(reached, timeout, lambda: f"{path}: {self.get(path)}\n"
+                                             f"{self.tail()}")
+
+    def get(self, path):
+        return http_get(HOST, self.port, path, timeout=5)
+
+    def client(self, role="app", **more):
+        return Client(self.port, role, **more)
+
+    def reload(self):
+        """The log line that ends it is awaited."""
+        before = self.log().count("configuration reloaded")
+        self.write_config()
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: self.log().count("configuration reloaded") > before,
+                   30, self.tail)
+
+    def terminate(self, timeout=30):
+        self.signal(signal.SIGTERM)
+        return self.wait_end(timeout)
+
+    def command(self, *args):
+        self.write_config()
+        return subprocess.run(
+            as_server([self.binary, *args]), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, timeout=60, cwd="/",
+            stdin=subprocess.DEVNULL, check=False)

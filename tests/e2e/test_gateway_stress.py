@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The gateway under stress: many clients, rude clients, a database that is
+away, kills."""
+
+import concurrent.futures
+import json
+import signal
+import socket
+import threading
+
+import pytest
+
+from cluster import HOST
+from process import wait_until
+
+pytestmark = pytest.mark.xdist_group("gateway")
+
+
+# ---- batches ----------------------------------------------------------------
+
+def many(gateway, count, call):
+    """The answers of that many clients that call at once."""
+    barrier = threading.Barrier(count)
+
+    def one(i):
+        client = gateway.client()
+        barrier.wait()
+        try:
+            return call(client, i)
+        finally:
+            client.close()
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_a_hundred_clients_for_ten_pieces(gateway, product, shop):
+    answers = many(gateway, 100, lambda client, i: client.reserve(
+        product, 1, f"many-{product}-{i}"))
+    assert sorted(answer.status for answer in answers) == (
+        [201] * 10 + [409] * 90)
+    assert {answer.problem for answer in answers
+            if answer.status == 409} == {"insufficient"}
+    assert shop.level(product)[1] == 10
+
+
+def test_one_bad_request_fails_alone(gateways, product, admin, shop):
+    """What only the database can refuse, among requests of one batch: a key of
+    another request.  One session, which a lock holds up, so that they gather.
+    """
+    admin.post(f"/products/{product}/stock/receive", {"quantity": 90})
+    gateway = gateways({"postgres": {"pool": 1}}).start()
+    client = gateway.client()
+    key = f"taken-{product}"
+    assert client.post("/orders", {"order_id": key, "items": [
+        {"product_id": product, "quantity": 1}]}, Idempotency_Key=key
+        ).status == 201
+    client.close()
+    with shop.connect() as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"holder-{product}"))
+
+        def call(client, i):
+            keyed = {"Idempotency_Key": key} if i % 10 == 3 else {}
+            return client.post("/orders", {
+                "order_id": f"bad-{product}-{i}",
+                "items": [{"product_id": product, "quantity": 1}]}, **keyed)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(many, gateway, 40, call)
+            wait_until(lambda: "queue_requests 3" in
+                       gateway.get("/metrics")[1], 30, gateway.tail)
+            conn.rollback()
+            answers = answers.result()
+    assert [answer.status for answer in answers] == [
+        422 if i % 10 == 3 else 201 for i in range(40)]
+    assert shop.level(product)[1] == 37
+
+
+def test_two_requests_for_one_order_in_a_batch(gateway, product, shop):
+    """The rows of two requests for one order could not be told apart."""
+    answers = many(gateway, 20, lambda client, i: client.reserve(
+        product, 1 + i % 2, f"same-{product}"))
+    taken = [answer for answer in answers if answer.status in (200, 201)]
+    assert [answer.status for answer in answers].count(201) == 1
+    assert {answer.status for answer in answers} == {200, 201, 422}
+    quantity = {answer.json["lines"][0]["granted"] for answer in taken}
+    assert quantity == {shop.level(product)[1]}
+
+
+def test_a_full_queue_is_refused_at_once(gateways, product, shop):
+    gateway = gateways({"postgres": {"pool": 1},
+                        "gateway": {"queue_max": 5}}).start()
+    with shop.connect() as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"full-{product}"))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(
+                many, gateway, 30, lambda client, i: client.reserve(
+                    product, 1, f"f-{product}-{i}"))
+            wait_until(lambda: 'status="503"' in gateway.get("/metrics")[1], 30,
+                       gateway.tail)
+            conn.rollback()
+            answers = answers.result()
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and {answer.problem for answer in refused} == {"overloaded"}
+    assert all(answer.headers["Retry-After"] == "1" for answer in refused)
+    assert len(answers) - len(refused) >= 5
+
+
+# ---- the database goes away -------------------------------------------------
+
+def test_a_database_that_is_away(gateways, product, shop, pg):
+    gateway = gateways().start()
+    client = gateway.client()
+    assert client.reserve(product, 1, f"away-{product}").status == 201
+    pg.kill9()
+    gateway.wait_status("/readyz", 503)
+    answer = client.reserve(product, 1, f"away-2-{product}")
+    assert (answer.status, answer.problem) == (503, "database-away")
+    assert json.loads(gateway.get("/health")[1])["checks"]["database"][
+        "status"] == "failing"
+    pg.start()
+    gateway.wait_status("/readyz", 200)
+    assert client.reserve(product, 1, f"away-{product}").status == 200
+    assert client.reserve(product, 1, f"away-2-{product}").status == 201
+    assert shop.level(product)[1] == 2
+    client.close()
+
+
+@pytest.mark.long
+def test_kills_of_backends_and_gateways(gateways, product, shop):
+    """The story: a hundred buyers of ten pieces over two gateways, whose
+    sessions and processes are killed meanwhile.  A buyer that gets no answer,
+    or 503, repeats the request, with the other gateway.  What was answered 201
+    or 200 is reserved, once; nothing else is."""
+    pair = [gateways().start(), gateways().start()]
+
+    def buy(client, i, attempt=0):
+        while attempt < 200:
+            try:
+                answer = client.reserve(product, 1, f"kill-{product}-{i}")
+                if answer.status != 503:
+                    return answer.status
+            except OSError:
+                pass
+            client.close()              # and connects again when it is used
+            attempt += 1
+            client.conn.port = pair[(i + attempt) % 2].port
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(many, pair[0], 100, buy)
+        for kill in range(6):
+            sessions = wait_until(
+                lambda: shop.pg.backends("pgstock-gateway"), 30, pair[0].tail)
+            if kill == 3:
+                shop.pg.kill_backend(sessions[-1])
+            else:
+                shop.sql("SELECT pg_terminate_backend(pid) FROM "
+                         "unnest(%s) pid", (sessions,))
+            pair[kill % 2].kill9()
+            pair[kill % 2].start()
+        answers = answers.result()
+    assert sorted(answers).count(409) == 90
+    assert set(answers) <= {200, 201, 409}
+    assert shop.level(product)[1] == 10
+
+
+def test_a_drain_loses_no_request(gateways, product, shop):
+    gateway = gateways().start()
+    with shop.connect() as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"drain-{product}"))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(
+                many, gateway, 8, lambda client, i: client.reserve(
+                    product, 1, f"d-{product}-{i}"))
+            wait_until(lambda: shop.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
+                "'Lock' AND application_name = 'pgstock-gateway'"), 30,
+                gateway.tail)
+            gateway.signal(signal.SIGTERM)
+            wait_until(lambda: gateway.get("/livez")[0] == 0, 30, gateway.tail)
+            conn.rollback()
+            answers = answers.result()
+    assert {answer.status for answer in answers} == {201}
+    assert {answer.headers["Connection"] for answer in answers} == {"close"}
+    assert gateway.wait_end() == 0
+
+
+# ---- rude clients -----------------------------------------------------------
+
+def raw(port, data, timeout=20):
+    """What the gateway answers to these bytes."""
+    with socket.create_connection((HOST, port), timeout=timeout) as conn:
+        answer = b""
+        try:
+            conn.sendall(data)
+            conn.shutdown(socket.SHUT_WR)
+            while part := conn.recv(65536):
+                answer += part
+        except (ConnectionError, OSError):
+            pass                        # it was closed on us
+        return answer
+
+
+def test_shapes_of_request_smuggling(gateway, app):
+    """A request that two servers could cut in two ways is refused whole: its
+    second part must not become a request."""
+    tail = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    for head in (b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+                 b"Content-Length: 4\r\nContent-Length: 40\r\n",
+                 b"Content-Length: -4\r\n", b"Content-Length: 4x\r\n",
+                 b"Transfer-Encoding: chunked, identity\r\n",
+                 b"Content-Length : 4\r\n"):
+        answer = raw(gateway.port, b"POST /orders HTTP/1.1\r\nHost: x\r\n"
+                     b"Authorization: Bearer token-of-an-app\r\n"
+                     + head + b"\r\n" + tail)
+        assert b"200 OK" not in answer, (head, answer)
+        assert answer.count(b"HTTP/1.1 ") <= 1 or b"Connection: close" in answer
+    assert app.get("/livez").status == 200
+
+
+def test_rude_bytes(gateway, app):
+    for data in (b"", b"\0" * 1000, b"GET", b"GET /livez\r\n\r\n",
+                 b"GET /livez HTTP/9.9\r\n\r\n", b"\xff\xfe / HTTP/1.1\r\n\r\n",
+                 b"GET /livez HTTP/1.1\r\n\r\n",            # no Host
+                 b"GET /livez HTTP/1.1\r\nHost: x\r\n" +
+                 b"X-A: " + b"a" * 100000 + b"\r\n\r\n",
+                 b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+                 b"GET /livez HTTP/1.1\r\nHost: x\r\n" +
+                 b"".join(b"X-%d: a\r\n" % i for i in range(5000)) + b"\r\n"):
+        answer = raw(gateway.port, data)
+        assert not answer or answer.startswith(b"HTTP/1.1 "), data[:40]
+    assert app.get("/livez").status == 200
+
+
+def test_slow_clients_keep_nobody_out(gateway, product):
+    """More half-open connections than the gateway holds, each with the begin
+    of a request: a new client's request is answered all the same."""
+    slow = []
+    for _ in range(1100):
+        slow.append(socket.create_connection((HOST, gateway.port)))
+        slow[-1].sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\n")
+    client = gateway.client(timeout=5)
+    assert client.reserve(product, 1, f"slow-{product}").status == 201
+    assert client.reserve(product, 1, f"slow-{product}").status == 200
+    for conn in slow:
+        conn.close()
+    client.close()
