@@ -2,12 +2,16 @@
 """A PostgreSQL and a Kafka that speak TLS and want to know who one is.
 
 One of each serves all tests of transports, logins and rights; conftest.py has
-the fixtures. The certificates are made anew for each run.
+the servers' fixtures, and a file of tests takes those below by their names:
+"session_kafka = secure.session_kafka". The certificates are made anew for each
+run.
 """
 
 import os
 import pathlib
 import re
+
+import pytest
 
 from cluster import HOST, Kafka, Postgres, need
 from kafka_admin import KafkaAdmin
@@ -26,6 +30,18 @@ CERTIFICATES = {
     "client-expired": ("ca", USER, HOST, -1),
     "client-unknown": ("stranger", USER, HOST, 30),
 }
+
+
+@pytest.fixture(scope="module")
+def session_kafka(secure_kafka):
+    return secure_kafka
+
+
+@pytest.fixture(autouse=True)
+def no_rights(kafka):
+    """Each test begins and ends without a right in Kafka."""
+    yield
+    kafka.forbid_all()
 
 
 class Certificates:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import secure
 from checks import wait_complete
 from kafkaio import delivered, send
 from process import wait_until
@@ -19,16 +20,8 @@ RESOURCES = {"Topic": "TOPIC", "Group": "GROUP",
              "TransactionalId": "TRANSACTIONAL_ID"}
 TOPIC, OTHER = "order-created", "invoices"
 
-
-@pytest.fixture(scope="module")
-def session_kafka(secure_kafka):
-    return secure_kafka
-
-
-@pytest.fixture(autouse=True)
-def no_rights(kafka):
-    yield
-    kafka.forbid_all()
+session_kafka = secure.session_kafka
+no_rights = secure.no_rights
 
 
 def rights(db, *uses):

@@ -4,21 +4,13 @@ docs/relay.md suffice, and each missing one is named."""
 
 import pytest
 
+import secure
 from checks import check_all, duplicates
 from process import wait_until
 from test_transactional import MODE, position_topic
 
-
-@pytest.fixture(scope="module")
-def session_kafka(secure_kafka):
-    return secure_kafka
-
-
-@pytest.fixture(autouse=True)
-def no_rights(kafka):
-    """Each test begins and ends without a right."""
-    yield
-    kafka.forbid_all()
+session_kafka = secure.session_kafka
+no_rights = secure.no_rights
 
 
 def grants(resource, names, *operations):

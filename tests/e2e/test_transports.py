@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+import secure
 from checks import check_complete, duplicates, wait_complete
 from cluster import HOST
 from kafkaio import delivered, send
@@ -27,10 +28,7 @@ from test_inbox import order
 
 DB_PASSWORD = "correct-horse-battery"
 
-
-@pytest.fixture(scope="module")
-def session_kafka(secure_kafka):
-    return secure_kafka
+session_kafka = secure.session_kafka
 
 
 @pytest.fixture(autouse=True)
