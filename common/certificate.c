@@ -39,7 +39,8 @@ certificate_describe(int verdict, X509 *certificate, Buf *to)
 }
 
 void
-certificate_advise(int verdict, const char *setting, Buf *to)
+certificate_advise(int verdict, const char *trusted, const char *revoked,
+				   Buf *to)
 {
 	switch (verdict)
 	{
@@ -69,10 +70,27 @@ certificate_advise(int verdict, const char *setting, Buf *to)
 			buf_printf(to,
 					   "set %s to a file with the certificate of the authority "
 					   "that issued it",
-					   setting);
+					   trusted);
+			break;
+		case X509_V_ERR_UNABLE_TO_GET_CRL:
+		case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+		case X509_V_ERR_CRL_SIGNATURE_FAILURE:
+			buf_printf(to,
+					   "add the list of revoked certificates of the authority "
+					   "that issued it to %s, which must have one of each "
+					   "authority of the chain",
+					   revoked);
+			break;
+		case X509_V_ERR_CRL_HAS_EXPIRED:
+		case X509_V_ERR_CRL_NOT_YET_VALID:
+			buf_printf(to,
+					   "get a new list of revoked certificates from that "
+					   "authority into %s, or set this machine's clock if it "
+					   "is wrong",
+					   revoked);
 			break;
 		default:
-			buf_printf(to, "see the server's certificate and %s", setting);
+			buf_printf(to, "see the server's certificate and %s", trusted);
 			break;
 	}
 }

@@ -4,13 +4,14 @@
  * libpq reports "certificate verify failed", whether it has expired or is of an
  * unknown authority, and keeps OpenSSL's verdict to itself.  So the handshake
  * is done once more, by OpenSSL alone, up to that verdict.  Nothing is sent but
- * the request for TLS.
+ * the request for TLS.  The files are those that libpq uses.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,22 @@
 
 #define CERTIFICATE_WAIT_S 5 /* each read and write */
 #define SSL_REQUEST_CODE   80877103
+#define TRUST_SYSTEM	   "system" /* sslrootcert, since libpq 16 */
 
 typedef struct Verdict
 {
 	int number; /* X509_V_OK: none */
 	Buf text;
 } Verdict;
+
+/* As conninfo names them, and libpq's defaults. */
+typedef struct CertificateFiles
+{
+	char	   *trusted;	 /* authorities */
+	char	   *revoked;	 /* their lists of revoked certificates; or NULL */
+	const char *revoked_dir; /* a directory of such lists, or NULL */
+	const char *revoked_by;	 /* the setting that names one or the other */
+} CertificateFiles;
 
 /* ---- the connection ---------------------------------------------------- */
 
@@ -90,28 +101,45 @@ certificate_judge(int good, X509_STORE_CTX *store)
 	return good;
 }
 
+/* Lists that cannot be read are ignored, as by libpq. */
 static bool
-certificate_load(SSL_CTX *context, const char *authorities, const char *revoked)
+certificate_load(SSL_CTX *context, const CertificateFiles *files)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
 
-	if (SSL_CTX_load_verify_file(context, authorities) != 1)
+	if (strcmp(files->trusted, TRUST_SYSTEM) == 0)
+	{
+		if (SSL_CTX_set_default_verify_paths(context) != 1)
+			return false;
+	}
+	else if (SSL_CTX_load_verify_file(context, files->trusted) != 1)
 		return false;
-	if (revoked == NULL || X509_STORE_load_file(store, revoked) != 1)
-		return true;
-	X509_STORE_set_flags(store,
-						 X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	if ((files->revoked != NULL || files->revoked_dir != NULL) &&
+		X509_STORE_load_locations(store, files->revoked, files->revoked_dir) ==
+			1)
+		X509_STORE_set_flags(store,
+							 X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
 	return true;
 }
 
+/* OpenSSL writes without MSG_NOSIGNAL: a server that has closed the connection
+ * would end the command by SIGPIPE. */
 static void
-certificate_shake_hands(int fd, const char *authorities, const char *revoked,
-						Verdict *verdict)
+certificate_connect_ssl(SSL *ssl)
+{
+	void (*before)(int) = signal(SIGPIPE, SIG_IGN);
+
+	(void) SSL_connect(ssl);
+	(void) signal(SIGPIPE, before);
+}
+
+static void
+certificate_shake_hands(int fd, const CertificateFiles *files, Verdict *verdict)
 {
 	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 	SSL		*ssl = NULL;
 
-	if (context != NULL && certificate_load(context, authorities, revoked))
+	if (context != NULL && certificate_load(context, files))
 	{
 		SSL_CTX_set_verify(context, SSL_VERIFY_PEER, certificate_judge);
 		ssl = SSL_new(context);
@@ -119,33 +147,66 @@ certificate_shake_hands(int fd, const char *authorities, const char *revoked,
 	if (ssl != NULL && SSL_set_fd(ssl, fd) == 1)
 	{
 		SSL_set_app_data(ssl, verdict);
-		(void) SSL_connect(ssl);
+		certificate_connect_ssl(ssl);
 	}
 	SSL_free(ssl);
 	SSL_CTX_free(context);
 }
 
-/* ---- the question ------------------------------------------------------ */
+/* ---- the files --------------------------------------------------------- */
 
+/* NULL: not set, or empty. */
 static const char *
 certificate_option(const PQconninfoOption *options, const char *keyword)
 {
 	for (const PQconninfoOption *o = options; o->keyword != NULL; o++)
 		if (strcmp(o->keyword, keyword) == 0)
-			return o->val;
+			return o->val != NULL && o->val[0] != '\0' ? o->val : NULL;
 	return NULL;
 }
 
 static char *
-certificate_authorities(const PQconninfoOption *options)
+certificate_file(const char *named, const char *otherwise)
 {
-	const char *file = certificate_option(options, "sslrootcert");
 	const char *home = getenv("HOME");
 
-	return file != NULL && file[0] != '\0'
-			   ? xstrdup(file)
-			   : xasprintf("%s/.postgresql/root.crt", home != NULL ? home : "");
+	return named != NULL ? xstrdup(named)
+						 : xasprintf("%s/.postgresql/%s",
+									 home != NULL ? home : "", otherwise);
 }
+
+static CertificateFiles
+certificate_files(const PQconninfoOption *options)
+{
+	const char		*list = certificate_option(options, "sslcrl");
+	CertificateFiles files = {
+		.trusted = certificate_file(certificate_option(options, "sslrootcert"),
+									"root.crt"),
+		.revoked_dir = certificate_option(options, "sslcrldir"),
+	};
+
+	files.revoked_by = list != NULL || files.revoked_dir == NULL ? "sslcrl"
+																 : "sslcrldir";
+	if (list != NULL || files.revoked_dir == NULL)
+		files.revoked = certificate_file(list, "root.crl");
+	return files;
+}
+
+static void
+certificate_report(const CertificateFiles *files, Verdict *verdict, Buf *why,
+				   Buf *advice)
+{
+	buf_printf(why, "%s; sslrootcert = %s", buf_str(&verdict->text),
+			   files->trusted);
+	if (files->revoked != NULL && access(files->revoked, F_OK) == 0)
+		buf_printf(why, "; sslcrl = %s", files->revoked);
+	if (files->revoked_dir != NULL)
+		buf_printf(why, "; sslcrldir = %s", files->revoked_dir);
+	certificate_advise(verdict->number, "sslrootcert", files->revoked_by,
+					   advice);
+}
+
+/* ---- the question ------------------------------------------------------ */
 
 bool
 check_explain_certificate(const PGconn *pg, Buf *why, Buf *advice)
@@ -153,7 +214,7 @@ check_explain_certificate(const PGconn *pg, Buf *why, Buf *advice)
 	PQconninfoOption *options = PQconninfo((PGconn *) (uintptr_t) pg);
 	const char		 *address = PQhostaddr(pg);
 	const char		 *host = PQhost(pg);
-	char			 *authorities;
+	CertificateFiles  files;
 	Verdict			  verdict = {.number = X509_V_OK};
 	int				  fd;
 
@@ -162,23 +223,18 @@ check_explain_certificate(const PGconn *pg, Buf *why, Buf *advice)
 		pg_connection_free_parsed(options);
 		return false;
 	}
-	authorities = certificate_authorities(options);
+	files = certificate_files(options);
 	fd = certificate_connect(address != NULL && address[0] != '\0' ? address
 																   : host,
 							 PQport(pg));
 	if (fd >= 0 && certificate_request_tls(fd))
-		certificate_shake_hands(fd, authorities,
-								certificate_option(options, "sslcrl"),
-								&verdict);
+		certificate_shake_hands(fd, &files, &verdict);
 	if (verdict.number != X509_V_OK)
-	{
-		buf_printf(why, "%s; sslrootcert = %s", buf_str(&verdict.text),
-				   authorities);
-		certificate_advise(verdict.number, "sslrootcert", advice);
-	}
+		certificate_report(&files, &verdict, why, advice);
 	if (fd >= 0)
 		(void) close(fd);
-	free(authorities);
+	free(files.trusted);
+	free(files.revoked);
 	buf_free(&verdict.text);
 	pg_connection_free_parsed(options);
 	return verdict.number != X509_V_OK;

@@ -309,7 +309,8 @@ kafka_trouble_advise(KafkaTrouble *trouble, Buf *to)
 	pthread_mutex_lock(&trouble->lock);
 	why = trouble->text[0] != '\0' ? trouble->text : trouble->log;
 	if (trouble->certificate[0] != '\0')
-		certificate_advise(trouble->verdict, "ssl.ca.location", to);
+		certificate_advise(trouble->verdict, "ssl.ca.location",
+						   "ssl.crl.location", to);
 	else
 		kafka_advise(trouble->config, trouble->error, why, to);
 	pthread_mutex_unlock(&trouble->lock);

@@ -9,11 +9,13 @@ runs costs no event and doubles none; and no secret is shown anywhere.
 import base64
 import json
 import os
+import pathlib
 import resource
 import signal
 import ssl
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -22,7 +24,7 @@ import secure
 from checks import check_complete, duplicates, wait_complete
 from cluster import HOST
 from kafkaio import delivered, send
-from process import wait_until, write_private
+from process import Proxy, make_dir, wait_until, write_private
 from secure import STRANGE_ADDRESS, USER, newer_librdkafka
 from test_inbox import order
 
@@ -155,6 +157,60 @@ def test_wrong_postgres_certificates_are_reported(db, role, kafka, run,
             env=env)
     db.pg.show("good")
     relay.wait_ok("/readyz", 30)
+
+
+def test_lists_of_revoked_certificates_are_used(db, role, kafka, run, relays):
+    """Those that libpq uses: a file, a directory, and the default. Where one
+    lacks the authority's list, its setting is named."""
+    env = {"PGPASSFILE": passfile(run, role, DB_PASSWORD)}
+    relay = relays(verified(db, role), kafka.brokers)
+    ca = db.pg.certificates.path("ca.pem")
+    empty = make_dir(os.path.join(run, "no-lists"))
+    refused(relay, verified(db, role, sslcrldir=empty),
+            "unable to get certificate CRL", f"sslcrldir = {empty}",
+            "Add the list of revoked certificates", "to sslcrldir", env=env)
+    # a certificate is no list, but libpq loads it
+    refused(relay, verified(db, role, sslcrl=ca),
+            "unable to get certificate CRL", f"sslcrl = {ca}", "to sslcrl,",
+            env=env)
+    default = os.path.join(make_dir(os.path.join(run, ".postgresql")),
+                           "root.crl")
+    write_private(default, pathlib.Path(ca).read_text(encoding="ascii"))
+    try:
+        refused(relay, verified(db, role), f"sslcrl = {default}", env=env)
+    finally:
+        os.unlink(default)
+    assert relay.command("check", env=env).returncode == 0
+
+
+class Breaking(Proxy):
+    """A proxy that answers the second connection, which check_certificate.c
+    makes, with a handshake that cannot be, and closes it."""
+
+    def __init__(self, port):
+        self.count = 0
+        super().__init__(port)
+
+    def serve(self, client, server):
+        self.count += 1
+        if self.count == 1:
+            super().serve(client, server)
+            return
+        client.recv(8)                  # the request of TLS
+        client.sendall(b"S" + bytes.fromhex("160303000414000000"))
+        self._close(client, server)
+
+
+def test_a_server_that_hangs_up_while_check_looks(db, role, kafka, run,
+                                                  relays):
+    """OpenSSL writes to a closed connection: check is not ended by SIGPIPE."""
+    env = {"PGPASSFILE": passfile(run, role, DB_PASSWORD)}
+    db.pg.show("expired")
+    with closing(Breaking(db.pg.port)) as proxy:
+        relay = relays(verified(db, role, port=proxy.port), kafka.brokers)
+        refused(relay, verified(db, role, port=proxy.port),
+                "certificate verify failed", env=env)
+        assert proxy.count == 2
 
 
 def test_other_postgres_refusals_are_reported(db, role, kafka, run, relays):
