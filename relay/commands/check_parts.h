@@ -126,7 +126,7 @@ bool check_explain_certificate(const PGconn *pg, Buf *why,
 /* ---- check_advice.c ---- */
 
 /* What to do about a reason that libpq or librdkafka gives in English. */
-const char *check_database_advice(const char *reason);
+void check_database_advice(const char *reason, const char *conninfo, Buf *to);
 const char *check_broker_advice(const char *reason);
 
 /* ---- check_server.c ---- */

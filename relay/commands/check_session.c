@@ -61,21 +61,24 @@ static void
 check_refused_login(Check *check)
 {
 	const char *error = PQerrorMessage(check->pg);
-	const char *phrase = connect_advice(error);
+	const char *conninfo = check->config->conninfo;
 	Buf			what = {0};
 	Buf			why = {0};
 	Buf			advice = {0};
+	Buf			otherwise = {0};
 
 	pg_connection_add_message(error, &what);
 	if (!connect_refused_certificate(error) ||
 		!check_explain_certificate(check->pg, &why, &advice))
-		buf_add_str(&advice, phrase != NULL ? phrase : "");
-	check_advise_phrase(check, buf_str(&advice), check_database_advice(error));
+		(void) connect_advise(error, conninfo, &advice);
+	check_database_advice(error, conninfo, &otherwise);
+	check_advise_phrase(check, buf_str(&advice), buf_str(&otherwise));
 	check_find(check, "database: %s%s%s", buf_str(&what),
 			   why.len > 0 ? ": " : "", buf_str(&why));
 	buf_free(&what);
 	buf_free(&why);
 	buf_free(&advice);
+	buf_free(&otherwise);
 }
 
 static void

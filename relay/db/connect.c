@@ -43,14 +43,15 @@ db_connect_blocking(const Config *config)
 
 void
 db_log_failure(DbThrottle *throttle, int64_t now, const char *module,
-			   const char *why)
+			   const Config *config, const char *why)
 {
-	const char *advice = connect_advice(why);
+	Buf	 advice = {0};
+	bool refused = connect_advise(why, config->conninfo, &advice);
 
-	log_throttled(advice != NULL ? &throttle->refused : &throttle->lost, now,
+	log_throttled(refused ? &throttle->refused : &throttle->lost, now,
 				  LEVEL_WARNING, module, "could not use the database: %s%s%s",
-				  why, advice != NULL ? "; " : "",
-				  advice != NULL ? advice : "");
+				  why, refused ? "; " : "", buf_str(&advice));
+	buf_free(&advice);
 }
 
 void

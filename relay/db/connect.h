@@ -27,7 +27,7 @@ typedef struct DbThrottle
 
 /* Logs why the database cannot be used, and the next step if one is known. */
 void db_log_failure(DbThrottle *throttle, int64_t now, const char *module,
-					const char *why);
+					const Config *config, const char *why);
 void db_log_recovered(DbThrottle *throttle);
 
 #endif

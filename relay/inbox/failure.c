@@ -58,7 +58,7 @@ inbox_db_failed(Inbox *inbox, const char *why)
 	pg_connection_close(inbox->conn);
 	inbox_on_down(&inbox->state, now);
 	Assert(inbox->state.call == INBOX_WAIT && inbox->state.size == 0);
-	db_log_failure(&inbox->db_throttle, now, LOG_MODULE, why);
+	db_log_failure(&inbox->db_throttle, now, LOG_MODULE, inbox->config, why);
 }
 
 void

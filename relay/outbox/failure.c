@@ -40,7 +40,7 @@ outbox_db_failed(Outbox *outbox, const char *why)
 	outbox_on_down(&outbox->state, loop_now(outbox->loop));
 	Assert(outbox->state.page_count == 0 && !outbox_leads(&outbox->state));
 	db_log_failure(&outbox->db_throttle, loop_now(outbox->loop), LOG_MODULE,
-				   why);
+				   outbox->config, why);
 }
 
 void

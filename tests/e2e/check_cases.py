@@ -184,7 +184,7 @@ def role_is_missing(site):
         yield
 
 
-@case("database", 1, "password authentication failed", "password file")
+@case("database", 1, "password authentication failed", "in conninfo; a")
 def password_is_wrong(site):
     site.db.require_password(ROLE)
     site.db.sql(f"ALTER ROLE {ROLE} PASSWORD 'right'")
