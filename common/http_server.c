@@ -333,10 +333,13 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 									  MHD_OPTION_END);
 	if (server->daemon == NULL)
 	{
-		buf_add_str(error, "could not start the HTTP server");
+		int reason = errno;
+
+		buf_printf(error, "could not start the HTTP server: %s",
+				   strerror(reason));
 		listener_close(server->listen_fd);
 		free(server);
-		errno = ENOMEM;
+		errno = reason != 0 ? reason : ENOMEM;
 		return NULL;
 	}
 	info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);

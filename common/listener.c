@@ -210,3 +210,10 @@ listener_probe(const char *listen)
 	buf_free(&error);
 	return fd >= 0 ? 0 : reason;
 }
+
+bool
+listener_may_pass(int reason)
+{
+	Assert(reason != 0);
+	return reason != EADDRINUSE && reason != EACCES && reason != EINVAL;
+}

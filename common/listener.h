@@ -25,6 +25,13 @@ void listener_close(int fd);
 /* 0, or the errno why it cannot listen there, such as EADDRINUSE. */
 int listener_probe(const char *listen) MUST_CHECK;
 
+/*
+ * Whether such an errno may pass without an administrator: the address may be
+ * assigned later, by DHCP or a failover.  A port in use, one that is not
+ * permitted and an address that is none (EINVAL) remain what they are.
+ */
+bool listener_may_pass(int reason) MUST_CHECK;
+
 /* Whether only this machine can reach the address. */
 bool listener_is_local(const char *listen) MUST_CHECK;
 

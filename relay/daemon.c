@@ -48,6 +48,7 @@
 #include "alerts/webhook.h"
 #include "common/http_server.h"
 #include "common/json.h"
+#include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/process_metrics.h"
@@ -267,12 +268,13 @@ daemon_listen(Relay *relay)
 	if (relay->http != NULL)
 		return EXIT_CLEAN;
 	reason = errno;
-	log_error("%s; set \"listen\" in [http] to an address that is free",
-			  buf_str(&error));
+	log_error("%s%s", buf_str(&error),
+			  reason == EADDRINUSE || reason == EADDRNOTAVAIL ||
+					  reason == EACCES || reason == EINVAL
+				  ? "; set \"listen\" in [http] to an address that is free"
+				  : "");
 	buf_free(&error);
-	return reason == EADDRINUSE || reason == EACCES || reason == EINVAL
-			   ? EXIT_USAGE
-			   : EXIT_RUNTIME;
+	return listener_may_pass(reason) ? EXIT_RUNTIME : EXIT_USAGE;
 }
 
 static void

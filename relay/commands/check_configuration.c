@@ -96,6 +96,24 @@ check_is_own_status(const Config *config, const char *page)
 	return found;
 }
 
+/* One that may pass: "run" ends with the same code, and is started again. */
+static void
+check_http_address(Check *check)
+{
+	const char *listen = check->config->http_listen;
+	int			reason = 0;
+
+	if (listen[0] != '\0')
+		reason = listener_probe(listen);
+	if (reason == 0 || !listener_may_pass(reason))
+		return;
+	check_advise(check, "Set [http] listen to an address of this machine (ip "
+						"address); an address that is assigned later needs "
+						"no change.");
+	check_find(check, "http: cannot listen on %s: %s", listen,
+			   strerror(reason));
+}
+
 static void
 check_http_port(Check *check)
 {
@@ -106,6 +124,8 @@ check_http_port(Check *check)
 	if (listen[0] == '\0')
 		return;
 	reason = listener_probe(listen);
+	if (reason != 0 && listener_may_pass(reason))
+		return; /* check_http_address() */
 	if (reason == 0)
 		check_pass(check, "http: %s is free", listen);
 	else if (reason == EADDRINUSE &&
@@ -150,6 +170,9 @@ static const CheckRow rows[] = {
 	{"configuration", CHECK_OK, EXIT_CLEAN, 0, check_configuration, NULL},
 	{"config_file", CHECK_WARNING, EXIT_CLEAN, 0, check_config_file,
 	 "A user who reads the secret can act as the relay."},
+	{"http_address", CHECK_ERROR, EXIT_RUNTIME, 0, check_http_address,
+	 "The relay ends at once if it cannot serve its metrics and probes, and "
+	 "systemd starts it again."},
 	{"http_port", CHECK_ERROR, EXIT_USAGE, 0, check_http_port,
 	 "The relay ends at once if it cannot serve its metrics and probes."},
 	{"webhook", CHECK_OK, EXIT_CLEAN, 0, check_webhook, NULL},

@@ -152,7 +152,7 @@ def port_is_another_relays(site):
         site.relay.terminate()
 
 
-@case("http_port", 2, "192.0.2.7", "Cannot assign requested address")
+@case("http_address", 1, "192.0.2.7", "Cannot assign requested address")
 def address_is_anothers(site):
     with site.configured(http={"listen": "192.0.2.7:9187"}):
         yield
