@@ -307,8 +307,10 @@ daemon_warn_of_scram(const Relay *relay)
 {
 	Buf why = {0};
 
-	if (kafka_scram_is_limited(relay->config, &why))
-		log_warning("%s", buf_str(&why));
+	if (!kafka_scram_is_limited(relay->config))
+		return;
+	kafka_describe_scram(&why);
+	log_warning("%s", buf_str(&why));
 	buf_free(&why);
 }
 

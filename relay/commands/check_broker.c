@@ -354,7 +354,21 @@ check_auto_create(Check *check)
 			   check->metadata->brokers[0].id);
 }
 
+/* Before the login, whose failure looks like a wrong password. */
+static void
+check_scram(Check *check)
+{
+	if (!kafka_scram_is_limited(check->config))
+		return;
+	check_advise_phrase(check, KAFKA_SCRAM_ADVICE, "");
+	check_find(check, "broker: this librdkafka, %s, repeats the nonce of SCRAM",
+			   rd_kafka_version_str());
+}
+
 static const CheckRow rows[] = {
+	{"scram", CHECK_WARNING, EXIT_CLEAN, 0, check_scram,
+	 "Brokers since Kafka 4.0 refuse that as invalid credentials, even if the "
+	 "password is right."},
 	{"broker", CHECK_ERROR, EXIT_RUNTIME, 0, check_broker,
 	 "Events wait in the outbox, and no message is consumed."},
 	{"broker_address", CHECK_ERROR, EXIT_RUNTIME, HAVE_BROKER,

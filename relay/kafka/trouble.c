@@ -156,30 +156,42 @@ kafka_error_passes(rd_kafka_resp_err_t error)
 
 #define SCRAM_FIXED 0x020601ff /* librdkafka 2.6.1 */
 
+/* SASL_SSL and SASL_PLAINTEXT, in either case; others are SSL and PLAINTEXT. */
 static bool
-trouble_mechanism_is_scram(const Config *config)
+trouble_uses_sasl(const Config *config)
+{
+	const char *protocol = config_kafka_get(config, "security.protocol");
+
+	return protocol != NULL && (protocol[0] | 32) == 's' &&
+		   (protocol[1] | 32) == 'a';
+}
+
+static bool
+trouble_logs_in_by_scram(const Config *config)
 {
 	const char *mechanism = config_kafka_get(config, "sasl.mechanism");
 
 	if (mechanism == NULL)
 		mechanism = config_kafka_get(config, "sasl.mechanisms");
-	return mechanism != NULL && strncmp(mechanism, "SCRAM-", 6) == 0;
+	return trouble_uses_sasl(config) && mechanism != NULL &&
+		   strncmp(mechanism, "SCRAM-", 6) == 0;
 }
 
 bool
-kafka_scram_is_limited(const Config *config, Buf *why)
+kafka_scram_is_limited(const Config *config)
 {
-	if (rd_kafka_version() >= SCRAM_FIXED ||
-		!trouble_mechanism_is_scram(config))
-		return false;
-	buf_printf(why,
-			   "this librdkafka, %s, repeats the nonce of SCRAM, which brokers "
-			   "since Kafka 4.0 refuse as invalid credentials: install "
-			   "librdkafka 2.6.1 or newer, or use a client certificate, or "
-			   "sasl.mechanism = PLAIN with security.protocol = sasl_ssl",
-			   rd_kafka_version_str());
-	buf_str(why);
-	return true;
+	return rd_kafka_version() < SCRAM_FIXED && trouble_logs_in_by_scram(config);
+}
+
+void
+kafka_describe_scram(Buf *to)
+{
+	buf_printf(
+		to,
+		"this librdkafka, %s, repeats the nonce of SCRAM, which brokers "
+		"since Kafka 4.0 refuse as invalid credentials: " KAFKA_SCRAM_ADVICE,
+		rd_kafka_version_str());
+	buf_str(to);
 }
 
 static bool
@@ -200,8 +212,8 @@ trouble_advise_login(const Config *config, const char *text, Buf *to)
 
 	if (log_text_is_mechanism(text))
 		buf_add_str(to, "set sasl.mechanism to one that the broker offers");
-	else if (kafka_scram_is_limited(config, to))
-		return;
+	else if (kafka_scram_is_limited(config))
+		kafka_describe_scram(to);
 	else if (user != NULL)
 		buf_printf(to,
 				   "see sasl.password of user \"%s\", and that user on the "

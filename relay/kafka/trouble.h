@@ -59,8 +59,14 @@ void kafka_advise(const Config *config, rd_kafka_resp_err_t error,
 				  const char *text, Buf *to);
 
 /* Whether this librdkafka can use the configured SCRAM with older brokers only;
- * a phrase why. */
-bool kafka_scram_is_limited(const Config *config, Buf *why);
+ * a phrase why, with the next step. */
+bool kafka_scram_is_limited(const Config *config) MUST_CHECK;
+void kafka_describe_scram(Buf *to);
+
+#define KAFKA_SCRAM_ADVICE                                \
+	"install librdkafka 2.6.1 or newer, or use a client " \
+	"certificate, or sasl.mechanism = PLAIN with "        \
+	"security.protocol = sasl_ssl"
 
 /* Logs an error event, with the files that it is about and the next step. */
 void kafka_log_error(LogThrottle *throttle, int64_t now, const char *module,

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "position_topic": "test_transactional.py",
     "auto_create": "test_broker_trouble.py",
     "min_isr": "../unit/test_checks.c",
+    "scram": "test_transports.py",
 }
 
 

@@ -398,6 +398,8 @@ def test_scram_needs_a_newer_librdkafka(db, kafka, rights, relays):
                " brokers since Kafka 4.0 refuse as invalid credentials: install"
                " librdkafka 2.6.1 or newer, or use a client certificate")
     assert way_out in done.stdout, done.stdout
+    assert "warn  broker: this librdkafka, 2.0.2, repeats" in done.stdout
+    assert done.stdout.index("[scram]") < done.stdout.index("[broker]")
     relay.start(wait="/livez")
     assert way_out in relay.log(), relay.log()
     wait_until(lambda: "_AUTHENTICATION: sasl_ssl://" in relay.log(), 20,
