@@ -302,14 +302,6 @@ check_retention(Check *check)
 	}
 }
 
-static bool
-check_has_broker_times(const Check *check, const char *topic)
-{
-	const char *value = check_setting(check, topic, "message.timestamp.type");
-
-	return value != NULL && strcmp(value, "LogAppendTime") == 0;
-}
-
 static void
 check_timestamps(Check *check)
 {

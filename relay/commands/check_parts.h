@@ -141,6 +141,10 @@ int check_minor_version_min(int version);
  * it. */
 bool check_min_isr_is_low(int replicas, int64_t min_isr);
 
+/* ---- check_broker_clock.c ---- */
+
+void check_broker_clock(Check *check);
+
 /* ---- check_extension.c ---- */
 
 /* kafka: the position topic's record, data NULL: none */
@@ -186,6 +190,9 @@ const char *check_setting(const Check *check, const char *topic,
 						  const char *name);
 int64_t		check_setting_number(const Check *check, const char *topic,
 								 const char *name, int64_t unknown);
+
+/* Whether its records have the time of the broker, not of their producer. */
+bool check_has_broker_times(const Check *check, const char *topic);
 
 /* bootstrap.servers, for a command that is advised */
 const char *check_servers(const Check *check);

@@ -245,6 +245,10 @@ static const CheckRow rows[] = {
 	 check_unclean_election,
 	 "A replica that lacks the latest records may become leader, and they are "
 	 "lost."},
+	{"broker_clock", CHECK_WARNING, EXIT_CLEAN, KNOWN, check_broker_clock,
+	 "Retention, and the age of cancellations where messages have its time, "
+	 "are counted by that clock; if it is an hour behind, Kafka 4 refuses "
+	 "events as of the future."},
 	{"compaction", CHECK_WARNING, EXIT_CLEAN, KNOWN, check_compaction,
 	 "Kafka deletes all but the latest record of a key, so events and "
 	 "messages are lost to those that have not read them."},

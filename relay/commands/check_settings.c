@@ -39,6 +39,14 @@ check_setting_number(const Check *check, const char *topic, const char *name,
 	return value != NULL ? strtoll(value, NULL, 10) : unknown;
 }
 
+bool
+check_has_broker_times(const Check *check, const char *topic)
+{
+	const char *value = check_setting(check, topic, "message.timestamp.type");
+
+	return value != NULL && strcmp(value, "LogAppendTime") == 0;
+}
+
 const char *
 check_servers(const Check *check)
 {

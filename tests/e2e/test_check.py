@@ -13,6 +13,7 @@ import re
 import struct
 import threading
 from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from confluent_kafka import Producer
@@ -21,6 +22,7 @@ from confluent_kafka.admin import NewTopic
 from check_cases import CASES, Site, found_in
 from cluster import HOST, Database, Postgres
 from conftest import DLQ, INBOX, OUTBOX
+from kafkaio import delivered, send
 from process import Proxy, run_tool, wait_until
 from slow import clock_is_ahead, full_disk, settable_clock
 
@@ -232,6 +234,25 @@ def test_a_broker_that_is_too_old(site):
     assert "DescribeConfigs" in found["broker_version"]["what"], found
 
 
+def test_a_brokers_clock_that_is_behind(site):
+    """As it looks: an event of this database was written an hour after its
+    record; what another one wrote does not count."""
+    topic = "stock-freeze-failed"
+    with site.altered(topic, message_timestamp_type="LogAppendTime"):
+        producer = site.kafka.producer()
+        for hours, source in ((-1, "checked"), (2, "another"), (1, "checked")):
+            written = datetime.now(timezone.utc) + timedelta(hours=hours)
+            send(producer, topic, {}, key=source,
+                 headers=[("ce_source", f"/pgstock/{source}".encode()),
+                          ("ce_time", written.isoformat().encode())])
+            delivered(producer)
+            _, found = site.check()
+            assert ("broker_clock" in found) == (hours == 1), found
+    what = found["broker_clock"]["what"]
+    assert "a broker's is 3" in what and "s or more behind" in what, what
+    assert f"of {topic} was appended before its event" in what
+
+
 @pytest.fixture(scope="module")
 def odd(new_dir):
     """A server with settings that are all wrong."""
@@ -297,7 +318,7 @@ def test_a_standby(site, odd, run):
 def test_each_check_was_seen_to_fail():
     shown = {name for name, *_ in CASES.values()} | ELSEWHERE.keys() | KNOWN
     shown |= {"config_file", "standby", "keeper", "connections", "clock",
-              "full_page_writes", "disk", "broker_version"}
+              "full_page_writes", "disk", "broker_version", "broker_clock"}
     can_fail = {name for name, severity in documented().items()
                 if severity != "ok"}
     assert len(can_fail) >= 50
