@@ -5,6 +5,8 @@
  * signal-safety(7) lists.  Until terminal_wait() the signals of a resize and of
  * Ctrl-Z are blocked, so that none is lost between a drawing and the wait;
  * those that end the process are not, since a drawing may wait for a server.
+ * They are while the terminal is taken or left: one that arrived in between
+ * would end the process and leave the terminal half restored.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -23,13 +25,16 @@
 #define ENTER "\033[?1049h\033[?25l" /* another screen, no cursor */
 #define LEAVE "\033[?25h\033[?1049l"
 
-static const int terminal_ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+/* SIGABRT: an assertion has failed. */
+static const int terminal_ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT,
+									  SIGABRT};
 
 static struct termios		 terminal_before; /* of standard input */
 static bool					 terminal_has_keys;
 static volatile sig_atomic_t terminal_entered;
 static volatile sig_atomic_t terminal_changed;
 static sigset_t				 terminal_mask; /* while waiting */
+static sigset_t				 terminal_ends; /* terminal_ending, as a set */
 
 /* ---- what it can ------------------------------------------------------- */
 
@@ -107,12 +112,16 @@ terminal_take(void)
 void
 terminal_leave(void)
 {
+	sigset_t before;
+
 	if (!terminal_entered)
 		return;
-	terminal_entered = 0;
+	sigprocmask(SIG_BLOCK, &terminal_ends, &before);
 	terminal_write(LEAVE);
 	if (terminal_has_keys)
 		(void) tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal_before);
+	terminal_entered = 0;
+	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 /* So that a shell sees how the process ended. */
@@ -154,7 +163,6 @@ terminal_enter(void)
 	struct sigaction stop = {.sa_handler = terminal_on_stop};
 	struct sigaction resize = {.sa_handler = terminal_on_resize};
 	sigset_t		 late;
-	sigset_t		 ending;
 
 	Assert(!terminal_entered);
 	terminal_has_keys = isatty(STDIN_FILENO) &&
@@ -163,18 +171,18 @@ terminal_enter(void)
 	sigaddset(&late, SIGTSTP);
 	sigaddset(&late, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &late, &terminal_mask);
-	sigemptyset(&ending);
+	sigemptyset(&terminal_ends);
 	for (size_t i = 0; i < Lengthof(terminal_ending); i++)
-		sigaddset(&ending, terminal_ending[i]);
-	sigprocmask(SIG_BLOCK, &ending, NULL);
-	end.sa_mask = ending;
-	stop.sa_mask = ending;
+		sigaddset(&terminal_ends, terminal_ending[i]);
+	sigprocmask(SIG_BLOCK, &terminal_ends, NULL);
+	end.sa_mask = terminal_ends;
+	stop.sa_mask = terminal_ends;
 	for (size_t i = 0; i < Lengthof(terminal_ending); i++)
 		sigaction(terminal_ending[i], &end, NULL);
 	sigaction(SIGTSTP, &stop, NULL);
 	sigaction(SIGWINCH, &resize, NULL);
 	terminal_take();
-	sigprocmask(SIG_UNBLOCK, &ending, NULL);
+	sigprocmask(SIG_UNBLOCK, &terminal_ends, NULL);
 }
 
 TerminalEvent
