@@ -41,6 +41,8 @@ enum
 };
 extern const char *const config_alert_formats[]; /* NULL at the end */
 
+#define CONFIG_NAME_MAX 48 /* bytes of [relay] name */
+
 typedef struct Config
 {
 	/* [relay] */

@@ -5,13 +5,17 @@
  */
 #include "config/load.h"
 
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "common/pg_connection.h"
 #include "config/check.h"
 #include "config/options.h"
 
 #define BROKERS "bootstrap.servers"
+#define HOST	"{host}"
 
 static bool
 config_override(Config *config, const ConfigOverrides *from, Buf *error)
@@ -34,6 +38,28 @@ config_override(Config *config, const ConfigOverrides *from, Buf *error)
 									 from->kafka, error);
 }
 
+/* Of a name that is too long the end is kept: it is what distinguishes the pods
+ * of Kubernetes. */
+static void
+config_name_host(Config *config)
+{
+	char   host[HOST_NAME_MAX + 1] = "";
+	char  *at = strstr(config->name, HOST);
+	char  *name;
+	size_t len;
+
+	if (at == NULL)
+		return;
+	(void) gethostname(host, sizeof(host) - 1);
+	name = xasprintf("%.*s%s%s", (int) (at - config->name), config->name,
+					 host[0] != '\0' ? host : "unknown", at + strlen(HOST));
+	len = strlen(name);
+	free(config->name);
+	config->name = xstrdup(name +
+						   (len > CONFIG_NAME_MAX ? len - CONFIG_NAME_MAX : 0));
+	free(name);
+}
+
 Config *
 config_load(const ConfigOverrides *from, Buf *error)
 {
@@ -44,6 +70,8 @@ config_load(const ConfigOverrides *from, Buf *error)
 	config_table_init(&relay_options, config);
 	good = from->path == NULL ||
 		   config_table_read(&relay_options, config, from->path, error);
+	if (good)
+		config_name_host(config);
 	if (good && config_override(config, from, error) &&
 		config_check(config, from->offline, error))
 	{

@@ -50,8 +50,10 @@ const char *const config_alert_formats[] = {
 #define AT(field) offsetof(Config, field)
 
 static const Option options[] = {
-	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 1, 48, NULL,
-	 "Distinguishes relays in application_name and Kafka's client.id."},
+	{"relay", "name", OPTION_STRING, 0, AT(name), "main", NULL, 1,
+	 CONFIG_NAME_MAX, NULL,
+	 "Distinguishes relays in application_name and Kafka's client.id; {host}\n"
+	 "stands for the host's name."},
 	{"relay", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level), "info",
 	 NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"relay", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),

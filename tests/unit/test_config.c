@@ -235,6 +235,39 @@ command_line_overrides(void **state UNUSED)
 }
 
 /* Also of what is wrong only together with other values, or elsewhere. */
+/* So that the pods of one configuration have names of their own. */
+static void
+a_name_may_be_the_host_s(void **state UNUSED)
+{
+	char	host[256] = "";
+	char	name[512];
+	Buf		error = {0};
+	Config *config = load(KAFKA "[relay]\nname = a-{host}\n", &error);
+	size_t	len;
+
+	assert_non_null(config);
+	assert_int_equal(gethostname(host, sizeof(host) - 1), 0);
+	snprintf(name, sizeof(name), "a-%s", host);
+	len = strlen(name);
+	/* the end of a name that is too long distinguishes */
+	assert_string_equal(config->name, len > CONFIG_NAME_MAX
+										  ? name + len - CONFIG_NAME_MAX
+										  : name);
+	config_free(config);
+	config = load(KAFKA "[relay]\nname = "
+						"0123456789012345678901234567890123456789-{host}\n",
+				  &error);
+	assert_non_null(config);
+	assert_int_equal(strlen(config->name),
+					 Min(strlen(host) + 41, CONFIG_NAME_MAX));
+	assert_string_equal(config->name + strlen(config->name) -
+							Min(strlen(host), CONFIG_NAME_MAX),
+						host + Max(strlen(host), CONFIG_NAME_MAX) -
+							CONFIG_NAME_MAX);
+	config_free(config);
+	buf_free(&error);
+}
+
 static void
 the_line_of_a_value_is_named(void **state UNUSED)
 {
@@ -513,6 +546,7 @@ main(void)
 		cmocka_unit_test(every_option_shows_what_it_reads),
 		cmocka_unit_test(long_lines_are_read_whole),
 		cmocka_unit_test(a_line_is_read_whole_or_not_at_all),
+		cmocka_unit_test(a_name_may_be_the_host_s),
 		cmocka_unit_test(the_line_of_a_value_is_named),
 		cmocka_unit_test(an_overridden_value_is_not_the_files),
 	};
