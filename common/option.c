@@ -373,6 +373,8 @@ option_show_moment(const Option *option, Buf *text, int64_t moment)
 		}
 	Assert(moment >= 0);
 	rfc3339_add_second(text, moment / 1000);
+	if (moment % 1000 != 0)
+		buf_printf(text, ".%03d", (int) (moment % 1000));
 	buf_add_str(text, "Z");
 }
 

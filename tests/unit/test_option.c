@@ -220,6 +220,12 @@ a_first_offset_is_a_word_or_a_time_with_its_zone(void **state UNUSED)
 	set(&config, "first_offset", "2026-01-31T13:00:00+01:00", &shown);
 	assert_true(config.first_offset == INT64_C(1769860800000));
 	assert_string_equal(buf_str(&shown), "2026-01-31T12:00:00Z");
+	/* a reload compares what is shown, and reads it */
+	set(&config, "first_offset", "2026-01-31T12:00:00.0509Z", &shown);
+	assert_true(config.first_offset == INT64_C(1769860800050));
+	assert_string_equal(buf_str(&shown), "2026-01-31T12:00:00.050Z");
+	set(&config, "first_offset", buf_str(&shown), &shown);
+	assert_true(config.first_offset == INT64_C(1769860800050));
 	for (size_t i = 0; i < Lengthof(wrong); i++)
 		expect_refusal("first_offset", wrong[i], "is not earliest, latest");
 	expect_refusal("first_offset", "1969-12-31T23:59:59Z", "is before 1970");
