@@ -3,11 +3,13 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
+#include <fcntl.h>
 #include <libpq-fe.h>
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "commands/commands.h"
 #include "common/progress.h"
@@ -142,6 +144,30 @@ hide_memory(void)
 	(void) setrlimit(RLIMIT_CORE, &(struct rlimit){0});
 }
 
+/* A stream that is closed leaves its number to the first socket, and what is
+ * written to the stream would go to a server. */
+static void
+open_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		(void) close(fd);
+}
+
+/* A full disk may be noticed only now: what was to be read is not there. */
+static ExitCode
+end_output(ExitCode code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	safe_line(stderr, "pgstock-relay: could not write to standard output");
+	return code == EXIT_CLEAN ? EXIT_RUNTIME : code;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -149,6 +175,7 @@ main(int argc, char **argv)
 	Buf		  error = {0};
 	ExitCode  code = EXIT_CLEAN;
 
+	open_streams();
 	hide_memory();
 	if (!arguments_parse(&command_line, argc, argv, &arguments, &error))
 	{
@@ -162,5 +189,5 @@ main(int argc, char **argv)
 	else
 		code = run_command(&arguments);
 	buf_free(&error);
-	return code;
+	return end_output(code);
 }

@@ -208,16 +208,6 @@ failed_export_row(Command *command UNUSED, const Arguments *arguments UNUSED,
 	return good;
 }
 
-/* Whether the output was written whole: a full disk may be noticed only now. */
-static ExitCode
-failed_end_output(int64_t count)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return count < 0 ? EXIT_RUNTIME : EXIT_CLEAN;
-	command_report("could not write to standard output");
-	return EXIT_RUNTIME;
-}
-
 static ExitCode
 failed_print_all(const Arguments *arguments, const Config *config,
 				 const char *header, FailedHandler handler)
@@ -229,8 +219,8 @@ failed_print_all(const Arguments *arguments, const Config *config,
 	if (command_open(&command, config))
 	{
 		fputs(header, stdout);
-		command.code = failed_end_output(
-			failed_for_each(&command, arguments, &filter, "rows", handler));
+		if (failed_for_each(&command, arguments, &filter, "rows", handler) < 0)
+			command.code = EXIT_RUNTIME;
 	}
 	code = command.code;
 	command_close(&command);
@@ -277,7 +267,7 @@ cmd_failed_show(const Arguments *arguments, const Config *config)
 								failed_show_row);
 		if (count == 0)
 			command_report("there is no failed event %" PRId64, filter.id);
-		command.code = count == 0 ? EXIT_RUNTIME : failed_end_output(count);
+		command.code = count > 0 ? EXIT_CLEAN : EXIT_RUNTIME;
 	}
 	code = command.code;
 	command_close(&command);

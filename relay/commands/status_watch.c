@@ -178,8 +178,6 @@ status_watch(StatusSource *source, int64_t seconds)
 	status_free(&watch.status);
 	status_free(&watch.before);
 	buf_free(&watch.errors);
-	if (watch.redraws)
-		return EXIT_CLEAN;
-	command_report("could not write to standard output");
-	return EXIT_RUNTIME;
+	/* a file is written to until that fails */
+	return watch.redraws ? EXIT_CLEAN : EXIT_RUNTIME;
 }

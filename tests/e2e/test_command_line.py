@@ -44,6 +44,18 @@ def test_help_lists_the_commands(args):
     assert done.stdout == relay("-h").stdout
 
 
+@pytest.mark.parametrize("args", [["--version"], ["help"], ["config"]],
+                         ids=" ".join)
+def test_output_that_is_lost(args):
+    """On a full disk: half of a sample, or nothing, is no result."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([need("PGSTOCK_RELAY"), *args], timeout=20,
+                              stdout=full, stderr=subprocess.PIPE, text=True,
+                              stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (
+        1, "pgstock-relay: could not write to standard output\n")
+
+
 @pytest.mark.parametrize("args, named", [
     (["stauts"], 'unknown command "stauts": the nearest is "status"'),
     (["status", "--jsn"], 'unknown option "--jsn": the nearest is "--json"'),

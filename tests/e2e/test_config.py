@@ -2,11 +2,13 @@
 """The relay's command line and configuration: every mistake is named, before
 anything is touched, with an exit code that systemd can act on."""
 
+import os
 import socket
+import subprocess
 
 import pytest
 
-from process import wait_until
+from process import as_server, wait_until
 
 OK, RUNTIME, USAGE, INCOMPATIBLE = range(4)
 
@@ -86,6 +88,23 @@ def test_address_is_not_assigned(relay):
     assert done.returncode == RUNTIME, done.stderr
     assert 'could not listen on "192.0.2.7:29187": Cannot assign' in \
         done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks into the relay's /proc")
+def test_closed_streams(relay):
+    """A socket must not get the number of standard error: the log would be
+    written to a server."""
+    relay.write_config()
+    process = subprocess.Popen(as_server([
+        "sh", "-c", 'exec "$0" run --config "$1" <&- >&- 2>&-', relay.binary,
+        relay.config_path]), cwd="/")
+    try:
+        wait_until(lambda: relay.get("/readyz")[0] == 200, 20, "it is ready")
+        assert {os.readlink(f"/proc/{process.pid}/fd/{n}")
+                for n in range(3)} == {"/dev/null"}
+    finally:
+        process.terminate()
+        assert process.wait(20) == OK
 
 
 def test_version(relay):
