@@ -2,7 +2,8 @@
  * loop.c - one thread, one loop: descriptors, timers, signals, the watchdog
  *
  * sd-event's calls fail only for lack of memory or descriptors, or where they
- * are used wrongly: both end the process.
+ * are used wrongly: both end the process, the former, as the lack of a thread,
+ * with EXIT_RUNTIME.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -19,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/exit_code.h"
 #include "common/log.h"
 
 #define LOG_MODULE "loop"
@@ -52,12 +54,22 @@ struct LoopWake
 	void	   *arg;
 };
 
+static bool
+loop_is_shortage(int reason)
+{
+	return reason == EMFILE || reason == ENFILE || reason == ENOMEM ||
+		   reason == ENOSPC || reason == EAGAIN;
+}
+
+/* At once: other threads work on. */
 static void
 loop_check(int result, const char *what)
 {
 	if (result >= 0)
 		return;
 	log_error("could not %s: %s", what, strerror(-result));
+	if (loop_is_shortage(-result))
+		_exit(EXIT_RUNTIME);
 	abort();
 }
 
@@ -284,6 +296,12 @@ loop_wake_free(LoopWake *wake)
 	loop_io_free(wake->io);
 	close(wake->fd);
 	free(wake);
+}
+
+void
+loop_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	loop_check(-pthread_create(thread, NULL, run, arg), "start a thread");
 }
 
 /* ---- systemd ----------------------------------------------------------- */

@@ -10,6 +10,8 @@
 #ifndef PGSTOCK_COMMON_LOOP_H
 #define PGSTOCK_COMMON_LOOP_H
 
+#include <pthread.h>
+
 #include "common/util.h"
 
 typedef struct Loop		 Loop;
@@ -48,6 +50,9 @@ LoopWake *loop_wake_new(Loop *loop, LoopHandler handler, void *arg);
 int		  loop_wake_fd(const LoopWake *wake);
 void	  loop_wake_up(LoopWake *wake); /* as if it had been written to */
 void	  loop_wake_free(LoopWake *wake);
+
+/* A thread, which its owner joins; without one the process ends. */
+void loop_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 
 /* systemd: nothing happens where it is not there */
 void	loop_notify(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -31,7 +31,8 @@
  * 15 s and that sum are less.  With OAUTHBEARER they are not: where the token
  * server does not answer, the closing of one client adds up to 20 s (in
  * librdkafka, which cannot cancel the request), and that of several together
- * can exceed the watchdog's limit.
+ * can exceed the watchdog's limit.  At the end of the process nothing waits for
+ * longer than END_S: what matters is stored by then.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -44,6 +45,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "alerts/webhook.h"
 #include "common/http_server.h"
@@ -59,7 +61,8 @@
 
 #define LOG_MODULE "relay"
 
-#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end at the latest */
+#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end of the loop */
+#define END_S	 5			   /* from then to the end of the process */
 
 typedef struct Relay
 {
@@ -166,6 +169,36 @@ daemon_page(void *arg, const char *path, HttpServerResponse *answer)
 	}
 }
 
+/* ---- the end at the latest --------------------------------------------- */
+
+static volatile sig_atomic_t daemon_code; /* of a process that is cut short */
+
+static void
+daemon_on_overdue(int signal_number UNUSED)
+{
+	_exit(daemon_code);
+}
+
+static void
+daemon_end_by(int signal_number)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signal_number);
+	signal(signal_number, daemon_on_overdue);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* Wherever it is then, also in a call of a library that does not return. */
+static void
+daemon_end_within(unsigned seconds, ExitCode code)
+{
+	daemon_code = (sig_atomic_t) code;
+	daemon_end_by(SIGALRM);
+	(void) alarm(seconds);
+}
+
 /* ---- signals and timers ------------------------------------------------ */
 
 static void
@@ -180,12 +213,13 @@ daemon_on_stop(void *arg)
 		return;
 	}
 	relay->stopping = true;
+	daemon_end_within(DRAIN_US / SEC_US + END_S, EXIT_RUNTIME);
 	log_info("shutting down, waiting for in-flight messages");
 	loop_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64,
 				DRAIN_US + 5 * SEC_US);
 	outbox_stop(relay->outbox, stop_by);
 	inbox_stop(relay->inbox, stop_by);
-	webhook_stop(relay->webhook);
+	webhook_stop(relay->webhook, stop_by);
 }
 
 static void
@@ -249,11 +283,8 @@ daemon_on_turn(void *arg UNUSED)
 
 /* ---- start, loop, stop ------------------------------------------------- */
 
-/*
- * EXIT_USAGE only where another start would fail like this one.  An address may
- * be assigned later, by DHCP or a failover: EXIT_RUNTIME, and systemd starts
- * the relay again.
- */
+/* EXIT_USAGE only where another start would fail like this one; otherwise
+ * systemd starts the relay again.  "check" agrees. */
 static ExitCode
 daemon_listen(Relay *relay)
 {
@@ -280,7 +311,9 @@ daemon_listen(Relay *relay)
 static void
 daemon_watch_signals(Relay *relay)
 {
+	/* errors of a write: a peer that has left, a log that may not grow */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	loop_signal(relay->loop, SIGTERM, daemon_on_stop, relay);
 	loop_signal(relay->loop, SIGINT, daemon_on_stop, relay);
 	loop_signal(relay->loop, SIGHUP, daemon_on_reload, relay);
@@ -410,10 +443,17 @@ daemon_loop(Relay *relay)
 	return (ExitCode) code;
 }
 
-/* In reverse order of the start. */
+/*
+ * In reverse order of the start.  Nothing is lost if it is cut short: the loop
+ * has ended, and what is left is memory, and connections that the system
+ * closes.
+ */
 static void
-daemon_end(Relay *relay)
+daemon_end(Relay *relay, ExitCode code)
 {
+	daemon_end_within(END_S, code);
+	daemon_end_by(SIGTERM);
+	daemon_end_by(SIGINT);
 	http_server_free(relay->http);
 	webhook_free(relay->webhook);
 	inbox_free(relay->inbox);
@@ -448,6 +488,6 @@ daemon_run(const ConfigOverrides *from)
 	code = daemon_start(&relay);
 	if (code == EXIT_CLEAN)
 		code = daemon_loop(&relay);
-	daemon_end(&relay);
+	daemon_end(&relay, code);
 	return code;
 }

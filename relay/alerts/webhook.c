@@ -61,6 +61,7 @@ struct Webhook
 	LogThrottle	  db_throttle;
 	LogThrottle	  request_throttle;
 	bool		  stopping;
+	int64_t		  stop_by;
 };
 
 static void webhook_on_conn(void *arg, PgConnectionEvent event,
@@ -352,7 +353,7 @@ webhook_turn(Webhook *webhook, bool leads)
 	bool wanted = leads && config->webhook_url[0] != '\0' && !webhook->stopping;
 
 	if (webhook_is_busy(webhook))
-		return NEVER;
+		return webhook->stopping ? webhook->stop_by : NEVER;
 	if (!wanted)
 	{
 		if (webhook->state != WEBHOOK_OFF)
@@ -381,15 +382,17 @@ webhook_turn(Webhook *webhook, bool leads)
 }
 
 void
-webhook_stop(Webhook *webhook)
+webhook_stop(Webhook *webhook, int64_t stop_by)
 {
 	webhook->stopping = true;
+	webhook->stop_by = stop_by;
 }
 
 bool
 webhook_is_done(const Webhook *webhook)
 {
-	return !webhook_is_busy(webhook);
+	return !webhook_is_busy(webhook) ||
+		   (webhook->stopping && loop_now(webhook->loop) >= webhook->stop_by);
 }
 
 /* ---- readiness --------------------------------------------------------- */

@@ -27,8 +27,9 @@ void	 webhook_free(Webhook *webhook);
 /* Acts if that is due; the time of the next call at the latest. */
 int64_t webhook_turn(Webhook *webhook, bool leads);
 
-/* No new request; one that is under way is completed. */
-void webhook_stop(Webhook *webhook);
+/* No new request; one that is under way is completed by then, or left: then its
+ * alerts are sent again. */
+void webhook_stop(Webhook *webhook, int64_t stop_by);
 bool webhook_is_done(const Webhook *webhook);
 
 void webhook_status_json(Webhook *webhook, Buf *json);

@@ -282,8 +282,7 @@ survey_begin(Survey *survey, rd_kafka_t *client)
 		survey->next_conf = NULL;
 	}
 	survey->stop = survey->ended = false;
-	if (pthread_create(&survey->thread, NULL, survey_run, survey) != 0)
-		abort();
+	loop_thread(&survey->thread, survey_run, survey);
 	survey->runs = true;
 }
 

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/log.h"
 #include "kafka/position_topic.h"
 
 #define SLICE_MS 1000 /* between two checks of whether the call was left */
@@ -318,11 +317,7 @@ transaction_call(Transaction *transaction, Call *call)
 	call->wake = transaction->wake;
 	call->producer = transaction->producer;
 	transaction->call = call;
-	if (pthread_create(&call->thread, NULL, call_run, call) != 0)
-	{
-		log_write(LEVEL_ERROR, "transaction", "could not start a thread");
-		abort();
-	}
+	loop_thread(&call->thread, call_run, call);
 }
 
 static void

@@ -282,6 +282,9 @@ class TokenServer:
                 pass
 
         self.asked = 0
+        self.lifetime = 300             # of a token, seconds
+        self.answers = threading.Event()
+        self.answers.set()
         self.server = HTTPServer((HOST, 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.path("good.crt"),
@@ -297,8 +300,10 @@ class TokenServer:
         wanted = base64.b64encode(f"{USER}:{self.SECRET}".encode()).decode()
         good = request.headers["Authorization"] == f"Basic {wanted}"
         self.asked += 1
-        body = json.dumps({"access_token": unsigned_token(USER),
-                           "token_type": "Bearer", "expires_in": 300}
+        self.answers.wait()
+        body = json.dumps({"access_token": unsigned_token(USER, self.lifetime),
+                           "token_type": "Bearer",
+                           "expires_in": self.lifetime}
                           if good else {"error": "invalid_client"}).encode()
         request.send_response(200 if good else 401)
         request.send_header("Content-Type", "application/json")
@@ -307,17 +312,18 @@ class TokenServer:
         request.wfile.write(body)
 
     def close(self):
+        self.answers.set()
         self.server.shutdown()
         self.server.server_close()
 
 
-def unsigned_token(subject):
+def unsigned_token(subject, lifetime):
     def part(data):
         text = base64.urlsafe_b64encode(json.dumps(data).encode()).decode()
         return text.rstrip("=")
     now = int(time.time())
     return ".".join((part({"alg": "none"}), part({
-        "sub": subject, "iat": now, "exp": now + 300}), ""))
+        "sub": subject, "iat": now, "exp": now + lifetime}), ""))
 
 
 @pytest.fixture
@@ -333,6 +339,23 @@ def oidc(server, secret=TokenServer.SECRET, **more):
             "sasl_oauthbearer_client_id": USER,
             "sasl_oauthbearer_client_secret": secret,
             "sasl_oauthbearer_token_endpoint_url": server.url, **more}
+
+
+def test_a_stop_does_not_wait_for_tokens(db, kafka, certificates, rights,
+                                         relays, token_server):
+    """librdkafka cannot close a client while its request to the token server
+    is not answered, for up to 20 s."""
+    token_server.lifetime = 5
+    relay = relays(db.conninfo(), kafka.brokers)
+    relay.config["kafka"] = kafka.client("SASL", **oidc(
+        token_server, https_ca_location=certificates.path("ca.pem")))
+    relay.start(env=newer_librdkafka())
+    token_server.answers.clear()
+    asked = token_server.asked
+    wait_until(lambda: token_server.asked > asked, 20, "a token is renewed")
+    begun = time.monotonic()
+    assert relay.terminate() == 0
+    assert time.monotonic() - begun < 12, relay.tail()
 
 
 UNSECURED = {"sasl_mechanism": "OAUTHBEARER", "sasl_username": None,

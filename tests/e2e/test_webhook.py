@@ -126,6 +126,26 @@ def test_archived_orders_are_reported(db, kafka, start_relay, hook, webhook):
     assert "ok    webhook: format json, signed, only where" in check.stdout
 
 
+def test_a_stop_does_not_wait_for_alerts(db, kafka, start_relay, hook,
+                                         webhook):
+    """An alert is sent, and the database does not answer when that is to be
+    recorded: the relay ends when all drains end."""
+    relay = start_relay(webhook(), topics=["order-created"])
+    hook.talking.clear()
+    poison(kafka, 1)
+    wait_requests(hook, 1)
+    blocker = db.connect()
+    blocker.cursor().execute("LOCK TABLE pgstock_internal.alert")
+    hook.talking.set()
+    wait_until(lambda: "alerts sent" in relay.log(), 10, relay.tail)
+    begun = time.monotonic()
+    assert relay.terminate() == 0
+    assert time.monotonic() - begun < 13, relay.tail()
+    blocker.close()
+    relay.start()
+    settled(db, relay)          # its session had the lock, or it is sent again
+
+
 def test_off_by_default(db, kafka, start_relay):
     """Without a url nothing is written, and nothing is sent later."""
     relay = start_relay(topics=["order-created"])
