@@ -203,6 +203,9 @@ extern void		  durability_fence_error(void);
 extern bool		  durability_standby_is_named(void);
 extern XLogRecPtr durability_fence(bool at_standby);
 
+/* in shared_memory.c */
+extern void shared_memory_use(Size size, void (*attach)(void));
+
 /* in due_time.c */
 extern void due_time_init(void);
 extern void due_time_note(TimestampTz due_at);

@@ -36,8 +36,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
@@ -48,9 +46,6 @@ DueTimes *due_times = NULL;
 
 StaticAssertDecl(sizeof(TimestampTz) == sizeof(uint64),
 				 "an atomic holds a time");
-
-static shmem_request_hook_type next_shmem_request_hook = NULL;
-static shmem_startup_hook_type next_shmem_startup_hook = NULL;
 
 /* The earliest time that this transaction wrote; DT_NOEND: none. */
 static TimestampTz due_time_noted = DT_NOEND;
@@ -160,21 +155,10 @@ due_time_on_transaction(XactEvent event, void *arg)
 /* ---- Start ---- */
 
 static void
-due_time_shmem_request(void)
-{
-	if (next_shmem_request_hook)
-		next_shmem_request_hook();
-	RequestAddinShmemSpace(sizeof(DueTimes));
-}
-
-static void
-due_time_shmem_startup(void)
+due_time_attach(void)
 {
 	bool found;
 
-	if (next_shmem_startup_hook)
-		next_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	due_times = ShmemInitStruct("pgstock keeper", sizeof(DueTimes), &found);
 	if (!found)
 	{
@@ -182,7 +166,6 @@ due_time_shmem_startup(void)
 		for (int i = 0; i < DUE_DATABASES_MAX; i++)
 			pg_atomic_init_u64(&due_times->databases[i].due_at, 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
@@ -190,10 +173,5 @@ due_time_init(void)
 {
 	Assert(due_times == NULL && due_time_noted == DT_NOEND);
 	RegisterXactCallback(due_time_on_transaction, NULL);
-	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
-		return;
-	next_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = due_time_shmem_request;
-	next_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = due_time_shmem_startup;
+	shared_memory_use(sizeof(DueTimes), due_time_attach);
 }

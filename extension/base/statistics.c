@@ -33,7 +33,6 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
@@ -106,9 +105,6 @@ typedef struct Pending
 	uint64 confirm_us;
 	uint32 confirm_buckets[CONFIRM_BOUNDS + 1];
 } Pending;
-
-static shmem_request_hook_type next_shmem_request_hook = NULL;
-static shmem_startup_hook_type next_shmem_startup_hook = NULL;
 
 static Statistics  *statistics_mine = NULL; /* of statistics_use() */
 static Pending		pending;
@@ -439,23 +435,9 @@ statistics_on_transaction(XactEvent event, void *arg)
 /* ---- Start ---- */
 
 static void
-statistics_shmem_request(void)
+statistics_attach(void)
 {
-	if (next_shmem_request_hook)
-		next_shmem_request_hook();
-	RequestAddinShmemSpace(
-		add_size(sizeof(Directory),
-				 mul_size(DATABASES_MAX, CACHELINEALIGN(sizeof(Statistics)))));
-}
-
-static void
-statistics_shmem_startup(void)
-{
-	if (next_shmem_startup_hook)
-		next_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	(void) statistics_directory(DATABASES_MAX);
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
@@ -463,10 +445,8 @@ statistics_init(void)
 {
 	Assert(!pending.called && current_function == CALL_NO_FUNCTION);
 	RegisterXactCallback(statistics_on_transaction, NULL);
-	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
-		return;
-	next_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = statistics_shmem_request;
-	next_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = statistics_shmem_startup;
+	shared_memory_use(add_size(sizeof(Directory),
+							   mul_size(DATABASES_MAX,
+										CACHELINEALIGN(sizeof(Statistics)))),
+					  statistics_attach);
 }
