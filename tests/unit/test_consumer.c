@@ -5,6 +5,8 @@
  */
 #include "mock_cluster.h"
 
+#define LIST_OFFSETS_REQUEST 2
+
 static void
 open_consumer(Fixture *fixture)
 {
@@ -90,6 +92,16 @@ join_group(Fixture *fixture)
 	WAIT_UNTIL(fixture, take(fixture, 0) && fixture->assigned == 1);
 }
 
+static void
+survey_lagging(Fixture *fixture, int answers)
+{
+	for (int i = 0; i < answers; i++)
+		rd_kafka_mock_push_request_errors(
+			fixture->cluster, LIST_OFFSETS_REQUEST, 1,
+			RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE);
+	survey(fixture, offsets(-1, -1, NULL), FIRST_OFFSET_LATEST);
+}
+
 /* Of a hundred messages in two partitions, of a topic that is new to the
  * database; the mock cluster takes seconds to let a member in, so this is part
  * of the one test below. */
@@ -107,6 +119,21 @@ check_beginnings(Fixture *fixture, int64_t first_offset, int64_t sum)
 	assert_int_equal(change.offsets[0] + change.offsets[1], sum);
 	consumer_change_free(&change);
 	assert_false(consumer_wants_change(fixture->consumer));
+}
+
+/* A leader that was just elected may know a lower end than there is, and says
+ * so: nothing begins before one answers that knows it. */
+static void
+check_lagging_leader(Fixture *fixture)
+{
+	survey_lagging(fixture, 100);
+	assert_false(consumer_wants_change(fixture->consumer));
+	assert_true(consumer_waits(fixture->consumer));
+	rd_kafka_mock_clear_request_errors(fixture->cluster, LIST_OFFSETS_REQUEST);
+	check_beginnings(fixture, FIRST_OFFSET_LATEST, 100);
+	/* one that recovers while it is asked delays the beginning only */
+	survey_lagging(fixture, 1);
+	check_beginnings(fixture, FIRST_OFFSET_LATEST, 100);
 }
 
 /* Beyond the end: the partition has lost records that were read. */
@@ -198,6 +225,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 
 	check_beginnings(fixture, FIRST_OFFSET_LATEST, 100);
 	check_beginnings(fixture, FIRST_OFFSET_EARLIEST, 0);
+	check_lagging_leader(fixture);
 	check_move(fixture);
 	check_refuted(fixture);
 	check_witness(fixture);
