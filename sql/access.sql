@@ -259,21 +259,28 @@ CREATE TABLE pgstock_internal.own_columns
 (
 	relation	text COLLATE "C" NOT NULL,
 	columns		int NOT NULL,
+	types		text NOT NULL,
 	CONSTRAINT own_columns_pkey PRIMARY KEY (relation)
 );
 COMMENT ON TABLE pgstock_internal.own_columns IS
-	'number of columns of each table at its creation: see '
-	'extension/base/columns.c';
+	'columns of each table at its creation: see extension/base/column_check.c';
+COMMENT ON COLUMN pgstock_internal.own_columns.types IS
+	'oids of type and collation of each column, in order; 0: dropped';
 
 CREATE FUNCTION pgstock_internal.note_columns()
 RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
 INSERT INTO pgstock_internal.own_columns AS o
-SELECT c.relname, c.relnatts FROM pg_class c
+SELECT c.relname, c.relnatts,
+	   (SELECT string_agg(format('%s:%s', a.atttypid, a.attcollation), ' '
+						  ORDER BY a.attnum)
+		  FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
+  FROM pg_class c
  WHERE c.relnamespace = 'pgstock_internal'::regnamespace
    AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-ON CONFLICT (relation) DO UPDATE SET columns = excluded.columns
+ON CONFLICT (relation) DO UPDATE
+   SET columns = excluded.columns, types = excluded.types
 $$;
 COMMENT ON FUNCTION pgstock_internal.note_columns IS
 	'records the current columns of the tables as those of pgstock';
