@@ -1,204 +1,3 @@
-/* ---- forget_user: values ------------------------------------------------- */
-
-/*
- * Each of these functions returns its value without the user, and the value
- * itself if it does not name the user.  A value names the user if it is the
- * id, or if it has the id as a word of its own.  A short id, or a short
- * number, is common in other texts: it must be the whole value.
- */
-
-CREATE FUNCTION pgstock_internal.forget_text(value text, user_id text)
-RETURNS text
-LANGUAGE sql IMMUTABLE
-RETURN CASE
-	WHEN user_id = '' OR position(user_id in value) = 0 THEN value
-	WHEN value = user_id THEN 'forgotten'
-	WHEN length(user_id) < 3
-		OR (user_id ~ '^[0-9]+$' AND length(user_id) < 6) THEN value
-	ELSE regexp_replace(value,
-			'(^|[^[:alnum:]_-])' || regexp_replace(user_id, '[^[:alnum:]]',
-												   '\\\&', 'g')
-			|| '(?![[:alnum:]_-])', '\1forgotten', 'g') END;
-COMMENT ON FUNCTION pgstock_internal.forget_text IS
-	'returns a text without a user''s id';
-
-/* The role is no user: what follows the slash is (pgstock.actor). */
-CREATE FUNCTION pgstock_internal.forget_actor(value text, user_id text)
-RETURNS text
-LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN position('/' in value) = 0 THEN value
-	ELSE split_part(value, '/', 1) || '/' || pgstock_internal.forget_text(
-			substr(value, position('/' in value) + 1), user_id) END;
-COMMENT ON FUNCTION pgstock_internal.forget_actor IS
-	'returns an actor without a user''s id';
-
-CREATE FUNCTION pgstock_internal.forget_texts(value text[], user_id text)
-RETURNS text[]
-LANGUAGE sql IMMUTABLE
-RETURN ARRAY(SELECT pgstock_internal.forget_text(v.text, user_id)
-			   FROM unnest(value) WITH ORDINALITY AS v (text, n) ORDER BY v.n);
-COMMENT ON FUNCTION pgstock_internal.forget_texts IS
-	'returns texts without a user''s id';
-
-/* Not NULL: a compacted topic refuses a record without a key. */
-CREATE FUNCTION pgstock_internal.forget_key(value bytea, user_id text)
-RETURNS bytea
-LANGUAGE sql STABLE
-RETURN CASE WHEN pgstock_internal.forget_text(
-					pgstock_internal.bytes_text(value), user_id)
-				 IS DISTINCT FROM pgstock_internal.bytes_text(value)
-			THEN 'forgotten'::bytea ELSE value END;
-COMMENT ON FUNCTION pgstock_internal.forget_key IS
-	'returns a key without a user''s id';
-
-/* JSON may contain any character as \u and four digits, and some as others. */
-CREATE FUNCTION pgstock_internal.may_name(value bytea, user_id text)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE
-RETURN position(convert_to(user_id, 'UTF8') in value) > 0
-	OR position(E'\\x5c75'::bytea in value) > 0
-	OR (user_id ~ '["/\\]' AND position(E'\\x5c'::bytea in value) > 0);
-COMMENT ON FUNCTION pgstock_internal.may_name IS
-	'returns false if bytes certainly do not name a user';
-
-/*
- * Members that name a user are omitted, so that consumers read what they would
- * have read without a user; in other members the id is replaced.  Members that
- * name other things stay: the id of an order may be the same text.
- */
-CREATE FUNCTION pgstock_internal.forget_json(value json, user_id text)
-RETURNS text
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	users	CONSTANT text[] := '{user_id,userId}';
-	others	CONSTANT text[] := '{order_id,orderId,product_id,productId,location,
-		payment_id,paymentId,event_id,eventId,event_type,eventType,trace_id,
-		traceId,causation_id,activity_id,activityId,timestamp,status,kind,
-		quantity,productQuantityMap,product_quantity_map}';
-	without	text;
-BEGIN
-	IF NOT pgstock_internal.may_name(convert_to(value::text, 'UTF8'),
-									 user_id) THEN
-		RETURN NULL;
-	END IF;
-	CASE json_typeof(value)
-		WHEN 'object' THEN
-			SELECT format('{%s}', string_agg(format('%s:%s', to_json(m.key),
-						  coalesce(m.without, m.value::text)), ',' ORDER BY m.n)
-						  FILTER (WHERE NOT m.omit))
-			  INTO without
-			  FROM (SELECT e.key, e.value, e.n,
-						   coalesce(e.key = ANY (users)
-									AND e.value #>> '{}' = user_id,
-									false) AS omit,
-						   CASE WHEN e.key <> ALL (others)
-						   THEN pgstock_internal.forget_json(e.value, user_id)
-						   END AS without
-					  FROM json_each(value) WITH ORDINALITY
-						   AS e (key, value, n)) m
-			HAVING bool_or(m.omit OR m.without IS NOT NULL);
-			RETURN without;
-		WHEN 'array' THEN
-			SELECT format('[%s]', string_agg(
-						  coalesce(e.without, e.value::text), ',' ORDER BY e.n))
-			  INTO without
-			  FROM (SELECT a.value, a.n,
-						   pgstock_internal.forget_json(a.value, user_id)
-						   AS without
-					  FROM json_array_elements(value) WITH ORDINALITY
-						   AS a (value, n)) e
-			HAVING bool_or(e.without IS NOT NULL);
-			RETURN without;
-		WHEN 'string' THEN
-			without := pgstock_internal.forget_text(value #>> '{}', user_id);
-			IF without <> value #>> '{}' THEN
-				RETURN to_json(without);
-			END IF;
-			RETURN NULL;
-		ELSE
-			RETURN NULL;
-	END CASE;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.forget_json IS
-	'returns JSON without a user''s id; NULL if it does not name the user';
-
-/* Bytes that are no text cannot be changed: they become a tombstone. */
-CREATE FUNCTION pgstock_internal.forget_payload(value bytea, user_id text)
-RETURNS bytea
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	without	text;
-	shown	text;
-BEGIN
-	IF value IS NULL OR NOT pgstock_internal.may_name(value, user_id) THEN
-		RETURN value;
-	END IF;
-	BEGIN
-		without := pgstock_internal.forget_json(
-			convert_from(value, 'UTF8')::json, user_id);
-		RETURN coalesce(convert_to(without, 'UTF8'), value);
-	EXCEPTION WHEN data_exception OR feature_not_supported
-				   OR statement_too_complex THEN
-		shown := pgstock_internal.bytes_text(value);
-	END;
-	without := regexp_replace(pgstock_internal.forget_text(shown, user_id),
-		'("user_?[iI]d"[[:space:]]*:[[:space:]]*"?)'
-		|| regexp_replace(user_id, '[^[:alnum:]]', '\\\&', 'g')
-		|| '(?![[:alnum:]_-])', '\1forgotten', 'g');
-	IF without <> shown THEN
-		RETURN convert_to(without, 'UTF8');
-	ELSIF shown LIKE E'\\\\x%' AND length(user_id) > 5
-		AND position(convert_to(user_id, 'UTF8') in value) > 0 THEN
-		RETURN NULL;
-	END IF;
-	RETURN value;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.forget_payload IS
-	'returns a payload without a user''s id; NULL if it is not text';
-
-/* Packed as extension/outbox/headers.c describes. */
-CREATE FUNCTION pgstock_internal.forget_headers(value bytea, user_id text)
-RETURNS bytea
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	at		int := 0;
-	named	int;
-	size	int;
-	shown	text;
-	without	text;
-	result	bytea := '';
-BEGIN
-	IF value IS NULL OR NOT pgstock_internal.may_name(value, user_id) THEN
-		RETURN value;
-	END IF;
-	WHILE at < length(value) LOOP
-		named := 2 + get_byte(value, at) * 256 + get_byte(value, at + 1);
-		size := ('x' || encode(substr(value, at + named + 1, 4), 'hex'))
-				::bit(32)::int;
-		shown := pgstock_internal.bytes_text(
-			substr(value, at + named + 5, greatest(size, 0)));
-		without := pgstock_internal.forget_text(shown, user_id);
-		IF size > 0 AND without <> shown THEN
-			result := result || substr(value, at + 1, named)
-				|| int4send(length(convert_to(without, 'UTF8')))
-				|| convert_to(without, 'UTF8');
-		ELSE
-			result := result || substr(value, at + 1,
-									   named + 4 + greatest(size, 0));
-		END IF;
-		at := at + named + 4 + greatest(size, 0);
-	END LOOP;
-	RETURN result;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.forget_headers IS
-	'returns packed headers without a user''s id';
-
 /* ---- forget_user: tables ------------------------------------------------- */
 
 /*
@@ -397,29 +196,43 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.events_of_user IS
 	'returns the events of the outbox that name a user';
 
-CREATE FUNCTION pgstock_internal.forget_events(user_id text)
-RETURNS bigint
+CREATE TYPE pgstock_internal.last_event AS
+(
+	seq			bigint,
+	topic		text,
+	key			bytea,
+	tombstone	boolean
+);
+COMMENT ON TYPE pgstock_internal.last_event IS
+	'last event of a key that forget_user redacts: a copy of it is published, '
+	'or, for a key that was the user, a tombstone';
+
+/* "since": a snapshot that shows no event that was not looked at here. */
+CREATE FUNCTION pgstock_internal.forget_events(user_id text, OUT n bigint,
+	OUT "last" pgstock_internal.last_event[], OUT since pg_snapshot)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	found_seqs	bigint[] := pgstock_internal.events_of_user(user_id);
+	found_seqs	bigint[];
 	written		int;
 BEGIN
-	IF cardinality(found_seqs) = 0 THEN
-		RETURN 0;
+	since := pg_current_snapshot();
+	found_seqs := pgstock_internal.events_of_user(user_id);
+	n := cardinality(found_seqs);
+	IF n = 0 THEN
+		RETURN;
 	END IF;
 	/* As in extension/outbox/record.c, the xid before the first seq. */
 	PERFORM pg_current_xact_id();
 	written := pgstock_internal.outbox_lock_part();
-	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
-		type, created_at, format)
-	SELECT written, gen_random_uuid(), k.aggregatetype, k.aggregateid,
-		   'Forgotten', clock_timestamp(), 'b'
-	  FROM (SELECT DISTINCT o.aggregatetype, o.aggregateid
-			  FROM pgstock_internal.outbox o
-			 WHERE o.seq = ANY (found_seqs) AND o.type <> 'Forgotten'
-			   AND pgstock_internal.forget_key(o.aggregateid, $1)
-				   IS DISTINCT FROM o.aggregateid) k;
+	"last" := ARRAY(
+		SELECT ROW(max(o.seq), o.aggregatetype, o.aggregateid,
+				   true)::pgstock_internal.last_event
+		  FROM pgstock_internal.outbox o
+		 WHERE o.seq = ANY (found_seqs) AND o.type <> 'Forgotten'
+		   AND pgstock_internal.forget_key(o.aggregateid, $1)
+			   IS DISTINCT FROM o.aggregateid
+		 GROUP BY o.aggregatetype, o.aggregateid);
 	WITH gone AS (
 		DELETE FROM pgstock_internal.outbox o
 		 WHERE o.seq = ANY (found_seqs) AND o.format = 'r' RETURNING o.*
@@ -437,32 +250,123 @@ BEGIN
 		   headers = pgstock_internal.forget_headers(o.headers, $1),
 		   aggregateid = pgstock_internal.forget_key(o.aggregateid, $1)
 	 WHERE o.seq = ANY (found_seqs);
-	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
-		type, payload, headers, traceparent, created_at, format)
-	SELECT written, l.id, l.aggregatetype, l.aggregateid, l.type, l.payload,
-		   CASE WHEN pgstock_internal.is_copy(l.headers) THEN l.headers
-				ELSE coalesce(l.headers, '')
-					 || pgstock_internal.replay_header(l.seq) END,
-		   l.traceparent, l.created_at, l.format
-	  FROM (SELECT DISTINCT ON (o.aggregatetype, o.aggregateid) o.*
-			  FROM pgstock_internal.outbox o
-			 WHERE (o.aggregatetype, o.aggregateid) IN (
-				SELECT c.aggregatetype, c.aggregateid
-				  FROM pgstock_internal.outbox c
-				 WHERE c.seq = ANY (found_seqs))
-			   AND o.aggregateid <> 'forgotten'
-			 ORDER BY o.aggregatetype, o.aggregateid, o.seq DESC) l
-	 WHERE l.seq = ANY (found_seqs)
-	   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
-					   WHERE h.seq = l.seq)
-	 ORDER BY l.seq;
-	PERFORM pgstock_internal.wake_relay();
-	RETURN cardinality(found_seqs);
+	"last" := "last" || ARRAY(
+		SELECT ROW(l.seq, l.aggregatetype, l.aggregateid,
+				   false)::pgstock_internal.last_event
+		  FROM (SELECT DISTINCT ON (o.aggregatetype, o.aggregateid)
+					   o.aggregatetype, o.aggregateid, o.seq
+				  FROM pgstock_internal.outbox o
+				 WHERE (o.aggregatetype, o.aggregateid) IN (
+					SELECT c.aggregatetype, c.aggregateid
+					  FROM pgstock_internal.outbox c
+					 WHERE c.seq = ANY (found_seqs))
+				   AND o.aggregateid <> 'forgotten'
+				 ORDER BY o.aggregatetype, o.aggregateid, o.seq DESC) l
+		 WHERE l.seq = ANY (found_seqs)
+		   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
+						   WHERE h.seq = l.seq));
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.forget_events IS
-	'removes a user from the events of the outbox, and publishes redacted '
-	'copies and tombstones; returns the number of events';
+	'removes a user from the events of the outbox; returns their number, and '
+	'the keys whose last event was one of them';
+
+/*
+ * A session that has written an event holds a lock on the part that it wrote to
+ * until its transaction ends, and has drawn the event's seq under that lock.
+ * So with this lock no event is neither visible nor still to be written.  It
+ * keeps all writers waiting: it is the last that a transaction takes, and waits
+ * 0.2 s for its own part unless the caller has set lock_timeout.
+ */
+CREATE FUNCTION pgstock_internal.outbox_lock_writers()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	patience	text := current_setting('lock_timeout');
+BEGIN
+	IF patience = '0' THEN
+		PERFORM set_config('lock_timeout', '200ms', true);
+	END IF;
+	LOCK TABLE pgstock_internal.outbox IN SHARE MODE;
+	PERFORM set_config('lock_timeout', patience, true);
+EXCEPTION WHEN lock_not_available THEN
+	RAISE EXCEPTION 'could not lock the outbox'
+		USING ERRCODE = 'lock_not_available',
+			  DETAIL = 'A transaction that has written events is still open, '
+					   'or VACUUM runs on the outbox.',
+			  HINT = 'Run it again. With a longer lock_timeout it waits '
+					 'longer, and so do sessions that write events.';
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.outbox_lock_writers IS
+	'locks the outbox until the transaction ends: every event is visible then, '
+	'and no other session writes one; 55P03 if a transaction that has written '
+	'events does not end';
+
+/*
+ * A copy must not follow a later event of its key: a compacted topic would keep
+ * the older state.  Which event of a key is the last is certain only while no
+ * other session writes one.  The order's lock ensures that for the events of an
+ * order, but any key is possible (publish_event), and writers of these share no
+ * lock but that on the part.  So the events are found and redacted first, which
+ * takes long, and the copies are made last, under a lock that all writers need:
+ * only keys with an event since then are looked at again, by the index on xid,
+ * and get no copy.  Such an event, if it names the user, is found by the next
+ * call.
+ *
+ * The commit is local, so that no session waits for that lock, or for those of
+ * the orders, while a synchronous standby is unavailable.  The last call, which
+ * finds nothing, commits as its session asks, and so confirms the earlier ones.
+ */
+CREATE FUNCTION pgstock_internal.forget_publish(
+	"last" pgstock_internal.last_event[], since pg_snapshot)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	written	int;
+BEGIN
+	IF coalesce(cardinality("last"), 0) = 0 THEN
+		RETURN;
+	END IF;
+	IF current_setting('synchronous_commit') <> 'off' THEN
+		PERFORM set_config('synchronous_commit', 'local', true);
+	END IF;
+	PERFORM pgstock_internal.outbox_lock_writers();
+	written := pgstock_internal.outbox_lock_part();
+	WITH newer AS MATERIALIZED (
+		SELECT o.aggregatetype, o.aggregateid, o.seq
+		  FROM pgstock_internal.outbox o
+		 WHERE o.xid >= pg_snapshot_xmax(since)
+		 UNION ALL
+		SELECT o.aggregatetype, o.aggregateid, o.seq
+		  FROM pgstock_internal.outbox o
+		 WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(since)))
+	)
+	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
+		type, payload, headers, traceparent, created_at, format)
+	SELECT written, CASE WHEN l.tombstone THEN gen_random_uuid() ELSE o.id END,
+		   l.topic, l.key, CASE WHEN l.tombstone THEN 'Forgotten'
+						   ELSE o.type END,
+		   o.payload, CASE WHEN pgstock_internal.is_copy(o.headers)
+								OR l.tombstone THEN o.headers
+					  ELSE coalesce(o.headers, '')
+						   || pgstock_internal.replay_header(o.seq) END,
+		   o.traceparent, coalesce(o.created_at, clock_timestamp()),
+		   coalesce(o.format, 'b')
+	  FROM unnest("last") l
+	  LEFT JOIN pgstock_internal.outbox o ON o.seq = l.seq AND NOT l.tombstone
+	 WHERE NOT EXISTS (SELECT FROM newer n
+						WHERE n.aggregatetype = l.topic
+						  AND n.aggregateid = l.key AND n.seq > l.seq)
+	 ORDER BY l.tombstone DESC, l.seq;
+	PERFORM pgstock_internal.wake_relay();
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.forget_publish IS
+	'publishes copies of redacted events, and tombstones, for keys that have '
+	'no later event; since: a snapshot that precedes the search for them';
 
 /* ---- forget_user --------------------------------------------------------- */
 
@@ -499,17 +403,22 @@ RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n	bigint;
+	n		bigint;
+	events	record;
 BEGIN
 	PERFORM pgstock_internal.check_forget($1, $2);
+	/* One call at a time: two would wait for each other's events. */
+	LOCK TABLE pgstock_internal.admin_action IN SHARE UPDATE EXCLUSIVE MODE;
 	/*
 	 * In the order of extension/base/lock.h: the inbox locks orders and levels
-	 * before its messages.  So the relay's rows are not locked for long either.
+	 * before its messages, and writes events last.  So the relay's rows are not
+	 * locked for long either.
 	 */
-	n := pgstock_internal.forget_events($1);
-	n := n + pgstock_internal.forget_columns($1, false);
+	SELECT * INTO events FROM pgstock_internal.forget_events($1);
+	n := events.n + pgstock_internal.forget_columns($1, false);
 	n := n + pgstock_internal.forget_lines($1, 1000);
 	n := n + pgstock_internal.forget_columns($1, true);
+	PERFORM pgstock_internal.forget_publish(events."last", events.since);
 	INSERT INTO pgstock_internal.admin_action
 	VALUES (clock_timestamp(), pgstock_internal.forget_actor(
 				concat_ws('/', session_user,
