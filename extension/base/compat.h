@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "storage/lock.h"
@@ -52,21 +53,27 @@ typedef enum TU_UpdateIndexes
 } TU_UpdateIndexes;
 #endif
 
-/* Updates a tuple that we have locked; which of its indexes need an entry. */
-static inline TU_UpdateIndexes
+/* Updates a tuple, waiting for another transaction that has changed it; which
+ * of its indexes need an entry. */
+static inline TM_Result
 compat_update_tuple(Relation rel, ItemPointer tid, TupleTableSlot *slot,
-					Snapshot snapshot)
+					Snapshot snapshot, TU_UpdateIndexes *which)
 {
+	TM_FailureData failure;
+	LockTupleMode  mode;
 #if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes which;
-
-	simple_table_tuple_update(rel, tid, slot, snapshot, &which);
-	return which;
+	return table_tuple_update(rel, tid, slot, GetCurrentCommandId(true),
+							  snapshot, InvalidSnapshot, true, &failure, &mode,
+							  which);
 #else
-	bool indexes;
+	bool	  indexes = false;
+	TM_Result result = table_tuple_update(rel, tid, slot,
+										  GetCurrentCommandId(true), snapshot,
+										  InvalidSnapshot, true, &failure,
+										  &mode, &indexes);
 
-	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
-	return indexes ? TU_All : TU_None;
+	*which = indexes ? TU_All : TU_None;
+	return result;
 #endif
 }
 
@@ -130,20 +137,25 @@ compat_proc_number(const PGPROC *proc)
 #endif
 }
 
-/*
- * Gets a lock if that takes no wait and no error: also not where the table of
- * locks is full.
- */
+/* Gets a lock; false, and no error, where the table of locks is full, or
+ * another session holds it and we do not wait. */
+static inline bool
+compat_lock(const LOCKTAG *tag, LOCKMODE mode, bool of_session, bool no_wait)
+{
+#if PG_VERSION_NUM >= 180000
+	return LockAcquireExtended(tag, mode, of_session, no_wait, false, NULL,
+							   false) != LOCKACQUIRE_NOT_AVAIL;
+#else
+	return LockAcquireExtended(tag, mode, of_session, no_wait, false, NULL) !=
+		   LOCKACQUIRE_NOT_AVAIL;
+#endif
+}
+
+/* Gets a lock if that takes no wait and no error. */
 static inline bool
 compat_try_lock(const LOCKTAG *tag, LOCKMODE mode, bool of_session)
 {
-#if PG_VERSION_NUM >= 180000
-	return LockAcquireExtended(tag, mode, of_session, true, false, NULL,
-							   false) != LOCKACQUIRE_NOT_AVAIL;
-#else
-	return LockAcquireExtended(tag, mode, of_session, true, false, NULL) !=
-		   LOCKACQUIRE_NOT_AVAIL;
-#endif
+	return compat_lock(tag, mode, of_session, true);
 }
 
 static inline bool

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 
 #include "base/base.h"
+#include "base/compat.h"
 #include "base/lock.h"
 
 /* The class in a lock's tag; documented in HACKING.md.  SQL's use 1 and 2. */
@@ -94,6 +95,20 @@ lock_reach_name(Call *call, LockClass class, const char *name)
 	call->lock_name = name;
 }
 
+/* Each name is a lock in a table that all sessions share. */
+static void
+lock_raise_full(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of shared memory for locks"),
+			 errdetail("Until its transaction ends, a lock is held for each "
+					   "order, idempotency key, incoming message and new "
+					   "product."),
+			 errhint("Commit after fewer calls, or raise "
+					 "max_locks_per_transaction.")));
+}
+
 /* Locks a name until the transaction ends; the name must outlive the call. */
 void
 lock_acquire(Call *call, LockClass class, const char *name)
@@ -102,17 +117,18 @@ lock_acquire(Call *call, LockClass class, const char *name)
 
 	CHECK_FOR_INTERRUPTS();
 	lock_reach_name(call, class, name);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (!compat_lock(&tag, ExclusiveLock, false, false))
+		lock_raise_full();
 }
 
-/* The same without waiting; false if another session holds it. */
+/* The same without waiting; false if another session holds it, or there is no
+ * room for it. */
 bool
 lock_try_acquire(LockClass class, const char *name)
 {
 	LOCKTAG tag = lock_tag(class, name);
 
-	return LockAcquire(&tag, ExclusiveLock, false, true) !=
-		   LOCKACQUIRE_NOT_AVAIL;
+	return compat_try_lock(&tag, ExclusiveLock, false);
 }
 
 /* Releases one that lock_try_acquire() has acquired. */

@@ -281,12 +281,19 @@ static void
 table_overwrite(Call *call, Table *table, ItemPointer tid)
 {
 	TU_UpdateIndexes which;
+	TM_Result		 result;
 
 	Assert(ItemPointerIsValid(tid) && ActiveSnapshotSet());
 	CHECK_FOR_INTERRUPTS();
 	table_open_indexes(call, table);
-	which = compat_update_tuple(table->rel, tid, table->slot,
-								GetActiveSnapshot());
+	result = compat_update_tuple(table->rel, tid, table->slot,
+								 GetActiveSnapshot(), &which);
+	/* The upkeep, which takes no lock that protects it, has deleted it. */
+	if (result == TM_Deleted || result == TM_Updated)
+		table_raise_conflict();
+	if (result != TM_Ok)
+		elog(ERROR, "unexpected result %d of updating a row of \"%s\"", result,
+			 RelationGetRelationName(table->rel));
 	if (which != TU_None)
 		table_index_version(table, call->estate, which);
 }

@@ -67,4 +67,8 @@ SELECT count(*), bool_and(location = name) FROM odd, stock_movements WHERE produ
 SELECT count(*) FROM odd WHERE strpos(outcome_of(format('SELECT reserve_stock(%L, 99, %L, location => %L)', name, 'o', name)), 'Product "' || name || '": wanted 99, available 3.') > 0;
 SELECT count(*) FROM odd, verify_stock(name);
 DROP TABLE odd;
+-- locks: each new product and order is one until the transaction ends, in a table that sessions share
+SELECT outcome_of($$SELECT count(receive_stock('limits-lock-' || i, 1)) FROM generate_series(1, 100000) i$$);
+SELECT outcome_of($$SELECT count(*) FROM generate_series(1, 100000) i, release_stock('limits-lock-' || i)$$);
+SELECT count(*) FROM stock_levels WHERE product_id ~ '^limits-lock';
 SELECT * FROM verify_stock();
