@@ -30,10 +30,11 @@ SELECT pg_catalog.pg_extension_config_dump(
 
 /*
  * ATTACH PARTITION, because CREATE TABLE ... PARTITION OF would lock out
- * readers.  Months are those of UTC.
+ * readers.  Its lock conflicts with that of a VACUUM or an ALTER TABLE, for
+ * which it does not wait.  Months are those of UTC.
  */
 CREATE FUNCTION pgstock_internal.history_add_month(at timestamptz)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -41,8 +42,10 @@ DECLARE
 	name	text := 'reservation_history_' || to_char(first, 'YYYYMM');
 BEGIN
 	IF to_regclass('pgstock_internal.' || name) IS NOT NULL THEN
-		RETURN;
+		RETURN true;
 	END IF;
+	LOCK TABLE ONLY pgstock_internal.reservation_history
+		IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 	EXECUTE format('CREATE TABLE pgstock_internal.%I
 		(LIKE pgstock_internal.reservation_history)
 		WITH (autovacuum_vacuum_insert_threshold = -1)', name);
@@ -58,11 +61,14 @@ BEGIN
 		ATTACH PARTITION pgstock_internal.%I FOR VALUES FROM (%L) TO (%L)',
 		name, first AT TIME ZONE 'UTC',
 		(first + interval '1 month') AT TIME ZONE 'UTC');
+	RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN false;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.history_add_month IS
 	'adds the partition of reservation_history for the month of a time, '
-	'unless it exists';
+	'unless it exists; returns false if a lock is not available';
 
 CREATE FUNCTION pgstock_internal.try_lock_order(order_id text)
 RETURNS boolean
@@ -97,7 +103,8 @@ COMMENT ON FUNCTION pgstock_internal.retire_after IS
  * confirmed or have ended, before that time, and none counts in the quota of
  * an open sale, whose limit and end need it.  The lock of its order protects
  * such a line; an order that another session has locked is left for the next
- * time.  Once they are locked, a new statement decides again.
+ * time.  Once they are locked, a new statement decides again.  Months are added
+ * before, so that nothing is waited for while orders are locked.
  */
 CREATE VIEW pgstock_internal.line_at_rest AS
 SELECT r.order_id, r.state, r.confirmed_at,
@@ -125,16 +132,21 @@ DECLARE
 				 ORDER BY r.confirmed_at LIMIT max_rows) c);
 	n	bigint;
 BEGIN
+	IF EXISTS (
+		SELECT FROM (SELECT DISTINCT date_trunc('month', r.confirmed_at, 'UTC')
+					   FROM pgstock_internal.reservation r
+					  WHERE r.order_id = ANY (ids)
+						AND r.confirmed_at IS NOT NULL) m (month)
+		 WHERE NOT pgstock_internal.history_add_month(m.month))
+	THEN
+		RETURN 0;
+	END IF;
 	ids := ARRAY(SELECT o.id FROM unnest(ids) AS o (id)
 				  WHERE pgstock_internal.try_lock_order(o.id));
 	ids := ARRAY(SELECT o.id FROM unnest(ids) AS o (id)
 				  WHERE NOT EXISTS (
 						SELECT FROM pgstock_internal.line_at_rest r
 						 WHERE r.order_id = o.id AND r.rests_since >= before));
-	PERFORM pgstock_internal.history_add_month(m.month)
-	   FROM (SELECT DISTINCT date_trunc('month', r.confirmed_at, 'UTC') AS month
-			   FROM pgstock_internal.reservation r
-			  WHERE r.order_id = ANY (ids) AND r.confirmed_at IS NOT NULL) m;
 	WITH gone AS (
 		DELETE FROM pgstock_internal.reservation r
 		 WHERE r.order_id = ANY (ids) RETURNING r.*

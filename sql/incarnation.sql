@@ -24,8 +24,8 @@ COMMENT ON TABLE pgstock_internal.incarnation IS
 COMMENT ON COLUMN pgstock_internal.incarnation.inbox_group IS
 	'consumer group, unless [inbox] group is set';
 COMMENT ON COLUMN pgstock_internal.incarnation.restored IS
-	'true if the extension was created by a restore and the data is not yet '
-	'adopted';
+	'true if a restore has created the extension or filled its tables, and the '
+	'data is not yet adopted';
 
 CREATE FUNCTION pgstock_internal.own_incarnation()
 RETURNS pgstock_internal.incarnation
@@ -79,6 +79,51 @@ COMMENT ON FUNCTION pgstock_internal.is_restore IS
 	'returns whether this session restores the output of pg_dump';
 
 SELECT pgstock_internal.draw_incarnation(pgstock_internal.is_restore());
+
+/*
+ * A dump can also be restored where the extension was there before.  It fills
+ * one table after the other, so what the upkeep would find in between is not
+ * what its decisions assume: a part of the ledger, for instance, without the
+ * row that says how far it is folded.  So each table that the upkeep decides by
+ * reports a restore, in the transaction that fills it.  pgstock's own functions
+ * write these tables without SQL, which runs no trigger, or by few statements.
+ * The relay's and the worker's sessions set row_security too
+ * (extension/base/session.c), but not what else the output of pg_dump sets.
+ */
+CREATE FUNCTION pgstock_internal.note_restore()
+RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF pgstock_internal.is_restore()
+		AND NOT current_setting('check_function_bodies')::boolean THEN
+		UPDATE pgstock_internal.incarnation i SET restored = true
+		 WHERE i.id = (pgstock_internal.draw_incarnation(true)).id
+		   AND NOT i.restored;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.note_restore IS
+	'trigger that records that a restore fills the table: the data has to be '
+	'adopted then';
+DO $$
+DECLARE
+	name	text;
+BEGIN
+	FOR name IN
+		SELECT c.relname FROM pg_catalog.pg_class c
+		 WHERE c.relnamespace = 'pgstock_internal'::regnamespace
+		   AND c.relkind = 'r'
+		   AND c.relname
+			   ~ '^(level|reservation|(movement|outbox)_([1-9]|part))$'
+	LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER note_restore
+			BEFORE INSERT ON pgstock_internal.%I FOR EACH STATEMENT
+			EXECUTE FUNCTION pgstock_internal.note_restore()', name);
+	END LOOP;
+END
+$$;
 
 /* ---- Origin of the data -------------------------------------------------- */
 

@@ -269,8 +269,28 @@ $$;
 
 /*
  * TRUNCATE empties a table for older snapshots too.  A snapshot that is older
- * than the fold shows the earlier opening movements, and needs the rows.
+ * than the fold shows the earlier opening movements, and needs the rows.  That
+ * of a query on a standby does not conflict with the TRUNCATE either, unless
+ * the query has a lock on the part.  A standby with hot_standby_feedback
+ * reports its oldest snapshot to its walsender or its slot; of others nothing
+ * is known.
  */
+CREATE FUNCTION pgstock_internal.is_in_snapshots(xid xid8)
+RETURNS boolean
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT NOT EXISTS (
+	SELECT FROM (SELECT a.backend_xmin FROM pg_stat_activity a
+				  WHERE a.datname = current_database()
+					 OR a.backend_type = 'walsender'
+				  UNION ALL
+				 SELECT s.xmin FROM pg_replication_slots s) held (xmin)
+	 WHERE age(held.xmin) >= age($1::xid))
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_in_snapshots IS
+	'returns whether a transaction that has ended is visible in all snapshots '
+	'of this database, and of standbys as far as they report them';
+
 CREATE FUNCTION pgstock_internal.movement_empty()
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -281,10 +301,7 @@ DECLARE
 BEGIN
 	FOR old IN
 		SELECT p.part FROM pgstock_internal.movement_part p
-		 WHERE p.state = 'f' AND NOT EXISTS (
-			SELECT FROM pg_stat_activity a
-			 WHERE a.datname = current_database()
-			   AND age(a.backend_xmin) >= age(p.xid::xid))
+		 WHERE p.state = 'f' AND pgstock_internal.is_in_snapshots(p.xid)
 		 ORDER BY p.since
 	LOOP
 		IF pgstock_internal.try_lock_table('movement_' || old, true) THEN
@@ -335,10 +352,10 @@ COMMENT ON FUNCTION pgstock_internal.movement_switch IS
 	'returns 1 if it did, else 0';
 
 /*
- * Parts are sealed before the switch, and truncated last, as those of the
- * outbox are.  There is no switch from a part with rows past their retention:
- * they would stay for as long again.  The caller has locked the row that
- * serializes purges.
+ * Parts are sealed before the switch, as those of the outbox are;
+ * movement_empty truncates them, at the end of the transaction.  There is no
+ * switch from a part with rows past their retention: they would stay for as
+ * long again.  The caller has locked the row that serializes purges.
  */
 CREATE FUNCTION pgstock_internal.movement_rotate(retention interval,
 	max_rows int)
@@ -362,10 +379,9 @@ BEGIN
 	IF late = 0 THEN
 		n := n + pgstock_internal.movement_switch(retention);
 	END IF;
-	PERFORM set_config('synchronous_commit', 'local', true);
-	RETURN n + pgstock_internal.movement_empty();
+	RETURN n;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.movement_rotate IS
-	'runs one step of the ledger''s retention; returns the number of rows and '
-	'parts, 0 if nothing is left to do';
+	'runs one step of the ledger''s retention, except for the TRUNCATE; '
+	'returns the number of rows and parts, 0 if nothing is left to do';

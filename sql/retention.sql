@@ -67,7 +67,7 @@ COMMENT ON FUNCTION pgstock_internal.purge_failed IS
 	'deletes failed messages that have ended and first failed before a time, '
 	'at most max_rows of them; returns their number';
 
-/* The lock on the row serializes purges. */
+/* The lock on the row serializes purges: see purge_old. */
 CREATE FUNCTION @extschema@.purge_history(before timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -81,6 +81,8 @@ BEGIN
 	END IF;
 	PERFORM FROM pgstock_internal.incarnation i
 	  WHERE i.id = own FOR NO KEY UPDATE;
+	PERFORM pgstock_internal.raise_foreign(
+		pgstock_internal.incomplete_because());
 	RETURN pgstock_internal.purge_movements(before)
 		 + pgstock_internal.purge_reservations(before, NULL)
 		 + pgstock_internal.purge_failed(before, NULL);

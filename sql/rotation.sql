@@ -106,6 +106,8 @@ CREATE FUNCTION pgstock_internal.outbox_rotate(retention interval)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	n	bigint;
 BEGIN
 	BEGIN
 		LOCK TABLE pgstock_internal.outbox_part
@@ -118,12 +120,16 @@ BEGIN
 	/* Correct times in the future, from a clock that was ahead for a while. */
 	UPDATE pgstock_internal.outbox_part SET since = DEFAULT
 	 WHERE since > clock_timestamp();
-	RETURN pgstock_internal.upkeep_step('empty',
+	n := pgstock_internal.upkeep_step('empty',
 			'SELECT pgstock_internal.outbox_empty($1)', retention, NULL)
-		 + pgstock_internal.upkeep_step('seal',
+	   + pgstock_internal.upkeep_step('seal',
 			'SELECT pgstock_internal.outbox_seal()', NULL, NULL)
-		 + pgstock_internal.upkeep_step('switch',
+	   + pgstock_internal.upkeep_step('switch',
 			'SELECT pgstock_internal.outbox_switch($1)', retention, NULL);
+	/* Again: rows that were restored since then are not of this history. */
+	PERFORM pgstock_internal.raise_foreign(
+		pgstock_internal.incomplete_because());
+	RETURN n;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_rotate IS

@@ -1,8 +1,9 @@
 /* ---- Tables of stock ----------------------------------------------------- */
 
 /*
- * There are no foreign keys, no triggers and no indexes on changing columns,
- * so that updates of a hot row are HOT updates and take no further locks.
+ * There are no foreign keys, no row triggers and no indexes on changing
+ * columns, so that updates of a hot row are HOT updates and take no further
+ * locks.
  *
  * A level with slots is the sum of its rows, safety and backorder_limit
  * included.

@@ -20,7 +20,7 @@ RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 VALUES ('expire'), ('keys'), ('movements'), ('reservations'), ('archive'),
-	   ('retire'), ('drop'),
+	   ('retire'), ('drop'), ('truncate'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
 	   ('empty'), ('seal'), ('switch')
 $$;
@@ -121,8 +121,18 @@ COMMENT ON FUNCTION pgstock_internal.keeper_call IS
 
 /*
  * One batch of the rows older than pgstock.history_retention, of orders older
- * than pgstock.confirmed_retention, and of idempotency keys.  The lock on the
- * row serializes purges without waiting.
+ * than pgstock.confirmed_retention, and of idempotency keys.
+ *
+ * The lock on the row of the incarnation serializes purges, without waiting:
+ * all steps of this one, purge_history, which waits, and a restore, which
+ * writes to that row before it fills a table (note_restore).  So once the row
+ * is locked, no table is being filled.  A lock on a table, as outbox_rotate
+ * has, would conflict with VACUUM too, and would serialize rotations only.
+ *
+ * The commit is local: no client relies on it, and after a failover the steps
+ * are repeated.  Otherwise orders and parts would stay locked while a
+ * synchronous standby is unavailable.  A table that is dropped or truncated
+ * stays locked until then, also for readers; so these steps are the last.
  */
 CREATE FUNCTION pgstock_internal.purge_old(max_rows int)
 RETURNS bigint
@@ -135,10 +145,11 @@ DECLARE
 	n			bigint;
 BEGIN
 	PERFORM FROM pgstock_internal.incarnation i
-	  WHERE i.id = own FOR NO KEY UPDATE SKIP LOCKED;
+	  WHERE i.id = own AND NOT i.restored FOR NO KEY UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN 0;
 	END IF;
+	PERFORM set_config('synchronous_commit', 'local', true);
 	n := pgstock_internal.upkeep_step('keys',
 			'SELECT pgstock_internal.purge_keys($2)', NULL, max_rows);
 	IF retention > interval '0' THEN
@@ -165,6 +176,10 @@ BEGIN
 				'SELECT pgstock_internal.history_drop(clock_timestamp() - $1)',
 				confirmed, NULL);
 	END IF;
+	IF retention > interval '0' THEN
+		n := n + pgstock_internal.upkeep_step('truncate',
+				'SELECT pgstock_internal.movement_empty()', NULL, NULL);
+	END IF;
 	RETURN n;
 END
 $$;
@@ -184,9 +199,15 @@ BEGIN
 	END IF;
 	BEGIN
 		wait_us := pgstock_internal.expire_due(max_rows);
-	EXCEPTION WHEN OTHERS THEN
-		PERFORM pgstock_internal.upkeep_failed('expire', SQLSTATE, SQLERRM);
-		RETURN 5000000;
+		/* Again: lines that it found may have been restored since then. */
+		PERFORM pgstock_internal.raise_foreign(
+			pgstock_internal.incomplete_because());
+	EXCEPTION
+		WHEN SQLSTATE 'SK020' THEN
+			RETURN 10000000;
+		WHEN OTHERS THEN
+			PERFORM pgstock_internal.upkeep_failed('expire', SQLSTATE, SQLERRM);
+			RETURN 5000000;
 	END;
 	PERFORM pgstock_internal.upkeep_worked('expire');
 	RETURN wait_us;
