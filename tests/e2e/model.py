@@ -71,10 +71,19 @@ class Line:
     state: str
     user: Optional[str]
     expires: Optional[float]
+    since: float = 0.0          # when the call began that set its state
 
     @property
     def level(self):
         return self.product, self.location
+
+    def rests_since(self, now):
+        """It has not changed, or expired, after that; None: it still can
+        expire."""
+        if self.state == RESERVED and self.column(now) == RESERVED:
+            return None
+        return max(self.since, self.expires or 0.0) if (
+            self.column(now) == DUE) else self.since
 
     def column(self, now):
         due = (self.state == RESERVED and self.expires is not None
@@ -182,7 +191,7 @@ class Orders:
                         and line.level == answer.level), None)
             self.change(order, old, Line(
                 attempt, *answer.level, asked[answer.level], RESERVED, user,
-                answer.expires))
+                answer.expires, now))
             effects.append((answer.level, answer.version, Effect(
                 "reserved", order, 0, asked[answer.level], answer.expires)))
         self.emit(order, "StockReserved", asked.items())
@@ -217,7 +226,15 @@ class Orders:
                 return rule, by_rule[rule]
         raise AssertionError("no edge")
 
-    def settle(self, verb, order, shares, answers, restock):
+    def forget(self, user):
+        """The user is removed from all lines."""
+        for order, lines in list(self.lines.items()):
+            if any(line.user == user for line in lines):
+                self.put(self.lines, order, [
+                    replace(line, user=None) if line.user == user else line
+                    for line in lines])
+
+    def settle(self, verb, order, shares, answers, restock, now=0.0):
         """The verb acted; its effects by level and version."""
         effects = []
         by_level = {answer.level: answer for answer in answers}
@@ -232,9 +249,9 @@ class Orders:
             if line.state == RESERVED and verb != "extend":
                 reserved = None if verb == "confirm" else -quantity
             new = replace(line, state=SHORTFALL if shortfall else {
-                "extend": RESERVED}.get(verb, STATUS[verb]))
+                "extend": RESERVED}.get(verb, STATUS[verb]), since=now)
             if verb == "extend":
-                new = replace(line, expires=answer.expires)
+                new = replace(line, expires=answer.expires, since=now)
             elif quantity < line.quantity:
                 new = replace(line, quantity=line.quantity - quantity)
             self.change(order, line, new)

@@ -40,16 +40,23 @@ class Caller(Session):
     def pick_level(self):
         return self.random.choice(PRODUCTS), self.random.choice(LOCATIONS)
 
-    def pick_order(self):
+    def is_usable(self, order, anew):
+        """Whether a call may name the order; anew: to reserve it."""
+        return True
+
+    def pick_order(self, anew=False):
         """One of our orders, usually a late one, or an unknown one; never one
         that is about to become due."""
         known = list(self.orders.lines)
-        if not known or self.random.random() < 0.02:
-            return f"unknown-{self.number}-{self.random.randrange(10**6)}"
-        order = self.random.choice(known[-30:] if self.random.random() < 0.8
-                                   else known)
-        self.wait_due(order)
-        return order
+        for _ in range(20):
+            if not known or self.random.random() < 0.02:
+                break
+            order = self.random.choice(
+                known[-30:] if self.random.random() < 0.8 else known)
+            self.wait_due(order)
+            if self.is_usable(order, anew):
+                return order
+        return f"unknown-{self.number}-{self.random.randrange(10**6)}"
 
     def wait_due(self, order):
         soon = time.time() + 10
@@ -63,10 +70,13 @@ class Caller(Session):
         self.names += 1
         return f"o-{self.number}-{self.names}"
 
+    def pick_user(self):
+        return self.random.choice([None, "ann"])
+
     def pick_request(self):
         """(order, user, {level: quantity}); now and then an earlier one."""
         if self.orders.lines and self.random.random() < 0.2:
-            order = self.pick_order()
+            order = self.pick_order(anew=True)
             _, lines = self.orders.latest(order)
             asked = {line.level: line.quantity for line in lines}
             if asked and self.random.random() < 0.8:
@@ -75,7 +85,7 @@ class Caller(Session):
             order = self.new_name()
         asked = {self.pick_level(): self.random.randint(1, 6)
                  for _ in range(self.random.randint(1, 3))}
-        return order, self.random.choice([None, "ann"]), asked
+        return order, self.pick_user(), asked
 
     def pick_terms(self):
         return (self.random.choice([None, None, "0", "1 hour", SOON]),
@@ -88,10 +98,10 @@ class Caller(Session):
         if dice < 0.85:
             return None, None
         keys = list(self.orders.keys)
-        if dice < 0.92 or not keys:
-            return f"k-{self.new_name()}", None
-        key = self.random.choice(keys)
-        return key, self.orders.keys[key]
+        key = self.random.choice(keys) if dice > 0.92 and keys else None
+        if key and self.is_usable(self.orders.keys[key][0][0], True):
+            return key, self.orders.keys[key]
+        return f"k-{self.new_name()}", None
 
     def one(self):
         self.reserve(whole=False)
@@ -313,7 +323,7 @@ class Caller(Session):
             for a in answers:
                 self.read(a._replace(status=None))
         for level, version, effect in self.orders.settle(
-                verb, order, shares, answers, restock):
+                verb, order, shares, answers, restock, self.asked):
             self.effect(level, version, effect)
 
     def expire(self):

@@ -27,6 +27,7 @@ class World:
         self.mutex = threading.Lock()
         self.errors = []
         self.counts = Counter()
+        self.floors = {}        # session: what ended before may be gone
 
     def publish(self, entries, seen):
         with self.mutex:
