@@ -49,6 +49,7 @@ struct PgConnection
 	LoopIo			   *io;
 	LoopTimer		   *timer;	   /* limit of connecting or of a call */
 	bool				failed;	   /* a send failed: the timer reports it */
+	bool				payload;   /* of the latest notifications */
 	uint64_t			prepared;  /* statements that the session knows */
 	uint64_t			preparing; /* the one that is being prepared */
 	int					adding;	   /* results that come before the call's */
@@ -71,6 +72,12 @@ pg_connection_new(Loop *loop, int64_t answer_us_max,
 	conn->arg = arg;
 	conn->timer = loop_timer_new(loop, pg_connection_timeout, conn);
 	return conn;
+}
+
+bool
+pg_connection_has_payload(const PgConnection *conn)
+{
+	return conn->payload;
 }
 
 void
@@ -500,8 +507,11 @@ pg_connection_deliver_notifies(PgConnection *conn)
 	PGnotify *notify;
 	bool	  notified = false;
 
+	conn->payload = false;
 	while ((notify = PQnotifies(conn->pg)) != NULL)
 	{
+		if (notify->extra != NULL && notify->extra[0] != '\0')
+			conn->payload = true;
 		PQfreemem(notify);
 		notified = true;
 	}

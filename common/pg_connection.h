@@ -23,7 +23,7 @@ typedef enum PgConnectionEvent
 	PG_CONNECTION_UP,	  /* connected */
 	PG_CONNECTION_DOWN,	  /* not, or no more: pg_connection_error() */
 	PG_CONNECTION_RESULT, /* result: owned by the handler from now on */
-	PG_CONNECTION_NOTIFY, /* a notification has arrived */
+	PG_CONNECTION_NOTIFY, /* notifications: pg_connection_has_payload() */
 } PgConnectionEvent;
 
 typedef struct PgConnection PgConnection;
@@ -91,6 +91,9 @@ void pg_connection_add(PgConnection *conn, const char *sql, int count,
  * returns.  The parameters need not outlive the call. */
 void pg_connection_call(PgConnection *conn, const PgStatement *statement,
 						const PgParam *params);
+
+/* Within PG_CONNECTION_NOTIFY: whether one of them has a payload. */
+bool pg_connection_has_payload(const PgConnection *conn);
 
 const char *pg_connection_error(const PgConnection *conn);
 int			pg_connection_server_version(const PgConnection *conn);

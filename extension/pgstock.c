@@ -36,6 +36,7 @@ _PG_init(void)
 	version_init();
 	durability_init();
 	wakeup_init();
+	receipt_init();
 	handler_fence_init();
 	due_time_init();
 	statistics_init();

@@ -17,13 +17,20 @@ VALUES
 	('reader', 'view', 'failed_order_archives'),
 	('reader', 'view', 'stock_handlers'),
 	('reader', 'view', 'stock_admin_actions'),
+	('reader', 'view', 'stock_orders'),
+	('reader', 'view', 'stock_hanging_orders'),
+	('reader', 'function', 'order_history'),
+	('reader', 'function', 'event_status'),
 	('reader', 'view', 'stock_statistics'),
 	('reader', 'function', 'call_statistics'),
 	('reader', 'function', 'verify_stock'),
 	('reader', 'function', 'payload_json'),
 	('reader', 'function', 'bytes_text'),
 	('reader', 'function', 'headers_json'),
+	('reader', 'function', 'check_availability'),
 	('app', 'view', 'stock_levels'), ('app', 'view', 'stock_reservations'),
+	('app', 'function', 'check_availability'),
+	('app', 'function', 'event_status'), ('app', 'function', 'wait_for_event'),
 	('app', 'function', 'reserve_stock'), ('app', 'function', 'reserve_order'),
 	('app', 'function', 'try_reserve_stock'),
 	('app', 'function', 'try_reserve_order'),
@@ -69,6 +76,7 @@ VALUES
 	('relay', 'function', 'relay_failed_count'),
 	('relay', 'function', 'relay_failed_act'),
 	('relay', 'function', 'relay_discard_held'),
+	('relay', 'function', 'relay_order'),
 	('relay', 'function', 'relay_audit_page'),
 	('relay', 'function', 'relay_audit_holds'),
 	('relay', 'schema', 'pgstock_internal')
@@ -202,6 +210,7 @@ BEGIN
 		END IF;
 	END LOOP;
 	PERFORM pgstock_internal.grant_schema(role, level <> 'none');
+	PERFORM pgstock_internal.audit('grant_stock_access', role, level);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.grant_stock_access IS

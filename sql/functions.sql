@@ -98,6 +98,16 @@ COMMENT ON FUNCTION @extschema@.try_reserve_order IS
 	'reserves all lines of an order or none like reserve_order, but returns a '
 	'status for each line instead of raising SK001 or SK002';
 
+CREATE FUNCTION @extschema@.check_availability(items jsonb,
+	OUT product_id text, OUT location text, OUT requested bigint,
+	OUT available bigint, OUT fits boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgstock_check_availability' LANGUAGE C STABLE ROWS 10;
+COMMENT ON FUNCTION @extschema@.check_availability IS
+	'returns for each line whether reserve_order would reserve it now; locks '
+	'and writes nothing, also on a hot standby; an unknown product has 0 '
+	'available';
+
 CREATE FUNCTION @extschema@.confirm_stock(order_id text,
 	payment_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
 RETURNS SETOF @extschema@.stock_result

@@ -24,6 +24,9 @@ CREATE TABLE pgstock_internal.held_event
 	 CONSTRAINT held_event_pkey PRIMARY KEY (seq));
 CREATE INDEX held_event_topic
 	ON pgstock_internal.held_event (aggregatetype, seq);
+CREATE INDEX held_event_id ON pgstock_internal.held_event (id);
+CREATE INDEX held_event_key ON pgstock_internal.held_event (aggregateid)
+ WHERE octet_length(aggregateid) <= 255;
 COMMENT ON TABLE pgstock_internal.held_event IS
 	'events of held topics, with the columns of the outbox';
 
@@ -137,6 +140,7 @@ AS $$
 BEGIN
 	PERFORM pgstock_internal.check_lead(epoch);
 	DELETE FROM pgstock_internal.held_event h WHERE h.seq = ANY (seqs);
+	PERFORM pgstock_internal.answer_receipts(seqs);
 	IF NOT resume OR EXISTS (SELECT FROM pgstock_internal.held_event h
 							  WHERE h.aggregatetype = $1) THEN
 		RETURN false;

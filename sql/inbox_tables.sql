@@ -30,6 +30,8 @@ COMMENT ON COLUMN pgstock_internal.inbox.value_hash IS
 /* There is no unique key, so logical replication needs the full row. */
 ALTER TABLE pgstock_internal.inbox REPLICA IDENTITY FULL;
 CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
+CREATE INDEX inbox_order ON pgstock_internal.inbox (order_id)
+ WHERE order_id IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.inbox IS
 	'incoming messages and their results';
 
@@ -242,6 +244,9 @@ COMMENT ON COLUMN pgstock_internal.failed_event.process IS
 COMMENT ON TABLE pgstock_internal.failed_event IS
 	'messages waiting for another try, and the archive of dead-lettered '
 	'messages';
+
+CREATE INDEX failed_event_order ON pgstock_internal.failed_event (order_id)
+	WHERE order_id IS NOT NULL;
 
 /* With a webhook, open archived messages are counted every few seconds. */
 CREATE INDEX failed_event_open ON pgstock_internal.failed_event (id)

@@ -52,6 +52,10 @@ SELECT 'reservations_overdue', '', count(*)::float8
   FROM pgstock_internal.reservation r
  WHERE r.due_at <= clock_timestamp()
 UNION ALL
+SELECT 'orders_hanging', format('kind="%s"', k.kind), count(h.kind)::float8
+  FROM (VALUES ('reservation'), ('message')) k (kind)
+  LEFT JOIN pgstock_internal.hanging_order h USING (kind) GROUP BY k.kind
+UNION ALL
 SELECT m.name, m.labels, m.value FROM pgstock_internal.database_metrics() m
 UNION ALL
 SELECT m.name, m.labels, m.value FROM pgstock_internal.statistics_metrics() m

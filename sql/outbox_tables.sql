@@ -10,7 +10,9 @@
  * Rows are never deleted either: the outbox consists of parts, which are
  * written in turn and truncated as a whole (sql/rotation.sql).  Each part has
  * its own indexes rather than partitions of a partitioned index, so that a
- * part added later can be dumped and restored.
+ * part added later can be dumped and restored.  The index on the key is for
+ * orders, whose ids have at most 255 bytes; another key may be longer than an
+ * index entry.
  */
 CREATE SEQUENCE pgstock_internal.outbox_seq;
 CREATE TABLE pgstock_internal.outbox
@@ -62,6 +64,11 @@ BEGIN
 			  toast.autovacuum_vacuum_insert_threshold = -1)', part);
 	EXECUTE format('CREATE INDEX outbox_%1$s_xid
 		ON pgstock_internal.outbox_%1$s (xid, seq)', part);
+	EXECUTE format('CREATE INDEX outbox_%1$s_id
+		ON pgstock_internal.outbox_%1$s (id)', part);
+	EXECUTE format('CREATE INDEX outbox_%1$s_key
+		ON pgstock_internal.outbox_%1$s (aggregateid)
+		WHERE octet_length(aggregateid) <= 255', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
 	PERFORM pgstock_internal.revoke_default_grants(
@@ -133,12 +140,15 @@ CREATE TABLE pgstock_internal.relay_epoch
 (
 	one				boolean NOT NULL DEFAULT true,
 	epoch			bigint NOT NULL,
+	receipts		bigint,
 	CONSTRAINT relay_epoch_pkey PRIMARY KEY (one),
 	CONSTRAINT relay_epoch_one CHECK (one)
 );
 COMMENT ON TABLE pgstock_internal.relay_epoch IS
 	'number of times the lead of the outbox was taken; locked by each '
 	'transaction that stores a position';
+COMMENT ON COLUMN pgstock_internal.relay_epoch.receipts IS
+	'shared memory of the leading session, for wait_for_event; NULL: none';
 
 CREATE VIEW pgstock_internal.relay_position AS
 SELECT p."window", p.seq, p.finished, e.epoch, p.stored_at, p.n,

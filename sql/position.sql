@@ -138,16 +138,18 @@ COMMENT ON FUNCTION pgstock_internal.relay_position IS
 
 CREATE FUNCTION pgstock_internal.relay_store_position("window" text,
 	seq bigint, finished boolean, epoch bigint)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_internal.check_lead(epoch);
 	PERFORM pgstock_internal.put_position($1, $2, $3);
+	RETURN pgstock_internal.answer_receipts(NULL);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_store_position IS
-	'stores how far Kafka has acknowledged the outbox; SK021 if another relay '
+	'stores how far Kafka has acknowledged the outbox; returns whether '
+	'sessions wait for later events (wait_for_event); SK021 if another relay '
 	'leads';
 
 /* ---- Progress of the outbox ---------------------------------------------- */
@@ -166,24 +168,37 @@ COMMENT ON TYPE pgstock_internal.outbox_progress IS
 	'how far Kafka has acknowledged the outbox, in the form that is_pending '
 	'takes';
 
+CREATE FUNCTION pgstock_internal.progress_of("window" text, seq bigint,
+	finished boolean)
+RETURNS pgstock_internal.outbox_progress
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w	pgstock_internal.outbox_window
+		:= "window"::pgstock_internal.outbox_window;
+BEGIN
+	RETURN ROW(CASE WHEN finished THEN w.s2 ELSE w.s1 END, w.s2, seq,
+			   finished, w.restored AND NOT finished, w.floor,
+			   CASE WHEN w.restored AND finished THEN w.ceiling
+					ELSE w.adopted END);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.progress_of IS
+	'returns a position in the form that is_pending takes';
+
 CREATE FUNCTION pgstock_internal.progress()
 RETURNS pgstock_internal.outbox_progress
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	p	pgstock_internal.relay_position;
-	w	pgstock_internal.outbox_window;
 BEGIN
 	SELECT * INTO p FROM pgstock_internal.relay_position;
 	IF NOT FOUND THEN
 		RETURN ROW(pg_snapshot '1:1:', pg_snapshot '1:1:', bigint '0', true,
 				   false, bigint '0', bigint '0');
 	END IF;
-	w := p."window"::pgstock_internal.outbox_window;
-	RETURN ROW(CASE WHEN p.finished THEN w.s2 ELSE w.s1 END, w.s2, p.seq,
-			   p.finished, w.restored AND NOT p.finished, w.floor,
-			   CASE WHEN w.restored AND p.finished THEN w.ceiling
-					ELSE w.adopted END);
+	RETURN pgstock_internal.progress_of(p."window", p.seq, p.finished);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.progress IS

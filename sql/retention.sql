@@ -83,6 +83,8 @@ BEGIN
 	  WHERE i.id = own FOR NO KEY UPDATE;
 	PERFORM pgstock_internal.raise_foreign(
 		pgstock_internal.incomplete_because());
+	PERFORM pgstock_internal.audit('purge_history',
+		'before ' || pgstock_internal.utc_text(before), NULL);
 	RETURN pgstock_internal.purge_movements(before)
 		 + pgstock_internal.purge_reservations(before, NULL)
 		 + pgstock_internal.purge_failed(before, NULL);

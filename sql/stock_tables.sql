@@ -68,6 +68,9 @@ CREATE TABLE pgstock_internal.reservation
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
+/* For stock_hanging_orders: those with an expiry time are in the first one. */
+CREATE INDEX reservation_unlimited ON pgstock_internal.reservation (created_at)
+ WHERE state = 'r' AND expires_at IS NULL;
 /* For purge_history: contains neither reserved nor confirmed lines. */
 CREATE INDEX reservation_ended
 	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;

@@ -85,6 +85,7 @@ typedef struct Call
 	const char *trace_id;	  /* or NULL */
 	const char *causation_id; /* the incoming event, or NULL */
 	const char *attributes;	  /* JSON object that comes back, or NULL */
+	bool		reads;		  /* only: no row is written */
 	EState	   *estate;
 	LockClass	lock_class; /* the last one that it locked */
 	const char *lock_name;	/* the last one of lock_class, or NULL */
@@ -108,6 +109,7 @@ extern int	 pgstock_max_lines;
 extern int	 pgstock_max_event_bytes;
 extern int	 pgstock_history_retention;
 extern int	 pgstock_confirmed_retention;
+extern int	 pgstock_hanging_after;
 extern int	 pgstock_handler_timeout;
 extern int	 pgstock_clock_tolerance;
 extern char *pgstock_trace_id;
@@ -118,6 +120,8 @@ extern bool	 pgstock_track_calls;
 extern void	 call_set_cause(const Cause *cause);
 extern void	 call_begin(Call *call, const char *function);
 extern void	 call_end(Call *call);
+extern void	 call_begin_reading(Call *call);
+extern void	 call_end_reading(Call *call);
 extern void	 call_refresh_snapshot(void);
 extern void	 call_pause(long ms);
 extern void	 call_set_trace(Call *call, const char *trace);
@@ -166,6 +170,10 @@ extern void table_key_text(ScanKey key, AttrNumber column, const char *value);
 extern void table_delete(Table *table, ItemPointer tid);
 extern void table_raise_conflict(void);
 extern void tables_close(Call *call);
+
+/* in admin_action.c */
+extern void admin_action_write(Call *call, const char *action,
+							   const char *target, const char *reason);
 
 /* in rotation.c */
 extern void	  rotation_init(void);

@@ -13,6 +13,10 @@
  * that the transaction's own snapshot serves, and a row that changed since is
  * SQLSTATE 40001.
  *
+ * A function that only reads, in a read-only transaction or on a standby too,
+ * is between call_begin_reading() and call_end_reading(), under the snapshot of
+ * the statement that calls it.
+ *
  * Cause: what a registered handler does is done for the message that it
  * handles, and for the role that registered it.  The handler's caller sets the
  * cause before with call_set_cause(), and resets it after.
@@ -156,4 +160,22 @@ call_end(Call *call)
 	tables_close(call);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
+}
+
+/* Begins a call that writes no row: it locks tables as SELECT does. */
+void
+call_begin_reading(Call *call)
+{
+	Assert(IsTransactionState() && ActiveSnapshotSet());
+	version_check();
+	memset(call, 0, sizeof(*call));
+	call->now = GetCurrentTimestamp();
+	call->reads = true;
+}
+
+void
+call_end_reading(Call *call)
+{
+	Assert(call->reads && call->estate == NULL);
+	tables_close(call);
 }

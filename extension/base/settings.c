@@ -36,6 +36,7 @@ int	  pgstock_max_lines;
 int	  pgstock_max_event_bytes;
 int	  pgstock_history_retention;   /* seconds, 0: keeps all */
 int	  pgstock_confirmed_retention; /* seconds, 0: keeps all */
+int	  pgstock_hanging_after;	   /* seconds */
 int	  pgstock_handler_timeout;	   /* milliseconds */
 int	  pgstock_clock_tolerance;	   /* milliseconds */
 char *pgstock_trace_id;
@@ -65,6 +66,11 @@ settings_define_stock(void)
 		"How long orders are kept after they were confirmed.", "0 keeps all.",
 		&pgstock_confirmed_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
 		NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgstock.hanging_after",
+		"Age from which an open reservation or a waiting message hangs.",
+		"stock_hanging_orders shows them.", &pgstock_hanging_after, 3600, 1,
+		INT_MAX, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	/* At most: the relay takes an answer that is a minute late for lost. */
 	DefineCustomIntVariable("pgstock.handler_timeout",
 							"How long one call of a registered handler may "

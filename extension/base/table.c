@@ -62,7 +62,7 @@ table_set_relation(Call *call, TableId id, Relation rel)
 	column_check_table(id, table_names[id], rel);
 }
 
-/* The table, open for reading and writing until the call ends. */
+/* The table, open until the call ends; for writing unless the call reads. */
 Table *
 table_use(Call *call, TableId id)
 {
@@ -73,7 +73,8 @@ table_use(Call *call, TableId id)
 	if (table->rel == NULL)
 		table_set_relation(call, id,
 						   table_open(relation_get_oid(table_names[id]),
-									  RowExclusiveLock));
+									  call->reads ? AccessShareLock
+												  : RowExclusiveLock));
 	return table;
 }
 
@@ -142,6 +143,7 @@ tables_close(Call *call)
 static void
 table_open_indexes(Call *call, Table *table)
 {
+	Assert(!call->reads);
 	if (call->estate == NULL)
 		call->estate = CreateExecutorState();
 	if (table->target == NULL)

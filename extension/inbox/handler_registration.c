@@ -60,15 +60,6 @@ enum
 	HANDLER_DATABASE
 };
 
-enum
-{
-	ACTION_AT = 1,
-	ACTION_ACTOR,
-	ACTION_ACTION,
-	ACTION_TARGET,
-	ACTION_REASON
-};
-
 /* ---- The function ---- */
 
 /*
@@ -309,18 +300,11 @@ static void
 registration_audit(Call *call, const char *topic, const char *event_type,
 				   const char *function)
 {
-	Table		   *table = table_use(call, TABLE_ADMIN_ACTION);
-	TupleTableSlot *slot = table_new_row(table);
-	const char	   *target = event_type[0] != '\0'
-								 ? psprintf("%s %s", topic, event_type)
-								 : topic;
+	const char *target = event_type[0] != '\0'
+							 ? psprintf("%s %s", topic, event_type)
+							 : topic;
 
-	row_put(slot, ACTION_AT, TimestampTzGetDatum(call->now));
-	row_put_text(slot, ACTION_ACTOR, call->actor);
-	row_put_text(slot, ACTION_ACTION, "register_handler");
-	row_put_text(slot, ACTION_TARGET, target);
-	row_put_text(slot, ACTION_REASON, function);
-	table_insert(call, table);
+	admin_action_write(call, "register_handler", target, function);
 }
 
 /* The handler that a function's name and the current role make now. */

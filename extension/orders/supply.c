@@ -279,6 +279,27 @@ supply_configure_level(Level *first, const Level *sum)
 	level_even_out(first);
 }
 
+/* The settings that were given, as stock_admin_actions shows them. */
+static const char *
+supply_settings_text(FunctionCallInfo fcinfo)
+{
+	static const char *const names[] = {"safety", "backorder_limit", "slots"};
+	StringInfoData			 settings;
+
+	initStringInfo(&settings);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		int n = i + 1;
+
+		if (!PG_ARGISNULL(n))
+			appendStringInfo(&settings, "%s%s " INT64_FORMAT,
+							 settings.len ? ", " : "", names[i],
+							 n == 3 ? (int64) PG_GETARG_INT32(n)
+									: PG_GETARG_INT64(n));
+	}
+	return settings.data;
+}
+
 /*
  * configure_product(product_id text, safety bigint, backorder_limit bigint,
  *					 slots int) RETURNS void
@@ -323,6 +344,8 @@ pgstock_configure_product_body(PG_FUNCTION_ARGS)
 		supply_configure_level(level, &sum);
 		event_emit_level(&work, level, "configured", NULL);
 	}
+	admin_action_write(&work.call, "configure_product", product_id,
+					   supply_settings_text(fcinfo));
 	work_end(&work);
 	PG_RETURN_VOID();
 }

@@ -70,6 +70,10 @@ extern char			*bytes_printable(const char *bytes, int length);
 extern void topic_must_not_be_position(const char *topic);
 extern void topic_must_not_be_reserved(Call *call, const char *topic);
 
+/* in receipt_board.c */
+extern void receipt_init(void);
+extern bool receipt_take_request(void);
+
 /* in wakeup.c */
 extern void wakeup_init(void);
 extern void wakeup_at_commit(void);

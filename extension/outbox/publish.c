@@ -252,6 +252,8 @@ pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
 		table_update(&call, table, &tid);
 	else
 		table_insert(&call, table);
+	admin_action_write(&call, "set_event_topic", event_type,
+					   topic ? topic : "not written");
 	call_end(&call);
 	PG_RETURN_VOID();
 }

@@ -65,6 +65,8 @@
 #include "outbox/outbox.h"
 
 #define WAKE_CHANNEL "pgstock_outbox"
+#define RECEIPT_PAYLOAD \
+	"receipt" /* a session waits for an event: receipt_board.c */
 
 PG_FUNCTION_INFO_V1(pgstock_want_hints);
 PG_FUNCTION_INFO_V1(pgstock_wake_relay);
@@ -215,9 +217,9 @@ pgstock_relay_beat(PG_FUNCTION_ARGS)
  * it, whatever else this transaction is.
  */
 static void
-wakeup_notify_client(void)
+wakeup_notify_client(const char *payload)
 {
-	NotifyMyFrontEnd(WAKE_CHANNEL, "", MyProcPid);
+	NotifyMyFrontEnd(WAKE_CHANNEL, payload, MyProcPid);
 	HandleNotifyInterrupt();
 }
 
@@ -228,7 +230,7 @@ wakeup_signal_client(void)
 	if (sleeps_on || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
 	wakeup_release_hint();
-	wakeup_notify_client();
+	wakeup_notify_client("");
 }
 
 static void
@@ -241,8 +243,10 @@ wakeup_before_commit(void)
 	if (echo == ECHO_DUE)
 	{
 		echo = ECHO_NONE;
-		wakeup_notify_client();
+		wakeup_notify_client("");
 	}
+	if (receipt_take_request())
+		wakeup_notify_client(RECEIPT_PAYLOAD);
 }
 
 static void

@@ -316,6 +316,16 @@ level_load(Call *call, Level *first)
 		level_load_rest(call, first);
 }
 
+/* A level as the snapshot has it, of no unit of work; known if there is one. */
+Level *
+level_look(Call *call, char *product_id, char *location)
+{
+	Level *first = level_new(product_id, location, SLOT_MAIN);
+
+	level_load(call, first);
+	return first;
+}
+
 /* Whether there are more slots than were read. */
 bool
 level_lacks_rows(const Level *first)

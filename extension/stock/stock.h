@@ -271,6 +271,8 @@ extern Level *work_request_level(Work *work, const char *product_id,
 extern Level *work_request_all_slots(Work *work, const char *product_id,
 									 const char *location);
 
+extern Level *level_look(Call *call, char *product_id, char *location);
+
 extern void	 work_request_stock(Work *work, const char *product_id,
 								const char *location, int slot, int64 quantity);
 extern void	 level_read(Level *level, TupleTableSlot *slot);

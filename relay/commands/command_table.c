@@ -181,6 +181,21 @@ static const ArgumentCommand commands[COMMANDS] = {
 			.operands_min = 1,
 			.operands_max = MANY,
 		},
+	[COMMAND_ORDER] =
+		{
+			.name = "order",
+			.heading = "Orders",
+			.summary = "show what an order went through",
+			.help = "Shows all that the database has about an order, in order "
+					"of time: its reservations, movements, events with their "
+					"state, incoming messages with their result, failures, and "
+					"what administrators did. The exit code is 1 if there is "
+					"nothing.",
+			.allowed = BIT(ARG_JSON),
+			.operand = {.type = ARGUMENT_TEXT, .label = "ID"},
+			.operands_min = 1,
+			.operands_max = 1,
+		},
 	[COMMAND_REWIND] =
 		{
 			.name = "rewind",

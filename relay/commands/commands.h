@@ -23,6 +23,9 @@ ExitCode cmd_replay(const Arguments *arguments, const Config *config);
 ExitCode cmd_rewind(const Arguments *arguments, const Config *config);
 ExitCode cmd_audit(const Arguments *arguments, const Config *config);
 ExitCode cmd_discard(const Arguments *arguments, const Config *config);
+/* What an order went through. */
+ExitCode cmd_order(const Arguments *arguments, const Config *config);
+
 ExitCode cmd_failed_list(const Arguments *arguments, const Config *config);
 ExitCode cmd_failed_show(const Arguments *arguments, const Config *config);
 ExitCode cmd_failed_act(const Arguments *arguments, const Config *config);

@@ -127,10 +127,8 @@ static bool
 outbox_is_answer(OutboxAction question, const PGresult *result)
 {
 	static const int columns[] = {
-		[OUTBOX_BEAT] = 1,
-		[OUTBOX_ASK_POSITION] = 3,
-		[OUTBOX_ASK_SLEEP] = 2,
-		[OUTBOX_DONE] = 0,
+		[OUTBOX_BEAT] = 1,	[OUTBOX_ASK_POSITION] = 3, [OUTBOX_ASK_SLEEP] = 2,
+		[OUTBOX_STORE] = 1, [OUTBOX_DONE] = 0,
 	};
 
 	if (question >= OUTBOX_ASK_HELD && question <= OUTBOX_CROSS_OFF)
@@ -191,7 +189,7 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 		case OUTBOX_ASK_PAGE:
 			return outbox_take_page(outbox, result);
 		case OUTBOX_STORE:
-			outbox_on_stored(state, now);
+			outbox_on_stored(state, api_bool(result, 0, 0), now);
 			break;
 		case OUTBOX_ASK_HELD:
 		case OUTBOX_HOLD:

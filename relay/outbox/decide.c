@@ -25,7 +25,9 @@ outbox_store_due(const OutboxState *state)
 	if (state->stopping || state->in_flight.passed >= OUTBOX_STORE_EVENTS)
 		return 0;
 	if (in_flight_position_counts(&state->in_flight))
-		return state->store_at;
+		return state->prompt ? Min(state->store_at,
+								   state->stored_at + OUTBOX_STORE_PROMPT_US)
+							 : state->store_at;
 	return state->store_at + OUTBOX_STORE_IDLE_US;
 }
 
@@ -36,6 +38,8 @@ outbox_store(OutboxState *state, int64_t now)
 		Assert(!"a position to store");
 	in_flight_stored(&state->in_flight);
 	state->store_at = now + OUTBOX_STORE_US;
+	state->stored_at = now;
+	state->called = false;
 	return outbox_ask(state, OUTBOX_STORE, now);
 }
 

@@ -192,6 +192,8 @@ outbox_on_conn(void *arg, PgConnectionEvent event, PGresult *result)
 		case PG_CONNECTION_NOTIFY:
 			outbox->echo_arrived = true;
 			outbox_on_wake(&outbox->state);
+			if (pg_connection_has_payload(outbox->conn))
+				outbox_on_waiter(&outbox->state);
 			break;
 		case PG_CONNECTION_RESULT:
 			sqlstate = api_sqlstate(result);

@@ -106,6 +106,7 @@ outbox_on_down(OutboxState *state, int64_t now)
 	held_reset(&state->held);
 	state->asked = OUTBOX_WAIT;
 	state->epoch = 0;
+	state->prompt = state->called = false; /* they call the next leader */
 	state->pump = PUMP_DOWN;
 	state->connect_at = now + backoff_failed(&state->db_retry);
 }
@@ -241,9 +242,17 @@ outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
 }
 
 void
-outbox_on_stored(OutboxState *state, int64_t now UNUSED)
+outbox_on_stored(OutboxState *state, bool waited, int64_t now UNUSED)
 {
 	outbox_answered(state, OUTBOX_STORE);
+	/* it may have begun to wait after the answer was computed */
+	state->prompt = waited || state->called;
+}
+
+void
+outbox_on_waiter(OutboxState *state)
+{
+	state->prompt = state->called = true;
 }
 
 void

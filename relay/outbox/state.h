@@ -55,6 +55,8 @@
 /* The position is stored after this time or number of events. */
 #define OUTBOX_STORE_US		(200 * MS_US)
 #define OUTBOX_STORE_EVENTS 10000
+/* ... and this soon while a session waits for an event (wait_for_event). */
+#define OUTBOX_STORE_PROMPT_US (1 * MS_US)
 /* ... and this often when only empty windows went by: the oldest snapshot that
  * the database must remember moves on even where no event is written. */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)
@@ -185,8 +187,11 @@ typedef struct OutboxState
 	Held held;
 
 	/* the position */
-	OutboxPosition storing;	 /* what OUTBOX_STORE stores */
-	int64_t		   store_at; /* not before, unless many events */
+	OutboxPosition storing;	  /* what OUTBOX_STORE stores */
+	int64_t		   store_at;  /* not before, unless many events, or prompt */
+	int64_t		   stored_at; /* last time that it was to be stored */
+	bool		   prompt;	  /* a session waits for it */
+	bool		   called;	  /* one has begun to, since stored_at */
 
 	/* stopping */
 	bool	stopping;
@@ -231,8 +236,11 @@ bool outbox_on_window(OutboxState *state, const char *window) MUST_CHECK;
 /* asleep: the window is empty, and outbox_on_wake() will follow */
 void outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
 					 int64_t now);
-void outbox_on_stored(OutboxState *state, int64_t now);
+/* waited: sessions wait for later positions */
+void outbox_on_stored(OutboxState *state, bool waited, int64_t now);
 void outbox_on_wake(OutboxState *state);
+/* A session waits for an event: the position is stored as soon as it moves. */
+void outbox_on_waiter(OutboxState *state);
 
 /* Bytes: of payloads and headers.  False: the rows are of no use (there are
  * none, or the producer was lost meanwhile) and need not be kept. */

@@ -228,7 +228,7 @@ answer(Relay *relay)
 	else if (asked == OUTBOX_STORE)
 	{
 		store_position(&relay->question.position, relay->question.epoch);
-		outbox_on_stored(&relay->state, world.now);
+		outbox_on_stored(&relay->state, false, world.now);
 	}
 	else if (!answer_about_held(relay))
 		outbox_on_step_done(&relay->state, world.now);

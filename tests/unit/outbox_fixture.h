@@ -196,7 +196,7 @@ expect_stored(const char *window, int64_t seq, bool finished)
 	assert_string_equal(outbox.storing.window, window);
 	assert_true(outbox.storing.seq == seq);
 	assert_int_equal(outbox.storing.finished, finished);
-	outbox_on_stored(&outbox, now);
+	outbox_on_stored(&outbox, false, now);
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, begin, end)

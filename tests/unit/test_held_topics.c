@@ -292,7 +292,7 @@ a_stopping_relay_tries_no_topic(void **state UNUSED)
 	outbox_on_stop(&outbox, now + SEC_US);
 	assert_false(outbox_on_held_page(&outbox, 1, 0, now));
 	expect(OUTBOX_STORE);
-	outbox_on_stored(&outbox, now);
+	outbox_on_stored(&outbox, false, now);
 	expect(OUTBOX_DONE);
 }
 

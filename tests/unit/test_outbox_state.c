@@ -396,6 +396,54 @@ the_position_is_stored_after_10000_events(void **state UNUSED)
 	expect_stored("w1", 10001, true);
 }
 
+/* wait_for_event: the position is stored as soon as it moves, at most once a
+ * millisecond, until no session waits. */
+static void
+the_position_is_stored_at_once_for_a_waiter(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 4);
+	outbox_on_waiter(&outbox);
+	expect(OUTBOX_WAIT); /* it has not moved */
+	ack(id);
+	expect(OUTBOX_STORE);
+	outbox_on_stored(&outbox, true, now);
+	ack(id + 1);
+	expect(OUTBOX_WAIT);
+	expect_deadline(now + OUTBOX_STORE_PROMPT_US);
+	now += OUTBOX_STORE_PROMPT_US;
+	expect(OUTBOX_STORE);
+	outbox_on_stored(&outbox, false, now);
+	now += OUTBOX_STORE_PROMPT_US;
+	ack(id + 2);
+	expect(OUTBOX_WAIT);
+	now += OUTBOX_STORE_US;
+	expect_stored("w1", 3, false);
+}
+
+/* One that began to wait while the answer was on its way is not in it. */
+static void
+a_waiter_that_comes_while_the_position_is_stored_counts(void **state UNUSED)
+{
+	uint64_t id;
+
+	stream();
+	id = fly_window("w1", 2);
+	ack(id);
+	now += OUTBOX_STORE_US;
+	expect(OUTBOX_STORE);
+	outbox_on_waiter(&outbox);
+	outbox_on_stored(&outbox, false, now);
+	now += OUTBOX_STORE_PROMPT_US;
+	ack(id + 1);
+	expect_stored("w1", 2, true);
+	outbox_on_waiter(&outbox);
+	outbox_on_down(&outbox, now);
+	assert_false(outbox.prompt); /* its waiters call the next session */
+}
+
 static void
 the_position_does_not_pass_what_is_not_acknowledged(void **state UNUSED)
 {
@@ -522,6 +570,8 @@ main(void)
 		test(windows_in_flight_are_bounded),
 		test(the_position_is_stored_after_200_ms),
 		test(the_position_is_stored_after_10000_events),
+		test(the_position_is_stored_at_once_for_a_waiter),
+		test(a_waiter_that_comes_while_the_position_is_stored_counts),
 		test(the_position_does_not_pass_what_is_not_acknowledged),
 		test(a_window_within_is_stored_as_unfinished),
 		test(empty_windows_are_stored_once_a_minute),

@@ -161,7 +161,7 @@ a_lost_producer_goes_back_to_the_stored_position(void **state)
 		else if (stage == STAGE_PAGE)
 			assert_false(outbox_on_page(&outbox, 2, 200, 2));
 		else if (stage == STAGE_STORE)
-			outbox_on_stored(&outbox, now);
+			outbox_on_stored(&outbox, false, now);
 		expect(OUTBOX_WAIT);
 		now = outbox.producer_at;
 		open_producer();
@@ -289,7 +289,7 @@ a_stop_waits_for_the_answer_that_is_under_way(void **state UNUSED)
 	go_to(STAGE_STORE);
 	outbox_on_stop(&outbox, now + 10 * SEC_US);
 	expect(OUTBOX_WAIT);
-	outbox_on_stored(&outbox, now);
+	outbox_on_stored(&outbox, false, now);
 	expect(OUTBOX_DONE);
 }
 

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: PostgreSQL
+"""wait_for_event: a client learns that Kafka has its event, at the price of one
+wake-up, whatever is killed meanwhile (extension/outbox/receipt.c)."""
+
+import os
+import re
+import select
+import statistics
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import psycopg2
+import pytest
+
+from checks import wait_complete
+from cluster import Postgres
+from mutant import Mutant
+from process import wait_until
+
+MODES = ("idempotent", "transactional")
+WAITERS = int(os.environ.get("PGSTOCK_WAITERS", "200"))
+LOOK_AGAIN = 5                  # LOOK_AGAIN_MS of receipt.c
+
+# A waiter that enters while a position is being committed is not woken.
+NO_LATE_WAKE = ("outbox/receipt_board.c", "if (!receipt_led->entries[i].seen)",
+                "if (false)")
+
+
+def publish(db, n=1):
+    return [row for (row,) in db.sql(
+        "SELECT publish_event('stock-events', 'k' || i, '{}')"
+        " FROM generate_series(1, %s) i", (n,))]
+
+
+class Waiter(threading.Thread):
+    """A session that waits for an event."""
+
+    def __init__(self, db, event, timeout="50 s"):
+        super().__init__(daemon=True)
+        self.db, self.event, self.timeout = db, event, timeout
+        self.answer = self.seconds = None
+        self.start()
+
+    def run(self):
+        begun = time.monotonic()
+        try:
+            self.answer = self.db.value("SELECT wait_for_event(%s, %s)",
+                                        (self.event, self.timeout))
+        except psycopg2.Error as error:
+            self.answer = error.pgcode
+        self.seconds = time.monotonic() - begun
+
+    def result(self, timeout=60):
+        self.join(timeout)
+        assert not self.is_alive(), "it still waits"
+        return self.answer
+
+
+def sleeping(db, n):
+    """Wait until so many sessions wait for an event."""
+    wait_until(lambda: db.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        " AND query LIKE 'SELECT wait\\_for\\_event%%'"
+        " AND wait_event_type = 'Extension'", (db.name,)) == n, 60,
+        f"{n} sessions wait")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_receipt_is_prompt(db, start_relay, mode):
+    """Of the events of one session, each is in Kafka when the wait ends; the
+    median is far below the 200 ms after which positions are stored."""
+    start_relay({"outbox": {"mode": mode}})
+    took = []
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for _ in range(60):
+            cur.execute("SELECT publish_event('stock-events', 'k', '{}')")
+            ((event,),) = cur.fetchall()
+            begun = time.monotonic()
+            cur.execute("SELECT wait_for_event(%s, '20 s')", (event,))
+            assert cur.fetchone() == (True,)
+            took.append(time.monotonic() - begun)
+            cur.execute("SELECT state FROM event_status(%s)", (event,))
+            assert cur.fetchone() == ("published",)
+    assert statistics.median(took) < (0.15 if mode == MODES[1] else 0.05), took
+
+
+def test_the_broker_is_away(db, kafka, start_relay):
+    """The timeout holds, the event is pending, and waiting does not publish
+    it; when the broker is back, those that wait are answered."""
+    relay = start_relay(brokers=kafka.proxied_brokers)
+    kafka.proxy.cut()
+    first, second = publish(db, 2)
+    begun = time.monotonic()
+    assert db.value("SELECT wait_for_event(%s, '300 ms')", (first,)) is False
+    assert 0.3 <= time.monotonic() - begun < 5
+    assert db.sql("SELECT state, published_at FROM event_status(%s)",
+                  (first,)) == [("pending", None)]
+    waiters = [Waiter(db, event) for event in (first, second, second)]
+    sleeping(db, 3)
+    kafka.proxy.restore()
+    assert [waiter.result() for waiter in waiters] == [True] * 3
+    assert relay.running
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_relay_is_killed(db, kafka, start_relay, mode):
+    """Those that wait learn it, find the next relay by themselves, and are
+    answered once Kafka has the events: none is lost, none is true too soon."""
+    relay = start_relay({"outbox": {"mode": mode}},
+                        brokers=kafka.proxied_brokers)
+    kafka.proxy.cut()
+    events = publish(db, 5)
+    waiters = [Waiter(db, event) for event in events]
+    sleeping(db, 5)
+    relay.kill9()
+    wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity"
+                                " WHERE application_name ~ '^pgstock-relay'"
+                                " AND datname = %s", (db.name,)) == 0, 30,
+               "its sessions have ended")
+    kafka.proxy.restore()
+    assert not any(waiter.answer for waiter in waiters)
+    relay.start()
+    assert [waiter.result() for waiter in waiters] == [True] * 5
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail)
+
+
+def test_the_broker_is_killed(db, kafka, start_relay):
+    """A receipt is only given for what the broker still has afterwards."""
+    start_relay()
+    kafka.kill9()
+    waiters = [Waiter(db, event) for event in publish(db, 3)]
+    sleeping(db, 3)
+    kafka.start()
+    assert [waiter.result() for waiter in waiters] == [True] * 3
+    with kafka.tail("stock-events") as tail:
+        wait_complete(db, tail)
+
+
+def test_the_server_is_killed(run, kafka, relays):
+    """Shared memory is gone then, and its handle in the table with it: an
+    event that is committed is waited for in the new life."""
+    with closing(Postgres(os.path.join(run, "receipts-kill"))) as server:
+        server.init().start()
+        db = server.create_database("shop")
+        relay = relays(db.conninfo(), kafka.brokers).start()
+        (event,) = publish(db)
+        assert db.value("SELECT wait_for_event(%s)", (event,))
+        server.kill_backend(server.backends("pgstock-relay %")[0])
+        (event,) = publish(db)
+        assert db.value("SELECT wait_for_event(%s, '30 s')", (event,))
+        assert relay.running
+
+
+def test_it_can_be_ended(db, kafka, start_relay):
+    """Cancel, statement_timeout and the session's end; nothing is left of the
+    waiter, so the next wait of a session works as the first."""
+    start_relay(brokers=kafka.proxied_brokers)
+    kafka.proxy.cut()
+    (event,) = publish(db)
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("SET statement_timeout = '200ms'")
+        for _ in range(3):
+            with pytest.raises(psycopg2.errors.QueryCanceled):
+                cur.execute("SELECT wait_for_event(%s, '1 h')", (event,))
+        waiter = Waiter(db, event)
+        sleeping(db, 1)
+        cur.execute("SET statement_timeout = 0")
+        cur.execute("SELECT count(pg_cancel_backend(pid)) FROM"
+                    " pg_stat_activity WHERE query ~ '^SELECT wait_for'")
+        assert waiter.result() == "57014"
+        waiter = Waiter(db, event)
+        sleeping(db, 1)
+        cur.execute("SELECT count(pg_terminate_backend(pid)) FROM"
+                    " pg_stat_activity WHERE query ~ '^SELECT wait_for'")
+        assert waiter.result() in ("57P01", None)   # libpq may lose it
+        kafka.proxy.restore()
+        cur.execute("SELECT wait_for_event(%s, '50 s')", (event,))
+        assert cur.fetchone() == (True,)
+
+
+def test_it_needs_no_rights(db, start_relay):
+    """The level app is enough, also behind a pooler of transactions."""
+    start_relay()
+    db.sql("CREATE ROLE receipts_app LOGIN")
+    db.sql("SELECT grant_stock_access('receipts_app', 'app')")
+    try:
+        event = db.value("SELECT publish_event('app-topic', 'k', '{}')",
+                         user="receipts_app")
+        assert db.value("SELECT wait_for_event(%s, '30 s')", (event,),
+                        user="receipts_app")
+        assert db.value("SELECT state FROM event_status(%s)", (event,),
+                        user="receipts_app") == "published"
+    finally:
+        db.sql("SELECT grant_stock_access('receipts_app', 'none')")
+        db.sql("DROP ROLE receipts_app")
+
+
+# ---- the position that is being committed -----------------------------------
+
+@contextmanager
+def a_slow_commit(db, cur, epoch, window):
+    """A leading session stores a position and waits, in its commit, for a
+    standby that does not answer: the position is not visible yet."""
+    def standby(name):
+        db.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+        db.sql("SELECT pg_reload_conf()")
+
+    def store():
+        cur.execute("SELECT pgstock_internal.relay_store_position(%s, 0, true,"
+                    " %s)", (window, epoch))
+
+    standby("absent")
+    thread = threading.Thread(target=store)
+    try:
+        thread.start()
+        wait_until(lambda: db.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+            " AND wait_event = 'SyncRep'", (db.name,)) == 1, 30,
+            "the position is being committed")
+        yield
+    finally:
+        standby("")
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def a_late_waiter(db):
+    """How long a waiter sleeps that enters when the waiters have been read and
+    the position is not visible yet."""
+    with closing(db.connect()) as leader, leader.cursor() as cur:
+        leader.autocommit = True
+        cur.execute("SELECT pgstock_internal.relay_lead()")
+        ((epoch,),) = cur.fetchall()
+        (event,) = publish(db)
+        cur.execute("SELECT pgstock_internal.relay_next_window(p.\"window\")"
+                    " FROM pgstock_internal.relay_position() p")
+        ((window,),) = cur.fetchall()
+        with a_slow_commit(db, cur, epoch, window):
+            waiter = Waiter(db, event)
+            sleeping(db, 1)
+            woken = time.monotonic()
+        assert waiter.result() is True
+        return time.monotonic() - woken
+
+
+def test_a_waiter_that_is_late(db):
+    """It enters between the leader's look at the waiters and the moment when
+    the position is visible: both have missed each other, and no later position
+    may come.  The commit wakes all whom the look has not seen."""
+    assert a_late_waiter(db) < LOOK_AGAIN - 2
+
+
+@pytest.mark.proof
+def test_a_late_waiter_would_be_missed(run):
+    with closing(Mutant(os.path.join(run, "late-wake"), *NO_LATE_WAKE)
+                 ) as server:
+        server.init().start()
+        assert a_late_waiter(server.create_database("shop")) > LOOK_AGAIN - 2
+
+
+# ---- many waiters ------------------------------------------------------------
+
+def connect_all(db, n):
+    conns = [psycopg2.connect(db.conninfo(), async_=1) for _ in range(n)]
+    for conn in conns:
+        answered(conn)
+    return conns
+
+
+def answered(conn, timeout=60):
+    """Wait until an asynchronous connection has done what it was given."""
+    until = time.monotonic() + timeout
+    while (state := conn.poll()) != psycopg2.extensions.POLL_OK:
+        left = until - time.monotonic()
+        assert left > 0, "no answer"
+        reads = state == psycopg2.extensions.POLL_READ
+        select.select([conn] if reads else [], [] if reads else [conn], [],
+                      left)
+
+
+def switches(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", file.read(),
+                             re.M).group(1))
+
+
+@pytest.mark.alone
+def test_many_waiters_are_woken_once_each(run, kafka, relays):
+    """While other events are published and positions stored by the hundred, a
+    waiter sleeps on; it runs when its own event is done."""
+    with closing(Postgres(os.path.join(run, "receipts-many"),
+                          {"max_connections": WAITERS + 50})) as server:
+        server.init().start()
+        db = server.create_database("shop")
+        relay = relays(db.conninfo(), kafka.proxied_brokers).start()
+        kafka.proxy.stall()
+        before, events = publish(db, 300), publish(db, WAITERS)
+        conns = connect_all(db, WAITERS)
+        cursors = [conn.cursor() for conn in conns]
+        for cur, event in zip(cursors, events):
+            cur.execute("SELECT wait_for_event(%s, '50 s')", (event,))
+        sleeping(db, WAITERS)
+        pids = [conn.get_backend_pid() for conn in conns]
+        slept = [switches(pid) for pid in pids]
+        begun = time.monotonic()
+        kafka.proxy.restore()
+        for conn in conns:
+            answered(conn)
+        took = time.monotonic() - begun
+        woken = [switches(pid) - was for pid, was in zip(pids, slept)]
+        assert [cur.fetchone() for cur in cursors] == [(True,)] * WAITERS
+        for conn in conns:
+            conn.close()
+        print(f"{WAITERS} waiters: {took:.2f} s, woken"
+              f" {statistics.mean(woken):.2f} times on average,"
+              f" {max(woken)} at most")
+        # its own event, and the next command of its client
+        assert statistics.median(woken) <= 3, woken
+        assert db.value("SELECT wait_for_event(%s)", (before[0],))
+        assert relay.running
