@@ -56,14 +56,15 @@ call_answer_json(ApiRequest *request, const PGresult *result)
 }
 
 static void
-call_done(void *arg, const PGresult *result, const char *error)
+call_done(void *arg, const PoolAnswer *answer)
 {
-	ApiRequest *request = arg;
+	ApiRequest	   *request = arg;
+	const PGresult *result = answer->result;
 
 	if (result == NULL)
-		problem_give(request->http, PROBLEM_OUTCOME_UNKNOWN, error);
+		problem_give(request->http, PROBLEM_OUTCOME_UNKNOWN, answer->error);
 	else if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		problem_give_result(request->http, result);
+		problem_give_failure(request->http, answer);
 	else if (request->route->kind == ROUTE_JSON)
 		call_answer_json(request, result);
 	else

@@ -291,9 +291,9 @@ field_read_object(const Field *fields, const json_t *object, Values *values,
 	return true;
 }
 
-static bool
-fields_read_body(const Field *fields, const Buf *body, Values *values,
-				 Buf *error)
+bool
+fields_read_members(const Field *fields, const Buf *body, Values *values,
+					Buf *error)
 {
 	json_error_t fault;
 	json_t		*object;
@@ -410,7 +410,7 @@ fields_read(const Field *fields, const HttpRequest *request, Values *values,
 		if (!good)
 			return false;
 	}
-	return !body || fields_read_body(fields, &request->body, values, error);
+	return !body || fields_read_members(fields, &request->body, values, error);
 }
 
 /* ---- description ------------------------------------------------------- */

@@ -60,6 +60,10 @@ void values_free(Values *values);
 bool fields_read(const Field *fields, const HttpRequest *request,
 				 Values *values, Buf *error) MUST_CHECK;
 
+/* The part of it that reads the body. */
+bool fields_read_members(const Field *fields, const Buf *body, Values *values,
+						 Buf *error) MUST_CHECK;
+
 /* Sets a field of the path; the same. */
 bool field_set_path(const Field *field, const char *text, size_t len,
 					char **value, Buf *error) MUST_CHECK;

@@ -137,9 +137,10 @@ problem_of_sqlstate(const char *sqlstate)
 }
 
 void
-problem_give_result(HttpRequest *request, const PGresult *result)
+problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 {
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const PGresult *result = answer->result;
+	const char	   *sqlstate = answer->sqlstate;
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
 	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);

@@ -9,8 +9,7 @@
 #ifndef PGSTOCK_GATEWAY_PROBLEM_H
 #define PGSTOCK_GATEWAY_PROBLEM_H
 
-#include <libpq-fe.h>
-
+#include "db/pool.h"
 #include "http/server.h"
 
 typedef enum ProblemId
@@ -60,6 +59,6 @@ void problem_give(HttpRequest *request, ProblemId id, const char *detail);
 
 /* Which problem an error of the database is. */
 ProblemId problem_of_sqlstate(const char *sqlstate) MUST_CHECK;
-void	  problem_give_result(HttpRequest *request, const PGresult *result);
+void	  problem_give_failure(HttpRequest *request, const PoolAnswer *answer);
 
 #endif

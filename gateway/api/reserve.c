@@ -282,34 +282,33 @@ reserve_is_fault_of_one(ProblemId id, const char *sqlstate)
 
 /* True if the batch is to be sent again, as it is. */
 static bool
-reserve_failed(Batch *batch, const PGresult *result)
+reserve_failed(Batch *batch, const PoolAnswer *answer)
 {
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	ProblemId	id = problem_of_sqlstate(sqlstate);
+	ProblemId id = problem_of_sqlstate(answer->sqlstate);
 
 	if (id == PROBLEM_CONFLICT && batch->conflicts++ < CONFLICTS_MAX)
 	{
 		reserve_send_again(batch->queue, batch);
 		return true;
 	}
-	if (batch->count > 1 && reserve_is_fault_of_one(id, sqlstate))
+	if (batch->count > 1 && reserve_is_fault_of_one(id, answer->sqlstate))
 		reserve_halve(batch->queue, batch);
 	else
 		for (int i = 0; i < batch->count; i++)
-			problem_give_result(batch->requests[i]->http, result);
+			problem_give_failure(batch->requests[i]->http, answer);
 	return false;
 }
 
 static void
-reserve_done(void *arg, const PGresult *result, const char *error)
+reserve_done(void *arg, const PoolAnswer *answer)
 {
 	Batch *batch = arg;
 
-	if (result == NULL)
-		reserve_answer_all(batch, PROBLEM_OUTCOME_UNKNOWN, error);
-	else if (PQresultStatus(result) == PGRES_TUPLES_OK)
-		reserve_answer_rows(batch, result);
-	else if (reserve_failed(batch, result))
+	if (answer->result == NULL)
+		reserve_answer_all(batch, PROBLEM_OUTCOME_UNKNOWN, answer->error);
+	else if (PQresultStatus(answer->result) == PGRES_TUPLES_OK)
+		reserve_answer_rows(batch, answer->result);
+	else if (reserve_failed(batch, answer))
 		return;
 	free(batch);
 }

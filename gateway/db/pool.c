@@ -83,6 +83,7 @@ pool_session_retry(Session *session, const char *why)
 				  LOG_MODULE, "no session: %s", why);
 	buf_clear(&pool->error);
 	buf_add_str(&pool->error, why);
+	(void) buf_str(&pool->error); /* pool_error() */
 	session->state = SESSION_DOWN;
 	loop_timer_set(session->timer,
 				   loop_now(pool->loop) + backoff_failed(&session->backoff));
@@ -97,7 +98,7 @@ pool_session_down(Session *session)
 	session->done = NULL;
 	pool_session_retry(session, why);
 	if (done != NULL)
-		done(session->arg, NULL, why);
+		done(session->arg, &(PoolAnswer){.error = why});
 	free(why);
 }
 
@@ -151,7 +152,11 @@ pool_session_answered(Session *session, const PGresult *result)
 	Assert(session->state == SESSION_BUSY && done != NULL);
 	session->state = SESSION_IDLE;
 	session->done = NULL;
-	done(session->arg, result, NULL);
+	done(session->arg,
+		 &(PoolAnswer){
+			 .result = result,
+			 .sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE),
+		 });
 }
 
 static void
@@ -307,7 +312,8 @@ pool_free(Pool *pool)
 		Session *session = &pool->sessions[i];
 
 		if (session->done != NULL)
-			session->done(session->arg, NULL, "the gateway has ended");
+			session->done(session->arg,
+						  &(PoolAnswer){.error = "the gateway has ended"});
 		pg_connection_free(session->conn);
 		loop_timer_free(session->timer);
 	}

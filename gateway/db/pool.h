@@ -14,9 +14,16 @@
 
 #define POOL_SOURCES_MAX 2
 
-/* result: NULL if the session broke: whether the work took effect is not known
- * then, error is why.  Freed by the pool. */
-typedef void (*PoolDone)(void *arg, const PGresult *result, const char *error);
+/* What became of a work. */
+typedef struct PoolAnswer
+{
+	const PGresult *result;	  /* NULL if the session broke: whether the work
+							   * took effect is not known then */
+	const char	   *sqlstate; /* of a statement that failed, or NULL */
+	const char	   *error;	  /* why the session broke, or NULL */
+} PoolAnswer;
+
+typedef void (*PoolDone)(void *arg, const PoolAnswer *answer);
 
 /* One statement, a transaction of its own. */
 typedef struct PoolWork

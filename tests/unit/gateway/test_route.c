@@ -1,0 +1,141 @@
+/*
+ * test_route.c - the parts of a URL: which route they name, and which text
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "../unit.h"
+
+#include <string.h>
+
+#include "api/decode.h"
+#include "api/request.h"
+
+/* The operation that the request names, or what it is refused with. */
+static const char *
+found(const char *method, const char *path, Values *values)
+{
+	static char	 text[256];
+	Buf			 allowed = {0};
+	Buf			 error = {0};
+	const Route *route = route_find(method, path, values, &allowed, &error);
+
+	snprintf(text, sizeof(text), "%s",
+			 route != NULL	   ? route->operation
+			 : allowed.len > 0 ? buf_str(&allowed)
+			 : error.len > 0   ? buf_str(&error)
+							   : "none");
+	buf_free(&allowed);
+	buf_free(&error);
+	return text;
+}
+
+static void
+expect(const char *method, const char *path, const char *what,
+	   const char *value)
+{
+	Values		values = {0};
+	bool		any = false;
+	const char *is = found(method, path, &values);
+
+	assert_string_equal(is, what);
+	for (int i = 0; i < FIELDS_MAX; i++)
+		if (values.text[i] != NULL)
+		{
+			assert_non_null(value);
+			assert_string_equal(values.text[i], value);
+			any = true;
+		}
+	assert_int_equal(any, value != NULL);
+	values_free(&values);
+}
+
+static void
+a_path_names_a_route_and_its_fields(void **state UNUSED)
+{
+	expect("POST", "/orders", "reserveOrder", NULL);
+	expect("GET", "/orders/o-1", "getOrder", "o-1");
+	expect("HEAD", "/orders/o-1", "getOrder", "o-1");
+	expect("POST", "/orders/a%2Fb/confirm", "confirmOrder", "a/b");
+	expect("POST", "/products/%C3%A9/stock/reserve", "reserveStock",
+		   "\xc3\xa9");
+	expect("DELETE", "/sales/s", "closeSale", "s");
+}
+
+static void
+other_paths_name_none(void **state UNUSED)
+{
+	static const char *const paths[] = {
+		"",			  "/",		"orders",	"/orders/",			  "//orders",
+		"/orders/x/", "/order", "/ordersx", "/orders/a/confirm/", "/livez/",
+	};
+
+	for (size_t i = 0; i < Lengthof(paths); i++)
+		expect("POST", paths[i], "none", NULL);
+	expect("PUT", "/orders", "POST", NULL);
+	expect("POST", "/orders/%zz/confirm",
+		   "\"order_id\" is not text in UTF-8, percent-encoded", NULL);
+}
+
+/* The table's own rules: what parsing, metrics and description rest on. */
+static void
+each_route_is_sound(void **state UNUSED)
+{
+	for (int i = 0; i < route_count; i++)
+	{
+		const Route *route = &routes[i];
+		int			 count = 0;
+
+		assert_int_equal(route->kind == ROUTE_PAGE, route->sql == NULL);
+		for (; route->fields[count].name != NULL; count++)
+			assert_non_null(route->fields[count].help);
+		assert_true(count <= FIELDS_MAX);
+		for (int j = 0; j < i; j++)
+			assert_string_not_equal(routes[j].operation, route->operation);
+	}
+}
+
+static void
+decodes(const char *encoded, const char *text)
+{
+	char *decoded = decode_segment(encoded, strlen(encoded));
+
+	if (text == NULL)
+		assert_null(decoded);
+	else
+	{
+		assert_non_null(decoded);
+		assert_string_equal(decoded, text);
+	}
+	free(decoded);
+}
+
+static void
+only_text_is_decoded(void **state UNUSED)
+{
+	decodes("", "");
+	decodes("a+b", "a+b");
+	decodes("%41%62%2f", "Ab/");
+	decodes("%", NULL);
+	decodes("%4", NULL);
+	decodes("%4g", NULL);
+	decodes("%g4", NULL);
+	decodes("a%00b", NULL);
+	decodes("%c0%80", NULL);	   /* too long a form of NUL */
+	decodes("%ed%a0%80", NULL);	   /* a surrogate */
+	decodes("%f4%90%80%80", NULL); /* beyond Unicode */
+	decodes("%e2%82", NULL);	   /* cut off */
+	decodes("%e2%82%ac", "\xe2\x82\xac");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_path_names_a_route_and_its_fields),
+		cmocka_unit_test(other_paths_name_none),
+		cmocka_unit_test(each_route_is_sound),
+		cmocka_unit_test(only_text_is_decoded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
