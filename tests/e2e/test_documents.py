@@ -23,6 +23,9 @@ from process import Server, make_dir, wait_until, write_private
 
 README = "README.md"
 SQL_API = "docs/sql-api.md"
+# Pages whose statements stand alone.
+REFERENCE = ("docs/operations.md", "docs/runbook.md", "docs/events.md",
+             "docs/install.md")
 # What the sessions in its sections begin with.
 BEFORE = {
     "Stock on hand": """
@@ -328,6 +331,16 @@ def test_sql_api(machine, server, section):
                 if block.kind == "psql"]
     assert sessions
     for block in sessions:
+        machine.terminal.run(block)
+
+
+@pytest.mark.parametrize("page", REFERENCE)
+def test_statements(machine, server, page):
+    """Each block of SQL, in a session of its own."""
+    server.create_database("shop", extension=page != "docs/install.md")
+    statements = [block for block in blocks(page) if block.kind == "sql"]
+    assert statements
+    for block in statements:
         machine.terminal.run(block)
 
 
