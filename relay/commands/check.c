@@ -10,10 +10,9 @@
 #include "commands/commands.h"
 
 static const CheckGroup *const groups[] = {
-	&check_configuration_group, &check_session_group,
-	&check_extension_group,		&check_server_group,
-	&check_broker_group,		&check_transactions_group,
-	&check_published_group,		&check_consumed_group,
+	&check_configuration_group, &check_session_group,	&check_extension_group,
+	&check_server_group,		&check_broker_group,	&check_versions_group,
+	&check_transactions_group,	&check_published_group, &check_consumed_group,
 };
 
 ExitCode

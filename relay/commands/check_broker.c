@@ -330,17 +330,6 @@ check_settings(Check *check)
 			   rd_kafka_err2str(error));
 }
 
-static const char *
-check_broker_setting(const Check *check, const char *name)
-{
-	char		id[16];
-	const char *value;
-
-	snprintf(id, sizeof(id), "%d", check->metadata->brokers[0].id);
-	value = kafka_setting(check->broker_settings, id, name);
-	return value != NULL ? value : "";
-}
-
 static void
 check_auto_create(Check *check)
 {

@@ -85,6 +85,7 @@ extern const CheckGroup check_session_group;
 extern const CheckGroup check_server_group;
 extern const CheckGroup check_extension_group;
 extern const CheckGroup check_broker_group;
+extern const CheckGroup check_versions_group;
 extern const CheckGroup check_transactions_group;
 extern const CheckGroup check_published_group;
 extern const CheckGroup check_consumed_group;
@@ -134,6 +135,11 @@ const char *check_broker_advice(const char *reason);
 /* The minor version that a server should have, as PQserverVersion() has it; 0:
  * any. */
 int check_minor_version_min(int version);
+
+/* ---- check_versions.c ---- */
+
+/* Whether version is in the list "A, B", or begins with an entry of it. */
+bool check_is_tested(const char *tested, const char *version);
 
 /* ---- check_published.c ---- */
 
@@ -190,6 +196,9 @@ const char *check_setting(const Check *check, const char *topic,
 						  const char *name);
 int64_t		check_setting_number(const Check *check, const char *topic,
 								 const char *name, int64_t unknown);
+
+/* The same of the broker; "": it did not return it. */
+const char *check_broker_setting(const Check *check, const char *name);
 
 /* Whether its records have the time of the broker, not of their producer. */
 bool check_has_broker_times(const Check *check, const char *topic);

@@ -48,6 +48,17 @@ check_has_broker_times(const Check *check, const char *topic)
 }
 
 const char *
+check_broker_setting(const Check *check, const char *name)
+{
+	char		id[16];
+	const char *value;
+
+	snprintf(id, sizeof(id), "%d", check->metadata->brokers[0].id);
+	value = kafka_setting(check->broker_settings, id, name);
+	return value != NULL ? value : "";
+}
+
+const char *
 check_servers(const Check *check)
 {
 	const char *servers = config_kafka_get(check->config, "bootstrap.servers");

@@ -235,6 +235,8 @@ class Kafka(Server):
     address the broker advertises there, so that clients stay on it.
     """
 
+    jars = None                     # another version's
+
     def __init__(self, directory, detach=False, proxied=True, settings="",
                  short=True):
         super().__init__(directory, detach)
@@ -252,7 +254,8 @@ class Kafka(Server):
         compiler = ["-XX:TieredStopAtLevel=1"] if self.short else []
         return ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC",
                 *compiler, "-Xshare:auto",
-                "-cp", os.path.join(need("PGSTOCK_KAFKA"), "*"), main, *args]
+                "-cp", os.path.join(self.jars or need("PGSTOCK_KAFKA"), "*"),
+                main, *args]
 
     def listeners(self):
         """[(name, address, advertised address, protocol)]"""

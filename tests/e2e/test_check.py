@@ -42,6 +42,9 @@ ELSEWHERE = {
     "auto_create": "test_broker_trouble.py",
     "min_isr": "../unit/test_checks.c",
     "scram": "test_transports.py",
+    "postgresql_version": "test_versions.py",
+    "kafka_version": "test_versions.py",
+    "librdkafka_version": "test_versions.py",
 }
 
 

@@ -18,6 +18,21 @@ minor_versions_with_known_faults(void **state UNUSED)
 	assert_int_equal(check_minor_version_min(180000), 0);
 }
 
+static void
+a_tested_version_begins_with_an_entry(void **state UNUSED)
+{
+	assert_true(check_is_tested("15, 16", "15.9"));
+	assert_true(check_is_tested("15, 16", "16"));
+	assert_false(check_is_tested("15, 16", "17.1"));
+	assert_false(check_is_tested("15, 16", "1"));
+	assert_false(check_is_tested("15, 16", "160.1"));
+	assert_true(check_is_tested("2.0, 2.8, 2.16", "2.16.1"));
+	assert_true(check_is_tested("2.0, 2.8, 2.16", "2.8.0-RC2"));
+	assert_false(check_is_tested("2.0, 2.1", "2.16.1"));
+	assert_false(check_is_tested("2.0, 2.16", "2.1.0"));
+	assert_false(check_is_tested("", "2.1.0"));
+}
+
 /* The check "min_isr" needs several brokers. */
 static void
 one_replica_of_several_is_few(void **state UNUSED)
@@ -56,6 +71,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(minor_versions_with_known_faults),
+		cmocka_unit_test(a_tested_version_begins_with_an_entry),
 		cmocka_unit_test(one_replica_of_several_is_few),
 		cmocka_unit_test(advice_by_text),
 	};
