@@ -40,6 +40,9 @@ die()
 	exit 1
 }
 
+# Prints the version of the extension in release $1: the first two numbers.
+script_version() { cut -d. -f1,2 <<<"$1"; }
+
 # Prints the pid of a server that lives in the run directory $1, if one does.
 server_in()
 {

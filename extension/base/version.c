@@ -45,9 +45,13 @@
 
 #include "base/base.h"
 
-/* The script that belongs to this library: extension/Makefile defines it. */
-#ifndef PGSTOCK_VERSION
-#error "PGSTOCK_VERSION is not defined"
+/*
+ * The script that belongs to this library: extension/Makefile defines it.  It
+ * has no third number: releases that differ in that number only have one
+ * script, and each one's library works with what it has created.
+ */
+#ifndef PGSTOCK_SCRIPT_VERSION
+#error "PGSTOCK_SCRIPT_VERSION is not defined"
 #endif
 
 static bool version_is_checked = false; /* since the last change */
@@ -126,7 +130,7 @@ version_is_older(const char *a, const char *b)
 static const char *
 version_hint(const char *installed)
 {
-	if (version_is_older(installed, PGSTOCK_VERSION))
+	if (version_is_older(installed, PGSTOCK_SCRIPT_VERSION))
 		return "Run ALTER EXTENSION pgstock UPDATE in this database.";
 	if (version_is_preloaded)
 		return psprintf("Install the package of version %s if it is not "
@@ -141,7 +145,7 @@ version_hint(const char *installed)
 static void
 version_refuse(const char *installed)
 {
-	Assert(strcmp(installed, PGSTOCK_VERSION) != 0);
+	Assert(strcmp(installed, PGSTOCK_SCRIPT_VERSION) != 0);
 	/* as pg_terminate_backend(): takes effect when the error has been sent */
 	if (version_was_right)
 		(void) kill(MyProcPid, SIGTERM);
@@ -149,7 +153,7 @@ version_refuse(const char *installed)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("extension \"pgstock\" has version %s in this database, "
 					"but the loaded library has version %s",
-					installed, PGSTOCK_VERSION),
+					installed, PGSTOCK_SCRIPT_VERSION),
 			 errdetail("A library writes only the tables of its own version."),
 			 errhint("%s", version_hint(installed))));
 }
@@ -166,7 +170,7 @@ version_check(void)
 	/* first: reading the catalog may notice another change */
 	version_is_checked = true;
 	installed = version_read();
-	if (installed != NULL && strcmp(installed, PGSTOCK_VERSION) != 0)
+	if (installed != NULL && strcmp(installed, PGSTOCK_SCRIPT_VERSION) != 0)
 	{
 		version_is_checked = false;
 		version_refuse(installed);

@@ -141,7 +141,8 @@ class Server(OwnTree):
     def install_library(self, version):
         """Replace the library on disk, as the package of a version does."""
         if version != self.present:
-            self.build([], lambda _: version, "../VERSION")
+            self.build([], lambda text: text.replace(
+                f"'{self.present}'", f"'{version}'"), "pgstock.control")
 
     def database(self, name, version):
         db = self.create_database(name, extension=False)
@@ -224,15 +225,64 @@ def test_an_incomplete_step_is_found(server, forgotten):
     assert differences(catalog(db), catalog(fresh)) != {}
 
 
-def test_next_version_is_begun(run):
-    """The files of the frame for a new version fit together."""
-    tree = os.path.join(run, "next-version")
-    shutil.copytree(SOURCE, tree, symlinks=True,
+@pytest.fixture
+def tree(run):
+    """A copy of the source, and a function that runs a command of dev/."""
+    path = os.path.join(run, "next-version")
+    shutil.copytree(SOURCE, path, symlinks=True,
                     ignore=shutil.ignore_patterns(".git", ".run", "*.o"))
-    with open(os.path.join(tree, "VERSION"), encoding="ascii") as file:
-        old = file.read().strip()
-    new = f"{int(old.split('.')[0]) + 1}.0"
-    subprocess.run([os.path.join(tree, "dev/next-version"), new], check=True)
-    subprocess.run([os.path.join(tree, "dev/checkver")], check=True)
+    yield path, lambda name, *args: subprocess.run(
+        [os.path.join(path, "dev", name), *args], check=False, text=True,
+        stderr=subprocess.PIPE)
+    shutil.rmtree(path)
+
+
+def present_version():
+    """Of the release: two or three numbers."""
+    with open(os.path.join(SOURCE, "VERSION"), encoding="ascii") as file:
+        return [int(part) for part in file.read().split(".")]
+
+
+def test_next_version_is_begun(tree):
+    """The files of the frame for a new version fit together."""
+    path, run_dev = tree
+    major, minor, *_ = present_version()
+    old, new = f"{major}.{minor}", f"{major + 1}.0"
+    assert run_dev("next-version", new).returncode == 0
+    done = run_dev("checkver")
+    assert done.returncode == 0, done.stderr
     assert {f"pgstock--{old}.sql", f"pgstock--{old}--{new}.sql"} <= set(
-        os.listdir(os.path.join(tree, "sql")))
+        os.listdir(os.path.join(path, "sql")))
+
+
+def test_a_version_with_the_same_script_is_begun(tree):
+    """It has no step, and no SQL that differs from the release before."""
+    path, run_dev = tree
+    major, minor, *third = present_version()
+    old = f"{major}.{minor}"
+    assert run_dev("next-version", f"{old}.{sum(third) + 1}").returncode == 0
+    done = run_dev("checkver")
+    assert done.returncode == 0, done.stderr
+    names = os.listdir(os.path.join(path, "sql"))
+    assert f"pgstock--{old}.sql" in names
+    assert not [name for name in names if name.startswith(f"pgstock--{old}--")]
+    with open(os.path.join(path, "sql/views.sql"), "a",
+              encoding="utf-8") as file:
+        file.write("SELECT 1;\n")
+    done = run_dev("checkver")
+    assert done.returncode == 1
+    assert f"sql/ is not what pgstock--{old}.sql was made of" in done.stderr
+
+
+def test_a_release_of_c_only_needs_no_update(new_dir):
+    """Its library works with what the script of the release before made."""
+    one = OwnTree(new_dir("postgres-next-release"))
+    one.build([], lambda text: f"{text.strip()}.99", "../VERSION")
+    one.init().start()
+    try:
+        db = one.create_database("shop")
+        assert db.value("SELECT receive_stock('a', 1)") == 1
+        assert db.value("SELECT extversion FROM pg_extension WHERE extname ="
+                        " 'pgstock'") == "{}.{}".format(*present_version())
+    finally:
+        one.close()
