@@ -36,6 +36,7 @@ SELECT purge_history(now() - interval '100 days');
 SELECT outcome_of('SELECT purge_history(now() + interval ''1 h'')'), outcome_of('SELECT purge_history(NULL)');
 -- upkeep: a batch at a time; later movements go into the same opening
 SELECT receive_stock('admin-c', 5), receive_stock('admin-c', 5);
+SELECT count(receive_stock('admin-d', 1)) FROM generate_series(1, 2000);
 UPDATE pgstock_internal.movement SET at = now() - interval '1 year' WHERE kind <> 'opening';
 SELECT count(*) > 3 AS batches FROM generate_series(1, 30) WHERE pgstock_internal.purge_old(500) > 0;
 SELECT count(*) FROM stock_movements WHERE kind <> 'opening';

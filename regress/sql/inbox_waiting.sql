@@ -3,6 +3,8 @@
 -- tries, and so does a message behind it with its key; all others are applied
 --
 SELECT receive_stock('inw-a', 100);
+-- what other tests left waiting would be counted here
+UPDATE pgstock_internal.failed_event SET state = 'discarded' WHERE state = 'waiting';
 CREATE FUNCTION retry(options jsonb DEFAULT relay_options())
 RETURNS TABLE (topic text, result text, reason text, n bigint) LANGUAGE sql AS $$
 SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(100, options)
