@@ -66,6 +66,17 @@ def upkeep(db):
                == 0, 30, "the upkeep")
 
 
+def begin_purge(conn, cur):
+    """A purge that stays open; the worker may be purging too."""
+    def has_begun():
+        conn.rollback()
+        cur.execute("SELECT pgstock_internal.purge_old(10)")
+        cur.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        return cur.fetchone() == (True,)
+
+    wait_until(has_begun, 30, "a purge")
+
+
 def error_of(db, query):
     with pytest.raises(psycopg2.Error) as failure:
         db.sql(query)
@@ -203,6 +214,10 @@ def test_orders_stay_while_their_keys_are_kept(shop):
     assert shop.value("SELECT pgstock_internal.retire_after()::text") == (
         "90 days")
     settings(shop, history="0", confirmed="400d")
+    with closing(shop.connect()) as purge, purge.cursor() as cur:
+        begin_purge(purge, cur)
+        cur.execute("SHOW synchronous_commit")
+        assert cur.fetchone() == ("local",), "no call waits for a standby"
     assert shop.value("SELECT pgstock_internal.retire_after()::text") == (
         "100 days")
 
@@ -341,14 +356,7 @@ def test_a_restore_waits_for_a_purge_under_way(shop):
     first table of a restore is filled after it."""
     with closing(shop.connect()) as purge, closing(shop.connect()) as restore:
         purging, restoring = purge.cursor(), restore.cursor()
-
-        def is_alone():         # the worker may be purging too
-            purge.rollback()
-            purging.execute("SELECT pgstock_internal.purge_old(10)")
-            purging.execute("SELECT pg_current_xact_id_if_assigned() IS NULL")
-            return purging.fetchone() == (False,)
-
-        wait_until(is_alone, 30, "a purge")
+        begin_purge(purge, purging)
         restoring.execute(AS_PG_DUMP)
         restore.commit()
         thread = threading.Thread(target=restoring.execute, args=(
