@@ -98,10 +98,20 @@ COMMENT ON FUNCTION @extschema@.try_reserve_order IS
 	'reserves all lines of an order or none like reserve_order, but returns a '
 	'status for each line instead of raising SK001 or SK002';
 
-CREATE FUNCTION @extschema@.check_availability(items jsonb,
-	OUT product_id text, OUT location text, OUT requested bigint,
-	OUT available bigint, OUT fits boolean)
-RETURNS SETOF record
+/* A named type: the columns of OUT parameters are put together at each call. */
+CREATE TYPE @extschema@.availability AS
+(
+	product_id	text,
+	location	text,
+	requested	bigint,
+	available	bigint,
+	fits		boolean
+);
+COMMENT ON TYPE @extschema@.availability IS
+	'whether a line would fit: result of check_availability';
+
+CREATE FUNCTION @extschema@.check_availability(items jsonb)
+RETURNS SETOF @extschema@.availability
 AS 'MODULE_PATHNAME', 'pgstock_check_availability' LANGUAGE C STABLE ROWS 10;
 COMMENT ON FUNCTION @extschema@.check_availability IS
 	'returns for each line whether reserve_order would reserve it now; locks '

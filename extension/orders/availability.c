@@ -50,15 +50,11 @@ availability_put(ReturnSetInfo *info, const Line *line, int64 available)
 	tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
 }
 
-/*
- * check_availability(items jsonb, OUT product_id text, OUT location text,
- *					  OUT requested bigint, OUT available bigint,
- *					  OUT fits boolean) RETURNS SETOF record
- */
+/* check_availability(items jsonb) RETURNS SETOF availability */
 Datum
 pgstock_check_availability(PG_FUNCTION_ARGS)
 {
-	Work	  work = {0};
+	Work	  work;
 	List	 *lines;
 	ListCell *cell;
 
@@ -66,7 +62,8 @@ pgstock_check_availability(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("items must not be null")));
 	lines = args_items(PG_GETARG_JSONB_P(0));
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	memset(&work, 0, sizeof(work));
 	call_begin_reading(&work.call);
 	foreach(cell, lines)
 	{
