@@ -6,30 +6,56 @@ PGSTOCK_EXAMPLES names what dev/examples has fetched.
 
 import os
 import queue
-import re
+import shutil
 import subprocess
 import threading
 
 from cluster import need
-from process import Proxy, as_server
+from process import Proxy, as_server, run_tool
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 EXAMPLES = os.path.join(TOP, "examples")
 PYTHON = ("psycopg", "sqlalchemy", "django", "asyncpg")
-NAMES = PYTHON
+NODE = {"node-pg": "checkout.mjs", "prisma": "checkout.ts"}
+JAVA = {"jdbc": "Checkout", "hibernate": "Checkout",
+        "spring": "com.example.checkout.Checkout"}
+NAMES = (*PYTHON, *NODE, "pgx", *JAVA)
 
 
-def command(name):
-    """The command that runs an example, and its environment."""
-    return (["/usr/bin/python3", os.path.join(EXAMPLES, name, "checkout.py")],
-            {"PYTHONPATH": os.path.join(need("PGSTOCK_EXAMPLES"), "python")})
+def fetched(*path):
+    return os.path.join(need("PGSTOCK_EXAMPLES"), *path)
+
+
+def command(name, directory):
+    """The command that runs an example, and its environment.  The directory
+    is for what must be made first."""
+    source = os.path.join(EXAMPLES, name)
+    if name in PYTHON:
+        return (["/usr/bin/python3", os.path.join(source, "checkout.py")],
+                {"PYTHONPATH": fetched("python")})
+    if name in NODE:
+        # Node.js looks for modules beside the file that needs them
+        program = os.path.join(directory, NODE[name])
+        shutil.copy(os.path.join(source, NODE[name]), program)
+        for entry in ("node_modules", "generated"):
+            os.symlink(fetched(name, entry), os.path.join(directory, entry))
+        return [fetched("bin", "node"), program], {}
+    if name in JAVA:
+        jars = fetched(name, "*")
+        run_tool(["javac", "--release", "17", "-Xlint:all", "-Werror",
+                  "-cp", jars, "-d", directory,
+                  os.path.join(source, "Checkout.java")])
+        return (["java", "-Xmx256m", "-XX:+UseSerialGC",
+                 "-XX:TieredStopAtLevel=1", "-cp", f"{directory}:{jars}",
+                 JAVA[name]], {})
+    return [fetched("bin", name)], {}
 
 
 class Program:
     """A running example: it answers each line of its input by a line."""
 
     def __init__(self, name, url, directory):
-        words, env = command(name)
+        words, env = command(name, directory)
         self.log_path = os.path.join(directory, "log")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
@@ -87,33 +113,24 @@ class Program:
 
 
 class LostAnswer(Proxy):
-    """Once armed, it forwards the next COMMIT, waits for the server's answer,
-    and closes the connection instead of delivering it."""
+    """Once armed, it closes the connection instead of delivering the next
+    answer that a transaction is committed."""
 
-    COMMIT = re.compile(rb"\bcommit\b", re.IGNORECASE)
+    COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"     # CommandComplete
     armed = False
 
     def serve(self, client, server):
-        lost = threading.Event()
-        for pump in (self._requests, self._results):
-            threading.Thread(target=pump, args=(client, server, lost),
-                             daemon=True).start()
+        for target, args in ((self._pump, (client, server)),
+                             (self._answers, (server, client))):
+            threading.Thread(target=target, args=args, daemon=True).start()
 
-    def _requests(self, client, server, lost):
+    def _answers(self, server, client):
         try:
-            while data := client.recv(self.CHUNK):
-                if self.armed and self.COMMIT.search(data):
+            while data := server.recv(self.CHUNK):
+                if self.armed and self.COMMITTED in data:
                     self.armed = False
-                    lost.set()
-                server.sendall(data)
-        except OSError:
-            pass
-        self._close(client, server)
-
-    def _results(self, client, server, lost):
-        try:
-            while (data := server.recv(self.CHUNK)) and not lost.is_set():
+                    break
                 client.sendall(data)
         except OSError:
-            pass
+            pass                # the other direction has ended
         self._close(client, server)
