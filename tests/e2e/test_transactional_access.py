@@ -2,8 +2,6 @@
 """Transactional mode with a broker that requires permissions: those listed in
 docs/relay.md suffice, and each missing one is named."""
 
-import pytest
-
 import secure
 from checks import check_all, duplicates
 from process import wait_until
