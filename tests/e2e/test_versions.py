@@ -128,7 +128,9 @@ def made(parts, relays, request):
     kafka = empty(parts.get("kafka", versions["kafka"]))
     db = pg.create_database(f"{mode}_{part}_{version}".replace(".", "_"))
     relay = relays(db.conninfo(), kafka.brokers, {
-        "outbox": {"mode": mode}, "inbox": {"topics": "order-created"}})
+        "outbox": {"mode": mode}, "inbox": {"topics": "order-created"},
+        # the killed relay's partitions are assigned anew after this
+        "kafka": {"session.timeout.ms": "6000"}})
     if versions["compiler"] == "clang":
         shutil.copy(part_of("relay-clang"), relay.binary)
     yield db, kafka, relay, parts.librdkafka(versions["librdkafka"]), versions
