@@ -16,6 +16,8 @@ VALUES
 	('reader', 'view', 'stock_failed_events'),
 	('reader', 'view', 'failed_order_archives'),
 	('reader', 'view', 'stock_handlers'),
+	('reader', 'view', 'stock_bindings'),
+	('reader', 'function', 'default_bindings'),
 	('reader', 'view', 'stock_admin_actions'),
 	('reader', 'view', 'stock_orders'),
 	('reader', 'view', 'stock_hanging_orders'),

@@ -269,6 +269,25 @@ COMMENT ON FUNCTION @extschema@.register_handler IS
 	'topic, or of one event type in it, to run as the current role; NULL as '
 	'handler removes it; 42883, 42P13 or 42501 if it cannot be called';
 
+CREATE FUNCTION @extschema@.bind_topic(topic text, handler text,
+	event_type text DEFAULT NULL, fields jsonb DEFAULT NULL,
+	options jsonb DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_bind_topic' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.bind_topic IS
+	'binds an incoming topic, or one event type in it, to a built-in handler '
+	'or to a function like register_handler; fields: JSON paths by field; '
+	'options: attributes, order_wait, source; 22023 or 42883 if it is not '
+	'valid';
+
+CREATE FUNCTION @extschema@.unbind_topic(topic text,
+	event_type text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_unbind_topic' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.unbind_topic IS
+	'removes a binding of bind_topic or register_handler; a default topic gets '
+	'its own built-in handler again';
+
 CREATE FUNCTION @extschema@.handle_order_created(payload jsonb, message jsonb)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_handle_order_created' LANGUAGE C VOLATILE;

@@ -157,27 +157,33 @@ COMMENT ON COLUMN pgstock_internal.inbox_attempt.suspect_to IS
 	'last offset of the messages that are applied one at a time';
 
 /*
- * event_type is empty if the handler is for all types of the topic that have
- * no handler of their own.  The oids are valid in the database given by
- * system_id and database only: see extension/inbox/handler_registration.c.
+ * The bindings of topics.  event_type is empty if the binding is for all types
+ * of the topic that have none of their own.  A built-in handler has its name
+ * only; of a function there are the oids too, which are valid in the database
+ * given by system_id and database only: see
+ * extension/inbox/handler_registration.c.
  */
 CREATE TABLE pgstock_internal.user_handler
 (
 	topic			text COLLATE "C" NOT NULL,
 	event_type		text COLLATE "C" NOT NULL,
 	handler			text NOT NULL,
-	role			text NOT NULL,
-	owner			text NOT NULL,
-	function_oid	oid NOT NULL,
-	owner_oid		oid NOT NULL,
-	role_oid		oid NOT NULL,
-	schema_oid		oid NOT NULL,
-	system_id		bigint NOT NULL,
-	"database"		oid NOT NULL,
+	role			text,
+	owner			text,
+	function_oid	oid,
+	owner_oid		oid,
+	role_oid		oid,
+	schema_oid		oid,
+	system_id		bigint,
+	"database"		oid,
+	fields			jsonb,
+	options			jsonb,
 	CONSTRAINT user_handler_pkey PRIMARY KEY (topic, event_type)
 );
 COMMENT ON TABLE pgstock_internal.user_handler IS
-	'functions registered as handlers of incoming messages';
+	'bindings of incoming topics to built-in handlers or registered functions';
+COMMENT ON COLUMN pgstock_internal.user_handler.fields IS
+	'where a message has its fields: JSON paths';
 COMMENT ON COLUMN pgstock_internal.user_handler.role IS
 	'role that registered the handler, which runs with its rights';
 COMMENT ON COLUMN pgstock_internal.user_handler.owner IS

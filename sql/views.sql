@@ -101,10 +101,38 @@ COMMENT ON VIEW @extschema@.stock_inbox IS
 
 CREATE VIEW @extschema@.stock_handlers AS
 SELECT h.topic, nullif(h.event_type, '') AS event_type, h.handler, h.role
-  FROM pgstock_internal.user_handler h;
+  FROM pgstock_internal.user_handler h
+ WHERE h.function_oid IS NOT NULL;
 COMMENT ON VIEW @extschema@.stock_handlers IS
 	'functions registered as handlers of incoming messages, and the roles '
 	'that they run as';
+
+CREATE FUNCTION pgstock_internal.default_bindings()
+RETURNS TABLE (topic text, handler text)
+AS 'MODULE_PATHNAME', 'pgstock_default_bindings' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION pgstock_internal.default_bindings IS
+	'returns the topics that have a built-in handler by default';
+
+/* What "check" and "status" show; they use nothing of the extension's schema,
+ * where its owner can replace it. */
+CREATE VIEW pgstock_internal.binding AS
+SELECT h.topic, nullif(h.event_type, '') AS event_type, h.handler, h.role,
+	   h.fields, h.options, false AS is_default
+  FROM pgstock_internal.user_handler h
+UNION ALL
+SELECT d.topic, NULL, d.handler, NULL, NULL, NULL, true
+  FROM pgstock_internal.default_bindings() d
+ WHERE NOT EXISTS (SELECT FROM pgstock_internal.user_handler h
+					WHERE h.topic = d.topic AND h.event_type = '');
+COMMENT ON VIEW pgstock_internal.binding IS
+	'the bindings of topics, the default ones too';
+
+CREATE VIEW @extschema@.stock_bindings AS
+SELECT b.topic, b.event_type, b.handler, b.role, b.fields, b.options
+  FROM pgstock_internal.binding b;
+COMMENT ON VIEW @extschema@.stock_bindings IS
+	'which handler applies the messages of a topic or type, and how their '
+	'fields are found; the default topics too';
 
 CREATE VIEW @extschema@.stock_failed_events AS
 SELECT f.id, f.topic, f.event_id, pgstock_internal.bytes_text(f.key) AS key,

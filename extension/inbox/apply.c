@@ -38,7 +38,7 @@ static bool
 apply_is_builtin(const List *messages)
 {
 	return messages != NIL &&
-		   ((const Message *) linitial(messages))->try.candidates == NIL;
+		   !((const Message *) linitial(messages))->try.topic->has_registered;
 }
 
 /* Whether the message must wait behind an earlier one of its key, of this
@@ -143,7 +143,7 @@ apply_single(void *arg)
 
 	Assert((single->sqlstate == NULL) == (single->error == NULL));
 	work_begin(&work, "relay_apply()");
-	registration_load_handlers(&work.call, one);
+	binding_load(&work.call, one);
 	prepare_message(single->options, message);
 	if (single->patience != NULL)
 		lock_patience_set_timeout(single->patience, &message->parsed);
@@ -231,7 +231,7 @@ pgstock_relay_apply(PG_FUNCTION_ARGS)
 	Work		 work;
 
 	work_begin(&work, "relay_apply()");
-	registration_load_handlers(&work.call, messages);
+	binding_load(&work.call, messages);
 	messages = batch_cut_by_kind(messages);
 	if (options.count_attempts && !attempt_record_batch(&work.call, &messages))
 	{

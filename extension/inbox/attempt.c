@@ -270,7 +270,7 @@ attempt_is_recorded(const PartitionBatch *batch)
 {
 	const Record *first = batch->first->record;
 
-	return batch->first->try.candidates != NIL ||
+	return batch->first->try.topic->has_registered ||
 		   first->offset <= attempt_known_partition(first)->record_to;
 }
 

@@ -245,7 +245,7 @@ batch_sent_array(const List *messages, int first, int n, bool *isnull)
 	{
 		const Message		 *message = list_nth(messages, i);
 		const Record		 *record = message->record;
-		const BuiltinHandler *builtin = builtin_handler_find(record->topic);
+		const BuiltinHandler *builtin = message->try.builtin;
 
 		if (builtin != NULL && builtin->opens_order &&
 			message->outcome.kind == OUTCOME_APPLIED && record->sent_at_ms >= 0)

@@ -31,8 +31,8 @@ batch_cut_by_kind(List *messages)
 		int			   n = foreach_current_index(cell);
 
 		if (n == 0)
-			registered = message->try.candidates != NIL;
-		else if (registered != (message->try.candidates != NIL) ||
+			registered = message->try.topic->has_registered;
+		else if (registered != message->try.topic->has_registered ||
 				 (registered && n >= SAVEPOINTS_MAX))
 			return list_truncate(messages, n);
 	}

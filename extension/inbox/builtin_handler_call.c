@@ -85,8 +85,8 @@ handle_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 		parsed->event_id = handle_id_member(PG_GETARG_JSONB_P(1), "event_id");
 		parsed->trace_id = handle_id_member(PG_GETARG_JSONB_P(1), "trace_id");
 	}
-	message_parse(message->record, handler->line_use, GetCurrentTimestamp(),
-				  parsed);
+	(void) message_parse(message->record, binding_of_handler(handler),
+						 GetCurrentTimestamp(), parsed);
 	if (parsed->poison != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -108,10 +108,7 @@ handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 	Assert(message->outcome.kind == OUTCOME_NONE);
 	outcome = builtin_handler_apply(&work, handler, &message->parsed);
 	if (outcome.kind == OUTCOME_WAITING)
-		ereport(ERROR,
-				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
-				 errmsg("there is no order \"%s\"", message->parsed.order_id),
-				 errhint("Its order-created may not have arrived yet.")));
+		order_wait_raise(handler, message->parsed.order_id);
 	work_end(&work);
 	PG_RETURN_VOID();
 }
@@ -152,5 +149,5 @@ pgstock_has_builtin_handler(PG_FUNCTION_ARGS)
 {
 	char *topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
-	PG_RETURN_BOOL(builtin_handler_find(topic) != NULL);
+	PG_RETURN_BOOL(builtin_handler_of_topic(topic) != NULL);
 }

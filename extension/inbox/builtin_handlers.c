@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/builtin_handlers.c
- *	  The built-in handlers: what a message of each topic does to stock.
+ *	  The built-in handlers: what a message does to stock.
  *
  * A handler looks before it acts, so that no message raises an error for what
  * it requests: a refusal is an answer, and a state that does not fit is a
  * reason to skip.  It runs in a unit of work whose orders and levels are
  * locked.
  *
- * The table at the end has each topic with all that it implies; no other code
- * compares topics.
+ * The table at the end has each handler with all that it implies, and the topic
+ * that it has by default; no other code compares topics.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -263,36 +263,53 @@ builtin_order_failed(Work *work, const Parsed *parsed, Order *order)
 	return outcome;
 }
 
-/* ---- By topic ---- */
+/* ---- The table ---- */
 
 static const BuiltinHandler handlers[BUILTIN_HANDLERS] = {
-	[HANDLER_ORDER_CREATED] = {"order-created", LINES_RESERVED,
+	[HANDLER_ORDER_CREATED] = {"order_created", "order-created", LINES_RESERVED,
 							   .opens_order = true,
 							   .apply = builtin_order_created},
-	[HANDLER_PAYMENT_SUCCESS] = {"payment-success", LINES_UNUSED,
-								 .is_payment = true, .apply = payment_success},
-	[HANDLER_PAYMENT_FAILED] = {"payment-failed", LINES_SELECT,
+	[HANDLER_PAYMENT_SUCCESS] = {"payment_success", "payment-success",
+								 LINES_UNUSED, .is_payment = true,
+								 .hides_attributes = true,
+								 .apply = payment_success},
+	[HANDLER_PAYMENT_FAILED] = {"payment_failed", "payment-failed",
+								LINES_SELECT, .hides_attributes = true,
 								.apply = builtin_payment_failed},
-	[HANDLER_ORDER_CANCELLED] = {"order-cancelled", LINES_SELECT,
+	[HANDLER_ORDER_CANCELLED] = {"order_cancelled", "order-cancelled",
+								 LINES_SELECT,
 								 .apply = builtin_order_cancelled},
-	[HANDLER_ORDER_FAILED] = {"order_failed", LINES_COMPARED,
+	[HANDLER_ORDER_FAILED] = {"order_failed", "order_failed", LINES_COMPARED,
 							  .apply = builtin_order_failed},
+	[HANDLER_IGNORE] = {"ignore", NULL, LINES_UNUSED, .apply = NULL},
 };
 
 const BuiltinHandler *
 builtin_handler(BuiltinHandlerId id)
 {
-	Assert(id < BUILTIN_HANDLERS && handlers[id].apply != NULL);
+	Assert(id < BUILTIN_HANDLERS && handlers[id].name != NULL);
 	return &handlers[id];
 }
 
-/* The handler of a topic, or NULL. */
+/* The handler of a name, or NULL. */
 const BuiltinHandler *
-builtin_handler_find(const char *topic)
+builtin_handler_find(const char *name)
 {
 	for (int i = 0; i < BUILTIN_HANDLERS; i++)
 	{
-		if (strcmp(handlers[i].topic, topic) == 0)
+		if (strcmp(handlers[i].name, name) == 0)
+			return &handlers[i];
+	}
+	return NULL;
+}
+
+/* The handler that a topic has by default, or NULL. */
+const BuiltinHandler *
+builtin_handler_of_topic(const char *topic)
+{
+	for (int i = 0; i < BUILTIN_HANDLERS; i++)
+	{
+		if (handlers[i].topic != NULL && strcmp(handlers[i].topic, topic) == 0)
 			return &handlers[i];
 	}
 	return NULL;

@@ -210,11 +210,10 @@ failed_event_fill(Call *call, const InboxOptions *options,
 	const Outcome	  *outcome = &message->outcome;
 	const FailedEvent *failed = &message->failed;
 	RowState		   state = failed_event_state(outcome);
-	int				   attempts = message->try.attempts;
 
 	row_put(slot, FAILED_ID, Int64GetDatum(failed->id));
 	failed_event_fill_record(slot, message->record, &message->parsed);
-	row_put(slot, FAILED_ATTEMPTS, Int32GetDatum(attempts));
+	row_put(slot, FAILED_ATTEMPTS, Int32GetDatum(message->try.attempts));
 	row_put_text(slot, FAILED_STATE, row_state_texts[state]);
 	failed_event_fill_failure(slot, failed, outcome, state);
 	row_put(slot, FAILED_FIRST_AT,
@@ -224,9 +223,8 @@ failed_event_fill(Call *call, const InboxOptions *options,
 	/* One that queues is not due by itself: the one before it wakes it. */
 	if (state == ROW_WAITING && outcome->error_class != ERROR_CLASS_QUEUE)
 		row_put(slot, FAILED_NEXT_RETRY_AT,
-				TimestampTzGetDatum(failure_next_try(options, attempts,
-													 outcome->error_class,
-													 call->now)));
+				TimestampTzGetDatum(
+					failure_next_try(options, message, call->now)));
 	if (state == ROW_ARCHIVED)
 		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(call->now));
 	else if (failed->archived_at != 0 && failed->archived_at != DT_NOBEGIN)
@@ -437,7 +435,7 @@ failed_event_record_tries(Call *call, List *messages)
 		};
 
 		if (try->recorded ||
-			(try->candidates == NIL && !first_call && !try->isolated) ||
+			(!try->topic->has_registered && !first_call && !try->isolated) ||
 			!failed_event_lock_due(call, message))
 			continue;
 		table_update_columns(call, table, lengthof(changes), changes);

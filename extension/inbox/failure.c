@@ -128,17 +128,17 @@ failure_outcome(const InboxOptions *options, int attempts, const char *sqlstate,
 
 /* When a waiting message is tried next. */
 TimestampTz
-failure_next_try(const InboxOptions *options, int attempts,
-				 ErrorClass error_class, TimestampTz now)
+failure_next_try(const InboxOptions *options, const Message *message,
+				 TimestampTz now)
 {
+	int	  attempts = message->try.attempts;
 	int64 delay_ms;
 
-	Assert(error_class == ERROR_CLASS_ORDER ||
-		   error_class == ERROR_CLASS_RETRY);
-	if (error_class == ERROR_CLASS_ORDER)
-		delay_ms = Min(ORDER_LOOK_MS, options->order_wait_ms);
+	if (message->outcome.error_class == ERROR_CLASS_ORDER)
+		delay_ms = Min(ORDER_LOOK_MS, order_wait_ms(options, message));
 	else
 	{
+		Assert(message->outcome.error_class == ERROR_CLASS_RETRY);
 		Assert(attempts > 0 && attempts <= options->retry_count);
 		delay_ms = options->retry_delays_ms[attempts - 1];
 	}

@@ -49,6 +49,82 @@ typedef enum LineUse
 	LINES_SELECT	/* optional: they select a part of the order */
 } LineUse;
 
+/* The fields that the built-in handlers read; up to FIELD_ITEMS in the message,
+ * the others in its items. */
+typedef enum FieldId
+{
+	FIELD_ORDER_ID,
+	FIELD_USER_ID,
+	FIELD_PAYMENT_ID,
+	FIELD_STATUS,
+	FIELD_REASON,
+	FIELD_EVENT_ID,
+	FIELD_TIMESTAMP,
+	FIELD_ITEMS,
+	FIELD_PRODUCT_ID,
+	FIELD_QUANTITY,
+	FIELD_LOCATION,
+	FIELDS /* their number */
+} FieldId;
+
+/* A step of a path: a member, or an index of an array. */
+typedef struct JsonStep
+{
+	const char *name; /* UTF-8; NULL: an index */
+	int			index;
+} JsonStep;
+
+typedef struct JsonPath
+{
+	const char *label; /* of the field in errors */
+	int			n;
+	JsonStep	steps[FLEXIBLE_ARRAY_MEMBER];
+} JsonPath;
+
+/* Where a binding says that the fields are. */
+typedef struct FieldMap
+{
+	JsonPath *paths[FIELDS]; /* NULL: by its own names */
+} FieldMap;
+
+/* What of a message its answer may repeat. */
+typedef enum AttributeMode
+{
+	ATTRIBUTES_ALL, /* all that pgstock does not know, except secrets */
+	ATTRIBUTES_NONE,
+	ATTRIBUTES_LISTED
+} AttributeMode;
+
+typedef struct AttributePolicy
+{
+	AttributeMode mode;
+	int			  n;
+	const char	**names; /* UTF-8: ATTRIBUTES_LISTED */
+} AttributePolicy;
+
+struct json_t;
+
+/* JSON texts within a value: the value, and two of its strings at most. */
+#define PAYLOAD_TREES 3
+
+/* A record's value while it is parsed, and what its envelope says. */
+typedef struct Payload
+{
+	struct json_t *trees[PAYLOAD_TREES];
+	int			   n_trees;
+	struct json_t *message; /* in one of the trees; NULL: the value is none */
+	const char	  *text;	/* of the message, UTF-8 */
+	int			   length;
+	const char	  *where;		/* what holds the message; NULL: the value */
+	const char	  *fault;		/* why no object is there, or NULL */
+	bool		   is_deletion; /* of a row: there is nothing to apply */
+	struct json_t *time;		/* or NULL, as all that follow */
+	const char	  *id;
+	const char	  *source; /* of the id, if it is a CloudEvent's */
+	const char	  *event_type;
+	const char	  *traceparent;
+} Payload;
+
 /* What was read in a record.  An id is unique within its source. */
 typedef struct Parsed
 {
@@ -68,6 +144,7 @@ typedef struct Parsed
 	LineUse		line_use;
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
 	const char *remark; /* why a field may have been read wrongly, or NULL */
+	const char *skip;	/* why there is nothing to apply, or NULL */
 	const char *poison; /* why it can never be applied, or NULL */
 } Parsed;
 
@@ -75,9 +152,8 @@ typedef struct Parsed
  * the oids of the function, owner and role too, and the database's identity. */
 typedef struct RegisteredHandler
 {
-	const char *event_type; /* "": of all types that have no handler */
-	const char *function;	/* qualified and quoted */
-	const char *role;		/* the one that registered it */
+	const char *function; /* qualified and quoted */
+	const char *role;	  /* the one that registered it */
 	Oid			function_oid;
 	Oid			owner_oid;
 	Oid			role_oid;
@@ -88,13 +164,35 @@ typedef struct RegisteredHandler
 
 struct BuiltinHandler;
 
+/* What is to be done with the messages of a topic, or of a type in it. */
+typedef struct Binding
+{
+	const char					*event_type; /* "": of all other types */
+	const struct BuiltinHandler *builtin;	 /* one of these two */
+	const RegisteredHandler		*registered;
+	const FieldMap				*fields; /* NULL: nothing is mapped */
+	AttributePolicy				 attributes;
+	int64						 order_wait_ms; /* -1: the relay's */
+	const char					*source;		/* NULL: the topic */
+} Binding;
+
+/* The bindings of a topic, with the default one where none replaces it. */
+typedef struct TopicBindings
+{
+	List *bindings;		  /* of Binding */
+	bool  is_bound;		  /* some of them are stored */
+	bool  has_types;	  /* some are for one type */
+	bool  has_registered; /* some have a registered handler */
+} TopicBindings;
+
 /* How a message is tried.  At most one of its two handlers is set. */
 typedef struct Try
 {
-	List					*candidates;   /* RegisteredHandlers of its topic */
-	const RegisteredHandler *registered;   /* the one chosen, or NULL */
-	const struct BuiltinHandler *builtin;  /* or NULL */
-	int							 attempts; /* failed ones, with this one */
+	const TopicBindings			*topic;		 /* what may be chosen */
+	const Binding				*binding;	 /* the one chosen, or NULL */
+	const RegisteredHandler		*registered; /* its handler, or NULL */
+	const struct BuiltinHandler *builtin;	 /* or NULL */
+	int							 attempts;	 /* failed ones, with this one */
 	int	 unfinished; /* earlier ones that began, with no end on record */
 	bool isolated;	 /* in a transaction of its own, since there are such */
 	bool recorded;	 /* this process's own try is on record */
@@ -189,14 +287,17 @@ typedef struct InboxOptions
 	bool		one_by_one;		/* locks timed out: option "careful" */
 } InboxOptions;
 
-/* A built-in handler, and what its topic implies. */
+/* A built-in handler, and what it implies. */
 typedef struct BuiltinHandler
 {
-	const char *topic;
+	const char *name;  /* in bind_topic() */
+	const char *topic; /* that it has by default, or NULL */
 	LineUse		line_use;
 	bool		opens_order; /* the order is new, and the relay measures how
 							  * long it has waited */
 	bool		is_payment;	 /* without an order it is dead, not skipped */
+	bool		hides_attributes; /* unless the binding says otherwise */
+	/* NULL: its messages are ignored */
 	Outcome (*apply)(Work *work, const Parsed *parsed, Order *order);
 } BuiltinHandler;
 
@@ -207,6 +308,7 @@ typedef enum BuiltinHandlerId
 	HANDLER_PAYMENT_FAILED,
 	HANDLER_ORDER_CANCELLED,
 	HANDLER_ORDER_FAILED,
+	HANDLER_IGNORE,
 	BUILTIN_HANDLERS
 } BuiltinHandlerId;
 
@@ -247,21 +349,92 @@ extern Outcome	   outcome_dead(ErrorClass error_class, const char *reason);
 extern const char *fingerprint(int64 time_ms, const bytea *key,
 							   const bytea *value, const bytea *headers);
 
+/* in json_path.c */
+extern JsonPath		 *json_path_parse(const char *text, const char **fault);
+extern struct json_t *json_path_find(const JsonPath *path, struct json_t *root);
+
+/* in field_map.c */
+/* Whether a name of ours is a member's, which is not terminated. */
+static inline bool
+field_name_is(const char *name, const char *member, int length)
+{
+	return strncmp(name, member, length) == 0 && name[length] == '\0';
+}
+
+static inline bool
+field_is_mapped(const FieldMap *map, FieldId id)
+{
+	return map != NULL && map->paths[id] != NULL;
+}
+
+extern FieldMap	  *field_map_from_jsonb(Jsonb *object);
+extern const char *field_map_unused(const FieldMap *map, bool ids_only);
+extern void field_get_names(FieldId id, const char **snake, const char **camel);
+extern const char *field_label(const FieldMap *map, FieldId id);
+extern FieldId	   field_last(const FieldMap *map);
+extern bool field_is_known(const FieldMap *map, const char *name, int length);
+
 /* in attributes.c */
+extern const char *attributes_find(const char *object, int length,
+								   const char *name, int *value_length);
+
 extern char *attributes_cut(const char *object, int length,
-							const char *const *known, int n);
+							const AttributePolicy *policy, const FieldMap *map);
 
 /* in message_id.c */
 extern char *message_id_header(List *headers, const char *name);
 extern void	 message_id_assign(const Record *record, List *headers,
-							   const char *body_id, Parsed *parsed);
+							   const Payload *payload, const char *body_id,
+							   Parsed *parsed);
 extern char *message_id_text(const Parsed *parsed);
 extern int64 message_id_value_hash(const Record *record);
 
+/* in message_field.c */
+extern void	 message_set_poison(Parsed *parsed, const char *reason);
+extern char *message_text(Parsed *parsed, const char *utf8, const char *label);
+extern struct json_t *message_member(Parsed *parsed, struct json_t *object,
+									 const char *snake, const char *camel);
+extern char			 *message_optional_id(Parsed *parsed, struct json_t *object,
+										  const char *snake, const char *camel,
+										  const char *label);
+extern char			 *message_string(Parsed *parsed, const struct json_t *value,
+									 const char *label);
+extern char			 *message_find_id(struct json_t *object, const char *snake,
+									  const char *camel);
+extern struct json_t *field_get(const FieldMap *map, FieldId id, Parsed *parsed,
+								struct json_t *object);
+extern char *field_get_id(const FieldMap *map, FieldId id, Parsed *parsed,
+						  struct json_t *object);
+extern char *field_get_optional_id(const FieldMap *map, FieldId id,
+								   Parsed *parsed, struct json_t *object);
+extern char *field_find_id(const FieldMap *map, FieldId id,
+						   struct json_t *object);
+
+/* in payload.c */
+extern int	payload_frame_length(const bytea *value);
+extern bool payload_load(const Record *record, Payload *payload,
+						 Parsed *parsed);
+extern void payload_open(List *headers, Payload *payload);
+extern void payload_free(Payload *payload);
+
+/* in message_lines.c */
+extern void message_parse_line_use(Parsed *parsed, const FieldMap *map,
+								   struct json_t *message);
+
+/* in binding.c */
+extern Binding *binding_new(const char				*event_type,
+							const BuiltinHandler	*builtin,
+							const RegisteredHandler *registered, Jsonb *fields,
+							Jsonb *options);
+
+extern TopicBindings *binding_topic(List *bindings, bool is_bound);
+extern const Binding *binding_choose(const TopicBindings *topic,
+									 const char			 *event_type);
+
 /* in message.c */
-extern void message_parse(const Record *record, LineUse line_use,
-						  TimestampTz default_time, Parsed *parsed);
-extern void message_parse_any(const Record *record, Parsed *parsed);
+extern const Binding *message_parse(const Record		*record,
+									const TopicBindings *topic,
+									TimestampTz default_time, Parsed *parsed);
 extern void message_parse_headers(const Record *record, Parsed *parsed);
 
 /* in options.c */
@@ -303,13 +476,20 @@ extern int	   attempt_max(const InboxOptions *options);
 extern bool	   attempt_record_batch(Call *call, List **messages);
 extern Outcome attempt_exhausted(int unfinished);
 
+/* in order_wait.c */
+extern void	 order_wait_raise(const BuiltinHandler *handler,
+							  const char		   *order_id);
+extern bool	 order_wait_was_raised(const ErrorData *error);
+extern int64 order_wait_ms(const InboxOptions *options, const Message *message);
+extern Outcome order_wait_give_up(const Message *message);
+
 /* in failure.c */
 extern bool		   failure_is_transient(const ErrorData *error);
 extern const char *failure_reason(const ErrorData *error);
 extern Outcome	   failure_outcome(const InboxOptions *options, int attempts,
 								   const char *sqlstate, const char *reason);
-extern TimestampTz failure_next_try(const InboxOptions *options, int attempts,
-									ErrorClass error_class, TimestampTz now);
+extern TimestampTz failure_next_try(const InboxOptions *options,
+									const Message *message, TimestampTz now);
 
 /* in alert.c */
 extern void alert_store(Call *call, int64 failed_id);
@@ -356,21 +536,28 @@ extern Outcome payment_success(Work *work, const Parsed *parsed, Order *order);
 
 /* in builtin_handlers.c */
 extern const BuiltinHandler *builtin_handler(BuiltinHandlerId id);
-extern const BuiltinHandler *builtin_handler_find(const char *topic);
+extern const BuiltinHandler *builtin_handler_find(const char *name);
+extern const BuiltinHandler *builtin_handler_of_topic(const char *topic);
 extern void	   builtin_handler_request_levels(Work *work, const Parsed *parsed);
 extern Outcome builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 									 const Parsed *parsed);
 
 /* in handler_registration.c */
-extern void registration_load_handlers(Call *call, List *messages);
-extern const RegisteredHandler *registration_choose(const List *candidates,
-													const char *event_type);
-extern Oid		   registration_role(const RegisteredHandler *handler,
-									 const char				 *topic);
+#define HANDLER_SIGNATURE_HINT \
+	"A handler is f(payload jsonb, message jsonb) RETURNS void."
+
+extern RegisteredHandler *registration_from_name(const char *name, Oid schema,
+												 const char *hint);
+extern Oid				  registration_role(const RegisteredHandler *handler,
+											const char				*topic);
 extern Oid		   registration_function(const RegisteredHandler *handler,
 										 const char				 *topic);
 extern const char *registration_search_path(const RegisteredHandler *handler,
 											const char				*topic);
+
+/* in binding_table.c */
+extern void			  binding_load(Call *call, List *messages);
+extern TopicBindings *binding_of_handler(const BuiltinHandler *builtin);
 
 /* in handler_fence.c */
 extern void		  handler_fence_init(void);

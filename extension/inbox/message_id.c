@@ -53,21 +53,31 @@ message_id_digest(const char *bytes, int length)
 }
 
 /*
- * A header as an id, or NULL if there is none.  One that is too long or no
- * text counts too, by its digest: without it, the same event sent again would
- * be applied again.
+ * Bytes as an id, or NULL if there are none.  Such as are too long or no text
+ * count too, by their digest: without it, the same event sent again would be
+ * applied again.
  */
+static char *
+message_id_from_bytes(const char *bytes, int length)
+{
+	char *id;
+
+	if (bytes == NULL || length == 0)
+		return NULL;
+	id = length <= STOCK_ID_BYTES_MAX ? text_from_utf8(bytes, length) : NULL;
+	/* another encoding may need more bytes */
+	return id != NULL && args_id_fault(id) == NULL
+			   ? id
+			   : message_id_digest(bytes, length);
+}
+
 static char *
 message_id_from_header(List *headers, const char *name)
 {
 	const Header *header = headers_find(headers, name);
-	char		 *id;
 
-	if (header == NULL || header->value == NULL || header->value_len == 0)
-		return NULL;
-	id = message_id_header(headers, name);
-	return id != NULL ? id
-					  : message_id_digest(header->value, header->value_len);
+	return header ? message_id_from_bytes(header->value, header->value_len)
+				  : NULL;
 }
 
 /*
@@ -82,33 +92,51 @@ message_id_of_place(const Record *record)
 					record->partition, record->offset, record->fingerprint);
 }
 
+/* The id and source of a CloudEvent, in headers or, structured, in the value;
+ * false: it is none. */
+static bool
+message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
+{
+	char *source;
+
+	parsed->event_id = message_id_from_header(headers, "ce_id");
+	source = message_id_from_header(headers, "ce_source");
+	if (parsed->event_id == NULL && payload != NULL && payload->id != NULL &&
+		payload->source != NULL)
+	{
+		parsed->event_id = message_id_from_bytes(payload->id,
+												 strlen(payload->id));
+		source = message_id_from_bytes(payload->source,
+									   strlen(payload->source));
+	}
+	if (parsed->event_id != NULL && source != NULL)
+		parsed->source = source;
+	return parsed->event_id != NULL;
+}
+
 /*
  * Sets the source and the id, unless the message has them already: one that
  * waited has.  The id is a CloudEvent's, with its source; else one that the
- * producer gave it in a header or in the body, which is unique within its topic
- * at most; else its place.  A call by hand may have none.
+ * producer gave it in a header, an envelope or the body, which is unique within
+ * its topic, or within the source that its binding names; else its place.  A
+ * call by hand may have none.
  */
 void
-message_id_assign(const Record *record, List *headers, const char *body_id,
-				  Parsed *parsed)
+message_id_assign(const Record *record, List *headers, const Payload *payload,
+				  const char *body_id, Parsed *parsed)
 {
 	static const char *const id_names[] = {"event_id", "id"};
 
 	if (parsed->source == NULL)
 		parsed->source = record->topic;
-	if (parsed->event_id != NULL)
+	if (parsed->event_id != NULL ||
+		message_id_of_cloud_event(headers, payload, parsed))
 		return;
-	parsed->event_id = message_id_from_header(headers, "ce_id");
-	if (parsed->event_id != NULL)
-	{
-		char *source = message_id_from_header(headers, "ce_source");
-
-		if (source != NULL)
-			parsed->source = source;
-		return;
-	}
 	for (int i = 0; i < lengthof(id_names) && parsed->event_id == NULL; i++)
 		parsed->event_id = message_id_from_header(headers, id_names[i]);
+	if (parsed->event_id == NULL && payload != NULL && payload->id != NULL)
+		parsed->event_id = message_id_from_bytes(payload->id,
+												 strlen(payload->id));
 	if (parsed->event_id == NULL)
 		parsed->event_id = body_id;
 	if (parsed->event_id == NULL && record->partition >= 0)

@@ -25,35 +25,37 @@ prepare_default_time(const Message *message)
 }
 
 /*
- * Parses a message as its handlers need it, and sets the one that is chosen.
- * False: it has no handler.  Poison may have been found without a handler: the
- * message is broken, and may be of a type that has one.
+ * Parses a message and sets the handler that is chosen.  False: it has none.
+ * A message that is broken may be of a type that has one.
  */
 static bool
 prepare_parse(Message *message)
 {
-	const Record		 *record = message->record;
-	Parsed				 *parsed = &message->parsed;
-	Try					 *try = &message->try;
-	const BuiltinHandler *builtin = builtin_handler_find(record->topic);
+	Parsed		  *parsed = &message->parsed;
+	Try			  *try = &message->try;
+	const Binding *binding = message_parse(message->record, try->topic,
+										   prepare_default_time(message),
+										   parsed);
 
-	if (try->candidates != NIL)
-	{
-		message_parse_any(record, parsed);
-		try->registered = registration_choose(try->candidates,
-											  parsed->event_type);
-	}
-	if (try->registered == NULL && (builtin != NULL || try->candidates == NIL))
-	{
-		message_parse(record, builtin ? builtin->line_use : LINES_UNUSED,
-					  prepare_default_time(message), parsed);
-		try->builtin = builtin;
-	}
-	Assert(try->registered == NULL || try->builtin == NULL);
-	if (try->candidates != NIL && parsed->event_type == NULL &&
-		parsed->poison != NULL)
-		return true;
-	return try->registered != NULL || try->builtin != NULL;
+	try->binding = binding;
+	try->registered = binding ? binding->registered : NULL;
+	try->builtin = binding ? binding->builtin : NULL;
+	return binding != NULL ||
+		   (try->topic->is_bound && parsed->event_type == NULL &&
+			parsed->poison != NULL);
+}
+
+/* Whether the message's handler is "ignore": a broken message could be of a
+ * type that has another one. */
+static bool
+prepare_is_ignored(const Message *message)
+{
+	const Try	 *try = &message->try;
+	const Parsed *parsed = &message->parsed;
+
+	return try->builtin != NULL && try->builtin->apply == NULL &&
+		   (parsed->poison == NULL || parsed->event_type != NULL ||
+			!try->topic->has_types);
 }
 
 /*
@@ -78,12 +80,16 @@ prepare_message(const InboxOptions *options, Message *message)
 	}
 	else if (!prepare_parse(message))
 		message->outcome = outcome_skipped("no_handler");
+	else if (prepare_is_ignored(message))
+		message->outcome = outcome_skipped("ignored");
 	else if (message->parsed.poison != NULL)
 	{
 		try->attempts = 1;
 		message->outcome = outcome_dead(ERROR_CLASS_POISON,
 										message->parsed.poison);
 	}
+	else if (message->parsed.skip != NULL)
+		message->outcome = outcome_skipped(message->parsed.skip);
 	Assert(message->parsed.event_id != NULL);
 	Assert(message->outcome.kind != OUTCOME_NONE || try->registered != NULL ||
 		   try->builtin != NULL);

@@ -66,16 +66,18 @@ registered_handler_json(const char *utf8, int length)
 	return json != NULL ? json : json_as_ascii(utf8, length);
 }
 
-/* Sets the value as jsonb; false for a tombstone. */
+/* Sets the value as jsonb, without Confluent's frame; false for a tombstone. */
 static bool
 registered_handler_payload(const Record *record, Datum *payload)
 {
 	char *json;
+	int	  frame;
 
 	if (record->value == NULL)
 		return false;
-	json = registered_handler_json(VARDATA_ANY(record->value),
-								   VARSIZE_ANY_EXHDR(record->value));
+	frame = payload_frame_length(record->value);
+	json = registered_handler_json(VARDATA_ANY(record->value) + frame,
+								   VARSIZE_ANY_EXHDR(record->value) - frame);
 	*payload = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 	return true;
 }
@@ -201,6 +203,11 @@ registered_handler_apply(HandlerBatch *batch, const InboxOptions *options,
 			!failure_is_transient(error))
 			break;
 		call_pause(HANDLER_PAUSE_MS << n);
+	}
+	if (order_wait_was_raised(error))
+	{
+		message->outcome = outcome_waiting_for_order();
+		return true;
 	}
 	message->try.attempts++;
 	message->outcome = failure_outcome(options, message->try.attempts,

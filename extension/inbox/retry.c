@@ -91,32 +91,29 @@ retry_isolate_uncommitted(List *due)
 
 /* ---- One try ---- */
 
-/* The outcome of a message whose order has not arrived in time. */
-static Outcome
-retry_give_up_waiting(const Message *message)
+/* Gives a message up that has waited long enough for its order. */
+static void
+retry_end_wait(const Call *call, const InboxOptions *options, Message *message)
 {
-	Assert(message->outcome.error_class == ERROR_CLASS_ORDER);
-	if (!message->try.builtin->is_payment)
-		return outcome_skipped("unknown_order");
-	return outcome_dead(ERROR_CLASS_ORDER, "its order did not arrive in time");
+	TimestampTz ends_at = message->failed.first_failed_at +
+						  order_wait_ms(options, message) * 1000;
+
+	if (message->outcome.error_class == ERROR_CLASS_ORDER &&
+		ends_at <= call->now)
+		message->outcome = order_wait_give_up(message);
 }
 
 /* Applies a message whose row is locked, unless parsing has decided. */
 static void
 retry_apply(Work *work, const InboxOptions *options, Message *message)
 {
-	TimestampTz wait_ends_at = message->failed.first_failed_at +
-							   options->order_wait_ms * 1000;
-
 	if (message->outcome.kind != OUTCOME_NONE)
 		return;
 	Assert(message->try.registered == NULL);
 	batch_lock_stock(work, list_make1(message));
 	message->outcome = builtin_handler_apply(work, message->try.builtin,
 											 &message->parsed);
-	if (message->outcome.kind == OUTCOME_WAITING &&
-		wait_ends_at <= work->call.now)
-		message->outcome = retry_give_up_waiting(message);
+	retry_end_wait(&work->call, options, message);
 }
 
 /* Writes how the try has ended; one that waits on keeps its inbox row. */
@@ -249,7 +246,10 @@ retry_registered_step(void *arg)
 						  !registered_handler_apply(step->batch, step->options,
 													message);
 		if (!step->ends_call)
+		{
 			failed_event_lock_again(&call, message);
+			retry_end_wait(&call, step->options, message);
+		}
 	}
 	if (step->tried && !step->ends_call)
 		retry_store(&call, step->options, message);
@@ -330,7 +330,7 @@ retry_lock_due(const InboxOptions *options, int max_rows, List **due)
 
 	work_begin(&work, "relay_retry()");
 	*due = failed_event_list_due(&work.call, max_rows);
-	registration_load_handlers(&work.call, *due);
+	binding_load(&work.call, *due);
 	retry_isolate_uncommitted(*due);
 	*due = batch_cut_by_kind(*due);
 	/* before they are recorded: a message that is cut off is not tried */
