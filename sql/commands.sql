@@ -69,7 +69,11 @@ BEGIN
 				   'found_at', pgstock_internal.utc_text(g.found_at))
 				   ORDER BY g.found_at DESC), '[]')
 		  FROM (SELECT * FROM pgstock_internal.inbox_gap
-				 ORDER BY found_at DESC LIMIT 100) g;
+				 ORDER BY found_at DESC LIMIT 100) g
+		UNION ALL
+		SELECT 'bindings', coalesce(jsonb_agg(to_jsonb(b)
+				   ORDER BY b.topic, b.event_type NULLS FIRST), '[]')
+		  FROM pgstock_internal.binding b;
 	RETURN QUERY
 		SELECT replace(m.name, 'outbox_', ''), to_jsonb(m.value)
 		  FROM pgstock_internal.relay_metrics() m
@@ -234,6 +238,16 @@ SELECT 'no_handler', string_agg(t.topic, ', ')
  WHERE NOT pgstock_internal.has_builtin_handler(t.topic)
    AND NOT EXISTS (SELECT FROM pgstock_internal.user_handler h
 					WHERE h.topic = t.topic)
+UNION ALL
+SELECT 'bindings', string_agg(b.topic || coalesce(' ' || b.event_type, '')
+							  || ' to ' || b.handler, ', '
+							  ORDER BY b.topic, b.event_type NULLS FIRST)
+  FROM pgstock_internal.binding b
+ WHERE b.topic = ANY (topics)
+UNION ALL
+SELECT 'unconsumed', string_agg(DISTINCT h.topic, ', ')
+  FROM pgstock_internal.user_handler h
+ WHERE h.topic <> ALL (topics)
 UNION ALL
 SELECT 'disk', string_agg(format('%s: %s %% unused', d.part,
 								 round(100 * d.unused)), ', ')

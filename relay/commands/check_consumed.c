@@ -379,15 +379,36 @@ static void
 check_handlers(Check *check)
 {
 	const char *topics = check_fact(check, "no_handler");
+	const char *bindings = check_fact(check, "bindings");
 
+	if (topics == NULL && bindings != NULL)
+		check_pass(check, "%s", bindings);
 	if (topics == NULL)
 		return;
 	check_advise(check,
 				 "Correct [inbox] topics, or SELECT "
-				 "%s.register_handler('TOPIC', 'FUNCTION')",
+				 "%s.bind_topic('TOPIC', 'HANDLER'); for a function of your "
+				 "own register_handler does the same.",
 				 check->server.schema);
 	check_find(check, "topic %s: no handler in database %s", topics,
 			   PQdb(check->pg));
+}
+
+static void
+check_bindings(Check *check)
+{
+	const char *topics = check_fact(check, "unconsumed");
+
+	if (topics == NULL)
+		return;
+	check_advise(check,
+				 "Add them to [inbox] topics, or SELECT "
+				 "%s.unbind_topic('TOPIC').",
+				 check->server.schema);
+	check_find(check,
+			   "topic %s: it is bound in database %s and not in "
+			   "[inbox] topics",
+			   topics, PQdb(check->pg));
 }
 
 static const CheckRow rows[] = {
@@ -415,6 +436,8 @@ static const CheckRow rows[] = {
 	 "The relay reads back what it has published itself."},
 	{"handlers", CHECK_WARNING, EXIT_CLEAN, KNOWN, check_handlers,
 	 "Messages of a topic without a handler are skipped for good."},
+	{"bindings", CHECK_NOTE, EXIT_CLEAN, KNOWN, check_bindings,
+	 "Nothing is consumed from a topic that [inbox] topics does not name."},
 };
 
 const CheckGroup check_consumed_group = {rows, Lengthof(rows)};

@@ -61,6 +61,7 @@ void status_close(StatusSource *source);
 #define STATUS_NOW		"+now"	   /* the database's clock */
 #define STATUS_HELD		"+held"	   /* topic, events, since, reason */
 #define STATUS_GAP		"+missing" /* partition, first, last, time, reason */
+#define STATUS_BINDING	"+binding" /* topic, handler, event type */
 #define STATUS_NAME_AT	0
 #define STATUS_JSON_AT	1
 #define STATUS_TEXT_AT	2

@@ -238,6 +238,18 @@ screen_make_gap(Screen *screen, int row)
 	screen_add_age(screen, ", found ", screen_detail(status, row, 2), " ago");
 }
 
+static void
+screen_make_binding(Screen *screen, int row)
+{
+	const Status *status = screen->status;
+	const char	 *type = api_text(status->rows, row, STATUS_FIRST_AT + 1);
+
+	buf_printf(&screen->value, "%s%s%s: %s",
+			   api_text(status->rows, row, STATUS_TEXT_AT),
+			   type != NULL ? " " : "", type != NULL ? type : "",
+			   screen_detail(status, row, 0));
+}
+
 /* The rows of one list, the first few of them. */
 static void
 screen_add_list(Screen *screen, TerminalStyle style, const char *label,
@@ -355,6 +367,10 @@ screen_add_messages(Screen *screen)
 					 "dead letters");
 	screen_add_list(screen, STYLE_WARNING, "missing", STATUS_GAP,
 					screen_make_gap);
+	/* a system that has the default ones only needs no line for them */
+	if (status_find(status, STATUS_BINDING) != NULL)
+		screen_add_list(screen, STYLE_PLAIN, "bindings", STATUS_BINDING,
+						screen_make_binding);
 }
 
 static void

@@ -37,7 +37,11 @@
 	" pg_catalog.concat(m ->> 'topic', '/', m ->> 'partition'),"            \
 	" m ->> 'first_offset', m ->> 'last_offset', m ->> 'found_at',"         \
 	" m ->> 'reason' FROM s, pg_catalog.jsonb_array_elements(s.value) m"    \
-	" WHERE s.name = 'missing_messages'"
+	" WHERE s.name = 'missing_messages'"                                    \
+	" UNION ALL SELECT '+binding', NULL, b ->> 'topic', b ->> 'handler',"   \
+	" b ->> 'event_type', NULL, NULL"                                       \
+	" FROM s, pg_catalog.jsonb_array_elements(s.value) b"                   \
+	" WHERE s.name = 'bindings' AND b ->> 'is_default' = 'false'"
 
 /* A statement's number is that of its call. */
 #define STATEMENT(call, name, sql, nparams, binary) \

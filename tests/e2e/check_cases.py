@@ -594,7 +594,7 @@ def events_are_read_back(site):
         yield
 
 
-@case("handlers", 0, "unheard", "register_handler")
+@case("handlers", 0, "unheard", "register_handler", "bind_topic")
 def nothing_handles_a_topic(site):
     with topics(site, unheard=1):
         yield

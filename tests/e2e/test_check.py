@@ -33,6 +33,7 @@ KNOWN = {"fsync", "replicas", "preload"}
 
 # Checks that other files cause to fail.
 ELSEWHERE = {
+    "bindings": "test_bindings.py",
     "upkeep": "test_operations.py",
     "settings": "test_transactional_access.py",
     "transactional_id": "test_transactional_access.py",

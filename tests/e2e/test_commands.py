@@ -144,7 +144,7 @@ KEYS = {
     "database", "inbox_group", "server_version", "in_recovery", "leader",
     "leader_pid", "leader_since", "epoch", "position_valid",
     "position_trouble", "position_stored_at", "held_topics", "held_trouble",
-    "missing_messages", "upkeep_trouble", "pending_events",
+    "missing_messages", "bindings", "upkeep_trouble", "pending_events",
     "oldest_pending_seconds", "archive_open", "webhook_waiting", "calls",
     "calls_refused", "calls_failed", "failed_waiting", "failed_archived",
     "broker", "missing_topics", "consumers"}

@@ -261,11 +261,28 @@ a_small_screen_shows_the_worst(void **state UNUSED)
 	status_free(&status);
 }
 
+static void
+bindings_are_shown_if_there_are_any(void **state UNUSED)
+{
+	Status		status = make_status();
+	const char *text = screen(&status, NULL, (StatusLook){0});
+
+	assert_null(strstr(text, "bindings"));
+	add_row(status.rows, STATUS_BINDING, "shop.orders", "order_created",
+			"Placed", NULL);
+	add_row(status.rows, STATUS_BINDING, "noise", "ignore", NULL);
+	text = screen(&status, NULL, (StatusLook){0});
+	expect_part(text, "  bindings       shop.orders Placed: order_created\n");
+	expect_part(text, "                 noise: ignore\n");
+	status_free(&status);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_sound_relay_has_no_marks),
+		cmocka_unit_test(bindings_are_shown_if_there_are_any),
 		cmocka_unit_test(what_is_wrong_is_marked),
 		cmocka_unit_test(rates_are_differences),
 		cmocka_unit_test(a_small_screen_shows_the_worst),
