@@ -23,11 +23,11 @@ enum
 static ProblemId
 call_missing(const Route *route)
 {
-	static const char products[] = "/products/";
-
-	return strncmp(route->path, products, sizeof(products) - 1) == 0
-			   ? PROBLEM_UNKNOWN_PRODUCT
-			   : PROBLEM_UNKNOWN_ORDER;
+	if (strncmp(route->path, "/products/", strlen("/products/")) == 0)
+		return PROBLEM_UNKNOWN_PRODUCT;
+	if (strncmp(route->path, "/events/", strlen("/events/")) == 0)
+		return PROBLEM_UNKNOWN_EVENT;
+	return PROBLEM_UNKNOWN_ORDER;
 }
 
 static void

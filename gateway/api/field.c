@@ -8,6 +8,7 @@
  */
 #include "api/field.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,22 @@ field_set_version(const char *name, const char *text, char **value, Buf *error)
 						   "such as \"7\" with its quotation marks");
 	}
 	return good;
+}
+
+static bool
+field_set_uuid(const char *name, const char *text, char **value, Buf *error)
+{
+	static const char form[] = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
+	size_t			  at = 0;
+
+	while (form[at] != '\0' &&
+		   (form[at] == 'h' ? isxdigit((unsigned char) text[at])
+							: text[at] == '-'))
+		at++;
+	if (form[at] != '\0' || text[at] != '\0')
+		return field_fault(name, error, "must be a UUID");
+	*value = xstrdup(text);
+	return true;
 }
 
 /* ---- items ------------------------------------------------------------- */
@@ -249,6 +266,7 @@ field_set_member(const Field *field, const json_t *member, char **value,
 		case FIELD_ITEMS:
 			return field_set_items(name, member, value, error);
 		case FIELD_VERSION:
+		case FIELD_UUID:
 			break;
 	}
 	Assert(!"a field of no body");
@@ -329,6 +347,8 @@ field_set(const Field *field, const char *text, char **value, Buf *error)
 								  error);
 		case FIELD_VERSION:
 			return field_set_version(field->name, text, value, error);
+		case FIELD_UUID:
+			return field_set_uuid(field->name, text, value, error);
 		case FIELD_TEXT:
 		case FIELD_QUANTITY:
 		case FIELD_AMOUNT:
@@ -452,6 +472,9 @@ field_add_schema(const Field *field, Buf *json)
 			break;
 		case FIELD_ITEMS:
 			buf_add_str(json, "{\"$ref\":\"#/components/schemas/Items\"}");
+			break;
+		case FIELD_UUID:
+			buf_add_str(json, "{\"type\":\"string\",\"format\":\"uuid\"}");
 			break;
 		case FIELD_VERSION:
 			buf_add_str(json, "{\"type\":\"string\","

@@ -32,6 +32,7 @@ typedef enum FieldType
 	FIELD_TIME,	   /* RFC 3339 */
 	FIELD_ITEMS,   /* lines: product_id, quantity, location */
 	FIELD_VERSION, /* of a level, as an entity tag: "7"; any: * */
+	FIELD_UUID,	   /* of an event */
 } FieldType;
 
 typedef struct Field

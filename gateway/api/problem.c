@@ -43,6 +43,10 @@ const Problem problems[PROBLEMS] = {
 							NULL},
 	[PROBLEM_UNKNOWN_ORDER] = {404, "unknown-order", "There is no such order",
 							   "SK004", "Check the id of the order."},
+	[PROBLEM_UNKNOWN_EVENT] = {404, "unknown-event", "There is no such event",
+							   NULL,
+							   "Its transaction has not committed, or its "
+							   "retention has ended."},
 	[PROBLEM_WRONG_STATE] = {409, "wrong-state",
 							 "The order's state does not allow this", "SK005",
 							 "GET /orders/{order_id} shows its state."},

@@ -142,6 +142,13 @@ static const Field purchase[] =
 	 {"quantity", IN_BODY, FIELD_QUANTITY, false, "pieces; default: 1"},
 	 END};
 
+static const Field availability[] = {{"items", IN_BODY, FIELD_ITEMS, true,
+									  "the lines to ask about"},
+									 END};
+static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
+							   "the event"},
+							  END};
+
 /* ---- statements ---- */
 
 #define LINES                                                               \
@@ -176,6 +183,14 @@ static const Field purchase[] =
 	"ORDER BY r.created_at, r.product_id COLLATE \"C\", "                   \
 	"r.location COLLATE \"C\")), NULL::text "                               \
 	"FROM stock_reservations r WHERE r.order_id = $1::text"
+
+#define ASK_AVAILABILITY                                                \
+	"SELECT 200, json_build_object('fits', bool_and(a.fits), 'lines', " \
+	"json_agg(a)), NULL::text FROM check_availability($1::jsonb) a"
+
+#define GET_EVENT                                                \
+	"SELECT CASE s.state WHEN 'unknown' THEN 404 ELSE 200 END, " \
+	"row_to_json(s), NULL::text FROM event_status($1::uuid) s"
 
 #define OPEN_SALE                                                         \
 	"SELECT 201, json_build_object('activity_id', $1::text), NULL::text " \
@@ -231,6 +246,11 @@ const Route routes[] = {
 	 "SELECT 200, json_build_object('product_id', $1::text), NULL::text "
 	 "FROM move_stock($1::text, $2::bigint, $3::text, $4::text)",
 	 move},
+	{"POST", "/availability", ROUTE_JSON, false, ROLE_READER, "askAvailability",
+	 "Whether lines could be reserved; takes nothing", ASK_AVAILABILITY,
+	 availability},
+	{"GET", "/events/{event_id}", ROUTE_JSON, false, ROLE_READER, "getEvent",
+	 "Whether Kafka has an event", GET_EVENT, event},
 	{"POST", "/sales", ROUTE_JSON, false, ROLE_ADMIN, "openSale",
 	 "Opens a flash sale: sets a quota apart", OPEN_SALE, open_sale},
 	{"DELETE", "/sales/{activity_id}", ROUTE_JSON, false, ROLE_ADMIN,

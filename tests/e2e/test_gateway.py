@@ -112,6 +112,31 @@ def test_stock_on_hand_and_its_version(app, admin, product):
     assert (answer.status, answer.problem) == (404, "unknown-product")
 
 
+def test_availability_takes_nothing(app, product, shop):
+    items = [{"product_id": product, "quantity": 3},
+             {"product_id": f"none-{product}", "quantity": 1}]
+    answer = app.post("/availability", {"items": items})
+    assert answer.json["fits"] is False
+    assert {line["product_id"]: (line["available"], line["fits"])
+            for line in answer.json["lines"]} == {
+        product: (10, True), f"none-{product}": (0, False)}
+    assert app.post("/availability", {"items": items[:1]}).json["fits"] is True
+    assert shop.level(product) == (10, 0, 10)
+
+
+def test_the_state_of_an_event(app, product, shop):
+    assert app.reserve(product, 1, f"event-{product}").status == 201
+    event = shop.value("SELECT event_id FROM stock_outbox WHERE key = %s",
+                       (f"event-{product}",))
+    answer = app.get(f"/events/{event}")
+    assert (answer.json["event_id"], answer.json["state"]) == (
+        str(event), "pending")
+    answer = app.get("/events/00000000-0000-0000-0000-000000000000")
+    assert (answer.status, answer.problem) == (404, "unknown-event")
+    answer = app.get("/events/1")
+    assert answer.json["detail"] == '"event_id" must be a UUID'
+
+
 def test_a_flash_sale(app, admin, product):
     sale = f"sale-{product}"
     answer = admin.post("/sales", {"activity_id": sale, "product_id": product,
