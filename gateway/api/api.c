@@ -5,9 +5,8 @@
  * there, its fields are read, and it waits in one of three queues for a
  * session: reservations, other calls, calls of administrators.
  *
- * Nothing waits without hope: where a queue is full or no session is open, the
- * answer is 503 at once, and what waits when the last session breaks is
- * answered so too.
+ * Nothing waits without hope: where the queues are full, the answer is 503 at
+ * once; and each turn answers so all that waits while no session is open.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -162,11 +161,7 @@ api_is_for_admin(const ApiRequest *request)
 static void
 api_wait_for_session(Api *api, ApiRequest *request)
 {
-	const Pool *pool = api_is_for_admin(request) ? api->admin_pool : api->pool;
-
-	if (!pool_is_up(pool))
-		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
-	else if (api_waiting(api) >= api->config->queue_max)
+	if (api_waiting(api) >= api->config->queue_max)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);

@@ -4,6 +4,7 @@ away, kills."""
 
 import concurrent.futures
 import json
+import resource
 import signal
 import socket
 import threading
@@ -239,8 +240,10 @@ def test_rude_bytes(gateway, app):
 def test_slow_clients_keep_nobody_out(gateway, product):
     """More half-open connections than the gateway holds, each with the begin
     of a request: a new client's request is answered all the same."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2000, files[0]), files[1]))
     slow = []
-    for _ in range(1100):
+    for _ in range(1400):
         slow.append(socket.create_connection((HOST, gateway.port)))
         slow[-1].sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\n")
     client = gateway.client(timeout=5)
