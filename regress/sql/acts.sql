@@ -25,6 +25,8 @@ INSERT INTO act VALUES
 	('expire_reservations', $$SELECT expire_reservations()$$),
 	('set_event_topic', $$SELECT set_event_topic('ActsNone', 'acts-topic')$$),
 	('register_handler', $$SELECT register_handler('acts-topic', NULL)$$),
+	('bind_topic', $$SELECT bind_topic('acts-bound', 'ignore')$$),
+	('unbind_topic', $$SELECT unbind_topic('acts-bound')$$),
 	('retry_failed_event', format('SELECT retry_failed_event(%s)', (SELECT id FROM stock_failed_events WHERE event_id = 'acts-e1'))),
 	('discard_failed_event', format('SELECT discard_failed_event(%s, %L)', (SELECT id FROM stock_failed_events WHERE event_id = 'acts-e2'), 'poison')),
 	('mark_failed_event_handled', format('SELECT mark_failed_event_handled(%s, NULL)', (SELECT id FROM stock_failed_events WHERE event_id = 'acts-e3'))),

@@ -213,19 +213,34 @@ def a_slow_commit(db, cur, epoch, window):
         cur.execute("SELECT pgstock_internal.relay_store_position(%s, 0, true,"
                     " %s)", (window, epoch))
 
+    def waiting():
+        return db.value("SELECT count(*) FROM pg_stat_activity WHERE"
+                        " datname = %s AND wait_event = 'SyncRep'",
+                        (db.name,))
+
+    threads = []
+
+    def is_known():
+        """A commit before the setting is known does not wait."""
+        if not any(thread.is_alive() for thread in threads):
+            threads.append(threading.Thread(target=db.sql, args=(
+                "SELECT publish_event('t', 'k', '1')",)))
+            threads[-1].start()
+        return waiting() == 1
+
     standby("absent")
-    thread = threading.Thread(target=store)
     try:
-        thread.start()
-        wait_until(lambda: db.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
-            " AND wait_event = 'SyncRep'", (db.name,)) == 1, 30,
-            "the position is being committed")
+        wait_until(is_known, 30, "a commit waits for the standby")
+        threads.append(threading.Thread(target=store))
+        threads[-1].start()
+        wait_until(lambda: waiting() == 2, 30,
+                   "the position is being committed")
         yield
     finally:
         standby("")
-        thread.join(30)
-        assert not thread.is_alive()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def a_late_waiter(db):
