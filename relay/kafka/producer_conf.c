@@ -64,7 +64,7 @@ producer_conf_new(const Config *config, const ProducerNeeds *needs)
 							  {"queue.buffering.max.kbytes", queue_kbytes},
 							  {"topic.metadata.refresh.fast.interval.ms", "50"},
 							  {"topic.metadata.propagation.max.ms",
-							   needs->probes ? "500" : "5000"},
+							   needs->probes ? "500" : "1500"},
 							  {"topic.metadata.refresh.interval.ms",
 							   once ? "5000" : "300000"},
 							  {NULL, NULL},

@@ -205,8 +205,10 @@ topics_state(Topics *topics, Slice name)
 
 	if (topic == NULL)
 		return TOPIC_DOUBTED;
-	if (topic->trusted || !topic->unconfirmed)
-		return TOPIC_GOOD;
+	if (topic->trusted)
+		return TOPIC_TRUSTED;
+	if (!topic->unconfirmed)
+		return TOPIC_PRESENT;
 	return topic->answered || topics->unanswered ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 

@@ -50,7 +50,8 @@ bool		topics_are_full(const Topics *topics);
 /* The state of a topic that is to get a record. */
 typedef enum TopicState
 {
-	TOPIC_GOOD,	   /* it is there, or is trusted */
+	TOPIC_TRUSTED, /* wanted, or it has taken records before */
+	TOPIC_PRESENT, /* the broker says that it is there */
 	TOPIC_ASKED,   /* the answer of the broker is outstanding */
 	TOPIC_DOUBTED, /* it could not be created, or no response arrived */
 } TopicState;

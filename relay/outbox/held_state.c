@@ -16,6 +16,7 @@ outbox_on_refused(OutboxState *state, const char *topic, const char *reason,
 	if (!held_refused(&state->held, topic, reason, now))
 		return false;
 	Assert(state->held.count > 0);
+	held_count_refusal(&state->held, now);
 	outbox_on_producer_failed(state, now);
 	state->producer_at = now;
 	if (state->pump == PUMP_LEADER_WAIT)

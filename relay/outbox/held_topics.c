@@ -102,6 +102,24 @@ held_suspects(const Held *held)
 	return held->count >= HELD_SUSPECTS;
 }
 
+bool
+held_is_wary(const Held *held, int64_t now)
+{
+	return held->refusals >= HELD_REFUSALS_MAX &&
+		   now < held->refusals_since + HELD_REFUSALS_US;
+}
+
+void
+held_count_refusal(Held *held, int64_t now)
+{
+	if (held->refusals == 0 || now >= held->refusals_since + HELD_REFUSALS_US)
+	{
+		held->refusals = 0;
+		held->refusals_since = now;
+	}
+	held->refusals++;
+}
+
 static HeldTopic *
 held_add(Held *held, const char *name)
 {

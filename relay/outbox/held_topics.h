@@ -39,6 +39,12 @@
  * application may name as many topics as it likes. */
 #define HELD_SUSPECTS 4
 
+/* After so many refusals in that time, no event is sent to a topic that has not
+ * taken one before: one that exists may be refused too, and each refusal costs
+ * all topics a producer. */
+#define HELD_REFUSALS_MAX 4
+#define HELD_REFUSALS_US  (60 * SEC_US)
+
 /* A further topic is not held: the outbox waits for it, as for a broker that is
  * down, until one of these topics is resumed or its events are discarded. */
 #define HELD_TOPICS_MAX 10000
@@ -85,6 +91,8 @@ typedef struct Held
 	uint32_t	count;
 	HeldTopic  *storing; /* its reason is being stored */
 	uint64_t	seed;
+	uint32_t	refusals; /* of the main producer's records */
+	int64_t		refusals_since;
 
 	/* set aside and not yet stored, in the ring under these ids */
 	int64_t	 aside_seqs[HELD_ASIDES_MAX];
@@ -133,8 +141,13 @@ bool held_refused(Held *held, const char *topic, const char *reason,
 /* Whether a topic is not held and cannot be. */
 bool held_has_no_room(const Held *held, const char *topic);
 
-/* Whether a topic not known to exist is to be held without a try. */
+/* Whether a topic not known to exist is to be held without a try; and one that
+ * is, but has not taken an event. */
 bool held_suspects(const Held *held);
+bool held_is_wary(const Held *held, int64_t now);
+
+/* A topic was refused at the cost of the main producer. */
+void held_count_refusal(Held *held, int64_t now);
 
 /* Whether a reason is to be stored; that of held->storing is. */
 bool held_has_unstored(const Held *held);

@@ -271,14 +271,24 @@ outbox_too_large(Outbox *outbox, const EventRow *row)
 static bool
 outbox_is_trusted(Outbox *outbox, const EventRow *row)
 {
-	if (!held_suspects(&outbox->state.held))
+	const Held *held = &outbox->state.held;
+	int64_t		now = loop_now(outbox->loop);
+
+	if (!held_suspects(held) && !held_is_wary(held, now))
 		return true;
 	switch (producer_topic_state(outbox->producer, row->topic))
 	{
-		case TOPIC_GOOD:
+		case TOPIC_TRUSTED:
 			return true;
+		case TOPIC_PRESENT:
+			if (!held_is_wary(held, now))
+				return true;
+			outbox_doubt(outbox, row->topic.data,
+						 "it has not taken an event yet, and many topics were "
+						 "refused just now");
+			return false;
 		case TOPIC_ASKED:
-			outbox_on_producer_full(&outbox->state, loop_now(outbox->loop));
+			outbox_on_producer_full(&outbox->state, now);
 			return false;
 		case TOPIC_DOUBTED:
 			break;

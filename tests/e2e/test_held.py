@@ -293,3 +293,30 @@ def test_many_topics_that_are_refused(db, strict_kafka, start_relay, quick):
         tail.until(lambda r: len({x.header("ce_id") for x in r}) == 20, 60,
                    "it comes apart, and before those that never will")
         check_order(tail.records)
+
+
+@pytest.mark.long
+def test_many_topics_that_may_not_be_written(db, strict_kafka, start_relay,
+                                             quick):
+    """Each exists, so each could be tried, and each try costs all topics the
+    producer: after four the others are held without one, and not for long."""
+    kafka = strict_kafka
+    names = [f"shut-{number}" for number in range(10)]
+    kafka.create_topics("stock-events", "stock-freeze-failed", *names)
+    kafka.acl("--add", "--deny-principal", "User:*", "--operation", "Write",
+              "--topic", "shut-", "--resource-pattern-type", "prefixed",
+              "--force")
+    relay = start_relay(quick, brokers=kafka.brokers)
+    for name in names:
+        publish(db, name, 2)
+    wait_held(relay, names)
+    lines = [line for line in relay.log().splitlines()
+             if "topic is held back" in line]
+    tried = [line for line in lines if "AUTHORIZATION_FAILED" in line]
+    apart = [line for line in lines if "many topics were refused" in line]
+    assert (len(tried), len(apart)) == (4, 6), lines
+    kafka.acl("--remove", "--deny-principal", "User:*", "--operation", "Write",
+              "--topic", "shut-", "--resource-pattern-type", "prefixed",
+              "--force")
+    wait_held(relay, [], 60)
+    check_all_there(db, kafka, *names)

@@ -348,6 +348,32 @@ many_held_topics_make_it_suspicious(void **state UNUSED)
 	assert_false(outbox_on_refused(&outbox, "t00", "again", now));
 }
 
+/* A role may name topics that exist, and that the relay may not write: their
+ * refusals delay the others for a bounded time. */
+static void
+many_refusals_make_it_wary(void **state UNUSED)
+{
+	char name[16];
+
+	lead_with_suspects(0);
+	for (int number = 0; number < HELD_REFUSALS_MAX; number++)
+	{
+		assert_false(held_is_wary(&outbox.held, now));
+		snprintf(name, sizeof(name), "r%d", number);
+		assert_true(outbox_on_refused(&outbox, name, "no", now));
+		now += SEC_US;
+	}
+	assert_true(held_is_wary(&outbox.held, now));
+	/* one that is held without a try costs nothing, and does not count */
+	now += HELD_REFUSALS_US - 5 * SEC_US;
+	assert_true(held_is_wary(&outbox.held, now));
+	assert_true(outbox_on_doubted(&outbox, OTHER, "unknown", now));
+	now += SEC_US;
+	assert_false(held_is_wary(&outbox.held, now));
+	assert_true(outbox_on_refused(&outbox, HELD, "no", now));
+	assert_false(held_is_wary(&outbox.held, now));
+}
+
 /* The outbox waits for one topic more: its events have no place to go. */
 static void
 too_many_held_topics_are_a_failure(void **state UNUSED)
@@ -435,6 +461,7 @@ main(void)
 		test(a_stopping_relay_tries_no_topic),
 		test(a_refusal_that_is_no_news_is_a_failure),
 		test(many_held_topics_make_it_suspicious),
+		test(many_refusals_make_it_wary),
 		test(too_many_held_topics_are_a_failure),
 		test(a_doubted_topic_is_held_at_no_cost),
 		test(at_the_end_too_the_topic_is_stored_first),

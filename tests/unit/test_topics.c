@@ -66,7 +66,7 @@ a_producer_has_a_limited_number_of_topics(void **state UNUSED)
 	/* the next producer knows only those that are wanted */
 	producer = open_producer(topics);
 	assert_false(topics_are_full(topics));
-	assert_true(topics_state(topics, (Slice){"further", 7}) == TOPIC_GOOD);
+	assert_true(topics_state(topics, (Slice){"further", 7}) == TOPIC_TRUSTED);
 	assert_non_null(find(topics, TOPICS_MAX));
 	close_producer(topics, producer);
 	topics_free(topics);
