@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "access/rate.h"
 #include "api/call.h"
 #include "api/page.h"
 #include "api/reserve.h"
@@ -45,9 +46,60 @@ struct Api
 	ReserveQueue *reserve;
 	CallQueue	  calls;
 	CallQueue	  admin_calls;
+	RateLimit	 *clients; /* by the token's name */
+	RateLimit	 *users;
+	RateLimit	 *sales;
 	StatusCell	  cells[ROUTES_MAX + 1][STATUSES_MAX]; /* the last: no route */
 	bool		  stopping;
 };
+
+/* ---- rates ------------------------------------------------------------- */
+
+/* False if the name has been served too often; that was answered then. */
+static bool
+api_pass(const Api *api, HttpRequest *http, RateLimit *limit, const char *rate,
+		 const char *what, const char *name)
+{
+	double	per_second = 0;
+	Buf		unused = {0};
+	int64_t wait;
+
+	if (name == NULL || !rate_parse(rate, &per_second, &unused))
+		return true;
+	wait = rate_take(limit, name, per_second, loop_now(api->loop));
+	if (wait > 0)
+		problem_give_later(http, PROBLEM_RATE, what, wait);
+	return wait == 0;
+}
+
+/* The value of a field, or NULL. */
+static const char *
+api_value(const ApiRequest *request, const char *name)
+{
+	const Field *fields = request->route->fields;
+
+	for (int i = 0; fields[i].name != NULL; i++)
+		if (strcmp(fields[i].name, name) == 0)
+			return request->values.text[i];
+	return NULL;
+}
+
+/* Of requests that reserve: their user, and their sale. */
+static bool
+api_pass_buyer(const Api *api, const ApiRequest *request)
+{
+	const Config *config = api->config;
+
+	if (request->route->kind != ROUTE_RESERVE &&
+		request->route->kind != ROUTE_TAKE)
+		return true;
+	return api_pass(api, request->http, api->users, config->rate_user,
+					"too many requests of this user",
+					api_value(request, "user_id")) &&
+		   api_pass(api, request->http, api->sales, config->rate_sale,
+					"too many requests for this sale",
+					api_value(request, "activity_id"));
+}
 
 /* ---- the head ---------------------------------------------------------- */
 
@@ -96,7 +148,10 @@ api_allow(const Api *api, ApiRequest *request)
 		problem_give(http, PROBLEM_FORBIDDEN,
 					 "the gateway has no session for administrators: set "
 					 "admin_conninfo in [postgres]");
-	return http->status == 0;
+	return http->status == 0 &&
+		   api_pass(api, http, api->clients, api->config->rate_client,
+					"too many requests of this client",
+					request->actor != NULL ? request->actor : "");
 }
 
 /* W3C: what is no traceparent is ignored. */
@@ -216,7 +271,7 @@ api_run(void *arg, HttpRequest *http)
 	else if (!fields_read(request->route->fields, http, &request->values,
 						  &error))
 		problem_give(http, PROBLEM_INVALID, buf_str(&error));
-	else
+	else if (api_pass_buyer(api, request))
 		api_wait_for_session(api, request);
 	buf_free(&error);
 }
@@ -322,6 +377,9 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->loop = loop;
 	api->config = config;
 	api->metrics = metrics;
+	api->clients = rate_new();
+	api->users = rate_new();
+	api->sales = rate_new();
 	api->reserve = reserve_queue_new(&config->batch_max, metrics,
 									 HISTOGRAM_BATCH);
 	api->pool = pool_new(loop, &config->conninfo, (int) config->pool);
@@ -346,5 +404,8 @@ api_free(Api *api)
 	request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
 	request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
 	reserve_queue_free(api->reserve);
+	rate_free(api->clients);
+	rate_free(api->users);
+	rate_free(api->sales);
 	free(api);
 }

@@ -5,6 +5,8 @@
  */
 #include "api/problem.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +66,8 @@ const Problem problems[PROBLEMS] = {
 	[PROBLEM_STALE_VERSION] = {412, "stale-version",
 							   "The stock has changed since", "SK011",
 							   "Read it again, and repeat with its new ETag."},
+	[PROBLEM_RATE] = {429, "rate", "Too many requests", NULL,
+					  "Repeat the request after Retry-After."},
 	[PROBLEM_OVERLOADED] = {503, "overloaded", "Too many requests are waiting",
 							NULL, "Repeat the request after Retry-After."},
 	[PROBLEM_DATABASE_AWAY] = {503, "database-away",
@@ -122,6 +126,18 @@ problem_give(HttpRequest *request, ProblemId id, const char *detail)
 	problem_add_text(&body, "sqlstate", problems[id].sqlstate);
 	problem_add_text(&body, "hint", problems[id].hint);
 	problem_answer(request, id, &body);
+}
+
+void
+problem_give_later(HttpRequest *request, ProblemId id, const char *detail,
+				   int64_t wait_us)
+{
+	char seconds[24];
+
+	snprintf(seconds, sizeof(seconds), "%" PRId64,
+			 (wait_us + SEC_US - 1) / SEC_US);
+	http_answer_header(request, "Retry-After", seconds);
+	problem_give(request, id, detail);
 }
 
 ProblemId

@@ -31,6 +31,7 @@ typedef enum ProblemId
 	PROBLEM_SALE_NOT_OPEN,
 	PROBLEM_SHORTFALL,
 	PROBLEM_STALE_VERSION,
+	PROBLEM_RATE,
 	PROBLEM_OVERLOADED,
 	PROBLEM_DATABASE_AWAY,
 	PROBLEM_OUTCOME_UNKNOWN,
@@ -54,6 +55,10 @@ extern const Problem problems[PROBLEMS];
 void problem_begin(Buf *body, ProblemId id, const char *detail);
 void problem_add_text(Buf *body, const char *name, const char *value);
 void problem_answer(HttpRequest *request, ProblemId id, Buf *body);
+
+/* The same, with Retry-After: so many microseconds, rounded up to seconds. */
+void problem_give_later(HttpRequest *request, ProblemId id, const char *detail,
+						int64_t wait_us);
 
 /* A problem without members of its own. */
 void problem_give(HttpRequest *request, ProblemId id, const char *detail);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "access/rate.h"
 #include "common/listener.h"
 #include "common/pg_connection.h"
 #include "config/options.h"
@@ -19,6 +20,19 @@ config_free(Config *config)
 		return;
 	config_table_clear(&gateway_options, config);
 	free(config);
+}
+
+static bool
+config_check_rate(const char *name, const char *text, Buf *error)
+{
+	double per_second;
+	Buf	   why = {0};
+	bool   good = rate_parse(text, &per_second, &why);
+
+	if (!good)
+		buf_printf(error, "\"%s\": %s", name, buf_str(&why));
+	buf_free(&why);
+	return good;
 }
 
 static bool
@@ -42,7 +56,9 @@ config_check(const Config *config, const ConfigOrigin *from, Buf *error)
 				   config->listen);
 		return false;
 	}
-	return true;
+	return config_check_rate("rate_user", config->rate_user, error) &&
+		   config_check_rate("rate_client", config->rate_client, error) &&
+		   config_check_rate("rate_sale", config->rate_sale, error);
 }
 
 /* Of an option that the command line gives too. */

@@ -15,10 +15,13 @@
 typedef struct Config
 {
 	/* [gateway] */
-	char   *listen;		/* host:port, or unix:/path */
-	char   *tokens;		/* a file; empty: every client is an app */
-	int64_t batch_max;	/* reservations in one commit */
-	int64_t queue_max;	/* requests that wait for a session */
+	char   *listen;	   /* host:port, or unix:/path */
+	char   *tokens;	   /* a file; empty: every client is an app */
+	int64_t batch_max; /* reservations in one commit */
+	int64_t queue_max; /* requests that wait for a session */
+	char   *rate_user; /* as 50/s; empty: no limit */
+	char   *rate_client;
+	char   *rate_sale;
 	int64_t log_level;	/* LogLevel */
 	int64_t log_format; /* LogFormat */
 	/* [postgres] */

@@ -32,6 +32,15 @@ static const Option options[] = {
 	 NULL, 1, 100000, NULL,
 	 "Requests that wait for a session at most; a further one is answered\n"
 	 "with status 503 at once."},
+	{"gateway", "rate_client", OPTION_STRING, OPTION_RELOADS, AT(rate_client),
+	 "", "500/s", 0, 0, NULL,
+	 "Requests of one access token, or without tokens of all clients, that\n"
+	 "are served, as 50/s or 3000/m; default: no limit.  A further one gets\n"
+	 "status 429."},
+	{"gateway", "rate_user", OPTION_STRING, OPTION_RELOADS, AT(rate_user), "",
+	 "5/s", 0, 0, NULL, "The same for reservations of one user_id."},
+	{"gateway", "rate_sale", OPTION_STRING, OPTION_RELOADS, AT(rate_sale), "",
+	 "2000/s", 0, 0, NULL, "The same for purchases in one flash sale."},
 	{"gateway", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level),
 	 "info", NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"gateway", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),

@@ -319,6 +319,45 @@ def test_tokens_are_rotated_by_a_reload(gateways):
     client.close()
 
 
+def test_rates_by_client_user_and_sale(gateways, product):
+    gateway = gateways({"gateway": {"rate_user": "1/m", "rate_sale": "1/m"}})
+    gateway.start()
+    client, admin = gateway.client(), gateway.client("admin")
+
+    def reserve(order, user):
+        return client.reserve(product, 1, f"{order}-{product}", user_id=user)
+
+    assert reserve("a", "ann").status == 201
+    answer = reserve("b", "ann")
+    assert (answer.status, answer.problem) == (429, "rate")
+    assert 50 <= int(answer.headers["Retry-After"]) <= 60
+    assert "of this user" in answer.json["detail"]
+    assert reserve("c", "bob").status == 201
+    assert client.reserve(product, 1, f"d-{product}").status == 201
+
+    sale = f"rate-{product}"
+    assert admin.post("/sales", {"activity_id": sale, "product_id": product,
+                                 "quantity": 1}).status == 201
+    answers = [client.post(f"/sales/{sale}/purchase", {
+        "user_id": f"u{i}", "order_id": f"{sale}-{i}"}).status
+        for i in range(3)]
+    assert answers == [201, 429, 429]
+
+    gateway.config["gateway"]["rate_client"] = "1/m"
+    gateway.reload()
+    assert client.get("/orders/o").status == 404
+    assert client.get("/orders/o").problem == "rate"
+    assert client.get("/livez").status == 200
+    assert admin.get("/orders/o").status == 404     # another token
+    gateway.config["gateway"]["rate_client"] = "1/h"
+    gateway.write_config()
+    done = gateway.command("config", "--config", gateway.config_path)
+    assert done.returncode == 2
+    assert '"rate_client": "1/h" is not a rate' in done.stderr
+    client.close()
+    admin.close()
+
+
 def test_without_tokens_only_this_machine_is_served(gateways):
     gateway = gateways({"gateway": {"tokens": ""}}).start()
     client = gateway.client(None)
