@@ -187,23 +187,26 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_open_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.open_flash_sale IS
 	'opens a flash sale: sets a quota of 1 to 2^53 pieces apart, for sale '
-	'between starts_at and ends_at with a limit for each user; SK001 for '
-	'insufficient stock, 22023 if activity_id was used before';
+	'between starts_at and ends_at with a limit for each user; the rest is '
+	'ordinary stock again after ends_at; SK001 for insufficient stock, 22023 '
+	'if activity_id was used before';
 
 CREATE FUNCTION @extschema@.purchase_flash_sale(activity_id text, user_id text,
-	order_id text, quantity bigint DEFAULT 1)
+	order_id text, quantity bigint DEFAULT 1, attributes jsonb DEFAULT NULL)
 RETURNS @extschema@.stock_result
 AS 'MODULE_PATHNAME', 'pgstock_purchase_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.purchase_flash_sale IS
 	'reserves pieces from the quota of a flash sale; returns status not_open, '
-	'over_limit or insufficient for a refusal';
+	'over_limit or insufficient for a refusal; attributes, a JSON object, are '
+	'published with the event';
 
 CREATE FUNCTION @extschema@.close_flash_sale(activity_id text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'pgstock_close_flash_sale' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.close_flash_sale IS
 	'closes a flash sale and returns the number of pieces left in its quota, '
-	'which become ordinary stock; SK008 if the sale is not open';
+	'which become ordinary stock, also if it has ended by itself; SK008 if '
+	'the sale was never opened, or closed before';
 
 CREATE FUNCTION @extschema@.configure_product(product_id text,
 	safety bigint DEFAULT NULL, backorder_limit bigint DEFAULT NULL,

@@ -115,11 +115,17 @@ CREATE TABLE pgstock_internal.sale
 	ends_at			timestamptz,
 	opened_at		timestamptz NOT NULL,
 	closed_at		timestamptz,
+	left_at_end		bigint,
 	CONSTRAINT sale_pkey PRIMARY KEY (activity_id)
 );
+CREATE INDEX sale_end ON pgstock_internal.sale (ends_at)
+ WHERE closed_at IS NULL AND ends_at IS NOT NULL;
 ALTER SEQUENCE pgstock_internal.sale_number OWNED BY pgstock_internal.sale.slot;
 COMMENT ON TABLE pgstock_internal.sale IS
 	'flash sales, open and closed';
+COMMENT ON COLUMN pgstock_internal.sale.left_at_end IS
+	'pieces that were left when the sale ended by itself; NULL: it is open, or '
+	'a call has closed it';
 
 /*
  * A separate table, because an index on reservation made reservations outside

@@ -19,8 +19,8 @@ CREATE FUNCTION pgstock_internal.upkeep_steps()
 RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-VALUES ('expire'), ('keys'), ('movements'), ('reservations'), ('archive'),
-	   ('retire'), ('drop'), ('truncate'),
+VALUES ('expire'), ('sales'), ('keys'), ('movements'), ('reservations'),
+	   ('archive'), ('retire'), ('drop'), ('truncate'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
 	   ('empty'), ('seal'), ('switch')
 $$;
@@ -197,8 +197,13 @@ BEGIN
 	IF pgstock_internal.foreign_history() IS NOT NULL THEN
 		RETURN 10000000;	/* adoption requests a run */
 	END IF;
+	/* A transaction of its own for each sale: it locks all slots. */
+	wait_us := pgstock_internal.end_sales();
+	IF wait_us = 0 THEN
+		RETURN 0;
+	END IF;
 	BEGIN
-		wait_us := pgstock_internal.expire_due(max_rows);
+		wait_us := least(wait_us, pgstock_internal.expire_due(max_rows));
 		/* Again: lines that it found may have been restored since then. */
 		PERFORM pgstock_internal.raise_foreign(
 			pgstock_internal.incomplete_because());
@@ -214,8 +219,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.keeper_expire IS
-	'calls expire_due unless the data has to be adopted first; returns the '
-	'microseconds until the next call';
+	'ends flash sales and calls expire_due, unless the data has to be adopted '
+	'first; returns the microseconds until the next call';
 
 CREATE FUNCTION pgstock_internal.keeper_purge(max_rows int)
 RETURNS bigint

@@ -16,9 +16,7 @@
  * are covered by the lock of the quota's row, which a purchase holds when it
  * makes the decisive count.
  *
- * Closing a sale moves the quota's row into the product's main slot, with all
- * its lines, in whatever state they are, and deletes it.  A session that waited
- * for its lock finds no row, and knows by that that the sale has closed.
+ * How a sale is closed, or ends by itself, is in sale_close.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -35,7 +33,6 @@
 
 PGSTOCK_COUNTED_FUNCTION(pgstock_open_flash_sale, CALL_OPEN_FLASH_SALE);
 PGSTOCK_COUNTED_FUNCTION(pgstock_purchase_flash_sale, CALL_PURCHASE_FLASH_SALE);
-PGSTOCK_COUNTED_FUNCTION(pgstock_close_flash_sale, CALL_CLOSE_FLASH_SALE);
 
 /* Columns, as sql/stock_tables.sql has them. */
 enum
@@ -49,7 +46,8 @@ enum
 	SALE_STARTS_AT,
 	SALE_ENDS_AT,
 	SALE_OPENED_AT,
-	SALE_CLOSED_AT
+	SALE_CLOSED_AT,
+	SALE_LEFT_AT_END
 };
 
 enum
@@ -59,23 +57,10 @@ enum
 	BOUGHT_ORDER
 };
 
-typedef struct Sale
-{
-	char	   *activity_id;
-	char	   *product_id;
-	char	   *location;
-	int			slot;	  /* of the quota's level */
-	int64		quantity; /* of the quota when it was opened */
-	int64		per_user_limit;
-	TimestampTz starts_at;
-	TimestampTz ends_at; /* DT_NOEND: when it is closed */
-	bool		closed;
-} Sale;
-
 /* ---- Sales as rows ---- */
 
 /* The sale, with its row in the table's slot; or NULL. */
-static Sale *
+Sale *
 sale_find(Call *call, const char *activity_id)
 {
 	Table		   *table = table_use(call, TABLE_SALE);
@@ -95,6 +80,9 @@ sale_find(Call *call, const char *activity_id)
 	sale->starts_at = row_get_time(slot, SALE_STARTS_AT, DT_NOBEGIN);
 	sale->ends_at = row_get_time(slot, SALE_ENDS_AT, DT_NOEND);
 	sale->closed = row_get_time(slot, SALE_CLOSED_AT, DT_NOEND) != DT_NOEND;
+	sale->left_at_end = row_is_null(slot, SALE_LEFT_AT_END)
+							? SALE_NOT_ENDED
+							: row_get_int64(slot, SALE_LEFT_AT_END);
 	Assert(sale->slot < SLOT_MAIN);
 	Assert(sale->quantity > 0 && sale->per_user_limit > 0);
 	return sale;
@@ -118,6 +106,22 @@ sale_insert(Call *call, const Sale *sale)
 		row_put(slot, SALE_ENDS_AT, TimestampTzGetDatum(sale->ends_at));
 	row_put(slot, SALE_OPENED_AT, TimestampTzGetDatum(call->now));
 	table_insert(call, table);
+}
+
+/* Marks a sale as closed; left: what was left when it ended by itself, or
+ * SALE_NOT_ENDED. */
+void
+sale_mark_closed(Call *call, const char *activity_id, int64 left)
+{
+	Change changes[] = {{.column = SALE_CLOSED_AT,
+						 .value = TimestampTzGetDatum(call->now)},
+						{.column = SALE_LEFT_AT_END,
+						 .value = Int64GetDatum(left)}};
+
+	changes[1].isnull = left == SALE_NOT_ENDED;
+	(void) sale_find(call, activity_id); /* its row into the table's slot */
+	table_update_columns(call, table_use(call, TABLE_SALE), lengthof(changes),
+						 changes);
 }
 
 /* ---- Purchases ---- */
@@ -164,7 +168,7 @@ sale_order_ids(Call *call, const char *activity_id, const char *user_id)
 }
 
 /* The lines bought in a sale, by one user or by all, live and ended. */
-static List *
+List *
 sale_lines(Work *work, const char *activity_id, const char *user_id)
 {
 	List	 *lines = NIL;
@@ -209,7 +213,8 @@ sale_order_insert(Call *call, const Request *request)
 	table_insert(call, table);
 }
 
-static void
+/* Forgets the orders of a sale. */
+void
 sale_order_delete(Call *call, const char *activity_id)
 {
 	Table		 *table = table_use(call, TABLE_SALE_ORDER);
@@ -347,6 +352,8 @@ pgstock_open_flash_sale_body(PG_FUNCTION_ARGS)
 	work_lock_levels(&work);
 	sale_quota_take(&work, &sale, home, quota);
 	sale_insert(&work.call, &sale);
+	if (sale.ends_at != DT_NOEND)
+		due_time_note(sale.ends_at);
 	work_end(&work);
 	PG_RETURN_VOID();
 }
@@ -428,7 +435,8 @@ sale_answer_unknown(const Request *request, int64 quantity)
 
 /*
  * purchase_flash_sale(activity_id text, user_id text, order_id text,
- *					   quantity bigint) RETURNS stock_result
+ *					   quantity bigint, attributes jsonb)
+ *					   RETURNS stock_result
  */
 static Datum
 pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
@@ -438,6 +446,7 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 		.user_id = args_id(fcinfo, 1, "user_id"),
 		.order_id = args_id(fcinfo, 2, "order_id"),
 		.expires_at = args_default_expiry(),
+		.attributes = args_attributes(fcinfo, 4),
 	};
 	int64 quantity = PG_ARGISNULL(3) ? 1 : args_quantity(fcinfo, 3, "quantity");
 	Work  work;
@@ -460,103 +469,4 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 	}
 	work_end(&work);
 	return answer_return_row(fcinfo, linitial(answers));
-}
-
-/* ---- Closing ---- */
-
-static void
-sale_raise_not_open(const char *activity_id, const char *why)
-{
-	ereport(ERROR, (errcode(ERRCODE_SK_NOT_OPEN),
-					errmsg("flash sale \"%s\" is not open", activity_id),
-					errdetail("%s", why),
-					errhint("Only what open_flash_sale has opened can be "
-							"closed, and once.")));
-}
-
-/* Moves a sale's lines to the main slot; those that are due expire. */
-static void
-sale_lines_move(Work *work, const Sale *sale)
-{
-	List		  *lines = sale_lines(work, sale->activity_id, NULL);
-	List		  *due = NIL;
-	ListCell	  *cell;
-	int64 reserved PG_USED_FOR_ASSERTS_ONLY = 0;
-
-	foreach(cell, lines)
-	{
-		if (line_is_due(&work->call, lfirst(cell)))
-			due = lappend(due, lfirst(cell));
-	}
-	expire_lines(work, due);
-	foreach(cell, lines)
-	{
-		Reservation *line = lfirst(cell);
-
-		/* What was due is on its way to be written already. */
-		if (!line->dirty)
-			work_add_other_line(work, line);
-		line_move(line, SLOT_MAIN);
-		reserved += line->state == LINE_RESERVED ? line->quantity : 0;
-	}
-	Assert(reserved ==
-		   work_find_level(work, sale->product_id, sale->location, sale->slot)
-			   ->reserved);
-}
-
-/* Moves the whole level of the quota into the main slot. */
-static void
-sale_quota_return(Work *work, const Sale *sale, Level *home, Level *quota)
-{
-	int64 on_hand = quota->on_hand;
-	int64 reserved = quota->reserved;
-
-	Assert(quota->locked && home->locked && quota->first != home->first);
-	level_change(work, quota, -on_hand, -reserved, "sale_closed", NULL, NULL,
-				 sale->activity_id);
-	level_change(work, home, on_hand, reserved, "sale_closed", NULL, NULL,
-				 sale->activity_id);
-	level_delete(quota);
-	event_emit_level(work, home, "sale_closed", sale->activity_id);
-}
-
-/*
- * close_flash_sale(activity_id text) RETURNS bigint
- *
- * The number that was left, and is ordinary stock again.
- */
-static Datum
-pgstock_close_flash_sale_body(PG_FUNCTION_ARGS)
-{
-	char  *activity_id = args_id(fcinfo, 0, "activity_id");
-	Work   work;
-	Sale  *sale;
-	Level *home;
-	Level *quota;
-	Change closed = {.column = SALE_CLOSED_AT};
-	int64  left;
-
-	work_begin(&work, "close_flash_sale()");
-	work_lock_orders(&work);
-	sale = sale_find(&work.call, activity_id);
-	if (sale == NULL)
-		sale_raise_not_open(activity_id, "It was never opened.");
-	home = work_request_all_slots(&work, sale->product_id, sale->location);
-	quota = work_request_level(&work, sale->product_id, sale->location,
-							   sale->slot);
-	work_read_levels(&work);
-	work_lock_levels(&work);
-	if (sale->closed || !quota->known)
-		sale_raise_not_open(activity_id, "It was closed before.");
-	sale_lines_move(&work, sale);
-	sale_order_delete(&work.call, activity_id);
-	left = quota->on_hand - quota->reserved;
-	Assert(left >= 0); /* a quota has no back-orders */
-	sale_quota_return(&work, sale, home, quota);
-	(void) sale_find(&work.call, activity_id);
-	closed.value = TimestampTzGetDatum(work.call.now);
-	table_update_columns(&work.call, table_use(&work.call, TABLE_SALE), 1,
-						 &closed);
-	work_end(&work);
-	PG_RETURN_INT64(left);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * orders/json_args.c
- *	  The arguments "items" and "orders": JSON arrays.
+ *	  The arguments "items" and "orders", JSON arrays, and "attributes".
  *
  * Everything that can be wrong with one is found before a lock is taken or a
  * row is read, and the error names the element.
@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/numeric.h"
 
 #include "base/compat.h"
@@ -264,4 +265,64 @@ args_orders(Jsonb *orders, TimestampTz expires_at)
 	}
 	Assert(list_length(requests) == JsonContainerSize(&orders->root));
 	return requests;
+}
+
+/* ---- Attributes ---- */
+
+/* Appends a member, unless it looks like a card number or a secret. */
+static void
+json_attribute_append(StringInfo json, const char *name, JsonbValue *value)
+{
+	Jsonb *one = JsonbValueToJsonb(value);
+	int	   before = json->len;
+	int	   begin;
+
+	appendStringInfoChar(json, before == 0 ? '{' : ',');
+	begin = json->len;
+	escape_json(json, name);
+	appendStringInfoChar(json, ':');
+	JsonbToCString(json, &one->root, VARSIZE(one));
+	if (!sensitive_json(json->data + begin, json->len - begin))
+		return;
+	json->len = before;
+	json->data[before] = '\0';
+}
+
+/*
+ * A JSON object that an event is to have as its attributes, as text; NULL if
+ * no member is left of it.  Members that look like card numbers or secrets are
+ * left out.
+ */
+char *
+args_attributes(FunctionCallInfo fcinfo, int n)
+{
+	StringInfoData	   json;
+	JsonbIterator	  *iterator;
+	JsonbIteratorToken token;
+	JsonbValue		   value;
+	char			  *name = NULL;
+	Jsonb			  *object;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	object = PG_GETARG_JSONB_P(n);
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("attributes must be a JSON object"),
+						errhint("Give an object such as {\"price\": 9.90}.")));
+	initStringInfo(&json);
+	iterator = JsonbIteratorInit(&object->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, name != NULL)) !=
+		   WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE)
+			json_attribute_append(&json, name, &value);
+	}
+	if (json.len == 0)
+		return NULL;
+	appendStringInfoChar(&json, '}');
+	return json.data;
 }

@@ -38,6 +38,7 @@ typedef struct Request
 	char	   *activity_id; /* the sale, or NULL */
 	Strategy	strategy;
 	TimestampTz expires_at;
+	const char *attributes;	 /* JSON object for the event, or NULL */
 	bool		whole_order; /* the lines are the order, not a part of it */
 	List	   *lines;		 /* of Line, sorted by product and location */
 } Request;
@@ -97,7 +98,26 @@ typedef struct Settle
 	TimestampTz expires_at; /* of extend */
 } Settle;
 
+/* A flash sale. */
+typedef struct Sale
+{
+	char	   *activity_id;
+	char	   *product_id;
+	char	   *location;
+	int			slot;	  /* of the quota's level */
+	int64		quantity; /* of the quota when it was opened */
+	int64		per_user_limit;
+	TimestampTz starts_at;
+	TimestampTz ends_at; /* DT_NOEND: when it is closed */
+	bool		closed;
+	int64		left_at_end; /* pieces that were left when it ended by itself,
+							  * or SALE_NOT_ENDED */
+} Sale;
+
+#define SALE_NOT_ENDED (-1)
+
 /* in json_args.c */
+extern char *args_attributes(FunctionCallInfo fcinfo, int n);
 extern List *args_items(Jsonb *items);
 extern List *args_orders(Jsonb *orders, TimestampTz expires_at);
 
@@ -147,7 +167,25 @@ extern List *expire_find_own(Work *work, const Order *order);
 extern void	 expire_request_own_levels(Work *work, const Order *order);
 
 /* in flash_sale.c */
-extern bool sale_allows(Work *work, const Reservation *line);
+extern bool	 sale_allows(Work *work, const Reservation *line);
+extern Sale *sale_find(Call *call, const char *activity_id);
+extern List *sale_lines(Work *work, const char *activity_id,
+						const char *user_id);
+extern void	 sale_mark_closed(Call *call, const char *activity_id, int64 left);
+extern void	 sale_order_delete(Call *call, const char *activity_id);
+
+/* How an event is published. */
+typedef struct EventFormat
+{
+	const char *topic; /* NULL: it is not written */
+	const char *name;  /* of its type */
+	bool		camel; /* its members are named in camelCase */
+} EventFormat;
+
+/* in event_format.c */
+extern void event_format_init(void);
+extern void event_format_find(const char *type, const char *topic,
+							  EventFormat *format);
 
 /* in stock_event.c */
 extern pg_uuid_t event_emit(Work *work, const Event *event);

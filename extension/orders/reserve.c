@@ -292,6 +292,9 @@ reserve_take(Work *work, const Request *request, Order *order)
 	event.user_id = request->user_id;
 	event.expires_at = request->expires_at;
 	event.items = answers;
+	/* after the events of other orders that this call has expired */
+	if (request->attributes != NULL)
+		work->call.attributes = request->attributes;
 	event_id = event_emit(work, &event);
 	ledger_link_event(work, first_movement, &event_id);
 	return answers;

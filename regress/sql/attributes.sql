@@ -35,5 +35,23 @@ SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"411111
 -- only that member is left out
 SELECT attributes_of('"channel": "app", "card": {"pan": "x", "exp": "12/29"}, "pan": 1 , "n": 1.50');
 SELECT attributes_of('"token": 1, "note": "my password is x"');
+-- the same for a purchase, where the caller gives them
+SELECT open_flash_sale('attr-sale', 'attr', 10, 10);
+SELECT status FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b1', 1, '{"price": 9.90, "channel": {"a": [1, "x"]}, "cardNumber": "x", "ref": "4111111111111111"}');
+SELECT status FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b2', attributes => '{"token": 1}');
+SELECT status FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b3', attributes => '{}');
+SELECT status, replayed FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b1', 1, '{"price": 1}');
+SELECT key, convert_from(o.payload, 'UTF8')::json->>'attributes' AS attributes FROM stock_outbox s JOIN pgstock_internal.outbox o USING (seq) WHERE key ~ '^attr-b' ORDER BY seq;
+SELECT outcome_of($$SELECT purchase_flash_sale('attr-sale', 'ann', 'attr-b4', 1, '[]')$$), outcome_of($$SELECT purchase_flash_sale('attr-sale', 'ann', 'attr-b4', 1, '7')$$);
+-- the event of another order that a purchase expires has not the purchase's attributes
+SELECT make_due('attr-b2');
+SELECT status FROM purchase_flash_sale('attr-sale', 'bob', 'attr-b5', 8, '{"price": 2}');
+SELECT key, event_type, payload->'attributes' AS attributes FROM stock_outbox WHERE key IN ('attr-b2', 'attr-b5') ORDER BY seq;
+-- attributes that are too large are left out
+SELECT status FROM purchase_flash_sale('attr-sale', 'cat', 'attr-b6', 1, jsonb_build_object('note', repeat('x', 2000000)));
+SELECT status FROM release_stock('attr-b5');
+SELECT status FROM purchase_flash_sale('attr-sale', 'cat', 'attr-b6', 1, jsonb_build_object('note', repeat('x', 2000000)));
+SELECT payload->'cut' AS cut, payload ? 'attributes' AS attributes FROM stock_outbox WHERE key = 'attr-b6';
+SELECT close_flash_sale('attr-sale');
 DROP FUNCTION attributes_of;
 DROP SEQUENCE attr_order;
