@@ -42,5 +42,6 @@ _PG_init(void)
 	statistics_init();
 	launcher_init();
 	relation_init();
+	event_format_init();
 	rotation_init();
 }

@@ -23,6 +23,8 @@ VALUES
 	('reader', 'view', 'stock_hanging_orders'),
 	('reader', 'function', 'order_history'),
 	('reader', 'function', 'event_status'),
+	('reader', 'view', 'stock_event_formats'),
+	('reader', 'function', 'event_formats'),
 	('reader', 'view', 'stock_statistics'),
 	('reader', 'function', 'call_statistics'),
 	('reader', 'function', 'verify_stock'),

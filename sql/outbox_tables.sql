@@ -111,6 +111,17 @@ CREATE INDEX event_topic_topic ON pgstock_internal.event_topic (topic);
 COMMENT ON TABLE pgstock_internal.event_topic IS
 	'topics of event types that are not published to their default topic';
 
+CREATE TABLE pgstock_internal.event_format
+(
+	event_type	text COLLATE "C" NOT NULL,
+	name		text COLLATE "C",
+	members		text COLLATE "C",
+	CONSTRAINT event_format_pkey PRIMARY KEY (event_type)
+);
+COMMENT ON TABLE pgstock_internal.event_format IS
+	'names under which event types are published, and how their members are '
+	'named; NULL: as by default';
+
 /*
  * The position is stored several times a second.  Updates of a single row
  * would leave dead versions for as long as any snapshot is held.  So each
@@ -175,6 +186,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_6', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_part', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.outbox_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_topic', '');
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.event_format', '');
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.relay_epoch', '');
 SELECT pg_catalog.pg_extension_config_dump(
 	'pgstock_internal.position_even', '');

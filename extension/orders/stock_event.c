@@ -4,7 +4,8 @@
  *	  Writes a stock event as the JSON that consumers of Kafka read.
  *
  * Written by hand into a buffer: no jsonb is built and torn down.  Key order is
- * the one in docs/events.md.
+ * the one in docs/events.md.  event_format.c decides the topic, the name of the
+ * type and how members are named.
  *
  * No call and no message may fail because its answer is larger than a record
  * may be.  So an order's event that is too large is published in numbered
@@ -32,66 +33,142 @@
 
 /* ---- JSON ---- */
 
+/* The JSON of an event, and how the names of its members are written. */
+typedef struct EventJson
+{
+	StringInfoData text;
+	bool		   camel; /* orderId, not order_id */
+} EventJson;
+
+/* A name with its quotes and colon, from snake_case. */
 static void
-event_json_text(StringInfo json, const char *name, const char *value)
+event_json_name(EventJson *json, const char *name)
+{
+	appendStringInfoChar(&json->text, '"');
+	if (json->camel)
+	{
+		for (; *name != '\0'; name++)
+		{
+			if (name[0] == '_' && name[1] != '\0')
+				appendStringInfoChar(&json->text, pg_ascii_toupper(*++name));
+			else
+				appendStringInfoChar(&json->text, *name);
+		}
+	}
+	else
+		appendStringInfoString(&json->text, name);
+	appendStringInfoString(&json->text, "\":");
+}
+
+/* Begins a member that is not the first. */
+static void
+event_json_member(EventJson *json, const char *name)
+{
+	appendStringInfoChar(&json->text, ',');
+	event_json_name(json, name);
+}
+
+static void
+event_json_text(EventJson *json, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
-	appendStringInfo(json, ",\"%s\":", name);
-	escape_json(json, value);
+	event_json_member(json, name);
+	escape_json(&json->text, value);
 }
 
 static void
-event_json_int64(StringInfo json, const char *name, int64 value)
+event_json_int64(EventJson *json, const char *name, int64 value)
 {
-	appendStringInfo(json, ",\"%s\":" INT64_FORMAT, name, value);
+	event_json_member(json, name);
+	appendStringInfo(&json->text, INT64_FORMAT, value);
+}
+
+/* JSON of our own, with its names: no string that is a value has a colon
+ * behind it. */
+static void
+event_json_own(EventJson *json, const char *name, const char *value)
+{
+	event_json_member(json, name);
+	if (!json->camel)
+	{
+		appendStringInfoString(&json->text, value);
+		return;
+	}
+	while (*value != '\0')
+	{
+		const char *end = value + 1;
+
+		CHECK_FOR_INTERRUPTS();
+		if (*value == '"')
+		{
+			for (; *end != '"'; end++)
+				end += *end == '\\';
+			end++;
+		}
+		if (*value == '"' && *end == ':')
+		{
+			event_json_name(json, pnstrdup(value + 1, end - value - 2));
+			end++;
+		}
+		else
+			appendBinaryStringInfo(&json->text, value, end - value);
+		value = end;
+	}
 }
 
 static void
-event_json_begin(StringInfo json, Call *call, const pg_uuid_t *id,
-				 const char *type)
+event_json_begin(EventJson *json, Call *call, const EventFormat *format,
+				 const pg_uuid_t *id)
 {
 	char hex[2 * UUID_LEN];
 
 	StaticAssertStmt(8 + 3 * 4 + 12 == sizeof(hex), "all digits are written");
 	hex_encode((const char *) id->data, UUID_LEN, hex);
-	initStringInfo(json);
-	appendStringInfo(json,
-					 "{\"event_id\":\"%.8s-%.4s-%.4s-%.4s-%.12s\","
-					 "\"event_type\":\"%s\",\"event_version\":1,"
-					 "\"timestamp\":\"%s\"",
-					 hex, hex + 8, hex + 12, hex + 16, hex + 20, type,
-					 rfc3339_from_time(call->now));
+	initStringInfo(&json->text);
+	json->camel = format->camel;
+	appendStringInfoChar(&json->text, '{');
+	event_json_name(json, "event_id");
+	appendStringInfo(&json->text, "\"%.8s-%.4s-%.4s-%.4s-%.12s\"", hex, hex + 8,
+					 hex + 12, hex + 16, hex + 20);
+	event_json_text(json, "event_type", format->name);
+	event_json_int64(json, "event_version", 1);
+	event_json_text(json, "timestamp", rfc3339_from_time(call->now));
 }
 
 static void
-event_json_end(StringInfo json, Call *call, bool with_attributes)
+event_json_end(EventJson *json, Call *call, bool with_attributes)
 {
 	event_json_text(json, "trace_id", call->trace_id);
 	event_json_text(json, "causation_id", call->causation_id);
 	if (call->attributes != NULL && with_attributes)
-		appendStringInfo(json, ",\"attributes\":%s", call->attributes);
-	appendStringInfoChar(json, '}');
+	{
+		event_json_member(json, "attributes");
+		appendStringInfoString(&json->text, call->attributes);
+	}
+	appendStringInfoChar(&json->text, '}');
 }
 
 /* What was left out is named. */
 static void
-event_json_cut(StringInfo json, const Call *call, const Event *event)
+event_json_cut(EventJson *json, const Call *call, const Event *event)
 {
 	if (call->attributes == NULL && event->differs == NULL)
 		return;
-	appendStringInfo(json, ",\"cut\":[%s%s%s]",
+	event_json_member(json, "cut");
+	appendStringInfo(&json->text, "[%s%s%s]",
 					 event->differs ? "\"differs\"" : "",
 					 event->differs && call->attributes ? "," : "",
 					 call->attributes ? "\"attributes\"" : "");
 }
 
 static void
-event_json_item(StringInfo json, const Event *event, const Answer *item)
+event_json_item(EventJson *json, const Event *event, const Answer *item)
 {
 	Assert(item->product_id != NULL && item->location != NULL);
-	appendStringInfoString(json, "{\"product_id\":");
-	escape_json(json, item->product_id);
+	appendStringInfoChar(&json->text, '{');
+	event_json_name(json, "product_id");
+	escape_json(&json->text, item->product_id);
 	event_json_text(json, "location", item->location);
 	event_json_int64(json, "quantity", item->requested);
 	if (event->wanted)
@@ -103,7 +180,7 @@ event_json_item(StringInfo json, const Event *event, const Answer *item)
 	event_json_int64(json, "remaining_stock", item->available);
 	event_json_int64(json, "version", item->version);
 	event_json_text(json, "activity_id", item->activity_id);
-	appendStringInfoChar(json, '}');
+	appendStringInfoChar(&json->text, '}');
 }
 
 /* What of an event one record holds. */
@@ -118,51 +195,36 @@ typedef struct Part
 } Part;
 
 static void
-event_json_items(StringInfo json, const Event *event, const Part *part)
+event_json_items(EventJson *json, const Event *event, const Part *part)
 {
 	Assert(part->first >= 0 && part->n >= 0);
-	appendStringInfoString(json, ",\"items\":[");
+	event_json_member(json, "items");
+	appendStringInfoChar(&json->text, '[');
 	Assert(part->first + part->n <= list_length(event->items));
 	for (int i = part->first; i < part->first + part->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (i > part->first)
-			appendStringInfoChar(json, ',');
+			appendStringInfoChar(&json->text, ',');
 		event_json_item(json, event, list_nth(event->items, i));
 	}
-	appendStringInfoChar(json, ']');
-}
-
-/* The topic of an event type; NULL: it is not written (set_event_topic). */
-static const char *
-event_find_topic(Call *call, const char *event_type, const char *otherwise)
-{
-	Table		   *table = table_use(call, TABLE_EVENT_TOPIC);
-	ItemPointerData tid;
-
-	/* As a rule nothing is set, and that is cheap to see. */
-	if (table_is_empty(table))
-		return otherwise;
-	if (table_find_text(call, table, "event_topic_pkey", event_type, &tid) ||
-		table_find_text(call, table, "event_topic_pkey", "*", &tid))
-		return row_get_text(table->slot, 2);
-	return otherwise;
+	appendStringInfoChar(&json->text, ']');
 }
 
 /* The record of an event; false if its type is not written. */
 static bool
-event_record_new(Call *call, const char *topic, const char *type,
-				 const char *key, const pg_uuid_t *id, const StringInfo json,
+event_record_new(Call *call, const EventFormat *format, const char *key,
+				 const pg_uuid_t *id, const EventJson *json,
 				 OutboxRecord *record)
 {
 	*record = (OutboxRecord){
 		.event_id = *id,
-		.topic = event_find_topic(call, type, topic),
-		.event_type = type,
+		.topic = format->topic,
+		.event_type = format->name,
 		.key = key,
 		.key_len = strlen(key),
-		.payload = json->data,
-		.payload_len = json->len,
+		.payload = json->text.data,
+		.payload_len = json->text.len,
 		.traceparent = call->traceparent,
 		.format = 'j',
 	};
@@ -172,16 +234,18 @@ event_record_new(Call *call, const char *topic, const char *type,
 
 /* The same for a part of an order's event. */
 static bool
-event_part_record(Call *call, const Event *event, const Part *part,
-				  OutboxRecord *record)
+event_part_record(Call *call, const Event *event, const EventFormat *format,
+				  const Part *part, OutboxRecord *record)
 {
-	StringInfoData json;
+	EventJson json;
 
 	Assert(part->number >= 1 && part->number <= part->count);
-	event_json_begin(&json, call, &part->id, event->type);
+	event_json_begin(&json, call, format, &part->id);
 	if (part->count > 1)
-		appendStringInfo(&json, ",\"part\":%d,\"parts\":%d", part->number,
-						 part->count);
+	{
+		event_json_int64(&json, "part", part->number);
+		event_json_int64(&json, "parts", part->count);
+	}
 	event_json_text(&json, "order_id", event->order_id);
 	event_json_text(&json, "user_id", event->user_id);
 	event_json_text(&json, "activity_id", event->activity_id);
@@ -192,15 +256,17 @@ event_part_record(Call *call, const Event *event, const Part *part,
 		event_json_text(&json, "expires_at",
 						rfc3339_from_time(event->expires_at));
 	if (event->replayed)
-		appendStringInfoString(&json, ",\"replayed\":true");
+	{
+		event_json_member(&json, "replayed");
+		appendStringInfoString(&json.text, "true");
+	}
 	if (event->differs != NULL && !part->leave_out)
-		appendStringInfo(&json, ",\"differs\":%s", event->differs);
+		event_json_own(&json, "differs", event->differs);
 	event_json_items(&json, event, part);
 	if (part->leave_out)
 		event_json_cut(&json, call, event);
 	event_json_end(&json, call, !part->leave_out);
-	return event_record_new(call, event->topic ? event->topic : TOPIC_EVENTS,
-							event->type, event->order_id, &part->id, &json,
+	return event_record_new(call, format, event->order_id, &part->id, &json,
 							record);
 }
 
@@ -208,32 +274,33 @@ event_part_record(Call *call, const Event *event, const Part *part,
 
 /* What of a record is left for items; of none, room for the numbers is left. */
 static int
-event_item_room(Call *call, const Event *event, bool leave_out)
+event_item_room(Call *call, const Event *event, const EventFormat *format,
+				bool leave_out)
 {
 	Part none = {.number = INT_MAX, .count = INT_MAX, .leave_out = leave_out};
 	OutboxRecord record;
 
-	(void) event_part_record(call, event, &none, &record);
+	(void) event_part_record(call, event, format, &none, &record);
 	return pgstock_max_event_bytes - outbox_record_bytes(&record);
 }
 
 /* The bytes of each item as published, its comma included; the largest. */
 static int
-event_item_sizes(const Event *event, int *sizes)
+event_item_sizes(const Event *event, const EventFormat *format, int *sizes)
 {
-	StringInfoData json;
-	ListCell	  *cell;
-	int			   most = 0;
+	EventJson json = {.camel = format->camel};
+	ListCell *cell;
+	int		  most = 0;
 
-	initStringInfo(&json);
+	initStringInfo(&json.text);
 	foreach(cell, event->items)
 	{
 		int *size = &sizes[foreach_current_index(cell)];
 
 		CHECK_FOR_INTERRUPTS();
-		resetStringInfo(&json);
+		resetStringInfo(&json.text);
 		event_json_item(&json, event, lfirst(cell));
-		(void) text_to_utf8(json.data, json.len, size);
+		(void) text_to_utf8(json.text.data, json.text.len, size);
 		*size += 1;
 		most = Max(most, *size);
 	}
@@ -245,18 +312,19 @@ event_item_sizes(const Event *event, int *sizes)
  * number of parts.
  */
 static int
-event_cut_into_parts(Call *call, const Event *event, Part *parts)
+event_cut_into_parts(Call *call, const Event *event, const EventFormat *format,
+					 Part *parts)
 {
 	int	 items = list_length(event->items);
 	int *sizes = palloc(sizeof(int) * Max(1, items));
-	int	 most = event_item_sizes(event, sizes);
-	int	 room = event_item_room(call, event, false);
+	int	 most = event_item_sizes(event, format, sizes);
+	int	 room = event_item_room(call, event, format, false);
 	bool leave_out = room < most;
 	int	 left;
 	int	 n = 0;
 
 	if (leave_out)
-		room = event_item_room(call, event, true);
+		room = event_item_room(call, event, format, true);
 	left = room;
 	parts[0] = (Part){.leave_out = leave_out};
 	for (int i = 0; i < items; i++)
@@ -301,10 +369,11 @@ event_link_part(Work *work, const Event *event, const Part *part)
 
 /* Each part is an event: its id, the event's key, and in their order. */
 static void
-event_emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
+event_emit_parts(Work *work, const Event *event, const EventFormat *format,
+				 const pg_uuid_t *first_id)
 {
 	Part *parts = palloc(sizeof(Part) * Max(1, list_length(event->items)));
-	int	  count = event_cut_into_parts(&work->call, event, parts);
+	int	  count = event_cut_into_parts(&work->call, event, format, parts);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -316,7 +385,7 @@ event_emit_parts(Work *work, const Event *event, const pg_uuid_t *first_id)
 			parts[i].id = *first_id;
 		else
 			uuid_generate(&parts[i].id);
-		if (!event_part_record(&work->call, event, &parts[i], &record))
+		if (!event_part_record(&work->call, event, format, &parts[i], &record))
 			return;
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);
@@ -335,15 +404,18 @@ event_emit(Work *work, const Event *event)
 {
 	Part whole = {.number = 1, .count = 1, .n = list_length(event->items)};
 	OutboxRecord record;
+	EventFormat	 format;
 
 	Assert(event->order_id != NULL && event->type != NULL);
 	uuid_generate(&whole.id);
-	if (!event_part_record(&work->call, event, &whole, &record))
+	event_format_find(event->type, event->topic ? event->topic : TOPIC_EVENTS,
+					  &format);
+	if (!event_part_record(&work->call, event, &format, &whole, &record))
 		return whole.id;
 	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
 		outbox_append(&work->call, &record);
 	else
-		event_emit_parts(work, event, &whole.id);
+		event_emit_parts(work, event, &format, &whole.id);
 	return whole.id;
 }
 
@@ -352,14 +424,16 @@ void
 event_emit_level(Work *work, Level *level, const char *kind,
 				 const char *reference)
 {
-	StringInfoData json;
-	pg_uuid_t	   id;
-	OutboxRecord   record;
-	Level		   sum = level_sum(level);
+	EventJson	 json;
+	pg_uuid_t	 id;
+	OutboxRecord record;
+	EventFormat	 format;
+	Level		 sum = level_sum(level);
 
 	Assert(work->levels_locked && level->first == level);
 	uuid_generate(&id);
-	event_json_begin(&json, &work->call, &id, "StockLevelChanged");
+	event_format_find("StockLevelChanged", TOPIC_EVENTS, &format);
+	event_json_begin(&json, &work->call, &format, &id);
 	event_json_text(&json, "product_id", level->product_id);
 	event_json_text(&json, "location", level->location);
 	event_json_int64(&json, "on_hand", level_on_hand(work, level));
@@ -368,8 +442,8 @@ event_emit_level(Work *work, Level *level, const char *kind,
 	event_json_text(&json, "kind", kind);
 	event_json_text(&json, "reference", reference);
 	event_json_end(&json, &work->call, true);
-	if (event_record_new(&work->call, TOPIC_EVENTS, "StockLevelChanged",
-						 level->product_id, &id, &json, &record))
+	if (event_record_new(&work->call, &format, level->product_id, &id, &json,
+						 &record))
 	{
 		record.is_minimal = true;
 		outbox_append(&work->call, &record);

@@ -16,6 +16,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -252,6 +253,8 @@ pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
 		table_update(&call, table, &tid);
 	else
 		table_insert(&call, table);
+	/* as the table's trigger does for SQL: orders/event_format.c */
+	CacheInvalidateRelcache(table->rel);
 	admin_action_write(&call, "set_event_topic", event_type,
 					   topic ? topic : "not written");
 	call_end(&call);

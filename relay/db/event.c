@@ -35,16 +35,27 @@ _Static_assert(Lengthof(event_ends) == EVENT_ENDS, "a state for each end");
 int
 event_end(const EventRow *row)
 {
+	/* by default, and in the profile inventory (sql/event_formats.sql) */
+	static const char *const prefixes[] = {"Stock", "Inventory"};
 	static const char *const types[] = {
-		"StockConfirmed", "StockReleased", "StockRolledBack",
-		"StockReturned",  "StockExpired",  "StockShortfall",
+		"Confirmed", "Released", "RolledBack",
+		"Returned",	 "Expired",	 "Shortfall",
 	};
 	_Static_assert(Lengthof(types) == EVENT_ENDS, "a type for each end");
 
-	for (int i = 0; row->format == 'j' && i < EVENT_ENDS; i++)
-		if (strlen(types[i]) == row->type.len &&
-			memcmp(types[i], row->type.data, row->type.len) == 0)
-			return i;
+	for (size_t p = 0; row->format == 'j' && p < Lengthof(prefixes); p++)
+	{
+		size_t len = strlen(prefixes[p]);
+
+		if (row->type.len < len ||
+			memcmp(prefixes[p], row->type.data, len) != 0)
+			continue;
+		for (int i = 0; i < EVENT_ENDS; i++)
+			if (strlen(types[i]) == row->type.len - len &&
+				memcmp(types[i], row->type.data + len, row->type.len - len) ==
+					0)
+				return i;
+	}
 	return -1;
 }
 

@@ -289,6 +289,14 @@ an_order_s_end_is_known_by_its_event(void **state UNUSED)
 	assert_int_equal(event_end(&row), -1);
 	row.type = (Slice){"StockShortfallX", 14};
 	assert_string_equal(event_ends[event_end(&row)], "shortfall");
+	row.type = (Slice){"InventoryRolledBack", 19};
+	assert_string_equal(event_ends[event_end(&row)], "rolled_back");
+	row.type = (Slice){"InventoryReserved", 17};
+	assert_int_equal(event_end(&row), -1);
+	row.type = (Slice){"OrderConfirmed", 14};
+	assert_int_equal(event_end(&row), -1);
+	row.type = (Slice){"Stock", 5};
+	assert_int_equal(event_end(&row), -1);
 }
 
 int

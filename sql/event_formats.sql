@@ -1,0 +1,143 @@
+/* ---- Names of events and of their members -------------------------------- */
+
+CREATE FUNCTION pgstock_internal.event_types()
+RETURNS TABLE (event_type text, topic text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+VALUES ('StockReserved', 'stock-events'),
+	   ('StockReserveFailed', 'stock-freeze-failed'),
+	   ('StockConfirmed', 'stock-events'), ('StockReleased', 'stock-events'),
+	   ('StockExpired', 'stock-events'), ('StockRolledBack', 'stock-events'),
+	   ('StockReturned', 'stock-events'), ('StockShortfall', 'stock-events'),
+	   ('StockLevelChanged', 'stock-events'),
+	   ('FlashSalePurchased', 'stock-events')
+$$;
+COMMENT ON FUNCTION pgstock_internal.event_types IS
+	'returns the types of stock events and their default topics';
+
+/* dev/event_schemas.py has the same: each name has a schema in docs/schemas. */
+CREATE FUNCTION pgstock_internal.event_profiles()
+RETURNS TABLE (profile text, event_type text, name text, members text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'inventory', t.event_type,
+	   regexp_replace(t.event_type, '^Stock', 'Inventory'), 'camelCase'
+  FROM pgstock_internal.event_types() t
+$$;
+COMMENT ON FUNCTION pgstock_internal.event_profiles IS
+	'returns the settings of each profile of set_event_profile';
+
+/* Each session keeps these rows: see extension/orders/event_format.c. */
+CREATE FUNCTION pgstock_internal.event_settings_changed()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'pgstock_event_settings_changed' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.event_settings_changed IS
+	'has all sessions read again how events are published';
+CREATE TRIGGER event_topic_changed
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+	ON pgstock_internal.event_topic
+	EXECUTE FUNCTION pgstock_internal.event_settings_changed();
+CREATE TRIGGER event_format_changed
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+	ON pgstock_internal.event_format
+	EXECUTE FUNCTION pgstock_internal.event_settings_changed();
+
+/* The name is written into JSON and into headers as it is. */
+CREATE FUNCTION @extschema@.set_event_format(event_type text,
+	name text DEFAULT NULL, members text DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF $1 IS NULL OR $1 <> '*' AND NOT EXISTS (
+		SELECT FROM pgstock_internal.event_types() t
+		 WHERE t.event_type = $1) THEN
+		RAISE EXCEPTION 'unrecognized event type "%"', $1
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Stock events are of the types ' || (
+						 SELECT string_agg(t.event_type, ', ')
+						   FROM pgstock_internal.event_types() t)
+						 || '; "*" stands for all.';
+	END IF;
+	IF $1 = '*' AND $2 IS NOT NULL THEN
+		RAISE EXCEPTION 'all event types cannot have one name'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Set the name of one type after another.';
+	END IF;
+	IF $2 !~ '^[A-Za-z0-9._-]{1,100}$' THEN
+		RAISE EXCEPTION 'name of an event type must consist of 1 to 100 '
+						'letters, digits, ".", "_" and "-"'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF $3 NOT IN ('snake_case', 'camelCase') THEN
+		RAISE EXCEPTION 'unrecognized form of member names "%"', $3
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Members are named in snake_case or in camelCase.';
+	END IF;
+	DELETE FROM pgstock_internal.event_format f WHERE f.event_type = $1;
+	IF $2 IS NOT NULL OR $3 IS NOT NULL THEN
+		INSERT INTO pgstock_internal.event_format AS f VALUES ($1, $2, $3)
+		ON CONFLICT ON CONSTRAINT event_format_pkey DO UPDATE
+		   SET name = excluded.name, members = excluded.members;
+	END IF;
+	PERFORM pgstock_internal.audit('set_event_format', 'type ' || $1,
+		concat_ws(', ', 'name ' || $2, 'members ' || $3));
+END
+$$;
+COMMENT ON FUNCTION @extschema@.set_event_format IS
+	'sets the name under which an event type is published, and whether its '
+	'members, or with ''*'' those of all types, are named in snake_case or '
+	'camelCase; NULL: as by default; 22023 for another type, name or form';
+
+CREATE FUNCTION @extschema@.set_event_profile(profile text)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF profile IS NULL OR profile <> 'default' AND NOT EXISTS (
+		SELECT FROM pgstock_internal.event_profiles() p
+		 WHERE p.profile = $1) THEN
+		RAISE EXCEPTION 'unrecognized profile "%"', profile
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'The profiles are default and ' || (
+						 SELECT string_agg(DISTINCT p.profile, ', ')
+						   FROM pgstock_internal.event_profiles() p) || '.';
+	END IF;
+	DELETE FROM pgstock_internal.event_format;
+	INSERT INTO pgstock_internal.event_format AS f
+	SELECT p.event_type, p.name, p.members
+	  FROM pgstock_internal.event_profiles() p WHERE p.profile = $1
+	ON CONFLICT ON CONSTRAINT event_format_pkey DO UPDATE
+	   SET name = excluded.name, members = excluded.members;
+	PERFORM pgstock_internal.audit('set_event_profile', 'profile ' || $1, NULL);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.set_event_profile IS
+	'sets the names and members of all event types as a profile has them: '
+	'default or inventory; 22023 for another one';
+
+CREATE FUNCTION pgstock_internal.event_formats()
+RETURNS TABLE (event_type text, topic text, name text, members text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT t.event_type,
+	   CASE WHEN own.event_type IS NOT NULL THEN own.topic
+			WHEN every.event_type IS NOT NULL THEN every.topic
+			ELSE t.topic END,
+	   coalesce(f.name, t.event_type),
+	   coalesce(f.members, a.members, 'snake_case')
+  FROM pgstock_internal.event_types() t
+  LEFT JOIN pgstock_internal.event_topic own ON own.event_type = t.event_type
+  LEFT JOIN pgstock_internal.event_topic every ON every.event_type = '*'
+  LEFT JOIN pgstock_internal.event_format f ON f.event_type = t.event_type
+  LEFT JOIN pgstock_internal.event_format a ON a.event_type = '*'
+$$;
+COMMENT ON FUNCTION pgstock_internal.event_formats IS
+	'returns how each type of stock event is published';
+
+CREATE VIEW @extschema@.stock_event_formats AS
+SELECT f.event_type, f.topic, f.name, f.members
+  FROM pgstock_internal.event_formats() f;
+COMMENT ON VIEW @extschema@.stock_event_formats IS
+	'how each type of stock event is published: topic (NULL: not written), '
+	'name of the type, names of members';
