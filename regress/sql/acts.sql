@@ -24,6 +24,8 @@ INSERT INTO act VALUES
 	('close_flash_sale', $$SELECT close_flash_sale('acts-s')$$),
 	('expire_reservations', $$SELECT expire_reservations()$$),
 	('set_event_topic', $$SELECT set_event_topic('ActsNone', 'acts-topic')$$),
+	('set_event_format', $$SELECT set_event_format('*')$$),
+	('set_event_profile', $$SELECT set_event_profile('default')$$),
 	('register_handler', $$SELECT register_handler('acts-topic', NULL)$$),
 	('bind_topic', $$SELECT bind_topic('acts-bound', 'ignore')$$),
 	('unbind_topic', $$SELECT unbind_topic('acts-bound')$$),

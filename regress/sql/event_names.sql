@@ -73,5 +73,5 @@ SELECT outcome_of($$SELECT set_event_profile(NULL)$$);
 SELECT set_event_profile('default');
 SELECT set_event_format('*');
 SELECT count(*) FROM pgstock_internal.event_format;
-SELECT action, target, reason FROM stock_admin_actions WHERE action ~ '^set_event' ORDER BY at;
+SELECT action, target, reason FROM stock_admin_actions WHERE action ~ '^set_event_[fp]' ORDER BY at;
 DROP FUNCTION written;

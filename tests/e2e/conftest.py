@@ -11,6 +11,7 @@ import os
 
 import pytest
 
+import schemas
 from cluster import Kafka, Postgres, Relay, need
 from gateway import Gateway
 from mutant import checks_itself
@@ -113,6 +114,7 @@ def secure_kafka(new_dir, certificates):
 @pytest.fixture
 def kafka(session_kafka):
     """The broker, with the empty topics of the contract."""
+    schemas.forbidden.clear()
     session_kafka.proxy.restore()
     vars(session_kafka.proxy).pop("serve", None)    # a test's own
     session_kafka.delete_topics(*session_kafka.topics())
@@ -127,8 +129,10 @@ def db(pg):
     database = pg.create_database(f"t{next(serial)}")
     yield database
     drift = database.drift()
+    wrong = schemas.forbidden_but_applied(database)
     database.drop()
     assert drift == []
+    assert not wrong, f"applied, though their schemas forbid them: {wrong}"
 
 
 @pytest.fixture

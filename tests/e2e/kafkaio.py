@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError,
                              KafkaException, Producer, TopicPartition)
 
+import schemas
 from process import NotReached, wait_until
 
 
@@ -130,9 +131,11 @@ class Tail:
             return                  # the client reconnects by itself
         self.next[place] = message.offset() + 1
         kind, timestamp = message.timestamp()
-        self.records.append(Record(
+        record = Record(
             *place, message.offset(), message.key(), message.value(),
-            headers_of(message), kind, timestamp))
+            headers_of(message), kind, timestamp)
+        schemas.check_record(record)
+        self.records.append(record)
 
     def read_to_end(self, timeout=30):
         """Read every record that exists at this moment."""
@@ -183,6 +186,9 @@ def send(target, topic, value, key=None, headers=None, **kwargs):
     """Give one record to a producer; a dict or list as JSON."""
     if isinstance(value, (dict, list)):
         value = json.dumps(value).encode()
+    if topic in schemas.MESSAGES and value is not None and (
+            not schemas.is_accepted(topic, value)):
+        kwargs.setdefault("on_delivery", schemas.note_forbidden)
     target.produce(topic, value=value, key=key, headers=headers, **kwargs)
 
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: PostgreSQL
+"""docs/schemas, applied to every record that a test reads or sends.
+
+Compiled by fastjsonschema, because a test may read 100,000 records; the
+schemas have only keywords that mean the same in draft 7, which it knows.
+test_schemas.py compares it with jsonschema, which knows draft 2020-12.
+"""
+
+import json
+import re
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+
+import fastjsonschema
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "docs/schemas"
+MESSAGES = ("order-created", "payment-success", "payment-failed",
+            "order-cancelled", "order_failed")
+DEAD_LETTER = "__dlq.errors."
+TYPE_HEADERS = ("ce_type", "event_type", "eventType")
+
+
+@lru_cache(None)
+def schema(name):
+    """The schema docs/schemas/NAME.json; None: there is none."""
+    path = DIRECTORY / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) \
+        if path.exists() else None
+
+
+@lru_cache(None)
+def validator(name):
+    """Compiled; raises JsonSchemaValueException."""
+    return fastjsonschema.compile(
+        {**schema(name), "$schema": "http://json-schema.org/draft-07/schema"})
+
+
+def fault(name, value):
+    """Why the value is not what a schema describes; None: it is."""
+    try:
+        validator(name)(value)
+    except fastjsonschema.JsonSchemaValueException as error:
+        return f"{name}: {error.message}"
+    return None
+
+
+def load(value):
+    """JSON as pgstock reads it: 3.0 is not an integer."""
+    return json.loads(value, parse_float=Decimal)
+
+
+@lru_cache(None)
+def event_name(event_type, camel):
+    """The schema of a stock event's type, whose members are in camelCase or
+    not; None: it is an application's own type."""
+    folder, prefix = ("inventory", "Inventory") if camel else ("events",
+                                                               "Stock")
+    name = re.sub("^(Stock|Inventory)", prefix, event_type)
+    return f"{folder}/{name}" if schema(f"{folder}/{name}") else None
+
+
+def event_fault(name, event_type, event):
+    """Why an event is not as the schema describes, under its type's name."""
+    member = "eventType" if name.startswith("inventory") else "event_type"
+    if event.get(member) != event_type:
+        return f"{name}: {member} is not {event_type}"
+    return fault(name, {**event, member: name.split("/")[1]})
+
+
+def check_record(record):
+    """Raise AssertionError if a record that pgstock published is not as
+    docs/schemas describes. A record that others wrote is ignored."""
+    headers = dict(record.headers)
+    if any(name.startswith(DEAD_LETTER) for name in headers):
+        letter = {name: value.decode() for name, value in headers.items()
+                  if name.startswith(DEAD_LETTER)}
+        assert not (wrong := fault("headers/dead-letter", letter)), \
+            f"{wrong}: {record}"
+        return
+    event_type = next((headers[name].decode() for name in TYPE_HEADERS
+                       if headers.get(name)), None)
+    value = record.value or b""
+    name = event_type and event_name(event_type, b'"eventId"' in value)
+    if not name:
+        return
+    texts = {key: value.decode() for key, value in headers.items()}
+    assert len(texts) == len(record.headers), f"a header twice: {record}"
+    assert not (wrong := fault("headers/event", texts)), f"{wrong}: {record}"
+    if record.value is not None:
+        assert not (wrong := event_fault(name, event_type, load(value))), \
+            f"{wrong}: {record}"
+
+
+def is_accepted(topic, value):
+    """Whether the schema of a topic's messages permits a value, in bytes."""
+    try:
+        return not fault(f"messages/{topic}", load(value))
+    except ValueError:          # no JSON, or not UTF-8
+        return False
+
+
+# (topic, partition, offset) of messages that their schema forbids
+forbidden = set()
+
+
+def note_forbidden(error, message):
+    """A delivery report of such a message."""
+    if error is None:
+        forbidden.add((message.topic(), message.partition(),
+                       message.offset()))
+
+
+def forbidden_but_applied(database):
+    """The messages that pgstock applied though their schemas forbid them."""
+    if not forbidden or not database.value(
+            "SELECT to_regclass('pgstock_internal.inbox') IS NOT NULL"):
+        return set()
+    applied = database.sql(
+        "SELECT topic, partition, \"offset\" FROM pgstock_internal.inbox i"
+        " WHERE result = 'applied' AND topic = ANY (%s) AND NOT EXISTS"
+        " (SELECT FROM pgstock_internal.user_handler h"
+        " WHERE h.topic = i.topic)", (list(MESSAGES),))
+    return forbidden & set(map(tuple, applied))
