@@ -7,6 +7,7 @@ PGSTOCK_EXAMPLES names what dev/examples has fetched.
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -26,6 +27,15 @@ def fetched(*path):
     return os.path.join(need("PGSTOCK_EXAMPLES"), *path)
 
 
+def java(program, source, directory, jars):
+    """The command that runs a class, compiled into the directory."""
+    run_tool(["javac", "--release", "17", "-Xlint:all", "-Werror",
+              "-cp", jars, "-d", directory,
+              os.path.join(source, program.split(".")[-1] + ".java")])
+    return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "-cp", f"{directory}:{jars}", program]
+
+
 def command(name, directory):
     """The command that runs an example, and its environment.  The directory
     is for what must be made first."""
@@ -41,27 +51,31 @@ def command(name, directory):
             os.symlink(fetched(name, entry), os.path.join(directory, entry))
         return [fetched("bin", "node"), program], {}
     if name in JAVA:
-        jars = fetched(name, "*")
-        run_tool(["javac", "--release", "17", "-Xlint:all", "-Werror",
-                  "-cp", jars, "-d", directory,
-                  os.path.join(source, "Checkout.java")])
-        return (["java", "-Xmx256m", "-XX:+UseSerialGC",
-                 "-XX:TieredStopAtLevel=1", "-cp", f"{directory}:{jars}",
-                 JAVA[name]], {})
+        return java(JAVA[name], source, directory, fetched(name, "*")), {}
     return [fetched("bin", name)], {}
+
+
+def consumer_command(name, directory):
+    """The same of a consumer, by clients that other tests need too."""
+    source = os.path.join(EXAMPLES, name)
+    if name == "consumer-python":
+        return (["/usr/bin/python3", os.path.join(source, "consumer.py")],
+                {"PYTHONPATH": ":".join((fetched("python"), os.path.join(
+                    need("PGSTOCK_LIBRDKAFKA"), "python")))})
+    jars = ":".join((fetched("jdbc", "*"),
+                     os.path.join(need("PGSTOCK_KAFKA"), "*")))
+    return java("StockConsumer", source, directory, jars), {}
 
 
 class Program:
     """A running example: it answers each line of its input by a line."""
 
-    def __init__(self, name, url, directory):
-        words, env = command(name, directory)
+    def __init__(self, words, env, directory):
         self.log_path = os.path.join(directory, "log")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 as_server(words, "KILL"), cwd=directory, encoding="utf-8",
-                env={**os.environ, **env, "DATABASE_URL": url,
-                     "HOME": directory},
+                env={**os.environ, **env, "HOME": directory},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self.answers = queue.SimpleQueue()
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -76,7 +90,7 @@ class Program:
         self.process.stdin.write("\t".join(fields) + "\n")
         self.process.stdin.flush()
 
-    def answer(self, timeout=60):
+    def answer(self, timeout=180):
         """Its next line; its log, if it has none."""
         try:
             found = self.answers.get(timeout=timeout)
@@ -99,6 +113,12 @@ class Program:
         code = self.process.wait(30)
         self.reader.join()
         assert code == 0, f"it ended with {code}\n{self.log()}"
+
+    def stop(self):
+        """Ask it to end."""
+        self.process.terminate()
+        code = self.process.wait(60)
+        assert code in (0, 128 + signal.SIGTERM), self.log()
 
     def close(self):
         """End it, whatever it does."""

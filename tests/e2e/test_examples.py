@@ -4,12 +4,15 @@ lines and with the same effect, whatever happens to their connections."""
 
 import os
 import subprocess
+import uuid
 from contextlib import closing
 
 import pytest
 
 from cluster import HOST
-from examples import EXAMPLES, NAMES, LostAnswer, Program
+from examples import (EXAMPLES, NAMES, LostAnswer, Program, command,
+                      consumer_command)
+from kafkaio import Tail, delivered, producer, send
 from process import as_server, make_dir, wait_until
 
 ONE = '[{"product_id": "SKU-1", "quantity": 1}]'
@@ -24,14 +27,23 @@ def requests(text):
     return [line.split("\t") for line in text.splitlines()]
 
 
+def url(db, user, port=None):
+    return f"postgresql://{HOST}:{port or db.pg.port}/{db.name}?user={user}"
+
+
+def run_script(db, name):
+    """Run a script of examples/ as its reader does."""
+    done = subprocess.run(
+        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
+                   "-v", "ON_ERROR_STOP=1"]), input=text_of(name),
+        capture_output=True, text=True, cwd="/", timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def shop(db):
     """The shop's database, as examples/shop.sql makes it."""
-    done = subprocess.run(
-        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
-                   "-v", "ON_ERROR_STOP=1"]), input=text_of("shop.sql"),
-        capture_output=True, text=True, cwd="/", timeout=60)
-    assert done.returncode == 0, done.stderr
+    run_script(db, "shop.sql")
     yield db
     db.sql("DROP OWNED BY shop; DROP ROLE shop")
 
@@ -43,9 +55,10 @@ def start(request, shop, new_dir):
 
     def start_it(port=None):
         name = request.param
-        made.append(Program(
-            name, f"postgresql://{HOST}:{port or shop.pg.port}/{shop.name}"
-            "?user=shop", make_dir(new_dir(name))))
+        directory = make_dir(new_dir(name))
+        words, env = command(name, directory)
+        made.append(Program(words, {**env, "DATABASE_URL": url(
+            shop, "shop", port)}, directory))
         return made[-1]
 
     yield start_it
@@ -209,3 +222,82 @@ def test_faults(start, shop, proxy):
         ("stock-events", "lost", "StockReserved"),
         ("stock-events", "lost", "StockConfirmed"),
         ("stock-events", "killed", "StockReserved")]
+
+
+@pytest.fixture
+def shelf(pg):
+    """The database of a consumer, as examples/consumer.sql makes it."""
+    database = pg.create_database("shelf", extension=False)
+    run_script(database, "consumer.sql")
+    yield database
+    database.drop()
+
+
+@pytest.fixture(params=("consumer-python", "consumer-java"))
+def consume(request, kafka, shelf, new_dir):
+    """Starts the consumer."""
+    made = []
+
+    def start_it():
+        directory = make_dir(new_dir(request.param))
+        words, env = consumer_command(request.param, directory)
+        made.append(Program(words, {
+            **env, "DATABASE_URL": url(shelf, "postgres"),
+            "BROKERS": kafka.brokers}, directory))
+        return made[-1]
+
+    yield start_it
+    for program in made:
+        program.close()
+
+
+def test_consumer(consume, shelf, db, kafka, start_relay):
+    """Each event takes effect once, and of a level the highest version wins,
+    whatever arrives again, out of order or late."""
+    def is_level():
+        return shelf.sql("TABLE shelf ORDER BY product_id") == db.sql(
+            "SELECT product_id, location, available, version"
+            " FROM stock_levels ORDER BY product_id")
+
+    start_relay()
+    db.sql("SELECT receive_stock('SKU-1', 10), receive_stock('SKU-2', 5)")
+    db.sql("SELECT reserve_order('order-1', %s)", (
+        '[{"product_id": "SKU-1", "quantity": 2},'
+        ' {"product_id": "SKU-2", "quantity": 1}]',))
+    db.sql("SELECT confirm_stock('order-1')")
+    db.sql("SELECT reserve_stock('SKU-1', 3, 'order-2')")
+    db.sql("SELECT release_stock('order-2')")
+    program = consume()
+    first = sorted(program.answer() for _ in range(6))
+    assert first == [
+        "StockConfirmed order-1", "StockLevelChanged SKU-1",
+        "StockLevelChanged SKU-2", "StockReleased order-2",
+        "StockReserved order-1", "StockReserved order-2"]
+    assert is_level()
+
+    # all of them again, in another order, and a tombstone
+    with Tail(kafka.brokers, ["stock-events"]) as tail:
+        records = list(tail.read_to_end())
+    assert len(records) == 6
+    again = producer(kafka.brokers)
+    for record in reversed(records):
+        send(again, "stock-events", record.value, key=record.key)
+    send(again, "stock-events", None, key="user-1")
+    delivered(again)
+    assert sorted(program.answer() for _ in range(6)) \
+        == [f"{line} (seen before)" for line in first]
+
+    # killed; then an event that is older than what is known
+    program.close()
+    (record,) = [one for one in records if one.key == b"SKU-1"]
+    send(again, "stock-events", {**record.json, "event_id": str(uuid.uuid4()),
+                                 "available": 1000}, key="SKU-1")
+    delivered(again)
+    program = consume()
+    while (line := program.answer()) != "StockLevelChanged SKU-1":
+        assert line.endswith(" (seen before)")
+    program.stop()
+    assert is_level()
+    assert shelf.sql("TABLE demand ORDER BY product_id") == [
+        ("SKU-1", 5), ("SKU-2", 1)]
+    assert shelf.value("SELECT count(*) FROM seen") == 7
