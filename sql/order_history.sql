@@ -131,32 +131,30 @@ BEGIN
 	RETURN QUERY
 		SELECT e.created_at, 'event', e.type, NULL, NULL, NULL::bigint,
 			   e.id::text,
-			   coalesce(b.body ->> 'trace_id',
+			   coalesce(e.json ->> 'trace_id',
 						substring(e.traceparent FROM 4 FOR 32)),
 			   jsonb_strip_nulls(jsonb_build_object(
 				   'topic', e.topic, 'seq', e.seq,
-				   'state', CASE WHEN e.held THEN 'held'
-						WHEN pgstock_internal.is_pending(e.xid, e.seq, p)
-						THEN 'pending'
-						WHEN pgstock_internal.is_discarded(e.id)
-						THEN 'discarded' ELSE 'published' END,
-				   'published', NOT e.held
-						AND NOT pgstock_internal.is_pending(e.xid, e.seq, p)
-						AND NOT pgstock_internal.is_discarded(e.id),
+				   'state', e.state, 'published', e.state = 'published',
 				   'replay_of', CASE WHEN pgstock_internal.is_copy(e.headers)
 						THEN convert_from(substring(e.headers
 								FROM length(e.headers) - 19), 'UTF8')::bigint
 						END,
 				   'dead_letter', CASE WHEN e.format = 'r' THEN true END,
-				   'reason', b.body -> 'reason',
-				   'causation_id', b.body -> 'causation_id',
-				   'replayed', b.body -> 'replayed', 'part', b.body -> 'part')),
+				   'reason', e.json -> 'reason',
+				   'causation_id', e.json -> 'causation_id',
+				   'replayed', e.json -> 'replayed', 'part', e.json -> 'part')),
 			   e.seq
-		  FROM pgstock_internal.order_rows($1) e,
-			   LATERAL (SELECT CASE WHEN jsonb_typeof(j) = 'object' THEN j END
-						  FROM (SELECT CASE WHEN e.format = 'j' THEN
-								pgstock_internal.payload_json(e.payload, 'j')
-								END) x (j)) b (body);
+		  FROM (SELECT r.*,
+					   CASE WHEN r.held THEN 'held'
+							WHEN pgstock_internal.is_pending(r.xid, r.seq, p)
+							THEN 'pending'
+							WHEN pgstock_internal.is_discarded(r.id)
+							THEN 'discarded' ELSE 'published' END AS state,
+					   CASE WHEN r.format = 'j' THEN
+							pgstock_internal.payload_json(r.payload, 'j')
+							END AS json
+				  FROM pgstock_internal.order_rows($1) r OFFSET 0) e;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.order_events IS
