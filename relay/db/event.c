@@ -27,6 +27,15 @@ event_uuid_text(char *to, const char *uuid)
 	}
 }
 
+/* The relay's headers repeat key, type and topic, and add some of their own. */
+int64_t
+event_bytes(const EventRow *row)
+{
+	return 1024 + 2 * ((int64_t) row->key.len + (int64_t) row->type.len) +
+		   (int64_t) row->payload.len + (int64_t) row->headers.len +
+		   (int64_t) row->topic.len;
+}
+
 const char *const event_ends[] = {
 	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
 };

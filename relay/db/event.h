@@ -39,6 +39,13 @@ extern const char *const event_ends[EVENT_ENDS];
 /* The index of the state that the event reports, or -1. */
 int event_end(const EventRow *row);
 
+/* The most that pgstock.max_event_bytes allows, and pgstock's own events may
+ * exceed it by. */
+#define EVENT_BYTES_MAX (101 * 1024 * 1024)
+
+/* At least what counts of the event against pgstock.max_event_bytes. */
+int64_t event_bytes(const EventRow *row);
+
 #define EVENT_UUID_LEN 36
 #define EVENT_TIME_LEN 27 /* 2026-01-31T12:34:56.123456Z */
 #define EVENT_SEQ_LEN  20

@@ -12,10 +12,10 @@
 
 /* pgstock.max_event_bytes may be raised at any time; a producer has one limit
  * as long as it lives. */
-static void
+void
 outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 {
-	outbox->limit_at = loop_now(outbox->loop);
+	max_event_bytes = Min(max_event_bytes, EVENT_BYTES_MAX);
 	if (max_event_bytes <= outbox->max_event_bytes)
 		return;
 	outbox->max_event_bytes = (int) max_event_bytes;
@@ -30,9 +30,6 @@ outbox_take_beat(Outbox *outbox, const PGresult *result)
 
 	outbox_on_beat(&outbox->state, now);
 	outbox_take_limit(outbox, api_int(result, 0, 0));
-	if (outbox->limit_asked)
-		outbox_on_producer_room(&outbox->state); /* for what was too large */
-	outbox->limit_asked = false;
 }
 
 static void
@@ -116,7 +113,6 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 		api_page_row(result, rows - 1, &last);
 	if (!outbox_on_page(&outbox->state, rows, api_page_bytes(result), last.seq))
 		return false;
-	outbox->page_at = loop_now(outbox->loop);
 	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
 	outbox->pages[outbox->page_count++] = result;
 	return true;

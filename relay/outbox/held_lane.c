@@ -20,7 +20,8 @@ struct HeldLane
 	OutboxState	 *state;
 	Producer	 *main;
 	Producer	 *producer;
-	PGresult	 *page; /* rows of state->held, or NULL */
+	PGresult	 *page;		   /* rows of state->held, or NULL */
+	int			  event_bytes; /* of the largest event that was refused */
 };
 
 /* ---- the producer's reports -------------------------------------------- */
@@ -167,8 +168,8 @@ held_lane_open(HeldLane *lane, int max_event_bytes)
 	Buf error = {0};
 
 	producer_close(lane->producer);
-	if (producer_open(lane->producer, lane->config, max_event_bytes, NULL,
-					  &error))
+	if (producer_open(lane->producer, lane->config,
+					  Max(max_event_bytes, lane->event_bytes), NULL, &error))
 		held_on_lane_up(&lane->state->held);
 	else
 		held_lane_failed(lane, buf_str(&error));
@@ -191,7 +192,12 @@ held_lane_produce(HeldLane *lane, EventSource source)
 			case PRODUCER_FULL:
 				held_on_lane_full(held);
 				break;
-			case PRODUCER_TOO_LARGE:
+			case PRODUCER_TOO_LARGE: /* for this producer: see pump.c */
+				lane->event_bytes = Max(lane->event_bytes,
+										(int) Min(event_bytes(&event),
+												  EVENT_BYTES_MAX));
+				held_lane_failed(lane, producer_refusal(lane->producer));
+				break;
 			case PRODUCER_NO_TOPIC:
 			case PRODUCER_REFUSED:
 				held_lane_failed(lane, producer_refusal(lane->producer));

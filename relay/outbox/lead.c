@@ -49,13 +49,6 @@ outbox_beat_every(OutboxState *state, int64_t us)
 	state->beat_at = 0;
 }
 
-void
-outbox_beat_now(OutboxState *state)
-{
-	Assert(state->beat_us > 0);
-	state->beat_at = 0;
-}
-
 /* The session is greeted, and has no question. */
 bool
 outbox_may_beat(const OutboxState *state)

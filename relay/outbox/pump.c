@@ -250,21 +250,17 @@ outbox_refused(Outbox *outbox, const EventRow *row, ProducerResult result)
 	free(why);
 }
 
-/* The limit may have been raised since it was read: then the next producer
- * takes the event.  A limit read after the event's page is final for it. */
+/* The limit was higher when the event was written, whatever it is now, and
+ * whatever our session knows of it: the next producer takes the event. */
 static void
 outbox_too_large(Outbox *outbox, const EventRow *row)
 {
-	int64_t now = loop_now(outbox->loop);
+	int64_t bytes = event_bytes(row);
 
-	if (outbox->limit_at > outbox->page_at)
-	{
+	if (bytes <= outbox->max_event_bytes || bytes > EVENT_BYTES_MAX)
 		outbox_refused(outbox, row, PRODUCER_TOO_LARGE);
-		return;
-	}
-	outbox->limit_asked = true;
-	outbox_beat_now(&outbox->state);
-	outbox_on_producer_full(&outbox->state, now);
+	else
+		outbox_take_limit(outbox, bytes);
 }
 
 /* False: not now, or never. */

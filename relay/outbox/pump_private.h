@@ -27,14 +27,11 @@ struct Outbox
 	PumpState	  logged_state;			   /* last one in the log */
 	PGresult	 *pages[OUTBOX_PAGES_MAX]; /* rows of state.pages */
 	uint32_t	  page_count;
-	Buf			  source;	 /* ce_source */
-	Buf			  source_id; /* ce_incarnation */
-	int			  max_event_bytes;
-	int64_t		  limit_at;		  /* when max_event_bytes was read */
-	bool		  limit_asked;	  /* an event waits for the answer */
-	int64_t		  page_at;		  /* when the newest page arrived */
-	char		 *incarnation;	  /* the database's, in transactional mode */
-	Buf			  kafka_position; /* as the position topic had it */
+	Buf			  source;		   /* ce_source */
+	Buf			  source_id;	   /* ce_incarnation */
+	int			  max_event_bytes; /* the highest limit seen */
+	char		 *incarnation;	   /* the database's, in transactional mode */
+	Buf			  kafka_position;  /* as the position topic had it */
 	bool		  kafka_has_position;
 	Buf			  record;  /* being written for that topic */
 	int64_t		  wall_us; /* time of day of these reports; 0: not read */
@@ -53,6 +50,7 @@ struct Outbox
  * or the process ends */
 void outbox_db_failed(Outbox *outbox, const char *why);
 void outbox_producer_failed(Outbox *outbox, const char *why);
+void outbox_take_limit(Outbox *outbox, int64_t max_event_bytes);
 void outbox_topic_refused(Outbox *outbox, const char *topic, const char *why);
 void outbox_too_many_held(Outbox *outbox, const char *topic, const char *why);
 void outbox_drop_pages(Outbox *outbox);

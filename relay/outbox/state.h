@@ -220,7 +220,6 @@ bool outbox_leads(const OutboxState *state);
 
 /* From now on; a beat is due at once, or as soon as one may be sent. */
 void outbox_beat_every(OutboxState *state, int64_t us);
-void outbox_beat_now(OutboxState *state);
 void outbox_on_beat(OutboxState *state, int64_t now);
 bool outbox_may_beat(const OutboxState *state);
 

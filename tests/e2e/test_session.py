@@ -163,6 +163,14 @@ def limit(pg):
     reload("RESET pgstock.max_event_bytes", 1_000_000)
 
 
+LARGE = "to_jsonb(repeat('x', 2000000))"
+
+
+def value_of(cur, query):
+    cur.execute(query)
+    return cur.fetchone()[0]
+
+
 def wait_limit(db, size):
     wait_until(lambda: db.value(
         "SELECT current_setting('pgstock.max_event_bytes')"
@@ -217,9 +225,42 @@ def test_raised_limit_reaches_the_running_relay(db, kafka, start_relay, limit,
                "it publishes")
     limit(3_000_000)
     wait_limit(db, 3_000_000)
-    db.sql("SELECT publish_event('own', 'k', to_jsonb(repeat('x', 2000000)))")
+    db.sql(f"SELECT publish_event('own', 'k', {LARGE})")
     db.sql("SELECT publish_event('own', 'k', '2')")
     with kafka.tail("own") as tail:
         wait_complete(db, tail)
         assert [len(r.value) for r in tail.records] == [1, 2000002, 1]
+    assert "topic is held back" not in relay.log()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_event_is_published_whatever_the_limit_is_by_then(
+        db, kafka, start_relay, limit, mode):
+    """The race: an event is written under a limit that the relay's session
+    does not have, not yet or no longer. Its own size says what was allowed."""
+    relay = start_relay({"outbox": {"mode": mode}})
+    db.sql("SELECT publish_event('own', 'k', '1')")
+    wait_until(lambda: relay.metric("outbox_published_total") == 1, 30,
+               "it publishes")
+    with closing(db.connect()) as writer, writer.cursor() as cur:
+        writer.autocommit = True
+        cur.execute("LOAD 'pgstock'")
+        cur.execute("ALTER SYSTEM SET pgstock.max_event_bytes = 3000000")
+        os.kill(writer.info.backend_pid, signal.SIGHUP)     # no other session
+        wait_until(lambda: value_of(
+            cur, "SHOW pgstock.max_event_bytes") == "3000000", 10, "the limit")
+        cur.execute(f"SELECT publish_event('own', 'k', {LARGE})")
+        cur.execute("SELECT publish_event('own', 'k', '2')")
+    with kafka.tail("own") as tail:
+        wait_complete(db, tail)
+        assert [len(r.value) for r in tail.records] == [1, 2000002, 1]
+        assert relay.terminate() == 0
+        limit(3_000_000)
+        wait_limit(db, 3_000_000)
+        db.sql(f"SELECT publish_event('own', 'k', {LARGE})")
+        limit(1_000_000)
+        wait_limit(db, 1_000_000)
+        relay.start()
+        wait_complete(db, tail)
+        assert len(tail.records[-1].value) == 2000002
     assert "topic is held back" not in relay.log()
