@@ -107,6 +107,18 @@ def test_closed_streams(relay):
         assert process.wait(20) == OK
 
 
+@pytest.mark.parametrize("limit", [4, 8])
+def test_too_few_descriptors(relay, limit):
+    """It is no crash: systemd starts the relay again, and the log has why."""
+    relay.write_config()
+    done = subprocess.run(as_server([
+        "sh", "-c", f'ulimit -n {limit}; exec "$0" run --config "$1"',
+        relay.binary, relay.config_path]), cwd="/", timeout=30, text=True,
+        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert done.returncode == RUNTIME, done.stderr
+    assert "Too many open files" in done.stderr
+
+
 def test_version(relay):
     done = relay.run_binary("--version")
     assert done.returncode == OK
