@@ -137,17 +137,30 @@ receipt_look(const pg_uuid_t *id, ReceiptLook *look)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile failure = NULL;
 
 	BeginInternalSubTransaction(NULL);
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	receipt_read(id, look);
-	SPI_finish();
-	PopActiveSnapshot();
+	PG_TRY();
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		if (SPI_connect() != SPI_OK_CONNECT)
+			elog(ERROR, "SPI_connect failed");
+		receipt_read(id, look);
+		SPI_finish();
+		PopActiveSnapshot();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		failure = CopyErrorData(); /* such as a cancel */
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	if (failure != NULL)
+		ReThrowError(failure);
 	if (look->state == RECEIPT_PENDING &&
 		look->xid == U64FromFullTransactionId(GetTopFullTransactionIdIfAny()))
 		ereport(ERROR,
