@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "../unit.h"
+#include "../unit/unit.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -10,7 +10,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "../unit.h"
+#include "../unit/unit.h"
 
 #include <jansson.h>
 #include <string.h>
