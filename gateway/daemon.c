@@ -6,6 +6,10 @@
  *
  * A database that cannot be reached is a state (/readyz), not a failed start.
  *
+ * No call of the thread waits for a server, but for libpq's lookup of a host
+ * name when a session is opened: 6 s a host, by RES_OPTIONS, with three name
+ * servers that do not respond.  Give hostaddr where that matters.
+ *
  * SIGTERM drains: no connection is accepted any more, what has arrived is
  * answered, each connection ends with its answer.  A second one ends at once.
  *
@@ -142,7 +146,7 @@ daemon_listen(Gateway *gateway)
 {
 	Buf error = {0};
 	int fd = listener_open(gateway->config->listen, &error);
-	int reason = errno;
+	int reason = fd < 0 ? errno : ENOMEM;
 
 	if (fd >= 0)
 		gateway->server = server_new(gateway->loop, fd, &api_handlers,
@@ -152,18 +156,20 @@ daemon_listen(Gateway *gateway)
 		log_info("listens on %s", gateway->config->listen);
 		return EXIT_CLEAN;
 	}
-	log_error("%s; set \"listen\" in [gateway] to an address that is free",
-			  buf_str(&error));
+	log_error("%s%s", buf_str(&error),
+			  listener_may_pass(reason)
+				  ? ""
+				  : "; set \"listen\" in [gateway] to an address that is free");
 	buf_free(&error);
-	return reason == EADDRINUSE || reason == EACCES || reason == EINVAL
-			   ? EXIT_USAGE
-			   : EXIT_RUNTIME;
+	return listener_may_pass(reason) ? EXIT_RUNTIME : EXIT_USAGE;
 }
 
 static void
 daemon_watch_signals(Gateway *gateway)
 {
+	/* errors of a write: a client that has left, a log that may not grow */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	loop_signal(gateway->loop, SIGTERM, daemon_on_stop, gateway);
 	loop_signal(gateway->loop, SIGINT, daemon_on_stop, gateway);
 	loop_signal(gateway->loop, SIGHUP, daemon_on_reload, gateway);
@@ -264,6 +270,8 @@ daemon_run(const ConfigOrigin *from)
 	}
 	log_configure((LogLevel) gateway.config->log_level,
 				  (LogFormat) gateway.config->log_format);
+	/* a value of the user's counts */
+	(void) setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	log_info("starts version=%s", PGSTOCK_VERSION);
 	code = daemon_start(&gateway);
 	if (code == EXIT_CLEAN)

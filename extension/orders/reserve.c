@@ -358,7 +358,8 @@ reserve_raise_refusal(List *answers)
 			level_raise_insufficient(
 				answer->product_id, answer->location, answer->requested,
 				answer->available,
-				"Ask for less, or try again when stock has come in.");
+				"Request fewer pieces, or try again after more stock has "
+				"been received.");
 	}
 	elog(ERROR, "refused without a reason");
 }

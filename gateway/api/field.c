@@ -313,7 +313,7 @@ bool
 fields_read_members(const Field *fields, const Buf *body, Values *values,
 					Buf *error)
 {
-	json_error_t fault;
+	json_error_t fault = {0};
 	json_t		*object;
 	bool		 good;
 

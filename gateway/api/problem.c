@@ -34,8 +34,8 @@ const Problem problems[PROBLEMS] = {
 						  "Send fewer items in one request."},
 	[PROBLEM_INSUFFICIENT] = {409, "insufficient", "There is not enough stock",
 							  "SK001",
-							  "Ask for less, or try again when stock has come "
-							  "in."},
+							  "Request fewer pieces, or try again after more "
+							  "stock has been received."},
 	[PROBLEM_UNKNOWN_PRODUCT] = {404, "unknown-product",
 								 "There is no such product", "SK002",
 								 "Check its id and location, or add it by "
@@ -83,8 +83,8 @@ const Problem problems[PROBLEMS] = {
 						  "40001", "Repeat the request after Retry-After."},
 	[PROBLEM_INTERNAL] = {500, "internal", "The gateway or database failed",
 						  "XX000",
-						  "The gateway's log has the reason, under "
-						  "X-Request-Id."},
+						  "The gateway's log has the reason, with the "
+						  "request's X-Request-Id."},
 };
 
 void
@@ -145,6 +145,9 @@ problem_of_sqlstate(const char *sqlstate)
 {
 	if (sqlstate == NULL)
 		return PROBLEM_INTERNAL;
+	/* a standby; a library that is older than the extension */
+	if (strcmp(sqlstate, "25006") == 0 || strcmp(sqlstate, "55000") == 0)
+		return PROBLEM_DATABASE_AWAY;
 	for (int id = 0; id < PROBLEMS; id++)
 		if (problems[id].sqlstate != NULL &&
 			strcmp(problems[id].sqlstate, sqlstate) == 0)
@@ -170,7 +173,10 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 
 	if (id == PROBLEM_INTERNAL)
 	{
-		log_error("request failed: path=%s sqlstate=%s: %s", request->path,
+		const char *id = http_request_header(request, "X-Request-Id");
+
+		log_error("request failed: path=%s request_id=%s sqlstate=%s: %s",
+				  request->path, id != NULL ? id : "none",
 				  sqlstate != NULL ? sqlstate : "none",
 				  message != NULL ? message : "no message");
 		problem_give(request, id, NULL);

@@ -113,6 +113,17 @@ pool_session_open(void *arg)
 						  "on", 0);
 }
 
+/* The first two numbers of a version name the extension's script; a release
+ * with a third number has the same. */
+static bool
+pool_version_fits(const char *script)
+{
+	size_t len = strlen(script);
+
+	return strncmp(PGSTOCK_VERSION, script, len) == 0 &&
+		   (PGSTOCK_VERSION[len] == '\0' || PGSTOCK_VERSION[len] == '.');
+}
+
 /* The schema is known, or the session is of no use. */
 static void
 pool_session_begun(Session *session, const PGresult *result)
@@ -125,7 +136,7 @@ pool_session_begun(Session *session, const PGresult *result)
 	else if (PQntuples(result) == 0)
 		buf_add_str(&why, "the extension pgstock is not installed in this "
 						  "database: CREATE EXTENSION pgstock");
-	else if (strcmp(PQgetvalue(result, 0, 0), PGSTOCK_VERSION) != 0)
+	else if (!pool_version_fits(PQgetvalue(result, 0, 0)))
 		buf_printf(&why,
 				   "the extension pgstock is of version %s, this gateway of "
 				   "%s: update the older one",
