@@ -60,7 +60,8 @@ install-files:
 	$(call copy,$(datadir)/doc/pgstock/docs,$(wildcard docs/*.md))
 	$(call copy,$(datadir)/doc/pgstock/docs/decisions,\
 		$(wildcard docs/decisions/*.md))
-	$(foreach dir,examples $(patsubst %/,%,$(wildcard examples/*/)),\
+	$(foreach dir,docs/schemas $(patsubst %/,%,$(wildcard docs/schemas/*/)) \
+		examples $(patsubst %/,%,$(wildcard examples/*/)),\
 		$(or $(call copy,$(datadir)/doc/pgstock/$(dir),\
 			$(wildcard $(dir)/*.*)),true) && ) true
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -117,37 +118,56 @@ listener_bind(const struct sockaddr *address, socklen_t len)
 	return -1;
 }
 
-/* Whether a process that has ended left the socket behind. */
+/* Whether a process that has ended left the socket behind.  A file of another
+ * kind refuses a connection too, and is not ours to remove. */
 static bool
 listener_is_left_behind(const struct sockaddr_un *address)
 {
-	int	 fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	bool left = fd >= 0 &&
-				connect(fd, (const struct sockaddr *) address,
-						sizeof(*address)) != 0 &&
-				errno == ECONNREFUSED;
+	struct stat file;
+	int			fd;
+	bool		left;
+
+	if (lstat(address->sun_path, &file) != 0 || !S_ISSOCK(file.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	left = fd >= 0 &&
+		   connect(fd, (const struct sockaddr *) address, sizeof(*address)) !=
+			   0 &&
+		   errno == ECONNREFUSED;
 
 	if (fd >= 0)
 		close(fd);
 	return left;
 }
 
+static struct sockaddr_un
+listener_address(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	return address;
+}
+
+/* The socket's group may connect to it, and no others. */
 static int
 listener_bind_path(const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int				   fd;
+	struct sockaddr_un address = listener_address(path);
+	int fd = listener_bind((struct sockaddr *) &address, sizeof(address));
 
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	fd = listener_bind((struct sockaddr *) &address, sizeof(address));
-	if (fd >= 0 || errno != EADDRINUSE)
-		return fd;
-	if (!listener_is_left_behind(&address) || unlink(path) != 0)
+	if (fd < 0 && errno == EADDRINUSE)
 	{
-		errno = EADDRINUSE;
-		return -1;
+		if (!listener_is_left_behind(&address) || unlink(path) != 0)
+		{
+			errno = EADDRINUSE;
+			return -1;
+		}
+		fd = listener_bind((struct sockaddr *) &address, sizeof(address));
 	}
-	return listener_bind((struct sockaddr *) &address, sizeof(address));
+	if (fd >= 0)
+		(void) chmod(path, 0660);
+	return fd;
 }
 
 static int
@@ -201,14 +221,27 @@ listener_close(int fd)
 int
 listener_probe(const char *listen)
 {
-	Buf error = {0};
-	int fd = listener_open(listen, &error);
-	int reason = errno;
+	const char *path = listener_path(listen);
+	Buf			error = {0};
+	int			fd = -1;
+	int			reason = 0;
 
-	if (fd >= 0)
+	if (path != NULL && listener_path_is_good(path, &error))
+	{
+		struct sockaddr_un address = listener_address(path);
+
+		/* it would be replaced, but not by a look at it */
+		if (listener_is_left_behind(&address))
+			return 0;
+	}
+	buf_clear(&error);
+	fd = listener_open(listen, &error);
+	if (fd < 0)
+		reason = errno;
+	else
 		listener_close(fd);
 	buf_free(&error);
-	return fd >= 0 ? 0 : reason;
+	return reason;
 }
 
 bool

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "api/api.h"
 #include "common/listener.h"
@@ -29,7 +30,8 @@
 
 #define LOG_MODULE "gateway"
 
-#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end at the latest */
+#define DRAIN_US	 (10 * SEC_US) /* from SIGTERM to the end at the latest */
+#define FILES_BESIDE 256		   /* besides connections: sessions, log, ... */
 
 typedef struct Gateway
 {
@@ -104,6 +106,8 @@ daemon_on_reload(void *arg)
 	Buf		 restart = {0};
 	Config	*fresh;
 
+	if (gateway->stopping)
+		return;
 	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64,
 				loop_now(gateway->loop));
 	fresh = config_load(&gateway->from, &error);
@@ -175,12 +179,33 @@ daemon_watch_signals(Gateway *gateway)
 	loop_signal(gateway->loop, SIGHUP, daemon_on_reload, gateway);
 }
 
+/* As many files as there may be connections, if the system lets us. */
+static void
+daemon_raise_files(void)
+{
+	const rlim_t  wanted = SERVER_CONNECTIONS_MAX + FILES_BESIDE;
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= wanted)
+		return;
+	files.rlim_cur = files.rlim_max == RLIM_INFINITY
+						 ? wanted
+						 : Min(wanted, files.rlim_max);
+	(void) setrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur < wanted)
+		log_warning("%llu files may be open, which is less than %llu: fewer "
+					"clients can be connected at once",
+					(unsigned long long) files.rlim_cur,
+					(unsigned long long) wanted);
+}
+
 static ExitCode
 daemon_start(Gateway *gateway)
 {
 	Buf		 error = {0};
 	ExitCode code;
 
+	daemon_raise_files();
 	gateway->loop = loop_new();
 	daemon_watch_signals(gateway);
 	gateway->watchdog_timer = loop_timer_new(gateway->loop, daemon_on_watchdog,
@@ -223,7 +248,7 @@ daemon_notify_status(Gateway *gateway)
 		log_warning("not ready: no session with the database");
 }
 
-static void
+static ExitCode
 daemon_loop(Gateway *gateway)
 {
 	while (!gateway->hurried && !server_is_drained(gateway->server))
@@ -235,17 +260,24 @@ daemon_loop(Gateway *gateway)
 					  NULL) = server_connections(gateway->server);
 		daemon_notify_status(gateway);
 	}
-	log_info("ended");
+	if (!gateway->hurried)
+	{
+		log_info("ended");
+		return EXIT_CLEAN;
+	}
+	log_warning("ended with %u connections open",
+				server_connections(gateway->server));
+	return EXIT_RUNTIME;
 }
 
-/* In this order: the api answers what waits, the server sends it. */
+/* In this order: the api answers what waits, the server sends it, and each
+ * request that ends with it is still the api's. */
 static void
 daemon_stop(Gateway *gateway)
 {
-	api_free(gateway->api);
-	if (gateway->server != NULL)
-		server_turn(gateway->server);
+	api_end(gateway->api);
 	server_free(gateway->server);
+	api_free(gateway->api);
 	tokens_free(gateway->tokens);
 	metrics_free(gateway->metrics);
 	loop_timer_free(gateway->watchdog_timer);
@@ -275,7 +307,7 @@ daemon_run(const ConfigOrigin *from)
 	log_info("starts version=%s", PGSTOCK_VERSION);
 	code = daemon_start(&gateway);
 	if (code == EXIT_CLEAN)
-		daemon_loop(&gateway);
+		code = daemon_loop(&gateway);
 	daemon_stop(&gateway);
 	return code;
 }

@@ -173,6 +173,9 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 		strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
 		return NULL;
 	authorization += sizeof(scheme) - 1;
+	/* its hash is in a file that was written while a variable was not set */
+	if (authorization[0] == '\0')
+		return NULL;
 	if (EVP_Digest(authorization, strlen(authorization), hash, &len,
 				   EVP_sha256(), NULL) != 1)
 		return NULL;

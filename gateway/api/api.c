@@ -126,6 +126,13 @@ api_allow(const Api *api, ApiRequest *request)
 
 	if (request->route->open)
 		return true;
+	/* a page of another site, in a browser on this machine */
+	if (api->tokens == NULL && http_request_header(http, "Origin") != NULL)
+	{
+		problem_give(http, PROBLEM_FORBIDDEN,
+					 "without tokens, pages of a browser are not served");
+		return false;
+	}
 	if (api->tokens != NULL)
 	{
 		const char *actor = tokens_find(api->tokens,
@@ -216,7 +223,9 @@ api_is_for_admin(const ApiRequest *request)
 static void
 api_wait_for_session(Api *api, ApiRequest *request)
 {
-	if (api_waiting(api) >= api->config->queue_max)
+	if (api->pool == NULL)
+		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
+	else if (api_waiting(api) >= api->config->queue_max)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);
@@ -254,12 +263,11 @@ api_run(void *arg, HttpRequest *http)
 	Buf			error = {0};
 
 	Assert(request->route != NULL);
-	if (request->route->kind == ROUTE_PAGE)
+	if (request->route->kind == ROUTE_PAGE && api->pool != NULL)
 	{
 		PageState state = {
 			.ready = api_is_ready(api),
 			.stopping = api->stopping,
-			.database_error = pool_error(api->pool),
 			.queue = api_waiting(api),
 			.queue_max = (int) api->config->queue_max,
 			.metrics = api->metrics,
@@ -273,6 +281,7 @@ api_run(void *arg, HttpRequest *http)
 		problem_give(http, PROBLEM_INVALID, buf_str(&error));
 	else if (api_pass_buyer(api, request))
 		api_wait_for_session(api, request);
+	http_request_free_body(http);
 	buf_free(&error);
 }
 
@@ -383,14 +392,29 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->reserve = reserve_queue_new(&config->batch_max, metrics,
 									 HISTOGRAM_BATCH);
 	api->pool = pool_new(loop, &config->conninfo, (int) config->pool);
-	pool_add_source(api->pool, reserve_next, api->reserve);
-	pool_add_source(api->pool, call_next, &api->calls);
+	/* one session is left for calls, whatever reservations wait for */
+	pool_add_source(api->pool, reserve_next, api->reserve,
+					(int) Max(config->pool - 1, 1));
+	pool_add_source(api->pool, call_next, &api->calls, (int) config->pool);
 	if (config->admin_conninfo[0] != '\0')
 	{
 		api->admin_pool = pool_new(loop, &config->admin_conninfo, 1);
-		pool_add_source(api->admin_pool, call_next, &api->admin_calls);
+		pool_add_source(api->admin_pool, call_next, &api->admin_calls, 1);
 	}
 	return api;
+}
+
+void
+api_end(Api *api)
+{
+	if (api == NULL)
+		return;
+	pool_free(api->pool);
+	pool_free(api->admin_pool);
+	api->pool = api->admin_pool = NULL;
+	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
+	request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
+	request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
 }
 
 void
@@ -398,11 +422,7 @@ api_free(Api *api)
 {
 	if (api == NULL)
 		return;
-	pool_free(api->pool);
-	pool_free(api->admin_pool);
-	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
-	request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
-	request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
+	Assert(api->pool == NULL && api->admin_pool == NULL);
 	reserve_queue_free(api->reserve);
 	rate_free(api->clients);
 	rate_free(api->users);

@@ -17,7 +17,10 @@ typedef struct Api Api;
 extern const HttpHandlers api_handlers;
 
 Api *api_new(Loop *loop, const Config *config, Metrics *metrics);
-void api_free(Api *api); /* what waits is answered before */
+/* Ends the sessions, and answers what waits; NULL is fine. */
+void api_end(Api *api);
+/* After the server, whose requests it has. */
+void api_free(Api *api);
 
 /* Who may do what from now on; NULL: every client is an app. */
 void api_set_tokens(Api *api, Tokens *tokens);

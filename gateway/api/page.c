@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-#include "common/json.h"
 #include "common/process_metrics.h"
 
-/* The health of each component, as health checks of other services have it. */
+/* The health of each component, as health checks of other services have it.
+ * The reason of a failure is in the log: it names servers and roles. */
 static void
 page_add_health(Buf *body, const PageState *state)
 {
@@ -18,16 +18,10 @@ page_add_health(Buf *body, const PageState *state)
 
 	buf_printf(body,
 			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
-			   "\",\"checks\":{\"database\":{\"status\":\"%s\"",
+			   "\",\"checks\":{\"database\":{\"status\":\"%s\"},"
+			   "\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
 			   state->ready && !full ? "ok" : "failing",
-			   state->ready || state->stopping ? "ok" : "failing");
-	if (!state->ready && !state->stopping)
-	{
-		buf_add_str(body, ",\"reason\":");
-		json_add_string(body, state->database_error);
-	}
-	buf_printf(body,
-			   "},\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
+			   state->ready || state->stopping ? "ok" : "failing",
 			   full ? "failing" : "ok", state->queue, state->queue_max);
 }
 

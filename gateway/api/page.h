@@ -11,12 +11,11 @@
 
 typedef struct PageState
 {
-	bool		ready;
-	bool		stopping;
-	const char *database_error; /* of use while not ready */
-	int			queue;			/* requests that wait */
-	int			queue_max;
-	Metrics	   *metrics;
+	bool	 ready;
+	bool	 stopping;
+	int		 queue; /* requests that wait */
+	int		 queue_max;
+	Metrics *metrics;
 } PageState;
 
 /* Answers a ROUTE_PAGE. */

@@ -173,10 +173,10 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 
 	if (id == PROBLEM_INTERNAL)
 	{
-		const char *id = http_request_header(request, "X-Request-Id");
+		const char *request_id = http_request_header(request, "X-Request-Id");
 
 		log_error("request failed: path=%s request_id=%s sqlstate=%s: %s",
-				  request->path, id != NULL ? id : "none",
+				  request->path, request_id != NULL ? request_id : "none",
 				  sqlstate != NULL ? sqlstate : "none",
 				  message != NULL ? message : "no message");
 		problem_give(request, id, NULL);

@@ -10,9 +10,10 @@
  * batch, and stays behind the first.  A batch is of one actor, which the ledger
  * names.
  *
- * An error of the database fails a batch as a whole.  If it can be the fault of
- * one request, the batch is sent again in halves, down to the one that is
- * refused: 2 * log2(n) calls more for one bad request among n.
+ * An error of the database fails a batch as a whole.  If fewer requests may
+ * fare better, the batch is sent again in halves, down to the one that is
+ * refused: 2 * log2(n) calls more for one bad request among n.  A lock that
+ * another session holds for too long fails all: each half would wait again.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -24,9 +25,11 @@
 #include "api/lines.h"
 #include "common/json.h"
 
-#define BATCH_MAX	  1000 /* the option's own maximum */
-#define NAMES_MAX	  4096 /* slots for the orders and keys of a batch */
-#define CONFLICTS_MAX 2 /* how often a batch that met another is sent again */
+#define BATCH_MAX		  1000	/* the option's own maximum */
+#define NAMES_MAX		  4096	/* slots for the orders and keys of a batch */
+#define BATCH_BYTES_MAX	  65536 /* of items: some 1,000 lines */
+#define ORDERS_BYTES_KEPT 1048576
+#define CONFLICTS_MAX	  2 /* how often a batch is sent again for them */
 
 _Static_assert(
 	NAMES_MAX > 4 * BATCH_MAX,
@@ -138,6 +141,7 @@ reserve_gather(ReserveQueue *queue)
 {
 	int			 max = (int) Min(*queue->batch_max, queue->waiting.count);
 	int			 looks = Min(2 * max, queue->waiting.count);
+	size_t		 bytes = 0;
 	Batch		*batch;
 	RequestQueue left = {0};
 	ApiRequest	*request;
@@ -150,8 +154,14 @@ reserve_gather(ReserveQueue *queue)
 	while (batch->count < max && looks-- > 0)
 	{
 		request = request_queue_take(&queue->waiting);
+		bytes += strlen(request->values.text[RESERVE_ITEMS]);
 		if (batch->count == 0)
 			queue->actor = request->actor;
+		else if (bytes > BATCH_BYTES_MAX)
+		{
+			request_queue_add(&left, request);
+			break;
+		}
 		if (reserve_joins(queue, request))
 			batch->requests[batch->count++] = request;
 		else
@@ -266,32 +276,37 @@ reserve_halve(ReserveQueue *queue, const Batch *batch)
 	}
 }
 
-/* Whether one request can be the reason why all of its batch failed. */
+/* Whether fewer requests may fare better: not where the database is the reason,
+ * or a lock that another session holds. */
 static bool
-reserve_is_fault_of_one(ProblemId id, const char *sqlstate)
+reserve_is_worth_halving(const char *sqlstate)
 {
-	static const char *const classes[] = {"SK", "22", "23", "54"};
+	static const char *const others[] = {"08", "40", "55", "57", "58", "XX"};
 
-	if (sqlstate == NULL || id == PROBLEM_CONFLICT)
-		return false;
-	for (size_t i = 0; i < Lengthof(classes); i++)
-		if (strncmp(sqlstate, classes[i], 2) == 0)
-			return true;
-	return false;
+	for (size_t i = 0; i < Lengthof(others); i++)
+		if (sqlstate == NULL || strncmp(sqlstate, others[i], 2) == 0)
+			return false;
+	return true;
+}
+
+/* Whether the batch met another transaction; it is over now. */
+static bool
+reserve_is_conflict(const char *sqlstate)
+{
+	return sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0;
 }
 
 /* True if the batch is to be sent again, as it is. */
 static bool
 reserve_failed(Batch *batch, const PoolAnswer *answer)
 {
-	ProblemId id = problem_of_sqlstate(answer->sqlstate);
-
-	if (id == PROBLEM_CONFLICT && batch->conflicts++ < CONFLICTS_MAX)
+	if (reserve_is_conflict(answer->sqlstate) &&
+		batch->conflicts++ < CONFLICTS_MAX)
 	{
 		reserve_send_again(batch->queue, batch);
 		return true;
 	}
-	if (batch->count > 1 && reserve_is_fault_of_one(id, answer->sqlstate))
+	if (batch->count > 1 && reserve_is_worth_halving(answer->sqlstate))
 		reserve_halve(batch->queue, batch);
 	else
 		for (int i = 0; i < batch->count; i++)
@@ -327,6 +342,8 @@ reserve_next(void *arg, PoolWork *work)
 		batch = reserve_gather(queue);
 	if (batch == NULL)
 		return false;
+	if (queue->orders.size > ORDERS_BYTES_KEPT)
+		buf_free(&queue->orders);
 	buf_clear(&queue->orders);
 	for (int i = 0; i < batch->count; i++)
 	{

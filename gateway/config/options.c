@@ -29,7 +29,7 @@ static const Option options[] = {
 	{"gateway", "batch_max", OPTION_INT, OPTION_RELOADS, AT(batch_max), "100",
 	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
 	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",
-	 NULL, 1, 100000, NULL,
+	 NULL, 1, 3000, NULL,
 	 "Requests that wait for a session at most; a further one is answered\n"
 	 "with status 503 at once."},
 	{"gateway", "rate_client", OPTION_STRING, OPTION_RELOADS, AT(rate_client),

@@ -4,7 +4,9 @@
  * A session begins with the name of the extension's schema, which becomes its
  * search_path.  Each statement names its functions without a schema, and gives
  * every argument with its type: no function of another signature can be taken
- * in place of pgstock's.  Times are printed as ISO 8601 has them, in UTC.
+ * in place of pgstock's.  Times are printed as ISO 8601 has them, in UTC.  A
+ * statement waits for a lock no longer than a client for its answer: another
+ * session that holds a product would else hold every session here.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -33,14 +35,23 @@ typedef enum SessionState
 	SESSION_BUSY,
 } SessionState;
 
+typedef struct Source
+{
+	PoolSource next;
+	void	  *arg;
+	int		   sessions; /* that it may have */
+	int		   busy;	 /* that it has */
+} Source;
+
 typedef struct Session
 {
 	Pool		 *pool;
 	PgConnection *conn;
 	SessionState  state;
 	Backoff		  backoff;
-	LoopTimer	 *timer; /* opens it again */
-	PoolDone	  done;	 /* while busy */
+	LoopTimer	 *timer;  /* opens it again */
+	Source		 *source; /* while busy */
+	PoolDone	  done;
 	void		 *arg;
 } Session;
 
@@ -50,11 +61,9 @@ struct Pool
 	char *const *conninfo;
 	Session		*sessions;
 	int			 size;
-	PoolSource	 sources[POOL_SOURCES_MAX];
-	void		*source_args[POOL_SOURCES_MAX];
+	Source		 sources[POOL_SOURCES_MAX];
 	int			 source_count;
 	int			 next_source; /* the one that is asked first */
-	Buf			 error;
 	LogThrottle	 throttle;
 };
 
@@ -65,7 +74,8 @@ static const PgStatement statement_begin = {
 		   "'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) "
 		   "|| ', pg_temp', false), "
 		   "pg_catalog.set_config('datestyle', 'ISO', false), "
-		   "pg_catalog.set_config('timezone', 'UTC', false) "
+		   "pg_catalog.set_config('timezone', 'UTC', false), "
+		   "pg_catalog.set_config('lock_timeout', '2s', false) "
 		   "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
 		   "ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
 		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
@@ -81,21 +91,29 @@ pool_session_retry(Session *session, const char *why)
 
 	log_throttled(&pool->throttle, loop_now(pool->loop), LEVEL_ERROR,
 				  LOG_MODULE, "no session: %s", why);
-	buf_clear(&pool->error);
-	buf_add_str(&pool->error, why);
-	(void) buf_str(&pool->error); /* pool_error() */
 	session->state = SESSION_DOWN;
 	loop_timer_set(session->timer,
 				   loop_now(pool->loop) + backoff_failed(&session->backoff));
 }
 
+/* Its work is over; what is to be called for that. */
+static PoolDone
+pool_session_release(Session *session)
+{
+	PoolDone done = session->done;
+
+	if (done != NULL)
+		session->source->busy--;
+	session->done = NULL;
+	return done;
+}
+
 static void
 pool_session_down(Session *session)
 {
-	PoolDone done = session->done;
+	PoolDone done = pool_session_release(session);
 	char	*why = xstrdup(pg_connection_error(session->conn));
 
-	session->done = NULL;
 	pool_session_retry(session, why);
 	if (done != NULL)
 		done(session->arg, &(PoolAnswer){.error = why});
@@ -158,11 +176,10 @@ pool_session_begun(Session *session, const PGresult *result)
 static void
 pool_session_answered(Session *session, const PGresult *result)
 {
-	PoolDone done = session->done;
+	PoolDone done = pool_session_release(session);
 
 	Assert(session->state == SESSION_BUSY && done != NULL);
 	session->state = SESSION_IDLE;
-	session->done = NULL;
 	done(session->arg,
 		 &(PoolAnswer){
 			 .result = result,
@@ -199,7 +216,7 @@ pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
 /* ---- work -------------------------------------------------------------- */
 
 static void
-pool_session_start(Session *session, const PoolWork *work)
+pool_session_start(Session *session, Source *source, const PoolWork *work)
 {
 	static const char
 		settings[] = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
@@ -207,6 +224,8 @@ pool_session_start(Session *session, const PoolWork *work)
 	const char *values[] = {work->actor, work->trace};
 
 	session->state = SESSION_BUSY;
+	session->source = source;
+	source->busy++;
 	session->done = work->done;
 	session->arg = work->arg;
 	if (work->actor != NULL || work->trace != NULL)
@@ -214,19 +233,21 @@ pool_session_start(Session *session, const PoolWork *work)
 	pg_connection_call(session->conn, work->statement, work->params);
 }
 
-/* The sources take turns, so that none waits for another one's whole queue. */
-static bool
+/* The source that has found work: they take turns, so that none waits for
+ * another one's whole queue. */
+static Source *
 pool_find_work(Pool *pool, PoolWork *work)
 {
 	for (int i = 0; i < pool->source_count; i++)
 	{
-		int source = pool->next_source;
+		Source *source = &pool->sources[pool->next_source];
 
-		pool->next_source = (source + 1) % pool->source_count;
-		if (pool->sources[source](pool->source_args[source], work))
-			return true;
+		Assert(source->busy <= source->sessions);
+		pool->next_source = (pool->next_source + 1) % pool->source_count;
+		if (source->busy < source->sessions && source->next(source->arg, work))
+			return source;
 	}
-	return false;
+	return NULL;
 }
 
 void
@@ -235,12 +256,14 @@ pool_turn(Pool *pool)
 	for (int i = 0; i < pool->size; i++)
 	{
 		PoolWork work = {0};
+		Source	*source;
 
 		if (pool->sessions[i].state != SESSION_IDLE)
 			continue;
-		if (!pool_find_work(pool, &work))
+		source = pool_find_work(pool, &work);
+		if (source == NULL)
 			return;
-		pool_session_start(&pool->sessions[i], &work);
+		pool_session_start(&pool->sessions[i], source, &work);
 	}
 }
 
@@ -272,11 +295,14 @@ pool_new(Loop *loop, char *const *conninfo, int size)
 }
 
 void
-pool_add_source(Pool *pool, PoolSource source, void *arg)
+pool_add_source(Pool *pool, PoolSource source, void *arg, int sessions)
 {
-	Assert(pool->source_count < POOL_SOURCES_MAX);
-	pool->sources[pool->source_count] = source;
-	pool->source_args[pool->source_count++] = arg;
+	Assert(pool->source_count < POOL_SOURCES_MAX && sessions > 0);
+	pool->sources[pool->source_count++] = (Source){
+		.next = source,
+		.arg = arg,
+		.sessions = sessions,
+	};
 }
 
 static int
@@ -307,12 +333,6 @@ pool_busy_count(const Pool *pool)
 	return pool_count(pool, SESSION_BUSY);
 }
 
-const char *
-pool_error(const Pool *pool)
-{
-	return pool->error.len > 0 ? pool->error.data : "not connected yet";
-}
-
 void
 pool_free(Pool *pool)
 {
@@ -328,7 +348,6 @@ pool_free(Pool *pool)
 		pg_connection_free(session->conn);
 		loop_timer_free(session->timer);
 	}
-	buf_free(&pool->error);
 	free(pool->sessions);
 	free(pool);
 }

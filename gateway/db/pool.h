@@ -43,16 +43,16 @@ typedef struct Pool Pool;
 
 /* conninfo: read at each connection, for a reload may change it. */
 Pool *pool_new(Loop *loop, char *const *conninfo, int size);
-void  pool_add_source(Pool *pool, PoolSource source, void *arg);
-void  pool_free(Pool *pool); /* its work ends as if the sessions broke */
+/* sessions: how many of them its work may have at once. */
+void pool_add_source(Pool *pool, PoolSource source, void *arg, int sessions);
+void pool_free(Pool *pool); /* its work ends as if the sessions broke */
 
 /* Gives work to the sessions that are free; once in each turn of the loop. */
 void pool_turn(Pool *pool);
 
 /* Whether any session is open. */
-bool		pool_is_up(const Pool *pool);
-int			pool_open_count(const Pool *pool);
-int			pool_busy_count(const Pool *pool);
-const char *pool_error(const Pool *pool); /* why none is open */
+bool pool_is_up(const Pool *pool);
+int	 pool_open_count(const Pool *pool);
+int	 pool_busy_count(const Pool *pool);
 
 #endif

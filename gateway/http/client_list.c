@@ -30,10 +30,19 @@ client_list_remove(ClientList *list, Client *client)
 							: &list->newest) = client->older;
 }
 
-static void
+void
 client_shut_down(const Client *client)
 {
 	(void) shutdown(client->fd, SHUT_RDWR);
+}
+
+/* Its request has arrived, and has no answer yet.  One that is slow to read its
+ * answer is like one that is slow to send its request. */
+static bool
+client_is_waiting(const Client *client)
+{
+	return client->request != NULL && client->request->running &&
+		   client->request->status == 0;
 }
 
 bool
@@ -41,7 +50,7 @@ client_list_evict(const ClientList *list)
 {
 	for (Client *client = list->oldest; client != NULL; client = client->newer)
 	{
-		if (client->request != NULL && client->request->running)
+		if (client_is_waiting(client))
 			continue;
 		client_shut_down(client);
 		return true;
@@ -53,9 +62,13 @@ void
 client_list_end_slow(const ClientList *list, int64_t before)
 {
 	for (Client *client = list->oldest; client != NULL; client = client->newer)
-		if (client->request != NULL && !client->request->running &&
-			client->request->began_at <= before)
+	{
+		const HttpRequest *request = client->request;
+
+		if (request != NULL && !client_is_waiting(client) &&
+			Max(request->began_at, request->answered_at) <= before)
 			client_shut_down(client);
+	}
 }
 
 void

@@ -31,7 +31,11 @@ void client_list_remove(ClientList *list, Client *client);
 /* Shuts down the oldest that waits for no answer; false: there is none. */
 bool client_list_evict(const ClientList *list);
 
-/* Shuts down those whose request began before, and has not arrived yet. */
+/* libmicrohttpd sees its end, as if the client had closed it. */
+void client_shut_down(const Client *client);
+
+/* Shuts down those whose request began to arrive before, or whose answer began
+ * to be sent before, and that are not done yet. */
 void client_list_end_slow(const ClientList *list, int64_t before);
 
 /* Shuts down those without a request, unless one was sent and not read. */

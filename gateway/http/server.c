@@ -7,8 +7,9 @@
  * No client can keep another one out.  Connections are accepted here, at once
  * and always; where there are CONNECTIONS_MAX, a new one takes the place of the
  * oldest that has not sent a whole request yet, or else of the one that has
- * been idle longest.  One whose request is being answered keeps its place.  A
- * request has REQUEST_US from its first line to its last byte.
+ * been idle longest.  Only one whose request waits for its answer keeps its
+ * place.  A request has REQUEST_US from its first line to its last byte, and so
+ * has its answer.
  *
  * An answer that is given while its request waits is sent by the next
  * server_turn(): a batch of answers is one round through libmicrohttpd.
@@ -24,19 +25,20 @@
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/listener.h"
 #include "common/log.h"
+#include "http/body_length.h"
 #include "http/client_list.h"
 
 #define LOG_MODULE "http"
 
-#define CONNECTIONS_MAX		 1024
+#define CONNECTIONS_MAX		 SERVER_CONNECTIONS_MAX
 #define CONNECTION_BYTES_MAX 16384 /* for all headers, and to read and write */
+#define BODIES_BYTES_MAX	 67108864 /* of all requests */
 #define REQUEST_US			 (10 * SEC_US)
 #define IDLE_SECONDS		 60			   /* a connection without a request */
 #define ACCEPTS_MAX			 64			   /* in one turn */
@@ -56,6 +58,8 @@ struct Server
 	ClientList			unserved;
 	ClientList			served;
 	unsigned			connections;
+	int64_t				check_at; /* for slow clients; 0: there is none */
+	size_t				body_bytes;
 	bool				answered; /* requests that wait, since the last run */
 	bool				draining;
 };
@@ -129,12 +133,23 @@ server_first_line(void *arg, const char *uri, struct MHD_Connection *connection)
 	return request;
 }
 
+void
+http_request_free_body(HttpRequest *request)
+{
+	if (request->server != NULL)
+	{
+		Assert(request->server->body_bytes >= request->body.len);
+		request->server->body_bytes -= request->body.len;
+	}
+	buf_free(&request->body);
+}
+
 static void
 server_free_request(HttpRequest *request)
 {
 	for (int i = 0; i < request->header_count; i++)
 		free(request->headers[i].value);
-	buf_free(&request->body);
+	http_request_free_body(request);
 	buf_free(&request->answer);
 	free((char *) (uintptr_t) request->path);
 	free(request);
@@ -159,6 +174,8 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 	server->handlers->over(server->arg, request);
 	server_free_request(request);
 	*context = NULL;
+	if (server->draining)
+		client_shut_down(client);
 }
 
 static enum MHD_Result
@@ -207,66 +224,28 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 		return;
 	if (request->body.len + len > HTTP_BODY_MAX)
 		server_refuse(request, 413, "too-long", "The body is too long");
+	else if (request->server->body_bytes + len > BODIES_BYTES_MAX)
+		server_refuse(request, 503, "overloaded",
+					  "The bodies of all requests are too long");
 	else
+	{
+		request->server->body_bytes += len;
 		buf_add(&request->body, data, len);
-}
-
-/* Whether the client may send a body that is too long to be read to its end. */
-static bool
-server_body_is_long(const HttpRequest *request)
-{
-	const char *length = http_request_header(request, "Content-Length");
-	int64_t		bytes;
-
-	if (http_request_header(request, "Transfer-Encoding") != NULL)
-		return true;
-	return length != NULL &&
-		   (!parse_number(length, &bytes) || bytes > HTTP_BODY_MAX);
-}
-
-/* Of the headers that say where a body ends. */
-static enum MHD_Result
-server_count_length(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
-					const char *value)
-{
-	int *lengths = arg;
-	bool coding = strcasecmp(name, "Transfer-Encoding") == 0;
-
-	if (coding || strcasecmp(name, "Content-Length") == 0)
-		(*lengths)++;
-	/* what comes after another coding's end is not known */
-	if (coding && strcasecmp(value, "chunked") != 0)
-		(*lengths)++;
-	return MHD_YES;
-}
-
-/*
- * Whether two servers could find the end of the body in two places.  A proxy in
- * front of us may then take for a part of it what we would take for the next
- * request (RFC 9112, 11.2): it is refused, and its connection closed.
- */
-static bool
-server_is_ambiguous(const HttpRequest *request)
-{
-	int lengths = 0;
-
-	(void) MHD_get_connection_values(request->connection, MHD_HEADER_KIND,
-									 server_count_length, &lengths);
-	return lengths > 1;
+	}
 }
 
 /* The head has arrived. */
 static enum MHD_Result
 server_begin(Server *server, HttpRequest *request)
 {
-	request->ambiguous = server_is_ambiguous(request);
+	request->ambiguous = body_length_is_ambiguous(request);
 	if (request->ambiguous)
 		server_refuse(request, 400, "invalid",
 					  "The headers give the length of the body twice");
 	else
 		server->handlers->head(server->arg, request);
 	if (request->ambiguous ||
-		(request->status != 0 && server_body_is_long(request)))
+		(request->status != 0 && body_length_is_long(request)))
 		return server_send(request);
 	return MHD_YES;
 }
@@ -338,6 +317,9 @@ http_answer(HttpRequest *request, unsigned status, const char *type, Buf *body)
 {
 	Assert(request->status == 0 && status >= 200 && status < 600);
 	request->status = status;
+	request->answered_at = request->server != NULL
+							   ? loop_now(request->server->loop)
+							   : 0;
 	request->type = type;
 	request->answer = *body;
 	*body = (Buf){0};
@@ -363,8 +345,13 @@ server_set_timer(Server *server)
 {
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 	int64_t				   now = loop_now(server->loop);
-	int64_t				   at = server->connections > 0 ? now + SEC_US : NEVER;
+	int64_t				   at = NEVER;
 
+	/* not put off by what other clients send */
+	if (server->connections > 0 && server->check_at == 0)
+		server->check_at = now + SEC_US;
+	if (server->check_at > 0)
+		at = server->check_at;
 	if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
 		at = Min(at, now + (int64_t) Min(wait_ms, 60000) * MS_US);
 	if (server->accept_at > 0)
@@ -390,11 +377,15 @@ static void
 server_on_timer(void *arg)
 {
 	Server *server = arg;
+	int64_t now = loop_now(server->loop);
 
-	client_list_end_slow(&server->unserved,
-						 loop_now(server->loop) - REQUEST_US);
-	client_list_end_slow(&server->served, loop_now(server->loop) - REQUEST_US);
-	if (server->accept_at > 0 && server->accept_at <= loop_now(server->loop))
+	if (server->check_at > 0 && server->check_at <= now)
+	{
+		server->check_at = 0;
+		client_list_end_slow(&server->unserved, now - REQUEST_US);
+		client_list_end_slow(&server->served, now - REQUEST_US);
+	}
+	if (server->accept_at > 0 && server->accept_at <= now)
 	{
 		server->accept_at = 0;
 		if (server->listen_io != NULL)
@@ -409,14 +400,14 @@ server_wait_for_files(Server *server)
 {
 	loop_io_want(server->listen_io, 0);
 	server->accept_at = loop_now(server->loop) + NO_FILES_US;
-	server_make_room(server);
+	for (int i = 0; i < ACCEPTS_MAX; i++)
+		server_make_room(server);
 }
 
-static void
-server_on_accept(void *arg, uint32_t events UNUSED)
+/* Accepts what waits, up to ACCEPTS_MAX; false: there is no more. */
+static bool
+server_accept(Server *server)
 {
-	Server *server = arg;
-
 	for (int i = 0; i < ACCEPTS_MAX; i++)
 	{
 		struct sockaddr_storage address;
@@ -429,7 +420,7 @@ server_on_accept(void *arg, uint32_t events UNUSED)
 			server_wait_for_files(server);
 		/* one that left while it waited is no reason to stop */
 		if (fd < 0 && errno != ECONNABORTED && errno != EINTR)
-			break;
+			return false;
 		if (fd < 0)
 			continue;
 		if (server->connections >= CONNECTIONS_MAX)
@@ -438,7 +429,14 @@ server_on_accept(void *arg, uint32_t events UNUSED)
 		(void) MHD_add_connection(server->daemon, fd,
 								  (struct sockaddr *) &address, len);
 	}
-	server_run(server);
+	return true;
+}
+
+static void
+server_on_accept(void *arg, uint32_t events UNUSED)
+{
+	(void) server_accept(arg);
+	server_run(arg);
 }
 
 void
@@ -519,10 +517,13 @@ server_drain(Server *server)
 {
 	Assert(!server->draining);
 	server->draining = true;
+	for (int i = 0; i < CONNECTIONS_MAX && server_accept(server); i++)
+		continue;
 	loop_io_free(server->listen_io);
 	server->listen_io = NULL;
 	listener_close(server->listen_fd);
 	server->listen_fd = -1;
+	server_run(server); /* reads what has arrived */
 	client_list_end_idle(&server->unserved);
 	client_list_end_idle(&server->served);
 	server_run(server);
@@ -550,6 +551,9 @@ server_free(Server *server)
 		listener_close(server->listen_fd);
 	loop_io_free(server->io);
 	loop_timer_free(server->timer);
+	/* an answer is built in one run, and sent in the next */
+	for (int i = 0; i < 4; i++)
+		MHD_run(server->daemon);
 	MHD_stop_daemon(server->daemon);
 	free(server);
 }

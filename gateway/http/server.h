@@ -12,8 +12,10 @@
 
 #include "common/loop.h"
 
-#define HTTP_BODY_MAX	 1048576 /* bytes; a longer one is status 413 */
-#define HTTP_HEADERS_MAX 8		 /* of an answer, besides Content-Type */
+/* More than requests may wait (queue_max): a further client gets an answer. */
+#define SERVER_CONNECTIONS_MAX 4096
+#define HTTP_BODY_MAX		   1048576 /* bytes; a longer one is status 413 */
+#define HTTP_HEADERS_MAX	   8	   /* of an answer, besides Content-Type */
 
 struct MHD_Connection;
 
@@ -28,8 +30,9 @@ typedef struct HttpRequest
 	const char *method;
 	const char *path; /* as it was sent: not decoded */
 	Buf			body;
-	int64_t		began_at; /* its head had arrived */
-	void	   *context;  /* the handler's own */
+	int64_t		began_at; /* its first line had arrived */
+	int64_t		answered_at;
+	void	   *context; /* the handler's own */
 	/* the answer */
 	unsigned	status; /* 0: not yet */
 	const char *type;	/* a literal */
@@ -64,7 +67,8 @@ Server *server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
 /* Sends what was answered since; once in each turn of the loop. */
 void server_turn(Server *server);
 
-/* No connection is accepted any more, and each ends with its answer. */
+/* Connections that wait to be accepted are the last ones, and each ends with
+ * its answer. */
 void server_drain(Server *server);
 bool server_is_drained(const Server *server);
 void server_free(Server *server); /* NULL is fine */
@@ -76,6 +80,9 @@ unsigned server_connections(const Server *server);
 const char *http_request_header(const HttpRequest *request, const char *name);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
+
+/* The body is not needed any more: it counts against what all may have. */
+void http_request_free_body(HttpRequest *request);
 
 /* type: a literal.  Takes the body's memory; may be called once. */
 void http_answer(HttpRequest *request, unsigned status, const char *type,

@@ -60,6 +60,14 @@ class OldOrders(Caller):
                    or line.rests_since(now) >= self.floor_time
                    for line in lines)
 
+    def stored_now(self, attempt, answer):
+        """A line that has ended and was deleted counts as released."""
+        now = super().stored_now(attempt, answer)
+        if answer.granted == 0 or any(each.granted for each in now):
+            return now
+        return now | {answer._replace(granted=0, status="released",
+                                      replayed=True)}
+
     # ---- Users ----
 
     def pick_user(self):

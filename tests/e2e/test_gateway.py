@@ -2,7 +2,9 @@
 """The gateway: each call of its API, its refusals, and who may call it."""
 
 import json
+import os
 import socket
+import stat
 
 import pytest
 
@@ -364,11 +366,25 @@ def test_without_tokens_only_this_machine_is_served(gateways):
     assert client.get("/orders/o").status == 404
     assert client.post("/products/p/stock/receive",
                        {"quantity": 1}).problem == "forbidden"
+    assert client.get("/orders/o", Origin="http://evil.example"
+                      ).problem == "forbidden"
     client.close()
     gateway = gateways({"gateway": {"tokens": "", "listen": "0.0.0.0:1"}})
     done = gateway.command("run", "--config", gateway.config_path)
     assert done.returncode == 2
     assert "name a file of tokens" in done.stderr
+
+
+def test_a_file_in_the_place_of_the_socket_stays(gateways):
+    gateway = gateways()
+    path = f"{gateway.directory}/file"
+    gateway.config["gateway"]["listen"] = f"unix:{path}"
+    with open(path, "w", encoding="ascii") as file:
+        file.write("mine")
+    assert gateway.command("run", "--config",
+                           gateway.config_path).returncode == 2
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "mine"
 
 
 def test_a_socket_of_the_file_system(gateways):
@@ -386,6 +402,7 @@ def test_a_socket_of_the_file_system(gateways):
             client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
             return client.recv(1000)
     wait_until(lambda: b"200 OK" in answer(), 30, gateway.tail)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
     gateway.kill9()                             # and the socket is left behind
     gateway.start(wait=None)
     wait_until(lambda: b"200 OK" in answer(), 30, gateway.tail)

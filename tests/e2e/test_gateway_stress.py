@@ -190,6 +190,52 @@ def test_a_drain_loses_no_request(gateways, product, shop):
     assert gateway.wait_end() == 0
 
 
+def test_a_second_sigterm_ends_it_at_once(gateways, product, shop):
+    """What waits is answered: whether it took effect is not known."""
+    gateway = gateways().start()
+    with shop.connect() as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"hurry-{product}"))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(
+                many, gateway, 8, lambda client, i: client.reserve(
+                    product, 1, f"h-{product}-{i}"))
+            wait_until(lambda: shop.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
+                "'Lock' AND application_name = 'pgstock-gateway'"), 30,
+                gateway.tail)
+            gateway.signal(signal.SIGTERM)
+            wait_until(lambda: "shutting down" in gateway.log(), 30,
+                       gateway.tail)
+            gateway.signal(signal.SIGTERM)
+            answers = answers.result()
+        conn.rollback()
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.problem for answer in answers} <= {
+        "outcome-unknown", "database-away"}
+    assert gateway.wait_end() == 1
+
+
+def test_a_held_product_stops_no_other(gateways, admin, product, shop):
+    """Another session holds a product and does not end: requests for it are a
+    conflict, and reading and settling go on meanwhile."""
+    gateway = gateways({"postgres": {"pool": 2}}).start()
+    with shop.connect() as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"held-{product}"))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(
+                many, gateway, 4, lambda client, i: client.reserve(
+                    product, 1, f"held-{product}-{i}"))
+            client = gateway.client(timeout=2)
+            while not answers.done():
+                assert client.get("/orders/none").status == 404
+            client.close()
+            answers = answers.result()
+        conn.rollback()
+    assert {answer.problem for answer in answers} == {"conflict"}
+
+
 # ---- rude clients -----------------------------------------------------------
 
 def raw(port, data, timeout=20):
@@ -210,6 +256,12 @@ def test_shapes_of_request_smuggling(gateway, app):
     """A request that two servers could cut in two ways is refused whole: its
     second part must not become a request."""
     tail = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    get = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    for head in (b"Content-Length : 44\r\n", b"Content-Length:\r\n 44\r\n",
+                 b"Transfer-Encoding : chunked\r\n", b"X y: 1\r\n"):
+        answer = raw(gateway.port, b"POST /orders HTTP/1.1\r\nHost: x\r\n"
+                     + head + b"\r\n" + get)
+        assert b"200 OK" not in answer, (head, answer)
     for head in (b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
                  b"Content-Length: 4\r\nContent-Length: 40\r\n",
                  b"Content-Length: -4\r\n", b"Content-Length: 4x\r\n",

@@ -226,7 +226,7 @@ def test_first_scrape(relays):
         "call_transactions_total", "calls_total", "consumer_lag",
         "data_directory_bytes", "database_info", "held_tries_total",
         "inbox_histories_total", "inbox_missing_messages_total",
-        "outbox_held_events", "outbox_held_oldest_seconds",
+        "orders_hanging", "outbox_held_events", "outbox_held_oldest_seconds",
         "outbox_published_total", "reservation_confirm_seconds",
         "upkeep_failing")}
     assert relay.metric("ready") == 0

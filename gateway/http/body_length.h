@@ -1,0 +1,17 @@
+/*
+ * body_length.h - where the body of a request ends, by its headers
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_BODY_LENGTH_H
+#define PGSTOCK_GATEWAY_BODY_LENGTH_H
+
+#include "http/server.h"
+
+/* Whether two servers could find its end in two places. */
+bool body_length_is_ambiguous(const HttpRequest *request) MUST_CHECK;
+
+/* Whether it may be too long to be read to its end. */
+bool body_length_is_long(const HttpRequest *request) MUST_CHECK;
+
+#endif
