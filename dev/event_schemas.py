@@ -138,7 +138,7 @@ EVENTS = {
         ["user_id", "expires_at", "replayed", "differs"]),
     "FlashSalePurchased": order_event(
         "Reserved from the quota of a flash sale", "stock-events",
-        ["expires_at"], ["user_id", "activity_id"]),
+        ["user_id", "expires_at"], ["activity_id"]),
     "StockReserveFailed": order_event(
         "An incoming order-created was refused", "stock-freeze-failed",
         ["user_id", "replayed", "differs"], ["reason"],
@@ -355,4 +355,8 @@ def message_schema(topic):
     elif lines == "some":
         schema["properties"] |= {name: maybe(one)
                                  for name, one in LINES.items()}
+        schema["allOf"].append({"anyOf": [
+            {"properties": {"items": False}},
+            {"properties": {name: {"type": "null"} for name in LINES
+                            if name != "items"}}]})
     return schema

@@ -114,7 +114,6 @@ def secure_kafka(new_dir, certificates):
 @pytest.fixture
 def kafka(session_kafka):
     """The broker, with the empty topics of the contract."""
-    schemas.forbidden.clear()
     session_kafka.proxy.restore()
     vars(session_kafka.proxy).pop("serve", None)    # a test's own
     session_kafka.delete_topics(*session_kafka.topics())
@@ -125,7 +124,8 @@ def kafka(session_kafka):
 @pytest.fixture
 def db(pg):
     """A database for one test; whatever the test does, its ledger must add
-    up."""
+    up, and no message was applied that its schema forbids."""
+    schemas.forbidden.clear()       # of other topics of the same names
     database = pg.create_database(f"t{next(serial)}")
     yield database
     drift = database.drift()

@@ -2,6 +2,7 @@
 """Clients that work while something is killed."""
 
 import subprocess
+import sys
 import threading
 import time
 
@@ -24,6 +25,7 @@ class Clients:
         self.every = every
         self.acknowledged = {}
         self.broken = 0
+        self.broken_by = None       # the last error of those
         self.errors = []
         self.ending = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(number,),
@@ -66,6 +68,7 @@ class Clients:
                 self.acknowledged[name] = answer
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 self.broken += 1    # the server went away: not acknowledged
+                self.broken_by = sys.exc_info()[1]
                 turn -= self.again
                 conn = None
                 self.ending.wait(0.05)

@@ -96,7 +96,7 @@ def is_accepted(topic, value):
     """Whether the schema of a topic's messages permits a value, in bytes."""
     try:
         return not fault(f"messages/{topic}", load(value))
-    except ValueError:          # no JSON, or not UTF-8
+    except (ValueError, RecursionError):    # no JSON, not UTF-8, too deep
         return False
 
 

@@ -413,7 +413,7 @@ def test_migrate_while_the_shop_sells(machine, server):
         assert db.sql(f"SELECT * FROM shadow.{view}") == [], view
     assert db.value("SELECT count(*) FROM stock_levels") == Shop.PRODUCTS + 3
     assert db.drift() == []
-    assert clients.broken == 0
+    assert clients.broken == 0, clients.broken_by
 
 
 @pytest.mark.parametrize("section", BEFORE)

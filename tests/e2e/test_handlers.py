@@ -246,7 +246,7 @@ def documented_example():
                         "../../docs/events.md")
     with open(path, encoding="utf8") as file:
         text = file.read()
-    (commands,) = re.findall(r"```\n(CREATE SCHEMA shop;.*?)```", text, re.S)
+    (commands,) = re.findall(r"```\w*\n(CREATE SCHEMA shop;.*?)```", text, re.S)
     ((record, names),) = re.findall(
         r"\$ echo '(.*?)' \|\n *kcat .*? -t parcels -P -K: (.*?)\n", text)
     return commands, record, dict(re.findall(r"-H (\w+)=(\S+)", names))
