@@ -68,6 +68,9 @@ typedef struct ArgumentCommand
 typedef struct ArgumentTable
 {
 	const char			  *program;
+	const char			  *about; /* lines before the list of commands */
+	const char			  *notes; /* lines behind the list of options */
+	const char			  *group_summary; /* of the commands of two words */
 	const ArgumentCommand *commands;
 	int					   command_count;
 	const ArgumentOption  *options;

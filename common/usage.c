@@ -234,3 +234,76 @@ usage_add_command(const ArgumentTable *table, int command, Buf *text)
 	usage_add_section(table, "Filters", named->allowed & table->filters, text);
 	usage_add_section(table, "Common options", table->common, text);
 }
+
+/* ---- the help ---------------------------------------------------------- */
+
+static void
+usage_add_program(const ArgumentTable *table, Buf *text)
+{
+	buf_printf(text, "%s\n\nUsage: %s COMMAND [OPTION]...\n\n", table->about,
+			   table->program);
+	usage_add_overview(table, NULL, text);
+	usage_add_section(table, "Common options", table->common, text);
+	buf_printf(text, "\n%s\nSee \"%s help COMMAND\" and %s(1).\n", table->notes,
+			   table->program, table->program);
+}
+
+static void
+usage_add_group(const ArgumentTable *table, const char *group, Buf *text)
+{
+	buf_printf(text, "Usage: %s %s COMMAND [OPTION]...\n\n", table->program,
+			   group);
+	usage_add_overview(table, group, text);
+	buf_printf(text, "\nSee \"%s help %s COMMAND\".\n", table->program, group);
+}
+
+void
+usage_add_help(const ArgumentTable *table, const Arguments *arguments,
+			   Buf *text)
+{
+	if (arguments->command != table->command_count)
+		usage_add_command(table, arguments->command, text);
+	else if (arguments->group != NULL)
+		usage_add_group(table, arguments->group, text);
+	else
+		usage_add_program(table, text);
+	(void) buf_str(text);
+}
+
+bool
+usage_find_named(const ArgumentTable *table, const Arguments *arguments,
+				 Arguments *named, Buf *error)
+{
+	*named = (Arguments){.command = table->command_count};
+	if (arguments->operand_count > 0 &&
+		!arguments_find_command(table, arguments->operands,
+								arguments->operand_count, named, error) &&
+		(named->group == NULL || arguments->operand_count > 1))
+		return false;
+	if (named->command != table->command_count && named->operand_count > 0)
+	{
+		buf_printf(error, "there is no command \"%s %s\"",
+				   arguments->operands[0], arguments->operands[1]);
+		return false;
+	}
+	buf_clear(error);
+	return true;
+}
+
+void
+usage_add_pointer(const ArgumentTable *table, const Arguments *arguments,
+				  Buf *text)
+{
+	bool		named = arguments->command != table->command_count;
+	const char *command = named ? table->commands[arguments->command].name
+								: arguments->group;
+
+	if (named)
+		usage_add_synopsis(table, arguments->command, text);
+	else
+		buf_printf(text, "Usage: %s %s%sCOMMAND [OPTION]...\n", table->program,
+				   command != NULL ? command : "", command != NULL ? " " : "");
+	buf_printf(text, "See \"%s help%s%s\".\n", table->program,
+			   command != NULL ? " " : "", command != NULL ? command : "");
+	(void) buf_str(text);
+}

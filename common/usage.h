@@ -19,6 +19,20 @@ void usage_add_synopsis(const ArgumentTable *table, int command, Buf *text);
 /* Synopsis, description and options of a command. */
 void usage_add_command(const ArgumentTable *table, int command, Buf *text);
 
+/* What --help prints: about the command, or all that begin with the group, or
+ * the program. */
+void usage_add_help(const ArgumentTable *table, const Arguments *arguments,
+					Buf *text);
+
+/* Which command or group the operands of "help" name, none for none; false, and
+ * one sentence in *error, if there is no such command. */
+bool usage_find_named(const ArgumentTable *table, const Arguments *arguments,
+					  Arguments *named, Buf *error) MUST_CHECK;
+
+/* Behind an error: how the command is called, and where its help is. */
+void usage_add_pointer(const ArgumentTable *table, const Arguments *arguments,
+					   Buf *text);
+
 /* A line or more for each of these options. */
 void usage_add_options(const ArgumentTable *table, uint32_t options, Buf *text);
 

@@ -3,15 +3,12 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include <fcntl.h>
 #include <libpq-fe.h>
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "commands/commands.h"
+#include "common/program.h"
 #include "common/progress.h"
 #include "common/safe_text.h"
 #include "config/load.h"
@@ -58,38 +55,6 @@ print_version(void)
 }
 
 static void
-print_error(const Arguments *arguments, Buf *error)
-{
-	Buf usage = {0};
-
-	command_line_usage(arguments, &usage);
-	safe_line(stderr, "pgstock-relay: %s", buf_str(error));
-	fprintf(stderr, "\n%s", buf_str(&usage));
-	buf_free(&usage);
-}
-
-/* "help COMMAND", and "COMMAND --help" */
-static ExitCode
-print_help(const Arguments *arguments)
-{
-	Buf		 text = {0};
-	Buf		 error = {0};
-	ExitCode code = EXIT_CLEAN;
-
-	if (arguments->command != COMMAND_HELP || arguments->values[ARG_HELP])
-		command_line_help(arguments, &text);
-	else if (!command_line_help_with(arguments, &text, &error))
-	{
-		print_error(&(Arguments){.command = COMMANDS}, &error);
-		code = EXIT_USAGE;
-	}
-	fputs(buf_str(&text), stdout);
-	buf_free(&text);
-	buf_free(&error);
-	return code;
-}
-
-static void
 report_waiting(int64_t us)
 {
 	progress_wait("PostgreSQL", us);
@@ -110,8 +75,6 @@ run_command(const Arguments *arguments)
 	Config	*config = NULL;
 	ExitCode code = EXIT_USAGE;
 
-	if (arguments->command == COMMAND_HELP)
-		return print_help(arguments);
 	if (arguments->command == COMMAND_RUN)
 		return daemon_run(&from);
 	api_set_waiting(report_waiting);
@@ -131,64 +94,18 @@ run_command(const Arguments *arguments)
 	return code;
 }
 
-/*
- * The configuration holds up to three secrets, libpq and librdkafka copies of
- * them: none shall be in a core file, and no other process of this user may
- * look.  (AddressSanitizer looks for leaks from another process.)
- */
-static void
-hide_memory(void)
-{
-#ifndef __SANITIZE_ADDRESS__
-	(void) prctl(PR_SET_DUMPABLE, 0);
-#endif
-	(void) setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-}
-
-/* A stream that is closed leaves its number to the first socket, and what is
- * written to the stream would go to a server. */
-static void
-open_streams(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		(void) close(fd);
-}
-
-/* A full disk may be noticed only now: what was to be read is not there. */
-static ExitCode
-end_output(ExitCode code)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return code;
-	safe_line(stderr, "pgstock-relay: could not write to standard output");
-	return code == EXIT_CLEAN ? EXIT_RUNTIME : code;
-}
+static const Program program = {
+	.table = &command_line,
+	.help_command = COMMAND_HELP,
+	.help_option = ARG_HELP,
+	.version_option = ARG_VERSION,
+	.add_help = command_line_help,
+	.print_version = print_version,
+	.run = run_command,
+};
 
 int
 main(int argc, char **argv)
 {
-	Arguments arguments;
-	Buf		  error = {0};
-	ExitCode  code = EXIT_CLEAN;
-
-	open_streams();
-	hide_memory();
-	if (!arguments_parse(&command_line, argc, argv, &arguments, &error))
-	{
-		print_error(&arguments, &error);
-		code = EXIT_USAGE;
-	}
-	else if (arguments.values[ARG_VERSION] != NULL)
-		print_version();
-	else if (arguments.values[ARG_HELP] != NULL)
-		code = print_help(&arguments);
-	else
-		code = run_command(&arguments);
-	buf_free(&error);
-	return end_output(code);
+	return program_main(&program, argc, argv);
 }

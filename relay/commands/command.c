@@ -15,6 +15,7 @@
 #include "common/progress.h"
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
+#include "common/usage.h"
 #include "db/connect.h"
 
 /* Between two tries it is seen whether an error is final. */
@@ -292,7 +293,7 @@ command_print_usage(const Arguments *arguments)
 {
 	Buf usage = {0};
 
-	command_line_usage(arguments, &usage);
+	usage_add_pointer(&command_line, arguments, &usage);
 	fprintf(stderr, "\n%s", buf_str(&usage));
 	buf_free(&usage);
 	return EXIT_USAGE;

@@ -69,12 +69,4 @@ bool command_line_is_offline(const Arguments *arguments);
 /* The help of the command, or of all that begin with the group, or of all. */
 void command_line_help(const Arguments *arguments, Buf *text);
 
-/* The help that "help COMMAND" prints; false, and one sentence in *error, if
- * there is no such command. */
-bool command_line_help_with(const Arguments *arguments, Buf *text,
-							Buf *error) MUST_CHECK;
-
-/* Behind an error: how the command is called, and where its help is. */
-void command_line_usage(const Arguments *arguments, Buf *text);
-
 #endif

@@ -282,6 +282,12 @@ static const ArgumentCommand commands[COMMANDS] = {
 
 const ArgumentTable command_line = {
 	.program = "pgstock-relay",
+	.about = "pgstock-relay publishes the events of pgstock's outbox to Kafka "
+			 "and\napplies messages from Kafka to stock.",
+	.notes = "TIME is such as 2026-01-31T12:00:00Z.\n"
+			 "Exit codes: 0 success, 1 runtime failure, 2 command line or "
+			 "configuration,\n3 incompatible extension.",
+	.group_summary = "list and handle failed messages",
 	.commands = commands,
 	.command_count = COMMANDS,
 	.options = options,

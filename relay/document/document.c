@@ -1,110 +1,78 @@
 /*
- * document.c - makes manual pages and completion out of the tables
+ * document.c - makes the relay's manual pages and completion out of its tables
  *
- * A program of the build, which is linked with the relay's own tables, so that
- * what it prints cannot differ from what the relay does:
- *
- *	document manual		fills in the page that it reads from standard input
- *	document bash		completion for bash
- *	document zsh		completion for zsh
- *	document list		commands and their options, for dev/check-commands
- *	document parse ...	whether the relay would accept this command line
+ * A program of the build.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "document/document.h"
+#include "common/document/document.h"
 
-#include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "commands/command_line.h"
-#include "common/exit_code.h"
+#include "config/kafka_property.h"
+#include "config/options.h"
 
-/* A line of the form .\" @part@ is replaced, the others are copied. */
-static bool
-document_add_line(char *line, Buf *text)
+/* Which values a property takes. */
+static void
+document_add_values(Buf *text, const KafkaProperty *property)
 {
-	static const char begin[] = ".\\\" @";
-	char			 *part = line + sizeof(begin) - 1;
-	size_t			  len = strcspn(line, "\n");
-
-	if (strncmp(line, begin, sizeof(begin) - 1) != 0 || line[len - 1] != '@')
+	switch (property->value)
 	{
-		buf_add_str(text, line);
-		return true;
+		case KAFKA_TEXT:
+			manual_add_text(text, "As librdkafka takes it.");
+			break;
+		case KAFKA_ADDRESSES:
+			manual_add_text(text, "host:port, ...");
+			break;
+		case KAFKA_FLAG:
+			manual_add_text(text, "true or false");
+			break;
+		case KAFKA_NUMBER:
+		case KAFKA_NUMBER_0:
+			buf_printf(text, "%s%" PRId64 " to %" PRId64 "\n",
+					   property->value == KAFKA_NUMBER_0 ? "0, or " : "",
+					   property->min, property->max);
+			break;
+		case KAFKA_CHOICE:
+			manual_add_text(text, property->choices);
+			break;
 	}
-	line[len - 1] = '\0';
-	if (manual_add_part(part, text))
-		return true;
-	fprintf(stderr, "document: there is no part \"%s\"\n", part);
-	return false;
-}
-
-static bool
-document_add_manual(Buf *text)
-{
-	char line[1024];
-
-	while (fgets(line, sizeof(line), stdin) != NULL)
-		if (!document_add_line(line, text))
-			return false;
-	return true;
 }
 
 static void
-document_add_list(Buf *text)
+document_add_properties(Buf *text)
 {
-	for (int i = 0; i < command_line.command_count; i++)
+	buf_add_str(text, ".Bl -tag -width Ds -compact\n");
+	for (size_t i = 0; i < kafka_properties_count; i++)
 	{
-		const ArgumentCommand *command = &command_line.commands[i];
-
-		buf_printf(text, "%s\t", command->name);
-		for (int j = 0; j < command_line.option_count; j++)
-			if ((command->allowed | command_line.common) & ARGUMENT_BIT(j))
-				buf_printf(text, " --%s", command_line.options[j].name);
-		buf_add_str(text, "\n");
+		buf_printf(text, ".It Cm %s\n", kafka_properties[i].name);
+		document_add_values(text, &kafka_properties[i]);
 	}
+	buf_add_str(text, ".El\n");
 }
 
-/* The words of a command line, the first one in place of the program's name. */
 static bool
-document_parse(int argc, char **argv)
+document_add_part(const char *name, Buf *text)
 {
-	Arguments arguments;
-	Buf		  error = {0};
-	bool good = arguments_parse(&command_line, argc, argv, &arguments, &error);
-
-	if (!good)
-		fprintf(stderr, "%s\n", buf_str(&error));
-	buf_free(&error);
-	return good;
+	if (strcmp(name, "properties") != 0)
+		return false;
+	document_add_properties(text);
+	return true;
 }
 
 int
 main(int argc, char **argv)
 {
-	const char *what = argc > 1 ? argv[1] : "";
-	Buf			text = {0};
-	bool		good = true;
+	const DocumentSource source = {
+		.commands = &command_line,
+		.options = &relay_options,
+		.properties_help = "Properties of librdkafka by their own names, such "
+						   "as bootstrap.servers. Those that may be set are "
+						   "listed below. A change needs a restart.",
+		.add_part = document_add_part,
+	};
 
-	if (strcmp(what, "manual") == 0)
-		good = document_add_manual(&text);
-	else if (strcmp(what, "bash") == 0)
-		completion_add_bash(&command_line, &text);
-	else if (strcmp(what, "zsh") == 0)
-		completion_add_zsh(&command_line, &text);
-	else if (strcmp(what, "list") == 0)
-		document_add_list(&text);
-	else if (strcmp(what, "parse") == 0)
-		good = document_parse(argc - 1, argv + 1);
-	else
-	{
-		fputs("usage: document manual | bash | zsh | list | parse WORD...\n",
-			  stderr);
-		good = false;
-	}
-	if (good)
-		fputs(buf_str(&text), stdout);
-	buf_free(&text);
-	return good && fflush(stdout) == 0 ? EXIT_CLEAN : EXIT_USAGE;
+	return document_main(&source, argc, argv);
 }

@@ -15,11 +15,26 @@ COMMANDS = ["run", "check", "status", "config", "adopt", "audit", "replay",
             "discard", "order", "rewind", "failed", "help"]
 FAILED = ["list", "show", "retry", "discard", "handled", "export"]
 COMMON = ["--config", "--postgres", "--kafka", "--help", "--version"]
+GATEWAY = ["run", "config", "openapi", "help"]
+RELAY_NAME, GATEWAY_NAME = "pgstock-relay", "pgstock-gateway"
+
+
+def binary(program):
+    return os.path.join(os.path.dirname(need("PGSTOCK_RELAY")), program)
+
+
+def run(program, *args, **more):
+    return subprocess.run([binary(program), *args], timeout=20, text=True,
+                          stdin=subprocess.DEVNULL,
+                          **(more or {"capture_output": True}))
 
 
 def relay(*args):
-    return subprocess.run([need("PGSTOCK_RELAY"), *args], timeout=20, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL)
+    return run(RELAY_NAME, *args)
+
+
+def gateway(*args):
+    return run(GATEWAY_NAME, *args)
 
 
 def installed(name):
@@ -34,6 +49,33 @@ def test_version_names_the_libraries(option):
                         r" \d+\.\d+\.\d+, libpq \d+\.\d+\)\n", done.stdout)
 
 
+def test_version_of_the_gateway():
+    done = gateway("--version")
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert re.fullmatch(r"pgstock-gateway \d\S* \(libpq \d+\.\d+\)\n",
+                        done.stdout)
+
+
+def test_help_of_the_gateway():
+    done = gateway("help")
+    assert (done.returncode, done.stderr) == (OK, "")
+    for command in GATEWAY:
+        assert re.search(rf"^  {command} ", done.stdout, re.M)
+        one = gateway("help", command)
+        assert one.stdout.startswith(f"Usage: pgstock-gateway {command}")
+    assert done.stdout == gateway("--help").stdout
+    done = gateway("help", "opnapi")
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert 'the nearest is "openapi"' in done.stderr
+
+
+def test_a_configuration_that_is_refused():
+    done = gateway("config", "--postgres", "password=open-sesame")
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert "use the configuration file" in done.stderr
+    assert "open-sesame" not in done.stderr
+
+
 @pytest.mark.parametrize("args", [["-h"], ["--help"], ["help"]], ids=" ".join)
 def test_help_lists_the_commands(args):
     done = relay(*args)
@@ -44,16 +86,15 @@ def test_help_lists_the_commands(args):
     assert done.stdout == relay("-h").stdout
 
 
+@pytest.mark.parametrize("program", [RELAY_NAME, GATEWAY_NAME])
 @pytest.mark.parametrize("args", [["--version"], ["help"], ["config"]],
                          ids=" ".join)
-def test_output_that_is_lost(args):
+def test_output_that_is_lost(program, args):
     """On a full disk: half of a sample, or nothing, is no result."""
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([need("PGSTOCK_RELAY"), *args], timeout=20,
-                              stdout=full, stderr=subprocess.PIPE, text=True,
-                              stdin=subprocess.DEVNULL)
+        done = run(program, *args, stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (
-        1, "pgstock-relay: could not write to standard output\n")
+        1, f"{program}: could not write to standard output\n")
 
 
 @pytest.mark.parametrize("args, named", [
@@ -79,14 +120,15 @@ def test_errors_of_the_configuration_name_the_line(tmp_path):
 
 # ---- completion -------------------------------------------------------------
 
-def bash(*words):
+def bash(*words, program=RELAY_NAME):
     """What bash offers for the last word."""
     script = ('source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
-              ' _pgstock_relay; printf "%s\\n" "${COMPREPLY[@]}"')
+              f' _{program.replace("-", "_")};'
+              ' printf "%s\\n" "${COMPREPLY[@]}"')
     done = subprocess.run(
         ["bash", "-euc", script,
-         installed("bash-completion/completions/pgstock-relay"),
-         "pgstock-relay", *words], capture_output=True, text=True, timeout=20)
+         installed(f"bash-completion/completions/{program}"),
+         program, *words], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
@@ -113,6 +155,16 @@ def test_bash(words, offered):
     assert sorted(bash(*words)) == sorted(offered)
 
 
+@pytest.mark.parametrize("words, offered", [
+    (["o"], ["openapi"]),
+    (["-c", "x", "run", "--l"], ["--listen"]),
+    (["--listen", "run", "con"], ["config"]),
+    (["--postgres", ""], []),
+], ids=" ".join)
+def test_bash_for_the_gateway(words, offered):
+    assert sorted(bash(*words, program=GATEWAY_NAME)) == offered
+
+
 def test_bash_completes_files(tmp_path):
     for name in ("relay.conf", "relay two.conf"):
         (tmp_path / name).write_text("")
@@ -122,15 +174,15 @@ def test_bash_completes_files(tmp_path):
                                         f" {tmp_path}/relay.conf")
 
 
-def zsh(*words):
+def zsh(*words, program=RELAY_NAME):
     """What the function passes to zsh's own, for the last word."""
     script = ('_arguments() { print -rl -- "$@"; };'
               ' _describe() { print -rl -- ${(P)2}; };'
               ' words=("$@"); CURRENT=$#; source "$0";'
-              ' _pgstock_relay_words ""')
+              f' _{program.replace("-", "_")}_words ""')
     done = subprocess.run(
-        ["zsh", "-fc", script, installed("zsh/site-functions/_pgstock-relay"),
-         "pgstock-relay", *words], capture_output=True, text=True, timeout=20)
+        ["zsh", "-fc", script, installed(f"zsh/site-functions/_{program}"),
+         program, *words], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -150,4 +202,14 @@ def test_zsh(words, has, has_not):
     offered = zsh(*words)
     assert has in offered and has_not not in offered
     for command in COMMANDS:
+        assert re.search(rf"^{command}:\w", offered, re.M)
+
+
+def test_zsh_for_the_gateway():
+    offered = zsh("-c", "x", "", program=GATEWAY_NAME)
+    assert "*: :_pgstock_gateway_words ''" in offered
+    assert "-l+[in place of listen in \\[gateway\\]]:ADDRESS:" in offered
+    assert "_pgstock_gateway_words" not in zsh("help", "",
+                                               program=GATEWAY_NAME)
+    for command in GATEWAY:
         assert re.search(rf"^{command}:\w", offered, re.M)

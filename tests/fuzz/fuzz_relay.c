@@ -21,6 +21,7 @@
 #include "common/rfc3339.h"
 #include "common/safe_text.h"
 #include "common/spelling.h"
+#include "common/usage.h"
 #include "config/load.h"
 #include "config/metric_table.h"
 #include "config/options.h"
@@ -174,7 +175,7 @@ fuzz_arguments(const Input *input)
 		words[count++] = word;
 	Assert(arguments_parse(&command_line, count, words, &arguments, &error) ==
 		   (error.len == 0));
-	command_line_usage(&arguments, &usage);
+	usage_add_pointer(&command_line, &arguments, &usage);
 	Assert(usage.len > 0);
 	buf_free(&error);
 	buf_free(&usage);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "commands/command_line.h"
+#include "common/usage.h"
 
 #define WORDS_MAX 16
 
@@ -55,7 +56,7 @@ expect_bad(const char *line, const char *named)
 	if (strstr(buf_str(&error), named) == NULL)
 		fail_msg("\"%s\": \"%s\" does not say \"%s\"", line, buf_str(&error),
 				 named);
-	command_line_usage(&arguments, &usage);
+	usage_add_pointer(&command_line, &arguments, &usage);
 	assert_non_null(strstr(buf_str(&usage), "Usage: "));
 	buf_free(&usage);
 	buf_free(&error);

@@ -9,74 +9,18 @@
 
 #include "commands/command_line.h"
 #include "common/usage.h"
+#include "usage.h"
 
-#define HELP_COLUMNS_MAX 79
-
-static void
-expect_narrow(const Buf *text)
-{
-	size_t column = 0;
-
-	for (size_t i = 0; i < text->len; i++)
-	{
-		column = text->data[i] == '\n' ? 0 : column + 1;
-		if (column > HELP_COLUMNS_MAX)
-			fail_msg("a line is too long:\n%.*s", (int) i, text->data);
-		if (text->data[i] == '\n' && i > 0)
-			assert_int_not_equal(text->data[i - 1], ' ');
-	}
-}
-
-/* What the parser rests on. */
 static void
 the_table_is_sound(void **state UNUSED)
 {
-	uint32_t used = command_line.common;
-
-	for (int i = 0; i < COMMANDS; i++)
-	{
-		const ArgumentCommand *command = &command_line.commands[i];
-		uint32_t			   options = command->allowed | command_line.common;
-
-		used |= command->allowed;
-		assert_non_null(command->name);
-		assert_int_equal(command->required & ~command->allowed, 0);
-		assert_int_equal(command->allowed & command_line.common, 0);
-		assert_int_equal(command->summary[strlen(command->summary) - 1] == '.',
-						 0);
-		assert_int_equal(command->help[strlen(command->help) - 1], '.');
-		assert_int_equal(command->operands_max > 0,
-						 command->operand.label != NULL);
-		for (int a = 0; a < ARGS; a++)
-			for (int b = 0; b < a; b++)
-				if ((options & ARGUMENT_BIT(a)) && (options & ARGUMENT_BIT(b)))
-					assert_string_not_equal(command_line.options[a].name,
-											command_line.options[b].name);
-	}
-	assert_int_equal(used, ARGUMENT_BIT(ARGS) - 1);
+	expect_sound_table(&command_line);
 }
 
-/* Of two options of one name getopt knows the first. */
 static void
 options_of_one_name_are_parsed_alike(void **state UNUSED)
 {
-	for (int a = 0; a < ARGS; a++)
-		for (int b = 0; b < a; b++)
-		{
-			const ArgumentOption *one = &command_line.options[a];
-			const ArgumentOption *other = &command_line.options[b];
-			bool				  same = strcmp(one->name, other->name) == 0;
-
-			if (same)
-			{
-				assert_int_equal(one->value.type == ARGUMENT_FLAG,
-								 other->value.type == ARGUMENT_FLAG);
-				assert_int_equal(one->fallback == NULL,
-								 other->fallback == NULL);
-			}
-			if (one->letter != 0)
-				assert_int_equal(same, one->letter == other->letter);
-		}
+	expect_options_parsed_alike(&command_line);
 }
 
 static void
@@ -151,12 +95,15 @@ expect_help(const char *first, const char *second, const char *part)
 {
 	char *words[] = {(char *) (uintptr_t) first, (char *) (uintptr_t) second};
 	Arguments arguments = {.command = COMMAND_HELP, .operands = words};
+	Arguments named;
 	Buf		  text = {0};
 	Buf		  error = {0};
 	bool	  good;
 
 	arguments.operand_count = (first != NULL) + (second != NULL);
-	good = command_line_help_with(&arguments, &text, &error);
+	good = usage_find_named(&command_line, &arguments, &named, &error);
+	if (good)
+		command_line_help(&named, &text);
 	assert_int_equal(good, error.len == 0);
 	assert_non_null(strstr(buf_str(good ? &text : &error), part));
 	buf_free(&text);

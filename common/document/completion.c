@@ -9,7 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "document/document.h"
+#include "common/document/document.h"
+
+/* The shell's function, such as _pgstock_relay; freed by the caller. */
+static char *
+completion_function(const ArgumentTable *table)
+{
+	char *name = xasprintf("_%s", table->program);
+
+	for (char *at = name; *at != '\0'; at++)
+		if (*at == '-')
+			*at = '_';
+	return name;
+}
 
 static bool
 completion_takes_value(const ArgumentOption *option)
@@ -182,11 +194,13 @@ completion_add_bash_values(const ArgumentTable *table, Buf *text)
 void
 completion_add_bash(const ArgumentTable *table, Buf *text)
 {
+	char *function = completion_function(table);
+
 	buf_printf(text,
 			   "# shellcheck shell=bash\n"
 			   "# %s(1) completion; made of the program's table of commands\n"
 			   "\n"
-			   "_pgstock_relay()\n"
+			   "%s()\n"
 			   "{\n"
 			   "\tlocal current=${COMP_WORDS[COMP_CWORD]}\n"
 			   "\tlocal previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
@@ -199,7 +213,7 @@ completion_add_bash(const ArgumentTable *table, Buf *text)
 			   "\telif [[ $previous == = ]]; then\n"
 			   "\t\tprevious=${COMP_WORDS[COMP_CWORD - 2]}\n"
 			   "\tfi\n",
-			   table->program);
+			   table->program, function);
 	completion_add_bash_values(table, text);
 	buf_add_str(text, "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 					  "\t\tcase ${COMP_WORDS[i]} in\n"
@@ -225,8 +239,9 @@ completion_add_bash(const ArgumentTable *table, Buf *text)
 			   "\"$current\")\n"
 			   "}\n"
 			   "\n"
-			   "complete -F _pgstock_relay %s\n",
-			   table->program);
+			   "complete -F %s %s\n",
+			   function, table->program);
+	free(function);
 }
 
 /* ---- zsh --------------------------------------------------------------- */
@@ -324,7 +339,7 @@ completion_add_zsh_words(const ArgumentTable *table, const char *group,
 				   group != NULL ? (int) strlen(command->name) : (int) len,
 				   group != NULL ? command->name + len + 1 : command->name);
 		if (group == NULL && command->name[len] == ' ')
-			buf_add_str(text, "list and handle failed messages");
+			completion_add_quoted(table->group_summary, text);
 		else
 			completion_add_quoted(command->summary, text);
 		buf_add_str(text, "'\n");
@@ -335,14 +350,16 @@ completion_add_zsh_words(const ArgumentTable *table, const char *group,
 void
 completion_add_zsh(const ArgumentTable *table, Buf *text)
 {
+	char *function = completion_function(table);
+
 	buf_printf(text,
 			   "#compdef %s\n"
 			   "# made of the program's table of commands\n"
 			   "\n"
-			   "_pgstock_relay_words() {\n"
+			   "%s_words() {\n"
 			   "\tlocal -a words\n"
 			   "\tcase $1 in\n",
-			   table->program);
+			   table->program, function);
 	completion_add_zsh_words(table, NULL, text);
 	for (int i = 0; i < table->command_count; i++)
 		if (strchr(table->commands[i].name, ' ') != NULL &&
@@ -355,16 +372,18 @@ completion_add_zsh(const ArgumentTable *table, Buf *text)
 			completion_add_zsh_words(table, group, text);
 			free(group);
 		}
-	buf_add_str(text, "\tesac\n"
-					  "\t_describe command words\n"
-					  "}\n"
-					  "\n"
-					  "_pgstock_relay() {\n"
-					  "\tlocal -a specs\n"
-					  "\tlocal command=''\n"
-					  "\tinteger i\n"
-					  "\n"
-					  "\tspecs=(\n");
+	buf_printf(text,
+			   "\tesac\n"
+			   "\t_describe command words\n"
+			   "}\n"
+			   "\n"
+			   "%s() {\n"
+			   "\tlocal -a specs\n"
+			   "\tlocal command=''\n"
+			   "\tinteger i\n"
+			   "\n"
+			   "\tspecs=(\n",
+			   function);
 	completion_add_zsh_options(table, table->common, text);
 	buf_add_str(text, "\t)\n"
 					  "\tfor ((i = 2; i < CURRENT; i++)); do\n"
@@ -373,7 +392,7 @@ completion_add_zsh(const ArgumentTable *table, Buf *text)
 	completion_add_patterns(table, completion_takes_value, text);
 	buf_add_str(text, ") ((i++)) ;;\n"
 					  "\t\t\t-*) ;;\n"
-					  "\t\t\t*) [[ $command != (");
+					  "\t\t\t*) [[ $command != (''");
 	completion_add_groups(table, text);
 	buf_add_str(text, ") ]] ||"
 					  " command+=${command:+ }$words[i] ;;\n"
@@ -382,13 +401,15 @@ completion_add_zsh(const ArgumentTable *table, Buf *text)
 					  "\tcase $command in\n"
 					  "\t\t''");
 	completion_add_groups(table, text);
-	buf_add_str(text, ") specs+=(\"*: :_pgstock_relay_words"
-					  " '$command'\") ;;\n");
+	buf_printf(text, ") specs+=(\"*: :%s_words '$command'\") ;;\n", function);
 	for (int i = 0; i < table->command_count; i++)
 		completion_add_zsh_command(table, &table->commands[i], text);
-	buf_add_str(text, "\tesac\n"
-					  "\t_arguments -s : $specs\n"
-					  "}\n"
-					  "\n"
-					  "_pgstock_relay \"$@\"\n");
+	buf_printf(text,
+			   "\tesac\n"
+			   "\t_arguments -s : $specs\n"
+			   "}\n"
+			   "\n"
+			   "%s \"$@\"\n",
+			   function);
+	free(function);
 }

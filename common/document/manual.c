@@ -3,15 +3,11 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "commands/command_line.h"
+#include "common/document/document.h"
 #include "common/usage.h"
-#include "config/kafka_property.h"
-#include "config/options.h"
-#include "document/document.h"
 
 #define WIDTH 76
 
@@ -35,8 +31,7 @@ manual_add_word(Buf *text, const char *word, size_t len)
 	}
 }
 
-/* Sentences: each begins a line, as roff wants it. */
-static void
+void
 manual_add_text(Buf *text, const char *words)
 {
 	size_t column = 0;
@@ -86,14 +81,14 @@ manual_add_value(Buf *text, const ArgumentOption *option)
 }
 
 static void
-manual_add_options(Buf *text, uint32_t options)
+manual_add_options(const ArgumentTable *table, uint32_t options, Buf *text)
 {
 	if (options == 0)
 		return;
 	buf_add_str(text, ".Bl -tag -width Ds\n");
-	for (int i = 0; i < command_line.option_count; i++)
+	for (int i = 0; i < table->option_count; i++)
 	{
-		const ArgumentOption *option = &command_line.options[i];
+		const ArgumentOption *option = &table->options[i];
 		Buf					  help = {0};
 
 		if (!(options & ARGUMENT_BIT(i)))
@@ -114,7 +109,8 @@ manual_add_options(Buf *text, uint32_t options)
 
 /* One form of it; filtered: the one with filters. */
 static void
-manual_add_form(Buf *text, const ArgumentCommand *command, bool filtered)
+manual_add_form(const ArgumentTable *table, const ArgumentCommand *command,
+				bool filtered, Buf *text)
 {
 	bool optional = command->operands_min == 0 && !command->either;
 
@@ -124,13 +120,13 @@ manual_add_form(Buf *text, const ArgumentCommand *command, bool filtered)
 				   command->operand.label,
 				   command->operands_max > 1 ? " ..." : "");
 	for (int round = 0; round < 2; round++)
-		for (int i = 0; i < command_line.option_count; i++)
+		for (int i = 0; i < table->option_count; i++)
 		{
-			const ArgumentOption *option = &command_line.options[i];
+			const ArgumentOption *option = &table->options[i];
 			uint32_t			  bit = ARGUMENT_BIT(i);
 			bool				  required = (command->required & bit) != 0;
 
-			if (!(command->allowed & bit & ~command_line.filters) ||
+			if (!(command->allowed & bit & ~table->filters) ||
 				required != (round == 0))
 				continue;
 			buf_printf(text, ".%sFl -%s", required ? "" : "Op ", option->name);
@@ -143,21 +139,21 @@ manual_add_form(Buf *text, const ArgumentCommand *command, bool filtered)
 }
 
 static void
-manual_add_commands(Buf *text)
+manual_add_commands(const ArgumentTable *table, Buf *text)
 {
-	for (int i = 0; i < command_line.command_count; i++)
+	for (int i = 0; i < table->command_count; i++)
 	{
-		const ArgumentCommand *command = &command_line.commands[i];
-		bool filters = (command->allowed & command_line.filters) != 0;
+		const ArgumentCommand *command = &table->commands[i];
+		bool filters = (command->allowed & table->filters) != 0;
 
 		if (command->heading != NULL)
 			buf_printf(text, "%s.Ss %s\n.Bl -tag -width Ds\n",
 					   i > 0 ? ".El\n" : "", command->heading);
 		if (command->either)
-			manual_add_form(text, command, false);
-		manual_add_form(text, command, filters);
+			manual_add_form(table, command, false, text);
+		manual_add_form(table, command, filters, text);
 		manual_add_text(text, command->help);
-		manual_add_options(text, command->allowed & ~command_line.filters);
+		manual_add_options(table, command->allowed & ~table->filters, text);
 	}
 	buf_add_str(text, ".El\n");
 }
@@ -188,28 +184,34 @@ manual_add_section(Buf *text, const char *section)
 	buf_printf(text, ".Ss [%s]\\&\n", section);
 }
 
+/* The section of another library's properties, where it follows that one. */
 static void
-manual_add_config(Buf *text)
+manual_add_properties(const DocumentSource *source, const char *after,
+					  Buf *text)
 {
-	const ConfigProperties *kafka = relay_options.properties;
-	const char			   *section = "";
+	const ConfigProperties *properties = source->options->properties;
 
-	for (size_t i = 0; i < relay_options.option_count; i++)
+	if (properties == NULL || strcmp(after, properties->printed_after) != 0)
+		return;
+	manual_add_section(text, properties->section);
+	manual_add_text(text, source->properties_help);
+}
+
+static void
+manual_add_config(const DocumentSource *source, Buf *text)
+{
+	const ConfigTable *table = source->options;
+	const char		  *section = "";
+
+	for (size_t i = 0; i < table->option_count; i++)
 	{
-		const Option *option = &relay_options.options[i];
+		const Option *option = &table->options[i];
 
 		if (strcmp(section, option->section) != 0)
 		{
 			if (i > 0)
 				buf_add_str(text, ".El\n");
-			if (strcmp(section, kafka->printed_after) == 0)
-			{
-				manual_add_section(text, kafka->section);
-				manual_add_text(text, "Properties of librdkafka by their own "
-									  "names, such as bootstrap.servers. "
-									  "Those that may be set are listed "
-									  "below. A change needs a restart.");
-			}
+			manual_add_properties(source, section, text);
 			section = option->section;
 			manual_add_section(text, section);
 			buf_add_str(text, ".Bl -tag -width Ds\n");
@@ -219,63 +221,24 @@ manual_add_config(Buf *text)
 	buf_add_str(text, ".El\n");
 }
 
-/* Which values a property takes. */
-static void
-manual_add_values(Buf *text, const KafkaProperty *property)
-{
-	switch (property->value)
-	{
-		case KAFKA_TEXT:
-			manual_add_text(text, "As librdkafka takes it.");
-			break;
-		case KAFKA_ADDRESSES:
-			manual_add_text(text, "host:port, ...");
-			break;
-		case KAFKA_FLAG:
-			manual_add_text(text, "true or false");
-			break;
-		case KAFKA_NUMBER:
-		case KAFKA_NUMBER_0:
-			buf_printf(text, "%s%" PRId64 " to %" PRId64 "\n",
-					   property->value == KAFKA_NUMBER_0 ? "0, or " : "",
-					   property->min, property->max);
-			break;
-		case KAFKA_CHOICE:
-			manual_add_text(text, property->choices);
-			break;
-	}
-}
-
-static void
-manual_add_properties(Buf *text)
-{
-	buf_add_str(text, ".Bl -tag -width Ds -compact\n");
-	for (size_t i = 0; i < kafka_properties_count; i++)
-	{
-		buf_printf(text, ".It Cm %s\n", kafka_properties[i].name);
-		manual_add_values(text, &kafka_properties[i]);
-	}
-	buf_add_str(text, ".El\n");
-}
-
 /* ---- parts ------------------------------------------------------------- */
 
 bool
-manual_add_part(const char *name, Buf *text)
+manual_add_part(const DocumentSource *source, const char *name, Buf *text)
 {
+	const ArgumentTable *table = source->commands;
+
 	if (strcmp(name, "commands") == 0)
-		manual_add_commands(text);
+		manual_add_commands(table, text);
 	else if (strcmp(name, "options") == 0)
-		manual_add_options(text, command_line.common);
+		manual_add_options(table, table->common, text);
 	else if (strcmp(name, "filters") == 0)
-		manual_add_options(text, command_line.filters);
+		manual_add_options(table, table->filters, text);
 	else if (strcmp(name, "configuration") == 0)
-		manual_add_config(text);
-	else if (strcmp(name, "properties") == 0)
-		manual_add_properties(text);
+		manual_add_config(source, text);
 	else if (strcmp(name, "system") == 0)
 		buf_printf(text, ".Os pgstock %s\n", PGSTOCK_VERSION);
 	else
-		return false;
+		return source->add_part != NULL && source->add_part(name, text);
 	return true;
 }
