@@ -25,7 +25,7 @@ static const Option options[] = {
 	 "/etc/pgstock/gateway-tokens", 0, 0, NULL,
 	 "File of access tokens, one a line: role, name and SHA-256 of the token;\n"
 	 "default: none, every client is an app, and listen must be a loopback\n"
-	 "address or a Unix socket.  Read again by a reload."},
+	 "address or a Unix socket.  A reload reads the file again."},
 	{"gateway", "batch_max", OPTION_INT, OPTION_RELOADS, AT(batch_max), "100",
 	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
 	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",
