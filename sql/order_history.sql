@@ -324,7 +324,39 @@ COMMENT ON FUNCTION pgstock_internal.relay_order IS
 /*
  * As relay_replay does: copies, marked by their last header, of events that are
  * published and are no copies themselves.
+ *
+ * A copy must not follow a later event of the order that Kafka does not have
+ * yet: consumers would end with the older state.  So there must be none,
+ * neither here nor in a transaction that is not committed.  The order's lock
+ * keeps away the latter, and afterwards another snapshot shows what they
+ * committed; lines may expire under the lock of their level alone
+ * (expire_may_report).
  */
+CREATE FUNCTION pgstock_internal.lock_order_events(order_id text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'resend_events must run at isolation level '
+						'READ COMMITTED'
+			USING ERRCODE = 'invalid_transaction_state', DETAIL =
+				'It waits for calls of the order, and must see what they '
+				'wrote.';
+	END IF;
+	PERFORM pgstock_internal.lock_orders(ARRAY[$1]);
+	PERFORM FROM pgstock_internal.level v
+	  WHERE (v.product_id, v.location, v.slot) IN (
+			SELECT r.product_id, r.location, r.slot
+			  FROM pgstock_internal.reservation r
+			 WHERE r.order_id = $1 AND r.due_at <= clock_timestamp())
+	  ORDER BY v.product_id, v.location, v.slot FOR NO KEY UPDATE;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.lock_order_events IS
+	'locks an order until the transaction ends: no other session has an event '
+	'of it that is not visible then';
+
 CREATE FUNCTION @extschema@.resend_events(order_id text, reason text)
 RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -339,9 +371,21 @@ BEGIN
 	END IF;
 	PERFORM pgstock_internal.check_reason($2);
 	PERFORM pgstock_internal.relay_position();
+	PERFORM pgstock_internal.lock_order_events($1);
+	p := pgstock_internal.progress();
+	IF EXISTS (SELECT FROM pgstock_internal.order_rows($1) e
+				WHERE e.format <> 'r'
+				  AND (e.held
+					   OR pgstock_internal.is_pending(e.xid, e.seq, p))) THEN
+		RAISE EXCEPTION 'events of the order are pending'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  DETAIL = 'Copies of earlier events would be published after '
+						   'them.',
+				  HINT = 'Run it again when the relay has published them: '
+						 'order_history shows the state of each.';
+	END IF;
 	/* As in extension/outbox/record.c, the xid before the first seq. */
 	PERFORM pg_current_xact_id();
-	p := pgstock_internal.progress();
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
 		type, payload, headers, traceparent, created_at, format)
 	SELECT w.part, e.id, e.topic, convert_to($1, 'UTF8'), e.type, e.payload,
@@ -349,7 +393,7 @@ BEGIN
 		   e.traceparent, e.created_at, e.format
 	  FROM (SELECT pgstock_internal.outbox_lock_part() AS part) w,
 		   pgstock_internal.order_rows($1) e
-	 WHERE NOT e.held AND e.format <> 'r'
+	 WHERE e.format <> 'r' AND NOT e.held
 	   AND NOT pgstock_internal.is_copy(e.headers)
 	   AND NOT pgstock_internal.is_pending(e.xid, e.seq, p)
 	   AND NOT pgstock_internal.is_discarded(e.id)
@@ -362,4 +406,5 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.resend_events IS
 	'writes the published events of an order to the outbox again, as copies '
-	'with the header replay_of; returns their number; the reason is required';
+	'with the header replay_of; returns their number; the reason is required; '
+	'55000 while one of the order''s events is not published';

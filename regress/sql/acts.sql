@@ -35,7 +35,7 @@ INSERT INTO act VALUES
 	('discard_held_event', format('SELECT discard_held_event(%L, %L)', :'held', 'never')),
 	('repair_stock', $$SELECT repair_stock('acts-a', 'ticket 1')$$),
 	('purge_history', $$SELECT purge_history('2001-01-01T00:00:00Z')$$),
-	('resend_events', $$SELECT resend_events('acts-2', 'lost')$$),
+	('resend_events', $$SELECT resend_events('acts-0', 'lost')$$),
 	('forget_user', $$SELECT forget_user('acts-user', 'request 1')$$),
 	('reset_stock_statistics', $$SELECT reset_stock_statistics()$$),
 	('grant_stock_access', $$SELECT grant_stock_access('regress_acts', 'reader')$$),

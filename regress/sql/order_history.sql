@@ -76,15 +76,31 @@ ROLLBACK;
 -- ---- its events once more ----
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT outcome_of($$SELECT resend_events('oh-1', '')$$), outcome_of($$SELECT resend_events(NULL, 'x')$$);
-SELECT resend_events('oh-1', 'not published yet');
+-- not while one of its events is pending: a copy of an earlier one would be published after it
+SELECT outcome_of($$SELECT resend_events('oh-1', 'not published yet')$$);
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('oh-1', 'the shop lost them'), resend_events('oh-none', 'nothing');
 SELECT o.event_type, o.headers ->> 'replay_of' = lpad(e.seq::text, 20, '0') AS marked, o.event_id = e.event_id AS same_id, o.payload = e.payload AS same
   FROM stock_outbox o JOIN stock_outbox e ON e.event_id = o.event_id AND e.seq < o.seq WHERE o.key = 'oh-1' ORDER BY o.seq;
 SELECT what, more FROM order_steps('oh-1') WHERE kind IN ('event', 'admin');
+SELECT outcome_of($$SELECT resend_events('oh-1', 'too soon')$$);
 -- a copy is not copied, nor a dead letter, and no product's event
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('oh-1', 'again'), resend_events('oh-4', 'again');
+-- nor while an event of a held topic waits, or one that this transaction wrote, or where another's commit would not be seen
+SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
+BEGIN;
+SELECT pgstock_internal.relay_hold('stock-events', 'no', :epoch), pgstock_internal.relay_set_aside(ARRAY[max(seq)], :epoch) FROM stock_outbox WHERE key = 'oh-5';
+SELECT outcome_of($$SELECT resend_events('oh-5', 'held')$$);
+ROLLBACK;
+BEGIN;
+SELECT status FROM confirm_stock('oh-5', 'pay-5');
+SELECT outcome_of($$SELECT resend_events('oh-5', 'mine')$$);
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT outcome_of($$SELECT resend_events('oh-5', 'blind')$$);
+ROLLBACK;
+SELECT resend_events('oh-5', 'none is pending');
 SELECT action, target, reason, actor = session_user || '/clerk' AS me FROM stock_admin_actions WHERE action = 'resend_events' AND target ~ 'oh-' ORDER BY at;
 -- ---- orders that hang ----
 SELECT status FROM reserve_stock('oh-a', 1, 'oh-7', ttl => '0');
