@@ -69,6 +69,13 @@ BEGIN
 						'letters, digits, ".", "_" and "-"'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	IF $2 = 'Forgotten' THEN
+		RAISE EXCEPTION 'event type "%" cannot have the name "%"', $1, $2
+			USING ERRCODE = 'invalid_parameter_value',
+				  DETAIL = 'It is the name of the tombstones that forget_user '
+						   'writes.',
+				  HINT = 'Choose another name.';
+	END IF;
 	IF $3 NOT IN ('snake_case', 'camelCase') THEN
 		RAISE EXCEPTION 'unrecognized form of member names "%"', $3
 			USING ERRCODE = 'invalid_parameter_value',

@@ -95,30 +95,52 @@ CREATE TYPE pgstock_internal.order_fact AS
 COMMENT ON TYPE pgstock_internal.order_fact IS
 	'a fact of an order''s history; n orders facts of the same time and kind';
 
-/* The key of an order's events is its id, and that of a level's a product. */
+/*
+ * The key of an order's events is its id, and that of a level's a product,
+ * which may have the same id.  What an event is shows in its members: its type
+ * and their names are settings (set_event_format).
+ */
+CREATE FUNCTION pgstock_internal.is_level_event(payload jsonb)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce((payload ?& '{event_id,event_type,product_id,on_hand,kind}'
+				 OR payload ?& '{eventId,eventType,productId,onHand,kind}')
+				AND NOT payload ?| '{order_id,orderId}', false)
+$$;
+COMMENT ON FUNCTION pgstock_internal.is_level_event IS
+	'returns whether a payload is that of a level''s event';
+
 CREATE FUNCTION pgstock_internal.order_rows(order_id text)
 RETURNS TABLE (seq bigint, xid xid8, id uuid, topic text, type text,
 	payload bytea, headers bytea, traceparent text, created_at timestamptz,
-	format "char", held boolean)
+	format "char", held boolean, json jsonb)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	SET enable_seqscan = off
 AS $$
-SELECT o.seq, o.xid, o.id, o.aggregatetype, o.type, o.payload, o.headers,
-	   o.traceparent, o.created_at, o.format, false
-  FROM pgstock_internal.outbox o
- WHERE o.aggregateid = convert_to($1, 'UTF8') AND o.type <> 'StockLevelChanged'
-   AND octet_length(o.aggregateid) <= 255
-   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
-					WHERE h.seq = o.seq)
-UNION ALL
-SELECT h.seq, h.xid, h.id, h.aggregatetype, h.type, h.payload, h.headers,
-	   h.traceparent, h.created_at, h.format, true
-  FROM pgstock_internal.held_event h
- WHERE h.aggregateid = convert_to($1, 'UTF8') AND h.type <> 'StockLevelChanged'
-   AND octet_length(h.aggregateid) <= 255
+SELECT e.*
+  FROM (SELECT k.*, CASE WHEN k.format = 'j' THEN
+						 pgstock_internal.payload_json(k.payload, 'j') END
+					AS json
+		  FROM (SELECT o.seq, o.xid, o.id, o.aggregatetype, o.type, o.payload,
+					   o.headers, o.traceparent, o.created_at, o.format, false
+				  FROM pgstock_internal.outbox o
+				 WHERE o.aggregateid = convert_to($1, 'UTF8')
+				   AND octet_length(o.aggregateid) <= 255
+				   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
+									WHERE h.seq = o.seq)
+				UNION ALL
+				SELECT h.seq, h.xid, h.id, h.aggregatetype, h.type, h.payload,
+					   h.headers, h.traceparent, h.created_at, h.format, true
+				  FROM pgstock_internal.held_event h
+				 WHERE h.aggregateid = convert_to($1, 'UTF8')
+				   AND octet_length(h.aggregateid) <= 255) k
+		OFFSET 0) e
+ WHERE NOT pgstock_internal.is_level_event(e.json)
 $$;
 COMMENT ON FUNCTION pgstock_internal.order_rows IS
-	'returns the rows of the outbox with an order''s key';
+	'returns the rows of the outbox with an order''s key; json: the payload, '
+	'of an event in JSON';
 
 CREATE FUNCTION pgstock_internal.order_events(order_id text)
 RETURNS SETOF pgstock_internal.order_fact
@@ -150,10 +172,7 @@ BEGIN
 							WHEN pgstock_internal.is_pending(r.xid, r.seq, p)
 							THEN 'pending'
 							WHEN pgstock_internal.is_discarded(r.id)
-							THEN 'discarded' ELSE 'published' END AS state,
-					   CASE WHEN r.format = 'j' THEN
-							pgstock_internal.payload_json(r.payload, 'j')
-							END AS json
+							THEN 'discarded' ELSE 'published' END AS state
 				  FROM pgstock_internal.order_rows($1) r OFFSET 0) e;
 END
 $$;

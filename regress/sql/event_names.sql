@@ -67,6 +67,7 @@ SELECT outcome_of($$SELECT set_event_format('Stock', 'x')$$);
 SELECT outcome_of($$SELECT set_event_format(NULL, 'x')$$);
 SELECT outcome_of($$SELECT set_event_format('*', 'x')$$);
 SELECT outcome_of(format('SELECT set_event_format(''StockReserved'', %L)', n)), left(n, 9) FROM unnest('{"",a b,"a\"b",é}'::text[] || repeat('x', 101)) n;
+SELECT outcome_of($$SELECT set_event_format('StockReleased', 'Forgotten')$$);
 SELECT outcome_of($$SELECT set_event_format('StockReserved', members => 'PascalCase')$$);
 SELECT outcome_of($$SELECT set_event_profile('other')$$);
 SELECT outcome_of($$SELECT set_event_profile(NULL)$$);

@@ -102,6 +102,17 @@ SELECT outcome_of($$SELECT resend_events('oh-5', 'blind')$$);
 ROLLBACK;
 SELECT resend_events('oh-5', 'none is pending');
 SELECT action, target, reason, actor = session_user || '/clerk' AS me FROM stock_admin_actions WHERE action = 'resend_events' AND target ~ 'oh-' ORDER BY at;
+-- whatever the events and their members are named: a level's are not the order's; an application's own are
+SELECT set_event_profile('inventory'), set_event_format('StockReserved', 'StockLevelChanged', 'snake_case');
+SELECT receive_stock('oh-20', 5), publish_event('shop', 'oh-20', '{"product_id": "oh-20", "on_hand": 1}') IS NOT NULL AS own;
+SELECT status FROM reserve_stock('oh-20', 1, 'oh-20');
+SELECT status FROM release_stock('oh-20');
+SELECT receive_stock('oh-20', 5);
+SELECT event_type FROM stock_outbox WHERE key = 'oh-20' ORDER BY seq;
+SELECT what FROM order_history('oh-20') WHERE kind = 'event';
+SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
+SELECT resend_events('oh-20', 'renamed');
+SELECT set_event_profile('default');
 -- ---- orders that hang ----
 SELECT status FROM reserve_stock('oh-a', 1, 'oh-7', ttl => '0');
 SELECT status FROM reserve_stock('oh-a', 1, 'oh-8');
