@@ -153,7 +153,7 @@ BEGIN
 	RETURN QUERY
 		SELECT e.created_at, 'event', e.type, NULL, NULL, NULL::bigint,
 			   e.id::text,
-			   coalesce(e.json ->> 'trace_id',
+			   coalesce(e.json ->> 'trace_id', e.json ->> 'traceId',
 						substring(e.traceparent FROM 4 FOR 32)),
 			   jsonb_strip_nulls(jsonb_build_object(
 				   'topic', e.topic, 'seq', e.seq,
@@ -164,7 +164,8 @@ BEGIN
 						END,
 				   'dead_letter', CASE WHEN e.format = 'r' THEN true END,
 				   'reason', e.json -> 'reason',
-				   'causation_id', e.json -> 'causation_id',
+				   'causation_id', coalesce(e.json -> 'causation_id',
+											e.json -> 'causationId'),
 				   'replayed', e.json -> 'replayed', 'part', e.json -> 'part')),
 			   e.seq
 		  FROM (SELECT r.*,

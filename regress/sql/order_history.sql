@@ -112,6 +112,10 @@ SELECT event_type FROM stock_outbox WHERE key = 'oh-20' ORDER BY seq;
 SELECT what FROM order_history('oh-20') WHERE kind = 'event';
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('oh-20', 'renamed');
+-- trace and cause are shown with either form of the names
+SELECT set_event_profile('inventory');
+SELECT a.result FROM apply('[{"topic": "order-created", "json": {"event_id": "oh-m21", "order_id": "oh-21", "trace_id": "t-21", "items": [{"product_id": "oh-b", "quantity": 1}]}}]') a;
+SELECT what, trace_id, detail -> 'causation_id' AS causation_id FROM order_history('oh-21') WHERE kind IN ('event', 'movement');
 SELECT set_event_profile('default');
 -- ---- orders that hang ----
 SELECT status FROM reserve_stock('oh-a', 1, 'oh-7', ttl => '0');
