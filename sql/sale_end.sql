@@ -19,10 +19,25 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.until_sale_end IS
 	'returns the microseconds until the next flash sale ends, at most 60 s';
 
+CREATE FUNCTION pgstock_internal.due_sales()
+RETURNS TABLE (activity_id text, ends_at timestamptz)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT s.activity_id, s.ends_at
+  FROM pgstock_internal.sale s
+ WHERE s.closed_at IS NULL AND s.ends_at IS NOT NULL
+   AND s.ends_at <= clock_timestamp()
+$$;
+COMMENT ON FUNCTION pgstock_internal.due_sales IS
+	'returns the flash sales that are open and past ends_at';
+
 /*
  * Ends one sale at most, so that its transaction holds the locks of one product
- * only.  A sale that another session holds is passed over, so that it does not
- * keep others open; its lock is released with the subtransaction.
+ * only.  A sale that another session holds, or that fails, is passed over; its
+ * lock is released with the subtransaction.  The others are tried in random
+ * order behind the first one, so that no number of such sales keeps the rest
+ * open.  A failure stays on record until no sale is left that may have caused
+ * it.
  */
 CREATE FUNCTION pgstock_internal.end_sales()
 RETURNS bigint
@@ -35,10 +50,11 @@ DECLARE
 	failed	boolean := false;
 BEGIN
 	FOR sale IN
-		SELECT s.activity_id FROM pgstock_internal.sale s
-		 WHERE s.closed_at IS NULL AND s.ends_at IS NOT NULL
-		   AND s.ends_at <= clock_timestamp()
-		 ORDER BY s.ends_at LIMIT 4
+		SELECT s.activity_id
+		  FROM (SELECT d.activity_id, row_number() OVER (
+					   ORDER BY d.ends_at, d.activity_id) AS nth
+				  FROM pgstock_internal.due_sales() d) s
+		 ORDER BY CASE WHEN s.nth > 1 THEN random() ELSE -1 END LIMIT 4
 	LOOP
 		BEGIN
 			ended := pgstock_internal.end_sale(sale);
@@ -55,7 +71,8 @@ BEGIN
 		END;
 		EXIT WHEN ended;
 	END LOOP;
-	IF NOT failed THEN
+	IF NOT failed
+	   AND NOT EXISTS (SELECT FROM pgstock_internal.due_sales()) THEN
 		PERFORM pgstock_internal.upkeep_worked('sales');
 	END IF;
 	IF ended THEN

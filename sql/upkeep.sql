@@ -10,6 +10,7 @@ CREATE TABLE pgstock_internal.upkeep_failure
 	since		timestamptz NOT NULL,
 	sqlstate	text NOT NULL,
 	error		text NOT NULL,
+	warned_at	timestamptz NOT NULL,
 	CONSTRAINT upkeep_failure_pkey PRIMARY KEY (step)
 );
 COMMENT ON TABLE pgstock_internal.upkeep_failure IS
@@ -43,22 +44,36 @@ COMMENT ON FUNCTION pgstock_internal.is_conflict IS
 	'returns whether an error is a conflict with another session: over a lock, '
 	'or with its changes';
 
-/* A step that is in conflict with another session runs again soon. */
+/*
+ * A step that is in conflict with another session runs again soon.  A step
+ * that keeps failing in the same way, perhaps each second, is a WARNING once a
+ * minute.
+ */
 CREATE FUNCTION pgstock_internal.upkeep_failed(step text, sqlstate text,
 	error text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	warns	boolean;
 BEGIN
 	IF pgstock_internal.is_conflict($2) THEN
 		RETURN;
 	END IF;
-	RAISE WARNING 'upkeep step "%" of pgstock failed: %', $1, $3
-		USING ERRCODE = $2;
+	warns := NOT EXISTS (
+		SELECT FROM pgstock_internal.upkeep_failure f
+		 WHERE f.step = $1 AND f.sqlstate = $2
+		   AND f.warned_at > clock_timestamp() - interval '1 min');
+	IF warns THEN
+		RAISE WARNING 'upkeep step "%" of pgstock failed: %', $1, $3
+			USING ERRCODE = $2;
+	END IF;
 	INSERT INTO pgstock_internal.upkeep_failure AS f
-	VALUES ($1, clock_timestamp(), $2, $3)
+	VALUES ($1, clock_timestamp(), $2, $3, clock_timestamp())
 	ON CONFLICT ON CONSTRAINT upkeep_failure_pkey DO UPDATE
-	   SET sqlstate = excluded.sqlstate, error = excluded.error;
+	   SET sqlstate = excluded.sqlstate, error = excluded.error,
+		   warned_at = CASE WHEN warns THEN excluded.warned_at
+							ELSE f.warned_at END;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_failed IS

@@ -52,6 +52,34 @@ ALTER TABLE pgstock_internal.sale DROP extra;
 SELECT pgstock_internal.end_sales();
 SELECT count(*) FROM pgstock_internal.upkeep_failure;
 SELECT count(*) FROM pgstock_internal.level WHERE slot < 0 AND product_id = 'end-a';
+-- five that fail do not keep open the sixth, which ends later; and they are one warning
+SELECT count(open_flash_sale('e1' || i, 'end-a', 1, 1, '-infinity', now() - interval '1 h' + i * interval '1 s')) FROM generate_series(0, 5) i;
+ALTER FUNCTION pgstock_internal.end_sale RENAME TO end_sale_away;
+CREATE FUNCTION pgstock_internal.end_sale(activity_id text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF activity_id ~ '^e1[0-4]$' THEN
+		RAISE EXCEPTION 'stuck';
+	END IF;
+	RETURN pgstock_internal.end_sale_away(activity_id);
+END
+$$;
+DO $$
+BEGIN
+	FOR i IN 1..500 LOOP
+		EXIT WHEN pgstock_internal.end_sales() = 0;
+	END LOOP;
+END
+$$;
+SELECT pgstock_internal.end_sales();
+SELECT step, error FROM pgstock_internal.upkeep_failure;
+SELECT array_agg(activity_id ORDER BY 1) AS open FROM pgstock_internal.sale WHERE closed_at IS NULL AND activity_id ~ '^e1[0-5]$';
+-- again after a minute
+UPDATE pgstock_internal.upkeep_failure SET warned_at = warned_at - interval '1 min';
+SELECT pgstock_internal.end_sales();
+DROP FUNCTION pgstock_internal.end_sale;
+ALTER FUNCTION pgstock_internal.end_sale_away RENAME TO end_sale;
+SELECT pgstock_internal.end_sales() FROM generate_series(1, 5);
+SELECT count(*) FROM pgstock_internal.upkeep_failure;
 SELECT close_flash_sale('e2');
 SELECT * FROM verify_stock();
 DROP FUNCTION end_now;
