@@ -158,6 +158,27 @@ binding_of_handler(const BuiltinHandler *builtin)
 						 false);
 }
 
+/*
+ * Locks the bindings of a topic until the transaction ends; whether a built-in
+ * handler applies messages of it.
+ */
+bool
+binding_lock_topic(Call *call, const char *topic)
+{
+	ListCell *cell;
+
+	lock_acquire(call, LOCK_HANDLER_TOPIC, topic);
+	call_refresh_snapshot();
+	foreach(cell, binding_load_topic(call, topic)->bindings)
+	{
+		const Binding *binding = lfirst(cell);
+
+		if (binding->builtin != NULL && binding->builtin->apply != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* ---- Storing ---- */
 
 /* A binding as it is stored. */
@@ -204,6 +225,32 @@ binding_put_row(TupleTableSlot *slot, const BindingRow *row)
 	row_put(slot, BINDING_DATABASE, ObjectIdGetDatum(handler->database));
 }
 
+/*
+ * A built-in handler answers by stock events.  If it read these, there would be
+ * no end: see event_topic.c too.
+ */
+static void
+binding_must_not_loop(Call *call, const BindingRow *row)
+{
+	const BuiltinHandler *builtin = NULL;
+
+	if (row->handler == NULL && row->event_type[0] == '\0')
+		builtin = builtin_handler_of_topic(row->topic);
+	else if (row->handler != NULL && row->registered == NULL)
+		builtin = builtin_handler_find(row->handler);
+	if (builtin == NULL || builtin->apply == NULL ||
+		!topic_is_for_stock_events(call, row->topic))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("handler \"%s\" cannot read topic \"%s\"", builtin->name,
+					row->topic),
+			 errdetail("Stock events go to it: the handler would answer each "
+					   "by another one."),
+			 errhint("Bind another topic, or set another one for the events "
+					 "with set_event_topic().")));
+}
+
 /* Stores a binding in place of what was there; false: nothing was. */
 static bool
 binding_store(Call *call, const BindingRow *row)
@@ -215,6 +262,7 @@ binding_store(Call *call, const BindingRow *row)
 
 	lock_acquire(call, LOCK_HANDLER_TOPIC, row->topic);
 	call_refresh_snapshot();
+	binding_must_not_loop(call, row);
 	table_key_text(&keys[0], 1, row->topic);
 	table_key_text(&keys[1], 2, row->event_type);
 	found = table_find(call, table, "user_handler_pkey", 2, keys, &tid) &&

@@ -6,8 +6,7 @@
  * A message is a record with what becomes of it, in the parts in which that is
  * found: the Record as Kafka delivered it, what message_parse has read in it
  * (Parsed), how it is tried (Try), the row of one that has failed before
- * (FailedEvent), and what became of it (Outcome).  A function takes the parts
- * that it reads as const and the parts that it sets as they are.
+ * (FailedEvent), and its Outcome.  Parts that a function only reads are const.
  *
  * The files are listed in their order: none calls one that is listed below it.
  *
@@ -558,6 +557,7 @@ extern const char *registration_search_path(const RegisteredHandler *handler,
 /* in binding_table.c */
 extern void			  binding_load(Call *call, List *messages);
 extern TopicBindings *binding_of_handler(const BuiltinHandler *builtin);
+extern bool			  binding_lock_topic(Call *call, const char *topic);
 
 /* in handler_fence.c */
 extern void		  handler_fence_init(void);

@@ -69,6 +69,7 @@ extern char			*bytes_printable(const char *bytes, int length);
 /* in reserved_topic.c */
 extern void topic_must_not_be_position(const char *topic);
 extern void topic_must_not_be_reserved(Call *call, const char *topic);
+extern bool topic_is_for_stock_events(Call *call, const char *topic);
 
 /* in receipt_board.c */
 extern void receipt_init(void);

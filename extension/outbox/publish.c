@@ -16,7 +16,6 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -29,7 +28,6 @@
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_event, CALL_PUBLISH_EVENT);
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_bytes, CALL_PUBLISH_BYTES);
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_outbox_row, CALL_PUBLISH_OUTBOX_ROW);
-PGSTOCK_COUNTED_FUNCTION(pgstock_set_event_topic, CALL_SET_EVENT_TOPIC);
 
 /* The caller's headers.  One is ours: it would make the event one that no
  * replay writes again, and that an audit takes for another one. */
@@ -219,44 +217,4 @@ pgstock_publish_outbox_row_body(PG_FUNCTION_ARGS)
 	outbox_append(&call, &record);
 	call_end(&call);
 	return PointerGetDatum(NULL);
-}
-
-/* ---- The topics of stock events ---- */
-
-/* set_event_topic(event_type text, topic text) RETURNS void */
-static Datum
-pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
-{
-	char		   *event_type = args_id(fcinfo, 0, "event_type");
-	char		   *topic = args_text(fcinfo, 1);
-	const char	   *fault = topic ? outbox_topic_fault(topic) : NULL;
-	Call			call;
-	Table		   *table;
-	bool			found;
-	ItemPointerData tid;
-	TupleTableSlot *slot;
-
-	if (fault != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("topic %s", fault)));
-	if (topic != NULL)
-		topic_must_not_be_position(topic);
-	call_begin(&call, "set_event_topic()");
-	table = table_use(&call, TABLE_EVENT_TOPIC);
-	found = table_find_text(&call, table, "event_topic_pkey", event_type,
-							&tid) &&
-			table_lock_row(table, &tid);
-	slot = table_new_row(table);
-	row_put_text(slot, 1, event_type);
-	row_put_text(slot, 2, topic);
-	if (found)
-		table_update(&call, table, &tid);
-	else
-		table_insert(&call, table);
-	/* as the table's trigger does for SQL: orders/event_format.c */
-	CacheInvalidateRelcache(table->rel);
-	admin_action_write(&call, "set_event_topic", event_type,
-					   topic ? topic : "not written");
-	call_end(&call);
-	PG_RETURN_VOID();
 }

@@ -73,7 +73,8 @@ topic_is_known(Call *call, TableId id, const char *index, const char *topic)
 	return table_find_text(call, table_use(call, id), index, topic, &tid);
 }
 
-static bool
+/* Whether stock events go to a topic, or do by default. */
+bool
 topic_is_for_stock_events(Call *call, const char *topic)
 {
 	return strcmp(topic, TOPIC_EVENTS) == 0 ||

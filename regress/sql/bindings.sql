@@ -16,6 +16,18 @@ SELECT outcome_of(format('SELECT bind_topic(%s, %s)', t, h)) FROM (VALUES
 	($$'bind'$$, $$'order-created'$$), ($$'bind'$$, $$'ORDER_CREATED'$$), ($$'bind'$$, $$'shop.missing'$$), ($$'bind'$$, $$'pg_typeof'$$)) v (t, h);
 SELECT outcome_of($$SELECT bind_topic('bind', 'ignore', '')$$), outcome_of(format('SELECT bind_topic(%L, %L, %L)', 'bind', 'ignore', repeat('t', 256)));
 SELECT outcome_of($$SELECT unbind_topic(NULL)$$), outcome_of($$SELECT unbind_topic('no topic')$$);
+-- no built-in handler reads what stock events are written to, in whatever order the two are set
+SELECT outcome_of(format('SELECT bind_topic(%L, %L)', t, h)) FROM unnest('{stock-events,stock-freeze-failed}'::text[]) t, unnest('{order_created,payment_failed,ignore}'::text[]) h;
+SELECT outcome_of($$SELECT bind_topic('stock-events', 'order_created', 'T')$$);
+SELECT set_event_topic('BindEvent', 'bind-events');
+SELECT outcome_of($$SELECT bind_topic('bind-events', 'order_failed')$$);
+SELECT bind_topic('bind-read', 'order_created', 'T'), bind_topic('bind-seen', 'ignore');
+SELECT t, outcome_of(format('SELECT set_event_topic(%L, %L)', 'BindEvent', t)) FROM unnest('{bind-read,order-created,bind-seen}'::text[]) t;
+SELECT bind_topic('order-created', 'ignore'), set_event_topic('BindEvent', 'order-created');
+SELECT outcome_of($$SELECT unbind_topic('order-created')$$), outcome_of($$SELECT register_handler('order-created', NULL)$$);
+DELETE FROM pgstock_internal.event_topic WHERE event_type = 'BindEvent';
+SELECT unbind_topic(t) FROM unnest('{order-created,bind-seen,stock-events,stock-freeze-failed}'::text[]) t;
+SELECT unbind_topic('bind-read', 'T');
 -- the fields, and their paths
 SELECT f, outcome_of(format('SELECT bind_topic(%L, %L, fields => %L)', 'bind', 'order_created', f)) FROM unnest(ARRAY[
 	'[]', '"$"', '1', '{"orderId": "$.id"}', '{"order_id": 1}', '{"order_id": null}', '{"order_id": ["$.id"]}', '{"order_id": ""}', '{"order_id": "id"}',
