@@ -46,3 +46,21 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.check_reason IS
 	'raises 22023 if a required reason is NULL or empty';
+
+/* As args_id() in extension/base/args.c does for functions in C. */
+CREATE FUNCTION pgstock_internal.check_id(name text, id text)
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce(id, '') = '' THEN
+		RAISE EXCEPTION '% must not be empty', name
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF octet_length(id) > 255 THEN
+		RAISE EXCEPTION '% must not be longer than 255 bytes', name
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.check_id IS
+	'raises 22023 if an id is NULL, empty or longer than 255 bytes';

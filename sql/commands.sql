@@ -411,6 +411,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+	PERFORM pgstock_internal.check_id('topic', $1);
 	RETURN QUERY
 		WITH wanted AS (
 			SELECT o.partition, o.next_offset AS was,

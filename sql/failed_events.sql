@@ -10,6 +10,9 @@ BEGIN
 		RAISE EXCEPTION 'exactly one of id and order_id must be specified'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	IF $2 IS NOT NULL THEN
+		PERFORM pgstock_internal.check_id('order_id', $2);
+	END IF;
 	UPDATE pgstock_internal.failed_event f
 	   SET state = 'waiting', next_retry_at = clock_timestamp()
 	 WHERE (f.id = $1 OR f.order_id = $2)

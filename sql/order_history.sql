@@ -276,10 +276,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	IF coalesce($1, '') = '' THEN
-		RAISE EXCEPTION 'order_id must not be empty'
-			USING ERRCODE = 'invalid_parameter_value';
-	END IF;
+	PERFORM pgstock_internal.check_id('order_id', $1);
 	RETURN QUERY
 		WITH stock AS MATERIALIZED (
 			SELECT * FROM pgstock_internal.order_stock($1)
@@ -385,10 +382,7 @@ DECLARE
 	p	pgstock_internal.outbox_progress;
 	n	int;
 BEGIN
-	IF coalesce($1, '') = '' THEN
-		RAISE EXCEPTION 'order_id must not be empty'
-			USING ERRCODE = 'invalid_parameter_value';
-	END IF;
+	PERFORM pgstock_internal.check_id('order_id', $1);
 	PERFORM pgstock_internal.check_reason($2);
 	PERFORM pgstock_internal.relay_position();
 	PERFORM pgstock_internal.lock_order_events($1);

@@ -130,6 +130,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+	PERFORM pgstock_internal.check_id('product_id', product);
 	PERFORM pgstock_internal.check_reason($2);
 	PERFORM FROM pgstock_internal.level l WHERE l.product_id = product
 	  ORDER BY l.product_id, l.location, l.slot FOR NO KEY UPDATE;

@@ -73,6 +73,10 @@ SELECT oh_reads() AS before \gset
 SELECT count(*) > 0 AS some FROM order_history('oh-2');
 SELECT oh_reads() - :before AS read_by_scans;
 ROLLBACK;
+-- an id that no order can have
+SELECT c, outcome_of(format(c, (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) i))) FROM unnest(ARRAY['SELECT * FROM order_history(%L)', 'SELECT resend_events(%L, ''x'')',
+	'SELECT repair_stock(%L, ''x'')', 'SELECT retry_failed_event(order_id => %L)', 'SELECT pgstock_internal.relay_rewind(%L, ''{0}'', ''{0}'', ''x'')']) c;
+SELECT outcome_of(format('SELECT resend_events(%L, %L)', repeat('o', 255), 'x')), outcome_of(format('SELECT resend_events(%L, %L)', repeat('o', 256), 'x'));
 -- ---- its events once more ----
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT outcome_of($$SELECT resend_events('oh-1', '')$$), outcome_of($$SELECT resend_events(NULL, 'x')$$);
