@@ -32,15 +32,16 @@ COMMENT ON FUNCTION pgstock_internal.retry_failed IS
 	'reason';
 
 CREATE FUNCTION @extschema@.retry_failed_event(id bigint DEFAULT NULL,
-	order_id text DEFAULT NULL)
+	order_id text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT pgstock_internal.retry_failed($1, $2, NULL)
+SELECT pgstock_internal.retry_failed($1, $2, $3)
 $$;
 COMMENT ON FUNCTION @extschema@.retry_failed_event IS
 	'schedules another try at once for one failed message or for all of an '
-	'order (exactly one argument is required); P0002 if there is none';
+	'order (exactly one of id and order_id is required), and records the '
+	'reason; P0002 if there is none';
 
 CREATE FUNCTION pgstock_internal.discard_failed(id bigint, reason text)
 RETURNS void

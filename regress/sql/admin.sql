@@ -73,7 +73,7 @@ SELECT event_id, state, attempts, result, handled FROM failing WHERE event_id = 
 SELECT result, n FROM pgstock_internal.relay_apply_failed('{order-created}', '{0}', ARRAY[nextval('next_offset')], '{-1}', '{NULL}',
 	'{"{\"event_id\": \"admin-e4\", \"order_id\": \"admin-5\", \"items\": [{\"product_id\": \"admin-a\", \"quantity\": 1}]}"}', '{NULL}', relay_options(), 'SK001', 'no');
 SELECT outcome_of($$SELECT retry_failed_event()$$), outcome_of($$SELECT retry_failed_event(1, 'admin-5')$$), outcome_of($$SELECT retry_failed_event(order_id => 'admin-none')$$);
-SELECT retry_failed_event(order_id => 'admin-5');
+SELECT retry_failed_event(order_id => 'admin-5', reason => 'stock arrived');
 SELECT result, reason, n FROM pgstock_internal.relay_retry(10, relay_options());
 SELECT * FROM failing WHERE event_id = 'admin-e4';
 SELECT lines_of('admin-5');
