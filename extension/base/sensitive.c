@@ -13,8 +13,9 @@
  *	  values	13 to 19 digits whose check digit is that of a card (Luhn), of a
  *				number that begins as those of card networks do: with 2 to 6.
  *				A time in milliseconds begins with 1.  Groups of four to six
- *				digits may be separated by a space or a hyphen.  Digits that are
- *				a part of a word or follow "+" are no card number.
+ *				digits may be separated by a space or a hyphen; the number may
+ *				begin and end at any group.  Digits that are a part of a word or
+ *				follow "+" are no card number.
  *
  * Names and texts are compared as they are meant: escapes are read.  One pass
  * over the text finds the names and values of all depths.
@@ -31,6 +32,9 @@
 #define CARD_DIGITS_MAX 19
 #define CARD_GROUP_MIN	4
 #define CARD_GROUP_MAX	6
+
+/* One more than fit would be too many. */
+#define DIGITS_MAX (CARD_DIGITS_MAX + 1)
 
 /* Longer names are read up to here. */
 #define NAME_BYTES_MAX 128
@@ -105,35 +109,88 @@ sensitive_read(const char **at, const char *end)
 
 /* ---- Values ---- */
 
-/* The digits that were read, as far as they can be one number. */
+/*
+ * The last digits that were read, as far as they can be one number: whole
+ * groups, and the one that is being read.
+ */
 typedef struct Digits
 {
-	char text[CARD_DIGITS_MAX + 1]; /* one more would be too many */
+	char text[DIGITS_MAX];
 	int	 n;
-	int	 group;	 /* those since the last separator */
+	int	 ends[DIGITS_MAX / CARD_GROUP_MIN]; /* of the groups, in text */
+	int	 groups;
+	int	 group;	 /* digits since the last separator */
 	char before; /* the character before this one */
 	bool word;	 /* they are a part of a word, or follow "+" */
 } Digits;
 
 /* Luhn: from the right, each second digit counts twice. */
 static bool
-digits_are_card(const Digits *digits)
+digits_are_card(const char *at, int n)
 {
 	int sum = 0;
 
-	if (digits->word || digits->n < CARD_DIGITS_MIN ||
-		digits->n > CARD_DIGITS_MAX || digits->text[0] < '2' ||
-		digits->text[0] > '6')
+	if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX || at[0] < '2' ||
+		at[0] > '6')
 		return false;
-	for (int i = 0; i < digits->n; i++)
+	for (int i = 0; i < n; i++)
 	{
-		int digit = digits->text[digits->n - 1 - i] - '0';
+		int digit = at[n - 1 - i] - '0';
 
 		if (i % 2 == 1)
 			digit = digit > 4 ? 2 * digit - 9 : 2 * digit;
 		sum += digit;
 	}
 	return sum % 10 == 0;
+}
+
+/* Whether those from the beginning of a group on are a card number. */
+static bool
+digits_have_card(const Digits *digits)
+{
+	if (digits->word)
+		return false;
+	for (int i = 0; i < digits->groups; i++)
+	{
+		int end = digits->ends[i];
+
+		if (digits_are_card(digits->text + end, digits->n - end))
+			return true;
+	}
+	return digits_are_card(digits->text, digits->n);
+}
+
+/* Drops the first group. */
+static void
+digits_drop(Digits *digits)
+{
+	int length = digits->ends[0];
+
+	Assert(digits->groups > 0 && length <= digits->n);
+	memmove(digits->text, digits->text + length, digits->n - length);
+	digits->n -= length;
+	digits->groups--;
+	for (int i = 0; i < digits->groups; i++)
+		digits->ends[i] = digits->ends[i + 1] - length;
+}
+
+static void
+digits_add(Digits *digits, char c)
+{
+	if (digits->n == DIGITS_MAX && digits->groups > 0)
+		digits_drop(digits);
+	if (digits->n < DIGITS_MAX)
+		digits->text[digits->n++] = c;
+	digits->group++;
+}
+
+/* Ends a group at a separator, behind which the number may go on. */
+static void
+digits_end_group(Digits *digits)
+{
+	Assert(digits->groups < (int) lengthof(digits->ends));
+	digits->ends[digits->groups++] = digits->n;
+	digits->group = 0;
 }
 
 /* Reads one more character; whether the digits before it are a card number. */
@@ -146,9 +203,7 @@ digits_read(Digits *digits, char c)
 	digits->before = c;
 	if (sensitive_is_digit(c))
 	{
-		if (digits->n < lengthof(digits->text))
-			digits->text[digits->n++] = c;
-		digits->group++;
+		digits_add(digits, c);
 		digits->word = digits->word || before == '+';
 		return false;
 	}
@@ -157,11 +212,11 @@ digits_read(Digits *digits, char c)
 		digits->word = true;
 		return false;
 	}
-	found = digits_are_card(digits);
+	found = digits_have_card(digits);
 	if ((c == ' ' || c == '-') && !digits->word &&
 		digits->group >= CARD_GROUP_MIN && digits->group <= CARD_GROUP_MAX)
 	{
-		digits->group = 0;
+		digits_end_group(digits);
 		return found;
 	}
 	*digits = (Digits){.before = c};

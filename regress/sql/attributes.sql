@@ -32,6 +32,11 @@ SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"411111
 	'"41111111111111111111"', '"a4111111111111111"', '"4111111111111111b"', '"+4111111111111111"', '"4111,1111,1111,1111"',
 	'"5e6fbd5f-4111-1111-1111-111111111111"', '[4111, 1111, 1111, 1111]', 'true', 'null', '1.5', '""', '"\""',
 	'"\\"', '[]']) AS v (value);
+-- behind other groups of digits, or before them; and long rows of groups that are none
+SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 4111 1111 1111 1111', '2025-4111-1111-1111-1111-2026', '123456 12345 1234 5500000000000004',
+	'4111 1111 1111 1111 2025 2026 2027', '2025 2026 2027 2028 2029 3782 822463 10005', '12345678 4111 1111 1111 1111', '2025 6304000000000000000']) AS v (value);
+SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 4111 1111 1111 1112', '20254111111111111111', '2025 41111111111111111111', '1234 1234 1234 1234 1234 1234 1234 1234 1234',
+	'2025 41 11 1111 1111 1111', '2025 a4111 1111 1111 1111', '2025  +4111111111111111', '1111-4111-1111-1111-111111111111']) AS v (value);
 -- only that member is left out
 SELECT attributes_of('"channel": "app", "card": {"pan": "x", "exp": "12/29"}, "pan": 1 , "n": 1.50');
 SELECT attributes_of('"token": 1, "note": "my password is x"');
