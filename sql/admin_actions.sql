@@ -9,9 +9,6 @@ CREATE TABLE pgstock_internal.admin_action
 	reason	text
 );
 ALTER TABLE pgstock_internal.admin_action REPLICA IDENTITY FULL;
-CREATE INDEX admin_action_discarded
-	ON pgstock_internal.admin_action (target COLLATE "C")
- WHERE action = 'discard_held_event';
 CREATE INDEX admin_action_target
 	ON pgstock_internal.admin_action (target COLLATE "C");
 COMMENT ON TABLE pgstock_internal.admin_action IS

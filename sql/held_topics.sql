@@ -62,7 +62,7 @@ COMMENT ON FUNCTION pgstock_internal.relay_hold IS
 
 /*
  * Parsed when it is created, so the caller's search_path has no effect.  It is
- * called for each row; the index admin_action_discarded serves it.
+ * called for each row; the index admin_action_target serves it.
  */
 CREATE FUNCTION pgstock_internal.is_discarded(event_id uuid)
 RETURNS boolean

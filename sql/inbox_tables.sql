@@ -30,7 +30,8 @@ COMMENT ON COLUMN pgstock_internal.inbox.value_hash IS
 /* There is no unique key, so logical replication needs the full row. */
 ALTER TABLE pgstock_internal.inbox REPLICA IDENTITY FULL;
 CREATE INDEX inbox_received ON pgstock_internal.inbox USING brin (received_at);
-CREATE INDEX inbox_order ON pgstock_internal.inbox (order_id);
+CREATE INDEX inbox_order ON pgstock_internal.inbox (order_id)
+ WHERE order_id IS NOT NULL;
 COMMENT ON TABLE pgstock_internal.inbox IS
 	'incoming messages and their results';
 
