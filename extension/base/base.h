@@ -85,6 +85,7 @@ typedef struct Call
 	const char *trace_id;	  /* or NULL */
 	const char *causation_id; /* the incoming event, or NULL */
 	const char *attributes;	  /* JSON object that comes back, or NULL */
+	const char *subject;	  /* the id that these two are about, or NULL */
 	bool		reads;		  /* only: no row is written */
 	EState	   *estate;
 	LockClass	lock_class; /* the last one that it locked */

@@ -103,6 +103,7 @@ call_reset_trace(Call *call)
 {
 	call->causation_id = call_cause ? call_cause->event_id : NULL;
 	call->attributes = NULL;
+	call->subject = NULL;
 	call->traceparent = call_cause ? call_cause->traceparent : NULL;
 	call->trace_id = call_cause ? call_cause->trace_id : NULL;
 	Assert(call->traceparent == NULL || call->trace_id != NULL);

@@ -341,6 +341,7 @@ builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 	Assert(work->orders_locked && work->levels_locked);
 	work->call.causation_id = parsed->event_id;
 	work->call.attributes = parsed->attributes;
+	work->call.subject = parsed->order_id;
 	if (parsed->trace_id != NULL)
 	{
 		work->call.trace_id = parsed->trace_id;

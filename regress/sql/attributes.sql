@@ -40,6 +40,12 @@ SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 
 -- only that member is left out
 SELECT attributes_of('"channel": "app", "card": {"pan": "x", "exp": "12/29"}, "pan": 1 , "n": 1.50');
 SELECT attributes_of('"token": 1, "note": "my password is x"');
+-- another order that expires, so that its stock can be reserved, has nothing of the message
+SELECT receive_stock('attr-one', 1);
+SELECT status FROM reserve_stock('attr-one', 1, 'attr-due');
+SELECT make_due('attr-due');
+SELECT apply_one('order-created', '{"order_id": "attr-next", "event_id": "attr-e1", "gift": true, "items": [{"product_id": "attr-one", "quantity": 1}]}');
+SELECT key, event_type, payload -> 'causation_id' AS causation_id, payload -> 'attributes' AS attributes FROM stock_outbox WHERE key IN ('attr-due', 'attr-next') ORDER BY seq;
 -- the same for a purchase, where the caller gives them
 SELECT open_flash_sale('attr-sale', 'attr', 10, 10);
 SELECT status FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b1', 1, '{"price": 9.90, "channel": {"a": [1, "x"]}, "cardNumber": "x", "ref": "4111111111111111"}');
