@@ -11,8 +11,9 @@
 #   make demo, make demo-stop   the whole path at work, on this machine
 #
 # PG_CONFIG   which PostgreSQL to build for
-# prefix      where the daemons and what belongs to it are installed: /usr/local
-# sysconfdir  where its configuration is: /etc
+# prefix      where the daemons and what belongs to them are installed:
+#             /usr/local
+# sysconfdir  where their configuration is: /etc
 # DESTDIR     a directory to install below
 # DEV=1       warnings are errors
 # SAN=1       with the sanitizers
@@ -42,16 +43,18 @@ configure = $(INSTALL) -d '$(DESTDIR)$(dir $1)' && \
 	sed 's|/usr/bin/|$(prefix)/bin/|; s|/usr/share/|$(datadir)/|' $2 \
 		>'$(DESTDIR)$1' && chmod 644 '$(DESTDIR)$1'
 
-# All that is installed besides the extension and the program.  The packages
+# of a daemon: its unit, its user, and its configuration, unless there is one
+install-daemon = $(call configure,$(unitdir)/$1.service,deploy/$1.service) && \
+	$(call configure,$(sysusersdir)/$1.conf,deploy/$1.sysusers) && \
+	$(if $(wildcard $(DESTDIR)$(sysconfdir)/pgstock/$1.conf),true,\
+		$(call copy,$(sysconfdir)/pgstock,deploy/$1.conf))
+
+# All that is installed besides the extension and the programs.  The packages
 # are made of what this leaves (debian/*.install); a configuration that is
 # there already is kept.
 install-files:
-	$(call configure,$(unitdir)/pgstock-relay.service,\
-		deploy/pgstock-relay.service)
-	$(call configure,$(sysusersdir)/pgstock-relay.conf,\
-		deploy/pgstock-relay.sysusers)
-	$(if $(wildcard $(DESTDIR)$(sysconfdir)/pgstock/pgstock-relay.conf),,\
-		$(call copy,$(sysconfdir)/pgstock,deploy/pgstock-relay.conf))
+	$(call install-daemon,pgstock-relay)
+	$(call install-daemon,pgstock-gateway)
 	$(call copy,$(datadir)/pgstock/grafana,$(wildcard deploy/grafana/*.json))
 	$(call copy,$(datadir)/pgstock/prometheus,\
 		$(filter-out %.test.yml,$(wildcard deploy/prometheus/*.yml)))
