@@ -172,6 +172,23 @@ receipt_look(const pg_uuid_t *id, ReceiptLook *look)
 
 /* ---- wait_for_event() ---- */
 
+/*
+ * Whether a session that leads will wake us.  It does so for an event that it
+ * has yet to publish; for one that was discarded each position would.
+ */
+static bool
+receipt_has_board(ReceiptPlace *place, const ReceiptLook *look)
+{
+	bool waits = look->state == RECEIPT_PENDING || look->state == RECEIPT_HELD;
+
+	if (place->segment != NULL &&
+		(!waits || receipt_is_closed(place) ||
+		 dsm_segment_handle(place->segment) != look->handle))
+		receipt_detach(place);
+	return waits &&
+		   (place->segment != NULL || receipt_attach(place, look->handle));
+}
+
 /* One wait; the next look is due afterwards. */
 static void
 receipt_wait(ReceiptPlace *place, const ReceiptLook *look, TimestampTz end,
@@ -180,10 +197,7 @@ receipt_wait(ReceiptPlace *place, const ReceiptLook *look, TimestampTz end,
 	TimestampTz now = GetCurrentTimestamp();
 	int			ms = *pause_ms;
 
-	if (place->segment != NULL && receipt_is_closed(place))
-		receipt_detach(place);
-	if (look->xid != 0 &&
-		(place->segment != NULL || receipt_attach(place, look->handle)))
+	if (receipt_has_board(place, look))
 	{
 		if (receipt_enter(place, look->xid, look->seq,
 						  look->state == RECEIPT_HELD))

@@ -152,8 +152,8 @@ pgstock_open_receipts(PG_FUNCTION_ARGS)
 
 		if (segment == NULL)
 			PG_RETURN_NULL();
-		dsm_pin_mapping(segment);
 		on_dsm_detach(segment, receipt_close, (Datum) 0);
+		dsm_pin_mapping(segment);
 		receipt_own = segment;
 		receipt_led = dsm_segment_address(segment);
 	}
@@ -303,7 +303,21 @@ receipt_detach(ReceiptPlace *place)
 	memset(place, 0, sizeof(*place));
 }
 
-/* Attaches to the leading session's segment, unless there is none now. */
+bool
+receipt_is_closed(const ReceiptPlace *place)
+{
+	bool closed;
+
+	LWLockAcquire(&place->receipts->lock, LW_SHARED);
+	closed = place->receipts->closed;
+	LWLockRelease(&place->receipts->lock);
+	return closed;
+}
+
+/*
+ * Attaches to the leading session's segment, unless there is none now.  That of
+ * a session that has ended exists while another waiter is attached to it.
+ */
 bool
 receipt_attach(ReceiptPlace *place, dsm_handle handle)
 {
@@ -330,7 +344,9 @@ receipt_attach(ReceiptPlace *place, dsm_handle handle)
 	LWLockRegisterTranche(receipts->lock.tranche, "pgstock_receipts");
 	on_dsm_detach(segment, receipt_leave, Int32GetDatum(n));
 	*place = (ReceiptPlace){.segment = segment, .receipts = receipts};
-	return true;
+	if (receipt_is_closed(place))
+		receipt_detach(place);
+	return place->segment != NULL;
 }
 
 /*
@@ -378,15 +394,4 @@ receipt_take_ready(const ReceiptPlace *place)
 	entry->ready = false;
 	LWLockRelease(&place->receipts->lock);
 	return ready;
-}
-
-bool
-receipt_is_closed(const ReceiptPlace *place)
-{
-	bool closed;
-
-	LWLockAcquire(&place->receipts->lock, LW_SHARED);
-	closed = place->receipts->closed;
-	LWLockRelease(&place->receipts->lock);
-	return closed;
 }

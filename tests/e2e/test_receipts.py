@@ -127,6 +127,36 @@ def test_the_relay_is_killed(db, kafka, start_relay, mode):
         wait_complete(db, tail)
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_waiting_without_a_relay_uses_no_cpu(db, kafka, start_relay):
+    """The memory of a session that has ended exists while another session is
+    attached to it, and its handle is in the table until another relay leads:
+    a waiter that attached to it again and again would never sleep."""
+    relay = start_relay(brokers=kafka.proxied_brokers)
+    kafka.proxy.cut()
+    events = publish(db, 5)
+    conns = connect_all(db, 5)
+    cursors = [conn.cursor() for conn in conns]
+    for cur, event in zip(cursors, events):
+        cur.execute("SELECT wait_for_event(%s, '4 s')", (event,))
+    sleeping(db, 5)
+    pids = [conn.get_backend_pid() for conn in conns]
+    used = sum(map(cpu_seconds, pids))
+    relay.kill9()
+    for conn in conns:
+        answered(conn)
+    used = sum(map(cpu_seconds, pids)) - used
+    assert [cur.fetchone() for cur in cursors] == [(False,)] * 5
+    for conn in conns:
+        conn.close()
+    assert used < 1, used
+
+
 def test_the_broker_is_killed(db, kafka, start_relay):
     """A receipt is only given for what the broker still has afterwards."""
     start_relay()
@@ -205,6 +235,68 @@ def test_it_needs_no_rights(db, start_relay):
         db.sql("DROP ROLE receipts_app")
 
 
+# ---- another session leads ---------------------------------------------------
+
+@contextmanager
+def a_leader(db):
+    """A session that leads, without a relay: its cursor and its epoch."""
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("SELECT pgstock_internal.relay_lead()")
+        ((epoch,),) = cur.fetchall()
+        yield cur, epoch
+
+
+def store_all(cur, epoch):
+    """Store the position behind all events."""
+    cur.execute("SELECT pgstock_internal.relay_store_position("
+                "pgstock_internal.relay_next_window(p.\"window\"), 0, true,"
+                " %s) FROM pgstock_internal.relay_position() p", (epoch,))
+
+
+def entered(cur, n):
+    """Wait until so many sessions wait for this leader."""
+    def count():
+        cur.execute("SELECT count(*) FROM pgstock_internal.receipt_waiters()")
+        return cur.fetchone()[0]
+    wait_until(lambda: count() == n, 30, f"{n} sessions wait for this one")
+
+
+def test_a_leader_that_goes_on_without_the_lead(db):
+    """Its memory is not closed, as its session has not ended; a waiter leaves
+    it for that of the session that leads now."""
+    (event,) = publish(db)
+    with a_leader(db) as (former, _):
+        waiter = Waiter(db, event)
+        entered(former, 1)
+        former.execute("SELECT pg_advisory_unlock_all()")
+        with a_leader(db) as (cur, epoch):
+            entered(cur, 1)
+            entered(former, 0)
+            store_all(cur, epoch)
+            assert waiter.result() is True
+
+
+def test_a_discarded_event_is_not_waited_for_at_the_leader(db):
+    """Each stored position passes it, and would wake its waiter."""
+    (event,) = publish(db)
+    seq = db.value("SELECT seq FROM event_status(%s)", (event,))
+    with a_leader(db) as (cur, epoch):
+        cur.execute("SELECT pgstock_internal.relay_hold('stock-events', 'no',"
+                    " %s), pgstock_internal.relay_set_aside(ARRAY[%s::bigint],"
+                    " %s)", (epoch, seq, epoch))
+        store_all(cur, epoch)
+        waiter = Waiter(db, event, "20 s")
+        entered(cur, 1)
+        db.sql("SELECT discard_held_event(%s, 'a test')", (event,))
+        entered(cur, 0)
+        sleeping(db, 1)
+        db.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+               " WHERE query ~ '^SELECT wait_for' AND datname = %s",
+               (db.name,))
+        assert waiter.result() == "57014"
+
+
 # ---- the position that is being committed -----------------------------------
 
 @contextmanager
@@ -252,10 +344,7 @@ def a_slow_commit(db, cur, epoch, window):
 def a_late_waiter(db):
     """How long a waiter sleeps that enters when the waiters have been read and
     the position is not visible yet."""
-    with closing(db.connect()) as leader, leader.cursor() as cur:
-        leader.autocommit = True
-        cur.execute("SELECT pgstock_internal.relay_lead()")
-        ((epoch,),) = cur.fetchall()
+    with a_leader(db) as (cur, epoch):
         (event,) = publish(db)
         cur.execute("SELECT pgstock_internal.relay_next_window(p.\"window\")"
                     " FROM pgstock_internal.relay_position() p")
