@@ -62,7 +62,7 @@ BEGIN
 	END IF;
 	new_epoch := pgstock_internal.raise_epoch();
 	UPDATE pgstock_internal.relay_epoch
-	   SET receipts = pgstock_internal.open_receipts();
+	   SET receipts = pgstock_internal.try_open_receipts();
 	IF NOT EXISTS (SELECT FROM pgstock_internal.relay_position) THEN
 		PERFORM pgstock_internal.put_position(pgstock_internal.first_window(),
 											  0, true);

@@ -8,6 +8,26 @@ COMMENT ON FUNCTION pgstock_internal.open_receipts IS
 	'makes this session''s memory for sessions that wait for events, and '
 	'returns its handle; NULL if there is no room';
 
+/* The memory may be full, or the limit of open files reached. */
+CREATE FUNCTION pgstock_internal.try_open_receipts()
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	problem	text;
+BEGIN
+	RETURN pgstock_internal.open_receipts();
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+	RAISE WARNING 'sessions that wait for events are not woken: %', problem
+		USING HINT = 'They poll. The next session that leads tries again.';
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.try_open_receipts IS
+	'open_receipts, but NULL after an error: sessions that wait for events '
+	'poll then';
+
 CREATE FUNCTION pgstock_internal.receipt_waiters(OUT waiter int, OUT xid xid8,
 	OUT seq bigint, OUT held boolean)
 RETURNS SETOF record

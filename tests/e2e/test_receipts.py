@@ -184,6 +184,31 @@ def test_the_server_is_killed(run, kafka, relays):
         assert relay.running
 
 
+def test_the_leader_gets_no_memory(run, kafka, relays):
+    """As where shared memory is full: events are published all the same, and
+    waiters poll.  The next session that leads tries again."""
+    with closing(Postgres(os.path.join(run, "receipts-memory"), {
+            "dynamic_shared_memory_type": "mmap"})) as server:
+        server.init().start()
+        db = server.create_database("shop")
+        memory = os.path.join(server.data, "pg_dynshmem")
+        os.chmod(memory, 0o500)
+        relay = relays(db.conninfo(), kafka.brokers).start()
+        (event,) = publish(db)
+        assert db.value("SELECT wait_for_event(%s, '30 s')", (event,))
+        receipts = "SELECT receipts FROM pgstock_internal.relay_epoch"
+        assert db.value(receipts) is None
+        assert "sessions that wait for events are not woken" in server.tail()
+        os.chmod(memory, 0o700)
+        db.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+               " WHERE application_name ~ '^pgstock-relay'")
+        wait_until(lambda: db.value(receipts) is not None, 30,
+                   "a session leads that has the memory")
+        (event,) = publish(db)
+        assert db.value("SELECT wait_for_event(%s, '30 s')", (event,))
+        assert relay.running
+
+
 def test_it_can_be_ended(db, kafka, start_relay):
     """Cancel, statement_timeout and the session's end; nothing is left of the
     waiter, so the next wait of a session works as the first."""
