@@ -1,10 +1,35 @@
 /* ---- The position in the outbox: docs/relay-protocol.md ------------------ */
 
 /*
- * The caller must have locked the row of relay_epoch.  A table is truncated
- * when 1000 positions have been inserted into the other one, which is minutes
- * after its own last row.  So only a snapshot older than that can find it
- * empty.
+ * TRUNCATE is not MVCC: a snapshot from before the first row of the table that
+ * is kept finds no position at all.  So that row must be minutes old, at
+ * whatever rate positions are stored.
+ */
+CREATE FUNCTION pgstock_internal.empty_positions(name text, kept text)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first	timestamptz;
+BEGIN
+	EXECUTE format('SELECT p.stored_at FROM pgstock_internal.%I p
+		ORDER BY p.n LIMIT 1', kept) INTO first;
+	IF first > clock_timestamp() - interval '3 minutes'
+		OR NOT pgstock_internal.try_lock_table(name, true) THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('TRUNCATE pgstock_internal.%I', name);
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.empty_positions IS
+	'truncates a table of positions, unless the first row of the other one is '
+	'less than 3 minutes old or another session has locked the table; returns '
+	'whether it did';
+
+/*
+ * The caller must have locked the row of relay_epoch.  After each 1000
+ * positions the other table is written, if it can be emptied.
  */
 CREATE FUNCTION pgstock_internal.put_position("window" text, seq bigint,
 	finished boolean)
@@ -12,16 +37,20 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n				bigint := coalesce((SELECT p.n + 1
-									FROM pgstock_internal.relay_position p), 0);
-	even			boolean := n / 1000 % 2 = 0;
-	name			text := CASE WHEN even THEN 'position_even'
-							ELSE 'position_odd' END;
+	last_even		bigint := coalesce((SELECT max(p.n)
+									FROM pgstock_internal.position_even p), -1);
+	last_odd		bigint := coalesce((SELECT max(p.n)
+									FROM pgstock_internal.position_odd p), -1);
+	n				bigint := greatest(last_even, last_odd) + 1;
+	even			boolean := last_even >= last_odd;
 	current_epoch	bigint := (SELECT e.epoch
 								 FROM pgstock_internal.relay_epoch e);
 BEGIN
-	IF n % 1000 = 0 AND pgstock_internal.try_lock_table(name, true) THEN
-		EXECUTE format('TRUNCATE pgstock_internal.%I', name);
+	IF n > 0 AND n % 1000 = 0 AND (CASE WHEN even
+		THEN pgstock_internal.empty_positions('position_odd', 'position_even')
+		ELSE pgstock_internal.empty_positions('position_even', 'position_odd')
+		END) THEN
+		even := NOT even;
 	END IF;
 	IF even THEN
 		INSERT INTO pgstock_internal.position_even

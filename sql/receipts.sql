@@ -133,8 +133,8 @@ COMMENT ON FUNCTION pgstock_internal.receipt IS
 	'returns the state of an event, and the memory of the relay''s session';
 
 /*
- * The latest positions are kept, a thousand at least.  The first one that
- * passes the row is found by halving.
+ * The latest positions are kept, a thousand at least, and those of the last
+ * minutes.  The first one that passes the row is found by halving.
  */
 CREATE FUNCTION pgstock_internal.published_at(xid xid8, seq bigint)
 RETURNS timestamptz

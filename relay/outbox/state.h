@@ -56,7 +56,7 @@
 #define OUTBOX_STORE_US		(200 * MS_US)
 #define OUTBOX_STORE_EVENTS 10000
 /* ... and this soon while a session waits for an event (wait_for_event). */
-#define OUTBOX_STORE_PROMPT_US (1 * MS_US)
+#define OUTBOX_STORE_PROMPT_US (10 * MS_US)
 /* ... and this often when only empty windows went by: the oldest snapshot that
  * the database must remember moves on even where no event is written. */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)

@@ -396,8 +396,8 @@ the_position_is_stored_after_10000_events(void **state UNUSED)
 	expect_stored("w1", 10001, true);
 }
 
-/* wait_for_event: the position is stored as soon as it moves, at most once a
- * millisecond, until no session waits. */
+/* wait_for_event: the position is stored as soon as it moves, at most once in
+ * 10 ms, until no session waits. */
 static void
 the_position_is_stored_at_once_for_a_waiter(void **state UNUSED)
 {
