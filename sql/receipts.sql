@@ -187,15 +187,33 @@ CREATE TYPE @extschema@.event_receipt AS
 COMMENT ON TYPE @extschema@.event_receipt IS
 	'whether Kafka has an event: state is pending, published, held or unknown';
 
+/*
+ * A lock on the parts of the outbox or on the positions would keep them from
+ * being truncated until the caller's transaction ends.  The subtransaction's
+ * rollback releases it; variables stay.
+ */
 CREATE FUNCTION @extschema@.event_status(event_id uuid)
 RETURNS @extschema@.event_receipt
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT $1, r.topic, coalesce(r.state, 'unknown'), r.seq, r.created_at,
-	   CASE WHEN r.state = 'published'
-			THEN pgstock_internal.published_at(r.xid, r.seq) END
-  FROM (VALUES (1)) one
-  LEFT JOIN pgstock_internal.event_row($1) r ON true
+DECLARE
+	receipt	record;
+	read	boolean := false;
+BEGIN
+	SELECT $1, r.topic, coalesce(r.state, 'unknown'), r.seq, r.created_at,
+		   CASE WHEN r.state = 'published'
+				THEN pgstock_internal.published_at(r.xid, r.seq) END
+	  INTO receipt
+	  FROM (VALUES (1)) one
+	  LEFT JOIN pgstock_internal.event_row($1) r ON true;
+	read := true;
+	RAISE EXCEPTION 'release the locks';
+EXCEPTION WHEN raise_exception THEN
+	IF NOT read THEN
+		RAISE;
+	END IF;
+	RETURN receipt;
+END
 $$;
 COMMENT ON FUNCTION @extschema@.event_status IS
 	'returns whether Kafka has an event: pending, published, held (the broker '

@@ -51,6 +51,7 @@ COMMIT;
 -- no lock remains that would keep a table from being truncated
 BEGIN;
 SELECT wait_for_event(:'a'), wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '10 ms');
+SELECT receipts_of(:'a');
 SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '^pgstock_internal.(outbox|position|held)';
 COMMIT;
 -- cancel and timeouts end it
