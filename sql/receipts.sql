@@ -227,5 +227,5 @@ AS 'MODULE_PATHNAME', 'pgstock_wait_for_event'
 LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@.wait_for_event IS
 	'waits until Kafka has an event: returns true then, and false when the '
-	'timeout has passed; 25001 if this transaction wrote the event, 55000 on a '
-	'standby';
+	'timeout, at most 1 minute, has passed; 25001 if this transaction wrote '
+	'the event, 55000 on a standby';

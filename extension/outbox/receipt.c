@@ -40,6 +40,9 @@
 #define LOOK_MAX_MS	  1000
 #define LOOK_AGAIN_MS 5000
 
+/* A wait holds the snapshot of its statement. */
+#define TIMEOUT_MAX_MS 60000
+
 PG_FUNCTION_INFO_V1(pgstock_wait_for_event);
 
 /* The state of an event. */
@@ -224,6 +227,12 @@ receipt_end(FunctionCallInfo fcinfo)
 						errmsg("timeout must not be negative"),
 						errhint("Give an interval such as '5 seconds', or '0' "
 								"to return at once.")));
+	if (end > TimestampTzPlusMilliseconds(now, TIMEOUT_MAX_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not exceed 1 minute"),
+				 errdetail("A wait holds the snapshot of its statement."),
+				 errhint("Call wait_for_event again where it returns false.")));
 	return end;
 }
 

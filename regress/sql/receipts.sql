@@ -33,6 +33,7 @@ SELECT * FROM event_status('eeeeeeee-0000-4000-8000-00000000beef');
 SELECT state FROM event_status(NULL);
 SELECT wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '20 ms');
 SELECT outcome_of('SELECT wait_for_event(NULL)'), outcome_of(format('SELECT wait_for_event(%L, %L)', :'a', '-1 s')), wait_for_event(:'a', NULL);
+SELECT wait_for_event(:'a', '1 min'), outcome_of(format('SELECT wait_for_event(%L, %L)', :'a', '60.001 s'));
 -- of this transaction, also where a subtransaction wrote it, and not once that was rolled back
 BEGIN;
 SELECT publish_event('receipts', 'k', '3') AS c \gset
@@ -56,7 +57,7 @@ SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclas
 COMMIT;
 -- cancel and timeouts end it
 SET statement_timeout = '50 ms';
-SELECT wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '1 h');
+SELECT wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '1 min');
 RESET statement_timeout;
 -- an event of a held topic
 SELECT publish_event('receipts-h', 'k', '1') AS h \gset

@@ -220,12 +220,12 @@ def test_it_can_be_ended(db, kafka, start_relay):
         cur.execute("SET statement_timeout = '200ms'")
         for _ in range(3):
             with pytest.raises(psycopg2.errors.QueryCanceled):
-                cur.execute("SELECT wait_for_event(%s, '1 h')", (event,))
+                cur.execute("SELECT wait_for_event(%s, '1 min')", (event,))
         # while it reads the state: the session goes on as after any error
         with closing(db.connect()) as other, other.cursor() as lock:
             lock.execute("LOCK TABLE pgstock_internal.outbox")
             with pytest.raises(psycopg2.errors.QueryCanceled):
-                cur.execute("SELECT wait_for_event(%s, '1 h')", (event,))
+                cur.execute("SELECT wait_for_event(%s, '1 min')", (event,))
             cur.execute("SELECT 1")
         waiter = Waiter(db, event)
         sleeping(db, 1)
