@@ -44,30 +44,37 @@ COMMENT ON VIEW @extschema@.stock_orders IS
 	'latest attempt of each order: its state is that of the line that is '
 	'furthest from its end';
 
-/* A reservation that has an expiry time is in the index reservation_due. */
+/*
+ * A reservation that has an expiry time is in the index reservation_due.  Lines
+ * are chosen by their age before they are grouped: most are younger.
+ */
 CREATE VIEW pgstock_internal.hanging_order AS
-SELECT h.order_id, h.kind, h.since, h.expires_at, h.topic, h.event_id, h.reason
-  FROM (SELECT r.order_id, 'reservation' AS kind, min(r.created_at) AS since,
-			   min(r.expires_at) AS expires_at, NULL::text AS topic,
-			   NULL::text AS event_id,
-			   CASE WHEN min(r.expires_at) <= clock_timestamp()
-					THEN 'overdue' ELSE 'neither paid nor cancelled' END
-				   AS reason
-		  FROM (SELECT d.order_id, d.created_at, d.expires_at
-				  FROM pgstock_internal.reservation d
-				 WHERE d.due_at > '-infinity' AND d.state = 'r'
-				UNION ALL
-				SELECT n.order_id, n.created_at, n.expires_at
-				  FROM pgstock_internal.reservation n
-				 WHERE n.state = 'r' AND n.expires_at IS NULL) r
-		 GROUP BY r.order_id
+WITH age AS MATERIALIZED (
+	SELECT clock_timestamp() - coalesce(nullif(
+		current_setting('pgstock.hanging_after', true), ''), '1h')::interval
+		AS before
+)
+SELECT r.order_id, 'reservation' AS kind, min(r.created_at) AS since,
+	   min(r.expires_at) AS expires_at, NULL::text AS topic,
+	   NULL::text AS event_id,
+	   CASE WHEN min(r.expires_at) <= clock_timestamp()
+			THEN 'overdue' ELSE 'neither paid nor cancelled' END AS reason
+  FROM (SELECT d.order_id, d.created_at, d.expires_at
+		  FROM pgstock_internal.reservation d
+		 WHERE d.due_at > '-infinity' AND d.state = 'r'
+		   AND d.created_at < (SELECT a.before FROM age a)
 		UNION ALL
-		SELECT f.order_id, 'message', f.first_failed_at, NULL, f.topic,
-			   f.event_id, f.error
-		  FROM pgstock_internal.failed_event f
-		 WHERE f.state = 'waiting') h
- WHERE h.since < clock_timestamp() - coalesce(nullif(
-		   current_setting('pgstock.hanging_after', true), ''), '1h')::interval;
+		SELECT n.order_id, n.created_at, n.expires_at
+		  FROM pgstock_internal.reservation n
+		 WHERE n.state = 'r' AND n.expires_at IS NULL
+		   AND n.created_at < (SELECT a.before FROM age a)) r
+ GROUP BY r.order_id
+UNION ALL
+SELECT f.order_id, 'message', f.first_failed_at, NULL, f.topic, f.event_id,
+	   f.error
+  FROM pgstock_internal.failed_event f
+ WHERE f.state = 'waiting'
+   AND f.first_failed_at < (SELECT a.before FROM age a);
 COMMENT ON VIEW pgstock_internal.hanging_order IS
 	'stock_hanging_orders, for functions with the owner''s rights';
 

@@ -131,6 +131,17 @@ UPDATE pgstock_internal.reservation SET created_at = now() - interval '3 hours' 
 UPDATE pgstock_internal.failed_event SET first_failed_at = now() - interval '2 hours' WHERE order_id = 'oh-10';
 SELECT make_due('oh-9');
 SELECT order_id, kind, since < now() - interval '1 hour' AS old, topic, event_id, reason FROM stock_hanging_orders WHERE order_id ~ '^oh-' ORDER BY since, order_id;
+-- younger lines are not even grouped
+CREATE FUNCTION oh_grouped() RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+	plan	jsonb;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) SELECT count(*) FROM stock_hanging_orders' INTO plan;
+	RETURN (SELECT sum(n::numeric) FROM jsonb_path_query(plan, 'strict $.** ? (@."Relation Name" == "reservation")."Actual Rows"') n);
+END
+$$;
+SELECT oh_grouped() = count(*) FILTER (WHERE created_at < now() - interval '1 hour') AS old_only, count(*) FILTER (WHERE created_at > now() - interval '1 hour') > 0 AS others FROM pgstock_internal.reservation WHERE state = 'r';
+DROP FUNCTION oh_grouped;
 SET pgstock.hanging_after = '150 min';
 SELECT order_id FROM stock_hanging_orders WHERE order_id ~ '^oh-' ORDER BY 1;
 SELECT labels, value >= CASE labels WHEN 'kind="message"' THEN 0 ELSE 3 END AS counted FROM pgstock_internal.relay_metrics() WHERE name = 'orders_hanging' ORDER BY 1;
