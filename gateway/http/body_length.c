@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http/server.h"
+
 /* RFC 9110, 5.6.2: of what the name of a header is made */
 #define TOKEN                                             \
 	"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz" \
@@ -16,12 +18,15 @@
 
 /* Whether the client may send a body that is too long to be read to its end. */
 bool
-body_length_is_long(const HttpRequest *request)
+body_length_is_long(struct MHD_Connection *connection)
 {
-	const char *length = http_request_header(request, "Content-Length");
+	const char *length = MHD_lookup_connection_value(connection,
+													 MHD_HEADER_KIND,
+													 "Content-Length");
 	int64_t		bytes;
 
-	if (http_request_header(request, "Transfer-Encoding") != NULL)
+	if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+									"Transfer-Encoding") != NULL)
 		return true;
 	return length != NULL &&
 		   (!parse_number(length, &bytes) || bytes > HTTP_BODY_MAX);
@@ -57,11 +62,11 @@ body_length_count(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
  * request (RFC 9112, 11.2): it is refused, and its connection closed.
  */
 bool
-body_length_is_ambiguous(const HttpRequest *request)
+body_length_is_ambiguous(struct MHD_Connection *connection)
 {
 	int lengths = 0;
 
-	(void) MHD_get_connection_values(request->connection, MHD_HEADER_KIND,
+	(void) MHD_get_connection_values(connection, MHD_HEADER_KIND,
 									 body_length_count, &lengths);
 	return lengths > 1;
 }

@@ -6,12 +6,14 @@
 #ifndef PGSTOCK_GATEWAY_BODY_LENGTH_H
 #define PGSTOCK_GATEWAY_BODY_LENGTH_H
 
-#include "http/server.h"
+#include "common/util.h"
+
+struct MHD_Connection;
 
 /* Whether two servers could find its end in two places. */
-bool body_length_is_ambiguous(const HttpRequest *request) MUST_CHECK;
+bool body_length_is_ambiguous(struct MHD_Connection *connection) MUST_CHECK;
 
 /* Whether it may be too long to be read to its end. */
-bool body_length_is_long(const HttpRequest *request) MUST_CHECK;
+bool body_length_is_long(struct MHD_Connection *connection) MUST_CHECK;
 
 #endif

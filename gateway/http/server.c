@@ -238,14 +238,14 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 static enum MHD_Result
 server_begin(Server *server, HttpRequest *request)
 {
-	request->ambiguous = body_length_is_ambiguous(request);
+	request->ambiguous = body_length_is_ambiguous(request->connection);
 	if (request->ambiguous)
 		server_refuse(request, 400, "invalid",
 					  "The headers give the length of the body twice");
 	else
 		server->handlers->head(server->arg, request);
 	if (request->ambiguous ||
-		(request->status != 0 && body_length_is_long(request)))
+		(request->status != 0 && body_length_is_long(request->connection)))
 		return server_send(request);
 	return MHD_YES;
 }
