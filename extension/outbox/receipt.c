@@ -142,6 +142,7 @@ receipt_look(const pg_uuid_t *id, ReceiptLook *look)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile failure = NULL;
 
+	memset(look, 0, sizeof(*look));
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{

@@ -325,6 +325,7 @@ http_answer(HttpRequest *request, unsigned status, const char *type, Buf *body)
 	*body = (Buf){0};
 	if (!request->suspended)
 		return;
+	Assert(request->server != NULL);
 	request->suspended = false;
 	request->server->answered = true;
 	MHD_resume_connection(request->connection);
