@@ -158,7 +158,7 @@ def check_runbook(db, relay):
     """Every statement can be run by the role that the runbook names, every
     command of the relay is one that it knows."""
     text = read(DOCS, "runbook.md")
-    blocks = re.findall(r"```\n(.*?)```", text, re.S)
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.S)
     statements = [one for block in blocks
                   for one in re.findall(r"^SELECT.*?;", block, re.S | re.M)]
     statements += re.findall(r"`(SELECT \w+\(\);)`", text)
