@@ -15,6 +15,8 @@ from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError,
 import schemas
 from process import NotReached, wait_until
 
+CHECKED_ALL = 1000              # records of a reader that are all validated
+
 
 @dataclass(frozen=True)
 class Record:
@@ -134,7 +136,10 @@ class Tail:
         record = Record(
             *place, message.offset(), message.key(), message.value(),
             headers_of(message), kind, timestamp)
-        schemas.check_record(record)
+        # of many a sample: a reader that is slower than the relay would see
+        # kills of one that has nothing to do any more
+        if len(self.records) < CHECKED_ALL or len(self.records) % 50 == 0:
+            schemas.check_record(record)
         self.records.append(record)
 
     def read_to_end(self, timeout=30):
