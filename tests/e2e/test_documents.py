@@ -208,11 +208,22 @@ class Machine:
             file.write(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         os.chmod(path, 0o755)
 
+    def restart_server(self):
+        """A person types this seconds after the events are published, when
+        their position is stored: none of them comes twice."""
+        if self.relay.running:
+            shop = Database(self.server, "shop")
+            wait_until(lambda: shop.value(
+                "SELECT finished AND stored_at > (SELECT max(created_at) FROM"
+                " stock_outbox) FROM pgstock_internal.relay_position"), 30,
+                "the position is stored")
+        self.server.restart()
+
     def systemctl(self, *args):
         *verb, unit = args
         verb = " ".join(verb)
         if (verb, unit) == ("restart", "postgresql"):
-            self.server.restart()
+            self.restart_server()
         elif (verb, unit) == ("restart", "pgbouncer"):
             self.pgbouncer.restart(
                 self.terminal.here("/etc/pgbouncer/pgbouncer.ini"))
