@@ -254,6 +254,16 @@ strings_free(char **strings)
 
 /* ---- values that users write ------------------------------------------- */
 
+uint64_t
+hash_text(const char *text, uint64_t seed)
+{
+	uint64_t hash = UINT64_C(14695981039346656037) ^ seed;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char) *text) * UINT64_C(1099511628211);
+	return hash;
+}
+
 void
 secret_free(char *secret)
 {

@@ -251,13 +251,15 @@ daemon_notify_status(Gateway *gateway)
 static ExitCode
 daemon_loop(Gateway *gateway)
 {
+	double *connections = metrics_cell(gateway->metrics, METRIC_CONNECTIONS,
+									   NULL);
+
 	while (!gateway->hurried && !server_is_drained(gateway->server))
 	{
 		loop_turn(gateway->loop);
 		api_turn(gateway->api);
 		server_turn(gateway->server);
-		*metrics_cell(gateway->metrics, METRIC_CONNECTIONS,
-					  NULL) = server_connections(gateway->server);
+		*connections = server_connections(gateway->server);
 		daemon_notify_status(gateway);
 	}
 	if (!gateway->hurried)

@@ -69,14 +69,12 @@ rate_free(RateLimit *limit)
 	free(limit);
 }
 
-/* FNV-1a, keyed and mixed; never 0. */
+/* Keyed and mixed; never 0. */
 static uint64_t
 rate_hash(const RateLimit *limit, const char *name)
 {
-	uint64_t hash = UINT64_C(14695981039346656037) ^ limit->key;
+	uint64_t hash = hash_text(name, limit->key);
 
-	for (; *name != '\0'; name++)
-		hash = (hash ^ (unsigned char) *name) * UINT64_C(1099511628211);
 	hash ^= hash >> 29;
 	hash *= limit->key | 1;
 	return (hash ^ hash >> 32) | 1;

@@ -57,16 +57,13 @@ struct Api
 
 /* False if the name has been served too often; that was answered then. */
 static bool
-api_pass(const Api *api, HttpRequest *http, RateLimit *limit, const char *rate,
+api_pass(const Api *api, HttpRequest *http, RateLimit *limit, double per_second,
 		 const char *what, const char *name)
 {
-	double	per_second = 0;
-	Buf		unused = {0};
-	int64_t wait;
+	int64_t wait = name == NULL ? 0
+								: rate_take(limit, name, per_second,
+											loop_now(api->loop));
 
-	if (name == NULL || !rate_parse(rate, &per_second, &unused))
-		return true;
-	wait = rate_take(limit, name, per_second, loop_now(api->loop));
 	if (wait > 0)
 		problem_give_later(http, PROBLEM_RATE, what, wait);
 	return wait == 0;
@@ -93,10 +90,10 @@ api_pass_buyer(const Api *api, const ApiRequest *request)
 	if (request->route->kind != ROUTE_RESERVE &&
 		request->route->kind != ROUTE_TAKE)
 		return true;
-	return api_pass(api, request->http, api->users, config->rate_user,
+	return api_pass(api, request->http, api->users, config->user_rate,
 					"too many requests of this user",
 					api_value(request, "user_id")) &&
-		   api_pass(api, request->http, api->sales, config->rate_sale,
+		   api_pass(api, request->http, api->sales, config->sale_rate,
 					"too many requests for this sale",
 					api_value(request, "activity_id"));
 }
@@ -156,7 +153,7 @@ api_allow(const Api *api, ApiRequest *request)
 					 "the gateway has no session for administrators: set "
 					 "admin_conninfo in [postgres]");
 	return http->status == 0 &&
-		   api_pass(api, http, api->clients, api->config->rate_client,
+		   api_pass(api, http, api->clients, api->config->client_rate,
 					"too many requests of this client",
 					request->actor != NULL ? request->actor : "");
 }

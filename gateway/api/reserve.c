@@ -68,17 +68,6 @@ struct ReserveQueue
 
 /* ---- gathering --------------------------------------------------------- */
 
-/* FNV-1a; kind: an order and a key of one text are two names. */
-static uint64_t
-reserve_hash(const char *text, uint64_t kind)
-{
-	uint64_t hash = UINT64_C(14695981039346656037) ^ kind;
-
-	for (; *text != '\0'; text++)
-		hash = (hash ^ (unsigned char) *text) * UINT64_C(1099511628211);
-	return hash;
-}
-
 /* The slot of the name in the batch, or the free one where it would be.  Two
  * names of one hash are taken for one: the second waits, no more. */
 static Name *
@@ -92,11 +81,12 @@ reserve_find_name(ReserveQueue *queue, uint64_t hash)
 	return &queue->names[at];
 }
 
+/* kind: an order and a key of one text are two names. */
 static bool
 reserve_has_name(ReserveQueue *queue, const char *text, uint64_t kind)
 {
 	return text != NULL &&
-		   reserve_find_name(queue, reserve_hash(text, kind))->batch ==
+		   reserve_find_name(queue, hash_text(text, kind))->batch ==
 			   queue->batch;
 }
 
@@ -108,7 +98,7 @@ reserve_add_name(ReserveQueue *queue, const char *text, uint64_t kind)
 
 	if (text == NULL)
 		return;
-	hash = reserve_hash(text, kind);
+	hash = hash_text(text, kind);
 	name = reserve_find_name(queue, hash);
 	*name = (Name){.hash = hash, .batch = queue->batch};
 }

@@ -23,16 +23,27 @@ config_free(Config *config)
 }
 
 static bool
-config_check_rate(const char *name, const char *text, Buf *error)
+config_read_rate(const char *name, const char *text, double *per_second,
+				 Buf *error)
 {
-	double per_second;
-	Buf	   why = {0};
-	bool   good = rate_parse(text, &per_second, &why);
+	Buf	 why = {0};
+	bool good = rate_parse(text, per_second, &why);
 
 	if (!good)
 		buf_printf(error, "\"%s\": %s", name, buf_str(&why));
 	buf_free(&why);
 	return good;
+}
+
+static bool
+config_read_rates(Config *config, Buf *error)
+{
+	return config_read_rate("rate_user", config->rate_user, &config->user_rate,
+							error) &&
+		   config_read_rate("rate_client", config->rate_client,
+							&config->client_rate, error) &&
+		   config_read_rate("rate_sale", config->rate_sale, &config->sale_rate,
+							error);
 }
 
 static bool
@@ -56,9 +67,7 @@ config_check(const Config *config, const ConfigOrigin *from, Buf *error)
 				   config->listen);
 		return false;
 	}
-	return config_check_rate("rate_user", config->rate_user, error) &&
-		   config_check_rate("rate_client", config->rate_client, error) &&
-		   config_check_rate("rate_sale", config->rate_sale, error);
+	return true;
 }
 
 /* Of an option that the command line gives too. */
@@ -86,7 +95,8 @@ config_load(const ConfigOrigin *from, Buf *error)
 		config_override(&config->conninfo, from->postgres);
 		config_override(&config->listen, from->listen);
 	}
-	if (good && config_check(config, from, error))
+	if (good && config_check(config, from, error) &&
+		config_read_rates(config, error))
 		return config;
 	Assert(error->len > 0);
 	config_free(config);
@@ -110,6 +120,9 @@ config_reload(Config *config, const Config *fresh, Buf *restart)
 		config_reload_conninfo(&config->admin_conninfo, fresh->admin_conninfo);
 	}
 	config_table_reload(&gateway_options, config, fresh, restart);
+	config->user_rate = fresh->user_rate;
+	config->client_rate = fresh->client_rate;
+	config->sale_rate = fresh->sale_rate;
 }
 
 void

@@ -28,6 +28,10 @@ typedef struct Config
 	char   *conninfo;		/* may hold a secret */
 	char   *admin_conninfo; /* the same; empty: no request of an admin */
 	int64_t pool;			/* sessions of conninfo */
+	/* of rate_user, rate_client and rate_sale: requests a second; 0: all */
+	double user_rate;
+	double client_rate;
+	double sale_rate;
 	/* for messages */
 	ConfigSource source;
 } Config;
