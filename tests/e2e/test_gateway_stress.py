@@ -2,12 +2,13 @@
 """The gateway under stress: many clients, rude clients, a database that is
 away, kills."""
 
-import concurrent.futures
 import json
 import resource
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -31,8 +32,27 @@ def many(gateway, count, call):
         finally:
             client.close()
 
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(count) as pool:
         return list(pool.map(one, range(count)))
+
+
+@contextmanager
+def held_up(shop, gateway, product, count):
+    """A session that holds a product, and the answers to come of clients that
+    each want a piece of it for an order of their own."""
+    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"holder-{product}"))
+        yield conn, pool.submit(
+            many, gateway, count, lambda client, i: client.reserve(
+                product, 1, f"held-up-{product}-{i}"))
+
+
+def wait_for_lock(shop, gateway):
+    """Until a session of the gateway's waits for one."""
+    wait_until(lambda: shop.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
+        "'Lock' AND application_name = 'pgstock-gateway'"), 30, gateway.tail)
 
 
 def test_a_hundred_clients_for_ten_pieces(gateway, product, shop):
@@ -67,7 +87,7 @@ def test_one_bad_request_fails_alone(gateways, product, admin, shop):
                 "order_id": f"bad-{product}-{i}",
                 "items": [{"product_id": product, "quantity": 1}]}, **keyed)
 
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool:
             answers = pool.submit(many, gateway, 40, call)
             wait_until(lambda: "queue_requests 3" in
                        gateway.get("/metrics")[1], 30, gateway.tail)
@@ -92,17 +112,11 @@ def test_two_requests_for_one_order_in_a_batch(gateway, product, shop):
 def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     gateway = gateways({"postgres": {"pool": 1},
                         "gateway": {"queue_max": 5}}).start()
-    with shop.connect() as conn:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"full-{product}"))
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(
-                many, gateway, 30, lambda client, i: client.reserve(
-                    product, 1, f"f-{product}-{i}"))
-            wait_until(lambda: 'status="503"' in gateway.get("/metrics")[1], 30,
-                       gateway.tail)
-            conn.rollback()
-            answers = answers.result()
+    with held_up(shop, gateway, product, 30) as (conn, answers):
+        wait_until(lambda: 'status="503"' in gateway.get("/metrics")[1], 30,
+                   gateway.tail)
+        conn.rollback()
+        answers = answers.result()
     refused = [answer for answer in answers if answer.status == 503]
     assert refused and {answer.problem for answer in refused} == {"overloaded"}
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
@@ -150,7 +164,7 @@ def test_kills_of_backends_and_gateways(gateways, product, shop):
             client.conn.port = pair[(i + attempt) % 2].port
         return None
 
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         answers = pool.submit(many, pair[0], 100, buy)
         for kill in range(6):
             sessions = wait_until(
@@ -170,21 +184,12 @@ def test_kills_of_backends_and_gateways(gateways, product, shop):
 
 def test_a_drain_loses_no_request(gateways, product, shop):
     gateway = gateways().start()
-    with shop.connect() as conn:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"drain-{product}"))
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(
-                many, gateway, 8, lambda client, i: client.reserve(
-                    product, 1, f"d-{product}-{i}"))
-            wait_until(lambda: shop.value(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
-                "'Lock' AND application_name = 'pgstock-gateway'"), 30,
-                gateway.tail)
-            gateway.signal(signal.SIGTERM)
-            wait_until(lambda: gateway.get("/livez")[0] == 0, 30, gateway.tail)
-            conn.rollback()
-            answers = answers.result()
+    with held_up(shop, gateway, product, 8) as (conn, answers):
+        wait_for_lock(shop, gateway)
+        gateway.signal(signal.SIGTERM)
+        wait_until(lambda: gateway.get("/livez")[0] == 0, 30, gateway.tail)
+        conn.rollback()
+        answers = answers.result()
     assert {answer.status for answer in answers} == {201}
     assert {answer.headers["Connection"] for answer in answers} == {"close"}
     assert gateway.wait_end() == 0
@@ -193,23 +198,12 @@ def test_a_drain_loses_no_request(gateways, product, shop):
 def test_a_second_sigterm_ends_it_at_once(gateways, product, shop):
     """What waits is answered: whether it took effect is not known."""
     gateway = gateways().start()
-    with shop.connect() as conn:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"hurry-{product}"))
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(
-                many, gateway, 8, lambda client, i: client.reserve(
-                    product, 1, f"h-{product}-{i}"))
-            wait_until(lambda: shop.value(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
-                "'Lock' AND application_name = 'pgstock-gateway'"), 30,
-                gateway.tail)
-            gateway.signal(signal.SIGTERM)
-            wait_until(lambda: "shutting down" in gateway.log(), 30,
-                       gateway.tail)
-            gateway.signal(signal.SIGTERM)
-            answers = answers.result()
-        conn.rollback()
+    with held_up(shop, gateway, product, 8) as (_, answers):
+        wait_for_lock(shop, gateway)
+        gateway.signal(signal.SIGTERM)
+        wait_until(lambda: "shutting down" in gateway.log(), 30, gateway.tail)
+        gateway.signal(signal.SIGTERM)
+        answers = answers.result()
     assert {answer.status for answer in answers} == {503}
     assert {answer.problem for answer in answers} <= {
         "outcome-unknown", "database-away"}
@@ -220,19 +214,12 @@ def test_a_held_product_stops_no_other(gateways, admin, product, shop):
     """Another session holds a product and does not end: requests for it are a
     conflict, and reading and settling go on meanwhile."""
     gateway = gateways({"postgres": {"pool": 2}}).start()
-    with shop.connect() as conn:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"held-{product}"))
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(
-                many, gateway, 4, lambda client, i: client.reserve(
-                    product, 1, f"held-{product}-{i}"))
-            client = gateway.client(timeout=2)
-            while not answers.done():
-                assert client.get("/orders/none").status == 404
-            client.close()
-            answers = answers.result()
-        conn.rollback()
+    with held_up(shop, gateway, product, 4) as (_, answers):
+        client = gateway.client(timeout=2)
+        while not answers.done():
+            assert client.get("/orders/none").status == 404
+        client.close()
+        answers = answers.result()
     assert {answer.problem for answer in answers} == {"conflict"}
 
 
