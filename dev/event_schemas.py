@@ -345,10 +345,16 @@ def message_schema(topic):
             **both("trace_id", MAYBE_ID), **both("event_type", MAYBE_TEXT),
             **both("event_version", {"anyOf": [{"type": "integer", "const": 1},
                                                {"type": "null"}]}),
-            **both("failed_reason", MAYBE_TEXT), "reason": MAYBE_TEXT,
+            **both("failed_reason", MAYBE_TEXT),
             "status": MAYBE_TEXT, "timestamp": MAYBE_TIME},
         "allOf": [{"anyOf": [{"required": ["order_id"]},
-                             {"required": ["orderId"]}]}]}
+                             {"required": ["orderId"]}]},
+                  # read only where the other is not
+                  {"anyOf": [{"properties": {"reason": MAYBE_TEXT}},
+                             *({"required": [name],
+                                "properties": {name: {"type": "string"}}}
+                               for name in ("failed_reason",
+                                            "failedReason"))]}]}
     if lines == "all":
         schema["properties"]["items"] = ITEMS
         schema["allOf"].append({"anyOf": lines_of_one_kind()})

@@ -121,14 +121,14 @@ COMMENT ON FUNCTION pgstock_internal.is_level_event IS
 CREATE FUNCTION pgstock_internal.order_rows(order_id text)
 RETURNS TABLE (seq bigint, xid xid8, id uuid, topic text, type text,
 	payload bytea, headers bytea, traceparent text, created_at timestamptz,
-	format "char", held boolean, json jsonb)
+	format "char", held boolean, body jsonb)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	SET enable_seqscan = off
 AS $$
 SELECT e.*
   FROM (SELECT k.*, CASE WHEN k.format = 'j' THEN
 						 pgstock_internal.payload_json(k.payload, 'j') END
-					AS json
+					AS body
 		  FROM (SELECT o.seq, o.xid, o.id, o.aggregatetype, o.type, o.payload,
 					   o.headers, o.traceparent, o.created_at, o.format, false
 				  FROM pgstock_internal.outbox o
@@ -143,10 +143,10 @@ SELECT e.*
 				 WHERE h.aggregateid = convert_to($1, 'UTF8')
 				   AND octet_length(h.aggregateid) <= 255) k
 		OFFSET 0) e
- WHERE NOT pgstock_internal.is_level_event(e.json)
+ WHERE NOT pgstock_internal.is_level_event(e.body)
 $$;
 COMMENT ON FUNCTION pgstock_internal.order_rows IS
-	'returns the rows of the outbox with an order''s key; json: the payload, '
+	'returns the rows of the outbox with an order''s key; body: the payload, '
 	'of an event in JSON';
 
 CREATE FUNCTION pgstock_internal.order_events(order_id text)
@@ -160,7 +160,7 @@ BEGIN
 	RETURN QUERY
 		SELECT e.created_at, 'event', e.type, NULL, NULL, NULL::bigint,
 			   e.id::text,
-			   coalesce(e.json ->> 'trace_id', e.json ->> 'traceId',
+			   coalesce(e.body ->> 'trace_id', e.body ->> 'traceId',
 						substring(e.traceparent FROM 4 FOR 32)),
 			   jsonb_strip_nulls(jsonb_build_object(
 				   'topic', e.topic, 'seq', e.seq,
@@ -170,10 +170,10 @@ BEGIN
 								FROM length(e.headers) - 19), 'UTF8')::bigint
 						END,
 				   'dead_letter', CASE WHEN e.format = 'r' THEN true END,
-				   'reason', e.json -> 'reason',
-				   'causation_id', coalesce(e.json -> 'causation_id',
-											e.json -> 'causationId'),
-				   'replayed', e.json -> 'replayed', 'part', e.json -> 'part')),
+				   'reason', e.body -> 'reason',
+				   'causation_id', coalesce(e.body -> 'causation_id',
+											e.body -> 'causationId'),
+				   'replayed', e.body -> 'replayed', 'part', e.body -> 'part')),
 			   e.seq
 		  FROM (SELECT r.*,
 					   CASE WHEN r.held THEN 'held'

@@ -339,7 +339,8 @@ def test_upkeep_keeps_still_while_a_dump_is_restored(shop, server, run, part):
                                   " pgstock_internal.reservation"
                                   " WHERE order_id = 'due'") == "e", 30,
                "upkeep runs once the data are adopted")
-    assert copy.value(ledger) < rows
+    wait_until(lambda: copy.value(ledger) < rows, 30,
+               "the part that is folded is dropped")
     assert copy.drift() == []
     copy.drop()
 
