@@ -201,6 +201,16 @@ def test_messages_as_the_extension_reads_them(db):
     assert min(counts.values()) > MESSAGES // 20, counts
 
 
+def test_reason_that_is_not_read(db):
+    """A reason is read only where there is no failed_reason."""
+    values = [b'{"order_id": "r-1", "failed_reason": "x", "reason": true}',
+              b'{"order_id": "r-1", "failed_reason": null, "reason": true}']
+    results = apply(db, [("order_failed", value) for value in values], 1000)
+    assert [schemas.is_accepted("order_failed", value)
+            for value in values] == [True, False]
+    assert [result != "dead" for result, _ in results.values()] == [True, False]
+
+
 HEADERS = {
     "ce_specversion": "1.0", "ce_id": "20c2267b-b67a-4117-baee-50ad404028b9",
     "ce_source": "/pgstock/shop", "ce_type": "StockReserved",
