@@ -1,0 +1,53 @@
+--
+-- overview: sales, what has happened last, the report
+--
+SELECT clock_timestamp() AS begun \gset
+SELECT receive_stock('ov-a', 20), receive_stock('ov-b', 5);
+SELECT open_flash_sale('ov-sale', 'ov-a', 4, 2);
+SELECT open_flash_sale('ov-later', 'ov-a', 1, starts_at => now() + interval '1 day');
+SELECT open_flash_sale('ov-over', 'ov-b', 2, ends_at => now() + interval '1 day');
+SELECT status FROM purchase_flash_sale('ov-sale', 'ann', 'ov-1', 2);
+SELECT status FROM purchase_flash_sale('ov-sale', 'bob', 'ov-2', 1);
+SELECT status FROM confirm_stock('ov-1', 'pay-1');
+SELECT status FROM purchase_flash_sale('ov-over', 'ann', 'ov-3', 1);
+SELECT activity_id, product_id, quantity, per_user_limit, state, sold, remaining, closed_at FROM stock_sales WHERE activity_id ~ '^ov-' ORDER BY 1;
+SELECT sum(orders) AS orders, sum(pieces) AS pieces, bool_and(at <= clock_timestamp()) AS past FROM sale_purchases('ov-sale');
+SELECT count(*) FROM sale_purchases('none');
+SELECT status FROM purchase_flash_sale('ov-sale', 'cid', 'ov-4', 1);
+SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-sale';
+-- given back: no purchase any more
+SELECT status FROM release_stock('ov-4', 'changed my mind');
+SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-sale';
+SELECT sum(pieces) AS pieces FROM sale_purchases('ov-sale');
+-- ended by itself, but not closed yet; closed by itself; closed by a call
+UPDATE pgstock_internal.sale SET ends_at = now() - interval '1 second', starts_at = now() - interval '1 hour' WHERE activity_id = 'ov-over';
+SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-over';
+SELECT pgstock_internal.end_sale('ov-over');
+SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-over';
+SELECT close_flash_sale('ov-sale'), close_flash_sale('ov-later');
+SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-sale';
+-- what has happened last
+SELECT status FROM reserve_stock('ov-b', 2, 'ov-5');
+SELECT a ->> 'movement' = (SELECT max(id)::text FROM stock_movements) AS latest,
+	   (SELECT l - 'version' FROM jsonb_array_elements(a -> 'levels') l WHERE l ->> 'product_id' = 'ov-b') AS level,
+	   (SELECT to_jsonb(v) - 'version' FROM stock_levels v WHERE product_id = 'ov-b') AS of_the_view,
+	   a -> 'orders' -> 0 ->> 'order_id' AS newest, (a ->> 'pending')::int > 0 AS pending, a -> 'leader' AS leader
+  FROM stock_activity() a;
+SELECT string_agg(k, ' ' ORDER BY k) AS members FROM jsonb_object_keys(stock_activity()) k;
+-- the backlog is counted up to a bound
+SELECT n FROM pgstock_internal.pending_up_to(2);
+-- the report
+SELECT status FROM confirm_stock('ov-5', 'pay-5');
+SELECT status FROM return_stock('ov-5', '[{"product_id": "ov-b", "quantity": 1}]');
+SELECT status FROM try_reserve_stock('ov-b', 100, 'ov-6');
+SELECT a.result FROM apply('[{"topic": "order-created", "json": {"event_id": "ov-m1", "order_id": "ov-7", "items": [{"product_id": "ov-b", "quantity": 0}]}}]') a;
+SELECT stock_report(:'begun') AS report \gset
+SELECT m ->> 'kind' AS kind, m -> 'orders' AS orders, m -> 'pieces' AS pieces FROM jsonb_array_elements(:'report'::jsonb -> 'movements') m;
+SELECT sum((d -> 'reserved')::int) AS reserved, sum((d -> 'confirmed')::int) AS confirmed FROM jsonb_array_elements(:'report'::jsonb -> 'days') d;
+SELECT p.* FROM jsonb_array_elements(:'report'::jsonb -> 'products') p;
+SELECT :'report'::jsonb #- '{failures,open}' -> 'failures' AS failures;
+SELECT (:'report'::jsonb #>> '{calls,refusals,insufficient}')::int > 0 AS refused, f -> 'p99_ms' IS NOT NULL AS latency
+  FROM jsonb_array_elements(:'report'::jsonb #> '{calls,functions}') f WHERE f ->> 'function' = 'try_reserve_stock';
+SELECT stock_report(now() - interval '2 years', now() - interval '1 year') - 'since' - 'until' - 'calls' #- '{failures,open}' AS nothing;
+SELECT (r ->> 'until')::timestamptz - (r ->> 'since')::timestamptz AS by_default FROM stock_report() r;
+SELECT stock_report(now(), now() - interval '1 day');
