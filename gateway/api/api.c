@@ -19,6 +19,7 @@
 #include "api/call.h"
 #include "api/page.h"
 #include "api/reserve.h"
+#include "api/sold_out.h"
 #include "config/metric_table.h"
 #include "db/pool.h"
 
@@ -46,6 +47,7 @@ struct Api
 	ReserveQueue *reserve;
 	CallQueue	  calls;
 	CallQueue	  admin_calls;
+	SoldOut		 *sold_out;
 	RateLimit	 *clients; /* by the token's name */
 	RateLimit	 *users;
 	RateLimit	 *sales;
@@ -276,7 +278,9 @@ api_run(void *arg, HttpRequest *http)
 	else if (!fields_read(request->route->fields, http, &request->values,
 						  &error))
 		problem_give(http, PROBLEM_INVALID, buf_str(&error));
-	else if (api_pass_buyer(api, request))
+	else if (api_pass_buyer(api, request) &&
+			 !(request->route->kind == ROUTE_TAKE &&
+			   sold_out_refuse(api->sold_out, request)))
 		api_wait_for_session(api, request);
 	http_request_free_body(http);
 	buf_free(&error);
@@ -321,6 +325,9 @@ api_over(void *arg, HttpRequest *http)
 		metrics_observe(api->metrics, HISTOGRAM_DURATION,
 						loop_now(api->loop) - http->began_at);
 	}
+	if (request->route != NULL && request->route->kind == ROUTE_TAKE &&
+		(request->insufficient || http->status < 300))
+		sold_out_note(api->sold_out, request);
 	values_free(&request->values);
 	free(request->actor);
 	free(request);
@@ -388,11 +395,15 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->sales = rate_new();
 	api->reserve = reserve_queue_new(&config->batch_max, metrics,
 									 HISTOGRAM_BATCH);
+	api->sold_out = sold_out_new(metrics_cell(metrics, METRIC_SOLD_OUT, NULL),
+								 metrics_cell(metrics, METRIC_SALE_LOOKS,
+											  NULL));
 	api->pool = pool_new(loop, &config->conninfo, (int) config->pool);
 	/* one session is left for calls, whatever reservations wait for */
 	pool_add_source(api->pool, reserve_next, api->reserve,
 					(int) Max(config->pool - 1, 1));
 	pool_add_source(api->pool, call_next, &api->calls, (int) config->pool);
+	pool_add_source(api->pool, sold_out_next, api->sold_out, 1);
 	if (config->admin_conninfo[0] != '\0')
 	{
 		api->admin_pool = pool_new(loop, &config->admin_conninfo, 1);
@@ -421,6 +432,7 @@ api_free(Api *api)
 		return;
 	Assert(api->pool == NULL && api->admin_pool == NULL);
 	reserve_queue_free(api->reserve);
+	sold_out_free(api->sold_out);
 	rate_free(api->clients);
 	rate_free(api->users);
 	rate_free(api->sales);

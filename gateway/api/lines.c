@@ -32,11 +32,15 @@ static const LineStatus taking_refusals[] = {
 	{"returned", PROBLEM_EXPIRED},
 };
 
-static const char *
-line_value(const PGresult *result, int row, int column)
+static Line
+line_of_row(const PGresult *result, int row)
 {
-	return PQgetisnull(result, row, column) ? NULL
-											: PQgetvalue(result, row, column);
+	Line line = {0};
+
+	for (int i = 0; i < LINE_COLUMNS; i++)
+		if (!PQgetisnull(result, row, i))
+			line.value[i] = PQgetvalue(result, row, i);
+	return line;
 }
 
 static ProblemId
@@ -102,19 +106,19 @@ line_add_time(Buf *body, const char *name, const char *value)
 }
 
 static void
-line_add(Buf *body, const PGresult *result, int row)
+line_add(Buf *body, const Line *line)
 {
 	buf_add_str(body, "{");
-	line_add_text(body, "product_id", line_value(result, row, LINE_PRODUCT_ID));
+	line_add_text(body, "product_id", line->value[LINE_PRODUCT_ID]);
 	buf_add_str(body, ",");
-	line_add_text(body, "location", line_value(result, row, LINE_LOCATION));
-	line_add_number(body, "requested", line_value(result, row, LINE_REQUESTED));
-	line_add_number(body, "granted", line_value(result, row, LINE_GRANTED));
+	line_add_text(body, "location", line->value[LINE_LOCATION]);
+	line_add_number(body, "requested", line->value[LINE_REQUESTED]);
+	line_add_number(body, "granted", line->value[LINE_GRANTED]);
 	buf_add_str(body, ",");
-	line_add_text(body, "status", line_value(result, row, LINE_STATUS));
-	line_add_number(body, "available", line_value(result, row, LINE_AVAILABLE));
-	line_add_time(body, "expires_at", line_value(result, row, LINE_EXPIRES_AT));
-	line_add_number(body, "version", line_value(result, row, LINE_VERSION));
+	line_add_text(body, "status", line->value[LINE_STATUS]);
+	line_add_number(body, "available", line->value[LINE_AVAILABLE]);
+	line_add_time(body, "expires_at", line->value[LINE_EXPIRES_AT]);
+	line_add_number(body, "version", line->value[LINE_VERSION]);
 	buf_add_str(body, "}");
 }
 
@@ -124,36 +128,55 @@ lines_add(Buf *body, const PGresult *result, int first, int end)
 	buf_add_str(body, "\"lines\":[");
 	for (int row = first; row < end; row++)
 	{
+		Line line = line_of_row(result, row);
+
 		if (row > first)
 			buf_add_str(body, ",");
-		line_add(body, result, row);
+		line_add(body, &line);
 	}
 	buf_add_str(body, "]");
+}
+
+/* The problem that the line has; its lines are to follow. */
+static ProblemId
+line_begin_problem(ApiRequest *request, const Line *line, Buf *body)
+{
+	ProblemId id = line_problem(request, line->value[LINE_STATUS]);
+
+	request->insufficient = id == PROBLEM_INSUFFICIENT;
+	problem_begin(body, id, NULL);
+	problem_add_text(body, "sqlstate", problems[id].sqlstate);
+	problem_add_text(body, "hint", problems[id].hint);
+	problem_add_text(body, "order_id", line->value[LINE_ORDER_ID]);
+	problem_add_text(body, "product_id", line->value[LINE_PRODUCT_ID]);
+	problem_add_text(body, "location", line->value[LINE_LOCATION]);
+	line_add_number(body, "wanted", line->value[LINE_REQUESTED]);
+	line_add_number(body, "available", line->value[LINE_AVAILABLE]);
+	buf_add_str(body, ",");
+	return id;
 }
 
 static void
 lines_refuse(ApiRequest *request, const PGresult *result, int first, int end,
 			 int refused)
 {
-	const char *status = PQgetvalue(result, refused, LINE_STATUS);
-	ProblemId	id = line_problem(request, status);
-	Buf			body = {0};
+	Line	  line = line_of_row(result, refused);
+	Buf		  body = {0};
+	ProblemId id = line_begin_problem(request, &line, &body);
 
-	problem_begin(&body, id, NULL);
-	problem_add_text(&body, "sqlstate", problems[id].sqlstate);
-	problem_add_text(&body, "hint", problems[id].hint);
-	problem_add_text(&body, "order_id",
-					 line_value(result, refused, LINE_ORDER_ID));
-	problem_add_text(&body, "product_id",
-					 line_value(result, refused, LINE_PRODUCT_ID));
-	problem_add_text(&body, "location",
-					 line_value(result, refused, LINE_LOCATION));
-	line_add_number(&body, "wanted",
-					line_value(result, refused, LINE_REQUESTED));
-	line_add_number(&body, "available",
-					line_value(result, refused, LINE_AVAILABLE));
-	buf_add_str(&body, ",");
 	lines_add(&body, result, first, end);
+	problem_answer(request->http, id, &body);
+}
+
+void
+line_refuse(ApiRequest *request, const Line *line)
+{
+	Buf		  body = {0};
+	ProblemId id = line_begin_problem(request, line, &body);
+
+	buf_add_str(&body, "\"lines\":[");
+	line_add(&body, line);
+	buf_add_str(&body, "]");
 	problem_answer(request->http, id, &body);
 }
 
@@ -181,7 +204,7 @@ lines_answer(ApiRequest *request, const PGresult *result, int first, int end)
 	}
 	replayed = lines_are_replayed(result, first, end);
 	buf_add_str(&body, "{");
-	line_add_text(&body, "order_id", line_value(result, first, LINE_ORDER_ID));
+	line_add_text(&body, "order_id", PQgetvalue(result, first, LINE_ORDER_ID));
 	buf_printf(&body, ",\"replayed\":%s,", replayed ? "true" : "false");
 	lines_add(&body, result, first, end);
 	buf_add_str(&body, "}\n");

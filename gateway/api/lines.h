@@ -27,11 +27,20 @@ enum
 	LINE_COLUMNS,
 };
 
+/* A row of them: texts as PostgreSQL prints them, NULL: null. */
+typedef struct Line
+{
+	const char *value[LINE_COLUMNS];
+} Line;
+
 /*
  * Answers with the rows from first to end - 1: the lines of one order, in
  * full; or the problem that the first line has which is refused.
  */
 void lines_answer(ApiRequest *request, const PGresult *result, int first,
 				  int end);
+
+/* Answers that the only line was refused, with its status. */
+void line_refuse(ApiRequest *request, const Line *line);
 
 #endif

@@ -14,9 +14,10 @@ typedef struct ApiRequest
 	HttpRequest		  *http;
 	const Route		  *route;
 	Values			   values;
-	char			  *actor; /* the token's name, or NULL */
-	const char		  *trace; /* header traceparent, or NULL */
-	struct ApiRequest *next;  /* in its queue */
+	char			  *actor;		 /* the token's name, or NULL */
+	const char		  *trace;		 /* header traceparent, or NULL */
+	bool			   insufficient; /* it was refused for lack of stock */
+	struct ApiRequest *next;		 /* in its queue */
 } ApiRequest;
 
 /* First in, first out. */

@@ -8,6 +8,7 @@
  */
 #include "api/reserve.h"
 #include "api/route.h"
+#include "api/sold_out.h"
 
 /* clang-format off: a row for each field, as long as it is */
 
@@ -135,12 +136,14 @@ static const Field open_sale[] =
 	 LOCATION,
 	 END};
 static const Field sale[] = {SALE, END};
-static const Field purchase[] =
-	{SALE,
-	 {"user_id", IN_BODY, FIELD_ID, true, "the buyer"},
-	 {"order_id", IN_BODY, FIELD_ID, true, "the order"},
-	 {"quantity", IN_BODY, FIELD_QUANTITY, false, "pieces; default: 1"},
-	 END};
+static const Field purchase[] = {
+	[PURCHASE_ACTIVITY] = SALE,
+	[PURCHASE_USER] = {"user_id", IN_BODY, FIELD_ID, true, "the buyer"},
+	[PURCHASE_ORDER] = {"order_id", IN_BODY, FIELD_ID, true, "the order"},
+	[PURCHASE_QUANTITY] = {"quantity", IN_BODY, FIELD_QUANTITY, false,
+						   "pieces; default: 1"},
+	END,
+};
 
 static const Field availability[] = {{"items", IN_BODY, FIELD_ITEMS, true,
 									  "the lines to ask about"},

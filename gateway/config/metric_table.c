@@ -16,6 +16,11 @@ static const MetricFamily families[] = {
 	[METRIC_BUSY_SESSIONS] = {"busy_sessions", "gauge",
 							  "Sessions with a statement under way, by pool."},
 	[METRIC_READY] = {"ready", "gauge", "1 if /readyz answers 200."},
+	[METRIC_SOLD_OUT] = {"sold_out_answers_total", "counter",
+						 "Purchases that were refused from memory."},
+	[METRIC_SALE_LOOKS] = {"sale_looks_total", "counter",
+						   "Times that the database was asked for the state of "
+						   "a flash sale."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 _Static_assert(Lengthof(families) == METRICS, "a family for each metric");

@@ -79,7 +79,7 @@ static const PgStatement statement_begin = {
 		   "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
 		   "ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
 		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
-	.id = PG_CONNECTION_STATEMENTS_MAX - 1,
+	.id = POOL_STATEMENT_BEGIN,
 };
 
 /* ---- sessions ---------------------------------------------------------- */

@@ -12,7 +12,11 @@
 
 #include "common/pg_connection.h"
 
-#define POOL_SOURCES_MAX 2
+#define POOL_SOURCES_MAX 3
+
+/* Statements of the routes have the numbers below (api/route.c). */
+#define POOL_STATEMENT_BEGIN	(PG_CONNECTION_STATEMENTS_MAX - 1)
+#define POOL_STATEMENT_SOLD_OUT (PG_CONNECTION_STATEMENTS_MAX - 2)
 
 /* What became of a work. */
 typedef struct PoolAnswer

@@ -1,0 +1,30 @@
+-- what is left of an open sale, and who has bought in it
+CREATE FUNCTION status_of(sale text, known bigint = NULL) RETURNS text LANGUAGE sql AS $$
+SELECT format('%s at %s: %s left, limit %s, version %s; %s buyers %s', product_id, location, available, per_user_limit, version, buyers, buyer_hashes) FROM flash_sale_status(sale, known)
+$$;
+SELECT receive_stock('status-a', 9), open_flash_sale('status', 'status-a', 3, 2);
+SELECT status_of('status'), status_of('status', 1), status_of('none');
+SELECT status FROM purchase_flash_sale('status', 'ann', 'status-1');
+SELECT status FROM purchase_flash_sale('status', 'ann', 'status-2');
+SELECT status FROM purchase_flash_sale('status', 'Ω', 'status-3');
+-- a hash is the begin of SHA-256, each user's once, in order
+SELECT buyer_hashes = (SELECT string_agg(left(encode(sha256(convert_to(u, 'UTF8')), 'hex'), 16), '' ORDER BY left(encode(sha256(convert_to(u, 'UTF8')), 'hex'), 16) COLLATE "C") FROM unnest('{ann,Ω}'::text[]) u) AS same,
+	   buyers, available FROM flash_sale_status('status');
+-- each change is another version
+SELECT version AS known FROM flash_sale_status('status') \gset
+SELECT status_of('status', :known);
+SELECT status FROM release_stock('status-1');
+SELECT buyers, available, version > :known AS later FROM flash_sale_status('status', :known);
+-- what is due counts as expired, but not what is due outside the sale
+SELECT granted FROM reserve_stock('status-a', 1, 'status-4');
+SELECT make_due('status-3'), make_due('status-4');
+SELECT buyers, available FROM flash_sale_status('status');
+SELECT status, available FROM purchase_flash_sale('status', 'bob', 'status-5', 2);
+SELECT buyers, available FROM flash_sale_status('status');
+-- only while it is open
+SELECT open_flash_sale('status-later', 'status-a', 1, starts_at => now() + '1 h'), open_flash_sale('status-past', 'status-a', 1, starts_at => now() - '2 h'::interval, ends_at => now() - '1 h'::interval);
+SELECT status_of('status-later'), status_of('status-past');
+SELECT count(close_flash_sale(s)) FROM unnest('{status,status-later,status-past}'::text[]) s;
+SELECT status_of('status');
+SELECT * FROM verify_stock();
+DROP FUNCTION status_of;
