@@ -14,14 +14,11 @@ import re
 import shlex
 import shutil
 import signal
-from contextlib import closing
 
 import pytest
-from psycopg2 import errors
 
 from cluster import HOST, Database, Postgres, need
 from documents import KINDS, TOP, Terminal, blocks, text_of
-from load import Clients
 from process import Server, make_dir, wait_until, write_private
 
 README = "README.md"
@@ -334,97 +331,6 @@ def test_guide(request, machine, server, guide):
     if guide != TUTORIAL:           # which creates it
         server.create_database("shop", extension=False)
     machine.run(guide)
-
-
-class Shop:
-    """What the example of docs/migrate.md does all day.  One half of its
-    clients write the order before the stock, and cancel the order first."""
-
-    PRODUCTS = 200
-
-    def __init__(self):
-        self.open = {}          # client: its orders, with their product
-
-    def work(self, cur, name):
-        _, client, turn = map(int, name.replace("o", "0").split("-"))
-        mine = self.open.setdefault(client, [])
-        changes = []
-        if turn % 3 and len(mine) < 20:
-            order, product = 10000 + 100000 * client + turn, (
-                turn * 7 + client) % self.PRODUCTS + 4
-            mine.append((order, product))
-            changes = [("UPDATE products SET stock = stock - 1 WHERE id = %s",
-                        product),
-                       ("INSERT INTO orders VALUES (%s, 1, 'open')", order),
-                       (f"INSERT INTO order_lines VALUES (%s, {product}, 1)",
-                        order)]
-            if client % 2:
-                changes.append(changes.pop(0))
-        elif mine:
-            order, product = mine.pop(turn % len(mine))
-            if turn % 2:
-                changes = [("UPDATE orders SET state = 'paid' WHERE id = %s",
-                            order)]
-            else:
-                changes = [("UPDATE products SET stock = stock + 1"
-                            " WHERE id = %s", product),
-                           ("UPDATE orders SET state = 'cancelled'"
-                            " WHERE id = %s", order)][::-1 if client % 2
-                                                      else 1]
-        for statement, number in changes:
-            cur.execute(statement, (number,))
-
-
-def test_migrate_while_an_order_is_paid(machine, server):
-    """The payment is not committed when the product is copied: its pieces are
-    not reserved any more, and not on hand.  The copy does not wait, since the
-    payment might need the product next."""
-    db = server.create_database("shop", extension=False)
-    for block in blocks("docs/migrate.md"):
-        if block.section == "Compare":
-            break
-        if block.kind == "sql" and not block.text.startswith("DO "):
-            block.text = block.text.replace("CALL shadow.copy_all();", "")
-            machine.terminal.run(block)
-    copy = "SELECT shadow.copy_product(1)"
-    with closing(db.connect()) as paying, paying.cursor() as cur:
-        cur.execute("UPDATE orders SET state = 'paid' WHERE id = 1001")
-        with pytest.raises(errors.LockNotAvailable):
-            db.sql(copy)
-        paying.commit()
-    db.sql(copy)
-    assert db.level("1") == (10, 1, 9)
-
-
-def test_migrate_while_the_shop_sells(machine, server):
-    """The copy misses no order, waits for none while others wait for it, and
-    no order of the shop fails because of it."""
-    db = server.create_database("shop", extension=False)
-    guide = blocks("docs/migrate.md")
-
-    def run(*sections, kind="sql"):
-        for block in guide:
-            if block.section in sections and block.kind == kind:
-                machine.terminal.run(block)
-    run("The shop as it is", "Prepare", "Shadow mode")
-    db.sql("INSERT INTO products SELECT i + 3, 100000"
-           f" FROM generate_series(1, {Shop.PRODUCTS}) i")
-    with Clients(db, 4, Shop().work) as clients:
-        clients.progress(200)
-        before = len(clients.acknowledged)
-        copy, *_ = [block for block in guide
-                    if block.section == "Copy the stock"]
-        machine.terminal.run(copy)
-        assert len(clients.acknowledged) > before, "the shop stood still"
-        clients.progress(200)
-    (views,) = [block for block in guide if block.section == "Compare"
-                and "CREATE VIEW" in block.text]
-    machine.terminal.run(views)
-    for view in ("difference", "order_difference", "failure"):
-        assert db.sql(f"SELECT * FROM shadow.{view}") == [], view
-    assert db.value("SELECT count(*) FROM stock_levels") == Shop.PRODUCTS + 3
-    assert db.drift() == []
-    assert clients.broken == 0, clients.broken_by
 
 
 @pytest.mark.parametrize("section", BEFORE)
