@@ -92,6 +92,12 @@ listener_check(const char *listen, Buf *error)
 }
 
 bool
+listener_is_path(const char *listen)
+{
+	return listener_path(listen) != NULL;
+}
+
+bool
 listener_is_local(const char *listen)
 {
 	return listener_path(listen) != NULL || strncmp(listen, "127.", 4) == 0 ||

@@ -32,6 +32,9 @@ int listener_probe(const char *listen) MUST_CHECK;
  */
 bool listener_may_pass(int reason) MUST_CHECK;
 
+/* Whether it is a socket of the file system. */
+bool listener_is_path(const char *listen) MUST_CHECK;
+
 /* Whether only this machine can reach the address. */
 bool listener_is_local(const char *listen) MUST_CHECK;
 

@@ -42,9 +42,11 @@ typedef struct Gateway
 	LoopTimer	*drain_timer;
 	int64_t		 watchdog_us; /* its interval; 0: there is none */
 	Metrics		*metrics;
-	Tokens		*tokens; /* NULL: every client is an app */
+	Access		*access;
+	Tls			*tls; /* NULL: no address is encrypted */
 	Api			*api;
-	Server		*server;
+	Server		*servers[LISTEN_MAX]; /* one for each address */
+	int			 server_count;
 	bool		 ready; /* in the last STATUS */
 	bool		 stopping;
 	bool hurried; /* a second SIGTERM, or the drain has taken too long */
@@ -68,7 +70,8 @@ daemon_on_stop(void *arg)
 				DRAIN_US + 5 * SEC_US);
 	loop_timer_set(gateway->drain_timer, loop_now(gateway->loop) + DRAIN_US);
 	api_stop(gateway->api);
-	server_drain(gateway->server);
+	for (int i = 0; i < gateway->server_count; i++)
+		server_drain(gateway->servers[i]);
 }
 
 static void
@@ -79,22 +82,48 @@ daemon_on_drain_end(void *arg)
 	gateway->hurried = true;
 }
 
-/* The tokens of the configuration take the place of those in force. */
-static bool
-daemon_load_tokens(Gateway *gateway, Buf *error)
+static void
+daemon_use_access(Gateway *gateway, Access *access)
 {
-	Tokens *tokens = NULL;
+	api_set_access(gateway->api, access);
+	access_free(gateway->access);
+	gateway->access = access;
+}
 
-	if (gateway->config->tokens[0] != '\0')
+/* For connections that are opened from now on. */
+static void
+daemon_use_tls(Gateway *gateway, Tls *tls)
+{
+	for (int i = 0; i < gateway->server_count; i++)
+		if (server_has_tls(gateway->servers[i]))
+			server_set_tls(gateway->servers[i], tls);
+	tls_release(gateway->tls);
+	gateway->tls = tls;
+	*metrics_cell(gateway->metrics, METRIC_CERTIFICATE_EXPIRES,
+				  NULL) = (double) tls_expires_at(tls);
+}
+
+/* Reads the files that say who may do what, and those of TLS.  What was in
+ * force stays where anything is wrong with them. */
+static bool
+daemon_load_files(Gateway *gateway, Buf *error)
+{
+	const Config  *config = gateway->config;
+	const TlsFiles files = {config->tls_certificate, config->tls_key,
+							config->tls_client_ca};
+	Access		  *access = access_load(config, error);
+	Tls			  *tls = NULL;
+
+	if (access != NULL && files.certificate[0] != '\0')
+		tls = tls_load(&files, error);
+	if (error->len > 0)
 	{
-		tokens = tokens_load(gateway->config->tokens, error);
-		if (tokens == NULL)
-			return false;
+		access_free(access);
+		return false;
 	}
-	tokens_free(gateway->tokens);
-	gateway->tokens = tokens;
-	if (gateway->api != NULL)
-		api_set_tokens(gateway->api, tokens);
+	daemon_use_access(gateway, access);
+	if (tls != NULL)
+		daemon_use_tls(gateway, tls);
 	return true;
 }
 
@@ -118,8 +147,9 @@ daemon_on_reload(void *arg)
 		config_reload(gateway->config, fresh, &restart);
 		log_configure((LogLevel) gateway->config->log_level,
 					  (LogFormat) gateway->config->log_format);
-		if (!daemon_load_tokens(gateway, &error))
-			log_error("keeping the old tokens: %s", buf_str(&error));
+		if (!daemon_load_files(gateway, &error))
+			log_error("keeping the old tokens and certificates: %s",
+					  buf_str(&error));
 		log_info("configuration reloaded");
 		if (restart.len > 0)
 			log_warning("these need a restart: %s", buf_str(&restart));
@@ -146,18 +176,20 @@ daemon_on_watchdog(void *arg)
 /* EXIT_USAGE only where another start would fail like this one; an address may
  * be assigned later. */
 static ExitCode
-daemon_listen(Gateway *gateway)
+daemon_listen(Gateway *gateway, const char *listen)
 {
-	Buf error = {0};
-	int fd = listener_open(gateway->config->listen, &error);
-	int reason = fd < 0 ? errno : ENOMEM;
+	Buf		error = {0};
+	Tls	   *tls = listener_is_path(listen) ? NULL : gateway->tls;
+	int		fd = listener_open(listen, &error);
+	int		reason = fd < 0 ? errno : ENOMEM;
+	Server *server = fd < 0 ? NULL
+							: server_new(gateway->loop, fd, tls, &api_handlers,
+										 gateway->api, &error);
 
-	if (fd >= 0)
-		gateway->server = server_new(gateway->loop, fd, &api_handlers,
-									 gateway->api, &error);
-	if (gateway->server != NULL)
+	if (server != NULL)
 	{
-		log_info("listens on %s", gateway->config->listen);
+		gateway->servers[gateway->server_count++] = server;
+		log_info("listens on %s%s", listen, tls != NULL ? " with TLS" : "");
 		return EXIT_CLEAN;
 	}
 	log_error("%s%s", buf_str(&error),
@@ -203,7 +235,7 @@ static ExitCode
 daemon_start(Gateway *gateway)
 {
 	Buf		 error = {0};
-	ExitCode code;
+	ExitCode code = EXIT_CLEAN;
 
 	daemon_raise_files();
 	gateway->loop = loop_new();
@@ -215,15 +247,16 @@ daemon_start(Gateway *gateway)
 	gateway->metrics = metrics_new(&metric_table);
 	*metrics_cell(gateway->metrics, METRIC_BUILD_INFO, "version",
 				  PGSTOCK_VERSION, NULL) = 1;
-	if (!daemon_load_tokens(gateway, &error))
+	gateway->api = api_new(gateway->loop, gateway->config, gateway->metrics);
+	if (!daemon_load_files(gateway, &error))
 	{
 		log_error("%s", buf_str(&error));
 		buf_free(&error);
 		return EXIT_USAGE;
 	}
-	gateway->api = api_new(gateway->loop, gateway->config, gateway->metrics);
-	api_set_tokens(gateway->api, gateway->tokens);
-	code = daemon_listen(gateway);
+	for (char **listen = gateway->config->listen;
+		 *listen != NULL && code == EXIT_CLEAN; listen++)
+		code = daemon_listen(gateway, *listen);
 	if (code != EXIT_CLEAN)
 		return code;
 	gateway->watchdog_us = loop_watchdog_us();
@@ -248,18 +281,38 @@ daemon_notify_status(Gateway *gateway)
 		log_warning("not ready: no session with the database");
 }
 
+static unsigned
+daemon_connections(const Gateway *gateway)
+{
+	unsigned count = 0;
+
+	for (int i = 0; i < gateway->server_count; i++)
+		count += server_connections(gateway->servers[i]);
+	return count;
+}
+
+static bool
+daemon_is_drained(const Gateway *gateway)
+{
+	for (int i = 0; i < gateway->server_count; i++)
+		if (!server_is_drained(gateway->servers[i]))
+			return false;
+	return true;
+}
+
 static ExitCode
 daemon_loop(Gateway *gateway)
 {
 	double *connections = metrics_cell(gateway->metrics, METRIC_CONNECTIONS,
 									   NULL);
 
-	while (!gateway->hurried && !server_is_drained(gateway->server))
+	while (!gateway->hurried && !daemon_is_drained(gateway))
 	{
 		loop_turn(gateway->loop);
 		api_turn(gateway->api);
-		server_turn(gateway->server);
-		*connections = server_connections(gateway->server);
+		for (int i = 0; i < gateway->server_count; i++)
+			server_turn(gateway->servers[i]);
+		*connections = daemon_connections(gateway);
 		daemon_notify_status(gateway);
 	}
 	if (!gateway->hurried)
@@ -267,8 +320,7 @@ daemon_loop(Gateway *gateway)
 		log_info("ended");
 		return EXIT_CLEAN;
 	}
-	log_warning("ended with %u connections open",
-				server_connections(gateway->server));
+	log_warning("ended with %u connections open", daemon_connections(gateway));
 	return EXIT_RUNTIME;
 }
 
@@ -278,9 +330,11 @@ static void
 daemon_stop(Gateway *gateway)
 {
 	api_end(gateway->api);
-	server_free(gateway->server);
+	for (int i = 0; i < gateway->server_count; i++)
+		server_free(gateway->servers[i]);
 	api_free(gateway->api);
-	tokens_free(gateway->tokens);
+	access_free(gateway->access);
+	tls_release(gateway->tls);
 	metrics_free(gateway->metrics);
 	loop_timer_free(gateway->watchdog_timer);
 	loop_timer_free(gateway->drain_timer);

@@ -1,9 +1,13 @@
 /*
- * tokens.c - who a client is, by its bearer token (RFC 6750)
+ * tokens.c - who a client is, by its bearer token (RFC 6750) or certificate
  *
  * The file holds a line "role name sha256-hex" for each token, where the hash
  * is that of the token's bytes: a copy of the file opens nothing.  A token must
  * be drawn at random, for a hash without salt hides no password of a person.
+ *
+ * A line "role name cert:subject" stands for the certificates that name that
+ * subject.  The subject and not the certificate's hash, for certificates are
+ * renewed every few weeks, and their subject stays.
  *
  * Every line's hash is compared to its end, whether it fits or not.
  *
@@ -12,8 +16,7 @@
 #include "access/tokens.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
+#include <gnutls/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +25,13 @@
 #define HASH_BYTES	 32
 #define NAME_MAX_LEN 63
 #define TOKENS_MAX	 1000
+#define CERTIFICATE	 "cert:"
 
 typedef struct Token
 {
 	Role		  role;
 	char		  name[NAME_MAX_LEN + 1];
+	char		 *subject; /* of a certificate; NULL: it is a token */
 	unsigned char hash[HASH_BYTES];
 } Token;
 
@@ -67,31 +72,53 @@ tokens_name_is_good(const char *name)
 static bool
 tokens_read_hash(const char *hex, unsigned char *hash)
 {
-	unsigned char bytes[HASH_BYTES];
-	size_t		  len = 0;
+	const gnutls_datum_t text = {(unsigned char *) (uintptr_t) hex,
+								 2 * HASH_BYTES};
+	size_t				 len = HASH_BYTES;
 
-	if (strlen(hex) != 2 * HASH_BYTES ||
-		OPENSSL_hexstr2buf_ex(bytes, sizeof(bytes), &len, hex, '\0') != 1)
+	/* GnuTLS leaves out what is no digit */
+	if (strlen(hex) != text.size ||
+		strspn(hex, "0123456789abcdefABCDEF") != text.size ||
+		gnutls_hex_decode(&text, hash, &len) != 0)
 		return false;
 	Assert(len == HASH_BYTES);
-	memcpy(hash, bytes, HASH_BYTES);
 	return true;
+}
+
+/* The third word: a hash, or the subject of a certificate. */
+static const char *
+tokens_read_proof(Token *token, const char *word)
+{
+	const size_t prefix = strlen(CERTIFICATE);
+
+	token->subject = NULL;
+	if (strncmp(word, CERTIFICATE, prefix) != 0)
+		return tokens_read_hash(word, token->hash)
+				   ? NULL
+				   : "the hash must be the 64 hexadecimal digits that "
+					 "sha256sum prints for the token";
+	if (word[prefix] == '\0')
+		return "give the name that the certificate is for behind \"cert:\"";
+	token->subject = xstrdup(word + prefix);
+	return NULL;
 }
 
 /* What is wrong with the line, or NULL; an empty one adds nothing. */
 static const char *
 tokens_read_line(Tokens *tokens, char *line)
 {
-	Token *token = &tokens->tokens[tokens->count];
-	char  *rest = line;
-	char  *words[4] = {NULL};
+	Token	   *token = &tokens->tokens[tokens->count];
+	char	   *rest = line;
+	char	   *words[4] = {NULL};
+	const char *fault;
 
 	for (size_t i = 0; i < Lengthof(words); i++)
 		words[i] = strtok_r(i == 0 ? line : NULL, " \t\r\n", &rest);
 	if (words[0] == NULL || words[0][0] == '#')
 		return NULL;
 	if (words[2] == NULL || words[3] != NULL)
-		return "give role, name and hash of the token";
+		return "give role, name and hash of the token, or role, name and "
+			   "cert:SUBJECT";
 	if (tokens->count == TOKENS_MAX)
 		return "there are more than 1000 tokens";
 	if (!tokens_read_role(words[0], &token->role))
@@ -99,9 +126,9 @@ tokens_read_line(Tokens *tokens, char *line)
 	if (!tokens_name_is_good(words[1]))
 		return "the name must be of up to 63 letters, digits, \".\", \"_\" and "
 			   "\"-\"";
-	if (!tokens_read_hash(words[2], token->hash))
-		return "the hash must be the 64 hexadecimal digits that sha256sum "
-			   "prints for the token";
+	fault = tokens_read_proof(token, words[2]);
+	if (fault != NULL)
+		return fault;
 	memcpy(token->name, words[1], strlen(words[1]) + 1);
 	tokens->count++;
 	return NULL;
@@ -131,6 +158,16 @@ tokens_read(Tokens *tokens, FILE *file, const char *path, Buf *error)
 	return error->len == 0;
 }
 
+void
+tokens_free(Tokens *tokens)
+{
+	if (tokens == NULL)
+		return;
+	for (size_t i = 0; i < tokens->count; i++)
+		free(tokens->tokens[i].subject);
+	free(tokens);
+}
+
 Tokens *
 tokens_load(const char *path, Buf *error)
 {
@@ -151,14 +188,8 @@ tokens_load(const char *path, Buf *error)
 		return tokens;
 	if (good)
 		buf_printf(error, "there is no token in \"%s\"", path);
-	free(tokens);
+	tokens_free(tokens);
 	return NULL;
-}
-
-void
-tokens_free(Tokens *tokens)
-{
-	free(tokens);
 }
 
 const char *
@@ -167,7 +198,6 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 	static const char scheme[] = "Bearer ";
 	unsigned char	  hash[HASH_BYTES];
 	const char		 *name = NULL;
-	unsigned		  len = 0;
 
 	if (authorization == NULL ||
 		strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
@@ -176,15 +206,29 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 	/* its hash is in a file that was written while a variable was not set */
 	if (authorization[0] == '\0')
 		return NULL;
-	if (EVP_Digest(authorization, strlen(authorization), hash, &len,
-				   EVP_sha256(), NULL) != 1)
+	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, authorization,
+						 strlen(authorization), hash) != 0)
 		return NULL;
-	Assert(len == HASH_BYTES);
 	for (size_t i = 0; i < tokens->count; i++)
-		if (CRYPTO_memcmp(tokens->tokens[i].hash, hash, HASH_BYTES) == 0)
+		if (tokens->tokens[i].subject == NULL &&
+			gnutls_memcmp(tokens->tokens[i].hash, hash, HASH_BYTES) == 0)
 		{
 			name = tokens->tokens[i].name;
 			*role = tokens->tokens[i].role;
 		}
 	return name;
+}
+
+const char *
+tokens_find_certificate(const Tokens *tokens, char *const *names, Role *role)
+{
+	for (size_t i = 0; i < tokens->count; i++)
+		for (char *const *name = names; *name != NULL; name++)
+			if (tokens->tokens[i].subject != NULL &&
+				strcmp(tokens->tokens[i].subject, *name) == 0)
+			{
+				*role = tokens->tokens[i].role;
+				return tokens->tokens[i].name;
+			}
+	return NULL;
 }

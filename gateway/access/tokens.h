@@ -1,5 +1,5 @@
 /*
- * tokens.h - who a client is, by its bearer token (RFC 6750)
+ * tokens.h - who a client is, by its bearer token (RFC 6750) or certificate
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -33,5 +33,10 @@ void	tokens_free(Tokens *tokens); /* NULL is fine */
  */
 const char *tokens_find(const Tokens *tokens, const char *authorization,
 						Role *role) MUST_CHECK;
+
+/* The same for a valid certificate, by the names that it is for; NULL at their
+ * end.  The first line of the file that has one of them counts. */
+const char *tokens_find_certificate(const Tokens *tokens, char *const *names,
+									Role *role) MUST_CHECK;
 
 #endif

@@ -41,7 +41,7 @@ struct Api
 	Loop		 *loop;
 	const Config *config;
 	Metrics		 *metrics;
-	Tokens		 *tokens; /* NULL: every client is an app */
+	const Access *access;
 	Pool		 *pool;
 	Pool		 *admin_pool; /* NULL: there is none */
 	ReserveQueue *reserve;
@@ -121,33 +121,28 @@ static bool
 api_allow(const Api *api, ApiRequest *request)
 {
 	HttpRequest *http = request->http;
-	Role		 role = ROLE_APP;
+	const char	*actor;
+	Role		 role;
 
 	if (request->route->open)
 		return true;
 	/* a page of another site, in a browser on this machine */
-	if (api->tokens == NULL && http_request_header(http, "Origin") != NULL)
+	if (!access_needs_token(api->access) &&
+		http_request_header(http, "Origin") != NULL)
 	{
 		problem_give(http, PROBLEM_FORBIDDEN,
 					 "without tokens, pages of a browser are not served");
 		return false;
 	}
-	if (api->tokens != NULL)
+	if (!access_find(api->access, http, &role, &actor))
 	{
-		const char *actor = tokens_find(api->tokens,
-										http_request_header(http,
-															"Authorization"),
-										&role);
-
-		if (actor == NULL)
-		{
-			http_answer_header(http, "WWW-Authenticate", "Bearer");
-			problem_give(http, PROBLEM_UNAUTHENTICATED, NULL);
-			return false;
-		}
-		/* a reload may replace the tokens while the request waits */
-		request->actor = xstrdup(actor);
+		http_answer_header(http, "WWW-Authenticate", "Bearer");
+		problem_give(http, PROBLEM_UNAUTHENTICATED, NULL);
+		return false;
 	}
+	/* a reload may replace the access while the request waits */
+	if (actor != NULL)
+		request->actor = xstrdup(actor);
 	if (role < request->route->role)
 		problem_give(http, PROBLEM_FORBIDDEN, NULL);
 	else if (request->route->role == ROLE_ADMIN && api->admin_pool == NULL)
@@ -377,9 +372,9 @@ api_stop(Api *api)
 }
 
 void
-api_set_tokens(Api *api, Tokens *tokens)
+api_set_access(Api *api, const Access *access)
 {
-	api->tokens = tokens;
+	api->access = access;
 }
 
 Api *

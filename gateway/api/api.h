@@ -6,7 +6,7 @@
 #ifndef PGSTOCK_GATEWAY_API_H
 #define PGSTOCK_GATEWAY_API_H
 
-#include "access/tokens.h"
+#include "api/access.h"
 #include "common/metrics.h"
 #include "config/config.h"
 #include "http/server.h"
@@ -22,8 +22,8 @@ void api_end(Api *api);
 /* After the server, whose requests it has. */
 void api_free(Api *api);
 
-/* Who may do what from now on; NULL: every client is an app. */
-void api_set_tokens(Api *api, Tokens *tokens);
+/* Who may do what from now on; before the first request. */
+void api_set_access(Api *api, const Access *access);
 
 /* Gives what waits to the sessions; once in each turn of the loop. */
 void api_turn(Api *api);

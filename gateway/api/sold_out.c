@@ -22,7 +22,7 @@
  */
 #include "api/sold_out.h"
 
-#include <openssl/evp.h>
+#include <gnutls/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -177,13 +177,10 @@ sold_out_note(SoldOut *sold_out, const ApiRequest *request)
 static uint64_t
 sold_out_hash(const char *user_id)
 {
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	unsigned	  len = 0;
+	unsigned char bytes[32] = {0};
 	uint64_t	  hash = 0;
 
-	if (EVP_Digest(user_id, strlen(user_id), bytes, &len, EVP_sha256(), NULL) !=
-		1)
-		memset(bytes, 0, sizeof(bytes));
+	(void) gnutls_hash_fast(GNUTLS_DIG_SHA256, user_id, strlen(user_id), bytes);
 	for (int i = 0; i < 8; i++)
 		hash = hash << 8 | bytes[i];
 	return hash;

@@ -47,6 +47,51 @@ config_read_rates(Config *config, Buf *error)
 }
 
 static bool
+config_check_listen(const Config *config, Buf *error)
+{
+	size_t count = strings_count(config->listen);
+
+	if (count < 1 || count > LISTEN_MAX)
+	{
+		buf_printf(error, "\"listen\" must have 1 to %d addresses", LISTEN_MAX);
+		return false;
+	}
+	for (size_t i = 0; i < count; i++)
+	{
+		if (!listener_check(config->listen[i], error))
+			return false;
+		if (config->tokens[0] == '\0' && !listener_is_local(config->listen[i]))
+		{
+			buf_printf(error,
+					   "without \"tokens\" everyone who reaches %s could "
+					   "reserve stock: name a file of tokens, or listen on "
+					   "127.0.0.1 or a Unix socket",
+					   config->listen[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+config_check_tls(const Config *config, Buf *error)
+{
+	bool certificate = config->tls_certificate[0] != '\0';
+	bool authority = config->tls_client_ca[0] != '\0';
+
+	if (certificate != (config->tls_key[0] != '\0'))
+		buf_add_str(error, "give \"tls_certificate\" and \"tls_key\", or "
+						   "neither");
+	else if (authority && !certificate)
+		buf_add_str(error, "\"tls_client_ca\" needs \"tls_certificate\" and "
+						   "\"tls_key\"");
+	else if (authority && config->tokens[0] == '\0')
+		buf_add_str(error, "\"tls_client_ca\" needs \"tokens\", the file that "
+						   "gives the role of each certificate");
+	return error->len == 0;
+}
+
+static bool
 config_check(const Config *config, const ConfigOrigin *from, Buf *error)
 {
 	if (from->postgres != NULL && pg_connection_holds_password(from->postgres))
@@ -56,21 +101,11 @@ config_check(const Config *config, const ConfigOrigin *from, Buf *error)
 						   "PGPASSFILE or PGPASSWORD");
 		return false;
 	}
-	if (!listener_check(config->listen, error))
-		return false;
-	if (config->tokens[0] == '\0' && !listener_is_local(config->listen))
-	{
-		buf_printf(error,
-				   "without \"tokens\" everyone who reaches %s could reserve "
-				   "stock: name a file of tokens, or listen on 127.0.0.1 or a "
-				   "Unix socket",
-				   config->listen);
-		return false;
-	}
-	return true;
+	return config_check_listen(config, error) &&
+		   config_check_tls(config, error);
 }
 
-/* Of an option that the command line gives too. */
+/* In place of a value that was read. */
 static void
 config_override(char **value, const char *given)
 {
@@ -93,7 +128,11 @@ config_load(const ConfigOrigin *from, Buf *error)
 	if (good)
 	{
 		config_override(&config->conninfo, from->postgres);
-		config_override(&config->listen, from->listen);
+		if (from->listen != NULL)
+		{
+			strings_free(config->listen);
+			config->listen = strings_split(from->listen);
+		}
 	}
 	if (good && config_check(config, from, error) &&
 		config_read_rates(config, error))
@@ -111,6 +150,17 @@ config_reload_conninfo(char **conninfo, const char *fresh)
 		config_override(conninfo, fresh);
 }
 
+/* Other files are taken over; whether there is TLS is decided at the start. */
+static void
+config_reload_tls(Config *config, const Config *fresh)
+{
+	if (config->tls_certificate[0] == '\0' || fresh->tls_certificate[0] == '\0')
+		return;
+	config_override(&config->tls_certificate, fresh->tls_certificate);
+	config_override(&config->tls_key, fresh->tls_key);
+	config_override(&config->tls_client_ca, fresh->tls_client_ca);
+}
+
 void
 config_reload(Config *config, const Config *fresh, Buf *restart)
 {
@@ -118,6 +168,7 @@ config_reload(Config *config, const Config *fresh, Buf *restart)
 	{
 		config_reload_conninfo(&config->conninfo, fresh->conninfo);
 		config_reload_conninfo(&config->admin_conninfo, fresh->admin_conninfo);
+		config_reload_tls(config, fresh);
 	}
 	config_table_reload(&gateway_options, config, fresh, restart);
 	config->user_rate = fresh->user_rate;

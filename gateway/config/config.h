@@ -12,14 +12,21 @@
 
 #include "common/config_table.h"
 
+/* How many addresses a gateway listens on. */
+#define LISTEN_MAX 8
+
 typedef struct Config
 {
 	/* [gateway] */
-	char   *listen;	   /* host:port, or unix:/path */
-	char   *tokens;	   /* a file; empty: every client is an app */
-	int64_t batch_max; /* reservations in one commit */
-	int64_t queue_max; /* requests that wait for a session */
-	char   *rate_user; /* as 50/s; empty: no limit */
+	char  **listen;			 /* host:port, or unix:/path */
+	char   *tls_certificate; /* a file; empty: no TLS */
+	char   *tls_key;
+	char   *tls_client_ca; /* empty: clients need no certificate */
+	char   *tokens;		   /* a file; empty: every client is an app */
+	char  **admin_users;   /* by a Unix socket; none: nobody */
+	int64_t batch_max;	   /* reservations in one commit */
+	int64_t queue_max;	   /* requests that wait for a session */
+	char   *rate_user;	   /* as 50/s; empty: no limit */
 	char   *rate_client;
 	char   *rate_sale;
 	int64_t log_level;	/* LogLevel */

@@ -21,6 +21,8 @@ static const MetricFamily families[] = {
 	[METRIC_SALE_LOOKS] = {"sale_looks_total", "counter",
 						   "Times that the database was asked for the state of "
 						   "a flash sale."},
+	[METRIC_CERTIFICATE_EXPIRES] = {"tls_certificate_expiry_timestamp_seconds",
+									"gauge", "When tls_certificate expires."},
 	[METRIC_BUILD_INFO] = {"build_info", "gauge", "Versions; always 1."},
 };
 _Static_assert(Lengthof(families) == METRICS, "a family for each metric");

@@ -18,6 +18,7 @@ typedef enum Metric
 	METRIC_READY,
 	METRIC_SOLD_OUT,
 	METRIC_SALE_LOOKS,
+	METRIC_CERTIFICATE_EXPIRES,
 	METRIC_BUILD_INFO,
 	METRICS, /* their number */
 } Metric;

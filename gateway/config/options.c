@@ -19,13 +19,31 @@ _Static_assert(Lengthof(log_formats) == LOG_JSON + 2, "a name for each");
 #define AT(field) offsetof(Config, field)
 
 static const Option options[] = {
-	{"gateway", "listen", OPTION_STRING, 0, AT(listen), "127.0.0.1:8087", NULL,
-	 1, 0, NULL, "Address of the API: host:port, or unix:/path."},
+	{"gateway", "listen", OPTION_NAMES, 0, AT(listen), "127.0.0.1:8087", NULL,
+	 0, 0, NULL,
+	 "Addresses of the API, comma-separated: host:port, or unix:/path."},
+	{"gateway", "tls_certificate", OPTION_STRING, 0, AT(tls_certificate), "",
+	 "/etc/pgstock/gateway.crt", 0, 0, NULL,
+	 "PEM file of the certificate, followed by those between it and its\n"
+	 "authority; default: none, and no address is encrypted.  With it, all\n"
+	 "but Unix sockets are.  A reload reads the three files again."},
+	{"gateway", "tls_key", OPTION_STRING, 0, AT(tls_key), "",
+	 "/etc/pgstock/gateway.key", 0, 0, NULL, "PEM file of its key."},
+	{"gateway", "tls_client_ca", OPTION_STRING, 0, AT(tls_client_ca), "",
+	 "/etc/pgstock/clients.crt", 0, 0, NULL,
+	 "PEM file of the authorities of clients' certificates, whose subjects\n"
+	 "are in the file of tokens; default: clients have tokens only."},
 	{"gateway", "tokens", OPTION_STRING, 0, AT(tokens), "",
 	 "/etc/pgstock/gateway-tokens", 0, 0, NULL,
-	 "File of access tokens, one a line: role, name and SHA-256 of the token;\n"
+	 "File of access tokens, one a line: role, name and SHA-256 of the token,\n"
+	 "or role, name and cert:SUBJECT for a client's certificate;\n"
 	 "default: none, every client is an app, and listen must be a loopback\n"
 	 "address or a Unix socket.  A reload reads the file again."},
+	{"gateway", "admin_users", OPTION_NAMES, OPTION_RELOADS, AT(admin_users),
+	 "root", NULL, 0, 0, NULL,
+	 "Users of this machine who are administrators when they connect to a\n"
+	 "Unix socket, comma-separated; unless empty, the gateway's own user is\n"
+	 "one too."},
 	{"gateway", "batch_max", OPTION_INT, OPTION_RELOADS, AT(batch_max), "100",
 	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
 	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",

@@ -9,7 +9,6 @@
 #include "http/client_list.h"
 
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 void
 client_list_add(ClientList *list, Client *client)
@@ -28,12 +27,6 @@ client_list_remove(ClientList *list, Client *client)
 							: &list->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older
 							: &list->newest) = client->older;
-}
-
-void
-client_shut_down(const Client *client)
-{
-	(void) shutdown(client->fd, SHUT_RDWR);
 }
 
 /* Its request has arrived, and has no answer yet.  One that is slow to read its
@@ -58,17 +51,26 @@ client_list_evict(const ClientList *list)
 	return false;
 }
 
+/* A handshake is a part of the first request, and libmicrohttpd does not tell
+ * when it ends. */
+static bool
+client_is_slow(const Client *client, int64_t before)
+{
+	const HttpRequest *request = client->request;
+
+	if (request == NULL)
+		return client->tls != NULL && !client->served &&
+			   client->since <= before;
+	return !client_is_waiting(client) &&
+		   Max(request->began_at, request->answered_at) <= before;
+}
+
 void
 client_list_end_slow(const ClientList *list, int64_t before)
 {
 	for (Client *client = list->oldest; client != NULL; client = client->newer)
-	{
-		const HttpRequest *request = client->request;
-
-		if (request != NULL && !client_is_waiting(client) &&
-			Max(request->began_at, request->answered_at) <= before)
+		if (client_is_slow(client, before))
 			client_shut_down(client);
-	}
 }
 
 void

@@ -6,18 +6,7 @@
 #ifndef PGSTOCK_GATEWAY_CLIENT_LIST_H
 #define PGSTOCK_GATEWAY_CLIENT_LIST_H
 
-#include "http/server.h"
-
-/* An open connection, in one of two lists. */
-typedef struct Client
-{
-	int			   fd;		/* libmicrohttpd's */
-	HttpRequest	  *request; /* under way; NULL: none */
-	bool		   served;	/* it has sent a whole request */
-	int64_t		   since;	/* it was opened, or its last request ended */
-	struct Client *older;
-	struct Client *newer;
-} Client;
+#include "http/client.h"
 
 typedef struct ClientList
 {
@@ -31,11 +20,9 @@ void client_list_remove(ClientList *list, Client *client);
 /* Shuts down the oldest that waits for no answer; false: there is none. */
 bool client_list_evict(const ClientList *list);
 
-/* libmicrohttpd sees its end, as if the client had closed it. */
-void client_shut_down(const Client *client);
-
 /* Shuts down those whose request began to arrive before, or whose answer began
- * to be sent before, and that are not done yet. */
+ * to be sent before, and that are not done yet; with TLS, those that were
+ * opened before and have not begun a request. */
 void client_list_end_slow(const ClientList *list, int64_t before);
 
 /* Shuts down those without a request, unless one was sent and not read. */

@@ -9,7 +9,7 @@
  * oldest that has not sent a whole request yet, or else of the one that has
  * been idle longest.  Only one whose request waits for its answer keeps its
  * place.  A request has REQUEST_US from its first line to its last byte, and so
- * has its answer.
+ * has its answer.  With TLS the first request begins with its handshake.
  *
  * An answer that is given while its request waits is sent by the next
  * server_turn(): a batch of answers is one round through libmicrohttpd.
@@ -50,6 +50,7 @@ struct Server
 	const HttpHandlers *handlers;
 	void			   *arg;
 	struct MHD_Daemon  *daemon;
+	Tls				   *tls;	   /* NULL: not encrypted */
 	int					listen_fd; /* -1: draining */
 	LoopIo			   *listen_io;
 	int64_t				accept_at; /* no files were left; 0: there are */
@@ -85,25 +86,13 @@ server_connection(void *arg, struct MHD_Connection *connection, void **context,
 		Assert(server->connections > 0);
 		client_list_remove(server_list(server, client), client);
 		server->connections--;
-		free(client);
+		client_close(client);
 		return;
 	}
-	client = xcalloc(1, sizeof(Client));
-	client->fd = MHD_get_connection_info(connection,
-										 MHD_CONNECTION_INFO_CONNECTION_FD)
-					 ->connect_fd;
-	client->since = loop_now(server->loop);
+	client = client_open(connection, server->tls, loop_now(server->loop));
 	client_list_add(&server->unserved, client);
 	server->connections++;
 	*context = client;
-}
-
-static Client *
-server_client(struct MHD_Connection *connection)
-{
-	return MHD_get_connection_info(connection,
-								   MHD_CONNECTION_INFO_SOCKET_CONTEXT)
-		->socket_context;
 }
 
 /* Makes room where there are too many connections. */
@@ -129,7 +118,7 @@ server_first_line(void *arg, const char *uri, struct MHD_Connection *connection)
 	request->connection = connection;
 	request->began_at = loop_now(server->loop);
 	request->path = xasprintf("%.*s", (int) strcspn(uri, "?"), uri);
-	server_client(connection)->request = request;
+	client_of(connection)->request = request;
 	return request;
 }
 
@@ -162,7 +151,7 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 {
 	Server		*server = arg;
 	HttpRequest *request = *context;
-	Client		*client = server_client(connection);
+	Client		*client = client_of(connection);
 
 	if (request == NULL)
 		return;
@@ -465,10 +454,12 @@ server_log(void *arg UNUSED, const char *format, va_list args)
 static struct MHD_Daemon *
 server_start(Server *server)
 {
+	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+					 MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+					 (server->tls != NULL ? MHD_USE_TLS : 0);
+
 	/* its own limit is never reached */
-	return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-								MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-							0, NULL, NULL, server_request, server,
+	return MHD_start_daemon(flags, 0, NULL, NULL, server_request, server,
 							MHD_OPTION_EXTERNAL_LOGGER, server_log, NULL,
 							MHD_OPTION_CONNECTION_LIMIT,
 							(unsigned) CONNECTIONS_MAX + 2 * ACCEPTS_MAX,
@@ -482,12 +473,28 @@ server_start(Server *server)
 							server_first_line, server,
 							MHD_OPTION_NOTIFY_COMPLETED, server_over, server,
 							MHD_OPTION_NOTIFY_CONNECTION, server_connection,
-							server, MHD_OPTION_END);
+							server, MHD_OPTION_ARRAY, tls_options(server->tls),
+							MHD_OPTION_END);
+}
+
+bool
+server_has_tls(const Server *server)
+{
+	return server->tls != NULL;
+}
+
+void
+server_set_tls(Server *server, Tls *tls)
+{
+	Assert(server->tls != NULL);
+	tls_share(tls);
+	tls_release(server->tls);
+	server->tls = tls;
 }
 
 Server *
-server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
-		   Buf *error)
+server_new(Loop *loop, int fd, Tls *tls, const HttpHandlers *handlers,
+		   void *arg, Buf *error)
 {
 	Server					   *server = xcalloc(1, sizeof(Server));
 	const union MHD_DaemonInfo *info;
@@ -496,10 +503,12 @@ server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
 	server->handlers = handlers;
 	server->arg = arg;
 	server->listen_fd = fd;
+	server->tls = tls != NULL ? tls_share(tls) : NULL;
 	server->daemon = server_start(server);
 	if (server->daemon == NULL)
 	{
 		buf_add_str(error, "could not start the HTTP server");
+		tls_release(server->tls);
 		free(server);
 		return NULL;
 	}
@@ -556,5 +565,6 @@ server_free(Server *server)
 	for (int i = 0; i < 4; i++)
 		MHD_run(server->daemon);
 	MHD_stop_daemon(server->daemon);
+	tls_release(server->tls);
 	free(server);
 }

@@ -10,7 +10,10 @@
 #ifndef PGSTOCK_GATEWAY_SERVER_H
 #define PGSTOCK_GATEWAY_SERVER_H
 
+#include <sys/types.h>
+
 #include "common/loop.h"
+#include "http/tls.h"
 
 /* More than requests may wait (queue_max): a further client gets an answer. */
 #define SERVER_CONNECTIONS_MAX 4096
@@ -59,10 +62,15 @@ typedef struct HttpHandlers
 
 typedef struct Server Server;
 
-/* fd: of listener.h, closed by server_free().  NULL, and a sentence in
- * *error, for lack of memory or files. */
-Server *server_new(Loop *loop, int fd, const HttpHandlers *handlers, void *arg,
-				   Buf *error) MUST_CHECK;
+/* fd: of listener.h, closed by server_free().  tls: NULL, or what connections
+ * are encrypted by.  NULL, and a sentence in *error, for lack of memory or
+ * files. */
+Server *server_new(Loop *loop, int fd, Tls *tls, const HttpHandlers *handlers,
+				   void *arg, Buf *error) MUST_CHECK;
+
+bool server_has_tls(const Server *server);
+/* For connections that are opened from now on; of a server that has TLS. */
+void server_set_tls(Server *server, Tls *tls);
 
 /* Sends what was answered since; once in each turn of the loop. */
 void server_turn(Server *server);
@@ -80,6 +88,12 @@ unsigned server_connections(const Server *server);
 const char *http_request_header(const HttpRequest *request, const char *name);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
+
+/* Whom the certificate of the client is for (tls.h), until the connection ends;
+ * NULL: it is not encrypted. */
+char *const *http_request_names(const HttpRequest *request);
+/* False if the client is not on this machine, by a Unix socket; its user. */
+bool http_request_peer(const HttpRequest *request, uid_t *user) MUST_CHECK;
 
 /* The body is not needed any more: it counts against what all may have. */
 void http_request_free_body(HttpRequest *request);

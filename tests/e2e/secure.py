@@ -17,6 +17,8 @@ from cluster import HOST, Kafka, Postgres, need
 from kafka_admin import KafkaAdmin
 from process import make_dir, run_tool
 
+KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+       "-keyout")
 USER = "relay"
 PASSWORD = "a-password-for-tests"
 STRANGE_ADDRESS = "192.0.2.1"
@@ -49,22 +51,26 @@ class Certificates:
 
     def __init__(self, directory):
         self.directory = make_dir(directory)
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-               "-nodes", "-keyout")
         for name in ("ca", "stranger"):
-            self.openssl("req", "-x509", *key, f"{name}.key", "-out",
+            self.openssl("req", "-x509", *KEY, f"{name}.key", "-out",
                          f"{name}.pem", "-subj", f"/CN={name}", "-days", "30")
         for name, (authority, subject, address, days) in CERTIFICATES.items():
-            self.openssl("req", "-new", *key, f"{name}.key", "-out",
-                         f"{name}.csr", "-subj", f"/CN={subject}",
-                         "-addext", f"subjectAltName=IP:{address}")
-            self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA",
-                         f"{authority}.pem", "-CAkey", f"{authority}.key",
-                         "-CAcreateserial", "-days", str(days),
-                         "-copy_extensions", "copy", "-out", f"{name}.crt")
+            self.sign(name, authority, f"/CN={subject}", days,
+                      f"subjectAltName=IP:{address}")
             # what a broker reads: key and certificate in one file
             run_tool(["sh", "-c", f"cat {name}.key {name}.crt >{name}.store"],
                      cwd=self.directory)
+
+    def sign(self, name, authority, subject, days, *extensions):
+        """A key of that name and its certificate; its path without suffix."""
+        added = [word for one in extensions for word in ("-addext", one)]
+        self.openssl("req", "-new", *KEY, f"{name}.key", "-out", f"{name}.csr",
+                     "-subj", subject, *added)
+        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA",
+                     f"{authority}.pem", "-CAkey", f"{authority}.key",
+                     "-CAcreateserial", "-days", str(days),
+                     "-copy_extensions", "copy", "-out", f"{name}.crt")
+        return self.path(name)
 
     def openssl(self, *args):
         run_tool(["openssl", *args], cwd=self.directory)

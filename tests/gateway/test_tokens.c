@@ -59,6 +59,34 @@ a_token_is_known_by_its_hash(void **state UNUSED)
 }
 
 static void
+a_certificate_is_known_by_its_subject(void **state UNUSED)
+{
+	char  **names = strings_split("another, spiffe://shop/web");
+	char  **none = strings_split("spiffe://shop/we, spiffe://shop/web/");
+	char  **nobody = strings_split("");
+	Buf		error = {0};
+	Role	role = ROLE_READER;
+	Tokens *tokens = load("app one " SECRET
+						  "\nadmin web cert:spiffe://shop/web\n"
+						  "reader late cert:another\n",
+						  &error);
+
+	assert_non_null(tokens);
+	assert_string_equal(tokens_find_certificate(tokens, names, &role), "web");
+	assert_int_equal(role, ROLE_ADMIN);
+	assert_null(tokens_find_certificate(tokens, none, &role));
+	assert_null(tokens_find_certificate(tokens, nobody, &role));
+	/* no token has the hash of zeros that its line leaves */
+	assert_null(tokens_find(tokens, "Bearer spiffe://shop/web", &role));
+	assert_null(tokens_find(tokens, "Bearer cert:another", &role));
+	strings_free(names);
+	strings_free(none);
+	strings_free(nobody);
+	tokens_free(tokens);
+	buf_free(&error);
+}
+
+static void
 refused(const char *text, const char *why)
 {
 	Buf error = {0};
@@ -76,6 +104,7 @@ what_is_wrong_in_the_file_is_named_by_line(void **state UNUSED)
 
 	refused("", "there is no token in");
 	refused("# none\n", "there is no token in");
+	refused("app shop cert:\n", ":1: give the name that the certificate");
 	refused("app shop\n", ":1: give role, name and hash");
 	refused("\napp shop " SECRET " more\n", ":2: give role, name and hash");
 	refused("boss shop " SECRET, ":1: the role must be reader, app or admin");
@@ -93,6 +122,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_token_is_known_by_its_hash),
+		cmocka_unit_test(a_certificate_is_known_by_its_subject),
 		cmocka_unit_test(what_is_wrong_in_the_file_is_named_by_line),
 	};
 

@@ -1,0 +1,30 @@
+/*
+ * access.h - who may call the API: tokens, certificates, users of this machine
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_ACCESS_H
+#define PGSTOCK_GATEWAY_ACCESS_H
+
+#include "access/tokens.h"
+#include "config/config.h"
+#include "http/server.h"
+
+typedef struct Access Access;
+
+/* NULL, and a sentence in *error, if anything is wrong with the tokens or the
+ * users that the configuration names. */
+Access *access_load(const Config *config, Buf *error) MUST_CHECK;
+void	access_free(Access *access); /* NULL is fine */
+
+/* Whether clients have to say who they are. */
+bool access_needs_token(const Access *access);
+
+/*
+ * Whether the client of a request is known: its role, and its name, or NULL
+ * where everybody is served.
+ */
+bool access_find(const Access *access, const HttpRequest *request, Role *role,
+				 const char **actor) MUST_CHECK;
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * client.c - an open connection, and who is at its other end
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "http/client.h"
+
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static struct gnutls_session_int *
+client_session(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection,
+								   MHD_CONNECTION_INFO_GNUTLS_SESSION)
+		->tls_session;
+}
+
+Client *
+client_open(struct MHD_Connection *connection, Tls *tls, int64_t now)
+{
+	Client *client = xcalloc(1, sizeof(Client));
+
+	client->fd = MHD_get_connection_info(connection,
+										 MHD_CONNECTION_INFO_CONNECTION_FD)
+					 ->connect_fd;
+	client->since = now;
+	if (tls != NULL)
+	{
+		client->tls = tls_share(tls);
+		tls_use(tls, client_session(connection));
+	}
+	return client;
+}
+
+void
+client_close(Client *client)
+{
+	tls_release(client->tls);
+	strings_free(client->names);
+	free(client);
+}
+
+void
+client_shut_down(const Client *client)
+{
+	(void) shutdown(client->fd, SHUT_RDWR);
+}
+
+Client *
+client_of(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection,
+								   MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+		->socket_context;
+}
+
+char *const *
+http_request_names(const HttpRequest *request)
+{
+	Client *client = client_of(request->connection);
+
+	if (client->tls == NULL)
+		return NULL;
+	if (client->names == NULL)
+		client->names = tls_client_names(client_session(request->connection));
+	return client->names;
+}
+
+bool
+http_request_peer(const HttpRequest *request, uid_t *user)
+{
+	const Client   *client = client_of(request->connection);
+	struct ucred	peer;
+	struct sockaddr address;
+	socklen_t		len = sizeof(address);
+
+	if (getsockname(client->fd, &address, &len) != 0 ||
+		address.sa_family != AF_UNIX)
+		return false;
+	len = sizeof(peer);
+	if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+		return false;
+	*user = peer.uid;
+	return true;
+}

@@ -1,0 +1,35 @@
+/*
+ * client.h - an open connection, and who is at its other end
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#ifndef PGSTOCK_GATEWAY_CLIENT_H
+#define PGSTOCK_GATEWAY_CLIENT_H
+
+#include "http/server.h"
+#include "http/tls.h"
+
+/* An open connection, in one of two lists. */
+typedef struct Client
+{
+	int			   fd;		/* libmicrohttpd's */
+	HttpRequest	  *request; /* under way; NULL: none */
+	bool		   served;	/* it has sent a whole request */
+	int64_t		   since;	/* it was opened, or its last request ended */
+	Tls			  *tls;		/* NULL: it is not encrypted */
+	char		 **names;	/* of its certificate; NULL: not read yet */
+	struct Client *older;
+	struct Client *newer;
+} Client;
+
+/* tls: NULL, or what the connection is encrypted by. */
+Client *client_open(struct MHD_Connection *connection, Tls *tls, int64_t now);
+void	client_close(Client *client);
+
+/* libmicrohttpd sees its end, as if the client had closed it. */
+void client_shut_down(const Client *client);
+
+/* The client of a connection. */
+Client *client_of(struct MHD_Connection *connection);
+
+#endif
