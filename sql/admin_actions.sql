@@ -16,15 +16,23 @@ COMMENT ON TABLE pgstock_internal.admin_action IS
 
 SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.admin_action', '');
 
+/* As call_find_actor() in extension/base/call.c does for the ledger. */
+CREATE FUNCTION pgstock_internal.actor()
+RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT concat_ws('/', session_user,
+				 nullif(current_setting('pgstock.actor', true), ''))
+$$;
+COMMENT ON FUNCTION pgstock_internal.actor IS
+	'returns who acts: the current user, and pgstock.actor where it is set';
+
 CREATE FUNCTION pgstock_internal.audit(action text, target text, reason text)
 RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
 INSERT INTO pgstock_internal.admin_action
-VALUES (clock_timestamp(),
-		concat_ws('/', session_user,
-				  nullif(current_setting('pgstock.actor', true), '')),
-		action, target, reason)
+VALUES (clock_timestamp(), pgstock_internal.actor(), action, target, reason)
 $$;
 COMMENT ON FUNCTION pgstock_internal.audit IS
 	'records an administrative action of the current user';

@@ -93,7 +93,7 @@ AS $$
 BEGIN
 	UPDATE pgstock_internal.failed_event f
 	   SET handled = true, handled_at = clock_timestamp(),
-		   handled_by = session_user
+		   handled_by = pgstock_internal.actor()
 	 WHERE f.id = $1 AND f.archived_at IS NOT NULL;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no archived event %', $1
@@ -114,5 +114,5 @@ AS $$
 SELECT pgstock_internal.mark_failed_handled($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.mark_failed_event_handled IS
-	'marks an archived message as handled by the current user; P0002 if there '
-	'is none';
+	'marks an archived message as handled, by the current user and '
+	'pgstock.actor; P0002 if there is none';

@@ -11,7 +11,7 @@
 /* Each may do what those before it may. */
 typedef enum Role
 {
-	ROLE_READER, /* reads stock and orders */
+	ROLE_READER, /* reads stock, orders, failed messages, status */
 	ROLE_APP,	 /* reserves and settles */
 	ROLE_ADMIN,	 /* changes stock on hand, sales, failed messages */
 	ROLES,

@@ -2,8 +2,8 @@
  * api.c - the API: from a request to its answer
  *
  * The head decides whether a request is known and allowed.  When its body is
- * there, its fields are read, and it waits in one of three queues for a
- * session: reservations, other calls, calls of administrators.
+ * there, its fields are read, and it waits for a session in one of four queues:
+ * reservations, and the other calls of each role.
  *
  * Nothing waits without hope: where the queues are full, the answer is 503 at
  * once; and each turn answers so all that waits while no session is open.
@@ -42,11 +42,9 @@ struct Api
 	const Config *config;
 	Metrics		 *metrics;
 	const Access *access;
-	Pool		 *pool;
-	Pool		 *admin_pool; /* NULL: there is none */
-	ReserveQueue *reserve;
-	CallQueue	  calls;
-	CallQueue	  admin_calls;
+	Pool		 *pools[ROLES]; /* NULL: of that role there is none */
+	CallQueue	  calls[ROLES];
+	ReserveQueue *reserve; /* in the app's pool */
 	SoldOut		 *sold_out;
 	RateLimit	 *clients; /* by the token's name */
 	RateLimit	 *users;
@@ -71,18 +69,6 @@ api_pass(const Api *api, HttpRequest *http, RateLimit *limit, double per_second,
 	return wait == 0;
 }
 
-/* The value of a field, or NULL. */
-static const char *
-api_value(const ApiRequest *request, const char *name)
-{
-	const Field *fields = request->route->fields;
-
-	for (int i = 0; fields[i].name != NULL; i++)
-		if (strcmp(fields[i].name, name) == 0)
-			return request->values.text[i];
-	return NULL;
-}
-
 /* Of requests that reserve: their user, and their sale. */
 static bool
 api_pass_buyer(const Api *api, const ApiRequest *request)
@@ -94,10 +80,10 @@ api_pass_buyer(const Api *api, const ApiRequest *request)
 		return true;
 	return api_pass(api, request->http, api->users, config->user_rate,
 					"too many requests of this user",
-					api_value(request, "user_id")) &&
+					request_value(request, "user_id")) &&
 		   api_pass(api, request->http, api->sales, config->sale_rate,
 					"too many requests for this sale",
-					api_value(request, "activity_id"));
+					request_value(request, "activity_id"));
 }
 
 /* ---- the head ---------------------------------------------------------- */
@@ -114,6 +100,20 @@ api_refuse_route(HttpRequest *http, Buf *allowed, Buf *error)
 	}
 	else
 		problem_give(http, PROBLEM_NO_ROUTE, NULL);
+}
+
+/*
+ * The role whose session a request has: the least that may call its route, so
+ * that a long read takes no session from reservations.  What a person does is
+ * recorded as an administrator's.
+ */
+static Role
+api_session_role(const Api *api, Role route, Role client)
+{
+	if (route == ROLE_APP && client == ROLE_ADMIN &&
+		api->pools[ROLE_ADMIN] != NULL)
+		return ROLE_ADMIN;
+	return api->pools[route] != NULL ? route : ROLE_APP;
 }
 
 /* False if the client may not; that was answered then. */
@@ -145,10 +145,12 @@ api_allow(const Api *api, ApiRequest *request)
 		request->actor = xstrdup(actor);
 	if (role < request->route->role)
 		problem_give(http, PROBLEM_FORBIDDEN, NULL);
-	else if (request->route->role == ROLE_ADMIN && api->admin_pool == NULL)
+	else if (request->route->role == ROLE_ADMIN &&
+			 api->pools[ROLE_ADMIN] == NULL)
 		problem_give(http, PROBLEM_FORBIDDEN,
 					 "the gateway has no session for administrators: set "
 					 "admin_conninfo in [postgres]");
+	request->role = api_session_role(api, request->route->role, role);
 	return http->status == 0 &&
 		   api_pass(api, http, api->clients, api->config->client_rate,
 					"too many requests of this client",
@@ -204,34 +206,32 @@ api_head(void *arg, HttpRequest *http)
 static int
 api_waiting(const Api *api)
 {
-	return reserve_queue_count(api->reserve) + api->calls.waiting.count +
-		   api->admin_calls.waiting.count;
-}
+	int count = reserve_queue_count(api->reserve);
 
-static bool
-api_is_for_admin(const ApiRequest *request)
-{
-	return request->route->role == ROLE_ADMIN;
+	for (int role = 0; role < ROLES; role++)
+		count += api->calls[role].waiting.count;
+	return count;
 }
 
 static void
 api_wait_for_session(Api *api, ApiRequest *request)
 {
-	if (api->pool == NULL)
+	if (api->pools[ROLE_APP] == NULL)
 		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
 	else if (api_waiting(api) >= api->config->queue_max)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);
-	else if (api_is_for_admin(request))
-		request_queue_add(&api->admin_calls.waiting, request);
 	else
-		request_queue_add(&api->calls.waiting, request);
+		request_queue_add(&api->calls[request->role].waiting, request);
 }
 
 static void
-api_show_pool(const Api *api, const Pool *pool, const char *name)
+api_show_pool(const Api *api, Role role)
 {
+	const Pool *pool = api->pools[role];
+	const char *name = role_names[role];
+
 	if (pool == NULL)
 		return;
 	*metrics_cell(api->metrics, METRIC_SESSIONS, "pool", name,
@@ -245,8 +245,8 @@ api_show_metrics(const Api *api)
 {
 	*metrics_cell(api->metrics, METRIC_READY, NULL) = api_is_ready(api);
 	*metrics_cell(api->metrics, METRIC_QUEUE, NULL) = api_waiting(api);
-	api_show_pool(api, api->pool, "app");
-	api_show_pool(api, api->admin_pool, "admin");
+	for (int role = 0; role < ROLES; role++)
+		api_show_pool(api, (Role) role);
 }
 
 static void
@@ -257,7 +257,7 @@ api_run(void *arg, HttpRequest *http)
 	Buf			error = {0};
 
 	Assert(request->route != NULL);
-	if (request->route->kind == ROUTE_PAGE && api->pool != NULL)
+	if (request->route->kind == ROUTE_PAGE && api->pools[ROLE_APP] != NULL)
 	{
 		PageState state = {
 			.ready = api_is_ready(api),
@@ -340,29 +340,27 @@ const HttpHandlers api_handlers = {
 static void
 api_fail_waiting(Api *api)
 {
-	if (!pool_is_up(api->pool))
-	{
+	if (!pool_is_up(api->pools[ROLE_APP]))
 		reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
-		request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
-	}
-	if (api->admin_pool != NULL && !pool_is_up(api->admin_pool))
-		request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY,
-						   NULL);
+	for (int role = 0; role < ROLES; role++)
+		if (api->pools[role] != NULL && !pool_is_up(api->pools[role]))
+			request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
+							   NULL);
 }
 
 void
 api_turn(Api *api)
 {
 	api_fail_waiting(api);
-	pool_turn(api->pool);
-	if (api->admin_pool != NULL)
-		pool_turn(api->admin_pool);
+	for (int role = 0; role < ROLES; role++)
+		if (api->pools[role] != NULL)
+			pool_turn(api->pools[role]);
 }
 
 bool
 api_is_ready(const Api *api)
 {
-	return pool_is_up(api->pool) && !api->stopping;
+	return pool_is_up(api->pools[ROLE_APP]) && !api->stopping;
 }
 
 void
@@ -393,17 +391,21 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->sold_out = sold_out_new(metrics_cell(metrics, METRIC_SOLD_OUT, NULL),
 								 metrics_cell(metrics, METRIC_SALE_LOOKS,
 											  NULL));
-	api->pool = pool_new(loop, &config->conninfo, (int) config->pool);
+	api->pools[ROLE_APP] = pool_new(loop, &config->conninfo,
+									(int) config->pool);
 	/* one session is left for calls, whatever reservations wait for */
-	pool_add_source(api->pool, reserve_next, api->reserve,
+	pool_add_source(api->pools[ROLE_APP], reserve_next, api->reserve,
 					(int) Max(config->pool - 1, 1));
-	pool_add_source(api->pool, call_next, &api->calls, (int) config->pool);
-	pool_add_source(api->pool, sold_out_next, api->sold_out, 1);
+	pool_add_source(api->pools[ROLE_APP], sold_out_next, api->sold_out, 1);
+	if (config->reader_conninfo[0] != '\0')
+		api->pools[ROLE_READER] = pool_new(loop, &config->reader_conninfo,
+										   (int) config->pool);
 	if (config->admin_conninfo[0] != '\0')
-	{
-		api->admin_pool = pool_new(loop, &config->admin_conninfo, 1);
-		pool_add_source(api->admin_pool, call_next, &api->admin_calls, 1);
-	}
+		api->pools[ROLE_ADMIN] = pool_new(loop, &config->admin_conninfo, 1);
+	for (int role = 0; role < ROLES; role++)
+		if (api->pools[role] != NULL)
+			pool_add_source(api->pools[role], call_next, &api->calls[role],
+							(int) config->pool);
 	return api;
 }
 
@@ -412,12 +414,14 @@ api_end(Api *api)
 {
 	if (api == NULL)
 		return;
-	pool_free(api->pool);
-	pool_free(api->admin_pool);
-	api->pool = api->admin_pool = NULL;
+	for (int role = 0; role < ROLES; role++)
+	{
+		pool_free(api->pools[role]);
+		api->pools[role] = NULL;
+		request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
+						   NULL);
+	}
 	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
-	request_queue_fail(&api->calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
-	request_queue_fail(&api->admin_calls.waiting, PROBLEM_DATABASE_AWAY, NULL);
 }
 
 void
@@ -425,7 +429,7 @@ api_free(Api *api)
 {
 	if (api == NULL)
 		return;
-	Assert(api->pool == NULL && api->admin_pool == NULL);
+	Assert(api->pools[ROLE_APP] == NULL);
 	reserve_queue_free(api->reserve);
 	sold_out_free(api->sold_out);
 	rate_free(api->clients);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api/lines.h"
+#include "api/list.h"
 
 /* Columns of a ROUTE_JSON. */
 enum
@@ -27,6 +28,8 @@ call_missing(const Route *route)
 		return PROBLEM_UNKNOWN_PRODUCT;
 	if (strncmp(route->path, "/events/", strlen("/events/")) == 0)
 		return PROBLEM_UNKNOWN_EVENT;
+	if (strncmp(route->path, "/failed/", strlen("/failed/")) == 0)
+		return PROBLEM_UNKNOWN_MESSAGE;
 	return PROBLEM_UNKNOWN_ORDER;
 }
 
@@ -67,6 +70,8 @@ call_done(void *arg, const PoolAnswer *answer)
 		problem_give_failure(request->http, answer);
 	else if (request->route->kind == ROUTE_JSON)
 		call_answer_json(request, result);
+	else if (request->route->kind == ROUTE_LIST)
+		list_answer(request, result);
 	else
 		lines_answer(request, result, 0, PQntuples(result));
 }

@@ -23,16 +23,18 @@ typedef enum FieldPlace
 typedef enum FieldType
 {
 	FIELD_ID,		/* text of 1 to 255 bytes; in JSON an integer too */
-	FIELD_TEXT,		/* text of 1 to 1000 bytes */
+	FIELD_TEXT,		/* text of 1 to 2000 bytes */
 	FIELD_QUANTITY, /* integer, 1 to 2^53 */
 	FIELD_AMOUNT,	/* integer, 0 to 2^53 */
 	FIELD_DELTA,	/* integer, -2^53 to 2^53 */
-	FIELD_BOOLEAN,
-	FIELD_TTL,	   /* integer: seconds; 0: for ever */
-	FIELD_TIME,	   /* RFC 3339 */
-	FIELD_ITEMS,   /* lines: product_id, quantity, location */
-	FIELD_VERSION, /* of a level, as an entity tag: "7"; any: * */
-	FIELD_UUID,	   /* of an event */
+	FIELD_LIMIT,	/* integer: rows of a page */
+	FIELD_BOOLEAN,	/* in a query 1 or 0 */
+	FIELD_TTL,		/* integer: seconds; 0: for ever */
+	FIELD_TIME,		/* RFC 3339 */
+	FIELD_ITEMS,	/* lines: product_id, quantity, location */
+	FIELD_VERSION,	/* of a level, as an entity tag: "7"; any: * */
+	FIELD_UUID,		/* of an event */
+	FIELD_FAILURE,	/* state of a failed message */
 } FieldType;
 
 typedef struct Field
@@ -68,8 +70,5 @@ bool fields_read_members(const Field *fields, const Buf *body, Values *values,
 /* Sets a field of the path; the same. */
 bool field_set_path(const Field *field, const char *text, size_t len,
 					char **value, Buf *error) MUST_CHECK;
-
-/* What the field may be, as JSON Schema; for the API's description. */
-void field_add_schema(const Field *field, Buf *json);
 
 #endif

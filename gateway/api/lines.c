@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "api/column.h"
 #include "common/json.h"
 
 typedef struct LineStatus
@@ -91,18 +92,16 @@ line_add_number(Buf *body, const char *name, const char *value)
 	buf_printf(body, ",\"%s\":%s", name, value != NULL ? value : "null");
 }
 
-/* A time as PostgreSQL prints it under DateStyle ISO and TimeZone UTC. */
 static void
 line_add_time(Buf *body, const char *name, const char *value)
 {
-	size_t date = value != NULL ? strcspn(value, " ") : 0;
-	size_t time = value != NULL ? strcspn(value + date, "+") : 0;
+	Buf time = {0};
 
-	if (value == NULL || value[date] == '\0' || value[date + time] == '\0')
-		buf_printf(body, ",\"%s\":null", name);
+	if (value != NULL && column_add_time(&time, value))
+		buf_printf(body, ",\"%s\":\"%s\"", name, buf_str(&time));
 	else
-		buf_printf(body, ",\"%s\":\"%.*sT%.*sZ\"", name, (int) date, value,
-				   (int) time - 1, value + date + 1);
+		buf_printf(body, ",\"%s\":null", name);
+	buf_free(&time);
 }
 
 static void

@@ -5,12 +5,13 @@
  */
 #include <string.h>
 
+#include "api/form.h"
 #include "api/problem.h"
 #include "api/route.h"
 #include "common/json.h"
 
 static const char schemas[] =
-	"{\"Items\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,"
+	"{\"Items\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":100000,"
 	"\"items\":{\"$ref\":\"#/components/schemas/Item\"}},"
 	"\"Item\":{\"type\":\"object\",\"additionalProperties\":false,"
 	"\"required\":[\"product_id\",\"quantity\"],\"properties\":{"
@@ -33,6 +34,11 @@ static const char schemas[] =
 	"\"lines\"],\"properties\":{\"order_id\":{\"type\":\"string\"},"
 	"\"replayed\":{\"type\":\"boolean\"},\"lines\":{\"type\":\"array\","
 	"\"items\":{\"$ref\":\"#/components/schemas/Line\"}}}},"
+	"\"List\":{\"type\":\"object\",\"required\":[\"rows\",\"next\"],"
+	"\"properties\":{\"rows\":{\"type\":\"array\",\"items\":{\"type\":"
+	"\"object\"}},\"next\":{\"type\":[\"string\",\"null\"],"
+	"\"description\":\"what the query's after is for the rows that follow; "
+	"null: there are none\"}}},"
 	"\"Problem\":{\"type\":\"object\",\"required\":[\"type\",\"title\","
 	"\"status\"],\"properties\":{\"type\":{\"type\":\"string\"},"
 	"\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
@@ -67,7 +73,7 @@ openapi_add_parameters(Buf *json, const Field *fields)
 				   fields->required ? "true" : "false");
 		openapi_add_text(json, "description", fields->help);
 		buf_add_str(json, ",\"schema\":");
-		field_add_schema(fields, json);
+		form_add_schema(fields, json);
 		buf_add_str(json, "}");
 		any = true;
 	}
@@ -106,7 +112,7 @@ openapi_add_body(Buf *json, const Field *fields)
 				   f->name);
 		openapi_add_text(json, "description", f->help);
 		buf_add_str(json, ",\"allOf\":[");
-		field_add_schema(f, json);
+		form_add_schema(f, json);
 		buf_add_str(json, "]");
 		any = true;
 	}
@@ -128,6 +134,8 @@ openapi_schema(const Route *route)
 			return "{\"$ref\":\"#/components/schemas/Lines\"}";
 		case ROUTE_JSON:
 			return "{\"type\":\"object\"}";
+		case ROUTE_LIST:
+			return "{\"$ref\":\"#/components/schemas/List\"}";
 		case ROUTE_PAGE:
 			break;
 	}
@@ -149,10 +157,13 @@ openapi_add_responses(Buf *json, const Route *route)
 				   content, openapi_schema(route));
 	buf_printf(json,
 			   "\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{"
-			   "\"schema\":%s}}},",
+			   "\"schema\":%s}%s}},",
 			   strcmp(route->operation, "openSale") == 0 ? "201" : "200",
 			   takes ? "It was reserved before: nothing changed" : "Done",
-			   content, openapi_schema(route));
+			   content, openapi_schema(route),
+			   route->kind == ROUTE_LIST
+				   ? ",\"text/csv\":{\"schema\":{\"type\":\"string\"}}"
+				   : "");
 	buf_add_str(json, "\"default\":{\"description\":\"A problem\",\"content\":{"
 					  "\"application/problem+json\":{\"schema\":{\"$ref\":"
 					  "\"#/components/schemas/Problem\"}}}}}");

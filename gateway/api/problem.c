@@ -18,6 +18,12 @@
 
 #define RETRY_AFTER "1" /* seconds */
 
+/* The token may do what the gateway's own role may not. */
+#define ROLE_HINT                                                             \
+	"The gateway's database role lacks this right: name roles of the levels " \
+	"reader and admin in [postgres], and run grant_stock_access for each "    \
+	"again after an update of the extension."
+
 const Problem problems[PROBLEMS] = {
 	[PROBLEM_INVALID] = {400, "invalid", "The request is not valid", "22023",
 						 "Correct what \"detail\" names."},
@@ -49,6 +55,9 @@ const Problem problems[PROBLEMS] = {
 							   NULL,
 							   "Its transaction has not committed, or its "
 							   "retention has ended."},
+	[PROBLEM_UNKNOWN_MESSAGE] =
+		{404, "unknown-message", "There is no such failed message", "P0002",
+		 "GET /failed lists the failed messages and their states."},
 	[PROBLEM_WRONG_STATE] = {409, "wrong-state",
 							 "The order's state does not allow this", "SK005",
 							 "GET /orders/{order_id} shows its state."},
@@ -182,6 +191,8 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 		problem_give(request, id, NULL);
 		return;
 	}
+	if (id == PROBLEM_FORBIDDEN)
+		hint = ROLE_HINT;
 	text = xasprintf("%s%s%s", message != NULL ? message : "",
 					 detail != NULL ? ": " : "", detail != NULL ? detail : "");
 	problem_begin(&body, id, text);

@@ -1,9 +1,22 @@
 /*
- * request.c - queues of requests
+ * request.c - a request to the API, and queues of them
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "api/request.h"
+
+#include <string.h>
+
+const char *
+request_value(const ApiRequest *request, const char *name)
+{
+	const Field *fields = request->route->fields;
+
+	for (int i = 0; fields[i].name != NULL; i++)
+		if (strcmp(fields[i].name, name) == 0)
+			return request->values.text[i];
+	return NULL;
+}
 
 void
 request_queue_add(RequestQueue *queue, ApiRequest *request)

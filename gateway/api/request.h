@@ -15,10 +15,14 @@ typedef struct ApiRequest
 	const Route		  *route;
 	Values			   values;
 	char			  *actor;		 /* the token's name, or NULL */
+	Role			   role;		 /* of the session that it runs in */
 	const char		  *trace;		 /* header traceparent, or NULL */
 	bool			   insufficient; /* it was refused for lack of stock */
 	struct ApiRequest *next;		 /* in its queue */
 } ApiRequest;
+
+/* The value of a field; NULL: null, or its route has no such field. */
+const char *request_value(const ApiRequest *request, const char *name);
 
 /* First in, first out. */
 typedef struct RequestQueue

@@ -50,6 +50,15 @@
 		"items", IN_BODY, FIELD_ITEMS, false,         \
 			"a part of the order; default: all of it" \
 	}
+#define LIMIT                                  \
+	{                                          \
+		"limit", IN_QUERY, FIELD_LIMIT, false, \
+			"rows of the answer; default: 100" \
+	}
+#define FAILURE                                            \
+	{                                                      \
+		"id", IN_PATH, FIELD_QUANTITY, true, "the message" \
+	}
 #define TTL                                                               \
 	{                                                                     \
 		"ttl", IN_BODY, FIELD_TTL, false,                                 \
@@ -152,6 +161,25 @@ static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 							   "the event"},
 							  END};
 
+static const Field failures[] =
+	{{"topic", IN_QUERY, FIELD_ID, false, "only of this topic"},
+	 {"state", IN_QUERY, FIELD_FAILURE, false, "only in this state"},
+	 {"order_id", IN_QUERY, FIELD_ID, false, "only of this order"},
+	 {"after", IN_QUERY, FIELD_QUANTITY, false,
+	  "the page that follows the message of this id"},
+	 LIMIT,
+	 END};
+static const Field failure[] = {FAILURE, END};
+static const Field retry[] = {FAILURE, REASON, END};
+static const Field discard[] = {FAILURE,
+								{"reason", IN_BODY, FIELD_TEXT, true,
+								 "why; it is kept"},
+								END};
+static const Field handled[] = {FAILURE,
+								{"note", IN_BODY, FIELD_TEXT, true,
+								 "what was done; it is kept"},
+								END};
+
 /* ---- statements ---- */
 
 #define LINES                                                               \
@@ -200,6 +228,34 @@ static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 	"FROM open_flash_sale($1::text, $2::text, $3::bigint, "               \
 	"coalesce($4::bigint, 1), coalesce($5::timestamptz, now()), "         \
 	"$6::timestamptz, coalesce($7::text, 'main'))"
+
+/* The newest first. */
+#define LIST_FAILURES                                                      \
+	"SELECT f.id, f.state, f.topic, f.order_id, left(f.key, 255) AS key, " \
+	"f.event_id, f.attempts, f.error, f.first_failed_at, "                 \
+	"f.next_retry_at, a.archived_at, coalesce(a.handled, false) "          \
+	"AS handled, a.handled_at, a.handled_by, f.id AS after "               \
+	"FROM stock_failed_events f "                                          \
+	"LEFT JOIN failed_order_archives a ON a.id = f.id "                    \
+	"WHERE ($1::text IS NULL OR f.topic = $1::text) "                      \
+	"AND ($2::text IS NULL OR f.state = $2::text) "                        \
+	"AND ($3::text IS NULL OR f.order_id = $3::text) "                     \
+	"AND ($4::bigint IS NULL OR f.id < $4::bigint) "                       \
+	"ORDER BY f.id DESC LIMIT coalesce($5::int, 100) + 1"
+
+#define GET_FAILURE                                                           \
+	"SELECT CASE WHEN r.id IS NULL THEN 404 ELSE 200 END, row_to_json(r), "   \
+	"NULL::text FROM (VALUES (1)) one LEFT JOIN (SELECT f.id, f.state, "      \
+	"f.topic, f.order_id, f.key, f.event_id, a.trace_id, f.attempts, "        \
+	"f.error, f.first_failed_at, f.next_retry_at, a.archived_at, "            \
+	"coalesce(a.handled, false) AS handled, a.handled_at, a.handled_by, "     \
+	"f.payload FROM stock_failed_events f LEFT JOIN failed_order_archives a " \
+	"ON a.id = f.id WHERE f.id = $1::bigint) r ON true"
+
+/* What the message is afterwards: the statement itself does not see it. */
+#define ACT_ON_FAILURE(call, name, value)                                \
+	"SELECT 200, json_build_object('id', $1::bigint, '" name "', " value \
+	"), NULL::text FROM " call
 
 /* ---- routes ---- */
 
@@ -266,6 +322,26 @@ const Route routes[] = {
 	 LINES "purchase_flash_sale($1::text, $2::text, $3::text, "
 		   "coalesce($4::bigint, 1)) r",
 	 purchase},
+	{"GET", "/failed", ROUTE_LIST, false, ROLE_READER, "listFailed",
+	 "Lists incoming messages that failed, the newest first", LIST_FAILURES,
+	 failures},
+	{"GET", "/failed/{id}", ROUTE_JSON, false, ROLE_READER, "getFailed",
+	 "Returns a failed message, with its payload", GET_FAILURE, failure},
+	{"POST", "/failed/{id}/retry", ROUTE_JSON, false, ROLE_ADMIN, "retryFailed",
+	 "Tries a failed message again, at once",
+	 ACT_ON_FAILURE("retry_failed_event($1::bigint, NULL::text, $2::text)",
+					"state", "'waiting'"),
+	 retry},
+	{"POST", "/failed/{id}/discard", ROUTE_JSON, false, ROLE_ADMIN,
+	 "discardFailed", "Gives a failed message up for good",
+	 ACT_ON_FAILURE("discard_failed_event($1::bigint, $2::text)", "state",
+					"'discarded'"),
+	 discard},
+	{"POST", "/failed/{id}/handled", ROUTE_JSON, false, ROLE_ADMIN,
+	 "markFailedHandled", "Marks an archived message as handled by a person",
+	 ACT_ON_FAILURE("mark_failed_event_handled($1::bigint, $2::text)",
+					"handled", "true"),
+	 handled},
 	{"GET", "/livez", ROUTE_PAGE, true, ROLE_READER, "getLive",
 	 "200 while the process works", NULL, no_fields},
 	{"GET", "/readyz", ROUTE_PAGE, true, ROLE_READER, "getReady",

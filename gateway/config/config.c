@@ -167,6 +167,8 @@ config_reload(Config *config, const Config *fresh, Buf *restart)
 	if (config != fresh)
 	{
 		config_reload_conninfo(&config->conninfo, fresh->conninfo);
+		config_reload_conninfo(&config->reader_conninfo,
+							   fresh->reader_conninfo);
 		config_reload_conninfo(&config->admin_conninfo, fresh->admin_conninfo);
 		config_reload_tls(config, fresh);
 	}

@@ -32,9 +32,10 @@ typedef struct Config
 	int64_t log_level;	/* LogLevel */
 	int64_t log_format; /* LogFormat */
 	/* [postgres] */
-	char   *conninfo;		/* may hold a secret */
-	char   *admin_conninfo; /* the same; empty: no request of an admin */
-	int64_t pool;			/* sessions of conninfo */
+	char   *conninfo;		 /* may hold a secret */
+	char   *reader_conninfo; /* the same; empty: conninfo serves for it */
+	char   *admin_conninfo;	 /* the same; empty: no request of an admin */
+	int64_t pool;			 /* sessions of conninfo, and of reader_conninfo */
 	/* of rate_user, rate_client and rate_sale: requests a second; 0: all */
 	double user_rate;
 	double client_rate;

@@ -67,13 +67,19 @@ static const Option options[] = {
 	 "host=localhost dbname=shop user=pgstock_gateway", 0, 0, NULL,
 	 "A libpq connection string or URI of a role with the level app; PG*\n"
 	 "variables and the password file work too."},
+	{"postgres", "reader_conninfo", OPTION_STRING, OPTION_SECRET,
+	 AT(reader_conninfo), "",
+	 "host=localhost dbname=shop user=pgstock_gateway_reader", 0, 0, NULL,
+	 "The same for requests that only read, of a role with the level reader;\n"
+	 "default: they use sessions of conninfo, and those that need the level\n"
+	 "reader are refused."},
 	{"postgres", "admin_conninfo", OPTION_STRING, OPTION_SECRET,
 	 AT(admin_conninfo), "",
 	 "host=localhost dbname=shop user=pgstock_gateway_admin", 0, 0, NULL,
 	 "The same for requests of administrators, of a role with the level\n"
 	 "admin; default: such requests are refused."},
 	{"postgres", "pool", OPTION_INT, 0, AT(pool), "4", NULL, 1, 64, NULL,
-	 "Sessions of conninfo."},
+	 "Sessions of conninfo, and as many of reader_conninfo."},
 };
 
 const ConfigTable gateway_options = {

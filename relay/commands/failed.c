@@ -14,7 +14,7 @@
 
 #include "commands/command.h"
 #include "commands/commands.h"
-#include "commands/csv.h"
+#include "common/csv.h"
 #include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"

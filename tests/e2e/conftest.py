@@ -170,11 +170,19 @@ def start_relay(relays, db, kafka):
 
 # ---- the gateway -----------------------------------------------------------
 
+GATEWAY_ROLES = {role: f"gateway_{role}" for role in ("reader", "app", "admin")}
+
+
+def gateway_conninfos(shop, **more):
+    return {role: shop.conninfo(user=user, **more)
+            for role, user in GATEWAY_ROLES.items()}
+
+
 @pytest.fixture(scope="module")
 def shop(pg):
-    """A database with the gateway's two roles."""
+    """A database with the gateway's roles."""
     database = pg.create_database("gateway")
-    for role, level in (("gateway_app", "app"), ("gateway_admin", "admin")):
+    for level, role in GATEWAY_ROLES.items():
         database.sql(f"CREATE ROLE {role} LOGIN")
         database.sql("SELECT grant_stock_access(%s, %s)", (role, level))
     yield database
@@ -182,7 +190,7 @@ def shop(pg):
     database.drop()
     with pg.connect() as conn:
         conn.autocommit = True
-        conn.cursor().execute("DROP ROLE gateway_app, gateway_admin")
+        conn.cursor().execute(f"DROP ROLE {', '.join(GATEWAY_ROLES.values())}")
 
 
 @pytest.fixture
@@ -191,9 +199,9 @@ def gateways(new_dir, shop, request):
     made = []
 
     def make(config=None, port=None, **more):
-        made.append(Gateway(
-            new_dir("gateway"), shop.conninfo(port=port, user="gateway_app"),
-            shop.conninfo(port=port, user="gateway_admin"), config, **more))
+        made.append(Gateway(new_dir("gateway"),
+                            gateway_conninfos(shop, port=port), config,
+                            **more))
         return made[-1]
 
     yield make
@@ -207,8 +215,7 @@ def gateways(new_dir, shop, request):
 @pytest.fixture(scope="module")
 def gateway(new_dir, shop):
     """The one that most tests share."""
-    one = Gateway(new_dir("gateway"), shop.conninfo(user="gateway_app"),
-                  shop.conninfo(user="gateway_admin")).start()
+    one = Gateway(new_dir("gateway"), gateway_conninfos(shop)).start()
     yield one
     assert one.running
     one.close()
@@ -217,6 +224,14 @@ def gateway(new_dir, shop):
 @pytest.fixture
 def app(gateway):
     client = gateway.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def reader(gateway):
+    gateway.wait_sessions()             # a test may have killed the database
+    client = gateway.client("reader")
     yield client
     client.close()
 

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,15 +73,17 @@ class Client:
 class Gateway(Server):
     """One gateway, run from a copy of the binary that the account can reach."""
 
-    def __init__(self, directory, conninfo, admin_conninfo, config=None):
+    def __init__(self, directory, conninfos, config=None):
+        """conninfos: by role; those of "app" are called conninfo."""
         super().__init__(directory)
         self.port = self.take_port()
         self.tokens_path = os.path.join(directory, "tokens")
         self.config_path = os.path.join(directory, "gateway.conf")
         self.config = {"gateway": {"listen": f"{HOST}:{self.port}",
                                    "tokens": self.tokens_path},
-                       "postgres": {"conninfo": conninfo,
-                                    "admin_conninfo": admin_conninfo}}
+                       "postgres": {
+                           "conninfo" if role == "app" else f"{role}_conninfo":
+                           conninfo for role, conninfo in conninfos.items()}}
         for section, keys in (config or {}).items():
             self.config[section].update(keys)
         self.tokens = dict(TOKENS)
@@ -106,9 +109,13 @@ class Gateway(Server):
         return self
 
     def wait_sessions(self, timeout=30):
-        """The administrators' session is no part of /readyz."""
-        wait_until(lambda: 'sessions{pool="admin"} 1' in
-                   self.get("/metrics")[1], timeout, self.tail)
+        """Those of readers and administrators are no part of /readyz."""
+        pools = [role for role in ("reader", "admin")
+                 if self.config["postgres"].get(f"{role}_conninfo")]
+        wait_until(lambda: not [
+            pool for pool in pools if not re.search(
+                r'_gateway_sessions\{pool="%s"\} [1-9]' % pool,
+                self.get("/metrics")[1])], timeout, self.tail)
 
     def wait_status(self, path, status, timeout=30):
         def reached():

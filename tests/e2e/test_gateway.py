@@ -157,7 +157,8 @@ def test_a_flash_sale(app, admin, product):
     assert buy("cid").problem == "insufficient"
     answer = admin.call("DELETE", f"/sales/{sale}")
     assert (answer.status, answer.json["left"]) == (200, 0)
-    assert buy("dan").problem == "sale-not-open"
+    # what a look at the sale has found is valid for some milliseconds
+    wait_until(lambda: buy("dan").problem == "sale-not-open", 5)
 
 
 def test_keys_and_traces_go_into_the_events(app, product, shop):
@@ -208,7 +209,7 @@ BAD = [
     ("POST", "/orders", b'{"order_id":"","items":[]}', "\"order_id\" is empty"),
     ("POST", "/orders", b'{"order_id":1.5}', "a string or an integer"),
     ("POST", "/orders", b'{"order_id":"%s"}' % (b"x" * 256), "longer than 255"),
-    ("POST", "/orders", b'{"order_id":"a","items":[]}', "1 to 1000 items"),
+    ("POST", "/orders", b'{"order_id":"a","items":[]}', "1 to 100000 items"),
     ("POST", "/orders", b'{"order_id":"a","items":[1]}', "not an object"),
     ("POST", "/orders", b'{"order_id":"a","items":[{"quantity":1}]}',
      "\"product_id\" is missing"),

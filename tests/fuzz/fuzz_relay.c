@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "commands/command_line.h"
-#include "commands/csv.h"
+#include "common/csv.h"
 #include "common/json.h"
 #include "common/listener.h"
 #include "common/rfc3339.h"

@@ -5,7 +5,7 @@
  */
 #include "unit.h"
 
-#include "commands/csv.h"
+#include "common/csv.h"
 
 static void
 expect_cell(const char *text, const char *cell)

@@ -13,7 +13,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "commands/csv.h"
+#include "common/csv.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#ifndef PGSTOCK_COMMANDS_CSV_H
-#define PGSTOCK_COMMANDS_CSV_H
+#ifndef PGSTOCK_COMMON_CSV_H
+#define PGSTOCK_COMMON_CSV_H
 
 #include "common/util.h"
 
