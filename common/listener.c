@@ -151,6 +151,7 @@ listener_address(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
+	Assert(strlen(path) < sizeof(address.sun_path));
 	memcpy(address.sun_path, path, strlen(path) + 1);
 	return address;
 }

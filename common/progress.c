@@ -62,7 +62,7 @@ progress_format(const ProgressMarks *marks, const char *what, Buf *text)
 	double		 seconds = (double) (last.at_us - first.at_us) / SEC_US;
 	double		 share = last.share - first.share;
 
-	Assert(marks->count > 0);
+	Assert(marks->count > 0 && last.at_us >= first.at_us);
 	figures_add_count(text, last.done);
 	buf_printf(text, " %s", what);
 	if (last.share >= 0)

@@ -39,6 +39,7 @@ usage_add_word(Buf *text, size_t column, const char *word, size_t len)
 {
 	size_t at = usage_column(text);
 
+	Assert(len > 0 && column < WIDTH);
 	if (at > column && at + 1 + len > WIDTH)
 		buf_add_str(text, "\n");
 	else if (at > column)
@@ -112,6 +113,7 @@ usage_add_operands(const ArgumentCommand *command, size_t column, Buf *text)
 	bool optional = command->operands_min == 0 && !command->either;
 	Buf	 word = {0};
 
+	Assert(command->operands_min <= command->operands_max);
 	if (command->operands_max == 0)
 		return;
 	buf_printf(&word, "%s%s%s%s", optional ? "[" : "", command->operand.label,
@@ -155,7 +157,7 @@ usage_add_synopsis(const ArgumentTable *table, int command, Buf *text)
 	const ArgumentCommand *named = &table->commands[command];
 	bool				   filters = (named->allowed & table->filters) != 0;
 
-	Assert(command < table->command_count);
+	Assert(command >= 0 && command < table->command_count);
 	buf_add_str(text, "Usage: ");
 	if (named->either)
 	{

@@ -67,10 +67,10 @@ typedef struct Table
 	int16			part;	/* number, of a table that lies in parts */
 } Table;
 
-/* The message that a registered handler is called for, and its role. */
+/* The message that a handler is called for, and its role. */
 typedef struct Cause
 {
-	const char *role;		 /* that registered the handler */
+	const char *role;		 /* that registered it; NULL: it is built in */
 	const char *event_id;	 /* of the message */
 	const char *traceparent; /* or NULL */
 	const char *trace_id;	 /* or NULL */
@@ -126,6 +126,8 @@ extern void	 call_end_reading(Call *call);
 extern void	 call_refresh_snapshot(void);
 extern void	 call_pause(long ms);
 extern void	 call_set_trace(Call *call, const char *trace);
+extern void	 call_set_message(Call *call, const Cause *message,
+							  const char *order_id, const char *attributes);
 extern void	 call_reset_trace(Call *call);
 extern bool	 traceparent_is_valid(const char *value);
 extern char *traceparent_trace_id(const char *value);

@@ -111,6 +111,23 @@ call_reset_trace(Call *call)
 		call_set_trace(call, pgstock_trace_id);
 }
 
+/* What follows answers a message, which is about an order.  Its attributes
+ * return in the events; its trace, if it has one, replaces the transaction's. */
+void
+call_set_message(Call *call, const Cause *message, const char *order_id,
+				 const char *attributes)
+{
+	Assert(message->role == NULL && order_id != NULL);
+	Assert(message->traceparent == NULL || message->trace_id != NULL);
+	call->causation_id = message->event_id;
+	call->subject = order_id;
+	call->attributes = attributes;
+	if (message->trace_id == NULL)
+		return;
+	call->trace_id = message->trace_id;
+	call->traceparent = message->traceparent;
+}
+
 /* Begins a call of the named function, which writes. */
 void
 call_begin(Call *call, const char *function)

@@ -339,14 +339,11 @@ builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 	Assert(handler != NULL && order != NULL && parsed->poison == NULL);
 	Assert(parsed->line_use == handler->line_use);
 	Assert(work->orders_locked && work->levels_locked);
-	work->call.causation_id = parsed->event_id;
-	work->call.attributes = parsed->attributes;
-	work->call.subject = parsed->order_id;
-	if (parsed->trace_id != NULL)
-	{
-		work->call.trace_id = parsed->trace_id;
-		work->call.traceparent = parsed->traceparent;
-	}
+	call_set_message(&work->call,
+					 &(Cause){.event_id = parsed->event_id,
+							  .traceparent = parsed->traceparent,
+							  .trace_id = parsed->trace_id},
+					 parsed->order_id, parsed->attributes);
 	outcome = handler->apply(work, parsed, order);
 	if (outcome.reason == NULL && outcome.kind == OUTCOME_APPLIED)
 		outcome.reason = parsed->remark;

@@ -70,6 +70,7 @@ audit_add_partition(AuditRun *c, rd_kafka_t *client, const char *topic,
 		audit_report_topic(topic, id, error);
 		return false;
 	}
+	Assert(partition.low >= 0 && partition.end >= 0);
 	partition.done = partition.low >= partition.end;
 	c->partitions = xrealloc(c->partitions,
 							 (c->partition_count + 1) * sizeof(AuditPartition));
@@ -135,7 +136,9 @@ audit_partition_of(AuditRun *c, const rd_kafka_message_t *message)
 		if (c->partitions[i].id == message->partition &&
 			strcmp(c->partitions[i].topic, name) == 0)
 			c->reading = &c->partitions[i];
-	Assert(c->reading != NULL);
+	/* only these are assigned */
+	Assert(c->reading != NULL && c->reading->id == message->partition);
+	Assert(strcmp(c->reading->topic, name) == 0);
 	return c->reading;
 }
 

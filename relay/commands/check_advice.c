@@ -57,6 +57,7 @@ check_database_advice(const char *reason, const char *conninfo, Buf *to)
 
 	while (strstr(reason, advice->part) == NULL)
 		advice++; /* the last row's text is empty */
+	Assert(advice < database_advice + Lengthof(database_advice));
 	if (advice->keyword != NULL)
 	{
 		buf_add_str(to, "See ");

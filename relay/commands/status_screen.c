@@ -46,6 +46,7 @@ screen_fit(const Buf *text, int columns)
 	size_t	at = 0;
 	int32_t code;
 
+	Assert(columns >= 0);
 	for (int i = 0; at < text->len; i++)
 	{
 		if (columns > 0 && i == columns)
@@ -488,6 +489,7 @@ screen_room(const Screen *screen)
 {
 	int used = 3; /* the last one is the cursor's */
 
+	Assert(screen->look->lines > 0);
 	for (size_t i = 0; i < screen->text->len; i++)
 		used += screen->text->data[i] == '\n';
 	return (size_t) Max(screen->look->lines - used, PLACES_MIN);

@@ -61,9 +61,18 @@ api_failure(PGresult **result)
 	return text;
 }
 
+/* libpq only warns of a place that is not there, and returns NULL. */
+static void
+api_must_have(const PGresult *result, int row, int column)
+{
+	Assert(row >= 0 && row < PQntuples(result));
+	Assert(column >= 0 && column < PQnfields(result));
+}
+
 const char *
 api_text(const PGresult *result, int row, int column)
 {
+	api_must_have(result, row, column);
 	return PQgetisnull(result, row, column) ? NULL
 											: PQgetvalue(result, row, column);
 }
@@ -71,12 +80,14 @@ api_text(const PGresult *result, int row, int column)
 int64_t
 api_int(const PGresult *result, int row, int column)
 {
+	api_must_have(result, row, column);
 	return strtoll(PQgetvalue(result, row, column), NULL, 10);
 }
 
 bool
 api_bool(const PGresult *result, int row, int column)
 {
+	api_must_have(result, row, column);
 	return PQgetvalue(result, row, column)[0] == 't';
 }
 
@@ -156,6 +167,7 @@ api_find_value(const PGresult *result, const char *name)
 Slice
 api_slice(const PGresult *result, int row, int column)
 {
+	api_must_have(result, row, column);
 	if (PQgetisnull(result, row, column))
 		return (Slice){NULL, 0};
 	return (Slice){PQgetvalue(result, row, column),
@@ -165,6 +177,7 @@ api_slice(const PGresult *result, int row, int column)
 int64_t
 api_binary_time(const PGresult *result, int row, int column)
 {
+	Assert(PQgetlength(result, row, column) == sizeof(uint64_t));
 	return (int64_t) read_u64(PQgetvalue(result, row, column)) +
 		   POSTGRES_EPOCH_US;
 }

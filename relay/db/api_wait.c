@@ -56,5 +56,6 @@ api_wait(PGconn *pg)
 	}
 	if (last == NULL) /* it was not sent: the connection has the reason */
 		last = PQmakeEmptyPGresult(pg, PGRES_FATAL_ERROR);
+	Assert(PQisBusy(pg) == 0);
 	return last;
 }

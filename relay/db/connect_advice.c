@@ -26,7 +26,10 @@ static const PQconninfoOption *
 connect_option(const PQconninfoOption *parsed, const char *keyword)
 {
 	while (strcmp(parsed->keyword, keyword) != 0)
-		parsed++; /* libpq knows each that is looked for */
+	{
+		parsed++;
+		Assert(parsed->keyword != NULL); /* libpq knows each that is wanted */
+	}
 	return parsed;
 }
 

@@ -179,6 +179,7 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 	InboxResult what = inbox_read_result(result, row);
 	bool		waits = what == INBOX_RESULT_WAITING;
 
+	Assert(n >= 0);
 	if (what == INBOX_RESULT_STARTED)
 		return 0;
 	if (!waits || inbox->state.call != INBOX_RETRY)
@@ -240,6 +241,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	inbox->apply_recorded = recorded;
 	metrics_observe(inbox->metrics, HISTOGRAM_INBOX,
 					loop_now(inbox->loop) - inbox->called_at);
+	Assert(state->from + applied <= state->size);
 	for (uint32_t i = state->from; i < state->from + applied; i++)
 		consumer_applied(inbox->consumer, i);
 	if (inbox_on_applied(state, applied, loop_now(inbox->loop)))

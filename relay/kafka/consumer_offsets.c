@@ -72,6 +72,7 @@ offsets_take_offset(Partition *partition, const PGresult *offsets)
 	}
 	if (fingerprint == NULL)
 		fingerprint = "";
+	Assert(next >= 0 && partition->proved.offset >= 0);
 	partition->moves = false;
 	/* it was placed again */
 	if (fingerprint[0] == '\0')
@@ -101,7 +102,7 @@ consumer_surveys(const Consumer *consumer)
 void
 consumer_survey(Consumer *consumer, int64_t first_offset)
 {
-	Assert(consumer->client != NULL);
+	Assert(consumer->client != NULL && !consumer_surveys(consumer));
 	survey_prepare(consumer->survey, first_offset);
 	for (char **topic = consumer->unknown; topic && *topic != NULL; topic++)
 		survey_add_topic(consumer->survey, *topic);
@@ -177,6 +178,7 @@ consumer_note_witness(Consumer *consumer, Partition *partition,
 		proof = &partition->proved;
 	if (proof->fingerprint.text[0] != '\0')
 		return;
+	Assert(message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset >= 0);
 	(void) record_read(message, &consumer->headers, &record);
 	*proof = (Proof){message->offset, fingerprint_of(&record)};
 }
@@ -184,6 +186,7 @@ consumer_note_witness(Consumer *consumer, Partition *partition,
 void
 consumer_surveyed(Consumer *consumer)
 {
+	Assert(!consumer_surveys(consumer));
 	consumer_recheck_missing(consumer);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
@@ -234,6 +237,7 @@ offsets_begin_topic(const Consumer *consumer, const char *topic,
 {
 	int32_t count = survey_partitions(consumer->survey, topic);
 
+	Assert(count >= 0);
 	*change = (ConsumerChange){
 		.kind = CONSUMER_BEGINS,
 		.topic = xstrdup(topic),
@@ -263,6 +267,7 @@ offsets_log_move(Consumer *consumer, Partition *partition,
 	snprintf(id, sizeof(id), "%d", partition->id);
 	if (gone)
 	{
+		Assert(to->last_missing >= partition->next);
 		*metrics_cell(consumer->metrics, METRIC_MISSING, "topic",
 					  partition->topic, "partition", id,
 					  NULL) += (double) (to->last_missing - partition->next +
@@ -358,7 +363,7 @@ consumer_next_change(Consumer *consumer, ConsumerChange *change)
 		return;
 	}
 	partition = offsets_next_move(consumer, &to);
-	Assert(partition != NULL);
+	Assert(partition != NULL && to.kind == START_MOVE && to.from >= 0);
 	partition->moves = true;
 	offsets_log_move(consumer, partition, &to);
 	*change = (ConsumerChange){
@@ -426,6 +431,7 @@ offsets_partition(Consumer *consumer, Partition *partition,
 	partition->learned.text[0] = '\0';
 	if (partition->ignored)
 		return;
+	Assert(to.from >= 0 && to.from <= partition->next);
 	rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)
 		->offset = to.from;
 	log_debug("reads topic=%s partition=%d offset=%" PRId64 "%s",

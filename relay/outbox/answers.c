@@ -109,11 +109,11 @@ outbox_take_page(Outbox *outbox, PGresult *result)
 	uint32_t rows = api_page_rows(result);
 	EventRow last = {0};
 
+	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
 	if (rows > 0)
 		api_page_row(result, rows - 1, &last);
 	if (!outbox_on_page(&outbox->state, rows, api_page_bytes(result), last.seq))
 		return false;
-	Assert(outbox->page_count < OUTBOX_PAGES_MAX);
 	outbox->pages[outbox->page_count++] = result;
 	return true;
 }
