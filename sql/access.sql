@@ -26,6 +26,7 @@ VALUES
 	('reader', 'function', 'sale_purchases'),
 	('reader', 'function', 'stock_activity'),
 	('reader', 'function', 'stock_report'),
+	('reader', 'function', 'stock_status'),
 	('reader', 'function', 'event_status'),
 	('reader', 'view', 'stock_event_formats'),
 	('reader', 'function', 'event_formats'),

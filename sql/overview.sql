@@ -43,6 +43,52 @@ COMMENT ON FUNCTION @extschema@.sale_purchases IS
 	'returns the purchases in an open flash sale that still hold, for each '
 	'second that has any';
 
+/* ---- The relay ----------------------------------------------------------- */
+
+/* The problems are those that `pgstock-relay status` finds in the database. */
+CREATE FUNCTION @extschema@.stock_status()
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	status		jsonb;
+	problems	jsonb;
+BEGIN
+	SELECT jsonb_object_agg(r.name, r.value) INTO status
+	  FROM pgstock_internal.relay_status() r;
+	SELECT coalesce(jsonb_agg(p.problem), '[]') INTO problems
+	  FROM (VALUES
+			(CASE WHEN status ->> 'leader' IS NULL
+				  THEN 'no relay leads the outbox' END),
+			('the outbox position belongs to another history: '
+			 || (status ->> 'position_trouble')),
+			('upkeep fails: ' || (status ->> 'upkeep_trouble')),
+			('topics are held back: ' || (status ->> 'held_trouble'))
+		   ) p (problem)
+	 WHERE p.problem IS NOT NULL;
+	RETURN status || jsonb_build_object(
+		'status', CASE WHEN problems = '[]' THEN 'ok' ELSE 'failing' END,
+		'problems', problems,
+		'database', current_database(),
+		'relays', (
+			SELECT coalesce(jsonb_agg(jsonb_build_object(
+					   'name', a.application_name, 'pid', a.pid,
+					   'since', pgstock_internal.utc_text(a.backend_start),
+					   'leads', to_jsonb(a.pid) = status -> 'leader_pid')
+					   ORDER BY a.application_name, a.pid), '[]')
+			  FROM pg_stat_activity a
+			 WHERE a.datname = current_database()
+			   AND a.application_name LIKE 'pgstock-relay %'),
+		'offsets', (
+			SELECT coalesce(jsonb_agg(to_jsonb(o)), '[]')
+			  FROM (SELECT r.topic, r.partition, r.next_offset
+					  FROM pgstock_internal.relay_offsets(NULL) r) o));
+END
+$$;
+COMMENT ON FUNCTION @extschema@.stock_status IS
+	'returns the relays, the position and the backlog, what is held or '
+	'waits, and the problems that follow, from the database alone';
+
 /* ---- Activity ------------------------------------------------------------ */
 
 /* Bounded, because it is called every second also when the relay is down. */

@@ -51,3 +51,9 @@ SELECT (:'report'::jsonb #>> '{calls,refusals,insufficient}')::int > 0 AS refuse
 SELECT stock_report(now() - interval '2 years', now() - interval '1 year') - 'since' - 'until' - 'calls' #- '{failures,open}' AS nothing;
 SELECT (r ->> 'until')::timestamptz - (r ->> 'since')::timestamptz AS by_default FROM stock_report() r;
 SELECT stock_report(now(), now() - interval '1 day');
+-- the relay: none leads here
+SELECT string_agg(k, ' ' ORDER BY k) AS members FROM jsonb_object_keys(stock_status()) k;
+SELECT s ->> 'status' AS status, s -> 'problems' -> 0 AS problem, s -> 'leader' AS leader, s -> 'relays' AS relays,
+	   (s -> 'pending_events')::int > 0 AS pending, s ->> 'database' = current_database() AS here,
+	   (SELECT o -> 'next_offset' > '0' FROM jsonb_array_elements(s -> 'offsets') o WHERE o ->> 'topic' = 'order-created' AND o ->> 'partition' = '0') AS read
+  FROM stock_status() s;
