@@ -376,10 +376,10 @@ BEGIN
 	), copies AS (
 		INSERT INTO pgstock_internal.outbox (part, id, aggregatetype,
 			aggregateid, type, payload, headers, traceparent, created_at,
-			format)
+			format, by_key)
 		SELECT part, r.id, r.aggregatetype, r.aggregateid, r.type, r.payload,
 			   coalesce(r.headers, '') || pgstock_internal.replay_header(r.seq),
-			   r.traceparent, r.created_at, r.format
+			   r.traceparent, r.created_at, r.format, r.by_key
 		  FROM page r ORDER BY r.seq
 	)
 	SELECT count(*), min(r.seq), max(r.seq),

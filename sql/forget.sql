@@ -238,12 +238,12 @@ BEGIN
 		 WHERE o.seq = ANY (found_seqs) AND o.format = 'r' RETURNING o.*
 	)
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
-		type, payload, headers, traceparent, created_at, format)
+		type, payload, headers, traceparent, created_at, format, by_key)
 	SELECT written, g.id, g.aggregatetype,
 		   pgstock_internal.forget_key(g.aggregateid, $1), g.type,
 		   pgstock_internal.forget_payload(g.payload, $1),
 		   pgstock_internal.forget_headers(g.headers, $1), g.traceparent,
-		   g.created_at, g.format
+		   g.created_at, g.format, g.by_key
 	  FROM gone g ORDER BY g.seq;
 	UPDATE pgstock_internal.outbox o
 	   SET payload = pgstock_internal.forget_payload(o.payload, $1),
@@ -345,7 +345,7 @@ BEGIN
 		 WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(since)))
 	)
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
-		type, payload, headers, traceparent, created_at, format)
+		type, payload, headers, traceparent, created_at, format, by_key)
 	SELECT written, CASE WHEN l.tombstone THEN gen_random_uuid() ELSE o.id END,
 		   l.topic, l.key, CASE WHEN l.tombstone THEN 'Forgotten'
 						   ELSE o.type END,
@@ -354,7 +354,8 @@ BEGIN
 					  ELSE coalesce(o.headers, '')
 						   || pgstock_internal.replay_header(o.seq) END,
 		   o.traceparent, coalesce(o.created_at, clock_timestamp()),
-		   coalesce(o.format, 'b')
+		   coalesce(o.format, 'b'),
+		   coalesce(o.by_key, octet_length(l.key) <= 255)
 	  FROM unnest("last") l
 	  LEFT JOIN pgstock_internal.outbox o ON o.seq = l.seq AND NOT l.tombstone
 	 WHERE NOT EXISTS (SELECT FROM newer n

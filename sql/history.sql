@@ -123,8 +123,9 @@ AS $$
 DECLARE
 	ids	text[] := ARRAY(
 		SELECT DISTINCT c.order_id
-		  FROM (SELECT r.order_id FROM pgstock_internal.line_at_rest r
-				 WHERE r.state = 'c' AND r.confirmed_at < before
+		  FROM (SELECT r.order_id FROM pgstock_internal.reservation r
+				 WHERE r.due_at IS NULL AND r.ended_at IS NULL
+				   AND r.state = 'c' AND r.confirmed_at < before
 				   AND NOT EXISTS (
 						SELECT FROM pgstock_internal.line_at_rest o
 						 WHERE o.order_id = r.order_id

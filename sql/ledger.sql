@@ -48,8 +48,7 @@ BEGIN
 		(LIKE pgstock_internal.movement INCLUDING DEFAULTS,
 		 CONSTRAINT movement_%1$s_pkey PRIMARY KEY (id))', part);
 	EXECUTE format('CREATE INDEX movement_%1$s_order
-		ON pgstock_internal.movement_%1$s (order_id)
-		WHERE order_id IS NOT NULL', part);
+		ON pgstock_internal.movement_%1$s (order_id)', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.movement_%s IS %L',
 				   part, 'a part of the ledger');
 	PERFORM pgstock_internal.revoke_default_grants(

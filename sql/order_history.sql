@@ -45,7 +45,8 @@ COMMENT ON VIEW @extschema@.stock_orders IS
 	'furthest from its end';
 
 /*
- * A reservation that has an expiry time is in the index reservation_due.  Lines
+ * A reservation that has an expiry time is in the index reservation_due, any
+ * other in reservation_endless.  Lines
  * are chosen by their age before they are grouped: most are younger.
  */
 CREATE VIEW pgstock_internal.hanging_order AS
@@ -66,7 +67,8 @@ SELECT r.order_id, 'reservation' AS kind, min(r.created_at) AS since,
 		UNION ALL
 		SELECT n.order_id, n.created_at, n.expires_at
 		  FROM pgstock_internal.reservation n
-		 WHERE n.state = 'r' AND n.expires_at IS NULL
+		 WHERE n.due_at IS NULL AND n.ended_at IS NULL
+		   AND n.confirmed_at IS NULL AND n.state = 'r'
 		   AND n.created_at < (SELECT a.before FROM age a)) r
  GROUP BY r.order_id
 UNION ALL
@@ -118,10 +120,14 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.is_level_event IS
 	'returns whether a payload is that of a level''s event';
 
+/*
+ * Events that a movement names are found by it, so they are missing when the
+ * movement has been purged; the others by the index on the key.
+ */
 CREATE FUNCTION pgstock_internal.order_rows(order_id text)
 RETURNS TABLE (seq bigint, xid xid8, id uuid, topic text, type text,
 	payload bytea, headers bytea, traceparent text, created_at timestamptz,
-	format "char", held boolean, body jsonb)
+	format "char", by_key boolean, held boolean, body jsonb)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	SET enable_seqscan = off
 AS $$
@@ -130,15 +136,23 @@ SELECT e.*
 						 pgstock_internal.payload_json(k.payload, 'j') END
 					AS body
 		  FROM (SELECT o.seq, o.xid, o.id, o.aggregatetype, o.type, o.payload,
-					   o.headers, o.traceparent, o.created_at, o.format, false
-				  FROM pgstock_internal.outbox o
+					   o.headers, o.traceparent, o.created_at, o.format,
+					   o.by_key, false
+				  FROM (SELECT b.* FROM pgstock_internal.outbox b
+						 WHERE b.by_key
+						UNION ALL
+						SELECT i.* FROM pgstock_internal.outbox i
+						 WHERE NOT i.by_key AND i.id = ANY (ARRAY(
+							SELECT m.event_id FROM pgstock_internal.movement m
+							 WHERE m.order_id = $1
+							   AND m.event_id IS NOT NULL))) o
 				 WHERE o.aggregateid = convert_to($1, 'UTF8')
-				   AND octet_length(o.aggregateid) <= 255
 				   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
 									WHERE h.seq = o.seq)
 				UNION ALL
 				SELECT h.seq, h.xid, h.id, h.aggregatetype, h.type, h.payload,
-					   h.headers, h.traceparent, h.created_at, h.format, true
+					   h.headers, h.traceparent, h.created_at, h.format,
+					   h.by_key, true
 				  FROM pgstock_internal.held_event h
 				 WHERE h.aggregateid = convert_to($1, 'UTF8')
 				   AND octet_length(h.aggregateid) <= 255) k
@@ -408,10 +422,10 @@ BEGIN
 	/* As in extension/outbox/record.c, the xid before the first seq. */
 	PERFORM pg_current_xact_id();
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
-		type, payload, headers, traceparent, created_at, format)
+		type, payload, headers, traceparent, created_at, format, by_key)
 	SELECT w.part, e.id, e.topic, convert_to($1, 'UTF8'), e.type, e.payload,
 		   coalesce(e.headers, '') || pgstock_internal.replay_header(e.seq),
-		   e.traceparent, e.created_at, e.format
+		   e.traceparent, e.created_at, e.format, e.by_key
 	  FROM (SELECT pgstock_internal.outbox_lock_part() AS part) w,
 		   pgstock_internal.order_rows($1) e
 	 WHERE e.format <> 'r' AND NOT e.held

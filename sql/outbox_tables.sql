@@ -10,9 +10,11 @@
  * Rows are never deleted either: the outbox consists of parts, which are
  * written in turn and truncated as a whole (sql/rotation.sql).  Each part has
  * its own indexes rather than partitions of a partitioned index, so that a
- * part added later can be dumped and restored.  The index on the key is for
- * orders, whose ids have at most 255 bytes; another key may be longer than an
- * index entry.
+ * part added later can be dumped and restored.
+ *
+ * An order's events are found by the movements that name them.  The index on
+ * the key contains the others, which no movement names: an entry for each event
+ * of stock would be a twentieth of a reservation's instructions.
  */
 CREATE SEQUENCE pgstock_internal.outbox_seq;
 CREATE TABLE pgstock_internal.outbox
@@ -29,6 +31,7 @@ CREATE TABLE pgstock_internal.outbox
 	traceparent		text,
 	created_at		timestamptz NOT NULL,
 	format			"char" NOT NULL,
+	by_key			boolean NOT NULL DEFAULT false,
 	part			smallint NOT NULL
 ) PARTITION BY LIST (part);
 ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
@@ -44,6 +47,9 @@ COMMENT ON COLUMN pgstock_internal.outbox.headers IS
 COMMENT ON COLUMN pgstock_internal.outbox.format IS
 	'j JSON, b bytes, r raw: a dead letter, published with the stored headers '
 	'only';
+COMMENT ON COLUMN pgstock_internal.outbox.by_key IS
+	'in the index on the key: no movement names this event; not keys of more '
+	'than 255 bytes, which no order has';
 COMMENT ON COLUMN pgstock_internal.outbox.part IS
 	'number of the part: rows with n are in outbox_n';
 
@@ -67,8 +73,7 @@ BEGIN
 	EXECUTE format('CREATE INDEX outbox_%1$s_id
 		ON pgstock_internal.outbox_%1$s (id)', part);
 	EXECUTE format('CREATE INDEX outbox_%1$s_key
-		ON pgstock_internal.outbox_%1$s (aggregateid)
-		WHERE octet_length(aggregateid) <= 255', part);
+		ON pgstock_internal.outbox_%1$s (aggregateid) WHERE by_key', part);
 	EXECUTE format('COMMENT ON TABLE pgstock_internal.outbox_%s IS %L',
 				   part, 'a part of the outbox');
 	PERFORM pgstock_internal.revoke_default_grants(

@@ -68,15 +68,17 @@ CREATE TABLE pgstock_internal.reservation
 CREATE INDEX reservation_due ON pgstock_internal.reservation (due_at);
 CREATE INDEX reservation_level_due
 	ON pgstock_internal.reservation (product_id, location, due_at);
-/* For stock_hanging_orders: those with an expiry time are in the first one. */
-CREATE INDEX reservation_unlimited ON pgstock_internal.reservation (created_at)
- WHERE state = 'r' AND expires_at IS NULL;
 /* For purge_history: contains neither reserved nor confirmed lines. */
 CREATE INDEX reservation_ended
 	ON pgstock_internal.reservation (ended_at) WHERE ended_at IS NOT NULL;
-/* For retire_orders: contains confirmed lines only. */
-CREATE INDEX reservation_confirmed
-	ON pgstock_internal.reservation (confirmed_at) WHERE state = 'c';
+/*
+ * For retire_orders, confirmed lines; and for stock_hanging_orders, reserved
+ * ones without an expiry time, whose confirmed_at is NULL.  One index, because
+ * each costs every reservation, whether it has an entry in it or not.
+ */
+CREATE INDEX reservation_endless
+	ON pgstock_internal.reservation (confirmed_at, created_at)
+	WHERE due_at IS NULL AND ended_at IS NULL;
 COMMENT ON TABLE pgstock_internal.reservation IS
 	'lines of orders; a line is protected by the lock of the level in which '
 	'it counts';

@@ -146,23 +146,21 @@ expire_may_report(Work *work, const Reservation *line)
  * Emits that an order has expired.  If it is not the one that a message is
  * about, which needed its stock, it has nothing of that message but the trace.
  */
-static pg_uuid_t
-expire_emit(Work *work, const Event *event)
+static void
+expire_emit(Work *work, Event *event, int first_movement)
 {
 	Call	   *call = &work->call;
 	const char *causation_id = call->causation_id;
 	const char *attributes = call->attributes;
-	pg_uuid_t	event_id;
 
 	if (call->subject != NULL && strcmp(call->subject, event->order_id) != 0)
 	{
 		call->causation_id = NULL;
 		call->attributes = NULL;
 	}
-	event_id = event_emit(work, event);
+	event_emit_movements(work, event, first_movement);
 	call->causation_id = causation_id;
 	call->attributes = attributes;
-	return event_id;
 }
 
 /* Expires the due lines of an order; their number. */
@@ -175,7 +173,6 @@ expire_order(Work *work, List *lines, int first, Event *event)
 	int			 movement = list_length(work->movements);
 	int			 done = 0;
 	ListCell	*cell;
-	pg_uuid_t	 event_id;
 
 	event->items = NIL;
 	event->order_id = order_id;
@@ -195,8 +192,7 @@ expire_order(Work *work, List *lines, int first, Event *event)
 	if (report)
 	{
 		Assert(done > 0);
-		event_id = expire_emit(work, event);
-		ledger_link_event(work, movement, &event_id);
+		expire_emit(work, event, movement);
 		return done;
 	}
 	ledger_link_no_event(work, movement);

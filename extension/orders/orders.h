@@ -72,8 +72,9 @@ typedef struct Event
 	TimestampTz expires_at; /* DT_NOEND: left out */
 	const char *differs;	/* JSON: fields that differ in the message */
 	bool		replayed;
-	bool		wanted; /* items carry wanted and available */
-	List	   *items;	/* of Answer */
+	bool		wanted;		 /* items carry wanted and available */
+	bool		by_movement; /* set by event_emit_movements */
+	List	   *items;		 /* of Answer */
 } Event;
 
 typedef enum SettleVerb
@@ -189,11 +190,12 @@ extern void event_format_find(const char *type, const char *topic,
 
 /* in stock_event.c */
 extern pg_uuid_t event_emit(Work *work, const Event *event);
-extern void		 event_emit_level(Work *work, Level *level, const char *kind,
-								  const char *reference);
-extern void		 event_emit_refusal(Work *work, const char *order_id,
-									const char *user_id, const char *reason,
-									List *answers, bool replayed,
-									const char *differs);
+extern void event_emit_movements(Work *work, Event *event, int first_movement);
+extern void event_emit_level(Work *work, Level *level, const char *kind,
+							 const char *reference);
+extern void event_emit_refusal(Work *work, const char *order_id,
+							   const char *user_id, const char *reason,
+							   List *answers, bool replayed,
+							   const char *differs);
 
 #endif /* ORDERS_ORDERS_H */

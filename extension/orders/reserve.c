@@ -278,7 +278,6 @@ reserve_take(Work *work, const Request *request, Order *order)
 	int		  first_movement;
 	List	 *answers = NIL;
 	ListCell *cell;
-	pg_uuid_t event_id;
 
 	Assert(attempt > 0 && work->orders_locked && work->levels_locked);
 	/* The event of the end precedes that of the new beginning. */
@@ -295,8 +294,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 	/* after the events of other orders that this call has expired */
 	if (request->attributes != NULL)
 		work->call.attributes = request->attributes;
-	event_id = event_emit(work, &event);
-	ledger_link_event(work, first_movement, &event_id);
+	event_emit_movements(work, &event, first_movement);
 	return answers;
 }
 

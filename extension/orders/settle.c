@@ -318,7 +318,6 @@ settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 					   .reason = settle->reason,
 					   .payment_id = settle->payment_id};
 	ListCell *cell;
-	pg_uuid_t event_id;
 
 	Assert(status != ANSWER_NONE);
 	Assert(first_movement <= list_length(work->movements));
@@ -327,8 +326,7 @@ settle_report(Work *work, const Settle *settle, List *shares, const char *type,
 							  settle_share_answer(work, lfirst(cell), status));
 	if (type == NULL)
 		return event.items;
-	event_id = event_emit(work, &event);
-	ledger_link_event(work, first_movement, &event_id);
+	event_emit_movements(work, &event, first_movement);
 	return event.items;
 }
 

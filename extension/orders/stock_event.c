@@ -413,10 +413,28 @@ event_emit(Work *work, const Event *event)
 	if (!event_part_record(&work->call, event, &format, &whole, &record))
 		return whole.id;
 	if (outbox_record_bytes(&record) <= pgstock_max_event_bytes)
+	{
+		record.by_movement = event->by_movement;
 		outbox_append(&work->call, &record);
+	}
 	else
 		event_emit_parts(work, event, &format, &whole.id);
 	return whole.id;
+}
+
+/*
+ * Emits what happened to an order, and links its movements from the given one
+ * on to that event.
+ */
+void
+event_emit_movements(Work *work, Event *event, int first_movement)
+{
+	pg_uuid_t id;
+
+	event->by_movement = ledger_has_unlinked(work, first_movement,
+											 event->order_id);
+	id = event_emit(work, event);
+	ledger_link_event(work, first_movement, &id);
 }
 
 /* Emits the level that the movements made of which no event speaks yet. */
@@ -446,6 +464,7 @@ event_emit_level(Work *work, Level *level, const char *kind,
 						 &record))
 	{
 		record.is_minimal = true;
+		record.by_movement = true;
 		outbox_append(&work->call, &record);
 	}
 	ledger_link_event(work, 0, &id);

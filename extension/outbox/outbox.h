@@ -50,6 +50,8 @@ typedef struct OutboxRecord
 	char		format;		 /* j, b or r: see sql/outbox_tables.sql */
 	bool		is_utf8;	 /* key and payload are what they will be */
 	bool		is_minimal;	 /* nothing can be left out of it */
+	bool		by_movement; /* a movement of its order names it, or it has no
+							  * order: see outbox_is_found_by_key */
 } OutboxRecord;
 
 /* in record.c */

@@ -34,6 +34,7 @@ enum
 	OUTBOX_TRACEPARENT,
 	OUTBOX_CREATED_AT,
 	OUTBOX_FORMAT,
+	OUTBOX_BY_KEY,
 	OUTBOX_PART
 };
 
@@ -102,6 +103,18 @@ outbox_bytes_datum(const char *bytes, int length)
 	return PointerGetDatum(datum);
 }
 
+/*
+ * The events of an order are found by the movements that name them.  Only what
+ * no movement names needs an entry in the index on the key.  It is for orders,
+ * and a longer key than their ids may be longer than an entry can be.
+ */
+static bool
+outbox_is_found_by_key(const OutboxRecord *record)
+{
+	return !record->by_movement && record->key != NULL &&
+		   record->key_len <= STOCK_ID_BYTES_MAX;
+}
+
 static void
 outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 {
@@ -127,6 +140,7 @@ outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 	row_put_text(slot, OUTBOX_TRACEPARENT, record->traceparent);
 	row_put(slot, OUTBOX_CREATED_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, OUTBOX_FORMAT, CharGetDatum(record->format));
+	row_put(slot, OUTBOX_BY_KEY, BoolGetDatum(outbox_is_found_by_key(record)));
 	row_put(slot, OUTBOX_PART, Int16GetDatum(table->part));
 }
 

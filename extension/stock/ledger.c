@@ -109,6 +109,28 @@ movement_set_event(Movement *movement, const pg_uuid_t *event_id)
 	movement->has_event = true;
 }
 
+/*
+ * Whether a movement from the given one on has no event yet.  They are all of
+ * that order.
+ */
+bool
+ledger_has_unlinked(Work *work, int first_movement, const char *order_id)
+{
+	ListCell *cell;
+
+	for_each_from(cell, work->movements, first_movement)
+	{
+		Movement *movement = lfirst(cell);
+
+		if (movement->has_event || movement->no_event)
+			continue;
+		Assert(movement->order_id != NULL &&
+			   strcmp(movement->order_id, order_id) == 0);
+		return true;
+	}
+	return false;
+}
+
 /* Links the movements from the given one on to the event that reports them. */
 void
 ledger_link_event(Work *work, int first_movement, const pg_uuid_t *event_id)

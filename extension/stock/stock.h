@@ -320,6 +320,8 @@ extern void level_change(Work *work, Level *level, int64 on_hand_delta,
 						 int64 reserved_delta, const char *kind,
 						 const char *order_id, const char *reason,
 						 const char *reference);
+extern bool ledger_has_unlinked(Work *work, int first_movement,
+								const char *order_id);
 extern void ledger_link_event(Work *work, int first_movement,
 							  const pg_uuid_t *event_id);
 extern void movement_set_event(Movement *movement, const pg_uuid_t *event_id);
