@@ -119,6 +119,8 @@ def test_on_a_standby(run, new_dir):
         event = pair.db.value("SELECT publish_event('t', 'o-1', '{}')")
         pair.db.sql("SELECT reserve_stock('book', 2, 'o-1')")
         copy = pair.copy
+        wait_until(lambda: copy.value("SELECT to_regclass('stock_orders')"), 30,
+                   "the standby has the extension")
         wait_until(lambda: copy.value("SELECT count(*) FROM stock_orders"
                                       " WHERE order_id = 'o-1'") == 1, 30,
                    "the standby has the order")
