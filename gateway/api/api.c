@@ -206,7 +206,8 @@ api_head(void *arg, HttpRequest *http)
 static int
 api_waiting(const Api *api)
 {
-	int count = reserve_queue_count(api->reserve);
+	int count = reserve_queue_count(api->reserve) +
+				sold_out_count(api->sold_out);
 
 	for (int role = 0; role < ROLES; role++)
 		count += api->calls[role].waiting.count;
@@ -216,9 +217,14 @@ api_waiting(const Api *api)
 static void
 api_wait_for_session(Api *api, ApiRequest *request)
 {
+	bool full = api_waiting(api) >= api->config->queue_max;
+
 	if (api->pools[ROLE_APP] == NULL)
 		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
-	else if (api_waiting(api) >= api->config->queue_max)
+	else if (request->route->kind == ROUTE_TAKE &&
+			 sold_out_take(api->sold_out, request, !full))
+		return;
+	else if (full)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);
@@ -273,9 +279,7 @@ api_run(void *arg, HttpRequest *http)
 	else if (!fields_read(request->route->fields, http, &request->values,
 						  &error))
 		problem_give(http, PROBLEM_INVALID, buf_str(&error));
-	else if (api_pass_buyer(api, request) &&
-			 !(request->route->kind == ROUTE_TAKE &&
-			   sold_out_refuse(api->sold_out, request)))
+	else if (api_pass_buyer(api, request))
 		api_wait_for_session(api, request);
 	http_request_free_body(http);
 	buf_free(&error);
@@ -341,7 +345,10 @@ static void
 api_fail_waiting(Api *api)
 {
 	if (!pool_is_up(api->pools[ROLE_APP]))
+	{
 		reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
+		sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
+	}
 	for (int role = 0; role < ROLES; role++)
 		if (api->pools[role] != NULL && !pool_is_up(api->pools[role]))
 			request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
@@ -388,7 +395,8 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->sales = rate_new();
 	api->reserve = reserve_queue_new(&config->batch_max, metrics,
 									 HISTOGRAM_BATCH);
-	api->sold_out = sold_out_new(metrics_cell(metrics, METRIC_SOLD_OUT, NULL),
+	api->sold_out = sold_out_new(&api->calls[ROLE_APP].waiting,
+								 metrics_cell(metrics, METRIC_SOLD_OUT, NULL),
 								 metrics_cell(metrics, METRIC_SALE_LOOKS,
 											  NULL));
 	api->pools[ROLE_APP] = pool_new(loop, &config->conninfo,
@@ -422,6 +430,7 @@ api_end(Api *api)
 						   NULL);
 	}
 	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
+	sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
 }
 
 void

@@ -18,6 +18,7 @@ typedef struct ApiRequest
 	Role			   role;		 /* of the session that it runs in */
 	const char		  *trace;		 /* header traceparent, or NULL */
 	bool			   insufficient; /* it was refused for lack of stock */
+	int64_t			   waits_since;	 /* for a look at its sale */
 	struct ApiRequest *next;		 /* in its queue */
 } ApiRequest;
 

@@ -10,8 +10,10 @@
  *
  * A sale is looked at while its purchases are refused, and not otherwise: the
  * request that finds the last look older than LOOK_AGAIN_US causes the next
- * one.  One that finds it too old goes to the database.  So the database
- * notifies no gateway, and an idle gateway sends no queries.
+ * one.  So the database notifies no gateway, and an idle gateway sends no
+ * queries.  A request that finds it too old waits for a look that is younger,
+ * or that begins after the request has arrived, however long it takes.  So
+ * where the database is slow, one look answers all that wait.
  *
  * Only the database refuses, or answers again, a purchase of a user who has
  * bought in the sale: through this gateway at once, through another one, or in
@@ -67,14 +69,16 @@ typedef struct Sale
 	int64_t	  per_user_limit;
 	uint64_t *buyers; /* hashes, in order */
 	size_t	  buyer_count;
+	RequestQueue waiting; /* for a look */
 } Sale;
 
 struct SoldOut
 {
-	Sale	sales[SALES_MAX];
-	PgParam params[2]; /* of the last look */
-	double *answers;
-	double *looks;
+	Sale		  sales[SALES_MAX];
+	PgParam		  params[2]; /* of the last look */
+	RequestQueue *others;	 /* for the database */
+	double		 *answers;
+	double		 *looks;
 };
 
 static const PgStatement statement_look = {
@@ -105,6 +109,7 @@ sale_forget(Sale *sale)
 static void
 sale_free(Sale *sale)
 {
+	Assert(sale->waiting.count == 0);
 	sale_forget(sale);
 	free(sale->activity_id);
 	*sale = (Sale){.sold_out = sale->sold_out};
@@ -125,7 +130,7 @@ sold_out_find(SoldOut *sold_out, const char *activity_id)
 }
 
 /* A place for another sale: that of the one that was asked for least recently,
- * unless its look is under way.  NULL: all of them are. */
+ * unless requests wait for its look.  NULL: they do for all. */
 static Sale *
 sold_out_find_place(SoldOut *sold_out)
 {
@@ -135,7 +140,7 @@ sold_out_find_place(SoldOut *sold_out)
 	{
 		Sale *sale = &sold_out->sales[i];
 
-		if (sale->began_at == 0 &&
+		if (sale->began_at == 0 && sale->waiting.count == 0 &&
 			(oldest == NULL || sale->asked_at < oldest->asked_at))
 			oldest = sale;
 	}
@@ -165,10 +170,11 @@ sold_out_note(SoldOut *sold_out, const ApiRequest *request)
 	if (sale == NULL)
 		return;
 	sale->asked_at = clock_monotonic();
-	/* the buyer may repeat it at once */
-	if (!request->insufficient)
-		sale->not_before = sale->asked_at;
-	sale->wanted = sale->wanted || sale->as_of <= sale->not_before;
+	if (request->insufficient)
+		sale->wanted = sale->wanted ||
+					   sale->asked_at - sale->as_of >= LOOK_AGAIN_US;
+	else
+		sale->not_before = sale->asked_at; /* its buyer may repeat it */
 }
 
 /* ---- refusals ---------------------------------------------------------- */
@@ -206,47 +212,102 @@ sale_has_buyer(const Sale *sale, const char *user_id)
 }
 
 static void
-sale_refuse(const Sale *sale, ApiRequest *request, const char *quantity)
+sale_refuse(const Sale *sale, ApiRequest *request)
 {
-	Line line = {{
-		[LINE_ORDER_ID] = request->values.text[PURCHASE_ORDER],
-		[LINE_PRODUCT_ID] = sale->known[STATUS_PRODUCT_ID],
-		[LINE_LOCATION] = sale->known[STATUS_LOCATION],
-		[LINE_REQUESTED] = quantity,
-		[LINE_GRANTED] = "0",
-		[LINE_STATUS] = "insufficient",
-		[LINE_AVAILABLE] = sale->known[STATUS_AVAILABLE],
-		[LINE_VERSION] = sale->known[STATUS_VERSION],
-		[LINE_REPLAYED] = "f",
-	}};
+	const char *quantity = request->values.text[PURCHASE_QUANTITY];
+	Line		line = {{
+			   [LINE_ORDER_ID] = request->values.text[PURCHASE_ORDER],
+			   [LINE_PRODUCT_ID] = sale->known[STATUS_PRODUCT_ID],
+			   [LINE_LOCATION] = sale->known[STATUS_LOCATION],
+			   [LINE_REQUESTED] = quantity != NULL ? quantity : "1",
+			   [LINE_GRANTED] = "0",
+			   [LINE_STATUS] = "insufficient",
+			   [LINE_AVAILABLE] = sale->known[STATUS_AVAILABLE],
+			   [LINE_VERSION] = sale->known[STATUS_VERSION],
+			   [LINE_REPLAYED] = "f",
+	   }};
 
 	(*sale->sold_out->answers)++;
 	line_refuse(request, &line);
 }
 
-bool
-sold_out_refuse(SoldOut *sold_out, ApiRequest *request)
+/* Whether what is known of the sale refuses the request, however old it is. */
+static bool
+sale_refuses(const Sale *sale, const ApiRequest *request)
 {
-	char *const *values = request->values.text;
-	Sale		*sale = sold_out_find(sold_out, values[PURCHASE_ACTIVITY]);
-	const char	*quantity = values[PURCHASE_QUANTITY];
-	int64_t		 now = clock_monotonic();
-	int64_t		 pieces = 1;
+	const char *quantity = request->values.text[PURCHASE_QUANTITY];
+	int64_t		pieces = 1;
 
-	if (sale == NULL)
+	if (sale->as_of == 0 ||
+		(quantity != NULL && !parse_number(quantity, &pieces)))
+		return false;
+	return pieces > sale->available && pieces <= sale->per_user_limit &&
+		   !sale_has_buyer(sale, request->values.text[PURCHASE_USER]);
+}
+
+bool
+sold_out_take(SoldOut *sold_out, ApiRequest *request, bool may_wait)
+{
+	Sale   *sale = sold_out_find(sold_out,
+								 request->values.text[PURCHASE_ACTIVITY]);
+	int64_t now = clock_monotonic();
+
+	if (sale == NULL || !sale_refuses(sale, request))
 		return false;
 	sale->asked_at = now;
 	sale->wanted = sale->wanted || now - sale->as_of >= LOOK_AGAIN_US;
-	if (sale->as_of <= sale->not_before || now - sale->as_of >= VALID_US)
+	if (sale->as_of > sale->not_before && now - sale->as_of < VALID_US)
+	{
+		sale_refuse(sale, request);
+		return true;
+	}
+	/* where a look takes long, the next one may be some time off */
+	if (!may_wait || sale->look_at > now + VALID_US)
 		return false;
-	if (quantity == NULL)
-		quantity = "1";
-	if (!parse_number(quantity, &pieces) || pieces <= sale->available ||
-		pieces > sale->per_user_limit ||
-		sale_has_buyer(sale, values[PURCHASE_USER]))
-		return false;
-	sale_refuse(sale, request, quantity);
+	request->waits_since = now;
+	request_queue_add(&sale->waiting, request);
+	sale->wanted = true;
 	return true;
+}
+
+/* Those that the look can decide: refused, or sent to the database.  The others
+ * wait for the next one. */
+static void
+sale_decide(Sale *sale, int64_t began_at)
+{
+	RequestQueue waiting = sale->waiting;
+	bool		 useful = began_at > sale->not_before;
+	bool		 young = clock_monotonic() - began_at < VALID_US;
+	ApiRequest	*request;
+
+	sale->waiting = (RequestQueue){0};
+	while ((request = request_queue_take(&waiting)) != NULL)
+	{
+		if (!sale_refuses(sale, request))
+			request_queue_add(sale->sold_out->others, request);
+		else if (useful && (young || began_at >= request->waits_since))
+			sale_refuse(sale, request);
+		else
+			request_queue_add(&sale->waiting, request);
+	}
+	sale->wanted = sale->waiting.count > 0;
+}
+
+int
+sold_out_count(const SoldOut *sold_out)
+{
+	int count = 0;
+
+	for (int i = 0; i < SALES_MAX; i++)
+		count += sold_out->sales[i].waiting.count;
+	return count;
+}
+
+void
+sold_out_fail(SoldOut *sold_out, ProblemId id, const char *detail)
+{
+	for (int i = 0; i < SALES_MAX; i++)
+		request_queue_fail(&sold_out->sales[i].waiting, id, detail);
 }
 
 /* ---- looks ------------------------------------------------------------- */
@@ -303,23 +364,22 @@ sold_out_looked(void *arg, const PoolAnswer *answer)
 
 	Assert(began_at > 0 && sale->activity_id != NULL);
 	sale->began_at = 0;
-	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK &&
-		PQntuples(result) == 0)
-		sale_free(sale); /* it is not open */
-	else if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK ||
-			 !sale_read_row(sale, result))
+	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK ||
+		PQntuples(result) == 0 || !sale_read_row(sale, result))
 	{
+		/* the database will say why; or it is not open */
 		sale_forget(sale);
 		sale->look_at = now + FAILED_US;
 	}
 	else
 	{
 		sale->as_of = began_at;
-		/* where many users have bought, to read them is some work */
 		sale->look_at = began_at + LOOK_AGAIN_US;
+		/* where many users have bought, to read them is some work */
 		if (!PQgetisnull(result, 0, STATUS_BUYERS))
 			sale->look_at += 4 * (now - began_at);
 	}
+	sale_decide(sale, began_at);
 }
 
 bool
@@ -332,7 +392,8 @@ sold_out_next(void *arg, PoolWork *work)
 	{
 		Sale *sale = &sold_out->sales[i];
 
-		if (!sale->wanted || sale->began_at != 0 || sale->look_at > now)
+		if (!sale->wanted || sale->began_at != 0 ||
+			(sale->look_at > now && sale->waiting.count == 0))
 			continue;
 		sale->wanted = false;
 		sale->began_at = now;
@@ -353,10 +414,11 @@ sold_out_next(void *arg, PoolWork *work)
 /* ---- life -------------------------------------------------------------- */
 
 SoldOut *
-sold_out_new(double *answers, double *looks)
+sold_out_new(RequestQueue *others, double *answers, double *looks)
 {
 	SoldOut *sold_out = xcalloc(1, sizeof(SoldOut));
 
+	sold_out->others = others;
 	sold_out->answers = answers;
 	sold_out->looks = looks;
 	for (int i = 0; i < SALES_MAX; i++)

@@ -22,16 +22,23 @@ enum
 
 typedef struct SoldOut SoldOut;
 
-/* The counters are those of the metrics. */
-SoldOut *sold_out_new(double *answers, double *looks);
+/* others: the queue of requests that the database decides.  The counters are
+ * those of the metrics. */
+SoldOut *sold_out_new(RequestQueue *others, double *answers, double *looks);
 void	 sold_out_free(SoldOut *sold_out); /* NULL is fine */
 
 /* It was answered: where it was refused for lack of stock, its sale is worth a
  * look; where it was granted, what was known of its buyers is no more. */
 void sold_out_note(SoldOut *sold_out, const ApiRequest *request);
 
-/* Answers it, if what is known of its sale refuses it; false: it does not. */
-bool sold_out_refuse(SoldOut *sold_out, ApiRequest *request) MUST_CHECK;
+/* Takes a purchase that what is known of its sale refuses: it is answered, or
+ * waits for a look, if it may.  False: the database has to decide it. */
+bool sold_out_take(SoldOut *sold_out, ApiRequest *request,
+				   bool may_wait) MUST_CHECK;
+
+/* Those that wait for a look; they can be answered with a problem. */
+int	 sold_out_count(const SoldOut *sold_out);
+void sold_out_fail(SoldOut *sold_out, ProblemId id, const char *detail);
 
 /* A source of the pool: looks at sales; arg: a SoldOut. */
 bool sold_out_next(void *arg, PoolWork *work);

@@ -3,10 +3,12 @@
 away, kills."""
 
 import json
+import re
 import resource
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -225,13 +227,33 @@ def test_a_held_product_stops_no_other(gateways, admin, product, shop):
 
 # ---- rude clients -----------------------------------------------------------
 
-def raw(port, data, timeout=20):
-    """What the gateway answers to these bytes."""
+def test_pipelined_requests_are_answered_in_order(gateway, product):
+    """Each begins when the one before it is answered, and at once then."""
+    requests = b""
+    for i in range(30):
+        body = b'{"order_id":"piped-%s-%d","quantity":1}' % (
+            product.encode(), i % 15)
+        requests += (b"POST /products/%s/stock/reserve HTTP/1.1\r\nHost: x\r\n"
+                     b"Authorization: Bearer token-of-an-app\r\n%s"
+                     b"Content-Length: %d\r\n\r\n%s" % (
+                         product.encode(), b"Connection: close\r\n"
+                         if i == 29 else b"", len(body), body))
+    began = time.monotonic()
+    answer = raw(gateway.port, requests, leave=False)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == (
+        [b"201"] * 10 + [b"409"] * 5 + [b"200"] * 10 + [b"409"] * 5)
+    assert time.monotonic() - began < 10, "one waited for another's event"
+
+
+def raw(port, data, timeout=20, leave=True):
+    """What the gateway answers to these bytes, up to the connection's end;
+    leave: the client's side of it ends first."""
     with socket.create_connection((HOST, port), timeout=timeout) as conn:
         answer = b""
         try:
             conn.sendall(data)
-            conn.shutdown(socket.SHUT_WR)
+            if leave:
+                conn.shutdown(socket.SHUT_WR)
             while part := conn.recv(65536):
                 answer += part
         except (ConnectionError, OSError):

@@ -18,11 +18,12 @@
 
 typedef struct World
 {
-	SoldOut	   *sold_out;
-	double		answers;
-	double		looks;
-	HttpRequest http;
-	ApiRequest	request;
+	SoldOut		*sold_out;
+	RequestQueue others;
+	double		 answers;
+	double		 looks;
+	HttpRequest	 http;
+	ApiRequest	 request;
 } World;
 
 static const Route *
@@ -56,7 +57,8 @@ begin(void **state)
 {
 	World *world = xcalloc(1, sizeof(World));
 
-	world->sold_out = sold_out_new(&world->answers, &world->looks);
+	world->sold_out = sold_out_new(&world->others, &world->answers,
+								   &world->looks);
 	world_new_request(world, "bob");
 	world->request.insufficient = true;
 	sold_out_note(world->sold_out, &world->request);
@@ -115,15 +117,16 @@ static bool
 look(World *world, PoolWork *work)
 {
 	world_new_request(world, "bob");
-	return !sold_out_refuse(world->sold_out, &world->request) &&
-		   sold_out_next(world->sold_out, work);
+	world->request.insufficient = true;
+	sold_out_note(world->sold_out, &world->request);
+	return sold_out_next(world->sold_out, work);
 }
 
 static bool
 is_refused(World *world, const char *user_id)
 {
 	world_new_request(world, user_id);
-	return sold_out_refuse(world->sold_out, &world->request);
+	return sold_out_take(world->sold_out, &world->request, false);
 }
 
 /* Until a look was in time to refuse. */
@@ -182,6 +185,55 @@ test_a_purchase_makes_a_look_useless(void **state)
 	look_until_refused(world);
 }
 
+/* A purchase waits where the last look is old, and no longer than a look that
+ * began after it. */
+static void
+test_a_purchase_waits_for_a_look(void **state)
+{
+	World	*world = *state;
+	PoolWork work = {0};
+	int64_t	 old;
+
+	look_until_refused(world);
+	old = clock_monotonic() + 10 * MS_US;
+	while (clock_monotonic() < old)
+		continue;
+	world_new_request(world, "bob");
+	assert_true(sold_out_take(world->sold_out, &world->request, true));
+	assert_int_equal(world->http.status, 0);
+	assert_int_equal(sold_out_count(world->sold_out), 1);
+	assert_true(sold_out_next(world->sold_out, &work));
+	answer_sold_out(&work);
+	assert_int_equal(world->http.status, 409);
+	assert_int_equal(sold_out_count(world->sold_out), 0);
+}
+
+/* It may have been sold out before the purchase, and not any more. */
+static void
+test_an_old_look_decides_nothing(void **state)
+{
+	World	*world = *state;
+	PoolWork work = {0};
+	int64_t	 old;
+
+	look_until_refused(world);
+	while (!look(world, &work))
+		continue;
+	old = clock_monotonic() + 10 * MS_US;
+	while (clock_monotonic() < old)
+		continue;
+	world_new_request(world, "bob");
+	assert_true(sold_out_take(world->sold_out, &world->request, true));
+	answer_sold_out(&work);
+	assert_int_equal(world->http.status, 0);
+	/* the next one does, or an error sends it to the database */
+	assert_true(sold_out_next(world->sold_out, &work));
+	work.done(work.arg, &(PoolAnswer){.error = "the session broke"});
+	assert_int_equal(world->http.status, 0);
+	assert_int_equal(sold_out_count(world->sold_out), 0);
+	assert_ptr_equal(request_queue_take(&world->others), &world->request);
+}
+
 static void
 test_an_error_makes_it_useless(void **state)
 {
@@ -205,6 +257,10 @@ main(void)
 										end),
 		cmocka_unit_test_setup_teardown(test_a_purchase_makes_a_look_useless,
 										begin, end),
+		cmocka_unit_test_setup_teardown(test_a_purchase_waits_for_a_look, begin,
+										end),
+		cmocka_unit_test_setup_teardown(test_an_old_look_decides_nothing, begin,
+										end),
 		cmocka_unit_test_setup_teardown(test_an_error_makes_it_useless, begin,
 										end),
 	};
