@@ -83,7 +83,7 @@ lint format demo demo-stop:
 bench:
 	bench/run
 
-bench-stock bench-relay bench-inbound bench-debezium:
+bench-stock bench-relay bench-inbound bench-gateway bench-debezium:
 	bench/run $(@:bench-%=%)
 
 deb dist sbom:
@@ -91,4 +91,4 @@ deb dist sbom:
 
 .PHONY: all install install-files clean deb sbom check check-fast unit regress isolation e2e lint \
 	format demo demo-stop bench bench-stock bench-relay bench-inbound \
-	bench-debezium dist
+	bench-gateway bench-debezium dist

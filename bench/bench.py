@@ -9,6 +9,7 @@ from cluster import Kafka, Postgres, Relay
 from kafkaio import delivered
 from process import children_of, run_dir, wait_until
 from debezium import debezium
+from over_http import over_http
 from relay import relay
 from stock import cell, cpu_seconds, stock
 
@@ -77,5 +78,7 @@ if __name__ == "__main__":
         relay(base)
     if sys.argv[1] in ("all", "inbound"):
         inbound(base)
+    if sys.argv[1] in ("all", "gateway"):
+        over_http(base)
     if sys.argv[1] == "debezium":
         debezium(base)

@@ -158,7 +158,7 @@ def test_a_flash_sale(app, admin, product):
     answer = admin.call("DELETE", f"/sales/{sale}")
     assert (answer.status, answer.json["left"]) == (200, 0)
     # what a look at the sale has found is valid for some milliseconds
-    wait_until(lambda: buy("dan").problem == "sale-not-open", 5)
+    wait_until(lambda: buy("dan").problem == "sale-not-open", 5, "the sale")
 
 
 def test_keys_and_traces_go_into_the_events(app, product, shop):

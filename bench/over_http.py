@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: PostgreSQL
+"""How fast the gateway is: see bench/run.
+
+wrk asks over 64 connections that are kept alive, on the same cores. What is
+compared runs in turns, and the medians are taken, as in stock.py.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from contextlib import closing
+
+from cluster import HOST
+from gateway import TOKENS, Gateway
+from process import Server, http_get, make_dir, wait_until
+from stock import (BARE, HERE, HOT, MANY, PRODUCTS, ROUNDS, SECONDS, Arm,
+                   Bench, cell, cpu_seconds, prepare)
+
+CONNECTIONS = 64
+RATE = 1000                     # a second, where latency is measured
+IDLE_SECONDS = 10
+MANY_RESERVE = MANY + "SELECT reserve_stock('p' || :p, 1, 'o' || :o);"
+
+
+class Shop(Server):
+    """bench/shop, the service that the gateway is compared with."""
+
+    def __init__(self, directory, conninfo):
+        super().__init__(directory)
+        self.port = self.take_port()
+        self.conninfo = conninfo
+        self.binary = os.path.join(directory, "shop")
+        shutil.copy(os.environ["PGSTOCK_SHOP"], self.binary)
+
+    def start(self):
+        self.spawn([self.binary, f"{HOST}:{self.port}", self.conninfo])
+        wait_until(lambda: http_get(HOST, self.port, "/readyz", 5)[0] == 200,
+                   30, "the shop's service")
+        return self
+
+
+class Http:
+    """An arm: what wrk asks a server for; refused: all is to be."""
+
+    def __init__(self, server, what, products=1, pause=0, refused=False):
+        self.server = server
+        self.args = [what, TOKENS["app"], str(products), str(pause)]
+        self.refused = refused
+        self.latencies = []
+
+    def run(self, seconds):
+        """(answers in a second, us of the server's CPU for each)"""
+        cpu = cpu_seconds(self.server.pid)
+        done = subprocess.run(
+            ["wrk", "-t", "2", "-c", str(CONNECTIONS), "-d", f"{seconds}s",
+             "-s", os.path.join(HERE, "over_http.lua"),
+             f"http://{HOST}:{self.server.port}", "--", *self.args],
+            capture_output=True, text=True, check=True)
+        figures = done.stdout.split("FIGURES ")[1].split()
+        count, took, refused, failed, p50, p99 = map(int, figures)
+        assert failed == 0 and refused == (count if self.refused else 0), \
+            done.stdout
+        self.latencies.append((p50, p99))
+        return (count / took * 1e6,
+                (cpu_seconds(self.server.pid) - cpu) / count * 1e6)
+
+
+class GatewayBench(Bench):
+    """The server and the services in front of it."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        for role, level in (("gateway_app", "app"), ("gateway_admin", "admin")):
+            self.db.sql(f"CREATE ROLE {role} LOGIN")
+            self.db.sql("SELECT grant_stock_access(%s, %s)", (role, level))
+        self.gateway = Gateway(
+            make_dir(os.path.join(directory, "gateway")),
+            {role: self.db.conninfo(user=f"gateway_{role}")
+             for role in ("app", "admin")})
+        self.shop = Shop(make_dir(os.path.join(directory, "shop")),
+                         self.db.conninfo(user="gateway_app"))
+
+    def run(self, arm, seconds):
+        if isinstance(arm, Arm):
+            return super().run(arm, seconds)
+        return arm.run(seconds)
+
+    def begin(self, flush):
+        """Both services, with a flush that takes that long."""
+        self.flush(flush)
+        for server in (self.gateway, self.shop):
+            if not server.running:
+                server.start()
+        self.gateway.wait_status("/readyz", 200)
+
+    def latency(self):
+        arm = Http(self.gateway, "reserve",
+                   pause=CONNECTIONS * 1000 // RATE)
+        rates = [arm.run(SECONDS)[0] for _ in range(ROUNDS)]
+        p50, p99 = (statistics.median(column) / 1000
+                    for column in zip(*arm.latencies))
+        cell(f"latency at {statistics.median(rates):,.0f}/s, one hot product,"
+             " flush + 1 ms: p50, p99", f"{p50:.1f} ms", f"{p99:.1f} ms")
+
+    def refusals(self):
+        """In turns with the cheapest request that there is."""
+        with closing(self.gateway.client("admin")) as admin:
+            answer = admin.post("/sales", {
+                "activity_id": "sale", "product_id": "p1", "quantity": 1})
+            assert answer.status in (201, 400), answer.text
+            answer = admin.post("/sales/sale/purchase", {
+                "user_id": "u", "order_id": "sale-o"})
+            assert answer.status in (200, 201), answer.text
+        self.compare("a refusal of a sale that is sold out",
+                     Http(self.gateway, "purchase", refused=True),
+                     {"GET /livez": Http(self.gateway, "/livez")})
+
+    def footprint(self):
+        """Memory after all that; then idle CPU, and a start."""
+        with open(f"/proc/{self.gateway.pid}/status", encoding="ascii") as file:
+            peak = next(line.split()[1] for line in file
+                        if line.startswith("VmHWM"))
+        cell("memory, at most", f"{int(peak) / 1024:.1f} MB")
+        before = cpu_seconds(self.gateway.pid)
+        time.sleep(IDLE_SECONDS)
+        used = cpu_seconds(self.gateway.pid) - before
+        cell("CPU when idle", f"{used / IDLE_SECONDS:.2%}")
+        starts = []
+        for _ in range(ROUNDS):
+            self.gateway.terminate()
+            self.gateway.write_config()
+            began = time.monotonic()
+            self.gateway.spawn([self.gateway.binary, "run", "--config",
+                                self.gateway.config_path])
+            while http_get(HOST, self.gateway.port, "/readyz",
+                           timeout=1)[0] != 200:
+                pass
+            starts.append(time.monotonic() - began)
+        cell("start to first answer",
+             f"{statistics.median(starts) * 1e3:.0f} ms")
+
+
+def over_http(directory):
+    bench = GatewayBench(directory)
+    prepare(bench)
+    cell(f"gateway, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS} s",
+         "gateway", "against", "ratio", "CPU each", "against")
+    bench.begin(1000)
+    hot = Http(bench.gateway, "reserve")
+    bench.compare("one hot product, flush + 1 ms", hot, {
+        "32 pgbench clients, reserve_stock": Arm(HOT),
+        "32 pgbench clients, bare UPDATE": Arm(BARE),
+        "Go service, pool of 16": Http(bench.shop, "reserve")})
+    bench.latency()
+    bench.begin(None)
+    bench.compare("10,000 products", Http(bench.gateway, "reserve", PRODUCTS), {
+        "32 pgbench clients, reserve_stock": Arm(MANY_RESERVE),
+        "Go service, pool of 16": Http(bench.shop, "reserve", PRODUCTS)})
+    bench.refusals()
+    bench.footprint()
+    assert bench.db.drift() == []
+    bench.gateway.terminate()
+    bench.shop.close()
+    bench.pg.stop()
