@@ -88,6 +88,66 @@ COMMENT ON FUNCTION pgstock_internal.forget_tries IS
 	'deletes the records of tries that began and did not end';
 
 /*
+ * A copy by CREATE DATABASE ... TEMPLATE contains the position of its original.
+ */
+CREATE FUNCTION pgstock_internal.original()
+RETURNS name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT d.datname
+  FROM pgstock_internal.relay_position p,
+	   CAST(p."window" AS pgstock_internal.outbox_window) w, pg_database d,
+	   pg_control_system() c
+ WHERE w.system_id = c.system_identifier AND d.oid = w."database"
+   AND d.datname <> current_database()
+$$;
+COMMENT ON FUNCTION pgstock_internal.original IS
+	'returns the database of this cluster that stored the position, if it is '
+	'another one';
+
+/*
+ * No transaction writes to a database while it is copied by TEMPLATE, so the
+ * xids of its rows precede the one that created the copy, and those of rows
+ * written in the copy follow it.  Of rows of a dump nothing is known.
+ */
+CREATE FUNCTION pgstock_internal.last_copied_seq(restored boolean)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	now		bigint := pg_current_xact_id()::text;
+	created	xid8 := (SELECT (now - age(d.xmin))::text::xid8 FROM pg_database d
+					  WHERE d.datname = current_database());
+BEGIN
+	RETURN greatest(0, (SELECT max(o.seq) FROM pgstock_internal.outbox o
+						 WHERE restored OR o.xid < created),
+					(SELECT max(h.seq) FROM pgstock_internal.held_event h
+					  WHERE restored OR h.xid < created));
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.last_copied_seq IS
+	'returns the seq of the last event that came with the copy; of a restored '
+	'database, of the last event';
+
+/*
+ * The original publishes the events, and sends the alerts, that were pending
+ * when it was copied.
+ */
+CREATE FUNCTION pgstock_internal.leave_to_original(last_seq bigint)
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+DELETE FROM pgstock_internal.held_event h WHERE h.seq <= last_seq;
+DELETE FROM pgstock_internal.held_topic t
+ WHERE NOT EXISTS (SELECT FROM pgstock_internal.held_event h
+					WHERE h.aggregatetype = t.topic);
+DELETE FROM pgstock_internal.alert
+$$;
+COMMENT ON FUNCTION pgstock_internal.leave_to_original IS
+	'deletes held events up to a seq, and alerts that are not sent: the '
+	'original has them';
+
+/*
  * Rows written after the restore have xids of this history, earlier rows have
  * xids of another history, and no column distinguishes them.  But rows of this
  * history are above the restored floor, because the sequence was restored too;
@@ -96,8 +156,11 @@ COMMENT ON FUNCTION pgstock_internal.forget_tries IS
  * s1" misses neither, and repeats only the events that were in flight.  Rows
  * that an earlier adoption found (up to adopted) were published by seq.  The
  * lock ensures that no open transaction has a row below ceiling.
+ *
+ * A copy leaves the rows up to last_copied_seq to its original, which goes on.
  */
-CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean)
+CREATE FUNCTION pgstock_internal.relay_adopt(execute boolean,
+	origin text DEFAULT NULL)
 RETURNS TABLE (found text, value text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -108,11 +171,20 @@ DECLARE
 			:= pgstock_internal.draw_incarnation();
 	reason	text := pgstock_internal.incomplete_because();
 	after	bigint := 0;
+	copied	bigint := 0;
 	n		bigint;
+	theirs	bigint;
 	oldest	timestamptz;
 BEGIN
 	IF reason LIKE 'subscription%' THEN
 		PERFORM pgstock_internal.raise_foreign(reason);
+	ELSIF origin IS NULL THEN
+		origin := CASE WHEN own.restored OR pgstock_internal.original() IS NULL
+				  THEN 'restored' ELSE 'copy' END;
+	ELSIF origin NOT IN ('restored', 'copy') THEN
+		RAISE EXCEPTION 'a database cannot be adopted as "%"', origin
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'It is "restored", or a "copy" of one that goes on.';
 	END IF;
 	IF execute THEN
 		/* Before the outbox, like an inbox that applies messages. */
@@ -143,13 +215,25 @@ BEGIN
 	w.incarnation := own.id;
 	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
 	  FROM pgstock_internal.outbox_fence('auto') f;
-	SELECT count(*), min(o.created_at) INTO n, oldest
+	IF origin = 'copy' THEN
+		copied := pgstock_internal.last_copied_seq(own.restored);
+	END IF;
+	SELECT count(*) FILTER (WHERE o.seq > copied),
+		   min(o.created_at) FILTER (WHERE o.seq > copied),
+		   count(*) FILTER (WHERE o.seq <= copied)
+		   + (SELECT count(*) FROM pgstock_internal.held_event h
+			   WHERE h.seq <= copied)
+	  INTO n, oldest, theirs
 	  FROM pgstock_internal.outbox o
 	 WHERE o.seq > after
 	   AND (o.seq > w.floor OR (o.seq > w.adopted
 								AND NOT pg_visible_in_snapshot(o.xid, w.s1)));
+	after := greatest(after, copied);
 
 	IF execute THEN
+		IF origin = 'copy' THEN
+			PERFORM pgstock_internal.leave_to_original(copied);
+		END IF;
 		PERFORM pgstock_internal.raise_epoch();
 		PERFORM pgstock_internal.put_position(w::text, after, false);
 		PERFORM pgstock_internal.adopt_handlers();
@@ -161,14 +245,19 @@ BEGIN
 		PERFORM pgstock_internal.keeper_call();
 		INSERT INTO pgstock_internal.admin_action
 		VALUES (clock_timestamp(), session_user, 'adopt', 'outbox',
-				format('%s events to publish', n));
+				format('%s, %s events to publish', origin, n));
 	END IF;
 	RETURN QUERY VALUES
+		('as', origin),
 		('events to publish', n::text),
 		('oldest of them', coalesce(oldest::text, 'none')),
+		('left to the original', theirs::text),
 		('last stored', coalesce(p.stored_at::text, 'never'));
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_adopt IS
 	'accepts data of another history, so that publishing continues with it; '
-	'only reports what would be published unless execute is true';
+	'only reports what would be published unless execute is true; origin: '
+	'restored, or copy, which leaves what was pending to the original; NULL: '
+	'copy if the original is another database of this cluster and no dump was '
+	'restored';

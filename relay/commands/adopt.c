@@ -1,5 +1,5 @@
 /*
- * adopt.c - after a restore: publish from this database
+ * adopt.c - after a restore, and in a copy: publish from this database
  *
  * Without --execute it only prints what would be published.
  *
@@ -15,7 +15,8 @@ ExitCode
 cmd_adopt(const Arguments *arguments, const Config *config)
 {
 	bool		  execute = arguments->values[ARG_EXECUTE] != NULL;
-	const PgParam params[] = {{.data = execute ? "t" : "f"}};
+	const PgParam params[] = {{.data = execute ? "t" : "f"},
+							  {.data = arguments->values[ARG_AS]}};
 	Check		  check = {.config = config};
 	PGresult	 *result = NULL;
 

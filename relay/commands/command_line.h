@@ -49,6 +49,7 @@ typedef enum ArgumentId
 	ARG_NOTE,
 	ARG_DRY_RUN,
 	ARG_EXECUTE,
+	ARG_AS,
 	ARG_CSV,
 	ARG_JSON,
 	ARG_WATCH,

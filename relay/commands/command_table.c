@@ -43,6 +43,7 @@
 
 static const char *const failed_states[] = {"waiting", "archived", "retried",
 											"discarded", NULL};
+static const char *const origins[] = {"restored", "copy", NULL};
 
 /* Options of one name differ in what they mean, by command. */
 static const ArgumentOption options[ARGS] = {
@@ -59,6 +60,12 @@ static const ArgumentOption options[ARGS] = {
 					 'V'},
 	[ARG_EXECUTE] = {"execute", FLAG, NULL,
 					 "publish from this database from now on", 0},
+	[ARG_AS] = {"as",
+				{ARGUMENT_CHOICE, "ORIGIN", origins, 0, 0},
+				NULL,
+				"restored: the original is gone; copy: it goes on, and "
+				"publishes what was pending",
+				0},
 	[ARG_JSON] = {"json", FLAG, NULL, "print one JSON object on one line", 'j'},
 	[ARG_WATCH] = {"watch",
 				   {ARGUMENT_NUMBER, "SECONDS", NULL, 1, 3600},
@@ -143,11 +150,13 @@ static const ArgumentCommand commands[COMMANDS] = {
 		{
 			.name = "adopt",
 			.heading = "Events, from PostgreSQL to Kafka",
-			.summary = "continue after a restore",
+			.summary = "continue after a restore, or in a copy",
 			.help = "After a restore or a failover that lost commits: shows "
 					"what would be published. With --execute, the relay "
-					"publishes from this database.",
-			.allowed = BIT(ARG_EXECUTE),
+					"publishes from this database. A copy whose original is "
+					"another database of the cluster leaves what was pending "
+					"to it, unless --as says otherwise.",
+			.allowed = BIT(ARG_EXECUTE) | BIT(ARG_AS),
 		},
 	[COMMAND_AUDIT] =
 		{

@@ -108,9 +108,11 @@ def test_no_broker_is_needed(relays, db):
     """Commands that query only the database need no [kafka]."""
     relay = relays("", "")
     for command in (["failed", "list"], ["failed", "export", "--csv"],
-                    ["replay", "--from", "1", "--dry-run"], ["adopt"]):
+                    ["replay", "--from", "1", "--dry-run"], ["adopt"],
+                    ["adopt", "--as", "copy", "--execute"]):
         done = relay.run_binary(*command, "--postgres", db.conninfo())
         assert done.returncode == OK, done.stderr
+    assert "\nas: copy\n" in done.stdout
     done = relay.run_binary("audit", "--postgres", db.conninfo())
     assert done.returncode == USAGE and "bootstrap.servers" in done.stderr
 

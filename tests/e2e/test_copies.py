@@ -122,6 +122,121 @@ def test_a_copy_by_template(server):
     origin.drop()
 
 
+def published(db):
+    """The keys of the events that a relay would publish now."""
+    return [key for (key,) in db.sql(
+        "SELECT s.key FROM pgstock_internal.relay_position() p,"
+        ' pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) r'
+        " JOIN stock_outbox s USING (seq) ORDER BY r.seq")]
+
+
+def publish(db, *keys):
+    for key in keys:
+        db.sql("SELECT publish_event('t', %s, '1')", (key,))
+
+
+def publish_all(db):
+    """What a relay does, without Kafka."""
+    with closing(db.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("SELECT pgstock_internal.relay_hello()")
+        cur.execute("SELECT pgstock_internal.relay_lead()")
+        cur.execute(
+            "SELECT pgstock_internal.relay_store_position("
+            ' pgstock_internal.relay_next_window(p."window"), 0, true, %s)'
+            " FROM pgstock_internal.relay_position() p", cur.fetchone())
+
+
+@pytest.fixture
+def original(server):
+    """It has published one event, and not the next; a third one is held."""
+    db = server.create_database("original")
+    publish(db, "before")
+    publish_all(db)
+    publish(db, "pending", "held")
+    db.sql("INSERT INTO pgstock_internal.held_topic (topic, reason)"
+           " VALUES ('t', 'refused')")
+    db.sql("INSERT INTO pgstock_internal.held_event SELECT o.* FROM"
+           " pgstock_internal.outbox o JOIN stock_outbox s USING (seq)"
+           " WHERE s.key = 'held'")
+    db.sql("INSERT INTO pgstock_internal.alert (made_at, attempts,"
+           " next_try_at) VALUES (now(), 0, now())")
+    yield db
+    db.drop()
+
+
+def copy_of(original, name):
+    Database(original.pg, "postgres").sql(
+        f'CREATE DATABASE "{name}" TEMPLATE "{original.name}"')
+    return Database(original.pg, name)
+
+
+def adopt_as(db, origin=None, execute=True):
+    return dict(db.sql("SELECT * FROM pgstock_internal.relay_adopt(%s, %s)",
+                       (execute, origin)))
+
+
+def held(db):
+    return [db.value(f"SELECT count(*) FROM pgstock_internal.{name}")
+            for name in ("held_event", "held_topic", "alert")]
+
+
+def test_a_copy_leaves_what_was_pending_to_its_original(original):
+    """Also what is held, and alerts; and publishes what was written in it,
+    before it was adopted too."""
+    copy = copy_of(original, "copied")
+    publish(copy, "ours")
+    with pytest.raises(Exception, match="another history"):
+        published(copy)
+    for execute in (False, True):
+        found = adopt_as(copy, execute=execute)
+        assert (found["as"], found["events to publish"],
+                found["left to the original"]) == ("copy", "1", "3"), found
+    assert published(copy) == ["ours"] and held(copy) == [0, 0, 0]
+    assert "copy, 1 events" in copy.value(
+        "SELECT reason FROM stock_admin_actions WHERE action = 'adopt'")
+    publish_all(copy)
+    publish(copy, "later")
+    assert copy.value("SELECT n FROM pgstock_internal.pending()") == 1
+    assert held(original) == [1, 1, 1]
+    assert original.value("SELECT n FROM pgstock_internal.pending()") == 2
+    copy.drop()
+
+
+def test_a_copy_that_replaces_its_original(original):
+    """As its administrator says, or because the original is gone."""
+    told = copy_of(original, "told")
+    found = adopt_as(told, "restored")
+    assert found["as"] == "restored"
+    assert published(told) == ["pending", "held"] and held(told) == [1, 1, 1]
+    told.drop()
+    alone = copy_of(original, "alone")
+    original.drop()
+    assert adopt_as(alone)["as"] == "restored"
+    assert published(alone) == ["pending", "held"]
+    alone.drop()
+    original.pg.create_database("original")     # which the fixture drops
+
+
+def test_a_restored_copy_beside_its_original(original, server):
+    """It replaces the original, unless it is said to be a copy; then nothing
+    that was in the dump is published."""
+    path = os.path.join(server.directory, "beside.dump")
+    for origin, keys in ((None, ["pending", "held", "late"]), ("copy", [])):
+        db = server.create_database("beside", extension=False)
+        publish(original, "late")   # its xid follows that of the database
+        server.dump("original", path)
+        server.restore("beside", path)
+        adopt_as(db, origin)
+        assert published(db) == keys
+        publish_all(db)
+        publish(db, "later")
+        assert db.value("SELECT n FROM pgstock_internal.pending()") == 1
+        db.drop()
+    with pytest.raises(Exception, match='cannot be adopted as "clone"'):
+        adopt_as(original, "clone")
+
+
 def subscribe(origin, copy):
     """docs/maintenance.md, within one server: there the slot exists before."""
     origin.sql("CREATE PUBLICATION everything FOR ALL TABLES")
