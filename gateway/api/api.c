@@ -17,6 +17,8 @@
 
 #include "access/rate.h"
 #include "api/call.h"
+#include "api/file.h"
+#include "api/live.h"
 #include "api/page.h"
 #include "api/reserve.h"
 #include "api/sold_out.h"
@@ -28,6 +30,9 @@
 #define REQUEST_ID_LEGAL                           \
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
 	"STUVWXYZ0123456789._:@=+/-"
+
+_Static_assert(ROUTES_MAX <= POOL_STATEMENT_SOLD_OUT,
+			   "each route's statement has a number of its own");
 
 /* The counter of a route and a status. */
 typedef struct StatusCell
@@ -46,6 +51,7 @@ struct Api
 	CallQueue	  calls[ROLES];
 	ReserveQueue *reserve; /* in the app's pool */
 	SoldOut		 *sold_out;
+	Live		 *live;
 	RateLimit	 *clients; /* by the token's name */
 	RateLimit	 *users;
 	RateLimit	 *sales;
@@ -143,6 +149,7 @@ api_allow(const Api *api, ApiRequest *request)
 	/* a reload may replace the access while the request waits */
 	if (actor != NULL)
 		request->actor = xstrdup(actor);
+	request->client_role = role;
 	if (role < request->route->role)
 		problem_give(http, PROBLEM_FORBIDDEN, NULL);
 	else if (request->route->role == ROLE_ADMIN &&
@@ -226,6 +233,8 @@ api_wait_for_session(Api *api, ApiRequest *request)
 		return;
 	else if (full)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
+	else if (request->route->kind == ROUTE_LIVE)
+		live_add(api->live, request);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);
 	else
@@ -263,7 +272,9 @@ api_run(void *arg, HttpRequest *http)
 	Buf			error = {0};
 
 	Assert(request->route != NULL);
-	if (request->route->kind == ROUTE_PAGE && api->pools[ROLE_APP] != NULL)
+	if (request->route->kind == ROUTE_FILE)
+		file_answer(http, request->values.text[0]);
+	else if (request->route->kind == ROUTE_PAGE && api->pools[ROLE_APP] != NULL)
 	{
 		PageState state = {
 			.ready = api_is_ready(api),
@@ -271,6 +282,8 @@ api_run(void *arg, HttpRequest *http)
 			.queue = api_waiting(api),
 			.queue_max = (int) api->config->queue_max,
 			.metrics = api->metrics,
+			.actor = request->actor,
+			.role = request->client_role,
 		};
 
 		api_show_metrics(api);
@@ -340,6 +353,14 @@ const HttpHandlers api_handlers = {
 
 /* ---- turns and life ---------------------------------------------------- */
 
+static Pool *
+api_reader_pool(const Api *api)
+{
+	Pool *pool = api->pools[ROLE_READER];
+
+	return pool != NULL ? pool : api->pools[ROLE_APP];
+}
+
 /* What waits for a pool that has lost its last session took no effect. */
 static void
 api_fail_waiting(Api *api)
@@ -349,6 +370,8 @@ api_fail_waiting(Api *api)
 		reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
 		sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
 	}
+	if (!pool_is_up(api_reader_pool(api)))
+		live_fail(api->live, PROBLEM_DATABASE_AWAY);
 	for (int role = 0; role < ROLES; role++)
 		if (api->pools[role] != NULL && !pool_is_up(api->pools[role]))
 			request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
@@ -414,6 +437,8 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 		if (api->pools[role] != NULL)
 			pool_add_source(api->pools[role], call_next, &api->calls[role],
 							(int) config->pool);
+	api->live = live_new(loop);
+	pool_add_source(api_reader_pool(api), live_next, api->live, 1);
 	return api;
 }
 
@@ -429,6 +454,7 @@ api_end(Api *api)
 		request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
 						   NULL);
 	}
+	live_fail(api->live, PROBLEM_DATABASE_AWAY);
 	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
 	sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
 }
@@ -441,6 +467,7 @@ api_free(Api *api)
 	Assert(api->pools[ROLE_APP] == NULL);
 	reserve_queue_free(api->reserve);
 	sold_out_free(api->sold_out);
+	live_free(api->live);
 	rate_free(api->clients);
 	rate_free(api->users);
 	rate_free(api->sales);

@@ -186,6 +186,7 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 		case FIELD_UUID:
 			return form_set_uuid(field->name, text, value, error);
 		case FIELD_QUANTITY:
+		case FIELD_AMOUNT:
 		case FIELD_LIMIT:
 			return form_set_digits(field, text, value, error);
 		case FIELD_BOOLEAN:
@@ -197,7 +198,6 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 								   error);
 		case FIELD_TIME:
 			return form_set_time(field->name, text, value, error);
-		case FIELD_AMOUNT:
 		case FIELD_DELTA:
 		case FIELD_TTL:
 		case FIELD_ITEMS:

@@ -136,7 +136,9 @@ openapi_schema(const Route *route)
 			return "{\"type\":\"object\"}";
 		case ROUTE_LIST:
 			return "{\"$ref\":\"#/components/schemas/List\"}";
+		case ROUTE_LIVE:
 		case ROUTE_PAGE:
+		case ROUTE_FILE:
 			break;
 	}
 	return "{}";
@@ -145,8 +147,9 @@ openapi_schema(const Route *route)
 static void
 openapi_add_responses(Buf *json, const Route *route)
 {
-	const char *content = route->kind == ROUTE_PAGE ? "*/*"
-													: "application/json";
+	const char *content = route->sql == NULL || route->kind == ROUTE_LIVE
+							  ? "*/*"
+							  : "application/json";
 	bool takes = route->kind == ROUTE_RESERVE || route->kind == ROUTE_TAKE;
 
 	buf_add_str(json, ",\"responses\":{");

@@ -25,6 +25,18 @@ page_add_health(Buf *body, const PageState *state)
 			   full ? "failing" : "ok", state->queue, state->queue_max);
 }
 
+/* Who the client is; a token's name needs no escapes. */
+static void
+page_add_client(Buf *body, const PageState *state)
+{
+	buf_add_str(body, "{\"name\":");
+	if (state->actor != NULL)
+		buf_printf(body, "\"%s\"", state->actor);
+	else
+		buf_add_str(body, "null");
+	buf_printf(body, ",\"role\":\"%s\"}\n", role_names[state->role]);
+}
+
 void
 page_answer(HttpRequest *request, const Route *route, const PageState *state)
 {
@@ -40,6 +52,8 @@ page_answer(HttpRequest *request, const Route *route, const PageState *state)
 	}
 	else if (strcmp(route->path, "/openapi.json") == 0)
 		openapi_render(&body);
+	else if (strcmp(route->path, "/whoami") == 0)
+		page_add_client(&body, state);
 	else if (strcmp(route->path, "/health") == 0)
 	{
 		status = state->ready ? 200 : 503;

@@ -11,11 +11,13 @@
 
 typedef struct PageState
 {
-	bool	 ready;
-	bool	 stopping;
-	int		 queue; /* requests that wait */
-	int		 queue_max;
-	Metrics *metrics;
+	bool		ready;
+	bool		stopping;
+	int			queue; /* requests that wait */
+	int			queue_max;
+	Metrics	   *metrics;
+	const char *actor; /* the client's name, or NULL */
+	Role		role;
 } PageState;
 
 /* Answers a ROUTE_PAGE. */

@@ -14,6 +14,7 @@ typedef struct ApiRequest
 	HttpRequest		  *http;
 	const Route		  *route;
 	Values			   values;
+	Role			   client_role;	 /* the token's */
 	char			  *actor;		 /* the token's name, or NULL */
 	Role			   role;		 /* of the session that it runs in */
 	const char		  *trace;		 /* header traceparent, or NULL */

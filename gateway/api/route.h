@@ -19,7 +19,9 @@ typedef enum RouteKind
 	ROUTE_TAKE,	   /* the same, and 201 where they are granted */
 	ROUTE_JSON,	   /* a statement that returns status, body, entity tag */
 	ROUTE_LIST,	   /* a statement that returns a page: api/list.c */
+	ROUTE_LIVE,	   /* a statement that returns an event: api/live.c */
 	ROUTE_PAGE,	   /* of this process: health, metrics, description */
+	ROUTE_FILE,	   /* of the console */
 } RouteKind;
 
 typedef struct Route
@@ -35,7 +37,7 @@ typedef struct Route
 	const Field *fields; /* in the order of the statement's parameters */
 } Route;
 
-#define ROUTES_MAX 48
+#define ROUTES_MAX 60
 
 extern const Route routes[];
 extern const int   route_count;

@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
+#include "api/overview.h"
 #include "api/reserve.h"
 #include "api/route.h"
 #include "api/sold_out.h"
@@ -156,6 +157,9 @@ static const Field purchase[] = {
 
 static const Field availability[] = {{"items", IN_BODY, FIELD_ITEMS, true,
 									  "the lines to ask about"},
+									 END};
+static const Field console_file[] = {{"file", IN_PATH, FIELD_ID, true,
+									  "its name"},
 									 END};
 static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 							   "the event"},
@@ -345,6 +349,30 @@ const Route routes[] = {
 	{"GET", "/status", ROUTE_JSON, false, ROLE_READER, "getStatus",
 	 "The relays, the backlog, and what is wrong",
 	 "SELECT 200, s, NULL::text FROM stock_status() s", no_fields},
+	{"GET", "/products", ROUTE_LIST, false, ROLE_READER, "listProducts",
+	 "Lists products with their levels, by id", overview_products_sql,
+	 overview_products},
+	{"GET", "/products/{product_id}/movements", ROUTE_LIST, false, ROLE_READER,
+	 "listMovements", "Lists what has moved a product, the newest first",
+	 overview_movements_sql, overview_movements},
+	{"GET", "/orders", ROUTE_LIST, false, ROLE_READER, "listOrders",
+	 "Lists orders, those that changed last first", overview_orders_sql,
+	 overview_orders},
+	{"GET", "/sales", ROUTE_LIST, false, ROLE_READER, "listSales",
+	 "Lists flash sales, the one that was opened last first",
+	 overview_sales_sql, overview_sales},
+	{"GET", "/sales/{activity_id}/purchases", ROUTE_JSON, false, ROLE_READER,
+	 "getPurchases", "How the purchases of an open flash sale spread over time",
+	 overview_purchases_sql, overview_purchases},
+	{"GET", "/admin-actions", ROUTE_LIST, false, ROLE_READER, "listActions",
+	 "Lists what administrators did, the newest first", overview_actions_sql,
+	 overview_actions},
+	{"GET", "/report", ROUTE_JSON, false, ROLE_READER, "getReport",
+	 "Orders, refusals, failures and latencies of a week or another period",
+	 overview_report_sql, overview_report},
+	{"GET", "/live", ROUTE_LIVE, false, ROLE_READER, "watch",
+	 "What has happened last, as an event; the next one after Last-Event-ID",
+	 "SELECT stock_activity()", no_fields},
 	{"GET", "/livez", ROUTE_PAGE, true, ROLE_READER, "getLive",
 	 "200 while the process works", NULL, no_fields},
 	{"GET", "/readyz", ROUTE_PAGE, true, ROLE_READER, "getReady",
@@ -355,6 +383,14 @@ const Route routes[] = {
 	 "Metrics for Prometheus", NULL, no_fields},
 	{"GET", "/openapi.json", ROUTE_PAGE, true, ROLE_READER, "getOpenApi",
 	 "This description", NULL, no_fields},
+	{"GET", "/whoami", ROUTE_PAGE, false, ROLE_READER, "getClient",
+	 "The name and the role of the token", NULL, no_fields},
+	{"GET", "/console", ROUTE_FILE, true, ROLE_READER, "findConsole",
+	 "Leads to the console", NULL, no_fields},
+	{"GET", "/console/", ROUTE_FILE, true, ROLE_READER, "getConsole",
+	 "The console, a page for people", NULL, no_fields},
+	{"GET", "/console/{file}", ROUTE_FILE, true, ROLE_READER, "getConsoleFile",
+	 "A file of the console", NULL, console_file},
 };
 const int route_count = Lengthof(routes);
 

@@ -12,7 +12,7 @@
 
 #include "common/pg_connection.h"
 
-#define POOL_SOURCES_MAX 3
+#define POOL_SOURCES_MAX 4
 
 /* Statements of the routes have the numbers below (api/route.c). */
 #define POOL_STATEMENT_BEGIN	(PG_CONNECTION_STATEMENTS_MAX - 1)

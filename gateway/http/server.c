@@ -167,6 +167,16 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 		client_shut_down(client);
 }
 
+/* Whether the answer says itself who may keep it. */
+static bool
+server_may_cache(const HttpRequest *request)
+{
+	for (int i = 0; i < request->header_count; i++)
+		if (strcmp(request->headers[i].name, "Cache-Control") == 0)
+			return true;
+	return false;
+}
+
 static enum MHD_Result
 server_send(HttpRequest *request)
 {
@@ -180,7 +190,8 @@ server_send(HttpRequest *request)
 		return MHD_NO;
 	request->answer = (Buf){0};
 	MHD_add_response_header(response, "Content-Type", request->type);
-	MHD_add_response_header(response, "Cache-Control", "no-store");
+	if (!server_may_cache(request))
+		MHD_add_response_header(response, "Cache-Control", "no-store");
 	for (int i = 0; i < request->header_count; i++)
 		MHD_add_response_header(response, request->headers[i].name,
 								request->headers[i].value);

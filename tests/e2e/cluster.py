@@ -19,7 +19,7 @@ import re
 import shutil
 import signal
 import subprocess
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import cached_property
 
 import psycopg2
@@ -115,6 +115,15 @@ class Postgres(Server):
         super().kill9()
         wait_until(lambda: not any(map(pid_alive, children)), 30,
                    "children of a killed postmaster are still there")
+
+    @contextmanager
+    def away(self):
+        """Killed, until the end of the block."""
+        self.kill9()
+        try:
+            yield
+        finally:
+            self.start()
 
     def restart(self):
         self.stop()

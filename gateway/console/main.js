@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// main.js - signing in, the pages, and what is live
+
+import { forget, get, listen, persist, session, signIn } from "./api.js";
+import { h, number, to } from "./dom.js";
+import { acts } from "./acts.js";
+import { failed } from "./failed.js";
+import { orders } from "./orders.js";
+import { relays } from "./relays.js";
+import { report } from "./report.js";
+import { sales } from "./sales.js";
+import { stock } from "./stock.js";
+
+const pages = [stock, orders, failed, sales, relays, acts, report];
+
+const crown = h("header", { class: "top" });
+const banner = h("div", { class: "banner", role: "alert", hidden: true },
+  h("p", {}));
+const main = h("main", { id: "main" });
+const pulse = h("span", { class: "pulse", role: "status" }, "connecting");
+const counts = new Map();
+
+let left = new AbortController(); // the page that is shown
+let gone = null; // the stream
+let looker = null; // the page's own, for what is live
+let latest = null;
+
+// ---- what is away, and back again ----
+
+function showAway(problem) {
+  banner.firstChild.textContent = `${problem.message}. ` +
+    "What is shown may be old; this page recovers by itself.";
+  banner.hidden = false;
+  pulse.className = "pulse away";
+  pulse.textContent = "away";
+}
+
+function showBack() {
+  banner.hidden = true;
+  pulse.className = "pulse live";
+  pulse.textContent = "live";
+}
+
+// ---- the stream ----
+
+function take(activity) {
+  showBack();
+  latest = activity;
+  for (const [name, badge] of counts) {
+    const count = activity[name] ?? 0;
+    badge.textContent = number(count);
+    badge.hidden = count === 0;
+  }
+  looker?.(activity);
+}
+
+function startStream() {
+  gone?.abort();
+  gone = null;
+  if (document.hidden || !session.role) return;
+  gone = new AbortController();
+  listen(gone.signal, take, (problem) => {
+    if (problem.status === 401) leave("Your token is not valid any more.");
+    else showAway(problem);
+  });
+}
+
+// ---- pages ----
+
+function parse(hash) {
+  const [path, query] = hash.replace(/^#\/?/, "").split("?");
+  return { segments: path.split("/").filter(Boolean)
+    .map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+function context(page, segments, query) {
+  const { signal } = left;
+  const place = to(page.path, ...segments);
+  return {
+    segments, query, signal,
+    // tools: to the right of the title
+    head(title, { crumb, lead, tools = [] } = {}) {
+      document.title = `${title} – pgstock`;
+      const heading = h("h1", { tabindex: -1 }, title);
+      main.replaceChildren(...[
+        crumb && h("p", { class: "crumb" }, h("a", { href: to(page.path) },
+          `← ${page.title}`)),
+        h("div", { class: "head" }, heading,
+          h("div", { class: "tools" }, tools)),
+        lead && h("p", { class: "lead" }, lead)].filter(Boolean));
+      return main;
+    },
+    async load(path) {
+      const body = await persist(() => get(path, signal), signal, showAway);
+      showBack();
+      return body;
+    },
+    live(look) {
+      looker = look;
+      if (latest) look(latest);
+    },
+    // the filters become part of the address, without a page of history each
+    remember(values) {
+      const given = Object.entries(values).filter(([, value]) => value);
+      history.replaceState(null, "", place +
+        (given.length ? `?${new URLSearchParams(given)}` : ""));
+    },
+    // after an act of the person
+    async again() {
+      await route();
+      main.querySelector("h1")?.focus();
+    },
+    refresh,
+  };
+}
+
+function fail(problem) {
+  if (problem.status === 401) {
+    leave("Your token is not valid any more.");
+    return;
+  }
+  const heading = h("h1", { tabindex: -1 }, problem.status === 404
+    ? "Not found" : "This did not work");
+  main.replaceChildren(heading, h("p", { class: "error", role: "alert" },
+    problem.message));
+}
+
+async function route() {
+  if (!session.role) return;
+  const { segments, query } = parse(location.hash);
+  const page = pages.find((one) => one.path === segments[0]) ?? pages[0];
+  left.abort();
+  left = new AbortController();
+  looker = null;
+  const { signal } = left;
+  for (const link of crown.querySelectorAll("nav a"))
+    if (link.hash === to(page.path)) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
+  main.setAttribute("aria-busy", "true");
+  try {
+    await page.show(context(page, segments.slice(1), query));
+  } catch (problem) {
+    if (signal.aborted) return;
+    fail(problem);
+    if (!problem.status) console.error(problem);
+  }
+  if (!signal.aborted) main.removeAttribute("aria-busy");
+}
+
+// Shown anew because something has changed: what has the focus keeps it.
+async function refresh() {
+  const old = document.activeElement;
+  const focused = main.contains(old);
+  await route();
+  if (!focused || main.contains(document.activeElement)) return;
+  const same = [...main.querySelectorAll(old.tagName)].find((one) =>
+    one.textContent === old.textContent && one.name === old.name);
+  (same ?? main.querySelector("h1"))?.focus({ preventScroll: true });
+}
+
+// ---- who is there ----
+
+function leave(why) {
+  gone?.abort();
+  left.abort();
+  forget();
+  showSignIn(why);
+}
+
+function showSignIn(why) {
+  document.title = "Sign in – pgstock";
+  const error = h("p", { class: "error", role: "alert", hidden: !why },
+    why ?? "");
+  const field = h("input", { type: "password", name: "token", required: true,
+    autocomplete: "current-password", spellcheck: "false" });
+  const button = h("button", { class: "main" }, "Sign in");
+  const form = h("form", { class: "sign-in" },
+    h("img", { src: "icon.svg", alt: "" }), h("h1", {}, "pgstock"),
+    h("p", { class: "note" }, "A token of the role reader may look, one of " +
+      "the role admin may act. It is kept until this tab is closed."),
+    h("label", {}, "Access token", field), error, button);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      await signIn(field.value.trim());
+      enter();
+    } catch (problem) {
+      error.textContent = problem.status === 401
+        ? "No such token is known." : problem.message;
+      error.hidden = false;
+    }
+    button.disabled = false;
+  });
+  document.body.replaceChildren(h("main", {}, form));
+  field.focus();
+}
+
+function enter() {
+  counts.clear();
+  const nav = h("nav", { "aria-label": "Pages" }, pages.map((page) => {
+    const badge = h("span", { class: "count", hidden: true });
+    if (page.count) counts.set(page.count, badge);
+    return h("a", { href: to(page.path) }, page.title,
+      page.count && badge);
+  }));
+  crown.replaceChildren(h("div", { class: "top-in" },
+    h("a", { class: "brand", href: to(pages[0].path) },
+      h("img", { src: "icon.svg", alt: "" }), "pgstock"),
+    nav,
+    h("div", { class: "who" }, pulse,
+      session.name && h("span", {}, h("b", {}, session.name),
+        h("span", { class: "role" }, ` (${session.role})`)),
+      session.token && h("button", { class: "small",
+        onclick: () => leave() }, "Sign out"))));
+  document.body.replaceChildren(
+    h("a", { class: "skip", href: "#main", onclick: (event) => {
+      event.preventDefault();
+      main.querySelector("h1")?.focus();
+    } }, "Skip to the page"), crown, banner, main);
+  startStream();
+  route();
+}
+
+// Where the gateway knows no tokens, none is asked for.
+async function begin() {
+  document.body.replaceChildren(h("main", {},
+    h("p", { class: "lead" }, "Connecting …")));
+  try {
+    await persist(() => signIn(session.token), left.signal, (problem) => {
+      document.querySelector(".lead").textContent = `${problem.message}. ` +
+        "This page recovers by itself.";
+    });
+    enter();
+  } catch (problem) {
+    showSignIn(session.token ? "Your token is not valid any more." : null);
+  }
+}
+
+addEventListener("hashchange", async () => {
+  await route();
+  scrollTo(0, 0);
+  main.querySelector("h1")?.focus();
+});
+document.addEventListener("visibilitychange", startStream);
+begin();
