@@ -8,6 +8,7 @@
  */
 #include "api/field.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,12 +94,29 @@ field_set_items(const char *name, const json_t *array, char **value, Buf *error)
 
 /* ---- members of JSON --------------------------------------------------- */
 
+/* In JSON, 2.0 and 2e0 are the integer that 2 is. */
+static bool
+field_integer(const json_t *member, int64_t *number)
+{
+	double real = json_real_value(member);
+
+	*number = json_integer_value(member);
+	if (!json_is_real(member))
+		return json_is_integer(member);
+	if (!(real >= -0x1p63 && real < 0x1p63))
+		return false;
+	*number = (int64_t) real;
+	return (double) *number == real;
+}
+
 static bool
 field_set_id(const Field *field, const json_t *member, char **value, Buf *error)
 {
-	if (json_is_integer(member))
+	int64_t number;
+
+	if (field_integer(member, &number))
 	{
-		*value = xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(member));
+		*value = xasprintf("%" PRId64, number);
 		return true;
 	}
 	if (!json_is_string(member))
@@ -111,6 +129,7 @@ field_set_member(const Field *field, const json_t *member, char **value,
 				 Buf *error)
 {
 	const char *name = field->name;
+	int64_t		number;
 
 	if (json_is_null(member))
 		return true;
@@ -128,10 +147,9 @@ field_set_member(const Field *field, const json_t *member, char **value,
 		case FIELD_AMOUNT:
 		case FIELD_DELTA:
 		case FIELD_TTL:
-			if (!json_is_integer(member))
+			if (!field_integer(member, &number))
 				return form_fault(name, error, "must be an integer");
-			return form_set_integer(field, json_integer_value(member), value,
-									error);
+			return form_set_integer(field, number, value, error);
 		case FIELD_BOOLEAN:
 			if (!json_is_boolean(member))
 				return form_fault(name, error, "must be true or false");

@@ -78,6 +78,8 @@ form_set_integer(const Field *field, int64_t number, char **value, Buf *error)
 				   field->name, range->min, range->max);
 		return false;
 	}
+	if (field->type == FIELD_DELTA && number == 0)
+		return form_fault(field->name, error, "must not be 0");
 	*value = field->type == FIELD_TTL ? xasprintf("%" PRId64 " s", number)
 									  : xasprintf("%" PRId64, number);
 	return true;
@@ -87,8 +89,9 @@ static bool
 form_set_time(const char *name, const char *text, char **value, Buf *error)
 {
 	int64_t us;
+	Rfc3339 form = rfc3339_parse(text, &us);
 
-	if (rfc3339_parse(text, &us) != RFC3339_VALID)
+	if (form != RFC3339_VALID && form != RFC3339_BEFORE_1970)
 		return form_fault(name, error,
 						  "must be a time such as 2026-01-31T12:00:00Z");
 	*value = xstrdup(text);
@@ -218,25 +221,29 @@ form_add_words(const char *const *word, Buf *json)
 	buf_add_str(json, "]}");
 }
 
+/* JSON Schema counts characters: a text of more bytes is refused too. */
+static void
+form_add_text(int max, Buf *json)
+{
+	buf_printf(json,
+			   "{\"type\":\"string\",\"minLength\":1,\"maxLength\":%d,"
+			   "\"pattern\":\"^[^\\u0000]*$\"}",
+			   max);
+}
+
 void
 form_add_schema(const Field *field, Buf *json)
 {
 	switch (field->type)
 	{
 		case FIELD_ID:
-			buf_printf(json,
-					   field->place == IN_BODY
-						   ? "{\"type\":[\"string\",\"integer\"],"
-							 "\"minLength\":1,\"maxLength\":%d}"
-						   : "{\"type\":\"string\",\"minLength\":1,"
-							 "\"maxLength\":%d}",
-					   ID_BYTES_MAX);
+			if (field->place == IN_BODY)
+				buf_add_str(json, "{\"$ref\":\"#/components/schemas/Id\"}");
+			else
+				form_add_text(ID_BYTES_MAX, json);
 			break;
 		case FIELD_TEXT:
-			buf_printf(json,
-					   "{\"type\":\"string\",\"minLength\":1,"
-					   "\"maxLength\":%d}",
-					   TEXT_BYTES_MAX);
+			form_add_text(TEXT_BYTES_MAX, json);
 			break;
 		case FIELD_QUANTITY:
 		case FIELD_AMOUNT:
@@ -245,8 +252,10 @@ form_add_schema(const Field *field, Buf *json)
 		case FIELD_LIMIT:
 			buf_printf(json,
 					   "{\"type\":\"integer\",\"minimum\":%" PRId64
-					   ",\"maximum\":%" PRId64 "}",
-					   ranges[field->type].min, ranges[field->type].max);
+					   ",\"maximum\":%" PRId64 "%s}",
+					   ranges[field->type].min, ranges[field->type].max,
+					   field->type == FIELD_DELTA ? ",\"not\":{\"const\":0}"
+												  : "");
 			break;
 		case FIELD_BOOLEAN:
 			buf_add_str(json, field->place == IN_BODY

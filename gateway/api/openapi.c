@@ -18,12 +18,16 @@ static const char schemas[] =
 	"\"product_id\":{\"$ref\":\"#/components/schemas/Id\"},"
 	"\"quantity\":{\"type\":\"integer\",\"minimum\":1,"
 	"\"maximum\":9007199254740992},"
-	"\"location\":{\"$ref\":\"#/components/schemas/Id\"}}},"
+	"\"location\":{\"anyOf\":[{\"$ref\":\"#/components/schemas/Id\"},"
+	"{\"type\":\"null\"}]}}},"
 	"\"Id\":{\"type\":[\"string\",\"integer\"],\"minLength\":1,"
-	"\"maxLength\":255},"
+	"\"maxLength\":255,\"pattern\":\"^[^\\u0000]*$\","
+	"\"minimum\":-9223372036854775808,\"maximum\":9223372036854775807,"
+	"\"description\":\"at most 255 bytes in UTF-8\"},"
 	"\"Line\":{\"type\":\"object\",\"required\":[\"product_id\",\"location\","
 	"\"requested\",\"granted\",\"status\"],\"properties\":{"
-	"\"product_id\":{\"type\":\"string\"},\"location\":{\"type\":\"string\"},"
+	"\"product_id\":{\"type\":[\"string\",\"null\"]},"
+	"\"location\":{\"type\":[\"string\",\"null\"]},"
 	"\"requested\":{\"type\":[\"integer\",\"null\"]},"
 	"\"granted\":{\"type\":[\"integer\",\"null\"]},"
 	"\"status\":{\"type\":\"string\"},"
@@ -43,7 +47,14 @@ static const char schemas[] =
 	"\"status\"],\"properties\":{\"type\":{\"type\":\"string\"},"
 	"\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
 	"\"detail\":{\"type\":\"string\"},\"sqlstate\":{\"type\":\"string\"},"
-	"\"hint\":{\"type\":\"string\"}}}}";
+	"\"hint\":{\"type\":\"string\"},"
+	"\"order_id\":{\"type\":\"string\"},"
+	"\"product_id\":{\"type\":\"string\"},"
+	"\"location\":{\"type\":\"string\"},"
+	"\"wanted\":{\"type\":[\"integer\",\"null\"]},"
+	"\"available\":{\"type\":[\"integer\",\"null\"]},"
+	"\"lines\":{\"type\":\"array\",\"items\":{"
+	"\"$ref\":\"#/components/schemas/Line\"}}}}}";
 
 static void
 openapi_add_text(Buf *json, const char *name, const char *value)
@@ -80,7 +91,8 @@ openapi_add_parameters(Buf *json, const Field *fields)
 	buf_add_str(json, "]");
 }
 
-static void
+/* Whether there are any. */
+static bool
 openapi_add_required(Buf *json, const Field *fields)
 {
 	bool any = false;
@@ -93,12 +105,14 @@ openapi_add_required(Buf *json, const Field *fields)
 			any = true;
 		}
 	buf_add_str(json, any ? "]" : "");
+	return any;
 }
 
 static void
 openapi_add_body(Buf *json, const Field *fields)
 {
 	bool any = false;
+	bool required;
 
 	for (const Field *f = fields; f->name != NULL; f++)
 	{
@@ -111,16 +125,16 @@ openapi_add_body(Buf *json, const Field *fields)
 						 "\"additionalProperties\":false,\"properties\":{",
 				   f->name);
 		openapi_add_text(json, "description", f->help);
-		buf_add_str(json, ",\"allOf\":[");
+		buf_add_str(json, ",\"anyOf\":[");
 		form_add_schema(f, json);
-		buf_add_str(json, "]");
+		buf_add_str(json, f->required ? "]" : ",{\"type\":\"null\"}]");
 		any = true;
 	}
 	if (!any)
 		return;
 	buf_add_str(json, "}}");
-	openapi_add_required(json, fields);
-	buf_add_str(json, "}}}}");
+	required = openapi_add_required(json, fields);
+	buf_printf(json, "}}}%s}", required ? ",\"required\":true" : "");
 }
 
 static const char *

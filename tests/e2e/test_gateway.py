@@ -217,7 +217,7 @@ BAD = [
                         b'"quantity":0}]}', "from 1 to 9007199254740992"),
     ("POST", "/orders", b'{"order_id":"a","ttl":-1}', "\"ttl\" must be"),
     ("POST", "/orders", b'{"order_id":"a","ttl":"1h"}', "must be an integer"),
-    ("POST", "/products/p/stock/reserve", b'{"order_id":"a","quantity":1.0}',
+    ("POST", "/products/p/stock/reserve", b'{"order_id":"a","quantity":1.5}',
      "must be an integer"),
     ("POST", "/products/p/stock/reserve",
      b'{"order_id":"a","quantity":9007199254740993}', "must be an integer"),
@@ -239,6 +239,19 @@ def test_bad_input_is_named(app, method, path, body, detail):
     assert app.get("/livez").status == 200      # on the same connection
 
 
+def test_numbers_as_json_has_them(app, product):
+    """2.0 and 2e0 are integers; ids too may be numbers."""
+    for number, order in ((b"2.0", b"1.0"), (b"2e0", b"-9223372036854775808")):
+        answer = app.call("POST", f"/products/{product}/stock/reserve",
+                          b'{"quantity": %s, "order_id": %s}' % (number, order))
+        assert answer.status == 201, answer.text
+        assert answer.json["lines"][0]["granted"] == 2
+        assert answer.json["order_id"] == str(int(float(order)))
+    for number in (b"1e300", b"-1e300", b"0.5", b"9223372036854775807.0"):
+        answer = app.call("POST", "/orders", b'{"order_id": %s}' % number)
+        assert "a string or an integer" in answer.json["detail"]
+
+
 def test_bad_input_of_an_administrator(admin, product):
     path = f"/products/{product}/stock"
     for body, status in (({"delta": 0, "reason": "r"}, 400),
@@ -250,6 +263,10 @@ def test_bad_input_of_an_administrator(admin, product):
     answer = admin.post("/sales", {"activity_id": "s", "product_id": product,
                                    "quantity": 1, "ends_at": "tomorrow"})
     assert "must be a time such as" in answer.json["detail"]
+    answer = admin.post("/sales", {"activity_id": "s", "product_id": product,
+                                   "quantity": 1, "ends_at": "0082-08-26T17:52"
+                                                             ":20.42+09:23"})
+    assert "ends_at must be after starts_at" in answer.json["detail"]
 
 
 def test_unknown_paths_and_methods(app):
