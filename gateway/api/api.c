@@ -253,6 +253,8 @@ api_show_pool(const Api *api, Role role)
 				  NULL) = pool_open_count(pool);
 	*metrics_cell(api->metrics, METRIC_BUSY_SESSIONS, "pool", name,
 				  NULL) = pool_busy_count(pool);
+	*metrics_cell(api->metrics, METRIC_BREAKER, "pool", name,
+				  NULL) = pool_breaker(pool);
 }
 
 static void
@@ -279,6 +281,7 @@ api_run(void *arg, HttpRequest *http)
 		PageState state = {
 			.ready = api_is_ready(api),
 			.stopping = api->stopping,
+			.breaker = pool_breaker(api->pools[ROLE_APP]),
 			.queue = api_waiting(api),
 			.queue_max = (int) api->config->queue_max,
 			.metrics = api->metrics,

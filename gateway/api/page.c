@@ -14,15 +14,22 @@
 static void
 page_add_health(Buf *body, const PageState *state)
 {
+	static const char *const breakers[] = {
+		[BREAKER_CLOSED] = "closed",
+		[BREAKER_HALF_OPEN] = "half-open",
+		[BREAKER_OPEN] = "open",
+	};
 	bool full = state->queue >= state->queue_max;
 
-	buf_printf(body,
-			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
-			   "\",\"checks\":{\"database\":{\"status\":\"%s\"},"
-			   "\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
-			   state->ready && !full ? "ok" : "failing",
-			   state->ready || state->stopping ? "ok" : "failing",
-			   full ? "failing" : "ok", state->queue, state->queue_max);
+	buf_printf(
+		body,
+		"{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
+		"\",\"checks\":{\"database\":{\"status\":\"%s\",\"breaker\":\"%s\"},"
+		"\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
+		state->ready && !full ? "ok" : "failing",
+		state->ready || state->stopping ? "ok" : "failing",
+		breakers[state->breaker], full ? "failing" : "ok", state->queue,
+		state->queue_max);
 }
 
 /* Who the client is; a token's name needs no escapes. */

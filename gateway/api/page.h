@@ -8,12 +8,14 @@
 
 #include "api/route.h"
 #include "common/metrics.h"
+#include "db/pool.h"
 
 typedef struct PageState
 {
 	bool		ready;
 	bool		stopping;
-	int			queue; /* requests that wait */
+	PoolBreaker breaker; /* of the clients' sessions */
+	int			queue;	 /* requests that wait */
 	int			queue_max;
 	Metrics	   *metrics;
 	const char *actor; /* the client's name, or NULL */

@@ -15,6 +15,9 @@ static const MetricFamily families[] = {
 						 "Open sessions with the database, by pool."},
 	[METRIC_BUSY_SESSIONS] = {"busy_sessions", "gauge",
 							  "Sessions with a statement under way, by pool."},
+	[METRIC_BREAKER] = {"breaker", "gauge",
+						"Circuit breaker of the database, by pool: 0 closed, 1 "
+						"half-open, 2 open."},
 	[METRIC_READY] = {"ready", "gauge", "1 if /readyz answers 200."},
 	[METRIC_SOLD_OUT] = {"sold_out_answers_total", "counter",
 						 "Purchases that were refused from memory."},

@@ -8,6 +8,14 @@
  * statement waits for a lock no longer than a client for its answer: another
  * session that holds a product would else hold every session here.
  *
+ * The circuit breaker.  It is open while no session is: requests are refused at
+ * once then.  It opens where all sessions break, and where the database is
+ * silent: a session has waited for an answer for SILENT_US, and no session had
+ * one meanwhile.  No statement waits that long for a lock, so the database is
+ * frozen or cut off then, and all sessions are closed.  While it is open, one
+ * session tries to connect (half-open), for PROBE_US at most; the first that
+ * can be used closes the breaker, and the others follow.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "db/pool.h"
@@ -23,7 +31,10 @@
 
 #define ANSWER_US	 (30 * SEC_US) /* one statement, waits for locks included */
 #define RETRY_US_MIN (100 * MS_US) /* before a session is opened again */
-#define RETRY_US_MAX (5 * SEC_US)
+#define RETRY_US_MAX SEC_US
+#define SILENT_US	 (3 * SEC_US)  /* more than the lock_timeout below */
+#define PROBE_US	 (3 * SEC_US)  /* to connect and look for the extension */
+#define CHECK_US	 (200 * MS_US) /* how often silence is looked for */
 #define APPLICATION	 "pgstock-gateway"
 
 typedef enum SessionState
@@ -49,8 +60,11 @@ typedef struct Session
 	PgConnection *conn;
 	SessionState  state;
 	Backoff		  backoff;
-	LoopTimer	 *timer;  /* opens it again */
-	Source		 *source; /* while busy */
+	LoopTimer	 *timer;	   /* opens it again; ends an attempt to */
+	bool		  waits;	   /* to be opened, for the breaker to close */
+	int64_t		  since;	   /* it is busy */
+	int64_t		  patience_us; /* beyond SILENT_US */
+	Source		 *source;	   /* while busy */
 	PoolDone	  done;
 	void		 *arg;
 } Session;
@@ -64,6 +78,9 @@ struct Pool
 	Source		 sources[POOL_SOURCES_MAX];
 	int			 source_count;
 	int			 next_source; /* the one that is asked first */
+	int64_t		 answered_at; /* the last answer of any session */
+	LoopTimer	*check;		  /* for silence, while one is busy */
+	bool		 checks;	  /* it is set */
 	LogThrottle	 throttle;
 };
 
@@ -81,6 +98,51 @@ static const PgStatement statement_begin = {
 		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
 	.id = POOL_STATEMENT_BEGIN,
 };
+
+/* ---- states ------------------------------------------------------------ */
+
+static int
+pool_count(const Pool *pool, SessionState from)
+{
+	int count = 0;
+
+	for (int i = 0; i < pool->size; i++)
+		count += pool->sessions[i].state >= from;
+	return count;
+}
+
+bool
+pool_is_up(const Pool *pool)
+{
+	return pool_open_count(pool) > 0;
+}
+
+int
+pool_open_count(const Pool *pool)
+{
+	return pool_count(pool, SESSION_IDLE);
+}
+
+int
+pool_busy_count(const Pool *pool)
+{
+	return pool_count(pool, SESSION_BUSY);
+}
+
+/* Whether a session is being opened. */
+static bool
+pool_is_opening(const Pool *pool)
+{
+	return pool_count(pool, SESSION_CONNECTING) > pool_open_count(pool);
+}
+
+PoolBreaker
+pool_breaker(const Pool *pool)
+{
+	if (pool_is_up(pool))
+		return BREAKER_CLOSED;
+	return pool_is_opening(pool) ? BREAKER_HALF_OPEN : BREAKER_OPEN;
+}
 
 /* ---- sessions ---------------------------------------------------------- */
 
@@ -120,15 +182,41 @@ pool_session_down(Session *session)
 	free(why);
 }
 
+/* Opens it, unless another one tries that the breaker may close; or ends an
+ * attempt that has taken too long. */
 static void
-pool_session_open(void *arg)
+pool_session_on_timer(void *arg)
 {
 	Session *session = arg;
+	Pool	*pool = session->pool;
 
-	loop_timer_set(session->timer, NEVER);
+	if (session->state != SESSION_DOWN)
+	{
+		Assert(session->state < SESSION_IDLE);
+		pg_connection_close(session->conn);
+		pool_session_retry(session, "the server does not answer");
+		return;
+	}
+	session->waits = !pool_is_up(pool) && pool_is_opening(pool);
+	if (session->waits)
+		return;
 	session->state = SESSION_CONNECTING;
-	pg_connection_connect(session->conn, *session->pool->conninfo, APPLICATION,
-						  "on", 0);
+	loop_timer_set(session->timer, loop_now(pool->loop) + PROBE_US);
+	pg_connection_connect(session->conn, *pool->conninfo, APPLICATION, "on", 0);
+}
+
+/* The breaker has closed. */
+static void
+pool_open_others(Pool *pool)
+{
+	for (int i = 0; i < pool->size; i++)
+	{
+		Session *session = &pool->sessions[i];
+
+		if (session->waits)
+			loop_timer_set(session->timer, loop_now(pool->loop));
+		session->waits = false;
+	}
 }
 
 /* The first two numbers of a version name the extension's script; a release
@@ -167,8 +255,10 @@ pool_session_begun(Session *session, const PGresult *result)
 	else
 	{
 		session->state = SESSION_IDLE;
+		loop_timer_set(session->timer, NEVER);
 		backoff_succeeded(&session->backoff);
 		log_recovered(&pool->throttle);
+		pool_open_others(pool);
 	}
 	buf_free(&why);
 }
@@ -180,6 +270,7 @@ pool_session_answered(Session *session, const PGresult *result)
 
 	Assert(session->state == SESSION_BUSY && done != NULL);
 	session->state = SESSION_IDLE;
+	session->pool->answered_at = loop_now(session->pool->loop);
 	done(session->arg,
 		 &(PoolAnswer){
 			 .result = result,
@@ -213,6 +304,57 @@ pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
 	}
 }
 
+/* ---- the breaker ------------------------------------------------------- */
+
+/* How long the session has waited while no other one had an answer, its
+ * patience deducted. */
+static int64_t
+pool_session_silence(const Session *session, int64_t now)
+{
+	if (session->state != SESSION_BUSY)
+		return 0;
+	return now - Max(session->since, session->pool->answered_at) -
+		   session->patience_us;
+}
+
+/* Whether what was under way took effect is not known. */
+static void
+pool_close_all(Pool *pool)
+{
+	static const char why[] = "the database does not answer";
+
+	for (int i = 0; i < pool->size; i++)
+	{
+		Session *session = &pool->sessions[i];
+		PoolDone done = pool_session_release(session);
+
+		if (session->state == SESSION_DOWN)
+			continue;
+		pg_connection_close(session->conn);
+		pool_session_retry(session, why);
+		if (done != NULL)
+			done(session->arg, &(PoolAnswer){.error = why});
+	}
+	Assert(!pool_is_up(pool));
+}
+
+static void
+pool_on_check(void *arg)
+{
+	Pool   *pool = arg;
+	int64_t now = loop_now(pool->loop);
+
+	for (int i = 0; i < pool->size; i++)
+		if (pool_session_silence(&pool->sessions[i], now) >= SILENT_US)
+		{
+			pool_close_all(pool);
+			break;
+		}
+	pool->checks = pool_busy_count(pool) > 0;
+	if (pool->checks)
+		loop_timer_set(pool->check, now + CHECK_US);
+}
+
 /* ---- work -------------------------------------------------------------- */
 
 static void
@@ -224,6 +366,11 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	const char *values[] = {work->actor, work->trace};
 
 	session->state = SESSION_BUSY;
+	session->since = loop_now(session->pool->loop);
+	session->patience_us = work->patience_us;
+	if (!session->pool->checks)
+		loop_timer_set(session->pool->check, session->since + CHECK_US);
+	session->pool->checks = true;
 	session->source = source;
 	source->busy++;
 	session->done = work->done;
@@ -278,6 +425,7 @@ pool_new(Loop *loop, char *const *conninfo, int size)
 	pool->loop = loop;
 	pool->conninfo = conninfo;
 	pool->size = size;
+	pool->check = loop_timer_new(loop, pool_on_check, pool);
 	pool->sessions = xcalloc((size_t) size, sizeof(Session));
 	for (int i = 0; i < size; i++)
 	{
@@ -286,7 +434,7 @@ pool_new(Loop *loop, char *const *conninfo, int size)
 		session->pool = pool;
 		session->conn = pg_connection_new(loop, ANSWER_US, pool_session_event,
 										  session);
-		session->timer = loop_timer_new(loop, pool_session_open, session);
+		session->timer = loop_timer_new(loop, pool_session_on_timer, session);
 		backoff_init(&session->backoff, RETRY_US_MIN, RETRY_US_MAX,
 					 (uint64_t) getpid() + (uint64_t) i);
 		loop_timer_set(session->timer, loop_now(loop));
@@ -305,34 +453,6 @@ pool_add_source(Pool *pool, PoolSource source, void *arg, int sessions)
 	};
 }
 
-static int
-pool_count(const Pool *pool, SessionState from)
-{
-	int count = 0;
-
-	for (int i = 0; i < pool->size; i++)
-		count += pool->sessions[i].state >= from;
-	return count;
-}
-
-bool
-pool_is_up(const Pool *pool)
-{
-	return pool_open_count(pool) > 0;
-}
-
-int
-pool_open_count(const Pool *pool)
-{
-	return pool_count(pool, SESSION_IDLE);
-}
-
-int
-pool_busy_count(const Pool *pool)
-{
-	return pool_count(pool, SESSION_BUSY);
-}
-
 void
 pool_free(Pool *pool)
 {
@@ -348,6 +468,7 @@ pool_free(Pool *pool)
 		pg_connection_free(session->conn);
 		loop_timer_free(session->timer);
 	}
+	loop_timer_free(pool->check);
 	free(pool->sessions);
 	free(pool);
 }

@@ -3,7 +3,8 @@
  *
  * A session that is free asks the pool's sources, in turn, for work; so nothing
  * is ever held back to wait for company, and what has gathered meanwhile goes
- * together.  A session that breaks is opened again by itself.
+ * together.  A session that breaks is opened again by itself.  While none is
+ * open, or the database does not answer, a circuit breaker is open.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -36,9 +37,17 @@ typedef struct PoolWork
 	const PgParam	  *params; /* until the source is asked again */
 	const char		  *actor;  /* pgstock.actor, or NULL */
 	const char		  *trace;  /* pgstock.trace_id, or NULL */
-	PoolDone		   done;
-	void			  *arg;
+	int64_t	 patience_us;	   /* more than that of a short one (db/pool.c) */
+	PoolDone done;
+	void	*arg;
 } PoolWork;
+
+typedef enum PoolBreaker
+{
+	BREAKER_CLOSED,	   /* a session is open */
+	BREAKER_HALF_OPEN, /* one is being opened */
+	BREAKER_OPEN,	   /* until the next attempt */
+} PoolBreaker;
 
 /* False if there is nothing to do. */
 typedef bool (*PoolSource)(void *arg, PoolWork *work);
@@ -55,8 +64,9 @@ void pool_free(Pool *pool); /* its work ends as if the sessions broke */
 void pool_turn(Pool *pool);
 
 /* Whether any session is open. */
-bool pool_is_up(const Pool *pool);
-int	 pool_open_count(const Pool *pool);
-int	 pool_busy_count(const Pool *pool);
+bool		pool_is_up(const Pool *pool);
+int			pool_open_count(const Pool *pool);
+int			pool_busy_count(const Pool *pool);
+PoolBreaker pool_breaker(const Pool *pool);
 
 #endif

@@ -3,6 +3,7 @@
 away, kills."""
 
 import json
+import os
 import re
 import resource
 import signal
@@ -15,7 +16,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from cluster import HOST
-from process import wait_until
+from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -143,6 +144,89 @@ def test_a_database_that_is_away(gateways, product, shop, pg):
     assert client.reserve(product, 1, f"away-2-{product}").status == 201
     assert shop.level(product)[1] == 2
     client.close()
+
+
+@contextmanager
+def frozen_server(pg):
+    """Its processes get no time."""
+    pids = [pg.pid, *children_of(pg.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def dropped_packets(proxy):
+    proxy.stall()
+    try:
+        yield
+    finally:
+        proxy.restore()
+
+
+@pytest.mark.parametrize("how", ["frozen", "cut off"])
+def test_the_breaker(gateways, product, shop, pg, how):
+    """The database is there and does not answer: what is under way is told so
+    after 3 s, what comes then at once, until an attempt to connect succeeds.
+    """
+    with closing(Proxy(pg.port)) as proxy:
+        gateway = gateways(port=proxy.port).start()
+        client = gateway.client()
+        assert client.reserve(product, 1, f"before-{product}").status == 201
+        with frozen_server(pg) if how == "frozen" else dropped_packets(proxy):
+            began = time.monotonic()
+            answer = client.reserve(product, 1, f"during-{product}")
+            assert answer.problem == "outcome-unknown"
+            assert 3 <= time.monotonic() - began < 6
+            times = []
+            for i in range(200):
+                began = time.monotonic()
+                answer = client.reserve(product, 1, f"{i}-{product}")
+                times.append(time.monotonic() - began)
+                assert (answer.status, answer.problem) == (
+                    503, "database-away")
+                assert answer.headers["Retry-After"] == "1"
+            assert sorted(times)[100] < 0.005, times
+            checks = json.loads(gateway.get("/health")[1])["checks"]
+            assert checks["database"]["status"] == "failing"
+            # an attempt begins, and is given up
+            for state in ("half-open", "open"):
+                wait_until(lambda: json.loads(gateway.get("/health")[1])[
+                    "checks"]["database"]["breaker"] == state, 8, gateway.tail)
+            assert 'breaker{pool="app"} 0' not in gateway.get("/metrics")[1]
+        gateway.wait_status("/readyz", 200, timeout=10)
+        assert client.reserve(product, 1, f"during-{product}").status in (
+            200, 201)
+        assert client.reserve(product, 1, f"before-{product}").status == 200
+        assert shop.level(product)[1] == 2
+        assert 'breaker{pool="app"} 0' in gateway.get("/metrics")[1]
+        client.close()
+
+
+def test_one_frozen_session_opens_no_breaker(gateways, product, shop):
+    """Others are answered meanwhile, and it is waited for."""
+    gateway = gateways({"postgres": {"pool": 3}}).start()
+    with held_up(shop, gateway, product, 1) as (_, answers):
+        wait_for_lock(shop, gateway)
+        backend, = shop.sql("SELECT pid FROM pg_stat_activity WHERE "
+                            "wait_event_type = 'Lock' AND application_name = "
+                            "'pgstock-gateway'")[0]
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            until = time.monotonic() + 5
+            with closing(gateway.client()) as client:
+                while time.monotonic() < until:
+                    assert client.post("/orders/none/release").status == 404
+            assert not answers.done()
+            assert backend in shop.pg.backends("pgstock-gateway")
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        answer, = answers.result()
+        assert answer.problem == "conflict"         # its lock's time is over
 
 
 @pytest.mark.long
