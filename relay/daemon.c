@@ -16,6 +16,7 @@
  *	pg_connection_connect()		the name server					6 s a host
  *	http_client_... timed out	its resolver's thread			6 s
  *	rd_kafka_destroy()			lookups in broker threads		6 s a client
+ *		of a consumer			nothing: client_end.c
  *		with OAUTHBEARER, oidc	a request to the token server	20 s more
  *	survey_close()				one call of the survey			2 s
  *	transaction_free()			calls left behind, at exit		3 s a call (one
@@ -61,8 +62,9 @@
 
 #define LOG_MODULE "relay"
 
-#define DRAIN_US (10 * SEC_US) /* from SIGTERM to the end of the loop */
-#define END_S	 5			   /* from then to the end of the process */
+#define DRAIN_US		(10 * SEC_US) /* from SIGTERM to the end of the loop */
+#define END_S			5			  /* from then to the end of the process */
+#define CONSUMERS_END_S 1			  /* of these, for consumers */
 
 typedef struct Relay
 {
@@ -446,7 +448,7 @@ daemon_loop(Relay *relay)
 /*
  * In reverse order of the start.  Nothing is lost if it is cut short: the loop
  * has ended, and what is left is memory, and connections that the system
- * closes.
+ * closes.  exit() would free what the threads of a client still use.
  */
 static void
 daemon_end(Relay *relay, ExitCode code)
@@ -463,6 +465,8 @@ daemon_end(Relay *relay, ExitCode code)
 	metrics_free(relay->metrics);
 	loop_free(relay->loop);
 	config_free(relay->config);
+	if (!kafka_consumers_ended(CONSUMERS_END_S))
+		_exit(code);
 }
 
 ExitCode

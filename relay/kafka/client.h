@@ -32,6 +32,12 @@ rd_kafka_conf_t *kafka_conf_new(const Config *config, KafkaProperties wishes,
 rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 							 char *error) MUST_CHECK;
 
+/* Destroys a consumer without waiting: it does not leave its group. */
+void kafka_consumer_end(rd_kafka_t *client);
+
+/* Waits for these; false if a broker does not let one end in that time. */
+bool kafka_consumers_ended(int seconds) MUST_CHECK;
+
 /*
  * Gives a client the user and password of [kafka], for its next connection; one
  * that is open is kept.  Of no effect where SASL is not used.

@@ -244,8 +244,7 @@ consumer_close(Consumer *consumer)
 	rd_kafka_queue_io_event_enable(consumer->side_queue, -1, NULL, 0);
 	rd_kafka_queue_destroy(consumer->queue);
 	rd_kafka_queue_destroy(consumer->side_queue);
-	rd_kafka_destroy_flags(consumer->client,
-						   RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	kafka_consumer_end(consumer->client);
 	consumer->client = NULL;
 	consumer->leaving = false;
 }

@@ -226,3 +226,17 @@ def test_replay_of_whole_topics(db, kafka, start_relay):
     assert before == (db.level("book"), states(db),
                       db.value("SELECT count(*) FROM stock_outbox"),
                       db.value("SELECT count(*) FROM stock_movements"))
+
+
+def test_a_stop_beside_a_broker_that_stalls(db, kafka, start_relay):
+    """It keeps its connections open and answers nothing: librdkafka waits up
+    to a minute for the answer to a commit of offsets before it destroys a
+    consumer."""
+    db.sql("SELECT receive_stock('book', 9)")
+    relay = start_relay(topics=TOPICS, brokers=kafka.proxied_brokers)
+    put(kafka, ("order-created", order(1)))
+    handled(db, 1)
+    kafka.proxy.stall()
+    begun = time.monotonic()
+    assert relay.terminate() == 0
+    assert time.monotonic() - begun < 14, relay.tail()

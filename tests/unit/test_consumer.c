@@ -273,6 +273,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 			   take(fixture, 0) && consumer_has_left(fixture->consumer));
 	assert_int_equal(fixture->revoked, 1);
 	consumer_close(fixture->consumer);
+	assert_true(kafka_consumers_ended(30));
 }
 
 int
