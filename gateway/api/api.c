@@ -31,9 +31,6 @@
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
 	"STUVWXYZ0123456789._:@=+/-"
 
-_Static_assert(ROUTES_MAX <= POOL_STATEMENT_SOLD_OUT,
-			   "each route's statement has a number of its own");
-
 /* The counter of a route and a status. */
 typedef struct StatusCell
 {

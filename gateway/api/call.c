@@ -87,7 +87,7 @@ call_next(void *arg, PoolWork *work)
 
 	if (request == NULL)
 		return false;
-	queue->statement = route_statement(request->route);
+	queue->statement = route_statement(request->route, &request->values);
 	for (int i = 0; i < queue->statement.nparams; i++)
 		queue->params[i] = (PgParam){.data = request->values.text[i]};
 	*work = (PoolWork){

@@ -35,6 +35,7 @@ typedef enum FieldType
 	FIELD_VERSION,	/* of a level, as an entity tag: "7"; any: * */
 	FIELD_UUID,		/* of an event */
 	FIELD_FAILURE,	/* state of a failed message */
+	FIELD_ORDER_STATE,
 } FieldType;
 
 typedef struct Field

@@ -36,7 +36,13 @@ static const FieldRange ranges[] = {
 static const char *const failures[] = {"waiting", "archived", "retried",
 									   "discarded", NULL};
 
+static const char *const order_states[] = {"reserved",	  "confirmed",
+										   "shortfall",	  "returned",
+										   "rolled_back", "released",
+										   "expired",	  NULL};
+
 static const char *const *const words[] = {
+	[FIELD_ORDER_STATE] = order_states,
 	[FIELD_FAILURE] = failures,
 };
 
@@ -195,6 +201,7 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 		case FIELD_BOOLEAN:
 			return form_set_flag(field->name, text, value, error);
 		case FIELD_FAILURE:
+		case FIELD_ORDER_STATE:
 			return form_set_word(field->name, field->type, text, value, error);
 		case FIELD_TEXT:
 			return form_check_text(field->name, text, TEXT_BYTES_MAX, value,
@@ -263,6 +270,7 @@ form_add_schema(const Field *field, Buf *json)
 								  : "{\"type\":\"integer\",\"enum\":[0,1]}");
 			break;
 		case FIELD_FAILURE:
+		case FIELD_ORDER_STATE:
 			form_add_words(words[field->type], json);
 			break;
 		case FIELD_TIME:

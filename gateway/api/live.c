@@ -89,7 +89,7 @@ live_add(Live *live, ApiRequest *request)
 	bool fresh = live->id > 0 &&
 				 loop_now(live->loop) - live->read_at < EVERY_US;
 
-	live->statement = route_statement(request->route);
+	live->statement = route_statement(request->route, &request->values);
 	if (fresh && !live->asked && !live_is_known(live, request->http))
 		live_give(live, request->http);
 	else if (live->waiting.count >= CLIENTS_MAX)

@@ -342,7 +342,8 @@ reserve_next(void *arg, PoolWork *work)
 	}
 	buf_add_str(&queue->orders, "]");
 	queue->param = (PgParam){.data = buf_str(&queue->orders)};
-	queue->statement = route_statement(batch->requests[0]->route);
+	queue->statement = route_statement(batch->requests[0]->route,
+									   &batch->requests[0]->values);
 	queue->statement.nparams = 1;
 	*work = (PoolWork){
 		.statement = &queue->statement,

@@ -7,20 +7,39 @@
 
 #include <string.h>
 
-PgStatement
-route_statement(const Route *route)
+/* The statement that a flag chooses; NULL: the route has none. */
+static const RouteFlag *
+route_flag(const Route *route)
 {
-	int count = 0;
+	for (int i = 0; i < route_flag_count; i++)
+		if (strcmp(route_flags[i].operation, route->operation) == 0)
+			return &route_flags[i];
+	return NULL;
+}
+
+PgStatement
+route_statement(const Route *route, const Values *values)
+{
+	const RouteFlag *flag = route_flag(route);
+	PgStatement		 statement = {
+			 .name = route->operation,
+			 .sql = route->sql,
+			 .id = (int) (route - routes),
+	 };
+	const char *value = NULL;
 
 	Assert(route->sql != NULL);
-	while (route->fields[count].name != NULL)
-		count++;
-	return (PgStatement){
-		.name = route->operation,
-		.sql = route->sql,
-		.nparams = count,
-		.id = (int) (route - routes),
-	};
+	while (route->fields[statement.nparams].name != NULL)
+		statement.nparams++;
+	if (flag != NULL)
+		value = values->text[--statement.nparams];
+	if (value != NULL && strcmp(value, "true") == 0)
+	{
+		statement.name = flag->name;
+		statement.sql = flag->sql;
+		statement.id = ROUTES_MAX + (int) (flag - route_flags);
+	}
+	return statement;
 }
 
 /* The index of the field that a segment "{name}" of a route stands for. */

@@ -37,13 +37,25 @@ typedef struct Route
 	const Field *fields; /* in the order of the statement's parameters */
 } Route;
 
-#define ROUTES_MAX 60
+/* Another statement of a route: where its last field, which is no parameter,
+ * is 1. */
+typedef struct RouteFlag
+{
+	const char *operation; /* of the route */
+	const char *name;	   /* of the statement */
+	const char *sql;
+} RouteFlag;
+
+#define ROUTES_MAX 58
 
 extern const Route routes[];
 extern const int   route_count;
 
-/* The statement of a route. */
-PgStatement route_statement(const Route *route);
+extern const RouteFlag route_flags[];
+extern const int	   route_flag_count;
+
+/* The statement of a request. */
+PgStatement route_statement(const Route *route, const Values *values);
 
 /*
  * The route of a request, and the fields of its path in *values.  NULL if there

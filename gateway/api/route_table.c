@@ -10,6 +10,7 @@
 #include "api/reserve.h"
 #include "api/route.h"
 #include "api/sold_out.h"
+#include "db/pool.h"
 
 /* clang-format off: a row for each field, as long as it is */
 
@@ -89,7 +90,10 @@ static const Field reserve_order[] = {
 	[RESERVE_ITEMS] = {"items", IN_BODY, FIELD_ITEMS, true, "all of its lines"},
 	END,
 };
-static const Field order[] = {ORDER, END};
+static const Field order_read[] = {ORDER,
+								   {"history", IN_QUERY, FIELD_BOOLEAN, false,
+									"1: with all that happened to the order"},
+								   END};
 static const Field confirm[] =
 	{ORDER, {"payment_id", IN_BODY, FIELD_ID, false, "the payment"}, KEY, END};
 static const Field give_back[] = {ORDER, REASON, SOME_ITEMS, KEY, END};
@@ -165,6 +169,14 @@ static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 							   "the event"},
 							  END};
 
+static const Field transactions[] =
+	{{"state", IN_QUERY, FIELD_ORDER_STATE, false, "only in this state"},
+	 {"after", IN_QUERY, FIELD_TEXT, false, "the \"next\" of an earlier page"},
+	 LIMIT,
+	 {"hanging", IN_QUERY, FIELD_BOOLEAN, false,
+	  "1: reservations, and messages that wait, for longer than "
+	  "pgstock.hanging_after"},
+	 END};
 static const Field failures[] =
 	{{"topic", IN_QUERY, FIELD_ID, false, "only of this topic"},
 	 {"state", IN_QUERY, FIELD_FAILURE, false, "only in this state"},
@@ -206,18 +218,49 @@ static const Field handled[] = {FAILURE,
 	"FROM stock_levels l WHERE l.product_id = $1::text "                     \
 	"AND ($2::text IS NULL OR l.location = $2::text)"
 
+#define ORDER_LINES                                                    \
+	"json_agg(json_build_object("                                      \
+	"'product_id', r.product_id, 'location', r.location, "             \
+	"'quantity', r.quantity, 'user_id', r.user_id, 'state', r.state, " \
+	"'created_at', r.created_at, "                                     \
+	"'expires_at', nullif(r.expires_at, 'infinity'), "                 \
+	"'ended_at', r.ended_at, 'reason', r.reason, "                     \
+	"'payment_id', r.payment_id) "                                     \
+	"ORDER BY r.created_at, r.product_id COLLATE \"C\", "              \
+	"r.location COLLATE \"C\")"
+
 #define GET_ORDER                                                           \
 	"SELECT CASE count(*) WHEN 0 THEN 404 ELSE 200 END, json_build_object(" \
-	"'order_id', $1::text, 'lines', json_agg(json_build_object("            \
-	"'product_id', r.product_id, 'location', r.location, "                  \
-	"'quantity', r.quantity, 'user_id', r.user_id, 'state', r.state, "      \
-	"'created_at', r.created_at, "                                          \
-	"'expires_at', nullif(r.expires_at, 'infinity'), "                      \
-	"'ended_at', r.ended_at, 'reason', r.reason, "                          \
-	"'payment_id', r.payment_id) "                                          \
-	"ORDER BY r.created_at, r.product_id COLLATE \"C\", "                   \
-	"r.location COLLATE \"C\")), NULL::text "                               \
+	"'order_id', $1::text, 'lines', " ORDER_LINES "), NULL::text "          \
 	"FROM stock_reservations r WHERE r.order_id = $1::text"
+
+/* Of an order without lines there may be messages. */
+#define GET_ORDER_HISTORY                                              \
+	"SELECT CASE WHEN l.lines IS NULL AND h.history IS NULL THEN 404 " \
+	"ELSE 200 END, json_build_object('order_id', $1::text, "           \
+	"'lines', coalesce(l.lines, '[]'), "                               \
+	"'history', coalesce(h.history, '[]')), NULL::text "               \
+	"FROM (SELECT " ORDER_LINES " AS lines FROM stock_reservations r " \
+	"WHERE r.order_id = $1::text) l, "                                 \
+	"(SELECT json_agg(f) AS history FROM order_history($1::text) f) h"
+
+#define LIST_TRANSACTIONS                                  \
+	"SELECT o.*, o.order_id AS after FROM stock_orders o " \
+	"WHERE ($1::text IS NULL OR o.state = $1::text) "      \
+	"AND ($2::text IS NULL OR o.order_id > $2::text) "     \
+	"ORDER BY o.order_id LIMIT coalesce($3::int, 100) + 1"
+
+/* The oldest first. */
+#define LIST_HANGING                                                       \
+	"SELECT h.*, json_build_array(h.since, h.order_id, h.event_id)::text " \
+	"AS after FROM stock_hanging_orders h WHERE ($1::text IS NULL "        \
+	"OR (h.kind = 'reservation' AND $1::text = 'reserved')) "              \
+	"AND ($2::text IS NULL OR "                                            \
+	"(h.since, coalesce(h.order_id, ''), coalesce(h.event_id, '')) > "     \
+	"(($2::json->>0)::timestamptz, coalesce($2::json->>1, ''), "           \
+	"coalesce($2::json->>2, ''))) ORDER BY h.since, "                      \
+	"coalesce(h.order_id, ''), coalesce(h.event_id, '') "                  \
+	"LIMIT coalesce($3::int, 100) + 1"
 
 #define ASK_AVAILABILITY                                                \
 	"SELECT 200, json_build_object('fits', bool_and(a.fits), 'lines', " \
@@ -271,7 +314,7 @@ const Route routes[] = {
 	 "Reserves all lines of an order, or none",
 	 LINES "reserve_orders($1::jsonb, NULL::interval) r", reserve_order},
 	{"GET", "/orders/{order_id}", ROUTE_JSON, false, ROLE_READER, "getOrder",
-	 "Returns the lines of an order and their states", GET_ORDER, order},
+	 "Returns the lines of an order and their states", GET_ORDER, order_read},
 	{"POST", "/orders/{order_id}/confirm", ROUTE_LINES, false, ROLE_APP,
 	 "confirmOrder", "Sells the reserved pieces: the order is paid",
 	 LINES "confirm_stock($1::text, $2::text, $3::text) r", confirm},
@@ -346,6 +389,9 @@ const Route routes[] = {
 	 ACT_ON_FAILURE("mark_failed_event_handled($1::bigint, $2::text)",
 					"handled", "true"),
 	 handled},
+	{"GET", "/transactions", ROUTE_LIST, false, ROLE_READER, "listTransactions",
+	 "Lists orders and their states, by id; or those that hang",
+	 LIST_TRANSACTIONS, transactions},
 	{"GET", "/status", ROUTE_JSON, false, ROLE_READER, "getStatus",
 	 "The relays, the backlog, and what is wrong",
 	 "SELECT 200, s, NULL::text FROM stock_status() s", no_fields},
@@ -394,4 +440,12 @@ const Route routes[] = {
 };
 const int route_count = Lengthof(routes);
 
+const RouteFlag route_flags[] = {
+	{"getOrder", "getOrderHistory", GET_ORDER_HISTORY},
+	{"listTransactions", "listHanging", LIST_HANGING},
+};
+const int route_flag_count = Lengthof(route_flags);
+
 _Static_assert(Lengthof(routes) <= ROUTES_MAX, "the metrics have room");
+_Static_assert(ROUTES_MAX + Lengthof(route_flags) <= POOL_STATEMENTS_FIRST,
+			   "each statement has an id");

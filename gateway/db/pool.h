@@ -15,9 +15,10 @@
 
 #define POOL_SOURCES_MAX 4
 
-/* Statements of the routes have the numbers below (api/route.c). */
+/* Statements of the routes have the numbers below the first (api/route.c). */
 #define POOL_STATEMENT_BEGIN	(PG_CONNECTION_STATEMENTS_MAX - 1)
 #define POOL_STATEMENT_SOLD_OUT (PG_CONNECTION_STATEMENTS_MAX - 2)
+#define POOL_STATEMENTS_FIRST	POOL_STATEMENT_SOLD_OUT
 
 /* What became of a work. */
 typedef struct PoolAnswer

@@ -8,6 +8,7 @@ import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
 
@@ -148,6 +149,94 @@ def test_failed_messages_are_acted_on(admin, reader, shop, product):
         assert answer.json["detail"] == f'"{field}" is missing'
     assert reader.post(f"/failed/{archived}/retry").problem == "forbidden"
     assert admin.post("/failed/x/retry").problem == "invalid"
+
+
+# ---- orders -----------------------------------------------------------------
+
+def test_what_an_order_went_through(app, reader, shop, product):
+    order = f"long-{product}"
+    assert app.reserve(product, 1, order).status == 201
+    assert app.post(f"/orders/{order}/release",
+                    {"reason": "changed his mind"}).status == 200
+    assert "history" not in reader.get(f"/orders/{order}").json
+    assert "history" not in reader.get(f"/orders/{order}?history=0").json
+    whole = reader.get(f"/orders/{order}?history=1").json
+    assert [line["state"] for line in whole["lines"]] == ["released"]
+    assert [fact["what"] for fact in whole["history"]
+            if fact["kind"] == "movement"] == ["reserved", "released"]
+    late = f"late-{product}"
+    unpaid(shop, late)
+    assert reader.get(f"/orders/{late}").problem == "unknown-order"
+    answer = reader.get(f"/orders/{late}?history=1")
+    assert answer.json["lines"] == []
+    assert {fact["kind"] for fact in answer.json["history"]} >= {"failure"}
+    answer = reader.get("/orders/none?history=1")
+    assert (answer.status, answer.problem) == (404, "unknown-order")
+    answer = reader.get("/orders/none?history=yes")
+    assert answer.json["detail"] == '"history" must be 0 or 1'
+
+
+def walk(client, path):
+    """The rows of all pages of a list."""
+    rows, after = [], ""
+    while after is not None:
+        page = client.get(path + after).json
+        rows += page["rows"]
+        assert f"&after={quote(page['next'] or '')}" != after, "it moves on"
+        after = page["next"] and f"&after={quote(page['next'])}"
+    return rows
+
+
+def test_orders_are_listed_by_state(app, reader, product):
+    orders = [f"{name}é-{product}" for name in "abcde"]
+    for order in orders:
+        assert app.reserve(product, 1, order, user_id="ann").status == 201
+    assert app.post(f"/orders/{quote(orders[1])}/confirm").status == 200
+
+    def found(query):
+        rows = walk(reader, f"/transactions?limit=2{query}")
+        assert [row["order_id"] for row in rows] == sorted(
+            row["order_id"] for row in rows)
+        return [row for row in rows if row["order_id"] in orders]
+
+    assert [row["order_id"] for row in found("")] == orders
+    row, = found("&state=confirmed")
+    assert (row["order_id"], row["state"], row["quantity"], row["user_id"]
+            ) == (orders[1], "confirmed", 1, "ann")
+    assert len(found("&state=reserved")) == 4
+    answer = reader.get("/transactions?state=paid")
+    assert "must be one of reserved, confirmed" in answer.json["detail"]
+
+
+def test_hanging_orders_and_a_rollback_by_hand(app, admin, reader, shop,
+                                               product):
+    orders = [f"hang-{product}-{i}" for i in range(3)]
+    for order in orders:
+        assert app.reserve(product, 1, order, ttl=0).status == 201
+    unpaid(shop, f"hang-{product}-x")
+    path = "/transactions?hanging=1&limit=1"
+
+    def found(query=""):
+        return [row["order_id"] for row in walk(reader, path + query)
+                if (row["order_id"] or "").startswith(f"hang-{product}-")]
+
+    assert not found()
+    shop.sql("UPDATE pgstock_internal.reservation SET created_at = created_at"
+             " - interval '2 hours' WHERE order_id = ANY (%s)", (orders,))
+    shop.sql("UPDATE pgstock_internal.failed_event SET first_failed_at ="
+             " first_failed_at - interval '3 hours' WHERE order_id = %s",
+             (f"hang-{product}-x",))
+    assert found() == [f"hang-{product}-x", *orders]
+    assert found("&state=reserved") == orders
+    assert not found("&state=confirmed")
+    assert reader.get(f"{path}&after=x").problem == "invalid"
+    answer = admin.post(f"/orders/{orders[0]}/rollback",
+                        {"reason": "the shop has closed"})
+    assert answer.json["lines"][0]["status"] == "rolled_back"
+    assert found("&state=reserved") == orders[1:]
+    assert shop.sql("SELECT actor, reason FROM stock_movements WHERE order_id ="
+                    " %s AND kind = 'rolled_back'", (orders[0],)) == [
+        ("gateway_admin/admin-1", "the shop has closed")]
 
 
 # ---- the roles of sessions --------------------------------------------------
