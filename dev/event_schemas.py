@@ -171,6 +171,25 @@ EVENTS = {
 }
 
 
+# The record of the level stream: no event, so no profile renames its members.
+BIGINT_MAX = 2 ** 63 - 1
+LEVEL_TOPIC = "stock-levels"
+LEVEL = {
+    "$schema": DRAFT, "title": "StockLevel",
+    "description": "A level as it is now; in place of its earlier records",
+    **closed({
+        "product_id": ID, "location": ID,
+        "on_hand": integer(-QUANTITY_MAX, description=(
+            "below zero: sold on back-order")),
+        "reserved": integer(0, BIGINT_MAX), "safety": integer(0, BIGINT_MAX),
+        "available": integer(0, BIGINT_MAX),
+        "version": MEMBERS["version"],
+        "timestamp": {"type": "string", "pattern": TIME, "description": (
+            "when the level was read: RFC 3339, UTC, microseconds")},
+    }, ["product_id", "location", "on_hand", "reserved", "safety",
+        "available", "version", "timestamp"])}
+
+
 def renamed(schema, name):
     """The schema with its members, and the names of members, renamed."""
     if isinstance(schema, list):

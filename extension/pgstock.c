@@ -44,4 +44,5 @@ _PG_init(void)
 	relation_init();
 	event_format_init();
 	rotation_init();
+	level_mark_init();
 }

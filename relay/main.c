@@ -32,6 +32,7 @@ static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 	[COMMAND_ADOPT] = cmd_adopt,
 	[COMMAND_STATUS] = cmd_status,
 	[COMMAND_REPLAY] = cmd_replay,
+	[COMMAND_SNAPSHOT] = cmd_snapshot,
 	[COMMAND_REWIND] = cmd_rewind,
 	[COMMAND_AUDIT] = cmd_audit,
 	[COMMAND_DISCARD] = cmd_discard,

@@ -76,6 +76,8 @@ VALUES
 	('relay', 'function', 'relay_metrics'),
 	('relay', 'function', 'relay_upkeep'),
 	('relay', 'function', 'relay_expire'),
+	('relay', 'function', 'relay_levels'),
+	('relay', 'function', 'relay_snapshot'),
 	('relay', 'function', 'relay_alerts'),
 	('relay', 'function', 'relay_alerted'),
 	('relay', 'function', 'relay_status'),

@@ -236,7 +236,8 @@ BEGIN
 		END IF;
 		PERFORM pgstock_internal.raise_epoch();
 		PERFORM pgstock_internal.put_position(w::text, after, false);
-		PERFORM pgstock_internal.adopt_handlers();
+		PERFORM pgstock_internal.adopt_handlers(),
+				pgstock_internal.end_level_stream();
 		/* They were sealed in another history. */
 		UPDATE pgstock_internal.outbox_part SET state = 'l' WHERE state = 's';
 		UPDATE pgstock_internal.movement_part SET xid = DEFAULT;

@@ -315,7 +315,8 @@ COMMENT ON FUNCTION pgstock_internal.relay_outbox_range IS
 
 /*
  * Pending events are published in any case, and of a copy the original can be
- * copied again; so neither is included.
+ * copied again; so neither is included.  Nor are records of the level stream:
+ * the copy of an old one would be the latest of its level.
  */
 CREATE FUNCTION pgstock_internal.replayable(f pgstock_internal.replay_filter,
 	after_seq bigint, max_rows int)
@@ -332,6 +333,7 @@ BEGIN
 		   AND (f.from_time IS NULL OR o.created_at >= f.from_time)
 		   AND (f.to_time IS NULL OR o.created_at <= f.to_time)
 		   AND (f.topic IS NULL OR o.aggregatetype = f.topic)
+		   AND o.type <> 'StockLevel'
 		   AND NOT pgstock_internal.is_copy(o.headers)
 		   AND NOT pgstock_internal.is_pending(o.xid, o.seq, p)
 		   AND NOT EXISTS (SELECT FROM pgstock_internal.held_event h
@@ -530,6 +532,7 @@ COMMENT ON FUNCTION pgstock_internal.relay_discard_held IS
 /* ---- Audit --------------------------------------------------------------- */
 
 /* Raw events have no id in their record, so their bytes are returned. */
+/* Of the level stream's records compaction keeps only the latest. */
 CREATE FUNCTION pgstock_internal.relay_audit_page(from_time timestamptz,
 	after_seq bigint, to_seq bigint, max_rows int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,
@@ -559,6 +562,7 @@ BEGIN
 		  FROM pgstock_internal.outbox o
 		 WHERE o.seq > after_seq AND o.seq <= to_seq
 		   AND (from_time IS NULL OR o.created_at >= from_time)
+		   AND o.type <> 'StockLevel'
 		 ORDER BY o.seq LIMIT max_rows;
 END
 $$;

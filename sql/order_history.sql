@@ -113,12 +113,14 @@ CREATE FUNCTION pgstock_internal.is_level_event(payload jsonb)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT coalesce((payload ?& '{event_id,event_type,product_id,on_hand,kind}'
+SELECT coalesce((payload ?& '{product_id,location,on_hand,reserved,safety}'
+				 OR payload ?& '{event_id,event_type,product_id,on_hand,kind}'
 				 OR payload ?& '{eventId,eventType,productId,onHand,kind}')
 				AND NOT payload ?| '{order_id,orderId}', false)
 $$;
 COMMENT ON FUNCTION pgstock_internal.is_level_event IS
-	'returns whether a payload is that of a level''s event';
+	'returns whether a payload is that of a level''s event, or its record in '
+	'the level stream';
 
 /*
  * Events that a movement names are found by it, so they are missing when the

@@ -23,7 +23,7 @@ AS $$
 VALUES ('expire'), ('sales'), ('keys'), ('movements'), ('reservations'),
 	   ('archive'), ('retire'), ('drop'), ('truncate'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
-	   ('empty'), ('seal'), ('switch')
+	   ('empty'), ('seal'), ('switch'), ('levels')
 $$;
 COMMENT ON FUNCTION pgstock_internal.upkeep_steps IS
 	'returns the names of the steps';

@@ -191,7 +191,8 @@ BEGIN
 	 WHERE l.product_id = product AND l.location = m.location AND l.slot = 0
 	   AND (l.slots_made > 1 OR (s.on_hand, s.reserved)
 			IS DISTINCT FROM (m.on_hand, m.reserved));
-	PERFORM pgstock_internal.audit('repair_stock', product, $2);
+	PERFORM pgstock_internal.mark_levels(product),
+			pgstock_internal.audit('repair_stock', product, $2);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.repair_product IS

@@ -5,7 +5,7 @@
  * Slots below zero are the quotas of flash sales: their pieces are on hand and
  * can be reserved in the sale, but are not available otherwise.
  */
-CREATE VIEW @extschema@.stock_levels AS
+CREATE VIEW pgstock_internal.level_total AS
 SELECT l.product_id, l.location,
 	   sum(l.on_hand)::bigint AS on_hand,
 	   sum(l.reserved)::bigint AS reserved,
@@ -15,6 +15,13 @@ SELECT l.product_id, l.location,
 	   sum(l.version) FILTER (WHERE l.slot >= 0)::bigint AS version
   FROM pgstock_internal.level l
  GROUP BY l.product_id, l.location;
+COMMENT ON VIEW pgstock_internal.level_total IS
+	'stock_levels, for functions with the owner''s rights';
+
+CREATE VIEW @extschema@.stock_levels AS
+SELECT l.product_id, l.location, l.on_hand, l.reserved, l.safety, l.available,
+	   l.version
+  FROM pgstock_internal.level_total l;
 COMMENT ON VIEW @extschema@.stock_levels IS
 	'stock on hand, reserved and available of each product and location';
 

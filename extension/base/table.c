@@ -48,7 +48,8 @@ static const char *const table_names[TABLE_COUNT] = {
 	"outbox",		 "outbox_part",		"inbox",		 "inbox_offset",
 	"inbox_attempt", "failed_event",	"refused_order", "event_topic",
 	"user_handler",	 "admin_action",	"sale",			 "sale_order",
-	"alert",		 "surplus_payment", "movement_part",
+	"alert",		 "surplus_payment", "movement_part", "level_stream",
+	"level_mark",
 };
 
 static void

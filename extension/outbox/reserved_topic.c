@@ -83,6 +83,12 @@ topic_is_for_stock_events(Call *call, const char *topic)
 }
 
 static bool
+topic_is_of_level_stream(Call *call, const char *topic)
+{
+	return topic_is_known(call, TABLE_LEVEL_STREAM, "level_stream_pkey", topic);
+}
+
+static bool
 topic_is_consumed(Call *call, const char *topic)
 {
 	return topic_is_known(call, TABLE_INBOX_OFFSET, "inbox_offset_pkey",
@@ -113,6 +119,8 @@ topic_must_not_be_reserved(Call *call, const char *topic)
 		return;
 	if (topic_is_for_stock_events(call, topic))
 		taken = "Stock events go to it.";
+	else if (topic_is_of_level_stream(call, topic))
+		taken = "Levels go to it.";
 	else if (topic_is_consumed(call, topic))
 		taken = "pgstock consumes it.";
 	else if (topic_is_for_dead_letters(call, topic))

@@ -328,6 +328,10 @@ extern void movement_set_event(Movement *movement, const pg_uuid_t *event_id);
 extern void ledger_link_no_event(Work *work, int first_movement);
 extern void ledger_write(Work *work);
 
+/* in level_mark.c */
+extern void level_mark_init(void);
+extern void level_mark_write(Work *work);
+
 /* in refused_order.c */
 extern const char *refused_find(Work *work, const char *order_id);
 extern void refused_store(Work *work, const char *order_id, const char *reason);

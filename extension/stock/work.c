@@ -73,6 +73,7 @@ work_end(Work *work)
 	ledger_write(work);
 	if (work->refused != NIL)
 		refused_write(work);
+	level_mark_write(work);
 	work_write_levels(work);
 	call_end(&work->call);
 }

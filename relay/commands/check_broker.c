@@ -263,6 +263,8 @@ check_name_published(Check *check)
 	for (int row = 0; topics != NULL && row < PQntuples(topics); row++)
 		check_add_name(&names, PQgetvalue(topics, row, 0));
 	PQclear(topics);
+	if (check->config->levels_topic[0] != '\0')
+		check_add_name(&names, check->config->levels_topic);
 	for (char **topic = check->config->topics; *topic != NULL; topic++)
 	{
 		char *dlq = config_dlq_topic(check->config, *topic);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kafka/topics.h"
+
 /* Beside key, value and headers of an event: the relay's own headers, and the
  * frame of a batch. */
 #define CHECK_RECORD_BYTES 4096
@@ -17,17 +19,22 @@
 
 #define KNOWN (HAVE_EXTENSION | HAVE_BROKER | HAVE_ANSWERS)
 
+static bool
+check_is_of_levels(const Check *check, const char *topic)
+{
+	return strcmp(check->config->levels_topic, topic) == 0;
+}
+
 static void
 check_topic_out(Check *check, const char *name)
 {
 	const struct rd_kafka_metadata_topic
 		*topic = command_find_entry(check->metadata, name);
-	char reason[KAFKA_ERROR_MAX];
 
 	if (topic == NULL)
 		check_topic_creation(check, name,
-							 rd_kafka_NewTopic_new(name, -1, -1, reason,
-												   sizeof(reason)));
+							 topics_new_topic(name,
+											  check_is_of_levels(check, name)));
 	else
 		check_pass(check, "topic %s: %d partitions", name,
 				   topic->partition_cnt);
@@ -212,7 +219,27 @@ check_is_compacted(const Check *check, const char *topic)
 {
 	const char *value = check_setting(check, topic, "cleanup.policy");
 
-	return value != NULL && strstr(value, "compact") != NULL;
+	return value != NULL && strstr(value, "compact") != NULL &&
+		   !check_is_of_levels(check, topic);
+}
+
+/* With "compact,delete" a level that does not change is deleted, too. */
+static bool
+check_loses_levels(const Check *check, const char *topic)
+{
+	const char *value = check_setting(check, topic, "cleanup.policy");
+
+	return value != NULL && strcmp(value, "compact") != 0 &&
+		   check_is_of_levels(check, topic);
+}
+
+static void
+check_levels(Check *check)
+{
+	check_find_topics(check, check_loses_levels, CHECK_PUBLISHED,
+					  "cleanup.policy=compact",
+					  "the level stream goes to it, and cleanup.policy is not "
+					  "compact");
 }
 
 static void
@@ -252,6 +279,9 @@ static const CheckRow rows[] = {
 	{"compaction", CHECK_WARNING, EXIT_CLEAN, KNOWN, check_compaction,
 	 "Kafka deletes all but the latest record of a key, so events and "
 	 "messages are lost to those that have not read them."},
+	{"levels_compaction", CHECK_ERROR, EXIT_RUNTIME, KNOWN, check_levels,
+	 "Kafka deletes the levels of products that have not changed for the "
+	 "topic's retention, so its readers lack them."},
 };
 
 const CheckGroup check_published_group = {rows, Lengthof(rows)};

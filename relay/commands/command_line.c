@@ -14,6 +14,7 @@ command_line_is_offline(const Arguments *arguments)
 	{
 		case COMMAND_ADOPT:
 		case COMMAND_REPLAY:
+		case COMMAND_SNAPSHOT:
 		case COMMAND_DISCARD:
 		case COMMAND_ORDER:
 		case COMMAND_FAILED_LIST:

@@ -89,6 +89,10 @@ static const ArgumentOption options[ARGS] = {
 						  "events of this topic only", 't'},
 	[ARG_REWIND_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
 						  "the topic to read again", 't'},
+	[ARG_SNAPSHOT_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
+							"in place of topic in [levels]; default: "
+							"stock-levels",
+							't'},
 	[ARG_STATE] = {"state",
 				   {ARGUMENT_CHOICE, "STATE", failed_states, 0, 0},
 				   NULL,
@@ -177,6 +181,15 @@ static const ArgumentCommand commands[COMMANDS] = {
 					   BIT(ARG_REPLAY_TOPIC) | BIT(ARG_REASON) |
 					   BIT(ARG_DRY_RUN),
 			.required = BIT(ARG_REPLAY_FROM),
+		},
+	[COMMAND_SNAPSHOT] =
+		{
+			.name = "snapshot",
+			.summary = "publish the levels of all products",
+			.help = "Writes a record for the level of each product and "
+					"location to the outbox, for the level stream's topic. "
+					"The relay publishes them; reservations go on meanwhile.",
+			.allowed = BIT(ARG_SNAPSHOT_TOPIC),
 		},
 	[COMMAND_DISCARD] =
 		{

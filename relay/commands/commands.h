@@ -20,6 +20,8 @@ ExitCode cmd_adopt(const Arguments *arguments, const Config *config);
 
 ExitCode cmd_status(const Arguments *arguments, const Config *config);
 ExitCode cmd_replay(const Arguments *arguments, const Config *config);
+/* All levels, for the level stream. */
+ExitCode cmd_snapshot(const Arguments *arguments, const Config *config);
 ExitCode cmd_rewind(const Arguments *arguments, const Config *config);
 ExitCode cmd_audit(const Arguments *arguments, const Config *config);
 ExitCode cmd_discard(const Arguments *arguments, const Config *config);

@@ -123,6 +123,28 @@ config_check_topics(const Config *config, Buf *error)
 	return true;
 }
 
+static bool
+config_check_levels(const Config *config, Buf *error)
+{
+	const char *topic = config->levels_topic;
+	bool		consumed = false;
+
+	if (topic[0] == '\0')
+		return true;
+	for (char **name = config->topics; *name != NULL; name++)
+		consumed = consumed || strcmp(*name, topic) == 0;
+	if (!config_is_topic(topic))
+		buf_printf(error,
+				   "\"%s\" in [levels] topic cannot be the name of a topic",
+				   topic);
+	else if (consumed)
+		buf_printf(error, "\"%s\" in [levels] topic is consumed", topic);
+	else if (strcmp(topic, "stock-events") == 0 ||
+			 strcmp(topic, "stock-freeze-failed") == 0)
+		buf_printf(error, "\"%s\" in [levels] topic has stock events", topic);
+	return error->len == 0;
+}
+
 /* A dead letter in a consumed topic would be given up again, for ever. */
 static bool
 config_check_dlq_of(const Config *config, const char *topic, Buf *error)
@@ -224,6 +246,7 @@ static const struct
 	{"inbox", "dlq_topic", config_check_dlq},
 	{"inbox", "topics", config_check_topics},
 	{"inbox", "dlq_topic", config_check_dlqs},
+	{"levels", "topic", config_check_levels},
 	{"webhook", "allow", config_check_allow},
 	{"webhook", "ca", config_check_ca},
 	{"webhook", "url", config_check_url},

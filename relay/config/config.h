@@ -68,6 +68,9 @@ typedef struct Config
 	int64_t	  order_wait_us;
 	int64_t	  dedup_retention_us;
 	char	 *dlq_topic; /* {topic} stands for the topic */
+	/* [levels] */
+	char   *levels_topic; /* empty: no level stream */
+	int64_t levels_per_second;
 	/* [http] */
 	char *http_listen; /* empty: none */
 	/* [webhook] */

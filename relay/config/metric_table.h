@@ -29,6 +29,7 @@ typedef enum MetricId
 	METRIC_LEADER_CHANGES,
 	METRIC_LAG,		/* {topic,partition} */
 	METRIC_WEBHOOK, /* {result} */
+	METRIC_LEVELS_BEHIND,
 	METRIC_GAUGES_AGE,
 	METRIC_BUILD_INFO,
 	METRICS, /* their number */

@@ -107,6 +107,13 @@ static const Option options[] = {
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
 	 "{topic}_dlq", NULL, 0, 0, NULL,
 	 "Topic of dead letters; {topic} is the message's topic."},
+	{"levels", "topic", OPTION_STRING, 0, AT(levels_topic), "", "stock-levels",
+	 0, 249, NULL,
+	 "Compacted topic with the present level of each product and location;\n"
+	 "default: there is none."},
+	{"levels", "max_per_second", OPTION_INT, OPTION_RELOADS,
+	 AT(levels_per_second), "5", NULL, 1, 100, NULL,
+	 "Records of one level in a second, however often it changes."},
 	{"http", "listen", OPTION_STRING, 0, AT(http_listen), "127.0.0.1:29187",
 	 NULL, 0, 0, NULL,
 	 "Address of /metrics, /livez, /readyz and /status; empty: no HTTP."},

@@ -108,6 +108,8 @@ static const PgStatement statements[] = {
 					   " $2::interval, $3::int)"),
 			  3, 0),
 	STATEMENT(EXPIRE, "expire", FUNCTION("relay_expire($1::int)"), 1, 0),
+	STATEMENT(LEVELS, "levels",
+			  FUNCTION("relay_levels($1::text, $2::text, $3::int)"), 3, 0),
 	STATEMENT(ALERTS, "alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"),
 			  2, 0),
 	STATEMENT(ALERTED, "alerted",
@@ -123,6 +125,10 @@ static const PgStatement statements[] = {
 					   "::pgstock_internal.replay_filter, $6::bigint,"
 					   " $7::int, $8::boolean, $9::text)"),
 			  9, 0),
+	STATEMENT(SNAPSHOT, "snapshot",
+			  FUNCTION("relay_snapshot($1::text, $2::text, $3::text,"
+					   " $4::int)"),
+			  4, 0),
 	STATEMENT(REWIND, "rewind",
 			  FUNCTION("relay_rewind($1::text, $2::int[], $3::bigint[],"
 					   " $4::text)"),
@@ -454,6 +460,20 @@ api_call_expire(PgConnection *conn, int rows)
 	const PgParam params[] = {api_number(&max, rows)};
 
 	pg_connection_call(conn, api_statement(API_EXPIRE), params);
+}
+
+void
+api_call_levels(PgConnection *conn, const char *topic, const char *since,
+				int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {
+		{.data = topic},
+		{.data = since},
+		api_number(&max, rows),
+	};
+
+	pg_connection_call(conn, api_statement(API_LEVELS), params);
 }
 
 void

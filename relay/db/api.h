@@ -49,12 +49,14 @@ typedef enum ApiCall
 	API_METRICS,
 	API_PURGE,
 	API_EXPIRE,
+	API_LEVELS,
 	API_ALERTS,
 	API_ALERTED,
 	API_ADOPT,
 	API_STATUS,
 	API_OUTBOX_RANGE,
 	API_REPLAY,
+	API_SNAPSHOT,
 	API_REWIND,
 	API_FAILED,
 	API_FAILED_COUNT,
@@ -95,6 +97,9 @@ void api_call_retry(PgConnection *conn, int rows, const char *options);
 void api_call_purge(PgConnection *conn, int64_t retention_us, int64_t dedup_us,
 					int rows);
 void api_call_expire(PgConnection *conn, int rows);
+/* topic: NULL turns the stream off; since: of the last answer, or NULL */
+void api_call_levels(PgConnection *conn, const char *topic, const char *since,
+					 int rows);
 void api_call_alerts(PgConnection *conn, int64_t backlog, int rows);
 /* alerts: an answer to that, whose rows were sent, or were not */
 void api_call_alerted(PgConnection *conn, const PGresult *alerts, bool sent);

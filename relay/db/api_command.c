@@ -29,6 +29,21 @@ api_exec_replay(PGconn *pg, const ApiReplay *replay, int64_t after_seq,
 }
 
 PGresult *
+api_exec_snapshot(PGconn *pg, const char *topic, const char *product,
+				  const char *location, int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {
+		{.data = topic},
+		{.data = product},
+		{.data = location},
+		api_number(&max, rows),
+	};
+
+	return api_exec(pg, API_SNAPSHOT, params);
+}
+
+PGresult *
 api_exec_rewind(PGconn *pg, const char *topic, ApiBatch *targets,
 				const char *reason)
 {

@@ -23,6 +23,11 @@ typedef struct ApiReplay
 PGresult *api_exec_replay(PGconn *pg, const ApiReplay *replay,
 						  int64_t after_seq, int rows, bool execute);
 
+/* The levels behind one, "" for the first ones.  Columns: their number, the
+ * last one's product and location. */
+PGresult *api_exec_snapshot(PGconn *pg, const char *topic, const char *product,
+							const char *location, int rows);
+
 /* targets: partitions and offsets.  Columns: partition, was, is now. */
 PGresult *api_exec_rewind(PGconn *pg, const char *topic, ApiBatch *targets,
 						  const char *reason);

@@ -327,6 +327,9 @@ inbox_take_answer(Inbox *inbox, const PGresult *result)
 		case INBOX_EXPIRE:
 			inbox_on_expired(state, (int64_t) inbox_number(result), now);
 			break;
+		case INBOX_LEVELS:
+			inbox_take_levels(inbox, result);
+			break;
 		case INBOX_WAIT:
 		case INBOX_CONNECT:
 		case INBOX_NEW_CONSUMER:
@@ -394,6 +397,8 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 			inbox_on_metrics(state, now);
 		else if (state->call == INBOX_EXPIRE)
 			inbox_on_expired(state, INBOX_FAILED_US, now);
+		else if (state->call == INBOX_LEVELS)
+			inbox_on_levels(state, INBOX_FAILED_US, true, now);
 		else
 		{
 			buf_clear(&inbox->upkeep_trouble);

@@ -38,6 +38,7 @@ inbox_first_due(const InboxState *state)
 		 state->metrics_at < state->metrics_until ? state->metrics_at : NEVER},
 		{INBOX_PURGE, state->leads ? state->purge_at : NEVER},
 		{INBOX_EXPIRE, state->leads ? state->expire_at : NEVER},
+		{INBOX_LEVELS, state->leads ? state->levels_at : NEVER},
 	};
 	InboxDue first = {INBOX_WAIT, NEVER};
 

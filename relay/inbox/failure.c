@@ -55,6 +55,7 @@ inbox_db_failed(Inbox *inbox, const char *why)
 	inbox_set_trouble(inbox, "database", why);
 	inbox_lose_answer(inbox, INBOX_APPLY, &inbox->apply_recorded);
 	inbox_lose_answer(inbox, INBOX_RETRY, &inbox->retry_recorded);
+	inbox_forget_levels(inbox);
 	pg_connection_close(inbox->conn);
 	inbox_on_down(&inbox->state, now);
 	Assert(inbox->state.call == INBOX_WAIT && inbox->state.size == 0);

@@ -95,6 +95,7 @@ inbox_free(Inbox *inbox)
 	buf_free(&inbox->failed_error);
 	buf_free(&inbox->trouble);
 	buf_free(&inbox->upkeep_trouble);
+	inbox_forget_levels(inbox);
 	free(inbox);
 }
 
@@ -301,6 +302,9 @@ inbox_do(Inbox *inbox, InboxAction action)
 		case INBOX_EXPIRE:
 			api_call_expire(inbox->conn, INBOX_EXPIRE_ROWS);
 			break;
+		case INBOX_LEVELS:
+			inbox_step_levels(inbox);
+			break;
 		case INBOX_COMMIT:
 			consumer_commit(inbox->consumer);
 			inbox_on_committed(state);
@@ -322,7 +326,7 @@ inbox_turn(Inbox *inbox, bool leads)
 {
 	InboxAction action = INBOX_WAIT;
 
-	inbox_on_leads(&inbox->state, leads);
+	inbox_on_leads(&inbox->state, leads, loop_now(inbox->loop));
 	do
 	{
 		pump_log_state(LOG_MODULE, &inbox->logged_state, inbox->state.pump,
@@ -376,6 +380,7 @@ inbox_refresh_metrics(Inbox *inbox)
 	inbox_on_metrics_wanted(&inbox->state, now);
 	*metrics_cell(inbox->metrics, METRIC_GAUGES_AGE,
 				  NULL) = (double) (now - inbox->gauges_at) / SEC_US;
+	inbox_measure_levels(inbox);
 	consumer_measure_lag(inbox->consumer);
 }
 

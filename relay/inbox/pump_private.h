@@ -1,7 +1,8 @@
 /*
  * pump_private.h - the inbox pump, for its own files
  *
- * pump.c above answers.c above failure.c and options.c.
+ * pump.c above answers.c above failure.c, which is above levels.c, and
+ * options.c.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -44,6 +45,8 @@ struct Inbox
 	LogThrottle apply_throttle;
 	LogThrottle consumer_throttle;
 	LogThrottle upkeep_throttle;
+	char	   *levels_since;	/* for the next step in this session, or NULL */
+	int64_t		levels_done_at; /* when a step left no change */
 	Buf			upkeep_trouble; /* steps that fail; empty if none does */
 };
 
@@ -66,6 +69,15 @@ void inbox_write_options(Inbox *inbox);
 /* The options for a call now: writes them again if messages are applied in
  * another way than before, and logs that. */
 const char *inbox_update_options(Inbox *inbox) MUST_CHECK;
+
+/* ---- levels.c ---- */
+
+void inbox_step_levels(Inbox *inbox);
+void inbox_take_levels(Inbox *inbox, const PGresult *result);
+void inbox_measure_levels(Inbox *inbox);
+
+/* The next step is that of another session. */
+void inbox_forget_levels(Inbox *inbox);
 
 /* ---- answers.c ---- */
 

@@ -74,7 +74,7 @@ inbox_on_hello(InboxState *state, int64_t now)
 	Assert(state->pump == PUMP_HANDSHAKE);
 	state->pump = PUMP_STREAMING;
 	state->retry_at = state->offsets_at = now;
-	state->purge_at = state->expire_at = now;
+	state->purge_at = state->expire_at = state->levels_at = now;
 }
 
 bool
@@ -210,6 +210,19 @@ inbox_on_expired(InboxState *state, int64_t wait_us, int64_t now)
 {
 	inbox_end_call(state, INBOX_EXPIRE);
 	state->expire_at = now + Min(Max(wait_us, 0), INBOX_EXPIRE_US_MAX);
+}
+
+/* By the beginning of the step: so there are not more of them in a second. */
+void
+inbox_on_levels(InboxState *state, int64_t pace_us, bool idle, int64_t now)
+{
+	inbox_end_call(state, INBOX_LEVELS);
+	if (pace_us == 0)
+		state->levels_at = NEVER;
+	else if (idle)
+		state->levels_at = now + Max(pace_us, INBOX_LEVELS_US_IDLE);
+	else
+		state->levels_at = Max(state->called_at + pace_us, now);
 }
 
 void
@@ -391,8 +404,10 @@ inbox_on_closed(InboxState *state)
 /* ---- leading and stopping ---------------------------------------------- */
 
 void
-inbox_on_leads(InboxState *state, bool leads)
+inbox_on_leads(InboxState *state, bool leads, int64_t now)
 {
+	if (leads && !state->leads)
+		state->levels_at = now;
 	state->leads = leads;
 }
 

@@ -39,6 +39,8 @@
 #define INBOX_PURGE_ROWS	 1000		   /* of each kind, by one call */
 #define INBOX_EXPIRE_ROWS	 1000		   /* lines, by one call */
 #define INBOX_EXPIRE_US_MAX	 (60 * SEC_US) /* even if the answer says more */
+#define INBOX_LEVELS_ROWS	 50000		   /* changes, by one step */
+#define INBOX_LEVELS_US_IDLE (1 * SEC_US)  /* after one that found none */
 #define INBOX_COMMIT_US		 (1 * SEC_US)  /* to Kafka, for lag tools */
 #define INBOX_SURVEY_US		 (10 * SEC_US) /* between surveys of the broker */
 #define INBOX_SURVEY_US_WAIT (300 * MS_US) /* ... if the last was incomplete */
@@ -86,6 +88,7 @@ typedef enum InboxAction
 	INBOX_READ_METRICS,
 	INBOX_PURGE,
 	INBOX_EXPIRE, /* due lines */
+	INBOX_LEVELS, /* a step of the level stream */
 	INBOX_COMMIT, /* offsets to Kafka */
 	INBOX_CLOSE,  /* leave the group */
 	INBOX_DONE,
@@ -124,6 +127,7 @@ typedef struct InboxState
 	int64_t		retry_at; /* next try of waiting messages */
 	int64_t		purge_at;
 	int64_t		expire_at;
+	int64_t		levels_at;	   /* NEVER: the level stream is off */
 	int64_t		metrics_at;	   /* gauges may be read again then */
 	int64_t		metrics_until; /* they are requested until then */
 
@@ -189,6 +193,10 @@ void inbox_on_metrics(InboxState *state, int64_t now);
 void inbox_on_purged(InboxState *state, uint64_t rows, int64_t retention_us,
 					 int64_t now);
 void inbox_on_expired(InboxState *state, int64_t wait_us, int64_t now);
+/* pace_us: between two steps, 0 if the level stream is off; idle: there was
+ * nothing to write */
+void inbox_on_levels(InboxState *state, int64_t pace_us, bool idle,
+					 int64_t now);
 void inbox_on_metrics_wanted(InboxState *state, int64_t now);
 /* False: newer gauges are being read, or will be after the next request. */
 bool inbox_gauges_are_new(const InboxState *state, int64_t now);
@@ -212,7 +220,7 @@ void inbox_on_learned(InboxState *state, int64_t now);
 void inbox_on_committed(InboxState *state);
 void inbox_on_closed(InboxState *state);
 
-void inbox_on_leads(InboxState *state, bool leads);
+void inbox_on_leads(InboxState *state, bool leads, int64_t now);
 void inbox_on_stop(InboxState *state, int64_t stop_by);
 
 bool inbox_applies_one_by_one(const InboxState *state, int64_t now);

@@ -408,7 +408,7 @@ producer_take_reports(Producer *producer, rd_kafka_event_t *event)
 		}
 		Assert(topic != NULL);
 		if (!topic->trusted)
-			topics_want(producer->topics, topic->name);
+			topics_want(producer->topics, topic->name, false);
 		topic->unconfirmed = false;
 		if (producer->position_topic != NULL)
 		{
@@ -586,9 +586,9 @@ producer_missing_topics(Producer *producer)
 }
 
 void
-producer_want_topic(Producer *producer, const char *name)
+producer_want_topic(Producer *producer, const char *name, bool compacted)
 {
-	topics_want(producer->topics, name);
+	topics_want(producer->topics, name, compacted);
 }
 
 TopicState

@@ -85,7 +85,7 @@ const char *producer_refusal(const Producer *producer);
  * Requests that the broker create the topic if it does not exist, now and with
  * each new producer.  The same is done for a topic with its first event.
  */
-void producer_want_topic(Producer *producer, const char *name);
+void producer_want_topic(Producer *producer, const char *name, bool compacted);
 
 /* The state of the topic (topics.h). */
 TopicState producer_topic_state(Producer *producer, Slice name);

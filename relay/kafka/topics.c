@@ -29,6 +29,7 @@ struct Topics
 	rd_kafka_queue_t *queue;		/* the producer's */
 	Topic			 *buckets[TOPIC_BUCKETS];
 	uint32_t		  count;	  /* of topics in them */
+	char			 *compacted;  /* the topic to be compacted, or NULL */
 	char			**wanted;	  /* topics to be there with any producer */
 	bool			  requesting; /* the broker has not answered yet */
 	bool			  unanswered; /* it did not, the last time */
@@ -56,6 +57,7 @@ topics_free(Topics *topics)
 	Assert(topics->producer == NULL);
 	loop_timer_free(topics->create_timer);
 	strings_free(topics->wanted);
+	free(topics->compacted);
 	buf_free(&topics->missing);
 	free(topics);
 }
@@ -180,10 +182,15 @@ topics_committed(Topics *topics)
 /* ---- that they are there ----------------------------------------------- */
 
 void
-topics_want(Topics *topics, const char *name)
+topics_want(Topics *topics, const char *name, bool compacted)
 {
 	size_t count = strings_count(topics->wanted);
 
+	if (compacted)
+	{
+		free(topics->compacted);
+		topics->compacted = xstrdup(name);
+	}
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(topics->wanted[i], name) == 0)
 			return;
@@ -196,6 +203,21 @@ topics_want(Topics *topics, const char *name)
 	(void) metrics_cell(topics->metrics, METRIC_PUBLISHED, "topic", name, NULL);
 	if (topics->producer != NULL)
 		topics_trust(topics, name);
+}
+
+rd_kafka_NewTopic_t *
+topics_new_topic(const char *name, bool compacted)
+{
+	char reason[KAFKA_ERROR_MAX];
+	rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(name, -1, -1, reason,
+													 sizeof(reason));
+
+	Assert(new != NULL); /* the name is legal */
+	if (compacted &&
+		rd_kafka_NewTopic_set_config(new, "cleanup.policy", "compact") !=
+			RD_KAFKA_RESP_ERR_NO_ERROR)
+		Assert(!"a legal setting");
+	return new;
 }
 
 TopicState
@@ -217,7 +239,6 @@ topics_state(Topics *topics, Slice name)
 static size_t
 topics_list_unconfirmed(Topics *topics, rd_kafka_NewTopic_t **missing)
 {
-	char   reason[KAFKA_ERROR_MAX];
 	size_t count = 0;
 
 	for (int answered = 0; answered <= 1; answered++)
@@ -228,10 +249,11 @@ topics_list_unconfirmed(Topics *topics, rd_kafka_NewTopic_t **missing)
 				if (!topic->unconfirmed || topic->answered != answered ||
 					count == CREATE_MAX)
 					continue;
-				missing[count] = rd_kafka_NewTopic_new(topic->name, -1, -1,
-													   reason, sizeof(reason));
-				Assert(missing[count] != NULL); /* a handle has this name */
-				count++;
+				missing[count++] =
+					topics_new_topic(topic->name,
+									 topics->compacted != NULL &&
+										 strcmp(topic->name,
+												topics->compacted) == 0);
 			}
 	return count;
 }

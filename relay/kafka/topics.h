@@ -39,8 +39,12 @@ void	topics_free(Topics *topics); /* they are closed */
 void topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue);
 void topics_close(Topics *topics);
 
-/* The topic is to be there with any producer, and is trusted. */
-void topics_want(Topics *topics, const char *name);
+/* The topic is to be there with any producer, and is trusted; if it is missing,
+ * it is created with the broker's defaults, or compacted. */
+void topics_want(Topics *topics, const char *name, bool compacted);
+
+/* A request for a topic, with the broker's defaults, or compacted. */
+rd_kafka_NewTopic_t *topics_new_topic(const char *name, bool compacted);
 
 /* NULL if librdkafka refuses the name, or there are TOPICS_MAX others; why. */
 Topic	   *topics_find(Topics *topics, Slice name);

@@ -80,13 +80,18 @@ outbox_take_echo(Outbox *outbox)
 static void
 outbox_take_topics(Outbox *outbox, const PGresult *result)
 {
+	const char *levels = outbox->config->levels_topic;
+
+	if (levels[0] != '\0')
+		producer_want_topic(outbox->producer, levels, true);
 	for (int row = 0; row < PQntuples(result); row++)
-		producer_want_topic(outbox->producer, PQgetvalue(result, row, 0));
+		producer_want_topic(outbox->producer, PQgetvalue(result, row, 0),
+							false);
 	for (char **topic = outbox->config->topics; *topic != NULL; topic++)
 	{
 		char *dlq = config_dlq_topic(outbox->config, *topic);
 
-		producer_want_topic(outbox->producer, dlq);
+		producer_want_topic(outbox->producer, dlq, false);
 		free(dlq);
 	}
 	outbox_on_step_done(&outbox->state, loop_now(outbox->loop));

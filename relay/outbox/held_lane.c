@@ -123,7 +123,7 @@ held_lane_take_crossed_off(HeldLane *lane, const PGresult *result)
 							  loop_now(lane->loop)))
 	{
 		log_info("topic resumed topic=%s", name);
-		producer_want_topic(lane->main, name);
+		producer_want_topic(lane->main, name, false);
 	}
 	free(name);
 }

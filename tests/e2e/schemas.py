@@ -68,6 +68,14 @@ def event_fault(name, event_type, event):
     return fault(name, {**event, member: name.split("/")[1]})
 
 
+def level_fault(record):
+    """Why a record of the level stream is not one; None: it is."""
+    wrong = fault("headers/event", {key: value.decode()
+                                    for key, value in record.headers})
+    return wrong or record.value and fault("levels/StockLevel",
+                                           load(record.value))
+
+
 def check_record(record):
     """Raise AssertionError if a record that pgstock published is not as
     docs/schemas describes. A record that others wrote is ignored."""
@@ -81,6 +89,9 @@ def check_record(record):
     event_type = next((headers[name].decode() for name in TYPE_HEADERS
                        if headers.get(name)), None)
     value = record.value or b""
+    if event_type == "StockLevel":
+        assert not (wrong := level_fault(record)), f"{wrong}: {record}"
+        return
     name = event_type and event_name(event_type, b'"eventId"' in value)
     if not name:
         return

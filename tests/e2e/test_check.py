@@ -42,6 +42,7 @@ ELSEWHERE = {
     "position_topic": "test_transactional.py",
     "auto_create": "test_broker_trouble.py",
     "min_isr": "../unit/test_checks.c",
+    "levels_compaction": "test_levels.py",
     "scram": "test_transports.py",
     "postgresql_version": "test_versions.py",
     "kafka_version": "test_versions.py",

@@ -12,7 +12,7 @@ from cluster import need
 
 OK, USAGE = 0, 2
 COMMANDS = ["run", "check", "status", "config", "adopt", "audit", "replay",
-            "discard", "order", "rewind", "failed", "help"]
+            "snapshot", "discard", "order", "rewind", "failed", "help"]
 FAILED = ["list", "show", "retry", "discard", "handled", "export"]
 COMMON = ["--config", "--postgres", "--kafka", "--help", "--version"]
 GATEWAY = ["run", "config", "openapi", "help"]

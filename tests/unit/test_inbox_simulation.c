@@ -148,7 +148,7 @@ static void
 begin_relay(void)
 {
 	inbox_state_init(&world.state, true, roll());
-	inbox_on_leads(&world.state, true);
+	inbox_on_leads(&world.state, true, world.now);
 }
 
 /* Ends as by kill -9; another one begins in its place. */
@@ -233,6 +233,8 @@ answer(void)
 						world.now);
 	else if (inbox->call == INBOX_EXPIRE)
 		inbox_on_expired(inbox, one_in(4) ? 0 : SEC_US, world.now);
+	else if (inbox->call == INBOX_LEVELS)
+		inbox_on_levels(inbox, 200 * MS_US, one_in(2), world.now);
 	else if (inbox->call != INBOX_WAIT)
 		answer_apply();
 }

@@ -5,6 +5,14 @@
  */
 #include "inbox_fixture.h"
 
+/* Of the upkeep without the level stream. */
+static void
+lead(void)
+{
+	inbox_on_leads(&inbox, true, now);
+	inbox.levels_at = NEVER;
+}
+
 /* The next action while messages arrive without end; it fetches and applies
  * them. */
 static InboxAction
@@ -72,7 +80,7 @@ only_the_leader_purges(void **state UNUSED)
 	inbox.retry_at = NEVER;
 	now += INBOX_PURGE_US;
 	expect(INBOX_WAIT);
-	inbox_on_leads(&inbox, true);
+	lead();
 	inbox.expire_at = NEVER;
 	expect(INBOX_PURGE); /* once at the start, too */
 	inbox_on_purged(&inbox, 0, 3600 * SEC_US, now);
@@ -85,7 +93,7 @@ a_long_purge_goes_on_in_batches(void **state UNUSED)
 {
 	stream();
 	inbox.retry_at = inbox.expire_at = NEVER;
-	inbox_on_leads(&inbox, true);
+	lead();
 	now += INBOX_PURGE_US;
 	expect(INBOX_PURGE);
 	inbox_on_purged(&inbox, INBOX_PURGE_ROWS, 3600 * SEC_US, now);
@@ -99,7 +107,7 @@ a_short_retention_is_looked_at_more_often(void **state UNUSED)
 {
 	stream();
 	inbox.retry_at = inbox.expire_at = NEVER;
-	inbox_on_leads(&inbox, true);
+	lead();
 	expect(INBOX_PURGE);
 	inbox_on_purged(&inbox, 0, 80 * SEC_US, now);
 	assert_int_equal(inbox.purge_at, now + 10 * SEC_US);
@@ -115,7 +123,7 @@ reservations_expire_when_the_database_reports(void **state UNUSED)
 	stream();
 	inbox.retry_at = inbox.purge_at = NEVER;
 	expect(INBOX_WAIT);
-	inbox_on_leads(&inbox, true);
+	lead();
 	expect(INBOX_EXPIRE);
 	inbox_on_expired(&inbox, 300 * MS_US, now);
 	expect(INBOX_WAIT);
@@ -126,9 +134,43 @@ reservations_expire_when_the_database_reports(void **state UNUSED)
 	expect(INBOX_EXPIRE);
 	inbox_on_expired(&inbox, INT64_MAX, now);
 	assert_true(inbox.expire_at == now + INBOX_EXPIRE_US_MAX);
-	inbox_on_leads(&inbox, false);
+	inbox_on_leads(&inbox, false, now);
 	now = inbox.expire_at;
 	expect(INBOX_WAIT);
+}
+
+/* So many steps in a second, however long one takes; fewer if it finds nothing;
+ * and one where there is no stream, which turns it off. */
+static void
+the_level_stream_has_its_pace(void **state UNUSED)
+{
+	stream();
+	inbox.retry_at = inbox.purge_at = inbox.expire_at = NEVER;
+	inbox.levels_at = NEVER;
+	expect(INBOX_WAIT);
+	inbox_on_leads(&inbox, true, now);
+	expect(INBOX_LEVELS);
+	now += 30 * MS_US;
+	inbox_on_levels(&inbox, 200 * MS_US, false, now);
+	expect(INBOX_WAIT);
+	assert_int_equal(inbox_deadline(&inbox), now + 170 * MS_US);
+	now += 170 * MS_US;
+	expect(INBOX_LEVELS);
+	now += 300 * MS_US;
+	inbox_on_levels(&inbox, 200 * MS_US, false, now);
+	expect(INBOX_LEVELS);
+	inbox_on_levels(&inbox, 200 * MS_US, true, now);
+	assert_int_equal(inbox_deadline(&inbox), now + INBOX_LEVELS_US_IDLE);
+	now += INBOX_LEVELS_US_IDLE;
+	expect(INBOX_LEVELS);
+	inbox_on_levels(&inbox, 0, true, now);
+	now += 3600 * SEC_US;
+	expect(INBOX_WAIT);
+	inbox_on_leads(&inbox, true, now); /* it has led before */
+	expect(INBOX_WAIT);
+	inbox_on_leads(&inbox, false, now);
+	inbox_on_leads(&inbox, true, now);
+	expect(INBOX_LEVELS);
 }
 
 /* 100,000 lines that are due at once are many batches; orders and payments are
@@ -140,7 +182,7 @@ a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 	int expired = 0;
 
 	stream();
-	inbox_on_leads(&inbox, true);
+	lead();
 	inbox.purge_at = NEVER;
 	for (int i = 0; i < 400; i++)
 	{
@@ -207,6 +249,7 @@ main(void)
 		cmocka_unit_test(only_the_leader_purges),
 		cmocka_unit_test(a_long_purge_goes_on_in_batches),
 		cmocka_unit_test(a_short_retention_is_looked_at_more_often),
+		cmocka_unit_test(the_level_stream_has_its_pace),
 		cmocka_unit_test(reservations_expire_when_the_database_reports),
 		cmocka_unit_test(a_backlog_of_due_lines_does_not_hold_up_messages),
 		cmocka_unit_test(metrics_are_queried_while_they_are_scraped),

@@ -59,7 +59,7 @@ a_producer_has_a_limited_number_of_topics(void **state UNUSED)
 	assert_null(find(topics, TOPICS_MAX));
 	assert_true(topics_state(topics, (Slice){"further", 7}) == TOPIC_DOUBTED);
 	assert_ptr_equal(find(topics, 0), first);
-	topics_want(topics, "further");
+	topics_want(topics, "further", false);
 	assert_null(topics_find(topics, (Slice){"further", 7}));
 	close_producer(topics, producer);
 

@@ -1,0 +1,188 @@
+--
+-- level_stream: records of levels for a compacted topic
+--
+-- What a consumer of the compacted topic has: the latest record of each key.
+CREATE VIEW stream AS
+SELECT DISTINCT ON (key) key, payload, seq FROM stock_outbox WHERE topic = 'stock-levels' ORDER BY key, seq DESC;
+-- Where that differs from the levels.
+CREATE FUNCTION stream_faults() RETURNS SETOF text
+LANGUAGE sql AS $$
+SELECT coalesce(s.key, pgstock_internal.level_key(l.product_id, l.location)) || ': ' || coalesce(s.payload::text, 'none') || ', is ' || coalesce(to_jsonb(l)::text, 'none')
+  FROM (SELECT * FROM stream WHERE payload IS NOT NULL) s FULL JOIN stock_levels l ON pgstock_internal.level_key(l.product_id, l.location) = s.key
+ WHERE s.payload - 'timestamp' IS DISTINCT FROM to_jsonb(l)
+$$;
+-- Steps until none is left, each in a transaction of its own; the records of
+-- this test's products.
+CREATE PROCEDURE stream_steps(INOUT records bigint = NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+	since	text;
+	more	boolean := true;
+	before	bigint := pgstock_internal.last_seq();
+BEGIN
+	FOR i IN 1..1000 LOOP
+		SELECT l.next_since, l.behind INTO since, more FROM pgstock_internal.relay_levels('stock-levels', since, 50000) l;
+		COMMIT;
+		EXIT WHEN NOT more;
+	END LOOP;
+	records := (SELECT count(*) FROM stock_outbox WHERE seq > before AND topic = 'stock-levels' AND key LIKE 'ls%');
+END
+$$;
+SELECT receive_stock('ls-a', 100), receive_stock('ls-a', 10, 'east'), receive_stock('ls-b', 5);
+
+-- off: no mark; a call that turns it off changes nothing
+SELECT * FROM pgstock_internal.relay_levels(NULL, NULL, 100);
+SELECT count(*) FROM pgstock_internal.level_mark;
+-- on: it is filled once each transaction that may not know it has ended
+SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+SELECT topic, ready_at IS NULL AS unknown, filled_at IS NULL AS filling FROM pgstock_internal.level_stream;
+CALL stream_steps(NULL) \gset
+SELECT :records = count(*) AS each_once FROM stock_levels WHERE product_id LIKE 'ls%';
+SELECT * FROM stream_faults();
+SELECT filled_at IS NOT NULL AS filled, fill_product <> '' AS somewhere FROM pgstock_internal.level_stream;
+-- the record
+SELECT key, event_type, payload - 'timestamp' AS value, (payload ->> 'timestamp')::timestamptz > now() - interval '1 hour' AS recent, headers
+  FROM stock_outbox WHERE topic = 'stock-levels' AND key LIKE 'ls-%' ORDER BY key;
+-- nothing has changed: nothing is written
+CALL stream_steps(NULL);
+
+-- many changes of a level are one record, and each kind of change is one
+SELECT count(reserve_stock('ls-a', 1, 'ls-' || i)) FROM generate_series(1, 20) i;
+SELECT count(*) FROM pgstock_internal.level_mark;
+CALL stream_steps(NULL);
+SELECT payload -> 'reserved' AS reserved, payload -> 'version' AS version FROM stream WHERE key = 'ls-a@main';
+SELECT * FROM stream_faults();
+SELECT count(*) FROM pgstock_internal.level_mark;
+CREATE PROCEDURE after(command text, INOUT records bigint = NULL)
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	COMMIT;
+	CALL stream_steps(records);
+	IF EXISTS (SELECT FROM stream_faults()) THEN
+		RAISE WARNING 'the stream differs after %', command;
+	END IF;
+END
+$$;
+CALL after($$SELECT receive_stock('ls-a', 1)$$);
+CALL after($$SELECT receive_stock('ls-new', 1)$$);
+CALL after($$SELECT adjust_stock('ls-a', -1, 'broken')$$);
+CALL after($$SELECT set_stock('ls-b', 7)$$);
+CALL after($$SELECT move_stock('ls-a', 1, 'main', 'east')$$);
+CALL after($$SELECT configure_product('ls-a', safety => 3)$$);
+CALL after($$SELECT configure_product('ls-a', safety => -1, slots => 4)$$);
+CALL after($$SELECT reserve_order('ls-o', '[{"product_id": "ls-a", "quantity": 2}, {"product_id": "ls-b", "quantity": 1}]')$$);
+CALL after($$SELECT confirm_stock('ls-o')$$);
+CALL after($$SELECT return_stock('ls-o')$$);
+CALL after($$SELECT release_stock('ls-1')$$);
+CALL after($$SELECT rollback_stock('ls-2')$$);
+CALL after($$SELECT extend_reservation('ls-3', '1 hour')$$);
+CALL after($$SELECT make_due('ls-3'); SELECT expire_reservations()$$);
+CALL after($$SELECT open_flash_sale('ls-sale', 'ls-a', 3)$$);
+CALL after($$SELECT purchase_flash_sale('ls-sale', 'u', 'ls-buy')$$);
+CALL after($$SELECT close_flash_sale('ls-sale')$$);
+CALL after($$UPDATE pgstock_internal.level SET on_hand = 1 WHERE product_id = 'ls-b'; SELECT repair_stock('ls-b', 'test')$$);
+-- a type of event that is not written changes nothing here
+CALL after($$SELECT set_event_topic('*', NULL)$$);
+CALL after($$SELECT reserve_stock('ls-a', 1, 'ls-quiet')$$);
+SELECT set_event_topic('*', NULL), count(*) FROM pgstock_internal.event_topic;
+DELETE FROM pgstock_internal.event_topic;
+-- rolled back: no mark, no record
+BEGIN;
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-no');
+ROLLBACK;
+CALL stream_steps(NULL);
+-- a subtransaction's mark has the id of its transaction
+BEGIN;
+SAVEPOINT s;
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-sub');
+SELECT DISTINCT xid = pg_current_xact_id() AS same FROM pgstock_internal.level_mark;
+COMMIT;
+CALL stream_steps(NULL);
+
+-- a level that is gone has a tombstone
+BEGIN;
+SELECT receive_stock('ls-gone', 1);
+COMMIT;
+CALL stream_steps(NULL);
+DELETE FROM pgstock_internal.level WHERE product_id = 'ls-gone';
+DELETE FROM pgstock_internal.movement WHERE product_id = 'ls-gone';
+INSERT INTO pgstock_internal.level_mark VALUES (pg_current_xact_id(), 'ls-gone', 'main');
+CALL stream_steps(NULL);
+SELECT key, payload FROM stream WHERE key = 'ls-gone@main';
+SELECT * FROM stream_faults();
+
+-- two levels never have the same key
+SELECT k, pgstock_internal.level_key(k[1], k[2]) FROM unnest(ARRAY['a@b|c', 'a|b@c', 'a|b%40c']) t, string_to_array(t, '|') k;
+SELECT receive_stock('ls@x', 1, 'y'), receive_stock('ls', 2, 'x@y'), receive_stock(E'ls-"\\', 3, E'\u00e9\t');
+CALL stream_steps(NULL);
+SELECT key, payload ->> 'product_id' AS product_id, payload ->> 'location' AS location FROM stream WHERE key LIKE 'ls@%' OR key LIKE 'ls-"%' ORDER BY key;
+SELECT * FROM stream_faults();
+
+-- a step takes so many marks, and the next one the others; with no snapshot it finds all
+SELECT count(receive_stock('ls-many-' || i, 1)) FROM generate_series(1, 25) i;
+SELECT n, behind, next_since IS NULL AS kept FROM pgstock_internal.relay_levels('stock-levels', NULL, 10);
+SELECT n, behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 10);
+SELECT n, behind, next_since IS NULL AS kept, next_since FROM pgstock_internal.relay_levels('stock-levels', NULL, 10) \gset
+SELECT :n AS n, :'behind' AS behind, :'kept' AS kept;
+SELECT status FROM reserve_stock('ls-many-1', 1, 'ls-many');
+SELECT n, behind FROM pgstock_internal.relay_levels('stock-levels', :'next_since', 10);
+SELECT * FROM stream_faults();
+
+-- a snapshot writes all levels once more, page by page, and is recorded
+SELECT n = count(*) AS all_of_them, last_product IS NOT NULL AS has_last FROM stock_levels, pgstock_internal.relay_snapshot('stock-levels', '', '', 100000) GROUP BY n, last_product;
+SELECT n, last_product, last_location FROM pgstock_internal.relay_snapshot('other', 'ls-a', 'east', 2);
+SELECT n, last_product FROM pgstock_internal.relay_snapshot('other', U&'\+10FFFF', '', 2);
+SELECT action, target, reason FROM stock_admin_actions WHERE action = 'snapshot';
+SELECT * FROM stream_faults();
+
+-- neither a replay nor an order's history has the records
+SELECT pgstock_internal.relay_lead() AS epoch \gset
+SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window("window"), 0, true, :epoch) FROM pgstock_internal.relay_position();
+SELECT pg_advisory_unlock_all();
+SELECT count(*) > 0 AS published FROM pgstock_internal.replayable(ROW(1, pgstock_internal.last_seq(), NULL, NULL, NULL)::pgstock_internal.replay_filter, 0, 1000);
+SELECT count(*) FROM pgstock_internal.replayable(ROW(1, pgstock_internal.last_seq(), NULL, NULL, 'stock-levels')::pgstock_internal.replay_filter, 0, 1000);
+SELECT count(*) FILTER (WHERE topic = 'stock-levels') AS levels, count(*) > 0 AS others FROM pgstock_internal.relay_audit_page(NULL, 0, pgstock_internal.last_seq(), 100000);
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-a@main');
+SELECT kind, what FROM order_history('ls-a@main') WHERE kind = 'event';
+CALL stream_steps(NULL);
+
+-- an application does not publish to its topic
+CREATE ROLE regress_ls_app;
+SELECT grant_stock_access('regress_ls_app', 'app');
+SET ROLE regress_ls_app;
+SELECT outcome_of($$SELECT publish_event('stock-levels', 'ls-a@main', '{}')$$);
+RESET ROLE;
+SELECT grant_stock_access('regress_ls_app', 'none');
+DROP ROLE regress_ls_app;
+
+-- another topic, another database or timeline: it is begun anew
+SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('elsewhere', NULL, 100);
+SELECT topic, filled_at IS NULL AS filling FROM pgstock_internal.level_stream;
+SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+CALL stream_steps(NULL) \gset
+UPDATE pgstock_internal.level_stream SET timeline = 77;
+SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+CALL stream_steps(NULL) \gset
+SELECT :records = count(*) AS each_once FROM stock_levels WHERE product_id LIKE 'ls%';
+SELECT * FROM stream_faults();
+
+-- a step that fails is a failing step of the upkeep, and loses no mark
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-fails');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT n, behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+SELECT step, sqlstate, error FROM pgstock_internal.upkeep_failure;
+ROLLBACK;
+CALL stream_steps(NULL);
+SELECT * FROM stream_faults();
+SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name LIKE 'levels_%';
+
+-- off again: marks are gone, and none are made
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-last');
+SELECT * FROM pgstock_internal.relay_levels(NULL, NULL, 100);
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-off');
+SELECT (SELECT count(*) FROM pgstock_internal.level_mark) AS marks, (SELECT count(*) FROM pgstock_internal.level_stream) AS on;
+SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name LIKE 'levels_%';
+DROP PROCEDURE after, stream_steps;
+DROP FUNCTION stream_faults;
+DROP VIEW stream;

@@ -1,0 +1,398 @@
+/* ---- The level stream: docs/relay-protocol.md ---------------------------- */
+
+/*
+ * A compacted topic with a record for each level, whose key is the level and
+ * whose value is the level as it is now.  docs/decisions/0022-level-stream.md
+ * has the reasons.
+ *
+ * While level_stream has a row, each transaction that changes a level inserts a
+ * mark (extension/stock/level_mark.c).  A step of the stream, which the relay
+ * calls several times a second, deletes the marks that it sees and writes the
+ * levels that they name to the outbox, as they are.  So a level costs one
+ * record for each step, however often it has changed.
+ *
+ * Why the latest record of a level is the level:
+ *
+ * - A step that sees a mark reads the level with the same snapshot or a later
+ *   one, and so reads the change that the mark stands for.  The mark and the
+ *   record are deleted and written in one commit.
+ * - Steps, and the pages of a snapshot, exclude each other by a lock, and begin
+ *   with a snapshot taken after it.  So of two records of a level the one with
+ *   the greater seq is not the older level, and the outbox publishes the events
+ *   of a key in order of seq.
+ *
+ * It does not depend on the order of versions, nor on which slot of a level has
+ * changed.
+ */
+CREATE TABLE pgstock_internal.level_stream
+(
+	topic			text COLLATE "C" NOT NULL,
+	since			timestamptz NOT NULL DEFAULT clock_timestamp(),
+	incarnation		uuid NOT NULL,
+	timeline		int NOT NULL,
+	ready_at		xid8,
+	fill_product	text COLLATE "C" NOT NULL DEFAULT '',
+	fill_location	text COLLATE "C" NOT NULL DEFAULT '',
+	filled_at		timestamptz,
+	CONSTRAINT level_stream_pkey PRIMARY KEY (topic)
+);
+COMMENT ON TABLE pgstock_internal.level_stream IS
+	'the topic of the level stream; no row: it is off';
+COMMENT ON COLUMN pgstock_internal.level_stream.timeline IS
+	'timeline and incarnation in which the stream was begun; in another one it '
+	'is begun again, because Kafka may have levels of commits that are lost';
+COMMENT ON COLUMN pgstock_internal.level_stream.ready_at IS
+	'transactions from this one on have seen that the stream is on; NULL: not '
+	'known yet';
+COMMENT ON COLUMN pgstock_internal.level_stream.fill_product IS
+	'levels up to this one have been written since the stream was begun';
+COMMENT ON COLUMN pgstock_internal.level_stream.filled_at IS
+	'when all levels had been written; NULL: not yet';
+/* Sessions remember whether there is a row. */
+CREATE TRIGGER level_stream_changed
+	AFTER INSERT OR DELETE OR TRUNCATE ON pgstock_internal.level_stream
+	EXECUTE FUNCTION pgstock_internal.event_settings_changed();
+
+/*
+ * Neither table is dumped: a restored database begins its stream anew.  The
+ * file of the marks is not shortened by VACUUM, which would lock out writers.
+ */
+CREATE TABLE pgstock_internal.level_mark
+(
+	xid			xid8 NOT NULL,
+	product_id	text COLLATE "C" NOT NULL,
+	location	text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02,
+		autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+CREATE INDEX level_mark_xid ON pgstock_internal.level_mark (xid);
+/* Two marks may be the same. */
+ALTER TABLE pgstock_internal.level_mark REPLICA IDENTITY FULL;
+COMMENT ON TABLE pgstock_internal.level_mark IS
+	'levels that have changed and whose record is not written yet';
+
+CREATE FUNCTION pgstock_internal.level_key(product_id text, location text)
+RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN product_id || '@' || replace(replace(location, '%', '%25'), '@', '%40');
+COMMENT ON FUNCTION pgstock_internal.level_key IS
+	'returns the key of a level''s record: the location is what follows the '
+	'last "@"; in it "%" is written as "%25" and "@" as "%40"';
+
+/* A step of the stream, or a page of a snapshot, begins with this. */
+CREATE FUNCTION pgstock_internal.lock_level_stream()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'the level stream must be written at isolation level '
+						'READ COMMITTED'
+			USING ERRCODE = 'invalid_transaction_state',
+				  HINT = 'Set default_transaction_isolation for the '
+						 'relay''s role.';
+	END IF;
+	LOCK TABLE pgstock_internal.level_stream IN SHARE UPDATE EXCLUSIVE MODE;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.lock_level_stream IS
+	'excludes other steps of the level stream until the transaction ends; what '
+	'the next statement sees is not older than what they have written';
+
+/*
+ * Writes a record for each of these levels, as it is now.  As in
+ * extension/outbox/record.c, the xid is assigned before the first seq is drawn.
+ */
+CREATE FUNCTION pgstock_internal.put_levels(topic text, products text[],
+	locations text[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_hashjoin = off
+	SET enable_mergejoin = off
+AS $$
+DECLARE
+	part	int;
+	at		timestamptz := clock_timestamp();
+BEGIN
+	IF coalesce(cardinality(products), 0) = 0 THEN
+		RETURN;
+	END IF;
+	PERFORM pg_current_xact_id();
+	part := pgstock_internal.outbox_lock_part();
+	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
+		type, payload, created_at, format)
+	SELECT part, gen_random_uuid(), topic,
+		   convert_to(pgstock_internal.level_key(k.product_id, k.location),
+					  'UTF8'),
+		   'StockLevel',
+		   convert_to(format('{"product_id":%s,"location":%s,"on_hand":%s,'
+				'"reserved":%s,"safety":%s,"available":%s,"version":%s,'
+				'"timestamp":"%s"}', to_json(k.product_id),
+				to_json(k.location), l.on_hand, l.reserved, l.safety,
+				l.available, l.version, pgstock_internal.utc_text(at)), 'UTF8'),
+		   at, 'j'
+	  FROM unnest(products, locations) k (product_id, location)
+	 CROSS JOIN LATERAL (SELECT t.* FROM pgstock_internal.level_total t
+						  WHERE t.product_id = k.product_id
+							AND t.location = k.location) l
+	 UNION ALL
+	/* A level that is gone has a tombstone. */
+	SELECT part, gen_random_uuid(), topic,
+		   convert_to(pgstock_internal.level_key(k.product_id, k.location),
+					  'UTF8'),
+		   'StockLevel', NULL, at, 'j'
+	  FROM unnest(products, locations) k (product_id, location)
+	 WHERE NOT EXISTS (SELECT FROM pgstock_internal.level v
+						WHERE v.product_id = k.product_id
+						  AND v.location = k.location);
+	PERFORM pgstock_internal.wake_relay();
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.put_levels IS
+	'writes the record of each of these levels to the outbox';
+
+/*
+ * Deletes marks, and returns the levels that they name.  since is a snapshot
+ * that an earlier step of this session took before it deleted all marks that it
+ * saw, or NULL.  What it shows has no mark any more: so the index is entered
+ * behind it, past the entries of deleted marks, which stay for as long as any
+ * snapshot is held.  Without it all marks are looked at, so that nothing
+ * depends on it being right for this history.
+ */
+CREATE FUNCTION pgstock_internal.take_level_marks(since pg_snapshot,
+	max_rows int, OUT n bigint, OUT products text[], OUT locations text[])
+RETURNS record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+DECLARE
+	late	xid8[] := ARRAY(SELECT pg_snapshot_xip(since));
+	first	xid8 := coalesce(pg_snapshot_xmax(since), '0');
+BEGIN
+	WITH taken AS (
+		DELETE FROM pgstock_internal.level_mark m
+		 WHERE m.ctid = ANY (ARRAY(
+			(SELECT a.ctid FROM pgstock_internal.level_mark a
+			  WHERE a.xid = ANY (late))
+			 UNION ALL
+			(SELECT b.ctid FROM pgstock_internal.level_mark b
+			  WHERE b.xid >= first ORDER BY b.xid LIMIT max_rows)
+			 LIMIT max_rows))
+		RETURNING m.product_id, m.location
+	), levels AS (
+		SELECT t.product_id, t.location, count(*) AS marks
+		  FROM taken t GROUP BY 1, 2
+	)
+	SELECT coalesce(sum(l.marks), 0), array_agg(l.product_id::text),
+		   array_agg(l.location::text)
+	  INTO n, products, locations FROM levels l;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.take_level_marks IS
+	'deletes marks, at most max_rows of them; returns their number and the '
+	'levels that they name';
+
+/* A page of all levels, behind the given one. */
+CREATE FUNCTION pgstock_internal.level_page(after_product text,
+	after_location text, max_rows int, OUT products text[],
+	OUT locations text[])
+RETURNS record
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_sort = off SET enable_hashagg = off
+AS $$
+SELECT coalesce(array_agg(p.product_id::text), '{}'),
+	   coalesce(array_agg(p.location::text), '{}')
+  FROM (SELECT l.product_id, l.location FROM pgstock_internal.level l
+		 WHERE (l.product_id, l.location) > ($1, $2)
+		 GROUP BY l.product_id, l.location
+		 ORDER BY l.product_id, l.location LIMIT $3) p
+$$;
+COMMENT ON FUNCTION pgstock_internal.level_page IS
+	'returns the levels that follow one, in order, at most max_rows';
+
+/*
+ * The fill: each level once.  A transaction that looked for the row of
+ * level_stream before it was there has made no mark; so the fill begins when
+ * all that may have done so have ended.  next_xid() is read in a later
+ * transaction than the one that wrote the row, once its lock is free and hence
+ * all sessions have been told.
+ */
+CREATE FUNCTION pgstock_internal.fill_level_stream(
+	s pgstock_internal.level_stream, max_rows int)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	page	record;
+	n		int;
+BEGIN
+	IF s.filled_at IS NOT NULL THEN
+		RETURN true;
+	ELSIF s.ready_at IS NULL THEN
+		UPDATE pgstock_internal.level_stream
+		   SET ready_at = pgstock_internal.next_xid();
+		RETURN false;
+	ELSIF pg_snapshot_xmin(pg_current_snapshot()) < s.ready_at THEN
+		RETURN false;
+	END IF;
+	page := pgstock_internal.level_page(s.fill_product, s.fill_location,
+										max_rows);
+	n := cardinality(page.products);
+	PERFORM pgstock_internal.put_levels(s.topic, page.products,
+										page.locations);
+	UPDATE pgstock_internal.level_stream
+	   SET fill_product = coalesce(page.products[n], fill_product),
+		   fill_location = coalesce(page.locations[n], fill_location),
+		   filled_at = CASE WHEN n < max_rows THEN clock_timestamp() END;
+	RETURN n < max_rows;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.fill_level_stream IS
+	'writes a page of levels while the stream is being filled; returns whether '
+	'it is filled';
+
+CREATE FUNCTION pgstock_internal.end_level_stream()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM pgstock_internal.level_stream;
+	/* Marks of open transactions may follow; the next stream takes them. */
+	IF pg_relation_size('pgstock_internal.level_mark') > 0
+		AND pgstock_internal.try_lock_table('level_mark', true) THEN
+		TRUNCATE pgstock_internal.level_mark;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.end_level_stream IS
+	'turns the level stream off';
+
+/*
+ * The commit need not be durable: if it is lost, so are the records, and the
+ * marks are there again; and nothing is published before it is durable.
+ */
+CREATE FUNCTION pgstock_internal.level_stream_step(topic text,
+	since pg_snapshot, max_rows int, OUT next_since pg_snapshot, OUT n bigint,
+	OUT behind boolean)
+RETURNS record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s		pgstock_internal.level_stream;
+	own		uuid := (pgstock_internal.draw_incarnation()).id;
+	present	int;
+	taken	record;
+BEGIN
+	PERFORM pgstock_internal.lock_level_stream(),
+			set_config('synchronous_commit', 'off', true);
+	IF since IS NULL THEN
+		SELECT f.timeline INTO present
+		  FROM pgstock_internal.outbox_fence('local') f;
+	END IF;
+	n := 0;
+	behind := false;
+	SELECT * INTO s FROM pgstock_internal.level_stream;
+	IF topic IS NULL THEN
+		PERFORM pgstock_internal.end_level_stream();
+		RETURN;
+	ELSIF s.topic IS DISTINCT FROM topic
+		OR s.incarnation <> own OR s.timeline <> present THEN
+		DELETE FROM pgstock_internal.level_stream;
+		INSERT INTO pgstock_internal.level_stream (topic, incarnation, timeline)
+		SELECT $1, own, f.timeline
+		  FROM pgstock_internal.outbox_fence('local') f;
+		behind := true;
+		RETURN;
+	END IF;
+	next_since := pg_current_snapshot();
+	taken := pgstock_internal.take_level_marks(since, max_rows);
+	n := taken.n;
+	PERFORM pgstock_internal.put_levels(topic, taken.products,
+										taken.locations);
+	IF n >= max_rows THEN
+		next_since := since;
+		behind := true;
+	END IF;
+	IF NOT pgstock_internal.fill_level_stream(s, max_rows / 5) THEN
+		behind := true;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.level_stream_step IS
+	'writes the records of levels that have changed, and of a page of all '
+	'levels while the stream is being filled';
+
+/*
+ * next_since is for the next call of this session, NULL if it was not one of
+ * the same stream.  A failure is recorded as that of a step of the upkeep.
+ */
+CREATE FUNCTION pgstock_internal.relay_levels(topic text, since text,
+	max_rows int, OUT next_since text, OUT n bigint, OUT behind boolean)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	step	record;
+BEGIN
+	n := 0;
+	behind := true;
+	IF pgstock_internal.foreign_history() IS NOT NULL THEN
+		RETURN;
+	END IF;
+	BEGIN
+		step := pgstock_internal.level_stream_step(topic, since::pg_snapshot,
+												   max_rows);
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM pgstock_internal.upkeep_failed('levels', SQLSTATE, SQLERRM);
+		next_since := since;
+		RETURN;
+	END;
+	PERFORM pgstock_internal.upkeep_worked('levels');
+	next_since := step.next_since::text;
+	n := step.n;
+	behind := step.behind;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_levels IS
+	'runs a step of the level stream, or turns it off if topic is NULL; '
+	'returns the number of changes, and whether the step left any';
+
+CREATE FUNCTION pgstock_internal.relay_snapshot(topic text,
+	after_product text, after_location text, max_rows int,
+	OUT n bigint, OUT last_product text, OUT last_location text)
+RETURNS record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	page	record;
+BEGIN
+	PERFORM pgstock_internal.raise_foreign(pgstock_internal.foreign_history()),
+			pgstock_internal.lock_level_stream();
+	page := pgstock_internal.level_page(after_product, after_location,
+										max_rows);
+	n := cardinality(page.products);
+	last_product := page.products[n];
+	last_location := page.locations[n];
+	PERFORM pgstock_internal.put_levels(topic, page.products, page.locations);
+	IF after_product = '' THEN
+		PERFORM pgstock_internal.audit('snapshot', 'topic ' || topic, NULL);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_snapshot IS
+	'writes the records of the levels that follow one, in order; n is less '
+	'than max_rows: they were the last';
+
+/* Marks the levels of a product that SQL has changed, whether or not the stream
+ * is on: this snapshot may be older than that. */
+CREATE FUNCTION pgstock_internal.mark_levels(product text)
+RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.level_mark
+SELECT pg_current_xact_id(), l.product_id, l.location
+  FROM pgstock_internal.level l
+ WHERE l.product_id = $1
+ GROUP BY 2, 3
+$$;
+COMMENT ON FUNCTION pgstock_internal.mark_levels IS
+	'marks the levels of a product as changed';
