@@ -37,7 +37,8 @@
 #define LOG_MODULE "http"
 
 #define CONNECTIONS_MAX		 SERVER_CONNECTIONS_MAX
-#define CONNECTION_BYTES_MAX 16384 /* for all headers, and to read and write */
+#define CONNECTION_BYTES_MAX 32768 /* for all headers, and to read and write */
+#define HEADERS_BYTES_MAX	 8192  /* well below, so that there is an answer */
 #define BODIES_BYTES_MAX	 67108864 /* of all requests */
 #define REQUEST_US			 (10 * SEC_US)
 #define IDLE_SECONDS		 60			   /* a connection without a request */
@@ -195,7 +196,7 @@ server_send(HttpRequest *request)
 	for (int i = 0; i < request->header_count; i++)
 		MHD_add_response_header(response, request->headers[i].name,
 								request->headers[i].value);
-	if (request->server->draining || request->ambiguous)
+	if (request->server->draining || request->refused)
 		MHD_add_response_header(response, "Connection", "close");
 	result = MHD_queue_response(request->connection, request->status, response);
 	MHD_destroy_response(response);
@@ -214,6 +215,15 @@ server_refuse(HttpRequest *request, unsigned status, const char *name,
 			   "\"status\":%u}\n",
 			   name, title, status);
 	http_answer(request, status, "application/problem+json", &body);
+}
+
+/* Of the head. */
+static size_t
+server_header_bytes(const HttpRequest *request)
+{
+	return MHD_get_connection_info(request->connection,
+								   MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
+		->header_size;
 }
 
 /* A part of the body.  Where the answer is known, it is not kept. */
@@ -238,13 +248,18 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 static enum MHD_Result
 server_begin(Server *server, HttpRequest *request)
 {
-	request->ambiguous = body_length_is_ambiguous(request->connection);
-	if (request->ambiguous)
+	bool too_long = server_header_bytes(request) > HEADERS_BYTES_MAX;
+
+	request->refused = too_long ||
+					   body_length_is_ambiguous(request->connection);
+	if (too_long)
+		server_refuse(request, 431, "too-long", "The headers are too long");
+	else if (request->refused)
 		server_refuse(request, 400, "invalid",
 					  "The headers give the length of the body twice");
 	else
 		server->handlers->head(server->arg, request);
-	if (request->ambiguous ||
+	if (request->refused ||
 		(request->status != 0 && body_length_is_long(request->connection)))
 		return server_send(request);
 	return MHD_YES;

@@ -45,9 +45,9 @@ typedef struct HttpRequest
 	/* of server.c only */
 	struct Server		  *server;
 	struct MHD_Connection *connection;
-	bool				   ambiguous; /* its end is not known */
-	bool				   running;	  /* all of it has arrived */
-	bool				   suspended; /* waits for its answer */
+	bool refused;	/* by its head: the connection ends with it */
+	bool running;	/* all of it has arrived */
+	bool suspended; /* waits for its answer */
 } HttpRequest;
 
 typedef struct HttpHandlers
