@@ -45,8 +45,8 @@ SELECT 'upkeep_failing', format('step="%s"', s.step), count(f.step)::float8
   FROM pgstock_internal.upkeep_steps() s (step)
   LEFT JOIN pgstock_internal.upkeep_failure f USING (step) GROUP BY s.step
 UNION ALL
-SELECT 'levels_filling', '', (l.filled_at IS NULL)::int::float8
-  FROM pgstock_internal.level_stream l
+SELECT 'levels_filling', '', count(*)::float8
+  FROM pgstock_internal.level_stream l WHERE l.filled_at IS NULL
 UNION ALL
 SELECT 'reservations_open', '', count(*)::float8
   FROM pgstock_internal.reservation r WHERE r.state = 'r'

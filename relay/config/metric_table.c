@@ -80,7 +80,7 @@ static const DatabaseFamily database[] = {
 	 "1 if the last run of this step of the upkeep failed.", false},
 	{"levels_filling", "gauge",
 	 "1 until all levels have been written since the level stream began.",
-	 false},
+	 true},
 	{"reservations_open", "gauge", "Order lines that are reserved.", true},
 	{"reservations_overdue", "gauge",
 	 "Reserved order lines past their expiry time.", true},

@@ -53,15 +53,14 @@ inbox_take_levels(Inbox *inbox, const PGresult *result)
 					!behind && api_int(result, 0, 1) == 0, now);
 }
 
-/* A relay that does not lead has nothing to do. */
+/* A relay that does not lead, or has no stream, has nothing to do. */
 void
 inbox_measure_levels(Inbox *inbox)
 {
 	int64_t now = loop_now(inbox->loop);
 
-	if (!inbox->state.leads)
+	if (!inbox->state.leads || inbox_levels_topic(inbox) == NULL)
 		inbox->levels_done_at = now;
-	if (inbox_levels_topic(inbox) != NULL)
-		*metrics_cell(inbox->metrics, METRIC_LEVELS_BEHIND,
-					  NULL) = (double) (now - inbox->levels_done_at) / SEC_US;
+	*metrics_cell(inbox->metrics, METRIC_LEVELS_BEHIND,
+				  NULL) = (double) (now - inbox->levels_done_at) / SEC_US;
 }
