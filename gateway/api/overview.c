@@ -69,7 +69,7 @@ const Field overview_orders[] = {
 	{"search", IN_QUERY, FIELD_ID, false,
 	 "the orders whose id begins with this, by their id, without a next page; "
 	 "default: those of the latest movements"},
-	{"state", IN_QUERY, FIELD_ID, false, "only of these those in this state"},
+	{"state", IN_QUERY, FIELD_ORDER_STATE, false, "only those in this state"},
 	{"after", IN_QUERY, FIELD_QUANTITY, false,
 	 "the page that follows the movement of this id"},
 	LIMIT,

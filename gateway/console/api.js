@@ -96,7 +96,9 @@ export async function act(method, path, body, headers) {
 export function query(path, values) {
   const given = Object.entries(values).filter(([, value]) =>
     value !== undefined && value !== null && value !== "");
-  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+  return given.length
+    ? path + (path.includes("?") ? "&" : "?") + new URLSearchParams(given)
+    : path;
 }
 
 export async function signIn(token) {

@@ -6,13 +6,14 @@ import { forget, get, listen, persist, session, signIn } from "./api.js";
 import { h, number, to } from "./dom.js";
 import { acts } from "./acts.js";
 import { failed } from "./failed.js";
-import { orders } from "./orders.js";
+import { hanging, orders } from "./orders.js";
 import { relays } from "./relays.js";
 import { report } from "./report.js";
 import { sales } from "./sales.js";
 import { stock } from "./stock.js";
 
-const pages = [stock, orders, failed, sales, relays, acts, report];
+// those that are a part of another one are not in the bar
+const pages = [stock, orders, failed, sales, relays, acts, report, hanging];
 
 const crown = h("header", { class: "top" });
 const banner = h("div", { class: "banner", role: "alert", hidden: true },
@@ -25,6 +26,7 @@ let left = new AbortController(); // the page that is shown
 let gone = null; // the stream
 let looker = null; // the page's own, for what is live
 let latest = null;
+let arriving = false; // the title gets the focus when the page is shown
 
 // ---- what is away, and back again ----
 
@@ -84,8 +86,8 @@ function context(page, segments, query) {
       document.title = `${title} – pgstock`;
       const heading = h("h1", { tabindex: -1 }, title);
       main.replaceChildren(...[
-        crumb && h("p", { class: "crumb" }, h("a", { href: to(page.path) },
-          `← ${page.title}`)),
+        crumb && h("p", { class: "crumb" }, crumb === true
+          ? h("a", { href: to(page.path) }, `← ${page.title}`) : crumb),
         h("div", { class: "head" }, heading,
           h("div", { class: "tools" }, tools)),
         lead && h("p", { class: "lead" }, lead)].filter(Boolean));
@@ -107,9 +109,9 @@ function context(page, segments, query) {
         (given.length ? `?${new URLSearchParams(given)}` : ""));
     },
     // after an act of the person
-    async again() {
-      await route();
-      main.querySelector("h1")?.focus();
+    again() {
+      arriving = true;
+      return route();
     },
     refresh,
   };
@@ -135,7 +137,7 @@ async function route() {
   looker = null;
   const { signal } = left;
   for (const link of crown.querySelectorAll("nav a"))
-    if (link.hash === to(page.path)) {
+    if (link.hash === to(page.part ?? page.path)) {
       link.setAttribute("aria-current", "page");
       link.scrollIntoView({ block: "nearest", inline: "nearest" });
     } else link.removeAttribute("aria-current");
@@ -147,7 +149,10 @@ async function route() {
     fail(problem);
     if (!problem.status) console.error(problem);
   }
-  if (!signal.aborted) main.removeAttribute("aria-busy");
+  if (signal.aborted) return;
+  main.removeAttribute("aria-busy");
+  if (arriving) main.querySelector("h1")?.focus();
+  arriving = false;
 }
 
 // Shown anew because something has changed: what has the focus keeps it.
@@ -201,7 +206,7 @@ function showSignIn(why) {
 
 function enter() {
   counts.clear();
-  const nav = h("nav", { "aria-label": "Pages" }, pages.map((page) => {
+  const nav = h("nav", { "aria-label": "Pages" }, pages.filter((page) => !page.part).map((page) => {
     const badge = h("span", { class: "count", hidden: true });
     if (page.count) counts.set(page.count, badge);
     return h("a", { href: to(page.path) }, page.title,
@@ -241,9 +246,9 @@ async function begin() {
 }
 
 addEventListener("hashchange", async () => {
+  arriving = true;
   await route();
   scrollTo(0, 0);
-  main.querySelector("h1")?.focus();
 });
 document.addEventListener("visibilitychange", startStream);
 begin();

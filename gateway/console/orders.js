@@ -49,7 +49,8 @@ async function showList(ctx) {
   } });
   let seen = null;
   ctx.head("Orders", { lead: "The orders that changed last come first.",
-    tools: [newer] }).append(found.element);
+    tools: [newer, h("a", { class: "button", href: to("hanging") },
+      "Orders that hang")] }).append(found.element);
   ctx.live((activity) => {
     seen ??= activity.movement;
     const changed = activity.movement !== seen && !found.values().search;
@@ -159,6 +160,40 @@ async function showOrder(ctx) {
     if (now && last && Date.parse(now.at) > Date.parse(last)) ctx.refresh();
   });
 }
+
+// ---- orders that hang ----
+
+const hangingColumns = [
+  { title: "Order", head: true, cell: (one) => one.order_id
+    ? link(to("orders", one.order_id), one.order_id) : "" },
+  { title: "Because", cell: (one) => one.reason },
+  { title: "What", wide: true, cell: (one) => one.kind },
+  { title: "Since", class: "tight", cell: (one) => time(one.since) },
+  { title: "Topic", wide: true, cell: (one) => one.topic
+    ? id(one.topic) : "" },
+];
+
+async function showHanging(ctx) {
+  const found = await list(ctx, {
+    path: "/transactions?hanging=1", label: "Orders that hang",
+    columns: hangingColumns,
+    key: (one) => `${one.kind} ${one.order_id} ${one.event_id}`,
+    nothing: ["No order hangs", "Reservations and messages that wait for " +
+      "longer than pgstock.hanging_after appear here."],
+  });
+  ctx.head("Orders that hang", {
+    crumb: h("a", { href: to("orders") }, "← Orders"),
+    lead: "Neither paid nor cancelled, or waiting for their message, for " +
+      "too long. An administrator can roll each one back.",
+  }).append(found.element);
+}
+
+export const hanging = {
+  path: "hanging",
+  title: "Orders that hang",
+  part: "orders",
+  show: showHanging,
+};
 
 export const orders = {
   path: "orders",

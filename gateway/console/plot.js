@@ -8,6 +8,7 @@ const LEFT = 52;
 const RIGHT = 14;
 const TOP = 12;
 const BOTTOM = 24;
+const DAY_MS = 86400e3;
 
 // Round steps: about `count` of them up to `max`.
 function ticks(max, count) {
@@ -25,6 +26,19 @@ function timeLabel(at, span) {
   return new Intl.DateTimeFormat("en-GB", span > 600e3
     ? { hour: "2-digit", minute: "2-digit" }
     : { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(at);
+}
+
+// As many as there is room for; of days, whole ones.
+function timeTicks(from, to, width) {
+  const count = Math.max(2, Math.min(8, Math.floor(width / 130)));
+  const days = (to - from) / DAY_MS;
+  if (days <= 3)
+    return Array.from({ length: count }, (_, i) =>
+      from + (to - from) * i / (count - 1));
+  const list = [];
+  for (let at = from; at < to; at += Math.ceil(days / count) * DAY_MS)
+    list.push(at);
+  return list;
 }
 
 // Each value holds until the next one.
@@ -64,13 +78,10 @@ function draw(root, width, height, series, range) {
       y2: y(value) }),
     svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" },
       number(value)))));
-  const count = Math.max(2, Math.min(7, Math.floor(width / 140)));
-  for (let i = 0; i < count; i++) {
-    const at = from + span * i / (count - 1);
-    root.append(svg("text", { x: x(at), y: height - 6,
-      "text-anchor": i === 0 ? "start" : i === count - 1 ? "end" : "middle" },
+  for (const at of timeTicks(from, to, width))
+    root.append(svg("text", { x: x(at), y: height - 6, "text-anchor":
+      at === from ? "start" : at === to ? "end" : "middle" },
     timeLabel(at, span)));
-  }
   for (const one of series) {
     if (!one.points.length) continue;
     if (one.bars) {

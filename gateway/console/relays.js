@@ -24,7 +24,7 @@ const gapColumns = [
 
 const relayColumns = [
   { title: "Relay", head: true, cell: (one) => id(one.name) },
-  { title: "", cell: (one) => one.leads ? state("leads") : state("waits") },
+  { title: "State", cell: (one) => one.leads ? state("leads") : state("waits") },
   { title: "Connected since", class: "tight", cell: (one) =>
     time(one.since) },
 ];

@@ -99,7 +99,7 @@ class Browser:
         wait_until(lambda: not self.all("main[aria-busy]"), 30, self.text)
 
     def sign_in(self, gateway, token):
-        self.open(gateway, wait=None)
+        self.driver.get(f"http://{HOST}:{gateway.port}/livez")
         self.driver.execute_script("sessionStorage.clear()")
         self.open(gateway, wait="input[name=token]")
         self.type("input[name=token]", token, Keys.ENTER)

@@ -130,7 +130,8 @@ PAGES = [("#/stock", "Stock"), ("#/stock/cup", "cup"), ("#/orders", "Orders"),
          ("#/orders/order-2", "order-2"), ("#/failed", "Failed messages"),
          ("#/failed/1", "Message #1"), ("#/sales", "Flash sales"),
          ("#/sales/black-friday", "black-friday"), ("#/relays", "Relays"),
-         ("#/acts", "By hand"), ("#/report", "Report")]
+         ("#/hanging", "Orders that hang"), ("#/acts", "By hand"),
+         ("#/report", "Report")]
 
 
 @pytest.mark.parametrize("path, title", PAGES)
@@ -249,6 +250,9 @@ def test_orders_are_found(page, gateway, role):
     page.wait_text("h1", "order-1")
     assert "pay-1" in page.text("main")
     assert acts(page) == (["Roll back"] if role == "admin" else [])
+    kinds = [one.text for one in page.all(".timeline .kind")]
+    assert kinds.index("movement of stock") < kinds.index("event to Kafka")
+    assert "StockConfirmed" in page.text(".timeline .what")
 
 
 def test_orders_are_settled_by_administrators(page, gateway, app, product,
@@ -275,6 +279,27 @@ def test_orders_are_settled_by_administrators(page, gateway, app, product,
     page.go("#/orders/none", "Not found")
 
 
+def test_orders_that_hang(page, gateway, app, product, shop):
+    order = f"hangs-{product}"
+    assert app.reserve(product, 1, order).status == 201
+    shop.sql("UPDATE pgstock_internal.reservation SET created_at = now() -"
+             " interval '2 hours' WHERE order_id = %s", (order,))
+    page.sign_in(gateway, TOKENS["admin"])
+    page.go("#/orders", "Orders")
+    page.click("main a.button")
+    page.wait_text("h1", "Orders that hang")
+    page.wait_text("main tbody", order)
+    assert "neither paid nor cancelled" in page.text("main tbody")
+    assert page.find("nav a[aria-current]").text == "Orders"
+    page.click(f"main tbody a[href$='{order}']")
+    page.wait_text("h1", order)
+    page.press("Roll back")
+    page.submit("Roll back", reason="it hung")
+    page.wait_text("main tbody", "rolled back")
+    page.go("#/hanging", "Orders that hang")
+    assert order not in page.text("main")
+
+
 def test_failed_messages_are_looked_at(page, gateway, shop, role):
     number = fail(shop, json.dumps({"order_id": EVIL, "items": []}))
     page.sign_in(gateway, TOKENS[role])
@@ -295,6 +320,9 @@ def test_failed_messages_are_looked_at(page, gateway, shop, role):
     page.go(f"#/failed/{number}", f"Message #{number}")
     assert page.text("main dl .id").count(EVIL) == 1
     assert not page.all("main img") and page.driver.title != "1"
+    page.click("main dl a")                     # there are only messages of it
+    page.wait_text("h1", EVIL)
+    page.wait_text(".timeline .kind", "failed message")
 
 
 def test_failed_messages_as_a_file(page, gateway, shop, run):
@@ -404,6 +432,25 @@ def test_the_report(page, gateway, role):
     page.press("Show")
     page.wait_text("main", "Nothing was sold")
     assert figures(page)["Orders placed"] == "0"
+
+
+def test_relays(page, gateway, shop, product, start_relay, role):
+    page.sign_in(gateway, TOKENS[role])
+    page.go("#/relays", "Relays")
+    page.wait_text("main .error", "No relay leads")
+    assert figures(page)["Leader"] == "none"
+    assert int(figures(page)["Events that wait"]) > 0
+    relay = start_relay(conninfo=shop.conninfo(), topics=["order-created"])
+    wait_until(lambda: figures(page).get("Events that wait") == "0", 60,
+               page.text)
+    page.wait_text("main .table", "leads")
+    assert "pgstock-relay" in figures(page)["Leader"]
+    assert not page.all("main .error")
+    page.picture(f"relay-{role}")
+    assert page.violations() == []
+    relay.terminate()
+    page.wait_text("main .error", "No relay leads")
+    assert acts(page) == []
 
 
 # ---- the database goes away -------------------------------------------------
