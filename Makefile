@@ -83,12 +83,13 @@ lint format demo demo-stop:
 bench:
 	bench/run
 
-bench-stock bench-relay bench-inbound bench-gateway bench-debezium:
+bench-stock bench-relay bench-inbound bench-answers bench-gateway \
+bench-debezium:
 	bench/run $(@:bench-%=%)
 
 deb dist sbom:
 	dev/$@
 
 .PHONY: all install install-files clean deb sbom check check-fast unit regress isolation e2e lint \
-	format demo demo-stop bench bench-stock bench-relay bench-inbound \
+	format demo demo-stop bench bench-stock bench-relay bench-inbound bench-answers \
 	bench-gateway bench-debezium dist

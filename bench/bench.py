@@ -8,6 +8,7 @@ import time
 from cluster import Kafka, Postgres, Relay
 from kafkaio import delivered
 from process import children_of, run_dir, wait_until
+from answers import answers
 from debezium import debezium
 from over_http import over_http
 from relay import relay
@@ -78,6 +79,8 @@ if __name__ == "__main__":
         relay(base)
     if sys.argv[1] in ("all", "inbound"):
         inbound(base)
+    if sys.argv[1] in ("all", "answers"):
+        answers(base)
     if sys.argv[1] in ("all", "gateway"):
         over_http(base)
     if sys.argv[1] == "debezium":

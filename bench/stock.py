@@ -239,6 +239,16 @@ def others(bench):
                       " 'o' || :o);")})
 
 
+def availability(bench):
+    for what, product in (("one product", "1"),
+                          ("10,000 products", "' || :p || '")):
+        bench.compare(f"check_availability, a line of {what}", Arm(
+            f"\\set p random(1, {PRODUCTS})\nSELECT * FROM"
+            " check_availability(('[{\"product_id\": \"p" + product
+            + "\", \"quantity\": 1}]')::jsonb);"),
+            {"SELECT 1": Arm("SELECT 1;")})
+
+
 def counting(bench):
     """The price of stock_statistics: refusals, the cheapest calls, and calls
     that reserve."""
@@ -266,6 +276,7 @@ def stock(directory):
          "pgstock", "against", "ratio", "CPU/call", "against")
     many(bench)
     others(bench)
+    availability(bench)
     counting(bench)
     hot(bench, "own")
     for us in (100, 1000):

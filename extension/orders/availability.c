@@ -30,7 +30,11 @@ availability_of(Work *work, const Line *line)
 {
 	Level *level = level_look(&work->call, line->product_id, line->location);
 
-	return level->known ? expire_reachable(work, level, line->quantity) : 0;
+	if (!level->known)
+		return 0;
+	/* carts are full of what sells: the next look needs no index */
+	row_version_hint_note(&work->call, level);
+	return expire_reachable(work, level, line->quantity);
 }
 
 static void

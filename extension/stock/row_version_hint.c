@@ -6,7 +6,9 @@
  * While a session holds a snapshot (pg_dump, a report), no version of a hot row
  * can be removed, and the index leads to all of them: a look-up visits
  * thousands.  So this session notes where it locked a level, and begins there:
- * from that version on the table itself leads to the newer ones.
+ * from that version on the table itself leads to the newer ones.  A look that
+ * locks nothing (availability.c) notes it too, because to descend the index is
+ * a third of its own work.
  *
  * It is only a hint.  A row that the snapshot sees and that has the key is the
  * row, wherever it was found, for the key is unique.  In any other case (the
@@ -28,7 +30,7 @@
 
 #include "stock/stock.h"
 
-#define NOTES_MAX	64 /* levels that a session sells at a time */
+#define NOTES_MAX	1024 /* levels that a session looks at in NOTE_AGE_MS */
 #define NOTE_AGE_MS 1000
 
 typedef struct Note
@@ -54,14 +56,14 @@ row_version_hint_hash(const Level *level)
 		   level->slot;
 }
 
-/* Notes where a level was just locked. */
+/* Notes where a level was just locked, or read. */
 void
 row_version_hint_note(const Call *call, const Level *level)
 {
 	uint32 hash = row_version_hint_hash(level);
 	Note  *note = &notes[hash % NOTES_MAX];
 
-	Assert(level->locked && !level->is_new);
+	Assert(level->known && !level->is_new);
 	Assert(ItemPointerIsValid(&level->tid));
 	note->hash = hash;
 	note->tid = level->tid;

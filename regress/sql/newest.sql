@@ -13,6 +13,13 @@ SELECT status, available FROM reserve_stock('new-a', 1, 'new-1');
 VACUUM FULL pgstock_internal.level;
 SELECT status, available FROM reserve_stock('new-a', 1, 'new-2');
 SELECT status, available FROM reserve_stock('new-b', 1, 'new-3');
+-- nor does a look believe it
+VACUUM FULL pgstock_internal.level;
+SELECT product_id, available FROM check_availability('[{"product_id": "new-a", "quantity": 1}, {"product_id": "new-b", "quantity": 1}]');
+SELECT receive_stock('new-a', 1);
+VACUUM FULL pgstock_internal.level;
+SELECT product_id, available FROM check_availability('[{"product_id": "new-a", "quantity": 1}, {"product_id": "new-b", "quantity": 1}]');
+SELECT product_id, available FROM check_availability('[{"product_id": "new-a", "quantity": 1}, {"product_id": "new-b", "quantity": 1}]');
 -- the table ends before the place
 SET debug_discard_caches = 0;
 SELECT count(receive_stock('pad-' || i, 1)) FROM generate_series(1, 300) i;
