@@ -15,6 +15,7 @@ SEQ = "^[0-9]{20}$"
 TIME = r"^[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
 TRACEPARENT = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 QUANTITY_MAX = 2 ** 53
+AVAILABLE_MAX = 2 * QUANTITY_MAX    # what is there, and the back-order limit
 ID_MAX = 255                    # bytes; no id has more characters
 REASON_MAX = 2100               # STOCK_TEXT_BYTES_MAX and the note of a cut
 
@@ -106,7 +107,7 @@ MEMBERS = {
     "attributes": {"type": "object", "minProperties": 1, "description": (
         "members of the incoming message that pgstock does not know, or the"
         " argument of purchase_flash_sale")},
-    "on_hand": integer(0), "available": integer(0),
+    "on_hand": integer(0), "available": integer(0, AVAILABLE_MAX),
     "version": integer(0, 2 ** 63 - 1, description=(
         "rises with every change of the level")),
     "kind": {"enum": KINDS},
@@ -114,12 +115,13 @@ MEMBERS = {
 }
 ITEM = {
     "product_id": ID, "location": ID, "quantity": integer(1),
-    "remaining_stock": integer(0, description="available after the event"),
+    "remaining_stock": integer(0, AVAILABLE_MAX,
+                               description="available after the event"),
     "version": MEMBERS["version"],
     "activity_id": text(ID_MAX, description=(
         "the flash sale whose quota the item refers to")),
 }
-FAILED_ITEM = {"wanted": integer(1), "available": integer(0),
+FAILED_ITEM = {"wanted": integer(1), "available": integer(0, AVAILABLE_MAX),
                "status": {"enum": STATUSES}}
 ALWAYS = ["event_id", "event_type", "event_version", "timestamp"]
 TRACE = ["trace_id", "causation_id", "attributes"]

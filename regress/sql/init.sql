@@ -4,6 +4,7 @@
 -- Every test works on products and orders of its own, so that after this one
 -- each can run alone: make installcheck REGRESS="init order".
 --
+\! rm -f build/regress/payloads.tsv
 CREATE EXTENSION pgstock;
 -- The result of a command: "ok", or the error as an application sees it.
 CREATE FUNCTION outcome_of(command text) RETURNS text
