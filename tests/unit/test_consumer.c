@@ -17,6 +17,13 @@ open_consumer(Fixture *fixture)
 	buf_free(&error);
 }
 
+static void
+close_consumer(Fixture *fixture)
+{
+	consumer_close(fixture->consumer);
+	assert_true(kafka_consumers_ended(30));
+}
+
 /* Takes until the batch holds that many or the group has assigned. */
 static bool
 take(Fixture *fixture, uint32_t messages)
@@ -272,8 +279,7 @@ messages_come_from_where_the_database_stands_or_first_offset_says(void **state)
 	WAIT_UNTIL(fixture,
 			   take(fixture, 0) && consumer_has_left(fixture->consumer));
 	assert_int_equal(fixture->revoked, 1);
-	consumer_close(fixture->consumer);
-	assert_true(kafka_consumers_ended(30));
+	close_consumer(fixture);
 }
 
 int
