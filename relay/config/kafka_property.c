@@ -35,6 +35,10 @@
 	{                                     \
 		name, KAFKA_ADDRESSES, 0, 0, NULL \
 	}
+#define URL(name)                   \
+	{                               \
+		name, KAFKA_URL, 0, 0, NULL \
+	}
 #define CHOICE(name, choices)             \
 	{                                     \
 		name, KAFKA_CHOICE, 0, 0, choices \
@@ -105,7 +109,7 @@ const KafkaProperty kafka_properties[] = {
 	TEXT("sasl.oauthbearer.client.credentials.client.secret"),
 	TEXT("sasl.oauthbearer.scope"),
 	TEXT("sasl.oauthbearer.extensions"),
-	TEXT("sasl.oauthbearer.token.endpoint.url"),
+	URL("sasl.oauthbearer.token.endpoint.url"),
 	TEXT("sasl.oauthbearer.grant.type"),
 	TEXT("sasl.oauthbearer.assertion.algorithm"),
 	TEXT("sasl.oauthbearer.assertion.private.key.file"),
@@ -431,6 +435,22 @@ kafka_are_addresses(const char *value, Buf *error)
 	return good;
 }
 
+/* librdkafka writes it to its log.  It is not repeated here either. */
+static bool
+kafka_is_url(const char *value, Buf *error)
+{
+	const char *host = strstr(value, "://");
+	const char *user;
+
+	host = host != NULL ? host + 3 : value;
+	user = memchr(host, '@', strcspn(host, "/?#"));
+	if (user != NULL)
+		buf_add_str(error,
+					"a URL with a user or password would be in the log; use "
+					"sasl.oauthbearer.client.id and .client.secret");
+	return user == NULL;
+}
+
 static bool
 kafka_check_value(const KafkaProperty *property, const char *value, Buf *error)
 {
@@ -445,6 +465,8 @@ kafka_check_value(const KafkaProperty *property, const char *value, Buf *error)
 			return kafka_is_choice(property, value, error);
 		case KAFKA_ADDRESSES:
 			return kafka_are_addresses(value, error);
+		case KAFKA_URL:
+			return kafka_is_url(value, error);
 		case KAFKA_TEXT:
 			break;
 	}

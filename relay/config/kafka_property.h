@@ -18,6 +18,7 @@ typedef enum KafkaValue
 {
 	KAFKA_TEXT,		 /* librdkafka judges it */
 	KAFKA_ADDRESSES, /* host:port, ... */
+	KAFKA_URL,		 /* without user and password */
 	KAFKA_FLAG,		 /* true or false */
 	KAFKA_NUMBER,	 /* min to max */
 	KAFKA_NUMBER_0,	 /* the same, or 0 */

@@ -26,6 +26,9 @@ document_add_values(Buf *text, const KafkaProperty *property)
 		case KAFKA_ADDRESSES:
 			manual_add_text(text, "host:port, ...");
 			break;
+		case KAFKA_URL:
+			manual_add_text(text, "A URL without user and password.");
+			break;
 		case KAFKA_FLAG:
 			manual_add_text(text, "true or false");
 			break;

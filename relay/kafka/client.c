@@ -206,6 +206,18 @@ kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake)
 	loop_wake_up(wake);
 }
 
+/*
+ * librdkafka masks its own passwords only: not the command that refreshes a
+ * Kerberos ticket, which it writes where it fails (SASLREFRESH) and, with
+ * "debug", among the properties (CONF).
+ */
+static bool
+kafka_log_has_secret(const char *facility, const char *text)
+{
+	return strcmp(facility, "SASLREFRESH") == 0 ||
+		   (strcmp(facility, "CONF") == 0 && kafka_property_is_secret(text));
+}
+
 void
 kafka_log_event(rd_kafka_event_t *event, const char *module)
 {
@@ -216,6 +228,8 @@ kafka_log_event(rd_kafka_event_t *event, const char *module)
 
 	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
 		return;
+	if (kafka_log_has_secret(facility, text))
+		text = "a text with a secret of [kafka] is omitted";
 	if (strcmp(facility, "SSLCERTVRFY") == 0)
 	{
 		/* at each try to connect, of each client */

@@ -159,6 +159,23 @@ def test_password_in_arguments_is_refused(relay, kafka):
         assert "hunter2" not in done.stdout + done.stderr
 
 
+def test_no_secret_in_what_librdkafka_logs(relay):
+    """With all that its "debug" has, its configuration included, and where the
+    command for a ticket of Kerberos fails; it masks its own passwords only."""
+    relay.config["relay"]["log_level"] = "debug"
+    relay.config["kafka"] |= {
+        "debug": "all", "sasl.password": "hunter2",
+        "ssl.key.password": "hunter2", "security.protocol": "sasl_plaintext",
+        "sasl.mechanism": "GSSAPI",
+        "sasl.kerberos.kinit.cmd": "false hunter2"}
+    relay.start(wait="/livez")
+    wait_until(lambda: "client.id = " in relay.log(), 20, relay.tail)
+    wait_until(lambda: "warning producer: SASLREFRESH" in relay.log(), 20,
+               relay.tail)
+    relay.terminate()
+    assert "hunter2" not in relay.log()
+
+
 def test_incompatible_extension(relay, db):
     """Another relay_api means other functions: exit at once, with its number,
     and with a code after which systemd does not restart."""
