@@ -33,7 +33,7 @@ static const struct
 	{"ms", MS_US},
 };
 
-static bool
+bool
 option_parse_duration(const char *text, int64_t *us)
 {
 	char	 *end;

@@ -53,6 +53,9 @@ typedef struct Option
 	const char		  *help;
 } Option;
 
+/* "5s", "250ms": false if the text is no duration. */
+bool option_parse_duration(const char *text, int64_t *us) MUST_CHECK;
+
 /* values: the daemon's struct.  False, and a phrase in *error that follows the
  * option's name, if the text is not a legal value. */
 bool option_set(const Option *option, void *values, const char *text,

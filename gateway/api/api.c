@@ -20,6 +20,7 @@
 #include "api/file.h"
 #include "api/live.h"
 #include "api/page.h"
+#include "api/receipts.h"
 #include "api/reserve.h"
 #include "api/sold_out.h"
 #include "config/metric_table.h"
@@ -49,7 +50,9 @@ struct Api
 	ReserveQueue *reserve; /* in the app's pool */
 	SoldOut		 *sold_out;
 	Live		 *live;
-	RateLimit	 *clients; /* by the token's name */
+	Receipts	 *receipts;
+	Pool		 *receipts_pool; /* its session */
+	RateLimit	 *clients;		 /* by the token's name */
 	RateLimit	 *users;
 	RateLimit	 *sales;
 	StatusCell	  cells[ROUTES_MAX + 1][STATUSES_MAX]; /* the last: no route */
@@ -232,6 +235,8 @@ api_wait_for_session(Api *api, ApiRequest *request)
 		problem_give(request->http, PROBLEM_OVERLOADED, NULL);
 	else if (request->route->kind == ROUTE_LIVE)
 		live_add(api->live, request);
+	else if (request->route->kind == ROUTE_EVENT && receipts_want(request))
+		receipts_add(api->receipts, request);
 	else if (request->route->kind == ROUTE_RESERVE)
 		reserve_queue_add(api->reserve, request);
 	else
@@ -239,11 +244,8 @@ api_wait_for_session(Api *api, ApiRequest *request)
 }
 
 static void
-api_show_pool(const Api *api, Role role)
+api_show_pool(const Api *api, const Pool *pool, const char *name)
 {
-	const Pool *pool = api->pools[role];
-	const char *name = role_names[role];
-
 	if (pool == NULL)
 		return;
 	*metrics_cell(api->metrics, METRIC_SESSIONS, "pool", name,
@@ -260,7 +262,8 @@ api_show_metrics(const Api *api)
 	*metrics_cell(api->metrics, METRIC_READY, NULL) = api_is_ready(api);
 	*metrics_cell(api->metrics, METRIC_QUEUE, NULL) = api_waiting(api);
 	for (int role = 0; role < ROLES; role++)
-		api_show_pool(api, (Role) role);
+		api_show_pool(api, api->pools[role], role_names[role]);
+	api_show_pool(api, api->receipts_pool, "receipts");
 }
 
 static void
@@ -370,6 +373,8 @@ api_fail_waiting(Api *api)
 		reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
 		sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
 	}
+	if (!pool_is_up(api->receipts_pool))
+		receipts_fail(api->receipts, PROBLEM_DATABASE_AWAY);
 	if (!pool_is_up(api_reader_pool(api)))
 		live_fail(api->live, PROBLEM_DATABASE_AWAY);
 	for (int role = 0; role < ROLES; role++)
@@ -385,6 +390,7 @@ api_turn(Api *api)
 	for (int role = 0; role < ROLES; role++)
 		if (api->pools[role] != NULL)
 			pool_turn(api->pools[role]);
+	pool_turn(api->receipts_pool);
 }
 
 bool
@@ -397,6 +403,7 @@ void
 api_stop(Api *api)
 {
 	api->stopping = true;
+	receipts_stop(api->receipts);
 }
 
 void
@@ -437,6 +444,9 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 		if (api->pools[role] != NULL)
 			pool_add_source(api->pools[role], call_next, &api->calls[role],
 							(int) config->pool);
+	api->receipts = receipts_new(loop);
+	api->receipts_pool = pool_new(loop, &config->conninfo, 1);
+	pool_add_source(api->receipts_pool, receipts_next, api->receipts, 1);
 	api->live = live_new(loop);
 	pool_add_source(api_reader_pool(api), live_next, api->live, 1);
 	return api;
@@ -454,6 +464,9 @@ api_end(Api *api)
 		request_queue_fail(&api->calls[role].waiting, PROBLEM_DATABASE_AWAY,
 						   NULL);
 	}
+	pool_free(api->receipts_pool);
+	api->receipts_pool = NULL;
+	receipts_fail(api->receipts, PROBLEM_DATABASE_AWAY);
 	live_fail(api->live, PROBLEM_DATABASE_AWAY);
 	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
 	sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
@@ -468,6 +481,7 @@ api_free(Api *api)
 	reserve_queue_free(api->reserve);
 	sold_out_free(api->sold_out);
 	live_free(api->live);
+	receipts_free(api->receipts);
 	rate_free(api->clients);
 	rate_free(api->users);
 	rate_free(api->sales);

@@ -71,7 +71,8 @@ call_done(void *arg, const PoolAnswer *answer)
 		problem_give(request->http, PROBLEM_OUTCOME_UNKNOWN, answer->error);
 	else if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		problem_give_failure(request->http, answer);
-	else if (request->route->kind == ROUTE_JSON)
+	else if (request->route->kind == ROUTE_JSON ||
+			 request->route->kind == ROUTE_EVENT)
 		call_answer_json(request, result);
 	else if (request->route->kind == ROUTE_LIST)
 		list_answer(request, result);

@@ -162,6 +162,7 @@ field_set_member(const Field *field, const json_t *member, char **value,
 		case FIELD_LIMIT:
 		case FIELD_FAILURE:
 		case FIELD_ORDER_STATE:
+		case FIELD_WAIT:
 			break;
 	}
 	Assert(!"a field of no body");

@@ -36,6 +36,7 @@ typedef enum FieldType
 	FIELD_UUID,		/* of an event */
 	FIELD_FAILURE,	/* state of a failed message */
 	FIELD_ORDER_STATE,
+	FIELD_WAIT, /* duration, up to 1m; the last field, and no parameter */
 } FieldType;
 
 typedef struct Field

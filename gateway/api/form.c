@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/option.h"
 #include "common/rfc3339.h"
 
 #define ID_BYTES_MAX   255
 #define TEXT_BYTES_MAX 2000 /* as extension/base/limits.h has it */
 #define QUANTITY_MAX   (INT64_C(1) << 53)
+#define WAIT_US_MAX	   (60 * SEC_US)
 #define TTL_MAX		   INT64_C(315360000) /* ten years of seconds */
 
 typedef struct FieldRange
@@ -172,6 +174,20 @@ form_set_flag(const char *name, const char *text, char **value, Buf *error)
 	return true;
 }
 
+/* Microseconds. */
+static bool
+form_set_wait(const char *name, const char *text, char **value, Buf *error)
+{
+	int64_t us;
+
+	if (!option_parse_duration(text, &us) || us > WAIT_US_MAX)
+		return form_fault(name, error,
+						  "must be a duration of at most 1m, such as 5s or "
+						  "250ms");
+	*value = xasprintf("%" PRId64, us);
+	return true;
+}
+
 static bool
 form_set_digits(const Field *field, const char *text, char **value, Buf *error)
 {
@@ -203,6 +219,8 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 		case FIELD_FAILURE:
 		case FIELD_ORDER_STATE:
 			return form_set_word(field->name, field->type, text, value, error);
+		case FIELD_WAIT:
+			return form_set_wait(field->name, text, value, error);
 		case FIELD_TEXT:
 			return form_check_text(field->name, text, TEXT_BYTES_MAX, value,
 								   error);
@@ -272,6 +290,10 @@ form_add_schema(const Field *field, Buf *json)
 		case FIELD_FAILURE:
 		case FIELD_ORDER_STATE:
 			form_add_words(words[field->type], json);
+			break;
+		case FIELD_WAIT:
+			buf_add_str(json, "{\"type\":\"string\","
+							  "\"pattern\":\"^[0-9]{1,5}(ms|s)$\"}");
 			break;
 		case FIELD_TIME:
 			buf_add_str(json, "{\"type\":\"string\",\"format\":\"date-time\"}");

@@ -147,6 +147,7 @@ openapi_schema(const Route *route)
 		case ROUTE_TAKE:
 			return "{\"$ref\":\"#/components/schemas/Lines\"}";
 		case ROUTE_JSON:
+		case ROUTE_EVENT:
 			return "{\"type\":\"object\"}";
 		case ROUTE_LIST:
 			return "{\"$ref\":\"#/components/schemas/List\"}";

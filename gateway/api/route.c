@@ -29,7 +29,8 @@ route_statement(const Route *route, const Values *values)
 	const char *value = NULL;
 
 	Assert(route->sql != NULL);
-	while (route->fields[statement.nparams].name != NULL)
+	while (route->fields[statement.nparams].name != NULL &&
+		   route->fields[statement.nparams].type != FIELD_WAIT)
 		statement.nparams++;
 	if (flag != NULL)
 		value = values->text[--statement.nparams];

@@ -18,6 +18,7 @@ typedef enum RouteKind
 	ROUTE_LINES,   /* a statement that returns rows of stock_result */
 	ROUTE_TAKE,	   /* the same, and 201 where they are granted */
 	ROUTE_JSON,	   /* a statement that returns status, body, entity tag */
+	ROUTE_EVENT,   /* the same, or a wait for it: api/receipts.c */
 	ROUTE_LIST,	   /* a statement that returns a page: api/list.c */
 	ROUTE_LIVE,	   /* a statement that returns an event: api/live.c */
 	ROUTE_PAGE,	   /* of this process: health, metrics, description */

@@ -167,6 +167,8 @@ static const Field console_file[] = {{"file", IN_PATH, FIELD_ID, true,
 									 END};
 static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 							   "the event"},
+							  {"wait", IN_QUERY, FIELD_WAIT, false,
+							   "answers when Kafka has it, or after so long"},
 							  END};
 
 static const Field transactions[] =
@@ -355,8 +357,8 @@ const Route routes[] = {
 	{"POST", "/availability", ROUTE_JSON, false, ROLE_READER, "askAvailability",
 	 "Whether lines could be reserved; takes nothing", ASK_AVAILABILITY,
 	 availability},
-	{"GET", "/events/{event_id}", ROUTE_JSON, false, ROLE_READER, "getEvent",
-	 "Whether Kafka has an event", GET_EVENT, event},
+	{"GET", "/events/{event_id}", ROUTE_EVENT, false, ROLE_READER, "getEvent",
+	 "Whether Kafka has an event, now or soon", GET_EVENT, event},
 	{"POST", "/sales", ROUTE_JSON, false, ROLE_ADMIN, "openSale",
 	 "Opens a flash sale: sets a quota apart", OPEN_SALE, open_sale},
 	{"DELETE", "/sales/{activity_id}", ROUTE_JSON, false, ROLE_ADMIN,

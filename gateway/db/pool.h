@@ -18,7 +18,9 @@
 /* Statements of the routes have the numbers below the first (api/route.c). */
 #define POOL_STATEMENT_BEGIN	(PG_CONNECTION_STATEMENTS_MAX - 1)
 #define POOL_STATEMENT_SOLD_OUT (PG_CONNECTION_STATEMENTS_MAX - 2)
-#define POOL_STATEMENTS_FIRST	POOL_STATEMENT_SOLD_OUT
+#define POOL_STATEMENT_LOOK		(PG_CONNECTION_STATEMENTS_MAX - 3)
+#define POOL_STATEMENT_WAIT		(PG_CONNECTION_STATEMENTS_MAX - 4)
+#define POOL_STATEMENTS_FIRST	POOL_STATEMENT_WAIT
 
 /* What became of a work. */
 typedef struct PoolAnswer

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
 """The gateway beside a relay: the relay's state, and receipts of events."""
 
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
 import pytest
 
 from process import wait_until
@@ -25,3 +30,70 @@ def test_the_state_of_the_relay(reader, shop, start_relay):
     assert relay.terminate() == 0
     wait_until(lambda: not reader.get("/status").json["relays"], 30,
                relay.tail)
+
+
+# ---- receipts ---------------------------------------------------------------
+
+def publish(shop, n=1):
+    return [event for (event,) in shop.sql(
+        "SELECT publish_event('stock-events', 'k' || i, '{}')"
+        " FROM generate_series(1, %s) i", (n,))]
+
+
+def receive(gateway, event, wait="20s"):
+    """The answer to a client of its own, and how long it took."""
+    with closing(gateway.client(timeout=60)) as client:
+        begun = time.monotonic()
+        answer = client.get(f"/events/{event}?wait={wait}")
+        return answer, time.monotonic() - begun
+
+
+def waiting_sessions(shop):
+    return shop.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE"
+                      " '%%wait_for_event(%%' AND application_name ="
+                      " 'pgstock-gateway' AND state = 'active'")
+
+
+def test_a_receipt_is_prompt(gateway, shop, start_relay):
+    """Whatever the relay's 200 ms between positions are."""
+    start_relay(conninfo=shop.conninfo())
+    took = []
+    for _ in range(40):
+        event, = publish(shop)
+        answer, seconds = receive(gateway, event)
+        assert answer.json["state"] == "published"
+        took.append(seconds)
+    assert statistics.median(took) < 0.08, took
+    answer, seconds = receive(gateway, event)       # published before
+    assert (answer.json["state"], seconds < 2) == ("published", True)
+
+
+def test_many_wait_and_take_one_session(gateway, shop, app, product,
+                                        start_relay):
+    events = publish(shop, 150)
+    with ThreadPoolExecutor(len(events)) as pool:
+        answers = pool.map(lambda event: receive(gateway, event, "60s"), events)
+        wait_until(lambda: waiting_sessions(shop) == 1, 30, gateway.tail)
+        assert app.reserve(product, 1, f"beside-{product}").status == 201
+        relay = start_relay(conninfo=shop.conninfo())
+        states = [answer.json["state"] for answer, _ in answers]
+    assert states == ["published"] * len(events), relay.tail()
+    wait_until(lambda: waiting_sessions(shop) == 0, 30, gateway.tail)
+
+
+def test_a_wait_that_is_over(gateways, shop):
+    gateway = gateways().start()
+    event, = publish(shop)
+    answer, seconds = receive(gateway, event, "300ms")
+    assert (answer.json["state"], seconds >= 0.3) == ("pending", True)
+    nothing = "00000000-0000-0000-0000-000000000000"
+    answer, seconds = receive(gateway, nothing, "300ms")
+    assert (answer.problem, seconds >= 0.3) == ("unknown-event", True)
+    for wait in ("2m", "5", "-1s", "x", "1h"):
+        answer, _ = receive(gateway, event, wait)
+        assert (answer.status, answer.problem) == (400, "invalid"), wait
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(receive, gateway, event, "60s")
+        wait_until(lambda: waiting_sessions(shop) == 1, 30, gateway.tail)
+        assert gateway.terminate() == 0
+        assert answer.result()[0].json["state"] == "pending"
