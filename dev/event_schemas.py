@@ -249,7 +249,7 @@ HEADERS = {
 }
 CLOUDEVENTS = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time",
                "ce_sequence", "ce_incarnation"]
-DEAD_LETTER = "__dlq.errors."
+DEAD_LETTER = "__dlq."
 
 
 def event_headers():
@@ -267,24 +267,27 @@ def event_headers():
 
 def dead_letter_headers():
     """Those that a dead letter has behind the message's own."""
-    properties = {
-        "topic": text(249), "partition": {"type": "string",
-                                          "pattern": "^[0-9]+$"},
-        "offset": {"type": "string", "pattern": "^[0-9]+$"}, "group": text(),
-        "delivery.count": {"type": "string", "pattern": "^[1-9][0-9]*$"},
-        "message": text(),
-        "sqlstate": {"type": "string", "pattern": "^[0-9A-Z]{5}$"},
-        "class": {"enum": ["poison", "permanent", "retries", "order",
-                           "crash"]},
-        "failed.time": MEMBERS["timestamp"]}
+    number = {"type": "string", "pattern": "^[0-9]+$"}
+    count = {"type": "string", "pattern": "^[1-9][0-9]*$"}
+    always = {
+        "errors.topic": text(249), "errors.partition": number,
+        "errors.offset": number, "errors.group": text(),
+        "errors.delivery.count": count, "errors.message": text(),
+        "errors.class": {"enum": ["poison", "permanent", "retries", "order",
+                                  "crash"]},
+        "errors.failed.time": MEMBERS["timestamp"],
+        "event.id": text(ID_MAX), "event.source": text(ID_MAX)}
+    sometimes = {
+        "errors.sqlstate": {"type": "string", "pattern": "^[0-9A-Z]{5}$"},
+        "errors.incomplete": {"const": "true"},
+        "event.time": MEMBERS["timestamp"], "redrive.count": count}
     return {"$schema": DRAFT, "title": "headers of a dead letter",
             "description": "Key, value and all other headers are those of the"
                            " message, byte for byte.",
             "type": "object",
-            "properties": {DEAD_LETTER + name: schema
-                           for name, schema in properties.items()},
-            "required": [DEAD_LETTER + name for name in properties
-                         if name != "sqlstate"]}
+            "properties": {DEAD_LETTER + name: schema for name, schema
+                           in {**always, **sometimes}.items()},
+            "required": [DEAD_LETTER + name for name in always]}
 
 
 # ---- Incoming --------------------------------------------------------------

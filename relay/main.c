@@ -34,6 +34,7 @@ static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 	[COMMAND_REPLAY] = cmd_replay,
 	[COMMAND_SNAPSHOT] = cmd_snapshot,
 	[COMMAND_REWIND] = cmd_rewind,
+	[COMMAND_REDRIVE] = cmd_redrive,
 	[COMMAND_AUDIT] = cmd_audit,
 	[COMMAND_DISCARD] = cmd_discard,
 	[COMMAND_ORDER] = cmd_order,

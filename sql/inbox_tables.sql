@@ -235,6 +235,9 @@ CREATE INDEX failed_event_waiting
 CREATE INDEX failed_event_due
 	ON pgstock_internal.failed_event (next_retry_at, id)
 	WHERE state = 'waiting';
+/* For a message that is sent back from its dead letter topic. */
+CREATE INDEX failed_event_message
+	ON pgstock_internal.failed_event (event_id, source, id);
 ALTER SEQUENCE pgstock_internal.failed_event_id
 	OWNED BY pgstock_internal.failed_event.id;
 COMMENT ON COLUMN pgstock_internal.failed_event.error IS

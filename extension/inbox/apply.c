@@ -84,7 +84,8 @@ apply_store(Call *call, const InboxOptions *options, Message *message,
 
 	Assert(!message->outcome.has_row || kind == OUTCOME_DUPLICATE);
 	Assert(kind != OUTCOME_NONE && kind != OUTCOME_STARTED);
-	if (kind == OUTCOME_WAITING && record_has_key(message->record))
+	if ((kind == OUTCOME_WAITING || message->outcome.retries) &&
+		record_has_key(message->record))
 		name_map_put(waiting, key_queue_name(message->record), message);
 	if (kind == OUTCOME_WAITING || kind == OUTCOME_DEAD)
 		failed_event_store(call, options, message);

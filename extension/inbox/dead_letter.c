@@ -5,7 +5,8 @@
  *
  * It is published through the outbox, like every event of pgstock, with key,
  * value and headers as they arrived.  Headers by the names of KIP-1191 are
- * added: the origin of the message and the error.
+ * added: the origin of the message and the error.  So is its identity, with
+ * which "pgstock-relay redrive" sends it back.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -13,14 +14,19 @@
  */
 #include "postgres.h"
 
+#include "base/epoch_ms.h"
 #include "inbox/inbox.h"
 
+/* Adds a header; one of that name, which an earlier letter had, gives way. */
 static List *
 dead_letter_add_header(List *headers, const char *name, const char *value)
 {
-	Header *header = palloc(sizeof(Header));
+	Header		 *header = palloc(sizeof(Header));
+	const Header *earlier;
 
 	Assert(value != NULL);
+	while ((earlier = headers_find(headers, name)) != NULL)
+		headers = list_delete_ptr(headers, unconstify(Header *, earlier));
 	header->name = name;
 	header->name_len = strlen(name);
 	header->value = text_to_utf8(value, strlen(value), &header->value_len);
@@ -30,9 +36,11 @@ dead_letter_add_header(List *headers, const char *name, const char *value)
 /* Adds to headers what has happened to the message. */
 static List *
 dead_letter_add_errors(Call *call, const InboxOptions *options,
-					   const Record *record, int attempts,
-					   const Outcome *outcome, List *headers)
+					   const Record *record, const Parsed *parsed, int attempts,
+					   const Outcome *outcome, bool is_incomplete,
+					   List *headers)
 {
+	bool has_time = epoch_ms_is_sane(parsed->sent_at_ms);
 	const struct
 	{
 		const char *name;
@@ -47,6 +55,12 @@ dead_letter_add_errors(Call *call, const InboxOptions *options,
 		{"__dlq.errors.sqlstate", outcome->sqlstate},
 		{"__dlq.errors.class", error_class_text(outcome->error_class)},
 		{"__dlq.errors.failed.time", rfc3339_from_time(call->now)},
+		{"__dlq.errors.incomplete", is_incomplete ? "true" : NULL},
+		{HEADER_EVENT_ID, parsed->event_id},
+		{HEADER_EVENT_SOURCE, parsed->source},
+		{HEADER_EVENT_TIME,
+		 has_time ? rfc3339_from_time(epoch_ms_to_timestamp(parsed->sent_at_ms))
+				  : NULL},
 	};
 
 	for (int i = 0; i < lengthof(errors); i++)
@@ -65,7 +79,8 @@ dead_letter_add_errors(Call *call, const InboxOptions *options,
  */
 void
 dead_letter_publish(Call *call, const InboxOptions *options,
-					const Record *record, int attempts, Outcome *outcome)
+					const Record *record, const Parsed *parsed, int attempts,
+					Outcome *outcome)
 {
 	OutboxRecord letter = {
 		.topic = options_dead_letter_topic(options, record->topic),
@@ -77,8 +92,8 @@ dead_letter_publish(Call *call, const InboxOptions *options,
 	Assert(outcome->kind == OUTCOME_DEAD && outcome->reason != NULL);
 	Assert(outcome->error_class != ERROR_CLASS_NONE && attempts > 0);
 	uuid_generate(&letter.event_id);
-	headers = dead_letter_add_errors(call, options, record, attempts, outcome,
-									 headers);
+	headers = dead_letter_add_errors(call, options, record, parsed, attempts,
+									 outcome, false, headers);
 	letter.headers = headers_pack(headers);
 	if (record->key != NULL)
 	{
@@ -95,8 +110,8 @@ dead_letter_publish(Call *call, const InboxOptions *options,
 		const char *suffix = "it is too large for the dead letter topic";
 
 		outcome->reason = psprintf("%s; %s", outcome->reason, suffix);
-		headers = dead_letter_add_errors(call, options, record, attempts,
-										 outcome, NIL);
+		headers = dead_letter_add_errors(call, options, record, parsed,
+										 attempts, outcome, true, NIL);
 		letter.headers = headers_pack(headers);
 		letter.payload = NULL;
 		letter.payload_len = 0;

@@ -265,7 +265,7 @@ failed_event_store(Call *call, const InboxOptions *options, Message *message)
 		/* Waiting for its order was not counted, but this was a try. */
 		message->try.attempts = Max(1, message->try.attempts +
 										   message->try.unfinished);
-		dead_letter_publish(call, options, message->record,
+		dead_letter_publish(call, options, message->record, &message->parsed,
 							message->try.attempts, outcome);
 	}
 	if (is_new)
@@ -498,4 +498,93 @@ failed_event_first_waiting(Call *call, const Record *record, int64 except_id,
 	}
 	table_scan_end(table, scan);
 	return id;
+}
+
+/* ---- Sent back from the dead letter topic ---- */
+
+/* Finds and locks the latest row of the message that a redriven record was. */
+static bool
+failed_event_lock_redriven(Call *call, const Parsed *parsed, ItemPointer tid)
+{
+	Table	   *table = table_use(call, TABLE_FAILED_EVENT);
+	ScanKeyData keys[2];
+
+	table_key_text(&keys[0], 1, parsed->event_id);
+	table_key_text(&keys[1], 2, parsed->source);
+	return table_find(call, table, "failed_event_message", 2, keys, tid) &&
+		   table_lock_row(table, tid);
+}
+
+/* The headers of a row, with how often the message was sent back: its next dead
+ * letter has that again, and ends a loop by it. */
+static bytea *
+failed_event_count_redrives(bytea *packed, const Record *record)
+{
+	List		 *headers = headers_unpack(packed);
+	const Header *count = headers_find(headers_unpack(record->headers),
+									   HEADER_REDRIVES);
+	const Header *earlier;
+
+	Assert(count != NULL);
+	while ((earlier = headers_find(headers, HEADER_REDRIVES)) != NULL)
+		headers = list_delete_ptr(headers, unconstify(Header *, earlier));
+	return headers_pack(lappend(headers, unconstify(Header *, count)));
+}
+
+/* Makes the message of the locked row due, as retry_failed_event() does. */
+static void
+failed_event_retry(Call *call, Table *table, const Record *record)
+{
+	int64		 id = row_get_int64(table->slot, FAILED_ID);
+	bytea		*headers = row_get_bytes(table->slot, FAILED_HEADERS);
+	const Change changes[] = {
+		{FAILED_STATE, CStringGetTextDatum(row_state_texts[ROW_WAITING]),
+		 false},
+		{FAILED_NEXT_RETRY_AT, TimestampTzGetDatum(call->now), false},
+		{FAILED_HEADERS,
+		 PointerGetDatum(failed_event_count_redrives(headers, record)), false},
+	};
+
+	table_update_columns(call, table, lengthof(changes), changes);
+	admin_action_write(call, "redrive", psprintf("id " INT64_FORMAT, id),
+					   psprintf("sent back to topic %s", record->topic));
+}
+
+/*
+ * A record that was sent back from its dead letter topic is another try of the
+ * message in the archive, which is tried there: so it takes effect once,
+ * whether it is sent back, retried by hand, or both, and its order within its
+ * key is that of the archive.  Sets the outcome, which is that of a duplicate;
+ * false: there is no such message.
+ */
+bool
+failed_event_redrive(Call *call, Message *message)
+{
+	Table		   *table = table_use(call, TABLE_FAILED_EVENT);
+	Outcome			outcome = {.kind = OUTCOME_DUPLICATE};
+	ItemPointerData tid;
+	int64			id;
+	const char	   *state;
+
+	Assert(message->parsed.is_redriven);
+	if (!failed_event_lock_redriven(call, &message->parsed, &tid))
+		return false;
+	durability_fence_answer();
+	outcome.has_row = offset_is_past(call, message->record);
+	id = row_get_int64(table->slot, FAILED_ID);
+	state = row_get_text(table->slot, FAILED_STATE);
+	if (strcmp(state, row_state_texts[ROW_ARCHIVED]) == 0 &&
+		DatumGetBool(row_get(table->slot, FAILED_HANDLED)))
+		state = "handled";
+	else if (strcmp(state, row_state_texts[ROW_ARCHIVED]) == 0 &&
+			 !outcome.has_row)
+	{
+		failed_event_retry(call, table, message->record);
+		outcome.retries = true;
+		state = "tried again";
+	}
+	outcome.original = psprintf("redriven: failed event " INT64_FORMAT " is %s",
+								id, state);
+	message->outcome = outcome;
+	return true;
 }

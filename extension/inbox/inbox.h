@@ -21,6 +21,7 @@
 
 #include "utils/jsonb.h"
 
+#include "inbox/payload.h"
 #include "orders/orders.h"
 #include "outbox/outbox.h"
 
@@ -101,29 +102,6 @@ typedef struct AttributePolicy
 	const char	**names; /* UTF-8: ATTRIBUTES_LISTED */
 } AttributePolicy;
 
-struct json_t;
-
-/* JSON texts within a value: the value, and two of its strings at most. */
-#define PAYLOAD_TREES 3
-
-/* A record's value while it is parsed, and what its envelope says. */
-typedef struct Payload
-{
-	struct json_t *trees[PAYLOAD_TREES];
-	int			   n_trees;
-	struct json_t *message; /* in one of the trees; NULL: the value is none */
-	const char	  *text;	/* of the message, UTF-8 */
-	int			   length;
-	const char	  *where;		/* what holds the message; NULL: the value */
-	const char	  *fault;		/* why no object is there, or NULL */
-	bool		   is_deletion; /* of a row: there is nothing to apply */
-	struct json_t *time;		/* or NULL, as all that follow */
-	const char	  *id;
-	const char	  *source; /* of the id, if it is a CloudEvent's */
-	const char	  *event_type;
-	const char	  *traceparent;
-} Payload;
-
 /* What was read in a record.  An id is unique within its source. */
 typedef struct Parsed
 {
@@ -142,6 +120,8 @@ typedef struct Parsed
 	List	   *stated_lines; /* the same, of a message that reserves nothing */
 	LineUse		line_use;
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
+	int64		sent_at_ms;	 /* the record's, or the one's that was redriven */
+	bool		is_redriven; /* sent back from a dead letter topic */
 	const char *remark; /* why a field may have been read wrongly, or NULL */
 	const char *skip;	/* why there is nothing to apply, or NULL */
 	const char *poison; /* why it can never be applied, or NULL */
@@ -233,6 +213,7 @@ typedef struct Outcome
 	bool		notable;	 /* the relay's log is to name the message */
 	const char *original;	 /* of a duplicate: where the first one stands */
 	bool		has_row;	 /* of a duplicate: this very record has its row */
+	bool		retries;	 /* of a duplicate: the first one is tried again */
 } Outcome;
 
 /* A failure of a message, as its row stores it. */
@@ -381,6 +362,13 @@ extern char *attributes_cut(const char *object, int length,
 							const AttributePolicy *policy, const FieldMap *map);
 
 /* in message_id.c */
+/* Headers of a dead letter that are the message's identity, and the one of a
+ * record that was sent back: relay/kafka/dead_letter.c. */
+#define HEADER_EVENT_ID		"__dlq.event.id"
+#define HEADER_EVENT_SOURCE "__dlq.event.source"
+#define HEADER_EVENT_TIME	"__dlq.event.time"
+#define HEADER_REDRIVES		"__dlq.redrive.count"
+
 extern char *message_id_header(List *headers, const char *name);
 extern void	 message_id_assign(const Record *record, List *headers,
 							   const Payload *payload, const char *body_id,
@@ -495,8 +483,8 @@ extern void alert_store(Call *call, int64 failed_id);
 
 /* in dead_letter.c */
 extern void dead_letter_publish(Call *call, const InboxOptions *options,
-								const Record *record, int attempts,
-								Outcome *outcome);
+								const Record *record, const Parsed *parsed,
+								int attempts, Outcome *outcome);
 
 /* in failed_event.c */
 extern void	 failed_event_store(Call *call, const InboxOptions *options,
@@ -509,6 +497,7 @@ extern int64 failed_event_first_waiting(Call *call, const Record *record,
 										int64 except_id, ItemPointer tid);
 extern void	 failed_event_suspend(Call *call, Message *message);
 extern void	 failed_event_make_due(Call *call, ItemPointer tid);
+extern bool	 failed_event_redrive(Call *call, Message *message);
 
 /* in key_queue.c */
 extern char *key_queue_name(const Record *record);

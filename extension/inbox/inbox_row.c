@@ -199,7 +199,14 @@ inbox_row_find_duplicates(Call *call, List *messages)
 	ListCell *cell;
 
 	foreach(cell, messages)
-		inbox_row_find_duplicate(call, table, lfirst(cell));
+	{
+		Message *message = lfirst(cell);
+
+		if (!message->parsed.is_redriven ||
+			message->outcome.kind == OUTCOME_DUPLICATE ||
+			!failed_event_redrive(call, message))
+			inbox_row_find_duplicate(call, table, message);
+	}
 }
 
 /* Sets the outcome of messages whose ids stand twice in this batch. */

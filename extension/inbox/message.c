@@ -61,15 +61,14 @@ message_reason(Parsed *parsed, const FieldMap *map, json_t *message)
 /* The event's own time, else its envelope's, else the record's, else what is
  * set already. */
 static void
-message_parse_time(const Record *record, Parsed *parsed, const FieldMap *map,
-				   const Payload *payload)
+message_parse_time(Parsed *parsed, const FieldMap *map, const Payload *payload)
 {
 	const json_t *value = field_get(map, FIELD_TIMESTAMP, parsed,
 									payload->message);
 	bool		  no_zone = false;
 
-	if (record->sent_at_ms >= 0)
-		parsed->happened_at = epoch_ms_to_timestamp(record->sent_at_ms);
+	if (parsed->sent_at_ms >= 0)
+		parsed->happened_at = epoch_ms_to_timestamp(parsed->sent_at_ms);
 	if (value == NULL && json_is_string(payload->time))
 		value = payload->time;
 	if (value == NULL)
@@ -126,8 +125,8 @@ message_parse_version(Parsed *parsed, json_t *message)
 
 /* Reads the fields of a message for a built-in handler. */
 static void
-message_parse_fields(const Record *record, Parsed *parsed,
-					 const Binding *binding, const Payload *payload)
+message_parse_fields(Parsed *parsed, const Binding *binding,
+					 const Payload *payload)
 {
 	const FieldMap *map = binding->fields;
 	json_t		   *message = payload->message;
@@ -157,7 +156,7 @@ message_parse_fields(const Record *record, Parsed *parsed,
 	parsed->reason = message_reason(parsed, map, message);
 	if (map == NULL)
 		message_parse_version(parsed, message);
-	message_parse_time(record, parsed, map, payload);
+	message_parse_time(parsed, map, payload);
 	message_parse_line_use(parsed, map, message);
 	message_parse_attributes(parsed, binding, payload);
 }
@@ -173,13 +172,30 @@ message_set_traceparent(Parsed *parsed, const char *traceparent)
 	parsed->trace_id = traceparent_trace_id(traceparent);
 }
 
+/* When a record was sent; if it was sent back, the first time. */
+static int64
+message_sent_at_ms(const Record *record, List *headers)
+{
+	char	   *sent = message_id_header(headers, HEADER_EVENT_TIME);
+	TimestampTz at;
+	bool		no_zone;
+	int64		ms;
+
+	if (sent == NULL || headers_find(headers, HEADER_REDRIVES) == NULL ||
+		!rfc3339_parse(sent, &at, &no_zone))
+		return record->sent_at_ms;
+	ms = epoch_ms_from_timestamp(at);
+	return epoch_ms_is_sane(ms) ? ms : record->sent_at_ms;
+}
+
 static void
-message_read_headers(Parsed *parsed, List *headers)
+message_read_headers(const Record *record, Parsed *parsed, List *headers)
 {
 	static const char *const type_names[] = {"ce_type", "event_type",
 											 "eventType"};
 	char					*traceparent;
 
+	parsed->sent_at_ms = message_sent_at_ms(record, headers);
 	for (int i = 0; i < lengthof(type_names) && parsed->event_type == NULL; i++)
 		parsed->event_type = message_id_header(headers, type_names[i]);
 	traceparent = message_id_header(headers, "traceparent");
@@ -194,7 +210,7 @@ message_parse_headers(const Record *record, Parsed *parsed)
 {
 	List *headers = headers_unpack(record->headers);
 
-	message_read_headers(parsed, headers);
+	message_read_headers(record, parsed, headers);
 	message_id_assign(record, headers, NULL, NULL, parsed);
 }
 
@@ -250,8 +266,7 @@ message_parse_any(Parsed *parsed, const FieldMap *map, Payload *payload)
 /* Reads a message as its binding says.  Returns the id that the message gives
  * itself, or NULL. */
 static char *
-message_parse_bound(const Record *record, Parsed *parsed,
-					const Binding *binding, Payload *payload)
+message_parse_bound(Parsed *parsed, const Binding *binding, Payload *payload)
 {
 	bool is_any = binding == NULL || binding->registered != NULL ||
 				  binding->builtin->apply == NULL;
@@ -273,7 +288,7 @@ message_parse_bound(const Record *record, Parsed *parsed,
 	if (payload->fault != NULL || payload->message == NULL)
 		return NULL;
 	id = field_get_optional_id(map, FIELD_EVENT_ID, parsed, payload->message);
-	message_parse_fields(record, parsed, binding, payload);
+	message_parse_fields(parsed, binding, payload);
 	return id;
 }
 
@@ -293,11 +308,11 @@ message_parse(const Record *record, const TopicBindings *topic,
 	char		  *id;
 
 	parsed->happened_at = default_time;
-	message_read_headers(parsed, headers);
+	message_read_headers(record, parsed, headers);
 	(void) message_load(record, headers, &payload, parsed);
 	type = message_type(parsed, headers, &payload);
 	binding = binding_choose(topic, type);
-	id = message_parse_bound(record, parsed, binding, &payload);
+	id = message_parse_bound(parsed, binding, &payload);
 	if (parsed->event_type == NULL)
 		parsed->event_type = type;
 	payload_free(&payload);

@@ -115,11 +115,33 @@ message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
 }
 
 /*
+ * The identity of a record that was sent back from a dead letter topic: that of
+ * the message which it was.  False: it is none.
+ */
+static bool
+message_id_of_redriven(List *headers, Parsed *parsed)
+{
+	char *id;
+	char *source;
+
+	if (headers_find(headers, HEADER_REDRIVES) == NULL)
+		return false;
+	id = message_id_header(headers, HEADER_EVENT_ID);
+	source = message_id_header(headers, HEADER_EVENT_SOURCE);
+	if (id == NULL || source == NULL)
+		return false; /* the letter of another program */
+	parsed->event_id = id;
+	parsed->source = source;
+	parsed->is_redriven = true;
+	return true;
+}
+
+/*
  * Sets the source and the id, unless the message has them already: one that
- * waited has.  The id is a CloudEvent's, with its source; else one that the
- * producer gave it in a header, an envelope or the body, which is unique within
- * its topic, or within the source that its binding names; else its place.  A
- * call by hand may have none.
+ * waited has.  One that was sent back keeps its own.  The id is a CloudEvent's,
+ * with its source; else one that the producer gave it in a header, an envelope
+ * or the body, which is unique within its topic, or within the source that its
+ * binding names; else its place.  A call by hand may have none.
  */
 void
 message_id_assign(const Record *record, List *headers, const Payload *payload,
@@ -127,6 +149,8 @@ message_id_assign(const Record *record, List *headers, const Payload *payload,
 {
 	static const char *const id_names[] = {"event_id", "id"};
 
+	if (parsed->event_id == NULL && message_id_of_redriven(headers, parsed))
+		return;
 	if (parsed->source == NULL)
 		parsed->source = record->topic;
 	if (parsed->event_id != NULL ||

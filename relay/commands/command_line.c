@@ -30,6 +30,7 @@ command_line_is_offline(const Arguments *arguments)
 		case COMMAND_CONFIG:
 		case COMMAND_AUDIT:
 		case COMMAND_REWIND:
+		case COMMAND_REDRIVE:
 		case COMMAND_HELP:
 		case COMMANDS:
 			break;

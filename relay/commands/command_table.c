@@ -74,6 +74,8 @@ static const ArgumentOption options[ARGS] = {
 				   'w'},
 	[ARG_DRY_RUN] = {"dry-run", FLAG, NULL,
 					 "count the events, and publish none", 'n'},
+	[ARG_REDRIVE_DRY_RUN] = {"dry-run", FLAG, NULL,
+							 "list the dead letters, and send none", 'n'},
 	[ARG_CSV] = {"csv", FLAG, NULL, "print comma-separated values", 0},
 	[ARG_REPLAY_FROM] = {"from", POINT("TIME|SEQ"), NULL,
 						 "the first event, by its time or its seq", 'f'},
@@ -93,6 +95,19 @@ static const ArgumentOption options[ARGS] = {
 							"in place of topic in [levels]; default: "
 							"stock-levels",
 							't'},
+	[ARG_REDRIVE_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
+						   "the topic of the dead letters", 't'},
+	[ARG_MAX] = {"max",
+				 {ARGUMENT_NUMBER, "N", NULL, 1, INT64_MAX},
+				 NULL,
+				 "send back so many dead letters at most; default: all",
+				 'm'},
+	[ARG_LIMIT] = {"limit",
+				   {ARGUMENT_NUMBER, "N", NULL, 1, 1000000},
+				   NULL,
+				   "leave a dead letter that was sent back so often already; "
+				   "default: 3",
+				   'l'},
 	[ARG_STATE] = {"state",
 				   {ARGUMENT_CHOICE, "STATE", failed_states, 0, 0},
 				   NULL,
@@ -229,6 +244,19 @@ static const ArgumentCommand commands[COMMANDS] = {
 			.allowed = BIT(ARG_REWIND_TOPIC) | BIT(ARG_REWIND_TO) |
 					   BIT(ARG_REASON),
 			.required = BIT(ARG_REWIND_TOPIC) | BIT(ARG_REWIND_TO),
+		},
+	[COMMAND_REDRIVE] =
+		{
+			.name = "redrive",
+			.summary = "send dead letters back to their topics",
+			.help = "Sends dead letters from their topic in Kafka back to the "
+					"topics that they came from, those that no earlier run has "
+					"sent back. It can be interrupted at any time: no letter "
+					"is lost or sent twice. A letter that cannot be sent back "
+					"is named and left; the exit code is 1 if there is one.",
+			.allowed = BIT(ARG_REDRIVE_TOPIC) | BIT(ARG_MAX) | BIT(ARG_LIMIT) |
+					   BIT(ARG_REDRIVE_DRY_RUN),
+			.required = BIT(ARG_REDRIVE_TOPIC),
 		},
 	[COMMAND_FAILED_LIST] =
 		{

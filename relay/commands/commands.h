@@ -23,6 +23,7 @@ ExitCode cmd_replay(const Arguments *arguments, const Config *config);
 /* All levels, for the level stream. */
 ExitCode cmd_snapshot(const Arguments *arguments, const Config *config);
 ExitCode cmd_rewind(const Arguments *arguments, const Config *config);
+ExitCode cmd_redrive(const Arguments *arguments, const Config *config);
 ExitCode cmd_audit(const Arguments *arguments, const Config *config);
 ExitCode cmd_discard(const Arguments *arguments, const Config *config);
 /* What an order went through. */

@@ -15,7 +15,9 @@
 /* Requests, by their numbers in Kafka's protocol. */
 #define KAFKA_PRODUCE		 0
 #define KAFKA_ADD_PARTITIONS 24
+#define KAFKA_ADD_OFFSETS	 25
 #define KAFKA_END_TXN		 26
+#define KAFKA_TXN_OFFSETS	 28
 
 /* A name and a value each, NULL at the end. */
 typedef const char *const KafkaProperties[][2];

@@ -10,10 +10,7 @@
  * short waits and "call again to resume": docs/decisions/0014-transactional-
  * mode.md.
  *
- * No call is repeated with the same producer, and where librdkafka repeated
- * one, its success does not count.  After a failure the outcome is unknown: the
- * next producer ends what the old one has left open, fences it, and reads the
- * position, which decides.
+ * What a call may mean for the transaction: watched_client.h.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -82,7 +82,7 @@ def check_record(record):
     headers = dict(record.headers)
     if any(name.startswith(DEAD_LETTER) for name in headers):
         letter = {name: value.decode() for name, value in headers.items()
-                  if name.startswith(DEAD_LETTER)}
+                  if name.startswith("__dlq.")}
         assert not (wrong := fault("headers/dead-letter", letter)), \
             f"{wrong}: {record}"
         return

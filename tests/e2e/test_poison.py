@@ -17,7 +17,8 @@ from test_inbox import QUICK, TOPICS, order
 
 DLQ_HEADERS = {f"__dlq.errors.{name}" for name in (
     "topic", "partition", "offset", "group", "delivery.count", "message",
-    "class", "failed.time")}
+    "class", "failed.time")} | {f"__dlq.event.{name}" for name in (
+        "id", "source", "time")}
 BIG = 2_000_000
 
 
@@ -198,6 +199,7 @@ def test_too_big_for_the_dlq(db, kafka, start_relay):
     letter = dead_letters(kafka, "order-created", 1)[0]
     assert len(letter.value or b"") < 10_000
     assert letter.header("__dlq.errors.topic") == "order-created"
+    assert letter.header("__dlq.errors.incomplete") == "true"
     with kafka.tail("stock-events") as tail:
         tail.until(lambda r: len(r) == 2, 10, "the good one")
         check_all_but_letters(db, tail.records)

@@ -207,6 +207,30 @@ def test_rights_of_the_commands(db, kafka, relays):
     assert "authorization" not in done.stdout + done.stderr
 
 
+def test_rights_of_redrive(db, kafka, relays):
+    """What it needs beside the rights of the relay, and no more."""
+    relay = certified(db, kafka, relays, "idempotent")
+    kafka.allow(*rights(db, "publishing", "consuming"))
+    relay.start()
+    with kafka.tail(f"{TOPIC}_dlq") as tail:
+        out = kafka.producer()
+        send(out, TOPIC, b"poison", key=b"k")
+        delivered(out)
+        tail.until(list, 30, "a letter")
+    assert relay.terminate() == 0
+    needed = rights(db, "redrive")
+    ask = ["redrive", "--topic", f"{TOPIC}_dlq"]
+    for grant in needed:
+        kafka.allow(*needed)
+        kafka.forbid(grant)
+        done = relay.command(*ask)
+        assert done.returncode == 1, (grant, done.stdout)
+        assert "uthorization failed" in done.stderr, (grant, done)
+    kafka.allow(*needed)
+    done = relay.command(*ask)
+    assert done.stdout == "sent back 1 dead letters, left 0\n", done
+
+
 def test_missing_topics_are_created(db, kafka, relays):
     """Create on the topics is enough; the position topic too."""
     kafka.delete_topics("stock-events", "stock-freeze-failed", f"{TOPIC}_dlq")
