@@ -46,7 +46,9 @@ BEGIN
 		('position_trouble', to_jsonb(problem)),
 		('position_stored_at',
 			to_jsonb(pgstock_internal.utc_text(p.stored_at))),
-		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble()));
+		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble())),
+		('other_publisher_retention',
+			to_jsonb(pgstock_internal.outbox_retention()::text));
 	RETURN QUERY
 		SELECT 'held_topics', coalesce(jsonb_agg(jsonb_build_object(
 				   'topic', h.topic,
@@ -254,6 +256,11 @@ SELECT 'disk', string_agg(format('%s: %s %% unused', d.part,
   FROM (SELECT p.part, pgstock_internal.disk_unused(p.part) AS unused
 		  FROM (VALUES ('base'), ('pg_wal')) p (part)) d
  WHERE d.unused < 0.05
+UNION ALL
+SELECT 'other_publisher', format('its events are removed after %s; %s',
+								 pgstock_internal.outbox_retention(),
+								 pgstock_internal.other_publisher_guard())
+ WHERE pgstock_internal.outbox_retention() IS NOT NULL
 UNION ALL
 SELECT 'no_standby', 'yes'
  WHERE current_setting('synchronous_standby_names') = ''

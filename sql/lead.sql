@@ -56,11 +56,14 @@ BEGIN
 	/* Rows written while a dump is being restored would conflict with it. */
 	PERFORM pgstock_internal.raise_foreign(
 		pgstock_internal.incomplete_because());
+	PERFORM pgstock_internal.raise_other_publisher();
 	IF NOT pgstock_internal.try_lead() THEN
 		PERFORM pgstock_internal.end_frozen_leader();
 		RETURN NULL;
 	END IF;
 	new_epoch := pgstock_internal.raise_epoch();
+	/* Again: the epoch may have waited for it. */
+	PERFORM pgstock_internal.raise_other_publisher();
 	UPDATE pgstock_internal.relay_epoch
 	   SET receipts = pgstock_internal.try_open_receipts();
 	IF NOT EXISTS (SELECT FROM pgstock_internal.relay_position) THEN
@@ -73,7 +76,7 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_lead IS
 	'takes the lead of the outbox and returns the new epoch; NULL if another '
 	'session leads; SK020 if the data is restored and not adopted, or written '
-	'by a subscription';
+	'by a subscription, SK023 if another program publishes the outbox';
 
 /* Prevents writes by a relay that has lost the lead. */
 CREATE FUNCTION pgstock_internal.check_lead(epoch bigint)

@@ -267,6 +267,11 @@ DECLARE
 	first	xid8 := CASE WHEN p.by_seq THEN xid8 '0'
 					ELSE pg_snapshot_xmin(p.done) END;
 BEGIN
+	/* What another program has to publish is not known. */
+	IF pgstock_internal.outbox_retention() IS NOT NULL THEN
+		n := 0;
+		RETURN;
+	END IF;
 	SELECT count(*), min(o.created_at) INTO n, oldest
 	  FROM pgstock_internal.outbox o
 	 WHERE o.xid >= first AND pgstock_internal.is_pending(o.xid, o.seq, p);
@@ -274,4 +279,4 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_internal.pending IS
 	'returns the number of events that Kafka has not acknowledged, and the '
-	'time of the oldest';
+	'time of the oldest; 0 if another program publishes the outbox';

@@ -18,6 +18,9 @@
  *				rows, and when a window up to such a snapshot is published, so
  *				are they.
  *
+ * Where another program publishes the outbox (set_outbox_retention), there is
+ * no position to compare a sealed part with: its age alone decides.
+ *
  * The rotation blocks no session and waits for none: it takes only locks that
  * are available.  If all parts that could be written next are locked (pg_dump
  * locks all), a new part is added; it is never removed.
@@ -44,17 +47,19 @@ RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	p	pgstock_internal.outbox_progress := pgstock_internal.progress();
-	old	int;
-	n	bigint := 0;
+	p		pgstock_internal.outbox_progress := pgstock_internal.progress();
+	by_time	boolean := pgstock_internal.outbox_retention() IS NOT NULL;
+	old		int;
+	n		bigint := 0;
 BEGIN
-	IF p.by_seq THEN
+	IF p.by_seq AND NOT by_time THEN
 		RETURN 0;	/* its snapshots are of another history */
 	END IF;
 	FOR old IN
 		SELECT o.part FROM pgstock_internal.outbox_part o
 		 WHERE o.state = 's' AND o.since < clock_timestamp() - retention
-		   AND pg_visible_in_snapshot(o.xid, p.done) ORDER BY o.since
+		   AND (by_time OR pg_visible_in_snapshot(o.xid, p.done))
+		 ORDER BY o.since
 	LOOP
 		IF pgstock_internal.try_lock_table('outbox_' || old, true) THEN
 			EXECUTE format('TRUNCATE pgstock_internal.outbox_%s', old);
@@ -66,8 +71,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_empty IS
-	'truncates sealed parts that are published and past their retention; '
-	'returns their number';
+	'truncates sealed parts that are past their retention and, if a relay '
+	'publishes the outbox, published; returns their number';
 
 CREATE FUNCTION pgstock_internal.outbox_next_part()
 RETURNS int
@@ -135,3 +140,24 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.outbox_rotate IS
 	'runs one step of the rotation for rows past their retention; returns the '
 	'number of parts changed, 0 if nothing is left to do';
+
+/*
+ * For the background worker.  The row is locked, so that no relay leads before
+ * the parts that it has decided about are empty.
+ */
+CREATE FUNCTION pgstock_internal.outbox_rotate_by_time()
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	keeps	interval;
+BEGIN
+	SELECT p.retention INTO keeps FROM pgstock_internal.other_publisher p
+	   FOR KEY SHARE;
+	RETURN CASE WHEN FOUND THEN pgstock_internal.outbox_rotate(keeps) ELSE 0
+		   END;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.outbox_rotate_by_time IS
+	'runs one step of the rotation if another program publishes the outbox; '
+	'returns the number of parts changed';

@@ -245,11 +245,13 @@ BEGIN
 	IF pgstock_internal.foreign_history() IS NOT NULL THEN
 		RETURN 0;
 	END IF;
-	RETURN pgstock_internal.purge_old(max_rows);
+	RETURN pgstock_internal.purge_old(max_rows)
+		 + pgstock_internal.outbox_rotate_by_time();
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.keeper_purge IS
-	'calls purge_old unless the data has to be adopted first';
+	'calls purge_old, and empties the outbox by time if another program '
+	'publishes it, unless the data has to be adopted first';
 
 CREATE FUNCTION pgstock_internal.relay_expire(max_rows int)
 RETURNS bigint

@@ -26,6 +26,7 @@ INSERT INTO act VALUES
 	('set_event_topic', $$SELECT set_event_topic('ActsNone', 'acts-topic')$$),
 	('set_event_format', $$SELECT set_event_format('*')$$),
 	('set_event_profile', $$SELECT set_event_profile('default')$$),
+	('set_outbox_retention', $$SELECT set_outbox_retention(NULL, 'a relay publishes')$$),
 	('register_handler', $$SELECT register_handler('acts-topic', NULL)$$),
 	('bind_topic', $$SELECT bind_topic('acts-bound', 'ignore')$$),
 	('unbind_topic', $$SELECT unbind_topic('acts-bound')$$),

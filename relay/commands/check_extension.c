@@ -79,6 +79,21 @@ check_publication(Check *check)
 			   found);
 }
 
+/* The guard is a slot's WAL: the outbox itself is emptied by time. */
+static void
+check_other_publisher(Check *check)
+{
+	const char *found = check_fact(check, "other_publisher");
+
+	if (found == NULL)
+		return;
+	check_advise(check,
+				 "To have a relay publish it: SELECT "
+				 "%s.set_outbox_retention(NULL).  Otherwise run no relay here.",
+				 check->server.schema);
+	check_find(check, "outbox: another program publishes it: %s", found);
+}
+
 /* ---- upkeep ------------------------------------------------------------ */
 
 static void
@@ -211,6 +226,10 @@ static const CheckRow rows[] = {
 	 check_publication,
 	 "A subscriber receives stock that its own pgstock changes, too; this is "
 	 "intended only while a database moves by logical replication."},
+	{"other_publisher", CHECK_ERROR, EXIT_RUNTIME, HAVE_EXTENSION,
+	 check_other_publisher,
+	 "The relay refuses to lead: it would publish each event a second time.  "
+	 "An event that is removed is kept only by the WAL of its reader's slot."},
 	{"preload", CHECK_NOTE, EXIT_CLEAN, HAVE_EXTENSION, check_preload,
 	 "Reservations expire in time only while a relay runs."},
 	{"keeper", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION, check_keeper,

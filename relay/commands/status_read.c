@@ -58,8 +58,14 @@ status_judge_database(Status *status)
 	const char *position = status_find(status, "position_trouble");
 	const char *held = status_find(status, "held_trouble");
 	const char *upkeep = status_find(status, "upkeep_trouble");
+	const char *other = status_find(status, "other_publisher_retention");
 
-	if (status_find(status, "leader") == NULL)
+	if (other != NULL)
+		status_add_problem(status,
+						   "another program publishes the outbox; its events "
+						   "are removed after %s",
+						   other);
+	else if (status_find(status, "leader") == NULL)
 		status_add_problem(status, "no relay leads the outbox");
 	if (position != NULL)
 		status_add_problem(status,

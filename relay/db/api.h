@@ -19,6 +19,7 @@
 #define API_FOREIGN_POSITION "SK020"
 #define API_NEWER_LEADER	 "SK021"
 #define API_DAMAGED_POSITION "SK022"
+#define API_OTHER_PUBLISHER	 "SK023"
 
 typedef enum ApiCall
 {

@@ -213,14 +213,16 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 }
 
 /* A position that is foreign or damaged stops the whole relay: nothing may be
- * skipped, nothing consumed, before a person has decided. */
+ * skipped, nothing consumed, before a person has decided.  So does an outbox
+ * that another program publishes: no relay leads, which the upkeep needs. */
 void
 outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
 {
 	char *text = api_error_text(result);
 
 	if (strcmp(sqlstate, API_FOREIGN_POSITION) == 0 ||
-		strcmp(sqlstate, API_DAMAGED_POSITION) == 0)
+		strcmp(sqlstate, API_DAMAGED_POSITION) == 0 ||
+		strcmp(sqlstate, API_OTHER_PUBLISHER) == 0)
 	{
 		log_error("%s", text);
 		outbox_exit(outbox, EXIT_RUNTIME);

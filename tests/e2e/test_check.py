@@ -34,6 +34,7 @@ KNOWN = {"fsync", "replicas", "preload"}
 # Checks that other files cause to fail.
 ELSEWHERE = {
     "bindings": "test_bindings.py",
+    "other_publisher": "test_other_publisher.py",
     "upkeep": "test_operations.py",
     "settings": "test_transactional_access.py",
     "transactional_id": "test_transactional_access.py",

@@ -55,6 +55,9 @@ def run_ok(relay, *args):
     (["replay", "--from", "yesterday"], "yesterday"),
     (["replay", "--from", "7", "--to", "6"], "--to"),
     (["replay", "--from", "1", "--csv"], "--csv"),
+    (["redrive"], "--topic"),
+    (["redrive", "--topic", "t", "--max", "0"], "0"),
+    (["redrive", "--topic", "t", "--limit", "x"], "x"),
     (["rewind", "--topic", "t"], "--to"),
     (["rewind", "--topic", "t", "--to", "-5"], "-5"),
     (["failed"], "failed"),
@@ -84,8 +87,9 @@ def test_usage(relays, args, named):
     assert not done.stdout
 
 
-@pytest.mark.parametrize("command", ["status", "replay", "rewind", "audit",
-                                     "failed", "failed retry", "adopt"])
+@pytest.mark.parametrize("command", [
+    "status", "replay", "rewind", "redrive", "audit", "failed", "failed retry",
+    "adopt"])
 def test_help(relays, command):
     relay = relays("", "")
     done = relay.run_binary(*command.split(), "--help")
@@ -135,6 +139,7 @@ def test_away(relays):
     relay = relays("host=127.0.0.1 port=1 dbname=x user=x", "127.0.0.1:1")
     for command in (["status"], ["audit"], ["failed", "list"],
                     ["replay", "--from", "1"], ["failed", "retry", "1"],
+                    ["redrive", "--topic", "t"],
                     ["rewind", "--topic", "t", "--to", "0"]):
         assert relay.command(*command).returncode == RUNTIME
 
@@ -146,7 +151,8 @@ KEYS = {
     "database", "inbox_group", "server_version", "in_recovery", "leader",
     "leader_pid", "leader_since", "epoch", "position_valid",
     "position_trouble", "position_stored_at", "held_topics", "held_trouble",
-    "missing_messages", "bindings", "upkeep_trouble", "pending_events",
+    "missing_messages", "bindings", "upkeep_trouble",
+    "other_publisher_retention", "pending_events",
     "oldest_pending_seconds", "archive_open", "webhook_waiting", "calls",
     "calls_refused", "calls_failed", "failed_waiting", "failed_archived",
     "broker", "missing_topics", "consumers"}
