@@ -13,7 +13,7 @@ SELECT coalesce(s.key, pgstock_internal.level_key(l.product_id, l.location)) || 
 $$;
 -- Steps until none is left, each in a transaction of its own; the records of
 -- this test's products.
-CREATE PROCEDURE stream_steps(INOUT records bigint = NULL)
+CREATE PROCEDURE stream_steps(OUT records bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
 	since	text;
@@ -53,7 +53,7 @@ CALL stream_steps(NULL);
 SELECT payload -> 'reserved' AS reserved, payload -> 'version' AS version FROM stream WHERE key = 'ls-a@main';
 SELECT * FROM stream_faults();
 SELECT count(*) FROM pgstock_internal.level_mark;
-CREATE PROCEDURE after(command text, INOUT records bigint = NULL)
+CREATE PROCEDURE after(command text, OUT records bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE command;
@@ -64,27 +64,27 @@ BEGIN
 	END IF;
 END
 $$;
-CALL after($$SELECT receive_stock('ls-a', 1)$$);
-CALL after($$SELECT receive_stock('ls-new', 1)$$);
-CALL after($$SELECT adjust_stock('ls-a', -1, 'broken')$$);
-CALL after($$SELECT set_stock('ls-b', 7)$$);
-CALL after($$SELECT move_stock('ls-a', 1, 'main', 'east')$$);
-CALL after($$SELECT configure_product('ls-a', safety => 3)$$);
-CALL after($$SELECT configure_product('ls-a', safety => -1, slots => 4)$$);
-CALL after($$SELECT reserve_order('ls-o', '[{"product_id": "ls-a", "quantity": 2}, {"product_id": "ls-b", "quantity": 1}]')$$);
-CALL after($$SELECT confirm_stock('ls-o')$$);
-CALL after($$SELECT return_stock('ls-o')$$);
-CALL after($$SELECT release_stock('ls-1')$$);
-CALL after($$SELECT rollback_stock('ls-2')$$);
-CALL after($$SELECT extend_reservation('ls-3', '1 hour')$$);
-CALL after($$SELECT make_due('ls-3'); SELECT expire_reservations()$$);
-CALL after($$SELECT open_flash_sale('ls-sale', 'ls-a', 3)$$);
-CALL after($$SELECT purchase_flash_sale('ls-sale', 'u', 'ls-buy')$$);
-CALL after($$SELECT close_flash_sale('ls-sale')$$);
-CALL after($$UPDATE pgstock_internal.level SET on_hand = 1 WHERE product_id = 'ls-b'; SELECT repair_stock('ls-b', 'test')$$);
+CALL after($$SELECT receive_stock('ls-a', 1)$$, NULL);
+CALL after($$SELECT receive_stock('ls-new', 1)$$, NULL);
+CALL after($$SELECT adjust_stock('ls-a', -1, 'broken')$$, NULL);
+CALL after($$SELECT set_stock('ls-b', 7)$$, NULL);
+CALL after($$SELECT move_stock('ls-a', 1, 'main', 'east')$$, NULL);
+CALL after($$SELECT configure_product('ls-a', safety => 3)$$, NULL);
+CALL after($$SELECT configure_product('ls-a', safety => -1, slots => 4)$$, NULL);
+CALL after($$SELECT reserve_order('ls-o', '[{"product_id": "ls-a", "quantity": 2}, {"product_id": "ls-b", "quantity": 1}]')$$, NULL);
+CALL after($$SELECT confirm_stock('ls-o')$$, NULL);
+CALL after($$SELECT return_stock('ls-o')$$, NULL);
+CALL after($$SELECT release_stock('ls-1')$$, NULL);
+CALL after($$SELECT rollback_stock('ls-2')$$, NULL);
+CALL after($$SELECT extend_reservation('ls-3', '1 hour')$$, NULL);
+CALL after($$SELECT make_due('ls-3'); SELECT expire_reservations()$$, NULL);
+CALL after($$SELECT open_flash_sale('ls-sale', 'ls-a', 3)$$, NULL);
+CALL after($$SELECT purchase_flash_sale('ls-sale', 'u', 'ls-buy')$$, NULL);
+CALL after($$SELECT close_flash_sale('ls-sale')$$, NULL);
+CALL after($$UPDATE pgstock_internal.level SET on_hand = 1 WHERE product_id = 'ls-b'; SELECT repair_stock('ls-b', 'test')$$, NULL);
 -- a type of event that is not written changes nothing here
-CALL after($$SELECT set_event_topic('*', NULL)$$);
-CALL after($$SELECT reserve_stock('ls-a', 1, 'ls-quiet')$$);
+CALL after($$SELECT set_event_topic('*', NULL)$$, NULL);
+CALL after($$SELECT reserve_stock('ls-a', 1, 'ls-quiet')$$, NULL);
 SELECT set_event_topic('*', NULL), count(*) FROM pgstock_internal.event_topic;
 DELETE FROM pgstock_internal.event_topic;
 -- rolled back: no mark, no record
