@@ -165,7 +165,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT pgstock_internal.activity_of_stock() || jsonb_build_object(
 	'at', pgstock_internal.utc_text(clock_timestamp()),
-	'pending', p.n, 'pending_counted_up_to', 10000,
+	'pending', p.n, 'pending_counted_up_to', 1000,
 	'oldest_pending_seconds',
 		extract(epoch FROM clock_timestamp() - p.oldest)::float8,
 	'leader', (SELECT a.application_name
@@ -186,7 +186,7 @@ SELECT pgstock_internal.activity_of_stock() || jsonb_build_object(
 				FROM (SELECT v.* FROM pgstock_internal.flash_sale v
 					   WHERE v.closed_at IS NULL
 					   ORDER BY v.opened_at DESC LIMIT 100) s))
-  FROM pgstock_internal.pending_up_to(10000) p
+  FROM pgstock_internal.pending_up_to(1000) p
 $$;
 COMMENT ON FUNCTION @extschema@.stock_activity IS
 	'returns what has happened last, and what waits: the latest changes of '
