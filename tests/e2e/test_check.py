@@ -242,16 +242,19 @@ def test_a_broker_that_is_too_old(site):
 
 def test_a_brokers_clock_that_is_behind(site):
     """As it looks: an event of this database was written an hour after its
-    record; what another one wrote does not count."""
+    record; what another one wrote does not count.  The mark of the end of a
+    transaction is behind the record."""
     topic = "stock-freeze-failed"
     with site.altered(topic, message_timestamp_type="LogAppendTime"):
-        producer = site.kafka.producer()
+        producer = site.kafka.producer(transactional_id="clock")
+        producer.init_transactions(30)
         for hours, source in ((-1, "checked"), (2, "another"), (1, "checked")):
             written = datetime.now(timezone.utc) + timedelta(hours=hours)
+            producer.begin_transaction()
             send(producer, topic, {}, key=source,
                  headers=[("ce_source", f"/pgstock/{source}".encode()),
                           ("ce_time", written.isoformat().encode())])
-            delivered(producer)
+            producer.commit_transaction(30)
             _, found = site.check()
             assert ("broker_clock" in found) == (hours == 1), found
     what = found["broker_clock"]["what"]
