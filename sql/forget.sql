@@ -26,6 +26,19 @@ COMMENT ON FUNCTION pgstock_internal.personal_columns IS
 	'returns the columns in which forget_user replaces an id';
 
 /*
+ * Of those that forget_user publishes.  The type alone proves nothing: an
+ * application chooses those of its events.
+ */
+CREATE FUNCTION pgstock_internal.is_tombstone(type text, payload bytea,
+	headers bytea)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN type = 'Forgotten' AND payload IS NULL AND headers IS NULL;
+COMMENT ON FUNCTION pgstock_internal.is_tombstone IS
+	'returns whether an event is a tombstone that forget_user published, or '
+	'the like: it names a user by its key only';
+
+/*
  * A waiting message keeps its key, by which later ones of the key wait for it,
  * and a held tombstone its own until it is published: a later call replaces
  * them.
@@ -56,7 +69,8 @@ BEGIN
 						  'CASE WHEN state = ''waiting'' THEN %1$I'
 						  ' ELSE pgstock_internal.forget_%2$s(%1$I, $1) END'
 					   WHEN 'held_event.aggregateid' THEN
-						  'CASE WHEN type = ''Forgotten'' THEN %1$I'
+						  'CASE WHEN pgstock_internal.is_tombstone(type, '
+						  'payload, headers) THEN %1$I'
 						  ' ELSE pgstock_internal.forget_%2$s(%1$I, $1) END'
 					   ELSE 'pgstock_internal.forget_%2$s(%1$I, $1)' END,
 					   p."column", p.kind) AS forgotten
@@ -187,7 +201,7 @@ BEGIN
 				OR pgstock_internal.forget_key(o.aggregateid, $1)
 				IS DISTINCT FROM o.aggregateid)
 		   /* a tombstone keeps its key until it is published */
-		   AND NOT (o.type = 'Forgotten'
+		   AND NOT (pgstock_internal.is_tombstone(o.type, o.payload, o.headers)
 					AND (pgstock_internal.is_pending(o.xid, o.seq, p)
 						 OR EXISTS (SELECT FROM pgstock_internal.held_event h
 									 WHERE h.seq = o.seq))));
@@ -229,7 +243,8 @@ BEGIN
 		SELECT ROW(max(o.seq), o.aggregatetype, o.aggregateid,
 				   true)::pgstock_internal.last_event
 		  FROM pgstock_internal.outbox o
-		 WHERE o.seq = ANY (found_seqs) AND o.type <> 'Forgotten'
+		 WHERE o.seq = ANY (found_seqs)
+		   AND NOT pgstock_internal.is_tombstone(o.type, o.payload, o.headers)
 		   AND pgstock_internal.forget_key(o.aggregateid, $1)
 			   IS DISTINCT FROM o.aggregateid
 		 GROUP BY o.aggregatetype, o.aggregateid);

@@ -102,6 +102,14 @@ SELECT regexp_replace(relation, '_\d+$', '') AS relation, n FROM named('forget-u
 DELETE FROM pgstock_internal.held_event WHERE type = 'Forgotten' AND aggregateid = 'forget-u7';
 SELECT forget_user('forget-u7', 'request 17');
 SELECT * FROM named('forget-u7');
+-- an application's event of that type is no tombstone: it is redacted at once, and its key gets one
+BEGIN;
+SELECT publish_event('forget-topic', 'forget-u7', '{"a": "forget-u7"}', event_type => 'Forgotten') IS NOT NULL AS id;
+SELECT publish_event('forget-topic', 'k', '{"a": "forget-u7"}', event_type => 'Forgotten') IS NOT NULL AS id;
+SELECT forget_user('forget-u7', 'request 17');
+SELECT key, payload FROM stock_outbox WHERE event_type = 'Forgotten' ORDER BY seq DESC LIMIT 4;
+SELECT forget_user('forget-u7', 'request 17');
+ROLLBACK;
 -- one that waits for its first publication, and a waiting message, keep theirs
 BEGIN;
 SELECT publish_event('forget-topic', 'forget-u7', '{}') IS NOT NULL AS id;
