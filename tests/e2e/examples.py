@@ -23,6 +23,24 @@ JAVA = {"jdbc": "Checkout", "hibernate": "Checkout",
 NAMES = (*PYTHON, *NODE, "pgx", *JAVA)
 
 
+def text_of(name):
+    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def requests(text):
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def run_script(db, name):
+    """Run a script of examples/ as its reader does."""
+    done = subprocess.run(
+        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
+                   "-v", "ON_ERROR_STOP=1"]), input=text_of(name),
+        capture_output=True, text=True, cwd="/", timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def fetched(*path):
     return os.path.join(need("PGSTOCK_EXAMPLES"), *path)
 
@@ -53,6 +71,37 @@ def command(name, directory):
     if name in JAVA:
         return java(JAVA[name], source, directory, fetched(name, "*")), {}
     return [fetched("bin", name)], {}
+
+
+def http_command(name, directory, description):
+    """The same of a client of the gateway, which has that description."""
+    source = os.path.join(EXAMPLES, f"http-{name}")
+    if name == "curl":
+        return [os.path.join(source, "checkout.sh")]
+    if name == "python":
+        return ["/usr/bin/python3", os.path.join(source, "checkout.py")]
+    if name == "node":
+        return [fetched("bin", "node"), os.path.join(source, "checkout.mjs")]
+    if name == "go":
+        return [fetched("bin", "http-go")]
+    return typescript_command(source, directory, description)
+
+
+def typescript_command(source, directory, description):
+    """Generates the client, and checks that the example fits to it."""
+    node = fetched("bin", "node")
+    os.symlink(fetched("http-typescript", "node_modules"),
+               os.path.join(directory, "node_modules"))
+    for name in ("checkout.ts", "package.json", "tsconfig.json"):
+        shutil.copy(os.path.join(source, name), directory)
+    with open(os.path.join(directory, "openapi.json"), "w",
+              encoding="utf-8") as file:
+        file.write(description)
+    for words in (["openapi-typescript/bin/cli.js", "openapi.json", "-o",
+                   "gateway.d.ts"], ["typescript/bin/tsc", "-p", "."]):
+        run_tool([node, os.path.join("node_modules", words[0]), *words[1:]],
+                 cwd=directory)
+    return [node, os.path.join(directory, "checkout.ts")]
 
 
 def consumer_command(name, directory):

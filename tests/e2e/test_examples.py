@@ -2,42 +2,22 @@
 """The programs of examples/: all of them tell the same story, by the same
 lines and with the same effect, whatever happens to their connections."""
 
-import os
-import subprocess
 import uuid
 from contextlib import closing
 
 import pytest
 
 from cluster import HOST
-from examples import (EXAMPLES, NAMES, LostAnswer, Program, command,
-                      consumer_command)
+from examples import (NAMES, LostAnswer, Program, command, consumer_command,
+                      requests, run_script, text_of)
 from kafkaio import Tail, delivered, producer, send
-from process import as_server, make_dir, wait_until
+from process import make_dir, wait_until
 
 ONE = '[{"product_id": "SKU-1", "quantity": 1}]'
 
 
-def text_of(name):
-    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
-        return file.read()
-
-
-def requests(text):
-    return [line.split("\t") for line in text.splitlines()]
-
-
 def url(db, user, port=None):
     return f"postgresql://{HOST}:{port or db.pg.port}/{db.name}?user={user}"
-
-
-def run_script(db, name):
-    """Run a script of examples/ as its reader does."""
-    done = subprocess.run(
-        as_server([db.pg.bin("psql"), *db.pg.tool_args(db.name), "-X", "-q",
-                   "-v", "ON_ERROR_STOP=1"]), input=text_of(name),
-        capture_output=True, text=True, cwd="/", timeout=60)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from cluster import HOST
+from conftest import gateway_conninfos
 from gateway import TOKENS, Client, Gateway
 from process import wait_until, write_private
 
@@ -89,8 +90,7 @@ def names(certificates):
 @pytest.fixture
 def secure(new_dir, shop, names):
     made = SecureGateway(
-        new_dir("gateway"), shop.conninfo(user="gateway_app"),
-        shop.conninfo(user="gateway_admin"), certificates=names)
+        new_dir("gateway"), gateway_conninfos(shop), certificates=names)
     made.extra_tokens = (f"app web cert:{SPIFFE}\nadmin stock cert:stock\n"
                          "reader relay cert:relay\n")
     yield made.start()
@@ -279,8 +279,8 @@ WRONG = [
 
 @pytest.mark.parametrize("keys, sentence", WRONG)
 def test_options_that_do_not_fit(new_dir, shop, names, keys, sentence):
-    made = SecureGateway(new_dir("gateway"), shop.conninfo(user="gateway_app"),
-                         "", {"gateway": keys}, certificates=names)
+    made = SecureGateway(new_dir("gateway"), gateway_conninfos(shop),
+                         certificates=names)
     made.config["gateway"].update(keys)
     done = made.command("run", "--config", made.config_path)
     made.close()
