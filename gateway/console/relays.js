@@ -42,8 +42,8 @@ const bindingColumns = [
   { title: "Applied by", cell: (one) => id(one.handler) },
 ];
 
-function pending(count, upTo) {
-  return number(count) + (upTo && count >= upTo ? "+" : "");
+function pending(count, most) {
+  return number(count) + (most && count >= most ? "+" : "");
 }
 
 function numbersOf(status, activity) {

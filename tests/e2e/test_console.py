@@ -160,6 +160,30 @@ def figures(page):
                     page.text("main .figures dd").split("\n")))
 
 
+def test_signing_in_and_dialogs_are_open_to_all(page, gateway):
+    def check(name):
+        for width in (WIDE, NARROW):
+            for scheme in ("light", "dark"):
+                page.resize(width, scheme)
+                page.picture(f"{name}-{width}-{scheme}")
+                assert page.violations() == []
+                assert page.overflow() <= 0
+        page.resize(WIDE)
+
+    page.sign_in(gateway, TOKENS["admin"])
+    page.press("Sign out", "header")
+    page.type("input[name=token]", "wrong", Keys.ENTER)
+    page.wait_text(".error", "No such token")
+    check("sign-in")
+    page.sign_in(gateway, TOKENS["admin"])
+    page.go("#/sales", "Flash sales")
+    page.press("Open a sale")
+    page.fill(activity_id="a", product_id="none", quantity="1")
+    page.press("Open", "dialog")
+    page.find("dialog .error:not([hidden])")
+    check("dialog")
+
+
 # ---- each act of a person ---------------------------------------------------
 
 def test_stock_is_searched(page, gateway, role):
