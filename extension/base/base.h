@@ -95,6 +95,13 @@ typedef struct Call
 	Table		tables[TABLE_COUNT];
 } Call;
 
+/* What the events have of the message that a call answers. */
+typedef struct CallMessage
+{
+	const char *causation_id;
+	const char *attributes;
+} CallMessage;
+
 /* A column's new value. */
 typedef struct Change
 {
@@ -130,6 +137,10 @@ extern void	 call_pause(long ms);
 extern void	 call_set_trace(Call *call, const char *trace);
 extern void	 call_set_message(Call *call, const Cause *message,
 							  const char *order_id, const char *attributes);
+extern void	 call_set_attributes(Call *call, const char *attributes);
+extern void	 call_suspend_message(Call *call, const char *order_id,
+								  CallMessage *message);
+extern void	 call_resume_message(Call *call, const CallMessage *message);
 extern void	 call_reset_trace(Call *call);
 extern bool	 traceparent_is_valid(const char *value);
 extern char *traceparent_trace_id(const char *value);

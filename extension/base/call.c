@@ -111,8 +111,10 @@ call_reset_trace(Call *call)
 		call_set_trace(call, pgstock_trace_id);
 }
 
-/* What follows answers a message, which is about an order.  Its attributes
- * return in the events; its trace, if it has one, replaces the transaction's. */
+/*
+ * What follows answers a message, which is about an order.  Its attributes
+ * return in the events; its trace, if it has one, replaces the transaction's.
+ */
 void
 call_set_message(Call *call, const Cause *message, const char *order_id,
 				 const char *attributes)
@@ -126,6 +128,38 @@ call_set_message(Call *call, const Cause *message, const char *order_id,
 		return;
 	call->trace_id = message->trace_id;
 	call->traceparent = message->traceparent;
+}
+
+/* Those of the caller, in place of a message's. */
+void
+call_set_attributes(Call *call, const char *attributes)
+{
+	Assert(attributes != NULL);
+	call->attributes = attributes;
+}
+
+/*
+ * What the events of an order have of the message, until call_resume_message():
+ * nothing but the trace, if the message is about another order, which needed
+ * this one's stock.
+ */
+void
+call_suspend_message(Call *call, const char *order_id, CallMessage *message)
+{
+	message->causation_id = call->causation_id;
+	message->attributes = call->attributes;
+	if (call->subject != NULL && strcmp(call->subject, order_id) != 0)
+	{
+		call->causation_id = NULL;
+		call->attributes = NULL;
+	}
+}
+
+void
+call_resume_message(Call *call, const CallMessage *message)
+{
+	call->causation_id = message->causation_id;
+	call->attributes = message->attributes;
 }
 
 /* Begins a call of the named function, which writes. */

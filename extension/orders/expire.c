@@ -149,18 +149,11 @@ expire_may_report(Work *work, const Reservation *line)
 static void
 expire_emit(Work *work, Event *event, int first_movement)
 {
-	Call	   *call = &work->call;
-	const char *causation_id = call->causation_id;
-	const char *attributes = call->attributes;
+	CallMessage message;
 
-	if (call->subject != NULL && strcmp(call->subject, event->order_id) != 0)
-	{
-		call->causation_id = NULL;
-		call->attributes = NULL;
-	}
+	call_suspend_message(&work->call, event->order_id, &message);
 	event_emit_movements(work, event, first_movement);
-	call->causation_id = causation_id;
-	call->attributes = attributes;
+	call_resume_message(&work->call, &message);
 }
 
 /* Expires the due lines of an order; their number. */

@@ -293,7 +293,7 @@ reserve_take(Work *work, const Request *request, Order *order)
 	event.items = answers;
 	/* after the events of other orders that this call has expired */
 	if (request->attributes != NULL)
-		work->call.attributes = request->attributes;
+		call_set_attributes(&work->call, request->attributes);
 	event_emit_movements(work, &event, first_movement);
 	return answers;
 }

@@ -9,6 +9,7 @@
 #include "api/field.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,7 +104,7 @@ field_integer(const json_t *member, int64_t *number)
 	*number = json_integer_value(member);
 	if (!json_is_real(member))
 		return json_is_integer(member);
-	if (!(real >= -0x1p63 && real < 0x1p63))
+	if (!(fabs(real) < 0x1p63))
 		return false;
 	*number = (int64_t) real;
 	return (double) *number == real;
