@@ -14,7 +14,8 @@ import threading
 import time
 from contextlib import closing
 from datetime import datetime, timezone
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psycopg2
 
@@ -27,6 +28,7 @@ from process import NotReached, wait_until           # noqa: E402
 BUYERS, PIECES, PAYERS = 100, 10, 5
 BROKERS = os.environ["BROKERS"]
 METRICS = os.environ["METRICS"]
+GATEWAY = os.environ["GATEWAY_URL"]
 WAIT_S_MAX = 30
 
 
@@ -270,6 +272,50 @@ def half_an_order(tail):
     claim_equal("it took nothing", levels(), before)
 
 
+def http(path, body=None):
+    """Status and JSON of a request to the gateway, which is shown."""
+    shown = f"curl -H \"$auth\" {GATEWAY}{path}"
+    code(shown + (f" -d '{json.dumps(body)}'" if body else ""))
+    request = Request(GATEWAY + path,
+                      json.dumps(body).encode() if body else None,
+                      {"Authorization": "Bearer "
+                                        + os.environ["GATEWAY_TOKEN"]})
+    try:
+        with urlopen(request, timeout=WAIT_S_MAX) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.load(refusal)
+
+
+def over_http(before):
+    chapter("One buyer comes over HTTP, by the gateway")
+    order = {"order_id": "order-http", "quantity": 1, "user_id": "buyer-http"}
+    path = "/products/sneaker/stock/reserve"
+    code('auth="Authorization: Bearer $GATEWAY_TOKEN"')
+    status, answer = http(path, order)
+    (line,) = answer["lines"]
+    claim_equal("201: it is reserved, in a commit that is durable",
+                (status, line["granted"], line["available"]), (201, 1, 1))
+    status, answer = http(path, order)
+    claim_equal("200: the same request again changes nothing",
+                (status, answer["replayed"]), (200, True))
+    status, answer = http(path, {"order_id": "order-more", "quantity": 5})
+    claim_equal("409: a problem that a program can read",
+                (status, answer["type"], answer["wanted"],
+                 answer["available"]),
+                (409, "urn:pgstock:problem:insufficient", 5, 1))
+    code(f"    {json.dumps({key: answer[key] for key in ('title', 'hint')})}")
+    status, answer = http("/orders/order-http")
+    claim_equal("it is in the database as every other order",
+                (status, answer["lines"][0]["state"]), (200, "reserved"))
+    claim_equal("the ledger has who asked for it", one(
+        "SELECT actor FROM stock_movements WHERE order_id = 'order-http'"),
+        "pgstock_gateway/app-1")
+    status, answer = http("/orders/order-http/release", {"reason": "demo"})
+    claim_equal("it is given back", (status, levels()), (200, before))
+
+
 def consumer_sees(tail):
     chapter("What a consumer sees in Kafka")
     written = sql("SELECT event_id::text FROM stock_outbox")
@@ -360,6 +406,11 @@ def look_around(unpaid):
             ("pay an order", f"echo '{{\"order_id\": \"{unpaid}\"}}' | "
                              f"kcat -b {BROKERS} -P -t payment-success"),
             ("the metrics", f"curl -s {METRICS}"),
+            ("the console", f"{GATEWAY}/console/, with the token"
+                            f" {os.environ['GATEWAY_ADMIN_TOKEN']}"),
+            ("HTTP", f"curl -H 'Authorization: Bearer "
+                     f"{os.environ['GATEWAY_TOKEN']}' "
+                     f"{GATEWAY}/orders/{unpaid}"),
             ("is it ready?", f"curl -s {METRICS.replace('metrics', 'readyz')}"),
             ("its log", f"less {shlex.quote(os.environ['RELAY_LOG'])}"),
             ("its config", f"less {shlex.quote(os.environ['RELAY_CONFIG'])}"),
@@ -378,6 +429,7 @@ def main():
         order_fails(tail, winners[PAYERS])
         order_is_cancelled(tail, winners[PAYERS + 1])
         half_an_order(tail)
+        over_http(levels())
         published = consumer_sees(tail)
     books(before)
     metrics(published)

@@ -6,17 +6,20 @@ needs no state but the pid files: a server that has exited already is no error.
 """
 
 import os
+import secrets
 import shlex
 import shutil
 import signal
 import sys
 
 from cluster import HOST, Kafka, Postgres, Relay, need
+from gateway import Gateway
 from process import Server, make_dir, run_dir
 
-PARTS = ("relay", "kafka", "postgres")       # in the order of stopping
+PARTS = ("gateway", "relay", "kafka", "postgres")   # in the order of stopping
 DATABASE = "shop"
 RELAY_ROLE = "pgstock_relay"
+GATEWAY_ROLE = "pgstock_gateway"              # and _reader, _admin
 INBOX = ("order-created", "payment-success", "payment-failed",
          "order-cancelled", "order_failed")
 OUTBOX = ("stock-events", "stock-freeze-failed")
@@ -50,15 +53,33 @@ def start_parts(root):
     relay = Relay(os.path.join(root, "relay"), db.conninfo(user=RELAY_ROLE),
                   kafka.brokers,
                   {"inbox": {"topics": ", ".join(INBOX)}}, detach=True)
-    return pg, kafka, relay.start()
+    return pg, kafka, relay.start(), start_gateway(root, db)
 
 
-def write_env(root, pg, kafka, relay):
+def start_gateway(root, db):
+    """One of this cluster's, with tokens of its own."""
+    roles = {"app": GATEWAY_ROLE, "reader": f"{GATEWAY_ROLE}_reader",
+             "admin": f"{GATEWAY_ROLE}_admin"}
+    for level, role in roles.items():
+        db.sql(f"CREATE ROLE {role} LOGIN")
+        db.sql("SELECT grant_stock_access(%s, %s)", (role, level))
+    gateway = Gateway(os.path.join(root, "gateway"),
+                      {level: db.conninfo(user=role)
+                       for level, role in roles.items()}, detach=True)
+    gateway.tokens = {role: secrets.token_hex(32) for role in gateway.tokens}
+    return gateway.start()
+
+
+def write_env(root, pg, kafka, relay, gateway):
     values = {
         "PGHOST": HOST, "PGPORT": pg.port, "PGUSER": "postgres",
         "PGDATABASE": DATABASE, "BROKERS": kafka.brokers,
         "METRICS": f"http://{HOST}:{relay.port}/metrics",
         "RELAY_CONFIG": relay.config_path, "RELAY_LOG": relay.log_path,
+        "GATEWAY_URL": f"http://{HOST}:{gateway.port}",
+        "GATEWAY_TOKEN": gateway.tokens["app"],
+        "GATEWAY_ADMIN_TOKEN": gateway.tokens["admin"],
+        "GATEWAY_LOG": gateway.log_path,
         "PGSTOCK_PGROOT": need("PGSTOCK_PGROOT"),
         "PGSTOCK_KAFKA": need("PGSTOCK_KAFKA"),
         "PGSTOCK_RELAY": need("PGSTOCK_RELAY"),
@@ -75,6 +96,7 @@ def show(root):
           f" {DATABASE}\n"
           f"Kafka       kcat -b {env['BROKERS']} -L\n"
           f"relay       curl {env['METRICS']}\n"
+          f"gateway     curl {env['GATEWAY_URL']}/health\n"
           f"files       {root}\n"
           f"all of it   . {shlex.quote(os.path.join(root, 'env'))}")
 

@@ -73,9 +73,9 @@ class Client:
 class Gateway(Server):
     """One gateway, run from a copy of the binary that the account can reach."""
 
-    def __init__(self, directory, conninfos, config=None):
+    def __init__(self, directory, conninfos, config=None, detach=False):
         """conninfos: by role; those of "app" are called conninfo."""
-        super().__init__(directory)
+        super().__init__(directory, detach)
         self.port = self.take_port()
         self.tokens_path = os.path.join(directory, "tokens")
         self.config_path = os.path.join(directory, "gateway.conf")
