@@ -35,7 +35,7 @@ SELECT action, target, reason FROM stock_admin_actions WHERE action = 'set_outbo
 INSERT INTO pgstock_internal.other_publisher VALUES (true, '1 hour');
 SELECT pgstock_internal.relay_lead();
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = x'7064'::int AND granted;
-SELECT name, value FROM pgstock_internal.relay_check('{}', 'postgres') WHERE name = 'other_publisher';
+SELECT name, value FROM pgstock_internal.relay_check('{}', current_user) WHERE name = 'other_publisher';
 SELECT value FROM pgstock_internal.relay_status() WHERE name = 'other_publisher_retention';
 -- rows that no relay has published, in parts of all ages
 SELECT publish_event('pub', 'k', '1') IS NOT NULL AS id;

@@ -5,11 +5,14 @@ Whatever ends the command, a letter is sent back once; and whatever sends a
 message back or tries it again, it takes effect once.
 """
 
+import os
 import random
+import re
 import signal
 import subprocess
 import time
 from collections import defaultdict
+from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -17,6 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 from checks import inbox_results
 from kafkaio import delivered, send
 from process import as_server, wait_until
+from terminal import Terminal
 
 OK, RUNTIME, USAGE = range(3)
 HURRY = {"inbox": {"order_wait": "1s", "retry_delays": "1s"}}
@@ -337,6 +341,18 @@ def test_max_and_dry_run(letters, kafka):
             "sent back 7 dead letters, left 0\n")
     assert redrive(letters).startswith("sent back 9 ")
     check_exactly_once(kafka, 30)
+
+
+def test_progress(letters, kafka):
+    """On a terminal: count, share and rate, and a summary that stays."""
+    send_letters(kafka, 40000)
+    with open(os.devnull, "wb") as file, closing(Terminal(
+            [letters.binary, "redrive", "--topic", LETTERS, "--config",
+             letters.config_path], stdout=file)) as shown:
+        assert shown.wait_end(60) == OK, shown.text
+    assert re.search(r"\r[\d,]+ dead letters, \d+ %, [\d,.]+/s", shown.text)
+    assert re.search(r"\r40,000 dead letters in .*/s\x1b\[K\r\n$", shown.text)
+    print(shown.text[-60:])
 
 
 def test_there_is_no_such_topic(letters):
