@@ -99,12 +99,16 @@ async function showList(ctx) {
     nothing: ["No message has failed",
       "Messages that cannot be applied appear here."],
   });
+  const error = h("p", { class: "error", role: "alert", hidden: true });
   ctx.head("Failed messages", {
     lead: "Messages from Kafka that could not be applied: those that wait " +
       "for another try, and those that were given up (archived).",
     tools: [h("button", { onclick: () => download(found.values())
-      .catch((problem) => alert(problem.message)) }, "Download CSV")],
-  }).append(found.element);
+      .catch((problem) => {
+        error.textContent = problem.message;
+        error.hidden = false;
+      }) }, "Download CSV")],
+  }).append(error, found.element);
   let seen = null;
   ctx.live((activity) => {
     const now = `${activity.failed_waiting} ${activity.failed_open}`;

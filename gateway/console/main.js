@@ -30,18 +30,24 @@ let arriving = false; // the title gets the focus when the page is shown
 
 // ---- what is away, and back again ----
 
+// It is announced when it changes, and not every second.
+function showPulse(word) {
+  if (pulse.textContent === word) return;
+  pulse.className = `pulse ${word}`;
+  pulse.textContent = word;
+}
+
 function showAway(problem) {
-  banner.firstChild.textContent = `${problem.message}. ` +
+  const text = `${problem.message}. ` +
     "What is shown may be old; this page recovers by itself.";
+  if (banner.textContent !== text) banner.firstChild.textContent = text;
   banner.hidden = false;
-  pulse.className = "pulse away";
-  pulse.textContent = "away";
+  showPulse("away");
 }
 
 function showBack() {
   banner.hidden = true;
-  pulse.className = "pulse live";
-  pulse.textContent = "live";
+  showPulse("live");
 }
 
 // ---- the stream ----

@@ -40,7 +40,8 @@ function daysOf(report) {
     bars: DAY_MS, points: report.days.map((one) => [Date.parse(one.day), one[name]]) });
   figure.show([series("reserved", "Placed"),
     series("confirmed", "Paid", true)],
-  [dayOf(report.since), dayOf(report.until) + DAY_MS]);
+  [dayOf(report.since),
+    Math.ceil(Date.parse(report.until) / DAY_MS) * DAY_MS]);
   return figure.figure;
 }
 
@@ -99,7 +100,7 @@ async function show(ctx) {
   const dates = h("form", { class: "filters" },
     ["since", "until"].map((name) => h("label", {},
       name === "since" ? "From" : "To", h("input", { type: "date", name,
-        value: report[name].slice(0, 10) }))),
+        value: ctx.query.get(name) ?? report[name].slice(0, 10) }))),
     h("button", {}, "Show"));
   dates.addEventListener("submit", (event) => {
     event.preventDefault();

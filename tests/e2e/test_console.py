@@ -124,6 +124,17 @@ def test_a_token_that_is_withdrawn(browser, gateways, filled):
     browser.errors()
 
 
+def test_without_tokens_none_is_asked_for(browser, gateways, filled):
+    gateway = gateways({"gateway": {"tokens": ""}}).start()
+    browser.resize(WIDE)
+    browser.open(gateway)
+    browser.wait_text("main tbody", "cup")
+    browser.wait_text(".pulse", "live")
+    assert browser.buttons("header") == []
+    assert browser.buttons("main") == ["Search"]
+    assert browser.errors() == []
+
+
 # ---- how it looks -----------------------------------------------------------
 
 PAGES = [("#/stock", "Stock"), ("#/stock/cup", "cup"), ("#/orders", "Orders"),
@@ -455,6 +466,8 @@ def test_the_report(page, gateway, role):
             " '2020-01-02'", name)
     page.press("Show")
     page.wait_text("main", "Nothing was sold")
+    assert [one.get_attribute("value") for one in page.all(
+        "input[type=date]")] == ["2020-01-02"] * 2
     assert figures(page)["Orders placed"] == "0"
 
 
