@@ -44,15 +44,18 @@ class Shop(Server):
 class Http:
     """An arm: what wrk asks a server for; refused: all is to be."""
 
-    def __init__(self, server, what, products=1, pause=0, refused=False):
+    def __init__(self, bench, server, what, products=1, pause=0,
+                 refused=False):
+        self.bench = bench
         self.server = server
         self.args = [what, TOKENS["app"], str(products), str(pause)]
         self.refused = refused
         self.latencies = []
 
     def run(self, seconds):
-        """(answers in a second, us of the server's CPU for each)"""
-        cpu = cpu_seconds(self.server.pid)
+        """(answers in a second, us of CPU for each: of the service and of the
+        database's server)"""
+        cpu = self.cpu()
         done = subprocess.run(
             ["wrk", "-t", "2", "-c", str(CONNECTIONS), "-d", f"{seconds}s",
              "-s", os.path.join(HERE, "over_http.lua"),
@@ -64,7 +67,10 @@ class Http:
             done.stdout
         self.latencies.append((p50, p99))
         return (count / took * 1e6,
-                (cpu_seconds(self.server.pid) - cpu) / count * 1e6)
+                (self.cpu() - cpu) / count * 1e6)
+
+    def cpu(self):
+        return cpu_seconds(self.server.pid) + self.bench.server_cpu()
 
 
 class GatewayBench(Bench):
@@ -96,7 +102,7 @@ class GatewayBench(Bench):
         self.gateway.wait_status("/readyz", 200)
 
     def latency(self):
-        arm = Http(self.gateway, "reserve",
+        arm = Http(self, self.gateway, "reserve",
                    pause=CONNECTIONS * 1000 // RATE)
         rates = [arm.run(SECONDS)[0] for _ in range(ROUNDS)]
         p50, p99 = (statistics.median(column) / 1000
@@ -114,8 +120,8 @@ class GatewayBench(Bench):
                 "user_id": "u", "order_id": "sale-o"})
             assert answer.status in (200, 201), answer.text
         self.compare("a refusal of a sale that is sold out",
-                     Http(self.gateway, "purchase", refused=True),
-                     {"GET /livez": Http(self.gateway, "/livez")})
+                     Http(self, self.gateway, "purchase", refused=True),
+                     {"GET /livez": Http(self, self.gateway, "/livez")})
 
     def footprint(self):
         """Memory after all that; then idle CPU, and a start."""
@@ -148,16 +154,19 @@ def over_http(directory):
     cell(f"gateway, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS} s",
          "gateway", "against", "ratio", "CPU each", "against")
     bench.begin(1000)
-    hot = Http(bench.gateway, "reserve")
-    bench.compare("one hot product, flush + 1 ms", hot, {
+    ours, go = (Http(bench, server, "reserve")
+                for server in (bench.gateway, bench.shop))
+    bench.compare("one hot product, flush + 1 ms", ours, {
         "32 pgbench clients, reserve_stock": Arm(HOT),
         "32 pgbench clients, bare UPDATE": Arm(BARE),
-        "Go service, pool of 16": Http(bench.shop, "reserve")})
+        "Go service, pool of 16": go})
     bench.latency()
     bench.begin(None)
-    bench.compare("10,000 products", Http(bench.gateway, "reserve", PRODUCTS), {
+    ours, go = (Http(bench, server, "reserve", PRODUCTS)
+                for server in (bench.gateway, bench.shop))
+    bench.compare("10,000 products", ours, {
         "32 pgbench clients, reserve_stock": Arm(MANY_RESERVE),
-        "Go service, pool of 16": Http(bench.shop, "reserve", PRODUCTS)})
+        "Go service, pool of 16": go})
     bench.refusals()
     bench.footprint()
     assert bench.db.drift() == []

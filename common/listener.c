@@ -6,15 +6,19 @@
 #include "common/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define UNIX_PREFIX "unix:"
+#define UNIX_PREFIX	  "unix:"
+#define LOCK_TRIES	  100 /* of a directory */
+#define LOCK_PAUSE_US 10000
 
 /* The path of a socket of the file system, or NULL. */
 static const char *
@@ -156,24 +160,59 @@ listener_address(const char *path)
 	return address;
 }
 
+/*
+ * Between bind() and listen() a socket looks as if it was left behind, and
+ * between a look at it and unlink() another process may have replaced it.  So
+ * processes that listen in one directory do this one after another.  -1: it
+ * cannot be locked, or another user holds the lock for too long; the race is
+ * the smaller evil then.
+ */
+static int
+listener_lock_directory(const char *path)
+{
+	size_t len = (size_t) (strrchr(path, '/') - path);
+	char  *directory = xasprintf("%.*s", (int) Max(len, 1), path);
+	int	   fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	free(directory);
+	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+		if (i == LOCK_TRIES || usleep(LOCK_PAUSE_US) != 0)
+		{
+			close(fd);
+			fd = -1;
+		}
+	return fd;
+}
+
+/* -1, and errno, if that fails. */
+static int
+listener_bind_unlinked(const struct sockaddr_un *address)
+{
+	const struct sockaddr *any = (const struct sockaddr *) address;
+	int					   fd = listener_bind(any, sizeof(*address));
+
+	if (fd >= 0 || errno != EADDRINUSE)
+		return fd;
+	if (listener_is_left_behind(address) && unlink(address->sun_path) == 0)
+		return listener_bind(any, sizeof(*address));
+	errno = EADDRINUSE;
+	return -1;
+}
+
 /* The socket's group may connect to it, and no others. */
 static int
 listener_bind_path(const char *path)
 {
 	struct sockaddr_un address = listener_address(path);
-	int fd = listener_bind((struct sockaddr *) &address, sizeof(address));
+	int				   lock = listener_lock_directory(path);
+	int				   fd = listener_bind_unlinked(&address);
+	int				   reason = errno;
 
-	if (fd < 0 && errno == EADDRINUSE)
-	{
-		if (!listener_is_left_behind(&address) || unlink(path) != 0)
-		{
-			errno = EADDRINUSE;
-			return -1;
-		}
-		fd = listener_bind((struct sockaddr *) &address, sizeof(address));
-	}
 	if (fd >= 0)
 		(void) chmod(path, 0660);
+	if (lock >= 0)
+		close(lock);
+	errno = reason;
 	return fd;
 }
 
