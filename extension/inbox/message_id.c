@@ -92,6 +92,20 @@ message_id_of_place(const Record *record)
 					record->partition, record->offset, record->fingerprint);
 }
 
+/*
+ * A source that the producer chose.  One that could be the name of a topic gets
+ * a prefix that no topic has: else its ids would be those of that topic's
+ * messages, and whoever may write to one topic could make messages of another
+ * one duplicates.
+ */
+static char *
+message_id_chosen_source(char *source)
+{
+	return source != NULL && outbox_topic_fault(source) == NULL
+			   ? psprintf("ce:%s", source)
+			   : source;
+}
+
 /* The id and source of a CloudEvent, in headers or, structured, in the value;
  * false: it is none. */
 static bool
@@ -109,6 +123,7 @@ message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
 		source = message_id_from_bytes(payload->source,
 									   strlen(payload->source));
 	}
+	source = message_id_chosen_source(source);
 	if (parsed->event_id != NULL && source != NULL)
 		parsed->source = source;
 	return parsed->event_id != NULL;

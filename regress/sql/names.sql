@@ -19,6 +19,11 @@ SELECT * FROM apply('[
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5012, "headers": {"ce_id": "3", "ce_source": "/app"}, "json": {"order_id": "sender-4"}}]');
 -- a source counts only with a CloudEvent's id
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5013, "headers": {"event_id": "2", "ce_source": "/app"}, "json": {"order_id": "sender-2"}}]');
+-- a source that is the name of a topic is not that topic: no producer of one makes messages of another one duplicates
+SELECT * FROM apply('[
+	{"topic": "sender-none", "offset": 21, "headers": {"ce_id": "7", "ce_source": "payment-success"}},
+	{"topic": "sender-none", "offset": 22, "headers": {"ce_id": "7", "ce_source": "payment-success"}}]');
+SELECT * FROM apply('[{"topic": "payment-success", "offset": 5014, "json": {"event_id": "7", "order_id": "sender-3"}}]');
 -- a repeated message is a duplicate, also where two parts could be divided otherwise
 SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 1, "headers": {"ce_id": "b c", "ce_source": "a"}},
