@@ -22,7 +22,7 @@ from confluent_kafka.admin import NewTopic
 from check_cases import CASES, Site, found_in
 from cluster import HOST, Database, Postgres
 from conftest import DLQ, INBOX, OUTBOX
-from kafkaio import delivered, send
+from kafkaio import send
 from process import Proxy, run_tool, wait_until
 from slow import clock_is_ahead, full_disk, settable_clock
 
