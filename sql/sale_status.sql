@@ -23,7 +23,7 @@ BEGIN
 				SELECT coalesce(sum(r.quantity), 0)
 				  FROM pgstock_internal.reservation r
 				 WHERE r.product_id = s.product_id AND r.location = s.location
-				   AND r.due_at <= clock_timestamp() AND r.slot = s.slot
+				   AND r.due_at <= statement_timestamp() AND r.slot = s.slot
 				   AND r.state = 'r'))::bigint,
 		   l.version, s.per_user_limit, b.buyers, b.hashes
 	  FROM pgstock_internal.sale s
@@ -41,8 +41,8 @@ BEGIN
 							LIMIT 50001) o) u
 		   ) b ON l.version IS DISTINCT FROM flash_sale_status.known_version
 	 WHERE s.activity_id = flash_sale_status.activity_id
-	   AND s.closed_at IS NULL AND s.starts_at <= clock_timestamp()
-	   AND coalesce(s.ends_at > clock_timestamp(), true);
+	   AND s.closed_at IS NULL AND s.starts_at <= statement_timestamp()
+	   AND coalesce(s.ends_at > statement_timestamp(), true);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.flash_sale_status IS

@@ -21,6 +21,17 @@ SELECT make_due('status-3'), make_due('status-4');
 SELECT buyers, available FROM flash_sale_status('status');
 SELECT status, available FROM purchase_flash_sale('status', 'bob', 'status-5', 2);
 SELECT buyers, available FROM flash_sale_status('status');
+-- lines that are not due are not read, however many there are
+SELECT receive_stock('status-b', 300);
+SELECT count(*) FROM reserve_orders((SELECT jsonb_agg(jsonb_build_object('order_id', 'status-n' || i, 'items', jsonb_build_array(jsonb_build_object('product_id', 'status-b', 'quantity', 1)))) FROM generate_series(1, 200) i));
+SELECT open_flash_sale('status-many', 'status-b', 1);
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SELECT seq_tup_read + idx_tup_fetch AS before FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.reservation'::regclass \gset
+SELECT available FROM flash_sale_status('status-many');
+SELECT seq_tup_read + idx_tup_fetch - :before AS read FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.reservation'::regclass;
+COMMIT;
+SELECT close_flash_sale('status-many');
 -- only while it is open
 SELECT open_flash_sale('status-later', 'status-a', 1, starts_at => now() + '1 h'), open_flash_sale('status-past', 'status-a', 1, starts_at => now() - '2 h'::interval, ends_at => now() - '1 h'::interval);
 SELECT status_of('status-later'), status_of('status-past');
