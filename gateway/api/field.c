@@ -16,6 +16,7 @@
 #include "api/decode.h"
 #include "api/form.h"
 #include "common/json.h"
+#include "common/safe_text.h"
 
 void
 values_free(Values *values)
@@ -281,11 +282,40 @@ field_read_header(const Field *field, const HttpRequest *request, char **value,
 	return form_set_text(field, text, value, error);
 }
 
+static bool
+field_is_in_query(const void *arg, const char *name)
+{
+	const Field *fields = arg;
+
+	for (int i = 0; fields[i].name != NULL; i++)
+		if (fields[i].place == IN_QUERY && strcmp(fields[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* A filter that is misspelt would choose everything. */
+static bool
+fields_check_query(const Field *fields, const HttpRequest *request, Buf *error)
+{
+	const char *name = http_request_unknown_query(request, field_is_in_query,
+												  fields);
+
+	if (name == NULL)
+		return true;
+	buf_add_str(error, "there is no parameter \"");
+	safe_add(error, name, strnlen(name, 64));
+	buf_add_str(error, "\" in the query");
+	return false;
+}
+
 bool
 fields_read(const Field *fields, const HttpRequest *request, Values *values,
 			Buf *error)
 {
 	bool body = false;
+
+	if (!fields_check_query(fields, request, error))
+		return false;
 
 	for (int i = 0; fields[i].name != NULL; i++)
 	{

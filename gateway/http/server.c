@@ -310,13 +310,6 @@ http_request_header(const HttpRequest *request, const char *name)
 									   name);
 }
 
-const char *
-http_request_query(const HttpRequest *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->connection,
-									   MHD_GET_ARGUMENT_KIND, name);
-}
-
 void
 http_answer_header(HttpRequest *request, const char *name, const char *value)
 {

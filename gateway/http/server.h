@@ -89,6 +89,11 @@ const char *http_request_header(const HttpRequest *request, const char *name);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
 
+/* The first name in the query, not decoded, that is unknown; NULL: none is. */
+typedef bool (*HttpQueryKnown)(const void *arg, const char *name);
+const char *http_request_unknown_query(const HttpRequest *request,
+									   HttpQueryKnown known, const void *arg);
+
 /* Whom the certificate of the client is for (tls.h), until the connection ends;
  * NULL: it is not encrypted. */
 char *const *http_request_names(const HttpRequest *request);

@@ -88,7 +88,9 @@ def test_failed_messages_are_filtered(reader, shop, product):
                           ("limit=1001", "from 1 to 1000"),
                           ("limit=x", "must be an integer"),
                           ("after=-1", "must be an integer"),
-                          ("topic=", "is empty")):
+                          ("topic=", "is empty"),
+                          ("topics=x", 'no parameter "topics"'),
+                          ("%ff=x", 'no parameter "')):
         answer = reader.get(f"/failed?{query}")
         assert (answer.status, answer.problem) == (400, "invalid"), query
         assert detail in answer.json["detail"]

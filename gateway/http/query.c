@@ -1,0 +1,45 @@
+/*
+ * query.c - the query of a request
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include <microhttpd.h>
+
+#include "http/server.h"
+
+typedef struct QuerySearch
+{
+	HttpQueryKnown known;
+	const void	  *arg;
+	const char	  *unknown; /* the first name that is not, or NULL */
+} QuerySearch;
+
+const char *
+http_request_query(const HttpRequest *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection,
+									   MHD_GET_ARGUMENT_KIND, name);
+}
+
+static enum MHD_Result
+query_on_name(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
+			  const char *value UNUSED)
+{
+	QuerySearch *search = arg;
+
+	if (search->known(search->arg, name))
+		return MHD_YES;
+	search->unknown = name;
+	return MHD_NO;
+}
+
+const char *
+http_request_unknown_query(const HttpRequest *request, HttpQueryKnown known,
+						   const void *arg)
+{
+	QuerySearch search = {.known = known, .arg = arg};
+
+	(void) MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND,
+									 query_on_name, &search);
+	return search.unknown;
+}
