@@ -11,9 +11,6 @@
 #include "api/lines.h"
 #include "api/list.h"
 
-/* What reads, or what an administrator does, may take some time. */
-#define PATIENCE_US (10 * SEC_US)
-
 /* Columns of a ROUTE_JSON. */
 enum
 {
@@ -96,7 +93,7 @@ call_next(void *arg, PoolWork *work)
 		.params = queue->params,
 		.actor = request->actor,
 		.trace = request->trace,
-		.patience_us = request->route->role == ROLE_APP ? 0 : PATIENCE_US,
+		.patience_us = request->route->role == ROLE_APP ? 0 : POOL_PATIENCE_US,
 		.done = call_done,
 		.arg = request,
 	};

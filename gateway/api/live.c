@@ -116,6 +116,7 @@ live_next(void *arg, PoolWork *work)
 	live->read_at = loop_now(live->loop);
 	*work = (PoolWork){
 		.statement = &live->statement,
+		.patience_us = POOL_PATIENCE_US,
 		.done = live_done,
 		.arg = live,
 	};

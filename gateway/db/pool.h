@@ -22,6 +22,9 @@
 #define POOL_STATEMENT_WAIT		(PG_CONNECTION_STATEMENTS_MAX - 4)
 #define POOL_STATEMENTS_FIRST	POOL_STATEMENT_WAIT
 
+/* What reads, or what an administrator does, may take some time more. */
+#define POOL_PATIENCE_US (10 * SEC_US)
+
 /* What became of a work. */
 typedef struct PoolAnswer
 {
