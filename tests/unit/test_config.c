@@ -113,7 +113,7 @@ mistakes_are_named(void **state UNUSED)
 	expect_error(
 		"[out]\nx = 1\n",
 		"unknown section [out]: there are [relay], [postgres], [kafka], "
-		"[outbox], [inbox], [http] and [webhook]");
+		"[outbox], [inbox], [levels], [http] and [webhook]");
 	expect_error("[relay]\nnonsense\n", ":2: neither a [section]");
 	expect_error(KAFKA "[outbox]\npoll_interval = 10\n", "not a duration");
 	expect_error(KAFKA "[outbox]\npoll_interval = 1.5s\n", "not a duration");
@@ -133,6 +133,13 @@ mistakes_are_named(void **state UNUSED)
 	expect_error(KAFKA "[inbox]\nfirst_offset = tomorrow\n", "earliest");
 	expect_error(KAFKA "[inbox]\nretry_delays = 1s, 2\n", "not a duration");
 	expect_error(KAFKA "[inbox]\ntopics = a b\n", "name of a topic");
+	expect_error(KAFKA "[levels]\ntopic = a b\n", "name of a topic");
+	expect_error(KAFKA "[inbox]\ntopics = a\n[levels]\ntopic = a\n",
+				 "[levels] topic is consumed");
+	expect_error(KAFKA "[levels]\ntopic = stock-events\n",
+				 "[levels] topic has stock events");
+	expect_error(KAFKA "[levels]\nmax_per_second = 0\n",
+				 "must be between 1 and 100");
 	expect_error(KAFKA "[inbox]\ndlq_topic = {topic}!\n", "name of a topic");
 	expect_error(KAFKA "[inbox]\ntopics = a\ndlq_topic = {topic}\n",
 				 "dlq_topic is \"a\" itself");
