@@ -247,6 +247,7 @@ daemon_start(Gateway *gateway)
 	gateway->metrics = metrics_new(&metric_table);
 	*metrics_cell(gateway->metrics, METRIC_BUILD_INFO, "version",
 				  PGSTOCK_VERSION, NULL) = 1;
+	*metrics_cell(gateway->metrics, METRIC_CERTIFICATE_EXPIRES, NULL) = 0;
 	gateway->api = api_new(gateway->loop, gateway->config, gateway->metrics);
 	if (!daemon_load_files(gateway, &error))
 	{

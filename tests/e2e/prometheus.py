@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A Prometheus that scrapes relays, with the rules of deploy/prometheus.
+"""A Prometheus that scrapes relays or gateways, by rules of deploy/prometheus.
 
     PGSTOCK_PROMETHEUS  the directory of its programs, as dev/prometheus
                         prints it
@@ -15,6 +15,7 @@ from process import Server, http_get, run_tool, server_user, wait_until
 
 DEPLOY = os.path.join(os.path.dirname(__file__), "../../deploy")
 RULES = ("pgstock.rules.yml", "pgstock-disk.rules.yml")
+GATEWAY_RULES = ("pgstock-gateway.rules.yml",)
 
 
 def program(name):
@@ -23,22 +24,22 @@ def program(name):
 
 class Prometheus(Server):
     """One Prometheus on a port of loopback. It listens nowhere else, sends
-    nothing, and asks the relays once a second."""
+    nothing, and asks the daemons once a second."""
 
-    def __init__(self, directory, *relays):
+    def __init__(self, directory, *daemons, job="pgstock", rules=RULES):
         super().__init__(directory)
         self.port = self.take_port()
         self.config_path = os.path.join(directory, "prometheus.yml")
-        for name in RULES:
+        for name in rules:
             self.own(shutil.copy(os.path.join(DEPLOY, "prometheus", name),
                                  directory))
-        targets = ", ".join(f'"{HOST}:{relay.port}"' for relay in relays)
+        targets = ", ".join(f'"{HOST}:{daemon.port}"' for daemon in daemons)
         with open(self.config_path, "w", encoding="utf-8") as file:
             file.write(f"""\
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
-rule_files: [{", ".join(RULES)}]
+rule_files: [{", ".join(rules)}]
 scrape_configs:
-  - job_name: pgstock
+  - job_name: {job}
     static_configs:
       - targets: [{targets}]
         labels: {{database: shop}}

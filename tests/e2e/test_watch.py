@@ -8,6 +8,7 @@ import math
 import os
 import re
 import subprocess
+from contextlib import closing
 
 import pytest
 
@@ -15,13 +16,14 @@ from cluster import HOST
 from conftest import INBOX
 from kafkaio import delivered, send
 from process import as_server, wait_until
-from prometheus import DEPLOY, RULES, Prometheus, program
+from prometheus import (DEPLOY, GATEWAY_RULES, RULES, Prometheus,
+                        program)
 
 pytestmark = pytest.mark.watch
 
 DOCS = os.path.join(os.path.dirname(__file__), "../../docs")
 # What Grafana fills in.
-FILLED_IN = {"$__rate_interval": "1m", "$job": "pgstock", "$database": "shop"}
+FILLED_IN = {"$__rate_interval": "1m", "$database": "shop"}
 
 
 def read(*path):
@@ -29,15 +31,15 @@ def read(*path):
         return file.read()
 
 
-def expressions():
-    """[(panel, expression)] of the dashboard, its annotations included."""
-    dashboard = json.loads(read(DEPLOY, "grafana/pgstock.json"))
+def expressions(job):
+    """[(panel, expression)] of a job's dashboard, its annotations included."""
+    dashboard = json.loads(read(DEPLOY, f"grafana/{job}.json"))
     found = [(note["name"], note["expr"])
              for note in dashboard["annotations"]["list"]]
     for panel in dashboard["panels"]:
         found += [(panel["title"], target["expr"])
                   for target in panel.get("targets", ())]
-    for name, value in FILLED_IN.items():
+    for name, value in {**FILLED_IN, "$job": job}.items():
         found = [(panel, text.replace(name, value)) for panel, text in found]
     return found
 
@@ -97,9 +99,9 @@ def watched(new_dir, db, kafka, start_relay):
         server.close()
 
 
-def check_metrics(relay):
+def check_metrics(daemon):
     """promtool finds nothing: names, types, HELP."""
-    status, body = relay.get("/metrics")
+    status, body = daemon.get("/metrics")
     assert status == 200
     done = subprocess.run(
         as_server([program("promtool"), "check", "metrics"]), input=body,
@@ -108,28 +110,28 @@ def check_metrics(relay):
     return body
 
 
-def check_dashboard(server, body):
+def check_dashboard(server, body, job):
     """Every expression is valid and returns a number, and every metric is
     somewhere on the dashboard."""
     bad = []
-    for panel, text in expressions():
+    for panel, text in expressions(job):
         status, answer = server.get("/api/v1/query", query=text)
         rows = json.loads(answer)["data"]["result"] if status == 200 else []
         values = [float(row["value"][1]) for row in rows]
         if status != 200 or all(map(math.isnan, values)):
             bad.append(f"{panel}: {text}: {answer}")
     assert not bad, "\n".join(bad)
-    drawn = " ".join(text for _, text in expressions())
+    drawn = " ".join(text for _, text in expressions(job))
     absent = {name for name in families(body) if name not in drawn}
     assert absent == set(), f"on no panel: {absent}"
 
 
-def check_rules(server):
+def check_rules(server, files):
     """Every rule is evaluated without an error, and reads what is there."""
     rules = [rule for group in server.api("rules")["groups"]
              for rule in group["rules"]]
     names = re.findall(r"- alert: (\w+)", "".join(
-        read(DEPLOY, "prometheus", name) for name in RULES))
+        read(DEPLOY, "prometheus", name) for name in files))
     assert sorted(rule["name"] for rule in rules) == sorted(names)
     for rule in rules:
         assert rule["health"] == "ok", rule
@@ -190,10 +192,60 @@ def check_runbook(db, relay):
 def test_watch_kit(watched, db):
     relay, server = watched
     body = check_metrics(relay)
-    check_rules(server)
+    check_rules(server, RULES)
     check_alerts(server)
-    check_dashboard(server, body)
+    check_dashboard(server, body, "pgstock")
     check_runbook(db, relay)
+
+
+def fail_requests(gateway, shop):
+    """Let a request fail, and another one be refused."""
+    client, admin = gateway.client(), gateway.client("admin")
+    admin.post("/products/book/stock/receive", {"quantity": 9})
+    assert client.reserve("book", 1, "o-1").status == 201
+    shop.sql("ALTER FUNCTION confirm_stock RENAME TO lost")
+    assert client.post("/orders/o-1/confirm").status == 500
+    shop.sql("ALTER FUNCTION lost RENAME TO confirm_stock")
+    with closing(shop.pg.connect()) as conn:
+        conn.autocommit = True
+        conn.cursor().execute(
+            f"ALTER DATABASE {shop.name} ALLOW_CONNECTIONS false")
+        conn.cursor().execute("SELECT pg_terminate_backend(pid) FROM "
+                              "pg_stat_activity WHERE datname = %s",
+                              (shop.name,))
+    client.close()
+    admin.close()
+
+
+def is_refused(gateway):
+    """Whether a request is; a rate needs more than one."""
+    with closing(gateway.client()) as client:
+        return client.reserve("book", 1, "o-2").status == 503
+
+
+def test_watch_kit_of_gateways(gateways, new_dir, shop, pg):
+    """The same for the gateway: its rules and its dashboard."""
+    gateway = gateways().start()
+    server = Prometheus(new_dir("prometheus"), gateway, job="pgstock-gateway",
+                        rules=GATEWAY_RULES).start()
+    try:
+        wait_until(lambda: server.query("pgstock_gateway_ready == 1"), 30,
+                   lambda: f"no scrape: {server.api('targets')}")
+        fail_requests(gateway, shop)
+        names = {"PgstockGatewayFails", "PgstockNoGatewayReady",
+                 "PgstockGatewayRefuses"}
+        wait_until(lambda: is_refused(gateway)
+                   and names <= set(server.alerts()), 60, server.alerts)
+        assert set(server.alerts()) <= names | {"PgstockGatewayBreakerOpen",
+                                                "PgstockGatewaySlow"}
+        check_rules(server, GATEWAY_RULES)
+        check_dashboard(server, check_metrics(gateway), "pgstock-gateway")
+    finally:
+        server.close()
+        with closing(pg.connect()) as conn:
+            conn.autocommit = True
+            conn.cursor().execute(
+                f"ALTER DATABASE {shop.name} ALLOW_CONNECTIONS true")
 
 
 def sampled(body):
