@@ -97,3 +97,21 @@ def test_a_wait_that_is_over(gateways, shop):
         wait_until(lambda: waiting_sessions(shop) == 1, 30, gateway.tail)
         assert gateway.terminate() == 0
         assert answer.result()[0].json["state"] == "pending"
+
+
+def test_the_session_that_asks_is_killed(gateways, shop):
+    """Those that wait are told so at once, and the next ones wait again."""
+    gateway = gateways().start()
+    event, = publish(shop)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(receive, gateway, event, "60s")
+        wait_until(lambda: waiting_sessions(shop) == 1, 30, gateway.tail)
+        shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                 " WHERE application_name = 'pgstock-gateway' AND"
+                 " usename = 'gateway_app'")
+        answer, seconds = answer.result()
+    assert (answer.status, answer.problem) == (503, "database-away")
+    assert answer.headers["Retry-After"] and seconds < 30
+    gateway.wait_status("/readyz", 200)
+    wait_until(lambda: receive(gateway, event, "100ms")[0].status == 200, 30,
+               gateway.tail)
