@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define SLICE_MS 1000 /* between two checks of whether the call was left */
+#define ABORT_MS 200  /* twice, before a client is destroyed */
 
 /* As long as the coordinator leaves a transaction open (producer_conf.c). */
 #define COMMIT_SLICES (KAFKA_TRANSACTION_MS / SLICE_MS)
@@ -95,11 +96,11 @@ typedef rd_kafka_error_t *(*ClientCall)(rd_kafka_t *);
  * librdkafka 2.0.2 counts a request to add partitions after it has sent it.  If
  * the client is destroyed in between, and it is the transaction's first one,
  * the answer comes before it is counted, and an assertion fails (txn_req_cnt in
- * rd_kafka_txn_handle_AddPartitionsToTxn).  So first the messages are removed,
- * without which the client adds no partitions.  Then two calls are answered by
- * the client's main thread, which sends what is due between the two.
- *
- * CALL fails for it has no place in the present state, whichever that is.
+ * rd_kafka_txn_handle_AddPartitionsToTxn).  So first the messages are removed.
+ * The partitions of those that were added are still due then, at the latest
+ * when the coordinator can be reached; they are not once the client's main
+ * thread, which sends that request, has answered a call that ends the
+ * transaction.
  */
 static void
 client_quiesce(rd_kafka_t *client, ClientCall call)
@@ -131,6 +132,18 @@ client_end_commit(rd_kafka_t *client)
 		rd_kafka_event_destroy(event);
 	rd_kafka_queue_destroy(queue);
 	return rd_kafka_commit_transaction(client, SLICE_MS);
+}
+
+/*
+ * Begun, it forgets the partitions, and that is what counts; then it waits for
+ * reports that are not taken any more.  What it sends to the coordinator, the next
+ * producer's init_transactions would do too.  Where no transaction is open it
+ * fails at once.
+ */
+static rd_kafka_error_t *
+client_begin_abort(rd_kafka_t *client)
+{
+	return rd_kafka_abort_transaction(client, ABORT_MS);
 }
 
 /* ---- calls that wait --------------------------------------------------- */
@@ -256,7 +269,7 @@ watched_client_new(rd_kafka_conf_t *conf, char *error)
 void
 watched_client_free(WatchedClient *client)
 {
-	client_quiesce(client->handle, rd_kafka_begin_transaction);
+	client_quiesce(client->handle, client_begin_abort);
 	rd_kafka_destroy(client->handle);
 	free(client);
 }
