@@ -38,6 +38,8 @@ const Problem problems[PROBLEMS] = {
 						"The header Allow lists its methods."},
 	[PROBLEM_TOO_LONG] = {413, "too-long", "The body is too long", NULL,
 						  "Send fewer items in one request."},
+	[PROBLEM_HEADERS_TOO_LONG] = {431, "too-long", "The headers are too long",
+								  NULL, "Send fewer or shorter headers."},
 	[PROBLEM_INSUFFICIENT] = {409, "insufficient", "There is not enough stock",
 							  "SK001",
 							  "Request fewer pieces, or try again after more "
