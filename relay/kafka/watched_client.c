@@ -136,9 +136,9 @@ client_end_commit(rd_kafka_t *client)
 
 /*
  * Begun, it forgets the partitions, and that is what counts; then it waits for
- * reports that are not taken any more.  What it sends to the coordinator, the next
- * producer's init_transactions would do too.  Where no transaction is open it
- * fails at once.
+ * reports that are not taken any more.  What it sends to the coordinator, the
+ * next producer's init_transactions would do too.  Where no transaction is open
+ * it fails at once.
  */
 static rd_kafka_error_t *
 client_begin_abort(rd_kafka_t *client)
