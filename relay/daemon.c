@@ -18,6 +18,7 @@
  *	rd_kafka_destroy()			lookups in broker threads		6 s a client
  *		of a consumer			nothing: client_end.c
  *		with OAUTHBEARER, oidc	a request to the token server	20 s more
+ *	watched_client_free()		an abort that is begun			0.4 s a client
  *	survey_close()				one call of the survey			2 s
  *	transaction_free()			calls left behind, at exit		3 s a call (one
  *												slice, two to end a commit)
