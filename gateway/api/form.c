@@ -292,8 +292,8 @@ form_add_schema(const Field *field, Buf *json)
 			form_add_words(words[field->type], json);
 			break;
 		case FIELD_WAIT:
-			buf_add_str(json, "{\"type\":\"string\","
-							  "\"pattern\":\"^[0-9]{1,5}(ms|s)$\"}");
+			buf_add_str(json, "{\"type\":\"string\",\"pattern\":"
+							  "\"^(([1-5]?[0-9]|60)s|[1-5]?[0-9]{1,4}ms)$\"}");
 			break;
 		case FIELD_TIME:
 			buf_add_str(json, "{\"type\":\"string\",\"format\":\"date-time\"}");

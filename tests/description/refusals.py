@@ -12,7 +12,7 @@ INEXPRESSIBLE = re.compile("|".join((
     "ends_at must be after starts_at",
     "since must be before until",
     # the sum of two lines, or of what is there and what is added
-    "quantity must be between 1 and 9007199254740992: It is 9007199254740993",
+    r"quantity must be between 1 and 9007199254740992: It is \d{16,}",
     "would exceed 9007199254740992",
     # 0 pieces are for a product that is new
     "quantity must be between 1 and 9007199254740992: It is 0",
@@ -20,6 +20,8 @@ INEXPRESSIBLE = re.compile("|".join((
     'flash sale "(.|\n)*" was opened before',
     # no place on earth has it, and PostgreSQL neither
     "time zone displacement out of range",
+    # an "after" that no answer gave
+    "invalid input syntax for type json",
     # bytes, not characters
     "is longer than (255|2000) bytes",
     # which schemathesis takes off
@@ -33,3 +35,11 @@ def after_call(_context, _case, response):
         return
     if INEXPRESSIBLE.search(response.json().get("detail", "")):
         response.status_code = 409
+
+
+@schemathesis.hook
+def map_query(_context, query):
+    """No request waits a minute for an event."""
+    if query and re.fullmatch(r"\d+m?s", str(query.get("wait", ""))):
+        query["wait"] = "10ms"
+    return query

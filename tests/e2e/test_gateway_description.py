@@ -27,7 +27,7 @@ def test_schemathesis(gateways, new_dir):
                    "--config-file", f"{FOLDER}/schemathesis.toml", "run",
                    f"http://{HOST}:{gateway.port}/openapi.json",
                    "--checks", "all", "--max-time", SECONDS,
-                   "--request-timeout", "10", "--generation-database", "none",
+                   "--request-timeout", "90", "--generation-database", "none",
                    "--continue-on-failure", "--header",
                    f"Authorization: Bearer {TOKENS['admin']}"]),
         env={**os.environ, "HOME": directory, "SCHEMATHESIS_HOOKS": "refusals",
