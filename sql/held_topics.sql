@@ -112,7 +112,7 @@ CREATE FUNCTION pgstock_internal.relay_held_page(of_topic text, max_rows int,
 	max_bytes int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
-	created_at timestamptz, format "char")
+	created_at timestamptz, format "char", ends "char")
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -121,7 +121,7 @@ BEGIN
 		SELECT r.*
 		  FROM (SELECT h.seq, h.id, h.aggregatetype, h.aggregateid, h.type,
 					   h.payload, h.headers, h.traceparent, h.created_at,
-					   h.format
+					   h.format, h.ends
 				  FROM pgstock_internal.held_event h
 				 WHERE h.aggregatetype = of_topic
 				 ORDER BY h.seq LIMIT max_rows) r

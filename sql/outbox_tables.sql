@@ -32,6 +32,7 @@ CREATE TABLE pgstock_internal.outbox
 	created_at		timestamptz NOT NULL,
 	format			"char" NOT NULL,
 	by_key			boolean NOT NULL DEFAULT false,
+	ends			"char",
 	part			smallint NOT NULL
 ) PARTITION BY LIST (part);
 ALTER SEQUENCE pgstock_internal.outbox_seq OWNED BY pgstock_internal.outbox.seq;
@@ -50,6 +51,10 @@ COMMENT ON COLUMN pgstock_internal.outbox.format IS
 COMMENT ON COLUMN pgstock_internal.outbox.by_key IS
 	'in the index on the key: no movement names this event; not keys of more '
 	'than 255 bytes, which no order has';
+COMMENT ON COLUMN pgstock_internal.outbox.ends IS
+	'state of a reservation whose end the event reports, whatever its type is '
+	'named: c confirmed, l released, b rolled_back, t returned, e expired, s '
+	'shortfall; NULL: none, or a copy';
 COMMENT ON COLUMN pgstock_internal.outbox.part IS
 	'number of the part: rows with n are in outbox_n';
 

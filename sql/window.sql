@@ -174,7 +174,7 @@ CREATE FUNCTION pgstock_internal.relay_page("window" text, after_seq bigint,
 	max_rows int, max_bytes int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
-	created_at timestamptz, format "char")
+	created_at timestamptz, format "char", ends "char")
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 	SET jit = off
@@ -192,7 +192,7 @@ BEGIN
 			SELECT r.*
 			  FROM (SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
 						   o.payload, o.headers, o.traceparent, o.created_at,
-						   o.format
+						   o.format, o.ends
 					  FROM pgstock_internal.outbox o
 					 WHERE o.seq > after_seq AND o.seq <= w.ceiling
 					   AND (o.seq > w.floor
@@ -209,7 +209,7 @@ BEGIN
 			SELECT r.*
 			  FROM (SELECT o.seq, o.id, o.aggregatetype, o.aggregateid, o.type,
 						   o.payload, o.headers, o.traceparent, o.created_at,
-						   o.format
+						   o.format, o.ends
 					  FROM pgstock_internal.outbox o
 					 WHERE o.seq > walk AND o.seq <= w.ceiling
 					   AND (o.xid >= w.next_xid) IS TRUE
@@ -222,7 +222,7 @@ BEGIN
 			SELECT r.*
 			  FROM (SELECT m.seq, m.id, m.aggregatetype, m.aggregateid, m.type,
 						   m.payload, m.headers, m.traceparent, m.created_at,
-						   m.format
+						   m.format, m.ends
 					  FROM (SELECT l.*
 							  FROM unnest(late) x,
 								   LATERAL (SELECT o.*
@@ -256,7 +256,7 @@ CREATE FUNCTION pgstock_internal.relay_look("window" text, publish_after text,
 	max_rows int, max_bytes int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, key bytea,
 	event_type text, payload bytea, headers bytea, traceparent text,
-	created_at timestamptz, format "char", next_window text)
+	created_at timestamptz, format "char", ends "char", next_window text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -232,6 +232,31 @@ event_record_new(Call *call, const EventFormat *format, const char *key,
 	return record->topic != NULL;
 }
 
+/* The state in which an event of this type leaves a reservation; 0: none. */
+static char
+event_ends(const char *type)
+{
+	static const struct
+	{
+		const char *type;
+		LineState	state;
+	} ends[] = {
+		{"StockConfirmed", LINE_CONFIRMED},
+		{"StockReleased", LINE_RELEASED},
+		{"StockRolledBack", LINE_ROLLED_BACK},
+		{"StockReturned", LINE_RETURNED},
+		{"StockExpired", LINE_EXPIRED},
+		{"StockShortfall", LINE_SHORTFALL},
+	};
+
+	for (int i = 0; i < lengthof(ends); i++)
+	{
+		if (strcmp(ends[i].type, type) == 0)
+			return (char) ends[i].state;
+	}
+	return 0;
+}
+
 /* The same for a part of an order's event. */
 static bool
 event_part_record(Call *call, const Event *event, const EventFormat *format,
@@ -266,8 +291,11 @@ event_part_record(Call *call, const Event *event, const EventFormat *format,
 	if (part->leave_out)
 		event_json_cut(&json, call, event);
 	event_json_end(&json, call, !part->leave_out);
-	return event_record_new(call, format, event->order_id, &part->id, &json,
-							record);
+	if (!event_record_new(call, format, event->order_id, &part->id, &json,
+						  record))
+		return false;
+	record->ends = event_ends(event->type);
+	return true;
 }
 
 /* ---- An event that is too large ---- */

@@ -48,6 +48,7 @@ typedef struct OutboxRecord
 	bytea	   *headers;	 /* packed, or NULL */
 	const char *traceparent; /* or NULL */
 	char		format;		 /* j, b or r: see sql/outbox_tables.sql */
+	char		ends;		 /* the state that it reports; 0: none */
 	bool		is_utf8;	 /* key and payload are what they will be */
 	bool		is_minimal;	 /* nothing can be left out of it */
 	bool		by_movement; /* a movement of its order names it, or it has no

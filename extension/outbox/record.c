@@ -35,6 +35,7 @@ enum
 	OUTBOX_CREATED_AT,
 	OUTBOX_FORMAT,
 	OUTBOX_BY_KEY,
+	OUTBOX_ENDS,
 	OUTBOX_PART
 };
 
@@ -141,6 +142,8 @@ outbox_record_put(Call *call, Table *table, const OutboxRecord *record)
 	row_put(slot, OUTBOX_CREATED_AT, TimestampTzGetDatum(call->now));
 	row_put(slot, OUTBOX_FORMAT, CharGetDatum(record->format));
 	row_put(slot, OUTBOX_BY_KEY, BoolGetDatum(outbox_is_found_by_key(record)));
+	if (record->ends != 0)
+		row_put(slot, OUTBOX_ENDS, CharGetDatum(record->ends));
 	row_put(slot, OUTBOX_PART, Int16GetDatum(table->part));
 }
 

@@ -13,7 +13,7 @@
 #define LOG_MODULE "api"
 
 /* Columns of a page, and of a look, which has the window in one more. */
-#define PAGE_COLUMNS 10
+#define PAGE_COLUMNS 11
 #define PAGE_PAYLOAD 5
 #define PAGE_HEADERS 6
 #define LOOK_COLUMNS (PAGE_COLUMNS + 1)
@@ -153,7 +153,7 @@ static bool
 api_columns_are(const PGresult *result, int columns)
 {
 	static const int sizes[LOOK_COLUMNS] = {
-		8, 16, -1, -1, -1, -1, -1, -1, 8, 1, -1,
+		8, 16, -1, -1, -1, -1, -1, -1, 8, 1, 1, -1,
 	};
 
 	Assert(columns <= LOOK_COLUMNS);
@@ -223,5 +223,6 @@ api_page_row(const PGresult *result, uint32_t number, EventRow *event)
 		.traceparent = api_slice(result, row, 7),
 		.created_us = api_binary_time(result, row, 8),
 		.format = *PQgetvalue(result, row, 9),
+		.ends = *PQgetvalue(result, row, 10),
 	};
 }

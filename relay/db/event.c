@@ -36,36 +36,21 @@ event_bytes(const EventRow *row)
 		   (int64_t) row->topic.len;
 }
 
+/* With the letters of the column ends (sql/outbox_tables.sql). */
+static const char event_end_letters[] = "clbtes";
 const char *const event_ends[] = {
 	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
 };
 _Static_assert(Lengthof(event_ends) == EVENT_ENDS, "a state for each end");
+_Static_assert(sizeof(event_end_letters) - 1 == EVENT_ENDS, "and a letter");
 
 int
 event_end(const EventRow *row)
 {
-	/* by default, and in the profile inventory (sql/event_formats.sql) */
-	static const char *const prefixes[] = {"Stock", "Inventory"};
-	static const char *const types[] = {
-		"Confirmed", "Released", "RolledBack",
-		"Returned",	 "Expired",	 "Shortfall",
-	};
-	_Static_assert(Lengthof(types) == EVENT_ENDS, "a type for each end");
+	const char *letter = row->ends ? strchr(event_end_letters, row->ends)
+								   : NULL;
 
-	for (size_t p = 0; row->format == 'j' && p < Lengthof(prefixes); p++)
-	{
-		size_t len = strlen(prefixes[p]);
-
-		if (row->type.len < len ||
-			memcmp(prefixes[p], row->type.data, len) != 0)
-			continue;
-		for (int i = 0; i < EVENT_ENDS; i++)
-			if (strlen(types[i]) == row->type.len - len &&
-				memcmp(types[i], row->type.data + len, row->type.len - len) ==
-					0)
-				return i;
-	}
-	return -1;
+	return letter ? (int) (letter - event_end_letters) : -1;
 }
 
 /* The number right-aligned in exactly len digits, zeros before it. */

@@ -23,6 +23,7 @@ typedef struct EventRow
 	Slice	traceparent;
 	int64_t created_us; /* since 1970 */
 	char	format;		/* j JSON, b bytes, r raw */
+	char	ends;		/* state of a reservation that it reports; 0: none */
 } EventRow;
 
 /* The database that an event is of; two may have one name. */

@@ -85,16 +85,21 @@ def test_commands_know_renamed_events(db, kafka, start_relay):
     db.sql("SELECT receive_stock('a', 20)")
     db.sql("SELECT reserve_stock('a', 1, 'o-1')")
     db.sql("SELECT set_event_format('*', members => 'camelCase'),"
-           " set_event_format('StockReserved', 'com.shop.reserved')")
+           " set_event_format('StockReserved', 'com.shop.reserved'),"
+           " set_event_format('StockReleased', 'com.shop.free')")
+    db.sql("SELECT reserve_stock('a', 1, 'o-3')")
+    db.sql("SELECT release_stock('o-3')")
+    wait_until(lambda: relay.metric("reservation_ends_total",
+                                    state="released") == 1, 10, "metric")
     db.sql("SELECT reserve_stock('a', 1, 'o-2')")
     settle(relay)
     code, counts, named = audit(relay)
-    assert (code, named, counts["stock-events"]["events"]) == (OK, [], 3)
+    assert (code, named, counts["stock-events"]["events"]) == (OK, [], 5)
     assert relay.command("replay", "--from", "1").returncode == OK
     settle(relay)
     code, counts, named = audit(relay)
     assert (code, named) == (OK, [])
-    assert counts["stock-events"]["replayed copies"] == 3
+    assert counts["stock-events"]["replayed copies"] == 5
     records = kafka.consume("stock-events")
     for key, name, member in ((b"o-1", "StockReserved", "event_type"),
                               (b"o-2", "com.shop.reserved", "eventType")):
@@ -103,3 +108,5 @@ def test_commands_know_renamed_events(db, kafka, start_relay):
         assert {r.json[member] for r in told} == {name}
         assert {r.header("ce_type") for r in told} == {name}
         assert told[0].value == told[1].value
+    # a copy ends no reservation again
+    assert relay.metric("reservation_ends_total", state="released") == 1
