@@ -22,7 +22,7 @@ SELECT set_outbox_retention('11 years');
 SELECT set_outbox_retention('-1 day');
 -- refused while a relay leads; its epoch stays
 SELECT epoch FROM pgstock_internal.relay_epoch \gset
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT set_outbox_retention('7 days');
 \set VERBOSITY default
 SELECT epoch = :epoch AS same FROM pgstock_internal.relay_epoch;
@@ -33,7 +33,7 @@ SELECT set_outbox_retention(NULL, 'nothing to undo');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'set_outbox_retention';
 -- as it would be set there
 INSERT INTO pgstock_internal.other_publisher VALUES (true, '1 hour');
-SELECT pgstock_internal.relay_lead();
+SELECT outcome_of('SELECT pgstock_internal.relay_lead()');
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = x'7064'::int AND granted;
 SELECT name, value FROM pgstock_internal.relay_check('{}', current_user) WHERE name = 'other_publisher';
 SELECT value FROM pgstock_internal.relay_status() WHERE name = 'other_publisher_retention';

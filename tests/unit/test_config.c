@@ -133,13 +133,6 @@ mistakes_are_named(void **state UNUSED)
 	expect_error(KAFKA "[inbox]\nfirst_offset = tomorrow\n", "earliest");
 	expect_error(KAFKA "[inbox]\nretry_delays = 1s, 2\n", "not a duration");
 	expect_error(KAFKA "[inbox]\ntopics = a b\n", "name of a topic");
-	expect_error(KAFKA "[levels]\ntopic = a b\n", "name of a topic");
-	expect_error(KAFKA "[inbox]\ntopics = a\n[levels]\ntopic = a\n",
-				 "[levels] topic is consumed");
-	expect_error(KAFKA "[levels]\ntopic = stock-events\n",
-				 "[levels] topic has stock events");
-	expect_error(KAFKA "[levels]\nmax_per_second = 0\n",
-				 "must be between 1 and 100");
 	expect_error(KAFKA "[inbox]\ndlq_topic = {topic}!\n", "name of a topic");
 	expect_error(KAFKA "[inbox]\ntopics = a\ndlq_topic = {topic}\n",
 				 "dlq_topic is \"a\" itself");
@@ -175,6 +168,18 @@ mistakes_are_named(void **state UNUSED)
 				 "port \"0\"");
 	expect_error(KAFKA "[inbox]\nfirst_offset = 2026-02-31T00:00:00Z\n",
 				 "day that its month has not");
+}
+
+static void
+mistakes_about_levels_are_named(void **state UNUSED)
+{
+	expect_error(KAFKA "[levels]\ntopic = a b\n", "name of a topic");
+	expect_error(KAFKA "[inbox]\ntopics = a\n[levels]\ntopic = a\n",
+				 "[levels] topic is consumed");
+	expect_error(KAFKA "[levels]\ntopic = stock-events\n",
+				 "[levels] topic has stock events");
+	expect_error(KAFKA "[levels]\nmax_per_second = 0\n",
+				 "must be between 1 and 100");
 }
 
 static void
@@ -543,6 +548,7 @@ main(void)
 		cmocka_unit_test(defaults_are_the_contract_s),
 		cmocka_unit_test(values_are_read),
 		cmocka_unit_test(mistakes_are_named),
+		cmocka_unit_test(mistakes_about_levels_are_named),
 		cmocka_unit_test(secrets_are_in_no_message),
 		cmocka_unit_test(command_line_overrides),
 		cmocka_unit_test(the_sample_parses_to_the_defaults),
