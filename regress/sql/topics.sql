@@ -62,6 +62,12 @@ INSERT INTO outbox_text VALUES ('11111111-2222-4333-8444-000000000006', 'topics.
 CREATE TABLE outbox_bytes (payload bytea, type text, aggregateid uuid, aggregatetype text, id uuid);
 CREATE TRIGGER publish AFTER INSERT ON outbox_bytes FOR EACH ROW EXECUTE FUNCTION publish_outbox_row();
 INSERT INTO outbox_bytes VALUES ('\x00ff', 'Bytes', '11111111-2222-4333-8444-555555555555', 'topics.bytes', '11111111-2222-4333-8444-000000000007');
+-- a domain is what it is made of
+CREATE DOMAIN some_bytes AS bytea CHECK (value <> '');
+CREATE DOMAIN some_text AS text;
+CREATE TABLE outbox_domain (payload some_bytes, type some_text, aggregateid some_text, aggregatetype some_text, id uuid);
+CREATE TRIGGER publish AFTER INSERT ON outbox_domain FOR EACH ROW EXECUTE FUNCTION publish_outbox_row();
+INSERT INTO outbox_domain VALUES ('\x00fe', 'Bytes', 'topics-8', 'topics.domain', '11111111-2222-4333-8444-000000000008');
 SELECT s.event_id, o.aggregatetype AS topic, s.key, o.type, o.format, o.payload, s.payload AS readable, s.headers, o.traceparent IS NOT NULL AS traced
   FROM pgstock_internal.outbox o JOIN stock_outbox s USING (seq) WHERE o.aggregatetype ~ '^outbox.event.topics' ORDER BY seq;
 -- a row that cannot be published is refused
@@ -82,5 +88,6 @@ CREATE TABLE outbox_less (id uuid, aggregatetype text);
 CREATE TRIGGER publish AFTER INSERT ON outbox_less FOR EACH ROW EXECUTE FUNCTION publish_outbox_row();
 SELECT outcome_of($$INSERT INTO outbox_less VALUES ('11111111-2222-4333-8444-555555555555', 't')$$);
 SELECT count(*) FROM outbox;
-DROP TABLE outbox, outbox_text, outbox_bytes, outbox_less;
+DROP TABLE outbox, outbox_text, outbox_bytes, outbox_domain, outbox_less;
+DROP DOMAIN some_bytes, some_text;
 DROP FUNCTION went;

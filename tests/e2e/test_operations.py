@@ -275,6 +275,22 @@ def test_http_while_others_drip(start_relay):
                "nothing is left of them")
 
 
+def test_http_after_ten_thousand_connects(start_relay):
+    """Clients that connect and leave, some without a word, some in the middle
+    of a request: they take no place, descriptor or memory with them."""
+    relay = start_relay()
+    before = relay.metric("process_open_fds")
+    for number in range(10_000):
+        with socket.create_connection(("127.0.0.1", relay.port)) as client:
+            if number % 3 == 0:
+                client.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        if number % 1000 == 0:
+            assert relay.get("/livez")[0] == 200
+    wait_until(lambda: not half_closed(relay.port), 20,
+               "nothing is left of them")
+    assert relay.metric("process_open_fds") <= before + 5
+
+
 def test_a_step_of_the_upkeep_that_fails_is_named(db, kafka, start_relay):
     """The other steps continue, and so does the relay; metric, page and check
     name the cause until the step works again."""

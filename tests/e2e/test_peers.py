@@ -6,13 +6,16 @@ by itself. The callers of reserve_stock notice nothing.
 """
 
 import json
+import os
+import random
 import time
 from contextlib import closing
 
 import pytest
 
-from checks import check_all, of_type
+from checks import check_all, inbox_results, of_type
 from process import Proxy, wait_until
+from test_inbox import QUICK, TOPICS, handled, order, put
 
 
 @pytest.fixture
@@ -165,3 +168,30 @@ def test_second_relay_stands_by(db, kafka, start_relay):
         wait_reserved(tail, 40)
         assert other.metric("leader") == 1
         check_all(db, tail)
+
+
+RESETS = int(os.environ.get("PGSTOCK_RESETS") or 8)
+
+
+def test_resets_give_no_healthy_message_up(db, kafka, link, start_relay):
+    """The link is reset again and again, most often just after a commit: the
+    answer to it is lost. A message whose try was begun then is no message that
+    kills processes: none is dead, and each takes effect once."""
+    seed = int(os.environ.get("PGSTOCK_SEED") or random.randrange(10**6))
+    print(f"PGSTOCK_SEED={seed}")
+    rng = random.Random(seed)
+    total = 100 * RESETS
+    db.sql("SELECT receive_stock('book', 1000000)")
+    start_relay(QUICK, topics=TOPICS, conninfo=db.conninfo(link.port))
+    for sent in range(0, total, 100):
+        put(kafka, *[("order-created", order(n))
+                     for n in range(sent, sent + 100)])
+        place = sent + rng.randrange(100)
+        wait_until(lambda p=place: db.value("SELECT count(*) FROM stock_inbox")
+                   > p, 60, lambda: inbox_results(db))
+        link.cut()
+        link.restore()
+    handled(db, total, 60)
+    assert inbox_results(db) == {"applied": total}
+    assert db.value("SELECT count(*) FROM stock_failed_events") == 0
+    assert db.level("book") == (1000000, total, 1000000 - total)
