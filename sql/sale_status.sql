@@ -39,7 +39,9 @@ BEGIN
 							 FROM pgstock_internal.sale_order a
 							WHERE a.activity_id = s.activity_id
 							LIMIT 50001) o) u
-		   ) b ON l.version IS DISTINCT FROM flash_sale_status.known_version
+		   /* where it is false, no user is read: in ON, all would be */
+		   HAVING l.version IS DISTINCT FROM flash_sale_status.known_version
+		   ) b ON true
 	 WHERE s.activity_id = flash_sale_status.activity_id
 	   AND s.closed_at IS NULL AND s.starts_at <= statement_timestamp()
 	   AND coalesce(s.ends_at > statement_timestamp(), true);

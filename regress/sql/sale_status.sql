@@ -31,6 +31,16 @@ SELECT seq_tup_read + idx_tup_fetch AS before FROM pg_stat_xact_user_tables WHER
 SELECT available FROM flash_sale_status('status-many');
 SELECT seq_tup_read + idx_tup_fetch - :before AS read FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.reservation'::regclass;
 COMMIT;
+-- nor the buyers, where their version is the known one
+SELECT count(*) FROM generate_series(1, 2) i, purchase_flash_sale('status-many', 'user', 'status-m' || i);
+SELECT version AS known FROM flash_sale_status('status-many') \gset
+BEGIN;
+SELECT seq_tup_read + idx_tup_fetch AS before FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.sale_order'::regclass \gset
+SELECT buyers, buyer_hashes FROM flash_sale_status('status-many', :known);
+SELECT seq_tup_read + idx_tup_fetch - :before AS read FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.sale_order'::regclass;
+SELECT buyers FROM flash_sale_status('status-many', :known - 1);
+SELECT seq_tup_read + idx_tup_fetch > :before AS read FROM pg_stat_xact_user_tables WHERE relid = 'pgstock_internal.sale_order'::regclass;
+COMMIT;
 SELECT close_flash_sale('status-many');
 -- only while it is open
 SELECT open_flash_sale('status-later', 'status-a', 1, starts_at => now() + '1 h'), open_flash_sale('status-past', 'status-a', 1, starts_at => now() - '2 h'::interval, ends_at => now() - '1 h'::interval);
