@@ -1,8 +1,8 @@
 /*
  * terminal.h - what may be written to a terminal that is not for a file
  *
- * Colours and cursor movements go to a terminal only, and only to one that
- * understands them: not if TERM is "dumb" or not set.  Colours are left out
+ * Colors and cursor movements go to a terminal only, and only to one that
+ * understands them: not if TERM is "dumb" or not set.  Colors are left out
  * too if NO_COLOR is set to anything (no-color.org).
  *
  * SPDX-License-Identifier: PostgreSQL

@@ -214,7 +214,7 @@ COMMENT ON FUNCTION pgstock_internal.level_page IS
  * level_stream before it was there has made no mark; so the fill begins when
  * all that may have done so have ended.  next_xid() is read in a later
  * transaction than the one that wrote the row, once its lock is free and hence
- * all sessions have been told.
+ * all sessions have been notified.
  */
 CREATE FUNCTION pgstock_internal.fill_level_stream(
 	s pgstock_internal.level_stream, max_rows int)

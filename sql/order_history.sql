@@ -59,7 +59,7 @@ SELECT r.order_id, 'reservation' AS kind, min(r.created_at) AS since,
 	   min(r.expires_at) AS expires_at, NULL::text AS topic,
 	   NULL::text AS event_id,
 	   CASE WHEN min(r.expires_at) <= clock_timestamp()
-			THEN 'overdue' ELSE 'neither paid nor cancelled' END AS reason
+			THEN 'overdue' ELSE 'neither paid nor canceled' END AS reason
   FROM (SELECT d.order_id, d.created_at, d.expires_at
 		  FROM pgstock_internal.reservation d
 		 WHERE d.due_at > '-infinity' AND d.state = 'r'
@@ -342,7 +342,7 @@ SELECT f.at, f.kind, f.what, f.product_id, f.location, f.quantity, f.event_id,
  ORDER BY f.ordinality
 $$;
 COMMENT ON FUNCTION @extschema@.order_history IS
-	'returns what an order went through, in order of time: its reservations, '
+	'returns the history of an order, in order of time: its reservations, '
 	'movements, events, incoming messages, failures and administrative '
 	'actions, as far as they are still stored';
 

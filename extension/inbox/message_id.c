@@ -95,8 +95,8 @@ message_id_of_place(const Record *record)
 /*
  * A source that the producer chose.  One that could be the name of a topic gets
  * a prefix that no topic has: else its ids would be those of that topic's
- * messages, and whoever may write to one topic could make messages of another
- * one duplicates.
+ * messages, and a client that may write to one topic could make messages of
+ * another one duplicates.
  */
 static char *
 message_id_chosen_source(char *source)

@@ -10,9 +10,9 @@
  * whether it is there until a change of the table invalidates that.
  *
  * The transaction has its id before it looks.  A change of the table is sent to
- * all sessions before another one can read the next id to be given out; so
- * whoever got a later id than that has seen the change.  The first fill of the
- * stream rests on it.
+ * all sessions before another one can read the next id to be assigned; so a
+ * transaction with a later id than that has seen the change.  The first fill of
+ * the stream rests on it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *

@@ -13,7 +13,7 @@
 typedef struct LocalUsers LocalUsers;
 
 /* The users of these names, and that of this process, as administrators; no
- * name: nobody.  NULL, and a sentence in *error, if one is not known. */
+ * name: none at all.  NULL, and a sentence in *error, if one is not known. */
 LocalUsers *local_users_new(char *const *names, Buf *error) MUST_CHECK;
 void		local_users_free(LocalUsers *users); /* NULL is fine */
 

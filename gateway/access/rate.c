@@ -6,7 +6,7 @@
  * bucket is full again if the name returns.  So an attacker who draws names at
  * random can free a limited user, never block one.
  *
- * The hash is keyed at random: nobody outside can choose names that share
+ * The hash is keyed at random: no client can choose names that share
  * places.
  *
  * SPDX-License-Identifier: PostgreSQL

@@ -14,7 +14,7 @@
 
 struct Access
 {
-	Tokens	   *tokens; /* NULL: every client is an app */
+	Tokens	   *tokens; /* NULL: no client needs one */
 	LocalUsers *users;
 };
 

@@ -12,7 +12,7 @@
 typedef struct Live Live;
 
 Live *live_new(Loop *loop);
-void  live_free(Live *live); /* nobody waits any more */
+void  live_free(Live *live); /* no request waits any more */
 
 /* Answers with an event that the client has not seen, now or in a second. */
 void live_add(Live *live, ApiRequest *request);

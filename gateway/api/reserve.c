@@ -6,9 +6,9 @@
  * waits for company: with one client, each batch is one request.
  *
  * A batch holds an order and an idempotency key once, because the rows of two
- * requests for one order could not be told apart; the second one is in a later
- * batch, and stays behind the first.  A batch is of one actor, which the ledger
- * names.
+ * requests for one order could not be distinguished; the second one is in a
+ * later batch, and stays behind the first.  A batch is of one actor, which the
+ * ledger names.
  *
  * An error of the database fails a batch as a whole.  If fewer requests may
  * fare better, the batch is sent again in halves, down to the one that is

@@ -436,7 +436,7 @@ const Route routes[] = {
 	{"GET", "/console", ROUTE_FILE, true, ROLE_READER, "findConsole",
 	 "Leads to the console", NULL, no_fields},
 	{"GET", "/console/", ROUTE_FILE, true, ROLE_READER, "getConsole",
-	 "The console, a page for people", NULL, no_fields},
+	 "The web console", NULL, no_fields},
 	{"GET", "/console/{file}", ROUTE_FILE, true, ROLE_READER, "getConsoleFile",
 	 "A file of the console", NULL, console_file},
 };

@@ -5,8 +5,9 @@
  * A look (flash_sale_status) returns, of one snapshot, what is left of a sale
  * and which users have bought in it.  For VALID_US after the look began, what
  * it says refuses purchases without a call of the database.  So no refusal
- * rests on a state that is older, whoever changed it since, and by whatever
- * way: a piece that was released before a look began is seen by that look.
+ * rests on a state that is older, whichever client has changed it since, and by
+ * whatever way: a piece that was released before a look began is seen by that
+ * look.
  *
  * A sale is looked at while its purchases are refused, and not otherwise: the
  * request that finds the last look older than LOOK_AGAIN_US causes the next

@@ -48,7 +48,8 @@ static const ArgumentCommand commands[COMMANDS] = {
 			.heading = "The daemon",
 			.summary = "serve requests until SIGTERM",
 			.help = "Serves the API. SIGHUP reads configuration and tokens "
-					"again; SIGTERM answers what has arrived, then ends.",
+					"again; SIGTERM answers requests already received, then "
+					"exits.",
 		},
 	[COMMAND_CONFIG] =
 		{

@@ -22,8 +22,8 @@ typedef struct Config
 	char   *tls_certificate; /* a file; empty: no TLS */
 	char   *tls_key;
 	char   *tls_client_ca; /* empty: clients need no certificate */
-	char   *tokens;		   /* a file; empty: every client is an app */
-	char  **admin_users;   /* by a Unix socket; none: nobody */
+	char   *tokens;		   /* a file; empty: no client needs one */
+	char  **admin_users;   /* by a Unix socket; may be none */
 	int64_t batch_max;	   /* reservations in one commit */
 	int64_t queue_max;	   /* requests that wait for a session */
 	char   *rate_user;	   /* as 50/s; empty: no limit */

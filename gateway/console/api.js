@@ -8,7 +8,7 @@
 const KEY = "pgstock-token";
 const RETRY_MS = 1500;
 
-// What a person is told, without what is meant for programs.
+// What a person reads, without what is meant for programs.
 const TEXTS = {
   "gateway-away": "The gateway does not answer",
   "database-away": "The database is away",
@@ -77,8 +77,8 @@ export async function text(path, headers) {
   return (await send("GET", path, { headers })).text();
 }
 
-// An administrator's request has no key: after a broken connection nobody
-// knows whether it took effect.
+// An administrator's request has no key: after a broken connection it is
+// unknown whether it took effect.
 export async function act(method, path, body, headers) {
   try {
     return (await call(method, path, { body, headers })).body;

@@ -183,7 +183,7 @@ async function showHanging(ctx) {
   });
   ctx.head("Orders that hang", {
     crumb: h("a", { href: to("orders") }, "← Orders"),
-    lead: "Neither paid nor cancelled, or waiting for their message, for " +
+    lead: "Neither paid nor canceled, or waiting for their message, for " +
       "too long. An administrator can roll each one back.",
   }).append(found.element);
 }

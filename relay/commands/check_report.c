@@ -37,7 +37,7 @@ static const TerminalStyle styles[CHECK_SEVERITIES] = {
 	[CHECK_ERROR] = STYLE_BAD,
 };
 
-/* The label alone is coloured, and only on a terminal. */
+/* The label alone is colored, and only on a terminal. */
 static void
 check_print(const CheckRow *row, CheckSeverity severity, const char *what,
 			const char *todo)

@@ -222,7 +222,7 @@ static const ArgumentCommand commands[COMMANDS] = {
 		{
 			.name = "order",
 			.heading = "Orders",
-			.summary = "show what an order went through",
+			.summary = "show an order's history",
 			.help = "Shows all that the database has about an order, in order "
 					"of time: its reservations, movements, events with their "
 					"state, incoming messages with their result, failures, and "

@@ -26,7 +26,7 @@ ExitCode cmd_rewind(const Arguments *arguments, const Config *config);
 ExitCode cmd_redrive(const Arguments *arguments, const Config *config);
 ExitCode cmd_audit(const Arguments *arguments, const Config *config);
 ExitCode cmd_discard(const Arguments *arguments, const Config *config);
-/* What an order went through. */
+/* An order's history. */
 ExitCode cmd_order(const Arguments *arguments, const Config *config);
 
 ExitCode cmd_failed_list(const Arguments *arguments, const Config *config);

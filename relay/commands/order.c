@@ -1,5 +1,5 @@
 /*
- * order.c - what an order went through, line by line
+ * order.c - an order's history, line by line
  *
  * SPDX-License-Identifier: PostgreSQL
  */

@@ -10,8 +10,8 @@
 
 /* ---- sources ----------------------------------------------------------- */
 
-/* Kafka's own, and the letters' own: whoever may write a letter must not reach
- * the former by it, and the latter would be read for ever. */
+/* Kafka's own, and the letters' own: a client that may write a letter must not
+ * reach the former by it, and the latter would be read for ever. */
 static const char *
 redrive_forbidden(const Redrive *run, const char *name)
 {

@@ -1,8 +1,8 @@
 /*
  * status_screen.c - what "status" shows a person
  *
- * A line that needs attention begins with "!" and is coloured, if the terminal
- * has colours; problems stand at the top.  The limits are those of the alerts
+ * A line that needs attention begins with "!" and is colored, if the terminal
+ * has colors; problems stand at the top.  The limits are those of the alerts
  * in deploy/prometheus/pgstock.rules.yml.
  *
  * SPDX-License-Identifier: PostgreSQL

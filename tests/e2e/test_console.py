@@ -285,7 +285,7 @@ def test_orders_that_hang(page, gateway, app, product, shop):
     page.click("main a.button")
     page.wait_text("h1", "Orders that hang")
     page.wait_text("main tbody", order)
-    assert "neither paid nor cancelled" in page.text("main tbody")
+    assert "neither paid nor canceled" in page.text("main tbody")
     assert page.find("nav a[aria-current]").text == "Orders"
     page.click(f"main tbody a[href$='{order}']")
     page.wait_text("h1", order)
