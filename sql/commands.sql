@@ -9,17 +9,15 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.utc_text IS
 	'formats a time as in events: UTC, microseconds, ISO 8601';
 
-/*
- * Names and values instead of columns, so that a new name breaks no client.
- * The leader is the session that holds the lock of try_lead
- * (extension/outbox/window.c).
- */
+/* Names and values instead of columns, so that a new name breaks no client. */
 CREATE FUNCTION pgstock_internal.relay_status()
 RETURNS TABLE (name text, value jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	problem	text;
+	upkeep	text := pgstock_internal.upkeep_trouble();
+	held	text;
 	lead	record;
 	p		pgstock_internal.relay_position;
 BEGIN
@@ -28,25 +26,27 @@ BEGIN
 	EXCEPTION WHEN SQLSTATE 'SK020' THEN
 		GET STACKED DIAGNOSTICS problem = PG_EXCEPTION_DETAIL;
 	END;
-	SELECT a.pid, a.application_name, a.backend_start INTO lead
-	  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-	 WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
-	   AND l."database" = (SELECT d.oid FROM pg_database d
-							WHERE d.datname = current_database());
+	SELECT * INTO lead FROM pgstock_internal.leader();
+	SELECT string_agg(format('%s (%s events since %s: %s)', h.topic, h.events,
+							 pgstock_internal.utc_text(h.since), h.reason),
+					  '; ') INTO held
+	  FROM pgstock_internal.held_status() h;
 	SELECT * INTO p FROM pgstock_internal.relay_position;
 	RETURN QUERY VALUES
+		('problems', pgstock_internal.status_problems(lead.name, problem,
+													  upkeep, held)),
 		('server_version', to_jsonb(current_setting('server_version'))),
 		('in_recovery', to_jsonb(pg_is_in_recovery())),
-		('leader', to_jsonb(lead.application_name)),
+		('leader', to_jsonb(lead.name)),
 		('leader_pid', to_jsonb(lead.pid)),
-		('leader_since',
-			to_jsonb(pgstock_internal.utc_text(lead.backend_start))),
+		('leader_since', to_jsonb(pgstock_internal.utc_text(lead.since))),
 		('epoch', to_jsonb(p.epoch)),
 		('position_valid', to_jsonb(problem IS NULL)),
 		('position_trouble', to_jsonb(problem)),
 		('position_stored_at',
 			to_jsonb(pgstock_internal.utc_text(p.stored_at))),
-		('upkeep_trouble', to_jsonb(pgstock_internal.upkeep_trouble())),
+		('upkeep_trouble', to_jsonb(upkeep)),
+		('held_trouble', to_jsonb(held)),
 		('other_publisher_retention',
 			to_jsonb(pgstock_internal.outbox_retention()::text));
 	RETURN QUERY
@@ -56,11 +56,6 @@ BEGIN
 				   'reason', h.reason, 'tries', h.tries,
 				   'tried_at', pgstock_internal.utc_text(h.tried_at),
 				   'events', h.events, 'first_event', h.first_event)), '[]')
-		  FROM pgstock_internal.held_status() h
-		UNION ALL
-		SELECT 'held_trouble', to_jsonb(string_agg(
-				   format('%s (%s events since %s: %s)', h.topic, h.events,
-						  pgstock_internal.utc_text(h.since), h.reason), '; '))
 		  FROM pgstock_internal.held_status() h;
 	RETURN QUERY
 		SELECT 'missing_messages', coalesce(jsonb_agg(jsonb_build_object(
@@ -538,8 +533,11 @@ COMMENT ON FUNCTION pgstock_internal.relay_discard_held IS
 
 /* ---- Audit --------------------------------------------------------------- */
 
-/* Raw events have no id in their record, so their bytes are returned. */
-/* Of the level stream's records compaction keeps only the latest. */
+/*
+ * Raw events have no id in their record, so their bytes are returned.  The
+ * level stream's records are left out, because compaction keeps only the latest
+ * of each.
+ */
 CREATE FUNCTION pgstock_internal.relay_audit_page(from_time timestamptz,
 	after_seq bigint, to_seq bigint, max_rows int)
 RETURNS TABLE (seq bigint, event_id uuid, topic text, pending boolean,

@@ -19,6 +19,22 @@ COMMENT ON FUNCTION pgstock_internal.raise_epoch IS
 	'raises the epoch, so that no earlier leader can store a position; '
 	'returns the new epoch';
 
+/* Its session has the lock of try_lead (extension/outbox/window.c). */
+CREATE FUNCTION pgstock_internal.leader(OUT pid int, OUT name text,
+	OUT since timestamptz)
+RETURNS record
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT l.pid, coalesce(nullif(a.application_name, ''), 'process ' || l.pid),
+	   a.backend_start
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
+   AND l."database" = (SELECT d.oid FROM pg_database d
+						WHERE d.datname = current_database())
+$$;
+COMMENT ON FUNCTION pgstock_internal.leader IS
+	'returns the session that leads the outbox; NULL if none does';
+
 /*
  * idle_session_timeout ends the session of a leader whose process is frozen,
  * except while the server still has a result to send.  In that case
@@ -29,12 +45,9 @@ CREATE FUNCTION pgstock_internal.end_frozen_leader()
 RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT pg_terminate_backend(a.pid)
-  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
-   AND l."database" = (SELECT d.oid FROM pg_database d
-						WHERE d.datname = current_database())
-   AND a.client_addr IS NULL AND a.wait_event = 'ClientWrite'
+SELECT pg_terminate_backend(l.pid)
+  FROM pgstock_internal.leader() l JOIN pg_stat_activity a USING (pid)
+ WHERE a.client_addr IS NULL AND a.wait_event = 'ClientWrite'
    AND a.query_start < clock_timestamp() - interval '10 seconds'
 $$;
 COMMENT ON FUNCTION pgstock_internal.end_frozen_leader IS

@@ -291,7 +291,8 @@ BEGIN
 	n := 0;
 	behind := false;
 	SELECT * INTO s FROM pgstock_internal.level_stream;
-	IF topic IS NULL THEN
+	/* A relay that has lost the lead may call where another program has it. */
+	IF topic IS NULL OR pgstock_internal.outbox_retention() IS NOT NULL THEN
 		PERFORM pgstock_internal.end_level_stream();
 		RETURN;
 	ELSIF s.topic IS DISTINCT FROM topic

@@ -45,30 +45,37 @@ COMMENT ON FUNCTION @extschema@.sale_purchases IS
 
 /* ---- The relay ----------------------------------------------------------- */
 
-/* The problems are those that `pgstock-relay status` finds in the database. */
+/* Where another program publishes the outbox, no relay is missing. */
+CREATE FUNCTION pgstock_internal.status_problems(leader text,
+	position_trouble text, upkeep_trouble text, held_trouble text)
+RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(jsonb_agg(p.problem), '[]')
+  FROM (VALUES (CASE WHEN leader IS NULL
+					  AND pgstock_internal.outbox_retention() IS NULL
+					 THEN 'no relay leads the outbox' END),
+			   ('the outbox position belongs to another history: '
+				|| position_trouble),
+			   ('upkeep fails: ' || upkeep_trouble),
+			   ('topics are held back: ' || held_trouble)) p (problem)
+ WHERE p.problem IS NOT NULL
+$$;
+COMMENT ON FUNCTION pgstock_internal.status_problems IS
+	'returns what is wrong according to the status, as sentences';
+
 CREATE FUNCTION @extschema@.stock_status()
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	status		jsonb;
-	problems	jsonb;
+	status	jsonb;
 BEGIN
 	SELECT jsonb_object_agg(r.name, r.value) INTO status
 	  FROM pgstock_internal.relay_status() r;
-	SELECT coalesce(jsonb_agg(p.problem), '[]') INTO problems
-	  FROM (VALUES
-			(CASE WHEN status ->> 'leader' IS NULL
-				  THEN 'no relay leads the outbox' END),
-			('the outbox position belongs to another history: '
-			 || (status ->> 'position_trouble')),
-			('upkeep fails: ' || (status ->> 'upkeep_trouble')),
-			('topics are held back: ' || (status ->> 'held_trouble'))
-		   ) p (problem)
-	 WHERE p.problem IS NOT NULL;
 	RETURN status || jsonb_build_object(
-		'status', CASE WHEN problems = '[]' THEN 'ok' ELSE 'failing' END,
-		'problems', problems,
+		'status', CASE status -> 'problems' WHEN '[]' THEN 'ok'
+				  ELSE 'failing' END,
 		'database', current_database(),
 		'relays', (
 			SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -91,28 +98,13 @@ COMMENT ON FUNCTION @extschema@.stock_status IS
 
 /* ---- Activity ------------------------------------------------------------ */
 
-/* Bounded, because it is called every second also when the relay is down. */
-CREATE FUNCTION pgstock_internal.pending_up_to(max_rows int,
-	OUT n bigint, OUT oldest timestamptz)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-	SET plan_cache_mode = force_custom_plan
-AS $$
-DECLARE
-	p		pgstock_internal.outbox_progress := pgstock_internal.progress();
-	first	xid8 := CASE WHEN p.by_seq THEN xid8 '0'
-					ELSE pg_snapshot_xmin(p.done) END;
-BEGIN
-	SELECT count(*), min(e.created_at) INTO n, oldest
-	  FROM (SELECT o.created_at
-			  FROM pgstock_internal.outbox o
-			 WHERE o.xid >= first
-			   AND pgstock_internal.is_pending(o.xid, o.seq, p)
-			 LIMIT max_rows) e;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.pending_up_to IS
-	'returns the number of events that Kafka has not acknowledged, counted '
-	'up to max_rows, and the time of the oldest of these';
+/* It is called every second, also when the relay is down. */
+CREATE FUNCTION pgstock_internal.activity_rows_max()
+RETURNS int
+LANGUAGE sql IMMUTABLE
+RETURN 1000;
+COMMENT ON FUNCTION pgstock_internal.activity_rows_max IS
+	'returns up to what number stock_activity counts what waits';
 
 CREATE FUNCTION pgstock_internal.recent_movements(max_rows int)
 RETURNS TABLE (id bigint, at timestamptz, kind text, product_id text,
@@ -165,28 +157,30 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT pgstock_internal.activity_of_stock() || jsonb_build_object(
 	'at', pgstock_internal.utc_text(clock_timestamp()),
-	'pending', p.n, 'pending_counted_up_to', 1000,
+	'pending', p.n, 'pending_counted_up_to',
+	pgstock_internal.activity_rows_max(),
 	'oldest_pending_seconds',
 		extract(epoch FROM clock_timestamp() - p.oldest)::float8,
-	'leader', (SELECT a.application_name
-				 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-				WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int
-				  AND l.granted
-				  AND l."database" = (SELECT d.oid FROM pg_database d
-									   WHERE d.datname = current_database())),
+	'leader', (pgstock_internal.leader()).name,
 	'held_topics', (SELECT count(*) FROM pgstock_internal.held_topic),
-	'failed_waiting', (SELECT count(*) FROM pgstock_internal.failed_event f
-						WHERE f.state = 'waiting'),
-	'failed_open', (SELECT count(*) FROM pgstock_internal.failed_event f
-					 WHERE f.archived_at IS NOT NULL AND NOT f.handled
-					   AND f.state <> 'discarded'),
+	'failed_waiting', (
+		SELECT count(*)
+		  FROM (SELECT FROM pgstock_internal.failed_event f
+				 WHERE f.state = 'waiting'
+				 LIMIT pgstock_internal.activity_rows_max()) w),
+	'failed_open', (
+		SELECT count(*)
+		  FROM (SELECT FROM pgstock_internal.failed_event f
+				 WHERE f.archived_at IS NOT NULL AND NOT f.handled
+				   AND f.state <> 'discarded'
+				 LIMIT pgstock_internal.activity_rows_max()) o),
 	'sales', (SELECT coalesce(jsonb_agg(jsonb_build_object(
 						 'activity_id', s.activity_id, 'state', s.state,
 						 'sold', s.sold, 'remaining', s.remaining)), '[]')
 				FROM (SELECT v.* FROM pgstock_internal.flash_sale v
 					   WHERE v.closed_at IS NULL
 					   ORDER BY v.opened_at DESC LIMIT 100) s))
-  FROM pgstock_internal.pending_up_to(1000) p
+  FROM pgstock_internal.pending(pgstock_internal.activity_rows_max()) p
 $$;
 COMMENT ON FUNCTION @extschema@.stock_activity IS
 	'returns what has happened last, and what waits: the latest changes of '

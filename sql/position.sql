@@ -258,7 +258,8 @@ COMMENT ON FUNCTION pgstock_internal.is_pending IS
  * Planned for each call with the actual position, because a generic plan reads
  * all retained rows.
  */
-CREATE FUNCTION pgstock_internal.pending(OUT n bigint, OUT oldest timestamptz)
+CREATE FUNCTION pgstock_internal.pending(max_rows int DEFAULT NULL,
+	OUT n bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 	SET plan_cache_mode = force_custom_plan
 AS $$
@@ -272,11 +273,15 @@ BEGIN
 		n := 0;
 		RETURN;
 	END IF;
-	SELECT count(*), min(o.created_at) INTO n, oldest
-	  FROM pgstock_internal.outbox o
-	 WHERE o.xid >= first AND pgstock_internal.is_pending(o.xid, o.seq, p);
+	SELECT count(*), min(e.created_at) INTO n, oldest
+	  FROM (SELECT o.created_at
+			  FROM pgstock_internal.outbox o
+			 WHERE o.xid >= first
+			   AND pgstock_internal.is_pending(o.xid, o.seq, p)
+			 LIMIT max_rows) e;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.pending IS
-	'returns the number of events that Kafka has not acknowledged, and the '
-	'time of the oldest; 0 if another program publishes the outbox';
+	'returns the number of events that Kafka has not acknowledged, counted up '
+	'to max_rows, and the time of the oldest of these; 0 if another program '
+	'publishes the outbox';

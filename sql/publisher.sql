@@ -49,23 +49,11 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.raise_other_publisher IS
 	'raises SK023 if another program publishes the outbox';
 
-CREATE FUNCTION pgstock_internal.leader_name()
-RETURNS text
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT coalesce(nullif(a.application_name, ''), 'process ' || l.pid)
-  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND l.objsubid = x'7064'::int AND l.granted
-   AND l."database" = (SELECT d.oid FROM pg_database d
-						WHERE d.datname = current_database())
-$$;
-COMMENT ON FUNCTION pgstock_internal.leader_name IS
-	'returns the name of the session that leads the outbox; NULL if none does';
-
 /*
  * raise_epoch() waits for a relay that takes the lead, and that relay then for
  * this transaction; it also keeps a relay that has lost its session from
- * storing a position.
+ * storing a position.  The level stream ends, because only a relay takes its
+ * marks.
  */
 CREATE FUNCTION pgstock_internal.empty_outbox_by_time(retention interval)
 RETURNS void
@@ -81,7 +69,7 @@ BEGIN
 				  HINT = 'Write it with a unit, such as ''7 days''.';
 	END IF;
 	PERFORM pgstock_internal.raise_epoch();
-	leader := pgstock_internal.leader_name();
+	leader := (pgstock_internal.leader()).name;
 	IF leader IS NOT NULL THEN
 		RAISE EXCEPTION 'a relay publishes the outbox'
 			USING ERRCODE = 'object_in_use',
@@ -101,6 +89,8 @@ BEGIN
 	INSERT INTO pgstock_internal.other_publisher AS p (retention)
 	VALUES ($1)
 	ON CONFLICT (one) DO UPDATE SET retention = excluded.retention;
+	PERFORM pgstock_internal.lock_level_stream(),
+			pgstock_internal.end_level_stream();
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.empty_outbox_by_time IS

@@ -35,7 +35,13 @@ SELECT a ->> 'movement' = (SELECT max(id)::text FROM stock_movements) AS latest,
   FROM stock_activity() a;
 SELECT string_agg(k, ' ' ORDER BY k) AS members FROM jsonb_object_keys(stock_activity()) k;
 -- the backlog is counted up to a bound
-SELECT n FROM pgstock_internal.pending_up_to(2);
+SELECT n FROM pgstock_internal.pending(2);
+-- and so is what waits and what is open
+BEGIN;
+INSERT INTO pgstock_internal.failed_event (topic, partition, "offset", event_id, attempts, state, class, error, first_failed_at, archived_at, handled, source)
+SELECT 'ov', 0, n, '', 1, w.state, 'permanent', 'e', now(), w.archived_at, false, '' FROM generate_series(1, 1001) n, (VALUES ('waiting', NULL), ('archived', now())) w (state, archived_at);
+SELECT a -> 'failed_waiting' AS waiting, a -> 'failed_open' AS open FROM stock_activity() a;
+ROLLBACK;
 -- the report
 SELECT status FROM confirm_stock('ov-5', 'pay-5');
 SELECT status FROM return_stock('ov-5', '[{"product_id": "ov-b", "quantity": 1}]');

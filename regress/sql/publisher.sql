@@ -32,6 +32,7 @@ SELECT set_outbox_retention('7 days', 'debezium');
 SELECT set_outbox_retention(NULL, 'nothing to undo');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'set_outbox_retention';
 -- as it would be set there
+SELECT behind FROM pgstock_internal.relay_levels('pub-levels', NULL, 100);
 INSERT INTO pgstock_internal.other_publisher VALUES (true, '1 hour');
 SELECT outcome_of('SELECT pgstock_internal.relay_lead()');
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = x'7064'::int AND granted;
@@ -40,6 +41,12 @@ SELECT value FROM pgstock_internal.relay_status() WHERE name = 'other_publisher_
 -- rows that no relay has published, in parts of all ages
 SELECT publish_event('pub', 'k', '1') IS NOT NULL AS id;
 SELECT * FROM pgstock_internal.pending();
+-- for people nothing is wrong, and nothing known to be pending
+SELECT s -> 'problems' ? 'no relay leads the outbox' AS missing, s -> 'other_publisher_retention' AS retention, s -> 'pending_events' AS pending,
+	   stock_activity() -> 'pending' AS in_activity FROM stock_status() s;
+-- the level stream ends with a step of a relay that has lost the lead
+SELECT behind FROM pgstock_internal.relay_levels('pub-levels', NULL, 100);
+SELECT count(*) FROM pgstock_internal.level_stream;
 CALL pub_run('10 min', 5, 'SELECT pgstock_internal.outbox_rotate_by_time()');
 TABLE pub_rows;
 -- a foreign history is not touched
@@ -58,6 +65,7 @@ CALL pub_run('1 day', 3, $$SELECT pgstock_internal.outbox_rotate('1 hour')$$);
 TABLE pub_rows;
 SELECT pgstock_internal.relay_lead() IS NOT NULL AS leads;
 SELECT n > 0 AS pending FROM pgstock_internal.pending();
+SELECT stock_activity() ->> 'pending' = n::text AS in_activity FROM pgstock_internal.pending(1000);
 \c
 DELETE FROM pgstock_internal.admin_action WHERE action IN ('set_outbox_retention', 'adopt');
 DROP VIEW pub_rows;

@@ -59,6 +59,7 @@ void status_close(StatusSource *source);
  * own, which begin with STATUS_LIST, and further columns. */
 #define STATUS_LIST		'+'
 #define STATUS_NOW		"+now"	   /* the database's clock */
+#define STATUS_PROBLEM	"+problem" /* a sentence */
 #define STATUS_HELD		"+held"	   /* topic, events, since, reason */
 #define STATUS_GAP		"+missing" /* partition, first, last, time, reason */
 #define STATUS_BINDING	"+binding" /* topic, handler, event type */

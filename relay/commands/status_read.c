@@ -53,28 +53,14 @@ status_find(const Status *status, const char *name)
 /* ---- what the database knows ------------------------------------------- */
 
 static void
-status_judge_database(Status *status)
+status_take_problems(Status *status)
 {
-	const char *position = status_find(status, "position_trouble");
-	const char *held = status_find(status, "held_trouble");
-	const char *upkeep = status_find(status, "upkeep_trouble");
-	const char *other = status_find(status, "other_publisher_retention");
+	const PGresult *rows = status->rows;
 
-	if (other != NULL)
-		status_add_problem(status,
-						   "another program publishes the outbox; its events "
-						   "are removed after %s",
-						   other);
-	else if (status_find(status, "leader") == NULL)
-		status_add_problem(status, "no relay leads the outbox");
-	if (position != NULL)
-		status_add_problem(status,
-						   "the outbox position belongs to another history: %s",
-						   position);
-	if (upkeep != NULL)
-		status_add_problem(status, "upkeep fails: %s", upkeep);
-	if (held != NULL)
-		status_add_problem(status, "topics are held back: %s", held);
+	for (int row = 0; row < PQntuples(rows); row++)
+		if (strcmp(api_text(rows, row, STATUS_NAME_AT), STATUS_PROBLEM) == 0)
+			status_add_problem(status, "%s",
+							   api_text(rows, row, STATUS_TEXT_AT));
 }
 
 static bool
@@ -88,7 +74,7 @@ status_read_database(StatusSource *source, Status *status)
 										"status");
 	if (status->rows == NULL)
 		return false;
-	status_judge_database(status);
+	status_take_problems(status);
 	if (source->json)
 		return true;
 	status->metrics = command_check_result(api_exec(pg, API_METRICS, NULL),

@@ -287,6 +287,7 @@ screen_add_outbox(Screen *screen)
 	const char	 *leader = status_find(status, "leader");
 	const char	 *oldest = status_find(status, "oldest_pending_seconds");
 	const char	 *epoch = status_find(status, "epoch");
+	const char	 *other = status_find(status, "other_publisher_retention");
 	int64_t		  pending = screen_int(status, "pending_events");
 	double		  seconds = oldest != NULL ? strtod(oldest, NULL) : 0;
 	Buf			 *value = &screen->value;
@@ -301,7 +302,17 @@ screen_add_outbox(Screen *screen)
 	}
 	if (epoch != NULL)
 		buf_printf(value, ", epoch %s", epoch);
-	screen_add_value(screen, screen_mark(leader == NULL, STYLE_BAD), "leader");
+	screen_add_value(screen,
+					 screen_mark(leader == NULL && other == NULL, STYLE_BAD),
+					 "leader");
+	if (other != NULL)
+	{
+		buf_printf(value,
+				   "another program publishes the outbox; its events are "
+				   "removed after %s",
+				   other);
+		screen_add_value(screen, STYLE_PLAIN, "publisher");
+	}
 	figures_add_count(value, pending);
 	buf_add_str(value, pending == 1 ? " event" : " events");
 	if (pending > 0)

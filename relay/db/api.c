@@ -25,6 +25,10 @@
 #define API_STATUS_QUERY                                                    \
 	"WITH s AS MATERIALIZED (SELECT * FROM pgstock_internal.relay_status()" \
 	") SELECT name, value, value #>> '{}', NULL, NULL, NULL, NULL FROM s"   \
+	" WHERE s.name <> 'problems'"                                           \
+	" UNION ALL SELECT '+problem', NULL, p, NULL, NULL, NULL, NULL"         \
+	" FROM s, pg_catalog.jsonb_array_elements_text(s.value) p"              \
+	" WHERE s.name = 'problems'"                                            \
 	" UNION ALL SELECT '+now', NULL,"                                       \
 	" pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC',"  \
 	" 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"                                \
