@@ -210,21 +210,46 @@ api_head(void *arg, HttpRequest *http)
 
 /* ---- the body ---------------------------------------------------------- */
 
+/* Of one role: a queue of long reads keeps no reservation out. */
 static int
-api_waiting(const Api *api)
+api_waiting(const Api *api, Role role)
 {
-	int count = reserve_queue_count(api->reserve) +
-				sold_out_count(api->sold_out);
+	int count = api->calls[role].waiting.count;
+
+	if (role == ROLE_APP)
+		count += reserve_queue_count(api->reserve) +
+				 sold_out_count(api->sold_out);
+	return count;
+}
+
+static int
+api_waiting_of_all(const Api *api)
+{
+	int count = 0;
 
 	for (int role = 0; role < ROLES; role++)
-		count += api->calls[role].waiting.count;
+		count += api_waiting(api, (Role) role);
+	return count;
+}
+
+/* The longest queue of a role. */
+static int
+api_waiting_most(const Api *api)
+{
+	int count = 0;
+
+	for (int role = 0; role < ROLES; role++)
+		count = Max(count, api_waiting(api, (Role) role));
 	return count;
 }
 
 static void
 api_wait_for_session(Api *api, ApiRequest *request)
 {
-	bool full = api_waiting(api) >= api->config->queue_max;
+	/* reservations are gathered in one queue, whose ever they are */
+	Role role = request->route->kind == ROUTE_RESERVE ? ROLE_APP
+													  : request->role;
+	bool full = api_waiting(api, role) >= api->config->queue_max;
 
 	if (api->pools[ROLE_APP] == NULL)
 		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
@@ -260,7 +285,7 @@ static void
 api_show_metrics(const Api *api)
 {
 	*metrics_cell(api->metrics, METRIC_READY, NULL) = api_is_ready(api);
-	*metrics_cell(api->metrics, METRIC_QUEUE, NULL) = api_waiting(api);
+	*metrics_cell(api->metrics, METRIC_QUEUE, NULL) = api_waiting_of_all(api);
 	for (int role = 0; role < ROLES; role++)
 		api_show_pool(api, api->pools[role], role_names[role]);
 	api_show_pool(api, api->receipts_pool, "receipts");
@@ -282,7 +307,7 @@ api_run(void *arg, HttpRequest *http)
 			.ready = api_is_ready(api),
 			.stopping = api->stopping,
 			.breaker = pool_breaker(api->pools[ROLE_APP]),
-			.queue = api_waiting(api),
+			.queue = api_waiting_most(api),
 			.queue_max = (int) api->config->queue_max,
 			.metrics = api->metrics,
 			.actor = request->actor,

@@ -49,8 +49,8 @@ static const Option options[] = {
 	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
 	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",
 	 NULL, 1, 3000, NULL,
-	 "Requests that wait for a session at most; a further one is answered\n"
-	 "with status 503 at once."},
+	 "Requests that wait for a session of one role at most; a further one is\n"
+	 "answered with status 503 at once."},
 	{"gateway", "rate_client", OPTION_STRING, OPTION_RELOADS, AT(rate_client),
 	 "", "500/s", 0, 0, NULL,
 	 "Requests of one access token, or without tokens of all clients, that\n"

@@ -17,6 +17,7 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
+from gateway import TOKENS
 from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -125,6 +126,26 @@ def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     assert refused and {answer.problem for answer in refused} == {"overloaded"}
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
     assert len(answers) - len(refused) >= 5
+
+
+def test_a_queue_of_readers_keeps_no_reservation_out(gateways, product, shop):
+    """A table that only readers need is locked."""
+    gateway = gateways({"postgres": {"pool": 1},
+                        "gateway": {"queue_max": 5}}).start()
+    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
+        conn.cursor().execute("LOCK TABLE pgstock_internal.admin_action")
+        answers = pool.submit(many, gateway, 20, lambda client, i: client.get(
+            "/admin-actions", Authorization=f"Bearer {TOKENS['reader']}"))
+        wait_until(lambda: 'status="503"' in gateway.get("/metrics")[1], 30,
+                   gateway.tail)
+        with closing(gateway.client()) as client:
+            for i in range(10):
+                assert client.reserve(product, 1,
+                                      f"past-{product}-{i}").status == 201
+        assert not answers.done()
+        conn.rollback()
+        assert "overloaded" in {answer.problem for answer in answers.result()
+                                if answer.status == 503}
 
 
 # ---- the database goes away -------------------------------------------------
