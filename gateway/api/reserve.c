@@ -266,17 +266,17 @@ reserve_halve(ReserveQueue *queue, const Batch *batch)
 	}
 }
 
-/* Whether fewer requests may fare better: not where the database is the reason,
- * or a lock that another session holds. */
+/* Whether one request alone may be the reason: what all would meet, such as a
+ * missing right or a full disk, is no reason to repeat them. */
 static bool
 reserve_is_worth_halving(const char *sqlstate)
 {
-	static const char *const others[] = {"08", "40", "55", "57", "58", "XX"};
+	static const char *const classes[] = {"SK", "22", "23", "54"};
 
-	for (size_t i = 0; i < Lengthof(others); i++)
-		if (sqlstate == NULL || strncmp(sqlstate, others[i], 2) == 0)
-			return false;
-	return true;
+	for (size_t i = 0; i < Lengthof(classes); i++)
+		if (sqlstate != NULL && strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	return false;
 }
 
 /* Whether the batch met another transaction; it is over now. */

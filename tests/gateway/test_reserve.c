@@ -218,16 +218,23 @@ is_over(const World *world)
 	return world->arrived == REQUESTS && reserve_queue_count(world->queue) == 0;
 }
 
+static World *
+new_world(int64_t batch_max)
+{
+	World *world = xcalloc(1, sizeof(World));
+
+	world->batch_max = batch_max;
+	world->metrics = metrics_new(&metric_table);
+	world->queue = reserve_queue_new(&world->batch_max, world->metrics,
+									 HISTOGRAM_BATCH);
+	return world;
+}
+
 static void
-clean(World *world)
+free_world(World *world)
 {
 	for (int i = 0; i < REQUESTS; i++)
 	{
-		const char *key = world->requests[i].values.text[RESERVE_KEY];
-		bool		bad = key != NULL && strcmp(key, BAD_KEY) == 0;
-
-		assert_true(world->http[i].status == (bad ? 422 : 201) ||
-					world->http[i].status == 503);
 		for (int j = 0; j < world->http[i].header_count; j++)
 			free(world->http[i].headers[j].value);
 		buf_free(&world->http[i].answer);
@@ -240,20 +247,61 @@ clean(World *world)
 }
 
 static void
+check_answers(const World *world)
+{
+	for (int i = 0; i < REQUESTS; i++)
+	{
+		const char *key = world->requests[i].values.text[RESERVE_KEY];
+		bool		bad = key != NULL && strcmp(key, BAD_KEY) == 0;
+
+		assert_true(world->http[i].status == (bad ? 422 : 201) ||
+					world->http[i].status == 503);
+	}
+}
+
+static void
 each_request_is_answered_once(void **state UNUSED)
 {
 	begin_dice("batches");
 	for (int round = 0; round < 200; round++)
 	{
-		World *world = xcalloc(1, sizeof(World));
+		World *world = new_world(1 + below(30));
 
-		world->batch_max = 1 + below(30);
-		world->metrics = metrics_new(&metric_table);
-		world->queue = reserve_queue_new(&world->batch_max, world->metrics,
-										 HISTOGRAM_BATCH);
 		while (!is_over(world))
 			step(world);
-		clean(world);
+		check_answers(world);
+		free_world(world);
+	}
+}
+
+/* What is not the fault of one request is answered, and not sent again. */
+static void
+a_failure_of_all_is_not_halved(void **state UNUSED)
+{
+	static const char *const of_all[] = {"25006", "42501", "53100", "57P01"};
+
+	for (size_t i = 0; i < Lengthof(of_all); i++)
+	{
+		World	 *world = new_world(30);
+		PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
+
+		while (world->arrived < REQUESTS)
+			arrive(world);
+		ask(world, 0);
+		world->work[0].done(world->work[0].arg,
+							&(PoolAnswer){.result = result,
+										  .sqlstate = of_all[i]});
+		for (int n = 0; n < (int) json_array_size(world->orders[0]); n++)
+			assert_true(
+				world
+					->http[member_number(json_array_get(world->orders[0],
+														(size_t) n),
+										 "user_id", 0)]
+					.status >= 400);
+		PQclear(result);
+		json_decref(world->orders[0]);
+		reserve_queue_fail(world->queue, PROBLEM_DATABASE_AWAY, NULL);
+		free_world(world);
 	}
 }
 
@@ -262,6 +310,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_request_is_answered_once),
+		cmocka_unit_test(a_failure_of_all_is_not_halved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
