@@ -502,16 +502,21 @@ failed_event_first_waiting(Call *call, const Record *record, int64 except_id,
 
 /* ---- Sent back from the dead letter topic ---- */
 
-/* Finds and locks the latest row of the message that a redriven record was. */
+/* Finds and locks the latest row of the message that a redriven record was.
+ * Topics may share a source: whoever may write to one must not have another
+ * one's message tried again. */
 static bool
-failed_event_lock_redriven(Call *call, const Parsed *parsed, ItemPointer tid)
+failed_event_lock_redriven(Call *call, const Message *message, ItemPointer tid)
 {
-	Table	   *table = table_use(call, TABLE_FAILED_EVENT);
-	ScanKeyData keys[2];
+	const Parsed *parsed = &message->parsed;
+	Table		 *table = table_use(call, TABLE_FAILED_EVENT);
+	ScanKeyData	  keys[2];
 
 	table_key_text(&keys[0], 1, parsed->event_id);
 	table_key_text(&keys[1], 2, parsed->source);
 	return table_find(call, table, "failed_event_message", 2, keys, tid) &&
+		   strcmp(row_get_text(table->slot, FAILED_TOPIC),
+				  message->record->topic) == 0 &&
 		   table_lock_row(table, tid);
 }
 
@@ -567,7 +572,7 @@ failed_event_redrive(Call *call, Message *message)
 	const char	   *state;
 
 	Assert(message->parsed.is_redriven);
-	if (!failed_event_lock_redriven(call, &message->parsed, &tid))
+	if (!failed_event_lock_redriven(call, message, &tid))
 		return false;
 	durability_fence_answer();
 	outcome.has_row = offset_is_past(call, message->record);

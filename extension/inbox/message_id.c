@@ -130,11 +130,25 @@ message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
 }
 
 /*
+ * Whether a message of the topic can have a source that a header names: its
+ * topic, its binding's, or one that a producer may choose.  Whoever may write
+ * to the topic can write that header, and a dead letter's as well.
+ */
+static bool
+message_id_is_source(const Record *record, const Parsed *parsed,
+					 const char *source)
+{
+	return strcmp(source, record->topic) == 0 ||
+		   (parsed->source != NULL && strcmp(source, parsed->source) == 0) ||
+		   outbox_topic_fault(source) != NULL;
+}
+
+/*
  * The identity of a record that was sent back from a dead letter topic: that of
  * the message which it was.  False: it is none.
  */
 static bool
-message_id_of_redriven(List *headers, Parsed *parsed)
+message_id_of_redriven(const Record *record, List *headers, Parsed *parsed)
 {
 	char *id;
 	char *source;
@@ -143,8 +157,9 @@ message_id_of_redriven(List *headers, Parsed *parsed)
 		return false;
 	id = message_id_header(headers, HEADER_EVENT_ID);
 	source = message_id_header(headers, HEADER_EVENT_SOURCE);
-	if (id == NULL || source == NULL)
-		return false; /* the letter of another program */
+	if (id == NULL || source == NULL ||
+		!message_id_is_source(record, parsed, source))
+		return false; /* the letter of another program, or forged */
 	parsed->event_id = id;
 	parsed->source = source;
 	parsed->is_redriven = true;
@@ -164,7 +179,8 @@ message_id_assign(const Record *record, List *headers, const Payload *payload,
 {
 	static const char *const id_names[] = {"event_id", "id"};
 
-	if (parsed->event_id == NULL && message_id_of_redriven(headers, parsed))
+	if (parsed->event_id == NULL &&
+		message_id_of_redriven(record, headers, parsed))
 		return;
 	if (parsed->source == NULL)
 		parsed->source = record->topic;

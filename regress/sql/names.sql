@@ -24,6 +24,11 @@ SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 21, "headers": {"ce_id": "7", "ce_source": "payment-success"}},
 	{"topic": "sender-none", "offset": 22, "headers": {"ce_id": "7", "ce_source": "payment-success"}}]');
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5014, "json": {"event_id": "7", "order_id": "sender-3"}}]');
+-- nor by the headers of a message that was sent back
+SELECT * FROM apply('[
+	{"topic": "sender-none", "offset": 23, "headers": {"__dlq.redrive.count": "1", "__dlq.event.id": "8", "__dlq.event.source": "payment-success"}},
+	{"topic": "sender-none", "offset": 24, "headers": {"__dlq.redrive.count": "1", "__dlq.event.id": "8", "__dlq.event.source": "sender-none"}}]');
+SELECT * FROM apply('[{"topic": "payment-success", "offset": 5015, "json": {"event_id": "8", "order_id": "sender-4"}}]');
 -- a repeated message is a duplicate, also where two parts could be divided otherwise
 SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 1, "headers": {"ce_id": "b c", "ce_source": "a"}},

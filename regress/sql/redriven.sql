@@ -54,6 +54,21 @@ SELECT key, event_id ~ '^red-e' AS own, result FROM stock_inbox WHERE key ~ '^re
 -- a damaged id or time does not stop it
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(9, 16, red_headers('') || '{"__dlq.event.time": "yesterday"}'),
 	red(9, 17, red_headers(repeat('x', 300)))));
+-- the source that the binding names is the message's; without the binding it is not
+SELECT bind_topic('payment-success', 'payment_success', options => '{"source": "red-shop"}');
+SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(10, 18, red_headers('red-e10') || '{"__dlq.event.source": "red-shop"}'),
+	red(11, 19, red_headers('red-e11'))));
+SELECT unbind_topic('payment-success');
+SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(12, 20, red_headers('red-e12') || '{"__dlq.event.source": "red-shop"}')));
+SELECT key, source, event_id ~ '^red-e' AS own, result FROM stock_inbox WHERE key ~ '^red-1[012]' ORDER BY key;
+-- one who writes to another topic that shares a source has no message of this one tried again
+SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(13, 21, '{"ce_id": "red-e13", "ce_source": "/red"}')));
+SELECT DISTINCT result, reason FROM red_retry();
+SELECT topic, result, regexp_replace(reason, '\d+', 'N') AS reason, n FROM apply(jsonb_build_array(
+	red(13, 22, red_headers('red-e13') || '{"__dlq.event.source": "/red"}') || '{"topic": "red-other"}'));
+SELECT order_id, state FROM red WHERE order_id = 'red-13';
+SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(13, 23, red_headers('red-e13') || '{"__dlq.event.source": "/red"}')));
+SELECT order_id, state FROM red WHERE order_id = 'red-13';
 DELETE FROM pgstock_internal.failed_event WHERE order_id ~ '^red-';
 DELETE FROM pgstock_internal.admin_action WHERE action = 'redrive' OR reason = 'refunded';
 DROP VIEW red;
