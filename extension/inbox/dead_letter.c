@@ -17,23 +17,22 @@
 #include "base/epoch_ms.h"
 #include "inbox/inbox.h"
 
-/* Adds a header; one of that name, which an earlier letter had, gives way. */
 static List *
 dead_letter_add_header(List *headers, const char *name, const char *value)
 {
-	Header		 *header = palloc(sizeof(Header));
-	const Header *earlier;
+	Header *header = palloc(sizeof(Header));
 
 	Assert(value != NULL);
-	while ((earlier = headers_find(headers, name)) != NULL)
-		headers = list_delete_ptr(headers, unconstify(Header *, earlier));
 	header->name = name;
 	header->name_len = strlen(name);
 	header->value = text_to_utf8(value, strlen(value), &header->value_len);
 	return lappend(headers, header);
 }
 
-/* Adds to headers what has happened to the message. */
+/* Adds to headers what has happened to the message.  What an earlier letter, or
+ * the producer, wrote under these names goes, also where nothing replaces it.
+ * The count of redrives stays: a letter of another program has no other sign
+ * that it was sent back. */
 static List *
 dead_letter_add_errors(Call *call, const InboxOptions *options,
 					   const Record *record, const Parsed *parsed, int attempts,
@@ -65,6 +64,7 @@ dead_letter_add_errors(Call *call, const InboxOptions *options,
 
 	for (int i = 0; i < lengthof(errors); i++)
 	{
+		headers = headers_remove(headers, errors[i].name);
 		if (errors[i].value != NULL)
 			headers = dead_letter_add_header(headers, errors[i].name,
 											 errors[i].value);

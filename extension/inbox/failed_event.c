@@ -528,11 +528,9 @@ failed_event_count_redrives(bytea *packed, const Record *record)
 	List		 *headers = headers_unpack(packed);
 	const Header *count = headers_find(headers_unpack(record->headers),
 									   HEADER_REDRIVES);
-	const Header *earlier;
 
 	Assert(count != NULL);
-	while ((earlier = headers_find(headers, HEADER_REDRIVES)) != NULL)
-		headers = list_delete_ptr(headers, unconstify(Header *, earlier));
+	headers = headers_remove(headers, HEADER_REDRIVES);
 	return headers_pack(lappend(headers, unconstify(Header *, count)));
 }
 

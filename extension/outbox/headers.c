@@ -97,6 +97,17 @@ headers_find(List *headers, const char *name)
 	return NULL;
 }
 
+/* The headers without those of that name. */
+List *
+headers_remove(List *headers, const char *name)
+{
+	const Header *header;
+
+	while ((header = headers_find(headers, name)) != NULL)
+		headers = list_delete_ptr(headers, unconstify(Header *, header));
+	return headers;
+}
+
 /* The headers of a JSON object of strings. */
 List *
 headers_from_jsonb(Jsonb *object)

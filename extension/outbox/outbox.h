@@ -65,6 +65,7 @@ extern const char *outbox_topic_fault(const char *topic);
 extern bytea		*headers_pack(List *headers);
 extern List			*headers_unpack(bytea *packed);
 extern const Header *headers_find(List *headers, const char *name);
+extern List			*headers_remove(List *headers, const char *name);
 extern List			*headers_from_jsonb(Jsonb *object);
 extern char			*headers_json(bytea *packed);
 extern char			*bytes_printable(const char *bytes, int length);

@@ -54,6 +54,11 @@ SELECT key, event_id ~ '^red-e' AS own, result FROM stock_inbox WHERE key ~ '^re
 -- a damaged id or time does not stop it
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(9, 16, red_headers('') || '{"__dlq.event.time": "yesterday"}'),
 	red(9, 17, red_headers(repeat('x', 300)))));
+-- what a producer writes under the names of a letter's headers does not get into its letter
+SELECT topic, result, reason, n FROM apply('[{"topic": "payment-success", "partition": 9, "offset": 30, "key": "red-14", "text": "poison", "headers":
+	{"ce_id": "red-e14", "__dlq.errors.sqlstate": "00000", "__dlq.errors.incomplete": "true", "__dlq.event.time": "never", "__dlq.event.id": "red-e1"}}]');
+SELECT headers->>'__dlq.event.id' AS id, headers->>'__dlq.event.time' AS time, headers ?| '{__dlq.errors.sqlstate,__dlq.errors.incomplete}' AS forged
+  FROM stock_outbox WHERE key = 'red-14';
 -- the source that the binding names is the message's; without the binding it is not
 SELECT bind_topic('payment-success', 'payment_success', options => '{"source": "red-shop"}');
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(10, 18, red_headers('red-e10') || '{"__dlq.event.source": "red-shop"}'),
@@ -69,7 +74,7 @@ SELECT topic, result, regexp_replace(reason, '\d+', 'N') AS reason, n FROM apply
 SELECT order_id, state FROM red WHERE order_id = 'red-13';
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(13, 23, red_headers('red-e13') || '{"__dlq.event.source": "/red"}')));
 SELECT order_id, state FROM red WHERE order_id = 'red-13';
-DELETE FROM pgstock_internal.failed_event WHERE order_id ~ '^red-';
+DELETE FROM pgstock_internal.failed_event WHERE order_id ~ '^red-' OR key = 'red-14';
 DELETE FROM pgstock_internal.admin_action WHERE action = 'redrive' OR reason = 'refunded';
 DROP VIEW red;
 DROP FUNCTION red_headers, red, red_retry;
