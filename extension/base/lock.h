@@ -15,6 +15,15 @@
  * released when the transaction ends.  A lock that is only tried may be
  * acquired out of order, for its caller does not wait.
  *
+ * Two locks that a call waits for are not in the list.  A step of the level
+ * stream, or a page of a snapshot, locks the table level_stream
+ * (sql/level_stream.sql) before all else, and then none of these classes.  A
+ * message that was sent back from a dead letter topic locks its row in
+ * failed_event between ids and orders, because the row decides whether the
+ * order is looked at.  Whoever tries that message locks its id first, so they
+ * meet there; and the functions for administrators, which lock a row without
+ * its id, lock nothing after it.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
