@@ -105,10 +105,20 @@ COMMENT ON FUNCTION pgstock_internal.original IS
 	'returns the database of this cluster that stored the position, if it is '
 	'another one';
 
+CREATE FUNCTION pgstock_internal.database_was_altered()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_database_was_altered' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.database_was_altered IS
+	'returns whether the row of pg_database has been written again since the '
+	'database was created';
+
 /*
  * No transaction writes to a database while it is copied by TEMPLATE, so the
  * xids of its rows precede the one that created the copy, and those of rows
- * written in the copy follow it.  Of rows of a dump nothing is known.
+ * written in the copy follow it.  Of rows of a dump nothing is known.  Nor is
+ * it known which xid created a database that was altered since: then all events
+ * count as the copy's own, because an event that two databases publish is
+ * better than one that neither does.
  */
 CREATE FUNCTION pgstock_internal.last_copied_seq(restored boolean)
 RETURNS bigint
@@ -117,7 +127,8 @@ AS $$
 DECLARE
 	now		bigint := pg_current_xact_id()::text;
 	created	xid8 := (SELECT (now - age(d.xmin))::text::xid8 FROM pg_database d
-					  WHERE d.datname = current_database());
+					  WHERE d.datname = current_database()
+						AND NOT pgstock_internal.database_was_altered());
 BEGIN
 	RETURN greatest(0, (SELECT max(o.seq) FROM pgstock_internal.outbox o
 						 WHERE restored OR o.xid < created),
@@ -126,8 +137,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.last_copied_seq IS
-	'returns the seq of the last event that came with the copy; of a restored '
-	'database, of the last event';
+	'returns the seq of the last event that is known to have come with the '
+	'copy; of a restored database, of the last event';
 
 /*
  * The original publishes the events, and sends the alerts, that were pending
@@ -174,6 +185,7 @@ DECLARE
 	copied	bigint := 0;
 	n		bigint;
 	theirs	bigint;
+	doubt	text := '';
 	oldest	timestamptz;
 BEGIN
 	IF reason LIKE 'subscription%' THEN
@@ -217,6 +229,10 @@ BEGIN
 	  FROM pgstock_internal.outbox_fence('auto') f;
 	IF origin = 'copy' THEN
 		copied := pgstock_internal.last_copied_seq(own.restored);
+		IF NOT own.restored AND pgstock_internal.database_was_altered() THEN
+			doubt := ': ALTER DATABASE or GRANT hides which they are, so both '
+					 'databases publish them';
+		END IF;
 	END IF;
 	SELECT count(*) FILTER (WHERE o.seq > copied),
 		   min(o.created_at) FILTER (WHERE o.seq > copied),
@@ -252,7 +268,7 @@ BEGIN
 		('as', origin),
 		('events to publish', n::text),
 		('oldest of them', coalesce(oldest::text, 'none')),
-		('left to the original', theirs::text),
+		('left to the original', theirs || doubt),
 		('last stored', coalesce(p.stored_at::text, 'never'));
 END
 $$;

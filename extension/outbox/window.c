@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/pg_lsn.h"
+#include "utils/syscache.h"
 #include "utils/xid8.h"
 
 #include "outbox/outbox.h"
@@ -27,6 +28,7 @@ PG_FUNCTION_INFO_V1(pgstock_outbox_fence);
 PG_FUNCTION_INFO_V1(pgstock_next_xid);
 PG_FUNCTION_INFO_V1(pgstock_last_seq);
 PG_FUNCTION_INFO_V1(pgstock_history_contains);
+PG_FUNCTION_INFO_V1(pgstock_database_was_altered);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
 /* Whether the fence waits for the synchronous standby too. */
@@ -132,6 +134,26 @@ pgstock_history_contains(PG_FUNCTION_ARGS)
 	contains = tliInHistory(timeline, history) &&
 			   tliSwitchPoint(timeline, history, NULL) >= lsn;
 	PG_RETURN_BOOL(contains);
+}
+
+/*
+ * database_was_altered() RETURNS boolean
+ *
+ * ALTER DATABASE and GRANT ON DATABASE write the row of pg_database anew, with
+ * the xid of their own transaction.
+ */
+Datum
+pgstock_database_was_altered(PG_FUNCTION_ARGS)
+{
+	HeapTuple tuple = SearchSysCache1(DATABASEOID,
+									  ObjectIdGetDatum(MyDatabaseId));
+	bool	  altered;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);
+	altered = (tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+	ReleaseSysCache(tuple);
+	PG_RETURN_BOOL(altered);
 }
 
 static int64

@@ -203,6 +203,28 @@ def test_a_copy_leaves_what_was_pending_to_its_original(original):
     copy.drop()
 
 
+@pytest.mark.parametrize("alter", [
+    "GRANT CONNECT ON DATABASE altered TO postgres",
+    "ALTER DATABASE altered CONNECTION LIMIT 50"])
+def test_a_copy_that_was_altered_loses_no_event(original, alter):
+    """The row of pg_database does not show any more when the copy was made:
+    what may be the original's is published twice, and no event by neither."""
+    copy = copy_of(original, "altered")
+    copy.sql("ALTER DATABASE altered SET timezone = 'UTC'")
+    assert adopt_as(copy, execute=False)["left to the original"] == "3"
+    publish(copy, "ours")
+    copy.sql(alter)
+    publish(copy, "later")
+    for execute in (False, True):
+        found = adopt_as(copy, execute=execute)
+        assert (found["as"], found["events to publish"]) == ("copy", "4")
+        assert found["left to the original"].startswith(
+            "0: ALTER DATABASE or GRANT hides which they are"), found
+    assert published(copy) == ["pending", "held", "ours", "later"]
+    assert held(copy) == [1, 1, 0]
+    copy.drop()
+
+
 def test_a_copy_that_replaces_its_original(original):
     """As its administrator says, or because the original is gone."""
     told = copy_of(original, "told")
