@@ -459,6 +459,7 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	/* one session is left for calls, whatever reservations wait for */
 	pool_add_source(api->pools[ROLE_APP], reserve_next, api->reserve,
 					(int) Max(config->pool - 1, 1));
+	pool_add_source(api->pools[ROLE_APP], reserve_next_held, api->reserve, 1);
 	pool_add_source(api->pools[ROLE_APP], sold_out_next, api->sold_out, 1);
 	if (config->reader_conninfo[0] != '\0')
 		api->pools[ROLE_READER] = pool_new(loop, &config->reader_conninfo,

@@ -20,7 +20,9 @@ typedef struct ApiRequest
 	const char		  *trace;		 /* header traceparent, or NULL */
 	bool			   insufficient; /* it was refused for lack of stock */
 	int64_t			   waits_since;	 /* for a look at its sale */
-	struct ApiRequest *next;		 /* in its queue */
+	uint64_t		   product;		 /* a cache of api/held.c's */
+	bool			   product_known;
+	struct ApiRequest *next; /* in its queue */
 } ApiRequest;
 
 /* The value of a field; NULL: null, or its route has no such field. */

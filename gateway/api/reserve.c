@@ -12,8 +12,13 @@
  *
  * An error of the database fails a batch as a whole.  If fewer requests may
  * fare better, the batch is sent again in halves, down to the one that is
- * refused: 2 * log2(n) calls more for one bad request among n.  A lock that
- * another session holds for too long fails all: each half would wait again.
+ * refused: 2 * log2(n) calls more for one bad request among n.
+ *
+ * A product that another session holds for long holds up no other product.  A
+ * batch waits for a lock LOCK_WAIT at most; then its requests are sent again, a
+ * batch for each product.  The product that fails again is noted as held
+ * (api/held.c): requests for it are no part of other batches, and wait for the
+ * lock in one session, a product at a time, as long as other statements do.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -22,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/held.h"
 #include "api/lines.h"
 #include "common/json.h"
 
@@ -30,6 +36,8 @@
 #define BATCH_BYTES_MAX	  65536 /* of items: some 1,000 lines */
 #define ORDERS_BYTES_KEPT 1048576
 #define CONFLICTS_MAX	  2 /* how often a batch is sent again for them */
+#define LOCK_WAIT		  "300ms"
+#define HELD_WAITING_MAX  500
 
 _Static_assert(
 	NAMES_MAX > 4 * BATCH_MAX,
@@ -40,6 +48,7 @@ typedef struct Batch
 	ReserveQueue *queue;
 	struct Batch *next; /* in the list of those to be sent again */
 	int			  conflicts;
+	bool		  held; /* its product is */
 	int			  count;
 	ApiRequest	 *requests[];
 } Batch;
@@ -55,6 +64,8 @@ struct ReserveQueue
 {
 	RequestQueue   waiting;
 	Batch		  *again; /* batches to be sent again, first of all */
+	HeldProducts   held;
+	RequestQueue   held_waiting; /* for one of those products */
 	const int64_t *batch_max;
 	Metrics		  *metrics;
 	int			   histogram;
@@ -125,6 +136,26 @@ reserve_joins(ReserveQueue *queue, const ApiRequest *request)
 	return joins;
 }
 
+static Batch *
+reserve_new_batch(ReserveQueue *queue, int max)
+{
+	Batch *batch = xcalloc(1,
+						   sizeof(Batch) + (size_t) max * sizeof(ApiRequest *));
+
+	batch->queue = queue;
+	return batch;
+}
+
+static void
+reserve_put_aside(ReserveQueue *queue, ApiRequest *request)
+{
+	if (queue->held_waiting.count < HELD_WAITING_MAX)
+		request_queue_add(&queue->held_waiting, request);
+	else
+		problem_give(request->http, PROBLEM_CONFLICT,
+					 "another session holds the product");
+}
+
 /* Takes what waits, in its order; what cannot join yet keeps its place. */
 static Batch *
 reserve_gather(ReserveQueue *queue)
@@ -138,12 +169,17 @@ reserve_gather(ReserveQueue *queue)
 
 	if (max == 0)
 		return NULL;
-	batch = xcalloc(1, sizeof(Batch) + (size_t) max * sizeof(ApiRequest *));
-	batch->queue = queue;
+	batch = reserve_new_batch(queue, max);
 	queue->batch++;
-	while (batch->count < max && looks-- > 0)
+	while (batch->count < max && looks > 0 &&
+		   (request = request_queue_take(&queue->waiting)) != NULL)
 	{
-		request = request_queue_take(&queue->waiting);
+		if (held_is_named(&queue->held, request))
+		{
+			reserve_put_aside(queue, request);
+			continue;
+		}
+		looks--;
 		bytes += strlen(request->values.text[RESERVE_ITEMS]);
 		if (batch->count == 0)
 			queue->actor = request->actor;
@@ -158,6 +194,48 @@ reserve_gather(ReserveQueue *queue)
 			request_queue_add(&left, request);
 	}
 	request_queue_put_back(&queue->waiting, &left);
+	if (batch->count == 0)
+	{
+		free(batch);
+		return NULL;
+	}
+	metrics_observe(queue->metrics, queue->histogram, batch->count);
+	return batch;
+}
+
+/* Takes the first that waits for a product that is held, and the others that
+ * name the same product and nothing else. */
+static Batch *
+reserve_gather_held(ReserveQueue *queue)
+{
+	int			 max = (int) Min(*queue->batch_max, queue->held_waiting.count);
+	uint64_t	 product = 0;
+	Batch		*batch;
+	RequestQueue left = {0};
+	ApiRequest	*request;
+
+	if (max == 0)
+		return NULL;
+	batch = reserve_new_batch(queue, max);
+	batch->held = true;
+	queue->batch++;
+	while (batch->count < max &&
+		   (request = request_queue_take(&queue->held_waiting)) != NULL)
+	{
+		bool first = batch->count == 0;
+
+		if (first)
+		{
+			queue->actor = request->actor;
+			product = held_product(request);
+		}
+		if ((first || (product != 0 && held_product(request) == product)) &&
+			reserve_joins(queue, request))
+			batch->requests[batch->count++] = request;
+		else
+			request_queue_add(&left, request);
+	}
+	request_queue_put_back(&queue->held_waiting, &left);
 	metrics_observe(queue->metrics, queue->histogram, batch->count);
 	return batch;
 }
@@ -241,6 +319,7 @@ reserve_answer_rows(const Batch *batch, const PGresult *result)
 static void
 reserve_send_again(ReserveQueue *queue, Batch *batch)
 {
+	batch->held = false;
 	batch->next = queue->again;
 	queue->again = batch;
 }
@@ -255,13 +334,12 @@ reserve_halve(ReserveQueue *queue, const Batch *batch)
 	for (size_t half = 0; half < Lengthof(begin); half++)
 	{
 		int	   count = end[half] - begin[half];
-		size_t bytes = (size_t) count * sizeof(ApiRequest *);
-		Batch *part = xcalloc(1, sizeof(Batch) + bytes);
+		Batch *part = reserve_new_batch(queue, count);
 
 		Assert(count > 0);
-		part->queue = queue;
 		part->count = count;
-		memcpy(part->requests, batch->requests + begin[half], bytes);
+		memcpy(part->requests, batch->requests + begin[half],
+			   (size_t) count * sizeof(ApiRequest *));
 		reserve_send_again(queue, part);
 	}
 }
@@ -286,6 +364,56 @@ reserve_is_conflict(const char *sqlstate)
 	return sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0;
 }
 
+/* A batch for each product, and for each request that names several.  True if
+ * there is more than one. */
+static bool
+reserve_part(ReserveQueue *queue, const Batch *batch)
+{
+	uint64_t products[BATCH_MAX];
+	bool	 taken[BATCH_MAX] = {false};
+	int		 parts = 0;
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		products[i] = held_product(batch->requests[i]);
+		parts += i == 0 || products[i] == 0 || products[i] != products[0];
+	}
+	if (parts < 2)
+		return false;
+	for (int i = 0; i < batch->count; i++)
+	{
+		Batch *part;
+
+		if (taken[i])
+			continue;
+		part = reserve_new_batch(queue, batch->count - i);
+		for (int j = i; j < batch->count; j++)
+			if (j == i || (products[i] != 0 && products[j] == products[i]))
+			{
+				part->requests[part->count++] = batch->requests[j];
+				taken[j] = true;
+			}
+		reserve_send_again(queue, part);
+	}
+	return true;
+}
+
+/* It has waited for a lock in vain. */
+static void
+reserve_locked(Batch *batch, const PoolAnswer *answer)
+{
+	ReserveQueue *queue = batch->queue;
+
+	if (!batch->held && reserve_part(queue, batch))
+		return;
+	held_add(&queue->held, batch->requests[0]);
+	for (int i = 0; i < batch->count; i++)
+		if (batch->held)
+			problem_give_failure(batch->requests[i]->http, answer);
+		else
+			reserve_put_aside(queue, batch->requests[i]);
+}
+
 /* True if the batch is to be sent again, as it is. */
 static bool
 reserve_failed(Batch *batch, const PoolAnswer *answer)
@@ -296,7 +424,9 @@ reserve_failed(Batch *batch, const PoolAnswer *answer)
 		reserve_send_again(batch->queue, batch);
 		return true;
 	}
-	if (batch->count > 1 && reserve_is_worth_halving(answer->sqlstate))
+	if (answer->sqlstate != NULL && strcmp(answer->sqlstate, "55P03") == 0)
+		reserve_locked(batch, answer);
+	else if (batch->count > 1 && reserve_is_worth_halving(answer->sqlstate))
 		reserve_halve(batch->queue, batch);
 	else
 		for (int i = 0; i < batch->count; i++)
@@ -312,7 +442,11 @@ reserve_done(void *arg, const PoolAnswer *answer)
 	if (answer->result == NULL)
 		reserve_answer_all(batch, PROBLEM_OUTCOME_UNKNOWN, answer->error);
 	else if (PQresultStatus(answer->result) == PGRES_TUPLES_OK)
+	{
+		if (batch->held)
+			held_remove(&batch->queue->held, batch->requests[0]);
 		reserve_answer_rows(batch, answer->result);
+	}
 	else if (reserve_failed(batch, answer))
 		return;
 	free(batch);
@@ -320,18 +454,9 @@ reserve_done(void *arg, const PoolAnswer *answer)
 
 /* ---- the queue --------------------------------------------------------- */
 
-bool
-reserve_next(void *arg, PoolWork *work)
+static void
+reserve_send(ReserveQueue *queue, Batch *batch, PoolWork *work)
 {
-	ReserveQueue *queue = arg;
-	Batch		 *batch = queue->again;
-
-	if (batch != NULL)
-		queue->again = batch->next;
-	else
-		batch = reserve_gather(queue);
-	if (batch == NULL)
-		return false;
 	if (queue->orders.size > ORDERS_BYTES_KEPT)
 		buf_free(&queue->orders);
 	buf_clear(&queue->orders);
@@ -349,10 +474,36 @@ reserve_next(void *arg, PoolWork *work)
 		.statement = &queue->statement,
 		.params = &queue->param,
 		.actor = batch->requests[0]->actor,
+		.lock_wait = batch->held ? NULL : LOCK_WAIT,
 		.done = reserve_done,
 		.arg = batch,
 	};
-	return true;
+}
+
+bool
+reserve_next(void *arg, PoolWork *work)
+{
+	ReserveQueue *queue = arg;
+	Batch		 *batch = queue->again;
+
+	if (batch != NULL)
+		queue->again = batch->next;
+	else
+		batch = reserve_gather(queue);
+	if (batch != NULL)
+		reserve_send(queue, batch, work);
+	return batch != NULL;
+}
+
+bool
+reserve_next_held(void *arg, PoolWork *work)
+{
+	ReserveQueue *queue = arg;
+	Batch		 *batch = reserve_gather_held(queue);
+
+	if (batch != NULL)
+		reserve_send(queue, batch, work);
+	return batch != NULL;
 }
 
 ReserveQueue *
@@ -376,7 +527,7 @@ reserve_queue_add(ReserveQueue *queue, ApiRequest *request)
 int
 reserve_queue_count(const ReserveQueue *queue)
 {
-	int count = queue->waiting.count;
+	int count = queue->waiting.count + queue->held_waiting.count;
 
 	for (const Batch *batch = queue->again; batch != NULL; batch = batch->next)
 		count += batch->count;
@@ -389,6 +540,7 @@ reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail)
 	Batch *batch;
 
 	request_queue_fail(&queue->waiting, id, detail);
+	request_queue_fail(&queue->held_waiting, id, detail);
 	while ((batch = queue->again) != NULL)
 	{
 		queue->again = batch->next;

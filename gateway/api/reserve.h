@@ -33,7 +33,9 @@ void		  reserve_queue_add(ReserveQueue *queue, ApiRequest *request);
 int			  reserve_queue_count(const ReserveQueue *queue);
 void reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail);
 
-/* A source of the pool; arg: a ReserveQueue. */
+/* Two sources of the pool; arg: a ReserveQueue.  The second one sends those
+ * whose product another session holds: one session is enough for them. */
 bool reserve_next(void *arg, PoolWork *work);
+bool reserve_next_held(void *arg, PoolWork *work);
 
 #endif

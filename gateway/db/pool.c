@@ -92,7 +92,7 @@ static const PgStatement statement_begin = {
 		   "|| ', pg_temp', false), "
 		   "pg_catalog.set_config('datestyle', 'ISO', false), "
 		   "pg_catalog.set_config('timezone', 'UTC', false), "
-		   "pg_catalog.set_config('lock_timeout', '2s', false) "
+		   "pg_catalog.set_config('lock_timeout', '" POOL_LOCK_WAIT "', false) "
 		   "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
 		   "ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
 		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
@@ -362,8 +362,11 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 {
 	static const char
 		settings[] = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
-					 "pg_catalog.set_config('pgstock.trace_id', $2, true)";
-	const char *values[] = {work->actor, work->trace};
+					 "pg_catalog.set_config('pgstock.trace_id', $2, true), "
+					 "pg_catalog.set_config('lock_timeout', $3, true)";
+	const char *lock_wait = work->lock_wait != NULL ? work->lock_wait
+													: POOL_LOCK_WAIT;
+	const char *values[] = {work->actor, work->trace, lock_wait};
 
 	session->state = SESSION_BUSY;
 	session->since = loop_now(session->pool->loop);
@@ -375,7 +378,7 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	source->busy++;
 	session->done = work->done;
 	session->arg = work->arg;
-	if (work->actor != NULL || work->trace != NULL)
+	if (work->actor != NULL || work->trace != NULL || work->lock_wait != NULL)
 		pg_connection_add(session->conn, settings, Lengthof(values), values);
 	pg_connection_call(session->conn, work->statement, work->params);
 }

@@ -13,7 +13,7 @@
 
 #include "common/pg_connection.h"
 
-#define POOL_SOURCES_MAX 4
+#define POOL_SOURCES_MAX 5
 
 /* Statements of the routes have the numbers below the first (api/route.c). */
 #define POOL_STATEMENT_BEGIN	(PG_CONNECTION_STATEMENTS_MAX - 1)
@@ -21,6 +21,9 @@
 #define POOL_STATEMENT_LOOK		(PG_CONNECTION_STATEMENTS_MAX - 3)
 #define POOL_STATEMENT_WAIT		(PG_CONNECTION_STATEMENTS_MAX - 4)
 #define POOL_STATEMENTS_FIRST	POOL_STATEMENT_WAIT
+
+/* A statement waits for a lock that long. */
+#define POOL_LOCK_WAIT "2s"
 
 /* What reads, or what an administrator does, may take some time more. */
 #define POOL_PATIENCE_US (10 * SEC_US)
@@ -43,9 +46,10 @@ typedef struct PoolWork
 	const PgParam	  *params; /* until the source is asked again */
 	const char		  *actor;  /* pgstock.actor, or NULL */
 	const char		  *trace;  /* pgstock.trace_id, or NULL */
-	int64_t	 patience_us;	   /* more than that of a short one (db/pool.c) */
-	PoolDone done;
-	void	*arg;
+	const char *lock_wait;	   /* how long for a lock; NULL: POOL_LOCK_WAIT */
+	int64_t		patience_us;   /* more than that of a short one (db/pool.c) */
+	PoolDone	done;
+	void	   *arg;
 } PoolWork;
 
 typedef enum PoolBreaker

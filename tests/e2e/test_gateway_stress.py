@@ -360,16 +360,55 @@ def test_a_second_sigterm_ends_it_at_once(gateways, product, shop):
 
 
 def test_a_held_product_stops_no_other(gateways, admin, product, shop):
-    """Another session holds a product and does not end: requests for it are a
-    conflict, and reading and settling go on meanwhile."""
+    """Another session holds a product and does not end.  Requests for it are a
+    conflict; other products are reserved, alone or in an order, in batches
+    that meet requests for it; reading and settling go on."""
+    other = f"{product}-other"
+    admin.post(f"/products/{other}/stock/receive", {"quantity": 100000})
     gateway = gateways({"postgres": {"pool": 2}}).start()
-    with held_up(shop, gateway, product, 4) as (_, answers):
-        client = gateway.client(timeout=2)
-        while not answers.done():
-            assert client.get("/orders/none").status == 404
-        client.close()
-        answers = answers.result()
-    assert {answer.problem for answer in answers} == {"conflict"}
+    until = time.monotonic() + 5
+    conflicts, waits = [], []
+
+    def want_held(client, i):
+        n = 0
+        while time.monotonic() < until:
+            answer = client.reserve(product, 1, f"held-{product}-{i}-{n}")
+            conflicts.append(answer.problem)
+            n += 1
+
+    def want_other(client, i):
+        n = 0
+        while time.monotonic() < until:
+            n += 1
+            order = f"other-{product}-{i}-{n}"
+            began = time.monotonic()
+            answer = client.reserve(other, 1, order) if i else client.post(
+                "/orders", {"order_id": order, "items": [
+                    {"product_id": other, "quantity": 1}]})
+            waits.append(time.monotonic() - began)
+            assert answer.status == 201, answer.text
+
+    def call(client, i):
+        if i < 4:
+            want_other(client, i)
+        elif i < 8:
+            want_held(client, i)
+        else:
+            while time.monotonic() < until:
+                assert client.get("/orders/none").status == 404
+
+    with closing(shop.connect()) as conn:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"holder-{product}"))
+        many(gateway, 9, call)
+        conn.rollback()
+    assert set(conflicts) == {"conflict"}
+    waits.sort()
+    # the first batches find out which product it is
+    assert waits[-1] < 1.5 and waits[-13] < 0.2, waits[-20:]
+    assert len(waits) > 200
+    with closing(gateway.client()) as client:
+        assert client.reserve(product, 1, f"free-{product}").status == 201
 
 
 # ---- rude clients -----------------------------------------------------------

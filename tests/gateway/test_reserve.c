@@ -1,9 +1,10 @@
 /*
  * test_reserve.c - batches of reservations against an imagined database
  *
- * A simulation: requests of a few orders, keys and actors arrive at random; a
- * database that refuses some keys, meets conflicts and breaks now and then
- * answers the batches, as many at a time as there are sessions.  Whatever
+ * A simulation: requests of a few orders, products, keys and actors arrive at
+ * random; a database that refuses some keys, meets conflicts and locks and
+ * breaks now and then answers the batches, as many at a time as there are
+ * sessions.  Whatever
  * happens, each request is answered once, a batch names no order and no key
  * twice and has one actor, and only the requests with a refused key fail for
  * it.
@@ -23,6 +24,7 @@
 #define SESSIONS 3
 #define ORDERS	 12
 #define BAD_KEY	 "bad"
+#define HELD	 "p0" /* a product that another session holds now and then */
 
 typedef struct World
 {
@@ -32,6 +34,7 @@ typedef struct World
 	HttpRequest	  http[REQUESTS];
 	ApiRequest	  requests[REQUESTS];
 	int			  arrived;
+	bool		  locks; /* HELD is held now */
 	bool		  busy[SESSIONS];
 	PoolWork	  work[SESSIONS];
 	json_t		 *orders[SESSIONS];
@@ -60,11 +63,14 @@ arrive(World *world)
 	values[RESERVE_ORDER_ID] = xasprintf("o\"%u", below(ORDERS));
 	values[RESERVE_USER_ID] = xasprintf("%d", n);
 	if (whole)
-		values[RESERVE_ITEMS] = xstrdup("[{\"product_id\":\"p\","
-										"\"quantity\":1}]");
+		values[RESERVE_ITEMS] = xasprintf("[{\"product_id\":\"p%u\","
+										  "\"quantity\":1},"
+										  "{\"product_id\":\"p%u\","
+										  "\"quantity\":1}]",
+										  below(4), below(4));
 	else
 	{
-		values[RESERVE_PRODUCT_ID] = xstrdup("p");
+		values[RESERVE_PRODUCT_ID] = xasprintf("p%u", below(4));
 		values[RESERVE_QUANTITY] = xstrdup("1");
 	}
 	if (one_in(10))
@@ -116,7 +122,8 @@ ask(World *world, int session)
 {
 	PoolWork *work = &world->work[session];
 
-	if (!reserve_next(world->queue, work))
+	if (!reserve_next(world->queue, work) &&
+		!reserve_next_held(world->queue, work))
 		return;
 	world->busy[session] = true;
 	world->orders[session] = json_loads(work->params[0].data, 0, NULL);
@@ -173,6 +180,16 @@ has_bad_key(const json_t *orders)
 	return false;
 }
 
+static bool
+names_held(const json_t *orders)
+{
+	char *text = json_dumps(orders, 0);
+	bool  names = strstr(text, "\"" HELD "\"") != NULL;
+
+	free(text);
+	return names;
+}
+
 /* The database answers, or its session breaks. */
 static void
 answer(World *world, int session)
@@ -182,7 +199,9 @@ answer(World *world, int session)
 	PGresult   *result = NULL;
 	const char *sqlstate = has_bad_key(world->orders[session]) ? "SK007"
 						   : one_in(6)						   ? "40001"
-															   : NULL;
+						   : world->locks && names_held(world->orders[session])
+							   ? "55P03"
+							   : NULL;
 
 	if (!one_in(8))
 	{
@@ -201,6 +220,8 @@ step(World *world)
 {
 	int session = (int) below(SESSIONS);
 
+	if (one_in(20))
+		world->locks = !world->locks;
 	if (world->arrived < REQUESTS && one_in(2))
 		arrive(world);
 	else if (world->busy[session])
@@ -305,12 +326,91 @@ a_failure_of_all_is_not_halved(void **state UNUSED)
 	}
 }
 
+static ApiRequest *
+want(World *world, const char *product)
+{
+	ApiRequest *request = &world->requests[world->arrived];
+
+	request->http = &world->http[world->arrived];
+	request->route = reserve_route("reserveStock");
+	request->values.text[RESERVE_ORDER_ID] = xasprintf("o\"%d", world->arrived);
+	request->values.text[RESERVE_USER_ID] = xasprintf("%d", world->arrived);
+	request->values.text[RESERVE_PRODUCT_ID] = xstrdup(product);
+	request->values.text[RESERVE_QUANTITY] = xstrdup("1");
+	world->arrived++;
+	reserve_queue_add(world->queue, request);
+	return request;
+}
+
+/* The answer to the batch of a session, which has no other. */
+static void
+give(World *world, int session, const char *sqlstate)
+{
+	PGresult *result = sqlstate == NULL
+						   ? rows(world->orders[session])
+						   : PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR);
+
+	assert_true(world->busy[session]);
+	world->work[session].done(world->work[session].arg,
+							  &(PoolAnswer){.result = result,
+											.sqlstate = sqlstate});
+	PQclear(result);
+	json_decref(world->orders[session]);
+	world->busy[session] = false;
+}
+
+/* A lock that is waited for in vain: each product goes by itself then, and the
+ * one that is held waits apart from the others, until it is free. */
+static void
+a_held_product_waits_apart(void **state UNUSED)
+{
+	World	   *world = new_world(30);
+	ApiRequest *held = want(world, HELD);
+	ApiRequest *free_one = want(world, "p1");
+
+	ask(world, 0);
+	assert_int_equal(json_array_size(world->orders[0]), 2);
+	give(world, 0, "55P03");
+	for (int part = 0; part < 2; part++)
+	{
+		ask(world, 0);
+		assert_int_equal(json_array_size(world->orders[0]), 1);
+		assert_non_null(world->work[0].lock_wait);
+		give(world, 0, names_held(world->orders[0]) ? "55P03" : NULL);
+	}
+	assert_int_equal(free_one->http->status, 201);
+	assert_int_equal(held->http->status, 0);
+	/* it waits; what arrives for it does too, and others go on */
+	ask(world, 0);
+	assert_true(names_held(world->orders[0]));
+	assert_null(world->work[0].lock_wait);
+	(void) want(world, HELD);
+	free_one = want(world, "p2");
+	ask(world, 1);
+	assert_int_equal(json_array_size(world->orders[1]), 1);
+	give(world, 1, NULL);
+	assert_int_equal(free_one->http->status, 201);
+	give(world, 0, "55P03");
+	assert_int_equal(held->http->status, 503);
+	/* it is free: the next one is a batch like others */
+	ask(world, 0);
+	give(world, 0, NULL);
+	(void) want(world, HELD);
+	(void) want(world, "p1");
+	ask(world, 0);
+	assert_int_equal(json_array_size(world->orders[0]), 2);
+	give(world, 0, NULL);
+	assert_int_equal(reserve_queue_count(world->queue), 0);
+	free_world(world);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_request_is_answered_once),
 		cmocka_unit_test(a_failure_of_all_is_not_halved),
+		cmocka_unit_test(a_held_product_waits_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,164 @@
+/*
+ * held.c - products that another session holds
+ *
+ * The list is forgotten where no request fails for HELD_US.  It decides only
+ * where a request waits, so a product that is wrongly in it costs some time.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ */
+#include "api/held.h"
+
+#include <jansson.h>
+
+#include "api/reserve.h"
+#include "common/clock.h"
+
+#define HELD_US (10 * SEC_US)
+
+/* A line of the request; the items of an order are a copy of our own
+ * (api/field.c). */
+typedef struct Products
+{
+	json_t *items; /* NULL: the request is one line */
+	size_t	count;
+} Products;
+
+static Products
+products_open(const ApiRequest *request)
+{
+	Products products = {.count = 1};
+
+	if (request->route->fields[RESERVE_ITEMS].type != FIELD_ITEMS)
+		return products;
+	products.items = json_loads(request->values.text[RESERVE_ITEMS], 0, NULL);
+	products.count = json_array_size(products.items);
+	return products;
+}
+
+static uint64_t
+products_get(const Products *products, const ApiRequest *request, size_t i)
+{
+	const json_t *item = json_array_get(products->items, i);
+	const char	 *id = json_string_value(json_object_get(item, "product_id"));
+
+	return hash_text(products->items == NULL
+						 ? request->values.text[RESERVE_PRODUCT_ID]
+						 : id,
+					 1) |
+		   1;
+}
+
+static void
+products_close(Products *products)
+{
+	json_decref(products->items);
+}
+
+/* The place of the product; NULL: it is not held. */
+static HeldProduct *
+held_find(HeldProducts *held, uint64_t product, int64_t now)
+{
+	for (size_t i = 0; i < HELD_MAX; i++)
+		if (held->products[i].product == product &&
+			held->products[i].until > now)
+			return &held->products[i];
+	return NULL;
+}
+
+static void
+held_set(HeldProducts *held, uint64_t product, int64_t now)
+{
+	HeldProduct *place = held_find(held, product, now);
+
+	if (place == NULL)
+		place = &held->products[0];
+	for (size_t i = 0; i < HELD_MAX && place->product != product; i++)
+		if (held->products[i].until < place->until)
+			place = &held->products[i];
+	held->until = now + HELD_US;
+	*place = (HeldProduct){.product = product, .until = held->until};
+}
+
+uint64_t
+held_product(ApiRequest *request)
+{
+	Products products;
+	uint64_t only;
+
+	if (request->product_known)
+		return request->product;
+	products = products_open(request);
+	only = products_get(&products, request, 0);
+	for (size_t i = 1; i < products.count && only != 0; i++)
+		if (products_get(&products, request, i) != only)
+			only = 0;
+	products_close(&products);
+	request->product = only;
+	request->product_known = true;
+	return only;
+}
+
+/* How many of its products are held; what becomes of those that are. */
+static int
+held_count(HeldProducts *held, const ApiRequest *request, int64_t now,
+		   int64_t until)
+{
+	Products products = products_open(request);
+	int		 count = 0;
+
+	for (size_t i = 0; i < products.count; i++)
+	{
+		HeldProduct *place = held_find(held,
+									   products_get(&products, request, i),
+									   now);
+
+		if (place == NULL)
+			continue;
+		count++;
+		place->until = until;
+	}
+	products_close(&products);
+	return count;
+}
+
+bool
+held_is_named(const HeldProducts *held, const ApiRequest *request)
+{
+	int64_t	 now = clock_monotonic();
+	bool	 named = false;
+	Products products;
+
+	if (held->until <= now)
+		return false;
+	products = products_open(request);
+	for (size_t i = 0; i < products.count && !named; i++)
+		named = held_find((HeldProducts *) (uintptr_t) held,
+						  products_get(&products, request, i), now) != NULL;
+	products_close(&products);
+	return named;
+}
+
+void
+held_add(HeldProducts *held, const ApiRequest *request)
+{
+	int64_t	 now = clock_monotonic();
+	Products products;
+
+	if (held_count(held, request, now, now + HELD_US) > 0)
+	{
+		held->until = now + HELD_US;
+		return;
+	}
+	products = products_open(request);
+	for (size_t i = 0; i < products.count; i++)
+		held_set(held, products_get(&products, request, i), now);
+	products_close(&products);
+}
+
+void
+held_remove(HeldProducts *held, const ApiRequest *request)
+{
+	int64_t now = clock_monotonic();
+
+	(void) held_count(held, request, now, now);
+}
