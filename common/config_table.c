@@ -192,6 +192,7 @@ config_add_sections(const ConfigTable *table, Buf *text)
 
 /* ---- reading ----------------------------------------------------------- */
 
+/* One slip within a section is likelier than the right key in another one. */
 static void
 config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 {
@@ -204,7 +205,7 @@ config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 	{
 		const Option *option = &table->options[i];
 		unsigned	  distance = 2 * spelling_distance(key, option->key) +
-							(strcmp(section, option->section) != 0);
+							3 * (strcmp(section, option->section) != 0);
 
 		if (distance < best_distance)
 		{

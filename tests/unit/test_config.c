@@ -174,6 +174,8 @@ static void
 mistakes_about_levels_are_named(void **state UNUSED)
 {
 	expect_error(KAFKA "[levels]\ntopic = a b\n", "name of a topic");
+	expect_error(KAFKA "[inbox]\ntopic = a\n", "\"topics\" in [inbox]");
+	expect_error(KAFKA "[outbox]\ntopic = a\n", "\"topic\" in [levels]");
 	expect_error(KAFKA "[inbox]\ntopics = a\n[levels]\ntopic = a\n",
 				 "[levels] topic is consumed");
 	expect_error(KAFKA "[levels]\ntopic = stock-events\n",
