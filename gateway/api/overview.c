@@ -84,7 +84,10 @@ const char overview_orders_sql[] =
 	"FROM stock_movements l WHERE $1::text IS NULL AND l.id > 0 "
 	"AND l.id < coalesce($3::bigint, " NEWEST ") "
 	"ORDER BY l.id DESC LIMIT 5000) m "
-	"WHERE m.order_id IS NOT NULL GROUP BY m.order_id) "
+	"WHERE m.order_id IS NOT NULL GROUP BY m.order_id "
+	/* not those of an earlier page, or that have changed since */
+	"HAVING $3::bigint IS NULL OR (SELECT count(*) FROM stock_movements n "
+	"WHERE n.order_id = m.order_id AND n.id >= $3::bigint) = 0) "
 	"SELECT o.order_id, o.state, o.user_id, o.created_at, o.expires_at, "
 	"o.confirmed_at, o.ended_at, o.lines, o.quantity, o.reason, o.payment_id, "
 	"f.id AS after FROM stock_orders o JOIN found f ON f.order_id = o.order_id "

@@ -210,6 +210,18 @@ def test_orders_are_listed_by_state(app, reader, product):
     assert "must be one of reserved, confirmed" in answer.json["detail"]
 
 
+def test_orders_are_on_one_page_each(app, reader, product):
+    """The order that changed first has movements below those of the others."""
+    orders = [f"page-{product}-{i}" for i in range(5)]
+    for order in orders:
+        assert app.reserve(product, 1, order).status == 201
+    for order in orders:
+        assert app.post(f"/orders/{order}/release").status == 200
+    rows = [row["order_id"] for row in walk(reader, "/orders?limit=2")]
+    assert len(rows) == len(set(rows))
+    assert [row for row in rows if row in orders] == orders[::-1]
+
+
 def test_hanging_orders_and_a_rollback_by_hand(app, admin, reader, shop,
                                                product):
     orders = [f"hang-{product}-{i}" for i in range(3)]
