@@ -450,7 +450,7 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->sales = rate_new();
 	api->reserve = reserve_queue_new(&config->batch_max, metrics,
 									 HISTOGRAM_BATCH);
-	api->sold_out = sold_out_new(&api->calls[ROLE_APP].waiting,
+	api->sold_out = sold_out_new(api->calls,
 								 metrics_cell(metrics, METRIC_SOLD_OUT, NULL),
 								 metrics_cell(metrics, METRIC_SALE_LOOKS,
 											  NULL));

@@ -75,11 +75,11 @@ typedef struct Sale
 
 struct SoldOut
 {
-	Sale		  sales[SALES_MAX];
-	PgParam		  params[2]; /* of the last look */
-	RequestQueue *others;	 /* for the database */
-	double		 *answers;
-	double		 *looks;
+	Sale	   sales[SALES_MAX];
+	PgParam	   params[2]; /* of the last look */
+	CallQueue *others;	  /* for the database */
+	double	  *answers;
+	double	  *looks;
 };
 
 static const PgStatement statement_look = {
@@ -285,7 +285,8 @@ sale_decide(Sale *sale, int64_t began_at)
 	while ((request = request_queue_take(&waiting)) != NULL)
 	{
 		if (!sale_refuses(sale, request))
-			request_queue_add(sale->sold_out->others, request);
+			request_queue_add(&sale->sold_out->others[request->role].waiting,
+							  request);
 		else if (useful && (young || began_at >= request->waits_since))
 			sale_refuse(sale, request);
 		else
@@ -415,7 +416,7 @@ sold_out_next(void *arg, PoolWork *work)
 /* ---- life -------------------------------------------------------------- */
 
 SoldOut *
-sold_out_new(RequestQueue *others, double *answers, double *looks)
+sold_out_new(CallQueue *others, double *answers, double *looks)
 {
 	SoldOut *sold_out = xcalloc(1, sizeof(SoldOut));
 

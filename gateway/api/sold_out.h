@@ -7,7 +7,7 @@
 #ifndef PGSTOCK_GATEWAY_SOLD_OUT_H
 #define PGSTOCK_GATEWAY_SOLD_OUT_H
 
-#include "api/request.h"
+#include "api/call.h"
 #include "common/metrics.h"
 #include "db/pool.h"
 
@@ -22,9 +22,9 @@ enum
 
 typedef struct SoldOut SoldOut;
 
-/* others: the queue of requests that the database decides.  The counters are
- * those of the metrics. */
-SoldOut *sold_out_new(RequestQueue *others, double *answers, double *looks);
+/* others: the queues of requests that the database decides, by role.  The
+ * counters are those of the metrics. */
+SoldOut *sold_out_new(CallQueue *others, double *answers, double *looks);
 void	 sold_out_free(SoldOut *sold_out); /* NULL is fine */
 
 /* It was answered: where it was refused for lack of stock, its sale is worth a

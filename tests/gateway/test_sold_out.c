@@ -18,12 +18,12 @@
 
 typedef struct World
 {
-	SoldOut		*sold_out;
-	RequestQueue others;
-	double		 answers;
-	double		 looks;
-	HttpRequest	 http;
-	ApiRequest	 request;
+	SoldOut	   *sold_out;
+	CallQueue	others[ROLES];
+	double		answers;
+	double		looks;
+	HttpRequest http;
+	ApiRequest	request;
 } World;
 
 static const Route *
@@ -57,7 +57,7 @@ begin(void **state)
 {
 	World *world = xcalloc(1, sizeof(World));
 
-	world->sold_out = sold_out_new(&world->others, &world->answers,
+	world->sold_out = sold_out_new(world->others, &world->answers,
 								   &world->looks);
 	world_new_request(world, "bob");
 	world->request.insufficient = true;
@@ -223,15 +223,18 @@ test_an_old_look_decides_nothing(void **state)
 	while (clock_monotonic() < old)
 		continue;
 	world_new_request(world, "bob");
+	world->request.role = ROLE_ADMIN;
 	assert_true(sold_out_take(world->sold_out, &world->request, true));
 	answer_sold_out(&work);
 	assert_int_equal(world->http.status, 0);
-	/* the next one does, or an error sends it to the database */
+	/* the next one does, or an error sends it to the database, in a session of
+	 * its role */
 	assert_true(sold_out_next(world->sold_out, &work));
 	work.done(work.arg, &(PoolAnswer){.error = "the session broke"});
 	assert_int_equal(world->http.status, 0);
 	assert_int_equal(sold_out_count(world->sold_out), 0);
-	assert_ptr_equal(request_queue_take(&world->others), &world->request);
+	assert_ptr_equal(request_queue_take(&world->others[ROLE_ADMIN].waiting),
+					 &world->request);
 }
 
 static void
