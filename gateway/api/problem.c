@@ -92,6 +92,10 @@ const Problem problems[PROBLEMS] = {
 	[PROBLEM_CONFLICT] = {503, "conflict",
 						  "The request met another one, and took no effect",
 						  "40001", "Repeat the request after Retry-After."},
+	[PROBLEM_TIMEOUT] = {503, "timeout",
+						 "The database took too long, and did nothing", "57014",
+						 "Ask for less, or repeat the request after "
+						 "Retry-After."},
 	[PROBLEM_INTERNAL] = {500, "internal", "The gateway or database failed",
 						  "XX000",
 						  "The gateway's log has the reason, with the "

@@ -4,22 +4,27 @@
  * A session begins with the name of the extension's schema, which becomes its
  * search_path.  Each statement names its functions without a schema, and gives
  * every argument with its type: no function of another signature can be taken
- * in place of pgstock's.  Times are printed as ISO 8601 has them, in UTC.  A
- * statement waits for a lock no longer than a client for its answer: another
- * session that holds a product would else hold every session here.
+ * in place of pgstock's.  Times are printed as ISO 8601 has them, in UTC.
+ *
+ * A statement waits for a lock no longer than a client for its answer: another
+ * session that holds a product would else hold every session here.  It may wait
+ * for several, one behind the other, or have much to read: the database ends it
+ * (statement_timeout) STATEMENT_US after its begin, and later by its patience.
  *
  * The circuit breaker.  It is open while no session is: requests are refused at
  * once then.  It opens where all sessions break, and where the database is
  * silent: a session has waited for an answer for SILENT_US, and no session had
- * one meanwhile.  No statement waits that long for a lock, so the database is
- * frozen or cut off then, and all sessions are closed.  While it is open, one
- * session tries to connect (half-open), for PROBE_US at most; the first that
- * can be used closes the breaker, and the others follow.
+ * one meanwhile.  No statement takes that long, so the database is frozen or
+ * cut off then, and all sessions are closed.  While it is open, one session
+ * tries to connect (half-open), for PROBE_US at most; the first that can be
+ * used closes the breaker, and the others follow.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "db/pool.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,10 +37,15 @@
 #define ANSWER_US	 (30 * SEC_US) /* one statement, waits for locks included */
 #define RETRY_US_MIN (100 * MS_US) /* before a session is opened again */
 #define RETRY_US_MAX SEC_US
-#define SILENT_US	 (3 * SEC_US)  /* more than the lock_timeout below */
+#define STATEMENT	 "2500ms"
+#define STATEMENT_US (2500 * MS_US)
+#define SILENT_US	 (3 * SEC_US)
 #define PROBE_US	 (3 * SEC_US)  /* to connect and look for the extension */
 #define CHECK_US	 (200 * MS_US) /* how often silence is looked for */
 #define APPLICATION	 "pgstock-gateway"
+
+_Static_assert(STATEMENT_US + 400 * MS_US < SILENT_US,
+			   "the answer of a statement that was ended arrives in time");
 
 typedef enum SessionState
 {
@@ -92,7 +102,9 @@ static const PgStatement statement_begin = {
 		   "|| ', pg_temp', false), "
 		   "pg_catalog.set_config('datestyle', 'ISO', false), "
 		   "pg_catalog.set_config('timezone', 'UTC', false), "
-		   "pg_catalog.set_config('lock_timeout', '" POOL_LOCK_WAIT "', false) "
+		   "pg_catalog.set_config('lock_timeout', '" POOL_LOCK_WAIT
+		   "', false), "
+		   "pg_catalog.set_config('statement_timeout', '" STATEMENT "', false) "
 		   "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
 		   "ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
 		   "WHERE e.extname OPERATOR(pg_catalog.=) 'pgstock'",
@@ -363,10 +375,12 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	static const char
 		settings[] = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
 					 "pg_catalog.set_config('pgstock.trace_id', $2, true), "
-					 "pg_catalog.set_config('lock_timeout', $3, true)";
+					 "pg_catalog.set_config('lock_timeout', $3, true), "
+					 "pg_catalog.set_config('statement_timeout', $4, true)";
 	const char *lock_wait = work->lock_wait != NULL ? work->lock_wait
 													: POOL_LOCK_WAIT;
-	const char *values[] = {work->actor, work->trace, lock_wait};
+	char		limit_ms[24];
+	const char *values[] = {work->actor, work->trace, lock_wait, limit_ms};
 
 	session->state = SESSION_BUSY;
 	session->since = loop_now(session->pool->loop);
@@ -378,7 +392,10 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	source->busy++;
 	session->done = work->done;
 	session->arg = work->arg;
-	if (work->actor != NULL || work->trace != NULL || work->lock_wait != NULL)
+	snprintf(limit_ms, sizeof(limit_ms), "%" PRId64,
+			 (STATEMENT_US + work->patience_us) / MS_US);
+	if (work->actor != NULL || work->trace != NULL || work->lock_wait != NULL ||
+		work->patience_us > 0)
 		pg_connection_add(session->conn, settings, Lengthof(values), values);
 	pg_connection_call(session->conn, work->statement, work->params);
 }

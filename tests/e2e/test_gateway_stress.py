@@ -229,6 +229,53 @@ def test_the_breaker(gateways, product, shop, pg, how):
         client.close()
 
 
+def test_locks_one_behind_the_other(gateways, admin, product, shop):
+    """A statement that waits for two, each for less than may be, takes longer
+    than the breaker's time: the database ends it, and no session is lost."""
+    other = f"{product}-other"
+    admin.post(f"/products/{other}/stock/receive", {"quantity": 5})
+    gateway = gateways().start()
+    order = f"locks-{product}"
+    backends = shop.pg.backends("pgstock-gateway")
+    with closing(gateway.client()) as client, ThreadPoolExecutor(1) as pool:
+        assert client.post("/orders", {"order_id": order, "items": [
+            {"product_id": name, "quantity": 1} for name in (product, other)
+            ]}).status == 201
+        with closing(shop.connect()) as one, closing(shop.connect()) as two:
+            one.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                                 (product, f"one-{product}"))
+            two.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                                 (other, f"two-{product}"))
+            answer = pool.submit(client.post, f"/orders/{order}/release")
+            wait_until(lambda: shop.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type ="
+                " 'Lock' AND application_name = 'pgstock-gateway' AND "
+                "clock_timestamp() - query_start > '1.5 s'"), 30, gateway.tail)
+            one.rollback()
+            assert answer.result().problem == "timeout"
+        assert answer.result().json["sqlstate"] == "57014"
+        assert client.post(f"/orders/{order}/release").status == 200
+    assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
+
+
+def test_a_read_that_takes_too_long(gateways, product, shop):
+    """It ends alone: other reads go on in their sessions."""
+    gateway = gateways().start()
+    backends = shop.pg.backends("pgstock-gateway")
+    kept = shop.value("SELECT pg_get_functiondef('stock_report'::regproc)")
+    shop.sql(re.sub(r"AS \$function\$.*\$function\$", "AS $function$ BEGIN "
+                    "PERFORM pg_sleep(60); END $function$", kept, flags=re.S))
+    try:
+        with closing(gateway.client("reader")) as client:
+            began = time.monotonic()
+            assert client.get("/report").problem == "timeout"
+            assert 12 < time.monotonic() - began < 13
+            assert client.get(f"/products/{product}/stock").status == 200
+    finally:
+        shop.sql(kept)
+    assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
+
+
 def test_one_frozen_session_opens_no_breaker(gateways, product, shop):
     """Others are answered meanwhile, and it is waited for."""
     gateway = gateways({"postgres": {"pool": 3}}).start()
