@@ -98,6 +98,12 @@ COMMENT ON FUNCTION pgstock_internal.lock_level_stream IS
 	'excludes other steps of the level stream until the transaction ends; what '
 	'the next statement sees is not older than what they have written';
 
+CREATE FUNCTION pgstock_internal.check_level_topic(topic text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_check_level_topic' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_internal.check_level_topic IS
+	'raises 22023 unless levels may go to a topic';
+
 /*
  * Writes a record for each of these levels, as it is now.  As in
  * extension/outbox/record.c, the xid is assigned before the first seq is drawn.
@@ -113,6 +119,7 @@ DECLARE
 	part	int;
 	at		timestamptz := clock_timestamp();
 BEGIN
+	PERFORM pgstock_internal.check_level_topic(topic);
 	IF coalesce(cardinality(products), 0) = 0 THEN
 		RETURN;
 	END IF;
@@ -217,38 +224,38 @@ COMMENT ON FUNCTION pgstock_internal.level_page IS
  * all sessions have been notified.
  */
 CREATE FUNCTION pgstock_internal.fill_level_stream(
-	s pgstock_internal.level_stream, max_rows int)
-RETURNS boolean
+	s pgstock_internal.level_stream, max_rows int, OUT filled boolean,
+	OUT products text[], OUT locations text[])
+RETURNS record
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	page	record;
-	n		int;
+	n	int;
 BEGIN
-	IF s.filled_at IS NOT NULL THEN
-		RETURN true;
+	filled := s.filled_at IS NOT NULL;
+	IF filled THEN
+		RETURN;
 	ELSIF s.ready_at IS NULL THEN
 		UPDATE pgstock_internal.level_stream
 		   SET ready_at = pgstock_internal.next_xid();
-		RETURN false;
+		RETURN;
 	ELSIF pg_snapshot_xmin(pg_current_snapshot()) < s.ready_at THEN
-		RETURN false;
+		RETURN;
 	END IF;
-	page := pgstock_internal.level_page(s.fill_product, s.fill_location,
-										max_rows);
-	n := cardinality(page.products);
-	PERFORM pgstock_internal.put_levels(s.topic, page.products,
-										page.locations);
+	SELECT p.products, p.locations INTO products, locations
+	  FROM pgstock_internal.level_page(s.fill_product, s.fill_location,
+									   max_rows) p;
+	n := cardinality(products);
+	filled := n < max_rows;
 	UPDATE pgstock_internal.level_stream
-	   SET fill_product = coalesce(page.products[n], fill_product),
-		   fill_location = coalesce(page.locations[n], fill_location),
-		   filled_at = CASE WHEN n < max_rows THEN clock_timestamp() END;
-	RETURN n < max_rows;
+	   SET fill_product = coalesce(products[n], fill_product),
+		   fill_location = coalesce(locations[n], fill_location),
+		   filled_at = CASE WHEN filled THEN clock_timestamp() END;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.fill_level_stream IS
-	'writes a page of levels while the stream is being filled; returns whether '
-	'it is filled';
+	'returns a page of levels to write while the stream is being filled, and '
+	'whether it is filled';
 
 CREATE FUNCTION pgstock_internal.end_level_stream()
 RETURNS void
@@ -281,6 +288,7 @@ DECLARE
 	own		uuid := (pgstock_internal.draw_incarnation()).id;
 	present	int;
 	taken	record;
+	page	record;
 BEGIN
 	PERFORM pgstock_internal.lock_level_stream(),
 			set_config('synchronous_commit', 'off', true);
@@ -297,6 +305,7 @@ BEGIN
 		RETURN;
 	ELSIF s.topic IS DISTINCT FROM topic
 		OR s.incarnation <> own OR s.timeline <> present THEN
+		PERFORM pgstock_internal.check_level_topic(topic);
 		DELETE FROM pgstock_internal.level_stream;
 		INSERT INTO pgstock_internal.level_stream (topic, incarnation, timeline)
 		SELECT $1, own, f.timeline
@@ -306,16 +315,18 @@ BEGIN
 	END IF;
 	next_since := pg_current_snapshot();
 	taken := pgstock_internal.take_level_marks(since, max_rows);
+	page := pgstock_internal.fill_level_stream(s, max_rows / 5);
+	/* A level that has a mark may be in the page too. */
+	PERFORM pgstock_internal.put_levels(topic, array_agg(l.product_id),
+										array_agg(l.location))
+	   FROM (SELECT * FROM unnest(taken.products, taken.locations)
+			  UNION SELECT * FROM unnest(page.products, page.locations)
+			) l (product_id, location);
 	n := taken.n;
-	PERFORM pgstock_internal.put_levels(topic, taken.products,
-										taken.locations);
 	IF n >= max_rows THEN
 		next_since := since;
-		behind := true;
 	END IF;
-	IF NOT pgstock_internal.fill_level_stream(s, max_rows / 5) THEN
-		behind := true;
-	END IF;
+	behind := n >= max_rows OR NOT page.filled;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.level_stream_step IS

@@ -37,6 +37,8 @@ StaticAssertDecl(sizeof(RIGHT) <= NAMEDATALEN, "a function can have the name");
 StaticAssertDecl(sizeof(POSITION_PREFIX) <= OUTBOX_TOPIC_MAX,
 				 "a position topic has a name of its own after the prefix");
 
+PG_FUNCTION_INFO_V1(pgstock_check_level_topic);
+
 void
 topic_must_not_be_position(const char *topic)
 {
@@ -107,33 +109,70 @@ topic_is_for_dead_letters(Call *call, const char *topic)
 		   topic_is_consumed(call, pnstrdup(topic, length - suffix));
 }
 
+/* What a topic is for, as a sentence; NULL: records of any kind. */
+static const char *
+topic_purpose(Call *call, const char *topic)
+{
+	if (topic_is_for_stock_events(call, topic))
+		return "Stock events go to it.";
+	if (topic_is_consumed(call, topic))
+		return "pgstock consumes it.";
+	if (topic_is_for_dead_letters(call, topic))
+		return "Dead letters go to it.";
+	return NULL;
+}
+
 /* To publish there is for an application's own events. */
 void
 topic_must_not_be_reserved(Call *call, const char *topic)
 {
-	const char *taken;
+	const char *purpose;
 
 	Assert(ActiveSnapshotSet()); /* the call has begun */
 	topic_must_not_be_position(topic);
 	if (topic_has_right())
 		return;
-	if (topic_is_for_stock_events(call, topic))
-		taken = "Stock events go to it.";
-	else if (topic_is_of_level_stream(call, topic))
-		taken = "Levels go to it.";
-	else if (topic_is_consumed(call, topic))
-		taken = "pgstock consumes it.";
-	else if (topic_is_for_dead_letters(call, topic))
-		taken = "Dead letters go to it.";
-	else
+	purpose = topic_purpose(call, topic);
+	if (purpose == NULL && topic_is_of_level_stream(call, topic))
+		purpose = "Levels go to it.";
+	if (purpose == NULL)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("role \"%s\" may not publish to topic \"%s\"",
 					GetUserNameFromId(GetUserId(), false), topic),
-			 errdetail_internal("%s", taken),
+			 errdetail_internal("%s", purpose),
 			 errhint(
 				 "Publish to a topic of the application's own, or have GRANT "
 				 "EXECUTE ON FUNCTION pgstock_internal." RIGHT
 				 "() run for the role.")));
+}
+
+/*
+ * check_level_topic(topic text) RETURNS void
+ *
+ * Raises 22023 unless levels may go to the topic, which is compacted: of other
+ * records with the same key it would keep only the last one.
+ */
+Datum
+pgstock_check_level_topic(PG_FUNCTION_ARGS)
+{
+	const char *topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *fault = outbox_topic_fault(topic);
+	const char *purpose;
+	Call		call;
+
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("topic %s", fault)));
+	topic_must_not_be_position(topic);
+	call_begin_reading(&call);
+	purpose = topic_purpose(&call, topic);
+	call_end_reading(&call);
+	if (purpose != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("levels cannot go to topic \"%s\"", topic),
+						errdetail_internal("%s", purpose),
+						errhint("Choose another topic.")));
+	PG_RETURN_VOID();
 }

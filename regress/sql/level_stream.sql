@@ -156,6 +156,19 @@ RESET ROLE;
 SELECT grant_stock_access('regress_ls_app', 'none');
 DROP ROLE regress_ls_app;
 
+-- nor do levels go to any topic but one of their own
+SELECT bind_topic('ls-in', 'ignore');
+SELECT t.topic, outcome_of(format('SELECT pgstock_internal.relay_snapshot(%L, %L, %L, 2)', t.topic, '', '')) AS snapshot
+  FROM unnest('{"", a b, .., stock-events, stock-freeze-failed, pgstock-position-x, ls-in, ls-in_dlq}'::text[]) t (topic);
+SELECT unbind_topic('ls-in');
+SELECT set_event_topic('StockReserved', 'ls-events');
+SELECT outcome_of($$SELECT pgstock_internal.relay_snapshot('ls-events', '', '', 2)$$);
+SELECT n, behind FROM pgstock_internal.relay_levels('ls-events', NULL, 100);
+SELECT step, sqlstate, error FROM pgstock_internal.upkeep_failure;
+SELECT topic FROM pgstock_internal.level_stream;
+DELETE FROM pgstock_internal.event_topic;
+CALL stream_steps(NULL) \gset
+
 -- another topic, another database or timeline: it is begun anew
 SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('elsewhere', NULL, 100);
 SELECT topic, filled_at IS NULL AS filling FROM pgstock_internal.level_stream;
@@ -165,6 +178,17 @@ UPDATE pgstock_internal.level_stream SET timeline = 77;
 SELECT n, behind, next_since IS NULL AS anew FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
 CALL stream_steps(NULL) \gset
 SELECT :records = count(*) AS each_once FROM stock_levels WHERE product_id LIKE 'ls%';
+SELECT * FROM stream_faults();
+
+-- a level that has changed is in the page that fills it, too: one record
+SELECT behind FROM pgstock_internal.relay_levels('elsewhere', NULL, 100);
+SELECT behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+SELECT behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-both');
+SELECT pgstock_internal.last_seq() AS before \gset
+SELECT n, behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 50000);
+SELECT count(*) FROM stock_outbox WHERE seq > :before AND topic = 'stock-levels' AND key = 'ls-a@main';
+CALL stream_steps(NULL) \gset
 SELECT * FROM stream_faults();
 
 -- a step that fails is a failing step of the upkeep, and loses no mark
