@@ -338,7 +338,8 @@ COMMENT ON FUNCTION pgstock_internal.level_stream_step IS
  * the same stream.  A failure is recorded as that of a step of the upkeep.
  */
 CREATE FUNCTION pgstock_internal.relay_levels(topic text, since text,
-	max_rows int, OUT next_since text, OUT n bigint, OUT behind boolean)
+	max_rows int, OUT next_since text, OUT n bigint, OUT behind boolean,
+	OUT worked boolean)
 RETURNS record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -347,6 +348,7 @@ DECLARE
 BEGIN
 	n := 0;
 	behind := true;
+	worked := false;
 	IF pgstock_internal.foreign_history() IS NOT NULL THEN
 		RETURN;
 	END IF;
@@ -362,11 +364,13 @@ BEGIN
 	next_since := step.next_since::text;
 	n := step.n;
 	behind := step.behind;
+	worked := true;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_levels IS
 	'runs a step of the level stream, or turns it off if topic is NULL; '
-	'returns the number of changes, and whether the step left any';
+	'returns the number of changes, whether the step left any, and whether it '
+	'was done';
 
 CREATE FUNCTION pgstock_internal.relay_snapshot(topic text,
 	after_product text, after_location text, max_rows int,

@@ -34,13 +34,13 @@ inbox_forget_levels(Inbox *inbox)
 }
 
 /* Where the next step goes on, how many changes there were, whether some are
- * left. */
+ * left, whether it was done. */
 void
 inbox_take_levels(Inbox *inbox, const PGresult *result)
 {
 	int64_t		now = loop_now(inbox->loop);
 	int64_t		pace = SEC_US / inbox->config->levels_per_second;
-	bool		good = PQntuples(result) == 1 && PQnfields(result) == 3;
+	bool		good = PQntuples(result) == 1 && PQnfields(result) == 4;
 	const char *since = good ? api_text(result, 0, 0) : NULL;
 	bool		behind = !good || api_bool(result, 0, 2);
 
@@ -49,8 +49,12 @@ inbox_take_levels(Inbox *inbox, const PGresult *result)
 		inbox->levels_since = xstrdup(since);
 	if (!behind)
 		inbox->levels_done_at = now;
-	inbox_on_levels(&inbox->state, inbox_levels_topic(inbox) != NULL ? pace : 0,
-					!behind && api_int(result, 0, 1) == 0, now);
+	if (good && api_bool(result, 0, 3))
+		inbox_on_levels(&inbox->state,
+						inbox_levels_topic(inbox) != NULL ? pace : 0,
+						!behind && api_int(result, 0, 1) == 0, now);
+	else
+		inbox_on_levels_failed(&inbox->state, now);
 }
 
 /* A relay that does not lead, or has no stream, has nothing to do. */

@@ -207,8 +207,9 @@ def test_a_hot_product_costs_so_many_records(db, broker, start):
 
 
 def test_off_and_on_again(db, broker, start, relays):
-    """Without [levels] there is no mark and no topic; what changed meanwhile
-    is in the topic after the next start, which creates it compacted."""
+    """Without [levels] there is no mark and no topic, turned off by a second
+    try if the first one fails; what changed meanwhile is in the topic after
+    the next start, which creates it compacted."""
     stock(db)
     plain = relays(db.conninfo(), broker.brokers).start()
     db.sql("SELECT reserve_stock('p1', 1, 'o-1')")
@@ -222,7 +223,11 @@ def test_off_and_on_again(db, broker, start, relays):
     wait_equal(broker, db)
     assert relay.metric("levels_behind_seconds") < 5
     relay.terminate()
+    db.sql("ALTER FUNCTION pgstock_internal.end_level_stream RENAME TO hidden")
     plain.start()
+    wait_until(lambda: db.sql("SELECT step FROM pgstock_internal.upkeep_failure"
+                              " WHERE step = 'levels'"), 30, "it fails")
+    db.sql("ALTER FUNCTION pgstock_internal.hidden RENAME TO end_level_stream")
     wait_until(lambda: not db.sql("TABLE pgstock_internal.level_stream"), 30,
                "the stream is still on")
     db.sql("SELECT reserve_stock('p2', 7, 'o-2')")
@@ -268,6 +273,8 @@ def test_snapshot(db, broker, start):
     with broker.tail("other") as tail:
         tail.until(lambda records: len(records) == 2 * len(PRODUCTS), 30,
                    "the records")
+    done = relay.command("snapshot", "--topic", "stock-events")
+    assert done.returncode == 1 and "Stock events go to it" in done.stderr
     assert db.sql("SELECT action, target FROM stock_admin_actions ORDER BY at"
                   ) == [("snapshot", f"topic {TOPIC}"),
                         ("snapshot", "topic other")]

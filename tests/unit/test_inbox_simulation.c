@@ -233,6 +233,8 @@ answer(void)
 						world.now);
 	else if (inbox->call == INBOX_EXPIRE)
 		inbox_on_expired(inbox, one_in(4) ? 0 : SEC_US, world.now);
+	else if (inbox->call == INBOX_LEVELS && fails_one_in(4))
+		inbox_on_levels_failed(inbox, world.now);
 	else if (inbox->call == INBOX_LEVELS)
 		inbox_on_levels(inbox, 200 * MS_US, one_in(2), world.now);
 	else if (inbox->call != INBOX_WAIT)

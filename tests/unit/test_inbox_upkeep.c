@@ -163,6 +163,12 @@ the_level_stream_has_its_pace(void **state UNUSED)
 	assert_int_equal(inbox_deadline(&inbox), now + INBOX_LEVELS_US_IDLE);
 	now += INBOX_LEVELS_US_IDLE;
 	expect(INBOX_LEVELS);
+	now += 500 * MS_US; /* also of one that was to turn it off */
+	inbox_on_levels_failed(&inbox, now);
+	expect(INBOX_WAIT);
+	assert_int_equal(inbox_deadline(&inbox), now + INBOX_FAILED_US);
+	now += INBOX_FAILED_US;
+	expect(INBOX_LEVELS);
 	inbox_on_levels(&inbox, 0, true, now);
 	now += 3600 * SEC_US;
 	expect(INBOX_WAIT);
