@@ -23,6 +23,7 @@
 #include "api/receipts.h"
 #include "api/reserve.h"
 #include "api/sold_out.h"
+#include "common/clock.h"
 #include "config/metric_table.h"
 #include "db/pool.h"
 
@@ -42,6 +43,8 @@ typedef struct StatusCell
 struct Api
 {
 	Loop		 *loop;
+	LoopTimer	 *check;  /* for those that wait too long */
+	bool		  checks; /* it is set */
 	const Config *config;
 	Metrics		 *metrics;
 	const Access *access;
@@ -249,7 +252,13 @@ api_wait_for_session(Api *api, ApiRequest *request)
 	/* reservations are gathered in one queue, whose ever they are */
 	Role role = request->route->kind == ROUTE_RESERVE ? ROLE_APP
 													  : request->role;
-	bool full = api_waiting(api, role) >= api->config->queue_max;
+	bool full;
+
+	request->waits_since = clock_monotonic();
+	if (!api->checks)
+		loop_timer_set(api->check, loop_now(api->loop) + SEC_US);
+	api->checks = true;
+	full = api_waiting(api, role) >= api->config->queue_max;
 
 	if (api->pools[ROLE_APP] == NULL)
 		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);
@@ -381,6 +390,20 @@ const HttpHandlers api_handlers = {
 
 /* ---- turns and life ---------------------------------------------------- */
 
+static void
+api_on_check(void *arg)
+{
+	Api	   *api = arg;
+	int64_t now = clock_monotonic();
+
+	reserve_queue_expire(api->reserve, now);
+	for (int role = 0; role < ROLES; role++)
+		request_queue_expire(&api->calls[role].waiting, now);
+	api->checks = api_waiting_of_all(api) > 0;
+	if (api->checks)
+		loop_timer_set(api->check, loop_now(api->loop) + SEC_US);
+}
+
 static Pool *
 api_reader_pool(const Api *api)
 {
@@ -445,6 +468,7 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	api->loop = loop;
 	api->config = config;
 	api->metrics = metrics;
+	api->check = loop_timer_new(loop, api_on_check, api);
 	api->clients = rate_new();
 	api->users = rate_new();
 	api->sales = rate_new();
@@ -508,6 +532,7 @@ api_free(Api *api)
 	sold_out_free(api->sold_out);
 	live_free(api->live);
 	receipts_free(api->receipts);
+	loop_timer_free(api->check);
 	rate_free(api->clients);
 	rate_free(api->users);
 	rate_free(api->sales);

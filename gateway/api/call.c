@@ -81,7 +81,7 @@ bool
 call_next(void *arg, PoolWork *work)
 {
 	CallQueue  *queue = arg;
-	ApiRequest *request = request_queue_take(&queue->waiting);
+	ApiRequest *request = request_queue_take_present(&queue->waiting);
 
 	if (request == NULL)
 		return false;

@@ -45,6 +45,17 @@ request_queue_take(RequestQueue *queue)
 	return request;
 }
 
+ApiRequest *
+request_queue_take_present(RequestQueue *queue)
+{
+	ApiRequest *request;
+
+	while ((request = request_queue_take(queue)) != NULL &&
+		   http_request_is_gone(request->http))
+		problem_give(request->http, PROBLEM_OVERLOADED, "the client has gone");
+	return request;
+}
+
 void
 request_queue_put_back(RequestQueue *queue, RequestQueue *taken)
 {
@@ -65,4 +76,13 @@ request_queue_fail(RequestQueue *queue, ProblemId id, const char *detail)
 
 	while ((request = request_queue_take(queue)) != NULL)
 		problem_give(request->http, id, detail);
+}
+
+void
+request_queue_expire(RequestQueue *queue, int64_t now)
+{
+	while (queue->first != NULL &&
+		   now - queue->first->waits_since > REQUEST_WAIT_US)
+		problem_give(request_queue_take(queue)->http, PROBLEM_OVERLOADED,
+					 "the request has waited too long for a session");
 }

@@ -9,6 +9,8 @@
 #include "api/problem.h"
 #include "api/route.h"
 
+#define REQUEST_WAIT_US (10 * SEC_US) /* in a queue, at most */
+
 typedef struct ApiRequest
 {
 	HttpRequest		  *http;
@@ -19,7 +21,7 @@ typedef struct ApiRequest
 	Role			   role;		 /* of the session that it runs in */
 	const char		  *trace;		 /* header traceparent, or NULL */
 	bool			   insufficient; /* it was refused for lack of stock */
-	int64_t			   waits_since;	 /* for a look at its sale */
+	int64_t			   waits_since;	 /* for a session, or a look at its sale */
 	uint64_t		   product;		 /* a cache of api/held.c's */
 	bool			   product_known;
 	struct ApiRequest *next; /* in its queue */
@@ -39,10 +41,16 @@ typedef struct RequestQueue
 void		request_queue_add(RequestQueue *queue, ApiRequest *request);
 ApiRequest *request_queue_take(RequestQueue *queue); /* NULL: it is empty */
 
+/* To send it: those whose client has gone are answered, not returned. */
+ApiRequest *request_queue_take_present(RequestQueue *queue);
+
 /* In front of those that wait: they were taken before. */
 void request_queue_put_back(RequestQueue *queue, RequestQueue *taken);
 
 /* Answers all that wait with a problem. */
 void request_queue_fail(RequestQueue *queue, ProblemId id, const char *detail);
+
+/* The same to those that have waited for longer than REQUEST_WAIT_US. */
+void request_queue_expire(RequestQueue *queue, int64_t now);
 
 #endif

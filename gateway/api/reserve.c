@@ -172,7 +172,7 @@ reserve_gather(ReserveQueue *queue)
 	batch = reserve_new_batch(queue, max);
 	queue->batch++;
 	while (batch->count < max && looks > 0 &&
-		   (request = request_queue_take(&queue->waiting)) != NULL)
+		   (request = request_queue_take_present(&queue->waiting)) != NULL)
 	{
 		if (held_is_named(&queue->held, request))
 		{
@@ -220,7 +220,7 @@ reserve_gather_held(ReserveQueue *queue)
 	batch->held = true;
 	queue->batch++;
 	while (batch->count < max &&
-		   (request = request_queue_take(&queue->held_waiting)) != NULL)
+		   (request = request_queue_take_present(&queue->held_waiting)) != NULL)
 	{
 		bool first = batch->count == 0;
 
@@ -236,6 +236,11 @@ reserve_gather_held(ReserveQueue *queue)
 			request_queue_add(&left, request);
 	}
 	request_queue_put_back(&queue->held_waiting, &left);
+	if (batch->count == 0)
+	{
+		free(batch);
+		return NULL;
+	}
 	metrics_observe(queue->metrics, queue->histogram, batch->count);
 	return batch;
 }
@@ -547,6 +552,13 @@ reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail)
 		reserve_answer_all(batch, id, detail);
 		free(batch);
 	}
+}
+
+void
+reserve_queue_expire(ReserveQueue *queue, int64_t now)
+{
+	request_queue_expire(&queue->waiting, now);
+	request_queue_expire(&queue->held_waiting, now);
 }
 
 void

@@ -32,6 +32,8 @@ void		  reserve_queue_free(ReserveQueue *queue);
 void		  reserve_queue_add(ReserveQueue *queue, ApiRequest *request);
 int			  reserve_queue_count(const ReserveQueue *queue);
 void reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail);
+/* Those that have waited too long. */
+void reserve_queue_expire(ReserveQueue *queue, int64_t now);
 
 /* Two sources of the pool; arg: a ReserveQueue.  The second one sends those
  * whose product another session holds: one session is enough for them. */

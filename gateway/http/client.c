@@ -5,6 +5,7 @@
  */
 #include "http/client.h"
 
+#include <errno.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -66,6 +67,19 @@ http_request_names(const HttpRequest *request)
 	if (client->names == NULL)
 		client->names = tls_client_names(client_session(request->connection));
 	return client->names;
+}
+
+bool
+http_request_is_gone(const HttpRequest *request)
+{
+	char	byte;
+	ssize_t len;
+
+	if (request->connection == NULL) /* a test's */
+		return false;
+	len = recv(client_of(request->connection)->fd, &byte, 1,
+			   MSG_PEEK | MSG_DONTWAIT);
+	return len == 0 || (len < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 bool

@@ -100,6 +100,10 @@ char *const *http_request_names(const HttpRequest *request);
 /* False if the client is not on this machine, by a Unix socket; its user. */
 bool http_request_peer(const HttpRequest *request, uid_t *user) MUST_CHECK;
 
+/* Whether the client has closed its connection while it waited: known without
+ * TLS, and where it has sent nothing more. */
+bool http_request_is_gone(const HttpRequest *request);
+
 /* The body is not needed any more: it counts against what all may have. */
 void http_request_free_body(HttpRequest *request);
 

@@ -258,19 +258,51 @@ def test_locks_one_behind_the_other(gateways, admin, product, shop):
     assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
 
 
+def test_who_has_left_reserves_nothing(gateways, admin, product, shop):
+    """A client closes its connection while its request waits for a session."""
+    other = f"{product}-other"
+    admin.post(f"/products/{other}/stock/receive", {"quantity": 5})
+    gateway = gateways({"postgres": {"pool": 1}}).start()
+    with held_up(shop, gateway, product, 1) as (conn, answers):
+        wait_for_lock(shop, gateway)
+        body = json.dumps({"order_id": f"gone-{product}", "quantity": 1})
+        with socket.create_connection((HOST, gateway.port)) as client:
+            client.sendall((
+                f"POST /products/{other}/stock/reserve HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: Bearer {TOKENS['app']}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}").encode())
+            wait_until(lambda: "queue_requests 1" in
+                       gateway.get("/metrics")[1], 30, gateway.tail)
+        conn.rollback()
+        assert answers.result()[0].status == 201
+    with closing(gateway.client()) as client:
+        assert client.reserve(other, 1, f"after-{product}").status == 201
+    assert shop.level(other)[1] == 1
+
+
 def test_a_read_that_takes_too_long(gateways, product, shop):
-    """It ends alone: other reads go on in their sessions."""
-    gateway = gateways().start()
+    """It ends alone: other reads go on in their sessions.  One that waits for
+    its session meanwhile waits for 10 s."""
+    gateway = gateways({"postgres": {"pool": 1}}).start()
     backends = shop.pg.backends("pgstock-gateway")
     kept = shop.value("SELECT pg_get_functiondef('stock_report'::regproc)")
     shop.sql(re.sub(r"AS \$function\$.*\$function\$", "AS $function$ BEGIN "
                     "PERFORM pg_sleep(60); END $function$", kept, flags=re.S))
     try:
-        with closing(gateway.client("reader")) as client:
+        with closing(gateway.client("reader")) as client, closing(
+                gateway.client("reader")) as other, ThreadPoolExecutor(
+                    1) as pool:
             began = time.monotonic()
-            assert client.get("/report").problem == "timeout"
+            report = pool.submit(client.get, "/report")
+            wait_until(lambda: 'busy_sessions{pool="reader"} 1' in
+                       gateway.get("/metrics")[1], 30, gateway.tail)
+            answer = other.get(f"/products/{product}/stock")
+            assert answer.problem == "overloaded"
+            assert "waited too long" in answer.json["detail"]
+            assert 10 < time.monotonic() - began < 12
+            assert report.result().problem == "timeout"
             assert 12 < time.monotonic() - began < 13
-            assert client.get(f"/products/{product}/stock").status == 200
+            assert other.get(f"/products/{product}/stock").status == 200
     finally:
         shop.sql(kept)
     assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
