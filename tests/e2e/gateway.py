@@ -9,6 +9,9 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 from cluster import HOST, need
 from process import (Server, as_server, http_get, wait_until, write_private)
@@ -148,3 +151,40 @@ class Gateway(Server):
             as_server([self.binary, *args]), stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, timeout=60, cwd="/",
             stdin=subprocess.DEVNULL, check=False)
+
+
+# ---- many clients, and a product that another session holds -----------------
+
+def many(gateway, count, call):
+    """The answers of that many clients that call at once."""
+    barrier = threading.Barrier(count)
+
+    def one(i):
+        client = gateway.client()
+        barrier.wait()
+        try:
+            return call(client, i)
+        finally:
+            client.close()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@contextmanager
+def held_up(shop, gateway, product, count):
+    """A session that holds a product, and the answers to come of clients that
+    each want a piece of it for an order of their own."""
+    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
+        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
+                              (product, f"holder-{product}"))
+        yield conn, pool.submit(
+            many, gateway, count, lambda client, i: client.reserve(
+                product, 1, f"held-up-{product}-{i}"))
+
+
+def wait_for_lock(shop, gateway):
+    """Until a session of the gateway's waits for one."""
+    wait_until(lambda: shop.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
+        "'Lock' AND application_name = 'pgstock-gateway'"), 30, gateway.tail)

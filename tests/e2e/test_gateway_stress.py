@@ -17,48 +17,13 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
-from gateway import TOKENS
+from gateway import held_up, many, wait_for_lock
 from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
 
 # ---- batches ----------------------------------------------------------------
-
-def many(gateway, count, call):
-    """The answers of that many clients that call at once."""
-    barrier = threading.Barrier(count)
-
-    def one(i):
-        client = gateway.client()
-        barrier.wait()
-        try:
-            return call(client, i)
-        finally:
-            client.close()
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
-
-
-@contextmanager
-def held_up(shop, gateway, product, count):
-    """A session that holds a product, and the answers to come of clients that
-    each want a piece of it for an order of their own."""
-    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"holder-{product}"))
-        yield conn, pool.submit(
-            many, gateway, count, lambda client, i: client.reserve(
-                product, 1, f"held-up-{product}-{i}"))
-
-
-def wait_for_lock(shop, gateway):
-    """Until a session of the gateway's waits for one."""
-    wait_until(lambda: shop.value(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
-        "'Lock' AND application_name = 'pgstock-gateway'"), 30, gateway.tail)
-
 
 def test_a_hundred_clients_for_ten_pieces(gateway, product, shop):
     answers = many(gateway, 100, lambda client, i: client.reserve(
@@ -126,26 +91,6 @@ def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     assert refused and {answer.problem for answer in refused} == {"overloaded"}
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
     assert len(answers) - len(refused) >= 5
-
-
-def test_a_queue_of_readers_keeps_no_reservation_out(gateways, product, shop):
-    """A table that only readers need is locked."""
-    gateway = gateways({"postgres": {"pool": 1},
-                        "gateway": {"queue_max": 5}}).start()
-    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
-        conn.cursor().execute("LOCK TABLE pgstock_internal.admin_action")
-        answers = pool.submit(many, gateway, 20, lambda client, i: client.get(
-            "/admin-actions", Authorization=f"Bearer {TOKENS['reader']}"))
-        wait_until(lambda: 'status="503"' in gateway.get("/metrics")[1], 30,
-                   gateway.tail)
-        with closing(gateway.client()) as client:
-            for i in range(10):
-                assert client.reserve(product, 1,
-                                      f"past-{product}-{i}").status == 201
-        assert not answers.done()
-        conn.rollback()
-        assert "overloaded" in {answer.problem for answer in answers.result()
-                                if answer.status == 503}
 
 
 # ---- the database goes away -------------------------------------------------
@@ -227,85 +172,6 @@ def test_the_breaker(gateways, product, shop, pg, how):
         assert shop.level(product)[1] == 2
         assert 'breaker{pool="app"} 0' in gateway.get("/metrics")[1]
         client.close()
-
-
-def test_locks_one_behind_the_other(gateways, admin, product, shop):
-    """A statement that waits for two, each for less than may be, takes longer
-    than the breaker's time: the database ends it, and no session is lost."""
-    other = f"{product}-other"
-    admin.post(f"/products/{other}/stock/receive", {"quantity": 5})
-    gateway = gateways().start()
-    order = f"locks-{product}"
-    backends = shop.pg.backends("pgstock-gateway")
-    with closing(gateway.client()) as client, ThreadPoolExecutor(1) as pool:
-        assert client.post("/orders", {"order_id": order, "items": [
-            {"product_id": name, "quantity": 1} for name in (product, other)
-            ]}).status == 201
-        with closing(shop.connect()) as one, closing(shop.connect()) as two:
-            one.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                                 (product, f"one-{product}"))
-            two.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                                 (other, f"two-{product}"))
-            answer = pool.submit(client.post, f"/orders/{order}/release")
-            wait_until(lambda: shop.value(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type ="
-                " 'Lock' AND application_name = 'pgstock-gateway' AND "
-                "clock_timestamp() - query_start > '1.5 s'"), 30, gateway.tail)
-            one.rollback()
-            assert answer.result().problem == "timeout"
-        assert answer.result().json["sqlstate"] == "57014"
-        assert client.post(f"/orders/{order}/release").status == 200
-    assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
-
-
-def test_who_has_left_reserves_nothing(gateways, admin, product, shop):
-    """A client closes its connection while its request waits for a session."""
-    other = f"{product}-other"
-    admin.post(f"/products/{other}/stock/receive", {"quantity": 5})
-    gateway = gateways({"postgres": {"pool": 1}}).start()
-    with held_up(shop, gateway, product, 1) as (conn, answers):
-        wait_for_lock(shop, gateway)
-        body = json.dumps({"order_id": f"gone-{product}", "quantity": 1})
-        with socket.create_connection((HOST, gateway.port)) as client:
-            client.sendall((
-                f"POST /products/{other}/stock/reserve HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: Bearer {TOKENS['app']}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n{body}").encode())
-            wait_until(lambda: "queue_requests 1" in
-                       gateway.get("/metrics")[1], 30, gateway.tail)
-        conn.rollback()
-        assert answers.result()[0].status == 201
-    with closing(gateway.client()) as client:
-        assert client.reserve(other, 1, f"after-{product}").status == 201
-    assert shop.level(other)[1] == 1
-
-
-def test_a_read_that_takes_too_long(gateways, product, shop):
-    """It ends alone: other reads go on in their sessions.  One that waits for
-    its session meanwhile waits for 10 s."""
-    gateway = gateways({"postgres": {"pool": 1}}).start()
-    backends = shop.pg.backends("pgstock-gateway")
-    kept = shop.value("SELECT pg_get_functiondef('stock_report'::regproc)")
-    shop.sql(re.sub(r"AS \$function\$.*\$function\$", "AS $function$ BEGIN "
-                    "PERFORM pg_sleep(60); END $function$", kept, flags=re.S))
-    try:
-        with closing(gateway.client("reader")) as client, closing(
-                gateway.client("reader")) as other, ThreadPoolExecutor(
-                    1) as pool:
-            began = time.monotonic()
-            report = pool.submit(client.get, "/report")
-            wait_until(lambda: 'busy_sessions{pool="reader"} 1' in
-                       gateway.get("/metrics")[1], 30, gateway.tail)
-            answer = other.get(f"/products/{product}/stock")
-            assert answer.problem == "overloaded"
-            assert "waited too long" in answer.json["detail"]
-            assert 10 < time.monotonic() - began < 12
-            assert report.result().problem == "timeout"
-            assert 12 < time.monotonic() - began < 13
-            assert other.get(f"/products/{product}/stock").status == 200
-    finally:
-        shop.sql(kept)
-    assert set(backends) <= set(shop.pg.backends("pgstock-gateway"))
 
 
 def test_one_frozen_session_opens_no_breaker(gateways, product, shop):
@@ -436,58 +302,6 @@ def test_a_second_sigterm_ends_it_at_once(gateways, product, shop):
     assert {answer.problem for answer in answers} <= {
         "outcome-unknown", "database-away"}
     assert gateway.wait_end() == 1
-
-
-def test_a_held_product_stops_no_other(gateways, admin, product, shop):
-    """Another session holds a product and does not end.  Requests for it are a
-    conflict; other products are reserved, alone or in an order, in batches
-    that meet requests for it; reading and settling go on."""
-    other = f"{product}-other"
-    admin.post(f"/products/{other}/stock/receive", {"quantity": 100000})
-    gateway = gateways({"postgres": {"pool": 2}}).start()
-    until = time.monotonic() + 5
-    conflicts, waits = [], []
-
-    def want_held(client, i):
-        n = 0
-        while time.monotonic() < until:
-            answer = client.reserve(product, 1, f"held-{product}-{i}-{n}")
-            conflicts.append(answer.problem)
-            n += 1
-
-    def want_other(client, i):
-        n = 0
-        while time.monotonic() < until:
-            n += 1
-            order = f"other-{product}-{i}-{n}"
-            began = time.monotonic()
-            answer = client.reserve(other, 1, order) if i else client.post(
-                "/orders", {"order_id": order, "items": [
-                    {"product_id": other, "quantity": 1}]})
-            waits.append(time.monotonic() - began)
-            assert answer.status == 201, answer.text
-
-    def call(client, i):
-        if i < 4:
-            want_other(client, i)
-        elif i < 8:
-            want_held(client, i)
-        else:
-            while time.monotonic() < until:
-                assert client.get("/orders/none").status == 404
-
-    with closing(shop.connect()) as conn:
-        conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
-                              (product, f"holder-{product}"))
-        many(gateway, 9, call)
-        conn.rollback()
-    assert set(conflicts) == {"conflict"}
-    waits.sort()
-    # the first batches find out which product it is
-    assert waits[-1] < 1.5 and waits[-13] < 0.2, waits[-20:]
-    assert len(waits) > 200
-    with closing(gateway.client()) as client:
-        assert client.reserve(product, 1, f"free-{product}").status == 201
 
 
 # ---- rude clients -----------------------------------------------------------
