@@ -240,3 +240,22 @@ def test_a_stop_beside_a_broker_that_stalls(db, kafka, start_relay):
     begun = time.monotonic()
     assert relay.terminate() == 0
     assert time.monotonic() - begun < 14, relay.tail()
+
+
+def test_differences_are_counted(db, kafka, start_relay):
+    """An order that comes again with other lines, and a second payment of
+    another id: a person must see both."""
+    db.sql("SELECT receive_stock('book', 9)")
+    relay = start_relay(QUICK, topics=TOPICS)
+    put(kafka, ("order-created", order(1)))
+    handled(db, 1)
+    put(kafka, ("order-created", {**order(1, 2), "event_id": "again"}))
+    handled(db, 2)
+    put(kafka, *[("payment-success", {
+        "order_id": "o-1", "event_id": f"paid-{n}", "payment_id": f"pay-{n}"})
+        for n in (1, 2)])
+    handled(db, 4)
+    wait_until(lambda: (relay.metric("inbox_differences_total"),
+                        relay.metric("inbox_paid_twice_total")) == (1, 1), 10,
+               lambda: relay.get("/metrics")[1])
+    assert db.level("book") == (8, 0, 8)

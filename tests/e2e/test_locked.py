@@ -2,8 +2,13 @@
 """Another session keeps a lock that messages need: those messages wait,
 graded, and no others do."""
 
+import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+import psycopg2
+import pytest
 
 from checks import check_all, inbox_results
 from kafkaio import delivered, send
@@ -119,3 +124,34 @@ def test_a_lock_that_stays(db, kafka, start_relay):
     assert relay.command("failed", "retry", "--sqlstate", "55P03",
                          "--reason", "the report has ended").returncode == 0
     wait_until(lambda: reserved(db, "book") == 1, 20, "it is reserved")
+
+
+def test_a_long_call_can_be_ended(db):
+    """An order of many lines holds row locks: an administrator can end its
+    session at any moment, and nothing of it stays."""
+    db.sql("SELECT count(receive_stock('p' || i, 9))"
+           " FROM generate_series(1, 20000) i")
+    busy = []
+
+    def reserve():
+        with contextlib.closing(db.connect()) as conn, conn.cursor() as cur:
+            cur.execute("SET pgstock.max_lines = 100000;"
+                        " SELECT pg_backend_pid()")
+            busy.append(cur.fetchone()[0])
+            cur.execute("SELECT count(*) FROM reserve_order('o', (SELECT"
+                        " jsonb_agg(jsonb_build_object('product_id', 'p' || i,"
+                        " 'quantity', 1)) FROM generate_series(1, 20000) i))")
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reserve)
+        wait_until(lambda: busy and db.value(
+            "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype ="
+            " 'relation' AND relation = 'pgstock_internal.level'::regclass",
+            (busy[0],)) == 1, 20, "it has begun")
+        begun = time.monotonic()
+        db.sql("SELECT pg_terminate_backend(%s)", (busy[0],))
+        with pytest.raises(psycopg2.OperationalError):
+            call.result()
+        assert time.monotonic() - begun < 5
+    assert db.value("SELECT sum(reserved) FROM stock_levels") == 0
+    assert db.drift() == []
