@@ -103,6 +103,24 @@ tokens_read_proof(Token *token, const char *word)
 	return NULL;
 }
 
+/* Whether an earlier line has the same hash or subject: which role it had would
+ * depend on the order of the lines. */
+static bool
+tokens_is_repeated(const Tokens *tokens, const Token *token)
+{
+	for (size_t i = 0; i < tokens->count; i++)
+	{
+		const Token *other = &tokens->tokens[i];
+
+		if (token->subject != NULL && other->subject != NULL
+				? strcmp(token->subject, other->subject) == 0
+				: token->subject == other->subject &&
+					  memcmp(token->hash, other->hash, HASH_BYTES) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* What is wrong with the line, or NULL; an empty one adds nothing. */
 static const char *
 tokens_read_line(Tokens *tokens, char *line)
@@ -129,6 +147,11 @@ tokens_read_line(Tokens *tokens, char *line)
 	fault = tokens_read_proof(token, words[2]);
 	if (fault != NULL)
 		return fault;
+	if (tokens_is_repeated(tokens, token))
+	{
+		free(token->subject);
+		return "an earlier line has the same token or subject";
+	}
 	memcpy(token->name, words[1], strlen(words[1]) + 1);
 	tokens->count++;
 	return NULL;

@@ -339,6 +339,17 @@ def test_tokens_are_rotated_by_a_reload(gateways):
     client.close()
 
 
+def test_each_token_is_in_one_line(gateways):
+    """Which of two roles it had would depend on the order of the lines."""
+    gateway = gateways()
+    for tokens, fault in (({"reader": "x", "app": "y", "admin": "x"}, "4"),
+                          ({"reader": "x", "app": "x"}, "3")):
+        gateway.tokens = tokens
+        done = gateway.command("run", "--config", gateway.config_path)
+        assert done.returncode == 2
+        assert f":{fault}: an earlier line has the same token or" in done.stderr
+
+
 def test_rates_by_client_user_and_sale(gateways, product):
     gateway = gateways({"gateway": {"rate_user": "1/m", "rate_sale": "1/m"}})
     gateway.start()

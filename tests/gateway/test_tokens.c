@@ -112,6 +112,10 @@ what_is_wrong_in_the_file_is_named_by_line(void **state UNUSED)
 	refused("app shop " SECRET "0", ":1: the hash must be the 64");
 	refused("app shop secret", ":1: the hash must be the 64");
 	refused("app shop zz" SECRET, ":1: the hash must be the 64");
+	refused("app shop " SECRET "\nadmin ann " SECRET,
+			":2: an earlier line has the same token");
+	refused("app shop cert:a\nreader b cert:b\napp shop cert:a\n",
+			":3: an earlier line has the same token or subject");
 	assert_null(tokens_load("/nonexistent/tokens", &error));
 	assert_non_null(strstr(buf_str(&error), "could not open the tokens"));
 	buf_free(&error);
