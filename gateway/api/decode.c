@@ -10,6 +10,11 @@
 
 #include "common/safe_text.h"
 
+/* RFC 3986: what is never encoded */
+#define UNRESERVED                                         \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" \
+	"0123456789-._~"
+
 bool
 decode_is_text(const char *bytes, size_t len)
 {
@@ -86,4 +91,14 @@ char *
 decode_query(const char *encoded)
 {
 	return decode(encoded, strlen(encoded), true);
+}
+
+void
+decode_add_encoded(Buf *encoded, const char *text)
+{
+	for (; *text != '\0'; text++)
+		if (strchr(UNRESERVED, *text) != NULL)
+			buf_add(encoded, text, 1);
+		else
+			buf_printf(encoded, "%%%02X", (unsigned) (unsigned char) *text);
 }

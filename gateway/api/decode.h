@@ -18,4 +18,7 @@ char *decode_segment(const char *encoded, size_t len) MUST_CHECK;
 /* A value of a query, where "+" is a blank; the same. */
 char *decode_query(const char *encoded) MUST_CHECK;
 
+/* The reverse, of any text. */
+void decode_add_encoded(Buf *encoded, const char *text);
+
 #endif

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "api/column.h"
+#include "api/decode.h"
 #include "api/form.h"
 #include "common/csv.h"
 #include "common/json.h"
@@ -102,12 +103,17 @@ static void
 list_answer_csv(HttpRequest *http, const ListPage *page)
 {
 	Buf body = {0};
+	Buf after = {0};
 
 	list_add_csv(&body, page);
 	if (page->full)
-		http_answer_header(http, "Next-After",
-						   PQgetvalue(page->result, page->rows - 1,
-									  page->columns));
+	{
+		/* as the query takes it: a header holds no line break, and an id may */
+		decode_add_encoded(&after, PQgetvalue(page->result, page->rows - 1,
+											  page->columns));
+		http_answer_header(http, "Next-After", buf_str(&after));
+	}
+	buf_free(&after);
 	http_answer_header(http, "Content-Disposition",
 					   "attachment; filename=\"pgstock.csv\"");
 	http_answer(http, 200, "text/csv; charset=utf-8", &body);

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "common/json.h"
 #include "common/process_metrics.h"
 
 /* The health of each component, as health checks of other services have it.
@@ -32,13 +33,13 @@ page_add_health(Buf *body, const PageState *state)
 		state->queue_max);
 }
 
-/* Who the client is; a token's name needs no escapes. */
+/* Who the client is: the name of a token, or of a user of this machine. */
 static void
 page_add_client(Buf *body, const PageState *state)
 {
 	buf_add_str(body, "{\"name\":");
 	if (state->actor != NULL)
-		buf_printf(body, "\"%s\"", state->actor);
+		json_add_string(body, state->actor);
 	else
 		buf_add_str(body, "null");
 	buf_printf(body, ",\"role\":\"%s\"}\n", role_names[state->role]);

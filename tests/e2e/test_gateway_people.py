@@ -116,6 +116,19 @@ def test_failed_messages_as_a_spreadsheet(reader, shop):
     assert answer.text.count("\r\n") == 1 and "Next-After" not in answer.headers
 
 
+def test_a_spreadsheet_goes_on_behind_any_id(reader, shop):
+    """A header holds no text in UTF-8, and a query no blank."""
+    ids = ["zz \u00e4&\n", "zz \u00e4&\n2"]
+    for name in ids:
+        shop.sql("SELECT receive_stock(%s, 1)", (name,))
+    path = f"/products?limit=1&search={quote(ids[0])}"
+    answer = reader.get(path, Accept="text/csv")
+    after = answer.headers["Next-After"]
+    assert after == "zz%20%C3%A4%26%0A"
+    rows = reader.get(f"{path}&after={after}").json["rows"]
+    assert [row["product_id"] for row in rows] == ids[1:]
+
+
 def test_failed_messages_are_acted_on(admin, reader, shop, product):
     archived, waiting = fail(shop, "{"), unpaid(shop, f"paid-{product}")
 
