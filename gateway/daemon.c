@@ -103,16 +103,20 @@ daemon_use_tls(Gateway *gateway, Tls *tls)
 				  NULL) = (double) tls_expires_at(tls);
 }
 
-/* Reads the files that say who may do what, and those of TLS.  What was in
- * force stays where anything is wrong with them. */
+/*
+ * Reads the files that say who may do what, and those of TLS, as they will be
+ * once the fresh configuration is taken over (at the start: the same one).
+ * Nothing changes where anything is wrong with them.
+ */
 static bool
-daemon_load_files(Gateway *gateway, Buf *error)
+daemon_load_files(Gateway *gateway, const Config *fresh, Buf *error)
 {
-	const Config  *config = gateway->config;
-	const TlsFiles files = {config->tls_certificate, config->tls_key,
-							config->tls_client_ca};
-	Access		  *access = access_load(config, error);
-	Tls			  *tls = NULL;
+	const Config *config = gateway->config;
+	const Config *with_tls = config_reloads_tls(config, fresh) ? fresh : config;
+	const TlsFiles files = {with_tls->tls_certificate, with_tls->tls_key,
+							with_tls->tls_client_ca};
+	Access *access = access_load(config->tokens, fresh->admin_users, error);
+	Tls	   *tls = NULL;
 
 	if (access != NULL && files.certificate[0] != '\0')
 		tls = tls_load(&files, error);
@@ -127,6 +131,7 @@ daemon_load_files(Gateway *gateway, Buf *error)
 	return true;
 }
 
+/* All of it, or, where anything is wrong with a file, nothing. */
 static void
 daemon_on_reload(void *arg)
 {
@@ -140,16 +145,13 @@ daemon_on_reload(void *arg)
 	loop_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64,
 				loop_now(gateway->loop));
 	fresh = config_load(&gateway->from, &error);
-	if (fresh == NULL)
+	if (fresh == NULL || !daemon_load_files(gateway, fresh, &error))
 		log_error("keeping the old configuration: %s", buf_str(&error));
 	else
 	{
 		config_reload(gateway->config, fresh, &restart);
 		log_configure((LogLevel) gateway->config->log_level,
 					  (LogFormat) gateway->config->log_format);
-		if (!daemon_load_files(gateway, &error))
-			log_error("keeping the old tokens and certificates: %s",
-					  buf_str(&error));
 		log_info("configuration reloaded");
 		if (restart.len > 0)
 			log_warning("these need a restart: %s", buf_str(&restart));
@@ -249,7 +251,7 @@ daemon_start(Gateway *gateway)
 				  PGSTOCK_VERSION, NULL) = 1;
 	*metrics_cell(gateway->metrics, METRIC_CERTIFICATE_EXPIRES, NULL) = 0;
 	gateway->api = api_new(gateway->loop, gateway->config, gateway->metrics);
-	if (!daemon_load_files(gateway, &error))
+	if (!daemon_load_files(gateway, gateway->config, &error))
 	{
 		log_error("%s", buf_str(&error));
 		buf_free(&error);

@@ -19,13 +19,13 @@ struct Access
 };
 
 Access *
-access_load(const Config *config, Buf *error)
+access_load(const char *tokens, char *const *admin_users, Buf *error)
 {
 	Access *access = xcalloc(1, sizeof(Access));
 
-	access->users = local_users_new(config->admin_users, error);
-	if (access->users != NULL && config->tokens[0] != '\0')
-		access->tokens = tokens_load(config->tokens, error);
+	access->users = local_users_new(admin_users, error);
+	if (access->users != NULL && tokens[0] != '\0')
+		access->tokens = tokens_load(tokens, error);
 	if (error->len == 0)
 		return access;
 	access_free(access);

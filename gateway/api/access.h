@@ -12,9 +12,10 @@
 
 typedef struct Access Access;
 
-/* NULL, and a sentence in *error, if anything is wrong with the tokens or the
- * users that the configuration names. */
-Access *access_load(const Config *config, Buf *error) MUST_CHECK;
+/* tokens: a file; empty: every client is known.  NULL, and a sentence in
+ * *error, if anything is wrong with the file, or with the names of users. */
+Access *access_load(const char *tokens, char *const *admin_users,
+					Buf *error) MUST_CHECK;
 void	access_free(Access *access); /* NULL is fine */
 
 /* Whether clients have to say who they are. */

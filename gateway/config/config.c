@@ -150,11 +150,18 @@ config_reload_conninfo(char **conninfo, const char *fresh)
 		config_override(conninfo, fresh);
 }
 
-/* Other files are taken over; whether there is TLS is decided at the start. */
+/* Whether there is TLS is decided at the start. */
+bool
+config_reloads_tls(const Config *config, const Config *fresh)
+{
+	return config->tls_certificate[0] != '\0' &&
+		   fresh->tls_certificate[0] != '\0';
+}
+
 static void
 config_reload_tls(Config *config, const Config *fresh)
 {
-	if (config->tls_certificate[0] == '\0' || fresh->tls_certificate[0] == '\0')
+	if (!config_reloads_tls(config, fresh))
 		return;
 	config_override(&config->tls_certificate, fresh->tls_certificate);
 	config_override(&config->tls_key, fresh->tls_key);

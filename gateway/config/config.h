@@ -60,6 +60,9 @@ void	config_free(Config *config);
  * that differ and need a restart are appended to *restart. */
 void config_reload(Config *config, const Config *fresh, Buf *restart);
 
+/* Whether it takes over the files of TLS. */
+bool config_reloads_tls(const Config *config, const Config *fresh) MUST_CHECK;
+
 /* A file with every key, its value and what it means; config NULL: a sample. */
 void config_print(const Config *config, FILE *to);
 

@@ -133,13 +133,14 @@ class Gateway(Server):
     def client(self, role="app", **more):
         return Client(self.port, role, **more)
 
-    def reload(self):
-        """The log line that ends it is awaited."""
-        before = self.log().count("configuration reloaded")
+    def reload(self, good=True):
+        """The log line that ends it is awaited; good: it is done."""
+        end = "configuration reloaded" if good else \
+            "keeping the old configuration"
+        before = self.log().count(end)
         self.write_config()
         self.signal(signal.SIGHUP)
-        wait_until(lambda: self.log().count("configuration reloaded") > before,
-                   30, self.tail)
+        wait_until(lambda: self.log().count(end) > before, 30, self.tail)
 
     def terminate(self, timeout=30):
         self.signal(signal.SIGTERM)

@@ -115,7 +115,7 @@ def test_no_log_has_a_secret(local, pg, shop):
                      + TOKENS["app"].encode() + b"\r\nA B: c\r\n\x00\r\n\r\n")
         rude.recv(1000)
     gateway.tokens["nobody"] = "another-secret"     # a fault of the file
-    gateway.reload()
+    gateway.reload(good=False)
     shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
              "WHERE usename LIKE 'gateway%%'")
     gateway.wait_status("/readyz", 200)

@@ -221,8 +221,7 @@ def test_files_are_read_again(secure, names):
         os.unlink(path)
         if content:
             write_private(path, content)
-        secure.reload()
-        assert "keeping the old tokens and certificates" in secure.tail(3)
+        secure.reload(good=False)
         assert sentence in secure.tail(3)
         fresh = SecureClient(secure, context(names), "app")
         assert fresh.get("/orders/o").status == 404
