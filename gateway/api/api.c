@@ -206,7 +206,10 @@ api_head(void *arg, HttpRequest *http)
 	if (request->route == NULL)
 		api_refuse_route(http, &allowed, &error);
 	else if (api_allow(api, request))
+	{
 		request->trace = api_trace(http);
+		http->bodiless = !fields_have_body(request->route->fields);
+	}
 	buf_free(&allowed);
 	buf_free(&error);
 }
@@ -366,14 +369,14 @@ api_over(void *arg, HttpRequest *http)
 	Api		   *api = arg;
 	ApiRequest *request = http->context;
 
-	if (request == NULL)
-		return;
 	if (http->status != 0)
 	{
-		(*api_counter(api, request->route, http))++;
+		(*api_counter(api, request != NULL ? request->route : NULL, http))++;
 		metrics_observe(api->metrics, HISTOGRAM_DURATION,
 						loop_now(api->loop) - http->began_at);
 	}
+	if (request == NULL)
+		return; /* its head was refused */
 	if (request->route != NULL && request->route->kind == ROUTE_TAKE &&
 		(request->insufficient || http->status < 300))
 		sold_out_note(api->sold_out, request);

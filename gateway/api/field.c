@@ -309,19 +309,23 @@ fields_check_query(const Field *fields, const HttpRequest *request, Buf *error)
 }
 
 bool
+fields_have_body(const Field *fields)
+{
+	while (fields->name != NULL && fields->place != IN_BODY)
+		fields++;
+	return fields->name != NULL;
+}
+
+bool
 fields_read(const Field *fields, const HttpRequest *request, Values *values,
 			Buf *error)
 {
-	bool body = false;
-
 	if (!fields_check_query(fields, request, error))
 		return false;
-
 	for (int i = 0; fields[i].name != NULL; i++)
 	{
 		bool good = true;
 
-		body = body || fields[i].place == IN_BODY;
 		if (fields[i].place == IN_QUERY)
 			good = field_read_query(&fields[i], request, &values->text[i],
 									error);
@@ -331,5 +335,6 @@ fields_read(const Field *fields, const HttpRequest *request, Values *values,
 		if (!good)
 			return false;
 	}
-	return !body || fields_read_members(fields, &request->body, values, error);
+	return !fields_have_body(fields) ||
+		   fields_read_members(fields, &request->body, values, error);
 }

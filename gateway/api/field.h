@@ -65,6 +65,9 @@ void values_free(Values *values);
 bool fields_read(const Field *fields, const HttpRequest *request,
 				 Values *values, Buf *error) MUST_CHECK;
 
+/* Whether any of them is in the body. */
+bool fields_have_body(const Field *fields) MUST_CHECK;
+
 /* The part of it that reads the body. */
 bool fields_read_members(const Field *fields, const Buf *body, Values *values,
 						 Buf *error) MUST_CHECK;

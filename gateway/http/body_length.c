@@ -16,6 +16,13 @@
 	"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+bool
+body_length_is_chunked(struct MHD_Connection *connection)
+{
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+									   "Transfer-Encoding") != NULL;
+}
+
 /* Whether the client may send a body that is too long to be read to its end. */
 bool
 body_length_is_long(struct MHD_Connection *connection)
@@ -25,8 +32,7 @@ body_length_is_long(struct MHD_Connection *connection)
 													 "Content-Length");
 	int64_t		bytes;
 
-	if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-									"Transfer-Encoding") != NULL)
+	if (body_length_is_chunked(connection))
 		return true;
 	return length != NULL &&
 		   (!parse_number(length, &bytes) || bytes > HTTP_BODY_MAX);

@@ -16,4 +16,7 @@ bool body_length_is_ambiguous(struct MHD_Connection *connection) MUST_CHECK;
 /* Whether it may be too long to be read to its end. */
 bool body_length_is_long(struct MHD_Connection *connection) MUST_CHECK;
 
+/* Whether it comes by chunks, and not with its length. */
+bool body_length_is_chunked(struct MHD_Connection *connection) MUST_CHECK;
+
 #endif

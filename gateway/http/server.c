@@ -33,12 +33,12 @@
 #include "common/log.h"
 #include "http/body_length.h"
 #include "http/client_list.h"
+#include "http/refusal.h"
 
 #define LOG_MODULE "http"
 
 #define CONNECTIONS_MAX		 SERVER_CONNECTIONS_MAX
 #define CONNECTION_BYTES_MAX 32768 /* for all headers, and to read and write */
-#define HEADERS_BYTES_MAX	 8192  /* well below, so that there is an answer */
 #define BODIES_BYTES_MAX	 67108864 /* of all requests */
 #define REQUEST_US			 (10 * SEC_US)
 #define IDLE_SECONDS		 60			   /* a connection without a request */
@@ -196,47 +196,27 @@ server_send(HttpRequest *request)
 	for (int i = 0; i < request->header_count; i++)
 		MHD_add_response_header(response, request->headers[i].name,
 								request->headers[i].value);
-	if (request->server->draining || request->refused)
+	if (request->server->draining || request->last)
 		MHD_add_response_header(response, "Connection", "close");
 	result = MHD_queue_response(request->connection, request->status, response);
 	MHD_destroy_response(response);
 	return result;
 }
 
-/* Refuses what the handler does not get to see. */
-static void
-server_refuse(HttpRequest *request, unsigned status, const char *name,
-			  const char *title)
-{
-	Buf body = {0};
-
-	buf_printf(&body,
-			   "{\"type\":\"urn:pgstock:problem:%s\",\"title\":\"%s\","
-			   "\"status\":%u}\n",
-			   name, title, status);
-	http_answer(request, status, "application/problem+json", &body);
-}
-
-/* Of the head. */
-static size_t
-server_header_bytes(const HttpRequest *request)
-{
-	return MHD_get_connection_info(request->connection,
-								   MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
-		->header_size;
-}
-
-/* A part of the body.  Where the answer is known, it is not kept. */
+/* A part of the body.  It is not kept where the answer is known, or does not
+ * depend on it: what bodies may have together is for those that count. */
 static void
 server_add_body(HttpRequest *request, const char *data, size_t len)
 {
-	if (request->status != 0)
+	if (request->status != 0 || request->bodiless)
 		return;
 	if (request->body.len + len > HTTP_BODY_MAX)
-		server_refuse(request, 413, "too-long", "The body is too long");
+		refusal_answer(request, 413, "too-long", "The body is too long",
+					   "Send fewer items in one request.");
 	else if (request->server->body_bytes + len > BODIES_BYTES_MAX)
-		server_refuse(request, 503, "overloaded",
-					  "The bodies of all requests are too long");
+		refusal_answer(request, 503, "overloaded",
+					   "The bodies of all requests are too long",
+					   "Repeat the request after Retry-After.");
 	else
 	{
 		request->server->body_bytes += len;
@@ -244,22 +224,20 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 	}
 }
 
-/* The head has arrived. */
+/*
+ * The head has arrived.  A proxy may see the end of a body by chunks elsewhere
+ * than libmicrohttpd, which takes a line that ends with LF alone: what follows
+ * it is no request.
+ */
 static enum MHD_Result
-server_begin(Server *server, HttpRequest *request)
+server_begin(Server *server, HttpRequest *request, const char *version)
 {
-	bool too_long = server_header_bytes(request) > HEADERS_BYTES_MAX;
+	bool good = refusal_check_head(request, version);
 
-	request->refused = too_long ||
-					   body_length_is_ambiguous(request->connection);
-	if (too_long)
-		server_refuse(request, 431, "too-long", "The headers are too long");
-	else if (request->refused)
-		server_refuse(request, 400, "invalid",
-					  "The headers give the length of the body twice");
-	else
+	request->last = !good || body_length_is_chunked(request->connection);
+	if (good)
 		server->handlers->head(server->arg, request);
-	if (request->refused ||
+	if (!good ||
 		(request->status != 0 && body_length_is_long(request->connection)))
 		return server_send(request);
 	return MHD_YES;
@@ -272,9 +250,8 @@ server_begin(Server *server, HttpRequest *request)
  */
 static enum MHD_Result
 server_request(void *arg, struct MHD_Connection *connection UNUSED,
-			   const char *path UNUSED, const char *method,
-			   const char *version UNUSED, const char *data, size_t *data_size,
-			   void **context)
+			   const char *path UNUSED, const char *method, const char *version,
+			   const char *data, size_t *data_size, void **context)
 {
 	Server		*server = arg;
 	HttpRequest *request = *context;
@@ -282,7 +259,7 @@ server_request(void *arg, struct MHD_Connection *connection UNUSED,
 	if (request->method == NULL)
 	{
 		request->method = method;
-		return server_begin(server, request);
+		return server_begin(server, request, version);
 	}
 	if (*data_size > 0)
 	{

@@ -35,7 +35,8 @@ typedef struct HttpRequest
 	Buf			body;
 	int64_t		began_at; /* its first line had arrived */
 	int64_t		answered_at;
-	void	   *context; /* the handler's own */
+	void	   *context;  /* the handler's own */
+	bool		bodiless; /* by the handler: its body is not kept */
 	/* the answer */
 	unsigned	status; /* 0: not yet */
 	const char *type;	/* a literal */
@@ -45,14 +46,14 @@ typedef struct HttpRequest
 	/* of server.c only */
 	struct Server		  *server;
 	struct MHD_Connection *connection;
-	bool refused;	/* by its head: the connection ends with it */
-	bool running;	/* all of it has arrived */
-	bool suspended; /* waits for its answer */
+	bool				   last; /* by its head: the connection ends with it */
+	bool				   running;	  /* all of it has arrived */
+	bool				   suspended; /* waits for its answer */
 } HttpRequest;
 
 typedef struct HttpHandlers
 {
-	/* The head has arrived: may answer, and the body is not kept then. */
+	/* The head has arrived: may answer, or want no body: it is not kept. */
 	void (*head)(void *arg, HttpRequest *request);
 	/* All of it has arrived: answers now or later. */
 	void (*run)(void *arg, HttpRequest *request);
