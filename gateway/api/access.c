@@ -63,7 +63,8 @@ access_certificate(const Access *access, const HttpRequest *request, Role *role)
 static const char *
 access_user(const Access *access, const HttpRequest *request, Role *role)
 {
-	static const char *const foreign[] = {"Origin", "Forwarded", "Via",
+	static const char *const foreign[] = {"Origin",			 "Sec-Fetch-Site",
+										  "Forwarded",		 "Via",
 										  "X-Forwarded-For", "X-Real-IP"};
 	const char				*name;
 	uid_t					 user;

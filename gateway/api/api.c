@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "access/rate.h"
+#include "api/browser.h"
 #include "api/call.h"
 #include "api/file.h"
 #include "api/live.h"
@@ -32,6 +33,10 @@
 #define REQUEST_ID_LEGAL                           \
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
 	"STUVWXYZ0123456789._:@=+/-"
+
+#define FOREIGN_HINT                                                          \
+	"Send a token of the gateway's file of tokens, which no page of another " \
+	"site has."
 
 /* The counter of a route and a status. */
 typedef struct StatusCell
@@ -125,28 +130,48 @@ api_session_role(const Api *api, Role route, Role client)
 	return api->pools[route] != NULL ? route : ROLE_APP;
 }
 
+/*
+ * What is wrong with a request that a page of a browser may be behind, and that
+ * no token vouches for; NULL: nothing.
+ */
+static const char *
+api_foreign(const Api *api, const HttpRequest *http)
+{
+	bool tokens = access_needs_token(api->access);
+
+	if (tokens && http_request_header(http, "Authorization") != NULL)
+		return NULL;
+	if (!tokens && http_request_header(http, "Origin") != NULL)
+		return "without tokens, pages of a browser are not served";
+	if (!tokens && !browser_names_this_machine(http))
+		return "without tokens, the header Host must name this machine: "
+			   "localhost, or a loopback address";
+	return browser_is_elsewhere(http)
+			   ? "a page of another site has sent the request"
+			   : NULL;
+}
+
 /* False if the client may not; that was answered then. */
 static bool
 api_allow(const Api *api, ApiRequest *request)
 {
 	HttpRequest *http = request->http;
+	const char	*foreign;
 	const char	*actor;
 	Role		 role;
 
 	if (request->route->open)
 		return true;
-	/* a page of another site, in a browser on this machine */
-	if (!access_needs_token(api->access) &&
-		http_request_header(http, "Origin") != NULL)
-	{
-		problem_give(http, PROBLEM_FORBIDDEN,
-					 "without tokens, pages of a browser are not served");
-		return false;
-	}
 	if (!access_find(api->access, http, &role, &actor))
 	{
 		http_answer_header(http, "WWW-Authenticate", "Bearer");
 		problem_give(http, PROBLEM_UNAUTHENTICATED, NULL);
+		return false;
+	}
+	foreign = api_foreign(api, http);
+	if (foreign != NULL)
+	{
+		problem_give_hint(http, PROBLEM_FORBIDDEN, foreign, FOREIGN_HINT);
 		return false;
 	}
 	/* a reload may replace the access while the request waits */

@@ -133,14 +133,21 @@ problem_answer(HttpRequest *request, ProblemId id, Buf *body)
 }
 
 void
-problem_give(HttpRequest *request, ProblemId id, const char *detail)
+problem_give_hint(HttpRequest *request, ProblemId id, const char *detail,
+				  const char *hint)
 {
 	Buf body = {0};
 
 	problem_begin(&body, id, detail);
 	problem_add_text(&body, "sqlstate", problems[id].sqlstate);
-	problem_add_text(&body, "hint", problems[id].hint);
+	problem_add_text(&body, "hint", hint);
 	problem_answer(request, id, &body);
+}
+
+void
+problem_give(HttpRequest *request, ProblemId id, const char *detail)
+{
+	problem_give_hint(request, id, detail, problems[id].hint);
 }
 
 void

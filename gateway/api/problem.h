@@ -65,6 +65,9 @@ void problem_give_later(HttpRequest *request, ProblemId id, const char *detail,
 
 /* A problem without members of its own. */
 void problem_give(HttpRequest *request, ProblemId id, const char *detail);
+/* The same with another next step. */
+void problem_give_hint(HttpRequest *request, ProblemId id, const char *detail,
+					   const char *hint);
 
 /* Which problem an error of the database is. */
 ProblemId problem_of_sqlstate(const char *sqlstate) MUST_CHECK;

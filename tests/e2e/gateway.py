@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,20 @@ class Client:
 
     def close(self):
         self.conn.close()
+
+
+class LocalClient(Client):
+    """The same by a Unix socket."""
+
+    def __init__(self, path, role=None):
+        super().__init__(0, role)
+        self.conn.connect = self.connect
+        self.path = path
+
+    def connect(self):
+        self.conn.sock = socket.socket(socket.AF_UNIX)
+        self.conn.sock.settimeout(30)
+        self.conn.sock.connect(self.path)
 
 
 class Gateway(Server):

@@ -8,24 +8,10 @@ import socket
 import pytest
 
 from cluster import HOST
-from gateway import TOKENS, Client
+from gateway import TOKENS, LocalClient
 from process import server_user, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
-
-
-class LocalClient(Client):
-    """The same by a Unix socket."""
-
-    def __init__(self, path, role=None):
-        super().__init__(0, role)
-        self.conn.connect = self.connect
-        self.path = path
-
-    def connect(self):
-        self.conn.sock = socket.socket(socket.AF_UNIX)
-        self.conn.sock.settimeout(30)
-        self.conn.sock.connect(self.path)
 
 
 @pytest.fixture
@@ -55,7 +41,8 @@ def test_users_of_this_machine(local, shop):
     assert shop.value("SELECT actor FROM stock_movements WHERE product_id ="
                       " 'local'") == f"gateway_admin/{user}"
     # what others send through a process of ours has not its rights
-    for header in ("Origin", "X-Forwarded-For", "Forwarded", "Via"):
+    for header in ("Origin", "X-Forwarded-For", "Forwarded", "Via",
+                   "Sec-Fetch-Site"):
         answer = client.get(path, **{header: "x"})
         assert (answer.status, answer.problem) == (401, "unauthenticated")
     # a token says more than the user

@@ -181,6 +181,38 @@ def test_a_certificate_has_a_role(secure, names, shop, client, role, actor):
     caller.close()
 
 
+@pytest.mark.parametrize("headers, served", [
+    ({}, True),
+    ({"Origin": "https://127.0.0.1:PORT"}, True),
+    ({"Origin": "https://127.0.0.1:PORT", "Sec-Fetch-Site": "same-origin"},
+     True),
+    ({"Sec-Fetch-Site": "none"}, True),
+    ({"Origin": "https://evil.example"}, False),
+    ({"Origin": "https://127.0.0.1:1"}, False),
+    ({"Origin": "http://127.0.0.1:PORT"}, False),
+    ({"Origin": "null"}, False),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "same-site"}, False)])
+def test_a_page_of_another_site_has_no_certificate(secure, names, shop, headers,
+                                                   served):
+    """The browser of an administrator sends it, whoever wrote the page."""
+    headers = {name: value.replace("PORT", str(secure.port))
+               for name, value in headers.items()}
+    product = f"csrf-{secure.port}"
+    with closing(SecureClient(secure, context(names, "stock"))) as client:
+        answer = client.post(f"/products/{product}/stock/receive",
+                             {"quantity": 1}, **headers)
+    assert answer.status == (200 if served else 403)
+    if not served:
+        assert answer.problem == "forbidden"
+        assert "token" in answer.json["hint"]
+    assert shop.value("SELECT count(*) FROM stock_levels WHERE product_id = %s",
+                      (product,)) == (1 if served else 0)
+    # a token is in no browser but of whom it was given to
+    with closing(SecureClient(secure, context(names), "admin")) as client:
+        assert client.get("/orders/o", **headers).status == 404
+
+
 @pytest.mark.parametrize("client, reason, logged", [
     ("client-expired", "certificate_expired", "expired"),
     ("client-unknown", "unknown_ca", "issuer is unknown"),
