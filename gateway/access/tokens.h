@@ -8,14 +8,22 @@
 
 #include "common/util.h"
 
-/* Each may do what those before it may. */
+/* As the levels of grant_stock_access: an app may not read what is for people,
+ * such as the payloads of failed messages. */
 typedef enum Role
 {
-	ROLE_READER, /* reads stock, orders, failed messages, status */
-	ROLE_APP,	 /* reserves and settles */
-	ROLE_ADMIN,	 /* changes stock on hand, sales, failed messages */
+	ROLE_READER, /* reads all */
+	ROLE_APP,	 /* reserves and settles; reads stock, orders, events */
+	ROLE_ADMIN,	 /* the same as both; changes stock on hand, sales, messages */
 	ROLES,
 } Role;
+
+/* Sets of roles. */
+#define ROLE_BIT(role) (1U << (role))
+#define ROLES_ADMIN	   ROLE_BIT(ROLE_ADMIN)
+#define ROLES_READ	   (ROLE_BIT(ROLE_READER) | ROLES_ADMIN)
+#define ROLES_APP	   (ROLE_BIT(ROLE_APP) | ROLES_ADMIN)
+#define ROLES_ALL	   (ROLES_READ | ROLES_APP)
 
 extern const char *const role_names[];
 

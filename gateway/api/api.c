@@ -178,14 +178,18 @@ api_allow(const Api *api, ApiRequest *request)
 	if (actor != NULL)
 		request->actor = xstrdup(actor);
 	request->client_role = role;
-	if (role < request->route->role)
+	/* without tokens, who reaches the gateway is a reader too */
+	request->rights = ROLE_BIT(role) |
+					  (access_needs_token(api->access) ? 0
+													   : ROLE_BIT(ROLE_READER));
+	if ((request->rights & request->route->roles) == 0)
 		problem_give(http, PROBLEM_FORBIDDEN, NULL);
-	else if (request->route->role == ROLE_ADMIN &&
+	else if (route_role(request->route) == ROLE_ADMIN &&
 			 api->pools[ROLE_ADMIN] == NULL)
 		problem_give(http, PROBLEM_FORBIDDEN,
 					 "the gateway has no session for administrators: set "
 					 "admin_conninfo in [postgres]");
-	request->role = api_session_role(api, request->route->role, role);
+	request->role = api_session_role(api, route_role(request->route), role);
 	return http->status == 0 &&
 		   api_pass(api, http, api->clients, api->config->client_rate,
 					"too many requests of this client",
@@ -357,6 +361,9 @@ api_run(void *arg, HttpRequest *http)
 	else if (!fields_read(request->route->fields, http, &request->values,
 						  &error))
 		problem_give(http, PROBLEM_INVALID, buf_str(&error));
+	else if ((request->rights &
+			  route_roles(request->route, &request->values)) == 0)
+		problem_give(http, PROBLEM_FORBIDDEN, NULL);
 	else if (api_pass_buyer(api, request))
 		api_wait_for_session(api, request);
 	http_request_free_body(http);

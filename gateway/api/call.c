@@ -93,7 +93,9 @@ call_next(void *arg, PoolWork *work)
 		.params = queue->params,
 		.actor = request->actor,
 		.trace = request->trace,
-		.patience_us = request->route->role == ROLE_APP ? 0 : POOL_PATIENCE_US,
+		.patience_us = route_role(request->route) == ROLE_APP
+						   ? 0
+						   : POOL_PATIENCE_US,
 		.done = call_done,
 		.arg = request,
 	};

@@ -188,6 +188,21 @@ openapi_add_responses(Buf *json, const Route *route)
 }
 
 static void
+openapi_add_roles(Buf *json, const Route *route)
+{
+	bool any = false;
+
+	buf_add_str(json, ",\"description\":\"For the roles");
+	for (int role = 0; role < ROLES; role++)
+		if ((route->roles & ROLE_BIT(role)) != 0)
+		{
+			buf_printf(json, "%s %s", any ? "," : "", role_names[role]);
+			any = true;
+		}
+	buf_add_str(json, ".\"");
+}
+
+static void
 openapi_add_operation(Buf *json, const Route *route)
 {
 	for (const char *m = route->method; *m != '\0'; m++)
@@ -196,6 +211,8 @@ openapi_add_operation(Buf *json, const Route *route)
 	openapi_add_text(json, "operationId", route->operation);
 	buf_add_str(json, ",");
 	openapi_add_text(json, "summary", route->summary);
+	if (!route->open)
+		openapi_add_roles(json, route);
 	buf_printf(json, ",\"security\":[%s],",
 			   route->open ? "" : "{\"token\":[]}");
 	openapi_add_parameters(json, route->fields);

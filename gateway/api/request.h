@@ -17,6 +17,7 @@ typedef struct ApiRequest
 	const Route		  *route;
 	Values			   values;
 	Role			   client_role;	 /* the token's */
+	unsigned		   rights;		 /* the client's: a set of roles */
 	char			  *actor;		 /* the token's name, or NULL */
 	Role			   role;		 /* of the session that it runs in */
 	const char		  *trace;		 /* header traceparent, or NULL */

@@ -7,7 +7,18 @@
 
 #include <string.h>
 
-/* The statement that a flag chooses; NULL: the route has none. */
+Role
+route_role(const Route *route)
+{
+	int role = 0;
+
+	Assert(route->roles != 0);
+	while ((route->roles & ROLE_BIT(role)) == 0)
+		role++;
+	return (Role) role;
+}
+
+/* The statement that a flag may choose; NULL: the route has none. */
 static const RouteFlag *
 route_flag(const Route *route)
 {
@@ -17,30 +28,49 @@ route_flag(const Route *route)
 	return NULL;
 }
 
+/* Its parameters; the flag is the value after them. */
+static int
+route_params(const Route *route)
+{
+	int count = 0;
+
+	while (route->fields[count].name != NULL &&
+		   route->fields[count].type != FIELD_WAIT)
+		count++;
+	return route_flag(route) != NULL ? count - 1 : count;
+}
+
+/* The flag, where the values have it; or NULL. */
+static const RouteFlag *
+route_chosen(const Route *route, const Values *values)
+{
+	const RouteFlag *flag = route_flag(route);
+	const char *value = flag != NULL ? values->text[route_params(route)] : NULL;
+
+	return value != NULL && strcmp(value, "true") == 0 ? flag : NULL;
+}
+
+unsigned
+route_roles(const Route *route, const Values *values)
+{
+	const RouteFlag *flag = route_chosen(route, values);
+
+	return flag != NULL ? flag->roles : route->roles;
+}
+
 PgStatement
 route_statement(const Route *route, const Values *values)
 {
-	const RouteFlag *flag = route_flag(route);
-	PgStatement		 statement = {
-			 .name = route->operation,
-			 .sql = route->sql,
-			 .id = (int) (route - routes),
-	 };
-	const char *value = NULL;
+	const RouteFlag *flag = route_chosen(route, values);
 
 	Assert(route->sql != NULL);
-	while (route->fields[statement.nparams].name != NULL &&
-		   route->fields[statement.nparams].type != FIELD_WAIT)
-		statement.nparams++;
-	if (flag != NULL)
-		value = values->text[--statement.nparams];
-	if (value != NULL && strcmp(value, "true") == 0)
-	{
-		statement.name = flag->name;
-		statement.sql = flag->sql;
-		statement.id = ROUTES_MAX + (int) (flag - route_flags);
-	}
-	return statement;
+	return (PgStatement){
+		.name = flag != NULL ? flag->name : route->operation,
+		.sql = flag != NULL ? flag->sql : route->sql,
+		.id = flag != NULL ? ROUTES_MAX + (int) (flag - route_flags)
+						   : (int) (route - routes),
+		.nparams = route_params(route),
+	};
 }
 
 /* The index of the field that a segment "{name}" of a route stands for. */

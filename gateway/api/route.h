@@ -31,7 +31,7 @@ typedef struct Route
 	const char	*path; /* "{name}" stands for a field IN_PATH */
 	RouteKind	 kind;
 	bool		 open;		/* needs no token */
-	Role		 role;		/* the least that may call it */
+	unsigned	 roles;		/* the set of those that may call it */
 	const char	*operation; /* its name: of the statement and in OpenAPI */
 	const char	*summary;
 	const char	*sql;
@@ -44,6 +44,7 @@ typedef struct RouteFlag
 {
 	const char *operation; /* of the route */
 	const char *name;	   /* of the statement */
+	unsigned	roles;	   /* that may have it */
 	const char *sql;
 } RouteFlag;
 
@@ -54,6 +55,12 @@ extern const int   route_count;
 
 extern const RouteFlag route_flags[];
 extern const int	   route_flag_count;
+
+/* The role whose sessions it uses: the least of those that may call it. */
+Role route_role(const Route *route) MUST_CHECK;
+
+/* The roles that may send a request with these values. */
+unsigned route_roles(const Route *route, const Values *values) MUST_CHECK;
 
 /* The statement of a request. */
 PgStatement route_statement(const Route *route, const Values *values);

@@ -37,9 +37,9 @@ static const Option options[] = {
 	 "/etc/pgstock/gateway-tokens", 0, 0, NULL,
 	 "File of access tokens, one a line: role, name and SHA-256 of the token,\n"
 	 "or role, name and cert:SUBJECT for a client's certificate;\n"
-	 "default: none, every client but those of admin_users is an app, and\n"
-	 "listen must be a loopback address or a Unix socket.  A reload reads\n"
-	 "the file again."},
+	 "default: none, every client but those of admin_users is an app and a\n"
+	 "reader, and listen must be a loopback address or a Unix socket.  A\n"
+	 "reload reads the file again."},
 	{"gateway", "admin_users", OPTION_NAMES, OPTION_RELOADS, AT(admin_users),
 	 "root", NULL, 0, 0, NULL,
 	 "Users of this machine who are administrators when they connect to a\n"

@@ -288,7 +288,7 @@ def test_reads_run_with_the_role_of_a_reader(gateways, product, shop):
 def test_without_a_role_for_readers(gateways, product):
     gateway = gateways({"postgres": {"reader_conninfo": ""}}).start()
     stock = f"/products/{product}/stock"
-    for role in ("reader", "app", "admin"):
+    for role in ("reader", "admin"):
         assert once(gateway, role, stock).status == 200
         answer = once(gateway, role, "/failed")
         assert (answer.status, answer.problem) == (403, "forbidden")
