@@ -22,6 +22,7 @@
 #include "api/live.h"
 #include "api/page.h"
 #include "api/receipts.h"
+#include "api/repeat.h"
 #include "api/reserve.h"
 #include "api/sold_out.h"
 #include "common/clock.h"
@@ -234,7 +235,7 @@ api_head(void *arg, HttpRequest *http)
 								&allowed, &error);
 	if (request->route == NULL)
 		api_refuse_route(http, &allowed, &error);
-	else if (api_allow(api, request))
+	else if (api_allow(api, request) && repeat_check_headers(request))
 	{
 		request->trace = api_trace(http);
 		http->bodiless = !fields_have_body(request->route->fields);

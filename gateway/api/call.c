@@ -10,6 +10,7 @@
 
 #include "api/lines.h"
 #include "api/list.h"
+#include "api/repeat.h"
 
 /* Columns of a ROUTE_JSON. */
 enum
@@ -65,7 +66,8 @@ call_done(void *arg, const PoolAnswer *answer)
 	const PGresult *result = answer->result;
 
 	if (result == NULL)
-		problem_give(request->http, PROBLEM_OUTCOME_UNKNOWN, answer->error);
+		problem_give_hint(request->http, PROBLEM_OUTCOME_UNKNOWN, answer->error,
+						  repeat_hint(request->route));
 	else if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		problem_give_failure(request->http, answer);
 	else if (request->route->kind == ROUTE_JSON ||

@@ -251,7 +251,11 @@ openapi_render(Buf *json)
 {
 	buf_add_str(json, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"pgstock\","
 					  "\"version\":\"" PGSTOCK_VERSION "\",\"description\":"
-					  "\"Stock in PostgreSQL, over HTTP.\"},\"paths\":{");
+					  "\"Stock in PostgreSQL, over HTTP. The header "
+					  "Idempotency-Key is refused by operations that change "
+					  "something and do not have it, If-Match by all that do "
+					  "not.\"},"
+					  "\"paths\":{");
 	for (int i = 0; i < route_count; i++)
 		if (!openapi_is_repeated(i))
 			openapi_add_path(json, i);

@@ -270,6 +270,29 @@ def test_bad_input_of_an_administrator(admin, product):
     assert "ends_at must be after starts_at" in answer.json["detail"]
 
 
+@pytest.mark.parametrize("path, body, header, advice", [
+    ("/products/p/stock/receive", {"quantity": 1}, "Idempotency-Key",
+     "read the stock"),
+    ("/products/p/stock/adjust", {"delta": 1, "reason": "r"},
+     "Idempotency-Key", "read the stock"),
+    ("/products/p/stock/move", {"quantity": 1, "from_location": "a",
+                                "to_location": "b"},
+     "Idempotency-Key", "read the stock"),
+    ("/sales/s/purchase", {"user_id": "u", "order_id": "o"},
+     "Idempotency-Key", "order_id is its key"),
+    ("/products/p/stock/receive", {"quantity": 1}, "If-Match", "/stock/set"),
+    ("/orders/o/confirm", {}, "If-Match", "/stock/set")])
+def test_headers_that_would_have_no_effect(admin, path, body, header, advice):
+    """A client that sends them counts on them."""
+    answer = admin.call("POST", path, body, **{header: "7"})
+    assert (answer.status, answer.problem) == (400, "invalid")
+    assert f'"{header}"' in answer.json["detail"]
+    assert advice in answer.json["hint"]
+    assert admin.get("/products/p/stock").problem == "unknown-product"
+    # what reads takes effect twice without harm
+    assert admin.get("/orders/o", Idempotency_Key="7").status == 404
+
+
 def test_unknown_paths_and_methods(app):
     for path in ("/", "/orders/", "/orders//confirm", "/products/p/stock/",
                  "/orders/a/b/c", "//orders"):

@@ -95,6 +95,28 @@ def test_a_full_queue_is_refused_at_once(gateways, product, shop):
 
 # ---- the database goes away -------------------------------------------------
 
+@pytest.mark.parametrize("path, body, hint", [
+    ("receive", {"quantity": 1}, "Read the stock"),
+    ("reserve", {"quantity": 1, "order_id": "unknown"}, "same order_id")])
+def test_what_to_do_about_an_unknown_outcome(gateways, product, shop, pg, path,
+                                             body, hint):
+    """A receipt has no key: repeated, it would be done again."""
+    with closing(Proxy(pg.port)) as proxy, ThreadPoolExecutor(1) as pool:
+        gateway = gateways(port=proxy.port).start()
+        with closing(shop.connect()) as conn, \
+                closing(gateway.client("admin")) as client:
+            conn.cursor().execute("SELECT adjust_stock(%s, 1, 'held')",
+                                  (product,))
+            answer = pool.submit(client.post,
+                                 f"/products/{product}/stock/{path}", body)
+            wait_for_lock(shop, gateway)
+            proxy.cut()
+            answer = answer.result()
+            conn.rollback()
+    assert answer.problem == "outcome-unknown"
+    assert hint in answer.json["hint"]
+
+
 def test_a_database_that_is_away(gateways, product, shop, pg):
     gateway = gateways().start()
     client = gateway.client()
