@@ -41,10 +41,11 @@ static const Option options[] = {
 	 "reader, and listen must be a loopback address or a Unix socket.  A\n"
 	 "reload reads the file again."},
 	{"gateway", "admin_users", OPTION_NAMES, OPTION_RELOADS, AT(admin_users),
-	 "root", NULL, 0, 0, NULL,
+	 "", "root", 0, 0, NULL,
 	 "Users of this machine who are administrators when they connect to a\n"
-	 "Unix socket, comma-separated; unless empty, the gateway's own user is\n"
-	 "one too."},
+	 "Unix socket, comma-separated, and with them the gateway's own user;\n"
+	 "default: nobody.  Not where a proxy that runs as one of them passes\n"
+	 "requests of others to the socket."},
 	{"gateway", "batch_max", OPTION_INT, OPTION_RELOADS, AT(batch_max), "100",
 	 NULL, 1, 1000, NULL, "Reservations that one commit holds at most."},
 	{"gateway", "queue_max", OPTION_INT, OPTION_RELOADS, AT(queue_max), "2000",

@@ -20,6 +20,7 @@ def local(gateways):
     made = gateways()
     path = f"{made.directory}/socket"
     made.config["gateway"]["listen"] += f", unix:{path}"
+    made.config["gateway"]["admin_users"] = "root"
     made.start()
     clients = []
 
@@ -56,7 +57,7 @@ def test_users_of_this_machine(local, shop):
     other.headers["Authorization"] = f"Bearer {TOKENS['app']}"
     assert other.get(path).status == 200
 
-    gateway.config["gateway"]["admin_users"] = ""
+    del gateway.config["gateway"]["admin_users"]    # nobody, by default
     gateway.reload()
     assert client.get(path).problem == "unauthenticated"
     other.close()
