@@ -88,6 +88,22 @@ class LocalClient(Client):
         self.conn.sock.connect(self.path)
 
 
+def raw(port, data, timeout=20, leave=True):
+    """What the gateway answers to these bytes, up to the connection's end;
+    leave: the client's side of it ends first."""
+    with socket.create_connection((HOST, port), timeout=timeout) as conn:
+        answer = b""
+        try:
+            conn.sendall(data)
+            if leave:
+                conn.shutdown(socket.SHUT_WR)
+            while part := conn.recv(65536):
+                answer += part
+        except (ConnectionError, OSError):
+            pass                        # it was closed on us
+        return answer
+
+
 class Gateway(Server):
     """One gateway, run from a copy of the binary that the account can reach."""
 

@@ -17,7 +17,7 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
-from gateway import held_up, many, wait_for_lock
+from gateway import held_up, many, raw, wait_for_lock
 from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -344,102 +344,6 @@ def test_pipelined_requests_are_answered_in_order(gateway, product):
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == (
         [b"201"] * 10 + [b"409"] * 5 + [b"200"] * 10 + [b"409"] * 5)
     assert time.monotonic() - began < 10, "one waited for another's event"
-
-
-def raw(port, data, timeout=20, leave=True):
-    """What the gateway answers to these bytes, up to the connection's end;
-    leave: the client's side of it ends first."""
-    with socket.create_connection((HOST, port), timeout=timeout) as conn:
-        answer = b""
-        try:
-            conn.sendall(data)
-            if leave:
-                conn.shutdown(socket.SHUT_WR)
-            while part := conn.recv(65536):
-                answer += part
-        except (ConnectionError, OSError):
-            pass                        # it was closed on us
-        return answer
-
-
-def test_shapes_of_request_smuggling(gateway, app):
-    """A request that two servers could cut in two ways is refused whole: its
-    second part must not become a request."""
-    tail = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-    get = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-    for head in (b"Content-Length : 44\r\n", b"Content-Length:\r\n 44\r\n",
-                 b"Transfer-Encoding : chunked\r\n", b"X y: 1\r\n"):
-        answer = raw(gateway.port, b"POST /orders HTTP/1.1\r\nHost: x\r\n"
-                     + head + b"\r\n" + get)
-        assert b"200 OK" not in answer, (head, answer)
-    for head in (b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
-                 b"Content-Length: 4\r\nContent-Length: 40\r\n",
-                 b"Content-Length: -4\r\n", b"Content-Length: 4x\r\n",
-                 b"Transfer-Encoding: chunked, identity\r\n",
-                 b"Content-Length : 4\r\n"):
-        answer = raw(gateway.port, b"POST /orders HTTP/1.1\r\nHost: x\r\n"
-                     b"Authorization: Bearer token-of-an-app\r\n"
-                     + head + b"\r\n" + tail)
-        assert b"200 OK" not in answer, (head, answer)
-        assert answer.count(b"HTTP/1.1 ") <= 1 or b"Connection: close" in answer
-    # where a body by chunks ends is not left to the next request to show:
-    # libmicrohttpd takes a line that ends with LF alone
-    for version, body in ((b"1.1", b"2\r\n{}\r\n0\r\n\r\n"),
-                          (b"1.1", b"2\n{}\r\n0\r\n\r\n"),
-                          (b"1.0", b"2\r\n{}\r\n0\r\n\r\n")):
-        answer = raw(gateway.port, b"POST /orders/none/release HTTP/" + version
-                     + b"\r\nHost: x\r\nConnection: keep-alive\r\n"
-                     b"Authorization: Bearer token-of-an-app\r\n"
-                     b"Transfer-Encoding: chunked\r\n\r\n" + body + get,
-                     leave=False)
-        assert answer.count(b"HTTP/1.1 ") == 1, answer
-        assert b"Connection: close" in answer
-        assert answer[9:12] == (b"404" if version == b"1.1" else b"400")
-    assert app.get("/livez").status == 200
-
-
-def test_what_the_server_refuses_is_counted(gateway):
-    def count():
-        found = re.search(r'http_requests_total\{route="none",method="none",'
-                          r'status="431"\} (\d+)', gateway.get("/metrics")[1])
-        return int(found.group(1)) if found else 0
-
-    before = count()
-    answer = raw(gateway.port, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: "
-                 + b"a" * 9000 + b"\r\n\r\n", leave=False)
-    assert answer.startswith(b"HTTP/1.1 431") and b'"hint":"' in answer
-    assert count() == before + 1
-
-
-def test_rude_bytes(gateway, app):
-    for data in (b"", b"\0" * 1000, b"GET", b"GET /livez\r\n\r\n",
-                 b"GET /livez HTTP/9.9\r\n\r\n", b"\xff\xfe / HTTP/1.1\r\n\r\n",
-                 b"GET /livez HTTP/1.1\r\n\r\n",            # no Host
-                 b"GET /livez HTTP/1.1\r\nHost: x\r\n" +
-                 b"X-A: " + b"a" * 100000 + b"\r\n\r\n",
-                 b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-                 b"GET /livez HTTP/1.1\r\nHost: x\r\n" +
-                 b"".join(b"X-%d: a\r\n" % i for i in range(5000)) + b"\r\n"):
-        answer = raw(gateway.port, data)
-        assert not answer or answer.startswith(b"HTTP/1.1 "), data[:40]
-    assert app.get("/livez").status == 200
-
-
-def test_headers_near_the_limit(gateway):
-    """Each is answered, whatever room it leaves for the answer."""
-    statuses = {}
-    for size in [*range(7800, 8400, 50), *range(8400, 32000, 200),
-                 *range(33000, 70000, 1000)]:
-        head = (b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
-                b"Authorization: Bearer token-of-an-app\r\n"
-                b"Connection: close\r\n"
-                b"X-A: \r\n\r\n")
-        head = head.replace(b"X-A: ", b"X-A: " + b"a" * (size - len(head)))
-        answer = raw(gateway.port, head + b"{}", leave=False)
-        assert answer.startswith(b"HTTP/1.1 "), size
-        statuses[size] = int(answer[9:12])
-    assert {size: status for size, status in statuses.items()
-            if status != (400 if size <= 8192 else 431)} == {}
 
 
 HALF_OPEN = 10_000
