@@ -102,14 +102,15 @@ transaction_call(Transaction *transaction, Call *call)
 	loop_thread(&call->thread, call_run, call);
 }
 
-/* Joins the thread, which is at its end if it has set "ended". */
+/* Joins the thread, which is at its end if it has set "ended", and takes the
+ * call out of its list, where link leads to it. */
 static void
-transaction_reap(Transaction *transaction)
+transaction_reap(Transaction *transaction, Call **link)
 {
-	Call *call = transaction->left;
+	Call *call = *link;
 
 	Assert(call->left && call->producer != transaction->producer);
-	transaction->left = call->next;
+	*link = call->next;
 	pthread_join(call->thread, NULL);
 	watched_client_free(call->producer);
 	call_free(call);
@@ -139,9 +140,13 @@ transaction_on_wake(void *arg)
 {
 	Transaction *transaction = arg;
 	Call		*call = transaction->call;
+	Call	   **link = &transaction->left;
 
-	while (transaction->left != NULL && transaction->left->ended)
-		transaction_reap(transaction);
+	while (*link != NULL)
+		if ((*link)->ended) /* in any order: each waits for its broker */
+			transaction_reap(transaction, link);
+		else
+			link = &(*link)->next;
 	if (call == NULL || !call->ended)
 		return;
 	pthread_join(call->thread, NULL);
@@ -168,7 +173,7 @@ transaction_free(Transaction *transaction)
 		return;
 	Assert(transaction->producer == NULL && transaction->call == NULL);
 	while (transaction->left != NULL)
-		transaction_reap(transaction);
+		transaction_reap(transaction, &transaction->left);
 	loop_wake_free(transaction->wake);
 	free(transaction);
 }

@@ -329,6 +329,35 @@ a_producer_may_be_closed_while_it_commits_or_opens(void **state)
 	assert_int_equal(fixture->failures, 0);
 }
 
+/* Turns the loop for so long. */
+static void
+turn_for(Fixture *fixture, int64_t us)
+{
+	int64_t until = loop_now(fixture->loop) + us;
+
+	WAIT_UNTIL(fixture, loop_now(fixture->loop) >= until);
+}
+
+/* Each ends about a second after it was given up; all that time there is one
+ * that was given up later. */
+static void
+producers_that_were_given_up_go_while_others_wait(void **state)
+{
+	Fixture *fixture = *state;
+	int		 threads = 0;
+
+	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
+	for (int i = 0; i < 14; i++)
+	{
+		begin_opening(fixture);
+		turn_for(fixture, 300 * MS_US);
+		producer_close(fixture->producer);
+		if (i == 6)
+			threads = rd_kafka_thread_cnt();
+	}
+	assert_true(rd_kafka_thread_cnt() < threads + 12); /* 4 a producer */
+}
+
 /*
  * The race: librdkafka registers the first partition of a transaction while the
  * client is destroyed (watched_client_quiesce in transaction.c), and aborts the
@@ -368,6 +397,7 @@ main(void)
 		test_topic(what_the_broker_puts_off_is_no_loss),
 		test_topic(a_position_that_is_refused_is_no_topic_s_fault),
 		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
+		test_topic(producers_that_were_given_up_go_while_others_wait),
 		test_topic(a_producer_may_be_closed_right_after_its_first_event),
 	};
 
