@@ -49,12 +49,12 @@ kafka_consumers_ended(int seconds)
 	struct timespec until;
 	bool			ended;
 
-	(void) clock_gettime(CLOCK_REALTIME, &until);
+	(void) clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += seconds;
 	(void) pthread_mutex_lock(&client_end_mutex);
 	while (client_ends > 0 &&
-		   pthread_cond_timedwait(&client_end_changed, &client_end_mutex,
-								  &until) != ETIMEDOUT)
+		   pthread_cond_clockwait(&client_end_changed, &client_end_mutex,
+								  CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
 	ended = client_ends == 0;
 	(void) pthread_mutex_unlock(&client_end_mutex);
