@@ -87,7 +87,7 @@ http_request_peer(const HttpRequest *request, uid_t *user)
 {
 	const Client   *client = client_of(request->connection);
 	struct ucred	peer;
-	struct sockaddr address;
+	struct sockaddr address = {0};
 	socklen_t		len = sizeof(address);
 
 	if (getsockname(client->fd, &address, &len) != 0 ||
