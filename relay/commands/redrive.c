@@ -302,7 +302,8 @@ redrive_run(Redrive *run)
 {
 	bool good;
 
-	if (!redrive_open_consumer(run) || !redrive_find_partitions(run) ||
+	if (!redrive_find_own_topics(run) || !redrive_open_consumer(run) ||
+		!redrive_find_partitions(run) ||
 		(!run->dry_run && !redrive_open(run)) || !redrive_seek(run))
 		return EXIT_RUNTIME;
 	good = redrive_letters(run);

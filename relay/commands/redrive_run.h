@@ -54,6 +54,7 @@ typedef struct Redrive
 	size_t			  partition_count;
 	RedriveTopic	 *topics;
 	size_t			  topic_count;
+	PGresult		 *event_topics; /* that pgstock's events go to */
 
 	int64_t sent; /* committed */
 	int64_t left;
@@ -84,6 +85,10 @@ redrive_is_refusal(rd_kafka_resp_err_t error)
 
 /* Reports that nothing can be sent to a topic. */
 void redrive_report_topic(const char *name, rd_kafka_resp_err_t error);
+
+/* The topics that no letter gets into; false, and reported why, if the database
+ * does not answer. */
+bool redrive_find_own_topics(Redrive *run) MUST_CHECK;
 
 /* NULL, and reported why, if the broker does not answer. */
 const RedriveTopic *redrive_find_topic(Redrive	  *run,

@@ -8,10 +8,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kafka/position_topic.h"
+
 /* ---- sources ----------------------------------------------------------- */
 
-/* Kafka's own, and the letters' own: a client that may write a letter must not
- * reach the former by it, and the latter would be read for ever. */
+bool
+redrive_find_own_topics(Redrive *run)
+{
+	run->event_topics = command_check_result(api_exec(run->command.pg,
+													  API_TOPICS, NULL),
+											 "topics");
+	return run->event_topics != NULL;
+}
+
+static bool
+redrive_is_own_topic(const Redrive *run, const char *name)
+{
+	if (position_is_topic(name) ||
+		strcmp(name, run->command.config->levels_topic) == 0)
+		return true;
+	for (int row = 0; row < PQntuples(run->event_topics); row++)
+		if (strcmp(name, PQgetvalue(run->event_topics, row, 0)) == 0)
+			return true;
+	return false;
+}
+
+/* Consumers trust that what is in Kafka's topics and in pgstock's was written
+ * by them: whoever may write a letter must not get into one by it.  And what
+ * goes to the letters' own topic would be read for ever. */
 static const char *
 redrive_forbidden(const Redrive *run, const char *name)
 {
@@ -19,6 +43,8 @@ redrive_forbidden(const Redrive *run, const char *name)
 		return "is one of Kafka's own";
 	if (strcmp(name, run->topic) == 0)
 		return "is the dead letters' own";
+	if (redrive_is_own_topic(run, name))
+		return "is one of pgstock's own";
 	return NULL;
 }
 
@@ -95,6 +121,7 @@ redrive_free_topics(Redrive *run)
 	for (size_t i = 0; i < run->topic_count; i++)
 		free(run->topics[i].name);
 	free(run->topics);
+	PQclear(run->event_topics);
 }
 
 /* ---- the letters' topic ------------------------------------------------ */

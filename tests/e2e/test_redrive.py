@@ -331,6 +331,25 @@ def test_letters_that_are_left(letters, kafka):
     assert redrive(letters) == "sent back 0 dead letters, left 0\n"
 
 
+def test_pgstock_s_own_topics_get_no_letter(relays, db, kafka):
+    """Who may write a letter cannot forge an event, or the position."""
+    own = ["pgstock-position-11111111-2222-4333-8444-555555555555",
+           "stock-events", "stock-freeze-failed", "stock-levels"]
+    kafka.create_topics(LETTERS, SOURCE, *(set(own) - kafka.topics()))
+    relay = relays(db.conninfo(), kafka.brokers,
+                   {"levels": {"topic": "stock-levels"}})
+    out = kafka.producer()
+    for name in [*own, SOURCE]:
+        send(out, LETTERS, b"forged", key=b"k", partition=0,
+             headers=letter_headers(name))
+    delivered(out)
+    *lines, last = redrive(relay, code=RUNTIME).splitlines()
+    assert last == "sent back 1 dead letters, left 4"
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        f'its source topic "{name}" is one of pgstock\'s own' for name in own]
+    assert [kafka.count(name) for name in own] == [0] * 4
+
+
 def test_max_and_dry_run(letters, kafka):
     send_letters(kafka, 30)
     shown = redrive(letters, "--dry-run", "--max", "4")
