@@ -90,21 +90,25 @@ static bool
 redrive_take_letter(Redrive *run, const rd_kafka_message_t *message,
 					const DeadLetter *letter)
 {
-	const RedriveTopic *topic = redrive_find_topic(run, letter->topic);
-	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
-	char			   *why = NULL;
+	const RedrivePartition *partition = redrive_partition(run,
+														  message->partition);
+	const RedriveTopic	   *topic = redrive_find_topic(run, letter->topic);
+	rd_kafka_resp_err_t		error = RD_KAFKA_RESP_ERR_NO_ERROR;
+	char				   *why = NULL;
 
 	if (topic == NULL)
 		return false;
 	if (topic->fault != NULL)
 		why = xasprintf("its source topic \"%s\" %s", topic->name,
 						topic->fault);
-	else if (run->refused)
-		error = run->refusal;
+	else if (partition->refusal != 0 && partition->refused == message->offset)
+		error = partition->refusal;
 	else if (run->dry_run)
 		redrive_show(run, message, letter);
 	else
 		error = redrive_send(run, message, letter, topic);
+	if (run->failed)
+		return true; /* why, the commit finds out */
 	if (error != 0 && !redrive_is_refusal(error))
 	{
 		redrive_report_topic(topic->name, error);
@@ -154,7 +158,8 @@ redrive_take(Redrive *run, const rd_kafka_message_t *message)
 		redrive_leave(run, message, why);
 	else if (!redrive_take_letter(run, message, &letter))
 		return false;
-	partition->next = message->offset + 1;
+	if (!run->failed)
+		partition->next = message->offset + 1;
 	free(why);
 	return true;
 }
@@ -204,8 +209,8 @@ redrive_fill(Redrive *run)
 	int	 stalled = 0;
 	bool good = true;
 
-	while (good && !redrive_interrupted && !redrive_is_complete(run) &&
-		   !redrive_batch_is_full(run))
+	while (good && !redrive_interrupted && !run->failed &&
+		   !redrive_is_complete(run) && !redrive_batch_is_full(run))
 	{
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(run->consumer,
 															 POLL_MS);

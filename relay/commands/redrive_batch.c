@@ -27,6 +27,9 @@
 #define ROOM_WAIT_MS 100
 #define ROOM_TRIES	 200
 
+#define REPORT_WAIT_MS 100
+#define REPORT_TRIES   50
+
 atomic_bool redrive_interrupted;
 
 /* A commit is seen through, whatever happens meanwhile. */
@@ -128,6 +131,7 @@ redrive_begin(Redrive *run)
 	WatchedResult result = {0};
 
 	run->letter_count = run->letters_left = 0;
+	run->failed = false;
 	buf_clear(&run->notes);
 	if (run->dry_run)
 		return true;
@@ -159,7 +163,8 @@ redrive_send(Redrive *run, const rd_kafka_message_t *message,
 	rd_kafka_resp_err_t error;
 
 	Assert(run->letter_count < REDRIVE_BATCH_MAX);
-	*slot = (RedriveLetter){topic->name, RD_KAFKA_RESP_ERR_NO_ERROR};
+	*slot = (RedriveLetter){topic->name, message->partition, message->offset,
+							RD_KAFKA_RESP_ERR_NO_ERROR};
 	if (rd_kafka_message_headers(message, &from) != 0)
 		return RD_KAFKA_RESP_ERR__BAD_MSG; /* a letter without a source */
 	headers = dead_letter_headers(from, letter->redrives + 1);
@@ -183,6 +188,9 @@ redrive_send(Redrive *run, const rd_kafka_message_t *message,
 		run->letter_count++; /* and the headers are taken */
 	else
 		rd_kafka_headers_destroy(headers);
+	/* an earlier letter was refused, or the producer is fenced */
+	run->failed = error == RD_KAFKA_RESP_ERR__STATE ||
+				  error == RD_KAFKA_RESP_ERR__FATAL;
 	rd_kafka_poll(producer, 0);
 	return error;
 }
@@ -227,7 +235,6 @@ redrive_committed(Redrive *run)
 	run->sent += run->letter_count;
 	run->left += run->letters_left;
 	run->singles = Max(run->singles - 1, 0);
-	run->refused = false;
 	if (run->notes.len > 0)
 	{
 		progress_hide();
@@ -236,16 +243,40 @@ redrive_committed(Redrive *run)
 	}
 }
 
+/*
+ * Takes the reports of a transaction that has failed.  A commit takes them only
+ * if it failed during that: where a letter was refused earlier, it fails at
+ * once.  What was not sent need not be, and what was is soon answered.
+ */
+static void
+redrive_take_reports(Redrive *run)
+{
+	rd_kafka_t *producer = watched_client_handle(run->producer);
+
+	(void) rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE |
+										RD_KAFKA_PURGE_F_NON_BLOCKING);
+	for (int i = 0; i < REPORT_TRIES && rd_kafka_outq_len(producer) > 0; i++)
+		rd_kafka_poll(producer, REPORT_WAIT_MS);
+}
+
 /* Whether a topic has refused a letter, and which one, as far as is known. */
 static bool
 redrive_was_refused(Redrive *run)
 {
 	for (int i = 0; i < run->letter_count; i++)
 	{
-		if (!redrive_is_refusal(run->letters[i].error))
+		const RedriveLetter *letter = &run->letters[i];
+
+		if (!redrive_is_refusal(letter->error))
 			continue;
-		run->refused = run->letter_count == 1;
-		run->refusal = run->letters[i].error;
+		if (run->letter_count == 1)
+		{
+			RedrivePartition *partition = redrive_partition(run,
+															letter->partition);
+
+			partition->refused = letter->offset;
+			partition->refusal = letter->error;
+		}
 		run->singles = Max(run->singles, run->letter_count);
 		return true;
 	}
@@ -295,10 +326,14 @@ redrive_commit(Redrive *run)
 		if (good || redrive_reopen(run))
 			end = REDRIVE_COMMITTED;
 	}
-	else if (redrive_was_refused(run))
-		end = redrive_reopen(run) ? REDRIVE_AGAIN : REDRIVE_FAILED;
 	else
-		redrive_report_commit(run, &result);
+	{
+		redrive_take_reports(run);
+		if (!redrive_was_refused(run))
+			redrive_report_commit(run, &result);
+		else if (redrive_reopen(run))
+			end = REDRIVE_AGAIN;
+	}
 	buf_free(&result.error);
 	return end;
 }

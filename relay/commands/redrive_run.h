@@ -22,6 +22,11 @@ typedef struct RedrivePartition
 	int64_t committed; /* all before it was sent back, or left */
 	int64_t next;	   /* the same, once the open transaction is committed */
 	int64_t end;	   /* as it was when this run began */
+
+	/* The letter that its topic refused when it was sent alone.  The letters of
+	 * other partitions may be read before it is read again. */
+	int64_t				refused;
+	rd_kafka_resp_err_t refusal; /* 0: there is none */
 } RedrivePartition;
 
 /* A topic that letters name as their source. */
@@ -35,7 +40,9 @@ typedef struct RedriveTopic
 /* A letter that the open transaction sends back. */
 typedef struct RedriveLetter
 {
-	const char		   *topic; /* a RedriveTopic's name */
+	const char		   *topic;	   /* a RedriveTopic's name */
+	int32_t				partition; /* its place */
+	int64_t				offset;
 	rd_kafka_resp_err_t error; /* of its delivery */
 } RedriveLetter;
 
@@ -64,9 +71,8 @@ typedef struct Redrive
 	int			  letter_count;
 	int			  letters_left;
 	Buf			  notes;   /* lines about them, for standard output */
+	bool		  failed;  /* it takes no more letters, and cannot commit */
 	int			  singles; /* so many letters get a transaction of their own */
-	bool		  refused; /* the next letter is the one that was refused ... */
-	rd_kafka_resp_err_t refusal; /* ... for this reason */
 } Redrive;
 
 /* Set by Ctrl-C: the open transaction is committed, and no other begun. */
@@ -121,7 +127,8 @@ void redrive_close(Redrive *run);
 
 bool redrive_begin(Redrive *run) MUST_CHECK;
 
-/* Sends a letter to its source; 0, or why the producer did not take it. */
+/* Sends a letter to its source; 0, or why the producer did not take it.  Where
+ * the transaction has failed, it sets that. */
 rd_kafka_resp_err_t redrive_send(Redrive				  *run,
 								 const rd_kafka_message_t *message,
 								 const DeadLetter		  *letter,

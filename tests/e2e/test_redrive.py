@@ -331,6 +331,45 @@ def test_letters_that_are_left(letters, kafka):
     assert redrive(letters) == "sent back 0 dead letters, left 0\n"
 
 
+def check_refused(letters, kafka, refused, count, size=200, partitions=3):
+    """Exactly these letters are left, each by its place; all others are
+    sent."""
+    kafka.create_topics("narrow", max_message_bytes=1000)
+    out = kafka.producer(enable_idempotence=True)
+    offsets = defaultdict(int)
+    places = []
+    for n in range(count):
+        partition = n % partitions
+        if n in refused:
+            places.append(f"{LETTERS}/{partition}/{offsets[partition]}")
+        offsets[partition] += 1
+        send(out, LETTERS, b"%d" % n + b" " * (5000 if n in refused else size),
+             key=b"k", partition=partition,
+             headers=letter_headers("narrow" if n in refused else SOURCE))
+    delivered(out)
+    *lines, last = redrive(letters, code=RUNTIME).splitlines()
+    assert last == f"sent back {count - len(refused)} dead letters," \
+                   f" left {len(refused)}"
+    assert all(' topic "narrow" refused it: ' in line for line in lines)
+    assert sorted(line.split()[1].rstrip(":") for line in lines) == sorted(
+        places)
+    assert sorted(int(r.value) for r in sent_back(
+        kafka, count - len(refused))) == sorted(set(range(count))
+                                                - refused)
+
+
+def test_refused_in_each_partition(letters, kafka):
+    """The partitions are read in any order; each refusal is that of the letter
+    which was refused."""
+    kafka.add_partitions(LETTERS, 12)
+    check_refused(letters, kafka, set(range(14, 20)), 60, partitions=12)
+
+
+def test_refused_before_the_batch_is_full(letters, kafka):
+    """The transaction fails while the others of its batch are still sent."""
+    check_refused(letters, kafka, {0}, 200, size=100000)
+
+
 def test_pgstock_s_own_topics_get_no_letter(relays, db, kafka):
     """Who may write a letter cannot forge an event, or the position."""
     own = ["pgstock-position-11111111-2222-4333-8444-555555555555",
