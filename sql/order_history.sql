@@ -397,6 +397,34 @@ COMMENT ON FUNCTION pgstock_internal.lock_order_events IS
 	'locks an order until the transaction ends: no other session has an event '
 	'of it that is not visible then';
 
+/*
+ * Movements go before events where the outbox keeps them for longer than the
+ * ledger.  A line has the time of its first movement.
+ */
+CREATE FUNCTION pgstock_internal.warn_of_lost_events(order_id text)
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	begun	timestamptz := (SELECT min(l.created_at)
+							  FROM pgstock_internal.order_line l
+							 WHERE l.order_id = $1);
+BEGIN
+	IF (SELECT coalesce(min(m.at), 'infinity') FROM pgstock_internal.movement m
+		 WHERE m.order_id = $1) > begun
+		AND (SELECT o.created_at FROM pgstock_internal.outbox o
+			  ORDER BY o.seq LIMIT 1) <= begun THEN
+		RAISE WARNING 'not all events of order "%" may be sent again', $1
+			USING DETAIL = 'They are found by its movements, some of which '
+						   'were purged.',
+				  HINT = 'Publish them with "pgstock-relay replay".';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.warn_of_lost_events IS
+	'warns if events of an order may be in the outbox that its movements do '
+	'not name any more';
+
 CREATE FUNCTION @extschema@.resend_events(order_id text, reason text)
 RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -421,6 +449,7 @@ BEGIN
 				  HINT = 'Run it again when the relay has published them: '
 						 'order_history shows the state of each.';
 	END IF;
+	PERFORM pgstock_internal.warn_of_lost_events($1);
 	/* As in extension/outbox/record.c, the xid before the first seq. */
 	PERFORM pg_current_xact_id();
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,

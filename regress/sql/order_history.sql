@@ -118,6 +118,11 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT outcome_of($$SELECT resend_events('oh-5', 'blind')$$);
 ROLLBACK;
 SELECT resend_events('oh-5', 'none is pending');
+-- nor in silence where the movements that name its events were purged
+BEGIN;
+DELETE FROM pgstock_internal.movement WHERE order_id = 'oh-1';
+SELECT resend_events('oh-1', 'purged');
+ROLLBACK;
 SELECT action, target, reason, actor = session_user || '/clerk' AS me FROM stock_admin_actions WHERE action = 'resend_events' AND target ~ 'oh-' ORDER BY at;
 -- whatever the events and their members are named: a level's are not the order's; an application's own are
 SELECT set_event_profile('inventory'), set_event_format('StockReserved', 'StockLevelChanged', 'snake_case');
