@@ -73,8 +73,11 @@ export async function get(path, signal) {
   return (await call("GET", path, { signal })).body;
 }
 
-export async function text(path, headers) {
-  return (await send("GET", path, { headers })).text();
+// A page of a list that is no JSON, and what the next one comes after, or null.
+export async function pageOf(path, headers) {
+  const response = await send("GET", path, { headers });
+  return { text: await response.text(),
+    next: response.headers.get("Next-After") };
 }
 
 // An administrator's request has no key: after a broken connection it is

@@ -2,10 +2,11 @@
 //
 // failed.js - messages that failed: look, retry, discard, note what was done
 
-import { act, query, session, text } from "./api.js";
+import { act, pageOf, query, session } from "./api.js";
 import { ask, h, id, link, number, pairs, state, time, to } from "./dom.js";
 import { list } from "./list.js";
 
+const PAGE = 1000; // rows, as many as the gateway gives
 const STATES = ["waiting", "archived", "retried", "discarded"];
 
 function messageState(message) {
@@ -79,9 +80,20 @@ function acts(ctx, message) {
 
 // ---- the list, and one message ----
 
+// All pages as one file: each begins with the names of the columns.
+async function csvOfAll(values) {
+  let csv = "";
+  for (let after; after !== null;) {
+    const page = await pageOf(query("/failed", { ...values, after,
+      limit: PAGE }), { Accept: "text/csv" });
+    csv += csv ? page.text.slice(page.text.indexOf("\n") + 1) : page.text;
+    after = page.next;
+  }
+  return csv;
+}
+
 async function download(values) {
-  const csv = await text(query("/failed", { ...values, limit: 1000 }),
-    { Accept: "text/csv" });
+  const csv = await csvOfAll(values);
   const link = h("a", { download: "failed-messages.csv",
     href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })) });
   link.click();

@@ -48,6 +48,7 @@ export async function list(ctx, spec) {
   const { form, values } = filterForm(ctx, filters, () =>
     load().catch(fail));
   let body = null;
+  let latest = 0; // the number of the last request: an older one is void
 
   function fail(problem) {
     if (!ctx.signal.aborted)
@@ -74,8 +75,10 @@ export async function list(ctx, spec) {
   }
 
   async function load(after) {
+    const own = ++latest;
     const found = await ctx.load(query(path, { ...values(), after,
       limit: PAGE }));
+    if (own !== latest) return;
     if (!after) begin(found);
     found.rows.flatMap(expand).forEach(add);
     note.textContent = !found.rows.length && !after ? "Nothing fits"

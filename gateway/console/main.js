@@ -76,10 +76,19 @@ function startStream() {
 
 // ---- pages ----
 
+// What a person has typed may be no encoded text: it is taken as it is.
+function decode(segment) {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}
+
 function parse(hash) {
   const [path, query] = hash.replace(/^#\/?/, "").split("?");
   return { segments: path.split("/").filter(Boolean)
-    .map(decodeURIComponent), query: new URLSearchParams(query) };
+    .map(decode), query: new URLSearchParams(query) };
 }
 
 function context(page, segments, query) {
@@ -185,8 +194,9 @@ function showSignIn(why) {
   document.title = "Sign in – pgstock";
   const error = h("p", { class: "error", role: "alert", hidden: !why },
     why ?? "");
+  // a password manager would offer to keep it as a password
   const field = h("input", { type: "password", name: "token", required: true,
-    autocomplete: "current-password", spellcheck: "false" });
+    autocomplete: "one-time-code", spellcheck: "false" });
   const button = h("button", { class: "main" }, "Sign in");
   const form = h("form", { class: "sign-in" },
     h("img", { src: "icon.svg", alt: "" }), h("h1", {}, "pgstock"),

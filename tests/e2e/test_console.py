@@ -176,6 +176,35 @@ def test_stock_is_searched(page, gateway, role):
     assert acts(page) == (["Receive pieces"] if role == "admin" else [])
 
 
+def test_an_older_answer_is_void(page, gateway):
+    """That of a search before the present one, which comes after it."""
+    page.sign_in(gateway, TOKENS["reader"])
+    page.driver.execute_script("""
+        const real = window.fetch;
+        window.fetch = async (path, init) => {
+          if (!path.includes("search=lamp")) return real(path, init);
+          await new Promise((resolve) => { window.letGo = resolve; });
+          setTimeout(() => { window.over = true; }, 500);
+          return real(path, init);
+        };""")
+    page.type("input[name=search]", "lamp", Keys.ENTER)
+    wait_until(lambda: page.driver.execute_script("return !!window.letGo"), 30,
+               page.text)
+    page.find("input[name=search]").clear()
+    page.type("input[name=search]", "coat", Keys.ENTER)
+    wait_until(lambda: rows(page) == ["coat-blue", "coat-red"], 30, page.text)
+    page.driver.execute_script("window.letGo()")
+    wait_until(lambda: page.driver.execute_script("return window.over"), 30,
+               page.text)
+    assert rows(page) == ["coat-blue", "coat-red"]
+
+
+def test_an_address_that_is_no_encoded_text(page, gateway):
+    page.sign_in(gateway, TOKENS["reader"])
+    page.go("#/orders/%", "Not found")
+    page.go("#/%", "Stock")
+
+
 def test_stock_is_live(page, gateway, app, product):
     page.sign_in(gateway, TOKENS["reader"])
     page.type("input[name=search]", product, Keys.ENTER)
@@ -323,6 +352,8 @@ def test_failed_messages_are_looked_at(page, gateway, shop, role):
 
 def test_failed_messages_as_a_file(page, gateway, shop, run):
     fail(shop, '{"order_id": "=cmd", "items": []}')
+    for i in range(1001):                       # more than a page
+        fail(shop, '{"order_id": "many", "items": []}')
     folder = make_dir(f"{run}/downloads")
     page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {
         "behavior": "allow", "downloadPath": folder})
@@ -334,6 +365,8 @@ def test_failed_messages_as_a_file(page, gateway, shop, run):
     with open(path, encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert "'=cmd" in [row["order_id"] for row in found]
+    assert [row["order_id"] for row in found].count("many") == 1001
+    assert len({row["id"] for row in found}) == len(found)
     page.go("#/report", "Report")
     page.press("Download")
     wait_until(lambda: glob.glob(f"{folder}/pgstock-*.json"), 30, page.text)
