@@ -348,7 +348,7 @@ api_run(void *arg, HttpRequest *http)
 		PageState state = {
 			.ready = api_is_ready(api),
 			.stopping = api->stopping,
-			.breaker = pool_breaker(api->pools[ROLE_APP]),
+			.pools = {[ROLES] = api->receipts_pool},
 			.queue = api_waiting_most(api),
 			.queue_max = (int) api->config->queue_max,
 			.metrics = api->metrics,
@@ -356,6 +356,8 @@ api_run(void *arg, HttpRequest *http)
 			.role = request->client_role,
 		};
 
+		for (int role = 0; role < ROLES; role++)
+			state.pools[role] = api->pools[role];
 		api_show_metrics(api);
 		page_answer(http, request->route, &state);
 	}

@@ -10,6 +10,23 @@
 #include "common/json.h"
 #include "common/process_metrics.h"
 
+/* Those of the role app are what /readyz stands for. */
+static const char *const page_checks[PAGE_POOLS] = {
+	[ROLE_APP] = "database",
+	[ROLE_READER] = "database_reader",
+	[ROLE_ADMIN] = "database_admin",
+	[ROLES] = "database_receipts",
+};
+
+static bool
+page_all_up(const PageState *state)
+{
+	for (int i = 0; i < PAGE_POOLS; i++)
+		if (state->pools[i] != NULL && !pool_is_up(state->pools[i]))
+			return false;
+	return true;
+}
+
 /* The health of each component, as health checks of other services have it.
  * The reason of a failure is in the log: it names servers and roles. */
 static void
@@ -22,15 +39,20 @@ page_add_health(Buf *body, const PageState *state)
 	};
 	bool full = state->queue >= state->queue_max;
 
-	buf_printf(
-		body,
-		"{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
-		"\",\"checks\":{\"database\":{\"status\":\"%s\",\"breaker\":\"%s\"},"
-		"\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
-		state->ready && !full ? "ok" : "failing",
-		state->ready || state->stopping ? "ok" : "failing",
-		breakers[state->breaker], full ? "failing" : "ok", state->queue,
-		state->queue_max);
+	buf_printf(body,
+			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
+			   "\",\"checks\":{",
+			   !state->stopping && page_all_up(state) && !full ? "ok"
+															   : "failing");
+	for (int i = 0; i < PAGE_POOLS; i++)
+		if (state->pools[i] != NULL)
+			buf_printf(body, "\"%s\":{\"status\":\"%s\",\"breaker\":\"%s\"},",
+					   page_checks[i],
+					   pool_is_up(state->pools[i]) ? "ok" : "failing",
+					   breakers[pool_breaker(state->pools[i])]);
+	buf_printf(body,
+			   "\"queue\":{\"status\":\"%s\",\"waiting\":%d,\"max\":%d}}}\n",
+			   full ? "failing" : "ok", state->queue, state->queue_max);
 }
 
 /* Who the client is: the name of a token, or of a user of this machine. */

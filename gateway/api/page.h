@@ -10,12 +10,14 @@
 #include "common/metrics.h"
 #include "db/pool.h"
 
+#define PAGE_POOLS (ROLES + 1) /* by role, and that of receipts */
+
 typedef struct PageState
 {
 	bool		ready;
 	bool		stopping;
-	PoolBreaker breaker; /* of the clients' sessions */
-	int			queue;	 /* requests that wait */
+	const Pool *pools[PAGE_POOLS]; /* app, reader, admin, receipts; or NULL */
+	int			queue;			   /* requests that wait */
 	int			queue_max;
 	Metrics	   *metrics;
 	const char *actor; /* the client's name, or NULL */

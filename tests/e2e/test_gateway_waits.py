@@ -90,6 +90,24 @@ def test_a_queue_of_readers_keeps_no_reservation_out(gateways, product, shop):
                                 if answer.status == 503}
 
 
+def test_the_health_of_each_role(gateways):
+    """Without sessions for readers, reservations go on."""
+    gateway = gateways({"postgres": {
+        "reader_conninfo": "host=127.0.0.1 port=1 dbname=none"}})
+    gateway.start(wait=None)
+    gateway.wait_status("/readyz", 200)
+
+    def states():
+        checks = json.loads(gateway.get("/health")[1])["checks"]
+        return {name: check["status"] for name, check in checks.items()}
+
+    wait_until(lambda: states() == {
+        "database": "ok", "database_reader": "failing", "database_admin": "ok",
+        "database_receipts": "ok", "queue": "ok"}, 30, states)
+    status, body = gateway.get("/health")
+    assert status == 200 and json.loads(body)["status"] == "failing"
+
+
 def test_locks_one_behind_the_other(gateways, admin, product, shop):
     """A statement that waits for two, each for less than may be, takes longer
     than the breaker's time: the database ends it, and no session is lost."""
