@@ -334,11 +334,19 @@ def header_id(found, name, encoding):
     return "sha256:" + hashlib.sha256(value).hexdigest()
 
 
+def chosen_source(source):
+    """One that could be a topic's name has a prefix that none has."""
+    legal = (isinstance(source, str) and source not in (".", "..")
+             and re.fullmatch(r"[A-Za-z0-9._-]{1,249}", source))
+    return f"ce:{source}" if legal else source
+
+
 def source_and_id(topic, found, encoding):
     """Of a message that names itself in its headers; ...: undetermined."""
     named = header_id(found, b"ce_id", encoding)
     if named:
-        return header_id(found, b"ce_source", encoding) or topic, named
+        source = header_id(found, b"ce_source", encoding)
+        return chosen_source(source) or topic, named
     return topic, (header_id(found, b"event_id", encoding)
                    or header_id(found, b"id", encoding))
 
