@@ -6,14 +6,27 @@
 #ifndef PGSTOCK_GATEWAY_REFUSAL_H
 #define PGSTOCK_GATEWAY_REFUSAL_H
 
-#include "http/server.h"
+#include "common/util.h"
 
-/* Answers with a problem: urn:pgstock:problem:NAME. */
-void refusal_answer(HttpRequest *request, unsigned status, const char *name,
-					const char *title, const char *hint);
+struct MHD_Connection;
 
-/* False if the head is too long, or does not say clearly where the request
- * ends; that was answered then.  version: as HTTP/1.1. */
-bool refusal_check_head(HttpRequest *request, const char *version) MUST_CHECK;
+/* A problem: urn:pgstock:problem:NAME. */
+typedef struct Refusal
+{
+	unsigned	status;
+	const char *name;
+	const char *title;
+	const char *hint;
+} Refusal;
+
+extern const Refusal refusal_body_too_long;
+extern const Refusal refusal_bodies_too_long;
+
+/* NULL, or why the request with that head is refused: it is too long, or does
+ * not say clearly where the request ends.  version: as HTTP/1.1. */
+const Refusal *refusal_of_head(struct MHD_Connection *connection,
+							   const char			 *version);
+
+void refusal_write(const Refusal *refusal, Buf *body);
 
 #endif

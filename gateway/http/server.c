@@ -203,6 +203,17 @@ server_send(HttpRequest *request)
 	return result;
 }
 
+static void
+server_refuse(HttpRequest *request, const Refusal *refusal)
+{
+	Buf body = {0};
+
+	refusal_write(refusal, &body);
+	if (refusal->status == 503)
+		http_answer_header(request, "Retry-After", "1");
+	http_answer(request, refusal->status, "application/problem+json", &body);
+}
+
 /* A part of the body.  It is not kept where the answer is known, or does not
  * depend on it: what bodies may have together is for those that count. */
 static void
@@ -211,12 +222,9 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 	if (request->status != 0 || request->bodiless)
 		return;
 	if (request->body.len + len > HTTP_BODY_MAX)
-		refusal_answer(request, 413, "too-long", "The body is too long",
-					   "Send fewer items in one request.");
+		server_refuse(request, &refusal_body_too_long);
 	else if (request->server->body_bytes + len > BODIES_BYTES_MAX)
-		refusal_answer(request, 503, "overloaded",
-					   "The bodies of all requests are too long",
-					   "Repeat the request after Retry-After.");
+		server_refuse(request, &refusal_bodies_too_long);
 	else
 	{
 		request->server->body_bytes += len;
@@ -232,12 +240,15 @@ server_add_body(HttpRequest *request, const char *data, size_t len)
 static enum MHD_Result
 server_begin(Server *server, HttpRequest *request, const char *version)
 {
-	bool good = refusal_check_head(request, version);
+	const Refusal *refusal = refusal_of_head(request->connection, version);
 
-	request->last = !good || body_length_is_chunked(request->connection);
-	if (good)
+	request->last = refusal != NULL ||
+					body_length_is_chunked(request->connection);
+	if (refusal != NULL)
+		server_refuse(request, refusal);
+	else
 		server->handlers->head(server->arg, request);
-	if (!good ||
+	if (refusal != NULL ||
 		(request->status != 0 && body_length_is_long(request->connection)))
 		return server_send(request);
 	return MHD_YES;
