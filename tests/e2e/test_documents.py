@@ -212,8 +212,10 @@ class Machine:
             shop = Database(self.server, "shop")
             wait_until(lambda: shop.value(
                 "SELECT finished AND stored_at > (SELECT max(created_at) FROM"
-                " stock_outbox) FROM pgstock_internal.relay_position"), 30,
-                "the position is stored")
+                " stock_outbox) AND (SELECT n = 0 FROM"
+                " pgstock_internal.pending())"
+                " FROM pgstock_internal.relay_position"), 30,
+                "the position is stored, and no event is behind it")
         self.server.restart()
 
     def systemctl(self, *args):
