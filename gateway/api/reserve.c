@@ -146,6 +146,21 @@ reserve_new_batch(ReserveQueue *queue, int max)
 	return batch;
 }
 
+/* Nothing more joins; NULL: nothing has. */
+static Batch *
+reserve_end_batch(Batch *batch)
+{
+	ReserveQueue *queue = batch->queue;
+
+	if (batch->count == 0)
+	{
+		free(batch);
+		return NULL;
+	}
+	metrics_observe(queue->metrics, queue->histogram, batch->count);
+	return batch;
+}
+
 static void
 reserve_put_aside(ReserveQueue *queue, ApiRequest *request)
 {
@@ -194,13 +209,7 @@ reserve_gather(ReserveQueue *queue)
 			request_queue_add(&left, request);
 	}
 	request_queue_put_back(&queue->waiting, &left);
-	if (batch->count == 0)
-	{
-		free(batch);
-		return NULL;
-	}
-	metrics_observe(queue->metrics, queue->histogram, batch->count);
-	return batch;
+	return reserve_end_batch(batch);
 }
 
 /* Takes the first that waits for a product that is held, and the others that
@@ -236,13 +245,7 @@ reserve_gather_held(ReserveQueue *queue)
 			request_queue_add(&left, request);
 	}
 	request_queue_put_back(&queue->held_waiting, &left);
-	if (batch->count == 0)
-	{
-		free(batch);
-		return NULL;
-	}
-	metrics_observe(queue->metrics, queue->histogram, batch->count);
-	return batch;
+	return reserve_end_batch(batch);
 }
 
 /* ---- one call ---------------------------------------------------------- */
