@@ -24,6 +24,10 @@
 #define Min(a, b)		((a) < (b) ? (a) : (b))
 #define Max(a, b)		((a) > (b) ? (a) : (b))
 
+/* The value of a macro, as a string literal. */
+#define STRING_OF(macro)	 STRING_OF_TEXT(macro)
+#define STRING_OF_TEXT(text) #text
+
 #define MS_US  INT64_C(1000)
 #define SEC_US INT64_C(1000000)
 

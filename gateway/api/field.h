@@ -48,6 +48,12 @@ typedef struct Field
 	const char *help;
 } Field;
 
+/* Behind the last one of a route. */
+#define FIELDS_END \
+	{              \
+		0          \
+	}
+
 /* The values, by field, as the texts that SQL takes; NULL: null. */
 typedef struct Values
 {

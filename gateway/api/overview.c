@@ -10,19 +10,11 @@
  */
 #include "api/overview.h"
 
+#include "api/list.h"
+
 /* clang-format off: a row for each field, as long as it is */
 
-#define END \
-	{       \
-		0   \
-	}
-#define LIMIT                                  \
-	{                                          \
-		"limit", IN_QUERY, FIELD_LIMIT, false, \
-			"rows of the answer; default: 100" \
-	}
-#define ROWS(parameter) " LIMIT coalesce(" parameter "::int, 100) + 1"
-#define NEWEST			"9223372036854775807"
+#define NEWEST "9223372036854775807"
 
 /* ---- stock ---- */
 
@@ -32,8 +24,8 @@ const Field overview_products[] = {
 	{"available_max", IN_QUERY, FIELD_AMOUNT, false,
 	 "only products that have at most so many pieces available at a location"},
 	{"after", IN_QUERY, FIELD_ID, false, "the page that follows this product"},
-	LIMIT,
-	END,
+	LIST_LIMIT,
+	FIELDS_END,
 };
 const char overview_products_sql[] =
 	"SELECT l.product_id, json_agg(json_build_object('location', l.location, "
@@ -45,14 +37,14 @@ const char overview_products_sql[] =
 	"AND ($3::text IS NULL OR l.product_id > $3::text) "
 	"GROUP BY l.product_id "
 	"HAVING $2::bigint IS NULL OR min(l.available) <= $2::bigint "
-	"ORDER BY l.product_id COLLATE \"C\"" ROWS("$4");
+	"ORDER BY l.product_id COLLATE \"C\"" LIST_ROWS("$4");
 
 const Field overview_movements[] = {
 	{"product_id", IN_PATH, FIELD_ID, true, "the product"},
 	{"after", IN_QUERY, FIELD_QUANTITY, false,
 	 "the page that follows the movement of this id"},
-	LIMIT,
-	END,
+	LIST_LIMIT,
+	FIELDS_END,
 };
 const char overview_movements_sql[] =
 	"SELECT m.id, m.at, m.kind, m.location, m.on_hand_delta, "
@@ -61,7 +53,7 @@ const char overview_movements_sql[] =
 	"FROM (SELECT l.* FROM stock_movements l "
 	"WHERE l.id > 0 AND l.id < coalesce($2::bigint, " NEWEST ") "
 	"ORDER BY l.id DESC LIMIT 200000) m "
-	"WHERE m.product_id = $1::text ORDER BY m.id DESC" ROWS("$3");
+	"WHERE m.product_id = $1::text ORDER BY m.id DESC" LIST_ROWS("$3");
 
 /* ---- orders ---- */
 
@@ -72,8 +64,8 @@ const Field overview_orders[] = {
 	{"state", IN_QUERY, FIELD_ORDER_STATE, false, "only those in this state"},
 	{"after", IN_QUERY, FIELD_QUANTITY, false,
 	 "the page that follows the movement of this id"},
-	LIMIT,
-	END,
+	LIST_LIMIT,
+	FIELDS_END,
 };
 const char overview_orders_sql[] =
 	"WITH found AS MATERIALIZED (SELECT r.order_id, NULL::bigint AS id FROM "
@@ -93,15 +85,15 @@ const char overview_orders_sql[] =
 	"f.id AS after FROM stock_orders o JOIN found f ON f.order_id = o.order_id "
 	"WHERE o.order_id = ANY (ARRAY(SELECT order_id FROM found)) "
 	"AND ($2::text IS NULL OR o.state = $2::text) "
-	"ORDER BY f.id DESC, o.order_id LIMIT coalesce($4::int, 100) "
-	"+ CASE WHEN $1::text IS NULL THEN 1 ELSE 0 END";
+	"ORDER BY f.id DESC, o.order_id LIMIT " LIST_PAGE(
+		"$4") " + CASE WHEN $1::text IS NULL THEN 1 ELSE 0 END";
 
 /* ---- flash sales ---- */
 
 const Field overview_sales[] = {
 	{"after", IN_QUERY, FIELD_ID, false, "the page that follows this sale"},
-	LIMIT,
-	END,
+	LIST_LIMIT,
+	FIELDS_END,
 };
 const char overview_sales_sql[] =
 	"SELECT s.activity_id, s.product_id, s.location, s.quantity, "
@@ -110,11 +102,11 @@ const char overview_sales_sql[] =
 	"WHERE $1::text IS NULL OR (s.opened_at, s.activity_id) < "
 	"(SELECT a.opened_at, a.activity_id FROM stock_sales a "
 	"WHERE a.activity_id = $1::text) "
-	"ORDER BY s.opened_at DESC, s.activity_id DESC" ROWS("$2");
+	"ORDER BY s.opened_at DESC, s.activity_id DESC" LIST_ROWS("$2");
 
 const Field overview_purchases[] = {
 	{"activity_id", IN_PATH, FIELD_ID, true, "the flash sale"},
-	END,
+	FIELDS_END,
 };
 /* 300 points at most, whatever the time between the first and the last. */
 const char overview_purchases_sql[] =
@@ -133,8 +125,8 @@ const Field overview_actions[] = {
 	{"search", IN_QUERY, FIELD_ID, false,
 	 "only actions with this in actor, action, target or reason"},
 	{"after", IN_QUERY, FIELD_TIME, false, "the page that follows this time"},
-	LIMIT,
-	END,
+	LIST_LIMIT,
+	FIELDS_END,
 };
 const char overview_actions_sql[] =
 	"SELECT a.at, a.actor, a.action, a.target, a.reason, "
@@ -142,13 +134,13 @@ const char overview_actions_sql[] =
 	"AS after FROM stock_admin_actions a WHERE ($1::text IS NULL OR "
 	"strpos(lower(concat_ws(' ', a.actor, a.action, a.target, a.reason)), "
 	"lower($1::text)) > 0) AND ($2::timestamptz IS NULL "
-	"OR a.at < $2::timestamptz) ORDER BY a.at DESC" ROWS("$3");
+	"OR a.at < $2::timestamptz) ORDER BY a.at DESC" LIST_ROWS("$3");
 
 const Field overview_report[] = {
 	{"since", IN_QUERY, FIELD_TIME, false,
 	 "default: seven days before \"until\""},
 	{"until", IN_QUERY, FIELD_TIME, false, "default: now"},
-	END,
+	FIELDS_END,
 };
 const char overview_report_sql[] =
 	"SELECT 200, stock_report($1::timestamptz, $2::timestamptz), NULL::text";

@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
+#include "api/list.h"
 #include "api/overview.h"
 #include "api/reserve.h"
 #include "api/route.h"
@@ -14,10 +15,6 @@
 
 /* clang-format off: a row for each field, as long as it is */
 
-#define END \
-	{       \
-		0   \
-	}
 #define KEY                                                             \
 	{                                                                   \
 		"Idempotency-Key", IN_HEADER, FIELD_ID, false,                  \
@@ -52,11 +49,6 @@
 		"items", IN_BODY, FIELD_ITEMS, false,         \
 			"a part of the order; default: all of it" \
 	}
-#define LIMIT                                  \
-	{                                          \
-		"limit", IN_QUERY, FIELD_LIMIT, false, \
-			"rows of the answer; default: 100" \
-	}
 #define FAILURE                                            \
 	{                                                      \
 		"id", IN_PATH, FIELD_QUANTITY, true, "the message" \
@@ -69,7 +61,7 @@
 
 /* ---- fields, in the order of the statement's parameters ---- */
 
-static const Field no_fields[] = {END};
+static const Field no_fields[] = {FIELDS_END};
 
 static const Field reserve_stock[] = {
 	[RESERVE_ORDER_ID] = {"order_id", IN_BODY, FIELD_ID, true,
@@ -80,7 +72,7 @@ static const Field reserve_stock[] = {
 	[RESERVE_PRODUCT_ID] = PRODUCT,
 	[RESERVE_QUANTITY] = {"quantity", IN_BODY, FIELD_QUANTITY, true, "pieces"},
 	[RESERVE_LOCATION] = LOCATION,
-	END,
+	FIELDS_END,
 };
 static const Field reserve_order[] = {
 	[RESERVE_ORDER_ID] = {"order_id", IN_BODY, FIELD_ID, true, "the order"},
@@ -88,60 +80,63 @@ static const Field reserve_order[] = {
 	[RESERVE_TTL] = TTL,
 	[RESERVE_KEY] = KEY,
 	[RESERVE_ITEMS] = {"items", IN_BODY, FIELD_ITEMS, true, "all of its lines"},
-	END,
+	FIELDS_END,
 };
 static const Field order_read[] =
 	{ORDER,
 	 {"history", IN_QUERY, FIELD_BOOLEAN, false,
 	  "1: with all that happened to the order; not for "
 	  "the role app"},
-	 END};
-static const Field confirm[] =
-	{ORDER, {"payment_id", IN_BODY, FIELD_ID, false, "the payment"}, KEY, END};
-static const Field give_back[] = {ORDER, REASON, SOME_ITEMS, KEY, END};
+	 FIELDS_END};
+static const Field confirm[] = {ORDER,
+								{"payment_id", IN_BODY, FIELD_ID, false,
+								 "the payment"},
+								KEY,
+								FIELDS_END};
+static const Field give_back[] = {ORDER, REASON, SOME_ITEMS, KEY, FIELDS_END};
 static const Field returned[] =
 	{ORDER,
 	 SOME_ITEMS,
 	 {"restock", IN_BODY, FIELD_BOOLEAN, false,
 	  "whether it can be sold again; default: true"},
 	 KEY,
-	 END};
+	 FIELDS_END};
 static const Field extend[] = {ORDER,
 							   {"ttl", IN_BODY, FIELD_TTL, true,
 								"seconds until it expires, from now; 0: never"},
 							   KEY,
-							   END};
+							   FIELDS_END};
 static const Field stock[] = {PRODUCT,
 							  {"location", IN_QUERY, FIELD_ID, false,
 							   "default: all locations"},
-							  END};
+							  FIELDS_END};
 static const Field receive[] = {PRODUCT,
 								{"quantity", IN_BODY, FIELD_AMOUNT, true,
 								 "pieces; 0 for a product that is new"},
 								LOCATION,
 								{"reference", IN_BODY, FIELD_TEXT, false,
 								 "such as a delivery note"},
-								END};
+								FIELDS_END};
 static const Field adjust[] = {PRODUCT,
 							   {"delta", IN_BODY, FIELD_DELTA, true,
 								"pieces more, or less; not 0"},
 							   {"reason", IN_BODY, FIELD_TEXT, true,
 								"why; it is kept"},
 							   LOCATION,
-							   END};
+							   FIELDS_END};
 static const Field set[] =
 	{PRODUCT,
 	 {"on_hand", IN_BODY, FIELD_AMOUNT, true, "pieces"},
 	 {"If-Match", IN_HEADER, FIELD_VERSION, false,
 	  "the ETag of the stock as it was read; without it, nothing is compared"},
 	 LOCATION,
-	 END};
+	 FIELDS_END};
 static const Field move[] =
 	{PRODUCT,
 	 {"quantity", IN_BODY, FIELD_QUANTITY, true, "pieces"},
 	 {"from_location", IN_BODY, FIELD_ID, true, "from here"},
 	 {"to_location", IN_BODY, FIELD_ID, true, "to there"},
-	 END};
+	 FIELDS_END};
 static const Field open_sale[] =
 	{{"activity_id", IN_BODY, FIELD_ID, true, "the flash sale"},
 	 {"product_id", IN_BODY, FIELD_ID, true, "the product"},
@@ -150,55 +145,55 @@ static const Field open_sale[] =
 	 {"starts_at", IN_BODY, FIELD_TIME, false, "default: now"},
 	 {"ends_at", IN_BODY, FIELD_TIME, false, "default: when it is closed"},
 	 LOCATION,
-	 END};
-static const Field sale[] = {SALE, END};
+	 FIELDS_END};
+static const Field sale[] = {SALE, FIELDS_END};
 static const Field purchase[] = {
 	[PURCHASE_ACTIVITY] = SALE,
 	[PURCHASE_USER] = {"user_id", IN_BODY, FIELD_ID, true, "the buyer"},
 	[PURCHASE_ORDER] = {"order_id", IN_BODY, FIELD_ID, true, "the order"},
 	[PURCHASE_QUANTITY] = {"quantity", IN_BODY, FIELD_QUANTITY, false,
 						   "pieces; default: 1"},
-	END,
+	FIELDS_END,
 };
 
 static const Field availability[] = {{"items", IN_BODY, FIELD_ITEMS, true,
 									  "the lines to ask about"},
-									 END};
+									 FIELDS_END};
 static const Field console_file[] = {{"file", IN_PATH, FIELD_ID, true,
 									  "its name"},
-									 END};
+									 FIELDS_END};
 static const Field event[] = {{"event_id", IN_PATH, FIELD_UUID, true,
 							   "the event"},
 							  {"wait", IN_QUERY, FIELD_WAIT, false,
 							   "answers when Kafka has it, or after so long"},
-							  END};
+							  FIELDS_END};
 
 static const Field transactions[] =
 	{{"state", IN_QUERY, FIELD_ORDER_STATE, false, "only in this state"},
 	 {"after", IN_QUERY, FIELD_TEXT, false, "the \"next\" of an earlier page"},
-	 LIMIT,
+	 LIST_LIMIT,
 	 {"hanging", IN_QUERY, FIELD_BOOLEAN, false,
 	  "1: reservations, and messages that wait, for longer than "
 	  "pgstock.hanging_after"},
-	 END};
+	 FIELDS_END};
 static const Field failures[] =
 	{{"topic", IN_QUERY, FIELD_ID, false, "only of this topic"},
 	 {"state", IN_QUERY, FIELD_FAILURE, false, "only in this state"},
 	 {"order_id", IN_QUERY, FIELD_ID, false, "only of this order"},
 	 {"after", IN_QUERY, FIELD_QUANTITY, false,
 	  "the page that follows the message of this id"},
-	 LIMIT,
-	 END};
-static const Field failure[] = {FAILURE, END};
-static const Field retry[] = {FAILURE, REASON, END};
+	 LIST_LIMIT,
+	 FIELDS_END};
+static const Field failure[] = {FAILURE, FIELDS_END};
+static const Field retry[] = {FAILURE, REASON, FIELDS_END};
 static const Field discard[] = {FAILURE,
 								{"reason", IN_BODY, FIELD_TEXT, true,
 								 "why; it is kept"},
-								END};
+								FIELDS_END};
 static const Field handled[] = {FAILURE,
 								{"note", IN_BODY, FIELD_TEXT, true,
 								 "what was done; it is kept"},
-								END};
+								FIELDS_END};
 
 /* ---- statements ---- */
 
@@ -252,7 +247,7 @@ static const Field handled[] = {FAILURE,
 	"SELECT o.*, o.order_id AS after FROM stock_orders o " \
 	"WHERE ($1::text IS NULL OR o.state = $1::text) "      \
 	"AND ($2::text IS NULL OR o.order_id > $2::text) "     \
-	"ORDER BY o.order_id LIMIT coalesce($3::int, 100) + 1"
+	"ORDER BY o.order_id" LIST_ROWS("$3")
 
 /* The oldest first. */
 #define LIST_HANGING                                                       \
@@ -263,8 +258,7 @@ static const Field handled[] = {FAILURE,
 	"(h.since, coalesce(h.order_id, ''), coalesce(h.event_id, '')) > "     \
 	"(($2::json->>0)::timestamptz, coalesce($2::json->>1, ''), "           \
 	"coalesce($2::json->>2, ''))) ORDER BY h.since, "                      \
-	"coalesce(h.order_id, ''), coalesce(h.event_id, '') "                  \
-	"LIMIT coalesce($3::int, 100) + 1"
+	"coalesce(h.order_id, ''), coalesce(h.event_id, '')" LIST_ROWS("$3")
 
 #define ASK_AVAILABILITY                                                \
 	"SELECT 200, json_build_object('fits', bool_and(a.fits), 'lines', " \
@@ -292,7 +286,7 @@ static const Field handled[] = {FAILURE,
 	"AND ($2::text IS NULL OR f.state = $2::text) "                        \
 	"AND ($3::text IS NULL OR f.order_id = $3::text) "                     \
 	"AND ($4::bigint IS NULL OR f.id < $4::bigint) "                       \
-	"ORDER BY f.id DESC LIMIT coalesce($5::int, 100) + 1"
+	"ORDER BY f.id DESC" LIST_ROWS("$5")
 
 #define GET_FAILURE                                                           \
 	"SELECT CASE WHEN r.id IS NULL THEN 404 ELSE 200 END, row_to_json(r), "   \
