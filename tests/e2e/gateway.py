@@ -206,13 +206,30 @@ def many(gateway, count, call):
 @contextmanager
 def held_up(shop, gateway, product, count):
     """A session that holds a product, and the answers to come of clients that
-    each want a piece of it for an order of their own."""
-    with closing(shop.connect()) as conn, ThreadPoolExecutor(1) as pool:
+    each want a piece of it for an order of their own.  The first client waits
+    for the lock before the others send; where the gateway has one session,
+    every one of them waits in its queue."""
+    def reserve(client, i):
+        return client.reserve(product, 1, f"held-up-{product}-{i}")
+
+    def the_others(first):
+        answers = many(gateway, count - 1,
+                       lambda client, i: reserve(client, i + 1))
+        return [*first.result(), *answers]
+
+    with closing(shop.connect()) as conn, ThreadPoolExecutor(2) as pool:
         conn.cursor().execute("SELECT reserve_stock(%s, 1, %s)",
                               (product, f"holder-{product}"))
-        yield conn, pool.submit(
-            many, gateway, count, lambda client, i: client.reserve(
-                product, 1, f"held-up-{product}-{i}"))
+        first = pool.submit(many, gateway, 1, reserve)
+        wait_for_lock(shop, gateway)
+        yield conn, pool.submit(the_others, first) if count > 1 else first
+
+
+def wait_for_queue(gateway, requests):
+    """Until as many requests wait for a session."""
+    wait_until(lambda: re.search(r"_queue_requests %d$" % requests,
+                                 gateway.get("/metrics")[1], re.M),
+               30, gateway.tail)
 
 
 def wait_for_lock(shop, gateway):

@@ -17,7 +17,7 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
-from gateway import held_up, many, raw, wait_for_lock
+from gateway import held_up, many, raw, wait_for_lock, wait_for_queue
 from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -200,7 +200,6 @@ def test_one_frozen_session_opens_no_breaker(gateways, product, shop):
     """Others are answered meanwhile, and it is waited for."""
     gateway = gateways({"postgres": {"pool": 3}}).start()
     with held_up(shop, gateway, product, 1) as (_, answers):
-        wait_for_lock(shop, gateway)
         backend, = shop.sql("SELECT pid FROM pg_stat_activity WHERE "
                             "wait_event_type = 'Lock' AND application_name = "
                             "'pgstock-gateway'")[0]
@@ -299,9 +298,9 @@ def test_kills_of_everything(gateways, product, admin, shop, pg):
 
 
 def test_a_drain_loses_no_request(gateways, product, shop):
-    gateway = gateways().start()
+    gateway = gateways({"postgres": {"pool": 1}}).start()
     with held_up(shop, gateway, product, 8) as (conn, answers):
-        wait_for_lock(shop, gateway)
+        wait_for_queue(gateway, 7)
         gateway.signal(signal.SIGTERM)
         wait_until(lambda: gateway.get("/livez")[0] == 0, 30, gateway.tail)
         conn.rollback()
@@ -313,9 +312,9 @@ def test_a_drain_loses_no_request(gateways, product, shop):
 
 def test_a_second_sigterm_ends_it_at_once(gateways, product, shop):
     """What waits is answered: whether it took effect is not known."""
-    gateway = gateways().start()
+    gateway = gateways({"postgres": {"pool": 1}}).start()
     with held_up(shop, gateway, product, 8) as (_, answers):
-        wait_for_lock(shop, gateway)
+        wait_for_queue(gateway, 7)
         gateway.signal(signal.SIGTERM)
         wait_until(lambda: "shutting down" in gateway.log(), 30, gateway.tail)
         gateway.signal(signal.SIGTERM)

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from cluster import HOST
-from gateway import TOKENS, held_up, many, wait_for_lock
+from gateway import TOKENS, held_up, many, wait_for_queue
 from process import wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -143,15 +143,13 @@ def test_who_has_left_reserves_nothing(gateways, admin, product, shop):
     admin.post(f"/products/{other}/stock/receive", {"quantity": 5})
     gateway = gateways({"postgres": {"pool": 1}}).start()
     with held_up(shop, gateway, product, 1) as (conn, answers):
-        wait_for_lock(shop, gateway)
         body = json.dumps({"order_id": f"gone-{product}", "quantity": 1})
         with socket.create_connection((HOST, gateway.port)) as client:
             client.sendall((
                 f"POST /products/{other}/stock/reserve HTTP/1.1\r\nHost: x\r\n"
                 f"Authorization: Bearer {TOKENS['app']}\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}").encode())
-            wait_until(lambda: "queue_requests 1" in
-                       gateway.get("/metrics")[1], 30, gateway.tail)
+            wait_for_queue(gateway, 1)
         conn.rollback()
         assert answers.result()[0].status == 201
     with closing(gateway.client()) as client:
