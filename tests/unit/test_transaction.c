@@ -7,52 +7,13 @@
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "mock_cluster.h"
+#include "mock_transactions.h"
 
 #include "config/metric_table.h"
-
-#define INCARNATION "11111111-2222-4333-8444-555555555555"
 
 /* numbers in Kafka's protocol */
 #define LIST_OFFSETS_REQUEST  2
 #define INIT_PRODUCER_REQUEST 22
-
-static void
-begin_opening(Fixture *fixture)
-{
-	Buf error = {0};
-
-	fixture->opened = false;
-	if (!producer_open(fixture->producer, fixture->config, 1000000, INCARNATION,
-					   &error))
-		fail_msg("%s", buf_str(&error));
-	buf_free(&error);
-}
-
-static void
-open_transactional(Fixture *fixture)
-{
-	begin_opening(fixture);
-	WAIT_UNTIL(fixture, fixture->opened);
-}
-
-static int
-set_up_topic(void **state)
-{
-	int failed = set_up(state);
-
-	rd_kafka_mock_topic_create(((Fixture *) *state)->cluster,
-							   "pgstock-position-" INCARNATION, 1, 1);
-	return failed;
-}
-
-static void
-commit(Fixture *fixture, const char *position)
-{
-	assert_int_equal(producer_commit(fixture->producer,
-									 (Slice){position, strlen(position)}),
-					 PRODUCER_TAKEN);
-}
 
 static double
 published(Fixture *fixture)
@@ -308,80 +269,6 @@ a_position_that_is_refused_is_no_topic_s_fault(void **state)
 	assert_false(fixture->topic_blamed);
 }
 
-/* No caller needs its answer, and its successor need not wait for it. */
-static void
-a_producer_may_be_closed_while_it_commits_or_opens(void **state)
-{
-	Fixture *fixture = *state;
-
-	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
-	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
-	commit(fixture, "lost");
-	producer_close(fixture->producer);
-	begin_opening(fixture);
-	producer_close(fixture->producer);
-	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
-	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 2), PRODUCER_TAKEN);
-	commit(fixture, "p");
-	WAIT_UNTIL(fixture, fixture->committed == 1);
-	assert_int_equal(fixture->failures, 0);
-}
-
-/* Turns the loop for so long. */
-static void
-turn_for(Fixture *fixture, int64_t us)
-{
-	int64_t until = loop_now(fixture->loop) + us;
-
-	WAIT_UNTIL(fixture, loop_now(fixture->loop) >= until);
-}
-
-/* Each ends about a second after it was given up; all that time there is one
- * that was given up later. */
-static void
-producers_that_were_given_up_go_while_others_wait(void **state)
-{
-	Fixture *fixture = *state;
-	int		 threads = 0;
-
-	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
-	for (int i = 0; i < 14; i++)
-	{
-		begin_opening(fixture);
-		turn_for(fixture, 300 * MS_US);
-		producer_close(fixture->producer);
-		if (i == 6)
-			threads = rd_kafka_thread_cnt();
-	}
-	assert_true(rd_kafka_thread_cnt() < threads + 12); /* 4 a producer */
-}
-
-/*
- * The race: librdkafka registers the first partition of a transaction while the
- * client is destroyed (watched_client_quiesce in transaction.c), and aborts the
- * process.
- */
-static void
-a_producer_may_be_closed_right_after_its_first_event(void **state)
-{
-	Fixture *fixture = *state;
-
-	for (int i = 0; i < 100; i++)
-	{
-		open_transactional(fixture);
-		assert_int_equal(produce(fixture, (uint64_t) i), PRODUCER_TAKEN);
-		if (i % 2 == 1)
-			commit(fixture, "lost");
-		producer_close(fixture->producer);
-	}
-	assert_int_equal(fixture->failures, 0);
-}
-
-#define test_topic(name) \
-	cmocka_unit_test_setup_teardown(name, set_up_topic, tear_down)
-
 int
 main(void)
 {
@@ -396,9 +283,6 @@ main(void)
 		test_topic(what_librdkafka_sent_again_is_the_producer_s_last),
 		test_topic(what_the_broker_puts_off_is_no_loss),
 		test_topic(a_position_that_is_refused_is_no_topic_s_fault),
-		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
-		test_topic(producers_that_were_given_up_go_while_others_wait),
-		test_topic(a_producer_may_be_closed_right_after_its_first_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
