@@ -83,6 +83,10 @@ static const ArgumentOption options[ARGS] = {
 						"ignore earlier events; default: where the outbox "
 						"begins",
 						'f'},
+	[ARG_REDRIVE_FROM] = {"from", POINT("TIME|OFFSET"), NULL,
+						  "the first dead letter; default: the one behind "
+						  "those of the last run",
+						  'f'},
 	[ARG_REPLAY_TO] = {"to", POINT("TIME|SEQ"), NULL,
 					   "the last event, included; default: the latest", 0},
 	[ARG_REWIND_TO] = {"to", POINT("TIME|OFFSET"), NULL,
@@ -97,6 +101,11 @@ static const ArgumentOption options[ARGS] = {
 							't'},
 	[ARG_REDRIVE_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
 						   "the topic of the dead letters", 't'},
+	[ARG_PARTITION] = {"partition",
+					   {ARGUMENT_NUMBER, "N", NULL, 0, INT32_MAX},
+					   NULL,
+					   "dead letters of this partition only",
+					   'p'},
 	[ARG_MAX] = {"max",
 				 {ARGUMENT_NUMBER, "N", NULL, 1, INT64_MAX},
 				 NULL,
@@ -250,11 +259,13 @@ static const ArgumentCommand commands[COMMANDS] = {
 			.name = "redrive",
 			.summary = "send dead letters back to their topics",
 			.help = "Sends dead letters from their topic in Kafka back to the "
-					"topics that they came from, those that no earlier run has "
-					"sent back. It can be interrupted at any time: no letter "
-					"is lost or sent twice. A letter that cannot be sent back "
-					"is named and left; the exit code is 1 if there is one.",
-			.allowed = BIT(ARG_REDRIVE_TOPIC) | BIT(ARG_MAX) | BIT(ARG_LIMIT) |
+					"topics that they came from, those behind the last run or, "
+					"with --from, those from there on, again if need be. It "
+					"can be interrupted at any time: no letter is lost or sent "
+					"twice. A letter that cannot be sent back is named and "
+					"left; the exit code is 1 if there is one.",
+			.allowed = BIT(ARG_REDRIVE_TOPIC) | BIT(ARG_REDRIVE_FROM) |
+					   BIT(ARG_PARTITION) | BIT(ARG_MAX) | BIT(ARG_LIMIT) |
 					   BIT(ARG_REDRIVE_DRY_RUN),
 			.required = BIT(ARG_REDRIVE_TOPIC),
 		},

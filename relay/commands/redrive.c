@@ -1,12 +1,12 @@
 /*
  * redrive.c - dead letters, back to the topics that they came from
  *
- * The letters are read from where the last run ended up to where their topic
- * ends now, so that a letter which is given up again meanwhile is the next
- * run's.  Each is sent to its source topic with the key, the value and the
- * headers that the message had, and with how often that was done: a letter that
- * was sent back as often as the limit says is left.  One that is left is
- * named, and the run goes on behind it.
+ * The letters are read from where the last run ended, or from --from, up to
+ * where their topic ends now, so that a letter which is given up again
+ * meanwhile is the next run's.  Each is sent to its source topic with the key,
+ * the value and the headers that the message had, and with how often that was
+ * done: a letter that was sent back as often as the limit says is left.  One
+ * that is left is named, and the run goes on behind it.
  *
  * What pgstock does with a message that comes back: extension/inbox/redriven.c.
  *
@@ -350,6 +350,8 @@ cmd_redrive(const Arguments *arguments, const Config *config)
 	run->topic = arguments->values[ARG_REDRIVE_TOPIC];
 	run->max = redrive_number(arguments->values[ARG_MAX], INT64_MAX);
 	run->limit = redrive_number(arguments->values[ARG_LIMIT], DEFAULT_LIMIT);
+	run->from = command_point(arguments->values[ARG_REDRIVE_FROM]);
+	run->only = redrive_number(arguments->values[ARG_PARTITION], -1);
 	run->dry_run = arguments->values[ARG_REDRIVE_DRY_RUN] != NULL;
 	redrive_catch_signals();
 	if (command_open(&run->command, config))

@@ -14,6 +14,7 @@
  */
 #include "commands/redrive_run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,14 +49,15 @@ redrive_on_delivery(rd_kafka_t *producer	  UNUSED,
 }
 
 static void
-redrive_report(const char *what, const WatchedResult *result)
+redrive_report(const char *what, WatchedResult *result)
 {
 	bool fenced = result->code == RD_KAFKA_RESP_ERR__FENCED ||
 				  result->code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH ||
 				  result->code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
 
 	command_report("%s: %s%s", what,
-				   result->error.len > 0 ? result->error.data : "timed out",
+				   result->error.len > 0 ? buf_str(&result->error)
+										 : "timed out",
 				   fenced ? ": another redrive of this topic has begun"
 						  : "; run it again: it begins where this one ended");
 }
@@ -197,7 +199,15 @@ redrive_send(Redrive *run, const rd_kafka_message_t *message,
 
 /* ---- its end ----------------------------------------------------------- */
 
-/* The offsets behind the letters, in the same transaction. */
+/* The group's offset of a partition that is read; it is never set back. */
+static int64_t
+redrive_offset(const RedrivePartition *partition)
+{
+	return Max(partition->next, partition->stored);
+}
+
+/* The offsets behind the letters, in the same transaction; so it has something
+ * to commit where all its letters are left, too. */
 static void
 redrive_send_offsets(Redrive *run, WatchedResult *result)
 {
@@ -207,10 +217,10 @@ redrive_send_offsets(Redrive *run, WatchedResult *result)
 	rd_kafka_error_t				   *error = NULL;
 
 	for (size_t i = 0; i < run->partition_count; i++)
-		if (run->partitions[i].next > run->partitions[i].committed)
+		if (run->partitions[i].next > run->partitions[i].begin)
 			rd_kafka_topic_partition_list_add(list, run->topic,
 											  run->partitions[i].id)
-				->offset = run->partitions[i].next;
+				->offset = redrive_offset(&run->partitions[i]);
 	group = rd_kafka_consumer_group_metadata_new(run->group);
 	if (list->cnt > 0)
 		error = rd_kafka_send_offsets_to_transaction(watched_client_handle(
@@ -227,11 +237,28 @@ redrive_send_offsets(Redrive *run, WatchedResult *result)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+/* Later runs begin behind the group's offset, and so behind what --from passes
+ * over too. */
+static void
+redrive_advance(Redrive *run, RedrivePartition *partition)
+{
+	partition->committed = partition->next;
+	if (partition->next == partition->begin)
+		return;
+	if (partition->stored < partition->begin)
+		buf_printf(&run->notes,
+				   "passed over %s/%" PRId32 "/%" PRId64 " to %" PRId64
+				   ": they are before --from\n",
+				   run->topic, partition->id, partition->stored,
+				   partition->begin - 1);
+	partition->stored = redrive_offset(partition);
+}
+
 static void
 redrive_committed(Redrive *run)
 {
 	for (size_t i = 0; i < run->partition_count; i++)
-		run->partitions[i].committed = run->partitions[i].next;
+		redrive_advance(run, &run->partitions[i]);
 	run->sent += run->letter_count;
 	run->left += run->letters_left;
 	run->singles = Max(run->singles - 1, 0);
@@ -284,7 +311,7 @@ redrive_was_refused(Redrive *run)
 }
 
 static void
-redrive_report_commit(const Redrive *run, const WatchedResult *result)
+redrive_report_commit(const Redrive *run, WatchedResult *result)
 {
 	for (int i = 0; i < run->letter_count; i++)
 	{

@@ -19,9 +19,10 @@ typedef struct RedrivePartition
 {
 	int32_t id;
 	int64_t begin;	   /* where this run began */
-	int64_t committed; /* all before it was sent back, or left */
+	int64_t committed; /* up to it this run sent back or left each */
 	int64_t next;	   /* the same, once the open transaction is committed */
 	int64_t end;	   /* as it was when this run began */
+	int64_t stored;	   /* the group's offset, which is never set back */
 
 	/* The letter that its topic refused when it was sent alone.  The letters of
 	 * other partitions may be read before it is read again. */
@@ -50,9 +51,12 @@ typedef struct Redrive
 {
 	Command		   command;
 	const char	  *topic;
-	char		  *group; /* owned; its offsets are those of the letters */
-	int64_t		   max;	  /* letters to send back */
-	int64_t		   limit; /* a letter that was sent back so often is left */
+	char		  *group;  /* owned; its offsets are those of the letters */
+	int64_t		   max;	   /* letters to send back */
+	int64_t		   limit;  /* a letter that was sent back so often is left */
+	Point		   from;   /* neither number nor moment: behind the last run */
+	int64_t		   only;   /* this partition; -1: all */
+	bool		   placed; /* it is known where this run begins */
 	bool		   dry_run;
 	rd_kafka_t	  *consumer;
 	WatchedClient *producer; /* NULL: a dry run, or not open */
@@ -101,7 +105,8 @@ const RedriveTopic *redrive_find_topic(Redrive	  *run,
 									   const char *name) MUST_CHECK;
 void				redrive_free_topics(Redrive *run);
 
-/* Where this run begins and ends; false, and reported why. */
+/* The partitions, and where this run begins and ends in each; false, and
+ * reported why. */
 bool redrive_find_partitions(Redrive *run) MUST_CHECK;
 
 /* Reads on behind the letters that are committed; the same. */

@@ -5,6 +5,7 @@
  */
 #include "commands/redrive_run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,6 +161,22 @@ redrive_find_ends(Redrive *run)
 	return true;
 }
 
+static void
+redrive_add_partitions(Redrive								*run,
+					   const struct rd_kafka_metadata_topic *topic)
+{
+	run->partitions = xcalloc((size_t) topic->partition_cnt,
+							  sizeof(RedrivePartition));
+	for (int i = 0; i < topic->partition_cnt; i++)
+		if (run->only < 0 || topic->partitions[i].id == run->only)
+			run->partitions[run->partition_count++].id = topic->partitions[i]
+															 .id;
+	if (run->partition_count == 0)
+		command_report("topic \"%s\" has no partition %" PRId64 ", only 0 "
+					   "to %d",
+					   run->topic, run->only, topic->partition_cnt - 1);
+}
+
 bool
 redrive_find_partitions(Redrive *run)
 {
@@ -177,25 +194,33 @@ redrive_find_partitions(Redrive *run)
 							   ? topic->err
 							   : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
 	else
-	{
-		run->partition_count = (size_t) topic->partition_cnt;
-		run->partitions = xcalloc(run->partition_count,
-								  sizeof(RedrivePartition));
-		for (size_t i = 0; i < run->partition_count; i++)
-			run->partitions[i].id = topic->partitions[i].id;
-	}
+		redrive_add_partitions(run, topic);
 	rd_kafka_metadata_destroy(metadata);
 	return run->partition_count > 0 && redrive_find_ends(run);
 }
 
 /* ---- where to read ----------------------------------------------------- */
 
-/* The offsets that the group has; the earlier records may be deleted since. */
-static rd_kafka_resp_err_t
-redrive_read_offsets(Redrive *run, rd_kafka_topic_partition_list_t *list)
+static rd_kafka_topic_partition_list_t *
+redrive_list_partitions(const Redrive *run, int64_t offset)
 {
-	int64_t				until = 0;
-	rd_kafka_resp_err_t error;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
+		(int) run->partition_count);
+
+	for (size_t i = 0; i < run->partition_count; i++)
+		rd_kafka_topic_partition_list_add(list, run->topic,
+										  run->partitions[i].id)
+			->offset = offset;
+	return list;
+}
+
+/* The offsets that the group has; the earlier records may be deleted since. */
+static bool
+redrive_read_offsets(Redrive *run)
+{
+	rd_kafka_topic_partition_list_t *list = redrive_list_partitions(run, 0);
+	int64_t							 until = 0;
+	rd_kafka_resp_err_t				 error;
 
 	do
 		error = rd_kafka_committed(run->consumer, list, COMMAND_BROKER_MS);
@@ -206,42 +231,103 @@ redrive_read_offsets(Redrive *run, rd_kafka_topic_partition_list_t *list)
 																 .partition);
 
 		error = list->elems[i].err;
-		partition->committed = Max(list->elems[i].offset, partition->begin);
-		partition->next = partition->committed;
+		partition->stored = Max(list->elems[i].offset, partition->stored);
 	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error != 0)
+		command_report_broker(run->consumer,
+							  "could not read the offsets of the group", error);
+	return error == 0;
+}
+
+/* Where --from is in each partition: an offset, or in place of a moment the
+ * first letter of that time or later.  NULL, and reported why. */
+static rd_kafka_topic_partition_list_t *
+redrive_find_from(Redrive *run)
+{
+	const Point						*from = &run->from;
+	rd_kafka_topic_partition_list_t *list = NULL;
+	int64_t							 until = 0;
+	rd_kafka_resp_err_t				 error;
+
+	if (from->number >= 0)
+		return redrive_list_partitions(run, from->number);
+	do
+	{
+		if (list != NULL)
+			rd_kafka_topic_partition_list_destroy(list);
+		list = redrive_list_partitions(run, from->moment_us / 1000);
+		error = kafka_find_offsets(run->consumer, list, COMMAND_BROKER_MS);
+	} while (error != 0 && command_may_retry(run->consumer, &until, error));
+	if (error == 0)
+		return list;
+	command_report_broker(run->consumer, "could not find offsets", error);
+	rd_kafka_topic_partition_list_destroy(list);
+	return NULL;
+}
+
+/* Where this run begins in each partition: behind what the group has, or at
+ * --from. */
+static bool
+redrive_place(Redrive *run)
+{
+	rd_kafka_topic_partition_list_t *list = NULL;
+
+	if (run->from.text != NULL && (list = redrive_find_from(run)) == NULL)
+		return false;
+	for (size_t i = 0; i < run->partition_count; i++)
+	{
+		RedrivePartition *p = &run->partitions[i];
+		int64_t			  first = p->begin;
+		int64_t			  from = 0;
+
+		if (list != NULL)
+			from = rd_kafka_topic_partition_list_find(list, run->topic, p->id)
+					   ->offset;
+		p->stored = Max(p->stored, first);
+		if (list == NULL)
+			p->begin = p->stored;
+		else if (from < 0 || from > p->end)
+			p->begin = p->end; /* no letter is as late as that */
+		else
+			p->begin = Max(from, first);
+		p->committed = p->begin;
+	}
+	if (list != NULL)
+		rd_kafka_topic_partition_list_destroy(list);
+	return true;
+}
+
+static rd_kafka_resp_err_t
+redrive_assign(Redrive *run)
+{
+	rd_kafka_topic_partition_list_t *list = redrive_list_partitions(run, 0);
+	rd_kafka_resp_err_t				 error;
+
+	for (int i = list->cnt - 1; i >= 0; i--)
+	{
+		RedrivePartition *p = redrive_partition(run, list->elems[i].partition);
+
+		p->next = p->committed;
+		list->elems[i].offset = p->next;
+		if (p->next >= p->end)
+			rd_kafka_topic_partition_list_del_by_idx(list, i);
+	}
+	error = rd_kafka_assign(run->consumer, list);
+	rd_kafka_topic_partition_list_destroy(list);
 	return error;
 }
 
 bool
 redrive_seek(Redrive *run)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
-		(int) run->partition_count);
 	rd_kafka_resp_err_t error;
 
-	for (size_t i = 0; i < run->partition_count; i++)
-		rd_kafka_topic_partition_list_add(list, run->topic,
-										  run->partitions[i].id);
-	error = redrive_read_offsets(run, list);
+	if (!redrive_read_offsets(run) || (!run->placed && !redrive_place(run)))
+		return false;
+	run->placed = true;
+	error = redrive_assign(run);
 	if (error != 0)
-		command_report_broker(run->consumer,
-							  "could not read the offsets of the group", error);
-	for (int i = list->cnt - 1; i >= 0; i--)
-	{
-		const RedrivePartition *p = redrive_partition(run,
-													  list->elems[i].partition);
-
-		list->elems[i].offset = p->next;
-		if (p->next >= p->end)
-			rd_kafka_topic_partition_list_del_by_idx(list, i);
-	}
-	if (error == 0)
-	{
-		error = rd_kafka_assign(run->consumer, list);
-		if (error != 0)
-			command_report_broker(run->consumer, "could not read the topic",
-								  error);
-	}
-	rd_kafka_topic_partition_list_destroy(list);
+		command_report_broker(run->consumer, "could not read the topic", error);
 	return error == 0;
 }

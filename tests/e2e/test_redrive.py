@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections import defaultdict
 from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -399,6 +400,76 @@ def test_max_and_dry_run(letters, kafka):
             "sent back 7 dead letters, left 0\n")
     assert redrive(letters).startswith("sent back 9 ")
     check_exactly_once(kafka, 30)
+
+
+def number_letters(kafka, *numbers, partition=0, **how):
+    out = kafka.producer()
+    for number in numbers:
+        send(out, LETTERS, b"%d" % number, key=b"k", partition=partition,
+             headers=letter_headers(partition=partition), **how)
+    delivered(out)
+
+
+def test_from_an_offset(letters, kafka):
+    """One letter again, without the others; letters passed over are named, and
+    never looked at again."""
+    number_letters(kafka, *range(6))
+    number_letters(kafka, 10, 11, partition=1)
+    assert redrive(letters, "--partition", "0", "--max", "4") == (
+        "sent back 4 dead letters, left 0\n")
+    again = ("--partition", "0", "--from", "1", "--max", "1")
+    assert f"would send {LETTERS}/0/1 to" in redrive(letters, "--dry-run",
+                                                     *again)
+    assert redrive(letters, *again) == "sent back 1 dead letters, left 0\n"
+    assert redrive(letters, "--from", "5") == (     # the end of partition 1
+        f"passed over {LETTERS}/0/4 to 4: they are before --from\n"
+        "sent back 1 dead letters, left 0\n")
+    assert redrive(letters) == "sent back 2 dead letters, left 0\n"
+    assert sorted(int(r.value) for r in sent_back(kafka, 8)) == [
+        0, 1, 1, 2, 3, 5, 10, 11]
+
+
+def test_from_a_time(letters, kafka):
+    now = int(time.time())
+    number_letters(kafka, 1, timestamp=(now - 2) * 1000)
+    number_letters(kafka, 2, timestamp=(now - 1) * 1000)
+    at = datetime.fromtimestamp(now - 1, timezone.utc).isoformat()
+    assert redrive(letters, "--from", at.replace("+00:00", "Z")) == (
+        f"passed over {LETTERS}/0/0 to 0: they are before --from\n"
+        "sent back 1 dead letters, left 0\n")
+    assert redrive(letters, "--from", "2000-01-01T00:00:00Z") == (
+        "sent back 2 dead letters, left 0\n")
+    assert redrive(letters, "--from", "2999-01-01T00:00:00Z") == (
+        "sent back 0 dead letters, left 0\n")
+    assert sorted(r.value for r in sent_back(kafka, 3)) == [b"1", b"2", b"2"]
+
+
+def test_refused_behind_from(letters, kafka):
+    """After a letter was refused, the run goes on where it was, and not at the
+    group's offset, which is behind all letters."""
+    kafka.create_topics("narrow", max_message_bytes=1000)
+    number_letters(kafka, 1)
+    out = kafka.producer()
+    send(out, LETTERS, b"x" * 5000, key=b"k", partition=0,
+         headers=letter_headers("narrow"))
+    delivered(out)
+    number_letters(kafka, 2)
+    for _ in range(2):
+        shown = redrive(letters, "--from", "0", "--partition", "0",
+                        code=RUNTIME)
+        assert shown.count('topic "narrow" refused it') == 1
+        assert shown.endswith("sent back 2 dead letters, left 1\n")
+
+
+@pytest.mark.parametrize("args, code, why", [
+    (["--from", "soon"], USAGE, "neither a number nor a time"),
+    (["--from", "-1"], USAGE, "neither a number nor a time"),
+    (["--partition", "x"], USAGE, "--partition"),
+    (["--partition", "3"], RUNTIME, "has no partition 3, only 0 to 2"),
+])
+def test_bad_from(letters, args, code, why):
+    done = letters.command("redrive", "--topic", LETTERS, *args)
+    assert (done.returncode, why in done.stderr) == (code, True), done.stderr
 
 
 def test_progress(letters, kafka):
