@@ -30,6 +30,7 @@ export PG_CONFIG DESTDIR DEV SAN prefix
 
 all install clean:
 	$(MAKE) -C extension $@
+	$(MAKE) -C front $@
 	$(MAKE) -C relay $@
 	$(MAKE) -C gateway $@
 

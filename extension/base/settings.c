@@ -43,6 +43,9 @@ char *pgstock_trace_id;
 char *pgstock_actor;
 bool  pgstock_track_calls;
 
+/* of pgstock_front, which reads it by its name: see below */
+static bool front_autonomous;
+
 static void
 settings_define_stock(void)
 {
@@ -95,6 +98,20 @@ settings_define_stock(void)
 							 NULL, NULL);
 }
 
+/*
+ * The front of several shards is a module of its own.  It is set without being
+ * defined where pgstock is not loaded; where it is, it reserves the prefix.
+ */
+static void
+settings_define_front(void)
+{
+	DefineCustomBoolVariable("pgstock.front_autonomous",
+							 "Calls of a front commit by themselves, also in a "
+							 "transaction block.",
+							 NULL, &front_autonomous, false, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+}
+
 static void
 settings_define_outbox(void)
 {
@@ -124,5 +141,6 @@ settings_init(void)
 {
 	settings_define_stock();
 	settings_define_outbox();
+	settings_define_front();
 	MarkGUCPrefixReserved("pgstock");
 }

@@ -17,6 +17,7 @@ from gateway import Gateway
 from mutant import checks_itself
 from process import remove_dir, session_dir
 from secure import Certificates, SecureKafka, SecurePostgres
+from shards import Shards
 
 INBOX = ("order-created", "payment-success", "payment-failed",
          "order-cancelled", "order_failed")
@@ -133,6 +134,17 @@ def db(pg):
     database.drop()
     assert drift == []
     assert not wrong, f"applied, though their schemas forbid them: {wrong}"
+
+
+@pytest.fixture(scope="module")
+def shards(pg):
+    """Four shards and their front, with the product as the key; a test takes
+    products and orders of its own."""
+    made = Shards(pg)
+    yield made
+    drift = made.drift()
+    made.drop()
+    assert drift == []
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+/* ---- The calls ----------------------------------------------------------- */
+
+/*
+ * The only list of what the front offers: functions.sql makes the functions of
+ * it, access.sql grants rights by it.  A test compares it with pgstock's
+ * catalog.
+ *
+ * name, arguments, result: as pgstock has them.
+ * shards: an expression over the arguments, the shards that the call goes to.
+ * writes: refused inside a transaction block.
+ * levels: the access levels that may call it, besides admin; as in pgstock.
+ */
+CREATE FUNCTION pgstock_front.call_list()
+RETURNS TABLE (name text, arguments text, result text, shards text,
+	writes boolean, levels text[])
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $list$
+VALUES
+	('receive_stock', $$product_id text, quantity bigint,
+		location text DEFAULT 'main', reference text DEFAULT NULL$$, 'bigint',
+		'line($1, $3)', true, '{}'::text[]),
+	('adjust_stock', $$product_id text, delta bigint, reason text,
+		location text DEFAULT 'main'$$, 'bigint', 'line($1, $4)', true, '{}'),
+	('set_stock', $$product_id text, on_hand bigint,
+		expected_version bigint DEFAULT NULL, location text DEFAULT 'main'$$,
+		'bigint', 'line($1, $4)', true, '{}'),
+	('move_stock', $$product_id text, quantity bigint, from_location text,
+		to_location text$$, 'void', 'move($1, $3, $4)', true, '{}'),
+	('configure_product', $$product_id text, safety bigint DEFAULT NULL,
+		backorder_limit bigint DEFAULT NULL, slots int DEFAULT NULL$$, 'void',
+		'product($1)', true, '{}'),
+	('reserve_stock', $$product_id text, quantity bigint, order_id text,
+		user_id text DEFAULT NULL, location text DEFAULT 'main',
+		ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
+		idempotency_key text DEFAULT NULL$$, 'stock_result',
+		'line($1, $5)', true, '{app}'),
+	('try_reserve_stock', $$product_id text, quantity bigint, order_id text,
+		user_id text DEFAULT NULL, location text DEFAULT 'main',
+		ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
+		idempotency_key text DEFAULT NULL$$, 'stock_result',
+		'line($1, $5)', true, '{app}'),
+	('reserve_order', $$order_id text, items jsonb, user_id text DEFAULT NULL,
+		ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
+		idempotency_key text DEFAULT NULL$$, 'SETOF stock_result',
+		'whole($1, $2)', true, '{app}'),
+	('try_reserve_order', $$order_id text, items jsonb,
+		user_id text DEFAULT NULL, ttl interval DEFAULT NULL,
+		strategy text DEFAULT 'auto', idempotency_key text DEFAULT NULL$$,
+		'SETOF stock_result', 'whole($1, $2)', true, '{app}'),
+	('extend_reservation', $$order_id text, ttl interval,
+		idempotency_key text DEFAULT NULL$$, 'SETOF stock_result',
+		'order($1)', true, '{app}'),
+	('confirm_stock', $$order_id text, payment_id text DEFAULT NULL,
+		idempotency_key text DEFAULT NULL$$, 'SETOF stock_result',
+		'order($1)', true, '{app}'),
+	('release_stock', $$order_id text, reason text DEFAULT NULL,
+		items jsonb DEFAULT NULL, idempotency_key text DEFAULT NULL$$,
+		'SETOF stock_result', 'order($1)', true, '{app}'),
+	('rollback_stock', $$order_id text, reason text DEFAULT NULL,
+		items jsonb DEFAULT NULL, idempotency_key text DEFAULT NULL$$,
+		'SETOF stock_result', 'order($1)', true, '{app}'),
+	('return_stock', $$order_id text, items jsonb DEFAULT NULL,
+		restock boolean DEFAULT true, idempotency_key text DEFAULT NULL$$,
+		'SETOF stock_result', 'order($1)', true, '{app}'),
+	('expire_reservations', $$max_rows int DEFAULT 1000$$, 'integer', 'all()',
+		true, '{}'),
+	('publish_event', $$topic text, key text, payload jsonb,
+		event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
+		event_id uuid DEFAULT NULL$$, 'uuid', 'key($2)', true, '{app}'),
+	('publish_bytes', $$topic text, key text, payload bytea,
+		event_type text DEFAULT NULL, headers jsonb DEFAULT '{}',
+		event_id uuid DEFAULT NULL$$, 'uuid', 'key($2)', true, '{app}'),
+	('set_event_topic', 'event_type text, topic text', 'void', 'all()', true,
+		'{}'),
+	('register_handler', $$topic text, handler text,
+		event_type text DEFAULT NULL$$, 'void', 'all()', true, '{}'),
+	('bind_topic', $$topic text, handler text, event_type text DEFAULT NULL,
+		fields jsonb DEFAULT NULL, options jsonb DEFAULT NULL$$, 'void',
+		'all()', true, '{}'),
+	('unbind_topic', 'topic text, event_type text DEFAULT NULL', 'void',
+		'all()', true, '{}'),
+	('verify_stock', 'product_id text DEFAULT NULL', 'SETOF stock_difference',
+		'product($1)', false, '{reader}'),
+	('repair_stock', 'product_id text, reason text', 'SETOF stock_difference',
+		'product($1)', true, '{}'),
+	('purge_history', 'before timestamptz', 'bigint', 'all()', true, '{}'),
+	('check_availability', 'items jsonb', 'SETOF availability', 'items($1)',
+		false, '{reader,app}'),
+	('event_status', 'event_id uuid', 'event_receipt', 'event($1)', false,
+		'{reader,app}'),
+	('wait_for_event', $$event_id uuid, timeout interval DEFAULT '5s'$$,
+		'boolean', 'event($1)', false, '{app}'),
+	('order_history', 'order_id text', 'SETOF history_row', 'order($1)', false,
+		'{reader}'),
+	('resend_events', 'order_id text, reason text', 'integer', 'order($1)',
+		true, '{}'),
+	('forget_user', 'user_id text, reason text', 'bigint', 'all()', true, '{}')
+$list$;
+COMMENT ON FUNCTION pgstock_front.call_list IS
+	'returns the functions of the front, the shards they go to, and who may '
+	'call them';

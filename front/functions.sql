@@ -1,0 +1,74 @@
+/* ---- The public functions ------------------------------------------------ */
+
+/*
+ * Makes one function of the list: it chooses the shards, calls them, and raises
+ * the error that one returned or returns the rows of all of them, a number as
+ * the sum of theirs.  Names are qualified and the search path is fixed, for the
+ * caller's objects must not take part.
+ */
+CREATE FUNCTION pgstock_front.make(name text, arguments text, result text,
+	shards text, writes boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $make$
+DECLARE
+	is_set	boolean := result LIKE 'SETOF %';
+	type	text := replace(result, 'SETOF ', '');
+	types	text[];
+	numbers	text;
+BEGIN
+	IF to_regtype(type) IS NULL THEN
+		type := '@extschema@.' || type;
+	END IF;
+	EXECUTE format($f$
+CREATE FUNCTION @extschema@.%I(%s) RETURNS %s%s
+LANGUAGE plpgsql AS $$ BEGIN END $$
+$f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type);
+	SELECT array_agg(format_type(t.oid, NULL) ORDER BY t.n),
+		   string_agg(', $' || t.n, '' ORDER BY t.n)
+	  INTO types, numbers
+	  FROM pg_proc p, unnest(p.proargtypes) WITH ORDINALITY t (oid, n)
+	 WHERE p.proname = name AND p.pronamespace = '@extschema@'::regnamespace;
+	PERFORM pgstock_front.route(name, types);
+	EXECUTE format($f$
+CREATE OR REPLACE FUNCTION @extschema@.%1$I(%2$s) RETURNS %3$s%4$s
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+	answers	pgstock_front.answer[];
+	shards	int[];
+BEGIN
+%5$s	BEGIN
+		shards := pgstock_front.%6$s;
+		answers := ARRAY(SELECT a FROM pgstock_front.%1$I(shards,
+			current_setting('pgstock.trace_id', true),
+			current_setting('pgstock.actor', true)%7$s) a);
+	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
+		OR connection_exception OR admin_shutdown OR crash_shutdown
+		OR cannot_connect_now THEN
+		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
+	END;
+	answers := pgstock_front.checked(answers);
+%8$sEND
+$body$
+$f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
+		CASE WHEN writes THEN
+			format(E'\tPERFORM pgstock_front.begin_call(%L);\n', name) END,
+		shards, numbers, format(CASE
+			WHEN is_set
+			THEN E'\tRETURN QUERY SELECT (a.value::%s).*\n'
+				 '\t  FROM unnest(answers) a;\n'
+			WHEN result = 'void' THEN ''
+			WHEN result IN ('bigint', 'integer')
+			THEN E'\tRETURN (SELECT sum(a.value::bigint)::%s\n'
+				 '\t\t\t  FROM unnest(answers) a);\n'
+			ELSE E'\tRETURN answers[1].value::%s;\n' END, type));
+	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
+		name || ' of pgstock in the shards ' || shards);
+END
+$make$;
+COMMENT ON FUNCTION pgstock_front.make IS
+	'makes a public function, and the one of PL/Proxy that it calls';
+
+SELECT pgstock_front.make(c.name, c.arguments, c.result, c.shards, c.writes)
+  FROM pgstock_front.call_list() c;

@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * pgstock_front.c
+ *	  What the front of several shards needs besides SQL.
+ *
+ * A call that PL/Proxy sends to a shard commits there at once.  Inside a
+ * transaction block of the front it would look as if it belonged to that
+ * transaction, which a ROLLBACK would show to be wrong.  So a call that writes
+ * is refused there, unless the session says pgstock.front_autonomous = on.
+ *
+ * The module stands alone: a front has no pgstock, and loads nothing of it.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(pgstock_front_begin_call);
+PG_FUNCTION_INFO_V1(pgstock_front_raise);
+
+#define SQLSTATE_LENGTH 5
+
+/*
+ * Whether the session accepts that each call commits by itself.
+ *
+ * Read by its name, because the module may be loaded after it was set, and
+ * pgstock, which reserves the prefix, defines it where both are loaded.
+ */
+static bool
+front_is_autonomous(void)
+{
+	const char *value = GetConfigOption("pgstock.front_autonomous", true,
+										false);
+	bool		autonomous = false;
+
+	if (value != NULL && !parse_bool(value, &autonomous))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"%s\" requires a Boolean value",
+							   "pgstock.front_autonomous"),
+						errhint("Use on or off.")));
+	return autonomous;
+}
+
+/*
+ * Refuses a call that writes, by its name, where it would seem to belong to the
+ * session's transaction: in a transaction block, in a subtransaction, and
+ * after the transaction has written something itself.
+ */
+Datum
+pgstock_front_begin_call(PG_FUNCTION_ARGS)
+{
+	if (!front_is_autonomous() &&
+		(IsTransactionBlock() ||
+		 TransactionIdIsValid(GetTopTransactionIdIfAny())))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block of the front",
+						text_to_cstring(PG_GETARG_TEXT_PP(0))),
+				 errdetail("The call commits in its shard at once; a ROLLBACK "
+						   "here would not undo it."),
+				 errhint("Call it outside a transaction block. If your own "
+						 "tables belong to the same commit, connect to the "
+						 "shard. To have each call commit by itself, SET "
+						 "pgstock.front_autonomous = on.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Raises the error that a shard returned: SQLSTATE, message, and detail and
+ * hint where there are any.
+ */
+Datum
+pgstock_front_raise(PG_FUNCTION_ARGS)
+{
+	char *sqlstate;
+	char *message;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("an error needs a SQLSTATE and a message")));
+	sqlstate = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	message = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	if (strlen(sqlstate) != SQLSTATE_LENGTH ||
+		strspn(sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") !=
+			SQLSTATE_LENGTH)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is not a SQLSTATE", sqlstate)));
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
+								   sqlstate[3], sqlstate[4])),
+			 errmsg_internal("%s", message),
+			 PG_ARGISNULL(2)
+				 ? 0
+				 : errdetail_internal("%s",
+									  text_to_cstring(PG_GETARG_TEXT_PP(2))),
+			 PG_ARGISNULL(3)
+				 ? 0
+				 : errhint("%s", text_to_cstring(PG_GETARG_TEXT_PP(3)))));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,205 @@
+/* ---- Which shard --------------------------------------------------------- */
+
+/*
+ * pgstock_front.set_shards() makes three more functions, of the key that was
+ * chosen: line_shard(product_id, location), product_shard(product_id) and
+ * order_shard(order_id); the last two are NULL where that alone does not tell
+ * the shard.  They belong to the installation, not to the extension, so that a
+ * dump contains them.
+ */
+CREATE FUNCTION pgstock_front.shard_of(key text, shards int)
+RETURNS int
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ('x' || pg_catalog.left(pg_catalog.md5(key), 8))::bit(32)::int
+	   & (shards - 1);
+COMMENT ON FUNCTION pgstock_front.shard_of IS
+	'returns the shard of a key, from 0, by the first 32 bits of its md5; '
+	'shards is a power of two';
+
+CREATE FUNCTION pgstock_front.shard_count()
+RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT count(*)::int
+  FROM pg_foreign_server s, unnest(s.srvoptions) o
+ WHERE s.srvname = 'pgstock_shards' AND o ~ '^p[0-9]+='
+$$;
+COMMENT ON FUNCTION pgstock_front.shard_count IS
+	'returns the number of shards, 0 before pgstock_front.set_shards()';
+
+CREATE FUNCTION pgstock_front.all()
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	int := pgstock_front.shard_count();
+BEGIN
+	IF n = 0 THEN
+		RAISE EXCEPTION 'no shards are configured'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'Call pgstock_front.set_shards() first.';
+	END IF;
+	RETURN ARRAY(SELECT generate_series(0, n - 1));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.all IS 'returns the numbers of all shards';
+
+/* Where the key is NULL, shard 0 says what is wrong with the call. */
+CREATE FUNCTION pgstock_front.line(product_id text, location text)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ARRAY[coalesce(pgstock_front.line_shard($1, coalesce($2, 'main')),
+						  0)];
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.line IS
+	'returns the shard of a product at a location';
+
+CREATE FUNCTION pgstock_front.product(product_id text)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shard	int := pgstock_front.product_shard($1);
+BEGIN
+	RETURN CASE WHEN shard IS NULL THEN pgstock_front.all()
+				ELSE ARRAY[shard] END;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.product IS
+	'returns the shards that may have levels of a product; NULL: all';
+
+CREATE FUNCTION pgstock_front.move(product_id text, from_location text,
+	to_location text)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	source	int[] := pgstock_front.line($1, $2);
+BEGIN
+	IF source <> pgstock_front.line($1, $3) THEN
+		RAISE EXCEPTION 'cannot move stock between shards'
+			USING ERRCODE = 'feature_not_supported',
+				  DETAIL = format('Locations "%s" and "%s" of product "%s" '
+								  'are in different shards.', $2, $3, $1),
+				  HINT = 'Take it out of one with adjust_stock, then add it '
+						 'to the other with receive_stock.';
+	END IF;
+	RETURN source;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.move IS
+	'returns the shard of two locations of a product; 0A000 if there are two';
+
+/* An element that is no line has no shard; the shard of another refuses it. */
+CREATE FUNCTION pgstock_front.items(items jsonb)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item	jsonb;
+	shard	int;
+	shards	int[] := '{}';
+BEGIN
+	IF jsonb_typeof($1) = 'array' THEN
+		FOR item IN SELECT jsonb_array_elements($1) LOOP
+			shard := pgstock_front.line_shard(item ->> 'product_id',
+				coalesce(item ->> 'location', 'main'));
+			IF shard <> ALL (shards) THEN
+				shards := shards || shard;
+			END IF;
+		END LOOP;
+	END IF;
+	RETURN CASE WHEN shards = '{}' THEN '{0}'::int[] ELSE shards END;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.items IS
+	'returns the shards of the lines of an order';
+
+/*
+ * PL/Proxy's own functions: one for each of the shard's (front/shard.sql).
+ * They run in all given shards at the same time.
+ */
+CREATE FUNCTION pgstock_front.route(name text, types text[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format($f$
+CREATE FUNCTION pgstock_front.%1$I(%2$s)
+RETURNS SETOF pgstock_front.answer
+LANGUAGE plproxy
+AS $body$
+	CLUSTER 'pgstock_shards';
+	RUN ON pg_catalog.unnest($1);
+	TARGET pgstock_shard.%1$I;
+$body$
+$f$, name, array_to_string('{int[],text,text}' || types, ', '));
+	EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I(%s) IS %L', name,
+		array_to_string('{int[],text,text}' || types, ', '),
+		'calls pgstock_shard.' || name || ' in the given shards: their '
+		'numbers, trace, actor, then its own arguments');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.route IS
+	'makes the function that calls one of the same name in shards';
+SELECT pgstock_front.route('has_order', '{text}');
+
+/*
+ * Where its id does not tell, all shards are asked for an order, at the same
+ * time.  One that no shard has goes to the shard of its id, which says so.
+ */
+CREATE FUNCTION pgstock_front.order(order_id text)
+RETURNS int[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shard	int := pgstock_front.order_shard($1);
+	shards	int[];
+BEGIN
+	IF shard IS NOT NULL THEN
+		RETURN ARRAY[shard];
+	END IF;
+	shards := pgstock_front.all();
+	SELECT array_agg(a.shard ORDER BY a.shard) INTO shards
+	  FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT a FROM pgstock_front.has_order(shards, NULL, NULL, $1) a)))
+		   AS a
+	 WHERE a.value = 'true';
+	RETURN coalesce(shards, pgstock_front.key($1));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.order IS
+	'returns the shards that have an order; if none has it, that of its id';
+
+CREATE FUNCTION pgstock_front.key(key text)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ARRAY[coalesce(pgstock_front.order_shard($1),
+		pgstock_front.shard_of($1, pgstock_front.shard_count()), 0)];
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.key IS
+	'returns the shard that publishes the events of a key';
+
+CREATE FUNCTION pgstock_front.event(event_id uuid)
+RETURNS int[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shards	int[] := pgstock_front.all();
+BEGIN
+	SELECT array_agg(a.shard) INTO shards
+	  FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT a
+			  FROM pgstock_front.event_status(shards, NULL, NULL, $1) a))) AS a
+	 WHERE (a.value::@extschema@.event_receipt).state <> 'unknown';
+	RETURN coalesce(shards, '{0}');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.event IS
+	'returns the shard whose outbox has an event; if none has it, shard 0';

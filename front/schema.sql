@@ -1,0 +1,187 @@
+/* ---- The front of several shards ----------------------------------------- */
+
+\echo Use "CREATE EXTENSION pgstock_front" to load this file. \quit
+
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+CREATE SCHEMA pgstock_front;
+COMMENT ON SCHEMA pgstock_front IS
+	'what the public functions of pgstock_front are made of';
+
+/* What a shard returns: see front/shard.sql. */
+CREATE TYPE pgstock_front.failure AS
+(
+	sqlstate	text,
+	message		text,
+	detail		text,
+	hint		text
+);
+COMMENT ON TYPE pgstock_front.failure IS 'an error of a shard';
+
+CREATE TYPE pgstock_front.answer AS
+(
+	shard		int,
+	error		text,
+	value		text
+);
+COMMENT ON TYPE pgstock_front.answer IS
+	'one row of what a shard returned, or its error (pgstock_front.failure), '
+	'as text';
+
+CREATE FUNCTION pgstock_front.begin_call(function text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_front_begin_call' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_front.begin_call IS
+	'25001 inside a transaction block, unless pgstock.front_autonomous is on';
+
+CREATE FUNCTION pgstock_front.raise(sqlstate text, message text, detail text,
+	hint text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_front_raise' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_front.raise IS 'raises an error of a shard here';
+
+/*
+ * What went wrong before a shard could answer.  PL/Proxy reports all of it as
+ * an internal error; the text of libpq says what it was.
+ */
+CREATE FUNCTION pgstock_front.call_failed(function text, state text,
+	message text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF message LIKE '%cluster not found%' OR (state = '42883'
+		AND message LIKE '%pgstock_front.%_shard%') THEN
+		RAISE EXCEPTION 'no shards are configured'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  DETAIL = message,
+				  HINT = 'Call pgstock_front.set_shards() first.';
+	ELSIF message LIKE 'user mapping not found%' THEN
+		RAISE EXCEPTION 'role "%" has no access to the shards', current_user
+			USING ERRCODE = 'insufficient_privilege', DETAIL = message,
+				  HINT = format('Let an administrator call '
+								'grant_stock_access(%L, ...) on the front.',
+								current_user);
+	ELSIF state = '42883' THEN
+		RAISE EXCEPTION 'a shard has no function %', function
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  DETAIL = message,
+				  HINT = 'pgstock_front.shard_status() shows the versions of '
+						 'each shard: CREATE EXTENSION pgstock_shard, or '
+						 'ALTER EXTENSION pgstock_shard UPDATE there.';
+	ELSIF state = 'XX000' AND message LIKE '%PQconnect%' THEN
+		RAISE EXCEPTION 'could not connect to a shard'
+			USING ERRCODE = 'sqlclient_unable_to_establish_sqlconnection',
+				  DETAIL = message,
+				  HINT = 'Nothing was changed there. Try again once the shard '
+						 'accepts connections.';
+	ELSIF state LIKE '57P0_' OR state LIKE '08___' OR state = 'XX000' THEN
+		RAISE EXCEPTION 'lost the connection to a shard during %', function
+			USING ERRCODE = 'connection_failure', DETAIL = message,
+				  HINT = 'The call may have taken effect. Repeat it with the '
+						 'same order id or idempotency key.';
+	END IF;
+	PERFORM pgstock_front.raise(state, message, NULL, NULL);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.call_failed IS
+	'raises an error that PL/Proxy has reported, with the next step';
+
+/*
+ * Where several shards were asked, what one of them does not know is no error
+ * if another one does.
+ */
+CREATE FUNCTION pgstock_front.checked(answers pgstock_front.answer[])
+RETURNS pgstock_front.answer[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	a		pgstock_front.answer;
+	f		pgstock_front.failure;
+	known	pgstock_front.answer[] := '{}';
+BEGIN
+	FOREACH a IN ARRAY answers LOOP
+		IF a.error IS NULL THEN
+			known := known || a;
+		END IF;
+	END LOOP;
+	FOREACH a IN ARRAY answers LOOP
+		f := a.error::pgstock_front.failure;
+		IF a.error IS NOT NULL AND (f.sqlstate NOT IN ('SK002', 'SK004')
+									OR known = '{}') THEN
+			PERFORM pgstock_front.raise(f.sqlstate, f.message, f.detail,
+										f.hint);
+		END IF;
+	END LOOP;
+	RETURN known;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.checked IS
+	'raises the first error of several answers; returns the others';
+
+/* ---- Types of results: those of pgstock ---------------------------------- */
+
+CREATE TYPE @extschema@.stock_result AS
+(
+	order_id	text,
+	product_id	text,
+	location	text,
+	requested	bigint,
+	granted		bigint,
+	status		text,
+	available	bigint,
+	expires_at	timestamptz,
+	version		bigint,
+	replayed	boolean
+);
+COMMENT ON TYPE @extschema@.stock_result IS
+	'result of one line of an order, as in a shard';
+
+CREATE TYPE @extschema@.availability AS
+(
+	product_id	text,
+	location	text,
+	requested	bigint,
+	available	bigint,
+	fits		boolean
+);
+COMMENT ON TYPE @extschema@.availability IS
+	'whether a line would fit: result of check_availability';
+
+CREATE TYPE @extschema@.event_receipt AS
+(
+	event_id	uuid,
+	topic		text,
+	state		text,
+	seq			bigint,
+	created_at	timestamptz,
+	published_at timestamptz
+);
+COMMENT ON TYPE @extschema@.event_receipt IS
+	'what has become of an event: result of event_status';
+
+CREATE TYPE @extschema@.stock_difference AS
+(
+	product_id	text,
+	location	text,
+	what		text,
+	expected	bigint,
+	found		bigint
+);
+COMMENT ON TYPE @extschema@.stock_difference IS
+	'a difference that verify_stock has found';
+
+CREATE TYPE @extschema@.history_row AS
+(
+	at			timestamptz,
+	kind		text,
+	what		text,
+	product_id	text,
+	location	text,
+	quantity	bigint,
+	event_id	text,
+	trace_id	text,
+	detail		jsonb
+);
+COMMENT ON TYPE @extschema@.history_row IS
+	'one row of the history of an order: result of order_history';

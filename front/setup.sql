@@ -1,0 +1,163 @@
+/* ---- The shards of a front ----------------------------------------------- */
+
+CREATE FUNCTION pgstock_front.connection_text(options jsonb)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT string_agg(format('%s=''%s''', o.key,
+						 replace(replace(o.value, '\', '\\'), '''', '\''')),
+				  ' ' ORDER BY o.key)
+  FROM jsonb_each_text(options) o
+$$;
+COMMENT ON FUNCTION pgstock_front.connection_text IS
+	'returns connection parameters as libpq reads them';
+
+/* Server options can be read by every role, so they hold no secret. */
+CREATE FUNCTION pgstock_front.check_shards(shards jsonb)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	int;
+BEGIN
+	IF jsonb_typeof(shards) IS DISTINCT FROM 'array'
+		OR EXISTS (SELECT FROM jsonb_array_elements(shards) s
+					WHERE jsonb_typeof(s) <> 'object') THEN
+		RAISE EXCEPTION 'the shards must be a JSON array of objects'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Give the connection parameters of each shard, as in '
+						 '[{"host": "shop0", "dbname": "shop"}, ...].';
+	END IF;
+	n := jsonb_array_length(shards);
+	IF n = 0 OR n & (n - 1) <> 0 THEN
+		RAISE EXCEPTION 'the number of shards must be a power of two, not %', n
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'It cannot change later: choose more shards than '
+						 'machines, several of them on one machine.';
+	END IF;
+	IF EXISTS (SELECT FROM jsonb_array_elements(shards) s
+				WHERE s ?| '{user,password,sslpassword}') THEN
+		RAISE EXCEPTION 'the connection parameters of a shard must not name a '
+						'user or a password'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'The user is the role that calls the front; its '
+						 'password belongs into a file that "passfile" names.';
+	END IF;
+	IF (SELECT count(DISTINCT s) FROM jsonb_array_elements(shards) s) < n THEN
+		RAISE EXCEPTION 'two shards have the same connection parameters'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Each shard is a database of its own.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.check_shards IS
+	'22023 for connection parameters that set_shards cannot take';
+
+CREATE FUNCTION pgstock_front.set_key(line_key text, order_key text, n int)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format($f$
+CREATE OR REPLACE FUNCTION pgstock_front.line_shard(product_id text,
+	location text)
+RETURNS int LANGUAGE sql IMMUTABLE
+AS 'SELECT pgstock_front.shard_of((%1$s)::text, %2$s)';
+CREATE OR REPLACE FUNCTION pgstock_front.order_shard(order_id text)
+RETURNS int LANGUAGE sql IMMUTABLE
+AS 'SELECT pgstock_front.shard_of((%3$s)::text, %2$s)'
+$f$, replace(line_key, '''', ''''''), n,
+		replace(coalesce(order_key, 'NULL'), '''', ''''''));
+	/* a key that needs the location is unknown without it */
+	EXECUTE $f$
+CREATE OR REPLACE FUNCTION pgstock_front.product_shard(product_id text)
+RETURNS int LANGUAGE sql IMMUTABLE
+AS 'SELECT pgstock_front.line_shard(product_id, NULL)'
+$f$;
+	COMMENT ON FUNCTION pgstock_front.line_shard IS
+		'returns the shard of a line, made by set_shards';
+	COMMENT ON FUNCTION pgstock_front.order_shard IS
+		'returns the shard that an order id names, made by set_shards';
+	COMMENT ON FUNCTION pgstock_front.product_shard IS
+		'returns the shard of a product at all locations, made by set_shards';
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.set_key IS
+	'makes the functions that compute a shard from an expression for the key';
+
+/*
+ * A role of the front is the role of the same name in each shard.  No password
+ * is stored here: the file that "passfile" names has it, and so a role without
+ * one may use the mapping (password_required, which only a superuser sets).
+ */
+CREATE FUNCTION pgstock_front.map_user(role name, mapped boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s	record;
+BEGIN
+	FOR s IN SELECT f.srvname, w.fdwname = 'postgres_fdw' AS is_view
+			   FROM pg_foreign_server f
+			   JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
+			  WHERE f.srvname ~ '^pgstock_shard(s|_[0-9]+)$'
+	LOOP
+		EXECUTE format('DROP USER MAPPING IF EXISTS FOR %I SERVER %I', role,
+					   s.srvname);
+		EXECUTE format('REVOKE USAGE ON FOREIGN SERVER %I FROM %I', s.srvname,
+					   role);
+		IF mapped THEN
+			EXECUTE format('CREATE USER MAPPING FOR %I SERVER %I '
+						   'OPTIONS (user %L%s)', role, s.srvname, role,
+						   CASE WHEN s.is_view
+								THEN ', password_required ''false''' END);
+			EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO %I', s.srvname,
+						   role);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.map_user IS
+	'lets a role use the shards as the role of the same name there, or not';
+
+/*
+ * line_key: an expression over product_id and location; order_key: one over
+ * order_id that gives the same key, NULL if the id does not contain it.
+ */
+CREATE FUNCTION pgstock_front.set_shards(shards jsonb,
+	line_key text DEFAULT 'product_id', order_key text DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	options	text;
+	known	int;
+BEGIN
+	PERFORM pgstock_front.check_shards(shards);
+	known := pgstock_front.shard_count();
+	IF known NOT IN (0, jsonb_array_length(shards)) THEN
+		RAISE EXCEPTION 'the number of shards cannot change from % to %', known,
+				jsonb_array_length(shards)
+			USING ERRCODE = 'feature_not_supported',
+				  HINT = 'Move shards to further machines instead.';
+	END IF;
+	SELECT string_agg(format('%s p%s %L', CASE WHEN known > 0 THEN 'SET' END,
+							 s.n - 1, pgstock_front.connection_text(s.value)),
+					  ', ' ORDER BY s.n)
+	  INTO options
+	  FROM jsonb_array_elements(shards) WITH ORDINALITY s (value, n);
+	EXECUTE format(CASE WHEN known = 0
+		THEN 'CREATE SERVER pgstock_shards FOREIGN DATA WRAPPER plproxy '
+			 'OPTIONS (%s)'
+		ELSE 'ALTER SERVER pgstock_shards OPTIONS (%s)' END, options);
+	PERFORM pgstock_front.set_servers(shards);
+	PERFORM pgstock_front.set_key(line_key, order_key,
+								  jsonb_array_length(shards));
+	IF known = 0 THEN
+		PERFORM pgstock_front.map_user(current_user, true);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.set_shards IS
+	'sets the connection parameters of all shards, in their order, and the key '
+	'that lines and orders are distributed by';

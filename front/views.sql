@@ -1,0 +1,173 @@
+/* ---- The views ----------------------------------------------------------- */
+
+/*
+ * PostgreSQL's own postgres_fdw reads them: it sends conditions to the shards,
+ * which functions of PL/Proxy cannot.  Each view is the union of one foreign
+ * table for each shard, and reads with the rights of the role that asks.
+ *
+ * name, columns: as pgstock has them; levels: as in call_list().
+ */
+CREATE FUNCTION pgstock_front.view_list()
+RETURNS TABLE (name text, columns text, levels text[])
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $list$
+VALUES
+	('stock_levels', $$product_id text, location text, on_hand bigint,
+		reserved bigint, safety bigint, available bigint, version bigint$$,
+		'{reader,app}'::text[]),
+	('stock_reservations', $$order_id text, product_id text, location text,
+		quantity bigint, user_id text, state text, created_at timestamptz,
+		expires_at timestamptz, ended_at timestamptz, reason text,
+		payment_id text$$, '{reader,app}'),
+	('stock_movements', $$id bigint, at timestamptz, kind text,
+		product_id text, location text, on_hand_delta bigint,
+		reserved_delta bigint, order_id text, actor text, reason text,
+		reference text, event_id uuid$$, '{reader}'),
+	('stock_outbox', $$seq bigint, event_id uuid, topic text, key text,
+		event_type text, payload jsonb, headers jsonb,
+		created_at timestamptz$$, '{reader}'),
+	('stock_inbox', $$topic text, partition int, "offset" bigint,
+		event_id text, key text, order_id text, result text, reason text,
+		trace_id text, received_at timestamptz, source text$$, '{reader}'),
+	('stock_failed_events', $$id bigint, topic text, event_id text, key text,
+		order_id text, attempts int, next_retry_at timestamptz, state text,
+		error text, first_failed_at timestamptz, payload text$$, '{reader}'),
+	('failed_order_archives', $$id bigint, order_id text, topic text,
+		event_id text, reason text, attempts int, payload text, trace_id text,
+		archived_at timestamptz, handled boolean, handled_at timestamptz,
+		handled_by text$$, '{reader}'),
+	('stock_admin_actions', $$at timestamptz, actor text, action text,
+		target text, reason text$$, '{reader}'),
+	('stock_orders', $$order_id text, attempt int, state text, user_id text,
+		created_at timestamptz, expires_at timestamptz,
+		confirmed_at timestamptz, ended_at timestamptz, lines bigint,
+		quantity bigint, reason text, payment_id text$$, '{reader}')
+$list$;
+COMMENT ON FUNCTION pgstock_front.view_list IS
+	'returns the views of the front, their columns, and who may read them';
+
+CREATE FUNCTION pgstock_front.make_view(name text, columns text, shards int)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	names	text;
+	parts	text;
+BEGIN
+	FOR i IN 0 .. shards - 1 LOOP
+		EXECUTE format('CREATE FOREIGN TABLE pgstock_front.%I (%s) '
+					   'SERVER pgstock_shard_%s OPTIONS '
+					   '(schema_name ''pgstock_shard'', table_name %L)',
+					   name || '_' || i, columns, i, name);
+	END LOOP;
+	SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+	  INTO names
+	  FROM pg_attribute a
+	 WHERE a.attrelid = format('pgstock_front.%I', name || '_0')::regclass
+	   AND a.attnum > 0;
+	SELECT string_agg(format('SELECT %s, %s AS shard FROM pgstock_front.%I',
+							 names, i, name || '_' || i), ' UNION ALL '
+					  ORDER BY i)
+	  INTO parts
+	  FROM generate_series(0, shards - 1) i;
+	EXECUTE format('CREATE VIEW @extschema@.%I WITH (security_invoker) AS %s',
+				   name, parts);
+	EXECUTE format('COMMENT ON VIEW @extschema@.%I IS %L', name,
+				   name || ' of all shards; shard: the number of each');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.make_view IS
+	'makes a view of all shards, and its foreign tables';
+
+CREATE FUNCTION pgstock_front.set_servers(shards jsonb)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	is_new	boolean := to_regclass('pgstock_front.stock_levels_0') IS NULL;
+	s		record;
+	options	text;
+BEGIN
+	FOR s IN SELECT format('pgstock_shard_%s', e.n - 1) AS server, e.value
+			   FROM jsonb_array_elements(shards) WITH ORDINALITY e (value, n)
+	LOOP
+		IF NOT is_new THEN
+			SELECT string_agg('DROP ' || quote_ident(o.option_name), ', ')
+			  INTO options
+			  FROM pg_foreign_server f, pg_options_to_table(f.srvoptions) o
+			 WHERE f.srvname = s.server;
+			EXECUTE format('ALTER SERVER %I OPTIONS (%s)', s.server, options);
+		ELSE
+			EXECUTE format('CREATE SERVER %I FOREIGN DATA WRAPPER postgres_fdw',
+						   s.server);
+		END IF;
+		SELECT string_agg(format('ADD %I %L', o.key, o.value), ', ')
+		  INTO options
+		  FROM jsonb_each_text(s.value || '{"async_capable": "true"}') o;
+		EXECUTE format('ALTER SERVER %I OPTIONS (%s)', s.server, options);
+	END LOOP;
+	IF is_new THEN
+		PERFORM pgstock_front.make_view(v.name, v.columns,
+										jsonb_array_length(shards))
+		   FROM pgstock_front.view_list() v;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.set_servers IS
+	'makes the servers and views by which postgres_fdw reads the shards, or '
+	'sets the connection parameters of the servers';
+
+/* ---- What the shards are ------------------------------------------------- */
+
+CREATE TYPE pgstock_front.shard_info AS
+(
+	shard		int,
+	shards		int,
+	database	text,
+	pgstock		text,
+	pgstock_shard text,
+	standby		boolean
+);
+COMMENT ON TYPE pgstock_front.shard_info IS
+	'what a shard says of itself: see pgstock_shard.about';
+SELECT pgstock_front.route('about', '{}');
+
+CREATE FUNCTION pgstock_front.shard_status()
+RETURNS TABLE (shard int, database text, pgstock text, pgstock_shard text,
+	error text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	a		pgstock_front.answer;
+	info	pgstock_front.shard_info;
+	own		text := (SELECT extversion FROM pg_extension
+					  WHERE extname = 'pgstock_front');
+BEGIN
+	FOREACH shard IN ARRAY pgstock_front.all() LOOP
+		info := NULL;
+		BEGIN
+			SELECT * INTO a
+			  FROM pgstock_front.about(ARRAY[shard], NULL, NULL);
+			info := a.value::pgstock_front.shard_info;
+			error := CASE
+				WHEN a.error IS NOT NULL
+				THEN (a.error::pgstock_front.failure).message || ': '
+					 || (a.error::pgstock_front.failure).detail
+				WHEN info.shards <> pgstock_front.shard_count()
+				THEN format('it is one of %s shards', info.shards)
+				WHEN info.pgstock_shard <> own
+				THEN format('pgstock_front is version %s', own)
+				WHEN info.standby THEN 'it is a standby' END;
+		EXCEPTION WHEN OTHERS THEN
+			error := SQLERRM;
+		END;
+		database := info.database;
+		pgstock := info.pgstock;
+		pgstock_shard := info.pgstock_shard;
+		RETURN NEXT;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.shard_status IS
+	'returns database and versions of each shard, and what is wrong with it';

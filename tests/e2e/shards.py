@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Shards of one private cluster, and the front before them.
+
+Every shard is a database of its own with pgstock in it, and the front is a
+database without: as on several machines, except that one server runs all.
+"""
+
+import itertools
+import json
+
+from cluster import HOST, Database
+
+serial = itertools.count(1)
+
+
+class Shards:
+    """`count` shard databases and a front; on `servers`, in turn, if there are
+    several."""
+
+    def __init__(self, *servers, count=4, line_key="product_id",
+                 order_key=None):
+        number = next(serial)
+        self.servers = servers
+        self.shards = [servers[i % len(servers)].create_database(
+            f"shard{number}_{i}") for i in range(count)]
+        self.front = servers[0].create_database(f"front{number}",
+                                                extension=False)
+        for i, shard in enumerate(self.shards):
+            shard.sql("CREATE EXTENSION pgstock_shard")
+            shard.sql("SELECT pgstock_shard.set_shard(%s, %s)", (i, count))
+        self.front.sql("CREATE EXTENSION pgstock_front CASCADE")
+        self.set_shards(line_key, order_key)
+        self.roles = []
+
+    def connections(self):
+        """The connection parameters of each shard."""
+        return [{"host": HOST, "port": str(shard.pg.port),
+                 "dbname": shard.name} for shard in self.shards]
+
+    def set_shards(self, line_key="product_id", order_key=None):
+        self.front.sql("SELECT pgstock_front.set_shards(%s, %s, %s)",
+                       (json.dumps(self.connections()), line_key, order_key))
+
+    def add_role(self, name, level):
+        """A role in the front and in each shard, with this access level."""
+        for server in self.servers:
+            Database(server, "postgres").sql(f'CREATE ROLE "{name}" LOGIN')
+        self.roles.append(name)
+        self.front.sql("SELECT grant_stock_access(%s, %s)", (name, level))
+        return name
+
+    def shard_of(self, product, location="main"):
+        """The database that has this product."""
+        return self.shards[self.front.value(
+            "SELECT pgstock_front.line_shard(%s, %s)", (product, location))]
+
+    def products(self, per_shard=1, prefix="SKU"):
+        """Names of products, so many of each shard: [[name, ...], ...]."""
+        found = [[] for _ in self.shards]
+        for i in itertools.count():
+            shard = self.shards.index(self.shard_of(f"{prefix}-{i}"))
+            if len(found[shard]) < per_shard:
+                found[shard].append(f"{prefix}-{i}")
+            if all(len(names) == per_shard for names in found):
+                return found
+
+    def drift(self):
+        """What verify_stock() finds in any shard."""
+        return self.front.drift()
+
+    def drop(self):
+        for database in (self.front, *self.shards):
+            database.drop()
+        for name in self.roles:
+            for server in self.servers:
+                Database(server, "postgres").sql(f'DROP ROLE "{name}"')

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The front of several shards: pgstock's functions, through PL/Proxy."""
+
+import itertools
+import json
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+serial = itertools.count(1)
+
+
+def name(what):
+    return f"{what}-{next(serial)}"
+
+
+def fields(error):
+    """What an application sees of an error."""
+    diag = error.diag
+    return (diag.sqlstate, diag.message_primary, diag.message_detail,
+            diag.message_hint)
+
+
+def outcome(database, call, args=(), **kwargs):
+    """The rows of a call, or its error."""
+    try:
+        return database.sql(f"SELECT * FROM {call}", args, **kwargs)
+    except psycopg2.Error as error:
+        return fields(error)
+
+
+def test_functions_are_those_of_pgstock(shards):
+    """Names, arguments, defaults and columns, as the catalogs have them."""
+    query = """
+        SELECT p.proname, pg_get_function_arguments(p.oid), p.proretset,
+               coalesce((SELECT string_agg(format('%%s %%s', attname,
+                         format_type(atttypid, atttypmod)), ', '
+                         ORDER BY attnum)
+                  FROM pg_attribute WHERE attrelid = t.typrelid),
+                  format_type(p.prorettype, NULL))
+          FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype
+         WHERE pronamespace = 'public'::regnamespace AND proname = ANY (%s)
+           AND p.proname NOT IN ('verify_stock', 'repair_stock',
+                                 'order_history')"""
+    names = [row[0] for row in shards.front.sql(
+        "SELECT name FROM pgstock_front.call_list()")]
+    assert len(names) > 25
+    assert (sorted(shards.front.sql(query, (names,)))
+            == sorted(shards.shards[0].sql(query, (names,))))
+
+
+def test_the_books_are_kept_where_the_key_says(shards):
+    for products in shards.products(2, "book"):
+        for product in products:
+            front = shards.front
+            assert front.value("SELECT receive_stock(%s, 5)", (product,)) == 5
+            order = name("order")
+            ((got,),) = front.sql("SELECT status FROM reserve_stock(%s, 2, %s)",
+                                  (product, order))
+            assert got == "granted"
+            shard = shards.shard_of(product)
+            assert shard.level(product) == (5, 2, 3)
+            assert front.sql("SELECT status FROM confirm_stock(%s)",
+                             (order,)) == [("confirmed",)]
+            assert shard.level(product) == (3, 0, 3)
+
+
+def test_an_order_in_several_shards_is_refused(shards):
+    products = shards.products(1, "cross")
+    items = json.dumps([{"product_id": one, "quantity": 1}
+                        for (one,) in products[:2]])
+    order = name("order")
+    assert outcome(shards.front, "reserve_order(%s, %s)", (order, items)) == (
+        "0A000", f'order "{order}" has lines in more than one shard',
+        "Its lines are in the shards 0, 1.",
+        "Choose a key that no order crosses.")
+
+
+def errors(product, known):
+    """Calls that fail, each with another SQLSTATE or text."""
+    two = json.dumps([{"product_id": product, "quantity": 1}] * 2)
+    return [
+        ("reserve_stock(%s, 99, 'o')", (product,)),
+        ("reserve_stock(%s, 1, 'o')", (product + "?",)),
+        ("reserve_stock(%s, 0, 'o')", (product,)),
+        ("reserve_stock(%s, 1, '')", (product,)),
+        ("reserve_stock(NULL, 1, 'o')", ()),
+        ("reserve_stock(%s, 1, 'o', strategy => 'lucky')", (product,)),
+        ("reserve_stock(%s, 3, %s)", (product, known)),
+        ("reserve_order('o', '7')", ()),
+        ("reserve_order('o', %s)", (two.replace("1", "1.5"),)),
+        ("reserve_order('o', NULL)", ()),
+        ("confirm_stock('none')", ()),
+        ("return_stock(%s)", (known,)),
+        ("extend_reservation(%s, '-1s')", (known,)),
+        ("release_stock(%s, items => '[]')", (known,)),
+        ("set_stock(%s, 9, 7)", (product,)),
+        ("adjust_stock(%s, 1, NULL)", (product,)),
+        ("receive_stock(%s, -1)", (product,)),
+        ("move_stock(%s, 99, 'main', 'east')", (product,)),
+        ("configure_product(%s, slots => 99)", (product,)),
+        ("publish_event('no topic!', 'k', '{}')", ()),
+        ("set_event_topic('Unheard', 'no topic!')", ()),
+        ("check_availability('7')", ()),
+    ]
+
+
+def test_errors_are_those_of_the_shard(shards):
+    """SQLSTATE, message, detail and hint, by a call of the shard itself."""
+    product = shards.products(1, "error")[2][0]
+    shard = shards.shards[2]
+    known = name("known")
+    shards.front.sql("SELECT receive_stock(%s, 5)", (product,))
+    shards.front.sql("SELECT reserve_stock(%s, 2, %s)", (product, known))
+    for call, args in errors(product, known):
+        direct = outcome(shard, call, args)
+        assert isinstance(direct, tuple), (call, direct)
+        assert outcome(shards.front, call, args) == direct, call
+
+
+def test_the_connection_survives_a_refusal(shards):
+    """The same session of the shard answers before and after."""
+    product = shards.products(1, "keep")[1][0]
+    front = shards.front
+    front.sql("SELECT receive_stock(%s, 1)", (product,))
+    with closing(front.connect()) as conn:
+        conn.autocommit = True
+        cur = conn.cursor()
+        for _ in range(3):
+            with pytest.raises(psycopg2.Error) as refused:
+                cur.execute("SELECT reserve_stock(%s, 9, 'o')", (product,))
+            assert refused.value.pgcode == "SK001"
+        sessions = shards.shards[1].value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+            " AND pid <> pg_backend_pid()", (shards.shards[1].name,))
+        assert sessions == 1
+
+
+def test_a_transaction_block_is_refused(shards):
+    product = shards.products(1, "block")[0][0]
+    front = shards.front
+    front.sql("SELECT receive_stock(%s, 5)", (product,))
+    front.sql("CREATE TABLE IF NOT EXISTS mine (n int)")
+    with closing(front.connect()) as conn, conn.cursor() as cur:
+        with pytest.raises(psycopg2.Error) as refused:
+            cur.execute("SELECT reserve_stock(%s, 1, %s)",
+                        (product, name("order")))
+        assert fields(refused.value) == (
+            "25001",
+            "reserve_stock cannot run inside a transaction block of the front",
+            "The call commits in its shard at once; a ROLLBACK here would not"
+            " undo it.",
+            "Call it outside a transaction block. If your own tables belong to"
+            " the same commit, connect to the shard. To have each call commit"
+            " by itself, SET pgstock.front_autonomous = on.")
+        conn.rollback()
+        cur.execute("SELECT * FROM check_availability(%s)", (json.dumps(
+            [{"product_id": product, "quantity": 1}]),))
+        assert cur.fetchone()[-1]
+    assert shards.shard_of(product).level(product) == (5, 0, 5)
+
+
+@pytest.mark.parametrize("block", (
+    "INSERT INTO mine VALUES (1); PERFORM reserve_stock(p, 1, 'w');",
+    "BEGIN PERFORM reserve_stock(p, 1, 'w');"
+    " EXCEPTION WHEN division_by_zero THEN NULL; END;"))
+def test_also_where_it_is_hidden(shards, block):
+    """After a write of the same statement, and in a subtransaction."""
+    product = shards.products(1, "hidden")[0][0]
+    front = shards.front
+    front.sql("SELECT receive_stock(%s, 5)", (product,))
+    front.sql("CREATE TABLE IF NOT EXISTS mine (n int)")
+    with pytest.raises(psycopg2.Error) as refused:
+        front.sql(f"DO $$ DECLARE p text := '{product}'; BEGIN {block} END $$")
+    assert refused.value.pgcode == "25001"
+    assert shards.shard_of(product).level(product)[1] == 0
+
+
+def test_a_session_may_accept_autonomous_calls(shards):
+    product = shards.products(1, "own")[3][0]
+    front = shards.front
+    front.sql("SELECT receive_stock(%s, 5)", (product,))
+    with closing(front.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SET pgstock.front_autonomous = on")
+        cur.execute("SELECT reserve_stock(%s, 1, %s)", (product, name("order")))
+        conn.rollback()
+    assert shards.shard_of(product).level(product) == (5, 1, 4)
+    assert outcome(front, "reserve_stock(%s, 1, 'o')", (product,),
+                   options="-c pgstock.front_autonomous=maybe") == (
+        "22023", 'parameter "pgstock.front_autonomous" requires a Boolean'
+        ' value', None, "Use on or off.")
+
+
+def test_trace_and_actor_reach_the_shard(shards):
+    product = shards.products(1, "trace")[1][0]
+    role = shards.add_role(name("clerk"), "admin")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    shards.front.sql(
+        "SELECT receive_stock(%s, 5)", (product,), user=role,
+        options=f"-c pgstock.trace_id={trace} -c pgstock.actor=till-7")
+    shard = shards.shard_of(product)
+    assert shard.sql("SELECT actor FROM stock_movements WHERE product_id = %s",
+                     (product,)) == [(f"{role}/till-7",)]
+    assert shard.value("SELECT payload ->> 'trace_id' FROM stock_outbox"
+                       " WHERE key = %s", (product,)) == trace
+
+
+def test_rights_are_those_of_the_level(shards):
+    product = shards.products(1, "rights")[0][0]
+    shards.front.sql("SELECT receive_stock(%s, 5)", (product,))
+    app = shards.add_role(name("shop"), "app")
+    assert outcome(shards.front, "reserve_stock(%s, 1, %s)",
+                   (product, name("order")), user=app)[0][5] == "granted"
+    refused = outcome(shards.front, "receive_stock(%s, 1)", (product,),
+                      user=app)
+    assert refused[:2] == ("42501",
+                           "permission denied for function receive_stock")
