@@ -45,7 +45,7 @@ print_openapi(void)
 {
 	Buf json = {0};
 
-	openapi_render(&json);
+	openapi_render(0, &json);
 	fputs(buf_str(&json), stdout);
 	buf_free(&json);
 	return EXIT_CLEAN;

@@ -103,6 +103,13 @@ api_pass_buyer(const Api *api, const ApiRequest *request)
 
 /* ---- the head ---------------------------------------------------------- */
 
+/* The kinds of routes that are not served. */
+static unsigned
+api_without(const Api *api)
+{
+	return api->config->console ? 0 : KIND_BIT(ROUTE_FILE);
+}
+
 static void
 api_refuse_route(HttpRequest *http, Buf *allowed, Buf *error)
 {
@@ -231,8 +238,8 @@ api_head(void *arg, HttpRequest *http)
 	request->http = http;
 	http->context = request;
 	api_return_id(http);
-	request->route = route_find(http->method, http->path, &request->values,
-								&allowed, &error);
+	request->route = route_find(http->method, http->path, api_without(api),
+								&request->values, &allowed, &error);
 	if (request->route == NULL)
 		api_refuse_route(http, &allowed, &error);
 	else if (api_allow(api, request) && repeat_check_headers(request))
@@ -354,6 +361,7 @@ api_run(void *arg, HttpRequest *http)
 			.metrics = api->metrics,
 			.actor = request->actor,
 			.role = request->client_role,
+			.without = api_without(api),
 		};
 
 		for (int role = 0; role < ROLES; role++)

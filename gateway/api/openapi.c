@@ -234,7 +234,7 @@ openapi_is_repeated(int route)
 static void
 openapi_add_path(Buf *json, int first)
 {
-	buf_printf(json, "%s\"%s\":{", first > 0 ? "," : "", routes[first].path);
+	buf_printf(json, "\"%s\":{", routes[first].path);
 	for (int i = first; i < route_count; i++)
 	{
 		if (strcmp(routes[i].path, routes[first].path) != 0)
@@ -247,8 +247,10 @@ openapi_add_path(Buf *json, int first)
 }
 
 void
-openapi_render(Buf *json)
+openapi_render(unsigned without, Buf *json)
 {
+	const char *comma = "";
+
 	buf_add_str(json, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"pgstock\","
 					  "\"version\":\"" PGSTOCK_VERSION "\",\"description\":"
 					  "\"Stock in PostgreSQL, over HTTP. The header "
@@ -257,8 +259,13 @@ openapi_render(Buf *json)
 					  "not.\"},"
 					  "\"paths\":{");
 	for (int i = 0; i < route_count; i++)
-		if (!openapi_is_repeated(i))
-			openapi_add_path(json, i);
+	{
+		if (openapi_is_repeated(i) || (KIND_BIT(routes[i].kind) & without) != 0)
+			continue;
+		buf_add_str(json, comma);
+		openapi_add_path(json, i);
+		comma = ",";
+	}
 	buf_printf(json,
 			   "},\"components\":{\"securitySchemes\":{\"token\":{\"type\":"
 			   "\"http\",\"scheme\":\"bearer\"}},\"schemas\":%s}}\n",

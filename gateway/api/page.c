@@ -81,7 +81,7 @@ page_answer(HttpRequest *request, const Route *route, const PageState *state)
 		process_metrics_render(&body);
 	}
 	else if (strcmp(route->path, "/openapi.json") == 0)
-		openapi_render(&body);
+		openapi_render(state->without, &body);
 	else if (strcmp(route->path, "/whoami") == 0)
 		page_add_client(&body, state);
 	else if (strcmp(route->path, "/health") == 0)

@@ -22,6 +22,7 @@ typedef struct PageState
 	Metrics	   *metrics;
 	const char *actor; /* the client's name, or NULL */
 	Role		role;
+	unsigned	without; /* kinds of routes that are not served */
 } PageState;
 
 /* Answers a ROUTE_PAGE. */

@@ -131,8 +131,8 @@ route_read_path(const Route *route, const char *path, Values *values,
 }
 
 const Route *
-route_find(const char *method, const char *path, Values *values, Buf *allowed,
-		   Buf *error)
+route_find(const char *method, const char *path, unsigned without,
+		   Values *values, Buf *allowed, Buf *error)
 {
 	if (strcmp(method, "HEAD") == 0)
 		method = "GET";
@@ -140,7 +140,8 @@ route_find(const char *method, const char *path, Values *values, Buf *allowed,
 	{
 		const Route *route = &routes[i];
 
-		if (!route_fits(route->path, path))
+		if ((KIND_BIT(route->kind) & without) != 0 ||
+			!route_fits(route->path, path))
 			continue;
 		if (strcmp(route->method, method) == 0)
 			return route_read_path(route, path, values, error) ? route : NULL;

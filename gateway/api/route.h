@@ -25,6 +25,8 @@ typedef enum RouteKind
 	ROUTE_FILE,	   /* of the console */
 } RouteKind;
 
+#define KIND_BIT(kind) (1u << (kind)) /* in a set of kinds */
+
 typedef struct Route
 {
 	const char	*method;
@@ -68,12 +70,13 @@ PgStatement route_statement(const Route *route, const Values *values);
 /*
  * The route of a request, and the fields of its path in *values.  NULL if there
  * is none: *allowed then holds the methods of the path, if it is one, and
- * *error what is wrong with a field of it.
+ * *error what is wrong with a field of it.  without: a set of kinds that are
+ * not served.
  */
-const Route *route_find(const char *method, const char *path, Values *values,
-						Buf *allowed, Buf *error) MUST_CHECK;
+const Route *route_find(const char *method, const char *path, unsigned without,
+						Values *values, Buf *allowed, Buf *error) MUST_CHECK;
 
-/* The description of the API, OpenAPI 3.1. */
-void openapi_render(Buf *json);
+/* The description of the API, OpenAPI 3.1, without these kinds of routes. */
+void openapi_render(unsigned without, Buf *json);
 
 #endif

@@ -29,6 +29,7 @@ typedef struct Config
 	char   *rate_user;	   /* as 50/s; empty: no limit */
 	char   *rate_client;
 	char   *rate_sale;
+	bool	console;	/* it is served */
 	int64_t log_level;	/* LogLevel */
 	int64_t log_format; /* LogFormat */
 	/* [postgres] */

@@ -61,6 +61,8 @@ static const Option options[] = {
 	 "5/s", 0, 0, NULL, "The same for reservations of one user_id."},
 	{"gateway", "rate_sale", OPTION_STRING, OPTION_RELOADS, AT(rate_sale), "",
 	 "2000/s", 0, 0, NULL, "The same for purchases in one flash sale."},
+	{"gateway", "console", OPTION_BOOL, OPTION_RELOADS, AT(console), "yes",
+	 NULL, 0, 0, NULL, "Whether the web console is served, at /console/."},
 	{"gateway", "log_level", OPTION_CHOICE, OPTION_RELOADS, AT(log_level),
 	 "info", NULL, 0, 0, log_levels, "error, warning, info or debug."},
 	{"gateway", "log_format", OPTION_CHOICE, OPTION_RELOADS, AT(log_format),

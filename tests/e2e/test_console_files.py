@@ -6,6 +6,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -39,6 +40,25 @@ def test_the_files(gateway):
     for name in ("none.js", "..", "%2e%2e%2fmain.js", "index.html"):
         assert client.get(f"/console/{name}").problem == "no-route"
     client.close()
+
+
+def test_a_gateway_without_the_console(gateways):
+    gateway = gateways({"gateway": {"console": "no"}}).start()
+    paths = ("/console", "/console/", "/console/main.js", "/console/style.css")
+
+    def statuses():
+        with closing(gateway.client(None)) as client:
+            return {client.call(method, path).status
+                    for method in ("GET", "HEAD", "POST") for path in paths}
+
+    assert statuses() == {404}
+    described = gateway.get("/openapi.json")[1]
+    assert "console" not in described and json.loads(described)["paths"]
+    gateway.config["gateway"]["console"] = "yes"
+    gateway.reload()
+    assert statuses() == {200, 308, 405}
+    assert "/console/{file}" in json.loads(gateway.get("/openapi.json")[1])[
+        "paths"]
 
 
 def test_what_is_live_costs_one_query_a_second(gateways):

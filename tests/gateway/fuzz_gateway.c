@@ -46,7 +46,8 @@ fuzz_request(const char *path, const char *body, size_t len)
 	Buf			error = {0};
 
 	buf_add(&http.body, body, len);
-	request.route = route_find("POST", path, &request.values, &allowed, &error);
+	request.route = route_find("POST", path, 0, &request.values, &allowed,
+							   &error);
 	if (request.route != NULL && request.route->kind == ROUTE_RESERVE &&
 		fields_read_members(request.route->fields, &http.body, &request.values,
 							&error))

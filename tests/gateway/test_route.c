@@ -17,7 +17,7 @@ found(const char *method, const char *path, Values *values)
 	static char	 text[256];
 	Buf			 allowed = {0};
 	Buf			 error = {0};
-	const Route *route = route_find(method, path, values, &allowed, &error);
+	const Route *route = route_find(method, path, 0, values, &allowed, &error);
 
 	snprintf(text, sizeof(text), "%s",
 			 route != NULL	   ? route->operation
@@ -74,6 +74,25 @@ other_paths_name_none(void **state UNUSED)
 	expect("PUT", "/orders", "POST, GET", NULL);
 	expect("POST", "/orders/%zz/confirm",
 		   "\"order_id\" is not text in UTF-8, percent-encoded", NULL);
+}
+
+/* Not even its methods are named. */
+static void
+a_kind_that_is_not_served_has_no_routes(void **state UNUSED)
+{
+	static const char *const methods[] = {"GET", "HEAD", "POST"};
+	static const char *const paths[] = {"/console", "/console/",
+										"/console/main.js"};
+	Values					 values = {0};
+	Buf						 allowed = {0};
+	Buf						 error = {0};
+
+	for (size_t m = 0; m < Lengthof(methods); m++)
+		for (size_t p = 0; p < Lengthof(paths); p++)
+			assert_null(route_find(methods[m], paths[p], KIND_BIT(ROUTE_FILE),
+								   &values, &allowed, &error));
+	assert_true(allowed.len == 0 && error.len == 0);
+	expect("GET", "/console/", "getConsole", NULL);
 }
 
 /* The table's own rules: what parsing, metrics and description rest on. */
@@ -133,6 +152,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_path_names_a_route_and_its_fields),
 		cmocka_unit_test(other_paths_name_none),
+		cmocka_unit_test(a_kind_that_is_not_served_has_no_routes),
 		cmocka_unit_test(each_route_is_sound),
 		cmocka_unit_test(only_text_is_decoded),
 	};
