@@ -12,19 +12,16 @@
 
 #define HEADERS_BYTES_MAX 8192 /* less than libmicrohttpd has room for */
 
-const Refusal refusal_body_too_long = {413, "too-long", "The body is too long",
-									   "Send fewer items in one request."};
+const Refusal refusal_body_too_long = {PROBLEM_TOO_LONG, NULL, NULL};
 const Refusal refusal_bodies_too_long =
-	{503, "overloaded", "The bodies of all requests are too long",
-	 "Repeat the request after Retry-After."};
+	{PROBLEM_OVERLOADED, "the bodies of all requests are too long", NULL};
 
-static const Refusal refusal_head_too_long = {431, "too-long",
-											  "The headers are too long",
-											  "Send fewer or shorter headers."};
+static const Refusal refusal_head_too_long = {PROBLEM_HEADERS_TOO_LONG, NULL,
+											  NULL};
 static const Refusal refusal_ambiguous =
-	{400, "invalid", "The headers give the length of the body twice",
+	{PROBLEM_INVALID, "the headers give the length of the body twice",
 	 "Send Content-Length or Transfer-Encoding, once."};
-static const Refusal refusal_chunks = {400, "invalid",
+static const Refusal refusal_chunks = {PROBLEM_INVALID,
 									   "Transfer-Encoding needs HTTP/1.1",
 									   "Send Content-Length."};
 
@@ -48,8 +45,11 @@ refusal_of_head(struct MHD_Connection *connection, const char *version)
 void
 refusal_write(const Refusal *refusal, Buf *body)
 {
-	buf_printf(body,
-			   "{\"type\":\"urn:pgstock:problem:%s\",\"title\":\"%s\","
-			   "\"status\":%u,\"hint\":\"%s\"}\n",
-			   refusal->name, refusal->title, refusal->status, refusal->hint);
+	const Problem *problem = &problems[refusal->problem];
+
+	problem_begin(body, refusal->problem, refusal->detail);
+	problem_add_text(body, "sqlstate", problem->sqlstate);
+	problem_add_text(body, "hint",
+					 refusal->hint != NULL ? refusal->hint : problem->hint);
+	problem_end(body);
 }

@@ -6,17 +6,15 @@
 #ifndef PGSTOCK_GATEWAY_REFUSAL_H
 #define PGSTOCK_GATEWAY_REFUSAL_H
 
-#include "common/util.h"
+#include "http/problem_table.h"
 
 struct MHD_Connection;
 
-/* A problem: urn:pgstock:problem:NAME. */
 typedef struct Refusal
 {
-	unsigned	status;
-	const char *name;
-	const char *title;
-	const char *hint;
+	ProblemId	problem;
+	const char *detail; /* or NULL */
+	const char *hint;	/* NULL: the problem's own */
 } Refusal;
 
 extern const Refusal refusal_body_too_long;
@@ -27,6 +25,7 @@ extern const Refusal refusal_bodies_too_long;
 const Refusal *refusal_of_head(struct MHD_Connection *connection,
 							   const char			 *version);
 
+/* Its body. */
 void refusal_write(const Refusal *refusal, Buf *body);
 
 #endif

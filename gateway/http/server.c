@@ -206,12 +206,13 @@ server_send(HttpRequest *request)
 static void
 server_refuse(HttpRequest *request, const Refusal *refusal)
 {
-	Buf body = {0};
+	unsigned status = problems[refusal->problem].status;
+	Buf		 body = {0};
 
 	refusal_write(refusal, &body);
-	if (refusal->status == 503)
-		http_answer_header(request, "Retry-After", "1");
-	http_answer(request, refusal->status, "application/problem+json", &body);
+	if (status == 503)
+		http_answer_header(request, "Retry-After", PROBLEM_RETRY_AFTER);
+	http_answer(request, status, PROBLEM_TYPE, &body);
 }
 
 /* A part of the body.  It is not kept where the answer is known, or does not

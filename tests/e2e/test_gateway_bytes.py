@@ -2,6 +2,7 @@
 """Requests by their bytes: what is refused, where they end, and the memory that
 their bodies have together."""
 
+import json
 import re
 import socket
 from contextlib import closing
@@ -62,6 +63,20 @@ def test_what_the_server_refuses_is_counted(gateway):
                  + b"a" * 9000 + b"\r\n\r\n", leave=False)
     assert answer.startswith(b"HTTP/1.1 431") and b'"hint":"' in answer
     assert count() == before + 1
+
+
+def test_a_head_that_is_refused_is_a_problem(gateway):
+    """As the handler's problems are: a type has one title and one SQLSTATE."""
+    answer = raw(gateway.port, b"POST /orders HTTP/1.1\r\nHost: x\r\n"
+                 b"Content-Length: 4\r\nContent-Length: 4\r\n\r\n",
+                 leave=False)
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body) == {
+        "type": "urn:pgstock:problem:invalid", "status": 400,
+        "title": "The request is not valid", "sqlstate": "22023",
+        "detail": "the headers give the length of the body twice",
+        "hint": "Send Content-Length or Transfer-Encoding, once."}
 
 
 def test_rude_bytes(gateway, app):
