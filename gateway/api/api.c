@@ -349,7 +349,7 @@ api_run(void *arg, HttpRequest *http)
 
 	Assert(request->route != NULL);
 	if (request->route->kind == ROUTE_FILE)
-		file_answer(http, request->values.text[0]);
+		file_answer(http, request->route, request->values.text[0]);
 	else if (request->route->kind == ROUTE_PAGE && api->pools[ROLE_APP] != NULL)
 	{
 		PageState state = {

@@ -21,19 +21,6 @@ enum
 	JSON_COLUMNS,
 };
 
-/* What the path names and the database does not have. */
-static ProblemId
-call_missing(const Route *route)
-{
-	if (strncmp(route->path, "/products/", strlen("/products/")) == 0)
-		return PROBLEM_UNKNOWN_PRODUCT;
-	if (strncmp(route->path, "/events/", strlen("/events/")) == 0)
-		return PROBLEM_UNKNOWN_EVENT;
-	if (strncmp(route->path, "/failed/", strlen("/failed/")) == 0)
-		return PROBLEM_UNKNOWN_MESSAGE;
-	return PROBLEM_UNKNOWN_ORDER;
-}
-
 static void
 call_answer_json(ApiRequest *request, const PGresult *result)
 {
@@ -45,7 +32,7 @@ call_answer_json(ApiRequest *request, const PGresult *result)
 		status = 500;
 	if (status == 404)
 	{
-		problem_give(request->http, call_missing(request->route), NULL);
+		problem_give(request->http, request->route->missing, NULL);
 		return;
 	}
 	if (!PQgetisnull(result, 0, JSON_VERSION))

@@ -20,7 +20,7 @@ static const char policy[] =
 	"trusted-types 'none'";
 
 void
-file_answer(HttpRequest *request, const char *name)
+file_answer(HttpRequest *request, const Route *route, const char *name)
 {
 	const ConsoleFile *file = console_file(name != NULL ? name : "");
 	const char		  *known = http_request_header(request, "If-None-Match");
@@ -29,7 +29,7 @@ file_answer(HttpRequest *request, const char *name)
 	bool			   fresh;
 
 	/* the names of the other files are relative to the page's */
-	if (strcmp(request->path, "/console") == 0)
+	if (route->answers == ANSWER_ELSEWHERE)
 	{
 		http_answer_header(request, "Location", "console/");
 		http_answer(request, 308, "text/plain", &body);

@@ -6,9 +6,9 @@
 #ifndef PGSTOCK_GATEWAY_FILE_H
 #define PGSTOCK_GATEWAY_FILE_H
 
-#include "http/server.h"
+#include "api/route.h"
 
 /* Answers a ROUTE_FILE.  name: NULL for the page itself. */
-void file_answer(HttpRequest *request, const char *name);
+void file_answer(HttpRequest *request, const Route *route, const char *name);
 
 #endif

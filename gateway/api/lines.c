@@ -210,6 +210,7 @@ lines_answer(ApiRequest *request, const PGresult *result, int first, int end)
 	if (replayed)
 		http_answer_header(request->http, "Idempotent-Replayed", "true");
 	http_answer(request->http,
-				request->route->kind == ROUTE_LINES || replayed ? 200 : 201,
+				(request->route->answers & ANSWER_NEW) == 0 || replayed ? 200
+																		: 201,
 				"application/json", &body);
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "api/form.h"
-#include "api/problem.h"
 #include "api/route.h"
 #include "common/json.h"
 
@@ -159,29 +158,49 @@ openapi_schema(const Route *route)
 	return "{}";
 }
 
-static void
-openapi_add_responses(Buf *json, const Route *route)
+/* The answers that are no problem, and what each means. */
+static const struct
 {
-	const char *content = route->sql == NULL || route->kind == ROUTE_LIVE
-							  ? "*/*"
-							  : "application/json";
-	bool takes = route->kind == ROUTE_RESERVE || route->kind == ROUTE_TAKE;
+	RouteAnswer answer;
+	unsigned	status;
+	const char *meaning;
+} answers[] = {
+	{ANSWER_DONE, 200, "It is done"},
+	{ANSWER_NEW, 201, "It is new"},
+	{ANSWER_LATER, 202, "Its outcome is later: GET it (again)"},
+	{ANSWER_ELSEWHERE, 308, "It is where the header Location says"},
+	{ANSWER_NOT_READY, 503, "Requests cannot be answered now"},
+};
 
-	buf_add_str(json, ",\"responses\":{");
-	if (takes)
-		buf_printf(json,
-				   "\"201\":{\"description\":\"It was reserved\",\"content\":{"
-				   "\"%s\":{\"schema\":%s}}},",
-				   content, openapi_schema(route));
+static void
+openapi_add_answer(Buf *json, const Route *route, unsigned status,
+				   const char *meaning)
+{
+	const char *type = route->sql == NULL || route->kind == ROUTE_LIVE
+						   ? "*/*"
+						   : "application/json";
+
 	buf_printf(json,
-			   "\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{"
+			   "\"%u\":{\"description\":\"%s\",\"content\":{\"%s\":{"
 			   "\"schema\":%s}%s}},",
-			   strcmp(route->operation, "openSale") == 0 ? "201" : "200",
-			   takes ? "It was reserved before: nothing changed" : "Done",
-			   content, openapi_schema(route),
+			   status, meaning, type, openapi_schema(route),
 			   route->kind == ROUTE_LIST
 				   ? ",\"text/csv\":{\"schema\":{\"type\":\"string\"}}"
 				   : "");
+}
+
+static void
+openapi_add_responses(Buf *json, const Route *route)
+{
+	bool takes = (route->answers & ANSWER_NEW) != 0;
+
+	buf_add_str(json, ",\"responses\":{");
+	for (size_t i = 0; i < Lengthof(answers); i++)
+		if ((route->answers & answers[i].answer) != 0)
+			openapi_add_answer(json, route, answers[i].status,
+							   takes && answers[i].answer == ANSWER_DONE
+								   ? "It was done before: nothing changed"
+								   : answers[i].meaning);
 	buf_add_str(json, "\"default\":{\"description\":\"A problem\",\"content\":{"
 					  "\"application/problem+json\":{\"schema\":{\"$ref\":"
 					  "\"#/components/schemas/Problem\"}}}}}");

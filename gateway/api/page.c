@@ -5,8 +5,6 @@
  */
 #include "api/page.h"
 
-#include <string.h>
-
 #include "common/json.h"
 #include "common/process_metrics.h"
 
@@ -74,28 +72,29 @@ page_answer(HttpRequest *request, const Route *route, const PageState *state)
 	unsigned	status = 200;
 	const char *type = "application/json";
 
-	if (strcmp(route->path, "/metrics") == 0)
+	if ((route->answers & ANSWER_NOT_READY) != 0 && !state->ready)
+		status = 503;
+	switch (route->page)
 	{
-		type = "text/plain; version=0.0.4";
-		metrics_render(state->metrics, &body);
-		process_metrics_render(&body);
-	}
-	else if (strcmp(route->path, "/openapi.json") == 0)
-		openapi_render(state->without, &body);
-	else if (strcmp(route->path, "/whoami") == 0)
-		page_add_client(&body, state);
-	else if (strcmp(route->path, "/health") == 0)
-	{
-		status = state->ready ? 200 : 503;
-		page_add_health(&body, state);
-	}
-	else
-	{
-		bool live = strcmp(route->path, "/livez") == 0;
-
-		type = "text/plain";
-		status = live || state->ready ? 200 : 503;
-		buf_add_str(&body, status == 200 ? "ok\n" : "not ready\n");
+		case PAGE_LIVE:
+		case PAGE_READY:
+			type = "text/plain";
+			buf_add_str(&body, status == 200 ? "ok\n" : "not ready\n");
+			break;
+		case PAGE_HEALTH:
+			page_add_health(&body, state);
+			break;
+		case PAGE_METRICS:
+			type = "text/plain; version=0.0.4";
+			metrics_render(state->metrics, &body);
+			process_metrics_render(&body);
+			break;
+		case PAGE_DESCRIPTION:
+			openapi_render(state->without, &body);
+			break;
+		case PAGE_CLIENT:
+			page_add_client(&body, state);
+			break;
 	}
 	http_answer(request, status, type, &body);
 }

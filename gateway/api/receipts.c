@@ -85,18 +85,27 @@ receipts_want(const ApiRequest *request)
 
 /* ---- a look at the states ---------------------------------------------- */
 
+static bool
+receipts_is(const PGresult *result, int row, const char *state)
+{
+	return strcmp(PQgetvalue(result, row, LOOK_STATE), state) == 0;
+}
+
+/* As the statement of the route without a wait. */
 static void
 receipts_answer(const Waiter *waiter, const PGresult *result, int row)
 {
 	Buf body = {0};
 
-	if (strcmp(PQgetvalue(result, row, LOOK_STATE), "unknown") == 0)
+	if (receipts_is(result, row, "unknown"))
 	{
 		problem_give(waiter->request->http, PROBLEM_UNKNOWN_EVENT, NULL);
 		return;
 	}
 	buf_printf(&body, "%s\n", PQgetvalue(result, row, LOOK_BODY));
-	http_answer(waiter->request->http, 200, "application/json", &body);
+	http_answer(waiter->request->http,
+				receipts_is(result, row, "published") ? 200 : 202,
+				"application/json", &body);
 }
 
 /* Whether the waiter goes on waiting. */
@@ -104,10 +113,8 @@ static bool
 receipts_keep(const Receipts *receipts, Waiter *waiter, const PGresult *result,
 			  int row)
 {
-	const char *state = PQgetvalue(result, row, LOOK_STATE);
-
-	waiter->pending = strcmp(state, "pending") == 0;
-	return strcmp(state, "published") != 0 && !receipts->stopping &&
+	waiter->pending = receipts_is(result, row, "pending");
+	return !receipts_is(result, row, "published") && !receipts->stopping &&
 		   loop_now(receipts->loop) < waiter->until;
 }
 

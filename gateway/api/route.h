@@ -10,6 +10,7 @@
 #include "access/tokens.h"
 #include "api/field.h"
 #include "common/pg_connection.h"
+#include "http/problem_table.h"
 
 /* How a request becomes an answer. */
 typedef enum RouteKind
@@ -27,6 +28,26 @@ typedef enum RouteKind
 
 #define KIND_BIT(kind) (1u << (kind)) /* in a set of kinds */
 
+/* What an answer may be that is no problem: a set of these. */
+typedef enum RouteAnswer
+{
+	ANSWER_DONE = 1,	   /* 200 */
+	ANSWER_NEW = 2,		   /* 201; 200: it was there before */
+	ANSWER_LATER = 4,	   /* 202 */
+	ANSWER_ELSEWHERE = 8,  /* 308 */
+	ANSWER_NOT_READY = 16, /* 503, of a ROUTE_PAGE */
+} RouteAnswer;
+
+typedef enum RoutePage
+{
+	PAGE_LIVE,
+	PAGE_READY,
+	PAGE_HEALTH,
+	PAGE_METRICS,
+	PAGE_DESCRIPTION,
+	PAGE_CLIENT,
+} RoutePage;
+
 typedef struct Route
 {
 	const char	*method;
@@ -38,6 +59,9 @@ typedef struct Route
 	const char	*summary;
 	const char	*sql;
 	const Field *fields; /* in the order of the statement's parameters */
+	unsigned	 answers;
+	ProblemId	 missing; /* of a ROUTE_JSON: where there is no such thing */
+	RoutePage	 page;	  /* of a ROUTE_PAGE */
 } Route;
 
 /* Another statement of a route: where its last field, which is no parameter,

@@ -132,8 +132,8 @@ def test_the_state_of_an_event(app, product, shop):
     event = shop.value("SELECT event_id FROM stock_outbox WHERE key = %s",
                        (f"event-{product}",))
     answer = app.get(f"/events/{event}")
-    assert (answer.json["event_id"], answer.json["state"]) == (
-        str(event), "pending")
+    assert (answer.status, answer.json["event_id"], answer.json["state"]) == (
+        202, str(event), "pending")
     answer = app.get("/events/00000000-0000-0000-0000-000000000000")
     assert (answer.status, answer.problem) == (404, "unknown-event")
     answer = app.get("/events/1")
@@ -492,6 +492,26 @@ def test_its_description_is_the_table_of_routes(gateway):
         "product_id", "Idempotency-Key"}
     assert gateway.command("openapi").stdout == json.dumps(
         described, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def test_the_statuses_that_it_describes(gateway):
+    """Each has one meaning, and is there where the answer may be it."""
+    described = json.loads(gateway.get("/openapi.json")[1])["paths"]
+    meanings = {}
+    for path, methods in described.items():
+        for method, one in methods.items():
+            for status, answer in one["responses"].items():
+                meanings.setdefault(status, {}).setdefault(
+                    answer["description"], []).append((method, path))
+    assert set(meanings) == {"200", "201", "202", "308", "503", "default"}
+    assert {status: len(found) for status, found in meanings.items()
+            if status != "200"} == dict.fromkeys(set(meanings) - {"200"}, 1)
+    later, = meanings["202"].values()
+    assert later == [("get", "/events/{event_id}"),
+                     ("post", "/failed/{id}/retry")]
+    new, = meanings["201"].values()
+    again = meanings["200"]["It was done before: nothing changed"]
+    assert ("post", "/sales") in new and set(again) < set(new)
 
 
 def test_its_command_line(gateway):

@@ -141,10 +141,12 @@ def test_failed_messages_are_acted_on(admin, reader, shop, product):
                                                   "handled": True})
     assert state(archived) == ("archived", True, "gateway_admin/admin-1")
     answer = admin.post(f"/failed/{archived}/retry", {"reason": "fixed"})
-    assert answer.json == {"id": archived, "state": "waiting"}
+    assert (answer.status, answer.json) == (202, {"id": archived,
+                                                  "state": "waiting"})
     assert state(archived)[0] == "waiting"
     answer = admin.post(f"/failed/{waiting}/discard", {"reason": "a test"})
-    assert answer.json == {"id": waiting, "state": "discarded"}
+    assert (answer.status, answer.json) == (200, {"id": waiting,
+                                                  "state": "discarded"})
     assert state(waiting)[0] == "discarded"
     assert shop.sql(
         "SELECT actor, action, target, reason FROM stock_admin_actions"

@@ -61,7 +61,7 @@ def test_a_receipt_is_prompt(gateway, shop, start_relay):
     for _ in range(40):
         event, = publish(shop)
         answer, seconds = receive(gateway, event)
-        assert answer.json["state"] == "published"
+        assert (answer.status, answer.json["state"]) == (200, "published")
         took.append(seconds)
     assert statistics.median(took) < 0.08, took
     answer, seconds = receive(gateway, event)       # published before
@@ -85,7 +85,8 @@ def test_a_wait_that_is_over(gateways, shop):
     gateway = gateways().start()
     event, = publish(shop)
     answer, seconds = receive(gateway, event, "300ms")
-    assert (answer.json["state"], seconds >= 0.3) == ("pending", True)
+    assert (answer.status, answer.json["state"]) == (202, "pending")
+    assert seconds >= 0.3
     nothing = "00000000-0000-0000-0000-000000000000"
     answer, seconds = receive(gateway, nothing, "300ms")
     assert (answer.problem, seconds >= 0.3) == ("unknown-event", True)
@@ -113,5 +114,5 @@ def test_the_session_that_asks_is_killed(gateways, shop):
     assert (answer.status, answer.problem) == (503, "database-away")
     assert answer.headers["Retry-After"] and seconds < 30
     gateway.wait_status("/readyz", 200)
-    wait_until(lambda: receive(gateway, event, "100ms")[0].status == 200, 30,
+    wait_until(lambda: receive(gateway, event, "100ms")[0].status == 202, 30,
                gateway.tail)

@@ -95,6 +95,25 @@ a_kind_that_is_not_served_has_no_routes(void **state UNUSED)
 	expect("GET", "/console/", "getConsole", NULL);
 }
 
+static bool
+has(const Route *route, const char *text)
+{
+	return route->sql != NULL && strstr(route->sql, text) != NULL;
+}
+
+/* Those that the table names are those of the statement. */
+static void
+check_answers(const Route *route)
+{
+	assert_int_not_equal(route->answers, 0);
+	assert_int_equal(has(route, " 404 "), route->missing != PROBLEM_INVALID);
+	if (route->kind != ROUTE_JSON && route->kind != ROUTE_EVENT)
+		return;
+	assert_int_equal(has(route, "201,"), (route->answers & ANSWER_NEW) != 0);
+	assert_int_equal(has(route, "202"), (route->answers & ANSWER_LATER) != 0);
+	assert_int_equal(has(route, "200"), (route->answers & ANSWER_DONE) != 0);
+}
+
 /* The table's own rules: what parsing, metrics and description rest on. */
 static void
 each_route_is_sound(void **state UNUSED)
@@ -105,6 +124,7 @@ each_route_is_sound(void **state UNUSED)
 		int			 count = 0;
 
 		assert_int_equal(route->kind >= ROUTE_PAGE, route->sql == NULL);
+		check_answers(route);
 		for (; route->fields[count].name != NULL; count++)
 			assert_non_null(route->fields[count].help);
 		assert_true(count <= FIELDS_MAX);
