@@ -440,6 +440,13 @@ pg_connection_add(PgConnection *conn, const char *sql, int count,
 }
 
 void
+pg_connection_add_forget(PgConnection *conn)
+{
+	pg_connection_add(conn, "DEALLOCATE ALL", 0, NULL);
+	conn->prepared = 0;
+}
+
+void
 pg_connection_call(PgConnection *conn, const PgStatement *statement,
 				   const PgParam *params)
 {

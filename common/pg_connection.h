@@ -87,6 +87,10 @@ void pg_connection_close(PgConnection *conn); /* no event */
 void pg_connection_add(PgConnection *conn, const char *sql, int count,
 					   const char *const *values);
 
+/* The same: the session forgets the statements that it has prepared, and each
+ * is prepared anew when it is next used. */
+void pg_connection_add_forget(PgConnection *conn);
+
 /* The end is PG_CONNECTION_RESULT or PG_CONNECTION_DOWN, never before this
  * returns.  The parameters need not outlive the call. */
 void pg_connection_call(PgConnection *conn, const PgStatement *statement,

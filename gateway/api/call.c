@@ -12,6 +12,8 @@
 #include "api/list.h"
 #include "api/repeat.h"
 
+#define STALE_MAX 2 /* how often a request is sent again for that */
+
 /* Columns of a ROUTE_JSON. */
 enum
 {
@@ -51,8 +53,11 @@ call_done(void *arg, const PoolAnswer *answer)
 {
 	ApiRequest	   *request = arg;
 	const PGresult *result = answer->result;
+	CallQueue	   *queue = answer->source;
 
-	if (result == NULL)
+	if (answer->stale && request->stale++ < STALE_MAX)
+		request_queue_put_back_one(&queue->waiting, request);
+	else if (result == NULL)
 		problem_give_hint(request->http, PROBLEM_OUTCOME_UNKNOWN, answer->error,
 						  repeat_hint(request->route));
 	else if (PQresultStatus(result) != PGRES_TUPLES_OK)

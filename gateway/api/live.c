@@ -25,6 +25,7 @@ struct Live
 	RequestQueue waiting;
 	PgStatement	 statement;
 	bool		 asked;	  /* the database, and it has not answered yet */
+	bool		 stale;	  /* its last answer was one of such a session */
 	int64_t		 read_at; /* the last query was sent */
 	int64_t		 id;	  /* of the last event; 0: there is none */
 	Buf			 event;
@@ -55,6 +56,12 @@ live_done(void *arg, const PoolAnswer *answer)
 
 	Assert(live->asked);
 	live->asked = false;
+	live->stale = answer->stale && !live->stale;
+	if (live->stale)
+	{
+		live->read_at = -EVERY_US;
+		return;
+	}
 	if (good)
 	{
 		live->id++;

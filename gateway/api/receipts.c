@@ -42,6 +42,7 @@ struct Receipts
 	bool		 looked;  /* a wait is next */
 	int			 looking; /* waiters whose states are being read */
 	int64_t		 look_at; /* not before */
+	bool		 stale;	  /* the last look met such a session (db/pool.h) */
 	bool		 stopping;
 	Buf			 ids;
 	PgParam		 param;
@@ -134,8 +135,11 @@ receipts_looked(void *arg, const PoolAnswer *answer)
 	receipts->count -= n;
 	memmove(receipts->waiters, receipts->waiters + n,
 			(size_t) receipts->count * sizeof(Waiter));
+	receipts->stale = answer->stale && !receipts->stale;
 	for (int i = 0; i < n; i++)
-		if (answer->result == NULL)
+		if (receipts->stale)
+			receipts->waiters[receipts->count++] = seen[i];
+		else if (answer->result == NULL)
 			problem_give(seen[i].request->http, PROBLEM_DATABASE_AWAY, NULL);
 		else if (!good)
 			problem_give_failure(seen[i].request->http, answer);
@@ -144,7 +148,7 @@ receipts_looked(void *arg, const PoolAnswer *answer)
 		else
 			receipts_answer(&seen[i], answer->result, i);
 	receipts->step = RECEIPTS_IDLE;
-	receipts->looked = true;
+	receipts->looked = !receipts->stale;
 }
 
 static void

@@ -70,6 +70,15 @@ request_queue_put_back(RequestQueue *queue, RequestQueue *taken)
 }
 
 void
+request_queue_put_back_one(RequestQueue *queue, ApiRequest *request)
+{
+	RequestQueue taken = {0};
+
+	request_queue_add(&taken, request);
+	request_queue_put_back(queue, &taken);
+}
+
+void
 request_queue_fail(RequestQueue *queue, ProblemId id, const char *detail)
 {
 	ApiRequest *request;

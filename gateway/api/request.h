@@ -23,6 +23,7 @@ typedef struct ApiRequest
 	const char		  *trace;		 /* header traceparent, or NULL */
 	bool			   insufficient; /* it was refused for lack of stock */
 	int64_t			   waits_since;	 /* for a session, or a look at its sale */
+	int				   stale;		 /* sessions that it met so (db/pool.h) */
 	uint64_t		   product;		 /* a cache of api/held.c's */
 	bool			   product_known;
 	struct ApiRequest *next; /* in its queue */
@@ -47,6 +48,7 @@ ApiRequest *request_queue_take_present(RequestQueue *queue);
 
 /* In front of those that wait: they were taken before. */
 void request_queue_put_back(RequestQueue *queue, RequestQueue *taken);
+void request_queue_put_back_one(RequestQueue *queue, ApiRequest *request);
 
 /* Answers all that wait with a problem. */
 void request_queue_fail(RequestQueue *queue, ProblemId id, const char *detail);

@@ -35,7 +35,7 @@
 #define NAMES_MAX		  4096	/* slots for the orders and keys of a batch */
 #define BATCH_BYTES_MAX	  65536 /* of items: some 1,000 lines */
 #define ORDERS_BYTES_KEPT 1048576
-#define CONFLICTS_MAX	  2 /* how often a batch is sent again for them */
+#define AGAIN_MAX		  2 /* how often a batch is sent again as it is */
 #define LOCK_WAIT		  "300ms"
 #define HELD_WAITING_MAX  500
 
@@ -46,9 +46,9 @@ _Static_assert(
 typedef struct Batch
 {
 	ReserveQueue *queue;
-	struct Batch *next; /* in the list of those to be sent again */
-	int			  conflicts;
-	bool		  held; /* its product is */
+	struct Batch *next;		  /* in the list of those to be sent again */
+	int			  sent_again; /* as it is */
+	bool		  held;		  /* its product is */
 	int			  count;
 	ApiRequest	 *requests[];
 } Batch;
@@ -426,8 +426,8 @@ reserve_locked(Batch *batch, const PoolAnswer *answer)
 static bool
 reserve_failed(Batch *batch, const PoolAnswer *answer)
 {
-	if (reserve_is_conflict(answer->sqlstate) &&
-		batch->conflicts++ < CONFLICTS_MAX)
+	if ((answer->stale || reserve_is_conflict(answer->sqlstate)) &&
+		batch->sent_again++ < AGAIN_MAX)
 	{
 		reserve_send_again(batch->queue, batch);
 		return true;

@@ -11,6 +11,12 @@
  * for several, one behind the other, or have much to read: the database ends it
  * (statement_timeout) STATEMENT_US after its begin, and later by its patience.
  *
+ * What a session has prepared can become stale: the extension is updated, or
+ * dropped and created, and a result has other columns; or a pooler between us
+ * and the server has reset the session.  The statement fails then, and with it
+ * all of its transaction.  All sessions prepare anew, and look for the
+ * extension again, before their next work; so the same work can be given again.
+ *
  * The circuit breaker.  It is open while no session is: requests are refused at
  * once then.  It opens where all sessions break, and where the database is
  * silent: a session has waited for an answer for SILENT_US, and no session had
@@ -54,6 +60,7 @@ typedef enum SessionState
 	SESSION_PREPARING, /* looks for the extension */
 	SESSION_IDLE,
 	SESSION_BUSY,
+	SESSION_RENEWING, /* open; looks for the extension again */
 } SessionState;
 
 typedef struct Source
@@ -72,6 +79,7 @@ typedef struct Session
 	Backoff		  backoff;
 	LoopTimer	 *timer;	   /* opens it again; ends an attempt to */
 	bool		  waits;	   /* to be opened, for the breaker to close */
+	bool		  stale;	   /* what it has prepared may be */
 	int64_t		  since;	   /* it is busy */
 	int64_t		  patience_us; /* beyond SILENT_US */
 	Source		 *source;	   /* while busy */
@@ -204,7 +212,8 @@ pool_session_on_timer(void *arg)
 
 	if (session->state != SESSION_DOWN)
 	{
-		Assert(session->state < SESSION_IDLE);
+		Assert(session->state < SESSION_IDLE ||
+			   session->state == SESSION_RENEWING);
 		pg_connection_close(session->conn);
 		pool_session_retry(session, "the server does not answer");
 		return;
@@ -267,6 +276,7 @@ pool_session_begun(Session *session, const PGresult *result)
 	else
 	{
 		session->state = SESSION_IDLE;
+		session->stale = false;
 		loop_timer_set(session->timer, NEVER);
 		backoff_succeeded(&session->backoff);
 		log_recovered(&pool->throttle);
@@ -275,19 +285,41 @@ pool_session_begun(Session *session, const PGresult *result)
 	buf_free(&why);
 }
 
+/* Whether the error is one of a statement that was prepared before something
+ * was replaced: another result type, no such statement, function, table, type
+ * or schema; and where that happened while it waited for a lock, an internal
+ * one. */
+static bool
+pool_is_stale(const char *sqlstate)
+{
+	static const char *const states[] = {"0A000", "26000", "42883", "42P01",
+										 "42704", "3F000", "XX000"};
+
+	for (size_t i = 0; sqlstate != NULL && i < Lengthof(states); i++)
+		if (strcmp(sqlstate, states[i]) == 0)
+			return true;
+	return false;
+}
+
 static void
 pool_session_answered(Session *session, const PGresult *result)
 {
-	PoolDone done = pool_session_release(session);
+	Pool	   *pool = session->pool;
+	PoolDone	done = pool_session_release(session);
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	bool		stale = pool_is_stale(sqlstate);
 
 	Assert(session->state == SESSION_BUSY && done != NULL);
 	session->state = SESSION_IDLE;
-	session->pool->answered_at = loop_now(session->pool->loop);
-	done(session->arg,
-		 &(PoolAnswer){
-			 .result = result,
-			 .sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE),
-		 });
+	pool->answered_at = loop_now(pool->loop);
+	for (int i = 0; stale && i < pool->size; i++)
+		pool->sessions[i].stale = true;
+	done(session->arg, &(PoolAnswer){
+						   .result = result,
+						   .sqlstate = sqlstate,
+						   .source = session->source->arg,
+						   .stale = stale,
+					   });
 }
 
 static void
@@ -305,7 +337,8 @@ pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
 			pool_session_down(session);
 			break;
 		case PG_CONNECTION_RESULT:
-			if (session->state == SESSION_PREPARING)
+			if (session->state == SESSION_PREPARING ||
+				session->state == SESSION_RENEWING)
 				pool_session_begun(session, result);
 			else
 				pool_session_answered(session, result);
@@ -400,6 +433,15 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	pg_connection_call(session->conn, work->statement, work->params);
 }
 
+static void
+pool_session_renew(Session *session)
+{
+	session->state = SESSION_RENEWING;
+	loop_timer_set(session->timer, loop_now(session->pool->loop) + PROBE_US);
+	pg_connection_add_forget(session->conn);
+	pg_connection_call(session->conn, &statement_begin, NULL);
+}
+
 /* The source that has found work: they take turns, so that none waits for
  * another one's whole queue. */
 static Source *
@@ -427,6 +469,11 @@ pool_turn(Pool *pool)
 
 		if (pool->sessions[i].state != SESSION_IDLE)
 			continue;
+		if (pool->sessions[i].stale)
+		{
+			pool_session_renew(&pool->sessions[i]);
+			continue;
+		}
 		source = pool_find_work(pool, &work);
 		if (source == NULL)
 			return;

@@ -35,6 +35,11 @@ typedef struct PoolAnswer
 							   * took effect is not known then */
 	const char	   *sqlstate; /* of a statement that failed, or NULL */
 	const char	   *error;	  /* why the session broke, or NULL */
+	void		   *source;	  /* argument of the work's source, if it has a
+							   * result */
+	bool			stale;	  /* it took no effect, for what the session had
+							   * prepared is not valid any more: the work may be
+							   * given again */
 } PoolAnswer;
 
 typedef void (*PoolDone)(void *arg, const PoolAnswer *answer);
