@@ -1,16 +1,21 @@
 /*
  * http_server.c - a few pages over HTTP, served by the loop
  *
- * libmicrohttpd without a thread of its own: its epoll descriptor is one of
- * the loop's, its next timeout one of the loop's timers.
+ * libmicrohttpd without a thread of its own: its epoll descriptor is one of the
+ * loop's, its next timeout one of the loop's timers.
  *
  * A health page has to answer whatever other clients do.  So connections are
- * accepted here, at once and always, and passed to libmicrohttpd (which stops
- * accepting at its own limit, and restarts its limit of time with each byte).
- * A connection has one request and CONNECTION_US for all of it, from accept to
- * the last byte; where there are CONNECTIONS_MAX of them, a new one takes the
- * oldest one's place.  A probe sends its request at once and is answered in the
- * same turn, so only a slow one can lose its place.
+ * accepted by acceptor.c, at once and always, and passed to libmicrohttpd
+ * (which stops accepting at its own limit, and restarts its limit of time with
+ * each byte).  A connection has one request and CONNECTION_US for all of it,
+ * from accept to the last byte; where there are CONNECTIONS_MAX of them, a new
+ * one takes the oldest one's place.  A probe sends its request at once and is
+ * answered in the same turn, so only a slow one can lose its place.
+ *
+ * The gateway has a server of its own (gateway/http/server.c): an API keeps
+ * connections alive, takes bodies, speaks TLS, and ends a connection by what
+ * its client does.  Here each ends with its answer or its time, which is all
+ * that a page for a probe needs; what both have in common is how they accept.
  *
  * To end a connection it is shut down: libmicrohttpd sees its end, as if the
  * client had closed it, and closes it too.
@@ -25,16 +30,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "common/acceptor.h"
 #include "common/listener.h"
 
 #define CONNECTIONS_MAX		 64
 #define CONNECTION_BYTES_MAX 16384
 #define CONNECTION_US		 (5 * SEC_US)
-#define ACCEPTS_MAX			 64 /* in one turn: the pumps have theirs */
-#define NO_FILES_US			 (200 * MS_US) /* until accept() is tried again */
-#define ANSWER_WAIT_US		 (2 * SEC_US)  /* for what a page waits for */
+#define ANSWER_WAIT_US		 (2 * SEC_US) /* for what a page waits for */
 
 /* An open connection; in order of age. */
 typedef struct Client
@@ -51,9 +54,7 @@ struct HttpServer
 {
 	Loop			  *loop;
 	struct MHD_Daemon *daemon;
-	int				   listen_fd;
-	LoopIo			  *listen_io;
-	int64_t			   accept_at; /* no files were left; 0: there are */
+	Acceptor		  *acceptor;
 	LoopIo			  *io;
 	LoopTimer		  *timer;
 	Client			  *oldest;
@@ -210,8 +211,6 @@ http_server_deadline(const HttpServer *server)
 
 	if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
 		at = loop_now(server->loop) + (int64_t) Min(wait_ms, 60000) * MS_US;
-	if (server->accept_at > 0)
-		at = Min(at, server->accept_at);
 	if (server->oldest != NULL)
 		at = Min(at, server->oldest->opened_at + CONNECTION_US);
 	for (const Client *c = server->oldest; c != NULL; c = c->newer)
@@ -232,11 +231,6 @@ http_server_run(void *arg)
 			client->waiting_since + ANSWER_WAIT_US <= now)
 			http_server_resume(client);
 	http_server_shut_down(server, 0);
-	if (server->accept_at > 0 && server->accept_at <= now)
-	{
-		server->accept_at = 0;
-		loop_io_want(server->listen_io, EPOLLIN);
-	}
 	MHD_run(server->daemon);
 	/* libmicrohttpd closes what has ended at the end of its next run */
 	if (server->connections > CONNECTIONS_MAX)
@@ -252,38 +246,37 @@ http_server_ready(void *arg, uint32_t events UNUSED)
 }
 
 static void
-http_server_accept(void *arg, uint32_t events UNUSED)
+http_server_take(void *arg, int fd, const struct sockaddr *address,
+				 socklen_t len)
 {
 	HttpServer *server = arg;
 
-	for (int i = 0; i < ACCEPTS_MAX; i++)
-	{
-		struct sockaddr_storage address;
-		socklen_t				len = sizeof(address);
-		int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len,
-						 SOCK_NONBLOCK | SOCK_CLOEXEC);
+	/* it closes what it does not take */
+	(void) MHD_add_connection(server->daemon, fd, address, len);
+}
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-					   errno == ENOMEM))
-		{
-			loop_io_want(server->listen_io, 0);
-			server->accept_at = loop_now(server->loop) + NO_FILES_US;
-			http_server_shut_down(server, 1);
-		}
-		/* one that left while it waited is no reason to stop */
-		if (fd < 0 && errno != ECONNABORTED && errno != EINTR)
-			break;
-		if (fd < 0)
-			continue;
-		/* it closes what it does not take */
-		(void) MHD_add_connection(server->daemon, fd,
-								  (struct sockaddr *) &address, len);
-	}
+static void
+http_server_make_room(void *arg)
+{
+	http_server_shut_down(arg, 1);
+}
+
+static void
+http_server_taken(void *arg)
+{
+	HttpServer *server = arg;
+
 	MHD_run(server->daemon);
 	if (server->connections > CONNECTIONS_MAX)
 		http_server_shut_down(server, server->connections - CONNECTIONS_MAX);
 	http_server_run(server);
 }
+
+static const AcceptorHandlers http_server_handlers = {
+	.take = http_server_take,
+	.make_room = http_server_make_room,
+	.taken = http_server_taken,
+};
 
 void
 http_server_wake(HttpServer *server)
@@ -318,7 +311,6 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 	server->loop = loop;
 	server->handler = handler;
 	server->arg = arg;
-	server->listen_fd = fd;
 	/* its own limit is never reached: one turn accepts no more than that */
 	server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
 										  MHD_ALLOW_SUSPEND_RESUME,
@@ -337,7 +329,7 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 
 		buf_printf(error, "could not start the HTTP server: %s",
 				   strerror(reason));
-		listener_close(server->listen_fd);
+		listener_close(fd);
 		free(server);
 		errno = reason != 0 ? reason : ENOMEM;
 		return NULL;
@@ -346,8 +338,7 @@ http_server_new(Loop *loop, const char *listen, HttpServerHandler handler,
 	Assert(info != NULL);
 	server->io = loop_io_new(loop, info->epoll_fd, EPOLLIN, http_server_ready,
 							 server);
-	server->listen_io = loop_io_new(loop, server->listen_fd, EPOLLIN,
-									http_server_accept, server);
+	server->acceptor = acceptor_new(loop, fd, &http_server_handlers, server);
 	server->timer = loop_timer_new(loop, http_server_run, server);
 	return server;
 }
@@ -357,8 +348,7 @@ http_server_free(HttpServer *server)
 {
 	if (server == NULL)
 		return;
-	loop_io_free(server->listen_io);
-	listener_close(server->listen_fd);
+	acceptor_free(server->acceptor);
 	loop_io_free(server->io);
 	loop_timer_free(server->timer);
 	for (Client *client = server->oldest; client != NULL;

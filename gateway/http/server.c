@@ -1,15 +1,18 @@
 /*
  * server.c - HTTP for an API: requests with a body, answered now or later
  *
- * libmicrohttpd without a thread of its own: its epoll descriptor is one of
- * the loop's, its next timeout one of the loop's timers.
+ * libmicrohttpd without a thread of its own: its epoll descriptor is one of the
+ * loop's, its next timeout one of the loop's timers.  The relay's pages have a
+ * smaller server (common/http_server.c): a connection has one request, and ends
+ * with its answer or its time.
  *
- * No client can keep another one out.  Connections are accepted here, at once
- * and always; where there are CONNECTIONS_MAX, a new one takes the place of the
- * oldest that has not sent a whole request yet, or else of the one that has
- * been idle longest.  Only one whose request waits for its answer keeps its
- * place.  A request has REQUEST_US from its first line to its last byte, and so
- * has its answer.  With TLS the first request begins with its handshake.
+ * No client can keep another one out.  Connections are accepted at once and
+ * always (common/acceptor.c); where there are CONNECTIONS_MAX, a new one takes
+ * the place of the oldest that has not sent a whole request yet, or else of the
+ * one that has been idle longest.  Only one whose request waits for its answer
+ * keeps its place.  A request has REQUEST_US from its first line to its last
+ * byte, and so has its answer.  With TLS the first request begins with its
+ * handshake.
  *
  * An answer that is given while its request waits is sent by the next
  * server_turn(): a batch of answers is one round through libmicrohttpd.
@@ -21,15 +24,12 @@
  */
 #include "http/server.h"
 
-#include <errno.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "common/listener.h"
+#include "common/acceptor.h"
 #include "common/log.h"
 #include "http/body_length.h"
 #include "http/client_list.h"
@@ -41,9 +41,7 @@
 #define CONNECTION_BYTES_MAX 32768 /* for all headers, and to read and write */
 #define BODIES_BYTES_MAX	 67108864 /* of all requests */
 #define REQUEST_US			 (10 * SEC_US)
-#define IDLE_SECONDS		 60			   /* a connection without a request */
-#define ACCEPTS_MAX			 64			   /* in one turn */
-#define NO_FILES_US			 (200 * MS_US) /* until accept() is tried again */
+#define IDLE_SECONDS		 60 /* a connection without a request */
 
 struct Server
 {
@@ -51,10 +49,8 @@ struct Server
 	const HttpHandlers *handlers;
 	void			   *arg;
 	struct MHD_Daemon  *daemon;
-	Tls				   *tls;	   /* NULL: not encrypted */
-	int					listen_fd; /* -1: draining */
-	LoopIo			   *listen_io;
-	int64_t				accept_at; /* no files were left; 0: there are */
+	Tls				   *tls;	  /* NULL: not encrypted */
+	Acceptor		   *acceptor; /* NULL: draining */
 	LoopIo			   *io;
 	LoopTimer		   *timer;
 	ClientList			unserved;
@@ -352,8 +348,6 @@ server_set_timer(Server *server)
 		at = server->check_at;
 	if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
 		at = Min(at, now + (int64_t) Min(wait_ms, 60000) * MS_US);
-	if (server->accept_at > 0)
-		at = Min(at, server->accept_at);
 	loop_timer_set(server->timer, at);
 }
 
@@ -383,59 +377,39 @@ server_on_timer(void *arg)
 		client_list_end_slow(&server->unserved, now - REQUEST_US);
 		client_list_end_slow(&server->served, now - REQUEST_US);
 	}
-	if (server->accept_at > 0 && server->accept_at <= now)
-	{
-		server->accept_at = 0;
-		if (server->listen_io != NULL)
-			loop_io_want(server->listen_io, EPOLLIN);
-	}
 	server_run(server);
 }
 
-/* No files are left: another connection gives up its own. */
 static void
-server_wait_for_files(Server *server)
+server_take(void *arg, int fd, const struct sockaddr *address, socklen_t len)
 {
-	loop_io_want(server->listen_io, 0);
-	server->accept_at = loop_now(server->loop) + NO_FILES_US;
-	for (int i = 0; i < ACCEPTS_MAX; i++)
+	Server *server = arg;
+
+	if (server->connections >= CONNECTIONS_MAX)
 		server_make_room(server);
+	/* it closes what it does not take */
+	(void) MHD_add_connection(server->daemon, fd, address, len);
 }
 
-/* Accepts what waits, up to ACCEPTS_MAX; false: there is no more. */
-static bool
-server_accept(Server *server)
+/* Of as many as may be accepted in the next turn. */
+static void
+server_on_no_files(void *arg)
 {
 	for (int i = 0; i < ACCEPTS_MAX; i++)
-	{
-		struct sockaddr_storage address;
-		socklen_t				len = sizeof(address);
-		int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len,
-						 SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-					   errno == ENOMEM))
-			server_wait_for_files(server);
-		/* one that left while it waited is no reason to stop */
-		if (fd < 0 && errno != ECONNABORTED && errno != EINTR)
-			return false;
-		if (fd < 0)
-			continue;
-		if (server->connections >= CONNECTIONS_MAX)
-			server_make_room(server);
-		/* it closes what it does not take */
-		(void) MHD_add_connection(server->daemon, fd,
-								  (struct sockaddr *) &address, len);
-	}
-	return true;
+		server_make_room(arg);
 }
 
 static void
-server_on_accept(void *arg, uint32_t events UNUSED)
+server_on_taken(void *arg)
 {
-	(void) server_accept(arg);
 	server_run(arg);
 }
+
+static const AcceptorHandlers server_acceptor_handlers = {
+	.take = server_take,
+	.make_room = server_on_no_files,
+	.taken = server_on_taken,
+};
 
 void
 server_turn(Server *server)
@@ -510,7 +484,6 @@ server_new(Loop *loop, int fd, Tls *tls, const HttpHandlers *handlers,
 	server->loop = loop;
 	server->handlers = handlers;
 	server->arg = arg;
-	server->listen_fd = fd;
 	server->tls = tls != NULL ? tls_share(tls) : NULL;
 	server->daemon = server_start(server);
 	if (server->daemon == NULL)
@@ -524,7 +497,7 @@ server_new(Loop *loop, int fd, Tls *tls, const HttpHandlers *handlers,
 	Assert(info != NULL);
 	server->io = loop_io_new(loop, info->epoll_fd, EPOLLIN, server_on_ready,
 							 server);
-	server->listen_io = loop_io_new(loop, fd, EPOLLIN, server_on_accept,
+	server->acceptor = acceptor_new(loop, fd, &server_acceptor_handlers,
 									server);
 	server->timer = loop_timer_new(loop, server_on_timer, server);
 	return server;
@@ -535,12 +508,9 @@ server_drain(Server *server)
 {
 	Assert(!server->draining);
 	server->draining = true;
-	for (int i = 0; i < CONNECTIONS_MAX && server_accept(server); i++)
-		continue;
-	loop_io_free(server->listen_io);
-	server->listen_io = NULL;
-	listener_close(server->listen_fd);
-	server->listen_fd = -1;
+	acceptor_accept(server->acceptor, CONNECTIONS_MAX);
+	acceptor_free(server->acceptor);
+	server->acceptor = NULL;
 	server_run(server); /* reads what has arrived */
 	client_list_end_idle(&server->unserved);
 	client_list_end_idle(&server->served);
@@ -564,9 +534,7 @@ server_free(Server *server)
 {
 	if (server == NULL)
 		return;
-	loop_io_free(server->listen_io);
-	if (server->listen_fd >= 0)
-		listener_close(server->listen_fd);
+	acceptor_free(server->acceptor);
 	loop_io_free(server->io);
 	loop_timer_free(server->timer);
 	/* an answer is built in one run, and sent in the next */
