@@ -298,7 +298,8 @@ api_wait_for_session(Api *api, ApiRequest *request)
 	if (!api->checks)
 		loop_timer_set(api->check, loop_now(api->loop) + SEC_US);
 	api->checks = true;
-	full = api_waiting(api, role) >= api->config->queue_max;
+	full = api_waiting(api, role) >= api->config->queue_max ||
+		   !http_request_may_wait(request->http);
 
 	if (api->pools[ROLE_APP] == NULL)
 		problem_give(request->http, PROBLEM_DATABASE_AWAY, NULL);

@@ -19,13 +19,19 @@ client_session(struct MHD_Connection *connection)
 }
 
 Client *
-client_open(struct MHD_Connection *connection, Tls *tls, int64_t now)
+client_open(struct MHD_Connection *connection, AddressTable *addresses,
+			Tls *tls, int64_t now)
 {
 	Client *client = xcalloc(1, sizeof(Client));
 
 	client->fd = MHD_get_connection_info(connection,
 										 MHD_CONNECTION_INFO_CONNECTION_FD)
 					 ->connect_fd;
+	client->address =
+		address_open(addresses,
+					 MHD_get_connection_info(connection,
+											 MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+						 ->client_addr);
 	client->since = now;
 	if (tls != NULL)
 	{
@@ -36,8 +42,9 @@ client_open(struct MHD_Connection *connection, Tls *tls, int64_t now)
 }
 
 void
-client_close(Client *client)
+client_close(Client *client, AddressTable *addresses)
 {
+	address_close(addresses, client->address);
 	tls_release(client->tls);
 	strings_free(client->names);
 	free(client);

@@ -6,13 +6,15 @@
 #ifndef PGSTOCK_GATEWAY_CLIENT_H
 #define PGSTOCK_GATEWAY_CLIENT_H
 
+#include "http/address.h"
 #include "http/server.h"
 #include "http/tls.h"
 
-/* An open connection, in one of two lists. */
+/* An open connection, in a list of them. */
 typedef struct Client
 {
-	int			   fd;		/* libmicrohttpd's */
+	int			   fd; /* libmicrohttpd's */
+	Address		  *address;
 	HttpRequest	  *request; /* under way; NULL: none */
 	bool		   served;	/* it has sent a whole request */
 	int64_t		   since;	/* it was opened, or its last request ended */
@@ -23,8 +25,9 @@ typedef struct Client
 } Client;
 
 /* tls: NULL, or what the connection is encrypted by. */
-Client *client_open(struct MHD_Connection *connection, Tls *tls, int64_t now);
-void	client_close(Client *client);
+Client *client_open(struct MHD_Connection *connection, AddressTable *addresses,
+					Tls *tls, int64_t now);
+void	client_close(Client *client, AddressTable *addresses);
 
 /* libmicrohttpd sees its end, as if the client had closed it. */
 void client_shut_down(const Client *client);

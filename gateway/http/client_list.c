@@ -38,17 +38,38 @@ client_is_waiting(const Client *client)
 		   client->request->status == 0;
 }
 
-bool
-client_list_evict(const ClientList *list)
+/* Whether a gives up its place before b, which is older. */
+static bool
+client_is_heavier(const Client *a, const Client *b)
 {
+	if (a->address->connections != b->address->connections)
+		return a->address->connections > b->address->connections;
+	return !a->served && b->served;
+}
+
+Client *
+client_list_find_heaviest(const ClientList *list)
+{
+	Client *heaviest = NULL;
+
 	for (Client *client = list->oldest; client != NULL; client = client->newer)
-	{
-		if (client_is_waiting(client))
-			continue;
-		client_shut_down(client);
-		return true;
-	}
-	return false;
+		if (!client_is_waiting(client) &&
+			(heaviest == NULL || client_is_heavier(client, heaviest)))
+			heaviest = client;
+	return heaviest;
+}
+
+Client *
+client_list_find_slowest(const ClientList *list)
+{
+	Client *slowest = NULL;
+
+	for (Client *client = list->oldest; client != NULL; client = client->newer)
+		if (client->request != NULL && client->request->unread > 0 &&
+			(slowest == NULL ||
+			 client->request->answered_at < slowest->request->answered_at))
+			slowest = client;
+	return slowest;
 }
 
 /* A handshake is a part of the first request, and libmicrohttpd does not tell

@@ -17,8 +17,13 @@ typedef struct ClientList
 void client_list_add(ClientList *list, Client *client); /* as the newest */
 void client_list_remove(ClientList *list, Client *client);
 
-/* Shuts down the oldest that waits for no answer; false: there is none. */
-bool client_list_evict(const ClientList *list);
+/* Of those that wait for no answer, one of the address that has the most
+ * connections: the oldest that has not sent a whole request, or else the one
+ * that has been idle longest.  NULL: there is none. */
+Client *client_list_find_heaviest(const ClientList *list);
+
+/* The one whose answer began to be sent first, and is not sent yet; or NULL. */
+Client *client_list_find_slowest(const ClientList *list);
 
 /* Shuts down those whose request began to arrive before, or whose answer began
  * to be sent before, and that are not done yet; with TLS, those that were

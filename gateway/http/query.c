@@ -1,5 +1,5 @@
 /*
- * query.c - the query of a request
+ * query.c - the headers and the query of a request
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -13,6 +13,13 @@ typedef struct QuerySearch
 	const void	  *arg;
 	const char	  *unknown; /* the first name that is not, or NULL */
 } QuerySearch;
+
+const char *
+http_request_header(const HttpRequest *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+									   name);
+}
 
 const char *
 http_request_query(const HttpRequest *request, const char *name)

@@ -8,14 +8,18 @@
  *
  * No client can keep another one out.  Connections are accepted at once and
  * always (common/acceptor.c); where there are CONNECTIONS_MAX, a new one takes
- * the place of the oldest that has not sent a whole request yet, or else of the
- * one that has been idle longest.  Only one whose request waits for its answer
- * keeps its place.  A request has REQUEST_US from its first line to its last
- * byte, and so has its answer.  With TLS the first request begins with its
- * handshake.
+ * the place of one of the address that has the most: the oldest that has not
+ * sent a whole request yet, or else the one that has been idle longest.  Only
+ * one whose request waits for its answer keeps its place, and so fewer requests
+ * may wait than there are connections.  A request has REQUEST_US from its first
+ * line to its last byte, and so has its answer.  With TLS the first request
+ * begins with its handshake.
  *
  * An answer that is given while its request waits is sent by the next
  * server_turn(): a batch of answers is one round through libmicrohttpd.
+ *
+ * Answers that clients do not read are kept up to ANSWERS_BYTES_MAX; then the
+ * connections that have been sending for longest are closed.
  *
  * Paths and queries are handed on as they were sent, for a decoded path can
  * hold a "/" that parts nothing, or a NUL byte that hides the rest.
@@ -40,6 +44,8 @@
 #define CONNECTIONS_MAX		 SERVER_CONNECTIONS_MAX
 #define CONNECTION_BYTES_MAX 32768 /* for all headers, and to read and write */
 #define BODIES_BYTES_MAX	 67108864 /* of all requests */
+#define ANSWERS_BYTES_MAX	 67108864 /* of all that were not sent yet */
+#define SEND_BYTES			 65536	  /* what the kernel has of an answer */
 #define REQUEST_US			 (10 * SEC_US)
 #define IDLE_SECONDS		 60 /* a connection without a request */
 
@@ -53,22 +59,18 @@ struct Server
 	Acceptor		   *acceptor; /* NULL: draining */
 	LoopIo			   *io;
 	LoopTimer		   *timer;
-	ClientList			unserved;
-	ClientList			served;
+	ClientList			clients;
 	unsigned			connections;
 	int64_t				check_at; /* for slow clients; 0: there is none */
+	AddressTable		addresses;
+	unsigned			waiting; /* requests, for their answers */
 	size_t				body_bytes;
+	size_t				answer_bytes; /* not sent yet */
 	bool				answered; /* requests that wait, since the last run */
 	bool				draining;
 };
 
 /* ---- connections ------------------------------------------------------- */
-
-static ClientList *
-server_list(Server *server, const Client *client)
-{
-	return client->served ? &server->served : &server->unserved;
-}
 
 /* libmicrohttpd has a connection, or closes it. */
 static void
@@ -81,13 +83,14 @@ server_connection(void *arg, struct MHD_Connection *connection, void **context,
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED)
 	{
 		Assert(server->connections > 0);
-		client_list_remove(server_list(server, client), client);
+		client_list_remove(&server->clients, client);
 		server->connections--;
-		client_close(client);
+		client_close(client, &server->addresses);
 		return;
 	}
-	client = client_open(connection, server->tls, loop_now(server->loop));
-	client_list_add(&server->unserved, client);
+	client = client_open(connection, &server->addresses, server->tls,
+						 loop_now(server->loop));
+	client_list_add(&server->clients, client);
 	server->connections++;
 	*context = client;
 }
@@ -96,9 +99,29 @@ server_connection(void *arg, struct MHD_Connection *connection, void **context,
 static void
 server_make_room(Server *server)
 {
-	if (!client_list_evict(&server->unserved))
-		(void) client_list_evict(&server->served);
+	const Client *client = client_list_find_heaviest(&server->clients);
+
+	if (client != NULL)
+		client_shut_down(client);
 	MHD_run(server->daemon);
+}
+
+/* Clients that do not read have too much to read.  The last one is not given
+ * up: its answer may be a long one. */
+static void
+server_give_up_slow(Server *server)
+{
+	while (server->answer_bytes > ANSWERS_BYTES_MAX)
+	{
+		const Client *client = client_list_find_slowest(&server->clients);
+
+		Assert(client != NULL);
+		if (client->request->unread == server->answer_bytes)
+			return;
+		server->answer_bytes -= client->request->unread;
+		client->request->unread = 0;
+		client_shut_down(client);
+	}
 }
 
 /* ---- requests ---------------------------------------------------------- */
@@ -130,9 +153,45 @@ http_request_free_body(HttpRequest *request)
 	buf_free(&request->body);
 }
 
+bool
+http_request_may_wait(const HttpRequest *request)
+{
+	if (request->server == NULL) /* a test's */
+		return true;
+	return request->server->waiting < SERVER_WAITING_MAX &&
+		   client_of(request->connection)->address->waiting <
+			   SERVER_ADDRESS_WAITING_MAX;
+}
+
+static void
+server_suspend(HttpRequest *request)
+{
+	request->suspended = true;
+	request->server->waiting++;
+	client_of(request->connection)->address->waiting++;
+	MHD_suspend_connection(request->connection);
+}
+
+/* It has its answer, or the server ends. */
+static void
+server_stop_waiting(HttpRequest *request)
+{
+	Address *address = client_of(request->connection)->address;
+
+	Assert(request->suspended);
+	Assert(request->server->waiting > 0 && address->waiting > 0);
+	request->suspended = false;
+	request->server->waiting--;
+	address->waiting--;
+}
+
 static void
 server_free_request(HttpRequest *request)
 {
+	if (request->suspended)
+		server_stop_waiting(request);
+	Assert(request->server->answer_bytes >= request->unread);
+	request->server->answer_bytes -= request->unread;
 	for (int i = 0; i < request->header_count; i++)
 		free(request->headers[i].value);
 	http_request_free_body(request);
@@ -153,10 +212,10 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 	if (request == NULL)
 		return;
 	client->request = NULL;
-	client_list_remove(server_list(server, client), client);
+	client_list_remove(&server->clients, client);
 	client->served = client->served || request->running;
 	client->since = loop_now(server->loop);
-	client_list_add(server_list(server, client), client);
+	client_list_add(&server->clients, client);
 	server->handlers->over(server->arg, request);
 	server_free_request(request);
 	*context = NULL;
@@ -283,16 +342,8 @@ server_request(void *arg, struct MHD_Connection *connection UNUSED,
 	request->running = true;
 	if (request->status != 0)
 		return server_send(request);
-	request->suspended = true;
-	MHD_suspend_connection(request->connection);
+	server_suspend(request);
 	return MHD_YES;
-}
-
-const char *
-http_request_header(const HttpRequest *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-									   name);
 }
 
 void
@@ -310,16 +361,17 @@ http_answer(HttpRequest *request, unsigned status, const char *type, Buf *body)
 {
 	Assert(request->status == 0 && status >= 200 && status < 600);
 	request->status = status;
-	request->answered_at = request->server != NULL
-							   ? loop_now(request->server->loop)
-							   : 0;
 	request->type = type;
 	request->answer = *body;
 	*body = (Buf){0};
+	if (request->server == NULL) /* a test's */
+		return;
+	request->answered_at = loop_now(request->server->loop);
+	request->unread = request->answer.len;
+	request->server->answer_bytes += request->unread;
 	if (!request->suspended)
 		return;
-	Assert(request->server != NULL);
-	request->suspended = false;
+	server_stop_waiting(request);
 	request->server->answered = true;
 	MHD_resume_connection(request->connection);
 }
@@ -356,6 +408,7 @@ server_run(Server *server)
 {
 	server->answered = false;
 	MHD_run(server->daemon);
+	server_give_up_slow(server);
 	server_set_timer(server);
 }
 
@@ -374,8 +427,7 @@ server_on_timer(void *arg)
 	if (server->check_at > 0 && server->check_at <= now)
 	{
 		server->check_at = 0;
-		client_list_end_slow(&server->unserved, now - REQUEST_US);
-		client_list_end_slow(&server->served, now - REQUEST_US);
+		client_list_end_slow(&server->clients, now - REQUEST_US);
 	}
 	server_run(server);
 }
@@ -383,10 +435,12 @@ server_on_timer(void *arg)
 static void
 server_take(void *arg, int fd, const struct sockaddr *address, socklen_t len)
 {
-	Server *server = arg;
+	const int buffer = SEND_BYTES;
+	Server	 *server = arg;
 
 	if (server->connections >= CONNECTIONS_MAX)
 		server_make_room(server);
+	(void) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
 	/* it closes what it does not take */
 	(void) MHD_add_connection(server->daemon, fd, address, len);
 }
@@ -512,8 +566,7 @@ server_drain(Server *server)
 	acceptor_free(server->acceptor);
 	server->acceptor = NULL;
 	server_run(server); /* reads what has arrived */
-	client_list_end_idle(&server->unserved);
-	client_list_end_idle(&server->served);
+	client_list_end_idle(&server->clients);
 	server_run(server);
 }
 

@@ -15,10 +15,14 @@
 #include "common/loop.h"
 #include "http/tls.h"
 
-/* More than requests may wait (queue_max): a further client gets an answer. */
-#define SERVER_CONNECTIONS_MAX 4096
-#define HTTP_BODY_MAX		   1048576 /* bytes; a longer one is status 413 */
-#define HTTP_HEADERS_MAX	   8	   /* of an answer, besides Content-Type */
+/* Of the clients that are connected, not all may have a request that waits: a
+ * further one's is answered at once (http_request_may_wait), and a client that
+ * waits for nothing can give up its place to it. */
+#define SERVER_CONNECTIONS_MAX	   4096
+#define SERVER_WAITING_MAX		   3584
+#define SERVER_ADDRESS_WAITING_MAX 2688	   /* those of one address */
+#define HTTP_BODY_MAX			   1048576 /* bytes; a longer one: status 413 */
+#define HTTP_HEADERS_MAX		   8 /* of an answer, besides Content-Type */
 
 struct MHD_Connection;
 
@@ -41,6 +45,7 @@ typedef struct HttpRequest
 	unsigned	status; /* 0: not yet */
 	const char *type;	/* a literal */
 	Buf			answer;
+	size_t		unread; /* bytes of it, until all were sent */
 	HttpHeader	headers[HTTP_HEADERS_MAX];
 	int			header_count;
 	/* of server.c only */
@@ -104,6 +109,10 @@ bool http_request_peer(const HttpRequest *request, uid_t *user) MUST_CHECK;
 /* Whether the client has closed its connection while it waited: known without
  * TLS, and where it has sent nothing more. */
 bool http_request_is_gone(const HttpRequest *request);
+
+/* Whether it may wait for its answer: not too many do, of its address and of
+ * all. */
+bool http_request_may_wait(const HttpRequest *request) MUST_CHECK;
 
 /* The body is not needed any more: it counts against what all may have. */
 void http_request_free_body(HttpRequest *request);

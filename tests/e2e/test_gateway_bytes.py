@@ -5,12 +5,14 @@ their bodies have together."""
 import json
 import re
 import socket
+import time
 from contextlib import closing
 
 import pytest
 
 from cluster import HOST
-from gateway import raw
+from console_shop import fail
+from gateway import TOKENS, raw
 from process import wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -153,3 +155,44 @@ def test_full_memory_of_bodies(gateways):
     assert answer.problem == "overloaded" and "Repeat" in answer.json["hint"]
     for conn in clients:
         conn.close()
+
+
+def peak(gateway):
+    """The most memory that it has had, in MiB."""
+    with open(f"/proc/{gateway.pid}/status", encoding="ascii") as file:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) >> 10
+
+
+def test_answers_that_nobody_reads(gateways, shop):
+    """100 clients ask for 1 MB each and do not read it.  Those that were to
+    read it first are closed, long before their 10 s are over; one that reads
+    has all of it."""
+    gateway = gateways().start()
+    number = fail(shop, "{" + "x" * 1_000_000)
+    request = (f"GET /failed/{number} HTTP/1.1\r\nHost: x\r\nAuthorization: "
+               f"Bearer {TOKENS['reader']}\r\n\r\n").encode()
+    before = peak(gateway)
+    began = time.monotonic()
+    slow = []
+    for _ in range(100):
+        conn = socket.socket()
+        conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        conn.connect((HOST, gateway.port))
+        slow.append(conn)
+        conn.sendall(request)
+        assert conn.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+    with closing(gateway.client("reader")) as client:
+        assert len(client.get(f"/failed/{number}").json["payload"]) == 1_000_001
+    whole = [len(rest_of(conn)) > 1_000_000 for conn in slow]
+    assert time.monotonic() - began < 10, "they were closed for their time"
+    assert 30 < whole.count(False) < 90 and all(whole[-10:])
+    assert peak(gateway) - before < 100
+
+
+def rest_of(conn):
+    """What arrives until the end of the answer, or of the connection."""
+    answer = b""
+    with closing(conn):
+        while len(answer) < 1_000_200 and (part := conn.recv(1 << 20)):
+            answer += part
+    return answer

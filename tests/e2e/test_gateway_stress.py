@@ -17,7 +17,7 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
-from gateway import held_up, many, raw, wait_for_lock, wait_for_queue
+from gateway import TOKENS, held_up, many, raw, wait_for_lock, wait_for_queue
 from process import Proxy, children_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
@@ -383,3 +383,57 @@ def test_slow_clients_slow_nobody_down(gateway, product):
     times.sort()
     assert times[len(times) * 99 // 100] < 0.2, times[-20:]
     assert len(slow) == HALF_OPEN
+
+
+def of_another_address(gateway, timeout=5):
+    """A connection that comes from 127.0.0.2."""
+    return socket.create_connection((HOST, gateway.port), timeout=timeout,
+                                    source_address=("127.0.0.2", 0))
+
+
+def test_one_address_does_not_take_all_connections(gateways):
+    """Each of its connections, beyond those that there may be, takes the place
+    of one of its own."""
+    gateway = gateways().start()
+    friends = [of_another_address(gateway) for _ in range(3)]
+    flood = []
+    try:
+        for _ in range(4500):
+            flood.append(socket.create_connection((HOST, gateway.port)))
+        wait_until(lambda: "http_connections 4096" in
+                   gateway.get("/metrics")[1], 30, gateway.tail)
+        for friend in friends:
+            friend.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert friend.recv(12) == b"HTTP/1.1 200"
+    finally:
+        for conn in flood + friends:
+            conn.close()
+
+
+def test_one_address_does_not_take_all_waiting_places(gateways, shop):
+    """What waits is bounded as a sum, and for one address below it: reads that
+    wait behind a lock, more of them than may."""
+    gateway = gateways({"postgres": {"pool": 1},
+                        "gateway": {"queue_max": 3000}}).start()
+    request = (f"GET /admin-actions HTTP/1.1\r\nHost: x\r\nAuthorization: "
+               f"Bearer {TOKENS['reader']}\r\n\r\n").encode()
+    flood = []
+    with closing(shop.connect()) as conn:
+        conn.cursor().execute("LOCK TABLE pgstock_internal.admin_action")
+        for _ in range(2688):
+            flood.append(socket.create_connection((HOST, gateway.port)))
+            flood[-1].sendall(request)
+        wait_until(lambda: "queue_requests 2687" in gateway.get("/metrics")[1],
+                   30, gateway.tail)
+        with closing(gateway.client("reader")) as client:
+            answer = client.get("/admin-actions")
+            assert (answer.status, answer.problem) == (503, "overloaded")
+            assert client.get("/livez").status == 200
+        with of_another_address(gateway) as friend:
+            friend.sendall(request)
+            wait_until(lambda: "queue_requests 2688" in
+                       gateway.get("/metrics")[1], 30, gateway.tail)
+            conn.rollback()
+            assert friend.recv(12) == b"HTTP/1.1 200"
+    for one in flood:
+        one.close()

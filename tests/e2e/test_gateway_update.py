@@ -2,6 +2,7 @@
 """The extension changes while a gateway runs.  What its sessions have prepared
 is not valid any more; they prepare it anew, and no client notices."""
 
+import itertools
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -49,15 +50,15 @@ def test_a_session_has_forgotten_its_statements(gateways, admin, product, shop):
     forgetful = re.sub(
         r"LANGUAGE c.*", "LANGUAGE plpgsql ROWS 10 AS $f$ BEGIN "
         "EXECUTE 'DEALLOCATE ALL'; END $f$", kept, flags=re.S)
+    orders = itertools.count(1)
     with closing(gateway.client()) as client:
-        path = f"/products/{product}/stock"
-        assert client.get(path).status == 200
-        assert client.reserve(product, 1, f"a-{product}").status == 201
+        calls = ((lambda: client.get(f"/products/{product}/stock"), 200),
+                 (lambda: client.reserve(
+                     product, 1, f"{product}-{next(orders)}"), 201))
         shop.sql(forgetful)
         try:
-            for call, status in (
-                    (lambda: client.get(path), 200),
-                    (lambda: client.reserve(product, 1, f"b-{product}"), 201)):
+            for call, status in calls:
+                assert call().status == status      # it is prepared
                 assert client.post("/availability",
                                    {"items": items}).status == 200
                 assert call().status == status

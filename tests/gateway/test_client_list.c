@@ -1,5 +1,5 @@
 /*
- * test_client_list.c - which connection has to go
+ * test_client_list.c - which connection has to go, and of which address
  *
  * The story: clients that asked for a long page and did not read it could not
  * be shut down, because their requests had arrived; enough of them kept every
@@ -9,6 +9,7 @@
  */
 #include "../unit/unit.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,8 +22,18 @@ typedef struct World
 	ClientList	list;
 	Client		clients[CLIENTS];
 	HttpRequest requests[CLIENTS];
+	Address		addresses[2];
 	int			peers[CLIENTS];
 } World;
+
+static void
+move(World *world, int i, int address)
+{
+	if (world->clients[i].address != NULL)
+		world->clients[i].address->connections--;
+	world->clients[i].address = &world->addresses[address];
+	world->addresses[address].connections++;
+}
 
 static int
 set_up(void **state)
@@ -36,6 +47,7 @@ set_up(void **state)
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 		world->clients[i].fd = pair[0];
 		world->clients[i].since = i;
+		move(world, i, 0);
 		world->peers[i] = pair[1];
 		client_list_add(&world->list, &world->clients[i]);
 	}
@@ -81,14 +93,40 @@ ask(World *world, int i, int64_t began_at, int64_t answered_at)
 	world->clients[i].request = &world->requests[i];
 }
 
+/* Which one gives up its place; CLIENTS: none. */
+static long
+gives_up(const World *world)
+{
+	const Client *client = client_list_find_heaviest(&world->list);
+
+	return client != NULL ? client - world->clients : CLIENTS;
+}
+
 static void
 the_oldest_goes_first(void **state)
 {
 	World *world = *state;
 
-	assert_true(client_list_evict(&world->list));
-	assert_false(is_open(world, 0));
-	assert_true(is_open(world, 1) && is_open(world, 2));
+	assert_int_equal(gives_up(world), 0);
+	world->clients[0].served = true;
+	assert_int_equal(gives_up(world), 1);
+	world->clients[1].served = world->clients[2].served = true;
+	assert_int_equal(gives_up(world), 0);
+}
+
+/* Whatever the one of another address has not done. */
+static void
+the_address_with_the_most_gives_one_up(void **state)
+{
+	World *world = *state;
+
+	move(world, 0, 1);
+	world->clients[1].served = world->clients[2].served = true;
+	assert_int_equal(gives_up(world), 1);
+	ask(world, 1, 5, 0);
+	assert_int_equal(gives_up(world), 2);
+	ask(world, 2, 5, 0);
+	assert_int_equal(gives_up(world), 0);
 }
 
 static void
@@ -99,11 +137,63 @@ one_that_waits_for_its_answer_stays(void **state)
 	ask(world, 0, 5, 0);
 	ask(world, 1, 5, 9); /* it does not read its answer */
 	ask(world, 2, 5, 0);
-	assert_true(client_list_evict(&world->list));
-	assert_true(is_open(world, 0) && is_open(world, 2));
-	assert_false(is_open(world, 1));
+	assert_int_equal(gives_up(world), 1);
 	ask(world, 1, 5, 0);
-	assert_false(client_list_evict(&world->list));
+	assert_int_equal(gives_up(world), CLIENTS);
+}
+
+static void
+the_slowest_reader_is_found(void **state)
+{
+	World *world = *state;
+
+	ask(world, 0, 5, 12);
+	ask(world, 1, 6, 9);
+	ask(world, 2, 7, 8); /* all of its answer was sent */
+	assert_null(client_list_find_slowest(&world->list));
+	world->requests[0].unread = world->requests[1].unread = 1;
+	assert_ptr_equal(client_list_find_slowest(&world->list),
+					 &world->clients[1]);
+}
+
+static AddressTable table;
+
+static Address *
+from(const char *text)
+{
+	struct sockaddr_in	v4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	struct sockaddr		local = {.sa_family = AF_UNIX};
+
+	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
+		return address_open(&table, (struct sockaddr *) &v4);
+	if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1)
+		return address_open(&table, (struct sockaddr *) &v6);
+	return address_open(&table, &local);
+}
+
+/* Of IPv6 a client has a whole network; what is IPv4 in it is IPv4. */
+static void
+an_address_is_known_again(void **state UNUSED)
+{
+	static const char *const same[][2] = {
+		{"192.0.2.1", "::ffff:192.0.2.1"},
+		{"2001:db8::1", "2001:db8::ffff:0:0:1"},
+		{"unix", "unix"},
+	};
+	Address *found[2 * Lengthof(same)];
+	Address *other;
+
+	for (size_t i = 0; i < Lengthof(found); i++)
+		found[i] = from(same[i / 2][i % 2]);
+	for (size_t i = 0; i < Lengthof(found); i++)
+		for (size_t j = 0; j < Lengthof(found); j++)
+			assert_int_equal(found[i] == found[j], i / 2 == j / 2);
+	other = from("2001:db8:0:1::1");
+	assert_ptr_not_equal(other, found[2]);
+	for (size_t i = 0; i < Lengthof(found); i++)
+		address_close(&table, found[i]);
+	address_close(&table, other);
 }
 
 static void
@@ -143,6 +233,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_oldest_goes_first, set_up,
 										tear_down),
+		cmocka_unit_test_setup_teardown(the_address_with_the_most_gives_one_up,
+										set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_slowest_reader_is_found, set_up,
+										tear_down),
+		cmocka_unit_test(an_address_is_known_again),
 		cmocka_unit_test_setup_teardown(one_that_waits_for_its_answer_stays,
 										set_up, tear_down),
 		cmocka_unit_test_setup_teardown(slow_ones_are_ended, set_up, tear_down),
