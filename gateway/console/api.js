@@ -74,10 +74,12 @@ export async function get(path, signal) {
 }
 
 // A page of a list that is no JSON, and what the next one comes after, or null.
-export async function pageOf(path, headers) {
+// The header has it percent-encoded: query() encodes it again.
+export async function listPage(path, headers) {
   const response = await send("GET", path, { headers });
+  const next = response.headers.get("Next-After");
   return { text: await response.text(),
-    next: response.headers.get("Next-After") };
+    next: next === null ? null : decodeURIComponent(next) };
 }
 
 // An administrator's request has no key: after a broken connection it is

@@ -2,7 +2,7 @@
 //
 // failed.js - messages that failed: look, retry, discard, note what was done
 
-import { act, pageOf, query, session } from "./api.js";
+import { act, listPage, query, session } from "./api.js";
 import { ask, h, id, link, number, pairs, state, time, to } from "./dom.js";
 import { list } from "./list.js";
 
@@ -84,7 +84,7 @@ function acts(ctx, message) {
 async function csvOfAll(values) {
   let csv = "";
   for (let after; after !== null;) {
-    const page = await pageOf(query("/failed", { ...values, after,
+    const page = await listPage(query("/failed", { ...values, after,
       limit: PAGE }), { Accept: "text/csv" });
     csv += csv ? page.text.slice(page.text.indexOf("\n") + 1) : page.text;
     after = page.next;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// main.js - signing in, the pages, and what is live
+// main.js - signing in, the views, and what is live
 
 import { forget, get, listen, persist, session, signIn } from "./api.js";
 import { h, number, to } from "./dom.js";
@@ -13,7 +13,7 @@ import { sales } from "./sales.js";
 import { stock } from "./stock.js";
 
 // those that are a part of another one are not in the bar
-const pages = [stock, orders, failed, sales, relays, acts, report, hanging];
+const views = [stock, orders, failed, sales, relays, acts, report, hanging];
 
 const crown = h("header", { class: "top" });
 const banner = h("div", { class: "banner", role: "alert", hidden: true },
@@ -22,11 +22,11 @@ const main = h("main", { id: "main" });
 const pulse = h("span", { class: "pulse", role: "status" }, "connecting");
 const counts = new Map();
 
-let left = new AbortController(); // the page that is shown
+let left = new AbortController(); // the view that is shown
 let gone = null; // the stream
-let looker = null; // the page's own, for what is live
+let looker = null; // the view's own, for what is live
 let latest = null;
-let arriving = false; // the title gets the focus when the page is shown
+let arriving = false; // the title gets the focus when the view is shown
 
 // ---- what is away, and back again ----
 
@@ -74,7 +74,7 @@ function startStream() {
   });
 }
 
-// ---- pages ----
+// ---- views ----
 
 // What a person has typed may be no encoded text: it is taken as it is.
 function decode(segment) {
@@ -91,9 +91,9 @@ function parse(hash) {
     .map(decode), query: new URLSearchParams(query) };
 }
 
-function context(page, segments, query) {
+function context(view, segments, query) {
   const { signal } = left;
-  const place = to(page.path, ...segments);
+  const place = to(view.path, ...segments);
   return {
     segments, query, signal,
     // tools: to the right of the title
@@ -102,7 +102,7 @@ function context(page, segments, query) {
       const heading = h("h1", { tabindex: -1 }, title);
       main.replaceChildren(...[
         crumb && h("p", { class: "crumb" }, crumb === true
-          ? h("a", { href: to(page.path) }, `← ${page.title}`) : crumb),
+          ? h("a", { href: to(view.path) }, `← ${view.title}`) : crumb),
         h("div", { class: "head" }, heading,
           h("div", { class: "tools" }, tools)),
         lead && h("p", { class: "lead" }, lead)].filter(Boolean));
@@ -117,7 +117,7 @@ function context(page, segments, query) {
       looker = look;
       if (latest) look(latest);
     },
-    // the filters become part of the address, without a page of history each
+    // the filters become part of the address, without a step of history each
     remember(values) {
       const given = Object.entries(values).filter(([, value]) => value);
       history.replaceState(null, "", place +
@@ -146,19 +146,19 @@ function fail(problem) {
 async function route() {
   if (!session.role) return;
   const { segments, query } = parse(location.hash);
-  const page = pages.find((one) => one.path === segments[0]) ?? pages[0];
+  const view = views.find((one) => one.path === segments[0]) ?? views[0];
   left.abort();
   left = new AbortController();
   looker = null;
   const { signal } = left;
   for (const link of crown.querySelectorAll("nav a"))
-    if (link.hash === to(page.part ?? page.path)) {
+    if (link.hash === to(view.part ?? view.path)) {
       link.setAttribute("aria-current", "page");
       link.scrollIntoView({ block: "nearest", inline: "nearest" });
     } else link.removeAttribute("aria-current");
   main.setAttribute("aria-busy", "true");
   try {
-    await page.show(context(page, segments.slice(1), query));
+    await view.show(context(view, segments.slice(1), query));
   } catch (problem) {
     if (signal.aborted) return;
     fail(problem);
@@ -222,14 +222,15 @@ function showSignIn(why) {
 
 function enter() {
   counts.clear();
-  const nav = h("nav", { "aria-label": "Pages" }, pages.filter((page) => !page.part).map((page) => {
+  const shown = views.filter((view) => !view.part);
+  const nav = h("nav", { "aria-label": "Pages" }, shown.map((view) => {
     const badge = h("span", { class: "count", hidden: true });
-    if (page.count) counts.set(page.count, badge);
-    return h("a", { href: to(page.path) }, page.title,
-      page.count && badge);
+    if (view.count) counts.set(view.count, badge);
+    return h("a", { href: to(view.path) }, view.title,
+      view.count && badge);
   }));
   crown.replaceChildren(h("div", { class: "top-in" },
-    h("a", { class: "brand", href: to(pages[0].path) },
+    h("a", { class: "brand", href: to(views[0].path) },
       h("img", { src: "icon.svg", alt: "" }), "pgstock"),
     nav,
     h("div", { class: "who" }, pulse,
