@@ -31,10 +31,6 @@
 
 #define STATUSES_MAX	  32
 #define TRACEPARENT_BYTES 55
-#define REQUEST_ID_LEGAL                           \
-	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
-	"STUVWXYZ0123456789._:@=+/-"
-
 #define FOREIGN_HINT                                                          \
 	"Send a token of the gateway's file of tokens, which no page of another " \
 	"site has."
@@ -220,10 +216,9 @@ api_trace(const HttpRequest *http)
 static void
 api_return_id(HttpRequest *http)
 {
-	const char *id = http_request_header(http, "X-Request-Id");
-	size_t		len = id != NULL ? strlen(id) : 0;
+	const char *id = http_request_id(http);
 
-	if (len > 0 && len <= 128 && strspn(id, REQUEST_ID_LEGAL) == len)
+	if (id != NULL)
 		http_answer_header(http, "X-Request-Id", id);
 }
 

@@ -93,7 +93,7 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 
 	if (id == PROBLEM_INTERNAL)
 	{
-		const char *request_id = http_request_header(request, "X-Request-Id");
+		const char *request_id = http_request_id(request);
 
 		log_error("request failed: path=%s request_id=%s sqlstate=%s: %s",
 				  request->path, request_id != NULL ? request_id : "none",

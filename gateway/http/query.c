@@ -4,8 +4,14 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include <microhttpd.h>
+#include <string.h>
 
 #include "http/server.h"
+
+#define REQUEST_ID_MAX 128
+#define REQUEST_ID_LEGAL                           \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
+	"STUVWXYZ0123456789._:@=+/-"
 
 typedef struct QuerySearch
 {
@@ -19,6 +25,18 @@ http_request_header(const HttpRequest *request, const char *name)
 {
 	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
 									   name);
+}
+
+const char *
+http_request_id(const HttpRequest *request)
+{
+	const char *id = http_request_header(request, "X-Request-Id");
+	size_t		len = id != NULL ? strlen(id) : 0;
+
+	return len > 0 && len <= REQUEST_ID_MAX &&
+				   strspn(id, REQUEST_ID_LEGAL) == len
+			   ? id
+			   : NULL;
 }
 
 const char *

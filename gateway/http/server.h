@@ -92,6 +92,9 @@ unsigned server_connections(const Server *server);
 
 /* NULL if the request has no such header. */
 const char *http_request_header(const HttpRequest *request, const char *name);
+/* What the client calls the request, by X-Request-Id; NULL: nothing, or nothing
+ * that is fit for a log. */
+const char *http_request_id(const HttpRequest *request);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
 
