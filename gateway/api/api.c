@@ -16,11 +16,11 @@
 #include <string.h>
 
 #include "access/rate.h"
+#include "api/about.h"
 #include "api/browser.h"
 #include "api/call.h"
 #include "api/file.h"
 #include "api/live.h"
-#include "api/page.h"
 #include "api/receipts.h"
 #include "api/repeat.h"
 #include "api/reserve.h"
@@ -346,9 +346,10 @@ api_run(void *arg, HttpRequest *http)
 	Assert(request->route != NULL);
 	if (request->route->kind == ROUTE_FILE)
 		file_answer(http, request->route, request->values.text[0]);
-	else if (request->route->kind == ROUTE_PAGE && api->pools[ROLE_APP] != NULL)
+	else if (request->route->kind == ROUTE_ABOUT &&
+			 api->pools[ROLE_APP] != NULL)
 	{
-		PageState state = {
+		AboutState state = {
 			.ready = api_is_ready(api),
 			.stopping = api->stopping,
 			.pools = {[ROLES] = api->receipts_pool},
@@ -363,7 +364,7 @@ api_run(void *arg, HttpRequest *http)
 		for (int role = 0; role < ROLES; role++)
 			state.pools[role] = api->pools[role];
 		api_show_metrics(api);
-		page_answer(http, request->route, &state);
+		about_answer(http, request->route, &state);
 	}
 	else if (!fields_read(request->route->fields, http, &request->values,
 						  &error))
@@ -525,7 +526,7 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 	/* one session is left for calls, whatever reservations wait for */
 	pool_add_source(api->pools[ROLE_APP], reserve_next, api->reserve,
 					(int) Max(config->pool - 1, 1));
-	pool_add_source(api->pools[ROLE_APP], reserve_next_held, api->reserve, 1);
+	pool_add_source(api->pools[ROLE_APP], reserve_next_locked, api->reserve, 1);
 	pool_add_source(api->pools[ROLE_APP], sold_out_next, api->sold_out, 1);
 	if (config->reader_conninfo[0] != '\0')
 		api->pools[ROLE_READER] = pool_new(loop, &config->reader_conninfo,

@@ -151,7 +151,7 @@ openapi_schema(const Route *route)
 		case ROUTE_LIST:
 			return "{\"$ref\":\"#/components/schemas/List\"}";
 		case ROUTE_LIVE:
-		case ROUTE_PAGE:
+		case ROUTE_ABOUT:
 		case ROUTE_FILE:
 			break;
 	}

@@ -24,7 +24,7 @@ typedef struct ApiRequest
 	bool			   insufficient; /* it was refused for lack of stock */
 	int64_t			   waits_since;	 /* for a session, or a look at its sale */
 	int				   stale;		 /* sessions that it met so (db/pool.h) */
-	uint64_t		   product;		 /* a cache of api/held.c's */
+	uint64_t		   product;		 /* a cache of api/locked.c's */
 	bool			   product_known;
 	struct ApiRequest *next; /* in its queue */
 } ApiRequest;

@@ -16,9 +16,9 @@
  *
  * A product that another session holds for long holds up no other product.  A
  * batch waits for a lock LOCK_WAIT at most; then its requests are sent again, a
- * batch for each product.  The product that fails again is noted as held
- * (api/held.c): requests for it are no part of other batches, and wait for the
- * lock in one session, a product at a time, as long as other statements do.
+ * batch for each product.  The product that fails again is noted as locked
+ * (api/locked.c): requests for it are no part of other batches, and wait for
+ * the lock in one session, a product at a time, as long as other statements do.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -27,17 +27,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/held.h"
 #include "api/lines.h"
+#include "api/locked.h"
 #include "common/json.h"
 
-#define BATCH_MAX		  1000	/* the option's own maximum */
-#define NAMES_MAX		  4096	/* slots for the orders and keys of a batch */
-#define BATCH_BYTES_MAX	  65536 /* of items: some 1,000 lines */
-#define ORDERS_BYTES_KEPT 1048576
-#define AGAIN_MAX		  2 /* how often a batch is sent again as it is */
-#define LOCK_WAIT		  "300ms"
-#define HELD_WAITING_MAX  500
+#define BATCH_MAX		   1000	 /* the option's own maximum */
+#define NAMES_MAX		   4096	 /* slots for the orders and keys of a batch */
+#define BATCH_BYTES_MAX	   65536 /* of items: some 1,000 lines */
+#define ORDERS_BYTES_KEPT  1048576
+#define AGAIN_MAX		   2 /* how often a batch is sent again as it is */
+#define LOCK_WAIT		   "300ms"
+#define LOCKED_WAITING_MAX 500
 
 _Static_assert(
 	NAMES_MAX > 4 * BATCH_MAX,
@@ -48,7 +48,7 @@ typedef struct Batch
 	ReserveQueue *queue;
 	struct Batch *next;		  /* in the list of those to be sent again */
 	int			  sent_again; /* as it is */
-	bool		  held;		  /* its product is */
+	bool		  locked;	  /* its product is */
 	int			  count;
 	ApiRequest	 *requests[];
 } Batch;
@@ -64,8 +64,8 @@ struct ReserveQueue
 {
 	RequestQueue   waiting;
 	Batch		  *again; /* batches to be sent again, first of all */
-	HeldProducts   held;
-	RequestQueue   held_waiting; /* for one of those products */
+	LockedProducts locked;
+	RequestQueue   locked_waiting; /* for one of those products */
 	const int64_t *batch_max;
 	Metrics		  *metrics;
 	int			   histogram;
@@ -164,8 +164,8 @@ reserve_end_batch(Batch *batch)
 static void
 reserve_put_aside(ReserveQueue *queue, ApiRequest *request)
 {
-	if (queue->held_waiting.count < HELD_WAITING_MAX)
-		request_queue_add(&queue->held_waiting, request);
+	if (queue->locked_waiting.count < LOCKED_WAITING_MAX)
+		request_queue_add(&queue->locked_waiting, request);
 	else
 		problem_give(request->http, PROBLEM_CONFLICT,
 					 "another session holds the product");
@@ -189,7 +189,7 @@ reserve_gather(ReserveQueue *queue)
 	while (batch->count < max && looks > 0 &&
 		   (request = request_queue_take_present(&queue->waiting)) != NULL)
 	{
-		if (held_is_named(&queue->held, request))
+		if (locked_is_named(&queue->locked, request))
 		{
 			reserve_put_aside(queue, request);
 			continue;
@@ -212,39 +212,39 @@ reserve_gather(ReserveQueue *queue)
 	return reserve_end_batch(batch);
 }
 
-/* Takes the first that waits for a product that is held, and the others that
+/* Takes the first that waits for a product that is locked, and the others that
  * name the same product and nothing else. */
 static Batch *
-reserve_gather_held(ReserveQueue *queue)
+reserve_gather_locked(ReserveQueue *queue)
 {
-	int			 max = (int) Min(*queue->batch_max, queue->held_waiting.count);
-	uint64_t	 product = 0;
-	Batch		*batch;
+	int		 max = (int) Min(*queue->batch_max, queue->locked_waiting.count);
+	uint64_t product = 0;
+	Batch	*batch;
 	RequestQueue left = {0};
 	ApiRequest	*request;
 
 	if (max == 0)
 		return NULL;
 	batch = reserve_new_batch(queue, max);
-	batch->held = true;
+	batch->locked = true;
 	queue->batch++;
-	while (batch->count < max &&
-		   (request = request_queue_take_present(&queue->held_waiting)) != NULL)
+	while (batch->count < max && (request = request_queue_take_present(
+									  &queue->locked_waiting)) != NULL)
 	{
 		bool first = batch->count == 0;
 
 		if (first)
 		{
 			queue->actor = request->actor;
-			product = held_product(request);
+			product = locked_product(request);
 		}
-		if ((first || (product != 0 && held_product(request) == product)) &&
+		if ((first || (product != 0 && locked_product(request) == product)) &&
 			reserve_joins(queue, request))
 			batch->requests[batch->count++] = request;
 		else
 			request_queue_add(&left, request);
 	}
-	request_queue_put_back(&queue->held_waiting, &left);
+	request_queue_put_back(&queue->locked_waiting, &left);
 	return reserve_end_batch(batch);
 }
 
@@ -327,7 +327,7 @@ reserve_answer_rows(const Batch *batch, const PGresult *result)
 static void
 reserve_send_again(ReserveQueue *queue, Batch *batch)
 {
-	batch->held = false;
+	batch->locked = false;
 	batch->next = queue->again;
 	queue->again = batch;
 }
@@ -383,7 +383,7 @@ reserve_part(ReserveQueue *queue, const Batch *batch)
 
 	for (int i = 0; i < batch->count; i++)
 	{
-		products[i] = held_product(batch->requests[i]);
+		products[i] = locked_product(batch->requests[i]);
 		parts += i == 0 || products[i] == 0 || products[i] != products[0];
 	}
 	if (parts < 2)
@@ -412,11 +412,11 @@ reserve_locked(Batch *batch, const PoolAnswer *answer)
 {
 	ReserveQueue *queue = batch->queue;
 
-	if (!batch->held && reserve_part(queue, batch))
+	if (!batch->locked && reserve_part(queue, batch))
 		return;
-	held_add(&queue->held, batch->requests[0]);
+	locked_add(&queue->locked, batch->requests[0]);
 	for (int i = 0; i < batch->count; i++)
-		if (batch->held)
+		if (batch->locked)
 			problem_give_failure(batch->requests[i]->http, answer);
 		else
 			reserve_put_aside(queue, batch->requests[i]);
@@ -451,8 +451,8 @@ reserve_done(void *arg, const PoolAnswer *answer)
 		reserve_answer_all(batch, PROBLEM_OUTCOME_UNKNOWN, answer->error);
 	else if (PQresultStatus(answer->result) == PGRES_TUPLES_OK)
 	{
-		if (batch->held)
-			held_remove(&batch->queue->held, batch->requests[0]);
+		if (batch->locked)
+			locked_remove(&batch->queue->locked, batch->requests[0]);
 		reserve_answer_rows(batch, answer->result);
 	}
 	else if (reserve_failed(batch, answer))
@@ -482,7 +482,7 @@ reserve_send(ReserveQueue *queue, Batch *batch, PoolWork *work)
 		.statement = &queue->statement,
 		.params = &queue->param,
 		.actor = batch->requests[0]->actor,
-		.lock_wait = batch->held ? NULL : LOCK_WAIT,
+		.lock_wait = batch->locked ? NULL : LOCK_WAIT,
 		.done = reserve_done,
 		.arg = batch,
 	};
@@ -504,10 +504,10 @@ reserve_next(void *arg, PoolWork *work)
 }
 
 bool
-reserve_next_held(void *arg, PoolWork *work)
+reserve_next_locked(void *arg, PoolWork *work)
 {
 	ReserveQueue *queue = arg;
-	Batch		 *batch = reserve_gather_held(queue);
+	Batch		 *batch = reserve_gather_locked(queue);
 
 	if (batch != NULL)
 		reserve_send(queue, batch, work);
@@ -535,7 +535,7 @@ reserve_queue_add(ReserveQueue *queue, ApiRequest *request)
 int
 reserve_queue_count(const ReserveQueue *queue)
 {
-	int count = queue->waiting.count + queue->held_waiting.count;
+	int count = queue->waiting.count + queue->locked_waiting.count;
 
 	for (const Batch *batch = queue->again; batch != NULL; batch = batch->next)
 		count += batch->count;
@@ -548,7 +548,7 @@ reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail)
 	Batch *batch;
 
 	request_queue_fail(&queue->waiting, id, detail);
-	request_queue_fail(&queue->held_waiting, id, detail);
+	request_queue_fail(&queue->locked_waiting, id, detail);
 	while ((batch = queue->again) != NULL)
 	{
 		queue->again = batch->next;
@@ -561,7 +561,7 @@ void
 reserve_queue_expire(ReserveQueue *queue, int64_t now)
 {
 	request_queue_expire(&queue->waiting, now);
-	request_queue_expire(&queue->held_waiting, now);
+	request_queue_expire(&queue->locked_waiting, now);
 }
 
 void

@@ -22,7 +22,7 @@ typedef enum RouteKind
 	ROUTE_EVENT,   /* the same, or a wait for it: api/receipts.c */
 	ROUTE_LIST,	   /* a statement that returns a page: api/list.c */
 	ROUTE_LIVE,	   /* a statement that returns an event: api/live.c */
-	ROUTE_PAGE,	   /* of this process: health, metrics, description */
+	ROUTE_ABOUT,   /* of this process: health, metrics, description */
 	ROUTE_FILE,	   /* of the console */
 } RouteKind;
 
@@ -35,18 +35,18 @@ typedef enum RouteAnswer
 	ANSWER_NEW = 2,		   /* 201; 200: it was there before */
 	ANSWER_LATER = 4,	   /* 202 */
 	ANSWER_ELSEWHERE = 8,  /* 308 */
-	ANSWER_NOT_READY = 16, /* 503, of a ROUTE_PAGE */
+	ANSWER_NOT_READY = 16, /* 503, of a ROUTE_ABOUT */
 } RouteAnswer;
 
-typedef enum RoutePage
+typedef enum RouteAbout
 {
-	PAGE_LIVE,
-	PAGE_READY,
-	PAGE_HEALTH,
-	PAGE_METRICS,
-	PAGE_DESCRIPTION,
-	PAGE_CLIENT,
-} RoutePage;
+	ABOUT_LIVE,
+	ABOUT_READY,
+	ABOUT_HEALTH,
+	ABOUT_METRICS,
+	ABOUT_DESCRIPTION,
+	ABOUT_CLIENT,
+} RouteAbout;
 
 typedef struct Route
 {
@@ -61,7 +61,7 @@ typedef struct Route
 	const Field *fields; /* in the order of the statement's parameters */
 	unsigned	 answers;
 	ProblemId	 missing; /* of a ROUTE_JSON: where there is no such thing */
-	RoutePage	 page;	  /* of a ROUTE_PAGE */
+	RouteAbout	 about;	  /* of a ROUTE_ABOUT */
 } Route;
 
 /* Another statement of a route: where its last field, which is no parameter,

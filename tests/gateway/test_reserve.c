@@ -24,7 +24,7 @@
 #define SESSIONS 3
 #define ORDERS	 12
 #define BAD_KEY	 "bad"
-#define HELD	 "p0" /* a product that another session holds now and then */
+#define LOCKED	 "p0" /* a product that another session holds now and then */
 
 typedef struct World
 {
@@ -34,7 +34,7 @@ typedef struct World
 	HttpRequest	  http[REQUESTS];
 	ApiRequest	  requests[REQUESTS];
 	int			  arrived;
-	bool		  locks; /* HELD is held now */
+	bool		  locks; /* LOCKED is locked now */
 	bool		  busy[SESSIONS];
 	PoolWork	  work[SESSIONS];
 	json_t		 *orders[SESSIONS];
@@ -123,7 +123,7 @@ ask(World *world, int session)
 	PoolWork *work = &world->work[session];
 
 	if (!reserve_next(world->queue, work) &&
-		!reserve_next_held(world->queue, work))
+		!reserve_next_locked(world->queue, work))
 		return;
 	world->busy[session] = true;
 	world->orders[session] = json_loads(work->params[0].data, 0, NULL);
@@ -181,10 +181,10 @@ has_bad_key(const json_t *orders)
 }
 
 static bool
-names_held(const json_t *orders)
+names_locked(const json_t *orders)
 {
 	char *text = json_dumps(orders, 0);
-	bool  names = strstr(text, "\"" HELD "\"") != NULL;
+	bool  names = strstr(text, "\"" LOCKED "\"") != NULL;
 
 	free(text);
 	return names;
@@ -199,7 +199,8 @@ answer(World *world, int session)
 	PGresult   *result = NULL;
 	const char *sqlstate = has_bad_key(world->orders[session]) ? "SK007"
 						   : one_in(6)						   ? "40001"
-						   : world->locks && names_held(world->orders[session])
+						   : world->locks &&
+								   names_locked(world->orders[session])
 							   ? "55P03"
 							   : NULL;
 
@@ -342,6 +343,8 @@ want(World *world, const char *product)
 	return request;
 }
 
+static const char stale[] = "26000";
+
 /* The answer to the batch of a session, which has no other. */
 static void
 give(World *world, int session, const char *sqlstate)
@@ -353,19 +356,47 @@ give(World *world, int session, const char *sqlstate)
 	assert_true(world->busy[session]);
 	world->work[session].done(world->work[session].arg,
 							  &(PoolAnswer){.result = result,
-											.sqlstate = sqlstate});
+											.sqlstate = sqlstate,
+											.stale = sqlstate == stale});
 	PQclear(result);
 	json_decref(world->orders[session]);
 	world->busy[session] = false;
 }
 
-/* A lock that is waited for in vain: each product goes by itself then, and the
- * one that is held waits apart from the others, until it is free. */
+/* The session has forgotten its statements, or another one has: twice the batch
+ * is sent again as it is. */
 static void
-a_held_product_waits_apart(void **state UNUSED)
+a_batch_that_met_a_stale_session_is_sent_again(void **state UNUSED)
 {
 	World	   *world = new_world(30);
-	ApiRequest *held = want(world, HELD);
+	ApiRequest *request[] = {want(world, "p1"), want(world, "p2")};
+
+	for (int i = 0; i < 3; i++)
+	{
+		ask(world, 0);
+		assert_int_equal(json_array_size(world->orders[0]), 2);
+		assert_int_equal(request[0]->http->status, 0);
+		give(world, 0, i < 2 ? stale : NULL);
+	}
+	assert_int_equal(request[0]->http->status, 201);
+	assert_int_equal(request[1]->http->status, 201);
+	request[0] = want(world, "p3");
+	for (int i = 0; i < 3; i++)
+	{
+		ask(world, 0);
+		give(world, 0, stale);
+	}
+	assert_int_equal(request[0]->http->status, 500);
+	free_world(world);
+}
+
+/* A lock that is waited for in vain: each product goes by itself then, and the
+ * one that is locked waits apart from the others, until it is free. */
+static void
+a_locked_product_waits_apart(void **state UNUSED)
+{
+	World	   *world = new_world(30);
+	ApiRequest *blocked = want(world, LOCKED);
 	ApiRequest *free_one = want(world, "p1");
 
 	ask(world, 0);
@@ -376,26 +407,26 @@ a_held_product_waits_apart(void **state UNUSED)
 		ask(world, 0);
 		assert_int_equal(json_array_size(world->orders[0]), 1);
 		assert_non_null(world->work[0].lock_wait);
-		give(world, 0, names_held(world->orders[0]) ? "55P03" : NULL);
+		give(world, 0, names_locked(world->orders[0]) ? "55P03" : NULL);
 	}
 	assert_int_equal(free_one->http->status, 201);
-	assert_int_equal(held->http->status, 0);
+	assert_int_equal(blocked->http->status, 0);
 	/* it waits; what arrives for it does too, and others go on */
 	ask(world, 0);
-	assert_true(names_held(world->orders[0]));
+	assert_true(names_locked(world->orders[0]));
 	assert_null(world->work[0].lock_wait);
-	(void) want(world, HELD);
+	(void) want(world, LOCKED);
 	free_one = want(world, "p2");
 	ask(world, 1);
 	assert_int_equal(json_array_size(world->orders[1]), 1);
 	give(world, 1, NULL);
 	assert_int_equal(free_one->http->status, 201);
 	give(world, 0, "55P03");
-	assert_int_equal(held->http->status, 503);
+	assert_int_equal(blocked->http->status, 503);
 	/* it is free: the next one is a batch like others */
 	ask(world, 0);
 	give(world, 0, NULL);
-	(void) want(world, HELD);
+	(void) want(world, LOCKED);
 	(void) want(world, "p1");
 	ask(world, 0);
 	assert_int_equal(json_array_size(world->orders[0]), 2);
@@ -410,7 +441,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_request_is_answered_once),
 		cmocka_unit_test(a_failure_of_all_is_not_halved),
-		cmocka_unit_test(a_held_product_waits_apart),
+		cmocka_unit_test(a_locked_product_waits_apart),
+		cmocka_unit_test(a_batch_that_met_a_stale_session_is_sent_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

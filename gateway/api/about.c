@@ -1,15 +1,15 @@
 /*
- * page.c - what the gateway says of itself: health, metrics, description
+ * about.c - what the gateway says of itself: health, metrics, description
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "api/page.h"
+#include "api/about.h"
 
 #include "common/json.h"
 #include "common/process_metrics.h"
 
 /* Those of the role app are what /readyz stands for. */
-static const char *const page_checks[PAGE_POOLS] = {
+static const char *const about_checks[ABOUT_POOLS] = {
 	[ROLE_APP] = "database",
 	[ROLE_READER] = "database_reader",
 	[ROLE_ADMIN] = "database_admin",
@@ -17,9 +17,9 @@ static const char *const page_checks[PAGE_POOLS] = {
 };
 
 static bool
-page_all_up(const PageState *state)
+about_all_up(const AboutState *state)
 {
-	for (int i = 0; i < PAGE_POOLS; i++)
+	for (int i = 0; i < ABOUT_POOLS; i++)
 		if (state->pools[i] != NULL && !pool_is_up(state->pools[i]))
 			return false;
 	return true;
@@ -28,7 +28,7 @@ page_all_up(const PageState *state)
 /* The health of each component, as health checks of other services have it.
  * The reason of a failure is in the log: it names servers and roles. */
 static void
-page_add_health(Buf *body, const PageState *state)
+about_add_health(Buf *body, const AboutState *state)
 {
 	static const char *const breakers[] = {
 		[BREAKER_CLOSED] = "closed",
@@ -40,12 +40,12 @@ page_add_health(Buf *body, const PageState *state)
 	buf_printf(body,
 			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
 			   "\",\"checks\":{",
-			   !state->stopping && page_all_up(state) && !full ? "ok"
-															   : "failing");
-	for (int i = 0; i < PAGE_POOLS; i++)
+			   !state->stopping && about_all_up(state) && !full ? "ok"
+																: "failing");
+	for (int i = 0; i < ABOUT_POOLS; i++)
 		if (state->pools[i] != NULL)
 			buf_printf(body, "\"%s\":{\"status\":\"%s\",\"breaker\":\"%s\"},",
-					   page_checks[i],
+					   about_checks[i],
 					   pool_is_up(state->pools[i]) ? "ok" : "failing",
 					   breakers[pool_breaker(state->pools[i])]);
 	buf_printf(body,
@@ -55,7 +55,7 @@ page_add_health(Buf *body, const PageState *state)
 
 /* Who the client is: the name of a token, or of a user of this machine. */
 static void
-page_add_client(Buf *body, const PageState *state)
+about_add_client(Buf *body, const AboutState *state)
 {
 	buf_add_str(body, "{\"name\":");
 	if (state->actor != NULL)
@@ -66,7 +66,7 @@ page_add_client(Buf *body, const PageState *state)
 }
 
 void
-page_answer(HttpRequest *request, const Route *route, const PageState *state)
+about_answer(HttpRequest *request, const Route *route, const AboutState *state)
 {
 	Buf			body = {0};
 	unsigned	status = 200;
@@ -74,26 +74,26 @@ page_answer(HttpRequest *request, const Route *route, const PageState *state)
 
 	if ((route->answers & ANSWER_NOT_READY) != 0 && !state->ready)
 		status = 503;
-	switch (route->page)
+	switch (route->about)
 	{
-		case PAGE_LIVE:
-		case PAGE_READY:
+		case ABOUT_LIVE:
+		case ABOUT_READY:
 			type = "text/plain";
 			buf_add_str(&body, status == 200 ? "ok\n" : "not ready\n");
 			break;
-		case PAGE_HEALTH:
-			page_add_health(&body, state);
+		case ABOUT_HEALTH:
+			about_add_health(&body, state);
 			break;
-		case PAGE_METRICS:
+		case ABOUT_METRICS:
 			type = "text/plain; version=0.0.4";
 			metrics_render(state->metrics, &body);
 			process_metrics_render(&body);
 			break;
-		case PAGE_DESCRIPTION:
+		case ABOUT_DESCRIPTION:
 			openapi_render(state->without, &body);
 			break;
-		case PAGE_CLIENT:
-			page_add_client(&body, state);
+		case ABOUT_CLIENT:
+			about_add_client(&body, state);
 			break;
 	}
 	http_answer(request, status, type, &body);

@@ -1,19 +1,19 @@
 /*
- * held.c - products that another session holds
+ * locked.c - products that another session has locked
  *
- * The list is forgotten where no request fails for HELD_US.  It decides only
+ * The list is forgotten where no request fails for LOCKED_US.  It decides only
  * where a request waits, so a product that is wrongly in it costs some time.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "api/held.h"
+#include "api/locked.h"
 
 #include <jansson.h>
 
 #include "api/reserve.h"
 #include "common/clock.h"
 
-#define HELD_US (10 * SEC_US)
+#define LOCKED_US (10 * SEC_US)
 
 /* A line of the request; the items of an order are a copy of our own
  * (api/field.c). */
@@ -54,33 +54,33 @@ products_close(Products *products)
 	json_decref(products->items);
 }
 
-/* The place of the product; NULL: it is not held. */
-static HeldProduct *
-held_find(HeldProducts *held, uint64_t product, int64_t now)
+/* The place of the product; NULL: it is not locked. */
+static LockedProduct *
+locked_find(LockedProducts *locked, uint64_t product, int64_t now)
 {
-	for (size_t i = 0; i < HELD_MAX; i++)
-		if (held->products[i].product == product &&
-			held->products[i].until > now)
-			return &held->products[i];
+	for (size_t i = 0; i < LOCKED_MAX; i++)
+		if (locked->products[i].product == product &&
+			locked->products[i].until > now)
+			return &locked->products[i];
 	return NULL;
 }
 
 static void
-held_set(HeldProducts *held, uint64_t product, int64_t now)
+locked_set(LockedProducts *locked, uint64_t product, int64_t now)
 {
-	HeldProduct *place = held_find(held, product, now);
+	LockedProduct *place = locked_find(locked, product, now);
 
 	if (place == NULL)
-		place = &held->products[0];
-	for (size_t i = 0; i < HELD_MAX && place->product != product; i++)
-		if (held->products[i].until < place->until)
-			place = &held->products[i];
-	held->until = now + HELD_US;
-	*place = (HeldProduct){.product = product, .until = held->until};
+		place = &locked->products[0];
+	for (size_t i = 0; i < LOCKED_MAX && place->product != product; i++)
+		if (locked->products[i].until < place->until)
+			place = &locked->products[i];
+	locked->until = now + LOCKED_US;
+	*place = (LockedProduct){.product = product, .until = locked->until};
 }
 
 uint64_t
-held_product(ApiRequest *request)
+locked_product(ApiRequest *request)
 {
 	Products products;
 	uint64_t only;
@@ -98,19 +98,19 @@ held_product(ApiRequest *request)
 	return only;
 }
 
-/* How many of its products are held; what becomes of those that are. */
+/* How many of its products are locked; what becomes of those that are. */
 static int
-held_count(HeldProducts *held, const ApiRequest *request, int64_t now,
-		   int64_t until)
+locked_count(LockedProducts *locked, const ApiRequest *request, int64_t now,
+			 int64_t until)
 {
 	Products products = products_open(request);
 	int		 count = 0;
 
 	for (size_t i = 0; i < products.count; i++)
 	{
-		HeldProduct *place = held_find(held,
-									   products_get(&products, request, i),
-									   now);
+		LockedProduct *place = locked_find(locked,
+										   products_get(&products, request, i),
+										   now);
 
 		if (place == NULL)
 			continue;
@@ -122,43 +122,43 @@ held_count(HeldProducts *held, const ApiRequest *request, int64_t now,
 }
 
 bool
-held_is_named(const HeldProducts *held, const ApiRequest *request)
+locked_is_named(const LockedProducts *locked, const ApiRequest *request)
 {
 	int64_t	 now = clock_monotonic();
 	bool	 named = false;
 	Products products;
 
-	if (held->until <= now)
+	if (locked->until <= now)
 		return false;
 	products = products_open(request);
 	for (size_t i = 0; i < products.count && !named; i++)
-		named = held_find((HeldProducts *) (uintptr_t) held,
-						  products_get(&products, request, i), now) != NULL;
+		named = locked_find((LockedProducts *) (uintptr_t) locked,
+							products_get(&products, request, i), now) != NULL;
 	products_close(&products);
 	return named;
 }
 
 void
-held_add(HeldProducts *held, const ApiRequest *request)
+locked_add(LockedProducts *locked, const ApiRequest *request)
 {
 	int64_t	 now = clock_monotonic();
 	Products products;
 
-	if (held_count(held, request, now, now + HELD_US) > 0)
+	if (locked_count(locked, request, now, now + LOCKED_US) > 0)
 	{
-		held->until = now + HELD_US;
+		locked->until = now + LOCKED_US;
 		return;
 	}
 	products = products_open(request);
 	for (size_t i = 0; i < products.count; i++)
-		held_set(held, products_get(&products, request, i), now);
+		locked_set(locked, products_get(&products, request, i), now);
 	products_close(&products);
 }
 
 void
-held_remove(HeldProducts *held, const ApiRequest *request)
+locked_remove(LockedProducts *locked, const ApiRequest *request)
 {
 	int64_t now = clock_monotonic();
 
-	(void) held_count(held, request, now, now);
+	(void) locked_count(locked, request, now, now);
 }
