@@ -272,14 +272,15 @@ def half_an_order(tail):
     claim_equal("it took nothing", levels(), before)
 
 
-def http(path, body=None):
+def http(path, body=None, token="GATEWAY_TOKEN"):
     """Status and JSON of a request to the gateway, which is shown."""
-    shown = f"curl -H \"$auth\" {GATEWAY}{path}"
+    shown = (f"curl -H \"Authorization: Bearer ${token}\" "
+             + shlex.quote(GATEWAY + path))
     code(shown + (f" -d '{json.dumps(body)}'" if body else ""))
     request = Request(GATEWAY + path,
                       json.dumps(body).encode() if body else None,
                       {"Authorization": "Bearer "
-                                        + os.environ["GATEWAY_TOKEN"]})
+                                        + os.environ[token]})
     try:
         with urlopen(request, timeout=WAIT_S_MAX) as answer:
             return answer.status, json.load(answer)
@@ -292,7 +293,6 @@ def over_http(before):
     chapter("One buyer comes over HTTP, by the gateway")
     order = {"order_id": "order-http", "quantity": 1, "user_id": "buyer-http"}
     path = "/products/sneaker/stock/reserve"
-    code('auth="Authorization: Bearer $GATEWAY_TOKEN"')
     status, answer = http(path, order)
     (line,) = answer["lines"]
     claim_equal("201: it is reserved, in a commit that is durable",
@@ -309,6 +309,11 @@ def over_http(before):
     status, answer = http("/orders/order-http")
     claim_equal("it is in the database as every other order",
                 (status, answer["lines"][0]["state"]), (200, "reserved"))
+    status, answer = http("/orders?search=order-http",
+                          token="GATEWAY_ADMIN_TOKEN")
+    claim_equal("the console finds it by this list",
+                (status, [row["order_id"] for row in answer["rows"]]),
+                (200, ["order-http"]))
     claim_equal("the ledger has who asked for it", one(
         "SELECT actor FROM stock_movements WHERE order_id = 'order-http'"),
         "pgstock_gateway/app-1")
@@ -406,11 +411,12 @@ def look_around(unpaid):
             ("pay an order", f"echo '{{\"order_id\": \"{unpaid}\"}}' | "
                              f"kcat -b {BROKERS} -P -t payment-success"),
             ("the metrics", f"curl -s {METRICS}"),
-            ("the console", f"{GATEWAY}/console/, with the token"
+            ("reserve", f"curl -H 'Authorization: Bearer "
+                        f"{os.environ['GATEWAY_TOKEN']}' "
+                        f"{GATEWAY}/products/sneaker/stock/reserve -d "
+                        "'{\"order_id\": \"mine\", \"quantity\": 1}'"),
+            ("the console", f"{GATEWAY}/console/#/orders/mine, with the token"
                             f" {os.environ['GATEWAY_ADMIN_TOKEN']}"),
-            ("HTTP", f"curl -H 'Authorization: Bearer "
-                     f"{os.environ['GATEWAY_TOKEN']}' "
-                     f"{GATEWAY}/orders/{unpaid}"),
             ("is it ready?", f"curl -s {METRICS.replace('metrics', 'readyz')}"),
             ("its log", f"less {shlex.quote(os.environ['RELAY_LOG'])}"),
             ("its config", f"less {shlex.quote(os.environ['RELAY_CONFIG'])}"),
