@@ -13,8 +13,8 @@ SELECT 'FUNCTION ' || p.oid::regprocedure,
 	   CASE WHEN c.name IS NOT NULL THEN c.levels
 			WHEN p.proname IN ('call_failed', 'checked', 'raise', 'begin_call',
 				'line', 'product', 'move', 'items', 'order', 'key', 'event',
-				'all', 'whole', 'shard_count', 'shard_of', 'line_shard', 'order_shard',
-				'product_shard', 'has_order')
+				'all', 'whole', 'shard_count', 'shard_of', 'line_shard',
+				'order_shard', 'product_shard', 'has_order')
 			THEN '{reader,app}' ELSE '{}' END
   FROM pg_proc p LEFT JOIN pgstock_front.call_list() c ON c.name = p.proname
  WHERE p.pronamespace = 'pgstock_front'::regnamespace
@@ -70,8 +70,10 @@ BEGIN
 	BEGIN
 		shards := pgstock_front.all();
 		answers := ARRAY(
-			SELECT a FROM pgstock_front.grant_stock_access(shards, NULL,
-				current_setting('pgstock.actor', true), role, level) a);
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.grant_stock_access(shards, NULL,
+				nullif(current_setting('pgstock.actor', true), ''), role,
+				level) a);
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR connection_exception OR admin_shutdown OR crash_shutdown
 		OR cannot_connect_now THEN

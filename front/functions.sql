@@ -40,15 +40,18 @@ DECLARE
 BEGIN
 %5$s	BEGIN
 		shards := pgstock_front.%6$s;
-		answers := ARRAY(SELECT a FROM pgstock_front.%1$I(shards,
-			current_setting('pgstock.trace_id', true),
-			current_setting('pgstock.actor', true)%7$s) a);
+		answers := ARRAY(
+			SELECT a::pgstock_front.answer FROM pgstock_front.%1$I(shards,
+				nullif(current_setting('pgstock.trace_id', true), ''),
+				nullif(current_setting('pgstock.actor', true), '')%7$s) a);
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR connection_exception OR admin_shutdown OR crash_shutdown
 		OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
 	END;
-	answers := pgstock_front.checked(answers);
+	IF cardinality(answers) > 1 OR (answers[1]).error IS NOT NULL THEN
+		answers := pgstock_front.checked(answers);
+	END IF;
 %8$sEND
 $body$
 $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
@@ -56,13 +59,13 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 			format(E'\tPERFORM pgstock_front.begin_call(%L);\n', name) END,
 		shards, numbers, format(CASE
 			WHEN is_set
-			THEN E'\tRETURN QUERY SELECT (a.value::%s).*\n'
-				 '\t  FROM unnest(answers) a;\n'
+			THEN E'\tRETURN QUERY SELECT (r::%s).*\n'
+				 '\t  FROM unnest(answers) a, unnest(a.rows) r;\n'
 			WHEN result = 'void' THEN ''
 			WHEN result IN ('bigint', 'integer')
-			THEN E'\tRETURN (SELECT sum(a.value::bigint)::%s\n'
+			THEN E'\tRETURN (SELECT sum(a.rows[1]::bigint)::%s\n'
 				 '\t\t\t  FROM unnest(answers) a);\n'
-			ELSE E'\tRETURN answers[1].value::%s;\n' END, type));
+			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type));
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		name || ' of pgstock in the shards ' || shards);
 END

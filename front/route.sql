@@ -47,12 +47,9 @@ COMMENT ON FUNCTION pgstock_front.all IS 'returns the numbers of all shards';
 /* Where the key is NULL, shard 0 says what is wrong with the call. */
 CREATE FUNCTION pgstock_front.line(product_id text, location text)
 RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql IMMUTABLE
 AS $$
-BEGIN
-	RETURN ARRAY[coalesce(pgstock_front.line_shard($1, coalesce($2, 'main')),
-						  0)];
-END
+SELECT ARRAY[coalesce(pgstock_front.line_shard($1, coalesce($2, 'main')), 0)]
 $$;
 COMMENT ON FUNCTION pgstock_front.line IS
 	'returns the shard of a product at a location';
@@ -120,27 +117,32 @@ COMMENT ON FUNCTION pgstock_front.items IS
 
 /*
  * PL/Proxy's own functions: one for each of the shard's (front/shard.sql).
- * They run in all given shards at the same time.
+ * They run in all given shards at the same time.  An answer crosses as one text:
+ * a shard plans each call anew, and each further column costs.
  */
 CREATE FUNCTION pgstock_front.route(name text, types text[])
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	own		text := format('pgstock_front.%I(%s)', name, array_to_string(
+						   '{int[],text,text}' || types, ', '));
 BEGIN
 	EXECUTE format($f$
-CREATE FUNCTION pgstock_front.%1$I(%2$s)
-RETURNS SETOF pgstock_front.answer
+CREATE FUNCTION %s
+RETURNS SETOF text
 LANGUAGE plproxy
 AS $body$
 	CLUSTER 'pgstock_shards';
 	RUN ON pg_catalog.unnest($1);
-	TARGET pgstock_shard.%1$I;
+	SELECT pgstock_shard.%I(%s);
 $body$
-$f$, name, array_to_string('{int[],text,text}' || types, ', '));
-	EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I(%s) IS %L', name,
-		array_to_string('{int[],text,text}' || types, ', '),
+$f$, own, name, (SELECT string_agg('$' || n, ', ' ORDER BY n)
+				   FROM generate_series(1, cardinality(types) + 3) n));
+	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
 		'calls pgstock_shard.' || name || ' in the given shards: their '
-		'numbers, trace, actor, then its own arguments');
+		'numbers, trace, actor, then its own arguments; returns an answer '
+		'(pgstock_front.answer) of each');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.route IS
@@ -165,9 +167,9 @@ BEGIN
 	shards := pgstock_front.all();
 	SELECT array_agg(a.shard ORDER BY a.shard) INTO shards
 	  FROM unnest(pgstock_front.checked(ARRAY(
-			SELECT a FROM pgstock_front.has_order(shards, NULL, NULL, $1) a)))
-		   AS a
-	 WHERE a.value = 'true';
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.has_order(shards, NULL, NULL, $1) a))) AS a
+	 WHERE a.rows = '{true}';
 	RETURN coalesce(shards, pgstock_front.key($1));
 END
 $$;
@@ -195,9 +197,9 @@ DECLARE
 BEGIN
 	SELECT array_agg(a.shard) INTO shards
 	  FROM unnest(pgstock_front.checked(ARRAY(
-			SELECT a
+			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.event_status(shards, NULL, NULL, $1) a))) AS a
-	 WHERE (a.value::@extschema@.event_receipt).state <> 'unknown';
+	 WHERE (a.rows[1]::@extschema@.event_receipt).state <> 'unknown';
 	RETURN coalesce(shards, '{0}');
 END
 $$;

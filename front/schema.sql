@@ -22,11 +22,10 @@ CREATE TYPE pgstock_front.answer AS
 (
 	shard		int,
 	error		text,
-	value		text
+	rows		text[]
 );
 COMMENT ON TYPE pgstock_front.answer IS
-	'one row of what a shard returned, or its error (pgstock_front.failure), '
-	'as text';
+	'what a shard returned: rows, or an error (pgstock_front.failure), as text';
 
 CREATE FUNCTION pgstock_front.begin_call(function text)
 RETURNS void

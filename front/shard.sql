@@ -23,10 +23,10 @@ CREATE TYPE pgstock_shard.answer AS
 (
 	shard		int,
 	error		text,
-	value		text
+	rows		text[]
 );
 COMMENT ON TYPE pgstock_shard.answer IS
-	'one row of what a call returned, or its error (pgstock_shard.failure), as '
+	'what a call returned: its rows, or its error (pgstock_shard.failure), as '
 	'text; shard: number of the shard';
 
 /* The number of the shard is a setting of the database: cheap to read. */
@@ -55,35 +55,24 @@ COMMENT ON FUNCTION pgstock_shard.set_shard IS
  * Without the check a front whose shards were exchanged would send an order's
  * calls to a database that does not know it.
  */
-CREATE FUNCTION pgstock_shard.enter(shards int[], trace text, actor text)
-RETURNS int
+CREATE FUNCTION pgstock_shard.refuse(shards int[])
+RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
 BEGIN
-	IF shard = ANY (shards) THEN
-		IF trace <> '' THEN
-			PERFORM set_config('pgstock.trace_id', trace, true);
-		END IF;
-		IF actor <> '' THEN
-			PERFORM set_config('pgstock.actor', actor, true);
-		END IF;
-		RETURN shard;
-	END IF;
 	RAISE EXCEPTION 'database "%" is not shard %', current_database(),
-			array_to_string(shards, ', ')
+			array_to_string(shards, ' or ')
 		USING ERRCODE = 'object_not_in_prerequisite_state',
-			  DETAIL = coalesce('It is shard ' || shard || '.',
-								'It has no number.'),
+			  DETAIL = coalesce('It is shard ' || nullif(current_setting(
+				  'pgstock_shard.shard', true), '') || '.',
+				  'It has no number.'),
 			  HINT = 'Compare pgstock_front.shard_status() with the '
 					 'databases: pgstock_shard.set_shard() gives a database '
 					 'its number.';
 END
 $$;
-COMMENT ON FUNCTION pgstock_shard.enter IS
-	'begins a call of a front: checks that this is one of the shards, takes on '
-	'trace and actor; returns the number of the shard';
+COMMENT ON FUNCTION pgstock_shard.refuse IS
+	'raises the error of a call that is for other shards';
 
 CREATE FUNCTION pgstock_shard.about()
 RETURNS TABLE (shard int, shards int, database text, pgstock text,
@@ -101,8 +90,10 @@ COMMENT ON FUNCTION pgstock_shard.about IS
 	'returns which shard this database is, and the versions of its extensions';
 
 /*
- * A function of pgstock as a function of this schema: the same arguments behind
- * those of enter(), a row of type answer for each row.
+ * A function of pgstock as a function of this schema: the shards that the call
+ * is for, trace and actor, then its own arguments; one row of type answer.  It
+ * is called for each call of the front and not prepared, so it takes no detour:
+ * no search path of its own, therefore operators and types with their schema.
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void
@@ -110,38 +101,52 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $wrap$
 DECLARE
 	p		pg_proc := (SELECT p FROM pg_proc p WHERE p.oid = wrap.function);
-	types	text := (SELECT coalesce(string_agg(', ' || format_type(t, NULL),
-												'' ORDER BY n), '')
+	types	text := (SELECT string_agg(', ' || t::regtype, '' ORDER BY n)
 					   FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n));
-	arguments text := (SELECT string_agg('$' || n + 3, ', ' ORDER BY n)
-						 FROM generate_series(1, p.pronargs) n);
-	call	text := format('%s(%s)', p.oid::regproc, arguments);
+	call	text := format('%s(%s)', p.oid::regproc,
+						   (SELECT string_agg('$' || n + 3, ', ' ORDER BY n)
+							  FROM generate_series(1, p.pronargs) n));
+	own		text := format('pgstock_shard.%I(int[], text, text%s)', p.proname,
+						   types);
 BEGIN
 	EXECUTE format($f$
-CREATE FUNCTION pgstock_shard.%1$I(int[], text, text%2$s)
-RETURNS SETOF pgstock_shard.answer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION %1$s
+RETURNS pgstock_shard.answer
+LANGUAGE plpgsql
 AS $body$
 DECLARE
-	shard	int;
+	a		pgstock_shard.answer;
 	f		pgstock_shard.failure;
 BEGIN
-	shard := pgstock_shard.enter($1, $2, $3);
-	RETURN QUERY SELECT shard, NULL, %3$s FROM %4$s r;
+	a.shard := nullif(pg_catalog.current_setting('pgstock_shard.shard', true),
+					  '');
+	IF (a.shard OPERATOR(pg_catalog.=) ANY ($1)) IS NOT TRUE THEN
+		PERFORM pgstock_shard.refuse($1);
+	END IF;
+	IF $2 IS NOT NULL THEN
+		PERFORM pg_catalog.set_config('pgstock.trace_id', $2, true);
+	END IF;
+	IF $3 IS NOT NULL THEN
+		PERFORM pg_catalog.set_config('pgstock.actor', $3, true);
+	END IF;
+	%2$s;
+	RETURN a;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
 		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
 		f.hint = PG_EXCEPTION_HINT;
 	f.detail := nullif(f.detail, '');
 	f.hint := nullif(f.hint, '');
-	RETURN QUERY SELECT shard, f::text, NULL;
+	a.error := f::pg_catalog.text;
+	RETURN a;
 END
 $body$
-$f$, p.proname, types,
-		CASE WHEN p.prorettype = 'void'::regtype THEN $$''$$
-			 ELSE 'r::text' END, call);
-	EXECUTE format('COMMENT ON FUNCTION pgstock_shard.%I(int[], text, text%s) '
-				   'IS %L', p.proname, types,
+$f$, own, format(CASE
+		WHEN p.prorettype = 'void'::regtype THEN 'PERFORM %s'
+		WHEN p.proretset
+		THEN 'a.rows := ARRAY(SELECT r::pg_catalog.text FROM %s r)'
+		ELSE 'a.rows := ARRAY[%s::pg_catalog.text]' END, call));
+	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
 				   'calls ' || p.proname || ' for a front');
 END
 $wrap$;

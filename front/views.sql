@@ -147,9 +147,8 @@ BEGIN
 	FOREACH shard IN ARRAY pgstock_front.all() LOOP
 		info := NULL;
 		BEGIN
-			SELECT * INTO a
-			  FROM pgstock_front.about(ARRAY[shard], NULL, NULL);
-			info := a.value::pgstock_front.shard_info;
+			a := pgstock_front.about(ARRAY[shard], NULL, NULL);
+			info := a.rows[1]::pgstock_front.shard_info;
 			error := CASE
 				WHEN a.error IS NOT NULL
 				THEN (a.error::pgstock_front.failure).message || ': '
