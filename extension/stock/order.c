@@ -25,6 +25,7 @@
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -346,6 +347,10 @@ order_history_has_months(void)
 /*
  * Moves the lines of an order back from the history, and reads them.  By SQL,
  * since the history has a table for each month; the call is rare.
+ *
+ * The upkeep may have added the order's month since this transaction opened
+ * these tables: an advisory lock and a table that is open already bring no
+ * invalidations, so they are accepted here.
  */
 static void
 order_recall(Call *call, Order *order)
@@ -356,6 +361,7 @@ order_recall(Call *call, Order *order)
 	Oid	  function;
 
 	Assert(order->loaded && order->lines == NIL);
+	AcceptInvalidationMessages();
 	if (!order_history_has_months())
 		return;
 	function = LookupFuncName(name, 1, &argument, false);
