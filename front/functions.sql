@@ -7,7 +7,7 @@
  * caller's objects must not take part.
  */
 CREATE FUNCTION pgstock_front.make(name text, arguments text, result text,
-	shards text, writes boolean)
+	shards text, writes boolean, rows text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $make$
@@ -59,8 +59,10 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 			format(E'\tPERFORM pgstock_front.begin_call(%L);\n', name) END,
 		shards, numbers, format(CASE
 			WHEN is_set
-			THEN E'\tRETURN QUERY SELECT (r::%s).*\n'
-				 '\t  FROM unnest(answers) a, unnest(a.rows) r;\n'
+			THEN E'\tRETURN QUERY SELECT r.*\n'
+				 '\t  FROM unnest(answers) a, unnest(a.rows) t,\n'
+				 '\t\t   LATERAL (SELECT (t::%s).*) r\n\t '
+				 || coalesce(rows, '') || E';\n'
 			WHEN result = 'void' THEN ''
 			WHEN result IN ('bigint', 'integer')
 			THEN E'\tRETURN (SELECT sum(a.rows[1]::bigint)::%s\n'
@@ -73,5 +75,6 @@ $make$;
 COMMENT ON FUNCTION pgstock_front.make IS
 	'makes a public function, and the one of PL/Proxy that it calls';
 
-SELECT pgstock_front.make(c.name, c.arguments, c.result, c.shards, c.writes)
+SELECT pgstock_front.make(c.name, c.arguments, c.result, c.shards, c.writes,
+						  c.rows)
   FROM pgstock_front.call_list() c;

@@ -117,8 +117,8 @@ COMMENT ON FUNCTION pgstock_front.items IS
 
 /*
  * PL/Proxy's own functions: one for each of the shard's (front/shard.sql).
- * They run in all given shards at the same time.  An answer crosses as one text:
- * a shard plans each call anew, and each further column costs.
+ * They run in all given shards at the same time.  An answer crosses as one
+ * text: a shard plans each call anew, and each further column costs.
  */
 CREATE FUNCTION pgstock_front.route(name text, types text[])
 RETURNS void

@@ -8,6 +8,8 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from process import wait_until
+
 serial = itertools.count(1)
 
 
@@ -64,6 +66,63 @@ def test_the_books_are_kept_where_the_key_says(shards):
             assert front.sql("SELECT status FROM confirm_stock(%s)",
                              (order,)) == [("confirmed",)]
             assert shard.level(product) == (3, 0, 3)
+
+
+def test_availability_is_asked_where_the_lines_are(shards):
+    products = [one for (one,) in shards.products(1, "fits")]
+    for n, product in enumerate(products):
+        shards.front.sql("SELECT receive_stock(%s, %s)", (product, n + 1))
+    items = [{"product_id": one, "quantity": 2} for one in products]
+    assert shards.front.sql(
+        "SELECT * FROM check_availability(%s)", (json.dumps(items),)
+    ) == sorted((one, "main", 2, n + 1, n > 0)
+                for n, one in enumerate(products))
+
+
+def test_settings_and_sums_are_those_of_all_shards(shards):
+    """What is not of one product or order goes to every shard."""
+    front = shards.front
+    front.sql("SELECT set_event_topic('StockExpired', 'ends')")
+    assert [shard.value("SELECT topic FROM pgstock_internal.event_topic"
+                        " WHERE event_type = 'StockExpired'")
+            for shard in shards.shards] == ["ends"] * 4
+    front.sql("SELECT set_event_topic('StockExpired', 'stock-events')")
+    for (product,) in shards.products(1, "due"):
+        front.sql("SELECT receive_stock(%s, 5)", (product,))
+        front.sql("SELECT reserve_stock(%s, 1, %s, ttl => '1ms')",
+                  (product, name("due")))
+    wait_until(lambda: front.value("SELECT bool_and(expires_at < now()) FROM"
+                                   " stock_reservations WHERE order_id LIKE"
+                                   " 'due-%%' AND state = 'reserved'"), 10,
+               "a reservation is not due")
+    assert front.value("SELECT expire_reservations()") == 4
+
+
+def test_an_event_is_found_in_its_shard(shards):
+    front = shards.front
+    ids = [front.value("SELECT publish_event('news', %s, '{}')",
+                       (f"key {n}",)) for n in range(9)]
+    assert {front.value("SELECT state FROM event_status(%s)", (one,))
+            for one in ids} == {"pending"}
+    assert front.value("SELECT state FROM event_status(gen_random_uuid())"
+                       ) == "unknown"
+    assert front.value("SELECT wait_for_event(%s, '1ms')", (ids[0],)) is False
+    per_shard = [shard.value("SELECT count(*) FROM stock_outbox"
+                             " WHERE topic = 'news'")
+                 for shard in shards.shards]
+    assert sum(per_shard) == 9 and max(per_shard) < 9
+
+
+def test_an_order_has_one_history(shards):
+    product = shards.products(1, "history")[2][0]
+    front = shards.front
+    order = name("order")
+    front.sql("SELECT receive_stock(%s, 5)", (product,))
+    front.sql("SELECT reserve_stock(%s, 1, %s)", (product, order))
+    front.sql("SELECT confirm_stock(%s)", (order,))
+    query = "SELECT * FROM order_history(%s)"
+    assert front.sql(query, (order,)) == shards.shards[2].sql(query, (order,))
+    assert len(front.sql(query, (order,))) > 4
 
 
 def test_an_order_in_several_shards_is_refused(shards):
