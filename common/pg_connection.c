@@ -6,6 +6,10 @@
  * are read to the end of the pipeline; the first error among them, or else the
  * last result, is the answer.
  *
+ * An attempt to connect tries the servers of conninfo one after another, each
+ * for connect_timeout.  One that does not answer in time ends the attempt, and
+ * the next attempt begins behind it (common/conninfo.h).
+ *
  * Events are delivered from the loop's handlers only, so that no caller is
  * entered while it is calling.
  *
@@ -18,9 +22,13 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
+#include "common/conninfo.h"
 #include "common/log.h"
 
 #define LOG_MODULE "pgconn"
+
+/* The longest attempt to connect, whatever number of servers it tries. */
+#define CONNECT_US_MAX (15 * SEC_US)
 
 /*
  * Reads that may find nothing before the loop waits again.  A TLS record that
@@ -47,7 +55,10 @@ struct PgConnection
 	PgConnectionState	state;
 	PGconn			   *pg; /* NULL while closed */
 	LoopIo			   *io;
-	LoopTimer		   *timer;	   /* limit of connecting or of a call */
+	LoopTimer		   *timer; /* limit of connecting or of a call */
+	ConninfoHosts		hosts; /* their order in the next attempt */
+	const char		   *host;  /* the attempt's present one; libpq's */
+	int64_t				connect_until;
 	bool				failed;	   /* a send failed: the timer reports it */
 	bool				payload;   /* of the latest notifications */
 	uint64_t			prepared;  /* statements that the session knows */
@@ -86,6 +97,9 @@ pg_connection_close(PgConnection *conn)
 	loop_timer_set(conn->timer, NEVER);
 	loop_io_free(conn->io);
 	conn->io = NULL;
+	if (conn->state == PG_CONNECTION_CONNECTING &&
+		PQstatus(conn->pg) != CONNECTION_BAD)
+		conninfo_begin_behind(&conn->hosts, conn->pg);
 	PQclear(conn->answer);
 	conn->answer = NULL;
 	PQfinish(conn->pg);
@@ -103,6 +117,7 @@ pg_connection_free(PgConnection *conn)
 		return;
 	pg_connection_close(conn);
 	loop_timer_free(conn->timer);
+	conninfo_free_hosts(&conn->hosts);
 	buf_free(&conn->error);
 	free(conn);
 }
@@ -206,66 +221,6 @@ pg_connection_watch(PgConnection *conn)
 	" -c statement_timeout=0 -c lock_timeout=0"               \
 	" -c idle_in_transaction_session_timeout=0"
 
-void
-pg_connection_free_parsed(PQconninfoOption *parsed)
-{
-	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
-		if (o->val != NULL && strstr(o->keyword, "password") != NULL)
-			explicit_bzero(o->val, strlen(o->val));
-	PQconninfoFree(parsed);
-}
-
-bool
-pg_connection_holds_password(const char *conninfo)
-{
-	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-	bool			  found = false;
-
-	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
-		if (strstr(o->keyword, "password") != NULL && o->val != NULL)
-			found = true;
-	pg_connection_free_parsed(parsed);
-	return found;
-}
-
-static const char *
-pg_connection_parsed_value(const PQconninfoOption *parsed, const char *keyword)
-{
-	for (const PQconninfoOption *o = parsed; o->keyword != NULL; o++)
-		if (strcmp(o->keyword, keyword) == 0)
-			return o->val != NULL ? o->val : "";
-	return "";
-}
-
-/* libpq's default for it is the user's name, and that of a service's file is
- * not read here. */
-static bool
-pg_connection_names_database(const PQconninfoOption *parsed)
-{
-	return pg_connection_parsed_value(parsed, "dbname")[0] != '\0';
-}
-
-bool
-pg_connection_is_same_database(const char *conninfo, const char *other)
-{
-	static const char *const identity[] = {
-		"host", "hostaddr", "port", "dbname", "service", "options",
-	};
-	PQconninfoOption *a = PQconninfoParse(conninfo, NULL);
-	PQconninfoOption *b = PQconninfoParse(other, NULL);
-	bool			  same = a != NULL && b != NULL;
-
-	for (size_t i = 0; same && i < Lengthof(identity); i++)
-		same = strcmp(pg_connection_parsed_value(a, identity[i]),
-					  pg_connection_parsed_value(b, identity[i])) == 0;
-	if (same && !pg_connection_names_database(a))
-		same = strcmp(pg_connection_parsed_value(a, "user"),
-					  pg_connection_parsed_value(b, "user")) == 0;
-	pg_connection_free_parsed(a);
-	pg_connection_free_parsed(b);
-	return same;
-}
-
 /* The user's own "options", from conninfo or PGOPTIONS, and ours after them. */
 static char *
 pg_connection_session_options(const char *conninfo,
@@ -283,7 +238,7 @@ pg_connection_session_options(const char *conninfo,
 						" -c idle_session_timeout=%d",
 						own != NULL ? own : "", SESSION_OPTIONS,
 						synchronous_commit, idle_ms);
-	pg_connection_free_parsed(parsed);
+	conninfo_free(parsed);
 	return options;
 }
 
@@ -302,8 +257,9 @@ pg_connection_gssencmode(void)
  * stands after it promises rest.
  */
 static PGconn *
-pg_connection_start(const char *conninfo, const char *application,
-					const char *synchronous_commit, int idle_ms, bool blocking)
+pg_connection_start(const char *conninfo, const ConninfoHosts *hosts,
+					const char *application, const char *synchronous_commit,
+					int idle_ms, bool blocking)
 {
 	char *options = pg_connection_session_options(conninfo, synchronous_commit,
 												  idle_ms);
@@ -316,14 +272,20 @@ pg_connection_start(const char *conninfo, const char *application,
 		"gssencmode",
 		"fallback_application_name",
 		"dbname",
+		"host",
+		"hostaddr",
+		"port",
 		"options",
 		"target_session_attrs",
 		NULL,
 	};
 	const char *values[] = {
-		"10",		 "3",	   "2",
-		"3",		 "8000",   pg_connection_gssencmode(),
-		application, conninfo, options,
+		"10",		 "3",
+		"2",		 "3",
+		"8000",		 pg_connection_gssencmode(),
+		application, conninfo,
+		hosts->host, hosts->hostaddr,
+		hosts->port, options,
 		"primary",	 NULL,
 	};
 	PGconn *pg;
@@ -337,7 +299,9 @@ pg_connection_start(const char *conninfo, const char *application,
 PGconn *
 pg_connection_open_blocking(const char *conninfo, const char *application)
 {
-	return pg_connection_start(conninfo, application, "on", 0, true);
+	const ConninfoHosts as_named = {0};
+
+	return pg_connection_start(conninfo, &as_named, application, "on", 0, true);
 }
 
 static void
@@ -348,6 +312,22 @@ pg_connection_ignore_notice(void *arg UNUSED, const PGresult *notice)
 	log_debug("server notice: %s", text != NULL ? text : "");
 }
 
+/* Gives the next server its time; libpq keeps a name for each. */
+static void
+pg_connection_limit_host(PgConnection *conn)
+{
+	int64_t until = conn->connect_until;
+	int64_t host_us;
+
+	if (PQhost(conn->pg) == conn->host)
+		return;
+	conn->host = PQhost(conn->pg);
+	host_us = conninfo_host_us(conn->pg);
+	if (host_us > 0)
+		until = Min(until, loop_now(conn->loop) + host_us);
+	loop_timer_set(conn->timer, until);
+}
+
 void
 pg_connection_connect(PgConnection *conn, const char *conninfo,
 					  const char *application, const char *synchronous_commit,
@@ -356,8 +336,8 @@ pg_connection_connect(PgConnection *conn, const char *conninfo,
 	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PG_CONNECTION_CLOSED && conn->pg == NULL);
-	conn->pg = pg_connection_start(conninfo, application, synchronous_commit,
-								   idle_ms, false);
+	conn->pg = pg_connection_start(conninfo, &conn->hosts, application,
+								   synchronous_commit, idle_ms, false);
 	conn->state = PG_CONNECTION_CONNECTING;
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
 	{
@@ -368,7 +348,9 @@ pg_connection_connect(PgConnection *conn, const char *conninfo,
 	PQsetNoticeReceiver(conn->pg, pg_connection_ignore_notice, NULL);
 	conn->io = loop_io_new(conn->loop, PQsocket(conn->pg), EPOLLOUT,
 						   pg_connection_ready, conn);
-	loop_timer_set(conn->timer, now + 15 * SEC_US);
+	conn->connect_until = now + CONNECT_US_MAX;
+	conn->host = NULL;
+	pg_connection_limit_host(conn);
 }
 
 static void
@@ -389,7 +371,10 @@ pg_connection_continue(PgConnection *conn)
 						   status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN,
 						   pg_connection_ready, conn);
 	if (status != PGRES_POLLING_OK)
+	{
+		pg_connection_limit_host(conn);
 		return;
+	}
 	if (PQsetnonblocking(conn->pg, 1) != 0 ||
 		PQenterPipelineMode(conn->pg) != 1)
 	{
@@ -591,7 +576,13 @@ pg_connection_timeout(void *arg)
 	else if (conn->failed)
 		pg_connection_down_libpq(conn);
 	else if (conn->state == PG_CONNECTION_CONNECTING)
-		pg_connection_down(conn, "the server did not answer in time");
+	{
+		char *why = xasprintf("the server %s, port %s, did not answer in time",
+							  PQhost(conn->pg), PQport(conn->pg));
+
+		pg_connection_down(conn, why);
+		free(why);
+	}
 	else
 		pg_connection_down(conn, "a call was not answered in time");
 }

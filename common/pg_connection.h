@@ -59,19 +59,8 @@ void		  pg_connection_free(PgConnection *conn);
 PGconn *pg_connection_open_blocking(const char *conninfo,
 									const char *application);
 
-/* Whether two connection strings lead to one server and database with the same
- * options; how they log in may differ, but for the user where no database is
- * named. */
-bool pg_connection_is_same_database(const char *conninfo, const char *other);
-
-/* Whether it does: on a command line every user of the machine can read it. */
-bool pg_connection_holds_password(const char *conninfo) MUST_CHECK;
-
 /* A message of libpq's, of one line or several, as one. */
 void pg_connection_add_message(const char *message, Buf *to);
-
-/* PQconninfoFree() that leaves no password behind. */
-void pg_connection_free_parsed(PQconninfoOption *parsed);
 
 /* The end is PG_CONNECTION_UP or PG_CONNECTION_DOWN, never before this returns.
  * synchronous_commit: local where a standby that is away shall not matter.

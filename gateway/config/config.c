@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "access/rate.h"
+#include "common/conninfo.h"
 #include "common/listener.h"
-#include "common/pg_connection.h"
 #include "config/options.h"
 
 void
@@ -94,7 +94,7 @@ config_check_tls(const Config *config, Buf *error)
 static bool
 config_check(const Config *config, const ConfigOrigin *from, Buf *error)
 {
-	if (from->postgres != NULL && pg_connection_holds_password(from->postgres))
+	if (from->postgres != NULL && conninfo_holds_password(from->postgres))
 	{
 		buf_add_str(error, "--postgres holds a password, which every user of "
 						   "this machine can read: use the configuration file, "
@@ -146,7 +146,7 @@ config_load(const ConfigOrigin *from, Buf *error)
 static void
 config_reload_conninfo(char **conninfo, const char *fresh)
 {
-	if (pg_connection_is_same_database(*conninfo, fresh))
+	if (conninfo_is_same_database(*conninfo, fresh))
 		config_override(conninfo, fresh);
 }
 

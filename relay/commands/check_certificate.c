@@ -20,6 +20,7 @@
 
 #include "commands/check_parts.h"
 #include "common/certificate.h"
+#include "common/conninfo.h"
 
 #define CERTIFICATE_WAIT_S 5 /* each read and write */
 #define SSL_REQUEST_CODE   80877103
@@ -220,7 +221,7 @@ check_explain_certificate(const PGconn *pg, Buf *why, Buf *advice)
 
 	if (options == NULL || host == NULL || host[0] == '\0' || host[0] == '/')
 	{
-		pg_connection_free_parsed(options);
+		conninfo_free(options);
 		return false;
 	}
 	files = certificate_files(options);
@@ -236,6 +237,6 @@ check_explain_certificate(const PGconn *pg, Buf *why, Buf *advice)
 	free(files.trusted);
 	free(files.revoked);
 	buf_free(&verdict.text);
-	pg_connection_free_parsed(options);
+	conninfo_free(options);
 	return verdict.number != X509_V_OK;
 }

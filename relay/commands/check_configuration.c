@@ -13,9 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/conninfo.h"
 #include "common/json.h"
 #include "common/listener.h"
-#include "common/pg_connection.h"
 #include "config/check.h"
 
 /* of /status, as no other program writes it */
@@ -37,7 +37,7 @@ check_configuration(Check *check)
 static const char *
 check_find_secret(const Config *config)
 {
-	if (pg_connection_holds_password(config->conninfo))
+	if (conninfo_holds_password(config->conninfo))
 		return "[postgres] conninfo with a password";
 	for (char **pair = config->kafka; *pair != NULL; pair += 2)
 		if (kafka_property_is_secret(pair[0]))

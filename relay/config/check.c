@@ -14,9 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/conninfo.h"
 #include "common/destination.h"
 #include "common/listener.h"
-#include "common/pg_connection.h"
 
 /* ---- PostgreSQL -------------------------------------------------------- */
 
@@ -75,7 +75,7 @@ config_check_conninfo(const Config *config, Buf *error)
 	else
 		good = config_check_ports(parsed, error);
 	Assert(good || error->len > 0);
-	pg_connection_free_parsed(parsed);
+	conninfo_free(parsed);
 	PQfreemem(message);
 	return good;
 }

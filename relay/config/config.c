@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/pg_connection.h"
+#include "common/conninfo.h"
 #include "config/options.h"
 
 void
@@ -28,7 +28,7 @@ config_free(Config *config)
 static void
 config_reload_conninfo(Config *config, const Config *fresh)
 {
-	if (!pg_connection_is_same_database(config->conninfo, fresh->conninfo))
+	if (!conninfo_is_same_database(config->conninfo, fresh->conninfo))
 		return;
 	secret_free(config->conninfo);
 	config->conninfo = xstrdup(fresh->conninfo);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/pg_connection.h"
+#include "common/conninfo.h"
 #include "config/check.h"
 #include "config/options.h"
 
@@ -22,7 +22,7 @@ config_override(Config *config, const ConfigOverrides *from, Buf *error)
 {
 	if (from->postgres != NULL)
 	{
-		if (pg_connection_holds_password(from->postgres))
+		if (conninfo_holds_password(from->postgres))
 		{
 			buf_add_str(error, "--postgres holds a password, which "
 							   "every user of this machine can read: use the "

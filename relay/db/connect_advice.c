@@ -10,11 +10,10 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "db/connect_advice.h"
+#include "common/conninfo.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "common/pg_connection.h"
 
 #define REFUSED_CERTIFICATE "certificate verify failed"
 #define REFUSED_PASSWORD	"password authentication failed"
@@ -177,7 +176,7 @@ connect_advise(const char *error, const char *conninfo, Buf *to)
 		buf_add_str(to, phrase);
 	else if (parsed != NULL)
 		connect_advise_password(parsed, none, to);
-	pg_connection_free_parsed(parsed);
+	conninfo_free(parsed);
 	return to->len > 0;
 }
 
@@ -194,7 +193,7 @@ connect_name_place(const char *conninfo, const char *keyword, Buf *to)
 		buf_printf(to, "%s in [postgres] conninfo", keyword);
 	else
 		buf_printf(to, "%s in the environment", option->envvar);
-	pg_connection_free_parsed(parsed);
+	conninfo_free(parsed);
 }
 
 bool

@@ -25,6 +25,10 @@ const char *pump_state_name(PumpState state);
 void pump_log_state(const char *module, PumpState *logged, PumpState state,
 					unsigned failures);
 
+/* The longest pause between two tries to connect: after a fail-over the new
+ * primary is found this soon. */
+#define DB_RETRY_US_MAX SEC_US
+
 /* A pump that waits so long for one answer or acknowledgement is not ready. */
 #define PUMP_SLOW_US (5 * SEC_US)
 

@@ -21,7 +21,7 @@ inbox_state_init(InboxState *state, bool consumes, uint64_t seed)
 		.learned_at = NEVER,
 		.metrics_until = 1, /* once at the start */
 	};
-	backoff_init(&state->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	backoff_init(&state->db_retry, 100 * MS_US, DB_RETRY_US_MAX, seed);
 	backoff_init(&state->consumer_retry, 200 * MS_US, 30 * SEC_US, seed + 1);
 	backoff_init(&state->apply_retry, 20 * MS_US, 5 * SEC_US, seed + 2);
 	backoff_init(&state->place_retry, 20 * MS_US, 10 * SEC_US, seed + 3);

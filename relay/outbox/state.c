@@ -21,7 +21,7 @@ outbox_state_init(OutboxState *state, uint32_t in_flight_max,
 		.transactional = transactional,
 	};
 	in_flight_init(&state->in_flight, in_flight_max);
-	backoff_init(&state->db_retry, 100 * MS_US, 5 * SEC_US, seed);
+	backoff_init(&state->db_retry, 100 * MS_US, DB_RETRY_US_MAX, seed);
 	backoff_init(&state->producer_retry, 200 * MS_US, 30 * SEC_US, ~seed);
 	held_init(&state->held, seed);
 }

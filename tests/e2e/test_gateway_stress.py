@@ -17,6 +17,7 @@ from http.client import HTTPException
 import pytest
 
 from cluster import HOST
+from conftest import gateway_conninfos
 from gateway import TOKENS, held_up, many, raw, wait_for_lock, wait_for_queue
 from process import Proxy, children_of, wait_until
 
@@ -155,6 +156,19 @@ def dropped_packets(proxy):
         yield
     finally:
         proxy.restore()
+
+
+def test_the_first_server_is_frozen(gateways, product, shop, pg):
+    """It takes connections and answers nothing: the second one, which is the
+    primary, is found all the same."""
+    with closing(Proxy(pg.port)) as proxy, dropped_packets(proxy):
+        found = gateway_conninfos(shop, host=f"{HOST},{HOST}",
+                                  port=f"{proxy.port},{pg.port}")
+        gateway = gateways({"postgres": {
+            "conninfo": found["app"], "reader_conninfo": found["reader"],
+            "admin_conninfo": found["admin"]}}).start()
+        with closing(gateway.client()) as client:
+            assert client.reserve(product, 1, f"o-{product}").status == 201
 
 
 @pytest.mark.parametrize("how", ["frozen", "cut off"])

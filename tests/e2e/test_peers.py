@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from checks import check_all, inbox_results, of_type
+from cluster import HOST
 from process import Proxy, wait_until
 from test_inbox import QUICK, TOPICS, handled, order, put
 
@@ -144,6 +145,20 @@ def test_stalled_database(db, kafka, link, start_relay):
     assert relay.get("/livez")[0] == 200
     link.cut()
     link.restore()
+    with kafka.tail("stock-events") as tail:
+        wait_reserved(tail, 1)
+        check_all(db, tail)
+
+
+def test_a_server_that_is_frozen(db, kafka, link, start_relay):
+    """The first of two servers takes connections, as the kernel of a frozen
+    machine does, and answers nothing: the other one is tried all the same."""
+    db.sql("SELECT receive_stock('book', 100)")
+    link.stall()
+    start_relay(conninfo=db.conninfo(
+        host=f"{HOST},{HOST}", port=f"{link.port},{db.pg.port}",
+        connect_timeout=2))
+    reserve(db, "o-1")
     with kafka.tail("stock-events") as tail:
         wait_reserved(tail, 1)
         check_all(db, tail)

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/conninfo.h"
 #include "common/log.h"
-#include "common/pg_connection.h"
 #include "config/load.h"
 #include "config/options.h"
 #include "kafka/record.h"
@@ -445,8 +445,7 @@ a_user_without_a_database_name_is_another_database(void **state UNUSED)
 	};
 
 	for (size_t i = 0; i < Lengthof(rows); i++)
-		if (pg_connection_is_same_database(rows[i].a, rows[i].b) !=
-			rows[i].same)
+		if (conninfo_is_same_database(rows[i].a, rows[i].b) != rows[i].same)
 			fail_msg("%s, %s", rows[i].a, rows[i].b);
 }
 
