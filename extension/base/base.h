@@ -225,6 +225,7 @@ extern void		  durability_release_locks_early(void);
 extern void		  durability_fence_answer(void);
 extern void		  durability_fence_error(void);
 extern bool		  durability_standby_is_named(void);
+extern bool		  durability_standby_has(XLogRecPtr lsn);
 extern XLogRecPtr durability_fence(bool at_standby);
 
 /* in shared_memory.c */

@@ -34,6 +34,8 @@
  *	   answer is an error.  The relay waits likewise before it publishes what
  *	   it sees: durability_fence.
  *	5. "Not enough" and "there is none" acknowledge nothing: they do not wait.
+ *	6. The fence's wait for the standby ends when synchronous_standby_names is
+ *	   emptied, as that of a commit does.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -45,11 +47,14 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
@@ -100,10 +105,60 @@ durability_insert_end(void)
 	return lsn;
 }
 
+/*
+ * PostgreSQL 15.13, 16.9 and 17.5 made a boolean, whether a standby is named,
+ * two flags of the same byte.  The server that runs may be older or newer than
+ * the one whose headers this was built with, so the byte is read as the version
+ * of the server has it.
+ */
+#ifdef SYNC_STANDBY_DEFINED
+#define STANDBY_STATUS(control) ((uint8) (control)->sync_standbys_status)
+#else
+#define STANDBY_STATUS(control) ((uint8) (control)->sync_standbys_defined)
+#endif
+#define STANDBY_KNOWN 0x01 /* the setting was read since the server started */
+#define STANDBY_NAMED 0x02
+
+static bool
+durability_status_has_flags(void)
+{
+	static const int first[] = {150013, 160009, 170005};
+	int				 version = pg_strtoint32(
+					 GetConfigOption("server_version_num", false, false));
+
+	for (int i = 0; i < lengthof(first); i++)
+		if (version / 10000 == first[i] / 10000)
+			return version >= first[i];
+	return version / 10000 > 17;
+}
+
+/* As this session has read the setting. */
+static bool
+durability_session_names_standby(void)
+{
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+/*
+ * Whether a synchronous standby is named.  A session reads a changed setting
+ * before its next command only; until then the checkpointer, which reads it at
+ * once, knows better.
+ */
 bool
 durability_standby_is_named(void)
 {
-	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	uint8 status;
+
+	if (!ConfigReloadPending)
+		return durability_session_names_standby();
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	status = STANDBY_STATUS(WalSndCtl);
+	LWLockRelease(SyncRepLock);
+	if (!durability_status_has_flags())
+		return status != 0;
+	if (!(status & STANDBY_KNOWN))
+		return durability_session_names_standby();
+	return (status & STANDBY_NAMED) != 0;
 }
 
 /* How far the synchronous standbys are, as this session's setting counts. */
@@ -121,6 +176,12 @@ durability_standby_reached(void)
 	return reached;
 }
 
+bool
+durability_standby_has(XLogRecPtr lsn)
+{
+	return durability_standby_reached() >= lsn;
+}
+
 /*
  * Waits until the synchronous standby has flushed the LSN, if one is named.
  * Not by SyncRepWaitForLSN: cancelled, or after the postmaster has died, it
@@ -132,7 +193,7 @@ durability_wait_for_standby(XLogRecPtr lsn)
 	Assert(!XLogRecPtrIsInvalid(lsn));
 	if (!SyncRepRequested())
 		return;
-	while (durability_standby_is_named() && durability_standby_reached() < lsn)
+	while (durability_standby_is_named() && !durability_standby_has(lsn))
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -31,20 +31,43 @@ PG_FUNCTION_INFO_V1(pgstock_history_contains);
 PG_FUNCTION_INFO_V1(pgstock_database_was_altered);
 PG_FUNCTION_INFO_V1(pgstock_page_has_room);
 
-/* Whether the fence waits for the synchronous standby too. */
-static bool
-window_fence_at_standby(const char *publish_after)
+/* Where events must be durable before they are published. */
+typedef enum WindowFence
+{
+	FENCE_LOCAL,
+	FENCE_AUTO,		   /* at the synchronous standby too, if one is named */
+	FENCE_REMOTE_FLUSH /* at the synchronous standby */
+} WindowFence;
+
+static WindowFence
+window_fence_of(const char *publish_after)
 {
 	if (strcmp(publish_after, "local") == 0)
-		return false;
+		return FENCE_LOCAL;
 	if (strcmp(publish_after, "auto") == 0)
-		return true;
+		return FENCE_AUTO;
 	if (strcmp(publish_after, "remote_flush") != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("publish_after must be auto, local or "
 							   "remote_flush, not \"%s\"",
 							   publish_after)));
-	if (!durability_standby_is_named())
+	return FENCE_REMOTE_FLUSH;
+}
+
+/* Returns how far the WAL is durable. */
+static XLogRecPtr
+window_fence(WindowFence fence)
+{
+	XLogRecPtr lsn;
+
+	if (fence == FENCE_REMOTE_FLUSH && !durability_standby_is_named())
+		lsn = InvalidXLogRecPtr;
+	else
+		lsn = durability_fence(fence != FENCE_LOCAL);
+
+	/* the setting may have been emptied during the wait */
+	if (fence == FENCE_REMOTE_FLUSH &&
+		(XLogRecPtrIsInvalid(lsn) || !durability_standby_has(lsn)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot publish events: no synchronous standby is "
@@ -52,7 +75,7 @@ window_fence_at_standby(const char *publish_after)
 				 errdetail("publish_after is remote_flush."),
 				 errhint("Set synchronous_standby_names, or publish_after = "
 						 "auto for the relay.")));
-	return true;
+	return lsn;
 }
 
 /*
@@ -65,17 +88,16 @@ window_fence_at_standby(const char *publish_after)
 Datum
 pgstock_outbox_fence(PG_FUNCTION_ARGS)
 {
-	TupleDesc desc;
-	Datum	  values[2];
-	bool	  nulls[2] = {0};
-	bool	  at_standby = window_fence_at_standby(
-			 text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {0};
+	WindowFence fence = window_fence_of(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	version_check();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	Assert(desc->natts == lengthof(values));
-	values[0] = LSNGetDatum(durability_fence(at_standby));
+	values[0] = LSNGetDatum(window_fence(fence));
 	values[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));

@@ -180,7 +180,7 @@ class Asker(threading.Thread):
                 cur.execute(self.question)
                 self.answer = cur.fetchone()[0]
         except psycopg2.Error as error:
-            if (error.pgcode or "").startswith("SK"):
+            if (error.pgcode or "").startswith(("SK", "55")):
                 self.answer = error.pgcode
             # else it was killed
 

@@ -299,6 +299,29 @@ def test_cancel_during_the_wait(pair):
                "both are there")
 
 
+def test_the_wait_ends_with_the_setting(pair):
+    """The standby is given up (Patroni does so, unless its mode is strict):
+    commits that wait for it return, and so do the answers that rest on them.
+    What may be published only with a standby is not."""
+    it = pair()
+    fence = "SELECT lsn FROM pgstock_internal.outbox_fence('{}')"
+    with it.cut_off():
+        act = Asker(it.db, ACT)
+        wait_until(lambda: it.waiting(act.pid) == 1, 20, "the act waits")
+        others = [Asker(it.db, text) for text in (
+            ECHOES[0], fence.format("auto"), fence.format("remote_flush"))]
+        wait_until(lambda: it.waiting(*(one.pid for one in others)) == 3, 20,
+                   "all wait")
+        it.on_primary("ALTER SYSTEM RESET synchronous_standby_names")
+        it.on_primary("SELECT pg_reload_conf()")
+        for one in (act, *others):
+            one.join(20)
+            assert not one.is_alive(), one.question
+    echo, local, remote = others
+    assert act.answer and echo.answer is True and local.answer
+    assert remote.answer == "55000"
+
+
 ACT = "SELECT reserve_stock('book', 1, 'o-1')"
 
 
