@@ -259,6 +259,17 @@ SELECT 'other_publisher', format('its events are removed after %s; %s',
 UNION ALL
 SELECT 'no_standby', 'yes'
  WHERE current_setting('synchronous_standby_names') = ''
+UNION ALL
+SELECT 'standby_away', current_setting('synchronous_standby_names')
+ WHERE current_setting('synchronous_standby_names') <> ''
+   AND NOT EXISTS (SELECT FROM pg_stat_replication r
+					WHERE r.sync_state IN ('sync', 'quorum'))
+UNION ALL
+/* Later versions name each session, such as "Patroni heartbeat". */
+SELECT 'old_patroni', 'yes'
+ WHERE EXISTS (SELECT FROM pg_stat_activity a
+				WHERE a.application_name = 'Patroni'
+				  AND a.backend_type = 'client backend')
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_check IS
 	'returns what pgstock-relay check cannot see with the rights of its own '

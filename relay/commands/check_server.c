@@ -16,11 +16,13 @@
 #define CHECK_SESSIONS_FREE 5
 
 /*
- * The minor version of each release from which no extension is at risk: the one
- * before changed a struct that extensions use (PostgreSQL 15.9, 16.5, 17.1),
- * and older ones could lose an update of a catalog's row in place.
+ * The minor version of each release from which acknowledged commits are safe:
+ * in those before, a commit just after the start did not always wait for the
+ * synchronous standby.  Still older ones changed a struct that extensions use
+ * (PostgreSQL 15.9, 16.5, 17.1), or could lose an update of a catalog's row in
+ * place.
  */
-static const int minor_versions_min[] = {150010, 160006, 170002};
+static const int minor_versions_min[] = {150013, 160009, 170005};
 
 int
 check_minor_version_min(int version)
@@ -45,6 +47,18 @@ check_server_update(Check *check)
 				 min / 10000, min % 10000);
 	check_find(check, "server: version %d.%d", version / 10000,
 			   version % 10000);
+}
+
+/* Only that it is older than 3.2 can be seen, by the name of its session. */
+static void
+check_patroni_version(Check *check)
+{
+	if (check_fact(check, "old_patroni") == NULL)
+		return;
+	check_advise(check, "Install the version that docs/high-availability.md "
+						"names, on one member after the other, and on the "
+						"leader last.");
+	check_find(check, "server: it is run by a version of Patroni before 3.2");
 }
 
 static void
@@ -133,6 +147,22 @@ check_publish_after(Check *check)
 					  "[outbox] publish_after = remote_flush");
 }
 
+static void
+check_synchronous_standby(Check *check)
+{
+	const char *names = check_fact(check, "standby_away");
+
+	if (names == NULL || check->config->publish_after == PUBLISH_LOCAL)
+		return;
+	check_advise(check, "Start the standby, or find out why it does not "
+						"connect: its log; SELECT * FROM pg_stat_replication; "
+						"with Patroni, patronictl list.");
+	check_find(check,
+			   "server: synchronous_standby_names is %s, and no such standby "
+			   "is connected",
+			   names);
+}
+
 /* ---- sessions ---------------------------------------------------------- */
 
 static void
@@ -192,7 +222,12 @@ check_connection_limit(Check *check)
 static const CheckRow rows[] = {
 	{"server_update", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION,
 	 check_server_update,
-	 "This minor version has known faults that extensions meet."},
+	 "This minor version has known faults that extensions and synchronous "
+	 "replication meet."},
+	{"patroni_version", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION,
+	 check_patroni_version,
+	 "Patroni 3.0.2 with etcd3 has taken the lock of a leader that was alive: "
+	 "two servers then accept writes, and those of one are lost."},
 	{"encoding", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION, check_encoding,
 	 "A message with a character that the encoding lacks is dead-lettered."},
 	{"clock", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION, check_clock,
@@ -213,6 +248,9 @@ static const CheckRow rows[] = {
 	{"publish_after", CHECK_ERROR, EXIT_RUNTIME, HAVE_EXTENSION,
 	 check_publish_after,
 	 "Without a synchronous standby nothing is published in this mode."},
+	{"synchronous_standby", CHECK_ERROR, EXIT_RUNTIME, HAVE_EXTENSION,
+	 check_synchronous_standby,
+	 "Commits wait for it, and no event is published meanwhile."},
 	{"read_only", CHECK_WARNING, EXIT_CLEAN, HAVE_EXTENSION, check_read_only,
 	 "Calls of applications fail with 25006; the relay's own session is not "
 	 "read only."},

@@ -327,7 +327,7 @@ def server_is_old(site):
         yield
 
 
-@case("server_update", 0, "version 15.9", "15.10 or later")
+@case("server_update", 0, "version 15.9", "15.13 or later")
 def server_is_not_updated(site):
     with server_says(site, rb"(server_version\0)15\.\d\d", rb"\g<1>15.09"):
         yield
@@ -378,48 +378,6 @@ def two_relays_have_one_name(site):
 def database_was_restored(site):
     with site.sql("UPDATE pgstock_internal.incarnation SET restored = true",
                   "UPDATE pgstock_internal.incarnation SET restored = false"):
-        yield
-
-
-# ---- the server --------------------------------------------------------------
-
-@case("encoding", 0, "LATIN1", "ENCODING 'UTF8'")
-def encoding_is_another(site):
-    latin = site.pg.create_database("latin", encoding="LATIN1")
-    latin.sql(f"SELECT grant_stock_access('{ROLE}', 'relay')")
-    with site.conninfo(dbname="latin"):
-        yield
-    latin.drop()
-
-
-@case("synchronous_commit", 0, "synchronous_commit = off",
-      "ALTER DATABASE checked")
-def commits_are_not_durable(site):
-    with site.sql("ALTER DATABASE checked SET synchronous_commit = off",
-                  "ALTER DATABASE checked RESET synchronous_commit"):
-        yield
-
-
-@case("publish_after", 1, "synchronous_standby_names is empty")
-def standby_is_not_configured(site):
-    with site.configured(outbox={"publish_after": "remote_flush"}):
-        yield
-
-
-@case("read_only", 0, "default_transaction_read_only = on",
-      "ALTER DATABASE checked")
-def database_is_read_only(site):
-    with site.sql(
-            "ALTER DATABASE checked SET default_transaction_read_only = on",
-            "ALTER DATABASE checked RESET default_transaction_read_only",
-            **PLAIN):
-        yield
-
-
-@case("overridden", 0, "statement_timeout = 1s", f"ALTER ROLE {ROLE}")
-def role_has_timeouts(site):
-    with site.sql(f"ALTER ROLE {ROLE} SET statement_timeout = '1s'",
-                  f"ALTER ROLE {ROLE} RESET statement_timeout"):
         yield
 
 

@@ -25,7 +25,8 @@ OUTBOX = ("stock-events", "stock-freeze-failed")
 DLQ = tuple(f"{name}_dlq" for name in INBOX)
 
 # their assertions are shown as those of a test
-pytest.register_assert_rewrite("check_cases", "model_calls", "model_session",
+pytest.register_assert_rewrite("check_cases", "check_cases_server",
+                                "model_calls", "model_session",
                                 "model_retention")
 
 serial = itertools.count(1)

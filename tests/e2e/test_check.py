@@ -19,7 +19,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-from check_cases import CASES, Site, found_in
+from check_cases import Site, found_in
+from check_cases_server import CASES
 from cluster import HOST, Database, Postgres
 from conftest import DLQ, INBOX, OUTBOX
 from kafkaio import send

@@ -12,9 +12,9 @@
 static void
 minor_versions_with_known_faults(void **state UNUSED)
 {
-	assert_int_equal(check_minor_version_min(150018), 150010);
-	assert_int_equal(check_minor_version_min(160000), 160006);
-	assert_int_equal(check_minor_version_min(170001), 170002);
+	assert_int_equal(check_minor_version_min(150018), 150013);
+	assert_int_equal(check_minor_version_min(160000), 160009);
+	assert_int_equal(check_minor_version_min(170001), 170005);
 	assert_int_equal(check_minor_version_min(180000), 0);
 }
 
