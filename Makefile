@@ -56,6 +56,8 @@ install-daemon = $(call configure,$(unitdir)/$1.service,deploy/$1.service) && \
 install-files:
 	$(call install-daemon,pgstock-relay)
 	$(call install-daemon,pgstock-gateway)
+	$(call configure,$(unitdir)/pgstock-relay@.service,\
+		deploy/pgstock-relay@.service)
 	$(call copy,$(datadir)/pgstock/grafana,$(wildcard deploy/grafana/*.json))
 	$(call copy,$(datadir)/pgstock/prometheus,\
 		$(filter-out %.test.yml,$(wildcard deploy/prometheus/*.yml)))
