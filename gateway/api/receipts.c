@@ -137,13 +137,12 @@ receipts_looked(void *arg, const PoolAnswer *answer)
 			(size_t) receipts->count * sizeof(Waiter));
 	receipts->stale = answer->stale && !receipts->stale;
 	for (int i = 0; i < n; i++)
-		if (receipts->stale)
-			receipts->waiters[receipts->count++] = seen[i];
-		else if (answer->result == NULL)
+		if (answer->result == NULL)
 			problem_give(seen[i].request->http, PROBLEM_DATABASE_AWAY, NULL);
-		else if (!good)
+		else if (!good && !receipts->stale)
 			problem_give_failure(seen[i].request->http, answer);
-		else if (receipts_keep(receipts, &seen[i], answer->result, i))
+		else if (receipts->stale ||
+				 receipts_keep(receipts, &seen[i], answer->result, i))
 			receipts->waiters[receipts->count++] = seen[i];
 		else
 			receipts_answer(&seen[i], answer->result, i);
