@@ -282,30 +282,55 @@ field_read_header(const Field *field, const HttpRequest *request, char **value,
 	return form_set_text(field, text, value, error);
 }
 
-static bool
-field_is_in_query(const void *arg, const char *name)
+/* What is found to be wrong with a query. */
+typedef struct QueryCheck
 {
-	const Field *fields = arg;
+	const Field *fields;
+	unsigned	 seen; /* those, by index */
+	Buf			*error;
+} QueryCheck;
 
-	for (int i = 0; fields[i].name != NULL; i++)
-		if (fields[i].place == IN_QUERY && strcmp(fields[i].name, name) == 0)
-			return true;
+_Static_assert(FIELDS_MAX <= 32, "a bit for each");
+
+static bool
+field_query_fault(const QueryCheck *check, const char *before, const char *name,
+				  const char *after)
+{
+	buf_add_str(check->error, before);
+	safe_add(check->error, name, strnlen(name, 64));
+	buf_add_str(check->error, after);
 	return false;
 }
 
-/* A filter that is misspelt would choose everything. */
+static bool
+field_check_parameter(void *arg, const char *name, const char *value)
+{
+	QueryCheck *check = arg;
+	int			i = 0;
+
+	while (check->fields[i].name != NULL &&
+		   (check->fields[i].place != IN_QUERY ||
+			strcmp(check->fields[i].name, name) != 0))
+		i++;
+	if (check->fields[i].name == NULL)
+		return field_query_fault(check, "there is no parameter \"", name,
+								 "\" in the query");
+	if (value == NULL)
+		return field_query_fault(check, "\"", name, "\" has no value");
+	if ((check->seen & 1u << i) != 0)
+		return field_query_fault(check, "\"", name, "\" is there twice");
+	check->seen |= 1u << i;
+	return true;
+}
+
+/* A filter that is misspelt, or without a value, would choose everything. */
 static bool
 fields_check_query(const Field *fields, const HttpRequest *request, Buf *error)
 {
-	const char *name = http_request_unknown_query(request, field_is_in_query,
-												  fields);
+	QueryCheck check = {.fields = fields, .error = error};
 
-	if (name == NULL)
-		return true;
-	buf_add_str(error, "there is no parameter \"");
-	safe_add(error, name, strnlen(name, 64));
-	buf_add_str(error, "\" in the query");
-	return false;
+	http_request_visit_query(request, field_check_parameter, &check);
+	return error->len == 0;
 }
 
 bool

@@ -13,12 +13,11 @@
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR" \
 	"STUVWXYZ0123456789._:@=+/-"
 
-typedef struct QuerySearch
+typedef struct QueryVisitor
 {
-	HttpQueryKnown known;
-	const void	  *arg;
-	const char	  *unknown; /* the first name that is not, or NULL */
-} QuerySearch;
+	HttpQueryVisit visit;
+	void		  *arg;
+} QueryVisitor;
 
 const char *
 http_request_header(const HttpRequest *request, const char *name)
@@ -47,24 +46,20 @@ http_request_query(const HttpRequest *request, const char *name)
 }
 
 static enum MHD_Result
-query_on_name(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
-			  const char *value UNUSED)
+query_on_parameter(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
+				   const char *value)
 {
-	QuerySearch *search = arg;
+	const QueryVisitor *visitor = arg;
 
-	if (search->known(search->arg, name))
-		return MHD_YES;
-	search->unknown = name;
-	return MHD_NO;
+	return visitor->visit(visitor->arg, name, value) ? MHD_YES : MHD_NO;
 }
 
-const char *
-http_request_unknown_query(const HttpRequest *request, HttpQueryKnown known,
-						   const void *arg)
+void
+http_request_visit_query(const HttpRequest *request, HttpQueryVisit visit,
+						 void *arg)
 {
-	QuerySearch search = {.known = known, .arg = arg};
+	QueryVisitor visitor = {.visit = visit, .arg = arg};
 
 	(void) MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND,
-									 query_on_name, &search);
-	return search.unknown;
+									 query_on_parameter, &visitor);
 }

@@ -7,6 +7,7 @@
 
 #include <microhttpd.h>
 #include <string.h>
+#include <strings.h>
 
 #include "http/body_length.h"
 
@@ -21,9 +22,42 @@ static const Refusal refusal_head_too_long = {PROBLEM_HEADERS_TOO_LONG, NULL,
 static const Refusal refusal_ambiguous =
 	{PROBLEM_INVALID, "the headers give the length of the body twice",
 	 "Send Content-Length or Transfer-Encoding, once."};
+static const Refusal refusal_repeated =
+	{PROBLEM_INVALID,
+	 "Host, Authorization, Idempotency-Key or If-Match is there twice",
+	 "Send each header once."};
 static const Refusal refusal_chunks = {PROBLEM_INVALID,
 									   "Transfer-Encoding needs HTTP/1.1",
 									   "Send Content-Length."};
+
+/* Which of two is meant would depend on who reads them. */
+static const char *const single_headers[] = {"Host", "Authorization",
+											 "Idempotency-Key", "If-Match"};
+
+static enum MHD_Result
+refusal_on_header(void *arg, enum MHD_ValueKind kind UNUSED, const char *name,
+				  const char *value UNUSED)
+{
+	int *seen = arg;
+
+	for (size_t i = 0; i < Lengthof(single_headers); i++)
+		if (strcasecmp(name, single_headers[i]) == 0 && ++seen[i] > 1)
+			return MHD_NO;
+	return MHD_YES;
+}
+
+static bool
+refusal_is_repeated(struct MHD_Connection *connection)
+{
+	int seen[Lengthof(single_headers)] = {0};
+
+	(void) MHD_get_connection_values(connection, MHD_HEADER_KIND,
+									 refusal_on_header, seen);
+	for (size_t i = 0; i < Lengthof(seen); i++)
+		if (seen[i] > 1)
+			return true;
+	return false;
+}
 
 const Refusal *
 refusal_of_head(struct MHD_Connection *connection, const char *version)
@@ -37,6 +71,8 @@ refusal_of_head(struct MHD_Connection *connection, const char *version)
 		return &refusal_head_too_long;
 	if (body_length_is_ambiguous(connection))
 		return &refusal_ambiguous;
+	if (refusal_is_repeated(connection))
+		return &refusal_repeated;
 	if (body_length_is_chunked(connection) && strcmp(version, "HTTP/1.1") != 0)
 		return &refusal_chunks;
 	return NULL;

@@ -98,10 +98,11 @@ const char *http_request_id(const HttpRequest *request);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
 
-/* The first name in the query, not decoded, that is unknown; NULL: none is. */
-typedef bool (*HttpQueryKnown)(const void *arg, const char *name);
-const char *http_request_unknown_query(const HttpRequest *request,
-									   HttpQueryKnown known, const void *arg);
+/* Calls for each parameter of the query, until that returns false: neither is
+ * decoded; value: NULL if the name has no "=" behind it. */
+typedef bool (*HttpQueryVisit)(void *arg, const char *name, const char *value);
+void http_request_visit_query(const HttpRequest *request, HttpQueryVisit visit,
+							  void *arg);
 
 /* Whom the certificate of the client is for (tls.h), until the connection ends;
  * NULL: it is not encrypted. */

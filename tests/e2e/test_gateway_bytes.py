@@ -95,6 +95,98 @@ def test_rude_bytes(gateway, app):
     assert app.get("/livez").status == 200
 
 
+AUTH = b"Authorization: Bearer token-of-an-app\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+@pytest.mark.parametrize("line, headers, statuses", [
+    (b"GET http://evil.example/livez", b"", b"404"),
+    (b"OPTIONS *", b"", b"404"), (b"OPTIONS /orders", b"", b"405"),
+    (b"CONNECT x:80", b"", b"404"), (b"TRACE /livez", b"", b"405"),
+    (b"get /livez", b"", b"405"),
+    (b"GET /livez", b"Host: y\r\n", b"400"),
+    (b"GET /livez", b"Authorization: Bearer x\r\n" + AUTH, b"400"),
+    (b"GET /livez", b"X-A: a\r\n b: c\r\n", b"400"),
+    (b"GET /livez", b"X-A: a\r\n b\r\n", b"200"),
+    (b"GET /livez", b"X\0A: b\r\n", b"400"),
+    (b"GET /livez", b"X-A: a\rContent-Length: 2\r\n", b"200"),
+    (b"GET /orders/\xff\xfe", AUTH, b"400"),
+    (b"GET /orders/%ff", AUTH, b"400"), (b"GET /orders/%2", AUTH, b"400"),
+    (b"GET /orders/a\x01b", AUTH, b"404"),
+    (b"GET /products?search=%zz", AUTH, b"400"),
+    (b"GET /products?search=%00", AUTH, b"400"),
+    (b"GET /products?search=a&search=b", AUTH, b"400"),
+    (b"GET /products?search", AUTH, b"400"),
+    (b"GET /products?&&search=a", AUTH, b"400"),
+    (b"HEAD /openapi.json", b"", b"200"),
+    (b"GET /livez", b"".join(b"X-%d: a\r\n" % i for i in range(600)), b"431"),
+])
+def test_heads(gateway, line, headers, statuses):
+    """One answer to each, and the connection ends with it."""
+    answer = raw(gateway.port, line + b" HTTP/1.1\r\nHost: x\r\n" + headers
+                 + CLOSE + b"\r\n", leave=False)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer)[:1] == [statuses], answer
+    if line.startswith(b"HEAD"):
+        assert answer.endswith(b"\r\n\r\n") and b"Content-Length: " in answer
+
+
+@pytest.mark.parametrize("headers, body, statuses", [
+    (b"Content-Length: 2\r\nExpect: 100-continue\r\n", b"{}", b"100 404 200"),
+    (b"Content-Length: 2\r\nExpect: 200-maybe\r\n", b"{}", b"404 200"),
+    (b"Content-Length: +2\r\n", b"{}", b"400"),
+    (b"Content-Length: 0x2\r\n", b"{}", b"400"),
+    (b"Content-Length: 2, 2\r\n", b"{}", b"400"),
+    (b"Content-Length: \r\n", b"{}", b"400"),
+    (b"Content-Length: 99999999999999999999999\r\n", b"{}", b"413"),
+    (b"Transfer-Encoding: xchunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", b"400"),
+    (b"Transfer-Encoding: CHUNKED\r\n", b"2\r\n{}\r\n0\r\n\r\n", b"404"),
+    (b"Transfer-Encoding: chunked\r\nTrailer: X-A\r\n",
+     b"2\r\n{}\r\n0\r\nX-A: 1\r\nContent-Length: 9\r\n\r\n", b"404"),
+    (b"Transfer-Encoding: chunked\r\n", b"2;a=\"\r\n\"\r\n{}\r\n0\r\n\r\n",
+     b"400"),
+    (b"Transfer-Encoding: chunked\r\n", b"-2\r\n{}\r\n0\r\n\r\n", b"400"),
+    (b"Transfer-Encoding: chunked\r\n", b"f" * 18 + b"\r\n{}\r\n", b"413"),
+    (b"Idempotency-Key: a\x01\x7f\r\nContent-Length: 2\r\n", b"{}", b"404 200"),
+    (b"Idempotency-Key: \xff\r\nContent-Length: 2\r\n", b"{}", b"400 200"),
+    (b"Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n",
+     b"{}", b"400"),
+    (b"X-Request-Id: a\x1b[2J\r\nContent-Length: 2\r\n", b"{}", b"404 200"),
+])
+def test_bodies(gateway, headers, body, statuses):
+    """What follows a body is a request only where its end is clear."""
+    answer = raw(gateway.port, b"POST /orders/none/release HTTP/1.1\r\n"
+                 b"Host: x\r\n" + AUTH + headers + b"\r\n" + body
+                 + b"GET /livez HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n",
+                 leave=False)
+    found = re.findall(rb"(?:^|\n)HTTP/1.1 (\d+)", answer)
+    # libmicrohttpd sends the head of an answer of its own twice
+    if b"<html>" in answer and found[1:] == found[:1]:
+        found = found[:1]
+    assert b" ".join(found) == statuses, answer
+    assert b"[2J" not in answer
+
+
+@pytest.mark.parametrize("body", [
+    b'{"order_id":' + b"[" * 300000 + b"]" * 300000 + b"}",
+    b'{"items":' + b'{"a":' * 150000 + b"1" + b"}" * 150001,
+    b'{"order_id":"a","ttl":' + b"9" * 200000 + b"}",
+    b'{"order_id":"a","items":[{"product_id":"p","quantity":1e400}]}',
+    b'{"order_id":"a","items":[{"product_id":"p","quantity":%d}]}' % (
+        2**53 + 1),
+    b'{"order_id":"a","items":[{"product_id":"p","quantity":%d}]}' % 2**64,
+    b'{"order_id":%d,"items":[{"product_id":"p","quantity":1}]}' % 10**30,
+    b'{"order_id":"a","items":[{"product_id":"p","product_id":"q"}]}',
+    b'{"order_id":"\\ud800","items":[{"product_id":"p","quantity":1}]}',
+    b'\xef\xbb\xbf{"order_id":"a","items":[{"product_id":"p","quantity":1}]}',
+    b'{"order_id":"a","items":[{"product_id":"p","quantity":1}]} x',
+    b'{"order_id":"a"\0,"items":[{"product_id":"p","quantity":1}]}',
+], ids=range(12))
+def test_bombs(app, body):
+    answer = app.post("/orders", body)
+    assert (answer.status, answer.problem) == (400, "invalid")
+    assert app.get("/livez").status == 200
+
+
 def test_headers_near_the_limit(gateway):
     """Each is answered, whatever room it leaves for the answer."""
     statuses = {}
@@ -163,6 +255,7 @@ def peak(gateway):
         return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) >> 10
 
 
+@pytest.mark.alone
 def test_answers_that_nobody_reads(gateways, shop):
     """100 clients ask for 1 MB each and do not read it.  Those that were to
     read it first are closed, long before their 10 s are over; one that reads
@@ -183,10 +276,13 @@ def test_answers_that_nobody_reads(gateways, shop):
         assert conn.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
     with closing(gateway.client("reader")) as client:
         assert len(client.get(f"/failed/{number}").json["payload"]) == 1_000_001
-    whole = [len(rest_of(conn)) > 1_000_000 for conn in slow]
+    found = re.search(r"http_connections (\d+)", gateway.get("/metrics")[1])
     assert time.monotonic() - began < 10, "they were closed for their time"
-    assert 30 < whole.count(False) < 90 and all(whole[-10:])
+    assert 20 < int(found.group(1)) < 70
+    assert len(rest_of(slow[-1])) > 1_000_000 > len(rest_of(slow[0]))
     assert peak(gateway) - before < 100
+    for conn in slow:
+        conn.close()
 
 
 def rest_of(conn):
