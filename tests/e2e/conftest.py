@@ -15,7 +15,8 @@ import schemas
 from cluster import Kafka, Postgres, Relay, need
 from gateway import Gateway
 from mutant import checks_itself
-from process import remove_dir, session_dir
+from notify import NotifySocket
+from process import make_dir, remove_dir, session_dir
 from secure import Certificates, SecureKafka, SecurePostgres
 from shards import Shards
 
@@ -111,6 +112,14 @@ def secure_kafka(new_dir, certificates):
     server.init().start()
     yield server
     server.close()
+
+
+@pytest.fixture
+def manager(run):
+    """systemd, as far as a daemon sees it."""
+    found = NotifySocket(make_dir(os.path.join(run, "notify")))
+    yield found
+    found.close()
 
 
 @pytest.fixture

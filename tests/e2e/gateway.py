@@ -134,9 +134,9 @@ class Gateway(Server):
                                        for key, value in keys.items())
             for section, keys in self.config.items()))
 
-    def start(self, wait="/readyz", timeout=30):
+    def start(self, wait="/readyz", timeout=30, env=None):
         self.write_config()
-        self.spawn([self.binary, "run", "--config", self.config_path])
+        self.spawn([self.binary, "run", "--config", self.config_path], env)
         if wait:
             self.wait_status(wait, 200, timeout)
             self.wait_sessions(timeout)
