@@ -87,6 +87,7 @@ arguments_check_value(const ArgumentValue *value, const char *text, Buf *error)
 {
 	int64_t ignored;
 
+	Assert(error->len == 0);
 	switch (value->type)
 	{
 		case ARGUMENT_FLAG:
@@ -248,6 +249,7 @@ arguments_list_options(ArgumentParser *parser)
 		for (int colons = 0; colons < takes; colons++)
 			*letter++ = ':';
 	}
+	Assert(letter < parser->letters + sizeof(parser->letters));
 	*letter = '\0';
 }
 
@@ -255,6 +257,7 @@ arguments_list_options(ArgumentParser *parser)
 static int
 arguments_index(const ArgumentTable *table, int found)
 {
+	Assert(found < INDEX_FROM + table->option_count);
 	if (found >= INDEX_FROM)
 		return found - INDEX_FROM;
 	for (int i = 0; i < table->option_count; i++)
@@ -399,7 +402,7 @@ arguments_find_command(const ArgumentTable *table, char **words, int count,
 {
 	int matched = 0;
 
-	Assert(count > 0);
+	Assert(count > 0 && error->len == 0);
 	arguments->command = table->command_count;
 	arguments->group = NULL;
 	for (int i = 0; i < table->command_count && matched == 0; i++)
@@ -420,6 +423,7 @@ arguments_find_command(const ArgumentTable *table, char **words, int count,
 		arguments_ask_second(table, arguments->group, error);
 	else
 		arguments_refuse_command(table, words, arguments->group, error);
+	Assert((matched > 0) == (error->len == 0));
 	return matched > 0;
 }
 
@@ -448,6 +452,7 @@ arguments_check_options(const ArgumentTable *table, const Arguments *arguments,
 {
 	const ArgumentCommand *command = &table->commands[arguments->command];
 
+	Assert(arguments->command < table->command_count);
 	Assert((command->required & ~command->allowed) == 0);
 	for (int i = 0; i < table->option_count && error->len == 0; i++)
 	{

@@ -125,6 +125,7 @@ config_properties_reload(const ConfigTable *table, void *values,
 	char				  **pair = *config_properties(table, values);
 	bool					same = true;
 
+	Assert(strings_count(pair) % 2 == 0);
 	if (strings_count(pair) != strings_count(*config_properties(table, fresh)))
 		return false;
 	for (; *pair != NULL; pair += 2)
@@ -201,6 +202,7 @@ config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 	unsigned		   best_distance = UINT32_MAX;
 
 	Assert(table->option_count > 0);
+	Assert(reader->error->len == 0); /* the first error is reported */
 	for (size_t i = 0; i < table->option_count; i++)
 	{
 		const Option *option = &table->options[i];
@@ -222,6 +224,7 @@ config_suggest_key(ConfigReader *reader, const char *section, const char *key)
 static void
 config_refuse_twice(ConfigReader *reader, const char *section, const char *key)
 {
+	Assert(reader->error->len == 0);
 	buf_printf(reader->error, "key \"%s\" in [%s] is given twice", key,
 			   section);
 }
@@ -248,6 +251,7 @@ config_read_option(ConfigReader *reader, size_t index, const char *value)
 	Buf			  why = {0};
 	bool		  good;
 
+	Assert(index < reader->table->option_count && reader->line > 0);
 	if (reader->seen[index])
 	{
 		config_refuse_twice(reader, option->section, option->key);

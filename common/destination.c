@@ -124,8 +124,14 @@ destination_is_public(const uint8_t *address)
 		!destination_is_in("2000::/3", address))
 		return false;
 	for (size_t i = 0; i < Lengthof(special); i++)
-		if (destination_is_in(special[i], address))
+	{
+		Network network;
+		bool	good = destination_parse(special[i], &network);
+
+		Assert(good); /* or its addresses would count as public */
+		if (destination_holds(&network, address))
 			return false;
+	}
 	return true;
 }
 
@@ -225,6 +231,7 @@ destination_url_fault(const char *text, char *const *allow, bool http)
 		fault = "must not hold a user name";
 	else if (!destination_allows_host(allow, host))
 		fault = "has a host that \"allow\" does not name";
+	Assert(fault != NULL || (scheme != NULL && host != NULL && user == NULL));
 	curl_free(scheme);
 	curl_free(host);
 	curl_free(user);

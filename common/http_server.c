@@ -69,6 +69,10 @@ struct HttpServer
 static void
 http_server_forget(HttpServer *server, Client *client)
 {
+	Assert(client->older != NULL ? client->older->newer == client
+								 : server->oldest == client);
+	Assert(client->newer != NULL ? client->newer->older == client
+								 : server->newest == client);
 	*(client->older != NULL ? &client->older->newer
 							: &server->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older
@@ -102,6 +106,7 @@ http_server_connection(void *arg, struct MHD_Connection *connection,
 							 : &server->oldest) = client;
 	server->newest = client;
 	server->connections++;
+	Assert(server->connections <= CONNECTIONS_MAX + 2 * ACCEPTS_MAX);
 	*context = client;
 }
 
@@ -140,6 +145,7 @@ http_server_respond(struct MHD_Connection *connection,
 	struct MHD_Response *response;
 	enum MHD_Result		 result;
 
+	Assert(answer->status >= 200 && answer->status < 600);
 	response = MHD_create_response_from_buffer(answer->body.len,
 											   answer->body.data,
 											   MHD_RESPMEM_MUST_COPY);
@@ -161,6 +167,7 @@ http_server_suspend(HttpServer *server, struct MHD_Connection *connection)
 											 MHD_CONNECTION_INFO_SOCKET_CONTEXT)
 						 ->socket_context;
 
+	Assert(client->waiting == NULL);
 	client->waiting = connection;
 	client->waiting_since = loop_now(server->loop);
 	MHD_suspend_connection(connection);
@@ -355,6 +362,6 @@ http_server_free(HttpServer *server)
 		 client = client->newer)
 		http_server_resume(client);
 	MHD_stop_daemon(server->daemon);
-	Assert(server->oldest == NULL);
+	Assert(server->oldest == NULL && server->connections == 0);
 	free(server);
 }

@@ -174,6 +174,7 @@ listener_lock_directory(const char *path)
 	char  *directory = xasprintf("%.*s", (int) Max(len, 1), path);
 	int	   fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	Assert(path[0] == '/');
 	free(directory);
 	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
 		if (i == LOCK_TRIES || usleep(LOCK_PAUSE_US) != 0)
@@ -248,6 +249,7 @@ listener_open(const char *listen, Buf *error)
 	if (fd < 0 && error->len == 0)
 		buf_printf(error, "could not listen on \"%s\": %s", listen,
 				   strerror(reason));
+	Assert(fd >= 0 || reason != 0); /* for listener_may_pass() */
 	errno = reason;
 	return fd;
 }
@@ -258,6 +260,7 @@ listener_close(int fd)
 	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
 	socklen_t		   len = sizeof(address) - 1;
 
+	Assert(fd >= 0);
 	if (getsockname(fd, (struct sockaddr *) &address, &len) == 0 &&
 		address.sun_family == AF_UNIX && address.sun_path[0] == '/')
 		(void) unlink(address.sun_path);

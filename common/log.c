@@ -98,6 +98,7 @@ log_add_line(Buf *line, LogLevel level, const char *module, const char *message)
 {
 	bool journal = getenv("JOURNAL_STREAM") != NULL;
 
+	Assert(level < Lengthof(log_levels));
 	if (log_format == LOG_JSON)
 	{
 		buf_add_str(line, "{\"time\":\"");
@@ -169,6 +170,7 @@ log_send_dropped(void)
 	Buf	 line = {0};
 	bool sent;
 
+	Assert(log_dropped > 0);
 	if (log_is_cut)
 		buf_add_str(&line, "\n");
 	snprintf(message, sizeof(message),

@@ -138,6 +138,7 @@ loop_io_new(Loop *loop, int fd, uint32_t events, LoopIoHandler handler,
 void
 loop_io_want(LoopIo *io, uint32_t events)
 {
+	Assert((events & ~(uint32_t) (EPOLLIN | EPOLLOUT)) == 0);
 	if (io->events == events)
 		return;
 	loop_check(sd_event_source_set_io_events(io->source, events),
@@ -234,6 +235,7 @@ loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg)
 	sd_event_source *source;
 	sigset_t		 set;
 
+	Assert(handler != NULL && signo > 0);
 	watch->handler = handler;
 	watch->arg = arg;
 	sigemptyset(&set);

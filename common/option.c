@@ -174,6 +174,7 @@ option_set_choices(const Option *option, int64_t *set, const char *text,
 		int choice = option_find_choice(option->choices, items[i], error);
 
 		good = choice >= 0;
+		Assert(choice < 63); /* each has a bit */
 		if (good)
 			*set |= INT64_C(1) << choice;
 	}
@@ -189,7 +190,7 @@ option_choice_moment(const Option *option, int index)
 
 	while (option->choices[count] != NULL)
 		count++;
-	Assert(index < count);
+	Assert(index >= 0 && index < count);
 	return index - count;
 }
 

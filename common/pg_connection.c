@@ -160,6 +160,7 @@ pg_connection_down(PgConnection *conn, const char *why)
 {
 	Buf error = {0};
 
+	Assert(conn->state != PG_CONNECTION_CLOSED);
 	pg_connection_add_message(why, &error);
 	buf_str(&error);
 	buf_free(&conn->error);
@@ -404,6 +405,7 @@ pg_connection_send(PgConnection *conn, const PgStatement *statement,
 		lengths[i] = params[i].length;
 		formats[i] = params[i].binary;
 	}
+	Assert((conn->prepared & conn->preparing) == 0);
 	conn->preparing = conn->prepared & bit ? 0 : bit;
 	if (conn->preparing != 0 &&
 		PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL) != 1)
@@ -525,6 +527,7 @@ pg_connection_deliver(PgConnection *conn)
 		PGresult *answer = conn->answer;
 
 		Assert(answer != NULL);
+		Assert(conn->preparing == 0 || pg_connection_is_error(answer));
 		conn->answer = NULL;
 		conn->adding = 0;
 		conn->state = PG_CONNECTION_IDLE;

@@ -113,7 +113,10 @@ program_main(const Program *program, int argc, char **argv)
 			 arguments.command == program->help_command)
 		code = program_print_help(program, &arguments);
 	else
+	{
+		Assert(arguments.command < program->table->command_count);
 		code = program->run(&arguments);
+	}
 	buf_free(&error);
 	return program_end_output(program, code);
 }

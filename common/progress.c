@@ -125,6 +125,7 @@ progress_begin(const char *what)
 {
 	int64_t now = clock_monotonic();
 
+	Assert(what != NULL);
 	progress_end();
 	progress.what = what;
 	progress.done = 0;
@@ -157,6 +158,7 @@ progress_wait(const char *what, int64_t us)
 	int64_t now = clock_monotonic();
 	Buf		text = {0};
 
+	Assert(us >= 0);
 	if (!progress_is_due(now))
 		return;
 	buf_printf(&text, "waiting for %s, ", what);

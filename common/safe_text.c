@@ -65,6 +65,7 @@ safe_add(Buf *to, const char *text, size_t len)
 		int32_t code;
 		size_t	size = safe_decode(text, len, &code);
 
+		Assert(size > 0 && size <= len);
 		if (safe_is_plain(code))
 			buf_add(to, text, size);
 		else if (code == '\n' || code == '\r' || code == '\t')

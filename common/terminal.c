@@ -74,6 +74,7 @@ terminal_begin(TerminalStyle style, bool colors)
 		[STYLE_WARNING] = "\033[33m", [STYLE_BAD] = "\033[1;31m",
 	};
 
+	Assert(style < STYLES && codes[style] != NULL);
 	return colors ? codes[style] : "";
 }
 

@@ -28,6 +28,7 @@ usage_column(const Buf *text)
 static void
 usage_pad(Buf *text, size_t column)
 {
+	Assert(column < WIDTH);
 	while (usage_column(text) < column)
 		buf_add_str(text, " ");
 }
@@ -129,6 +130,7 @@ usage_add_form(const ArgumentTable *table, const ArgumentCommand *command,
 {
 	size_t column;
 
+	Assert(!filtered || (command->allowed & table->filters) != 0);
 	buf_printf(text, "%s %s", table->program, command->name);
 	column = usage_column(text) + 1;
 	if (!filtered)
@@ -263,6 +265,7 @@ void
 usage_add_help(const ArgumentTable *table, const Arguments *arguments,
 			   Buf *text)
 {
+	Assert(arguments->command <= table->command_count);
 	if (arguments->command != table->command_count)
 		usage_add_command(table, arguments->command, text);
 	else if (arguments->group != NULL)

@@ -79,12 +79,14 @@ daemon_on_drain_end(void *arg)
 {
 	Gateway *gateway = arg;
 
+	Assert(gateway->stopping);
 	gateway->hurried = true;
 }
 
 static void
 daemon_use_access(Gateway *gateway, Access *access)
 {
+	Assert(access != NULL && access != gateway->access);
 	api_set_access(gateway->api, access);
 	access_free(gateway->access);
 	gateway->access = access;
@@ -94,6 +96,8 @@ daemon_use_access(Gateway *gateway, Access *access)
 static void
 daemon_use_tls(Gateway *gateway, Tls *tls)
 {
+	/* whether there is TLS is decided at the start */
+	Assert(gateway->tls != NULL || gateway->server_count == 0);
 	for (int i = 0; i < gateway->server_count; i++)
 		if (server_has_tls(gateway->servers[i]))
 			server_set_tls(gateway->servers[i], tls);
@@ -190,6 +194,7 @@ daemon_listen(Gateway *gateway, const char *listen)
 
 	if (server != NULL)
 	{
+		Assert(gateway->server_count < LISTEN_MAX);
 		gateway->servers[gateway->server_count++] = server;
 		log_info("listens on %s%s", listen, tls != NULL ? " with TLS" : "");
 		return EXIT_CLEAN;
@@ -309,6 +314,7 @@ daemon_loop(Gateway *gateway)
 	double *connections = metrics_cell(gateway->metrics, METRIC_CONNECTIONS,
 									   NULL);
 
+	Assert(gateway->server_count > 0);
 	while (!gateway->hurried && !daemon_is_drained(gateway))
 	{
 		loop_turn(gateway->loop);
@@ -318,6 +324,7 @@ daemon_loop(Gateway *gateway)
 		*connections = daemon_connections(gateway);
 		daemon_notify_status(gateway);
 	}
+	Assert(gateway->stopping);
 	if (!gateway->hurried)
 	{
 		log_info("ended");

@@ -112,6 +112,7 @@ completion_add_patterns(const ArgumentTable *table,
 			buf_add_str(text, "|");
 		completion_add_pattern(&table->options[i], text);
 	}
+	Assert(text->len > before); /* bash knows no empty pattern */
 }
 
 static bool

@@ -65,6 +65,7 @@ local_users_new(char *const *names, Buf *error)
 			local_users_free(users);
 			return NULL;
 		}
+	Assert(users->count <= strings_count(names)); /* room for our own */
 	own = users->count > 0 ? getpwuid(geteuid()) : NULL;
 	if (users->count > 0)
 		local_users_add(users, geteuid(),

@@ -108,9 +108,11 @@ rate_take(RateLimit *limit, const char *name, double per_second, int64_t now)
 	if (per_second <= 0)
 		return 0;
 	bucket = rate_find(limit, name, size, now);
+	Assert(now >= bucket->at);
 	bucket->tokens += (double) (now - bucket->at) / SEC_US * per_second;
 	bucket->tokens = Min(bucket->tokens, size);
 	bucket->at = now;
+	Assert(bucket->tokens >= 0 && bucket->tokens <= size);
 	if (bucket->tokens < 1)
 		return (int64_t) ((1 - bucket->tokens) / per_second * SEC_US) + 1;
 	bucket->tokens -= 1;

@@ -152,6 +152,7 @@ tokens_read_line(Tokens *tokens, char *line)
 		free(token->subject);
 		return "an earlier line has the same token or subject";
 	}
+	Assert(tokens->count < TOKENS_MAX);
 	memcpy(token->name, words[1], strlen(words[1]) + 1);
 	tokens->count++;
 	return NULL;
@@ -229,6 +230,7 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 	/* its hash is in a file that was written while a variable was not set */
 	if (authorization[0] == '\0')
 		return NULL;
+	Assert(tokens->count > 0);
 	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, authorization,
 						 strlen(authorization), hash) != 0)
 		return NULL;

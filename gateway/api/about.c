@@ -37,6 +37,7 @@ about_add_health(Buf *body, const AboutState *state)
 	};
 	bool full = state->queue >= state->queue_max;
 
+	Assert(state->queue >= 0 && state->queue_max > 0);
 	buf_printf(body,
 			   "{\"status\":\"%s\",\"version\":\"" PGSTOCK_VERSION
 			   "\",\"checks\":{",
@@ -72,6 +73,7 @@ about_answer(HttpRequest *request, const Route *route, const AboutState *state)
 	unsigned	status = 200;
 	const char *type = "application/json";
 
+	Assert(route->sql == NULL);
 	if ((route->answers & ANSWER_NOT_READY) != 0 && !state->ready)
 		status = 503;
 	switch (route->about)

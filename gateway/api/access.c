@@ -27,7 +27,11 @@ access_load(const char *tokens, char *const *admin_users, Buf *error)
 	if (access->users != NULL && tokens[0] != '\0')
 		access->tokens = tokens_load(tokens, error);
 	if (error->len == 0)
+	{
+		Assert(access->users != NULL);
+		Assert((access->tokens != NULL) == (tokens[0] != '\0'));
 		return access;
+	}
 	access_free(access);
 	return NULL;
 }

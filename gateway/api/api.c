@@ -75,6 +75,7 @@ api_pass(const Api *api, HttpRequest *http, RateLimit *limit, double per_second,
 								: rate_take(limit, name, per_second,
 											loop_now(api->loop));
 
+	Assert(wait >= 0 && http->status == 0);
 	if (wait > 0)
 		problem_give_later(http, PROBLEM_RATE, what, wait);
 	return wait == 0;
@@ -164,6 +165,7 @@ api_allow(const Api *api, ApiRequest *request)
 	const char	*actor;
 	Role		 role;
 
+	Assert(http->status == 0 && request->actor == NULL);
 	if (request->route->open)
 		return true;
 	if (!access_find(api->access, http, &role, &actor))
@@ -230,6 +232,7 @@ api_head(void *arg, HttpRequest *http)
 	Buf			allowed = {0};
 	Buf			error = {0};
 
+	Assert(http->context == NULL);
 	request->http = http;
 	http->context = request;
 	api_return_id(http);
@@ -242,6 +245,7 @@ api_head(void *arg, HttpRequest *http)
 		request->trace = api_trace(http);
 		http->bodiless = !fields_have_body(request->route->fields);
 	}
+	Assert(request->route != NULL || http->status != 0);
 	buf_free(&allowed);
 	buf_free(&error);
 }
@@ -289,6 +293,7 @@ api_wait_for_session(Api *api, ApiRequest *request)
 													  : request->role;
 	bool full;
 
+	Assert(request->http->status == 0 && request->next == NULL);
 	request->waits_since = clock_monotonic();
 	if (!api->checks)
 		loop_timer_set(api->check, loop_now(api->loop) + SEC_US);
@@ -343,7 +348,7 @@ api_run(void *arg, HttpRequest *http)
 	ApiRequest *request = http->context;
 	Buf			error = {0};
 
-	Assert(request->route != NULL);
+	Assert(request->route != NULL && http->status == 0);
 	if (request->route->kind == ROUTE_FILE)
 		file_answer(http, request->route, request->values.text[0]);
 	else if (request->route->kind == ROUTE_ABOUT &&
@@ -420,6 +425,7 @@ api_over(void *arg, HttpRequest *http)
 	if (request->route != NULL && request->route->kind == ROUTE_TAKE &&
 		(request->insufficient || http->status < 300))
 		sold_out_note(api->sold_out, request);
+	Assert(request->http == http);
 	values_free(&request->values);
 	free(request->actor);
 	free(request);
@@ -477,6 +483,7 @@ api_fail_waiting(Api *api)
 void
 api_turn(Api *api)
 {
+	Assert(api->pools[ROLE_APP] != NULL);
 	api_fail_waiting(api);
 	for (int role = 0; role < ROLES; role++)
 		if (api->pools[role] != NULL)
@@ -493,6 +500,7 @@ api_is_ready(const Api *api)
 void
 api_stop(Api *api)
 {
+	Assert(!api->stopping);
 	api->stopping = true;
 	receipts_stop(api->receipts);
 }
@@ -508,6 +516,7 @@ api_new(Loop *loop, const Config *config, Metrics *metrics)
 {
 	Api *api = xcalloc(1, sizeof(Api));
 
+	Assert(config->pool > 0 && config->queue_max > 0);
 	api->loop = loop;
 	api->config = config;
 	api->metrics = metrics;
@@ -563,6 +572,7 @@ api_end(Api *api)
 	live_fail(api->live, PROBLEM_DATABASE_AWAY);
 	reserve_queue_fail(api->reserve, PROBLEM_DATABASE_AWAY, NULL);
 	sold_out_fail(api->sold_out, PROBLEM_DATABASE_AWAY, NULL);
+	Assert(api_waiting_of_all(api) == 0); /* each has its answer */
 }
 
 void

@@ -45,6 +45,7 @@ call_answer_json(ApiRequest *request, const PGresult *result)
 		free(tag);
 	}
 	buf_printf(&body, "%s\n", PQgetvalue(result, 0, JSON_BODY));
+	Assert(status >= 200 && status < 600);
 	http_answer(request->http, (unsigned) status, "application/json", &body);
 }
 
@@ -80,6 +81,7 @@ call_next(void *arg, PoolWork *work)
 	if (request == NULL)
 		return false;
 	queue->statement = route_statement(request->route, &request->values);
+	Assert(queue->statement.nparams <= (int) Lengthof(queue->params));
 	for (int i = 0; i < queue->statement.nparams; i++)
 		queue->params[i] = (PgParam){.data = request->values.text[i]};
 	*work = (PoolWork){

@@ -28,6 +28,7 @@ column_add_time(Buf *text, const char *value)
 
 	if (value[date] == '\0' || value[date + time] == '\0')
 		return false;
+	Assert(time >= 1); /* the blank */
 	buf_printf(text, "%.*sT%.*sZ", (int) date, value, (int) time - 1,
 			   value + date + 1);
 	return true;
@@ -38,6 +39,7 @@ column_add_text(Buf *text, const PGresult *result, int row, int column)
 {
 	const char *value = PQgetvalue(result, row, column);
 
+	Assert(row < PQntuples(result) && column < PQnfields(result));
 	if (PQgetisnull(result, row, column))
 		return;
 	switch (PQftype(result, column))

@@ -74,6 +74,7 @@ decode(const char *encoded, size_t len, bool plus)
 		}
 		decoded[n++] = (char) byte;
 	}
+	Assert(n <= len); /* what is decoded is not longer */
 	decoded[n] = '\0';
 	if (good && decode_is_text(decoded, n))
 		return decoded;

@@ -46,6 +46,7 @@ field_add_item(const json_t *element, size_t n, Buf *items, Buf *error)
 	Buf	   fault = {0};
 	bool   good = json_is_object(element);
 
+	Assert(n >= 1 && n <= FORM_ITEMS_MAX);
 	if (!good)
 		buf_add_str(&fault, "it is not an object");
 	else
@@ -197,6 +198,7 @@ field_read_object(const Field *fields, const json_t *object, Values *values,
 			buf_printf(error, "there is no field \"%.64s\"", name);
 			return false;
 		}
+		Assert(i < FIELDS_MAX && values->text[i] == NULL);
 		if (!field_set_member(&fields[i], member, &values->text[i], error))
 			return false;
 	}
@@ -215,6 +217,7 @@ fields_read_members(const Field *fields, const Buf *body, Values *values,
 	json_t		*object;
 	bool		 good;
 
+	Assert(error->len == 0);
 	object = body->len == 0 ? json_object()
 							: json_loadb(body->data, body->len,
 										 JSON_REJECT_DUPLICATES, &fault);
@@ -242,6 +245,7 @@ field_set_path(const Field *field, const char *text, size_t len, char **value,
 	char *decoded = decode_segment(text, len);
 	bool  good;
 
+	Assert(field->place == IN_PATH);
 	if (decoded == NULL)
 		return form_fault(field->name, error,
 						  "is not text in UTF-8, percent-encoded");
@@ -351,6 +355,8 @@ fields_read(const Field *fields, const HttpRequest *request, Values *values,
 	{
 		bool good = true;
 
+		Assert(i < FIELDS_MAX);
+		Assert(fields[i].place == IN_PATH || values->text[i] == NULL);
 		if (fields[i].place == IN_QUERY)
 			good = field_read_query(&fields[i], request, &values->text[i],
 									error);

@@ -79,6 +79,7 @@ form_set_integer(const Field *field, int64_t number, char **value, Buf *error)
 {
 	const FieldRange *range = &ranges[field->type];
 
+	Assert((size_t) field->type < Lengthof(ranges) && range->min < range->max);
 	if (number < range->min || number > range->max)
 	{
 		buf_printf(error,
@@ -110,6 +111,7 @@ static bool
 form_set_word(const char *name, FieldType type, const char *text, char **value,
 			  Buf *error)
 {
+	Assert((size_t) type < Lengthof(words) && words[type] != NULL);
 	for (const char *const *word = words[type]; *word != NULL; word++)
 		if (strcmp(*word, text) == 0)
 		{
@@ -201,6 +203,7 @@ form_set_digits(const Field *field, const char *text, char **value, Buf *error)
 bool
 form_set_text(const Field *field, const char *text, char **value, Buf *error)
 {
+	Assert(*value == NULL); /* a field is set once */
 	switch (field->type)
 	{
 		case FIELD_ID:

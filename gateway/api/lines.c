@@ -142,6 +142,7 @@ line_begin_problem(ApiRequest *request, const Line *line, Buf *body)
 {
 	ProblemId id = line_problem(request, line->value[LINE_STATUS]);
 
+	Assert(id != PROBLEMS);
 	request->insufficient = id == PROBLEM_INSUFFICIENT;
 	problem_begin(body, id, NULL);
 	problem_add_text(body, "sqlstate", problems[id].sqlstate);

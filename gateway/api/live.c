@@ -42,6 +42,7 @@ live_give(const Live *live, HttpRequest *http)
 {
 	Buf body = {0};
 
+	Assert(live->id > 0 && live->event.len > 0);
 	buf_add(&body, live->event.data, live->event.len);
 	http_answer(http, 200, "text/event-stream", &body);
 }
@@ -119,6 +120,7 @@ live_next(void *arg, PoolWork *work)
 		loop_timer_set(live->timer, at);
 		return false;
 	}
+	Assert(live->waiting.count <= CLIENTS_MAX && live->statement.sql != NULL);
 	live->asked = true;
 	live->read_at = loop_now(live->loop);
 	*work = (PoolWork){

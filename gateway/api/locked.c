@@ -32,6 +32,7 @@ products_open(const ApiRequest *request)
 		return products;
 	products.items = json_loads(request->values.text[RESERVE_ITEMS], 0, NULL);
 	products.count = json_array_size(products.items);
+	Assert(products.count > 0); /* the field was read */
 	return products;
 }
 
@@ -41,6 +42,7 @@ products_get(const Products *products, const ApiRequest *request, size_t i)
 	const json_t *item = json_array_get(products->items, i);
 	const char	 *id = json_string_value(json_object_get(item, "product_id"));
 
+	Assert(i < products->count && (products->items == NULL || id != NULL));
 	return hash_text(products->items == NULL
 						 ? request->values.text[RESERVE_PRODUCT_ID]
 						 : id,
@@ -77,6 +79,7 @@ locked_set(LockedProducts *locked, uint64_t product, int64_t now)
 			place = &locked->products[i];
 	locked->until = now + LOCKED_US;
 	*place = (LockedProduct){.product = product, .until = locked->until};
+	Assert(locked_find(locked, product, now) == place);
 }
 
 uint64_t

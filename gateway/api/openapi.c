@@ -78,6 +78,7 @@ openapi_add_parameters(Buf *json, const Field *fields)
 	{
 		if (fields->place == IN_BODY)
 			continue;
+		Assert(fields->help != NULL);
 		buf_printf(json, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,",
 				   any ? "," : "", fields->name, openapi_place(fields->place),
 				   fields->required ? "true" : "false");
@@ -117,6 +118,7 @@ openapi_add_body(Buf *json, const Field *fields)
 	{
 		if (f->place != IN_BODY)
 			continue;
+		Assert(f->help != NULL);
 		buf_printf(json, "%s\"%s\":{",
 				   any ? "},"
 					   : ",\"requestBody\":{\"content\":{\"application/json\":{"
@@ -224,6 +226,7 @@ openapi_add_roles(Buf *json, const Route *route)
 static void
 openapi_add_operation(Buf *json, const Route *route)
 {
+	Assert(route->open || route->roles != 0);
 	for (const char *m = route->method; *m != '\0'; m++)
 		buf_printf(json, "%s%c", m == route->method ? "\"" : "", *m | 0x20);
 	buf_add_str(json, "\":{");

@@ -24,6 +24,7 @@
 void
 problem_answer(HttpRequest *request, ProblemId id, Buf *body)
 {
+	Assert(body->len > 0 && body->data[0] == '{');
 	if (problems[id].status == 503)
 		http_answer_header(request, "Retry-After", PROBLEM_RETRY_AFTER);
 	problem_end(body);
@@ -54,6 +55,7 @@ problem_give_later(HttpRequest *request, ProblemId id, const char *detail,
 {
 	char seconds[24];
 
+	Assert(wait_us > 0 && problems[id].status != 503);
 	snprintf(seconds, sizeof(seconds), "%" PRId64,
 			 (wait_us + SEC_US - 1) / SEC_US);
 	http_answer_header(request, "Retry-After", seconds);
@@ -91,6 +93,7 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 	Buf			body = {0};
 	char	   *text;
 
+	Assert(PQresultStatus(result) != PGRES_TUPLES_OK);
 	if (id == PROBLEM_INTERNAL)
 	{
 		const char *request_id = http_request_id(request);

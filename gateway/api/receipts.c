@@ -114,6 +114,7 @@ static bool
 receipts_keep(const Receipts *receipts, Waiter *waiter, const PGresult *result,
 			  int row)
 {
+	Assert(PQnfields(result) == LOOK_COLUMNS);
 	waiter->pending = receipts_is(result, row, "pending");
 	return !receipts_is(result, row, "published") && !receipts->stopping &&
 		   loop_now(receipts->loop) < waiter->until;
@@ -153,6 +154,7 @@ receipts_looked(void *arg, const PoolAnswer *answer)
 static void
 receipts_look(Receipts *receipts, PoolWork *work)
 {
+	Assert(receipts->step == RECEIPTS_IDLE && receipts->count > 0);
 	receipts->looking = Min(receipts->count, LOOK_MAX);
 	receipts->step = RECEIPTS_LOOK;
 	buf_free(&receipts->ids);
@@ -195,6 +197,7 @@ receipts_wait(Receipts *receipts, PoolWork *work)
 			waiter = &receipts->waiters[i];
 			break;
 		}
+	Assert(receipts->step == RECEIPTS_IDLE && receipts->count > 0);
 	receipts->step = RECEIPTS_WAIT;
 	receipts->look_at = loop_now(receipts->loop) + ROUND_US;
 	receipts->param.data = receipts_event(waiter);

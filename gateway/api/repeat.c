@@ -37,6 +37,7 @@ repeat_refuse(const ApiRequest *request, const char *header, const char *hint)
 	char *detail = xasprintf("the header \"%s\" has no effect on this request",
 							 header);
 
+	Assert(request->http->status == 0);
 	problem_give_hint(request->http, PROBLEM_INVALID, detail, hint);
 	free(detail);
 }

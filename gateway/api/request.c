@@ -21,6 +21,8 @@ request_value(const ApiRequest *request, const char *name)
 void
 request_queue_add(RequestQueue *queue, ApiRequest *request)
 {
+	Assert((queue->first == NULL) == (queue->last == NULL));
+	Assert(request->http->status == 0); /* it waits for its answer */
 	request->next = NULL;
 	if (queue->last != NULL)
 		queue->last->next = request;
@@ -61,6 +63,7 @@ request_queue_put_back(RequestQueue *queue, RequestQueue *taken)
 {
 	if (taken->first == NULL)
 		return;
+	Assert(taken->count > 0 && taken->last->next == NULL);
 	taken->last->next = queue->first;
 	queue->first = taken->first;
 	if (queue->last == NULL)

@@ -86,6 +86,7 @@ reserve_find_name(ReserveQueue *queue, uint64_t hash)
 {
 	size_t at = hash % NAMES_MAX;
 
+	Assert(queue->batch > 0);
 	while (queue->names[at].batch == queue->batch &&
 		   queue->names[at].hash != hash)
 		at = (at + 1) % NAMES_MAX;
@@ -157,6 +158,7 @@ reserve_end_batch(Batch *batch)
 		free(batch);
 		return NULL;
 	}
+	Assert(batch->count <= BATCH_MAX);
 	metrics_observe(queue->metrics, queue->histogram, batch->count);
 	return batch;
 }
@@ -209,6 +211,7 @@ reserve_gather(ReserveQueue *queue)
 			request_queue_add(&left, request);
 	}
 	request_queue_put_back(&queue->waiting, &left);
+	Assert(batch->count <= max);
 	return reserve_end_batch(batch);
 }
 
@@ -327,6 +330,7 @@ reserve_answer_rows(const Batch *batch, const PGresult *result)
 static void
 reserve_send_again(ReserveQueue *queue, Batch *batch)
 {
+	Assert(batch->count > 0 && batch->queue == queue);
 	batch->locked = false;
 	batch->next = queue->again;
 	queue->again = batch;
@@ -381,6 +385,7 @@ reserve_part(ReserveQueue *queue, const Batch *batch)
 	bool	 taken[BATCH_MAX] = {false};
 	int		 parts = 0;
 
+	Assert(batch->count > 0 && batch->count <= BATCH_MAX);
 	for (int i = 0; i < batch->count; i++)
 	{
 		products[i] = locked_product(batch->requests[i]);
@@ -414,6 +419,7 @@ reserve_locked(Batch *batch, const PoolAnswer *answer)
 
 	if (!batch->locked && reserve_part(queue, batch))
 		return;
+	Assert(batch->count > 0);
 	locked_add(&queue->locked, batch->requests[0]);
 	for (int i = 0; i < batch->count; i++)
 		if (batch->locked)
@@ -465,6 +471,7 @@ reserve_done(void *arg, const PoolAnswer *answer)
 static void
 reserve_send(ReserveQueue *queue, Batch *batch, PoolWork *work)
 {
+	Assert(batch->count > 0 && batch->queue == queue);
 	if (queue->orders.size > ORDERS_BYTES_KEPT)
 		buf_free(&queue->orders);
 	buf_clear(&queue->orders);

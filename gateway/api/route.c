@@ -15,6 +15,7 @@ route_role(const Route *route)
 	Assert(route->roles != 0);
 	while ((route->roles & ROLE_BIT(role)) == 0)
 		role++;
+	Assert(role < ROLES);
 	return (Role) role;
 }
 
@@ -37,6 +38,7 @@ route_params(const Route *route)
 	while (route->fields[count].name != NULL &&
 		   route->fields[count].type != FIELD_WAIT)
 		count++;
+	Assert(count > 0 || route_flag(route) == NULL);
 	return route_flag(route) != NULL ? count - 1 : count;
 }
 
@@ -64,6 +66,7 @@ route_statement(const Route *route, const Values *values)
 	const RouteFlag *flag = route_chosen(route, values);
 
 	Assert(route->sql != NULL);
+	Assert(route >= routes && route < routes + route_count);
 	return (PgStatement){
 		.name = flag != NULL ? flag->name : route->operation,
 		.sql = flag != NULL ? flag->sql : route->sql,

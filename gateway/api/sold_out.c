@@ -155,6 +155,7 @@ sold_out_add(SoldOut *sold_out, const char *activity_id)
 
 	if (sale == NULL)
 		return NULL;
+	Assert(!sale->wanted || sale->activity_id != NULL);
 	sale_free(sale);
 	sale->activity_id = xstrdup(activity_id);
 	return sale;
@@ -228,6 +229,7 @@ sale_refuse(const Sale *sale, ApiRequest *request)
 			   [LINE_REPLAYED] = "f",
 	   }};
 
+	Assert(sale->as_of > 0);
 	(*sale->sold_out->answers)++;
 	line_refuse(request, &line);
 }
@@ -265,6 +267,7 @@ sold_out_take(SoldOut *sold_out, ApiRequest *request, bool may_wait)
 	/* where a look takes long, the next one may be some time off */
 	if (!may_wait || sale->look_at > now + VALID_US)
 		return false;
+	Assert(sale->activity_id != NULL);
 	request->waits_since = now;
 	request_queue_add(&sale->waiting, request);
 	sale->wanted = true;
@@ -281,6 +284,7 @@ sale_decide(Sale *sale, int64_t began_at)
 	bool		 young = clock_monotonic() - began_at < VALID_US;
 	ApiRequest	*request;
 
+	Assert(sale->began_at == 0 && sale->as_of <= began_at);
 	sale->waiting = (RequestQueue){0};
 	while ((request = request_queue_take(&waiting)) != NULL)
 	{
@@ -342,6 +346,7 @@ sale_read_buyers(Sale *sale, const char *digits, size_t len)
 static bool
 sale_read_row(Sale *sale, const PGresult *result)
 {
+	Assert(PQnfields(result) == STATUS_COLUMNS);
 	for (int i = 0; i < STATUS_BUYERS; i++)
 	{
 		free(sale->known[i]);
@@ -397,6 +402,7 @@ sold_out_next(void *arg, PoolWork *work)
 		if (!sale->wanted || sale->began_at != 0 ||
 			(sale->look_at > now && sale->waiting.count == 0))
 			continue;
+		Assert(sale->activity_id != NULL);
 		sale->wanted = false;
 		sale->began_at = now;
 		(*sold_out->looks)++;

@@ -173,6 +173,7 @@ pool_session_retry(Session *session, const char *why)
 
 	log_throttled(&pool->throttle, loop_now(pool->loop), LEVEL_ERROR,
 				  LOG_MODULE, "no session: %s", why);
+	Assert(session->done == NULL); /* its work is over */
 	session->state = SESSION_DOWN;
 	loop_timer_set(session->timer,
 				   loop_now(pool->loop) + backoff_failed(&session->backoff));
@@ -184,8 +185,12 @@ pool_session_release(Session *session)
 {
 	PoolDone done = session->done;
 
+	Assert((done != NULL) == (session->state == SESSION_BUSY));
 	if (done != NULL)
+	{
+		Assert(session->source->busy > 0);
 		session->source->busy--;
+	}
 	session->done = NULL;
 	return done;
 }
@@ -258,6 +263,7 @@ pool_session_begun(Session *session, const PGresult *result)
 	Pool *pool = session->pool;
 	Buf	  why = {0};
 
+	Assert(session->state == SESSION_PREPARING);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		pg_connection_add_message(PQresultErrorMessage(result), &why);
 	else if (PQntuples(result) == 0)
@@ -309,7 +315,7 @@ pool_session_answered(Session *session, const PGresult *result)
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	bool		stale = pool_is_stale(sqlstate);
 
-	Assert(session->state == SESSION_BUSY && done != NULL);
+	Assert(session->state == SESSION_BUSY);
 	session->state = SESSION_IDLE;
 	pool->answered_at = loop_now(pool->loop);
 	for (int i = 0; stale && i < pool->size; i++)
@@ -330,6 +336,7 @@ pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
 	switch (event)
 	{
 		case PG_CONNECTION_UP:
+			Assert(session->state == SESSION_CONNECTING);
 			session->state = SESSION_PREPARING;
 			pg_connection_call(session->conn, &statement_begin, NULL);
 			break;
@@ -415,6 +422,8 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	char		limit_ms[24];
 	const char *values[] = {work->actor, work->trace, lock_wait, limit_ms};
 
+	Assert(session->state == SESSION_IDLE && session->done == NULL);
+	Assert(work->done != NULL && source->busy < source->sessions);
 	session->state = SESSION_BUSY;
 	session->since = loop_now(session->pool->loop);
 	session->patience_us = work->patience_us;

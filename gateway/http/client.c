@@ -27,6 +27,7 @@ client_open(struct MHD_Connection *connection, AddressTable *addresses,
 	client->fd = MHD_get_connection_info(connection,
 										 MHD_CONNECTION_INFO_CONNECTION_FD)
 					 ->connect_fd;
+	Assert(client->fd >= 0);
 	client->address =
 		address_open(addresses,
 					 MHD_get_connection_info(connection,
@@ -44,6 +45,7 @@ client_open(struct MHD_Connection *connection, AddressTable *addresses,
 void
 client_close(Client *client, AddressTable *addresses)
 {
+	Assert(client->request == NULL);
 	address_close(addresses, client->address);
 	tls_release(client->tls);
 	strings_free(client->names);

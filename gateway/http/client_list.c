@@ -13,6 +13,7 @@
 void
 client_list_add(ClientList *list, Client *client)
 {
+	Assert((list->oldest == NULL) == (list->newest == NULL));
 	client->newer = NULL;
 	client->older = list->newest;
 	Assert(list->newest == NULL || list->newest->since <= client->since);
@@ -23,6 +24,10 @@ client_list_add(ClientList *list, Client *client)
 void
 client_list_remove(ClientList *list, Client *client)
 {
+	Assert(client->older != NULL ? client->older->newer == client
+								 : list->oldest == client);
+	Assert(client->newer != NULL ? client->newer->older == client
+								 : list->newest == client);
 	*(client->older != NULL ? &client->older->newer
 							: &list->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older

@@ -83,6 +83,7 @@ refusal_write(const Refusal *refusal, Buf *body)
 {
 	const Problem *problem = &problems[refusal->problem];
 
+	Assert(refusal->problem < PROBLEMS && body->len == 0);
 	problem_begin(body, refusal->problem, refusal->detail);
 	problem_add_text(body, "sqlstate", problem->sqlstate);
 	problem_add_text(body, "hint",

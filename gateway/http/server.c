@@ -82,7 +82,7 @@ server_connection(void *arg, struct MHD_Connection *connection, void **context,
 
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED)
 	{
-		Assert(server->connections > 0);
+		Assert(server->connections > 0 && client->request == NULL);
 		client_list_remove(&server->clients, client);
 		server->connections--;
 		client_close(client, &server->addresses);
@@ -594,6 +594,7 @@ server_free(Server *server)
 	for (int i = 0; i < 4; i++)
 		MHD_run(server->daemon);
 	MHD_stop_daemon(server->daemon);
+	Assert(server->connections + server->waiting == 0 && !server->body_bytes);
 	tls_release(server->tls);
 	free(server);
 }

@@ -79,6 +79,7 @@ tls_verify(gnutls_session_t session)
 	unsigned			  count = 0;
 	unsigned			  verdict = 0;
 
+	Assert(tls != NULL && tls->sharers > 0 && tls->asks);
 	if (gnutls_certificate_get_peers(session, &count) == NULL)
 		return 0;
 	if (gnutls_certificate_verify_peers(session, purpose, Lengthof(purpose),
@@ -95,6 +96,7 @@ tls_add_name(char **names, const char *name, size_t len)
 {
 	size_t count = strings_count(names);
 
+	Assert(count <= NAMES_MAX);
 	/* a NUL byte in it would hide the rest */
 	if (count < NAMES_MAX && len > 0 && memchr(name, '\0', len) == NULL)
 		names[count] = xasprintf("%.*s", (int) len, name);
@@ -259,9 +261,11 @@ tls_share(Tls *tls)
 void
 tls_release(Tls *tls)
 {
-	if (tls == NULL || --tls->sharers > 0)
+	if (tls == NULL)
 		return;
-	Assert(tls->sharers == 0);
+	Assert(tls->sharers > 0);
+	if (--tls->sharers > 0)
+		return;
 	gnutls_certificate_free_credentials(tls->credentials);
 	free(tls);
 }
@@ -295,6 +299,7 @@ tls_options(const Tls *tls)
 void
 tls_use(Tls *tls, struct gnutls_session_int *session)
 {
+	Assert(tls->sharers > 0);
 	gnutls_session_set_ptr(session, tls);
 	(void) gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE,
 								  tls->credentials);
