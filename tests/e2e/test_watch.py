@@ -31,16 +31,37 @@ def read(*path):
         return file.read()
 
 
+def filled_in(job, text):
+    for name, value in {**FILLED_IN, "$job": job}.items():
+        text = text.replace(name, value)
+    return text
+
+
+def dashboard(job):
+    return json.loads(read(DEPLOY, f"grafana/{job}.json"))
+
+
 def expressions(job):
     """[(panel, expression)] of a job's dashboard, its annotations included."""
-    dashboard = json.loads(read(DEPLOY, f"grafana/{job}.json"))
     found = [(note["name"], note["expr"])
-             for note in dashboard["annotations"]["list"]]
-    for panel in dashboard["panels"]:
+             for note in dashboard(job)["annotations"]["list"]]
+    for panel in dashboard(job)["panels"]:
         found += [(panel["title"], target["expr"])
                   for target in panel.get("targets", ())]
-    for name, value in {**FILLED_IN, "$job": job}.items():
-        found = [(panel, text.replace(name, value)) for panel, text in found]
+    return [(panel, filled_in(job, text)) for panel, text in found]
+
+
+def legends(server, job):
+    """{panel: the names of its lines, as Grafana makes them}"""
+    found = {}
+    for panel in dashboard(job)["panels"]:
+        if panel["type"] != "timeseries":
+            continue
+        found[panel["title"]] = [
+            re.sub(r"{{(\w+)}}", lambda label: labels.get(label[1], ""),
+                   target["legendFormat"]).strip()
+            for target in panel["targets"]
+            for labels, _ in server.query(filled_in(job, target["expr"]))]
     return found
 
 
@@ -111,8 +132,8 @@ def check_metrics(daemon):
 
 
 def check_dashboard(server, body, job):
-    """Every expression is valid and returns a number, and every metric is
-    somewhere on the dashboard."""
+    """Every expression is valid and returns a number, every line has a name
+    of its own, and every metric is somewhere on the dashboard."""
     bad = []
     for panel, text in expressions(job):
         status, answer = server.get("/api/v1/query", query=text)
@@ -121,6 +142,8 @@ def check_dashboard(server, body, job):
         if status != 200 or all(map(math.isnan, values)):
             bad.append(f"{panel}: {text}: {answer}")
     assert not bad, "\n".join(bad)
+    for panel, names in legends(server, job).items():
+        assert all(names) and len(set(names)) == len(names), (panel, names)
     drawn = " ".join(text for _, text in expressions(job))
     absent = {name for name in families(body) if name not in drawn}
     assert absent == set(), f"on no panel: {absent}"
