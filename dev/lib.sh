@@ -127,7 +127,7 @@ cache_dir()
 # its traps and its working directory are its own.
 from_cache()
 (
-	local found what=$2 cache lock work
+	local found what=$2 cache lock new
 
 	cache=$(cache_dir)
 	found=$cache/$1
@@ -138,10 +138,10 @@ from_cache()
 	fi
 	if [[ ! -d $found ]]; then
 		say "fetching $what into $cache"
-		work=$(mktemp -d "$cache/fetch-XXXXXX")
-		trap 'end_fetch "$work" "$what"' EXIT
+		new=$(mktemp -d "$cache/fetch-XXXXXX")
+		trap 'end_fetch "$new" "$what"' EXIT
 		trap 'exit 1' INT TERM HUP
-		cd "$work"
+		cd "$new"
 		mkdir all
 		# not within a condition: what fails in it must end it
 		fetch >log 2>&1 </dev/null
@@ -161,6 +161,32 @@ end_fetch()
 	fi
 	rm -rf "$1"
 	[[ -z $failed ]] || die "could not fetch $2"
+}
+
+# Fetches PACKAGE... of Debian, which are unpacked into the directory NAME-* of
+# the cache, and not installed; prints it.
+from_debian()
+{
+	local name=$1 wanted
+	shift
+	local packages=("$@")
+
+	fetch()
+	{
+		local package
+
+		# an empty machine has no package lists yet
+		apt-get -q download "${packages[@]}" || {
+			((EUID == 0))
+			apt-get -q -o DPkg::Lock::Timeout=600 update
+			apt-get -q download "${packages[@]}"
+		}
+		for package in *.deb; do
+			dpkg-deb --extract "$package" all
+		done
+	}
+	wanted=$(sha256sum <<<"$*" | cut -c1-12)
+	from_cache "$name-$wanted" "$*"
 }
 
 # Makes a directory that $TESTER can write.

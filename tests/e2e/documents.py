@@ -9,7 +9,10 @@ The kind of a block is the word behind its fence:
     sh       commands of a shell, of which none may fail
     console  commands behind "$ ", and what they print
     ini, conf, python
-             a file; the first line is a comment with its name
+             a file; the first line is a comment with its name.  A conf in
+             cron.d is a job, whose command is run; an ini without a name is a
+             part of a configuration, which the daemon must accept
+    json     records or answers, in lines of their own or in one
     text     no command: a picture, an answer, a part of a file
 
 In an answer "…" stands for any text, alone in a line for any lines; an answer
@@ -19,6 +22,7 @@ one that begins with "not tested: REASON" is not run at all.
 """
 
 import dataclasses
+import json
 import os
 import re
 import select
@@ -31,15 +35,20 @@ from process import as_server, make_dir
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 RUN = ("sql", "psql", "sh", "console")
 FILES = ("ini", "conf", "python")
-KINDS = (*RUN, *FILES, "text")
+KINDS = (*RUN, *FILES, "json", "text")
 MARK = re.compile(r"(?:#|--|;) (tested by|not tested:) (.+)\n")
 FILE_NAME = re.compile(r"[#;] (\S+)\n")
+CRON_JOB = re.compile(r"^(?:\S+ ){5}(\w+) (.+)$", re.M)
 SAME = (                        # what differs from run to run
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(\+00|Z)"), "TIME"),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UUID"),
     (re.compile(r"-{2,}"), "--"),
     (re.compile(r" +"), " "),
 )
+# What a configuration of the relay must have.
+REQUIRED = {"[postgres]": "conninfo = dbname=shop",
+            "[kafka]": "bootstrap.servers = localhost"}
+NUMBER = re.compile(r"\d[\d,.]*")
 # How long a reader waits for one block.
 BLOCK_S_MAX = 120
 
@@ -63,8 +72,17 @@ class Block:
     def file_name(self):
         """Of a block that is a file."""
         found = FILE_NAME.match(self.text)
-        assert found, f"{self}: the first line must name the file"
-        return found.group(1)
+        assert found or self.kind == "ini", \
+            f"{self}: the first line must name the file"
+        return found and found.group(1)
+
+    @property
+    def values(self):
+        """Of a block of JSON."""
+        try:
+            return [json.loads(self.text)]
+        except ValueError:
+            return [json.loads(line) for line in self.text.splitlines()]
 
     def __str__(self):
         return f"{self.document}:{self.line} ({self.kind})"
@@ -94,20 +112,24 @@ def blocks(document, section=None):
     return [one for one in found if section in (None, one.section)]
 
 
-def plain(text):
-    """The lines of an answer, without what differs from run to run."""
+def plain(text, figures):
+    """The lines of an answer, without what differs from run to run; without
+    figures, any number is any other."""
     for pattern, same in SAME:
         text = pattern.sub(same, text)
+    if not figures:
+        text = NUMBER.sub("N", text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def same_answer(expected, found):
+def same_answer(expected, found, figures=True):
     """Whether an answer is the printed one, in which "…" is any text."""
     pattern = "".join(
         "(?:.*\n)*?" if line == "…"
         else ".*".join(map(re.escape, line.split("…"))) + "\n"
-        for line in plain(expected))
-    return re.fullmatch(pattern, "".join(f"{x}\n" for x in plain(found)))
+        for line in plain(expected, figures))
+    return re.fullmatch(pattern, "".join(f"{x}\n" for x in
+                                         plain(found, figures)))
 
 
 def session_of(block, prompt):
@@ -132,7 +154,7 @@ def is_open(entry, prompt):
         return False
     if prompt == "=> ":
         return not typed[-1].endswith((";", "\\gx"))
-    return typed[-1].endswith("\\")
+    return typed[-1].endswith(("\\", "|"))
 
 
 # What a Debian has and a test has not; whoever runs the terminal does it.
@@ -147,6 +169,13 @@ request()
 }
 systemctl() { request systemctl "$@"; }
 sudoedit() { request sudoedit "$@"; }
+apt() { [[ $1 == install ]]; }
+journalctl()
+{
+    command journalctl -n 0 "$@" >/dev/null && cat "$LOGS/$2/log"
+}
+# finding nothing is no failure
+grep() { command grep "$@" || (($? == 1)); }
 sudo()
 {
     [[ $1 != -u ]] || shift 2
@@ -163,21 +192,31 @@ class Terminal:
     a port.  `requests` are functions for systemctl and sudoedit.
     """
 
+    figures = True      # whether numbers in answers are those of the document
+    root = ""           # where the directory "/" of the shell is
+    profile = PROFILE
+    psql = "psql"
+
     def __init__(self, directory, environment, names=None, requests=None):
-        self.directory = make_dir(directory)
+        make_dir(f"{self.root}{directory}")
+        self.directory = directory
         self.names = names or {}
         self.requests = requests or {}
         reader, self.answers = os.pipe()
         self.shell = subprocess.Popen(
-            as_server(["bash", "--noprofile", "--norc"], "KILL"),
+            self.command(["bash", "--noprofile", "--norc"]),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, cwd=self.directory, text=True,
+            stderr=subprocess.STDOUT, cwd=f"{self.root}{directory}", text=True,
             start_new_session=True, pass_fds=(reader,),
             env={**os.environ, "HOME": self.directory, **environment,
                  "ANSWERS": str(reader)})
         os.close(reader)
         self.pending = ""
-        self.send(PROFILE)
+        self.send(self.profile)
+
+    def command(self, shell):
+        """What starts the shell."""
+        return as_server(shell, "KILL")
 
     def close(self):
         """End the shell and all that it has started."""
@@ -227,9 +266,7 @@ class Terminal:
     def type(self, text, may_fail=False):
         """Run a text as a script of the shell; what it prints."""
         script = os.path.join(self.directory, ".typed")
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(self.here(text))
-        os.chmod(script, 0o644)
+        self.edit(script, text)
         self.send(f"trap 'failed+=(\"$BASH_COMMAND\")' ERR\n"
                   f". {script} </dev/null\n"
                   f"trap - ERR; echo; echo \"@@done ${{failed[*]@Q}}\";"
@@ -257,7 +294,7 @@ class Terminal:
 
     def edit(self, path, text, mode=0o644):
         """Write a file that has this path here."""
-        path = os.path.join(self.directory, path)
+        path = self.root + os.path.join(self.directory, path)
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.here(text))
         os.chmod(path, mode)
@@ -266,27 +303,42 @@ class Terminal:
         """Do with a block what a reader does."""
         try:
             {"sql": self.run_sql, "psql": self.run_psql, "sh": self.run_sh,
-             "console": self.run_console, "text": lambda _: None}.get(
-                 block.kind, self.run_file)(block)
+             "console": self.run_console, "json": lambda one: one.values,
+             "text": lambda _: None}.get(block.kind, self.run_file)(block)
         except AssertionError as error:
             raise AssertionError(f"{block}: {error}") from None
 
     def run_file(self, block):
+        if not block.file_name:
+            self.run_part(block)
+            return
         self.write(block.file_name, block.text)
+        if "/cron.d/" in block.file_name:
+            for user, command in CRON_JOB.findall(block.text):
+                self.type(f"sudo -u {user} {command}")
+
+    def run_part(self, block):
+        daemon = "gateway" if "gateway" in block.document else "relay"
+        self.write(".part", block.text + "".join(
+            f"{section}\n{line}\n" for section, line in REQUIRED.items()
+            if section not in block.text and daemon == "relay"))
+        self.type(f"pgstock-{daemon} config --config {self.directory}/.part"
+                  " >/dev/null")
 
     def run_sh(self, block):
         self.type(block.text)
 
     def run_sql(self, block):
         self.write(".sql", block.text)
-        self.type(f"psql -X -q -v ON_ERROR_STOP=1 -f {self.directory}/.sql")
+        self.type(f"{self.psql} -X -q -v ON_ERROR_STOP=1"
+                  f" -f {self.directory}/.sql")
 
     def run_psql(self, block):
         entries = session_of(block, "=> ")
         # psql does not echo a file; mark where each statement stood
         self.write(".sql", "".join(f"\\echo '@{number}'\n{typed}\n" for
                                    number, (typed, _) in enumerate(entries)))
-        printed = self.type("psql -X -q -P footer=off"
+        printed = self.type(f"{self.psql} -X -q -P footer=off"
                             f" -f {self.directory}/.sql", may_fail=True)
         # without the place in the file that errors are reported with
         printed = re.sub(r"^psql:\S+: ", "", printed, flags=re.M)
@@ -299,10 +351,9 @@ class Terminal:
         for typed, expected in session_of(block, "$ "):
             self.compare(typed, expected, self.type(typed, may_fail=True))
 
-    @staticmethod
-    def compare(typed, expected, found):
+    def compare(self, typed, expected, found):
         if not expected.strip() and "ERROR:" not in found:
             return              # not printed: a command, a function of void
-        assert same_answer(expected, found), (
+        assert same_answer(expected, found, self.figures), (
             f"{typed}\n--- printed in the document:\n{expected}\n"
             f"--- found:\n{found}")

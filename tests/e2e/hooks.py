@@ -10,17 +10,15 @@ import subprocess
 import threading
 import time
 
+from documents import blocks
 from process import PortLock
 
 
 @functools.cache
 def documented(function):
     """The function of that name as it stands in docs/operations.md."""
-    path = os.path.join(os.path.dirname(__file__),
-                        "../../docs/operations.md")
-    with open(path, encoding="utf-8") as file:
-        (code,) = [block for block in file.read().split("```\n")
-                   if f"def {function}(" in block]
+    (code,) = [block.text for block in blocks("docs/operations.md")
+               if f"def {function}(" in block.text]
     found = {}
     exec(code, found)
     return found[function]

@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: PostgreSQL
-"""README and guides, typed: the commands and statements work, in their order,
-and print the answers that are shown.  documents.py describes the blocks.
+"""The manual, typed: its commands and statements work, in their order, and
+print the answers that are shown.  documents.py describes the blocks.
 
-A guide is run as its reader runs it: in one terminal, on a server of its own
-that has the client authentication of a new Debian.  systemd does not run here;
-`systemctl` acts on the same servers, and starts the relay by the unit's own
-command, environment and credential.
+A page is run as its reader runs it: in one terminal, on a server of its own
+that has the client authentication of a new Debian (reader.py).  A guide begins
+with nothing; a page for reference with a shop that is in use, and its figures
+are not those of the test.
 """
 
 import filecmp
+import json
 import os
 import re
 import shlex
 import shutil
-import signal
 
 import pytest
 
-from cluster import HOST, Database, Postgres, need
-from documents import KINDS, TOP, Terminal, blocks, text_of
-from process import Server, make_dir, wait_until, write_private
+import schemas
+from cluster import HOST, Database, need
+from documents import KINDS, TOP, blocks, text_of
+from kafkaio import delivered, send
+from process import make_dir, wait_until, write_private
+from reader import Machine, new_server
 
 README = "README.md"
 SQL_API = "docs/sql-api.md"
-# Pages whose statements stand alone.
-REFERENCE = ("docs/operations.md", "docs/runbook.md", "docs/events.md",
-             "docs/install.md")
+EVENTS = "docs/events.md"
+INSTALL = "docs/install.md"
 # What the sessions in its sections begin with.
 BEFORE = {
     "Stock on hand": """
@@ -57,17 +59,25 @@ BEFORE = {
 TUTORIAL = "docs/tutorial.md"
 GUIDES = (TUTORIAL, "docs/migrate.md", "docs/testing.md", "docs/pools.md",
           "docs/maintenance.md")
-DOCUMENTS = (README, *GUIDES)
+REFERENCE = ("docs/gateway.md", "docs/operations.md", "docs/relay.md",
+             "docs/runbook.md", EVENTS)
 # Blocks that are not run here, or not at all, in all documents.
-ELSEWHERE_MAX, NOT_RUN_MAX = 6, 3
+ELSEWHERE_MAX, NOT_RUN_MAX = 15, 6
 COMMAND = re.compile(r"^(?:\$ |=> |sudo |psql |pgstock-relay |SELECT |curl )",
                      re.M)
-HBA = """\
-local all all trust
-host all postgres 127.0.0.1/32 trust
-host all all 127.0.0.1/32 scram-sha-256
-host replication all 127.0.0.1/32 trust
-"""
+
+
+def manual():
+    """All pages."""
+    for directory, _, names in os.walk(os.path.join(TOP, "docs")):
+        yield from (os.path.relpath(os.path.join(directory, name), TOP)
+                    for name in names if name.endswith(".md"))
+    yield from (name for name in os.listdir(TOP) if name.endswith(".md"))
+
+
+# Those for users; the others are for who works on pgstock.
+DOCUMENTS = (*sorted(set(manual()) - {"docs/HACKING.md", "CONTRIBUTING.md"}),
+             "examples/README.md")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -91,6 +101,31 @@ def test_few_blocks_are_not_run():
     assert len(marks) - len(elsewhere) <= NOT_RUN_MAX
 
 
+def test_every_page_is_run():
+    """What has blocks to type is typed by a test below, or has none left."""
+    run = {README, SQL_API, INSTALL, "docs/transports.md", *GUIDES, *REFERENCE}
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            assert document in run or block.mark or block.kind == "text", block
+
+
+def test_json():
+    """The records in the documents are as their schemas describe."""
+    count = 0
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            for value in block.values if block.kind == "json" else ():
+                event_type = value.get("event_type") or value.get("eventType")
+                name = event_type and schemas.event_name(
+                    event_type, "eventId" in value)
+                if name:
+                    value = schemas.load(json.dumps(value))
+                    assert not (wrong := schemas.event_fault(
+                        name, event_type, value)), f"{block}: {wrong}"
+                    count += 1
+    assert count >= 10
+
+
 def anchors(document):
     """What a link may have behind "#": titles, as GitHub turns them."""
     titles = re.findall(r"^#+ (.*)$", without_blocks(document), re.M)
@@ -100,14 +135,6 @@ def anchors(document):
 
 def without_blocks(document):
     return re.sub(r"^```.*?^```$", "", text_of(document), flags=re.M | re.S)
-
-
-def manual():
-    """All pages."""
-    for directory, _, names in os.walk(os.path.join(TOP, "docs")):
-        yield from (os.path.relpath(os.path.join(directory, name), TOP)
-                    for name in names if name.endswith(".md"))
-    yield from (name for name in os.listdir(TOP) if name.endswith(".md"))
 
 
 def test_links():
@@ -127,132 +154,6 @@ def test_links():
 
 
 # ---- a place to run them -----------------------------------------------------
-
-class UnitRelay(Server):
-    """A relay that is started as its unit starts it, but for the sandbox."""
-
-    def start(self, terminal):
-        unit = terminal.here(text_of("deploy/pgstock-relay.service"))
-        ((name, secret),) = re.findall(r"^LoadCredential=(\w+):(.*)$", unit,
-                                       re.M)
-        (variable,) = re.findall(r"^Environment=(.*)=%d/" + name, unit, re.M)
-        (command,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
-        credential = os.path.join(self.directory, name)
-        with open(secret, encoding="utf-8") as file:
-            write_private(credential, file.read())
-        # HOME: that of the unit's user
-        self.spawn(shlex.split(command), {variable: credential, "HOME": "/"})
-
-
-class PgBouncer(Server):
-    """As Debian's unit starts it."""
-
-    def restart(self, config):
-        if self.running:
-            self.signal(signal.SIGTERM)
-            self.wait_end()
-        begun = self.log().count("process up") if self.process else 0
-        self.spawn(["pgbouncer", config])
-        wait_until(lambda: self.log().count("process up") > begun, 30,
-                   self.tail)
-
-
-class Machine:
-    """What a reader has: a server, a broker, files in /etc, a terminal."""
-
-    def __init__(self, directory, server, kafka):
-        self.server = server
-        self.edits = {}         # what the reader does in an editor
-        self.relay = UnitRelay(os.path.join(directory, "relay"))
-        self.pgbouncer = PgBouncer(os.path.join(directory, "pgbouncer"))
-        self.bin = make_dir(os.path.join(directory, "bin"))
-        shutil.copy(need("PGSTOCK_RELAY"), self.bin)
-        self.script("kafka-topics.sh", kafka.java(
-            "org.apache.kafka.tools.TopicCommand"))
-        self.etc = make_dir(os.path.join(directory, "etc"))
-        for name in ("pgstock", "pgbouncer", "cron.d"):
-            make_dir(os.path.join(self.etc, name))
-        shutil.copy(os.path.join(TOP, "deploy/pgstock-relay.conf"),
-                    os.path.join(self.etc, "pgstock"))
-        self.terminal = Terminal(
-            os.path.join(directory, "home"),
-            {"PATH": f"{self.bin}:{os.path.dirname(server.bin('psql'))}:"
-                     f"{os.environ['PATH']}",
-             "PGHOST": server.directory, "PGPORT": str(server.port),
-             "PGUSER": "postgres", "PGDATABASE": "shop"},
-            {**{f"/etc/{name}": os.path.join(self.etc, name)
-                for name in os.listdir(self.etc)},
-             "/etc/postgresql/15/main": server.data, " -o postgres": "",
-             "/usr/bin/": f"{self.bin}/",
-             "host=localhost": f"host=localhost port={server.port}",
-             "localhost:5432": f"localhost:{server.port}",
-             "localhost:9092": kafka.brokers,
-             "127.0.0.1:29187": f"127.0.0.1:{self.relay.take_port()}",
-             "6432": str(self.pgbouncer.take_port()),
-             # psycopg2 is Debian's
-             "python3 -m": "/usr/bin/python3 -m"},
-            {"systemctl": self.systemctl, "sudoedit": self.sudoedit})
-
-    def close(self):
-        self.terminal.close()
-        self.relay.close()
-        self.pgbouncer.close()
-
-    def script(self, name, command):
-        """A command that calls another one with its arguments."""
-        path = os.path.join(self.bin, name)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        os.chmod(path, 0o755)
-
-    def restart_server(self):
-        """A person types this seconds after the events are published, when
-        their position is stored: none of them comes twice."""
-        if self.relay.running:
-            shop = Database(self.server, "shop")
-            wait_until(lambda: shop.value(
-                "SELECT finished AND stored_at > (SELECT max(created_at) FROM"
-                " stock_outbox) AND (SELECT n = 0 FROM"
-                " pgstock_internal.pending())"
-                " FROM pgstock_internal.relay_position"), 30,
-                "the position is stored, and no event is behind it")
-        self.server.restart()
-
-    def systemctl(self, *args):
-        *verb, unit = args
-        verb = " ".join(verb)
-        if (verb, unit) == ("restart", "postgresql"):
-            self.restart_server()
-        elif (verb, unit) == ("restart", "pgbouncer"):
-            self.pgbouncer.restart(
-                self.terminal.here("/etc/pgbouncer/pgbouncer.ini"))
-        elif unit == "pgstock-relay":
-            if verb in ("restart", "stop"):
-                if self.relay.running:
-                    self.relay.signal(signal.SIGTERM)
-                assert self.relay.wait_end() == 0, self.relay.tail()
-            if verb in ("restart", "start", "enable --now"):
-                self.relay.start(self.terminal)
-        else:
-            raise AssertionError(f"systemctl {verb} {unit}: not known here")
-
-    def sudoedit(self, path):
-        self.terminal.edit(path, *self.edits[os.path.basename(path)])
-
-    def run(self, document):
-        for block in blocks(document):
-            if not block.mark:
-                self.terminal.run(block)
-
-
-def new_server(directory):
-    one = Postgres(directory, {"unix_socket_directories": f"'{directory}'",
-                               "wal_level": "logical"}).init()
-    with open(os.path.join(one.data, "pg_hba.conf"), "w",
-              encoding="ascii") as file:
-        file.write(HBA)
-    return one.start()
-
 
 @pytest.fixture(scope="module")
 def server(new_dir):
@@ -304,11 +205,139 @@ def clean(db):
         db.sql(f'DROP ROLE "{name}"')
 
 
+# ---- a shop that is in use ---------------------------------------------------
+
+CONFIG = """\
+[postgres]
+conninfo = host=localhost dbname=shop user=pgstock_relay
+
+[kafka]
+bootstrap.servers = localhost:9092
+
+[inbox]
+topics = order-created, payment-success, payment-failed
+order_wait = 100ms
+
+[levels]
+topic = stock-levels
+
+[http]
+listen = 127.0.0.1:29187
+"""
+READY = ("curl -fsS --retry 20 --retry-delay 1 --retry-all-errors"
+         " http://127.0.0.1:29187/readyz")
+GATEWAY_CONFIG = """\
+[gateway]
+listen = 127.0.0.1:8087
+
+[postgres]
+conninfo = dbname=shop user=postgres
+"""
+
+
+def open_shop(machine, kafka):
+    """A database with orders, topics, and what a relay needs."""
+    shop = machine.server.create_database("shop")
+    shop.sql("""
+        CREATE ROLE pgstock_relay LOGIN PASSWORD 'choose-one';
+        SELECT grant_stock_access('pgstock_relay', 'relay');
+        CREATE ROLE operator LOGIN;
+        SELECT grant_stock_access('operator', 'admin');
+        SELECT receive_stock('SKU-1', 10);
+        SELECT setval(pg_get_serial_sequence('pgstock_internal.failed_event',
+                                             'id'), 17, false)""")
+    kafka.create_topics("order-created", "payment-success", "payment-failed",
+                        "stock-events", "stock-freeze-failed", "parcels")
+    terminal = machine.terminal
+    terminal.write("/etc/pgstock/pgstock-relay.conf", CONFIG)
+    terminal.write("relay.conf", CONFIG)
+    write_private(terminal.here("/etc/pgstock/pgpass"), terminal.here(
+        "localhost:5432:shop:pgstock_relay:choose-one\n"))
+    terminal.type("export PGPASSFILE=/etc/pgstock/pgpass")
+    return shop
+
+
+def sell(machine, kafka, shop):
+    """Orders, and payments whose orders do not arrive: failed messages 17 to
+    20, the first of order-7."""
+    machine.systemctl("start", "pgstock-relay")
+    out = kafka.producer()
+    for number in range(10):
+        send(out, "order-created", {"order_id": f"o-{number}", "items": [
+            {"product_id": "SKU-1", "quantity": 1}]}, key=b"%d" % number)
+    for number in range(7, 11):
+        send(out, "payment-success", {"order_id": f"order-{number}"},
+             key=b"order-%d" % number)
+        delivered(out)
+        wait_until(lambda: kafka.count("payment-success_dlq") == number - 6
+                   if "payment-success_dlq" in kafka.topics() else False, 30,
+                   machine.relay.tail)
+    wait_until(lambda: shop.value("SELECT count(*) FROM stock_inbox WHERE"
+                                  " result = 'applied'") == 10, 30,
+               machine.relay.tail)
+
+
+def prepare_gateway(machine, kafka):
+    shop = open_shop(machine, kafka)
+    shop.sql("DROP OWNED BY operator; DROP ROLE operator")
+    shop.sql("SELECT setval(pg_get_serial_sequence("
+             "'pgstock_internal.failed_event', 'id'), 16, false)")
+    for offset in 40, 41:
+        shop.sql("SELECT pgstock_internal.relay_apply(ARRAY['order-created'],"
+                 " ARRAY[0], ARRAY[%s::bigint], ARRAY[-1::bigint],"
+                 " ARRAY['4711'::bytea], ARRAY['[]'::bytea],"
+                 " ARRAY[NULL::bytea], %s)", (offset, json.dumps({
+                     "group": "g", "dlq_topic": "{topic}_dlq",
+                     "order_wait_ms": 9000, "retry_delays_ms": [1000]})))
+
+
+def prepare_operations(machine, kafka):
+    """The relay has stopped: rewind needs that."""
+    sell(machine, kafka, open_shop(machine, kafka))
+    machine.restart_server()
+    machine.systemctl("stop", "pgstock-relay")
+    terminal = machine.terminal
+    terminal.type("cp /usr/share/pgstock/prometheus/prometheus.yml"
+                  " /usr/share/pgstock/prometheus/*.rules.yml"
+                  " /etc/prometheus/; SECRET=secret")
+    terminal.write("body.json", "{}")
+    machine.systemctl("restart", "prometheus")
+
+
+def prepare_relay(machine, kafka):
+    shop = open_shop(machine, kafka)
+    shop.sql("SELECT reserve_stock('SKU-1', 2, '4711', 'ann');"
+             "SELECT confirm_stock('4711')")
+
+    def start():
+        machine.systemctl("start", "pgstock-relay")
+        machine.terminal.type(READY)
+    return {"HTTP": start}
+
+
+def prepare_runbook(machine, kafka):
+    """As the role that the page names."""
+    sell(machine, kafka, open_shop(machine, kafka))
+    terminal = machine.terminal
+    terminal.write("/etc/pgstock/pgstock-gateway.conf", GATEWAY_CONFIG)
+    terminal.type("export PGUSER=operator; openssl req -x509 -newkey ec -nodes"
+                  " -pkeyopt ec_paramgen_curve:P-256 -subj /CN=gateway -keyout"
+                  " /dev/null -out /etc/pgstock/gateway.crt 2>/dev/null")
+    machine.systemctl("start", "pgstock-gateway")
+    machine.systemctl("start", "prometheus-node-exporter")
+
+
+def prepare_events(machine, kafka):
+    open_shop(machine, kafka).sql(
+        "CREATE TABLE my_outbox (id uuid, aggregatetype text, aggregateid"
+        " text, type text, payload jsonb)")
+
+
 # ---- the documents -----------------------------------------------------------
 
-def test_readme(machine, server, session_kafka):
-    """The packages install the configuration: tests/packages/check."""
-    session_kafka.create_topics("order-created", "payment-success")
+def configured(machine, kafka):
+    """What the reader of README types into an editor."""
+    kafka.create_topics("order-created", "payment-success")
     text = text_of("deploy/pgstock-relay.conf")
     for name, value in (("conninfo", "host=localhost dbname=shop"
                                      " user=pgstock_relay"),
@@ -318,12 +347,34 @@ def test_readme(machine, server, session_kafka):
         assert count == 1, name
     machine.edits = {"pgstock-relay.conf": (text, 0o644), "pgpass": (
         "localhost:5432:shop:pgstock_relay:choose-one\n", 0o600)}
-    server.create_database("shop", extension=False)
-    machine.run(README)
+    machine.server.create_database("shop", extension=False)
+
+
+@pytest.mark.parametrize("document", (README, INSTALL))
+def test_installed(machine, session_kafka, document):
+    """The packages install the configuration: tests/packages/check."""
+    configured(machine, session_kafka)
+    machine.run(document)
     without = machine.terminal.type(
         "pgstock-relay check --config /etc/pgstock/pgstock-relay.conf",
         may_fail=True)
     assert "password" in without
+
+
+@pytest.mark.parametrize("page", REFERENCE)
+def test_reference(machine, session_kafka, page):
+    machine.terminal.figures = False
+    name = os.path.basename(page).removesuffix(".md")
+    before = globals()[f"prepare_{name}"](machine, session_kafka)
+    machine.run(page, before)
+
+
+def test_parts_of_configurations(machine):
+    """docs/transports.md, whose tests are test_transports.py.  Tokens need a
+    newer librdkafka."""
+    lib = os.path.join(need("PGSTOCK_LIBRDKAFKA"), "lib")
+    machine.terminal.type(f"export LD_LIBRARY_PATH={lib}")
+    machine.run("docs/transports.md")
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -341,19 +392,9 @@ def test_sql_api(machine, server, section):
     db = server.create_database("shop")
     db.sql(BEFORE[section])
     sessions = [block for block in blocks(SQL_API, section)
-                if block.kind == "psql"]
+                if block.kind == "psql" and not block.mark]
     assert sessions
     for block in sessions:
-        machine.terminal.run(block)
-
-
-@pytest.mark.parametrize("page", REFERENCE)
-def test_statements(machine, server, page):
-    """Each block of SQL, in a session of its own."""
-    server.create_database("shop", extension=page != "docs/install.md")
-    statements = [block for block in blocks(page) if block.kind == "sql"]
-    assert statements
-    for block in statements:
         machine.terminal.run(block)
 
 
@@ -406,17 +447,17 @@ def test_what_writes_is_volatile(db):
 def test_the_manual_repeats_it():
     """docs/install.md has the same commands, in the same order."""
     manual = [block.text.strip()
-              for block in blocks("docs/install.md", "Set up")]
+              for block in blocks(INSTALL, "Set up")]
     for block in blocks(README, "The relay under systemd"):
         assert any(block.text.strip() in other for other in manual), block
 
 
 def test_packages():
     """The packages named for a build are those that dev/setup installs."""
-    (install,) = [block.text.replace("\\\n", " ") for block
-                  in blocks("docs/install.md", "From source")
-                  if "apt-get" in block.text]
-    words = shlex.split(install.splitlines()[0])
+    (install,) = [line for block in blocks(INSTALL, "From source")
+                  for line in block.text.replace("\\\n", " ").splitlines()
+                  if "apt-get" in line]
+    words = shlex.split(install)
     named = set(words[words.index("install") + 1:])
     setup = text_of("dev/setup")
     lists = dict(re.findall(r"^(\w+)=\(\n(.*?)^\)", setup, re.M | re.S))

@@ -4,11 +4,13 @@ needed: without it the relay says which one is missing."""
 
 import pathlib
 import re
+import shlex
 
 import pytest
 
 import secure
 from checks import wait_complete
+from documents import Terminal, blocks
 from kafkaio import delivered, send
 from process import wait_until
 from test_inbox import order
@@ -105,6 +107,25 @@ REFUSALS = {
     "GROUP": "Group authorization failed",
     "TRANSACTIONAL_ID": "Transactional Id authorization failed",
 }
+
+
+def test_the_commands_that_grant(kafka, new_dir):
+    """As the manual has them."""
+    (block,) = [block for block in blocks("docs/transports.md")
+                if "kafka-acls.sh" in block.text]
+    terminal = Terminal(new_dir("administrator"), {}, {
+        "kafka-acls.sh": shlex.join(kafka.java(
+            "org.apache.kafka.tools.AclCommand")),
+        "localhost:9092": kafka.brokers})
+    try:
+        printed = terminal.type(block.text)
+    finally:
+        terminal.close()
+    for topic, operation in (("stock-events", "WRITE"),
+                             ("stock-freeze-failed", "WRITE"),
+                             ("order-created", "READ")):
+        assert re.search(rf"name={topic},.*\n.*principal=User:relay,"
+                         rf".*operation={operation}", printed), printed
 
 
 def uses_of(mode):
