@@ -1,10 +1,10 @@
 /*
  * pg_connection.c - one connection to PostgreSQL that never blocks
  *
- * A call is sent in libpq's pipeline mode: Parse where the session does not
- * know the statement yet, Bind and Execute, Sync, all in one packet.  Results
- * are read to the end of the pipeline; the first error among them, or else the
- * last result, is the answer.
+ * A call is sent in libpq's pipeline mode: for its statement, and one that may
+ * precede it, Parse where the session does not know it yet, Bind and Execute;
+ * then Sync, all in one packet.  Results are read to the end of the pipeline;
+ * the first error among them, or else the last result, is the answer.
  *
  * An attempt to connect tries the servers of conninfo one after another, each
  * for connect_timeout.  One that does not answer in time ends the attempt, and
@@ -38,6 +38,9 @@
 #define EMPTY_READS_PLAIN 1
 #define EMPTY_READS_TLS	  3
 
+/* Of a call: two statements, each of which may have to be prepared. */
+#define RESULTS_MAX 4
+
 typedef enum PgConnectionState
 {
 	PG_CONNECTION_CLOSED,
@@ -59,13 +62,15 @@ struct PgConnection
 	ConninfoHosts		hosts; /* their order in the next attempt */
 	const char		   *host;  /* the attempt's present one; libpq's */
 	int64_t				connect_until;
-	bool				failed;	   /* a send failed: the timer reports it */
-	bool				payload;   /* of the latest notifications */
-	uint64_t			prepared;  /* statements that the session knows */
-	uint64_t			preparing; /* the one that is being prepared */
-	int					adding;	   /* results that come before the call's */
-	PGresult		   *answer;	   /* so far */
-	Buf					error;	   /* why it is down */
+	bool				failed;	  /* a send failed: the timer reports it */
+	bool				payload;  /* of the latest notifications */
+	uint64_t			prepared; /* statements that the session knows */
+	uint64_t			results[RESULTS_MAX]; /* of a call: the statement that
+											   * each one prepares, or 0 */
+	int					result_count;
+	int					results_taken;
+	PGresult		   *answer; /* so far */
+	Buf					error;	/* why it is down */
 };
 
 static void pg_connection_ready(void *arg, uint32_t events);
@@ -105,8 +110,8 @@ pg_connection_close(PgConnection *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->failed = false;
-	conn->adding = 0;
-	conn->prepared = conn->preparing = 0;
+	conn->result_count = conn->results_taken = 0;
+	conn->prepared = 0;
 	conn->state = PG_CONNECTION_CLOSED;
 }
 
@@ -389,6 +394,15 @@ pg_connection_continue(PgConnection *conn)
 
 /* ---- calls ------------------------------------------------------------- */
 
+/* A result will come; statement: the one that it prepares, or 0. */
+static void
+pg_connection_expect(PgConnection *conn, uint64_t statement)
+{
+	Assert(conn->state == PG_CONNECTION_IDLE && conn->answer == NULL);
+	Assert(conn->result_count < RESULTS_MAX);
+	conn->results[conn->result_count++] = statement;
+}
+
 static bool
 pg_connection_send(PgConnection *conn, const PgStatement *statement,
 				   const PgParam *params)
@@ -398,6 +412,7 @@ pg_connection_send(PgConnection *conn, const PgStatement *statement,
 	int			formats[PG_CONNECTION_PARAMS_MAX];
 	uint64_t	bit = UINT64_C(1) << statement->id;
 
+	Assert(statement->id >= 0 && statement->id < PG_CONNECTION_STATEMENTS_MAX);
 	Assert(statement->nparams <= PG_CONNECTION_PARAMS_MAX);
 	for (int i = 0; i < statement->nparams; i++)
 	{
@@ -405,31 +420,33 @@ pg_connection_send(PgConnection *conn, const PgStatement *statement,
 		lengths[i] = params[i].length;
 		formats[i] = params[i].binary;
 	}
-	Assert((conn->prepared & conn->preparing) == 0);
-	conn->preparing = conn->prepared & bit ? 0 : bit;
-	if (conn->preparing != 0 &&
-		PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL) != 1)
-		return false;
+	if ((conn->prepared & bit) == 0)
+	{
+		pg_connection_expect(conn, bit);
+		if (!PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL))
+			return false;
+	}
+	pg_connection_expect(conn, 0);
 	return PQsendQueryPrepared(conn->pg, statement->name, statement->nparams,
 							   values, lengths, formats,
-							   statement->binary) == 1 &&
-		   PQpipelineSync(conn->pg) == 1;
+							   statement->binary) == 1;
 }
 
 void
-pg_connection_add(PgConnection *conn, const char *sql, int count,
-				  const char *const *values)
+pg_connection_add(PgConnection *conn, const PgStatement *statement,
+				  const PgParam *params)
 {
-	Assert(conn->state == PG_CONNECTION_IDLE && conn->adding == 0);
-	conn->failed = PQsendQueryParams(conn->pg, sql, count, NULL, values, NULL,
-									 NULL, 0) != 1;
-	conn->adding = 1;
+	Assert(conn->result_count == 0);
+	conn->failed = !pg_connection_send(conn, statement, params);
 }
 
 void
 pg_connection_add_forget(PgConnection *conn)
 {
-	pg_connection_add(conn, "DEALLOCATE ALL", 0, NULL);
+	Assert(conn->result_count == 0);
+	pg_connection_expect(conn, 0);
+	conn->failed = PQsendQueryParams(conn->pg, "DEALLOCATE ALL", 0, NULL, NULL,
+									 NULL, NULL, 0) != 1;
 	conn->prepared = 0;
 }
 
@@ -437,14 +454,11 @@ void
 pg_connection_call(PgConnection *conn, const PgStatement *statement,
 				   const PgParam *params)
 {
-	bool failed = conn->adding > 0 && conn->failed;
+	bool failed = conn->result_count > 0 && conn->failed;
 
-	Assert(conn->state == PG_CONNECTION_IDLE);
-	Assert(conn->answer == NULL);
-	Assert(statement->id >= 0 && statement->id < PG_CONNECTION_STATEMENTS_MAX);
-
+	conn->failed = failed || !pg_connection_send(conn, statement, params) ||
+				   PQpipelineSync(conn->pg) != 1;
 	conn->state = PG_CONNECTION_BUSY;
-	conn->failed = failed || !pg_connection_send(conn, statement, params);
 	loop_timer_set(conn->timer, loop_now(conn->loop) + conn->answer_us_max);
 	pg_connection_watch(conn);
 }
@@ -460,22 +474,17 @@ pg_connection_take(PgConnection *conn, PGresult *result)
 		return true;
 	}
 	if (conn->answer != NULL && pg_connection_is_error(conn->answer))
-		PQclear(result);
-	else if (conn->adding > 0 && !pg_connection_is_error(result))
 	{
-		conn->adding = 0;
 		PQclear(result);
+		return false;
 	}
-	else
+	if (!pg_connection_is_error(result))
 	{
-		if (conn->preparing != 0 && !pg_connection_is_error(result))
-		{
-			conn->prepared |= conn->preparing;
-			conn->preparing = 0;
-		}
-		PQclear(conn->answer);
-		conn->answer = result;
+		Assert(conn->results_taken < conn->result_count);
+		conn->prepared |= conn->results[conn->results_taken++];
 	}
+	PQclear(conn->answer);
+	conn->answer = result;
 	return false;
 }
 
@@ -527,9 +536,10 @@ pg_connection_deliver(PgConnection *conn)
 		PGresult *answer = conn->answer;
 
 		Assert(answer != NULL);
-		Assert(conn->preparing == 0 || pg_connection_is_error(answer));
+		Assert(conn->results_taken == conn->result_count ||
+			   pg_connection_is_error(answer));
 		conn->answer = NULL;
-		conn->adding = 0;
+		conn->result_count = conn->results_taken = 0;
 		conn->state = PG_CONNECTION_IDLE;
 		loop_timer_set(conn->timer, NEVER);
 		conn->handler(conn->arg, PG_CONNECTION_RESULT, answer);

@@ -72,9 +72,9 @@ void pg_connection_connect(PgConnection *conn, const char *conninfo,
 void pg_connection_close(PgConnection *conn); /* no event */
 
 /* Adds a statement to the next call, before its own and in its transaction; it
- * must be called at once.  values: texts, NULL: null. */
-void pg_connection_add(PgConnection *conn, const char *sql, int count,
-					   const char *const *values);
+ * must be called at once.  One for each call. */
+void pg_connection_add(PgConnection *conn, const PgStatement *statement,
+					   const PgParam *params);
 
 /* The same: the session forgets the statements that it has prepared, and each
  * is prepared anew when it is next used. */

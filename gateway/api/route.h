@@ -74,7 +74,7 @@ typedef struct RouteFlag
 	const char *sql;
 } RouteFlag;
 
-#define ROUTES_MAX 58
+#define ROUTES_MAX 56
 
 extern const Route routes[];
 extern const int   route_count;

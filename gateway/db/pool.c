@@ -119,6 +119,17 @@ static const PgStatement statement_begin = {
 	.id = POOL_STATEMENT_BEGIN,
 };
 
+/* What holds for one work, in its transaction. */
+static const PgStatement statement_settings = {
+	.name = "settings",
+	.sql = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
+		   "pg_catalog.set_config('pgstock.trace_id', $2, true), "
+		   "pg_catalog.set_config('lock_timeout', $3, true), "
+		   "pg_catalog.set_config('statement_timeout', $4, true)",
+	.nparams = 4,
+	.id = POOL_STATEMENT_SETTINGS,
+};
+
 /* ---- states ------------------------------------------------------------ */
 
 static int
@@ -412,15 +423,13 @@ pool_on_check(void *arg)
 static void
 pool_session_start(Session *session, Source *source, const PoolWork *work)
 {
-	static const char
-		settings[] = "SELECT pg_catalog.set_config('pgstock.actor', $1, true), "
-					 "pg_catalog.set_config('pgstock.trace_id', $2, true), "
-					 "pg_catalog.set_config('lock_timeout', $3, true), "
-					 "pg_catalog.set_config('statement_timeout', $4, true)";
-	const char *lock_wait = work->lock_wait != NULL ? work->lock_wait
-													: POOL_LOCK_WAIT;
-	char		limit_ms[24];
-	const char *values[] = {work->actor, work->trace, lock_wait, limit_ms};
+	const char	 *lock_wait = work->lock_wait != NULL ? work->lock_wait
+													  : POOL_LOCK_WAIT;
+	char		  limit_ms[24];
+	const PgParam settings[] = {{.data = work->actor},
+								{.data = work->trace},
+								{.data = lock_wait},
+								{.data = limit_ms}};
 
 	Assert(session->state == SESSION_IDLE && session->done == NULL);
 	Assert(work->done != NULL && source->busy < source->sessions);
@@ -438,7 +447,7 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 			 (STATEMENT_US + work->patience_us) / MS_US);
 	if (work->actor != NULL || work->trace != NULL || work->lock_wait != NULL ||
 		work->patience_us > 0)
-		pg_connection_add(session->conn, settings, Lengthof(values), values);
+		pg_connection_add(session->conn, &statement_settings, settings);
 	pg_connection_call(session->conn, work->statement, work->params);
 }
 

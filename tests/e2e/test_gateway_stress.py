@@ -80,6 +80,26 @@ def test_two_requests_for_one_order_in_a_batch(gateway, product, shop):
     assert quantity == {shop.level(product)[1]}
 
 
+def test_each_statement_is_prepared_once(gateways, product, shop):
+    """Also the one with the settings of a batch, which precedes its own."""
+    shop.sql("ALTER ROLE gateway_app SET log_min_duration_statement = 0")
+    try:
+        gateway = gateways({"postgres": {"pool": 1}}).start()
+        before = len(shop.pg.log())
+        with closing(gateway.client()) as client:
+            for i in range(3):
+                answer = client.reserve(product, 1, f"{product}-{i}")
+                assert answer.status == 201
+    finally:
+        shop.sql("ALTER ROLE gateway_app RESET log_min_duration_statement")
+    steps = re.findall(r"ms  (parse|execute) (\S+):", shop.pg.log()[before:])
+    for statement in ("settings", "reserveStock"):
+        assert steps.count(("parse", statement)) == 1, steps
+        assert steps.count(("execute", statement)) == 3, steps
+    assert ("execute", "<unnamed>") not in steps
+
+
+
 def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     gateway = gateways({"postgres": {"pool": 1},
                         "gateway": {"queue_max": 5}}).start()
