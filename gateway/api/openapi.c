@@ -170,6 +170,7 @@ static const struct
 	{ANSWER_DONE, 200, "It is done"},
 	{ANSWER_NEW, 201, "It is new"},
 	{ANSWER_LATER, 202, "Its outcome is later: GET it (again)"},
+	{ANSWER_SAME, 304, "It is as If-None-Match has it"},
 	{ANSWER_ELSEWHERE, 308, "It is where the header Location says"},
 	{ANSWER_NOT_READY, 503, "Requests cannot be answered now"},
 };

@@ -34,8 +34,9 @@ typedef enum RouteAnswer
 	ANSWER_DONE = 1,	   /* 200 */
 	ANSWER_NEW = 2,		   /* 201; 200: it was there before */
 	ANSWER_LATER = 4,	   /* 202 */
-	ANSWER_ELSEWHERE = 8,  /* 308 */
-	ANSWER_NOT_READY = 16, /* 503, of a ROUTE_ABOUT */
+	ANSWER_SAME = 8,	   /* 304, of a ROUTE_FILE */
+	ANSWER_ELSEWHERE = 16, /* 308 */
+	ANSWER_NOT_READY = 32, /* 503, of a ROUTE_ABOUT */
 } RouteAnswer;
 
 typedef enum RouteAbout

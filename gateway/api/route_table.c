@@ -453,9 +453,10 @@ const Route routes[] = {
 	{"GET", "/console", ROUTE_FILE, true, ROLES_ALL, "findConsole",
 	 "Leads to the console", NULL, no_fields, .answers = ANSWER_ELSEWHERE},
 	{"GET", "/console/", ROUTE_FILE, true, ROLES_ALL, "getConsole",
-	 "The web console", NULL, no_fields, .answers = ANSWER_DONE},
+	 "The web console", NULL, no_fields, .answers = ANSWER_DONE | ANSWER_SAME},
 	{"GET", "/console/{file}", ROUTE_FILE, true, ROLES_ALL, "getConsoleFile",
-	 "A file of the console", NULL, console_file, .answers = ANSWER_DONE},
+	 "A file of the console", NULL, console_file,
+	 .answers = ANSWER_DONE | ANSWER_SAME},
 };
 const int route_count = Lengthof(routes);
 
