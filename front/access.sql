@@ -13,19 +13,25 @@ SELECT 'FUNCTION ' || p.oid::regprocedure,
 	   CASE WHEN c.name IS NOT NULL THEN c.levels
 			WHEN p.proname IN ('call_failed', 'checked', 'raise', 'begin_call',
 				'line', 'product', 'move', 'items', 'order', 'key', 'event',
-				'all', 'whole', 'shard_count', 'shard_of', 'line_shard',
-				'order_shard', 'product_shard', 'has_order')
-			THEN '{reader,app}' ELSE '{}' END
+				'all', 'shard_count', 'shard_of', 'line_shard', 'order_shard',
+				'product_shard', 'has_order', 'order_parts', 'saga_list',
+				'ask_list')
+			THEN '{reader,app}'
+			WHEN p.proname ~ '^(saga|ask|part)_' OR p.proname = 'sweep_orders'
+			THEN '{app}' ELSE '{}' END
   FROM pg_proc p LEFT JOIN pgstock_front.call_list() c ON c.name = p.proname
  WHERE p.pronamespace = 'pgstock_front'::regnamespace
 	OR p.pronamespace = '@extschema@'::regnamespace
-	   AND (c.name IS NOT NULL OR p.proname = 'grant_stock_access')
+	   AND (c.name IS NOT NULL OR p.proname IN ('grant_stock_access',
+			'sweep_orders', 'abandon_saga'))
 UNION ALL
 SELECT c.oid::regclass::text, v.levels
   FROM pg_class c JOIN pgstock_front.view_list() v
 	ON c.relname = v.name OR c.relname ~ ('^' || v.name || '_[0-9]+$')
  WHERE c.relnamespace IN ('pgstock_front'::regnamespace,
 						  '@extschema@'::regnamespace)
+UNION ALL
+SELECT '@extschema@.stock_sagas', '{reader,app}'
 UNION ALL
 SELECT 'SCHEMA pgstock_front', '{reader,app}'
 UNION ALL

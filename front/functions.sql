@@ -16,6 +16,7 @@ DECLARE
 	type	text := replace(result, 'SETOF ', '');
 	types	text[];
 	numbers	text;
+	crossing text := pgstock_front.crossing(name);
 BEGIN
 	IF to_regtype(type) IS NULL THEN
 		type := '@extschema@.' || type;
@@ -40,16 +41,18 @@ DECLARE
 BEGIN
 %5$s	BEGIN
 		shards := pgstock_front.%6$s;
-		answers := ARRAY(
-			SELECT a::pgstock_front.answer FROM pgstock_front.%1$I(shards,
-				nullif(current_setting('pgstock.trace_id', true), ''),
-				nullif(current_setting('pgstock.actor', true), '')%7$s) a);
+		IF %9$s THEN
+			answers := ARRAY(
+				SELECT a::pgstock_front.answer FROM pgstock_front.%1$I(shards,
+					nullif(current_setting('pgstock.trace_id', true), ''),
+					nullif(current_setting('pgstock.actor', true), '')%7$s) a);
+		END IF;
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR connection_exception OR admin_shutdown OR crash_shutdown
 		OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
 	END;
-	IF cardinality(answers) > 1 OR (answers[1]).error IS NOT NULL THEN
+%10$s	IF cardinality(answers) > 1 OR (answers[1]).error IS NOT NULL THEN
 		answers := pgstock_front.checked(answers);
 	END IF;
 %8$sEND
@@ -67,7 +70,9 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 			WHEN result IN ('bigint', 'integer')
 			THEN E'\tRETURN (SELECT sum(a.rows[1]::bigint)::%s\n'
 				 '\t\t\t  FROM unnest(answers) a);\n'
-			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type));
+			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type),
+		CASE WHEN crossing IS NULL THEN 'true'
+			 ELSE 'cardinality(shards) = 1' END, crossing);
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		name || ' of pgstock in the shards ' || shards);
 END

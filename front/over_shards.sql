@@ -1,25 +1,44 @@
-/* ---- Orders over several shards ------------------------------------------ */
+/* ---- Calls of an order that has lines in several shards ------------------ */
 
-/*
- * Until an order is one promise over several shards, it is refused: each of
- * them would reserve its part alone.
- */
-CREATE FUNCTION pgstock_front.whole(order_id text, items jsonb)
-RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	shards	int[] := pgstock_front.items($2);
-BEGIN
-	IF cardinality(shards) > 1 THEN
-		RAISE EXCEPTION 'order "%" has lines in more than one shard', $1
-			USING ERRCODE = 'feature_not_supported',
-				  DETAIL = format('Its lines are in the shards %s.',
-								  array_to_string(shards, ', ')),
-				  HINT = 'Choose a key that no order crosses.';
+/* They are made of saga.sql and saga_step.sql. */
+CREATE FUNCTION pgstock_front.crossing_list()
+RETURNS TABLE (name text, call text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $list$
+VALUES
+	('reserve_order', 'saga_order($1, $2, $3, $4, $5, $6, true, shards)'),
+	('try_reserve_order', 'saga_order($1, $2, $3, $4, $5, $6, false, shards)'),
+	('extend_reservation', $$saga_call('extend', $1, jsonb_build_object(
+				'ttl', $2, 'idempotency_key', $3), NULL, shards)$$),
+	('confirm_stock', $$saga_call('confirm', $1, jsonb_build_object(
+				'payment_id', $2, 'idempotency_key', $3), NULL, shards)$$),
+	('release_stock', $$saga_call('release', $1, jsonb_build_object(
+				'reason', $2, 'idempotency_key', $4), $3, shards)$$),
+	('rollback_stock', $$saga_call('rollback', $1, jsonb_build_object(
+				'reason', $2, 'idempotency_key', $4), $3, shards)$$),
+	('return_stock', $$saga_call('return', $1, jsonb_build_object('restock',
+				coalesce($3, true), 'idempotency_key', $4), $2, shards)$$)
+$list$;
+COMMENT ON FUNCTION pgstock_front.crossing_list IS
+	'returns the calls of one order, and what they do where it has lines in '
+	'several shards';
+
+CREATE FUNCTION pgstock_front.crossing(name text)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $make$
+SELECT format($f$	IF cardinality(shards) > 1 THEN
+		BEGIN
+			RETURN QUERY SELECT * FROM pgstock_front.%s;
+			RETURN;
+		EXCEPTION WHEN internal_error THEN
+			PERFORM pgstock_front.call_failed(%L, SQLSTATE, SQLERRM);
+		END;
 	END IF;
-	RETURN shards;
-END
-$$;
-COMMENT ON FUNCTION pgstock_front.whole IS
-	'returns the shard of all lines of an order; 0A000 if there are several';
+$f$, c.call, c.name)
+  FROM pgstock_front.crossing_list() c
+ WHERE c.name = crossing.name
+$make$;
+COMMENT ON FUNCTION pgstock_front.crossing IS
+	'returns the statements of a public function for an order that has lines '
+	'in several shards; NULL: the function has none';

@@ -150,6 +150,36 @@ COMMENT ON FUNCTION pgstock_front.route IS
 SELECT pgstock_front.route('has_order', '{text}');
 
 /*
+ * A shard that has a part of an order over several knows all of them; that
+ * another one does not answer then does not matter.
+ */
+CREATE FUNCTION pgstock_front.order_parts(order_id text)
+RETURNS int[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shards	int[];
+BEGIN
+	FOR shard IN 0 .. pgstock_front.shard_count() - 1 LOOP
+		BEGIN
+			SELECT (a::pgstock_front.answer).rows[1]::int[] INTO shards
+			  FROM pgstock_front.has_order(ARRAY[shard], NULL, NULL, $1) a;
+			IF cardinality(shards) > 1 THEN
+				RETURN shards;
+			END IF;
+		EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
+			OR cannot_connect_now OR connection_exception THEN
+			CONTINUE;
+		END;
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.order_parts IS
+	'returns the shards of an order over several, from any shard that answers; '
+	'NULL if none has a part of it';
+
+/*
  * Where its id does not tell, all shards are asked for an order, at the same
  * time.  One that no shard has goes to the shard of its id, which says so.
  */
@@ -165,11 +195,19 @@ BEGIN
 		RETURN ARRAY[shard];
 	END IF;
 	shards := pgstock_front.all();
-	SELECT array_agg(a.shard ORDER BY a.shard) INTO shards
-	  FROM unnest(pgstock_front.checked(ARRAY(
-			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.has_order(shards, NULL, NULL, $1) a))) AS a
-	 WHERE a.rows = '{true}';
+	BEGIN
+		SELECT array_agg(DISTINCT s.shard ORDER BY s.shard) INTO shards
+		  FROM unnest(pgstock_front.checked(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.has_order(shards, NULL, NULL, $1) a))) a,
+			   unnest(a.rows[1]::int[]) s (shard);
+	EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
+		OR cannot_connect_now OR connection_exception THEN
+		shards := pgstock_front.order_parts($1);
+		IF shards IS NULL THEN
+			RAISE;
+		END IF;
+	END;
 	RETURN coalesce(shards, pgstock_front.key($1));
 END
 $$;

@@ -100,7 +100,7 @@ BEGIN
 	FOR s IN SELECT f.srvname, w.fdwname = 'postgres_fdw' AS is_view
 			   FROM pg_foreign_server f
 			   JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
-			  WHERE f.srvname ~ '^pgstock_shard(s|_[0-9]+)$'
+			  WHERE f.srvname ~ '^pgstock_(coordinator|shard(s|_[0-9]+))$'
 	LOOP
 		EXECUTE format('DROP USER MAPPING IF EXISTS FOR %I SERVER %I', role,
 					   s.srvname);

@@ -160,18 +160,23 @@ DO $$
 BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.has_order(order_id text)
-RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
-SELECT EXISTS (SELECT FROM %I.stock_reservations r
-				WHERE r.order_id = has_order.order_id)
+BEGIN
+	RETURN coalesce(pgstock_shard.part_shards($1),
+		CASE WHEN EXISTS (SELECT FROM %I.stock_reservations r
+						   WHERE r.order_id = $1)
+			 THEN ARRAY[current_setting('pgstock_shard.shard')::int]
+			 ELSE '{}' END);
+END
 $body$
 $f$, (SELECT extnamespace::regnamespace FROM pg_extension
 	   WHERE extname = 'pgstock'));
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.has_order(text) IS
-	'returns whether this shard has lines of an order';
+	'returns the shards of an order of which this one has lines; none: empty';
 SELECT pgstock_shard.wrap('pgstock_shard.has_order(text)'::regprocedure);
 
 /* Triggers and handlers are called in the shard itself. */

@@ -18,13 +18,13 @@ class Shards:
     several."""
 
     def __init__(self, *servers, count=4, line_key="product_id",
-                 order_key=None):
+                 order_key=None, front_server=None):
         number = next(serial)
         self.servers = servers
         self.shards = [servers[i % len(servers)].create_database(
             f"shard{number}_{i}") for i in range(count)]
-        self.front = servers[0].create_database(f"front{number}",
-                                                extension=False)
+        self.front = (front_server or servers[0]).create_database(
+            f"front{number}", extension=False)
         for i, shard in enumerate(self.shards):
             shard.sql("CREATE EXTENSION pgstock_shard")
             shard.sql("SELECT pgstock_shard.set_shard(%s, %s)", (i, count))
@@ -40,6 +40,22 @@ class Shards:
     def set_shards(self, line_key="product_id", order_key=None):
         self.front.sql("SELECT pgstock_front.set_shards(%s, %s, %s)",
                        (json.dumps(self.connections()), line_key, order_key))
+
+    def set_coordinator(self, database):
+        """The database that has the orders over several shards; short times,
+        so that a test sees them pass."""
+        if database is not self.front:
+            database.sql("CREATE EXTENSION pgstock_front CASCADE")
+            database.sql("SELECT pgstock_front.set_shards(%s)",
+                         (json.dumps(self.connections()),))
+        database.sql(f'ALTER DATABASE "{database.name}"'
+                     " SET pgstock_front.hold = '4s'")
+        database.sql(f'ALTER DATABASE "{database.name}"'
+                     " SET pgstock_front.patience = '1s'")
+        for name in {self.front, database}:
+            name.sql("SELECT pgstock_front.set_coordinator(%s)", (json.dumps(
+                {"host": HOST, "port": str(database.pg.port),
+                 "dbname": database.name}),))
 
     def add_role(self, name, level):
         """A role in the front and in each shard, with this access level."""

@@ -125,7 +125,7 @@ def test_an_order_has_one_history(shards):
     assert len(front.sql(query, (order,))) > 4
 
 
-def test_an_order_in_several_shards_is_refused(shards):
+def test_an_order_in_several_shards_needs_a_coordinator(shards):
     products = shards.products(1, "cross")
     items = json.dumps([{"product_id": one, "quantity": 1}
                         for (one,) in products[:2]])
@@ -133,7 +133,9 @@ def test_an_order_in_several_shards_is_refused(shards):
     assert outcome(shards.front, "reserve_order(%s, %s)", (order, items)) == (
         "0A000", f'order "{order}" has lines in more than one shard',
         "Its lines are in the shards 0, 1.",
-        "Choose a key that no order crosses.")
+        "Name a database for orders over shards with"
+        " pgstock_front.set_coordinator(), or choose a key that no order"
+        " crosses.")
 
 
 def errors(product, known):

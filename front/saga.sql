@@ -1,0 +1,574 @@
+/* ---- Orders over shards -------------------------------------------------- */
+
+/*
+ * What a front does for an order whose lines are in several shards; the rows
+ * and states are in saga_table.sql, the parts in shard_part.sql, the reasons in
+ * docs/decisions/0027-orders-across-shards.md.
+ *
+ * A session may end at any instruction here.  What it has begun is then a row
+ * whose verb is not NULL, and the sweeper, or the next call for the order, ends
+ * it by the same functions.
+ */
+
+/* ---- Answers ---- */
+
+/*
+ * Sends a step to its shards at the same time.  If one does not answer,
+ * PL/Proxy returns nothing of the others either: then each is asked by itself,
+ * and the failure is the answer of the one.
+ */
+CREATE FUNCTION pgstock_front.saga_push(t pgstock_front.turn, verb text,
+	step int)
+RETURNS pgstock_front.answer[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	answers	pgstock_front.answer[];
+	f		pgstock_front.failure;
+BEGIN
+	BEGIN
+		RETURN ARRAY(
+			SELECT a::pgstock_front.answer FROM pgstock_front.part_step(
+				t.step_shards, t.step_parts, t.args ->> 'trace',
+				t.args ->> 'actor', t.order_id, t.saga, step, t.shards, verb,
+				t.args) a);
+	EXCEPTION WHEN OTHERS THEN
+		NULL;
+	END;
+	FOR n IN 1 .. cardinality(t.step_shards) LOOP
+		BEGIN
+			answers := answers || ARRAY(
+				SELECT a::pgstock_front.answer FROM pgstock_front.part_step(
+					t.step_shards[n:n], t.step_parts[n:n], t.args ->> 'trace',
+					t.args ->> 'actor', t.order_id, t.saga, step, t.shards,
+					verb, t.args) a);
+		EXCEPTION WHEN OTHERS THEN
+			f := ('08006', format('could not reach shard %s',
+								  t.step_shards[n]), SQLERRM, NULL);
+			answers := answers
+				|| (t.step_shards[n], f::text, NULL)::pgstock_front.answer;
+		END;
+	END LOOP;
+	RETURN answers;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_push IS
+	'sends a step of a saga to its shards; a shard that does not answer is an '
+	'error 08006 among the answers';
+
+/* Errors of class SK and 22 are answers: a repetition would give them again. */
+CREATE FUNCTION pgstock_front.saga_failure(answers pgstock_front.answer[],
+	answered boolean)
+RETURNS pgstock_front.failure
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (
+		SELECT f.failure
+		  FROM unnest(answers) WITH ORDINALITY a (shard, error, rows, n),
+			   LATERAL (SELECT a.error::pgstock_front.failure AS failure) f
+		 WHERE a.error IS NOT NULL
+		   AND ((f.failure).sqlstate ~ '^(SK|22)') = answered
+		 ORDER BY a.n LIMIT 1);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_failure IS
+	'returns the first error of a step: one that is an answer, or another one';
+
+CREATE FUNCTION pgstock_front.saga_raise(f pgstock_front.failure)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_front.raise(f.sqlstate, f.message, f.detail, f.hint);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_raise IS 'raises the error of a step';
+
+CREATE FUNCTION pgstock_front.saga_rows(answers pgstock_front.answer[])
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY
+	SELECT r.*
+	  FROM unnest(answers) a, unnest(a.rows::@extschema@.stock_result[]) r;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_rows IS 'returns the rows of a step';
+
+/* ---- The request ---- */
+
+/* A line that names no shard is refused by the first one. */
+CREATE FUNCTION pgstock_front.saga_parts(items jsonb, shards int[])
+RETURNS jsonb[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item	jsonb;
+	shard	int;
+	n		int;
+	parts	jsonb[] := array_fill('[]'::jsonb, ARRAY[cardinality(shards)]);
+BEGIN
+	FOR item IN SELECT jsonb_array_elements(items) LOOP
+		shard := pgstock_front.line_shard(item ->> 'product_id',
+			coalesce(item ->> 'location', 'main'));
+		n := coalesce(array_position(shards, shard), 1);
+		parts[n] := parts[n] || jsonb_build_array(item);
+	END LOOP;
+	RETURN parts;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_parts IS
+	'returns the lines of each of the shards';
+
+/* What makes two requests the same: user and merged lines. */
+CREATE FUNCTION pgstock_front.saga_request(items jsonb, user_id text)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('user_id', user_id, 'lines', (
+		SELECT jsonb_agg(jsonb_build_array(l.product, l.location, l.quantity)
+						 ORDER BY l.product, l.location)
+		  FROM (SELECT i ->> 'product_id' AS product,
+					   coalesce(i ->> 'location', 'main') AS location,
+					   sum(CASE jsonb_typeof(i -> 'quantity')
+						   WHEN 'number' THEN (i ->> 'quantity')::numeric END)
+						   AS quantity
+				  FROM jsonb_array_elements(items) i
+				 GROUP BY 1, 2) l));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_request IS
+	'returns what identifies a request: its user and its merged lines';
+
+/* What every step has: the trace and the actor of the call that began it. */
+CREATE FUNCTION pgstock_front.saga_args(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_strip_nulls(args || jsonb_build_object(
+		'trace', nullif(current_setting('pgstock.trace_id', true), ''),
+		'actor', nullif(current_setting('pgstock.actor', true), '')));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_args IS
+	'returns the arguments of a step, with trace and actor';
+
+CREATE FUNCTION pgstock_front.saga_reused(order_id text, key text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF key IS NOT NULL THEN
+		PERFORM pgstock_front.raise('SK007',
+			format('idempotency key "%s" was used for another request', key),
+			NULL, 'Repeat the same request, or draw a new key.');
+	END IF;
+	PERFORM pgstock_front.raise('SK007',
+		format('order "%s" is already reserved by another request', order_id),
+		'Its live lines, their quantities or its user differ from this '
+		'request.',
+		'Repeat the same request, release the order first, or use another '
+		'order id.');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_reused IS
+	'SK007: the order or the key is that of another request';
+
+/* ---- Reserving ---- */
+
+/*
+ * Gives back what an order that was not reserved holds.  The row says so
+ * first: from then on no session can make the order a reserved one.
+ */
+CREATE FUNCTION pgstock_front.saga_undo(t pgstock_front.turn, outcome text,
+	answer text[], shards int[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	after	pgstock_front.turn;
+BEGIN
+	SELECT * INTO after FROM pgstock_front.ask_follow(t.order_id, t.saga,
+		t.step, 'undo', jsonb_build_object('outcome', outcome,
+			'reason', outcome), shards, answer);
+	IF FOUND THEN
+		PERFORM pgstock_front.saga_finish(after);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_undo IS
+	'releases in some shards what an order holds that was not reserved';
+
+/*
+ * The same for the session that began it.  Before it has sent a keep, a shard
+ * that did not answer needs no release: its hold, if it took one, expires by
+ * itself.  What cannot be ended now is left to the sweeper.
+ */
+CREATE FUNCTION pgstock_front.saga_give_up(t pgstock_front.turn, outcome text,
+	answer text[], held pgstock_front.answer[], keeping boolean)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shards	int[];
+BEGIN
+	SELECT array_agg(DISTINCT a.shard) INTO shards
+	  FROM unnest(held) a, unnest(a.rows) r
+	 WHERE (r::@extschema@.stock_result).granted > 0;
+	IF shards IS NULL THEN
+		PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step, outcome,
+									  answer);
+	ELSE
+		PERFORM pgstock_front.saga_undo(t, outcome, answer,
+			CASE WHEN keeping THEN t.shards ELSE shards END);
+	END IF;
+EXCEPTION WHEN OTHERS THEN
+	NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_give_up IS
+	'undoes the reservation of the session''s own order; the sweeper ends what '
+	'cannot be ended now';
+
+/*
+ * The rows of an order that was not reserved: where a shard granted lines, they
+ * are refused because of the others.
+ */
+CREATE FUNCTION pgstock_front.saga_refused(answers pgstock_front.answer[])
+RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r		@extschema@.stock_result;
+	result	text[];
+BEGIN
+	FOR r IN SELECT x.* FROM pgstock_front.saga_rows(answers) x
+			  ORDER BY x.product_id COLLATE "C", x.location COLLATE "C"
+	LOOP
+		IF r.granted > 0 THEN
+			r.status := 'refused';
+			r.available := r.available + r.granted;
+			r.granted := 0;
+			r.expires_at := NULL;
+			r.replayed := false;
+		END IF;
+		result := result || r::text;
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_refused IS
+	'returns the rows of an order that was refused by a shard';
+
+/* The rows are those of the keep, but only the hold knows of back-orders. */
+CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
+	kept pgstock_front.answer[])
+RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
+				WHERE (r::@extschema@.stock_result).status = 'backordered') THEN
+		RETURN (
+			SELECT array_agg((k.order_id, k.product_id, k.location, k.requested,
+							  k.granted, h.status, k.available, k.expires_at,
+							  k.version, false)::@extschema@.stock_result::text
+							 ORDER BY k.product_id COLLATE "C",
+									  k.location COLLATE "C")
+			  FROM pgstock_front.saga_rows(held) h
+			  JOIN pgstock_front.saga_rows(kept) k
+				ON k.product_id = h.product_id AND k.location = h.location);
+	END IF;
+	/* all rows begin with the order's id, then comes the product */
+	RETURN (SELECT array_agg(r ORDER BY r COLLATE "C")
+			  FROM unnest(kept) a, unnest(a.rows) r);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_granted IS
+	'returns the rows of an order that every shard has kept';
+
+CREATE FUNCTION pgstock_front.saga_not_held(t pgstock_front.turn,
+	held pgstock_front.answer[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f	pgstock_front.failure := coalesce(
+			pgstock_front.saga_failure(held, true),
+			pgstock_front.saga_failure(held, false));
+BEGIN
+	PERFORM pgstock_front.saga_give_up(t,
+		CASE WHEN f.sqlstate ~ '^SK00[12]' THEN 'refused' ELSE 'abandoned' END,
+		NULL, held, false);
+	PERFORM pgstock_front.saga_raise(f);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_not_held IS
+	'gives up an order that a shard could not hold, and raises why';
+
+CREATE FUNCTION pgstock_front.saga_not_kept(t pgstock_front.turn,
+	held pgstock_front.answer[], kept pgstock_front.answer[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f	pgstock_front.failure := coalesce(
+			pgstock_front.saga_failure(kept, true),
+			pgstock_front.saga_failure(kept, false));
+BEGIN
+	PERFORM pgstock_front.saga_give_up(t, 'abandoned', NULL, held, true);
+	IF f.sqlstate ~ '^22' THEN
+		PERFORM pgstock_front.saga_raise(f);
+	END IF;
+	PERFORM pgstock_front.raise('40001',
+		format('could not reserve order "%s" in all of its shards', t.order_id),
+		f.message, 'Nothing is reserved. Repeat the call.');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_not_kept IS
+	'gives up an order that a shard could not keep, and raises why';
+
+/* From the row to the answer; nothing is reserved before ask_end returns. */
+CREATE FUNCTION pgstock_front.saga_take(t pgstock_front.turn)
+RETURNS text[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	held	pgstock_front.answer[];
+	kept	pgstock_front.answer[];
+	answer	text[];
+BEGIN
+	held := pgstock_front.saga_push(t, 'hold', t.step - 1);
+	IF EXISTS (SELECT FROM unnest(held) a WHERE a.error IS NOT NULL) THEN
+		PERFORM pgstock_front.saga_not_held(t, held);
+	ELSIF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
+				   WHERE (r::@extschema@.stock_result).granted = 0) THEN
+		answer := pgstock_front.saga_refused(held);
+		PERFORM pgstock_front.saga_give_up(t, 'refused', answer, held, false);
+		RETURN answer;
+	END IF;
+	kept := pgstock_front.saga_push(t, 'keep', t.step);
+	IF EXISTS (SELECT FROM unnest(kept) a WHERE a.error IS NOT NULL) THEN
+		PERFORM pgstock_front.saga_not_kept(t, held, kept);
+	END IF;
+	answer := pgstock_front.saga_granted(held, kept);
+	IF NOT pgstock_front.ask_end(t.order_id, t.saga, t.step, 'reserved',
+								 answer) THEN
+		PERFORM pgstock_front.raise('40001',
+			format('could not reserve order "%s" in time', t.order_id),
+			'It took longer than pgstock_front.patience, and was undone.',
+			'Repeat the call.');
+	END IF;
+	RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_take IS
+	'holds and keeps an order in all of its shards; returns its rows';
+
+/* ---- The same order again ---- */
+
+CREATE TYPE pgstock_front.part_line AS
+(
+	product_id	text,
+	location	text,
+	quantity	bigint,
+	state		text,
+	expires_at	timestamptz,
+	available	bigint,
+	version		bigint
+);
+COMMENT ON TYPE pgstock_front.part_line IS
+	'the latest line of a product of an order, in its present state';
+
+CREATE FUNCTION pgstock_front.saga_look(order_id text, shards int[])
+RETURNS SETOF pgstock_front.part_line
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	answers	pgstock_front.answer[];
+BEGIN
+	answers := pgstock_front.checked(ARRAY(
+		SELECT a::pgstock_front.answer
+		  FROM pgstock_front.part_look(shards, NULL, NULL, order_id) a));
+	RETURN QUERY
+	SELECT l.*
+	  FROM unnest(answers) a, unnest(a.rows::pgstock_front.part_line[]) l;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_look IS
+	'returns the lines of an order in its shards, in their present state';
+
+/*
+ * What an order that was reserved is to the same or another request: "again",
+ * all of its lines live and are those of the request; "ended", none lives, or
+ * those that do not have expired; "another" otherwise.
+ */
+CREATE FUNCTION pgstock_front.saga_standing(lines pgstock_front.part_line[],
+	request jsonb, same boolean)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (
+		SELECT CASE WHEN NOT bool_or(m.live) THEN 'ended'
+					WHEN NOT same OR bool_or(m.live AND m.differs)
+					THEN 'another'
+					WHEN bool_and(m.live) THEN 'again'
+					WHEN bool_and(m.live OR m.expired) THEN 'ended'
+					ELSE 'another' END
+		  FROM (SELECT coalesce(l.state IN ('reserved', 'confirmed'), false)
+						   AS live,
+					   coalesce(l.state = 'expired', false) AS expired,
+					   l.quantity IS DISTINCT FROM r.quantity AS differs
+				  FROM unnest(lines) l
+				  FULL JOIN (SELECT q ->> 0 AS product_id, q ->> 1 AS location,
+									(q ->> 2)::numeric AS quantity
+							   FROM jsonb_array_elements(request -> 'lines') q)
+					   r USING (product_id, location)) m);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_standing IS
+	'compares a request with the lines of an order: again, ended or another';
+
+CREATE FUNCTION pgstock_front.saga_replay(order_id text,
+	lines pgstock_front.part_line[])
+RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (
+		SELECT array_agg((order_id, l.product_id, l.location, l.quantity,
+						  l.quantity, 'granted', l.available, l.expires_at,
+						  l.version, true)::@extschema@.stock_result::text
+						 ORDER BY l.product_id COLLATE "C",
+								  l.location COLLATE "C")
+		  FROM unnest(lines) l);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_replay IS
+	'returns the rows of an order that is reserved already';
+
+CREATE FUNCTION pgstock_front.saga_raise_stored(r @extschema@.stock_result,
+	key text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF r.status IN ('insufficient', 'refused', 'unknown_product') THEN
+		PERFORM pgstock_front.raise(
+			CASE r.status WHEN 'unknown_product' THEN 'SK002' ELSE 'SK001' END,
+			format('not enough stock for order "%s"', r.order_id),
+			format('Product "%s": wanted %s, available %s.', r.product_id,
+				   r.requested, r.available),
+			'To try again, draw a new key.');
+	END IF;
+	PERFORM pgstock_front.raise(
+		CASE r.status WHEN 'expired' THEN 'SK006' ELSE 'SK005' END,
+		format('the reservation under idempotency key "%s" has ended', key),
+		format('Product "%s" of order "%s" is %s.', r.product_id, r.order_id,
+			   r.status),
+		'To reserve again, draw a new key.');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_raise_stored IS
+	'raises the error of a stored row that is not granted';
+
+/* A stored answer says "granted" of lines that may have ended since. */
+CREATE FUNCTION pgstock_front.saga_stored(t pgstock_front.turn, key text)
+RETURNS text[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	lines	pgstock_front.part_line[];
+	r		@extschema@.stock_result;
+	l		pgstock_front.part_line;
+	answer	text[];
+BEGIN
+	lines := ARRAY(SELECT x FROM pgstock_front.saga_look(t.order_id,
+														 t.shards) x);
+	FOR r IN SELECT (a::@extschema@.stock_result).* FROM unnest(t.answer) a
+	LOOP
+		l := (SELECT x FROM unnest(lines) x
+			   WHERE x.product_id = r.product_id AND x.location = r.location);
+		r.replayed := true;
+		IF r.granted > 0 THEN
+			r.status := CASE WHEN l.state IN ('reserved', 'confirmed')
+							 THEN r.status
+							 ELSE coalesce(l.state, 'released') END;
+			r.granted := CASE WHEN l.state IN ('reserved', 'confirmed')
+							  THEN least(r.granted, l.quantity) ELSE 0 END;
+		END IF;
+		IF r.granted = 0 AND (t.args ->> 'raise')::boolean THEN
+			PERFORM pgstock_front.saga_raise_stored(r, key);
+		END IF;
+		answer := answer || r::text;
+	END LOOP;
+	RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_stored IS
+	'returns the answer that is stored under an idempotency key, true for now';
+
+/*
+ * Another session that reserves the same order is waited for: until it is done,
+ * or late, when its saga is undone.
+ */
+CREATE FUNCTION pgstock_front.saga_order(order_id text, items jsonb,
+	user_id text, ttl interval, strategy text, idempotency_key text,
+	raises boolean, shards int[])
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t		pgstock_front.turn;
+	request	jsonb := pgstock_front.saga_request(items, user_id);
+	args	jsonb := pgstock_front.saga_args(jsonb_build_object('user_id',
+						user_id, 'ttl', ttl, 'strategy', strategy,
+						'raise', raises));
+	parts	jsonb[] := pgstock_front.saga_parts(items, shards);
+	lines	pgstock_front.part_line[];
+	ended	bigint;
+	answer	text[];
+	pause	double precision := 0.002;
+BEGIN
+	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
+	WHILE answer IS NULL LOOP
+		SELECT * INTO STRICT t FROM pgstock_front.ask_reserve(order_id, shards,
+			parts, request, args, idempotency_key, ended);
+		CASE t.outcome
+		WHEN 'begun' THEN
+			answer := pgstock_front.saga_take(t);
+		WHEN 'stored' THEN
+			t.args := args;
+			answer := pgstock_front.saga_stored(t, idempotency_key);
+		WHEN 'busy' THEN
+			PERFORM pg_sleep(pause);
+			pause := least(2 * pause, 0.1);
+		WHEN 'other' THEN
+			PERFORM pgstock_front.saga_resume(t);
+		WHEN 'live' THEN
+			lines := ARRAY(SELECT x FROM pgstock_front.saga_look(order_id,
+																 t.shards) x);
+			CASE pgstock_front.saga_standing(lines, request,
+											 t.request = request)
+			WHEN 'again' THEN
+				answer := pgstock_front.saga_replay(order_id, lines);
+			WHEN 'ended' THEN
+				ended := t.saga;
+			ELSE
+				PERFORM pgstock_front.saga_reused(order_id, NULL);
+			END CASE;
+		ELSE
+			PERFORM pgstock_front.saga_reused(order_id, idempotency_key);
+		END CASE;
+	END LOOP;
+	RETURN QUERY SELECT (a::@extschema@.stock_result).* FROM unnest(answer) a;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_order IS
+	'reserves an order whose lines are in several shards, all or none';
+

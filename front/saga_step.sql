@@ -1,0 +1,344 @@
+/* ---- Orders over shards: settling, and the sweeper ----------------------- */
+
+/* ---- Settling ---- */
+
+/*
+ * One answer of several shards, by the rule of one: the lines that it acted on;
+ * only if there are none do the others decide.
+ */
+CREATE FUNCTION pgstock_front.saga_merge(verb text,
+	answers pgstock_front.answer[])
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	nothing	text[] := '{already,unknown_order}';
+	all_rows @extschema@.stock_result[] := ARRAY(
+		SELECT r FROM pgstock_front.saga_rows(answers) r);
+	acted	boolean := EXISTS (
+		SELECT FROM unnest(all_rows) r WHERE r.status <> ALL (nothing)
+		   AND NOT (r.status = 'shortfall' AND r.replayed));
+	known	boolean := EXISTS (SELECT FROM unnest(all_rows) r
+								WHERE r.status <> 'unknown_order');
+	f		pgstock_front.failure := pgstock_front.saga_failure(answers, true);
+BEGIN
+	IF NOT acted AND f.sqlstate IS NOT NULL
+		AND (verb <> 'confirm' OR NOT known) THEN
+		PERFORM pgstock_front.saga_raise(f);
+	END IF;
+	RETURN QUERY
+	SELECT r.* FROM unnest(all_rows) r
+	 WHERE CASE WHEN acted THEN r.status <> ALL (nothing)
+				WHEN known THEN r.status <> 'unknown_order'
+				ELSE r IS NOT DISTINCT FROM all_rows[1] END
+	 ORDER BY r.product_id COLLATE "C", r.location COLLATE "C";
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_merge IS
+	'returns the rows of a step in all shards, or raises its error';
+
+/* NULL: the state stays, for nothing was done or only a part of it. */
+CREATE FUNCTION pgstock_front.saga_state(t pgstock_front.turn,
+	answers pgstock_front.answer[])
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	found	text[] := ARRAY(SELECT r.status
+							  FROM pgstock_front.saga_rows(answers) r);
+BEGIN
+	RETURN CASE
+		WHEN t.verb = 'undo' THEN t.args ->> 'outcome'
+		WHEN t.verb = 'compensate' THEN 'shortfall'
+		WHEN t.verb = 'confirm' THEN
+			CASE WHEN found && '{confirmed,already}' THEN 'confirmed'
+				 WHEN found && '{shortfall}' THEN 'shortfall' END
+		WHEN t.args ? 'items' THEN NULL
+		WHEN t.verb = 'release' AND found && '{released}' THEN 'released'
+		WHEN t.verb = 'rollback' AND found && '{rolled_back}'
+		THEN 'rolled_back'
+		WHEN t.verb = 'return' AND found && '{returned}' THEN 'returned'
+		WHEN t.verb = 'extend' AND found && '{granted}' THEN 'reserved' END;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_state IS
+	'returns the state in which a step leaves an order; NULL: as it was';
+
+/*
+ * What must follow where the shards did not all come to the same end: confirmed
+ * in some and short in others, or extended in some and expired in others.
+ */
+CREATE FUNCTION pgstock_front.saga_next(t pgstock_front.turn,
+	answers pgstock_front.answer[])
+RETURNS pgstock_front.turn
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	after	pgstock_front.turn;
+	done	int[];
+BEGIN
+	SELECT array_agg(DISTINCT a.shard) INTO done
+	  FROM unnest(answers) a, unnest(a.rows) r
+	 WHERE (r::@extschema@.stock_result).status =
+		   CASE t.verb WHEN 'confirm' THEN 'confirmed' ELSE 'granted' END;
+	IF t.verb = 'confirm' AND done IS NOT NULL
+		AND EXISTS (SELECT FROM pgstock_front.saga_rows(answers) r
+					 WHERE r.status = 'shortfall') THEN
+		SELECT * INTO after FROM pgstock_front.ask_follow(t.order_id, t.saga,
+			t.step, 'compensate', '{"reason": "shortfall"}', done, NULL);
+	ELSIF t.verb = 'extend' AND done IS NOT NULL
+		AND (pgstock_front.saga_failure(answers, true)).sqlstate = 'SK006' THEN
+		SELECT * INTO after FROM pgstock_front.ask_follow(t.order_id, t.saga,
+			t.step, 'undo', '{"reason": "expired", "outcome": "expired"}',
+			t.shards, NULL);
+	END IF;
+	RETURN after;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_next IS
+	'begins the step that must follow another one, if one must';
+
+/*
+ * Sends a step to all of its shards and ends it, or raises why it cannot end
+ * yet.  Several sessions may do so at once: each shard takes the step once.
+ */
+CREATE FUNCTION pgstock_front.saga_finish(t pgstock_front.turn)
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	answers	pgstock_front.answer[];
+	f		pgstock_front.failure;
+	after	pgstock_front.turn;
+BEGIN
+	answers := pgstock_front.saga_push(t, t.verb, t.step);
+	f := pgstock_front.saga_failure(answers, false);
+	IF f.sqlstate IS NOT NULL THEN
+		PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
+			concat_ws(': ', f.message, f.detail));
+		PERFORM pgstock_front.raise(
+			CASE WHEN f.sqlstate ~ '^(40|55)' THEN f.sqlstate ELSE '08006' END,
+			format('step "%s" of order "%s" has not reached all shards',
+				   t.verb, t.order_id),
+			concat_ws(': ', f.message, f.detail),
+			'It is repeated until every shard has taken it. The same call '
+			'again returns the outcome.');
+	END IF;
+	after := pgstock_front.saga_next(t, answers);
+	IF after.verb IS NULL THEN
+		PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step,
+			pgstock_front.saga_state(t, answers), NULL);
+		RETURN QUERY SELECT * FROM pgstock_front.saga_merge(t.verb, answers);
+		RETURN;
+	END IF;
+	PERFORM pgstock_front.saga_finish(after);
+	IF after.verb = 'undo' THEN
+		PERFORM pgstock_front.saga_raise(
+			pgstock_front.saga_failure(answers, true));
+	END IF;
+	RETURN QUERY SELECT r.order_id, r.product_id, r.location, r.requested,
+						0::bigint, 'shortfall', r.available, r.expires_at,
+						r.version, r.replayed
+				   FROM pgstock_front.saga_rows(answers) r;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_finish IS
+	'sends a step to its shards until it ends, and returns its rows';
+
+/* More than an order holds is refused before a shard has done its part. */
+CREATE FUNCTION pgstock_front.saga_check_items(order_id text, items jsonb,
+	shards int[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	q	record;
+BEGIN
+	FOR q IN
+		SELECT i.line ->> 0 AS product_id, i.line ->> 1 AS location,
+			   (i.line ->> 2)::numeric AS quantity,
+			   coalesce(l.quantity, 0) AS held
+		  FROM jsonb_array_elements(
+				pgstock_front.saga_request(items, NULL) -> 'lines') i (line)
+		  LEFT JOIN pgstock_front.saga_look(order_id, shards) l
+			ON l.product_id = i.line ->> 0 AND l.location = i.line ->> 1
+		 WHERE (i.line ->> 2)::numeric > coalesce(l.quantity, 0)
+	LOOP
+		PERFORM pgstock_front.raise('22023',
+			format('order "%s" does not hold %s of product "%s" at location '
+				   '"%s"', order_id, q.quantity, q.product_id, q.location),
+			format('It holds %s.', q.held), NULL);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_check_items IS
+	'22023 for items that an order over shards does not hold';
+
+/* A step of a call: confirm, release, rollback, return, extend. */
+CREATE FUNCTION pgstock_front.saga_call(verb text, order_id text, args jsonb,
+	items jsonb, shards int[])
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t		pgstock_front.turn;
+	its		int[] := shards;
+	parts	jsonb[] := array_fill('null'::jsonb, ARRAY[cardinality(shards)]);
+	pause	double precision := 0.002;
+BEGIN
+	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
+	args := pgstock_front.saga_args(args);
+	IF items IS NOT NULL THEN
+		its := pgstock_front.items(items);
+		parts := pgstock_front.saga_parts(items, its);
+		args := args || '{"items": true}';
+		PERFORM pgstock_front.saga_check_items(order_id, items, shards);
+	END IF;
+	LOOP
+		SELECT * INTO STRICT t FROM pgstock_front.ask_settle(order_id, shards,
+			verb, args, its, parts);
+		EXIT WHEN t.outcome IN ('begun', 'joined');
+		IF t.outcome = 'busy' THEN
+			PERFORM pg_sleep(pause);
+			pause := least(2 * pause, 0.1);
+		ELSE
+			PERFORM pgstock_front.saga_resume(t);
+		END IF;
+	END LOOP;
+	RETURN QUERY SELECT * FROM pgstock_front.saga_finish(t);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_call IS
+	'takes a step of an order in all of its shards';
+
+/* ---- The sweeper ---- */
+
+/*
+ * Ends the step of a saga for a session that did not.  Of an order that was
+ * being reserved no client was told that it is: it is undone.  Only where the
+ * row is from before a fail-over or a restore of the coordinator may the commit
+ * that reserved it be missing: then it is reserved if every shard has kept it,
+ * and none may be left out.
+ */
+CREATE FUNCTION pgstock_front.saga_resume(t pgstock_front.turn)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kept	pgstock_front.answer[];
+BEGIN
+	IF t.verb <> 'reserve' THEN
+		PERFORM pgstock_front.saga_finish(t);
+		RETURN;
+	END IF;
+	IF t.doubtful THEN
+		kept := pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.part_kept(t.shards, NULL, NULL, t.order_id,
+										   t.saga, t.step) a));
+		IF NOT EXISTS (SELECT FROM unnest(kept) a WHERE a.rows <> '{true}')
+		THEN
+			PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step,
+										  'reserved', NULL);
+			RETURN;
+		END IF;
+	END IF;
+	PERFORM pgstock_front.saga_undo(t, 'abandoned', NULL, t.shards);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_resume IS
+	'ends the step of a saga that its own session has not ended';
+
+CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
+RETURNS int
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	late	pgstock_front.turn[];
+	t		pgstock_front.turn;
+	ended	int := 0;
+BEGIN
+	PERFORM pgstock_front.begin_call('sweep_orders');
+	late := ARRAY(SELECT x FROM pgstock_front.ask_due(max_orders) x);
+	FOREACH t IN ARRAY late LOOP
+		BEGIN
+			PERFORM pgstock_front.saga_resume(t);
+			ended := ended + 1;
+		EXCEPTION WHEN OTHERS THEN
+			/* an error of a shard that is an answer has ended the step */
+			PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
+										   SQLERRM);
+		END;
+	END LOOP;
+	IF pgstock_front.ask_purge(1000) > 0 THEN
+		PERFORM pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.part_purge(pgstock_front.all(), NULL, NULL,
+				now() - pgstock_front.saga_setting('saga_retention',
+												   '30 days')) a));
+	END IF;
+	RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.sweep_orders IS
+	'ends steps of orders over shards whose sessions have not, and deletes old '
+	'rows; returns how many it ended; run it every second';
+
+
+/* ---- For people ---- */
+
+CREATE VIEW @extschema@.stock_sagas WITH (security_invoker) AS
+SELECT s.order_id, s.saga, s.state, s.under_way, s.step, s.shards, s.begun_at,
+	   s.changed_at, s.next_try_at, s.tries, s.error
+  FROM pgstock_front.ask_list() s;
+COMMENT ON VIEW @extschema@.stock_sagas IS
+	'orders over several shards: the state that all shards have agreed on, and '
+	'the step that is under way, if any, with the error that delays it';
+
+CREATE FUNCTION @extschema@.abandon_saga(order_id text, reason text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_front.begin_call('abandon_saga');
+	IF reason IS NULL OR reason = '' THEN
+		PERFORM pgstock_front.raise('22023', 'reason must not be empty', NULL,
+			'Say why the shards cannot agree.');
+	END IF;
+	IF NOT pgstock_front.ask_abandon(order_id, reason, session_user) THEN
+		PERFORM pgstock_front.raise('SK004',
+			format('no step of order "%s" is under way', order_id), NULL,
+			'Read stock_sagas.');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.abandon_saga IS
+	'gives up the step of an order that some shard can never take, such as one '
+	'that is lost; what the other shards did stays';
+
+/* ---- Which database is the coordinator ---- */
+
+/* The roles that use the shards use it too. */
+CREATE FUNCTION pgstock_front.set_coordinator(coordinator jsonb)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	is_new	boolean := NOT EXISTS (SELECT FROM pg_foreign_server s
+									WHERE s.srvname = 'pgstock_coordinator');
+BEGIN
+	PERFORM pgstock_front.check_shards(jsonb_build_array(coordinator));
+	EXECUTE format(CASE WHEN is_new
+		THEN 'CREATE SERVER pgstock_coordinator FOREIGN DATA WRAPPER plproxy '
+			 'OPTIONS (p0 %L)'
+		ELSE 'ALTER SERVER pgstock_coordinator OPTIONS (SET p0 %L)' END,
+		pgstock_front.connection_text(coordinator));
+	IF is_new THEN
+		PERFORM pgstock_front.map_user(m.usename, true)
+		   FROM pg_user_mappings m WHERE m.srvname = 'pgstock_shards';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.set_coordinator IS
+	'sets the database whose table has the orders over several shards: '
+	'connection parameters, as for set_shards';

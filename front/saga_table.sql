@@ -1,0 +1,392 @@
+/* ---- The coordinator: orders over shards --------------------------------- */
+
+/*
+ * An order whose lines are in several shards has a row here: its saga.  The
+ * functions of this file run in the coordinator's database, which all fronts
+ * call by PL/Proxy (saga.sql), so each of their changes is a commit of its own
+ * and stands also when the caller's statement dies.
+ *
+ * verb is the step under way, NULL when there is none.  A step ends when every
+ * shard has taken it.  What a step does is decided by whoever sets verb, and
+ * only a comparison of (saga, step, verb) changes it:
+ *
+ *   verb        sent to the shards        then
+ *   reserve     hold, then keep           state reserved; or undo
+ *   undo        release                   state refused, abandoned or expired
+ *   confirm     confirm                   state confirmed; or compensate
+ *   compensate  roll back, where it had   state shortfall
+ *               been confirmed
+ *   release, rollback, return, extend     state released, rolled_back, ...
+ *
+ * The commit that sets state to reserved is the one that reserves the order:
+ * before it no client is told so, and any session may undo the saga once due_at
+ * has passed.  After it nobody undoes it without being asked to.
+ */
+CREATE TABLE pgstock_front.saga
+(
+	order_id	text COLLATE "C" NOT NULL,
+	saga		bigint NOT NULL,
+	state		text NOT NULL,
+	step		int NOT NULL,
+	verb		text,
+	args		jsonb NOT NULL,
+	shards		int[] NOT NULL,
+	step_shards	int[] NOT NULL,
+	step_parts	jsonb[] NOT NULL,
+	request		jsonb,
+	idempotency_key text COLLATE "C",
+	answer		text[],
+	history		text NOT NULL,
+	begun_at	timestamptz NOT NULL,
+	changed_at	timestamptz NOT NULL,
+	due_at		timestamptz NOT NULL,
+	tries		int NOT NULL DEFAULT 0,
+	error		text,
+	CONSTRAINT saga_pkey PRIMARY KEY (order_id),
+	CONSTRAINT saga_idempotency_key UNIQUE (idempotency_key),
+	CONSTRAINT saga_state CHECK (state IN ('new', 'reserved', 'confirmed',
+		'released', 'rolled_back', 'returned', 'shortfall', 'expired',
+		'refused', 'abandoned')),
+	CONSTRAINT saga_verb CHECK (verb IN ('reserve', 'undo', 'confirm',
+		'compensate', 'release', 'rollback', 'return', 'extend'))
+) WITH (fillfactor = 70);
+COMMENT ON TABLE pgstock_front.saga IS
+	'orders over several shards: state, and the step that is under way';
+
+CREATE INDEX saga_under_way ON pgstock_front.saga (due_at)
+	WHERE verb IS NOT NULL;
+CREATE INDEX saga_begun_at ON pgstock_front.saga (begun_at);
+SELECT pg_extension_config_dump('pgstock_front.saga', '');
+
+/* What a caller has to do next. */
+CREATE TYPE pgstock_front.turn AS
+(
+	outcome		text,
+	order_id	text,
+	saga		bigint,
+	state		text,
+	step		int,
+	verb		text,
+	args		jsonb,
+	shards		int[],
+	step_shards	int[],
+	step_parts	jsonb[],
+	request		jsonb,
+	answer		text[],
+	doubtful	boolean
+);
+COMMENT ON TYPE pgstock_front.turn IS
+	'a saga, and what its caller has to do: begun, joined, busy, other, live, '
+	'stored, reused or due; doubtful: the row is older than this history of '
+	'the coordinator';
+
+/*
+ * The life that this database leads: another one after a fail-over or a
+ * restore, when a row may be older than what clients were told.
+ */
+CREATE FUNCTION pgstock_front.saga_history()
+RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT c.system_identifier FROM pg_control_system() c) || '/'
+		   || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_history IS
+	'returns which history of the coordinator this is: system and timeline';
+
+/* A setting of the coordinator's database, such as pgstock_front.hold. */
+CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
+RETURNS interval
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce(nullif(current_setting('pgstock_front.' || name, true), '')
+					::interval, otherwise);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_setting IS
+	'returns a setting of orders over shards: hold, patience, saga_retention';
+
+CREATE FUNCTION pgstock_front.saga_turn(s pgstock_front.saga, outcome text)
+RETURNS pgstock_front.turn
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (outcome, s.order_id, s.saga, s.state, s.step, s.verb, s.args,
+			s.shards, s.step_shards, s.step_parts, s.request, s.answer,
+			s.history <> pgstock_front.saga_history())::pgstock_front.turn;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_turn IS
+	'returns a saga as what its caller has to do';
+
+/* Newer sagas of an order have greater numbers: shards refuse older ones. */
+CREATE FUNCTION pgstock_front.saga_next_number(last bigint)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN greatest(extract(epoch FROM clock_timestamp()) * 1000000, last + 1);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_next_number IS
+	'returns the number of a new saga: microseconds, and more than the last';
+
+/*
+ * Begins to reserve an order.  "replaces" is the saga whose reservation the
+ * caller has found ended in every shard.
+ */
+CREATE FUNCTION pgstock_front.saga_reserve(order_id text, step_shards int[],
+	step_parts jsonb[], request jsonb, args jsonb, idempotency_key text,
+	replaces bigint)
+RETURNS SETOF pgstock_front.turn
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s	pgstock_front.saga;
+	now	timestamptz := clock_timestamp();
+	hold interval := pgstock_front.saga_setting('hold', '20s');
+BEGIN
+	args := args || jsonb_build_object('hold', hold);
+	INSERT INTO pgstock_front.saga AS x
+	VALUES ($1, pgstock_front.saga_next_number(0), 'new', 2, 'reserve', args,
+			$2, $2, $3, $4, $6, NULL, pgstock_front.saga_history(), now, now,
+			now + pgstock_front.saga_setting('patience', '10s'))
+		ON CONFLICT DO NOTHING
+	RETURNING * INTO s;
+	IF FOUND THEN
+		RETURN NEXT pgstock_front.saga_turn(s, 'begun');
+		RETURN;
+	END IF;
+	SELECT * INTO s FROM pgstock_front.saga x WHERE x.order_id = $1 FOR UPDATE;
+	IF NOT FOUND THEN
+		/* the key is that of another order */
+		s.order_id := $1;
+		RETURN NEXT pgstock_front.saga_turn(s, 'reused');
+		RETURN;
+	END IF;
+	IF s.verb IS NOT NULL THEN
+		RETURN NEXT pgstock_front.saga_turn(s,
+			CASE WHEN s.verb = 'reserve' AND s.due_at > now THEN 'busy'
+				 ELSE 'other' END);
+	ELSIF s.idempotency_key = $6 AND s.answer IS NOT NULL THEN
+		RETURN NEXT pgstock_front.saga_turn(s,
+			CASE WHEN s.request = $4 THEN 'stored' ELSE 'reused' END);
+	ELSIF s.state IN ('reserved', 'confirmed')
+		AND s.saga IS DISTINCT FROM replaces THEN
+		RETURN NEXT pgstock_front.saga_turn(s, 'live');
+	ELSIF EXISTS (SELECT FROM pgstock_front.saga x
+				   WHERE x.idempotency_key = $6 AND x.order_id <> $1) THEN
+		RETURN NEXT pgstock_front.saga_turn(s, 'reused');
+	ELSE
+		UPDATE pgstock_front.saga x
+		   SET saga = pgstock_front.saga_next_number(s.saga), state = 'new',
+			   step = 2, verb = 'reserve', args = $5, shards = $2,
+			   step_shards = $2, step_parts = $3, request = $4,
+			   idempotency_key = $6, answer = NULL,
+			   history = pgstock_front.saga_history(), begun_at = now,
+			   changed_at = now, tries = 0, error = NULL,
+			   due_at = now + pgstock_front.saga_setting('patience', '10s')
+		 WHERE x.order_id = $1
+		RETURNING * INTO s;
+		RETURN NEXT pgstock_front.saga_turn(s, 'begun');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_reserve IS
+	'begins to reserve an order over shards, or returns why not';
+
+/*
+ * Begins a step of an order.  One that is under way with the same arguments is
+ * joined: each shard takes it once.
+ */
+CREATE FUNCTION pgstock_front.saga_settle(order_id text, shards int[],
+	verb text, args jsonb, step_shards int[], step_parts jsonb[])
+RETURNS SETOF pgstock_front.turn
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s	pgstock_front.saga;
+	now	timestamptz := clock_timestamp();
+BEGIN
+	/* an order of several reserve_stock() has no saga yet */
+	INSERT INTO pgstock_front.saga AS x
+	VALUES ($1, pgstock_front.saga_next_number(0), 'reserved', 2, NULL, '{}',
+			$2, '{}', '{}', NULL, NULL, NULL, pgstock_front.saga_history(),
+			now, now, now)
+		ON CONFLICT DO NOTHING;
+	SELECT * INTO STRICT s FROM pgstock_front.saga x WHERE x.order_id = $1
+	   FOR UPDATE;
+	IF s.verb = $3 AND s.step_parts = $6
+		AND s.args - '{trace,actor}'::text[] = $4 - '{trace,actor}'::text[] THEN
+		RETURN NEXT pgstock_front.saga_turn(s, 'joined');
+	ELSIF s.verb IS NOT NULL THEN
+		RETURN NEXT pgstock_front.saga_turn(s,
+			CASE WHEN s.verb = 'reserve' AND s.due_at > now THEN 'busy'
+				 ELSE 'other' END);
+	ELSE
+		UPDATE pgstock_front.saga x
+		   SET step = x.step + 1, verb = $3, args = $4, step_shards = $5,
+			   step_parts = $6, changed_at = now, tries = 0, error = NULL,
+			   history = pgstock_front.saga_history(),
+			   due_at = now + pgstock_front.saga_setting('patience', '10s'),
+			   shards = ARRAY(SELECT unnest(x.shards) UNION SELECT unnest($2)
+							   ORDER BY 1)
+		 WHERE x.order_id = $1
+		RETURNING * INTO s;
+		RETURN NEXT pgstock_front.saga_turn(s, 'begun');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_settle IS
+	'begins a step of an order over shards, or returns which one is under way';
+
+/* Goes from a step to the next one, if no other session has. */
+CREATE FUNCTION pgstock_front.saga_follow(order_id text, saga bigint, step int,
+	verb text, args jsonb, step_shards int[], answer text[])
+RETURNS SETOF pgstock_front.turn
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s	pgstock_front.saga;
+BEGIN
+	UPDATE pgstock_front.saga x
+	   SET step = x.step + 1, verb = $4, args = x.args || $5,
+		   step_shards = $6,
+		   step_parts = array_fill('null'::jsonb, ARRAY[cardinality($6)]),
+		   answer = coalesce($7, x.answer), changed_at = clock_timestamp(),
+		   due_at = clock_timestamp() + '1s', tries = 0
+	 WHERE x.order_id = $1 AND x.saga = $2 AND x.step = $3
+	   AND x.verb IS NOT NULL
+	RETURNING * INTO s;
+	IF FOUND THEN
+		RETURN NEXT pgstock_front.saga_turn(s, 'begun');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_follow IS
+	'makes a step of a saga follow another; no row: another session was first';
+
+/* Ends a step that every shard has taken. */
+CREATE FUNCTION pgstock_front.saga_end(order_id text, saga bigint, step int,
+	state text, answer text[])
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_front.saga x
+	   SET state = coalesce($4, x.state), verb = NULL, error = NULL,
+		   answer = coalesce($5, x.answer), changed_at = clock_timestamp()
+	 WHERE x.order_id = $1 AND x.saga = $2 AND x.step = $3
+	   AND x.verb IS NOT NULL;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_end IS
+	'ends a step of a saga; false: another session was first';
+
+CREATE FUNCTION pgstock_front.saga_note(order_id text, saga bigint, step int,
+	error text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_front.saga x SET error = left($4, 1000)
+	 WHERE x.order_id = $1 AND x.saga = $2 AND x.step = $3
+	   AND x.verb IS NOT NULL AND x.error IS DISTINCT FROM left($4, 1000);
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_note IS
+	'notes why a step of a saga has not ended';
+
+/*
+ * The sweeper takes sagas whose callers are late.  The time of the next try is
+ * set before the try: a second sweeper takes others.
+ */
+CREATE FUNCTION pgstock_front.saga_due(max_sagas int)
+RETURNS SETOF pgstock_front.turn
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+UPDATE pgstock_front.saga x
+   SET tries = x.tries + 1,
+	   due_at = clock_timestamp()
+				+ '1s'::interval * least(2 ^ x.tries, 10)
+  FROM (SELECT d.order_id FROM pgstock_front.saga d
+		 WHERE d.verb IS NOT NULL AND d.due_at <= clock_timestamp()
+		 ORDER BY d.due_at LIMIT max_sagas FOR UPDATE SKIP LOCKED) due
+ WHERE x.order_id = due.order_id
+RETURNING (pgstock_front.saga_turn(x, 'due')).*
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_due IS
+	'returns sagas whose step should have ended, and sets their next try';
+
+CREATE FUNCTION pgstock_front.saga_purge(max_sagas int)
+RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	int;
+	before timestamptz := clock_timestamp()
+		- pgstock_front.saga_setting('saga_retention', '30 days');
+BEGIN
+	DELETE FROM pgstock_front.saga x
+	 WHERE x.order_id IN (
+		SELECT d.order_id FROM pgstock_front.saga d
+		 WHERE d.begun_at < before AND d.changed_at < before
+		   AND d.verb IS NULL
+		 LIMIT max_sagas);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_purge IS
+	'deletes sagas that ended longer ago than pgstock_front.saga_retention';
+
+/* ---- For people ---------------------------------------------------------- */
+
+CREATE TYPE pgstock_front.saga_row AS
+(
+	order_id	text,
+	saga		bigint,
+	state		text,
+	under_way	text,
+	step		int,
+	shards		int[],
+	begun_at	timestamptz,
+	changed_at	timestamptz,
+	next_try_at	timestamptz,
+	tries		int,
+	error		text
+);
+COMMENT ON TYPE pgstock_front.saga_row IS 'a row of stock_sagas';
+
+CREATE FUNCTION pgstock_front.saga_list()
+RETURNS SETOF pgstock_front.saga_row
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT s.order_id, s.saga, s.state, s.verb, s.step, s.shards, s.begun_at,
+	   s.changed_at, CASE WHEN s.verb IS NOT NULL THEN s.due_at END, s.tries,
+	   s.error
+  FROM pgstock_front.saga s
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_list IS
+	'returns the orders over shards, for stock_sagas';
+
+CREATE FUNCTION pgstock_front.saga_abandon(order_id text, reason text,
+	actor text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_front.saga x
+	   SET verb = NULL, changed_at = clock_timestamp(), state = 'abandoned',
+		   error = format('step "%s" was given up by %s: %s', x.verb, $3, $2)
+	 WHERE x.order_id = $1 AND x.verb IS NOT NULL;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_abandon IS
+	'gives up the step of an order that cannot end; false: none is under way';

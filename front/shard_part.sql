@@ -1,0 +1,322 @@
+/* ---- An order's part in this shard --------------------------------------- */
+
+/*
+ * An order whose lines are in several shards has a part in each.  The steps of
+ * its saga (front/saga_table.sql) come here, numbered.  Each takes effect once,
+ * however often it comes; one that arrives behind a newer one is refused, for
+ * the session that sent it may have ended long ago.  The row is written in the
+ * step's own transaction.
+ */
+CREATE TABLE pgstock_shard.order_part
+(
+	order_id	text COLLATE "C" NOT NULL,
+	first_saga	bigint NOT NULL,
+	saga		bigint NOT NULL,
+	step		int NOT NULL,
+	shards		int[] NOT NULL,
+	answer		pgstock_shard.answer,
+	changed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT order_part_pkey PRIMARY KEY (order_id)
+);
+COMMENT ON TABLE pgstock_shard.order_part IS
+	'orders over several shards: the shards of each, the latest step that this '
+	'one has taken, and its answer';
+CREATE INDEX order_part_changed_at ON pgstock_shard.order_part (changed_at);
+SELECT pg_extension_config_dump('pgstock_shard.order_part', '');
+
+/*
+ * Begins a step: NULL if it is to be taken, its answer if it was taken before.
+ * A stored answer may rest on a commit that is not flushed yet, so the row is
+ * written again: the caller's commit then flushes that one too.
+ */
+CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int)
+RETURNS pgstock_shard.answer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	part	pgstock_shard.order_part;
+BEGIN
+	SELECT * INTO part FROM pgstock_shard.order_part o
+	 WHERE o.order_id = $1 FOR UPDATE;
+	IF (part.saga, part.step) > (saga, step) THEN
+		PERFORM pgstock_shard.part_late(order_id, step);
+	ELSIF (part.saga, part.step) = (saga, step) THEN
+		UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
+		 WHERE o.order_id = $1;
+		RETURN part.answer;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_begin IS
+	'begins a step of an order over shards: returns its answer if it was taken '
+	'before, NULL if not; 55000 if a later one was taken';
+
+/*
+ * The first step of an order locks no row, so a later one may have ended since:
+ * then what this one did is undone by the error.
+ */
+CREATE FUNCTION pgstock_shard.part_end(order_id text, saga bigint, step int,
+	shards int[], answer pgstock_shard.answer)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	INSERT INTO pgstock_shard.order_part AS o VALUES ($1, $2, $2, $3, $4, $5)
+		ON CONFLICT ON CONSTRAINT order_part_pkey DO UPDATE
+	   SET saga = excluded.saga, step = excluded.step,
+		   shards = excluded.shards, answer = excluded.answer,
+		   changed_at = excluded.changed_at
+	 WHERE (o.saga, o.step) <= (excluded.saga, excluded.step);
+	IF NOT FOUND THEN
+		PERFORM pgstock_shard.part_late(order_id, step);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_end IS
+	'ends a step of an order over shards: stores its answer; 55000 if a later '
+	'one was taken';
+
+CREATE FUNCTION pgstock_shard.part_late(order_id text, step int)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION 'step % of order "%" arrived too late', step, order_id
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			  DETAIL = 'A later step has reached the shard.',
+			  HINT = 'Repeat the call: it begins anew.';
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_late IS
+	'55000: a later step of the order was taken';
+
+/* An order that this shard had without a saga is that of another request. */
+CREATE FUNCTION pgstock_shard.part_check_new(order_id text, saga bigint)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce((SELECT o.first_saga FROM pgstock_shard.order_part o
+				  WHERE o.order_id = $1), saga) = saga THEN
+		RAISE EXCEPTION 'order "%" is already reserved by another request', $1
+			USING ERRCODE = 'SK007',
+				  DETAIL = 'It has lines in one shard only.',
+				  HINT = 'Release the order first, or use another order id.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_check_new IS
+	'SK007 for an order that was reserved before without a saga';
+
+/* A look whose answer a client trusts flushes what it has seen. */
+CREATE FUNCTION pgstock_shard.part_fence(order_id text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
+	 WHERE o.order_id = $1;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_fence IS
+	'has the caller''s commit flush what it has seen of an order; true';
+
+/* Whether the step of a saga that keeps its hold is the latest one taken. */
+CREATE FUNCTION pgstock_shard.part_kept(order_id text, saga bigint, step int)
+RETURNS boolean
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
+				WHERE o.order_id = $1 AND o.saga = $2 AND o.step = $3
+				  AND (o.answer).error IS NULL
+				  AND pgstock_shard.part_fence($1))
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_kept IS
+	'returns whether a saga''s keep was the last step that this shard took';
+SELECT pgstock_shard.wrap('pgstock_shard.part_kept(text,bigint,int)'::
+	regprocedure);
+
+CREATE FUNCTION pgstock_shard.part_shards(order_id text)
+RETURNS int[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT o.shards FROM pgstock_shard.order_part o WHERE o.order_id = $1
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_shards IS
+	'returns the shards of an order over several';
+
+CREATE FUNCTION pgstock_shard.part_purge(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	DELETE FROM pgstock_shard.order_part o
+	 WHERE o.order_id IN (SELECT d.order_id FROM pgstock_shard.order_part d
+						   WHERE d.changed_at
+								 < least(before, now() - '1 day'::interval)
+						   LIMIT 10000);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_purge IS
+	'deletes up to 10,000 parts of orders that no step has reached since, a '
+	'day at least';
+SELECT pgstock_shard.wrap('pgstock_shard.part_purge(timestamptz)'::
+	regprocedure);
+
+/*
+ * What calls pgstock, whose schema is known only here.
+ *
+ * Errors that a repetition would give again are a step's answer and are stored;
+ * after any other error the step is to be repeated.
+ */
+DO $do$
+DECLARE
+	pgstock text := (SELECT extnamespace::regnamespace FROM pg_extension
+					  WHERE extname = 'pgstock');
+BEGIN
+	EXECUTE format($f$
+CREATE FUNCTION pgstock_shard.part_check_role()
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+	IF NOT has_function_privilege(session_user,
+		'%1$s.reserve_order(text,jsonb,text,interval,text,text)', 'EXECUTE')
+	THEN
+		RAISE EXCEPTION 'permission denied for orders over shards'
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'Grant the role access with grant_stock_access.';
+	END IF;
+END
+$body$
+$f$, pgstock);
+	EXECUTE format($f$
+CREATE FUNCTION pgstock_shard.part_act(verb text, order_id text, items jsonb,
+	args jsonb)
+RETURNS SETOF %1$s.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+	ttl		interval := CASE verb WHEN 'hold' THEN args ->> 'hold'
+								  ELSE args ->> 'ttl' END;
+	reason	text := args ->> 'reason';
+	key		text := args ->> 'idempotency_key';
+BEGIN
+	CASE verb
+	WHEN 'hold' THEN
+		IF (args ->> 'raise')::boolean THEN
+			RETURN QUERY SELECT * FROM %1$s.reserve_order(order_id, items,
+				args ->> 'user_id', ttl, args ->> 'strategy');
+		ELSE
+			RETURN QUERY SELECT * FROM %1$s.try_reserve_order(order_id, items,
+				args ->> 'user_id', ttl, args ->> 'strategy');
+		END IF;
+	WHEN 'keep', 'extend' THEN
+		RETURN QUERY SELECT * FROM %1$s.extend_reservation(order_id, ttl, key);
+	WHEN 'confirm' THEN
+		RETURN QUERY SELECT * FROM %1$s.confirm_stock(order_id,
+			args ->> 'payment_id', key);
+	WHEN 'undo' THEN
+		/* also what was confirmed here, beside the saga */
+		BEGIN
+			RETURN QUERY SELECT * FROM %1$s.release_stock(order_id, reason);
+		EXCEPTION WHEN SQLSTATE 'SK005' THEN
+			RETURN QUERY SELECT * FROM %1$s.rollback_stock(order_id, reason);
+		END;
+	WHEN 'release' THEN
+		RETURN QUERY SELECT * FROM %1$s.release_stock(order_id, reason, items,
+			key);
+	WHEN 'compensate', 'rollback' THEN
+		RETURN QUERY SELECT * FROM %1$s.rollback_stock(order_id, reason, items,
+			key);
+	WHEN 'return' THEN
+		RETURN QUERY SELECT * FROM %1$s.return_stock(order_id, items,
+			(args ->> 'restock')::boolean, key);
+	END CASE;
+END
+$body$
+$f$, pgstock);
+	EXECUTE format($f$
+CREATE FUNCTION pgstock_shard.part_look(order_id text)
+RETURNS TABLE (product_id text, location text, quantity bigint, state text,
+	expires_at timestamptz, available bigint, version bigint)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $body$
+SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
+	   r.quantity,
+	   CASE WHEN r.state = 'reserved' AND r.expires_at <= clock_timestamp()
+			THEN 'expired' ELSE r.state END,
+	   r.expires_at, l.available, l.version
+  FROM %1$s.stock_reservations r
+  JOIN %1$s.stock_levels l
+	ON l.product_id = r.product_id AND l.location = r.location
+ WHERE r.order_id = part_look.order_id
+   AND pgstock_shard.part_fence(part_look.order_id)
+ ORDER BY r.product_id, r.location, r.created_at DESC
+$body$
+$f$, pgstock);
+END
+$do$;
+COMMENT ON FUNCTION pgstock_shard.part_check_role IS
+	'42501 for a role that may not reserve stock';
+COMMENT ON FUNCTION pgstock_shard.part_act IS
+	'calls the function of pgstock that a step of an order over shards names';
+COMMENT ON FUNCTION pgstock_shard.part_look IS
+	'returns the latest line of each product of an order, in its present state';
+SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
+
+CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
+	trace text, actor text, order_id text, saga bigint, step int,
+	order_shards int[], verb text, args jsonb)
+RETURNS pgstock_shard.answer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	a	pgstock_shard.answer;
+	f	pgstock_shard.failure;
+BEGIN
+	a := pgstock_shard.part_begin(order_id, saga, step);
+	IF a.shard IS NOT NULL THEN
+		RETURN a;
+	END IF;
+	a.shard := nullif(current_setting('pgstock_shard.shard', true), '');
+	IF (a.shard = ANY (shards)) IS NOT TRUE THEN
+		PERFORM pgstock_shard.refuse(shards);
+	END IF;
+	PERFORM set_config('pgstock.trace_id', coalesce(trace, ''), true),
+			set_config('pgstock.actor', coalesce(actor, ''), true);
+	a.rows := ARRAY(
+		SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
+			nullif(parts[1], 'null'), args) r);
+	/* replayed, the last column, is true */
+	IF verb = 'hold' AND a.rows[1] LIKE '%,t)' THEN
+		PERFORM pgstock_shard.part_check_new(order_id, saga);
+	END IF;
+	PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, a);
+	RETURN a;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
+		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
+		f.hint = PG_EXCEPTION_HINT;
+	f.detail := nullif(f.detail, '');
+	f.hint := nullif(f.hint, '');
+	a.error := f::text;
+	a.rows := NULL;
+	IF f.sqlstate ~ '^(SK|22)' THEN
+		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, a);
+	END IF;
+	RETURN a;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_step IS
+	'takes a step of an order over shards in this one, once; parts[1]: the '
+	'lines that it is about, null: all';

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Orders over shards under kill -9: a server for each shard, for the front and
+for the coordinator, so that each dies by itself.
+
+A step is stopped where it writes its row, by a trigger that waits for an
+advisory lock; so a test kills somebody at a known place.
+"""
+
+import json
+import os
+import signal
+from contextlib import closing, contextmanager, suppress
+
+import psycopg2
+
+from cluster import Postgres
+from process import Server, children_of, pid_alive, wait_until
+from shards import Shards
+
+LOCK = 4711
+
+# in a shard: its part of an order; in the coordinator: the order
+STOP = """
+CREATE TABLE public.stop_at (condition text);
+CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    stops boolean;
+    c text := (SELECT condition FROM public.stop_at);
+BEGIN
+    IF c IS NOT NULL THEN
+        EXECUTE 'SELECT ' || c || ' FROM (SELECT ($1).*) r'
+           INTO stops USING NEW;
+        IF stops THEN
+            PERFORM pg_advisory_xact_lock(LOCK);
+        END IF;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER stop BEFORE INSERT OR UPDATE ON TABLE_
+   FOR EACH ROW EXECUTE FUNCTION public.stop()""".replace("LOCK", str(LOCK))
+
+SMALL = {"shared_buffers": "16MB", "max_connections": 60, "fsync": "off"}
+
+
+class Fleet(Shards):
+    """Two products in each of the shards."""
+
+    def __init__(self, new_dir, count=4):
+        self.all = [Postgres(new_dir(name), SMALL) for name in (
+            "front", "coordinator", *["shard"] * count)]
+        for server in self.all:
+            server.init().start()
+        super().__init__(*self.all[2:], count=count,
+                         front_server=self.all[0])
+        self.coordinator = self.all[1].create_database("coordinator",
+                                                       extension=False)
+        self.set_coordinator(self.coordinator)
+        self.coordinator.sql(STOP.replace("TABLE_", "pgstock_front.saga"))
+        for shard in self.shards:
+            shard.sql(STOP.replace("TABLE_",
+                                   "pgstock_shard.order_part"))
+        self.stocked = self.products(2)
+
+    @staticmethod
+    def kill9(server):
+        """The children too: one that waits for another server in PL/Proxy does
+        not notice that its postmaster has died."""
+        children = children_of(server.pid)
+        Server.kill9(server)
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(pid_alive, children)), 30,
+                   "children of a killed postmaster are still there")
+
+    def stop_all(self):
+        for server in self.all:
+            server.close()
+
+    def revive(self):
+        for server in self.all:
+            if not server.running:
+                server.start()
+
+    def receive(self, quantity):
+        for names in self.stocked:
+            for product in names:
+                self.front.sql("SELECT receive_stock(%s, %s)",
+                               (product, quantity))
+
+    def items(self, *counts):
+        """So many pieces of the first product of each shard."""
+        return json.dumps([{"product_id": names[0], "quantity": count}
+                           for names, count in zip(self.stocked, counts)
+                           if count])
+
+    @contextmanager
+    def stopped_at(self, database, condition):
+        """A step whose row fulfils the condition waits until the block ends;
+        `waits` is true once one does."""
+        with closing(database.connect()) as conn:
+            conn.autocommit = True
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+                cur.execute("INSERT INTO public.stop_at VALUES (%s)",
+                            (condition,))
+            yield lambda: database.value(
+                "SELECT count(*) > 0 FROM pg_locks"
+                " WHERE locktype = 'advisory' AND NOT granted")
+            try:
+                with conn.cursor() as cur:
+                    cur.execute("DELETE FROM public.stop_at")
+            except psycopg2.Error:
+                pass                # it was killed
+        self.revive()
+        database.sql("DELETE FROM public.stop_at")
+
+    def sweep(self, timeout=60):
+        """Sweep until nothing is under way."""
+        def done():
+            self.front.sql("SELECT sweep_orders()")
+            return not self.under_way()
+        wait_until(done, timeout, lambda: f"under way: {self.under_way()}")
+
+    def under_way(self):
+        return self.coordinator.sql(
+            "SELECT order_id, verb, error FROM pgstock_front.saga"
+            " WHERE verb IS NOT NULL")
+
+    def live(self, order):
+        """The order's lines that are reserved or confirmed: (product,
+        quantity), as in its items."""
+        found = []
+        for shard in self.shards:
+            found += shard.sql(
+                "SELECT product_id, quantity FROM stock_reservations"
+                " WHERE order_id = %s AND (state = 'confirmed' OR"
+                " state = 'reserved' AND expires_at > clock_timestamp())",
+                (order,))
+        return sorted(found)
+
+    def check_books(self):
+        for shard in self.shards:
+            assert shard.drift() == []
+            assert shard.sql("SELECT * FROM stock_levels"
+                             " WHERE on_hand < reserved OR on_hand < 0") == []
+
+
+def wanted(items):
+    return sorted((item["product_id"], item["quantity"])
+                  for item in json.loads(items))

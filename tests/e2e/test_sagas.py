@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Orders whose lines are in several shards: what callers see."""
+
+import itertools
+import json
+import threading
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from process import wait_until
+
+serial = itertools.count(1)
+
+
+@pytest.fixture(scope="module", name="shop")
+def fixture_shop(shards):
+    """The shards, with their front as the coordinator; two products of each
+    with 100 pieces."""
+    shards.set_coordinator(shards.front)
+    for product in itertools.chain(*shards.products(2)):
+        shards.front.sql("SELECT receive_stock(%s, 100)", (product,))
+    return shards
+
+
+@pytest.fixture(name="order")
+def fixture_order():
+    return f"order-{next(serial)}"
+
+
+def lines(shop, *counts):
+    """Items of an order: so many pieces of the first product of each shard."""
+    products = [names[0] for names in shop.products(2)]
+    return json.dumps([{"product_id": product, "quantity": count}
+                       for product, count in zip(products, counts) if count])
+
+
+def call(shop, function, *args):
+    """The rows of a call, as dictionaries."""
+    with closing(shop.front.connect()) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            marks = ", ".join(["%s"] * len(args))
+            cur.execute(f"SELECT * FROM {function}({marks})", args)
+            names = [column.name for column in cur.description]
+            return [dict(zip(names, row)) for row in cur.fetchall()]
+
+
+def statuses(rows):
+    return {row["status"] for row in rows}
+
+
+def states(shop, order):
+    """The states of an order's lines in all shards."""
+    return sorted(state for (state,) in shop.front.sql(
+        "SELECT state FROM stock_reservations WHERE order_id = %s", (order,)))
+
+
+def saga(shop, order):
+    return shop.front.sql("SELECT state, under_way FROM stock_sagas"
+                          " WHERE order_id = %s", (order,))
+
+
+def fails(sqlstate, function, *args):
+    with pytest.raises(psycopg2.Error) as error:
+        function(*args)
+    assert error.value.pgcode == sqlstate, error.value
+    return error.value.diag
+
+
+def test_an_order_is_reserved_in_all_shards(shop, order):
+    rows = call(shop, "reserve_order", order, lines(shop, 1, 2, 3, 4), "u")
+    assert statuses(rows) == {"granted"} and len(rows) == 4
+    assert [row["granted"] for row in rows] == [row["requested"]
+                                                for row in rows]
+    assert rows == sorted(rows, key=lambda row: row["product_id"])
+    assert states(shop, order) == ["reserved"] * 4
+    assert saga(shop, order) == [("reserved", None)]
+    # its time is the requested one, not the hold's
+    assert shop.front.value(
+        "SELECT bool_and(expires_at > now() + interval '20 minutes')"
+        " FROM stock_reservations WHERE order_id = %s", (order,))
+
+
+def test_an_order_in_one_shard_has_no_saga(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 0, 2), "u")
+    call(shop, "confirm_stock", order)
+    assert saga(shop, order) == []
+    assert all(shard.value("SELECT count(*) FROM pgstock_shard.order_part"
+                           " WHERE order_id = %s", (order,)) == 0
+               for shard in shop.shards)
+
+
+def test_the_same_request_again(shop, order):
+    items = lines(shop, 1, 1)
+    first = call(shop, "reserve_order", order, items, "u")
+    again = call(shop, "reserve_order", order, items, "u")
+    assert all(row["replayed"] for row in again)
+    for row in first + again:
+        del row["replayed"]
+    assert first == again
+    diag = fails("SK007", call, shop, "reserve_order", order,
+                 lines(shop, 1, 2), "u")
+    assert "another request" in diag.message_primary
+    fails("SK007", call, shop, "reserve_order", order, items, "another user")
+    call(shop, "release_stock", order)
+    rows = call(shop, "reserve_order", order, lines(shop, 2, 2, 2), "u")
+    assert statuses(rows) == {"granted"} and not rows[0]["replayed"]
+
+
+def test_an_order_of_one_shard_is_not_taken_over(shop, order):
+    """A hold that is granted because the shard has these very lines is not
+    this request's, and giving the request up must not release them."""
+    call(shop, "reserve_order", order, lines(shop, 3), "u")
+    fails("SK007", call, shop, "reserve_order", order, lines(shop, 3, 1), "u")
+    assert states(shop, order) == ["released", "reserved"] \
+        or states(shop, order) == ["reserved"]
+    assert shop.front.value(
+        "SELECT quantity FROM stock_reservations WHERE order_id = %s"
+        " AND state = 'reserved'", (order,)) == 3
+
+
+def test_a_refusal_leaves_nothing(shop, order):
+    rows = call(shop, "try_reserve_order", order, lines(shop, 1, 1000), "u")
+    assert sorted(row["status"] for row in rows) == ["insufficient", "refused"]
+    assert {row["granted"] for row in rows} == {0}
+    assert set(states(shop, order)) == {"released"}
+    assert saga(shop, order) == [("refused", None)]
+    diag = fails("SK001", call, shop, "reserve_order", order,
+                 lines(shop, 1, 1000), "u")
+    assert "wanted 1000, available" in diag.message_detail
+    assert set(states(shop, order)) == {"released"}
+    unknown = json.dumps(json.loads(lines(shop, 1, 1, 1, 1)) + [
+        {"product_id": f"unknown-{order}", "quantity": 1}])
+    fails("SK002", call, shop, "reserve_order", order, unknown)
+    fails("22P02", call, shop, "reserve_order", order, json.dumps(
+        json.loads(lines(shop, 1)) + [dict(json.loads(lines(shop, 0, 1))[0],
+                                           quantity=1.5)]))
+    fails("22023", call, shop, "reserve_order", order, lines(shop, 1, 1), "u",
+          "-1 hour")
+    assert set(states(shop, order)) == {"released"}
+    rows = call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    assert statuses(rows) == {"granted"}
+
+
+def test_idempotency_keys(shop, order):
+    args = ("u", None, "auto", f"key-{order}")
+    small, large = lines(shop, 1, 1), lines(shop, 1, 1000)
+    first = call(shop, "try_reserve_order", order, large, *args)
+    again = call(shop, "try_reserve_order", order, large, *args)
+    assert [row["status"] for row in first] == [row["status"] for row in again]
+    assert all(row["replayed"] for row in again)
+    fails("SK007", call, shop, "try_reserve_order", order, small, *args)
+    fails("SK007", call, shop, "try_reserve_order", f"{order}-b", small, *args)
+    args = ("u", None, "auto", f"key-2-{order}")
+    call(shop, "reserve_order", order, small, *args)
+    call(shop, "release_stock", order)
+    rows = call(shop, "try_reserve_order", order, small, *args)
+    assert statuses(rows) == {"released"} and rows[0]["granted"] == 0
+    fails("SK005", call, shop, "reserve_order", order, small, *args)
+
+
+@pytest.mark.parametrize("verb,after,again", [
+    ("confirm_stock", "confirmed", "already"),
+    ("release_stock", "released", "already"),
+    ("rollback_stock", "rolled_back", "already")])
+def test_settling(shop, order, verb, after, again):
+    call(shop, "reserve_order", order, lines(shop, 1, 1, 1), "u")
+    assert statuses(call(shop, verb, order)) == {after}
+    assert states(shop, order) == [after] * 3
+    assert saga(shop, order) == [(after, None)]
+    rows = call(shop, verb, order)
+    assert statuses(rows) == {again} and all(r["replayed"] for r in rows)
+
+
+def test_what_a_state_refuses(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    fails("SK005", call, shop, "return_stock", order)
+    call(shop, "confirm_stock", order)
+    diag = fails("SK005", call, shop, "release_stock", order)
+    assert diag.message_hint == ("Use rollback_stock for an order that is"
+                                 " confirmed.")
+    fails("SK004", call, shop, "confirm_stock", f"unknown-{order}")
+    assert saga(shop, order) == [("confirmed", None)]
+
+
+def test_pieces_come_back(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 3, 3), "u")
+    call(shop, "confirm_stock", order)
+    diag = fails("22023", call, shop, "return_stock", order,
+                 lines(shop, 1, 4))
+    assert diag.message_detail == "It holds 3."
+    assert states(shop, order) == ["confirmed"] * 2     # in neither shard
+    rows = call(shop, "return_stock", order, lines(shop, 1, 2))
+    assert statuses(rows) == {"returned"}
+    assert saga(shop, order) == [("confirmed", None)]
+    rows = call(shop, "return_stock", order)
+    assert sorted(row["granted"] for row in rows) == [1, 2]
+    assert saga(shop, order) == [("returned", None)]
+
+
+def test_an_order_of_several_calls_is_settled_as_one(shop, order):
+    """Each reserve_stock() is a call to one shard; what settles the order makes
+    it one of several."""
+    for item in json.loads(lines(shop, 1, 1)):
+        call(shop, "reserve_stock", item["product_id"], 1, order)
+    assert saga(shop, order) == []
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
+    assert states(shop, order) == ["confirmed"] * 2
+    assert saga(shop, order) == [("confirmed", None)]
+
+
+def expire(shop, order, part):
+    """Has one line of an order expire, and sells all of its product."""
+    item = json.loads(lines(shop, 1, 1))[part]
+    shop.shard_of(item["product_id"]).sql(
+        "SELECT extend_reservation(%s, '1 millisecond')", (order,))
+    wait_until(lambda: shop.front.value(
+        "SELECT count(*) = 1 FROM stock_reservations WHERE order_id = %s"
+        " AND expires_at < clock_timestamp() AND product_id = %s",
+        (order, item["product_id"])), 10, "the line has not expired")
+    return item["product_id"]
+
+
+def test_a_shortfall_in_one_shard_is_one_of_the_order(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    product = expire(shop, order, 1)
+    rest = shop.front.value("SELECT available FROM stock_levels"
+                            " WHERE product_id = %s", (product,))
+    call(shop, "reserve_stock", product, rest + 1, f"rest-{order}")
+    rows = call(shop, "confirm_stock", order, "payment")
+    assert statuses(rows) == {"shortfall"} and len(rows) == 2
+    assert {row["granted"] for row in rows} == {0}
+    assert states(shop, order) == ["rolled_back", "shortfall"]
+    assert saga(shop, order) == [("shortfall", None)]
+    rows = call(shop, "confirm_stock", order, "payment")
+    assert statuses(rows) == {"shortfall"}
+    call(shop, "release_stock", f"rest-{order}")
+
+
+def test_a_late_payment_takes_the_stock_again(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    expire(shop, order, 0)
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
+    assert states(shop, order) == ["confirmed"] * 2
+
+
+def test_an_order_that_cannot_be_extended_everywhere_has_expired(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    expire(shop, order, 1)
+    fails("SK006", call, shop, "extend_reservation", order, "1 hour")
+    assert "reserved" not in [
+        state for (state,) in shop.front.sql(
+            "SELECT state FROM stock_reservations WHERE order_id = %s"
+            " AND expires_at > now()", (order,))]
+    assert saga(shop, order) == [("expired", None)]
+    rows = call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    assert statuses(rows) == {"granted"}
+    rows = call(shop, "extend_reservation", order, "2 hours")
+    assert statuses(rows) == {"granted"} and len(rows) == 2
+
+
+def in_parallel(*functions):
+    """What each of these returned or raised, called at the same time."""
+    results = [None] * len(functions)
+
+    def run(n, function):
+        try:
+            results[n] = function()
+        except psycopg2.Error as error:
+            results[n] = error
+    threads = [threading.Thread(target=run, args=pair)
+               for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_two_callers_with_one_order(shop, order):
+    """The same request is answered twice and reserved once; of two requests
+    one is refused."""
+    for n in range(10):
+        items, name = lines(shop, 1, 1, 1), f"{order}-{n}"
+        both = in_parallel(*[lambda: call(shop, "reserve_order", name, items,
+                                          "u")] * 2)
+        assert [statuses(rows) for rows in both] == [{"granted"}] * 2
+        assert sorted(rows[0]["replayed"] for rows in both) == [False, True]
+        other = lines(shop, 0, 1, 2)
+        both = in_parallel(
+            lambda: call(shop, "reserve_order", f"{name}-b", items, "u"),
+            lambda: call(shop, "reserve_order", f"{name}-b", other, "u"))
+        errors = [e for e in both if isinstance(e, psycopg2.Error)]
+        assert [e.pgcode for e in errors] == ["SK007"]
+        assert states(shop, f"{name}-b").count("reserved") in (2, 3)
+
+
+def test_two_callers_settle_one_order(shop, order):
+    for n in range(10):
+        name = f"{order}-{n}"
+        call(shop, "reserve_order", name, lines(shop, 1, 1, 1), "u")
+        both = in_parallel(lambda: call(shop, "confirm_stock", name),
+                           lambda: call(shop, "release_stock", name))
+        after = set(states(shop, name))
+        assert len(after) == 1, (both, after)
+        errors = [e for e in both if isinstance(e, psycopg2.Error)]
+        assert all(e.pgcode == "SK005" for e in errors)
+        assert saga(shop, name) == [(after.pop(), None)]
+
+
+def test_steps_that_arrive_late_do_nothing(shop, order):
+    """A session that ended long ago has left a hold, a keep and a release in
+    some queue: they arrive behind the undo, or in the next reservation."""
+    items = lines(shop, 1, 1)
+    call(shop, "reserve_order", order, items, "u")
+    old, shard = shop.front.sql("SELECT saga, shards[1] FROM stock_sagas"
+                                " WHERE order_id = %s", (order,))[0]
+    call(shop, "release_stock", order)
+    call(shop, "reserve_order", order, items, "u")
+    before = states(shop, order)
+    part = json.dumps(json.loads(items)[:1])
+    for step, verb in (1, "hold"), (2, "keep"), (3, "release"), (4, "undo"):
+        ((error,),) = shop.shards[shard].sql(
+            "SELECT error FROM pgstock_shard.part_step(%s, ARRAY[%s]::jsonb[],"
+            " NULL, NULL, %s, %s, %s, %s, %s, '{\"hold\": \"1 hour\"}')",
+            ([shard], part, order, old, step, [0, 1], verb))
+        assert "arrived too late" in error and error.startswith("(55000,")
+    assert states(shop, order) == before
+
+
+def test_no_coordinator(shop, order):
+    """The error says what to do next."""
+    front = shop.front
+    with closing(front.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SET pgstock.front_autonomous = on")
+        cur.execute("DROP SERVER pgstock_coordinator CASCADE")
+        with pytest.raises(psycopg2.Error) as error:
+            cur.execute("SELECT reserve_order(%s, %s)",
+                        (order, lines(shop, 1, 1)))
+        conn.rollback()
+    assert error.value.pgcode == "0A000"
+    assert "set_coordinator" in error.value.diag.message_hint
+    assert states(shop, order) == []
+
+
+def test_what_an_operator_gives_up(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    fails("SK004", call, shop, "abandon_saga", order, "nothing to do")
+    fails("22023", call, shop, "abandon_saga", order, "")
+    shop.front.sql("UPDATE pgstock_front.saga SET verb = 'release',"
+                   " due_at = now() + interval '1 hour'"
+                   " WHERE order_id = %s", (order,))
+    call(shop, "abandon_saga", order, "its shard is lost")
+    ((state, error),) = shop.front.sql(
+        "SELECT state, error FROM stock_sagas WHERE order_id = %s", (order,))
+    assert state == "abandoned" and "its shard is lost" in error
