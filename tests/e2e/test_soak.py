@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Flat memory: relay and gateway under a steady load, for seconds in CI and
+for PGSTOCK_SOAK_SECONDS=n elsewhere.
+
+Each quarter of the time has the same load.  The first two are warm-up: pools,
+queues and librdkafka's buffers reach their size.  What is allocated at the peak
+of the last quarter is compared with that of the third.  The longer it lasts,
+the less a call can leak without being noticed: in CI, some hundred bytes.
+"""
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+
+import pytest
+
+from process import wait_until
+
+pytestmark = [pytest.mark.xdist_group("gateway"), pytest.mark.long]
+
+SECONDS = float(os.environ.get("PGSTOCK_SOAK_SECONDS", "24"))
+GROWTH_KB_MAX = 256             # of a process, from quarter to quarter
+CALLERS = 4
+RESENT = 10                     # each so many orders a message is repeated
+
+
+def allocated_kb(pid):
+    """What is resident and not a file's."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(file.read().split("RssAnon:")[1].split()[0])
+
+
+class Load:
+    """Clients of the gateway, and messages about their orders."""
+
+    def __init__(self, gateway, product, out):
+        self.gateway, self.product, self.out = gateway, product, out
+        self.ending = threading.Event()
+        self.calls = Counter()          # by HTTP status
+        self.messages = 0
+        self.errors = []
+        self.mutex = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, args=(n,),
+                                         daemon=True) for n in range(CALLERS)]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, topic, order, **fields):
+        with self.mutex:
+            self.messages += 1
+            self.out.produce(topic, key=order, value=json.dumps(
+                {"event_id": f"{topic}-{order}", "order_id": order, **fields}))
+            self.out.poll(0)
+
+    def order(self, client, order, n):
+        """Every way that an order may take, and requests that are refused."""
+        def count(answer):
+            self.calls[answer.status] += 1
+        count(client.reserve(self.product, 1, order))
+        if n % 3 == 0:
+            self.send("payment-success", order, payment_id=f"p-{order}")
+            if n % RESENT == 0:
+                self.send("payment-success", order, payment_id=f"p-{order}")
+        elif n % 3 == 1:
+            count(client.post(f"/orders/{order}/release"))
+        else:
+            self.send("order-cancelled", order, reason="soak")
+        count(client.reserve(self.product, 10**9, f"{order}-big"))
+        count(client.get(f"/orders/{order}"))
+        count(client.get(f"/products/{self.product}/stock"))
+        count(client.call("POST", "/orders", b"{"))
+
+    def run(self, number):
+        try:
+            with closing(self.gateway.client()) as client:
+                n = 0
+                while not self.ending.is_set():
+                    n += 1
+                    self.order(client, f"soak-{number}-{n}", n)
+                    if n % 100 == 0:
+                        client.close()          # and connects again
+        except Exception as error:      # raised by stop()
+            self.errors.append(error)
+
+    def stop(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a client hangs"
+        assert not self.errors, self.errors[0]
+
+
+def peaks(pids, load, until):
+    """{name: the most that the process had allocated} until that time."""
+    most = dict.fromkeys(pids, 0)
+
+    def look():
+        assert not load.errors, load.errors[0]
+        for name, pid in pids.items():
+            most[name] = max(most[name], allocated_kb(pid))
+        return time.monotonic() > until
+    wait_until(look, SECONDS + 60, "the quarter's end", step=0.1)
+    return most
+
+
+def test_memory_is_flat(gateways, admin, product, shop, kafka, start_relay):
+    admin.post(f"/products/{product}/stock/receive", {"quantity": 10**8})
+    relay = start_relay({"inbox": {"topics": "payment-success,"
+                                             " order-cancelled"}},
+                        conninfo=shop.conninfo())
+    gateway = gateways().start()
+    pids = {"relay": relay.pid, "gateway": gateway.pid}
+    begun = time.monotonic()
+    load = Load(gateway, product, kafka.producer())
+    try:
+        quarters = [peaks(pids, load, begun + SECONDS * n / 4)
+                    for n in range(1, 5)]
+    finally:
+        load.stop()
+    load.out.flush()
+    print(quarters, dict(load.calls), load.messages)
+    assert set(load.calls) == {200, 201, 400, 409}, load.calls
+    wait_until(lambda: relay.metric("inbox_events_total") == load.messages, 60,
+               relay.tail)
+    wait_until(lambda: relay.metric("outbox_pending_events") == 0, 60,
+               relay.tail)
+    for name in pids:
+        growth = quarters[3][name] - quarters[2][name]
+        assert growth <= GROWTH_KB_MAX, (name, quarters)
