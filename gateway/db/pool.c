@@ -274,7 +274,8 @@ pool_session_begun(Session *session, const PGresult *result)
 	Pool *pool = session->pool;
 	Buf	  why = {0};
 
-	Assert(session->state == SESSION_PREPARING);
+	Assert(session->state == SESSION_PREPARING ||
+		   session->state == SESSION_RENEWING);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		pg_connection_add_message(PQresultErrorMessage(result), &why);
 	else if (PQntuples(result) == 0)
