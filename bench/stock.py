@@ -189,6 +189,12 @@ def cell(what, *cells):
     print(f"{what:66}" + "".join(f"{text:>12}" for text in cells), flush=True)
 
 
+def goal(what, target, reached, is_reached):
+    """A figure to reach, and whether it is."""
+    cell(f"goal: {what}", target, reached, "reached" if is_reached
+         else "missed")
+
+
 def prepare(bench):
     bench.db.sql("SELECT receive_stock('p' || i, 1000000000)"
                  f" FROM generate_series(1, {PRODUCTS}) i")
@@ -239,16 +245,6 @@ def others(bench):
                       " 'o' || :o);")})
 
 
-def availability(bench):
-    for what, product in (("one product", "1"),
-                          ("10,000 products", "' || :p || '")):
-        bench.compare(f"check_availability, a line of {what}", Arm(
-            f"\\set p random(1, {PRODUCTS})\nSELECT * FROM"
-            " check_availability(('[{\"product_id\": \"p" + product
-            + "\", \"quantity\": 1}]')::jsonb);"),
-            {"SELECT 1": Arm("SELECT 1;")})
-
-
 def counting(bench):
     """The price of stock_statistics: refusals, the cheapest calls, and calls
     that reserve."""
@@ -276,7 +272,6 @@ def stock(directory):
          "pgstock", "against", "ratio", "CPU/call", "against")
     many(bench)
     others(bench)
-    availability(bench)
     counting(bench)
     hot(bench, "own")
     for us in (100, 1000):

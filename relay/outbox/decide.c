@@ -16,6 +16,15 @@ outbox_ask(OutboxState *state, OutboxAction question, int64_t now)
 	return question;
 }
 
+/* When it may be stored for a session that waits. */
+static int64_t
+outbox_store_prompt_at(const OutboxState *state)
+{
+	return state->stored_at +
+		   Max(OUTBOX_STORE_PROMPT_US,
+			   OUTBOX_STORE_PROMPT_SHARE * state->store_took);
+}
+
 /* When the position is to be stored; NEVER if there is nothing to store. */
 static int64_t
 outbox_store_due(const OutboxState *state)
@@ -25,9 +34,9 @@ outbox_store_due(const OutboxState *state)
 	if (state->stopping || state->in_flight.passed >= OUTBOX_STORE_EVENTS)
 		return 0;
 	if (in_flight_position_counts(&state->in_flight))
-		return state->prompt ? Min(state->store_at,
-								   state->stored_at + OUTBOX_STORE_PROMPT_US)
-							 : state->store_at;
+		return state->prompt
+				   ? Min(state->store_at, outbox_store_prompt_at(state))
+				   : state->store_at;
 	return state->store_at + OUTBOX_STORE_IDLE_US;
 }
 

@@ -242,9 +242,10 @@ outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
 }
 
 void
-outbox_on_stored(OutboxState *state, bool waited, int64_t now UNUSED)
+outbox_on_stored(OutboxState *state, bool waited, int64_t now)
 {
 	outbox_answered(state, OUTBOX_STORE);
+	state->store_took = now - state->stored_at;
 	/* it may have begun to wait after the answer was computed */
 	state->prompt = waited || state->called;
 }

@@ -55,8 +55,10 @@
 /* The position is stored after this time or number of events. */
 #define OUTBOX_STORE_US		(200 * MS_US)
 #define OUTBOX_STORE_EVENTS 10000
-/* ... and this soon while a session waits for an event (wait_for_event). */
-#define OUTBOX_STORE_PROMPT_US (10 * MS_US)
+/* ... and this soon while a session waits for an event (wait_for_event), but in
+ * one of so many parts of the time at most: a thousand waiters make it slow. */
+#define OUTBOX_STORE_PROMPT_US	  (2 * MS_US)
+#define OUTBOX_STORE_PROMPT_SHARE 2
 /* ... and this often when only empty windows went by: the oldest snapshot that
  * the database must remember moves on even where no event is written. */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)
@@ -187,11 +189,12 @@ typedef struct OutboxState
 	Held held;
 
 	/* the position */
-	OutboxPosition storing;	  /* what OUTBOX_STORE stores */
-	int64_t		   store_at;  /* not before, unless many events, or prompt */
-	int64_t		   stored_at; /* last time that it was to be stored */
-	bool		   prompt;	  /* a session waits for it */
-	bool		   called;	  /* one has begun to, since stored_at */
+	OutboxPosition storing;	   /* what OUTBOX_STORE stores */
+	int64_t		   store_at;   /* not before, unless many events, or prompt */
+	int64_t		   stored_at;  /* last time that it was to be stored */
+	int64_t		   store_took; /* ... and how long that lasted, in us */
+	bool		   prompt;	   /* a session waits for it */
+	bool		   called;	   /* one has begun to, since stored_at */
 
 	/* stopping */
 	bool	stopping;
