@@ -77,6 +77,8 @@ VALUES
 	('relay', 'function', 'relay_upkeep'),
 	('relay', 'function', 'relay_expire'),
 	('relay', 'function', 'relay_levels'),
+	('relay', 'function', 'relay_level_offsets'),
+	('relay', 'function', 'relay_levels_read'),
 	('relay', 'function', 'relay_snapshot'),
 	('relay', 'function', 'relay_alerts'),
 	('relay', 'function', 'relay_alerted'),

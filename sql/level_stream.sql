@@ -23,6 +23,12 @@
  *
  * It does not depend on the order of versions, nor on which slot of a level has
  * changed.
+ *
+ * In Kafka a record may still end up behind a newer one: a relay that was
+ * suspended with records in flight delivers them when it resumes, and another
+ * program may write to the topic.  So the relay that leads reads the topic too
+ * (relay_levels_read): a level whose record is not the level is marked, and the
+ * next step writes it once more.
  */
 CREATE TABLE pgstock_internal.level_stream
 (
@@ -70,6 +76,17 @@ ALTER TABLE pgstock_internal.level_mark REPLICA IDENTITY FULL;
 COMMENT ON TABLE pgstock_internal.level_mark IS
 	'levels that have changed and whose record is not written yet';
 
+/* Not dumped either: the topic of another database is read from its start. */
+CREATE TABLE pgstock_internal.level_read
+(
+	"partition"		int NOT NULL,
+	next_offset		bigint NOT NULL,
+	CONSTRAINT level_read_pkey PRIMARY KEY ("partition")
+) WITH (fillfactor = 50);
+COMMENT ON TABLE pgstock_internal.level_read IS
+	'up to which offset the records of the level stream''s topic were compared '
+	'with the levels';
+
 CREATE FUNCTION pgstock_internal.level_key(product_id text, location text)
 RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -77,6 +94,50 @@ RETURN product_id || '@' || replace(replace(location, '%', '%25'), '@', '%40');
 COMMENT ON FUNCTION pgstock_internal.level_key IS
 	'returns the key of a level''s record: the location is what follows the '
 	'last "@"; in it "%" is written as "%25" and "@" as "%40"';
+
+/* A key that another program made has no level. */
+CREATE FUNCTION pgstock_internal.level_of_key(key bytea, OUT product_id text,
+	OUT location text)
+RETURNS record
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	name	text;
+BEGIN
+	name := convert_from(key, 'UTF8');
+	product_id := substring(name FROM '^(.*)@');
+	location := replace(replace(substring(name FROM '[^@]*$'), '%40', '@'),
+						'%25', '%');
+	IF pgstock_internal.level_key(product_id, location)
+		IS DISTINCT FROM name THEN
+		product_id := NULL;
+	END IF;
+EXCEPTION WHEN data_exception THEN
+	product_id := NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.level_of_key IS
+	'returns the level that a record''s key names; NULL if it names none';
+
+/* Without settings, so that the planner inlines it. */
+CREATE FUNCTION pgstock_internal.level_values(products text[],
+	locations text[])
+RETURNS TABLE (product_id text, location text, value text)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT k.product_id, k.location,
+		   (SELECT format('{"product_id":%s,"location":%s,"on_hand":%s,'
+						  '"reserved":%s,"safety":%s,"available":%s,'
+						  '"version":%s,', to_json(k.product_id),
+						  to_json(k.location), l.on_hand, l.reserved, l.safety,
+						  l.available, l.version)
+			  FROM pgstock_internal.level_total l
+			 WHERE l.product_id = k.product_id AND l.location = k.location)
+	  FROM unnest(products, locations) k (product_id, location);
+END;
+COMMENT ON FUNCTION pgstock_internal.level_values IS
+	'returns these levels as their records have them, up to the time; NULL if '
+	'the level is gone';
 
 /* A step of the stream, or a page of a snapshot, begins with this. */
 CREATE FUNCTION pgstock_internal.lock_level_stream()
@@ -128,29 +189,14 @@ BEGIN
 	INSERT INTO pgstock_internal.outbox (part, id, aggregatetype, aggregateid,
 		type, payload, created_at, format)
 	SELECT part, gen_random_uuid(), topic,
-		   convert_to(pgstock_internal.level_key(k.product_id, k.location),
+		   convert_to(pgstock_internal.level_key(l.product_id, l.location),
 					  'UTF8'),
 		   'StockLevel',
-		   convert_to(format('{"product_id":%s,"location":%s,"on_hand":%s,'
-				'"reserved":%s,"safety":%s,"available":%s,"version":%s,'
-				'"timestamp":"%s"}', to_json(k.product_id),
-				to_json(k.location), l.on_hand, l.reserved, l.safety,
-				l.available, l.version, pgstock_internal.utc_text(at)), 'UTF8'),
+		   /* A level that is gone has a tombstone. */
+		   convert_to(l.value || format('"timestamp":"%s"}',
+										pgstock_internal.utc_text(at)), 'UTF8'),
 		   at, 'j'
-	  FROM unnest(products, locations) k (product_id, location)
-	 CROSS JOIN LATERAL (SELECT t.* FROM pgstock_internal.level_total t
-						  WHERE t.product_id = k.product_id
-							AND t.location = k.location) l
-	 UNION ALL
-	/* A level that is gone has a tombstone. */
-	SELECT part, gen_random_uuid(), topic,
-		   convert_to(pgstock_internal.level_key(k.product_id, k.location),
-					  'UTF8'),
-		   'StockLevel', NULL, at, 'j'
-	  FROM unnest(products, locations) k (product_id, location)
-	 WHERE NOT EXISTS (SELECT FROM pgstock_internal.level v
-						WHERE v.product_id = k.product_id
-						  AND v.location = k.location);
+	  FROM pgstock_internal.level_values(products, locations) l;
 	PERFORM pgstock_internal.wake_relay();
 END
 $$;
@@ -263,6 +309,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	DELETE FROM pgstock_internal.level_stream;
+	DELETE FROM pgstock_internal.level_read;
 	/* Marks of open transactions may follow; the next stream takes them. */
 	IF pg_relation_size('pgstock_internal.level_mark') > 0
 		AND pgstock_internal.try_lock_table('level_mark', true) THEN
@@ -307,6 +354,7 @@ BEGIN
 		OR s.incarnation <> own OR s.timeline <> present THEN
 		PERFORM pgstock_internal.check_level_topic(topic);
 		DELETE FROM pgstock_internal.level_stream;
+		DELETE FROM pgstock_internal.level_read;
 		INSERT INTO pgstock_internal.level_stream (topic, incarnation, timeline)
 		SELECT $1, own, f.timeline
 		  FROM pgstock_internal.outbox_fence('local') f;
@@ -397,6 +445,74 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_snapshot IS
 	'writes the records of the levels that follow one, in order; n is less '
 	'than max_rows: they were the last';
+
+/*
+ * The topic as Kafka has it, read by the relay that leads.  A record that is
+ * the latest of its key is compared with the level as it is now.  If they are
+ * the same, each later change of the level has a mark; if not, this marks it.
+ * So once all is written and read, the latest record of each key is the level,
+ * whatever came between.  That ends, because the record of a level that no
+ * longer changes is the same.
+ *
+ * Offsets and marks are one commit, which need not be durable: if it is lost,
+ * the records are read again.
+ */
+CREATE FUNCTION pgstock_internal.relay_levels_read(topic text,
+	partitions int[], offsets bigint[], keys bytea[], "values" bytea[])
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_hashjoin = off
+	SET enable_mergejoin = off
+AS $$
+DECLARE
+	n			bigint;
+	products	text[];
+	locations	text[];
+	latest		bytea[];
+BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
+	IF NOT EXISTS (SELECT FROM pgstock_internal.level_stream s
+					WHERE s.topic = $1) THEN
+		RETURN 0;
+	END IF;
+	SELECT array_agg(k.product_id), array_agg(k.location), array_agg(r.value)
+	  INTO products, locations, latest
+	  FROM (SELECT DISTINCT ON (u.key) u.key, u.value
+			  FROM unnest(keys, "values") WITH ORDINALITY u (key, value, n)
+			 WHERE u.key IS NOT NULL
+			 ORDER BY u.key, u.n DESC) r,
+		   pgstock_internal.level_of_key(r.key) k
+	 WHERE k.product_id IS NOT NULL;
+	INSERT INTO pgstock_internal.level_mark
+	SELECT pg_current_xact_id(), l.product_id, l.location
+	  FROM ROWS FROM (unnest(latest),
+					  pgstock_internal.level_values(products, locations)
+					 ) l (found, product_id, location, value)
+	 WHERE (l.found IS NULL) <> (l.value IS NULL)
+		OR substr(l.found, 1, octet_length(convert_to(l.value, 'UTF8')))
+		   <> convert_to(l.value, 'UTF8');
+	GET DIAGNOSTICS n = ROW_COUNT;
+	INSERT INTO pgstock_internal.level_read AS o ("partition", next_offset)
+	SELECT p."partition", max(p."offset") + 1
+	  FROM unnest(partitions, offsets) p ("partition", "offset")
+	 GROUP BY 1 ORDER BY 1
+	ON CONFLICT ("partition") DO UPDATE SET next_offset = excluded.next_offset;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_levels_read IS
+	'compares records of the level stream''s topic with the levels, and marks '
+	'the levels that differ from their latest record; returns their number';
+
+CREATE FUNCTION pgstock_internal.relay_level_offsets()
+RETURNS TABLE ("partition" int, next_offset bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT r."partition", r.next_offset FROM pgstock_internal.level_read r
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_level_offsets IS
+	'returns where each partition of the level stream''s topic is to be read '
+	'on; one that is missing, from its first record';
 
 /* Marks the levels of a product that SQL has changed, whether or not the stream
  * is on: this snapshot may be older than that. */

@@ -201,6 +201,38 @@ CALL stream_steps(NULL);
 SELECT * FROM stream_faults();
 SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name LIKE 'levels_%';
 
+-- records that Kafka has are compared with the levels, the latest of each key
+CREATE FUNCTION level_record(name text) RETURNS bytea
+LANGUAGE sql AS $$
+SELECT payload FROM pgstock_internal.outbox WHERE aggregatetype = 'stock-levels' AND aggregateid = convert_to(name, 'UTF8') ORDER BY seq DESC LIMIT 1
+$$;
+CREATE FUNCTION read_back(key bytea, VARIADIC found bytea[]) RETURNS bigint
+LANGUAGE sql AS $$
+SELECT pgstock_internal.relay_levels_read('stock-levels', array_fill(2, ARRAY[cardinality(found)]), ARRAY(SELECT generate_series(40, 39 + cardinality(found)))::bigint[], array_fill(key, ARRAY[cardinality(found)]), found)
+$$;
+SELECT read_back('ls-a@main', level_record('ls-a@main')) AS same;
+SELECT read_back('ls-a@main', '{"product_id":"ls-a"}', NULL, level_record('ls-a@main')) AS latest_is_same;
+SELECT "partition", next_offset FROM pgstock_internal.relay_level_offsets();
+SELECT read_back('ls-a@main', level_record('ls-a@main'), '{"product_id":"ls-a"}') AS stale;
+CALL stream_steps(NULL);
+SELECT read_back('ls-a@main', NULL) AS tombstone_of_a_level;
+CALL stream_steps(NULL);
+SELECT key, payload ->> 'product_id' AS product_id FROM stream WHERE key = 'ls-a@main';
+SELECT read_back('ls-gone@main', NULL) AS gone, read_back('ls-gone@main', level_record('ls-a@main')) AS but_there;
+CALL stream_steps(NULL);
+SELECT key, payload FROM stream WHERE key = 'ls-gone@main';
+SELECT key, read_back(convert_to(key, 'UTF8'), level_record(key)) FROM stream WHERE key LIKE 'ls@%' OR key LIKE 'ls-"%' ORDER BY key;
+-- other programs' keys name no level
+SELECT k.key, read_back(k.key, 'x') FROM (VALUES (NULL::bytea), (''), ('no level'), ('ls-a@%zz'), ('\xff40'), ('\x614000')) k (key);
+SELECT pgstock_internal.relay_levels_read('elsewhere', '{0}', '{7}', ARRAY['ls-a@main'::bytea], '{x}') AS of_another_topic;
+SELECT count(*) FROM pgstock_internal.level_mark;
+-- a stream that is begun anew reads all of it
+SELECT behind FROM pgstock_internal.relay_levels('elsewhere', NULL, 100);
+SELECT count(*) FROM pgstock_internal.relay_level_offsets();
+SELECT behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
+CALL stream_steps(NULL) \gset
+DROP FUNCTION level_record, read_back;
+
 -- off again: marks are gone, and none are made
 SELECT status FROM reserve_stock('ls-a', 1, 'ls-last');
 SELECT * FROM pgstock_internal.relay_levels(NULL, NULL, 100);

@@ -114,6 +114,12 @@ static const PgStatement statements[] = {
 	STATEMENT(EXPIRE, "expire", FUNCTION("relay_expire($1::int)"), 1, 0),
 	STATEMENT(LEVELS, "levels",
 			  FUNCTION("relay_levels($1::text, $2::text, $3::int)"), 3, 0),
+	STATEMENT(LEVEL_OFFSETS, "level_offsets", FUNCTION("relay_level_offsets()"),
+			  0, 0),
+	STATEMENT(LEVELS_READ, "levels_read",
+			  FUNCTION("relay_levels_read($1::text, $2::int[],"
+					   " $3::bigint[], $4::bytea[], $5::bytea[])"),
+			  5, 0),
 	STATEMENT(ALERTS, "alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"),
 			  2, 0),
 	STATEMENT(ALERTED, "alerted",
@@ -464,20 +470,6 @@ api_call_expire(PgConnection *conn, int rows)
 	const PgParam params[] = {api_number(&max, rows)};
 
 	pg_connection_call(conn, api_statement(API_EXPIRE), params);
-}
-
-void
-api_call_levels(PgConnection *conn, const char *topic, const char *since,
-				int rows)
-{
-	NumberText	  max;
-	const PgParam params[] = {
-		{.data = topic},
-		{.data = since},
-		api_number(&max, rows),
-	};
-
-	pg_connection_call(conn, api_statement(API_LEVELS), params);
 }
 
 void

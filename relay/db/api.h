@@ -51,6 +51,8 @@ typedef enum ApiCall
 	API_PURGE,
 	API_EXPIRE,
 	API_LEVELS,
+	API_LEVEL_OFFSETS,
+	API_LEVELS_READ,
 	API_ALERTS,
 	API_ALERTED,
 	API_ADOPT,
@@ -162,6 +164,9 @@ void api_call_move_offset(PgConnection *conn, const char *topic,
 void api_call_fingerprint(PgConnection *conn, const char *topic,
 						  int32_t partition, int64_t next,
 						  const char *fingerprint);
+/* Records of the level stream's topic. */
+void api_call_levels_read(PgConnection *conn, const char *topic,
+						  ApiBatch *records);
 void api_call_apply(PgConnection *conn, ApiBatch *batch, const char *options);
 void api_call_apply_failed(PgConnection *conn, ApiBatch *batch,
 						   const char *options, const char *sqlstate,

@@ -226,3 +226,34 @@ api_page_row(const PGresult *result, uint32_t number, EventRow *event)
 		.ends = *PQgetvalue(result, row, 10),
 	};
 }
+
+/* ---- the level stream ---------------------------------------------------- */
+
+void
+api_call_levels(PgConnection *conn, const char *topic, const char *since,
+				int rows)
+{
+	NumberText	  max;
+	const PgParam params[] = {
+		{.data = topic},
+		{.data = since},
+		api_number(&max, rows),
+	};
+
+	api_call_with(conn, API_LEVELS, params);
+}
+
+void
+api_call_levels_read(PgConnection *conn, const char *topic, ApiBatch *records)
+{
+	PgParam batch[Lengthof(records->arrays)];
+	PgParam params[5];
+
+	api_batch_params(records, batch);
+	params[0] = (PgParam){.data = topic};
+	params[1] = batch[1];
+	params[2] = batch[2];
+	params[3] = batch[4];
+	params[4] = batch[5];
+	api_call_with(conn, API_LEVELS_READ, params);
+}

@@ -398,7 +398,7 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 		else if (state->call == INBOX_EXPIRE)
 			inbox_on_expired(state, INBOX_FAILED_US, now);
 		else if (state->call == INBOX_LEVELS)
-			inbox_on_levels_failed(state, now);
+			inbox_take_levels_error(inbox);
 		else
 		{
 			buf_clear(&inbox->upkeep_trouble);

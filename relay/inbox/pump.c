@@ -76,6 +76,7 @@ inbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	inbox->conn = pg_connection_new(loop, INBOX_ANSWER_US, inbox_on_conn,
 									inbox);
 	inbox->consumer = consumer_new(loop, metrics, &handlers, inbox);
+	inbox->level_reader = level_reader_new(loop);
 	inbox_new_process_id(inbox);
 	inbox_state_init(&inbox->state, config->topics[0] != NULL,
 					 (uint64_t) getpid() * 31 + (uint64_t) loop_now(loop));
@@ -96,6 +97,8 @@ inbox_free(Inbox *inbox)
 	buf_free(&inbox->trouble);
 	buf_free(&inbox->upkeep_trouble);
 	inbox_forget_levels(inbox);
+	level_reader_free(inbox->level_reader);
+	api_batch_free(&inbox->level_records);
 	free(inbox);
 }
 
@@ -104,6 +107,7 @@ inbox_reconfigured(Inbox *inbox)
 {
 	inbox_write_options(inbox);
 	consumer_reconfigured(inbox->consumer, inbox->config);
+	level_reader_reconfigured(inbox->level_reader, inbox->config);
 }
 
 /* ---- the database -------------------------------------------------------- */
@@ -327,6 +331,8 @@ inbox_turn(Inbox *inbox, bool leads)
 	InboxAction action = INBOX_WAIT;
 
 	inbox_on_leads(&inbox->state, leads, loop_now(inbox->loop));
+	if (!leads)
+		inbox_forget_levels(inbox);
 	do
 	{
 		pump_log_state(LOG_MODULE, &inbox->logged_state, inbox->state.pump,

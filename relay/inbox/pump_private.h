@@ -16,6 +16,15 @@
 #include "inbox/pump.h"
 #include "inbox/state.h"
 #include "kafka/consumer.h"
+#include "kafka/level_reader.h"
+
+/* What a step of the level stream consists of. */
+typedef enum LevelsCall
+{
+	LEVELS_STEP,	/* levels that have changed, into the outbox */
+	LEVELS_OFFSETS, /* from where the topic is to be read */
+	LEVELS_READ,	/* what was read, to be compared with the levels */
+} LevelsCall;
 
 struct Inbox
 {
@@ -45,9 +54,14 @@ struct Inbox
 	LogThrottle apply_throttle;
 	LogThrottle consumer_throttle;
 	LogThrottle upkeep_throttle;
-	char	   *levels_since;	/* for the next step in this session, or NULL */
-	int64_t		levels_done_at; /* when a step left no change */
-	Buf			upkeep_trouble; /* steps that fail; empty if none does */
+	/* see levels.c */
+	LevelReader *level_reader;
+	ApiBatch	 level_records; /* that it has taken last */
+	LogThrottle	 level_throttle;
+	LevelsCall	 levels_call;  /* the present one, or the last */
+	char		*levels_since; /* for the next step in this session, or NULL */
+	int64_t		 levels_done_at; /* when a step left no change */
+	Buf			 upkeep_trouble; /* steps that fail; empty if none does */
 };
 
 /* ---- failure.c ---- */
@@ -74,9 +88,10 @@ const char *inbox_update_options(Inbox *inbox) MUST_CHECK;
 
 void inbox_step_levels(Inbox *inbox);
 void inbox_take_levels(Inbox *inbox, const PGresult *result);
+void inbox_take_levels_error(Inbox *inbox);
 void inbox_measure_levels(Inbox *inbox);
 
-/* The next step is that of another session. */
+/* The next step is that of another session, or another relay leads. */
 void inbox_forget_levels(Inbox *inbox);
 
 /* ---- answers.c ---- */

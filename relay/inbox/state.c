@@ -226,6 +226,13 @@ inbox_on_levels(InboxState *state, int64_t pace_us, bool idle, int64_t now)
 }
 
 void
+inbox_on_levels_read(InboxState *state, int64_t now)
+{
+	inbox_end_call(state, INBOX_LEVELS);
+	state->levels_at = now;
+}
+
+void
 inbox_on_levels_failed(InboxState *state, int64_t now)
 {
 	inbox_end_call(state, INBOX_LEVELS);

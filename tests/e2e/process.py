@@ -297,6 +297,7 @@ class Proxy:
         self.port = self.lock.port
         self.flowing = threading.Event()
         self.flowing.set()
+        self.held = 0                # the longest chunk since stall()
         self.pairs = set()
         self.mutex = threading.Lock()
         self.listener = None
@@ -329,6 +330,7 @@ class Proxy:
 
     def stall(self):
         """Keep the connections and forward nothing."""
+        self.held = 0
         self.flowing.clear()
 
     @staticmethod
@@ -365,6 +367,8 @@ class Proxy:
     def _pump(self, source, sink):
         try:
             while data := source.recv(self.CHUNK):
+                if not self.flowing.is_set():
+                    self.held = max(self.held, len(data))
                 self.flowing.wait()
                 sink.sendall(data)
         except OSError:

@@ -12,6 +12,7 @@ The control for the coalescing is the same load with a higher rate.
 import json
 import os
 import random
+import signal
 import time
 from collections import Counter
 from contextlib import closing
@@ -20,6 +21,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from cluster import Kafka
+from kafkaio import delivered
 from load import Clients
 from process import wait_until
 from test_random_kills import Chaos
@@ -27,6 +29,7 @@ from test_random_kills import Chaos
 TOPIC = "stock-levels"
 PRODUCTS = [f"p{n}" for n in range(12)]
 SECONDS = int(os.environ.get("PGSTOCK_KILL_SECONDS", "20"))
+RECORD_BYTES = 400              # fewer than a record, more than other requests
 COLUMNS = ("product_id", "location", "on_hand", "reserved", "safety",
            "available", "version")
 SMALL = {"cleanup_policy": "compact", "segment_ms": 300,
@@ -37,7 +40,7 @@ SMALL = {"cleanup_policy": "compact", "segment_ms": 300,
 @pytest.fixture(scope="module")
 def broker(new_dir):
     """One whose cleaner hardly rests."""
-    server = Kafka(new_dir("kafka-levels"), proxied=False,
+    server = Kafka(new_dir("kafka-levels"),
                    settings="log.cleaner.backoff.ms=100\n"
                             "log.initial.task.delay.ms=100\n")
     yield server.init().start()
@@ -50,9 +53,9 @@ def start(broker, db, relays):
     broker.delete_topics(*broker.topics())
     broker.create_topics("stock-events", "stock-freeze-failed")
 
-    def start_one(levels=None, **config):
+    def start_one(levels=None, brokers=broker.brokers, **config):
         config["levels"] = {"topic": TOPIC, **(levels or {})}
-        return relays(db.conninfo(), broker.brokers, config).start()
+        return relays(db.conninfo(), brokers, config).start()
     return start_one
 
 
@@ -178,6 +181,66 @@ def test_compaction_and_kills_leave_the_levels(db, broker, start, mode):
     assert differences(broker, db, **how) == {}
     print(f"{dict(chaos.counts)}; {len(clients.acknowledged)} calls,"
           f" {published(broker)} records, {rebuild(broker, **how)[1]} left")
+
+
+def test_a_stopped_relay_s_record_arrives_late(db, broker, start):
+    """The race: a leader is frozen, with a record on its way to the broker.
+    Another one leads, and publishes that record and a newer one; then the
+    broker gets the first one's record, which is the latest now.  The leader
+    reads its topic, finds that it is not the level, and writes it again."""
+    stock(db)
+    db.sql("SELECT set_event_topic('*', NULL)")     # one request at a time
+    old = start(brokers=broker.proxied_brokers)
+    wait_equal(broker, db)
+    new = start()
+    broker.proxy.stall()
+    db.sql("SELECT reserve_stock('p1', 1, 'o-late')")
+    wait_until(lambda: broker.proxy.held > RECORD_BYTES, 20,
+               "its record is on its way")
+    old.signal(signal.SIGSTOP)
+    wait_until(lambda: new.metric("leader") == 1, 60, "the new one leads")
+    wait_equal(broker, db)
+    db.sql("SELECT reserve_stock('p1', 1, 'o-newer')")
+    wait_equal(broker, db)
+    before = published(broker)
+    broker.proxy.restore()
+    old.signal(signal.SIGCONT)
+    wait_until(lambda: published(broker) > before, 60, "the late record")
+    wait_equal(broker, db)
+
+
+def put(broker, *records):
+    """Records of another program."""
+    out = broker.producer()
+    for key, value in records:
+        out.produce(TOPIC, key=key, value=value)
+    delivered(out)
+
+
+def test_records_that_are_not_the_levels(db, broker, start, relays):
+    """Whatever another program writes, while a relay runs and while none does,
+    also behind compaction; a level that the database does not have ends as a
+    tombstone."""
+    stock(db)
+    relay = start()
+    wait_equal(broker, db)
+    some = rebuild(broker)[0][b"p1@main"]
+    stale = json.dumps({**some, "on_hand": 7}).encode()
+    put(broker, (b"p1@main", stale), (b"p2@main", None), (b"p3@main", stale),
+        (b"lost@main", stale), (b"no level", None), (b"\xff@main", None))
+    wait_until(lambda: not {b"p1@main", b"p2@main", b"p3@main", b"lost@main"}
+               & differences(broker, db).keys(), 30,
+               lambda: differences(broker, db))
+    assert differences(broker, db) == {}
+    relay.terminate()
+    put(broker, (b"p1@east", stale), (b"p2@east", None))
+    assert differences(broker, db).keys() == {b"p1@east", b"p2@east"}
+    relay.start()
+    wait_equal(broker, db)
+    quiet = published(broker)
+    db.sql("SELECT reserve_stock('p4', 1, 'o-1')")
+    wait_equal(broker, db)
+    assert published(broker) == quiet + 1, "nothing but the change"
 
 
 def test_a_hot_product_costs_so_many_records(db, broker, start):

@@ -228,6 +228,27 @@ def test_rights_of_the_commands(db, kafka, relays):
     assert "authorization" not in done.stdout + done.stderr
 
 
+def test_rights_of_the_level_stream(db, kafka, relays):
+    """Without Read it is published all the same, and the log says that it is
+    not compared; once it is granted, it is."""
+    kafka.create_topics("stock-levels", cleanup_policy="compact")
+    writes, reads = rights(db, "level stream")
+    kafka.allow(*rights(db, "publishing"), writes)
+    relay = certified(db, kafka, relays, "idempotent", topics="")
+    relay.config["levels"] = {"topic": "stock-levels"}
+    relay.start()
+    db.sql("SELECT receive_stock('book', 1)")
+    wait_until(lambda: kafka.count("stock-levels") == 1, 30, relay.tail)
+    wait_until(lambda: 'could not read topic "stock-levels"' in relay.log(),
+               30, relay.tail)
+    out = kafka.producer()
+    send(out, "stock-levels", None, key=b"lost@main")
+    send(out, "stock-levels", b"{}", key=b"lost@main")
+    delivered(out)
+    kafka.allow(reads)
+    wait_until(lambda: kafka.count("stock-levels") == 4, 60, relay.tail)
+
+
 def test_rights_of_redrive(db, kafka, relays):
     """What it needs beside the rights of the relay, and no more."""
     relay = certified(db, kafka, relays, "idempotent")
