@@ -62,15 +62,14 @@ struct PgConnection
 	ConninfoHosts		hosts; /* their order in the next attempt */
 	const char		   *host;  /* the attempt's present one; libpq's */
 	int64_t				connect_until;
-	bool				failed;	  /* a send failed: the timer reports it */
-	bool				payload;  /* of the latest notifications */
-	uint64_t			prepared; /* statements that the session knows */
-	uint64_t			results[RESULTS_MAX]; /* of a call: the statement that
-											   * each one prepares, or 0 */
-	int					result_count;
-	int					results_taken;
-	PGresult		   *answer; /* so far */
-	Buf					error;	/* why it is down */
+	bool				failed;		/* a send failed: the timer reports it */
+	bool				payload;	/* of the latest notifications */
+	uint64_t			prepared;	/* statements that the session knows */
+	uint64_t  results[RESULTS_MAX]; /* of a call: what each prepares */
+	int		  result_count;
+	int		  results_taken;
+	PGresult *answer; /* so far */
+	Buf		  error;  /* why it is down */
 };
 
 static void pg_connection_ready(void *arg, uint32_t events);
@@ -394,7 +393,7 @@ pg_connection_continue(PgConnection *conn)
 
 /* ---- calls ------------------------------------------------------------- */
 
-/* A result will come; statement: the one that it prepares, or 0. */
+/* A result will come; statement: what it prepares, or 0. */
 static void
 pg_connection_expect(PgConnection *conn, uint64_t statement)
 {
