@@ -12,4 +12,7 @@
  * becomes the replacement character: JSON cannot hold it. */
 void json_add_string(Buf *json, const char *text);
 
+/* The name of a member, and its colon.  It needs no escape. */
+void json_add_name(Buf *json, const char *name);
+
 #endif

@@ -111,14 +111,18 @@ buf_add_str(Buf *buf, const char *string)
 void
 buf_vprintf(Buf *buf, const char *format, va_list args)
 {
+	size_t	room = buf->size - buf->len;
 	va_list again;
 	int		len;
 
 	va_copy(again, args);
-	len = vsnprintf(NULL, 0, format, args);
+	len = vsnprintf(room > 0 ? buf->data + buf->len : NULL, room, format, args);
 	Assert(len >= 0);
-	buf_reserve(buf, (size_t) len);
-	vsnprintf(buf->data + buf->len, (size_t) len + 1, format, again);
+	if ((size_t) len >= room)
+	{
+		buf_reserve(buf, (size_t) len);
+		vsnprintf(buf->data + buf->len, (size_t) len + 1, format, again);
+	}
 	va_end(again);
 	buf->len += (size_t) len;
 }

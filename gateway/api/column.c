@@ -29,8 +29,10 @@ column_add_time(Buf *text, const char *value)
 	if (value[date] == '\0' || value[date + time] == '\0')
 		return false;
 	Assert(time >= 1); /* the blank */
-	buf_printf(text, "%.*sT%.*sZ", (int) date, value, (int) time - 1,
-			   value + date + 1);
+	buf_add(text, value, date);
+	buf_add_str(text, "T");
+	buf_add(text, value + date + 1, time - 1);
+	buf_add_str(text, "Z");
 	return true;
 }
 

@@ -79,7 +79,7 @@ lines_find_refused(const ApiRequest *request, const PGresult *result, int first,
 static void
 line_add_text(Buf *body, const char *name, const char *value)
 {
-	buf_printf(body, "\"%s\":", name);
+	json_add_name(body, name);
 	if (value != NULL)
 		json_add_string(body, value);
 	else
@@ -89,7 +89,9 @@ line_add_text(Buf *body, const char *name, const char *value)
 static void
 line_add_number(Buf *body, const char *name, const char *value)
 {
-	buf_printf(body, ",\"%s\":%s", name, value != NULL ? value : "null");
+	buf_add_str(body, ",");
+	json_add_name(body, name);
+	buf_add_str(body, value != NULL ? value : "null");
 }
 
 static void
@@ -98,9 +100,12 @@ line_add_time(Buf *body, const char *name, const char *value)
 	Buf time = {0};
 
 	if (value != NULL && column_add_time(&time, value))
-		buf_printf(body, ",\"%s\":\"%s\"", name, buf_str(&time));
+	{
+		buf_add_str(body, ",");
+		line_add_text(body, name, buf_str(&time));
+	}
 	else
-		buf_printf(body, ",\"%s\":null", name);
+		line_add_number(body, name, NULL);
 	buf_free(&time);
 }
 
@@ -205,7 +210,8 @@ lines_answer(ApiRequest *request, const PGresult *result, int first, int end)
 	replayed = lines_are_replayed(result, first, end);
 	buf_add_str(&body, "{");
 	line_add_text(&body, "order_id", PQgetvalue(result, first, LINE_ORDER_ID));
-	buf_printf(&body, ",\"replayed\":%s,", replayed ? "true" : "false");
+	buf_add_str(&body,
+				replayed ? ",\"replayed\":true," : ",\"replayed\":false,");
 	lines_add(&body, result, first, end);
 	buf_add_str(&body, "}\n");
 	if (replayed)

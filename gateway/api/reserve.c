@@ -258,7 +258,8 @@ reserve_add_member(Buf *json, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
-	buf_printf(json, ",\"%s\":", name);
+	buf_add_str(json, ",");
+	json_add_name(json, name);
 	json_add_string(json, value);
 }
 
@@ -269,12 +270,14 @@ reserve_add_items(Buf *json, const ApiRequest *request)
 
 	if (request->route->fields[RESERVE_ITEMS].type == FIELD_ITEMS)
 	{
-		buf_printf(json, ",\"items\":%s", values[RESERVE_ITEMS]);
+		buf_add_str(json, ",\"items\":");
+		buf_add_str(json, values[RESERVE_ITEMS]);
 		return;
 	}
 	buf_add_str(json, ",\"whole\":false,\"items\":[{\"product_id\":");
 	json_add_string(json, values[RESERVE_PRODUCT_ID]);
-	buf_printf(json, ",\"quantity\":%s", values[RESERVE_QUANTITY]);
+	buf_add_str(json, ",\"quantity\":");
+	buf_add_str(json, values[RESERVE_QUANTITY]);
 	reserve_add_member(json, "location", values[RESERVE_LOCATION]);
 	buf_add_str(json, "}]");
 }

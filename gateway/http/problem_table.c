@@ -102,7 +102,8 @@ problem_add_text(Buf *body, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
-	buf_printf(body, ",\"%s\":", name);
+	buf_add_str(body, ",");
+	json_add_name(body, name);
 	json_add_string(body, value);
 }
 

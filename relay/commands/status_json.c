@@ -27,7 +27,8 @@ status_add_strings(Buf *text, const char *name, char *const *strings)
 static void
 status_add_text(Buf *text, const char *name, const char *value)
 {
-	buf_printf(text, ",\"%s\":", name);
+	buf_add_str(text, ",");
+	json_add_name(text, name);
 	json_add_string(text, value);
 }
 

@@ -39,6 +39,7 @@ what_a_terminal_obeys_is_escaped(void **state UNUSED)
 	shown_as("a\nb\rc\td", "a\\nb\\rc\\td", "\"a\\u000ab\\u000dc\\u0009d\"");
 	shown_as("\x1b]0;x\x07", "\\x1b]0;x\\x07", "\"\\u001b]0;x\\u0007\"");
 	shown_as("\x7f", "\\x7f", "\"\\u007f\"");
+	shown_as(" ~\x7f~ ", " ~\\x7f~ ", "\" ~\\u007f~ \"");
 	/* C1: CSI in one character, which some terminals obey */
 	shown_as("\xc2\x9b"
 			 "31m",
