@@ -27,6 +27,7 @@ class OwnTree(Postgres):
     def build(self, make_args, change=lambda text: text, file="base/limits.h"):
         """Install an extension built from our source with one file changed."""
         source = os.path.join(self.directory, "source")
+        shutil.rmtree(source, ignore_errors=True)
         shutil.copytree(os.path.join(SOURCE, "extension"),
                         os.path.join(source, "extension"))
         shutil.copy(os.path.join(SOURCE, "VERSION"), source)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""ALTER EXTENSION pgstock UPDATE: from the oldest version that is shipped,
-with data in it and clients at work, to the state of a fresh installation.
+"""ALTER EXTENSION pgstock UPDATE: from each version that is shipped, with data
+in it and clients at work, to the state of a fresh installation.
 
 The version after the present one is made here, so that there is always a step
 to test: the present install script, a step that replaces one function and adds
@@ -100,12 +100,21 @@ def differences(a, b):
             if a[name] != b[name]}
 
 
-def versions(directory):
-    """Those with an install script, the oldest first."""
-    found = [re.match(r"pgstock--([0-9.]+)\.sql", os.path.basename(path))
-             for path in glob.glob(os.path.join(directory, "pgstock--*.sql"))]
-    return sorted((match[1] for match in found if match), key=lambda v: [
-        int(part) for part in v.split(".")])
+def setting(control, name):
+    """The value of a line in the text of a control file."""
+    return re.search(rf"^{name} *= *'(.*)'", control, re.M)[1]
+
+
+def versions(source):
+    """Those that a source tree installs, the oldest first."""
+    with open(os.path.join(source, "extension/pgstock.control"),
+              encoding="ascii") as file:
+        found = {setting(file.read(), "default_version")}
+    for path in glob.glob(os.path.join(source, "sql/pgstock--*.sql")):
+        if match := re.fullmatch(r"pgstock--([0-9.]+)\.sql",
+                                 os.path.basename(path)):
+            found.add(match[1])
+    return sorted(found, key=lambda v: [int(part) for part in v.split(".")])
 
 
 class Server(OwnTree):
@@ -114,8 +123,8 @@ class Server(OwnTree):
     def __init__(self, directory, step=STEP):
         super().__init__(directory)
         self.share = os.path.join(self.pgroot, SHARE)
-        self.oldest = versions(self.share)[0]
-        self.present = self.setting("default_version")
+        self.present = setting(self.read("pgstock.control"), "default_version")
+        self.library = self.present
         self.next = self.present + "1"
         install = self.read(f"pgstock--{self.present}.sql")
         self.write(f"pgstock--{self.next}.sql", install + STEP)
@@ -134,15 +143,12 @@ class Server(OwnTree):
             file.write(text)
         os.chmod(path, 0o644)
 
-    def setting(self, name):
-        return re.search(rf"^{name} *= *'(.*)'", self.read("pgstock.control"),
-                         re.M)[1]
-
     def install_library(self, version):
         """Replace the library on disk, as the package of a version does."""
-        if version != self.present:
+        if version != self.library:
             self.build([], lambda text: text.replace(
                 f"'{self.present}'", f"'{version}'"), "pgstock.control")
+            self.library = version
 
     def database(self, name, version):
         db = self.create_database(name, extension=False)
@@ -158,14 +164,16 @@ def server(new_dir):
     one.close()
 
 
+@pytest.mark.parametrize("start", versions(SOURCE))
 @pytest.mark.parametrize("target", ["present", "next"])
-def test_update_under_load(server, target):
-    """Every step, from the first version, while clients work, and every object
+def test_update_under_load(server, start, target):
+    """Every step, from each version, while clients work, and every object
     equals that of a fresh installation. A session that has loaded the library
     of another version is ended, once; a new one works."""
     target = getattr(server, target)
-    db = server.database(f"from_oldest_{target}", server.oldest)
-    fresh = server.database(f"fresh_{target}", target)
+    server.install_library(start)
+    db = server.database(f"from_{start}_{target}", start)
+    fresh = server.database(f"fresh_{start}_{target}", target)
     db.sql("SELECT receive_stock('p' || i, 1000000) FROM generate_series(0, 9)"
            " i")
     db.sql("SELECT reserve_stock('p1', 1, 'old-' || i, idempotency_key =>"
@@ -188,7 +196,7 @@ def test_update_under_load(server, target):
         far = len(clients.acknowledged) + 200
         wait_until(lambda: len(clients.acknowledged) > far, 60,
                    "the clients go on")
-    assert clients.broken == (0 if target == server.present else 6)
+    assert clients.broken == (0 if target == start else 6)
     assert db.value("SELECT extversion FROM pg_extension"
                     " WHERE extname = 'pgstock'") == target
     assert differences(catalog(db), catalog(fresh)) == {}
@@ -253,6 +261,7 @@ def test_next_version_is_begun(tree):
     assert done.returncode == 0, done.stderr
     assert {f"pgstock--{old}.sql", f"pgstock--{old}--{new}.sql"} <= set(
         os.listdir(os.path.join(path, "sql")))
+    assert versions(path) == [*versions(SOURCE), new]
 
 
 def test_a_version_with_the_same_script_is_begun(tree):
