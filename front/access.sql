@@ -81,8 +81,8 @@ BEGIN
 				nullif(current_setting('pgstock.actor', true), ''), role,
 				level) a);
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
-		OR connection_exception OR admin_shutdown OR crash_shutdown
-		OR cannot_connect_now THEN
+		OR invalid_schema_name OR connection_exception OR admin_shutdown
+		OR crash_shutdown OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed('grant_stock_access', SQLSTATE,
 										  SQLERRM);
 	END;

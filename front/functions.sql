@@ -48,8 +48,8 @@ BEGIN
 					nullif(current_setting('pgstock.actor', true), '')%7$s) a);
 		END IF;
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
-		OR connection_exception OR admin_shutdown OR crash_shutdown
-		OR cannot_connect_now THEN
+		OR invalid_schema_name OR connection_exception OR admin_shutdown
+		OR crash_shutdown OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
 	END;
 %10$s	IF cardinality(answers) > 1 OR (answers[1]).error IS NOT NULL THEN

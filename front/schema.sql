@@ -50,7 +50,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF message LIKE '%cluster not found%' OR (state = '42883'
-		AND message LIKE '%pgstock_front.%_shard%') THEN
+		AND message LIKE 'function pgstock\_front.%\_shard(%') THEN
 		RAISE EXCEPTION 'no shards are configured'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = message,
@@ -61,8 +61,8 @@ BEGIN
 				  HINT = format('Let an administrator call '
 								'grant_stock_access(%L, ...) on the front.',
 								current_user);
-	ELSIF state = '42883' THEN
-		RAISE EXCEPTION 'a shard has no function %', function
+	ELSIF state IN ('42883', '3F000') THEN
+		RAISE EXCEPTION 'a shard has no function pgstock_shard.%', function
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = message,
 				  HINT = 'pgstock_front.shard_status() shows the versions of '
