@@ -2,36 +2,36 @@
 
 /*
  * In each shard grant_stock_access decides what a role may do.  Here it gets
- * what leads there: the functions and views of its level, what these are made
- * of, and the servers.
+ * the functions and views of its level, and those that compute the shard of a
+ * line or order, for a client that connects to the shard itself.
  */
 CREATE FUNCTION pgstock_front.grantable()
 RETURNS TABLE (object text, levels text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'FUNCTION ' || p.oid::regprocedure,
-	   CASE WHEN c.name IS NOT NULL THEN c.levels
-			WHEN p.proname IN ('call_failed', 'checked', 'raise', 'begin_call',
-				'line', 'product', 'move', 'items', 'order', 'key', 'event',
-				'all', 'shard_count', 'shard_of', 'line_shard', 'order_shard',
-				'product_shard', 'has_order', 'order_parts', 'saga_list',
-				'ask_list')
-			THEN '{reader,app}'
-			WHEN p.proname ~ '^(saga|ask|part)_' OR p.proname = 'sweep_orders'
-			THEN '{app}' ELSE '{}' END
+SELECT 'FUNCTION ' || p.oid::regprocedure, coalesce(c.levels, '{}')
   FROM pg_proc p LEFT JOIN pgstock_front.call_list() c ON c.name = p.proname
- WHERE p.pronamespace = 'pgstock_front'::regnamespace
-	OR p.pronamespace = '@extschema@'::regnamespace
-	   AND (c.name IS NOT NULL OR p.proname IN ('grant_stock_access',
-			'sweep_orders', 'abandon_saga'))
+ WHERE p.pronamespace = '@extschema@'::regnamespace
+   AND (c.name IS NOT NULL OR p.proname = 'grant_stock_access')
 UNION ALL
 SELECT c.oid::regclass::text, v.levels
-  FROM pg_class c JOIN pgstock_front.view_list() v
-	ON c.relname = v.name OR c.relname ~ ('^' || v.name || '_[0-9]+$')
- WHERE c.relnamespace IN ('pgstock_front'::regnamespace,
-						  '@extschema@'::regnamespace)
+  FROM pg_class c JOIN pgstock_front.view_list() v ON c.relname = v.name
+ WHERE c.relnamespace = '@extschema@'::regnamespace
+UNION ALL
+SELECT 'FUNCTION ' || p.oid::regprocedure, '{reader,app}'
+  FROM pg_proc p
+ WHERE p.pronamespace = 'pgstock_front'::regnamespace
+   AND p.proname IN ('shard_of', 'line_shard', 'order_shard', 'product_shard')
+UNION ALL
+SELECT 'FUNCTION pgstock_front.shard_status()', '{}'
 UNION ALL
 SELECT '@extschema@.stock_sagas', '{reader,app}'
+UNION ALL
+SELECT 'FUNCTION pgstock_front.sagas()', '{reader,app}'
+UNION ALL
+SELECT 'FUNCTION @extschema@.sweep_orders(int)', '{app}'
+UNION ALL
+SELECT 'FUNCTION @extschema@.abandon_saga(text, text)', '{}'
 UNION ALL
 SELECT 'SCHEMA pgstock_front', '{reader,app}'
 UNION ALL
@@ -44,7 +44,7 @@ COMMENT ON FUNCTION pgstock_front.grantable IS
 
 CREATE FUNCTION pgstock_front.grant_here(role name, level text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	g	record;
@@ -58,7 +58,6 @@ BEGIN
 				g.object, role);
 		END IF;
 	END LOOP;
-	PERFORM pgstock_front.map_user(role, level <> 'none');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.grant_here IS
@@ -66,7 +65,7 @@ COMMENT ON FUNCTION pgstock_front.grant_here IS
 
 CREATE FUNCTION @extschema@.grant_stock_access(role name, level text)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	answers	pgstock_front.answer[];
@@ -77,8 +76,8 @@ BEGIN
 		shards := pgstock_front.all();
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.grant_stock_access(shards, NULL,
-				nullif(current_setting('pgstock.actor', true), ''), role,
+			  FROM pgstock_front.grant_stock_access(shards,
+				pgstock_front.caller(), NULL, pgstock_front.actor(), role,
 				level) a);
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR invalid_schema_name OR connection_exception OR admin_shutdown

@@ -3,8 +3,12 @@
 /*
  * Makes one function of the list: it chooses the shards, calls them, and raises
  * the error that one returned or returns the rows of all of them, a number as
- * the sum of theirs.  Names are qualified and the search path is fixed, for the
- * caller's objects must not take part.
+ * the sum of theirs.
+ *
+ * It runs with its owner's rights, and the shard takes on the caller's role
+ * (front/shard.sql).  If callers had USAGE on the server themselves, each could
+ * alter its own user mapping, and be in the shards whoever the password file of
+ * the front knows.
  */
 CREATE FUNCTION pgstock_front.make(name text, arguments text, result text,
 	shards text, writes boolean, rows text)
@@ -33,7 +37,7 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type);
 	PERFORM pgstock_front.route(name, types);
 	EXECUTE format($f$
 CREATE OR REPLACE FUNCTION @extschema@.%1$I(%2$s) RETURNS %3$s%4$s
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
 	answers	pgstock_front.answer[];
@@ -44,8 +48,9 @@ BEGIN
 		IF %9$s THEN
 			answers := ARRAY(
 				SELECT a::pgstock_front.answer FROM pgstock_front.%1$I(shards,
+					pgstock_front.caller(),
 					nullif(current_setting('pgstock.trace_id', true), ''),
-					nullif(current_setting('pgstock.actor', true), '')%7$s) a);
+					pgstock_front.actor()%7$s) a);
 		END IF;
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR invalid_schema_name OR connection_exception OR admin_shutdown

@@ -18,12 +18,14 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(pgstock_front_begin_call);
+PG_FUNCTION_INFO_V1(pgstock_front_caller);
 PG_FUNCTION_INFO_V1(pgstock_front_raise);
 
 #define SQLSTATE_LENGTH 5
@@ -71,6 +73,21 @@ pgstock_front_begin_call(PG_FUNCTION_ARGS)
 						 "shard. To have each call commit by itself, SET "
 						 "pgstock.front_autonomous = on.")));
 	PG_RETURN_VOID();
+}
+
+/*
+ * The role that calls a function of the front, which runs with its owner's
+ * rights: that of SET ROLE or else of the session.  NULL for a superuser, who
+ * is none in the shards.
+ */
+Datum
+pgstock_front_caller(PG_FUNCTION_ARGS)
+{
+	Oid caller = GetOuterUserId();
+
+	if (superuser_arg(caller))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(caller, false)));
 }
 
 /*

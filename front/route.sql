@@ -126,7 +126,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	own		text := format('pgstock_front.%I(%s)', name, array_to_string(
-						   '{int[],text,text}' || types, ', '));
+						   '{int[],text,text,text}' || types, ', '));
 BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION %s
@@ -138,10 +138,10 @@ AS $body$
 	SELECT pgstock_shard.%I(%s);
 $body$
 $f$, own, name, (SELECT string_agg('$' || n, ', ' ORDER BY n)
-				   FROM generate_series(1, cardinality(types) + 3) n));
+				   FROM generate_series(1, cardinality(types) + 4) n));
 	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
 		'calls pgstock_shard.' || name || ' in the given shards: their '
-		'numbers, trace, actor, then its own arguments; returns an answer '
+		'numbers, role, trace, actor, its own arguments; returns the answer '
 		'(pgstock_front.answer) of each');
 END
 $$;
@@ -163,7 +163,8 @@ BEGIN
 	FOR shard IN 0 .. pgstock_front.shard_count() - 1 LOOP
 		BEGIN
 			SELECT (a::pgstock_front.answer).rows[1]::int[] INTO shards
-			  FROM pgstock_front.has_order(ARRAY[shard], NULL, NULL, $1) a;
+			  FROM pgstock_front.has_order(ARRAY[shard], NULL, NULL, NULL,
+										   $1) a;
 			IF cardinality(shards) > 1 THEN
 				RETURN shards;
 			END IF;
@@ -199,7 +200,8 @@ BEGIN
 		SELECT array_agg(DISTINCT s.shard ORDER BY s.shard) INTO shards
 		  FROM unnest(pgstock_front.checked(ARRAY(
 				SELECT a::pgstock_front.answer
-				  FROM pgstock_front.has_order(shards, NULL, NULL, $1) a))) a,
+				  FROM pgstock_front.has_order(shards, NULL, NULL, NULL,
+											   $1) a))) a,
 			   unnest(a.rows[1]::int[]) s (shard);
 	EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
 		OR cannot_connect_now OR connection_exception THEN
@@ -236,7 +238,8 @@ BEGIN
 	SELECT array_agg(a.shard) INTO shards
 	  FROM unnest(pgstock_front.checked(ARRAY(
 			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.event_status(shards, NULL, NULL, $1) a))) AS a
+			  FROM pgstock_front.event_status(shards, NULL, NULL, NULL,
+											  $1) a))) AS a
 	 WHERE (a.rows[1]::@extschema@.event_receipt).state <> 'unknown';
 	RETURN coalesce(shards, '{0}');
 END

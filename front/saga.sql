@@ -29,9 +29,9 @@ BEGIN
 	BEGIN
 		RETURN ARRAY(
 			SELECT a::pgstock_front.answer FROM pgstock_front.part_step(
-				t.step_shards, t.step_parts, t.args ->> 'trace',
-				t.args ->> 'actor', t.order_id, t.saga, step, t.shards, verb,
-				t.args) a);
+				t.step_shards, t.step_parts, t.args ->> 'role',
+				t.args ->> 'trace', t.args ->> 'actor', t.order_id, t.saga,
+				step, t.shards, verb, t.args) a);
 	EXCEPTION WHEN OTHERS THEN
 		NULL;
 	END;
@@ -39,9 +39,9 @@ BEGIN
 		BEGIN
 			answers := answers || ARRAY(
 				SELECT a::pgstock_front.answer FROM pgstock_front.part_step(
-					t.step_shards[n:n], t.step_parts[n:n], t.args ->> 'trace',
-					t.args ->> 'actor', t.order_id, t.saga, step, t.shards,
-					verb, t.args) a);
+					t.step_shards[n:n], t.step_parts[n:n], t.args ->> 'role',
+					t.args ->> 'trace', t.args ->> 'actor', t.order_id, t.saga,
+					step, t.shards, verb, t.args) a);
 		EXCEPTION WHEN OTHERS THEN
 			f := ('08006', format('could not reach shard %s',
 								  t.step_shards[n]), SQLERRM, NULL);
@@ -143,19 +143,20 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_request IS
 	'returns what identifies a request: its user and its merged lines';
 
-/* What every step has: the trace and the actor of the call that began it. */
+/* What every step has of the call that began it: role, trace and actor. */
 CREATE FUNCTION pgstock_front.saga_args(args jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN jsonb_strip_nulls(args || jsonb_build_object(
+		'role', pgstock_front.caller(),
 		'trace', nullif(current_setting('pgstock.trace_id', true), ''),
-		'actor', nullif(current_setting('pgstock.actor', true), '')));
+		'actor', pgstock_front.actor()));
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_args IS
-	'returns the arguments of a step, with trace and actor';
+	'returns the arguments of a step, with role, trace and actor';
 
 CREATE FUNCTION pgstock_front.saga_reused(order_id text, key text)
 RETURNS void
@@ -393,7 +394,8 @@ DECLARE
 BEGIN
 	answers := pgstock_front.checked(ARRAY(
 		SELECT a::pgstock_front.answer
-		  FROM pgstock_front.part_look(shards, NULL, NULL, order_id) a));
+		  FROM pgstock_front.part_look(shards, pgstock_front.caller(),
+									   NULL, NULL, order_id) a));
 	RETURN QUERY
 	SELECT l.*
 	  FROM unnest(answers) a, unnest(a.rows::pgstock_front.part_line[]) l;

@@ -52,7 +52,7 @@ COMMENT ON FUNCTION pgstock_front.saga_check_coordinator IS
 	'0A000 for an order over shards if there is no coordinator';
 
 CREATE FUNCTION pgstock_front.part_step(shards int[], parts jsonb[],
-	trace text, actor text, order_id text, saga bigint, step int,
+	role text, trace text, actor text, order_id text, saga bigint, step int,
 	order_shards int[], verb text, args jsonb)
 RETURNS SETOF text
 LANGUAGE plproxy
@@ -60,7 +60,8 @@ AS $$
 	CLUSTER 'pgstock_shards';
 	SPLIT shards, parts;
 	RUN ON shards;
-	SELECT pgstock_shard.part_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+	SELECT pgstock_shard.part_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+								   $11);
 $$;
 COMMENT ON FUNCTION pgstock_front.part_step IS
 	'calls part_step in the given shards, each with its part';

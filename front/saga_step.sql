@@ -234,8 +234,8 @@ BEGIN
 	IF t.doubtful THEN
 		kept := pgstock_front.checked(ARRAY(
 			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.part_kept(t.shards, NULL, NULL, t.order_id,
-										   t.saga, t.step) a));
+			  FROM pgstock_front.part_kept(t.shards, NULL, NULL, NULL,
+										   t.order_id, t.saga, t.step) a));
 		IF NOT EXISTS (SELECT FROM unnest(kept) a WHERE a.rows <> '{true}')
 		THEN
 			PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step,
@@ -251,7 +251,7 @@ COMMENT ON FUNCTION pgstock_front.saga_resume IS
 
 CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
 RETURNS int
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	late	pgstock_front.turn[];
@@ -274,7 +274,7 @@ BEGIN
 		PERFORM pgstock_front.checked(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.part_purge(pgstock_front.all(), NULL, NULL,
-				now() - pgstock_front.saga_setting('saga_retention',
+				NULL, now() - pgstock_front.saga_setting('saga_retention',
 												   '30 days')) a));
 	END IF;
 	RETURN ended;
@@ -287,17 +287,28 @@ COMMENT ON FUNCTION @extschema@.sweep_orders IS
 
 /* ---- For people ---- */
 
-CREATE VIEW @extschema@.stock_sagas WITH (security_invoker) AS
+CREATE FUNCTION pgstock_front.sagas()
+RETURNS SETOF pgstock_front.saga_row
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY SELECT * FROM pgstock_front.ask_list();
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sagas IS
+	'returns the orders over shards, for stock_sagas';
+
+CREATE VIEW @extschema@.stock_sagas AS
 SELECT s.order_id, s.saga, s.state, s.under_way, s.step, s.shards, s.begun_at,
 	   s.changed_at, s.next_try_at, s.tries, s.error
-  FROM pgstock_front.ask_list() s;
+  FROM pgstock_front.sagas() s;
 COMMENT ON VIEW @extschema@.stock_sagas IS
 	'orders over several shards: the state that all shards have agreed on, and '
 	'the step that is under way, if any, with the error that delays it';
 
 CREATE FUNCTION @extschema@.abandon_saga(order_id text, reason text)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_front.begin_call('abandon_saga');
@@ -318,25 +329,47 @@ COMMENT ON FUNCTION @extschema@.abandon_saga IS
 
 /* ---- Which database is the coordinator ---- */
 
-/* The roles that use the shards use it too. */
-CREATE FUNCTION pgstock_front.set_coordinator(coordinator jsonb)
+/*
+ * In the coordinator's own database the fronts' role may call what it needs
+ * there.
+ */
+CREATE FUNCTION pgstock_front.grant_coordinator()
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+	IF to_regrole('pgstock_front') IS NOT NULL THEN
+		GRANT USAGE ON SCHEMA pgstock_front TO pgstock_front;
+		EXECUTE (SELECT string_agg(format('GRANT EXECUTE ON FUNCTION %s TO '
+										  'pgstock_front', p.oid::regprocedure),
+								   '; ')
+				   FROM pg_proc p
+				  WHERE p.pronamespace = 'pgstock_front'::regnamespace
+					AND p.proname = ANY ('{saga_reserve,saga_settle,saga_end,
+						saga_follow,saga_note,saga_due,saga_purge,saga_list,
+						saga_abandon}'));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.grant_coordinator IS
+	'lets fronts use this database as the coordinator, if their role is here';
+
+CREATE FUNCTION pgstock_front.set_coordinator(coordinator jsonb)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
-	is_new	boolean := NOT EXISTS (SELECT FROM pg_foreign_server s
-									WHERE s.srvname = 'pgstock_coordinator');
+	command	text := 'CREATE SERVER pgstock_coordinator FOREIGN DATA WRAPPER '
+					'plproxy OPTIONS (p0 %L)';
 BEGIN
 	PERFORM pgstock_front.check_shards(jsonb_build_array(coordinator));
-	EXECUTE format(CASE WHEN is_new
-		THEN 'CREATE SERVER pgstock_coordinator FOREIGN DATA WRAPPER plproxy '
-			 'OPTIONS (p0 %L)'
-		ELSE 'ALTER SERVER pgstock_coordinator OPTIONS (SET p0 %L)' END,
-		pgstock_front.connection_text(coordinator));
-	IF is_new THEN
-		PERFORM pgstock_front.map_user(m.usename, true)
-		   FROM pg_user_mappings m WHERE m.srvname = 'pgstock_shards';
+	IF EXISTS (SELECT FROM pg_foreign_server s
+				WHERE s.srvname = 'pgstock_coordinator') THEN
+		command := 'ALTER SERVER pgstock_coordinator OPTIONS (SET p0 %L)';
 	END IF;
+	EXECUTE format(command, pgstock_front.connection_text(coordinator));
+	PERFORM pgstock_front.map_owner();
+	PERFORM pgstock_front.grant_coordinator();
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_coordinator IS

@@ -220,7 +220,8 @@ BEGIN
 	SELECT * INTO STRICT s FROM pgstock_front.saga x WHERE x.order_id = $1
 	   FOR UPDATE;
 	IF s.verb = $3 AND s.step_parts = $6
-		AND s.args - '{trace,actor}'::text[] = $4 - '{trace,actor}'::text[] THEN
+		AND s.args - '{role,trace,actor}'::text[]
+		= $4 - '{role,trace,actor}'::text[] THEN
 		RETURN NEXT pgstock_front.saga_turn(s, 'joined');
 	ELSIF s.verb IS NOT NULL THEN
 		RETURN NEXT pgstock_front.saga_turn(s,

@@ -33,6 +33,24 @@ AS 'MODULE_PATHNAME', 'pgstock_front_begin_call' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_front.begin_call IS
 	'25001 inside a transaction block, unless pgstock.front_autonomous is on';
 
+CREATE FUNCTION pgstock_front.caller()
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgstock_front_caller' LANGUAGE C STABLE;
+COMMENT ON FUNCTION pgstock_front.caller IS
+	'returns the role of the session, or of its SET ROLE; NULL for a superuser';
+
+/* A superuser is the role pgstock_front in the shards, so it gives its name. */
+CREATE FUNCTION pgstock_front.actor()
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+SELECT nullif(concat_ws('/',
+	CASE WHEN pgstock_front.caller() IS NULL THEN session_user END,
+	nullif(current_setting('pgstock.actor', true), '')), '')
+$$;
+COMMENT ON FUNCTION pgstock_front.actor IS
+	'returns pgstock.actor for a shard; for a superuser behind its name';
+
 CREATE FUNCTION pgstock_front.raise(sqlstate text, message text, detail text,
 	hint text)
 RETURNS void
@@ -55,12 +73,6 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = message,
 				  HINT = 'Call pgstock_front.set_shards() first.';
-	ELSIF message LIKE 'user mapping not found%' THEN
-		RAISE EXCEPTION 'role "%" has no access to the shards', current_user
-			USING ERRCODE = 'insufficient_privilege', DETAIL = message,
-				  HINT = format('Let an administrator call '
-								'grant_stock_access(%L, ...) on the front.',
-								current_user);
 	ELSIF state IN ('42883', '3F000') THEN
 		RAISE EXCEPTION 'a shard has no function pgstock_shard.%', function
 			USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -1,5 +1,9 @@
 /* ---- The shards of a front ----------------------------------------------- */
 
+/*
+ * The statements that PL/Proxy sends name types without their schema, so the
+ * session's search path is fixed, whatever a database or role prefers.
+ */
 CREATE FUNCTION pgstock_front.connection_text(options jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -7,7 +11,8 @@ AS $$
 SELECT string_agg(format('%s=''%s''', o.key,
 						 replace(replace(o.value, '\', '\\'), '''', '\''')),
 				  ' ' ORDER BY o.key)
-  FROM jsonb_each_text(options) o
+  FROM jsonb_each_text(options || jsonb_build_object('options', concat_ws(' ',
+			options ->> 'options', '-c search_path=pg_catalog,pg_temp'))) o
 $$;
 COMMENT ON FUNCTION pgstock_front.connection_text IS
 	'returns connection parameters as libpq reads them';
@@ -40,8 +45,8 @@ BEGIN
 		RAISE EXCEPTION 'the connection parameters of a shard must not name a '
 						'user or a password'
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'The user is the role that calls the front; its '
-						 'password belongs into a file that "passfile" names.';
+				  HINT = 'The user is pgstock_front; its password belongs '
+						 'into a file that "passfile" names.';
 	END IF;
 	IF (SELECT count(DISTINCT s) FROM jsonb_array_elements(shards) s) < n THEN
 		RAISE EXCEPTION 'two shards have the same connection parameters'
@@ -86,11 +91,11 @@ COMMENT ON FUNCTION pgstock_front.set_key IS
 	'makes the functions that compute a shard from an expression for the key';
 
 /*
- * A role of the front is the role of the same name in each shard.  No password
- * is stored here: the file that "passfile" names has it, and so a role without
- * one may use the mapping (password_required, which only a superuser sets).
+ * Only the extension's owner uses the servers: as the role pgstock_front of
+ * each shard.  No password is stored here: the file that "passfile" names has
+ * it, and so the mapping may be without one (password_required).
  */
-CREATE FUNCTION pgstock_front.map_user(role name, mapped boolean)
+CREATE FUNCTION pgstock_front.map_owner()
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -102,23 +107,15 @@ BEGIN
 			   JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
 			  WHERE f.srvname ~ '^pgstock_(coordinator|shard(s|_[0-9]+))$'
 	LOOP
-		EXECUTE format('DROP USER MAPPING IF EXISTS FOR %I SERVER %I', role,
-					   s.srvname);
-		EXECUTE format('REVOKE USAGE ON FOREIGN SERVER %I FROM %I', s.srvname,
-					   role);
-		IF mapped THEN
-			EXECUTE format('CREATE USER MAPPING FOR %I SERVER %I '
-						   'OPTIONS (user %L%s)', role, s.srvname, role,
-						   CASE WHEN s.is_view
-								THEN ', password_required ''false''' END);
-			EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO %I', s.srvname,
-						   role);
-		END IF;
+		EXECUTE format('CREATE USER MAPPING IF NOT EXISTS FOR CURRENT_USER '
+					   'SERVER %I OPTIONS (user ''pgstock_front''%s)',
+					   s.srvname, CASE WHEN s.is_view
+					   THEN ', password_required ''false''' END);
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.map_user IS
-	'lets a role use the shards as the role of the same name there, or not';
+COMMENT ON FUNCTION pgstock_front.map_owner IS
+	'lets the caller use the shards as their role pgstock_front';
 
 /*
  * line_key: an expression over product_id and location; order_key: one over
@@ -127,7 +124,7 @@ COMMENT ON FUNCTION pgstock_front.map_user IS
 CREATE FUNCTION pgstock_front.set_shards(shards jsonb,
 	line_key text DEFAULT 'product_id', order_key text DEFAULT NULL)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	options	text;
@@ -153,9 +150,7 @@ BEGIN
 	PERFORM pgstock_front.set_servers(shards);
 	PERFORM pgstock_front.set_key(line_key, order_key,
 								  jsonb_array_length(shards));
-	IF known = 0 THEN
-		PERFORM pgstock_front.map_user(current_user, true);
-	END IF;
+	PERFORM pgstock_front.map_owner();
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_shards IS

@@ -5,9 +5,10 @@
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 /*
- * One function for each public function of pgstock, with the rights of the role
- * that calls it: so a front's role may do here what grant_stock_access has
- * granted to it, and nothing else.  An error is returned as a row, because
+ * One function for each public function of pgstock.  A front connects as the
+ * role pgstock_front, and each call takes on the role that called the front: so
+ * that role may do here what grant_stock_access has granted to it, and nothing
+ * else.  Nothing runs with an owner's rights.  An error is returned, because
  * PL/Proxy drops a connection on which one is raised.
  */
 CREATE TYPE pgstock_shard.failure AS
@@ -74,6 +75,25 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.refuse IS
 	'raises the error of a call that is for other shards';
 
+/* An error before the call begins can only be that of the role. */
+CREATE FUNCTION pgstock_shard.failure_text(f pgstock_shard.failure, role text,
+	before_call boolean)
+RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF before_call AND f.hint = '' THEN
+		f.hint := format('pgstock-shards role %s LEVEL makes the role in each '
+						 'shard, and pgstock_front a member of it.', role);
+	END IF;
+	f.detail := nullif(f.detail, '');
+	f.hint := nullif(f.hint, '');
+	RETURN f::text;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.failure_text IS
+	'returns an error as the text of an answer';
+
 CREATE FUNCTION pgstock_shard.about()
 RETURNS TABLE (shard int, shards int, database text, pgstock text,
 	pgstock_shard text, standby boolean)
@@ -91,9 +111,11 @@ COMMENT ON FUNCTION pgstock_shard.about IS
 
 /*
  * A function of pgstock as a function of this schema: the shards that the call
- * is for, trace and actor, then its own arguments; one row of type answer.  It
- * is called for each call of the front and not prepared, so it takes no detour:
- * no search path of its own, therefore operators and types with their schema.
+ * is for, role, trace and actor, then its own arguments.
+ *
+ * It is called for each call of the front and not prepared, so it takes no
+ * detour: no search path of its own, therefore operators and types with their
+ * schema (nullif would look for an operator).
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void
@@ -104,10 +126,10 @@ DECLARE
 	types	text := (SELECT string_agg(', ' || t::regtype, '' ORDER BY n)
 					   FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n));
 	call	text := format('%s(%s)', p.oid::regproc,
-						   (SELECT string_agg('$' || n + 3, ', ' ORDER BY n)
+						   (SELECT string_agg('$' || n + 4, ', ' ORDER BY n)
 							  FROM generate_series(1, p.pronargs) n));
-	own		text := format('pgstock_shard.%I(int[], text, text%s)', p.proname,
-						   types);
+	own		text := format('pgstock_shard.%I(int[], text, text, text%s)',
+						   p.proname, types);
 BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION %1$s
@@ -115,19 +137,24 @@ RETURNS pgstock_shard.answer
 LANGUAGE plpgsql
 AS $body$
 DECLARE
+	shard	pg_catalog.text := pg_catalog.current_setting(
+		'pgstock_shard.shard', true);
 	a		pgstock_shard.answer;
 	f		pgstock_shard.failure;
 BEGIN
-	a.shard := nullif(pg_catalog.current_setting('pgstock_shard.shard', true),
-					  '');
-	IF (a.shard OPERATOR(pg_catalog.=) ANY ($1)) IS NOT TRUE THEN
+	IF (shard OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])) IS NOT TRUE
+	THEN
 		PERFORM pgstock_shard.refuse($1);
 	END IF;
 	IF $2 IS NOT NULL THEN
-		PERFORM pg_catalog.set_config('pgstock.trace_id', $2, true);
+		PERFORM pg_catalog.set_config('role', $2, true);
 	END IF;
+	a.shard := shard;
 	IF $3 IS NOT NULL THEN
-		PERFORM pg_catalog.set_config('pgstock.actor', $3, true);
+		PERFORM pg_catalog.set_config('pgstock.trace_id', $3, true);
+	END IF;
+	IF $4 IS NOT NULL THEN
+		PERFORM pg_catalog.set_config('pgstock.actor', $4, true);
 	END IF;
 	%2$s;
 	RETURN a;
@@ -135,9 +162,7 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
 		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
 		f.hint = PG_EXCEPTION_HINT;
-	f.detail := nullif(f.detail, '');
-	f.hint := nullif(f.hint, '');
-	a.error := f::pg_catalog.text;
+	a.error := pgstock_shard.failure_text(f, $2, a.shard IS NULL);
 	RETURN a;
 END
 $body$

@@ -25,6 +25,27 @@ CREATE INDEX order_part_changed_at ON pgstock_shard.order_part (changed_at);
 SELECT pg_extension_config_dump('pgstock_shard.order_part', '');
 
 /*
+ * The functions that write the table have its owner's rights, and are called
+ * after a step has taken on the role of its caller.  Only a front may use them.
+ */
+CREATE FUNCTION pgstock_shard.part_check_role()
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF session_user <> 'pgstock_front'
+		AND NOT (SELECT r.rolsuper FROM pg_roles r
+				  WHERE r.rolname = session_user) THEN
+		RAISE EXCEPTION 'permission denied for orders over shards'
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'Call the functions of the front.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_check_role IS
+	'42501 for a session that is not a front''s';
+
+/*
  * Begins a step: NULL if it is to be taken, its answer if it was taken before.
  * A stored answer may rest on a commit that is not flushed yet, so the row is
  * written again: the caller's commit then flushes that one too.
@@ -36,6 +57,7 @@ AS $$
 DECLARE
 	part	pgstock_shard.order_part;
 BEGIN
+	PERFORM pgstock_shard.part_check_role();
 	SELECT * INTO part FROM pgstock_shard.order_part o
 	 WHERE o.order_id = $1 FOR UPDATE;
 	IF (part.saga, part.step) > (saga, step) THEN
@@ -184,22 +206,6 @@ DECLARE
 					  WHERE extname = 'pgstock');
 BEGIN
 	EXECUTE format($f$
-CREATE FUNCTION pgstock_shard.part_check_role()
-RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $body$
-BEGIN
-	IF NOT has_function_privilege(session_user,
-		'%1$s.reserve_order(text,jsonb,text,interval,text,text)', 'EXECUTE')
-	THEN
-		RAISE EXCEPTION 'permission denied for orders over shards'
-			USING ERRCODE = 'insufficient_privilege',
-				  HINT = 'Grant the role access with grant_stock_access.';
-	END IF;
-END
-$body$
-$f$, pgstock);
-	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.part_act(verb text, order_id text, items jsonb,
 	args jsonb)
 RETURNS SETOF %1$s.stock_result
@@ -266,8 +272,6 @@ $body$
 $f$, pgstock);
 END
 $do$;
-COMMENT ON FUNCTION pgstock_shard.part_check_role IS
-	'42501 for a role that may not reserve stock';
 COMMENT ON FUNCTION pgstock_shard.part_act IS
 	'calls the function of pgstock that a step of an order over shards names';
 COMMENT ON FUNCTION pgstock_shard.part_look IS
@@ -275,25 +279,29 @@ COMMENT ON FUNCTION pgstock_shard.part_look IS
 SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
 
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
-	trace text, actor text, order_id text, saga bigint, step int,
+	role text, trace text, actor text, order_id text, saga bigint, step int,
 	order_shards int[], verb text, args jsonb)
 RETURNS pgstock_shard.answer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	a	pgstock_shard.answer;
-	f	pgstock_shard.failure;
+	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
+	a		pgstock_shard.answer;
+	f		pgstock_shard.failure;
 BEGIN
+	IF (shard = ANY (shards)) IS NOT TRUE THEN
+		PERFORM pgstock_shard.refuse(shards);
+	END IF;
 	a := pgstock_shard.part_begin(order_id, saga, step);
 	IF a.shard IS NOT NULL THEN
 		RETURN a;
 	END IF;
-	a.shard := nullif(current_setting('pgstock_shard.shard', true), '');
-	IF (a.shard = ANY (shards)) IS NOT TRUE THEN
-		PERFORM pgstock_shard.refuse(shards);
-	END IF;
 	PERFORM set_config('pgstock.trace_id', coalesce(trace, ''), true),
 			set_config('pgstock.actor', coalesce(actor, ''), true);
+	IF role IS NOT NULL THEN
+		PERFORM set_config('role', role, true);
+	END IF;
+	a.shard := shard;
 	a.rows := ARRAY(
 		SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
 			nullif(parts[1], 'null'), args) r);
@@ -307,13 +315,16 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
 		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
 		f.hint = PG_EXCEPTION_HINT;
-	f.detail := nullif(f.detail, '');
-	f.hint := nullif(f.hint, '');
-	a.error := f::text;
+	/* a role that does not exist yet is no answer: the step is repeated */
+	IF a.shard IS NULL AND f.sqlstate ~ '^22' THEN
+		f.sqlstate := '28000';
+	END IF;
+	a.error := pgstock_shard.failure_text(f, role, a.shard IS NULL);
 	a.rows := NULL;
 	IF f.sqlstate ~ '^(SK|22)' THEN
 		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, a);
 	END IF;
+	a.shard := shard;
 	RETURN a;
 END
 $$;

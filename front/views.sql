@@ -3,7 +3,7 @@
 /*
  * PostgreSQL's own postgres_fdw reads them: it sends conditions to the shards,
  * which functions of PL/Proxy cannot.  Each view is the union of one foreign
- * table for each shard, and reads with the rights of the role that asks.
+ * table for each shard, and reads with its owner's rights.
  *
  * name, columns: as pgstock has them; levels: as in call_list().
  */
@@ -70,7 +70,7 @@ BEGIN
 					  ORDER BY i)
 	  INTO parts
 	  FROM generate_series(0, shards - 1) i;
-	EXECUTE format('CREATE VIEW @extschema@.%I WITH (security_invoker) AS %s',
+	EXECUTE format('CREATE VIEW @extschema@.%I AS %s',
 				   name, parts);
 	EXECUTE format('COMMENT ON VIEW @extschema@.%I IS %L', name,
 				   name || ' of all shards; shard: the number of each');
@@ -135,7 +135,7 @@ SELECT pgstock_front.route('about', '{}');
 CREATE FUNCTION pgstock_front.shard_status()
 RETURNS TABLE (shard int, database text, pgstock text, pgstock_shard text,
 	error text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -147,7 +147,7 @@ BEGIN
 	FOREACH shard IN ARRAY pgstock_front.all() LOOP
 		info := NULL;
 		BEGIN
-			a := pgstock_front.about(ARRAY[shard], NULL, NULL);
+			a := pgstock_front.about(ARRAY[shard], NULL, NULL, NULL);
 			info := a.rows[1]::pgstock_front.shard_info;
 			error := CASE
 				WHEN a.error IS NOT NULL

@@ -25,12 +25,21 @@ class Shards:
             f"shard{number}_{i}") for i in range(count)]
         self.front = (front_server or servers[0]).create_database(
             f"front{number}", extension=False)
+        for server in {*servers, self.front.pg}:
+            self.make_front_role(server)
         for i, shard in enumerate(self.shards):
             shard.sql("CREATE EXTENSION pgstock_shard")
             shard.sql("SELECT pgstock_shard.set_shard(%s, %s)", (i, count))
+            shard.sql("SELECT grant_stock_access('pgstock_front', 'admin')")
         self.front.sql("CREATE EXTENSION pgstock_front CASCADE")
         self.set_shards(line_key, order_key)
         self.roles = []
+
+    @staticmethod
+    def make_front_role(server):
+        Database(server, "postgres").sql(
+            "DO $$ BEGIN CREATE ROLE pgstock_front LOGIN NOINHERIT;"
+            " EXCEPTION WHEN duplicate_object THEN NULL; END $$")
 
     def connections(self):
         """The connection parameters of each shard."""
@@ -44,6 +53,7 @@ class Shards:
     def set_coordinator(self, database):
         """The database that has the orders over several shards; short times,
         so that a test sees them pass."""
+        self.make_front_role(database.pg)
         if database is not self.front:
             database.sql("CREATE EXTENSION pgstock_front CASCADE")
             database.sql("SELECT pgstock_front.set_shards(%s)",
@@ -60,7 +70,8 @@ class Shards:
     def add_role(self, name, level):
         """A role in the front and in each shard, with this access level."""
         for server in self.servers:
-            Database(server, "postgres").sql(f'CREATE ROLE "{name}" LOGIN')
+            Database(server, "postgres").sql(
+                f'CREATE ROLE "{name}" LOGIN; GRANT "{name}" TO pgstock_front')
         self.roles.append(name)
         self.front.sql("SELECT grant_stock_access(%s, %s)", (name, level))
         return name

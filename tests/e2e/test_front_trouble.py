@@ -150,30 +150,26 @@ def test_a_shard_without_the_extension(pair):
 
 
 def test_a_role_without_access(pair):
-    """Not granted at all; and granted, but not mapped to the shards."""
+    """Without a level on the front; then pgstock_front may not take it on."""
     here, _ = stocked(pair)
     role = pair.add_role(name("nobody"), "none")
     assert outcome(pair.front, RESERVE, (here, "o"), user=role)[:2] == (
         "42501", "permission denied for function reserve_stock")
     pair.front.sql("SELECT grant_stock_access(%s, 'app')", (role,))
-    pair.front.sql(f'DROP USER MAPPING FOR "{role}" SERVER pgstock_shards')
-    refused = outcome(pair.front, RESERVE, (here, "o"), user=role)
-    assert (refused[0], refused[1], refused[3]) == (
-        "42501", f'role "{role}" has no access to the shards',
-        "Let an administrator call grant_stock_access"
-        f"('{role}', ...) on the front.")
+    pair.shards[0].sql(f'REVOKE "{role}" FROM pgstock_front')
+    assert outcome(pair.front, RESERVE, (here, "o"), user=role) == (
+        "42501", f'permission denied to set role "{role}"', None,
+        f"pgstock-shards role {role} LEVEL makes the role in each shard, and"
+        " pgstock_front a member of it.")
 
 
-def test_a_role_that_a_shard_does_not_know(pair, other):
-    here, there = stocked(pair)
-    role = pair.add_role(name("half"), "app")
-    pair.front.sql("SELECT grant_stock_access(%s, 'none')", (role,))
-    pair.shards[1].sql(f'DROP ROLE "{role}"')
-    pair.roles.remove(role)
+def test_a_role_that_a_shard_does_not_know(pair):
+    """Whoever grants is told; the shards that know it are not asked alone."""
+    role = name("half")
+    pair.shards[0].sql(f'CREATE ROLE "{role}"')
     refused = outcome(pair.front, "grant_stock_access(%s, 'app')", (role,))
     assert refused[:2] == ("42704", f'role "{role}" does not exist')
     pair.shards[0].sql(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
-    assert here and there and other
 
 
 def test_a_call_that_is_canceled(pair):

@@ -324,7 +324,8 @@ def test_steps_that_arrive_late_do_nothing(shop, order):
     for step, verb in (1, "hold"), (2, "keep"), (3, "release"), (4, "undo"):
         ((error,),) = shop.shards[shard].sql(
             "SELECT error FROM pgstock_shard.part_step(%s, ARRAY[%s]::jsonb[],"
-            " NULL, NULL, %s, %s, %s, %s, %s, '{\"hold\": \"1 hour\"}')",
+            " NULL, NULL, NULL, %s, %s, %s, %s, %s,"
+            " '{\"hold\": \"1 hour\"}')",
             ([shard], part, order, old, step, [0, 1], verb))
         assert "arrived too late" in error and error.startswith("(55000,")
     assert states(shop, order) == before
