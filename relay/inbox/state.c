@@ -59,12 +59,14 @@ inbox_on_connected(InboxState *state)
 void
 inbox_on_down(InboxState *state, int64_t now)
 {
+	int64_t tried_at = state->pump == PUMP_CONNECTING ? state->called_at : now;
+
 	state->suspend = state->suspend || state->placed || state->size > 0;
 	inbox_drop(state);
 	state->call = INBOX_WAIT;
 	state->offsets_stale = false;
 	state->pump = PUMP_DOWN;
-	state->connect_at = now + backoff_failed(&state->db_retry);
+	state->connect_at = Max(now, tried_at + backoff_failed(&state->db_retry));
 }
 
 void

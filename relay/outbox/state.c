@@ -100,6 +100,8 @@ outbox_on_connected(OutboxState *state, int64_t now UNUSED)
 void
 outbox_on_down(OutboxState *state, int64_t now)
 {
+	int64_t tried_at = state->pump == PUMP_CONNECTING ? state->asked_at : now;
+
 	outbox_rewind(state);
 	if (state->transactional)
 		state->producer_up = state->producer_opening = false;
@@ -108,7 +110,9 @@ outbox_on_down(OutboxState *state, int64_t now)
 	state->epoch = 0;
 	state->prompt = state->called = false; /* they call the next leader */
 	state->pump = PUMP_DOWN;
-	state->connect_at = now + backoff_failed(&state->db_retry);
+	/* Between the beginnings of two tries: one that waited for a frozen server
+	 * was pause enough. */
+	state->connect_at = Max(now, tried_at + backoff_failed(&state->db_retry));
 }
 
 /* The handshake's question after this one; OUTBOX_WAIT: it was the last. */

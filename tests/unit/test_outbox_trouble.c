@@ -136,6 +136,20 @@ tries_to_connect_get_rarer_until_one_succeeds(void **state UNUSED)
 	assert_int_equal(outbox.db_retry.failures, 0);
 }
 
+/* It has waited for a server that is frozen; the next try begins at once. */
+static void
+a_try_that_took_long_is_pause_enough(void **state UNUSED)
+{
+	open_producer();
+	expect(OUTBOX_CONNECT);
+	now += DB_RETRY_US_MAX;
+	outbox_on_down(&outbox, now);
+	assert_true(outbox.connect_at == now);
+	expect(OUTBOX_CONNECT);
+	outbox_on_down(&outbox, now);
+	assert_true(outbox.connect_at > now);
+}
+
 /* ---- the producer is lost ---------------------------------------------- */
 
 static void
@@ -353,6 +367,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		test(a_lost_connection_starts_over_from_the_stored_position),
 		test(tries_to_connect_get_rarer_until_one_succeeds),
+		test(a_try_that_took_long_is_pause_enough),
 		test(a_lost_producer_goes_back_to_the_stored_position),
 		test(an_answer_for_the_lost_producer_does_not_reach_the_next),
 		test(a_producer_that_acknowledges_nothing_is_given_up),
