@@ -70,6 +70,21 @@ conninfo_is_same_database(const char *conninfo, const char *other)
 	return same;
 }
 
+char *
+conninfo_options(const char *conninfo)
+{
+	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
+	const char		 *options = getenv("PGOPTIONS");
+	char			 *copy;
+
+	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
+		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
+			options = o->val;
+	copy = xstrdup(options != NULL ? options : "");
+	conninfo_free(parsed);
+	return copy;
+}
+
 /* ---- several servers --------------------------------------------------- */
 
 static int

@@ -16,6 +16,9 @@ void conninfo_free(PQconninfoOption *parsed);
 /* Whether it does: on a command line every user of the machine can read it. */
 bool conninfo_holds_password(const char *conninfo) MUST_CHECK;
 
+/* Its "options", or those of PGOPTIONS, as a copy; "": none. */
+char *conninfo_options(const char *conninfo);
+
 /* Whether two connection strings lead to one server and database with the same
  * options; how they log in may differ, but for the user where no database is
  * named. */

@@ -231,19 +231,14 @@ static char *
 pg_connection_session_options(const char *conninfo,
 							  const char *synchronous_commit, int idle_ms)
 {
-	PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-	const char		 *own = getenv("PGOPTIONS");
-	char			 *options;
-
-	for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++)
-		if (strcmp(o->keyword, "options") == 0 && o->val != NULL)
-			own = o->val;
+	char *own = conninfo_options(conninfo);
 	/* a role that conninfo itself names is meant */
-	options = xasprintf("-c role=none %s %s -c synchronous_commit=%s"
-						" -c idle_session_timeout=%d",
-						own != NULL ? own : "", SESSION_OPTIONS,
-						synchronous_commit, idle_ms);
-	conninfo_free(parsed);
+	char *options = xasprintf("-c role=none %s %s -c synchronous_commit=%s"
+							  " -c idle_session_timeout=%d",
+							  own, SESSION_OPTIONS, synchronous_commit,
+							  idle_ms);
+
+	free(own);
 	return options;
 }
 
