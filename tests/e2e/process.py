@@ -166,6 +166,7 @@ class Server:
     """One long-running child: its log, its pid, the ways that it can end."""
 
     pdeathsig = "KILL"
+    elsewhere = ()                  # a command that starts it on a machine
 
     def __init__(self, directory, detach=False):
         self.directory = make_dir(directory)
@@ -198,7 +199,8 @@ class Server:
         pdeathsig = None if self.detach else self.pdeathsig
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                as_server(cmd, pdeathsig), env={**os.environ, **(env or {})},
+                [*self.elsewhere, *as_server(cmd, pdeathsig)],
+                env={**os.environ, **(env or {})},
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=self.detach)
         with open(self.pid_path, "w", encoding="ascii") as file:

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Clients that buy while servers are lost, and keep what they were told."""
+
+import itertools
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psycopg2
+
+from process import wait_until
+
+serial = itertools.count(1)     # no two ask for the same orders
+SILENCE_S = 4                   # a call that takes longer is given up
+CALLS = {
+    "reserve": "SELECT granted = 1, replayed, host(inet_server_addr())"
+               " FROM reserve_stock('book', 1, %s)",
+    "confirm": "SELECT status IN ('confirmed', 'already'), replayed,"
+               " host(inet_server_addr()) FROM confirm_stock(%s)",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """That a call was acknowledged: when, and by which server."""
+    order: str
+    call: str
+    replayed: bool
+    at: float                   # time.time()
+    server: str
+
+
+class Buyers:
+    """Pairs of clients; both of a pair buy the same orders, so that half of
+    the answers rest on the other one's commit. A call without an answer is
+    repeated until it has one. Every third order is paid at once."""
+
+    def __init__(self, group, pairs, user):
+        self.group, self.user = group, user
+        self.name = f"buyers-{next(serial)}"
+        self.answers = []
+        self.errors = []
+        self.ending = threading.Event()
+        self.busy = {}          # connection: since when it waits
+        self.threads = [threading.Thread(target=self._buy, args=(number // 2,),
+                                         daemon=True)
+                        for number in range(2 * pairs)]
+        self.threads.append(threading.Thread(target=self._watch, daemon=True))
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a buyer hangs"
+        assert not self.errors, self.errors[0]
+
+    def first_after(self, moment, server=None):
+        """The first answer after a moment, of that server; None: there is
+        none yet."""
+        for answer in list(self.answers):
+            if answer.at > moment and server in (None, answer.server):
+                return answer
+        return None
+
+    def wait_first(self, moment, server=None, timeout=60):
+        return wait_until(lambda: self.errors or self.first_after(
+            moment, server), timeout, self.group.report, step=0.02)
+
+    def progress(self, count, timeout=60):
+        goal = len(self.answers) + count
+        wait_until(lambda: self.errors or len(self.answers) >= goal, timeout,
+                   self.group.report)
+
+    def _watch(self):
+        """A frozen server answers nothing, and its kernel keeps the session
+        alive; a client needs a limit of its own."""
+        while not self.ending.wait(0.2):
+            now = time.monotonic()
+            for conn, since in list(self.busy.items()):
+                if now - since > SILENCE_S:
+                    self.busy.pop(conn, None)
+                    with suppress(psycopg2.Error, OSError):
+                        network_end(conn)
+
+    def _buy(self, pair):
+        turn = 0
+        conn = None
+        while not self.ending.is_set():
+            order = f"{self.name}-{pair}-{turn}"
+            try:
+                if conn is None:
+                    conn = self.group.connect("shop", user=self.user)
+                    conn.autocommit = True
+                self._call(conn, "reserve", order)
+                if turn % 3 == 0:
+                    self._call(conn, "confirm", order)
+                turn += 1
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                conn = None
+                self.ending.wait(0.1)
+            except Exception as error:      # raised by stop()
+                self.errors.append(error)
+                return
+
+    def _call(self, conn, call, order):
+        self.busy[conn] = time.monotonic()
+        try:
+            with conn.cursor() as cur:
+                cur.execute(CALLS[call], (order,))
+                (taken, replayed, server), = cur.fetchall()
+        finally:
+            self.busy.pop(conn, None)
+        assert taken, f"{call} {order}"
+        self.answers.append(Answer(order, call, replayed, time.time(),
+                                   server))
+
+    def lost(self, db):
+        """What was acknowledged and is not there."""
+        states = dict(db.sql("SELECT order_id, state FROM stock_reservations"))
+        return [answer for answer in self.answers
+                if states.get(answer.order) not in
+                (("confirmed",) if answer.call == "confirm" else
+                 ("reserved", "confirmed"))]
+
+
+def network_end(conn):
+    """End the session's connection under the thread that waits in it."""
+    with socket.socket(fileno=conn.fileno()) as end:
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        finally:
+            end.detach()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Databases of more than one machine; the parts are those of tests/e2e."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
+sys.path.insert(0, os.path.dirname(__file__))
+
+import network                                  # noqa: E402
+from process import remove_dir, session_dir     # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    network.enter(config)
+
+
+def pytest_collection_modifyitems(items):
+    """None of a test that is to run no time."""
+    items[:] = [item for item in items if not any(
+        "empty parameter set" in str(mark.kwargs.get("reason"))
+        for mark in item.iter_markers("skip"))]
+
+
+@pytest.fixture(scope="session")
+def run(request):
+    """The directory of this session's servers; kept if a test fails."""
+    path = session_dir()
+    yield path
+    if not request.session.testsfailed:
+        remove_dir(path)

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Three machines with etcd, Patroni and PostgreSQL each, set up as
+docs/high-availability.md says, with the files of deploy/patroni."""
+
+import json
+import os
+import re
+
+import psycopg2
+
+from cluster import Postgres, need
+from process import (Server, http_get, make_dir, run_tool, wait_until,
+                     write_private)
+
+DEPLOY = os.path.join(os.path.dirname(__file__), "../../deploy/patroni")
+NAMES = ("db-1", "db-2", "db-3")
+TTL = 20                        # of deploy/patroni/patroni.yml
+PASSWORD = "choose-one"
+
+
+def deployed(name):
+    with open(os.path.join(DEPLOY, name), encoding="utf-8") as file:
+        return file.read()
+
+
+class MachineServer(Server):
+    """A server on one of the machines."""
+
+    def __init__(self, machine, directory):
+        super().__init__(directory)
+        self.machine = machine
+        self.elsewhere = machine.elsewhere
+
+
+class Etcd(MachineServer):
+    """A member of etcd, by /etc/default/etcd."""
+
+    def start(self):
+        name = self.machine.name
+        settings = dict(re.findall(r"^(ETCD_\w+)=(.*)$", deployed("etcd"),
+                                   re.M))
+        for key in ("ETCD_NAME", "ETCD_ADVERTISE_CLIENT_URLS",
+                    "ETCD_INITIAL_ADVERTISE_PEER_URLS"):
+            settings[key] = settings[key].replace(NAMES[0], name)
+        settings["ETCD_DATA_DIR"] = os.path.join(self.directory, "data")
+        program = os.path.join(need("PGSTOCK_PATRONI"), "usr/bin/etcd")
+        self.spawn([program], settings)
+
+    def healthy(self):
+        status, body = http_get(self.machine.address, 2379, "/health", 2)
+        return status == 200 and json.loads(body)["health"] == "true"
+
+
+class Patroni(MachineServer):
+    """Patroni and the PostgreSQL that it starts and stops."""
+
+    def __init__(self, machine, directory):
+        super().__init__(machine, directory)
+        self.data = os.path.join(directory, "data")
+        self.config = make_dir(os.path.join(directory, "config"))
+        for name, text in (("node.yml", deployed("node.yml").replace(
+                                NAMES[0], machine.name)),
+                           ("patroni.yml", deployed("patroni.yml")),
+                           ("test.yml", self.differences())):
+            write_private(os.path.join(self.config, name), text)
+
+    def differences(self):
+        """From a machine of its own: where the files are, and that the system
+        user has another name."""
+        bin_dir = os.path.dirname(Postgres.bin("postgres"))
+        return json.dumps({
+            "postgresql": {
+                "data_dir": self.data, "config_dir": self.data,
+                "bin_dir": bin_dir,
+                "pgpass": os.path.join(self.directory, "pgpass"),
+                "parameters": {"unix_socket_directories": self.directory,
+                               "shared_buffers": "64MB", "fsync": "off"},
+                "pg_hba": [
+                    "local all postgres trust",
+                    "host replication replicator samenet scram-sha-256",
+                    "host all all samenet scram-sha-256"]},
+            "watchdog": {"mode": "off"}})
+
+    def start(self):
+        self.spawn(["/usr/bin/python3", "-m", "patroni", self.config],
+                   python_path())
+
+    def get(self, path):
+        """(status, JSON) of its REST API; status 0: no answer."""
+        status, body = http_get(self.machine.address, 8008, path, 2)
+        return status, json.loads(body) if status else {}
+
+    def leads(self):
+        return self.get("/primary")[0] == 200
+
+    def postmaster(self):
+        with open(os.path.join(self.data, "postmaster.pid"),
+                  encoding="ascii") as file:
+            return int(file.readline())
+
+
+def python_path():
+    return {"PYTHONPATH": os.path.join(need("PGSTOCK_PATRONI"), "python")}
+
+
+class Member:
+    """One machine."""
+
+    def __init__(self, machine, directory):
+        self.machine = machine
+        self.name = machine.name
+        self.etcd = Etcd(machine, os.path.join(directory, "etcd"))
+        self.patroni = Patroni(machine, os.path.join(directory, "patroni"))
+
+    def start(self):
+        self.etcd.start()
+        self.patroni.start()
+
+    def kill9(self):
+        self.machine.kill9()
+        self.etcd.wait_end()
+        self.patroni.wait_end()
+
+
+class Group:
+    """The machines, as one server that psycopg2 and libpq find."""
+
+    def __init__(self, machines, directory):
+        self.machines = machines
+        self.members = {machine.name: Member(
+            machine, make_dir(os.path.join(directory, machine.name)))
+                        for machine in self.machines}
+        self.port = 5432
+
+    def close(self):
+        """What the machines run ends with them."""
+        for member in self.members.values():
+            member.kill9()
+
+    # ---- sessions ----
+
+    def hosts(self):
+        return ",".join(NAMES)
+
+    def conninfo(self, **more):
+        """As docs/high-availability.md has it."""
+        fields = {"host": self.hosts(), "dbname": "shop",
+                  "target_session_attrs": "read-write", "connect_timeout": 2,
+                  **more}
+        return " ".join(f"{key}={value}" for key, value in fields.items())
+
+    def connect(self, db="postgres", **more):
+        """A superuser's session, for cluster.Database."""
+        return psycopg2.connect(self.conninfo(**{
+            "dbname": db, "user": "postgres", "password": PASSWORD,
+            "tcp_user_timeout": 5000, **more}))
+
+    # ---- the state of the group ----
+
+    def view(self):
+        """{name: (role, state)}, as one of the members that answer sees it."""
+        for member in self.members.values():
+            status, answer = member.patroni.get("/cluster")
+            if status == 200:
+                return {one["name"]: (one["role"], one["state"])
+                        for one in answer["members"]}
+        return {}
+
+    def leader(self, other_than=None, timeout=90):
+        """The member that leads."""
+        def one():
+            return [member for member in self.members.values()
+                    if member is not other_than and member.patroni.leads()]
+        return wait_until(one, timeout, self.report, step=0.1)[0]
+
+    def standbys(self):
+        leader = self.leader()
+        return [one for one in self.members.values() if one is not leader]
+
+    def is_sound(self):
+        roles = sorted(self.view().values())
+        return roles == [("leader", "running"),
+                         ("quorum_standby", "streaming"),
+                         ("quorum_standby", "streaming")]
+
+    def wait_sound(self, timeout=120):
+        """One leads, and the others are what its commits wait for."""
+        wait_until(self.is_sound, timeout, self.report, step=0.2)
+
+    def report(self):
+        return f"{self.view()}\n" + "\n".join(
+            f"--- {one.name}\n{one.patroni.tail(12)}"
+            for one in self.members.values())
+
+    def patronictl(self, success, *args):
+        """Run it, and expect a text of its output."""
+        program = os.path.join(need("PGSTOCK_PATRONI"), "python/bin/patronictl")
+        said = run_tool(["/usr/bin/python3", program, "-c",
+                         self.members[NAMES[0]].patroni.config, *args],
+                        env={**os.environ, **python_path()})
+        assert success in said, said
+
+    # ---- the beginning ----
+
+    def take_over(self, single):
+        """A server that was stopped becomes the first of three."""
+        first = self.members[NAMES[0]].patroni
+        os.rename(single.data, first.data)
+        os.chmod(first.data, 0o700)
+        # a new Debian has neither file in the data directory
+        for name in ("postgresql.auto.conf", "postgresql.conf"):
+            write_private(os.path.join(first.data, name), "")
+        for member in self.members.values():
+            member.etcd.start()
+        wait_until(lambda: all(one.etcd.healthy() for one in
+                               self.members.values()), 60,
+                   lambda: self.members[NAMES[0]].etcd.tail(), step=0.1)
+        first.start()
+        self.leader()
+        for name in NAMES[1:]:
+            self.members[name].patroni.start()
+        self.wait_sound()

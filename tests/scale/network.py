@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A network of machines that can be killed, frozen and cut off.
+
+pytest starts itself again in namespaces of its own: a network, in which each
+machine is a network namespace behind one bridge, a table of processes, which
+ends with pytest, and mounts, for a hosts file. That needs no privilege where
+the kernel lets users have namespaces.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from process import make_dir, wait_until
+
+INSIDE = "PGSTOCK_NETWORK"      # set in the namespaces
+BRIDGE = "machines"
+HERE = "10.9.0.1"               # ours, and that of servers without a machine
+
+
+def enter(config):
+    """Start pytest again, with the same arguments, in the namespaces."""
+    if os.environ.get(INSIDE):
+        return
+    config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
+    mine = [] if os.geteuid() == 0 else [
+        "--user", "--map-current-user", "--keep-caps"]
+    unshare = ["unshare", *mine, "--net", "--mount", "--pid", "--fork",
+               "--kill-child", "--mount-proc", "--"]
+    tried = subprocess.run([*unshare, "true"], stderr=subprocess.PIPE,
+                           text=True, check=False)
+    if tried.returncode != 0:
+        pytest.exit("no namespaces here; run it as root, or see sysctl"
+                    f" kernel.unprivileged_userns_clone: {tried.stderr}", 1)
+    os.environ[INSIDE] = "yes"
+    sys.stdout.flush()
+    # the shell is process 1: it takes in those whose parents were killed
+    os.execvp("unshare", [
+        *unshare, "bash", "-c", '"$@"; exit $?', "pytest", sys.executable,
+        "-m", "pytest", *config.invocation_params.args])
+
+
+def run(*cmd):
+    done = subprocess.run(cmd, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(cmd)}: {done.stdout}"
+    return done.stdout
+
+
+def make(directory, names):
+    """The machines of these names, which all of them can resolve."""
+    run("mount", "-t", "tmpfs", "none", "/run")
+    os.mkdir("/run/netns")
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "address", "add", f"{HERE}/24", "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+    machines = [Machine(name, f"10.9.0.{10 + number}")
+                for number, name in enumerate(names, 1)]
+    hosts = os.path.join(make_dir(directory), "hosts")
+    with open(hosts, "w", encoding="ascii") as file:
+        file.writelines(f"{machine.address} {machine.name}\n" for machine in
+                        machines)
+        file.write("127.0.0.1 localhost\n")
+    run("mount", "--bind", hosts, "/etc/hosts")
+    return machines
+
+
+class Machine:
+    """A network namespace, and the processes in it."""
+
+    def __init__(self, name, address):
+        self.name, self.address = name, address
+        self.elsewhere = ("ip", "netns", "exec", name)
+        run("ip", "netns", "add", name)
+        run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0",
+            "netns", name)
+        self.join()
+        run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        for link in ("eth0", "lo"):
+            run("ip", "-n", name, "link", "set", link, "up")
+
+    def join(self):
+        """Plug the cable in."""
+        run("ip", "link", "set", self.name, "master", BRIDGE, "up")
+
+    def cut(self):
+        """Packets are dropped, in both directions, and nobody is told."""
+        run("ip", "link", "set", self.name, "nomaster")
+
+    def pids(self):
+        return [int(pid) for pid in
+                run("ip", "netns", "pids", self.name).split()]
+
+    def signal(self, number):
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def freeze(self):
+        """Stop every process; twice, for one may just have made another."""
+        self.signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
+
+    def kill9(self):
+        """As if it lost power, but what it wrote stays."""
+        def dead():
+            self.signal(signal.SIGKILL)
+            return not self.alive()
+        wait_until(dead, 30, f"the processes of {self.name} are dead")
+
+    def alive(self):
+        """Those of its processes that are no zombies."""
+        return [pid for pid in self.pids() if state_of(pid) not in "ZX"]
+
+
+def state_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
