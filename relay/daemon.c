@@ -197,6 +197,7 @@ daemon_end_by(int signal_number)
 static void
 daemon_end_within(unsigned seconds, ExitCode code)
 {
+	Assert(seconds > 0); /* 0 would cancel the alarm */
 	daemon_code = (sig_atomic_t) code;
 	daemon_end_by(SIGALRM);
 	(void) alarm(seconds);

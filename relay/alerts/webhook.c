@@ -189,7 +189,7 @@ webhook_send(Webhook *webhook)
 	Buf	  url = {0};
 	Buf	  body = {0};
 
-	Assert(webhook->state == WEBHOOK_SENDING);
+	Assert(webhook->state == WEBHOOK_SENDING && webhook->client != NULL);
 	webhook_write_body(webhook, &body);
 	format_signature(secret, now_s, &body, digits);
 	signature = xasprintf("X-Pgstock-Signature: sha256=%s", digits);
@@ -275,6 +275,7 @@ webhook_rest(Webhook *webhook)
 static void
 webhook_take_alerts(Webhook *webhook, PGresult *result)
 {
+	Assert(webhook->state == WEBHOOK_READING);
 	backoff_succeeded(&webhook->retry);
 	log_recovered(&webhook->db_throttle);
 	if (PQntuples(result) == 0 || webhook->stopping ||
@@ -322,6 +323,7 @@ webhook_on_conn(void *arg, PgConnectionEvent event, PGresult *result)
 	switch (event)
 	{
 		case PG_CONNECTION_UP:
+			Assert(webhook->state == WEBHOOK_CONNECTING);
 			webhook->state = WEBHOOK_RESTING;
 			webhook->at = loop_now(webhook->loop);
 			break;
@@ -352,6 +354,7 @@ webhook_turn(Webhook *webhook, bool leads)
 	int64_t		  now = loop_now(webhook->loop);
 	bool wanted = leads && config->webhook_url[0] != '\0' && !webhook->stopping;
 
+	Assert((webhook->alerts != NULL) == (webhook->state == WEBHOOK_SENDING));
 	if (webhook_is_busy(webhook))
 		return webhook->stopping ? webhook->stop_by : NEVER;
 	if (!wanted)
@@ -384,6 +387,7 @@ webhook_turn(Webhook *webhook, bool leads)
 void
 webhook_stop(Webhook *webhook, int64_t stop_by)
 {
+	Assert(!webhook->stopping);
 	webhook->stopping = true;
 	webhook->stop_by = stop_by;
 }

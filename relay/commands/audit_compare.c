@@ -75,6 +75,7 @@ audit_sort(Audit *audit)
 {
 	size_t kept = 0;
 
+	Assert(!audit->sorted && audit->count <= audit->size);
 	if (audit->count > 0)
 		qsort(audit->entries, audit->count, sizeof(AuditEntry),
 			  audit_compare_entries);
@@ -149,6 +150,7 @@ audit_judge(Audit *audit, uint64_t key)
 	if (entry == NULL)
 		return verdict;
 	verdict = audit_verdict(entry);
+	Assert(verdict.missing == 0 || verdict.doubled == 0);
 	entry->seen = entry->expected;
 	return verdict;
 }
@@ -195,6 +197,7 @@ audit_copies_sort(AuditCopies *copies)
 {
 	size_t kept = 0;
 
+	Assert(!copies->sorted && copies->count <= copies->size);
 	if (copies->count > 0)
 		qsort(copies->entries, copies->count, sizeof(AuditCopy),
 			  audit_compare_copies);
@@ -294,6 +297,7 @@ audit_read_uuid(Slice text, char *id)
 			id[digits / 2] |= (char) digit;
 		digits++;
 	}
+	Assert(digits == 32);
 	return true;
 }
 

@@ -205,6 +205,7 @@ audit_see_record(AuditRun *c, const rd_kafka_message_t *message,
 	char				id[EVENT_UUID_LEN + 1] = "";
 	int					unknown;
 
+	Assert(message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !partition->done);
 	if (rd_kafka_message_headers(message, &headers) != 0)
 		headers = NULL;
 	audit_read_headers(headers, &record);

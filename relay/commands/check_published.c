@@ -54,6 +54,7 @@ check_topic_bytes(Check *check)
 {
 	int64_t needed = check->hello.max_event_bytes + CHECK_RECORD_BYTES;
 
+	Assert(check->hello.max_event_bytes > 0 && check->published != NULL);
 	for (char **topic = check->published; *topic != NULL; topic++)
 	{
 		int64_t max = check_setting_number(check, *topic, "max.message.bytes",

@@ -44,6 +44,7 @@ check_print(const CheckRow *row, CheckSeverity severity, const char *what,
 {
 	bool colors = terminal_has_colors(stdout);
 
+	Assert((severity == CHECK_OK) == (todo[0] == '\0'));
 	progress_hide();
 	printf("%s%s%s", terminal_begin(styles[severity], colors), labels[severity],
 		   terminal_end(styles[severity], colors));
@@ -112,6 +113,7 @@ check_advise(Check *check, const char *format, ...)
 {
 	va_list args;
 
+	Assert(check->row != NULL);
 	va_start(args, format);
 	buf_vprintf(&check->todo, format, args);
 	va_end(args);
@@ -141,6 +143,8 @@ check_find(Check *check, const char *format, ...)
 void
 check_report_end(Check *check)
 {
+	Assert(check->todo.len == 0); /* what was advised was reported */
+	Assert(check->code == EXIT_CLEAN || check->count[CHECK_ERROR] > 0);
 	if (check->json)
 		printf("{\"status\":\"%s\",\"exit_code\":%d,\"findings\":[%s]}\n",
 			   check->code != EXIT_CLEAN		 ? "error"

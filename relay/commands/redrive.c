@@ -182,6 +182,7 @@ redrive_batch_is_full(const Redrive *run)
 {
 	int count = run->letter_count + run->letters_left;
 
+	Assert(count <= REDRIVE_BATCH_MAX);
 	return count >= (run->singles > 0 ? 1 : REDRIVE_BATCH_MAX);
 }
 

@@ -132,6 +132,7 @@ redrive_begin(Redrive *run)
 {
 	WatchedResult result = {0};
 
+	Assert(run->dry_run == (run->producer == NULL));
 	run->letter_count = run->letters_left = 0;
 	run->failed = false;
 	buf_clear(&run->notes);
@@ -301,6 +302,7 @@ redrive_was_refused(Redrive *run)
 			RedrivePartition *partition = redrive_partition(run,
 															letter->partition);
 
+			Assert(partition != NULL);
 			partition->refused = letter->offset;
 			partition->refusal = letter->error;
 		}

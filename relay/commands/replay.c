@@ -77,6 +77,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 			replay->first_seq = api_int(page, 0, 1);
 		Assert(api_int(page, 0, 2) > replay->last_seq);
 		replay->last_seq = api_int(page, 0, 2);
+		Assert(replay->first_seq <= replay->last_seq);
 		replay_extend(&replay->first_at, PQgetvalue(page, 0, 3), false);
 		replay_extend(&replay->last_at, PQgetvalue(page, 0, 4), true);
 		replay->events += *events;

@@ -115,6 +115,7 @@ screen_add_rate(Screen *screen, const char *comma, int64_t change,
 {
 	double seconds = screen_seconds(screen);
 
+	Assert(seconds >= 0); /* the earlier look was before */
 	if (seconds <= 0)
 		return;
 	buf_add_str(&screen->value, comma);
@@ -268,6 +269,7 @@ screen_add_list(Screen *screen, TerminalStyle style, const char *label,
 		make(screen, row);
 		screen_add_value(screen, style, count == 1 ? label : "");
 	}
+	Assert(screen->value.len == 0);
 	if (count == 0)
 		buf_add_str(&screen->value, "none");
 	else if (count > LIST_MAX)

@@ -45,6 +45,7 @@ watch_look(Watch *watch)
 		status_free(&watch->status);
 		return;
 	}
+	Assert(status.rows != NULL && status.at_us >= watch->status.at_us);
 	status_free(&watch->before);
 	watch->before = watch->status;
 	watch->status = status;
@@ -170,6 +171,7 @@ status_watch(StatusSource *source, int64_t seconds)
 {
 	Watch watch = {.source = source, .seconds = seconds};
 
+	Assert(seconds > 0);
 	watch.redraws = terminal_can_redraw(stdout) && !source->json;
 	if (watch.redraws)
 		watch_terminal(&watch);

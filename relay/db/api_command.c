@@ -75,6 +75,7 @@ api_exec_failed(PGconn *pg, const ApiFailed *filter, int64_t after_id, int rows)
 		api_number(&max, rows),
 	};
 
+	Assert(rows > 0);
 	return api_exec(pg, API_FAILED, params);
 }
 
@@ -102,6 +103,7 @@ api_exec_failed_act(PGconn *pg, const char *action, int64_t id,
 		{.data = reason},
 	};
 
+	Assert(id >= 0);
 	return api_exec(pg, API_FAILED_ACT, params);
 }
 
@@ -121,6 +123,7 @@ api_exec_audit_page(PGconn *pg, const char *from_time, int64_t after_seq,
 		api_number(&max, rows),
 	};
 
+	Assert(rows > 0);
 	return api_exec(pg, API_AUDIT_PAGE, params);
 }
 

@@ -100,6 +100,7 @@ api_call_look(PgConnection *conn, const char *window, const char *publish_after,
 		api_number(&bytes, max_bytes),
 	};
 
+	Assert(window != NULL && max_rows > 0 && max_bytes > 0);
 	api_call_with(conn, API_LOOK, params);
 }
 

@@ -154,6 +154,7 @@ static void
 inbox_count_failures(Inbox *inbox, const char *topic, const char *failure,
 					 int64_t n)
 {
+	Assert(n >= 0);
 	if (failure == NULL || strcmp(failure, INBOX_FAILURE_QUEUE) == 0)
 		return;
 	if (strcmp(failure, INBOX_FAILURE_ORDER) == 0 &&
@@ -233,6 +234,7 @@ inbox_take_applied(Inbox *inbox, const PGresult *result)
 	uint32_t	applied = inbox_count_results(inbox, result);
 	bool		recorded = inbox_is_recorded(result);
 
+	Assert(state->from < state->to && state->to <= state->size);
 	if (applied > state->to - state->from || (recorded && applied > 0))
 	{
 		inbox_db_failed(inbox, "unexpected result of relay_apply()");
@@ -375,6 +377,7 @@ inbox_take_error(Inbox *inbox, const char *sqlstate, const PGresult *result)
 	int64_t		now = loop_now(inbox->loop);
 	char	   *text = api_error_text(result);
 
+	Assert(sqlstate != NULL);
 	if (api_ends_session(result))
 	{
 		inbox_new_process_id(inbox);

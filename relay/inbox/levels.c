@@ -113,6 +113,7 @@ inbox_take_levels_step(Inbox *inbox, const PGresult *result)
 	bool		behind = !good || api_bool(result, 0, 2);
 	bool		reads = inbox->level_records.count >= LEVEL_READER_ROWS;
 
+	Assert(pace > 0 && inbox->state.call == INBOX_LEVELS);
 	if (since == NULL)
 		inbox_forget_levels(inbox);
 	else

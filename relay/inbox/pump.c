@@ -146,6 +146,7 @@ inbox_new_consumer(Inbox *inbox)
 {
 	Buf error = {0};
 
+	Assert(!inbox->state.consumer_up);
 	if (consumer_open(inbox->consumer, inbox->config, inbox->group, &error))
 	{
 		inbox_on_consumer_up(&inbox->state);

@@ -88,6 +88,7 @@ consumer_suspend(Consumer *consumer)
 	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(
 		0);
 
+	Assert(consumer->client != NULL);
 	consumer_drop(consumer);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 		consumer->partitions[i].ignored = true;
@@ -247,6 +248,7 @@ consumer_close(Consumer *consumer)
 	kafka_consumer_end(consumer->client);
 	consumer->client = NULL;
 	consumer->leaving = false;
+	Assert(consumer->count == 0 && consumer->partition_count == 0);
 }
 
 /* ---- the batch --------------------------------------------------------- */
@@ -425,6 +427,7 @@ consumer_take(Consumer *consumer)
 		consumer->messages[consumer->count++] = message;
 		consumer->bytes += message->len + message->key_len;
 	}
+	Assert(consumer->count <= CONSUMER_BATCH_MESSAGES);
 	return CONSUMER_MORE;
 }
 
@@ -472,6 +475,7 @@ consumer_commit(Consumer *consumer)
 			->offset = partition->next;
 		partition->uncommitted = false;
 	}
+	Assert(consumer->client != NULL);
 	/* For lag tools only: the next commit replaces one that fails. */
 	if (list->cnt > 0)
 		(void) rd_kafka_commit(consumer->client, list, 1);

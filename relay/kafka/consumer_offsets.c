@@ -460,6 +460,7 @@ offsets_prove(Consumer *consumer, Partition *partition,
 	ApiMessage	record;
 	Fingerprint found;
 
+	Assert(partition->proving && message->offset == partition->next - 1);
 	(void) record_read(message, &consumer->headers, &record);
 	found = fingerprint_of(&record);
 	partition->proving = false;
@@ -485,6 +486,7 @@ consumer_expects(Consumer *consumer, const rd_kafka_message_t *message)
 
 	if (partition == NULL || partition->ignored)
 		return false;
+	Assert(message->offset >= 0 && partition->expected >= partition->next);
 	partition->drained_to = -1;
 	if (partition->proving && message->offset == partition->next - 1)
 	{

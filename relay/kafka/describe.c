@@ -162,6 +162,7 @@ describe_add_members(const rd_kafka_ConsumerGroupDescription_t *from,
 		to->strangers++;
 		snprintf(to->stranger, sizeof(to->stranger), "%s", client);
 	}
+	Assert(to->strangers <= to->members);
 }
 
 rd_kafka_resp_err_t

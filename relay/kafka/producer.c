@@ -98,6 +98,7 @@ producer_new(Loop *loop, Metrics *metrics, const ProducerHandlers *handlers,
 void
 producer_set_probing(Producer *producer)
 {
+	Assert(producer->client == NULL);
 	producer->probes = true;
 }
 
@@ -506,6 +507,7 @@ producer_take_events(Producer *producer)
 {
 	rd_kafka_event_t *event;
 
+	Assert(producer->client != NULL && producer->queue != NULL);
 	while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
 	{
 		producer_take_event(producer, event);

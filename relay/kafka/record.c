@@ -171,6 +171,7 @@ record_read(const rd_kafka_message_t *message, Buf *headers, ApiMessage *to)
 	const char				 *topic = rd_kafka_topic_name(message->rkt);
 	bool					  complete;
 
+	Assert(message->err == RD_KAFKA_RESP_ERR_NO_ERROR);
 	buf_clear(headers);
 	*to = (ApiMessage){
 		.topic = {topic, strlen(topic)},

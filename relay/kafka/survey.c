@@ -131,11 +131,13 @@ survey_run(void *arg)
 {
 	Survey *survey = arg;
 
+	Assert(survey->client != NULL);
 	for (size_t i = 0; i < survey->topic_count && !survey->stop; i++)
 	{
 		survey_look_up(survey, &survey->topics[i]);
 		survey_list_partitions(survey, &survey->topics[i]);
 	}
+	Assert(survey->firsts->cnt == survey->ends->cnt);
 	/* The end first: records that arrive meanwhile only make it too small. */
 	survey_find_offsets(survey, survey->ends);
 	survey_find_offsets(survey, survey->firsts);
@@ -172,6 +174,7 @@ survey_woken(void *arg)
 static void
 survey_forget(Survey *survey)
 {
+	Assert(!survey->runs); /* its thread uses them */
 	for (size_t i = 0; i < survey->topic_count; i++)
 		free(survey->topics[i].name);
 	free(survey->topics);
@@ -249,6 +252,7 @@ void
 survey_add_witness(Survey *survey, const char *topic, int32_t id,
 				   int64_t offset)
 {
+	Assert(!survey->runs && offset >= 0);
 	survey->witnesses = xrealloc(survey->witnesses,
 								 (survey->witness_count + 1) * sizeof(Witness));
 	survey->witnesses[survey->witness_count++] = (Witness){
@@ -262,6 +266,7 @@ survey_add_witness(Survey *survey, const char *topic, int32_t id,
 static void
 survey_forget_reader(Survey *survey)
 {
+	Assert(!survey->runs);
 	if (survey->reader != NULL)
 		rd_kafka_destroy(survey->reader);
 	if (survey->conf != NULL)
@@ -387,6 +392,7 @@ survey_range(const Survey *survey, const char *topic, int32_t id)
 const Witness *
 survey_witness(const Survey *survey, const char *topic, int32_t id)
 {
+	Assert(!survey->runs);
 	for (size_t i = 0; i < survey->witness_count; i++)
 		if (survey->witnesses[i].id == id &&
 			strcmp(survey->witnesses[i].topic, topic) == 0)

@@ -103,6 +103,7 @@ topics_find(Topics *topics, Slice name)
 	topic->next = *bucket;
 	*bucket = topic;
 	topics->count++;
+	Assert(topics->count <= TOPICS_MAX);
 	return topic;
 }
 

@@ -234,6 +234,7 @@ watched_client_commit(WatchedClient *client, const atomic_bool *left,
 {
 	const Traffic *traffic = &client->traffic;
 
+	Assert(!result->committed && result->error.len == 0);
 	if (!watched_try_commit(client, left, result))
 		return false;
 	if (traffic->ends_sent != 1)
@@ -269,6 +270,7 @@ watched_client_new(rd_kafka_conf_t *conf, char *error)
 void
 watched_client_free(WatchedClient *client)
 {
+	Assert(client->handle != NULL);
 	client_quiesce(client->handle, client_begin_abort);
 	rd_kafka_destroy(client->handle);
 	free(client);

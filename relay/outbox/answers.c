@@ -132,6 +132,7 @@ outbox_is_answer(OutboxAction question, const PGresult *result)
 		[OUTBOX_STORE] = 1, [OUTBOX_DONE] = 0,
 	};
 
+	Assert(question < Lengthof(columns));
 	if (question >= OUTBOX_ASK_HELD && question <= OUTBOX_CROSS_OFF)
 		return held_lane_is_answer(question, result);
 	if (question == OUTBOX_LOOK)

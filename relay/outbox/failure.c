@@ -83,6 +83,7 @@ outbox_topic_refused(Outbox *outbox, const char *topic, const char *why)
 			outbox_producer_failed(outbox, why);
 		return;
 	}
+	Assert(outbox->state.held.count > 0);
 	log_warning("topic is held back topic=%s reason=%s", topic, why);
 	outbox_drop_pages(outbox);
 	producer_close(outbox->producer);

@@ -167,6 +167,7 @@ held_lane_open(HeldLane *lane, int max_event_bytes)
 {
 	Buf error = {0};
 
+	Assert(max_event_bytes > 0 && lane->state->held.topic != NULL);
 	producer_close(lane->producer);
 	if (producer_open(lane->producer, lane->config,
 					  Max(max_event_bytes, lane->event_bytes), NULL, &error))
@@ -230,9 +231,15 @@ held_lane_do(HeldLane *lane, OutboxAction action, PgConnection *conn,
 	if (action == OUTBOX_ASK_HELD)
 		api_call(conn, API_HELD);
 	else if (action == OUTBOX_HOLD)
+	{
+		Assert(held->storing != NULL && epoch > 0);
 		api_call_hold(conn, held->storing->name, held->storing->reason, epoch);
+	}
 	else if (action == OUTBOX_SET_ASIDE)
+	{
+		Assert(held->aside_asked > 0 && epoch > 0);
 		api_call_set_aside(conn, held->aside_seqs, held->aside_asked, epoch);
+	}
 	else if (action == OUTBOX_ASK_HELD_PAGE)
 		api_call_held_page(conn, held->topic->name, held->page_rows,
 						   OUTBOX_PAGE_BYTES);

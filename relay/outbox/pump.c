@@ -63,6 +63,7 @@ outbox_committed(void *arg)
 	Outbox		   *outbox = arg;
 	const InFlight *in_flight = &outbox->state.in_flight;
 
+	Assert(outbox->state.transactional);
 	while (in_flight_count(in_flight) > 0)
 		outbox_acked(outbox, in_flight_first_id(in_flight));
 	outbox->wall_us = 0;
@@ -257,6 +258,7 @@ outbox_too_large(Outbox *outbox, const EventRow *row)
 {
 	int64_t bytes = event_bytes(row);
 
+	Assert(bytes > 0);
 	if (bytes <= outbox->max_event_bytes || bytes > EVENT_BYTES_MAX)
 		outbox_refused(outbox, row, PRODUCER_TOO_LARGE);
 	else
@@ -486,10 +488,12 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			outbox_look(outbox, action);
 			break;
 		case OUTBOX_ASK_PAGE:
+			Assert(state->window != NULL);
 			api_call_page(outbox->conn, state->window, state->page_after,
 						  state->page_rows, OUTBOX_PAGE_BYTES);
 			break;
 		case OUTBOX_STORE:
+			Assert(state->epoch > 0 && state->storing.window != NULL);
 			api_call_store(outbox->conn, state->storing.window,
 						   state->storing.seq, state->storing.finished,
 						   state->epoch);
