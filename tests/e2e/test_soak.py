@@ -5,7 +5,8 @@ for PGSTOCK_SOAK_SECONDS=n elsewhere.
 Each quarter of the time has the same load.  The first two are warm-up: pools,
 queues and librdkafka's buffers reach their size.  What is allocated at the peak
 of the last quarter is compared with that of the third.  The longer it lasts,
-the less a call can leak without being noticed: in CI, some hundred bytes.
+the less a call can leak without being noticed: in CI, some hundred bytes.  A
+burst may raise a peak for good, by less than a megabyte.
 """
 
 import json
@@ -22,7 +23,7 @@ from process import wait_until
 pytestmark = [pytest.mark.xdist_group("gateway"), pytest.mark.long]
 
 SECONDS = float(os.environ.get("PGSTOCK_SOAK_SECONDS", "24"))
-GROWTH_KB_MAX = 256             # of a process, from quarter to quarter
+GROWTH_KB_MAX = 1024            # of a process, from quarter to quarter
 CALLERS = 4
 RESENT = 10                     # each so many orders a message is repeated
 
