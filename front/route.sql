@@ -7,15 +7,6 @@
  * the shard.  They belong to the installation, not to the extension, so that a
  * dump contains them.
  */
-CREATE FUNCTION pgstock_front.shard_of(key text, shards int)
-RETURNS int
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ('x' || pg_catalog.left(pg_catalog.md5(key), 8))::bit(32)::int
-	   & (shards - 1);
-COMMENT ON FUNCTION pgstock_front.shard_of IS
-	'returns the shard of a key, from 0, by the first 32 bits of its md5; '
-	'shards is a power of two';
-
 CREATE FUNCTION pgstock_front.shard_count()
 RETURNS int
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -1,9 +1,5 @@
 /* ---- The shards of a front ----------------------------------------------- */
 
-/*
- * The statements that PL/Proxy sends name types without their schema, so the
- * session's search path is fixed, whatever a database or role prefers.
- */
 CREATE FUNCTION pgstock_front.connection_text(options jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -11,11 +7,41 @@ AS $$
 SELECT string_agg(format('%s=''%s''', o.key,
 						 replace(replace(o.value, '\', '\\'), '''', '\''')),
 				  ' ' ORDER BY o.key)
-  FROM jsonb_each_text(options || jsonb_build_object('options', concat_ws(' ',
-			options ->> 'options', '-c search_path=pg_catalog,pg_temp'))) o
+  FROM jsonb_each_text(options) o
 $$;
 COMMENT ON FUNCTION pgstock_front.connection_text IS
 	'returns connection parameters as libpq reads them';
+
+/*
+ * The statements that PL/Proxy sends name types without their schema, so the
+ * session's search path is fixed, whatever a database or role prefers.
+ */
+CREATE FUNCTION pgstock_front.proxy_connection(options jsonb)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_front.connection_text(options || jsonb_build_object('options',
+	concat_ws(' ', options ->> 'options',
+			  '-c search_path=pg_catalog,pg_temp')))
+$$;
+COMMENT ON FUNCTION pgstock_front.proxy_connection IS
+	'returns the connection parameters of a shard for PL/Proxy';
+
+/* For an administrator, who has other passwords. */
+CREATE FUNCTION pgstock_front.connections()
+RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_front.connection_text(
+		jsonb_object_agg(o.option_name, o.option_value)
+		- '{async_capable,passfile}'::text[])
+  FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) o
+ WHERE s.srvname ~ '^pgstock_shard_[0-9]+$'
+ GROUP BY s.srvname
+ ORDER BY substring(s.srvname, '[0-9]+$')::int
+$$;
+COMMENT ON FUNCTION pgstock_front.connections IS
+	'returns the connection parameters of all shards, without "passfile"';
 
 /* Server options can be read by every role, so they hold no secret. */
 CREATE FUNCTION pgstock_front.check_shards(shards jsonb)
@@ -139,7 +165,7 @@ BEGIN
 				  HINT = 'Move shards to further machines instead.';
 	END IF;
 	SELECT string_agg(format('%s p%s %L', CASE WHEN known > 0 THEN 'SET' END,
-							 s.n - 1, pgstock_front.connection_text(s.value)),
+							 s.n - 1, pgstock_front.proxy_connection(s.value)),
 					  ', ' ORDER BY s.n)
 	  INTO options
 	  FROM jsonb_array_elements(shards) WITH ORDINALITY s (value, n);

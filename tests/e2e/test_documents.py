@@ -58,7 +58,7 @@ BEFORE = {
 }
 TUTORIAL = "docs/tutorial.md"
 GUIDES = (TUTORIAL, "docs/migrate.md", "docs/testing.md", "docs/pools.md",
-          "docs/maintenance.md")
+          "docs/maintenance.md", "docs/sharding.md")
 REFERENCE = ("docs/gateway.md", "docs/operations.md", "docs/relay.md",
              "docs/runbook.md", EVENTS)
 # Pages whose blocks a test of their own runs, on machines of its own.

@@ -1,0 +1,65 @@
+/* ---- From one database to several shards --------------------------------- */
+
+CREATE FUNCTION pgstock_shard.check_books(moment text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pgstock_internal.verify(NULL)) THEN
+		RAISE EXCEPTION 'verify_stock() finds differences %', moment
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  DETAIL = 'Nothing was changed.',
+				  HINT = 'Find their cause first; repair_stock() brings a '
+						 'product to its ledger.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.check_books IS
+	'55000 if levels, ledger and reservations differ';
+
+/*
+ * A shard that is a copy of the database before (pg_dump, pg_restore) keeps the
+ * products of its own.  A level, its ledger and its lines have the same key, so
+ * verify_stock() holds before and after.  Explicit idempotency keys stay in all
+ * shards: whichever gets the repetition knows it.
+ */
+CREATE FUNCTION pgstock_shard.keep_own(line_key text)
+RETURNS TABLE (relation text, deleted bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
+	shards	int := nullif(current_setting('pgstock_shard.shards', true), '');
+BEGIN
+	IF shard IS NULL THEN
+		RAISE EXCEPTION 'this database has no number'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'Call pgstock_shard.set_shard() first, and connect '
+						 'again.';
+	END IF;
+	PERFORM pgstock_shard.check_books('before the split');
+	FOR relation IN
+		SELECT c.oid::regclass::text
+		  FROM pg_class c
+		 WHERE c.relnamespace = 'pgstock_internal'::regnamespace
+		   AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+		   AND (SELECT count(*) FROM pg_attribute a
+				 WHERE a.attrelid = c.oid AND NOT a.attisdropped
+				   AND a.attname IN ('product_id', 'location')) = 2
+		 ORDER BY 1
+	LOOP
+		EXECUTE format('DELETE FROM %s WHERE pgstock_shard.shard_of((%s)::text,'
+					   ' $1) IS DISTINCT FROM $2', relation, line_key)
+		  USING shards, shard;
+		GET DIAGNOSTICS deleted = ROW_COUNT;
+		RETURN NEXT;
+	END LOOP;
+	PERFORM pgstock_shard.check_books('after the split');
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.keep_own IS
+	'deletes the products of other shards: for a shard that is a copy of the '
+	'database before; line_key: as for pgstock_front.set_shards';
+REVOKE ALL ON FUNCTION pgstock_shard.check_books, pgstock_shard.keep_own
+  FROM PUBLIC;
