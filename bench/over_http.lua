@@ -3,8 +3,8 @@
 -- over_http.lua - what wrk asks the gateway, and what it prints of it
 --
 -- Arguments: what (reserve, purchase or a path to GET), the token, how many
--- products there are, and the pause of each connection in ms.  Each request is
--- for an order of its own.
+-- products there are, and how long each connection pauses in the mean, in ms.
+-- Each request is for an order of its own.
 
 local threads = 0
 
@@ -20,8 +20,9 @@ function init(args)
 	run = string.format("%x-%x", number, math.random(0, 2 ^ 40))
 	count = 0
 	if pause > 0 then
-		-- set only where it is needed: wrk then waits before each request
-		delay = function() return pause end
+		-- set only where it is needed: wrk then waits before each request.
+		-- At random, or all connections would ask at the same moment for ever
+		delay = function() return math.random(0, 2 * pause) end
 	end
 end
 

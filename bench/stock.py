@@ -129,13 +129,18 @@ class Bench:
         for name in others:
             self.line(what, name, runs[""], runs[name])
 
-    def line(self, what, name, ours, others):
+    def figures(self, what, name, ours, others):
+        """Medians, kept for a plot: both rates, their ratio, CPU of each."""
         a, a_cpu = (statistics.median(column) for column in zip(*ours))
         b, b_cpu = (statistics.median(column) for column in zip(*others))
         ratio = statistics.median(x[0] / y[0] for x, y in zip(ours, others))
+        self.points.append((what, name, a, b, ratio, a_cpu, b_cpu))
+        return a, b, ratio, a_cpu, b_cpu
+
+    def line(self, what, name, ours, others):
+        a, b, ratio, a_cpu, b_cpu = self.figures(what, name, ours, others)
         cell(f"{what} : {name}", f"{a:,.0f}/s", f"{b:,.0f}/s",
              f"{ratio:.2f}x", f"{a_cpu:.0f} us", f"{b_cpu:.0f} us")
-        self.points.append((what, name, a, b, ratio, a_cpu, b_cpu))
 
     def over_time(self, what, arm):
         """The rate of each slice of a long run, and the last against the
