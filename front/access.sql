@@ -31,6 +31,8 @@ SELECT 'FUNCTION pgstock_front.sagas()', '{reader,app}'
 UNION ALL
 SELECT 'FUNCTION @extschema@.sweep_orders(int)', '{app}'
 UNION ALL
+SELECT 'FUNCTION @extschema@.reserve_orders(jsonb, interval)', '{app}'
+UNION ALL
 SELECT 'FUNCTION @extschema@.abandon_saga(text, text)', '{}'
 UNION ALL
 SELECT 'SCHEMA pgstock_front', '{reader,app}'

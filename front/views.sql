@@ -46,6 +46,33 @@ $list$;
 COMMENT ON FUNCTION pgstock_front.view_list IS
 	'returns the views of the front, their columns, and who may read them';
 
+/*
+ * One row for an order, whatever shards it is in: its state is that of the
+ * shard that is furthest from its end, as in pgstock.
+ */
+CREATE FUNCTION pgstock_front.whole_orders(parts text)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $make$
+SELECT format($f$
+SELECT o.order_id, max(o.attempt) AS attempt, (ARRAY['reserved', 'confirmed',
+	   'shortfall', 'returned', 'rolled_back', 'released', 'expired'])[min(
+			array_position(ARRAY['reserved', 'confirmed', 'shortfall',
+			'returned', 'rolled_back', 'released', 'expired'], o.state))]
+	   AS state, max(o.user_id) AS user_id, min(o.created_at) AS created_at,
+	   min(o.expires_at) AS expires_at, max(o.confirmed_at) AS confirmed_at,
+	   CASE WHEN count(o.ended_at) = count(*) THEN max(o.ended_at) END
+	   AS ended_at, sum(o.lines)::int AS lines,
+	   sum(o.quantity)::bigint AS quantity,
+	   (array_agg(o.reason ORDER BY o.ended_at DESC NULLS LAST)
+		FILTER (WHERE o.reason IS NOT NULL))[1] AS reason,
+	   max(o.payment_id) AS payment_id,
+	   CASE WHEN count(*) = 1 THEN min(o.shard) END AS shard
+  FROM (%s) o GROUP BY o.order_id$f$, parts)
+$make$;
+COMMENT ON FUNCTION pgstock_front.whole_orders IS
+	'returns the query of stock_orders, of that of its shards'' rows';
+
 CREATE FUNCTION pgstock_front.make_view(name text, columns text, shards int)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -70,8 +97,10 @@ BEGIN
 					  ORDER BY i)
 	  INTO parts
 	  FROM generate_series(0, shards - 1) i;
-	EXECUTE format('CREATE VIEW @extschema@.%I AS %s',
-				   name, parts);
+	IF name = 'stock_orders' THEN
+		parts := pgstock_front.whole_orders(parts);
+	END IF;
+	EXECUTE format('CREATE VIEW @extschema@.%I AS %s', name, parts);
 	EXECUTE format('COMMENT ON VIEW @extschema@.%I IS %L', name,
 				   name || ' of all shards; shard: the number of each');
 END

@@ -357,3 +357,69 @@ def test_what_an_operator_gives_up(shop, order):
     ((state, error),) = shop.front.sql(
         "SELECT state, error FROM stock_sagas WHERE order_id = %s", (order,))
     assert state == "abandoned" and "its shard is lost" in error
+
+
+def test_many_orders_in_one_call(shop, order):
+    """Some in one shard, some in several, one refused, one unreadable."""
+    orders = [{"order_id": f"{order}-{n}", "user_id": "u",
+               "items": json.loads(lines(shop, *counts))}
+              for n, counts in enumerate([(1, 1), (1,), (1, 1000), (0, 1),
+                                          (0, 1000), (1, 1, 1, 1)])]
+    rows = call(shop, "reserve_orders", json.dumps(orders))
+    assert [row["order_id"] for row in rows] == [
+        one["order_id"] for one in orders for _ in one["items"]]
+    assert [row["status"] for row in rows if row["granted"]] == [
+        "granted"] * 8
+    assert sorted(row["status"] for row in rows if not row["granted"]) == [
+        "insufficient", "insufficient", "refused"]
+    again = call(shop, "reserve_orders", json.dumps(orders))
+    assert all(row["replayed"] for row in again if row["granted"])
+    orders[0]["items"][0]["quantity"] = 2
+    rows = call(shop, "reserve_orders", json.dumps(orders[:1]))
+    assert statuses(rows) == {"already"}
+    fails("22P02", call, shop, "reserve_orders", '[{"order_id": "x"}]')
+    fails("22P02", call, shop, "reserve_orders", '[7]')
+    fails("22023", call, shop, "reserve_orders", '[]')
+
+
+def test_one_row_for_an_order(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 2, 3), "u")
+    query = ("SELECT state, lines, quantity, user_id, shard FROM stock_orders"
+             " WHERE order_id = %s")
+    assert shop.front.sql(query, (order,)) == [("reserved", 3, 6, "u", None)]
+    call(shop, "confirm_stock", order)
+    assert shop.front.sql(query, (order,)) == [("confirmed", 3, 6, "u", None)]
+    history = call(shop, "order_history", order)
+    assert [row["at"] for row in history] == sorted(
+        row["at"] for row in history)
+    assert len({row["product_id"] for row in history
+                if row["kind"] == "movement"}) == 3
+
+
+def test_rights(shop, order):
+    """Of the levels of access, and the caller's name in the ledger."""
+    app = shop.add_role(f"app-{order}", "app")
+    reader = shop.add_role(f"reader-{order}", "reader")
+    front = shop.front
+    assert front.sql("SELECT status FROM reserve_order(%s, %s)",
+                     (order, lines(shop, 1, 1)), user=app) == [
+                         ("granted",)] * 2
+    front.sql("SELECT confirm_stock(%s)", (order,), user=app)
+    front.sql("SELECT sweep_orders()", user=app)
+    assert front.sql("SELECT DISTINCT actor FROM stock_movements"
+                     " WHERE order_id = %s", (order,)) == [(app,)]
+    query = "SELECT state FROM stock_sagas WHERE order_id = %s"
+    assert front.sql(query, (order,), user=reader) == [("confirmed",)]
+    for user, statement in [
+            (reader, f"SELECT rollback_stock('{order}')"),
+            (reader, "SELECT sweep_orders()"),
+            (app, f"SELECT abandon_saga('{order}', 'x')"),
+            (app, "SELECT * FROM pgstock_front.saga"),
+            (app, "SELECT pgstock_front.saga_end('x', 1, 1, NULL, NULL)"),
+            (app, "SELECT pgstock_front.ask_abandon('x', 'y', 'z')")]:
+        fails("42501", lambda u, s: front.sql(s, user=u), user, statement)
+    shard = shop.shards[0]
+    for call_ in ("part_begin('x', 1, 1)", "part_fence('x')",
+                  "part_purge(now())", "part_end('x', 1, 1, '{0}', NULL)"):
+        fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",
+                                           user=app), call_)

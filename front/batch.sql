@@ -1,0 +1,151 @@
+/* ---- Many orders in one call --------------------------------------------- */
+
+/*
+ * reserve_orders(): the orders of one shard are one call of that shard, all
+ * shards at the same time; each order over several shards is a saga.  So the
+ * call is not one commit: after an error, some of the orders may be reserved,
+ * and the same call again answers for each.
+ */
+CREATE FUNCTION pgstock_front.batch_step(shards int[], parts jsonb[],
+	role text, trace text, actor text, ttl interval)
+RETURNS SETOF text
+LANGUAGE plproxy
+AS $$
+	CLUSTER 'pgstock_shards';
+	SPLIT shards, parts;
+	RUN ON shards;
+	SELECT pgstock_shard.reserve_orders($1, $3, $4, $5, ($2)[1], $6);
+$$;
+COMMENT ON FUNCTION pgstock_front.batch_step IS
+	'calls reserve_orders in the given shards, each with its orders';
+
+/* An order that cannot be read goes to shard 0, which says what is wrong. */
+CREATE FUNCTION pgstock_front.batch_shards(one jsonb)
+RETURNS int[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF jsonb_typeof(one) = 'object' THEN
+		RETURN pgstock_front.items(one -> 'items');
+	END IF;
+	RETURN '{0}';
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.batch_shards IS
+	'returns the shards of one order of reserve_orders';
+
+/* Another request for the order is a status here, as in one shard. */
+CREATE FUNCTION pgstock_front.batch_saga(one jsonb, ttl interval,
+	shards int[])
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	trace	text := current_setting('pgstock.trace_id', true);
+BEGIN
+	IF one ? 'trace_id' THEN
+		PERFORM set_config('pgstock.trace_id', one ->> 'trace_id', true);
+	END IF;
+	RETURN QUERY SELECT * FROM pgstock_front.saga_order(one ->> 'order_id',
+		one -> 'items', one ->> 'user_id',
+		coalesce((one ->> 'ttl')::interval, ttl), 'auto',
+		one ->> 'idempotency_key', false, shards);
+	PERFORM set_config('pgstock.trace_id', coalesce(trace, ''), true);
+EXCEPTION WHEN SQLSTATE 'SK007' THEN
+	IF one ? 'idempotency_key' THEN
+		RAISE;
+	END IF;
+	RETURN QUERY
+	SELECT one ->> 'order_id', l ->> 0, l ->> 1, (l ->> 2)::bigint, 0::bigint,
+		   'already', 0::bigint, NULL::timestamptz, 0::bigint, true
+	  FROM jsonb_array_elements(pgstock_front.saga_request(one -> 'items', NULL)
+								-> 'lines') l;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.batch_saga IS
+	'reserves one order of reserve_orders that has lines in several shards';
+
+CREATE FUNCTION pgstock_front.batch_take(orders jsonb, ttl interval)
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	one		jsonb;
+	its		int[];
+	n		int;
+	shards	int[] := '{}';
+	parts	jsonb[] := '{}';
+	a		pgstock_front.answer;
+	answers	pgstock_front.answer[];
+BEGIN
+	FOR one IN SELECT jsonb_array_elements(orders) LOOP
+		its := pgstock_front.batch_shards(one);
+		CONTINUE WHEN cardinality(its) > 1;
+		n := array_position(shards, its[1]);
+		IF n IS NULL THEN
+			shards := shards || its;
+			n := cardinality(shards);
+			parts[n] := '[]';
+		END IF;
+		parts[n] := parts[n] || jsonb_build_array(one);
+	END LOOP;
+	IF shards <> '{}' THEN
+		answers := pgstock_front.checked(ARRAY(
+			SELECT b::pgstock_front.answer
+			  FROM pgstock_front.batch_step(shards, parts,
+				pgstock_front.caller(),
+				nullif(current_setting('pgstock.trace_id', true), ''),
+				pgstock_front.actor(), ttl) b));
+		FOREACH a IN ARRAY answers LOOP
+			RETURN QUERY SELECT r.*
+						   FROM unnest(a.rows::@extschema@.stock_result[]) r;
+		END LOOP;
+	END IF;
+	FOR one IN SELECT jsonb_array_elements(orders) LOOP
+		its := pgstock_front.batch_shards(one);
+		IF cardinality(its) > 1 THEN
+			RETURN QUERY SELECT * FROM pgstock_front.batch_saga(one, ttl, its);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.batch_take IS
+	'reserves the orders of reserve_orders; its rows by shard';
+
+/* The rows are in the order of the orders, as in one shard. */
+CREATE FUNCTION @extschema@.reserve_orders(orders jsonb,
+	ttl interval DEFAULT NULL)
+RETURNS SETOF @extschema@.stock_result
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ids		text[];
+BEGIN
+	PERFORM pgstock_front.begin_call('reserve_orders');
+	BEGIN
+		IF jsonb_typeof(orders) IS DISTINCT FROM 'array'
+			OR jsonb_array_length(orders) = 0 THEN
+			/* shard 0 says what is wrong */
+			PERFORM pgstock_front.checked(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.reserve_orders('{0}',
+					pgstock_front.caller(), NULL, NULL, orders, ttl) a));
+		END IF;
+		ids := ARRAY(SELECT o.one ->> 'order_id'
+					   FROM jsonb_array_elements(orders)
+							WITH ORDINALITY o (one, n)
+					  ORDER BY o.n);
+		RETURN QUERY SELECT r.* FROM pgstock_front.batch_take(orders, ttl) r
+					  ORDER BY array_position(ids, r.order_id),
+							   r.product_id COLLATE "C",
+							   r.location COLLATE "C";
+	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
+		OR invalid_schema_name OR admin_shutdown OR crash_shutdown
+		OR cannot_connect_now THEN
+		PERFORM pgstock_front.call_failed('reserve_orders', SQLSTATE, SQLERRM);
+	END;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.reserve_orders IS
+	'reserve_orders of pgstock in the shards of each order';
+SELECT pgstock_front.route('reserve_orders', '{jsonb,interval}');
