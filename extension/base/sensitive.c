@@ -13,9 +13,11 @@
  *	  values	13 to 19 digits whose check digit is that of a card (Luhn), of a
  *				number that begins as those of card networks do: with 2 to 6.
  *				A time in milliseconds begins with 1.  Groups of four to six
- *				digits may be separated by a space or a hyphen; the number may
- *				begin and end at any group.  Digits that are a part of a word or
- *				follow "+" are no card number.
+ *				digits may be separated by a space, a hyphen or a period; the
+ *				number may begin and end at any group.  Digits that are a part
+ *				of a word or follow "+" are no card number.
+ *				Texts that are a JSON web token, "Bearer" and a token, or a key
+ *				in PEM form; and JSON in a string, by the same rules.
  *
  * Names and texts are compared as they are meant: escapes are read.  One pass
  * over the text finds the names and values of all depths.
@@ -25,6 +27,9 @@
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
 
 #include "base/base.h"
 
@@ -43,13 +48,14 @@
 #define OTHER_LETTER 'x'
 
 static const char *const sensitive_words[] = {
-	"card", "cards", "pan",	 "cvv", "cvc",	  "csc",
-	"pin",	"pwd",	 "iban", "ssn", "cardno", "otp",
+	"card",	  "cards", "pan", "cvv",  "cvc", "csc", "pin",	  "pwd",
+	"cardno", "iban",  "ssn", "auth", "jwt", "otp", "cookie", "cookies",
 };
 static const char *const sensitive_parts[] = {
-	"password",	  "passwd",		"passphrase",	"secret",		 "token",
-	"credential", "cardnumber", "creditcard",	"debitcard",	 "apikey",
-	"accesskey",  "privatekey", "securitycode", "authorization",
+	"password",		"passwd",		 "passphrase", "secret",
+	"token",		"credential",	 "cardnumber", "creditcard",
+	"debitcard",	"apikey",		 "accesskey",  "privatekey",
+	"securitycode", "authorization", "passcode",   "sessionid",
 };
 
 /* ---- Characters ---- */
@@ -213,7 +219,7 @@ digits_read(Digits *digits, char c)
 		return false;
 	}
 	found = digits_have_card(digits);
-	if ((c == ' ' || c == '-') && !digits->word &&
+	if ((c == ' ' || c == '-' || c == '.') && !digits->word &&
 		digits->group >= CARD_GROUP_MIN && digits->group <= CARD_GROUP_MAX)
 	{
 		digits_end_group(digits);
@@ -286,6 +292,36 @@ name_is_sensitive(const char *name)
 
 /* ---- A text ---- */
 
+/* Whether a string, or its beginning, is a secret by its form. */
+static bool
+text_is_secret(const char *string)
+{
+	static const char web_token[] = "eyJ"; /* an object's brace, in base64 */
+	static const char bearer[] = "bearer ";
+
+	return (strncmp(string, web_token, strlen(web_token)) == 0 &&
+			strchr(string, '.') != NULL) ||
+		   pg_strncasecmp(string, bearer, strlen(bearer)) == 0 ||
+		   strstr(string, "-----BEGIN ") != NULL;
+}
+
+/* Whether a string holds JSON with something sensitive, from behind the
+ * string's opening quote.  One level of escapes is read. */
+static bool
+sensitive_nested(const char *at, const char *end)
+{
+	StringInfoData json;
+	char		   c;
+
+	if (at >= end || (*at != '{' && *at != '['))
+		return false;
+	check_stack_depth();
+	initStringInfo(&json);
+	while ((c = sensitive_read(&at, end)) != '\0')
+		appendStringInfoChar(&json, c);
+	return sensitive_json(json.data, json.len);
+}
+
 /* A string from behind its opening quote; *at is then behind the closing one.
  * It is a name if a colon follows. */
 static bool
@@ -294,7 +330,7 @@ sensitive_string(const char **at, const char *end)
 	char		name[NAME_BYTES_MAX];
 	int			n = 0;
 	Digits		digits = {.n = 0};
-	bool		found = false;
+	bool		found = sensitive_nested(*at, end);
 	char		c;
 	const char *behind;
 
@@ -304,8 +340,8 @@ sensitive_string(const char **at, const char *end)
 			name[n++] = c;
 		found = digits_read(&digits, c) || found;
 	}
-	found = digits_read(&digits, '\0') || found;
 	name[n] = '\0';
+	found = digits_read(&digits, '\0') || text_is_secret(name) || found;
 	*at = Min(*at + 1, end);
 	behind = *at;
 	while (behind < end && strchr(" \t\r\n", *behind) != NULL)

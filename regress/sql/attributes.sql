@@ -19,6 +19,7 @@ $$;
 SELECT name, attributes_of(format('"%s": "v"', name)) FROM unnest('{card,Card,cardNumber,card_number,CARD-NO,card1,creditcard,
 	pan,PANCode,user.pan,cvv,cvv2,CVC,iban,ibanOfPayer,pin,pwd,ssn,password,userPassword,Password2,pass word,pas-sword,
 	accessToken,TOKEN,token_type,clientSecret,api_key,x-api-key,Authorization,c\\u0061rd}'::text[]) AS n (name);
+SELECT name, attributes_of(format('"%s": "v"', name)) FROM unnest('{auth,authCode,jwt,Cookie,cookies,session_id,SessionID,passcode,author,session,cookieless}'::text[]) AS n (name);
 -- and names that only resemble them
 SELECT name, attributes_of(format('"%s": "v"', name)) FROM unnest('{cardinality,discard,panel,company,japan,spin,pinned,cvvx,ribbon,
 	gift,note,a,é,""}'::text[]) AS n (name);
@@ -27,6 +28,10 @@ SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"411111
 	'"4111-1111-1111-1111"', '"3782 822463 10005"', '378282246310005', '"6011000990139424 12/29"', '"to 5555555555554444."', '4222222222222',
 	'"\u0034111111111111111"', '[1, "4111111111111111"]', '{"a": [{"b": 4111111111111111}]}', '{"a": {"cardNo": 1}}', '"x_4111111111111111"',
 	'6304000000000000000', '4111111111111111.5']) AS v (value);
+-- secrets by their form; JSON in a string, also twice
+SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x"', '"Bearer abcdef"', '"bearer x"', '"-----BEGIN PRIVATE KEY-----\nMII"', '["a", "eyJ.x"]',
+	'"4111.1111.1111.1111"', '"{\"password\": \"x\"}"', '"[{\"a\": 4111111111111111}]"', '"{\"a\": \"{\\\"pin\\\": 1}\"}"',
+	'"{\"a\": \"b\"}"', '"{\"a"', '"{\\"', '"eyJ"', '"the bearer"', '"BEGIN"', '"1.2.3.4"', '"{"']) AS v (value);
 -- what is none: another check digit, another beginning, too short or too long, a part of a word, a phone number
 SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"4111111111111112"', '1764304800008', '"1234567812345670"', '411111111111',
 	'"41111111111111111111"', '"a4111111111111111"', '"4111111111111111b"', '"+4111111111111111"', '"4111,1111,1111,1111"',
