@@ -147,6 +147,22 @@ payload_is_protobuf(const char *value, int length)
 	return at == length && fields > 0;
 }
 
+/* What a value that begins with a zero byte looks like.  A brace or a bracket
+ * begins no message of Avro, where it would be a negative length. */
+static const char *
+payload_framed_format(const char *value, int length)
+{
+	bool   is_json;
+	uint32 id;
+
+	if (!payload_is_framed(value, length))
+		return "Confluent's frame without a message";
+	is_json = value[CONFLUENT_FRAME] == '{' || value[CONFLUENT_FRAME] == '[';
+	memcpy(&id, value + 1, sizeof(id));
+	return psprintf("%s in Confluent's frame (schema %u)",
+					is_json ? "JSON" : "Avro or Protobuf", pg_ntoh32(id));
+}
+
 /* The format that a value which is not JSON looks like, or NULL. */
 static const char *
 payload_looks_like(const char *value, int length)
@@ -154,14 +170,8 @@ payload_looks_like(const char *value, int length)
 	unsigned char first = (unsigned char) value[0];
 	const char	 *known;
 
-	if (payload_is_framed(value, length))
-	{
-		uint32 id;
-
-		memcpy(&id, value + 1, sizeof(id));
-		return psprintf("Avro or Protobuf in Confluent's frame (schema %u)",
-						pg_ntoh32(id));
-	}
+	if (first == '\0')
+		return payload_framed_format(value, length);
 	known = payload_format_of_bytes(value, length);
 	if (known != NULL)
 		return known;

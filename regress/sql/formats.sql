@@ -27,7 +27,7 @@ SELECT v, outcomes(cloud_event('{"id": "fmt-x"}' || v || jsonb_build_object('sou
 	('{"data_base64": "$"}', NULL), ('{"data_base64": "AAEC"}', NULL), ('{"data_base64": "W10="}', NULL), ('{"id": ""}', '{"content-type": "application/cloudevents+json"}'), ('{"data": {}}', NULL)) m (v, h);
 SELECT outcomes('[]', '{"content-type": "application/cloudevents-batch+json"}'), outcomes('[' || cloud_event('{"data": {}}') || ']');
 -- Confluent's frame before JSON, as its serializer for JSON Schema writes it
-SELECT outcome_hex('\x0000000001'::bytea || convert_to(order_json('fmt-5')::text, 'UTF8')), outcome_hex('\x00000000017b7d'), outcome_hex('\x00000000017b00'), outcome_hex('\x00000000ff0602'), outcome_hex('\x0000000001'), outcome_hex('\x00');
+SELECT outcome_hex('\x0000000001'::bytea || convert_to(order_json('fmt-5')::text, 'UTF8')), outcome_hex('\x00000000017b7d'), outcome_hex('\x00000000017b00'), outcome_hex('\x00000000ff0602'), outcome_hex('\x0000000001'), outcome_hex('\x00'), outcome_hex('\x00000000017b226f');
 -- Kafka Connect's JSON converter; Debezium's outbox router and change events
 SELECT outcomes(jsonb_build_object('schema', '{"type": "struct"}'::jsonb, 'payload', order_json('fmt-6'))::text), outcomes(jsonb_build_object('schema', NULL, 'payload', order_json('fmt-7')::text)::text),
 	   outcomes('{"schema": {"type": "string"}, "payload": "no JSON"}'), outcomes('{"schema": {}, "payload": null}'), outcomes('{"schema": {}, "payload": [1]}'), outcomes('{"schema": {}, "payload": "[1]"}');
