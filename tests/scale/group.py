@@ -8,7 +8,7 @@ import re
 
 import psycopg2
 
-from cluster import Postgres, need
+from cluster import Database, Postgres, need
 from process import (Server, http_get, make_dir, run_tool, wait_until,
                      write_private)
 
@@ -181,7 +181,17 @@ class Group:
         roles = sorted(self.view().values())
         return roles == [("leader", "running"),
                          ("quorum_standby", "streaming"),
-                         ("quorum_standby", "streaming")]
+                         ("quorum_standby", "streaming")
+                         ] and self.streaming() == 2
+
+    def streaming(self):
+        """The number of standbys that the leader waits for."""
+        try:
+            return Database(self, "postgres").value(
+                "SELECT count(*) FROM pg_stat_replication WHERE state ="
+                " 'streaming' AND sync_state = 'quorum'")
+        except psycopg2.OperationalError:
+            return 0
 
     def wait_sound(self, timeout=120):
         """One leads, and the others are what its commits wait for."""
