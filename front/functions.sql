@@ -23,7 +23,7 @@ DECLARE
 	crossing text := pgstock_front.crossing(name);
 BEGIN
 	IF to_regtype(type) IS NULL THEN
-		type := '@extschema@.' || type;
+		type := 'pgstock_front.' || type;
 	END IF;
 	EXECUTE format($f$
 CREATE FUNCTION @extschema@.%I(%s) RETURNS %s%s

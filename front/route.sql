@@ -231,7 +231,7 @@ BEGIN
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.event_status(shards, NULL, NULL, NULL,
 											  $1) a))) AS a
-	 WHERE (a.rows[1]::@extschema@.event_receipt).state <> 'unknown';
+	 WHERE (a.rows[1]::pgstock_front.event_receipt).state <> 'unknown';
 	RETURN coalesce(shards, '{0}');
 END
 $$;

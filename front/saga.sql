@@ -86,13 +86,13 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_raise IS 'raises the error of a step';
 
 CREATE FUNCTION pgstock_front.saga_rows(answers pgstock_front.answer[])
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN QUERY
 	SELECT r.*
-	  FROM unnest(answers) a, unnest(a.rows::@extschema@.stock_result[]) r;
+	  FROM unnest(answers) a, unnest(a.rows::pgstock_front.stock_result[]) r;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_rows IS 'returns the rows of a step';
@@ -219,7 +219,7 @@ DECLARE
 BEGIN
 	SELECT array_agg(DISTINCT a.shard) INTO shards
 	  FROM unnest(held) a, unnest(a.rows) r
-	 WHERE (r::@extschema@.stock_result).granted > 0;
+	 WHERE (r::pgstock_front.stock_result).granted > 0;
 	IF shards IS NULL THEN
 		PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step, outcome,
 									  answer);
@@ -244,7 +244,7 @@ RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	r		@extschema@.stock_result;
+	r		pgstock_front.stock_result;
 	result	text[];
 BEGIN
 	FOR r IN SELECT x.* FROM pgstock_front.saga_rows(answers) x
@@ -273,11 +273,13 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
-				WHERE (r::@extschema@.stock_result).status = 'backordered') THEN
+				WHERE (r::pgstock_front.stock_result).status
+					  = 'backordered') THEN
 		RETURN (
 			SELECT array_agg((k.order_id, k.product_id, k.location, k.requested,
 							  k.granted, h.status, k.available, k.expires_at,
-							  k.version, false)::@extschema@.stock_result::text
+							  k.version, false)
+							 ::pgstock_front.stock_result::text
 							 ORDER BY k.product_id COLLATE "C",
 									  k.location COLLATE "C")
 			  FROM pgstock_front.saga_rows(held) h
@@ -347,7 +349,7 @@ BEGIN
 	IF EXISTS (SELECT FROM unnest(held) a WHERE a.error IS NOT NULL) THEN
 		PERFORM pgstock_front.saga_not_held(t, held);
 	ELSIF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
-				   WHERE (r::@extschema@.stock_result).granted = 0) THEN
+				   WHERE (r::pgstock_front.stock_result).granted = 0) THEN
 		answer := pgstock_front.saga_refused(held);
 		PERFORM pgstock_front.saga_give_up(t, 'refused', answer, held, false);
 		RETURN answer;
@@ -445,7 +447,7 @@ BEGIN
 	RETURN (
 		SELECT array_agg((order_id, l.product_id, l.location, l.quantity,
 						  l.quantity, 'granted', l.available, l.expires_at,
-						  l.version, true)::@extschema@.stock_result::text
+						  l.version, true)::pgstock_front.stock_result::text
 						 ORDER BY l.product_id COLLATE "C",
 								  l.location COLLATE "C")
 		  FROM unnest(lines) l);
@@ -454,7 +456,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_replay IS
 	'returns the rows of an order that is reserved already';
 
-CREATE FUNCTION pgstock_front.saga_raise_stored(r @extschema@.stock_result,
+CREATE FUNCTION pgstock_front.saga_raise_stored(r pgstock_front.stock_result,
 	key text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -486,13 +488,13 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	lines	pgstock_front.part_line[];
-	r		@extschema@.stock_result;
+	r		pgstock_front.stock_result;
 	l		pgstock_front.part_line;
 	answer	text[];
 BEGIN
 	lines := ARRAY(SELECT x FROM pgstock_front.saga_look(t.order_id,
 														 t.shards) x);
-	FOR r IN SELECT (a::@extschema@.stock_result).* FROM unnest(t.answer) a
+	FOR r IN SELECT (a::pgstock_front.stock_result).* FROM unnest(t.answer) a
 	LOOP
 		l := (SELECT x FROM unnest(lines) x
 			   WHERE x.product_id = r.product_id AND x.location = r.location);
@@ -522,7 +524,7 @@ COMMENT ON FUNCTION pgstock_front.saga_stored IS
 CREATE FUNCTION pgstock_front.saga_order(order_id text, items jsonb,
 	user_id text, ttl interval, strategy text, idempotency_key text,
 	raises boolean, shards int[])
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -568,7 +570,7 @@ BEGIN
 			PERFORM pgstock_front.saga_reused(order_id, idempotency_key);
 		END CASE;
 	END LOOP;
-	RETURN QUERY SELECT (a::@extschema@.stock_result).* FROM unnest(answer) a;
+	RETURN QUERY SELECT (a::pgstock_front.stock_result).* FROM unnest(answer) a;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_order IS

@@ -8,12 +8,12 @@
  */
 CREATE FUNCTION pgstock_front.saga_merge(verb text,
 	answers pgstock_front.answer[])
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	nothing	text[] := '{already,unknown_order}';
-	all_rows @extschema@.stock_result[] := ARRAY(
+	all_rows pgstock_front.stock_result[] := ARRAY(
 		SELECT r FROM pgstock_front.saga_rows(answers) r);
 	acted	boolean := EXISTS (
 		SELECT FROM unnest(all_rows) r WHERE r.status <> ALL (nothing)
@@ -79,7 +79,7 @@ DECLARE
 BEGIN
 	SELECT array_agg(DISTINCT a.shard) INTO done
 	  FROM unnest(answers) a, unnest(a.rows) r
-	 WHERE (r::@extschema@.stock_result).status =
+	 WHERE (r::pgstock_front.stock_result).status =
 		   CASE t.verb WHEN 'confirm' THEN 'confirmed' ELSE 'granted' END;
 	IF t.verb = 'confirm' AND done IS NOT NULL
 		AND EXISTS (SELECT FROM pgstock_front.saga_rows(answers) r
@@ -103,7 +103,7 @@ COMMENT ON FUNCTION pgstock_front.saga_next IS
  * yet.  Several sessions may do so at once: each shard takes the step once.
  */
 CREATE FUNCTION pgstock_front.saga_finish(t pgstock_front.turn)
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -177,7 +177,7 @@ COMMENT ON FUNCTION pgstock_front.saga_check_items IS
 /* A step of a call: confirm, release, rollback, return, extend. */
 CREATE FUNCTION pgstock_front.saga_call(verb text, order_id text, args jsonb,
 	items jsonb, shards int[])
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

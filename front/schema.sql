@@ -132,7 +132,7 @@ COMMENT ON FUNCTION pgstock_front.checked IS
 
 /* ---- Types of results: those of pgstock ---------------------------------- */
 
-CREATE TYPE @extschema@.stock_result AS
+CREATE TYPE pgstock_front.stock_result AS
 (
 	order_id	text,
 	product_id	text,
@@ -145,10 +145,10 @@ CREATE TYPE @extschema@.stock_result AS
 	version		bigint,
 	replayed	boolean
 );
-COMMENT ON TYPE @extschema@.stock_result IS
+COMMENT ON TYPE pgstock_front.stock_result IS
 	'result of one line of an order, as in a shard';
 
-CREATE TYPE @extschema@.availability AS
+CREATE TYPE pgstock_front.availability AS
 (
 	product_id	text,
 	location	text,
@@ -156,10 +156,10 @@ CREATE TYPE @extschema@.availability AS
 	available	bigint,
 	fits		boolean
 );
-COMMENT ON TYPE @extschema@.availability IS
+COMMENT ON TYPE pgstock_front.availability IS
 	'whether a line would fit: result of check_availability';
 
-CREATE TYPE @extschema@.event_receipt AS
+CREATE TYPE pgstock_front.event_receipt AS
 (
 	event_id	uuid,
 	topic		text,
@@ -168,10 +168,10 @@ CREATE TYPE @extschema@.event_receipt AS
 	created_at	timestamptz,
 	published_at timestamptz
 );
-COMMENT ON TYPE @extschema@.event_receipt IS
+COMMENT ON TYPE pgstock_front.event_receipt IS
 	'what has become of an event: result of event_status';
 
-CREATE TYPE @extschema@.stock_difference AS
+CREATE TYPE pgstock_front.stock_difference AS
 (
 	product_id	text,
 	location	text,
@@ -179,10 +179,10 @@ CREATE TYPE @extschema@.stock_difference AS
 	expected	bigint,
 	found		bigint
 );
-COMMENT ON TYPE @extschema@.stock_difference IS
+COMMENT ON TYPE pgstock_front.stock_difference IS
 	'a difference that verify_stock has found';
 
-CREATE TYPE @extschema@.history_row AS
+CREATE TYPE pgstock_front.history_row AS
 (
 	at			timestamptz,
 	kind		text,
@@ -194,5 +194,5 @@ CREATE TYPE @extschema@.history_row AS
 	trace_id	text,
 	detail		jsonb
 );
-COMMENT ON TYPE @extschema@.history_row IS
+COMMENT ON TYPE pgstock_front.history_row IS
 	'one row of the history of an order: result of order_history';

@@ -174,6 +174,36 @@ def test_names_of_others_take_no_part(made):
                      options="-c search_path=pg_catalog")
 
 
+STOLEN = """
+ALTER SCHEMA public RENAME TO moved;
+CREATE SCHEMA public;
+GRANT USAGE ON SCHEMA moved TO PUBLIC;
+CREATE FUNCTION public.evil(anyelement) RETURNS boolean LANGUAGE plpgsql
+    AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+CREATE DOMAIN public.stock_result AS text CHECK (public.evil(VALUE));
+CREATE DOMAIN public.availability AS text CHECK (public.evil(VALUE));
+"""
+
+
+def test_the_owner_of_the_schema_gains_nothing(made):
+    """Who owns the database may rename the schema of the public functions and
+    put types of its own under the old name: none of them is used by what runs
+    with the extension owner's rights."""
+    product = stocked(made)
+    front = made.front
+    owner = made.add_role(name("owner"), "none")
+    front.sql(f'ALTER DATABASE "{front.name}" OWNER TO "{owner}"')
+    front.sql(STOLEN, user=owner)
+    items = json.dumps([{"product_id": product, "quantity": 1}])
+    for call, args in (("reserve_stock(%s, 1, %s)", (product, name("o"))),
+                       ("reserve_order(%s, %s)", (name("o"), items)),
+                       ("check_availability(%s)", (items,))):
+        got = outcome(front, "moved." + call, args, user=made.app)
+        assert isinstance(got, list), (call, got)
+    front.sql("DROP SCHEMA public CASCADE")
+    front.sql("ALTER SCHEMA moved RENAME TO public")
+
+
 def test_no_catalog_shows_a_secret(made):
     """A role sees connection parameters, and no password among them."""
     rows = made.front.sql(
