@@ -103,6 +103,7 @@ conninfo_part(const char *list, int number, size_t *len)
 {
 	if (conninfo_count(list) == 1)
 		number = 0;
+	Assert(number >= 0 && number < conninfo_count(list));
 	for (; number > 0; number--)
 		list = strchr(list, ',') + 1;
 	*len = strcspn(list, ",");
@@ -164,6 +165,7 @@ conninfo_rotate(ConninfoHosts *hosts, const ConninfoLists *lists,
 					conninfo_count(lists->hostaddr));
 	int first = (conninfo_find(lists, count, host, port) + 1) % count;
 
+	Assert(first >= 0 && first < count);
 	conninfo_free_hosts(hosts);
 	if (count == 1)
 		return;

@@ -247,6 +247,7 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 const char *
 tokens_find_certificate(const Tokens *tokens, char *const *names, Role *role)
 {
+	Assert(names != NULL && tokens->count > 0);
 	for (size_t i = 0; i < tokens->count; i++)
 		for (char *const *name = names; *name != NULL; name++)
 			if (tokens->tokens[i].subject != NULL &&

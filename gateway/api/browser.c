@@ -81,6 +81,7 @@ browser_names_this_machine(const HttpRequest *request)
 			   browser_is_port(host + len);
 	}
 	len = strcspn(host, "]");
+	Assert(len > 0); /* the bracket */
 	return host[len] == ']' && browser_is_this_machine(host + 1, len - 1) &&
 		   browser_is_port(host + len + 1);
 }

@@ -38,6 +38,7 @@ line_of_row(const PGresult *result, int row)
 {
 	Line line = {0};
 
+	Assert(row >= 0 && row < PQntuples(result));
 	for (int i = 0; i < LINE_COLUMNS; i++)
 		if (!PQgetisnull(result, row, i))
 			line.value[i] = PQgetvalue(result, row, i);

@@ -38,6 +38,7 @@ list_page(const ApiRequest *request, const PGresult *result)
 		Assert(!"a field that was read");
 	page.full = page.rows > limit;
 	page.rows = (int) Min(page.rows, limit);
+	Assert(page.rows <= FORM_ROWS_MAX);
 	Assert(page.columns > 0 && PQntuples(result) <= page.rows + 1);
 	return page;
 }

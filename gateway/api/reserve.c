@@ -166,6 +166,7 @@ reserve_end_batch(Batch *batch)
 static void
 reserve_put_aside(ReserveQueue *queue, ApiRequest *request)
 {
+	Assert(queue->locked_waiting.count <= LOCKED_WAITING_MAX);
 	if (queue->locked_waiting.count < LOCKED_WAITING_MAX)
 		request_queue_add(&queue->locked_waiting, request);
 	else
@@ -210,8 +211,9 @@ reserve_gather(ReserveQueue *queue)
 		else
 			request_queue_add(&left, request);
 	}
+	/* nothing is left out of an empty batch: the first of it always joins */
+	Assert(batch->count > 0 || left.count == 0);
 	request_queue_put_back(&queue->waiting, &left);
-	Assert(batch->count <= max);
 	return reserve_end_batch(batch);
 }
 
@@ -247,6 +249,7 @@ reserve_gather_locked(ReserveQueue *queue)
 		else
 			request_queue_add(&left, request);
 	}
+	Assert(batch->count > 0 || left.count == 0);
 	request_queue_put_back(&queue->locked_waiting, &left);
 	return reserve_end_batch(batch);
 }

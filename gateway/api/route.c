@@ -80,6 +80,7 @@ route_statement(const Route *route, const Values *values)
 static int
 route_path_field(const Route *route, const char *segment, size_t len)
 {
+	Assert(len > 2 && segment[len - 1] == '}');
 	for (int i = 0; route->fields[i].name != NULL; i++)
 		if (route->fields[i].place == IN_PATH &&
 			strlen(route->fields[i].name) == len - 2 &&
@@ -119,6 +120,7 @@ route_read_path(const Route *route, const char *path, Values *values,
 		size_t expected = strcspn(template + 1, "/");
 		size_t found = strcspn(path + 1, "/");
 
+		Assert(*path == '/'); /* the path fits */
 		if (template[1] == '{')
 		{
 			int i = route_path_field(route, template + 1, expected);

@@ -90,6 +90,7 @@ problem_begin(Buf *body, ProblemId id, const char *detail)
 {
 	const Problem *problem = &problems[id];
 
+	Assert(id < PROBLEMS && problem->status >= 400 && body->len == 0);
 	buf_printf(body,
 			   "{\"type\":\"urn:pgstock:problem:%s\",\"title\":\"%s\","
 			   "\"status\":%u",
@@ -100,6 +101,7 @@ problem_begin(Buf *body, ProblemId id, const char *detail)
 void
 problem_add_text(Buf *body, const char *name, const char *value)
 {
+	Assert(body->len > 0); /* it was begun */
 	if (value == NULL)
 		return;
 	buf_add_str(body, ",");
