@@ -404,10 +404,11 @@ pg_connection_send(PgConnection *conn, const PgStatement *statement,
 	const char *values[PG_CONNECTION_PARAMS_MAX];
 	int			lengths[PG_CONNECTION_PARAMS_MAX];
 	int			formats[PG_CONNECTION_PARAMS_MAX];
-	uint64_t	bit = UINT64_C(1) << statement->id;
+	uint64_t	bit;
 
 	Assert(statement->id >= 0 && statement->id < PG_CONNECTION_STATEMENTS_MAX);
 	Assert(statement->nparams <= PG_CONNECTION_PARAMS_MAX);
+	bit = UINT64_C(1) << statement->id;
 	for (int i = 0; i < statement->nparams; i++)
 	{
 		values[i] = params[i].data;
