@@ -181,7 +181,7 @@ an_address_is_known_again(void **state UNUSED)
 		{"2001:db8::1", "2001:db8::ffff:0:0:1"},
 		{"unix", "unix"},
 	};
-	Address *found[2 * Lengthof(same)];
+	Address *found[2 * Lengthof(same)] = {NULL};
 	Address *other;
 
 	for (size_t i = 0; i < Lengthof(found); i++)
