@@ -37,7 +37,7 @@ COMMENT ON FUNCTION pgstock_front.batch_shards IS
 /* Another request for the order is a status here, as in one shard. */
 CREATE FUNCTION pgstock_front.batch_saga(one jsonb, ttl interval,
 	shards int[])
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -66,7 +66,7 @@ COMMENT ON FUNCTION pgstock_front.batch_saga IS
 	'reserves one order of reserve_orders that has lines in several shards';
 
 CREATE FUNCTION pgstock_front.batch_take(orders jsonb, ttl interval)
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -98,7 +98,7 @@ BEGIN
 				pgstock_front.actor(), ttl) b));
 		FOREACH a IN ARRAY answers LOOP
 			RETURN QUERY SELECT r.*
-						   FROM unnest(a.rows::@extschema@.stock_result[]) r;
+						   FROM unnest(a.rows::pgstock_front.stock_result[]) r;
 		END LOOP;
 	END IF;
 	FOR one IN SELECT jsonb_array_elements(orders) LOOP
@@ -115,7 +115,7 @@ COMMENT ON FUNCTION pgstock_front.batch_take IS
 /* The rows are in the order of the orders, as in one shard. */
 CREATE FUNCTION @extschema@.reserve_orders(orders jsonb,
 	ttl interval DEFAULT NULL)
-RETURNS SETOF @extschema@.stock_result
+RETURNS SETOF pgstock_front.stock_result
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
