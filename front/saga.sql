@@ -27,14 +27,17 @@ DECLARE
 	f		pgstock_front.failure;
 BEGIN
 	BEGIN
-		RETURN ARRAY(
+		answers := ARRAY(
 			SELECT a::pgstock_front.answer FROM pgstock_front.part_step(
 				t.step_shards, t.step_parts, t.args ->> 'role',
 				t.args ->> 'trace', t.args ->> 'actor', t.order_id, t.saga,
 				step, t.shards, verb, t.args) a);
+		ASSERT cardinality(answers) = cardinality(t.step_shards);
+		RETURN answers;
 	EXCEPTION WHEN OTHERS THEN
 		NULL;
 	END;
+	answers := '{}';
 	FOR n IN 1 .. cardinality(t.step_shards) LOOP
 		BEGIN
 			answers := answers || ARRAY(
@@ -49,6 +52,7 @@ BEGIN
 				|| (t.step_shards[n], f::text, NULL)::pgstock_front.answer;
 		END;
 	END LOOP;
+	ASSERT cardinality(answers) = cardinality(t.step_shards);
 	RETURN answers;
 END
 $$;

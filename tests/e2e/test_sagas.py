@@ -3,13 +3,18 @@
 
 import itertools
 import json
+import re
+import subprocess
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from process import wait_until
+
+SWEEPER = Path(__file__).parents[2] / "deploy/shards/pgstock-sweeper.service"
 
 serial = itertools.count(1)
 
@@ -423,3 +428,31 @@ def test_rights(shop, order):
                   "part_purge(now())", "part_end('x', 1, 1, '{0}', NULL)"):
         fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",
                                            user=app), call_)
+
+
+def test_the_service_sweeps(shop, order):
+    """psql with the options and the input of the unit file; it ends at the
+    first error, so that the service starts it again."""
+    unit = SWEEPER.read_text("utf-8").replace("\\\n", "")
+    args = re.search(r"ExecStart=/usr/bin/psql (.*?)\s-d", unit).group(1)
+    text = "".join(line.replace("\\\\", "\\") + "\n" for line in re.findall(
+        r"StandardInputText=(.*)", unit))
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    shop.front.sql("UPDATE pgstock_front.saga SET verb = 'release',"
+                   " step = step + 1, step_shards = shards, step_parts ="
+                   " array_fill('null'::jsonb, ARRAY[cardinality(shards)]),"
+                   " due_at = now() WHERE order_id = %s", (order,))
+    database = shop.front
+    with subprocess.Popen(
+            [database.pg.bin("psql"), *args.split(), "-d",
+             f"host=127.0.0.1 port={database.pg.port} dbname={database.name}"
+             " user=postgres"], stdin=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE) as psql:
+        psql.stdin.write(text)
+        psql.stdin.close()
+        wait_until(lambda: saga(shop, order) == [("released", None)], 20,
+                   "the order was not released")
+        database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE query LIKE '%sweep_orders%'"
+                     " AND pid <> pg_backend_pid()")
+        assert psql.wait(30) != 0
