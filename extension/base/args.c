@@ -24,7 +24,7 @@ args_id_fault(const char *id)
 		return "must not be longer than 255 bytes";
 	/* Kept where no event is written, it would fail the one that is. */
 	if (!text_is_convertible(id))
-		return "must be text that UTF-8 has";
+		return "must not contain a character that UTF-8 does not have";
 	return NULL;
 }
 

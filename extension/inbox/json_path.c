@@ -144,7 +144,7 @@ json_path_parse(const char *string, const char **fault)
 	if (length > JSON_PATH_BYTES_MAX)
 		parser.fault = "is longer than 500 bytes";
 	else if (!text_is_convertible(string))
-		parser.fault = "is not string that UTF-8 has";
+		parser.fault = "has a character that UTF-8 does not have";
 	else if (string[0] != '$')
 		parser.fault = "does not begin with $";
 	if (parser.fault == NULL)
