@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from cluster import HOST, Postgres
-from process import wait_until
+from process import make_dir, wait_until
 from shards import Shards
 from test_front import name, outcome
 
@@ -189,3 +189,18 @@ def test_a_call_that_is_canceled(pair):
             " current_database() AND wait_event_type = 'Lock'") == 0, 10,
             "the shard still waits")
     assert shard.level(here) == (5, 0, 5)
+
+
+def test_a_front_is_restored_from_its_dump(pair, new_dir, pg):
+    """Servers, mappings, views and the key are in it; it works at once."""
+    here, there = stocked(pair)
+    path = f"{make_dir(new_dir('dump'))}/front.dump"
+    pg.dump(pair.front.name, path)
+    copy = pg.create_database(name("copy"), extension=False)
+    pg.restore(copy.name, path)
+    for product in here, there:
+        assert outcome(copy, RESERVE, (product, name("o")))[0][4] == 1
+    assert copy.value("SELECT sum(reserved) FROM stock_levels") == 2
+    assert copy.sql("SELECT error FROM pgstock_front.shard_status()") == [
+        (None,), (None,)]
+    copy.drop()
