@@ -1,9 +1,10 @@
 /* ---- Access rights ------------------------------------------------------- */
 
 /*
- * In each shard grant_stock_access decides what a role may do.  Here it gets
- * the functions and views of its level, and those that compute the shard of a
- * line or order, for a client that connects to the shard itself.
+ * What a role may do is decided by grant_stock_access in each shard.  On the
+ * front, the role gets the functions and views of its level, and the functions
+ * that compute the shard of a line or order, for clients that connect to the
+ * shard themselves.
  */
 CREATE FUNCTION pgstock_front.grantable()
 RETURNS TABLE (object text, levels text[])
@@ -93,7 +94,7 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.grant_stock_access IS
 	'replaces the rights of a role by those of an access level, in all shards '
-	'and here';
+	'and on the front';
 SELECT pgstock_front.route('grant_stock_access', '{name,text}');
 
 DO $$

@@ -1,10 +1,10 @@
 /* ---- Many orders in one call --------------------------------------------- */
 
 /*
- * reserve_orders(): the orders of one shard are one call of that shard, all
- * shards at the same time; each order over several shards is a saga.  So the
- * call is not one commit: after an error, some of the orders may be reserved,
- * and the same call again answers for each.
+ * reserve_orders(): the orders of one shard are one call to that shard, and all
+ * shards are called at the same time; each order over several shards is a saga.
+ * So the call is not one commit: after an error some of the orders may be
+ * reserved, and the same call again returns the answer for each.
  */
 CREATE FUNCTION pgstock_front.batch_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, ttl interval)
@@ -19,7 +19,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.batch_step IS
 	'calls reserve_orders in the given shards, each with its orders';
 
-/* An order that cannot be read goes to shard 0, which says what is wrong. */
+/* A malformed order is sent to shard 0, which raises the error. */
 CREATE FUNCTION pgstock_front.batch_shards(one jsonb)
 RETURNS int[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -34,7 +34,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.batch_shards IS
 	'returns the shards of one order of reserve_orders';
 
-/* Another request for the order is a status here, as in one shard. */
+/* A different request for the order returns a status, as in one shard. */
 CREATE FUNCTION pgstock_front.batch_saga(one jsonb, ttl interval,
 	shards int[])
 RETURNS SETOF pgstock_front.stock_result
@@ -110,9 +110,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.batch_take IS
-	'reserves the orders of reserve_orders; its rows by shard';
+	'reserves the orders of reserve_orders; returns the rows shard by shard';
 
-/* The rows are in the order of the orders, as in one shard. */
+/* The rows are sorted by the position of their order, as in one shard. */
 CREATE FUNCTION @extschema@.reserve_orders(orders jsonb,
 	ttl interval DEFAULT NULL)
 RETURNS SETOF pgstock_front.stock_result
@@ -125,7 +125,7 @@ BEGIN
 	BEGIN
 		IF jsonb_typeof(orders) IS DISTINCT FROM 'array'
 			OR jsonb_array_length(orders) = 0 THEN
-			/* shard 0 says what is wrong */
+			/* shard 0 raises the error */
 			PERFORM pgstock_front.checked(ARRAY(
 				SELECT a::pgstock_front.answer
 				  FROM pgstock_front.reserve_orders('{0}',
@@ -147,5 +147,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.reserve_orders IS
-	'reserve_orders of pgstock in the shards of each order';
+	'calls reserve_orders of pgstock in the shards of each order';
 SELECT pgstock_front.route('reserve_orders', '{jsonb,interval}');

@@ -1,16 +1,16 @@
 /* ---- The calls ----------------------------------------------------------- */
 
 /*
- * The only list of what the front offers: functions.sql makes the functions of
- * it, access.sql grants rights by it.  A test compares it with pgstock's
- * catalog.
+ * The only list of the functions that the front provides: functions.sql creates
+ * them from it, access.sql grants rights by it.  A test compares it with
+ * pgstock's catalog.
  *
  * name, arguments, result: as pgstock has them.
- * shards: an expression over the arguments, the shards that the call goes to.
- * writes: refused inside a transaction block.
+ * shards: an expression over the arguments: the shards that are called.
+ * writes: the call is rejected inside a transaction block.
  * levels: the access levels that may call it, besides admin; as in pgstock.
- * rows: which rows r of an answer a are returned, and in which order, where
- * several shards answer.
+ * rows: if several shards answer, which rows r of an answer a are returned, and
+ * in which order.
  */
 CREATE FUNCTION pgstock_front.call_list()
 RETURNS TABLE (name text, arguments text, result text, shards text,
@@ -106,5 +106,5 @@ VALUES
 		NULL)
 $list$;
 COMMENT ON FUNCTION pgstock_front.call_list IS
-	'returns the functions of the front, the shards they go to, and who may '
-	'call them';
+	'returns the functions of the front, the shards that each calls, and the '
+	'levels that may call it';

@@ -1,14 +1,14 @@
 /* ---- The public functions ------------------------------------------------ */
 
 /*
- * Makes one function of the list: it chooses the shards, calls them, and raises
- * the error that one returned or returns the rows of all of them, a number as
- * the sum of theirs.
+ * Creates one function of the list.  The function chooses the shards and calls
+ * them.  It raises the first error that a shard returned, or returns the rows
+ * of all shards; if the result is a number, it returns the sum.
  *
- * It runs with its owner's rights, and the shard takes on the caller's role
+ * It runs with its owner's rights, and the shard switches to the caller's role
  * (front/shard.sql).  If callers had USAGE on the server themselves, each could
- * alter its own user mapping, and be in the shards whoever the password file of
- * the front knows.
+ * alter its own user mapping, and connect to the shards as any role whose
+ * password the front's password file contains.
  */
 CREATE FUNCTION pgstock_front.make(name text, arguments text, result text,
 	shards text, writes boolean, rows text)
@@ -79,11 +79,11 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 		CASE WHEN crossing IS NULL THEN 'true'
 			 ELSE 'cardinality(shards) = 1' END, crossing);
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
-		name || ' of pgstock in the shards ' || shards);
+		'calls ' || name || ' of pgstock in the shards ' || shards);
 END
 $make$;
 COMMENT ON FUNCTION pgstock_front.make IS
-	'makes a public function, and the one of PL/Proxy that it calls';
+	'creates a public function, and the PL/Proxy function that it calls';
 
 SELECT pgstock_front.make(c.name, c.arguments, c.result, c.shards, c.writes,
 						  c.rows)

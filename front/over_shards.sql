@@ -1,6 +1,6 @@
 /* ---- Calls of an order that has lines in several shards ------------------ */
 
-/* They are made of saga.sql and saga_step.sql. */
+/* The functions that they call are in saga.sql and saga_step.sql. */
 CREATE FUNCTION pgstock_front.crossing_list()
 RETURNS TABLE (name text, call text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -20,8 +20,8 @@ VALUES
 				coalesce($3, true), 'idempotency_key', $4), $2, shards)$$)
 $list$;
 COMMENT ON FUNCTION pgstock_front.crossing_list IS
-	'returns the calls of one order, and what they do where it has lines in '
-	'several shards';
+	'returns the functions for one order, and the call that each makes if the '
+	'order has lines in several shards';
 
 CREATE FUNCTION pgstock_front.crossing(name text)
 RETURNS text

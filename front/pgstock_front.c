@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * pgstock_front.c
- *	  What the front of several shards needs besides SQL.
+ *	  The C functions of pgstock_front, the front of several shards.
  *
  * A call that PL/Proxy sends to a shard commits there at once.  Inside a
- * transaction block of the front it would look as if it belonged to that
- * transaction, which a ROLLBACK would show to be wrong.  So a call that writes
- * is refused there, unless the session says pgstock.front_autonomous = on.
+ * transaction block of the front it would appear to be part of that
+ * transaction, but a ROLLBACK would not undo it.  So a call that writes is
+ * rejected there, unless the session has set pgstock.front_autonomous = on.
  *
- * The module stands alone: a front has no pgstock, and loads nothing of it.
+ * The module is independent of pgstock, which is not installed in a front.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -31,10 +31,11 @@ PG_FUNCTION_INFO_V1(pgstock_front_raise);
 #define SQLSTATE_LENGTH 5
 
 /*
- * Whether the session accepts that each call commits by itself.
+ * Whether the session permits that each call commits by itself.
  *
- * Read by its name, because the module may be loaded after it was set, and
- * pgstock, which reserves the prefix, defines it where both are loaded.
+ * The setting is read by its name, because it may have been set before the
+ * module was loaded, and because pgstock, which reserves the prefix, defines it
+ * where both are loaded.
  */
 static bool
 front_is_autonomous(void)
@@ -52,9 +53,9 @@ front_is_autonomous(void)
 }
 
 /*
- * Refuses a call that writes, by its name, where it would seem to belong to the
- * session's transaction: in a transaction block, in a subtransaction, and
- * after the transaction has written something itself.
+ * Rejects a call that writes, given its name, where it would appear to be part
+ * of the session's transaction: in a transaction block, in a subtransaction,
+ * and after the transaction has written something itself.
  */
 Datum
 pgstock_front_begin_call(PG_FUNCTION_ARGS)
@@ -76,9 +77,9 @@ pgstock_front_begin_call(PG_FUNCTION_ARGS)
 }
 
 /*
- * The role that calls a function of the front, which runs with its owner's
- * rights: that of SET ROLE or else of the session.  NULL for a superuser, who
- * is none in the shards.
+ * Returns the role that calls a function of the front, although the function
+ * runs with its owner's rights: the role of SET ROLE, or else of the session.
+ * NULL for a superuser, which does not act as a superuser in the shards.
  */
 Datum
 pgstock_front_caller(PG_FUNCTION_ARGS)
@@ -91,8 +92,8 @@ pgstock_front_caller(PG_FUNCTION_ARGS)
 }
 
 /*
- * Raises the error that a shard returned: SQLSTATE, message, and detail and
- * hint where there are any.
+ * Raises the error that a shard returned: SQLSTATE and message, with detail and
+ * hint if there are any.
  */
 Datum
 pgstock_front_raise(PG_FUNCTION_ARGS)

@@ -1,11 +1,11 @@
 /* ---- Which shard --------------------------------------------------------- */
 
 /*
- * pgstock_front.set_shards() makes three more functions, of the key that was
- * chosen: line_shard(product_id, location), product_shard(product_id) and
- * order_shard(order_id); the last two are NULL where that alone does not tell
- * the shard.  They belong to the installation, not to the extension, so that a
- * dump contains them.
+ * pgstock_front.set_shards() creates three more functions, from the expressions
+ * of the key: line_shard(product_id, location), product_shard(product_id) and
+ * order_shard(order_id).  The last two return NULL if their argument does not
+ * determine the shard.  They are not members of the extension, so that a dump
+ * contains them.
  */
 CREATE FUNCTION pgstock_front.shard_count()
 RETURNS int
@@ -35,7 +35,7 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_front.all IS 'returns the numbers of all shards';
 
-/* Where the key is NULL, shard 0 says what is wrong with the call. */
+/* If the key is NULL, shard 0 raises the error of the call. */
 CREATE FUNCTION pgstock_front.line(product_id text, location text)
 RETURNS int[]
 LANGUAGE sql IMMUTABLE
@@ -79,9 +79,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.move IS
-	'returns the shard of two locations of a product; 0A000 if there are two';
+	'returns the shard of two locations of a product; 0A000 if they are in two';
 
-/* An element that is no line has no shard; the shard of another refuses it. */
+/* A malformed element has no shard; the shard of another one rejects it. */
 CREATE FUNCTION pgstock_front.items(items jsonb)
 RETURNS int[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -107,9 +107,9 @@ COMMENT ON FUNCTION pgstock_front.items IS
 	'returns the shards of the lines of an order';
 
 /*
- * PL/Proxy's own functions: one for each of the shard's (front/shard.sql).
- * They run in all given shards at the same time.  An answer crosses as one
- * text: a shard plans each call anew, and each further column costs.
+ * The PL/Proxy functions: one for each function of the shard (front/shard.sql).
+ * They run in all given shards at the same time.  An answer is transferred as
+ * one text: a shard plans each call again, and each column adds to the cost.
  */
 CREATE FUNCTION pgstock_front.route(name text, types text[])
 RETURNS void
@@ -137,12 +137,12 @@ $f$, own, name, (SELECT string_agg('$' || n, ', ' ORDER BY n)
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.route IS
-	'makes the function that calls one of the same name in shards';
+	'creates the function that calls one of the same name in shards';
 SELECT pgstock_front.route('has_order', '{text}');
 
 /*
- * A shard that has a part of an order over several knows all of them; that
- * another one does not answer then does not matter.
+ * A shard that has a part of an order over shards knows all shards of the
+ * order, so it does not matter whether the others respond.
  */
 CREATE FUNCTION pgstock_front.order_parts(order_id text)
 RETURNS int[]
@@ -172,8 +172,9 @@ COMMENT ON FUNCTION pgstock_front.order_parts IS
 	'NULL if none has a part of it';
 
 /*
- * Where its id does not tell, all shards are asked for an order, at the same
- * time.  One that no shard has goes to the shard of its id, which says so.
+ * If an order's id does not determine its shard, all shards are queried for it
+ * at the same time.  If none has it, the call goes to the shard of its id,
+ * which raises the error.
  */
 CREATE FUNCTION pgstock_front.order(order_id text)
 RETURNS int[]

@@ -1,21 +1,21 @@
 /* ---- Orders over shards -------------------------------------------------- */
 
 /*
- * What a front does for an order whose lines are in several shards; the rows
- * and states are in saga_table.sql, the parts in shard_part.sql, the reasons in
- * docs/decisions/0027-orders-across-shards.md.
+ * What a front does for an order whose lines are in several shards.  The rows
+ * and states are in saga_table.sql, the parts in shard_part.sql; the reasons
+ * are in docs/decisions/0027-orders-across-shards.md.
  *
- * A session may end at any instruction here.  What it has begun is then a row
- * whose verb is not NULL, and the sweeper, or the next call for the order, ends
- * it by the same functions.
+ * A session may fail at any instruction here.  It then leaves a row whose verb
+ * is not NULL, and the sweeper, or the next call for the order, finishes the
+ * step with the same functions.
  */
 
 /* ---- Answers ---- */
 
 /*
  * Sends a step to its shards at the same time.  If one does not answer,
- * PL/Proxy returns nothing of the others either: then each is asked by itself,
- * and the failure is the answer of the one.
+ * PL/Proxy does not return the other answers either: then each shard is called
+ * by itself, and the failure is the answer of the shard that failed.
  */
 CREATE FUNCTION pgstock_front.saga_push(t pgstock_front.turn, verb text,
 	step int)
@@ -60,7 +60,7 @@ COMMENT ON FUNCTION pgstock_front.saga_push IS
 	'sends a step of a saga to its shards; a shard that does not answer is an '
 	'error 08006 among the answers';
 
-/* Errors of class SK and 22 are answers: a repetition would give them again. */
+/* Errors of class SK and 22 are answers: a repetition returns them again. */
 CREATE FUNCTION pgstock_front.saga_failure(answers pgstock_front.answer[],
 	answered boolean)
 RETURNS pgstock_front.failure
@@ -77,7 +77,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_failure IS
-	'returns the first error of a step: one that is an answer, or another one';
+	'returns the first error of a step that is an answer (answered), or else '
+	'the first one that is not';
 
 CREATE FUNCTION pgstock_front.saga_raise(f pgstock_front.failure)
 RETURNS void
@@ -103,7 +104,7 @@ COMMENT ON FUNCTION pgstock_front.saga_rows IS 'returns the rows of a step';
 
 /* ---- The request ---- */
 
-/* A line that names no shard is refused by the first one. */
+/* A line without a shard is sent to the first one, which rejects it. */
 CREATE FUNCTION pgstock_front.saga_parts(items jsonb, shards int[])
 RETURNS jsonb[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -147,7 +148,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_request IS
 	'returns what identifies a request: its user and its merged lines';
 
-/* What every step has of the call that began it: role, trace and actor. */
+/* Each step has the role, trace and actor of the call that began it. */
 CREATE FUNCTION pgstock_front.saga_args(args jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -181,13 +182,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_reused IS
-	'SK007: the order or the key is that of another request';
+	'raises SK007: the order or the key belongs to another request';
 
 /* ---- Reserving ---- */
 
 /*
- * Gives back what an order that was not reserved holds.  The row says so
- * first: from then on no session can make the order a reserved one.
+ * Releases the lines of an order that was not reserved completely.  The row is
+ * changed first: from then on no session can set the order to reserved.
  */
 CREATE FUNCTION pgstock_front.saga_undo(t pgstock_front.turn, outcome text,
 	answer text[], shards int[])
@@ -206,12 +207,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_undo IS
-	'releases in some shards what an order holds that was not reserved';
+	'releases in the given shards the lines of an order that was not reserved';
 
 /*
- * The same for the session that began it.  Before it has sent a keep, a shard
- * that did not answer needs no release: its hold, if it took one, expires by
- * itself.  What cannot be ended now is left to the sweeper.
+ * The same for the session that began it.  If that has not sent a keep yet, a
+ * shard that did not answer needs no release: its hold, if it took one, expires
+ * by itself.  If the undo fails now, the sweeper repeats it.
  */
 CREATE FUNCTION pgstock_front.saga_give_up(t pgstock_front.turn, outcome text,
 	answer text[], held pgstock_front.answer[], keeping boolean)
@@ -236,12 +237,12 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_give_up IS
-	'undoes the reservation of the session''s own order; the sweeper ends what '
-	'cannot be ended now';
+	'undoes the reservation that this session began; if that fails, the '
+	'sweeper repeats it';
 
 /*
- * The rows of an order that was not reserved: where a shard granted lines, they
- * are refused because of the others.
+ * The rows of an order that was not reserved: lines that a shard granted get
+ * the status refused, because of the others.
  */
 CREATE FUNCTION pgstock_front.saga_refused(answers pgstock_front.answer[])
 RETURNS text[]
@@ -267,9 +268,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_refused IS
-	'returns the rows of an order that was refused by a shard';
+	'returns the rows of an order that a shard refused';
 
-/* The rows are those of the keep, but only the hold knows of back-orders. */
+/* The rows of the keep; what is back-ordered is known only by the hold. */
 CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
 	kept pgstock_front.answer[])
 RETURNS text[]
@@ -290,7 +291,7 @@ BEGIN
 			  JOIN pgstock_front.saga_rows(kept) k
 				ON k.product_id = h.product_id AND k.location = h.location);
 	END IF;
-	/* all rows begin with the order's id, then comes the product */
+	/* all rows begin with the order's id, followed by the product */
 	RETURN (SELECT array_agg(r ORDER BY r COLLATE "C")
 			  FROM unnest(kept) a, unnest(a.rows) r);
 END
@@ -315,7 +316,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_not_held IS
-	'gives up an order that a shard could not hold, and raises why';
+	'gives up an order that a shard could not hold, and raises the reason';
 
 CREATE FUNCTION pgstock_front.saga_not_kept(t pgstock_front.turn,
 	held pgstock_front.answer[], kept pgstock_front.answer[])
@@ -337,9 +338,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_not_kept IS
-	'gives up an order that a shard could not keep, and raises why';
+	'gives up an order that a shard could not keep, and raises the reason';
 
-/* From the row to the answer; nothing is reserved before ask_end returns. */
+/* Steps 2 to 4; the order is not reserved before ask_end returns. */
 CREATE FUNCTION pgstock_front.saga_take(t pgstock_front.turn)
 RETURNS text[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -389,7 +390,7 @@ CREATE TYPE pgstock_front.part_line AS
 	version		bigint
 );
 COMMENT ON TYPE pgstock_front.part_line IS
-	'the latest line of a product of an order, in its present state';
+	'the latest line of a product of an order, in its current state';
 
 CREATE FUNCTION pgstock_front.saga_look(order_id text, shards int[])
 RETURNS SETOF pgstock_front.part_line
@@ -408,12 +409,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_look IS
-	'returns the lines of an order in its shards, in their present state';
+	'returns the lines of an order in its shards, in their current state';
 
 /*
- * What an order that was reserved is to the same or another request: "again",
- * all of its lines live and are those of the request; "ended", none lives, or
- * those that do not have expired; "another" otherwise.
+ * Compares an order that was reserved with a request: "again" if all lines are
+ * live and are those of the request; "ended" if none is live, or all that are
+ * not have expired; "another" otherwise.
  */
 CREATE FUNCTION pgstock_front.saga_standing(lines pgstock_front.part_line[],
 	request jsonb, same boolean)
@@ -458,7 +459,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_replay IS
-	'returns the rows of an order that is reserved already';
+	'returns the rows of an order that is already reserved';
 
 CREATE FUNCTION pgstock_front.saga_raise_stored(r pgstock_front.stock_result,
 	key text)
@@ -485,7 +486,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_raise_stored IS
 	'raises the error of a stored row that is not granted';
 
-/* A stored answer says "granted" of lines that may have ended since. */
+/* The lines that a stored answer calls granted may have ended since. */
 CREATE FUNCTION pgstock_front.saga_stored(t pgstock_front.turn, key text)
 RETURNS text[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -519,11 +520,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_stored IS
-	'returns the answer that is stored under an idempotency key, true for now';
+	'returns the answer stored under an idempotency key, brought up to date';
 
 /*
- * Another session that reserves the same order is waited for: until it is done,
- * or late, when its saga is undone.
+ * If another session is reserving the same order, waits until it has finished,
+ * or until it is late; then its saga is undone.
  */
 CREATE FUNCTION pgstock_front.saga_order(order_id text, items jsonb,
 	user_id text, ttl interval, strategy text, idempotency_key text,

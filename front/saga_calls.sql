@@ -1,6 +1,6 @@
-/* ---- What leads to the coordinator, and to an order's parts -------------- */
+/* ---- Calls to the coordinator, and to an order's parts ------------------- */
 
-/* PL/Proxy's functions ask_... call those of saga_table.sql. */
+/* The PL/Proxy functions ask_... call the functions of saga_table.sql. */
 CREATE FUNCTION pgstock_front.make_ask(function regproc)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -24,7 +24,7 @@ $f$, ask, pg_get_function_arguments(function),
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.make_ask IS
-	'makes the function that calls one in the coordinator''s database';
+	'creates the function that calls one in the coordinator''s database';
 
 SELECT pgstock_front.make_ask(('pgstock_front.saga_' || f)::regproc)
   FROM unnest('{reserve,settle,follow,end,note,due,purge,list,abandon}'::text[])
@@ -49,7 +49,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_check_coordinator IS
-	'0A000 for an order over shards if there is no coordinator';
+	'raises 0A000 for an order over shards if there is no coordinator';
 
 CREATE FUNCTION pgstock_front.part_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, order_id text, saga bigint, step int,

@@ -3,8 +3,8 @@
 /* ---- Settling ---- */
 
 /*
- * One answer of several shards, by the rule of one: the lines that it acted on;
- * only if there are none do the others decide.
+ * Combines the answers of several shards by the rule of one shard: the lines
+ * that the call changed; only if there are none, the other lines.
  */
 CREATE FUNCTION pgstock_front.saga_merge(verb text,
 	answers pgstock_front.answer[])
@@ -37,7 +37,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_merge IS
 	'returns the rows of a step in all shards, or raises its error';
 
-/* NULL: the state stays, for nothing was done or only a part of it. */
+/* NULL: the state is unchanged: nothing was done, or only for some items. */
 CREATE FUNCTION pgstock_front.saga_state(t pgstock_front.turn,
 	answers pgstock_front.answer[])
 RETURNS text
@@ -62,11 +62,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_state IS
-	'returns the state in which a step leaves an order; NULL: as it was';
+	'returns the state of an order after a step; NULL: unchanged';
 
 /*
- * What must follow where the shards did not all come to the same end: confirmed
- * in some and short in others, or extended in some and expired in others.
+ * Begins the step that must follow if the shards have different outcomes:
+ * confirmed in some and short in others, or extended in some and expired in
+ * others.
  */
 CREATE FUNCTION pgstock_front.saga_next(t pgstock_front.turn,
 	answers pgstock_front.answer[])
@@ -96,11 +97,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_next IS
-	'begins the step that must follow another one, if one must';
+	'begins the step that must follow another one, if there is one';
 
 /*
- * Sends a step to all of its shards and ends it, or raises why it cannot end
- * yet.  Several sessions may do so at once: each shard takes the step once.
+ * Sends a step to all of its shards and ends it, or raises the reason why it
+ * cannot end yet.  Several sessions may do so at once: each shard takes the
+ * step once.
  */
 CREATE FUNCTION pgstock_front.saga_finish(t pgstock_front.turn)
 RETURNS SETOF pgstock_front.stock_result
@@ -143,9 +145,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_finish IS
-	'sends a step to its shards until it ends, and returns its rows';
+	'sends a step to its shards, with those that must follow; returns its rows';
 
-/* More than an order holds is refused before a shard has done its part. */
+/* Rejects more than an order holds before any shard takes the step. */
 CREATE FUNCTION pgstock_front.saga_check_items(order_id text, items jsonb,
 	shards int[])
 RETURNS void
@@ -172,9 +174,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_check_items IS
-	'22023 for items that an order over shards does not hold';
+	'raises 22023 for items that an order over shards does not hold';
 
-/* A step of a call: confirm, release, rollback, return, extend. */
+/* The step of a public call: confirm, release, rollback, return, extend. */
 CREATE FUNCTION pgstock_front.saga_call(verb text, order_id text, args jsonb,
 	items jsonb, shards int[])
 RETURNS SETOF pgstock_front.stock_result
@@ -214,11 +216,11 @@ COMMENT ON FUNCTION pgstock_front.saga_call IS
 /* ---- The sweeper ---- */
 
 /*
- * Ends the step of a saga for a session that did not.  Of an order that was
- * being reserved no client was told that it is: it is undone.  Only where the
- * row is from before a fail-over or a restore of the coordinator may the commit
- * that reserved it be missing: then it is reserved if every shard has kept it,
- * and none may be left out.
+ * Ends the step of a saga that its session has not ended.  An order that was
+ * being reserved is undone, because no client has received "reserved" for it.
+ * Only if the row is from before a failover or a restore of the coordinator,
+ * the commit that reserved the order may have been lost: then it is reserved if
+ * every shard reports that it has kept its part.
  */
 CREATE FUNCTION pgstock_front.saga_resume(t pgstock_front.turn)
 RETURNS void
@@ -265,7 +267,7 @@ BEGIN
 			PERFORM pgstock_front.saga_resume(t);
 			ended := ended + 1;
 		EXCEPTION WHEN OTHERS THEN
-			/* an error of a shard that is an answer has ended the step */
+			/* no effect if the error was an answer: the step has ended */
 			PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
 										   SQLERRM);
 		END;
@@ -281,8 +283,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.sweep_orders IS
-	'ends steps of orders over shards whose sessions have not, and deletes old '
-	'rows; returns how many it ended; run it every second';
+	'ends steps of orders over shards that their sessions have not ended, and '
+	'deletes old rows; returns how many steps it ended; call it every second';
 
 
 /* ---- For people ---- */
@@ -303,7 +305,7 @@ SELECT s.order_id, s.saga, s.state, s.under_way, s.step, s.shards, s.begun_at,
 	   s.changed_at, s.next_try_at, s.tries, s.error
   FROM pgstock_front.sagas() s;
 COMMENT ON VIEW @extschema@.stock_sagas IS
-	'orders over several shards: the state that all shards have agreed on, and '
+	'orders over several shards: the state that all shards have reached, and '
 	'the step that is under way, if any, with the error that delays it';
 
 CREATE FUNCTION @extschema@.abandon_saga(order_id text, reason text)
@@ -314,24 +316,24 @@ BEGIN
 	PERFORM pgstock_front.begin_call('abandon_saga');
 	IF reason IS NULL OR reason = '' THEN
 		PERFORM pgstock_front.raise('22023', 'reason must not be empty', NULL,
-			'Say why the shards cannot agree.');
+			'Describe why the step cannot end.');
 	END IF;
 	IF NOT pgstock_front.ask_abandon(order_id, reason, session_user) THEN
 		PERFORM pgstock_front.raise('SK004',
 			format('no step of order "%s" is under way', order_id), NULL,
-			'Read stock_sagas.');
+			'Steps that are under way are in stock_sagas.');
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.abandon_saga IS
-	'gives up the step of an order that some shard can never take, such as one '
-	'that is lost; what the other shards did stays';
+	'gives up the step of an order if a shard can never take it, for example '
+	'because it is lost; what the other shards did is not undone';
 
 /* ---- Which database is the coordinator ---- */
 
 /*
- * In the coordinator's own database the fronts' role may call what it needs
- * there.
+ * In the coordinator's own database, grants the role of the fronts the
+ * functions that they call there.
  */
 CREATE FUNCTION pgstock_front.grant_coordinator()
 RETURNS void
@@ -352,7 +354,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.grant_coordinator IS
-	'lets fronts use this database as the coordinator, if their role is here';
+	'grants the role pgstock_front, if it exists, the rights that fronts need '
+	'to use this database as the coordinator';
 
 CREATE FUNCTION pgstock_front.set_coordinator(coordinator jsonb)
 RETURNS void
@@ -373,5 +376,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_coordinator IS
-	'sets the database whose table has the orders over several shards: '
-	'connection parameters, as for set_shards';
+	'sets the database that stores the orders over several shards: connection '
+	'parameters, as for set_shards';

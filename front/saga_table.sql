@@ -3,12 +3,12 @@
 /*
  * An order whose lines are in several shards has a row here: its saga.  The
  * functions of this file run in the coordinator's database, which all fronts
- * call by PL/Proxy (saga.sql), so each of their changes is a commit of its own
- * and stands also when the caller's statement dies.
+ * call through PL/Proxy (saga.sql).  So each change is a commit of its own, and
+ * is kept even if the caller's statement fails.
  *
  * verb is the step under way, NULL when there is none.  A step ends when every
- * shard has taken it.  What a step does is decided by whoever sets verb, and
- * only a comparison of (saga, step, verb) changes it:
+ * shard has taken it.  The session that sets verb decides what the step does;
+ * to change it, a session must find (saga, step, verb) as it has read them:
  *
  *   verb        sent to the shards        then
  *   reserve     hold, then keep           state reserved; or undo
@@ -18,9 +18,9 @@
  *               been confirmed
  *   release, rollback, return, extend     state released, rolled_back, ...
  *
- * The commit that sets state to reserved is the one that reserves the order:
- * before it no client is told so, and any session may undo the saga once due_at
- * has passed.  After it nobody undoes it without being asked to.
+ * The commit that sets state to reserved is the one that reserves the order.
+ * Before it no client receives "reserved", and any session may undo the saga
+ * once due_at has passed.  After it only a call for the order undoes it.
  */
 CREATE TABLE pgstock_front.saga
 (
@@ -58,7 +58,7 @@ CREATE INDEX saga_under_way ON pgstock_front.saga (due_at)
 CREATE INDEX saga_begun_at ON pgstock_front.saga (begun_at);
 SELECT pg_extension_config_dump('pgstock_front.saga', '');
 
-/* What a caller has to do next. */
+/* What the caller has to do next. */
 CREATE TYPE pgstock_front.turn AS
 (
 	outcome		text,
@@ -76,13 +76,13 @@ CREATE TYPE pgstock_front.turn AS
 	doubtful	boolean
 );
 COMMENT ON TYPE pgstock_front.turn IS
-	'a saga, and what its caller has to do: begun, joined, busy, other, live, '
-	'stored, reused or due; doubtful: the row is older than this history of '
-	'the coordinator';
+	'a saga, and what the caller has to do (outcome): begun, joined, busy, '
+	'other, live, stored, reused or due; doubtful: the row is older than this '
+	'history of the coordinator';
 
 /*
- * The life that this database leads: another one after a fail-over or a
- * restore, when a row may be older than what clients were told.
+ * The history of this database changes with a failover or a restore; a row of
+ * an earlier history may be older than the answers that clients received.
  */
 CREATE FUNCTION pgstock_front.saga_history()
 RETURNS text
@@ -94,7 +94,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_history IS
-	'returns which history of the coordinator this is: system and timeline';
+	'returns the current history of the coordinator: system and timeline';
 
 /* A setting of the coordinator's database, such as pgstock_front.hold. */
 CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
@@ -120,9 +120,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_turn IS
-	'returns a saga as what its caller has to do';
+	'returns a saga with what the caller has to do';
 
-/* Newer sagas of an order have greater numbers: shards refuse older ones. */
+/* Newer sagas of an order have greater numbers: shards reject older ones. */
 CREATE FUNCTION pgstock_front.saga_next_number(last bigint)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -132,11 +132,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_next_number IS
-	'returns the number of a new saga: microseconds, and more than the last';
+	'returns the number of a new saga: the time in microseconds, but greater '
+	'than the last one';
 
 /*
- * Begins to reserve an order.  "replaces" is the saga whose reservation the
- * caller has found ended in every shard.
+ * Begins to reserve an order.  "replaces" is the saga whose reservation, as the
+ * caller has found, has ended in every shard.
  */
 CREATE FUNCTION pgstock_front.saga_reserve(order_id text, step_shards int[],
 	step_parts jsonb[], request jsonb, args jsonb, idempotency_key text,
@@ -162,7 +163,7 @@ BEGIN
 	END IF;
 	SELECT * INTO s FROM pgstock_front.saga x WHERE x.order_id = $1 FOR UPDATE;
 	IF NOT FOUND THEN
-		/* the key is that of another order */
+		/* the key belongs to another order */
 		s.order_id := $1;
 		RETURN NEXT pgstock_front.saga_turn(s, 'reused');
 		RETURN;
@@ -196,11 +197,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_reserve IS
-	'begins to reserve an order over shards, or returns why not';
+	'begins to reserve an order over shards, or returns the reason why not';
 
 /*
- * Begins a step of an order.  One that is under way with the same arguments is
- * joined: each shard takes it once.
+ * Begins a step of an order.  If a step with the same arguments is under way,
+ * the caller joins it: each shard takes it once.
  */
 CREATE FUNCTION pgstock_front.saga_settle(order_id text, shards int[],
 	verb text, args jsonb, step_shards int[], step_parts jsonb[])
@@ -211,7 +212,7 @@ DECLARE
 	s	pgstock_front.saga;
 	now	timestamptz := clock_timestamp();
 BEGIN
-	/* an order of several reserve_stock() has no saga yet */
+	/* an order that several reserve_stock() calls reserved has no saga yet */
 	INSERT INTO pgstock_front.saga AS x
 	VALUES ($1, pgstock_front.saga_next_number(0), 'reserved', 2, NULL, '{}',
 			$2, '{}', '{}', NULL, NULL, NULL, pgstock_front.saga_history(),
@@ -244,7 +245,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_settle IS
 	'begins a step of an order over shards, or returns which one is under way';
 
-/* Goes from a step to the next one, if no other session has. */
+/* Begins the next step of a saga, unless another session has done so. */
 CREATE FUNCTION pgstock_front.saga_follow(order_id text, saga bigint, step int,
 	verb text, args jsonb, step_shards int[], answer text[])
 RETURNS SETOF pgstock_front.turn
@@ -268,7 +269,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_follow IS
-	'makes a step of a saga follow another; no row: another session was first';
+	'begins the next step of a saga; no row: another session was first';
 
 /* Ends a step that every shard has taken. */
 CREATE FUNCTION pgstock_front.saga_end(order_id text, saga bigint, step int,
@@ -301,11 +302,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_note IS
-	'notes why a step of a saga has not ended';
+	'records why a step of a saga has not ended';
 
 /*
- * The sweeper takes sagas whose callers are late.  The time of the next try is
- * set before the try: a second sweeper takes others.
+ * The sweeper takes sagas whose callers are late.  It sets the time of the next
+ * try before the try, so that a second sweeper takes other sagas.
  */
 CREATE FUNCTION pgstock_front.saga_due(max_sagas int)
 RETURNS SETOF pgstock_front.turn

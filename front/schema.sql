@@ -6,7 +6,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 CREATE SCHEMA pgstock_front;
 COMMENT ON SCHEMA pgstock_front IS
-	'what the public functions of pgstock_front are made of';
+	'the internals of pgstock_front, which its public functions use';
 
 /* What a shard returns: see front/shard.sql. */
 CREATE TYPE pgstock_front.failure AS
@@ -16,7 +16,7 @@ CREATE TYPE pgstock_front.failure AS
 	detail		text,
 	hint		text
 );
-COMMENT ON TYPE pgstock_front.failure IS 'an error of a shard';
+COMMENT ON TYPE pgstock_front.failure IS 'an error that a shard returned';
 
 CREATE TYPE pgstock_front.answer AS
 (
@@ -39,7 +39,7 @@ AS 'MODULE_PATHNAME', 'pgstock_front_caller' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_front.caller IS
 	'returns the role of the session, or of its SET ROLE; NULL for a superuser';
 
-/* A superuser is the role pgstock_front in the shards, so it gives its name. */
+/* A superuser acts as pgstock_front in the shards, so its name is passed on. */
 CREATE FUNCTION pgstock_front.actor()
 RETURNS text
 LANGUAGE sql STABLE
@@ -49,17 +49,17 @@ SELECT nullif(concat_ws('/',
 	nullif(current_setting('pgstock.actor', true), '')), '')
 $$;
 COMMENT ON FUNCTION pgstock_front.actor IS
-	'returns pgstock.actor for a shard; for a superuser behind its name';
+	'returns pgstock.actor for a shard; for a superuser, its name before it';
 
 CREATE FUNCTION pgstock_front.raise(sqlstate text, message text, detail text,
 	hint text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_front_raise' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION pgstock_front.raise IS 'raises an error of a shard here';
+COMMENT ON FUNCTION pgstock_front.raise IS 'raises the error of a shard';
 
 /*
- * What went wrong before a shard could answer.  PL/Proxy reports all of it as
- * an internal error; the text of libpq says what it was.
+ * Raises an error that occurred before a shard could answer.  PL/Proxy reports
+ * all of them as internal errors; libpq's text shows which one it was.
  */
 CREATE FUNCTION pgstock_front.call_failed(function text, state text,
 	message text)
@@ -96,11 +96,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.call_failed IS
-	'raises an error that PL/Proxy has reported, with the next step';
+	'raises an error that PL/Proxy has reported, with a hint what to do';
 
 /*
- * Where several shards were asked, what one of them does not know is no error
- * if another one does.
+ * If several shards were called, "unknown" from one of them is not an error if
+ * another one knows it.
  */
 CREATE FUNCTION pgstock_front.checked(answers pgstock_front.answer[])
 RETURNS pgstock_front.answer[]
@@ -169,7 +169,7 @@ CREATE TYPE pgstock_front.event_receipt AS
 	published_at timestamptz
 );
 COMMENT ON TYPE pgstock_front.event_receipt IS
-	'what has become of an event: result of event_status';
+	'the state of an event: result of event_status';
 
 CREATE TYPE pgstock_front.stock_difference AS
 (

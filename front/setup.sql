@@ -10,11 +10,11 @@ SELECT string_agg(format('%s=''%s''', o.key,
   FROM jsonb_each_text(options) o
 $$;
 COMMENT ON FUNCTION pgstock_front.connection_text IS
-	'returns connection parameters as libpq reads them';
+	'returns connection parameters as a connection string of libpq';
 
 /*
  * The statements that PL/Proxy sends name types without their schema, so the
- * session's search path is fixed, whatever a database or role prefers.
+ * connection sets the search path, whatever the database or role has set.
  */
 CREATE FUNCTION pgstock_front.proxy_connection(options jsonb)
 RETURNS text
@@ -27,7 +27,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.proxy_connection IS
 	'returns the connection parameters of a shard for PL/Proxy';
 
-/* For an administrator, who has other passwords. */
+/* For an administrator, who connects with a password of its own. */
 CREATE FUNCTION pgstock_front.connections()
 RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -71,8 +71,8 @@ BEGIN
 		RAISE EXCEPTION 'the connection parameters of a shard must not name a '
 						'user or a password'
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'The user is pgstock_front; its password belongs '
-						 'into a file that "passfile" names.';
+				  HINT = 'The user is pgstock_front; store its password in '
+						 'the file that "passfile" names.';
 	END IF;
 	IF (SELECT count(DISTINCT s) FROM jsonb_array_elements(shards) s) < n THEN
 		RAISE EXCEPTION 'two shards have the same connection parameters'
@@ -82,7 +82,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.check_shards IS
-	'22023 for connection parameters that set_shards cannot take';
+	'raises 22023 for connection parameters that set_shards does not accept';
 
 CREATE FUNCTION pgstock_front.set_key(line_key text, order_key text, n int)
 RETURNS void
@@ -99,27 +99,29 @@ RETURNS int LANGUAGE sql IMMUTABLE
 AS 'SELECT pgstock_front.shard_of((%3$s)::text, %2$s)'
 $f$, replace(line_key, '''', ''''''), n,
 		replace(coalesce(order_key, 'NULL'), '''', ''''''));
-	/* a key that needs the location is unknown without it */
+	/* NULL if the key depends on the location */
 	EXECUTE $f$
 CREATE OR REPLACE FUNCTION pgstock_front.product_shard(product_id text)
 RETURNS int LANGUAGE sql IMMUTABLE
 AS 'SELECT pgstock_front.line_shard(product_id, NULL)'
 $f$;
 	COMMENT ON FUNCTION pgstock_front.line_shard IS
-		'returns the shard of a line, made by set_shards';
+		'returns the shard of a line; created by set_shards';
 	COMMENT ON FUNCTION pgstock_front.order_shard IS
-		'returns the shard that an order id names, made by set_shards';
+		'returns the shard of an order id, if the id contains the key; '
+		'created by set_shards';
 	COMMENT ON FUNCTION pgstock_front.product_shard IS
-		'returns the shard of a product at all locations, made by set_shards';
+		'returns the shard of a product, if it is the same at all locations; '
+		'created by set_shards';
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_key IS
-	'makes the functions that compute a shard from an expression for the key';
+	'creates the functions that compute a shard by the expressions of the key';
 
 /*
- * Only the extension's owner uses the servers: as the role pgstock_front of
- * each shard.  No password is stored here: the file that "passfile" names has
- * it, and so the mapping may be without one (password_required).
+ * Only the extension's owner uses the servers, as the role pgstock_front of
+ * each shard.  No password is stored here: it is in the file that "passfile"
+ * names, so the mapping need not have one (password_required).
  */
 CREATE FUNCTION pgstock_front.map_owner()
 RETURNS void
@@ -141,11 +143,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.map_owner IS
-	'lets the caller use the shards as their role pgstock_front';
+	'creates the user mappings of the caller to the role pgstock_front';
 
 /*
  * line_key: an expression over product_id and location; order_key: one over
- * order_id that gives the same key, NULL if the id does not contain it.
+ * order_id that computes the same key, NULL if the id does not contain it.
  */
 CREATE FUNCTION pgstock_front.set_shards(shards jsonb,
 	line_key text DEFAULT 'product_id', order_key text DEFAULT NULL)
@@ -181,4 +183,4 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_shards IS
 	'sets the connection parameters of all shards, in their order, and the key '
-	'that lines and orders are distributed by';
+	'by which lines and orders are distributed';

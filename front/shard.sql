@@ -1,4 +1,4 @@
-/* ---- What a front calls in a shard --------------------------------------- */
+/* ---- The functions of a shard that a front calls ------------------------- */
 
 \echo Use "CREATE EXTENSION pgstock_shard" to load this file. \quit
 
@@ -6,10 +6,10 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 /*
  * One function for each public function of pgstock.  A front connects as the
- * role pgstock_front, and each call takes on the role that called the front: so
+ * role pgstock_front, and each call switches to the role that called the front:
  * that role may do here what grant_stock_access has granted to it, and nothing
- * else.  Nothing runs with an owner's rights.  An error is returned, because
- * PL/Proxy drops a connection on which one is raised.
+ * else.  None of these functions runs with its owner's rights.  An error is
+ * returned, because PL/Proxy drops a connection on which one is raised.
  */
 CREATE TYPE pgstock_shard.failure AS
 (
@@ -18,7 +18,7 @@ CREATE TYPE pgstock_shard.failure AS
 	detail		text,
 	hint		text
 );
-COMMENT ON TYPE pgstock_shard.failure IS 'an error of a call';
+COMMENT ON TYPE pgstock_shard.failure IS 'the error of a call';
 
 CREATE TYPE pgstock_shard.answer AS
 (
@@ -49,12 +49,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.set_shard IS
-	'makes this database shard number shard (from 0) of so many, for sessions '
-	'that begin from now on';
+	'sets which shard (from 0) of how many this database is, for sessions that '
+	'begin after this call';
 
 /*
- * Without the check a front whose shards were exchanged would send an order's
- * calls to a database that does not know it.
+ * Without this check, a front whose connections were exchanged would send the
+ * calls for an order to a database that does not have it.
  */
 CREATE FUNCTION pgstock_shard.refuse(shards int[])
 RETURNS void
@@ -73,9 +73,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.refuse IS
-	'raises the error of a call that is for other shards';
+	'raises the error of a call that was sent to the wrong shard';
 
-/* An error before the call begins can only be that of the role. */
+/* Before the call begins, only the switch to the role can fail. */
 CREATE FUNCTION pgstock_shard.failure_text(f pgstock_shard.failure, role text,
 	before_call boolean)
 RETURNS text
@@ -113,9 +113,9 @@ COMMENT ON FUNCTION pgstock_shard.about IS
  * A function of pgstock as a function of this schema: the shards that the call
  * is for, role, trace and actor, then its own arguments.
  *
- * It is called for each call of the front and not prepared, so it takes no
- * detour: no search path of its own, therefore operators and types with their
- * schema (nullif would look for an operator).
+ * It runs for each call of the front, unprepared, so it must be cheap: it sets
+ * no search path, and therefore names operators and types with their schema
+ * (nullif would look up an operator).
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void
@@ -176,11 +176,11 @@ $f$, own, format(CASE
 END
 $wrap$;
 COMMENT ON FUNCTION pgstock_shard.wrap IS
-	'makes the function of this schema that calls a function of pgstock';
+	'creates the function of this schema that calls a function of pgstock';
 
 SELECT pgstock_shard.wrap('pgstock_shard.about()'::regprocedure);
 
-/* Where a front finds an order whose id does not name its shard. */
+/* By this a front finds an order whose id does not contain the key. */
 DO $$
 BEGIN
 	EXECUTE format($f$
@@ -201,7 +201,7 @@ $f$, (SELECT extnamespace::regnamespace FROM pg_extension
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.has_order(text) IS
-	'returns the shards of an order of which this one has lines; none: empty';
+	'returns the shards of an order if this one has lines of it, else none';
 SELECT pgstock_shard.wrap('pgstock_shard.has_order(text)'::regprocedure);
 
 /* Triggers and handlers are called in the shard itself. */
@@ -214,7 +214,7 @@ SELECT pgstock_shard.wrap(p.oid)
  WHERE x.extname = 'pgstock' AND p.prorettype <> 'trigger'::regtype
    AND p.proname NOT LIKE 'handle\_%';
 
-/* The views of pgstock under a name that a front knows, with their rights. */
+/* The views of pgstock in a schema that a front knows, with their rights. */
 DO $$
 DECLARE
 	v	record;

@@ -1,11 +1,11 @@
 /* ---- An order's part in this shard --------------------------------------- */
 
 /*
- * An order whose lines are in several shards has a part in each.  The steps of
- * its saga (front/saga_table.sql) come here, numbered.  Each takes effect once,
- * however often it comes; one that arrives behind a newer one is refused, for
- * the session that sent it may have ended long ago.  The row is written in the
- * step's own transaction.
+ * An order whose lines are in several shards has a part in each.  The shard
+ * receives the numbered steps of its saga (front/saga_table.sql).  Each takes
+ * effect once, however often it arrives; a step that arrives after a newer one
+ * is rejected, because the session that sent it may have ended long ago.  The
+ * row is written in the step's own transaction.
  */
 CREATE TABLE pgstock_shard.order_part
 (
@@ -20,13 +20,14 @@ CREATE TABLE pgstock_shard.order_part
 );
 COMMENT ON TABLE pgstock_shard.order_part IS
 	'orders over several shards: the shards of each, the latest step that this '
-	'one has taken, and its answer';
+	'shard has taken, and its answer';
 CREATE INDEX order_part_changed_at ON pgstock_shard.order_part (changed_at);
 SELECT pg_extension_config_dump('pgstock_shard.order_part', '');
 
 /*
  * The functions that write the table have its owner's rights, and are called
- * after a step has taken on the role of its caller.  Only a front may use them.
+ * after a step has switched to the role of its caller.  Only a front may use
+ * them.
  */
 CREATE FUNCTION pgstock_shard.part_check_role()
 RETURNS void
@@ -43,12 +44,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_check_role IS
-	'42501 for a session that is not a front''s';
+	'raises 42501 in a session that is not a front''s';
 
 /*
- * Begins a step: NULL if it is to be taken, its answer if it was taken before.
- * A stored answer may rest on a commit that is not flushed yet, so the row is
- * written again: the caller's commit then flushes that one too.
+ * Begins a step: returns NULL if it is to be taken, or its answer if it was
+ * taken before.  A stored answer may depend on a commit that is not flushed
+ * yet, so the row is written again: the caller's commit then flushes that one
+ * too.
  */
 CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int)
 RETURNS pgstock_shard.answer
@@ -72,11 +74,11 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_begin IS
 	'begins a step of an order over shards: returns its answer if it was taken '
-	'before, NULL if not; 55000 if a later one was taken';
+	'before, else NULL; raises 55000 if a later one was taken';
 
 /*
- * The first step of an order locks no row, so a later one may have ended since:
- * then what this one did is undone by the error.
+ * The first step of an order locks no row, so a later step may have ended
+ * meanwhile: then the error undoes what this one did.
  */
 CREATE FUNCTION pgstock_shard.part_end(order_id text, saga bigint, step int,
 	shards int[], answer pgstock_shard.answer)
@@ -97,8 +99,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_end IS
-	'ends a step of an order over shards: stores its answer; 55000 if a later '
-	'one was taken';
+	'ends a step of an order over shards: stores its answer; raises 55000 if a '
+	'later one was taken';
 
 CREATE FUNCTION pgstock_shard.part_late(order_id text, step int)
 RETURNS void
@@ -108,13 +110,13 @@ BEGIN
 	RAISE EXCEPTION 'step % of order "%" arrived too late', step, order_id
 		USING ERRCODE = 'object_not_in_prerequisite_state',
 			  DETAIL = 'A later step has reached the shard.',
-			  HINT = 'Repeat the call: it begins anew.';
+			  HINT = 'Repeat the call.';
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_late IS
-	'55000: a later step of the order was taken';
+	'raises 55000: a later step of the order was taken';
 
-/* An order that this shard had without a saga is that of another request. */
+/* An order that exists here without a saga belongs to another request. */
 CREATE FUNCTION pgstock_shard.part_check_new(order_id text, saga bigint)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -130,9 +132,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_check_new IS
-	'SK007 for an order that was reserved before without a saga';
+	'raises SK007 for an order that was reserved before, without a saga';
 
-/* A look whose answer a client trusts flushes what it has seen. */
+/* If a client relies on what was read here, that must be flushed first. */
 CREATE FUNCTION pgstock_shard.part_fence(order_id text)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -145,9 +147,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_fence IS
-	'has the caller''s commit flush what it has seen of an order; true';
+	'makes the caller''s commit flush what it has read of an order; true';
 
-/* Whether the step of a saga that keeps its hold is the latest one taken. */
+/* Whether the keep of a saga is the latest step that was taken. */
 CREATE FUNCTION pgstock_shard.part_kept(order_id text, saga bigint, step int)
 RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -158,7 +160,7 @@ SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
 				  AND pgstock_shard.part_fence($1))
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_kept IS
-	'returns whether a saga''s keep was the last step that this shard took';
+	'returns whether a saga''s keep is the latest step that this shard took';
 SELECT pgstock_shard.wrap('pgstock_shard.part_kept(text,bigint,int)'::
 	regprocedure);
 
@@ -169,7 +171,7 @@ AS $$
 SELECT o.shards FROM pgstock_shard.order_part o WHERE o.order_id = $1
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_shards IS
-	'returns the shards of an order over several';
+	'returns the shards of an order over shards';
 
 CREATE FUNCTION pgstock_shard.part_purge(before timestamptz)
 RETURNS bigint
@@ -189,16 +191,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_purge IS
-	'deletes up to 10,000 parts of orders that no step has reached since, a '
-	'day at least';
+	'deletes up to 10,000 parts of orders whose last step was before that '
+	'time, and at least a day ago';
 SELECT pgstock_shard.wrap('pgstock_shard.part_purge(timestamptz)'::
 	regprocedure);
 
 /*
- * What calls pgstock, whose schema is known only here.
+ * The functions that call pgstock, whose schema is known only here.
  *
- * Errors that a repetition would give again are a step's answer and are stored;
- * after any other error the step is to be repeated.
+ * Errors that a repetition would return again are the step's answer and are
+ * stored; after any other error the step must be repeated.
  */
 DO $do$
 DECLARE
@@ -232,7 +234,7 @@ BEGIN
 		RETURN QUERY SELECT * FROM %1$s.confirm_stock(order_id,
 			args ->> 'payment_id', key);
 	WHEN 'undo' THEN
-		/* also what was confirmed here, beside the saga */
+		/* also what was confirmed in this shard itself, without the saga */
 		BEGIN
 			RETURN QUERY SELECT * FROM %1$s.release_stock(order_id, reason);
 		EXCEPTION WHEN SQLSTATE 'SK005' THEN
@@ -275,7 +277,7 @@ $do$;
 COMMENT ON FUNCTION pgstock_shard.part_act IS
 	'calls the function of pgstock that a step of an order over shards names';
 COMMENT ON FUNCTION pgstock_shard.part_look IS
-	'returns the latest line of each product of an order, in its present state';
+	'returns the latest line of each product of an order, in its current state';
 SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
 
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
@@ -315,7 +317,7 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
 		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
 		f.hint = PG_EXCEPTION_HINT;
-	/* a role that does not exist yet is no answer: the step is repeated */
+	/* that a role does not exist yet is no answer: the step is repeated */
 	IF a.shard IS NULL AND f.sqlstate ~ '^22' THEN
 		f.sqlstate := '28000';
 	END IF;
@@ -329,5 +331,5 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_step IS
-	'takes a step of an order over shards in this one, once; parts[1]: the '
-	'lines that it is about, null: all';
+	'takes a step of an order over shards in this shard, once; parts[1]: the '
+	'lines that it applies to, null: all';

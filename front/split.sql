@@ -15,13 +15,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.check_books IS
-	'55000 if levels, ledger and reservations differ';
+	'raises 55000 if verify_stock() finds a difference';
 
 /*
- * A shard that is a copy of the database before (pg_dump, pg_restore) keeps the
- * products of its own.  A level, its ledger and its lines have the same key, so
- * verify_stock() holds before and after.  Explicit idempotency keys stay in all
- * shards: whichever gets the repetition knows it.
+ * In a shard that is a copy of the original database (pg_dump, pg_restore), all
+ * products of other shards are deleted.  A level, its ledger and its lines have
+ * the same key, so verify_stock() finds no difference before and after.
+ * Idempotency keys are kept in all shards: a repeated call is recognized in
+ * each of them.
  */
 CREATE FUNCTION pgstock_shard.keep_own(line_key text)
 RETURNS TABLE (relation text, deleted bigint)
@@ -33,7 +34,7 @@ DECLARE
 	shards	int := nullif(current_setting('pgstock_shard.shards', true), '');
 BEGIN
 	IF shard IS NULL THEN
-		RAISE EXCEPTION 'this database has no number'
+		RAISE EXCEPTION 'this database has no shard number'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  HINT = 'Call pgstock_shard.set_shard() first, and connect '
 						 'again.';
@@ -59,7 +60,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.keep_own IS
-	'deletes the products of other shards: for a shard that is a copy of the '
-	'database before; line_key: as for pgstock_front.set_shards';
+	'deletes the products of other shards, in a shard that is a copy of the '
+	'original database; line_key: as for pgstock_front.set_shards';
 REVOKE ALL ON FUNCTION pgstock_shard.check_books, pgstock_shard.keep_own
   FROM PUBLIC;

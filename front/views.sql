@@ -1,9 +1,9 @@
 /* ---- The views ----------------------------------------------------------- */
 
 /*
- * PostgreSQL's own postgres_fdw reads them: it sends conditions to the shards,
- * which functions of PL/Proxy cannot.  Each view is the union of one foreign
- * table for each shard, and reads with its owner's rights.
+ * They use postgres_fdw, which passes conditions on to the shards; PL/Proxy
+ * functions cannot.  Each view is the union of one foreign table for each
+ * shard, and reads with its owner's rights.
  *
  * name, columns: as pgstock has them; levels: as in call_list().
  */
@@ -44,11 +44,12 @@ VALUES
 		quantity bigint, reason text, payment_id text$$, '{reader}')
 $list$;
 COMMENT ON FUNCTION pgstock_front.view_list IS
-	'returns the views of the front, their columns, and who may read them';
+	'returns the views of the front, their columns, and the levels that may '
+	'read them';
 
 /*
- * One row for an order, whatever shards it is in: its state is that of the
- * shard that is furthest from its end, as in pgstock.
+ * One row for each order, however many shards it is in.  Its state is that of
+ * the shard in which it is furthest from its end, as pgstock does for lines.
  */
 CREATE FUNCTION pgstock_front.whole_orders(parts text)
 RETURNS text
@@ -71,7 +72,7 @@ SELECT o.order_id, max(o.attempt) AS attempt, (ARRAY['reserved', 'confirmed',
   FROM (%s) o GROUP BY o.order_id$f$, parts)
 $make$;
 COMMENT ON FUNCTION pgstock_front.whole_orders IS
-	'returns the query of stock_orders, of that of its shards'' rows';
+	'returns the query of stock_orders, given the query of all shards'' rows';
 
 CREATE FUNCTION pgstock_front.make_view(name text, columns text, shards int)
 RETURNS void
@@ -102,11 +103,11 @@ BEGIN
 	END IF;
 	EXECUTE format('CREATE VIEW @extschema@.%I AS %s', name, parts);
 	EXECUTE format('COMMENT ON VIEW @extschema@.%I IS %L', name,
-				   name || ' of all shards; shard: the number of each');
+				   name || ' of all shards; shard: number of the shard');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.make_view IS
-	'makes a view of all shards, and its foreign tables';
+	'creates a view of all shards, and its foreign tables';
 
 CREATE FUNCTION pgstock_front.set_servers(shards jsonb)
 RETURNS void
@@ -143,10 +144,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_servers IS
-	'makes the servers and views by which postgres_fdw reads the shards, or '
+	'creates the servers and views by which postgres_fdw reads the shards, or '
 	'sets the connection parameters of the servers';
 
-/* ---- What the shards are ------------------------------------------------- */
+/* ---- State of the shards ------------------------------------------------- */
 
 CREATE TYPE pgstock_front.shard_info AS
 (
@@ -158,7 +159,7 @@ CREATE TYPE pgstock_front.shard_info AS
 	standby		boolean
 );
 COMMENT ON TYPE pgstock_front.shard_info IS
-	'what a shard says of itself: see pgstock_shard.about';
+	'what a shard reports about itself: see pgstock_shard.about';
 SELECT pgstock_front.route('about', '{}');
 
 CREATE FUNCTION pgstock_front.shard_status()
