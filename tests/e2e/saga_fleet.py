@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Orders over shards under kill -9: a server for each shard, for the front and
-for the coordinator, so that each dies by itself.
+"""Orders over shards under kill -9: each shard, the front and the coordinator
+have a server of their own, so that each can be killed alone.
 
-A step is stopped where it writes its row, by a trigger that waits for an
-advisory lock; so a test kills somebody at a known place.
+A trigger that waits for an advisory lock stops a step where it writes its row,
+so that a test can kill a server at a known point.
 """
 
 import json
@@ -43,7 +43,7 @@ SMALL = {"shared_buffers": "16MB", "max_connections": 60, "fsync": "off"}
 
 
 class Fleet(Shards):
-    """Two products in each of the shards."""
+    """Servers whose shards have two products each."""
 
     def __init__(self, new_dir, count=4):
         self.all = [Postgres(new_dir(name), SMALL) for name in (
@@ -63,7 +63,7 @@ class Fleet(Shards):
 
     @staticmethod
     def kill9(server):
-        """The children too: one that waits for another server in PL/Proxy does
+        """Kills the children too: one that waits for a server in PL/Proxy does
         not notice that its postmaster has died."""
         children = children_of(server.pid)
         Server.kill9(server)
@@ -89,14 +89,14 @@ class Fleet(Shards):
                                (product, quantity))
 
     def items(self, *counts):
-        """So many pieces of the first product of each shard."""
+        """Items: so many pieces of the first product of each shard."""
         return json.dumps([{"product_id": names[0], "quantity": count}
                            for names, count in zip(self.stocked, counts)
                            if count])
 
     @contextmanager
     def stopped_at(self, database, condition):
-        """A step whose row fulfils the condition waits until the block ends;
+        """A step whose row meets the condition waits until the block ends;
         `waits` is true once one does."""
         with closing(database.connect()) as conn:
             conn.autocommit = True
@@ -116,7 +116,7 @@ class Fleet(Shards):
         database.sql("DELETE FROM public.stop_at")
 
     def sweep(self, timeout=60):
-        """Sweep until nothing is under way."""
+        """Sweeps until no step is under way."""
         def done():
             self.front.sql("SELECT sweep_orders()")
             return not self.under_way()

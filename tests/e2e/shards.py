@@ -51,8 +51,8 @@ class Shards:
                        (json.dumps(self.connections()), line_key, order_key))
 
     def set_coordinator(self, database):
-        """The database that has the orders over several shards; short times,
-        so that a test sees them pass."""
+        """Sets the database that stores the orders over several shards, and
+        short times, which pass within a test."""
         self.make_front_role(database.pg)
         if database is not self.front:
             database.sql("CREATE EXTENSION pgstock_front CASCADE")
@@ -68,7 +68,7 @@ class Shards:
                  "dbname": database.name}),))
 
     def add_role(self, name, level):
-        """A role in the front and in each shard, with this access level."""
+        """Creates a role in the front and each shard, with an access level."""
         for server in self.servers:
             Database(server, "postgres").sql(
                 f'CREATE ROLE "{name}" LOGIN; GRANT "{name}" TO pgstock_front')
@@ -77,12 +77,12 @@ class Shards:
         return name
 
     def shard_of(self, product, location="main"):
-        """The database that has this product."""
+        """The database that has the product."""
         return self.shards[self.front.value(
             "SELECT pgstock_front.line_shard(%s, %s)", (product, location))]
 
     def products(self, per_shard=1, prefix="SKU"):
-        """Names of products, so many of each shard: [[name, ...], ...]."""
+        """Names of products, so many for each shard: [[name, ...], ...]."""
         found = [[] for _ in self.shards]
         for i in itertools.count():
             shard = self.shards.index(self.shard_of(f"{prefix}-{i}"))
@@ -92,7 +92,7 @@ class Shards:
                 return found
 
     def drift(self):
-        """What verify_stock() finds in any shard."""
+        """The differences that verify_stock() finds in any shard."""
         return self.front.drift()
 
     def drop(self):

@@ -18,7 +18,7 @@ def name(what):
 
 
 def fields(error):
-    """What an application sees of an error."""
+    """The fields of an error that an application receives."""
     diag = error.diag
     return (diag.sqlstate, diag.message_primary, diag.message_detail,
             diag.message_hint)
@@ -33,7 +33,7 @@ def outcome(database, call, args=(), **kwargs):
 
 
 def test_functions_are_those_of_pgstock(shards):
-    """Names, arguments, defaults and columns, as the catalogs have them."""
+    """Names, arguments, defaults and columns are equal in the catalogs."""
     query = """
         SELECT p.proname, pg_get_function_arguments(p.oid), p.proretset,
                coalesce((SELECT string_agg(format('%%s %%s', attname,
@@ -80,7 +80,7 @@ def test_availability_is_asked_where_the_lines_are(shards):
 
 
 def test_settings_and_sums_are_those_of_all_shards(shards):
-    """What is not of one product or order goes to every shard."""
+    """A call that is not for one product or order goes to every shard."""
     front = shards.front
     front.sql("SELECT set_event_topic('StockExpired', 'ends')")
     assert [shard.value("SELECT topic FROM pgstock_internal.event_topic"
@@ -168,7 +168,7 @@ def errors(product, known):
 
 
 def test_errors_are_those_of_the_shard(shards):
-    """SQLSTATE, message, detail and hint, by a call of the shard itself."""
+    """SQLSTATE, message, detail and hint equal those of the shard itself."""
     product = shards.products(1, "error")[2][0]
     shard = shards.shards[2]
     known = name("known")
@@ -181,7 +181,7 @@ def test_errors_are_those_of_the_shard(shards):
 
 
 def test_the_connection_survives_a_refusal(shards):
-    """The same session of the shard answers before and after."""
+    """The same session of the shard answers before and after it."""
     product = shards.products(1, "keep")[1][0]
     front = shards.front
     front.sql("SELECT receive_stock(%s, 1)", (product,))
@@ -227,7 +227,7 @@ def test_a_transaction_block_is_refused(shards):
     "BEGIN PERFORM reserve_stock(p, 1, 'w');"
     " EXCEPTION WHEN division_by_zero THEN NULL; END;"))
 def test_also_where_it_is_hidden(shards, block):
-    """After a write of the same statement, and in a subtransaction."""
+    """Also after a write of the same statement, and in a subtransaction."""
     product = shards.products(1, "hidden")[0][0]
     front = shards.front
     front.sql("SELECT receive_stock(%s, 5)", (product,))

@@ -13,7 +13,7 @@ from test_front import name, outcome
 
 @pytest.fixture(scope="module")
 def made(pg):
-    """Two shards, so that a test may change what all of a server's roles
+    """Two shards of its own: a test may change what all roles of a server
     see."""
     shards = Shards(pg, count=2)
     for level in ("reader", "app", "admin"):
@@ -29,7 +29,7 @@ def stocked(made):
 
 
 def refused(database, statement, role):
-    """The SQLSTATE of a statement, None if it succeeds."""
+    """The SQLSTATE of a statement; None if it succeeds."""
     try:
         database.sql(statement, user=role)
     except psycopg2.Error as error:
@@ -38,7 +38,7 @@ def refused(database, statement, role):
 
 
 FORBIDDEN = (
-    # to be in a shard another role
+    # to act as another role in a shard
     "CREATE USER MAPPING FOR CURRENT_USER SERVER pgstock_shards"
     " OPTIONS (user 'postgres')",
     "CREATE USER MAPPING FOR CURRENT_USER SERVER pgstock_shard_0"
@@ -47,11 +47,11 @@ FORBIDDEN = (
     "ALTER USER MAPPING FOR postgres SERVER pgstock_shards"
     " OPTIONS (SET user 'postgres')",
     "CREATE SERVER mine FOREIGN DATA WRAPPER plproxy OPTIONS (p0 '')",
-    # to run a query of one's own there
+    # to run its own query there
     "CREATE FUNCTION pg_temp.f() RETURNS SETOF text LANGUAGE plproxy AS"
     " $$ CLUSTER 'pgstock_shards'; RUN ON ALL; SELECT 1; $$",
     "CREATE FOREIGN TABLE pg_temp.t (n int) SERVER pgstock_shard_0",
-    # to name the role that calls, or the shard
+    # to choose the calling role, or the shard
     "SELECT pgstock_front.receive_stock('{0}', 'postgres', NULL, NULL, 'p',"
     " 1, 'main', NULL)",
     "SELECT * FROM pgstock_front.stock_levels_0",
@@ -95,7 +95,7 @@ def test_a_level_is_that_of_pgstock(made, level, allowed, denied):
 
 
 def test_the_shard_decides_too(made):
-    """A right that only the front has is none."""
+    """A right that was granted only on the front has no effect."""
     product = stocked(made)
     made.shards[0].sql("SELECT grant_stock_access(%s, 'none')", (made.app,))
     assert outcome(made.front, "reserve_stock(%s, 1, 'o')", (product,),
@@ -149,8 +149,8 @@ ALTER DATABASE "{}" SET search_path = evil, public, pg_catalog;
 
 
 def test_names_of_others_take_no_part(made):
-    """A search path that leads to functions, operators and types of another
-    user, in the front and in the shards."""
+    """A search path finds functions, operators and types of another user
+    first, in the front and in the shards; none of them is used."""
     product = stocked(made)
     for database in (made.front, *made.shards):
         for statement in EVIL.format(database.name).split(";\n"):
@@ -186,9 +186,9 @@ CREATE DOMAIN public.availability AS text CHECK (public.evil(VALUE));
 
 
 def test_the_owner_of_the_schema_gains_nothing(made):
-    """Who owns the database may rename the schema of the public functions and
-    put types of its own under the old name: none of them is used by what runs
-    with the extension owner's rights."""
+    """The database's owner may rename the schema of the public functions and
+    create types of its own under the old name: functions with the rights of
+    the extension's owner use none of them."""
     product = stocked(made)
     front = made.front
     owner = made.add_role(name("owner"), "none")
@@ -205,7 +205,7 @@ def test_the_owner_of_the_schema_gains_nothing(made):
 
 
 def test_no_catalog_shows_a_secret(made):
-    """A role sees connection parameters, and no password among them."""
+    """A role can read the connection parameters; none is a password."""
     rows = made.front.sql(
         "SELECT srvoptions::text FROM pg_foreign_server UNION ALL"
         " SELECT umoptions::text FROM pg_user_mappings", user=made.app)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The contract's table of states, walked through the front: each cell once
+"""The contract's table of states, through the front: each cell is called once
 there and once in the shard itself, with the same answer."""
 
 import psycopg2
@@ -14,7 +14,7 @@ VERBS = {"confirm": "confirm_stock(%s, 'now')",
          "rollback": "rollback_stock(%s, 'now')",
          "return": "return_stock(%s)",
          "extend": "extend_reservation(%s, '1 day')"}
-# What ends an order, and brings it from reserved into a state.
+# The calls that bring an order from reserved to another state.
 ENDS = {"confirmed": ["confirm_stock(%s, 'first')"],
         "released": ["release_stock(%s, 'first')"],
         "rolled_back": ["rollback_stock(%s, 'first')"],
@@ -46,7 +46,7 @@ def reach(database, shard, product, order, state):
 
 
 def answer(database, call, order):
-    """Rows without times, or the fields of an error; the order has no name."""
+    """Rows without times, or the fields of an error, without the order id."""
     try:
         got = database.sql(
             "SELECT requested, granted, status, available, version, replayed,"
@@ -59,7 +59,7 @@ def answer(database, call, order):
 
 
 def after(shard, product, order):
-    """What the call has left: level, line, ledger and events."""
+    """The state after the call: level, line, ledger and events."""
     return (shard.level(product),
             shard.sql("SELECT state, quantity, reason, payment_id FROM"
                       " stock_reservations WHERE order_id = %s", (order,)),
@@ -85,7 +85,7 @@ def test_a_column_of_the_table(shards, state):
 
 
 def test_the_same_request_again(shards):
-    """A key and an order that are repeated, and reused for another request."""
+    """Key and order are repeated, and reused for a different request."""
     for database in (shards.front, shards.shards[1]):
         product = shards.products(2, "again")[1][database is not shards.front]
         database.sql("SELECT receive_stock(%s, 9)", (product,))

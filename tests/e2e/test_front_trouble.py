@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What a front answers where a shard, a role or its setup is not as it should
-be."""
+"""What a front returns while a shard is unavailable, or a role or the setup is
+wrong."""
 
 import json
 from contextlib import closing
@@ -16,7 +16,7 @@ from test_front import name, outcome
 
 @pytest.fixture(scope="module")
 def other(new_dir):
-    """A server that a test may end."""
+    """A server that a test may stop."""
     server = Postgres(new_dir("postgres-shard")).init().start()
     yield server
     server.close()
@@ -42,7 +42,7 @@ RESERVE = "reserve_stock(%s, 1, %s)"
 
 
 def test_a_shard_is_away(pair, other):
-    """Its products cannot be reserved; those of the others can."""
+    """Its products cannot be reserved; those of other shards can."""
     here, there = stocked(pair)
     with other.away():
         state, message, detail, hint = outcome(pair.front, RESERVE,
@@ -62,7 +62,7 @@ def test_a_shard_is_away(pair, other):
 
 def test_a_shard_ends_during_a_session(pair, other):
     """The session's next call fails and says that it may have taken effect;
-    then it connects again."""
+    then the session reconnects."""
     _, there = stocked(pair)
     order = name("o")
     with closing(pair.front.connect()) as conn:
@@ -150,7 +150,8 @@ def test_a_shard_without_the_extension(pair):
 
 
 def test_a_role_without_access(pair):
-    """Without a level on the front; then pgstock_front may not take it on."""
+    """First without a level on the front; then pgstock_front is not a member
+    of it."""
     here, _ = stocked(pair)
     role = pair.add_role(name("nobody"), "none")
     assert outcome(pair.front, RESERVE, (here, "o"), user=role)[:2] == (
@@ -164,7 +165,7 @@ def test_a_role_without_access(pair):
 
 
 def test_a_role_that_a_shard_does_not_know(pair):
-    """Whoever grants is told; the shards that know it are not asked alone."""
+    """The grant fails: it does not apply to some of the shards only."""
     role = name("half")
     pair.shards[0].sql(f'CREATE ROLE "{role}"')
     refused = outcome(pair.front, "grant_stock_access(%s, 'app')", (role,))
@@ -173,8 +174,8 @@ def test_a_role_that_a_shard_does_not_know(pair):
 
 
 def test_a_call_that_is_canceled(pair):
-    """The cancel reaches the shard, which gives up the lock that it waits
-    for."""
+    """The cancel request reaches the shard, which stops waiting for a
+    lock."""
     here, _ = stocked(pair)
     shard = pair.shards[0]
     with closing(shard.connect()) as holder:
@@ -192,7 +193,7 @@ def test_a_call_that_is_canceled(pair):
 
 
 def test_a_front_is_restored_from_its_dump(pair, new_dir, pg):
-    """Servers, mappings, views and the key are in it; it works at once."""
+    """The dump contains servers, mappings, views and the key."""
     here, there = stocked(pair)
     path = f"{make_dir(new_dir('dump'))}/front.dump"
     pg.dump(pair.front.name, path)

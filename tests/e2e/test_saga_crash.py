@@ -2,8 +2,8 @@
 """kill -9 of the front, the coordinator or a shard at each step of an order
 over shards.
 
-Whatever dies: a client that was told "reserved" has the whole order, and of an
-order of which no client was told so nothing is left once its hold has ended.
+Whatever is killed: if a client received "reserved", the whole order is
+reserved; if no client did, nothing is left of it once its hold has expired.
 """
 
 import threading
@@ -32,7 +32,7 @@ def fixture_order(request):
 
 
 class Caller(threading.Thread):
-    """A client with one call; its rows, or None."""
+    """A client that makes one call: its rows, or None."""
 
     def __init__(self, front, query, args):
         super().__init__(daemon=True)
@@ -53,7 +53,7 @@ class Caller(threading.Thread):
 
 RESERVE = "SELECT status FROM reserve_order(%s, %s, 'u')"
 
-# where it stops: the database, and the row that is about to be written
+# where a step stops: the database, and the row that it is about to write
 STEPS = {
     "row": ("coordinator", "r.verb = 'reserve'"),
     "hold": ("shard", "r.step = 1"),
@@ -86,7 +86,7 @@ def test_reserving(fleet, order, step, victim):
         assert caller.rows == [("granted",)] * 3
         assert fleet.live(order) == wanted(items)
     else:
-        # what could not be ended at once ends with the hold, at the latest
+        # a hold that could not be released at once expires
         wait_until(lambda: fleet.live(order) in ([], wanted(items)), 6,
                    lambda: f"half an order: {fleet.live(order)}")
     fleet.check_books()
@@ -107,8 +107,8 @@ def told(caller, status):
     ("confirm_stock", "confirmed"), ("release_stock", "released"),
     ("rollback_stock", "rolled_back"), ("return_stock", "returned")])
 def test_settling(fleet, order, verb, status, victim):
-    """A step that one shard has taken reaches all of them, without the
-    client."""
+    """A step that one shard has taken reaches all shards, even if the client
+    is gone."""
     items = fleet.items(1, 2, 3)
     Caller(fleet.front, RESERVE, (order, items)).join(30)
     if verb == "return_stock":
@@ -134,8 +134,8 @@ def test_settling(fleet, order, verb, status, victim):
 
 
 def test_a_shard_that_is_down_does_not_hold_up_the_others(fleet, order):
-    """What was held in the others is released at once; what is confirmed while
-    a shard is away is confirmed there when it is back."""
+    """Holds in the other shards are released at once; an order that is
+    confirmed while a shard is down is confirmed there once it is up again."""
     items = fleet.items(1, 1, 1)
     with fleet.shards[2].pg.away():
         caller = Caller(fleet.front, RESERVE, (order, items))
@@ -161,7 +161,7 @@ def test_a_shard_that_is_down_does_not_hold_up_the_others(fleet, order):
 
 
 def test_a_keep_that_finds_its_hold_expired(fleet, order):
-    """The keep waits in one shard until the hold of the other has ended."""
+    """The keep waits in one shard until the hold in the other has expired."""
     items = fleet.items(1, 1)
     fleet.coordinator.sql("ALTER DATABASE coordinator"
                           " SET pgstock_front.patience = '1 minute'")
@@ -186,7 +186,7 @@ def test_a_keep_that_finds_its_hold_expired(fleet, order):
 
 
 def test_a_caller_that_is_late_is_not_told_that_it_reserved(fleet, order):
-    """Its saga was undone by the sweeper while it waited to end it."""
+    """The sweeper has undone its saga while the caller waited to end it."""
     items = fleet.items(1, 1)
     with fleet.stopped_at(fleet.shards[1], "r.step = 2") as waits:
         caller = Caller(fleet.front, RESERVE, (order, items))
@@ -208,7 +208,7 @@ def test_a_caller_that_is_late_is_not_told_that_it_reserved(fleet, order):
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_coordinator_restored_from_a_backup(fleet, order, kept):
     """The backup was taken while the order was being reserved.  If every shard
-    has kept it, its client may have been told so."""
+    has kept it, its client may have received "reserved"."""
     items = fleet.items(1, 1)
     Caller(fleet.front, RESERVE, (order, items)).join(30)
     fleet.coordinator.sql(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
 """Random orders over shards while front, coordinator and shards are killed.
 
-Callers reserve random lines and settle their orders in random ways. Then
-everything is started again and swept, and for each order the shards must agree
-with what its caller was told; where it was told nothing, with each other.
-PGSTOCK_SAGA_SECONDS runs it longer.
+Callers reserve random lines and settle their orders in random ways. Then all
+servers are started, unfinished steps are swept, and the state of each order in
+the shards must match the last answer that its caller received; if it received
+none, the shards must match each other. PGSTOCK_SAGA_SECONDS sets the duration.
 """
 
 import json
@@ -30,18 +30,18 @@ VERBS = {"confirm_stock": "confirmed", "release_stock": "released",
 
 
 class Caller(threading.Thread):
-    """Orders of its own, one after another; what it was told of each."""
+    """Makes orders, one after another, and records the answers."""
 
     def __init__(self, fleet, number, end):
         super().__init__(daemon=True)
         self.fleet, self.number, self.end = fleet, number, end
         self.random = random.Random(number)
-        self.orders = {}        # id: (lines, what was told)
+        self.orders = {}        # id: (lines, last answer)
         self.wrong = []
         self.conn = None
 
     def call(self, query, *args):
-        """The rows, or None where the outcome is not known."""
+        """The rows; None if the outcome is unknown."""
         try:
             if self.conn is None:
                 self.conn = self.fleet.front.connect()
@@ -89,7 +89,7 @@ class Caller(threading.Thread):
 
 
 def kill_now_and_then(fleet, end):
-    """Kills a random server at random times, and starts it again: how often.
+    """Kills random servers at random times and restarts them; the number.
     Only this thread may start one."""
     kills = 0
     while time.monotonic() < end:
@@ -153,7 +153,7 @@ def test_random_orders_under_kills(fleet):
         assert not thread.is_alive()
     fleet.revive()
     fleet.sweep()
-    # holds that no saga knows any more end by themselves
+    # holds that no saga refers to any more expire by themselves
     wait_until(lambda: all(shard.value(
         "SELECT count(*) = 0 FROM stock_reservations WHERE state = 'reserved'"
         " AND expires_at BETWEEN clock_timestamp()"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Orders whose lines are in several shards: what callers see."""
+"""Orders whose lines are in several shards, as callers see them."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ serial = itertools.count(1)
 
 @pytest.fixture(scope="module", name="shop")
 def fixture_shop(shards):
-    """The shards, with their front as the coordinator; two products of each
+    """The shards, with their front as the coordinator; each has two products
     with 100 pieces."""
     shards.set_coordinator(shards.front)
     for product in itertools.chain(*shards.products(2)):
@@ -82,7 +82,7 @@ def test_an_order_is_reserved_in_all_shards(shop, order):
     assert rows == sorted(rows, key=lambda row: row["product_id"])
     assert states(shop, order) == ["reserved"] * 4
     assert saga(shop, order) == [("reserved", None)]
-    # its time is the requested one, not the hold's
+    # the expiry time is the requested one, not the hold's
     assert shop.front.value(
         "SELECT bool_and(expires_at > now() + interval '20 minutes')"
         " FROM stock_reservations WHERE order_id = %s", (order,))
@@ -115,8 +115,8 @@ def test_the_same_request_again(shop, order):
 
 
 def test_an_order_of_one_shard_is_not_taken_over(shop, order):
-    """A hold that is granted because the shard has these very lines is not
-    this request's, and giving the request up must not release them."""
+    """If a hold is granted because the shard has the same lines already, they
+    belong to another request: undoing this one must not release them."""
     call(shop, "reserve_order", order, lines(shop, 3), "u")
     fails("SK007", call, shop, "reserve_order", order, lines(shop, 3, 1), "u")
     assert states(shop, order) == ["released", "reserved"] \
@@ -206,8 +206,8 @@ def test_pieces_come_back(shop, order):
 
 
 def test_an_order_of_several_calls_is_settled_as_one(shop, order):
-    """Each reserve_stock() is a call to one shard; what settles the order makes
-    it one of several."""
+    """Each reserve_stock() is a call to one shard; the call that settles the
+    order makes it an order over shards."""
     for item in json.loads(lines(shop, 1, 1)):
         call(shop, "reserve_stock", item["product_id"], 1, order)
     assert saga(shop, order) == []
@@ -217,7 +217,7 @@ def test_an_order_of_several_calls_is_settled_as_one(shop, order):
 
 
 def expire(shop, order, part):
-    """Has one line of an order expire, and sells all of its product."""
+    """Lets one line of an order expire, and sells all of its product."""
     item = json.loads(lines(shop, 1, 1))[part]
     shop.shard_of(item["product_id"]).sql(
         "SELECT extend_reservation(%s, '1 millisecond')", (order,))
@@ -267,7 +267,7 @@ def test_an_order_that_cannot_be_extended_everywhere_has_expired(shop, order):
 
 
 def in_parallel(*functions):
-    """What each of these returned or raised, called at the same time."""
+    """What each of the functions returned or raised, called concurrently."""
     results = [None] * len(functions)
 
     def run(n, function):
@@ -316,8 +316,8 @@ def test_two_callers_settle_one_order(shop, order):
 
 
 def test_steps_that_arrive_late_do_nothing(shop, order):
-    """A session that ended long ago has left a hold, a keep and a release in
-    some queue: they arrive behind the undo, or in the next reservation."""
+    """A session that ended long ago has sent a hold, a keep and a release that
+    arrive only after the undo, or during the next reservation."""
     items = lines(shop, 1, 1)
     call(shop, "reserve_order", order, items, "u")
     old, shard = shop.front.sql("SELECT saga, shards[1] FROM stock_sagas"
@@ -365,7 +365,7 @@ def test_what_an_operator_gives_up(shop, order):
 
 
 def test_many_orders_in_one_call(shop, order):
-    """Some in one shard, some in several, one refused, one unreadable."""
+    """Some in one shard, some in several, one refused, one malformed."""
     orders = [{"order_id": f"{order}-{n}", "user_id": "u",
                "items": json.loads(lines(shop, *counts))}
               for n, counts in enumerate([(1, 1), (1,), (1, 1000), (0, 1),
@@ -402,7 +402,7 @@ def test_one_row_for_an_order(shop, order):
 
 
 def test_rights(shop, order):
-    """Of the levels of access, and the caller's name in the ledger."""
+    """The levels of access, and the caller's name in the ledger."""
     app = shop.add_role(f"app-{order}", "app")
     reader = shop.add_role(f"reader-{order}", "reader")
     front = shop.front
@@ -431,8 +431,8 @@ def test_rights(shop, order):
 
 
 def test_the_service_sweeps(shop, order):
-    """psql with the options and the input of the unit file; it ends at the
-    first error, so that the service starts it again."""
+    """psql runs with the options and the input of the unit file, and exits at
+    the first error, so that systemd starts it again."""
     unit = SWEEPER.read_text("utf-8").replace("\\\n", "")
     args = re.search(r"ExecStart=/usr/bin/psql (.*?)\s-d", unit).group(1)
     text = "".join(line.replace("\\\\", "\\") + "\n" for line in re.findall(

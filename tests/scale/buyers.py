@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Clients that buy while servers are lost, and keep what they were told."""
+"""Clients that buy while servers are lost, and record the answers."""
 
 import itertools
 import socket
@@ -12,8 +12,8 @@ import psycopg2
 
 from process import wait_until
 
-serial = itertools.count(1)     # no two ask for the same orders
-SILENCE_S = 4                   # a call that takes longer is given up
+serial = itertools.count(1)     # no two buy the same orders
+SILENCE_S = 4                   # a longer call is abandoned
 CALLS = {
     "reserve": "SELECT granted = 1, replayed, host(inet_server_addr())"
                " FROM reserve_stock('book', 1, %s)",
@@ -24,7 +24,7 @@ CALLS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """That a call was acknowledged: when, and by which server."""
+    """An acknowledged call: when, and by which server."""
     order: str
     call: str
     replayed: bool
@@ -33,8 +33,8 @@ class Answer:
 
 
 class Buyers:
-    """Pairs of clients; both of a pair buy the same orders, so that half of
-    the answers rest on the other one's commit. A call without an answer is
+    """Pairs of clients. Both clients of a pair buy the same orders, so half of
+    the answers depend on the other's commit. A call without an answer is
     repeated until it has one. Every third order is paid at once."""
 
     def __init__(self, group, pairs, user):
@@ -43,7 +43,7 @@ class Buyers:
         self.answers = []
         self.errors = []
         self.ending = threading.Event()
-        self.busy = {}          # connection: since when it waits
+        self.busy = {}          # connection: waiting since
         self.threads = [threading.Thread(target=self._buy, args=(number // 2,),
                                          daemon=True)
                         for number in range(2 * pairs)]
@@ -59,7 +59,7 @@ class Buyers:
         assert not self.errors, self.errors[0]
 
     def first_after(self, moment, server=None):
-        """The first answer after a moment, of that server; None: there is
+        """The first answer after a time, from that server; None if there is
         none yet."""
         for answer in list(self.answers):
             if answer.at > moment and server in (None, answer.server):
@@ -76,8 +76,8 @@ class Buyers:
                    self.group.report)
 
     def _watch(self):
-        """A frozen server answers nothing, and its kernel keeps the session
-        alive; a client needs a limit of its own."""
+        """Ends calls that take too long: a frozen server sends no answer, while
+        its kernel keeps the session alive."""
         while not self.ending.wait(0.2):
             now = time.monotonic()
             for conn, since in list(self.busy.items()):
@@ -119,7 +119,7 @@ class Buyers:
                                    server))
 
     def lost(self, db):
-        """What was acknowledged and is not there."""
+        """Acknowledged calls whose effect is missing."""
         states = dict(db.sql("SELECT order_id, state FROM stock_reservations"))
         return [answer for answer in self.answers
                 if states.get(answer.order) not in
@@ -128,7 +128,7 @@ class Buyers:
 
 
 def network_end(conn):
-    """End the session's connection under the thread that waits in it."""
+    """Ends the connection of a session in which a thread waits."""
     with socket.socket(fileno=conn.fileno()) as end:
         try:
             end.shutdown(socket.SHUT_RDWR)

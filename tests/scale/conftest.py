@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Databases of more than one machine; the parts are those of tests/e2e."""
+"""Databases on several machines; the helpers are those of tests/e2e."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def pytest_cmdline_main(config):
 
 
 def pytest_collection_modifyitems(items):
-    """None of a test that is to run no time."""
+    """Removes tests that are to run 0 times."""
     items[:] = [item for item in items if not any(
         "empty parameter set" in str(mark.kwargs.get("reason"))
         for mark in item.iter_markers("skip"))]

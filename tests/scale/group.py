@@ -65,7 +65,7 @@ class Patroni(MachineServer):
             write_private(os.path.join(self.config, name), text)
 
     def differences(self):
-        """From a machine of its own: where the files are, and that the system
+        """The differences from a real machine: the paths, and that the system
         user has another name."""
         bin_dir = os.path.dirname(Postgres.bin("postgres"))
         return json.dumps({
@@ -133,7 +133,7 @@ class Group:
         self.port = 5432
 
     def close(self):
-        """What the machines run ends with them."""
+        """The processes of the machines end with them."""
         for member in self.members.values():
             member.kill9()
 
@@ -143,7 +143,7 @@ class Group:
         return ",".join(NAMES)
 
     def conninfo(self, **more):
-        """As docs/high-availability.md has it."""
+        """The connection string of docs/high-availability.md."""
         fields = {"host": self.hosts(), "dbname": "shop",
                   "target_session_attrs": "read-write", "connect_timeout": 2,
                   **more}
@@ -158,7 +158,7 @@ class Group:
     # ---- the state of the group ----
 
     def view(self):
-        """{name: (role, state)}, as one of the members that answer sees it."""
+        """{name: (role, state)}, as a member that responds reports it."""
         for member in self.members.values():
             status, answer = member.patroni.get("/cluster")
             if status == 200:
@@ -194,7 +194,7 @@ class Group:
             return 0
 
     def wait_sound(self, timeout=120):
-        """One leads, and the others are what its commits wait for."""
+        """Waits until one leads, and its commits wait for the others."""
         wait_until(self.is_sound, timeout, self.report, step=0.2)
 
     def report(self):
@@ -203,7 +203,7 @@ class Group:
             for one in self.members.values())
 
     def patronictl(self, success, *args):
-        """Run it, and expect a text of its output."""
+        """Runs it, and expects a text in its output."""
         program = os.path.join(need("PGSTOCK_PATRONI"), "python/bin/patronictl")
         said = run_tool(["/usr/bin/python3", program, "-c",
                          self.members[NAMES[0]].patroni.config, *args],
@@ -213,7 +213,7 @@ class Group:
     # ---- the beginning ----
 
     def take_over(self, single):
-        """A server that was stopped becomes the first of three."""
+        """A server that was stopped becomes the first of the three."""
         first = self.members[NAMES[0]].patroni
         os.rename(single.data, first.data)
         os.chmod(first.data, 0o700)

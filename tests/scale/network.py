@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A network of machines that can be killed, frozen and cut off.
+"""A network of machines that can be killed, frozen and isolated.
 
-pytest starts itself again in namespaces of its own: a network, in which each
-machine is a network namespace behind one bridge, a table of processes, which
-ends with pytest, and mounts, for a hosts file. That needs no privilege where
-the kernel lets users have namespaces.
+pytest restarts itself in namespaces of its own: for the network, in which each
+machine is a network namespace behind one bridge; for processes, which end with
+pytest; and for mounts, for a hosts file. This needs no privilege if the kernel
+permits unprivileged user namespaces.
 """
 
 import os
@@ -19,11 +19,11 @@ from process import make_dir, wait_until
 
 INSIDE = "PGSTOCK_NETWORK"      # set in the namespaces
 BRIDGE = "machines"
-HERE = "10.9.0.1"               # ours, and that of servers without a machine
+HERE = "10.9.0.1"               # this process, and servers without a machine
 
 
 def enter(config):
-    """Start pytest again, with the same arguments, in the namespaces."""
+    """Starts pytest again, with the same arguments, in the namespaces."""
     if os.environ.get(INSIDE):
         return
     config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
@@ -38,7 +38,7 @@ def enter(config):
                     f" kernel.unprivileged_userns_clone: {tried.stderr}", 1)
     os.environ[INSIDE] = "yes"
     sys.stdout.flush()
-    # the shell is process 1: it takes in those whose parents were killed
+    # the shell is process 1: it adopts processes whose parents were killed
     os.execvp("unshare", [
         *unshare, "bash", "-c", '"$@"; exit $?', "pytest", sys.executable,
         "-m", "pytest", *config.invocation_params.args])
@@ -52,7 +52,7 @@ def run(*cmd):
 
 
 def make(directory, names):
-    """The machines of these names, which all of them can resolve."""
+    """Machines with these names, which all of them can resolve."""
     run("mount", "-t", "tmpfs", "none", "/run")
     os.mkdir("/run/netns")
     run("ip", "link", "set", "lo", "up")
@@ -85,11 +85,11 @@ class Machine:
             run("ip", "-n", name, "link", "set", link, "up")
 
     def join(self):
-        """Plug the cable in."""
+        """Reconnects the machine."""
         run("ip", "link", "set", self.name, "master", BRIDGE, "up")
 
     def cut(self):
-        """Packets are dropped, in both directions, and nobody is told."""
+        """Drops packets in both directions, without an error to the sender."""
         run("ip", "link", "set", self.name, "nomaster")
 
     def pids(self):
@@ -102,7 +102,7 @@ class Machine:
                 os.kill(pid, number)
 
     def freeze(self):
-        """Stop every process; twice, for one may just have made another."""
+        """Stops every process; twice, as one may have just forked another."""
         self.signal(signal.SIGSTOP)
         self.signal(signal.SIGSTOP)
 
@@ -110,14 +110,14 @@ class Machine:
         self.signal(signal.SIGCONT)
 
     def kill9(self):
-        """As if it lost power, but what it wrote stays."""
+        """As if it lost power, except that written data is kept."""
         def dead():
             self.signal(signal.SIGKILL)
             return not self.alive()
         wait_until(dead, 30, f"the processes of {self.name} are dead")
 
     def alive(self):
-        """Those of its processes that are no zombies."""
+        """Its processes that are not zombies."""
         return [pid for pid in self.pids() if state_of(pid) not in "ZX"]
 
 

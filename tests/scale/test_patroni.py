@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: PostgreSQL
-"""P1 to P5 while a database's leader is lost in every way that we know.
+"""P1 to P5 while a database loses its leader in every way that we know.
 
 Three machines with etcd, Patroni and PostgreSQL, as docs/high-availability.md
-sets them up; two relays, a broker, and buyers, of whom half get answers that
-rest on another one's commit. Whatever is lost: nothing that was acknowledged
-is missing afterwards, Kafka has the events of what exists and of nothing else,
-and the relay goes on by itself.
+sets them up; two relays, a broker, and buyers, half of whose answers depend on
+the commit of another buyer. Whatever is lost: no acknowledged call is missing
+afterwards, Kafka has the events of the committed changes and no others, and
+the relay continues without help.
 
-PGSTOCK_FAILOVERS=20 loses the leader that many times more, in turn;
+PGSTOCK_FAILOVERS=20 loses the leader 20 more times, in each way in turn;
 PGSTOCK_MODE=idempotent permits events that are published twice.
 """
 
@@ -43,7 +43,7 @@ TOPICS = ("stock-events", "stock-freeze-failed", "order-created",
 
 
 def documented(kind, text):
-    """The one block of docs/high-availability.md with that text."""
+    """The only block of docs/high-availability.md with that text."""
     path = os.path.join(os.path.dirname(__file__), PAGE)
     with open(path, encoding="utf-8") as file:
         blocks = re.findall(rf"```{kind}\n(.*?)```", file.read(), re.S)
@@ -111,7 +111,7 @@ def relays(run, group, broker):
 
 
 def published_after(tail, moment):
-    """When the first event after that moment was appended."""
+    """When the first event after that time was appended."""
     seen = len(tail.records)
 
     def first(records):
@@ -122,7 +122,7 @@ def published_after(tail, moment):
 
 
 class Shop:
-    """What the tests work with."""
+    """The group, the relays and the buyers of a test."""
 
     def __init__(self, group, broker, relays):
         self.group, self.broker, self.relays = group, broker, relays
@@ -132,7 +132,7 @@ class Shop:
         self.times = []         # of each loss: how, until an answer, an event
 
     def order(self, count=20):
-        """Orders by Kafka, which the relays apply."""
+        """Orders from Kafka, which the relays apply."""
         out = self.broker.producer()
         for _ in range(count):
             self.orders += 1
@@ -145,7 +145,7 @@ class Shop:
 
     @contextmanager
     def busy(self, tail):
-        """With buyers; at the end everything is as promised."""
+        """Runs buyers; at the end all guarantees must hold."""
         self.group.wait_sound()
         self.times.clear()
         self.buyers = Buyers(self.group, 6, "shop")
@@ -176,7 +176,7 @@ class Shop:
         self.audit()
 
     def audit(self):
-        """Kafka has each event and no other; in idempotent mode some twice."""
+        """Kafka has each event and no others; in idempotent mode some twice."""
         out = self.relays[0].command("audit").stdout
         found = re.findall(r"(\d+) missing, (\d+) doubled, (\d+) unknown", out)
         assert found, out
@@ -185,7 +185,7 @@ class Shop:
             assert doubled == "0" or MODE == "idempotent", out[-2000:]
 
     def lose(self, tail, how, restore=lambda member: None):
-        """Lose the leader. A new one acknowledges calls in time, and the relay
+        """Loses the leader. A new one acknowledges calls in time, and the relay
         publishes their events in time."""
         leader = self.group.leader()
         began = time.time()
@@ -210,7 +210,7 @@ def tail(broker):
         yield reader
 
 
-# ---- one way to lose a leader after another ----------------------------------
+# ---- the ways to lose a leader, one by one -----------------------------------
 
 def kill(member):
     member.kill9()
@@ -237,7 +237,7 @@ def join(member):
 
 
 def test_from_one_server_to_three(shop, tail):
-    """What the single server had is on all three, and check finds nothing but
+    """The data of the single server is on all three, and check reports only
     what this machine lacks."""
     shop.order()
     wait_until(lambda: inbox_results(shop.db)["applied"] == shop.orders, 30,
@@ -256,20 +256,20 @@ def test_the_leader_is_killed(shop, tail):
 
 
 def test_the_leader_is_frozen(shop, tail):
-    """Its kernel answers for it: sessions hang, new ones too. When it thaws, it
-    goes on where it was, for an instant, and its relay and its clients too."""
+    """Its kernel still accepts packets: sessions hang, new ones too. When it
+    thaws, it continues for an instant, and so do its relay and clients."""
     with shop.busy(tail):
         shop.lose(tail, freeze, thaw)
 
 
 def test_the_leader_is_cut_off(shop, tail):
-    """No packet arrives and none is refused."""
+    """Packets are dropped, without an error to the sender."""
     with shop.busy(tail):
         shop.lose(tail, cut, join)
 
 
 def test_switch_over(shop, tail):
-    """On demand; clients notice a lost connection."""
+    """On request; clients notice only a lost connection."""
     def switch_over(leader):
         shop.group.patronictl(
             "Successfully switched over", "switchover", "shop", "--leader",
@@ -293,9 +293,9 @@ def command_of(pid):
 
 
 def test_restart_with_commits_that_wait(shop, tail):
-    """The standbys receive nothing, so commits wait; the server restarts, and
-    then everybody can see them, though one server alone has them. Who repeats
-    such an order gets no answer until a standby has it."""
+    """The standbys receive nothing, so commits wait; after the restart all
+    sessions see these commits, although only one server has them. A call that
+    repeats such an order returns only once a standby has it."""
     group = shop.group
     with shop.busy(tail):
         leader = group.leader()
@@ -322,14 +322,14 @@ def waiting(db):
 
 
 def test_etcd_is_lost(shop, tail):
-    """The leader goes on, for both standbys answer it."""
+    """The leader continues, because both standbys respond to it."""
     group = shop.group
     with shop.busy(tail):
         leader = group.leader()
         for member in group.members.values():
             member.etcd.kill9()
         lost = time.time()
-        # by then a leader that may not go on has stopped
+        # by then a leader that must not continue has stopped
         shop.buyers.wait_first(lost + TTL + 5, timeout=2 * TTL)
         assert leader.patroni.leads()
         published_after(tail, time.time())
@@ -339,7 +339,7 @@ def test_etcd_is_lost(shop, tail):
 
 @pytest.mark.parametrize("number", range(FAILOVERS))
 def test_again_and_again(shop, tail, number):
-    """With the machine that was lost back before the next one is."""
+    """Each lost machine is back before the next one is lost."""
     ways = ((kill, restart), (freeze, thaw), (cut, join))
     with shop.busy(tail):
         shop.lose(tail, *ways[number % len(ways)])
