@@ -48,7 +48,8 @@ rate_parse(const char *text, double *per_second, Buf *error)
 	free(number);
 	if (!good)
 		buf_printf(error, "\"%s\" is not a rate such as 50/s or 3000/m", text);
-	*per_second = (double) value / (seconds ? 1 : 60);
+	else
+		*per_second = (double) value / (seconds ? 1 : 60);
 	return good;
 }
 

@@ -13,7 +13,7 @@
 typedef struct RateLimit RateLimit;
 
 /* "50/s" or "3000/m": requests a second, up to RATE_MAX; "" is 0, no limit.
- * False, and a phrase in *error, for another text. */
+ * False, and only a phrase in *error, for another text. */
 bool rate_parse(const char *text, double *per_second, Buf *error) MUST_CHECK;
 
 /* A bucket for each name.  It holds the requests of one second, at least one,

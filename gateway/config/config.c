@@ -32,7 +32,7 @@ config_read_rate(const char *name, const char *text, double *per_second,
 	if (!good)
 		buf_printf(error, "\"%s\": %s", name, buf_str(&why));
 	buf_free(&why);
-	Assert(*per_second >= 0 && *per_second <= RATE_MAX);
+	Assert(!good || (*per_second >= 0 && *per_second <= RATE_MAX));
 	return good;
 }
 

@@ -419,6 +419,13 @@ def test_rates_by_client_user_and_sale(gateways, product):
     done = gateway.command("config", "--config", gateway.config_path)
     assert done.returncode == 2
     assert '"rate_client": "1/h" is not a rate' in done.stderr
+    # above the maximum: an error too, also while the gateway runs
+    gateway.config["gateway"]["rate_client"] = "1000001/s"
+    done = gateway.command("run", "--config", gateway.config_path)
+    assert done.returncode == 2
+    assert '"rate_client": "1000001/s" is not a rate' in done.stderr
+    gateway.reload(good=False)
+    assert client.get("/orders/o").problem == "rate"
     client.close()
     admin.close()
 

@@ -25,8 +25,10 @@ a_rate_is_a_number_and_a_unit(void **state UNUSED)
 	for (size_t i = 0; i < Lengthof(bad); i++)
 	{
 		buf_clear(&error);
+		rate = 7;
 		assert_false(rate_parse(bad[i], &rate, &error));
 		assert_true(error.len > 0);
+		assert_true(rate == 7); /* an error is no value */
 	}
 	buf_free(&error);
 }
