@@ -9,6 +9,10 @@
 #include <string.h>
 #include <time.h>
 
+/* The first second of the year 10000, which has no form of four digits: it is
+ * where a zone leads that is behind UTC. */
+#define END_US (INT64_C(253402300800) * SEC_US)
+
 /* timegm() takes the 31st of February for a day in March. */
 static bool
 rfc3339_day_exists(const struct tm *day)
@@ -59,6 +63,8 @@ rfc3339_parse(const char *text, int64_t *us)
 	moment = ((int64_t) timegm(&utc) - zone.tm_gmtoff) * SEC_US + fraction;
 	if (moment < 0)
 		return RFC3339_BEFORE_1970;
+	if (moment >= END_US)
+		return RFC3339_MALFORMED;
 	*us = moment;
 	return RFC3339_VALID;
 }

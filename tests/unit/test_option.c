@@ -208,6 +208,7 @@ a_first_offset_is_a_word_or_a_time_with_its_zone(void **state UNUSED)
 		"2026-13-31T12:00:00Z",
 		"2026-01-31T12:00:00Z and so on",
 		"1769860800",
+		"9999-12-31T12:00:00-14:00", /* would be shown with year 10000 */
 	};
 	Config config = {0};
 	Buf	   shown = {0};

@@ -22,6 +22,7 @@ moments_have_a_zone(void **state UNUSED)
 		{"1970-01-01T01:00:00+01:00", 0},
 		{"1970-01-01 02:00:00.25+02", 250000},
 		{"2026-01-31T12:00:00Z", 1769860800000000},
+		{"9999-12-31T23:59:59Z", 253402300799000000},
 	};
 	static const struct
 	{
@@ -39,6 +40,7 @@ moments_have_a_zone(void **state UNUSED)
 		{"2026-01-31T12:00:00Zx", RFC3339_MALFORMED},
 		{"2026-01-31T12:00:00.Z", RFC3339_MALFORMED},
 		{"1969-12-31T23:59:59Z", RFC3339_BEFORE_1970},
+		{"9999-12-31T23:59:59-14:00", RFC3339_MALFORMED},
 	};
 	int64_t us;
 
