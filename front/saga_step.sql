@@ -64,10 +64,25 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_state IS
 	'returns the state of an order after a step; NULL: unchanged';
 
+CREATE FUNCTION pgstock_front.saga_lost(t pgstock_front.turn)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_front.raise('40001',
+		format('another session has ended step "%s" of order "%s"', t.verb,
+			   t.order_id), NULL,
+		'The same call again returns the outcome.');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_lost IS
+	'40001: what the session knows of a step is no longer the order''s state';
+
 /*
  * Begins the step that must follow if the shards have different outcomes:
  * confirmed in some and short in others, or extended in some and expired in
- * others.
+ * others.  One of several sessions begins it; the others cannot use the answers
+ * that they have.
  */
 CREATE FUNCTION pgstock_front.saga_next(t pgstock_front.turn,
 	answers pgstock_front.answer[])
@@ -87,11 +102,17 @@ BEGIN
 					 WHERE r.status = 'shortfall') THEN
 		SELECT * INTO after FROM pgstock_front.ask_follow(t.order_id, t.saga,
 			t.step, 'compensate', '{"reason": "shortfall"}', done, NULL);
+		IF NOT FOUND THEN
+			PERFORM pgstock_front.saga_lost(t);
+		END IF;
 	ELSIF t.verb = 'extend' AND done IS NOT NULL
 		AND (pgstock_front.saga_failure(answers, true)).sqlstate = 'SK006' THEN
 		SELECT * INTO after FROM pgstock_front.ask_follow(t.order_id, t.saga,
 			t.step, 'undo', '{"reason": "expired", "outcome": "expired"}',
 			t.shards, NULL);
+		IF NOT FOUND THEN
+			PERFORM pgstock_front.saga_lost(t);
+		END IF;
 	END IF;
 	RETURN after;
 END
@@ -118,6 +139,9 @@ BEGIN
 	IF f.sqlstate IS NOT NULL THEN
 		PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
 			concat_ws(': ', f.message, f.detail));
+		IF f.sqlstate = '40001' THEN
+			PERFORM pgstock_front.saga_lost(t);
+		END IF;
 		PERFORM pgstock_front.raise(
 			CASE WHEN f.sqlstate ~ '^(40|55)' THEN f.sqlstate ELSE '08006' END,
 			format('step "%s" of order "%s" has not reached all shards',

@@ -245,7 +245,10 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_settle IS
 	'begins a step of an order over shards, or returns which one is under way';
 
-/* Begins the next step of a saga, unless another session has done so. */
+/*
+ * Begins the next step of a saga, unless another session has done so.  An
+ * idempotency key belongs to the call, not to a step that follows it.
+ */
 CREATE FUNCTION pgstock_front.saga_follow(order_id text, saga bigint, step int,
 	verb text, args jsonb, step_shards int[], answer text[])
 RETURNS SETOF pgstock_front.turn
@@ -255,8 +258,8 @@ DECLARE
 	s	pgstock_front.saga;
 BEGIN
 	UPDATE pgstock_front.saga x
-	   SET step = x.step + 1, verb = $4, args = x.args || $5,
-		   step_shards = $6,
+	   SET step = x.step + 1, verb = $4,
+		   args = x.args - 'idempotency_key' || $5, step_shards = $6,
 		   step_parts = array_fill('null'::jsonb, ARRAY[cardinality($6)]),
 		   answer = coalesce($7, x.answer), changed_at = clock_timestamp(),
 		   due_at = clock_timestamp() + '1s', tries = 0

@@ -10,7 +10,7 @@
 CREATE TABLE pgstock_shard.order_part
 (
 	order_id	text COLLATE "C" NOT NULL,
-	first_saga	bigint NOT NULL,
+	held		bigint,
 	saga		bigint NOT NULL,
 	step		int NOT NULL,
 	shards		int[] NOT NULL,
@@ -21,6 +21,9 @@ CREATE TABLE pgstock_shard.order_part
 COMMENT ON TABLE pgstock_shard.order_part IS
 	'orders over several shards: the shards of each, the latest step that this '
 	'shard has taken, and its answer';
+COMMENT ON COLUMN pgstock_shard.order_part.held IS
+	'the latest saga to which lines here have belonged; NULL: none, so lines '
+	'that the order has here belong to another request';
 CREATE INDEX order_part_changed_at ON pgstock_shard.order_part (changed_at);
 SELECT pg_extension_config_dump('pgstock_shard.order_part', '');
 
@@ -74,22 +77,25 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_begin IS
 	'begins a step of an order over shards: returns its answer if it was taken '
-	'before, else NULL; raises 55000 if a later one was taken';
+	'before, else NULL; raises 40001 if a later one was taken';
 
 /*
  * The first step of an order locks no row, so a later step may have ended
  * meanwhile: then the error undoes what this one did.
  */
 CREATE FUNCTION pgstock_shard.part_end(order_id text, saga bigint, step int,
-	shards int[], answer pgstock_shard.answer)
+	shards int[], verb text, answer pgstock_shard.answer)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_shard.part_check_role();
-	INSERT INTO pgstock_shard.order_part AS o VALUES ($1, $2, $2, $3, $4, $5)
+	INSERT INTO pgstock_shard.order_part AS o
+	VALUES ($1, CASE WHEN pgstock_shard.part_holds(verb, answer) THEN $2 END,
+			$2, $3, $4, $6)
 		ON CONFLICT ON CONSTRAINT order_part_pkey DO UPDATE
-	   SET saga = excluded.saga, step = excluded.step,
+	   SET held = coalesce(excluded.held, o.held),
+		   saga = excluded.saga, step = excluded.step,
 		   shards = excluded.shards, answer = excluded.answer,
 		   changed_at = excluded.changed_at
 	 WHERE (o.saga, o.step) <= (excluded.saga, excluded.step);
@@ -99,7 +105,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_end IS
-	'ends a step of an order over shards: stores its answer; raises 55000 if a '
+	'ends a step of an order over shards: stores its answer; raises 40001 if a '
 	'later one was taken';
 
 CREATE FUNCTION pgstock_shard.part_late(order_id text, step int)
@@ -108,22 +114,34 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RAISE EXCEPTION 'step % of order "%" arrived too late', step, order_id
-		USING ERRCODE = 'object_not_in_prerequisite_state',
+		USING ERRCODE = 'serialization_failure',
 			  DETAIL = 'A later step has reached the shard.',
 			  HINT = 'Repeat the call.';
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_late IS
-	'raises 55000: a later step of the order was taken';
+	'raises 40001: a later step of the order was taken';
 
-/* An order that exists here without a saga belongs to another request. */
-CREATE FUNCTION pgstock_shard.part_check_new(order_id text, saga bigint)
-RETURNS void
+CREATE FUNCTION pgstock_shard.part_held(order_id text)
+RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF coalesce((SELECT o.first_saga FROM pgstock_shard.order_part o
-				  WHERE o.order_id = $1), saga) = saga THEN
+	PERFORM pgstock_shard.part_check_role();
+	RETURN (SELECT o.held FROM pgstock_shard.order_part o
+			 WHERE o.order_id = $1);
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_held IS
+	'returns the saga to which an order''s lines here belong; NULL: to none';
+
+/* An order that exists here without a saga belongs to another request. */
+CREATE FUNCTION pgstock_shard.part_check_new(order_id text)
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF pgstock_shard.part_held($1) IS NULL THEN
 		RAISE EXCEPTION 'order "%" is already reserved by another request', $1
 			USING ERRCODE = 'SK007',
 				  DETAIL = 'It has lines in one shard only.',
@@ -166,9 +184,13 @@ SELECT pgstock_shard.wrap('pgstock_shard.part_kept(text,bigint,int)'::
 
 CREATE FUNCTION pgstock_shard.part_shards(order_id text)
 RETURNS int[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT o.shards FROM pgstock_shard.order_part o WHERE o.order_id = $1
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	RETURN (SELECT o.shards FROM pgstock_shard.order_part o
+			 WHERE o.order_id = $1);
+END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_shards IS
 	'returns the shards of an order over shards';
@@ -272,8 +294,24 @@ SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
  ORDER BY r.product_id, r.location, r.created_at DESC
 $body$
 $f$, pgstock);
+	/* a call that settles an order is about all its lines, also if it fails */
+	EXECUTE format($f$
+CREATE FUNCTION pgstock_shard.part_holds(verb text,
+	answer pgstock_shard.answer)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+	RETURN CASE verb
+		WHEN 'hold' THEN (answer.rows[1]::%1$s.stock_result).granted > 0
+		ELSE verb NOT IN ('keep', 'undo') END;
+END
+$body$
+$f$, pgstock);
 END
 $do$;
+COMMENT ON FUNCTION pgstock_shard.part_holds IS
+	'returns whether the lines here belong to the saga after its step';
 COMMENT ON FUNCTION pgstock_shard.part_act IS
 	'calls the function of pgstock that a step of an order over shards names';
 COMMENT ON FUNCTION pgstock_shard.part_look IS
@@ -304,14 +342,18 @@ BEGIN
 		PERFORM set_config('role', role, true);
 	END IF;
 	a.shard := shard;
-	a.rows := ARRAY(
-		SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
-			nullif(parts[1], 'null'), args) r);
+	/* lines that the saga does not hold are those of another request */
+	IF verb <> 'undo' OR pgstock_shard.part_held(order_id) = saga THEN
+		a.rows := ARRAY(
+			SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
+				nullif(parts[1], 'null'), args) r);
+	END IF;
 	/* replayed, the last column, is true */
 	IF verb = 'hold' AND a.rows[1] LIKE '%,t)' THEN
-		PERFORM pgstock_shard.part_check_new(order_id, saga);
+		PERFORM pgstock_shard.part_check_new(order_id);
 	END IF;
-	PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, a);
+	PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, verb,
+								   a);
 	RETURN a;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
@@ -324,7 +366,8 @@ EXCEPTION WHEN OTHERS THEN
 	a.error := pgstock_shard.failure_text(f, role, a.shard IS NULL);
 	a.rows := NULL;
 	IF f.sqlstate ~ '^(SK|22)' THEN
-		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, a);
+		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards,
+									   verb, a);
 	END IF;
 	a.shard := shard;
 	RETURN a;

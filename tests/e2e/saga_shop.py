@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A shop in four shards, and what tests of its orders over shards share."""
+
+import itertools
+import json
+import threading
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from process import wait_until
+
+
+def make_shop(shards):
+    """The shards, with their front as the coordinator; each has two products
+    with 100 pieces."""
+    shards.set_coordinator(shards.front)
+    for product in itertools.chain(*shards.products(2)):
+        shards.front.sql("SELECT receive_stock(%s, 100)", (product,))
+    return shards
+
+
+def lines(shop, *counts):
+    """Items of an order: so many pieces of the first product of each shard."""
+    products = [names[0] for names in shop.products(2)]
+    return json.dumps([{"product_id": product, "quantity": count}
+                       for product, count in zip(products, counts) if count])
+
+
+def call(shop, function, *args):
+    """The rows of a call, as dictionaries."""
+    with closing(shop.front.connect()) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            marks = ", ".join(["%s"] * len(args))
+            cur.execute(f"SELECT * FROM {function}({marks})", args)
+            names = [column.name for column in cur.description]
+            return [dict(zip(names, row)) for row in cur.fetchall()]
+
+
+def statuses(rows):
+    return {row["status"] for row in rows}
+
+
+def states(shop, order):
+    """The states of an order's lines in all shards."""
+    return sorted(state for (state,) in shop.front.sql(
+        "SELECT state FROM stock_reservations WHERE order_id = %s", (order,)))
+
+
+def saga(shop, order):
+    return shop.front.sql("SELECT state, under_way FROM stock_sagas"
+                          " WHERE order_id = %s", (order,))
+
+
+def fails(sqlstate, function, *args):
+    with pytest.raises(psycopg2.Error) as error:
+        function(*args)
+    assert error.value.pgcode == sqlstate, error.value
+    return error.value.diag
+
+
+def expire(shop, order, part):
+    """Lets one line of an order expire, and sells all of its product."""
+    item = json.loads(lines(shop, 1, 1))[part]
+    shop.shard_of(item["product_id"]).sql(
+        "SELECT extend_reservation(%s, '1 millisecond')", (order,))
+    wait_until(lambda: shop.front.value(
+        "SELECT count(*) = 1 FROM stock_reservations WHERE order_id = %s"
+        " AND expires_at < clock_timestamp() AND product_id = %s",
+        (order, item["product_id"])), 10, "the line has not expired")
+    return item["product_id"]
+
+
+def in_parallel(*functions):
+    """What each of the functions returned or raised, called concurrently."""
+    results = [None] * len(functions)
+
+    def run(n, function):
+        try:
+            results[n] = function()
+        except psycopg2.Error as error:
+            results[n] = error
+    threads = [threading.Thread(target=run, args=pair)
+               for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Steps of orders over shards that are repeated, shared by callers, or meet an
+order of another request."""
+
+import itertools
+import json
+
+import pytest
+
+from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
+                       statuses)
+
+serial = itertools.count(1)
+
+
+@pytest.fixture(scope="module", name="shop")
+def fixture_shop(shards):
+    return make_shop(shards)
+
+
+@pytest.fixture(name="order")
+def fixture_order():
+    return f"step-{next(serial)}"
+
+
+def short_of_one_line(shop, order):
+    """An order with a line that is live, and one that expired and whose
+    product is sold; the order that has it."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    product = expire(shop, order, 1)
+    rest = shop.front.value("SELECT available FROM stock_levels"
+                            " WHERE product_id = %s", (product,))
+    call(shop, "reserve_stock", product, rest + 1, f"rest-{order}")
+    return f"rest-{order}"
+
+
+def test_a_compensation_does_not_use_the_key_of_its_call(shop, order):
+    rest = short_of_one_line(shop, order)
+    for _ in range(2):
+        rows = call(shop, "confirm_stock", order, "payment", f"key-{order}")
+        assert statuses(rows) == {"shortfall"}
+        assert states(shop, order) == ["rolled_back", "shortfall"]
+        assert saga(shop, order) == [("shortfall", None)]
+    call(shop, "release_stock", rest)
+
+
+def hold_of_a_session_that_ended(shop, order, items):
+    """The row and the holds that a session leaves which dies behind them."""
+    shop.front.sql(
+        "WITH t AS MATERIALIZED (SELECT t FROM pgstock_front.ask_reserve(%s,"
+        " '{0,1}', pgstock_front.saga_parts(%s, '{0,1}'), '{}',"
+        " '{\"raise\": true, \"user_id\": \"u\","
+        " \"strategy\": \"auto\"}', NULL, NULL) t)"
+        " SELECT pgstock_front.saga_push(t, 'hold', (t).step - 1) FROM t",
+        (order, items))
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                   " WHERE order_id = %s", (order,))
+
+
+@pytest.mark.parametrize("settled", [None, "confirm_stock"])
+def test_an_undo_leaves_the_order_of_another_request(shop, order, settled):
+    """Shard 0 has the order without a saga, so it refuses the hold; the undo
+    is of what shard 1 holds."""
+    call(shop, "reserve_order", order, lines(shop, 1), "u")
+    if settled:
+        call(shop, settled, order)
+    before = states(shop, order)
+    hold_of_a_session_that_ended(shop, order, lines(shop, 1, 1))
+    assert len(states(shop, order)) == 2
+    shop.front.sql("SELECT sweep_orders()")
+    assert states(shop, order) == sorted(before + ["released"])
+    assert saga(shop, order) == [("abandoned", None)]
+    # nor is it taken over by the next request
+    fails("SK007", call, shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    assert before[0] in states(shop, order)
+
+
+def begin(shop, order, verb, args):
+    """A step that a caller begins or joins, as saga_finish() takes it."""
+    return shop.front.value(
+        "SELECT t::text FROM pgstock_front.ask_settle(%s, '{0,1}', %s, %s,"
+        " '{0,1}', ARRAY['null', 'null']::jsonb[]) t",
+        (order, verb, json.dumps(args)))
+
+
+def finish(shop, turn):
+    return [status for (status,) in shop.front.sql(
+        "SELECT status FROM pgstock_front.saga_finish("
+        "%s::pgstock_front.turn)", (turn,))]
+
+
+def push(shop, turn):
+    """The answers of the shards to a step."""
+    return shop.front.value(
+        "SELECT pgstock_front.saga_push(t, (t).verb, (t).step)::text FROM"
+        " (SELECT %s::pgstock_front.turn AS t OFFSET 0) t", (turn,))
+
+
+@pytest.mark.parametrize("verb,args,after", [
+    ("confirm", {}, "shortfall"), ("extend", {"ttl": "1 hour"}, "expired")])
+def test_a_caller_that_joined_learns_what_followed(shop, order, verb, args,
+                                                   after):
+    """Two callers take a step that another one must follow: the second is not
+    answered as if none had, whether its shards answered before or behind."""
+    rest = short_of_one_line(shop, order)
+    first, second = [begin(shop, order, verb, args) for _ in range(2)]
+    assert first.startswith("(begun") and second.startswith("(joined")
+    answers = push(shop, second)
+    if verb == "confirm":
+        assert finish(shop, first) == ["shortfall"] * 2
+    else:
+        fails("SK006", finish, shop, first)
+    for query, values in [
+            ("saga_next(%s, %s::pgstock_front.answer[])", (second, answers)),
+            ("saga_finish(%s)", (second,))]:
+        diag = fails("40001", shop.front.sql,
+                     f"SELECT pgstock_front.{query}", values)
+        assert "another session has ended" in diag.message_primary
+    assert saga(shop, order) == [(after, None)]
+    call(shop, "release_stock", rest)
