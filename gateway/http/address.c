@@ -69,7 +69,7 @@ address_close(AddressTable *table, Address *address)
 	Assert(address->connections > 0);
 	if (--address->connections > 0)
 		return;
-	Assert(address->waiting == 0);
+	Assert(address->waiting == 0 && address->unserved == 0);
 	while (*at != address)
 		at = &(*at)->next;
 	*at = address->next;

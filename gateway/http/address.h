@@ -25,8 +25,9 @@ typedef struct Address
 {
 	AddressKey		key;
 	unsigned		connections;
-	unsigned		waiting; /* requests, for their answers */
-	struct Address *next;	 /* in its bucket */
+	unsigned		unserved; /* of them: no whole request yet (client.h) */
+	unsigned		waiting;  /* requests, for their answers */
+	struct Address *next;	  /* in its bucket */
 } Address;
 
 typedef struct AddressTable

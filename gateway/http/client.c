@@ -33,6 +33,7 @@ client_open(struct MHD_Connection *connection, AddressTable *addresses,
 					 MHD_get_connection_info(connection,
 											 MHD_CONNECTION_INFO_CLIENT_ADDRESS)
 						 ->client_addr);
+	client->address->unserved++;
 	client->since = now;
 	if (tls != NULL)
 	{
@@ -46,10 +47,21 @@ void
 client_close(Client *client, AddressTable *addresses)
 {
 	Assert(client->request == NULL);
+	client_serve(client);
 	address_close(addresses, client->address);
 	tls_release(client->tls);
 	strings_free(client->names);
 	free(client);
+}
+
+void
+client_serve(Client *client)
+{
+	if (client->served)
+		return;
+	Assert(client->address->unserved > 0);
+	client->address->unserved--;
+	client->served = true;
 }
 
 void

@@ -29,6 +29,9 @@ Client *client_open(struct MHD_Connection *connection, AddressTable *addresses,
 					Tls *tls, int64_t now);
 void	client_close(Client *client, AddressTable *addresses);
 
+/* It has sent a whole request. */
+void client_serve(Client *client);
+
 /* libmicrohttpd sees its end, as if the client had closed it. */
 void client_shut_down(const Client *client);
 

@@ -4,11 +4,21 @@
  * To end a connection it is shut down: libmicrohttpd sees its end, as if the
  * client had closed it, and closes it too.
  *
+ * Which connection gives up its place.  One that has sent a whole request is
+ * worth more than one that has not, and one with a request under way more than
+ * an idle one: so clients of thousands of addresses, with a connection each,
+ * cannot take the places of a reverse proxy, which has many.  Among equals it
+ * is one of the address that has the most of that kind.  But an address that
+ * has more than its share of all connections comes before all others: else it
+ * could send a request on each, keep them all, and only new ones would go.
+ *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "http/client_list.h"
 
 #include <sys/ioctl.h>
+
+#define SHARES 4 /* one of them is as much as an address may have safely */
 
 void
 client_list_add(ClientList *list, Client *client)
@@ -19,6 +29,7 @@ client_list_add(ClientList *list, Client *client)
 	Assert(list->newest == NULL || list->newest->since <= client->since);
 	*(list->newest != NULL ? &list->newest->newer : &list->oldest) = client;
 	list->newest = client;
+	list->count++;
 }
 
 void
@@ -32,6 +43,8 @@ client_list_remove(ClientList *list, Client *client)
 							: &list->oldest) = client->newer;
 	*(client->newer != NULL ? &client->newer->older
 							: &list->newest) = client->older;
+	Assert(list->count > 0);
+	list->count--;
 }
 
 /* Its request has arrived, and has no answer yet.  One that is slow to read its
@@ -43,13 +56,42 @@ client_is_waiting(const Client *client)
 		   client->request->status == 0;
 }
 
+static bool
+client_list_is_share_exceeded(const ClientList *list, const Address *address)
+{
+	Assert(address->connections <= list->count);
+	return address->connections > list->count / SHARES;
+}
+
+/* What a connection is worth. */
+static int
+client_worth(const Client *client)
+{
+	return !client->served ? 0 : client->request == NULL ? 1 : 2;
+}
+
+/* How many connections its address has that are served, or not, as it is. */
+static unsigned
+client_weight(const Client *client)
+{
+	const Address *address = client->address;
+
+	Assert(address->unserved <= address->connections);
+	return client->served ? address->connections - address->unserved
+						  : address->unserved;
+}
+
 /* Whether a gives up its place before b, which is older. */
 static bool
-client_is_heavier(const Client *a, const Client *b)
+client_list_is_heavier(const ClientList *list, const Client *a, const Client *b)
 {
-	if (a->address->connections != b->address->connections)
-		return a->address->connections > b->address->connections;
-	return !a->served && b->served;
+	bool exceeds = client_list_is_share_exceeded(list, a->address);
+
+	if (exceeds != client_list_is_share_exceeded(list, b->address))
+		return exceeds;
+	if (client_worth(a) != client_worth(b))
+		return client_worth(a) < client_worth(b);
+	return client_weight(a) > client_weight(b);
 }
 
 Client *
@@ -59,7 +101,8 @@ client_list_find_heaviest(const ClientList *list)
 
 	for (Client *client = list->oldest; client != NULL; client = client->newer)
 		if (!client_is_waiting(client) &&
-			(heaviest == NULL || client_is_heavier(client, heaviest)))
+			(heaviest == NULL ||
+			 client_list_is_heavier(list, client, heaviest)))
 			heaviest = client;
 	return heaviest;
 }

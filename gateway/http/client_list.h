@@ -10,16 +10,16 @@
 
 typedef struct ClientList
 {
-	Client *oldest;
-	Client *newest;
+	Client	*oldest;
+	Client	*newest;
+	unsigned count;
 } ClientList;
 
 void client_list_add(ClientList *list, Client *client); /* as the newest */
 void client_list_remove(ClientList *list, Client *client);
 
-/* Of those that wait for no answer, one of the address that has the most
- * connections: the oldest that has not sent a whole request, or else the one
- * that has been idle longest.  NULL: there is none. */
+/* Of those that wait for no answer, the one that gives up its place first; or
+ * NULL. */
 Client *client_list_find_heaviest(const ClientList *list);
 
 /* The one whose answer began to be sent first, and is not sent yet; or NULL. */

@@ -8,12 +8,10 @@
  *
  * No client can keep another one out.  Connections are accepted at once and
  * always (common/acceptor.c); where there are CONNECTIONS_MAX, a new one takes
- * the place of one of the address that has the most: the oldest that has not
- * sent a whole request yet, or else the one that has been idle longest.  Only
- * one whose request waits for its answer keeps its place, and so fewer requests
- * may wait than there are connections.  A request has REQUEST_US from its first
- * line to its last byte, and so has its answer.  With TLS the first request
- * begins with its handshake.
+ * the place of another one (http/client_list.c).  Only one whose request waits
+ * for its answer keeps its place, and so fewer requests may wait than there are
+ * connections.  A request has REQUEST_US from its first line to its last byte,
+ * and so has its answer.  With TLS the first request begins with its handshake.
  *
  * An answer that is given while its request waits is sent by the next
  * server_turn(): a batch of answers is one round through libmicrohttpd.
@@ -213,7 +211,8 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 		return;
 	client->request = NULL;
 	client_list_remove(&server->clients, client);
-	client->served = client->served || request->running;
+	if (request->running)
+		client_serve(client);
 	client->since = loop_now(server->loop);
 	client_list_add(&server->clients, client);
 	server->handlers->over(server->arg, request);

@@ -15,24 +15,37 @@
 
 #include "http/client_list.h"
 
-#define CLIENTS 3
+#define CLIENTS 12
 
 typedef struct World
 {
 	ClientList	list;
 	Client		clients[CLIENTS];
 	HttpRequest requests[CLIENTS];
-	Address		addresses[2];
+	Address		addresses[CLIENTS];
 	int			peers[CLIENTS];
 } World;
 
 static void
 move(World *world, int i, int address)
 {
-	if (world->clients[i].address != NULL)
-		world->clients[i].address->connections--;
-	world->clients[i].address = &world->addresses[address];
-	world->addresses[address].connections++;
+	Client *client = &world->clients[i];
+
+	if (client->address != NULL)
+	{
+		client->address->connections--;
+		client->address->unserved -= !client->served;
+	}
+	client->address = &world->addresses[address];
+	client->address->connections++;
+	client->address->unserved += !client->served;
+}
+
+static void
+serve(World *world, int first, int last)
+{
+	for (int i = first; i <= last; i++)
+		client_serve(&world->clients[i]);
 }
 
 static int
@@ -108,25 +121,51 @@ the_oldest_goes_first(void **state)
 	World *world = *state;
 
 	assert_int_equal(gives_up(world), 0);
-	world->clients[0].served = true;
+	serve(world, 0, 0);
 	assert_int_equal(gives_up(world), 1);
-	world->clients[1].served = world->clients[2].served = true;
+	serve(world, 1, CLIENTS - 1);
 	assert_int_equal(gives_up(world), 0);
+	ask(world, 0, 5, 0);
+	world->requests[0].running = false; /* it has not arrived */
+	assert_int_equal(gives_up(world), 1);
 }
 
-/* Whatever the one of another address has not done. */
+/* Whatever the one of another address has not done: one address would else send
+ * a request on each of its connections, and keep all others out. */
 static void
-the_address_with_the_most_gives_one_up(void **state)
+an_address_with_too_many_gives_one_up(void **state)
 {
 	World *world = *state;
 
 	move(world, 0, 1);
-	world->clients[1].served = world->clients[2].served = true;
+	serve(world, 1, CLIENTS - 1);
 	assert_int_equal(gives_up(world), 1);
-	ask(world, 1, 5, 0);
-	assert_int_equal(gives_up(world), 2);
-	ask(world, 2, 5, 0);
+	for (int i = 1; i < CLIENTS; i++)
+		ask(world, i, 5, i < CLIENTS - 1 ? 0 : 9);
+	assert_int_equal(gives_up(world), CLIENTS - 1);
+	ask(world, CLIENTS - 1, 5, 0);
 	assert_int_equal(gives_up(world), 0);
+}
+
+/* The story: thousands of IPv6 networks, with a connection each, took the
+ * places of a reverse proxy's connections, for its address had the most. */
+static void
+many_addresses_do_not_displace_a_proxy(void **state)
+{
+	World *world = *state;
+
+	for (int i = 3; i < CLIENTS; i++)
+		move(world, i, i);
+	serve(world, 0, 1); /* the proxy's; its third one is new */
+	assert_int_equal(gives_up(world), 2);
+	move(world, 3, 4);
+	assert_int_equal(gives_up(world), 3); /* two that are new */
+	/* they send a request each */
+	serve(world, 2, CLIENTS - 1);
+	assert_int_equal(gives_up(world), 0);
+	for (int i = 0; i < 3; i++)
+		ask(world, i, 5, 9);
+	assert_int_equal(gives_up(world), 3);
 }
 
 static void
@@ -134,9 +173,8 @@ one_that_waits_for_its_answer_stays(void **state)
 {
 	World *world = *state;
 
-	ask(world, 0, 5, 0);
-	ask(world, 1, 5, 9); /* it does not read its answer */
-	ask(world, 2, 5, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		ask(world, i, 5, i == 1 ? 9 : 0); /* 1 does not read its answer */
 	assert_int_equal(gives_up(world), 1);
 	ask(world, 1, 5, 0);
 	assert_int_equal(gives_up(world), CLIENTS);
@@ -233,7 +271,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_oldest_goes_first, set_up,
 										tear_down),
-		cmocka_unit_test_setup_teardown(the_address_with_the_most_gives_one_up,
+		cmocka_unit_test_setup_teardown(an_address_with_too_many_gives_one_up,
+										set_up, tear_down),
+		cmocka_unit_test_setup_teardown(many_addresses_do_not_displace_a_proxy,
 										set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_slowest_reader_is_found, set_up,
 										tear_down),
