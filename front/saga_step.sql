@@ -240,6 +240,39 @@ COMMENT ON FUNCTION pgstock_front.saga_call IS
 /* ---- The sweeper ---- */
 
 /*
+ * A row that is from before a failover or a restore of the coordinator may lack
+ * what followed.  An order that every shard has kept may have been reported to
+ * its client as reserved; a step after which a shard has taken another one was
+ * taken by all of them.
+ */
+CREATE FUNCTION pgstock_front.saga_overtaken(t pgstock_front.turn)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	known	text[];
+BEGIN
+	IF t.verb = 'reserve' THEN
+		known := ARRAY(
+			SELECT a.rows[1] FROM unnest(pgstock_front.checked(ARRAY(
+				SELECT k::pgstock_front.answer
+				  FROM pgstock_front.part_kept(t.shards, NULL, NULL, NULL,
+											   t.order_id, t.saga, t.step)
+					   k))) a);
+		RETURN 'true' = ALL (known);
+	END IF;
+	known := ARRAY(
+		SELECT a.rows[1] FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT p::pgstock_front.answer
+			  FROM pgstock_front.part_past(t.shards, NULL, NULL, NULL,
+										   t.order_id, t.saga, t.step) p))) a);
+	RETURN 'true' = ANY (known);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_overtaken IS
+	'returns whether the shards show that a step of a restored row has ended';
+
+/*
  * Ends the step of a saga that its session has not ended.  An order that was
  * being reserved is undone, because no client has received "reserved" for it.
  * Only if the row is from before a failover or a restore of the coordinator,
@@ -250,26 +283,15 @@ CREATE FUNCTION pgstock_front.saga_resume(t pgstock_front.turn)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	kept	pgstock_front.answer[];
 BEGIN
-	IF t.verb <> 'reserve' THEN
+	IF t.doubtful AND pgstock_front.saga_overtaken(t) THEN
+		PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step,
+			CASE t.verb WHEN 'reserve' THEN 'reserved' END, NULL);
+	ELSIF t.verb = 'reserve' THEN
+		PERFORM pgstock_front.saga_undo(t, 'abandoned', NULL, t.shards);
+	ELSE
 		PERFORM pgstock_front.saga_finish(t);
-		RETURN;
 	END IF;
-	IF t.doubtful THEN
-		kept := pgstock_front.checked(ARRAY(
-			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.part_kept(t.shards, NULL, NULL, NULL,
-										   t.order_id, t.saga, t.step) a));
-		IF NOT EXISTS (SELECT FROM unnest(kept) a WHERE a.rows <> '{true}')
-		THEN
-			PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step,
-										  'reserved', NULL);
-			RETURN;
-		END IF;
-	END IF;
-	PERFORM pgstock_front.saga_undo(t, 'abandoned', NULL, t.shards);
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_resume IS

@@ -90,11 +90,13 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN (SELECT c.system_identifier FROM pg_control_system() c) || '/'
-		   || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+		   || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '/'
+		   || (SELECT d.oid FROM pg_database d
+				WHERE d.datname = current_database());
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_history IS
-	'returns the current history of the coordinator: system and timeline';
+	'returns the current history of the coordinator: system, timeline, database';
 
 /* A setting of the coordinator's database, such as pgstock_front.hold. */
 CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
@@ -134,6 +136,22 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_next_number IS
 	'returns the number of a new saga: the time in microseconds, but greater '
 	'than the last one';
+
+/*
+ * In another history the row may lack steps that shards have taken: its next
+ * step does not use their numbers again.
+ */
+CREATE FUNCTION pgstock_front.saga_renumber(s pgstock_front.saga)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE WHEN s.history = pgstock_front.saga_history() THEN s.saga
+				ELSE pgstock_front.saga_next_number(s.saga) END;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_renumber IS
+	'returns the number of a saga; a new one for a row of an earlier history';
 
 /*
  * Begins to reserve an order.  "replaces" is the saga whose reservation, as the
@@ -221,6 +239,7 @@ BEGIN
 	SELECT * INTO STRICT s FROM pgstock_front.saga x WHERE x.order_id = $1
 	   FOR UPDATE;
 	IF s.verb = $3 AND s.step_parts = $6
+		AND s.history = pgstock_front.saga_history()
 		AND s.args - '{role,trace,actor}'::text[]
 		= $4 - '{role,trace,actor}'::text[] THEN
 		RETURN NEXT pgstock_front.saga_turn(s, 'joined');
@@ -230,8 +249,9 @@ BEGIN
 				 ELSE 'other' END);
 	ELSE
 		UPDATE pgstock_front.saga x
-		   SET step = x.step + 1, verb = $3, args = $4, step_shards = $5,
-			   step_parts = $6, changed_at = now, tries = 0, error = NULL,
+		   SET saga = pgstock_front.saga_renumber(x), step = x.step + 1,
+			   verb = $3, args = $4, step_shards = $5, step_parts = $6,
+			   changed_at = now, tries = 0, error = NULL,
 			   history = pgstock_front.saga_history(),
 			   due_at = now + pgstock_front.saga_setting('patience', '10s'),
 			   shards = ARRAY(SELECT unnest(x.shards) UNION SELECT unnest($2)
@@ -258,8 +278,10 @@ DECLARE
 	s	pgstock_front.saga;
 BEGIN
 	UPDATE pgstock_front.saga x
-	   SET step = x.step + 1, verb = $4,
-		   args = x.args - 'idempotency_key' || $5, step_shards = $6,
+	   SET saga = pgstock_front.saga_renumber(x), step = x.step + 1,
+		   verb = $4, args = x.args - 'idempotency_key'
+			|| jsonb_build_object('undoes', x.saga) || $5,
+		   history = pgstock_front.saga_history(), step_shards = $6,
 		   step_parts = array_fill('null'::jsonb, ARRAY[cardinality($6)]),
 		   answer = coalesce($7, x.answer), changed_at = clock_timestamp(),
 		   due_at = clock_timestamp() + '1s', tries = 0

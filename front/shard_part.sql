@@ -13,6 +13,7 @@ CREATE TABLE pgstock_shard.order_part
 	held		bigint,
 	saga		bigint NOT NULL,
 	step		int NOT NULL,
+	verb		text NOT NULL,
 	shards		int[] NOT NULL,
 	answer		pgstock_shard.answer,
 	changed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -55,7 +56,8 @@ COMMENT ON FUNCTION pgstock_shard.part_check_role IS
  * yet, so the row is written again: the caller's commit then flushes that one
  * too.
  */
-CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int)
+CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int,
+	verb text)
 RETURNS pgstock_shard.answer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -65,7 +67,8 @@ BEGIN
 	PERFORM pgstock_shard.part_check_role();
 	SELECT * INTO part FROM pgstock_shard.order_part o
 	 WHERE o.order_id = $1 FOR UPDATE;
-	IF (part.saga, part.step) > (saga, step) THEN
+	IF (part.saga, part.step) > (saga, step)
+		OR (part.saga, part.step) = (saga, step) AND part.verb <> verb THEN
 		PERFORM pgstock_shard.part_late(order_id, step);
 	ELSIF (part.saga, part.step) = (saga, step) THEN
 		UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
@@ -92,10 +95,10 @@ BEGIN
 	PERFORM pgstock_shard.part_check_role();
 	INSERT INTO pgstock_shard.order_part AS o
 	VALUES ($1, CASE WHEN pgstock_shard.part_holds(verb, answer) THEN $2 END,
-			$2, $3, $4, $6)
+			$2, $3, $5, $4, $6)
 		ON CONFLICT ON CONSTRAINT order_part_pkey DO UPDATE
 	   SET held = coalesce(excluded.held, o.held),
-		   saga = excluded.saga, step = excluded.step,
+		   saga = excluded.saga, step = excluded.step, verb = excluded.verb,
 		   shards = excluded.shards, answer = excluded.answer,
 		   changed_at = excluded.changed_at
 	 WHERE (o.saga, o.step) <= (excluded.saga, excluded.step);
@@ -167,19 +170,37 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.part_fence IS
 	'makes the caller''s commit flush what it has read of an order; true';
 
-/* Whether the keep of a saga is the latest step that was taken. */
+/*
+ * Two questions about a row of the coordinator that was restored from a backup.
+ * A step that settles an order is sent only after all shards have kept it, and
+ * none is sent before all shards have taken the previous one.
+ */
 CREATE FUNCTION pgstock_shard.part_kept(order_id text, saga bigint, step int)
 RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
-				WHERE o.order_id = $1 AND o.saga = $2 AND o.step = $3
-				  AND (o.answer).error IS NULL
+				WHERE o.order_id = $1 AND (o.saga, o.step) >= ($2, $3)
+				  AND o.verb NOT IN ('hold', 'undo')
+				  AND (o.verb <> 'keep' OR (o.answer).error IS NULL)
 				  AND pgstock_shard.part_fence($1))
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_kept IS
-	'returns whether a saga''s keep is the latest step that this shard took';
+	'returns whether this shard has kept its part of a saga, and not undone it';
 SELECT pgstock_shard.wrap('pgstock_shard.part_kept(text,bigint,int)'::
+	regprocedure);
+
+CREATE FUNCTION pgstock_shard.part_past(order_id text, saga bigint, step int)
+RETURNS boolean
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
+				WHERE o.order_id = $1 AND (o.saga, o.step) > ($2, $3)
+				  AND pgstock_shard.part_fence($1))
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_past IS
+	'returns whether this shard has taken a later step than this one';
+SELECT pgstock_shard.wrap('pgstock_shard.part_past(text,bigint,int)'::
 	regprocedure);
 
 CREATE FUNCTION pgstock_shard.part_shards(order_id text)
@@ -332,7 +353,7 @@ BEGIN
 	IF (shard = ANY (shards)) IS NOT TRUE THEN
 		PERFORM pgstock_shard.refuse(shards);
 	END IF;
-	a := pgstock_shard.part_begin(order_id, saga, step);
+	a := pgstock_shard.part_begin(order_id, saga, step, verb);
 	IF a.shard IS NOT NULL THEN
 		RETURN a;
 	END IF;
@@ -343,7 +364,8 @@ BEGIN
 	END IF;
 	a.shard := shard;
 	/* lines that the saga does not hold are those of another request */
-	IF verb <> 'undo' OR pgstock_shard.part_held(order_id) = saga THEN
+	IF verb <> 'undo' OR pgstock_shard.part_held(order_id)
+		IN (saga, (args ->> 'undoes')::bigint) THEN
 		a.rows := ARRAY(
 			SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
 				nullif(parts[1], 'null'), args) r);

@@ -215,7 +215,8 @@ def test_a_coordinator_restored_from_a_backup(fleet, order, kept):
         "UPDATE pgstock_front.saga SET state = 'new', verb = 'reserve',"
         " history = 'another', due_at = now() WHERE order_id = %s", (order,))
     if not kept:
-        fleet.shards[1].sql("UPDATE pgstock_shard.order_part SET step = 1"
+        fleet.shards[1].sql("UPDATE pgstock_shard.order_part SET step = 1,"
+                            " verb = 'hold'"
                             " WHERE order_id = %s", (order,))
     with fleet.shards[0].pg.away():
         fleet.front.sql("SELECT sweep_orders()")

@@ -118,3 +118,85 @@ def test_a_caller_that_joined_learns_what_followed(shop, order, verb, args,
         assert "another session has ended" in diag.message_primary
     assert saga(shop, order) == [(after, None)]
     call(shop, "release_stock", rest)
+
+
+def restore(shop, order, **columns):
+    """The coordinator's row as it is in an older backup."""
+    names = ", ".join(f"{name} = %({name})s" for name in columns)
+    shop.front.sql(f"UPDATE pgstock_front.saga SET {names}, due_at = now(),"
+                   " history = 'another' WHERE order_id = %(order)s",
+                   dict(columns, order=order))
+
+
+def sweep(shop, order):
+    shop.front.sql("SELECT sweep_orders()")
+    ((state, verb),) = saga(shop, order)
+    assert verb is None
+    return state
+
+
+def test_a_restored_row_does_not_use_a_step_number_again(shop, order):
+    """The shards have confirmed the order as step 3, which the row does not
+    know."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    call(shop, "confirm_stock", order)
+    restore(shop, order, state="reserved", step=2, verb=None)
+    fails("SK005", call, shop, "release_stock", order)
+    assert statuses(call(shop, "rollback_stock", order)) == {"rolled_back"}
+    assert states(shop, order) == ["rolled_back"] * 2
+
+
+def test_a_restored_row_of_an_order_that_one_shard_has_confirmed(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    shop.shards[0].sql(
+        "SELECT pgstock_shard.part_step('{0}', '{null}', NULL, NULL, NULL,"
+        " %s, %s, 3, '{0,1}', 'confirm', '{}')", (order, shop.front.value(
+            "SELECT saga FROM stock_sagas WHERE order_id = %s", (order,))))
+    restore(shop, order, state="new", step=2, verb="reserve")
+    assert sweep(shop, order) == "reserved"
+    assert states(shop, order) == ["confirmed", "reserved"]
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
+    assert states(shop, order) == ["confirmed"] * 2
+
+
+@pytest.mark.parametrize("verb,state", [
+    ("confirm", "reserved"), ("undo", "reserved"), ("reserve", "new")])
+def test_a_restored_row_of_which_the_shards_know_more(shop, order, verb,
+                                                      state):
+    """A step that a later one has followed was taken by every shard."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    call(shop, "confirm_stock", order)
+    call(shop, "return_stock", order)
+    if verb == "undo":          # the order is live again
+        call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    before = states(shop, order)
+    old = {"saga": 1} if verb == "undo" else {}
+    for ends in (lambda: sweep(shop, order),
+                 lambda: fails("SK005", call, shop, "return_stock", order)):
+        restore(shop, order, state=state, step=2 if verb == "reserve" else 3,
+                verb=verb, args=json.dumps({"outcome": "abandoned"}), **old)
+        ends()
+        assert states(shop, order) == before
+        assert saga(shop, order)[0][1] is None
+        if verb != "undo":
+            break
+
+
+def test_a_step_is_not_answered_by_another_one_of_its_number(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    number = shop.front.value("SELECT saga FROM stock_sagas"
+                              " WHERE order_id = %s", (order,))
+    ((error,),) = shop.shards[0].sql(
+        "SELECT error FROM pgstock_shard.part_step('{0}', '{null}', NULL,"
+        " NULL, NULL, %s, %s, 2, '{0,1}', 'release', '{}')", (order, number))
+    assert error.startswith("(40001,")
+    call(shop, "release_stock", order)
+
+
+def test_a_copy_of_the_coordinator_has_another_history(shop):
+    """pg_restore into another database of the same server."""
+    copy = shop.front.pg.create_database("copy", extension=False)
+    copy.sql("CREATE EXTENSION pgstock_front CASCADE")
+    query = "SELECT pgstock_front.saga_history()"
+    assert copy.value(query) != shop.front.value(query)
+    copy.drop()
