@@ -16,6 +16,13 @@
  * and the server has reset the session.  The statement fails then, and with it
  * all of its transaction.  All sessions prepare anew, and look for the
  * extension again, before their next work; so the same work can be given again.
+ * The same errors have lasting causes too: a function that an administrator has
+ * replaced, a damaged index.  Then each try of each request would have all
+ * sessions prepare anew, to no end.  So a statement that failed, and has not
+ * succeeded since, is a suspect: it causes the next renewal RENEW_US after the
+ * last one, and its error is the answer meanwhile.  Other statements are not
+ * affected, and no time limits those that succeed in between: an extension can
+ * be created twice in a second.
  *
  * The circuit breaker.  It is open while no session is: requests are refused at
  * once then.  It opens where all sessions break, and where the database is
@@ -48,6 +55,7 @@
 #define SILENT_US	 (3 * SEC_US)
 #define PROBE_US	 (3 * SEC_US)  /* to connect and look for the extension */
 #define CHECK_US	 (200 * MS_US) /* how often silence is looked for */
+#define RENEW_US	 (5 * SEC_US)
 #define APPLICATION	 "pgstock-gateway"
 
 _Static_assert(STATEMENT_US + 400 * MS_US < SILENT_US,
@@ -82,6 +90,7 @@ typedef struct Session
 	bool		  stale;	   /* what it has prepared may be */
 	int64_t		  since;	   /* it is busy */
 	int64_t		  patience_us; /* beyond SILENT_US */
+	uint64_t	  statement;   /* while busy: the bit of the work's one */
 	Source		 *source;	   /* while busy */
 	PoolDone	  done;
 	void		 *arg;
@@ -97,6 +106,8 @@ struct Pool
 	int			 source_count;
 	int			 next_source; /* the one that is asked first */
 	int64_t		 answered_at; /* the last answer of any session */
+	int64_t		 renewed_at;  /* all sessions were marked as stale */
+	uint64_t	 suspects;	  /* statements that caused it, and fail still */
 	LoopTimer	*check;		  /* for silence, while one is busy */
 	bool		 checks;	  /* it is set */
 	LogThrottle	 throttle;
@@ -319,19 +330,37 @@ pool_is_stale(const char *sqlstate)
 	return false;
 }
 
+/* Has all sessions renewed; false if that has just not helped. */
+static bool
+pool_renew(Pool *pool, uint64_t statement)
+{
+	int64_t now = loop_now(pool->loop);
+
+	Assert(statement != 0);
+	if ((pool->suspects & statement) != 0 && now < pool->renewed_at + RENEW_US)
+		return false;
+	pool->suspects |= statement;
+	pool->renewed_at = now;
+	for (int i = 0; i < pool->size; i++)
+		pool->sessions[i].stale = true;
+	return true;
+}
+
 static void
 pool_session_answered(Session *session, const PGresult *result)
 {
 	Pool	   *pool = session->pool;
 	PoolDone	done = pool_session_release(session);
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	bool		stale = pool_is_stale(sqlstate);
+	/* it may have begun before another session met the same */
+	bool stale = pool_is_stale(sqlstate) &&
+				 (session->stale || pool_renew(pool, session->statement));
 
 	Assert(session->state == SESSION_BUSY);
 	session->state = SESSION_IDLE;
 	pool->answered_at = loop_now(pool->loop);
-	for (int i = 0; stale && i < pool->size; i++)
-		pool->sessions[i].stale = true;
+	if (sqlstate == NULL)
+		pool->suspects &= ~session->statement;
 	done(session->arg, &(PoolAnswer){
 						   .result = result,
 						   .sqlstate = sqlstate,
@@ -437,6 +466,7 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 	session->state = SESSION_BUSY;
 	session->since = loop_now(session->pool->loop);
 	session->patience_us = work->patience_us;
+	session->statement = UINT64_C(1) << work->statement->id;
 	if (!session->pool->checks)
 		loop_timer_set(session->pool->check, session->since + CHECK_US);
 	session->pool->checks = true;

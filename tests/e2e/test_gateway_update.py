@@ -5,6 +5,7 @@ is not valid any more; they prepare it anew, and no client notices."""
 import itertools
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -66,6 +67,37 @@ def test_a_session_has_forgotten_its_statements(gateways, admin, product, shop):
             shop.sql(kept)
     assert shop.level(product)[1] == 2
     assert "request failed" not in gateway.log()
+
+
+def test_an_error_that_lasts_is_not_tried_again(gateways, product, shop):
+    """It looks like that of a statement which is not valid any more, but
+    preparing it anew does not help: each request ran three times, and had all
+    sessions prepare anew for each try."""
+    gateway = gateways().start()
+    kept = shop.value(
+        "SELECT pg_get_functiondef('check_availability'::regproc)")
+    failing = re.sub(
+        r"LANGUAGE c.*", "LANGUAGE plpgsql ROWS 10 AS $f$ BEGIN "
+        "PERFORM nextval('public.tries'); "
+        "RAISE undefined_function; END $f$", kept, flags=re.S)
+    shop.sql("CREATE SEQUENCE public.tries; "
+             "GRANT USAGE ON SEQUENCE public.tries TO PUBLIC")
+    shop.sql(failing)
+    items = {"items": [{"product_id": product, "quantity": 1}]}
+    began = time.monotonic()
+    with closing(gateway.client()) as client:
+        try:
+            for _ in range(20):
+                assert client.post("/availability", items).status == 500
+            renewals = 1 + (time.monotonic() - began) // 5
+            assert 20 < shop.value("SELECT last_value FROM public.tries") \
+                <= 20 + renewals
+            # not those of other statements
+            assert client.reserve(product, 1, f"{product}-1").status == 201
+        finally:
+            shop.sql(kept)
+            shop.sql("DROP SEQUENCE public.tries")
+        assert client.post("/availability", items).status == 200
 
 
 def recreate(shop, product):
