@@ -36,6 +36,17 @@ RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	/* its other calls would reach the shard of its id only */
+	IF pgstock_front.order_shard($1) IS NOT NULL THEN
+		RAISE EXCEPTION 'order "%" has lines in more than one shard', $1
+			USING ERRCODE = 'feature_not_supported',
+				  DETAIL = format('Its lines are in the shards %s, but shard '
+								  '%s is named by its id.',
+								  array_to_string(shards, ', '),
+								  pgstock_front.order_shard($1)),
+				  HINT = 'Split the order, or choose a key for lines and '
+						 'orders that no order crosses.';
+	END IF;
 	IF NOT EXISTS (SELECT FROM pg_foreign_server s
 					WHERE s.srvname = 'pgstock_coordinator') THEN
 		RAISE EXCEPTION 'order "%" has lines in more than one shard', $1
@@ -49,7 +60,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_check_coordinator IS
-	'raises 0A000 for an order over shards if there is no coordinator';
+	'raises 0A000 for an order over shards if there is no coordinator, or if '
+	'its id names one shard';
 
 CREATE FUNCTION pgstock_front.part_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, order_id text, saga bigint, step int,

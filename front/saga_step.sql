@@ -416,7 +416,7 @@ BEGIN
 				WHERE s.srvname = 'pgstock_coordinator') THEN
 		command := 'ALTER SERVER pgstock_coordinator OPTIONS (SET p0 %L)';
 	END IF;
-	EXECUTE format(command, pgstock_front.connection_text(coordinator));
+	EXECUTE format(command, pgstock_front.proxy_connection(coordinator));
 	PERFORM pgstock_front.map_owner();
 	PERFORM pgstock_front.grant_coordinator();
 END

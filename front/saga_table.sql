@@ -96,7 +96,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_history IS
-	'returns the current history of the coordinator: system, timeline, database';
+	'returns the history of the coordinator: system, timeline and database';
 
 /* A setting of the coordinator's database, such as pgstock_front.hold. */
 CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)

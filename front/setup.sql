@@ -25,7 +25,7 @@ SELECT pgstock_front.connection_text(options || jsonb_build_object('options',
 			  '-c search_path=pg_catalog,pg_temp')))
 $$;
 COMMENT ON FUNCTION pgstock_front.proxy_connection IS
-	'returns the connection parameters of a shard for PL/Proxy';
+	'returns the connection parameters of a database for PL/Proxy';
 
 /* For an administrator, who connects with a password of its own. */
 CREATE FUNCTION pgstock_front.connections()

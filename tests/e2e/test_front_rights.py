@@ -151,16 +151,25 @@ ALTER DATABASE "{}" SET search_path = evil, public, pg_catalog;
 def test_names_of_others_take_no_part(made):
     """A search path finds functions, operators and types of another user
     first, in the front and in the shards; none of them is used."""
-    product = stocked(made)
+    (product, *_), (other, *_) = made.products(1, "rights")
+    stocked(made)
+    made.front.sql("SELECT receive_stock(%s, 5)", (other,))
+    made.set_coordinator(made.front)
     for database in (made.front, *made.shards):
         for statement in EVIL.format(database.name).split(";\n"):
             if statement.strip():
                 database.sql(statement + ";")
     order = name("o")
+    both = name("o")
     items = json.dumps([{"product_id": product, "quantity": 1}])
+    over = json.dumps([{"product_id": one, "quantity": 1}
+                       for one in (product, other)])
     for call, args in (("reserve_stock(%s, 1, %s)", (product, order)),
                        ("reserve_order(%s, %s)", (name("o"), items)),
                        ("confirm_stock(%s)", (order,)),
+                       ("reserve_order(%s, %s)", (both, over)),
+                       ("confirm_stock(%s)", (both,)),
+                       ("stock_sagas", ()),
                        ("check_availability(%s)", (items,)),
                        ("stock_levels", ())):
         got = outcome(made.front, "public." + call, args, user=made.app,

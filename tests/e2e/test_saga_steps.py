@@ -200,3 +200,25 @@ def test_a_copy_of_the_coordinator_has_another_history(shop):
     query = "SELECT pgstock_front.saga_history()"
     assert copy.value(query) != shop.front.value(query)
     copy.drop()
+
+
+def test_an_order_whose_id_names_its_shard_has_no_lines_elsewhere(shop, order):
+    """The calls that settle it would go to the shard that the id names."""
+    front = shop.front
+    front.sql("CREATE OR REPLACE FUNCTION pgstock_front.order_shard("
+              "order_id text) RETURNS int LANGUAGE sql IMMUTABLE RETURN 0")
+    try:
+        for function, args in [
+                ("reserve_order", (order, lines(shop, 1, 1))),
+                ("try_reserve_order", (order, lines(shop, 1, 1))),
+                ("reserve_orders", (json.dumps([{
+                    "order_id": order,
+                    "items": json.loads(lines(shop, 1, 1))}]),))]:
+            diag = fails("0A000", call, shop, function, *args)
+            assert "named by its id" in diag.message_detail
+        assert states(shop, order) == []
+        rows = call(shop, "reserve_order", order, lines(shop, 1))
+        assert statuses(rows) == {"granted"}
+    finally:
+        shop.set_shards()
+    call(shop, "release_stock", order)
