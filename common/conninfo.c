@@ -154,6 +154,7 @@ conninfo_free_hosts(ConninfoHosts *hosts)
 	free(hosts->host);
 	free(hosts->hostaddr);
 	free(hosts->port);
+	free(hosts->named);
 	*hosts = (ConninfoHosts){0};
 }
 
@@ -176,15 +177,27 @@ conninfo_rotate(ConninfoHosts *hosts, const ConninfoLists *lists,
 	};
 }
 
+static char *
+conninfo_named(const PQconninfoOption *used)
+{
+	return xasprintf("%s\n%s\n%s", conninfo_value(used, "host"),
+					 conninfo_value(used, "hostaddr"),
+					 conninfo_value(used, "port"));
+}
+
 void
 conninfo_begin_behind(ConninfoHosts *hosts, PGconn *attempt)
 {
 	PQconninfoOption *used = PQconninfo(attempt);
 	const char		 *host = PQhost(attempt);
 	const char		 *port = PQport(attempt);
+	char			 *named = hosts->named;
 
 	if (used == NULL || host == NULL || port == NULL)
 		return;
+	hosts->named = NULL;
+	if (named == NULL)
+		named = conninfo_named(used);
 	conninfo_rotate(hosts,
 					&(ConninfoLists){
 						.host = conninfo_value(used, "host"),
@@ -192,7 +205,41 @@ conninfo_begin_behind(ConninfoHosts *hosts, PGconn *attempt)
 						.port = conninfo_value(used, "port"),
 					},
 					host, port);
+	hosts->named = named;
 	conninfo_free(used);
+}
+
+/* libpq reads the service's file for an attempt only.  This one it refuses
+ * before it opens a socket. */
+static PQconninfoOption *
+conninfo_read(const char *conninfo)
+{
+	const char *const keywords[] = {"dbname", "sslmode", NULL};
+	const char *const values[] = {conninfo, "none such", NULL};
+	PGconn			 *refused = PQconnectStartParams(keywords, values, 1);
+	PQconninfoOption *read = PQconninfo(refused);
+
+	Assert(refused == NULL || PQstatus(refused) == CONNECTION_BAD);
+	PQfinish(refused);
+	return read;
+}
+
+void
+conninfo_look_again(ConninfoHosts *hosts, const char *conninfo)
+{
+	PQconninfoOption *read;
+	char			 *named;
+
+	if (hosts->named == NULL)
+		return;
+	read = conninfo_read(conninfo);
+	if (read == NULL)
+		return;
+	named = conninfo_named(read);
+	if (strcmp(named, hosts->named) != 0)
+		conninfo_free_hosts(hosts);
+	free(named);
+	conninfo_free(read);
 }
 
 int64_t

@@ -37,6 +37,7 @@ typedef struct ConninfoHosts
 	char *host;
 	char *hostaddr;
 	char *port;
+	char *named; /* the order that was there before, as one text */
 } ConninfoHosts;
 
 typedef struct ConninfoLists
@@ -50,7 +51,12 @@ typedef struct ConninfoLists
  * the only one. */
 void conninfo_begin_behind(ConninfoHosts *hosts, PGconn *attempt);
 
-/* The same of lists, and the present server's name (or address) and port. */
+/* Before an attempt: forgets that order if other servers are named meanwhile,
+ * by an edit of pg_service.conf. */
+void conninfo_look_again(ConninfoHosts *hosts, const char *conninfo);
+
+/* The same as conninfo_begin_behind(), of lists, and the present server's name
+ * (or address) and port. */
 void conninfo_rotate(ConninfoHosts *hosts, const ConninfoLists *lists,
 					 const char *host, const char *port);
 

@@ -336,6 +336,7 @@ pg_connection_connect(PgConnection *conn, const char *conninfo,
 	int64_t now = loop_now(conn->loop);
 
 	Assert(conn->state == PG_CONNECTION_CLOSED && conn->pg == NULL);
+	conninfo_look_again(&conn->hosts, conninfo);
 	conn->pg = pg_connection_start(conninfo, &conn->hosts, application,
 								   synchronous_commit, idle_ms, false);
 	conn->state = PG_CONNECTION_CONNECTING;

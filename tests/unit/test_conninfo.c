@@ -5,7 +5,12 @@
  */
 #include "unit.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/conninfo.h"
 
@@ -105,6 +110,75 @@ a_server_that_is_alone(void **state UNUSED)
 	expect_behind(&one, "db-1", "5433", &(ConninfoLists){0});
 }
 
+/* A server that accepts connections, and does not answer. */
+static int
+listen_somewhere(unsigned *port)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	socklen_t len = sizeof(address);
+	int		  fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *) &address, len), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *) &address, &len), 0);
+	*port = ntohs(address.sin_port);
+	return fd;
+}
+
+static void
+name_servers(const char *path, const char *hosts, const char *ports)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fprintf(file, "[shop]\nhost=%s\nport=%s\n", hosts, ports);
+	fclose(file);
+}
+
+/* The story: after the first server that did not answer, the order was kept for
+ * the life of the process, and with it servers that were named no more. */
+static void
+an_edit_of_the_service_s_file_counts(void **state UNUSED)
+{
+	static const char conninfo[] = "service=shop";
+	char			  path[] = "/tmp/test_conninfo_XXXXXX";
+	int				  file = mkstemp(path);
+	unsigned		  first;
+	unsigned		  second;
+	int				  one = listen_somewhere(&first);
+	int				  other = listen_somewhere(&second);
+	char			 *ports = xasprintf("%u,%u", first, second);
+	char			 *turned = xasprintf("%u,%u", second, first);
+	ConninfoHosts	  hosts = {0};
+	PGconn			 *attempt;
+
+	assert_true(file >= 0);
+	setenv("PGSERVICEFILE", path, 1);
+	name_servers(path, "127.0.0.1,127.0.0.1", ports);
+	attempt = PQconnectStart(conninfo);
+	conninfo_look_again(&hosts, conninfo); /* there is no order yet */
+	conninfo_begin_behind(&hosts, attempt);
+	expect_text(hosts.port, turned);
+	conninfo_look_again(&hosts, conninfo);
+	expect_text(hosts.port, turned);
+	name_servers(path, "db-9", "5433");
+	conninfo_look_again(&hosts, conninfo);
+	expect_text(hosts.host, NULL);
+	expect_text(hosts.port, NULL);
+	PQfinish(attempt);
+	unsetenv("PGSERVICEFILE");
+	unlink(path);
+	close(file);
+	close(one);
+	close(other);
+	free(ports);
+	free(turned);
+	conninfo_free_hosts(&hosts);
+}
+
 int
 main(void)
 {
@@ -116,6 +190,7 @@ main(void)
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(other_names),
 		cmocka_unit_test(a_server_that_is_alone),
+		cmocka_unit_test(an_edit_of_the_service_s_file_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
