@@ -21,7 +21,7 @@
 #include "common/listener.h"
 
 #define ROUNDS	  20
-#define LISTEN_US 2000
+#define LISTEN_US 4000 /* at most */
 #define PROCESSES 6
 
 /* In place of the library's: the time between bind() and listen() is one in
@@ -29,7 +29,7 @@
 int
 listen(int fd, int backlog)
 {
-	usleep(LISTEN_US);
+	usleep(below(LISTEN_US)); /* a random moment, for what may go wrong */
 	return (int) syscall(SYS_listen, fd, backlog);
 }
 
@@ -43,6 +43,7 @@ listen_at_once(const char *address, int begin, int report)
 	int	 fd;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* where the test fails */
+	dice = (uint64_t) getpid();		  /* each has moments of its own */
 	(void) !read(begin, &byte, 1);
 	fd = listener_open(address, &error);
 	byte = fd >= 0 ? 'y' : errno == EADDRINUSE ? 'n' : '?';
