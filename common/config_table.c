@@ -28,6 +28,7 @@ typedef struct ConfigReader
 	const char		  *rest;  /* of the text, a NUL at its end */
 	int				   line;  /* the number of the last one that was read */
 	Buf				  *error; /* the first one */
+	int				   error_line; /* where it is */
 } ConfigReader;
 
 /* ---- places ------------------------------------------------------------ */
@@ -278,6 +279,7 @@ config_read_line(void *arg, const char *section, const char *key,
 
 	if (reader->error->len > 0)
 		return 0;
+	reader->error_line = reader->line; /* if there is one */
 	if (config_is_properties(table, section))
 		return config_read_property(reader, section, key, value);
 	for (size_t i = 0; i < table->option_count; i++)
@@ -396,9 +398,9 @@ config_parse(ConfigReader *reader, const char *path, const char *text)
 		buf_printf(reader->error, "could not read \"%s\": out of memory", path);
 	else
 	{
-		char *what = reader->error->len > 0
-						 ? xstrdup(buf_str(reader->error))
-						 : xstrdup("neither a [section] nor key = value");
+		bool  ours = reader->error->len > 0 && reader->error_line <= line;
+		char *what = xstrdup(ours ? buf_str(reader->error)
+								  : "neither a [section] nor key = value");
 
 		buf_clear(reader->error);
 		buf_printf(reader->error, "%s:%d: %s", path, line, what);

@@ -115,6 +115,8 @@ mistakes_are_named(void **state UNUSED)
 		"unknown section [out]: there are [relay], [postgres], [kafka], "
 		"[outbox], [inbox], [levels], [http] and [webhook]");
 	expect_error("[relay]\nnonsense\n", ":2: neither a [section]");
+	expect_error("[relay]\nnonsense\nwrong = 1\n", ":2: neither a [section]");
+	expect_error("[relay]\nwrong = 1\nnonsense\n", ":2: unknown key");
 	expect_error(KAFKA "[outbox]\npoll_interval = 10\n", "not a duration");
 	expect_error(KAFKA "[outbox]\npoll_interval = 1.5s\n", "not a duration");
 	expect_error(KAFKA "[outbox]\npoll_interval = 99999999999999999d\n",
