@@ -140,6 +140,37 @@ COMMENT ON FUNCTION pgstock_front.route IS
 	'creates the function that calls one of the same name in shards';
 SELECT pgstock_front.route('has_order', '{text}');
 
+CREATE TYPE pgstock_front.order_place AS
+(
+	saga		bigint,
+	live		boolean,
+	shards		int[]
+);
+COMMENT ON TYPE pgstock_front.order_place IS
+	'where an order is, as a shard reports it (pgstock_shard.order_place)';
+
+/*
+ * An order that expired may have been reserved again over other shards.  Lines
+ * that its earlier reservation left in a shard do not belong to it any more.
+ */
+CREATE FUNCTION pgstock_front.order_shards(answers pgstock_front.answer[])
+RETURNS int[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH places AS MATERIALIZED (
+	SELECT a.shard, a.rows[1]::pgstock_front.order_place AS place
+	  FROM unnest(answers) a
+)
+SELECT array_agg(DISTINCT s.shard ORDER BY s.shard)
+  FROM places p,
+	   unnest(CASE WHEN (p.place).saga IS NULL OR (p.place).saga = (
+						SELECT max((q.place).saga) FROM places q)
+				   THEN (p.place).shards
+				   WHEN (p.place).live THEN ARRAY[p.shard] END) s (shard)
+$$;
+COMMENT ON FUNCTION pgstock_front.order_shards IS
+	'returns the shards of an order from what shards report; none: NULL';
+
 /*
  * A shard that has a part of an order over shards knows all shards of the
  * order, so it does not matter whether the others respond.
@@ -149,26 +180,26 @@ RETURNS int[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	answers	pgstock_front.answer[] := '{}';
 	shards	int[];
 BEGIN
 	FOR shard IN 0 .. pgstock_front.shard_count() - 1 LOOP
 		BEGIN
-			SELECT (a::pgstock_front.answer).rows[1]::int[] INTO shards
-			  FROM pgstock_front.has_order(ARRAY[shard], NULL, NULL, NULL,
-										   $1) a;
-			IF cardinality(shards) > 1 THEN
-				RETURN shards;
-			END IF;
+			answers := answers || ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.has_order(ARRAY[shard], NULL, NULL, NULL,
+											   $1) a);
 		EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
 			OR cannot_connect_now OR connection_exception THEN
 			CONTINUE;
 		END;
 	END LOOP;
-	RETURN NULL;
+	shards := pgstock_front.order_shards(answers);
+	RETURN CASE WHEN cardinality(shards) > 1 THEN shards END;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.order_parts IS
-	'returns the shards of an order over several, from any shard that answers; '
+	'returns the shards of an order over several, from shards that answer; '
 	'NULL if none has a part of it';
 
 /*
@@ -189,12 +220,9 @@ BEGIN
 	END IF;
 	shards := pgstock_front.all();
 	BEGIN
-		SELECT array_agg(DISTINCT s.shard ORDER BY s.shard) INTO shards
-		  FROM unnest(pgstock_front.checked(ARRAY(
-				SELECT a::pgstock_front.answer
-				  FROM pgstock_front.has_order(shards, NULL, NULL, NULL,
-											   $1) a))) a,
-			   unnest(a.rows[1]::int[]) s (shard);
+		shards := pgstock_front.order_shards(pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.has_order(shards, NULL, NULL, NULL, $1) a)));
 	EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
 		OR cannot_connect_now OR connection_exception THEN
 		shards := pgstock_front.order_parts($1);

@@ -26,6 +26,10 @@ DECLARE
 	answers	pgstock_front.answer[];
 	f		pgstock_front.failure;
 BEGIN
+	/* the sweeper does not wait long for a row that is locked */
+	t.args := t.args || jsonb_strip_nulls(jsonb_build_object('lock_timeout',
+		nullif(current_setting('pgstock_front.shard_lock_timeout', true),
+			   '')));
 	BEGIN
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer FROM pgstock_front.part_step(

@@ -81,4 +81,5 @@ COMMENT ON FUNCTION pgstock_front.part_step IS
 SELECT pgstock_front.route('part_look', '{text}');
 SELECT pgstock_front.route('part_kept', '{text,bigint,int}');
 SELECT pgstock_front.route('part_past', '{text,bigint,int}');
+SELECT pgstock_front.route('part_key', '{text}');
 SELECT pgstock_front.route('part_purge', '{timestamptz}');

@@ -120,6 +120,20 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_next IS
 	'begins the step that must follow another one, if there is one';
 
+/* The caller has a right on the front that no shard has granted. */
+CREATE FUNCTION pgstock_front.saga_forbidden(answers pgstock_front.answer[])
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT bool_and(coalesce((a.error::pgstock_front.failure).sqlstate
+									 IN ('42501', '28000'), false))
+			  FROM unnest(answers) a);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_forbidden IS
+	'returns whether every shard has refused the role of a step';
+
 /*
  * Sends a step to all of its shards and ends it, or raises the reason why it
  * cannot end yet.  Several sessions may do so at once: each shard takes the
@@ -136,7 +150,11 @@ DECLARE
 BEGIN
 	answers := pgstock_front.saga_push(t, t.verb, t.step);
 	f := pgstock_front.saga_failure(answers, false);
-	IF f.sqlstate IS NOT NULL THEN
+	IF t.verb NOT IN ('undo', 'compensate')
+		AND pgstock_front.saga_forbidden(answers) THEN
+		PERFORM pgstock_front.ask_end(t.order_id, t.saga, t.step, NULL, NULL);
+		PERFORM pgstock_front.saga_raise(f);
+	ELSIF f.sqlstate IS NOT NULL THEN
 		PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
 			concat_ws(': ', f.message, f.detail));
 		IF f.sqlstate = '40001' THEN
@@ -173,13 +191,21 @@ COMMENT ON FUNCTION pgstock_front.saga_finish IS
 
 /* Rejects more than an order holds before any shard takes the step. */
 CREATE FUNCTION pgstock_front.saga_check_items(order_id text, items jsonb,
-	shards int[])
+	shards int[], its int[], key text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	q	record;
 BEGIN
+	/* what a repetition is about has been given back already */
+	IF key IS NOT NULL AND EXISTS (
+		SELECT FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.part_key(its, NULL, NULL, NULL, key) a))) a
+		 WHERE a.rows[1] = 'true') THEN
+		RETURN;
+	END IF;
 	FOR q IN
 		SELECT i.line ->> 0 AS product_id, i.line ->> 1 AS location,
 			   (i.line ->> 2)::numeric AS quantity,
@@ -218,9 +244,12 @@ BEGIN
 		its := pgstock_front.items(items);
 		parts := pgstock_front.saga_parts(items, its);
 		args := args || '{"items": true}';
-		PERFORM pgstock_front.saga_check_items(order_id, items, shards);
 	END IF;
 	LOOP
+		IF items IS NOT NULL THEN
+			PERFORM pgstock_front.saga_check_items(order_id, items, shards,
+				its, args ->> 'idempotency_key');
+		END IF;
 		SELECT * INTO STRICT t FROM pgstock_front.ask_settle(order_id, shards,
 			verb, args, its, parts);
 		EXIT WHEN t.outcome IN ('begun', 'joined');
@@ -297,33 +326,44 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_resume IS
 	'ends the step of a saga that its own session has not ended';
 
+/*
+ * The orders are taken one at a time: a session that is canceled delays no
+ * other order than the one that it was waiting for.
+ */
 CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
 RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	late	pgstock_front.turn[];
 	t		pgstock_front.turn;
+	seen	text[] := '{}';
 	ended	int := 0;
+	before	timestamptz;
+	detail	text;
 BEGIN
 	PERFORM pgstock_front.begin_call('sweep_orders');
-	late := ARRAY(SELECT x FROM pgstock_front.ask_due(max_orders) x);
-	FOREACH t IN ARRAY late LOOP
+	PERFORM set_config('pgstock_front.shard_lock_timeout', '2s', true);
+	FOR n IN 1 .. least(max_orders, 1000) LOOP
+		SELECT * INTO t FROM pgstock_front.ask_due(1);
+		EXIT WHEN NOT FOUND OR t.order_id = ANY (seen);
+		seen := seen || t.order_id;
 		BEGIN
 			PERFORM pgstock_front.saga_resume(t);
 			ended := ended + 1;
 		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 			/* no effect if the error was an answer: the step has ended */
 			PERFORM pgstock_front.ask_note(t.order_id, t.saga, t.step,
-										   SQLERRM);
+				concat_ws(': ', SQLERRM, nullif(detail, '')));
 		END;
 	END LOOP;
-	IF pgstock_front.ask_purge(1000) > 0 THEN
+	PERFORM set_config('pgstock_front.shard_lock_timeout', '', true);
+	before := pgstock_front.ask_purge(1000);
+	IF before IS NOT NULL THEN
 		PERFORM pgstock_front.checked(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.part_purge(pgstock_front.all(), NULL, NULL,
-				NULL, now() - pgstock_front.saga_setting('saga_retention',
-												   '30 days')) a));
+				NULL, before) a));
 	END IF;
 	RETURN ended;
 END

@@ -239,6 +239,7 @@ BEGIN
 	SELECT * INTO STRICT s FROM pgstock_front.saga x WHERE x.order_id = $1
 	   FOR UPDATE;
 	IF s.verb = $3 AND s.step_parts = $6
+		AND ($4 ? 'idempotency_key' OR NOT $4 ? 'items')
 		AND s.history = pgstock_front.saga_history()
 		AND s.args - '{role,trace,actor}'::text[]
 		= $4 - '{role,trace,actor}'::text[] THEN
@@ -350,12 +351,12 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_due IS
 	'returns sagas whose step should have ended, and sets their next try';
 
+/* NULL where nothing was deleted: the shards need not be called. */
 CREATE FUNCTION pgstock_front.saga_purge(max_sagas int)
-RETURNS int
+RETURNS timestamptz
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n	int;
 	before timestamptz := clock_timestamp()
 		- pgstock_front.saga_setting('saga_retention', '30 days');
 BEGIN
@@ -365,12 +366,12 @@ BEGIN
 		 WHERE d.begun_at < before AND d.changed_at < before
 		   AND d.verb IS NULL
 		 LIMIT max_sagas);
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
+	RETURN CASE WHEN FOUND THEN before END;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_purge IS
-	'deletes sagas that ended longer ago than pgstock_front.saga_retention';
+	'deletes sagas that ended longer ago than pgstock_front.saga_retention; '
+	'returns the moment before which, if it has deleted any';
 
 /* ---- For people ---------------------------------------------------------- */
 

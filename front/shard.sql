@@ -180,20 +180,38 @@ COMMENT ON FUNCTION pgstock_shard.wrap IS
 
 SELECT pgstock_shard.wrap('pgstock_shard.about()'::regprocedure);
 
+CREATE TYPE pgstock_shard.order_place AS
+(
+	saga		bigint,
+	live		boolean,
+	shards		int[]
+);
+COMMENT ON TYPE pgstock_shard.order_place IS
+	'the shards of an order of which this one has lines; of an order over '
+	'shards: its saga, and whether lines here are reserved or confirmed';
+
 /* By this a front finds an order whose id does not contain the key. */
 DO $$
 BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.has_order(order_id text)
-RETURNS int[]
+RETURNS pgstock_shard.order_place
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $body$
+DECLARE
+	place	pgstock_shard.order_place := pgstock_shard.part_place($1);
 BEGIN
-	RETURN coalesce(pgstock_shard.part_shards($1),
-		CASE WHEN EXISTS (SELECT FROM %I.stock_reservations r
-						   WHERE r.order_id = $1)
-			 THEN ARRAY[current_setting('pgstock_shard.shard')::int]
-			 ELSE '{}' END);
+	IF place.saga IS NOT NULL THEN
+		place.live := EXISTS (
+			SELECT FROM %1$I.stock_reservations r
+			 WHERE r.order_id = $1
+			   AND (r.state = 'confirmed' OR r.state = 'reserved'
+					AND r.expires_at > clock_timestamp()));
+	ELSIF EXISTS (SELECT FROM %1$I.stock_reservations r
+				   WHERE r.order_id = $1) THEN
+		place.shards := ARRAY[current_setting('pgstock_shard.shard')::int];
+	END IF;
+	RETURN place;
 END
 $body$
 $f$, (SELECT extnamespace::regnamespace FROM pg_extension
@@ -201,7 +219,7 @@ $f$, (SELECT extnamespace::regnamespace FROM pg_extension
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.has_order(text) IS
-	'returns the shards of an order if this one has lines of it, else none';
+	'returns where an order is, if this shard has lines or a part of it';
 SELECT pgstock_shard.wrap('pgstock_shard.has_order(text)'::regprocedure);
 
 /* Triggers and handlers are called in the shard itself. */

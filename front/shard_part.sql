@@ -203,18 +203,33 @@ COMMENT ON FUNCTION pgstock_shard.part_past IS
 SELECT pgstock_shard.wrap('pgstock_shard.part_past(text,bigint,int)'::
 	regprocedure);
 
-CREATE FUNCTION pgstock_shard.part_shards(order_id text)
-RETURNS int[]
+CREATE FUNCTION pgstock_shard.part_place(order_id text)
+RETURNS pgstock_shard.order_place
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_shard.part_check_role();
-	RETURN (SELECT o.shards FROM pgstock_shard.order_part o
-			 WHERE o.order_id = $1);
+	RETURN (SELECT (o.saga, NULL, o.shards)::pgstock_shard.order_place
+			  FROM pgstock_shard.order_part o WHERE o.order_id = $1);
 END
 $$;
-COMMENT ON FUNCTION pgstock_shard.part_shards IS
-	'returns the shards of an order over shards';
+COMMENT ON FUNCTION pgstock_shard.part_place IS
+	'returns saga and shards of an order over shards';
+
+/* A call with a key that is known is a repetition. */
+CREATE FUNCTION pgstock_shard.part_key(key text)
+RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	RETURN EXISTS (SELECT FROM pgstock_internal.idempotency i
+					WHERE i.key = $1);
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_key IS
+	'returns whether an idempotency key was used in this shard';
+SELECT pgstock_shard.wrap('pgstock_shard.part_key(text)'::regprocedure);
 
 CREATE FUNCTION pgstock_shard.part_purge(before timestamptz)
 RETURNS bigint
@@ -352,6 +367,9 @@ DECLARE
 BEGIN
 	IF (shard = ANY (shards)) IS NOT TRUE THEN
 		PERFORM pgstock_shard.refuse(shards);
+	END IF;
+	IF args ? 'lock_timeout' THEN
+		PERFORM set_config('lock_timeout', args ->> 'lock_timeout', true);
 	END IF;
 	a := pgstock_shard.part_begin(order_id, saga, step, verb);
 	IF a.shard IS NOT NULL THEN

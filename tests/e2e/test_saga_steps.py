@@ -4,11 +4,17 @@ order of another request."""
 
 import itertools
 import json
+import re
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from process import wait_until
 from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
                        statuses)
+
+DOCUMENT = Path(__file__).parents[2] / "docs/sharding.md"
 
 serial = itertools.count(1)
 
@@ -222,3 +228,111 @@ def test_an_order_whose_id_names_its_shard_has_no_lines_elsewhere(shop, order):
     finally:
         shop.set_shards()
     call(shop, "release_stock", order)
+
+
+def test_a_key_makes_a_partial_call_repeatable(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 3, 3), "u")
+    call(shop, "confirm_stock", order)
+    args = (order, lines(shop, 2, 2), True, f"key-{order}")
+    for _ in range(2):
+        rows = call(shop, "return_stock", *args)
+        assert statuses(rows) == {"returned"}
+    fails("22023", call, shop, "return_stock", order, lines(shop, 1, 2), True,
+          f"other-{order}")
+    rows = call(shop, "return_stock", order)
+    assert [row["granted"] for row in rows] == [1, 1]
+
+
+@pytest.mark.parametrize("key,second", [({}, "(other"), (
+    {"idempotency_key": "joined"}, "(joined")])
+def test_two_partial_calls_are_one_only_by_their_key(shop, order, key, second):
+    call(shop, "reserve_order", order, lines(shop, 3, 3), "u")
+    args = {"items": True, **key}
+    assert begin(shop, order, "release", args).startswith("(begun")
+    assert begin(shop, order, "release", args).startswith(second)
+    call(shop, "abandon_saga", order, "a test")
+    call(shop, "release_stock", order)
+
+
+def test_a_call_that_no_shard_allows_leaves_no_step(shop, order):
+    """The role has a right on the front that the shards refuse."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    role = shop.add_role(f"front-only-{order}", "app")
+    for shard in shop.shards:
+        shard.sql("SELECT grant_stock_access(%s, 'none')", (role,))
+    fails("42501", lambda: shop.front.sql(
+        f"SELECT confirm_stock('{order}')", user=role))
+    assert saga(shop, order) == [("reserved", None)]
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
+
+
+def test_a_locked_row_does_not_stop_the_sweeper(shop, order):
+    """Nor does a caller whose sweep is canceled delay other orders."""
+    orders = [f"{order}-{n}" for n in range(2)]
+    for one in orders:
+        call(shop, "reserve_order", one, lines(shop, 1, 1), "u")
+        begin(shop, one, "release", {})
+        shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                       " WHERE order_id = %s", (one,))
+    with closing(shop.shards[0].connect()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT FROM pgstock_shard.order_part WHERE order_id = %s"
+                    " FOR UPDATE", orders[:1])
+        fails("57014", lambda: shop.front.sql(
+            "SELECT sweep_orders()", options="-c statement_timeout=500"))
+        assert shop.front.value("SELECT tries FROM stock_sagas"
+                                " WHERE order_id = %s", orders[1:]) == 0
+        wait_until(lambda: shop.front.sql(
+            "SELECT sweep_orders()", options="-c statement_timeout=20000")
+            and saga(shop, orders[1]) == [("released", None)], 20,
+            "the second order is not released")
+        wait_until(lambda: shop.front.sql("SELECT sweep_orders()")
+                   and "lock timeout" in (shop.front.value(
+                       "SELECT error FROM stock_sagas WHERE order_id = %s",
+                       orders[:1]) or ""), 30, "no error is noted")
+    wait_until(lambda: shop.front.sql("SELECT sweep_orders()")
+               and saga(shop, orders[0]) == [("released", None)], 30,
+               "the first order is not released")
+
+
+def test_a_session_does_not_choose_what_is_deleted(shop, order):
+    """The retention is the coordinator's."""
+    for one in (order, f"{order}-b"):
+        call(shop, "reserve_order", one, lines(shop, 1, 1), "u")
+        call(shop, "release_stock", one)
+    shop.front.sql("UPDATE pgstock_front.saga SET begun_at = now() - interval"
+                   " '40 days', changed_at = now() - interval '40 days'"
+                   " WHERE order_id = %s", (order,))
+    shop.shards[0].sql("UPDATE pgstock_shard.order_part SET changed_at = now()"
+                       " - interval '10 days' WHERE order_id = %s",
+                       (f"{order}-b",))
+    shop.front.sql("SELECT sweep_orders()",
+                   options="-c pgstock_front.saga_retention=2days")
+    assert saga(shop, order) == []
+    assert shop.shards[0].value("SELECT count(*) FROM pgstock_shard.order_part"
+                                " WHERE order_id = %s", (f"{order}-b",)) == 1
+
+
+def test_an_order_that_moved_leaves_its_old_lines(shop, order):
+    """It expired over shards 0 and 1 and was reserved anew over 1 and 2."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u", "1 second")
+    wait_until(lambda: shop.front.value(
+        "SELECT bool_and(expires_at < clock_timestamp())"
+        " FROM stock_reservations WHERE order_id = %s", (order,)), 10,
+        "the order has not expired")
+    call(shop, "reserve_order", order, lines(shop, 0, 1, 1), "u")
+    rows = call(shop, "confirm_stock", order)
+    assert statuses(rows) == {"confirmed"} and len(rows) == 2
+    assert states(shop, order).count("confirmed") == 2
+
+
+def test_a_user_is_forgotten_in_the_coordinator(shop, order):
+    """By the statement of docs/sharding.md."""
+    text = DOCUMENT.read_text("utf-8")
+    ((statement),) = re.findall(r"UPDATE pgstock_front\.saga\n.*?;", text,
+                                re.DOTALL)
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "user-1")
+    call(shop, "release_stock", order)
+    query = "SELECT x::text FROM pgstock_front.saga x WHERE order_id = %s"
+    assert "user-1" in shop.front.value(query, (order,))
+    shop.front.sql(statement)
+    assert "user-1" not in shop.front.value(query, (order,))

@@ -352,7 +352,7 @@ def test_rights(shop, order):
     shard = shop.shards[0]
     for call_ in ("part_begin('x', 1, 1, '')", "part_fence('x')",
                   "part_purge(now())", "part_end('x', 1, 1, '{0}', '', NULL)",
-                  "part_held('x')", "part_shards('x')",
+                  "part_held('x')", "part_place('x')", "part_key('x')",
                   "part_check_new('x')"):
         fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",
                                            user=app), call_)
