@@ -27,8 +27,8 @@
  * In Kafka a record may still end up behind a newer one: a relay that was
  * suspended with records in flight delivers them when it resumes, and another
  * program may write to the topic.  So the relay that leads reads the topic too
- * (relay_levels_read): a level whose record is not the level is marked, and the
- * next step writes it once more.
+ * (relay_levels_read): a level whose record is not the level is set aside, and
+ * a step writes it once more if no newer record has followed.
  */
 CREATE TABLE pgstock_internal.level_stream
 (
@@ -81,11 +81,29 @@ CREATE TABLE pgstock_internal.level_read
 (
 	"partition"		int NOT NULL,
 	next_offset		bigint NOT NULL,
+	behind_at		timestamptz NOT NULL DEFAULT '-infinity',
 	CONSTRAINT level_read_pkey PRIMARY KEY ("partition")
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE pgstock_internal.level_read IS
 	'up to which offset the records of the level stream''s topic were compared '
 	'with the levels';
+COMMENT ON COLUMN pgstock_internal.level_read.behind_at IS
+	'when it was last found that records are left to be read';
+
+/*
+ * A record that is not the level may be followed by one that is: in the outbox,
+ * or in the part of the topic that is not read yet.  Writing the level at once
+ * would then cost a record that is as late as this one, and so on without end.
+ */
+CREATE TABLE pgstock_internal.level_difference
+(
+	product_id	text COLLATE "C" NOT NULL,
+	location	text COLLATE "C" NOT NULL,
+	found_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT level_difference_pkey PRIMARY KEY (product_id, location)
+);
+COMMENT ON TABLE pgstock_internal.level_difference IS
+	'levels whose latest record that was read from the topic is not the level';
 
 CREATE FUNCTION pgstock_internal.level_key(product_id text, location text)
 RETURNS text
@@ -95,7 +113,8 @@ COMMENT ON FUNCTION pgstock_internal.level_key IS
 	'returns the key of a level''s record: the location is what follows the '
 	'last "@"; in it "%" is written as "%25" and "@" as "%40"';
 
-/* A key that another program made has no level. */
+/* A key that another program made has no level.  The longest one of a level has
+ * 255 bytes, the "@", and 255 bytes that are written as three each. */
 CREATE FUNCTION pgstock_internal.level_of_key(key bytea, OUT product_id text,
 	OUT location text)
 RETURNS record
@@ -104,6 +123,9 @@ AS $$
 DECLARE
 	name	text;
 BEGIN
+	IF octet_length(key) > 1021 THEN
+		RETURN;
+	END IF;
 	name := convert_from(key, 'UTF8');
 	product_id := substring(name FROM '^(.*)@');
 	location := replace(replace(substring(name FROM '[^@]*$'), '%40', '@'),
@@ -303,6 +325,51 @@ COMMENT ON FUNCTION pgstock_internal.fill_level_stream IS
 	'returns a page of levels to write while the stream is being filled, and '
 	'whether it is filled';
 
+/*
+ * Levels to write because their record in the topic is not the level.  Those
+ * that this step writes anyway are not among them: what it writes follows, and
+ * is read in turn.  Of the others, those are returned whose newer record, if
+ * there were one, would have been read by now: none is in the outbox that was
+ * written before the difference was found, and for five seconds, far longer
+ * than a record takes from the broker to the reader, the reader has been at the
+ * end of the topic.
+ */
+CREATE FUNCTION pgstock_internal.take_level_differences(written_products text[],
+	written_locations text[], max_rows int, OUT products text[],
+	OUT locations text[])
+RETURNS record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	at_end	timestamptz := clock_timestamp() - interval '5 s';
+BEGIN
+	IF NOT EXISTS (SELECT FROM pgstock_internal.level_difference) THEN
+		RETURN;
+	END IF;
+	DELETE FROM pgstock_internal.level_difference d
+	 USING unnest(written_products, written_locations) w (product_id, location)
+	 WHERE d.product_id = w.product_id AND d.location = w.location;
+	IF EXISTS (SELECT FROM pgstock_internal.level_read r
+				WHERE r.behind_at > at_end) THEN
+		RETURN;
+	END IF;
+	SELECT least(at_end, p.oldest) INTO at_end
+	  FROM pgstock_internal.pending(max_rows) p;
+	WITH taken AS (
+		DELETE FROM pgstock_internal.level_difference d
+		 WHERE d.ctid = ANY (ARRAY(
+			SELECT c.ctid FROM pgstock_internal.level_difference c
+			 WHERE c.found_at < at_end LIMIT max_rows))
+		RETURNING d.product_id, d.location
+	)
+	SELECT array_agg(t.product_id::text), array_agg(t.location::text)
+	  INTO products, locations FROM taken t;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.take_level_differences IS
+	'deletes the differences of the levels that are written, and those whose '
+	'level is to be written again, at most max_rows; returns the latter';
+
 CREATE FUNCTION pgstock_internal.end_level_stream()
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -310,6 +377,7 @@ AS $$
 BEGIN
 	DELETE FROM pgstock_internal.level_stream;
 	DELETE FROM pgstock_internal.level_read;
+	DELETE FROM pgstock_internal.level_difference;
 	/* Marks of open transactions may follow; the next stream takes them. */
 	IF pg_relation_size('pgstock_internal.level_mark') > 0
 		AND pgstock_internal.try_lock_table('level_mark', true) THEN
@@ -336,6 +404,7 @@ DECLARE
 	present	int;
 	taken	record;
 	page	record;
+	again	record;
 BEGIN
 	PERFORM pgstock_internal.lock_level_stream(),
 			set_config('synchronous_commit', 'off', true);
@@ -355,6 +424,7 @@ BEGIN
 		PERFORM pgstock_internal.check_level_topic(topic);
 		DELETE FROM pgstock_internal.level_stream;
 		DELETE FROM pgstock_internal.level_read;
+		DELETE FROM pgstock_internal.level_difference;
 		INSERT INTO pgstock_internal.level_stream (topic, incarnation, timeline)
 		SELECT $1, own, f.timeline
 		  FROM pgstock_internal.outbox_fence('local') f;
@@ -364,11 +434,15 @@ BEGIN
 	next_since := pg_current_snapshot();
 	taken := pgstock_internal.take_level_marks(since, max_rows);
 	page := pgstock_internal.fill_level_stream(s, max_rows / 5);
+	again := pgstock_internal.take_level_differences(
+		taken.products || page.products, taken.locations || page.locations,
+		max_rows / 5);
 	/* A level that has a mark may be in the page too. */
 	PERFORM pgstock_internal.put_levels(topic, array_agg(l.product_id),
 										array_agg(l.location))
 	   FROM (SELECT * FROM unnest(taken.products, taken.locations)
 			  UNION SELECT * FROM unnest(page.products, page.locations)
+			  UNION SELECT * FROM unnest(again.products, again.locations)
 			) l (product_id, location);
 	n := taken.n;
 	IF n >= max_rows THEN
@@ -445,74 +519,6 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.relay_snapshot IS
 	'writes the records of the levels that follow one, in order; n is less '
 	'than max_rows: they were the last';
-
-/*
- * The topic as Kafka has it, read by the relay that leads.  A record that is
- * the latest of its key is compared with the level as it is now.  If they are
- * the same, each later change of the level has a mark; if not, this marks it.
- * So once all is written and read, the latest record of each key is the level,
- * whatever came between.  That ends, because the record of a level that no
- * longer changes is the same.
- *
- * Offsets and marks are one commit, which need not be durable: if it is lost,
- * the records are read again.
- */
-CREATE FUNCTION pgstock_internal.relay_levels_read(topic text,
-	partitions int[], offsets bigint[], keys bytea[], "values" bytea[])
-RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	SET enable_seqscan = off SET enable_hashjoin = off
-	SET enable_mergejoin = off
-AS $$
-DECLARE
-	n			bigint;
-	products	text[];
-	locations	text[];
-	latest		bytea[];
-BEGIN
-	PERFORM set_config('synchronous_commit', 'off', true);
-	IF NOT EXISTS (SELECT FROM pgstock_internal.level_stream s
-					WHERE s.topic = $1) THEN
-		RETURN 0;
-	END IF;
-	SELECT array_agg(k.product_id), array_agg(k.location), array_agg(r.value)
-	  INTO products, locations, latest
-	  FROM (SELECT DISTINCT ON (u.key) u.key, u.value
-			  FROM unnest(keys, "values") WITH ORDINALITY u (key, value, n)
-			 WHERE u.key IS NOT NULL
-			 ORDER BY u.key, u.n DESC) r,
-		   pgstock_internal.level_of_key(r.key) k
-	 WHERE k.product_id IS NOT NULL;
-	INSERT INTO pgstock_internal.level_mark
-	SELECT pg_current_xact_id(), l.product_id, l.location
-	  FROM ROWS FROM (unnest(latest),
-					  pgstock_internal.level_values(products, locations)
-					 ) l (found, product_id, location, value)
-	 WHERE (l.found IS NULL) <> (l.value IS NULL)
-		OR substr(l.found, 1, octet_length(convert_to(l.value, 'UTF8')))
-		   <> convert_to(l.value, 'UTF8');
-	GET DIAGNOSTICS n = ROW_COUNT;
-	INSERT INTO pgstock_internal.level_read AS o ("partition", next_offset)
-	SELECT p."partition", max(p."offset") + 1
-	  FROM unnest(partitions, offsets) p ("partition", "offset")
-	 GROUP BY 1 ORDER BY 1
-	ON CONFLICT ("partition") DO UPDATE SET next_offset = excluded.next_offset;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.relay_levels_read IS
-	'compares records of the level stream''s topic with the levels, and marks '
-	'the levels that differ from their latest record; returns their number';
-
-CREATE FUNCTION pgstock_internal.relay_level_offsets()
-RETURNS TABLE ("partition" int, next_offset bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT r."partition", r.next_offset FROM pgstock_internal.level_read r
-$$;
-COMMENT ON FUNCTION pgstock_internal.relay_level_offsets IS
-	'returns where each partition of the level stream''s topic is to be read '
-	'on; one that is missing, from its first record';
 
 /* Marks the levels of a product that SQL has changed, whether or not the stream
  * is on: this snapshot may be older than that. */

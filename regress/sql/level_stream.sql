@@ -208,30 +208,71 @@ SELECT payload FROM pgstock_internal.outbox WHERE aggregatetype = 'stock-levels'
 $$;
 CREATE FUNCTION read_back(key bytea, VARIADIC found bytea[]) RETURNS bigint
 LANGUAGE sql AS $$
-SELECT pgstock_internal.relay_levels_read('stock-levels', array_fill(2, ARRAY[cardinality(found)]), ARRAY(SELECT generate_series(40, 39 + cardinality(found)))::bigint[], array_fill(key, ARRAY[cardinality(found)]), found)
+SELECT pgstock_internal.relay_levels_read('stock-levels', array_fill(2, ARRAY[cardinality(found)]), ARRAY(SELECT generate_series(40, 39 + cardinality(found)))::bigint[], array_fill(key, ARRAY[cardinality(found)]), found,
+	array_fill(convert_to(id::text, 'UTF8'), ARRAY[cardinality(found)]), false)
+  FROM pgstock_internal.own_incarnation()
+$$;
+-- one record, of another database or of none
+CREATE FUNCTION read_other(key bytea, found bytea, database bytea, behind boolean DEFAULT false) RETURNS bigint
+LANGUAGE sql AS $$
+SELECT pgstock_internal.relay_levels_read('stock-levels', '{2}', '{50}', ARRAY[key], ARRAY[found], ARRAY[database], behind)
+$$;
+CREATE PROCEDURE make_ripe()
+LANGUAGE sql AS $$
+UPDATE pgstock_internal.level_difference SET found_at = '-infinity'
 $$;
 SELECT read_back('ls-a@main', level_record('ls-a@main')) AS same;
 SELECT read_back('ls-a@main', '{"product_id":"ls-a"}', NULL, level_record('ls-a@main')) AS latest_is_same;
 SELECT "partition", next_offset FROM pgstock_internal.relay_level_offsets();
+-- a difference alone is no reason to write: a newer record may follow
 SELECT read_back('ls-a@main', level_record('ls-a@main'), '{"product_id":"ls-a"}') AS stale;
 CALL stream_steps(NULL);
+SELECT read_back('ls-a@main', level_record('ls-a@main')) AS newer_record_is_read;
+CALL make_ripe();
+CALL stream_steps(NULL);
+-- nor is one of a level that is written meanwhile
+SELECT read_back('ls-a@main', '{"product_id":"ls-a"}') AS stale;
+SELECT status FROM reserve_stock('ls-a', 1, 'ls-meanwhile');
+CALL stream_steps(NULL);
+CALL make_ripe();
+CALL stream_steps(NULL);
+-- nor while a record from before is in the outbox, or the reader is behind
+SELECT read_back('ls-a@main', '{"product_id":"ls-a"}') AS stale;
+UPDATE pgstock_internal.level_difference SET found_at = d.oldest FROM pgstock_internal.pending(10000) d;
+CALL stream_steps(NULL);
+SELECT read_other('no level', 'x', NULL, true) AS behind;
+CALL make_ripe();
+CALL stream_steps(NULL);
+-- at the end of the topic it is written, once
+UPDATE pgstock_internal.level_read SET behind_at = clock_timestamp() - interval '6 s';
+CALL stream_steps(NULL);
+CALL stream_steps(NULL);
 SELECT read_back('ls-a@main', NULL) AS tombstone_of_a_level;
+CALL make_ripe();
 CALL stream_steps(NULL);
 SELECT key, payload ->> 'product_id' AS product_id FROM stream WHERE key = 'ls-a@main';
 SELECT read_back('ls-gone@main', NULL) AS gone, read_back('ls-gone@main', level_record('ls-a@main')) AS but_there;
+CALL make_ripe();
 CALL stream_steps(NULL);
 SELECT key, payload FROM stream WHERE key = 'ls-gone@main';
 SELECT key, read_back(convert_to(key, 'UTF8'), level_record(key)) FROM stream WHERE key LIKE 'ls@%' OR key LIKE 'ls-"%' ORDER BY key;
+-- records of another database are its own; those of none are, if there is no level
+SELECT read_other('ls-a@main', 'x', '5d7f0f6e-0000-4000-8000-000000000000') AS of_a_level, read_other('ls-theirs@main', 'x', '5d7f0f6e-0000-4000-8000-000000000000') AS of_none, read_other('ls-a@main', 'x', '') AS of_no_database;
+SELECT read_other('ls-theirs@main', 'x', NULL) AS of_none, read_other('ls-a@main', 'x', NULL) AS of_a_level;
+CALL make_ripe();
+CALL stream_steps(NULL);
 -- other programs' keys name no level
 SELECT k.key, read_back(k.key, 'x') FROM (VALUES (NULL::bytea), (''), ('no level'), ('ls-a@%zz'), ('\xff40'), ('\x614000')) k (key);
-SELECT pgstock_internal.relay_levels_read('elsewhere', '{0}', '{7}', ARRAY['ls-a@main'::bytea], '{x}') AS of_another_topic;
-SELECT count(*) FROM pgstock_internal.level_mark;
+SELECT read_back(convert_to('ls' || repeat('%40', 2 + n) || '@' || repeat('%40', 255), 'UTF8'), 'x') FROM (VALUES (82), (83)) k (n);
+SELECT count(*) FROM pgstock_internal.level_difference;
+SELECT pgstock_internal.relay_levels_read('elsewhere', '{0}', '{7}', ARRAY['ls-a@main'::bytea], '{x}', '{NULL}', false) AS of_another_topic;
 -- a stream that is begun anew reads all of it
 SELECT behind FROM pgstock_internal.relay_levels('elsewhere', NULL, 100);
-SELECT count(*) FROM pgstock_internal.relay_level_offsets();
+SELECT count(*), (SELECT count(*) FROM pgstock_internal.level_difference) AS differences FROM pgstock_internal.relay_level_offsets();
 SELECT behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 100);
 CALL stream_steps(NULL) \gset
-DROP FUNCTION level_record, read_back;
+DROP PROCEDURE make_ripe;
+DROP FUNCTION level_record, read_back, read_other;
 
 -- off again: marks are gone, and none are made
 SELECT status FROM reserve_stock('ls-a', 1, 'ls-last');

@@ -118,8 +118,9 @@ static const PgStatement statements[] = {
 			  0, 0),
 	STATEMENT(LEVELS_READ, "levels_read",
 			  FUNCTION("relay_levels_read($1::text, $2::int[],"
-					   " $3::bigint[], $4::bytea[], $5::bytea[])"),
-			  5, 0),
+					   " $3::bigint[], $4::bytea[], $5::bytea[],"
+					   " $6::bytea[], $7::boolean)"),
+			  7, 0),
 	STATEMENT(ALERTS, "alerts", FUNCTION("relay_alerts($1::bigint, $2::int)"),
 			  2, 0),
 	STATEMENT(ALERTED, "alerted",

@@ -164,9 +164,10 @@ void api_call_move_offset(PgConnection *conn, const char *topic,
 void api_call_fingerprint(PgConnection *conn, const char *topic,
 						  int32_t partition, int64_t next,
 						  const char *fingerprint);
-/* Records of the level stream's topic. */
+/* Records of the level stream's topic, with their ce_incarnation in place of
+ * headers.  behind: more of them are left. */
 void api_call_levels_read(PgConnection *conn, const char *topic,
-						  ApiBatch *records);
+						  ApiBatch *records, bool behind);
 void api_call_apply(PgConnection *conn, ApiBatch *batch, const char *options);
 void api_call_apply_failed(PgConnection *conn, ApiBatch *batch,
 						   const char *options, const char *sqlstate,

@@ -245,10 +245,11 @@ api_call_levels(PgConnection *conn, const char *topic, const char *since,
 }
 
 void
-api_call_levels_read(PgConnection *conn, const char *topic, ApiBatch *records)
+api_call_levels_read(PgConnection *conn, const char *topic, ApiBatch *records,
+					 bool behind)
 {
 	PgParam batch[Lengthof(records->arrays)];
-	PgParam params[5];
+	PgParam params[7];
 
 	api_batch_params(records, batch);
 	params[0] = (PgParam){.data = topic};
@@ -256,5 +257,7 @@ api_call_levels_read(PgConnection *conn, const char *topic, ApiBatch *records)
 	params[2] = batch[2];
 	params[3] = batch[4];
 	params[4] = batch[5];
+	params[5] = batch[6];
+	params[6] = (PgParam){.data = behind ? "t" : "f"};
 	api_call_with(conn, API_LEVELS_READ, params);
 }

@@ -5,8 +5,8 @@
  * last step is kept, with which the next one is faster.
  *
  * The stream's topic is read too, from where the database has compared its
- * records with the levels: it marks those that differ, and the step that
- * follows writes them again.
+ * records with the levels; a step writes those again that differ when the end
+ * of the topic is reached.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -25,6 +25,13 @@ inbox_levels_topic(const Inbox *inbox)
 	return topic[0] != '\0' ? topic : NULL;
 }
 
+/* Between two steps. */
+static int64_t
+inbox_levels_pace(const Inbox *inbox)
+{
+	return SEC_US / inbox->config->levels_per_second;
+}
+
 /* Without what it reads the stream goes on. */
 static void
 inbox_report_level_reader(Inbox *inbox)
@@ -41,17 +48,31 @@ inbox_report_level_reader(Inbox *inbox)
 		log_recovered(&inbox->level_throttle);
 }
 
-/* A step follows each call that reads. */
+/* A step follows each call that reads; if records are left, further ones do
+ * first, for as long as the pause between two steps. */
+static bool
+inbox_reads_levels_on(const Inbox *inbox)
+{
+	return inbox->levels_call == LEVELS_READ &&
+		   level_reader_is_behind(inbox->level_reader) &&
+		   loop_now(inbox->loop) < inbox->levels_read_until;
+}
+
 static LevelsCall
 inbox_next_levels_call(Inbox *inbox)
 {
 	uint32_t records;
 
 	if (inbox_levels_topic(inbox) == NULL || inbox->levels_since == NULL ||
-		inbox->levels_call != LEVELS_STEP)
+		(inbox->levels_call != LEVELS_STEP && !inbox_reads_levels_on(inbox)))
 		return LEVELS_STEP;
-	if (!level_reader_is_open(inbox->level_reader))
+	if (level_reader_is_closed(inbox->level_reader))
 		return LEVELS_OFFSETS;
+	if (!level_reader_is_open(inbox->level_reader))
+		return LEVELS_STEP;
+	if (inbox->levels_call == LEVELS_STEP)
+		inbox->levels_read_until = loop_now(inbox->loop) +
+								   inbox_levels_pace(inbox);
 	records = level_reader_take(inbox->level_reader, &inbox->level_records);
 	inbox_report_level_reader(inbox);
 	return records > 0 ? LEVELS_READ : LEVELS_STEP;
@@ -72,7 +93,8 @@ inbox_step_levels(Inbox *inbox)
 			break;
 		case LEVELS_READ:
 			api_call_levels_read(inbox->conn, inbox_levels_topic(inbox),
-								 &inbox->level_records);
+								 &inbox->level_records,
+								 level_reader_is_behind(inbox->level_reader));
 			break;
 	}
 }
@@ -107,11 +129,11 @@ static void
 inbox_take_levels_step(Inbox *inbox, const PGresult *result)
 {
 	int64_t		now = loop_now(inbox->loop);
-	int64_t		pace = SEC_US / inbox->config->levels_per_second;
+	int64_t		pace = inbox_levels_pace(inbox);
 	bool		good = PQntuples(result) == 1 && PQnfields(result) == 4;
 	const char *since = good ? api_text(result, 0, 0) : NULL;
 	bool		behind = !good || api_bool(result, 0, 2);
-	bool		reads = inbox->level_records.count >= LEVEL_READER_ROWS;
+	bool		reads = level_reader_is_behind(inbox->level_reader);
 
 	Assert(pace > 0 && inbox->state.call == INBOX_LEVELS);
 	if (since == NULL)

@@ -58,7 +58,8 @@ struct Inbox
 	LevelReader *level_reader;
 	ApiBatch	 level_records; /* that it has taken last */
 	LogThrottle	 level_throttle;
-	LevelsCall	 levels_call;  /* the present one, or the last */
+	LevelsCall	 levels_call;		/* the present one, or the last */
+	int64_t		 levels_read_until; /* a step follows */
 	char		*levels_since; /* for the next step in this session, or NULL */
 	int64_t		 levels_done_at; /* when a step left no change */
 	Buf			 upkeep_trouble; /* steps that fail; empty if none does */

@@ -195,7 +195,7 @@ void inbox_on_purged(InboxState *state, uint64_t rows, int64_t retention_us,
 void inbox_on_expired(InboxState *state, int64_t wait_us, int64_t now);
 /* A step of the level stream that was not done, also one that turns it off. */
 void inbox_on_levels_failed(InboxState *state, int64_t now);
-/* Records of its topic were compared with the levels: a step follows. */
+/* Records of its topic were compared with the levels: the next call follows. */
 void inbox_on_levels_read(InboxState *state, int64_t now);
 /* pace_us: between two steps, 0 if the level stream is off; idle: there was
  * nothing to write */

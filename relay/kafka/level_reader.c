@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "db/event.h"
 #include "kafka/client.h"
 #include "kafka/survey.h"
 
@@ -29,8 +30,48 @@ struct LevelReader
 	rd_kafka_queue_t				*queue;
 	rd_kafka_topic_partition_list_t *begins;  /* offsets of partitions */
 	int32_t							 started; /* partitions below are read */
+	bool							 closing; /* once the survey has ended */
+	bool							 behind;
 	Buf								 trouble;
 };
+
+/* ---- closing ----------------------------------------------------------- */
+
+static void
+level_reader_destroy(LevelReader *reader)
+{
+	Assert(reader->client != NULL && !survey_runs(reader->survey));
+	for (int32_t id = 0; id < reader->started; id++)
+		(void) rd_kafka_consume_stop(reader->topic, id);
+	rd_kafka_topic_partition_list_destroy(reader->begins);
+	rd_kafka_queue_destroy(reader->queue);
+	rd_kafka_topic_destroy(reader->topic);
+	kafka_consumer_end(reader->client);
+	free(reader->name);
+	reader->client = NULL;
+	reader->closing = false;
+	buf_clear(&reader->trouble);
+}
+
+/* A survey uses the client, and may wait for the broker. */
+void
+level_reader_close(LevelReader *reader)
+{
+	if (reader->client == NULL)
+		return;
+	reader->behind = false;
+	reader->closing = survey_runs(reader->survey);
+	if (reader->closing)
+		survey_stop(reader->survey);
+	else
+		level_reader_destroy(reader);
+}
+
+bool
+level_reader_is_closed(const LevelReader *reader)
+{
+	return reader->client == NULL;
+}
 
 /* ---- partitions -------------------------------------------------------- */
 
@@ -51,8 +92,12 @@ level_reader_surveyed(void *arg)
 	LevelReader *reader = arg;
 	int32_t		 partitions;
 
-	if (reader->client == NULL)
+	Assert(reader->client != NULL);
+	if (reader->closing)
+	{
+		level_reader_destroy(reader);
 		return;
+	}
 	partitions = survey_partitions(reader->survey, reader->name);
 	for (; reader->started < partitions; reader->started++)
 		if (rd_kafka_consume_start_queue(reader->topic, reader->started,
@@ -75,7 +120,7 @@ level_reader_survey(LevelReader *reader)
 	survey_begin(reader->survey, reader->client);
 }
 
-/* ---- opening and closing ----------------------------------------------- */
+/* ---- opening ----------------------------------------------------------- */
 
 LevelReader *
 level_reader_new(Loop *loop)
@@ -92,7 +137,9 @@ level_reader_free(LevelReader *reader)
 {
 	if (reader == NULL)
 		return;
-	level_reader_close(reader);
+	survey_close(reader->survey);
+	if (reader->client != NULL)
+		level_reader_destroy(reader);
 	survey_free(reader->survey);
 	buf_free(&reader->trouble);
 	free(reader);
@@ -139,6 +186,7 @@ level_reader_open(LevelReader *reader, const Config *config, Buf *error)
 	reader->queue = rd_kafka_queue_new(reader->client);
 	reader->begins = rd_kafka_topic_partition_list_new(8);
 	reader->started = 0;
+	reader->behind = false;
 	reader->survey_at = loop_now(reader->loop);
 	return true;
 }
@@ -154,24 +202,7 @@ level_reader_begin(LevelReader *reader, int32_t partition, int64_t offset)
 bool
 level_reader_is_open(const LevelReader *reader)
 {
-	return reader->client != NULL;
-}
-
-void
-level_reader_close(LevelReader *reader)
-{
-	if (reader->client == NULL)
-		return;
-	survey_close(reader->survey);
-	for (int32_t id = 0; id < reader->started; id++)
-		(void) rd_kafka_consume_stop(reader->topic, id);
-	rd_kafka_topic_partition_list_destroy(reader->begins);
-	rd_kafka_queue_destroy(reader->queue);
-	rd_kafka_topic_destroy(reader->topic);
-	kafka_consumer_end(reader->client);
-	free(reader->name);
-	reader->client = NULL;
-	buf_clear(&reader->trouble);
+	return reader->client != NULL && !reader->closing;
 }
 
 void
@@ -189,16 +220,52 @@ level_reader_trouble(const LevelReader *reader)
 	return reader->trouble.len > 0 ? reader->trouble.data : "";
 }
 
+/* The database that wrote the record.  NULL: none did; a name of another
+ * length is no database's. */
+static Slice
+level_reader_incarnation(const rd_kafka_message_t *message)
+{
+	rd_kafka_headers_t *headers;
+	const void		   *value;
+	size_t				len;
+
+	/* the message keeps its headers */
+	if (rd_kafka_message_headers(message, &headers) != 0 ||
+		rd_kafka_header_get_last(headers, "ce_incarnation", &value, &len) != 0)
+		return (Slice){NULL, 0};
+	if (value == NULL || len != EVENT_UUID_LEN)
+		return (Slice){"", 0};
+	return (Slice){value, len};
+}
+
+/* Kept by the client: the end of the partition as of the last fetch. */
+static bool
+level_reader_is_far(const LevelReader		 *reader,
+					const rd_kafka_message_t *message)
+{
+	int64_t begin;
+	int64_t end;
+
+	return rd_kafka_get_watermark_offsets(reader->client, reader->name,
+										  message->partition, &begin,
+										  &end) == 0 &&
+		   end - message->offset > LEVEL_READER_ROWS;
+}
+
 static void
 level_reader_add(ApiBatch *batch, const rd_kafka_message_t *message)
 {
+	bool long_key = message->key_len > LEVEL_KEY_BYTES_MAX;
+
 	api_batch_add(batch, &(ApiMessage){
 							 .topic = {"", 0},
 							 .partition = message->partition,
 							 .offset = message->offset,
 							 .timestamp_ms = -1,
-							 .key = {message->key, message->key_len},
+							 .key = {long_key ? NULL : message->key,
+									 long_key ? 0 : message->key_len},
 							 .value = {message->payload, message->len},
+							 .headers = level_reader_incarnation(message),
 						 });
 }
 
@@ -216,7 +283,8 @@ level_reader_take(LevelReader *reader, ApiBatch *batch)
 {
 	size_t bytes = 0;
 
-	Assert(reader->client != NULL);
+	Assert(level_reader_is_open(reader));
+	reader->behind = false;
 	level_reader_survey(reader);
 	api_batch_begin(batch);
 	while (batch->count < LEVEL_READER_ROWS && bytes < LEVEL_READER_BYTES)
@@ -231,9 +299,18 @@ level_reader_take(LevelReader *reader, ApiBatch *batch)
 		{
 			buf_clear(&reader->trouble);
 			level_reader_add(batch, message);
-			bytes += message->len;
+			bytes += message->key_len + message->len;
+			reader->behind |= level_reader_is_far(reader, message);
 		}
 		rd_kafka_message_destroy(message);
 	}
+	reader->behind |= batch->count >= LEVEL_READER_ROWS ||
+					  bytes >= LEVEL_READER_BYTES;
 	return batch->count;
+}
+
+bool
+level_reader_is_behind(const LevelReader *reader)
+{
+	return reader->behind;
 }

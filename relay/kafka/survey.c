@@ -305,6 +305,12 @@ survey_open(Survey *survey, rd_kafka_conf_t *conf)
 }
 
 void
+survey_stop(Survey *survey)
+{
+	survey->stop = true;
+}
+
+void
 survey_close(Survey *survey)
 {
 	survey->stop = true;

@@ -37,6 +37,9 @@ void	survey_free(Survey *survey);
 void survey_open(Survey *survey, rd_kafka_conf_t *conf);
 void survey_close(Survey *survey);
 
+/* A survey that runs ends early, and calls the handler as ever. */
+void survey_stop(Survey *survey);
+
 /* The same from the next survey on, in place of the conf before; taken. */
 void survey_reconfigured(Survey *survey, rd_kafka_conf_t *conf);
 

@@ -209,25 +209,31 @@ def test_a_stopped_relay_s_record_arrives_late(db, broker, start):
     wait_equal(broker, db)
 
 
-def put(broker, *records):
-    """Records of another program."""
+def put(broker, *records, database=None):
+    """Records of another program, or of a relay of that database."""
     out = broker.producer()
+    headers = [("ce_incarnation", database)] if database else None
     for key, value in records:
-        out.produce(TOPIC, key=key, value=value)
+        out.produce(TOPIC, key=key, value=value, headers=headers)
     delivered(out)
+
+
+def incarnation(db):
+    return db.value("SELECT (pgstock_internal.own_incarnation()).id::text")
 
 
 def test_records_that_are_not_the_levels(db, broker, start, relays):
     """Whatever another program writes, while a relay runs and while none does,
-    also behind compaction; a level that the database does not have ends as a
-    tombstone."""
+    also behind compaction; a level that the database had written and does not
+    have ends as a tombstone."""
     stock(db)
     relay = start()
     wait_equal(broker, db)
     some = rebuild(broker)[0][b"p1@main"]
     stale = json.dumps({**some, "on_hand": 7}).encode()
     put(broker, (b"p1@main", stale), (b"p2@main", None), (b"p3@main", stale),
-        (b"lost@main", stale), (b"no level", None), (b"\xff@main", None))
+        (b"no level", None), (b"\xff@main", None))
+    put(broker, (b"lost@main", stale), database=incarnation(db))
     wait_until(lambda: not {b"p1@main", b"p2@main", b"p3@main", b"lost@main"}
                & differences(broker, db).keys(), 30,
                lambda: differences(broker, db))
@@ -239,6 +245,58 @@ def test_records_that_are_not_the_levels(db, broker, start, relays):
     wait_equal(broker, db)
     quiet = published(broker)
     db.sql("SELECT reserve_stock('p4', 1, 'o-1')")
+    wait_equal(broker, db)
+    assert published(broker) == quiet + 1, "nothing but the change"
+
+
+def test_two_databases_share_a_topic(db, broker, start, relays, pg):
+    """Each has products of its own, and the topic has those of both: neither
+    writes because of a record of the other, nor deletes it."""
+    stock(db)
+    start()
+    other = pg.create_database(f"{db.name}_other")
+    try:
+        other.sql("SELECT receive_stock('theirs', 1)")
+        relay = relays(other.conninfo(), broker.brokers,
+                       {"levels": {"topic": TOPIC}}).start()
+
+        def complete():
+            levels = rebuild(broker)[0]
+            return levels.keys() == levels_of(db).keys() | {b"theirs@main"}
+
+        wait_until(complete, 60, lambda: rebuild(broker)[0].keys())
+        quiet = published(broker)
+        read = "SELECT sum(next_offset) FROM pgstock_internal.level_read"
+        wait_until(lambda: db.value(read) == other.value(read) == quiet, 30,
+                   "both have read all of it")
+        for each in (db, other):
+            assert each.sql("TABLE pgstock_internal.level_difference") == []
+        db.sql("SELECT reserve_stock('p1', 1, 'o-1')")
+        wait_until(lambda: other.value(read) == quiet + 1, 30, "the change")
+        assert complete()
+        relay.terminate()
+    finally:
+        other.drop()
+
+
+def test_a_reader_that_lags_corrects_nothing(db, broker, start):
+    """Stale records, more than the reader takes at once, each followed by the
+    level: with one step a second it catches up, and writes nothing."""
+    stock(db)
+    relay = start({"max_per_second": 1})
+    wait_equal(broker, db)
+    relay.terminate()
+    level = rebuild(broker)[0][b"p1@main"]
+    stale = json.dumps({**level, "on_hand": 7}).encode()
+    with broker.tail(TOPIC) as tail:
+        last = {r.key: r.value for r in tail.read_to_end()}[b"p1@main"]
+    put(broker, *[(b"p1@main", stale)] * 20000, (b"p1@main", last))
+    quiet = published(broker)
+    relay.start()
+    read = "SELECT sum(next_offset) FROM pgstock_internal.level_read"
+    wait_until(lambda: db.value(read) == quiet, 15, lambda: db.value(read))
+    assert db.sql("TABLE pgstock_internal.level_difference") == []
+    db.sql("SELECT reserve_stock('p2', 1, 'o-1')")
     wait_equal(broker, db)
     assert published(broker) == quiet + 1, "nothing but the change"
 

@@ -242,8 +242,8 @@ def test_rights_of_the_level_stream(db, kafka, relays):
     wait_until(lambda: 'could not read topic "stock-levels"' in relay.log(),
                30, relay.tail)
     out = kafka.producer()
-    send(out, "stock-levels", None, key=b"lost@main")
-    send(out, "stock-levels", b"{}", key=b"lost@main")
+    send(out, "stock-levels", None, key=b"book@main")
+    send(out, "stock-levels", b"{}", key=b"book@main")
     delivered(out)
     kafka.allow(reads)
     wait_until(lambda: kafka.count("stock-levels") == 4, 60, relay.tail)
