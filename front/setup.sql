@@ -93,17 +93,16 @@ BEGIN
 CREATE OR REPLACE FUNCTION pgstock_front.line_shard(product_id text,
 	location text)
 RETURNS int LANGUAGE sql IMMUTABLE
-AS 'SELECT pgstock_front.shard_of((%1$s)::text, %2$s)';
+RETURN pgstock_front.shard_of((%1$s)::text, %2$s);
 CREATE OR REPLACE FUNCTION pgstock_front.order_shard(order_id text)
 RETURNS int LANGUAGE sql IMMUTABLE
-AS 'SELECT pgstock_front.shard_of((%3$s)::text, %2$s)'
-$f$, replace(line_key, '''', ''''''), n,
-		replace(coalesce(order_key, 'NULL'), '''', ''''''));
+RETURN pgstock_front.shard_of((%3$s)::text, %2$s)
+$f$, line_key, n, coalesce(order_key, 'NULL'));
 	/* NULL if the key depends on the location */
 	EXECUTE $f$
 CREATE OR REPLACE FUNCTION pgstock_front.product_shard(product_id text)
 RETURNS int LANGUAGE sql IMMUTABLE
-AS 'SELECT pgstock_front.line_shard(product_id, NULL)'
+RETURN pgstock_front.line_shard(product_id, NULL)
 $f$;
 	COMMENT ON FUNCTION pgstock_front.line_shard IS
 		'returns the shard of a line; created by set_shards';
