@@ -11,7 +11,32 @@ import psycopg2
 from process import as_server, wait_until
 
 
-class Clients:
+class Threads:
+    """Threads that work until `ending` is set, and leave errors in `errors`."""
+
+    def __init__(self):
+        self.errors = []
+        self.ending = threading.Event()
+        self.threads = []
+
+    def start(self, *calls):
+        """calls: a function and its arguments, for each thread."""
+        self.threads = [threading.Thread(target=function, args=args,
+                                         daemon=True)
+                        for function, *args in calls]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        """Ends them; raises the first error."""
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a client hangs"
+        assert not self.errors, self.errors[0]
+
+
+class Clients(Threads):
     """N threads, each with a session, that repeat `work(cursor, name)` until
     stop(), at most once in `every` seconds. A broken session is opened anew;
     an acknowledged call (work and its commit returned) is kept with its
@@ -19,6 +44,7 @@ class Clients:
     same name."""
 
     def __init__(self, db, count, work, again=False, every=0):
+        super().__init__()
         self.db = db
         self.work = work
         self.again = again
@@ -26,13 +52,7 @@ class Clients:
         self.acknowledged = {}
         self.broken = 0
         self.broken_by = None       # the last error of those
-        self.errors = []
-        self.ending = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(number,),
-                                         daemon=True)
-                        for number in range(count)]
-        for thread in self.threads:
-            thread.start()
+        self.start(*((self._run, number) for number in range(count)))
 
     def __enter__(self):
         return self
@@ -45,13 +65,6 @@ class Clients:
         goal = len(self.acknowledged) + calls
         wait_until(lambda: len(self.acknowledged) >= goal or self.errors,
                    timeout, lambda: f"{len(self.acknowledged)} of {goal} calls")
-
-    def stop(self):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client hangs"
-        assert not self.errors, self.errors[0]
 
     def _run(self, number):
         turn = due = 0

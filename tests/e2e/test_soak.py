@@ -20,6 +20,7 @@ from contextlib import closing
 
 import pytest
 
+from load import Threads
 from process import wait_until
 
 pytestmark = [pytest.mark.xdist_group("gateway"), pytest.mark.long]
@@ -37,20 +38,16 @@ def allocated_kb(pid):
         return int(file.read().split("RssAnon:")[1].split()[0])
 
 
-class Load:
+class Load(Threads):
     """Clients of the gateway, and messages about their orders."""
 
     def __init__(self, gateway, product, out):
+        super().__init__()
         self.gateway, self.product, self.out = gateway, product, out
-        self.ending = threading.Event()
         self.calls = Counter()          # by HTTP status
         self.messages = 0
-        self.errors = []
         self.mutex = threading.Lock()
-        self.threads = [threading.Thread(target=self.run, args=(n,),
-                                         daemon=True) for n in range(CALLERS)]
-        for thread in self.threads:
-            thread.start()
+        self.start(*((self.run, n) for n in range(CALLERS)))
 
     def send(self, topic, order, **fields):
         with self.mutex:
@@ -88,13 +85,6 @@ class Load:
                         client.close()          # and connects again
         except Exception as error:      # raised by stop()
             self.errors.append(error)
-
-    def stop(self):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client hangs"
-        assert not self.errors, self.errors[0]
 
 
 def peaks(pids, load, until):

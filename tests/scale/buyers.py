@@ -3,13 +3,13 @@
 
 import itertools
 import socket
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 import psycopg2
 
+from load import Threads
 from process import wait_until
 
 serial = itertools.count(1)     # no two buy the same orders
@@ -32,31 +32,19 @@ class Answer:
     server: str
 
 
-class Buyers:
+class Buyers(Threads):
     """Pairs of clients. Both clients of a pair buy the same orders, so half of
     the answers depend on the other's commit. A call without an answer is
     repeated until it has one. Every third order is paid at once."""
 
     def __init__(self, group, pairs, user):
+        super().__init__()
         self.group, self.user = group, user
         self.name = f"buyers-{next(serial)}"
         self.answers = []
-        self.errors = []
-        self.ending = threading.Event()
         self.busy = {}          # connection: waiting since
-        self.threads = [threading.Thread(target=self._buy, args=(number // 2,),
-                                         daemon=True)
-                        for number in range(2 * pairs)]
-        self.threads.append(threading.Thread(target=self._watch, daemon=True))
-        for thread in self.threads:
-            thread.start()
-
-    def stop(self):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a buyer hangs"
-        assert not self.errors, self.errors[0]
+        self.start(*((self._buy, number // 2) for number in range(2 * pairs)),
+                   (self._watch,))
 
     def first_after(self, moment, server=None):
         """The first answer after a time, from that server; None if there is
