@@ -27,8 +27,8 @@ from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,
                                    NewTopic)
 
 from kafkaio import Tail, producer
-from process import (Proxy, Server, as_server, children_of, http_get,
-                     pid_alive, run_tool, wait_until, write_private)
+from process import (Proxy, Server, as_server, freeze, http_get, pid_alive,
+                     run_tool, wait_until, write_private)
 
 HOST = "127.0.0.1"
 HINT_LOCK = 0x706f              # base/lock.h
@@ -111,7 +111,7 @@ class Postgres(Server):
 
     def kill9(self):
         """Kill the postmaster; its children notice and exit by themselves."""
-        children = children_of(self.pid)
+        children = freeze(self.pid)
         super().kill9()
         wait_until(lambda: not any(map(pid_alive, children)), 30,
                    "children of a killed postmaster are still there")

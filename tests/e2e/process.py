@@ -140,13 +140,18 @@ def http_get(host, port, path, timeout):
         conn.close()
 
 
-def pid_alive(pid):
-    """Whether pid runs; a zombie has ended."""
+def state_of(pid):
+    """The letter that ps prints; X where there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+            return stat.read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "X"
+
+
+def pid_alive(pid):
+    """Whether pid runs; a zombie has ended."""
+    return state_of(pid) not in "ZX"
 
 
 def children_of(pid):
@@ -160,6 +165,14 @@ def children_of(pid):
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def freeze(pid):
+    """Stops a process: its children, which are all that it will have."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) in "TZX", 30,
+               lambda: f"process {pid} has not stopped")
+    return children_of(pid)
 
 
 class Server:

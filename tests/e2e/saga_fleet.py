@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 import psycopg2
 
 from cluster import Postgres
-from process import Server, children_of, pid_alive, wait_until
+from process import Server, freeze, pid_alive, wait_until
 from shards import Shards
 
 LOCK = 4711
@@ -65,7 +65,7 @@ class Fleet(Shards):
     def kill9(server):
         """Kills the children too: one that waits for a server in PL/Proxy does
         not notice that its postmaster has died."""
-        children = children_of(server.pid)
+        children = freeze(server.pid)
         Server.kill9(server)
         for pid in children:
             with suppress(ProcessLookupError):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from contextlib import contextmanager, suppress
 
-from process import children_of, pid_alive, wait_until
+from process import freeze, pid_alive, wait_until
 
 # Only sessions that must flush: the WAL writer sleeps, and no buffer is full.
 SETTINGS = {"fsync": "on", "wal_writer_delay": "'10s'",
@@ -76,7 +76,7 @@ def clock_is_ahead(pg):
 def power_cut(pg):
     """Kill all processes at once: a backend that waits for the disk does not
     notice that the postmaster is gone."""
-    pids = [pg.pid, *children_of(pg.pid)]
+    pids = [pg.pid, *freeze(pg.pid)]
     for pid in pids:
         with suppress(ProcessLookupError):  # it saw the end, and was faster
             os.kill(pid, signal.SIGKILL)

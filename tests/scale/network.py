@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import pytest
 
-from process import make_dir, wait_until
+from process import make_dir, state_of, wait_until
 
 INSIDE = "PGSTOCK_NETWORK"      # set in the namespaces
 BRIDGE = "machines"
@@ -119,11 +119,3 @@ class Machine:
     def alive(self):
         """Its processes that are not zombies."""
         return [pid for pid in self.pids() if state_of(pid) not in "ZX"]
-
-
-def state_of(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "X"

@@ -26,8 +26,8 @@ from checks import check_all, inbox_results
 from cluster import Database, Kafka, Postgres, Relay
 from group import NAMES, PASSWORD, TTL, Group
 from kafkaio import delivered, send
-from network import state_of
-from process import children_of, run_tool, wait_until, write_private
+from process import (children_of, run_tool, state_of, wait_until,
+                     write_private)
 
 MODE = os.environ.get("PGSTOCK_MODE", "transactional")
 FAILOVERS = int(os.environ.get("PGSTOCK_FAILOVERS", "0"))
