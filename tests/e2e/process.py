@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 
 UNPRIVILEGED = ("postgres", "nobody")
 
@@ -271,10 +272,10 @@ class PortLock:
 
     FIRST, LAST = 20000, 29999      # below the ephemeral range
 
-    def __init__(self):
-        ports = list(range(self.FIRST, self.LAST + 1))
-        random.shuffle(ports)
-        for port in ports:
+    def __init__(self, *ports):
+        """One of the ports; of all, if none is named."""
+        every = range(self.FIRST, self.LAST + 1)
+        for port in ports or random.sample(every, len(every)):
             self.socket = socket.socket(socket.AF_UNIX)
             try:
                 self.socket.bind(f"\0pgstock-port-{port}")
@@ -291,6 +292,15 @@ class PortLock:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+
+    @classmethod
+    def wait(cls, port):
+        """That port, once no other test uses it."""
+        def lock():
+            with suppress(RuntimeError):
+                return cls(port)
+            return None
+        return wait_until(lock, 120, f"port {port} is in use")
 
     def release(self):
         self.socket.close()

@@ -140,9 +140,6 @@ class Machine:
         self.etc = make_dir(os.path.join(directory, "etc"))
         for name in ("pgstock", "pgbouncer", "cron.d", "prometheus"):
             make_dir(os.path.join(self.etc, name))
-        for name in DAEMONS:
-            shutil.copy(os.path.join(TOP, f"deploy/{name}.conf"),
-                        os.path.join(self.etc, "pgstock"))
         self.terminal = Terminal(
             os.path.join(directory, "home"),
             {"PATH": f"{self.bin}:{os.path.dirname(server.bin('psql'))}:"
@@ -153,6 +150,10 @@ class Machine:
              "LOGS": directory},
             self.names(server, kafka),
             {"systemctl": self.systemctl, "sudoedit": self.sudoedit})
+        for name in DAEMONS:
+            with open(os.path.join(TOP, f"deploy/{name}.conf"),
+                      encoding="utf-8") as sample:
+                self.terminal.write(f"/etc/pgstock/{name}.conf", sample.read())
 
     def names(self, server, kafka):
         """What has another name here."""

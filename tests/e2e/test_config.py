@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from process import as_server, wait_until
+from process import PortLock, as_server, wait_until
 
 OK, RUNTIME, USAGE, INCOMPATIBLE = range(4)
 
@@ -16,6 +16,14 @@ OK, RUNTIME, USAGE, INCOMPATIBLE = range(4)
 @pytest.fixture
 def relay(db, kafka, relays):
     return relays(db.conninfo(), kafka.brokers)
+
+
+@pytest.fixture
+def default_port():
+    """For a relay without [http] listen."""
+    lock = PortLock.wait(29187)
+    yield
+    lock.release()
 
 
 @pytest.mark.parametrize("section, key, value, named", [
@@ -52,7 +60,8 @@ def test_bad_usage(relay, args):
     assert done.stderr
 
 
-def test_sample_is_valid(relay, tmp_path):
+@pytest.mark.usefixtures("default_port")
+def test_sample_is_valid(relay):
     """The output of `config` is a whole configuration: every key, its default,
     and nothing that `run` would refuse."""
     done = relay.run_binary("config")
@@ -125,6 +134,7 @@ def test_version(relay):
     assert done.stdout.startswith("pgstock-relay ")
 
 
+@pytest.mark.usefixtures("default_port")
 def test_check_of_a_good_one(relay, db, kafka):
     """And without a file: two options suffice."""
     done = relay.command("check")
