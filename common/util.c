@@ -24,7 +24,7 @@ assert_failed(const char *condition, const char *file, int line)
 }
 
 static void *
-xcheck(void *memory)
+util_check_memory(void *memory)
 {
 	if (memory == NULL)
 	{
@@ -38,28 +38,28 @@ void *
 xmalloc(size_t size)
 {
 	Assert(size > 0 && size < ALLOCATION_MAX);
-	return xcheck(malloc(size));
+	return util_check_memory(malloc(size));
 }
 
 void *
 xcalloc(size_t count, size_t size)
 {
 	Assert(count > 0 && size > 0);
-	return xcheck(calloc(count, size));
+	return util_check_memory(calloc(count, size));
 }
 
 void *
 xrealloc(void *old, size_t size)
 {
 	Assert(size > 0 && size < ALLOCATION_MAX);
-	return xcheck(realloc(old, size));
+	return util_check_memory(realloc(old, size));
 }
 
 char *
 xstrdup(const char *string)
 {
 	Assert(string != NULL);
-	return xcheck(strdup(string));
+	return util_check_memory(strdup(string));
 }
 
 char *
@@ -72,7 +72,7 @@ xasprintf(const char *format, ...)
 	if (vasprintf(&string, format, args) < 0)
 		string = NULL;
 	va_end(args);
-	return xcheck(string);
+	return util_check_memory(string);
 }
 
 /* Makes room for "more" bytes and one NUL. */
@@ -230,7 +230,7 @@ strings_split(const char *list)
 		while (len > 0 && isspace((unsigned char) item[len - 1]))
 			len--;
 		if (len > 0)
-			strings[count++] = xcheck(strndup(item, len));
+			strings[count++] = util_check_memory(strndup(item, len));
 		item = next;
 	}
 	return strings;

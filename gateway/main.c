@@ -13,7 +13,7 @@
 #include "daemon.h"
 
 static void
-print_version(void)
+main_print_version(void)
 {
 	int libpq = PQlibVersion();
 
@@ -22,7 +22,7 @@ print_version(void)
 }
 
 static ExitCode
-print_config(const ConfigOrigin *from)
+main_print_config(const ConfigOrigin *from)
 {
 	bool none = from->path == NULL && from->postgres == NULL &&
 				from->listen == NULL;
@@ -41,7 +41,7 @@ print_config(const ConfigOrigin *from)
 }
 
 static ExitCode
-print_openapi(void)
+main_print_openapi(void)
 {
 	Buf json = {0};
 
@@ -52,7 +52,7 @@ print_openapi(void)
 }
 
 static ExitCode
-run_command(const Arguments *arguments)
+main_run(const Arguments *arguments)
 {
 	ConfigOrigin from = {
 		.path = arguments->values[ARG_CONFIG],
@@ -65,9 +65,9 @@ run_command(const Arguments *arguments)
 		case COMMAND_RUN:
 			return daemon_run(&from);
 		case COMMAND_CONFIG:
-			return print_config(&from);
+			return main_print_config(&from);
 		case COMMAND_OPENAPI:
-			return print_openapi();
+			return main_print_openapi();
 		case COMMAND_HELP:
 		case COMMANDS:
 			break;
@@ -81,8 +81,8 @@ static const Program program = {
 	.help_command = COMMAND_HELP,
 	.help_option = ARG_HELP,
 	.version_option = ARG_VERSION,
-	.print_version = print_version,
-	.run = run_command,
+	.print_version = main_print_version,
+	.run = main_run,
 };
 
 int

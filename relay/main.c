@@ -16,7 +16,7 @@
 #include "db/api.h"
 
 static ExitCode
-command_config(const Arguments *arguments UNUSED, const Config *config)
+main_config(const Arguments *arguments UNUSED, const Config *config)
 {
 	if (config != NULL)
 		config_print(config, stdout);
@@ -28,7 +28,7 @@ command_config(const Arguments *arguments UNUSED, const Config *config)
 /* Commands that read the configuration, do one thing and end. */
 static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 	[COMMAND_CHECK] = cmd_check,
-	[COMMAND_CONFIG] = command_config,
+	[COMMAND_CONFIG] = main_config,
 	[COMMAND_ADOPT] = cmd_adopt,
 	[COMMAND_STATUS] = cmd_status,
 	[COMMAND_REPLAY] = cmd_replay,
@@ -47,7 +47,7 @@ static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 };
 
 static void
-print_version(void)
+main_print_version(void)
 {
 	int libpq = PQlibVersion();
 
@@ -57,13 +57,13 @@ print_version(void)
 }
 
 static void
-report_waiting(int64_t us)
+main_report_waiting(int64_t us)
 {
 	progress_wait("PostgreSQL", us);
 }
 
 static ExitCode
-run_command(const Arguments *arguments)
+main_run(const Arguments *arguments)
 {
 	ConfigOverrides from = {
 		.path = arguments->values[ARG_CONFIG],
@@ -79,7 +79,7 @@ run_command(const Arguments *arguments)
 
 	if (arguments->command == COMMAND_RUN)
 		return daemon_run(&from);
-	api_set_waiting(report_waiting);
+	api_set_waiting(main_report_waiting);
 	Assert(arguments->command < COMMANDS && run[arguments->command] != NULL);
 	if (!none || arguments->command != COMMAND_CONFIG)
 		config = config_load(&from, &error);
@@ -102,8 +102,8 @@ static const Program program = {
 	.help_option = ARG_HELP,
 	.version_option = ARG_VERSION,
 	.add_help = command_line_help,
-	.print_version = print_version,
-	.run = run_command,
+	.print_version = main_print_version,
+	.run = main_run,
 };
 
 int

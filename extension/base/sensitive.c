@@ -132,7 +132,7 @@ typedef struct Digits
 
 /* Luhn: from the right, each second digit counts twice. */
 static bool
-digits_are_card(const char *at, int n)
+sensitive_is_card(const char *at, int n)
 {
 	int sum = 0;
 
@@ -152,7 +152,7 @@ digits_are_card(const char *at, int n)
 
 /* Whether those from the beginning of a group on are a card number. */
 static bool
-digits_have_card(const Digits *digits)
+sensitive_has_card(const Digits *digits)
 {
 	if (digits->word)
 		return false;
@@ -160,15 +160,15 @@ digits_have_card(const Digits *digits)
 	{
 		int end = digits->ends[i];
 
-		if (digits_are_card(digits->text + end, digits->n - end))
+		if (sensitive_is_card(digits->text + end, digits->n - end))
 			return true;
 	}
-	return digits_are_card(digits->text, digits->n);
+	return sensitive_is_card(digits->text, digits->n);
 }
 
 /* Drops the first group. */
 static void
-digits_drop(Digits *digits)
+sensitive_drop_group(Digits *digits)
 {
 	int length = digits->ends[0];
 
@@ -181,10 +181,10 @@ digits_drop(Digits *digits)
 }
 
 static void
-digits_add(Digits *digits, char c)
+sensitive_add_digit(Digits *digits, char c)
 {
 	if (digits->n == DIGITS_MAX && digits->groups > 0)
-		digits_drop(digits);
+		sensitive_drop_group(digits);
 	if (digits->n < DIGITS_MAX)
 		digits->text[digits->n++] = c;
 	digits->group++;
@@ -192,7 +192,7 @@ digits_add(Digits *digits, char c)
 
 /* Ends a group at a separator, behind which the number may go on. */
 static void
-digits_end_group(Digits *digits)
+sensitive_end_group(Digits *digits)
 {
 	Assert(digits->groups < (int) lengthof(digits->ends));
 	digits->ends[digits->groups++] = digits->n;
@@ -201,7 +201,7 @@ digits_end_group(Digits *digits)
 
 /* Reads one more character; whether the digits before it are a card number. */
 static bool
-digits_read(Digits *digits, char c)
+sensitive_read_digit(Digits *digits, char c)
 {
 	char before = digits->before;
 	bool found;
@@ -209,7 +209,7 @@ digits_read(Digits *digits, char c)
 	digits->before = c;
 	if (sensitive_is_digit(c))
 	{
-		digits_add(digits, c);
+		sensitive_add_digit(digits, c);
 		digits->word = digits->word || before == '+';
 		return false;
 	}
@@ -218,11 +218,11 @@ digits_read(Digits *digits, char c)
 		digits->word = true;
 		return false;
 	}
-	found = digits_have_card(digits);
+	found = sensitive_has_card(digits);
 	if ((c == ' ' || c == '-' || c == '.') && !digits->word &&
 		digits->group >= CARD_GROUP_MIN && digits->group <= CARD_GROUP_MAX)
 	{
-		digits_end_group(digits);
+		sensitive_end_group(digits);
 		return found;
 	}
 	*digits = (Digits){.before = c};
@@ -232,7 +232,7 @@ digits_read(Digits *digits, char c)
 /* ---- Names ---- */
 
 static bool
-name_has_word(const char *word, int length)
+sensitive_has_word(const char *word, int length)
 {
 	/* "card1" and "cvv2" are words of the list too */
 	while (length > 0 && sensitive_is_digit(word[length - 1]))
@@ -248,7 +248,7 @@ name_has_word(const char *word, int length)
 
 /* Whether a word ends before name[i], as in cardNo and PANCode. */
 static bool
-name_ends_word(const char *name, int i)
+sensitive_ends_word(const char *name, int i)
 {
 	if (!sensitive_is_upper(name[i]) || i == 0)
 		return false;
@@ -258,7 +258,7 @@ name_ends_word(const char *name, int i)
 
 /* The name as it is read, which ends with a zero. */
 static bool
-name_is_sensitive(const char *name)
+sensitive_is_name(const char *name)
 {
 	char joined[NAME_BYTES_MAX];
 	int	 n = 0;
@@ -269,9 +269,9 @@ name_is_sensitive(const char *name)
 		bool is_part = sensitive_is_letter(name[i]) ||
 					   sensitive_is_digit(name[i]);
 
-		if (!is_part || name_ends_word(name, i))
+		if (!is_part || sensitive_ends_word(name, i))
 		{
-			if (name_has_word(name + word, i - word))
+			if (sensitive_has_word(name + word, i - word))
 				return true;
 			word = is_part ? i : i + 1;
 		}
@@ -294,7 +294,7 @@ name_is_sensitive(const char *name)
 
 /* Whether a string, or its beginning, is a secret by its form. */
 static bool
-text_is_secret(const char *string)
+sensitive_is_secret(const char *string)
 {
 	static const char web_token[] = "eyJ"; /* an object's brace, in base64 */
 	static const char bearer[] = "bearer ";
@@ -338,15 +338,16 @@ sensitive_string(const char **at, const char *end)
 	{
 		if (n < NAME_BYTES_MAX - 1)
 			name[n++] = c;
-		found = digits_read(&digits, c) || found;
+		found = sensitive_read_digit(&digits, c) || found;
 	}
 	name[n] = '\0';
-	found = digits_read(&digits, '\0') || text_is_secret(name) || found;
+	found = sensitive_read_digit(&digits, '\0') || sensitive_is_secret(name) ||
+			found;
 	*at = Min(*at + 1, end);
 	behind = *at;
 	while (behind < end && strchr(" \t\r\n", *behind) != NULL)
 		behind++;
-	if (behind < end && *behind == ':' && name_is_sensitive(name))
+	if (behind < end && *behind == ':' && sensitive_is_name(name))
 		return true;
 	return found;
 }
@@ -365,10 +366,10 @@ sensitive_json(const char *json, int length)
 	{
 		char c = *at++;
 
-		if (digits_read(&digits, c))
+		if (sensitive_read_digit(&digits, c))
 			return true;
 		if (c == '"' && sensitive_string(&at, end))
 			return true;
 	}
-	return digits_read(&digits, '\0');
+	return sensitive_read_digit(&digits, '\0');
 }

@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(pgstock_has_builtin_handler);
 
 /* A member of argument "message" that is an id, or NULL. */
 static const char *
-handle_id_member(Jsonb *object, const char *name)
+handler_id_member(Jsonb *object, const char *name)
 {
 	JsonbValue *value;
 	char	   *id;
@@ -52,7 +52,7 @@ handle_id_member(Jsonb *object, const char *name)
 
 /* Argument "payload" as the record that Kafka would deliver. */
 static Record *
-handle_record_arg(FunctionCallInfo fcinfo, const char *topic)
+handler_record_arg(FunctionCallInfo fcinfo, const char *topic)
 {
 	Record *record = palloc0(sizeof(Record));
 	Jsonb  *payload;
@@ -73,17 +73,17 @@ handle_record_arg(FunctionCallInfo fcinfo, const char *topic)
 }
 
 static Message *
-handle_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
+handler_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 {
 	Message *message = palloc0(sizeof(Message));
 	Parsed	*parsed = &message->parsed;
 
-	message->record = handle_record_arg(fcinfo, handler->topic);
+	message->record = handler_record_arg(fcinfo, handler->topic);
 	message->try.builtin = handler;
 	if (!PG_ARGISNULL(1))
 	{
-		parsed->event_id = handle_id_member(PG_GETARG_JSONB_P(1), "event_id");
-		parsed->trace_id = handle_id_member(PG_GETARG_JSONB_P(1), "trace_id");
+		parsed->event_id = handler_id_member(PG_GETARG_JSONB_P(1), "event_id");
+		parsed->trace_id = handler_id_member(PG_GETARG_JSONB_P(1), "trace_id");
 	}
 	(void) message_parse(message->record, binding_of_handler(handler),
 						 GetCurrentTimestamp(), parsed);
@@ -96,10 +96,10 @@ handle_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 }
 
 static Datum
-handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
+handler_call(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 {
 	const BuiltinHandler *handler = builtin_handler(id);
-	Message				 *message = handle_message_args(fcinfo, handler);
+	Message				 *message = handler_message_args(fcinfo, handler);
 	Work				  work;
 	Outcome				  outcome;
 
@@ -116,31 +116,31 @@ handle(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 static Datum
 pgstock_handle_order_created_body(PG_FUNCTION_ARGS)
 {
-	return handle(fcinfo, HANDLER_ORDER_CREATED);
+	return handler_call(fcinfo, HANDLER_ORDER_CREATED);
 }
 
 static Datum
 pgstock_handle_payment_success_body(PG_FUNCTION_ARGS)
 {
-	return handle(fcinfo, HANDLER_PAYMENT_SUCCESS);
+	return handler_call(fcinfo, HANDLER_PAYMENT_SUCCESS);
 }
 
 static Datum
 pgstock_handle_payment_failed_body(PG_FUNCTION_ARGS)
 {
-	return handle(fcinfo, HANDLER_PAYMENT_FAILED);
+	return handler_call(fcinfo, HANDLER_PAYMENT_FAILED);
 }
 
 static Datum
 pgstock_handle_order_cancelled_body(PG_FUNCTION_ARGS)
 {
-	return handle(fcinfo, HANDLER_ORDER_CANCELLED);
+	return handler_call(fcinfo, HANDLER_ORDER_CANCELLED);
 }
 
 static Datum
 pgstock_handle_order_failed_body(PG_FUNCTION_ARGS)
 {
-	return handle(fcinfo, HANDLER_ORDER_FAILED);
+	return handler_call(fcinfo, HANDLER_ORDER_FAILED);
 }
 
 /* has_builtin_handler(topic text) RETURNS boolean */

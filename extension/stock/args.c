@@ -129,7 +129,7 @@ key_compare(const char *product_a, const char *location_a,
 }
 
 static int
-lines_compare(const ListCell *a, const ListCell *b)
+args_compare_lines(const ListCell *a, const ListCell *b)
 {
 	const Line *x = lfirst(a);
 	const Line *y = lfirst(b);
@@ -144,7 +144,7 @@ lines_merge(List *lines)
 	List	 *merged = NIL;
 	ListCell *cell;
 
-	list_sort(lines, lines_compare);
+	list_sort(lines, args_compare_lines);
 	foreach(cell, lines)
 	{
 		Line *line = lfirst(cell);

@@ -24,7 +24,7 @@ typedef struct Products
 } Products;
 
 static Products
-products_open(const ApiRequest *request)
+locked_products_open(const ApiRequest *request)
 {
 	Products products = {.count = 1};
 
@@ -37,7 +37,8 @@ products_open(const ApiRequest *request)
 }
 
 static uint64_t
-products_get(const Products *products, const ApiRequest *request, size_t i)
+locked_products_get(const Products *products, const ApiRequest *request,
+					size_t i)
 {
 	const json_t *item = json_array_get(products->items, i);
 	const char	 *id = json_string_value(json_object_get(item, "product_id"));
@@ -51,7 +52,7 @@ products_get(const Products *products, const ApiRequest *request, size_t i)
 }
 
 static void
-products_close(Products *products)
+locked_products_close(Products *products)
 {
 	json_decref(products->items);
 }
@@ -90,12 +91,12 @@ locked_product(ApiRequest *request)
 
 	if (request->product_known)
 		return request->product;
-	products = products_open(request);
-	only = products_get(&products, request, 0);
+	products = locked_products_open(request);
+	only = locked_products_get(&products, request, 0);
 	for (size_t i = 1; i < products.count && only != 0; i++)
-		if (products_get(&products, request, i) != only)
+		if (locked_products_get(&products, request, i) != only)
 			only = 0;
-	products_close(&products);
+	locked_products_close(&products);
 	request->product = only;
 	request->product_known = true;
 	return only;
@@ -106,13 +107,14 @@ static int
 locked_count(LockedProducts *locked, const ApiRequest *request, int64_t now,
 			 int64_t until)
 {
-	Products products = products_open(request);
+	Products products = locked_products_open(request);
 	int		 count = 0;
 
 	for (size_t i = 0; i < products.count; i++)
 	{
 		LockedProduct *place = locked_find(locked,
-										   products_get(&products, request, i),
+										   locked_products_get(&products,
+															   request, i),
 										   now);
 
 		if (place == NULL)
@@ -120,7 +122,7 @@ locked_count(LockedProducts *locked, const ApiRequest *request, int64_t now,
 		count++;
 		place->until = until;
 	}
-	products_close(&products);
+	locked_products_close(&products);
 	return count;
 }
 
@@ -133,11 +135,12 @@ locked_is_named(const LockedProducts *locked, const ApiRequest *request)
 
 	if (locked->until <= now)
 		return false;
-	products = products_open(request);
+	products = locked_products_open(request);
 	for (size_t i = 0; i < products.count && !named; i++)
 		named = locked_find((LockedProducts *) (uintptr_t) locked,
-							products_get(&products, request, i), now) != NULL;
-	products_close(&products);
+							locked_products_get(&products, request, i),
+							now) != NULL;
+	locked_products_close(&products);
 	return named;
 }
 
@@ -152,10 +155,10 @@ locked_add(LockedProducts *locked, const ApiRequest *request)
 		locked->until = now + LOCKED_US;
 		return;
 	}
-	products = products_open(request);
+	products = locked_products_open(request);
 	for (size_t i = 0; i < products.count; i++)
-		locked_set(locked, products_get(&products, request, i), now);
-	products_close(&products);
+		locked_set(locked, locked_products_get(&products, request, i), now);
+	locked_products_close(&products);
 }
 
 void

@@ -94,7 +94,7 @@ static const PgStatement statement_look = {
 /* ---- sales ------------------------------------------------------------- */
 
 static void
-sale_forget(Sale *sale)
+sold_out_forget_sale(Sale *sale)
 {
 	for (int i = 0; i < STATUS_BUYERS; i++)
 	{
@@ -108,10 +108,10 @@ sale_forget(Sale *sale)
 }
 
 static void
-sale_free(Sale *sale)
+sold_out_free_sale(Sale *sale)
 {
 	Assert(sale->waiting.count == 0);
-	sale_forget(sale);
+	sold_out_forget_sale(sale);
 	free(sale->activity_id);
 	*sale = (Sale){.sold_out = sale->sold_out};
 }
@@ -156,7 +156,7 @@ sold_out_add(SoldOut *sold_out, const char *activity_id)
 	if (sale == NULL)
 		return NULL;
 	Assert(!sale->wanted || sale->activity_id != NULL);
-	sale_free(sale);
+	sold_out_free_sale(sale);
 	sale->activity_id = xstrdup(activity_id);
 	return sale;
 }
@@ -204,7 +204,7 @@ sold_out_compare(const void *a, const void *b)
 }
 
 static bool
-sale_has_buyer(const Sale *sale, const char *user_id)
+sold_out_has_buyer(const Sale *sale, const char *user_id)
 {
 	uint64_t hash = sold_out_hash(user_id);
 
@@ -214,7 +214,7 @@ sale_has_buyer(const Sale *sale, const char *user_id)
 }
 
 static void
-sale_refuse(const Sale *sale, ApiRequest *request)
+sold_out_refuse(const Sale *sale, ApiRequest *request)
 {
 	const char *quantity = request->values.text[PURCHASE_QUANTITY];
 	Line		line = {{
@@ -236,7 +236,7 @@ sale_refuse(const Sale *sale, ApiRequest *request)
 
 /* Whether what is known of the sale refuses the request, however old it is. */
 static bool
-sale_refuses(const Sale *sale, const ApiRequest *request)
+sold_out_refuses(const Sale *sale, const ApiRequest *request)
 {
 	const char *quantity = request->values.text[PURCHASE_QUANTITY];
 	int64_t		pieces = 1;
@@ -245,7 +245,7 @@ sale_refuses(const Sale *sale, const ApiRequest *request)
 		(quantity != NULL && !parse_number(quantity, &pieces)))
 		return false;
 	return pieces > sale->available && pieces <= sale->per_user_limit &&
-		   !sale_has_buyer(sale, request->values.text[PURCHASE_USER]);
+		   !sold_out_has_buyer(sale, request->values.text[PURCHASE_USER]);
 }
 
 bool
@@ -255,13 +255,13 @@ sold_out_take(SoldOut *sold_out, ApiRequest *request, bool may_wait)
 								 request->values.text[PURCHASE_ACTIVITY]);
 	int64_t now = clock_monotonic();
 
-	if (sale == NULL || !sale_refuses(sale, request))
+	if (sale == NULL || !sold_out_refuses(sale, request))
 		return false;
 	sale->asked_at = now;
 	sale->wanted = sale->wanted || now - sale->as_of >= LOOK_AGAIN_US;
 	if (sale->as_of > sale->not_before && now - sale->as_of < VALID_US)
 	{
-		sale_refuse(sale, request);
+		sold_out_refuse(sale, request);
 		return true;
 	}
 	/* where a look takes long, the next one may be some time off */
@@ -277,7 +277,7 @@ sold_out_take(SoldOut *sold_out, ApiRequest *request, bool may_wait)
 /* Those that the look can decide: refused, or sent to the database.  The others
  * wait for the next one. */
 static void
-sale_decide(Sale *sale, int64_t began_at)
+sold_out_decide(Sale *sale, int64_t began_at)
 {
 	RequestQueue waiting = sale->waiting;
 	bool		 useful = began_at > sale->not_before;
@@ -288,11 +288,11 @@ sale_decide(Sale *sale, int64_t began_at)
 	sale->waiting = (RequestQueue){0};
 	while ((request = request_queue_take(&waiting)) != NULL)
 	{
-		if (!sale_refuses(sale, request))
+		if (!sold_out_refuses(sale, request))
 			request_queue_add(&sale->sold_out->others[request->role].waiting,
 							  request);
 		else if (useful && (young || began_at >= request->waits_since))
-			sale_refuse(sale, request);
+			sold_out_refuse(sale, request);
 		else
 			request_queue_add(&sale->waiting, request);
 	}
@@ -320,7 +320,7 @@ sold_out_fail(SoldOut *sold_out, ProblemId id, const char *detail)
 
 /* False if they are not as they are to be: in order, and not too many. */
 static bool
-sale_read_buyers(Sale *sale, const char *digits, size_t len)
+sold_out_read_buyers(Sale *sale, const char *digits, size_t len)
 {
 	size_t count = len / HASH_DIGITS;
 
@@ -344,7 +344,7 @@ sale_read_buyers(Sale *sale, const char *digits, size_t len)
 
 /* False if what the row says is of no use. */
 static bool
-sale_read_row(Sale *sale, const PGresult *result)
+sold_out_read_row(Sale *sale, const PGresult *result)
 {
 	Assert(PQnfields(result) == STATUS_COLUMNS);
 	for (int i = 0; i < STATUS_BUYERS; i++)
@@ -353,8 +353,9 @@ sale_read_row(Sale *sale, const PGresult *result)
 		sale->known[i] = xstrdup(PQgetvalue(result, 0, i));
 	}
 	if (!PQgetisnull(result, 0, STATUS_BUYERS) &&
-		!sale_read_buyers(sale, PQgetvalue(result, 0, STATUS_BUYER_HASHES),
-						  (size_t) PQgetlength(result, 0, STATUS_BUYER_HASHES)))
+		!sold_out_read_buyers(sale, PQgetvalue(result, 0, STATUS_BUYER_HASHES),
+							  (size_t) PQgetlength(result, 0,
+												   STATUS_BUYER_HASHES)))
 		return false;
 	return parse_number(sale->known[STATUS_AVAILABLE], &sale->available) &&
 		   parse_number(sale->known[STATUS_PER_USER_LIMIT],
@@ -372,10 +373,10 @@ sold_out_looked(void *arg, const PoolAnswer *answer)
 	Assert(began_at > 0 && sale->activity_id != NULL);
 	sale->began_at = 0;
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK ||
-		PQntuples(result) == 0 || !sale_read_row(sale, result))
+		PQntuples(result) == 0 || !sold_out_read_row(sale, result))
 	{
 		/* the database will say why; or it is not open */
-		sale_forget(sale);
+		sold_out_forget_sale(sale);
 		sale->look_at = now + FAILED_US;
 	}
 	else
@@ -386,7 +387,7 @@ sold_out_looked(void *arg, const PoolAnswer *answer)
 		if (!PQgetisnull(result, 0, STATUS_BUYERS))
 			sale->look_at += 4 * (now - began_at);
 	}
-	sale_decide(sale, began_at);
+	sold_out_decide(sale, began_at);
 }
 
 bool
@@ -440,6 +441,6 @@ sold_out_free(SoldOut *sold_out)
 	if (sold_out == NULL)
 		return;
 	for (int i = 0; i < SALES_MAX; i++)
-		sale_free(&sold_out->sales[i]);
+		sold_out_free_sale(&sold_out->sales[i]);
 	free(sold_out);
 }

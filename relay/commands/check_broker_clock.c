@@ -40,8 +40,8 @@ typedef struct Behind
 
 /* "" if it has no such header, or not as text. */
 static void
-behind_header(const rd_kafka_headers_t *headers, const char *name, char *text,
-			  size_t size)
+broker_clock_header(const rd_kafka_headers_t *headers, const char *name,
+					char *text, size_t size)
 {
 	const void *value;
 	size_t		len;
@@ -58,8 +58,8 @@ behind_header(const rd_kafka_headers_t *headers, const char *name, char *text,
 
 /* When the database wrote the event; false: the record is not its own. */
 static bool
-behind_event_time(const Check *check, const rd_kafka_message_t *message,
-				  int64_t *us)
+broker_clock_event_time(const Check *check, const rd_kafka_message_t *message,
+						int64_t *us)
 {
 	bool cloudevents = (check->config->header_profile & HEADERS_CLOUDEVENTS) !=
 					   0;
@@ -72,23 +72,23 @@ behind_event_time(const Check *check, const rd_kafka_message_t *message,
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return false;
 	snprintf(own, sizeof(own), "/pgstock/%s", check->hello.database);
-	behind_header(headers, "ce_source", source, sizeof(source));
-	behind_header(headers, cloudevents ? "ce_time" : "timestamp", created,
-				  sizeof(created));
+	broker_clock_header(headers, "ce_source", source, sizeof(source));
+	broker_clock_header(headers, cloudevents ? "ce_time" : "timestamp", created,
+						sizeof(created));
 	return (!cloudevents || strcmp(source, own) == 0) &&
 		   rfc3339_parse(created, us) == RFC3339_VALID;
 }
 
 static void
-behind_take(const Check *check, const rd_kafka_message_t *message,
-			Behind *behind)
+broker_clock_take(const Check *check, const rd_kafka_message_t *message,
+				  Behind *behind)
 {
 	rd_kafka_timestamp_type_t type;
 	int64_t appended_us = rd_kafka_message_timestamp(message, &type) * MS_US;
 	int64_t created_us;
 
 	if (type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME ||
-		!behind_event_time(check, message, &created_us) ||
+		!broker_clock_event_time(check, message, &created_us) ||
 		created_us - appended_us <= behind->us)
 		return;
 	free(behind->topic);
@@ -102,8 +102,8 @@ behind_take(const Check *check, const rd_kafka_message_t *message,
 
 /* Until each partition has given its last record, or is known to be empty. */
 static void
-behind_read(const Check *check, rd_kafka_queue_t *queue, int left,
-			Behind *behind)
+broker_clock_read(const Check *check, rd_kafka_queue_t *queue, int left,
+				  Behind *behind)
 {
 	int64_t until = clock_monotonic() + READ_MS * MS_US;
 
@@ -114,7 +114,7 @@ behind_read(const Check *check, rd_kafka_queue_t *queue, int left,
 		if (message == NULL)
 			continue;
 		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			behind_take(check, message, behind);
+			broker_clock_take(check, message, behind);
 		else
 			left--; /* its end, or no right to read it: then it is left out */
 		rd_kafka_message_destroy(message);
@@ -122,7 +122,7 @@ behind_read(const Check *check, rd_kafka_queue_t *queue, int left,
 }
 
 static void
-behind_read_topic(const Check *check, const char *name, Behind *behind)
+broker_clock_read_topic(const Check *check, const char *name, Behind *behind)
 {
 	const struct rd_kafka_metadata_topic *topic = check_topic(check, name);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->client);
@@ -133,7 +133,7 @@ behind_read_topic(const Check *check, const char *name, Behind *behind)
 	for (int i = 0; i < Min(topic->partition_cnt, PARTITIONS_MAX); i++)
 		started += rd_kafka_consume_start_queue(handle, topic->partitions[i].id,
 												LATEST, queue) == 0;
-	behind_read(check, queue, started, behind);
+	broker_clock_read(check, queue, started, behind);
 	for (int i = 0; i < Min(topic->partition_cnt, PARTITIONS_MAX); i++)
 		(void) rd_kafka_consume_stop(handle, topic->partitions[i].id);
 	rd_kafka_topic_destroy(handle);
@@ -148,7 +148,7 @@ check_broker_clock(Check *check)
 	for (char **topic = check->published; *topic != NULL; topic++)
 		if (check_topic(check, *topic) != NULL &&
 			check_has_broker_times(check, *topic))
-			behind_read_topic(check, *topic, &behind);
+			broker_clock_read_topic(check, *topic, &behind);
 	if (behind.topic == NULL)
 		return;
 	check_advise(check, "Synchronize the clocks of the brokers and of the "

@@ -35,7 +35,7 @@ consumer_forget_partitions(Consumer *consumer)
 
 /* From the start, so that a rate sees the first of them. */
 static void
-consumer_show_metrics(const Consumer *consumer)
+partition_show_metrics(const Consumer *consumer)
 {
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
@@ -69,7 +69,7 @@ consumer_set_partitions(Consumer							  *consumer,
 			.end = -1,
 			.drained_to = -1,
 		};
-	consumer_show_metrics(consumer);
+	partition_show_metrics(consumer);
 }
 
 Partition *
@@ -94,7 +94,7 @@ consumer_assign(Consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 }
 
 static bool
-consumer_owns(const Consumer *consumer, const Partition *partition)
+partition_is_assigned(const Consumer *consumer, const Partition *partition)
 {
 	return partition >= consumer->partitions &&
 		   partition < consumer->partitions + consumer->partition_count;
@@ -103,7 +103,7 @@ consumer_owns(const Consumer *consumer, const Partition *partition)
 void
 consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
 {
-	Assert(partition == NULL || consumer_owns(consumer, partition));
+	Assert(partition == NULL || partition_is_assigned(consumer, partition));
 	consumer->disturbed = true;
 	buf_clear(&consumer->trouble);
 	if (partition != NULL)
@@ -119,7 +119,7 @@ consumer_disturb(Consumer *consumer, Partition *partition, const char *what)
 void
 consumer_hold(const Consumer *consumer, Partition *partition)
 {
-	Assert(consumer_owns(consumer, partition));
+	Assert(partition_is_assigned(consumer, partition));
 	if (++partition->failures >= FAILURES_AT_ONCE)
 		partition->hold_to = loop_now(consumer->loop) + HOLD_US;
 }

@@ -47,7 +47,7 @@ struct Transaction
 /* ---- in the thread ----------------------------------------------------- */
 
 static bool
-call_open(Call *call)
+transaction_call_open(Call *call)
 {
 	rd_kafka_t *reader = position_reader_new(call->reader, &call->result.error);
 	bool		good;
@@ -66,7 +66,7 @@ call_open(Call *call)
 }
 
 static void
-call_free(Call *call)
+transaction_call_free(Call *call)
 {
 	if (call->reader != NULL)
 		rd_kafka_conf_destroy(call->reader);
@@ -77,12 +77,12 @@ call_free(Call *call)
 }
 
 static void *
-call_run(void *arg)
+transaction_call_run(void *arg)
 {
 	Call *call = arg;
 
 	if (call->topic != NULL
-			? call_open(call)
+			? transaction_call_open(call)
 			: watched_client_commit(call->producer, &call->left, &call->result))
 		watched_client_begin(call->producer, &call->result);
 	call->ended = true;
@@ -99,7 +99,7 @@ transaction_call(Transaction *transaction, Call *call)
 	call->wake = transaction->wake;
 	call->producer = transaction->producer;
 	transaction->call = call;
-	loop_thread(&call->thread, call_run, call);
+	loop_thread(&call->thread, transaction_call_run, call);
 }
 
 /* Joins the thread, which is at its end if it has set "ended", and takes the
@@ -113,7 +113,7 @@ transaction_reap(Transaction *transaction, Call **link)
 	*link = call->next;
 	pthread_join(call->thread, NULL);
 	watched_client_free(call->producer);
-	call_free(call);
+	transaction_call_free(call);
 }
 
 static void
@@ -152,7 +152,7 @@ transaction_on_wake(void *arg)
 	pthread_join(call->thread, NULL);
 	transaction->call = NULL;
 	transaction_report(transaction, call);
-	call_free(call);
+	transaction_call_free(call);
 }
 
 Transaction *

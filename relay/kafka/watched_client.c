@@ -38,7 +38,7 @@ struct WatchedClient
 /* Requests that Kafka takes for a part of the present transaction whenever they
  * arrive; it distinguishes all others. */
 static bool
-is_of_transaction(int16_t request)
+watched_is_of_transaction(int16_t request)
 {
 	return request == KAFKA_PRODUCE || request == KAFKA_ADD_PARTITIONS ||
 		   request == KAFKA_ADD_OFFSETS || request == KAFKA_TXN_OFFSETS ||
@@ -46,7 +46,7 @@ is_of_transaction(int16_t request)
 }
 
 static rd_kafka_resp_err_t
-traffic_on_sent(rd_kafka_t *client UNUSED, int socket UNUSED,
+watched_on_sent(rd_kafka_t *client UNUSED, int socket UNUSED,
 				const char *broker UNUSED, int32_t broker_id UNUSED,
 				int16_t request, int16_t version UNUSED, int32_t id UNUSED,
 				size_t size UNUSED, void *arg)
@@ -60,7 +60,7 @@ traffic_on_sent(rd_kafka_t *client UNUSED, int socket UNUSED,
 
 /* Also called for a request whose connection or time has ended. */
 static rd_kafka_resp_err_t
-traffic_on_answered(rd_kafka_t *client UNUSED, int socket UNUSED,
+watched_on_answered(rd_kafka_t *client UNUSED, int socket UNUSED,
 					const char *broker UNUSED, int32_t broker_id UNUSED,
 					int16_t request, int16_t version UNUSED, int32_t id UNUSED,
 					size_t size UNUSED, int64_t took UNUSED,
@@ -68,23 +68,24 @@ traffic_on_answered(rd_kafka_t *client UNUSED, int socket UNUSED,
 {
 	Traffic *traffic = arg;
 
-	if (error != RD_KAFKA_RESP_ERR_NO_ERROR && is_of_transaction(request))
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		watched_is_of_transaction(request))
 		traffic->lost = true;
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 static rd_kafka_resp_err_t
-traffic_on_new(rd_kafka_t *client, const rd_kafka_conf_t *conf UNUSED,
+watched_on_new(rd_kafka_t *client, const rd_kafka_conf_t *conf UNUSED,
 			   void *arg, char *error UNUSED, size_t error_size UNUSED)
 {
 	rd_kafka_resp_err_t code;
 
 	code = rd_kafka_interceptor_add_on_request_sent(client, "pgstock",
-													traffic_on_sent, arg);
+													watched_on_sent, arg);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return code;
 	return rd_kafka_interceptor_add_on_response_received(client, "pgstock",
-														 traffic_on_answered,
+														 watched_on_answered,
 														 arg);
 }
 
@@ -256,7 +257,7 @@ watched_client_new(rd_kafka_conf_t *conf, char *error)
 {
 	WatchedClient *client = xcalloc(1, sizeof(WatchedClient));
 
-	if (rd_kafka_conf_interceptor_add_on_new(conf, "pgstock", traffic_on_new,
+	if (rd_kafka_conf_interceptor_add_on_new(conf, "pgstock", watched_on_new,
 											 &client->traffic) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		Assert(!"no other interceptor has this name");

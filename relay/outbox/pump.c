@@ -439,7 +439,7 @@ outbox_produce(Outbox *outbox)
 }
 
 static void
-outbox_look(Outbox *outbox, OutboxAction question)
+outbox_call_look(Outbox *outbox, OutboxAction question)
 {
 	const OutboxState *state = &outbox->state;
 	const char
@@ -485,7 +485,7 @@ outbox_do(Outbox *outbox, OutboxAction action)
 			break;
 		case OUTBOX_LOOK:
 		case OUTBOX_ASK_SLEEP:
-			outbox_look(outbox, action);
+			outbox_call_look(outbox, action);
 			break;
 		case OUTBOX_ASK_PAGE:
 			Assert(state->window != NULL);
