@@ -32,6 +32,8 @@ enum
 	STAT_RESIDENT,
 	STAT_FIELDS
 };
+_Static_assert(STAT_STIME == 15 && STAT_VIRTUAL == 23 && STAT_RESIDENT == 24,
+			   "the numbers of proc(5)");
 
 static void
 process_metric(Buf *to, const char *name, const char *type, const char *help,
@@ -88,6 +90,7 @@ process_start_time(double since_boot)
 {
 	static double start;
 
+	Assert(since_boot >= 0);
 	if (start <= 0)
 		start = process_clock(CLOCK_REALTIME) - process_clock(CLOCK_BOOTTIME) +
 				since_boot;

@@ -67,6 +67,9 @@
 #define END_S			5			  /* from then to the end of the process */
 #define CONSUMERS_END_S 1			  /* of these, for consumers */
 
+_Static_assert(DRAIN_US % SEC_US == 0, "alarm() takes whole seconds");
+_Static_assert(CONSUMERS_END_S < END_S, "consumers are not all that ends");
+
 typedef struct Relay
 {
 	ConfigOverrides from; /* for a reload */

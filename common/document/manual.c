@@ -63,6 +63,7 @@ manual_add_sentence(Buf *text, const char *phrase)
 {
 	char *sentence = xasprintf("%s.", phrase);
 
+	Assert(phrase[0] != '\0' && phrase[strlen(phrase) - 1] != '.');
 	if (sentence[0] >= 'a' && sentence[0] <= 'z')
 		sentence[0] = (char) (sentence[0] - 'a' + 'A');
 	manual_add_text(text, sentence);
@@ -114,6 +115,7 @@ manual_add_form(const ArgumentTable *table, const ArgumentCommand *command,
 {
 	bool optional = command->operands_min == 0 && !command->either;
 
+	Assert((command->required & ~command->allowed) == 0);
 	buf_printf(text, ".It Xo\n.Cm %s\n", command->name);
 	if (!filtered && command->operands_max > 0)
 		buf_printf(text, ".%sAr %s%s\n", optional ? "Op " : "",
@@ -146,6 +148,7 @@ manual_add_commands(const ArgumentTable *table, Buf *text)
 		const ArgumentCommand *command = &table->commands[i];
 		bool filters = (command->allowed & table->filters) != 0;
 
+		Assert(i > 0 || command->heading != NULL); /* it begins the list */
 		if (command->heading != NULL)
 			buf_printf(text, "%s.Ss %s\n.Bl -tag -width Ds\n",
 					   i > 0 ? ".El\n" : "", command->heading);

@@ -56,6 +56,8 @@ enum
 	FORMAT_MEMBERS,
 	FORMAT_COLUMNS = FORMAT_MEMBERS
 };
+StaticAssertDecl((int) TOPIC_TYPE == (int) FORMAT_TYPE,
+				 "both tables are searched by the same column");
 
 #define ALL_TYPES "*"
 #define CAMEL	  "camelCase"
@@ -146,6 +148,7 @@ event_settings_load(void)
 	event_settings.formats = event_settings_read(event_settings.oids[1],
 												 FORMAT_COLUMNS);
 	MemoryContextSwitchTo(context);
+	Assert(changes <= event_settings.changes);
 	event_settings.read_at = changes;
 }
 
@@ -176,6 +179,7 @@ event_settings_find(List *settings, const char *type)
 	{
 		const Setting *setting = lfirst(cell);
 
+		Assert(setting->texts[TOPIC_TYPE] != NULL); /* the primary key */
 		if (strcmp(setting->texts[TOPIC_TYPE], type) == 0)
 			return setting;
 	}

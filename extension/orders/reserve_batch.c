@@ -106,6 +106,7 @@ reserve_batch_already(Work *work, const Request *request)
 
 	durability_fence_answer();
 	answers = reserve_refuse(work, request, ANSWER_ALREADY);
+	Assert(list_length(answers) == list_length(request->lines));
 	foreach(cell, answers)
 		((Answer *) lfirst(cell))->status = ANSWER_ALREADY;
 	return answers;
@@ -154,6 +155,8 @@ pgstock_reserve_orders_body(PG_FUNCTION_ARGS)
 	BlessTupleDesc(desc);
 	work_begin(&work, "reserve_orders()");
 	reserve_batch_lock(&work, requests, desc);
+	/* no order waits for a lock that a later one would have to take first */
+	Assert(work.levels_locked);
 	foreach(cell, requests)
 		answers = list_concat(answers, reserve_batch_one(&work, lfirst(cell)));
 	work_end(&work);

@@ -132,6 +132,8 @@ receipt_read(const pg_uuid_t *id, ReceiptLook *look)
 						   &isnull);
 	look->handle = isnull ? DSM_HANDLE_INVALID
 						  : (dsm_handle) DatumGetInt64(column);
+	/* an event that can be waited for has a place in the outbox */
+	Assert(look->state != RECEIPT_PENDING || (look->xid != 0 && look->seq > 0));
 }
 
 /* Reads the state as it is now, and keeps no lock. */
@@ -201,6 +203,7 @@ receipt_wait(ReceiptPlace *place, const ReceiptLook *look, TimestampTz end,
 	TimestampTz now = GetCurrentTimestamp();
 	int			ms = *pause_ms;
 
+	Assert(look->state != RECEIPT_PUBLISHED);
 	if (receipt_has_board(place, look))
 	{
 		if (receipt_enter(place, look->xid, look->seq,

@@ -231,6 +231,7 @@ tokens_find(const Tokens *tokens, const char *authorization, Role *role)
 	if (authorization[0] == '\0')
 		return NULL;
 	Assert(tokens->count > 0);
+	Assert(gnutls_hash_get_len(GNUTLS_DIG_SHA256) == HASH_BYTES);
 	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, authorization,
 						 strlen(authorization), hash) != 0)
 		return NULL;

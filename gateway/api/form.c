@@ -19,6 +19,9 @@
 #define WAIT_US_MAX	   (60 * SEC_US)
 #define TTL_MAX		   INT64_C(315360000) /* ten years of seconds */
 
+_Static_assert(WAIT_US_MAX == 60 * SEC_US,
+			   "the pattern in form_add_schema() ends with 60s");
+
 typedef struct FieldRange
 {
 	int64_t min;

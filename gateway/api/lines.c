@@ -170,6 +170,7 @@ lines_refuse(ApiRequest *request, const PGresult *result, int first, int end,
 	Buf		  body = {0};
 	ProblemId id = line_begin_problem(request, &line, &body);
 
+	Assert(first <= refused && refused < end);
 	lines_add(&body, result, first, end);
 	problem_answer(request->http, id, &body);
 }

@@ -79,6 +79,8 @@ openapi_add_parameters(Buf *json, const Field *fields)
 		if (fields->place == IN_BODY)
 			continue;
 		Assert(fields->help != NULL);
+		/* OpenAPI has no optional part of a path */
+		Assert(fields->place != IN_PATH || fields->required);
 		buf_printf(json, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,",
 				   any ? "," : "", fields->name, openapi_place(fields->place),
 				   fields->required ? "true" : "false");
@@ -197,6 +199,7 @@ openapi_add_responses(Buf *json, const Route *route)
 {
 	bool takes = (route->answers & ANSWER_NEW) != 0;
 
+	Assert(route->answers != 0); /* none can only fail */
 	buf_add_str(json, ",\"responses\":{");
 	for (size_t i = 0; i < Lengthof(answers); i++)
 		if ((route->answers & answers[i].answer) != 0)

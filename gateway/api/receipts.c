@@ -147,6 +147,7 @@ receipts_looked(void *arg, const PoolAnswer *answer)
 			receipts->waiters[receipts->count++] = seen[i];
 		else
 			receipts_answer(&seen[i], answer->result, i);
+	Assert(receipts->count <= WAITERS_MAX);
 	receipts->step = RECEIPTS_IDLE;
 	receipts->looked = !receipts->stale;
 }

@@ -478,6 +478,7 @@ static void
 reserve_send(ReserveQueue *queue, Batch *batch, PoolWork *work)
 {
 	Assert(batch->count > 0 && batch->queue == queue);
+	Assert(batch->sent_again <= AGAIN_MAX);
 	if (queue->orders.size > ORDERS_BYTES_KEPT)
 		buf_free(&queue->orders);
 	buf_clear(&queue->orders);

@@ -58,6 +58,8 @@
 #define RENEW_US	 (5 * SEC_US)
 #define APPLICATION	 "pgstock-gateway"
 
+_Static_assert(PG_CONNECTION_STATEMENTS_MAX <= 64,
+			   "each statement has a bit in suspects");
 _Static_assert(STATEMENT_US + 400 * MS_US < SILENT_US,
 			   "the answer of a statement that was ended arrives in time");
 
@@ -257,10 +259,12 @@ pool_session_on_timer(void *arg)
 static void
 pool_open_others(Pool *pool)
 {
+	Assert(pool_is_up(pool));
 	for (int i = 0; i < pool->size; i++)
 	{
 		Session *session = &pool->sessions[i];
 
+		Assert(!session->waits || session->state == SESSION_DOWN);
 		if (session->waits)
 			loop_timer_set(session->timer, loop_now(pool->loop));
 		session->waits = false;
@@ -462,6 +466,7 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 								{.data = limit_ms}};
 
 	Assert(session->state == SESSION_IDLE && session->done == NULL);
+	Assert(!session->stale); /* it is renewed before its next work */
 	Assert(work->done != NULL && source->busy < source->sessions);
 	session->state = SESSION_BUSY;
 	session->since = loop_now(session->pool->loop);
@@ -485,6 +490,7 @@ pool_session_start(Session *session, Source *source, const PoolWork *work)
 static void
 pool_session_renew(Session *session)
 {
+	Assert(session->state == SESSION_IDLE && session->stale);
 	session->state = SESSION_RENEWING;
 	loop_timer_set(session->timer, loop_now(session->pool->loop) + PROBE_US);
 	pg_connection_add_forget(session->conn);

@@ -209,6 +209,7 @@ server_over(void *arg, struct MHD_Connection *connection, void **context,
 
 	if (request == NULL)
 		return;
+	Assert(client->request == request); /* one after another */
 	client->request = NULL;
 	client_list_remove(&server->clients, client);
 	if (request->running)

@@ -78,6 +78,7 @@ audit_print_row(const char *what, const ApiAuditRow *row, uint32_t times)
 	char created[EVENT_TIME_LEN + 1] = "";
 	Buf	 line = {0};
 
+	Assert(times > 0);
 	event_uuid_text(id, row->id.data);
 	event_time_text(created, row->created_us);
 	buf_printf(&line,

@@ -190,6 +190,7 @@ certificate_files(const PQconninfoOption *options)
 																 : "sslcrldir";
 	if (list != NULL || files.revoked_dir == NULL)
 		files.revoked = certificate_file(list, "root.crl");
+	Assert(files.revoked != NULL || files.revoked_dir != NULL);
 	return files;
 }
 
@@ -197,6 +198,7 @@ static void
 certificate_report(const CertificateFiles *files, Verdict *verdict, Buf *why,
 				   Buf *advice)
 {
+	Assert(verdict->text.len > 0); /* it came with the number */
 	buf_printf(why, "%s; sslrootcert = %s", buf_str(&verdict->text),
 			   files->trusted);
 	if (files->revoked != NULL && access(files->revoked, F_OK) == 0)

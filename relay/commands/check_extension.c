@@ -21,6 +21,7 @@ check_rights(Check *check)
 	char	   *text = api_failure(&facts);
 	const char *missing;
 
+	Assert(check->facts == NULL); /* all checks look at the same */
 	check->facts = facts;
 	missing = facts != NULL ? api_find_value(facts, "rights_missing") : text;
 	if (missing != NULL)
@@ -192,6 +193,8 @@ check_position(Check *check, Slice kafka)
 								  "position topic.");
 	PGresult *metrics;
 
+	/* in the other mode Kafka has no position */
+	Assert(kafka.data == NULL || check->config->mode == MODE_TRANSACTIONAL);
 	if (result == NULL)
 		return;
 	PQclear(result);

@@ -41,6 +41,7 @@ check_server_update(Check *check)
 
 	if (version >= min)
 		return;
+	Assert(version / 10000 == min / 10000); /* no other major version */
 	check_advise(check,
 				 "Install the newest minor version, %d.%d or later, and "
 				 "restart the server.",

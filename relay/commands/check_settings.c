@@ -53,6 +53,7 @@ check_broker_setting(const Check *check, const char *name)
 	char		id[16];
 	const char *value;
 
+	Assert(check->metadata->broker_cnt > 0); /* HAVE_ANSWERS says so */
 	snprintf(id, sizeof(id), "%d", check->metadata->brokers[0].id);
 	value = kafka_setting(check->broker_settings, id, name);
 	return value != NULL ? value : "";
@@ -71,6 +72,7 @@ check_servers(const Check *check)
 void
 check_advise_setting(Check *check, const char *topic, const char *setting)
 {
+	Assert(strchr(setting, '=') != NULL);
 	check_advise(check,
 				 "kafka-configs.sh --bootstrap-server %s --alter --topic %s "
 				 "--add-config %s",

@@ -132,6 +132,7 @@ redrive_take(Redrive *run, const rd_kafka_message_t *message)
 	DeadLetter			letter;
 	char			   *why;
 
+	Assert(partition->committed <= partition->next);
 	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
 	{
 		/* the last ones may be no records, but the marks of a transaction */
@@ -210,6 +211,7 @@ redrive_fill(Redrive *run)
 	int	 stalled = 0;
 	bool good = true;
 
+	Assert(run->letter_count + run->letters_left == 0);
 	while (good && !redrive_interrupted && !run->failed &&
 		   !redrive_is_complete(run) && !redrive_batch_is_full(run))
 	{
@@ -294,6 +296,7 @@ redrive_open_consumer(Redrive *run)
 static ExitCode
 redrive_report_end(const Redrive *run, bool good)
 {
+	Assert(!good || run->letter_count == 0); /* each one is counted as sent */
 	printf("%s %" PRId64 " dead letters, left %" PRId64 "\n",
 		   run->dry_run ? "would send back" : "sent back", run->sent,
 		   run->left);

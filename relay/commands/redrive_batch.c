@@ -166,6 +166,8 @@ redrive_send(Redrive *run, const rd_kafka_message_t *message,
 	rd_kafka_resp_err_t error;
 
 	Assert(run->letter_count < REDRIVE_BATCH_MAX);
+	/* one that may not be sent back is left */
+	Assert(topic->fault == NULL && letter->redrives < run->limit);
 	*slot = (RedriveLetter){topic->name, message->partition, message->offset,
 							RD_KAFKA_RESP_ERR_NO_ERROR};
 	if (rd_kafka_message_headers(message, &from) != 0)
@@ -243,6 +245,8 @@ redrive_send_offsets(Redrive *run, WatchedResult *result)
 static void
 redrive_advance(Redrive *run, RedrivePartition *partition)
 {
+	Assert(partition->begin <= partition->committed &&
+		   partition->committed <= partition->next);
 	partition->committed = partition->next;
 	if (partition->next == partition->begin)
 		return;

@@ -165,12 +165,14 @@ static void
 redrive_add_partitions(Redrive								*run,
 					   const struct rd_kafka_metadata_topic *topic)
 {
+	Assert(run->partition_count == 0);
 	run->partitions = xcalloc((size_t) topic->partition_cnt,
 							  sizeof(RedrivePartition));
 	for (int i = 0; i < topic->partition_cnt; i++)
 		if (run->only < 0 || topic->partitions[i].id == run->only)
 			run->partitions[run->partition_count++].id = topic->partitions[i]
 															 .id;
+	Assert(run->only < 0 || run->partition_count <= 1);
 	if (run->partition_count == 0)
 		command_report("topic \"%s\" has no partition %" PRId64 ", only 0 "
 					   "to %d",

@@ -71,6 +71,7 @@ replay_page(Command *command, Replay *replay, int64_t *events)
 		return false;
 	}
 	*events = api_int(page, 0, 0);
+	Assert(*events >= 0);
 	if (*events > 0)
 	{
 		if (replay->events == 0)

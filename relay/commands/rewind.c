@@ -116,6 +116,8 @@ rewind_clamp(rd_kafka_t *client, rd_kafka_topic_partition_t *partition)
 	if (partition->offset < 0 || partition->offset > end)
 		partition->offset = end; /* END: nothing is as late as that */
 	partition->offset = Max(partition->offset, first);
+	/* where the range is known, a number: the database stores no END */
+	Assert(error != RD_KAFKA_RESP_ERR_NO_ERROR || partition->offset >= 0);
 	return error;
 }
 

@@ -73,6 +73,7 @@ screen_add_line(Screen *screen, TerminalStyle style, const char *line)
 static void
 screen_add_heading(Screen *screen, const char *heading)
 {
+	Assert(screen->value.len == 0); /* the line before is complete */
 	if (screen->look->lines == 0 || screen->look->lines >= SMALL_LINES)
 		buf_add_str(screen->text, "\n");
 	screen_add_line(screen, STYLE_BOLD, heading);

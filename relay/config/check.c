@@ -283,6 +283,7 @@ config_check(const Config *config, bool offline, Buf *error)
 		buf_add_str(&why, "no broker is named: \"bootstrap.servers\" in "
 						  "[kafka], or --kafka");
 	}
+	Assert(good || why.len > 0); /* no refusal without a reason */
 	if (!good)
 		buf_add(error, why.data, why.len);
 	buf_free(&why);

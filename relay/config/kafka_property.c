@@ -359,6 +359,8 @@ kafka_is_number(const KafkaProperty *property, const char *value, Buf *error)
 	int64_t		number;
 
 	Assert(property->min < property->max);
+	/* "0 or between ..." is of a range that lacks 0 */
+	Assert(property->value != KAFKA_NUMBER_0 || property->min > 0);
 	errno = 0;
 	number = strtoll(value, &end, 10);
 	if (digits[0] == '\0' || digits[strspn(digits, "0123456789")] != '\0' ||

@@ -29,6 +29,7 @@ inbox_levels_topic(const Inbox *inbox)
 static int64_t
 inbox_levels_pace(const Inbox *inbox)
 {
+	Assert(inbox->config->levels_per_second > 0);
 	return SEC_US / inbox->config->levels_per_second;
 }
 
@@ -82,6 +83,8 @@ void
 inbox_step_levels(Inbox *inbox)
 {
 	inbox->levels_call = inbox_next_levels_call(inbox);
+	Assert(inbox->levels_call == LEVELS_STEP ||
+		   inbox_levels_topic(inbox) != NULL); /* nothing is read without */
 	switch (inbox->levels_call)
 	{
 		case LEVELS_STEP:
@@ -156,6 +159,7 @@ inbox_take_levels_step(Inbox *inbox, const PGresult *result)
 void
 inbox_take_levels(Inbox *inbox, const PGresult *result)
 {
+	Assert(inbox->state.call == INBOX_LEVELS);
 	if (inbox->levels_call == LEVELS_STEP)
 	{
 		inbox_take_levels_step(inbox, result);
@@ -183,6 +187,7 @@ inbox_measure_levels(Inbox *inbox)
 
 	if (!inbox->state.leads || inbox_levels_topic(inbox) == NULL)
 		inbox->levels_done_at = now;
+	Assert(inbox->levels_done_at <= now);
 	*metrics_cell(inbox->metrics, METRIC_LEVELS_BEHIND,
 				  NULL) = (double) (now - inbox->levels_done_at) / SEC_US;
 }

@@ -116,6 +116,9 @@ consumer_survey(Consumer *consumer, int64_t first_offset)
 		partition->asked_at = partition->next;
 		partition->fresh_is_older = partition->fresh.fingerprint.text[0] !=
 									'\0';
+		/* a second witness only replaces the first one */
+		Assert(!partition->fresh_is_older ||
+			   partition->proved.fingerprint.text[0] != '\0');
 		if (partition->proved.fingerprint.text[0] != '\0')
 			survey_add_witness(consumer->survey, partition->topic,
 							   partition->id, partition->proved.offset);
@@ -249,6 +252,7 @@ offsets_begin_topic(const Consumer *consumer, const char *topic,
 	{
 		change->partitions[id] = id;
 		change->offsets[id] = survey_range(consumer->survey, topic, id).begin;
+		Assert(change->offsets[id] >= 0); /* offsets_can_begin() */
 		log_debug("begins topic=%s partition=%d offset=%" PRId64, topic, id,
 				  change->offsets[id]);
 	}

@@ -123,6 +123,7 @@ headers_unpack(Slice packed, rd_kafka_headers_t *headers)
 			left -= (size_t) len;
 		}
 	}
+	Assert(packed.data == NULL || at == packed.data + packed.len);
 	return true;
 }
 
@@ -171,7 +172,7 @@ record_read(const rd_kafka_message_t *message, Buf *headers, ApiMessage *to)
 	const char				 *topic = rd_kafka_topic_name(message->rkt);
 	bool					  complete;
 
-	Assert(message->err == RD_KAFKA_RESP_ERR_NO_ERROR);
+	Assert(message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset >= 0);
 	buf_clear(headers);
 	*to = (ApiMessage){
 		.topic = {topic, strlen(topic)},

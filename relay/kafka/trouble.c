@@ -320,6 +320,8 @@ kafka_trouble_advise(KafkaTrouble *trouble, Buf *to)
 
 	pthread_mutex_lock(&trouble->lock);
 	why = trouble->text[0] != '\0' ? trouble->text : trouble->log;
+	Assert((trouble->certificate[0] != '\0') ==
+		   (trouble->verdict != X509_V_OK));
 	if (trouble->certificate[0] != '\0')
 		certificate_advise(trouble->verdict, "ssl.ca.location",
 						   "ssl.crl.location", to);

@@ -15,6 +15,7 @@
 void
 outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 {
+	Assert(outbox->max_event_bytes <= EVENT_BYTES_MAX);
 	max_event_bytes = Min(max_event_bytes, EVENT_BYTES_MAX);
 	if (max_event_bytes <= outbox->max_event_bytes)
 		return;
