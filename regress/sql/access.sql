@@ -83,7 +83,8 @@ SET ROLE regress_nobody;
 SELECT outcome_of('SELECT * FROM stock_levels');
 SELECT outcome_of('SELECT pgstock_internal.relay_lead()');
 SELECT outcome_of('SELECT verify_stock()');
--- the ledger names the calling role, also through a function with another owner's rights
+-- the ledger names the calling role,
+-- also through a function with another owner's rights
 RESET ROLE;
 CREATE FUNCTION take(order_id text) RETURNS text SECURITY DEFINER LANGUAGE sql AS $$ SELECT status FROM reserve_stock('access-a', 1, order_id) $$;
 SET ROLE regress_other;
@@ -91,7 +92,8 @@ SELECT take('access-4');
 SELECT outcome_of($$SELECT reserve_stock('access-a', 1, 'access-5')$$);
 RESET ROLE;
 SELECT actor, order_id FROM stock_movements WHERE order_id ~ '^access-' AND kind = 'reserved' ORDER BY id;
--- the admin grants its own rights, and revokes them; a lower level removes the rights of a higher one
+-- the admin grants its own rights, and revokes them;
+-- a lower level removes the rights of a higher one
 SET ROLE regress_admin;
 SELECT receive_stock('access-a', 1);
 SELECT grant_stock_access('regress_other', 'app');

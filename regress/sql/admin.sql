@@ -43,7 +43,8 @@ SELECT count(*) FROM stock_movements WHERE kind <> 'opening';
 SELECT kind, location, on_hand_delta, reserved_delta, at < now() - interval '100 days' AS old
   FROM stock_movements WHERE product_id IN ('admin-a', 'admin-c') ORDER BY product_id COLLATE "C", id;
 SELECT * FROM verify_stock();
--- failed events: two are waiting, one for its order and one behind it; one is poison
+-- failed events: two are waiting, one for its order and one behind it;
+-- one is poison
 CREATE VIEW failing AS SELECT f.event_id, f.state, f.attempts, f.next_retry_at <= now() AS due, f.error, i.result, i.reason, a.handled, a.handled_by = session_user AS by_me
   FROM stock_failed_events f LEFT JOIN stock_inbox i ON i.event_id = f.event_id LEFT JOIN failed_order_archives a USING (id)
  WHERE f.event_id ~ '^admin-' ORDER BY f.id;

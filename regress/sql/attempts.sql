@@ -23,7 +23,8 @@ CREATE PROCEDURE att.died() LANGUAGE plpgsql AS $$ BEGIN
 	END LOOP;
 END $$;
 CREATE VIEW att.record AS SELECT topic, first_offset, last_offset, started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic ~ '^(att|order-cr)' ORDER BY topic;
--- a built-in handler's first try in a session is recorded, the others cost nothing
+-- a built-in handler's first try in a session is recorded,
+-- the others cost nothing
 SELECT att.batch('order-created', 0, 4);
 SELECT * FROM att.record;
 SELECT att.batch('order-created', 0, 4), att.batch('order-created', 5, 9);
@@ -33,7 +34,8 @@ SELECT att.batch('att-user', 0, 4);
 SELECT att.batch('att-user', 0, 4);
 SELECT att.batch('att-user', 5, 9);
 SELECT * FROM att.record;
--- the process dies: the messages of the try are applied one at a time, up to its end
+-- the process dies: the messages of the try are applied one at a time,
+-- up to its end
 \c -
 CALL att.died();
 SELECT att.batch('att-user', 5, 12);
@@ -65,7 +67,8 @@ SELECT att.batch('att-user', 9, 12);
 SELECT att.batch('att-user', 10, 12), att.batch('att-user', 10, 12);
 SELECT * FROM att.record;
 SELECT id FROM att.seen ORDER BY id;
--- the same with a built-in handler, and without retry delays; one death of a batch is no reason to give up
+-- the same with a built-in handler, and without retry delays;
+-- one death of a batch is no reason to give up
 SELECT att.batch('order-created', 10, 12, 0);
 \c -
 CALL att.died();
@@ -79,7 +82,8 @@ SELECT att.batch('order-created', 12, 14, 0), att.batch('order-created', 12, 14,
 SELECT att.batch('order-created', 13, 16, 0);
 SELECT order_id, reason, attempts FROM failed_order_archives WHERE event_id = 'order-created10';
 SELECT lines_of('order-created-9'), lines_of('order-created-10'), lines_of('order-created-16');
--- a message behind a suspect is not tried with it: it may wait through many deaths, and none counts against it
+-- a message behind a suspect is not tried with it: it may wait through many
+-- deaths, and none counts against it
 CREATE FUNCTION att.two() RETURNS text LANGUAGE sql AS $$
 SELECT string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C")
   FROM apply('[{"topic": "order_failed", "partition": 81, "offset": 5, "json": {"order_id": "order-created-9"}},
@@ -98,7 +102,8 @@ SELECT att.two();
 SELECT partition, first_offset, started FROM pgstock_internal.inbox_attempt WHERE partition IN (81, 82) ORDER BY 1;
 SELECT att.two();
 SELECT lines_of('order-created-9');
--- a waiting message: its tries count the same, once the session that made them has ended
+-- a waiting message: its tries count the same,
+-- once the session that made them has ended
 CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
 SELECT att.batch('att-user', 13, 14), att.batch('att-user', 13, 14);
 CREATE FUNCTION att.retry() RETURNS text LANGUAGE sql AS $$
@@ -151,7 +156,8 @@ TABLE att.waits;
 SELECT att.waiting();
 TABLE att.waits;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'payment-success' AND partition = 83;
--- a relay that lives and only loses its connections: none of its tries has killed a process, in however many sessions it begins them
+-- a relay that lives and only loses its connections: none of its tries has
+-- killed a process, in however many sessions it begins them
 CREATE FUNCTION att.by(relay text, topic text, first int, last int) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.result COLLATE "C"), 'nothing')
   FROM (SELECT jsonb_agg(jsonb_build_object('topic', topic, 'partition', 90, 'offset', i, 'headers', jsonb_build_object('ce_id', topic || '-by-' || i),
@@ -208,7 +214,8 @@ SELECT att.retry_by('two');
 SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'att-user';
 DELETE FROM pgstock_internal.inbox_attempt WHERE partition = 90;
--- a record covers messages that may share a transaction: no more than fifty, and of one kind
+-- a record covers messages that may share a transaction: no more than fifty,
+-- and of one kind
 CREATE TEMP TABLE kinds AS SELECT jsonb_agg(jsonb_build_object('topic', 'att-user', 'partition', 1, 'offset', i, 'json', '{}'::jsonb)) AS mine,
 	'[{"topic": "payment-failed", "partition": 77, "offset": 0, "json": {}}]'::jsonb AS built_in FROM generate_series(0, 59) i;
 SELECT result, n FROM kinds, apply(built_in || mine, relay_options() || '{"count_attempts": true}');

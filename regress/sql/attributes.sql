@@ -32,12 +32,14 @@ SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"411111
 SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x"', '"Bearer abcdef"', '"bearer x"', '"-----BEGIN PRIVATE KEY-----\nMII"', '["a", "eyJ.x"]',
 	'"4111.1111.1111.1111"', '"{\"password\": \"x\"}"', '"[{\"a\": 4111111111111111}]"', '"{\"a\": \"{\\\"pin\\\": 1}\"}"',
 	'"{\"a\": \"b\"}"', '"{\"a"', '"{\\"', '"eyJ"', '"the bearer"', '"BEGIN"', '"1.2.3.4"', '"{"']) AS v (value);
--- what is none: another check digit, another beginning, too short or too long, a part of a word, a phone number
+-- what is none: another check digit, another beginning, too short or too long,
+-- a part of a word, a phone number
 SELECT value, attributes_of(format('"v": %s', value)) FROM unnest(ARRAY['"4111111111111112"', '1764304800008', '"1234567812345670"', '411111111111',
 	'"41111111111111111111"', '"a4111111111111111"', '"4111111111111111b"', '"+4111111111111111"', '"4111,1111,1111,1111"',
 	'"5e6fbd5f-4111-1111-1111-111111111111"', '[4111, 1111, 1111, 1111]', 'true', 'null', '1.5', '""', '"\""',
 	'"\\"', '[]']) AS v (value);
--- behind other groups of digits, or before them; and long rows of groups that are none
+-- behind other groups of digits, or before them;
+-- and long rows of groups that are none
 SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 4111 1111 1111 1111', '2025-4111-1111-1111-1111-2026', '123456 12345 1234 5500000000000004',
 	'4111 1111 1111 1111 2025 2026 2027', '2025 2026 2027 2028 2029 3782 822463 10005', '12345678 4111 1111 1111 1111', '2025 6304000000000000000']) AS v (value);
 SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 4111 1111 1111 1112', '20254111111111111111', '2025 41111111111111111111', '1234 1234 1234 1234 1234 1234 1234 1234 1234',
@@ -45,7 +47,8 @@ SELECT value, attributes_of(format('"v": "%s"', value)) FROM unnest(ARRAY['2025 
 -- only that member is left out
 SELECT attributes_of('"channel": "app", "card": {"pan": "x", "exp": "12/29"}, "pan": 1 , "n": 1.50');
 SELECT attributes_of('"token": 1, "note": "my password is x"');
--- another order that expires, so that its stock can be reserved, has nothing of the message
+-- another order that expires, so that its stock can be reserved,
+-- has nothing of the message
 SELECT receive_stock('attr-one', 1);
 SELECT status FROM reserve_stock('attr-one', 1, 'attr-due');
 SELECT make_due('attr-due');
@@ -59,7 +62,8 @@ SELECT status FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b3', attributes
 SELECT status, replayed FROM purchase_flash_sale('attr-sale', 'ann', 'attr-b1', 1, '{"price": 1}');
 SELECT key, convert_from(o.payload, 'UTF8')::json->>'attributes' AS attributes FROM stock_outbox s JOIN pgstock_internal.outbox o USING (seq) WHERE key ~ '^attr-b' ORDER BY seq;
 SELECT outcome_of($$SELECT purchase_flash_sale('attr-sale', 'ann', 'attr-b4', 1, '[]')$$), outcome_of($$SELECT purchase_flash_sale('attr-sale', 'ann', 'attr-b4', 1, '7')$$);
--- the event of another order that a purchase expires has not the purchase's attributes
+-- the event of another order that a purchase
+-- expires has not the purchase's attributes
 SELECT make_due('attr-b2');
 SELECT status FROM purchase_flash_sale('attr-sale', 'bob', 'attr-b5', 8, '{"price": 2}');
 SELECT key, event_type, payload->'attributes' AS attributes FROM stock_outbox WHERE key IN ('attr-b2', 'attr-b5') ORDER BY seq;

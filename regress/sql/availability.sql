@@ -2,7 +2,8 @@
 -- availability: whether lines would fit, without a lock and without a write
 --
 SELECT receive_stock('avail-a', 5), receive_stock('avail-a', 2, 'east'), receive_stock('avail-b', 3);
--- a row a line, sorted and merged as reserve_order does it; an unknown product has none
+-- a row a line, sorted and merged as reserve_order does it;
+-- an unknown product has none
 SELECT * FROM check_availability('[{"product_id": "avail-b", "quantity": 3}, {"product_id": "avail-a", "quantity": 2},
 	{"product_id": "avail-a", "quantity": 4}, {"product_id": "avail-a", "quantity": 2, "location": "east"}, {"product_id": "avail-none", "quantity": 1}]');
 SELECT granted, status FROM try_reserve_order('avail-0', '[{"product_id": "avail-a", "quantity": 6}]');
@@ -25,7 +26,8 @@ SELECT available, fits FROM check_availability('[{"product_id": "avail-a", "quan
 -- a sale's quota is not for others
 SELECT open_flash_sale('avail-s', 'avail-b', 2);
 SELECT available, fits FROM check_availability('[{"product_id": "avail-b", "quantity": 2}]');
--- the place where a level was read last is only a hint: its row has changed since, it is gone, another's is there now
+-- the place where a level was read last is only a hint: its row has changed
+-- since, it is gone, another's is there now
 SELECT available FROM check_availability('[{"product_id": "avail-b", "quantity": 1}]');
 SELECT receive_stock('avail-b', 7);
 SELECT available FROM check_availability('[{"product_id": "avail-b", "quantity": 1}]');
@@ -41,7 +43,8 @@ BEGIN;
 DELETE FROM pgstock_internal.level WHERE product_id = 'avail-b';
 SELECT available, fits FROM check_availability('[{"product_id": "avail-b", "quantity": 1}]');
 ROLLBACK;
--- read-only, without a transaction id, and with no lock that a reader does not take
+-- read-only, without a transaction id,
+-- and with no lock that a reader does not take
 BEGIN TRANSACTION READ ONLY;
 SELECT available, fits FROM check_availability('[{"product_id": "avail-b", "quantity": 1}]');
 SELECT pg_current_xact_id_if_assigned() IS NULL AS wrote_nothing,

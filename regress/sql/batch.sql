@@ -16,7 +16,8 @@ SELECT receive_stock('batch-a', 5);
 SELECT :row FROM reserve_orders('[
 	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]},
 	{"order_id": "batch-1", "items": [{"product_id": "batch-a", "quantity": 3}, {"product_id": "batch-b", "quantity": 1}]}]');
--- an order that lives with other lines, or another user: its row reports it, the others are reserved
+-- an order that lives with other lines, or another user: its row reports it,
+-- the others are reserved
 SELECT :row FROM reserve_orders('[{"order_id": "batch-5", "items": [{"product_id": "batch-a", "quantity": 1}]},
 	{"order_id": "batch-2", "user_id": "ann", "items": [{"product_id": "batch-a", "quantity": 1}, {"product_id": "batch-b", "quantity": 9}]},
 	{"order_id": "4", "user_id": "bob", "items": [{"product_id": "batch-a", "quantity": 2}]}]');
@@ -57,7 +58,8 @@ SELECT order_id, product_id, round(extract(epoch FROM expires_at - now()) / 3600
 	WHERE order_id IN ('batch-11', 'batch-12') ORDER BY 1, 2;
 SELECT key, payload->>'trace_id' AS trace_id, payload #>> '{items,0,product_id}' AS product FROM stock_outbox
 	WHERE key IN ('batch-11', 'batch-12') ORDER BY seq;
--- idempotency keys: the answer is stored, that of a reservation that has ended is not "granted"
+-- idempotency keys: the answer is stored,
+-- that of a reservation that has ended is not "granted"
 \set keyed '[{"order_id": "batch-14", "idempotency_key": "batch-z", "items": [{"product_id": "batch-d", "quantity": 1}]}, {"order_id": "batch-13", "idempotency_key": "batch-y", "items": [{"product_id": "batch-d", "quantity": 99}]}]'
 SELECT :row FROM reserve_orders(:'keyed');
 SELECT receive_stock('batch-d', 200);

@@ -16,7 +16,8 @@ SELECT outcome_of(format('SELECT bind_topic(%s, %s)', t, h)) FROM (VALUES
 	($$'bind'$$, $$'order-created'$$), ($$'bind'$$, $$'ORDER_CREATED'$$), ($$'bind'$$, $$'shop.missing'$$), ($$'bind'$$, $$'pg_typeof'$$)) v (t, h);
 SELECT outcome_of($$SELECT bind_topic('bind', 'ignore', '')$$), outcome_of(format('SELECT bind_topic(%L, %L, %L)', 'bind', 'ignore', repeat('t', 256)));
 SELECT outcome_of($$SELECT unbind_topic(NULL)$$), outcome_of($$SELECT unbind_topic('no topic')$$);
--- no built-in handler reads what stock events are written to, in whatever order the two are set
+-- no built-in handler reads what stock events are written to,
+-- in whatever order the two are set
 SELECT outcome_of(format('SELECT bind_topic(%L, %L)', t, h)) FROM unnest('{stock-events,stock-freeze-failed}'::text[]) t, unnest('{order_created,payment_failed,ignore}'::text[]) h;
 SELECT outcome_of($$SELECT bind_topic('stock-events', 'order_created', 'T')$$);
 SELECT set_event_topic('BindEvent', 'bind-events');
@@ -55,7 +56,8 @@ SELECT outcome_of(format('SELECT bind_topic(%L, %L, options => %L)', 'bind', 'or
 SELECT topic, event_type, handler, role, fields, options FROM stock_bindings WHERE topic = 'bind';
 SELECT unbind_topic('bind'), unbind_topic('bind'), unbind_topic('bind', 'T'), unbind_topic('order-created'), unbind_topic('order-created', 'T');
 SELECT actor = current_user AS mine, action, target, reason FROM stock_admin_actions WHERE target ~ '^bind' ORDER BY at DESC LIMIT 3;
--- orders as five shops write them: nested and flat, snake and camel case, lists and maps, numeric ids
+-- orders as five shops write them: nested and flat, snake and camel case,
+-- lists and maps, numeric ids
 SELECT bind_topic('shop.orders', 'order_created', fields => '{"order_id": "$.data.orderNo", "items": "$.data.lines", "product_id": "$.sku", "quantity": "$.qty", "location": "$.from.site", "user_id": "$.data.customer.id", "event_id": "$.meta.id", "timestamp": "$.meta.at"}');
 SELECT bind_topic('carts', 'order_created', fields => '{"order_id": "$.orderId", "items": "$", "product_id": "$.productId", "quantity": "$.amount", "location": "$.store"}');
 SELECT bind_topic('basket', 'order_created', fields => '{"order_id": "$.order.id", "items": "$.order.quantities"}');
@@ -79,7 +81,8 @@ SELECT t, v, apply_one(t, v) FROM (VALUES
 	('shop.orders', '{"data": {"orderNo": 1, "lines": [{"sku": "bind-a", "qty": "1"}]}}'), ('shop.orders', '{"data": {"orderNo": 1, "lines": [{"sku": "bind-a", "qty": 0}]}}'),
 	('shop.orders', '{"data": {"orderNo": 1, "lines": [{"sku": "bind-a", "qty": 1}], "customer": {"id": {}}}}'), ('shop.orders', '{"meta": {"at": "noon"}, "data": {"orderNo": 1, "lines": [{"sku": "bind-a", "qty": 1}]}}'),
 	('carts', '{"orderId": 1}'), ('basket', '{"order": {"id": 1, "quantities": {"bind-a": {"quantity": 1}, "": 1}}}'), ('basket', '{"order": {"id": 1, "quantities": {"bind-a": "1"}}}')) m (t, v);
--- the other handlers, in one topic of mixed types, with what their topics have by default: full batches, and waiting for the order
+-- the other handlers, in one topic of mixed types, with what their topics have
+-- by default: full batches, and waiting for the order
 SELECT bind_topic('money', 'payment_success', 'Paid', '{"order_id": "$.tx.ref", "payment_id": "$.tx.id", "status": "$.tx.state"}');
 SELECT bind_topic('money', 'payment_failed', 'Declined', '{"order_id": "$.tx.ref"}'), bind_topic('money', 'ignore', 'Seen'), bind_topic('money', 'order_cancelled', 'Cancelled', '{"items": "$.parts"}');
 SELECT bind_topic('money', 'order_failed', 'Failed', '{"order_id": "$.id", "reason": "$.why"}'), bind_topic('money', 'order_created', 'Placed');
@@ -97,7 +100,8 @@ SELECT bind_topic('money', 'ignore');
 SELECT * FROM apply('[{"topic": "money", "json": {"event_type": "Other"}}, {"topic": "money", "text": "broken, of a type that may have a handler"}]');
 SELECT bind_topic('noise', 'ignore');
 SELECT * FROM apply('[{"topic": "noise", "text": "broken"}, {"topic": "noise", "headers": {"ce_type": "T"}, "text": ""}, {"topic": "noise", "headers": {}}, {"topic": "noise", "json": {"event_id": "bind-n", "order_id": 5}}, {"topic": "noise", "json": {"event_id": "bind-n"}}]');
--- a payment before its order waits, by its binding's own time; a message behind it with its key does so too
+-- a payment before its order waits, by its binding's own time;
+-- a message behind it with its key does so too
 SELECT bind_topic('money', 'payment_success', 'Paid', '{"order_id": "$.tx.ref"}', '{"order_wait": "1h"}'), bind_topic('money', 'order_cancelled', 'Cancelled', options => '{"order_wait": "1m"}');
 SELECT * FROM apply('[{"topic": "money", "key": "k1", "headers": {"ce_type": "Paid"}, "json": {"event_id": "bind-w1", "tx": {"ref": "bind-20"}}}, {"topic": "money", "key": "k1", "headers": {"ce_type": "Seen"}, "json": {"event_id": "bind-w2"}},
 	{"topic": "money", "headers": {"ce_type": "Cancelled"}, "json": {"event_id": "bind-w3", "order_id": "bind-21"}}, {"topic": "money", "headers": {"ce_type": "Paid"}, "json": {"event_id": "bind-w4", "tx": {"ref": "bind-22"}}}]');
@@ -107,9 +111,11 @@ UPDATE pgstock_internal.failed_event SET first_failed_at = now() - interval '61 
 SELECT * FROM apply('[{"topic": "money", "headers": {"ce_type": "Placed"}, "json": {"order_id": "bind-20", "items": [{"product_id": "bind-a", "quantity": 1}]}}]');
 SELECT * FROM bind_retry();
 SELECT lines_of('bind-20');
--- an order that differs from the one that is known is still answered, and marked
+-- an order that differs from the one that is known is still answered,
+-- and marked
 SELECT apply_one('shop.orders', '{"data": {"orderNo": 9001, "lines": [{"sku": "bind-a", "qty": 3}]}}');
--- a function of one's own that calls a built-in handler: its message waits for the order like that of the handler itself
+-- a function of one's own that calls a built-in handler: its message waits for
+-- the order like that of the handler itself
 CREATE SCHEMA bind;
 CREATE FUNCTION bind.pays(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -147,7 +153,8 @@ SELECT lines_of('bind-30'), events_of('bind-30');
 SELECT event_id, attempts, state, error FROM stock_failed_events WHERE event_id ~ '^bind-o' ORDER BY id;
 -- only where that is what it failed with
 SELECT * FROM apply('[{"topic": "bind-own", "headers": {"ce_type": "Confirms"}, "json": {"event_id": "bind-o5", "order_id": "bind-33"}}]');
--- attributes: all that is not read and no secret, none of a payment, or those that are listed
+-- attributes: all that is not read and no secret, none of a payment,
+-- or those that are listed
 SELECT bind_topic('a.all', 'order_created', fields => '{"order_id": "$.data.no", "items": "$.data.lines", "user_id": "$.who"}'), bind_topic('a.none', 'order_created', options => '{"attributes": "none"}'),
 	   bind_topic('a.some', 'order_created', options => '{"attributes": ["gift", "card_number", "items", "ünï"]}'), bind_topic('a.pay', 'payment_success', options => '{"attributes": "all"}');
 CREATE FUNCTION attributes_of(topic text, value text) RETURNS text LANGUAGE sql AS $$
@@ -165,7 +172,8 @@ SELECT attributes_of('a.some', '{"order_id": "bind-45", "items": [{"product_id":
 SELECT attributes_of('a.pay', '{"order_id": "bind-44", "payment_id": "P", "amount": 1.50, "card": {"number": "4111111111111111", "brand": "V"}}');
 SELECT attributes_of('payment-success', '{"order_id": "bind-45", "payment_id": "P", "amount": 1.50}');
 SELECT attributes_of('order-cancelled', '{"order_id": "bind-45", "why": "x"}');
--- one source for topics of one service: the same id is a duplicate; otherwise each topic has its own ids
+-- one source for topics of one service: the same id is a duplicate;
+-- otherwise each topic has its own ids
 SELECT bind_topic('s.one', 'order_created', options => '{"source": "/shop"}'), bind_topic('s.two', 'order_created', options => '{"source": "/shop"}'), bind_topic('s.three', 'order_created');
 SELECT * FROM apply('[{"topic": "s.one", "json": {"event_id": "bind-s1", "order_id": "bind-50", "items": [{"product_id": "bind-a", "quantity": 1}]}}, {"topic": "s.two", "json": {"event_id": "bind-s1", "order_id": "bind-51", "items": [{"product_id": "bind-a", "quantity": 1}]}},
 	{"topic": "s.three", "json": {"event_id": "bind-s1", "order_id": "bind-52", "items": [{"product_id": "bind-a", "quantity": 1}]}}]');

@@ -17,8 +17,8 @@ SELECT outcome_of('ALTER ROLE pgstock_regress_shop SET pgstock.max_lines = 10000
 RESET ROLE;
 SELECT outcome_of('SET pgstock.max_lines = 100001');
 SET pgstock.max_lines = 100000;
--- cancelled in time: while lines are read, while they are written, while messages
--- are applied; the whole takes many times as long
+-- cancelled in time: while lines are read, while they are written, while
+-- messages are applied; the whole takes many times as long
 CREATE FUNCTION lines(n int, product text, location text DEFAULT '''main''') RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -91,8 +91,8 @@ SELECT grows($$SELECT count(*) FROM reserve_order('bounds-again', lines(%n, '''b
 SELECT grows($$SELECT count(receive_stock('bounds-at', 10, 'l' || i)) FROM generate_series(1, %n) i;
 			   SELECT count(*) FROM reserve_order('bounds-at', lines(%n, '''bounds-at''', '''l'' || i')), confirm_stock('bounds-at')$$,
 			 $$SELECT count(*) FROM return_stock('bounds-at')$$, 100);
--- due lines, and a batch of orders that need their stock: some orders expire them,
--- and are written; some are refused in spite of them
+-- due lines, and a batch of orders that need their stock: some orders expire
+-- them, and are written; some are refused in spite of them
 CREATE FUNCTION orders(n int, name text, quantity int) RETURNS jsonb LANGUAGE sql AS $$
 SELECT jsonb_agg(jsonb_build_object('order_id', name || i, 'items', jsonb_build_array(jsonb_build_object('product_id', 'bounds-due', 'quantity', quantity))))
   FROM generate_series(1, n) i

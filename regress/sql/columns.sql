@@ -17,7 +17,8 @@ SELECT t, outcome_of(format('ALTER TABLE pgstock_internal.%I ADD extra int DEFAU
 	('inbox', $$SELECT apply_one('payment-failed', '{"order_id": "col-4"}')$$),
 	('event_topic', $$SELECT set_event_topic('Col', 'col')$$)) AS v (t, c);
 SELECT count(*) FROM stock_movements WHERE product_id ~ '^col-';
--- a column with another type or collation, or none any more, would be read as something else
+-- a column with another type or collation, or none any more,
+-- would be read as something else
 CREATE FUNCTION with_key(n int) RETURNS text LANGUAGE sql AS $$
 SELECT outcome_of(format('SELECT reserve_stock(''col-a'', 1, ''col-%s'', idempotency_key => ''col-k%s'')', n, n))
 $$;

@@ -34,7 +34,8 @@ SELECT level_of('errors-a'), lines_of('errors-1');
 ROLLBACK;
 -- SK011 stale version
 SELECT outcome_of($$SELECT set_stock('errors-a', 9, 1)$$);
--- SK021 another relay leads; SK020 is in "window", 40001 in the isolation test "snapshots"
+-- SK021 another relay leads; SK020 is in "window",
+-- 40001 in the isolation test "snapshots"
 SELECT pgstock_internal.relay_lead() > 0 AS leads;
 SELECT regexp_replace(outcome_of($$SELECT pgstock_internal.relay_store_position('', 0, true, 0)$$), '\d+ is', 'N is');
 -- XX001 events to set aside that the outbox does not contain

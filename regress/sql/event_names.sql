@@ -26,7 +26,8 @@ SELECT status FROM release_stock('nam-2');
 SELECT written('nam-2');
 SELECT topic, event_type FROM stock_outbox WHERE key = 'nam-2' ORDER BY seq;
 DELETE FROM pgstock_internal.event_topic;
--- a profile: every type, and what differs from a known order; attributes stay as they were
+-- a profile: every type, and what differs from a known order;
+-- attributes stay as they were
 SELECT set_event_profile('inventory');
 SELECT * FROM stock_event_formats ORDER BY 1;
 SELECT receive_stock('nam-a', 1, reference => 'delivery_7');

@@ -1,6 +1,6 @@
 --
--- events: the contract of the stream: fields, their names and their order, topics
--- and keys, and the movement that an event belongs to
+-- events: the contract of the stream: fields, their names and their order,
+-- topics and keys, and the movement that an event belongs to
 --
 SELECT receive_stock('events-a', 5, 'east', 'delivery 17'), receive_stock('events-b', 1);
 SET pgstock.trace_id = 'checkout-7';

@@ -10,7 +10,8 @@ SELECT make_due(o) FROM unnest('{expiry-1,expiry-2,expiry-3}'::text[]) o;
 -- enough stock without them: they remain
 SELECT status, available FROM reserve_stock('expiry-a', 1, 'expiry-4');
 SELECT lines_of('expiry-1'), lines_of('expiry-2'), level_of('expiry-a');
--- one line needs them, but the other does not fit: they remain, nothing is written
+-- one line needs them, but the other does not fit: they remain,
+-- nothing is written
 BEGIN;
 SELECT product_id, granted, status FROM try_reserve_order('expiry-5', '[
 	{"product_id": "expiry-a", "quantity": 2}, {"product_id": "expiry-b", "quantity": 2}]');

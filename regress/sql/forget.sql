@@ -23,7 +23,8 @@ BEGIN
 	END LOOP;
 END
 $$;
--- the values: a whole word, a short id only as the whole value, JSON by its members
+-- the values: a whole word, a short id only as the whole value,
+-- JSON by its members
 SELECT v, pgstock_internal.forget_text(v, 'user-7') FROM unnest('{user-7,by user-7.,user-77,x-user-7,"user-7 user-7",NULL}'::text[]) v;
 SELECT v, pgstock_internal.forget_text(v, '7') AS short, pgstock_internal.forget_text(v, 'a.c') AS dot FROM unnest('{7,7 pieces,abc,"x a.c y"}'::text[]) v;
 SELECT pgstock_internal.forget_actor('user-7', 'user-7'), pgstock_internal.forget_actor('app/user-7', 'user-7');
@@ -32,7 +33,8 @@ SELECT j, convert_from(pgstock_internal.forget_payload(convert_to(j, 'UTF8'), u)
 	('user-7', '{"order_id": "o",  "user_id": "user-77"}'), ('7', '{"user_id": 7, "quantity": 7, "who": "7"}'),
 	('user-7', '{"user_id": "\u0075ser-7", "x": 1e-20000}'), ('user-7', '{"user_id": "user-7", broken'), ('7', '{"userId":7, broken 7'),
 	('user-7', '{"user_id": "user-7", "x": "\u0000"}'), ('user-7', '{"user_id": "user-7"}'), ('user-7', '[]')) v (u, j);
--- a member whose name names the user is omitted; but pgstock's own names stay, and what may be another thing's
+-- a member whose name names the user is omitted; but pgstock's own names stay,
+-- and what may be another thing's
 SELECT j, convert_from(pgstock_internal.forget_payload(convert_to(j, 'UTF8'), u), 'UTF8') FROM (VALUES
 	('user-7', '{"carts": {"user-7": {"n": 1}, "user-77": 2, "cart:user-7": 3}, "n": 4}'), ('user-7', '{"user-7": 1}'),
 	('user-7', '{"productQuantityMap": {"user-7": 1}}'), ('items', '{"items": [{"product_id": "items"}], "user_id": "items"}'),
@@ -44,7 +46,8 @@ SELECT to_json(u) AS id, j, convert_from(pgstock_internal.forget_payload(convert
 	(E'tab\tbed', '{"user_id": "tab\tbed", broken'), ('a"b', '{"x": "a\"b", broken'), ('a"', '{"x": "a\"", broken'), ('"a', '{"x": "\"a", broken')) v (u, j);
 SELECT pgstock_internal.forget_payload('\xff' || 'user-7'::bytea, 'user-7') IS NULL AS tombstone, pgstock_internal.forget_payload(NULL, 'user-7') IS NULL AS none;
 SELECT pgstock_internal.headers_json(pgstock_internal.forget_headers(pack_headers('{"a": "1", "b": "user-7", "c": null, "d": "", "e": "x"}'), 'user-7'));
--- refused: no id, no reason, a reason that names the user, another isolation level
+-- refused: no id, no reason, a reason that names the user,
+-- another isolation level
 SELECT outcome_of($$SELECT forget_user('', 'x')$$), outcome_of($$SELECT forget_user(NULL, 'x')$$), outcome_of($$SELECT forget_user('x', '')$$);
 SELECT outcome_of($$SELECT forget_user('forgotten', 'x')$$), outcome_of($$SELECT forget_user('user-7', 'user-7 has left')$$);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -71,7 +74,8 @@ SELECT pgstock_internal.retry_failed(NULL, 'forget-8', 'forget-u7 has called');
 INSERT INTO pgstock_internal.held_event SELECT * FROM pgstock_internal.outbox WHERE aggregatetype = 'forget-topic';
 SELECT sum(n) > 15 AS many, count(*) AS tables FROM named('forget-u7');
 SELECT max(seq) AS seq FROM stock_outbox \gset
--- forgotten: what remains are the tombstones, which have the id as their key until they are published
+-- forgotten: what remains are the tombstones,
+-- which have the id as their key until they are published
 SELECT forget_user('forget-u7', 'request 17') > 15 AS many;
 SELECT regexp_replace(relation, '_\d+$', '') AS relation, n FROM named('forget-u7');
 SELECT topic, key, event_type, payload IS NULL AS tombstone, CASE jsonb_typeof(payload) WHEN 'object' THEN payload - '{event_id,timestamp,expires_at,items,causation_id}'::text[] ELSE payload END AS payload, headers->>'replay_of' IS NOT NULL AS copy FROM stock_outbox WHERE seq > :seq ORDER BY topic, event_type, key;
@@ -92,7 +96,8 @@ SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(
 SELECT forget_user('forget-u7', 'request 17');
 SELECT * FROM named('forget-u7');
 SELECT forget_user('forget-u7', 'request 17');
--- a tombstone that is set aside keeps its key until it is published, although the position has passed it
+-- a tombstone that is set aside keeps its key until it is published,
+-- although the position has passed it
 SELECT publish_event('forget-topic', 'forget-u7', '{}') IS NOT NULL AS id;
 SELECT forget_user('forget-u7', 'request 17');
 INSERT INTO pgstock_internal.held_event SELECT * FROM pgstock_internal.outbox WHERE type = 'Forgotten' AND aggregateid = 'forget-u7';
@@ -102,7 +107,8 @@ SELECT regexp_replace(relation, '_\d+$', '') AS relation, n FROM named('forget-u
 DELETE FROM pgstock_internal.held_event WHERE type = 'Forgotten' AND aggregateid = 'forget-u7';
 SELECT forget_user('forget-u7', 'request 17');
 SELECT * FROM named('forget-u7');
--- an application's event of that type is no tombstone: it is redacted at once, and its key gets one
+-- an application's event of that type is no tombstone: it is redacted at once,
+-- and its key gets one
 BEGIN;
 SELECT publish_event('forget-topic', 'forget-u7', '{"a": "forget-u7"}', event_type => 'Forgotten') IS NOT NULL AS id;
 SELECT publish_event('forget-topic', 'k', '{"a": "forget-u7"}', event_type => 'Forgotten') IS NOT NULL AS id;

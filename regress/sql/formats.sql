@@ -1,6 +1,7 @@
 --
--- formats: frames and envelopes around a message, and what a dead letter says of
--- any other format; tests/e2e/test_formats.py has those of real client libraries
+-- formats: frames and envelopes around a message, and what a dead letter says
+-- of any other format; tests/e2e/test_formats.py
+-- has those of real client libraries
 --
 SELECT receive_stock('fmt-a', 1000);
 -- the value of a message that reserves one piece for an order
@@ -14,7 +15,8 @@ $$;
 CREATE FUNCTION outcome_hex(value bytea) RETURNS text LANGUAGE sql AS $$
 SELECT concat_ws(' ', a.result, a.reason) FROM apply(jsonb_build_array(jsonb_build_object('topic', 'order-created', 'hex', encode(value, 'hex')))) a
 $$;
--- CloudEvents, structured mode: by the media type, or by the members that every event has
+-- CloudEvents, structured mode: by the media type,
+-- or by the members that every event has
 CREATE FUNCTION cloud_event(more jsonb) RETURNS text LANGUAGE sql AS $$ SELECT (jsonb_build_object('specversion', '1.0', 'id', 'fmt-c1', 'source', '/shop', 'type', 'OrderPlaced') || more)::text $$;
 SELECT outcomes(cloud_event(jsonb_build_object('data', order_json('fmt-1'))), '{"content-type": "application/cloudevents+json; charset=UTF-8"}');
 SELECT outcomes(cloud_event(jsonb_build_object('data', order_json('fmt-2'), 'id', 'fmt-c2', 'time', '2026-01-31T12:00:00Z', 'traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')));
@@ -48,7 +50,8 @@ SELECT * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'fmt', 'text',
 	jsonb_build_object('topic', 'fmt', 'headers', '{"__TypeId__": "com.shop.OrderSeen"}'::jsonb, 'text', '{}'), jsonb_build_object('topic', 'fmt', 'headers', '{"__TypeId__": "com.shop.OrderPlaced"}'::jsonb, 'text', '{"orderId": "fmt-22", "items": [{"productId": "fmt-a", "quantity": 1}]}'),
 	jsonb_build_object('topic', 'fmt', 'headers', '{"__TypeId__": "com.shop.OrderSeen"}'::jsonb, 'text', '{"event_type": "OrderPlaced"}'), jsonb_build_object('topic', 'fmt', 'headers', '{"__TypeId__": "com.shop.Other"}'::jsonb, 'text', '{}')));
 SELECT order_id FROM stock_reservations WHERE order_id ~ '^fmt-2' ORDER BY 1;
--- the attributes are those of the message, not of its envelope, with the digits that it has; a name with an escape is found too
+-- the attributes are those of the message, not of its envelope, with the digits
+-- that it has; a name with an escape is found too
 SELECT outcomes('{"specversion": "1.0", "id": "fmt-c9", "source": "s", "type": "t", "d\u0061ta" : {"order_id": "fmt-15", "items": [{"product_id": "fmt-a", "quantity": 1}], "price": 1.10}, "other": 1}');
 SELECT convert_from(o.payload, 'UTF8')::json->'attributes' AS attributes FROM pgstock_internal.outbox o ORDER BY o.seq DESC LIMIT 1;
 -- a registered handler gets the value as it is, without the frame

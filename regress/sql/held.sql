@@ -32,7 +32,8 @@ SELECT name, labels, value FROM pgstock_internal.relay_metrics() WHERE name IN (
 SELECT t.held - 'since' - 'tried_at' - 'first_event' AS held, t.held ->> 'first_event' IS NOT NULL AS has_first FROM pgstock_internal.relay_status() s, jsonb_array_elements(s.value) AS t (held) WHERE s.name = 'held_topics';
 SELECT pending, count(*) FROM pgstock_internal.relay_audit_page(NULL, :first - 1, :first + 3, 10) GROUP BY 1 ORDER BY 1;
 
--- an event that no topic will accept is discarded by hand, recorded, and is not set aside again
+-- an event that no topic will accept is discarded by hand, recorded,
+-- and is not set aside again
 BEGIN;
 SELECT discard_held_event(event_id, 'never') FROM pgstock_internal.relay_held_page('a', 1, 1000000);
 SELECT count(*) FROM pgstock_internal.relay_held_page('a', 10, 1000000);

@@ -22,7 +22,9 @@ SELECT next_offset, fingerprint FROM hist_offsets('order-created') WHERE partiti
 SELECT * FROM apply(jsonb_build_array(hist_order(10), hist_order(11)));
 SELECT "offset", result, count(DISTINCT event_id) FROM stock_inbox WHERE topic = 'order-created' AND partition = 70 GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT level_of('hist-a');
--- fingerprints: the same bytes cut in another way are another record; NULL differs from empty; the relay computes the same (tests/unit/test_fingerprint.c)
+-- fingerprints: the same bytes cut in another way are another record; NULL
+-- differs from empty; the relay computes the same
+-- (tests/unit/test_fingerprint.c)
 SELECT * FROM apply('[{"topic": "hist-t", "partition": 0, "offset": 0, "time": 1764000000000, "key": "ab", "text": "c"},
 	{"topic": "hist-t", "partition": 1, "offset": 0, "time": 1764000000000, "key": "a", "text": "bc"},
 	{"topic": "hist-t", "partition": 2, "offset": 0, "time": 1764000000000, "key": "abc", "text": ""},
@@ -34,11 +36,13 @@ SELECT * FROM hist_offsets('hist-t');
 SELECT pgstock_internal.relay_begin_topic('hist-new', '{0,1}', '{5,7}'), pgstock_internal.relay_begin_topic('hist-absent', '{}', '{}');
 SELECT pgstock_internal.relay_begin_topic('hist-new', '{0,1,2}', '{50,70,90}'), pgstock_internal.relay_begin_topic('hist-absent', '{0}', '{9}');
 SELECT * FROM pgstock_internal.relay_offsets('{hist-new,hist-absent,hist-unknown}');
--- the fingerprint before the offset becomes known later, unless the offset has moved on
+-- the fingerprint before the offset becomes known later,
+-- unless the offset has moved on
 SELECT pgstock_internal.relay_fingerprint('hist-new', 0, 4, 'old'), pgstock_internal.relay_fingerprint('hist-new', 1, 7, 'found');
 SELECT pgstock_internal.relay_fingerprint('hist-new', 1, 7, 'another');
 SELECT * FROM hist_offsets('hist-new');
--- continuing at another offset: only from the offset that the caller names; missing messages are recorded
+-- continuing at another offset: only from the offset that the caller names;
+-- missing messages are recorded
 SELECT pgstock_internal.relay_move_offset('hist-new', 0, 4, 10, 9, 'retention');
 SELECT pgstock_internal.relay_move_offset('hist-new', 0, 5, 10, 9, 'retention'), pgstock_internal.relay_move_offset('hist-new', 2, 0, 3, 2, 'retention');
 SELECT pgstock_internal.relay_move_offset('hist-new', 0, 5, 10, 9, 'retention');
@@ -48,7 +52,8 @@ SELECT m - 'found_at' AS missing FROM pgstock_internal.relay_status() s, jsonb_a
 -- a rewind sets an offset whose records are not known yet
 SELECT * FROM pgstock_internal.relay_rewind('hist-new', '{1}', '{6}', 'a test');
 SELECT * FROM hist_offsets('hist-new') WHERE partition = 1;
--- an older record is the witness: the first known one, and later one that is old enough, however the clock moved
+-- an older record is the witness: the first known one, and later one that is
+-- old enough, however the clock moved
 CREATE FUNCTION hist_witness() RETURNS text LANGUAGE sql AS $$
 SELECT format('next %s, witness %s %s, heir %s %s', next_offset, witness_offset, left(witness, 13), heir_offset, left(heir, 13))
   FROM pgstock_internal.inbox_offset WHERE topic = 'hist-w'

@@ -1,14 +1,15 @@
 --
 -- idempotency: an explicit key returns the stored answer again, also a refusal;
--- another request is SK007; and a reservation is not "granted" once it has ended
+-- another request is SK007;
+-- and a reservation is not "granted" once it has ended
 --
 \set row 'order_id, product_id, requested, granted, status, available, version, replayed'
 SELECT receive_stock('key-a', 10), receive_stock('key-b', 1);
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT :row FROM reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1',
 							   ttl => '1 day', strategy => 'advisory');
--- through the try form; and its state once it has ended, for a caller that takes it
--- for granted ships goods of another order
+-- through the try form; and its state once it has ended, for a caller that
+-- takes it for granted ships goods of another order
 SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');
 SELECT status FROM release_stock('key-1');
 SELECT :row FROM try_reserve_stock('key-a', 4, 'key-1', 'ann', idempotency_key => 'k1');

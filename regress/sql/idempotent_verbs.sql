@@ -1,10 +1,10 @@
 --
 -- idempotent_verbs: pieces are returned once, however often the answer is lost
 --
--- The story: a warehouse takes one of three shirts back, the answer is lost, and
--- its service calls again.  Both calls name one shirt of an order that has more,
--- so both take effect: two shirts are on hand where there is one.  A key marks
--- both as the same call.
+-- The story: a warehouse takes one of three shirts back, the answer is lost,
+-- and its service calls again.  Both calls name one shirt of an order that has
+-- more, so both take effect: two shirts are on hand where there is one.  A key
+-- marks both as the same call.
 --
 \set row 'order_id, product_id, requested, granted, status, available, replayed'
 SELECT receive_stock('idv-a', 10), receive_stock('idv-b', 10);
@@ -14,7 +14,8 @@ SELECT a.status, b.status FROM confirm_stock('idv-return', 'P', 'idv-k0') a, con
 -- without a key two calls are two
 SELECT count(*) FROM return_stock('idv-twice', one('idv-a')), return_stock('idv-twice', one('idv-a')) again;
 SELECT level_of('idv-a'), lines_of('idv-twice');
--- with one: each verb that takes items, repeated, and repeated once all has ended
+-- with one: each verb that takes items, repeated,
+-- and repeated once all has ended
 SELECT :row FROM return_stock('idv-return', one('idv-a'), idempotency_key => 'idv-k1');
 SELECT :row FROM return_stock('idv-return', one('idv-a'), true, 'idv-k1');
 SELECT :row FROM release_stock('idv-release', 'first', one('idv-a'), 'idv-k2');
@@ -28,7 +29,8 @@ SELECT :row FROM return_stock('idv-return', one('idv-a'), idempotency_key => 'id
 SELECT outcome_of($$SELECT return_stock('idv-return', '[{"product_id": "idv-a", "quantity": 1}]')$$);
 -- confirm: once, although the order has been returned since
 SELECT :row FROM confirm_stock('idv-return', 'P', 'idv-k0');
--- extend: not longer the second time; and not "granted" any more once it has ended
+-- extend: not longer the second time;
+-- and not "granted" any more once it has ended
 SELECT status FROM reserve_stock('idv-b', 2, 'idv-extend', ttl => '1 min');
 SELECT status, replayed FROM extend_reservation('idv-extend', '1 h', 'idv-k4');
 CREATE TEMP TABLE lasts AS SELECT expires_at FROM stock_reservations WHERE order_id = 'idv-extend';
@@ -55,7 +57,8 @@ SELECT status, replayed FROM release_stock('idv-none', idempotency_key => 'idv-k
 SELECT status FROM reserve_stock('idv-b', 1, 'idv-none');
 SELECT status, replayed FROM confirm_stock('idv-none', 'P', 'idv-k6');
 SELECT outcome_of($$SELECT release_stock('idv-none', idempotency_key => '')$$);
--- a key whose reservation has ended, in each way; the order has been reserved again since
+-- a key whose reservation has ended, in each way;
+-- the order has been reserved again since
 CREATE FUNCTION ends(verb text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	id		text := 'idv-e-' || verb;
@@ -88,7 +91,8 @@ SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quanti
 SELECT status FROM release_stock('idv-part', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
 SELECT :row FROM try_reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8');
 SELECT outcome_of($$SELECT reserve_order('idv-part', '[{"product_id": "idv-a", "quantity": 1}, {"product_id": "idv-b", "quantity": 2}]', idempotency_key => 'idv-k8')$$);
--- a part of a line was released: the rest is granted, before it is sold and after
+-- a part of a line was released: the rest is granted,
+-- before it is sold and after
 SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');
 SELECT status FROM release_stock('idv-less', NULL, '[{"product_id": "idv-b", "quantity": 2}]');
 SELECT :row FROM try_reserve_stock('idv-b', 5, 'idv-less', idempotency_key => 'idv-k9');

@@ -1,5 +1,6 @@
 --
--- inbox_back: payment-failed, order-cancelled and order_failed release stock, once
+-- inbox_back: payment-failed, order-cancelled and order_failed release stock,
+-- once
 --
 SELECT receive_stock('inb-a', 60);
 -- each topic with an order in each state; an order is named after both
@@ -9,7 +10,8 @@ SELECT t.topic, s.state, 'inb ' || t.topic || ' ' || s.state AS order_id, NULL::
 	   unnest('{reserved,due,confirmed,released,rolled_back,expired,refused,partly}'::text[]) s (state);
 SELECT state, count(reserve_stock('inb-a', 2, order_id, 'ann')) FROM met WHERE state <> 'refused' GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM met, LATERAL make_due(order_id) WHERE state = 'expired';
--- 60 on hand, 42 reserved: this order needs those three, and releases its own stock
+-- 60 on hand, 42 reserved: this order needs those three,
+-- and releases its own stock
 SELECT status FROM reserve_stock('inb-a', 24, 'inb-taker');
 SELECT status FROM release_stock('inb-taker');
 SELECT count(*) FROM met, LATERAL make_due(order_id) WHERE state = 'due';
@@ -60,7 +62,8 @@ SELECT lines_of('inb-h1'), lines_of('inb-h2'), lines_of('inb-h3');
 SELECT level_of('inb-a');
 DROP TABLE met, seen;
 SELECT receive_stock('inb-a', 20), receive_stock('inb-b', 20);
--- items of an order_failed are compared: a difference from the ledger is recorded, and the ledger's items are released
+-- items of an order_failed are compared: a difference from the ledger is
+-- recorded, and the ledger's items are released
 SELECT count(*) FROM unnest('{same,map,more,fewer,other,elsewhere}'::text[]) t, LATERAL reserve_order('inb-d-' || t, '[{"product_id": "inb-a", "quantity": 2}, {"product_id": "inb-b", "quantity": 1}]');
 SELECT d.name, a.result, a.reason, a.message ~ 'event_id=inb-e-' AS named
   FROM (VALUES ('same', '{"items": [{"product_id": "inb-b", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}, {"product_id": "inb-a", "quantity": 1}]}'::jsonb),

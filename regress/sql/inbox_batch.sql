@@ -23,7 +23,8 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 11, "json": {"event_id": "inbb-e2", "order_id": "inbb-2", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "order_failed", "offset": 8, "json": {"event_id": "inbb-e6", "order_id": "inbb-3"}},
 	{"topic": "nobody-listens", "offset": 1, "json": {"event_id": "inbb-e8", "order_id": "inbb-1"}}]');
--- the same ids in other records, whatever their content: duplicates with a row, in their topic
+-- the same ids in other records, whatever their content: duplicates with a row,
+-- in their topic
 SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 20, "json": {"event_id": "inbb-e2", "order_id": "inbb-9", "items": [{"product_id": "inbb-b", "quantity": 2}]}},
 	{"topic": "payment-success", "offset": 20, "headers": {"ce_id": "inbb-e6"}, "text": "not even JSON"}]');
@@ -40,7 +41,8 @@ SELECT * FROM apply('[
 	{"topic": "order-created", "offset": 24, "json": {"event_id": "inbb-e10", "order_id": "inbb-10", "items": [{"product_id": "inbb-b", "quantity": 1}]}}]');
 SELECT lines_of('inbb-9'), lines_of('inbb-10');
 SELECT topic, "offset", event_id, order_id, result FROM stock_inbox WHERE event_id ~ '^inbb-' AND ("offset" >= 20 OR result = 'duplicate') ORDER BY "offset", topic;
--- the id is taken from ce_id, event_id or id among the headers, the body, or the offset
+-- the id is taken from ce_id, event_id or id among the headers, the body,
+-- or the offset
 SELECT * FROM apply('[
 	{"topic": "t", "partition": 3, "offset": 1, "headers": {"id": "inbb-h3", "event_id": "inbb-h2", "ce_id": "inbb-h1"}, "json": {"event_id": "inbb-h4"}},
 	{"topic": "t", "partition": 3, "offset": 2, "headers": {"id": "inbb-h3", "event_id": "inbb-h2"}, "json": {"event_id": "inbb-h4"}},

@@ -40,7 +40,8 @@ SELECT level_of('ind-a'), lines_of('ind-1');
 SELECT (SELECT count(*) FROM stock_inbox i WHERE i.result = 'dead' AND i."offset" IS NOT NULL AND i.topic = 'order-created') =
 	   (SELECT count(*) FROM failed_order_archives WHERE topic = 'order-created') AS archived,
 	   (SELECT count(*) FROM stock_inbox WHERE result = 'dead') = (SELECT count(*) FROM stock_outbox WHERE topic ~ '_dlq$') AS published;
--- a dead letter: key, value and headers unchanged, in their order; pgstock adds only the headers of the reason
+-- a dead letter: key, value and headers unchanged, in their order; pgstock adds
+-- only the headers of the reason
 SELECT * FROM apply('[{"topic": "payment-success", "partition": 4, "offset": 44, "key": "any key", "headers": {"ce_id": "ind-e1", "none": null, "b": ""},
 	"text": "{\"order_id\": 7, \"event_version\": 3 "}]');
 SELECT o.aggregatetype AS topic, convert_from(o.aggregateid, 'UTF8') AS key, convert_from(o.payload, 'UTF8') AS value, o.format, o.traceparent,
@@ -54,7 +55,8 @@ SELECT * FROM apply('[{"topic": "payment-success", "headers": {"ce_id": "ind-e2"
 SELECT * FROM apply('[{"topic": "payment-success", "headers": {"ce_id": "ind-e3"}}]', relay_options() || '{"dlq_topic": "dead"}');
 SELECT topic, key, payload, headers->>'ce_id' AS id FROM stock_outbox WHERE topic ~ '^dead' ORDER BY seq;
 SELECT event_id, payload FROM failed_order_archives WHERE event_id IN ('ind-e2', 'ind-e3') ORDER BY id;
--- too large for the dead letter topic: the archive keeps it whole, and a small record is published instead
+-- too large for the dead letter topic: the archive keeps it whole,
+-- and a small record is published instead
 SELECT * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'payment-success', 'key', 'large', 'headers', '{"ce_id": "ind-e4"}'::jsonb, 'text', repeat('x', 1000001))));
 SELECT topic, key, payload, headers ? 'ce_id' AS own_headers, headers->>'__dlq.errors.message' AS message
   FROM stock_outbox WHERE topic = 'payment-success_dlq' ORDER BY seq DESC LIMIT 1;

@@ -1,6 +1,6 @@
 --
--- inbox_failed: a message that failed alone: retried with growing delays, then a
--- dead letter; at once where no retry can help
+-- inbox_failed: a message that failed alone: retried with growing delays, then
+-- a dead letter; at once where no retry can help
 --
 SELECT receive_stock('inf-a', 100);
 -- One message that made its batch fail.
@@ -57,7 +57,8 @@ SELECT order_id, reason, attempts, handled FROM failed_order_archives WHERE even
 SELECT topic, headers->>'__dlq.errors.class' AS class, headers->>'__dlq.errors.sqlstate' AS sqlstate, headers->>'__dlq.errors.delivery.count' AS deliveries
   FROM stock_outbox WHERE headers->>'ce_id' = 'inf-e2';
 SELECT lines_of('inf-3'), level_of('inf-a');
--- each failure that differs from the one before it is recorded, and repeated ones are not
+-- each failure that differs from the one before it is recorded,
+-- and repeated ones are not
 SELECT regexp_replace(f, '^\S+', 'TIME') AS failure FROM pgstock_internal.failed_event, unnest(failures) f WHERE event_id = 'inf-e2';
 UPDATE pgstock_internal.failed_event SET state = 'waiting', next_retry_at = now() - interval '1 s' WHERE event_id = 'inf-e2';
 SELECT topic, result, reason, n FROM pgstock_internal.relay_retry(10, relay_options()) WHERE topic = 'order-created';

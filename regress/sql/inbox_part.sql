@@ -1,10 +1,11 @@
 --
 -- inbox_part: a message that names pieces affects only these pieces
 --
--- The story: of an order of three shirts and two caps, bob cancels one cap.  The
--- message names it, but the whole order was released without notice, and another
--- customer bought the shirts.  And: the same order-created arrives again with other
--- lines; it was answered "reserved", and the shop took the new lines for reserved.
+-- The story: of an order of three shirts and two caps, bob cancels one cap.
+-- The message names it, but the whole order was released without notice, and
+-- another customer bought the shirts.  And: the same order-created arrives
+-- again with other lines; it was answered "reserved",
+-- and the shop took the new lines for reserved.
 --
 SELECT receive_stock('inr-shirt', 100), receive_stock('inr-cap', 100);
 CREATE FUNCTION part_of(topic text, id text, items jsonb, OUT answer text, OUT lines text, OUT event text)
@@ -32,10 +33,12 @@ SELECT count(*) FROM unnest('{payment-failed,order-cancelled}'::text[]) t, LATER
 SELECT t.topic, parts(t.topic, 'inr ' || t.topic || ' a', p.items) FROM unnest('{order-cancelled,payment-failed}'::text[]) t (topic),
 	(VALUES (1, '{"items": [{"product_id": "inr-cap", "quantity": 1}]}'::jsonb), (2, '{"productQuantityMap": {"inr-shirt": 1}}'),
 			(3, '{"items": [{"product_id": "inr-cap", "quantity": 1}]}')) p (n, items) ORDER BY topic, n;
--- a paid order: a cancellation rolls the part back, a declined payment has no effect
+-- a paid order: a cancellation rolls the part back,
+-- a declined payment has no effect
 SELECT parts('order-cancelled', 'inr order-cancelled paid', '{"items": [{"product_id": "inr-cap", "quantity": 1}]}');
 SELECT parts('payment-failed', 'inr payment-failed paid', '{"items": [{"product_id": "inr-cap", "quantity": 1}]}');
--- more than the order has: all that it has; another product: nothing; each is marked and named for the log
+-- more than the order has: all that it has; another product: nothing;
+-- each is marked and named for the log
 SELECT count(*) FROM unnest('{payment-failed,order-cancelled}'::text[]) t, unnest('{more,other,both,east}'::text[]) s,
 	LATERAL reserve_order(format('inr %s %s', t, s), '[{"product_id": "inr-shirt", "quantity": 3}, {"product_id": "inr-cap", "quantity": 2}]');
 SELECT t.topic, p.what, parts(t.topic, format('inr %s %s', t.topic, p.what), p.items) FROM unnest('{order-cancelled,payment-failed}'::text[]) t (topic),
@@ -69,7 +72,8 @@ SELECT status FROM confirm_stock('inr-o', 'P');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 1}, {"product_id": "inr-shirt", "quantity": 3}]}');
 SELECT status FROM rollback_stock('inr-o');
 SELECT again('{"user_id": "bob", "items": [{"product_id": "inr-cap", "quantity": 1}, {"product_id": "inr-shirt", "quantity": 3}]}');
--- with many lines the answer names a hundred: it is not much larger than the order
+-- with many lines the answer names a hundred:
+-- it is not much larger than the order
 SELECT parts('order-created', 'inr-o', jsonb_build_object('items', jsonb_agg(jsonb_build_object('product_id', 'inr-' || i, 'quantity', 1)))) IS NOT NULL FROM generate_series(1, 150) i;
 SELECT jsonb_array_length(payload->'differs'->'items'), payload->'differs'->'more_items' FROM stock_outbox WHERE key = 'inr-o' ORDER BY seq DESC LIMIT 1;
 DROP FUNCTION part_of, parts, again;

@@ -1,11 +1,11 @@
 --
--- inbox_pay_again: a card is declined, then another card pays; and every payment
--- without stock is reported, once
+-- inbox_pay_again: a card is declined, then another card pays; and every
+-- payment without stock is reported, once
 --
--- The story: carl's card is declined and the order released; a minute later carl
--- pays by another card, the stock is still available, and the payment was refused
--- all the same.  Or the stock is gone, and the two payments A and B are delivered
--- in turn: both must be refunded, and neither twice.
+-- The story: carl's card is declined and the order released; a minute later
+-- carl pays by another card, the stock is still available, and the payment was
+-- refused all the same.  Or the stock is gone, and the two payments A and B are
+-- delivered in turn: both must be refunded, and neither twice.
 --
 SELECT receive_stock('ipa-a', 100), receive_stock('ipa-b', 2);
 CREATE FUNCTION send(topic text, id text, payment_id text DEFAULT NULL, more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
@@ -28,7 +28,8 @@ SELECT send('payment-failed', 'ipa-1', 'card-1'), lines_of('ipa-1');
 SELECT status FROM reserve_stock('ipa-a', 1, 'ipa-2');
 SELECT send('payment-failed', 'ipa-2');
 SELECT outcome_of($$SELECT confirm_stock('ipa-2')$$);
--- declined, and the stock sold meanwhile: shortfall; due lines of other orders do not prevent a payment
+-- declined, and the stock sold meanwhile: shortfall;
+-- due lines of other orders do not prevent a payment
 SELECT status FROM reserve_stock('ipa-b', 2, 'ipa-3');
 SELECT send('payment-failed', 'ipa-3');
 SELECT status FROM reserve_stock('ipa-b', 1, 'ipa-taker');
@@ -92,7 +93,8 @@ SELECT status FROM confirm_stock('ipa-h');
 SELECT send('payment-success', 'ipa-h', 'A');
 -- then it was: another payment is a second one
 SELECT send('payment-success', 'ipa-h', 'A'), send('payment-success', 'ipa-h', 'B'), send('payment-success', 'ipa-h', 'A'), emits('ipa-h');
--- reserved again: a reported payment pays for nothing more, nor does an earlier payment whose message is late; a new message does
+-- reserved again: a reported payment pays for nothing more, nor does an earlier
+-- payment whose message is late; a new message does
 SELECT count(receive_stock('ipa-n' || i, 1)) FROM generate_series(1, 2) i;
 SELECT status FROM reserve_stock('ipa-n1', 1, 'ipa-n1');
 SELECT make_due('ipa-n1');

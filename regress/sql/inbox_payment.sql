@@ -1,5 +1,6 @@
 --
--- inbox_payment: payment-success confirms; a payment without stock is reported, once
+-- inbox_payment: payment-success confirms; a payment without stock is reported,
+-- once
 --
 SELECT receive_stock('inp-a', 20), receive_stock('inp-b', 1);
 CREATE FUNCTION pay(order_id text, payment_id text, status text DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
@@ -20,7 +21,8 @@ SELECT s, pay('inp-words', 'P', s) FROM unnest('{failed,pending,"",SUCCESSFUL}':
 SELECT lines_of('inp-words');
 SELECT s, reserve_stock('inp-a', 1, 'inp-' || s) IS NOT NULL AS reserved, pay('inp-' || s, 'P', s)
   FROM unnest('{success,Succeeded,PAID,completed}'::text[]) s;
--- paid after the order was released: reported, once, whatever id the message has
+-- paid after the order was released: reported, once,
+-- whatever id the message has
 SELECT status FROM release_stock('inp-rel', 'cancelled');
 SELECT status FROM rollback_stock('inp-rol', 'failed');
 SELECT pay('inp-rel', 'P2'), pay('inp-rol', NULL);

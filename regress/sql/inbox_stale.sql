@@ -1,12 +1,12 @@
 --
 -- inbox_stale: a late message does not end a later attempt
 --
--- The story: ann's card is declined at 10:00, or ann cancels, and the message is
--- delayed.  At 10:05 ann orders again under the same id, pays, and the goods are
--- packed.  At 10:10 the first message arrives: it must not release the goods that
--- have been paid for since.  Its own timestamp reveals it.  But clocks differ: a
--- failure of the present attempt, whose producer is three seconds behind, must
--- take effect.
+-- The story: ann's card is declined at 10:00, or ann cancels, and the message
+-- is delayed.  At 10:05 ann orders again under the same id, pays, and the goods
+-- are packed.  At 10:10 the first message arrives: it must not release the
+-- goods that have been paid for since.  Its own timestamp reveals it.  But
+-- clocks differ: a failure of the present attempt, whose producer is three
+-- seconds behind, must take effect.
 --
 SELECT receive_stock('ins-a', 1000);
 CREATE TABLE late AS SELECT t.topic, s.state, format('ins %s %s', t.topic, s.state) AS order_id
@@ -28,7 +28,8 @@ BEGIN
 END
 $$;
 SELECT two_attempts(order_id, state), count(*) FROM late GROUP BY 1 ORDER BY 1;
--- A message that long before (or after, if negative) the start of the present attempt.
+-- A message that long before (or after,
+-- if negative) the start of the present attempt.
 CREATE FUNCTION late_by(topic text, id text, before interval) RETURNS text LANGUAGE sql AS $$
 SELECT apply_one(topic, jsonb_build_object('order_id', id, 'timestamp',
 	to_char((max(created_at) - before) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')))

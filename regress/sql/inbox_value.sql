@@ -1,6 +1,6 @@
 --
--- inbox_value: how a value is read: missing values, values accepted with a remark,
--- and values that are no objects
+-- inbox_value: how a value is read: missing values, values accepted with a
+-- remark, and values that are no objects
 --
 SELECT receive_stock('inv', 100);
 -- an empty id counts as missing where none is required
@@ -31,7 +31,8 @@ SELECT v, (SELECT a.reason FROM apply(jsonb_build_array(jsonb_build_object('topi
 -- a zero byte is not JSON, wherever it stands
 SELECT * FROM apply(jsonb_build_array(jsonb_build_object('topic', 'order_failed', 'hex',
 	encode('{"order_id": 27'::bytea || '\x00' || '}'::bytea, 'hex'))));
--- a product that is added with no stock has a level; later a quantity of 0 is a mistake
+-- a product that is added with no stock has a level;
+-- later a quantity of 0 is a mistake
 SELECT receive_stock('inv-out', 0), receive_stock('inv', 0, 'inv-shop');
 SELECT level_of('inv-out'), level_of('inv', 'inv-shop'), events_of('inv-out');
 SELECT outcome_of($$SELECT receive_stock('inv-out', 0)$$);

@@ -1,6 +1,6 @@
 --
--- leftovers: work that a handler defers is done within its own subtransaction, and
--- a change to its own message stops no other message
+-- leftovers: work that a handler defers is done within its own subtransaction,
+-- and a change to its own message stops no other message
 --
 CREATE SCHEMA lo;
 CREATE ROLE regress_lo;
@@ -62,13 +62,15 @@ SET ROLE regress_lo_other;
 SELECT register_handler('lo', 'lo.runs', 'Other');
 RESET ROLE;
 CREATE SEQUENCE lo.key;
--- A transaction, as the relay makes it; each message is "type: command | command".
+-- A transaction, as the relay makes it; each message is "type:
+-- command | command".
 CREATE FUNCTION lo.apply(VARIADIC commands text[]) RETURNS TABLE (result text, reason text, n bigint) LANGUAGE sql AS $$
 SELECT a.result, a.reason, a.n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'lo', 'key', nextval('lo.key'), 'headers', jsonb_build_object('ce_type', split_part(c.command, ': ', 1)),
 	'json', jsonb_build_object('order_id', 'lo-' || c.n, 'run', string_to_array(substr(c.command, strpos(c.command, ': ') + 2), ' | '))) ORDER BY c.n)
 	FROM unnest(commands) WITH ORDINALITY AS c (command, n))) a
 $$;
--- no trigger runs at COMMIT, as the relay's role: a trigger deferred again is refused, or runs before
+-- no trigger runs at COMMIT, as the relay's role:
+-- a trigger deferred again is refused, or runs before
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (1)');
 SELECT * FROM lo.apply('Mine: INSERT INTO lo.first VALUES (2)', 'Mine: INSERT INTO lo.first VALUES (3)', 'Other: INSERT INTO lo.first VALUES (4)');
 SELECT * FROM lo.ran ORDER BY what, who;
@@ -99,8 +101,10 @@ ROLLBACK;
 SELECT * FROM lo.apply('Mine: LISTEN lo');
 SELECT * FROM lo.apply('Mine: CREATE TEMP TABLE t (a int) ON COMMIT DROP | CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''SELECT 1'' | CREATE TEMP SEQUENCE s | CREATE TYPE pg_temp.e AS ENUM (''a'')');
 SELECT count(*) AS temporary FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = pg_my_temp_schema();
--- A handler that retries or ends its own message, and one that moves its partition: its message is done, and the messages behind it too.
--- Room on the page: an assertion of PostgreSQL's forbids that a row moves to another one once a subtransaction has changed it and was rolled back.
+-- A handler that retries or ends its own message, and one that moves its
+-- partition: its message is done, and the messages behind it too.
+-- Room on the page: an assertion of PostgreSQL's forbids that a row moves to
+-- another one once a subtransaction has changed it and was rolled back.
 DELETE FROM pgstock_internal.failed_event;
 ALTER TABLE pgstock_internal.failed_event SET (fillfactor = 10);
 VACUUM pgstock_internal.failed_event;
@@ -136,7 +140,8 @@ CREATE PROCEDURE lo.retry_all() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1 .. 9 LOO
 CALL lo.retry_all();
 SELECT f.order_id, f.state, f.attempts, f.error FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-own' ORDER BY 1;
 SELECT order_id, result, reason FROM stock_inbox WHERE topic = 'lo-own' ORDER BY 1;
--- A try whose transaction does not commit: its messages are tried alone, and one that does not commit alone has failed.
+-- A try whose transaction does not commit: its messages are tried alone, and
+-- one that does not commit alone has failed.
 SELECT register_handler('lo-commit', 'lo.second_try');
 SELECT result, n FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'lo-commit', 'json', jsonb_build_object('order_id', 'commit-' || n, 'run', 'SELECT 1'))) FROM generate_series(1, 3) n));
 CREATE FUNCTION lo.retry_due(first text, OUT tried text) LANGUAGE plpgsql AS $$
@@ -160,7 +165,8 @@ SELECT f.order_id, f.state, f.attempts, f.sqlstate || ': ' || f.error AS error F
 SELECT lo.retry_due('commit-2');
 SELECT f.order_id, f.state, f.attempts FROM pgstock_internal.failed_event f WHERE f.topic = 'lo-commit' ORDER BY 1;
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'lo-commit';
--- the same in a first try: a handler's change to its own partition does not stop it
+-- the same in a first try: a handler's change
+-- to its own partition does not stop it
 CREATE FUNCTION lo.rewinds(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pgstock_internal.relay_rewind('lo-back', '{0}', '{0}', 'r') $$;
 SELECT register_handler('lo-back', 'lo.rewinds');
 SELECT result, reason, n FROM apply('[{"topic": "lo-back", "offset": 1, "json": {}}]');

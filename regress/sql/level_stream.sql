@@ -119,7 +119,8 @@ CALL stream_steps(NULL);
 SELECT key, payload ->> 'product_id' AS product_id, payload ->> 'location' AS location FROM stream WHERE key LIKE 'ls@%' OR key LIKE 'ls-"%' ORDER BY key;
 SELECT * FROM stream_faults();
 
--- a step takes so many marks, and the next one the others; with no snapshot it finds all
+-- a step takes so many marks, and the next one the others;
+-- with no snapshot it finds all
 SELECT count(receive_stock('ls-many-' || i, 1)) FROM generate_series(1, 25) i;
 SELECT n, behind, next_since IS NULL AS kept FROM pgstock_internal.relay_levels('stock-levels', NULL, 10);
 SELECT n, behind FROM pgstock_internal.relay_levels('stock-levels', NULL, 10);
@@ -256,7 +257,8 @@ CALL make_ripe();
 CALL stream_steps(NULL);
 SELECT key, payload FROM stream WHERE key = 'ls-gone@main';
 SELECT key, read_back(convert_to(key, 'UTF8'), level_record(key)) FROM stream WHERE key LIKE 'ls@%' OR key LIKE 'ls-"%' ORDER BY key;
--- records of another database are its own; those of none are, if there is no level
+-- records of another database are its own; those of none are,
+-- if there is no level
 SELECT read_other('ls-a@main', 'x', '5d7f0f6e-0000-4000-8000-000000000000') AS of_a_level, read_other('ls-theirs@main', 'x', '5d7f0f6e-0000-4000-8000-000000000000') AS of_none, read_other('ls-a@main', 'x', '') AS of_no_database;
 SELECT read_other('ls-theirs@main', 'x', NULL) AS of_none, read_other('ls-a@main', 'x', NULL) AS of_a_level;
 CALL make_ripe();

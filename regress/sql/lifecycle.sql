@@ -1,6 +1,6 @@
 --
--- lifecycle: the extension is created and dropped in one session, in any schema,
--- and the next call works at once; nothing remains of it
+-- lifecycle: the extension is created and dropped in one session, in any
+-- schema, and the next call works at once; nothing remains of it
 --
 \set origin :DBNAME
 CREATE DATABASE regress_lifecycle;
@@ -68,7 +68,8 @@ SELECT status FROM "Stock schema".reserve_stock('life-a', 1, 'life-5');
 RESET ROLE;
 SELECT "Stock schema".grant_stock_access('regress_life_app', 'none');
 DROP ROLE regress_life_app;
--- it cannot be moved, nor installed twice, nor beside a foreign schema of that name
+-- it cannot be moved, nor installed twice,
+-- nor beside a foreign schema of that name
 ALTER EXTENSION pgstock SET SCHEMA public;
 CREATE EXTENSION pgstock;
 -- a part of the outbox that was added later is dropped with it
@@ -83,13 +84,15 @@ CREATE EXTENSION pgstock;
 DROP SCHEMA pgstock_internal CASCADE;
 CREATE EXTENSION pgstock;
 SELECT count(*) FROM pg_extension WHERE extname = 'pgstock';
--- every object has a comment; the types of a table, a view or another type are members from PostgreSQL 18 on
+-- every object has a comment; the types of a table,
+-- a view or another type are members from PostgreSQL 18 on
 SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
   LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid LEFT JOIN pg_class r ON r.oid = t.typrelid
  WHERE x.extname = 'pgstock' AND obj_description(d.objid, d.classid::regclass::text) IS NULL AND c.relkind IS DISTINCT FROM 'S'
    AND t.typcategory IS DISTINCT FROM 'A' AND (r.relkind = 'c') IS NOT FALSE;
--- all tables and sequences are dumped, except the identity of the database, tries under way and what a restored database records anew
+-- all tables and sequences are dumped, except the identity of the database,
+-- tries under way and what a restored database records anew
 SELECT c.relname FROM pg_extension x, pg_class c WHERE x.extname = 'pgstock' AND c.relnamespace = 'pgstock_internal'::regnamespace
    AND c.relkind IN ('r', 'S') AND c.oid <> ALL (x.extconfig) ORDER BY 1;
 \c :origin

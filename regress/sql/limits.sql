@@ -18,7 +18,8 @@ SELECT outcome_of($$SELECT return_stock('limits-1')$$);
 SELECT outcome_of($$SELECT rollback_stock('limits-1')$$);
 SELECT status, available FROM return_stock('limits-1', restock => false);
 SELECT level_of('limits-a'), level_of('limits-a', 'east'), lines_of('limits-1');
--- reserved, beyond stock as far as a limit goes; one line, merged lines, a batch
+-- reserved, beyond stock as far as a limit goes; one line, merged lines,
+-- a batch
 SELECT configure_product('limits-a', NULL, :max);
 SELECT status, available FROM reserve_stock('limits-a', :max, 'limits-2');
 SELECT outcome_of($$SELECT reserve_order('limits-3', '[{"product_id": "limits-a", "quantity": 9007199254740992}, {"product_id": "limits-a", "quantity": 1}]')$$);
@@ -67,7 +68,8 @@ SELECT count(*), bool_and(location = name) FROM odd, stock_movements WHERE produ
 SELECT count(*) FROM odd WHERE strpos(outcome_of(format('SELECT reserve_stock(%L, 99, %L, location => %L)', name, 'o', name)), 'Product "' || name || '": wanted 99, available 3.') > 0;
 SELECT count(*) FROM odd, verify_stock(name);
 DROP TABLE odd;
--- locks: each new product and order is one until the transaction ends, in a table that sessions share
+-- locks: each new product and order is one until the transaction ends,
+-- in a table that sessions share
 SELECT outcome_of($$SELECT count(receive_stock('limits-lock-' || i, 1)) FROM generate_series(1, 100000) i$$);
 SELECT outcome_of($$SELECT count(*) FROM generate_series(1, 100000) i, release_stock('limits-lock-' || i)$$);
 SELECT count(*) FROM stock_levels WHERE product_id ~ '^limits-lock';

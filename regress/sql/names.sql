@@ -1,5 +1,6 @@
 --
--- names: a message is identified by a source and an id, for services count from 1;
+-- names: a message is identified by a source and an id,
+-- for services count from 1;
 -- a duplicate has a row that names its original
 --
 SELECT receive_stock('sender', 100);
@@ -19,7 +20,8 @@ SELECT * FROM apply('[
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5012, "headers": {"ce_id": "3", "ce_source": "/app"}, "json": {"order_id": "sender-4"}}]');
 -- a source counts only with a CloudEvent's id
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5013, "headers": {"event_id": "2", "ce_source": "/app"}, "json": {"order_id": "sender-2"}}]');
--- a source that is the name of a topic is not that topic: no producer of one makes messages of another one duplicates
+-- a source that is the name of a topic is not that topic: no producer of one
+-- makes messages of another one duplicates
 SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 21, "headers": {"ce_id": "7", "ce_source": "payment-success"}},
 	{"topic": "sender-none", "offset": 22, "headers": {"ce_id": "7", "ce_source": "payment-success"}}]');
@@ -29,14 +31,16 @@ SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 23, "headers": {"__dlq.redrive.count": "1", "__dlq.event.id": "8", "__dlq.event.source": "payment-success"}},
 	{"topic": "sender-none", "offset": 24, "headers": {"__dlq.redrive.count": "1", "__dlq.event.id": "8", "__dlq.event.source": "sender-none"}}]');
 SELECT * FROM apply('[{"topic": "payment-success", "offset": 5015, "json": {"event_id": "8", "order_id": "sender-4"}}]');
--- a repeated message is a duplicate, also where two parts could be divided otherwise
+-- a repeated message is a duplicate,
+-- also where two parts could be divided otherwise
 SELECT * FROM apply('[
 	{"topic": "sender-none", "offset": 1, "headers": {"ce_id": "b c", "ce_source": "a"}},
 	{"topic": "sender-none", "offset": 2, "headers": {"ce_id": "c", "ce_source": "a b"}},
 	{"topic": "sender-none", "offset": 3, "headers": {"ce_id": "c", "ce_source": "a b"}},
 	{"topic": "sender-none", "offset": 4, "headers": {"ce_id": "c", "ce_source": "a b"}, "json": 7}]');
 SELECT * FROM apply('[{"topic": "sender-none", "offset": 5, "headers": {"ce_id": "c", "ce_source": "a b"}}]');
--- an id that is not valid as a name counts by its digest, an empty one not at all
+-- an id that is not valid as a name counts by its digest,
+-- an empty one not at all
 SELECT * FROM apply(jsonb_build_array(
 	jsonb_build_object('topic', 'sender-none', 'offset', 6, 'headers', jsonb_build_object('ce_id', repeat('x', 256), 'ce_source', repeat('s', 999))),
 	jsonb_build_object('topic', 'sender-none', 'offset', 7, 'headers', jsonb_build_object('ce_id', repeat('x', 256), 'ce_source', repeat('s', 999))),

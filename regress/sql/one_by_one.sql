@@ -1,5 +1,6 @@
 --
--- one_by_one: a call about one line of an order reads that line, not all of them:
+-- one_by_one: a call about one line of an order reads that line,
+-- not all of them:
 -- adding thousands one by one takes time in proportion to their number
 --
 SET debug_discard_caches = 0;
@@ -25,7 +26,8 @@ SELECT rows_read($$SELECT reserve_stock('one-300', 2, 'one-order')$$) < 9 AS aga
 SELECT outcome_of($$SELECT reserve_stock('one-300', 2, 'one-order')$$);
 SELECT outcome_of($$SELECT release_stock('one-order', items => '[{"product_id": "one-none", "quantity": 1}]')$$);
 SELECT state, count(*), sum(quantity) FROM stock_reservations WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;
--- the line with the last key has ended: the order lives, and a new line has the same attempt
+-- the line with the last key has ended: the order lives,
+-- and a new line has the same attempt
 SELECT status FROM release_stock('one-order', items => '[{"product_id": "one-599", "quantity": 2}, {"product_id": "one-98", "quantity": 2}]');
 SELECT status FROM reserve_stock('one-99', 3, 'one-order');
 SELECT attempt, count(*) FROM pgstock_internal.reservation WHERE order_id = 'one-order' GROUP BY 1 ORDER BY 1;

@@ -39,7 +39,8 @@ SELECT a.topic, a.result, a.reason FROM apply('[{"topic": "order-created", "json
 	{"topic": "order-created", "json": {"event_id": "oh-m5", "order_id": "oh-3", "items": [{"product_id": "oh-b", "quantity": 0}]}}]') a;
 SELECT * FROM order_steps('oh-3');
 SELECT count(*) FROM stock_orders WHERE order_id = 'oh-3';
--- shortfall, expiry, an application's own event with the order's key, a product with the order's name
+-- shortfall, expiry, an application's own event with the order's key,
+-- a product with the order's name
 SELECT status FROM reserve_stock('oh-a', 1, 'oh-4');
 SELECT make_due('oh-4');
 SELECT expire_reservations() > 0 AS some;
@@ -73,12 +74,14 @@ SELECT oh_reads() AS before \gset
 SELECT count(*) > 0 AS some FROM order_history('oh-2');
 SELECT oh_reads() - :before AS read_by_scans;
 ROLLBACK;
--- an event that a movement of its order names is found by it, and has no entry in the index on the key; any other has one
+-- an event that a movement of its order names is found by it, and has no entry
+-- in the index on the key; any other has one
 SELECT event_type, by_key, count(*) FROM (SELECT o.type AS event_type, o.by_key FROM pgstock_internal.outbox o
 	WHERE o.aggregateid IN ('oh-1', 'oh-2', 'oh-3', 'oh-4', 'oh-5', 'oh-6')) e GROUP BY 1, 2 ORDER BY e.event_type COLLATE "C", 2;
 SELECT publish_event('shop', repeat('k', 255), '{}') IS NOT NULL AND publish_event('shop', repeat('k', 256), '{}') IS NOT NULL AND publish_event('shop', NULL, '{}') IS NOT NULL AS made;
 SELECT octet_length(o.aggregateid) AS bytes, o.by_key FROM pgstock_internal.outbox o WHERE o.aggregatetype = 'shop' AND (o.aggregateid LIKE 'kkkk%' OR o.aggregateid IS NULL) ORDER BY 1;
--- so each of the latest events of orders is found, once; except where a test has purged its movements
+-- so each of the latest events of orders is found, once;
+-- except where a test has purged its movements
 SELECT count(*) > 10 AS many, count(*) FILTER (WHERE e.found > 1 OR e.found = 0 AND (e.by_key OR e.named)) AS wrong
   FROM (SELECT o.by_key, (SELECT count(*) FROM pgstock_internal.order_rows(k.id) r WHERE r.seq = o.seq) AS found,
 			   EXISTS (SELECT FROM pgstock_internal.movement m WHERE m.order_id = k.id AND m.event_id = o.id) AS named
@@ -93,7 +96,8 @@ SELECT outcome_of(format('SELECT resend_events(%L, %L)', repeat('o', 255), 'x'))
 -- ---- its events once more ----
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT outcome_of($$SELECT resend_events('oh-1', '')$$), outcome_of($$SELECT resend_events(NULL, 'x')$$);
--- not while one of its events is pending: a copy of an earlier one would be published after it
+-- not while one of its events is pending:
+-- a copy of an earlier one would be published after it
 SELECT outcome_of($$SELECT resend_events('oh-1', 'not published yet')$$);
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('oh-1', 'the shop lost them'), resend_events('oh-none', 'nothing');
@@ -104,7 +108,8 @@ SELECT outcome_of($$SELECT resend_events('oh-1', 'too soon')$$);
 -- a copy is not copied, nor a dead letter, and no product's event
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('oh-1', 'again'), resend_events('oh-4', 'again');
--- nor while an event of a held topic waits, or one that this transaction wrote, or where another's commit would not be seen
+-- nor while an event of a held topic waits, or one that this transaction wrote,
+-- or where another's commit would not be seen
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 BEGIN;
 SELECT pgstock_internal.relay_hold('stock-events', 'no', :epoch), pgstock_internal.relay_set_aside(ARRAY[max(seq)], :epoch) FROM stock_outbox WHERE key = 'oh-5';
@@ -124,7 +129,8 @@ DELETE FROM pgstock_internal.movement WHERE order_id = 'oh-1';
 SELECT resend_events('oh-1', 'purged');
 ROLLBACK;
 SELECT action, target, reason, actor = session_user || '/clerk' AS me FROM stock_admin_actions WHERE action = 'resend_events' AND target ~ 'oh-' ORDER BY at;
--- whatever the events and their members are named: a level's are not the order's; an application's own are
+-- whatever the events and their members are named: a level's are not the
+-- order's; an application's own are
 SELECT set_event_profile('inventory'), set_event_format('StockReserved', 'StockLevelChanged', 'snake_case');
 SELECT receive_stock('oh-20', 5), publish_event('shop', 'oh-20', '{"product_id": "oh-20", "on_hand": 1}') IS NOT NULL AS own;
 SELECT status FROM reserve_stock('oh-20', 1, 'oh-20');

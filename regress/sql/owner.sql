@@ -29,7 +29,8 @@ SELECT has_schema_privilege('regress_clerk', 'pgstock_internal', 'USAGE, CREATE'
 -- nor of later objects
 SELECT pgstock_internal.outbox_add_part(7);
 SELECT grantee::regrole FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'pgstock_internal.outbox_7'::regclass AND a.grantee <> c.relowner;
--- USAGE on the schema: granted and revoked, but never other roles' grants, nor its owner's
+-- USAGE on the schema: granted and revoked, but never other roles' grants,
+-- nor its owner's
 SELECT shop.grant_stock_access('regress_keeper', 'admin'), shop.grant_stock_access('regress_keeper', 'none');
 SELECT has_schema_privilege('regress_keeper', 'shop', 'USAGE') AS usage;
 CREATE ROLE regress_own_usage;
@@ -99,7 +100,8 @@ SELECT count(*) > 0 AS some FROM pgstock_internal.relay_metrics();
 -- No body names the extension's schema, so no name in it counts.
 SELECT p.oid::regprocedure FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE x.extname = 'pgstock' AND p.prosrc ~ '\mshop\M';
--- A function with a new owner is that owner's, and no function of ours calls it.
+-- A function with a new owner is that owner's,
+-- and no function of ours calls it.
 SELECT format('ALTER FUNCTION %s OWNER TO regress_keeper', p.oid::regprocedure) FROM pg_proc p WHERE p.pronamespace = 'shop_before'::regnamespace
    AND p.proname IN ('verify_stock', 'discard_failed_event', 'mark_failed_event_handled') ORDER BY 1 \gexec
 SET ROLE regress_keeper;

@@ -15,7 +15,8 @@ SELECT lines_of('partial-1'), level_of('partial-a'), level_of('partial-b'), leve
 SELECT :row FROM release_stock('partial-1', NULL, '[
 	{"product_id": "partial-b", "quantity": 3, "location": "east"}]');
 SELECT lines_of('partial-1'), level_of('partial-b', 'east');
--- more than there is, lines that the order does not have, no items, invalid items
+-- more than there is, lines that the order does not have, no items,
+-- invalid items
 SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[{"product_id": "partial-a", "quantity": 4}]')$$);
 SELECT outcome_of($$SELECT release_stock('partial-1', NULL, '[
 	{"product_id": "partial-a", "quantity": 1}, {"product_id": "partial-c", "quantity": 1}]')$$);

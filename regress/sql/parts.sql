@@ -1,6 +1,7 @@
 --
--- parts: an event that would be too large is emitted in parts; an answer that is
--- larger than its message is cut; neither prevents the effect of a call or message
+-- parts: an event that would be too large is emitted in parts; an answer that
+-- is larger than its message is cut;
+-- neither prevents the effect of a call or message
 --
 CREATE FUNCTION long_name(i int) RETURNS text LANGUAGE sql AS $$ SELECT rpad('part-' || i, 250, '"') $$;
 CREATE FUNCTION many(first int, n int) RETURNS jsonb LANGUAGE sql AS $$
@@ -31,7 +32,8 @@ SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-2', 'ite
 SELECT apply_one('payment-success', '{"order_id": "parts-2", "payment_id": "pay-2"}');
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-3', 'items', many(1, 2000) || '{"product_id": "parts-none", "quantity": 1}'));
 SELECT key, event_type, part, parts, items FROM parts WHERE key > 'parts-1' ORDER BY seq;
--- a message's unknown members are left out where there is no room for them, or in part
+-- a message's unknown members are left out where there is no room for them,
+-- or in part
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-4', 'items', many(1, 1), 'note', repeat('n', 1200000), 'more', 1));
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'items', many(1, 2), 'note', repeat('n', 996000)));
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-6', 'items', many(1, 2), 'note', repeat('n', 998500)));
@@ -41,7 +43,8 @@ SELECT key, payload::jsonb->'part' AS part, payload::jsonb->'parts' AS parts, pa
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'items', many(2, 2), 'note', repeat('n', 999000)));
 SELECT apply_one('order-created', jsonb_build_object('order_id', 'parts-5', 'items', many(2, 2), 'note', 'n'));
 SELECT payload::jsonb->'cut' AS cut, payload::jsonb ? 'differs' AS differs, payload::jsonb ? 'attributes' AS attributes FROM stock_outbox WHERE key = 'parts-5' ORDER BY seq DESC LIMIT 2;
--- a reason is text for people: a stack trace of a megabyte does not prevent a release
+-- a reason is text for people:
+-- a stack trace of a megabyte does not prevent a release
 SELECT apply_one('order_failed', jsonb_build_object('order_id', 'parts-4', 'reason', repeat('at x.y(z) ', 130000)));
 SELECT apply_one('order_failed', jsonb_build_object('order_id', 'parts-5', 'reason', repeat(E'\u0001', 130000)));
 SELECT status FROM release_stock('parts-6', repeat('é', 1001)) LIMIT 1;

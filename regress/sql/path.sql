@@ -26,7 +26,8 @@ BEGIN
 	END LOOP;
 END
 $$;
--- tables, types and views with the names of ours, also where any role may create them
+-- tables, types and views with the names of ours,
+-- also where any role may create them
 CREATE TABLE hostile.level AS SELECT 'path-a'::text AS product_id, 1000 AS on_hand;
 CREATE TABLE hostile.outbox (seq bigint);
 CREATE TYPE hostile.stock_result AS (a int);

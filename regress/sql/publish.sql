@@ -7,7 +7,8 @@ SELECT o.seq, o.aggregatetype AS topic, convert_from(o.aggregateid, 'UTF8') AS k
 	   o.format, o.payload, s.headers, o.traceparent
   FROM pgstock_internal.outbox o JOIN stock_outbox s USING (seq)
  WHERE o.aggregatetype ~ '^publish' OR o.type ~ '^Publish';
--- the value is the payload and nothing around it; the type defaults to the topic
+-- the value is the payload and nothing around it;
+-- the type defaults to the topic
 SELECT publish_event('publish.a', 'k1', '{"b": [1, 2.50, "é"], "a": null}') IS NOT NULL AS id;
 SELECT count(publish_event('publish.a', 'k1', v::jsonb, 'Published')) FROM unnest('{"\"text\"","null","7"}'::text[]) v;
 -- any bytes, also none

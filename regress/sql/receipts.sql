@@ -34,7 +34,8 @@ SELECT state FROM event_status(NULL);
 SELECT wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '20 ms');
 SELECT outcome_of('SELECT wait_for_event(NULL)'), outcome_of(format('SELECT wait_for_event(%L, %L)', :'a', '-1 s')), wait_for_event(:'a', NULL);
 SELECT wait_for_event(:'a', '1 min'), outcome_of(format('SELECT wait_for_event(%L, %L)', :'a', '60.001 s'));
--- of this transaction, also where a subtransaction wrote it, and not once that was rolled back
+-- of this transaction, also where a subtransaction wrote it,
+-- and not once that was rolled back
 BEGIN;
 SELECT publish_event('receipts', 'k', '3') AS c \gset
 SELECT outcome_of(format('SELECT wait_for_event(%L)', :'c'));
@@ -45,7 +46,8 @@ SELECT outcome_of(format('SELECT wait_for_event(%L)', :'d'));
 ROLLBACK TO s;
 SELECT wait_for_event(:'d', '10 ms'), wait_for_event(:'a');
 ROLLBACK;
--- in every isolation level it sees what was committed since; a snapshot is no reason to wait
+-- in every isolation level it sees what was committed since;
+-- a snapshot is no reason to wait
 BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;
 SELECT wait_for_event(:'a'), wait_for_event(:'b');
 COMMIT;

@@ -20,7 +20,8 @@ SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(1, 1, '{"ce_id"
 SELECT * FROM red_retry();
 SELECT order_id, state, headers FROM red ORDER BY order_id;
 SELECT reserve_stock('red-a', 1, o) IS NOT NULL FROM unnest('{red-1,red-2,red-3}'::text[]) o;
--- sent back: tried again, in the archive; a later message of its key waits behind it, in the same batch too
+-- sent back: tried again, in the archive; a later message of its key waits
+-- behind it, in the same batch too
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(1, 4, red_headers('red-e1')), red(1, 5, '{"ce_id": "red-e4"}')));
 SELECT order_id, state, headers FROM red ORDER BY order_id;
 SELECT event_id, result, regexp_replace(reason, '\d+', 'N') AS reason FROM stock_inbox WHERE key = 'red-1' ORDER BY "offset";
@@ -28,7 +29,8 @@ SELECT * FROM red_retry();
 SELECT * FROM red_retry();
 SELECT event_id, result, regexp_replace(reason, '\d+', 'N') AS reason FROM stock_inbox WHERE key = 'red-1' ORDER BY "offset";
 SELECT action, regexp_replace(target, '\d+', 'N') AS target, reason FROM stock_admin_actions WHERE action = 'redrive';
--- the same letter once more, and twice in one batch; read again; without its inbox row
+-- the same letter once more, and twice in one batch; read again;
+-- without its inbox row
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(1, 6, red_headers('red-e1')), red(1, 7, red_headers('red-e1'))));
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(1, 6, red_headers('red-e1'))));
 DELETE FROM pgstock_internal.inbox WHERE order_id ~ '^red-';
@@ -47,26 +49,30 @@ SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(5, 12, red_head
 SELECT * FROM red_retry();
 SELECT s.headers - '__dlq.errors.failed.time' - '__dlq.errors.group' AS headers, (SELECT count(*) FROM regexp_matches(encode(o.headers, 'escape'), '__dlq', 'g'))
   FROM stock_outbox s JOIN pgstock_internal.outbox o USING (seq) WHERE s.key = 'red-5' ORDER BY s.seq;
--- no archive has it: it is new, under its own id and with its own time; the headers of a letter without a count are no identity
+-- no archive has it: it is new, under its own id and with its own time; the
+-- headers of a letter without a count are no identity
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(6, 13, red_headers('red-e6')), red(7, 14, red_headers('red-e7') - '__dlq.redrive.count'),
 	red(8, 15, red_headers('red-e8') - '__dlq.event.source')));
 SELECT key, event_id ~ '^red-e' AS own, result FROM stock_inbox WHERE key ~ '^red-[678]' ORDER BY key;
 -- a damaged id or time does not stop it
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(9, 16, red_headers('') || '{"__dlq.event.time": "yesterday"}'),
 	red(9, 17, red_headers(repeat('x', 300)))));
--- what a producer writes under the names of a letter's headers does not get into its letter
+-- what a producer writes under the names of a letter's
+-- headers does not get into its letter
 SELECT topic, result, reason, n FROM apply('[{"topic": "payment-success", "partition": 9, "offset": 30, "key": "red-14", "text": "poison", "headers":
 	{"ce_id": "red-e14", "__dlq.errors.sqlstate": "00000", "__dlq.errors.incomplete": "true", "__dlq.event.time": "never", "__dlq.event.id": "red-e1"}}]');
 SELECT headers->>'__dlq.event.id' AS id, headers->>'__dlq.event.time' AS time, headers ?| '{__dlq.errors.sqlstate,__dlq.errors.incomplete}' AS forged
   FROM stock_outbox WHERE key = 'red-14';
--- the source that the binding names is the message's; without the binding it is not
+-- the source that the binding names is the message's;
+-- without the binding it is not
 SELECT bind_topic('payment-success', 'payment_success', options => '{"source": "red-shop"}');
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(10, 18, red_headers('red-e10') || '{"__dlq.event.source": "red-shop"}'),
 	red(11, 19, red_headers('red-e11'))));
 SELECT unbind_topic('payment-success');
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(12, 20, red_headers('red-e12') || '{"__dlq.event.source": "red-shop"}')));
 SELECT key, source, event_id ~ '^red-e' AS own, result FROM stock_inbox WHERE key ~ '^red-1[012]' ORDER BY key;
--- one who writes to another topic that shares a source has no message of this one tried again
+-- one who writes to another topic that shares a source
+-- has no message of this one tried again
 SELECT topic, result, reason, n FROM apply(jsonb_build_array(red(13, 21, '{"ce_id": "red-e13", "ce_source": "/red"}')));
 SELECT DISTINCT result, reason FROM red_retry();
 SELECT topic, result, regexp_replace(reason, '\d+', 'N') AS reason, n FROM apply(jsonb_build_array(

@@ -1,6 +1,7 @@
 --
--- registration: a handler runs with the rights of the role that registered it, so
--- it is refused once a name denotes another object: role, function, owner, database
+-- registration: a handler runs with the rights of the role that registered it,
+-- so it is refused once a name denotes another object: role, function, owner,
+-- database
 --
 \set origin :DBNAME
 CREATE DATABASE regress_reg;
@@ -84,7 +85,8 @@ SELECT * FROM apply();
 GRANT EXECUTE ON FUNCTION rg.f TO PUBLIC;
 SELECT * FROM ran;
 SELECT topic, handler, role FROM stock_handlers;
--- a copy of the database has its handlers once it is adopted, if names and owners are the same
+-- a copy of the database has its handlers once it is adopted,
+-- if names and owners are the same
 SET ROLE regress_reg_author;
 CREATE FUNCTION rg.g(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.ran VALUES ('g', current_user) $$;
 SET ROLE regress_reg;

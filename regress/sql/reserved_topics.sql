@@ -28,7 +28,8 @@ SELECT outcome_of($$INSERT INTO outbox (aggregatetype, payload) VALUES ('read-ba
 SELECT publish_event('stock-events', 'k', '{}');
 SELECT publish_event('pgstock-position-x', 'outbox', '{}');
 RESET ROLE;
--- the right of the function's definer counts, or of the role that registered the handler
+-- the right of the function's definer counts,
+-- or of the role that registered the handler
 CREATE FUNCTION publish_for_others() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS $$SELECT publish_event('stock-events', 'k', '{}') IS NOT NULL$$;
 SET ROLE regress_publisher;
 SELECT publish_for_others();

@@ -1,7 +1,8 @@
 --
--- retention: the ledger is folded a part at a time; confirmed orders move to the
--- history by month, come back for a call, and end with a DROP
--- (pgstock.confirmed_retention, which needs a reload: tests/e2e/test_retention.py)
+-- retention: the ledger is folded a part at a time; confirmed orders move to
+-- the history by month, come back for a call, and end with a DROP
+-- (pgstock.confirmed_retention, which needs a reload:
+-- tests/e2e/test_retention.py)
 --
 CREATE FUNCTION upkeep() RETURNS bigint LANGUAGE sql AS $$
 SELECT pgstock_internal.purge_old(1000)
@@ -21,7 +22,8 @@ SELECT receive_stock('ret-a', 100), receive_stock('ret-b', 100);
 SELECT count(*) FROM pgstock_internal.movement WHERE product_id = 'ret-a' AND part = 1;
 SELECT pgstock_internal.movement_rotate('80 days', 1000);
 TABLE parts;
--- no switch before a quarter of the retention; then the next part is written, and the former is sealed
+-- no switch before a quarter of the retention; then the next part is written,
+-- and the former is sealed
 SELECT pass('19 days'), pgstock_internal.movement_rotate('80 days', 1000);
 SELECT pass('2 days'), pgstock_internal.movement_rotate('80 days', 1000);
 TABLE parts;
@@ -61,7 +63,8 @@ SELECT sell('ret-2', '25 days'), sell('ret-3', '25 days'), sell('ret-4', '1 day'
 SELECT count(*) FROM return_stock('ret-3', '[{"product_id": "ret-b", "quantity": 1}]');
 SELECT upkeep() >= 0 AS done;
 SELECT count(*) FROM pgstock_internal.reservation_history;
--- an order moves as a whole, once none of its lines can change: ret-3 has one that ended now, ret-4 is too young
+-- an order moves as a whole, once none of its lines can change: ret-3 has one
+-- that ended now, ret-4 is too young
 SELECT pgstock_internal.retire_orders(clock_timestamp() - interval '20 days', 1000);
 SELECT order_id, product_id, state, user_id, settled_at = confirmed_at AS settled FROM pgstock_internal.reservation_history WHERE order_id ~ '^ret-' ORDER BY 1, 2;
 SELECT order_id, count(*) FROM pgstock_internal.reservation WHERE order_id ~ '^ret-' GROUP BY 1 ORDER BY 1;

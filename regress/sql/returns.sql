@@ -1,6 +1,6 @@
 --
--- returns: goods are returned, all or some, to be sold again or not; a reservation
--- is extended; due ones expire by hand (all the states: "states")
+-- returns: goods are returned, all or some, to be sold again or not; a
+-- reservation is extended; due ones expire by hand (all the states: "states")
 --
 \set row 'product_id, location, requested, granted, status, available, version, replayed'
 SELECT outcome_of($$SELECT return_stock('returns-none')$$), outcome_of($$SELECT extend_reservation('returns-none', '1 h')$$);
@@ -25,7 +25,8 @@ SELECT expires_at, due_at FROM pgstock_internal.reservation WHERE order_id = 're
 SELECT outcome_of($$SELECT extend_reservation('returns-2', '-1 s')$$);
 SELECT status, expires_at > now() + '29 min' AS half_an_hour FROM extend_reservation('returns-2', NULL);
 SELECT events_of('returns-2'), kind FROM stock_movements WHERE order_id = 'returns-2' ORDER BY id;
--- due ones by hand: one event for each order, as many lines as asked for, the earliest first
+-- due ones by hand: one event for each order, as many lines as asked for,
+-- the earliest first
 SELECT count(*) FROM reserve_order('returns-3', '[{"product_id": "returns-a", "quantity": 1}, {"product_id": "returns-b", "quantity": 1}]', 'bob');
 SELECT status FROM reserve_stock('returns-b', 1, 'returns-4');
 SELECT expire_reservations() >= 0 AS all_the_others;

@@ -1,4 +1,5 @@
--- Rotation: no row is deleted by itself; a part of the outbox is truncated when all its events are published and past retention.
+-- Rotation: no row is deleted by itself; a part of the outbox is truncated when
+-- all its events are published and past retention.
 SELECT outcome_of('SELECT pgstock_internal.progress()');
 SELECT pgstock_internal.relay_adopt(true) IS NOT NULL AS adopted LIMIT 1;
 SELECT pgstock_internal.relay_lead() AS epoch \gset
@@ -35,13 +36,15 @@ SELECT purge('1 hour');
 UPDATE pgstock_internal.outbox_part SET since = clock_timestamp() - interval '16 minutes';
 SELECT purge('1 hour');
 TABLE parts;
--- from then on the next part is written; the former is sealed, for no transaction uses it
+-- from then on the next part is written; the former is sealed,
+-- for no transaction uses it
 SELECT publish_event('rotate', 'b', '1') IS NOT NULL AS id;
 SELECT purge('1 hour');
 TABLE parts;
 TABLE rows;
 SELECT purge('1 hour');
--- published, but not old enough; old enough, but not published (b is: only rows of the sealed part count)
+-- published, but not old enough; old enough, but not published (b is:
+-- only rows of the sealed part count)
 SELECT publish_all(:epoch);
 SELECT purge('1 hour');
 SELECT pass('61 minutes');
@@ -78,7 +81,8 @@ TABLE rows;
 BEGIN;
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of($$SELECT purge('0')$$), 5);
--- nor before the adopted events are published, whatever the stored snapshots show; a part sealed in the other history is sealed again
+-- nor before the adopted events are published, whatever the stored snapshots
+-- show; a part sealed in the other history is sealed again
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"s1": "900000000:900000000:", "s2": "900000000:900000000:"}')::text;
 INSERT INTO pgstock_internal.outbox_part VALUES (6, 's', '2001-01-01', '3');
 SELECT purge('1 hour'), found FROM pgstock_internal.relay_adopt(true) WHERE found = 'events to publish';

@@ -1,6 +1,6 @@
 --
--- sale: a quota of a product, a time window, a limit for each user; the states of
--- a purchase, before and after the end of the sale
+-- sale: a quota of a product, a time window, a limit for each user; the states
+-- of a purchase, before and after the end of the sale
 --
 \set row 'order_id, product_id, requested, granted, status, available, expires_at > now() AS expires, version, replayed'
 CREATE VIEW pieces AS SELECT product_id AS p, on_hand, reserved, available, version FROM stock_levels WHERE product_id ~ '^sale-';
@@ -66,7 +66,8 @@ SELECT make_due('sale-u2');
 SELECT status, available FROM purchase_flash_sale('s', 'user-9', 'sale-u9');
 SELECT status, available FROM purchase_flash_sale('s', 'user-10', 'sale-u10');
 SELECT state FROM stock_reservations WHERE order_id = 'sale-u2';
--- due purchases give ordinary buyers nothing, nor does ordinary stock the sale's buyers
+-- due purchases give ordinary buyers nothing,
+-- nor does ordinary stock the sale's buyers
 SELECT make_due('sale-u3');
 SELECT status FROM try_reserve_stock('sale-a', 13, 'sale-0');
 SELECT status FROM try_reserve_stock('sale-a', 13, 'sale-u3');
@@ -90,7 +91,8 @@ SELECT status, available FROM purchase_flash_sale('s', 'user-1', 'sale-u1');
 SELECT slot, count(*) FROM pgstock_internal.reservation WHERE product_id = 'sale-a' GROUP BY 1;
 SELECT * FROM pieces;
 SELECT * FROM verify_stock();
--- a time window; two sales of one product at once; only stock without back-orders, and above the safety stock
+-- a time window; two sales of one product at once; only stock without
+-- back-orders, and above the safety stock
 SELECT receive_stock('sale-b', 10), configure_product('sale-b', 2, 50);
 SELECT outcome_of($$SELECT open_flash_sale('b', 'sale-b', 9)$$);
 SELECT open_flash_sale('b-later', 'sale-b', 3, 1, now() + '1 h', now() + '2 h'), open_flash_sale('b-past', 'sale-b', 2, NULL, '-infinity', now() - interval '1 s', NULL),
@@ -105,7 +107,8 @@ SELECT open_flash_sale('b-due', 'sale-b', 1);
 SELECT lines_of('sale-9');
 SELECT close_flash_sale(a) FROM unnest('{b-later,b-past,b-ever,b-due}'::text[]) a;
 SELECT location, on_hand, reserved, available FROM stock_levels WHERE product_id = 'sale-b' ORDER BY 1;
--- an order may hold both; the events name the quota of each line, and only of those in a quota
+-- an order may hold both; the events name the quota of each line,
+-- and only of those in a quota
 SELECT open_flash_sale('mix', 'sale-a', 1), status FROM reserve_stock('sale-b', 1, 'sale-m', 'ann');
 SELECT status FROM purchase_flash_sale('mix', 'ann', 'sale-m');
 SELECT product_id, status, available FROM release_stock('sale-m', items => '[{"product_id": "sale-a", "quantity": 1}]');

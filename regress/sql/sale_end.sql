@@ -27,7 +27,8 @@ SELECT pgstock_internal.end_sale('e'), pgstock_internal.keeper_expire(10) > 0 AS
 SELECT lines_of('end-1'), lines_of('end-2'), lines_of('end-3');
 SELECT kind, on_hand_delta, reserved_delta, reference, event_id IS NOT NULL AS has_event FROM stock_movements WHERE product_id = 'end-a' AND kind ~ '^sale' ORDER BY id;
 SELECT event_type, payload->'kind' AS kind, payload->'on_hand' AS on_hand, payload->'available' AS available, payload->'reference' AS reference FROM stock_outbox WHERE key = 'end-a' ORDER BY seq;
--- closing it afterwards answers what was left; that of another sale is still an error
+-- closing it afterwards answers what was left;
+-- that of another sale is still an error
 SELECT close_flash_sale('e'), close_flash_sale('e'), close_flash_sale('e3');
 SELECT outcome_of($$SELECT close_flash_sale('e3')$$), outcome_of($$SELECT open_flash_sale('e', 'end-a', 1)$$);
 -- purchases that were made are settled as those of a closed sale
@@ -52,7 +53,8 @@ ALTER TABLE pgstock_internal.sale DROP extra;
 SELECT pgstock_internal.end_sales();
 SELECT count(*) FROM pgstock_internal.upkeep_failure;
 SELECT count(*) FROM pgstock_internal.level WHERE slot < 0 AND product_id = 'end-a';
--- five that fail do not keep open the sixth, which ends later; and they are one warning
+-- five that fail do not keep open the sixth, which ends later;
+-- and they are one warning
 SELECT count(open_flash_sale('e1' || i, 'end-a', 1, 1, '-infinity', now() - interval '1 h' + i * interval '1 s')) FROM generate_series(0, 5) i;
 ALTER FUNCTION pgstock_internal.end_sale RENAME TO end_sale_away;
 CREATE FUNCTION pgstock_internal.end_sale(activity_id text) RETURNS boolean LANGUAGE plpgsql AS $$

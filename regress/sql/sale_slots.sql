@@ -54,7 +54,8 @@ SELECT count(*) > 0 AS found FROM repair_stock('saleslots', 'test');
 SELECT * FROM verify_stock();
 SELECT close_flash_sale('saleslots-c'), level_of('saleslots');
 SELECT * FROM verify_stock();
--- their sum stays within the numbers of JSON, to whichever of them pieces are returned
+-- their sum stays within the numbers of JSON,
+-- to whichever of them pieces are returned
 SELECT receive_stock('saleslots-m', 9007199254740992), configure_product('saleslots-m', slots => 2);
 SELECT open_flash_sale('saleslots-m', 'saleslots-m', 5, 5);
 SELECT status FROM purchase_flash_sale('saleslots-m', 'ann', 'saleslots-m1', 2);

@@ -65,7 +65,8 @@ SELECT status FROM confirm_stock('slots-s1') UNION ALL SELECT status FROM confir
 	UNION ALL SELECT status FROM confirm_stock('slots-s3');
 SELECT level_of('slots-s'), available FROM stock_levels WHERE product_id = 'slots-s';
 SELECT * FROM verify_stock('slots-s');
--- the safety stock exceeds the stock: pieces released in one slot make up for all
+-- the safety stock exceeds the stock:
+-- pieces released in one slot make up for all
 SELECT receive_stock('slots-p', 9);
 SELECT configure_product('slots-p', slots => 3);
 SELECT status FROM reserve_stock('slots-p', 3, 'slots-p1') UNION ALL SELECT status FROM reserve_stock('slots-p', 3, 'slots-p2');

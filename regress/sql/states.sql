@@ -1,9 +1,10 @@
 --
 -- states: the effect of each verb in each state of a line, cell by cell
 --
--- "want" is the table of states in the manual.  Each cell has an order of its own,
--- which is brought into its state before the verb is called; beside the answer it
--- shows the changes of the level, the line, the ledger and the stream.
+-- "want" is the table of states in the manual.  Each cell has an order of its
+-- own, which is brought into its state before the verb is called; beside the
+-- answer it shows the changes of the level, the line,
+-- the ledger and the stream.
 --
 CREATE TABLE cell (verb text, state text, want text);
 INSERT INTO cell (state, verb, want)
@@ -27,7 +28,8 @@ INSERT INTO verb VALUES
 	('confirm', 'confirm_stock(%L, ''now'')'), ('release', 'release_stock(%L, ''now'')'),
 	('rollback', 'rollback_stock(%L, ''now'')'), ('return', 'return_stock(%L)'),
 	('extend', 'extend_reservation(%L, ''1 day'')');
--- Brings an order for 2 of 5 into a state; "sold out": expired, and its stock gone.
+-- Brings an order for 2 of 5 into a state; "sold out": expired,
+-- and its stock gone.
 CREATE PROCEDURE reach(order_id text, product_id text, state text)
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -109,8 +111,8 @@ SELECT DISTINCT was_state, verb, is_state FROM walked WHERE was_state <> is_stat
 -- and the whole table
 SELECT verb, state, answer, granted, on_hand, reserved, line, event, movement
   FROM walked ORDER BY verb, state COLLATE "C";
--- an order of which one line has expired and is sold: shortfall for all, and the
--- other lines are released
+-- an order of which one line has expired and is sold: shortfall for all, and
+-- the other lines are released
 SELECT receive_stock('states-m', 2), receive_stock('states-n', 2);
 SELECT status FROM reserve_order('states-mn', '[{"product_id": "states-m", "quantity": 2},
 	{"product_id": "states-n", "quantity": 2}]');

@@ -1,6 +1,6 @@
 --
--- stock: received pieces can be reserved, once; a repeated request is answered and
--- takes nothing; another request under the same name is SK007
+-- stock: received pieces can be reserved, once; a repeated request is answered
+-- and takes nothing; another request under the same name is SK007
 --
 \set row 'order_id, product_id, location, requested, granted, status, available, version, replayed'
 SELECT receive_stock('stock-a', 10);

@@ -38,7 +38,8 @@ SELECT outcome_of($$SELECT move_stock('supply-m', 0, 'north', 'south')$$);
 SELECT outcome_of($$SELECT move_stock('supply-m', 1, 'north', NULL)$$);
 SELECT move_stock('supply-m', 1, 'north', 'south');
 SELECT level_of('supply-m', 'north'), level_of('supply-m', 'south');
--- safety stock is not for sale, at any location; the available stock is never below 0
+-- safety stock is not for sale, at any location;
+-- the available stock is never below 0
 SELECT receive_stock('supply-s', 10), receive_stock('supply-s', 1, 'east');
 SELECT configure_product('supply-s', safety => 4);
 SELECT product_id, location, safety, available FROM stock_levels WHERE product_id = 'supply-s' ORDER BY 2;

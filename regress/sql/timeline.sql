@@ -1,6 +1,6 @@
 --
--- timeline: one order goes through every path, and order_history names each step
--- once
+-- timeline: one order goes through every path, and order_history names each
+-- step once
 --
 SET pgstock.actor = 'clerk';
 CREATE FUNCTION tl_steps(order_id text) RETURNS TABLE (step text) LANGUAGE sql AS $$
@@ -19,7 +19,8 @@ BEGIN
 END
 $$;
 SELECT receive_stock('tl-a', 10), receive_stock('tl-b', 10);
--- paid before it was created; created and paid; both once more; a piece returned; failed
+-- paid before it was created; created and paid; both once more;
+-- a piece returned; failed
 SELECT tl_message('payment-success', 'tl-m1', '{"payment_id": "tl-p1"}');
 SELECT tl_message('order-created', 'tl-m2', '{"items": [{"product_id": "tl-a", "quantity": 2}, {"product_id": "tl-b", "quantity": 1}]}');
 SELECT retry_failed_event(order_id => 'tl-1', reason => 'it is here');
@@ -31,7 +32,8 @@ SELECT status FROM return_stock('tl-1', '[{"product_id": "tl-a", "quantity": 1}]
 SELECT tl_message('order_failed', 'tl-m5', '{"reason": "no courier"}');
 SELECT * FROM tl_steps('tl-1');
 SELECT count(*) AS n FROM tl_steps('tl-1') \gset
--- reserved again, extended, released in two pieces, by a call and by a message; created once more
+-- reserved again, extended, released in two pieces, by a call and by a message;
+-- created once more
 SELECT status FROM reserve_order('tl-1', '[{"product_id": "tl-a", "quantity": 2}, {"product_id": "tl-b", "quantity": 1}]');
 SELECT status FROM extend_reservation('tl-1', '1 day');
 SELECT status FROM release_stock('tl-1', 'one less', '[{"product_id": "tl-a", "quantity": 1}]');

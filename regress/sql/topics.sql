@@ -1,6 +1,6 @@
 --
--- topics: the topics of stock events; and events from an application's own outbox
--- table
+-- topics: the topics of stock events; and events from an application's own
+-- outbox table
 --
 SELECT receive_stock('topics-a', 10);
 CREATE FUNCTION went(order_id text) RETURNS text LANGUAGE sql AS $$

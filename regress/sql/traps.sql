@@ -1,6 +1,6 @@
 --
--- traps: CREATE EXTENSION runs no code that the owner of the schema, no superuser,
--- has put there; nor does any function later
+-- traps: CREATE EXTENSION runs no code that the owner of the schema, no
+-- superuser, has put there; nor does any function later
 --
 \set origin :DBNAME
 CREATE DATABASE regress_traps;
@@ -36,7 +36,8 @@ EXCEPTION WHEN duplicate_function THEN
 	NULL;
 END
 $$;
--- Functions: those of the system by the same name, with each argument in turn of each other type.
+-- Functions: those of the system by the same name,
+-- with each argument in turn of each other type.
 DO $$
 DECLARE
 	f	record;
@@ -126,7 +127,8 @@ SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object, pg_describe
 SELECT p.oid::regprocedure FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
   JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid JOIN pg_language l ON l.oid = p.prolang
  WHERE x.extname = 'pgstock' AND l.lanname <> 'c' AND p.prosqlbody IS NULL AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
--- Every function of ours without required arguments, and some more, called by a superuser with that search_path.
+-- Every function of ours without required arguments, and some more, called by a
+-- superuser with that search_path.
 SET search_path = shop, pg_catalog;
 SELECT shop.receive_stock('trap-a', 10);
 SELECT (shop.reserve_stock('trap-a', 2, 'trap-1', 'ann', idempotency_key => 'trap-k')).status;

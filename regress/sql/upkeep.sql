@@ -1,4 +1,5 @@
--- Upkeep: each step fails alone, and its failure is recorded until it works again.
+-- Upkeep: each step fails alone,
+-- and its failure is recorded until it works again.
 SELECT outcome_of('SELECT pgstock_internal.progress()');
 SELECT pgstock_internal.relay_adopt(true) IS NOT NULL AS adopted LIMIT 1;
 CREATE FUNCTION upkeep() RETURNS TABLE (trouble text) LANGUAGE sql AS $$
@@ -42,7 +43,8 @@ SELECT value ->> 0 ~ '^expire since .*expire_free.* does not exist \(SQLSTATE 42
 ALTER FUNCTION pgstock_internal.away RENAME TO expire_free;
 SELECT pgstock_internal.relay_expire(100000) > 0 AS later;
 TABLE failing;
--- a publication of all tables prevents nothing: each table has a replica identity
+-- a publication of all tables prevents nothing:
+-- each table has a replica identity
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'pgstock_internal'::regnamespace AND c.relkind IN ('r', 'p') AND c.relreplident <> 'f'
    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END);
 SET client_min_messages = error;
@@ -58,7 +60,8 @@ SELECT discard_failed_event(:failed, 'test');
 DROP PUBLICATION upkeep;
 DELETE FROM pgstock_internal.inbox WHERE topic = 'upkeep';
 DELETE FROM pgstock_internal.failed_event WHERE topic = 'upkeep';
--- a clock that was ahead for a while: a part is not written, nor kept, until then
+-- a clock that was ahead for a while: a part is not written, nor kept,
+-- until then
 DELETE FROM pgstock_internal.outbox_part;
 SELECT pgstock_internal.part_switched('outbox_part');
 SELECT pgstock_internal.outbox_rotate('1 hour');
@@ -76,7 +79,8 @@ INSERT INTO pgstock_internal.movement (id, at, kind, product_id, location, on_ha
 DELETE FROM pgstock_internal.movement WHERE id > 5 AND at > '2001-01-02';
 SELECT pgstock_internal.purge_written(0, '2002-01-01', 3);
 ROLLBACK;
--- a sequence with a cache, or that does not rise, is refused: the window would miss events
+-- a sequence with a cache, or that does not rise, is refused:
+-- the window would miss events
 \set SHOW_CONTEXT never
 ALTER SEQUENCE pgstock_internal.outbox_seq CACHE 20;
 SELECT publish_event('upkeep', 'a', '1');

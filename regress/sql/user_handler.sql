@@ -54,7 +54,8 @@ SELECT topic, event_type, handler, role = current_user AS mine FROM stock_handle
 SELECT register_handler('order-created', NULL), register_handler('order-created', NULL, 'Draft'), register_handler('order-created', NULL);
 SELECT apply_one('order-created', '{"order_id": "uh-3", "items": [{"product_id": "uh-a", "quantity": 1}]}');
 SELECT lines_of('uh-1'), lines_of('uh-2'), lines_of('uh-3');
--- its changes of stock have the message as their cause, its trace, and the name of the role that registered it
+-- its changes of stock have the message as their cause, its trace, and the name
+-- of the role that registered it
 CREATE FUNCTION uh.take(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS $$ SELECT reserve_stock(payload->>'sku', 1, payload->>'order_id') $$;
 CREATE ROLE regress_uh;
 GRANT USAGE, CREATE ON SCHEMA uh TO regress_uh;
@@ -65,7 +66,8 @@ RESET ROLE;
 SELECT result, reason, n FROM apply('[{"topic": "uh-take", "headers": {"ce_id": "uh-cause", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "json": {"order_id": "uh-4", "sku": "uh-a"}}]');
 SELECT payload->>'trace_id' AS trace, payload->>'causation_id' AS cause FROM stock_outbox WHERE key = 'uh-4';
 SELECT actor FROM stock_movements WHERE order_id = 'uh-4';
--- only a function of the role's own: it runs with the rights of the role that registers it
+-- only a function of the role's own:
+-- it runs with the rights of the role that registers it
 REVOKE EXECUTE ON FUNCTION uh.note FROM PUBLIC;
 SET ROLE regress_uh;
 SELECT outcome_of($$SELECT register_handler('uh-note', 'uh.note')$$);
@@ -84,7 +86,8 @@ SELECT apply_one('uh-note', '{"order_id": "uh-7"}');
 SELECT error FROM stock_failed_events WHERE order_id = 'uh-7';
 -- each registration is recorded
 SELECT actor = current_user AS mine, action, target, reason FROM stock_admin_actions WHERE action = 'register_handler' ORDER BY at;
--- classes of failure: data at once, the rest in steps; no other message is affected
+-- classes of failure: data at once, the rest in steps;
+-- no other message is affected
 CREATE FUNCTION uh.fails(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO seen (what, payload) VALUES ('fails', payload);
@@ -113,7 +116,8 @@ SELECT topic, result, reason, n, attempts FROM pgstock_internal.relay_retry(50, 
 SELECT topic, result, reason, n, attempts FROM pgstock_internal.relay_retry(50, relay_options());
 SELECT payload, message->'attempt' AS attempt FROM uh.seen WHERE what = 'again' ORDER BY id;
 SELECT order_id, state, attempts FROM stock_failed_events WHERE topic = 'uh-fails' AND state = 'retried' ORDER BY id;
--- no more than fifty to a transaction, never with built-in ones, in the order of the batch
+-- no more than fifty to a transaction, never with built-in ones,
+-- in the order of the batch
 SELECT sum(n) FROM apply((SELECT jsonb_agg(jsonb_build_object('topic', 'uh', 'partition', 9, 'offset', i, 'json', '{}'::jsonb)) FROM generate_series(1, 70) i));
 SELECT next_offset FROM pgstock_internal.inbox_offset WHERE topic = 'uh' AND partition = 9;
 SELECT topic, n FROM apply('[{"topic": "payment-failed", "json": {"order_id": "uh-1"}}, {"topic": "uh", "json": {}}]');
@@ -122,7 +126,8 @@ SELECT topic, n FROM apply('[{"topic": "uh", "json": {}}, {"topic": "payment-fai
 CREATE FUNCTION uh.strict(payload jsonb, message jsonb) RETURNS void STRICT LANGUAGE sql AS 'SELECT';
 SELECT register_handler('uh-strict', 'uh.strict');
 SELECT result, reason FROM apply('[{"topic": "uh-strict"}]');
--- a transient error is tried again at once, any other one is not: how often the handler was called
+-- a transient error is tried again at once, any other one is not:
+-- how often the handler was called
 CREATE SEQUENCE uh.calls;
 CREATE FUNCTION uh.counted(payload jsonb, message jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -140,7 +145,8 @@ END
 $$;
 SELECT code, uh.calls_of(code) FROM unnest('{08006,53100,57014,40001,40P01,55P03}'::text[]) code;
 SELECT code, uh.calls_of(code) FROM unnest('{40000,40002,40003,55000,P0001,22023}'::text[]) code;
--- a timeout is not the reason of a later call that fails before its handler begins
+-- a timeout is not the reason of a later call
+-- that fails before its handler begins
 CREATE FUNCTION uh.sleeps(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)';
 SELECT register_handler('uh-sleeps', 'uh.sleeps');
 SET pgstock.handler_timeout = '20ms';

@@ -1,6 +1,6 @@
 --
--- user_isolation: a handler affects neither other messages, nor the session, nor
--- the relay's rights
+-- user_isolation: a handler affects neither other messages, nor the session,
+-- nor the relay's rights
 --
 CREATE SCHEMA ui;
 CREATE TABLE ui.seen (id int PRIMARY KEY, note text);
@@ -25,7 +25,8 @@ SELECT grant_stock_access('regress_ui', 'admin');
 SET ROLE regress_ui;
 SELECT register_handler('ui', 'ui.runs');
 RESET ROLE;
--- Messages, one a list of commands; applied to their end, each call a transaction, as the relay does.
+-- Messages, one a list of commands; applied to their end, each call a
+-- transaction, as the relay does.
 CREATE PROCEDURE ui.batch(VARIADIC commands text[]) LANGUAGE plpgsql AS $$
 DECLARE
 	first	bigint := coalesce((SELECT max(i."offset") + 1 FROM stock_inbox i WHERE i.topic = 'ui'), 0);
@@ -84,7 +85,8 @@ SELECT relname FROM pg_class WHERE relname = 't';
 CALL ui.batch('SELECT pg_advisory_lock(1)', 'SELECT pg_advisory_lock(2) | SELECT 1/0', 'SELECT pg_advisory_xact_lock(3)', '');
 TABLE ui.latest ORDER BY id;
 SELECT locktype, objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
--- no more than its time limit, also if it does not stop; another timeout is not changed
+-- no more than its time limit, also if it does not stop;
+-- another timeout is not changed
 SET debug_discard_caches = 0;
 SET pgstock.handler_timeout = '100ms';
 SET statement_timeout = '1min';

@@ -1,6 +1,6 @@
 --
--- verify: damage to a level, the ledger or a reservation from outside is found; the
--- result is a row for each place where the three disagree
+-- verify: damage to a level, the ledger or a reservation from outside is found;
+-- the result is a row for each place where the three disagree
 --
 SELECT receive_stock('verify-a', 10), receive_stock('verify-b', 3), receive_stock('verify-b', 3, 'east');
 SELECT status FROM reserve_stock('verify-a', 4, 'verify-1');

@@ -27,7 +27,8 @@ SELECT relay_api, "database" = current_database() AS here, inbox_group ~ '^pgsto
   FROM pgstock_internal.relay_hello();
 -- nothing was ever published: every event is pending
 SELECT m.value = (SELECT count(*) FROM stock_outbox) AS all_pending FROM pgstock_internal.relay_metrics() m WHERE m.name = 'outbox_pending_events';
--- the lead: once a session; its position is behind every published event, here none
+-- the lead: once a session; its position is behind every published event,
+-- here none
 SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_lead() = :epoch + 1 AS again;
 SELECT :epoch + 1 AS epoch \gset
@@ -37,7 +38,8 @@ SELECT (SELECT count(*) FROM held h, LATERAL pgstock_internal.relay_page(h."wind
 -- nothing new, in a window of its own
 UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(10);
--- several transactions; rolled-back events are absent; pages of any size join up
+-- several transactions; rolled-back events are absent;
+-- pages of any size join up
 SELECT publish_event('window', 'a' || i, '1') IS NOT NULL AS id FROM generate_series(1, 3) i;
 BEGIN;
 SELECT publish_event('window', 'b1', '1') IS NOT NULL AS id;
@@ -56,7 +58,8 @@ SELECT n, read_window(n) FROM unnest('{1,2,3,5,6,7,100}'::int[]) n;
 -- later events are not in it
 SELECT publish_event('window', 'd1', '1') IS NOT NULL AS id;
 SELECT read_window(100);
--- stored half-way it resumes half-way, in this window or, finished, in the next one
+-- stored half-way it resumes half-way, in this window or, finished,
+-- in the next one
 SELECT p.seq AS half FROM held h, LATERAL pgstock_internal.relay_page(h."window", 0, 3, 1000000) p ORDER BY 1 DESC LIMIT 1 \gset
 SELECT pgstock_internal.relay_store_position("window", :half, false, :epoch) FROM held;
 SELECT p.seq = :half AS seq, p.finished, (SELECT string_agg(convert_from(g.key, 'UTF8'), ' ' ORDER BY g.seq) FROM pgstock_internal.relay_page(p."window", p.seq, 100, 1000000) g) AS rest
@@ -76,7 +79,8 @@ SELECT finished FROM pgstock_internal.relay_position();
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT outcome_of('SELECT pgstock_internal.relay_next_window("window") FROM held');
 COMMIT;
--- a position of another history: another cluster, another database, another incarnation, a timeline that is not an ancestor
+-- a position of another history: another cluster, another database, another
+-- incarnation, a timeline that is not an ancestor
 CREATE FUNCTION stored_with(change text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer	text;
@@ -98,7 +102,8 @@ SELECT stored_with($$'{"timeline": 77}'$$);
 SELECT stored_with($$jsonb_build_object('lsn', pg_current_wal_insert_lsn() + 1000000)$$);
 SELECT stored_with($$'{}'$$);
 DROP FUNCTION stored_with;
--- Kafka's position: of the same lead it counts if it is as far, of a later one always, of an earlier one or of another history never
+-- Kafka's position: of the same lead it counts if it is as far, of a later one
+-- always, of an earlier one or of another history never
 CREATE FUNCTION kafka(led bigint, change jsonb = '{}', finished boolean = true) RETURNS bytea LANGUAGE sql AS $$
 SELECT convert_to(jsonb_build_object('window', jsonb_populate_record(p."window"::pgstock_internal.outbox_window, change)::text,
 	'seq', 777777, 'finished', $3, 'epoch', led, 'held', true)::text, 'UTF8') FROM pgstock_internal.relay_position p
@@ -113,7 +118,8 @@ SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"system_id": 7}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch + 1, '{"timeline": 77}')) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(NULL) p;
--- two windows at one place of the WAL: the one that shows more counts, whatever their seqs, finished or not
+-- two windows at one place of the WAL: the one that shows more counts,
+-- whatever their seqs, finished or not
 SELECT pg_snapshot_xmax((p."window"::pgstock_internal.outbox_window).s2) AS xmax FROM pgstock_internal.relay_position p \gset
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:', :xmax, :xmax + 1)), finished => false)) p;
 SELECT p.seq = 777777 FROM pgstock_internal.relay_position(kafka(:epoch, jsonb_build_object('s2', format('%1$s:%2$s:%1$s', :xmax - 1, :xmax)))) p;
@@ -124,7 +130,8 @@ SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)
 UNION ALL
 SELECT left(outcome_of(format('SELECT * FROM pgstock_internal.relay_position(%L)', kafka(7, '{"system_id": null}'))), 5);
 DROP FUNCTION kafka;
--- adopted: shown first, then done; every event whose publication was not stored is published once, later ones after it
+-- adopted: shown first, then done; every event whose publication was not stored
+-- is published once, later ones after it
 UPDATE pgstock_internal.position_even p SET "window" = jsonb_populate_record(p."window"::pgstock_internal.outbox_window, '{"system_id": 7}')::text;
 SELECT left(outcome_of('SELECT * FROM pgstock_internal.relay_position()'), 5);
 SELECT found, value FROM pgstock_internal.relay_adopt(false) WHERE found = 'events to publish';
