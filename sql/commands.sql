@@ -490,7 +490,8 @@ BEGIN
 				   AND (only_sqlstate IS NULL OR e.sqlstate = only_sqlstate)
 				   AND (only_order IS NULL OR e.order_id = only_order)
 				 ORDER BY e.id LIMIT max_rows) f
-		 WHERE pgstock_internal.page_has_room(f.value, f.headers, 4194304)
+		 WHERE pgstock_internal.page_has_room(f.value, f.headers, f.key,
+				array_to_string(f.failures, '; '), 4194304)
 		 ORDER BY f.id;
 END
 $$;
@@ -575,16 +576,18 @@ BEGIN
 			   CASE WHEN o.format = 'r' THEN o.aggregateid END,
 			   CASE WHEN o.format = 'r' THEN o.payload END,
 			   CASE WHEN o.format = 'r' THEN o.headers END, o.created_at
-		  FROM pgstock_internal.outbox o
-		 WHERE o.seq > after_seq AND o.seq <= to_seq
-		   AND (from_time IS NULL OR o.created_at >= from_time)
-		   AND o.type <> 'StockLevel'
-		 ORDER BY o.seq LIMIT max_rows;
+		  FROM (SELECT * FROM pgstock_internal.outbox e
+				 WHERE e.seq > after_seq AND e.seq <= to_seq
+				   AND (from_time IS NULL OR e.created_at >= from_time)
+				   AND e.type <> 'StockLevel'
+				 ORDER BY e.seq LIMIT max_rows) o
+		 WHERE pgstock_internal.page_has_room(o.payload, o.headers,
+											  o.aggregateid, o.type, 16777216);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_audit_page IS
 	'returns events of the outbox above after_seq with the columns that the '
-	'audit compares';
+	'audit compares; no row: there are no more';
 
 CREATE FUNCTION pgstock_internal.relay_audit_holds(seq bigint, event_id uuid)
 RETURNS boolean

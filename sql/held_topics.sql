@@ -125,7 +125,8 @@ BEGIN
 				  FROM pgstock_internal.held_event h
 				 WHERE h.aggregatetype = of_topic
 				 ORDER BY h.seq LIMIT max_rows) r
-		 WHERE pgstock_internal.page_has_room(r.payload, r.headers, max_bytes);
+		 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+											  r.aggregateid, r.type, max_bytes);
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_held_page IS

@@ -154,12 +154,12 @@ COMMENT ON FUNCTION pgstock_internal.late_xids IS
  * more than the rest of the page.)
  */
 CREATE FUNCTION pgstock_internal.page_has_room(payload bytea, headers bytea,
-	max_bytes int)
+	key bytea, event_type text, max_bytes int)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_page_has_room' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.page_has_room IS
 	'returns whether the rows before this one have fewer than max_bytes bytes '
-	'of payload and headers';
+	'of payload, headers, key and type; the other columns are short';
 
 /*
  * The planner must choose the scan along seq, merged from the indexes of the
@@ -200,6 +200,7 @@ BEGIN
 								AND NOT pg_visible_in_snapshot(o.xid, w.s1)))
 					 ORDER BY o.seq LIMIT max_rows) r
 			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  r.aggregateid, r.type,
 												  max_bytes);
 		RETURN;
 	END IF;
@@ -216,6 +217,7 @@ BEGIN
 					   AND pg_visible_in_snapshot(o.xid, w.s2)
 					 ORDER BY o.seq LIMIT max_rows) r
 			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  r.aggregateid, r.type,
 												  max_bytes);
 	ELSE
 		RETURN QUERY
@@ -239,14 +241,15 @@ BEGIN
 							  ORDER BY o.seq LIMIT max_rows)) m
 					 ORDER BY m.seq LIMIT max_rows) r
 			 WHERE pgstock_internal.page_has_room(r.payload, r.headers,
+												  r.aggregateid, r.type,
 												  max_bytes);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_page IS
 	'returns the rows of a window above after_seq in order of seq, up to '
-	'max_rows rows and until their payloads and headers reach max_bytes '
-	'bytes; no row: the window is finished';
+	'max_rows rows and until their payloads, headers, keys and types reach '
+	'max_bytes bytes; no row: the window is finished';
 
 /*
  * One call for both, because the round trip costs more than the work.  The

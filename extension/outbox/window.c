@@ -15,6 +15,7 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -178,18 +179,36 @@ pgstock_database_was_altered(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(altered);
 }
 
+/* The bytes of an argument, without reading them. */
 static int64
-window_text_length(FunctionCallInfo fcinfo, int argument)
+window_bytes(FunctionCallInfo fcinfo, int argument)
 {
 	if (PG_ARGISNULL(argument))
 		return 0;
 	return (int64) toast_raw_datum_size(PG_GETARG_DATUM(argument)) - VARHDRSZ;
 }
 
+/* Those of a text, as the relay receives it. */
+static int64
+window_utf8_bytes(FunctionCallInfo fcinfo, int argument)
+{
+	text *string;
+	int	  length;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || PG_ARGISNULL(argument))
+		return window_bytes(fcinfo, argument);
+	string = PG_GETARG_TEXT_PP(argument);
+	text_to_utf8(VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string), &length);
+	return length;
+}
+
 /*
- * page_has_room(payload bytea, headers bytea, max_bytes int) RETURNS boolean
+ * page_has_room(payload bytea, headers bytea, key bytea, event_type text,
+ *				 max_bytes int) RETURNS boolean
  *
- * The sum lives as long as one execution of the calling statement.
+ * The sum lives as long as one execution of the calling statement.  The relay
+ * adds up the same bytes of the rows that it receives: a page with fewer than
+ * max_bytes and max_rows ends the window.
  */
 Datum
 pgstock_page_has_room(PG_FUNCTION_ARGS)
@@ -203,7 +222,9 @@ pgstock_page_has_room(PG_FUNCTION_ARGS)
 													  sizeof(int64));
 	before = *sum;
 	Assert(before >= 0);
-	*sum += window_text_length(fcinfo, 0) + window_text_length(fcinfo, 1);
+	for (int argument = 0; argument < 3; argument++)
+		*sum += window_bytes(fcinfo, argument);
+	*sum += window_utf8_bytes(fcinfo, 3);
 	Assert(*sum >= before);
-	PG_RETURN_BOOL(before < PG_GETARG_INT32(2));
+	PG_RETURN_BOOL(before < PG_GETARG_INT32(4));
 }

@@ -145,6 +145,19 @@ UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
 SELECT read_window(100);
 SELECT regexp_replace(outcome_of(format('SELECT pgstock_internal.relay_store_position(%L, 0, true, %s)', '', :epoch)), '\d+ is', 'N is');
 SELECT action, target, reason FROM stock_admin_actions WHERE action = 'adopt';
+-- a page ends with its bytes, whichever column has them; its first row may be
+-- larger
+SELECT pgstock_internal.last_seq() AS last \gset
+SELECT publish_event('window', CASE w WHEN 'key' THEN repeat('k', 100) ELSE 'k' END, CASE w WHEN 'payload' THEN to_jsonb(repeat('p', 100)) ELSE '1' END,
+					 CASE w WHEN 'type' THEN repeat('t', 100) ELSE 't' END, CASE w WHEN 'headers' THEN jsonb_build_object('h', repeat('h', 100)) ELSE '{}' END) IS NOT NULL AS id
+  FROM unnest('{key,type,payload,headers}'::text[]) w, generate_series(1, 3);
+UPDATE held SET "window" = pgstock_internal.relay_next_window("window");
+SELECT w, max_bytes, (SELECT count(*) FROM pgstock_internal.relay_page("window", :last + 3 * (n - 1), 3, max_bytes)) AS rows
+  FROM held, unnest('{key,type,payload,headers}'::text[]) WITH ORDINALITY u (w, n), unnest('{1,150,1000}'::int[]) max_bytes ORDER BY n, max_bytes;
+BEGIN;
+UPDATE pgstock_internal.outbox SET format = 'r', payload = convert_to(repeat('p', 3000000), 'UTF8') WHERE seq > :last;
+SELECT count(*) FROM pgstock_internal.relay_audit_page(NULL, :last, :last + 12, 100);
+ROLLBACK;
 SELECT pg_advisory_unlock_all();
 DROP TABLE held;
 DROP FUNCTION read_window;

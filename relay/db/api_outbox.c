@@ -14,6 +14,8 @@
 
 /* Columns of a page, and of a look, which has the window in one more. */
 #define PAGE_COLUMNS 11
+#define PAGE_KEY	 3
+#define PAGE_TYPE	 4
 #define PAGE_PAYLOAD 5
 #define PAGE_HEADERS 6
 #define LOOK_COLUMNS (PAGE_COLUMNS + 1)
@@ -202,8 +204,8 @@ api_page_bytes(const PGresult *result)
 	size_t sum = 0;
 
 	for (int row = api_page_first(result); row < PQntuples(result); row++)
-		sum += (size_t) (PQgetlength(result, row, PAGE_PAYLOAD) +
-						 PQgetlength(result, row, PAGE_HEADERS));
+		for (int column = PAGE_KEY; column <= PAGE_HEADERS; column++)
+			sum += (size_t) PQgetlength(result, row, column);
 	return sum;
 }
 
@@ -217,8 +219,8 @@ api_page_row(const PGresult *result, uint32_t number, EventRow *event)
 		.seq = (int64_t) read_u64(PQgetvalue(result, row, 0)),
 		.id = api_slice(result, row, 1),
 		.topic = api_slice(result, row, 2),
-		.key = api_slice(result, row, 3),
-		.type = api_slice(result, row, 4),
+		.key = api_slice(result, row, PAGE_KEY),
+		.type = api_slice(result, row, PAGE_TYPE),
 		.payload = api_slice(result, row, PAGE_PAYLOAD),
 		.headers = api_slice(result, row, PAGE_HEADERS),
 		.traceparent = api_slice(result, row, 7),

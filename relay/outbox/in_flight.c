@@ -15,6 +15,7 @@ in_flight_check(const InFlight *in_flight)
 	Assert(in_flight->head <= in_flight->tail);
 	Assert(in_flight->tail - in_flight->head <= in_flight->capacity);
 	Assert(in_flight->unarrived <= in_flight->tail - in_flight->head);
+	Assert(in_flight->unarrived > 0 || in_flight->bytes == 0);
 	Assert(in_flight->window_count <= IN_FLIGHT_WINDOWS_MAX);
 	Assert(in_flight->window_count > 0 || in_flight->head == in_flight->tail);
 	Assert(in_flight->begun || in_flight->done.text != NULL ||
@@ -64,6 +65,7 @@ in_flight_reset(InFlight *in_flight)
 	in_flight->done = (InFlightWindow){0};
 	in_flight->base = in_flight->head = in_flight->tail;
 	in_flight->unarrived = 0;
+	in_flight->bytes = 0;
 	in_flight->begun = in_flight->moved = in_flight->stored_partly = false;
 	in_flight->passed = 0;
 	in_flight_check(in_flight);
@@ -72,7 +74,8 @@ in_flight_reset(InFlight *in_flight)
 bool
 in_flight_has_room(const InFlight *in_flight)
 {
-	return in_flight->tail - in_flight->head < in_flight->capacity;
+	return in_flight->tail - in_flight->head < in_flight->capacity &&
+		   in_flight->bytes < IN_FLIGHT_BYTES_MAX;
 }
 
 bool
@@ -152,7 +155,8 @@ in_flight_open(InFlight *in_flight, const char *window, int64_t after_seq)
 }
 
 void
-in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us)
+in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us,
+			   uint32_t bytes)
 {
 	InFlightWindow *window;
 
@@ -163,11 +167,13 @@ in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us)
 
 	in_flight->tail++;
 	in_flight->unarrived++;
+	in_flight->bytes += bytes;
 	window->end = in_flight->tail;
 	window->last = seq;
 	*in_flight_slot(in_flight, in_flight->tail - 1) = (InFlightEvent){
 		.seq = seq,
 		.created_us = created_us,
+		.bytes = bytes,
 	};
 	in_flight_check(in_flight);
 }
@@ -190,9 +196,10 @@ in_flight_arrived(InFlight *in_flight, InFlightEvent *slot)
 {
 	if (slot->arrived)
 		return;
-	Assert(in_flight->unarrived > 0);
+	Assert(in_flight->unarrived > 0 && in_flight->bytes >= slot->bytes);
 	slot->arrived = true;
 	in_flight->unarrived--;
+	in_flight->bytes -= slot->bytes;
 }
 
 void

@@ -11,7 +11,8 @@
  *
  * Invariants: head <= tail <= head + capacity; the windows' event ranges are
  * adjacent and cover head .. tail; all but the youngest window are closed;
- * unarrived counts the slots that are neither arrived nor acknowledged.
+ * unarrived counts the slots that are neither arrived nor acknowledged, and
+ * bytes is the sum of theirs.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -22,13 +23,17 @@
 
 /* windows with events in flight; each holds a text of some hundred bytes */
 #define IN_FLIGHT_WINDOWS_MAX 64
+/* with so many bytes on their way, no further event follows; librdkafka's own
+ * limit counts neither keys nor headers */
+#define IN_FLIGHT_BYTES_MAX ((uint64_t) 16 * 1024 * 1024)
 
 typedef struct InFlightEvent
 {
-	int64_t seq;		/* the event's, rising within a window */
-	int64_t created_us; /* when it was written, for the latency */
-	bool	acked;		/* Kafka has it */
-	bool	arrived;	/* ... within a transaction that is not committed */
+	int64_t	 seq;		 /* the event's, rising within a window */
+	int64_t	 created_us; /* when it was written, for the latency */
+	uint32_t bytes;		 /* of its record */
+	bool	 acked;		 /* Kafka has it */
+	bool	 arrived;	 /* ... within a transaction that is not committed */
 } InFlightEvent;
 
 typedef struct InFlightWindow
@@ -48,6 +53,7 @@ typedef struct InFlight
 	uint64_t	   head;	 /* oldest event not passed */
 	uint64_t	   tail;	 /* next id */
 	uint32_t	   unarrived;
+	uint64_t	   bytes;						   /* of the unarrived ones */
 	InFlightWindow windows[IN_FLIGHT_WINDOWS_MAX]; /* a ring too */
 	uint32_t	   window_head;					   /* index of the oldest */
 	uint32_t	   window_count;
@@ -78,7 +84,8 @@ uint32_t in_flight_count(const InFlight *in_flight); /* events not passed */
 
 void in_flight_open(InFlight *in_flight, const char *window, int64_t after_seq);
 uint64_t in_flight_next_id(const InFlight *in_flight);
-void	 in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us);
+void	 in_flight_push(InFlight *in_flight, int64_t seq, int64_t created_us,
+						uint32_t bytes);
 void	 in_flight_close(InFlight *in_flight);
 
 /* When the acknowledged event was written; -1 if it was forgotten. */

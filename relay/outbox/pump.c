@@ -429,7 +429,9 @@ outbox_produce(Outbox *outbox)
 				if (!outbox_send(outbox, &event))
 					return;
 				page_done = outbox_on_produced(state, event.seq,
-											   event.created_us, now);
+											   event.created_us,
+											   (uint32_t) event_bytes(&event),
+											   now);
 				break;
 		}
 		outbox_count_end(outbox, &event);

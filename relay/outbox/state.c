@@ -382,14 +382,15 @@ outbox_row(const OutboxState *state)
 
 /* The row at hand was produced or set aside. */
 static bool
-outbox_on_row(OutboxState *state, int64_t seq, int64_t created_us, int64_t now)
+outbox_on_row(OutboxState *state, int64_t seq, int64_t created_us,
+			  uint32_t bytes, int64_t now)
 {
 	uint32_t pages = state->page_count;
 
 	Assert(pages > 0 && state->pages[0].done < state->pages[0].rows);
 	if (in_flight_count(&state->in_flight) == 0)
 		state->acked_at = state->begun_at = now;
-	in_flight_push(&state->in_flight, seq, created_us);
+	in_flight_push(&state->in_flight, seq, created_us, bytes);
 	state->pages[0].done++;
 	if (state->pages[0].done < state->pages[0].rows)
 		return false;
@@ -400,9 +401,9 @@ outbox_on_row(OutboxState *state, int64_t seq, int64_t created_us, int64_t now)
 
 bool
 outbox_on_produced(OutboxState *state, int64_t seq, int64_t created_us,
-				   int64_t now)
+				   uint32_t bytes, int64_t now)
 {
-	return outbox_on_row(state, seq, created_us, now);
+	return outbox_on_row(state, seq, created_us, bytes, now);
 }
 
 bool
@@ -410,7 +411,7 @@ outbox_on_aside(OutboxState *state, int64_t seq, int64_t created_us,
 				int64_t now)
 {
 	held_put_aside(&state->held, in_flight_next_id(&state->in_flight), seq);
-	return outbox_on_row(state, seq, created_us, now);
+	return outbox_on_row(state, seq, created_us, 0, now);
 }
 
 /* ---- stopping, and progress -------------------------------------------- */

@@ -268,7 +268,7 @@ int64_t outbox_row(const OutboxState *state);
 /* The row was taken by the producer, or is to be set aside (held_route); true
  * if its page is finished with. */
 bool outbox_on_produced(OutboxState *state, int64_t seq, int64_t created_us,
-						int64_t now) MUST_CHECK;
+						uint32_t bytes, int64_t now) MUST_CHECK;
 bool outbox_on_aside(OutboxState *state, int64_t seq, int64_t created_us,
 					 int64_t now) MUST_CHECK;
 

@@ -135,7 +135,7 @@ produce_page(int64_t first_seq)
 	for (int64_t row = 0; !done; row++)
 	{
 		assert_int_equal(outbox_row(&outbox), row);
-		done = outbox_on_produced(&outbox, first_seq + row, 0, now);
+		done = outbox_on_produced(&outbox, first_seq + row, 0, 1, now);
 	}
 	return id;
 }

@@ -311,7 +311,7 @@ produce(Relay *relay)
 			.id = in_flight_next_id(&outbox->in_flight),
 			.seq = seq,
 		};
-		if (outbox_on_produced(outbox, seq, 0, world.now))
+		if (outbox_on_produced(outbox, seq, 0, 1, world.now))
 		{
 			drop_page(relay);
 			return;

@@ -41,7 +41,7 @@ produce_row(const char *topic, int64_t seq)
 	if (held_route(&outbox.held, topic) == HELD_ASIDE)
 		done = outbox_on_aside(&outbox, seq, 0, now);
 	else
-		done = outbox_on_produced(&outbox, seq, 0, now);
+		done = outbox_on_produced(&outbox, seq, 0, 1, now);
 }
 
 static void

@@ -15,7 +15,7 @@ push(InFlight *in_flight, int64_t seq)
 {
 	uint64_t id = in_flight_next_id(in_flight);
 
-	in_flight_push(in_flight, seq, seq * 10);
+	in_flight_push(in_flight, seq, seq * 10, 1);
 	return id;
 }
 
@@ -188,6 +188,34 @@ room_is_limited(void **state UNUSED)
 	in_flight_fini(&in_flight);
 }
 
+/* Whatever capacity is left; what Kafka has needs no memory. */
+static void
+bytes_are_bounded(void **state UNUSED)
+{
+	InFlight in_flight;
+
+	in_flight_init(&in_flight, 8);
+	in_flight_open(&in_flight, "w1", 0);
+	in_flight_push(&in_flight, 11, 0, IN_FLIGHT_BYTES_MAX - 1);
+	assert_true(in_flight_has_room(&in_flight));
+	in_flight_push(&in_flight, 12, 0, IN_FLIGHT_BYTES_MAX);
+	assert_false(in_flight_has_room(&in_flight));
+	in_flight_arrive(&in_flight, 1);
+	assert_true(in_flight_has_room(&in_flight));
+	in_flight_push(&in_flight, 13, 0, 1);
+	assert_false(in_flight_has_room(&in_flight));
+	(void) in_flight_ack(&in_flight, 1);
+	assert_false(in_flight_has_room(&in_flight));
+	(void) in_flight_ack(&in_flight, 0);
+	assert_true(in_flight_has_room(&in_flight));
+	in_flight_reset(&in_flight);
+	in_flight_open(&in_flight, "w2", 0);
+	in_flight_push(&in_flight, 11, 0, IN_FLIGHT_BYTES_MAX);
+	in_flight_reset(&in_flight);
+	assert_true(in_flight_has_room(&in_flight));
+	in_flight_fini(&in_flight);
+}
+
 /*
  * Random windows and acknowledgements against the plain definition: the
  * position is the longest prefix of acknowledged events.
@@ -255,6 +283,7 @@ main(void)
 		cmocka_unit_test(stored_position_is_not_given_again),
 		cmocka_unit_test(reset_forgets_and_ignores_late_acknowledgements),
 		cmocka_unit_test(room_is_limited),
+		cmocka_unit_test(bytes_are_bounded),
 		cmocka_unit_test(random_orders_agree_with_the_definition),
 	};
 

@@ -309,7 +309,7 @@ a_full_producer_gets_no_row_until_something_arrives(void **state UNUSED)
 	take_page(3, 3);
 	id = in_flight_next_id(&outbox.in_flight);
 	expect(OUTBOX_PRODUCE);
-	assert_false(outbox_on_produced(&outbox, 1, 0, now));
+	assert_false(outbox_on_produced(&outbox, 1, 0, 1, now));
 	outbox_on_producer_full(&outbox, now);
 	assert_int_equal(outbox_row(&outbox), -1);
 	expect(OUTBOX_WAIT);
@@ -331,7 +331,7 @@ what_is_in_flight_is_bounded(void **state UNUSED)
 	id = in_flight_next_id(&outbox.in_flight);
 	expect(OUTBOX_PRODUCE);
 	for (int64_t seq = 1; seq <= 4; seq++)
-		assert_false(outbox_on_produced(&outbox, seq, 0, now));
+		assert_false(outbox_on_produced(&outbox, seq, 0, 1, now));
 	assert_int_equal(outbox_row(&outbox), -1);
 	expect(OUTBOX_WAIT);
 	ack(id + 1);

@@ -261,7 +261,7 @@ a_full_ring_is_committed(void **state UNUSED)
 	take_page(6, 6);
 	expect(OUTBOX_PRODUCE);
 	for (int64_t seq = 1; seq <= 4; seq++)
-		assert_false(outbox_on_produced(&outbox, seq, 0, now));
+		assert_false(outbox_on_produced(&outbox, seq, 0, 1, now));
 	expect_commit("w1", 4, false);
 	committed();
 	expect(OUTBOX_PRODUCE);
@@ -313,7 +313,7 @@ what_is_set_aside_is_stored_before_the_commit(void **state UNUSED)
 	open_window("w1");
 	take_page(2, 2);
 	expect(OUTBOX_PRODUCE);
-	assert_false(outbox_on_produced(&outbox, 1, 0, now));
+	assert_false(outbox_on_produced(&outbox, 1, 0, 1, now));
 	assert_int_equal(held_route(&outbox.held, "t1"), HELD_ASIDE);
 	assert_true(outbox_on_aside(&outbox, 2, 0, now));
 	expect(OUTBOX_SET_ASIDE);
