@@ -4,6 +4,7 @@ wake-up, whatever is killed meanwhile (extension/outbox/receipt.c)."""
 
 import os
 import re
+import resource
 import select
 import statistics
 import threading
@@ -19,7 +20,7 @@ from mutant import Mutant
 from process import wait_until
 
 MODES = ("idempotent", "transactional")
-WAITERS = int(os.environ.get("PGSTOCK_WAITERS", "200"))
+WAITERS = int(os.environ.get("PGSTOCK_WAITERS", "1000"))
 LOOK_AGAIN = 5                  # LOOK_AGAIN_MS of receipt.c
 
 # A waiter that enters while a position is being committed is not woken.
@@ -400,9 +401,14 @@ def test_a_late_waiter_would_be_missed(run):
 # ---- many waiters ------------------------------------------------------------
 
 def connect_all(db, n):
-    conns = [psycopg2.connect(db.conninfo(), async_=1) for _ in range(n)]
-    for conn in conns:
-        answered(conn)
+    """Sessions, of which 20 at a time log in."""
+    conns = []
+    while len(conns) < n:
+        some = [psycopg2.connect(db.conninfo(), async_=1)
+                for _ in range(min(20, n - len(conns)))]
+        for conn in some:
+            answered(conn)
+        conns += some
     return conns
 
 
@@ -412,9 +418,22 @@ def answered(conn, timeout=60):
     while (state := conn.poll()) != psycopg2.extensions.POLL_OK:
         left = until - time.monotonic()
         assert left > 0, "no answer"
-        reads = state == psycopg2.extensions.POLL_READ
-        select.select([conn] if reads else [], [] if reads else [conn], [],
-                      left)
+        poll = select.poll()        # select() knows descriptors below 1024
+        poll.register(conn, select.POLLIN if state ==
+                      psycopg2.extensions.POLL_READ else select.POLLOUT)
+        poll.poll(left * 1000)
+
+
+@pytest.fixture
+def many_files():
+    """As many descriptors as waiters need, in place of a default of 1024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = WAITERS + 500
+    assert before[1] == resource.RLIM_INFINITY or before[1] >= needed, before
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], needed),
+                                                before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def switches(pid):
@@ -424,6 +443,7 @@ def switches(pid):
 
 
 @pytest.mark.alone
+@pytest.mark.usefixtures("many_files")
 def test_many_waiters_are_woken_once_each(run, kafka, relays):
     """While other events are published and positions stored by the hundred, a
     waiter sleeps on; it runs when its own event is done."""
@@ -437,7 +457,7 @@ def test_many_waiters_are_woken_once_each(run, kafka, relays):
         conns = connect_all(db, WAITERS)
         cursors = [conn.cursor() for conn in conns]
         for cur, event in zip(cursors, events):
-            cur.execute("SELECT wait_for_event(%s, '50 s')", (event,))
+            cur.execute("SELECT wait_for_event(%s, '1 min')", (event,))
         sleeping(db, WAITERS)
         pids = [conn.get_backend_pid() for conn in conns]
         slept = [switches(pid) for pid in pids]
