@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Properties that a consumer may rely on, checked on the records read."""
 
+import re
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -179,6 +180,22 @@ def check_all(db, tail):
     check_complete(db, records)
     check_order(records)
     assert db.drift() == []
+
+
+def audit(relay):
+    """(events, missing, doubled, unknown) of all topics, by the relay's
+    audit."""
+    done = relay.command("audit")
+    assert done.returncode in (0, 1), done.stderr
+    topics = [tuple(map(int, counts)) for counts in re.findall(
+        r"^topic .*: (\d+) events, .*; (\d+) missing, (\d+) doubled,"
+        r" (\d+) unknown$", done.stdout, re.M)]
+    assert topics, done.stdout
+    total = tuple(map(sum, zip(*topics)))
+    assert done.returncode == any(total[1:]), done.stdout
+    if any(total[1:]):
+        print(done.stdout[-2000:])
+    return total
 
 
 def inbox_results(db, **where):

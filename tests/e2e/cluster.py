@@ -47,6 +47,8 @@ class Postgres(Server):
     members of the role needs_password must give a password."""
 
     pdeathsig = "QUIT"              # immediate shutdown, backends too
+    host = HOST
+    clients = f"{HOST}/32"          # the addresses that it trusts
     environment = None              # more of it than ours
 
     def __init__(self, directory, settings=None, detach=False):
@@ -54,7 +56,7 @@ class Postgres(Server):
         self.port = self.take_port()
         self.data = os.path.join(directory, "data")
         self.settings = {
-            "listen_addresses": f"'{HOST}'",
+            "listen_addresses": f"'{self.host}'",
             "unix_socket_directories": "''",
             "max_connections": 200,
             "max_prepared_transactions": 20,
@@ -79,9 +81,10 @@ class Postgres(Server):
                   "--no-sync", "--no-instructions"])
         with open(os.path.join(self.data, "pg_hba.conf"), "w",
                   encoding="ascii") as file:
-            file.write("host all +needs_password 127.0.0.1/32 scram-sha-256\n"
-                       "host all all 127.0.0.1/32 trust\n"
-                       "host replication all 127.0.0.1/32 trust\n")
+            file.write("host all +needs_password"
+                       f" {self.clients} scram-sha-256\n"
+                       f"host all all {self.clients} trust\n"
+                       f"host replication all {self.clients} trust\n")
         with open(os.path.join(self.data, "postgresql.auto.conf"), "a",
                   encoding="ascii") as file:
             file.writelines(f"{name} = {value}\n"
@@ -132,7 +135,8 @@ class Postgres(Server):
     def connect(self, db="postgres", **kwargs):
         kwargs = {"user": "postgres", "connect_timeout": 10,
                   "options": "-c statement_timeout=60s", **kwargs}
-        return psycopg2.connect(host=HOST, port=self.port, dbname=db, **kwargs)
+        return psycopg2.connect(host=self.host, port=self.port, dbname=db,
+                                **kwargs)
 
     def create_database(self, name, extension=True, encoding=None):
         admin = Database(self, "postgres")
@@ -144,7 +148,8 @@ class Postgres(Server):
         return db
 
     def tool_args(self, db):
-        return ["-h", HOST, "-p", str(self.port), "-U", "postgres", "-d", db]
+        return ["-h", self.host, "-p", str(self.port), "-U", "postgres",
+                "-d", db]
 
     def dump(self, db, path):
         run_tool([self.bin("pg_dump"), *self.tool_args(db), "-Fc", "-f", path])
@@ -202,7 +207,7 @@ class Database:
         return value
 
     def conninfo(self, port=None, user="postgres", **more):
-        fields = {"host": HOST, "port": port or self.pg.port,
+        fields = {"host": self.pg.host, "port": port or self.pg.port,
                   "dbname": self.name, "user": user, **more}
         return " ".join(f"{key}={value}" for key, value in fields.items())
 

@@ -46,8 +46,8 @@ class Fleet(Shards):
     """Servers whose shards have two products each."""
 
     def __init__(self, new_dir, count=4):
-        self.all = [Postgres(new_dir(name), SMALL) for name in (
-            "front", "coordinator", *["shard"] * count)]
+        self.all = [self.new_server(name, new_dir(name)) for name in (
+            "front", "coordinator", *[f"shard-{n}" for n in range(count)])]
         for server in self.all:
             server.init().start()
         super().__init__(*self.all[2:], count=count,
@@ -60,6 +60,10 @@ class Fleet(Shards):
             shard.sql(STOP.replace("TABLE_",
                                    "pgstock_shard.order_part"))
         self.stocked = self.products(2)
+
+    @staticmethod
+    def new_server(_, directory):
+        return Postgres(directory, SMALL)
 
     @staticmethod
     def kill9(server):
@@ -75,6 +79,8 @@ class Fleet(Shards):
 
     def stop_all(self):
         for server in self.all:
+            if server.running:
+                self.kill9(server)
             server.close()
 
     def revive(self):

@@ -8,7 +8,7 @@ database without: as on several machines, except that one server runs all.
 import itertools
 import json
 
-from cluster import HOST, Database
+from cluster import Database
 
 serial = itertools.count(1)
 
@@ -16,6 +16,8 @@ serial = itertools.count(1)
 class Shards:
     """`count` shard databases and a front; on `servers`, in turn, if there are
     several."""
+
+    timeouts = {}       # connection parameters of shards and coordinator
 
     def __init__(self, *servers, count=4, line_key="product_id",
                  order_key=None, front_server=None):
@@ -43,8 +45,11 @@ class Shards:
 
     def connections(self):
         """The connection parameters of each shard."""
-        return [{"host": HOST, "port": str(shard.pg.port),
-                 "dbname": shard.name} for shard in self.shards]
+        return [self.connection(shard) for shard in self.shards]
+
+    def connection(self, database):
+        return {"host": database.pg.host, "port": str(database.pg.port),
+                "dbname": database.name, **self.timeouts}
 
     def set_shards(self, line_key="product_id", order_key=None):
         self.front.sql("SELECT pgstock_front.set_shards(%s, %s, %s)",
@@ -63,9 +68,8 @@ class Shards:
         database.sql(f'ALTER DATABASE "{database.name}"'
                      " SET pgstock_front.patience = '1s'")
         for name in {self.front, database}:
-            name.sql("SELECT pgstock_front.set_coordinator(%s)", (json.dumps(
-                {"host": HOST, "port": str(database.pg.port),
-                 "dbname": database.name}),))
+            name.sql("SELECT pgstock_front.set_coordinator(%s)",
+                     (json.dumps(self.connection(database)),))
 
     def add_role(self, name, level):
         """Creates a role in the front and each shard, with an access level."""

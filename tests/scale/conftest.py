@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Databases on several machines; the helpers are those of tests/e2e."""
 
+import itertools
 import os
 import sys
 
@@ -11,6 +12,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import network                                  # noqa: E402
 from process import remove_dir, session_dir     # noqa: E402
+
+serial = itertools.count(1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,9 +29,21 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
+def lan(run):
+    """The network; a file adds machines of its own."""
+    return network.Network(run)
+
+
+@pytest.fixture(scope="session")
 def run(request):
     """The directory of this session's servers; kept if a test fails."""
     path = session_dir()
     yield path
     if not request.session.testsfailed:
         remove_dir(path)
+
+
+@pytest.fixture(scope="session")
+def new_dir(run):
+    """Names a directory for a server, another one at each call."""
+    return lambda name: os.path.join(run, f"{name}-{next(serial)}")

@@ -20,6 +20,7 @@ from process import make_dir, state_of, wait_until
 INSIDE = "PGSTOCK_NETWORK"      # set in the namespaces
 BRIDGE = "machines"
 HERE = "10.9.0.1"               # this process, and servers without a machine
+NO_MACHINE = "02:00:00:00:00:00"
 
 
 def enter(config):
@@ -51,23 +52,29 @@ def run(*cmd):
     return done.stdout
 
 
-def make(directory, names):
-    """Machines with these names, which all of them can resolve."""
-    run("mount", "-t", "tmpfs", "none", "/run")
-    os.mkdir("/run/netns")
-    run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
-    run("ip", "address", "add", f"{HERE}/24", "dev", BRIDGE)
-    run("ip", "link", "set", BRIDGE, "up")
-    machines = [Machine(name, f"10.9.0.{10 + number}")
-                for number, name in enumerate(names, 1)]
-    hosts = os.path.join(make_dir(directory), "hosts")
-    with open(hosts, "w", encoding="ascii") as file:
-        file.writelines(f"{machine.address} {machine.name}\n" for machine in
-                        machines)
-        file.write("127.0.0.1 localhost\n")
-    run("mount", "--bind", hosts, "/etc/hosts")
-    return machines
+class Network:
+    """Machines behind one bridge, which can resolve each other's names."""
+
+    def __init__(self, directory):
+        run("mount", "-t", "tmpfs", "none", "/run")
+        os.mkdir("/run/netns")
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "address", "add", f"{HERE}/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        self.hosts = os.path.join(make_dir(directory), "hosts")
+        with open(self.hosts, "w", encoding="ascii") as file:
+            file.write("127.0.0.1 localhost\n")
+        run("mount", "--bind", self.hosts, "/etc/hosts")
+        self.count = 0
+
+    def add(self, name):
+        """A new machine."""
+        self.count += 1
+        machine = Machine(name, f"10.9.0.{10 + self.count}")
+        with open(self.hosts, "a", encoding="ascii") as file:
+            file.write(f"{machine.address} {name}\n")
+        return machine
 
 
 class Machine:
@@ -91,6 +98,18 @@ class Machine:
     def cut(self):
         """Drops packets in both directions, without an error to the sender."""
         run("ip", "link", "set", self.name, "nomaster")
+
+    def cut_from(self, other):
+        """The same, between two machines only."""
+        for one, peer in ((self, other), (other, self)):
+            run("ip", "-n", one.name, "neighbor", "replace", peer.address,
+                "lladdr", NO_MACHINE, "nud", "permanent", "dev", "eth0")
+
+    def join_with(self, other):
+        """Reconnects the two."""
+        for one, peer in ((self, other), (other, self)):
+            run("ip", "-n", one.name, "neighbor", "delete", peer.address,
+                "dev", "eth0")
 
     def pids(self):
         return [int(pid) for pid in
