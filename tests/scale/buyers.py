@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Clients that buy while servers are lost, and record the answers."""
 
+import http.client
 import itertools
 import socket
 import time
@@ -27,7 +28,7 @@ class Answer:
     """An acknowledged call: when, and by which server."""
     order: str
     call: str
-    replayed: bool
+    replayed: bool              # None, as below: not known
     at: float                   # time.time()
     server: str
 
@@ -36,6 +37,8 @@ class Buyers(Threads):
     """Pairs of clients. Both clients of a pair buy the same orders, so half of
     the answers depend on the other's commit. A call without an answer is
     repeated until it has one. Every third order is paid at once."""
+
+    broken = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
     def __init__(self, group, pairs, user):
         super().__init__()
@@ -80,19 +83,26 @@ class Buyers(Threads):
         while not self.ending.is_set():
             order = f"{self.name}-{pair}-{turn}"
             try:
-                if conn is None:
-                    conn = self.group.connect("shop", user=self.user)
-                    conn.autocommit = True
+                conn = conn or self._connect()
                 self._call(conn, "reserve", order)
                 if turn % 3 == 0:
                     self._call(conn, "confirm", order)
                 turn += 1
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            except self.broken:
+                if conn:
+                    conn.close()
                 conn = None
                 self.ending.wait(0.1)
             except Exception as error:      # raised by stop()
                 self.errors.append(error)
-                return
+                break
+        if conn:
+            conn.close()
+
+    def _connect(self):
+        conn = self.group.connect("shop", user=self.user)
+        conn.autocommit = True
+        return conn
 
     def _call(self, conn, call, order):
         self.busy[conn] = time.monotonic()
@@ -103,6 +113,9 @@ class Buyers(Threads):
         finally:
             self.busy.pop(conn, None)
         assert taken, f"{call} {order}"
+        self._note(order, call, replayed, server)
+
+    def _note(self, order, call, replayed, server):
         self.answers.append(Answer(order, call, replayed, time.time(),
                                    server))
 
@@ -113,6 +126,39 @@ class Buyers(Threads):
                 if states.get(answer.order) not in
                 (("confirmed",) if answer.call == "confirm" else
                  ("reserved", "confirmed"))]
+
+
+class Refused(Exception):
+    """503: the same request, later, has an answer."""
+
+
+class WebBuyers(Buyers):
+    """The same through a gateway, which does not report the server."""
+
+    broken = (Refused, OSError, http.client.HTTPException)
+
+    def __init__(self, gateway, group, pairs):
+        self.gateway = gateway
+        self.refusals = []      # (time, the problem's type)
+        super().__init__(group, pairs, None)
+
+    def _connect(self):
+        return self.gateway.client()
+
+    def _call(self, client, call, order):
+        answer = client.reserve("book", 1, order) if call == "reserve" else \
+            client.post(f"/orders/{order}/{call}")
+        if answer.status == 503:
+            self.refusals.append((time.time(), answer.problem))
+            raise Refused(answer.problem)
+        assert answer.status in (200, 201), answer.text
+        self._note(order, call, None, None)
+
+    def refused(self, moment):
+        """The kinds of 503 after a time, and when the last one was."""
+        found = [(at, why) for at, why in list(self.refusals) if at > moment]
+        return sorted({why for _, why in found}), max(found)[0] if found \
+            else moment
 
 
 def network_end(conn):

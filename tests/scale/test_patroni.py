@@ -2,13 +2,14 @@
 """P1 to P5 while a database loses its leader in every way that we know.
 
 Three machines with etcd, Patroni and PostgreSQL, as docs/high-availability.md
-sets them up; two relays, a broker, and buyers, half of whose answers depend on
-the commit of another buyer. Whatever is lost: no acknowledged call is missing
-afterwards, Kafka has the events of the committed changes and no others, and
-the relay continues without help.
+sets them up; two relays, a broker, a gateway, and buyers, half of whose answers
+depend on the commit of another buyer. Some buy through the gateway. Whatever is
+lost: no acknowledged call is missing afterwards, Kafka has the events of the
+committed changes and no others, and relay and gateway continue without help.
 
-PGSTOCK_FAILOVERS=20 loses the leader 20 more times, in each way in turn;
-PGSTOCK_MODE=idempotent permits events that are published twice.
+PGSTOCK_FAILOVERS=20 kills the leader 20 more times, or loses it in other ways
+in turn: PGSTOCK_WAYS=kill,freeze,cut. PGSTOCK_MODE=idempotent permits events
+that are published twice.
 """
 
 import os
@@ -19,21 +20,24 @@ from contextlib import contextmanager
 
 import pytest
 
-from buyers import Buyers
+from buyers import Buyers, WebBuyers
 from checks import audit, check_all, inbox_results
 from cluster import Database, Kafka, Postgres, Relay
+from gateway import Gateway
 from group import NAMES, PASSWORD, TTL, Group
 from kafkaio import delivered, send
-from process import (children_of, run_tool, state_of, wait_until,
-                     write_private)
+from network import state_of
+from process import children_of, run_tool, wait_until, write_private
 
 MODE = os.environ.get("PGSTOCK_MODE", "transactional")
 FAILOVERS = int(os.environ.get("PGSTOCK_FAILOVERS", "0"))
+AGAIN = os.environ.get("PGSTOCK_WAYS", "kill").split(",")
 # From the loss of the leader to an answer; a machine that does not refuse
 # connections costs etcd, Patroni and clients a wait of some seconds each.
 FAIL_OVER_S = {"kill": TTL + 5, "freeze": TTL + 10, "cut": TTL + 10,
                "switch_over": TTL}
 TAKE_OVER_S = 3                 # from that answer to a new event
+GATEWAY_S = 5                   # to an answer of the gateway
 # What a loaded machine may add to each, for it delays the elections of etcd,
 # Patroni and the relay alike; 0 where the figures are measured.
 SLACK_S = float(os.environ.get("PGSTOCK_SLACK_S", "10"))
@@ -93,10 +97,23 @@ def broker(run, machines):
 
 
 @pytest.fixture(scope="module")
-def relays(run, group, broker):
+def passwords(run):
+    path = os.path.join(run, "pgpass")
+    write_private(path, f"*:*:*:*:{PASSWORD}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def gateway(run, group, passwords):
+    one = Gateway(os.path.join(run, "gateway"), {
+        "app": group.conninfo(user="shop", passfile=passwords)}).start()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def relays(run, group, broker, passwords):
     """Two of them, with the settings of docs/high-availability.md."""
-    passwords = os.path.join(run, "pgpass")
-    write_private(passwords, f"*:*:*:pgstock_relay:{PASSWORD}\n")
     made = []
     for name in ("one", "two"):
         made.append(Relay(
@@ -123,14 +140,15 @@ def published_after(tail, moment):
 
 
 class Shop:
-    """The group, the relays and the buyers of a test."""
+    """The group, its relays and gateway, and the buyers of a test."""
 
-    def __init__(self, group, broker, relays):
+    def __init__(self, group, broker, relays, gateway):
         self.group, self.broker, self.relays = group, broker, relays
+        self.gateway = gateway
         self.db = Database(group, "shop")
-        self.buyers = None
+        self.buyers = self.web = None
         self.orders = 0         # sent to the topic
-        self.times = []         # of each loss: how, until an answer, an event
+        self.times = []         # of each loss: how, and how long it takes
 
     def order(self, count=20):
         """Orders from Kafka, which the relays apply."""
@@ -150,24 +168,34 @@ class Shop:
         self.group.wait_sound()
         self.times.clear()
         self.buyers = Buyers(self.group, 6, "shop")
+        self.web = WebBuyers(self.gateway, self.group, 2)
         try:
-            self.buyers.progress(200)
+            self.progress()
             self.order()
             yield self.buyers
             self.order()
             self.group.wait_sound()
-            self.buyers.progress(200)
+            self.progress()
         finally:
             self.buyers.stop()
+            self.web.stop()
         self.check(tail)
-        for how, answer, event in self.times:
-            print(f"{how}: {answer:.1f} s, the relay {event:.1f} s later")
+        for how, began, answer, event, web in self.times:
+            kinds, last = self.web.refused(began)
+            print(f"{how}: 503 {kinds}, the last after {last - began:.1f} s")
             assert answer <= FAIL_OVER_S[how] + SLACK_S, how
             assert event <= TAKE_OVER_S + SLACK_S, how
+            assert web <= GATEWAY_S + SLACK_S, how
+
+    def progress(self):
+        self.buyers.progress(200)
+        self.web.progress(50)
 
     def check(self, tail):
-        lost = self.buyers.lost(self.db)
-        assert not lost, f"{len(lost)} were acknowledged and lost: {lost[:5]}"
+        for buyers in (self.buyers, self.web):
+            lost = buyers.lost(self.db)
+            assert not lost, (f"{len(lost)} were acknowledged and lost:"
+                              f" {lost[:5]}")
         wait_until(lambda: inbox_results(self.db)["applied"] == self.orders,
                    60, lambda: f"{inbox_results(self.db)} of {self.orders}")
         check_all(self.db, tail)
@@ -184,23 +212,27 @@ class Shop:
         assert doubled == 0 or MODE == "idempotent"
 
     def lose(self, tail, how, restore=lambda member: None):
-        """Loses the leader. A new one acknowledges calls in time, and the relay
-        publishes their events in time."""
+        """Loses the leader. A new one acknowledges calls in time, then the
+        gateway does, and the relay publishes their events."""
         leader = self.group.leader()
         began = time.time()
         how(leader)
         new = self.group.leader(other_than=leader)
         answer = self.buyers.wait_first(began, new.machine.address)
         late = published_after(tail, answer.at) - answer.at
+        # only the new leader can have acknowledged it
+        web = self.web.wait_first(answer.at).at - answer.at
         print(f"{how.__name__}: {leader.name} to {new.name}, answer after"
-              f" {answer.at - began:.1f} s, relay {late:.1f} s later")
-        self.times.append((how.__name__, answer.at - began, late))
+              f" {answer.at - began:.1f} s, relay {late:.1f} s later, gateway"
+              f" {web:.1f} s later, acknowledged {len(self.buyers.answers)} and"
+              f" {len(self.web.answers)}")
+        self.times.append((how.__name__, began, answer.at - began, late, web))
         restore(leader)
 
 
 @pytest.fixture(scope="module")
-def shop(group, broker, relays):
-    return Shop(group, broker, relays)
+def shop(group, broker, relays, gateway):
+    return Shop(group, broker, relays, gateway)
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +371,7 @@ def test_etcd_is_lost(shop, tail):
 @pytest.mark.parametrize("number", range(FAILOVERS))
 def test_again_and_again(shop, tail, number):
     """Each lost machine is back before the next one is lost."""
-    ways = ((kill, restart), (freeze, thaw), (cut, join))
+    ways = {"kill": (kill, restart), "freeze": (freeze, thaw),
+            "cut": (cut, join)}
     with shop.busy(tail):
-        shop.lose(tail, *ways[number % len(ways)])
+        shop.lose(tail, *ways[AGAIN[number % len(AGAIN)]])
