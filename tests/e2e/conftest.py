@@ -135,14 +135,17 @@ def kafka(session_kafka):
 @pytest.fixture
 def db(pg):
     """A database for one test; whatever the test does, its ledger must add
-    up, and no message was applied that its schema forbids."""
+    up, its events are as their schemas describe, and no message was applied
+    that its schema forbids."""
     schemas.forbidden.clear()       # of other topics of the same names
     database = pg.create_database(f"t{next(serial)}")
     yield database
     drift = database.drift()
+    faults = schemas.outbox_faults(database)
     wrong = schemas.forbidden_but_applied(database)
     database.drop()
     assert drift == []
+    assert faults == []
     assert not wrong, f"applied, though their schemas forbid them: {wrong}"
 
 
@@ -153,8 +156,11 @@ def shards(pg):
     made = Shards(pg)
     yield made
     drift = made.drift()
+    faults = [fault for shard in made.shards
+              for fault in schemas.outbox_faults(shard)]
     made.drop()
     assert drift == []
+    assert faults == []
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 
 import psycopg2
 
+import schemas
 from cluster import Postgres
 from process import Server, freeze, pid_alive, wait_until
 from shards import Shards
@@ -148,6 +149,7 @@ class Fleet(Shards):
     def check_books(self):
         for shard in self.shards:
             assert shard.drift() == []
+            assert schemas.outbox_faults(shard) == []
             assert shard.sql("SELECT * FROM stock_levels"
                              " WHERE on_hand < reserved OR on_hand < 0") == []
 

@@ -19,6 +19,7 @@ MESSAGES = ("order-created", "payment-success", "payment-failed",
             "order-cancelled", "order_failed")
 DEAD_LETTER = "__dlq.errors."
 TYPE_HEADERS = ("ce_type", "event_type", "eventType")
+OWN = "an application's own"
 
 
 @lru_cache(None)
@@ -101,6 +102,41 @@ def check_record(record):
     if record.value is not None:
         assert not (wrong := event_fault(name, event_type, load(value))), \
             f"{wrong}: {record}"
+
+
+def row_fault(form, event_type, payload, headers):
+    """(what a row of the outbox is held against, what is wrong or None); the
+    headers are those of stock_outbox."""
+    if form == "r":
+        letter = {name: value for name, value in load(headers).items()
+                  if name.startswith("__dlq.")}
+        return "dead letter", fault("headers/dead-letter", letter)
+    if event_type == "StockLevel":
+        name = "levels/StockLevel"
+        return name, fault(name, load(payload))
+    name = form == "j" and event_name(event_type, b'"eventId"' in payload)
+    if not name:
+        return OWN, None
+    event = load(payload)
+    if not event.keys() & {"event_type", "eventType"}:
+        return OWN, None
+    return name, event_fault(name, event_type, event)
+
+
+def outbox_faults(database):
+    """What is wrong with the rows of a database's outbox, whether or not a test
+    reads them from Kafka."""
+    faults = []
+    for form, event_type, payload, headers in database.sql(
+            "SELECT o.format::text, o.type, CASE o.format WHEN 'j' THEN"
+            " o.payload END, CASE o.format WHEN 'r' THEN v.headers::text END"
+            " FROM pgstock_internal.outbox o JOIN stock_outbox v USING (seq)"
+            " WHERE o.format <> 'b' AND o.payload IS NOT NULL"):
+        payload = bytes(payload or b"")
+        wrong = row_fault(form, event_type, payload, headers)[1]
+        if wrong:
+            faults.append(f"{wrong}: {payload[:300]}")
+    return faults
 
 
 def is_accepted(topic, value):
