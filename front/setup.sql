@@ -15,12 +15,22 @@ COMMENT ON FUNCTION pgstock_front.connection_text IS
 /*
  * The statements that PL/Proxy sends name types without their schema, so the
  * connection sets the search path, whatever the database or role has set.
+ *
+ * PL/Proxy waits for an answer as long as the connection lasts, also for the
+ * answer to a statement that statement_timeout has canceled.  A machine that no
+ * longer responds is noticed only by these timeouts: that for a request which
+ * the machine has not acknowledged, and the keepalives for an answer that does
+ * not arrive.
  */
 CREATE FUNCTION pgstock_front.proxy_connection(options jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT pgstock_front.connection_text(options || jsonb_build_object('options',
+SELECT pgstock_front.connection_text(
+	'{"connect_timeout": "5", "tcp_user_timeout": "8000",
+	  "keepalives_idle": "3", "keepalives_interval": "2",
+	  "keepalives_count": "3"}'::jsonb
+	|| options || jsonb_build_object('options',
 	concat_ws(' ', options ->> 'options',
 			  '-c search_path=pg_catalog,pg_temp')))
 $$;

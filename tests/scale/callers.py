@@ -16,7 +16,7 @@ VERBS = {"confirm_stock": "confirmed", "release_stock": "released",
 # after these the outcome is unknown: no connection, a conflict, a shard that is
 # down or starts, an answer to what an earlier call has done
 UNKNOWN = ("08", "40", "55", "57", "SK", "XX")
-RESERVE = ("SELECT granted FROM try_reserve_order(%s, %s, ttl => '1 day')")
+RESERVE = "SELECT granted FROM try_reserve_order(%s, %s, ttl => '1 day')"
 
 
 @dataclass

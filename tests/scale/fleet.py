@@ -10,8 +10,7 @@ from collections import Counter
 from cluster import Postgres, Relay
 from saga_fleet import SMALL, Fleet
 
-# docs/sharding.md recommends them: a shard that no longer responds does not
-# block a call, or the sweeper, for long
+# shorter than a link is cut
 TIMEOUTS = {"connect_timeout": "2", "tcp_user_timeout": "2000",
             "keepalives_idle": "2", "keepalives_interval": "1"}
 # a session whose client was cut off does not stay for hours
