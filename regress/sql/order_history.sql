@@ -82,13 +82,19 @@ SELECT publish_event('shop', repeat('k', 255), '{}') IS NOT NULL AND publish_eve
 SELECT octet_length(o.aggregateid) AS bytes, o.by_key FROM pgstock_internal.outbox o WHERE o.aggregatetype = 'shop' AND (o.aggregateid LIKE 'kkkk%' OR o.aggregateid IS NULL) ORDER BY 1;
 -- so each of the latest events of orders is found, once;
 -- except where a test has purged its movements
+WITH latest AS MATERIALIZED (
+	SELECT o.seq, o.id, o.by_key, convert_from(o.aggregateid, 'UTF8') AS order_id
+	  FROM (SELECT * FROM pgstock_internal.outbox ORDER BY seq DESC LIMIT 1000) o
+	 WHERE octet_length(o.aggregateid) BETWEEN 1 AND 255 AND o.format = 'j'
+	   AND NOT pgstock_internal.is_level_event(pgstock_internal.payload_json(o.payload, 'j'))
+), found AS MATERIALIZED (
+	SELECT k.order_id, r.seq
+	  FROM (SELECT DISTINCT order_id FROM latest) k, LATERAL pgstock_internal.order_rows(k.order_id) r
+)
 SELECT count(*) > 10 AS many, count(*) FILTER (WHERE e.found > 1 OR e.found = 0 AND (e.by_key OR e.named)) AS wrong
-  FROM (SELECT o.by_key, (SELECT count(*) FROM pgstock_internal.order_rows(k.id) r WHERE r.seq = o.seq) AS found,
-			   EXISTS (SELECT FROM pgstock_internal.movement m WHERE m.order_id = k.id AND m.event_id = o.id) AS named
-		  FROM (SELECT * FROM pgstock_internal.outbox ORDER BY seq DESC LIMIT 1000) o,
-			   LATERAL (SELECT convert_from(o.aggregateid, 'UTF8') AS id) k
-		 WHERE octet_length(o.aggregateid) BETWEEN 1 AND 255 AND o.format = 'j'
-		   AND NOT pgstock_internal.is_level_event(pgstock_internal.payload_json(o.payload, 'j'))) e;
+  FROM (SELECT l.by_key, (SELECT count(*) FROM found f WHERE f.order_id = l.order_id AND f.seq = l.seq) AS found,
+			   EXISTS (SELECT FROM pgstock_internal.movement m WHERE m.order_id = l.order_id AND m.event_id = l.id) AS named
+		  FROM latest l) e;
 -- an id that no order can have
 SELECT c, outcome_of(format(c, (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) i))) FROM unnest(ARRAY['SELECT * FROM order_history(%L)', 'SELECT resend_events(%L, ''x'')',
 	'SELECT repair_stock(%L, ''x'')', 'SELECT retry_failed_event(order_id => %L)', 'SELECT pgstock_internal.relay_rewind(%L, ''{0}'', ''{0}'', ''x'')']) c;
