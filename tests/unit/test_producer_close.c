@@ -1,33 +1,13 @@
 /*
  * test_producer_close.c - a transactional producer is closed at any time
  *
- * Apart from test_transaction.c, beside which it runs: its stories wait, and
- * are repeated.
+ * Its stories wait, and are repeated.  So they are apart from
+ * test_transaction.c, and from those that are closed while they commit
+ * (test_producer_close_commit.c): the three run beside each other.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "mock_transactions.h"
-
-/* No caller needs its answer, and its successor need not wait for it. */
-static void
-a_producer_may_be_closed_while_it_commits_or_opens(void **state)
-{
-	Fixture *fixture = *state;
-
-	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 1), PRODUCER_TAKEN);
-	rd_kafka_mock_broker_set_down(fixture->cluster, 1);
-	commit(fixture, "lost");
-	producer_close(fixture->producer);
-	begin_opening(fixture);
-	producer_close(fixture->producer);
-	rd_kafka_mock_broker_set_up(fixture->cluster, 1);
-	open_transactional(fixture);
-	assert_int_equal(produce(fixture, 2), PRODUCER_TAKEN);
-	commit(fixture, "p");
-	WAIT_UNTIL(fixture, fixture->committed == 1);
-	assert_int_equal(fixture->failures, 0);
-}
 
 /* Turns the loop for so long. */
 static void
@@ -68,12 +48,10 @@ a_producer_may_be_closed_right_after_its_first_event(void **state)
 {
 	Fixture *fixture = *state;
 
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 50; i++)
 	{
 		open_transactional(fixture);
 		assert_int_equal(produce(fixture, (uint64_t) i), PRODUCER_TAKEN);
-		if (i % 2 == 1)
-			commit(fixture, "lost");
 		producer_close(fixture->producer);
 	}
 	assert_int_equal(fixture->failures, 0);
@@ -83,7 +61,6 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_topic(a_producer_may_be_closed_while_it_commits_or_opens),
 		test_topic(producers_that_were_given_up_go_while_others_wait),
 		test_topic(a_producer_may_be_closed_right_after_its_first_event),
 	};
