@@ -103,6 +103,9 @@ handler_call(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 	Work				  work;
 	Outcome				  outcome;
 
+	/* a row that was deleted has no order */
+	if (message->parsed.skip != NULL)
+		PG_RETURN_VOID();
 	work_begin(&work, handler->topic);
 	batch_lock_stock(&work, list_make1(message));
 	Assert(message->outcome.kind == OUTCOME_NONE);

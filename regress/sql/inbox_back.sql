@@ -60,6 +60,8 @@ SELECT handle_payment_failed('{"order_id": "inb-h1"}', NULL), handle_order_cance
 	   handle_order_failed('{"order_id": "inb-h3"}', NULL);
 SELECT lines_of('inb-h1'), lines_of('inb-h2'), lines_of('inb-h3');
 SELECT level_of('inb-a');
+-- a row that was deleted: a change event without an order
+SELECT handle_order_created('{"op": "d", "before": {"order_id": "inb-h1"}, "after": null, "source": {}}', NULL);
 DROP TABLE met, seen;
 SELECT receive_stock('inb-a', 20), receive_stock('inb-b', 20);
 -- items of an order_failed are compared: a difference from the ledger is
