@@ -72,7 +72,8 @@ handler_record_arg(FunctionCallInfo fcinfo, const char *topic)
 	return record;
 }
 
-static Message *
+/* The arguments "payload" and "message" as a message of this handler. */
+Message *
 handler_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 {
 	Message *message = palloc0(sizeof(Message));
@@ -95,17 +96,17 @@ handler_message_args(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 	return message;
 }
 
-static Datum
-handler_call(FunctionCallInfo fcinfo, BuiltinHandlerId id)
+/* Applies the message of these arguments. */
+void
+handler_call_message(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 {
-	const BuiltinHandler *handler = builtin_handler(id);
-	Message				 *message = handler_message_args(fcinfo, handler);
-	Work				  work;
-	Outcome				  outcome;
+	Message *message = handler_message_args(fcinfo, handler);
+	Work	 work;
+	Outcome	 outcome;
 
 	/* a row that was deleted has no order */
 	if (message->parsed.skip != NULL)
-		PG_RETURN_VOID();
+		return;
 	work_begin(&work, handler->topic);
 	batch_lock_stock(&work, list_make1(message));
 	Assert(message->outcome.kind == OUTCOME_NONE);
@@ -113,6 +114,12 @@ handler_call(FunctionCallInfo fcinfo, BuiltinHandlerId id)
 	if (outcome.kind == OUTCOME_WAITING)
 		order_wait_raise(handler, message->parsed.order_id);
 	work_end(&work);
+}
+
+static Datum
+handler_call(FunctionCallInfo fcinfo, BuiltinHandlerId id)
+{
+	handler_call_message(fcinfo, builtin_handler(id));
 	PG_RETURN_VOID();
 }
 

@@ -520,6 +520,11 @@ extern List *order_difference_select(const Order *order, List *stated,
 									 bool *differs);
 
 /* in payment.c */
+extern bool payment_is_paid(const char *status);
+extern bool payment_is_surplus(Work *work, const Parsed *parsed,
+							   const Order *order);
+extern void payment_report(Work *work, const Parsed *parsed, const Order *order,
+						   const Event *event);
 extern Outcome payment_success(Work *work, const Parsed *parsed, Order *order);
 
 /* in builtin_handlers.c */
@@ -579,6 +584,12 @@ extern void inbox_row_find_duplicates_in_batch(List *messages);
 /* in batch_lock.c */
 extern void batch_lock_ids(Call *call, List *messages);
 extern void batch_lock_stock(Work *work, List *messages);
+
+/* in builtin_handler_call.c */
+extern Message *handler_message_args(FunctionCallInfo	   fcinfo,
+									 const BuiltinHandler *handler);
+extern void		handler_call_message(FunctionCallInfo	   fcinfo,
+									 const BuiltinHandler *handler);
 
 /* in batch_args.c */
 extern InboxOptions batch_options_arg(FunctionCallInfo fcinfo, int n);

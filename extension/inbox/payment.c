@@ -32,7 +32,7 @@ enum
 	SURPLUS_REPORTED_AT
 };
 
-static bool
+bool
 payment_is_paid(const char *status)
 {
 	static const char *const paid[] = {
@@ -61,7 +61,8 @@ payment_surplus_id(const Parsed *parsed)
 	return parsed->payment_id ? parsed->payment_id : "";
 }
 
-static bool
+/* Whether it was reported, and is to be refunded. */
+bool
 payment_is_surplus(Work *work, const Parsed *parsed, const Order *order)
 {
 	Table		   *table = table_use(&work->call, TABLE_SURPLUS_PAYMENT);
@@ -139,6 +140,19 @@ payment_report_second(Work *work, const Parsed *parsed, const Order *order)
 	outcome.reason = "paid_twice";
 	outcome.notable = true;
 	return outcome;
+}
+
+/* Reports, once, a payment that bought nothing of an order whose stock is in
+ * other databases. */
+void
+payment_report(Work *work, const Parsed *parsed, const Order *order,
+			   const Event *event)
+{
+	Assert(event->reason != NULL);
+	if (payment_is_surplus(work, parsed, order))
+		return;
+	event_emit(work, event);
+	payment_note_surplus(work, parsed, order, event->reason);
 }
 
 /* ---- The payment and the order's lines ---- */

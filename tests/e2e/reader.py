@@ -28,17 +28,21 @@ host replication all 127.0.0.1/32 trust
 # The packages' users, which a test may not be.
 OWNERS = (" -o postgres", " -g pgstock-gateway", " -g pgstock")
 DAEMONS = ("pgstock-relay", "pgstock-gateway")
+INSTANCE = "pgstock-relay@orders"
 
 
 class UnitDaemon(Server):
-    """A daemon that is started as its unit starts it, but for the sandbox."""
+    """A daemon that is started as its unit, or an instance of it, starts it,
+    but for the sandbox."""
 
     def __init__(self, directory, name):
         super().__init__(directory)
         self.name = name
 
     def start(self, terminal):
-        unit = terminal.here(text_of(f"deploy/{self.name}.service"))
+        template, at, instance = self.name.partition("@")
+        unit = terminal.here(text_of(f"deploy/{template}{at}.service").replace(
+            "%i", instance))
         ((name, secret),) = re.findall(r"^LoadCredential=(\w+):(.*)$", unit,
                                        re.M)
         ((_, default),) = re.findall(r"^SetCredential=(\w+):(.*)$", unit, re.M)
@@ -122,7 +126,7 @@ class Machine:
         self.server = server
         self.edits = {}         # what the reader does in an editor
         self.units = {name: UnitDaemon(os.path.join(directory, name), name)
-                      for name in DAEMONS}
+                      for name in (*DAEMONS, INSTANCE)}
         self.units["pgbouncer"] = PgBouncer(
             os.path.join(directory, "pgbouncer"))
         self.units["prometheus"] = Prometheus(

@@ -53,8 +53,7 @@ class Fleet(Shards):
             server.init().start()
         super().__init__(*self.all[2:], count=count,
                          front_server=self.all[0])
-        self.coordinator = self.all[1].create_database("coordinator",
-                                                       extension=False)
+        self.coordinator = self.make_coordinator(self.all[1])
         self.set_coordinator(self.coordinator)
         self.coordinator.sql(STOP.replace("TABLE_", "pgstock_front.saga"))
         for shard in self.shards:
@@ -65,6 +64,10 @@ class Fleet(Shards):
     @staticmethod
     def new_server(_, directory):
         return Postgres(directory, SMALL)
+
+    @staticmethod
+    def make_coordinator(server):
+        return server.create_database("coordinator", extension=False)
 
     @staticmethod
     def kill9(server):

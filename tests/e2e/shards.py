@@ -60,7 +60,7 @@ class Shards:
         short times, which pass within a test."""
         self.make_front_role(database.pg)
         if database is not self.front:
-            database.sql("CREATE EXTENSION pgstock_front CASCADE")
+            database.sql("CREATE EXTENSION IF NOT EXISTS pgstock_front CASCADE")
             database.sql("SELECT pgstock_front.set_shards(%s)",
                          (json.dumps(self.connections()),))
         database.sql(f'ALTER DATABASE "{database.name}"'
