@@ -202,13 +202,22 @@ class Group:
             f"--- {one.name}\n{one.patroni.tail(12)}"
             for one in self.members.values())
 
-    def patronictl(self, success, *args):
+    def patronictl(self, success, *args, answers=""):
         """Runs it, and expects a text in its output."""
         program = os.path.join(need("PGSTOCK_PATRONI"), "python/bin/patronictl")
         said = run_tool(["/usr/bin/python3", program, "-c",
                          self.members[NAMES[0]].patroni.config, *args],
-                        env={**os.environ, **python_path()})
+                        env={**os.environ, **python_path()}, input=answers)
         assert success in said, said
+
+    def type(self, command, success, answers):
+        """Runs a command as the manual has it, and answers its questions."""
+        begin = "patronictl -c /etc/patroni "
+        (line,) = [line for line in command.splitlines()
+                   if not line.startswith("#")]
+        assert line.startswith(begin), line
+        self.patronictl(success, *line.removeprefix(begin).split(),
+                        answers=answers)
 
     # ---- the beginning ----
 

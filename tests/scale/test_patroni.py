@@ -302,13 +302,24 @@ def test_the_leader_is_cut_off(shop, tail):
 def test_switch_over(shop, tail):
     """On request; clients notice only a lost connection."""
     def switch_over(leader):
-        shop.group.patronictl(
-            "Successfully switched over", "switchover", "shop", "--leader",
-            leader.name, "--candidate", shop.group.standbys()[0].name,
-            "--force")
+        # the leader, any standby, now, yes
+        shop.group.type(documented("sh", "switchover shop"),
+                        "Successfully switched over", f"{leader.name}\n\n\ny\n")
 
     with shop.busy(tail):
         shop.lose(tail, switch_over)
+
+
+def test_strict_mode_is_turned_off_and_on(shop):
+    """As an operator does who has lost both standbys."""
+    group = shop.group
+    group.wait_sound()
+    turn_off = documented("sh", "synchronous_mode_strict=false")
+    for command, strict in ((turn_off, False),
+                            (turn_off.replace("=false", "=true"), True)):
+        group.type(command, "Configuration changed", "y\n")
+        assert group.leader().patroni.get("/config")[1][
+            "synchronous_mode_strict"] is strict
 
 
 def receiver_of(member):
