@@ -34,6 +34,15 @@ SELECT 'FUNCTION @extschema@.sweep_orders(int)', '{app}'
 UNION ALL
 SELECT 'FUNCTION @extschema@.reserve_orders(jsonb, interval)', '{app}'
 UNION ALL
+SELECT 'FUNCTION ' || p.oid::regprocedure,
+	   CASE p.proname WHEN 'purchase_flash_sale' THEN '{app}' ELSE '{}' END
+	   ::text[]
+  FROM pg_proc p
+ WHERE p.pronamespace = '@extschema@'::regnamespace
+   AND p.proname IN ('open_flash_sale', 'purchase_flash_sale',
+		'close_flash_sale', 'retry_failed_event', 'discard_failed_event',
+		'mark_failed_event_handled')
+UNION ALL
 SELECT 'FUNCTION @extschema@.abandon_saga(text, text)', '{}'
 UNION ALL
 SELECT 'SCHEMA pgstock_front', '{reader,app}'

@@ -30,6 +30,16 @@ SELECT pgstock_front.make_ask(('pgstock_front.saga_' || f)::regproc)
   FROM unnest('{reserve,settle,follow,end,note,due,purge,list,abandon}'::text[])
 	   f;
 
+CREATE FUNCTION pgstock_front.has_coordinator()
+RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pg_foreign_server s
+				WHERE s.srvname = 'pgstock_coordinator')
+$$;
+COMMENT ON FUNCTION pgstock_front.has_coordinator IS
+	'returns whether pgstock_front.set_coordinator() was called';
+
 CREATE FUNCTION pgstock_front.saga_check_coordinator(order_id text,
 	shards int[])
 RETURNS void
@@ -47,8 +57,7 @@ BEGIN
 				  HINT = 'Split the order, or choose a key for lines and '
 						 'orders that no order crosses.';
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_foreign_server s
-					WHERE s.srvname = 'pgstock_coordinator') THEN
+	IF NOT pgstock_front.has_coordinator() THEN
 		RAISE EXCEPTION 'order "%" has lines in more than one shard', $1
 			USING ERRCODE = 'feature_not_supported',
 				  DETAIL = format('Its lines are in the shards %s.',

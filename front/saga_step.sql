@@ -342,6 +342,10 @@ DECLARE
 	detail	text;
 BEGIN
 	PERFORM pgstock_front.begin_call('sweep_orders');
+	PERFORM pgstock_front.sale_sweep();
+	IF NOT pgstock_front.has_coordinator() THEN
+		RETURN 0;
+	END IF;
 	PERFORM set_config('pgstock_front.shard_lock_timeout', '2s', true);
 	FOR n IN 1 .. least(max_orders, 1000) LOOP
 		SELECT * INTO t FROM pgstock_front.ask_due(1);
@@ -369,8 +373,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.sweep_orders IS
-	'ends steps of orders over shards that their sessions have not ended, and '
-	'deletes old rows; returns how many steps it ended; call it every second';
+	'ends steps of orders over shards, and moves of flash sales, that their '
+	'sessions have not ended, and deletes old rows; returns how many steps it '
+	'ended; call it every second';
 
 
 /* ---- For people ---- */

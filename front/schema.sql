@@ -118,7 +118,8 @@ BEGIN
 	END LOOP;
 	FOREACH a IN ARRAY answers LOOP
 		f := a.error::pgstock_front.failure;
-		IF a.error IS NOT NULL AND (f.sqlstate NOT IN ('SK002', 'SK004')
+		IF a.error IS NOT NULL AND (f.sqlstate NOT IN ('SK002', 'SK004',
+															   'P0002')
 									OR known = '{}') THEN
 			PERFORM pgstock_front.raise(f.sqlstate, f.message, f.detail,
 										f.hint);

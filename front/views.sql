@@ -38,6 +38,10 @@ VALUES
 		handled_by text$$, '{reader}'),
 	('stock_admin_actions', $$at timestamptz, actor text, action text,
 		target text, reason text$$, '{reader}'),
+	('stock_sales', $$activity_id text, product_id text, location text,
+		quantity bigint, per_user_limit bigint, state text, sold bigint,
+		remaining bigint, starts_at timestamptz, ends_at timestamptz,
+		opened_at timestamptz, closed_at timestamptz$$, '{reader}'),
 	('stock_orders', $$order_id text, attempt int, state text, user_id text,
 		created_at timestamptz, expires_at timestamptz,
 		confirmed_at timestamptz, ended_at timestamptz, lines bigint,
@@ -74,6 +78,32 @@ $make$;
 COMMENT ON FUNCTION pgstock_front.whole_orders IS
 	'returns the query of stock_orders, given the query of all shards'' rows';
 
+/*
+ * One row for each flash sale.  It is open as long as it is in one shard, and
+ * sold out if it is in all of them.  Pieces on the way to a shard are in none.
+ */
+CREATE FUNCTION pgstock_front.whole_sales(parts text)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $make$
+SELECT format($f$
+SELECT s.activity_id, min(s.product_id) AS product_id,
+	   min(s.location) AS location, sum(s.quantity)::bigint AS quantity,
+	   min(s.per_user_limit) AS per_user_limit, (ARRAY['open', 'sold_out',
+	   'scheduled', 'ended', 'closed'])[min(array_position(ARRAY['open',
+			'sold_out', 'scheduled', 'ended', 'closed'], s.state))] AS state,
+	   CASE WHEN count(s.sold) = count(*) THEN sum(s.sold)::bigint END AS sold,
+	   CASE WHEN count(s.remaining) = count(*) THEN sum(s.remaining)::bigint
+			END AS remaining,
+	   min(s.starts_at) AS starts_at, min(s.ends_at) AS ends_at,
+	   min(s.opened_at) AS opened_at,
+	   CASE WHEN count(s.closed_at) = count(*) THEN max(s.closed_at) END
+	   AS closed_at, CASE WHEN count(*) = 1 THEN min(s.shard) END AS shard
+  FROM (%s) s GROUP BY s.activity_id$f$, parts)
+$make$;
+COMMENT ON FUNCTION pgstock_front.whole_sales IS
+	'returns the query of stock_sales, given the query of all shards'' rows';
+
 CREATE FUNCTION pgstock_front.make_view(name text, columns text, shards int)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -88,18 +118,25 @@ BEGIN
 					   '(schema_name ''pgstock_shard'', table_name %L)',
 					   name || '_' || i, columns, i, name);
 	END LOOP;
-	SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+	/* ids by which functions of the front find the shard: see failed.sql */
+	SELECT string_agg(CASE WHEN a.attname = 'id' AND name IN (
+						   'stock_failed_events', 'failed_order_archives')
+						   THEN format('id * %s + %%1$s AS id', shards)
+						   ELSE quote_ident(a.attname) END, ', '
+					  ORDER BY a.attnum)
 	  INTO names
 	  FROM pg_attribute a
 	 WHERE a.attrelid = format('pgstock_front.%I', name || '_0')::regclass
 	   AND a.attnum > 0;
-	SELECT string_agg(format('SELECT %s, %s AS shard FROM pgstock_front.%I',
-							 names, i, name || '_' || i), ' UNION ALL '
-					  ORDER BY i)
+	SELECT string_agg(format('SELECT ' || names || ', %1$s AS shard '
+							 'FROM pgstock_front.%2$I', i, name || '_' || i),
+					  ' UNION ALL ' ORDER BY i)
 	  INTO parts
 	  FROM generate_series(0, shards - 1) i;
 	IF name = 'stock_orders' THEN
 		parts := pgstock_front.whole_orders(parts);
+	ELSIF name = 'stock_sales' THEN
+		parts := pgstock_front.whole_sales(parts);
 	END IF;
 	EXECUTE format('CREATE VIEW @extschema@.%I AS %s', name, parts);
 	EXECUTE format('COMMENT ON VIEW @extschema@.%I IS %L', name,

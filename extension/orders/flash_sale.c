@@ -84,11 +84,19 @@ sale_find(Call *call, const char *activity_id)
 							? SALE_NOT_ENDED
 							: row_get_int64(slot, SALE_LEFT_AT_END);
 	Assert(sale->slot < SLOT_MAIN);
-	Assert(sale->quantity > 0 && sale->per_user_limit > 0);
+	/* 0: all of it has been moved to other databases (sale_move.c) */
+	Assert(sale->quantity >= 0 && sale->per_user_limit > 0);
 	return sale;
 }
 
-static void
+/* The slot of a new sale's quota: no other sale has had it. */
+int
+sale_new_slot(void)
+{
+	return -(int) nextval_internal(relation_sequence("sale_number"), false);
+}
+
+void
 sale_insert(Call *call, const Sale *sale)
 {
 	Table		   *table = table_use(call, TABLE_SALE);
@@ -122,6 +130,19 @@ sale_mark_closed(Call *call, const char *activity_id, int64 left)
 	(void) sale_find(call, activity_id); /* its row into the table's slot */
 	table_update_columns(call, table_use(call, TABLE_SALE), lengthof(changes),
 						 changes);
+}
+
+/* Changes the quantity of a sale whose quota is locked. */
+void
+sale_change_quantity(Call *call, const char *activity_id, int64 delta)
+{
+	Sale  *sale;
+	Change change = {.column = SALE_QUANTITY};
+
+	sale = sale_find(call, activity_id);
+	Assert(sale != NULL && sale->quantity + delta >= 0);
+	change.value = Int64GetDatum(sale->quantity + delta);
+	table_update_columns(call, table_use(call, TABLE_SALE), 1, &change);
 }
 
 /* ---- Purchases ---- */
@@ -342,8 +363,7 @@ pgstock_open_flash_sale_body(PG_FUNCTION_ARGS)
 						errmsg("flash sale \"%s\" was opened before",
 							   sale.activity_id),
 						errhint("Give each sale an activity_id of its own.")));
-	sale.slot = -(int) nextval_internal(relation_sequence("sale_number"),
-										false);
+	sale.slot = sale_new_slot();
 	home = work_request_all_slots(&work, sale.product_id, sale.location);
 	quota = work_request_level(&work, sale.product_id, sale.location,
 							   sale.slot);

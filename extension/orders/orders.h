@@ -106,7 +106,7 @@ typedef struct Sale
 	char	   *product_id;
 	char	   *location;
 	int			slot;	  /* of the quota's level */
-	int64		quantity; /* of the quota when it was opened */
+	int64		quantity; /* of the quota when it was opened, and moved since */
 	int64		per_user_limit;
 	TimestampTz starts_at;
 	TimestampTz ends_at; /* DT_NOEND: when it is closed */
@@ -167,11 +167,18 @@ extern int	 expire_lines(Work *work, List *lines);
 extern List *expire_find_own(Work *work, const Order *order);
 extern void	 expire_request_own_levels(Work *work, const Order *order);
 
+/* in supply.c */
+extern void supply_make_level(Work *work, Level *level);
+
 /* in flash_sale.c */
 extern bool	 sale_allows(Work *work, const Reservation *line);
 extern Sale *sale_find(Call *call, const char *activity_id);
 extern List *sale_lines(Work *work, const char *activity_id,
 						const char *user_id);
+extern int	 sale_new_slot(void);
+extern void	 sale_insert(Call *call, const Sale *sale);
+extern void	 sale_change_quantity(Call *call, const char *activity_id,
+								  int64 delta);
 extern void	 sale_mark_closed(Call *call, const char *activity_id, int64 left);
 extern void	 sale_order_delete(Call *call, const char *activity_id);
 

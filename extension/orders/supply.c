@@ -36,7 +36,7 @@ typedef struct Supply
  * A level that this work has read is made if there is none; its name is
  * locked first, so that of two sessions one makes it and the other finds it.
  */
-static void
+void
 supply_make_level(Work *work, Level *level)
 {
 	List *siblings;

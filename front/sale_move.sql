@@ -1,0 +1,189 @@
+/* ---- Flash sales over shards: moves, and the state of a sale ------------- */
+
+/*
+ * Pieces that are under way are in no shard.  front/shard_sale.sql has what a
+ * shard does to send and to receive them; front/sale.sql what they are for.
+ */
+SELECT pgstock_front.route('sale_resend', '{uuid[]}');
+SELECT pgstock_front.route('sale_arrived', '{uuid[]}');
+SELECT pgstock_front.route('sale_receive', '{jsonb,text}');
+SELECT pgstock_front.route('sale_home', '{}');
+SELECT pgstock_front.route('sale_state', '{text}');
+
+/* ---- Moves ---- */
+
+CREATE FUNCTION pgstock_front.sale_mark_arrived(moves jsonb[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	source	int;
+	ids		uuid[];
+BEGIN
+	FOR source, ids IN
+		SELECT (m ->> 'source')::int, array_agg((m ->> 'id')::uuid)
+		  FROM unnest(moves) m GROUP BY 1
+	LOOP
+		PERFORM pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.sale_arrived(ARRAY[source], NULL, NULL, NULL,
+											  ids) a));
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_mark_arrived IS
+	'marks moves as arrived in the shards that have sent them';
+
+CREATE FUNCTION pgstock_front.sale_deliver(moves jsonb[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	target	int;
+	part	jsonb;
+BEGIN
+	FOR target, part IN
+		SELECT (m ->> 'target')::int, jsonb_agg(m)
+		  FROM unnest(moves) m GROUP BY 1 ORDER BY 1
+	LOOP
+		PERFORM pgstock_front.checked(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.sale_receive(ARRAY[target], NULL, NULL, NULL,
+											  part, NULL) a));
+	END LOOP;
+	PERFORM pgstock_front.sale_mark_arrived(moves);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_deliver IS
+	'lets moves arrive in the shards that they are for';
+
+/* Moves as sale_state returns them may not be durable in their shard yet. */
+CREATE FUNCTION pgstock_front.sale_redeliver(moves jsonb[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	source	int;
+	ids		uuid[];
+	again	jsonb[] := '{}';
+BEGIN
+	FOR source, ids IN
+		SELECT (m ->> 'source')::int, array_agg((m ->> 'id')::uuid)
+		  FROM unnest(moves) m GROUP BY 1 ORDER BY 1
+	LOOP
+		again := again || ARRAY(
+			SELECT t::jsonb
+			  FROM unnest(pgstock_front.checked(ARRAY(
+					SELECT a::pgstock_front.answer
+					  FROM pgstock_front.sale_resend(ARRAY[source], NULL, NULL,
+													 NULL, ids) a))) a,
+				   unnest(a.rows) t);
+	END LOOP;
+	PERFORM pgstock_front.sale_deliver(again);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_redeliver IS
+	'lets moves arrive that another session has left under way';
+
+/*
+ * Finishes what sessions have left under way, and sends what has remained of
+ * sales to the shards of their products.  A shard that does not respond delays
+ * no other one.
+ */
+CREATE FUNCTION pgstock_front.sale_sweep()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	FOR shard IN 0 .. pgstock_front.shard_count() - 1 LOOP
+		BEGIN
+			PERFORM pgstock_front.sale_deliver(ARRAY(
+				SELECT t::jsonb
+				  FROM unnest(pgstock_front.checked(ARRAY(
+						SELECT a::pgstock_front.answer
+						  FROM pgstock_front.sale_home(ARRAY[shard], NULL,
+													   NULL, NULL) a))) a,
+					   unnest(a.rows) t));
+		EXCEPTION WHEN OTHERS THEN
+			CONTINUE;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_sweep IS
+	'lets unfinished moves of flash sales arrive, and sends what sales have '
+	'left to the shards of the products';
+
+/* ---- The state of a sale ---- */
+
+/* If a shard does not respond, each is called by itself. */
+CREATE FUNCTION pgstock_front.sale_states(activity_id text)
+RETURNS jsonb[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	shards	int[] := pgstock_front.all();
+	states	jsonb[] := '{}';
+BEGIN
+	BEGIN
+		RETURN ARRAY(
+			SELECT a.rows[1]::jsonb
+			  FROM unnest(pgstock_front.checked(ARRAY(
+					SELECT s::pgstock_front.answer
+					  FROM pgstock_front.sale_state(shards, NULL, NULL, NULL,
+													$1) s))) a
+			 ORDER BY a.shard);
+	EXCEPTION WHEN internal_error OR connection_exception OR admin_shutdown
+		OR crash_shutdown OR cannot_connect_now THEN
+		NULL;
+	END;
+	FOR i IN 1 .. cardinality(shards) LOOP
+		BEGIN
+			states := states || ARRAY(
+				SELECT a.rows[1]::jsonb
+				  FROM unnest(pgstock_front.checked(ARRAY(
+						SELECT s::pgstock_front.answer
+						  FROM pgstock_front.sale_state(shards[i:i], NULL,
+														NULL, NULL, $1) s)))
+					   a);
+		EXCEPTION WHEN internal_error OR connection_exception
+			OR admin_shutdown OR crash_shutdown OR cannot_connect_now THEN
+			states := states || jsonb_build_object('failed', SQLERRM,
+				'sqlstate', SQLSTATE);
+		END;
+	END LOOP;
+	RETURN states;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_states IS
+	'returns what each shard has of a flash sale, or why it did not respond';
+
+CREATE FUNCTION pgstock_front.sale_check_states(states jsonb[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s	jsonb;
+BEGIN
+	FOREACH s IN ARRAY states LOOP
+		IF s ? 'failed' THEN
+			PERFORM pgstock_front.raise(s ->> 'sqlstate', s ->> 'failed', NULL,
+										NULL);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_check_states IS
+	'raises the error of a shard that did not respond';
+
+CREATE FUNCTION pgstock_front.sale_waiting(states jsonb[], late boolean)
+RETURNS jsonb[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(array_agg(m), '{}')
+  FROM unnest(states) s, jsonb_array_elements(s -> 'waiting') m
+ WHERE NOT late OR (m ->> 'late')::boolean
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_waiting IS
+	'returns the moves that are under way; late: only those whose sessions '
+	'must have failed';
