@@ -330,9 +330,9 @@ COMMENT ON FUNCTION pgstock_front.saga_resume IS
  * The orders are taken one at a time: a session that is canceled delays no
  * other order than the one that it was waiting for.
  */
-CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
+CREATE FUNCTION pgstock_front.sweep_sagas(max_orders int)
 RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	t		pgstock_front.turn;
@@ -341,11 +341,6 @@ DECLARE
 	before	timestamptz;
 	detail	text;
 BEGIN
-	PERFORM pgstock_front.begin_call('sweep_orders');
-	PERFORM pgstock_front.sale_sweep();
-	IF NOT pgstock_front.has_coordinator() THEN
-		RETURN 0;
-	END IF;
 	PERFORM set_config('pgstock_front.shard_lock_timeout', '2s', true);
 	FOR n IN 1 .. least(max_orders, 1000) LOOP
 		SELECT * INTO t FROM pgstock_front.ask_due(1);
@@ -369,6 +364,26 @@ BEGIN
 			  FROM pgstock_front.part_purge(pgstock_front.all(), NULL, NULL,
 				NULL, before) a));
 	END IF;
+	RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sweep_sagas IS
+	'ends steps of orders over shards that their sessions have not ended, and '
+	'deletes old rows; returns how many steps it ended';
+
+/* Flash sales have no coordinator. */
+CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
+RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ended	int := 0;
+BEGIN
+	PERFORM pgstock_front.begin_call('sweep_orders');
+	IF pgstock_front.has_coordinator() THEN
+		ended := pgstock_front.sweep_sagas(max_orders);
+	END IF;
+	PERFORM pgstock_front.sale_sweep();
 	RETURN ended;
 END
 $$;

@@ -198,7 +198,8 @@ RETURNS SETOF jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.sale_begin();
+	PERFORM pgstock_shard.sale_begin(),
+			set_config('lock_timeout', '2s', true);	/* for the sweeper */
 	RETURN QUERY
 	UPDATE pgstock_shard.stock_move m SET sent_at = clock_timestamp()
 	 WHERE m.arrived_at IS NULL
