@@ -98,7 +98,9 @@ def stored_at_ms(db):
 class Kills:
     """The time of each kill, and the position from which the relay then
     resumes. A kill excuses a repeat if the event was first appended between
-    that kill's last position write (less the slack) and the kill."""
+    that kill's last position write (less the slack) and the time when the
+    victim was up again: the sessions of a killed postmaster go on until they
+    notice."""
 
     LOOKS = 100
 
@@ -134,9 +136,9 @@ class Kills:
         killed = time.time() * 1000
         action()
         stored = stored_at_ms(self.db)
-        self.times.append((min(stored, killed), killed))
         self.ages.append((killed - max(stored, self.back), self.bound))
         self.back = time.time() * 1000
+        self.times.append((min(stored, killed), self.back))
 
     def check(self, records):
         """For a relay that streamed before each kill, since the one before."""
@@ -154,14 +156,14 @@ class Kills:
         appended = sorted(r.timestamp_ms for r in records)
         seen = set()
 
-        def landed_at(killed):
-            after = bisect_left(appended, killed)
+        def landed_at(back):
+            after = bisect_left(appended, back)
             if flight_ms and after < len(appended):
                 return appended[after] + flight_ms
-            return killed
+            return back
 
-        spans = [(stored - SLACK_MS, landed_at(killed) + SLACK_MS)
-                 for stored, killed in self.times]
+        spans = [(stored - SLACK_MS, landed_at(back) + SLACK_MS)
+                 for stored, back in self.times]
         for record in records:
             event = record.header("ce_id")
             if event in seen:

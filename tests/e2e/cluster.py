@@ -19,7 +19,7 @@ import re
 import shutil
 import signal
 import subprocess
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 
 import psycopg2
@@ -27,8 +27,8 @@ from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,
                                    NewTopic)
 
 from kafkaio import Tail, producer
-from process import (Proxy, Server, as_server, freeze, http_get, pid_alive,
-                     run_tool, wait_until, write_private)
+from process import (Proxy, Server, as_server, http_get, processes_in, run_tool,
+                     wait_until, write_private)
 
 HOST = "127.0.0.1"
 HINT_LOCK = 0x706f              # base/lock.h
@@ -112,12 +112,26 @@ class Postgres(Server):
             self.signal(mode)
             self.wait_end(60)
 
+    def processes(self):
+        """All of the server, also those that a killed postmaster left."""
+        return processes_in(os.path.realpath(self.data))
+
     def kill9(self):
         """Kill the postmaster; its children notice and exit by themselves."""
-        children = freeze(self.pid)
         super().kill9()
-        wait_until(lambda: not any(map(pid_alive, children)), 30,
+        wait_until(lambda: not self.processes(), 30,
                    "children of a killed postmaster are still there")
+
+    def power_cut(self):
+        """Kill all processes: one that waits for the disk, or in PL/Proxy for
+        a shard, does not notice that the postmaster is gone."""
+        def none_is_left():
+            for pid in self.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not self.processes()
+        super().kill9()
+        wait_until(none_is_left, 30, "processes of the server are still there")
 
     @contextmanager
     def away(self):

@@ -7,15 +7,13 @@ so that a test can kill a server at a known point.
 """
 
 import json
-import os
-import signal
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import psycopg2
 
 import schemas
 from cluster import Postgres
-from process import Server, freeze, pid_alive, wait_until
+from process import wait_until
 from shards import Shards
 
 LOCK = 4711
@@ -69,22 +67,10 @@ class Fleet(Shards):
     def make_coordinator(server):
         return server.create_database("coordinator", extension=False)
 
-    @staticmethod
-    def kill9(server):
-        """Kills the children too: one that waits for a server in PL/Proxy does
-        not notice that its postmaster has died."""
-        children = freeze(server.pid)
-        Server.kill9(server)
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not any(map(pid_alive, children)), 30,
-                   "children of a killed postmaster are still there")
-
     def stop_all(self):
         for server in self.all:
             if server.running:
-                self.kill9(server)
+                server.power_cut()
             server.close()
 
     def revive(self):

@@ -3,11 +3,8 @@
 (full_disk.c), or with a clock that jumps (set_clock.c)."""
 
 import os
-import signal
 import subprocess
-from contextlib import contextmanager, suppress
-
-from process import freeze, pid_alive, wait_until
+from contextlib import contextmanager
 
 # Only sessions that must flush: the WAL writer sleeps, and no buffer is full.
 SETTINGS = {"fsync": "on", "wal_writer_delay": "'10s'",
@@ -71,14 +68,3 @@ def clock_is_ahead(pg):
         yield
     finally:
         os.unlink(ahead_of(pg))
-
-
-def power_cut(pg):
-    """Kill all processes at once: a backend that waits for the disk does not
-    notice that the postmaster is gone."""
-    pids = [pg.pid, *freeze(pg.pid)]
-    for pid in pids:
-        with suppress(ProcessLookupError):  # it saw the end, and was faster
-            os.kill(pid, signal.SIGKILL)
-    pg.wait_end()
-    wait_until(lambda: not any(map(pid_alive, pids)), 30, "they end")

@@ -19,7 +19,7 @@ import pytest
 from cluster import HOST
 from conftest import gateway_conninfos
 from gateway import TOKENS, held_up, many, raw, wait_for_lock, wait_for_queue
-from process import Proxy, freeze, wait_until
+from process import Proxy, state_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -159,8 +159,10 @@ def test_a_database_that_is_away(gateways, product, shop, pg):
 @contextmanager
 def frozen_server(pg):
     """Its processes get no time."""
-    pids = [pg.pid, *freeze(pg.pid)]
-    for pid in pids[1:]:
+    os.kill(pg.pid, signal.SIGSTOP)     # first, so that it makes no more
+    wait_until(lambda: state_of(pg.pid) == "T", 30, "the postmaster stops")
+    pids = pg.processes()
+    for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield

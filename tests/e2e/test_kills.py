@@ -20,7 +20,7 @@ from cluster import Postgres
 from load import Clients
 from mutant import NO_ERROR_FENCE, NO_FENCE, NO_FLUSH, Mutant
 from process import NotReached, wait_until
-from slow import SETTINGS, disk_stands_still, power_cut, slow_disk
+from slow import SETTINGS, disk_stands_still, slow_disk
 
 pytestmark = pytest.mark.proof
 
@@ -210,7 +210,7 @@ def answers_before(db, pg, questions=ECHOES):
             pass                        # some did not
         told = [echo.answer for echo in echoes]
         assert not any(act.answer for act in acts)
-        power_cut(pg)
+        pg.power_cut()
     pg.start()
     assert db.sql("SELECT order_id, state FROM stock_reservations"
                   " ORDER BY order_id") == [("o-2", "reserved"),

@@ -78,7 +78,7 @@ def test_reserving(fleet, order, step, victim):
     with fleet.stopped_at(database, condition) as waits:
         caller = Caller(fleet.front, RESERVE, (order, items))
         wait_until(waits, 20, lambda: f"no step stops: {caller.error}")
-        fleet.kill9(server_of(fleet, victim))
+        server_of(fleet, victim).power_cut()
     caller.join(30)
     assert not caller.is_alive()
     fleet.sweep()
@@ -119,7 +119,7 @@ def test_settling(fleet, order, verb, status, victim):
         caller = Caller(fleet.front, f"SELECT status FROM {verb}(%s)",
                         (order,))
         wait_until(waits, 20, lambda: f"no step stops: {caller.error}")
-        fleet.kill9(server_of(fleet, victim))
+        server_of(fleet, victim).power_cut()
     caller.join(30)
     fleet.sweep()
     rows = [row for shard in fleet.shards for row in shard.sql(

@@ -103,7 +103,7 @@ class Troubles:
 
     def kill(self, server):
         if server.running:
-            self.fleet.kill9(server)
+            server.power_cut()
         return self.fleet.revive
 
     def kill_shard(self):
