@@ -193,7 +193,7 @@ class Group:
         except psycopg2.OperationalError:
             return 0
 
-    def wait_sound(self, timeout=120):
+    def wait_sound(self, timeout=300):
         """Waits until one leads, and its commits wait for the others."""
         wait_until(self.is_sound, timeout, self.report, step=0.2)
 

@@ -203,6 +203,7 @@ class Shop:
             assert relay.running and "SK020" not in relay.log()
             assert "another history" not in relay.log(), relay.tail()
             relay.wait_ok("/readyz")
+        assert self.gateway.running
         self.audit()
 
     def audit(self):
