@@ -6,15 +6,14 @@
  * So the call is not one commit: after an error some of the orders may be
  * reserved, and the same call again returns the answer for each.
  */
-CREATE FUNCTION pgstock_front.batch_step(shards int[], parts jsonb[],
-	role text, trace text, actor text, ttl interval)
+CREATE FUNCTION pgstock_front.batch_step(shards int[], calls text[])
 RETURNS SETOF text
 LANGUAGE plproxy
 AS $$
 	CLUSTER 'pgstock_shards';
-	SPLIT shards, parts;
+	SPLIT shards, calls;
 	RUN ON shards;
-	SELECT pgstock_shard.reserve_orders($1, $3, $4, $5, ($2)[1], $6);
+	SELECT pgstock_shard.reserve_orders_call(($2)[1]);
 $$;
 COMMENT ON FUNCTION pgstock_front.batch_step IS
 	'calls reserve_orders in the given shards, each with its orders';
@@ -92,10 +91,13 @@ BEGIN
 	IF shards <> '{}' THEN
 		answers := pgstock_front.checked(ARRAY(
 			SELECT b::pgstock_front.answer
-			  FROM pgstock_front.batch_step(shards, parts,
-				pgstock_front.caller(),
-				nullif(current_setting('pgstock.trace_id', true), ''),
-				pgstock_front.actor(), ttl) b));
+			  FROM pgstock_front.batch_step(shards, ARRAY(
+				SELECT ROW(ARRAY[s.shard], pgstock_front.caller(),
+					nullif(current_setting('pgstock.trace_id', true), ''),
+					pgstock_front.actor(), s.part, ttl)::text
+				  FROM unnest(shards, parts) WITH ORDINALITY
+					   s (shard, part, n)
+				 ORDER BY s.n)) b));
 		FOREACH a IN ARRAY answers LOOP
 			RETURN QUERY SELECT r.*
 						   FROM unnest(a.rows::pgstock_front.stock_result[]) r;

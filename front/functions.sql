@@ -42,7 +42,7 @@ AS $body$
 DECLARE
 	answers	pgstock_front.answer[];
 	shards	int[];
-BEGIN
+%11$sBEGIN
 %5$s	BEGIN
 		shards := pgstock_front.%6$s;
 		IF %9$s THEN
@@ -64,12 +64,11 @@ BEGIN
 $body$
 $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 		CASE WHEN writes THEN
-			format(E'\tPERFORM pgstock_front.begin_call(%L);\n', name) END,
+			format(E'\tmay_call := pgstock_front.begin_call(%L);\n', name) END,
 		shards, numbers, format(CASE
 			WHEN is_set
 			THEN E'\tRETURN QUERY SELECT r.*\n'
-				 '\t  FROM unnest(answers) a, unnest(a.rows) t,\n'
-				 '\t\t   LATERAL (SELECT (t::%s).*) r\n\t '
+				 '\t  FROM unnest(answers) a, unnest(a.rows::%s[]) r\n\t '
 				 || coalesce(rows, '') || E';\n'
 			WHEN result = 'void' THEN ''
 			WHEN result IN ('bigint', 'integer')
@@ -77,7 +76,8 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 				 '\t\t\t  FROM unnest(answers) a);\n'
 			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type),
 		CASE WHEN crossing IS NULL THEN 'true'
-			 ELSE 'cardinality(shards) = 1' END, crossing);
+			 ELSE 'cardinality(shards) = 1' END, crossing,
+		CASE WHEN writes THEN E'\tmay_call\tboolean;\n' END);
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		'calls ' || name || ' of pgstock in the shards ' || shards);
 END

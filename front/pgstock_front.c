@@ -73,7 +73,7 @@ pgstock_front_begin_call(PG_FUNCTION_ARGS)
 						 "tables belong to the same commit, connect to the "
 						 "shard. To have each call commit by itself, SET "
 						 "pgstock.front_autonomous = on.")));
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(true);
 }
 
 /*

@@ -20,7 +20,7 @@ COMMENT ON FUNCTION pgstock_front.shard_count IS
 
 CREATE FUNCTION pgstock_front.all()
 RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
 	n	int := pgstock_front.shard_count();
@@ -84,7 +84,7 @@ COMMENT ON FUNCTION pgstock_front.move IS
 /* A malformed element has no shard; the shard of another one rejects it. */
 CREATE FUNCTION pgstock_front.items(items jsonb)
 RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
 	item	jsonb;
@@ -108,8 +108,13 @@ COMMENT ON FUNCTION pgstock_front.items IS
 
 /*
  * The PL/Proxy functions: one for each function of the shard (front/shard.sql).
- * They run in all given shards at the same time.  An answer is transferred as
- * one text: a shard plans each call again, and each column adds to the cost.
+ * They run in all given shards at the same time.  A call and its answer are one
+ * text each: a shard parses and plans each call again, and each argument and
+ * column adds to the cost.
+ *
+ * The function with the arguments themselves makes that text.  It is STABLE so
+ * that it is inlined; what it calls is not, so it runs once in FROM.  A time is
+ * written as in JSON, because the session's DateStyle may not be the shard's.
  */
 CREATE FUNCTION pgstock_front.route(name text, types text[])
 RETURNS void
@@ -118,26 +123,40 @@ AS $$
 DECLARE
 	own		text := format('pgstock_front.%I(%s)', name, array_to_string(
 						   '{int[],text,text,text}' || types, ', '));
+	proxy	text := format('pgstock_front.%I', name || '_call');
 BEGIN
 	EXECUTE format($f$
-CREATE FUNCTION %s
+CREATE FUNCTION %s(int[], text)
 RETURNS SETOF text
 LANGUAGE plproxy
 AS $body$
 	CLUSTER 'pgstock_shards';
 	RUN ON pg_catalog.unnest($1);
-	SELECT pgstock_shard.%I(%s);
+	SELECT pgstock_shard.%I($2);
 $body$
-$f$, own, name, (SELECT string_agg('$' || n, ', ' ORDER BY n)
-				   FROM generate_series(1, cardinality(types) + 4) n));
+$f$, proxy, name || '_call');
+	EXECUTE format('COMMENT ON FUNCTION %s(int[], text) IS %L', proxy,
+		'calls pgstock_shard.' || name || '_call in the given shards; returns '
+		'the answer (pgstock_front.answer) of each');
+	EXECUTE format($f$
+CREATE FUNCTION %s
+RETURNS SETOF text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT * FROM %s($1, ROW(%s)::pg_catalog.text);
+END
+$f$, own, proxy, (SELECT string_agg(format(CASE
+							WHEN types[n - 4] LIKE 'timestamp%'
+							THEN 'pg_catalog.to_json($%s) #>> ''{}'''
+							ELSE '$%s' END, n), ', ' ORDER BY n)
+					FROM generate_series(1, cardinality(types) + 4) n));
 	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
-		'calls pgstock_shard.' || name || ' in the given shards: their '
-		'numbers, role, trace, actor, its own arguments; returns the answer '
-		'(pgstock_front.answer) of each');
+		'calls ' || name || ' in the given shards: their numbers, role, trace, '
+		'actor, its own arguments');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.route IS
-	'creates the function that calls one of the same name in shards';
+	'creates the functions that call one of that name in shards';
 SELECT pgstock_front.route('has_order', '{text}');
 
 CREATE TYPE pgstock_front.order_place AS
@@ -155,7 +174,7 @@ COMMENT ON TYPE pgstock_front.order_place IS
  */
 CREATE FUNCTION pgstock_front.order_shards(answers pgstock_front.answer[])
 RETURNS int[]
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql IMMUTABLE
 AS $$
 WITH places AS MATERIALIZED (
 	SELECT a.shard, a.rows[1]::pgstock_front.order_place AS place
@@ -209,7 +228,7 @@ COMMENT ON FUNCTION pgstock_front.order_parts IS
  */
 CREATE FUNCTION pgstock_front.order(order_id text)
 RETURNS int[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	shard	int := pgstock_front.order_shard($1);
@@ -238,7 +257,7 @@ COMMENT ON FUNCTION pgstock_front.order IS
 
 CREATE FUNCTION pgstock_front.key(key text)
 RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
 	RETURN ARRAY[coalesce(pgstock_front.order_shard($1),

@@ -1,6 +1,10 @@
 /* ---- Calls to the coordinator, and to an order's parts ------------------- */
 
-/* The PL/Proxy functions ask_... call the functions of saga_table.sql. */
+/*
+ * The functions ask_... call the functions of saga_table.sql.  A saga is
+ * transferred as one text: the coordinator parses and plans each call again,
+ * and each column adds to the cost.
+ */
 CREATE FUNCTION pgstock_front.make_ask(function regproc)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -8,19 +12,42 @@ AS $$
 DECLARE
 	name	text := (SELECT proname FROM pg_proc WHERE oid = function);
 	ask		text := replace(name, 'saga_', 'ask_');
+	args	text := pg_get_function_arguments(function);
+	result	text := pg_get_function_result(function);
+	numbers	text := (SELECT string_agg('$' || n, ', ' ORDER BY n)
+					   FROM pg_proc p, generate_series(1, p.pronargs) n
+					  WHERE p.oid = function);
+	proxy	text := ask;
+	body	text := 'TARGET pgstock_front.' || name;
 BEGIN
+	IF result = 'SETOF pgstock_front.turn' THEN
+		result := 'SETOF text';
+		proxy := ask || '_text';
+		body := format('SELECT pgstock_front.%I(%s)', name, numbers);
+	END IF;
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_front.%I(%s) RETURNS %s
 LANGUAGE plproxy
 AS $body$
 	CLUSTER 'pgstock_coordinator';
 	RUN ON 0;
-	TARGET pgstock_front.%I;
+	%s;
 $body$
-$f$, ask, pg_get_function_arguments(function),
-		pg_get_function_result(function), name);
-	EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I IS %L', ask,
+$f$, proxy, args, result, body);
+	EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I IS %L', proxy,
 				   'calls ' || name || ' in the coordinator');
+	IF proxy <> ask THEN
+		EXECUTE format($f$
+CREATE FUNCTION pgstock_front.%I(%s) RETURNS SETOF pgstock_front.turn
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT t.*
+	  FROM pgstock_front.%I(%s) a, unnest(ARRAY[a]::pgstock_front.turn[]) t;
+END
+$f$, ask, args, proxy, numbers);
+		EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I IS %L', ask,
+					   'calls ' || name || ' in the coordinator');
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.make_ask IS
@@ -43,7 +70,7 @@ COMMENT ON FUNCTION pgstock_front.has_coordinator IS
 CREATE FUNCTION pgstock_front.saga_check_coordinator(order_id text,
 	shards int[])
 RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
 	/* its other calls would reach the shard of its id only */
@@ -72,20 +99,17 @@ COMMENT ON FUNCTION pgstock_front.saga_check_coordinator IS
 	'raises 0A000 for an order over shards if there is no coordinator, or if '
 	'its id names one shard';
 
-CREATE FUNCTION pgstock_front.part_step(shards int[], parts jsonb[],
-	role text, trace text, actor text, order_id text, saga bigint, step int,
-	order_shards int[], verb text, args jsonb)
+CREATE FUNCTION pgstock_front.part_step(shards int[], calls text[])
 RETURNS SETOF text
 LANGUAGE plproxy
 AS $$
 	CLUSTER 'pgstock_shards';
-	SPLIT shards, parts;
+	SPLIT shards, calls;
 	RUN ON shards;
-	SELECT pgstock_shard.part_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-								   $11);
+	SELECT pgstock_shard.part_step_call(($2)[1]);
 $$;
 COMMENT ON FUNCTION pgstock_front.part_step IS
-	'calls part_step in the given shards, each with its part';
+	'calls part_step in the given shards, each with its call';
 
 SELECT pgstock_front.route('part_look', '{text}');
 SELECT pgstock_front.route('part_kept', '{text,bigint,int}');

@@ -9,7 +9,7 @@
 CREATE FUNCTION pgstock_front.saga_merge(verb text,
 	answers pgstock_front.answer[])
 RETURNS SETOF pgstock_front.stock_result
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	nothing	text[] := '{already,unknown_order}';
@@ -41,7 +41,7 @@ COMMENT ON FUNCTION pgstock_front.saga_merge IS
 CREATE FUNCTION pgstock_front.saga_state(t pgstock_front.turn,
 	answers pgstock_front.answer[])
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE
 AS $$
 DECLARE
 	found	text[] := ARRAY(SELECT r.status
@@ -66,7 +66,7 @@ COMMENT ON FUNCTION pgstock_front.saga_state IS
 
 CREATE FUNCTION pgstock_front.saga_lost(t pgstock_front.turn)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 BEGIN
 	PERFORM pgstock_front.raise('40001',
@@ -87,7 +87,7 @@ COMMENT ON FUNCTION pgstock_front.saga_lost IS
 CREATE FUNCTION pgstock_front.saga_next(t pgstock_front.turn,
 	answers pgstock_front.answer[])
 RETURNS pgstock_front.turn
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	after	pgstock_front.turn;
@@ -123,7 +123,7 @@ COMMENT ON FUNCTION pgstock_front.saga_next IS
 /* The caller has a right on the front that no shard has granted. */
 CREATE FUNCTION pgstock_front.saga_forbidden(answers pgstock_front.answer[])
 RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE
 AS $$
 BEGIN
 	RETURN (SELECT bool_and(coalesce((a.error::pgstock_front.failure).sqlstate
@@ -141,7 +141,7 @@ COMMENT ON FUNCTION pgstock_front.saga_forbidden IS
  */
 CREATE FUNCTION pgstock_front.saga_finish(t pgstock_front.turn)
 RETURNS SETOF pgstock_front.stock_result
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	answers	pgstock_front.answer[];
@@ -193,7 +193,7 @@ COMMENT ON FUNCTION pgstock_front.saga_finish IS
 CREATE FUNCTION pgstock_front.saga_check_items(order_id text, items jsonb,
 	shards int[], its int[], key text)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	q	record;
@@ -230,7 +230,7 @@ COMMENT ON FUNCTION pgstock_front.saga_check_items IS
 CREATE FUNCTION pgstock_front.saga_call(verb text, order_id text, args jsonb,
 	items jsonb, shards int[])
 RETURNS SETOF pgstock_front.stock_result
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	t		pgstock_front.turn;
@@ -276,7 +276,7 @@ COMMENT ON FUNCTION pgstock_front.saga_call IS
  */
 CREATE FUNCTION pgstock_front.saga_overtaken(t pgstock_front.turn)
 RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	known	text[];
@@ -310,7 +310,7 @@ COMMENT ON FUNCTION pgstock_front.saga_overtaken IS
  */
 CREATE FUNCTION pgstock_front.saga_resume(t pgstock_front.turn)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 BEGIN
 	IF t.doubtful AND pgstock_front.saga_overtaken(t) THEN
@@ -443,7 +443,7 @@ COMMENT ON FUNCTION @extschema@.abandon_saga IS
  */
 CREATE FUNCTION pgstock_front.grant_coordinator()
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 BEGIN
 	IF to_regrole('pgstock_front') IS NOT NULL THEN

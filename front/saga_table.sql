@@ -86,7 +86,7 @@ COMMENT ON TYPE pgstock_front.turn IS
  */
 CREATE FUNCTION pgstock_front.saga_history()
 RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
 	RETURN (SELECT c.system_identifier FROM pg_control_system() c) || '/'
@@ -101,7 +101,7 @@ COMMENT ON FUNCTION pgstock_front.saga_history IS
 /* A setting of the coordinator's database, such as pgstock_front.hold. */
 CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
 RETURNS interval
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
 	RETURN coalesce(nullif(current_setting('pgstock_front.' || name, true), '')
@@ -113,12 +113,14 @@ COMMENT ON FUNCTION pgstock_front.saga_setting IS
 
 CREATE FUNCTION pgstock_front.saga_turn(s pgstock_front.saga, outcome text)
 RETURNS pgstock_front.turn
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
 	RETURN (outcome, s.order_id, s.saga, s.state, s.step, s.verb, s.args,
 			s.shards, s.step_shards, s.step_parts, s.request, s.answer,
-			s.history <> pgstock_front.saga_history())::pgstock_front.turn;
+			CASE WHEN outcome = 'begun' THEN false
+				 ELSE s.history <> pgstock_front.saga_history() END)
+		   ::pgstock_front.turn;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_turn IS
@@ -127,7 +129,7 @@ COMMENT ON FUNCTION pgstock_front.saga_turn IS
 /* Newer sagas of an order have greater numbers: shards reject older ones. */
 CREATE FUNCTION pgstock_front.saga_next_number(last bigint)
 RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
 	RETURN greatest(extract(epoch FROM clock_timestamp()) * 1000000, last + 1);
@@ -143,7 +145,7 @@ COMMENT ON FUNCTION pgstock_front.saga_next_number IS
  */
 CREATE FUNCTION pgstock_front.saga_renumber(s pgstock_front.saga)
 RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
 	RETURN CASE WHEN s.history = pgstock_front.saga_history() THEN s.saga

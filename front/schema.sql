@@ -28,10 +28,11 @@ COMMENT ON TYPE pgstock_front.answer IS
 	'what a shard returned: rows, or an error (pgstock_front.failure), as text';
 
 CREATE FUNCTION pgstock_front.begin_call(function text)
-RETURNS void
+RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_front_begin_call' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_front.begin_call IS
-	'25001 inside a transaction block, unless pgstock.front_autonomous is on';
+	'true; 25001 inside a transaction block, unless pgstock.front_autonomous '
+	'is on';
 
 CREATE FUNCTION pgstock_front.caller()
 RETURNS text
@@ -104,7 +105,7 @@ COMMENT ON FUNCTION pgstock_front.call_failed IS
  */
 CREATE FUNCTION pgstock_front.checked(answers pgstock_front.answer[])
 RETURNS pgstock_front.answer[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	a		pgstock_front.answer;

@@ -75,14 +75,17 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.refuse IS
 	'raises the error of a call that was sent to the wrong shard';
 
-/* Before the call begins, only the switch to the role can fail. */
+/*
+ * begun: NULL if the call could not be read or is for another shard; false if
+ * the switch to the role failed.
+ */
 CREATE FUNCTION pgstock_shard.failure_text(f pgstock_shard.failure, role text,
-	before_call boolean)
+	begun boolean)
 RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF before_call AND f.hint = '' THEN
+	IF NOT begun AND f.hint = '' THEN
 		f.hint := format('pgstock-shards role %s LEVEL makes the role in each '
 						 'shard, and pgstock_front a member of it.', role);
 	END IF;
@@ -93,6 +96,24 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_shard.failure_text IS
 	'returns an error as the text of an answer';
+
+CREATE FUNCTION pgstock_shard.failed(f pgstock_shard.failure, shard text,
+	role text, begun boolean)
+RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF begun IS NULL AND f.sqlstate LIKE '22%' THEN
+		f := ('55000', 'the front calls a function with other arguments',
+			  f.message, 'pgstock_front.shard_status() shows the versions of '
+			  'each shard: ALTER EXTENSION pgstock_shard UPDATE there.');
+	END IF;
+	RETURN ROW(shard, pgstock_shard.failure_text(f, role, begun),
+			   NULL::text[])::text;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.failed IS
+	'returns the answer of a call that failed';
 
 CREATE FUNCTION pgstock_shard.about()
 RETURNS TABLE (shard int, shards int, database text, pgstock text,
@@ -110,12 +131,15 @@ COMMENT ON FUNCTION pgstock_shard.about IS
 	'returns which shard this database is, and the versions of its extensions';
 
 /*
- * A function of pgstock as a function of this schema: the shards that the call
- * is for, role, trace and actor, then its own arguments.
+ * A function of pgstock for a front.  The argument is a row of the type of the
+ * same name, as text: the shards that the call is for, role, trace and actor,
+ * then the function's own arguments.
  *
- * It runs for each call of the front, unprepared, so it must be cheap: it sets
- * no search path, and therefore names operators and types with their schema
- * (nullif would look up an operator).
+ * It runs for each call of the front, and PL/Proxy does not prepare its
+ * statements, so it must be cheap: parsing one argument costs half as much as
+ * parsing twelve; assignments are evaluated without the executor, which PERFORM
+ * starts; and no search path is set, so operators and types are named with
+ * their schema (nullif would look up an operator).
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void
@@ -123,60 +147,73 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $wrap$
 DECLARE
 	p		pg_proc := (SELECT p FROM pg_proc p WHERE p.oid = wrap.function);
-	types	text := (SELECT string_agg(', ' || t::regtype, '' ORDER BY n)
-					   FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n));
+	own		text := format('pgstock_shard.%I', p.proname || '_call');
 	call	text := format('%s(%s)', p.oid::regproc,
-						   (SELECT string_agg('$' || n + 4, ', ' ORDER BY n)
+						   (SELECT string_agg('c.a' || n, ', ' ORDER BY n)
 							  FROM generate_series(1, p.pronargs) n));
-	own		text := format('pgstock_shard.%I(int[], text, text, text%s)',
-						   p.proname, types);
 BEGIN
+	EXECUTE format('CREATE TYPE %s AS (shards text[], role text, trace text, '
+				   'actor text%s)', own,
+				   (SELECT string_agg(format(', a%s %s', n, t::regtype), ''
+									  ORDER BY n)
+					  FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n)));
+	EXECUTE format('COMMENT ON TYPE %s IS %L', own,
+				   'a call of ' || p.proname || ' by a front');
 	EXECUTE format($f$
-CREATE FUNCTION %1$s
-RETURNS pgstock_shard.answer
+CREATE FUNCTION %1$s(call text)
+RETURNS text
 LANGUAGE plpgsql
 AS $body$
 DECLARE
+	c		%1$s;
 	shard	pg_catalog.text := pg_catalog.current_setting(
 		'pgstock_shard.shard', true);
-	a		pgstock_shard.answer;
-	f		pgstock_shard.failure;
+	begun	pg_catalog.bool;
+	done	pg_catalog.text;
 BEGIN
-	IF (shard OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])) IS NOT TRUE
-	THEN
-		PERFORM pgstock_shard.refuse($1);
+	c := call::%1$s;
+	IF (shard OPERATOR(pg_catalog.=) ANY (c.shards)) IS NOT TRUE THEN
+		PERFORM pgstock_shard.refuse(c.shards::pg_catalog.int4[]);
 	END IF;
-	IF $2 IS NOT NULL THEN
-		PERFORM pg_catalog.set_config('role', $2, true);
+	begun := false;
+	IF c.role IS NOT NULL THEN
+		done := pg_catalog.set_config('role', c.role, true);
 	END IF;
-	a.shard := shard;
-	IF $3 IS NOT NULL THEN
-		PERFORM pg_catalog.set_config('pgstock.trace_id', $3, true);
+	begun := true;
+	IF c.trace IS NOT NULL THEN
+		done := pg_catalog.set_config('pgstock.trace_id', c.trace, true);
 	END IF;
-	IF $4 IS NOT NULL THEN
-		PERFORM pg_catalog.set_config('pgstock.actor', $4, true);
+	IF c.actor IS NOT NULL THEN
+		done := pg_catalog.set_config('pgstock.actor', c.actor, true);
 	END IF;
 	%2$s;
-	RETURN a;
 EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
-		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
-		f.hint = PG_EXCEPTION_HINT;
-	a.error := pgstock_shard.failure_text(f, $2, a.shard IS NULL);
-	RETURN a;
+	DECLARE
+		f	pgstock_shard.failure;
+	BEGIN
+		GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
+			f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
+			f.hint = PG_EXCEPTION_HINT;
+		RETURN pgstock_shard.failed(f, shard, c.role, begun);
+	END;
 END
 $body$
 $f$, own, format(CASE
-		WHEN p.prorettype = 'void'::regtype THEN 'PERFORM %s'
+		WHEN p.prorettype = 'void'::regtype
+		THEN E'PERFORM %s;\n\tRETURN ROW(shard, NULL::pg_catalog.text, '
+			 'NULL::pg_catalog._text)::pg_catalog.text'
 		WHEN p.proretset
-		THEN 'a.rows := ARRAY(SELECT r::pg_catalog.text FROM %s r)'
-		ELSE 'a.rows := ARRAY[%s::pg_catalog.text]' END, call));
-	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
+		THEN 'RETURN ROW(shard, NULL::pg_catalog.text, ARRAY(SELECT '
+			 'r::pg_catalog.text FROM %s r))::pg_catalog.text'
+		ELSE 'RETURN ROW(shard, NULL::pg_catalog.text, '
+			 'ARRAY[%s::pg_catalog.text])::pg_catalog.text' END, call));
+	EXECUTE format('COMMENT ON FUNCTION %s(text) IS %L', own,
 				   'calls ' || p.proname || ' for a front');
 END
 $wrap$;
 COMMENT ON FUNCTION pgstock_shard.wrap IS
-	'creates the function of this schema that calls a function of pgstock';
+	'creates the function of this schema that calls a function of pgstock, and '
+	'the type of its argument';
 
 SELECT pgstock_shard.wrap('pgstock_shard.about()'::regprocedure);
 

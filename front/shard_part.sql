@@ -64,7 +64,9 @@ AS $$
 DECLARE
 	part	pgstock_shard.order_part;
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	SELECT * INTO part FROM pgstock_shard.order_part o
 	 WHERE o.order_id = $1 FOR UPDATE;
 	IF (part.saga, part.step) > (saga, step)
@@ -92,7 +94,9 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	INSERT INTO pgstock_shard.order_part AS o
 	VALUES ($1, CASE WHEN pgstock_shard.part_holds(verb, answer) THEN $2 END,
 			$2, $3, $5, $4, $6)
@@ -130,7 +134,9 @@ RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	RETURN (SELECT o.held FROM pgstock_shard.order_part o
 			 WHERE o.order_id = $1);
 END
@@ -161,7 +167,9 @@ RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
 	 WHERE o.order_id = $1;
 	RETURN true;
@@ -208,7 +216,9 @@ RETURNS pgstock_shard.order_place
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	RETURN (SELECT (o.saga, NULL, o.shards)::pgstock_shard.order_place
 			  FROM pgstock_shard.order_part o WHERE o.order_id = $1);
 END
@@ -222,7 +232,9 @@ RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	RETURN EXISTS (SELECT FROM pgstock_internal.idempotency i
 					WHERE i.key = $1);
 END
@@ -238,7 +250,9 @@ AS $$
 DECLARE
 	n	bigint;
 BEGIN
-	PERFORM pgstock_shard.part_check_role();
+	IF session_user <> 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
 	DELETE FROM pgstock_shard.order_part o
 	 WHERE o.order_id IN (SELECT d.order_id FROM pgstock_shard.order_part d
 						   WHERE d.changed_at
@@ -268,8 +282,8 @@ BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.part_act(verb text, order_id text, items jsonb,
 	args jsonb)
-RETURNS SETOF %1$s.stock_result
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+RETURNS text[]
+LANGUAGE plpgsql
 AS $body$
 DECLARE
 	ttl		interval := CASE verb WHEN 'hold' THEN args ->> 'hold'
@@ -280,33 +294,35 @@ BEGIN
 	CASE verb
 	WHEN 'hold' THEN
 		IF (args ->> 'raise')::boolean THEN
-			RETURN QUERY SELECT * FROM %1$s.reserve_order(order_id, items,
-				args ->> 'user_id', ttl, args ->> 'strategy');
-		ELSE
-			RETURN QUERY SELECT * FROM %1$s.try_reserve_order(order_id, items,
-				args ->> 'user_id', ttl, args ->> 'strategy');
+			RETURN ARRAY(SELECT r::text FROM %1$s.reserve_order(order_id, items,
+				args ->> 'user_id', ttl, args ->> 'strategy') r);
 		END IF;
+		RETURN ARRAY(SELECT r::text FROM %1$s.try_reserve_order(order_id, items,
+			args ->> 'user_id', ttl, args ->> 'strategy') r);
 	WHEN 'keep', 'extend' THEN
-		RETURN QUERY SELECT * FROM %1$s.extend_reservation(order_id, ttl, key);
+		RETURN ARRAY(SELECT r::text
+					   FROM %1$s.extend_reservation(order_id, ttl, key) r);
 	WHEN 'confirm' THEN
-		RETURN QUERY SELECT * FROM %1$s.confirm_stock(order_id,
-			args ->> 'payment_id', key);
+		RETURN ARRAY(SELECT r::text FROM %1$s.confirm_stock(order_id,
+			args ->> 'payment_id', key) r);
 	WHEN 'undo' THEN
 		/* also what was confirmed in this shard itself, without the saga */
 		BEGIN
-			RETURN QUERY SELECT * FROM %1$s.release_stock(order_id, reason);
+			RETURN ARRAY(SELECT r::text
+						   FROM %1$s.release_stock(order_id, reason) r);
 		EXCEPTION WHEN SQLSTATE 'SK005' THEN
-			RETURN QUERY SELECT * FROM %1$s.rollback_stock(order_id, reason);
+			RETURN ARRAY(SELECT r::text
+						   FROM %1$s.rollback_stock(order_id, reason) r);
 		END;
 	WHEN 'release' THEN
-		RETURN QUERY SELECT * FROM %1$s.release_stock(order_id, reason, items,
-			key);
+		RETURN ARRAY(SELECT r::text FROM %1$s.release_stock(order_id, reason,
+			items, key) r);
 	WHEN 'compensate', 'rollback' THEN
-		RETURN QUERY SELECT * FROM %1$s.rollback_stock(order_id, reason, items,
-			key);
+		RETURN ARRAY(SELECT r::text FROM %1$s.rollback_stock(order_id, reason,
+			items, key) r);
 	WHEN 'return' THEN
-		RETURN QUERY SELECT * FROM %1$s.return_stock(order_id, items,
-			(args ->> 'restock')::boolean, key);
+		RETURN ARRAY(SELECT r::text FROM %1$s.return_stock(order_id, items,
+			(args ->> 'restock')::boolean, key) r);
 	END CASE;
 END
 $body$
@@ -335,7 +351,7 @@ $f$, pgstock);
 CREATE FUNCTION pgstock_shard.part_holds(verb text,
 	answer pgstock_shard.answer)
 RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE
 AS $body$
 BEGIN
 	RETURN CASE verb
@@ -364,29 +380,33 @@ DECLARE
 	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
 	a		pgstock_shard.answer;
 	f		pgstock_shard.failure;
+	done	text;
 BEGIN
 	IF (shard = ANY (shards)) IS NOT TRUE THEN
 		PERFORM pgstock_shard.refuse(shards);
 	END IF;
 	IF args ? 'lock_timeout' THEN
-		PERFORM set_config('lock_timeout', args ->> 'lock_timeout', true);
+		done := set_config('lock_timeout', args ->> 'lock_timeout', true);
 	END IF;
 	a := pgstock_shard.part_begin(order_id, saga, step, verb);
 	IF a.shard IS NOT NULL THEN
 		RETURN a;
 	END IF;
-	PERFORM set_config('pgstock.trace_id', coalesce(trace, ''), true),
-			set_config('pgstock.actor', coalesce(actor, ''), true);
+	IF trace IS NOT NULL THEN
+		done := set_config('pgstock.trace_id', trace, true);
+	END IF;
+	IF actor IS NOT NULL THEN
+		done := set_config('pgstock.actor', actor, true);
+	END IF;
 	IF role IS NOT NULL THEN
-		PERFORM set_config('role', role, true);
+		done := set_config('role', role, true);
 	END IF;
 	a.shard := shard;
 	/* lines that the saga does not hold are those of another request */
 	IF verb <> 'undo' OR pgstock_shard.part_held(order_id)
 		IN (saga, (args ->> 'undoes')::bigint) THEN
-		a.rows := ARRAY(
-			SELECT r::text FROM pgstock_shard.part_act(verb, order_id,
-				nullif(parts[1], 'null'), args) r);
+		a.rows := pgstock_shard.part_act(verb, order_id,
+			nullif(parts[1], 'null'), args);
 	END IF;
 	/* replayed, the last column, is true */
 	IF verb = 'hold' AND a.rows[1] LIKE '%,t)' THEN
@@ -403,7 +423,7 @@ EXCEPTION WHEN OTHERS THEN
 	IF a.shard IS NULL AND f.sqlstate ~ '^22' THEN
 		f.sqlstate := '28000';
 	END IF;
-	a.error := pgstock_shard.failure_text(f, role, a.shard IS NULL);
+	a.error := pgstock_shard.failure_text(f, role, a.shard IS NOT NULL);
 	a.rows := NULL;
 	IF f.sqlstate ~ '^(SK|22)' THEN
 		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards,
@@ -416,3 +436,34 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.part_step IS
 	'takes a step of an order over shards in this shard, once; parts[1]: the '
 	'lines that it applies to, null: all';
+
+CREATE TYPE pgstock_shard.part_step_call AS
+(
+	shards		int[],
+	parts		jsonb[],
+	role		text,
+	trace		text,
+	actor		text,
+	order_id	text,
+	saga		bigint,
+	step		int,
+	order_shards int[],
+	verb		text,
+	args		jsonb
+);
+COMMENT ON TYPE pgstock_shard.part_step_call IS 'a call of part_step by a front';
+
+CREATE FUNCTION pgstock_shard.part_step_call(call text)
+RETURNS pgstock_shard.answer
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	c	pgstock_shard.part_step_call := call::pgstock_shard.part_step_call;
+BEGIN
+	RETURN pgstock_shard.part_step(c.shards, c.parts, c.role, c.trace, c.actor,
+								   c.order_id, c.saga, c.step, c.order_shards,
+								   c.verb, c.args);
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.part_step_call IS
+	'calls part_step for a front, which sends all arguments as one text';

@@ -137,6 +137,16 @@ def test_settings_and_sums_are_those_of_all_shards(shards):
     assert front.value("SELECT expire_reservations()") == 4
 
 
+def test_a_time_does_not_depend_on_the_style_of_the_session(shards):
+    """A shard would read 28/12 as a day of the 28th month."""
+    with closing(shards.front.connect()) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            cur.execute("SET datestyle = 'SQL, DMY'")
+            cur.execute("SELECT purge_history('28/12/2001')")
+            assert cur.fetchall() == [(0,)]
+
+
 def test_an_event_is_found_in_its_shard(shards):
     front = shards.front
     ids = [front.value("SELECT publish_event('news', %s, '{}')",

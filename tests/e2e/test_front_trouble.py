@@ -138,6 +138,16 @@ def test_exchanged_shards_are_found(pair):
     assert outcome(pair.front, RESERVE, (here, name("o")))[0][4] == 1
 
 
+def test_a_shard_whose_function_has_other_arguments(pair):
+    here, _ = stocked(pair)
+    pair.shards[0].sql("ALTER TYPE pgstock_shard.reserve_stock_call"
+                       " DROP ATTRIBUTE a8")
+    state, message, _, hint = outcome(pair.front, RESERVE, (here, "o"))
+    assert (state, message) == (
+        "55000", "the front calls a function with other arguments")
+    assert "shard_status()" in hint
+
+
 def test_a_shard_without_the_extension(pair):
     here, _ = stocked(pair)
     pair.shards[0].sql("DROP EXTENSION pgstock_shard")
