@@ -76,6 +76,11 @@ BEGIN
 		UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
 		 WHERE o.order_id = $1;
 		RETURN part.answer;
+	ELSIF verb = 'keep' AND part.held IS DISTINCT FROM saga THEN
+		RAISE EXCEPTION 'shard "%" does not hold order "%"',
+				current_database(), order_id
+			USING ERRCODE = 'SK006',
+				  DETAIL = 'The hold was lost when the server stopped.';
 	END IF;
 	RETURN NULL;
 END
@@ -370,6 +375,10 @@ COMMENT ON FUNCTION pgstock_shard.part_look IS
 	'returns the latest line of each product of an order, in its current state';
 SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
 
+/*
+ * A hold need not be durable: no client is told of it, and if it is lost, the
+ * keep fails.  So it does not wait for a flush; the keep's commit flushes both.
+ */
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, order_id text, saga bigint, step int,
 	order_shards int[], verb text, args jsonb)
@@ -397,6 +406,9 @@ BEGIN
 	END IF;
 	IF actor IS NOT NULL THEN
 		done := set_config('pgstock.actor', actor, true);
+	END IF;
+	IF verb = 'hold' THEN
+		done := set_config('synchronous_commit', 'off', true);
 	END IF;
 	IF role IS NOT NULL THEN
 		done := set_config('role', role, true);
@@ -451,7 +463,8 @@ CREATE TYPE pgstock_shard.part_step_call AS
 	verb		text,
 	args		jsonb
 );
-COMMENT ON TYPE pgstock_shard.part_step_call IS 'a call of part_step by a front';
+COMMENT ON TYPE pgstock_shard.part_step_call IS
+	'a call of part_step by a front';
 
 CREATE FUNCTION pgstock_shard.part_step_call(call text)
 RETURNS pgstock_shard.answer

@@ -81,6 +81,52 @@ def test_an_undo_leaves_the_order_of_another_request(shop, order, settled):
     assert before[0] in states(shop, order)
 
 
+def test_a_keep_needs_its_hold(shop, order):
+    """A shard that stopped may have lost the hold, and the order may be
+    another request's by now."""
+    hold_of_a_session_that_ended(shop, order, lines(shop, 1, 1))
+    shard = shop.shards[0]
+    shard.sql("SELECT release_stock(%s)", (order,))
+    shard.sql("DELETE FROM pgstock_shard.order_part WHERE order_id = %s",
+              (order,))
+    query = ("SELECT expires_at FROM stock_reservations WHERE order_id = %s"
+             " AND state = 'reserved'")
+    shard.sql("SELECT reserve_order(%s, %s)", (order, lines(shop, 1)))
+    before = shard.value(query, (order,))
+    ((error,),) = shard.sql(
+        "SELECT error FROM pgstock_shard.part_step('{0}', '{null}', NULL,"
+        " NULL, NULL, %s, %s, 2, '{0,1}', 'keep', '{\"ttl\": \"1 day\"}')",
+        (order, shop.front.value("SELECT saga FROM stock_sagas"
+                                 " WHERE order_id = %s", (order,))))
+    assert error.startswith("(SK006,")
+    shop.front.sql("SELECT sweep_orders()")
+    assert saga(shop, order) == [("abandoned", None)]
+    assert shard.value(query, (order,)) == before
+    shard.sql("SELECT release_stock(%s)", (order,))
+
+
+def test_only_the_hold_does_not_wait_for_its_flush(shop, order):
+    shard = shop.shards[0]
+    shard.sql("""
+        CREATE TABLE public.seen (verb text, setting text);
+        CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO public.seen
+            VALUES (NEW.verb, current_setting('synchronous_commit'));
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER see BEFORE INSERT OR UPDATE
+            ON pgstock_shard.order_part
+           FOR EACH ROW EXECUTE FUNCTION public.see()""")
+    try:
+        call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+        call(shop, "confirm_stock", order)
+        assert set(shard.sql("SELECT * FROM public.seen")) == {
+            ("hold", "off"), ("keep", "on"), ("confirm", "on")}
+    finally:
+        shard.sql("DROP FUNCTION public.see CASCADE; DROP TABLE public.seen")
+
+
 def begin(shop, order, verb, args):
     """A step that a caller begins or joins, as saga_finish() takes it."""
     return shop.front.value(
