@@ -66,7 +66,7 @@ install-files:
 	$(call copy,$(datadir)/pgstock/shards,$(wildcard deploy/shards/*.service))
 	$(INSTALL) deploy/shards/pgstock-shards '$(DESTDIR)$(datadir)/pgstock/shards/'
 	$(call copy,$(datadir)/doc/pgstock,$(wildcard *.md) LICENSE)
-	$(call copy,$(datadir)/doc/pgstock/docs,$(wildcard docs/*.md))
+	$(call copy,$(datadir)/doc/pgstock/docs,$(wildcard docs/*.md docs/*.svg))
 	$(call copy,$(datadir)/doc/pgstock/docs/decisions,\
 		$(wildcard docs/decisions/*.md))
 	$(foreach dir,docs/schemas $(patsubst %/,%,$(wildcard docs/schemas/*/)) \
@@ -90,7 +90,7 @@ bench:
 	bench/run
 
 bench-stock bench-relay bench-inbound bench-answers bench-gateway \
-bench-debezium:
+bench-shards bench-debezium:
 	bench/run $(@:bench-%=%)
 
 deb dist sbom:
@@ -98,4 +98,4 @@ deb dist sbom:
 
 .PHONY: all install install-files clean deb sbom check check-fast unit regress isolation e2e lint \
 	format demo demo-stop bench bench-stock bench-relay bench-inbound bench-answers \
-	bench-gateway bench-debezium dist
+	bench-gateway bench-shards bench-debezium dist

@@ -12,6 +12,7 @@ from answers import answers
 from debezium import debezium
 from over_http import over_http
 from relay import relay
+from scaling import scaling
 from stock import cell, cpu_seconds, stock
 
 
@@ -83,5 +84,7 @@ if __name__ == "__main__":
         answers(base)
     if sys.argv[1] in ("all", "gateway"):
         over_http(base)
+    if sys.argv[1] in ("all", "shards"):
+        scaling(base)
     if sys.argv[1] == "debezium":
         debezium(base)

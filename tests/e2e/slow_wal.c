@@ -5,7 +5,8 @@
  * A killed process loses nothing that it has written: the page cache remains.
  * Bytes that a power cut would lose must therefore not be written at all.  So
  * while the file SLOW_WAL_GATE exists, no byte of WAL is written; each flush
- * takes SLOW_WAL_FLUSH_US.
+ * takes SLOW_WAL_FLUSH_US; at most SLOW_WAL_BYTES of WAL are written in a
+ * second, because the server writes them one after another.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -49,6 +50,15 @@ wait_at_gate(int fd)
 		usleep(GATE_LOOK_US);
 }
 
+static void
+wait_for_bytes(int fd, size_t size)
+{
+	const char *rate = getenv("SLOW_WAL_BYTES");
+
+	if (rate != NULL && is_wal(fd))
+		usleep((useconds_t) (1e6 * (double) size / strtod(rate, NULL)));
+}
+
 ssize_t
 pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
@@ -57,6 +67,7 @@ pwrite64(int fd, const void *data, size_t size, off64_t offset)
 	if (next == NULL)
 		*(void **) &next = dlsym(RTLD_NEXT, "pwrite64");
 	wait_at_gate(fd);
+	wait_for_bytes(fd, size);
 	return next(fd, data, size, offset);
 }
 
