@@ -15,13 +15,6 @@ SELECT coalesce(string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORD
 			'json', jsonb_build_object('id', i, 'order_id', topic || '-' || i, 'items', '[{"product_id": "att-a", "quantity": 1}]'::jsonb)) ORDER BY i) AS batch FROM generate_series(first, last) i) b,
 	   LATERAL apply(b.batch, relay_options() || jsonb_build_object('count_attempts', true, 'retry_delays_ms', (SELECT coalesce(jsonb_agg(1000), '[]') FROM generate_series(1, retries)))) r
 $$;
--- a session that has just ended may still be seen for a moment
-CREATE PROCEDURE att.died() LANGUAGE plpgsql AS $$ BEGIN
-	WHILE (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend') > 1 LOOP
-		PERFORM pg_sleep(0.01);
-		COMMIT;
-	END LOOP;
-END $$;
 CREATE VIEW att.record AS SELECT topic, first_offset, last_offset, started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic ~ '^(att|order-cr)' ORDER BY topic;
 -- a built-in handler's first try in a session is recorded,
 -- the others cost nothing
@@ -37,7 +30,7 @@ SELECT * FROM att.record;
 -- the process dies: the messages of the try are applied one at a time,
 -- up to its end
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('att-user', 5, 12);
 SELECT * FROM att.record;
 SELECT att.batch('att-user', 5, 12), att.batch('att-user', 6, 12);
@@ -45,17 +38,17 @@ SELECT att.batch('att-user', 6, 12), att.batch('att-user', 7, 12);
 -- and dies again, with the message that caused it
 SELECT * FROM att.record;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('att-user', 7, 12);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('att-user', 7, 12);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('att-user', 7, 12);
 SELECT * FROM att.record;
 \c -
-CALL att.died();
+CALL wait_alone();
 -- the fourth death is the last
 SELECT att.batch('att-user', 7, 12);
 SELECT att.batch('att-user', 7, 12);
@@ -71,10 +64,10 @@ SELECT id FROM att.seen ORDER BY id;
 -- one death of a batch is no reason to give up
 SELECT att.batch('order-created', 10, 12, 0);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('order-created', 10, 12, 0);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.batch('order-created', 10, 12, 0);
 SELECT att.batch('order-created', 10, 12, 0);
 SELECT att.batch('order-created', 11, 12, 0), att.batch('order-created', 11, 12, 0);
@@ -91,13 +84,13 @@ SELECT string_agg(format('%s %s %s', r.n, r.result, r.reason), ', ' ORDER BY r.r
 $$;
 SELECT att.two();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.two();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.two();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.two();
 SELECT partition, first_offset, started FROM pgstock_internal.inbox_attempt WHERE partition IN (81, 82) ORDER BY 1;
 SELECT att.two();
@@ -113,19 +106,19 @@ $$;
 UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'att-user' AND state = 'waiting';
 SELECT att.retry();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.retry();
 SELECT started, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
 SELECT att.retry();
 SELECT started, attempts, state FROM pgstock_internal.failed_event WHERE topic = 'att-user' ORDER BY id;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.retry();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.retry();
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.retry();
 SELECT att.retry();
 SELECT event_id, attempts, state, error FROM stock_failed_events WHERE topic = 'att-user' ORDER BY id;
@@ -138,15 +131,15 @@ SELECT n, result FROM apply('[{"topic": "payment-success", "partition": 83, "off
 CREATE VIEW att.waits AS SELECT string_agg(started::text, ' ' ORDER BY id) AS started FROM pgstock_internal.failed_event WHERE topic = 'payment-success' AND partition = 83;
 UPDATE pgstock_internal.failed_event SET next_retry_at = '2020-01-01' WHERE topic = 'payment-success' AND partition = 83;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.waiting();
 TABLE att.waits;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.waiting();
 TABLE att.waits;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.waiting();
 TABLE att.waits;
 SELECT att.waiting();
@@ -167,27 +160,27 @@ $$;
 CREATE OR REPLACE FUNCTION att.note(payload jsonb, message jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO att.seen VALUES ((payload->>$$id$$)::int)';
 SELECT att.by('one', 'att-user', 100, 104);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.by('one', 'att-user', 100, 104);
 SELECT att.by('one', 'att-user', 105, 109);
 \c -
-CALL att.died();
+CALL wait_alone();
 BEGIN;
 SELECT att.by('one', 'att-user', 105, 109);
 ROLLBACK;
 \c -
-CALL att.died();
+CALL wait_alone();
 BEGIN;
 SELECT att.by('one', 'att-user', 105, 109);
 ROLLBACK;
 SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'att-user' AND partition = 90;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.by('one', 'att-user', 105, 109);
 -- another process: the former may have died of it
 SELECT att.by('one', 'att-user', 110, 112);
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT att.by('two', 'att-user', 110, 112);
 SELECT started, suspect_to FROM pgstock_internal.inbox_attempt WHERE topic = 'att-user' AND partition = 90;
 SELECT att.by('two', 'att-user', 110, 112);
@@ -203,12 +196,12 @@ UPDATE pgstock_internal.failed_event SET next_retry_at = CASE event_id WHEN 'att
  WHERE topic = 'att-user' AND state = 'waiting' AND next_retry_at IS NOT NULL;
 SELECT att.retry_by('one');
 \c -
-CALL att.died();
+CALL wait_alone();
 BEGIN;
 SELECT att.retry_by('one');
 ROLLBACK;
 \c -
-CALL att.died();
+CALL wait_alone();
 SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';
 SELECT att.retry_by('two');
 SELECT started FROM pgstock_internal.failed_event WHERE event_id = 'att-user-by-120';

@@ -27,6 +27,13 @@ EXCEPTION WHEN OTHERS THEN
 		|| CASE WHEN hint <> '' THEN E'\n  hint: ' || hint ELSE '' END;
 END
 $$;
+-- Waits for a session that has just ended: it may hold its locks for a moment.
+CREATE PROCEDURE wait_alone() LANGUAGE plpgsql AS $$ BEGIN
+	WHILE (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend') > 1 LOOP
+		PERFORM pg_sleep(0.01);
+		COMMIT;
+	END LOOP;
+END $$;
 -- Makes an order's reserved lines due.
 CREATE FUNCTION make_due(order_id text) RETURNS void
 LANGUAGE sql AS $$

@@ -27,6 +27,7 @@ SELECT set_outbox_retention('7 days');
 \set VERBOSITY default
 SELECT epoch = :epoch AS same FROM pgstock_internal.relay_epoch;
 \c
+CALL wait_alone();
 -- refused where no background worker would empty it
 SELECT set_outbox_retention('7 days', 'debezium');
 SELECT set_outbox_retention(NULL, 'nothing to undo');
