@@ -77,7 +77,7 @@ COMMENT ON FUNCTION pgstock_front.incoming_lines IS
 
 /*
  * Shards may have lines of an order over shards that was not reserved: holds,
- * or what was released when it was undone.  They are not known to anybody.
+ * or what was released when it was undone.  The handlers must ignore them.
  */
 CREATE FUNCTION pgstock_front.incoming_known(order_id text, items jsonb)
 RETURNS pgstock_front.order_line[]
@@ -134,7 +134,7 @@ COMMENT ON FUNCTION pgstock_front.incoming_rows IS
 
 /* ---- What the handlers share ---- */
 
-/* Of the message as Kafka delivers it each time; by hand: none. */
+/* The same at each delivery; a message that is applied by hand has none. */
 CREATE FUNCTION pgstock_front.incoming_key(message jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

@@ -50,7 +50,7 @@ DECLARE
 	states	jsonb[] := pgstock_front.sale_states($1);
 BEGIN
 	PERFORM pgstock_front.sale_check_states(states);
-	/* that of its own shard is found there, after the arguments were checked */
+	/* its own shard looks for it itself, after it has checked the arguments */
 	IF EXISTS (SELECT FROM unnest(states) s
 				WHERE (s ->> 'known')::boolean
 				  AND (s ->> 'shard')::int <> home) THEN

@@ -227,7 +227,7 @@ COMMENT ON TYPE pgstock_shard.order_place IS
 	'the shards of an order of which this one has lines; of an order over '
 	'shards: its saga, and whether lines here are reserved or confirmed';
 
-/* By this a front finds an order whose id does not contain the key. */
+/* A front uses this to find an order whose id does not contain the key. */
 DO $$
 BEGIN
 	EXECUTE format($f$

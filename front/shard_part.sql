@@ -376,8 +376,9 @@ COMMENT ON FUNCTION pgstock_shard.part_look IS
 SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
 
 /*
- * A hold need not be durable: no client is told of it, and if it is lost, the
- * keep fails.  So it does not wait for a flush; the keep's commit flushes both.
+ * A hold need not be durable: no client has received an answer for it, and if
+ * it is lost, the keep fails.  So it does not wait for a flush; the keep's
+ * commit flushes both.
  */
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, order_id text, saga bigint, step int,

@@ -324,8 +324,8 @@ SELECT jsonb_build_object('shard', pgstock_shard.own_number(),
    AND l.slot = s.slot AND s.closed_at IS NULL
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_state IS
-	'returns what this shard has of a flash sale, of one snapshot: the pieces '
-	'that are free, and the moves that are under way from here';
+	'returns the state of a flash sale in this shard, from one snapshot: the '
+	'pieces that are free, and the moves that are under way from here';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_state(text)'::regprocedure);
 
 /* ---- The calls ---- */

@@ -8,7 +8,9 @@
  *
  * No call of the thread waits for a server, but for libpq's lookup of a host
  * name when a session is opened: 6 s a host, by RES_OPTIONS, with three name
- * servers that do not respond.  Give hostaddr where that matters.
+ * servers that do not respond.  Give hostaddr where that matters.  And, when
+ * SIGHUP is received, but for the lookup of the users that the configuration
+ * names (local_users.c), which may wait for a directory server.
  *
  * SIGTERM drains: no connection is accepted any more, what has arrived is
  * answered, each connection ends with its answer.  A second one ends at once.

@@ -2,8 +2,8 @@
  * local_users.c - who a client on this machine is, by its user
  *
  * The kernel tells the user of a process that connects to a Unix socket
- * (SO_PEERCRED).  Names are looked up when the configuration is read: a lookup
- * may wait for a directory server, and the loop waits for none.
+ * (SO_PEERCRED).  Names are looked up when the configuration is read, and not
+ * when a client connects: a lookup may wait for a directory server.
  *
  * SPDX-License-Identifier: PostgreSQL
  */

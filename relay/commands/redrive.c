@@ -8,7 +8,8 @@
  * done: a letter that was sent back as often as the limit says is left.  One
  * that is left is named, and the run goes on behind it.
  *
- * What pgstock does with a message that comes back: extension/inbox/redriven.c.
+ * What pgstock does with a message that comes back: message_id.c and
+ * failed_event.c in extension/inbox.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
