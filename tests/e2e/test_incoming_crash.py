@@ -132,8 +132,8 @@ class Story:
             self.relay.kill9()
             self.relay.start(wait=None)
         else:
-            self.fleet.kill9({"coordinator": self.coordinator.pg,
-                              "shard": self.fleet.shards[1].pg}[victim])
+            {"coordinator": self.coordinator.pg,
+             "shard": self.fleet.shards[1].pg}[victim].power_cut()
 
 
 @pytest.fixture(name="story")
