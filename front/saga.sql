@@ -185,7 +185,7 @@ COMMENT ON FUNCTION pgstock_front.saga_refused IS
 CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
 	kept pgstock_front.answer[])
 RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE SET datestyle = 'ISO'
 AS $$
 BEGIN
 	IF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
@@ -356,7 +356,7 @@ COMMENT ON FUNCTION pgstock_front.saga_standing IS
 CREATE FUNCTION pgstock_front.saga_replay(order_id text,
 	lines pgstock_front.part_line[])
 RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE SET datestyle = 'ISO'
 AS $$
 BEGIN
 	RETURN (

@@ -13,26 +13,37 @@ COMMENT ON FUNCTION pgstock_front.connection_text IS
 	'returns connection parameters as a connection string of libpq';
 
 /*
- * The statements that PL/Proxy sends name types without their schema, so the
- * connection sets the search path, whatever the database or role has set.
- *
- * PL/Proxy waits for an answer as long as the connection lasts, also for the
- * answer to a statement that statement_timeout has canceled.  A machine that no
- * longer responds is noticed only by these timeouts: that for a request which
- * the machine has not acknowledged, and the keepalives for an answer that does
- * not arrive.
+ * A machine that no longer responds is noticed only by these: PL/Proxy waits
+ * for an answer as long as the connection lasts, also for the answer to a
+ * statement that statement_timeout has canceled.  One is for a request that the
+ * machine has not acknowledged, the keepalives are for an answer that does not
+ * arrive.  PL/Proxy does not use connect_timeout; postgres_fdw and psql do.
+ */
+CREATE FUNCTION pgstock_front.timeouts()
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+AS $$
+SELECT '{"connect_timeout": "5", "tcp_user_timeout": "8000",
+		 "keepalives_idle": "3", "keepalives_interval": "2",
+		 "keepalives_count": "3"}'::jsonb
+$$;
+COMMENT ON FUNCTION pgstock_front.timeouts IS
+	'returns connection parameters for the parameters that are not given';
+
+/*
+ * The statements that PL/Proxy sends name types without their schema, and
+ * answers have times as text: the connection sets how both are read, whatever
+ * the database or role of the shard has set.
  */
 CREATE FUNCTION pgstock_front.proxy_connection(options jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT pgstock_front.connection_text(
-	'{"connect_timeout": "5", "tcp_user_timeout": "8000",
-	  "keepalives_idle": "3", "keepalives_interval": "2",
-	  "keepalives_count": "3"}'::jsonb
+SELECT pgstock_front.connection_text(pgstock_front.timeouts()
 	|| options || jsonb_build_object('options',
 	concat_ws(' ', options ->> 'options',
-			  '-c search_path=pg_catalog,pg_temp')))
+			  '-c search_path=pg_catalog,pg_temp -c datestyle=ISO'
+			  ' -c intervalstyle=postgres')))
 $$;
 COMMENT ON FUNCTION pgstock_front.proxy_connection IS
 	'returns the connection parameters of a database for PL/Proxy';

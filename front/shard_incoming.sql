@@ -1,9 +1,6 @@
 /* ---- What a message needs to know of an order ---------------------------- */
 
-/*
- * If an answer rests on these lines, their commits must be flushed first: a
- * transaction with an id of its own flushes all earlier ones with its commit.
- */
+/* If an answer rests on these lines, their commits must be flushed first. */
 DO $do$
 BEGIN
 	EXECUTE format($f$
@@ -22,7 +19,7 @@ SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
   JOIN %1$I.stock_levels l
 	ON l.product_id = r.product_id AND l.location = r.location
  WHERE r.order_id = order_lines.order_id
-   AND (NOT fenced OR pg_current_xact_id() IS NOT NULL)
+   AND (NOT fenced OR pgstock_shard.fence())
  ORDER BY r.product_id, r.location, r.created_at DESC
 $body$
 $f$, (SELECT extnamespace::regnamespace FROM pg_extension

@@ -50,6 +50,21 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.part_check_role IS
 	'raises 42501 in a session that is not a front''s';
 
+/* What another database records as done must not be lost here. */
+CREATE FUNCTION pgstock_shard.be_durable()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.be_durable IS
+	'makes the caller''s commit wait for its flush and for the standbys, '
+	'whatever synchronous_commit the role has';
+
 /*
  * Begins a step: returns NULL if it is to be taken, or its answer if it was
  * taken before.  A stored answer may depend on a commit that is not flushed
@@ -166,8 +181,12 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.part_check_new IS
 	'raises SK007 for an order that was reserved before, without a saga';
 
-/* If a client relies on what was read here, that must be flushed first. */
-CREATE FUNCTION pgstock_shard.part_fence(order_id text)
+/*
+ * If a client relies on what was read here, that must be flushed first.  A
+ * transaction id alone does not make a commit wait for its flush: the
+ * transaction must have written to the WAL.
+ */
+CREATE FUNCTION pgstock_shard.fence()
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -175,13 +194,12 @@ BEGIN
 	IF session_user <> 'pgstock_front' THEN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
-	UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
-	 WHERE o.order_id = $1;
-	RETURN true;
+	PERFORM pgstock_shard.be_durable();
+	RETURN pg_logical_emit_message(true, 'pgstock_shard', '') IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION pgstock_shard.part_fence IS
-	'makes the caller''s commit flush what it has read of an order; true';
+COMMENT ON FUNCTION pgstock_shard.fence IS
+	'makes the caller''s commit flush what its transaction has read; true';
 
 /*
  * Two questions about a row of the coordinator that was restored from a backup.
@@ -196,7 +214,7 @@ SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
 				WHERE o.order_id = $1 AND (o.saga, o.step) >= ($2, $3)
 				  AND o.verb NOT IN ('hold', 'undo')
 				  AND (o.verb <> 'keep' OR (o.answer).error IS NULL)
-				  AND pgstock_shard.part_fence($1))
+				  AND pgstock_shard.fence())
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_kept IS
 	'returns whether this shard has kept its part of a saga, and not undone it';
@@ -209,7 +227,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT EXISTS (SELECT FROM pgstock_shard.order_part o
 				WHERE o.order_id = $1 AND (o.saga, o.step) > ($2, $3)
-				  AND pgstock_shard.part_fence($1))
+				  AND pgstock_shard.fence())
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_past IS
 	'returns whether this shard has taken a later step than this one';
@@ -347,7 +365,7 @@ SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
   JOIN %1$s.stock_levels l
 	ON l.product_id = r.product_id AND l.location = r.location
  WHERE r.order_id = part_look.order_id
-   AND pgstock_shard.part_fence(part_look.order_id)
+   AND pgstock_shard.fence()
  ORDER BY r.product_id, r.location, r.created_at DESC
 $body$
 $f$, pgstock);
@@ -410,6 +428,8 @@ BEGIN
 	END IF;
 	IF verb = 'hold' THEN
 		done := set_config('synchronous_commit', 'off', true);
+	ELSE
+		PERFORM pgstock_shard.be_durable();
 	END IF;
 	IF role IS NOT NULL THEN
 		done := set_config('role', role, true);

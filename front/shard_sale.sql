@@ -86,9 +86,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pgstock_shard.part_check_role();
-	IF current_setting('synchronous_commit') IN ('off', 'local') THEN
-		PERFORM set_config('synchronous_commit', 'on', true);
-	END IF;
+	PERFORM pgstock_shard.be_durable();
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_begin IS
@@ -316,7 +314,7 @@ SELECT jsonb_build_object('shard', pgstock_shard.own_number(),
 			  FROM pgstock_shard.stock_move m
 			 WHERE m.activity_id = q.activity_id AND m.arrived_at IS NULL),
 			'[]'))
-  FROM (SELECT $1 AS activity_id) q
+  FROM (SELECT $1 AS activity_id FROM pgstock_shard.part_check_role()) q
   LEFT JOIN pgstock_internal.sale s USING (activity_id)
   LEFT JOIN pgstock_shard.shared_sale h USING (activity_id)
   LEFT JOIN pgstock_internal.level l

@@ -170,7 +170,8 @@ BEGIN
 		END IF;
 		SELECT string_agg(format('ADD %I %L', o.key, o.value), ', ')
 		  INTO options
-		  FROM jsonb_each_text(s.value || '{"async_capable": "true"}') o;
+		  FROM jsonb_each_text(pgstock_front.timeouts() || s.value
+							   || '{"async_capable": "true"}') o;
 		EXECUTE format('ALTER SERVER %I OPTIONS (%s)', s.server, options);
 	END LOOP;
 	IF is_new THEN

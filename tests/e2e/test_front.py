@@ -147,6 +147,39 @@ def test_a_time_does_not_depend_on_the_style_of_the_session(shards):
             assert cur.fetchall() == [(0,)]
 
 
+def test_a_time_does_not_depend_on_the_style_of_a_shard(shards):
+    """Its answer would have the day where the front reads the month."""
+    (product,) = shards.products(1, "style")[1]
+    shards.front.sql("SELECT receive_stock(%s, 5)", (product,))
+    shard = shards.shards[1]
+    shard.sql(f'ALTER DATABASE "{shard.name}" SET datestyle = \'SQL, DMY\'')
+    try:
+        for days in (10, 20, 30):   # one of them is after the 12th
+            assert shards.front.value(
+                "SELECT abs(extract(epoch FROM expires_at - now()"
+                " - %s::interval)) < 3600"
+                " FROM reserve_stock(%s, 1, %s, ttl => %s)",
+                (f"{days} days", product, name("order"), f"{days} days"))
+    finally:
+        shard.sql(f'ALTER DATABASE "{shard.name}" RESET datestyle')
+
+
+def test_what_an_answer_rests_on_is_flushed(shards):
+    """A commit waits for its flush only if its transaction wrote WAL, which an
+    id alone does not."""
+    (product,) = shards.products(1, "fence")[1]
+    order = name("order")
+    shards.front.sql("SELECT receive_stock(%s, 5)", (product,))
+    shards.front.sql("SELECT reserve_stock(%s, 1, %s)", (product, order))
+    for read in ("order_lines(%s, true)", "part_look(%s)"):
+        with closing(shards.shards[1].connect()) as conn, conn.cursor() as cur:
+            cur.execute("SELECT pg_current_wal_insert_lsn()")
+            before, = cur.fetchone()
+            cur.execute(f"SELECT count(*), pg_current_wal_insert_lsn() > %s"
+                        f" FROM pgstock_shard.{read}", (before, order))
+            assert cur.fetchone() == (1, True), read
+
+
 def test_an_event_is_found_in_its_shard(shards):
     front = shards.front
     ids = [front.value("SELECT publish_event('news', %s, '{}')",

@@ -350,10 +350,10 @@ def test_rights(shop, order):
             (app, "SELECT pgstock_front.ask_abandon('x', 'y', 'z')")]:
         fails("42501", lambda u, s: front.sql(s, user=u), user, statement)
     shard = shop.shards[0]
-    for call_ in ("part_begin('x', 1, 1, '')", "part_fence('x')",
+    for call_ in ("part_begin('x', 1, 1, '')", "fence()",
                   "part_purge(now())", "part_end('x', 1, 1, '{0}', '', NULL)",
                   "part_held('x')", "part_place('x')", "part_key('x')",
-                  "part_check_new('x')"):
+                  "part_check_new('x')", "sale_state('x')"):
         fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",
                                            user=app), call_)
 
