@@ -31,16 +31,43 @@ problem_answer(HttpRequest *request, ProblemId id, Buf *body)
 	http_answer(request, problems[id].status, PROBLEM_TYPE, body);
 }
 
-void
-problem_give_hint(HttpRequest *request, ProblemId id, const char *detail,
-				  const char *hint)
+/* A line that the client's report of a failed request leads to. */
+static void
+problem_log(const HttpRequest *request, ProblemId id, const char *sqlstate,
+			const char *text)
+{
+	const char *request_id = http_request_id(request);
+
+	Assert(problems[id].status >= 500);
+	log_write(problems[id].status == 500 ? LEVEL_ERROR : LEVEL_WARNING,
+			  LOG_MODULE,
+			  "request failed: status=%u type=%s path=%s request_id=%s "
+			  "sqlstate=%s: %s",
+			  problems[id].status, problems[id].name, request->path,
+			  request_id != NULL ? request_id : "none",
+			  sqlstate != NULL ? sqlstate : "none",
+			  text != NULL ? text : "no message");
+}
+
+static void
+problem_write(HttpRequest *request, ProblemId id, const char *sqlstate,
+			  const char *detail, const char *hint)
 {
 	Buf body = {0};
 
 	problem_begin(&body, id, detail);
-	problem_add_text(&body, "sqlstate", problems[id].sqlstate);
+	problem_add_text(&body, "sqlstate", sqlstate);
 	problem_add_text(&body, "hint", hint);
 	problem_answer(request, id, &body);
+}
+
+void
+problem_give_hint(HttpRequest *request, ProblemId id, const char *detail,
+				  const char *hint)
+{
+	if (id == PROBLEM_INTERNAL || id == PROBLEM_OUTCOME_UNKNOWN)
+		problem_log(request, id, NULL, detail);
+	problem_write(request, id, problems[id].sqlstate, detail, hint);
 }
 
 void
@@ -90,28 +117,23 @@ problem_give_failure(HttpRequest *request, const PoolAnswer *answer)
 	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
 	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
 	ProblemId	id = problem_of_sqlstate(sqlstate);
-	Buf			body = {0};
 	char	   *text;
 
 	Assert(PQresultStatus(result) != PGRES_TUPLES_OK);
-	if (id == PROBLEM_INTERNAL)
+	/* a server that became a standby fails all of them, and does so quickly */
+	if (problems[id].status >= 500 && id != PROBLEM_DATABASE_AWAY)
+		problem_log(request, id, sqlstate, message);
+	if (id == PROBLEM_INTERNAL) /* what the message says is not for clients */
 	{
-		const char *request_id = http_request_id(request);
-
-		log_error("request failed: path=%s request_id=%s sqlstate=%s: %s",
-				  request->path, request_id != NULL ? request_id : "none",
-				  sqlstate != NULL ? sqlstate : "none",
-				  message != NULL ? message : "no message");
-		problem_give(request, id, NULL);
+		problem_write(request, id, problems[id].sqlstate, NULL,
+					  problems[id].hint);
 		return;
 	}
 	if (id == PROBLEM_FORBIDDEN)
 		hint = ROLE_HINT;
 	text = xasprintf("%s%s%s", message != NULL ? message : "",
 					 detail != NULL ? ": " : "", detail != NULL ? detail : "");
-	problem_begin(&body, id, text);
-	problem_add_text(&body, "sqlstate", sqlstate);
-	problem_add_text(&body, "hint", hint != NULL ? hint : problems[id].hint);
-	problem_answer(request, id, &body);
+	problem_write(request, id, sqlstate, text,
+				  hint != NULL ? hint : problems[id].hint);
 	free(text);
 }

@@ -121,7 +121,8 @@ def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     ("reserve", {"quantity": 1, "order_id": "unknown"}, "same order_id")])
 def test_what_to_do_about_an_unknown_outcome(gateways, product, shop, pg, path,
                                              body, hint):
-    """A receipt has no key: repeated, it would be done again."""
+    """A receipt has no key: repeated, it would be done again.  The log names
+    the request: a call, or a part of a batch."""
     with closing(Proxy(pg.port)) as proxy, ThreadPoolExecutor(1) as pool:
         gateway = gateways(port=proxy.port).start()
         with closing(shop.connect()) as conn, \
@@ -129,13 +130,16 @@ def test_what_to_do_about_an_unknown_outcome(gateways, product, shop, pg, path,
             conn.cursor().execute("SELECT adjust_stock(%s, 1, 'held')",
                                   (product,))
             answer = pool.submit(client.post,
-                                 f"/products/{product}/stock/{path}", body)
+                                 f"/products/{product}/stock/{path}", body,
+                                 X_Request_Id=f"r-{product}")
             wait_for_lock(shop, gateway)
             proxy.cut()
             answer = answer.result()
             conn.rollback()
     assert answer.problem == "outcome-unknown"
     assert hint in answer.json["hint"]
+    assert re.search(r"status=503 type=outcome-unknown path=\S+ "
+                     f"request_id=r-{product} ", gateway.log())
 
 
 def test_a_database_that_is_away(gateways, product, shop, pg):

@@ -20,19 +20,22 @@ pytestmark = pytest.mark.xdist_group("gateway")
 
 def test_a_held_product_stops_no_other(gateways, admin, product, shop):
     """Another session holds a product and does not end.  Requests for it are a
-    conflict; other products are reserved, alone or in an order, in batches
-    that meet requests for it; reading and settling go on."""
+    conflict, each of which the log names; other products are reserved, alone or
+    in an order, in batches that meet requests for it; reading and settling go
+    on."""
     other = f"{product}-other"
     admin.post(f"/products/{other}/stock/receive", {"quantity": 100000})
     gateway = gateways({"postgres": {"pool": 2}}).start()
     until = time.monotonic() + 5
-    conflicts, waits = [], []
+    conflicts, waits = {}, []
 
     def want_held(client, i):
         n = 0
         while time.monotonic() < until:
-            answer = client.reserve(product, 1, f"held-{product}-{i}-{n}")
-            conflicts.append(answer.problem)
+            order = f"held-{product}-{i}-{n}"
+            conflicts[order] = client.post(
+                f"/products/{product}/stock/reserve",
+                {"quantity": 1, "order_id": order}, X_Request_Id=order).problem
             n += 1
 
     def want_other(client, i):
@@ -61,7 +64,10 @@ def test_a_held_product_stops_no_other(gateways, admin, product, shop):
                               (product, f"holder-{product}"))
         many(gateway, 9, call)
         conn.rollback()
-    assert set(conflicts) == {"conflict"}
+    assert set(conflicts.values()) == {"conflict"}
+    log = gateway.log()
+    assert all(f"request_id={order} sqlstate=55P03" in log
+               for order in conflicts)
     waits.sort()
     # the first batches find out which product it is
     assert waits[-1] < 1.5 and waits[-13] < 0.2, waits[-20:]

@@ -13,6 +13,7 @@
 #include "api/decode.h"
 #include "api/form.h"
 #include "api/reserve.h"
+#include "common/log.h"
 #include "config/metric_table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -153,6 +154,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char					*path = take_line(data, size, &at);
 	char					*query = take_line(data, size, &at);
 
+	log_configure(LEVEL_ERROR, LOG_TEXT); /* no line for each broken session */
 	for (size_t i = 0; i < Lengthof(methods); i++)
 		fuzz_request(methods[i], path, query, (const char *) data + at,
 					 size - at);
