@@ -160,6 +160,7 @@ field_set_member(const Field *field, const json_t *member, char **value,
 			return true;
 		case FIELD_ITEMS:
 			return field_set_items(name, member, value, error);
+		case FIELD_KEY:
 		case FIELD_VERSION:
 		case FIELD_UUID:
 		case FIELD_LIMIT:

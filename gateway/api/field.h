@@ -23,6 +23,7 @@ typedef enum FieldPlace
 typedef enum FieldType
 {
 	FIELD_ID,		/* text of 1 to 255 bytes; in JSON an integer too */
+	FIELD_KEY,		/* the same text, or a string of RFC 8941; of a header */
 	FIELD_TEXT,		/* text of 1 to 2000 bytes */
 	FIELD_QUANTITY, /* integer, 1 to 2^53 */
 	FIELD_AMOUNT,	/* integer, 0 to 2^53 */

@@ -127,6 +127,44 @@ form_set_word(const char *name, FieldType type, const char *text, char **value,
 	return false;
 }
 
+/* Reads a string of RFC 8941, which begins with a quotation mark: printable
+ * ASCII, with a backslash before each quotation mark and backslash. */
+static bool
+form_read_string(const char *text, Buf *string)
+{
+	Assert(*text == '"');
+	for (text++; *text >= ' ' && *text <= '~'; text++)
+	{
+		if (*text == '"')
+			return text[1 + strspn(text + 1, " ")] == '\0'; /* no parameters */
+		if (*text == '\\' && *++text != '"' && *text != '\\')
+			return false;
+		buf_add(string, text, 1);
+	}
+	return false;
+}
+
+/* As the draft of the IETF has it, "k" with quotation marks; or k. */
+static bool
+form_set_key(const Field *field, const char *text, char **value, Buf *error)
+{
+	Buf	 string = {0};
+	bool good;
+
+	if (*text != '"')
+		return form_check_text(field->name, text, ID_BYTES_MAX, value, error);
+	if (form_read_string(text, &string))
+		good = form_check_text(field->name, buf_str(&string), ID_BYTES_MAX,
+							   value, error);
+	else
+		good = form_fault(field->name, error,
+						  "begins with a quotation mark, but is no string of "
+						  "RFC 8941: send printable ASCII in quotation marks, "
+						  "with \\ before each \" and \\ in it");
+	buf_free(&string);
+	return good;
+}
+
 /* An entity tag that the API has given: "7"; or * for any. */
 static bool
 form_set_version(const char *name, const char *text, char **value, Buf *error)
@@ -212,6 +250,8 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 		case FIELD_ID:
 			return form_check_text(field->name, text, ID_BYTES_MAX, value,
 								   error);
+		case FIELD_KEY:
+			return form_set_key(field, text, value, error);
 		case FIELD_VERSION:
 			return form_set_version(field->name, text, value, error);
 		case FIELD_UUID:
@@ -272,6 +312,15 @@ form_add_schema(const Field *field, Buf *json)
 				buf_add_str(json, "{\"$ref\":\"#/components/schemas/Id\"}");
 			else
 				form_add_text(ID_BYTES_MAX, json);
+			break;
+		case FIELD_KEY:
+			buf_printf(
+				json,
+				"{\"type\":\"string\",\"minLength\":1,"
+				"\"maxLength\":%d,\"pattern\":\""
+				"^([^\\\"\\u0000][^\\u0000]*|"
+				"\\\"([ !#-\\\\[\\\\]-~]|\\\\\\\\[\\\"\\\\\\\\])+\\\")$\"}",
+				ID_BYTES_MAX);
 			break;
 		case FIELD_TEXT:
 			form_add_text(TEXT_BYTES_MAX, json);

@@ -15,10 +15,11 @@
 
 /* clang-format off: a row for each field, as long as it is */
 
-#define KEY                                                             \
-	{                                                                   \
-		"Idempotency-Key", IN_HEADER, FIELD_ID, false,                  \
-			"the same request with the same key takes effect only once" \
+#define KEY                                                               \
+	{                                                                     \
+		"Idempotency-Key", IN_HEADER, FIELD_KEY, false,                   \
+			"the same request with the same key takes effect only once; " \
+			"\"k\", a string of RFC 8941, and k are the same key"         \
 	}
 #define ORDER                                            \
 	{                                                    \

@@ -170,8 +170,12 @@ def test_keys_and_traces_go_into_the_events(app, product, shop):
     first = app.post("/orders", body, Idempotency_Key=order, traceparent=trace,
                      X_Request_Id="r-1")
     assert (first.status, first.headers["X-Request-Id"]) == (201, "r-1")
-    again = app.post("/orders", body, Idempotency_Key=order)
-    assert (again.status, again.json["replayed"]) == (200, True)
+    for key in (order, f'"{order}"'):           # RFC 8941: one key
+        again = app.post("/orders", body, Idempotency_Key=key)
+        assert (again.status, again.json["replayed"]) == (200, True)
+    answer = app.post("/orders", body, Idempotency_Key=f'"{order}')
+    assert (answer.status, answer.problem) == (400, "invalid")
+    assert "RFC 8941" in answer.json["detail"]
     other = {**body, "order_id": f"{order}-2"}
     answer = app.post("/orders", other, Idempotency_Key=order)
     assert (answer.status, answer.problem) == (422, "key-reused")

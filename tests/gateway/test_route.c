@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/decode.h"
+#include "api/form.h"
 #include "api/request.h"
 
 /* The operation that the request names, or what it is refused with. */
@@ -166,6 +167,49 @@ only_text_is_decoded(void **state UNUSED)
 	decodes("%e2%82%ac", "\xe2\x82\xac");
 }
 
+/* What the text is as a header, or what it is refused with. */
+static void
+is_key(const char *text, bool good, const char *what)
+{
+	static const Field field = {"Key", IN_HEADER, FIELD_KEY, false, NULL};
+	char			  *value = NULL;
+	Buf				   error = {0};
+
+	assert_int_equal(form_set_text(&field, text, &value, &error), good);
+	if (good)
+		assert_string_equal(value, what);
+	else
+		assert_non_null(strstr(buf_str(&error), what));
+	free(value);
+	buf_free(&error);
+}
+
+static void
+a_key_may_be_a_quoted_string(void **state UNUSED)
+{
+	static const char *const malformed[] = {
+		"\"",		"\"k",		"\"k\\\"", "\"k\"x",	   "\"k\";a=1",
+		"\"a\"b\"", "\"a\\b\"", "\"\t\"",  "\"\xc3\xa9\"",
+	};
+	char longest[260] = "\"";
+
+	is_key("k", true, "k");
+	is_key("\"k\"", true, "k");
+	is_key("\" a\\\"b\\\\c~\"", true, " a\"b\\c~");
+	is_key("\"k\" ", true, "k");
+	is_key("a\"b\\\"", true, "a\"b\\\""); /* it begins with none */
+	is_key("\xc3\xa9", true, "\xc3\xa9");
+	is_key("", false, "is empty");
+	is_key("\"\"", false, "is empty");
+	for (size_t i = 0; i < Lengthof(malformed); i++)
+		is_key(malformed[i], false, "no string of RFC 8941");
+	memset(longest + 1, 'k', 256);
+	longest[257] = '"';
+	is_key(longest, false, "longer than 255 bytes");
+	longest[256] = '\0';
+	is_key(longest + 1, true, longest + 1);
+}
+
 int
 main(void)
 {
@@ -175,6 +219,7 @@ main(void)
 		cmocka_unit_test(a_kind_that_is_not_served_has_no_routes),
 		cmocka_unit_test(each_route_is_sound),
 		cmocka_unit_test(only_text_is_decoded),
+		cmocka_unit_test(a_key_may_be_a_quoted_string),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
