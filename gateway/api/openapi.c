@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/form.h"
+#include "api/repeat.h"
 #include "api/route.h"
 #include "common/json.h"
 
@@ -194,6 +195,74 @@ openapi_add_answer(Buf *json, const Route *route, unsigned status,
 				   : "");
 }
 
+static bool
+openapi_has_field(const Route *route, FieldType type)
+{
+	for (const Field *field = route->fields; field->name != NULL; field++)
+		if (field->type == type)
+			return true;
+	return false;
+}
+
+/* Whether it may answer with a problem of the status: as far as the table of
+ * routes tells, and the status is one that its client may do something about.
+ * The others are "default". */
+static bool
+openapi_may_fail(const Route *route, unsigned status)
+{
+	switch (status)
+	{
+		case 400:
+			return true;
+		case 401:
+		case 403:
+		case 429:
+			return !route->open;
+		case 404: /* what it names, in its path or a line */
+			return !repeat_is_read(route) || strchr(route->path, '{') != NULL;
+		case 409: /* as the state of what it would change does not allow it */
+			return !repeat_is_read(route);
+		case 412:
+			return openapi_has_field(route, FIELD_VERSION);
+		case 422: /* a purchase's order is its key */
+			return openapi_has_field(route, FIELD_KEY) ||
+				   route->kind == ROUTE_TAKE;
+		case 503:
+			return route->sql != NULL;
+		default:
+			return false;
+	}
+}
+
+/* Whether the problem is the first one of its status, and a route may answer
+ * with that. */
+static bool
+openapi_is_listed(int problem)
+{
+	unsigned status = problems[problem].status;
+
+	for (int i = 0; i < problem; i++)
+		if (problems[i].status == status)
+			return false;
+	for (int i = 0; i < route_count; i++)
+		if (openapi_may_fail(&routes[i], status))
+			return true;
+	return false;
+}
+
+static void
+openapi_add_problems(Buf *json, const Route *route)
+{
+	for (int i = 0; i < PROBLEMS; i++)
+		if (openapi_is_listed(i) && openapi_may_fail(route, problems[i].status))
+			buf_printf(json,
+					   "\"%u\":{\"$ref\":\"#/components/responses/"
+					   "Problem%u\"},",
+					   problems[i].status, problems[i].status);
+	buf_add_str(json,
+				"\"default\":{\"$ref\":\"#/components/responses/Problem\"}}");
+}
+
 static void
 openapi_add_responses(Buf *json, const Route *route)
 {
@@ -207,9 +276,31 @@ openapi_add_responses(Buf *json, const Route *route)
 							   takes && answers[i].answer == ANSWER_DONE
 								   ? "It was done before: nothing changed"
 								   : answers[i].meaning);
-	buf_add_str(json, "\"default\":{\"description\":\"A problem\",\"content\":{"
-					  "\"application/problem+json\":{\"schema\":{\"$ref\":"
-					  "\"#/components/schemas/Problem\"}}}}}");
+	openapi_add_problems(json, route);
+}
+
+#define PROBLEM_CONTENT                                         \
+	",\"content\":{\"" PROBLEM_TYPE "\":{\"schema\":{\"$ref\":" \
+	"\"#/components/schemas/Problem\"}}}}"
+
+/* A problem of each status, with the last part of the types that it may be. */
+static void
+openapi_add_problem_responses(Buf *json)
+{
+	buf_add_str(json,
+				"{\"Problem\":{\"description\":\"A problem\"" PROBLEM_CONTENT);
+	for (int i = 0; i < PROBLEMS; i++)
+	{
+		if (!openapi_is_listed(i))
+			continue;
+		buf_printf(json, ",\"Problem%u\":{\"description\":\"A problem: %s",
+				   problems[i].status, problems[i].name);
+		for (int j = i + 1; j < PROBLEMS; j++)
+			if (problems[j].status == problems[i].status)
+				buf_printf(json, ", %s", problems[j].name);
+		buf_add_str(json, "\"" PROBLEM_CONTENT);
+	}
+	buf_add_str(json, "}");
 }
 
 static void
@@ -292,8 +383,9 @@ openapi_render(unsigned without, Buf *json)
 		openapi_add_path(json, i);
 		comma = ",";
 	}
-	buf_printf(json,
-			   "},\"components\":{\"securitySchemes\":{\"token\":{\"type\":"
-			   "\"http\",\"scheme\":\"bearer\"}},\"schemas\":%s}}\n",
-			   schemas);
+	buf_add_str(json, "},\"components\":{\"securitySchemes\":{\"token\":{"
+					  "\"type\":\"http\",\"scheme\":\"bearer\"}},"
+					  "\"responses\":");
+	openapi_add_problem_responses(json);
+	buf_printf(json, ",\"schemas\":%s}}\n", schemas);
 }

@@ -24,8 +24,7 @@ repeat_has_field(const Route *route, const char *name)
 	return false;
 }
 
-/* Whether repeating it does no harm: it changes nothing. */
-static bool
+bool
 repeat_is_read(const Route *route)
 {
 	return (route->roles & ROLES_READ) == ROLES_READ;

@@ -8,6 +8,9 @@
 
 #include "api/request.h"
 
+/* Whether repeating it does no harm: it changes nothing. */
+bool repeat_is_read(const Route *route) MUST_CHECK;
+
 /* False if the request has a header that would make repeating it safe on
  * another route, and has no effect on this one; that was answered then. */
 bool repeat_check_headers(const ApiRequest *request) MUST_CHECK;

@@ -507,23 +507,56 @@ def test_its_description_is_the_table_of_routes(gateway):
 
 def test_the_statuses_that_it_describes(gateway):
     """Each has one meaning, and is there where the answer may be it."""
-    described = json.loads(gateway.get("/openapi.json")[1])["paths"]
+    described = json.loads(gateway.get("/openapi.json")[1])
+    problems = described["components"]["responses"]
     meanings = {}
-    for path, methods in described.items():
+    for path, methods in described["paths"].items():
         for method, one in methods.items():
             for status, answer in one["responses"].items():
+                if "$ref" in answer:
+                    answer = problems[answer["$ref"].rpartition("/")[2]]
                 meanings.setdefault(status, {}).setdefault(
                     answer["description"], []).append((method, path))
-    assert set(meanings) == {"200", "201", "202", "304", "308", "503",
-                             "default"}
+    assert set(meanings) == {
+        "200", "201", "202", "304", "308", "400", "401", "403", "404", "409",
+        "412", "422", "429", "503", "default"}
+    # 503 may be an answer about the gateway's own state
     assert {status: len(found) for status, found in meanings.items()
-            if status != "200"} == dict.fromkeys(set(meanings) - {"200"}, 1)
+            if status != "200"} == {
+                **dict.fromkeys(set(meanings) - {"200"}, 1), "503": 2}
     later, = meanings["202"].values()
     assert later == [("get", "/events/{event_id}"),
                      ("post", "/failed/{id}/retry")]
     new, = meanings["201"].values()
     again = meanings["200"]["It was done before: nothing changed"]
     assert ("post", "/sales") in new and set(again) < set(new)
+    assert set(meanings["503"]["Requests cannot be answered now"]) == {
+        ("get", "/readyz"), ("get", "/health")}
+
+
+@pytest.mark.parametrize("method, path, statuses", [
+    ("post", "/products/{product_id}/stock/reserve",
+     "400 401 403 404 409 422 429 503"),
+    ("post", "/products/{product_id}/stock/set",
+     "400 401 403 404 409 412 429 503"),
+    ("post", "/sales/{activity_id}/purchase",
+     "400 401 403 404 409 422 429 503"),
+    ("get", "/orders/{order_id}", "400 401 403 404 429 503"),
+    ("get", "/status", "400 401 403 429 503"),
+    ("get", "/whoami", "400 401 403 429"),
+    ("get", "/livez", "400")])
+def test_the_problems_that_it_describes(gateway, method, path, statuses):
+    described = json.loads(gateway.get("/openapi.json")[1])
+    found = {status: answer["$ref"] for status, answer in
+             described["paths"][path][method]["responses"].items()
+             if "$ref" in answer}
+    assert sorted(found) == [*statuses.split(), "default"]
+    for status, ref in found.items():
+        name = "Problem" + status.replace("default", "")
+        assert ref == f"#/components/responses/{name}"
+        assert described["components"]["responses"][name]["content"] == {
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 def test_its_command_line(gateway):
