@@ -160,6 +160,11 @@ field_set_member(const Field *field, const json_t *member, char **value,
 			return true;
 		case FIELD_ITEMS:
 			return field_set_items(name, member, value, error);
+		case FIELD_OBJECT:
+			if (!json_is_object(member))
+				return form_fault(name, error, "must be an object");
+			*value = xstrdup("{}"); /* until field_set_objects() */
+			return true;
 		case FIELD_KEY:
 		case FIELD_VERSION:
 		case FIELD_UUID:
@@ -210,6 +215,21 @@ field_read_object(const Field *fields, const json_t *object, Values *values,
 	return true;
 }
 
+/*
+ * Written again, a price of 9.90 would be 9.9000000000000004.  So the database
+ * gets the body as it was sent, and takes the member out of it.
+ */
+static void
+field_set_objects(const Field *fields, const Buf *body, Values *values)
+{
+	for (int i = 0; fields[i].name != NULL; i++)
+		if (fields[i].type == FIELD_OBJECT && values->text[i] != NULL)
+		{
+			free(values->text[i]);
+			values->text[i] = xasprintf("%.*s", (int) body->len, body->data);
+		}
+}
+
 bool
 fields_read_members(const Field *fields, const Buf *body, Values *values,
 					Buf *error)
@@ -233,6 +253,8 @@ fields_read_members(const Field *fields, const Buf *body, Values *values,
 		good = field_read_object(fields, object, values, error);
 	else
 		buf_add_str(error, "the body is not a JSON object");
+	if (good)
+		field_set_objects(fields, body, values);
 	json_decref(object);
 	return good;
 }

@@ -33,6 +33,7 @@ typedef enum FieldType
 	FIELD_TTL,		/* integer: seconds; 0: for ever */
 	FIELD_TIME,		/* RFC 3339 */
 	FIELD_ITEMS,	/* lines: product_id, quantity, location */
+	FIELD_OBJECT,	/* any object: the whole body, of which SQL takes it */
 	FIELD_VERSION,	/* of a level, as an entity tag: "7"; any: * */
 	FIELD_UUID,		/* of an event */
 	FIELD_FAILURE,	/* state of a failed message */

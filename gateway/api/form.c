@@ -275,6 +275,7 @@ form_set_text(const Field *field, const char *text, char **value, Buf *error)
 		case FIELD_DELTA:
 		case FIELD_TTL:
 		case FIELD_ITEMS:
+		case FIELD_OBJECT:
 			break;
 	}
 	Assert(!"no text");
@@ -355,6 +356,9 @@ form_add_schema(const Field *field, Buf *json)
 			break;
 		case FIELD_ITEMS:
 			buf_add_str(json, "{\"$ref\":\"#/components/schemas/Items\"}");
+			break;
+		case FIELD_OBJECT:
+			buf_add_str(json, "{\"type\":\"object\"}");
 			break;
 		case FIELD_UUID:
 			buf_add_str(json, "{\"type\":\"string\",\"format\":\"uuid\"}");

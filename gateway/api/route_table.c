@@ -154,6 +154,8 @@ static const Field purchase[] = {
 	[PURCHASE_ORDER] = {"order_id", IN_BODY, FIELD_ID, true, "the order"},
 	[PURCHASE_QUANTITY] = {"quantity", IN_BODY, FIELD_QUANTITY, false,
 						   "pieces; default: 1"},
+	[PURCHASE_ATTRIBUTES] = {"attributes", IN_BODY, FIELD_OBJECT, false,
+							 "published with the event, such as a price"},
 	FIELDS_END,
 };
 
@@ -377,7 +379,8 @@ const Route routes[] = {
 	{"POST", "/sales/{activity_id}/purchase", ROUTE_TAKE, false, ROLES_APP,
 	 "purchase", "Reserves pieces from the quota of a flash sale",
 	 LINES "purchase_flash_sale($1::text, $2::text, $3::text, "
-		   "coalesce($4::bigint, 1)) r",
+		   "coalesce($4::bigint, 1), "
+		   "($5::json->'attributes')::jsonb) r",
 	 purchase, .answers = ANSWER_NEW | ANSWER_DONE},
 	{"GET", "/failed", ROUTE_LIST, false, ROLES_READ, "listFailed",
 	 "Lists incoming messages that failed, the newest first", LIST_FAILURES,

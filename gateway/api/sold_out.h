@@ -18,6 +18,7 @@ enum
 	PURCHASE_USER,
 	PURCHASE_ORDER,
 	PURCHASE_QUANTITY,
+	PURCHASE_ATTRIBUTES,
 };
 
 typedef struct SoldOut SoldOut;

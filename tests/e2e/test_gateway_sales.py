@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Flash sales over HTTP: what is refused from memory is refused rightly."""
+"""Flash sales over HTTP: what is refused from memory is refused rightly, and
+what a purchase has with it is published."""
 
+import json
 import os
 import random
 import threading
@@ -211,3 +213,34 @@ def test_the_answer_from_memory_is_the_database_s(gateway, app, admin, product):
     while (answer := buy("dan")).problem == "insufficient":
         assert time.time() < closed + 1
     assert answer.problem == "sale-not-open"
+
+
+def test_the_attributes_of_a_purchase(app, admin, product, shop):
+    """They are published as in SQL: with the digits that were sent, and without
+    what looks like a card."""
+    sale = f"sale-{product}"
+    admin.post("/sales", {"activity_id": sale, "product_id": product,
+                          "quantity": 5})
+
+    def buy(user, attributes):
+        answer = app.post(f"/sales/{sale}/purchase", (
+            '{"user_id": "%s", "order_id": "%s-%s", "attributes": %s}'
+            % (user, sale, user, attributes)).encode())
+        return answer, [found for found, in shop.sql(
+            "SELECT (payload->'attributes')::text FROM stock_outbox "
+            "WHERE key = %s", (f"{sale}-{user}",))]
+
+    answer, found = buy("ann", '{"price": 9.90, "card_number": "1", '
+                               '"to": {"attributes": ["\\u00e9"]}}')
+    assert answer.status == 201, answer.text
+    assert found and all(json.loads(one) == {
+        "price": 9.9, "to": {"attributes": ["é"]}} for one in found)
+    assert all("9.90" in one for one in found)
+    for user, attributes in (("bob", "{}"), ("cid", "null")):
+        answer, found = buy(user, attributes)
+        assert answer.status == 201, answer.text
+        assert found and set(found) == {None}
+    for attributes in ("[]", "1", '"{}"'):
+        answer, found = buy("dan", attributes)
+        assert (answer.status, answer.problem, found) == (400, "invalid", [])
+        assert answer.json["detail"] == '"attributes" must be an object'
