@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -28,6 +29,7 @@ class Answer:
         self.status = response.status
         self.headers = response.headers
         self.text = response.read().decode()
+        self.seconds = None             # that the client has waited for it
 
     @property
     def json(self):
@@ -56,8 +58,11 @@ class Client:
             body = json.dumps(body).encode()
         headers = {name.replace("_", "-"): value
                    for name, value in headers.items()}
+        began = time.monotonic()
         self.conn.request(method, path, body, {**self.headers, **headers})
-        return Answer(self.conn.getresponse())
+        answer = Answer(self.conn.getresponse())
+        answer.seconds = time.monotonic() - began
+        return answer
 
     def get(self, path, **headers):
         return self.call("GET", path, **headers)

@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import socket
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,8 @@ def test_a_full_queue_is_refused_at_once(gateways, product, shop):
     assert refused and {answer.problem for answer in refused} == {"overloaded"}
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
     assert len(answers) - len(refused) >= 5
+    # the others have waited for the lock, for longer
+    assert statistics.median(answer.seconds for answer in refused) < 0.25
 
 
 # ---- the database goes away -------------------------------------------------
@@ -425,6 +428,48 @@ def test_slow_clients_slow_nobody_down(gateway, product):
     times.sort()
     assert times[len(times) * 99 // 100] < 0.2, times[-20:]
     assert len(slow) == HALF_OPEN
+
+
+DRIPPING = 300
+
+
+def drip(connections, rounds):
+    """A byte of each one's body, now and again."""
+    pause = threading.Event()
+    for _ in range(rounds):
+        for conn in connections:
+            try:
+                conn.sendall(b" ")
+            except ConnectionError:
+                pass                    # its time is over
+        pause.wait(0.05)
+
+
+def test_slow_bodies_slow_nobody_down(gateway, product):
+    """Their heads are complete, and what has arrived of them is kept."""
+    head = (f"POST /orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+            f"{TOKENS['app']}\r\nContent-Length: 100000\r\n\r\n").encode()
+    slow, times = [], []
+    try:
+        for _ in range(DRIPPING):
+            slow.append(socket.create_connection((HOST, gateway.port),
+                                                 timeout=20))
+            slow[-1].sendall(head + b"{")
+        wait_until(lambda: int(re.search(
+            r"_http_connections (\d+)", gateway.get("/metrics")[1])[1]
+            ) >= DRIPPING, 30, gateway.tail)
+        with ThreadPoolExecutor(1) as pool, closing(gateway.client()) as client:
+            dripping = pool.submit(drip, slow, 20)
+            while not dripping.done() or len(times) < 100:
+                order = f"drip-{product}-{len(times)}"
+                answer = client.post(f"/orders/{order}/release")
+                assert answer.status == 404
+                times.append(answer.seconds)
+            dripping.result()
+    finally:
+        for conn in slow:
+            conn.close()
+    assert max(times) < 1, sorted(times)[-30:]
 
 
 def of_another_address(gateway, timeout=5):
