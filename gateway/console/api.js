@@ -84,17 +84,27 @@ export async function listPage(path, headers) {
 
 // An administrator's request has no key: after a broken connection it is
 // unknown whether it took effect.
-export async function act(method, path, body, headers) {
+async function tell(method, path, options) {
   try {
-    return (await call(method, path, { body, headers })).body;
+    return await call(method, path, options);
   } catch (problem) {
-    if (problem.name === "outcome-unknown" || problem.status === 0)
+    if (method !== "GET" &&
+        (problem.name === "outcome-unknown" || problem.status === 0))
       problem.message = "The connection broke before the answer came: look " +
         "whether it was done before you repeat it";
     else if (problem.passes)
       problem.message = `Nothing was changed: ${problem.message}`;
     throw problem;
   }
+}
+
+export async function act(method, path, body, headers) {
+  return (await tell(method, path, { body, headers })).body;
+}
+
+// What an act reads before it changes something.
+export function readFirst(path) {
+  return tell("GET", path);
 }
 
 // "/products?search=a", without what is empty

@@ -2,7 +2,7 @@
 //
 // stock.js - products, their levels, and what has moved them
 
-import { act, call, query, session } from "./api.js";
+import { act, query, readFirst, session } from "./api.js";
 import { ask, delta, empty, figures, h, id, link, number, state, table, time,
   to } from "./dom.js";
 import { list } from "./list.js";
@@ -115,7 +115,7 @@ async function count(ctx, known) {
       min: 0 }, place],
     submit: "Set",
     act: async (values) => {
-      const read = await call("GET", query(
+      const read = await readFirst(query(
         `/products/${encodeURIComponent(known)}/stock`,
         { location: values.location }));
       return act("POST", path(known, "set"), {
