@@ -16,6 +16,7 @@ from selenium.common.exceptions import JavascriptException
 from browser import NARROW, WIDE, Browser, Keys
 from console_shop import fail, fill
 from gateway import TOKENS
+from kafkaio import delivered, send
 from process import make_dir, wait_until
 
 pytestmark = [pytest.mark.console, pytest.mark.xdist_group("gateway"),
@@ -122,6 +123,7 @@ def test_each_page_is_open_to_all(page, gateway, path, title):
             assert page.violations() == []
             assert page.overflow() <= 0
 
+
 def acts(page):
     """The buttons of the page that do more than show."""
     return sorted(set(page.buttons("main")) - {
@@ -159,6 +161,26 @@ def test_signing_in_and_dialogs_are_open_to_all(page, gateway):
 
 
 # ---- each act of a person ---------------------------------------------------
+
+# what an administrator may do on a page; on all others there is nothing to do
+OFFERED = {
+    "#/stock": ["Receive pieces"],
+    "#/stock/cup": ["Correct", "Move", "Receive", "Set"],
+    "#/orders/order-1": ["Roll back"],              # confirmed
+    "#/orders/order-8": ["Release", "Roll back"],   # reserved
+    "#/failed/1": ["Discard", "Handled", "Retry"],
+    "#/sales": ["Open a sale"],
+    "#/sales/black-friday": ["Close the sale"]}
+
+
+def test_only_administrators_are_offered_acts(page, gateway, role):
+    page.sign_in(gateway, TOKENS[role])
+    for path, title in [*PAGES, ("#/orders/order-1", "order-1"),
+                        ("#/orders/order-8", "order-8")]:
+        page.go(path, title)
+        assert acts(page) == (OFFERED.get(path, []) if role == "admin"
+                              else []), path
+
 
 def test_stock_is_searched(page, gateway, role):
     page.sign_in(gateway, TOKENS[role])
@@ -307,20 +329,24 @@ def test_orders_are_settled_by_administrators(page, gateway, app, product,
     page.go("#/orders/none", "Not found")
 
 
-def test_orders_that_hang(page, gateway, app, product, shop):
+def test_orders_that_hang(page, gateway, app, product, shop, role):
     order = f"hangs-{product}"
     assert app.reserve(product, 1, order).status == 201
     shop.sql("UPDATE pgstock_internal.reservation SET created_at = now() -"
              " interval '2 hours' WHERE order_id = %s", (order,))
-    page.sign_in(gateway, TOKENS["admin"])
+    page.sign_in(gateway, TOKENS[role])
     page.go("#/orders", "Orders")
     page.click("main a.button")
     page.wait_text("h1", "Orders that hang")
     page.wait_text("main tbody", order)
     assert "neither paid nor canceled" in page.text("main tbody")
     assert page.find("nav a[aria-current]").text == "Orders"
+    assert acts(page) == []
     page.click(f"main tbody a[href$='{order}']")
     page.wait_text("h1", order)
+    if role == "reader":
+        assert acts(page) == []
+        return
     page.press("Roll back")
     page.submit("Roll back", reason="it hung")
     page.wait_text("main tbody", "rolled back")
@@ -486,6 +512,54 @@ def test_relays(page, gateway, shop, product, start_relay, role):
     relay.terminate()
     page.wait_text("main .error", "No relay leads")
     assert acts(page) == []
+
+
+def cells(page, label):
+    """The rows of one table of the page."""
+    return page.driver.execute_script(
+        "return [...document.querySelectorAll(`[aria-label='${arguments[0]}']"
+        " tbody tr`)].map((row) => [...row.cells].map((one) =>"
+        " one.innerText))", label)
+
+
+def test_an_order_from_kafka_and_a_held_topic(page, gateway, shop, kafka,
+                                              product, start_relay):
+    """The timeline goes from the message to the event; the relays' page shows
+    how far the messages are read, and the topic that the broker refuses."""
+    order = f"kafka-{product}"
+    kafka.create_topics("small", partitions=1, max_message_bytes=2000)
+    start_relay(conninfo=shop.conninfo(), topics=["order-created"])
+    page.sign_in(gateway, TOKENS["reader"])
+    page.go("#/relays", "Relays")
+    page.wait_text("main .table", "leads")
+    assert cells(page, "Held topics") == []
+    producer = kafka.producer()
+    send(producer, "order-created", {"order_id": order, "items": [
+        {"product_id": product, "quantity": 3}]}, partition=2)
+    delivered(producer)
+    wait_until(lambda: shop.value(
+        "SELECT count(*) FROM stock_outbox WHERE key = %s AND"
+        " (event_status(event_id)).state = 'published'", (order,)) == 1, 60,
+        "the order's event is in Kafka")
+    page.go(f"#/orders/{order}", order)
+    kinds = [one.text for one in page.all(".timeline .kind")]
+    assert kinds == ["message from Kafka", "line", "movement of stock",
+                     "event to Kafka"]
+    shop.sql("SELECT publish_event('small', 'k', jsonb_build_object('fill',"
+             " repeat('x', 10000)))")
+    page.go("#/relays", "Relays")
+    wait_until(lambda: cells(page, "Held topics"), 60, page.text)
+    wait_until(lambda: shop.value("SELECT count(*) FROM"
+                                  " pgstock_internal.held_event") == 1, 60,
+               "the event is set aside")
+    page.driver.refresh()                       # it counts them once
+    page.wait_text("main .table", "small")
+    (held,) = cells(page, "Held topics")
+    assert held[:2] == ["small", "1"] and "MSG_SIZE_TOO_LARGE" in held[4]
+    assert ["order-created", "2", "1"] in cells(
+        page, "Positions in incoming topics")
+    assert page.violations() == []
+    page.picture("relay-held")
 
 
 # ---- the database goes away -------------------------------------------------
