@@ -16,6 +16,7 @@ import pytest
 
 from checks import wait_complete
 from cluster import Postgres
+from kafkaio import delivered, send
 from mutant import Mutant
 from process import wait_until
 
@@ -85,6 +86,26 @@ def test_a_receipt_is_prompt(db, start_relay, mode):
             cur.execute("SELECT state FROM event_status(%s)", (event,))
             assert cur.fetchone() == ("published",)
     assert statistics.median(took) < (0.15 if mode == MODES[1] else 0.05), took
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_receipt_is_for_what_is_committed(db, kafka, start_relay, mode):
+    """Whoever reads only committed records has the event before the end that
+    is there when the wait ends."""
+    with kafka.tail("stock-events") as tail:
+        other = kafka.producer(transactional_id="open")
+        other.init_transactions(30)
+        other.begin_transaction()
+        send(other, "stock-events", {})
+        delivered(other)
+        assert not any(tail.ends().values())    # it is not committed
+        other.abort_transaction(30)
+        start_relay({"outbox": {"mode": mode}})
+        for _ in range(20):
+            (event,) = publish(db)
+            assert db.value("SELECT wait_for_event(%s, '50 s')", (event,))
+            assert event in [record.header("ce_id")
+                             for record in tail.read_to_end()]
 
 
 def test_the_broker_is_away(db, kafka, start_relay):
@@ -473,7 +494,9 @@ def test_many_waiters_are_woken_once_each(run, kafka, relays):
         print(f"{WAITERS} waiters: {took:.2f} s, woken"
               f" {statistics.mean(woken):.2f} times on average,"
               f" {max(woken)} at most")
-        # its own event, and the next command of its client
-        assert statistics.median(woken) <= 3, woken
+        # its own event, and the next command of its client; more are waits for
+        # a lock that another one has, of which a busy machine makes some
+        assert statistics.median(woken) <= 2, woken
+        assert max(woken) <= 10, woken
         assert db.value("SELECT wait_for_event(%s)", (before[0],))
         assert relay.running
