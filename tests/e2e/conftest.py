@@ -215,6 +215,7 @@ def shop(pg):
         database.sql("SELECT grant_stock_access(%s, %s)", (role, level))
     yield database
     assert database.drift() == []
+    assert schemas.outbox_faults(database) == []
     database.drop()
     with pg.connect() as conn:
         conn.autocommit = True
