@@ -463,11 +463,38 @@ def switches(pid):
                              re.M).group(1))
 
 
+def test_waiters_sleep_while_others_are_done(db):
+    """A hundred positions are stored that do not pass their event."""
+    with a_leader(db) as (cur, epoch):
+        cur.execute("SELECT pgstock_internal.relay_next_window(p.\"window\")"
+                    " FROM pgstock_internal.relay_position() p")
+        ((window,),) = cur.fetchall()
+        (event,) = publish(db)
+        conns = connect_all(db, 5)
+        cursors = [conn.cursor() for conn in conns]
+        for waiter in cursors:
+            waiter.execute("SELECT wait_for_event(%s, '1 min')", (event,))
+        entered(cur, 5)
+        sleeping(db, 5)
+        pids = [conn.get_backend_pid() for conn in conns]
+        slept = [switches(pid) for pid in pids]
+        for _ in range(100):
+            cur.execute("SELECT pgstock_internal.relay_store_position(%s, 0,"
+                        " true, %s)", (window, epoch))
+        woken = [switches(pid) - was for pid, was in zip(pids, slept)]
+        store_all(cur, epoch)
+        for conn in conns:
+            answered(conn)
+        assert [waiter.fetchone() for waiter in cursors] == [(True,)] * 5
+        for conn in conns:
+            conn.close()
+        assert max(woken) < 10, woken           # each looks again in a while
+
+
 @pytest.mark.alone
 @pytest.mark.usefixtures("many_files")
 def test_many_waiters_are_woken_once_each(run, kafka, relays):
-    """While other events are published and positions stored by the hundred, a
-    waiter sleeps on; it runs when its own event is done."""
+    """A waiter runs when its own event is done, and hardly more often."""
     with closing(Postgres(os.path.join(run, "receipts-many"),
                           {"max_connections": WAITERS + 50})) as server:
         server.init().start()
