@@ -5,7 +5,8 @@
  * functions cannot.  Each view is the union of one foreign table for each
  * shard, and reads with its owner's rights.
  *
- * name, columns: as pgstock has them; levels: as in call_list().
+ * name, columns: as pgstock has them; levels: as in call_list().  A test
+ * compares the list with pgstock's catalog.
  */
 CREATE FUNCTION pgstock_front.view_list()
 RETURNS TABLE (name text, columns text, levels text[])
@@ -45,7 +46,20 @@ VALUES
 	('stock_orders', $$order_id text, attempt int, state text, user_id text,
 		created_at timestamptz, expires_at timestamptz,
 		confirmed_at timestamptz, ended_at timestamptz, lines bigint,
-		quantity bigint, reason text, payment_id text$$, '{reader}')
+		quantity bigint, reason text, payment_id text$$, '{reader}'),
+	('stock_hanging_orders', $$order_id text, kind text, since timestamptz,
+		expires_at timestamptz, topic text, event_id text, reason text$$,
+		'{reader}'),
+	('stock_handlers', $$topic text, event_type text, handler text,
+		role text$$, '{reader}'),
+	('stock_bindings', $$topic text, event_type text, handler text, role text,
+		fields jsonb, options jsonb$$, '{reader}'),
+	('stock_event_formats', $$event_type text, topic text, name text,
+		members text$$, '{reader}'),
+	('stock_statistics', $$function text, calls bigint, refused bigint,
+		failed bigint, refusals jsonb, total_time double precision,
+		mean_time double precision, p95_time double precision,
+		p99_time double precision, stats_since timestamptz$$, '{reader}')
 $list$;
 COMMENT ON FUNCTION pgstock_front.view_list IS
 	'returns the views of the front, their columns, and the levels that may '

@@ -91,6 +91,48 @@ def test_every_function_is_on_the_front_or_has_a_reason(shards):
     assert pgstock - front == set(ONE_DATABASE)
 
 
+VIEWS = """
+    SELECT c.relname, array_agg(a.attname || ' '
+                      || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+       AND a.attnum > 0
+     GROUP BY 1"""
+
+
+def test_every_view_is_on_the_front(shards):
+    """With the same columns, and the number of the shard as the last one.  A
+    view that is added to pgstock is added to the front, or taken out here with
+    a reason, which is also in docs/sharding.md."""
+    pgstock = dict(shards.shards[0].sql(VIEWS))
+    front = dict(shards.front.sql(VIEWS))
+    assert front.pop("stock_sagas"), "of the front alone"
+    assert front == {name: [*columns, "shard integer"]
+                     for name, columns in pgstock.items()}
+    for view in front:
+        shards.front.sql(f"SELECT * FROM {view}")
+
+
+def test_what_is_set_in_all_shards_is_seen_of_each(shards):
+    """By the views of the front, which also show each shard's statistics."""
+    front = shards.front
+    every = [(0,), (1,), (2,), (3,)]
+    front.sql("SELECT bind_topic('placed', 'order_created')")
+    assert front.sql("SELECT shard FROM stock_bindings WHERE topic = 'placed'"
+                     " AND handler = 'order_created' ORDER BY 1") == every
+    front.sql("SELECT set_event_topic('StockReturned', 'returns')")
+    assert front.sql("SELECT shard FROM stock_event_formats WHERE topic ="
+                     " 'returns' ORDER BY 1") == every
+    ((product,), *_) = shards.products(1, "seen")
+    front.sql("SELECT receive_stock(%s, 1)", (product,))
+    front.sql("SELECT reserve_stock(%s, 1, %s)", (product, name("o")))
+    assert front.value("SELECT sum(calls) FROM stock_statistics WHERE"
+                       " function = 'reserve_stock' AND shard = 0") >= 1
+    front.sql("SELECT unbind_topic('placed'),"
+              " set_event_topic('StockReturned', 'stock-events')",
+              options="-c pgstock.front_autonomous=on")
+
+
 def test_the_books_are_kept_where_the_key_says(shards):
     for products in shards.products(2, "book"):
         for product in products:
