@@ -28,7 +28,8 @@ host replication all 127.0.0.1/32 trust
 # The packages' users, which a test may not be.
 OWNERS = (" -o postgres", " -g pgstock-gateway", " -g pgstock")
 DAEMONS = ("pgstock-relay", "pgstock-gateway")
-INSTANCE = "pgstock-relay@orders"
+INSTANCES = [f"pgstock-relay@{name}" for name in (
+    "orders", "shop0", "shop1", "shop2", "shop3")]
 
 
 class UnitDaemon(Server):
@@ -126,7 +127,7 @@ class Machine:
         self.server = server
         self.edits = {}         # what the reader does in an editor
         self.units = {name: UnitDaemon(os.path.join(directory, name), name)
-                      for name in (*DAEMONS, INSTANCE)}
+                      for name in (*DAEMONS, *INSTANCES)}
         self.units["pgbouncer"] = PgBouncer(
             os.path.join(directory, "pgbouncer"))
         self.units["prometheus"] = Prometheus(
@@ -161,6 +162,7 @@ class Machine:
 
     def names(self, server, kafka):
         """What has another name here."""
+        relay_port = self.relay.take_port()
         return {**{f"/etc/{name}": os.path.join(self.etc, name)
                    for name in os.listdir(self.etc)},
                 **dict.fromkeys(OWNERS, ""),
@@ -170,11 +172,15 @@ class Machine:
                 "host=localhost": f"host=localhost port={server.port}",
                 "localhost:5432": f"localhost:{server.port}",
                 "localhost:9092": kafka.brokers,
-                "127.0.0.1:29187": f"{HOST}:{self.relay.take_port()}",
+                "127.0.0.1:29187": f"{HOST}:{relay_port}",
                 "127.0.0.1:8087":
                     f"{HOST}:{self.units['pgstock-gateway'].take_port()}",
                 "127.0.0.1:9090": f"{HOST}:{self.units['prometheus'].port}",
                 "127.0.0.1:9100": f"{HOST}:{self.node_exporter.port}",
+                # a port for each of four relays
+                "s/29187/2919$n/": f"s/{relay_port}/$(set -- %s %s %s %s;"
+                                   " shift $n; echo $1)/" % tuple(
+                    self.relay.take_port() for _ in range(4)),
                 "6432": str(self.units["pgbouncer"].take_port()),
                 # psycopg2 is Debian's
                 "python3 -m": "/usr/bin/python3 -m"}
@@ -206,7 +212,8 @@ class Machine:
 
     def systemctl(self, *args):
         *verb, name = args
-        verb = {"enable --now": "start"}.get(" ".join(verb), " ".join(verb))
+        verb = {"enable --now": "start", "disable --now": "stop"}.get(
+            " ".join(verb), " ".join(verb))
         if (verb, name) == ("restart", "postgresql"):
             self.restart_server()
         elif verb == "status":
