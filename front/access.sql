@@ -41,7 +41,7 @@ SELECT 'FUNCTION ' || p.oid::regprocedure,
  WHERE p.pronamespace = '@extschema@'::regnamespace
    AND p.proname IN ('open_flash_sale', 'purchase_flash_sale',
 		'close_flash_sale', 'retry_failed_event', 'discard_failed_event',
-		'mark_failed_event_handled')
+		'mark_failed_event_handled', 'forget_user')
 UNION ALL
 SELECT 'FUNCTION @extschema@.abandon_saga(text, text)', '{}'
 UNION ALL

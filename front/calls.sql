@@ -101,9 +101,7 @@ VALUES
 	('order_history', 'order_id text', 'SETOF history_row', 'order($1)', false,
 		'{reader}', 'ORDER BY r.at'),
 	('resend_events', 'order_id text, reason text', 'integer', 'order($1)',
-		true, '{}', NULL),
-	('forget_user', 'user_id text, reason text', 'bigint', 'all()', true, '{}',
-		NULL)
+		true, '{}', NULL)
 $list$;
 COMMENT ON FUNCTION pgstock_front.call_list IS
 	'returns the functions of the front, the shards that each calls, and the '

@@ -462,7 +462,7 @@ BEGIN
 				  WHERE p.pronamespace = 'pgstock_front'::regnamespace
 					AND p.proname = ANY ('{saga_reserve,saga_settle,saga_end,
 						saga_follow,saga_note,saga_due,saga_purge,saga_list,
-						saga_abandon}'));
+						saga_abandon,saga_forget}'));
 	END IF;
 END
 $$;

@@ -4,17 +4,13 @@ order of another request."""
 
 import itertools
 import json
-import re
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from process import wait_until
 from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
                        statuses)
-
-DOCUMENT = Path(__file__).parents[2] / "docs/sharding.md"
 
 serial = itertools.count(1)
 
@@ -371,14 +367,87 @@ def test_an_order_that_moved_leaves_its_old_lines(shop, order):
     assert states(shop, order).count("confirmed") == 2
 
 
-def test_a_user_is_forgotten_in_the_coordinator(shop, order):
-    """By the statement of docs/sharding.md."""
-    text = DOCUMENT.read_text("utf-8")
-    ((statement),) = re.findall(r"UPDATE pgstock_front\.saga\n.*?;", text,
-                                re.DOTALL)
-    call(shop, "reserve_order", order, lines(shop, 1, 1), "user-1")
-    call(shop, "release_stock", order)
-    query = "SELECT x::text FROM pgstock_front.saga x WHERE order_id = %s"
-    assert "user-1" in shop.front.value(query, (order,))
-    shop.front.sql(statement)
-    assert "user-1" not in shop.front.value(query, (order,))
+TABLES = """
+    SELECT c.oid::regclass::text FROM pg_class c
+     WHERE c.relkind IN ('r', 'm') AND c.relnamespace::regnamespace::text
+           NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"""
+
+
+def tables_with(database, needle):
+    """The tables that have the text, or its bytes in hex, in a row."""
+    return {table for (table,) in database.sql(TABLES) if database.value(
+        f"SELECT count(*) FROM {table} t WHERE t::text LIKE ANY (%s)",
+        ([f"%{needle}%", f"%{needle.encode().hex()}%"],))}
+
+
+def forget(shop, user):
+    """Until nothing is left; the number of rows of the first call."""
+    counts = []
+    while not counts or counts[-1]:
+        counts.append(shop.front.value("SELECT forget_user(%s, 'request 17')",
+                                       (user,)))
+        assert len(counts) < 9, counts
+    return counts[0]
+
+
+def test_a_user_is_forgotten(shop, order):
+    """In the shards and in the coordinator, wherever a call leaves the id."""
+    user = f"user-of-{order}"
+    actor = f"-c pgstock.actor={user}"
+    for number in range(2):
+        shop.front.sql("SELECT reserve_order(%s, %s, %s, idempotency_key =>"
+                       " %s)", (f"{order}-{number}", lines(shop, 1, 1), user,
+                                f"{user} {number}"), options=actor)
+    shop.front.sql("SELECT release_stock(%s, %s, idempotency_key => %s)",
+                   (f"{order}-0", f"asked for by {user}", f"{user} 2"),
+                   options=actor)
+    shop.front.sql("UPDATE pgstock_front.saga SET error = %s, step_parts ="
+                   " ARRAY[to_jsonb(%s::text)] WHERE order_id = %s",
+                   (f"given up by {user}: {user}", user, f"{order}-0"))
+    assert tables_with(shop.front, user) == {"pgstock_front.saga"}
+    assert all(tables_with(shard, user) for shard in shop.shards[:2])
+    assert forget(shop, user) > 4
+    assert tables_with(shop.front, user) == set()
+    assert [tables_with(shard, user) for shard in shop.shards] == [set()] * 4
+    assert shop.front.sql(
+        "SELECT DISTINCT args ->> 'actor', args ->> 'reason' FROM"
+        " pgstock_front.saga WHERE order_id LIKE %s ORDER BY 1, 2",
+        (f"{order}-%",)) == [
+            ("postgres/forgotten", "asked for by forgotten"),
+            ("postgres/forgotten", None)]
+    # as in one database, it can be paid and returned
+    assert statuses(call(shop, "confirm_stock", f"{order}-1")) == {"confirmed"}
+
+
+def test_a_step_keeps_its_user_until_it_ends(shop, order):
+    """The shards that have not taken it get the same arguments."""
+    user = f"user-of-{order}"
+    call(shop, "reserve_order", order, lines(shop, 1, 1), user)
+    turn = begin(shop, order, "release", {"reason": user})
+    forget(shop, user)
+    assert tables_with(shop.front, user) == {"pgstock_front.saga"}
+    finish(shop, turn)
+    assert forget(shop, user) > 0
+    for database in (shop.front, *shop.shards):
+        assert tables_with(database, user) == set()
+
+
+def test_what_names_a_user_is_the_same_in_both(shop):
+    """forget_text() is in the front and in pgstock."""
+    query = "SELECT pg_get_function_sqlbody(%s::regproc)"
+    assert (shop.front.value(query, ("pgstock_front.forget_text",))
+            == shop.shards[0].value(query, ("pgstock_internal.forget_text",)))
+
+
+@pytest.mark.parametrize("args,expected", [
+    # of a superuser, and of a role
+    ({"actor": "ann/ann"}, {"actor": "ann/forgotten"}),
+    ({"actor": "ann"}, {"actor": "ann"}),
+    ({"actor": "ann", "role": "shop"}, {"actor": "forgotten", "role": "shop"}),
+    ({"user_id": "ann", "reason": "ann, anna"}, {"reason": "forgotten, anna"}),
+    ({"user_id": "anna", "idempotency_key": "k-7"},
+     {"user_id": "anna", "idempotency_key": "k-7"}),
+    ({"idempotency_key": "ann/7", "payment_id": "ann"}, {"payment_id": "ann"})])
+def test_what_a_step_keeps_of_its_arguments(shop, args, expected):
+    assert shop.front.value("SELECT pgstock_front.forget_args(%s, 'ann')",
+                            (json.dumps(args),)) == expected
