@@ -34,28 +34,51 @@ $$;
 COMMENT ON FUNCTION pgstock_front.sale_mark_arrived IS
 	'marks moves as arrived in the shards that have sent them';
 
+/*
+ * One sale in one transaction: those of several would lock the levels of their
+ * products in another order than calls for these products do.  A shard that
+ * does not take its moves delays no other one.
+ */
 CREATE FUNCTION pgstock_front.sale_deliver(moves jsonb[])
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	target	int;
-	part	jsonb;
+	part	jsonb[];
+	f		pgstock_front.failure;
+	first	pgstock_front.failure;
 BEGIN
 	FOR target, part IN
-		SELECT (m ->> 'target')::int, jsonb_agg(m)
-		  FROM unnest(moves) m GROUP BY 1 ORDER BY 1
+		SELECT (m ->> 'target')::int, array_agg(m)
+		  FROM unnest(moves) m
+		 GROUP BY 1, m ->> 'product_id', m ->> 'location', m ->> 'activity_id'
+		 ORDER BY 1
 	LOOP
-		PERFORM pgstock_front.checked(ARRAY(
-			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.sale_receive(ARRAY[target], NULL, NULL, NULL,
-											  part, NULL) a));
+		BEGIN
+			PERFORM pgstock_front.checked(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.sale_receive(ARRAY[target], NULL, NULL,
+						NULL, to_jsonb(part), NULL) a));
+			PERFORM pgstock_front.sale_mark_arrived(part);
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
+				f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
+				f.hint = PG_EXCEPTION_HINT;
+			IF first.sqlstate IS NULL THEN
+				first := f;
+			END IF;
+		END;
 	END LOOP;
-	PERFORM pgstock_front.sale_mark_arrived(moves);
+	IF first.sqlstate IS NOT NULL THEN
+		PERFORM pgstock_front.raise(first.sqlstate, first.message,
+			nullif(first.detail, ''), nullif(first.hint, ''));
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_deliver IS
-	'lets moves arrive in the shards that they are for';
+	'lets moves arrive in the shards that they are for; then raises the first '
+	'error';
 
 /* Moves as sale_state returns them may not be durable in their shard yet. */
 CREATE FUNCTION pgstock_front.sale_redeliver(moves jsonb[])

@@ -240,6 +240,8 @@ BEGIN
 	PERFORM pgstock_shard.sale_begin();
 	IF order_id IS NOT NULL THEN
 		PERFORM pgstock_internal.lock_orders(ARRAY[order_id]);
+	ELSE
+		PERFORM set_config('lock_timeout', '2s', true);	/* for the sweeper */
 	END IF;
 	FOR m IN SELECT v FROM jsonb_array_elements(moves) v
 			  ORDER BY v ->> 'id' LOOP

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Pieces of flash sales that move between shards: what holds one move up does
+not hold up others, and none stays where it does not belong."""
+
+from contextlib import closing
+
+from process import wait_until
+from test_front import name
+from test_front_sales import buy, pieces, sale_of, users_of
+
+HOME, GUEST = 1, 3          # of the product, of the buyer
+
+
+def returned(shards, count=1):
+    """The products of sales that have ended, of which five pieces each were
+    returned since in a shard that is not the product's; sorted."""
+    sales = [sale_of(shards, 8, limit=8, shard=HOME) for _ in range(count)]
+    orders = [name("order") for _ in sales]
+    for (sale, _), order in zip(sales, orders):
+        assert buy(shards, sale, users_of(shards, GUEST)[0], order,
+                   5) == "granted"
+        shards.front.sql("SELECT confirm_stock(%s)", (order,))
+    for sale, _ in sales:
+        shards.front.sql("SELECT close_flash_sale(%s)", (sale,))
+    for order in orders:
+        shards.front.sql("SELECT return_stock(%s)", (order,))
+    for _, product in sales:
+        assert shards.shards[HOME].level(product) == (13, 0, 13)
+        assert pieces(shards, product) == (18, 0)
+    return [product for _, product in sales]
+
+
+def sweep(shards):
+    return shards.front.sql("SELECT sweep_orders()")
+
+
+def test_two_products_arrive_in_two_transactions(shards):
+    """In one, they would be locked in another order than by an order of
+    both."""
+    products = returned(shards, 2)
+    sweep(shards)
+    moves = [move for (move,) in shards.shards[GUEST].sql(
+        "SELECT id::text FROM pgstock_shard.stock_move WHERE activity_id IS"
+        " NULL AND move ->> 'product_id' = ANY (%s)", (products,))]
+    assert shards.shards[HOME].sql(
+        "SELECT count(*), count(DISTINCT xmin::text) FROM"
+        " pgstock_shard.stock_arrival WHERE id = ANY (%s::uuid[])",
+        (moves,)) == [(2, 2)]
+
+
+def test_a_shard_that_takes_nothing_delays_no_other(shards):
+    receive = "ALTER FUNCTION pgstock_shard.{}(text) RENAME TO {}"
+    shards.shards[0].sql(receive.format("sale_receive_call", "away"))
+    try:
+        sale, _ = sale_of(shards, 8, shard=HOME)
+        assert [shard.value("SELECT count(*) FROM stock_sales WHERE"
+                            " activity_id = %s", (sale,))
+                for shard in shards.shards] == [0, 1, 1, 1]
+        assert shards.shards[HOME].value(
+            "SELECT count(*) FROM pgstock_shard.stock_move WHERE activity_id"
+            " = %s AND arrived_at IS NULL", (sale,)) == 1
+    finally:
+        shards.shards[0].sql(receive.format("away", "sale_receive_call"))
+    assert buy(shards, sale, users_of(shards, 0)[0]) == "granted"
+
+
+def test_a_locked_level_does_not_stop_the_sweeper(shards):
+    (product,) = returned(shards)
+    home = shards.shards[HOME]
+    with closing(home.connect()) as conn, conn.cursor() as cur:
+        # a sweeper that waits gets it then
+        cur.execute("SET idle_in_transaction_session_timeout = '60s'")
+        cur.execute("SELECT FROM pgstock_internal.level WHERE product_id = %s"
+                    " FOR UPDATE", (product,))
+        sweep(shards)
+        assert home.level(product) == (13, 0, 13)
+    wait_until(lambda: sweep(shards) and home.level(product) == (18, 0, 18),
+               30, lambda: home.sql("TABLE stock_levels"))
