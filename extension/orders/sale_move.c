@@ -80,15 +80,19 @@ move_change(Work *work, const Move *move, Level *home, Level *level,
 	event_emit_level(work, home, "moved", move->reference);
 }
 
-/* How much of the wanted quantity a locked level can give: never a back-order,
- * but all that is due. */
+/*
+ * How much of the wanted quantity a locked level can give: never a back-order,
+ * but all that is due, and the safety stock, which is kept for no one here.
+ */
 static int64
 move_free(Work *work, Level *level, int64 wanted)
 {
-	int64 ahead = level_sum(level).backorder_limit;
-	int64 reachable = expire_reachable(work, level, wanted + ahead);
+	Level sum = level_sum(level);
+	int64 free = sum.on_hand - sum.reserved;
 
-	return Min(wanted, Max(0, reachable - ahead));
+	if (free < wanted)
+		free += work_due_quantity(work, level);
+	return Min(wanted, Max(0, free));
 }
 
 /*

@@ -76,3 +76,13 @@ def test_a_locked_level_does_not_stop_the_sweeper(shards):
         assert home.level(product) == (13, 0, 13)
     wait_until(lambda: sweep(shards) and home.level(product) == (18, 0, 18),
                30, lambda: home.sql("TABLE stock_levels"))
+
+
+def test_a_safety_stock_does_not_keep_pieces_away_from_home(shards):
+    (product,) = returned(shards)
+    shards.shards[GUEST].sql("SELECT configure_product(%s, safety => 5)",
+                             (product,))
+    sweep(shards)
+    assert shards.shards[HOME].level(product) == (18, 0, 18)
+    assert pieces(shards, product) == (18, 0)
+    assert shards.drift() == []
