@@ -302,7 +302,7 @@ BEGIN
 		ELSIF pgstock_front.sale_waiting(states, false) <> '{}' THEN
 			PERFORM pgstock_front.sale_redeliver(
 				pgstock_front.sale_waiting(states, true));
-		ELSE
+		ELSIF r.product_id IS NOT NULL THEN
 			PERFORM pgstock_front.sale_check_states(states);
 			CONTINUE WHEN NOT pgstock_front.sale_is_proved(activity_id,
 														   states);
@@ -314,6 +314,7 @@ BEGIN
 			END IF;
 			RETURN r;
 		END IF;
+		/* without a product: the shard did not know the sale, and now does */
 		r := pgstock_front.sale_buy_in(home, activity_id, user_id, order_id,
 									   quantity, attributes, moves);
 		IF r.status <> 'insufficient' AND r.product_id IS NOT NULL THEN

@@ -2,6 +2,7 @@
 """Pieces of flash sales that move between shards: what holds one move up does
 not hold up others, and none stays where it does not belong."""
 
+import json
 from contextlib import closing
 
 from process import wait_until
@@ -86,3 +87,18 @@ def test_a_safety_stock_does_not_keep_pieces_away_from_home(shards):
     assert shards.shards[HOME].level(product) == (18, 0, 18)
     assert pieces(shards, product) == (18, 0)
     assert shards.drift() == []
+
+
+def test_a_sale_that_has_just_arrived_is_sold_out(shards):
+    """The shard of the user did not know the sale when it was asked; since
+    then, the sale has arrived and its last piece is sold."""
+    sale, product = sale_of(shards, 1, shard=HOME)
+    assert buy(shards, sale, users_of(shards, 2)[0]) == "granted"
+    unknown = json.dumps({"order_id": "late", "requested": 1, "granted": 0,
+                          "status": "not_open", "available": 0, "version": 0,
+                          "replayed": False})
+    assert shards.front.sql(
+        "SELECT product_id, status FROM pgstock_front.sale_find(0, %s, %s,"
+        " 'late', 1, NULL, jsonb_populate_record("
+        "NULL::pgstock_front.stock_result, %s))",
+        (sale, users_of(shards, 0)[0], unknown)) == [(product, "insufficient")]
