@@ -87,11 +87,11 @@ def test_a_piece_on_the_way(fleet, victim):
         wait_until(waits, 60, "nothing is on the way")
         assert held(fleet, product) == (0, 0)
         if victim != "target":
-            fleet.kill9({"front": fleet.all[0],
-                         "source": fleet.shards[1].pg}[victim])
+            {"front": fleet.all[0],
+             "source": fleet.shards[1].pg}[victim].power_cut()
             fleet.revive()
         else:
-            fleet.kill9(fleet.shards[0].pg)
+            fleet.shards[0].pg.power_cut()
     answers = [one.end()]
     wait_until(lambda: fleet.front.value("SELECT count(*) = 4 FROM"
                " pgstock_front.shard_status() WHERE error IS NULL"), 60,
@@ -138,7 +138,7 @@ def test_the_front_dies_while_a_sale_opens(fleet):
         thread = threading.Thread(target=opens)
         thread.start()
         wait_until(waits, 60, "nothing is on the way")
-        fleet.kill9(fleet.all[0])
+        fleet.all[0].power_cut()
         thread.join(60)
     assert fleet.front.value(BUY, ("opening", buyer, "opening-1", 8)) \
         == "granted"
@@ -156,7 +156,7 @@ def test_a_piece_that_has_left_does_not_come_back(fleet):
     source.pg.restart()
     (buyer,) = users_of(fleet, 0, 1, "lost")
     assert fleet.front.value(BUY, ("lost", buyer, "lost-1", 1)) == "granted"
-    fleet.kill9(source.pg)
+    source.pg.power_cut()
     fleet.revive()
     assert held(fleet, product) == (1, 1)
     source.sql(f'ALTER DATABASE "{source.name}" RESET synchronous_commit')
@@ -217,7 +217,7 @@ def test_random_kills_while_buyers_buy(fleet):
     while time.monotonic() < end:
         time.sleep(random.uniform(0.2, 2))
         victim = random.choice([fleet.all[0], *fleet.all[2:]])
-        fleet.kill9(victim)
+        victim.power_cut()
         kills += 1
         victim.start()
     buyers.stop()
