@@ -2,7 +2,6 @@
 """Who may call the gateway by its Unix socket, and that no log has a secret."""
 
 import getpass
-import os
 import socket
 
 import pytest
@@ -68,10 +67,15 @@ def test_a_socket_without_tokens(local, shop):
     gateway.config["gateway"].update(tokens="", admin_users="")
     gateway.terminate()
     gateway.start(wait=None)
-    wait_until(lambda: os.path.exists(f"{gateway.directory}/socket"), 30,
-               gateway.tail)
     client = connect()
-    wait_until(lambda: client.get("/readyz").status == 200, 30, gateway.tail)
+
+    def is_ready():
+        try:
+            return client.get("/readyz").status == 200
+        except OSError:             # it does not listen yet
+            client.close()
+            return False
+    wait_until(is_ready, 30, gateway.tail)
     shop.sql("SELECT receive_stock('open', 3)")
     assert client.reserve("open", 1, "open-1").status == 201
     assert client.post("/products/open/stock/receive", {"quantity": 1}
