@@ -10,6 +10,20 @@ SELECT pgstock_front.route('sale_receive', '{jsonb,text}');
 SELECT pgstock_front.route('sale_home', '{}');
 SELECT pgstock_front.route('sale_state', '{text}');
 
+CREATE FUNCTION pgstock_front.sale_rows(answers pgstock_front.answer[])
+RETURNS jsonb[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ARRAY(
+		SELECT r::jsonb
+		  FROM unnest(pgstock_front.checked(answers)) a, unnest(a.rows) r
+		 ORDER BY a.shard);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_rows IS
+	'returns what shards have answered, or raises their error';
+
 /* ---- Moves ---- */
 
 CREATE FUNCTION pgstock_front.sale_mark_arrived(moves jsonb[])
@@ -94,13 +108,10 @@ BEGIN
 		SELECT (m ->> 'source')::int, array_agg((m ->> 'id')::uuid)
 		  FROM unnest(moves) m GROUP BY 1 ORDER BY 1
 	LOOP
-		again := again || ARRAY(
-			SELECT t::jsonb
-			  FROM unnest(pgstock_front.checked(ARRAY(
-					SELECT a::pgstock_front.answer
-					  FROM pgstock_front.sale_resend(ARRAY[source], NULL, NULL,
-													 NULL, ids) a))) a,
-				   unnest(a.rows) t);
+		again := again || pgstock_front.sale_rows(ARRAY(
+			SELECT a::pgstock_front.answer
+			  FROM pgstock_front.sale_resend(ARRAY[source], NULL, NULL, NULL,
+											 ids) a));
 	END LOOP;
 	PERFORM pgstock_front.sale_deliver(again);
 END
@@ -120,13 +131,10 @@ AS $$
 BEGIN
 	FOR shard IN 0 .. pgstock_front.shard_count() - 1 LOOP
 		BEGIN
-			PERFORM pgstock_front.sale_deliver(ARRAY(
-				SELECT t::jsonb
-				  FROM unnest(pgstock_front.checked(ARRAY(
-						SELECT a::pgstock_front.answer
-						  FROM pgstock_front.sale_home(ARRAY[shard], NULL,
-													   NULL, NULL) a))) a,
-					   unnest(a.rows) t));
+			PERFORM pgstock_front.sale_deliver(pgstock_front.sale_rows(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.sale_home(ARRAY[shard], NULL, NULL,
+											   NULL) a)));
 		EXCEPTION WHEN OTHERS THEN
 			CONTINUE;
 		END;
@@ -139,6 +147,19 @@ COMMENT ON FUNCTION pgstock_front.sale_sweep IS
 
 /* ---- The state of a sale ---- */
 
+CREATE FUNCTION pgstock_front.sale_states_of(shards int[], activity_id text)
+RETURNS jsonb[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN pgstock_front.sale_rows(ARRAY(
+		SELECT s::pgstock_front.answer
+		  FROM pgstock_front.sale_state(shards, NULL, NULL, NULL, $2) s));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_states_of IS
+	'returns what each of some shards has of a flash sale';
+
 /* If a shard does not respond, each is called by itself. */
 CREATE FUNCTION pgstock_front.sale_states(activity_id text)
 RETURNS jsonb[]
@@ -149,26 +170,15 @@ DECLARE
 	states	jsonb[] := '{}';
 BEGIN
 	BEGIN
-		RETURN ARRAY(
-			SELECT a.rows[1]::jsonb
-			  FROM unnest(pgstock_front.checked(ARRAY(
-					SELECT s::pgstock_front.answer
-					  FROM pgstock_front.sale_state(shards, NULL, NULL, NULL,
-													$1) s))) a
-			 ORDER BY a.shard);
+		RETURN pgstock_front.sale_states_of(shards, activity_id);
 	EXCEPTION WHEN internal_error OR connection_exception OR admin_shutdown
 		OR crash_shutdown OR cannot_connect_now THEN
 		NULL;
 	END;
 	FOR i IN 1 .. cardinality(shards) LOOP
 		BEGIN
-			states := states || ARRAY(
-				SELECT a.rows[1]::jsonb
-				  FROM unnest(pgstock_front.checked(ARRAY(
-						SELECT s::pgstock_front.answer
-						  FROM pgstock_front.sale_state(shards[i:i], NULL,
-														NULL, NULL, $1) s)))
-					   a);
+			states := states
+				|| pgstock_front.sale_states_of(shards[i:i], activity_id);
 		EXCEPTION WHEN internal_error OR connection_exception
 			OR admin_shutdown OR crash_shutdown OR cannot_connect_now THEN
 			states := states || jsonb_build_object('failed', SQLERRM,
