@@ -73,54 +73,42 @@ COMMENT ON FUNCTION @extschema@.retry_failed_event IS
 	'calls retry_failed_event of pgstock in the shard of the message, or in '
 	'all shards for an order';
 
-CREATE FUNCTION @extschema@.discard_failed_event(id bigint, reason text)
+/* Both give up one message, and differ in the name of their second argument. */
+DO $do$
+DECLARE
+	f	record;
+BEGIN
+	FOR f IN SELECT * FROM (VALUES
+		('discard_failed_event', 'reason'),
+		('mark_failed_event_handled', 'note')) f (name, note)
+	LOOP
+		EXECUTE format($f$
+CREATE FUNCTION @extschema@.%1$I(id bigint, %2$I text)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	answers	pgstock_front.answer[];
 BEGIN
-	PERFORM pgstock_front.begin_call('discard_failed_event');
+	PERFORM pgstock_front.begin_call(%1$L);
 	BEGIN
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.discard_failed_event(
+			  FROM pgstock_front.%1$I(
 				pgstock_front.failed_shard(id), pgstock_front.caller(), NULL,
 				pgstock_front.actor(), id / pgstock_front.shard_count(), $2) a);
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
 		OR invalid_schema_name OR connection_exception OR admin_shutdown
 		OR crash_shutdown OR cannot_connect_now THEN
-		PERFORM pgstock_front.call_failed('discard_failed_event', SQLSTATE,
-										  SQLERRM);
+		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
 	END;
 	PERFORM pgstock_front.failed_checked(answers, id);
 END
-$$;
-COMMENT ON FUNCTION @extschema@.discard_failed_event IS
-	'calls discard_failed_event of pgstock in the shard of the message';
-
-CREATE FUNCTION @extschema@.mark_failed_event_handled(id bigint, note text)
-RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	answers	pgstock_front.answer[];
-BEGIN
-	PERFORM pgstock_front.begin_call('mark_failed_event_handled');
-	BEGIN
-		answers := ARRAY(
-			SELECT a::pgstock_front.answer
-			  FROM pgstock_front.mark_failed_event_handled(
-				pgstock_front.failed_shard(id), pgstock_front.caller(), NULL,
-				pgstock_front.actor(), id / pgstock_front.shard_count(), $2) a);
-	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
-		OR invalid_schema_name OR connection_exception OR admin_shutdown
-		OR crash_shutdown OR cannot_connect_now THEN
-		PERFORM pgstock_front.call_failed('mark_failed_event_handled',
-										  SQLSTATE, SQLERRM);
-	END;
-	PERFORM pgstock_front.failed_checked(answers, id);
+$$
+$f$, f.name, f.note);
+		EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', f.name,
+					   'calls ' || f.name || ' of pgstock in the shard of the '
+					   'message');
+	END LOOP;
 END
-$$;
-COMMENT ON FUNCTION @extschema@.mark_failed_event_handled IS
-	'calls mark_failed_event_handled of pgstock in the shard of the message';
+$do$;
