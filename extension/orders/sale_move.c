@@ -95,6 +95,18 @@ move_free(Work *work, Level *level, int64 wanted)
 	return Min(wanted, Max(0, free));
 }
 
+/* The level of the sale, if one is open, or of the ordinary stock, which is the
+ * home of both. */
+static Level *
+move_request_levels(Work *work, const Move *move, const Sale *sale,
+					Level **home)
+{
+	*home = work_request_all_slots(work, move->product_id, move->location);
+	return sale == NULL ? *home
+						: work_request_level(work, sale->product_id,
+											 sale->location, sale->slot);
+}
+
 /*
  * move_out(activity_id text, product_id text, location text, reason text,
  *			reference text, wanted bigint) RETURNS bigint
@@ -116,11 +128,7 @@ pgstock_move_out(PG_FUNCTION_ARGS)
 	work_begin(&work, "move_out()");
 	work_lock_orders(&work);
 	sale = move_open_sale(&work.call, &move);
-	home = level = work_request_all_slots(&work, move.product_id,
-										  move.location);
-	if (sale != NULL)
-		level = work_request_level(&work, sale->product_id, sale->location,
-								   sale->slot);
+	level = move_request_levels(&work, &move, sale, &home);
 	work_read_levels(&work);
 	work_lock_levels(&work);
 	/* a sale that has closed since gives nothing */
@@ -186,11 +194,7 @@ pgstock_move_in(PG_FUNCTION_ARGS)
 		sale = opened = move_new_sale(fcinfo, &move);
 	else
 		sale = move_open_sale(&work.call, &move);
-	home = level = work_request_all_slots(&work, move.product_id,
-										  move.location);
-	if (sale != NULL)
-		level = work_request_level(&work, sale->product_id, sale->location,
-								   sale->slot);
+	level = move_request_levels(&work, &move, sale, &home);
 	work_read_levels(&work);
 	supply_make_level(&work, home);
 	work_lock_levels(&work);
