@@ -21,7 +21,8 @@ class NotifySocket:
         os.chmod(self.path, 0o777)
         self.seen = []              # lines
         self.watchdog = []          # times of WATCHDOG=1
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         while data := self.socket.recv(65536):
@@ -33,6 +34,7 @@ class NotifySocket:
     def close(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
             end.sendto(b"", self.path)
+        self.reader.join()
         self.socket.close()
 
     def longest_silence(self, count):

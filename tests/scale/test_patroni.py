@@ -319,8 +319,9 @@ def test_strict_mode_is_turned_off_and_on(shop):
     for command, strict in ((turn_off, False),
                             (turn_off.replace("=false", "=true"), True)):
         group.type(command, "Configuration changed", "y\n")
-        assert group.leader().patroni.get("/config")[1][
-            "synchronous_mode_strict"] is strict
+        wait_until(lambda: group.leader().patroni.get("/config")[1][
+            "synchronous_mode_strict"] is strict, 30,
+                   f"strict mode is {strict}")
 
 
 def receiver_of(member):
