@@ -8,9 +8,9 @@ SELECT concat_ws(' ', h.kind, h.what, h.quantity || ' x ' || h.product_id, h.det
 				 CASE WHEN h.detail ? 'replay_of' THEN 'copy' END)
   FROM order_history(order_id) WITH ORDINALITY h ORDER BY h.ordinality
 $$;
-CREATE FUNCTION tl_message(topic text, event_id text, value jsonb) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION tl_message(topic text, event_id text, value jsonb, order_id text DEFAULT 'tl-1') RETURNS text LANGUAGE sql AS $$
 SELECT concat_ws(' ', a.result, a.reason)
-  FROM apply(jsonb_build_array(jsonb_build_object('topic', topic, 'json', value || jsonb_build_object('event_id', event_id, 'order_id', 'tl-1')))) a
+  FROM apply(jsonb_build_array(jsonb_build_object('topic', topic, 'json', value || jsonb_build_object('event_id', event_id, 'order_id', order_id)))) a
 $$;
 CREATE FUNCTION tl_expire(order_id text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -64,9 +64,23 @@ SELECT pgstock_internal.relay_lead() AS epoch \gset
 SELECT pgstock_internal.relay_store_position(pgstock_internal.relay_next_window(p."window"), 0, true, :epoch) FROM pgstock_internal.relay_position() p;
 SELECT resend_events('tl-1', 'lost') > 10 AS copies;
 SELECT * FROM tl_steps('tl-1') WHERE step !~ 'copy$' OFFSET :n;
+-- another order: refused, paid all the same, and canceled
+SELECT tl_message('order-created', 'tl-m10', '{"items": [{"product_id": "tl-b", "quantity": 11}]}', 'tl-3');
+SELECT tl_message('payment-success', 'tl-m11', '{"payment_id": "tl-p5"}', 'tl-3');
+SELECT tl_message('order-cancelled', 'tl-m12', '{"reason": "too late"}', 'tl-3');
+SELECT * FROM tl_steps('tl-3');
+-- and one that is declined, paid at the second try, and canceled, at first by a
+-- dead letter, which is handled by hand
+SELECT tl_message('order-created', 'tl-m13', '{"items": [{"product_id": "tl-a", "quantity": 1}]}', 'tl-4');
+SELECT tl_message('payment-failed', 'tl-m14', '{"reason": "no money"}', 'tl-4');
+SELECT tl_message('payment-success', 'tl-m15', '{"payment_id": "tl-p6"}', 'tl-4');
+SELECT tl_message('order-cancelled', 'tl-m16', '{"items": "all"}', 'tl-4');
+SELECT mark_failed_event_handled(id, 'by phone') FROM stock_failed_events WHERE event_id = 'tl-m16';
+SELECT tl_message('order-cancelled', 'tl-m17', '{"reason": "too late"}', 'tl-4');
+SELECT * FROM tl_steps('tl-4');
 -- each row of each table is a step, and none is there twice
-SELECT h.kind, count(*) AS steps, count(DISTINCT (h.what, h.product_id, h.location, h.event_id, h.detail)) AS different
-  FROM order_history('tl-1') h GROUP BY 1 ORDER BY h.kind COLLATE "C";
-SELECT (SELECT count(*) FROM stock_movements WHERE order_id = 'tl-1') AS movements, (SELECT count(*) FROM stock_outbox WHERE key = 'tl-1') AS events,
-	   (SELECT count(*) FROM stock_inbox WHERE order_id = 'tl-1') AS messages, (SELECT count(*) FROM stock_failed_events WHERE order_id = 'tl-1') AS failures,
-	   (SELECT count(*) FROM stock_reservations WHERE order_id = 'tl-1') AS reservations;
+SELECT o AS order_id, h.kind, count(*) AS steps, count(DISTINCT (h.what, h.product_id, h.location, h.event_id, h.detail)) AS different
+  FROM unnest('{tl-1,tl-3,tl-4}'::text[]) o, order_history(o) h GROUP BY 1, 2 ORDER BY 1, h.kind COLLATE "C";
+SELECT o AS order_id, (SELECT count(*) FROM stock_movements WHERE order_id = o) AS movements, (SELECT count(*) FROM stock_outbox WHERE key = o) AS events,
+	   (SELECT count(*) FROM stock_inbox WHERE order_id = o) AS messages, (SELECT count(*) FROM stock_failed_events WHERE order_id = o) AS failures,
+	   (SELECT count(*) FROM stock_reservations WHERE order_id = o) AS reservations FROM unnest('{tl-1,tl-3,tl-4}'::text[]) o;
