@@ -4,7 +4,7 @@
 JSON Schema, draft 2020-12, with the keywords whose meaning is the same in
 draft 7, so that tools for either can read the schemas. The schemas of events
 are closed: a member that is not listed is a fault. Names are in snake_case
-here; a profile (PROFILES) gives the events other names and members.
+here; a profile (PROFILES) gives the events other topics, names and members.
 """
 
 import re
@@ -21,8 +21,10 @@ REASON_MAX = 2100               # STOCK_TEXT_BYTES_MAX and the note of a cut
 
 # pgstock_internal.event_profiles() in sql/event_formats.sql has the same
 PROFILES = {
-    "default": ("snake_case", {}),
+    "default": ("snake_case", {}, {}),
     "inventory": ("camelCase", {
+        "stock-events": "inventory-events",
+        "stock-freeze-failed": "inventory-freeze-failed"}, {
         "StockReserved": "InventoryReserved",
         "StockReserveFailed": "InventoryReserveFailed",
         "StockConfirmed": "InventoryConfirmed",
@@ -204,9 +206,16 @@ def renamed(schema, name):
             else renamed(value, name) for key, value in schema.items()}
 
 
+def event_topic(event_type, profile):
+    """The topic of an event in a profile."""
+    _, topics, _ = PROFILES[profile]
+    topic = EVENTS[event_type]["topic"]
+    return topics.get(topic, topic)
+
+
 def event_schema(event_type, profile):
     """The schema of an event in a profile: (its name there, schema)."""
-    style, names = PROFILES[profile]
+    style, _, names = PROFILES[profile]
     event = EVENTS[event_type]
     name = names.get(event_type, event_type)
     members = {"event_id": MEMBERS["event_id"], "event_type": {"const": name},

@@ -15,12 +15,17 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.event_types IS
 	'returns the types of stock events and their default topics';
 
-/* dev/event_schemas.py has the same: each name has a schema in docs/schemas. */
+/*
+ * dev/event_schemas.py has the same: each name has a schema in docs/schemas,
+ * and each topic is a channel of the profile's AsyncAPI document.
+ */
 CREATE FUNCTION pgstock_internal.event_profiles()
-RETURNS TABLE (profile text, event_type text, name text, members text)
+RETURNS TABLE (profile text, event_type text, topic text, name text,
+			   members text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT 'inventory', t.event_type,
+	   regexp_replace(t.topic, '^stock', 'inventory'),
 	   regexp_replace(t.event_type, '^Stock', 'Inventory'), 'camelCase'
   FROM pgstock_internal.event_types() t
 $$;
@@ -96,10 +101,18 @@ COMMENT ON FUNCTION @extschema@.set_event_format IS
 	'members, or with ''*'' those of all types, are named in snake_case or '
 	'camelCase; NULL: as by default; 22023 for another type, name or form';
 
+/*
+ * Types that are not written (set_event_topic() with NULL) stay so: a profile
+ * names events, and does not say which of them there are.
+ */
 CREATE FUNCTION @extschema@.set_event_profile(profile text)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	written text[] := ARRAY(SELECT f.event_type
+							  FROM pgstock_internal.event_formats() f
+							 WHERE f.topic IS NOT NULL);
 BEGIN
 	IF profile IS NULL OR profile <> 'default' AND NOT EXISTS (
 		SELECT FROM pgstock_internal.event_profiles() p
@@ -116,12 +129,24 @@ BEGIN
 	  FROM pgstock_internal.event_profiles() p WHERE p.profile = $1
 	ON CONFLICT ON CONSTRAINT event_format_pkey DO UPDATE
 	   SET name = excluded.name, members = excluded.members;
+	DELETE FROM pgstock_internal.event_topic e
+	 WHERE e.topic IS NOT NULL
+	   AND (e.event_type = '*' OR e.event_type = ANY (written));
+	PERFORM @extschema@.set_event_topic(f.event_type, n.topic)
+	  FROM pgstock_internal.event_formats() f
+	  JOIN (SELECT t.event_type, coalesce(p.topic, t.topic) AS topic
+			  FROM pgstock_internal.event_types() t
+			  LEFT JOIN pgstock_internal.event_profiles() p
+				ON p.event_type = t.event_type AND p.profile = $1) n
+		ON n.event_type = f.event_type
+	 WHERE f.event_type = ANY (written) AND f.topic IS DISTINCT FROM n.topic;
 	PERFORM pgstock_internal.audit('set_event_profile', 'profile ' || $1, NULL);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.set_event_profile IS
-	'sets the names and members of all event types as a profile has them: '
-	'default or inventory; 22023 for another one';
+	'sets the topics, names and members of all event types that are written '
+	'as a profile has them: default or inventory; 22023 for another one, or '
+	'if a built-in handler reads one of the topics';
 
 CREATE FUNCTION pgstock_internal.event_formats()
 RETURNS TABLE (event_type text, topic text, name text, members text)

@@ -39,6 +39,28 @@ SELECT status FROM rollback_stock('nam-3', 'lost');
 SELECT written(k) FROM unnest('{nam-3,nam-4,nam-a}'::text[]) k;
 -- the ledger's event ids and the key do not change
 SELECT count(*) FROM stock_movements m JOIN stock_outbox o USING (event_id) WHERE m.order_id = 'nam-3';
+SELECT DISTINCT topic, event_type ~ 'Failed' AS refusal FROM stock_outbox WHERE key ~ '^nam-[34]$' ORDER BY 1;
+-- its topics: instead of what was set, but what is not written stays so
+CREATE FUNCTION nam_topics(profile text) RETURNS TABLE (topic text, event_types text) LANGUAGE sql AS $$
+SELECT set_event_profile(profile);
+SELECT f.topic, CASE WHEN count(*) > 3 THEN count(*)::text ELSE string_agg(f.event_type, ' ' ORDER BY f.event_type) END FROM stock_event_formats f GROUP BY 1 ORDER BY 1
+$$;
+BEGIN;
+SELECT set_event_topic('StockReserved', 'own'), set_event_topic('StockReturned', NULL), set_event_topic('NamOther', 'own');
+SELECT * FROM nam_topics('inventory');
+SELECT * FROM nam_topics('default');
+SELECT * FROM pgstock_internal.event_topic;
+SELECT set_event_topic('*', NULL), set_event_topic('StockReserved', 'own');
+SELECT * FROM nam_topics('inventory');
+SELECT * FROM nam_topics('default');
+ROLLBACK;
+SELECT set_event_topic('*', 'all');
+SELECT * FROM nam_topics('inventory');
+-- not if a built-in handler would read them
+SELECT set_event_profile('default'), bind_topic('inventory-freeze-failed', 'order_created');
+SELECT outcome_of($$SELECT set_event_profile('inventory')$$);
+SELECT unbind_topic('inventory-freeze-failed'), set_event_profile('inventory');
+DROP FUNCTION nam_topics;
 -- parts of an event that is too large
 SET debug_discard_caches = 0;
 SET pgstock.max_lines = 2500;
@@ -75,5 +97,6 @@ SELECT outcome_of($$SELECT set_event_profile(NULL)$$);
 SELECT set_event_profile('default');
 SELECT set_event_format('*');
 SELECT count(*) FROM pgstock_internal.event_format;
+SELECT count(*) FROM pgstock_internal.event_topic;
 SELECT action, target, reason FROM stock_admin_actions WHERE action ~ '^set_event_[fp]' ORDER BY at;
 DROP FUNCTION written;

@@ -33,11 +33,21 @@ def everything_happens(db):
         db.sql(f"SELECT {call}")
 
 
+def described():
+    """The topics and messages that the profile's AsyncAPI document has events
+    in."""
+    document = schemas.schema("asyncapi-inventory")
+    return {(channel["address"], message["$ref"])
+            for channel in document["channels"].values()
+            for message in channel["messages"].values()
+            if channel["description"] == "stock events"}
+
+
 def test_profile_through_kafka(db, kafka, start_relay):
-    assert {event for event, in db.sql(
-        "SELECT name FROM pgstock_internal.event_profiles()")} == {
-        path.stem for path in (schemas.DIRECTORY / "inventory").iterdir()}
     db.sql("SELECT set_event_profile('inventory')")
+    assert described() == {(topic, f"#/components/messages/{name}")
+                           for topic, name in db.sql(
+        "SELECT topic, name FROM stock_event_formats")}
     relay = start_relay({"outbox": {"header_profile":
                                     "cloudevents, plain, debezium"}},
                         topics=["order-created"])
@@ -51,11 +61,16 @@ def test_profile_through_kafka(db, kafka, start_relay):
     wait_until(lambda: db.value("SELECT count(*) FROM stock_inbox") == 2, 30,
                "both messages")
     settle(relay)
-    with kafka.tail("stock-events", "stock-freeze-failed") as tail:
+    assert "topic inventory-events: " in relay.command("check").stdout
+    assert kafka.count("stock-events") == 0     # the relay made the others
+    with kafka.tail("inventory-events", "inventory-freeze-failed") as tail:
         wait_complete(db, tail)
         records = tail.read_to_end()
         check_order(records)
     assert {record.json["eventType"] for record in records} == TYPES
+    assert {record.json["eventType"] for record in records
+            if record.topic == "inventory-freeze-failed"} == {
+        "InventoryReserveFailed"}
     for record in records:
         names = {record.header(name)
                  for name in ("ce_type", "event_type", "eventType")}
