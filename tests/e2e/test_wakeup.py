@@ -173,6 +173,40 @@ def test_a_wake_up_blocks_no_session(db):
         assert unseen(db, window) >= 2
 
 
+def test_a_full_lock_table(run):
+    """A writer then gets no lock to say that it is not visible yet, and its
+    commit must neither fail nor be slept through."""
+    server = Postgres(os.path.join(run, "postgres-locks")).init().start()
+    db = server.create_database("locks")
+    with closing(server), relay_session(db) as (relay, cur, window), \
+            closing(db.connect()) as writer:
+        window = next_window(cur, window)
+        for asleep in (False, True):
+            if asleep:
+                window, slept = relay_sleep(cur, window)
+                assert slept and notifications(relay) == 0
+            writer.cursor().execute("SELECT publish_event('t', 'k', '1')")
+            with no_lock_is_free(db):
+                writer.commit()
+            if not asleep:
+                assert notifications(relay) == 0
+                window, slept = relay_sleep(cur, window)
+                assert not slept and unseen(db, window) == 0
+        wait_until(lambda: notifications(relay) > 0, 10, "a wake-up")
+
+
+@contextmanager
+def no_lock_is_free(db):
+    with closing(db.connect()) as other, other.cursor() as cur:
+        cur.execute("""
+            DO $$ BEGIN
+                FOR n IN 1 .. 10000000 LOOP PERFORM pg_advisory_lock(n);
+                END LOOP;
+            EXCEPTION WHEN out_of_memory THEN END $$""")
+        yield
+        cur.execute("SELECT pg_advisory_unlock_all()")
+
+
 def test_stopped_relay_costs_one_hint(db, kafka, start_relay):
     """The relay's process is stopped. Its session reads the first notification
     without it, and from then on no writer sends one."""
