@@ -391,6 +391,7 @@ BEGIN
 		ended := pgstock_front.sweep_sagas(max_orders);
 	END IF;
 	PERFORM pgstock_front.sale_sweep();
+	PERFORM pgstock_front.sale_purge();
 	RETURN ended;
 END
 $$;

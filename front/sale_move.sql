@@ -9,6 +9,9 @@ SELECT pgstock_front.route('sale_arrived', '{uuid[]}');
 SELECT pgstock_front.route('sale_receive', '{jsonb,text}');
 SELECT pgstock_front.route('sale_home', '{}');
 SELECT pgstock_front.route('sale_state', '{text}');
+SELECT pgstock_front.route('sale_old_moves', '{timestamptz}');
+SELECT pgstock_front.route('sale_delete_arrivals', '{uuid[]}');
+SELECT pgstock_front.route('sale_delete_moves', '{uuid[]}');
 
 CREATE FUNCTION pgstock_front.sale_rows(answers pgstock_front.answer[])
 RETURNS jsonb[]
@@ -144,6 +147,57 @@ $$;
 COMMENT ON FUNCTION pgstock_front.sale_sweep IS
 	'lets unfinished moves of flash sales arrive, and sends what sales have '
 	'left to the shards of the products';
+
+CREATE FUNCTION pgstock_front.sale_delete_old(source int, target int,
+	ids uuid[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_front.checked(ARRAY(
+		SELECT a::pgstock_front.answer
+		  FROM pgstock_front.sale_delete_arrivals(ARRAY[target], NULL, NULL,
+												  NULL, ids) a));
+	PERFORM pgstock_front.checked(ARRAY(
+		SELECT a::pgstock_front.answer
+		  FROM pgstock_front.sale_delete_moves(ARRAY[source], NULL, NULL, NULL,
+											   ids) a));
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_delete_old IS
+	'deletes moves from one shard to another that have arrived long ago';
+
+/* A shard that does not respond keeps what it has sent or received. */
+CREATE FUNCTION pgstock_front.sale_purge()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	before	timestamptz := clock_timestamp()
+		- pgstock_front.saga_setting('saga_retention', '30 days');
+	parts	jsonb[];
+	o		jsonb;
+BEGIN
+	FOR source IN 0 .. pgstock_front.shard_count() - 1 LOOP
+		BEGIN
+			parts := pgstock_front.sale_rows(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.sale_old_moves(ARRAY[source], NULL, NULL,
+													NULL, before) a));
+			FOREACH o IN ARRAY parts LOOP
+				PERFORM pgstock_front.sale_delete_old(source,
+					(o ->> 'target')::int, ARRAY(
+						SELECT jsonb_array_elements_text(o -> 'ids'))::uuid[]);
+			END LOOP;
+		EXCEPTION WHEN OTHERS THEN
+			CONTINUE;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_purge IS
+	'deletes moves of flash sales that have arrived longer ago than '
+	'pgstock_front.saga_retention';
 
 /* ---- The state of a sale ---- */
 

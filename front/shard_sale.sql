@@ -45,6 +45,8 @@ COMMENT ON TABLE pgstock_shard.stock_move IS
 	'ordinary stock, which a sale has left here';
 CREATE INDEX stock_move_waiting ON pgstock_shard.stock_move (activity_id)
  WHERE arrived_at IS NULL;
+CREATE INDEX stock_move_arrived_at ON pgstock_shard.stock_move (arrived_at)
+ WHERE arrived_at IS NOT NULL;
 
 CREATE TABLE pgstock_shard.stock_arrival
 (
@@ -95,6 +97,15 @@ COMMENT ON FUNCTION pgstock_shard.sale_begin IS
 
 /* ---- Sending ---- */
 
+CREATE FUNCTION pgstock_shard.sale_as_sent(m pgstock_shard.stock_move)
+RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$
+SELECT m.move || pg_catalog.jsonb_build_object('sent_at', m.sent_at)
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_as_sent IS
+	'returns a move as its target receives it';
+
 /* A move of no pieces makes the sale known in the other shard. */
 CREATE FUNCTION pgstock_shard.sale_take_out(activity_id text,
 	product_id text, location text, target int, home int, wanted bigint)
@@ -121,8 +132,9 @@ BEGIN
 		'activity_id', activity_id, 'product_id', product_id,
 		'location', location, 'quantity', sent, 'target', target,
 		'home', home, 'source', pgstock_shard.own_number());
-	INSERT INTO pgstock_shard.stock_move (id, activity_id, move)
-	VALUES (id, activity_id, move);
+	INSERT INTO pgstock_shard.stock_move AS m (id, activity_id, move)
+	VALUES (id, activity_id, move)
+	RETURNING pgstock_shard.sale_as_sent(m) INTO move;
 	UPDATE pgstock_shard.shared_sale h SET last_move = id
 	 WHERE h.activity_id = $1;
 	RETURN move;
@@ -165,7 +177,7 @@ BEGIN
 	RETURN QUERY
 	UPDATE pgstock_shard.stock_move m SET sent_at = clock_timestamp()
 	 WHERE m.id = ANY (ids) AND m.arrived_at IS NULL
-	RETURNING m.move;
+	RETURNING pgstock_shard.sale_as_sent(m);
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_resend IS
@@ -202,7 +214,7 @@ BEGIN
 	UPDATE pgstock_shard.stock_move m SET sent_at = clock_timestamp()
 	 WHERE m.arrived_at IS NULL
 	   AND m.sent_at < clock_timestamp() - '2s'::interval
-	RETURNING m.move;
+	RETURNING pgstock_shard.sale_as_sent(m);
 	RETURN QUERY
 	SELECT t.move
 	  FROM (SELECT g.product_id, g.location, g.home,
@@ -223,6 +235,29 @@ COMMENT ON FUNCTION pgstock_shard.sale_home IS
 SELECT pgstock_shard.wrap('pgstock_shard.sale_home()'::regprocedure);
 
 /* ---- Receiving ---- */
+
+/*
+ * Once its arrival is deleted, nothing shows that a move has arrived.  So a
+ * session that was stopped for long must not deliver what it has read before.
+ */
+CREATE FUNCTION pgstock_shard.sale_check_sent(move jsonb)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF (move ->> 'sent_at')::timestamptz
+		< clock_timestamp() - '1 hour'::interval THEN
+		RAISE EXCEPTION 'move % was sent too long ago', move ->> 'id'
+			USING ERRCODE = 'serialization_failure',
+				  DETAIL = format('It was sent at %s.', move ->> 'sent_at'),
+				  HINT = 'The sweeper sends it again if it has not arrived. If '
+						 'it does not arrive then, compare the clocks of the '
+						 'shards.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_check_sent IS
+	'raises 40001 for a move that was sent more than an hour ago';
 
 /*
  * The order is locked first, as a call that settles it does, and the moves
@@ -248,6 +283,7 @@ BEGIN
 		IF (m ->> 'target')::int <> own THEN
 			PERFORM pgstock_shard.refuse(ARRAY[(m ->> 'target')::int]);
 		END IF;
+		PERFORM pgstock_shard.sale_check_sent(m);
 		INSERT INTO pgstock_shard.stock_arrival VALUES ((m ->> 'id')::uuid)
 			ON CONFLICT DO NOTHING;
 		IF FOUND THEN
@@ -288,6 +324,64 @@ COMMENT ON FUNCTION pgstock_shard.sale_receive IS
 	'closed become ordinary stock; order_id: the order that the same '
 	'transaction is about, or NULL';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_receive(jsonb,text)'::
+	regprocedure);
+
+/* ---- Deleting old moves ---- */
+
+/*
+ * In three commits, each durable before the next: the mark that a move has
+ * arrived, after which it is not sent again; its arrival; the move itself, so
+ * that what a crash leaves is found and deleted again.
+ */
+CREATE FUNCTION pgstock_shard.sale_old_moves(before timestamptz)
+RETURNS SETOF jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	RETURN QUERY
+	SELECT jsonb_build_object('target', o.target::int, 'ids', jsonb_agg(o.id))
+	  FROM (SELECT m.id, m.move ->> 'target' AS target
+			  FROM pgstock_shard.stock_move m
+			 WHERE m.arrived_at < least(before, now() - '1 day'::interval)
+			 ORDER BY m.arrived_at LIMIT 1000) o
+	 GROUP BY o.target HAVING pgstock_shard.fence();
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_old_moves IS
+	'returns the ids of up to 1,000 moves, by their targets, that have arrived '
+	'before that time, and at least a day ago';
+SELECT pgstock_shard.wrap('pgstock_shard.sale_old_moves(timestamptz)'::
+	regprocedure);
+
+CREATE FUNCTION pgstock_shard.sale_delete_arrivals(ids uuid[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role(), pgstock_shard.fence();
+	DELETE FROM pgstock_shard.stock_arrival a WHERE a.id = ANY (ids);
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_delete_arrivals IS
+	'deletes the arrivals of moves that sale_old_moves() has returned in '
+	'another shard';
+SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_arrivals(uuid[])'::
+	regprocedure);
+
+CREATE FUNCTION pgstock_shard.sale_delete_moves(ids uuid[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	DELETE FROM pgstock_shard.stock_move m
+	 WHERE m.id = ANY (ids) AND m.arrived_at IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_delete_moves IS
+	'deletes moves whose arrivals have been deleted';
+SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_moves(uuid[])'::
 	regprocedure);
 
 /* ---- The state of a sale ---- */

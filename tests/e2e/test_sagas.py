@@ -353,7 +353,9 @@ def test_rights(shop, order):
     for call_ in ("part_begin('x', 1, 1, '')", "fence()",
                   "part_purge(now())", "part_end('x', 1, 1, '{0}', '', NULL)",
                   "part_held('x')", "part_place('x')", "part_key('x')",
-                  "part_check_new('x')", "sale_state('x')"):
+                  "part_check_new('x')", "sale_state('x')",
+                  "sale_old_moves(now())", "sale_delete_arrivals('{}')",
+                  "sale_delete_moves('{}')"):
         fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",
                                            user=app), call_)
 
