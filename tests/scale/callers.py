@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Clients of a front that make orders and record the answers."""
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ import psycopg2
 
 from load import Threads
 
+serial = itertools.count(1)     # no two make the same orders
 VERBS = {"confirm_stock": "confirmed", "release_stock": "released",
          "rollback_stock": "rolled_back"}
 # after these the outcome is unknown: no connection, a conflict, a shard that is
@@ -56,6 +58,7 @@ class Callers(Threads):
     def __init__(self, fleet, count, seed):
         super().__init__()
         self.fleet = fleet
+        self.name = f"callers{next(serial)}"
         self.orders = {}        # id: Order
         self.start(*((self._run, number, random.Random(f"{seed}-{number}"))
                      for number in range(count)))
@@ -71,7 +74,7 @@ class Callers(Threads):
         try:
             while not self.ending.wait(chance.uniform(0, 0.02)):
                 turn += 1
-                self._order(session, chance, f"c{number}-{turn}")
+                self._order(session, chance, f"{self.name}-{number}-{turn}")
         except Exception as error:      # raised by stop()
             self.errors.append(error)
 

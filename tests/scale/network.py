@@ -66,12 +66,16 @@ class Network:
         with open(self.hosts, "w", encoding="ascii") as file:
             file.write("127.0.0.1 localhost\n")
         run("mount", "--bind", self.hosts, "/etc/hosts")
-        self.count = 0
+        self.machines = {}
 
     def add(self, name):
-        """A new machine."""
-        self.count += 1
-        machine = Machine(name, f"10.9.0.{10 + self.count}")
+        """A machine without processes; one that another file has used is used
+        again."""
+        if name in self.machines:
+            assert not self.machines[name].alive(), f"{name} is in use"
+            return self.machines[name]
+        machine = Machine(name, f"10.9.0.{11 + len(self.machines)}")
+        self.machines[name] = machine
         with open(self.hosts, "a", encoding="ascii") as file:
             file.write(f"{machine.address} {name}\n")
         return machine

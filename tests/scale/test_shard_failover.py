@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A front loses the leader of a shard under load, as docs/sharding.md says.
+
+The first of four shards is a group of three servers; the front connects to it
+through HAProxy. Sessions of the front buy in that shard, in another one, and
+orders over several. The leader is killed, with the relay that leads; or it is
+frozen, while Kafka is killed. Every call has an answer in time, the sessions
+continue, and at the end verify_stock(), audit and the orders over shards show
+that nothing was lost.
+"""
+
+import os
+import random
+import time
+from contextlib import contextmanager
+
+import pytest
+
+import test_shards
+from callers import Callers, Sweepers
+from checks import audit
+from cluster import Kafka
+from documents import blocks
+from fleet import leading
+from group import TTL
+from grouped import Buyer, GroupedFleet
+from process import make_dir, wait_until
+
+MODE = os.environ.get("PGSTOCK_MODE", "transactional")
+SLACK_S = float(os.environ.get("PGSTOCK_SLACK_S", "10"))
+# from the loss to an acknowledged call, as in test_patroni.py
+FAIL_OVER_S = {"kill": TTL + 5, "freeze": TTL + 10}
+# three checks of deploy/shards/haproxy.cfg with their timeouts, and a second
+ANSWER_S = 7
+CALLERS = 3
+TOPICS = ("stock-events", "stock-freeze-failed")
+SHARDING, GROUP = "docs/sharding.md", "docs/high-availability.md"
+# commands of the guide
+CREATE = "test_shard_failover.py\n/usr/share/pgstock/shards/pgstock-shards"
+CHECK = "test_shard_failover.py\npsql"
+
+
+def documented(document, kind, text):
+    """The only block of the document with that text."""
+    (found,) = [block.text for block in blocks(document)
+                if block.kind == kind and text in block.text]
+    return found
+
+
+@pytest.fixture(scope="module")
+def broker(run):
+    server = Kafka(os.path.join(run, "kafka-failover"), proxied=False)
+    server.init().start()
+    server.create_topics(*TOPICS)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(lan, new_dir, run, broker):
+    made = GroupedFleet(lan, new_dir, run)
+    made.make_group(documented(GROUP, "sql", "ROLE replicator"),
+                    new_dir("group"))
+    made.start_proxy(new_dir("haproxy"))
+    made.admin = make_dir(new_dir("admin"))
+    type_guide(made, CREATE)
+    made.start_group_relays(new_dir, broker, MODE)
+    made.told = {}              # orders of all tests
+    made.pieces = test_shards.receive(made)
+    yield made
+    made.stop_all()
+
+
+def type_guide(fleet, text):
+    fleet.type(documented(SHARDING, "sh", text),
+               documented(SHARDING, "text", '"port": "6000"').strip(" ,\n"),
+               fleet.admin)
+
+
+class Shop:
+    """The callers of a test, and what they were told."""
+
+    def __init__(self, fleet, name):
+        self.fleet = fleet
+        products = fleet.products(1, name)
+        self.products = [products[n][0] for n in (0, 1)]
+        for product in self.products:
+            fleet.front.sql("SELECT receive_stock(%s, 10000)", (product,))
+        self.seed = random.randrange(10**6)
+        self.callers = Callers(fleet, CALLERS, f"{name}-{self.seed}")
+        self.sweepers = Sweepers(fleet)
+        self.buyers = [Buyer(fleet.front, product)
+                       for product in self.products]
+
+    def progress(self):
+        now = time.monotonic()
+        for buyer in self.buyers:
+            buyer.wait_first(now, 30, self.fleet.group.report)
+        crossing = len(self.callers.orders)
+        wait_until(lambda: self.callers.errors or
+                   len(self.callers.orders) > crossing + 20, 60,
+                   lambda: self.callers.counts())
+
+    def stop(self):
+        for threads in (*self.buyers, self.callers):
+            threads.stop()
+        test_shards.wait_unfinished(self.fleet)
+        self.sweepers.stop()
+
+    def check(self):
+        found = test_shards.states(self.fleet)
+        self.fleet.told.update(self.callers.orders)
+        test_shards.check_orders(self.fleet.told, found,
+                                 test_shards.sagas(self.fleet),
+                                 self.fleet.pieces)
+        for buyer in self.buyers:
+            assert sorted(name for name in found
+                          if name.rsplit("-", 1)[0] == buyer.product) \
+                == sorted(buyer.orders), buyer.product
+        self.fleet.check_books()
+
+
+@contextmanager
+def busy(fleet, name):
+    fleet.group.wait_sound()
+    shop = Shop(fleet, name)
+    print(f"seed {shop.seed}")
+    try:
+        shop.progress()
+        yield shop
+        fleet.group.wait_sound()
+        shop.progress()
+    finally:
+        shop.stop()
+    shop.check()
+
+
+def lose(fleet, shop, name, how):
+    """Loses the leader: each call has an answer in time, and those for other
+    shards notice nothing."""
+    leader = fleet.group.leader()
+    began = time.monotonic()
+    how(leader)
+    lost = time.monotonic()
+    here, other = shop.buyers
+    back = here.wait_first(lost, 90, fleet.group.report)
+    longest = [max(call.took for call in buyer.since(began))
+               for buyer in shop.buyers]
+    states = {call.sqlstate for call in here.since(began)} - {None}
+    print(f"{name}: acknowledged after {back - began:.1f} s; the longest call"
+          f" {longest[0]:.1f} s, in another shard {longest[1]:.2f} s; {states}")
+    assert back - began <= FAIL_OVER_S[name] + SLACK_S
+    assert longest[0] <= ANSWER_S + SLACK_S
+    assert states and states <= {"08001", "08006"}
+    assert {call.sqlstate for call in other.since(began)} == {None}
+    assert longest[1] <= 1 + SLACK_S
+    return leader
+
+
+def check_guide(fleet):
+    """What the guide looks at after a loss; Kafka has each event."""
+    type_guide(fleet, CHECK)
+    (pair,) = fleet.pairs
+    for relay in pair:
+        relay.wait_ok("/readyz", 60)
+        assert "SK020" not in relay.log(), relay.tail()
+    shard = fleet.shards[0]
+    wait_until(lambda: shard.value(
+        "SELECT n FROM pgstock_internal.pending()") == 0, 60, pair[0].tail)
+    events, missing, doubled, unknown = audit(pair[0])
+    assert events > 0 and (missing, unknown) == (0, 0)
+    assert doubled == 0 or MODE == "idempotent"
+
+
+def test_the_leader_is_killed(fleet):
+    """With the relay that leads."""
+    relay = leading(fleet.pairs[0])
+
+    def kill(member):
+        relay.kill9()
+        member.kill9()
+
+    with busy(fleet, "kill") as shop:
+        leader = lose(fleet, shop, "kill", kill)
+        leader.start()
+        relay.start(wait=None)
+    check_guide(fleet)
+
+
+def test_the_leader_is_frozen(fleet, broker):
+    """Its kernel accepts connections and acknowledges all packets. Kafka is
+    away until the shard is back."""
+    def freeze(member):
+        broker.kill9()
+        member.machine.freeze()
+
+    with busy(fleet, "freeze") as shop:
+        leader = lose(fleet, shop, "freeze", freeze)
+        broker.start()
+        leader.machine.thaw()
+    check_guide(fleet)
