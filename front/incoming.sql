@@ -134,12 +134,19 @@ COMMENT ON FUNCTION pgstock_front.incoming_rows IS
 
 /* ---- What the handlers share ---- */
 
-/* The same at each delivery; a message that is applied by hand has none. */
-CREATE FUNCTION pgstock_front.incoming_key(message jsonb)
+/*
+ * The same at each delivery, also of a dead letter that was sent back: that is
+ * another record with the same topic, source and id.  A message that is applied
+ * by hand may have none.
+ */
+CREATE FUNCTION pgstock_front.incoming_key(payload jsonb, message jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'message ' || md5((message - 'attempt')::text)
+SELECT 'message ' || md5(jsonb_build_array(message ->> 'topic', coalesce(
+			message -> 'headers' ->> 'ce_source',
+			CASE WHEN payload ? 'specversion' THEN payload ->> 'source' END),
+		message ->> 'event_id')::text)
  WHERE message ->> 'event_id' IS NOT NULL
 $$;
 COMMENT ON FUNCTION pgstock_front.incoming_key IS
@@ -312,7 +319,7 @@ BEGIN
 		RETURN;
 	END IF;
 	rows := pgstock_front.incoming_confirm(m.order_id, m.payment_id,
-		pgstock_front.incoming_key(message), lines);
+		pgstock_front.incoming_key(payload, message), lines);
 	IF rows IS NULL THEN
 		lines := pgstock_front.incoming_lines(m.order_id, NULL, true);
 		type := 'StockShortfall';
@@ -453,7 +460,7 @@ BEGIN
 	END IF;
 	rows := pgstock_front.incoming_release(handler, m.order_id, m.reason,
 		CASE WHEN handler <> 'order_failed' THEN m.items END,
-		pgstock_front.incoming_key(message), lines);
+		pgstock_front.incoming_key(payload, message), lines);
 	IF handler <> 'payment_failed' THEN
 		DELETE FROM pgstock_front.declined_order d
 		 WHERE d.order_id = m.order_id;

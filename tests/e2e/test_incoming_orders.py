@@ -280,3 +280,27 @@ def test_calls_by_hand(shop, orders, order):
     orders.sql("SELECT pgstock_front.order_created(%s, '{}')", (payload,))
     assert states(shop, order) == ["reserved"] * 2
     call(shop, "release_stock", order)
+
+
+def test_a_message_that_is_sent_back(shop, orders, order):
+    """Another record with the same topic, source and id is the same message;
+    the same id of another source is another one."""
+    items = json.loads(lines(shop, 5, 5))
+    call(shop, "reserve_order", order, json.dumps(items))
+    payload = json.dumps({"order_id": order, "items": [
+        {**item, "quantity": 1} for item in items]})
+
+    def cancel(offset, **headers):
+        message = {"topic": "order-cancelled", "partition": 0,
+                   "offset": offset, "event_id": f"{order}-cancelled",
+                   "timestamp": f"2026-01-01T00:00:{offset}Z",
+                   "headers": headers}
+        orders.sql("SELECT pgstock_front.order_cancelled(%s, %s)",
+                   (payload, json.dumps(message)))
+        return shop.front.value(
+            "SELECT sum(quantity) FROM stock_reservations WHERE order_id = %s"
+            " AND state = 'reserved'", (order,))
+
+    assert cancel(10) == 8
+    assert cancel(20, **{"__dlq.redrive.count": "1"}) == 8
+    assert cancel(30, ce_source="another") == 6
