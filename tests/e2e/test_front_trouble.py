@@ -3,6 +3,8 @@
 wrong."""
 
 import json
+import statistics
+import time
 from contextlib import closing
 
 import psycopg2
@@ -79,6 +81,41 @@ def test_a_shard_ends_during_a_session(pair, other):
         cur.execute("SELECT granted FROM reserve_stock(%s, 1, %s)",
                     (there, order))
         assert cur.fetchone() == (1,)
+
+
+def timed(cur, product, quantity):
+    """The seconds that a reservation or its refusal takes."""
+    began = time.perf_counter()
+    try:
+        cur.execute("SELECT reserve_stock(%s, %s, %s)",
+                    (product, quantity, name("o")))
+    except psycopg2.Error as error:
+        assert error.pgcode == "SK001", error
+    return time.perf_counter() - began
+
+
+def test_a_refusal_costs_no_connection(shards):
+    """PL/Proxy drops a connection whose shard raises an error, and connects
+    again, which takes ten milliseconds. A refusal takes less than one more
+    than a reservation."""
+    (product,) = shards.products(1, "refused")[1]
+    shards.front.sql("SELECT receive_stock(%s, 1000)", (product,))
+    begun = ("SELECT max(backend_start) FROM pg_stat_activity WHERE datname ="
+             " current_database() AND usename = 'pgstock_front'")
+    taken, refused = [], []
+    with closing(shards.front.connect()) as conn:
+        conn.autocommit = True
+        cur = conn.cursor()
+        timed(cur, product, 1)
+        before = shards.shards[1].value(begun)
+        for _ in range(200):
+            taken.append(timed(cur, product, 1))
+            refused.append(timed(cur, product, 5000))
+        assert shards.shards[1].value(begun) == before
+    taken, refused = statistics.median(taken), statistics.median(refused)
+    print(f"a reservation {taken * 1000:.2f} ms, a refusal"
+          f" {refused * 1000:.2f} ms")
+    assert refused - taken < 0.001
 
 
 def test_a_front_without_shards(pg):
