@@ -210,14 +210,19 @@ class Group:
                         env={**os.environ, **python_path()}, input=answers)
         assert success in said, said
 
-    def type(self, command, success, answers):
+    def etcdctl(self, *args):
+        """Runs it on the first machine; what it prints."""
+        program = os.path.join(need("PGSTOCK_PATRONI"), "usr/bin/etcdctl")
+        return run_tool([program, *args], env={
+            **os.environ, "ETCDCTL_ENDPOINTS": f"{NAMES[0]}:2379"})
+
+    def type(self, command, success, answers=""):
         """Runs a command as the manual has it, and answers its questions."""
-        begin = "patronictl -c /etc/patroni "
         (line,) = [line for line in command.splitlines()
                    if not line.startswith("#")]
-        assert line.startswith(begin), line
-        self.patronictl(success, *line.removeprefix(begin).split(),
-                        answers=answers)
+        _, found, args = line.partition("patronictl -c /etc/patroni ")
+        assert found, line
+        self.patronictl(success, *args.split(), answers=answers)
 
     # ---- the beginning ----
 

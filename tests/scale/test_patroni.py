@@ -282,6 +282,16 @@ def test_from_one_server_to_three(shop, tail):
     check_all(shop.db, tail)
 
 
+def test_the_group_is_shown(shop):
+    """By the commands with which the manual looks at it."""
+    group = shop.group
+    group.wait_sound()
+    (health,) = documented("sh", "etcdctl endpoint health").splitlines()[1:]
+    shown = group.etcdctl(*health.split()[1:])
+    assert shown.count("is healthy") == len(NAMES), shown
+    group.type(documented("sh", "/etc/patroni list"), "Quorum Standby")
+
+
 def test_the_leader_is_killed(shop, tail):
     with shop.busy(tail):
         shop.lose(tail, kill, restart)
