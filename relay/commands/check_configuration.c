@@ -2,7 +2,7 @@
  * check_configuration.c - the relay's own host: its file, its address
  *
  * What the configuration alone shows to be wrong is refused before any check,
- * with exit code 2 (config/check.c).
+ * with exit code 2 (config/validate.c).
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -16,7 +16,7 @@
 #include "common/conninfo.h"
 #include "common/json.h"
 #include "common/listener.h"
-#include "config/check.h"
+#include "config/validate.h"
 
 /* of /status, as no other program writes it */
 #define RELAY_STATUS "\"components\":{\"outbox\":"

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "common/conninfo.h"
-#include "config/check.h"
 #include "config/options.h"
+#include "config/validate.h"
 
 #define BROKERS "bootstrap.servers"
 #define HOST	"{host}"
@@ -73,7 +73,7 @@ config_load(const ConfigOverrides *from, Buf *error)
 	if (good)
 		config_name_host(config);
 	if (good && config_override(config, from, error) &&
-		config_check(config, from->offline, error))
+		config_validate(config, from->offline, error))
 	{
 		Assert(error->len == 0);
 		return config;

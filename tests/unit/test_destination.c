@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "common/destination.h"
-#include "config/check.h"
+#include "config/validate.h"
 
 static bool
 allows(const char *list, const char *address)
@@ -113,7 +113,7 @@ fault(const char *url, const char *allow, bool http)
 			 .webhook_allow_http = http,
 	 };
 	Buf	 error = {0};
-	bool good = config_check_webhook(&config, &error);
+	bool good = config_validate_webhook(&config, &error);
 
 	snprintf(text, sizeof(text), "%s", buf_str(&error));
 	assert_int_equal(good, text[0] == '\0');

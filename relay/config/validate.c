@@ -1,12 +1,12 @@
 /*
- * check.c - what must hold for the configuration as a whole
+ * validate.c - what must hold for the configuration as a whole
  *
  * What libpq, librdkafka or the operating system would refuse later, at each
  * try, is refused here, once.  The text of a secret is in no message.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
-#include "config/check.h"
+#include "config/validate.h"
 
 #include <errno.h>
 #include <libpq-fe.h>
@@ -218,7 +218,7 @@ config_check_url(const Config *config, Buf *error)
 }
 
 bool
-config_check_webhook(const Config *config, Buf *error)
+config_validate_webhook(const Config *config, Buf *error)
 {
 	return config_check_allow(config, error) &&
 		   config_check_ca(config, error) && config_check_url(config, error);
@@ -261,7 +261,7 @@ config_names_broker(const Config *config)
 }
 
 bool
-config_check(const Config *config, bool offline, Buf *error)
+config_validate(const Config *config, bool offline, Buf *error)
 {
 	Buf	 why = {0};
 	bool good = true;
