@@ -136,6 +136,16 @@ buf_vline(Buf *buf, const char *format, va_list args)
 }
 
 void
+buf_line(Buf *buf, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	buf_vline(buf, format, args);
+	va_end(args);
+}
+
+void
 buf_printf(Buf *buf, const char *format, ...)
 {
 	va_list args;

@@ -70,6 +70,7 @@ void buf_printf(Buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_vprintf(Buf *buf, const char *format, va_list args) PRINTF_LIKE(2, 0);
 /* One line: a message of libpq's or librdkafka's may end in newlines. */
 void buf_vline(Buf *buf, const char *format, va_list args) PRINTF_LIKE(2, 0);
+void buf_line(Buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_add_u16(Buf *buf, uint16_t value); /* network byte order */
 void buf_add_u32(Buf *buf, uint32_t value);
 void buf_add_u64(Buf *buf, uint64_t value);

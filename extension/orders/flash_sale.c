@@ -471,7 +471,6 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 	int64 quantity = PG_ARGISNULL(3) ? 1 : args_quantity(fcinfo, 3, "quantity");
 	Work  work;
 	Sale *sale;
-	Line *line;
 	List *answers;
 
 	work_begin(&work, "purchase_flash_sale()");
@@ -482,9 +481,9 @@ pgstock_purchase_flash_sale_body(PG_FUNCTION_ARGS)
 		answers = sale_answer_unknown(&request, quantity);
 	else
 	{
-		line = line_new(sale->product_id, sale->location, quantity);
-		line->slot = sale->closed ? SLOT_MAIN : sale->slot;
-		request.lines = list_make1(line);
+		request.lines = list_make1(
+			line_new_in_slot(sale->product_id, sale->location,
+							 sale->closed ? SLOT_MAIN : sale->slot, quantity));
 		answers = sale_purchase(&work, sale, &request);
 	}
 	work_end(&work);

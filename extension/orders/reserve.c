@@ -373,7 +373,7 @@ reserve(Request *request, Keyed *keyed, const char *function)
 
 	keyed->detail = request->user_id;
 	work_begin(&work, function);
-	work.strategy = request->strategy;
+	work_set_strategy(&work, request->strategy);
 	if (keyed->key != NULL)
 	{
 		answers = idempotency_find(&work, keyed, request->order_id,

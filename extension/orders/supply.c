@@ -32,6 +32,14 @@ typedef struct Supply
 	const char *reference; /* or NULL */
 } Supply;
 
+/* What configure_product() sets. */
+typedef struct SupplySettings
+{
+	int64 safety;
+	int64 backorder_limit;
+	int	  slots;
+} SupplySettings;
+
 /*
  * A level that this work has read is made if there is none; its name is
  * locked first, so that of two sessions one makes it and the other finds it.
@@ -156,7 +164,7 @@ pgstock_adjust_stock_body(PG_FUNCTION_ARGS)
 }
 
 static void
-supply_raise_stale_version(const Level *level, int64 expected)
+supply_raise_stale_version(const Level *level, int64 present, int64 expected)
 {
 	durability_fence_error();
 	ereport(ERROR,
@@ -165,7 +173,7 @@ supply_raise_stale_version(const Level *level, int64 expected)
 					level->product_id, level->location),
 			 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT
 					   " with on_hand " INT64_FORMAT ".",
-					   expected, level->version, level->on_hand),
+					   expected, level->version, present),
 			 errhint("Read stock_levels again and decide anew.")));
 }
 
@@ -185,6 +193,7 @@ pgstock_set_stock_body(PG_FUNCTION_ARGS)
 	Work   work;
 	Level *level;
 	Level  sum;
+	int64  present;
 
 	if (on_hand < 0 || on_hand > STOCK_QUANTITY_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -196,10 +205,10 @@ pgstock_set_stock_body(PG_FUNCTION_ARGS)
 	supply_make_level(&work, level);
 	work_lock_levels(&work);
 	sum = level_sum(level);
-	sum.on_hand = level_on_hand(&work, level);
+	present = level_on_hand(&work, level);
 	if (!PG_ARGISNULL(2) && sum.version != PG_GETARG_INT64(2))
-		supply_raise_stale_version(&sum, PG_GETARG_INT64(2));
-	supply_change(&work, level, on_hand - sum.on_hand, &supply);
+		supply_raise_stale_version(&sum, present, PG_GETARG_INT64(2));
+	supply_change(&work, level, on_hand - present, &supply);
 	Assert(level_on_hand(&work, level) == on_hand);
 	work_end(&work);
 	PG_RETURN_INT64(on_hand);
@@ -271,11 +280,11 @@ supply_slots_arg(FunctionCallInfo fcinfo, int n, int slots)
 
 /* Settles what a level's slots share; the first row gets it all before. */
 static void
-supply_configure_level(Level *first, const Level *sum)
+supply_configure_level(Level *first, const SupplySettings *settings)
 {
-	level_configure(first, sum->safety, sum->backorder_limit);
+	level_configure(first, settings->safety, settings->backorder_limit);
 	level_raise_version(first);
-	level_make_slots(first, sum->slots);
+	level_make_slots(first, settings->slots);
 	level_even_out(first);
 }
 
@@ -324,13 +333,15 @@ pgstock_configure_product_body(PG_FUNCTION_ARGS)
 	work_lock_levels(&work);
 	foreach(cell, work.levels)
 	{
-		Level *level = lfirst(cell);
-		Level  sum = level_sum(level);
+		Level		  *level = lfirst(cell);
+		Level		   sum = level_sum(level);
+		SupplySettings settings = {sum.safety, sum.backorder_limit, sum.slots};
 
-		supply_setting_arg(fcinfo, 1, "safety", &sum.safety);
-		supply_setting_arg(fcinfo, 2, "backorder_limit", &sum.backorder_limit);
-		sum.slots = supply_slots_arg(fcinfo, 3, sum.slots);
-		if (sum.on_hand - sum.reserved < -sum.backorder_limit)
+		supply_setting_arg(fcinfo, 1, "safety", &settings.safety);
+		supply_setting_arg(fcinfo, 2, "backorder_limit",
+						   &settings.backorder_limit);
+		settings.slots = supply_slots_arg(fcinfo, 3, settings.slots);
+		if (sum.on_hand - sum.reserved < -settings.backorder_limit)
 			ereport(ERROR,
 					(errcode(ERRCODE_SK_INSUFFICIENT),
 					 errmsg("back-order limit of product \"%s\" at location "
@@ -338,10 +349,10 @@ pgstock_configure_product_body(PG_FUNCTION_ARGS)
 							product_id, level->location),
 					 errdetail("Product \"%s\": wanted " INT64_FORMAT
 							   ", taken " INT64_FORMAT ".",
-							   product_id, sum.backorder_limit,
+							   product_id, settings.backorder_limit,
 							   sum.reserved - sum.on_hand),
 					 errhint("Receive stock first.")));
-		supply_configure_level(level, &sum);
+		supply_configure_level(level, &settings);
 		event_emit_level(&work, level, "configured", NULL);
 	}
 	admin_action_write(&work.call, "configure_product", product_id,

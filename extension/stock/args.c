@@ -108,11 +108,18 @@ args_expiry(FunctionCallInfo fcinfo, int n)
 Line *
 line_new(char *product_id, char *location, int64 quantity)
 {
+	return line_new_in_slot(product_id, location, SLOT_MAIN, quantity);
+}
+
+/* A line of one slot: the quota of a sale. */
+Line *
+line_new_in_slot(char *product_id, char *location, int slot, int64 quantity)
+{
 	Line *line = palloc(sizeof(Line));
 
 	line->product_id = product_id;
 	line->location = location;
-	line->slot = SLOT_MAIN;
+	line->slot = slot;
 	Assert(product_id != NULL && location != NULL && quantity > 0);
 	line->quantity = quantity;
 	return line;

@@ -214,6 +214,7 @@ typedef struct Answer
 
 /* in work.c */
 extern void work_begin(Work *work, const char *function);
+extern void work_set_strategy(Work *work, Strategy strategy);
 extern void work_end(Work *work);
 
 /* in order.c */
@@ -344,6 +345,8 @@ extern TimestampTz args_default_expiry(void);
 extern TimestampTz args_expiry_of(Datum ttl);
 extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
+extern Line		  *line_new_in_slot(char *product_id, char *location, int slot,
+									int64 quantity);
 extern int		   key_compare(const char *product_a, const char *location_a,
 							   const char *product_b, const char *location_b);
 extern List		  *lines_merge(List *lines);

@@ -64,6 +64,14 @@ work_begin(Work *work, const char *function)
 	call_begin(&work->call, function);
 }
 
+/* How the work locks its levels: by default it waits for their rows. */
+void
+work_set_strategy(Work *work, Strategy strategy)
+{
+	Assert(!work->levels_locked);
+	work->strategy = strategy;
+}
+
 /* Writes what has changed, and ends the call. */
 void
 work_end(Work *work)

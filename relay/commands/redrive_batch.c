@@ -231,11 +231,7 @@ redrive_send_offsets(Redrive *run, WatchedResult *result)
 													 list, group,
 													 KAFKA_TRANSACTION_MS);
 	if (error != NULL)
-	{
-		result->code = rd_kafka_error_code(error);
-		buf_add_str(&result->error, rd_kafka_error_string(error));
-		rd_kafka_error_destroy(error);
-	}
+		watched_result_fail(result, error);
 	rd_kafka_consumer_group_metadata_destroy(group);
 	rd_kafka_topic_partition_list_destroy(list);
 }

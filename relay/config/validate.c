@@ -64,13 +64,11 @@ config_check_conninfo(const Config *config, Buf *error)
 		bool quotable = strstr(conninfo, "pass") == NULL &&
 						strstr(conninfo, "://") == NULL;
 
-		buf_printf(error,
-				   "\"conninfo\" in [postgres] is not a connection "
-				   "string%s%s",
-				   quotable && message != NULL ? ": " : "",
-				   quotable && message != NULL ? message : "");
-		while (error->len > 0 && error->data[error->len - 1] == '\n')
-			error->len--;
+		buf_line(error,
+				 "\"conninfo\" in [postgres] is not a connection "
+				 "string%s%s",
+				 quotable && message != NULL ? ": " : "",
+				 quotable && message != NULL ? message : "");
 	}
 	else
 		good = config_check_ports(parsed, error);

@@ -149,8 +149,8 @@ client_begin_abort(rd_kafka_t *client)
 
 /* ---- calls that wait --------------------------------------------------- */
 
-static void
-watched_failed(WatchedResult *result, rd_kafka_error_t *error)
+void
+watched_result_fail(WatchedResult *result, rd_kafka_error_t *error)
 {
 	result->code = rd_kafka_error_code(error);
 	buf_add_str(&result->error, rd_kafka_error_string(error));
@@ -173,7 +173,7 @@ watched_client_init(WatchedClient *client, int slices_max,
 			break;
 		rd_kafka_error_destroy(error);
 	}
-	watched_failed(result, error);
+	watched_result_fail(result, error);
 	return false;
 }
 
@@ -187,7 +187,7 @@ watched_client_begin(WatchedClient *client, WatchedResult *result)
 	traffic->lost = false;
 	error = rd_kafka_begin_transaction(client->handle);
 	if (error != NULL)
-		watched_failed(result, error);
+		watched_result_fail(result, error);
 }
 
 /* To resume after a slice is to wait on: it sends nothing again. */
@@ -212,7 +212,7 @@ watched_try_commit(WatchedClient *client, const atomic_bool *left,
 	if (error != NULL && resumable)
 		client_quiesce(client->handle, client_end_commit);
 	if (error != NULL)
-		watched_failed(result, error);
+		watched_result_fail(result, error);
 	return false;
 }
 

@@ -26,6 +26,9 @@ typedef struct WatchedResult
 	bool				committed; /* ... or only what came after went wrong */
 } WatchedResult;
 
+/* The call went wrong; frees the error. */
+void watched_result_fail(WatchedResult *result, rd_kafka_error_t *error);
+
 /* conf and error are as in kafka_client_new(). */
 WatchedClient *watched_client_new(rd_kafka_conf_t *conf,
 								  char			  *error) MUST_CHECK;
