@@ -3,10 +3,10 @@
  * base/lock.h
  *	  All lock classes of pgstock, in the order in which a call may take them.
  *
- * They are advisory locks of classes (objsubid in pg_locks) that no SQL
- * function can name, so they never conflict with an application's advisory
- * locks.  A name is locked by its hash: two names with one hash share a lock,
- * which may cost a wait, and breaks nothing.
+ * Where nothing else is said they are advisory locks of classes (objsubid in
+ * pg_locks) that no SQL function can name, so they never conflict with an
+ * application's advisory locks.  A name is locked by its hash: two names with
+ * one hash share a lock, which may cost a wait, and breaks nothing.
  *
  * A call acquires classes in the order of this list, and the names of one class
  * in the order of their bytes, so no two calls wait for each other; an
@@ -14,15 +14,6 @@
  * the calls of one transaction the order is the application's matter: locks are
  * released when the transaction ends.  A lock that is only tried may be
  * acquired out of order, for its caller does not wait.
- *
- * Two locks that a call waits for are not in the list.  A step of the level
- * stream, or a page of a snapshot, locks the table level_stream
- * (sql/level_stream.sql) before all else, and then none of these classes.  A
- * message that was sent back from a dead letter topic locks its row in
- * failed_event between ids and orders, because the row decides whether the
- * order is looked at.  Whoever tries that message locks its id first, so they
- * meet there; and the functions for administrators, which lock a row without
- * its id, lock nothing after it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -41,6 +32,11 @@ typedef enum LockClass
 	/* Nothing is locked yet. */
 	LOCK_NONE,
 
+	/* Not an advisory lock: the table level_stream, which a step of the level
+	 * stream and a page of a snapshot lock (sql/level_stream.sql).  First, for
+	 * their snapshot is taken under it; they lock no other class. */
+	LOCK_LEVEL_STREAM,
+
 	/* Registered handlers of a topic.  First, and alone: registering a handler
 	 * locks nothing else. */
 	LOCK_HANDLER_TOPIC,
@@ -48,6 +44,13 @@ typedef enum LockClass
 	/* An id of an incoming message.  Before the message's order: a duplicate
 	 * must not get that far. */
 	LOCK_MESSAGE_ID,
+
+	/* Not an advisory lock: the row in failed_event of a message that was sent
+	 * back from a dead letter topic.  After its id, which all that try the
+	 * message lock before the row, so they meet there; before its order, for
+	 * the row decides whether the order is looked at.  The functions for
+	 * administrators lock such a row without its id, and nothing after it. */
+	LOCK_REDRIVEN_ROW,
 
 	/* An idempotency key.  Before the order: the answer stored under the key
 	 * decides whether the order is looked at. */

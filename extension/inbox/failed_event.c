@@ -514,6 +514,7 @@ failed_event_lock_redriven(Call *call, const Message *message, ItemPointer tid)
 
 	table_key_text(&keys[0], 1, parsed->event_id);
 	table_key_text(&keys[1], 2, parsed->source);
+	lock_reach(call, LOCK_REDRIVEN_ROW);
 	return table_find(call, table, "failed_event_message", 2, keys, tid) &&
 		   strcmp(row_get_text(table->slot, FAILED_TOPIC),
 				  message->record->topic) == 0 &&
