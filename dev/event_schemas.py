@@ -8,7 +8,9 @@ here; a profile (PROFILES) gives the events other topics, names and members.
 """
 
 import re
+from pathlib import Path
 
+TOP = Path(__file__).resolve().parent.parent
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 SEQ = "^[0-9]{20}$"
@@ -130,50 +132,58 @@ TRACE = ["trace_id", "causation_id", "attributes"]
 PARTS = ["part", "parts", "cut"]
 
 
-def order_event(title, topic, optional, required=(), **more):
-    return {"title": title, "topic": topic, "key": "order_id",
+def order_event(title, optional, required=(), **more):
+    return {"title": title, "key": "order_id",
             "members": ["order_id", *required, *optional, *PARTS, *TRACE],
             "required": ["order_id", *required, "items"], **more}
 
 
 EVENTS = {
     "StockReserved": order_event(
-        "All lines of a call are reserved", "stock-events",
+        "All lines of a call are reserved",
         ["user_id", "expires_at", "replayed", "differs"]),
     "FlashSalePurchased": order_event(
-        "Reserved from the quota of a flash sale", "stock-events",
+        "Reserved from the quota of a flash sale",
         ["user_id", "expires_at"], ["activity_id"]),
     "StockReserveFailed": order_event(
-        "An incoming order-created was refused", "stock-freeze-failed",
+        "An incoming order-created was refused",
         ["user_id", "replayed", "differs"], ["reason"],
         narrowed={"reason": {"enum": [*REFUSALS, *ENDS]}}, failed=True),
     "StockConfirmed": order_event(
-        "The order is paid", "stock-events",
+        "The order is paid",
         ["user_id", "payment_id", "reason", "replayed", "differs"],
         narrowed={"reason": {"const": "paid_twice"}}),
     "StockReleased": order_event(
-        "Stock was returned before payment", "stock-events",
+        "Stock was returned before payment",
         ["user_id", "reason"]),
     "StockExpired": order_event(
-        "The reservation has expired", "stock-events", ["user_id"]),
+        "The reservation has expired", ["user_id"]),
     "StockRolledBack": order_event(
-        "The order failed, and its stock was returned", "stock-events",
+        "The order failed, and its stock was returned",
         ["user_id", "reason"]),
     "StockReturned": order_event(
-        "The customer returned goods", "stock-events", ["user_id"]),
+        "The customer returned goods", ["user_id"]),
     "StockShortfall": order_event(
-        "A payment arrived without stock for it", "stock-events",
+        "A payment arrived without stock for it",
         ["user_id", "payment_id", "reason"],
         narrowed={"reason": {"enum": [*ENDS, *REFUSALS]}}, items_min=0),
     "StockLevelChanged": {
         "title": "The stock on hand or the settings of a level were changed",
-        "topic": "stock-events", "key": "product_id",
+        "key": "product_id",
         "members": ["product_id", "location", "on_hand", "available",
                     "version", "kind", "reference", *TRACE],
         "required": ["product_id", "location", "on_hand", "available",
                      "version", "kind"]},
 }
 
+
+# event_types() has the topics.
+TOPICS = dict(re.findall(
+    r"\('(\w+)', '([\w-]+)'\)",
+    (TOP / "sql/event_formats.sql").read_text(encoding="utf-8")
+    .split("$$", maxsplit=2)[1]))
+for _type, _event in EVENTS.items():
+    _event["topic"] = TOPICS.get(_type)
 
 # The record of the level stream: no event, so no profile renames its members.
 BIGINT_MAX = 2 ** 63 - 1

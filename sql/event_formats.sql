@@ -1,5 +1,6 @@
 /* ---- Names of events and of their members -------------------------------- */
 
+/* extension/protocol/topic.h has the same topics: dev/schemas compares. */
 CREATE FUNCTION pgstock_internal.event_types()
 RETURNS TABLE (event_type text, topic text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

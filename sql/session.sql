@@ -44,7 +44,7 @@ CREATE FUNCTION pgstock_internal.relay_topics()
 RETURNS TABLE (topic text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'stock-events' UNION SELECT 'stock-freeze-failed'
+SELECT t.topic FROM pgstock_internal.event_types() t
  UNION SELECT e.topic FROM pgstock_internal.event_topic e
 		WHERE e.topic IS NOT NULL
 $$;

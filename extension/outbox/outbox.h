@@ -18,13 +18,9 @@
 #include "utils/jsonb.h"
 
 #include "base/base.h"
+#include "protocol/topic.h"
 
 #define OUTBOX_TOPIC_MAX 249 /* characters: Kafka's limit */
-
-/* The topics of stock events, where set_event_topic() names no other one.  Only
- * pgstock writes to them (reserved_topic.c). */
-#define TOPIC_EVENTS   "stock-events"
-#define TOPIC_FAILURES "stock-freeze-failed"
 
 /* A header's name and value; value NULL: a null value. */
 typedef struct Header

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "commands/command_line.h"
+#include "config/config.h"
 
 #define BIT(argument) ARGUMENT_BIT(argument)
 #define ASKING		  (BIT(ARG_HELP) | BIT(ARG_VERSION))
@@ -95,10 +96,9 @@ static const ArgumentOption options[ARGS] = {
 						  "events of this topic only", 't'},
 	[ARG_REWIND_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
 						  "the topic to read again", 't'},
-	[ARG_SNAPSHOT_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
-							"in place of topic in [levels]; default: "
-							"stock-levels",
-							't'},
+	[ARG_SNAPSHOT_TOPIC] =
+		{"topic", TEXT("TOPIC"), NULL,
+		 "in place of topic in [levels]; default: " TOPIC_LEVELS, 't'},
 	[ARG_REDRIVE_TOPIC] = {"topic", TEXT("TOPIC"), NULL,
 						   "the topic of the dead letters", 't'},
 	[ARG_PARTITION] = {"partition",

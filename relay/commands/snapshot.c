@@ -15,8 +15,7 @@
 #include "common/progress.h"
 #include "db/api_command.h"
 
-#define PAGE_ROWS	  5000
-#define TOPIC_DEFAULT "stock-levels"
+#define PAGE_ROWS 5000
 
 static ExitCode
 snapshot_all(Command *command, const char *topic)
@@ -65,7 +64,7 @@ cmd_snapshot(const Arguments *arguments, const Config *config)
 
 	if (topic == NULL)
 		topic = config->levels_topic[0] != '\0' ? config->levels_topic
-												: TOPIC_DEFAULT;
+												: TOPIC_LEVELS;
 	if (command_open(&command, config))
 		command.code = snapshot_all(&command, topic);
 	code = command.code;

@@ -17,6 +17,9 @@
 #define FIRST_OFFSET_EARLIEST (-2)
 #define FIRST_OFFSET_LATEST	  (-1)
 
+/* The topic of levels, where [levels] names none. */
+#define TOPIC_LEVELS "stock-levels"
+
 /* [outbox] mode */
 #define MODE_IDEMPOTENT	   0
 #define MODE_TRANSACTIONAL 1

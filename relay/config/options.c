@@ -107,8 +107,8 @@ static const Option options[] = {
 	{"inbox", "dlq_topic", OPTION_STRING, OPTION_RELOADS, AT(dlq_topic),
 	 "{topic}_dlq", NULL, 0, 0, NULL,
 	 "Topic of dead letters; {topic} is the message's topic."},
-	{"levels", "topic", OPTION_STRING, 0, AT(levels_topic), "", "stock-levels",
-	 0, 249, NULL,
+	{"levels", "topic", OPTION_STRING, 0, AT(levels_topic), "", TOPIC_LEVELS, 0,
+	 249, NULL,
 	 "Compacted topic with the present level of each product and location;\n"
 	 "default: there is none."},
 	{"levels", "max_per_second", OPTION_INT, OPTION_RELOADS,

@@ -17,6 +17,7 @@
 #include "common/conninfo.h"
 #include "common/destination.h"
 #include "common/listener.h"
+#include "extension/protocol/topic.h"
 
 /* ---- PostgreSQL -------------------------------------------------------- */
 
@@ -137,8 +138,8 @@ config_check_levels(const Config *config, Buf *error)
 				   topic);
 	else if (consumed)
 		buf_printf(error, "\"%s\" in [levels] topic is consumed", topic);
-	else if (strcmp(topic, "stock-events") == 0 ||
-			 strcmp(topic, "stock-freeze-failed") == 0)
+	else if (strcmp(topic, TOPIC_EVENTS) == 0 ||
+			 strcmp(topic, TOPIC_FAILURES) == 0)
 		buf_printf(error, "\"%s\" in [levels] topic has stock events", topic);
 	return error->len == 0;
 }
