@@ -61,10 +61,10 @@ apply_message(Work *work, const InboxOptions *options, HandlerBatch *batch,
 		return true;
 	if (apply_must_queue(&work->call, message, waiting))
 	{
-		message->outcome =
-			(Outcome){.kind = OUTCOME_WAITING,
-					  .reason = "an earlier message of its key waits",
-					  .error_class = ERROR_CLASS_QUEUE};
+		message->outcome = (Outcome){.kind = OUTCOME_WAITING,
+									 .reason = outcome_reason_text(
+										 REASON_KEY_WAITS),
+									 .error_class = ERROR_CLASS_QUEUE};
 		return true;
 	}
 	if (message->try.registered != NULL)

@@ -105,7 +105,7 @@ handler_call_message(FunctionCallInfo fcinfo, const BuiltinHandler *handler)
 	Outcome	 outcome;
 
 	/* a row that was deleted has no order */
-	if (message->parsed.skip != NULL)
+	if (message->parsed.skip != REASON_NONE)
 		return;
 	work_begin(&work, handler->topic);
 	batch_lock_stock(&work, list_make1(message));

@@ -38,10 +38,7 @@ builtin_answer_again(Work *work, const Parsed *parsed, const Order *order)
 	Outcome		 outcome = outcome_applied();
 
 	if (event.differs != NULL)
-	{
-		outcome.reason = "differs";
-		outcome.notable = true;
-	}
+		outcome_note(&outcome, REASON_DIFFERS);
 	durability_fence_answer();
 	event.user_id = line->user_id;
 	event.items = order_answers(work, order);
@@ -148,15 +145,6 @@ builtin_lines_to_settle(Work *work, const Order *order, SettleVerb verb,
 	return items;
 }
 
-/* The outcome of a message whose lines or quantities are not the order's. */
-static Outcome
-builtin_items_differ(Outcome outcome)
-{
-	outcome.reason = "items_differ";
-	outcome.notable = true;
-	return outcome;
-}
-
 /* Gives back the lines that a message selects, as far as the order has them. */
 static Outcome
 builtin_give_back_selection(Work *work, const Parsed *parsed, Order *order,
@@ -177,9 +165,12 @@ builtin_give_back_selection(Work *work, const Parsed *parsed, Order *order,
 		bool confirmed = selection != NIL && settle->items == NIL;
 
 		durability_fence_answer();
-		outcome = outcome_skipped(confirmed ? "confirmed" : "already");
+		outcome = outcome_skipped(confirmed ? REASON_CONFIRMED
+											: REASON_ALREADY);
 	}
-	return differs ? builtin_items_differ(outcome) : outcome;
+	if (differs)
+		outcome_note(&outcome, REASON_ITEMS_DIFFER);
+	return outcome;
 }
 
 /* Gives back all of an order, or the lines that the message selects. */
@@ -194,7 +185,7 @@ builtin_give_back(Work *work, const Parsed *parsed, Order *order,
 		return builtin_give_back_selection(work, parsed, order, settle);
 	/* of an order that has ended, it notes that it was given up */
 	(void) settle_apply(work, settle, order);
-	return live ? outcome_applied() : outcome_skipped("already");
+	return live ? outcome_applied() : outcome_skipped(REASON_ALREADY);
 }
 
 /*
@@ -206,11 +197,11 @@ builtin_has_no_attempt(Work *work, const Parsed *parsed, const Order *order,
 					   Outcome *outcome)
 {
 	if (order->lines == NIL && refused_find(work, order->order_id) != NULL)
-		*outcome = outcome_skipped("refused");
+		*outcome = outcome_skipped(REASON_REFUSED);
 	else if (order->lines == NIL)
 		*outcome = outcome_waiting_for_order();
 	else if (order_is_newer(work, order, parsed->happened_at))
-		*outcome = outcome_skipped("stale");
+		*outcome = outcome_skipped(REASON_STALE);
 	else
 		return false;
 	return true;
@@ -229,7 +220,7 @@ builtin_payment_failed(Work *work, const Parsed *parsed, Order *order)
 		order_has_state(&work->call, order, LINE_CONFIRMED))
 	{
 		durability_fence_answer();
-		return outcome_skipped("confirmed");
+		return outcome_skipped(REASON_CONFIRMED);
 	}
 	return builtin_give_back(work, parsed, order, &settle);
 }
@@ -259,7 +250,7 @@ builtin_order_failed(Work *work, const Parsed *parsed, Order *order)
 	outcome = builtin_give_back(work, parsed, order, &settle);
 	if (outcome.kind == OUTCOME_APPLIED &&
 		order_difference_in_lines(order, parsed->stated_lines))
-		return builtin_items_differ(outcome);
+		outcome_note(&outcome, REASON_ITEMS_DIFFER);
 	return outcome;
 }
 
@@ -345,8 +336,9 @@ builtin_handler_apply(Work *work, const BuiltinHandler *handler,
 							  .trace_id = parsed->trace_id},
 					 parsed->order_id, parsed->attributes);
 	outcome = handler->apply(work, parsed, order);
-	if (outcome.reason == NULL && outcome.kind == OUTCOME_APPLIED)
-		outcome.reason = parsed->remark;
+	if (outcome.reason == NULL && outcome.kind == OUTCOME_APPLIED &&
+		parsed->remark != REASON_NONE)
+		outcome.reason = outcome_reason_text(parsed->remark);
 	call_reset_trace(&work->call);
 	Assert(outcome.kind == OUTCOME_APPLIED || outcome.kind == OUTCOME_SKIPPED ||
 		   outcome.kind == OUTCOME_WAITING);

@@ -24,6 +24,8 @@
 #include "inbox/payload.h"
 #include "orders/orders.h"
 #include "outbox/outbox.h"
+#include "protocol/dead_letter.h"
+#include "protocol/outcome.h"
 
 /*---- A message, part by part ----*/
 
@@ -122,9 +124,9 @@ typedef struct Parsed
 	TimestampTz happened_at; /* the event's own time, else Kafka's */
 	int64		sent_at_ms;	 /* the record's, or the one's that was redriven */
 	bool		is_redriven; /* sent back from a dead letter topic */
-	const char *remark; /* why a field may have been read wrongly, or NULL */
-	const char *skip;	/* why there is nothing to apply, or NULL */
-	const char *poison; /* why it can never be applied, or NULL */
+	OutcomeReason remark;	 /* why a field may have been read wrongly */
+	OutcomeReason skip;		 /* why there is nothing to apply */
+	const char	 *poison;	 /* why it can never be applied, or NULL */
 } Parsed;
 
 /* A registered handler.  Its names can be given to other objects, so it has
@@ -178,37 +180,11 @@ typedef struct Try
 } Try;
 
 /* What became of a message. */
-typedef enum OutcomeKind
-{
-	OUTCOME_NONE, /* not decided */
-	OUTCOME_APPLIED,
-	OUTCOME_SKIPPED,
-	OUTCOME_DUPLICATE,
-	OUTCOME_WAITING,
-	OUTCOME_DEAD,
-	OUTCOME_STARTED, /* its try is on record, and has not begun */
-	OUTCOME_KINDS
-} OutcomeKind;
-
-/* Why a message waits or is dead. */
-typedef enum ErrorClass
-{
-	ERROR_CLASS_NONE,
-	ERROR_CLASS_POISON,	   /* parsing found that it can never be applied */
-	ERROR_CLASS_PERMANENT, /* its data raised an error, and would again */
-	ERROR_CLASS_RETRY,	   /* any other error: there are tries left */
-	ERROR_CLASS_RETRIES,   /* ... and there are none left */
-	ERROR_CLASS_ORDER,	   /* its order has not arrived */
-	ERROR_CLASS_QUEUE,	   /* an earlier message of its key waits */
-	ERROR_CLASS_CRASH,	   /* its tries ended with the process */
-	ERROR_CLASSES
-} ErrorClass;
-
 typedef struct Outcome
 {
 	OutcomeKind kind;
 	ErrorClass	error_class; /* of OUTCOME_WAITING and OUTCOME_DEAD only */
-	const char *reason;		 /* or NULL */
+	const char *reason;		 /* of an OutcomeReason or of an error; or NULL */
 	const char *sqlstate;	 /* or NULL */
 	bool		notable;	 /* the relay's log is to name the message */
 	const char *original;	 /* of a duplicate: where the first one stands */
@@ -319,11 +295,13 @@ typedef struct LockPatience
 /* in outcome.c */
 extern const char *outcome_text(OutcomeKind kind);
 extern const char *error_class_text(ErrorClass error_class);
+extern const char *outcome_reason_text(OutcomeReason reason);
 extern ErrorClass  error_class_from_text(const char *name);
 extern Outcome	   outcome_applied(void);
-extern Outcome	   outcome_skipped(const char *reason);
+extern Outcome	   outcome_skipped(OutcomeReason reason);
 extern Outcome	   outcome_waiting_for_order(void);
 extern Outcome	   outcome_dead(ErrorClass error_class, const char *reason);
+extern void		   outcome_note(Outcome *outcome, OutcomeReason reason);
 
 /* in fingerprint.c */
 extern const char *fingerprint(int64 time_ms, const bytea *key,
@@ -362,13 +340,6 @@ extern char *attributes_cut(const char *object, int length,
 							const AttributePolicy *policy, const FieldMap *map);
 
 /* in message_id.c */
-/* Headers of a dead letter that are the message's identity, and the one of a
- * record that was sent back: relay/kafka/dead_letter.c. */
-#define HEADER_EVENT_ID		"__dlq.event.id"
-#define HEADER_EVENT_SOURCE "__dlq.event.source"
-#define HEADER_EVENT_TIME	"__dlq.event.time"
-#define HEADER_REDRIVES		"__dlq.redrive.count"
-
 extern char *message_id_header(List *headers, const char *name);
 extern void	 message_id_assign(const Record *record, List *headers,
 							   const Payload *payload, const char *body_id,

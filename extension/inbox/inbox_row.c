@@ -127,15 +127,13 @@ inbox_row_duplicate(const Record *record, const First *first)
 	Outcome outcome = {.kind = OUTCOME_DUPLICATE};
 
 	Assert(first->topic != NULL);
-	outcome.original = psprintf("%s %s/%d/" INT64_FORMAT,
-								is_same ? "seen before at"
-										: "id_reused: it was that of",
+	outcome.original = psprintf("%s%s %s/%d/" INT64_FORMAT,
+								is_same ? ""
+										: outcome_reason_text(REASON_ID_REUSED),
+								is_same ? "seen before at" : ": it was that of",
 								first->topic, first->partition, first->offset);
 	if (!is_same)
-	{
-		outcome.reason = "id_reused";
-		outcome.notable = true;
-	}
+		outcome_note(&outcome, REASON_ID_REUSED);
 	return outcome;
 }
 

@@ -85,7 +85,7 @@ message_parse_time(Parsed *parsed, const FieldMap *map, const Payload *payload)
 											"milliseconds",
 											field_label(map, FIELD_TIMESTAMP)));
 	if (no_zone)
-		parsed->remark = "timestamp_without_zone";
+		parsed->remark = REASON_TIMESTAMP_WITHOUT_ZONE;
 }
 
 /* What the answer repeats, as it is written or, failing that, as escapes. */
@@ -282,7 +282,7 @@ message_parse_bound(Parsed *parsed, const Binding *binding, Payload *payload)
 	}
 	parsed->line_use = binding->builtin->line_use;
 	if (payload->is_deletion)
-		parsed->skip = "row_deleted";
+		parsed->skip = REASON_ROW_DELETED;
 	else if (payload->fault != NULL)
 		message_set_poison(parsed, payload->fault);
 	if (payload->fault != NULL || payload->message == NULL)
@@ -318,10 +318,10 @@ message_parse(const Record *record, const TopicBindings *topic,
 	payload_free(&payload);
 	message_id_assign(record, headers, &payload, id, parsed);
 	/* a handler may rely on these */
-	Assert(parsed->poison != NULL || parsed->skip != NULL || binding == NULL ||
-		   binding->builtin == NULL || binding->builtin->apply == NULL ||
-		   parsed->order_id != NULL);
+	Assert(parsed->poison != NULL || parsed->skip != REASON_NONE ||
+		   binding == NULL || binding->builtin == NULL ||
+		   binding->builtin->apply == NULL || parsed->order_id != NULL);
 	Assert(parsed->poison != NULL || parsed->line_use != LINES_RESERVED ||
-		   parsed->skip != NULL || parsed->lines != NIL);
+		   parsed->skip != REASON_NONE || parsed->lines != NIL);
 	return binding;
 }

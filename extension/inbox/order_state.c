@@ -77,19 +77,21 @@ order_end_reason(Call *call, const Order *order)
 {
 	static const struct
 	{
-		LineState	state;
-		const char *reason;
+		LineState	 state;
+		AnswerStatus end;
 	} ends[] = {
-		{LINE_SHORTFALL, "shortfall"},	   {LINE_EXPIRED, "expired"},
-		{LINE_ROLLED_BACK, "rolled_back"}, {LINE_RETURNED, "returned"},
-		{LINE_RELEASED, "released"},
+		{LINE_SHORTFALL, ANSWER_SHORTFALL},
+		{LINE_EXPIRED, ANSWER_EXPIRED},
+		{LINE_ROLLED_BACK, ANSWER_ROLLED_BACK},
+		{LINE_RETURNED, ANSWER_RETURNED},
+		{LINE_RELEASED, ANSWER_RELEASED},
 	};
 
 	Assert(order->lines != NIL);
 	for (int i = 0; i < lengthof(ends); i++)
 	{
 		if (order_has_state(call, order, ends[i].state))
-			return ends[i].reason;
+			return answer_status_text(ends[i].end);
 	}
 	elog(ERROR, "a live order has no reason for its end");
 	return NULL;

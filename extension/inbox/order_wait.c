@@ -64,6 +64,7 @@ order_wait_give_up(const Message *message)
 	Assert(message->outcome.error_class == ERROR_CLASS_ORDER);
 	Assert(handler != NULL);
 	if (!handler->is_payment)
-		return outcome_skipped("unknown_order");
-	return outcome_dead(ERROR_CLASS_ORDER, "its order did not arrive in time");
+		return outcome_skipped(REASON_UNKNOWN_ORDER);
+	return outcome_dead(ERROR_CLASS_ORDER,
+						outcome_reason_text(REASON_ORDER_ABSENT));
 }

@@ -1,10 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * inbox/outcome.c
- *	  What becomes of a message: the kinds, the classes of errors, their text.
- *
- * The texts are values of the tables inbox and failed_event, of the relay's
- * metrics and of dead letters' headers.  C code compares the enums.
+ *	  What becomes of a message; protocol/outcome.h has the words for it.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -14,36 +11,25 @@
 
 #include "inbox/inbox.h"
 
-static const char *const kind_texts[] = {
-	[OUTCOME_APPLIED] = "applied",	   [OUTCOME_SKIPPED] = "skipped",
-	[OUTCOME_DUPLICATE] = "duplicate", [OUTCOME_WAITING] = "waiting",
-	[OUTCOME_DEAD] = "dead",		   [OUTCOME_STARTED] = "started",
-};
-
-static const char *const class_texts[] = {
-	[ERROR_CLASS_NONE] = "none",		   [ERROR_CLASS_POISON] = "poison",
-	[ERROR_CLASS_PERMANENT] = "permanent", [ERROR_CLASS_RETRY] = "retry",
-	[ERROR_CLASS_RETRIES] = "retries",	   [ERROR_CLASS_ORDER] = "order",
-	[ERROR_CLASS_QUEUE] = "queue",		   [ERROR_CLASS_CRASH] = "crash",
-};
-
-StaticAssertDecl(lengthof(kind_texts) == OUTCOME_KINDS,
-				 "each kind of outcome has its text");
-StaticAssertDecl(lengthof(class_texts) == ERROR_CLASSES,
-				 "each class of errors has its text");
-
 const char *
 outcome_text(OutcomeKind kind)
 {
 	Assert(kind > OUTCOME_NONE && kind < OUTCOME_KINDS);
-	return kind_texts[kind];
+	return outcome_kind_texts[kind];
 }
 
 const char *
 error_class_text(ErrorClass error_class)
 {
 	Assert(error_class < ERROR_CLASSES);
-	return class_texts[error_class];
+	return error_class_texts[error_class];
+}
+
+const char *
+outcome_reason_text(OutcomeReason reason)
+{
+	Assert(reason > REASON_NONE && reason < OUTCOME_REASONS);
+	return outcome_reason_texts[reason];
 }
 
 /*
@@ -55,7 +41,7 @@ error_class_from_text(const char *name)
 {
 	for (int i = 0; i < ERROR_CLASSES; i++)
 	{
-		if (strcmp(class_texts[i], name) == 0)
+		if (strcmp(error_class_texts[i], name) == 0)
 			return (ErrorClass) i;
 	}
 	return ERROR_CLASS_NONE;
@@ -68,10 +54,18 @@ outcome_applied(void)
 }
 
 Outcome
-outcome_skipped(const char *reason)
+outcome_skipped(OutcomeReason reason)
 {
-	Assert(reason != NULL);
-	return (Outcome){.kind = OUTCOME_SKIPPED, .reason = reason};
+	return (Outcome){.kind = OUTCOME_SKIPPED,
+					 .reason = outcome_reason_text(reason)};
+}
+
+/* The relay's log is to name the message, for this reason. */
+void
+outcome_note(Outcome *outcome, OutcomeReason reason)
+{
+	outcome->reason = outcome_reason_text(reason);
+	outcome->notable = true;
 }
 
 /* It arrived before its order: this waiting does not count as a try. */
@@ -79,7 +73,7 @@ Outcome
 outcome_waiting_for_order(void)
 {
 	return (Outcome){.kind = OUTCOME_WAITING,
-					 .reason = "unknown_order",
+					 .reason = outcome_reason_text(REASON_UNKNOWN_ORDER),
 					 .error_class = ERROR_CLASS_ORDER};
 }
 

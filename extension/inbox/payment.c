@@ -125,20 +125,20 @@ payment_report_shortfall(Work *work, const Parsed *parsed, const Order *order,
 static Outcome
 payment_report_second(Work *work, const Parsed *parsed, const Order *order)
 {
-	Event	event = {.type = "StockConfirmed",
-					 .order_id = order->order_id,
-					 .reason = "paid_twice",
-					 .payment_id = parsed->payment_id,
-					 .user_id = order_latest_line(order)->user_id,
-					 .replayed = true,
-					 .items = order_answers(work, order)};
-	Outcome outcome = outcome_applied();
+	const char *reason = outcome_reason_text(REASON_PAID_TWICE);
+	Event		event = {.type = "StockConfirmed",
+						 .order_id = order->order_id,
+						 .reason = reason,
+						 .payment_id = parsed->payment_id,
+						 .user_id = order_latest_line(order)->user_id,
+						 .replayed = true,
+						 .items = order_answers(work, order)};
+	Outcome		outcome = outcome_applied();
 
 	Assert(order_has_state(&work->call, order, LINE_CONFIRMED));
 	event_emit(work, &event);
-	payment_note_surplus(work, parsed, order, "paid_twice");
-	outcome.reason = "paid_twice";
-	outcome.notable = true;
+	payment_note_surplus(work, parsed, order, reason);
+	outcome_note(&outcome, REASON_PAID_TWICE);
 	return outcome;
 }
 
@@ -221,23 +221,23 @@ payment_surplus_reason(Work *work, const Order *order)
 
 		/* cancelled after it had expired */
 		if (line->attempt == order->attempt && line->retake == RETAKE_NO)
-			return "released";
+			return answer_status_text(ANSWER_RELEASED);
 	}
 	return order_end_reason(&work->call, order);
 }
 
 /*
  * What became of a payment in an earlier attempt of the order, if that is
- * final; else NULL.
+ * final; else REASON_NONE.
  */
-static const char *
+static OutcomeReason
 payment_earlier_end(Work *work, const Parsed *parsed, const Order *order)
 {
 	bool	  paid = false;
 	ListCell *cell;
 
 	if (parsed->payment_id == NULL)
-		return NULL;
+		return REASON_NONE;
 	foreach(cell, order->lines)
 	{
 		const Reservation *line = lfirst(cell);
@@ -246,11 +246,12 @@ payment_earlier_end(Work *work, const Parsed *parsed, const Order *order)
 			strcmp(line->payment_id, parsed->payment_id) != 0)
 			continue;
 		if (line->state == LINE_SHORTFALL)
-			return "shortfall";
+			return REASON_SHORTFALL;
 		paid = true;
 	}
-	return paid && order_is_newer(work, order, parsed->happened_at) ? "stale"
-																	: NULL;
+	return paid && order_is_newer(work, order, parsed->happened_at)
+			   ? REASON_STALE
+			   : REASON_NONE;
 }
 
 /* Whether the payment has an id that no line of the attempt has. */
@@ -295,27 +296,28 @@ payment_repeated(Work *work, const Parsed *parsed, Order *order)
 	}
 	durability_fence_answer();
 	return outcome_skipped(order_has_state(&work->call, order, LINE_SHORTFALL)
-							   ? "shortfall"
-							   : "already");
+							   ? REASON_SHORTFALL
+							   : REASON_ALREADY);
 }
 
 Outcome
 payment_success(Work *work, const Parsed *parsed, Order *order)
 {
-	Settle		confirm = {.verb = SETTLE_CONFIRM,
-						   .payment_id = parsed->payment_id,
-						   .pays = true};
-	const char *refused;
-	const char *ended;
+	Settle		  confirm = {.verb = SETTLE_CONFIRM,
+							 .payment_id = parsed->payment_id,
+							 .pays = true};
+	const char	 *refused;
+	OutcomeReason ended;
 
 	if (!payment_is_paid(parsed->status))
-		return outcome_skipped("not_paid");
+		return outcome_skipped(REASON_NOT_PAID);
 	if (payment_is_surplus(work, parsed, order))
 	{
 		durability_fence_answer();
 		return outcome_skipped(
-			order_has_state(&work->call, order, LINE_CONFIRMED) ? "already"
-																: "shortfall");
+			order_has_state(&work->call, order, LINE_CONFIRMED)
+				? REASON_ALREADY
+				: REASON_SHORTFALL);
 	}
 	if (order->lines == NIL)
 	{
@@ -324,7 +326,7 @@ payment_success(Work *work, const Parsed *parsed, Order *order)
 					   : outcome_waiting_for_order();
 	}
 	ended = payment_earlier_end(work, parsed, order);
-	if (ended != NULL)
+	if (ended != REASON_NONE)
 	{
 		durability_fence_answer();
 		return outcome_skipped(ended);

@@ -79,16 +79,16 @@ prepare_message(const InboxOptions *options, Message *message)
 		message->outcome = attempt_exhausted(try->unfinished);
 	}
 	else if (!prepare_parse(message))
-		message->outcome = outcome_skipped("no_handler");
+		message->outcome = outcome_skipped(REASON_NO_HANDLER);
 	else if (prepare_is_ignored(message))
-		message->outcome = outcome_skipped("ignored");
+		message->outcome = outcome_skipped(REASON_IGNORED);
 	else if (message->parsed.poison != NULL)
 	{
 		try->attempts = 1;
 		message->outcome = outcome_dead(ERROR_CLASS_POISON,
 										message->parsed.poison);
 	}
-	else if (message->parsed.skip != NULL)
+	else if (message->parsed.skip != REASON_NONE)
 		message->outcome = outcome_skipped(message->parsed.skip);
 	Assert(message->parsed.event_id != NULL);
 	Assert(message->outcome.kind != OUTCOME_NONE || try->registered != NULL ||

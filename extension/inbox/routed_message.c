@@ -151,7 +151,7 @@ pgstock_read_message(PG_FUNCTION_ARGS)
 	nulls[READ_REFUSED] = true;
 	values[READ_IDLE] = BoolGetDatum(true);
 	/* a row that was deleted has no order */
-	if (parsed->skip == NULL)
+	if (parsed->skip == REASON_NONE)
 		routed_read_order(handler, message, values, nulls);
 	PG_RETURN_DATUM(HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
@@ -281,7 +281,7 @@ routed_event_args(FunctionCallInfo fcinfo, const Parsed *parsed)
 	Event event = {.type = routed_type_arg(fcinfo, 3)};
 
 	event.reason = args_text(fcinfo, 4);
-	if (PG_ARGISNULL(7) || parsed->skip != NULL ||
+	if (PG_ARGISNULL(7) || parsed->skip != REASON_NONE ||
 		(event.reason == NULL && strcmp(event.type, "StockReserveFailed") == 0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("an answer needs an order and lines, and a "

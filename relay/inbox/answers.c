@@ -13,46 +13,29 @@
 
 #include "common/clock.h"
 #include "common/sqlstate.h"
+#include "extension/protocol/outcome.h"
 
 #define LOG_MODULE "inbox"
-
-/* Results of relay_apply(), whose words are in docs/relay-protocol.md. */
-typedef enum InboxResult
-{
-	INBOX_RESULT_APPLIED,
-	INBOX_RESULT_SKIPPED,
-	INBOX_RESULT_DUPLICATE,
-	INBOX_RESULT_WAITING,
-	INBOX_RESULT_DEAD,
-	INBOX_RESULT_STARTED, /* of no message: their tries were recorded */
-	INBOX_RESULT_UNKNOWN, /* a later version's: counted by its word */
-} InboxResult;
-
-static const char *const inbox_result_words[INBOX_RESULT_UNKNOWN] = {
-	[INBOX_RESULT_APPLIED] = "applied",		[INBOX_RESULT_SKIPPED] = "skipped",
-	[INBOX_RESULT_DUPLICATE] = "duplicate", [INBOX_RESULT_WAITING] = "waiting",
-	[INBOX_RESULT_DEAD] = "dead",			[INBOX_RESULT_STARTED] = "started",
-};
-
-/* Kinds of failures, as docs/relay-protocol.md has them; a message that waits
- * behind another one of its key has not failed. */
-static const char *const inbox_failures[] = {
-	"poison", "permanent", "retry", "retries", "order", "crash",
-};
-#define INBOX_FAILURE_ORDER "order"
-#define INBOX_FAILURE_QUEUE "queue"
 
 /* Reasons that have a metric of their own. */
 static const struct
 {
-	const char *word;
-	MetricId	metric;
+	OutcomeReason reason;
+	MetricId	  metric;
 } inbox_reasons[] = {
-	{"items_differ", METRIC_DIFFERENCES},
-	{"differs", METRIC_DIFFERENCES},
-	{"id_reused", METRIC_DIFFERENCES},
-	{"paid_twice", METRIC_PAID_TWICE},
+	{REASON_DIFFERS, METRIC_DIFFERENCES},
+	{REASON_ID_REUSED, METRIC_DIFFERENCES},
+	{REASON_ITEMS_DIFFER, METRIC_DIFFERENCES},
+	{REASON_PAID_TWICE, METRIC_PAID_TWICE},
 };
+
+/* Whether a class is that of failures.  A message that waits behind another
+ * one of its key has not failed. */
+static bool
+inbox_is_failure(ErrorClass error_class)
+{
+	return error_class != ERROR_CLASS_NONE && error_class != ERROR_CLASS_QUEUE;
+}
 
 static void
 inbox_take_hello(Inbox *inbox, const PGresult *result)
@@ -127,26 +110,35 @@ inbox_begin_metrics(Inbox *inbox)
 	inbox->gauges_at = loop_now(inbox->loop);
 	for (char **topic = inbox->config->topics; *topic != NULL; topic++)
 	{
-		for (size_t i = 0; i < INBOX_RESULT_STARTED; i++)
+		for (int kind = OUTCOME_APPLIED; kind < OUTCOME_STARTED; kind++)
 			*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", *topic,
-						  "result", inbox_result_words[i], NULL) = 0;
+						  "result", outcome_kind_texts[kind], NULL) = 0;
 		for (size_t i = 0; i < Lengthof(ids); i++)
 			*metrics_cell(inbox->metrics, ids[i], "topic", *topic, NULL) = 0;
-		for (size_t i = 0; i < Lengthof(inbox_failures); i++)
-			*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", *topic,
-						  "reason", inbox_failures[i], NULL) = 0;
+		for (int i = 0; i < ERROR_CLASSES; i++)
+			if (inbox_is_failure((ErrorClass) i))
+				*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", *topic,
+							  "reason", error_class_texts[i], NULL) = 0;
 	}
 }
 
-static InboxResult
-inbox_read_result(const PGresult *result, int row)
+/* The number of a text in a table of protocol/outcome.h; 0: it is not in this
+ * version's, and is counted by its text. */
+static int
+inbox_find_text(const char *const *texts, int n, const char *text)
 {
-	const char *word = PQgetvalue(result, row, 1);
-	size_t		i = 0;
+	int i = n - 1;
 
-	while (i < INBOX_RESULT_UNKNOWN && strcmp(word, inbox_result_words[i]) != 0)
-		i++;
-	return (InboxResult) i;
+	while (i > 0 && strcmp(text, texts[i]) != 0)
+		i--;
+	return i;
+}
+
+static OutcomeKind
+inbox_read_kind(const PGresult *result, int row)
+{
+	return (OutcomeKind) inbox_find_text(outcome_kind_texts, OUTCOME_KINDS,
+										 PQgetvalue(result, row, 1));
 }
 
 /* Each try that failed counts; of those that wait for their order the first
@@ -155,14 +147,29 @@ static void
 inbox_count_failures(Inbox *inbox, const char *topic, const char *failure,
 					 int64_t n)
 {
+	int error_class;
+
 	Assert(n >= 0);
-	if (failure == NULL || strcmp(failure, INBOX_FAILURE_QUEUE) == 0)
+	if (failure == NULL)
 		return;
-	if (strcmp(failure, INBOX_FAILURE_ORDER) == 0 &&
-		inbox->state.call == INBOX_RETRY)
+	error_class = inbox_find_text(error_class_texts, ERROR_CLASSES, failure);
+	if (error_class == ERROR_CLASS_QUEUE)
+		return;
+	if (error_class == ERROR_CLASS_ORDER && inbox->state.call == INBOX_RETRY)
 		return;
 	*metrics_cell(inbox->metrics, METRIC_FAILURES, "topic", topic, "reason",
 				  failure, NULL) += (double) n;
+}
+
+static void
+inbox_count_reason(Inbox *inbox, const char *topic, const char *text, int64_t n)
+{
+	int reason = inbox_find_text(outcome_reason_texts, OUTCOME_REASONS, text);
+
+	for (size_t i = 0; i < Lengthof(inbox_reasons); i++)
+		if (reason == (int) inbox_reasons[i].reason)
+			*metrics_cell(inbox->metrics, inbox_reasons[i].metric, "topic",
+						  topic, NULL) += (double) n;
 }
 
 /*
@@ -178,26 +185,23 @@ inbox_count_result(Inbox *inbox, const PGresult *result, int row)
 	const char *reason = PQgetvalue(result, row, 2);
 	int64_t		n = api_int(result, row, 3);
 	const char *message = api_text(result, row, 5);
-	InboxResult what = inbox_read_result(result, row);
-	bool		waits = what == INBOX_RESULT_WAITING;
+	OutcomeKind kind = inbox_read_kind(result, row);
+	bool		waits = kind == OUTCOME_WAITING;
 
 	Assert(n >= 0);
-	if (what == INBOX_RESULT_STARTED)
+	if (kind == OUTCOME_STARTED)
 		return 0;
 	if (!waits || inbox->state.call != INBOX_RETRY)
 		*metrics_cell(inbox->metrics, METRIC_INBOX_EVENTS, "topic", topic,
 					  "result", word, NULL) += (double) n;
-	if (what == INBOX_RESULT_DEAD)
+	if (kind == OUTCOME_DEAD)
 	{
 		*metrics_cell(inbox->metrics, METRIC_DLQ, "topic", topic,
 					  NULL) += (double) n;
 		*metrics_cell(inbox->metrics, METRIC_ARCHIVED, "topic", topic,
 					  NULL) += (double) n;
 	}
-	for (size_t i = 0; i < Lengthof(inbox_reasons); i++)
-		if (strcmp(reason, inbox_reasons[i].word) == 0)
-			*metrics_cell(inbox->metrics, inbox_reasons[i].metric, "topic",
-						  topic, NULL) += (double) n;
+	inbox_count_reason(inbox, topic, reason, n);
 	for (int64_t i = 0; !waits && i < n; i++)
 		metrics_observe(inbox->metrics, HISTOGRAM_ATTEMPTS,
 						api_int(result, row, 4));
@@ -225,7 +229,7 @@ static bool
 inbox_is_recorded(const PGresult *result)
 {
 	return PQntuples(result) > 0 &&
-		   inbox_read_result(result, 0) == INBOX_RESULT_STARTED;
+		   inbox_read_kind(result, 0) == OUTCOME_STARTED;
 }
 
 static void

@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ERRORS	   "__dlq.errors."
-#define REDRIVES   "__dlq.redrive.count"
+#include "extension/protocol/dead_letter.h"
+
 #define DIGITS_MAX 24
 
 /* The value of a header as text, borrowed; NULL: there is none. */
@@ -37,10 +37,10 @@ dead_letter_redrives(const rd_kafka_headers_t *headers)
 {
 	const void *value;
 	size_t		len;
-	const char *text = dead_letter_text(headers, REDRIVES);
+	const char *text = dead_letter_text(headers, HEADER_REDRIVES);
 	int64_t		count;
 
-	if (rd_kafka_header_get_last(headers, REDRIVES, &value, &len) !=
+	if (rd_kafka_header_get_last(headers, HEADER_REDRIVES, &value, &len) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return 0;
 	return text != NULL && parse_number(text, &count) && count >= 0 ? count
@@ -56,17 +56,17 @@ dead_letter_read(const rd_kafka_headers_t *headers, DeadLetter *letter)
 	*letter = (DeadLetter){.partition = -1, .error = ""};
 	if (headers == NULL)
 		return;
-	letter->topic = dead_letter_text(headers, ERRORS "topic");
-	text = dead_letter_text(headers, ERRORS "partition");
+	letter->topic = dead_letter_text(headers, HEADER_ERRORS "topic");
+	text = dead_letter_text(headers, HEADER_ERRORS "partition");
 	if (text != NULL && parse_number(text, &partition) && partition >= 0 &&
 		partition <= INT32_MAX)
 		letter->partition = (int32_t) partition;
-	text = dead_letter_text(headers, ERRORS "message");
+	text = dead_letter_text(headers, HEADER_ERRORS "message");
 	if (text != NULL)
 		letter->error = text;
 	letter->redrives = dead_letter_redrives(headers);
-	letter->is_incomplete = dead_letter_text(headers, ERRORS "incomplete") !=
-							NULL;
+	letter->is_incomplete = dead_letter_text(headers, HEADER_ERRORS
+											 "incomplete") != NULL;
 }
 
 rd_kafka_headers_t *
@@ -84,15 +84,15 @@ dead_letter_headers(const rd_kafka_headers_t *headers, int64_t redrives)
 		 RD_KAFKA_RESP_ERR_NO_ERROR;
 		 i++)
 	{
-		if (strncmp(name, ERRORS, strlen(ERRORS)) == 0 ||
-			strcmp(name, REDRIVES) == 0)
+		if (strncmp(name, HEADER_ERRORS, strlen(HEADER_ERRORS)) == 0 ||
+			strcmp(name, HEADER_REDRIVES) == 0)
 			continue;
 		if (rd_kafka_header_add(kept, name, -1, value, (ssize_t) len) !=
 			RD_KAFKA_RESP_ERR_NO_ERROR)
 			Assert(!"a list that is not read only");
 	}
 	snprintf(digits, sizeof(digits), "%" PRId64, redrives);
-	if (rd_kafka_header_add(kept, REDRIVES, -1, digits, -1) !=
+	if (rd_kafka_header_add(kept, HEADER_REDRIVES, -1, digits, -1) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		Assert(!"a list that is not read only");
 	return kept;
