@@ -151,6 +151,14 @@ def test_shards_that_cannot_be(shards, pg, message):
     front.drop()
 
 
+@pytest.mark.parametrize("error, state, message", (
+    ((None, "m"), "22004", "an error needs a SQLSTATE and a message"),
+    (("1", "m"), "22023", '"1" is not a SQLSTATE')))
+def test_an_error_that_cannot_be_raised(error, state, message, pair):
+    assert outcome(pair.front, "pgstock_front.raise(%s, %s, NULL, NULL)",
+                   error)[:2] == (state, message)
+
+
 def test_the_number_of_shards_is_final(pair):
     refused = outcome(pair.front, "pgstock_front.set_shards(%s)", (
         json.dumps([{"host": HOST, "dbname": str(i)} for i in range(4)]),))
