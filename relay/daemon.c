@@ -30,11 +30,10 @@
  * (resolv.conf(5); without it, 30 s).  The sum of one turn that connects both
  * pumps and the alerts, and closes four clients and a survey, is below 45 s.
  * The watchdog is notified in each quarter of its interval, 60 s in our unit:
- * 15 s and that sum are less.  With OAUTHBEARER they are not: where the token
- * server does not answer, the closing of one client adds up to 20 s (in
- * librdkafka, which cannot cancel the request), and that of several together
- * can exceed the watchdog's limit.  At the end of the process nothing waits for
- * longer than END_S: what matters is stored by then.
+ * 15 s and that sum are less.  With tokens of a server the interval is longer
+ * by what the closing of four clients adds (TOKENS_US): librdkafka cannot
+ * cancel its request.  At the end of the process nothing waits for longer than
+ * END_S: what matters is stored by then.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -66,6 +65,9 @@
 #define DRAIN_US		(10 * SEC_US) /* from SIGTERM to the end of the loop */
 #define END_S			5			  /* from then to the end of the process */
 #define CONSUMERS_END_S 1			  /* of these, for consumers */
+
+/* What the closing of clients may add where tokens come from a server. */
+#define TOKENS_US (4 * 20 * SEC_US)
 
 _Static_assert(DRAIN_US % SEC_US == 0, "alarm() takes whole seconds");
 _Static_assert(CONSUMERS_END_S < END_S, "consumers are not all that ends");
@@ -268,6 +270,20 @@ daemon_on_status_signal(void *arg)
 	buf_free(&answer.body);
 }
 
+/* Notifies the watchdog from now on, and first sets a longer interval where the
+ * loop may wait for longer. */
+static void
+daemon_start_watchdog(Relay *relay)
+{
+	relay->watchdog_us = loop_watchdog_us();
+	if (relay->watchdog_us == 0)
+		return;
+	if (config_kafka_get(relay->config,
+						 "sasl.oauthbearer.token.endpoint.url") != NULL)
+		loop_notify("WATCHDOG_USEC=%" PRId64, relay->watchdog_us + TOKENS_US);
+	loop_timer_set(relay->watchdog_timer, loop_now(relay->loop));
+}
+
 static void
 daemon_on_watchdog(void *arg)
 {
@@ -382,9 +398,7 @@ daemon_start(Relay *relay)
 	code = daemon_listen(relay);
 	if (code != EXIT_CLEAN)
 		return code;
-	relay->watchdog_us = loop_watchdog_us();
-	if (relay->watchdog_us > 0)
-		loop_timer_set(relay->watchdog_timer, loop_now(relay->loop));
+	daemon_start_watchdog(relay);
 	loop_notify("READY=1");
 	return EXIT_CLEAN;
 }
