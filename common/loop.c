@@ -219,11 +219,13 @@ typedef struct LoopSignal
 } LoopSignal;
 
 static int
-loop_signal_received(sd_event_source *source			 UNUSED,
-					 const struct signalfd_siginfo *info UNUSED, void *arg)
+loop_signal_received(sd_event_source			   *source,
+					 const struct signalfd_siginfo *info, void *arg)
 {
 	const LoopSignal *watch = arg;
 
+	(void) source;
+	(void) info;
 	watch->handler(watch->arg);
 	return 0;
 }

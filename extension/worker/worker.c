@@ -69,10 +69,12 @@ worker_query(const char *query, int64 *answer)
 static TimestampTz
 worker_expire(void)
 {
-	int64 wait_us = 0;
+	int64		  wait_us = 0;
+	ExtensionHold hold;
 
-	switch (
-		worker_query("SELECT pgstock_internal.keeper_expire(1000)", &wait_us))
+	hold = worker_query("SELECT pgstock_internal.keeper_expire(1000)",
+						&wait_us);
+	switch (hold)
 	{
 		case EXTENSION_HELD:
 			return GetCurrentTimestamp() + wait_us;

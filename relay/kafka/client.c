@@ -158,10 +158,10 @@ static rd_kafka_resp_err_t
 kafka_find_offset(rd_kafka_t *client, const char *topic, int32_t partition,
 				  int64_t *offset, int wait_ms)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(
-		1);
-	rd_kafka_resp_err_t error;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t				 error;
 
+	list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_list_add(list, topic, partition)->offset = *offset;
 	error = kafka_find_offsets(client, list, wait_ms);
 	*offset = list->elems[0].offset;
