@@ -67,6 +67,28 @@ COMMENT ON FUNCTION pgstock_internal.purge_failed IS
 	'deletes failed messages that have ended and first failed before a time, '
 	'at most max_rows of them; returns their number';
 
+CREATE FUNCTION pgstock_internal.purge_purchases(before timestamptz,
+	max_rows int)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n	bigint;
+BEGIN
+	DELETE FROM pgstock_internal.sale_order p
+	 WHERE p.ctid = ANY (ARRAY(
+		SELECT o.ctid
+		  FROM pgstock_internal.sale s
+		  JOIN pgstock_internal.sale_order o ON o.activity_id = s.activity_id
+		 WHERE s.closed_at < before LIMIT max_rows));
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_purchases IS
+	'deletes from sale_order the orders of flash sales that were closed before '
+	'a time, at most max_rows of them; returns their number';
+
 /* The lock on the row serializes purges: see purge_old. */
 CREATE FUNCTION @extschema@.purge_history(before timestamptz)
 RETURNS bigint
@@ -87,7 +109,8 @@ BEGIN
 		'before ' || pgstock_internal.utc_text(before), NULL);
 	RETURN pgstock_internal.purge_movements(before)
 		 + pgstock_internal.purge_reservations(before, NULL)
-		 + pgstock_internal.purge_failed(before, NULL);
+		 + pgstock_internal.purge_failed(before, NULL)
+		 + pgstock_internal.purge_purchases(before, NULL);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.purge_history IS

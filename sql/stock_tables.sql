@@ -141,7 +141,8 @@ CREATE TABLE pgstock_internal.sale_order
 	CONSTRAINT sale_order_pkey PRIMARY KEY (activity_id, user_id, order_id)
 );
 COMMENT ON TABLE pgstock_internal.sale_order IS
-	'orders of each user in each open flash sale';
+	'orders of each user in each flash sale; of a closed one they are kept for '
+	'sale_purchases';
 
 CREATE TABLE pgstock_internal.idempotency
 (

@@ -21,7 +21,7 @@ RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 VALUES ('expire'), ('sales'), ('keys'), ('movements'), ('reservations'),
-	   ('archive'), ('retire'), ('drop'), ('truncate'),
+	   ('archive'), ('purchases'), ('retire'), ('drop'), ('truncate'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
 	   ('empty'), ('seal'), ('switch'), ('levels')
 $$;
@@ -178,6 +178,10 @@ BEGIN
 				retention, max_rows)
 		   + pgstock_internal.upkeep_step('archive',
 				'SELECT pgstock_internal.purge_failed('
+				'clock_timestamp() - $1, $2)',
+				retention, max_rows)
+		   + pgstock_internal.upkeep_step('purchases',
+				'SELECT pgstock_internal.purge_purchases('
 				'clock_timestamp() - $1, $2)',
 				retention, max_rows);
 	END IF;

@@ -234,18 +234,6 @@ sale_order_insert(Call *call, const Request *request)
 	table_insert(call, table);
 }
 
-/* Forgets the orders of a sale. */
-void
-sale_order_delete(Call *call, const char *activity_id)
-{
-	Table		 *table = table_use(call, TABLE_SALE_ORDER);
-	IndexScanDesc scan = sale_order_scan(call, table, activity_id, NULL);
-
-	while (table_scan_next(scan, table))
-		table_delete(table, &table->slot->tts_tid);
-	table_scan_end(table, scan);
-}
-
 /* ---- The limit ---- */
 
 /* How many pieces of the sale a user has: reserved and not due, or paid. */

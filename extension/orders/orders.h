@@ -180,7 +180,6 @@ extern void	 sale_insert(Call *call, const Sale *sale);
 extern void	 sale_change_quantity(Call *call, const char *activity_id,
 								  int64 delta);
 extern void	 sale_mark_closed(Call *call, const char *activity_id, int64 left);
-extern void	 sale_order_delete(Call *call, const char *activity_id);
 
 /* How an event is published. */
 typedef struct EventFormat

@@ -106,7 +106,6 @@ sale_close(Work *work, const Sale *sale, bool by_itself)
 	if (!quota->known)
 		return SALE_NOT_ENDED;
 	sale_lines_move(work, sale);
-	sale_order_delete(&work->call, sale->activity_id);
 	left = quota->on_hand - quota->reserved;
 	Assert(left >= 0); /* a quota has no back-orders */
 	sale_quota_return(work, sale, home, quota);

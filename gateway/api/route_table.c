@@ -425,7 +425,7 @@ const Route routes[] = {
 	 "Lists flash sales, the one that was opened last first",
 	 overview_sales_sql, overview_sales, .answers = ANSWER_DONE},
 	{"GET", "/sales/{activity_id}/purchases", ROUTE_JSON, false, ROLES_READ,
-	 "getPurchases", "How the purchases of an open flash sale spread over time",
+	 "getPurchases", "How the purchases of a flash sale spread over time",
 	 overview_purchases_sql, overview_purchases, .answers = ANSWER_DONE},
 	{"GET", "/admin-actions", ROUTE_LIST, false, ROLES_READ, "listActions",
 	 "Lists what administrators did, the newest first", overview_actions_sql,

@@ -106,16 +106,21 @@ function numbersOf(sale, rate) {
     ["Sold per second", number(rate)]]);
 }
 
-// Pieces per second: what the database has of the purchases, and from now on
-// what is live.
+// Pieces per second: what the database has of the purchases, and while the sale
+// is open what is live.
 function speed(name, found) {
   const figure = plot(`Pieces of ${name} sold per second`);
   const seconds = found.seconds ?? 1;
   const width = seconds * 1000;
   const points = found.purchases.map((one) =>
     [Date.parse(one.at), one.pieces / seconds]);
+  const show = (from, to) => figure.show([{ name: "Pieces per second",
+    second: true, bars: width, points }], [from, to + width]);
   return {
     element: figure.figure,
+    whole() {
+      show(points[0][0], Math.max(points.at(-1)[0], points[0][0] + WINDOW_MS));
+    },
     add(at, pieces) {
       const last = points.at(-1);
       const slot = last ? last[0] + Math.floor((at - last[0]) / width) * width
@@ -123,9 +128,7 @@ function speed(name, found) {
       if (pieces > 0 && slot === last?.[0]) last[1] += pieces / seconds;
       else if (pieces > 0) points.push([slot, pieces / seconds]);
       if (points.length > POINTS_MAX) points.shift();
-      const from = Math.min(points[0]?.[0] ?? at, at - WINDOW_MS);
-      figure.show([{ name: "Pieces per second", second: true, bars: width,
-        points }], [from, at + width]);
+      show(Math.min(points[0]?.[0] ?? at, at - WINDOW_MS), at);
     },
   };
 }
@@ -138,9 +141,11 @@ async function showSale(ctx) {
     return;
   }
   const running = sale.closed_at === null;
-  const found = running ? await ctx.load(
-    `/sales/${encodeURIComponent(name)}/purchases`) : null;
-  let box = numbersOf(sale, 0);
+  const found = await ctx.load(
+    `/sales/${encodeURIComponent(name)}/purchases`);
+  // A call that closes a sale does not note how much it sold.
+  const bought = found.purchases.reduce((sum, one) => sum + one.pieces, 0);
+  let box = numbersOf({ ...sale, sold: sale.sold ?? bought }, 0);
   const main = ctx.head(name, { crumb: true, tools: session.admin && running
     ? [h("button", { class: "bad", onclick: () => close(ctx, sale) },
       "Close the sale")] : [] });
@@ -151,14 +156,18 @@ async function showSale(ctx) {
     ["Begins", time(sale.starts_at)],
     ["Ends", time(sale.closed_at ?? sale.ends_at)]]),
   h("h2", {}, "Sold per second"));
-  if (!running) {
-    main.append(empty("The sale is closed",
-      "How fast it sold is kept only while it is open."));
+  if (!running && !found.purchases.length) {
+    main.append(empty("Nothing was sold",
+      "Or it was so long ago that the purchases are not kept any more."));
     return;
   }
   const bars = speed(name, found);
   let last = null;
   main.append(bars.element);
+  if (!running) {
+    bars.whole();
+    return;
+  }
   bars.add(Date.now(), 0);
   ctx.live((activity) => {
     const now = activity.sales.find((one) => one.activity_id === name);

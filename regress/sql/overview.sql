@@ -26,6 +26,13 @@ SELECT pgstock_internal.end_sale('ov-over');
 SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-over';
 SELECT close_flash_sale('ov-sale'), close_flash_sale('ov-later');
 SELECT state, sold, remaining FROM stock_sales WHERE activity_id = 'ov-sale';
+-- what was bought in closed sales is known until their retention is over
+SELECT sum(pieces) AS pieces FROM sale_purchases('ov-sale');
+SELECT pgstock_internal.purge_purchases(now() - interval '1 h', 10) AS too_early;
+UPDATE pgstock_internal.sale SET closed_at = now() - interval '2 h' WHERE activity_id = 'ov-sale';
+SELECT pgstock_internal.purge_purchases(now() - interval '1 h', 2) AS some, pgstock_internal.purge_purchases(now() - interval '1 h', 10) AS rest;
+SELECT count(*) FROM sale_purchases('ov-sale');
+SELECT sum(pieces) AS pieces FROM sale_purchases('ov-over');
 -- what has happened last
 SELECT status FROM reserve_stock('ov-b', 2, 'ov-5');
 SELECT a ->> 'movement' = (SELECT max(id)::text FROM stock_movements) AS latest,

@@ -465,8 +465,30 @@ def test_flash_sales(page, gateway, app, product, role):
     else:
         admin.call("DELETE", f"/sales/{sale}")
     page.wait_text("main dl", "closed")
+    wait_until(lambda: page.all("main svg .bar"), 30, page.text)
     assert acts(page) == []
     admin.close()
+
+
+def test_a_closed_sale(page, gateway, app, product, admin):
+    """How it sold stays to be seen; of one without a purchase it says so."""
+    sale = f"closed-{product}"
+    for name in (sale, f"{sale}-none"):
+        admin.post("/sales", {"activity_id": name, "product_id": product,
+                              "quantity": 2, "per_user_limit": 2})
+    assert app.post(f"/sales/{sale}/purchase", {
+        "user_id": "ann", "order_id": sale, "quantity": 2}).status == 201
+    for name in (sale, f"{sale}-none"):
+        assert admin.call("DELETE", f"/sales/{name}").status == 200
+    page.sign_in(gateway, TOKENS["reader"])
+    page.go(f"#/sales/{sale}", sale)
+    page.wait_text("main dl", "closed")
+    wait_until(lambda: page.all("main svg .bar"), 30, page.text)
+    assert "now 2" in page.find("main svg").get_attribute("aria-label")
+    assert figures(page)["Sold"] == "2"
+    assert page.violations() == []
+    page.go(f"#/sales/{sale}-none", f"{sale}-none")
+    page.wait_text(".empty", "Nothing was sold")
 
 
 def test_the_report(page, gateway, role):
