@@ -431,7 +431,7 @@ arguments_find_command(const ArgumentTable *table, char **words, int count,
 static void
 arguments_settle_names(const ArgumentTable *table, Arguments *arguments)
 {
-	uint32_t allowed = table->common |
+	uint64_t allowed = table->common |
 					   table->commands[arguments->command].allowed;
 
 	for (int i = 0; i < table->option_count; i++)

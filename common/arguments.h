@@ -15,10 +15,10 @@
 
 #include "common/util.h"
 
-#define ARGUMENTS_MAX 31 /* options: one bit each */
+#define ARGUMENTS_MAX 63 /* options: one bit each */
 
 /* A set of options, by their indexes. */
-#define ARGUMENT_BIT(index) (UINT32_C(1) << (index))
+#define ARGUMENT_BIT(index) (UINT64_C(1) << (index))
 
 typedef enum ArgumentType
 {
@@ -57,8 +57,8 @@ typedef struct ArgumentCommand
 	const char	 *heading; /* it is listed under; NULL: under the last one */
 	const char	 *summary; /* one line, without a full stop */
 	const char	 *help;	   /* sentences; an empty line between paragraphs */
-	uint32_t	  allowed; /* options beside the common ones */
-	uint32_t	  required;
+	uint64_t	  allowed; /* options beside the common ones */
+	uint64_t	  required;
 	bool		  either; /* operands or filters, not both and not none */
 	ArgumentValue operand;
 	int			  operands_min;
@@ -75,9 +75,9 @@ typedef struct ArgumentTable
 	int					   command_count;
 	const ArgumentOption  *options;
 	int					   option_count;
-	uint32_t			   common;	/* options of every command */
-	uint32_t			   asking;	/* of these, those that need no command */
-	uint32_t			   filters; /* options that the help lists together */
+	uint64_t			   common;	/* options of every command */
+	uint64_t			   asking;	/* of these, those that need no command */
+	uint64_t			   filters; /* options that the help lists together */
 } ArgumentTable;
 
 typedef struct Arguments

@@ -138,7 +138,7 @@ usage_add_form(const ArgumentTable *table, const ArgumentCommand *command,
 	for (int round = 0; round < 2; round++)
 		for (int i = 0; i < table->option_count; i++)
 		{
-			uint32_t bit = ARGUMENT_BIT(i);
+			uint64_t bit = ARGUMENT_BIT(i);
 			bool	 required = (command->required & bit) != 0;
 
 			if ((command->allowed & bit & ~table->filters) &&
@@ -188,7 +188,7 @@ usage_add_range(const ArgumentOption *option, Buf *text)
 }
 
 void
-usage_add_options(const ArgumentTable *table, uint32_t options, Buf *text)
+usage_add_options(const ArgumentTable *table, uint64_t options, Buf *text)
 {
 	for (int i = 0; i < table->option_count; i++)
 	{
@@ -218,7 +218,7 @@ usage_add_options(const ArgumentTable *table, uint32_t options, Buf *text)
 
 static void
 usage_add_section(const ArgumentTable *table, const char *heading,
-				  uint32_t options, Buf *text)
+				  uint64_t options, Buf *text)
 {
 	if (options == 0)
 		return;

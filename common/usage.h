@@ -34,7 +34,7 @@ void usage_add_pointer(const ArgumentTable *table, const Arguments *arguments,
 					   Buf *text);
 
 /* A line or more for each of these options. */
-void usage_add_options(const ArgumentTable *table, uint32_t options, Buf *text);
+void usage_add_options(const ArgumentTable *table, uint64_t options, Buf *text);
 
 /* What the help says of an option besides its help text: default and range, as
  * in "; 1 to 60, default: 2". */

@@ -38,6 +38,7 @@ static ExitCode (*const run[COMMANDS])(const Arguments *, const Config *) = {
 	[COMMAND_AUDIT] = cmd_audit,
 	[COMMAND_DISCARD] = cmd_discard,
 	[COMMAND_ORDER] = cmd_order,
+	[COMMAND_REPORT] = cmd_report,
 	[COMMAND_FAILED_LIST] = cmd_failed_list,
 	[COMMAND_FAILED_SHOW] = cmd_failed_show,
 	[COMMAND_FAILED_RETRY] = cmd_failed_act,

@@ -92,6 +92,7 @@ VALUES
 	('relay', 'function', 'relay_failed_act'),
 	('relay', 'function', 'relay_discard_held'),
 	('relay', 'function', 'relay_order'),
+	('relay', 'function', 'relay_report'),
 	('relay', 'function', 'relay_audit_page'),
 	('relay', 'function', 'relay_audit_holds'),
 	('relay', 'schema', 'pgstock_internal')

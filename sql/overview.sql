@@ -262,38 +262,50 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.report_of_failures IS
 	'returns the messages that failed in a period, for stock_report';
 
-CREATE FUNCTION pgstock_internal.report_of_calls()
+/* The counters are kept for each day, so these are whole days. */
+CREATE FUNCTION pgstock_internal.report_of_calls(since timestamptz,
+	until timestamptz)
 RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 WITH calls AS MATERIALIZED (
-	SELECT * FROM pgstock_internal.call_statistics()
+	SELECT c.* FROM pgstock_internal.calls_of_days(
+		($1 AT TIME ZONE 'UTC')::date,
+		(($2 - interval '1 us') AT TIME ZONE 'UTC')::date) c
+), functions AS (
+	SELECT c.function, sum(c.calls)::bigint AS calls,
+		   sum(c.refused)::bigint AS refused, sum(c.failed)::bigint AS failed,
+		   sum(c.total_time) / sum(c.calls) AS mean,
+		   ARRAY(SELECT sum(b.n)::bigint
+				   FROM calls o, unnest(o.buckets) WITH ORDINALITY b (n, i)
+				  WHERE o.function = c.function
+				  GROUP BY b.i ORDER BY b.i) AS buckets
+	  FROM calls c GROUP BY c.function
 )
 SELECT jsonb_build_object(
-	'since', (SELECT pgstock_internal.utc_text(min(c.stats_since))
-				FROM calls c),
+	'since', (SELECT pgstock_internal.utc_text(min(c.since)) FROM calls c),
 	'functions', (SELECT coalesce(jsonb_agg(jsonb_build_object(
-							 'function', c.function, 'calls', c.calls,
-							 'refused', c.refused, 'failed', c.failed,
-							 'mean_ms', round(c.mean_time::numeric, 3),
-							 'p95_ms', round(c.p95_time::numeric, 3),
-							 'p99_ms', round(c.p99_time::numeric, 3))
-						 ORDER BY c.calls DESC, c.function), '[]')
-					FROM calls c WHERE c.calls > 0),
+							 'function', f.function, 'calls', f.calls,
+							 'refused', f.refused, 'failed', f.failed,
+							 'mean_ms', round(f.mean::numeric, 3),
+							 'p95_ms', round(pgstock_internal.call_quantile(
+										f.buckets, 0.95)::numeric, 3),
+							 'p99_ms', round(pgstock_internal.call_quantile(
+										f.buckets, 0.99)::numeric, 3))
+						 ORDER BY f.calls DESC, f.function COLLATE "C"), '[]')
+					FROM functions f),
 	'refusals', (SELECT coalesce(jsonb_object_agg(r.status, r.n), '{}')
 				   FROM (SELECT e.key AS status, sum(e.value::bigint) AS n
 						   FROM calls c, jsonb_each_text(c.refusals) e
-						  GROUP BY e.key) r))
+						  GROUP BY e.key) r
+				  WHERE r.n > 0))
 $$;
 COMMENT ON FUNCTION pgstock_internal.report_of_calls IS
-	'returns refusals and latencies since the statistics began, for '
-	'stock_report';
+	'returns refusals and latencies of the days of a period, for stock_report';
 
-CREATE FUNCTION @extschema@.stock_report(since timestamptz = NULL,
-	until timestamptz = NULL)
+CREATE FUNCTION pgstock_internal.report(since timestamptz, until timestamptz)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	/* so that it is the same for all parts */
@@ -311,10 +323,30 @@ BEGIN
 		   || pgstock_internal.report_of_ledger(lower, upper)
 		   || jsonb_build_object(
 				'failures', pgstock_internal.report_of_failures(lower, upper),
-				'calls', pgstock_internal.report_of_calls());
+				'calls', pgstock_internal.report_of_calls(lower, upper));
 END
+$$;
+COMMENT ON FUNCTION pgstock_internal.report IS
+	'returns what stock_report returns, with the rights of its caller';
+
+CREATE FUNCTION @extschema@.stock_report(since timestamptz = NULL,
+	until timestamptz = NULL)
+RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pgstock_internal.report($1, $2)
 $$;
 COMMENT ON FUNCTION @extschema@.stock_report IS
 	'returns orders, pieces, refusals, failures, latencies and the products '
 	'that sold most, as JSON, from since (default: a week before until) to '
 	'until (default: now)';
+
+CREATE FUNCTION pgstock_internal.relay_report(since timestamptz,
+	until timestamptz)
+RETURNS text
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT jsonb_pretty(pgstock_internal.report($1, $2))
+$$;
+COMMENT ON FUNCTION pgstock_internal.relay_report IS
+	'returns the report as text, for pgstock-relay report';

@@ -5,10 +5,17 @@ CREATE FUNCTION pgstock_internal.call_statistics()
 RETURNS TABLE (function text, calls bigint, refused bigint, failed bigint,
 	refusals jsonb, total_time double precision, mean_time double precision,
 	p95_time double precision, p99_time double precision,
-	stats_since timestamptz)
+	stats_since timestamptz, buckets bigint[])
 AS 'MODULE_PATHNAME', 'pgstock_call_statistics' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.call_statistics IS
-	'returns the rows of stock_statistics';
+	'returns the rows of stock_statistics, with the calls by time';
+
+CREATE FUNCTION pgstock_internal.call_quantile(buckets bigint[],
+	share double precision)
+RETURNS double precision
+AS 'MODULE_PATHNAME', 'pgstock_call_quantile' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION pgstock_internal.call_quantile IS
+	'returns the milliseconds that this share of calls did not exceed';
 
 CREATE VIEW @extschema@.stock_statistics AS
 SELECT s.function, s.calls, s.refused, s.failed, s.refusals, s.total_time,
@@ -84,10 +91,137 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.database_metrics IS
 	'returns the metrics of the database itself as rows of relay_metrics';
 
+/* ---- Calls of a day ------------------------------------------------------ */
+
+/*
+ * What the counters were at the end of each day (UTC), so that a report can
+ * tell the calls of a week: the difference of two rows of one stats_since,
+ * while which the counters only rise.  The upkeep writes the row of the day
+ * again and again, so a crash loses the count of a minute.
+ */
+CREATE TABLE pgstock_internal.call_day
+(
+	stats_since	timestamptz NOT NULL,
+	function	text COLLATE "C" NOT NULL,
+	day			date NOT NULL,
+	calls		bigint NOT NULL,
+	refused		bigint NOT NULL,
+	failed		bigint NOT NULL,
+	refusals	jsonb NOT NULL,
+	total_time	double precision NOT NULL,
+	buckets		bigint[] NOT NULL,
+	CONSTRAINT call_day_pkey PRIMARY KEY (stats_since, function, day)
+);
+COMMENT ON TABLE pgstock_internal.call_day IS
+	'counters of calls since stats_since, at the end of a day';
+SELECT pg_catalog.pg_extension_config_dump('pgstock_internal.call_day', '');
+
+CREATE FUNCTION pgstock_internal.calls_today()
+RETURNS SETOF pgstock_internal.call_day
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT s.stats_since, s.function,
+	   (clock_timestamp() AT TIME ZONE 'UTC')::date, s.calls, s.refused,
+	   s.failed, s.refusals, s.total_time, s.buckets
+  FROM pgstock_internal.call_statistics() s WHERE s.calls > 0
+$$;
+COMMENT ON FUNCTION pgstock_internal.calls_today IS
+	'returns the counters as they are now';
+
+/* Where nothing was called, nothing is written. */
+CREATE FUNCTION pgstock_internal.keep_calls()
+RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+INSERT INTO pgstock_internal.call_day
+SELECT t.* FROM pgstock_internal.calls_today() t
+ WHERE NOT EXISTS (
+		SELECT FROM pgstock_internal.call_day d
+		 WHERE d.stats_since = t.stats_since AND d.function = t.function
+		   AND d.calls >= t.calls)
+ON CONFLICT ON CONSTRAINT call_day_pkey DO UPDATE
+   SET calls = excluded.calls, refused = excluded.refused,
+	   failed = excluded.failed, refusals = excluded.refusals,
+	   total_time = excluded.total_time, buckets = excluded.buckets
+$$;
+COMMENT ON FUNCTION pgstock_internal.keep_calls IS
+	'writes the counters of today to call_day';
+
+/* Of counters that still count, the last row before stays: they begin with
+ * it. */
+CREATE FUNCTION pgstock_internal.purge_calls(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first	date := (before AT TIME ZONE 'UTC')::date;
+	n		bigint;
+BEGIN
+	DELETE FROM pgstock_internal.call_day d
+	 WHERE d.day < first
+	   AND (d.stats_since NOT IN (
+				SELECT c.stats_since FROM pgstock_internal.call_statistics() c)
+			OR EXISTS (
+				SELECT FROM pgstock_internal.call_day later
+				 WHERE later.stats_since = d.stats_since
+				   AND later.function = d.function
+				   AND later.day > d.day AND later.day < first));
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.purge_calls IS
+	'deletes the counters of days before a time; returns the number of rows';
+
+CREATE FUNCTION pgstock_internal.calls_until(last date)
+RETURNS SETOF pgstock_internal.call_day
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT DISTINCT ON (c.stats_since, c.function) c.*
+  FROM (TABLE pgstock_internal.call_day
+		 UNION ALL SELECT t.* FROM pgstock_internal.calls_today() t) c
+ WHERE c.day <= $1
+ ORDER BY c.stats_since, c.function, c.day DESC, c.calls DESC
+$$;
+COMMENT ON FUNCTION pgstock_internal.calls_until IS
+	'returns all counters as they were at the end of a day';
+
+/*
+ * The counters of a server's run that began before the first day, and of which
+ * no earlier row was written, count as a whole: since says so.
+ */
+CREATE FUNCTION pgstock_internal.calls_of_days(first date, last date)
+RETURNS TABLE (function text, calls bigint, refused bigint, failed bigint,
+	refusals jsonb, total_time double precision, buckets bigint[],
+	since timestamptz)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH early AS MATERIALIZED (
+	SELECT * FROM pgstock_internal.calls_until($1 - 1)
+)
+SELECT l.function, l.calls - coalesce(e.calls, 0),
+	   l.refused - coalesce(e.refused, 0), l.failed - coalesce(e.failed, 0),
+	   (SELECT coalesce(jsonb_object_agg(r.key, r.value::bigint
+				- coalesce((e.refusals ->> r.key)::bigint, 0)), '{}')
+		  FROM jsonb_each_text(l.refusals) r),
+	   l.total_time - coalesce(e.total_time, 0),
+	   ARRAY(SELECT b.n - coalesce(e.buckets[b.i], 0)
+			   FROM unnest(l.buckets) WITH ORDINALITY b (n, i) ORDER BY b.i),
+	   CASE WHEN l.stats_since IN (SELECT o.stats_since FROM early o)
+			THEN $1::timestamp AT TIME ZONE 'UTC' ELSE l.stats_since END
+  FROM pgstock_internal.calls_until($2) l
+  LEFT JOIN early e USING (stats_since, function)
+ WHERE l.calls > coalesce(e.calls, 0)
+$$;
+COMMENT ON FUNCTION pgstock_internal.calls_of_days IS
+	'returns the calls of these days, one row for each run of the server, and '
+	'from when on they are counted';
+
 CREATE FUNCTION @extschema@.reset_stock_statistics()
 RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+SELECT pgstock_internal.keep_calls();
 SELECT pgstock_internal.statistics_reset();
 SELECT pgstock_internal.audit('reset_stock_statistics', current_database(),
 							  NULL)

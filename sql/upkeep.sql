@@ -20,8 +20,9 @@ CREATE FUNCTION pgstock_internal.upkeep_steps()
 RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-VALUES ('expire'), ('sales'), ('keys'), ('movements'), ('reservations'),
-	   ('archive'), ('purchases'), ('retire'), ('drop'), ('truncate'),
+VALUES ('expire'), ('sales'), ('keys'), ('calls'), ('movements'),
+	   ('reservations'), ('archive'), ('purchases'), ('retire'), ('drop'),
+	   ('truncate'),
 	   ('inbox'), ('refused_orders'), ('surplus_payments'),
 	   ('empty'), ('seal'), ('switch'), ('levels')
 $$;
@@ -166,7 +167,11 @@ BEGIN
 	END IF;
 	PERFORM set_config('synchronous_commit', 'local', true);
 	n := pgstock_internal.upkeep_step('keys',
-			'SELECT pgstock_internal.purge_keys($2)', NULL, max_rows);
+			'SELECT pgstock_internal.purge_keys($2)', NULL, max_rows)
+	   + pgstock_internal.upkeep_step('calls',
+			'SELECT pgstock_internal.purge_calls(clock_timestamp() - $1) '
+			'FROM pgstock_internal.keep_calls()',
+			nullif(retention, interval '0'), NULL);
 	IF retention > interval '0' THEN
 		n := n
 		   + pgstock_internal.upkeep_step('movements',

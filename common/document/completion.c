@@ -29,7 +29,7 @@ completion_takes_value(const ArgumentOption *option)
 	return option->value.type != ARGUMENT_FLAG && option->fallback == NULL;
 }
 
-static uint32_t
+static uint64_t
 completion_options_of(const ArgumentTable	*table,
 					  const ArgumentCommand *command)
 {
@@ -132,7 +132,7 @@ static void
 completion_add_bash_words(const ArgumentTable *table, const char *name,
 						  const ArgumentCommand *command, Buf *text)
 {
-	uint32_t options = completion_options_of(table, command);
+	uint64_t options = completion_options_of(table, command);
 
 	buf_printf(text, "\t\t'%s') words=\"", name);
 	for (int i = 0; i < table->option_count; i++)
@@ -299,7 +299,7 @@ completion_add_zsh_option(const ArgumentOption *option, Buf *text)
 }
 
 static void
-completion_add_zsh_options(const ArgumentTable *table, uint32_t options,
+completion_add_zsh_options(const ArgumentTable *table, uint64_t options,
 						   Buf *text)
 {
 	for (int i = 0; i < table->option_count; i++)

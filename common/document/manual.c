@@ -82,7 +82,7 @@ manual_add_value(Buf *text, const ArgumentOption *option)
 }
 
 static void
-manual_add_options(const ArgumentTable *table, uint32_t options, Buf *text)
+manual_add_options(const ArgumentTable *table, uint64_t options, Buf *text)
 {
 	if (options == 0)
 		return;
@@ -125,7 +125,7 @@ manual_add_form(const ArgumentTable *table, const ArgumentCommand *command,
 		for (int i = 0; i < table->option_count; i++)
 		{
 			const ArgumentOption *option = &table->options[i];
-			uint32_t			  bit = ARGUMENT_BIT(i);
+			uint64_t			  bit = ARGUMENT_BIT(i);
 			bool				  required = (command->required & bit) != 0;
 
 			if (!(command->allowed & bit & ~table->filters) ||

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * base/statistics_report.c
- *	  The counters of statistics.c as rows: for the view stock_statistics, and
- *	  for the relay's metrics.
+ *	  The counters of statistics.c as rows: for the view stock_statistics, for
+ *	  the samples of each day, and for the relay's metrics.
  *
  * The counters are read one after another while calls add to them, so a row may
  * show a call's time and not yet its number.
@@ -13,7 +13,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/jsonb.h"
@@ -23,6 +25,7 @@
 #include "base/statistics.h"
 
 PG_FUNCTION_INFO_V1(pgstock_call_statistics);
+PG_FUNCTION_INFO_V1(pgstock_call_quantile);
 PG_FUNCTION_INFO_V1(pgstock_statistics_metrics);
 PG_FUNCTION_INFO_V1(pgstock_statistics_reset);
 PG_FUNCTION_INFO_V1(pgstock_note_verification);
@@ -126,6 +129,7 @@ enum
 	VIEW_P95_TIME,
 	VIEW_P99_TIME,
 	VIEW_SINCE,
+	VIEW_BUCKETS,
 	VIEW_COLUMNS
 };
 
@@ -211,6 +215,18 @@ report_refusals(const CallCounts *counts)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+static Datum
+report_buckets(const CallCounts *counts)
+{
+	Datum buckets[CALL_BOUNDS + 1];
+
+	for (int i = 0; i <= CALL_BOUNDS; i++)
+		buckets[i] = Int64GetDatum(counts->buckets[i]);
+	return PointerGetDatum(construct_array(buckets, CALL_BOUNDS + 1, INT8OID,
+										   sizeof(int64), FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
 static void
 report_put_call(ReturnSetInfo *info, Statistics *statistics, int function)
 {
@@ -236,13 +252,15 @@ report_put_call(ReturnSetInfo *info, Statistics *statistics, int function)
 	}
 	values[VIEW_SINCE] = TimestampTzGetDatum(
 		(TimestampTz) pg_atomic_read_u64(&statistics->since));
+	values[VIEW_BUCKETS] = report_buckets(&counts);
 	tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
 }
 
 /*
  * call_statistics() RETURNS TABLE (function text, calls bigint, refused bigint,
  *		failed bigint, refusals jsonb, total_time float8, mean_time float8,
- *		p95_time float8, p99_time float8, stats_since timestamptz)
+ *		p95_time float8, p99_time float8, stats_since timestamptz,
+ *		buckets bigint[])
  *
  * No row if this database is not counted.
  */
@@ -255,6 +273,33 @@ pgstock_call_statistics(PG_FUNCTION_ARGS)
 	for (int i = 0; statistics != NULL && i < CALL_FUNCTIONS; i++)
 		report_put_call((ReturnSetInfo *) fcinfo->resultinfo, statistics, i);
 	return (Datum) 0;
+}
+
+/*
+ * call_quantile(buckets bigint[], share float8) RETURNS float8
+ *
+ * Milliseconds; NULL without a call, or if an earlier version with other bounds
+ * has counted them.
+ */
+Datum
+pgstock_call_quantile(PG_FUNCTION_ARGS)
+{
+	ArrayType *buckets = PG_GETARG_ARRAYTYPE_P(0);
+	double	   share = PG_GETARG_FLOAT8(1);
+	CallCounts counts = {0};
+	int64	  *values = (int64 *) ARR_DATA_PTR(buckets);
+
+	if (ARR_NDIM(buckets) != 1 || ARR_DIMS(buckets)[0] != CALL_BOUNDS + 1 ||
+		array_contains_nulls(buckets) || !(share > 0 && share < 1))
+		PG_RETURN_NULL();
+	for (int i = 0; i <= CALL_BOUNDS; i++)
+	{
+		counts.buckets[i] = Max(0, values[i]);
+		counts.calls += counts.buckets[i];
+	}
+	if (counts.calls == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(report_quantile(&counts, share));
 }
 
 /* ---- The metrics ---- */

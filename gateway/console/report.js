@@ -118,15 +118,16 @@ async function show(ctx) {
       ? table("Messages that failed", failureColumns, report.failures.topics)
       : empty("No message failed"),
     h("h2", {}, "Refusals and latencies"),
-    h("p", { class: "note" }, "Counted since ", date(report.calls.since),
-      ", when the statistics began."));
+    h("p", { class: "note" }, report.calls.since
+      ? ["Whole days in UTC, counted since ", date(report.calls.since), "."]
+      : "Whole days in UTC."));
   const main = document.getElementById("main");
   const refusals = Object.entries(report.calls.refusals);
   if (refusals.length)
     main.append(table("Refusals", refusalColumns, refusals), h("p", {}));
   main.append(report.calls.functions.length
     ? table("Latencies", callColumns, report.calls.functions)
-    : empty("No call was counted"));
+    : empty("No call was counted", "Nothing was called in this period."));
 }
 
 export const report = { path: "report", title: "Report", show };

@@ -64,6 +64,49 @@ SELECT (:'report'::jsonb #>> '{calls,refusals,insufficient}')::int > 0 AS refuse
 SELECT stock_report(now() - interval '20 years', now() - interval '19 years') - 'since' - 'until' - 'calls' #- '{failures,open}' AS nothing;
 SELECT (r ->> 'until')::timestamptz - (r ->> 'since')::timestamptz AS by_default FROM stock_report() r;
 SELECT stock_report(now(), now() - interval '1 day');
+-- refusals and latencies are those of the period's days: the counters of each
+-- day are kept, those of other runs of the server too
+DELETE FROM pgstock_internal.call_day;
+SELECT reset_stock_statistics();
+DELETE FROM pgstock_internal.call_day;
+CREATE FUNCTION ov_calls(since timestamptz, until timestamptz DEFAULT NULL) RETURNS TABLE (of_day boolean, calls jsonb, refused jsonb, p99 boolean, refusals jsonb) LANGUAGE sql AS $$
+SELECT (c ->> 'since')::timestamptz = ov_calls.since, f -> 'calls', f -> 'refused', (f -> 'p99_ms') > '0', c -> 'refusals'
+  FROM (SELECT stock_report(ov_calls.since, ov_calls.until) -> 'calls') r (c)
+  LEFT JOIN jsonb_array_elements(c -> 'functions') f ON f ->> 'function' = 'try_reserve_stock'
+$$;
+CREATE FUNCTION ov_day(n int) RETURNS timestamptz LANGUAGE sql AS $$
+SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + n * interval '24 h'
+$$;
+SELECT status FROM try_reserve_stock('ov-b', 100, 'ov-8');
+SELECT status FROM try_reserve_stock('ov-none', 1, 'ov-8');
+-- before the first row, those of the whole run
+SELECT * FROM ov_calls(ov_day(-7));
+SELECT pgstock_internal.keep_calls();
+UPDATE pgstock_internal.call_day SET day = day - 10;
+SELECT * FROM ov_calls(ov_day(-7));
+SELECT status FROM try_reserve_stock('ov-b', 100, 'ov-8');
+SELECT pgstock_internal.keep_calls();
+SELECT ctid AS written FROM pgstock_internal.call_day ORDER BY day DESC LIMIT 1 \gset
+SELECT pgstock_internal.keep_calls();
+SELECT ctid = :'written' AS not_again FROM pgstock_internal.call_day ORDER BY day DESC LIMIT 1;
+SELECT * FROM ov_calls(ov_day(-7));
+SELECT * FROM ov_calls(ov_day(-12), ov_day(-5));
+SELECT * FROM ov_calls(ov_day(-9), ov_day(-1));
+SELECT * FROM ov_calls(ov_day(-12));
+INSERT INTO pgstock_internal.call_day
+SELECT stats_since - interval '30 days', function, day + 8, 5, 5, 0, '{"insufficient": 5}', 50, buckets FROM pgstock_internal.call_day ORDER BY day LIMIT 1;
+SELECT * FROM ov_calls(ov_day(-3), ov_day(-1));
+SELECT * FROM ov_calls(ov_day(-12));
+-- the last row before a time stays, with which what still counts begins
+INSERT INTO pgstock_internal.call_day
+SELECT stats_since, function, day - 1, calls, refused, failed, refusals, total_time, buckets FROM pgstock_internal.call_day
+ WHERE day < (now() AT TIME ZONE 'UTC')::date - 9;
+SELECT pgstock_internal.purge_calls(ov_day(-9)), pgstock_internal.purge_calls(ov_day(-1)), count(*) FROM pgstock_internal.call_day;
+SELECT * FROM ov_calls(ov_day(-7));
+-- an array of an earlier version
+SELECT pgstock_internal.call_quantile('{1,2}', 0.5) AS other, pgstock_internal.call_quantile('{0,0,0,0,0,0,0,0,0,0,0,0,0}', 0.5) AS none,
+	   pgstock_internal.call_quantile('{0,10,0,0,0,0,0,0,0,0,0,0,0}', 0.5) AS half;
+DROP FUNCTION ov_calls, ov_day;
 -- the relay: none leads here
 SELECT string_agg(k, ' ' ORDER BY k) AS members FROM jsonb_object_keys(stock_status()) k;
 SELECT s ->> 'status' AS status, s -> 'problems' -> 0 AS problem, s -> 'leader' AS leader, s -> 'relays' AS relays,

@@ -17,6 +17,7 @@ command_line_is_offline(const Arguments *arguments)
 		case COMMAND_SNAPSHOT:
 		case COMMAND_DISCARD:
 		case COMMAND_ORDER:
+		case COMMAND_REPORT:
 		case COMMAND_FAILED_LIST:
 		case COMMAND_FAILED_SHOW:
 		case COMMAND_FAILED_RETRY:

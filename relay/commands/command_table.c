@@ -73,6 +73,8 @@ static const ArgumentOption options[ARGS] = {
 				   "2",
 				   "repeat every so many seconds until q or Ctrl-C is pressed",
 				   'w'},
+	[ARG_OUTPUT] = {"output", A_FILE("FILE"), NULL,
+					"write to this file; default: standard output", 0},
 	[ARG_DRY_RUN] = {"dry-run", FLAG, NULL,
 					 "count the events, and publish none", 'n'},
 	[ARG_REDRIVE_DRY_RUN] = {"dry-run", FLAG, NULL,
@@ -126,6 +128,12 @@ static const ArgumentOption options[ARGS] = {
 						  "messages of this topic", 't'},
 	[ARG_SINCE] = {"since", A_TIME, NULL,
 				   "messages that first failed at this time or later", 0},
+	[ARG_REPORT_SINCE] = {"since", A_TIME, NULL,
+						  "from this time on; default: seven days before its "
+						  "end",
+						  0},
+	[ARG_REPORT_UNTIL] = {"until", A_TIME, NULL,
+						  "up to this time; default: now", 0},
 	[ARG_SQLSTATE] = {"sqlstate", TEXT("CODE"), NULL,
 					  "messages whose last try failed with this SQLSTATE", 0},
 	[ARG_ORDER] = {"order", TEXT("ID"), NULL, "messages of this order", 'o'},
@@ -241,6 +249,16 @@ static const ArgumentCommand commands[COMMANDS] = {
 			.operand = {.type = ARGUMENT_TEXT, .label = "ID"},
 			.operands_min = 1,
 			.operands_max = 1,
+		},
+	[COMMAND_REPORT] =
+		{
+			.name = "report",
+			.summary = "write a report on a week",
+			.help = "Writes a report as JSON: orders, refusals, failed "
+					"messages, latencies and the products that sold most, in "
+					"the last seven days or another period.",
+			.allowed = BIT(ARG_REPORT_SINCE) | BIT(ARG_REPORT_UNTIL) |
+					   BIT(ARG_OUTPUT),
 		},
 	[COMMAND_REWIND] =
 		{

@@ -28,6 +28,8 @@ ExitCode cmd_audit(const Arguments *arguments, const Config *config);
 ExitCode cmd_discard(const Arguments *arguments, const Config *config);
 /* An order's history. */
 ExitCode cmd_order(const Arguments *arguments, const Config *config);
+/* What stock_report() returns. */
+ExitCode cmd_report(const Arguments *arguments, const Config *config);
 
 ExitCode cmd_failed_list(const Arguments *arguments, const Config *config);
 ExitCode cmd_failed_show(const Arguments *arguments, const Config *config);

@@ -156,6 +156,8 @@ static const PgStatement statements[] = {
 	STATEMENT(DISCARD_HELD, "discard_held",
 			  FUNCTION("relay_discard_held($1::uuid, $2::text)"), 2, 0),
 	STATEMENT(ORDER, "order", FUNCTION("relay_order($1::text)"), 1, 0),
+	STATEMENT(REPORT, "report",
+			  FUNCTION("relay_report($1::timestamptz, $2::timestamptz)"), 2, 0),
 	STATEMENT(FAILED_ACT, "failed_act",
 			  FUNCTION("relay_failed_act($1::text, $2::bigint,"
 					   " $3::text)"),

@@ -66,6 +66,7 @@ typedef enum ApiCall
 	API_FAILED_ACT,
 	API_DISCARD_HELD,
 	API_ORDER,
+	API_REPORT,
 	API_AUDIT_PAGE,
 	API_AUDIT_HOLDS,
 	API_SERVER, /* works without the extension */

@@ -12,8 +12,8 @@ from cluster import need
 
 OK, USAGE = 0, 2
 COMMANDS = ["run", "check", "status", "config", "adopt", "audit", "replay",
-            "snapshot", "discard", "order", "rewind", "redrive", "failed",
-            "help"]
+            "snapshot", "discard", "order", "report", "rewind", "redrive",
+            "failed", "help"]
 FAILED = ["list", "show", "retry", "discard", "handled", "export"]
 COMMON = ["--config", "--postgres", "--kafka", "--help", "--version"]
 GATEWAY = ["run", "config", "openapi", "help"]
@@ -136,7 +136,7 @@ def bash(*words, program=RELAY_NAME):
 
 @pytest.mark.parametrize("words, offered", [
     ([""], COMMON + COMMANDS),
-    (["re"], ["replay", "rewind", "redrive"]),
+    (["re"], ["replay", "report", "rewind", "redrive"]),
     (["failed", ""], COMMON + FAILED),
     (["failed", "ex"], ["export"]),
     (["--config", "failed", "st"], ["status"]),

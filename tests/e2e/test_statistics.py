@@ -2,15 +2,19 @@
 """The counters of calls in shared memory, with and without preloading:
 regress/sql/statistics.sql has what is counted."""
 
+import json
 import os
+import subprocess
 from contextlib import closing
 
 import pytest
 
-from cluster import Database, Postgres
+from cluster import Database, Postgres, need
 from conftest import serial
+from process import wait_until
 
 PRELOAD = {"shared_preload_libraries": "pgstock"}
+YEAR = "2020-01-01T00:00:00Z"
 UNRESERVED_DATABASES_MAX = 8    # extension/base/statistics.c
 
 
@@ -46,6 +50,49 @@ def test_preloaded(server):
     assert calls(db) == 0
     db.sql("SELECT receive_stock('book', 1)")
     assert calls(db) == 1
+
+
+def test_the_report_of_a_week_counts_across_a_restart(server, tmp_path):
+    """The upkeep keeps what the counters were; by SQL and as a file."""
+    def reserve():
+        return db.value("SELECT status FROM try_reserve_stock('book', 2, 'o')")
+
+    def kept():
+        """The worker may be at it meanwhile: then this step does nothing."""
+        db.sql("SELECT pgstock_internal.keeper_purge(10)")
+        return db.value("SELECT sum(refused) FROM pgstock_internal.call_day")
+
+    def refusals(report):
+        return report["calls"]["refusals"].get("insufficient")
+
+    pg = server(**PRELOAD)
+    db = pg.create_database("one")
+    db.sql("SELECT receive_stock('book', 1)")
+    assert reserve() == "insufficient"
+    wait_until(kept, 30, "the upkeep keeps what was counted")
+    pg.restart()
+    assert calls(db) == 0
+    assert (reserve(), reserve()) == ("insufficient", "insufficient")
+    assert refusals(db.value("SELECT stock_report()")) == 3
+    path = tmp_path / "report.json"
+    args = [need("PGSTOCK_RELAY"), "report", "--postgres", db.conninfo()]
+    for more in (["--output", path], ["--output", path, "--since", YEAR]):
+        done = subprocess.run([*args, *more], capture_output=True, text=True,
+                              timeout=30, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert refusals(json.loads(path.read_text())) == 3
+    done = subprocess.run([*args, "--until", YEAR], capture_output=True,
+                          text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert refusals(json.loads(done.stdout)) is None
+    for more, code, words in (
+            (["--since", YEAR, "--until", YEAR], 1, "since must be before"),
+            (["--since", "monday"], 2, "--since"),
+            (["--output", tmp_path], 1, f"could not write to {tmp_path}")):
+        done = subprocess.run([*args, *more], capture_output=True, text=True,
+                              timeout=30, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert words in done.stderr
 
 
 def test_databases_that_are_not_counted(server):
