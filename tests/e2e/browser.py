@@ -45,9 +45,6 @@ class Browser:
             self.driver = webdriver.Chrome(options=options, service=Service(
                 "/usr/bin/chromedriver", env={**os.environ, "HOME": home}))
         self.base = None
-        with open(os.path.join(need("PGSTOCK_AXE"), "axe.min.js"),
-                  encoding="utf-8") as file:
-            self.axe_source = file.read()
 
     def close(self):
         self.driver.quit()
@@ -67,7 +64,9 @@ class Browser:
 
     def violations(self):
         """What axe finds, WCAG 2.2 AA and good practice."""
-        self.driver.execute_script(self.axe_source)
+        with open(os.path.join(need("PGSTOCK_AXE"), "axe.min.js"),
+                  encoding="utf-8") as file:
+            self.driver.execute_script(file.read())
         found = self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
             "axe.run().then((r) => done(r.violations.map((v) => [v.id,"
