@@ -119,14 +119,21 @@ class GatewayBench(Bench):
                 server.start()
         self.gateway.wait_status("/readyz", 200)
 
-    def latency(self):
-        arm = Http(self, self.gateway, "reserve",
+    def server_cpu(self):
+        return super().server_cpu() if self.pg.running else 0
+
+    def paced(self, refused=False):
+        """Answers in a second, and p50 and p99 in ms, at about RATE."""
+        arm = Http(self, self.gateway, "reserve", refused=refused,
                    pause=CONNECTIONS * 1000 // RATE - ANSWER_MS)
         rates = [arm.run(SECONDS)[0] for _ in range(ROUNDS)]
-        p50, p99 = (statistics.median(column) / 1000
-                    for column in zip(*arm.latencies))
-        what = (f"latency at {statistics.median(rates):,.0f}/s, one hot"
-                " product, flush + 1 ms")
+        return (statistics.median(rates),
+                *(statistics.median(column) / 1000
+                  for column in zip(*arm.latencies)))
+
+    def latency(self):
+        rate, p50, p99 = self.paced()
+        what = f"latency at {rate:,.0f}/s, one hot product, flush + 1 ms"
         row(f"{what}: p50", "3 ms", f"{p50:.1f} ms", p50 <= 3)
         row(f"{what}: p99", "10 ms", f"{p99:.1f} ms", p99 <= 10)
 
@@ -145,6 +152,15 @@ class GatewayBench(Bench):
                      {"GET /livez": Http(self, self.gateway, "/livez")})
         rate = self.points[-1][2]
         row(what, "40,000/s", f"{rate:,.0f}/s", rate >= 40000)
+
+    def away(self):
+        """What the circuit breaker answers while there is no database."""
+        with self.pg.away():
+            self.gateway.wait_status("/readyz", 503)
+            rate, _, p99 = self.paced(refused=True)
+        self.gateway.wait_status("/readyz", 200)
+        row(f"503 while the database is away, at {rate:,.0f}/s: p99", "5 ms",
+            f"{p99:.1f} ms", p99 <= 5)
 
     def footprint(self):
         """Memory after all that; then idle CPU, and a start."""
@@ -197,6 +213,7 @@ def over_http(directory):
         "32 pgbench clients, reserve_stock": Arm(MANY_RESERVE),
         "Go service, pool of 16": go})
     bench.refusals()
+    bench.away()
     bench.footprint()
     assert bench.db.drift() == []
     bench.gateway.terminate()
