@@ -8,53 +8,10 @@
 #include "api/form.h"
 #include "api/repeat.h"
 #include "api/route.h"
+#include "common/embed.h"
 #include "common/json.h"
 
-static const char schemas[] =
-	"{\"Items\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":100000,"
-	"\"items\":{\"$ref\":\"#/components/schemas/Item\"}},"
-	"\"Item\":{\"type\":\"object\",\"additionalProperties\":false,"
-	"\"required\":[\"product_id\",\"quantity\"],\"properties\":{"
-	"\"product_id\":{\"$ref\":\"#/components/schemas/Id\"},"
-	"\"quantity\":{\"type\":\"integer\",\"minimum\":1,"
-	"\"maximum\":9007199254740992},"
-	"\"location\":{\"anyOf\":[{\"$ref\":\"#/components/schemas/Id\"},"
-	"{\"type\":\"null\"}]}}},"
-	"\"Id\":{\"type\":[\"string\",\"integer\"],\"minLength\":1,"
-	"\"maxLength\":255,\"pattern\":\"^[^\\u0000]*$\","
-	"\"minimum\":-9223372036854775808,\"maximum\":9223372036854775807,"
-	"\"description\":\"at most 255 bytes in UTF-8\"},"
-	"\"Line\":{\"type\":\"object\",\"required\":[\"product_id\",\"location\","
-	"\"requested\",\"granted\",\"status\"],\"properties\":{"
-	"\"product_id\":{\"type\":[\"string\",\"null\"]},"
-	"\"location\":{\"type\":[\"string\",\"null\"]},"
-	"\"requested\":{\"type\":[\"integer\",\"null\"]},"
-	"\"granted\":{\"type\":[\"integer\",\"null\"]},"
-	"\"status\":{\"type\":\"string\"},"
-	"\"available\":{\"type\":[\"integer\",\"null\"]},"
-	"\"expires_at\":{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"},"
-	"\"version\":{\"type\":[\"integer\",\"null\"]}}},"
-	"\"Lines\":{\"type\":\"object\",\"required\":[\"order_id\",\"replayed\","
-	"\"lines\"],\"properties\":{\"order_id\":{\"type\":\"string\"},"
-	"\"replayed\":{\"type\":\"boolean\"},\"lines\":{\"type\":\"array\","
-	"\"items\":{\"$ref\":\"#/components/schemas/Line\"}}}},"
-	"\"List\":{\"type\":\"object\",\"required\":[\"rows\",\"next\"],"
-	"\"properties\":{\"rows\":{\"type\":\"array\",\"items\":{\"type\":"
-	"\"object\"}},\"next\":{\"type\":[\"string\",\"null\"],"
-	"\"description\":\"what the query's after is for the rows that follow; "
-	"null: there are none\"}}},"
-	"\"Problem\":{\"type\":\"object\",\"required\":[\"type\",\"title\","
-	"\"status\"],\"properties\":{\"type\":{\"type\":\"string\"},"
-	"\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
-	"\"detail\":{\"type\":\"string\"},\"sqlstate\":{\"type\":\"string\"},"
-	"\"hint\":{\"type\":\"string\"},"
-	"\"order_id\":{\"type\":\"string\"},"
-	"\"product_id\":{\"type\":\"string\"},"
-	"\"location\":{\"type\":\"string\"},"
-	"\"wanted\":{\"type\":[\"integer\",\"null\"]},"
-	"\"available\":{\"type\":[\"integer\",\"null\"]},"
-	"\"lines\":{\"type\":\"array\",\"items\":{"
-	"\"$ref\":\"#/components/schemas/Line\"}}}}}";
+EMBED(openapi_schemas, "api/schemas.json");
 
 static void
 openapi_add_text(Buf *json, const char *name, const char *value)
@@ -141,26 +98,25 @@ openapi_add_body(Buf *json, const Field *fields)
 	buf_printf(json, "}}}%s}", required ? ",\"required\":true" : "");
 }
 
-static const char *
-openapi_schema(const Route *route)
+static void
+openapi_add_schema(Buf *json, const Route *route)
 {
-	switch (route->kind)
-	{
-		case ROUTE_RESERVE:
-		case ROUTE_LINES:
-		case ROUTE_TAKE:
-			return "{\"$ref\":\"#/components/schemas/Lines\"}";
-		case ROUTE_JSON:
-		case ROUTE_EVENT:
-			return "{\"type\":\"object\"}";
-		case ROUTE_LIST:
-			return "{\"$ref\":\"#/components/schemas/List\"}";
-		case ROUTE_LIVE:
-		case ROUTE_ABOUT:
-		case ROUTE_FILE:
-			break;
-	}
-	return "{}";
+	bool list = route->kind == ROUTE_LIST;
+
+	Assert(route->returns != NULL || !list);
+	if (list)
+		buf_add_str(json,
+					"{\"type\":\"object\",\"required\":[\"rows\",\"next\"],"
+					"\"properties\":{\"rows\":{\"type\":\"array\","
+					"\"items\":");
+	buf_add_str(json, "{");
+	if (route->returns != NULL)
+		buf_printf(json, "\"$ref\":\"#/components/schemas/%s\"",
+				   route->returns);
+	buf_add_str(json, "}");
+	if (list)
+		buf_add_str(json, "},\"next\":{\"$ref\":"
+						  "\"#/components/schemas/Next\"}}}");
 }
 
 /* The answers that are no problem, and what each means. */
@@ -182,14 +138,13 @@ static void
 openapi_add_answer(Buf *json, const Route *route, unsigned status,
 				   const char *meaning)
 {
-	const char *type = route->sql == NULL || route->kind == ROUTE_LIVE
-						   ? "*/*"
-						   : "application/json";
-
 	buf_printf(json,
 			   "\"%u\":{\"description\":\"%s\",\"content\":{\"%s\":{"
-			   "\"schema\":%s}%s}},",
-			   status, meaning, type, openapi_schema(route),
+			   "\"schema\":",
+			   status, meaning,
+			   route->returns != NULL ? "application/json" : "*/*");
+	openapi_add_schema(json, route);
+	buf_printf(json, "}%s}},",
 			   route->kind == ROUTE_LIST
 				   ? ",\"text/csv\":{\"schema\":{\"type\":\"string\"}}"
 				   : "");
@@ -387,5 +342,8 @@ openapi_render(unsigned without, Buf *json)
 					  "\"type\":\"http\",\"scheme\":\"bearer\"}},"
 					  "\"responses\":");
 	openapi_add_problem_responses(json);
-	buf_printf(json, ",\"schemas\":%s}}\n", schemas);
+	buf_add_str(json, ",\"schemas\":");
+	buf_add(json, openapi_schemas,
+			(size_t) (openapi_schemas_end - openapi_schemas));
+	buf_add_str(json, "}}\n");
 }

@@ -59,7 +59,8 @@ typedef struct Route
 	const char	*operation; /* its name: of the statement and in OpenAPI */
 	const char	*summary;
 	const char	*sql;
-	const Field *fields; /* in the order of the statement's parameters */
+	const Field *fields;  /* in the order of the statement's parameters */
+	const char	*returns; /* its JSON, in schemas.json: of a ROUTE_LIST a row */
 	unsigned	 answers;
 	ProblemId	 missing; /* of a ROUTE_JSON: where there is no such thing */
 	RouteAbout	 about;	  /* of a ROUTE_ABOUT */

@@ -1,9 +1,6 @@
 /*
  * files.c - the files of the console, which the binary contains
  *
- * They are included by the assembler as they are: no step of a build changes
- * them, and nothing is read from the disk at run time.
- *
  * SPDX-License-Identifier: PostgreSQL
  */
 #include "console/files.h"
@@ -12,32 +9,26 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/embed.h"
+
 #define HASH_BYTES 32
 #define TAG_DIGITS 32
 
-/* The NUL behind each file is no part of it. */
-#define EMBED(symbol, path)                                    \
-	extern const char symbol[], symbol##_end[];                \
-	__asm__(".pushsection .rodata\n" #symbol ":\n"             \
-			".incbin \"console/" path "\"\n" #symbol "_end:\n" \
-			".byte 0\n"                                        \
-			".popsection\n")
-
-EMBED(console_index_html, "index.html");
-EMBED(console_style_css, "style.css");
-EMBED(console_icon_svg, "icon.svg");
-EMBED(console_main_js, "main.js");
-EMBED(console_api_js, "api.js");
-EMBED(console_dom_js, "dom.js");
-EMBED(console_plot_js, "plot.js");
-EMBED(console_stock_js, "stock.js");
-EMBED(console_list_js, "list.js");
-EMBED(console_orders_js, "orders.js");
-EMBED(console_failed_js, "failed.js");
-EMBED(console_sales_js, "sales.js");
-EMBED(console_relays_js, "relays.js");
-EMBED(console_acts_js, "acts.js");
-EMBED(console_report_js, "report.js");
+EMBED(console_index_html, "console/index.html");
+EMBED(console_style_css, "console/style.css");
+EMBED(console_icon_svg, "console/icon.svg");
+EMBED(console_main_js, "console/main.js");
+EMBED(console_api_js, "console/api.js");
+EMBED(console_dom_js, "console/dom.js");
+EMBED(console_plot_js, "console/plot.js");
+EMBED(console_stock_js, "console/stock.js");
+EMBED(console_list_js, "console/list.js");
+EMBED(console_orders_js, "console/orders.js");
+EMBED(console_failed_js, "console/failed.js");
+EMBED(console_sales_js, "console/sales.js");
+EMBED(console_relays_js, "console/relays.js");
+EMBED(console_acts_js, "console/acts.js");
+EMBED(console_report_js, "console/report.js");
 
 #define FILE_ROW(name, type, symbol)      \
 	{                                     \

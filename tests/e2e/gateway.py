@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
+import described
 from cluster import HOST, need
 from process import (Server, as_server, http_get, wait_until, write_private)
 
@@ -44,7 +45,8 @@ class Answer:
 
 
 class Client:
-    """One connection that is kept alive, with the token of a role."""
+    """One connection that is kept alive, with the token of a role.  Each answer
+    is held against the gateway's description."""
 
     def __init__(self, port, role="app", timeout=30):
         self.conn = http.client.HTTPConnection(HOST, port, timeout=timeout)
@@ -62,6 +64,7 @@ class Client:
         self.conn.request(method, path, body, {**self.headers, **headers})
         answer = Answer(self.conn.getresponse())
         answer.seconds = time.monotonic() - began
+        described.check(method, path, answer)
         return answer
 
     def get(self, path, **headers):
