@@ -165,34 +165,44 @@ function field(spec) {
 }
 
 // Opens a dialog; act(values) may throw, and its reason is shown.  Resolves to
-// what act returned, or to undefined.
+// what act returned, or to undefined.  What was submitted cannot be canceled:
+// the dialog stays until act has ended, and where the browser closes it all the
+// same, its result counts.
 export function ask({ title, text, fields = [], submit, bad, act }) {
   return new Promise((resolve) => {
     let result;
+    let running = null;
     const error = h("p", { class: "error", role: "alert", hidden: true });
     const button = h("button", { class: bad ? "bad" : "main" }, submit);
+    const cancel = h("button", { type: "button",
+      onclick: () => dialog.close() }, "Cancel");
     const form = h("form", {},
       h("h2", { id: "dialog-title" }, title), text && h("p", {}, text),
       fields.map(field), error,
-      h("div", { class: "row" },
-        h("button", { type: "button", onclick: () => dialog.close() },
-          "Cancel"), button));
+      h("div", { class: "row" }, cancel, button));
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      button.disabled = true;
+      if (running) return;
+      button.disabled = cancel.disabled = true;
       error.hidden = true;
       try {
-        result = await act(Object.fromEntries(new FormData(form))) ?? true;
+        running = act(Object.fromEntries(new FormData(form)));
+        result = await running ?? true;
         dialog.close();
       } catch (reason) {
         error.textContent = reason.message;
         error.hidden = false;
       }
-      button.disabled = false;
+      running = null;
+      button.disabled = cancel.disabled = false;
     });
-    dialog.addEventListener("close", () => {
+    dialog.addEventListener("cancel", (event) => {
+      if (running) event.preventDefault();
+    });
+    dialog.addEventListener("close", async () => {
       dialog.remove();
+      await running?.catch(() => {});
       resolve(result);
     });
     document.body.append(dialog);

@@ -76,19 +76,41 @@ function path(product, verb) {
 const product = { name: "product_id", label: "Product" };
 const place = { name: "location", label: "Location", value: "main" };
 
+// A mistyped name would make a product or a location: one that is not known is
+// to be submitted twice.
+function confirmNew() {
+  let told = null;
+  return async (name, location) => {
+    const both = JSON.stringify([name, location]);
+    if (both === told) return;
+    try {
+      await readFirst(query(`/products/${encodeURIComponent(name)}/stock`,
+        { location }));
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      told = both;
+      throw new Error(`There is no product "${name}" at "${location}" yet. ` +
+        "Submit it again to make it");
+    }
+  };
+}
+
 async function receive(ctx, known) {
+  const sure = confirmNew();
   const done = await ask({
     title: known ? `Receive pieces of ${known}` : "Receive pieces",
-    text: known ? null : "A product that is new is made.",
     fields: [known ? null : product,
       { name: "quantity", label: "Pieces", kind: "number", min: 0 }, place,
       { name: "reference", label: "Delivery note", optional: true }]
       .filter(Boolean),
     submit: "Receive",
-    act: ({ product_id: made, quantity: pieces, location, reference }) =>
-      act("POST", path(known ?? made, "receive"), {
-        quantity: Number(pieces), location,
-        reference: reference || undefined }),
+    act: async (values) => {
+      const name = known ?? values.product_id;
+      await sure(name, values.location);
+      return act("POST", path(name, "receive"), {
+        quantity: Number(values.quantity), location: values.location,
+        reference: values.reference || undefined });
+    },
   });
   if (done && !known) location.hash = to("stock", done.product_id);
   else if (done) ctx.again();
@@ -126,14 +148,18 @@ async function count(ctx, known) {
 }
 
 async function move(ctx, known) {
+  const sure = confirmNew();
   if (await ask({
     title: `Move pieces of ${known}`,
     fields: [{ name: "quantity", label: "Pieces", kind: "number", min: 1 },
       { name: "from_location", label: "From", value: "main" },
       { name: "to_location", label: "To" }],
     submit: "Move",
-    act: (values) => act("POST", path(known, "move"), { ...values,
-      quantity: Number(values.quantity) }),
+    act: async (values) => {
+      await sure(known, values.to_location);
+      return act("POST", path(known, "move"), { ...values,
+        quantity: Number(values.quantity) });
+    },
   })) ctx.again();
 }
 

@@ -245,8 +245,8 @@ def test_stock_is_live(page, gateway, app, product):
 def test_stock_is_changed_by_administrators(page, gateway, product):
     page.sign_in(gateway, TOKENS["admin"])
     page.press("Receive pieces")
-    page.submit("Receive", product_id=f"new-{product}", quantity="7",
-                reference="note-1")
+    page.submit_new("Receive", product_id=f"new-{product}", quantity="7",
+                    reference="note-1")
     page.wait_text("h1", f"new-{product}")
     page.press("Correct")
     page.fill(delta="-9", reason="broken")
@@ -259,7 +259,7 @@ def test_stock_is_changed_by_administrators(page, gateway, product):
     page.submit("Set", on_hand="20")
     wait_until(lambda: figures(page)["On hand"] == "20", 30, page.text)
     page.press("Move")
-    page.submit("Move", quantity="4", to_location="north")
+    page.submit_new("Move", quantity="4", to_location="north")
     page.wait_text("main", "north")
     assert figures(page)["On hand"] == "20"
 

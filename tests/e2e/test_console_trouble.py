@@ -179,7 +179,10 @@ def test_an_act_while_the_database_is_away(browser, gateway, shop, pg, product,
         browser.wait_text("dialog .error", "Nothing was changed")
         assert browser.violations() == []
     gateway.wait_sessions()
-    browser.submit(act.submit)
+    if act.button == "Move":                    # the location is new
+        browser.submit_new(act.submit)
+    else:
+        browser.submit(act.submit)
     browser.wait_text(*act.shown)
     wait_until(lambda: not browser.find(".banner").is_displayed(), 30,
                browser.text)
