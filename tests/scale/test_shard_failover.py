@@ -3,10 +3,10 @@
 
 The first of four shards is a group of three servers; the front connects to it
 through HAProxy. Sessions of the front buy in that shard, in another one, and
-orders over several. The leader is killed, with the relay that leads; or it is
-frozen, while Kafka is killed. Every call has an answer in time, the sessions
-continue, and at the end verify_stock(), audit and the orders over shards show
-that nothing was lost.
+orders over several. The leader is killed, with the relay that leads; it is
+frozen, while Kafka is killed; or it is cut off. Every call has an answer in
+time, the sessions continue, and at the end verify_stock(), audit and the orders
+over shards show that nothing was lost.
 """
 
 import os
@@ -29,7 +29,7 @@ from process import make_dir, wait_until
 MODE = os.environ.get("PGSTOCK_MODE", "transactional")
 SLACK_S = float(os.environ.get("PGSTOCK_SLACK_S", "10"))
 # from the loss to an acknowledged call, as in test_patroni.py
-FAIL_OVER_S = {"kill": TTL + 5, "freeze": TTL + 10}
+FAIL_OVER_S = {"kill": TTL + 5, "freeze": TTL + 10, "cut": TTL + 10}
 # three checks of deploy/shards/haproxy.cfg with their timeouts, and a second
 ANSWER_S = 7
 CALLERS = 3
@@ -198,4 +198,12 @@ def test_the_leader_is_frozen(fleet, broker):
         leader = lose(fleet, shop, "freeze", freeze)
         broker.start()
         leader.machine.thaw()
+    check_guide(fleet)
+
+
+def test_the_leader_is_cut_off(fleet):
+    """Packets are dropped, without an error to the sender."""
+    with busy(fleet, "cut") as shop:
+        leader = lose(fleet, shop, "cut", lambda one: one.machine.cut())
+        leader.machine.join()
     check_guide(fleet)
