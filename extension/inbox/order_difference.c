@@ -91,8 +91,8 @@ difference_compare(const Line *given, const Reservation *known)
 		return 1;
 	if (known == NULL)
 		return -1;
-	return key_compare(given->product_id, given->location, known->product_id,
-					   known->location);
+	return level_key_compare(given->product_id, given->location,
+							 known->product_id, known->location);
 }
 
 /* Walks both sorted lists at once. */

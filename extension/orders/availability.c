@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(pgstock_check_availability);
 static int64
 availability_of(Work *work, const Line *line)
 {
-	Level *level = level_look(&work->call, line->product_id, line->location);
+	Level *level = level_peek(&work->call, line->product_id, line->location);
 
 	if (!level->known)
 		return 0;

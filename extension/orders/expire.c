@@ -43,7 +43,7 @@ expire_reachable(Work *work, Level *level, int64 wanted)
 		level_require(level, wanted);
 	if (available >= wanted)
 		return available;
-	return Max(0, level_free(level) + level_sum(level).backorder_limit +
+	return Max(0, level_unreserved(level) + level_sum(level).backorder_limit +
 					  work_due_quantity(work, level));
 }
 
@@ -65,8 +65,8 @@ expire_compare_orders(const ListCell *a, const ListCell *b)
 
 	difference = strcmp(x->order->order_id, y->order->order_id);
 	return difference != 0 ? difference
-						   : key_compare(x->product_id, x->location,
-										 y->product_id, y->location);
+						   : level_key_compare(x->product_id, x->location,
+											   y->product_id, y->location);
 }
 
 /* Expires a line, unless it has expired and only its event is owed. */

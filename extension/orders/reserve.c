@@ -252,8 +252,9 @@ reserve_take_line(Work *work, const Request *request, Order *order, int attempt,
 	level = level_slot_to_take(level);
 	row = reserve_line_new(&work->call, order, attempt, line);
 
-	answer->status = level_free(level) >= line->quantity ? ANSWER_GRANTED
-														 : ANSWER_BACKORDERED;
+	answer->status = level_unreserved(level) >= line->quantity
+						 ? ANSWER_GRANTED
+						 : ANSWER_BACKORDERED;
 	level_change(work, level, 0, line->quantity, "reserved", order->order_id,
 				 NULL, NULL);
 	line_reserve(&work->call, row, level, line->quantity, request->expires_at);

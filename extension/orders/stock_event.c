@@ -386,10 +386,10 @@ event_link_part(Work *work, const Event *event, const Part *part)
 		const Level *level = movement->level;
 
 		if (movement->has_event || movement->no_event ||
-			key_compare(level->product_id, level->location, first->product_id,
-						first->location) < 0 ||
-			key_compare(level->product_id, level->location, last->product_id,
-						last->location) > 0)
+			level_key_compare(level->product_id, level->location,
+							  first->product_id, first->location) < 0 ||
+			level_key_compare(level->product_id, level->location,
+							  last->product_id, last->location) > 0)
 			continue;
 		movement_set_event(movement, &part->id);
 	}

@@ -127,8 +127,8 @@ line_new_in_slot(char *product_id, char *location, int slot, int64 quantity)
 
 /* The order in which levels are locked, byte by byte. */
 int
-key_compare(const char *product_a, const char *location_a,
-			const char *product_b, const char *location_b)
+level_key_compare(const char *product_a, const char *location_a,
+				  const char *product_b, const char *location_b)
 {
 	int difference = strcmp(product_a, product_b);
 
@@ -141,7 +141,8 @@ args_compare_lines(const ListCell *a, const ListCell *b)
 	const Line *x = lfirst(a);
 	const Line *y = lfirst(b);
 
-	return key_compare(x->product_id, x->location, y->product_id, y->location);
+	return level_key_compare(x->product_id, x->location, y->product_id,
+							 y->location);
 }
 
 /* Sorts lines and adds up those of the same product and location. */
@@ -157,8 +158,9 @@ lines_merge(List *lines)
 		Line *line = lfirst(cell);
 		Line *last = merged == NIL ? NULL : llast(merged);
 
-		if (last != NULL && key_compare(last->product_id, last->location,
-										line->product_id, line->location) == 0)
+		if (last != NULL &&
+			level_key_compare(last->product_id, last->location,
+							  line->product_id, line->location) == 0)
 			last->quantity = args_check_quantity(last->quantity +
 													 line->quantity,
 												 "quantity");

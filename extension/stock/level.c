@@ -37,8 +37,8 @@ static int
 level_compare_key(const Level *level, const char *product_id,
 				  const char *location, int slot)
 {
-	int difference = key_compare(level->product_id, level->location, product_id,
-								 location);
+	int difference = level_key_compare(level->product_id, level->location,
+									   product_id, location);
 
 	if (difference != 0)
 		return difference;
@@ -66,8 +66,8 @@ level_find_place(const Work *work, const char *product_id, const char *location)
 		int			 middle = (low + high) / 2;
 		const Level *level = list_nth(work->levels, middle);
 
-		if (key_compare(level->product_id, level->location, product_id,
-						location) < 0)
+		if (level_key_compare(level->product_id, level->location, product_id,
+							  location) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -318,7 +318,7 @@ level_load(Call *call, Level *first)
 
 /* A level as the snapshot has it, of no unit of work; known if there is one. */
 Level *
-level_look(Call *call, char *product_id, char *location)
+level_peek(Call *call, char *product_id, char *location)
 {
 	Level *first = level_new(product_id, location, SLOT_MAIN);
 
@@ -511,8 +511,8 @@ level_on_hand(Work *work, const Level *level)
 	{
 		const Level *own = lfirst(cell);
 
-		if (key_compare(own->product_id, own->location, level->product_id,
-						level->location) != 0)
+		if (level_key_compare(own->product_id, own->location, level->product_id,
+							  level->location) != 0)
 			break;
 		on_hand += level_sum(own).on_hand;
 	}

@@ -127,7 +127,7 @@ level_lock_one(Call *call, Level *first)
 			TM_Result result;
 
 			if (!row->known || row->needs_all_slots ||
-				slot_free(row) < first->wanted)
+				slot_unreserved(row) < first->wanted)
 				break;
 			result = level_row_try_lock(call, row);
 			if (result == TM_Ok)
@@ -161,7 +161,7 @@ level_lock_in_order(Work *work, Level *first)
 		if (!row->locked)
 			continue;
 		Assert(row->known && row->first == first);
-		held += Max(0, slot_free(row));
+		held += Max(0, slot_unreserved(row));
 		if (row->slot == 0 && level_lacks_rows(first))
 		{
 			call_refresh_snapshot();

@@ -128,8 +128,8 @@ level_mark_write(Work *work)
 			if (!level_mark_is_wanted(&work->call))
 				return;
 		}
-		else if (key_compare(marked->product_id, marked->location,
-							 level->product_id, level->location) == 0)
+		else if (level_key_compare(marked->product_id, marked->location,
+								   level->product_id, level->location) == 0)
 			continue;
 		marked = level;
 		level_mark_insert(&work->call, level);

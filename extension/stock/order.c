@@ -42,7 +42,8 @@ order_line_compare_key(const Reservation *line, int attempt,
 {
 	if (line->attempt != attempt)
 		return line->attempt < attempt ? -1 : 1;
-	return key_compare(line->product_id, line->location, product_id, location);
+	return level_key_compare(line->product_id, line->location, product_id,
+							 location);
 }
 
 /* Where the line is in the order's list, or would be. */

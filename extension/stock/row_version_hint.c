@@ -104,8 +104,8 @@ row_version_hint_find(const Call *call, Table *table, const Level *level)
 		return false;
 	}
 	slot_getallattrs(table->slot);
-	return key_compare(level->product_id, level->location,
-					   row_get_text(table->slot, LEVEL_PRODUCT),
-					   row_get_text(table->slot, LEVEL_LOCATION)) == 0 &&
+	return level_key_compare(level->product_id, level->location,
+							 row_get_text(table->slot, LEVEL_PRODUCT),
+							 row_get_text(table->slot, LEVEL_LOCATION)) == 0 &&
 		   row_get_int32(table->slot, LEVEL_SLOT) == level->slot;
 }

@@ -21,7 +21,7 @@
 
 /* What can be taken of one slot, back-orders included; negative: beyond it. */
 int64
-slot_free(const Level *slot)
+slot_unreserved(const Level *slot)
 {
 	return slot->on_hand - slot->reserved - slot->safety +
 		   slot->backorder_limit;
@@ -49,7 +49,7 @@ level_sum(const Level *level)
 
 /* What can be taken without a back-order; negative when beyond it. */
 int64
-level_free(const Level *level)
+level_unreserved(const Level *level)
 {
 	Level sum = level_sum(level);
 
@@ -63,7 +63,7 @@ level_available(const Level *level)
 	int64 free = 0;
 
 	for (const Level *row = level->first; row != NULL; row = row->next)
-		free += slot_free(row);
+		free += slot_unreserved(row);
 	return Max(0, free);
 }
 
@@ -75,7 +75,8 @@ level_slot_to_take(Level *level)
 
 	for (Level *row = level->first; row != NULL; row = row->next)
 	{
-		if (row->locked && (most == NULL || slot_free(row) > slot_free(most)))
+		if (row->locked &&
+			(most == NULL || slot_unreserved(row) > slot_unreserved(most)))
 			most = row;
 	}
 	Assert(most != NULL && most->known && !most->deleted);
@@ -98,7 +99,7 @@ level_require(const Level *level, int64 wanted)
 	for (const Level *row = level->first; row != NULL; row = row->next)
 	{
 		if (row->locked)
-			held += slot_free(row);
+			held += slot_unreserved(row);
 		else
 			all = all && !row->known;
 	}

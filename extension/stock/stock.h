@@ -272,7 +272,7 @@ extern Level *work_request_level(Work *work, const char *product_id,
 extern Level *work_request_all_slots(Work *work, const char *product_id,
 									 const char *location);
 
-extern Level *level_look(Call *call, char *product_id, char *location);
+extern Level *level_peek(Call *call, char *product_id, char *location);
 
 extern void	 work_request_stock(Work *work, const char *product_id,
 								const char *location, int slot, int64 quantity);
@@ -308,9 +308,9 @@ extern bool row_version_hint_find(const Call *call, Table *table,
 								  const Level *level);
 
 /* in slot.c */
-extern int64  slot_free(const Level *slot);
+extern int64  slot_unreserved(const Level *slot);
 extern Level  level_sum(const Level *level);
-extern int64  level_free(const Level *level);
+extern int64  level_unreserved(const Level *level);
 extern int64  level_available(const Level *level);
 extern Level *level_slot_to_take(Level *level);
 extern void	  level_require(const Level *level, int64 wanted);
@@ -347,9 +347,9 @@ extern TimestampTz args_expiry(FunctionCallInfo fcinfo, int n);
 extern Line		  *line_new(char *product_id, char *location, int64 quantity);
 extern Line		  *line_new_in_slot(char *product_id, char *location, int slot,
 									int64 quantity);
-extern int		   key_compare(const char *product_a, const char *location_a,
+extern int	 level_key_compare(const char *product_a, const char *location_a,
 							   const char *product_b, const char *location_b);
-extern List		  *lines_merge(List *lines);
+extern List *lines_merge(List *lines);
 
 /* in answer.c */
 extern Answer	  *answer_new(const char *order_id, const char *product_id,

@@ -194,7 +194,7 @@ inbox_deadline(const InboxState *state)
 /* ---- readiness --------------------------------------------------------- */
 
 bool
-inbox_moves(const InboxState *state, int64_t now)
+inbox_makes_progress(const InboxState *state, int64_t now)
 {
 	if (inbox_is_calling(state) && now >= state->called_at + PUMP_SLOW_US)
 		return false;

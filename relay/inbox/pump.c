@@ -402,8 +402,8 @@ bool
 inbox_is_ready(Inbox *inbox, Buf *sentence)
 {
 	const InboxState *state = &inbox->state;
-	bool			  moves = inbox_moves(state, loop_now(inbox->loop));
-	bool			  joined = !state->consumes || state->assigned;
+	bool moves = inbox_makes_progress(state, loop_now(inbox->loop));
+	bool joined = !state->consumes || state->assigned;
 
 	buf_printf(sentence, "inbox: %s", pump_state_name(state->pump));
 	if (!state->consumes)
@@ -412,7 +412,7 @@ inbox_is_ready(Inbox *inbox, Buf *sentence)
 		buf_add_str(sentence, ", not yet in the consumer group");
 	else if (!consumer_is_assigned(inbox->consumer))
 		buf_add_str(sentence, ", stands by without partitions");
-	consumer_sentence(inbox->consumer, sentence);
+	consumer_describe_trouble(inbox->consumer, sentence);
 	if (inbox->state.leads && inbox->upkeep_trouble.len > 0)
 		buf_printf(sentence, ", upkeep fails: %s",
 				   buf_str(&inbox->upkeep_trouble));

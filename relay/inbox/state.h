@@ -228,7 +228,7 @@ void inbox_on_leads(InboxState *state, bool leads, int64_t now);
 void inbox_on_stop(InboxState *state, int64_t stop_by);
 
 bool inbox_applies_one_by_one(const InboxState *state, int64_t now);
-bool inbox_moves(const InboxState *state, int64_t now);
+bool inbox_makes_progress(const InboxState *state, int64_t now);
 bool inbox_overdue(const InboxState *state, int64_t now);
 
 #endif

@@ -109,7 +109,7 @@ void consumer_suspend(Consumer *consumer); /* no partition is read */
 bool consumer_is_assigned(const Consumer *consumer);
 
 /* The trouble, if any: ", ..." */
-void consumer_sentence(const Consumer *consumer, Buf *sentence);
+void consumer_describe_trouble(const Consumer *consumer, Buf *sentence);
 
 /* The batch.  A message belongs to the consumer until consumer_drop(). */
 ConsumerTaken consumer_take(Consumer *consumer) MUST_CHECK;

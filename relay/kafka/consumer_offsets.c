@@ -563,7 +563,7 @@ consumer_clear_trouble(Consumer *consumer)
 }
 
 void
-consumer_sentence(const Consumer *consumer, Buf *sentence)
+consumer_describe_trouble(const Consumer *consumer, Buf *sentence)
 {
 	missing_topics_describe(&consumer->missing, sentence);
 	if (consumer->trouble.len > 0)

@@ -66,7 +66,7 @@ outbox_is_ready(Outbox *outbox, Buf *sentence)
 {
 	const char *missing = producer_missing_topics(outbox->producer);
 	bool		up = producer_is_known_up(outbox->producer);
-	bool		moves = outbox_moves(&outbox->state, loop_now(outbox->loop));
+	bool moves = outbox_makes_progress(&outbox->state, loop_now(outbox->loop));
 
 	if (outbox->state.transactional && !outbox_leads(&outbox->state))
 		up = true; /* a standby has no producer */

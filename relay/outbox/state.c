@@ -427,7 +427,7 @@ outbox_on_stop(OutboxState *state, int64_t stop_by)
 }
 
 bool
-outbox_moves(const OutboxState *state, int64_t now)
+outbox_makes_progress(const OutboxState *state, int64_t now)
 {
 	if (state->asked != OUTBOX_WAIT && now >= state->asked_at + PUMP_SLOW_US)
 		return false;

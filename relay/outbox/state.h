@@ -298,7 +298,7 @@ void outbox_on_stop(OutboxState *state, int64_t stop_by);
 void outbox_answered(OutboxState *state, OutboxAction question);
 
 /* for /readyz, metrics and the watchdog */
-bool outbox_moves(const OutboxState *state, int64_t now);
+bool outbox_makes_progress(const OutboxState *state, int64_t now);
 bool outbox_overdue(const OutboxState *state, int64_t now);
 
 #endif

@@ -226,7 +226,7 @@ a_batch_that_fails_for_long_is_given_up(void **state UNUSED)
 		assert_true(now < began + 2 * INBOX_GIVE_UP_US);
 	}
 	assert_true(now >= began + INBOX_GIVE_UP_US);
-	assert_false(inbox_moves(&inbox, now) && inbox.placed);
+	assert_false(inbox_makes_progress(&inbox, now) && inbox.placed);
 	expect(INBOX_SUSPEND);
 	inbox_on_suspended(&inbox);
 	now += 10 * SEC_US;

@@ -47,7 +47,7 @@ without_topics_there_is_no_consumer(void **state UNUSED)
 	expect(INBOX_RETRY);
 	inbox_on_retried(&inbox, 0, now);
 	expect(INBOX_WAIT);
-	assert_true(inbox_moves(&inbox, now));
+	assert_true(inbox_makes_progress(&inbox, now));
 }
 
 static void
@@ -177,7 +177,7 @@ an_answer_that_does_not_come_is_overdue(void **state UNUSED)
 	inbox.survey_at = NEVER;
 	assert_false(inbox_overdue(&inbox, now));
 	assert_true(inbox_overdue(&inbox, now + 1));
-	assert_false(inbox_moves(&inbox, now));
+	assert_false(inbox_makes_progress(&inbox, now));
 }
 
 static void

@@ -14,15 +14,15 @@ static void
 a_start_goes_from_handshake_over_lead_to_the_position(void **state UNUSED)
 {
 	open_producer();
-	assert_false(outbox_moves(&outbox, now));
+	assert_false(outbox_makes_progress(&outbox, now));
 	connect_and_greet();
 	assert_int_equal(outbox.pump, PUMP_LEADER_WAIT);
 	assert_false(outbox_leads(&outbox));
 	lead();
 	assert_true(outbox_leads(&outbox));
-	assert_false(outbox_moves(&outbox, now));
+	assert_false(outbox_makes_progress(&outbox, now));
 	outbox_on_position(&outbox, "w0", 0, true, now);
-	assert_true(outbox_moves(&outbox, now));
+	assert_true(outbox_makes_progress(&outbox, now));
 	/* it looks at once, without being woken */
 	expect(OUTBOX_LOOK);
 	assert_string_equal(outbox.window, "w0");
@@ -41,7 +41,8 @@ a_relay_that_does_not_lead_asks_again_every_second(void **state UNUSED)
 		expect(OUTBOX_WAIT);
 		expect_deadline(now + OUTBOX_LEAD_US);
 		assert_false(outbox_leads(&outbox));
-		assert_true(outbox_moves(&outbox, now)); /* it stands by: ready */
+		assert_true(
+			outbox_makes_progress(&outbox, now)); /* it stands by: ready */
 		now += OUTBOX_LEAD_US;
 	}
 	lead();

@@ -128,7 +128,7 @@ after_the_loss_of_a_producer_the_lead_is_asked_for_again(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 	assert_int_equal(outbox.pump, PUMP_LEADER_WAIT);
 	assert_true(outbox_leads(&outbox));
-	assert_false(outbox_moves(&outbox, now));
+	assert_false(outbox_makes_progress(&outbox, now));
 	expect_deadline(outbox.lead_at);
 	now = outbox.lead_at;
 	lead_and_open();

@@ -96,7 +96,7 @@ a_lost_connection_starts_over_from_the_stored_position(void **state)
 		outbox_on_down(&outbox, now);
 		assert_int_equal(outbox.pump, PUMP_DOWN);
 		assert_false(outbox_leads(&outbox));
-		assert_false(outbox_moves(&outbox, now));
+		assert_false(outbox_makes_progress(&outbox, now));
 		assert_int_equal(outbox_row(&outbox), -1);
 		assert_int_equal(in_flight_count(&outbox.in_flight), 0);
 		/* events that were in flight arrive, and are not counted */
@@ -210,10 +210,10 @@ a_producer_that_acknowledges_nothing_is_given_up(void **state UNUSED)
 	now += OUTBOX_STALL_US - SEC_US;
 	ack(id);
 	expect_stored("w1", 1, false);
-	assert_true(outbox_moves(&outbox, now));
+	assert_true(outbox_makes_progress(&outbox, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_moves(&outbox, now));
+	assert_false(outbox_makes_progress(&outbox, now));
 	now++;
 	expect(OUTBOX_WAIT);
 	assert_int_equal(in_flight_count(&outbox.in_flight), 0);
@@ -250,10 +250,10 @@ a_producer_that_stays_full_is_given_up(void **state UNUSED)
 	outbox_on_producer_full(&outbox,
 							now); /* with events of before the rewind */
 	doze();
-	assert_true(outbox_moves(&outbox, now));
+	assert_true(outbox_makes_progress(&outbox, now));
 	now += OUTBOX_STALL_US - 1;
 	expect(OUTBOX_WAIT);
-	assert_false(outbox_moves(&outbox, now));
+	assert_false(outbox_makes_progress(&outbox, now));
 	now++;
 	expect(OUTBOX_WAIT);
 	assert_false(outbox.producer_up);
