@@ -143,8 +143,9 @@ from_cache()
 		trap 'exit 1' INT TERM HUP
 		cd "$new"
 		mkdir all
-		# not within a condition: what fails in it must end it
-		fetch >log 2>&1 </dev/null
+		# not within a condition: what fails in it must end it; a subshell, for
+		# end_fetch would write to the log, too
+		(fetch) >log 2>&1 </dev/null
 		mv all "$found"
 	fi
 	printf '%s\n' "$found"
@@ -187,6 +188,16 @@ from_debian()
 	}
 	wanted=$(sha256sum <<<"$*" | cut -c1-12)
 	from_cache "$name-$wanted" "$*"
+}
+
+# Prints the mirror of Debian that apt uses here.
+debian_mirror()
+{
+	# shellcheck disable=SC2016 # apt-get expands it
+	apt-get indextargets --format '$(RELEASE) $(REPO_URI)' \
+		'Created-By: Packages' |
+		awk '$1 == "bookworm" || $2 ~ /\/debian\/?$/ {
+			sub("/$", "", $2); print $2; exit }'
 }
 
 # Makes a directory that $TESTER can write.

@@ -23,11 +23,11 @@ def checkout(run):
     shutil.rmtree(path)
 
 
-def command(checkout, name):
+def command(checkout, name, **more):
     """Run a command there, as the servers' account, with no run directory
-    named; it has a few seconds."""
+    named, and more in its environment; it has a few seconds."""
     env = {key: value for key, value in os.environ.items()
-           if key not in ("PGSTOCK_RUN", "PGSTOCK_MARK")}
+           if key not in ("PGSTOCK_RUN", "PGSTOCK_MARK")} | more
     return subprocess.run(as_server([os.path.join(checkout, "dev", name)]),
                           capture_output=True, text=True, cwd="/", timeout=20,
                           env=env)
@@ -68,3 +68,20 @@ def test_no_demo(checkout):
     """Stopping a demo that does not run is no error, but is reported."""
     done = command(checkout, "demo-stop")
     assert done.returncode == 0 and "no demo runs" in done.stderr, done
+
+
+def test_no_newer_librdkafka(checkout, run):
+    """Where apt knows no mirror, that is reported, and no half of it is kept
+    for the next build."""
+    settings, cache = os.path.join(run, "apt.conf"), os.path.join(run, "cache")
+    with open(settings, "w", encoding="ascii") as file:
+        file.write('Dir::Etc::SourceList "/dev/null";\n'
+                   'Dir::Etc::SourceParts "/dev/null";\n')
+    os.chmod(settings, 0o644)
+    make_dir(cache)
+    done = command(checkout, "librdkafka-static", APT_CONFIG=settings,
+                   PGSTOCK_CACHE=cache)
+    assert done.returncode == 1 and done.stdout == "", done
+    assert "apt has no mirror of Debian here" in done.stderr, done
+    assert "could not fetch a newer librdkafka" in done.stderr, done
+    assert os.listdir(cache) == ["lock"]
