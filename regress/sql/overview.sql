@@ -63,7 +63,9 @@ SELECT (:'report'::jsonb #>> '{calls,refusals,insufficient}')::int > 0 AS refuse
   FROM jsonb_array_elements(:'report'::jsonb #> '{calls,functions}') f WHERE f ->> 'function' = 'try_reserve_stock';
 SELECT stock_report(now() - interval '20 years', now() - interval '19 years') - 'since' - 'until' - 'calls' #- '{failures,open}' AS nothing;
 SELECT (r ->> 'until')::timestamptz - (r ->> 'since')::timestamptz AS by_default FROM stock_report() r;
+\set SHOW_CONTEXT never
 SELECT stock_report(now(), now() - interval '1 day');
+\set SHOW_CONTEXT errors
 -- refusals and latencies are those of the period's days: the counters of each
 -- day are kept, those of other runs of the server too
 DELETE FROM pgstock_internal.call_day;
