@@ -203,7 +203,7 @@ BEGIN
 		SELECT FROM unnest(pgstock_front.checked(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.part_key(its, NULL, NULL, NULL, key) a))) a
-		 WHERE a.rows[1] = 'true') THEN
+		 WHERE a.rows[1]::boolean) THEN
 		RETURN;
 	END IF;
 	FOR q IN
@@ -279,23 +279,23 @@ RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-	known	text[];
+	known	boolean[];
 BEGIN
 	IF t.verb = 'reserve' THEN
 		known := ARRAY(
-			SELECT a.rows[1] FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT a.rows[1]::boolean FROM unnest(pgstock_front.checked(ARRAY(
 				SELECT k::pgstock_front.answer
 				  FROM pgstock_front.part_kept(t.shards, NULL, NULL, NULL,
 											   t.order_id, t.saga, t.step)
 					   k))) a);
-		RETURN 'true' = ALL (known);
+		RETURN true = ALL (known);
 	END IF;
 	known := ARRAY(
-		SELECT a.rows[1] FROM unnest(pgstock_front.checked(ARRAY(
+		SELECT a.rows[1]::boolean FROM unnest(pgstock_front.checked(ARRAY(
 			SELECT p::pgstock_front.answer
 			  FROM pgstock_front.part_past(t.shards, NULL, NULL, NULL,
 										   t.order_id, t.saga, t.step) p))) a);
-	RETURN 'true' = ANY (known);
+	RETURN true = ANY (known);
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_overtaken IS

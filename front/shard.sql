@@ -52,68 +52,18 @@ COMMENT ON FUNCTION pgstock_shard.set_shard IS
 	'sets which shard (from 0) of how many this database is, for sessions that '
 	'begin after this call';
 
-/*
- * Without this check, a front whose connections were exchanged would send the
- * calls for an order to a database that does not have it.
- */
-CREATE FUNCTION pgstock_shard.refuse(shards int[])
-RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RAISE EXCEPTION 'database "%" is not shard %', current_database(),
-			array_to_string(shards, ' or ')
-		USING ERRCODE = 'object_not_in_prerequisite_state',
-			  DETAIL = coalesce('It is shard ' || nullif(current_setting(
-				  'pgstock_shard.shard', true), '') || '.',
-				  'It has no number.'),
-			  HINT = 'Compare pgstock_front.shard_status() with the '
-					 'databases: pgstock_shard.set_shard() gives a database '
-					 'its number.';
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.refuse IS
-	'raises the error of a call that was sent to the wrong shard';
+CREATE FUNCTION pgstock_shard.check_shard(shards int[])
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_shard_check_shard' LANGUAGE C STABLE;
+COMMENT ON FUNCTION pgstock_shard.check_shard IS
+	'true; 55000 unless this database is one of these shards';
 
-/*
- * begun: NULL if the call could not be read or is for another shard; false if
- * the switch to the role failed.
- */
-CREATE FUNCTION pgstock_shard.failure_text(f pgstock_shard.failure, role text,
-	begun boolean)
-RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF NOT begun AND f.hint = '' THEN
-		f.hint := format('pgstock-shards role %s LEVEL makes the role in each '
-						 'shard, and pgstock_front a member of it.', role);
-	END IF;
-	f.detail := nullif(f.detail, '');
-	f.hint := nullif(f.hint, '');
-	RETURN f::text;
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.failure_text IS
-	'returns an error as the text of an answer';
-
-CREATE FUNCTION pgstock_shard.failed(f pgstock_shard.failure, shard text,
-	role text, begun boolean)
-RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF begun IS NULL AND f.sqlstate LIKE '22%' THEN
-		f := ('55000', 'the front calls a function with other arguments',
-			  f.message, 'pgstock_front.shard_status() shows the versions of '
-			  'each shard: ALTER EXTENSION pgstock_shard UPDATE there.');
-	END IF;
-	RETURN ROW(shard, pgstock_shard.failure_text(f, role, begun),
-			   NULL::text[])::text;
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.failed IS
-	'returns the answer of a call that failed';
+CREATE FUNCTION pgstock_shard.act_as(role text, trace text, actor text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgstock_shard_act_as' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_shard.act_as IS
+	'switches to the role that has called a front, with its trace and actor, '
+	'until the end of the transaction; NULL: unchanged; true';
 
 CREATE FUNCTION pgstock_shard.about()
 RETURNS TABLE (shard int, shards int, database text, pgstock text,
@@ -131,15 +81,9 @@ COMMENT ON FUNCTION pgstock_shard.about IS
 	'returns which shard this database is, and the versions of its extensions';
 
 /*
- * A function of pgstock for a front.  The argument is a row of the type of the
- * same name, as text: the shards that the call is for, role, trace and actor,
- * then the function's own arguments.
- *
- * It runs for each call of the front, and PL/Proxy does not prepare its
- * statements, so it must be cheap: parsing one argument costs half as much as
- * parsing twelve; assignments are evaluated without the executor, which PERFORM
- * starts; and no search path is set, so operators and types are named with
- * their schema (nullif would look up an operator).
+ * A function of pgstock for a front: pgstock_shard.c.  The argument is a row of
+ * the type of the same name, as text: the shards that the call is for, role,
+ * trace and actor, then the function's own arguments.
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void
@@ -148,65 +92,17 @@ AS $wrap$
 DECLARE
 	p		pg_proc := (SELECT p FROM pg_proc p WHERE p.oid = wrap.function);
 	own		text := format('pgstock_shard.%I', p.proname || '_call');
-	call	text := format('%s(%s)', p.oid::regproc,
-						   (SELECT string_agg('c.a' || n, ', ' ORDER BY n)
-							  FROM generate_series(1, p.pronargs) n));
 BEGIN
-	EXECUTE format('CREATE TYPE %s AS (shards text[], role text, trace text, '
+	EXECUTE format('CREATE TYPE %s AS (shards int[], role text, trace text, '
 				   'actor text%s)', own,
 				   (SELECT string_agg(format(', a%s %s', n, t::regtype), ''
 									  ORDER BY n)
 					  FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n)));
 	EXECUTE format('COMMENT ON TYPE %s IS %L', own,
 				   'a call of ' || p.proname || ' by a front');
-	EXECUTE format($f$
-CREATE FUNCTION %1$s(call text)
-RETURNS text
-LANGUAGE plpgsql
-AS $body$
-DECLARE
-	c		%1$s;
-	shard	pg_catalog.text := pg_catalog.current_setting(
-		'pgstock_shard.shard', true);
-	begun	pg_catalog.bool;
-	done	pg_catalog.text;
-BEGIN
-	c := call::%1$s;
-	IF (shard OPERATOR(pg_catalog.=) ANY (c.shards)) IS NOT TRUE THEN
-		PERFORM pgstock_shard.refuse(c.shards::pg_catalog.int4[]);
-	END IF;
-	begun := false;
-	IF c.role IS NOT NULL THEN
-		done := pg_catalog.set_config('role', c.role, true);
-	END IF;
-	begun := true;
-	IF c.trace IS NOT NULL THEN
-		done := pg_catalog.set_config('pgstock.trace_id', c.trace, true);
-	END IF;
-	IF c.actor IS NOT NULL THEN
-		done := pg_catalog.set_config('pgstock.actor', c.actor, true);
-	END IF;
-	%2$s;
-EXCEPTION WHEN OTHERS THEN
-	DECLARE
-		f	pgstock_shard.failure;
-	BEGIN
-		GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
-			f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
-			f.hint = PG_EXCEPTION_HINT;
-		RETURN pgstock_shard.failed(f, shard, c.role, begun);
-	END;
-END
-$body$
-$f$, own, format(CASE
-		WHEN p.prorettype = 'void'::regtype
-		THEN E'PERFORM %s;\n\tRETURN ROW(shard, NULL::pg_catalog.text, '
-			 'NULL::pg_catalog._text)::pg_catalog.text'
-		WHEN p.proretset
-		THEN 'RETURN ROW(shard, NULL::pg_catalog.text, ARRAY(SELECT '
-			 'r::pg_catalog.text FROM %s r))::pg_catalog.text'
-		ELSE 'RETURN ROW(shard, NULL::pg_catalog.text, '
-			 'ARRAY[%s::pg_catalog.text])::pg_catalog.text' END, call));
+	EXECUTE format('CREATE FUNCTION %s(call text) RETURNS text '
+				   'AS ''MODULE_PATHNAME'', ''pgstock_shard_call'' '
+				   'LANGUAGE C STRICT', own);
 	EXECUTE format('COMMENT ON FUNCTION %s(text) IS %L', own,
 				   'calls ' || p.proname || ' for a front');
 END

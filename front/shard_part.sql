@@ -18,14 +18,15 @@ CREATE TABLE pgstock_shard.order_part
 	answer		pgstock_shard.answer,
 	changed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT order_part_pkey PRIMARY KEY (order_id)
-);
+) WITH (fillfactor = 70);
 COMMENT ON TABLE pgstock_shard.order_part IS
 	'orders over several shards: the shards of each, the latest step that this '
 	'shard has taken, and its answer';
 COMMENT ON COLUMN pgstock_shard.order_part.held IS
 	'the latest saga to which lines here have belonged; NULL: none, so lines '
 	'that the order has here belong to another request';
-CREATE INDEX order_part_changed_at ON pgstock_shard.order_part (changed_at);
+/* a step changes no column of an index */
+CREATE INDEX order_part_saga ON pgstock_shard.order_part (saga);
 SELECT pg_extension_config_dump('pgstock_shard.order_part', '');
 
 /*
@@ -52,44 +53,38 @@ COMMENT ON FUNCTION pgstock_shard.part_check_role IS
 
 /* What another database records as done must not be lost here. */
 CREATE FUNCTION pgstock_shard.be_durable()
-RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+RETURNS boolean
+LANGUAGE plpgsql
 AS $$
+DECLARE
+	setting	text := current_setting('synchronous_commit');
 BEGIN
-	IF current_setting('synchronous_commit') IN ('off', 'local') THEN
-		PERFORM set_config('synchronous_commit', 'on', true);
+	IF setting IN ('off', 'local') THEN
+		setting := set_config('synchronous_commit', 'on', true);
 	END IF;
+	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.be_durable IS
 	'makes the caller''s commit wait for its flush and for the standbys, '
-	'whatever synchronous_commit the role has';
+	'whatever synchronous_commit the role has; true';
 
 /*
- * Begins a step: returns NULL if it is to be taken, or its answer if it was
- * taken before.  A stored answer may depend on a commit that is not flushed
- * yet, so the row is written again: the caller's commit then flushes that one
- * too.
+ * A stored answer may depend on a commit that is not flushed yet, so the row is
+ * written again: the caller's commit then flushes that one too.
  */
-CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int,
-	verb text)
+CREATE FUNCTION pgstock_shard.part_again(part pgstock_shard.order_part,
+	order_id text, saga bigint, step int, verb text)
 RETURNS pgstock_shard.answer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	part	pgstock_shard.order_part;
 BEGIN
-	IF session_user <> 'pgstock_front' THEN
-		PERFORM pgstock_shard.part_check_role();
-	END IF;
-	SELECT * INTO part FROM pgstock_shard.order_part o
-	 WHERE o.order_id = $1 FOR UPDATE;
 	IF (part.saga, part.step) > (saga, step)
 		OR (part.saga, part.step) = (saga, step) AND part.verb <> verb THEN
 		PERFORM pgstock_shard.part_late(order_id, step);
 	ELSIF (part.saga, part.step) = (saga, step) THEN
 		UPDATE pgstock_shard.order_part o SET changed_at = clock_timestamp()
-		 WHERE o.order_id = $1;
+		 WHERE o.order_id = $2;
 		RETURN part.answer;
 	ELSIF verb = 'keep' AND part.held IS DISTINCT FROM saga THEN
 		RAISE EXCEPTION 'shard "%" does not hold order "%"',
@@ -100,40 +95,75 @@ BEGIN
 	RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION pgstock_shard.part_again IS
+	'returns the answer of a step that was taken before, else NULL; raises '
+	'40001 if a later one was taken';
+
+/*
+ * Begins a step: returns NULL if it is to be taken, or its answer if it was
+ * taken before.  This function and part_end() run for each step and with their
+ * owner's rights.  To set a search path would cost as much as all else that
+ * they do, so all that they name has its schema.
+ */
+CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int,
+	verb text)
+RETURNS pgstock_shard.answer
+LANGUAGE plpgsql SECURITY DEFINER
+AS $$
+DECLARE
+	part	pgstock_shard.order_part;
+BEGIN
+	IF session_user OPERATOR(pg_catalog.<>) 'pgstock_front' THEN
+		PERFORM pgstock_shard.part_check_role();
+	END IF;
+	SELECT * INTO part FROM pgstock_shard.order_part o
+	 WHERE o.order_id OPERATOR(pg_catalog.=) $1 FOR UPDATE;
+	IF part.saga OPERATOR(pg_catalog.=) $2
+		AND part.step OPERATOR(pg_catalog.<) $3
+		AND (verb OPERATOR(pg_catalog.<>) 'keep'
+			 OR part.held OPERATOR(pg_catalog.=) $2)
+		OR NOT FOUND AND verb OPERATOR(pg_catalog.<>) 'keep' THEN
+		RETURN NULL;
+	END IF;
+	RETURN pgstock_shard.part_again(part, $1, $2, $3, $4);
+END
+$$;
 COMMENT ON FUNCTION pgstock_shard.part_begin IS
 	'begins a step of an order over shards: returns its answer if it was taken '
 	'before, else NULL; raises 40001 if a later one was taken';
 
 /*
- * The first step of an order locks no row, so a later step may have ended
- * meanwhile: then the error undoes what this one did.
+ * held: whether the lines here belong to the saga now.  The first step of an
+ * order locks no row, so a later step may have ended meanwhile: then the error
+ * undoes what this one did.
  */
 CREATE FUNCTION pgstock_shard.part_end(order_id text, saga bigint, step int,
-	shards int[], verb text, answer pgstock_shard.answer)
-RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	shards int[], verb text, answer pgstock_shard.answer, held boolean)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 BEGIN
-	IF session_user <> 'pgstock_front' THEN
+	IF session_user OPERATOR(pg_catalog.<>) 'pgstock_front' THEN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
 	INSERT INTO pgstock_shard.order_part AS o
-	VALUES ($1, CASE WHEN pgstock_shard.part_holds(verb, answer) THEN $2 END,
-			$2, $3, $5, $4, $6)
+	VALUES ($1, CASE WHEN $7 THEN $2 END, $2, $3, $5, $4, $6)
 		ON CONFLICT ON CONSTRAINT order_part_pkey DO UPDATE
 	   SET held = coalesce(excluded.held, o.held),
 		   saga = excluded.saga, step = excluded.step, verb = excluded.verb,
 		   shards = excluded.shards, answer = excluded.answer,
 		   changed_at = excluded.changed_at
-	 WHERE (o.saga, o.step) <= (excluded.saga, excluded.step);
+	 WHERE (o.saga, o.step) OPERATOR(pg_catalog.<=)
+		   (excluded.saga, excluded.step);
 	IF NOT FOUND THEN
 		PERFORM pgstock_shard.part_late(order_id, step);
 	END IF;
+	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_end IS
 	'ends a step of an order over shards: stores its answer; raises 40001 if a '
-	'later one was taken';
+	'later one was taken; true';
 
 CREATE FUNCTION pgstock_shard.part_late(order_id text, step int)
 RETURNS void
@@ -277,10 +307,11 @@ BEGIN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
 	DELETE FROM pgstock_shard.order_part o
-	 WHERE o.order_id IN (SELECT d.order_id FROM pgstock_shard.order_part d
-						   WHERE d.changed_at
-								 < least(before, now() - '1 day'::interval)
-						   LIMIT 10000);
+	 WHERE o.order_id IN (
+		SELECT d.order_id FROM pgstock_shard.order_part d
+		 WHERE d.saga < (extract(epoch FROM before) * 1000000)::bigint
+		   AND d.changed_at < least(before, now() - '1 day'::interval)
+		 LIMIT 10000);
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END
@@ -371,14 +402,13 @@ $body$
 $f$, pgstock);
 	/* a call that settles an order is about all its lines, also if it fails */
 	EXECUTE format($f$
-CREATE FUNCTION pgstock_shard.part_holds(verb text,
-	answer pgstock_shard.answer)
+CREATE FUNCTION pgstock_shard.part_holds(verb text, rows text[])
 RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE
 AS $body$
 BEGIN
 	RETURN CASE verb
-		WHEN 'hold' THEN (answer.rows[1]::%1$s.stock_result).granted > 0
+		WHEN 'hold' THEN (rows[1]::%1$s.stock_result).granted > 0
 		ELSE verb NOT IN ('keep', 'undo') END;
 END
 $body$
@@ -397,12 +427,15 @@ SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
  * A hold need not be durable: no client has received an answer for it, and if
  * it is lost, the keep fails.  So it does not wait for a flush; the keep's
  * commit flushes both.
+ *
+ * What returns nothing of use is assigned to "done": PL/pgSQL evaluates an
+ * assignment without the executor, which PERFORM starts.
  */
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
 	role text, trace text, actor text, order_id text, saga bigint, step int,
 	order_shards int[], verb text, args jsonb)
 RETURNS pgstock_shard.answer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
@@ -410,9 +443,7 @@ DECLARE
 	f		pgstock_shard.failure;
 	done	text;
 BEGIN
-	IF (shard = ANY (shards)) IS NOT TRUE THEN
-		PERFORM pgstock_shard.refuse(shards);
-	END IF;
+	done := pgstock_shard.check_shard(shards);
 	IF args ? 'lock_timeout' THEN
 		done := set_config('lock_timeout', args ->> 'lock_timeout', true);
 	END IF;
@@ -420,20 +451,12 @@ BEGIN
 	IF a.shard IS NOT NULL THEN
 		RETURN a;
 	END IF;
-	IF trace IS NOT NULL THEN
-		done := set_config('pgstock.trace_id', trace, true);
-	END IF;
-	IF actor IS NOT NULL THEN
-		done := set_config('pgstock.actor', actor, true);
-	END IF;
 	IF verb = 'hold' THEN
 		done := set_config('synchronous_commit', 'off', true);
 	ELSE
-		PERFORM pgstock_shard.be_durable();
+		done := pgstock_shard.be_durable();
 	END IF;
-	IF role IS NOT NULL THEN
-		done := set_config('role', role, true);
-	END IF;
+	done := pgstock_shard.act_as(role, trace, actor);
 	a.shard := shard;
 	/* lines that the saga does not hold are those of another request */
 	IF verb <> 'undo' OR pgstock_shard.part_held(order_id)
@@ -445,22 +468,24 @@ BEGIN
 	IF verb = 'hold' AND a.rows[1] LIKE '%,t)' THEN
 		PERFORM pgstock_shard.part_check_new(order_id);
 	END IF;
-	PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards, verb,
-								   a);
+	done := pgstock_shard.part_end(order_id, saga, step, order_shards, verb, a,
+								   pgstock_shard.part_holds(verb, a.rows));
 	RETURN a;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS f.sqlstate = RETURNED_SQLSTATE,
 		f.message = MESSAGE_TEXT, f.detail = PG_EXCEPTION_DETAIL,
 		f.hint = PG_EXCEPTION_HINT;
-	/* that a role does not exist yet is no answer: the step is repeated */
+	/* an error before the step itself is no answer: the step is repeated */
 	IF a.shard IS NULL AND f.sqlstate ~ '^22' THEN
 		f.sqlstate := '28000';
 	END IF;
-	a.error := pgstock_shard.failure_text(f, role, a.shard IS NOT NULL);
+	f.detail := nullif(f.detail, '');
+	f.hint := nullif(f.hint, '');
+	a.error := f::text;
 	a.rows := NULL;
 	IF f.sqlstate ~ '^(SK|22)' THEN
-		PERFORM pgstock_shard.part_end(order_id, saga, step, order_shards,
-									   verb, a);
+		done := pgstock_shard.part_end(order_id, saga, step, order_shards,
+			verb, a, pgstock_shard.part_holds(verb, NULL));
 	END IF;
 	a.shard := shard;
 	RETURN a;

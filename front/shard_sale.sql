@@ -281,7 +281,7 @@ BEGIN
 	FOR m IN SELECT v FROM jsonb_array_elements(moves) v
 			  ORDER BY v ->> 'id' LOOP
 		IF (m ->> 'target')::int <> own THEN
-			PERFORM pgstock_shard.refuse(ARRAY[(m ->> 'target')::int]);
+			PERFORM pgstock_shard.check_shard(ARRAY[(m ->> 'target')::int]);
 		END IF;
 		PERFORM pgstock_shard.sale_check_sent(m);
 		INSERT INTO pgstock_shard.stock_arrival VALUES ((m ->> 'id')::uuid)

@@ -115,6 +115,17 @@ compat_function_access(Oid function, Oid role)
 #endif
 }
 
+/* Whether a role may SET ROLE to another one. */
+static inline bool
+compat_may_set_role(Oid role, Oid other)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(role, other);
+#else
+	return is_member_of_role(role, other);
+#endif
+}
+
 /* What is known of a backend, by its number among those that there are. */
 static inline const PgBackendStatus *
 compat_backend_status(int n)

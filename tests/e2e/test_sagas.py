@@ -351,7 +351,8 @@ def test_rights(shop, order):
         fails("42501", lambda u, s: front.sql(s, user=u), user, statement)
     shard = shop.shards[0]
     for call_ in ("part_begin('x', 1, 1, '')", "fence()",
-                  "part_purge(now())", "part_end('x', 1, 1, '{0}', '', NULL)",
+                  "part_purge(now())",
+                  "part_end('x', 1, 1, '{0}', '', NULL, true)",
                   "part_held('x')", "part_place('x')", "part_key('x')",
                   "part_check_new('x')", "sale_state('x')",
                   "sale_old_moves(now())", "sale_delete_arrivals('{}')",
