@@ -57,8 +57,7 @@ EXCEPTION WHEN SQLSTATE 'SK007' THEN
 	RETURN QUERY
 	SELECT one ->> 'order_id', l ->> 0, l ->> 1, (l ->> 2)::bigint, 0::bigint,
 		   'already', 0::bigint, NULL::timestamptz, 0::bigint, true
-	  FROM jsonb_array_elements(pgstock_front.saga_request(one -> 'items', NULL)
-								-> 'lines') l;
+	  FROM jsonb_array_elements(pgstock_front.saga_lines(one -> 'items')) l;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.batch_saga IS

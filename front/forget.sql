@@ -62,6 +62,15 @@ BEGIN
 	IF s.request ->> 'user_id' = user_id THEN
 		s.request := s.request || '{"user_id": null}';
 	END IF;
+	/* members of the lines that pgstock does not know */
+	IF pgstock_front.forget_text(s.request ->> 'items', user_id)
+		<> s.request ->> 'items' THEN
+		s.request := s.request || jsonb_build_object('items', (
+			SELECT jsonb_agg(jsonb_build_object('product_id', l -> 0,
+				'location', l -> 1, 'quantity', l -> 2))
+			  FROM jsonb_array_elements(
+				pgstock_front.saga_lines(s.request -> 'items')) l));
+	END IF;
 	IF pgstock_front.forget_text(s.idempotency_key, user_id)
 		<> s.idempotency_key THEN
 		s.idempotency_key := NULL;

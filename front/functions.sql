@@ -21,6 +21,7 @@ DECLARE
 	types	text[];
 	numbers	text;
 	crossing text := pgstock_front.crossing(name);
+	one		text;
 BEGIN
 	IF to_regtype(type) IS NULL THEN
 		type := 'pgstock_front.' || type;
@@ -35,6 +36,28 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type);
 	  FROM pg_proc p, unnest(p.proargtypes) WITH ORDINALITY t (oid, n)
 	 WHERE p.proname = name AND p.pronamespace = '@extschema@'::regnamespace;
 	PERFORM pgstock_front.route(name, types);
+	/* these find the shard in the front itself */
+	IF writes AND rows IS NULL
+		AND shards ~ '^(line|items|key|move|product)\(' THEN
+		one := format($f$
+	shards := pgstock_front.%s;
+	IF cardinality(shards) = 1 THEN
+		rows := pgstock_front.call_shard('pgstock_front.%I', %L, shards[1],
+			%s);
+		%s
+	END IF;
+$f$, shards, name || '_one', name, pgstock_front.call_text(
+			ARRAY['shards', 'pgstock_front.caller()',
+				  $t$nullif(current_setting('pgstock.trace_id', true), '')$t$,
+				  'pgstock_front.actor()']
+			|| ARRAY(SELECT '$' || n
+					   FROM generate_series(1, cardinality(types)) n),
+			'{int[],text,text,text}' || types), CASE
+		WHEN is_set THEN format('FOREACH one IN ARRAY rows LOOP RETURN NEXT '
+								'one::%s; END LOOP; RETURN;', type)
+		WHEN result = 'void' THEN 'RETURN;'
+		ELSE format('RETURN rows[1]::%s;', type) END);
+	END IF;
 	EXECUTE format($f$
 CREATE OR REPLACE FUNCTION @extschema@.%1$I(%2$s) RETURNS %3$s%4$s
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -43,8 +66,8 @@ DECLARE
 	answers	pgstock_front.answer[];
 	shards	int[];
 %11$sBEGIN
-%5$s	BEGIN
-		shards := pgstock_front.%6$s;
+%5$s%12$s	BEGIN
+		shards := coalesce(shards, pgstock_front.%6$s);
 		IF %9$s THEN
 			answers := ARRAY(
 				SELECT a::pgstock_front.answer FROM pgstock_front.%1$I(shards,
@@ -77,7 +100,9 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type),
 		CASE WHEN crossing IS NULL THEN 'true'
 			 ELSE 'cardinality(shards) = 1' END, crossing,
-		CASE WHEN writes THEN E'\tmay_call\tboolean;\n' END);
+		CASE WHEN writes THEN E'\tmay_call\tboolean;\n' END
+		|| CASE WHEN one <> '' THEN E'\trows\ttext[];\n\tone\ttext;\n'
+				ELSE '' END, one);
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		'calls ' || name || ' of pgstock in the shards ' || shards);
 END

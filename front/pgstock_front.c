@@ -17,18 +17,41 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "fmgr.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
 
 PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(pgstock_front_begin_call);
+PG_FUNCTION_INFO_V1(pgstock_front_call_failed);
+PG_FUNCTION_INFO_V1(pgstock_front_call_shard);
 PG_FUNCTION_INFO_V1(pgstock_front_caller);
+PG_FUNCTION_INFO_V1(pgstock_front_has_coordinator);
+PG_FUNCTION_INFO_V1(pgstock_front_history);
 PG_FUNCTION_INFO_V1(pgstock_front_raise);
 
 #define SQLSTATE_LENGTH 5
+
+/* How the functions begin that pgstock_front.set_shards() creates. */
+#define KEY_FUNCTION "function pgstock_front."
+
+/* The columns of pgstock_front.answer, and of pgstock_front.failure. */
+enum
+{
+	ANSWER_ERROR = 2,
+	ANSWER_ROWS = 3,
+	FAILURE_COLUMNS = 4,
+};
 
 /*
  * Whether the session permits that each call commits by itself.
@@ -52,6 +75,42 @@ front_is_autonomous(void)
 	return autonomous;
 }
 
+/* Raises an error; detail and hint may be NULL. */
+static void
+front_raise(const char *sqlstate, const char *message, const char *detail,
+			const char *hint)
+{
+	if (strlen(sqlstate) != SQLSTATE_LENGTH ||
+		strspn(sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") !=
+			SQLSTATE_LENGTH)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is not a SQLSTATE", sqlstate)));
+	ereport(ERROR, (errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
+										  sqlstate[3], sqlstate[4])),
+					errmsg_internal("%s", message),
+					detail ? errdetail_internal("%s", detail) : 0,
+					hint ? errhint("%s", hint) : 0));
+}
+
+/* Whether set_shards() was called, which creates the functions of the key. */
+static bool
+front_is_configured(void)
+{
+	static bool is_known = false;
+	Oid			types[] = {TEXTOID, TEXTOID};
+
+	if (!is_known)
+		is_known = SearchSysCacheExists3(PROCNAMEARGSNSP,
+										 CStringGetDatum("line_shard"),
+										 PointerGetDatum(
+											 buildoidvector(types,
+															lengthof(types))),
+										 ObjectIdGetDatum(
+											 get_namespace_oid("pgstock_front",
+															   false)));
+	return is_known;
+}
+
 /*
  * Rejects a call that writes, given its name, where it would appear to be part
  * of the session's transaction: in a transaction block, in a subtransaction,
@@ -73,6 +132,9 @@ pgstock_front_begin_call(PG_FUNCTION_ARGS)
 						 "tables belong to the same commit, connect to the "
 						 "shard. To have each call commit by itself, SET "
 						 "pgstock.front_autonomous = on.")));
+	if (!front_is_configured())
+		front_raise("55000", "no shards are configured", NULL,
+					"Call pgstock_front.set_shards() first.");
 	PG_RETURN_BOOL(true);
 }
 
@@ -91,6 +153,33 @@ pgstock_front_caller(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(caller, false)));
 }
 
+/* Whether pgstock_front.set_coordinator() was called. */
+Datum
+pgstock_front_has_coordinator(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(
+		OidIsValid(get_foreign_server_oid("pgstock_coordinator", true)));
+}
+
+/*
+ * Returns the history of this database, which changes with a failover or a
+ * restore: system identifier, timeline and oid of the database.
+ */
+Datum
+pgstock_front_history(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(
+		psprintf(UINT64_FORMAT "/%08X/%u", GetSystemIdentifier(),
+				 GetWALInsertionTimeLine(), MyDatabaseId)));
+}
+
+/* A text argument, or NULL. */
+static char *
+front_text(const NullableDatum *value)
+{
+	return value->isnull ? NULL : TextDatumGetCString(value->value);
+}
+
 /*
  * Raises the error that a shard returned: SQLSTATE and message, with detail and
  * hint if there are any.
@@ -98,29 +187,162 @@ pgstock_front_caller(PG_FUNCTION_ARGS)
 Datum
 pgstock_front_raise(PG_FUNCTION_ARGS)
 {
-	char *sqlstate;
-	char *message;
-
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("an error needs a SQLSTATE and a message")));
-	sqlstate = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	message = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (strlen(sqlstate) != SQLSTATE_LENGTH ||
-		strspn(sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") !=
-			SQLSTATE_LENGTH)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"%s\" is not a SQLSTATE", sqlstate)));
-	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
-								   sqlstate[3], sqlstate[4])),
-			 errmsg_internal("%s", message),
-			 PG_ARGISNULL(2)
-				 ? 0
-				 : errdetail_internal("%s",
-									  text_to_cstring(PG_GETARG_TEXT_PP(2))),
-			 PG_ARGISNULL(3)
-				 ? 0
-				 : errhint("%s", text_to_cstring(PG_GETARG_TEXT_PP(3)))));
+	front_raise(front_text(&fcinfo->args[0]), front_text(&fcinfo->args[1]),
+				front_text(&fcinfo->args[2]), front_text(&fcinfo->args[3]));
 	PG_RETURN_VOID();
+}
+
+/* ---- A call of one shard ------------------------------------------------- */
+
+/*
+ * Raises an error that occurred before a shard could answer, with a hint what
+ * to do.  PL/Proxy reports all of them as internal errors; libpq's text shows
+ * which one it was.
+ */
+static void
+front_call_failed(const char *function, const char *state, const char *message)
+{
+	bool is_lost = strncmp(state, "57P0", 4) == 0 ||
+				   strncmp(state, "08", 2) == 0 || strcmp(state, "XX000") == 0;
+
+	Assert(strlen(state) == SQLSTATE_LENGTH);
+	if (strstr(message, "cluster not found") != NULL ||
+		(strcmp(state, "42883") == 0 &&
+		 strncmp(message, KEY_FUNCTION, strlen(KEY_FUNCTION)) == 0 &&
+		 strstr(message, "_shard(") != NULL))
+		front_raise("55000", "no shards are configured", message,
+					"Call pgstock_front.set_shards() first.");
+	if (strcmp(state, "42883") == 0 || strcmp(state, "3F000") == 0)
+		front_raise("55000",
+					psprintf("a shard has no function pgstock_shard.%s",
+							 function),
+					message,
+					"pgstock_front.shard_status() shows the versions of each "
+					"shard: CREATE EXTENSION pgstock_shard, or ALTER EXTENSION "
+					"pgstock_shard UPDATE there.");
+	if (strcmp(state, "XX000") == 0 && strstr(message, "PQconnect") != NULL)
+		front_raise("08001", "could not connect to a shard", message,
+					"Nothing was changed there. Try again once the shard "
+					"accepts connections.");
+	if (is_lost)
+		front_raise("08006",
+					psprintf("lost the connection to a shard during %s",
+							 function),
+					message,
+					"The call may have taken effect. Repeat it with the same "
+					"order id or idempotency key.");
+	front_raise(state, message, NULL, NULL);
+}
+
+Datum
+pgstock_front_call_failed(PG_FUNCTION_ARGS)
+{
+	front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(0)),
+					  TextDatumGetCString(PG_GETARG_DATUM(1)),
+					  TextDatumGetCString(PG_GETARG_DATUM(2)));
+	PG_RETURN_VOID();
+}
+
+static Oid
+front_type(const char *name)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
+						   ObjectIdGetDatum(
+							   get_namespace_oid("pgstock_front", false)));
+}
+
+/* Raises the error of an answer, the text of a pgstock_front.failure. */
+static void
+front_raise_failure(char *input)
+{
+	NullableDatum columns[FAILURE_COLUMNS];
+	Oid			  type = front_type("failure");
+	Oid			  read;
+	Oid			  typioparam;
+	Datum		  row;
+
+	getTypeInputInfo(type, &read, &typioparam);
+	row = OidInputFunctionCall(read, input, typioparam, -1);
+	for (int i = 0; i < FAILURE_COLUMNS; i++)
+		columns[i].value = GetAttributeByNum(DatumGetHeapTupleHeader(row),
+											 i + 1, &columns[i].isnull);
+	front_raise(front_text(&columns[0]), front_text(&columns[1]),
+				front_text(&columns[2]), front_text(&columns[3]));
+}
+
+/* The rows of an answer, or NULL; raises its error. */
+static NullableDatum
+front_read_answer(char *input)
+{
+	static FmgrInfo read;
+	static Oid		read_type = InvalidOid;
+	Oid				type = front_type("answer");
+	Oid				function;
+	Oid				typioparam;
+	HeapTupleHeader row;
+	NullableDatum	column;
+
+	if (read_type != type)
+	{
+		getTypeInputInfo(type, &function, &typioparam);
+		fmgr_info_cxt(function, &read, TopMemoryContext);
+		read_type = type;
+	}
+	row = DatumGetHeapTupleHeader(InputFunctionCall(&read, input, type, -1));
+	column.value = GetAttributeByNum(row, ANSWER_ERROR, &column.isnull);
+	if (!column.isnull)
+		front_raise_failure(TextDatumGetCString(column.value));
+	column.value = GetAttributeByNum(row, ANSWER_ROWS, &column.isnull);
+	return column;
+}
+
+/* Whether PL/Proxy raises such an error before a shard can answer. */
+static bool
+front_is_call_failure(const char *state)
+{
+	return strncmp(state, "08", 2) == 0 || strncmp(state, "XX", 2) == 0 ||
+		   strncmp(state, "57P0", 4) == 0 || strcmp(state, "3F000") == 0 ||
+		   strcmp(state, "42704") == 0 || strcmp(state, "42883") == 0;
+}
+
+/*
+ * Calls a function of PL/Proxy for one shard: the function of pgstock, the
+ * number of the shard, and the call.  Returns the rows, or raises the error
+ * that the shard has returned.
+ *
+ * An error of PL/Proxy itself is raised again with another text, which needs no
+ * subtransaction.
+ */
+Datum
+pgstock_front_call_shard(PG_FUNCTION_ARGS)
+{
+	MemoryContext  context = CurrentMemoryContext;
+	volatile Datum answer = (Datum) 0;
+	NullableDatum  rows;
+
+	PG_TRY();
+	{
+		answer = OidFunctionCall2(PG_GETARG_OID(0), PG_GETARG_DATUM(2),
+								  PG_GETARG_DATUM(3));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		const char *state = unpack_sql_state(geterrcode());
+
+		if (!front_is_call_failure(state))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(1)), state,
+						  error->message);
+	}
+	PG_END_TRY();
+	rows = front_read_answer(TextDatumGetCString(answer));
+	fcinfo->isnull = rows.isnull;
+	return rows.value;
 }

@@ -92,7 +92,8 @@ DECLARE
 	shards	int[] := '{}';
 BEGIN
 	IF jsonb_typeof($1) = 'array' THEN
-		FOR item IN SELECT jsonb_array_elements($1) LOOP
+		FOR i IN 0 .. jsonb_array_length($1) - 1 LOOP
+			item := $1 -> i;
 			shard := pgstock_front.line_shard(item ->> 'product_id',
 				coalesce(item ->> 'location', 'main'));
 			IF shard <> ALL (shards) THEN
@@ -107,14 +108,30 @@ COMMENT ON FUNCTION pgstock_front.items IS
 	'returns the shards of the lines of an order';
 
 /*
- * The PL/Proxy functions: one for each function of the shard (front/shard.sql).
- * They run in all given shards at the same time.  A call and its answer are one
- * text each: a shard parses and plans each call again, and each argument and
- * column adds to the cost.
+ * A call is one text: a shard parses and plans each call again, and each
+ * argument adds to the cost.  A time is written as in JSON, because the
+ * session's DateStyle may not be the shard's.
+ */
+CREATE FUNCTION pgstock_front.call_text(columns text[], types text[])
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT format('ROW(%s)::pg_catalog.text', string_agg(
+		format(CASE WHEN c.type LIKE 'timestamp%'
+					THEN 'pg_catalog.to_json(%s) #>> ''{}''' ELSE '%s' END,
+			   c.name), ', ' ORDER BY c.n))
+  FROM unnest(columns, types) WITH ORDINALITY c (name, type, n)
+$$;
+COMMENT ON FUNCTION pgstock_front.call_text IS
+	'returns the expression that makes a call of its columns, of these types';
+
+/*
+ * The PL/Proxy functions: for each function of the shard (front/shard.sql), one
+ * that calls it in all given shards at the same time, and one for a single
+ * shard, which is cheaper.  An answer is one text, as a call is.
  *
- * The function with the arguments themselves makes that text.  It is STABLE so
- * that it is inlined; what it calls is not, so it runs once in FROM.  A time is
- * written as in JSON, because the session's DateStyle may not be the shard's.
+ * The function with the arguments themselves makes the call.  It is STABLE so
+ * that it is inlined; what it calls is not, so it runs once in FROM.
  */
 CREATE FUNCTION pgstock_front.route(name text, types text[])
 RETURNS void
@@ -124,6 +141,7 @@ DECLARE
 	own		text := format('pgstock_front.%I(%s)', name, array_to_string(
 						   '{int[],text,text,text}' || types, ', '));
 	proxy	text := format('pgstock_front.%I', name || '_call');
+	proxy_one text := format('pgstock_front.%I', name || '_one');
 BEGIN
 	EXECUTE format($f$
 CREATE FUNCTION %s(int[], text)
@@ -139,17 +157,29 @@ $f$, proxy, name || '_call');
 		'calls pgstock_shard.' || name || '_call in the given shards; returns '
 		'the answer (pgstock_front.answer) of each');
 	EXECUTE format($f$
+CREATE FUNCTION %s(shard int, call text)
+RETURNS text
+LANGUAGE plproxy
+AS $body$
+	CLUSTER 'pgstock_shards';
+	RUN ON shard;
+	SELECT pgstock_shard.%I($2);
+$body$
+$f$, proxy_one, name || '_call');
+	EXECUTE format('COMMENT ON FUNCTION %s(int, text) IS %L', proxy_one,
+		'calls pgstock_shard.' || name || '_call in one shard; returns its '
+		'answer (pgstock_front.answer)');
+	EXECUTE format($f$
 CREATE FUNCTION %s
 RETURNS SETOF text
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT * FROM %s($1, ROW(%s)::pg_catalog.text);
+	SELECT * FROM %s($1, %s);
 END
-$f$, own, proxy, (SELECT string_agg(format(CASE
-							WHEN types[n - 4] LIKE 'timestamp%'
-							THEN 'pg_catalog.to_json($%s) #>> ''{}'''
-							ELSE '$%s' END, n), ', ' ORDER BY n)
-					FROM generate_series(1, cardinality(types) + 4) n));
+$f$, own, proxy, pgstock_front.call_text(
+		ARRAY(SELECT '$' || n
+				FROM generate_series(1, cardinality(types) + 4) n),
+		'{int[],text,text,text}' || types));
 	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
 		'calls ' || name || ' in the given shards: their numbers, role, trace, '
 		'actor, its own arguments');

@@ -26,7 +26,8 @@ DECLARE
 	n		int;
 	parts	jsonb[] := array_fill('[]'::jsonb, ARRAY[cardinality(shards)]);
 BEGIN
-	FOR item IN SELECT jsonb_array_elements(items) LOOP
+	FOR i IN 0 .. jsonb_array_length(items) - 1 LOOP
+		item := items -> i;
 		shard := pgstock_front.line_shard(item ->> 'product_id',
 			coalesce(item ->> 'location', 'main'));
 		n := coalesce(array_position(shards, shard), 1);
@@ -38,13 +39,12 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_parts IS
 	'returns the lines of each of the shards';
 
-/* What makes two requests the same: user and merged lines. */
-CREATE FUNCTION pgstock_front.saga_request(items jsonb, user_id text)
+CREATE FUNCTION pgstock_front.saga_lines(items jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 AS $$
 BEGIN
-	RETURN jsonb_build_object('user_id', user_id, 'lines', (
+	RETURN (
 		SELECT jsonb_agg(jsonb_build_array(l.product, l.location, l.quantity)
 						 ORDER BY l.product, l.location)
 		  FROM (SELECT i ->> 'product_id' AS product,
@@ -53,11 +53,25 @@ BEGIN
 						   WHEN 'number' THEN (i ->> 'quantity')::numeric END)
 						   AS quantity
 				  FROM jsonb_array_elements(items) i
-				 GROUP BY 1, 2) l));
+				 GROUP BY 1, 2) l);
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.saga_request IS
-	'returns what identifies a request: its user and its merged lines';
+COMMENT ON FUNCTION pgstock_front.saga_lines IS
+	'returns the merged lines of a request';
+
+/* A request is compared only where there is another one to compare it with. */
+CREATE FUNCTION pgstock_front.saga_same(request jsonb, other jsonb)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+	RETURN request -> 'user_id' = other -> 'user_id'
+	   AND pgstock_front.saga_lines(request -> 'items')
+		 = pgstock_front.saga_lines(other -> 'items');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_same IS
+	'returns whether two requests are the same: user and merged lines';
 
 /* Each step has the role, trace and actor of the call that began it. */
 CREATE FUNCTION pgstock_front.saga_args(args jsonb)
@@ -151,6 +165,25 @@ COMMENT ON FUNCTION pgstock_front.saga_give_up IS
 	'undoes the reservation that this session began; if that fails, the '
 	'sweeper repeats it';
 
+/* A shard grants all of its lines, or none. */
+CREATE FUNCTION pgstock_front.saga_is_refused(answers pgstock_front.answer[])
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+	a		pgstock_front.answer;
+BEGIN
+	FOREACH a IN ARRAY answers LOOP
+		IF (a.rows[1]::pgstock_front.stock_result).granted = 0 THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_is_refused IS
+	'returns whether a shard has refused its lines of an order';
+
 /*
  * The rows of an order that was not reserved: lines that a shard granted get
  * the status refused, because of the others.
@@ -181,29 +214,44 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_refused IS
 	'returns the rows of an order that a shard refused';
 
-/* The rows of the keep; what is back-ordered is known only by the hold. */
-CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
+/* What is back-ordered is known only by the hold. */
+CREATE FUNCTION pgstock_front.saga_backordered(held pgstock_front.answer[],
 	kept pgstock_front.answer[])
 RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE SET datestyle = 'ISO'
 AS $$
 BEGIN
-	IF EXISTS (SELECT FROM unnest(held) a, unnest(a.rows) r
-				WHERE r LIKE '%,backordered,%') THEN
-		RETURN (
-			SELECT array_agg((k.order_id, k.product_id, k.location, k.requested,
-							  k.granted, h.status, k.available, k.expires_at,
-							  k.version, false)
-							 ::pgstock_front.stock_result::text
-							 ORDER BY k.product_id COLLATE "C",
-									  k.location COLLATE "C")
-			  FROM pgstock_front.saga_rows(held) h
-			  JOIN pgstock_front.saga_rows(kept) k
-				ON k.product_id = h.product_id AND k.location = h.location);
+	RETURN (
+		SELECT array_agg((k.order_id, k.product_id, k.location, k.requested,
+						  k.granted, h.status, k.available, k.expires_at,
+						  k.version, false)
+						 ::pgstock_front.stock_result::text
+						 ORDER BY k.product_id COLLATE "C",
+								  k.location COLLATE "C")
+		  FROM pgstock_front.saga_rows(held) h
+		  JOIN pgstock_front.saga_rows(kept) k
+			ON k.product_id = h.product_id AND k.location = h.location);
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_backordered IS
+	'returns the rows of the keep, with the status of the hold';
+
+CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
+	kept pgstock_front.answer[])
+RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+	a		pgstock_front.answer;
+	answer	text[];
+BEGIN
+	IF held::text LIKE '%,backordered,%' THEN
+		RETURN pgstock_front.saga_backordered(held, kept);
 	END IF;
-	/* all rows begin with the order's id, followed by the product */
-	RETURN (SELECT array_agg(r ORDER BY r COLLATE "C")
-			  FROM unnest(kept) a, unnest(a.rows) r);
+	FOREACH a IN ARRAY kept LOOP
+		answer := answer || a.rows;
+	END LOOP;
+	RETURN answer;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_granted IS
@@ -263,8 +311,7 @@ BEGIN
 	held := pgstock_front.saga_push(t, 'hold', t.step - 1);
 	IF pgstock_front.saga_failed(held) THEN
 		PERFORM pgstock_front.saga_not_held(t, held);
-	ELSIF EXISTS (SELECT FROM pgstock_front.saga_rows(held) r
-				   WHERE r.granted = 0) THEN
+	ELSIF pgstock_front.saga_is_refused(held) THEN
 		answer := pgstock_front.saga_refused(held);
 		PERFORM pgstock_front.saga_give_up(t, 'refused', answer, held, false);
 		RETURN answer;
@@ -327,7 +374,7 @@ COMMENT ON FUNCTION pgstock_front.saga_look IS
  * not have expired; "another" otherwise.
  */
 CREATE FUNCTION pgstock_front.saga_standing(lines pgstock_front.part_line[],
-	request jsonb, same boolean)
+	requested jsonb, same boolean)
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 AS $$
@@ -346,7 +393,7 @@ BEGIN
 				  FROM unnest(lines) l
 				  FULL JOIN (SELECT q ->> 0 AS product_id, q ->> 1 AS location,
 									(q ->> 2)::numeric AS quantity
-							   FROM jsonb_array_elements(request -> 'lines') q)
+							   FROM jsonb_array_elements(requested) q)
 					   r USING (product_id, location)) m);
 END
 $$;
@@ -444,7 +491,7 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
 	t		pgstock_front.turn;
-	request	jsonb := pgstock_front.saga_request(items, user_id);
+	request	jsonb := jsonb_build_object('user_id', user_id, 'items', items);
 	args	jsonb := pgstock_front.saga_args(jsonb_build_object('user_id',
 						user_id, 'ttl', ttl, 'strategy', strategy,
 						'raise', raises));
@@ -456,8 +503,8 @@ DECLARE
 BEGIN
 	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
 	WHILE answer IS NULL LOOP
-		SELECT * INTO STRICT t FROM pgstock_front.ask_reserve(order_id, shards,
-			parts, request, args, idempotency_key, ended);
+		t := pgstock_front.ask_reserve(order_id, shards, parts, request, args,
+									   idempotency_key, ended);
 		CASE t.outcome
 		WHEN 'begun' THEN
 			answer := pgstock_front.saga_take(t);
@@ -472,8 +519,9 @@ BEGIN
 		WHEN 'live' THEN
 			lines := ARRAY(SELECT x FROM pgstock_front.saga_look(order_id,
 																 t.shards) x);
-			CASE pgstock_front.saga_standing(lines, request,
-											 t.request = request)
+			CASE pgstock_front.saga_standing(lines,
+				pgstock_front.saga_lines(items),
+				pgstock_front.saga_same(t.request, request))
 			WHEN 'again' THEN
 				answer := pgstock_front.saga_replay(order_id, lines);
 			WHEN 'ended' THEN
@@ -486,7 +534,8 @@ BEGIN
 		END CASE;
 	END LOOP;
 	RETURN QUERY SELECT r.*
-				   FROM unnest(answer::pgstock_front.stock_result[]) r;
+				   FROM unnest(answer::pgstock_front.stock_result[]) r
+				  ORDER BY r.product_id COLLATE "C", r.location COLLATE "C";
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_order IS

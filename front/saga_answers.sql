@@ -14,19 +14,19 @@ DECLARE
 	answers	pgstock_front.answer[];
 	calls	text[];
 	f		pgstock_front.failure;
+	patience text := current_setting('pgstock_front.shard_lock_timeout', true);
 BEGIN
 	/* the sweeper does not wait long for a row that is locked */
-	t.args := t.args || jsonb_strip_nulls(jsonb_build_object('lock_timeout',
-		nullif(current_setting('pgstock_front.shard_lock_timeout', true),
-			   '')));
+	IF patience <> '' THEN
+		t.args := t.args || jsonb_build_object('lock_timeout', patience);
+	END IF;
 	/* as the type pgstock_shard.part_step_call */
-	calls := ARRAY(
-		SELECT ROW(ARRAY[s.shard], ARRAY[s.part], t.args ->> 'role',
-				   t.args ->> 'trace', t.args ->> 'actor', t.order_id, t.saga,
-				   step, t.shards, verb, t.args)::text
-		  FROM unnest(t.step_shards, t.step_parts) WITH ORDINALITY
-			   s (shard, part, n)
-		 ORDER BY s.n);
+	FOR n IN 1 .. cardinality(t.step_shards) LOOP
+		calls[n] := ROW(t.step_shards[n:n], t.step_parts[n:n],
+						t.args ->> 'role', t.args ->> 'trace',
+						t.args ->> 'actor', t.order_id, t.saga, step, t.shards,
+						verb, t.args)::text;
+	END LOOP;
 	BEGIN
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer

@@ -18,12 +18,14 @@ DECLARE
 					   FROM pg_proc p, generate_series(1, p.pronargs) n
 					  WHERE p.oid = function);
 	proxy	text := ask;
-	body	text := 'TARGET pgstock_front.' || name;
+	body	text := format('SELECT pgstock_front.%I(%s)', name, numbers);
+	is_set	boolean := result LIKE 'SETOF %';
 BEGIN
-	IF result = 'SETOF pgstock_front.turn' THEN
-		result := 'SETOF text';
+	IF result LIKE '%pgstock\_front.turn' THEN
+		result := CASE WHEN is_set THEN 'SETOF text' ELSE 'text' END;
 		proxy := ask || '_text';
-		body := format('SELECT pgstock_front.%I(%s)', name, numbers);
+	ELSIF is_set THEN
+		body := 'TARGET pgstock_front.' || name;	/* several columns */
 	END IF;
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_front.%I(%s) RETURNS %s
@@ -37,14 +39,18 @@ $f$, proxy, args, result, body);
 	EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I IS %L', proxy,
 				   'calls ' || name || ' in the coordinator');
 	IF proxy <> ask THEN
-		EXECUTE format($f$
+		EXECUTE format(CASE WHEN is_set THEN $f$
 CREATE FUNCTION pgstock_front.%I(%s) RETURNS SETOF pgstock_front.turn
 LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT t.*
 	  FROM pgstock_front.%I(%s) a, unnest(ARRAY[a]::pgstock_front.turn[]) t;
 END
-$f$, ask, args, proxy, numbers);
+$f$ ELSE $f$
+CREATE FUNCTION pgstock_front.%I(%s) RETURNS pgstock_front.turn
+LANGUAGE sql VOLATILE
+RETURN pgstock_front.%I(%s)::pgstock_front.turn
+$f$ END, ask, args, proxy, numbers);
 		EXECUTE format('COMMENT ON FUNCTION pgstock_front.%I IS %L', ask,
 					   'calls ' || name || ' in the coordinator');
 	END IF;
@@ -59,11 +65,7 @@ SELECT pgstock_front.make_ask(('pgstock_front.saga_' || f)::regproc)
 
 CREATE FUNCTION pgstock_front.has_coordinator()
 RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT EXISTS (SELECT FROM pg_foreign_server s
-				WHERE s.srvname = 'pgstock_coordinator')
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_front_has_coordinator' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_front.has_coordinator IS
 	'returns whether pgstock_front.set_coordinator() was called';
 

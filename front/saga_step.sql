@@ -211,7 +211,7 @@ BEGIN
 			   (i.line ->> 2)::numeric AS quantity,
 			   coalesce(l.quantity, 0) AS held
 		  FROM jsonb_array_elements(
-				pgstock_front.saga_request(items, NULL) -> 'lines') i (line)
+				pgstock_front.saga_lines(items)) i (line)
 		  LEFT JOIN pgstock_front.saga_look(order_id, shards) l
 			ON l.product_id = i.line ->> 0 AND l.location = i.line ->> 1
 		 WHERE (i.line ->> 2)::numeric > coalesce(l.quantity, 0)
@@ -250,8 +250,8 @@ BEGIN
 			PERFORM pgstock_front.saga_check_items(order_id, items, shards,
 				its, args ->> 'idempotency_key');
 		END IF;
-		SELECT * INTO STRICT t FROM pgstock_front.ask_settle(order_id, shards,
-			verb, args, its, parts);
+		t := pgstock_front.ask_settle(order_id, shards, verb, args, its,
+									  parts);
 		EXIT WHEN t.outcome IN ('begun', 'joined');
 		IF t.outcome = 'busy' THEN
 			PERFORM pg_sleep(pause);

@@ -58,46 +58,20 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_front_raise' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_front.raise IS 'raises the error of a shard';
 
-/*
- * Raises an error that occurred before a shard could answer.  PL/Proxy reports
- * all of them as internal errors; libpq's text shows which one it was.
- */
 CREATE FUNCTION pgstock_front.call_failed(function text, state text,
 	message text)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF message LIKE '%cluster not found%' OR (state = '42883'
-		AND message LIKE 'function pgstock\_front.%\_shard(%') THEN
-		RAISE EXCEPTION 'no shards are configured'
-			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  DETAIL = message,
-				  HINT = 'Call pgstock_front.set_shards() first.';
-	ELSIF state IN ('42883', '3F000') THEN
-		RAISE EXCEPTION 'a shard has no function pgstock_shard.%', function
-			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  DETAIL = message,
-				  HINT = 'pgstock_front.shard_status() shows the versions of '
-						 'each shard: CREATE EXTENSION pgstock_shard, or '
-						 'ALTER EXTENSION pgstock_shard UPDATE there.';
-	ELSIF state = 'XX000' AND message LIKE '%PQconnect%' THEN
-		RAISE EXCEPTION 'could not connect to a shard'
-			USING ERRCODE = 'sqlclient_unable_to_establish_sqlconnection',
-				  DETAIL = message,
-				  HINT = 'Nothing was changed there. Try again once the shard '
-						 'accepts connections.';
-	ELSIF state LIKE '57P0_' OR state LIKE '08___' OR state = 'XX000' THEN
-		RAISE EXCEPTION 'lost the connection to a shard during %', function
-			USING ERRCODE = 'connection_failure', DETAIL = message,
-				  HINT = 'The call may have taken effect. Repeat it with the '
-						 'same order id or idempotency key.';
-	END IF;
-	PERFORM pgstock_front.raise(state, message, NULL, NULL);
-END
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_front_call_failed' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_front.call_failed IS
 	'raises an error that PL/Proxy has reported, with a hint what to do';
+
+CREATE FUNCTION pgstock_front.call_shard(proxy regproc, function text,
+	shard int, call text)
+RETURNS text[]
+AS 'MODULE_PATHNAME', 'pgstock_front_call_shard' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgstock_front.call_shard IS
+	'calls one shard by a function of PL/Proxy; returns the rows of the '
+	'answer, or raises its error';
 
 /*
  * If several shards were called, "unknown" from one of them is not an error if
