@@ -102,6 +102,14 @@ COMMENT ON FUNCTION @extschema@.set_event_format IS
 	'members, or with ''*'' those of all types, are named in snake_case or '
 	'camelCase; NULL: as by default; 22023 for another type, name or form';
 
+/* For set_event_profile, which has its owner's rights: what is in the schema of
+ * the extension could be replaced. */
+CREATE FUNCTION pgstock_internal.set_topic(event_type text, topic text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pgstock_internal.set_topic IS
+	'does what set_event_topic does, with the rights of its caller';
+
 /*
  * Types that are not written (set_event_topic() with NULL) stay so: a profile
  * names events, and does not say which of them there are.
@@ -133,7 +141,7 @@ BEGIN
 	DELETE FROM pgstock_internal.event_topic e
 	 WHERE e.topic IS NOT NULL
 	   AND (e.event_type = '*' OR e.event_type = ANY (written));
-	PERFORM @extschema@.set_event_topic(f.event_type, n.topic)
+	PERFORM pgstock_internal.set_topic(f.event_type, n.topic)
 	  FROM pgstock_internal.event_formats() f
 	  JOIN (SELECT t.event_type, coalesce(p.topic, t.topic) AS topic
 			  FROM pgstock_internal.event_types() t
