@@ -85,7 +85,7 @@ DECLARE
 BEGIN
 	PERFORM pgstock_front.begin_call('grant_stock_access');
 	BEGIN
-		shards := pgstock_front.all();
+		shards := pgstock_front.all_shards();
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.grant_stock_access(shards,
@@ -97,14 +97,14 @@ BEGIN
 		PERFORM pgstock_front.call_failed('grant_stock_access', SQLSTATE,
 										  SQLERRM);
 	END;
-	PERFORM pgstock_front.checked(answers);
+	PERFORM pgstock_front.check_answers(answers);
 	PERFORM pgstock_front.grant_here(role, level);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.grant_stock_access IS
 	'replaces the rights of a role by those of an access level, in all shards '
 	'and on the front';
-SELECT pgstock_front.route('grant_stock_access', '{name,text}');
+SELECT pgstock_front.make_shard_calls('grant_stock_access', '{name,text}');
 
 DO $$
 BEGIN

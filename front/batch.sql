@@ -25,7 +25,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF jsonb_typeof(one) = 'object' THEN
-		RETURN pgstock_front.items(one -> 'items');
+		RETURN pgstock_front.shards_of_items(one -> 'items');
 	END IF;
 	RETURN '{0}';
 END
@@ -88,7 +88,7 @@ BEGIN
 		parts[n] := parts[n] || jsonb_build_array(one);
 	END LOOP;
 	IF shards <> '{}' THEN
-		answers := pgstock_front.checked(ARRAY(
+		answers := pgstock_front.check_answers(ARRAY(
 			SELECT b::pgstock_front.answer
 			  FROM pgstock_front.batch_step(shards, ARRAY(
 				SELECT ROW(ARRAY[s.shard], pgstock_front.caller(),
@@ -127,7 +127,7 @@ BEGIN
 		IF jsonb_typeof(orders) IS DISTINCT FROM 'array'
 			OR jsonb_array_length(orders) = 0 THEN
 			/* shard 0 raises the error */
-			PERFORM pgstock_front.checked(ARRAY(
+			PERFORM pgstock_front.check_answers(ARRAY(
 				SELECT a::pgstock_front.answer
 				  FROM pgstock_front.reserve_orders('{0}',
 					pgstock_front.caller(), NULL, NULL, orders, ttl) a));
@@ -149,4 +149,4 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.reserve_orders IS
 	'calls reserve_orders of pgstock in the shards of each order';
-SELECT pgstock_front.route('reserve_orders', '{jsonb,interval}');
+SELECT pgstock_front.make_shard_calls('reserve_orders', '{jsonb,interval}');

@@ -5,9 +5,11 @@
  * of the shard times the number of shards, plus the number of the shard, as in
  * the views stock_failed_events and failed_order_archives.
  */
-SELECT pgstock_front.route('retry_failed_event', '{bigint,text,text}');
-SELECT pgstock_front.route('discard_failed_event', '{bigint,text}');
-SELECT pgstock_front.route('mark_failed_event_handled', '{bigint,text}');
+SELECT pgstock_front.make_shard_calls('retry_failed_event',
+									  '{bigint,text,text}');
+SELECT pgstock_front.make_shard_calls('discard_failed_event', '{bigint,text}');
+SELECT pgstock_front.make_shard_calls('mark_failed_event_handled',
+									  '{bigint,text}');
 
 /* Errors name the id of the front. */
 CREATE FUNCTION pgstock_front.failed_checked(answers pgstock_front.answer[],
@@ -23,7 +25,7 @@ BEGIN
 			regexp_replace(f.message, 'event -?\d+', 'event ' || id), f.detail,
 			f.hint);
 	END IF;
-	PERFORM pgstock_front.checked(answers);
+	PERFORM pgstock_front.check_answers(answers);
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.failed_checked IS
@@ -35,7 +37,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN ARRAY[(coalesce(id, 0)
-				  & (cardinality(pgstock_front.all()) - 1))::int];
+				  & (cardinality(pgstock_front.all_shards()) - 1))::int];
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.failed_shard IS
@@ -53,7 +55,7 @@ BEGIN
 	PERFORM pgstock_front.begin_call('retry_failed_event');
 	BEGIN
 		shards := CASE WHEN id IS NULL AND order_id IS NOT NULL
-					   THEN pgstock_front.all()
+					   THEN pgstock_front.all_shards()
 					   ELSE pgstock_front.failed_shard(id) END;
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer

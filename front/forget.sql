@@ -125,8 +125,8 @@ DECLARE
 BEGIN
 	PERFORM pgstock_front.begin_call('forget_user');
 	BEGIN
-		shards := pgstock_front.all();
-		answers := pgstock_front.checked(ARRAY(
+		shards := pgstock_front.all_shards();
+		answers := pgstock_front.check_answers(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.forget_user(shards, pgstock_front.caller(),
 				nullif(current_setting('pgstock.trace_id', true), ''),
@@ -146,4 +146,4 @@ COMMENT ON FUNCTION @extschema@.forget_user IS
 	'calls forget_user of pgstock in all shards, and removes the user from the '
 	'orders over shards; returns the number of rows changed: call it until '
 	'that is 0';
-SELECT pgstock_front.route('forget_user', '{text,text}');
+SELECT pgstock_front.make_shard_calls('forget_user', '{text,text}');

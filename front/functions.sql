@@ -10,8 +10,8 @@
  * alter its own user mapping, and connect to the shards as any role whose
  * password the front's password file contains.
  */
-CREATE FUNCTION pgstock_front.make(name text, arguments text, result text,
-	shards text, writes boolean, rows text)
+CREATE FUNCTION pgstock_front.make_function(name text, arguments text,
+	result text, shards text, writes boolean, rows text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $make$
@@ -20,7 +20,7 @@ DECLARE
 	type	text := replace(result, 'SETOF ', '');
 	types	text[];
 	numbers	text;
-	crossing text := pgstock_front.crossing(name);
+	crossing text := pgstock_front.over_shards_statements(name);
 	one		text;
 BEGIN
 	IF to_regtype(type) IS NULL THEN
@@ -35,10 +35,10 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type);
 	  INTO types, numbers
 	  FROM pg_proc p, unnest(p.proargtypes) WITH ORDINALITY t (oid, n)
 	 WHERE p.proname = name AND p.pronamespace = '@extschema@'::regnamespace;
-	PERFORM pgstock_front.route(name, types);
+	PERFORM pgstock_front.make_shard_calls(name, types);
 	/* these find the shard in the front itself */
 	IF writes AND rows IS NULL
-		AND shards ~ '^(line|items|key|move|product)\(' THEN
+		AND shards ~ '^shards_of_(line|items|key|move|product)\(' THEN
 		one := format($f$
 	shards := pgstock_front.%s;
 	IF cardinality(shards) = 1 THEN
@@ -81,7 +81,7 @@ DECLARE
 		PERFORM pgstock_front.call_failed(%1$L, SQLSTATE, SQLERRM);
 	END;
 %10$s	IF cardinality(answers) > 1 OR (answers[1]).error IS NOT NULL THEN
-		answers := pgstock_front.checked(answers);
+		answers := pgstock_front.check_answers(answers);
 	END IF;
 %8$sEND
 $body$
@@ -107,9 +107,9 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 		'calls ' || name || ' of pgstock in the shards ' || shards);
 END
 $make$;
-COMMENT ON FUNCTION pgstock_front.make IS
+COMMENT ON FUNCTION pgstock_front.make_function IS
 	'creates a public function, and the PL/Proxy function that it calls';
 
-SELECT pgstock_front.make(c.name, c.arguments, c.result, c.shards, c.writes,
-						  c.rows)
+SELECT pgstock_front.make_function(c.name, c.arguments, c.result, c.shards,
+								   c.writes, c.rows)
   FROM pgstock_front.call_list() c;

@@ -31,7 +31,7 @@ CREATE TYPE pgstock_front.order_line AS
 COMMENT ON TYPE pgstock_front.order_line IS
 	'the latest line of a product of an order (pgstock_shard.order_lines)';
 
-SELECT pgstock_front.route('order_lines', '{text,boolean}');
+SELECT pgstock_front.make_shard_calls('order_lines', '{text,boolean}');
 
 /* In pgstock a line has this mark itself; front and shards have none. */
 CREATE TABLE pgstock_front.declined_order
@@ -60,14 +60,14 @@ BEGIN
 	BEGIN
 		answers := ARRAY(
 			SELECT a::pgstock_front.answer FROM pgstock_front.order_lines(
-				coalesce(shards, pgstock_front.order($1)),
+				coalesce(shards, pgstock_front.shards_of_order($1)),
 				pgstock_front.caller(), NULL, NULL, $1, fenced) a);
 	EXCEPTION WHEN internal_error OR connection_exception OR admin_shutdown
 		OR crash_shutdown OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed('order_lines', SQLSTATE, SQLERRM);
 	END;
 	RETURN ARRAY(
-		SELECT l FROM unnest(pgstock_front.checked(answers)) a,
+		SELECT l FROM unnest(pgstock_front.check_answers(answers)) a,
 					  unnest(a.rows::pgstock_front.order_line[]) l
 		 ORDER BY l.product_id COLLATE "C", l.location COLLATE "C");
 END
@@ -92,7 +92,8 @@ BEGIN
 		RETURN '{}';
 	END IF;
 	RETURN pgstock_front.incoming_lines($1, coalesce(s.shards,
-		CASE WHEN items IS NOT NULL THEN pgstock_front.items(items) END),
+		CASE WHEN items IS NOT NULL
+			 THEN pgstock_front.shards_of_items(items) END),
 		false);
 END
 $$;
@@ -176,7 +177,7 @@ AS $$
 DECLARE
 	shards	int[] := coalesce(
 		(SELECT x.shards FROM pgstock_front.saga x WHERE x.order_id = $3),
-		pgstock_front.items(items));
+		pgstock_front.shards_of_items(items));
 	lines	pgstock_front.order_line[] :=
 		pgstock_front.incoming_lines($3, shards, true);
 	state	text := pgstock_front.incoming_state(lines);

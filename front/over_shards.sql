@@ -1,7 +1,7 @@
 /* ---- Calls of an order that has lines in several shards ------------------ */
 
 /* The functions that they call are in saga.sql and saga_step.sql. */
-CREATE FUNCTION pgstock_front.crossing_list()
+CREATE FUNCTION pgstock_front.over_shards_list()
 RETURNS TABLE (name text, call text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $list$
@@ -19,11 +19,11 @@ VALUES
 	('return_stock', $$saga_call('return', $1, jsonb_build_object('restock',
 				coalesce($3, true), 'idempotency_key', $4), $2, shards)$$)
 $list$;
-COMMENT ON FUNCTION pgstock_front.crossing_list IS
+COMMENT ON FUNCTION pgstock_front.over_shards_list IS
 	'returns the functions for one order, and the call that each makes if the '
 	'order has lines in several shards';
 
-CREATE FUNCTION pgstock_front.crossing(name text)
+CREATE FUNCTION pgstock_front.over_shards_statements(name text)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $make$
@@ -36,9 +36,9 @@ SELECT format($f$	IF cardinality(shards) > 1 THEN
 		END;
 	END IF;
 $f$, c.call, c.name)
-  FROM pgstock_front.crossing_list() c
- WHERE c.name = crossing.name
+  FROM pgstock_front.over_shards_list() c
+ WHERE c.name = over_shards_statements.name
 $make$;
-COMMENT ON FUNCTION pgstock_front.crossing IS
+COMMENT ON FUNCTION pgstock_front.over_shards_statements IS
 	'returns the statements of a public function for an order that has lines '
 	'in several shards; NULL: the function has none';

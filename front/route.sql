@@ -18,7 +18,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.shard_count IS
 	'returns the number of shards, 0 before pgstock_front.set_shards()';
 
-CREATE FUNCTION pgstock_front.all()
+CREATE FUNCTION pgstock_front.all_shards()
 RETURNS int[]
 LANGUAGE plpgsql STABLE
 AS $$
@@ -33,41 +33,42 @@ BEGIN
 	RETURN ARRAY(SELECT generate_series(0, n - 1));
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.all IS 'returns the numbers of all shards';
+COMMENT ON FUNCTION pgstock_front.all_shards IS
+	'returns the numbers of all shards';
 
 /* If the key is NULL, shard 0 raises the error of the call. */
-CREATE FUNCTION pgstock_front.line(product_id text, location text)
+CREATE FUNCTION pgstock_front.shards_of_line(product_id text, location text)
 RETURNS int[]
 LANGUAGE sql IMMUTABLE
 AS $$
 SELECT ARRAY[coalesce(pgstock_front.line_shard($1, coalesce($2, 'main')), 0)]
 $$;
-COMMENT ON FUNCTION pgstock_front.line IS
+COMMENT ON FUNCTION pgstock_front.shards_of_line IS
 	'returns the shard of a product at a location';
 
-CREATE FUNCTION pgstock_front.product(product_id text)
+CREATE FUNCTION pgstock_front.shards_of_product(product_id text)
 RETURNS int[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	shard	int := pgstock_front.product_shard($1);
 BEGIN
-	RETURN CASE WHEN shard IS NULL THEN pgstock_front.all()
+	RETURN CASE WHEN shard IS NULL THEN pgstock_front.all_shards()
 				ELSE ARRAY[shard] END;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.product IS
+COMMENT ON FUNCTION pgstock_front.shards_of_product IS
 	'returns the shards that may have levels of a product; NULL: all';
 
-CREATE FUNCTION pgstock_front.move(product_id text, from_location text,
-	to_location text)
+CREATE FUNCTION pgstock_front.shards_of_move(product_id text,
+	from_location text, to_location text)
 RETURNS int[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	source	int[] := pgstock_front.line($1, $2);
+	source	int[] := pgstock_front.shards_of_line($1, $2);
 BEGIN
-	IF source <> pgstock_front.line($1, $3) THEN
+	IF source <> pgstock_front.shards_of_line($1, $3) THEN
 		RAISE EXCEPTION 'cannot move stock between shards'
 			USING ERRCODE = 'feature_not_supported',
 				  DETAIL = format('Locations "%s" and "%s" of product "%s" '
@@ -78,11 +79,11 @@ BEGIN
 	RETURN source;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.move IS
+COMMENT ON FUNCTION pgstock_front.shards_of_move IS
 	'returns the shard of two locations of a product; 0A000 if they are in two';
 
 /* A malformed element has no shard; the shard of another one rejects it. */
-CREATE FUNCTION pgstock_front.items(items jsonb)
+CREATE FUNCTION pgstock_front.shards_of_items(items jsonb)
 RETURNS int[]
 LANGUAGE plpgsql STABLE
 AS $$
@@ -104,7 +105,7 @@ BEGIN
 	RETURN CASE WHEN shards = '{}' THEN '{0}'::int[] ELSE shards END;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.items IS
+COMMENT ON FUNCTION pgstock_front.shards_of_items IS
 	'returns the shards of the lines of an order';
 
 /*
@@ -133,7 +134,7 @@ COMMENT ON FUNCTION pgstock_front.call_text IS
  * The function with the arguments themselves makes the call.  It is STABLE so
  * that it is inlined; what it calls is not, so it runs once in FROM.
  */
-CREATE FUNCTION pgstock_front.route(name text, types text[])
+CREATE FUNCTION pgstock_front.make_shard_calls(name text, types text[])
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -185,9 +186,9 @@ $f$, own, proxy, pgstock_front.call_text(
 		'actor, its own arguments');
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.route IS
+COMMENT ON FUNCTION pgstock_front.make_shard_calls IS
 	'creates the functions that call one of that name in shards';
-SELECT pgstock_front.route('has_order', '{text}');
+SELECT pgstock_front.make_shard_calls('has_order', '{text}');
 
 CREATE TYPE pgstock_front.order_place AS
 (
@@ -256,7 +257,7 @@ COMMENT ON FUNCTION pgstock_front.order_parts IS
  * at the same time.  If none has it, the call goes to the shard of its id,
  * which raises the error.
  */
-CREATE FUNCTION pgstock_front.order(order_id text)
+CREATE FUNCTION pgstock_front.shards_of_order(order_id text)
 RETURNS int[]
 LANGUAGE plpgsql
 AS $$
@@ -267,9 +268,9 @@ BEGIN
 	IF shard IS NOT NULL THEN
 		RETURN ARRAY[shard];
 	END IF;
-	shards := pgstock_front.all();
+	shards := pgstock_front.all_shards();
 	BEGIN
-		shards := pgstock_front.order_shards(pgstock_front.checked(ARRAY(
+		shards := pgstock_front.order_shards(pgstock_front.check_answers(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.has_order(shards, NULL, NULL, NULL, $1) a)));
 	EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
@@ -279,13 +280,13 @@ BEGIN
 			RAISE;
 		END IF;
 	END;
-	RETURN coalesce(shards, pgstock_front.key($1));
+	RETURN coalesce(shards, pgstock_front.shards_of_key($1));
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.order IS
+COMMENT ON FUNCTION pgstock_front.shards_of_order IS
 	'returns the shards that have an order; if none has it, that of its id';
 
-CREATE FUNCTION pgstock_front.key(key text)
+CREATE FUNCTION pgstock_front.shards_of_key(key text)
 RETURNS int[]
 LANGUAGE plpgsql STABLE
 AS $$
@@ -294,18 +295,18 @@ BEGIN
 		pgstock_front.shard_of($1, pgstock_front.shard_count()), 0)];
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.key IS
+COMMENT ON FUNCTION pgstock_front.shards_of_key IS
 	'returns the shard that publishes the events of a key';
 
-CREATE FUNCTION pgstock_front.event(event_id uuid)
+CREATE FUNCTION pgstock_front.shards_of_event(event_id uuid)
 RETURNS int[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	shards	int[] := pgstock_front.all();
+	shards	int[] := pgstock_front.all_shards();
 BEGIN
 	SELECT array_agg(a.shard) INTO shards
-	  FROM unnest(pgstock_front.checked(ARRAY(
+	  FROM unnest(pgstock_front.check_answers(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.event_status(shards, NULL, NULL, NULL,
 											  $1) a))) AS a
@@ -313,5 +314,5 @@ BEGIN
 	RETURN coalesce(shards, '{0}');
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.event IS
+COMMENT ON FUNCTION pgstock_front.shards_of_event IS
 	'returns the shard whose outbox has an event; if none has it, shard 0';

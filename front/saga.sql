@@ -356,7 +356,7 @@ AS $$
 DECLARE
 	answers	pgstock_front.answer[];
 BEGIN
-	answers := pgstock_front.checked(ARRAY(
+	answers := pgstock_front.check_answers(ARRAY(
 		SELECT a::pgstock_front.answer
 		  FROM pgstock_front.part_look(shards, pgstock_front.caller(),
 									   NULL, NULL, order_id) a));

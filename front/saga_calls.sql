@@ -113,8 +113,8 @@ $$;
 COMMENT ON FUNCTION pgstock_front.part_step IS
 	'calls part_step in the given shards, each with its call';
 
-SELECT pgstock_front.route('part_look', '{text}');
-SELECT pgstock_front.route('part_kept', '{text,bigint,int}');
-SELECT pgstock_front.route('part_past', '{text,bigint,int}');
-SELECT pgstock_front.route('part_key', '{text}');
-SELECT pgstock_front.route('part_purge', '{timestamptz}');
+SELECT pgstock_front.make_shard_calls('part_look', '{text}');
+SELECT pgstock_front.make_shard_calls('part_kept', '{text,bigint,int}');
+SELECT pgstock_front.make_shard_calls('part_past', '{text,bigint,int}');
+SELECT pgstock_front.make_shard_calls('part_key', '{text}');
+SELECT pgstock_front.make_shard_calls('part_purge', '{timestamptz}');

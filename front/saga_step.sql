@@ -200,7 +200,7 @@ DECLARE
 BEGIN
 	/* what a repetition is about has been given back already */
 	IF key IS NOT NULL AND EXISTS (
-		SELECT FROM unnest(pgstock_front.checked(ARRAY(
+		SELECT FROM unnest(pgstock_front.check_answers(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.part_key(its, NULL, NULL, NULL, key) a))) a
 		 WHERE a.rows[1]::boolean) THEN
@@ -241,7 +241,7 @@ BEGIN
 	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
 	args := pgstock_front.saga_args(args);
 	IF items IS NOT NULL THEN
-		its := pgstock_front.items(items);
+		its := pgstock_front.shards_of_items(items);
 		parts := pgstock_front.saga_parts(items, its);
 		args := args || '{"items": true}';
 	END IF;
@@ -283,7 +283,8 @@ DECLARE
 BEGIN
 	IF t.verb = 'reserve' THEN
 		known := ARRAY(
-			SELECT a.rows[1]::boolean FROM unnest(pgstock_front.checked(ARRAY(
+			SELECT a.rows[1]::boolean
+			  FROM unnest(pgstock_front.check_answers(ARRAY(
 				SELECT k::pgstock_front.answer
 				  FROM pgstock_front.part_kept(t.shards, NULL, NULL, NULL,
 											   t.order_id, t.saga, t.step)
@@ -291,7 +292,7 @@ BEGIN
 		RETURN true = ALL (known);
 	END IF;
 	known := ARRAY(
-		SELECT a.rows[1]::boolean FROM unnest(pgstock_front.checked(ARRAY(
+		SELECT a.rows[1]::boolean FROM unnest(pgstock_front.check_answers(ARRAY(
 			SELECT p::pgstock_front.answer
 			  FROM pgstock_front.part_past(t.shards, NULL, NULL, NULL,
 										   t.order_id, t.saga, t.step) p))) a);
@@ -360,10 +361,10 @@ BEGIN
 	before := pgstock_front.ask_purge(1000);
 	IF before IS NOT NULL THEN
 		BEGIN
-			PERFORM pgstock_front.checked(ARRAY(
+			PERFORM pgstock_front.check_answers(ARRAY(
 				SELECT a::pgstock_front.answer
-				  FROM pgstock_front.part_purge(pgstock_front.all(), NULL, NULL,
-					NULL, before) a));
+				  FROM pgstock_front.part_purge(pgstock_front.all_shards(),
+					NULL, NULL, NULL, before) a));
 		EXCEPTION WHEN OTHERS THEN
 			/* a shard that is down must not keep flash sales from their end;
 			 * a later purge deletes what this one leaves */

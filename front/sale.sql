@@ -16,16 +16,16 @@
  * Where the order id names its shard (order_key), a sale is in the shard of its
  * product alone.
  */
-SELECT pgstock_front.route('sale_open',
+SELECT pgstock_front.make_shard_calls('sale_open',
 	'{text,text,bigint,bigint,timestamptz,timestamptz,text}');
-SELECT pgstock_front.route('sale_buy',
+SELECT pgstock_front.make_shard_calls('sale_buy',
 	'{text,text,text,bigint,jsonb,jsonb}');
-SELECT pgstock_front.route('sale_send', '{text,int,bigint}');
-SELECT pgstock_front.route('open_flash_sale',
+SELECT pgstock_front.make_shard_calls('sale_send', '{text,int,bigint}');
+SELECT pgstock_front.make_shard_calls('open_flash_sale',
 	'{text,text,bigint,bigint,timestamptz,timestamptz,text}');
-SELECT pgstock_front.route('purchase_flash_sale',
+SELECT pgstock_front.make_shard_calls('purchase_flash_sale',
 	'{text,text,text,bigint,jsonb}');
-SELECT pgstock_front.route('sale_close', '{text}');
+SELECT pgstock_front.make_shard_calls('sale_close', '{text}');
 
 /* ---- Opening ---- */
 
@@ -78,7 +78,7 @@ DECLARE
 BEGIN
 	PERFORM pgstock_front.begin_call('open_flash_sale');
 	BEGIN
-		home := pgstock_front.line(product_id, location);
+		home := pgstock_front.shards_of_line(product_id, location);
 		IF NOT pgstock_front.sale_is_shared() THEN
 			answers := ARRAY(
 				SELECT a::pgstock_front.answer
@@ -98,7 +98,7 @@ BEGIN
 		PERFORM pgstock_front.call_failed('open_flash_sale', SQLSTATE,
 										  SQLERRM);
 	END;
-	answers := pgstock_front.checked(answers);
+	answers := pgstock_front.check_answers(answers);
 	/* the sale is open; a buyer or the sweeper delivers what this does not */
 	BEGIN
 		PERFORM pgstock_front.sale_deliver((answers[1]).rows::jsonb[]);
@@ -170,7 +170,7 @@ BEGIN
 		a := pgstock_front.sale_send(ARRAY[(s ->> 'shard')::int], NULL, NULL,
 			NULL, activity_id, target,
 			greatest(wanted, (s ->> 'free')::bigint / 2));
-		PERFORM pgstock_front.checked(ARRAY[a]);
+		PERFORM pgstock_front.check_answers(ARRAY[a]);
 		IF a.rows[1] IS NOT NULL THEN
 			moves := moves || a.rows[1]::jsonb;
 			wanted := wanted - (a.rows[1]::jsonb ->> 'quantity')::bigint;
@@ -342,7 +342,7 @@ BEGIN
 		/* NULL: shard 0 raises the error of the argument */
 		home := coalesce(pgstock_front.order_shard(order_id),
 			pgstock_front.shard_of(user_id,
-								   cardinality(pgstock_front.all())), 0);
+								   cardinality(pgstock_front.all_shards())), 0);
 		r := pgstock_front.sale_buy_in(home, activity_id, user_id, order_id,
 									   quantity, attributes, '{}');
 		IF r.status = 'insufficient' OR r.product_id IS NULL THEN
@@ -377,7 +377,7 @@ BEGIN
 		  FROM pgstock_front.sale_close(shards, pgstock_front.caller(),
 			nullif(current_setting('pgstock.trace_id', true), ''),
 			pgstock_front.actor(), $2) a);
-	PERFORM pgstock_front.checked(ARRAY(
+	PERFORM pgstock_front.check_answers(ARRAY(
 		SELECT a FROM unnest(answers) a
 		 WHERE (a.error::pgstock_front.failure).sqlstate <> 'SK008'));
 	RETURN (SELECT sum(a.rows[1]::bigint) FROM unnest(answers) a);
@@ -440,7 +440,7 @@ BEGIN
 		remain := pgstock_front.sale_close_all(activity_id, states);
 		IF remain IS NULL THEN
 			/* one of them raises the error */
-			PERFORM pgstock_front.checked(ARRAY(
+			PERFORM pgstock_front.check_answers(ARRAY(
 				SELECT a::pgstock_front.answer
 				  FROM pgstock_front.sale_close(ARRAY(
 						SELECT (s ->> 'shard')::int FROM unnest(states) s

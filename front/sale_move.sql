@@ -4,14 +4,14 @@
  * Pieces that are under way are in no shard.  front/shard_sale.sql has what a
  * shard does to send and to receive them; front/sale.sql what they are for.
  */
-SELECT pgstock_front.route('sale_resend', '{uuid[]}');
-SELECT pgstock_front.route('sale_arrived', '{uuid[]}');
-SELECT pgstock_front.route('sale_receive', '{jsonb,text}');
-SELECT pgstock_front.route('sale_home', '{}');
-SELECT pgstock_front.route('sale_state', '{text}');
-SELECT pgstock_front.route('sale_old_moves', '{timestamptz}');
-SELECT pgstock_front.route('sale_delete_arrivals', '{uuid[]}');
-SELECT pgstock_front.route('sale_delete_moves', '{uuid[]}');
+SELECT pgstock_front.make_shard_calls('sale_resend', '{uuid[]}');
+SELECT pgstock_front.make_shard_calls('sale_arrived', '{uuid[]}');
+SELECT pgstock_front.make_shard_calls('sale_receive', '{jsonb,text}');
+SELECT pgstock_front.make_shard_calls('sale_home', '{}');
+SELECT pgstock_front.make_shard_calls('sale_state', '{text}');
+SELECT pgstock_front.make_shard_calls('sale_old_moves', '{timestamptz}');
+SELECT pgstock_front.make_shard_calls('sale_delete_arrivals', '{uuid[]}');
+SELECT pgstock_front.make_shard_calls('sale_delete_moves', '{uuid[]}');
 
 CREATE FUNCTION pgstock_front.sale_rows(answers pgstock_front.answer[])
 RETURNS jsonb[]
@@ -20,7 +20,7 @@ AS $$
 BEGIN
 	RETURN ARRAY(
 		SELECT r::jsonb
-		  FROM unnest(pgstock_front.checked(answers)) a, unnest(a.rows) r
+		  FROM unnest(pgstock_front.check_answers(answers)) a, unnest(a.rows) r
 		 ORDER BY a.shard);
 END
 $$;
@@ -41,7 +41,7 @@ BEGIN
 		SELECT (m ->> 'source')::int, array_agg((m ->> 'id')::uuid)
 		  FROM unnest(moves) m GROUP BY 1
 	LOOP
-		PERFORM pgstock_front.checked(ARRAY(
+		PERFORM pgstock_front.check_answers(ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.sale_arrived(ARRAY[source], NULL, NULL, NULL,
 											  ids) a));
@@ -73,7 +73,7 @@ BEGIN
 		 ORDER BY 1
 	LOOP
 		BEGIN
-			PERFORM pgstock_front.checked(ARRAY(
+			PERFORM pgstock_front.check_answers(ARRAY(
 				SELECT a::pgstock_front.answer
 				  FROM pgstock_front.sale_receive(ARRAY[target], NULL, NULL,
 						NULL, to_jsonb(part), NULL) a));
@@ -154,11 +154,11 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgstock_front.checked(ARRAY(
+	PERFORM pgstock_front.check_answers(ARRAY(
 		SELECT a::pgstock_front.answer
 		  FROM pgstock_front.sale_delete_arrivals(ARRAY[target], NULL, NULL,
 												  NULL, ids) a));
-	PERFORM pgstock_front.checked(ARRAY(
+	PERFORM pgstock_front.check_answers(ARRAY(
 		SELECT a::pgstock_front.answer
 		  FROM pgstock_front.sale_delete_moves(ARRAY[source], NULL, NULL, NULL,
 											   ids) a));
@@ -220,7 +220,7 @@ RETURNS jsonb[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	shards	int[] := pgstock_front.all();
+	shards	int[] := pgstock_front.all_shards();
 	states	jsonb[] := '{}';
 BEGIN
 	BEGIN

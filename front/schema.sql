@@ -77,7 +77,7 @@ COMMENT ON FUNCTION pgstock_front.call_shard IS
  * If several shards were called, "unknown" from one of them is not an error if
  * another one knows it.
  */
-CREATE FUNCTION pgstock_front.checked(answers pgstock_front.answer[])
+CREATE FUNCTION pgstock_front.check_answers(answers pgstock_front.answer[])
 RETURNS pgstock_front.answer[]
 LANGUAGE plpgsql
 AS $$
@@ -103,7 +103,7 @@ BEGIN
 	RETURN known;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.checked IS
+COMMENT ON FUNCTION pgstock_front.check_answers IS
 	'raises the first error of several answers; returns the others';
 
 /* ---- Types of results: those of pgstock ---------------------------------- */

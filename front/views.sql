@@ -212,7 +212,7 @@ CREATE TYPE pgstock_front.shard_info AS
 );
 COMMENT ON TYPE pgstock_front.shard_info IS
 	'what a shard reports about itself: see pgstock_shard.about';
-SELECT pgstock_front.route('about', '{}');
+SELECT pgstock_front.make_shard_calls('about', '{}');
 
 CREATE FUNCTION pgstock_front.shard_status()
 RETURNS TABLE (shard int, database text, pgstock text, pgstock_shard text,
@@ -226,7 +226,7 @@ DECLARE
 	own		text := (SELECT extversion FROM pg_extension
 					  WHERE extname = 'pgstock_front');
 BEGIN
-	FOREACH shard IN ARRAY pgstock_front.all() LOOP
+	FOREACH shard IN ARRAY pgstock_front.all_shards() LOOP
 		info := NULL;
 		BEGIN
 			a := pgstock_front.about(ARRAY[shard], NULL, NULL, NULL);

@@ -64,10 +64,11 @@ FORBIDDEN = (
     "SELECT pgstock_front.grant_here(current_user, 'admin')",
     "SELECT pgstock_front.set_shards('[]')",
     "SELECT pgstock_front.set_key('1', '1', 1)",
-    "SELECT pgstock_front.make('f', '', 'void', 'all()', true, '')",
-    "SELECT pgstock_front.route('f', '{}')",
-    "CREATE FUNCTION pgstock_front.line(text) RETURNS int LANGUAGE sql"
-    " AS 'SELECT 1'",
+    "SELECT pgstock_front.make_function('f', '', 'void', 'all_shards()', true,"
+    " '')",
+    "SELECT pgstock_front.make_shard_calls('f', '{}')",
+    "CREATE FUNCTION pgstock_front.shards_of_line(text) RETURNS int"
+    " LANGUAGE sql AS 'SELECT 1'",
     "ALTER FUNCTION reserve_stock OWNER TO CURRENT_USER",
     "SELECT * FROM pg_user_mapping",
 )
