@@ -26,7 +26,8 @@ import psycopg2
 from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,
                                    NewTopic)
 
-from kafkaio import Tail, producer
+import schemas
+from kafkaio import Examiner, Tail, producer
 from process import (Proxy, Server, as_server, http_get, processes_in, run_tool,
                      wait_until, write_private)
 
@@ -97,6 +98,16 @@ class Postgres(Server):
         wait_until(self.accepts, timeout,
                    lambda: f"postgres accepts no connection\n{self.tail()}")
         return self
+
+    def close(self):
+        """End it; what its outboxes hold is as docs/schemas describes."""
+        try:
+            faults = self.running and self.accepts() and outboxes_faults(self)
+        finally:
+            if self.running:
+                self.power_cut()
+            super().close()
+        schemas.must_hold(faults, self.directory)
 
     def accepts(self):
         assert self.running, f"postgres ended\n{self.tail()}"
@@ -248,12 +259,22 @@ class Database:
                           (HINT_LOCK,)) == 1
 
     def drop(self):
+        """Drop it; what its outbox holds is as docs/schemas describes."""
+        faults = schemas.outbox_faults(self)
         Database(self.pg, "postgres").sql(
             f'DROP DATABASE "{self.name}" WITH (FORCE)')
+        schemas.must_hold(faults, self.name)
 
     def drift(self):
         """The differences that verify_stock() finds: none, if all is well."""
         return self.sql("SELECT * FROM verify_stock()")
+
+
+def outboxes_faults(server):
+    """What is wrong with the outboxes of all databases of a server."""
+    return [fault for name, in Database(server, "postgres").sql(
+                "SELECT datname FROM pg_database WHERE datallowconn")
+            for fault in schemas.outbox_faults(Database(server, name))]
 
 
 class Kafka(Server):
@@ -352,9 +373,22 @@ broker.heartbeat.interval.ms=500
             self.wait_end(60)
 
     def close(self):
-        super().close()
-        if self.proxy:
-            self.proxy.close()
+        """End it; its records are as docs/schemas describes."""
+        try:
+            faults = self.running and self.faults(*self.topics())
+        finally:
+            super().close()
+            if self.proxy:
+                self.proxy.close()
+        schemas.must_hold(faults, self.directory)
+
+    def faults(self, *topics):
+        """What is wrong with the records of these topics."""
+        if not topics:
+            return []
+        with Examiner(self.brokers, topics) as examiner:
+            examiner.read_to_end(240)
+            return examiner.faults
 
     @cached_property
     def admin(self):
@@ -377,11 +411,15 @@ broker.heartbeat.interval.ms=500
                    f"the broker does not know {names}")
 
     def delete_topics(self, *names):
-        if names:
-            for future in self.admin.delete_topics(list(names)).values():
-                future.result(30)
-            wait_until(lambda: not self.topics() & set(names), 30,
-                       f"topics {names} are still there")
+        """Delete them; their records are as docs/schemas describes."""
+        if not names:
+            return
+        faults = self.faults(*names)
+        for future in self.admin.delete_topics(list(names)).values():
+            future.result(30)
+        wait_until(lambda: not self.topics() & set(names), 30,
+                   f"topics {names} are still there")
+        schemas.must_hold(faults, self.directory)
 
     def add_partitions(self, name, count):
         """Wait until the topic has so many."""

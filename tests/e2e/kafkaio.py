@@ -15,8 +15,6 @@ from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError,
 import schemas
 from process import NotReached, wait_until
 
-CHECKED_ALL = 1000              # records of a reader that are all validated
-
 
 @dataclass(frozen=True)
 class Record:
@@ -108,10 +106,11 @@ class Tail:
         self.consumer.close()
 
     def _assign(self):
+        known = self.consumer.list_topics(timeout=20).topics
         for topic in self.topics:
-            meta = self.consumer.list_topics(topic, timeout=20).topics[topic]
-            assert not meta.error, f"{topic}: {meta.error}"
-            self.next |= {(topic, number): 0 for number in meta.partitions}
+            assert not known[topic].error, f"{topic}: {known[topic].error}"
+            self.next |= {(topic, number): 0
+                          for number in known[topic].partitions}
         self.consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING)
                               for topic, number in self.next])
 
@@ -133,13 +132,11 @@ class Tail:
             return                  # the client reconnects by itself
         self.next[place] = message.offset() + 1
         kind, timestamp = message.timestamp()
-        record = Record(
+        self.keep(Record(
             *place, message.offset(), message.key(), message.value(),
-            headers_of(message), kind, timestamp)
-        # of many a sample: a reader that is slower than the relay would see
-        # kills of one that has nothing to do any more
-        if len(self.records) < CHECKED_ALL or len(self.records) % 50 == 0:
-            schemas.check_record(record)
+            headers_of(message), kind, timestamp))
+
+    def keep(self, record):
         self.records.append(record)
 
     def read_to_end(self, timeout=30):
@@ -177,6 +174,19 @@ class Tail:
                                  f"{len(self.records)}: {self.records[-3:]}")
             self._poll(0.02)
         return answer
+
+
+class Examiner(Tail):
+    """A reader that keeps only what is wrong with the records."""
+
+    def __init__(self, brokers, topics):
+        self.faults = []
+        super().__init__(brokers, topics)
+
+    def keep(self, record):
+        wrong = schemas.record_fault(record)
+        if wrong:
+            self.faults.append(f"{wrong}: {record}")
 
 
 def producer(brokers, **config):

@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+import schemas
 from checks import inbox_results
 from kafkaio import delivered, send
 from process import as_server, wait_until
@@ -38,7 +39,7 @@ def redrive(relay, *args, topic=LETTERS, code=OK):
 
 def letter_headers(topic=SOURCE, partition=0, **more):
     named = {"topic": topic, "partition": str(partition), "offset": "7",
-             "group": "others", "message": "no reason", **more}
+             "group": schemas.OTHERS, "message": "no reason", **more}
     return [(f"__dlq.errors.{name.replace('_', '.')}", value.encode())
             for name, value in named.items() if value is not None]
 

@@ -8,7 +8,8 @@ import re
 
 import psycopg2
 
-from cluster import Database, Postgres, need
+import schemas
+from cluster import Database, Postgres, need, outboxes_faults
 from process import (Server, http_get, make_dir, run_tool, wait_until,
                      write_private)
 
@@ -133,9 +134,15 @@ class Group:
         self.port = 5432
 
     def close(self):
-        """The processes of the machines end with them."""
-        for member in self.members.values():
-            member.kill9()
+        """The processes of the machines end with them; what the outboxes hold
+        is as docs/schemas describes."""
+        try:
+            self.leader()
+            faults = outboxes_faults(self)
+        finally:
+            for member in self.members.values():
+                member.kill9()
+        schemas.must_hold(faults, "the group")
 
     # ---- sessions ----
 
