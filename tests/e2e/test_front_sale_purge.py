@@ -111,8 +111,8 @@ def test_a_move_under_way_is_never_old(fleet):
         assert home.value("SELECT count(*) FROM pgstock_shard.stock_move"
                           " WHERE id = %s", (move["id"],)) == 1
     reachable(fleet)
-    sweep(fleet)
-    assert held(fleet, product) == (4, 0)
+    wait_until(lambda: sweep(fleet) or held(fleet, product) == (4, 0), 30,
+               lambda: f"held: {held(fleet, product)}")
     fleet.check_books()
 
 

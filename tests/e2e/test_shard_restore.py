@@ -102,7 +102,7 @@ def test_a_shard_is_restored(fleet):
     front.sql("SELECT rollback_stock('lost')")
     front.sql("SELECT confirm_stock('then-confirmed')")
     front.sql("SELECT rollback_stock('then-released')")
-    ((part,),) = type_block(fleet.coordinator, "request -> 'lines'",
+    ((part,),) = type_block(fleet.coordinator, "request -> 'items'",
                             order_id="lost-confirmed", shard=RESTORED)
     shard.sql("SELECT reserve_order('lost-confirmed', %s)", (part,))
     front.sql("SELECT confirm_stock('lost-confirmed')")
