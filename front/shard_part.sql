@@ -400,16 +400,22 @@ SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
  ORDER BY r.product_id, r.location, r.created_at DESC
 $body$
 $f$, pgstock);
-	/* a call that settles an order is about all its lines, also if it fails */
+	/*
+	 * A call that settles an order is about all its lines, also if it fails.
+	 * After an error the role has no right to see pgstock's type.
+	 */
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.part_holds(verb text, rows text[])
 RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE
 AS $body$
 BEGIN
-	RETURN CASE verb
-		WHEN 'hold' THEN (rows[1]::%1$s.stock_result).granted > 0
-		ELSE verb NOT IN ('keep', 'undo') END;
+	IF verb <> 'hold' THEN
+		RETURN verb NOT IN ('keep', 'undo');
+	ELSIF rows IS NULL THEN
+		RETURN false;
+	END IF;
+	RETURN (rows[1]::%1$s.stock_result).granted > 0;
 END
 $body$
 $f$, pgstock);

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from cluster import Database
 from process import wait_until
 from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
                        statuses)
@@ -121,6 +122,30 @@ def test_only_the_hold_does_not_wait_for_its_flush(shop, order):
             ("hold", "off"), ("keep", "on"), ("confirm", "on")}
     finally:
         shard.sql("DROP FUNCTION public.see CASCADE; DROP TABLE public.seen")
+
+
+def test_a_refusal_where_pgstock_has_a_schema_of_its_own(shop, pg, order):
+    """The role of the front may use that schema only as the role that called
+    it, and a refusal is the first step of its session."""
+    Database(pg, "postgres").sql(f'CREATE ROLE "{order}";'
+                                 f' GRANT "{order}" TO pgstock_front')
+    shard = pg.create_database(order, extension=False)
+    shard.sql("CREATE SCHEMA stock")
+    shard.sql("CREATE EXTENSION pgstock SCHEMA stock")
+    shard.sql("CREATE EXTENSION pgstock_shard")
+    shard.sql("SELECT pgstock_shard.set_shard(0, 1)")
+    shard.sql("SELECT stock.grant_stock_access(%s, 'app')", (order,))
+    for _ in range(2):
+        ((error,),) = shard.sql(
+            "SELECT error FROM pgstock_shard.part_step('{0}', ARRAY[%s]::jsonb"
+            "[], %s, NULL, NULL, 'o', 1, 1, '{0,1}', 'hold',"
+            " '{\"hold\": \"4s\", \"raise\": true, \"strategy\": \"auto\"}')",
+            (lines(shop, 1), order), user="pgstock_front")
+        assert error.startswith("(SK002,")
+    assert shard.sql("SELECT held, verb FROM pgstock_shard.order_part") == [
+        (None, "hold")]
+    shard.drop()
+    Database(pg, "postgres").sql(f'DROP ROLE "{order}"')
 
 
 def begin(shop, order, verb, args):
@@ -336,22 +361,26 @@ def test_a_locked_row_does_not_stop_the_sweeper(shop, order):
                "the first order is not released")
 
 
-def test_a_session_does_not_choose_what_is_deleted(shop, order):
-    """The retention is the coordinator's."""
+def test_what_is_deleted(shop, order):
+    """A row of the coordinator, and the parts in the shards, after the
+    retention, which is the coordinator's: a session does not choose it."""
     for one in (order, f"{order}-b"):
         call(shop, "reserve_order", one, lines(shop, 1, 1), "u")
         call(shop, "release_stock", one)
     shop.front.sql("UPDATE pgstock_front.saga SET begun_at = now() - interval"
                    " '40 days', changed_at = now() - interval '40 days'"
                    " WHERE order_id = %s", (order,))
-    shop.shards[0].sql("UPDATE pgstock_shard.order_part SET changed_at = now()"
-                       " - interval '10 days' WHERE order_id = %s",
-                       (f"{order}-b",))
+    for days, one in (40, order), (10, f"{order}-b"):
+        shop.shards[0].sql(
+            "UPDATE pgstock_shard.order_part SET changed_at = now() - %s *"
+            " interval '1 day', saga = saga - %s * 86400000000"
+            " WHERE order_id = %s", (days, days, one))
     shop.front.sql("SELECT sweep_orders()",
                    options="-c pgstock_front.saga_retention=2days")
     assert saga(shop, order) == []
-    assert shop.shards[0].value("SELECT count(*) FROM pgstock_shard.order_part"
-                                " WHERE order_id = %s", (f"{order}-b",)) == 1
+    assert shop.shards[0].sql(
+        "SELECT order_id FROM pgstock_shard.order_part WHERE order_id = ANY"
+        " (%s)", ([order, f"{order}-b"],)) == [(f"{order}-b",)]
 
 
 def test_an_order_that_moved_leaves_its_old_lines(shop, order):
@@ -394,9 +423,11 @@ def test_a_user_is_forgotten(shop, order):
     """In the shards and in the coordinator, wherever a call leaves the id."""
     user = f"user-of-{order}"
     actor = f"-c pgstock.actor={user}"
+    items = json.dumps([{**line, "for": user}       # pgstock ignores "for"
+                        for line in json.loads(lines(shop, 1, 1))])
     for number in range(2):
         shop.front.sql("SELECT reserve_order(%s, %s, %s, idempotency_key =>"
-                       " %s)", (f"{order}-{number}", lines(shop, 1, 1), user,
+                       " %s)", (f"{order}-{number}", items, user,
                                 f"{user} {number}"), options=actor)
     shop.front.sql("SELECT release_stock(%s, %s, idempotency_key => %s)",
                    (f"{order}-0", f"asked for by {user}", f"{user} 2"),
