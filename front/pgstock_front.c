@@ -80,6 +80,9 @@ static void
 front_raise(const char *sqlstate, const char *message, const char *detail,
 			const char *hint)
 {
+	if (sqlstate == NULL || message == NULL)
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("an error needs a SQLSTATE and a message")));
 	if (strlen(sqlstate) != SQLSTATE_LENGTH ||
 		strspn(sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") !=
 			SQLSTATE_LENGTH)
@@ -168,6 +171,9 @@ pgstock_front_has_coordinator(PG_FUNCTION_ARGS)
 Datum
 pgstock_front_history(PG_FUNCTION_ARGS)
 {
+	if (RecoveryInProgress())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("recovery is in progress")));
 	PG_RETURN_TEXT_P(cstring_to_text(
 		psprintf(UINT64_FORMAT "/%08X/%u", GetSystemIdentifier(),
 				 GetWALInsertionTimeLine(), MyDatabaseId)));
@@ -187,9 +193,6 @@ front_text(const NullableDatum *value)
 Datum
 pgstock_front_raise(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("an error needs a SQLSTATE and a message")));
 	front_raise(front_text(&fcinfo->args[0]), front_text(&fcinfo->args[1]),
 				front_text(&fcinfo->args[2]), front_text(&fcinfo->args[3]));
 	PG_RETURN_VOID();
@@ -319,14 +322,19 @@ front_is_call_failure(const char *state)
 Datum
 pgstock_front_call_shard(PG_FUNCTION_ARGS)
 {
+	LOCAL_FCINFO(proxy, 2);
+	FmgrInfo	   function;
 	MemoryContext  context = CurrentMemoryContext;
 	volatile Datum answer = (Datum) 0;
 	NullableDatum  rows;
 
 	PG_TRY();
 	{
-		answer = OidFunctionCall2(PG_GETARG_OID(0), PG_GETARG_DATUM(2),
-								  PG_GETARG_DATUM(3));
+		fmgr_info(PG_GETARG_OID(0), &function);
+		InitFunctionCallInfoData(*proxy, &function, 2, InvalidOid, NULL, NULL);
+		proxy->args[0] = fcinfo->args[2];
+		proxy->args[1] = fcinfo->args[3];
+		answer = FunctionCallInvoke(proxy);
 	}
 	PG_CATCH();
 	{
@@ -342,6 +350,10 @@ pgstock_front_call_shard(PG_FUNCTION_ARGS)
 						  error->message);
 	}
 	PG_END_TRY();
+	if (proxy->isnull)
+		front_raise("55000", "a shard returned no answer", NULL,
+					"Its functions pgstock_shard.*_call must be those of the "
+					"extension pgstock_shard.");
 	rows = front_read_answer(TextDatumGetCString(answer));
 	fcinfo->isnull = rows.isnull;
 	return rows.value;

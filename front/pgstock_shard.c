@@ -3,13 +3,10 @@
  * pgstock_shard.c
  *	  The calls of a front in a shard: a call is one text, and so is its answer.
  *
- * PL/Proxy does not prepare its statements, so a shard parses and plans each
- * call.  What follows must be cheap: what a function of pgstock needs is looked
- * up once in a session, the text is read as a row of the type of the call, and
- * the function is called without the executor.
- *
- * An error is returned, because PL/Proxy drops a connection on which one is
- * raised.  So a call runs in a subtransaction.
+ * PL/Proxy does not prepare its statements, so what a call does must be cheap:
+ * what a function of pgstock needs is looked up once in a session, and it is
+ * called without the executor.  An error is returned, because PL/Proxy drops a
+ * connection on which one is raised; so a call runs in a subtransaction.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -18,31 +15,25 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "common/string.h"
-#include "executor/executor.h"
-#include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
-#include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
 #include "base/compat.h"
@@ -66,14 +57,18 @@ enum
 	CALL_ARGS,
 };
 
+#define COLUMNS_MAX (CALL_ARGS + FUNC_MAX_ARGS)
+
 /* A function of pgstock, as this session calls it. */
 typedef struct Callee
 {
-	Oid		 wrapper;  /* the function that the front calls: the key */
-	Oid		 function; /* InvalidOid: to be looked up */
+	Oid		 wrapper;	 /* the function that the front calls: the key */
+	uint64	 generation; /* when it was looked up; 0: it was not */
+	Oid		 function;
 	Oid		 call_type;
 	Oid		 result_type;
-	int		 nargs;
+	int		 ncolumns;
+	Oid		 column_types[COLUMNS_MAX];
 	FmgrInfo read;	/* a text as a call */
 	FmgrInfo write; /* a row of the result as a text */
 } Callee;
@@ -82,12 +77,14 @@ typedef struct Call
 {
 	Callee		  *callee;
 	bool		   is_read;
-	int			   ncolumns;
-	NullableDatum  columns[CALL_ARGS + FUNC_MAX_ARGS];
+	NullableDatum  columns[COLUMNS_MAX];
 	StringInfoData rows; /* the result as the text of an array; empty: NULL */
 } Call;
 
 static HTAB *shard_callees;
+
+/* Counts changes of functions, which may be noticed during a call. */
+static uint64 shard_generation = 1;
 
 /* ---- What is called ------------------------------------------------------ */
 
@@ -95,76 +92,107 @@ static HTAB *shard_callees;
 static void
 shard_forget_callees(Datum arg, int cache, uint32 hash)
 {
-	HASH_SEQ_STATUS scan;
-	Callee		   *callee;
+	shard_generation++;
+}
 
-	hash_seq_init(&scan, shard_callees);
-	while ((callee = hash_seq_search(&scan)) != NULL)
-		callee->function = InvalidOid;
+/* Whether a row has columns of these types, without those dropped. */
+static bool
+shard_has_columns(TupleDesc desc, const Oid *types, int count)
+{
+	int n = 0;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (column->attisdropped)
+			continue;
+		if (n == count || column->atttypid != types[n])
+			return false;
+		n++;
+	}
+	return n == count;
 }
 
 /*
- * The function of that name that a front may call: one of pgstock's public
- * functions, or of this extension.  Another one's is none, whatever its schema.
+ * Whether a function is the one that a call of this type is for: it has its
+ * arguments, and is one of pgstock's public functions, or of this extension.
  */
-static Oid
-shard_find_function(const char *name, Oid wrapper)
+static bool
+shard_is_callee(Form_pg_proc proc, Callee *callee, TupleDesc desc)
 {
-	Oid		  own = getExtensionOfObject(ProcedureRelationId, wrapper);
-	Oid		  pgstock = get_extension_oid("pgstock", false);
-	Oid		  internal = get_namespace_oid("pgstock_internal", false);
-	Oid		  function = InvalidOid;
+	static const Oid own_columns[CALL_ARGS] = {INT4ARRAYOID, TEXTOID, TEXTOID,
+											   TEXTOID};
+	Oid extension = getExtensionOfObject(ProcedureRelationId, proc->oid);
+	Oid own = getExtensionOfObject(ProcedureRelationId, callee->wrapper);
+
+	if (!OidIsValid(extension) || proc->proisstrict ||
+		(extension != own &&
+		 (extension != get_extension_oid("pgstock", true) ||
+		  proc->pronamespace == get_namespace_oid("pgstock_internal", true))))
+		return false;
+	memcpy(callee->column_types, own_columns, sizeof(own_columns));
+	memcpy(callee->column_types + CALL_ARGS, proc->proargtypes.values,
+		   proc->pronargs * sizeof(Oid));
+	callee->ncolumns = CALL_ARGS + proc->pronargs;
+	return shard_has_columns(desc, callee->column_types, callee->ncolumns);
+}
+
+/* Finds the function of that name; the front is told of others' arguments. */
+static void
+shard_find_function(Callee *callee, const char *name)
+{
 	CatCList *list = SearchSysCacheList1(PROCNAMEARGSNSP,
 										 CStringGetDatum(name));
+	TupleDesc desc = lookup_rowtype_tupdesc(callee->call_type, -1);
 
-	for (int i = 0; i < list->n_members; i++)
+	callee->function = InvalidOid;
+	for (int i = 0; i < list->n_members && !OidIsValid(callee->function); i++)
 	{
 		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
-		Oid extension = getExtensionOfObject(ProcedureRelationId, proc->oid);
 
-		if ((OidIsValid(own) && extension == own) ||
-			(extension == pgstock && proc->pronamespace != internal))
-			function = proc->oid;
+		if (shard_is_callee(proc, callee, desc))
+		{
+			callee->function = proc->oid;
+			callee->result_type = proc->prorettype;
+		}
 	}
+	ReleaseTupleDesc(desc);
 	ReleaseSysCacheList(list);
-	if (!OidIsValid(function))
-		elog(ERROR, "pgstock has no function \"%s\"", name);
-	return function;
+	if (!OidIsValid(callee->function))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("pgstock has no function \"%s\" with the "
+							   "arguments of its call",
+							   name)));
 }
 
 static void
 shard_look_up(Callee *callee)
 {
-	char *name = get_func_name(callee->wrapper);
-	Oid namespace = get_func_namespace(callee->wrapper);
-	Oid	 function;
-	Oid	 type;
-	Oid	 result;
-	Oid	 support;
-	Oid	 typioparam;
-	bool is_varlena;
+	uint64 generation = shard_generation;
+	char  *name = get_func_name(callee->wrapper);
+	Oid	   support;
+	Oid	   typioparam;
+	bool   is_varlena;
 
 	if (name == NULL || !pg_str_endswith(name, CALL_SUFFIX))
 		elog(ERROR, "function %u is no call of a front", callee->wrapper);
-	type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
-						   ObjectIdGetDatum(namespace));
+	callee->call_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+										CStringGetDatum(name),
+										ObjectIdGetDatum(get_func_namespace(
+											callee->wrapper)));
+	if (!OidIsValid(callee->call_type))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is no type \"%s\"", name)));
 	name[strlen(name) - strlen(CALL_SUFFIX)] = '\0';
-	function = shard_find_function(name, callee->wrapper);
-	if (callee->call_type != type)
-	{
-		getTypeInputInfo(type, &support, &typioparam);
+	shard_find_function(callee, name);
+	getTypeInputInfo(callee->call_type, &support, &typioparam);
+	if (callee->read.fn_oid != support)
 		fmgr_info_cxt(support, &callee->read, TopMemoryContext);
-		callee->call_type = type;
-	}
-	result = get_func_rettype(function);
-	if (callee->result_type != result)
-	{
-		getTypeOutputInfo(result, &support, &is_varlena);
+	getTypeOutputInfo(callee->result_type, &support, &is_varlena);
+	if (callee->write.fn_oid != support)
 		fmgr_info_cxt(support, &callee->write, TopMemoryContext);
-		callee->result_type = result;
-	}
-	callee->nargs = get_func_nargs(function);
-	callee->function = function;
+	callee->generation = generation;
 }
 
 static Callee *
@@ -184,51 +212,37 @@ shard_find_callee(Oid wrapper)
 	callee = hash_search(shard_callees, &wrapper, HASH_ENTER, &found);
 	if (!found)
 	{
-		callee->function = InvalidOid;
-		callee->call_type = InvalidOid;
-		callee->result_type = InvalidOid;
+		memset(callee, 0, sizeof(Callee));
+		callee->wrapper = wrapper;
 	}
-	if (!OidIsValid(callee->function))
+	if (callee->generation != shard_generation)
+	{
+		callee->generation = 0; /* if an error interrupts it */
 		shard_look_up(callee);
+	}
 	return callee;
 }
 
-/* ---- Text ---------------------------------------------------------------- */
+/* Appends a text in quotes; escape: '\0': what is special is doubled. */
+static void
+shard_append_quoted(StringInfo to, const char *value, char escape)
+{
+	appendStringInfoCharMacro(to, '"');
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '"' || *value == '\\')
+			appendStringInfoCharMacro(to, escape ? escape : *value);
+		appendStringInfoCharMacro(to, *value);
+	}
+	appendStringInfoCharMacro(to, '"');
+}
 
 /* Appends a field of a row; NULL is nothing. */
 static void
 shard_append_field(StringInfo row, const char *value)
 {
-	if (value == NULL)
-		return;
-	appendStringInfoCharMacro(row, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoCharMacro(row, *value);
-		appendStringInfoCharMacro(row, *value);
-	}
-	appendStringInfoCharMacro(row, '"');
-}
-
-/* Appends an element to the text of an array, which is not closed yet. */
-static void
-shard_append_row(StringInfo array, const char *value)
-{
-	appendStringInfoCharMacro(array, array->len == 0 ? '{' : ',');
-	if (value == NULL)
-	{
-		appendStringInfoString(array, "NULL");
-		return;
-	}
-	appendStringInfoCharMacro(array, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoCharMacro(array, '\\');
-		appendStringInfoCharMacro(array, *value);
-	}
-	appendStringInfoCharMacro(array, '"');
+	if (value != NULL)
+		shard_append_quoted(row, value, '\0');
 }
 
 /* ---- The call ------------------------------------------------------------ */
@@ -264,11 +278,11 @@ shard_check_number(const NullableDatum *shards)
 	}
 	for (int i = 0; i < count; i++)
 	{
-		int32 number = ((int32 *) ARR_DATA_PTR(numbers))[i];
+		char *number = psprintf("%d", ((int32 *) ARR_DATA_PTR(numbers))[i]);
 
-		if (own != NULL && pg_strtoint32(own) == number)
+		if (own != NULL && strcmp(own, number) == 0)
 			return;
-		appendStringInfo(&expected, "%s%d", i > 0 ? " or " : "", number);
+		appendStringInfo(&expected, "%s%s", i > 0 ? " or " : "", number);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -288,10 +302,7 @@ shard_set(const char *name, const char *value)
 					  true, 0, false);
 }
 
-/*
- * Switches to the role that has called the front, if the session's role is a
- * member of it.
- */
+/* Switches to the role that has called the front. */
 static void
 shard_set_role(const char *role)
 {
@@ -338,29 +349,35 @@ shard_read_call(Call *call, char *input)
 											HeapTupleHeaderGetTypMod(header));
 	Datum	 *values = palloc(desc->natts * sizeof(Datum));
 	bool	 *nulls = palloc(desc->natts * sizeof(bool));
+	bool	  fits = shard_has_columns(desc, call->callee->column_types,
+									   call->callee->ncolumns);
+	int		  n = 0;
 
 	heap_deform_tuple(&tuple, desc, values, nulls);
-	for (int i = 0;
-		 i < desc->natts && call->ncolumns < (int) lengthof(call->columns); i++)
+	for (int i = 0; fits && i < desc->natts; i++)
 		if (!TupleDescAttr(desc, i)->attisdropped)
-			call->columns[call->ncolumns++] =
-				(NullableDatum){.value = values[i], .isnull = nulls[i]};
+			call->columns[n++] = (NullableDatum){.value = values[i],
+												 .isnull = nulls[i]};
 	ReleaseTupleDesc(desc);
-	if (call->ncolumns != CALL_ARGS + call->callee->nargs)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the call has %d columns, not %d", call->ncolumns,
-						CALL_ARGS + call->callee->nargs)));
+	if (!fits)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the type of a call has other columns than the "
+							   "function has arguments")));
 }
 
 /* ---- The result ---------------------------------------------------------- */
 
+/* Adds a row to the text of an array, which is not closed yet. */
 static void
 shard_add_row(Call *call, Datum value, bool is_null)
 {
-	shard_append_row(&call->rows,
-					 is_null ? NULL
-							 : OutputFunctionCall(&call->callee->write, value));
+	appendStringInfoCharMacro(&call->rows, call->rows.len == 0 ? '{' : ',');
+	if (is_null)
+		appendStringInfoString(&call->rows, "NULL");
+	else
+		shard_append_quoted(&call->rows,
+							OutputFunctionCall(&call->callee->write, value),
+							'\\');
 }
 
 /* Adds what a function has returned: rows of its type, or values. */
@@ -371,22 +388,24 @@ shard_add_rows(Call *call, ReturnSetInfo *result)
 													&TTSOpsMinimalTuple);
 	bool			is_row = type_is_rowtype(call->callee->result_type);
 	bool			is_null = false;
-	Datum			value;
+	MemoryContext	context = MemoryContextSwitchTo(
+		  result->econtext->ecxt_per_tuple_memory);
+	Datum value;
 
 	while (tuplestore_gettupleslot(result->setResult, true, false, slot))
 	{
+		CHECK_FOR_INTERRUPTS();
 		value = is_row ? ExecFetchSlotHeapTupleDatum(slot)
 					   : slot_getattr(slot, 1, &is_null);
 		shard_add_row(call, value, is_null);
+		ResetExprContext(result->econtext);
 	}
+	MemoryContextSwitchTo(context);
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(result->setResult);
 }
 
-/*
- * Calls a function that returns a set, which every function of pgstock returns
- * as a whole.
- */
+/* Calls a function that returns a set; those of pgstock return it as a whole */
 static void
 shard_invoke_set(Call *call, FunctionCallInfo fcinfo)
 {
@@ -408,8 +427,9 @@ shard_invoke_set(Call *call, FunctionCallInfo fcinfo)
 	fcinfo->resultinfo = (Node *) &result;
 	FunctionCallInvoke(fcinfo);
 	if (result.returnMode != SFRM_Materialize)
-		elog(ERROR, "function \"%s\" returned rows one by one",
-			 get_func_name(call->callee->function));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("function \"%s\" returned rows one by one",
+							   get_func_name(call->callee->function))));
 	if (result.setResult != NULL)
 	{
 		BlessTupleDesc(result.setDesc);
@@ -420,24 +440,38 @@ shard_invoke_set(Call *call, FunctionCallInfo fcinfo)
 		appendStringInfoChar(&call->rows, '{');
 }
 
+/* What the parser and the executor check before they call a function. */
+static void
+shard_check_access(Oid function)
+{
+	Oid		  schema = get_func_namespace(function);
+	AclResult access = compat_schema_access(schema, GetUserId());
+
+	if (access != ACLCHECK_OK)
+		aclcheck_error(access, OBJECT_SCHEMA, get_namespace_name(schema));
+	access = compat_function_access(function, GetUserId());
+	if (access != ACLCHECK_OK)
+		aclcheck_error(access, OBJECT_FUNCTION, get_func_name(function));
+	InvokeFunctionExecuteHook(function);
+}
+
 /* Calls the function, as the role that is set now. */
 static void
 shard_invoke(Call *call)
 {
 	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
-	Callee	 *callee = call->callee;
-	FmgrInfo  function;
-	AclResult access = compat_function_access(callee->function, GetUserId());
-	Datum	  value;
+	Callee	*callee = call->callee;
+	int		 nargs = callee->ncolumns - CALL_ARGS;
+	FmgrInfo function;
+	Datum	 value;
 
-	if (access != ACLCHECK_OK)
-		aclcheck_error(access, OBJECT_FUNCTION,
-					   get_func_name(callee->function));
+	shard_check_access(callee->function);
 	fmgr_info(callee->function, &function);
-	InitFunctionCallInfoData(*fcinfo, &function, callee->nargs,
-							 DEFAULT_COLLATION_OID, NULL, NULL);
+	Assert(!function.fn_strict && function.fn_nargs == nargs);
+	InitFunctionCallInfoData(*fcinfo, &function, nargs, DEFAULT_COLLATION_OID,
+							 NULL, NULL);
 	memcpy(fcinfo->args, call->columns + CALL_ARGS,
-		   callee->nargs * sizeof(NullableDatum));
+		   nargs * sizeof(NullableDatum));
 	if (function.fn_retset)
 		shard_invoke_set(call, fcinfo);
 	else
@@ -520,7 +554,6 @@ pgstock_shard_call(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	int depth	  PG_USED_FOR_ASSERTS_ONLY = GetCurrentTransactionNestLevel();
 	Call		 *call = palloc0(sizeof(Call));
 	char		 *input = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ErrorData *volatile error = NULL;
@@ -543,15 +576,12 @@ pgstock_shard_call(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	Assert(GetCurrentTransactionNestLevel() == depth);
 	if (error != NULL && (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 						  error->sqlerrcode == ERRCODE_ASSERT_FAILURE))
 		ReThrowError(error);
 	PG_RETURN_TEXT_P(
 		shard_answer(call, error ? shard_failure(call, error) : NULL));
 }
-
-/* For the functions of this extension that are not called as above. */
 
 Datum
 pgstock_shard_check_shard(PG_FUNCTION_ARGS)

@@ -131,6 +131,9 @@ COMMENT ON FUNCTION pgstock_front.call_text IS
  * that calls it in all given shards at the same time, and one for a single
  * shard, which is cheaper.  An answer is one text, as a call is.
  *
+ * Sessions keep the oid of the function for a single shard: an upgrade script
+ * replaces that function, and does not drop it.
+ *
  * The function with the arguments themselves makes the call.  It is STABLE so
  * that it is inlined; what it calls is not, so it runs once in FROM.
  */

@@ -15,6 +15,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "storage/lock.h"
@@ -112,6 +113,17 @@ compat_function_access(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* Whether a role may use what is in a schema. */
+static inline AclResult
+compat_schema_access(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE);
+#else
+	return pg_namespace_aclcheck(schema, role, ACL_USAGE);
 #endif
 }
 
