@@ -398,6 +398,7 @@ shard_add_rows(Call *call, ReturnSetInfo *result)
 		value = is_row ? ExecFetchSlotHeapTupleDatum(slot)
 					   : slot_getattr(slot, 1, &is_null);
 		shard_add_row(call, value, is_null);
+		ExecClearTuple(slot); /* may own memory of the context */
 		ResetExprContext(result->econtext);
 	}
 	MemoryContextSwitchTo(context);

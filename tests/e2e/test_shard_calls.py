@@ -69,6 +69,20 @@ def test_functions_change_during_a_call(pair):
                           " int LANGUAGE sql AS 'SELECT 1'")
 
 
+def test_more_rows_than_fit_in_memory(pair):
+    with closing(pair.shards[0].connect()) as conn, conn.cursor() as cur:
+        cur.execute("""
+            CREATE FUNCTION public.many(n int)
+            RETURNS TABLE (a int, b text) LANGUAGE sql
+            AS 'SELECT i, repeat(''x'', i % 99) FROM generate_series(1, n) i';
+            ALTER EXTENSION pgstock ADD FUNCTION public.many(int);
+            SELECT pgstock_shard.wrap('public.many(int)'::regprocedure);
+            SET LOCAL work_mem = '64kB'""")
+        error, rows = call(cur, "many", "({0},,,,200000)")
+        assert error is None and len(rows) == 200000
+        conn.rollback()
+
+
 @pytest.mark.parametrize("answer,expected", [
     ("'(0,\"(,boom,,)\",)'",
      ("22004", "an error needs a SQLSTATE and a message")),
