@@ -343,7 +343,6 @@ openapi_render(unsigned without, Buf *json)
 					  "\"responses\":");
 	openapi_add_problem_responses(json);
 	buf_add_str(json, ",\"schemas\":");
-	buf_add(json, openapi_schemas,
-			(size_t) (openapi_schemas_end - openapi_schemas));
+	buf_add_str(json, openapi_schemas);
 	buf_add_str(json, "}}\n");
 }
