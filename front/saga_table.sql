@@ -289,24 +289,18 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_follow IS
 	'begins the next step of a saga; no row: another session was first';
 
-/*
- * Ends a step that every shard has taken.  It runs for each step: to set a
- * search path would cost as much as the rest, so all that it names has its
- * schema.
- */
+/* Ends a step that every shard has taken. */
 CREATE FUNCTION pgstock_front.saga_end(order_id text, saga bigint, step int,
 	state text, answer text[])
 RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	UPDATE pgstock_front.saga x
 	   SET state = coalesce($4, x.state), verb = NULL, error = NULL,
-		   answer = coalesce($5, x.answer),
-		   changed_at = pg_catalog.clock_timestamp()
-	 WHERE x.order_id OPERATOR(pg_catalog.=) $1
-	   AND x.saga OPERATOR(pg_catalog.=) $2
-	   AND x.step OPERATOR(pg_catalog.=) $3 AND x.verb IS NOT NULL;
+		   answer = coalesce($5, x.answer), changed_at = clock_timestamp()
+	 WHERE x.order_id = $1 AND x.saga = $2 AND x.step = $3
+	   AND x.verb IS NOT NULL;
 	RETURN FOUND;
 END
 $$;

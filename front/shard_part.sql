@@ -101,28 +101,24 @@ COMMENT ON FUNCTION pgstock_shard.part_again IS
 
 /*
  * Begins a step: returns NULL if it is to be taken, or its answer if it was
- * taken before.  This function and part_end() run for each step and with their
- * owner's rights.  To set a search path would cost as much as all else that
- * they do, so all that they name has its schema.
+ * taken before.
  */
 CREATE FUNCTION pgstock_shard.part_begin(order_id text, saga bigint, step int,
 	verb text)
 RETURNS pgstock_shard.answer
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	part	pgstock_shard.order_part;
 BEGIN
-	IF session_user OPERATOR(pg_catalog.<>) 'pgstock_front' THEN
+	IF session_user <> 'pgstock_front' THEN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
 	SELECT * INTO part FROM pgstock_shard.order_part o
-	 WHERE o.order_id OPERATOR(pg_catalog.=) $1 FOR UPDATE;
-	IF part.saga OPERATOR(pg_catalog.=) $2
-		AND part.step OPERATOR(pg_catalog.<) $3
-		AND (verb OPERATOR(pg_catalog.<>) 'keep'
-			 OR part.held OPERATOR(pg_catalog.=) $2)
-		OR NOT FOUND AND verb OPERATOR(pg_catalog.<>) 'keep' THEN
+	 WHERE o.order_id = $1 FOR UPDATE;
+	IF part.saga = $2 AND part.step < $3
+		AND (verb <> 'keep' OR part.held = $2)
+		OR NOT FOUND AND verb <> 'keep' THEN
 		RETURN NULL;
 	END IF;
 	RETURN pgstock_shard.part_again(part, $1, $2, $3, $4);
@@ -140,10 +136,10 @@ COMMENT ON FUNCTION pgstock_shard.part_begin IS
 CREATE FUNCTION pgstock_shard.part_end(order_id text, saga bigint, step int,
 	shards int[], verb text, answer pgstock_shard.answer, held boolean)
 RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF session_user OPERATOR(pg_catalog.<>) 'pgstock_front' THEN
+	IF session_user <> 'pgstock_front' THEN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
 	INSERT INTO pgstock_shard.order_part AS o
@@ -153,8 +149,7 @@ BEGIN
 		   saga = excluded.saga, step = excluded.step, verb = excluded.verb,
 		   shards = excluded.shards, answer = excluded.answer,
 		   changed_at = excluded.changed_at
-	 WHERE (o.saga, o.step) OPERATOR(pg_catalog.<=)
-		   (excluded.saga, excluded.step);
+	 WHERE (o.saga, o.step) <= (excluded.saga, excluded.step);
 	IF NOT FOUND THEN
 		PERFORM pgstock_shard.part_late(order_id, step);
 	END IF;
