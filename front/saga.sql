@@ -96,7 +96,7 @@ BEGIN
 	IF key IS NOT NULL THEN
 		PERFORM pgstock_front.raise('SK007',
 			format('idempotency key "%s" was used for another request', key),
-			NULL, 'Repeat the same request, or draw a new key.');
+			NULL, 'Repeat the same request, or use a new key.');
 	END IF;
 	PERFORM pgstock_front.raise('SK007',
 		format('order "%s" is already reserved by another request', order_id),
@@ -430,14 +430,14 @@ BEGIN
 			format('not enough stock for order "%s"', r.order_id),
 			format('Product "%s": wanted %s, available %s.', r.product_id,
 				   r.requested, r.available),
-			'To try again, draw a new key.');
+			'To try again, use a new key.');
 	END IF;
 	PERFORM pgstock_front.raise(
 		CASE r.status WHEN 'expired' THEN 'SK006' ELSE 'SK005' END,
 		format('the reservation under idempotency key "%s" has ended', key),
 		format('Product "%s" of order "%s" is %s.', r.product_id, r.order_id,
 			   r.status),
-		'To reserve again, draw a new key.');
+		'To reserve again, use a new key.');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_raise_stored IS

@@ -169,7 +169,7 @@ idempotency_raise_end(const Keyed *keyed, const Answer *answer,
 			 errdetail("Product \"%s\" of order \"%s\" is %s.",
 					   answer->product_id, answer->order_id,
 					   answer_status_text(end)),
-			 errhint("To reserve again, draw a new key.")));
+			 errhint("To reserve again, use a new key.")));
 }
 
 /* Of one answer: makes of "granted" what has become of it. */
@@ -238,7 +238,7 @@ idempotency_look(Work *work, Keyed *keyed, const char *order_id, List *lines)
 				(errcode(ERRCODE_SK_KEY_REUSED),
 				 errmsg("idempotency key \"%s\" was used for another request",
 						keyed->key),
-				 errhint("Repeat the same request, or draw a new key.")));
+				 errhint("Repeat the same request, or use a new key.")));
 	}
 	keyed->stored = idempotency_answer_read(row_get(table->slot, KEY_ANSWER),
 											keyed->desc);

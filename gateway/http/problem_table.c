@@ -50,7 +50,7 @@ const Problem problems[PROBLEMS] = {
 						 "Reserve again."},
 	[PROBLEM_KEY_REUSED] = {422, "key-reused",
 							"The key belongs to another request", "SK007",
-							"Repeat the same request, or draw a new key; "
+							"Repeat the same request, or use a new key; "
 							"without a key, the id of the order is one."},
 	[PROBLEM_SALE_NOT_OPEN] = {409, "sale-not-open", "The sale is not open",
 							   "SK008", NULL},
