@@ -3,10 +3,10 @@
  * pgstock_shard.c
  *	  The calls of a front in a shard: a call is one text, and so is its answer.
  *
- * PL/Proxy does not prepare its statements, so what a call does must be cheap:
- * what a function of pgstock needs is looked up once in a session, and it is
- * called without the executor.  An error is returned, because PL/Proxy drops a
- * connection on which one is raised; so a call runs in a subtransaction.
+ * PL/Proxy does not prepare its statements, so a call must be cheap: the
+ * function of pgstock is looked up once in a session, and called without the
+ * executor.  An error is returned, because PL/Proxy drops a connection on which
+ * one is raised; so a call runs in a subtransaction.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -86,7 +86,7 @@ static HTAB *shard_callees;
 /* Counts changes of functions, which may be noticed during a call. */
 static uint64 shard_generation = 1;
 
-/* ---- What is called ------------------------------------------------------ */
+/* ---- The function -------------------------------------------------------- */
 
 /* A function was created, changed or dropped. */
 static void
@@ -95,7 +95,7 @@ shard_forget_callees(Datum arg, int cache, uint32 hash)
 	shard_generation++;
 }
 
-/* Whether a row has columns of these types, without those dropped. */
+/* Whether a row type has columns of these types; ignores dropped columns. */
 static bool
 shard_has_columns(TupleDesc desc, const Oid *types, int count)
 {
@@ -138,7 +138,7 @@ shard_is_callee(Form_pg_proc proc, Callee *callee, TupleDesc desc)
 	return shard_has_columns(desc, callee->column_types, callee->ncolumns);
 }
 
-/* Finds the function of that name; the front is told of others' arguments. */
+/* Finds the function of that name; it must have the arguments of the call. */
 static void
 shard_find_function(Callee *callee, const char *name)
 {
@@ -161,8 +161,8 @@ shard_find_function(Callee *callee, const char *name)
 	ReleaseSysCacheList(list);
 	if (!OidIsValid(callee->function))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("pgstock has no function \"%s\" with the "
-							   "arguments of its call",
+						errmsg("pgstock has no function \"%s\" with these "
+							   "arguments",
 							   name)));
 }
 
@@ -223,7 +223,7 @@ shard_find_callee(Oid wrapper)
 	return callee;
 }
 
-/* Appends a text in quotes; escape: '\0': what is special is doubled. */
+/* Appends a quoted text; escape precedes " and \; '\0': they are doubled. */
 static void
 shard_append_quoted(StringInfo to, const char *value, char escape)
 {
@@ -336,7 +336,7 @@ shard_act_as(const NullableDatum *role, const NullableDatum *trace,
 		shard_set("pgstock.actor", TextDatumGetCString(actor->value));
 }
 
-/* Reads a call as a row of its type: its columns, without those dropped. */
+/* Reads a call as a row of its type: its columns, except dropped ones. */
 static void
 shard_read_call(Call *call, char *input)
 {
@@ -361,8 +361,8 @@ shard_read_call(Call *call, char *input)
 	ReleaseTupleDesc(desc);
 	if (!fits)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the type of a call has other columns than the "
-							   "function has arguments")));
+						errmsg("the columns of the call do not match the "
+							   "arguments of the function")));
 }
 
 /* ---- The result ---------------------------------------------------------- */
@@ -429,7 +429,8 @@ shard_invoke_set(Call *call, FunctionCallInfo fcinfo)
 	FunctionCallInvoke(fcinfo);
 	if (result.returnMode != SFRM_Materialize)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("function \"%s\" returned rows one by one",
+						errmsg("function \"%s\" did not return its rows in a "
+							   "tuplestore",
 							   get_func_name(call->callee->function))));
 	if (result.setResult != NULL)
 	{
@@ -513,7 +514,7 @@ shard_failure(const Call *call, const ErrorData *error)
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
 	{
 		state = "55000";
-		message = "the front calls a function with other arguments";
+		message = "the call does not match the function of this shard";
 		detail = error->message;
 		hint = "pgstock_front.shard_status() shows the versions of each shard: "
 			   "ALTER EXTENSION pgstock_shard UPDATE there.";

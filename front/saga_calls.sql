@@ -83,8 +83,8 @@ BEGIN
 								  '%s is named by its id.',
 								  array_to_string(shards, ', '),
 								  pgstock_front.order_shard($1)),
-				  HINT = 'Split the order, or choose a key for lines and '
-						 'orders that no order crosses.';
+				  HINT = 'Split the order, or choose keys by which all lines '
+						 'of an order are in one shard.';
 	END IF;
 	IF NOT pgstock_front.has_coordinator() THEN
 		RAISE EXCEPTION 'order "%" has lines in more than one shard', $1
@@ -93,7 +93,7 @@ BEGIN
 								  array_to_string(shards, ', ')),
 				  HINT = 'Name a database for orders over shards with '
 						 'pgstock_front.set_coordinator(), or choose a key '
-						 'that no order crosses.';
+						 'by which all lines of an order are in one shard.';
 	END IF;
 END
 $$;

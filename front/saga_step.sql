@@ -72,11 +72,11 @@ BEGIN
 	PERFORM pgstock_front.raise('40001',
 		format('another session has ended step "%s" of order "%s"', t.verb,
 			   t.order_id), NULL,
-		'The same call again returns the outcome.');
+		'Repeat the call: it returns the outcome.');
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_lost IS
-	'40001: what the session knows of a step is no longer the order''s state';
+	'raises 40001: another session has ended the step';
 
 /*
  * Begins the step that must follow if the shards have different outcomes:

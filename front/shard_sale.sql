@@ -388,7 +388,7 @@ SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_moves(uuid[])'::
 
 /*
  * One snapshot.  A piece is free here, or in a move that has not been marked as
- * arrived, or last_move tells that it has left.
+ * arrived, or last_move shows that it has left.
  */
 CREATE FUNCTION pgstock_shard.sale_state(activity_id text)
 RETURNS jsonb

@@ -9,8 +9,8 @@ BEGIN
 		RAISE EXCEPTION 'verify_stock() finds differences %', moment
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = 'Nothing was changed.',
-				  HINT = 'Find their cause first; repair_stock() brings a '
-						 'product to its ledger.';
+				  HINT = 'Find their cause first; repair_stock() sets the '
+						 'levels of a product to the sums of its ledger.';
 	END IF;
 END
 $$;

@@ -38,7 +38,7 @@ CREATE FUNCTION pgstock_internal.event_settings_changed()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'pgstock_event_settings_changed' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.event_settings_changed IS
-	'has all sessions read again how events are published';
+	'makes all sessions read the settings of events again';
 CREATE TRIGGER event_topic_changed
 	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
 	ON pgstock_internal.event_topic
@@ -102,8 +102,8 @@ COMMENT ON FUNCTION @extschema@.set_event_format IS
 	'members, or with ''*'' those of all types, are named in snake_case or '
 	'camelCase; NULL: as by default; 22023 for another type, name or form';
 
-/* For set_event_profile, which has its owner's rights: what is in the schema of
- * the extension could be replaced. */
+/* For set_event_profile, which has its owner's rights: a function in the schema
+ * of the extension could be replaced. */
 CREATE FUNCTION pgstock_internal.set_topic(event_type text, topic text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
@@ -111,8 +111,8 @@ COMMENT ON FUNCTION pgstock_internal.set_topic IS
 	'does what set_event_topic does, with the rights of its caller';
 
 /*
- * Types that are not written (set_event_topic() with NULL) stay so: a profile
- * names events, and does not say which of them there are.
+ * Types that set_event_topic() has suppressed (NULL) stay suppressed: a profile
+ * names events, and does not decide which of them are published.
  */
 CREATE FUNCTION @extschema@.set_event_profile(profile text)
 RETURNS void
@@ -153,9 +153,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.set_event_profile IS
-	'sets the topics, names and members of all event types that are written '
-	'as a profile has them: default or inventory; 22023 for another one, or '
-	'if a built-in handler reads one of the topics';
+	'sets the topics, names and members of all event types, except '
+	'suppressed ones, to those of a profile: default or inventory; 22023 for '
+	'another profile, or if a built-in handler reads one of the topics';
 
 CREATE FUNCTION pgstock_internal.event_formats()
 RETURNS TABLE (event_type text, topic text, name text, members text)

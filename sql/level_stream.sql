@@ -103,7 +103,7 @@ CREATE TABLE pgstock_internal.level_difference
 	CONSTRAINT level_difference_pkey PRIMARY KEY (product_id, location)
 );
 COMMENT ON TABLE pgstock_internal.level_difference IS
-	'levels whose latest record that was read from the topic is not the level';
+	'levels that differ from their latest record that was read from the topic';
 
 CREATE FUNCTION pgstock_internal.level_key(product_id text, location text)
 RETURNS text

@@ -40,8 +40,8 @@ SELECT date_trunc('second', r.created_at), count(DISTINCT r.order_id),
  GROUP BY 1 ORDER BY 1
 $$;
 COMMENT ON FUNCTION @extschema@.sale_purchases IS
-	'returns the purchases in a flash sale that still hold, for each second '
-	'that has any';
+	'returns the purchases of a flash sale that are still reserved or '
+	'confirmed, by second';
 
 /* ---- The relay ----------------------------------------------------------- */
 

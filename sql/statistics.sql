@@ -94,10 +94,10 @@ COMMENT ON FUNCTION pgstock_internal.database_metrics IS
 /* ---- Calls of a day ------------------------------------------------------ */
 
 /*
- * What the counters were at the end of each day (UTC), so that a report can
- * tell the calls of a week: the difference of two rows of one stats_since,
- * while which the counters only rise.  The upkeep writes the row of the day
- * again and again, so a crash loses the count of a minute.
+ * The counters at the end of each day (UTC).  A report computes the calls of a
+ * week as the difference of two rows with the same stats_since, between which
+ * the counters only rise.  The upkeep writes the row of the current day at
+ * least once a minute, so a crash loses the calls of a minute.
  */
 CREATE TABLE pgstock_internal.call_day
 (
@@ -128,7 +128,7 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.calls_today IS
 	'returns the counters as they are now';
 
-/* Where nothing was called, nothing is written. */
+/* Without calls, nothing is written. */
 CREATE FUNCTION pgstock_internal.keep_calls()
 RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -147,8 +147,8 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.keep_calls IS
 	'writes the counters of today to call_day';
 
-/* Of counters that still count, the last row before stays: they begin with
- * it. */
+/* The last row before that time is kept if its counters still count: later
+ * rows are compared with it. */
 CREATE FUNCTION pgstock_internal.purge_calls(before timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -187,8 +187,8 @@ COMMENT ON FUNCTION pgstock_internal.calls_until IS
 	'returns all counters as they were at the end of a day';
 
 /*
- * The counters of a server's run that began before the first day, and of which
- * no earlier row was written, count as a whole: since says so.
+ * If a run of the server began before the first day and has no earlier row, all
+ * its calls are included; since is then the start of the run.
  */
 CREATE FUNCTION pgstock_internal.calls_of_days(first date, last date)
 RETURNS TABLE (function text, calls bigint, refused bigint, failed bigint,
@@ -215,7 +215,7 @@ SELECT l.function, l.calls - coalesce(e.calls, 0),
 $$;
 COMMENT ON FUNCTION pgstock_internal.calls_of_days IS
 	'returns the calls of these days, one row for each run of the server, and '
-	'from when on they are counted';
+	'the time from which on they are counted';
 
 CREATE FUNCTION @extschema@.reset_stock_statistics()
 RETURNS void

@@ -189,7 +189,7 @@ def test_a_shard_whose_function_has_other_arguments(pair):
                        " DROP ATTRIBUTE a8")
     state, message, _, hint = outcome(pair.front, RESERVE, (here, "o"))
     assert (state, message) == (
-        "55000", "the front calls a function with other arguments")
+        "55000", "the call does not match the function of this shard")
     assert "shard_status()" in hint
 
 

@@ -9,7 +9,7 @@ import pytest
 from shards import Shards
 from test_front import name, outcome
 
-OTHER = "the front calls a function with other arguments"
+OTHER = "the call does not match the function of this shard"
 
 
 @pytest.fixture(scope="module", name="pair")
