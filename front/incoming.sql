@@ -136,9 +136,9 @@ COMMENT ON FUNCTION pgstock_front.incoming_rows IS
 /* ---- What the handlers share ---- */
 
 /*
- * The same at each delivery, also of a dead letter that was sent back: that is
- * another record with the same topic, source and id.  A message that is applied
- * by hand may have none.
+ * The key is the same at each delivery of a message, also if its dead letter
+ * was sent back: that is another record with the same topic, source and id.  A
+ * message that is applied by hand may have no id, and then has no key.
  */
 CREATE FUNCTION pgstock_front.incoming_key(payload jsonb, message jsonb)
 RETURNS text
@@ -417,7 +417,8 @@ EXCEPTION WHEN SQLSTATE 'SK007' THEN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.incoming_release IS
-	'gives back an order, or the items of it that a message names';
+	'releases an order or rolls it back, or only the items that a message '
+	'names';
 
 CREATE FUNCTION pgstock_front.incoming_note_declined(order_id text)
 RETURNS void

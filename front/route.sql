@@ -58,7 +58,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.shards_of_product IS
-	'returns the shards that may have levels of a product; NULL: all';
+	'returns the shards that may have levels of a product, or all for NULL';
 
 CREATE FUNCTION pgstock_front.shards_of_move(product_id text,
 	from_location text, to_location text)
@@ -82,7 +82,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.shards_of_move IS
 	'returns the shard of two locations of a product; 0A000 if they are in two';
 
-/* A malformed element has no shard; the shard of another one rejects it. */
+/* A malformed element has no shard; that of another element rejects it. */
 CREATE FUNCTION pgstock_front.shards_of_items(items jsonb)
 RETURNS int[]
 LANGUAGE plpgsql STABLE
@@ -124,7 +124,7 @@ SELECT format('ROW(%s)::pg_catalog.text', string_agg(
   FROM unnest(columns, types) WITH ORDINALITY c (name, type, n)
 $$;
 COMMENT ON FUNCTION pgstock_front.call_text IS
-	'returns the expression that makes a call of its columns, of these types';
+	'returns the SQL expression of a call, from its columns and their types';
 
 /*
  * The PL/Proxy functions: for each function of the shard (front/shard.sql), one
@@ -185,12 +185,12 @@ $f$, own, proxy, pgstock_front.call_text(
 				FROM generate_series(1, cardinality(types) + 4) n),
 		'{int[],text,text,text}' || types));
 	EXECUTE format('COMMENT ON FUNCTION %s IS %L', own,
-		'calls ' || name || ' in the given shards: their numbers, role, trace, '
-		'actor, its own arguments');
+		'calls ' || name || ' in shards; arguments: shard numbers, role, '
+		'trace, actor, those of ' || name);
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.make_shard_calls IS
-	'creates the functions that call one of that name in shards';
+	'creates the functions that call the function of that name in shards';
 SELECT pgstock_front.make_shard_calls('has_order', '{text}');
 
 CREATE TYPE pgstock_front.order_place AS
@@ -222,7 +222,7 @@ SELECT array_agg(DISTINCT s.shard ORDER BY s.shard)
 				   WHEN (p.place).live THEN ARRAY[p.shard] END) s (shard)
 $$;
 COMMENT ON FUNCTION pgstock_front.order_shards IS
-	'returns the shards of an order from what shards report; none: NULL';
+	'returns the shards of an order, from the reports of shards; NULL: none';
 
 /*
  * A shard that has a part of an order over shards knows all shards of the
@@ -252,8 +252,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.order_parts IS
-	'returns the shards of an order over several, from shards that answer; '
-	'NULL if none has a part of it';
+	'returns the shards of an order over several shards, from those that '
+	'respond; NULL if none of them has a part of it';
 
 /*
  * If an order's id does not determine its shard, all shards are queried for it

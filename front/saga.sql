@@ -59,7 +59,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_lines IS
 	'returns the merged lines of a request';
 
-/* A request is compared only where there is another one to compare it with. */
+/* Called only if there is an earlier request to compare with. */
 CREATE FUNCTION pgstock_front.saga_same(request jsonb, other jsonb)
 RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE
@@ -214,7 +214,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_refused IS
 	'returns the rows of an order that a shard refused';
 
-/* What is back-ordered is known only by the hold. */
+/* Only the answer of the hold shows which lines are back-ordered. */
 CREATE FUNCTION pgstock_front.saga_backordered(held pgstock_front.answer[],
 	kept pgstock_front.answer[])
 RETURNS text[]

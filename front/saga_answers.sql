@@ -74,8 +74,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_failure IS
-	'returns the first error of a step that is an answer (answered), or else '
-	'the first one that is not';
+	'returns the first error of a step; answered: only errors that are '
+	'answers, or only others';
 
 CREATE FUNCTION pgstock_front.saga_failed(answers pgstock_front.answer[])
 RETURNS boolean

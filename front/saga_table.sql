@@ -23,8 +23,9 @@
  * once due_at has passed.  After it only a call for the order undoes it.
  *
  * state is new, reserved, confirmed, released, rolled_back, returned,
- * shortfall, expired, refused or abandoned.  No constraint says so: each
- * statement would parse it again, for a quarter of the coordinator's CPU time.
+ * shortfall, expired, refused or abandoned.  There is no constraint for this:
+ * each statement would parse it again, which took a quarter of the
+ * coordinator's CPU time.
  */
 CREATE TABLE pgstock_front.saga
 (
@@ -343,7 +344,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_due IS
 	'returns sagas whose step should have ended, and sets their next try';
 
-/* NULL where nothing was deleted: the shards need not be called. */
+/* If nothing was deleted, the shards need not be called. */
 CREATE FUNCTION pgstock_front.saga_purge(max_sagas int)
 RETURNS timestamptz
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -363,7 +364,7 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_purge IS
 	'deletes sagas that ended longer ago than pgstock_front.saga_retention; '
-	'returns the moment before which, if it has deleted any';
+	'returns that time if it has deleted any, else NULL';
 
 /* ---- For people ---------------------------------------------------------- */
 

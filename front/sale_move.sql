@@ -94,8 +94,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_deliver IS
-	'lets moves arrive in the shards that they are for; then raises the first '
-	'error';
+	'delivers moves to their target shards; then raises the first error, if '
+	'there was one';
 
 /* Moves as sale_state returns them may not be durable in their shard yet. */
 CREATE FUNCTION pgstock_front.sale_redeliver(moves jsonb[])
@@ -120,7 +120,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_redeliver IS
-	'lets moves arrive that another session has left under way';
+	'delivers moves that another session has left under way';
 
 /*
  * Finishes what sessions have left under way, and sends what has remained of
@@ -145,8 +145,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_sweep IS
-	'lets unfinished moves of flash sales arrive, and sends what sales have '
-	'left to the shards of the products';
+	'delivers unfinished moves of flash sales, and sends the pieces that '
+	'sales have left to the shards of the products';
 
 CREATE FUNCTION pgstock_front.sale_delete_old(source int, target int,
 	ids uuid[])
@@ -167,7 +167,7 @@ $$;
 COMMENT ON FUNCTION pgstock_front.sale_delete_old IS
 	'deletes moves from one shard to another that have arrived long ago';
 
-/* A shard that does not respond keeps what it has sent or received. */
+/* A shard that does not respond keeps its rows of moves and arrivals. */
 CREATE FUNCTION pgstock_front.sale_purge()
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -212,7 +212,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_states_of IS
-	'returns what each of some shards has of a flash sale';
+	'returns the state of a flash sale in each of the given shards';
 
 /* If a shard does not respond, each is called by itself. */
 CREATE FUNCTION pgstock_front.sale_states(activity_id text)
@@ -243,7 +243,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_states IS
-	'returns what each shard has of a flash sale, or why it did not respond';
+	'returns the state of a flash sale in each shard, or the error of a shard '
+	'that did not respond';
 
 CREATE FUNCTION pgstock_front.sale_check_states(states jsonb[])
 RETURNS void

@@ -31,8 +31,8 @@ CREATE FUNCTION pgstock_front.begin_call(function text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_front_begin_call' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_front.begin_call IS
-	'true; 25001 inside a transaction block, unless pgstock.front_autonomous '
-	'is on';
+	'returns true; raises 25001 inside a transaction block, unless '
+	'pgstock.front_autonomous is on';
 
 CREATE FUNCTION pgstock_front.caller()
 RETURNS text

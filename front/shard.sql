@@ -56,14 +56,14 @@ CREATE FUNCTION pgstock_shard.check_shard(shards int[])
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_shard_check_shard' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_shard.check_shard IS
-	'true; 55000 unless this database is one of these shards';
+	'returns true; raises 55000 unless this database is one of these shards';
 
 CREATE FUNCTION pgstock_shard.act_as(role text, trace text, actor text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_shard_act_as' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_shard.act_as IS
 	'switches to the role that has called a front, with its trace and actor, '
-	'until the end of the transaction; NULL: unchanged; true';
+	'until the end of the transaction; NULL: unchanged; returns true';
 
 CREATE FUNCTION pgstock_shard.about()
 RETURNS TABLE (shard int, shards int, database text, pgstock text,
@@ -81,9 +81,10 @@ COMMENT ON FUNCTION pgstock_shard.about IS
 	'returns which shard this database is, and the versions of its extensions';
 
 /*
- * A function of pgstock for a front: pgstock_shard.c.  The argument is a row of
- * the type of the same name, as text: the shards that the call is for, role,
- * trace and actor, then the function's own arguments.
+ * Creates the function by which a front calls a function of pgstock
+ * (pgstock_shard.c).  Its argument is a row of the type of the same name, as
+ * text: the shards that the call is for, role, trace and actor, then the
+ * function's own arguments.
  */
 CREATE FUNCTION pgstock_shard.wrap(function oid)
 RETURNS void

@@ -67,7 +67,7 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_shard.be_durable IS
 	'makes the caller''s commit wait for its flush and for the standbys, '
-	'whatever synchronous_commit the role has; true';
+	'whatever synchronous_commit the role has; returns true';
 
 /*
  * A stored answer may depend on a commit that is not flushed yet, so the row is
@@ -157,8 +157,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_end IS
-	'ends a step of an order over shards: stores its answer; raises 40001 if a '
-	'later one was taken; true';
+	'ends a step of an order over shards: stores its answer and returns true; '
+	'raises 40001 if a later one was taken';
 
 CREATE FUNCTION pgstock_shard.part_late(order_id text, step int)
 RETURNS void
@@ -224,12 +224,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.fence IS
-	'makes the caller''s commit flush what its transaction has read; true';
+	'makes the caller''s commit flush what its transaction has read; returns '
+	'true';
 
 /*
- * Two questions about a row of the coordinator that was restored from a backup.
- * A step that settles an order is sent only after all shards have kept it, and
- * none is sent before all shards have taken the previous one.
+ * Two checks of a row of a coordinator that was restored from a backup.  A step
+ * that settles an order is sent only after all shards have kept it, and none is
+ * sent before all shards have taken the previous one.
  */
 CREATE FUNCTION pgstock_shard.part_kept(order_id text, saga bigint, step int)
 RETURNS boolean
@@ -396,8 +397,8 @@ SELECT DISTINCT ON (r.product_id, r.location) r.product_id, r.location,
 $body$
 $f$, pgstock);
 	/*
-	 * A call that settles an order is about all its lines, also if it fails.
-	 * After an error the role has no right to see pgstock's type.
+	 * A call that settles an order applies to all its lines, even if it fails.
+	 * After an error the current role has no right to use pgstock's type.
 	 */
 	EXECUTE format($f$
 CREATE FUNCTION pgstock_shard.part_holds(verb text, rows text[])
@@ -429,7 +430,7 @@ SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
  * it is lost, the keep fails.  So it does not wait for a flush; the keep's
  * commit flushes both.
  *
- * What returns nothing of use is assigned to "done": PL/pgSQL evaluates an
+ * Results that are not needed are assigned to "done": PL/pgSQL evaluates an
  * assignment without the executor, which PERFORM starts.
  */
 CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],

@@ -237,8 +237,9 @@ SELECT pgstock_shard.wrap('pgstock_shard.sale_home()'::regprocedure);
 /* ---- Receiving ---- */
 
 /*
- * Once its arrival is deleted, nothing shows that a move has arrived.  So a
- * session that was stopped for long must not deliver what it has read before.
+ * Once its row of stock_arrival is deleted, nothing shows that a move has
+ * arrived.  So a session that was suspended for long must not deliver a move
+ * that it read before.
  */
 CREATE FUNCTION pgstock_shard.sale_check_sent(move jsonb)
 RETURNS void
@@ -320,7 +321,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_receive IS
-	'lets moves arrive in this shard, each once; the pieces of a sale that has '
+	'receives moves in this shard, each once; the pieces of a sale that has '
 	'closed become ordinary stock; order_id: the order that the same '
 	'transaction is about, or NULL';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_receive(jsonb,text)'::
@@ -517,7 +518,7 @@ COMMENT ON FUNCTION pgstock_shard.sale_open IS
 SELECT pgstock_shard.wrap('pgstock_shard.sale_open(text,text,bigint,bigint,'
 	'timestamptz,timestamptz,text)'::regprocedure);
 COMMENT ON FUNCTION pgstock_shard.sale_buy IS
-	'lets moves arrive, and purchases, in one transaction: no other buyer gets '
+	'receives moves and purchases in one transaction: no other buyer gets '
 	'the pieces in between';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_buy(text,text,text,bigint,jsonb,'
 	'jsonb)'::regprocedure);
