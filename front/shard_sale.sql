@@ -518,8 +518,8 @@ COMMENT ON FUNCTION pgstock_shard.sale_open IS
 SELECT pgstock_shard.wrap('pgstock_shard.sale_open(text,text,bigint,bigint,'
 	'timestamptz,timestamptz,text)'::regprocedure);
 COMMENT ON FUNCTION pgstock_shard.sale_buy IS
-	'receives moves and purchases in one transaction: no other buyer gets '
-	'the pieces in between';
+	'receives moves and makes a purchase in one transaction: no other buyer '
+	'gets the pieces in between';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_buy(text,text,text,bigint,jsonb,'
 	'jsonb)'::regprocedure);
 COMMENT ON FUNCTION pgstock_shard.sale_close IS
