@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * protocol/outcome.h
- *	  What becomes of a message: the kinds, the classes of errors, the reasons,
- *	  and their texts.
+ *	  Results of messages: the kinds, the classes of errors, the reasons, and
+ *	  their texts.
  *
  * The texts are values of the tables inbox and failed_event, of the results of
  * relay_apply(), of the relay's metrics and of dead letters' headers.  The
@@ -15,7 +15,7 @@
 #ifndef PROTOCOL_OUTCOME_H
 #define PROTOCOL_OUTCOME_H
 
-/* What became of a message. */
+/* The result of a message. */
 typedef enum OutcomeKind
 {
 	OUTCOME_NONE, /* not decided; to the relay, one of a later version */
@@ -56,7 +56,7 @@ static const char *const error_class_texts[ERROR_CLASSES] = {
 	[ERROR_CLASS_QUEUE] = "queue",		   [ERROR_CLASS_CRASH] = "crash",
 };
 
-/* Why that became of it, where the reason is not the text of an error:
+/* The reason of a result, where it is not the text of an error:
  * docs/events.md, "Results". */
 typedef enum OutcomeReason
 {

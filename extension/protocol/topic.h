@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * protocol/topic.h
- *	  The topics of stock events, where set_event_topic() names no other one.
+ *	  The default topics of stock events; set_event_topic() sets others.
  *
  * Only pgstock writes to them (outbox/reserved_topic.c).  event_types() in
  * sql/event_formats.sql says which type goes to which; dev/schemas compares.

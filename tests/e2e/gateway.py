@@ -46,7 +46,7 @@ class Answer:
 
 class Client:
     """One connection that is kept alive, with the token of a role.  Each answer
-    is held against the gateway's description."""
+    is validated against the gateway's description."""
 
     def __init__(self, port, role="app", timeout=30):
         self.conn = http.client.HTTPConnection(HOST, port, timeout=timeout)
