@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """The story that dev/demo plays, on the servers that it started.
 
-Every line that begins with "ok" is a claim that was checked against the database
-or against what a consumer read from Kafka; the first one that is not true
-ends the demo with exit code 1.
+Every line that begins with "ok" is a claim that was checked against the
+database or against what a consumer read from Kafka; the first one that is not
+true ends the demo with exit code 1.
 """
 
 import json

@@ -116,7 +116,7 @@ def record_fault(record):
 
 
 def row_fault(form, event_type, payload, headers):
-    """(what a row of the outbox is validated against, what is wrong or None); the
+    """(what a row of the outbox is checked against, what is wrong or None); the
     headers are those of stock_outbox."""
     if form == "r":
         letter = {name: value for name, value in load(headers).items()

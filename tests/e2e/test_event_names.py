@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 """Events under the names of a profile, from the call to the topic.
 
-Every record is validated against docs/schemas/inventory as it is read (schemas.py).
+Every record is checked against docs/schemas/inventory as it is read
+(schemas.py).
 Here: the headers have the type's name too, keys and order are as ever, and the
 relay's commands work on what they find, whatever it is named.
 """
