@@ -12,6 +12,7 @@ import copy
 import json
 import os
 import random
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -218,6 +219,30 @@ HEADERS = {
     "ce_sequence": "00000000000000000007",
     "ce_incarnation": "c4d1a1c2-5b0e-4d64-9a07-0d0f3a8ad1b9",
     "content-type": "application/json"}
+
+
+def test_a_record_and_a_row_are_held(db, kafka, start_relay):
+    """The checks through which every record of every test goes: what the
+    extension and the relay have written passes, and not as an application's
+    own; without a member or a header it does not."""
+    db.sql("SELECT receive_stock('a', 1)")
+    start_relay()
+    with kafka.tail("stock-events") as tail:
+        (record,) = tail.until(lambda records: records, 30, "an event")
+    (row,) = schemas.outbox_rows(db)
+    assert schemas.row_fault(*row) == ("events/StockLevelChanged", None)
+    assert schemas.record_fault(record) is None
+    less = record.json
+    del less["timestamp"]
+    less = json.dumps(less).encode()
+    for wrong in (
+            schemas.row_fault(*row[:2], less, row[3])[1],
+            schemas.record_fault(replace(record, value=less)),
+            *(schemas.record_fault(replace(record, headers=tuple(
+                header for header in record.headers if header[0] != name)))
+              for name, _ in record.headers
+              if name not in ("ce_type", "ce_subject", "content-type"))):
+        assert wrong
 
 
 def test_headers():
