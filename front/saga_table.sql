@@ -334,7 +334,7 @@ AS $$
 UPDATE pgstock_front.saga x
    SET tries = x.tries + 1,
 	   due_at = clock_timestamp()
-				+ '1s'::interval * least(2 ^ x.tries, 10)
+				+ '1s'::interval * least(2 ^ least(x.tries, 4), 10)
   FROM (SELECT d.order_id FROM pgstock_front.saga d
 		 WHERE d.verb IS NOT NULL AND d.due_at <= clock_timestamp()
 		 ORDER BY d.due_at LIMIT max_sagas FOR UPDATE SKIP LOCKED) due

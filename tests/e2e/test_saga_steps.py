@@ -333,6 +333,14 @@ def test_a_call_that_no_shard_allows_leaves_no_step(shop, order):
     assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
 
 
+def test_a_step_that_was_tried_for_days(shop, order):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    begin(shop, order, "release", {})
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now(), tries = 20000"
+                   " WHERE order_id = %s", (order,))
+    assert sweep(shop, order) == "released"
+
+
 def test_a_locked_row_does_not_stop_the_sweeper(shop, order):
     """Nor does a caller whose sweep is canceled delay other orders."""
     orders = [f"{order}-{n}" for n in range(2)]
