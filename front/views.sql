@@ -233,8 +233,8 @@ BEGIN
 			info := a.rows[1]::pgstock_front.shard_info;
 			error := CASE
 				WHEN a.error IS NOT NULL
-				THEN (a.error::pgstock_front.failure).message || ': '
-					 || (a.error::pgstock_front.failure).detail
+				THEN concat_ws(': ', (a.error::pgstock_front.failure).message,
+							   (a.error::pgstock_front.failure).detail)
 				WHEN info.shards <> pgstock_front.shard_count()
 				THEN format('it is one of %s shards', info.shards)
 				WHEN info.pgstock_shard <> own

@@ -204,6 +204,14 @@ def test_a_shard_without_the_extension(pair):
         "SELECT error FROM pgstock_front.shard_status() WHERE shard = 0")
 
 
+def test_status_of_a_shard_whose_error_has_no_detail(pair):
+    pair.shards[0].sql("REVOKE EXECUTE ON FUNCTION pgstock_shard.about()"
+                       " FROM PUBLIC")
+    assert pair.front.sql(
+        "SELECT shard, error FROM pgstock_front.shard_status()") == [
+            (0, "permission denied for function about"), (1, None)]
+
+
 def test_a_role_without_access(pair):
     """First without a level on the front; then pgstock_front is not a member
     of it."""
