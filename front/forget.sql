@@ -126,12 +126,13 @@ BEGIN
 	PERFORM pgstock_front.begin_call('forget_user');
 	BEGIN
 		shards := pgstock_front.all_shards();
-		answers := pgstock_front.check_answers(ARRAY(
+		answers := ARRAY(
 			SELECT a::pgstock_front.answer
 			  FROM pgstock_front.forget_user(shards, pgstock_front.caller(),
 				nullif(current_setting('pgstock.trace_id', true), ''),
-				pgstock_front.actor(), $1, $2) a));
-		IF pgstock_front.has_coordinator() THEN
+				pgstock_front.actor(), $1, $2) a);
+		IF pgstock_front.has_coordinator()
+			AND NOT pgstock_front.saga_failed(answers) THEN
 			n := pgstock_front.ask_forget($1);
 		END IF;
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object
@@ -139,6 +140,7 @@ BEGIN
 		OR crash_shutdown OR cannot_connect_now THEN
 		PERFORM pgstock_front.call_failed('forget_user', SQLSTATE, SQLERRM);
 	END;
+	answers := pgstock_front.check_answers(answers);
 	RETURN n + (SELECT sum(a.rows[1]::bigint) FROM unnest(answers) a);
 END
 $$;

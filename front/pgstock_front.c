@@ -206,7 +206,8 @@ pgstock_front_raise(PG_FUNCTION_ARGS)
  * which one it was.
  */
 static void
-front_call_failed(const char *function, const char *state, const char *message)
+front_call_failed(const char *function, const char *state, const char *message,
+				  const char *detail, const char *hint)
 {
 	bool is_lost = strncmp(state, "57P0", 4) == 0 ||
 				   strncmp(state, "08", 2) == 0 || strcmp(state, "XX000") == 0;
@@ -237,7 +238,7 @@ front_call_failed(const char *function, const char *state, const char *message)
 					message,
 					"The call may have taken effect. Repeat it with the same "
 					"order id or idempotency key.");
-	front_raise(state, message, NULL, NULL);
+	front_raise(state, message, detail, hint);
 }
 
 Datum
@@ -245,7 +246,7 @@ pgstock_front_call_failed(PG_FUNCTION_ARGS)
 {
 	front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(0)),
 					  TextDatumGetCString(PG_GETARG_DATUM(1)),
-					  TextDatumGetCString(PG_GETARG_DATUM(2)));
+					  TextDatumGetCString(PG_GETARG_DATUM(2)), NULL, NULL);
 	PG_RETURN_VOID();
 }
 
@@ -347,7 +348,7 @@ pgstock_front_call_shard(PG_FUNCTION_ARGS)
 		error = CopyErrorData();
 		FlushErrorState();
 		front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(1)), state,
-						  error->message);
+						  error->message, error->detail, error->hint);
 	}
 	PG_END_TRY();
 	if (proxy->isnull)

@@ -138,7 +138,7 @@ shard_is_callee(Form_pg_proc proc, Callee *callee, TupleDesc desc)
 	return shard_has_columns(desc, callee->column_types, callee->ncolumns);
 }
 
-/* Finds the function of that name; it must have the arguments of the call. */
+/* Finds the function of that name that has the arguments of the call. */
 static void
 shard_find_function(Callee *callee, const char *name)
 {
@@ -221,28 +221,6 @@ shard_find_callee(Oid wrapper)
 		shard_look_up(callee);
 	}
 	return callee;
-}
-
-/* Appends a quoted text; escape precedes " and \; '\0': they are doubled. */
-static void
-shard_append_quoted(StringInfo to, const char *value, char escape)
-{
-	appendStringInfoCharMacro(to, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoCharMacro(to, escape ? escape : *value);
-		appendStringInfoCharMacro(to, *value);
-	}
-	appendStringInfoCharMacro(to, '"');
-}
-
-/* Appends a field of a row; NULL is nothing. */
-static void
-shard_append_field(StringInfo row, const char *value)
-{
-	if (value != NULL)
-		shard_append_quoted(row, value, '\0');
 }
 
 /* ---- The call ------------------------------------------------------------ */
@@ -358,6 +336,7 @@ shard_read_call(Call *call, char *input)
 		if (!TupleDescAttr(desc, i)->attisdropped)
 			call->columns[n++] = (NullableDatum){.value = values[i],
 												 .isnull = nulls[i]};
+	Assert(!fits || n == call->callee->ncolumns);
 	ReleaseTupleDesc(desc);
 	if (!fits)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -367,10 +346,33 @@ shard_read_call(Call *call, char *input)
 
 /* ---- The result ---------------------------------------------------------- */
 
+/* Appends a quoted text; escape precedes " and \; '\0': they are doubled. */
+static void
+shard_append_quoted(StringInfo to, const char *value, char escape)
+{
+	appendStringInfoCharMacro(to, '"');
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '"' || *value == '\\')
+			appendStringInfoCharMacro(to, escape ? escape : *value);
+		appendStringInfoCharMacro(to, *value);
+	}
+	appendStringInfoCharMacro(to, '"');
+}
+
+/* Appends a field of a row; NULL is nothing. */
+static void
+shard_append_field(StringInfo row, const char *value)
+{
+	if (value != NULL)
+		shard_append_quoted(row, value, '\0');
+}
+
 /* Adds a row to the text of an array, which is not closed yet. */
 static void
 shard_add_row(Call *call, Datum value, bool is_null)
 {
+	Assert(call->rows.len == 0 || call->rows.data[0] == '{');
 	appendStringInfoCharMacro(&call->rows, call->rows.len == 0 ? '{' : ',');
 	if (is_null)
 		appendStringInfoString(&call->rows, "NULL");
@@ -505,27 +507,25 @@ static char *
 shard_failure(const Call *call, const ErrorData *error)
 {
 	const char	  *state = unpack_sql_state(error->sqlerrcode);
-	const char	  *message = error->message;
-	const char	  *detail = error->detail;
-	const char	  *hint = error->hint;
+	const char	  *texts[] = {error->message, error->detail, error->hint};
 	StringInfoData row;
 
 	if (!call->is_read &&
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
 	{
 		state = "55000";
-		message = "the call does not match the function of this shard";
-		detail = error->message;
-		hint = "pgstock_front.shard_status() shows the versions of each shard: "
-			   "ALTER EXTENSION pgstock_shard UPDATE there.";
+		texts[0] = "the call does not match the function of this shard";
+		texts[1] = error->message;
+		texts[2] = "pgstock_front.shard_status() shows the versions of each "
+				   "shard: ALTER EXTENSION pgstock_shard UPDATE there.";
 	}
 	initStringInfo(&row);
-	appendStringInfo(&row, "(%s,", state);
-	shard_append_field(&row, message);
-	appendStringInfoChar(&row, ',');
-	shard_append_field(&row, detail);
-	appendStringInfoChar(&row, ',');
-	shard_append_field(&row, hint);
+	appendStringInfo(&row, "(%s", state);
+	for (int i = 0; i < (int) lengthof(texts); i++)
+	{
+		appendStringInfoChar(&row, ',');
+		shard_append_field(&row, texts[i]);
+	}
 	appendStringInfoChar(&row, ')');
 	return row.data;
 }

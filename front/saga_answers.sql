@@ -44,7 +44,8 @@ BEGIN
 					t.step_shards[n:n], calls[n:n]) a);
 		EXCEPTION WHEN OTHERS THEN
 			f := ('08006', format('could not reach shard %s',
-								  t.step_shards[n]), SQLERRM, NULL);
+								  t.step_shards[n]), SQLERRM,
+				  'Repeat the call with the same order id.');
 			answers := answers
 				|| (t.step_shards[n], f::text, NULL)::pgstock_front.answer;
 		END;

@@ -127,7 +127,7 @@ LANGUAGE plpgsql IMMUTABLE
 AS $$
 BEGIN
 	RETURN (SELECT bool_and(coalesce((a.error::pgstock_front.failure).sqlstate
-									 IN ('42501', '28000'), false))
+									 = '42501', false))
 			  FROM unnest(answers) a);
 END
 $$;

@@ -138,8 +138,14 @@ BEGIN
 				SELECT a::pgstock_front.answer
 				  FROM pgstock_front.sale_home(ARRAY[shard], NULL, NULL,
 											   NULL) a)));
-		EXCEPTION WHEN OTHERS THEN
-			CONTINUE;
+		EXCEPTION
+			WHEN internal_error OR connection_exception OR admin_shutdown
+				OR crash_shutdown OR cannot_connect_now THEN
+				CONTINUE;
+			WHEN OTHERS THEN
+				RAISE WARNING
+					'could not deliver moves of flash sales from shard %: %',
+					shard, SQLERRM;
 		END;
 	END LOOP;
 END
@@ -189,8 +195,14 @@ BEGIN
 					(o ->> 'target')::int, ARRAY(
 						SELECT jsonb_array_elements_text(o -> 'ids'))::uuid[]);
 			END LOOP;
-		EXCEPTION WHEN OTHERS THEN
-			CONTINUE;
+		EXCEPTION
+			WHEN internal_error OR connection_exception OR admin_shutdown
+				OR crash_shutdown OR cannot_connect_now THEN
+				CONTINUE;
+			WHEN OTHERS THEN
+				RAISE WARNING
+					'could not delete old moves of flash sales of shard %: %',
+					source, SQLERRM;
 		END;
 	END LOOP;
 END

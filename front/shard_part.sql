@@ -479,7 +479,7 @@ EXCEPTION WHEN OTHERS THEN
 		f.hint = PG_EXCEPTION_HINT;
 	/* an error before the step itself is no answer: the step is repeated */
 	IF a.shard IS NULL AND f.sqlstate ~ '^22' THEN
-		f.sqlstate := '28000';
+		f.sqlstate := '55000';
 	END IF;
 	f.detail := nullif(f.detail, '');
 	f.hint := nullif(f.hint, '');
