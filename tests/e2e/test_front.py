@@ -258,8 +258,8 @@ def test_an_order_in_several_shards_needs_a_coordinator(shards):
         "0A000", f'order "{order}" has lines in more than one shard',
         "Its lines are in the shards 0, 1.",
         "Name a database for orders over shards with"
-        " pgstock_front.set_coordinator(), or choose a key by which all lines of"
-        " an order are in one shard.")
+        " pgstock_front.set_coordinator(), or choose a key by which all lines"
+        " of an order are in one shard.")
 
 
 def errors(product, known):
