@@ -32,12 +32,12 @@ expect_narrow(const Buf *text)
 static void
 expect_sound_table(const ArgumentTable *table)
 {
-	uint32_t used = table->common;
+	uint64_t used = table->common;
 
 	for (int i = 0; i < table->command_count; i++)
 	{
 		const ArgumentCommand *command = &table->commands[i];
-		uint32_t			   options = command->allowed | table->common;
+		uint64_t			   options = command->allowed | table->common;
 
 		used |= command->allowed;
 		assert_non_null(command->name);
