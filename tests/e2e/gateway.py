@@ -51,6 +51,7 @@ class Client:
     def __init__(self, port, role="app", timeout=30):
         self.conn = http.client.HTTPConnection(HOST, port, timeout=timeout)
         self.headers = {}
+        self.described = True       # False: a test has changed the database
         if role:
             self.headers["Authorization"] = f"Bearer {TOKENS[role]}"
 
@@ -64,7 +65,8 @@ class Client:
         self.conn.request(method, path, body, {**self.headers, **headers})
         answer = Answer(self.conn.getresponse())
         answer.seconds = time.monotonic() - began
-        described.check(method, path, answer)
+        if self.described:
+            described.check(method, path, answer)
         return answer
 
     def get(self, path, **headers):

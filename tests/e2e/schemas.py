@@ -28,11 +28,17 @@ OTHERS = "others"               # the group of dead letters that tests write
 
 
 @lru_cache(None)
+def paths():
+    """The files of docs/schemas, by the names of the schemas."""
+    return {str(path.relative_to(DIRECTORY).with_suffix("")): path
+            for path in DIRECTORY.rglob("*.json")}
+
+
+@lru_cache(None)
 def schema(name):
     """The schema docs/schemas/NAME.json; None: there is none."""
-    path = DIRECTORY / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) \
-        if path.exists() else None
+    path = paths().get(name)
+    return path and json.loads(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(None)

@@ -28,6 +28,7 @@ def test_a_result_gets_another_column(gateways, app, product, shop):
 
     def read(_, i):
         with closing(gateway.client("reader")) as client:
+            client.described = False
             return client.get(f"/transactions?limit={i + 1}")
 
     assert {one.status for one in many(gateway, 12, read)} == {200}
@@ -53,6 +54,7 @@ def test_a_session_has_forgotten_its_statements(gateways, admin, product, shop):
         "EXECUTE 'DEALLOCATE ALL'; END $f$", kept, flags=re.S)
     orders = itertools.count(1)
     with closing(gateway.client()) as client:
+        client.described = False
         calls = ((lambda: client.get(f"/products/{product}/stock"), 200),
                  (lambda: client.reserve(
                      product, 1, f"{product}-{next(orders)}"), 201))

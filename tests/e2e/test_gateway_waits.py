@@ -169,8 +169,9 @@ def test_a_read_that_takes_too_long(gateways, product, shop):
     gateway = gateways({"postgres": {"pool": 1}}).start()
     backends = shop.pg.backends("pgstock-gateway")
     kept = shop.value("SELECT pg_get_functiondef('stock_report'::regproc)")
-    shop.sql(re.sub(r"AS \$function\$.*\$function\$", "AS $function$ BEGIN "
-                    "PERFORM pg_sleep(60); END $function$", kept, flags=re.S))
+    shop.sql(re.sub(r"AS \$function\$.*\$function\$", "AS $function$"
+                    " SELECT to_jsonb(pg_sleep(60)::text) $function$", kept,
+                    flags=re.S))
     try:
         with closing(gateway.client("reader")) as client, closing(
                 gateway.client("reader")) as other, ThreadPoolExecutor(

@@ -55,7 +55,7 @@ def test_sigterm_drains(db, kafka, start_relay):
         for _ in range(5):
             clients.progress(100, 30)
             assert relay.terminate() == 0
-            relay.start(wait=None)
+            relay.start(wait="/livez")
     total = db.value("SELECT count(*) FROM stock_outbox")
     with kafka.tail("stock-events") as tail:
         check_all(db, tail)
