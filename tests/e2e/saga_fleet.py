@@ -75,6 +75,12 @@ class Fleet(Shards):
             if not server.running:
                 server.start()
 
+    def wait_reachable(self):
+        """Waits until the front has an answer of every shard."""
+        wait_until(lambda: self.front.value(
+            "SELECT count(*) FROM pgstock_front.shard_status()"
+            " WHERE error IS NULL") == len(self.shards), 60, "a shard is away")
+
     def receive(self, quantity):
         for names in self.stocked:
             for product in names:

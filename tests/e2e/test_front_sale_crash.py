@@ -93,9 +93,7 @@ def test_a_piece_on_the_way(fleet, victim):
         else:
             fleet.shards[0].pg.power_cut()
     answers = [one.end()]
-    wait_until(lambda: fleet.front.value("SELECT count(*) = 4 FROM"
-               " pgstock_front.shard_status() WHERE error IS NULL"), 60,
-               "a shard is away")
+    fleet.wait_reachable()
     answers.append(Buyer(fleet, sale, second, f"{sale}-2", 1).end())
     again = fleet.front.value(BUY, (sale, first, f"{sale}-1", 1))
     assert held(fleet, product) == (1, 1)

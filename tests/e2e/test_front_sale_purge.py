@@ -77,12 +77,6 @@ def try_sweep(fleet):
         pass                        # its front was killed
 
 
-def reachable(fleet):
-    wait_until(lambda: fleet.front.value(
-        "SELECT count(*) = 4 FROM pgstock_front.shard_status()"
-        " WHERE error IS NULL"), 60, "a shard is away")
-
-
 def test_old_moves_are_deleted(fleet):
     product = sell_out(fleet, "old")
     moves, arrivals = counts(fleet)
@@ -110,7 +104,7 @@ def test_a_move_under_way_is_never_old(fleet):
         sweep(fleet)
         assert home.value("SELECT count(*) FROM pgstock_shard.stock_move"
                           " WHERE id = %s", (move["id"],)) == 1
-    reachable(fleet)
+    fleet.wait_reachable()
     wait_until(lambda: sweep(fleet) or held(fleet, product) == (4, 0), 30,
                lambda: f"held: {held(fleet, product)}")
     fleet.check_books()
@@ -133,7 +127,7 @@ def test_killed_while_old_moves_are_deleted(fleet, where, victim):
     fleet.revive()
     sweeper.join(60)
     assert not sweeper.is_alive(), "the sweeper hangs"
-    reachable(fleet)
+    fleet.wait_reachable()
     assert held(fleet, product) == (4, 4)
     wait_until(lambda: sweep(fleet) or counts(fleet) == (0, 0), 60,
                lambda: f"left: {counts(fleet)}")
@@ -148,7 +142,7 @@ def test_a_mark_that_was_lost(fleet):
     source.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
     source.sql(f'ALTER DATABASE "{source.name}" SET synchronous_commit = off')
     source.pg.restart()
-    reachable(fleet)
+    fleet.wait_reachable()
     product = sell_out(fleet, "mark")
     with fleet.stopped_at(source, "false") as waits:
         age(fleet, 31)
@@ -160,7 +154,7 @@ def test_a_mark_that_was_lost(fleet):
     source.sql(f'ALTER DATABASE "{source.name}" RESET synchronous_commit')
     source.sql("ALTER SYSTEM RESET wal_writer_delay")
     source.pg.restart()
-    reachable(fleet)
+    fleet.wait_reachable()
     # what is not marked would be sent again now
     source.sql("UPDATE pgstock_shard.stock_move SET sent_at = sent_at"
                " - interval '1 minute'")

@@ -60,12 +60,6 @@ class Backup:
         self.begin()
 
 
-def reachable(fleet):
-    wait_until(lambda: fleet.front.value(
-        "SELECT count(*) = 4 FROM pgstock_front.shard_status()"
-        " WHERE error IS NULL"), 60, "a shard is away")
-
-
 def reserve(fleet, order, items):
     fleet.front.sql("SELECT * FROM reserve_order(%s, %s, ttl => '1 day')",
                     (order, items))
@@ -77,7 +71,7 @@ def test_a_shard_is_restored(fleet):
     for order in ("kept", "then-released", "then-confirmed"):
         reserve(fleet, order, items)
     backup = Backup(shard.pg)
-    reachable(fleet)
+    fleet.wait_reachable()
     since = front.value("SELECT clock_timestamp()::text")
     for order in ("lost", "lost-confirmed"):
         reserve(fleet, order, items)
@@ -93,7 +87,7 @@ def test_a_shard_is_restored(fleet):
     assert held(fleet, product) == (16, 15)
 
     backup.restore()
-    reachable(fleet)
+    fleet.wait_reachable()
     found = type_block(front, "lines_here", shard=RESTORED, restored_to=since)
     assert sorted(found) == [
         ("lost", "reserved", "{}"), ("lost-confirmed", "confirmed", "{}"),
