@@ -30,7 +30,9 @@ WARM = 4                        # seconds until all sessions have connected
 CLIENTS = 8                     # for each shard
 PRODUCTS = 1000                 # in each shard
 CROSSING = 38                   # orders of a hundred
-SETTINGS = {"fsync": "on", "shared_buffers": "64MB", "max_connections": 150}
+# autovacuum would take most of a small limit, in one arm or another
+SETTINGS = {"fsync": "on", "shared_buffers": "64MB", "max_connections": 150,
+            "autovacuum": "off"}
 ROLE = "shop"
 
 
@@ -149,12 +151,14 @@ class Load:
     """Scripts with their weights, run by so many clients on each of some
     databases, which use so many shards."""
 
-    def __init__(self, machines, count, databases, clients, scripts):
+    def __init__(self, machines, count, databases, clients, scripts,
+                 rate=None):
         self.machines = machines
         self.count = count
         self.databases = databases
         self.clients = clients
         self.scripts = scripts
+        self.rate = rate        # in each database; None: as fast as it can
 
     def options(self):
         """The scripts, as options of pgbench."""
@@ -164,6 +168,8 @@ class Load:
                 file.write(script)
             os.chmod(path, 0o644)
             yield from ("-f", f"{path}@{weight}")
+        if self.rate is not None:
+            yield f"--rate={self.rate:.0f}"
 
     def start(self, seconds):
         command = [Postgres.bin("pgbench"), "-n", "-M", "prepared", "-P", "1",
@@ -175,10 +181,10 @@ class Load:
             for database in self.databases]
 
     def spent(self):
-        """CPU time of the shards and of the front, and when."""
+        """CPU time of the shards in use and of the front, and when."""
         cpu = self.machines.cpu
-        return (cpu(*self.machines.servers), cpu(self.machines.front),
-                time.monotonic())
+        return (cpu(*self.machines.servers[:self.count]),
+                cpu(self.machines.front), time.monotonic())
 
     def run(self, seconds=SECONDS):
         """(orders in a second, ms for each, us of the shards' CPU for each,
@@ -267,18 +273,31 @@ def throughput(machines):
         cell(f"{name}: {count} shard{'s' * (count > 1)}", f"{rate:,.0f}/s",
              f"{ratio:.2f}x", f"{shards:.0f} us", f"{front:.0f} us",
              "" if used is None else f"{used * 100:.0f} %")
-    goals(medians, ratios)
+    goals(medians, ratios, direct_cpu(machines, medians))
     return lines
 
 
-def goals(medians, ratios):
+def direct_cpu(machines, medians):
+    """us of a shard's CPU for a call without a front, at the front's rate: each
+    shard has as many sessions as the front, and so has it through the front."""
+    last = COUNTS[-1]
+    name = f"direct, {CLIENTS * last} sessions, the front's rate: {last} shards"
+    load = Load(machines, last, machines.direct[:last], CLIENTS * last,
+                [(one_line(1), 1)], medians["front", last][0] / last)
+    found, _ = in_turns({name: load})
+    rate, _, shards, front, used = found[name]
+    cell(name, f"{rate:,.0f}/s", "", f"{shards:.0f} us", f"{front:.0f} us",
+         "" if used is None else f"{used * 100:.0f} %")
+    return shards
+
+
+def goals(medians, ratios, direct):
     last = COUNTS[-1]
     for name, part in (("direct", 0.9), ("front", 0.85)):
         goal(f"{name}: {last} shards, of 1 shard", f"{part * last:.1f}x",
              f"{ratios[name, last]:.2f}x",
              ratios[name, last] >= part * last)
-    direct, shard = (medians[name, last][2] for name in ("direct", "front"))
-    front = medians["front", last][3]
+    _, _, shard, front, _ = medians["front", last]
     goal("CPU of a call in the shard, through the front : direct", "1.10",
          f"{shard / direct:.2f}", shard <= 1.1 * direct)
     goal("CPU of a call on the front", "120 us", f"{front:.0f} us",
