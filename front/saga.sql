@@ -500,6 +500,7 @@ DECLARE
 	ended	bigint;
 	answer	text[];
 	pause	double precision := 0.002;
+	since	timestamptz;
 BEGIN
 	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
 	WHILE answer IS NULL LOOP
@@ -532,6 +533,9 @@ BEGIN
 		ELSE
 			PERFORM pgstock_front.saga_reused(order_id, idempotency_key);
 		END CASE;
+		IF answer IS NULL THEN
+			since := pgstock_front.saga_check_wait(order_id, since);
+		END IF;
 	END LOOP;
 	RETURN QUERY SELECT r.*
 				   FROM unnest(answer::pgstock_front.stock_result[]) r

@@ -101,6 +101,29 @@ COMMENT ON FUNCTION pgstock_front.saga_check_coordinator IS
 	'raises 0A000 for an order over shards if there is no coordinator, or if '
 	'its id names one shard';
 
+CREATE FUNCTION pgstock_front.saga_check_wait(order_id text,
+	since timestamptz)
+RETURNS timestamptz
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	waits	interval := pgstock_front.longest_wait();
+BEGIN
+	IF clock_timestamp() > since + waits THEN
+		PERFORM pgstock_front.raise('40001',
+			format('could not begin a step of order "%s" in time', order_id),
+			format('For %s seconds, steps of other sessions were under way.',
+				   round(extract(epoch FROM waits), 1)),
+			'Nothing was done. Repeat the call; stock_sagas shows the step '
+			'that is under way.');
+	END IF;
+	RETURN coalesce(since, clock_timestamp());
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_check_wait IS
+	'returns the time since which a call has waited for other sessions, now if '
+	'that is NULL; raises 40001 if it has waited too long';
+
 CREATE FUNCTION pgstock_front.part_step(shards int[], calls text[])
 RETURNS SETOF text
 LANGUAGE plproxy

@@ -237,6 +237,7 @@ DECLARE
 	its		int[] := shards;
 	parts	jsonb[] := array_fill('null'::jsonb, ARRAY[cardinality(shards)]);
 	pause	double precision := 0.002;
+	since	timestamptz;
 BEGIN
 	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
 	args := pgstock_front.saga_args(args);
@@ -253,6 +254,7 @@ BEGIN
 		t := pgstock_front.ask_settle(order_id, shards, verb, args, its,
 									  parts);
 		EXIT WHEN t.outcome IN ('begun', 'joined');
+		since := pgstock_front.saga_check_wait(order_id, since);
 		IF t.outcome = 'busy' THEN
 			PERFORM pg_sleep(pause);
 			pause := least(2 * pause, 0.1);

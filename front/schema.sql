@@ -106,6 +106,15 @@ $$;
 COMMENT ON FUNCTION pgstock_front.check_answers IS
 	'raises the first error of several answers; returns the others';
 
+/* As a function, so that a test can replace it. */
+CREATE FUNCTION pgstock_front.longest_wait()
+RETURNS interval
+LANGUAGE sql IMMUTABLE
+RETURN '1 minute'::interval;
+COMMENT ON FUNCTION pgstock_front.longest_wait IS
+	'returns how long a call repeats its attempts while other sessions change '
+	'the same order or flash sale';
+
 /* ---- Types of results: those of pgstock ---------------------------------- */
 
 CREATE TYPE pgstock_front.stock_result AS

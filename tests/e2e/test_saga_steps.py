@@ -6,6 +6,8 @@ import itertools
 import json
 from contextlib import closing
 
+import psycopg2
+import psycopg2.errors
 import pytest
 
 from cluster import Database
@@ -490,3 +492,52 @@ def test_what_names_a_user_is_the_same_in_both(shop):
 def test_what_a_step_keeps_of_its_arguments(shop, args, expected):
     assert shop.front.value("SELECT pgstock_front.forget_args(%s, 'ann')",
                             (json.dumps(args),)) == expected
+
+
+LONGEST_WAIT = ("CREATE OR REPLACE FUNCTION pgstock_front.longest_wait()"
+                " RETURNS interval LANGUAGE sql IMMUTABLE"
+                " RETURN '%s'::interval")
+
+
+@pytest.fixture(name="busy")
+def fixture_busy(shop, order):
+    """Another session takes an hour to reserve the order."""
+    hold_of_a_session_that_ended(shop, order, lines(shop, 1, 1))
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now() + interval"
+                   " '1 hour' WHERE order_id = %s", (order,))
+    yield order
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                   " WHERE order_id = %s", (order,))
+    shop.front.sql(LONGEST_WAIT % "1 minute")
+
+
+def arguments(shop, function):
+    return {"confirm_stock": [],
+            "reserve_order": [lines(shop, 1, 1), "u"]}[function]
+
+
+@pytest.mark.parametrize("function", ["confirm_stock", "reserve_order"])
+def test_a_call_waits_for_a_limited_time(shop, busy, function):
+    args = arguments(shop, function)
+    shop.front.sql(LONGEST_WAIT % "0.3 s")
+    diag = fails("40001", call, shop, function, busy, *args)
+    assert diag.message_primary == (
+        f'could not begin a step of order "{busy}" in time')
+    assert diag.message_detail == (
+        "For 0.3 seconds, steps of other sessions were under way.")
+    assert "Repeat the call" in diag.message_hint
+    assert saga(shop, busy) == [("new", "reserve")]
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                   " WHERE order_id = %s", (busy,))
+    if function == "reserve_order":
+        assert statuses(call(shop, function, busy, *args)) == {"granted"}
+
+
+@pytest.mark.parametrize("function", ["confirm_stock", "reserve_order"])
+def test_a_call_that_waits_can_be_canceled(shop, busy, function):
+    args = [busy, *arguments(shop, function)]
+    marks = ", ".join(["%s"] * len(args))
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        shop.front.sql(f"SELECT {function}({marks})", args,
+                       options="-c statement_timeout=500")
+    assert saga(shop, busy) == [("new", "reserve")]
