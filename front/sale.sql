@@ -387,6 +387,22 @@ COMMENT ON FUNCTION pgstock_front.sale_close_in IS
 	'closes a sale in several shards, and returns what was left in those in '
 	'which it was open or has ended by itself';
 
+CREATE FUNCTION pgstock_front.sale_not_closed(activity_id text)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pgstock_front.raise('40001',
+		format('could not close flash sale "%s" in all shards in time',
+			   activity_id),
+		'Moves of its pieces are still under way between shards.',
+		'The sweeper delivers them. Repeat the call: SK008 then means that '
+		'the sale is closed.');
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sale_not_closed IS
+	'raises 40001: moves of a sale that is being closed have not arrived';
+
 /*
  * A shard whose sale is closed sends nothing any more.  What is on the way then
  * arrives, and may open the sale in a shard that did not know it yet.
@@ -399,6 +415,7 @@ DECLARE
 	shards	int[] := ARRAY(SELECT (s ->> 'shard')::int FROM unnest(states) s
 							WHERE (s ->> 'known')::boolean);
 	remain	bigint;
+	until	timestamptz := clock_timestamp() + pgstock_front.longest_wait();
 BEGIN
 	LOOP
 		IF shards <> '{}' THEN
@@ -415,6 +432,10 @@ BEGIN
 		ELSIF shards = '{}' THEN
 			EXIT;
 		END IF;
+		IF clock_timestamp() > until THEN
+			PERFORM pgstock_front.sale_not_closed(activity_id);
+		END IF;
+		PERFORM pg_sleep(random() * 0.02);
 	END LOOP;
 	/* also what an earlier call has closed that failed before its end */
 	RETURN CASE WHEN remain IS NOT NULL THEN coalesce((

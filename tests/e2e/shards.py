@@ -12,6 +12,11 @@ from cluster import Database
 
 serial = itertools.count(1)
 
+# how long a front repeats what other sessions disturb
+LONGEST_WAIT = ("CREATE OR REPLACE FUNCTION pgstock_front.longest_wait()"
+                " RETURNS interval LANGUAGE sql IMMUTABLE"
+                " RETURN '%s'::interval")
+
 
 class Shards:
     """`count` shard databases and a front; on `servers`, in turn, if there are

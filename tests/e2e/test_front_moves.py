@@ -3,9 +3,13 @@
 not hold up others, and none stays where it does not belong."""
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
+
+import psycopg2
+import pytest
 
 from process import wait_until
+from shards import LONGEST_WAIT
 from test_front import name
 from test_front_sales import buy, pieces, sale_of, users_of
 
@@ -102,3 +106,43 @@ def test_a_sale_that_has_just_arrived_is_sold_out(shards):
         " 'late', 1, NULL, jsonb_populate_record("
         "NULL::pgstock_front.stock_result, %s))",
         (sale, users_of(shards, 0)[0], unknown)) == [(product, "insufficient")]
+
+
+@contextmanager
+def never_arrives(shards, sale):
+    """A move of one piece that its shard does not mark as arrived."""
+    home = shards.shards[HOME]
+    home.sql("SELECT pgstock_shard.sale_send(%s, %s, 1)", (sale, GUEST))
+    home.sql("CREATE FUNCTION public.skip() RETURNS trigger LANGUAGE plpgsql"
+             " AS 'BEGIN RETURN NULL; END';"
+             " CREATE TRIGGER skip BEFORE UPDATE OF arrived_at ON"
+             " pgstock_shard.stock_move FOR EACH ROW EXECUTE FUNCTION"
+             " public.skip()")
+    try:
+        yield
+    finally:
+        home.sql("DROP FUNCTION public.skip() CASCADE")
+        shards.front.sql(LONGEST_WAIT % "1 minute")
+
+
+def close(shards, sale, **more):
+    with pytest.raises(psycopg2.Error) as error:
+        shards.front.sql("SELECT close_flash_sale(%s)", (sale,), **more)
+    return error.value
+
+
+def test_a_sale_is_being_closed_for_a_limited_time(shards):
+    sale, product = sale_of(shards, 8, shard=HOME)
+    with never_arrives(shards, sale):
+        error = close(shards, sale, options="-c statement_timeout=1000")
+        assert error.pgcode == "57014"
+        shards.front.sql(LONGEST_WAIT % "0.3 s")
+        error = close(shards, sale)
+        assert error.pgcode == "40001", error
+        assert error.diag.message_primary == (
+            f'could not close flash sale "{sale}" in all shards in time')
+        assert error.diag.message_hint.startswith("The sweeper delivers them.")
+    wait_until(lambda: sweep(shards)
+               and shards.shards[HOME].level(product) == (18, 0, 18), 30,
+               lambda: shards.front.sql("TABLE stock_levels"))
+    assert close(shards, sale).pgcode == "SK008"

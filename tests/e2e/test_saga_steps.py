@@ -14,6 +14,7 @@ from cluster import Database
 from process import wait_until
 from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
                        statuses)
+from shards import LONGEST_WAIT
 
 serial = itertools.count(1)
 
@@ -492,11 +493,6 @@ def test_what_names_a_user_is_the_same_in_both(shop):
 def test_what_a_step_keeps_of_its_arguments(shop, args, expected):
     assert shop.front.value("SELECT pgstock_front.forget_args(%s, 'ann')",
                             (json.dumps(args),)) == expected
-
-
-LONGEST_WAIT = ("CREATE OR REPLACE FUNCTION pgstock_front.longest_wait()"
-                " RETURNS interval LANGUAGE sql IMMUTABLE"
-                " RETURN '%s'::interval")
 
 
 @pytest.fixture(name="busy")
