@@ -3,7 +3,8 @@
 /*
  * The only list of the functions that the front provides: functions.sql creates
  * them from it, access.sql grants rights by it.  A test compares it with
- * pgstock's catalog.
+ * pgstock's catalog.  Its part that reserves and settles orders is a function
+ * of its own.
  *
  * name, arguments, result: as pgstock has them.
  * shards: an expression over the arguments: the shards that are called.
@@ -12,33 +13,17 @@
  * rows: if several shards answer, which rows r of an answer a are returned, and
  * in which order.
  */
-CREATE FUNCTION pgstock_front.call_list()
+CREATE FUNCTION pgstock_front.order_call_list()
 RETURNS TABLE (name text, arguments text, result text, shards text,
 	writes boolean, levels text[], rows text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $list$
 VALUES
-	('receive_stock', $$product_id text, quantity bigint,
-		location text DEFAULT 'main', reference text DEFAULT NULL$$, 'bigint',
-		'shards_of_line($1, $3)', true, '{}'::text[], NULL),
-	('adjust_stock', $$product_id text, delta bigint, reason text,
-		location text DEFAULT 'main'$$, 'bigint', 'shards_of_line($1, $4)',
-		true, '{}', NULL),
-	('set_stock', $$product_id text, on_hand bigint,
-		expected_version bigint DEFAULT NULL, location text DEFAULT 'main'$$,
-		'bigint', 'shards_of_line($1, $4)', true, '{}',
-		NULL),
-	('move_stock', $$product_id text, quantity bigint, from_location text,
-		to_location text$$, 'void', 'shards_of_move($1, $3, $4)', true, '{}',
-		NULL),
-	('configure_product', $$product_id text, safety bigint DEFAULT NULL,
-		backorder_limit bigint DEFAULT NULL, slots int DEFAULT NULL$$, 'void',
-		'shards_of_product($1)', true, '{}', NULL),
 	('reserve_stock', $$product_id text, quantity bigint, order_id text,
 		user_id text DEFAULT NULL, location text DEFAULT 'main',
 		ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
 		idempotency_key text DEFAULT NULL$$, 'stock_result',
-		'shards_of_line($1, $5)', true, '{app}', NULL),
+		'shards_of_line($1, $5)', true, '{app}'::text[], NULL),
 	('try_reserve_stock', $$product_id text, quantity bigint, order_id text,
 		user_id text DEFAULT NULL, location text DEFAULT 'main',
 		ttl interval DEFAULT NULL, strategy text DEFAULT 'auto',
@@ -66,7 +51,35 @@ VALUES
 		'SETOF stock_result', 'shards_of_order($1)', true, '{app}', NULL),
 	('return_stock', $$order_id text, items jsonb DEFAULT NULL,
 		restock boolean DEFAULT true, idempotency_key text DEFAULT NULL$$,
-		'SETOF stock_result', 'shards_of_order($1)', true, '{app}', NULL),
+		'SETOF stock_result', 'shards_of_order($1)', true, '{app}', NULL)
+$list$;
+COMMENT ON FUNCTION pgstock_front.order_call_list IS
+	'returns the functions of call_list() that reserve or settle an order';
+
+CREATE FUNCTION pgstock_front.call_list()
+RETURNS TABLE (name text, arguments text, result text, shards text,
+	writes boolean, levels text[], rows text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $list$
+SELECT * FROM pgstock_front.order_call_list()
+UNION ALL
+VALUES
+	('receive_stock', $$product_id text, quantity bigint,
+		location text DEFAULT 'main', reference text DEFAULT NULL$$, 'bigint',
+		'shards_of_line($1, $3)', true, '{}'::text[], NULL),
+	('adjust_stock', $$product_id text, delta bigint, reason text,
+		location text DEFAULT 'main'$$, 'bigint', 'shards_of_line($1, $4)',
+		true, '{}', NULL),
+	('set_stock', $$product_id text, on_hand bigint,
+		expected_version bigint DEFAULT NULL, location text DEFAULT 'main'$$,
+		'bigint', 'shards_of_line($1, $4)', true, '{}',
+		NULL),
+	('move_stock', $$product_id text, quantity bigint, from_location text,
+		to_location text$$, 'void', 'shards_of_move($1, $3, $4)', true, '{}',
+		NULL),
+	('configure_product', $$product_id text, safety bigint DEFAULT NULL,
+		backorder_limit bigint DEFAULT NULL, slots int DEFAULT NULL$$, 'void',
+		'shards_of_product($1)', true, '{}', NULL),
 	('expire_reservations', $$max_rows int DEFAULT 1000$$, 'integer',
 		'all_shards()', true, '{}', NULL),
 	('publish_event', $$topic text, key text, payload jsonb,

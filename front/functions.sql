@@ -1,6 +1,38 @@
 /* ---- The public functions ------------------------------------------------ */
 
 /*
+ * For a call that changes something and finds its shard in the front itself:
+ * one call of a C function, instead of the statements for several shards.
+ */
+CREATE FUNCTION pgstock_front.one_shard_statements(name text, result text,
+	type text, shards text, types text[])
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $make$
+SELECT format($f$
+	shards := pgstock_front.%s;
+	IF cardinality(shards) = 1 THEN
+		rows := pgstock_front.call_shard('pgstock_front.%I', %L, shards[1],
+			%s);
+		%s
+	END IF;
+$f$, shards, name || '_one', name, pgstock_front.call_text(
+		ARRAY['shards', 'pgstock_front.caller()',
+			  $t$nullif(current_setting('pgstock.trace_id', true), '')$t$,
+			  'pgstock_front.actor()']
+		|| ARRAY(SELECT '$' || n
+				   FROM generate_series(1, cardinality(types)) n),
+		'{int[],text,text,text}' || types), CASE
+	WHEN result LIKE 'SETOF %'
+	THEN format('FOREACH row_text IN ARRAY rows LOOP RETURN NEXT '
+				'row_text::%s; END LOOP; RETURN;', type)
+	WHEN result = 'void' THEN 'RETURN;'
+	ELSE format('RETURN rows[1]::%s;', type) END)
+$make$;
+COMMENT ON FUNCTION pgstock_front.one_shard_statements IS
+	'returns the statements of a public function for a call of one shard';
+
+/*
  * Creates one function of the list.  The function chooses the shards and calls
  * them.  It raises the first error that a shard returned, or returns the rows
  * of all shards; if the result is a number, it returns the sum.
@@ -21,7 +53,7 @@ DECLARE
 	types	text[];
 	numbers	text;
 	crossing text := pgstock_front.over_shards_statements(name);
-	one		text;
+	single	text;
 BEGIN
 	IF to_regtype(type) IS NULL THEN
 		type := 'pgstock_front.' || type;
@@ -39,24 +71,8 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type);
 	/* these find the shard in the front itself */
 	IF writes AND rows IS NULL
 		AND shards ~ '^shards_of_(line|items|key|move|product)\(' THEN
-		one := format($f$
-	shards := pgstock_front.%s;
-	IF cardinality(shards) = 1 THEN
-		rows := pgstock_front.call_shard('pgstock_front.%I', %L, shards[1],
-			%s);
-		%s
-	END IF;
-$f$, shards, name || '_one', name, pgstock_front.call_text(
-			ARRAY['shards', 'pgstock_front.caller()',
-				  $t$nullif(current_setting('pgstock.trace_id', true), '')$t$,
-				  'pgstock_front.actor()']
-			|| ARRAY(SELECT '$' || n
-					   FROM generate_series(1, cardinality(types)) n),
-			'{int[],text,text,text}' || types), CASE
-		WHEN is_set THEN format('FOREACH one IN ARRAY rows LOOP RETURN NEXT '
-								'one::%s; END LOOP; RETURN;', type)
-		WHEN result = 'void' THEN 'RETURN;'
-		ELSE format('RETURN rows[1]::%s;', type) END);
+		single := pgstock_front.one_shard_statements(name, result, type,
+													 shards, types);
 	END IF;
 	EXECUTE format($f$
 CREATE OR REPLACE FUNCTION @extschema@.%1$I(%2$s) RETURNS %3$s%4$s
@@ -101,8 +117,8 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 		CASE WHEN crossing IS NULL THEN 'true'
 			 ELSE 'cardinality(shards) = 1' END, crossing,
 		CASE WHEN writes THEN E'\tmay_call\tboolean;\n' END
-		|| CASE WHEN one <> '' THEN E'\trows\ttext[];\n\tone\ttext;\n'
-				ELSE '' END, one);
+		|| CASE WHEN single IS NULL THEN ''
+				ELSE E'\trows\ttext[];\n\trow_text\ttext;\n' END, single);
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		'calls ' || name || ' of pgstock in the shards ' || shards);
 END
