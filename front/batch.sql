@@ -113,7 +113,12 @@ $$;
 COMMENT ON FUNCTION pgstock_front.batch_take IS
 	'reserves the orders of reserve_orders; returns the rows shard by shard';
 
-/* The rows are sorted by the position of their order, as in one shard. */
+/*
+ * The rows are sorted by the position of their order, as in one shard.
+ *
+ * The errors are those of functions.sql without connection_exception: an order
+ * over shards raises that itself, with its own detail and hint.
+ */
 CREATE FUNCTION @extschema@.reserve_orders(orders jsonb,
 	ttl interval DEFAULT NULL)
 RETURNS SETOF pgstock_front.stock_result

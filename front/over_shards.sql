@@ -23,6 +23,12 @@ COMMENT ON FUNCTION pgstock_front.over_shards_list IS
 	'returns the functions for one order, and the call that each makes if the '
 	'order has lines in several shards';
 
+/*
+ * The errors are those of the coordinator.  Unlike those of a call of shards
+ * (functions.sql), connection_exception is not among them: the saga raises it
+ * for a shard that did not answer, with its own detail and hint.  Nor is
+ * undefined_function, whose hint would name a function of a shard.
+ */
 CREATE FUNCTION pgstock_front.over_shards_statements(name text)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -31,7 +37,8 @@ SELECT format($f$	IF cardinality(shards) > 1 THEN
 		BEGIN
 			RETURN QUERY SELECT * FROM pgstock_front.%s;
 			RETURN;
-		EXCEPTION WHEN internal_error THEN
+		EXCEPTION WHEN internal_error OR admin_shutdown OR crash_shutdown
+			OR cannot_connect_now THEN
 			PERFORM pgstock_front.call_failed(%L, SQLSTATE, SQLERRM);
 		END;
 	END IF;

@@ -12,8 +12,8 @@ import pytest
 
 from cluster import Database
 from process import wait_until
-from saga_shop import (call, expire, fails, lines, make_shop, saga, states,
-                       statuses)
+from saga_shop import (call, expire, fails, in_parallel, lines, make_shop, saga,
+                       states, statuses)
 from shards import LONGEST_WAIT
 
 serial = itertools.count(1)
@@ -537,3 +537,22 @@ def test_a_call_that_waits_can_be_canceled(shop, busy, function):
         shop.front.sql(f"SELECT {function}({marks})", args,
                        options="-c statement_timeout=500")
     assert saga(shop, busy) == [("new", "reserve")]
+
+
+def test_a_coordinator_that_shuts_down(shop, order):
+    """Its error is not taken for one of the front's own session."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+
+    def shut_down():
+        wait_until(lambda: shop.front.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'pgstock_front' AND wait_event_type = 'Lock'"),
+            20, "the call does not wait")
+    with closing(shop.front.connect()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT FROM pgstock_front.saga WHERE order_id = %s"
+                    " FOR UPDATE", (order,))
+        error, _ = in_parallel(lambda: call(shop, "confirm_stock", order),
+                               shut_down)
+    assert error.pgcode == "08006", error
+    assert "Repeat it with the same order id" in error.diag.message_hint
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
