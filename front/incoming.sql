@@ -270,8 +270,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.incoming_retake IS
-	'reserves the lines of an order again that a declined payment has '
-	'released; false if that is not so, or they do not fit';
+	'reserves again the lines of an order that a declined payment has '
+	'released; false if there are none, or too little stock is available';
 
 /* NULL: there is nothing to sell. */
 CREATE FUNCTION pgstock_front.incoming_confirm(order_id text, payment_id text,
@@ -535,8 +535,8 @@ BEGIN
 	IF pgstock IS NULL THEN
 		RAISE EXCEPTION 'extension "pgstock" is not installed in this database'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  HINT = 'Its inbox reads the messages: CREATE EXTENSION '
-						 'pgstock.';
+				  HINT = 'Run CREATE EXTENSION pgstock: its inbox receives '
+						 'the messages.';
 	ELSIF NOT EXISTS (
 		SELECT FROM pg_foreign_server s, unnest(s.srvoptions) o
 		 WHERE s.srvname = 'pgstock_coordinator'

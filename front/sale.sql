@@ -206,8 +206,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_is_proved IS
-	'returns whether no piece has left a shard since this session has looked '
-	'at the states of the same sale before';
+	'returns whether no piece has left a shard since this session last read '
+	'the states of the sale';
 
 /* The answer, if the shard of the user does not know the sale. */
 CREATE FUNCTION pgstock_front.sale_buy_elsewhere(activity_id text,

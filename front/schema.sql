@@ -142,7 +142,7 @@ CREATE TYPE pgstock_front.availability AS
 	fits		boolean
 );
 COMMENT ON TYPE pgstock_front.availability IS
-	'whether a line would fit: result of check_availability';
+	'whether a line could be reserved: result of check_availability';
 
 CREATE TYPE pgstock_front.event_receipt AS
 (

@@ -196,7 +196,8 @@ BEGIN
 	ELSIF origin NOT IN ('restored', 'copy') THEN
 		RAISE EXCEPTION 'a database cannot be adopted as "%"', origin
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'It is "restored", or a "copy" of one that goes on.';
+				  HINT = 'Use "restored", or "copy" if the original database '
+						 'remains in use.';
 	END IF;
 	IF execute THEN
 		/* Before the outbox, like an inbox that applies messages. */

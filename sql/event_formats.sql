@@ -68,7 +68,7 @@ BEGIN
 	IF $1 = '*' AND $2 IS NOT NULL THEN
 		RAISE EXCEPTION 'all event types cannot have one name'
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Set the name of one type after another.';
+				  HINT = 'Call set_event_format once for each event type.';
 	END IF;
 	IF $2 !~ '^[A-Za-z0-9._-]{1,100}$' THEN
 		RAISE EXCEPTION 'name of an event type must consist of 1 to 100 '

@@ -398,7 +398,7 @@ BEGIN
 	ELSIF user_id = 'forgotten' THEN
 		RAISE EXCEPTION 'user id "forgotten" cannot be forgotten'
 			USING ERRCODE = 'invalid_parameter_value',
-				  DETAIL = 'It is written in place of ids that were.';
+				  DETAIL = 'It replaces the ids of forgotten users.';
 	ELSIF pgstock_internal.forget_text(reason, user_id) <> reason THEN
 		RAISE EXCEPTION 'reason must not contain the user id'
 			USING ERRCODE = 'invalid_parameter_value',
@@ -407,7 +407,7 @@ BEGIN
 	ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
 		RAISE EXCEPTION 'forget_user must run at isolation level READ COMMITTED'
 			USING ERRCODE = 'invalid_transaction_state', DETAIL =
-				'It waits for calls of the user, and must see what they wrote.';
+				'It waits for calls of the user, and must see their changes.';
 	END IF;
 END
 $$;

@@ -108,7 +108,7 @@ CREATE TYPE @extschema@.availability AS
 	fits		boolean
 );
 COMMENT ON TYPE @extschema@.availability IS
-	'whether a line would fit: result of check_availability';
+	'whether a line could be reserved: result of check_availability';
 
 CREATE FUNCTION @extschema@.check_availability(items jsonb)
 RETURNS SETOF @extschema@.availability

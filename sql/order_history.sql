@@ -381,8 +381,7 @@ BEGIN
 		RAISE EXCEPTION 'resend_events must run at isolation level '
 						'READ COMMITTED'
 			USING ERRCODE = 'invalid_transaction_state', DETAIL =
-				'It waits for calls of the order, and must see what they '
-				'wrote.';
+				'It waits for calls of the order, and must see their changes.';
 	END IF;
 	PERFORM pgstock_internal.lock_orders(ARRAY[$1]);
 	PERFORM FROM pgstock_internal.level v

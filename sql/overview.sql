@@ -104,7 +104,7 @@ RETURNS int
 LANGUAGE sql IMMUTABLE
 RETURN 1000;
 COMMENT ON FUNCTION pgstock_internal.activity_rows_max IS
-	'returns up to what number stock_activity counts what waits';
+	'returns the number at which stock_activity stops counting rows that wait';
 
 CREATE FUNCTION pgstock_internal.recent_movements(max_rows int)
 RETURNS TABLE (id bigint, at timestamptz, kind text, product_id text,

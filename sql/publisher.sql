@@ -81,8 +81,8 @@ BEGIN
 	IF NOT current_setting('shared_preload_libraries') ~ E'\\mpgstock\\M' THEN
 		RAISE EXCEPTION 'nothing would empty the outbox'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  DETAIL = 'Without a relay the background worker does, which '
-						   'runs only if pgstock is preloaded.',
+				  DETAIL = 'Without a relay, the background worker empties the '
+						   'outbox; it runs only if pgstock is preloaded.',
 				  HINT = 'Add pgstock to shared_preload_libraries and restart '
 						 'the server.';
 	END IF;
@@ -94,7 +94,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_internal.empty_outbox_by_time IS
-	'has the outbox emptied by time, for set_outbox_retention';
+	'enables the removal of events by age, for set_outbox_retention';
 
 CREATE FUNCTION @extschema@.set_outbox_retention(retention interval,
 	reason text DEFAULT NULL)

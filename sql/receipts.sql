@@ -20,7 +20,8 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
 	RAISE WARNING 'sessions that wait for events are not woken: %', problem
-		USING HINT = 'They poll. The next session that leads tries again.';
+		USING HINT = 'They poll instead. The next session that takes the lead '
+					 'tries again.';
 	RETURN NULL;
 END
 $$;

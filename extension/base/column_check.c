@@ -58,8 +58,8 @@ column_check_refuse_added(const char *table, const char *column)
 					table, column),
 			 errdetail("pgstock writes its tables without SQL, and would leave "
 					   "the column NULL whatever its default is."),
-			 errhint("Drop the column, and keep what it was for in a table of "
-					 "your own.")));
+			 errhint("Drop the column, and store its data in a table of your "
+					 "own.")));
 }
 
 static void

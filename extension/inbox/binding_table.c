@@ -245,8 +245,8 @@ binding_must_not_loop(Call *call, const BindingRow *row)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("handler \"%s\" cannot read topic \"%s\"", builtin->name,
 					row->topic),
-			 errdetail("Stock events go to it: the handler would answer each "
-					   "by another one."),
+			 errdetail("Stock events go to the topic: the handler would "
+					   "answer each with another one."),
 			 errhint("Bind another topic, or set another one for the events "
 					 "with set_event_topic().")));
 }

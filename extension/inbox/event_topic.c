@@ -50,8 +50,8 @@ event_topic_must_not_loop(Call *call, const char *topic)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("stock events cannot go to topic \"%s\"", topic),
-				 errdetail("A built-in handler reads it, and would answer each "
-						   "by another one."),
+				 errdetail("A built-in handler reads the topic, and would "
+						   "answer each stock event with another one."),
 				 errhint("Choose another topic, or bind this one to the "
 						 "handler \"ignore\" before.")));
 }

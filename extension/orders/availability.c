@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * orders/availability.c
- *	  Whether lines would fit, without reserving them.
+ *	  Whether lines could be reserved, without reserving them.
  *
  * For a cart page: it locks no row, writes nothing, and so works on a hot
  * standby too.  The answer is that of reserve_order() at the moment of the

@@ -37,8 +37,8 @@ sale_raise_not_open(const char *activity_id, const char *why)
 	ereport(ERROR, (errcode(ERRCODE_SK_NOT_OPEN),
 					errmsg("flash sale \"%s\" is not open", activity_id),
 					errdetail("%s", why),
-					errhint("Only what open_flash_sale has opened can be "
-							"closed, and once.")));
+					errhint("A sale can be closed once, after open_flash_sale "
+							"has opened it.")));
 }
 
 /* Moves a sale's lines to the main slot; those that are due expire. */

@@ -43,8 +43,8 @@ settle_unknown_order(SettleVerb verb, const char *order_id)
 				(errcode(ERRCODE_SK_UNKNOWN_ORDER),
 				 errmsg("there is no order \"%s\"", order_id),
 				 settle_detail_retention(),
-				 errhint("Check the order id.  If money has moved for it, "
-						 "refund.")));
+				 errhint("Check the order id.  If a payment was made for it, "
+						 "refund the payment.")));
 	answer = answer_new(order_id, NULL, NULL, 0);
 	answer->status = ANSWER_UNKNOWN_ORDER;
 	return list_make1(answer);

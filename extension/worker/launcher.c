@@ -108,9 +108,11 @@ launcher_add_database(Oid database)
 	if (entry == NULL)
 	{
 		if (!warned)
-			ereport(WARNING, (errmsg("pgstock keeps no more than %d databases",
-									 DUE_DATABASES_MAX),
-							  errhint("The relays of the others do it.")));
+			ereport(WARNING,
+					(errmsg("pgstock workers serve at most %d databases",
+							DUE_DATABASES_MAX),
+					 errhint("In the other databases, the relay does "
+							 "the upkeep.")));
 		warned = true;
 		return;
 	}
